@@ -1,0 +1,129 @@
+/**
+ * The built-in provider: keys made by WebCrypto or supplied by an operator, sealed at once, opened as non-extractable.
+ * The root signs leaves itself, as in Consul. It never writes the store and knows nothing outside.
+ * @module
+ */
+import { hex } from "../../src/core/bytes.ts";
+import type { ConfigMap, ProviderState } from "../../src/core/ca/state.ts";
+import { HIDDEN } from "../../src/core/ca/state.ts";
+import { ConfigError, FormatError, ProviderError } from "../../src/core/errors.ts";
+import type { Prepared, PrepareRequest, Provider, ProviderContext, ProviderType } from "../../src/core/provider.ts";
+import type { SealPurpose } from "../../src/core/sealer.ts";
+import { type CaKey, createRoot, crossSign, generateCaKey } from "../../src/core/x509/authority.ts";
+import { type Certificate, keyIdOf } from "../../src/core/x509/certificate.ts";
+import { caHash, caScheme, keyAlgorithm, type PublicKeyInfo, sign } from "../../src/core/x509/keys.ts";
+import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
+import { type ConsulConfig, parseConsulConfig } from "./config.ts";
+import { readPrivateKey } from "./private-key.ts";
+import { readSuppliedRoot } from "./supplied-root.ts";
+
+const NAME = "consul";
+
+/** The built-in provider's type. */
+export const consulProvider: ProviderType = {
+  name: NAME,
+  rootName: "Consul CA Primary Cert",
+  secretFields: ["PrivateKey"],
+  parse: parseConsulConfig,
+  prepare,
+  open,
+  rotateObstacle(config) {
+    const { privateKey, rootCert } = parseConsulConfig(config);
+    if (rootCert !== "")
+      return "Cannot rotate: the root was supplied. Supply a new PrivateKey and RootCert by PUT /v1/connect/ca/configuration";
+    if (privateKey !== "") return "Cannot rotate: the key was supplied. Supply a new PrivateKey by PUT /v1/connect/ca/configuration";
+    return null;
+  },
+};
+
+async function prepare(request: PrepareRequest, context: ProviderContext): Promise<Prepared> {
+  const config = parseConsulConfig(request.config);
+  const { previous, now } = request;
+  if (previous !== null && !request.fresh && (await stillMeant(config, previous.record.config, previous.root, context, now)))
+    return { root: previous.root, state: previous.record.state };
+
+  if (config.privateKey === HIDDEN) {
+    if (previous === null) throw new ConfigError("PrivateKey is kept, but none is stored");
+    // The stored key under another certificate.
+    const root = await rootFor({ info: previous.root.key }, config, context, now, () =>
+      openKey(previous.record.state, previous.root.key, context),
+    );
+    return { root, state: previous.record.state };
+  }
+  const key = config.privateKey === "" ? await generateCaKey(config.keySpec) : await supplied(config.privateKey);
+  const root = await rootFor(key, config, context, now, async () => key.privateKey);
+  return { root, state: { key: await context.sealer.sealKey(key.privateKey, purposeOf(key.info, context)) } };
+}
+
+/** Whether a configuration still means the root that is active: nothing it says of key or root differs. */
+async function stillMeant(
+  config: ConsulConfig,
+  stored: ConfigMap | null,
+  root: Certificate,
+  context: ProviderContext,
+  now: Date,
+): Promise<boolean> {
+  const before = parseConsulConfig(stored);
+  if (config.privateKey === "")
+    return before.privateKey === "" && config.keySpec.type === before.keySpec.type && config.keySpec.bits === before.keySpec.bits;
+  const sameKey = config.privateKey === HIDDEN || hex((await supplied(config.privateKey)).info.spki) === hex(root.key.spki);
+  if (!sameKey) return false;
+  if (config.rootCert === "") return before.rootCert === "" && before.privateKey !== "";
+  if (config.rootCert === before.rootCert) return true;
+  return (await readSuppliedRoot(config.rootCert, { info: root.key }, context.clusterId, now)).id === root.id;
+}
+
+async function supplied(pem: string): Promise<CaKey> {
+  try {
+    return await readPrivateKey(pem);
+  } catch (error) {
+    // Consul's text without the key that it prints (consul-ca.md Q-10).
+    if (error instanceof FormatError)
+      throw new ConfigError(`error generating CA root certificate: error generating CA: error parsing private key: ${error.message}`);
+    throw error;
+  }
+}
+
+async function rootFor(
+  key: { readonly info: PublicKeyInfo },
+  config: ConsulConfig,
+  context: ProviderContext,
+  now: Date,
+  privateKey: () => Promise<CryptoKey>,
+): Promise<Certificate> {
+  const { clusterId, random } = context;
+  if (config.rootCert !== "") return readSuppliedRoot(config.rootCert, key, clusterId, now);
+  return createRoot(
+    { info: key.info, privateKey: await privateKey() },
+    { clusterId, provider: NAME, ttlMs: config.rootTtlMs, now, random },
+  );
+}
+
+async function open(record: { readonly state: ProviderState }, root: Certificate, context: ProviderContext): Promise<Provider> {
+  const privateKey = await openKey(record.state, root.key, context);
+  // Leaves are signed with SHA-256 whatever the curve (consul-ca.md §3.5).
+  const scheme = caScheme(root.key, "SHA-256");
+  const template = createLeafTemplate(root, scheme);
+  return {
+    issuer: root,
+    template,
+    canCrossSign: true,
+    async signLeaf(draft) {
+      return draft.complete(await sign(privateKey, scheme, draft.signed));
+    },
+    crossSign(other, now) {
+      return crossSign(other, { certificate: root, privateKey }, { now, random: context.random });
+    },
+    close() {},
+  };
+}
+
+async function openKey(state: ProviderState, info: PublicKeyInfo, context: ProviderContext): Promise<CryptoKey> {
+  if (state.key === undefined) throw new ProviderError("provider_contract", "Provider state has no key");
+  return context.sealer.openKey(state.key, purposeOf(info, context), keyAlgorithm(info, caHash(info)));
+}
+
+/** Keys are sealed by key identifier, so that one key can stand behind several roots. */
+function purposeOf(info: PublicKeyInfo, context: ProviderContext): SealPurpose {
+  return { clusterId: context.clusterId, purpose: "ca-key", id: hex(keyIdOf(info.spki)) };
+}

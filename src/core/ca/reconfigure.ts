@@ -1,0 +1,360 @@
+/**
+ * Works out a change of configuration or of the root: from the present state and a request to the next state, proved
+ * and within its budget. It commits nothing; until its result is committed, nothing has changed.
+ * @module
+ */
+
+import { hex } from "../bytes.ts";
+import type { Random } from "../clock.ts";
+import { CaError, ConfigError, ConflictError, InvariantError, ProviderError } from "../errors.ts";
+import type { Prepared, Provider, ProviderContext, ProviderType, ProviderTypes } from "../provider.ts";
+import { type Certificate, inForce } from "../x509/certificate.ts";
+import { chainBytes, rootsBytes } from "./budget.ts";
+import { planCrossing, poolOf, pruneAt, rootsToReach } from "./crossing.ts";
+import type { Policy } from "./policy.ts";
+import { proveCrossing, proveTemplate, type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
+import { activeRoot, type CaState, type ConfigMap, HIDDEN, type RootEntry } from "./state.ts";
+import { bootstrap, changeConfig, isDead, type NewConfig, type NewRoot, prunable, prune, rotate } from "./transitions.ts";
+
+export interface ConfigurationRequest {
+  readonly provider: string;
+  /** Keys as the operator wrote them; a secret may be HIDDEN, which keeps the stored one. */
+  readonly config: ConfigMap | null;
+  /** Provider state as sent back: it may be left out, or be what it is. */
+  readonly state: Readonly<Record<string, unknown>> | null;
+  readonly forceWithoutCrossSigning: boolean;
+  /** 0 or null: no comparison. */
+  readonly modifyIndex: bigint | null;
+}
+
+export interface RotationRequest {
+  readonly forceWithoutCrossSigning: boolean;
+  readonly modifyIndex: bigint | null;
+}
+
+export interface ChangeContext {
+  readonly types: ProviderTypes;
+  readonly sealer: ProviderContext["sealer"];
+  readonly random: Random;
+  readonly policy: Policy;
+  /** The store's clock. */
+  readonly now: Date;
+}
+
+/** A change that is ready to be committed. */
+export interface Change {
+  readonly snapshot: Snapshot;
+  /** For the log: what happens, in one word. */
+  readonly kind: "bootstrap" | "configure" | "rotate";
+  /** Roots that are left by force. */
+  readonly leftByForce: readonly string[];
+}
+
+/** A fresh commit id: 128 random bits in hex. */
+export function newCommitId(random: Random): string {
+  return hex(random.bytes(16));
+}
+
+/**
+ * Works out what a configuration changes.
+ * @returns null where it is what is stored already (consul-ca.md §4.5, step 5).
+ * @throws {ConfigError} @throws {ConflictError} @throws {SealError} @throws {ProviderError}
+ */
+export async function planConfiguration(snapshot: Snapshot, request: ConfigurationRequest, context: ChangeContext): Promise<Change | null> {
+  const { state } = snapshot;
+  const type = context.types.get(request.provider);
+  // Consul's texts throughout (consul-ca.md §1.4).
+  if (type === undefined) throw new ConfigError(`could not initialize provider: unknown CA provider ${JSON.stringify(request.provider)}`);
+  if (request.state !== null && Object.keys(request.state).length > 0)
+    throw new ConfigError("Provider State is read-only. It must be omitted or identical to the current value");
+  requireKept(request, state, type);
+  const stored = redact(request.config, type);
+  if (sameJson(stored, request.config) && request.provider === state.config.provider && sameJson(stored, state.config.config)) return null;
+  requireIndex(state, request.modifyIndex);
+  const config = configured(() => type.parse(request.config));
+
+  const previous =
+    request.provider === state.config.provider
+      ? {
+          record: { provider: request.provider, config: state.config.config, state: state.provider.active },
+          root: snapshot.active.certificate,
+        }
+      : null;
+  const { now } = context;
+  const prepared = await type.prepare({ config: request.config, previous, fresh: false, now }, contextOf(state, context));
+  const next: NewConfig = { provider: request.provider, config: stored, forceWithoutCrossSigning: request.forceWithoutCrossSigning };
+  // The key in use was sent again in full.
+  if (previous !== null && sameJson(stored, state.config.config) && sameJson(prepared.state, previous.record.state)) return null;
+  if (prepared.root.id !== snapshot.active.id) return planRotation(snapshot, type, prepared, next, config.leafTtlMs, context);
+  const changed = changeConfig(state, newCommitId(context.random), next, prepared.state, config.leafTtlMs);
+  const provider = await openChecked(type, prepared, stored, state, context);
+  return { snapshot: snapshotOf(changed, config, provider), kind: "configure", leftByForce: [] };
+}
+
+/**
+ * Works out "rotate now": a new root with the stored configuration.
+ * @throws {ConfigError} where the root was supplied @throws {ConflictError} @throws {SealError} @throws {ProviderError}
+ */
+export async function planNewRoot(snapshot: Snapshot, request: RotationRequest, context: ChangeContext): Promise<Change> {
+  const { state } = snapshot;
+  requireIndex(state, request.modifyIndex);
+  const { provider, config } = state.config;
+  const type = typeOf(context.types, provider);
+  const obstacle = type.rotateObstacle(config);
+  if (obstacle !== null) throw new ConfigError(obstacle);
+  const previous = { record: { provider, config, state: state.provider.active }, root: snapshot.active.certificate };
+  const prepared = await type.prepare({ config, previous, fresh: true, now: context.now }, contextOf(state, context));
+  const next: NewConfig = { provider, config, forceWithoutCrossSigning: request.forceWithoutCrossSigning };
+  return planRotation(snapshot, type, prepared, next, snapshot.config.leafTtlMs, context);
+}
+
+async function planRotation(
+  snapshot: Snapshot,
+  type: ProviderType,
+  prepared: Prepared,
+  config: NewConfig,
+  leafTtlMs: number,
+  context: ChangeContext,
+): Promise<Change> {
+  const { state } = snapshot;
+  const { now, policy, random } = context;
+  const provider = await openChecked(type, prepared, config.config, state, context);
+  try {
+    const { chain, leftByForce } = await cross(snapshot, provider, prepared.root, config.forceWithoutCrossSigning, context);
+    const root: NewRoot = {
+      name: type.rootName,
+      certificate: prepared.root,
+      issuerKeyId: provider.issuer.subjectKeyId as Uint8Array,
+      state: prepared.state,
+    };
+    const parsed = configured(() => type.parse(config.config));
+    const next = rotate(state, newCommitId(random), { config, root, chain, leftByForce, leafTtlMs, now });
+    requireBudget(next, config.forceWithoutCrossSigning, policy, now);
+    return { snapshot: snapshotOf(next, parsed, provider), kind: "rotate", leftByForce };
+  } catch (error) {
+    provider.close();
+    throw error;
+  }
+}
+
+interface Crossed {
+  readonly chain: readonly Certificate[];
+  readonly leftByForce: readonly string[];
+}
+
+/** Finds or makes the cross-signed certificates that a new root needs, and proves that they do their work. */
+async function cross(snapshot: Snapshot, provider: Provider, root: Certificate, force: boolean, context: ChangeContext): Promise<Crossed> {
+  const { state } = snapshot;
+  const { now, policy, random } = context;
+  const pool = poolOf(state.roots);
+  const old = activeRoot(state);
+  // As they will be: the active root retired at this moment. The one rotated to is no target, it is where the road starts.
+  const retiring: RootEntry[] = state.roots.map((entry) => (entry === old ? { ...entry, status: "retired", rotatedOutAt: now } : entry));
+  const targets = rootsToReach(retiring, now)
+    .filter(({ id }) => id !== root.id)
+    .toSorted((a, b) => (b.rotatedOutAt?.getTime() ?? 0) - (a.rotatedOutAt?.getTime() ?? 0));
+  const reasons = new Map<string, unknown>();
+  for (const target of targets) {
+    if (planCrossing(root, [target], pool, now, policy).unreached.length === 0) continue;
+    try {
+      pool.push(await crossBy(target, root, snapshot, context));
+    } catch (reason) {
+      reasons.set(target.id, reason);
+    }
+  }
+  const reachable = targets.filter((target) => !reasons.has(target.id));
+  const { chain, unreached } = planCrossing(root, reachable, pool, now, policy);
+  const proved = reachable.filter((target) => !unreached.includes(target));
+  const failed = await proveCrossing(
+    provider,
+    root,
+    chain,
+    proved.map(({ certificate }) => certificate),
+    { clusterId: state.clusterId, random, now },
+  );
+  const lost = targets.filter((target) => !proved.includes(target) || failed.includes(target.certificate));
+  if (lost.length > 0 && !force) throw cannotCross(lost, reasons);
+  return fitted(
+    root,
+    chain,
+    proved.filter((target) => !failed.includes(target.certificate)),
+    lost,
+    force,
+    context,
+  );
+}
+
+/** Under force, the oldest roots are given up until the chain keeps its budget. */
+function fitted(
+  root: Certificate,
+  chain: readonly Certificate[],
+  reached: RootEntry[],
+  lost: RootEntry[],
+  force: boolean,
+  context: ChangeContext,
+): Crossed {
+  let [kept, crossing] = [reached, chain];
+  // `reached` is in order of retirement, the latest first.
+  while (force && chainBytes(crossing) > context.policy.maxChainBytes && kept.length > 0) {
+    lost.push(kept.at(-1) as RootEntry);
+    kept = kept.slice(0, -1);
+    crossing = planCrossing(root, kept, chain, context.now, context.policy).chain;
+  }
+  return { chain: crossing, leftByForce: lost.map(({ id }) => id) };
+}
+
+/** Has a root that is still trusted certify a new one. */
+async function crossBy(target: RootEntry, root: Certificate, snapshot: Snapshot, context: ChangeContext): Promise<Certificate> {
+  const { state } = snapshot;
+  if (target.id === snapshot.active.id) {
+    if (snapshot.provider === null) throw snapshot.fault;
+    return crossWith(snapshot.provider, root, context.now);
+  }
+  const record = state.provider.retired[target.id];
+  if (record === undefined) throw new ProviderError("provider_rejected", "its key is gone");
+  const provider = await typeOf(context.types, record.provider).open(record, target.certificate, contextOf(state, context));
+  try {
+    return await crossWith(provider, root, context.now);
+  } finally {
+    provider.close();
+  }
+}
+
+async function crossWith(provider: Provider, root: Certificate, now: Date): Promise<Certificate> {
+  if (!provider.canCrossSign) throw new ProviderError("provider_rejected", "its provider does not support cross-signing");
+  return provider.crossSign(root, now);
+}
+
+function cannotCross(lost: readonly RootEntry[], reasons: ReadonlyMap<string, unknown>): ConfigError {
+  const why = (root: RootEntry) => {
+    const reason = reasons.get(root.id);
+    return `root ${root.id}: ${reason instanceof CaError ? reason.message : "a leaf of the new root would not verify under it"}`;
+  };
+  // Consul's text with its own misspelling, which its users search for, then the reason.
+  return new ConfigError(
+    "The current CA Provider does not support cross-signing. You can try again with ForceWithoutCrossSigningSet but this may cause disruption - see documentation for more." +
+      ` (${lost.map(why).join("; ")})`,
+  );
+}
+
+/** @throws {ConflictError} `budget_exceeded`, saying when there will be room. A forced change is never refused. */
+function requireBudget(next: CaState, force: boolean, policy: Policy, now: Date): void {
+  const fits = (state: CaState) =>
+    chainBytes(activeRoot(state).intermediates) <= policy.maxChainBytes && rootsBytes(state.roots) <= policy.maxRootsBytes;
+  if (force || fits(next)) return;
+  let later = next;
+  for (const root of next.roots
+    .filter((entry) => entry.status === "retired")
+    .toSorted((a, b) => Number(pruneAt(a, policy)) - Number(pruneAt(b, policy)))) {
+    const at = new Date(pruneAt(root, policy).getTime() + 1);
+    if (!isDead(root, policy, at) || !prunable(later, policy, at)) continue;
+    later = prune(later, later.commitId, policy, at);
+    if (!fits(later)) continue;
+    throw new ConflictError(
+      "budget_exceeded",
+      `Cannot rotate: with one more cross-signed root the leaf chain or the roots listing would be too large for TLS clients. It will be possible from ${at.toISOString()} on, when an old root is pruned; ForceWithoutCrossSigning rotates now and leaves the oldest roots behind`,
+      { retryAfterMs: at.getTime() - now.getTime() },
+    );
+  }
+  throw new ConflictError("budget_exceeded", "Cannot rotate: this root's certificates alone are too large for TLS clients");
+}
+
+/** Opens what `prepare` made and proves that its leaves will be well formed. */
+async function openChecked(
+  type: ProviderType,
+  prepared: Prepared,
+  config: ConfigMap | null,
+  state: CaState,
+  context: ChangeContext,
+): Promise<Provider> {
+  const provider = await type.open({ provider: type.name, config, state: prepared.state }, prepared.root, contextOf(state, context));
+  const { clusterId } = state;
+  const { random, now } = context;
+  if (inForce(provider.issuer, now)) {
+    await proveTemplate(provider.issuer, prepared.root, { clusterId, random, now });
+    const failed = await proveCrossing(provider, prepared.root, [], [prepared.root], { clusterId, random, now });
+    if (failed.length > 0) throw new InvariantError("A leaf signed by the new root does not verify under it");
+  }
+  return provider;
+}
+
+/** Works out the first state of all. @throws {ConfigError} @throws {ProviderError} */
+export async function planBootstrap(clusterId: string, request: NewConfig, context: ChangeContext): Promise<Change> {
+  const { now, random, types, sealer } = context;
+  const type = types.get(request.provider);
+  if (type === undefined) throw new ConfigError(`could not initialize provider: unknown CA provider ${JSON.stringify(request.provider)}`);
+  const config = configured(() => type.parse(request.config));
+  const prepared = await type.prepare({ config: request.config, previous: null, fresh: false, now }, { clusterId, sealer, random });
+  const stored = redact(request.config, type);
+  const provider = await type.open({ provider: type.name, config: stored, state: prepared.state }, prepared.root, {
+    clusterId,
+    sealer,
+    random,
+  });
+  await proveTemplate(provider.issuer, prepared.root, { clusterId, random, now });
+  const root: NewRoot = {
+    name: type.rootName,
+    certificate: prepared.root,
+    issuerKeyId: provider.issuer.subjectKeyId as Uint8Array,
+    state: prepared.state,
+  };
+  const state = bootstrap(clusterId, newCommitId(random), { ...request, config: stored }, root, config.leafTtlMs, now);
+  return { snapshot: snapshotOf(state, config, provider), kind: "bootstrap", leftByForce: [] };
+}
+
+function contextOf(state: CaState, context: ChangeContext): ProviderContext {
+  return { clusterId: state.clusterId, sealer: context.sealer, random: context.random };
+}
+
+/** Consul's prefix for a configuration that its provider refuses. */
+function configured<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (error instanceof ConfigError) throw new ConfigError(`error configuring provider: ${error.message}`, error.violations);
+    throw error;
+  }
+}
+
+/** @throws {ConflictError} `index_mismatch` */
+function requireIndex(state: CaState, modifyIndex: bigint | null): void {
+  if (modifyIndex !== null && modifyIndex !== 0n && modifyIndex !== BigInt(state.config.modifyIndex))
+    throw new ConflictError("index_mismatch", "ModifyIndex did not match existing");
+}
+
+const isSecret = (key: string, type: ProviderType): boolean => type.secretFields.some((field) => field.toLowerCase() === key.toLowerCase());
+
+/** A configuration as it is stored and shown: every secret that is there reads HIDDEN. */
+function redact(config: ConfigMap | null, type: ProviderType): ConfigMap | null {
+  if (config === null) return null;
+  return Object.fromEntries(
+    Object.entries(config).map(([key, value]) => [key, isSecret(key, type) && value !== "" && value !== null ? HIDDEN : value]),
+  );
+}
+
+/** @throws {ConfigError} when a secret is to be kept that is not there. */
+function requireKept(request: ConfigurationRequest, state: CaState, type: ProviderType): void {
+  for (const [key, value] of Object.entries(request.config ?? {})) {
+    if (!isSecret(key, type) || value !== HIDDEN) continue;
+    if (request.provider !== state.config.provider)
+      throw new ConfigError(
+        `error configuring provider: ${key} is "hidden", which keeps the stored value, but the provider changes: send the value itself`,
+      );
+    const stored = Object.entries(state.config.config ?? {}).some(
+      ([other, kept]) => other.toLowerCase() === key.toLowerCase() && kept === HIDDEN,
+    );
+    if (!stored)
+      throw new ConfigError(
+        `error configuring provider: ${key} is "hidden", which keeps the stored value, but none is stored: send the value itself`,
+      );
+  }
+}
+
+/** Whether two JSON values are equal, keys in any order, types included (consul-ca.md §4.5, step 5). */
+function sameJson(a: unknown, b: unknown): boolean {
+  if (a === b) return true;
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
+  if (Array.isArray(a) !== Array.isArray(b)) return false;
+  const [left, right] = [Object.entries(a), b as Record<string, unknown>];
+  return left.length === Object.keys(b).length && left.every(([key, value]) => Object.hasOwn(right, key) && sameJson(value, right[key]));
+}

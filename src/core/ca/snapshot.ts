@@ -1,0 +1,134 @@
+/**
+ * A committed state made ready to serve: its provider opened, its leaf template proved, its chain written out. A new
+ * state gets a new snapshot; a request keeps the one it began with.
+ * @module
+ */
+import type { Random } from "../clock.ts";
+import { InvariantError } from "../errors.ts";
+import type { CommonConfig, Provider, ProviderContext, ProviderType, ProviderTypes } from "../provider.ts";
+import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
+import { generateCaKey } from "../x509/authority.ts";
+import { type Certificate, inForce, pemOf, readCertificate } from "../x509/certificate.ts";
+import { findPath } from "../x509/chain.ts";
+import { caScheme, type PublicKeyInfo, sign } from "../x509/keys.ts";
+import { createLeafTemplate, type LeafFields } from "../x509/leaf.ts";
+import { lint } from "../x509/lint.ts";
+import { LEAF_BACKDATE_MS, leafKeyUsage } from "../x509/profile.ts";
+import { createSerials } from "../x509/serial.ts";
+import { wholeSecond } from "../x509/time.ts";
+import { activeRoot, type CaState, type RootEntry } from "./state.ts";
+
+export interface Snapshot {
+  readonly state: CaState;
+  readonly active: RootEntry;
+  readonly config: CommonConfig;
+  /** Null where it could not be opened: then the roots are served and nothing is signed. */
+  readonly provider: Provider | null;
+  /** Why there is no provider. */
+  readonly fault: unknown;
+  /** The PEM of all that goes with a leaf. */
+  readonly chainPem: string;
+}
+
+/** How a leaf's validity is cut: to its issuer and to the active root. Cross-signed certificates do not count. */
+export function leafValidity(issuer: Certificate, root: Certificate, ttlMs: number, now: Date): { notBefore: Date; notAfter: Date } {
+  const start = Math.max(now.getTime() - LEAF_BACKDATE_MS, issuer.notBefore.getTime(), root.notBefore.getTime());
+  const end = Math.min(now.getTime() - LEAF_BACKDATE_MS + ttlMs, issuer.notAfter.getTime(), root.notAfter.getTime());
+  return { notBefore: wholeSecond(new Date(start)), notAfter: wholeSecond(new Date(end)) };
+}
+
+/** The type of a provider by its wire name. @throws {InvariantError} when a stored state names one that is not there. */
+export function typeOf(types: ProviderTypes, name: string): ProviderType {
+  const type = types.get(name);
+  if (type === undefined) throw new InvariantError(`Stored state names the unknown provider ${JSON.stringify(name)}`);
+  return type;
+}
+
+/** Opens the provider of a state. A provider that cannot be opened is a fault of the snapshot, not an error. */
+export async function loadSnapshot(
+  state: CaState,
+  types: ProviderTypes,
+  context: Omit<ProviderContext, "clusterId">,
+  now: Date,
+): Promise<Snapshot> {
+  const type = typeOf(types, state.config.provider);
+  const active = activeRoot(state);
+  const { provider: name, config } = state.config;
+  const base = snapshotOf(state, type.parse(config), null);
+  try {
+    const provider = await type.open({ provider: name, config, state: state.provider.active }, active.certificate, {
+      ...context,
+      clusterId: state.clusterId,
+    });
+    if (inForce(provider.issuer, now))
+      await proveTemplate(provider.issuer, active.certificate, { clusterId: state.clusterId, random: context.random, now });
+    return { ...base, provider };
+  } catch (fault) {
+    return { ...base, fault };
+  }
+}
+
+/** Assembles a snapshot from parts that are ready. */
+export function snapshotOf(state: CaState, config: CommonConfig, provider: Provider | null): Snapshot {
+  const active = activeRoot(state);
+  return { state, active, config, provider, fault: null, chainPem: active.intermediates.map(pemOf).join("") };
+}
+
+/** The fields of a leaf that is made to be checked and dropped. */
+function probeFields(key: PublicKeyInfo, issuer: Certificate, root: Certificate, context: ProbeContext): LeafFields {
+  const { clusterId, random, now } = context;
+  return {
+    uri: formatSpiffeId({ kind: "server", trustDomain: trustDomainOf(clusterId), datacenter: "probe" }),
+    dnsNames: [],
+    ipAddresses: [],
+    ...leafValidity(issuer, root, 3_600_000, now),
+    serial: createSerials(random)(),
+    spki: key.spki,
+    keyUsage: leafKeyUsage(key.type),
+  };
+}
+
+interface ProbeContext {
+  readonly clusterId: string;
+  readonly random: Random;
+  readonly now: Date;
+}
+
+/**
+ * Checks an issuer's leaf template once: a leaf of it goes through lint, both readers and the chain check. A throw-away
+ * key stands in for the issuer's, so that the real one never signs what was not checked.
+ * @throws {InvariantError}
+ */
+export async function proveTemplate(issuer: Certificate, root: Certificate, context: ProbeContext): Promise<void> {
+  const key = await generateCaKey({ type: "ec", bits: 256 });
+  const standIn: Certificate = { ...issuer, key: key.info };
+  const template = createLeafTemplate(standIn, caScheme(key.info, "SHA-256"));
+  const draft = template.encode(probeFields(key.info, issuer, root, context));
+  const leaf = readCertificate(draft.complete(await sign(key.privateKey, template.scheme, draft.signed)));
+  const violations = lint(leaf, "leaf", issuer);
+  if (violations.length > 0)
+    throw new InvariantError(
+      `Leaf template of the issuer breaks rules: ${violations.map(({ field, message }) => `${field}: ${message}`).join("; ")}`,
+    );
+  if ((await findPath(leaf, [], standIn, context.now)) === null) throw new InvariantError("Leaf template does not chain to its issuer");
+}
+
+/**
+ * Proves, before a new root becomes active, that a leaf signed by it verifies under every root that somebody may trust
+ * alone. The leaf has a throw-away key and is dropped.
+ * @returns the roots under which it does not verify.
+ */
+export async function proveCrossing(
+  provider: Provider,
+  root: Certificate,
+  chain: readonly Certificate[],
+  targets: readonly Certificate[],
+  context: ProbeContext,
+): Promise<Certificate[]> {
+  const key = await generateCaKey({ type: "ec", bits: 256 });
+  const draft = provider.template.encode(probeFields(key.info, provider.issuer, root, context));
+  const leaf = readCertificate(await provider.signLeaf(draft));
+  const failed: Certificate[] = [];
+  for (const target of targets) if ((await findPath(leaf, chain, target, context.now)) === null) failed.push(target);
+  return failed;
+}

@@ -1,0 +1,87 @@
+/**
+ * The one document that is the CA: its configuration, its roots and its sealed keys. All that must change together is
+ * in here, so that a change is one commit.
+ * @module
+ */
+import type { Certificate } from "../x509/certificate.ts";
+
+/** The schema that this code writes. A change of what is stored makes it grow, with an upcast in the codec. */
+export const SCHEMA = 1;
+
+/** A provider's configuration as an operator wrote it: any keys, secret values replaced by HIDDEN. */
+export type ConfigMap = Readonly<Record<string, unknown>>;
+
+/** What stands in a configuration for a secret that is kept sealed. */
+export const HIDDEN = "hidden";
+
+/** What a provider keeps. Every value that is secret is sealed text (sealer.ts); the manager never looks inside. */
+export type ProviderState = Readonly<Record<string, string>>;
+
+export interface CaConfig {
+  /** The provider's wire name. */
+  readonly provider: string;
+  /** Null where the operator sent none. */
+  readonly config: ConfigMap | null;
+  /** As last sent; it has no effect on later changes. */
+  readonly forceWithoutCrossSigning: boolean;
+  readonly createIndex: number;
+  readonly modifyIndex: number;
+}
+
+export type RootStatus = "active" | "retired";
+
+export interface RootEntry {
+  /** SHA-1 of the DER in colon hex. */
+  readonly id: string;
+  readonly name: string;
+  readonly certificate: Certificate;
+  /**
+   * Cross-signed certificates. Of the active root: all that a leaf's holder sends along, in path order. Of a retired
+   * one: those of its own key, which later rotations build paths from.
+   */
+  readonly intermediates: readonly Certificate[];
+  readonly status: RootStatus;
+  /** Since when it has this status, by the store's clock. */
+  readonly since: Date;
+  /** When it was retired last, by the store's clock; null while active. */
+  readonly rotatedOutAt: Date | null;
+  /** Left by force: what trusts it alone does not verify new leaves, and its key is gone. */
+  readonly forcedOut: boolean;
+  /** Key identifier of what signs leaves under this root, in colon hex. */
+  readonly signingKeyId: string;
+  /** The largest LeafCertTTL in force since it first was active, in milliseconds. */
+  readonly leafTtlMaxMs: number;
+  readonly externalTrustDomain: string;
+  readonly createIndex: number;
+  readonly modifyIndex: number;
+}
+
+/** All that is needed to open a provider again. */
+export interface ProviderRecord {
+  readonly provider: string;
+  readonly config: ConfigMap | null;
+  readonly state: ProviderState;
+}
+
+export interface CaState {
+  readonly schema: typeof SCHEMA;
+  readonly clusterId: string;
+  /** 128 random bits in hex: names this state even where an index exists twice after lost writes. */
+  readonly commitId: string;
+  /** Grows by one with every commit; ModifyIndex on the wire. */
+  readonly index: number;
+  readonly config: CaConfig;
+  readonly roots: readonly RootEntry[];
+  readonly provider: {
+    readonly active: ProviderState;
+    /** By root ID: the keys of retired roots, until their roots are pruned. */
+    readonly retired: Readonly<Record<string, ProviderRecord>>;
+  };
+}
+
+/** The active root. @throws {TypeError} when there is none, which no committed state allows. */
+export function activeRoot(state: CaState): RootEntry {
+  const active = state.roots.find((root) => root.status === "active");
+  if (active === undefined) throw new TypeError("State has no active root");
+  return active;
+}

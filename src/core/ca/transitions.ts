@@ -1,0 +1,169 @@
+/**
+ * Every change of the state, as pure functions from one state to the next. A write stamps one new index on what it
+ * changed; the root rows share one, as in Consul (consul-ca.md §1.2).
+ * @module
+ */
+import { colonHex } from "../bytes.ts";
+import { InvariantError } from "../errors.ts";
+import type { Certificate } from "../x509/certificate.ts";
+import { ownCrossings, planCrossing, poolOf, pruneAt, rootsToReach } from "./crossing.ts";
+import type { Policy } from "./policy.ts";
+import { activeRoot, type CaState, type ConfigMap, type ProviderState, type RootEntry, SCHEMA } from "./state.ts";
+
+/** A configuration to be stored, secrets replaced by HIDDEN. */
+export interface NewConfig {
+  readonly provider: string;
+  readonly config: ConfigMap | null;
+  readonly forceWithoutCrossSigning: boolean;
+}
+
+/** A root about to become active, with the provider state that signs under it. */
+export interface NewRoot {
+  readonly name: string;
+  readonly certificate: Certificate;
+  /** Key identifier of what signs leaves. */
+  readonly issuerKeyId: Uint8Array;
+  readonly state: ProviderState;
+}
+
+export function bootstrap(clusterId: string, commitId: string, config: NewConfig, root: NewRoot, leafTtlMs: number, now: Date): CaState {
+  const index = 1;
+  return checked({
+    schema: SCHEMA,
+    clusterId,
+    commitId,
+    index,
+    config: { ...config, createIndex: index, modifyIndex: index },
+    roots: [entryOf(root, clusterId, leafTtlMs, now, index)],
+    provider: { active: root.state, retired: {} },
+  });
+}
+
+/** A change of configuration that leaves the root as it is. */
+export function changeConfig(state: CaState, commitId: string, config: NewConfig, provider: ProviderState, leafTtlMs: number): CaState {
+  const index = state.index + 1;
+  return checked({
+    ...state,
+    commitId,
+    index,
+    config: { ...config, createIndex: state.config.createIndex, modifyIndex: index },
+    roots: state.roots.map((root) => (root.status === "active" ? { ...root, leafTtlMaxMs: Math.max(root.leafTtlMaxMs, leafTtlMs) } : root)),
+    provider: { ...state.provider, active: provider },
+  });
+}
+
+export interface Rotation {
+  readonly config: NewConfig;
+  readonly root: NewRoot;
+  /** What goes with leaves of the new root, in path order. */
+  readonly chain: readonly Certificate[];
+  /** IDs of roots that are left by force. */
+  readonly leftByForce: readonly string[];
+  readonly leafTtlMs: number;
+  readonly now: Date;
+}
+
+/** A new root becomes active and the old one is retired. A root that is still listed becomes active again. */
+export function rotate(state: CaState, commitId: string, rotation: Rotation): CaState {
+  const { root, now, leftByForce } = rotation;
+  const index = state.index + 1;
+  const old = activeRoot(state);
+  const listed = state.roots.find(({ id }) => id === root.certificate.id);
+  const fresh = entryOf(root, state.clusterId, Math.max(rotation.leafTtlMs, listed?.leafTtlMaxMs ?? 0), now, listed?.createIndex ?? index);
+  const roots = state.roots
+    .filter(({ id }) => id !== root.certificate.id)
+    .map((entry): RootEntry => {
+      const forcedOut = entry.forcedOut || leftByForce.includes(entry.id);
+      if (entry !== old) return { ...entry, forcedOut };
+      return { ...entry, forcedOut, status: "retired", since: now, rotatedOutAt: now, intermediates: ownCrossings(entry) };
+    });
+  const { [root.certificate.id]: _revived, ...kept } = state.provider.retired;
+  const record = { provider: state.config.provider, config: state.config.config, state: state.provider.active };
+  const retired = Object.entries({ ...kept, [old.id]: record }).filter(([id]) => !leftByForce.includes(id));
+  return checked({
+    ...state,
+    commitId,
+    index,
+    config: { ...rotation.config, createIndex: state.config.createIndex, modifyIndex: index },
+    roots: stamp([...roots, { ...fresh, intermediates: rotation.chain }], index),
+    provider: { active: root.state, retired: Object.fromEntries(retired) },
+  });
+}
+
+/** Whether there is something for `prune` to do. */
+export function prunable(state: CaState, policy: Policy, now: Date): boolean {
+  return (
+    state.roots.some((root) => isDead(root, policy, now)) || chainAt(state, policy, now).length !== activeRoot(state).intermediates.length
+  );
+}
+
+/** Drops dead roots with their keys, and cross-signed certificates that have expired or lead nowhere needed. */
+export function prune(state: CaState, commitId: string, policy: Policy, now: Date): CaState {
+  const index = state.index + 1;
+  const dead = new Set(state.roots.filter((root) => isDead(root, policy, now)).map(({ id }) => id));
+  const chain = chainAt(state, policy, now);
+  const roots = state.roots
+    .filter(({ id }) => !dead.has(id))
+    .map((root) => ({
+      ...root,
+      intermediates: root.status === "active" ? chain : root.intermediates.filter((certificate) => certificate.notAfter > now),
+    }));
+  const retired = Object.entries(state.provider.retired).filter(([id]) => !dead.has(id));
+  return checked({
+    ...state,
+    commitId,
+    index,
+    roots: stamp(roots, index),
+    provider: { ...state.provider, retired: Object.fromEntries(retired) },
+  });
+}
+
+/** Replaces sealed provider states by ones that are sealed anew; nothing a client can see changes. */
+export function reseal(state: CaState, commitId: string, provider: CaState["provider"]): CaState {
+  return checked({ ...state, commitId, index: state.index + 1, provider });
+}
+
+/** Whether a root is retired and no leaf that it signed can still be alive. */
+export function isDead(root: RootEntry, policy: Policy, now: Date): boolean {
+  return root.status === "retired" && now > pruneAt(root, policy);
+}
+
+/** The part of the active root's chain that is still of use. */
+function chainAt(state: CaState, policy: Policy, now: Date): readonly Certificate[] {
+  const active = activeRoot(state);
+  const alive = state.roots.filter((root) => !isDead(root, policy, now));
+  const targets = rootsToReach(alive, now);
+  const { chain, unreached } = planCrossing(active.certificate, targets, poolOf([active]), now, policy);
+  // A road that ends early is still better than none.
+  const useful = (certificate: Certificate) => unreached.length > 0 || chain.some(({ id }) => id === certificate.id);
+  return active.intermediates.filter((certificate) => certificate.notAfter > now && useful(certificate));
+}
+
+function entryOf(root: NewRoot, clusterId: string, leafTtlMaxMs: number, now: Date, createIndex: number): RootEntry {
+  return {
+    id: root.certificate.id,
+    name: root.name,
+    certificate: root.certificate,
+    intermediates: [],
+    status: "active",
+    since: now,
+    rotatedOutAt: null,
+    forcedOut: false,
+    signingKeyId: colonHex(root.issuerKeyId),
+    leafTtlMaxMs,
+    externalTrustDomain: clusterId,
+    createIndex,
+    modifyIndex: createIndex,
+  };
+}
+
+/** Rows in order of their IDs, which is Consul's order, all with the index of this write. */
+function stamp(roots: readonly RootEntry[], index: number): RootEntry[] {
+  return roots.map((root) => ({ ...root, modifyIndex: index })).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+function checked(state: CaState): CaState {
+  if (state.roots.filter(({ status }) => status === "active").length !== 1) throw new InvariantError("there must be exactly one active CA");
+  if (new Set(state.roots.map(({ id }) => id)).size !== state.roots.length) throw new InvariantError("A root is listed twice");
+  return state;
+}

@@ -1,0 +1,152 @@
+/**
+ * Every error the CA throws on purpose. No HTTP status and no exit code in here: those are made at the edges.
+ * Codes are append-only, since clients and dashboards match on them.
+ * @module
+ */
+
+/** One broken rule, as a checker that can find several of them reports it. */
+export interface Violation {
+  readonly code: string;
+  /** What the rule is about: a configuration field, a certificate field. */
+  readonly field: string;
+  readonly message: string;
+  /** Where the rule comes from, for example `RFC 5280 §4.1.2.2`. */
+  readonly reference?: string;
+}
+
+export interface CaErrorOptions {
+  readonly cause?: unknown;
+  /** When trying again may help, in milliseconds from now. */
+  readonly retryAfterMs?: number;
+}
+
+/** Base of all errors thrown on purpose. */
+export abstract class CaError extends Error {
+  abstract readonly code: string;
+  readonly retryAfterMs: number | undefined;
+
+  constructor(message: string, options: CaErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+/** A configuration that breaks rules; `violations` names all of them. */
+export class ConfigError extends CaError {
+  readonly code = "config_invalid";
+  readonly violations: readonly Violation[];
+
+  constructor(message: string, violations: readonly Violation[] = [], options: CaErrorOptions = {}) {
+    super(message, options);
+    this.violations = violations;
+  }
+}
+
+export type RequestCode =
+  | "request_malformed"
+  | "csr_malformed"
+  | "csr_proof_failed"
+  | "spiffe_id_malformed"
+  | "profile_violation"
+  | "too_large"
+  | "media_type_unsupported";
+
+/** A request that can never succeed as it is. */
+export class RequestError extends CaError {
+  readonly code: RequestCode;
+
+  constructor(code: RequestCode, message: string, options: CaErrorOptions = {}) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** The caller may not do this. */
+export class DeniedError extends CaError {
+  readonly code: "token_unknown" | "permission_denied";
+
+  constructor(code: DeniedError["code"], message: string, options: CaErrorOptions = {}) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+export type NotReadyCode = "ca_uninitialized" | "ca_expired" | "ca_disabled" | "operation_running" | "lease_lost" | "closing";
+
+/** The CA cannot do this now; it may later. */
+export class NotReadyError extends CaError {
+  readonly code: NotReadyCode;
+
+  constructor(code: NotReadyCode, message: string, options: CaErrorOptions = {}) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+export type ConflictCode = "index_mismatch" | "transition_invalid" | "prepared_spent" | "budget_exceeded";
+
+/** The state is not what the caller assumed. */
+export class ConflictError extends CaError {
+  readonly code: ConflictCode;
+
+  constructor(code: ConflictCode, message: string, options: CaErrorOptions = {}) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** Too many signing requests. */
+export class RateLimitedError extends CaError {
+  readonly code = "sign_rate_limited";
+
+  constructor(retryAfterMs: number) {
+    // Consul's text, which its agents match on (consul-ca.md §4.9).
+    super("Rate limit reached, try again later", { retryAfterMs });
+  }
+}
+
+/** A provider failed: it is away, it refused, or it broke its contract. */
+export class ProviderError extends CaError {
+  readonly code: "provider_unavailable" | "provider_rejected" | "provider_contract";
+
+  constructor(code: ProviderError["code"], message: string, options: CaErrorOptions = {}) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+export type StoreCode = "store_unavailable" | "store_busy" | "state_corrupt" | "schema_unknown";
+
+/** The store failed, or what it holds cannot be trusted. */
+export class StoreError extends CaError {
+  readonly code: StoreCode;
+
+  constructor(code: StoreCode, message: string, options: CaErrorOptions = {}) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** Something sealed cannot be opened, or nothing can be sealed. */
+export class SealError extends CaError {
+  readonly code: "kek_unknown" | "open_failed";
+
+  constructor(code: SealError["code"], message: string, options: CaErrorOptions = {}) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** A promise of our own does not hold: a bug in meshca. */
+export class InvariantError extends CaError {
+  readonly code = "invariant";
+}
+
+/**
+ * Input that is not of its format (PEM, DER, a duration). It never leaves core: whoever reads the input turns it
+ * into the error that fits what the input was.
+ */
+export class FormatError extends Error {
+  override readonly name = "FormatError";
+}

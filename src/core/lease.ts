@@ -1,0 +1,30 @@
+/**
+ * The lease port: who may try. A lease never makes a write right; its term does, compared by the store with the write.
+ * One contract suite, test/contracts/lease.ts, holds every implementation.
+ *
+ * - `leader` decides which replica runs the periodic tick; losing it costs nothing but a duplicate try.
+ * - `operation` serialises whatever has effects outside of the store.
+ * - `acquire` grants a free or expired lease with a term above every term granted for that name before, across
+ *   restarts too; it answers null where another holder has it. A holder that acquires what it has gets null as well.
+ * - `renew` lengthens the lease when this holder still has it under this term, and says whether it did.
+ * - `release` gives it back when this holder still has it under this term; otherwise it does nothing.
+ * @module
+ */
+
+export type LeaseName = "leader" | "operation";
+
+export interface Lease {
+  readonly name: LeaseName;
+  readonly term: number;
+}
+
+export interface Leases {
+  /** @throws {StoreError} */
+  acquire(name: LeaseName, ttlMs: number): Promise<Lease | null>;
+  /** @throws {StoreError} */
+  renew(lease: Lease, ttlMs: number): Promise<boolean>;
+  /** @throws {StoreError} */
+  release(lease: Lease): Promise<void>;
+  /** The name that the present holder of a lease goes by, or null where it is free. @throws {StoreError} */
+  holder(name: LeaseName): Promise<string | null>;
+}

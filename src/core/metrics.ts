@@ -1,0 +1,13 @@
+/**
+ * What core counts. Labels come from fixed sets only, so that no caller can make the number of series grow.
+ * @module
+ */
+
+export interface Metrics {
+  /** A leaf was signed. `kind` is the kind of its SPIFFE ID. */
+  leafIssued(kind: string, seconds: number): void;
+  /** A signing request was refused. `code` is the code of the error. */
+  leafRefused(code: string): void;
+  /** A change of the state ended. `outcome` is `ok` or the code of the error. */
+  change(operation: string, outcome: string): void;
+}

@@ -1,0 +1,54 @@
+/**
+ * PEM (RFC 7468): one strict reader and one writer for every certificate, request and key.
+ * @module
+ */
+import { type Bytes, base64, fromBase64 } from "./bytes.ts";
+import { FormatError } from "./errors.ts";
+
+export interface PemBlock {
+  /** The words of the BEGIN line, for example `CERTIFICATE`. */
+  readonly label: string;
+  readonly bytes: Bytes;
+  /** Whether the block has RFC 1421 headers, as encrypted keys of old OpenSSL have. */
+  readonly hasHeaders: boolean;
+}
+
+const BEGIN = /^-----BEGIN ([A-Z0-9][A-Z0-9 ]*)-----[ \t]*$/;
+
+/**
+ * Reads every PEM block of a text. Text outside of blocks is skipped, as RFC 7468 §2 and Go do.
+ * @throws {FormatError} on a block without its END line, with another label there, or with a body that is not base64.
+ */
+export function readPem(text: string): PemBlock[] {
+  const blocks: PemBlock[] = [];
+  const lines = text.split(/\r\n|\n|\r/);
+  for (let i = 0; i < lines.length; i++) {
+    const label = BEGIN.exec(lines[i] as string)?.[1];
+    if (label === undefined) continue;
+    let body = "";
+    let hasHeaders = false;
+    for (i++; i < lines.length && !(lines[i] as string).startsWith("-----"); i++) {
+      const line = (lines[i] as string).trim();
+      if (line.includes(":")) hasHeaders = true;
+      else body += line;
+    }
+    if (lines[i]?.trimEnd() !== `-----END ${label}-----`) throw new FormatError(`PEM block ${label} has no matching END line`);
+    const bytes = fromBase64(body);
+    if (!hasHeaders && (bytes === null || bytes.length === 0)) throw new FormatError(`PEM block ${label} is not base64`);
+    blocks.push({ label, bytes: bytes ?? new Uint8Array(), hasHeaders });
+  }
+  return blocks;
+}
+
+/** Writes one PEM block: 64 columns, with a final newline, as Go does. */
+export function writePem(label: string, bytes: Uint8Array): string {
+  const body = base64(bytes);
+  let text = `-----BEGIN ${label}-----\n`;
+  for (let i = 0; i < body.length; i += 64) text += `${body.slice(i, i + 64)}\n`;
+  return `${text}-----END ${label}-----\n`;
+}
+
+/** Writes a certificate as PEM. */
+export function certificatePem(der: Uint8Array): string {
+  return writePem("CERTIFICATE", der);
+}

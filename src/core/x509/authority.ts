@@ -1,0 +1,156 @@
+/**
+ * Makes CA keys and CA certificates: roots, cross-signed roots, intermediates. Each is linted before it is returned.
+ * @module
+ */
+import type { Bytes } from "../bytes.ts";
+import type { Random } from "../clock.ts";
+import { InvariantError } from "../errors.ts";
+import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
+import { type Certificate, keyIdOf, readCertificate } from "./certificate.ts";
+import { type CaKeySpec, caHash, caScheme, keyAlgorithm, type PublicKeyInfo, readPublicKey } from "./keys.ts";
+import { type CertificateKind, lint } from "./lint.ts";
+import { OID } from "./oids.ts";
+import { type CertificateSpec, makeCertificate } from "./peculiar.ts";
+import { CA_BACKDATE_MS, CA_KEY_USAGE } from "./profile.ts";
+import { createSerials } from "./serial.ts";
+import { wholeSecond } from "./time.ts";
+
+/** A key that certifies, with its public half read. */
+export interface CaKey {
+  readonly privateKey: CryptoKey;
+  readonly info: PublicKeyInfo;
+}
+
+/** A CA that can sign: its certificate and its key. */
+export interface Authority {
+  readonly certificate: Certificate;
+  readonly privateKey: CryptoKey;
+}
+
+/** Makes a CA key. It is extractable, since it has yet to be sealed; whoever seals it opens it as non-extractable. */
+export async function generateCaKey(spec: CaKeySpec): Promise<CaKey> {
+  const algorithm = { ...keyAlgorithm(spec, caHash(spec)) };
+  const parameters = spec.type === "rsa" ? { ...algorithm, modulusLength: spec.bits, publicExponent: Uint8Array.of(1, 0, 1) } : algorithm;
+  const pair = (await crypto.subtle.generateKey(parameters as EcKeyGenParams, true, ["sign", "verify"])) as CryptoKeyPair;
+  return { privateKey: pair.privateKey, info: readPublicKey(new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey))) };
+}
+
+export interface CaCertificateOptions {
+  readonly now: Date;
+  readonly random: Random;
+}
+
+/**
+ * Makes a self-signed root.
+ * @param ttlMs how long it lives from now on, in milliseconds.
+ * @param provider the provider's wire name, which is part of the common name (consul-ca.md §3.2).
+ */
+export async function createRoot(
+  key: CaKey,
+  options: CaCertificateOptions & { readonly clusterId: string; readonly provider: string; readonly ttlMs: number },
+): Promise<Certificate> {
+  const { now, random, clusterId, provider } = options;
+  const commonName = caCommonName("pri", provider, clusterId, random);
+  const keyId = keyIdOf(key.info.spki);
+  return finish("root", null, {
+    serial: createSerials(random)(),
+    issuer: commonName,
+    subject: commonName,
+    notBefore: wholeSecond(new Date(now.getTime() - CA_BACKDATE_MS)),
+    notAfter: wholeSecond(new Date(now.getTime() + options.ttlMs)),
+    spki: key.info.spki,
+    extensions: [
+      { kind: "keyUsage", bits: CA_KEY_USAGE },
+      { kind: "ca", pathLength: null },
+      { kind: "subjectKeyId", id: keyId },
+      { kind: "authorityKeyId", id: keyId },
+      { kind: "uri", uri: signingUri(clusterId), critical: false },
+    ],
+    signingKey: key.privateKey,
+    scheme: caScheme(key.info, caHash(key.info)),
+  });
+}
+
+/**
+ * Certifies a root by another one: the same subject, key and extensions, issued by `by`. The algorithm follows the
+ * key that signs, not the certificate that is signed (Consul's defect Q-6).
+ * @param root not expired. @param by not expired, with a subject key identifier.
+ */
+export function crossSign(root: Certificate, by: Authority, options: CaCertificateOptions): Promise<Certificate> {
+  const authorityKeyId = by.certificate.subjectKeyId as Bytes;
+  const copied = root.extensions.filter((extension) => extension.oid !== OID.authorityKeyIdentifier);
+  const before = copied.findIndex((extension) => extension.oid === OID.subjectKeyIdentifier) + 1;
+  const raw = copied.map((extension) => ({ kind: "raw", ...extension }) as const);
+  return finish("cross-signed", by.certificate, {
+    serial: createSerials(options.random)(),
+    issuer: by.certificate.subject,
+    subject: root.subject,
+    notBefore: laterOf(options.now.getTime() - CA_BACKDATE_MS, by.certificate.notBefore),
+    notAfter: root.notAfter < by.certificate.notAfter ? root.notAfter : by.certificate.notAfter,
+    spki: root.key.spki,
+    extensions: [...raw.slice(0, before), { kind: "authorityKeyId", id: authorityKeyId }, ...raw.slice(before)],
+    signingKey: by.privateKey,
+    scheme: caScheme(by.certificate.key, caHash(by.certificate.key)),
+  });
+}
+
+/**
+ * Makes an intermediate for a public key: a CA whose certificates can be leaves alone.
+ * @param ttlMs how long it lives from now on, in milliseconds; it never outlives `by`.
+ */
+export function createIntermediate(
+  key: PublicKeyInfo,
+  by: Authority,
+  options: CaCertificateOptions & { readonly clusterId: string; readonly provider: string; readonly ttlMs: number },
+): Promise<Certificate> {
+  const { now, random, clusterId, provider } = options;
+  return finish("intermediate", by.certificate, {
+    serial: createSerials(random)(),
+    issuer: by.certificate.subject,
+    subject: caCommonName("sec", provider, clusterId, random),
+    notBefore: laterOf(now.getTime() - CA_BACKDATE_MS, by.certificate.notBefore),
+    notAfter: wholeSecond(new Date(Math.min(now.getTime() + options.ttlMs, by.certificate.notAfter.getTime()))),
+    spki: key.spki,
+    extensions: [
+      { kind: "keyUsage", bits: CA_KEY_USAGE },
+      { kind: "ca", pathLength: 0 },
+      { kind: "subjectKeyId", id: keyIdOf(key.spki) },
+      { kind: "authorityKeyId", id: by.certificate.subjectKeyId as Bytes },
+      { kind: "uri", uri: signingUri(clusterId), critical: false },
+    ],
+    signingKey: by.privateKey,
+    scheme: caScheme(by.certificate.key, "SHA-256"),
+  });
+}
+
+/** The SPIFFE ID that every CA certificate of a cluster carries. */
+export function signingUri(clusterId: string): string {
+  return formatSpiffeId({ kind: "signing", trustDomain: trustDomainOf(clusterId) });
+}
+
+/**
+ * `pri-<uid>.<provider>.ca.<first 8 of the cluster ID>.consul` (consul-ca.md §3.2). The uid, 40 random bits, makes
+ * the name of every CA certificate unique, without which verifiers with many roots try each of them.
+ */
+function caCommonName(prefix: "pri" | "sec", provider: string, clusterId: string, random: Random): string {
+  const uid = Array.from(random.bytes(8), (byte) => "abcdefghijklmnopqrstuvwxyz234567"[byte & 31]).join("");
+  const label = provider
+    .toLowerCase()
+    .replace(/[^a-z0-9]/g, "")
+    .slice(0, 32);
+  return `${prefix}-${uid}.${label}.ca.${clusterId.slice(0, 8).toLowerCase()}.consul`;
+}
+
+function laterOf(ms: number, other: Date): Date {
+  return wholeSecond(new Date(Math.max(ms, other.getTime())));
+}
+
+async function finish(kind: CertificateKind, issuer: Certificate | null, spec: CertificateSpec): Promise<Certificate> {
+  const certificate = readCertificate(await makeCertificate(spec));
+  const violations = lint(certificate, kind, issuer ?? certificate);
+  if (violations.length > 0)
+    throw new InvariantError(
+      `Cannot issue ${kind} certificate: ${violations.map(({ field, message }) => `${field}: ${message}`).join("; ")}`,
+    );
+  return certificate;
+}

@@ -1,0 +1,255 @@
+/**
+ * Reads a certificate (RFC 5280 §4.1) into what the CA decides on. Names and the signed part are kept as the octets
+ * they came in, since issuer and subject match by octets.
+ * @module
+ */
+import { type Bytes, colonHex, fromUtf8 } from "../bytes.ts";
+import { FormatError } from "../errors.ts";
+import { certificatePem, readPem } from "../pem.ts";
+import { contextConstructed, contextPrimitive, DerReader, TAG } from "./der.ts";
+import { sha1, sha256 } from "./digest.ts";
+import { type PublicKeyInfo, readPublicKey, type SignatureScheme, schemeOf } from "./keys.ts";
+import { OID } from "./oids.ts";
+import { readTime } from "./time.ts";
+
+/** KeyUsage bits (RFC 5280 §4.2.1.3), bit 0 first. */
+export const KEY_USAGE = { digitalSignature: 1 << 0, keyEncipherment: 1 << 2, keyCertSign: 1 << 5, cRLSign: 1 << 6 } as const;
+
+export interface CertificateExtension {
+  /** Dotted object identifier. */
+  readonly oid: string;
+  readonly critical: boolean;
+  readonly value: Bytes;
+}
+
+export interface Certificate {
+  readonly der: Bytes;
+  /** SHA-1 of the DER in colon hex: Consul's root ID. */
+  readonly id: string;
+  /** Big-endian octets without a sign octet. */
+  readonly serial: Bytes;
+  readonly issuer: Bytes;
+  readonly subject: Bytes;
+  /** Whether the subject names nobody. */
+  readonly subjectEmpty: boolean;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+  readonly key: PublicKeyInfo;
+  readonly extensions: readonly CertificateExtension[];
+  readonly isCa: boolean;
+  readonly pathLength: number | null;
+  /** Bits as in KEY_USAGE, or null where the extension is missing. */
+  readonly keyUsage: number | null;
+  /** Dotted object identifiers, or null where the extension is missing. */
+  readonly extKeyUsage: readonly string[] | null;
+  readonly subjectKeyId: Bytes | null;
+  readonly authorityKeyId: Bytes | null;
+  readonly uris: readonly string[];
+  readonly dnsNames: readonly string[];
+  readonly ipAddresses: readonly Bytes[];
+  readonly signed: Bytes;
+  readonly scheme: SignatureScheme;
+  readonly signature: Bytes;
+}
+
+/** The key identifier that Consul derives from a public key: SHA-256 of the DER SubjectPublicKeyInfo, whole. */
+export function keyIdOf(spki: Bytes): Bytes {
+  return sha256(spki);
+}
+
+/** The PEM text of a certificate. */
+export function pemOf(certificate: Certificate): string {
+  return certificatePem(certificate.der);
+}
+
+/**
+ * Reads one DER certificate. Copies the input.
+ * @throws {FormatError}
+ */
+export function readCertificate(input: Uint8Array): Certificate {
+  const der = new Uint8Array(input);
+  const outer = new DerReader(der);
+  const certificate = outer.enter(TAG.sequence);
+  outer.finish();
+  const body = certificate.enter(TAG.sequence);
+  const signed = certificate.element();
+  certificate.expect(TAG.sequence);
+  const identifier = certificate.element();
+  const signature = certificate.bitString();
+  certificate.finish();
+
+  const version = body.optional(contextConstructed(0)) ? body.inside().small() : 0;
+  const serial = body.unsigned();
+  body.expect(TAG.sequence);
+  if (colonHex(body.element()) !== colonHex(identifier)) throw new FormatError("the two signature algorithms of the certificate differ");
+  body.expect(TAG.sequence);
+  const issuer = body.element();
+  const validity = body.enter(TAG.sequence);
+  const notBefore = readTime(validity);
+  const notAfter = readTime(validity);
+  validity.finish();
+  body.expect(TAG.sequence);
+  const subject = body.element();
+  const subjectEmpty = body.contentStart === body.contentEnd;
+  body.expect(TAG.sequence);
+  const key = readPublicKey(body.element());
+  const extensions: CertificateExtension[] = [];
+  if (version === 2 && body.optional(contextConstructed(3))) {
+    const wrapper = body.inside();
+    readExtensions(wrapper.enter(TAG.sequence), extensions);
+    wrapper.finish();
+  }
+  body.finish();
+  return {
+    der,
+    id: colonHex(sha1(der)),
+    serial,
+    issuer,
+    subject,
+    subjectEmpty,
+    notBefore,
+    notAfter,
+    key,
+    extensions,
+    ...interpret(extensions),
+    signed,
+    scheme: schemeOf(identifier),
+    signature,
+  };
+}
+
+/**
+ * Reads a text that must be exactly one PEM certificate.
+ * @throws {FormatError}
+ */
+export function readCertificatePem(pem: string): Certificate {
+  const [block, ...more] = readPem(pem);
+  if (block === undefined) throw new FormatError("no PEM-encoded data found");
+  if (block.label !== "CERTIFICATE") throw new FormatError("first PEM-block should be CERTIFICATE type");
+  if (more.length > 0) throw new FormatError(`there must be exactly one PEM block, not ${more.length + 1}`);
+  return readCertificate(block.bytes);
+}
+
+function dotted(content: Bytes): string {
+  const arcs: number[] = [];
+  let value = 0;
+  for (const byte of content) {
+    value = value * 128 + (byte & 0x7f);
+    if (byte >= 0x80) continue;
+    if (arcs.length === 0) arcs.push(Math.min(2, Math.floor(value / 40)), value - 40 * Math.min(2, Math.floor(value / 40)));
+    else arcs.push(value);
+    value = 0;
+  }
+  return arcs.join(".");
+}
+
+function readExtensions(list: DerReader, extensions: CertificateExtension[]): void {
+  while (!list.done) {
+    const extension = list.enter(TAG.sequence);
+    const oid = dotted(extension.oid());
+    const critical = extension.peek() === TAG.boolean && extension.boolean();
+    extension.expect(TAG.octetString);
+    const value = extension.content();
+    extension.finish();
+    if (extensions.some((other) => other.oid === oid)) throw new FormatError(`extension ${oid} appears twice`);
+    extensions.push({ oid, critical, value });
+  }
+}
+
+type Interpreted = Pick<
+  Certificate,
+  "isCa" | "pathLength" | "keyUsage" | "extKeyUsage" | "subjectKeyId" | "authorityKeyId" | "uris" | "dnsNames" | "ipAddresses"
+>;
+
+function interpret(extensions: readonly CertificateExtension[]): Interpreted {
+  const open = (oid: string): DerReader | null => {
+    const found = extensions.find((extension) => extension.oid === oid);
+    return found === undefined ? null : new DerReader(found.value);
+  };
+  const whole = <T>(reader: DerReader, value: T): T => {
+    reader.finish();
+    return value;
+  };
+
+  const basic = open(OID.basicConstraints);
+  let isCa = false;
+  let pathLength: number | null = null;
+  if (basic !== null) {
+    const fields = basic.enter(TAG.sequence);
+    basic.finish();
+    isCa = fields.peek() === TAG.boolean && fields.boolean();
+    if (!fields.done) pathLength = fields.small();
+    fields.finish();
+  }
+
+  const usage = open(OID.keyUsage);
+  let keyUsage: number | null = null;
+  if (usage !== null) {
+    usage.expect(TAG.bitString);
+    usage.finish();
+    keyUsage = 0;
+    usage
+      .content()
+      .subarray(1)
+      .forEach((byte, octet) => {
+        for (let bit = 0; bit < 8; bit++) if (byte & (0x80 >> bit)) keyUsage = (keyUsage ?? 0) | (1 << (8 * octet + bit));
+      });
+  }
+
+  const purposes = open(OID.extKeyUsage);
+  let extKeyUsage: string[] | null = null;
+  if (purposes !== null) {
+    const list = purposes.enter(TAG.sequence);
+    purposes.finish();
+    extKeyUsage = [];
+    while (!list.done) extKeyUsage.push(dotted(list.oid()));
+  }
+
+  const subjectKey = open(OID.subjectKeyIdentifier);
+  subjectKey?.expect(TAG.octetString);
+  const subjectKeyId = subjectKey === null ? null : whole(subjectKey, subjectKey.content());
+
+  const authorityKey = open(OID.authorityKeyIdentifier);
+  let authorityKeyId: Bytes | null = null;
+  if (authorityKey !== null) {
+    const fields = authorityKey.enter(TAG.sequence);
+    authorityKey.finish();
+    while (!fields.done) {
+      fields.next();
+      if (fields.tag === contextPrimitive(0)) authorityKeyId = fields.content();
+    }
+  }
+
+  const uris: string[] = [];
+  const dnsNames: string[] = [];
+  const ipAddresses: Bytes[] = [];
+  const names = open(OID.subjectAltName);
+  if (names !== null) {
+    const list = names.enter(TAG.sequence);
+    names.finish();
+    while (!list.done) {
+      list.next();
+      if (list.tag === contextPrimitive(6)) uris.push(fromUtf8(list.content()));
+      else if (list.tag === contextPrimitive(2)) dnsNames.push(fromUtf8(list.content()));
+      else if (list.tag === contextPrimitive(7)) ipAddresses.push(list.content());
+    }
+  }
+  return { isCa, pathLength, keyUsage, extKeyUsage, subjectKeyId, authorityKeyId, uris, dnsNames, ipAddresses };
+}
+
+/** Whether the object identifier is one whose extension this module interprets. */
+export function isInterpreted(oid: string): boolean {
+  return (
+    oid === OID.basicConstraints ||
+    oid === OID.keyUsage ||
+    oid === OID.extKeyUsage ||
+    oid === OID.subjectKeyIdentifier ||
+    oid === OID.authorityKeyIdentifier ||
+    oid === OID.subjectAltName
+  );
+}
+
+/** Whether the certificate is in force at an instant; NotAfter is inclusive (RFC 5280 §4.1.2.5). */
+export function inForce(certificate: Pick<Certificate, "notBefore" | "notAfter">, at: Date): boolean {
+  return certificate.notBefore.getTime() <= at.getTime() && at.getTime() <= certificate.notAfter.getTime() + 999;
+}

@@ -1,0 +1,272 @@
+/**
+ * DER (ITU-T X.690): a strict reader over one buffer, and a writer that computes every length first and then writes
+ * each byte once. Only what certificates, requests and keys need; nothing here knows what it reads.
+ * @module
+ */
+import type { Bytes } from "../bytes.ts";
+import { FormatError } from "../errors.ts";
+
+export const TAG = {
+  boolean: 0x01,
+  integer: 0x02,
+  bitString: 0x03,
+  octetString: 0x04,
+  null: 0x05,
+  oid: 0x06,
+  utf8String: 0x0c,
+  printableString: 0x13,
+  ia5String: 0x16,
+  utcTime: 0x17,
+  generalizedTime: 0x18,
+  sequence: 0x30,
+  set: 0x31,
+} as const;
+
+/** `[number]` primitive, context-specific. */
+export const contextPrimitive = (number: number): number => 0x80 | number;
+/** `[number]` constructed, context-specific. */
+export const contextConstructed = (number: number): number => 0xa0 | number;
+
+/** No certificate or request nests deeper; a bomb does. */
+const MAX_DEPTH = 16;
+
+/** A cursor over the content of one constructed element. Offsets are into the shared buffer; nothing is copied. */
+export class DerReader {
+  readonly #bytes: Bytes;
+  readonly #end: number;
+  readonly #depth: number;
+  #position: number;
+  /** The tag of the element read last. */
+  tag = 0;
+  /** Where the element read last starts, its tag included. */
+  start = 0;
+  /** Where the content of the element read last starts. */
+  contentStart = 0;
+  /** Where the element read last ends. */
+  contentEnd = 0;
+
+  constructor(bytes: Bytes, start = 0, end = bytes.length, depth = 0) {
+    if (depth > MAX_DEPTH) throw new FormatError(`DER nests deeper than ${MAX_DEPTH} levels`);
+    this.#bytes = bytes;
+    this.#position = start;
+    this.#end = end;
+    this.#depth = depth;
+  }
+
+  /** Whether nothing is left. */
+  get done(): boolean {
+    return this.#position >= this.#end;
+  }
+
+  /** The tag of the next element, or 0 at the end. */
+  peek(): number {
+    return this.done ? 0 : (this.#bytes[this.#position] as number);
+  }
+
+  /**
+   * Steps over the next element, of any tag, and points the public offsets at it.
+   * @throws {FormatError} on a multi-byte tag, a length that is indefinite, not minimal or past the end.
+   */
+  next(): void {
+    const bytes = this.#bytes;
+    let position = this.#position;
+    if (position + 2 > this.#end) throw new FormatError("DER is truncated");
+    this.start = position;
+    const tag = bytes[position++] as number;
+    if ((tag & 0x1f) === 0x1f) throw new FormatError("DER tag is longer than one byte");
+    let length = bytes[position++] as number;
+    if (length >= 0x80) {
+      // X.690 §10.1: definite form, the fewest octets that hold the length.
+      const count = length & 0x7f;
+      if (count === 0) throw new FormatError("DER length is indefinite");
+      if (count > 3 || position + count > this.#end) throw new FormatError("DER length is past the end");
+      length = 0;
+      for (let i = 0; i < count; i++) length = (length << 8) | (bytes[position++] as number);
+      if (length < 0x80 || length < 1 << (8 * (count - 1))) throw new FormatError("DER length is not minimal");
+    }
+    if (length > this.#end - position) throw new FormatError("DER length is past the end");
+    this.tag = tag;
+    this.contentStart = position;
+    this.contentEnd = position + length;
+    this.#position = position + length;
+  }
+
+  /** Steps over the next element, which must have this tag. @throws {FormatError} */
+  expect(tag: number): void {
+    if (this.peek() !== tag || this.done)
+      throw new FormatError(`DER tag 0x${this.peek().toString(16)} where 0x${tag.toString(16)} belongs`);
+    this.next();
+  }
+
+  /** Steps over the next element when it has this tag, and says whether it had. @throws {FormatError} */
+  optional(tag: number): boolean {
+    if (this.done || this.peek() !== tag) return false;
+    this.next();
+    return true;
+  }
+
+  /** Steps over the next element, which must have this tag, and reads its content. @throws {FormatError} */
+  enter(tag: number): DerReader {
+    this.expect(tag);
+    return this.inside();
+  }
+
+  /** Reads the content of the element read last. @throws {FormatError} when that is too deep. */
+  inside(): DerReader {
+    return new DerReader(this.#bytes, this.contentStart, this.contentEnd, this.#depth + 1);
+  }
+
+  /** The content of the element read last, not copied. */
+  content(): Bytes {
+    return this.#bytes.subarray(this.contentStart, this.contentEnd);
+  }
+
+  /** The element read last with its tag and length, not copied. */
+  element(): Bytes {
+    return this.#bytes.subarray(this.start, this.contentEnd);
+  }
+
+  /** @throws {FormatError} when anything is left. */
+  finish(): void {
+    if (!this.done) throw new FormatError("DER has trailing bytes");
+  }
+
+  /** The content of an INTEGER that must not be negative, without its sign octet. @throws {FormatError} */
+  unsigned(): Bytes {
+    this.expect(TAG.integer);
+    return unsignedContent(this.#bytes, this.contentStart, this.contentEnd);
+  }
+
+  /** A small non-negative INTEGER. @throws {FormatError} when it is negative or does not fit 31 bits. */
+  small(): number {
+    const content = this.unsigned();
+    if (content.length > 4 || (content.length === 4 && (content[0] as number) > 0x7f)) throw new FormatError("DER INTEGER is too large");
+    let value = 0;
+    for (const byte of content) value = (value << 8) | byte;
+    return value;
+  }
+
+  /** A BOOLEAN (X.690 §11.1: 0x00 or 0xff). @throws {FormatError} */
+  boolean(): boolean {
+    this.expect(TAG.boolean);
+    const value = this.#bytes[this.contentStart];
+    if (this.contentEnd - this.contentStart !== 1 || (value !== 0x00 && value !== 0xff))
+      throw new FormatError("DER BOOLEAN is not 00 or ff");
+    return value === 0xff;
+  }
+
+  /** The content of an OBJECT IDENTIFIER, checked to be well formed. @throws {FormatError} */
+  oid(): Bytes {
+    this.expect(TAG.oid);
+    const bytes = this.#bytes;
+    // X.690 §8.19: base 128, each subidentifier without leading zeros, the last octet ends one.
+    let fresh = true;
+    for (let i = this.contentStart; i < this.contentEnd; i++) {
+      const byte = bytes[i] as number;
+      if (fresh && byte === 0x80) throw new FormatError("DER OBJECT IDENTIFIER is not minimal");
+      fresh = byte < 0x80;
+    }
+    if (!fresh || this.contentStart === this.contentEnd) throw new FormatError("DER OBJECT IDENTIFIER is truncated");
+    return this.content();
+  }
+
+  /** The octets of a BIT STRING without unused bits. @throws {FormatError} */
+  bitString(): Bytes {
+    this.expect(TAG.bitString);
+    if (this.contentEnd === this.contentStart || this.#bytes[this.contentStart] !== 0)
+      throw new FormatError("DER BIT STRING is not of whole octets");
+    return this.#bytes.subarray(this.contentStart + 1, this.contentEnd);
+  }
+}
+
+function unsignedContent(bytes: Bytes, start: number, end: number): Bytes {
+  if (start === end) throw new FormatError("DER INTEGER is empty");
+  const first = bytes[start] as number;
+  if (first >= 0x80) throw new FormatError("DER INTEGER is negative");
+  if (first === 0 && end - start > 1) {
+    if ((bytes[start + 1] as number) < 0x80) throw new FormatError("DER INTEGER is not minimal");
+    return bytes.subarray(start + 1, end);
+  }
+  return bytes.subarray(start, end);
+}
+
+/** An element to write: a tag with content, or bytes that are DER already. */
+export type DerNode = DerElement | Uint8Array;
+
+interface DerElement {
+  readonly tag: number;
+  readonly length: number;
+  readonly parts: readonly DerNode[];
+}
+
+/** How many octets the length of a content of `length` octets takes. */
+export function lengthSize(length: number): number {
+  return length < 0x80 ? 1 : length < 0x100 ? 2 : length < 0x10000 ? 3 : 4;
+}
+
+/** Writes a definite length at `offset` and returns the offset behind it (X.690 §10.1). */
+export function writeLength(out: Uint8Array, offset: number, length: number): number {
+  const size = lengthSize(length);
+  if (size === 1) {
+    out[offset] = length;
+    return offset + 1;
+  }
+  out[offset] = 0x80 | (size - 1);
+  for (let i = 1; i < size; i++) out[offset + i] = length >>> (8 * (size - 1 - i));
+  return offset + size;
+}
+
+function sizeOf(node: DerNode): number {
+  return node instanceof Uint8Array ? node.length : 1 + lengthSize(node.length) + node.length;
+}
+
+/** An element whose content is `parts`, one behind the other. Raw bytes among them are taken as they are. */
+export function element(tag: number, ...parts: readonly DerNode[]): DerNode {
+  return { tag, parts, length: parts.reduce((length, part) => length + sizeOf(part), 0) };
+}
+
+export const sequence = (...parts: readonly DerNode[]): DerNode => element(TAG.sequence, ...parts);
+export const octetString = (...parts: readonly DerNode[]): DerNode => element(TAG.octetString, ...parts);
+export const bitString = (...parts: readonly DerNode[]): DerNode => element(TAG.bitString, new Uint8Array(1), ...parts);
+export const oid = (content: Uint8Array): DerNode => element(TAG.oid, content);
+
+/** An INTEGER from big-endian magnitude octets, leading zeros allowed. */
+export function unsignedInteger(magnitude: Uint8Array): DerNode {
+  let start = 0;
+  while (start < magnitude.length - 1 && magnitude[start] === 0) start++;
+  const digits = magnitude.subarray(start);
+  return (digits[0] ?? 0) >= 0x80 ? element(TAG.integer, new Uint8Array(1), digits) : element(TAG.integer, digits);
+}
+
+/** Encodes a node into one new buffer. */
+export function encode(node: DerNode): Bytes {
+  const out = new Uint8Array(sizeOf(node));
+  write(out, 0, node);
+  return out;
+}
+
+function write(out: Uint8Array, offset: number, node: DerNode): number {
+  if (node instanceof Uint8Array) {
+    out.set(node, offset);
+    return offset + node.length;
+  }
+  out[offset] = node.tag;
+  let position = writeLength(out, offset + 1, node.length);
+  for (const part of node.parts) position = write(out, position, part);
+  return position;
+}
+
+/**
+ * Content octets of an OBJECT IDENTIFIER from its dotted form.
+ * Constants only: the text is trusted.
+ */
+export function oidContent(dotted: string): Bytes {
+  const [first = 0, second = 0, ...rest] = dotted.split(".").map(Number);
+  const octets: number[] = [];
+  for (const arc of [first * 40 + second, ...rest]) {
+    const digits = [arc & 0x7f];
+    for (let value = Math.floor(arc / 128); value > 0; value = Math.floor(value / 128)) digits.unshift((value & 0x7f) | 0x80);
+    octets.push(...digits);
+  }
+  return Uint8Array.from(octets);
+}

@@ -1,0 +1,18 @@
+/**
+ * The two digests that name things. Synchronous, since a SHA-256 of a public key through WebCrypto costs two to four
+ * times as much as here, and one is due for every leaf.
+ * @module
+ */
+import { sha1 as nobleSha1 } from "@noble/hashes/legacy.js";
+import { sha256 as nobleSha256 } from "@noble/hashes/sha2.js";
+import type { Bytes } from "../bytes.ts";
+
+/** SHA-256 (FIPS 180-4), 32 octets. */
+export function sha256(bytes: Uint8Array): Bytes {
+  return nobleSha256(bytes) as Bytes;
+}
+
+/** SHA-1, 20 octets: for Consul's root IDs alone (consul-ca.md §3.3), never for anything that must be hard to forge. */
+export function sha1(bytes: Uint8Array): Bytes {
+  return nobleSha1(bytes) as Bytes;
+}

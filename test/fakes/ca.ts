@@ -1,0 +1,107 @@
+/**
+ * A CA in one process over the memory store and a fake clock: the real manager, sealer, codec and provider.
+ * @module
+ */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { providers } from "../../providers/index.ts";
+import { type BootstrapConfig, type CaManager, createManager, type ManagerOptions } from "../../src/core/ca/manager.ts";
+import type { ConfigurationRequest } from "../../src/core/ca/reconfigure.ts";
+import type { Log } from "../../src/core/log.ts";
+import type { Metrics } from "../../src/core/metrics.ts";
+import type { Sealer } from "../../src/core/sealer.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import { createCodec } from "../../src/store/codec.ts";
+import { createMemoryBackend, type MemoryBackend } from "../../src/store/memory.ts";
+import { createFakeClock, type FakeClock, systemRandom } from "./clock.ts";
+
+export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
+export const noMetrics: Metrics = { leafIssued() {}, leafRefused() {}, change() {} };
+export const DEFAULT_BOOTSTRAP: BootstrapConfig = {
+  clusterId: null,
+  provider: "consul",
+  config: { IntermediateCertTTL: "8760h", LeafCertTTL: "72h", RootCertTTL: "87600h" },
+  forceWithoutCrossSigning: false,
+};
+
+export interface TestCa {
+  readonly manager: CaManager;
+  readonly clock: FakeClock;
+  readonly backend: MemoryBackend;
+  readonly sealer: Sealer;
+}
+
+/** Starts a CA. `started: false` leaves the bootstrap to the test. */
+export async function createTestCa(
+  overrides: Partial<ManagerOptions> & { started?: boolean; backend?: MemoryBackend; clock?: FakeClock } = {},
+): Promise<TestCa> {
+  const { started = true, ...rest } = overrides;
+  const clock = overrides.clock ?? createFakeClock();
+  const sealer = overrides.sealer ?? createSealer(await readKeks(makeKek()));
+  const backend = overrides.backend ?? createMemoryBackend(clock);
+  const manager = createManager({
+    ...backend.open(createCodec(sealer), "test"),
+    sealer,
+    providers,
+    random: systemRandom,
+    log: silentLog,
+    metrics: noMetrics,
+    datacenter: "dc1",
+    bootstrap: DEFAULT_BOOTSTRAP,
+    ...rest,
+    clock,
+  });
+  if (started) await manager.tick();
+  return { manager, clock, backend, sealer };
+}
+
+/** A configuration request for the built-in provider. */
+export function configuration(config: Record<string, unknown> | null, more: Partial<ConfigurationRequest> = {}): ConfigurationRequest {
+  return { provider: "consul", config, state: null, forceWithoutCrossSigning: false, modifyIndex: null, ...more };
+}
+
+/** The trust domain of a CA. */
+export function trustDomain(manager: CaManager): string {
+  return `${manager.require().state.clusterId}.consul`;
+}
+
+/** The SPIFFE ID of a service in the default namespace of dc1. */
+export function serviceUri(manager: CaManager, service: string): string {
+  return `spiffe://${trustDomain(manager)}/ns/default/dc/dc1/svc/${service}`;
+}
+
+/**
+ * Makes a request with openssl.
+ * @param san the value of subjectAltName, or null for none.
+ * @param newkey openssl's arguments for the key.
+ */
+export function opensslCsr(
+  san: string | null,
+  newkey: readonly string[] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+  more: readonly string[] = [],
+): { csr: string; key: string } {
+  return inFolder((folder) => {
+    const [csr, key] = [join(folder, "csr.pem"), join(folder, "key.pem")];
+    const names = san === null ? [] : ["-addext", `subjectAltName=${san}`];
+    openssl(["req", "-new", ...newkey, "-nodes", "-keyout", key, "-out", csr, "-subj", "/", ...names, ...more]);
+    return { csr: readFileSync(csr, "utf8"), key: readFileSync(key, "utf8") };
+  });
+}
+
+/** Runs openssl. @returns what it printed. @throws when it fails. */
+export function openssl(args: readonly string[], input?: string): string {
+  return execFileSync("openssl", [...args], { encoding: "utf8", input, stdio: ["pipe", "pipe", "pipe"] });
+}
+
+/** Runs `work` with a temporary folder that is removed afterwards. */
+export function inFolder<T>(work: (folder: string) => T): T {
+  const folder = mkdtempSync(join(tmpdir(), "meshca-"));
+  try {
+    return work(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
