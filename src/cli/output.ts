@@ -1,0 +1,33 @@
+/**
+ * What an error is to a shell: one line and an exit code.
+ * @module
+ */
+import {
+  CaError,
+  ConfigError,
+  ConflictError,
+  DeniedError,
+  NotReadyError,
+  ProviderError,
+  RateLimitedError,
+  RequestError,
+  StoreError,
+} from "../core/errors.ts";
+
+/** sysexits.h, as style has it for each kind of error. */
+export function exitCode(error: unknown): number {
+  if (error instanceof ConfigError) return 78;
+  if (error instanceof RequestError) return 65;
+  if (error instanceof DeniedError) return 77;
+  if (error instanceof NotReadyError || error instanceof ConflictError || error instanceof RateLimitedError) return 75;
+  if (error instanceof ProviderError || error instanceof StoreError) return 69;
+  return 70;
+}
+
+/** The text for a person. An error that is not ours comes from the runtime: its text is all there is. */
+export function describe(error: unknown): string {
+  if (error instanceof CaError) return error.message;
+  if (error instanceof Error && "code" in error && error.code === "EADDRINUSE")
+    return "Cannot listen: the address is in use; set MESHCA_LISTEN to another, or port 0 for a free one";
+  return error instanceof Error ? `Cannot start: ${error.message}` : "Cannot start";
+}

@@ -1,0 +1,64 @@
+/**
+ * What the server runtimes have in common: the system's clock, randomness, files and standard output.
+ * @module
+ */
+import { chmodSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Platform } from "../compose.ts";
+import type { Settings } from "../config/settings.ts";
+import type { Clock, Random } from "../core/clock.ts";
+import { createLogger } from "../telemetry/logger.ts";
+
+export const systemClock: Clock = {
+  now: () => new Date(),
+  sleep: (ms, signal) =>
+    new Promise((resolve) => {
+      if (signal?.aborted === true) return resolve();
+      const done = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      signal?.addEventListener("abort", done);
+    }),
+};
+
+export const systemRandom: Random = {
+  bytes: (length) => crypto.getRandomValues(new Uint8Array(length)),
+  fraction: () => Math.random(),
+};
+
+/** The platform of a process with a file system. Makes the data folder, which nobody else may enter. */
+export function createPlatform(settings: Settings): Platform {
+  return {
+    clock: systemClock,
+    random: systemRandom,
+    log: createLogger(settings.logLevel, (line) => process.stdout.write(line)),
+    secretFile(name, make) {
+      const path = join(settings.dataDir, name);
+      try {
+        return readFileSync(path, "utf8");
+      } catch (error) {
+        if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+      }
+      // Written whole beside its place and then linked there, so that a crash leaves no half key and no race two.
+      const draft = `${path}.${process.pid}`;
+      writeFileSync(draft, `${make()}\n`, { mode: 0o600, flag: "wx", flush: true });
+      try {
+        linkSync(draft, path);
+      } catch (error) {
+        if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+      } finally {
+        rmSync(draft, { force: true });
+      }
+      return readFileSync(path, "utf8");
+    },
+  };
+}
+
+/** Makes the folder that holds keys and state. */
+export function makeDataDir(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  chmodSync(path, 0o700);
+}

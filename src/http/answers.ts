@@ -1,0 +1,70 @@
+/**
+ * Response bodies: compressed when they are large and the client takes it, and shared by all who ask for the same.
+ * @module
+ */
+import { type Bytes, utf8 } from "../core/bytes.ts";
+import type { Snapshot } from "../core/ca/snapshot.ts";
+import { writeJson } from "./json.ts";
+import { rootsJson, rootsPem } from "./wire.ts";
+
+/** Consul compresses from about here on (consul-ca.md §1.1). */
+const GZIP_FROM = 1400;
+
+export interface Body {
+  readonly type: string;
+  readonly bytes: Bytes;
+  /** Compressed at the first request for it; null where that does not pay. */
+  gzip(): Promise<Bytes | null>;
+}
+
+export function body(type: string, text: string): Body {
+  const bytes = utf8(text);
+  let compressed: Promise<Bytes> | undefined;
+  return {
+    type,
+    bytes,
+    async gzip() {
+      if (bytes.length < GZIP_FROM) return null;
+      compressed ??= compress(bytes);
+      return compressed;
+    },
+  };
+}
+
+async function compress(bytes: Bytes): Promise<Bytes> {
+  const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+export type RootsForm = "json" | "pretty" | "pem";
+
+const cache = new WeakMap<Snapshot, Map<RootsForm, Body>>();
+
+/** The roots answer of a snapshot: written once, however many thousand watch it. */
+export function rootsBody(snapshot: Snapshot, form: RootsForm): Body {
+  let forms = cache.get(snapshot);
+  if (forms === undefined) {
+    forms = new Map();
+    cache.set(snapshot, forms);
+  }
+  let made = forms.get(form);
+  if (made === undefined) {
+    made =
+      form === "pem"
+        ? body("application/pem-certificate-chain", rootsPem(snapshot))
+        : body("application/json", writeJson(rootsJson(snapshot), form === "pretty"));
+    forms.set(form, made);
+  }
+  return made;
+}
+
+/** Whether an Accept-Encoding header takes gzip. */
+export function takesGzip(header: string | undefined): boolean {
+  return (header ?? "").split(",").some((part) => {
+    const [coding = "", ...parameters] = part
+      .trim()
+      .toLowerCase()
+      .split(/\s*;\s*/);
+    return (coding === "gzip" || coding === "*") && !parameters.some((parameter) => /^q=0(\.0*)?$/.test(parameter));
+  });
+}

@@ -1,0 +1,64 @@
+/**
+ * From an error of the CA to a status: the only place where the two meet.
+ * @module
+ */
+import {
+  CaError,
+  ConfigError,
+  ConflictError,
+  DeniedError,
+  InvariantError,
+  NotReadyError,
+  ProviderError,
+  RateLimitedError,
+  RequestError,
+  SealError,
+  StoreError,
+} from "../core/errors.ts";
+
+export interface ErrorAnswer {
+  readonly status: 400 | 403 | 409 | 413 | 415 | 429 | 500 | 502 | 503;
+  readonly body: string;
+  /** Seconds for Retry-After. */
+  readonly retryAfter: number | undefined;
+}
+
+/** What a client is told of an error of ours that it cannot act on. */
+export function internalBody(requestId: string): string {
+  return `Internal error; the server's log has the reason under request ${requestId}`;
+}
+
+/** The answer for an error. One that is not ours, or a bug of ours, gets a generic body: its text may hold anything. */
+export function errorAnswer(error: unknown, requestId: string): ErrorAnswer {
+  if (!(error instanceof CaError)) return { status: 500, body: internalBody(requestId), retryAfter: undefined };
+  const status = statusOf(error);
+  return {
+    status,
+    body: error instanceof InvariantError ? internalBody(requestId) : error.message,
+    retryAfter: error.retryAfterMs === undefined ? undefined : Math.max(1, Math.ceil(error.retryAfterMs / 1000)),
+  };
+}
+
+function statusOf(error: CaError): ErrorAnswer["status"] {
+  if (error instanceof ConfigError) return 400;
+  if (error instanceof RequestError) return error.code === "too_large" ? 413 : error.code === "media_type_unsupported" ? 415 : 400;
+  if (error instanceof DeniedError) return 403;
+  if (error instanceof NotReadyError) return 503;
+  if (error instanceof ConflictError) return error.code === "prepared_spent" ? 500 : 409;
+  if (error instanceof RateLimitedError) return 429;
+  if (error instanceof ProviderError) return providerStatus(error.code);
+  if (error instanceof StoreError) return error.code === "store_unavailable" || error.code === "store_busy" ? 503 : 500;
+  if (error instanceof SealError || error instanceof InvariantError) return 500;
+  return 500;
+}
+
+function providerStatus(code: ProviderError["code"]): ErrorAnswer["status"] {
+  switch (code) {
+    case "provider_unavailable":
+      return 503;
+    case "provider_rejected":
+      return 502;
+    case "provider_contract":
+      return 500;
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * The query of a request: Consul's common parameters and their errors (consul-ca.md §1.1).
+ * @module
+ */
+import { parseDuration } from "../core/duration.ts";
+import { FormatError, RequestError } from "../core/errors.ts";
+
+/** consul-ca.md §1.1: the wait of a blocking query when none is named, and the longest. */
+const DEFAULT_WAIT_MS = 300_000;
+const MAX_WAIT_MS = 600_000;
+const MAX_U64 = 2n ** 64n - 1n;
+
+export interface QueryOptions {
+  readonly params: ReadonlyMap<string, string>;
+  readonly pretty: boolean;
+  /** The index that the client has, or null for a plain read. */
+  readonly index: bigint | null;
+  readonly waitMs: number;
+}
+
+/** A query string that Go's parser refuses: answered with an empty body. */
+export class BadQueryError extends RequestError {
+  constructor() {
+    super("request_malformed", "");
+  }
+}
+
+/** Splits a raw query, the first value of each name winning, as Go's url.Values.Get does. @throws {BadQueryError} */
+export function parseQuery(raw: string): Map<string, string> {
+  const params = new Map<string, string>();
+  for (const pair of raw.split("&")) {
+    if (pair === "") continue;
+    if (pair.includes(";")) throw new BadQueryError();
+    const [name = "", ...value] = pair.split("=");
+    try {
+      const [key, text] = [name, value.join("=")].map((part) => decodeURIComponent(part.replaceAll("+", " "))) as [string, string];
+      if (!params.has(key)) params.set(key, text);
+    } catch {
+      throw new BadQueryError();
+    }
+  }
+  return params;
+}
+
+/**
+ * Reads the common options.
+ * @throws {RequestError} `request_malformed` with Consul's text
+ */
+export function queryOptions(params: ReadonlyMap<string, string>, cacheControl: string | undefined): QueryOptions {
+  const conflict = (name: string) => refuse(`Cannot specify ?${name} with ?consistent, conflicting semantics.`);
+  if (params.has("consistent")) {
+    if (params.has("stale")) throw conflict("stale");
+    if (params.has("cached")) throw conflict("cached");
+  }
+  const maxStale = params.get("max_stale");
+  if (maxStale !== undefined && maxStale !== "") {
+    const ms = goDuration(maxStale, `Invalid max_stale value ${JSON.stringify(maxStale)}`);
+    if (ms > 0 && params.has("consistent")) throw conflict("stale");
+  }
+  requireCacheControl(cacheControl);
+  const wait = params.get("wait") ?? "";
+  const waitMs = wait === "" ? 0 : goDuration(wait, "Invalid wait time");
+  const index = params.get("index") ?? "";
+  if (index !== "" && (!/^\d+$/.test(index) || BigInt(index) > MAX_U64)) throw refuse("Invalid index");
+  return {
+    params,
+    pretty: params.has("pretty"),
+    index: index === "" || BigInt(index) === 0n ? null : BigInt(index),
+    waitMs: waitMs <= 0 ? DEFAULT_WAIT_MS : Math.min(waitMs, MAX_WAIT_MS),
+  };
+}
+
+/** Go's strconv.ParseBool; the empty string is false. @throws {RequestError} `request_malformed` */
+export function booleanParam(params: ReadonlyMap<string, string>, name: string): boolean {
+  const value = params.get(name) ?? "";
+  if (["1", "t", "T", "TRUE", "true", "True"].includes(value)) return true;
+  if (["", "0", "f", "F", "FALSE", "false", "False"].includes(value)) return false;
+  throw refuse(`The '${name}' query parameter must be a boolean value`);
+}
+
+function goDuration(text: string, message: string): number {
+  try {
+    return parseDuration(text);
+  } catch (error) {
+    if (error instanceof FormatError) throw refuse(message);
+    throw error;
+  }
+}
+
+function requireCacheControl(header: string | undefined): void {
+  for (const directive of (header ?? "").toLowerCase().split(",")) {
+    const [name, seconds = ""] = directive.trim().split("=");
+    if ((name === "max-age" || name === "stale-if-error") && !/^\d+$/.test(seconds)) throw refuse("Invalid Cache-Control header.");
+  }
+}
+
+function refuse(message: string): RequestError {
+  return new RequestError("request_malformed", message);
+}

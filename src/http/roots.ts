@@ -1,0 +1,64 @@
+/**
+ * GET /v1/connect/ca/roots and GET /v1/agent/connect/ca/roots (consul-ca.md §1.2, §1.5).
+ * @module
+ */
+import type { Snapshot } from "../core/ca/snapshot.ts";
+import { rootsBody } from "./answers.ts";
+import type { Answer, AppOptions, Call, Route } from "./app.ts";
+import type { Watchers } from "./blocking.ts";
+import { requireDatacenter } from "./datacenter.ts";
+import { booleanParam, type QueryOptions } from "./query.ts";
+import { wireIndex } from "./wire.ts";
+
+const meta = (index: number, knownLeader: boolean) => ({
+  "X-Consul-Index": String(index),
+  "X-Consul-Knownleader": String(knownLeader),
+  "X-Consul-Lastcontact": "0",
+  "X-Consul-Query-Backend": "blocking-query",
+});
+
+export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
+  /** Whether the agent's cache has been asked before: Consul's first read is a miss. */
+  let warm = false;
+
+  const read = async ({ request, environment }: Call, query: QueryOptions): Promise<{ snapshot: Snapshot; changed: boolean }> => {
+    requireDatacenter(query.params, options.datacenter, meta(1, false));
+    if (query.index === null) return { snapshot: options.manager.require(), changed: true };
+    environment.holdOpen?.();
+    return watchers.wait(query.index, query.waitMs, request.signal);
+  };
+  const answer = (snapshot: Snapshot, pem: boolean, query: QueryOptions, headers: Record<string, string> = {}): Answer => ({
+    headers: { ...meta(wireIndex(snapshot.state), true), ...headers },
+    body: rootsBody(snapshot, pem ? "pem" : query.pretty ? "pretty" : "json"),
+  });
+
+  return [
+    {
+      path: "/v1/connect/ca/roots",
+      kind: "consul",
+      errorHeaders: meta(1, false),
+      methods: {
+        async GET(call) {
+          const query = call.query();
+          const pem = booleanParam(query.params, "pem");
+          return answer((await read(call, query)).snapshot, pem, query);
+        },
+      },
+    },
+    {
+      path: "/v1/agent/connect/ca/roots",
+      kind: "consul",
+      errorHeaders: meta(1, false),
+      methods: {
+        async GET(call) {
+          const query = call.query();
+          const { snapshot, changed } = await read(call, query);
+          // Our agent's cache is the CA itself: always fresh. A wait that brought no news counts as a miss in Consul.
+          const hit = warm && changed;
+          warm = true;
+          return answer(snapshot, false, query, hit ? { "X-Cache": "HIT", Age: "0" } : { "X-Cache": "MISS" });
+        },
+      },
+    },
+  ];
+}

@@ -1,0 +1,103 @@
+/**
+ * The wire form of what the CA knows: Consul's field names, order and texts (consul-ca.md §1.2, §1.3, §1.6).
+ * PascalCase lives here alone.
+ * @module
+ */
+import type { IssuedLeaf } from "../core/ca/issue.ts";
+import type { Snapshot } from "../core/ca/snapshot.ts";
+import type { CaState, RootEntry } from "../core/ca/state.ts";
+import { trustDomainOf } from "../core/spiffe/kinds.ts";
+import { pemOf } from "../core/x509/certificate.ts";
+import { type Json, sortKeys } from "./json.ts";
+
+/** Consul's names of the key types that a root can have. */
+type WireKeyType = "ec" | "rsa" | "ed25519";
+
+/** X-Consul-Index of the roots: it grows with every change of the roots or the configuration. */
+export function wireIndex(state: CaState): number {
+  return Math.max(state.config.modifyIndex, ...state.roots.map((root) => root.modifyIndex));
+}
+
+export function rootsJson({ state, active }: Snapshot): Json {
+  return {
+    ActiveRootID: active.id,
+    TrustDomain: trustDomainOf(state.clusterId),
+    Roots: state.roots.map(rootJson),
+  };
+}
+
+function rootJson(root: RootEntry): Json {
+  const { certificate } = root;
+  return {
+    ID: root.id,
+    Name: root.name,
+    // The low 64 bits; most do not fit a JS number.
+    SerialNumber: serialNumber(certificate.serial),
+    SigningKeyID: root.signingKeyId,
+    ExternalTrustDomain: root.externalTrustDomain,
+    NotBefore: rfc3339(certificate.notBefore),
+    NotAfter: rfc3339(certificate.notAfter),
+    RootCert: pemOf(certificate),
+    IntermediateCerts: root.intermediates.length === 0 ? null : root.intermediates.map(pemOf),
+    Active: root.status === "active",
+    PrivateKeyType: certificate.key.type satisfies WireKeyType,
+    PrivateKeyBits: certificate.key.bits,
+    CreateIndex: root.createIndex,
+    ModifyIndex: root.modifyIndex,
+  };
+}
+
+/** Consul's SerialNumber of a root: the low 64 bits of the certificate's. */
+export function serialNumber(serial: Uint8Array): bigint {
+  return serial.slice(-8).reduce((value, byte) => (value << 8n) | BigInt(byte), 0n);
+}
+
+/** Every root with its intermediates, in the order of the listing. */
+export function rootsPem({ state }: Snapshot): string {
+  return state.roots
+    .flatMap((root) => [root.certificate, ...root.intermediates])
+    .map(pemOf)
+    .join("");
+}
+
+export function configurationJson({ state }: Snapshot): Json {
+  const { provider, config, forceWithoutCrossSigning, createIndex, modifyIndex } = state.config;
+  return {
+    Provider: provider,
+    // Stored as it came in through readJson.
+    Config: config === null ? null : sortKeys(config as { readonly [key: string]: Json }),
+    State: null,
+    ForceWithoutCrossSigning: forceWithoutCrossSigning,
+    CreateIndex: createIndex,
+    ModifyIndex: modifyIndex,
+  };
+}
+
+export function leafJson(leaf: IssuedLeaf): Json {
+  return {
+    SerialNumber: leaf.serialNumber,
+    CertPEM: leaf.certificatePem,
+    ...identityJson(leaf),
+    ValidAfter: rfc3339(leaf.notBefore),
+    ValidBefore: rfc3339(leaf.notAfter),
+    CreateIndex: leaf.index,
+    ModifyIndex: leaf.index,
+  };
+}
+
+function identityJson({ id, uri }: IssuedLeaf): { [key: string]: Json } {
+  switch (id.kind) {
+    case "service":
+      return { Service: id.service, ServiceURI: uri };
+    case "agent":
+      return { Agent: id.node, AgentURI: uri };
+    case "server":
+      return { ServerURI: uri };
+    case "mesh-gateway":
+      return { Kind: "mesh-gateway", KindURI: uri };
+  }
+}
+
+function rfc3339(instant: Date): string {
+  return `${instant.toISOString().slice(0, 19)}Z`;
+}

@@ -1,0 +1,101 @@
+/**
+ * Prometheus metrics. Every label has a fixed set of values.
+ * @module
+ */
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { Snapshot } from "../core/ca/snapshot.ts";
+import type { Metrics } from "../core/metrics.ts";
+
+/** What is looked at when the metrics are asked for. */
+export interface Observed {
+  readonly snapshot: () => Snapshot | null;
+  readonly now: () => Date;
+  readonly watchers: () => number;
+  readonly signing: () => number;
+}
+
+export interface PrometheusMetrics extends Metrics {
+  /** Sets what the gauges look at. */
+  observe(observed: Observed): void;
+  request(route: string, status: number): void;
+  render(): Promise<{ type: string; text: string }>;
+}
+
+export function createPrometheus(): PrometheusMetrics {
+  const registry = new Registry();
+  const registers = [registry];
+  let observed: Observed | null = null;
+
+  const issued = new Counter({
+    name: "meshca_leaf_issued_total",
+    help: "Leaves signed, by kind of identity",
+    labelNames: ["kind"],
+    registers,
+  });
+  const refused = new Counter({
+    name: "meshca_leaf_refused_total",
+    help: "Signing requests refused, by error code",
+    labelNames: ["code"],
+    registers,
+  });
+  const latency = new Histogram({
+    name: "meshca_leaf_sign_seconds",
+    help: "Time from a complete request to its leaf",
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5],
+    registers,
+  });
+  const changes = new Counter({
+    name: "meshca_changes_total",
+    help: "Changes of the CA tried",
+    labelNames: ["operation", "outcome"],
+    registers,
+  });
+  const requests = new Counter({
+    name: "meshca_http_requests_total",
+    help: "Requests answered",
+    labelNames: ["route", "status"],
+    registers,
+  });
+  const gauge = (name: string, help: string, read: (gauge: Gauge, now: Observed) => void, labelNames: string[] = []) =>
+    new Gauge({
+      name,
+      help,
+      labelNames,
+      registers,
+      collect() {
+        this.reset();
+        if (observed !== null) read(this, observed);
+      },
+    });
+
+  gauge("meshca_watchers", "Blocked queries that wait", (g, { watchers }) => g.set(watchers()));
+  gauge("meshca_signing", "Signing requests in flight", (g, { signing }) => g.set(signing()));
+  gauge("meshca_index", "Index of the state in use", (g, { snapshot }) => g.set(snapshot()?.state.index ?? 0));
+  gauge(
+    "meshca_root_expiry_seconds",
+    "Seconds until a root expires",
+    (g, { snapshot, now }) => {
+      for (const root of snapshot()?.state.roots ?? [])
+        g.set({ id: root.id, status: root.status }, (root.certificate.notAfter.getTime() - now().getTime()) / 1000);
+    },
+    ["id", "status"],
+  );
+  gauge("meshca_issuer_expiry_seconds", "Seconds until what signs leaves expires", (g, { snapshot, now }) => {
+    const issuer = snapshot()?.provider?.issuer;
+    if (issuer !== undefined) g.set((issuer.notAfter.getTime() - now().getTime()) / 1000);
+  });
+
+  return {
+    observe(what) {
+      observed = what;
+    },
+    leafIssued(kind, seconds) {
+      issued.inc({ kind });
+      latency.observe(seconds);
+    },
+    leafRefused: (code) => refused.inc({ code }),
+    change: (operation, outcome) => changes.inc({ operation, outcome }),
+    request: (route, status) => requests.inc({ route, status }),
+    render: async () => ({ type: registry.contentType, text: await registry.metrics() }),
+  };
+}
