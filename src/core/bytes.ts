@@ -33,18 +33,31 @@ export function colonHex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => HEX[byte]).join(":");
 }
 
+/** What newer runtimes have and the compiler's library does not know yet (ECMAScript 2026). */
+interface NativeBase64 {
+  toBase64?(): string;
+}
+interface NativeBase64Constructor {
+  fromBase64?(text: string, options: { lastChunkHandling: "strict" }): Bytes;
+}
+
 /** Standard base64 with padding (RFC 4648 §4). */
-export function base64(bytes: Uint8Array): string {
+export function base64(bytes: Uint8Array & NativeBase64): string {
+  if (bytes.toBase64 !== undefined) return bytes.toBase64();
   let binary = "";
   for (let start = 0; start < bytes.length; start += 8192) binary += String.fromCharCode(...bytes.subarray(start, start + 8192));
   return btoa(binary);
 }
 
-/** Decodes standard base64 (RFC 4648 §4). Returns null where the text is not base64. */
+/** Decodes standard base64 (RFC 4648 §4) with padding; white space is skipped. Returns null where the text is not base64. */
 export function fromBase64(text: string): Bytes | null {
-  if (!/^[A-Za-z0-9+/]*={0,2}$/.test(text) || text.length % 4 !== 0) return null;
+  const native = (Uint8Array as NativeBase64Constructor).fromBase64;
   try {
-    return Uint8Array.from(atob(text), (char) => char.charCodeAt(0)) as Bytes;
+    if (native !== undefined) return native.call(Uint8Array, text, { lastChunkHandling: "strict" });
+    const compact = text.replace(/[\t\n\f\r ]/g, "");
+    const bytes = Uint8Array.from(atob(compact), (char) => char.charCodeAt(0)) as Bytes;
+    // atob forgives missing padding and stray bits in the last character; base64 has one form for each byte string.
+    return base64(bytes) === compact ? bytes : null;
   } catch {
     return null;
   }

@@ -8,12 +8,13 @@ import { FormatError } from "./errors.ts";
 export interface PemBlock {
   /** The words of the BEGIN line, for example `CERTIFICATE`. */
   readonly label: string;
+  /** Empty where there are headers: what they head is not read. */
   readonly bytes: Bytes;
   /** Whether the block has RFC 1421 headers, as encrypted keys of old OpenSSL have. */
   readonly hasHeaders: boolean;
 }
 
-const BEGIN = /^-----BEGIN ([A-Z0-9][A-Z0-9 ]*)-----[ \t]*$/;
+const BEGIN = /^-----BEGIN ([A-Z0-9][A-Z0-9 ]*)-----[ \t]*$/gm;
 
 /**
  * Reads every PEM block of a text. Text outside of blocks is skipped, as RFC 7468 §2 and Go do.
@@ -21,21 +22,20 @@ const BEGIN = /^-----BEGIN ([A-Z0-9][A-Z0-9 ]*)-----[ \t]*$/;
  */
 export function readPem(text: string): PemBlock[] {
   const blocks: PemBlock[] = [];
-  const lines = text.split(/\r\n|\n|\r/);
-  for (let i = 0; i < lines.length; i++) {
-    const label = BEGIN.exec(lines[i] as string)?.[1];
-    if (label === undefined) continue;
-    let body = "";
-    let hasHeaders = false;
-    for (i++; i < lines.length && !(lines[i] as string).startsWith("-----"); i++) {
-      const line = (lines[i] as string).trim();
-      if (line.includes(":")) hasHeaders = true;
-      else body += line;
-    }
-    if (lines[i]?.trimEnd() !== `-----END ${label}-----`) throw new FormatError(`PEM block ${label} has no matching END line`);
-    const bytes = fromBase64(body);
-    if (!hasHeaders && (bytes === null || bytes.length === 0)) throw new FormatError(`PEM block ${label} is not base64`);
-    blocks.push({ label, bytes: bytes ?? new Uint8Array(), hasHeaders });
+  BEGIN.lastIndex = 0;
+  for (let match = BEGIN.exec(text); match !== null; match = BEGIN.exec(text)) {
+    const label = match[1] as string;
+    const end = `-----END ${label}-----`;
+    const start = BEGIN.lastIndex;
+    const stop = text.indexOf("-----", start);
+    if (stop < 0 || !text.startsWith(end, stop) || !/^[ \t]*(\r|\n|$)/.test(text.slice(stop + end.length, stop + end.length + 80)))
+      throw new FormatError(`PEM block ${label} has no matching END line`);
+    const body = text.slice(start, stop);
+    const hasHeaders = body.includes(":");
+    const bytes = hasHeaders ? new Uint8Array() : fromBase64(body);
+    if (bytes === null || (bytes.length === 0 && !hasHeaders)) throw new FormatError(`PEM block ${label} is not base64`);
+    blocks.push({ label, bytes, hasHeaders });
+    BEGIN.lastIndex = stop + end.length;
   }
   return blocks;
 }

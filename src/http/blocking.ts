@@ -8,8 +8,12 @@ import type { Clock, Random } from "../core/clock.ts";
 import { RateLimitedError } from "../core/errors.ts";
 import { wireIndex } from "./wire.ts";
 
-/** More blocked queries than this are refused: each holds a socket and some 10 KB. */
+/** More blocked queries than this are refused: each holds a socket and some 5 KB. */
 const MAX_WATCHERS = 50_000;
+/** Waits end at most this much late, so that one timer serves all of them. */
+const GRAIN_MS = 10;
+/** So many are answered before other work gets its turn, and before their answers' memory can be used again. */
+const WAKE_AT_ONCE = 256;
 
 export interface Watchers {
   readonly count: number;
@@ -24,14 +28,44 @@ export interface Watchers {
   close(): void;
 }
 
+interface Waiter {
+  readonly until: number;
+  readonly wake: () => void;
+}
+
 export function createWatchers(manager: CaManager, clock: Clock, random: Random): Watchers {
-  const waiting = new Set<AbortController>();
+  const waiting = new Set<Waiter>();
+  let timer: { readonly until: number; readonly stop: AbortController } | null = null;
   let closed = false;
-  const wakeAll = () => {
-    for (const waiter of waiting) waiter.abort();
-  };
-  const unsubscribe = manager.subscribe(wakeAll);
   const indexOf = () => BigInt(wireIndex(manager.require().state));
+
+  const wakeAll = async () => {
+    const all = [...waiting];
+    for (let i = 0; i < all.length; i += WAKE_AT_ONCE) {
+      for (const waiter of all.slice(i, i + WAKE_AT_ONCE)) waiter.wake();
+      await clock.sleep(0);
+    }
+  };
+  const unsubscribe = manager.subscribe(() => void wakeAll());
+
+  /** Sees to it that a timer ends no later than `until`. */
+  const schedule = (until: number) => {
+    if (timer !== null && timer.until <= until) return;
+    timer?.stop.abort();
+    const started = { until, stop: new AbortController() };
+    timer = started;
+    void clock.sleep(until - clock.now().getTime(), started.stop.signal).then(() => {
+      if (timer !== started) return;
+      timer = null;
+      const now = clock.now().getTime();
+      let next = Number.POSITIVE_INFINITY;
+      for (const waiter of waiting) {
+        if (waiter.until <= now) waiter.wake();
+        else next = Math.min(next, waiter.until);
+      }
+      if (next < Number.POSITIVE_INFINITY) schedule(Math.max(next, now + GRAIN_MS));
+    });
+  };
 
   return {
     get count() {
@@ -41,24 +75,30 @@ export function createWatchers(manager: CaManager, clock: Clock, random: Random)
       if (indexOf() < index) await manager.refresh();
       // Jitter of up to a sixteenth, so that waits that began together do not end together (consul-ca.md §1.1).
       const until = clock.now().getTime() + waitMs * (1 + random.fraction() / 16);
-      while (indexOf() === index && !closed && !gone.aborted) {
-        const left = until - clock.now().getTime();
-        if (left <= 0) break;
+      while (indexOf() === index && !closed && !gone.aborted && clock.now().getTime() < until) {
         if (waiting.size >= MAX_WATCHERS) throw new RateLimitedError(1000);
-        const waiter = new AbortController();
-        const leave = () => waiter.abort();
-        gone.addEventListener("abort", leave);
-        waiting.add(waiter);
-        await clock.sleep(left, waiter.signal);
-        waiting.delete(waiter);
-        gone.removeEventListener("abort", leave);
+        await new Promise<void>((resolve) => {
+          const waiter: Waiter = {
+            until,
+            wake() {
+              waiting.delete(waiter);
+              gone.removeEventListener("abort", waiter.wake);
+              resolve();
+            },
+          };
+          waiting.add(waiter);
+          gone.addEventListener("abort", waiter.wake);
+          schedule(until);
+        });
       }
       return { snapshot: manager.require(), changed: indexOf() !== index };
     },
     close() {
       closed = true;
       unsubscribe();
-      wakeAll();
+      timer?.stop.abort();
+      timer = null;
+      void wakeAll();
     },
   };
 }

@@ -168,11 +168,12 @@ export function writeJson(value: Json, pretty: boolean): string {
   return pretty ? `${encode(value, "\n")}\n` : encode(value, null);
 }
 
-const ESCAPED = /[<>&\u2028\u2029]/g;
+const ESCAPED = /[<>&\u2028\u2029]/;
+const ALL_ESCAPED = new RegExp(ESCAPED, "g");
 
 function encodeString(text: string): string {
   const quoted = JSON.stringify(text);
-  return ESCAPED.test(quoted) ? quoted.replace(ESCAPED, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`) : quoted;
+  return ESCAPED.test(quoted) ? quoted.replace(ALL_ESCAPED, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`) : quoted;
 }
 
 /** @param line the line end with the indentation of this level, or null for compact. */

@@ -10,9 +10,9 @@ import type { Metrics } from "../metrics.ts";
 import { certificatePem } from "../pem.ts";
 import { type LeafId, parseSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import { readCsr, verifyProof } from "../x509/csr.ts";
+import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
 import type { LeafFields } from "../x509/leaf.ts";
-import { leafKeyUsage, leafNames } from "../x509/profile.ts";
+import { type LeafNames, leafKeyUsage, leafNames } from "../x509/profile.ts";
 import { createSerials } from "../x509/serial.ts";
 import type { Limiter } from "./limiter.ts";
 import { leafValidity, type Snapshot } from "./snapshot.ts";
@@ -67,16 +67,13 @@ export function createIssuer(options: IssuerOptions): (csr: string) => Promise<I
   const { clock, metrics, limiter, random } = options;
   const nextSerial = createSerials(random);
 
-  const prepare = async (csr: string): Promise<PreparedLeaf> => {
-    const request = readCsr(csr);
-    const snapshot = options.snapshot();
-    const id = requireLeafId(request.uri, snapshot, options.datacenter);
-    const names = leafNames(id, request);
-    await verifyProof(request);
-    const { issuer, root } = requireInForce(snapshot, clock.now());
+  /** Decides every field of a leaf for a request whose proof of possession was verified. */
+  const prepare = (request: CertificateRequest, id: LeafId, names: LeafNames, snapshot: Snapshot): PreparedLeaf => {
+    const now = clock.now();
+    const { issuer, root } = requireInForce(snapshot, now);
     return new PreparedLeaf(snapshot, id, {
       ...names,
-      ...leafValidity(issuer, root, snapshot.config.leafTtlMs, clock.now()),
+      ...leafValidity(issuer, root, snapshot.config.leafTtlMs, now),
       serial: nextSerial(),
       spki: request.key.spki,
       keyUsage: leafKeyUsage(request.key.type),
@@ -102,9 +99,21 @@ export function createIssuer(options: IssuerOptions): (csr: string) => Promise<I
   return async (csr) => {
     const started = clock.now().getTime();
     try {
-      const leaf = await limiter.run(options.snapshot().config, async () => signPrepared(await prepare(csr)));
-      metrics.leafIssued(leaf.id.kind, (clock.now().getTime() - started) / 1000);
-      return leaf;
+      const snapshot = options.snapshot();
+      const limits = snapshot.config;
+      const turn = limiter.enter(limits);
+      if (turn !== null) await turn;
+      try {
+        const request = readCsr(csr);
+        const id = requireLeafId(request.uri, snapshot, options.datacenter);
+        const names = leafNames(id, request);
+        await verifyProof(request);
+        const leaf = await signPrepared(prepare(request, id, names, snapshot));
+        metrics.leafIssued(id.kind, (clock.now().getTime() - started) / 1000);
+        return leaf;
+      } finally {
+        limiter.leave(limits);
+      }
     } catch (error) {
       metrics.leafRefused(error instanceof CaError ? error.code : "internal");
       throw error;

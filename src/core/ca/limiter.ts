@@ -11,8 +11,14 @@ import type { Policy } from "./policy.ts";
 export type Limits = Pick<CommonConfig, "csrMaxPerSecond" | "csrMaxConcurrent">;
 
 export interface Limiter {
-  /** Runs `work` when its turn comes. @throws {RateLimitedError} when that would take too long. */
-  run<T>(limits: Limits, work: () => Promise<T>): Promise<T>;
+  /**
+   * Takes a turn. Whoever has taken one gives it back with `leave`, under the same limits.
+   * @returns null when the turn is there at once, which is the usual case and must cost nothing; else a promise of it.
+   * @throws {RateLimitedError} at once or from the promise, when the turn would come too late; then there is none to give back.
+   */
+  enter(limits: Limits): Promise<void> | null;
+  leave(limits: Limits): void;
+  /** Turns taken. */
   readonly inFlight: number;
 }
 
@@ -57,24 +63,26 @@ export function createLimiter(clock: Clock, policy: Pick<Policy, "maxPendingLeav
     get inFlight() {
       return inFlight;
     },
-    async run(limits, work) {
+    enter(limits) {
       if (inFlight >= policy.maxPendingLeaves) throw new RateLimitedError(1000);
       inFlight++;
-      try {
-        // CSRMaxConcurrent counts only where CSRMaxPerSecond is off (consul-ca.md §2.1).
-        if (limits.csrMaxPerSecond !== null) await takeToken(limits.csrMaxPerSecond);
-        else if (limits.csrMaxConcurrent !== null) {
-          await takePlace(limits.csrMaxConcurrent);
-          try {
-            return await work();
-          } finally {
-            leavePlace();
-          }
-        }
-        return await work();
-      } finally {
-        inFlight--;
-      }
+      // CSRMaxConcurrent counts only where CSRMaxPerSecond is off (consul-ca.md §2.1).
+      if (limits.csrMaxPerSecond !== null) return refundOnError(takeToken(limits.csrMaxPerSecond));
+      if (limits.csrMaxConcurrent !== null) return refundOnError(takePlace(limits.csrMaxConcurrent));
+      return null;
+    },
+    leave(limits) {
+      inFlight--;
+      if (limits.csrMaxPerSecond === null && limits.csrMaxConcurrent !== null) leavePlace();
     },
   };
+
+  async function refundOnError(turn: Promise<void>): Promise<void> {
+    try {
+      await turn;
+    } catch (error) {
+      inFlight--;
+      throw error;
+    }
+  }
 }

@@ -8,6 +8,9 @@ import { RequestError } from "../errors.ts";
 const MAX_LENGTH = 2048;
 const MAX_TRUST_DOMAIN = 255;
 
+/** RFC 3986 §2.3: what stands for itself. Almost every name is of these. */
+const PLAIN = /^[A-Za-z0-9._~-]+$/;
+
 export interface SpiffeUri {
   /** Lower case (SPIFFE-ID §2.1). */
   readonly trustDomain: string;
@@ -40,6 +43,7 @@ export function unexpected(uri: string): RequestError {
  * @throws {RequestError} `spiffe_id_malformed` on a bad escape, an empty segment, a slash, a dot segment or a control character.
  */
 export function decodeSegment(segment: string, what: string): string {
+  if (PLAIN.test(segment) && segment !== "." && segment !== "..") return segment;
   const bad = /%(?![0-9A-Fa-f]{2})/.exec(segment);
   if (bad !== null) throw malformed(`Invalid ${what}: invalid URL escape ${JSON.stringify(segment.slice(bad.index, bad.index + 3))}`);
   let value: string;
@@ -56,6 +60,7 @@ export function decodeSegment(segment: string, what: string): string {
 
 /** Encodes one path segment: all but what RFC 3986 §3.3 allows there is percent-encoded. */
 export function encodeSegment(value: string): string {
+  if (PLAIN.test(value)) return value;
   return encodeURIComponent(value).replace(/%(24|26|2B|3D|3A|40)/g, (encoded) => decodeURIComponent(encoded));
 }
 

@@ -222,7 +222,9 @@ function sizeOf(node: DerNode): number {
 
 /** An element whose content is `parts`, one behind the other. Raw bytes among them are taken as they are. */
 export function element(tag: number, ...parts: readonly DerNode[]): DerNode {
-  return { tag, parts, length: parts.reduce((length, part) => length + sizeOf(part), 0) };
+  let length = 0;
+  for (const part of parts) length += sizeOf(part);
+  return { tag, parts, length };
 }
 
 export const sequence = (...parts: readonly DerNode[]): DerNode => element(TAG.sequence, ...parts);

@@ -66,9 +66,8 @@ export const SCHEMES: Readonly<Partial<Record<OidName, SignatureScheme>>> = {
 
 /** The scheme of an AlgorithmIdentifier, which must match to the byte. @throws {FormatError} for any other. */
 export function schemeOf(identifier: Bytes): SignatureScheme {
-  const name = oidName(new DerReader(identifier).enter(TAG.sequence).oid());
-  const found = name === undefined ? undefined : SCHEMES[name];
-  if (found === undefined || !equal(found.identifier, identifier))
+  const found = Object.values(SCHEMES).find((known) => equal(known.identifier, identifier));
+  if (found === undefined)
     throw new FormatError("signature algorithm is not one of ECDSA or RSA PKCS#1 with SHA-256, SHA-384 or SHA-512, or Ed25519");
   return found;
 }

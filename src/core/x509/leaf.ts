@@ -191,11 +191,9 @@ export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme)
 
 /** GeneralNames in Go's order: DNS, IP, URI (consul-ca.md §3.1). */
 function encodeNames(names: LeafNames): Bytes {
-  return encode(
-    sequence(
-      ...names.dnsNames.map((name) => element(contextPrimitive(2), utf8(name))),
-      ...names.ipAddresses.map((address) => element(contextPrimitive(7), address)),
-      element(contextPrimitive(6), utf8(names.uri)),
-    ),
-  );
+  const uri = element(contextPrimitive(6), utf8(names.uri));
+  if (names.dnsNames.length === 0 && names.ipAddresses.length === 0) return encode(sequence(uri));
+  const dnsNames = names.dnsNames.map((name) => element(contextPrimitive(2), utf8(name)));
+  const ipAddresses = names.ipAddresses.map((address) => element(contextPrimitive(7), address));
+  return encode(sequence(...dnsNames, ...ipAddresses, uri));
 }

@@ -2,7 +2,7 @@
  * The object identifiers that certificates, requests and keys of a mesh use.
  * @module
  */
-import { type Bytes, hex } from "../bytes.ts";
+import { type Bytes, equal } from "../bytes.ts";
 import { oidContent } from "./der.ts";
 
 /** Dotted forms, by what they mean. */
@@ -39,9 +39,9 @@ export const OID = {
 
 export type OidName = keyof typeof OID;
 
-const NAMES = new Map<string, OidName>(Object.entries(OID).map(([name, dotted]) => [hex(oidContent(dotted)), name as OidName]));
+const NAMES = Object.entries(OID).map(([name, dotted]) => ({ name: name as OidName, content: oidContent(dotted) }));
 
 /** The name of an object identifier from its content octets, or undefined for one that is not in the table. */
 export function oidName(content: Bytes): OidName | undefined {
-  return NAMES.get(hex(content));
+  return NAMES.find((known) => equal(known.content, content))?.name;
 }

@@ -1,0 +1,157 @@
+/**
+ * How fast leaves are signed, beside what the crypto alone allows: in one run, in turn, on the same cores.
+ *
+ * - raw: import the request's key, verify its signature, sign as many octets as a leaf has; WebCrypto alone, 16 in flight
+ * - in process: the whole way of a request, 16 in flight
+ * - peculiar: the same work through @peculiar/x509
+ * - http: the whole service, the load generator in another process on the same cores
+ * @module
+ */
+import "reflect-metadata";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as x509 from "@peculiar/x509";
+import { hex } from "../src/core/bytes.ts";
+import type { CaManager } from "../src/core/ca/manager.ts";
+import { LEAF_BACKDATE_MS } from "../src/core/x509/profile.ts";
+import { serve } from "../src/entry/bun.ts";
+import { startGenerator } from "./generator.ts";
+import { type BenchRequest, makeRequests } from "./requests.ts";
+import { startServer } from "./server.ts";
+
+const IN_FLIGHT = 16;
+const ROUNDS = 5;
+const SECONDS = 2;
+/** Octets of a P-256 leaf's signed part. */
+const LEAF_OCTETS = 460;
+
+const CAS = {
+  "EC P-256": { key: { name: "ECDSA", namedCurve: "P-256" }, sign: { name: "ECDSA", hash: "SHA-256" }, config: {} },
+  "RSA-2048": {
+    key: { name: "RSASSA-PKCS1-v1_5", modulusLength: 2048, publicExponent: Uint8Array.of(1, 0, 1), hash: "SHA-256" },
+    sign: { name: "RSASSA-PKCS1-v1_5" },
+    config: { PrivateKeyType: "rsa", PrivateKeyBits: 2048 },
+  },
+};
+
+/** Runs `work` with IN_FLIGHT at once for SECONDS. @returns how often a second */
+async function rate(work: (i: number) => Promise<unknown>): Promise<number> {
+  const end = performance.now() + SECONDS * 1000;
+  let count = 0;
+  const started = performance.now();
+  const worker = async () => {
+    while (performance.now() < end) await work(count++);
+  };
+  await Promise.all(Array.from({ length: IN_FLIGHT }, worker));
+  return count / ((performance.now() - started) / 1000);
+}
+
+const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+const pick = <T>(list: readonly T[], i: number): T => list[i % list.length] as T;
+
+/** The same work as the leaf path, through @peculiar/x509. */
+async function peculiarLeaf(request: BenchRequest, manager: CaManager, key: CryptoKey, signing: object): Promise<void> {
+  const csr = new x509.Pkcs10CertificateRequest(request.pem);
+  if (!(await csr.verify())) throw new TypeError("Proof of possession fails");
+  const issuer = new x509.X509Certificate(manager.require().active.certificate.der);
+  const now = Date.now();
+  const names = csr.extensions.find((extension) => extension instanceof x509.SubjectAlternativeNameExtension);
+  const leaf = await x509.X509CertificateGenerator.create({
+    serialNumber: hex(crypto.getRandomValues(new Uint8Array(16))),
+    subject: "",
+    issuer: issuer.subjectName,
+    notBefore: new Date(now - LEAF_BACKDATE_MS),
+    notAfter: new Date(now + 72 * 3_600_000),
+    publicKey: csr.publicKey,
+    signingKey: key,
+    signingAlgorithm: signing as EcdsaParams,
+    extensions: [
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth, x509.ExtendedKeyUsage.serverAuth]),
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      await x509.SubjectKeyIdentifierExtension.create(csr.publicKey),
+      await x509.AuthorityKeyIdentifierExtension.create(issuer.publicKey),
+      new x509.SubjectAlternativeNameExtension(names?.names.toJSON() ?? [], true),
+    ],
+  });
+  leaf.toString("pem");
+}
+
+const folder = mkdtempSync(join(tmpdir(), "meshca-bench-"));
+try {
+  for (const [name, ca] of Object.entries(CAS)) await measure(name, ca);
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+process.exit();
+
+async function measure(name: string, ca: (typeof CAS)[keyof typeof CAS]): Promise<void> {
+  const here = mkdtempSync(join(folder, "ca-"));
+  const served = await serve({
+    listen: { host: "127.0.0.1", port: 0 },
+    dataDir: here,
+    store: { kind: "memory" },
+    kek: null,
+    datacenter: "dc1",
+    logLevel: "error",
+    connectEnabled: true,
+    bootstrap: { provider: "consul", config: ca.config, clusterId: "11111111-2222-3333-4444-555555555555" },
+    ignored: [],
+  });
+  const { manager } = served.meshca;
+  const requests = await makeRequests(64, "11111111-2222-3333-4444-555555555555.consul");
+  const bodies = join(here, "bodies.json");
+  writeFileSync(bodies, JSON.stringify(requests.map(({ pem }) => pem)));
+  const server = await startServer(here, { ...ca.config, cluster_id: "11111111-2222-3333-4444-555555555555" });
+  const generator = startGenerator(server.port, bodies);
+  const key = ((await crypto.subtle.generateKey(ca.key as EcKeyGenParams, false, ["sign", "verify"])) as CryptoKeyPair).privateKey;
+  const leaf = crypto.getRandomValues(new Uint8Array(LEAF_OCTETS));
+  const verifying = { name: "ECDSA", hash: "SHA-256" };
+
+  const raw = async (i: number) => {
+    const { spki, signed, signature } = pick(requests, i);
+    const imported = await crypto.subtle.importKey("spki", spki, { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);
+    await crypto.subtle.verify(verifying, imported, signature, signed);
+    await crypto.subtle.sign(ca.sign, key, leaf);
+  };
+  const ours = (i: number) => manager.sign(pick(requests, i).pem);
+  const results: { raw: number; ours: number; peculiar: number; http: number }[] = [];
+  // The first round warms up and does not count.
+  for (let round = 0; round <= ROUNDS; round++) {
+    const load = async () => {
+      const { count, errors, seconds } = await generator.run({ connections: IN_FLIGHT, seconds: SECONDS });
+      if (errors > 0) throw new TypeError(`${errors} requests failed`);
+      return count / seconds;
+    };
+    const result = {
+      raw: await rate(raw),
+      ours: await rate(ours),
+      peculiar: await rate((i) => peculiarLeaf(pick(requests, i), manager, key, ca.sign)),
+      http: await load(),
+    };
+    if (round > 0) results.push(result);
+  }
+  const of = (column: keyof (typeof results)[number]) => median(results.map((result) => result[column]));
+  const share = (column: keyof (typeof results)[number]) => median(results.map((result) => result[column] / result.raw));
+  console.log(`\n${name} CA, P-256 leaves, ${ROUNDS} rounds of ${SECONDS} s, medians`);
+  console.table(
+    Object.fromEntries(
+      (["raw", "ours", "peculiar", "http"] as const).map((column) => [
+        { raw: "raw WebCrypto", ours: "in process", peculiar: "@peculiar/x509", http: "over HTTP" }[column],
+        {
+          "leaves/s": Math.round(of(column)),
+          "of raw": `${(100 * share(column)).toFixed(0)} %`,
+          target: { raw: "", ours: ">= 85 %", peculiar: "", http: ">= 60 %" }[column],
+        },
+      ]),
+    ),
+  );
+  const half = await generator.run({ connections: 64, seconds: 5, rate: of("http") / 2 });
+  console.log(
+    `half of the highest HTTP rate (${Math.round(half.count / half.seconds)}/s): p50 ${half.p50.toFixed(2)} ms, p99 ${half.p99.toFixed(2)} ms (target < 10 ms), ${half.errors} errors`,
+  );
+  generator.close();
+  await server.stop();
+  await served.close();
+}

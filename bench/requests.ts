@@ -1,0 +1,52 @@
+/**
+ * Certificate requests to measure with: P-256 keys, each with its own service name.
+ * @module
+ */
+import type { Bytes } from "../src/core/bytes.ts";
+import { utf8 } from "../src/core/bytes.ts";
+import { writePem } from "../src/core/pem.ts";
+import { generateCaKey } from "../src/core/x509/authority.ts";
+import {
+  bitString,
+  contextConstructed,
+  contextPrimitive,
+  element,
+  encode,
+  octetString,
+  oid,
+  oidContent,
+  sequence,
+  TAG,
+} from "../src/core/x509/der.ts";
+import { ecdsaFromDer, SCHEMES, sign } from "../src/core/x509/keys.ts";
+import { OID } from "../src/core/x509/oids.ts";
+
+export interface BenchRequest {
+  readonly pem: string;
+  readonly uri: string;
+  readonly spki: Bytes;
+  /** What the proof of possession signs, and its signature in WebCrypto's form. */
+  readonly signed: Bytes;
+  readonly signature: Bytes;
+}
+
+/** Makes `count` requests for services of a trust domain. */
+export function makeRequests(count: number, trustDomain: string): Promise<BenchRequest[]> {
+  return Promise.all(Array.from({ length: count }, (_, i) => makeRequest(`spiffe://${trustDomain}/ns/default/dc/dc1/svc/bench-${i}`)));
+}
+
+async function makeRequest(uri: string): Promise<BenchRequest> {
+  const { privateKey, info } = await generateCaKey({ type: "ec", bits: 256 });
+  const scheme = SCHEMES.ecdsaSha256;
+  if (scheme === undefined) throw new TypeError("No scheme");
+  const names = sequence(
+    oid(oidContent(OID.subjectAltName)),
+    element(TAG.boolean, Uint8Array.of(0xff)),
+    octetString(sequence(element(contextPrimitive(6), utf8(uri)))),
+  );
+  const attribute = sequence(oid(oidContent(OID.extensionRequest)), element(TAG.set, sequence(names)));
+  const signed = encode(sequence(element(TAG.integer, Uint8Array.of(0)), sequence(), info.spki, element(contextConstructed(0), attribute)));
+  const signature = await sign(privateKey, scheme, signed);
+  const pem = writePem("CERTIFICATE REQUEST", encode(sequence(signed, scheme.identifier, bitString(signature))));
+  return { pem, uri, spki: info.spki, signed, signature: ecdsaFromDer(signature, 256) };
+}
