@@ -5,7 +5,7 @@
  */
 import * as v from "valibot";
 import type { ConfigurationRequest, RotationRequest } from "../core/ca/reconfigure.ts";
-import { decodeFailed, goKind, type Json } from "./json.ts";
+import { decodeFailed, goKind, type Json, sortKeys } from "./json.ts";
 
 type JsonObject = { readonly [key: string]: Json };
 
@@ -54,7 +54,8 @@ export function decodeConfiguration(body: Json): ConfigurationRequest {
   const fields = v.parse(v.object(Configuration), decode(Configuration, body, GO_STRUCT));
   return {
     provider: fields.Provider ?? "",
-    config: fields.Config,
+    // Integers beyond a JS number become floats, as they do in Go.
+    config: fields.Config === null ? null : (sortKeys(fields.Config) as JsonObject),
     state: fields.State,
     forceWithoutCrossSigning: (fields.ForceWithoutCrossSigning ?? false) || (fields.force_without_cross_signing ?? false),
     modifyIndex: fields.ModifyIndex === null ? null : BigInt(fields.ModifyIndex),

@@ -85,7 +85,7 @@ export async function planConfiguration(snapshot: Snapshot, request: Configurati
   const next: NewConfig = { provider: request.provider, config: stored, forceWithoutCrossSigning: request.forceWithoutCrossSigning };
   // The key in use was sent again in full.
   if (previous !== null && sameJson(stored, state.config.config) && sameJson(prepared.state, previous.record.state)) return null;
-  if (prepared.root.id !== snapshot.active.id) return planRotation(snapshot, type, prepared, next, config.leafTtlMs, context);
+  if (prepared.root.id !== snapshot.active.id) return planRotation(snapshot, type, prepared, next, next.forceWithoutCrossSigning, context);
   const changed = changeConfig(state, newCommitId(context.random), next, prepared.state, config.leafTtlMs);
   const provider = await openChecked(type, prepared, stored, state, context);
   return { snapshot: snapshotOf(changed, config, provider), kind: "configure", leftByForce: [] };
@@ -104,8 +104,7 @@ export async function planNewRoot(snapshot: Snapshot, request: RotationRequest, 
   if (obstacle !== null) throw new ConfigError(obstacle);
   const previous = { record: { provider, config, state: state.provider.active }, root: snapshot.active.certificate };
   const prepared = await type.prepare({ config, previous, fresh: true, now: context.now }, contextOf(state, context));
-  const next: NewConfig = { provider, config, forceWithoutCrossSigning: request.forceWithoutCrossSigning };
-  return planRotation(snapshot, type, prepared, next, snapshot.config.leafTtlMs, context);
+  return planRotation(snapshot, type, prepared, state.config, request.forceWithoutCrossSigning, context);
 }
 
 async function planRotation(
@@ -113,14 +112,14 @@ async function planRotation(
   type: ProviderType,
   prepared: Prepared,
   config: NewConfig,
-  leafTtlMs: number,
+  force: boolean,
   context: ChangeContext,
 ): Promise<Change> {
   const { state } = snapshot;
   const { now, policy, random } = context;
   const provider = await openChecked(type, prepared, config.config, state, context);
   try {
-    const { chain, leftByForce } = await cross(snapshot, provider, prepared.root, config.forceWithoutCrossSigning, context);
+    const { chain, leftByForce } = await cross(snapshot, provider, prepared.root, force, context);
     const root: NewRoot = {
       name: type.rootName,
       certificate: prepared.root,
@@ -128,8 +127,8 @@ async function planRotation(
       state: prepared.state,
     };
     const parsed = configured(() => type.parse(config.config));
-    const next = rotate(state, newCommitId(random), { config, root, chain, leftByForce, leafTtlMs, now });
-    requireBudget(next, config.forceWithoutCrossSigning, policy, now);
+    const next = rotate(state, newCommitId(random), { config, root, chain, leftByForce, leafTtlMs: parsed.leafTtlMs, now });
+    requireBudget(next, force, policy, now);
     return { snapshot: snapshotOf(next, parsed, provider), kind: "rotate", leftByForce };
   } catch (error) {
     provider.close();

@@ -1,0 +1,122 @@
+/**
+ * The import table of the architecture: arrows point down only.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { describe, it } from "node:test";
+
+const ROOT = join(import.meta.dirname, "../..");
+
+interface Rule {
+  /** The files it is for, by how their path begins; the first rule that fits counts. */
+  readonly files: string;
+  /** Folders and files of ours that they may import, by how the path begins. */
+  readonly ours: readonly string[];
+  /** Packages and runtime modules. */
+  readonly packages: readonly string[];
+}
+
+const RULES: readonly Rule[] = [
+  { files: "src/core/x509/peculiar.ts", ours: ["src/core/"], packages: ["@peculiar/x509", "reflect-metadata"] },
+  // Two digests a leaf, several times cheaper than through WebCrypto.
+  { files: "src/core/x509/digest.ts", ours: ["src/core/"], packages: ["@noble/hashes"] },
+  { files: "src/core/", ours: ["src/core/"], packages: [] },
+  { files: "src/store/sqlite.ts", ours: ["src/core/", "src/store/"], packages: ["node:sqlite", "valibot"] },
+  { files: "src/store/", ours: ["src/core/", "src/store/"], packages: ["valibot"] },
+  { files: "src/seal/", ours: ["src/core/", "src/seal/"], packages: [] },
+  { files: "src/telemetry/", ours: ["src/core/", "src/telemetry/"], packages: ["@logtape/logtape", "prom-client"] },
+  { files: "src/config/", ours: ["src/core/", "src/config/"], packages: ["valibot"] },
+  { files: "src/http/", ours: ["src/core/", "src/http/"], packages: ["hono", "valibot"] },
+  { files: "providers/index.ts", ours: ["src/core/", "providers/"], packages: [] },
+  { files: "providers/consul/", ours: ["src/core/", "providers/consul/"], packages: ["valibot"] },
+  {
+    files: "src/compose.ts",
+    ours: ["src/core/", "src/store/", "src/seal/", "src/telemetry/", "src/config/", "src/http/", "providers/"],
+    packages: [],
+  },
+  {
+    files: "src/entry/",
+    ours: ["src/compose.ts", "src/config/", "src/core/", "src/telemetry/", "src/entry/"],
+    packages: ["node:fs", "node:path"],
+  },
+  {
+    files: "src/cli/",
+    ours: ["src/entry/", "src/compose.ts", "src/config/", "src/core/", "src/cli/", "providers/consul/config.ts"],
+    packages: ["node:fs"],
+  },
+  { files: "src/index.ts", ours: ["src/"], packages: [] },
+];
+
+/** Every source file, with what it imports: types, side effects and dynamic imports too. */
+function sources(): { file: string; imports: string[] }[] {
+  return ["src", "providers"]
+    .flatMap((folder) => readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" }).map((name) => join(folder, name)))
+    .filter((file) => file.endsWith(".ts"))
+    .map((file) => {
+      const text = readFileSync(join(ROOT, file), "utf8");
+      const found = text.matchAll(/(?:^\s*(?:import|export)\s[^;]*?from\s*|^\s*import\s*|import\(\s*)"([^"]+)"/gms);
+      return { file, imports: [...found].map((match) => match[1] as string) };
+    });
+}
+
+function allowed(rule: Rule, file: string, specifier: string): boolean {
+  if (specifier.startsWith(".")) {
+    const target = relative(ROOT, join(ROOT, dirname(file), specifier));
+    return rule.ours.some((prefix) => target.startsWith(prefix));
+  }
+  return rule.packages.some((name) => specifier === name || specifier.startsWith(`${name}/`));
+}
+
+describe("layers", () => {
+  const all = sources();
+
+  it("imports are found at all", () => {
+    assert.ok(all.length > 50);
+    assert.ok(all.find(({ file }) => file === "src/core/ca/manager.ts")?.imports.includes("../store.ts"));
+  });
+
+  it("every folder has a rule", () => {
+    assert.deepEqual(
+      all.map(({ file }) => file).filter((file) => !RULES.some((rule) => file.startsWith(rule.files))),
+      [],
+    );
+  });
+
+  it("no file imports what its layer must not know", () => {
+    const broken = all.flatMap(({ file, imports }) => {
+      const rule = RULES.find((candidate) => file.startsWith(candidate.files));
+      return rule === undefined
+        ? []
+        : imports.filter((specifier) => !allowed(rule, file, specifier)).map((specifier) => `${file} imports ${specifier}`);
+    });
+    assert.deepEqual(broken, []);
+  });
+
+  it("core does not look at the clock, at chance or at the environment", () => {
+    const ambient = /Date\.now\(\)|new Date\(\)|Math\.random|process\.|setTimeout|setInterval|getRandomValues|randomUUID/;
+    const broken = all
+      .filter(({ file }) => file.startsWith("src/core/"))
+      .filter(({ file }) =>
+        readFileSync(join(ROOT, file), "utf8")
+          .split("\n")
+          .some((line) => ambient.test(line) && !/^\s*(\*|\/\/|\/\*\*)/.test(line)),
+      )
+      .map(({ file }) => file);
+    assert.deepEqual(broken, []);
+  });
+
+  it("nothing imports an entry or the command but themselves", () => {
+    const broken = all
+      .filter(({ file }) => !file.startsWith("src/cli/") && !file.startsWith("src/entry/"))
+      .filter(({ imports }) => imports.some((specifier) => /\/(cli|entry)\//.test(specifier)))
+      .map(({ file }) => file);
+    assert.deepEqual(broken, []);
+  });
+
+  it("an entry is at most 60 lines", () => {
+    const entries = all.filter(({ file }) => file.startsWith("src/entry/") && !file.endsWith("platform.ts"));
+    for (const { file } of entries) assert.ok(readFileSync(join(ROOT, file), "utf8").split("\n").length <= 61, file);
+  });
+});
