@@ -100,4 +100,4 @@ async function run({ connections, seconds, rate }: Run): Promise<object> {
   return { count, errors, seconds: elapsed, p50: at(0.5), p99: at(0.99) };
 }
 
-for await (const line of console) console.log(JSON.stringify(await run(JSON.parse(line) as Run)));
+for await (const line of console) if (line !== "") console.log(JSON.stringify(await run(JSON.parse(line) as Run)));

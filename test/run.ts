@@ -5,7 +5,7 @@
  */
 import { spawnSync } from "node:child_process";
 
-const run = spawnSync(process.execPath, ["test", ...process.argv.slice(2)], {
+const run = spawnSync(process.execPath, ["test", "--timeout", "60000", ...process.argv.slice(2)], {
   encoding: "utf8",
   stdio: ["inherit", "inherit", "pipe"],
   maxBuffer: 1 << 28,

@@ -2,6 +2,7 @@
  * Byte strings and their text forms: hex, colon hex, base64, UTF-8.
  * @module
  */
+import { FormatError } from "./errors.ts";
 
 /** A byte string that WebCrypto accepts as it is (never backed by shared memory). */
 export type Bytes = Uint8Array<ArrayBuffer>;
@@ -14,9 +15,13 @@ export function utf8(text: string): Bytes {
   return encoder.encode(text) as Bytes;
 }
 
-/** Decodes UTF-8. @throws {TypeError} on malformed UTF-8. */
+/** Decodes UTF-8. @throws {FormatError} */
 export function fromUtf8(bytes: Uint8Array): string {
-  return decoder.decode(bytes);
+  try {
+    return decoder.decode(bytes);
+  } catch {
+    throw new FormatError("text is not UTF-8");
+  }
 }
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));

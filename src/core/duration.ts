@@ -4,19 +4,20 @@
  */
 import { FormatError } from "./errors.ts";
 
-const UNIT_MS: Readonly<Record<string, number>> = {
-  ns: 1e-6,
-  us: 1e-3,
-  µs: 1e-3,
-  μs: 1e-3,
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
-};
+/** Nanoseconds. */
+const UNITS = new Map<string, bigint>([
+  ["ns", 1n],
+  ["us", 1_000n],
+  ["µs", 1_000n],
+  ["μs", 1_000n],
+  ["ms", 1_000_000n],
+  ["s", 1_000_000_000n],
+  ["m", 60_000_000_000n],
+  ["h", 3_600_000_000_000n],
+]);
 
-/** The largest span Go's time.Duration holds: 2^63 - 1 nanoseconds. */
-const MAX_MS = Number((2n ** 63n - 1n) / 1_000_000n);
+/** Go's time.Duration is an int64 of nanoseconds. */
+const MAX_NS = 2n ** 63n - 1n;
 
 /**
  * Parses a duration such as `72h`, `1h30m`, `1.5s`, `-1h` or `0`.
@@ -24,42 +25,52 @@ const MAX_MS = Number((2n ** 63n - 1n) / 1_000_000n);
  * @throws {FormatError} where Go's time.ParseDuration fails, with its text.
  */
 export function parseDuration(text: string): number {
-  const invalid = () => new FormatError(`time: invalid duration ${JSON.stringify(text)}`);
-  const match = /^([+-]?)(.*)$/s.exec(text);
-  const body = match?.[2] ?? "";
+  const quoted = JSON.stringify(text);
+  const invalid = () => new FormatError(`time: invalid duration ${quoted}`);
+  const [, sign, body = ""] = /^([+-]?)(.*)$/s.exec(text) ?? [];
   if (body === "0") return 0;
   if (body === "") throw invalid();
-  let total = 0;
+  let total = 0n;
   let rest = body;
   while (rest !== "") {
-    const part = /^(\d+\.?\d*|\.\d+)([^\d.]*)/.exec(rest);
-    if (part === null) throw invalid();
-    const unit = part[2] as string;
-    if (unit === "") throw new FormatError(`time: missing unit in duration ${JSON.stringify(text)}`);
-    const factor = UNIT_MS[unit];
-    if (factor === undefined) throw new FormatError(`time: unknown unit ${JSON.stringify(unit)} in duration ${JSON.stringify(text)}`);
-    total += Number(part[1]) * factor;
-    rest = rest.slice(part[0].length);
+    const part = /^(\d*)(?:\.(\d*))?([^\d.]*)/.exec(rest);
+    const [whole = "", integer = "", fraction = "", name = ""] = part ?? [];
+    if (integer === "" && fraction === "") throw invalid();
+    if (name === "") throw new FormatError(`time: missing unit in duration ${quoted}`);
+    const unit = UNITS.get(name);
+    if (unit === undefined) throw new FormatError(`time: unknown unit ${JSON.stringify(name)} in duration ${quoted}`);
+    // What is below a nanosecond is cut off, as in Go; no unit has more than 13 digits.
+    const digits = fraction.slice(0, 18);
+    total += BigInt(integer === "" ? 0 : integer.slice(0, 40)) * unit + (BigInt(`0${digits}`) * unit) / 10n ** BigInt(digits.length);
+    rest = rest.slice(whole.length);
   }
-  if (total > MAX_MS) throw invalid();
-  return match?.[1] === "-" ? -total : total;
+  if (total > (sign === "-" ? MAX_NS + 1n : MAX_NS)) throw invalid();
+  // Split, since nanoseconds of some months do not fit a number.
+  const ms = Number(total / 1_000_000n) + Number(total % 1_000_000n) / 1e6;
+  return sign === "-" && ms > 0 ? -ms : ms;
 }
 
 /** Prints milliseconds in Go's form: `72h0m0s`, `1m30s`, `1.5s`, `250ms`, `0s`. */
 export function formatDuration(ms: number): string {
-  if (ms === 0) return "0s";
   const sign = ms < 0 ? "-" : "";
-  const value = Math.abs(ms);
-  if (value < 1e-3) return `${sign}${round(value * 1e6)}ns`;
-  if (value < 1) return `${sign}${round(value * 1e3)}µs`;
-  if (value < 1000) return `${sign}${round(value)}ms`;
-  const hours = Math.floor(value / 3_600_000);
-  const minutes = Math.floor((value % 3_600_000) / 60_000);
-  const seconds = round((value % 60_000) / 1000);
-  if (hours > 0) return `${sign}${hours}h${minutes}m${seconds}s`;
-  return minutes > 0 ? `${sign}${minutes}m${seconds}s` : `${sign}${seconds}s`;
+  const whole = Math.trunc(Math.abs(ms));
+  const ns = BigInt(whole) * 1_000_000n + BigInt(Math.round((Math.abs(ms) - whole) * 1e6));
+  if (ns === 0n) return "0s";
+  for (const name of ["ns", "µs", "ms"]) {
+    const unit = UNITS.get(name) as bigint;
+    if (ns < unit * 1000n) return `${sign}${decimal(ns, unit)}${name}`;
+  }
+  const second = UNITS.get("s") as bigint;
+  const minutes = ns / (60n * second);
+  const seconds = `${decimal(ns % (60n * second), second)}s`;
+  if (minutes >= 60n) return `${sign}${minutes / 60n}h${minutes % 60n}m${seconds}`;
+  return minutes > 0n ? `${sign}${minutes}m${seconds}` : `${sign}${seconds}`;
 }
 
-function round(value: number): number {
-  return Number(value.toFixed(9));
+/** A number of nanoseconds in a unit, without trailing zeros. */
+function decimal(ns: bigint, unit: bigint): string {
+  const fraction = String(unit + (ns % unit))
+    .slice(1)
+    .replace(/0+$/, "");
+  return fraction === "" ? String(ns / unit) : `${ns / unit}.${fraction}`;
 }

@@ -28,7 +28,12 @@ export function readPem(text: string): PemBlock[] {
     const end = `-----END ${label}-----`;
     const start = BEGIN.lastIndex;
     const stop = text.indexOf("-----", start);
-    if (stop < 0 || !text.startsWith(end, stop) || !/^[ \t]*(\r|\n|$)/.test(text.slice(stop + end.length, stop + end.length + 80)))
+    if (
+      stop < 0 ||
+      !/[\r\n]/.test(text[stop - 1] ?? "") ||
+      !text.startsWith(end, stop) ||
+      !/^[ \t]*(\r|\n|$)/.test(text.slice(stop + end.length, stop + end.length + 80))
+    )
       throw new FormatError(`PEM block ${label} has no matching END line`);
     const body = text.slice(start, stop);
     const hasHeaders = body.includes(":");

@@ -3,9 +3,8 @@
  * between them: from the active root there must be a road to every root that somebody may still trust alone.
  * @module
  */
-import { equal } from "../bytes.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import { couldHaveIssued } from "../x509/chain.ts";
+import { couldHaveIssued, sameAuthority } from "../x509/chain.ts";
 import type { Policy } from "./policy.ts";
 import type { RootEntry } from "./state.ts";
 
@@ -18,11 +17,6 @@ export function pruneAt(root: RootEntry, policy: Policy): Date {
 /** The retired roots under each of which, taken alone, a leaf signed now must verify. */
 export function rootsToReach(roots: readonly RootEntry[], now: Date): RootEntry[] {
   return roots.filter((root) => root.status === "retired" && !root.forcedOut && root.certificate.notAfter > now);
-}
-
-/** A certificate of the same authority: the same name and the same key. */
-function sameAuthority(a: Certificate, b: Certificate): boolean {
-  return equal(a.subject, b.subject) && equal(a.key.spki, b.key.spki);
 }
 
 /**

@@ -61,7 +61,7 @@ export function decodeSegment(segment: string, what: string): string {
 /** Encodes one path segment: all but what RFC 3986 §3.3 allows there is percent-encoded. */
 export function encodeSegment(value: string): string {
   if (PLAIN.test(value)) return value;
-  return encodeURIComponent(value).replace(/%(24|26|2B|3D|3A|40)/g, (encoded) => decodeURIComponent(encoded));
+  return encodeURIComponent(value).replace(/%(24|26|2B|2C|3A|3B|3D|40)/g, (encoded) => decodeURIComponent(encoded));
 }
 
 function malformed(message: string): RequestError {

@@ -78,7 +78,7 @@ export function readCertificate(input: Uint8Array): Certificate {
   const signature = certificate.bitString();
   certificate.finish();
 
-  const version = body.optional(contextConstructed(0)) ? body.inside().small() : 0;
+  const version = body.optional(contextConstructed(0)) ? readVersion(body.inside()) : 0;
   const serial = body.unsigned();
   body.expect(TAG.sequence);
   if (colonHex(body.element()) !== colonHex(identifier)) throw new FormatError("the two signature algorithms of the certificate differ");
@@ -128,6 +128,12 @@ export function readCertificatePem(pem: string): Certificate {
   if (block.label !== "CERTIFICATE") throw new FormatError("first PEM-block should be CERTIFICATE type");
   if (more.length > 0) throw new FormatError(`there must be exactly one PEM block, not ${more.length + 1}`);
   return readCertificate(block.bytes);
+}
+
+function readVersion(reader: DerReader): number {
+  const version = reader.small();
+  reader.finish();
+  return version;
 }
 
 function dotted(content: Bytes): string {
@@ -187,13 +193,12 @@ function interpret(extensions: readonly CertificateExtension[]): Interpreted {
   if (usage !== null) {
     usage.expect(TAG.bitString);
     usage.finish();
+    const [unused = 8, ...octets] = usage.content();
+    if (unused > 7) throw new FormatError("key usage is no BIT STRING");
     keyUsage = 0;
-    usage
-      .content()
-      .subarray(1)
-      .forEach((byte, octet) => {
-        for (let bit = 0; bit < 8; bit++) if (byte & (0x80 >> bit)) keyUsage = (keyUsage ?? 0) | (1 << (8 * octet + bit));
-      });
+    // RFC 5280 §4.2.1.3 names nine bits; what comes behind them has no meaning.
+    for (const [octet, byte] of octets.slice(0, 2).entries())
+      for (let bit = 0; bit < 8; bit++) if (byte & (0x80 >> bit)) keyUsage |= 1 << (8 * octet + bit);
   }
 
   const purposes = open(OID.extKeyUsage);

@@ -4,6 +4,7 @@
  * @module
  */
 import { equal } from "../bytes.ts";
+import { FormatError } from "../errors.ts";
 import { type Certificate, inForce, KEY_USAGE } from "./certificate.ts";
 import { verifySignature } from "./keys.ts";
 
@@ -14,10 +15,20 @@ export function couldHaveIssued(issuer: Certificate, subject: Certificate): bool
   return subject.authorityKeyId === null || issuer.subjectKeyId === null || equal(subject.authorityKeyId, issuer.subjectKeyId);
 }
 
-/** Whether `issuer`'s key made `subject`'s signature. */
+/** Whether `issuer`'s key made `subject`'s signature; one that is not even well formed it did not make. */
 export async function isSignedBy(subject: Certificate, issuer: Certificate): Promise<boolean> {
   if (subject.scheme.type !== issuer.key.type) return false;
-  return verifySignature(issuer.key, subject.scheme, subject.signature, subject.signed);
+  try {
+    return await verifySignature(issuer.key, subject.scheme, subject.signature, subject.signed);
+  } catch (error) {
+    if (error instanceof FormatError) return false;
+    throw error;
+  }
+}
+
+/** Whether two certificates are of the same authority: the same name and the same key. */
+export function sameAuthority(a: Certificate, b: Certificate): boolean {
+  return equal(a.subject, b.subject) && equal(a.key.spki, b.key.spki);
 }
 
 /**
@@ -41,7 +52,8 @@ export async function findPath(
     const fits = (issuer: Certificate) => couldHaveIssued(issuer, last) && (issuer.pathLength === null || issuer.pathLength >= below);
     if (fits(root) && (await isSignedBy(last, root))) return [...path, root];
     for (const issuer of usable) {
-      if (path.includes(issuer) || !fits(issuer) || !(await isSignedBy(last, issuer))) continue;
+      // No authority twice, through whichever of its certificates.
+      if (path.some((passed) => sameAuthority(passed, issuer)) || !fits(issuer) || !(await isSignedBy(last, issuer))) continue;
       const found = await walk([...path, issuer]);
       if (found !== null) return found;
     }

@@ -3,7 +3,7 @@
  * asks for an identity, nothing else.
  * @module
  */
-import { type Bytes, equal } from "../bytes.ts";
+import { type Bytes, equal, hex } from "../bytes.ts";
 import { RequestError } from "../errors.ts";
 import { formatSpiffeId, type LeafId } from "../spiffe/kinds.ts";
 import { KEY_USAGE } from "./certificate.ts";
@@ -53,7 +53,7 @@ export function leafNames(id: LeafId, request: CertificateRequest): LeafNames {
     if (!allowedIps.some((allowed) => equal(allowed, address)))
       throw new RequestError(
         "profile_violation",
-        `Cannot sign leaf for ${JSON.stringify(uri)}: it may not have the IP address ${address.join(".")}`,
+        `Cannot sign leaf for ${JSON.stringify(uri)}: it may not have the IP address ${ipText(address)}`,
       );
   return { uri, dnsNames, ipAddresses: request.ipAddresses };
 }
@@ -69,4 +69,9 @@ function dnsNamesFor(id: LeafId): readonly string[] {
     case "server":
       return [`server.${id.datacenter}.peering.${id.trustDomain}`.toLowerCase()];
   }
+}
+
+/** Dotted for IPv4, groups without abbreviation for IPv6. */
+function ipText(address: Bytes): string {
+  return address.length === 4 ? address.join(".") : (hex(address).match(/.{4}/g) ?? []).join(":");
 }

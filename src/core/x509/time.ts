@@ -37,6 +37,7 @@ function parseTime(tag: number, content: Bytes): Date {
   const digits = long ? text : `${text < "5" ? "20" : "19"}${text}`;
   const iso = digits.replace(/^(....)(..)(..)(..)(..)(..)Z$/, "$1-$2-$3T$4:$5:$6Z");
   const instant = new Date(iso);
-  if (Number.isNaN(instant.getTime())) throw new FormatError("time is no date");
+  // Date accepts 30 February and 24 o'clock, as days after.
+  if (Number.isNaN(instant.getTime()) || instant.toISOString() !== iso.replace("Z", ".000Z")) throw new FormatError("time is no date");
   return instant;
 }
