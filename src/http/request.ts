@@ -44,13 +44,25 @@ export async function readBody(request: Request, maxBytes: number, clock: Clock)
   const length = request.headers.get("content-length");
   if (length !== null && Number(length) > maxBytes) throw tooLarge();
   if (length === "0" || (length === null && request.body === null)) return "";
+  // With a length the runtime reads no more than that; without one the stream is counted here.
+  const read = length === null ? readStream(request.body as ReadableStream<Uint8Array>, maxBytes, tooLarge) : request.text();
+  return withinTime(read, clock);
+}
+
+/** Waits for a body no longer than BODY_TIME_MS. A body that came with its head, as almost all do, costs no timer. */
+async function withinTime(read: Promise<string>, clock: Clock): Promise<string> {
+  let settled = false;
+  const settle = () => {
+    settled = true;
+  };
+  read.then(settle, settle);
+  await Promise.resolve();
+  if (settled) return read;
   const done = new AbortController();
   const late = clock.sleep(BODY_TIME_MS, done.signal).then(() => {
     if (!done.signal.aborted) throw new RequestError("request_malformed", `Cannot read body: it took more than ${BODY_TIME_MS / 1000} s`);
     return "";
   });
-  // With a length the runtime reads no more than that; without one the stream is counted here.
-  const read = length === null ? readStream(request.body as ReadableStream<Uint8Array>, maxBytes, tooLarge) : request.text();
   try {
     return await Promise.race([read, late]);
   } finally {

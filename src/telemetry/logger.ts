@@ -24,7 +24,8 @@ export function createLogger(level: LogLevel, write: (line: string) => void): Lo
   });
   const logger = getLogger(["meshca"]);
   return {
-    debug: (message, fields = {}) => logger.debug(message, fields),
+    // One line a request: nothing at all where nobody wants it.
+    debug: level === "debug" ? (message, fields = {}) => logger.debug(message, fields) : () => undefined,
     info: (message, fields = {}) => logger.info(message, fields),
     warn: (message, fields = {}) => logger.warn(message, fields),
     error: (message, fields = {}) => logger.error(message, fields),

@@ -21,9 +21,23 @@ export interface PrometheusMetrics extends Metrics {
   render(): Promise<{ type: string; text: string }>;
 }
 
+/** The series of a counter for some label values, looked up by name: prom-client sorts and hashes labels at each call. */
+function childrenOf(): (counter: Counter, ...labels: string[]) => Counter.Internal {
+  const children = new Map<Counter, Map<string, Counter.Internal>>();
+  return (counter, ...labels) => {
+    const ofCounter = children.get(counter) ?? new Map<string, Counter.Internal>();
+    children.set(counter, ofCounter);
+    const key = labels.join(" ");
+    const found = ofCounter.get(key) ?? counter.labels(...labels);
+    ofCounter.set(key, found);
+    return found;
+  };
+}
+
 export function createPrometheus(): PrometheusMetrics {
   const registry = new Registry();
   const registers = [registry];
+  const child = childrenOf();
   let observed: Observed | null = null;
 
   const issued = new Counter({
@@ -90,12 +104,12 @@ export function createPrometheus(): PrometheusMetrics {
       observed = what;
     },
     leafIssued(kind, seconds) {
-      issued.inc({ kind });
+      child(issued, kind).inc();
       latency.observe(seconds);
     },
     leafRefused: (code) => refused.inc({ code }),
     change: (operation, outcome) => changes.inc({ operation, outcome }),
-    request: (route, status) => requests.inc({ route, status }),
+    request: (route, status) => child(requests, route, String(status)).inc(),
     render: async () => ({ type: registry.contentType, text: await registry.metrics() }),
   };
 }
