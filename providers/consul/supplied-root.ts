@@ -9,6 +9,7 @@ import { type CaKey, signingUri } from "../../src/core/x509/authority.ts";
 import { type Certificate, isInterpreted, KEY_USAGE, readCertificatePem } from "../../src/core/x509/certificate.ts";
 import { isSignedBy } from "../../src/core/x509/chain.ts";
 import type { PublicKeyInfo } from "../../src/core/x509/keys.ts";
+import { OID } from "../../src/core/x509/oids.ts";
 
 /**
  * Reads and checks a supplied root.
@@ -29,47 +30,74 @@ export async function readSuppliedRoot(
     throw error;
   }
   const faults: Violation[] = [];
-  const require = (holds: boolean, field: string, message: string, reference: string) => {
+  const demand = (holds: boolean, field: string, message: string, reference: string) => {
     if (!holds) faults.push({ code: "config_invalid", field, message, reference });
   };
   const { keyUsage, uris, key: rootKey } = root;
-  require(equal(rootKey.spki, key.info.spki), "PrivateKey", "PrivateKey is not the key of RootCert", "consul-ca.md Q-5");
-  require(root.isCa, "RootCert", "RootCert is not a CA certificate", "RFC 5280 §4.2.1.9");
-  require(keyUsage === null ||
-    (keyUsage & KEY_USAGE.keyCertSign) !==
-      0, "RootCert", "RootCert may not sign certificates: its key usage lacks keyCertSign", "RFC 5280 §4.2.1.3");
-  require(keyUsage !== null, "RootCert", "RootCert has no key usage", "RFC 5280 §4.2.1.3");
-  require(root.pathLength ===
-    null, "RootCert", "RootCert has a path length constraint, which forbids cross-signing it", "RFC 5280 §4.2.1.9");
-  require(!root.subjectEmpty, "RootCert", "RootCert has an empty subject", "RFC 5280 §4.1.2.6");
-  require(equal(root.issuer, root.subject), "RootCert", "RootCert is not self-signed: its issuer is not its subject", "RFC 5280 §3.2");
-  require(rootKey.type !== "ed25519" &&
-    !(
-      rootKey.type === "rsa" && rootKey.bits === 3072
-    ), "RootCert", "RootCert must have an EC key on P-256, P-384 or P-521, or an RSA key of 2048 or 4096 bits", "consul-ca.md §2.1");
-  require(root.subjectKeyId !== null &&
-    root.subjectKeyId.length > 0, "RootCert", "RootCert has no subject key identifier", "consul-ca.md Q-7");
-  require(root.authorityKeyId === null ||
-    (root.subjectKeyId !== null &&
-      equal(
-        root.authorityKeyId,
-        root.subjectKeyId,
-      )), "RootCert", "RootCert has an authority key identifier that is not its own key identifier", "RFC 5280 §4.2.1.1");
-  require(root.notAfter > now, "RootCert", `RootCert expired on ${root.notAfter.toISOString()}`, "RFC 5280 §4.1.2.5");
-  require(root.notBefore <= now, "RootCert", `RootCert is not valid before ${root.notBefore.toISOString()}`, "RFC 5280 §4.1.2.5");
+  demand(equal(rootKey.spki, key.info.spki), "PrivateKey", "PrivateKey is not the key of RootCert", "consul-ca.md Q-5");
+  demand(root.isCa, "RootCert", "RootCert is not a CA certificate", "RFC 5280 §4.2.1.9");
+  demand(
+    keyUsage === null || (keyUsage & KEY_USAGE.keyCertSign) !== 0,
+    "RootCert",
+    "RootCert may not sign certificates: its key usage lacks keyCertSign",
+    "RFC 5280 §4.2.1.3",
+  );
+  demand(keyUsage !== null, "RootCert", "RootCert has no key usage", "RFC 5280 §4.2.1.3");
+  const purposes = root.extKeyUsage;
+  demand(
+    purposes === null ||
+      purposes.includes(OID.anyExtendedKeyUsage) ||
+      [OID.clientAuth, OID.serverAuth].every((purpose) => purposes.includes(purpose)),
+    "RootCert",
+    "RootCert has an extended key usage without clientAuth and serverAuth, which its leaves need",
+    "RFC 5280 §4.2.1.12",
+  );
+  demand(
+    root.pathLength === null,
+    "RootCert",
+    "RootCert has a path length constraint, which forbids cross-signing it",
+    "RFC 5280 §4.2.1.9",
+  );
+  demand(!root.subjectEmpty, "RootCert", "RootCert has an empty subject", "RFC 5280 §4.1.2.6");
+  demand(equal(root.issuer, root.subject), "RootCert", "RootCert is not self-signed: its issuer is not its subject", "RFC 5280 §3.2");
+  demand(
+    rootKey.type !== "ed25519" && !(rootKey.type === "rsa" && rootKey.bits === 3072),
+    "RootCert",
+    "RootCert must have an EC key on P-256, P-384 or P-521, or an RSA key of 2048 or 4096 bits",
+    "consul-ca.md §2.1",
+  );
+  demand(
+    root.subjectKeyId !== null && root.subjectKeyId.length > 0,
+    "RootCert",
+    "RootCert has no subject key identifier",
+    "consul-ca.md Q-7",
+  );
+  demand(
+    root.authorityKeyId === null || (root.subjectKeyId !== null && equal(root.authorityKeyId, root.subjectKeyId)),
+    "RootCert",
+    "RootCert has an authority key identifier that is not its own key identifier",
+    "RFC 5280 §4.2.1.1",
+  );
+  demand(root.notAfter > now, "RootCert", `RootCert expired on ${root.notAfter.toISOString()}`, "RFC 5280 §4.1.2.5");
+  demand(root.notBefore <= now, "RootCert", `RootCert is not valid before ${root.notBefore.toISOString()}`, "RFC 5280 §4.1.2.5");
   const wanted = signingUri(clusterId);
-  require(uris.length === 1 &&
-    uris[0]?.toLowerCase() ===
-      wanted, "RootCert", `RootCert must have exactly the URI ${wanted} in its subject alternative name, it has ${uris.length === 0 ? "none" : uris.join(", ")}`, "SPIFFE X509-SVID §2");
-  require(root.serial.length <= 20, "RootCert", "RootCert has a serial number of more than 20 octets", "RFC 5280 §4.1.2.2");
+  demand(
+    uris.length === 1 && uris[0]?.toLowerCase() === wanted,
+    "RootCert",
+    `RootCert must have exactly the URI ${wanted} in its subject alternative name, it has ${uris.length === 0 ? "none" : uris.join(", ")}`,
+    "SPIFFE X509-SVID §2",
+  );
+  demand(root.serial.length <= 20, "RootCert", "RootCert has a serial number of more than 20 octets", "RFC 5280 §4.1.2.2");
   for (const extension of root.extensions)
-    require(!extension.critical ||
-      isInterpreted(
-        extension.oid,
-      ), "RootCert", `RootCert has the critical extension ${extension.oid}, which may forbid the leaves of a mesh`, "RFC 5280 §4.2");
+    demand(
+      !extension.critical || isInterpreted(extension.oid),
+      "RootCert",
+      `RootCert has the critical extension ${extension.oid}, which may forbid the leaves of a mesh`,
+      "RFC 5280 §4.2",
+    );
   // A wrong signature matters only where the names say that it should be right.
   if (equal(root.issuer, root.subject))
-    require(await isSignedBy(root, root), "RootCert", "RootCert is not signed by its own key", "RFC 5280 §6.1");
+    demand(await isSignedBy(root, root), "RootCert", "RootCert is not signed by its own key", "RFC 5280 §6.1");
   if (faults.length > 0) throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
   return root;
 }

@@ -116,7 +116,7 @@ export class ProviderError extends CaError {
   }
 }
 
-export type StoreCode = "store_unavailable" | "store_busy" | "state_corrupt" | "schema_unknown";
+export type StoreCode = "store_unavailable" | "store_busy" | "state_corrupt" | "schema_unknown" | "state_regressed";
 
 /** The store failed, or what it holds cannot be trusted. */
 export class StoreError extends CaError {

@@ -24,9 +24,9 @@ interface Parts {
 /** Makes the sealer over a ring of key-encryption keys. */
 export function createSealer(ring: KekRing): Sealer {
   const split = (sealed: string): Parts => {
-    const [id = "", wrapped = "", secret = ""] = sealed.startsWith(PREFIX) ? sealed.slice(PREFIX.length).split(":") : [];
+    const [id = "", wrapped = "", secret = "", ...more] = sealed.startsWith(PREFIX) ? sealed.slice(PREFIX.length).split(":") : [];
     const parts = { wrapped: fromBase64(wrapped), secret: fromBase64(secret) };
-    if (parts.wrapped === null || parts.secret === null || parts.secret.length <= NONCE)
+    if (parts.wrapped === null || parts.secret === null || parts.secret.length <= NONCE || more.length > 0)
       throw new SealError("open_failed", "Cannot open sealed key: it is malformed");
     const kek = ring.get(id);
     if (kek === undefined)
@@ -94,9 +94,10 @@ export function createSealer(ring: KekRing): Sealer {
       return `${ring.current.id}:${base64(new Uint8Array(await crypto.subtle.sign("HMAC", ring.current.mac, bytes)))}`;
     },
     async verifyMac(bytes, mac) {
-      const [id = "", value = ""] = mac.split(":");
+      const [id = "", value = "", ...more] = mac.split(":");
       const key = ring.get(id)?.mac;
       const signature = fromBase64(value);
+      if (id === "" || more.length > 0) return false;
       if (key === undefined && signature !== null)
         throw new SealError(
           "kek_unknown",

@@ -148,14 +148,17 @@ function openDatabase(path: string): DatabaseSync {
   try {
     db = new DatabaseSync(path);
     // EXCLUSIVE before WAL: the lock is taken at the first access and kept, and no shared memory file is needed.
-    db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
-    const row = db.prepare("PRAGMA user_version").get();
-    const { user_version: version } = v.parse(v.object({ user_version: v.number() }), row);
+    db.exec("PRAGMA locking_mode = EXCLUSIVE");
+    const version = v.parse(v.object({ user_version: v.number() }), db.prepare("PRAGMA user_version").get()).user_version;
     if (version > TABLES)
       throw new StoreError(
         "schema_unknown",
         `Cannot open ${path}: a newer version of meshca made it (tables ${version}, this version knows up to ${TABLES})`,
       );
+    const { tables } = v.parse(v.object({ tables: v.number() }), db.prepare("SELECT count(*) AS tables FROM sqlite_master").get());
+    if (version === 0 && tables > 0) throw new StoreError("state_corrupt", `Cannot open ${path}: it is another program's database`);
+    // Only now is anything written: the file is ours.
+    db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
     db.exec("BEGIN IMMEDIATE");
     if (version === 0) db.exec(CREATE);
     // Whoever held a lease held this file's lock too, and is gone. Terms stay, so that they only grow.

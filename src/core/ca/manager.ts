@@ -90,7 +90,6 @@ export function createManager(options: ManagerOptions): CaManager {
   let current: Snapshot | null = null;
   let running: Operation | null = null;
   let leading: Lease | null = null;
-  let storeFault: string | null = null;
 
   const require = (): Snapshot => {
     // Consul's text (consul-ca.md §1.2).
@@ -108,18 +107,19 @@ export function createManager(options: ManagerOptions): CaManager {
   };
 
   const refresh = async (): Promise<void> => {
-    let state: CaState | null;
-    try {
-      state = await store.read();
-      storeFault = null;
-    } catch (error) {
-      // What was read last stays in use: it was right, and its keys are still valid.
-      storeFault = error instanceof CaError ? error.code : "store failed";
-      throw error;
-    }
-    if (state === null || state.commitId === current?.state.commitId) return;
-    const now = clock.now();
-    const next = await loadSnapshot(state, providers, { sealer, random }, now);
+    // When this throws, what was read last stays in use: it was right, and its keys are still valid.
+    const before = current;
+    const state = await store.read();
+    requireProgress(before?.state ?? null, state);
+    if (state !== null) await take(state);
+  };
+
+  /** Takes a state that was read into use, if it is news or its key could not be opened before. */
+  const take = async (state: CaState): Promise<void> => {
+    const known = state.commitId === current?.state.commitId;
+    if (known && current?.fault === null) return;
+    const next = await loadSnapshot(state, providers, { sealer, random }, clock.now());
+    if (next.fault !== null && known) return;
     if (next.fault !== null) log.error("Cannot open the signing key", { root: next.active.id, reason: reasonOf(next.fault) });
     // Another read may have come in first with something newer.
     if (current === null || current.state.index <= state.index) adopt(next);
@@ -209,6 +209,7 @@ export function createManager(options: ManagerOptions): CaManager {
       await refresh();
       const snapshot = require();
       const { state } = snapshot;
+      if (plan(state, policy, await store.now(), sealer.isStale).kind !== "reseal") return;
       const renew = async (sealed: ProviderState): Promise<ProviderState> =>
         Object.fromEntries(
           await Promise.all(
@@ -275,7 +276,6 @@ export function createManager(options: ManagerOptions): CaManager {
       return () => listeners.delete(listener);
     },
     obstacle() {
-      if (storeFault === "state_corrupt") return "the stored state cannot be trusted: its MAC is wrong";
       try {
         requireInForce(require(), clock.now());
         return null;
@@ -290,6 +290,15 @@ export function createManager(options: ManagerOptions): CaManager {
       current?.provider?.close();
     },
   };
+}
+
+/** @throws {StoreError} `state_regressed` when the store lost what this replica has seen. */
+function requireProgress(seen: CaState | null, state: CaState | null): void {
+  if (seen !== null && (state === null || state.index < seen.index))
+    throw new StoreError(
+      "state_regressed",
+      `The store lost writes: it is at index ${state?.index ?? 0}, this replica has seen ${seen.index}`,
+    );
 }
 
 /** The text of an error of ours; only the kind of any other, whose text may hold anything. */

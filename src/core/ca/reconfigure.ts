@@ -158,6 +158,8 @@ async function cross(snapshot: Snapshot, provider: Provider, root: Certificate, 
     try {
       pool.push(await crossBy(target, root, snapshot, context));
     } catch (reason) {
+      // What may work in a moment is not "cannot".
+      if (!(reason instanceof CaError) || (reason instanceof ProviderError && reason.code === "provider_unavailable")) throw reason;
       reasons.set(target.id, reason);
     }
   }

@@ -16,61 +16,97 @@ export type CertificateKind = "root" | "cross-signed" | "intermediate" | "leaf";
  */
 export function lint(certificate: Certificate, kind: CertificateKind, issuer: Certificate): Violation[] {
   const violations: Violation[] = [];
-  const require = (holds: boolean, field: string, message: string, reference: string) => {
+  const demand = (holds: boolean, field: string, message: string, reference: string) => {
     if (!holds) violations.push({ code: "lint", field, message, reference });
   };
   const critical = (oid: string) => certificate.extensions.find((extension) => extension.oid === oid)?.critical === true;
   const usage = certificate.keyUsage ?? 0;
 
-  require(certificate.serial.length <= 20 &&
-    certificate.serial.some((byte) => byte !== 0), "serialNumber", "Must be positive and at most 20 octets", "RFC 5280 §4.1.2.2");
-  require(equal(certificate.issuer, issuer.subject), "issuer", "Must be the issuer's subject", "RFC 5280 §4.1.2.4");
-  require(!issuer.subjectEmpty, "issuer", "Must not be empty", "RFC 5280 §4.1.2.4");
-  require(certificate.notBefore <= certificate.notAfter, "validity", "Must not end before it starts", "RFC 5280 §4.1.2.5");
-  require(certificate.notAfter <=
-    issuer.notAfter, "validity", "Must not outlive its issuer", "design: a leaf never outlives what signed it");
-  require(certificate.notBefore >= issuer.notBefore ||
-    kind === "root", "validity", "Must not start before its issuer", "design: backdating stops at the issuer");
-  require(critical(OID.keyUsage), "keyUsage", "Must be present and critical", "RFC 5280 §4.2.1.3");
-  require(critical(OID.basicConstraints), "basicConstraints", "Must be present and critical", "RFC 5280 §4.2.1.9");
-  require(certificate.subjectKeyId !== null, "subjectKeyIdentifier", "Must be present", "RFC 5280 §4.2.1.2");
-  require(certificate.authorityKeyId === null
-    ? kind === "root"
-    : issuer.subjectKeyId !== null &&
-        equal(
-          certificate.authorityKeyId,
-          issuer.subjectKeyId,
-        ), "authorityKeyIdentifier", "Must be the issuer's subject key identifier", "RFC 5280 §4.2.1.1");
-  require(certificate.uris.length === 1, "subjectAltName", "Must have exactly one URI", "SPIFFE X509-SVID §2");
+  demand(
+    certificate.serial.length <= 20 && certificate.serial.some((byte) => byte !== 0),
+    "serialNumber",
+    "Must be positive and at most 20 octets",
+    "RFC 5280 §4.1.2.2",
+  );
+  demand(equal(certificate.issuer, issuer.subject), "issuer", "Must be the issuer's subject", "RFC 5280 §4.1.2.4");
+  demand(!issuer.subjectEmpty, "issuer", "Must not be empty", "RFC 5280 §4.1.2.4");
+  demand(certificate.notBefore <= certificate.notAfter, "validity", "Must not end before it starts", "RFC 5280 §4.1.2.5");
+  demand(
+    certificate.notAfter <= issuer.notAfter,
+    "validity",
+    "Must not outlive its issuer",
+    "design: a leaf never outlives what signed it",
+  );
+  demand(
+    certificate.notBefore >= issuer.notBefore || kind === "root",
+    "validity",
+    "Must not start before its issuer",
+    "design: backdating stops at the issuer",
+  );
+  demand(critical(OID.keyUsage), "keyUsage", "Must be present and critical", "RFC 5280 §4.2.1.3");
+  demand(critical(OID.basicConstraints), "basicConstraints", "Must be present and critical", "RFC 5280 §4.2.1.9");
+  demand(certificate.subjectKeyId !== null, "subjectKeyIdentifier", "Must be present", "RFC 5280 §4.2.1.2");
+  demand(
+    certificate.authorityKeyId === null
+      ? kind === "root"
+      : issuer.subjectKeyId !== null && equal(certificate.authorityKeyId, issuer.subjectKeyId),
+    "authorityKeyIdentifier",
+    "Must be the issuer's subject key identifier",
+    "RFC 5280 §4.2.1.1",
+  );
+  demand(certificate.uris.length === 1, "subjectAltName", "Must have exactly one URI", "SPIFFE X509-SVID §2");
 
   if (kind === "leaf") {
-    require(!certificate.isCa, "basicConstraints", "Must not be a CA", "SPIFFE X509-SVID §4.1");
-    require((usage & KEY_USAGE.digitalSignature) !== 0, "keyUsage", "Must have digitalSignature", "SPIFFE X509-SVID §4.3");
-    require((usage & (KEY_USAGE.keyCertSign | KEY_USAGE.cRLSign)) === 0, "keyUsage", "Must not sign certificates", "SPIFFE X509-SVID §4.3");
-    require(certificate.key.type === "rsa" ||
-      (usage & KEY_USAGE.keyEncipherment) === 0, "keyUsage", "Must not have keyEncipherment with this key", "RFC 8813 §3");
-    require(certificate.extKeyUsage?.join() ===
-      `${OID.clientAuth},${OID.serverAuth}`, "extKeyUsage", "Must be clientAuth and serverAuth", "SPIFFE X509-SVID §4.4");
-    require(!certificate.subjectEmpty ||
-      critical(OID.subjectAltName), "subjectAltName", "Must be critical with an empty subject", "RFC 5280 §4.2.1.6");
-    require(/^spiffe:\/\/[^/]+\/./.test(
-      certificate.uris[0] ?? "",
-    ), "subjectAltName", "Must be a SPIFFE ID with a path", "SPIFFE X509-SVID §2");
-    require(certificate.subjectKeyId !== null &&
-      equal(
-        certificate.subjectKeyId,
-        keyIdOf(certificate.key.spki),
-      ), "subjectKeyIdentifier", "Must be the SHA-256 of the public key", "consul-ca.md §3.3");
+    demand(!certificate.isCa, "basicConstraints", "Must not be a CA", "SPIFFE X509-SVID §4.1");
+    demand((usage & KEY_USAGE.digitalSignature) !== 0, "keyUsage", "Must have digitalSignature", "SPIFFE X509-SVID §4.3");
+    demand((usage & (KEY_USAGE.keyCertSign | KEY_USAGE.cRLSign)) === 0, "keyUsage", "Must not sign certificates", "SPIFFE X509-SVID §4.3");
+    demand(
+      certificate.key.type === "rsa" || (usage & KEY_USAGE.keyEncipherment) === 0,
+      "keyUsage",
+      "Must not have keyEncipherment with this key",
+      "RFC 8813 §3",
+    );
+    demand(
+      certificate.extKeyUsage?.join() === `${OID.clientAuth},${OID.serverAuth}`,
+      "extKeyUsage",
+      "Must be clientAuth and serverAuth",
+      "SPIFFE X509-SVID §4.4",
+    );
+    demand(
+      !certificate.subjectEmpty || critical(OID.subjectAltName),
+      "subjectAltName",
+      "Must be critical with an empty subject",
+      "RFC 5280 §4.2.1.6",
+    );
+    demand(
+      /^spiffe:\/\/[^/]+\/./.test(certificate.uris[0] ?? ""),
+      "subjectAltName",
+      "Must be a SPIFFE ID with a path",
+      "SPIFFE X509-SVID §2",
+    );
+    demand(
+      certificate.subjectKeyId !== null && equal(certificate.subjectKeyId, keyIdOf(certificate.key.spki)),
+      "subjectKeyIdentifier",
+      "Must be the SHA-256 of the public key",
+      "consul-ca.md §3.3",
+    );
   } else {
-    require(certificate.isCa, "basicConstraints", "Must be a CA", "RFC 5280 §4.2.1.9");
-    require(!certificate.subjectEmpty, "subject", "Must not be empty", "RFC 5280 §4.1.2.6");
-    require((usage & KEY_USAGE.keyCertSign) !== 0, "keyUsage", "Must have keyCertSign", "RFC 5280 §4.2.1.3");
-    require(/^spiffe:\/\/[^/]+$/.test(
-      certificate.uris[0] ?? "",
-    ), "subjectAltName", "Must be the trust domain's SPIFFE ID", "SPIFFE X509-SVID §2");
-    require(kind !== "intermediate" || certificate.pathLength === 0, "basicConstraints", "Must have pathLen 0", "consul-ca.md §3.1");
-    require(kind === "intermediate" ||
-      certificate.pathLength === null, "basicConstraints", "Must have no pathLen", "design: a root may be cross-signed");
+    demand(certificate.isCa, "basicConstraints", "Must be a CA", "RFC 5280 §4.2.1.9");
+    demand(!certificate.subjectEmpty, "subject", "Must not be empty", "RFC 5280 §4.1.2.6");
+    demand((usage & KEY_USAGE.keyCertSign) !== 0, "keyUsage", "Must have keyCertSign", "RFC 5280 §4.2.1.3");
+    demand(
+      /^spiffe:\/\/[^/]+$/.test(certificate.uris[0] ?? ""),
+      "subjectAltName",
+      "Must be the trust domain's SPIFFE ID",
+      "SPIFFE X509-SVID §2",
+    );
+    demand(kind !== "intermediate" || certificate.pathLength === 0, "basicConstraints", "Must have pathLen 0", "consul-ca.md §3.1");
+    demand(
+      kind === "intermediate" || certificate.pathLength === null,
+      "basicConstraints",
+      "Must have no pathLen",
+      "design: a root may be cross-signed",
+    );
   }
   violations.push(...compareReadings(certificate));
   return violations;

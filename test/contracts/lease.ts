@@ -1,0 +1,157 @@
+/**
+ * What every implementation of leases must do, sentence by sentence of src/core/lease.ts.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { afterEach, before, beforeEach, describe, it } from "node:test";
+import type { Lease, LeaseName, Leases } from "../../src/core/lease.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import { type Codec, createCodec } from "../../src/store/codec.ts";
+import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
+import type { StoreBackend } from "./store.ts";
+
+const TTL = 1000;
+const NAMES: readonly LeaseName[] = ["leader", "operation"];
+
+/** Runs the contract on fresh backends. */
+export function describeLeases(name: string, makeBackend: (clock: FakeClock) => Pick<StoreBackend, "open" | "close">): void {
+  describe(`${name} leases`, () => {
+    let codec: Codec;
+    let clock: FakeClock;
+    let backend: Pick<StoreBackend, "open" | "close">;
+    let one: Leases;
+    let two: Leases;
+
+    before(async () => {
+      codec = createCodec(createSealer(await readKeks(makeKek())));
+    });
+    beforeEach(() => {
+      clock = createFakeClock();
+      backend = makeBackend(clock);
+      one = backend.open(codec, "one").leases;
+      two = backend.open(codec, "two").leases;
+    });
+    afterEach(() => backend.close());
+
+    const granted = async (leases: Leases, lease: LeaseName = "operation"): Promise<Lease> => {
+      const got = await leases.acquire(lease, TTL);
+      assert.ok(got !== null, "the lease should be free");
+      assert.equal(got.name, lease);
+      return got;
+    };
+
+    it("acquire() grants a free lease and answers null while another holder has it", async () => {
+      for (const lease of NAMES) {
+        await granted(one, lease);
+        assert.equal(await two.acquire(lease, TTL), null);
+      }
+    });
+
+    it("acquire() answers null to a holder that has it already", async () => {
+      await granted(one);
+      assert.equal(await one.acquire("operation", TTL), null);
+      assert.equal(await backend.open(codec, "one").leases.acquire("operation", TTL), null);
+    });
+
+    it("acquire() keeps the two names apart", async () => {
+      await granted(one, "leader");
+      await granted(two, "operation");
+      assert.equal(await one.holder("leader"), "one");
+      assert.equal(await one.holder("operation"), "two");
+    });
+
+    it("acquire() grants an expired lease, exactly at its end by the store's clock", async () => {
+      await granted(one);
+      clock.advance(TTL - 1);
+      assert.equal(await two.acquire("operation", TTL), null);
+      clock.advance(1);
+      await granted(two);
+    });
+
+    it("acquire() lets one of many that race win, and only one", async () => {
+      const all = Array.from({ length: 8 }, (_, i) => backend.open(codec, `holder ${i}`).leases);
+      const got = await Promise.all(all.map((leases) => leases.acquire("operation", TTL)));
+      assert.equal(got.filter((lease) => lease !== null).length, 1);
+    });
+
+    it("acquire() gives terms that only grow, after release and after expiry", async () => {
+      const terms: number[] = [];
+      for (let i = 0; i < 6; i++) {
+        const leases = i % 3 === 0 ? two : one;
+        const lease = await granted(leases);
+        terms.push(lease.term);
+        if (i % 2 === 0) await leases.release(lease);
+        else clock.advance(TTL);
+      }
+      for (const [i, term] of terms.entries()) assert.ok(i === 0 ? term > 0 : term > (terms[i - 1] ?? 0), `terms: ${terms.join()}`);
+    });
+
+    it("renew() lengthens the lease of its holder from now on", async () => {
+      const lease = await granted(one);
+      clock.advance(TTL - 1);
+      assert.equal(await one.renew(lease, TTL), true);
+      clock.advance(TTL - 1);
+      assert.equal(await two.acquire("operation", TTL), null);
+      clock.advance(1);
+      const next = await granted(two);
+      assert.ok(next.term > lease.term);
+    });
+
+    it("renew() says no to another holder, whatever term it names", async () => {
+      const lease = await granted(one);
+      assert.equal(await two.renew(lease, 10 * TTL), false);
+      assert.equal(await two.renew({ ...lease, term: lease.term + 1 }, 10 * TTL), false);
+      clock.advance(TTL);
+      await granted(two);
+    });
+
+    it("renew() says no after expiry, after release, and under a former term", async () => {
+      const first = await granted(one);
+      clock.advance(TTL);
+      assert.equal(await one.renew(first, TTL), false);
+      const second = await granted(one);
+      assert.equal(await one.renew(first, TTL), false);
+      await one.release(second);
+      assert.equal(await one.renew(second, TTL), false);
+      assert.equal(await one.holder("operation"), null);
+    });
+
+    it("release() frees the lease at once", async () => {
+      const lease = await granted(one);
+      await one.release(lease);
+      assert.equal(await one.holder("operation"), null);
+      await granted(two);
+    });
+
+    it("release() does nothing for another holder or under a former term", async () => {
+      const first = await granted(one);
+      await two.release(first);
+      assert.equal(await two.holder("operation"), "one");
+      clock.advance(TTL);
+      const second = await granted(one);
+      await one.release(first);
+      assert.equal(await one.renew(second, TTL), true);
+      clock.advance(TTL);
+      await granted(two);
+      await one.release(second);
+      assert.equal(await one.holder("operation"), "two");
+    });
+
+    it("release() may be repeated", async () => {
+      const lease = await granted(one);
+      await one.release(lease);
+      await one.release(lease);
+      await granted(two);
+    });
+
+    it("holder() names who has the lease, until it expires", async () => {
+      assert.equal(await one.holder("leader"), null);
+      await granted(one, "leader");
+      assert.equal(await one.holder("leader"), "one");
+      assert.equal(await two.holder("leader"), "one");
+      clock.advance(TTL);
+      assert.equal(await two.holder("leader"), null);
+    });
+  });
+}

@@ -1,0 +1,308 @@
+/**
+ * What every store must do, sentence by sentence of src/core/store.ts.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { afterEach, before, beforeEach, describe, it } from "node:test";
+import type { CaState } from "../../src/core/ca/state.ts";
+import { bootstrap, changeConfig, rotate } from "../../src/core/ca/transitions.ts";
+import { ConflictError, NotReadyError, SealError, StoreError } from "../../src/core/errors.ts";
+import type { Leases } from "../../src/core/lease.ts";
+import type { Sealer } from "../../src/core/sealer.ts";
+import type { Expected, Store } from "../../src/core/store.ts";
+import { createRoot, crossSign, generateCaKey } from "../../src/core/x509/authority.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import { type Codec, createCodec } from "../../src/store/codec.ts";
+import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts";
+
+/** One place where state is stored, shared by all that is opened on it. */
+export interface StoreBackend {
+  open(codec: Codec, holder: string): { store: Store; leases: Leases };
+  /** The stored document as it is, or null. */
+  document(): string | null;
+  /** Replaces the stored document behind the store's back. What was opened before is not used again. */
+  replace(document: string): void;
+  close(): void;
+}
+
+const NOTHING = { index: 0, commitId: null };
+const CLUSTER = "0f0f0f0f-1111-2222-3333-444444444444";
+
+/** What `commit` expects when `state` is stored. */
+export function expectedOf(state: CaState | null, term: number): Expected {
+  return state === null ? { ...NOTHING, term } : { index: state.index, commitId: state.commitId, term };
+}
+
+/** A state with two roots, a cross-signed certificate, odd instants and every kind of configuration value. */
+export async function exampleStates(): Promise<readonly [CaState, CaState, CaState]> {
+  const now = new Date("2026-06-01T12:00:00.123Z");
+  const options = { now, random: systemRandom };
+  const [keyA, keyB] = [await generateCaKey({ type: "ec", bits: 256 }), await generateCaKey({ type: "ec", bits: 384 })];
+  const rootOptions = { ...options, clusterId: CLUSTER, provider: "consul", ttlMs: 87_600 * 3_600_000 };
+  const [a, b] = [await createRoot(keyA, rootOptions), await createRoot(keyB, rootOptions)];
+  const crossed = await crossSign(b, { certificate: a, privateKey: keyA.privateKey }, options);
+  const config = { LeafCertTTL: "1h", PrivateKeyBits: 384, Deep: { list: [1, null, "é\u2028"], yes: true }, Empty: "" };
+  const newConfig = { provider: "consul", config: null, forceWithoutCrossSigning: false };
+  const first = bootstrap(
+    CLUSTER,
+    "a".repeat(32),
+    newConfig,
+    { name: "Root", certificate: a, issuerKeyId: keyA.info.spki.slice(0, 20), state: { key: "sealed:1:x:AAAA:BBBB" } },
+    3_600_000,
+    now,
+  );
+  const second = rotate(first, "b".repeat(32), {
+    config: { ...newConfig, config, forceWithoutCrossSigning: true },
+    root: { name: "Root", certificate: b, issuerKeyId: keyB.info.spki.slice(0, 20), state: { key: "sealed:1:x:CCCC:DDDD" } },
+    chain: [crossed],
+    leftByForce: [],
+    leafTtlMs: 3_600_000.5,
+    now: new Date(now.getTime() + 1),
+  });
+  const third = changeConfig(second, "c".repeat(32), newConfig, second.provider.active, 7_200_000);
+  return [first, second, third];
+}
+
+const refusedWith = (code: string) => (error: unknown) => {
+  assert.ok(error instanceof ConflictError || error instanceof NotReadyError || error instanceof StoreError || error instanceof SealError);
+  assert.equal(error.code, code);
+  return true;
+};
+
+/** Runs the contract on fresh backends. */
+export function describeStore(name: string, makeBackend: (clock: FakeClock) => StoreBackend): void {
+  describe(`${name} store`, () => {
+    let states: readonly [CaState, CaState, CaState];
+    let sealer: Sealer;
+    let codec: Codec;
+    let clock: FakeClock;
+    let backend: StoreBackend;
+    let store: Store;
+    let leases: Leases;
+
+    before(async () => {
+      states = await exampleStates();
+      sealer = createSealer(await readKeks(makeKek()));
+      codec = createCodec(sealer);
+    });
+    beforeEach(() => {
+      clock = createFakeClock();
+      backend = makeBackend(clock);
+      ({ store, leases } = backend.open(codec, "one"));
+    });
+    afterEach(() => backend.close());
+
+    const term = async (): Promise<number> => {
+      const lease = await leases.acquire("operation", 1000);
+      assert.ok(lease !== null);
+      return lease.term;
+    };
+    /** Commits the first `count` example states under one term. */
+    const commitStates = async (count: number): Promise<number> => {
+      const granted = await term();
+      for (let i = 0; i < count; i++) await store.commit(states[i] as CaState, expectedOf(states[i - 1] ?? null, granted));
+      return granted;
+    };
+
+    it("read() gives null where there never was a state", async () => {
+      assert.equal(await store.read(), null);
+      assert.equal(backend.document(), null);
+    });
+
+    it("read() gives the committed state back, roots, dates, certificates and configuration alike", async () => {
+      const granted = await term();
+      for (const [i, state] of states.entries()) {
+        await store.commit(state, expectedOf(states[i - 1] ?? null, granted));
+        assert.deepEqual(await store.read(), state);
+        assert.deepEqual(await backend.open(codec, "two").store.read(), state);
+      }
+    });
+
+    it("commit() stores no certificate, name or configuration that was not in the state", async () => {
+      const granted = await commitStates(2);
+      await store.commit(states[2], expectedOf(states[1], granted));
+      assert.ok(!(backend.document() ?? "").includes("Deep"), "the replaced state is still there");
+    });
+
+    it("commit() refuses a state when another index is stored, and stores nothing", async () => {
+      const granted = await commitStates(1);
+      for (const index of [0, 2]) {
+        const wrong = { index, commitId: states[0].commitId, term: granted };
+        await assert.rejects(store.commit(states[1], wrong), refusedWith("index_mismatch"));
+      }
+      assert.deepEqual(await store.read(), states[0]);
+    });
+
+    it("commit() refuses a state when another commit id is stored under the same index", async () => {
+      const granted = await commitStates(1);
+      for (const commitId of ["f".repeat(32), null]) {
+        const wrong = { index: 1, commitId, term: granted };
+        await assert.rejects(store.commit(states[1], wrong), refusedWith("index_mismatch"));
+      }
+      assert.deepEqual(await store.read(), states[0]);
+    });
+
+    it("commit() refuses a second first state", async () => {
+      const granted = await commitStates(1);
+      const other = { ...states[0], commitId: "e".repeat(32) };
+      await assert.rejects(store.commit(other, { ...NOTHING, term: granted }), refusedWith("index_mismatch"));
+      assert.deepEqual(await store.read(), states[0]);
+    });
+
+    it("commit() refuses a first state that expects another one", async () => {
+      await assert.rejects(store.commit(states[1], expectedOf(states[0], await term())), refusedWith("index_mismatch"));
+      assert.equal(await store.read(), null);
+    });
+
+    it("commit() refuses a term below the highest granted, even where that lease was released or has expired", async () => {
+      const first = await leases.acquire("operation", 1000);
+      assert.ok(first !== null);
+      clock.advance(1000);
+      const second = await backend.open(codec, "two").leases.acquire("operation", 1000);
+      assert.ok(second !== null);
+      const stale = expectedOf(null, first.term);
+      await assert.rejects(store.commit(states[0], stale), refusedWith("lease_lost"));
+      await backend.open(codec, "two").leases.release(second);
+      await assert.rejects(store.commit(states[0], stale), refusedWith("lease_lost"));
+      clock.advance(10_000);
+      await assert.rejects(store.commit(states[0], stale), refusedWith("lease_lost"));
+      assert.equal(await store.read(), null);
+      await store.commit(states[0], expectedOf(null, second.term));
+    });
+
+    it("commit() takes a write of the highest term after its lease has expired, while nobody else was granted one", async () => {
+      const granted = await term();
+      clock.advance(5000);
+      await store.commit(states[0], expectedOf(null, granted));
+      assert.deepEqual(await store.read(), states[0]);
+    });
+
+    it("commit() does not compare with the term of the lease leader", async () => {
+      const granted = await term();
+      for (let i = 0; i < 3; i++) {
+        await leases.acquire("leader", 1);
+        clock.advance(1);
+      }
+      await store.commit(states[0], expectedOf(null, granted));
+    });
+
+    it("commit() lets one of many that race win, and only one", async () => {
+      const granted = await commitStates(1);
+      const next = states[1];
+      const rivals = Array.from({ length: 8 }, (_, i) => ({ ...next, commitId: String(i).repeat(32) }));
+      const outcomes = await Promise.allSettled(
+        rivals.map((rival, i) => backend.open(codec, `holder ${i}`).store.commit(rival, expectedOf(states[0], granted))),
+      );
+      const winners = rivals.filter((_, i) => outcomes[i]?.status === "fulfilled");
+      assert.equal(winners.length, 1);
+      assert.deepEqual(await store.read(), winners[0]);
+      for (const outcome of outcomes) if (outcome.status === "rejected") refusedWith("index_mismatch")(outcome.reason);
+    });
+
+    it("watch() resolves at once where the caller is behind", async () => {
+      await commitStates(2);
+      const never = new AbortController().signal;
+      await store.watch(null, never);
+      await store.watch(states[0].commitId, never);
+    });
+
+    it("watch() wakes everybody who waits when another holder commits", async () => {
+      const granted = await term();
+      const never = new AbortController().signal;
+      const other = backend.open(codec, "two").store;
+      const waiting = [store.watch(null, never), store.watch(null, never), other.watch(null, never)];
+      await store.commit(states[0], expectedOf(null, granted));
+      await Promise.all(waiting);
+      const next = store.watch(states[0].commitId, never);
+      await other.commit(states[1], expectedOf(states[0], granted));
+      await next;
+    });
+
+    it("watch() does not resolve while nothing changes", async () => {
+      await commitStates(1);
+      const stop = new AbortController();
+      let woken = false;
+      const waiting = store.watch(states[0].commitId, stop.signal).then(() => {
+        woken = true;
+      });
+      await store.read();
+      await assert.rejects(store.commit(states[1], { ...NOTHING, term: 1 }));
+      assert.equal(woken, false);
+      stop.abort();
+      await waiting;
+    });
+
+    it("watch() resolves when its signal fires, or has fired", async () => {
+      const stop = new AbortController();
+      const waiting = store.watch(null, stop.signal);
+      stop.abort();
+      await waiting;
+      await store.watch(null, stop.signal);
+    });
+
+    it("now() is the store's clock", async () => {
+      assert.deepEqual(await store.now(), clock.now());
+      clock.advance(1234);
+      assert.deepEqual(await store.now(), clock.now());
+    });
+
+    it("read() refuses a document whose MAC is wrong, whatever was changed, and leaves it as it is", async () => {
+      await commitStates(2);
+      const original = JSON.parse(backend.document() ?? "") as Record<string, unknown>;
+      const body = original.body as string;
+      const mac = original.mac as string;
+      const forged: Record<string, unknown>[] = [
+        { clusterId: "0f0f0f0f-1111-2222-3333-444444444445" },
+        { commitId: "d".repeat(32) },
+        { index: 3 },
+        { body: body.replace('"retired"', '"active"') },
+        { body: body.replace('"forcedOut":false', '"forcedOut":true') },
+        { body: `${body} ` },
+        { mac: mac.replace(/.{4}$/, "AAA=") },
+        { mac: `${mac.split(":")[0]}:` },
+        { mac: undefined },
+        { extra: 1 },
+        { body: null },
+        { schema: 0 },
+        { schema: "1" },
+      ];
+      for (const change of forged) {
+        const document = JSON.stringify({ ...original, ...change });
+        backend.replace(document);
+        const reopened = backend.open(codec, "one").store;
+        await assert.rejects(reopened.read(), refusedWith("state_corrupt"), JSON.stringify(Object.keys(change)));
+        assert.equal(backend.document(), document);
+      }
+      for (const text of ["", "{", "null", "[]", '"x"', "\u0000"]) {
+        backend.replace(text);
+        await assert.rejects(backend.open(codec, "one").store.read(), refusedWith("state_corrupt"), JSON.stringify(text));
+        assert.equal(backend.document(), text);
+      }
+      backend.replace(JSON.stringify(original));
+      assert.deepEqual(await backend.open(codec, "one").store.read(), states[1]);
+    });
+
+    it("read() refuses a document that another key-encryption key authenticates", async () => {
+      await commitStates(1);
+      const document = backend.document();
+      const other = createCodec(createSealer(await readKeks(makeKek())));
+      await assert.rejects(backend.open(other, "two").store.read(), refusedWith("kek_unknown"));
+      assert.equal(backend.document(), document);
+    });
+
+    it("read() refuses a document of a newer schema and leaves it as it is", async () => {
+      await commitStates(1);
+      const document = JSON.stringify({ schema: 2, anything: "else" });
+      backend.replace(document);
+      await assert.rejects(backend.open(codec, "one").store.read(), refusedWith("schema_unknown"));
+      assert.equal(backend.document(), document);
+    });
+
+    it("close() ends one instance and keeps the stored state", async () => {
+      await commitStates(1);
+      await store.close();
+      assert.deepEqual(await backend.open(codec, "two").store.read(), states[0]);
+    });
+  });
+}

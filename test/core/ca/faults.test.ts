@@ -1,0 +1,242 @@
+/**
+ * Every operation with a fault at every call it makes to a port: the state is as before or as after, never between, the
+ * operation says which, and whoever comes next goes on.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { before, describe, it } from "node:test";
+import type { CaManager } from "../../../src/core/ca/manager.ts";
+import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
+import { StoreError } from "../../../src/core/errors.ts";
+import type { Sealer } from "../../../src/core/sealer.ts";
+import { createSealer } from "../../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../../src/seal/kek.ts";
+import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
+import { createFaults, MODES } from "./faults.ts";
+import { BOOTSTRAP, HOUR, replica, requireSigning, type SuppliedRoot, suppliedRoot, visible, webCsr } from "./harness.ts";
+
+const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
+/** Longer than every lease. */
+const LEASES_OVER = 31_000;
+
+interface Operation {
+  readonly name: string;
+  /** Brings the CA to where the operation starts; null leaves it without any state. */
+  readonly start: ((ca: TestCa) => Promise<unknown>) | null;
+  readonly run: (manager: CaManager) => Promise<unknown>;
+  /** Whether a state is what the operation leads to. */
+  readonly done: (state: CaState) => boolean;
+}
+
+let csr: string;
+let sealer: Sealer;
+let bothKeks: Sealer;
+let supplied: SuppliedRoot;
+
+before(async () => {
+  csr = webCsr();
+  const [old, next] = [makeKek(), makeKek()];
+  sealer = createSealer(await readKeks(old));
+  bothKeks = createSealer(await readKeks(`${next},${old}`));
+  supplied = suppliedRoot();
+});
+
+const bits = (state: CaState) => activeRoot(state).certificate.key.bits;
+const operations: readonly Operation[] = [
+  { name: "the bootstrap", start: null, run: (manager) => manager.tick(), done: (state) => state.roots.length === 1 },
+  {
+    name: "a change of a TTL",
+    start: async () => {},
+    run: (manager) => manager.configure(configuration({ LeafCertTTL: "5h" })),
+    done: (state) => state.config.config?.LeafCertTTL === "5h" && state.roots.length === 1,
+  },
+  {
+    name: "a rotation by key type",
+    start: async ({ manager, clock }) => {
+      await manager.rotate(NOW);
+      // Which of two roots was retired later decides which one cross-signs.
+      clock.advance(1000);
+    },
+    run: (manager) => manager.configure(configuration({ PrivateKeyBits: 384 })),
+    done: (state) => bits(state) === 384 && state.roots.length === 3 && activeRoot(state).intermediates.length === 2,
+  },
+  {
+    name: "a rotation to a supplied root",
+    start: async () => {},
+    run: (manager) => manager.configure(configuration({ PrivateKey: supplied.key, RootCert: supplied.cert })),
+    done: (state) => state.config.config?.RootCert === supplied.cert && activeRoot(state).intermediates.length === 1,
+  },
+  {
+    name: "a rotation now",
+    start: async () => {},
+    run: (manager) => manager.rotate(NOW),
+    done: (state) => state.roots.length === 2 && activeRoot(state).intermediates.length === 1,
+  },
+  {
+    name: "a prune",
+    start: async ({ manager, clock }) => {
+      await manager.rotate(NOW);
+      await manager.close();
+      clock.advance(144 * HOUR + 1);
+    },
+    run: (manager) => manager.tick(),
+    done: (state) => state.roots.length === 1 && state.index === 3,
+  },
+];
+
+/** Runs an operation with its n-th call to a port failing. @returns whether there was an n-th call. */
+async function runWithFault(operation: Operation, mode: (typeof MODES)[number], n: number): Promise<boolean> {
+  const { start, run, done } = operation;
+  const ca = await createTestCa({ bootstrap: BOOTSTRAP, sealer, started: start !== null });
+  await start?.(ca);
+  const faults = createFaults(ca.backend, sealer, "faulty");
+  const faulty = await replica(ca, "faulty", faults.ports);
+  await faulty.refresh();
+  const { document } = ca.backend;
+
+  faults.arm(n, mode);
+  const outcome = await Promise.race([
+    run(faulty).then(
+      () => "done",
+      () => "refused",
+    ),
+    faults.reached
+      .then(() => new Promise((resolve) => setImmediate(resolve)))
+      .then(() => (mode.startsWith("die") ? "dead" : new Promise(() => {}))),
+  ]);
+  const where = `${mode} at call ${n}, ${faults.hit}`;
+  faults.disarm();
+
+  const next = await replica(ca, "next");
+  await next.refresh();
+  const state = next.snapshot?.state ?? null;
+  const unchanged = ca.backend.document === document;
+  assert.ok(unchanged || (state !== null && done(state)), `the state is neither as before nor as after: ${where}`);
+  if (outcome === "done") assert.ok(!unchanged, `it says that it was done, and it was not: ${where}`);
+  if (outcome === "refused") assert.ok(unchanged, `it says that it failed, and it was done: ${where}`);
+  if (state !== null) await requireSigning(next, csr, ca.clock.now());
+  if (faulty.snapshot !== null) await requireSigning(faulty, csr, ca.clock.now());
+  if (faults.hit === null) {
+    assert.equal(outcome, "done");
+    return false;
+  }
+
+  if (unchanged) {
+    ca.clock.advance(LEASES_OVER);
+    // Whoever lives goes on: the same replica where it was only refused.
+    await run(outcome === "refused" ? faulty : next);
+    await next.refresh();
+    assert.ok(done(next.require().state), `trying again did not help: ${where}`);
+    await requireSigning(next, csr, ca.clock.now());
+  }
+  return true;
+}
+
+describe("a fault at any call", () => {
+  for (const operation of operations)
+    for (const mode of MODES)
+      it(`${operation.name} is done or not done where a port's call fails (${mode})`, { timeout: 60_000 }, async () => {
+        let n = 1;
+        while (await runWithFault(operation, mode, n)) n++;
+        assert.ok(n > 5, "the ports were not called");
+      });
+
+  it("tick() seals keys anew wholly or not at all, at whichever call it fails", { timeout: 60_000 }, async () => {
+    for (let n = 1; ; n++) {
+      const ca = await createTestCa({ bootstrap: BOOTSTRAP, sealer });
+      await ca.manager.rotate(NOW);
+      await ca.manager.close();
+      const faults = createFaults(ca.backend, bothKeks, "faulty");
+      const faulty = await replica(ca, "faulty", faults.ports);
+      await faulty.refresh();
+      const seen = visible(faulty.require().state);
+      faults.arm(n, "refuse");
+      const outcome = await faulty.tick().then(
+        () => "done",
+        () => "refused",
+      );
+      faults.disarm();
+      const { active, retired } = faulty.require().state.provider;
+      const stale = [active, ...Object.values(retired).map(({ state }) => state)].map(({ key }) => bothKeks.isStale(key ?? ""));
+      assert.deepEqual(stale, outcome === "done" ? [false, false] : [true, true]);
+      ca.clock.advance(LEASES_OVER);
+      await faulty.tick();
+      assert.equal((await faulty.tick()).kind, "wait");
+      assert.deepEqual(visible(faulty.require().state), seen);
+      await requireSigning(faulty, csr, ca.clock.now());
+      if (faults.hit === null) break;
+    }
+  });
+});
+
+describe("an unknown outcome", () => {
+  it("configure() counts a commit whose answer was lost as done", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP, sealer });
+    const { ports } = createFaults(ca.backend, sealer, "faulty");
+    let commits = 0;
+    const store = {
+      ...ports.store,
+      commit: async (...args: Parameters<typeof ports.store.commit>) => {
+        commits++;
+        await ports.store.commit(...args);
+        throw new StoreError("store_unavailable", "Connection lost");
+      },
+    };
+    const faulty = await replica(ca, "faulty", { ...ports, store });
+    await faulty.refresh();
+    assert.equal(await faulty.configure(configuration({ PrivateKeyBits: 384 })), true);
+    assert.equal(commits, 1);
+    assert.equal(bits(faulty.require().state), 384);
+    await requireSigning(faulty, csr, ca.clock.now());
+  });
+
+  it("configure() says that the store is away where neither the commit nor the reading back is answered, and goes on after that", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP, sealer });
+    const { ports } = createFaults(ca.backend, sealer, "faulty");
+    let away = false;
+    const store = {
+      ...ports.store,
+      read: async () => {
+        if (away) throw new StoreError("store_unavailable", "Still away");
+        return ports.store.read();
+      },
+      commit: async (...args: Parameters<typeof ports.store.commit>) => {
+        await ports.store.commit(...args);
+        away = true;
+        throw new StoreError("store_unavailable", "Connection lost");
+      },
+    };
+    const faulty = await replica(ca, "faulty", { ...ports, store });
+    await faulty.refresh();
+    const { modifyIndex } = faulty.require().state.config;
+    const request = configuration({ PrivateKeyBits: 384 }, { modifyIndex: BigInt(modifyIndex) });
+    await assert.rejects(faulty.configure(request), (error: unknown) => error instanceof StoreError && error.code === "store_unavailable");
+    await requireSigning(faulty, csr, ca.clock.now());
+    away = false;
+    await faulty.refresh();
+    assert.equal(bits(faulty.require().state), 384);
+    await requireSigning(faulty, csr, ca.clock.now());
+    const repeated = await replica(ca, "repeated");
+    assert.equal(await repeated.configure(request), false);
+    assert.equal(repeated.require().state.roots.length, 2);
+  });
+
+  it("configure() does not take another's commit for its own", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP, sealer });
+    const { ports } = createFaults(ca.backend, sealer, "faulty");
+    const other = await replica(ca, "other");
+    const store = {
+      ...ports.store,
+      commit: async () => {
+        ca.clock.advance(LEASES_OVER);
+        await other.configure(configuration({ LeafCertTTL: "9h" }));
+        throw new StoreError("store_unavailable", "Connection lost");
+      },
+    };
+    const faulty = await replica(ca, "faulty", { ...ports, store });
+    await faulty.refresh();
+    await assert.rejects(faulty.configure(configuration({ LeafCertTTL: "5h" })), /Connection lost/);
+    await faulty.refresh();
+    assert.deepEqual(faulty.require().state.config.config, { LeafCertTTL: "9h" });
+  });
+});

@@ -1,0 +1,246 @@
+/**
+ * How many leaves may be signed: by the second, at once, and in flight at all.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { beforeEach, describe, it } from "node:test";
+import { createLimiter, type Limiter, type Limits } from "../../../src/core/ca/limiter.ts";
+import { RateLimitedError } from "../../../src/core/errors.ts";
+import { createFakeClock, type FakeClock } from "../../fakes/clock.ts";
+
+const NONE: Limits = { csrMaxPerSecond: null, csrMaxConcurrent: null };
+let clock: FakeClock;
+let limiter: Limiter;
+
+beforeEach(() => {
+  clock = createFakeClock();
+  limiter = createLimiter(clock, { maxPendingLeaves: 10, maxQueueMs: 500 });
+});
+
+/** Takes a turn, works and gives the turn back, as issuing a leaf does. */
+async function run<T>(limits: Limits, work: () => Promise<T>): Promise<T> {
+  const turn = limiter.enter(limits);
+  if (turn !== null) await turn;
+  try {
+    return await work();
+  } finally {
+    limiter.leave(limits);
+  }
+}
+
+/** Lets everything run that can run without time passing. */
+const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+/** Work that ends when it is told to. */
+function job(limits: Limits) {
+  const gate = Promise.withResolvers<void>();
+  const seen = { started: false, outcome: "pending" };
+  const done = run(limits, async () => {
+    seen.started = true;
+    await gate.promise;
+    return "done";
+  }).then(
+    (value) => {
+      seen.outcome = value;
+    },
+    (error: unknown) => {
+      assert.ok(error instanceof RateLimitedError);
+      seen.outcome = `limited ${error.retryAfterMs}`;
+    },
+  );
+  return { seen, finish: gate.resolve, fail: gate.reject, done };
+}
+
+async function quick(limits: Limits): Promise<string> {
+  return run(limits, async () => "done");
+}
+
+const limited = (error: unknown) => {
+  assert.ok(error instanceof RateLimitedError);
+  assert.equal(error.message, "Rate limit reached, try again later");
+  assert.equal(error.code, "sign_rate_limited");
+  assert.ok((error.retryAfterMs ?? 0) > 0);
+  return true;
+};
+
+describe("createLimiter() with CSRMaxPerSecond", () => {
+  const limits: Limits = { csrMaxPerSecond: 10, csrMaxConcurrent: null };
+
+  it("enter() lets the first through at once and the next when its token is there", async () => {
+    assert.equal(await quick(limits), "done");
+    const second = job(limits);
+    second.finish();
+    await settle();
+    assert.equal(second.seen.started, false);
+    clock.advance(99);
+    await settle();
+    assert.equal(second.seen.started, false);
+    clock.advance(1);
+    await second.done;
+    assert.equal(second.seen.outcome, "done");
+  });
+
+  it("enter() refuses at once what would wait longer than half a second, and says for how long", async () => {
+    await quick(limits);
+    const waiting = Array.from({ length: 5 }, () => job(limits));
+    for (const { finish } of waiting) finish();
+    await assert.rejects(quick(limits), limited);
+    clock.advance(500);
+    await Promise.all(waiting.map(({ done }) => done));
+    assert.ok(waiting.every(({ seen }) => seen.outcome === "done"));
+  });
+
+  it("enter() does not make the queue longer for those it refuses", async () => {
+    await quick(limits);
+    const waiting = Array.from({ length: 5 }, () => job(limits));
+    for (let i = 0; i < 20; i++) await assert.rejects(quick(limits), limited);
+    for (const { finish } of waiting) finish();
+    clock.advance(600);
+    await Promise.all(waiting.map(({ done }) => done));
+    assert.equal(await quick(limits), "done");
+  });
+
+  it("enter() gives out no more than the rate over any time, and saves nothing up while idle", async () => {
+    clock.advance(60_000);
+    const attempts: ReturnType<typeof job>[] = [];
+    for (let ms = 0; ms < 2000; ms += 50) {
+      const more = [job(limits), job(limits), job(limits)];
+      for (const { finish } of more) finish();
+      attempts.push(...more);
+      await settle();
+      clock.advance(50);
+      await settle();
+    }
+    clock.advance(10_000);
+    await Promise.all(attempts.map(({ done }) => done));
+    const passed = attempts.filter(({ seen }) => seen.outcome === "done").length;
+    assert.ok(passed >= 20 && passed <= 27, `${passed} passed in two seconds at ten a second`);
+  });
+
+  it("enter() takes a rate below one a second", async () => {
+    const slow: Limits = { csrMaxPerSecond: 0.5, csrMaxConcurrent: null };
+    await quick(slow);
+    await assert.rejects(quick(slow), (error: unknown) => limited(error) && (error as RateLimitedError).retryAfterMs === 2000);
+    clock.advance(2000);
+    assert.equal(await quick(slow), "done");
+  });
+
+  it("enter() leaves CSRMaxConcurrent aside where CSRMaxPerSecond is set", async () => {
+    const both: Limits = { csrMaxPerSecond: 1000, csrMaxConcurrent: 1 };
+    const jobs = [job(both), job(both), job(both)];
+    clock.advance(10);
+    await settle();
+    assert.ok(jobs.every(({ seen }) => seen.started));
+    for (const { finish } of jobs) finish();
+    await Promise.all(jobs.map(({ done }) => done));
+  });
+});
+
+describe("createLimiter() with CSRMaxConcurrent", () => {
+  const limits: Limits = { csrMaxPerSecond: null, csrMaxConcurrent: 2 };
+
+  it("enter() starts no more than so many at once, and the next in order when one ends", async () => {
+    const jobs = Array.from({ length: 4 }, () => job(limits));
+    const started = () => jobs.map(({ seen }) => seen.started);
+    await settle();
+    assert.deepEqual(started(), [true, true, false, false]);
+    jobs[1]?.finish();
+    await settle();
+    assert.deepEqual(started(), [true, true, true, false]);
+    jobs[0]?.finish();
+    await settle();
+    assert.deepEqual(started(), [true, true, true, true]);
+    for (const { finish } of jobs) finish();
+    await Promise.all(jobs.map(({ done }) => done));
+    assert.equal(clock.sleepers, 0);
+  });
+
+  it("enter() refuses who has waited half a second, and gives the place to the next", async () => {
+    const [first, second] = [job(limits), job(limits)];
+    const early = job(limits);
+    await settle();
+    clock.advance(300);
+    const late = job(limits);
+    await settle();
+    clock.advance(200);
+    await early.done;
+    assert.equal(early.seen.outcome, "limited 500");
+    first.finish();
+    await settle();
+    assert.equal(late.seen.started, true);
+    second.finish();
+    late.finish();
+    await Promise.all([first.done, second.done, late.done]);
+    assert.equal(limiter.inFlight, 0);
+  });
+
+  it("leave() frees the place of work that failed", async () => {
+    for (let i = 0; i < 5; i++)
+      await assert.rejects(
+        run(limits, () => Promise.reject(new Error("no"))),
+        /no/,
+      );
+    const [first, second] = [job(limits), job(limits)];
+    await settle();
+    assert.ok(first.seen.started && second.seen.started);
+    first.finish();
+    second.finish();
+    await Promise.all([first.done, second.done]);
+  });
+
+  it("leave() loses no place where a wait ends in the same moment as work", async () => {
+    for (let round = 0; round < 10; round++) {
+      const one: Limits = { csrMaxPerSecond: null, csrMaxConcurrent: 1 };
+      const [running, waiting] = [job(one), job(one)];
+      await settle();
+      running.finish();
+      clock.advance(500);
+      waiting.finish();
+      await Promise.all([running.done, waiting.done]);
+      assert.equal(await quick(one), "done");
+      assert.equal(limiter.inFlight, 0);
+    }
+  });
+});
+
+describe("createLimiter() without limits", () => {
+  it("enter() gives a turn at once, without a promise", () => {
+    assert.equal(limiter.enter(NONE), null);
+    assert.equal(limiter.inFlight, 1);
+    limiter.leave(NONE);
+    assert.equal(limiter.inFlight, 0);
+  });
+
+  it("enter() counts nobody whom it refuses", async () => {
+    const one: Limits = { csrMaxPerSecond: 0.1, csrMaxConcurrent: null };
+    await limiter.enter(one);
+    await assert.rejects(async () => limiter.enter(one), limited);
+    assert.equal(limiter.inFlight, 1);
+  });
+
+  it("enter() bounds what is in flight, and takes more when some of it has ended", async () => {
+    const jobs = Array.from({ length: 10 }, () => job(NONE));
+    await settle();
+    assert.equal(limiter.inFlight, 10);
+    await assert.rejects(quick(NONE), limited);
+    assert.equal(limiter.inFlight, 10);
+    jobs[0]?.finish();
+    await jobs[0]?.done;
+    assert.equal(await quick(NONE), "done");
+    for (const { finish } of jobs) finish();
+    await Promise.all(jobs.map(({ done }) => done));
+    assert.equal(limiter.inFlight, 0);
+  });
+
+  it("enter() counts those who wait for their turn as in flight", async () => {
+    const one: Limits = { csrMaxPerSecond: null, csrMaxConcurrent: 1 };
+    const jobs = Array.from({ length: 10 }, () => job(one));
+    await settle();
+    await assert.rejects(quick(NONE), limited);
+    clock.advance(500);
+    for (const { finish } of jobs) finish();
+    await Promise.all(jobs.map(({ done }) => done));
+    assert.equal(limiter.inFlight, 0);
+    assert.equal(await quick(NONE), "done");
+  });
+});

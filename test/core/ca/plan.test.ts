@@ -1,0 +1,114 @@
+/**
+ * What is due, as a function of the state and the time alone.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { before, describe, it } from "node:test";
+import { plan } from "../../../src/core/ca/plan.ts";
+import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
+import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
+import { changeConfig, prune } from "../../../src/core/ca/transitions.ts";
+import { configuration, createTestCa } from "../../fakes/ca.ts";
+import { HOUR } from "./harness.ts";
+import { at, CONFIG, commitId, firstState, makeRoot, type PoolRoot, rotated } from "./pool.ts";
+
+let pool: PoolRoot[];
+let a: PoolRoot;
+let b: PoolRoot;
+let short: PoolRoot;
+const fresh = () => false;
+const due = (state: CaState | null, now: Date, isStale: (sealed: string) => boolean = fresh) => plan(state, POLICY, now, isStale);
+const turn = (state: CaState, to: PoolRoot, hours: number, ttlHours = 1) =>
+  rotated(state, pool, { to, now: at(hours), leafTtlMs: ttlHours * HOUR });
+const after = (date: Date) => new Date(date.getTime() + 1);
+
+before(async () => {
+  [a, b, short] = [await makeRoot(87_600), await makeRoot(87_600), await makeRoot(100)];
+  pool = [a, b, short];
+});
+
+describe("plan()", () => {
+  it("plan() bootstraps where there is no state", () => {
+    assert.deepEqual(due(null, at(0)), { kind: "bootstrap" });
+  });
+
+  it("plan() waits for nothing where only one root ever was", () => {
+    assert.deepEqual(due(firstState(a, HOUR), at(0)), { kind: "wait", until: null });
+    assert.deepEqual(due(firstState(a, HOUR), at(1_000_000)), { kind: "wait", until: null });
+  });
+
+  it("plan() prunes a root once no leaf of it can be alive", async () => {
+    const state = await turn(firstState(a, 72 * HOUR), b, 0);
+    assert.deepEqual(due(state, at(144)), { kind: "wait", until: after(at(144)) });
+    assert.deepEqual(due(state, after(at(144))), { kind: "prune" });
+  });
+
+  it("plan() goes by the largest LeafCertTTL that was in force, though a smaller one is now", async () => {
+    let state = firstState(a, HOUR);
+    state = changeConfig(state, commitId(), CONFIG, {}, 10 * HOUR);
+    state = changeConfig(state, commitId(), CONFIG, {}, HOUR);
+    state = await turn(state, b, 0);
+    assert.equal(due(state, at(20)).kind, "wait");
+    assert.equal(due(state, after(at(20))).kind, "prune");
+  });
+
+  it("plan() is due exactly when it said that it would be, and has nothing to do after that step", async () => {
+    let state = await turn(await turn(firstState(a, 72 * HOUR), short, 0, 5), b, 0, 9);
+    let steps = 0;
+    for (let step = due(state, at(0)); step.kind === "wait" && step.until !== null; ) {
+      const { until } = step;
+      assert.equal(due(state, new Date(until.getTime() - 1)).kind, "wait");
+      assert.equal(due(state, until).kind, "prune", `nothing is due at ${until.toISOString()}`);
+      state = prune(state, commitId(), POLICY, until);
+      steps++;
+      step = due(state, until);
+    }
+    assert.equal(state.roots.length, 1);
+    assert.deepEqual(activeRoot(state).intermediates, []);
+    assert.ok(steps >= 2);
+  });
+
+  it("plan() prunes a cross-signed certificate once it has expired", async () => {
+    const state = await turn(firstState(short, 72 * HOUR), a, 0, 72);
+    const { notAfter } = short.certificate;
+    assert.deepEqual(due(state, at(0)), { kind: "wait", until: after(notAfter) });
+    assert.deepEqual(due(state, after(notAfter)), { kind: "prune" });
+  });
+
+  it("plan() seals anew what a replaced key-encryption key sealed, of the active root and of retired ones", async () => {
+    const state = await turn(firstState(a, HOUR), b, 0);
+    for (const { certificate } of [a, b])
+      assert.deepEqual(
+        due(state, at(0), (sealed) => sealed.includes(certificate.id)),
+        { kind: "reseal" },
+      );
+  });
+
+  it("plan() prunes before it seals anew", async () => {
+    const state = await turn(firstState(a, HOUR), b, 0);
+    assert.deepEqual(
+      due(state, at(3), () => true),
+      { kind: "prune" },
+    );
+  });
+
+  it("plan() changes nothing", async () => {
+    const state = Object.freeze(await turn(firstState(a, HOUR), b, 0));
+    const copy = structuredClone({ ...state, roots: state.roots.length });
+    due(state, at(3));
+    assert.deepEqual(structuredClone({ ...state, roots: state.roots.length }), copy);
+  });
+
+  it("plan() counts an absent LeafCertTTL as 72 hours", async () => {
+    const { manager, clock } = await createTestCa({
+      bootstrap: { clusterId: null, provider: "consul", config: null, forceWithoutCrossSigning: false },
+    });
+    await manager.configure(configuration({ PrivateKeyBits: 384 }));
+    clock.advance(144 * HOUR);
+    assert.equal((await manager.tick()).kind, "wait");
+    assert.equal(manager.require().state.roots.length, 2);
+    clock.advance(1);
+    assert.equal((await manager.tick()).kind, "prune");
+    assert.equal(manager.require().state.roots.length, 1);
+  });
+});

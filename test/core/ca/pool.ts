@@ -1,0 +1,105 @@
+/**
+ * A small pool of real roots, each with a leaf of its own, that certify each other on demand: material for the pure
+ * functions of the CA.
+ * @module
+ */
+import { hex } from "../../../src/core/bytes.ts";
+import { planCrossing, poolOf, rootsToReach } from "../../../src/core/ca/crossing.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { activeRoot, type CaState, type RootEntry } from "../../../src/core/ca/state.ts";
+import { bootstrap, type NewConfig, type NewRoot, rotate } from "../../../src/core/ca/transitions.ts";
+import { formatSpiffeId, trustDomainOf } from "../../../src/core/spiffe/kinds.ts";
+import { createRoot, crossSign, generateCaKey } from "../../../src/core/x509/authority.ts";
+import { type Certificate, readCertificate } from "../../../src/core/x509/certificate.ts";
+import { caScheme, sign } from "../../../src/core/x509/keys.ts";
+import { createLeafTemplate } from "../../../src/core/x509/leaf.ts";
+import { leafKeyUsage } from "../../../src/core/x509/profile.ts";
+import { createSerials } from "../../../src/core/x509/serial.ts";
+import { systemRandom } from "../../fakes/clock.ts";
+import { CLUSTER, HOUR } from "./harness.ts";
+
+export const START = new Date("2026-06-01T12:00:00Z");
+export const at = (hours: number): Date => new Date(START.getTime() + hours * HOUR);
+export const CONFIG: NewConfig = { provider: "consul", config: null, forceWithoutCrossSigning: false };
+
+export interface PoolRoot {
+  readonly certificate: Certificate;
+  readonly privateKey: CryptoKey;
+  /** A leaf that this root signed, in force as long as the root is. */
+  readonly leaf: Certificate;
+}
+
+/** One root that lives for `hours` from START on. */
+export async function makeRoot(hours: number): Promise<PoolRoot> {
+  const { privateKey, info } = await generateCaKey({ type: "ec", bits: 256 });
+  const options = { now: START, random: systemRandom, clusterId: CLUSTER, provider: "consul", ttlMs: hours * HOUR };
+  const certificate = await createRoot({ privateKey, info }, options);
+  const template = createLeafTemplate(certificate, caScheme(info, "SHA-256"));
+  const draft = template.encode({
+    uri: formatSpiffeId({ kind: "server", trustDomain: trustDomainOf(CLUSTER), datacenter: "dc1" }),
+    dnsNames: [],
+    ipAddresses: [],
+    serial: createSerials(systemRandom)(),
+    notBefore: certificate.notBefore,
+    notAfter: certificate.notAfter,
+    spki: info.spki,
+    keyUsage: leafKeyUsage(info.type),
+  });
+  return { certificate, privateKey, leaf: readCertificate(draft.complete(await sign(privateKey, template.scheme, draft.signed))) };
+}
+
+const crossings = new Map<string, Promise<Certificate>>();
+
+/** `root` certified by `by`, made once for each instant. */
+export function crossed(root: PoolRoot, by: PoolRoot, now: Date = START): Promise<Certificate> {
+  const key = `${root.certificate.id} ${by.certificate.id} ${now.getTime()}`;
+  const made =
+    crossings.get(key) ??
+    crossSign(root.certificate, { certificate: by.certificate, privateKey: by.privateKey }, { now, random: systemRandom });
+  crossings.set(key, made);
+  return made;
+}
+
+export const commitId = (): string => hex(systemRandom.bytes(16));
+
+/** A root as a provider hands it over; the state names whose key it is. */
+export function newRoot({ certificate }: PoolRoot): NewRoot {
+  return {
+    name: "Root",
+    certificate,
+    issuerKeyId: certificate.subjectKeyId ?? new Uint8Array(),
+    state: { key: `key of ${certificate.id}` },
+  };
+}
+
+export function firstState(root: PoolRoot, leafTtlMs: number, now: Date = START): CaState {
+  return bootstrap(CLUSTER, commitId(), CONFIG, newRoot(root), leafTtlMs, now);
+}
+
+export interface Turn {
+  readonly to: PoolRoot;
+  readonly now: Date;
+  readonly leafTtlMs: number;
+  /** Without any new cross-signed certificate: what cannot be reached is left by force. */
+  readonly force?: boolean;
+}
+
+/** Rotates, cross-signed by whichever root has no road yet, the latest first. */
+export async function rotated(state: CaState, pool: readonly PoolRoot[], { to, now, leafTtlMs, force = false }: Turn): Promise<CaState> {
+  const old = activeRoot(state);
+  const pretend = state.roots.map((root): RootEntry => (root === old ? { ...root, status: "retired", rotatedOutAt: now } : root));
+  const targets = rootsToReach(pretend, now)
+    .filter(({ id }) => id !== to.certificate.id)
+    .toSorted((a, b) => Number(b.rotatedOutAt) - Number(a.rotatedOutAt));
+  const certificates = poolOf(state.roots);
+  for (const target of force ? [] : targets) {
+    if (planCrossing(to.certificate, [target], certificates, now, DEFAULT_POLICY).unreached.length === 0) continue;
+    const by = pool.find(({ certificate }) => certificate.id === target.id);
+    if (by === undefined) throw new TypeError("The target is not of the pool");
+    if (target.id !== old.id && state.provider.retired[target.id] === undefined) throw new TypeError("The target's key is gone");
+    certificates.push(await crossed(to, by, now));
+  }
+  const { chain, unreached } = planCrossing(to.certificate, targets, certificates, now, DEFAULT_POLICY);
+  const leftByForce = unreached.map(({ id }) => id);
+  return rotate(state, commitId(), { config: CONFIG, root: newRoot(to), chain, leftByForce, leafTtlMs, now });
+}

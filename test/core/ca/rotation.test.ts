@@ -1,0 +1,282 @@
+/**
+ * Rotations by the manager: by key type, at once, back to a listed root, by force, at the end of a root, and how many.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { before, beforeEach, describe, it } from "node:test";
+import { equal } from "../../../src/core/bytes.ts";
+import { chainBytes, rootsBytes } from "../../../src/core/ca/budget.ts";
+import type { CaManager } from "../../../src/core/ca/manager.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
+import { type CaError, ConflictError } from "../../../src/core/errors.ts";
+import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
+import { BOOTSTRAP, HOUR, replica, requireRefused, requireSigning, suppliedRoot, webCsr, withoutCrossSigning } from "./harness.ts";
+
+const CROSS_SIGNING =
+  "The current CA Provider does not support cross-signing. You can try again with ForceWithoutCrossSigningSet but this may cause disruption - see documentation for more.";
+const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
+let csr: string;
+let ca: TestCa;
+let manager: CaManager;
+
+before(() => {
+  csr = webCsr();
+});
+beforeEach(async () => {
+  ca = await createTestCa({ bootstrap: BOOTSTRAP });
+  ({ manager } = ca);
+});
+
+const stateOf = (of: CaManager = manager): CaState => of.require().state;
+const indexOf = (state: CaState) => BigInt(state.config.modifyIndex);
+const activeId = (of: CaManager = manager) => activeRoot(stateOf(of)).id;
+const signs = (of: CaManager = manager) => requireSigning(of, csr, ca.clock.now());
+const coded = (code: string, text?: RegExp) => (error: CaError) => {
+  assert.equal(error.code, code, error.message);
+  if (text !== undefined) assert.match(error.message, text);
+};
+const mismatch = (error: unknown) => {
+  assert.ok(error instanceof ConflictError);
+  assert.equal(error.code, "index_mismatch");
+  return true;
+};
+
+describe("configure() with another kind of key", () => {
+  it("configure() rotates for each change of key type or size, and leaves verify under every root", { timeout: 60_000 }, async () => {
+    const kinds = [
+      { PrivateKeyType: "ec", PrivateKeyBits: 384 },
+      { PrivateKeyType: "rsa", PrivateKeyBits: 2048 },
+      { PrivateKeyType: "ec", PrivateKeyBits: 521 },
+      { PrivateKeyType: "ec", PrivateKeyBits: 256 },
+      { PrivateKeyType: "rsa", PrivateKeyBits: 4096 },
+      { PrivateKeyType: "ec", PrivateKeyBits: 256 },
+    ];
+    for (const [i, kind] of kinds.entries()) {
+      assert.equal(await manager.configure(configuration(kind)), true);
+      const { key } = activeRoot(stateOf()).certificate;
+      assert.deepEqual([key.type, key.bits], [kind.PrivateKeyType, kind.PrivateKeyBits]);
+      assert.equal(stateOf().roots.length, i + 2);
+      await signs();
+    }
+  });
+
+  it("rotate() works again and again after an RSA CA was changed to an EC one", async () => {
+    await manager.configure(configuration({ PrivateKeyType: "rsa", PrivateKeyBits: 2048 }));
+    await manager.configure(configuration({ PrivateKeyType: "ec", PrivateKeyBits: 256 }));
+    for (let i = 0; i < 3; i++) {
+      await manager.rotate(NOW);
+      await signs();
+    }
+    assert.equal(stateOf().roots.length, 6);
+  });
+});
+
+describe("rotate()", () => {
+  it("rotate() makes a new root with the stored configuration", async () => {
+    const [id, { config }] = [activeId(), stateOf()];
+    const snapshot = await manager.rotate(NOW);
+    assert.equal(snapshot, manager.snapshot);
+    assert.notEqual(activeId(), id);
+    assert.deepEqual(stateOf().config.config, config.config);
+    assert.equal(stateOf().config.modifyIndex, config.modifyIndex + 1);
+    await signs();
+  });
+
+  it("rotate() does not rotate twice when a client repeats it with the same ModifyIndex", async () => {
+    const modifyIndex = indexOf(stateOf());
+    await manager.rotate({ ...NOW, modifyIndex });
+    const { document } = ca.backend;
+    const other = await replica(ca, "other");
+    for (const of of [manager, other]) await assert.rejects(of.rotate({ ...NOW, modifyIndex }), mismatch);
+    assert.equal(ca.backend.document, document);
+    assert.equal(stateOf().roots.length, 2);
+  });
+
+  it("rotate() is refused where root or key were supplied, saying what to do", async () => {
+    const { cert, key } = suppliedRoot();
+    await manager.configure(configuration({ PrivateKey: key, RootCert: cert }));
+    await requireRefused(ca, csr, (to) => to.rotate(NOW), coded("config_invalid", /^Cannot rotate: the root was supplied\. Supply a new/));
+    await manager.configure(configuration({ PrivateKey: suppliedRoot().key }));
+    await requireRefused(ca, csr, (to) => to.rotate(NOW), coded("config_invalid", /^Cannot rotate: the key was supplied\. Supply a new/));
+  });
+
+  it("a leaf signed before a rotation verifies under the new listing, and one signed after it under the old", async () => {
+    const old = await signs();
+    const { certificate } = activeRoot(stateOf());
+    await manager.rotate(NOW);
+    const listed = stateOf().roots.map(({ id }) => id);
+    assert.ok(listed.includes(certificate.id));
+    assert.deepEqual(old.authorityKeyId, certificate.subjectKeyId);
+    const leaf = await signs();
+    assert.deepEqual(leaf.authorityKeyId, activeRoot(stateOf()).certificate.subjectKeyId);
+  });
+});
+
+describe("going back", () => {
+  it("configure() with a supplied root that is still listed makes that one entry active again", async () => {
+    const [one, two] = [suppliedRoot(), suppliedRoot()];
+    await manager.configure(configuration({ PrivateKey: one.key, RootCert: one.cert }));
+    const id = activeId();
+    const row = activeRoot(stateOf());
+    await manager.configure(configuration({ PrivateKey: two.key, RootCert: two.cert }));
+    const twoId = activeId();
+    await manager.configure(configuration({ PrivateKey: one.key, RootCert: one.cert }));
+    assert.equal(activeId(), id);
+    assert.equal(stateOf().roots.length, 3);
+    assert.equal(activeRoot(stateOf()).createIndex, row.createIndex);
+    assert.ok(!(id in stateOf().provider.retired));
+    const { certificate, intermediates } = activeRoot(stateOf());
+    assert.ok(!intermediates.some(({ issuer }) => equal(issuer, certificate.subject)), "the root certified itself");
+    await signs();
+    await manager.configure(configuration({ PrivateKey: two.key, RootCert: two.cert }));
+    assert.equal(activeId(), twoId);
+    assert.equal(stateOf().roots.length, 3);
+    await signs();
+  });
+
+  it("configure() takes another certificate for the stored key, and leaves verify under both", async () => {
+    const first = suppliedRoot({ name: "kept", to: "20270101000000Z" });
+    const second = suppliedRoot({ name: "kept", key: first.key });
+    const third = suppliedRoot({ name: "renamed", key: first.key });
+    await manager.configure(configuration({ PrivateKey: first.key, RootCert: first.cert }));
+    for (const { cert } of [second, third]) {
+      await manager.configure(configuration({ PrivateKey: "hidden", RootCert: cert }));
+      await signs();
+    }
+    assert.equal(stateOf().roots.length, 4);
+    const other = await replica(ca, "other");
+    await other.refresh();
+    await signs(other);
+  });
+});
+
+describe("force", () => {
+  beforeEach(async () => {
+    ca = await createTestCa({ bootstrap: BOOTSTRAP, providers: withoutCrossSigning });
+    ({ manager } = ca);
+  });
+
+  it("configure() and rotate() are refused in Consul's words where the old root cannot cross-sign, and name it", async () => {
+    for (const work of [(to: CaManager) => to.configure(configuration({ PrivateKeyBits: 384 })), (to: CaManager) => to.rotate(NOW)])
+      await requireRefused(ca, csr, work, (error) => {
+        coded("config_invalid")(error);
+        assert.ok(error.message.startsWith(CROSS_SIGNING), error.message);
+        assert.ok(error.message.includes(activeId()));
+      });
+  });
+
+  it("configure() with force leaves the old root behind and destroys its key at once", async () => {
+    const id = activeId();
+    const sealed = stateOf().provider.active.key ?? "?";
+    assert.ok((ca.backend.document ?? "").includes(sealed));
+    await manager.configure(configuration({ PrivateKeyBits: 384 }, { forceWithoutCrossSigning: true }));
+    assert.ok(!(ca.backend.document ?? "").includes(sealed), "the old key is still stored");
+    assert.equal(stateOf().roots.find((root) => root.id === id)?.forcedOut, true);
+    assert.deepEqual(stateOf().provider.retired, {});
+    assert.deepEqual(activeRoot(stateOf()).intermediates, []);
+    assert.equal(stateOf().config.forceWithoutCrossSigning, true);
+    await signs();
+  });
+
+  it("configure() does not take force over from an earlier change", async () => {
+    await manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
+    await requireRefused(ca, csr, (to) => to.rotate(NOW), coded("config_invalid", /does not support cross-signing/));
+  });
+
+  it("configure() needs neither force nor cross-signing for a TTL", async () => {
+    assert.equal(await manager.configure(configuration({ LeafCertTTL: "5h" })), true);
+    await signs();
+  });
+
+  it("rotate() with force keeps the road to every root that can cross-sign", async () => {
+    const able = await replica(ca, "able", { providers: (await import("../../../providers/index.ts")).providers });
+    await able.rotate({ ...NOW, forceWithoutCrossSigning: true });
+    assert.equal(
+      stateOf(able).roots.some(({ forcedOut }) => forcedOut),
+      false,
+    );
+    assert.equal(Object.keys(stateOf(able).provider.retired).length, 1);
+    await signs(able);
+  });
+});
+
+describe("an expired root", () => {
+  it("rotate() and configure() need neither cross-signature nor force once the old root has expired", async () => {
+    for (const work of [
+      (of: CaManager) => of.configure(configuration({ PrivateKeyBits: 384 })),
+      (of: CaManager) => of.rotate(NOW),
+      (of: CaManager) => {
+        const { cert, key } = suppliedRoot();
+        return of.configure(configuration({ PrivateKey: key, RootCert: cert }));
+      },
+    ]) {
+      const config = { LeafCertTTL: "1h", IntermediateCertTTL: "10h", RootCertTTL: "10h" };
+      const short = await createTestCa({ bootstrap: { ...BOOTSTRAP, config }, providers: withoutCrossSigning });
+      short.clock.advance(10 * HOUR);
+      await assert.rejects(short.manager.sign(csr), /^NotReadyError: root expired: certificate expired, expiration date:/);
+      await work(short.manager);
+      const { state } = short.manager.require();
+      assert.equal(state.roots.length, 2);
+      assert.deepEqual(activeRoot(state).intermediates, []);
+      assert.equal(
+        state.roots.some(({ forcedOut }) => forcedOut),
+        false,
+      );
+      await requireSigning(short.manager, csr, short.clock.now());
+    }
+  });
+});
+
+describe("the budget", () => {
+  const withinBudget = (state: CaState) => {
+    assert.ok(chainBytes(activeRoot(state).intermediates) <= DEFAULT_POLICY.maxChainBytes);
+    assert.ok(rootsBytes(state.roots) <= DEFAULT_POLICY.maxRootsBytes);
+  };
+
+  it("rotate() is refused once one more root would be too large for TLS clients, until the time it names", {
+    timeout: 60_000,
+  }, async () => {
+    let refusal: CaError | null = null;
+    for (let i = 0; i < 30 && refusal === null; i++) {
+      try {
+        await manager.rotate(NOW);
+        withinBudget(stateOf());
+      } catch (error) {
+        assert.ok(error instanceof ConflictError);
+        refusal = error;
+      }
+    }
+    assert.ok(refusal !== null, "30 rotations fit");
+    assert.equal(refusal.code, "budget_exceeded");
+    const { roots } = stateOf();
+    assert.ok(roots.length > 5);
+    const wait = refusal.retryAfterMs ?? 0;
+    assert.equal(wait, 144 * HOUR + 1);
+    assert.ok(refusal.message.includes(new Date(ca.clock.now().getTime() + wait).toISOString()));
+    await requireRefused(ca, csr, (to) => to.rotate(NOW), coded("budget_exceeded"));
+    await manager.configure(configuration({ LeafCertTTL: "5h" }));
+    ca.clock.advance(wait);
+    assert.equal((await manager.tick()).kind, "prune");
+    await manager.rotate(NOW);
+    await signs();
+  });
+
+  it("rotate() with force is not refused: it leaves the oldest roots behind, and the chain stays within its budget", {
+    timeout: 60_000,
+  }, async () => {
+    for (let i = 0; i < 30; i++) {
+      ca.clock.advance(1000);
+      await manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
+      assert.ok(chainBytes(activeRoot(stateOf()).intermediates) <= DEFAULT_POLICY.maxChainBytes);
+      await signs();
+    }
+    const retired = stateOf()
+      .roots.filter(({ status }) => status === "retired")
+      .toSorted((a, b) => Number(a.rotatedOutAt) - Number(b.rotatedOutAt));
+    const left = retired.map(({ forcedOut }) => forcedOut);
+    assert.ok(left.includes(true) && left.includes(false));
+    assert.ok(left.lastIndexOf(true) < left.indexOf(false), "not the oldest were left");
+    for (const { id, forcedOut } of retired) assert.equal(id in stateOf().provider.retired, !forcedOut);
+  });
+});

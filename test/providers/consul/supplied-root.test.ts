@@ -1,0 +1,309 @@
+/**
+ * Roots and keys that an operator supplies: what is taken, and that all else is refused with every fault named, no
+ * secret repeated and nothing changed.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, beforeEach, describe, it } from "node:test";
+import { activeRoot } from "../../../src/core/ca/state.ts";
+import type { CaError } from "../../../src/core/errors.ts";
+import { certificatePem } from "../../../src/core/pem.ts";
+import {
+  BOOTSTRAP,
+  GOOD_EXTENSIONS,
+  opensslKey,
+  replica,
+  requireRefused,
+  requireSigning,
+  type SuppliedRoot,
+  suppliedRoot,
+  TRUST_DOMAIN,
+  webCsr,
+} from "../../core/ca/harness.ts";
+import { configuration, createTestCa, inFolder, openssl, type TestCa } from "../../fakes/ca.ts";
+
+let csr: string;
+let ca: TestCa;
+let good: SuppliedRoot;
+
+before(() => {
+  csr = webCsr();
+  good = suppliedRoot({ name: "good" });
+});
+beforeEach(async () => {
+  ca = await createTestCa({ bootstrap: BOOTSTRAP });
+});
+
+/** A good root's extensions without those that start so, and with others. */
+const extensions = (without: readonly string[], more: readonly string[] = []) => [
+  ...GOOD_EXTENSIONS.filter((line) => !without.some((start) => line.startsWith(start))),
+  ...more,
+];
+
+/** Expects a refusal that says all of `texts` and repeats nothing of the key. */
+async function refused(root: SuppliedRoot, ...texts: readonly RegExp[]): Promise<void> {
+  const echoed = (error: CaError) => {
+    assert.equal(error.code, "config_invalid", error.message);
+    for (const text of texts) assert.match(error.message, text);
+    const all = `${error.message} ${error.stack} ${JSON.stringify(error)} ${String(error.cause)}`;
+    for (const line of `${root.key}\n${root.cert}`.split("\n"))
+      assert.ok(line.length < 20 || line.startsWith("-----") || !all.includes(line), "the message repeats what was supplied");
+  };
+  await requireRefused(ca, csr, (to) => to.configure(configuration({ PrivateKey: root.key, RootCert: root.cert })), echoed);
+}
+
+async function taken(root: SuppliedRoot): Promise<void> {
+  assert.equal(await ca.manager.configure(configuration({ PrivateKey: root.key, RootCert: root.cert })), true);
+  const { state } = ca.manager.require();
+  assert.equal(certificatePem(activeRoot(state).certificate.der).trim(), root.cert.trim());
+  const leaf = await requireSigning(ca.manager, csr, ca.clock.now());
+  inFolder((folder) => {
+    const [leafFile, rootFile] = [join(folder, "leaf.pem"), join(folder, "root.pem")];
+    writeFileSync(leafFile, certificatePem(leaf.der));
+    writeFileSync(rootFile, root.cert);
+    const at = String(ca.clock.now().getTime() / 1000);
+    for (const purpose of ["sslclient", "sslserver"])
+      openssl(["verify", "-x509_strict", "-attime", at, "-purpose", purpose, "-CAfile", rootFile, leafFile]);
+  });
+}
+
+describe("a supplied root", () => {
+  it("configure() takes a root made by openssl, keeps its key hidden and sealed, and signs under it", async () => {
+    await taken(good);
+    const { document } = ca.backend;
+    assert.deepEqual(ca.manager.require().state.config.config, { PrivateKey: "hidden", RootCert: good.cert });
+    // The private number of a key on P-256 in PKCS#8 stands in the first two lines; after it comes the public key.
+    for (const line of good.key.split("\n").slice(1, 3)) assert.ok(!(document ?? "").includes(line), "the key is stored in clear");
+    const other = await replica(ca, "other");
+    await other.refresh();
+    await requireSigning(other, csr, ca.clock.now());
+  });
+
+  it("configure() leaves root and chain as they are where the hidden key is sent back as it was read", async () => {
+    await taken(good);
+    const { state } = ca.manager.require();
+    const read = { ...state.config.config };
+    assert.equal(await ca.manager.configure(configuration(read)), false);
+    assert.equal(await ca.manager.configure(configuration({ ...read, PrivateKey: good.key })), false);
+    assert.equal(ca.manager.require().state.commitId, state.commitId);
+    assert.equal(await ca.manager.configure(configuration({ ...read, LeafCertTTL: "5h" })), true);
+    assert.equal(await ca.manager.configure(configuration({ ...read, PrivateKey: good.key, LeafCertTTL: "6h" })), true);
+    const after = ca.manager.require().state;
+    assert.deepEqual(
+      after.roots.map(({ id, status, intermediates }) => [id, status, intermediates.length]),
+      state.roots.map(({ id, status, intermediates }) => [id, status, intermediates.length]),
+    );
+    await requireSigning(ca.manager, csr, ca.clock.now());
+  });
+
+  it("configure() takes every kind of key that a root may have, in every PEM form", { timeout: 60_000 }, async () => {
+    const keys = [
+      opensslKey(["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]),
+      opensslKey(["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"]),
+      openssl(["ecparam", "-name", "prime256v1", "-genkey", "-noout"]),
+      opensslKey(["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]),
+      openssl(["genrsa", "-traditional", "2048"]),
+    ];
+    assert.ok(keys.some((key) => key.includes("BEGIN EC PRIVATE KEY")) && keys.some((key) => key.includes("BEGIN RSA PRIVATE KEY")));
+    for (const key of keys) await taken(suppliedRoot({ key }));
+  });
+
+  it("configure() takes a key alone and makes the root for it", async () => {
+    const key = opensslKey();
+    await ca.manager.configure(configuration({ PrivateKey: key }));
+    assert.deepEqual(ca.manager.require().state.config.config, { PrivateKey: "hidden" });
+    await requireSigning(ca.manager, csr, ca.clock.now());
+    assert.equal(await ca.manager.configure(configuration({ PrivateKey: key })), false);
+    assert.equal(ca.manager.require().state.roots.length, 2);
+  });
+
+  it("configure() refuses a hidden key where none is stored", async () => {
+    await refused({ cert: good.cert, key: "hidden" }, /PrivateKey is "hidden".*none is stored/);
+  });
+
+  const bad: readonly [why: string, make: () => SuppliedRoot, ...texts: RegExp[]][] = [
+    ["a key that is not the root's", () => ({ cert: good.cert, key: opensslKey() }), /PrivateKey is not the key of RootCert/],
+    [
+      "an RSA key for an EC root",
+      () => ({ cert: good.cert, key: opensslKey(["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]) }),
+      /PrivateKey is not the key of RootCert/,
+    ],
+    ["a root that is no CA", () => suppliedRoot({ extensions: extensions(["basic"], ["basicConstraints=critical,CA:FALSE"]) }), /not a CA/],
+    ["a root without basic constraints", () => suppliedRoot({ extensions: extensions(["basic"]) }), /not a CA/],
+    ["an expired root", () => suppliedRoot({ to: "20260601115959Z" }), /RootCert expired on 2026-06-01T11:59:59\.000Z/],
+    ["a root that is not valid yet", () => suppliedRoot({ from: "20260601120001Z" }), /not valid before 2026-06-01T12:00:01\.000Z/],
+    [
+      "a root of another trust domain",
+      () =>
+        suppliedRoot({
+          extensions: extensions(["subjectAlt"], ["subjectAltName=URI:spiffe://99999999-2222-3333-4444-555555555555.consul"]),
+        }),
+      /must have exactly the URI spiffe:\/\/11111111-.*it has spiffe:\/\/99999999-/,
+    ],
+    [
+      "a root with a path in its URI",
+      () => suppliedRoot({ extensions: extensions(["subjectAlt"], [`subjectAltName=URI:spiffe://${TRUST_DOMAIN}/x`]) }),
+      /must have exactly the URI/,
+    ],
+    [
+      "a root with two URIs",
+      () => suppliedRoot({ extensions: extensions(["subjectAlt"], [`subjectAltName=URI:spiffe://${TRUST_DOMAIN},URI:spiffe://other`]) }),
+      /must have exactly the URI/,
+    ],
+    ["a root without a URI", () => suppliedRoot({ extensions: extensions(["subjectAlt"]) }), /must have exactly the URI .* it has none/],
+    ["a root without a key identifier", () => suppliedRoot({ extensions: extensions(["subjectKey"]) }), /no subject key identifier/],
+    [
+      "a root with a path length",
+      () => suppliedRoot({ extensions: extensions(["basic"], ["basicConstraints=critical,CA:TRUE,pathlen:0"]) }),
+      /path length constraint/,
+    ],
+    [
+      "a root that may not sign certificates",
+      () => suppliedRoot({ extensions: extensions(["keyUsage"], ["keyUsage=critical,cRLSign,digitalSignature"]) }),
+      /key usage lacks keyCertSign/,
+    ],
+    ["a root without key usage", () => suppliedRoot({ extensions: extensions(["keyUsage"]) }), /no key usage/],
+    [
+      "a root with a critical name constraint",
+      () => suppliedRoot({ extensions: extensions([], ["nameConstraints=critical,permitted;DNS:example.com"]) }),
+      /critical extension 2\.5\.29\.30/,
+    ],
+    [
+      "a root that may not be used for TLS clients",
+      () => suppliedRoot({ extensions: extensions([], ["extendedKeyUsage=serverAuth"]) }),
+      /RootCert.*(extended key usage|client)/,
+    ],
+    ["a root that another signed", () => suppliedRoot({ by: suppliedRoot() }), /not self-signed: its issuer is not its subject/],
+    [
+      "a root that another of the same name signed",
+      () => suppliedRoot({ name: "twin", by: suppliedRoot({ name: "twin" }) }),
+      /RootCert is not signed by its own key/,
+    ],
+    ["two certificates", () => ({ cert: good.cert + suppliedRoot().cert, key: good.key }), /exactly one PEM block, not 2/],
+    ["the same certificate twice", () => ({ cert: good.cert + good.cert, key: good.key }), /exactly one PEM block, not 2/],
+    ["a key in place of the certificate", () => ({ cert: good.key, key: good.key }), /first PEM-block should be CERTIFICATE type/],
+    ["a certificate that is no PEM", () => ({ cert: "not PEM at all", key: good.key }), /no PEM-encoded data found/],
+    ["a certificate that was cut off", () => ({ cert: good.cert.slice(0, 300), key: good.key }), /error parsing root certificate/],
+    [
+      "a certificate of garbage",
+      () => ({ cert: "-----BEGIN CERTIFICATE-----\nAAAAAAAA\n-----END CERTIFICATE-----\n", key: good.key }),
+      /error parsing root certificate/,
+    ],
+    [
+      "an RSA root of 3072 bits",
+      () => suppliedRoot({ key: opensslKey(["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072"]) }),
+      /RSA of 2048 or 4096/,
+    ],
+    ["an Ed25519 root", () => suppliedRoot({ key: opensslKey(["-algorithm", "ed25519"]) }), /private key must be EC on/],
+    [
+      "a key that is encrypted",
+      () => ({ cert: good.cert, key: openssl(["pkcs8", "-topk8", "-passout", "pass:secret"], good.key) }),
+      /private key is encrypted/,
+    ],
+    [
+      "a key that is encrypted the old way",
+      () => ({ cert: good.cert, key: openssl(["ec", "-aes128", "-passout", "pass:secret"], good.key) }),
+      /private key is encrypted/,
+    ],
+    [
+      "a key of garbage",
+      () => ({ cert: good.cert, key: "-----BEGIN PRIVATE KEY-----\nAAAAAAAAAAAA\n-----END PRIVATE KEY-----\n" }),
+      /parsing private key/,
+    ],
+    ["a key that is no PEM", () => ({ cert: good.cert, key: "very secret words of mine" }), /no PEM-encoded data found/],
+    ["a key that was cut off", () => ({ cert: good.cert, key: good.key.slice(0, 120) }), /parsing private key/],
+    [
+      "a public key",
+      () => ({ cert: good.cert, key: openssl(["pkey", "-pubout"], good.key) }),
+      /unknown PEM block type for signing key: PUBLIC KEY/,
+    ],
+    [
+      "a key with its curve before it",
+      () => ({ cert: good.cert, key: openssl(["ecparam", "-name", "prime256v1", "-genkey"]) }),
+      /exactly one PEM block/,
+    ],
+    ["a root without its key", () => ({ cert: good.cert, key: "" }), /must provide a private key when providing a root cert/],
+  ];
+  for (const [why, make, ...texts] of bad)
+    it(`configure() refuses ${why}, and changes nothing`, async () => {
+      await refused(make(), ...texts);
+    });
+
+  it("configure() names all faults of a root at once", async () => {
+    const root = suppliedRoot({
+      to: "20260301000000Z",
+      extensions: ["basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature", "subjectAltName=URI:spiffe://b.consul"],
+    });
+    await refused(
+      { cert: root.cert, key: opensslKey() },
+      /not the key of RootCert/,
+      /not a CA/,
+      /lacks keyCertSign/,
+      /no subject key identifier/,
+      /expired on/,
+      /exactly the URI/,
+    );
+  });
+
+  it("configure() refuses the same roots with force", async () => {
+    const root = { cert: good.cert, key: opensslKey() };
+    const request = configuration({ PrivateKey: root.key, RootCert: root.cert }, { forceWithoutCrossSigning: true });
+    await requireRefused(
+      ca,
+      csr,
+      (to) => to.configure(request),
+      (error) => assert.match(error.message, /not the key of RootCert/),
+    );
+  });
+
+  it("configure() survives a key of which any octet was changed", { timeout: 60_000 }, async () => {
+    const der = Buffer.from(good.key.replace(/-----[^-]+-----|\s/g, ""), "base64");
+    for (let i = 0; i < der.length; i++) {
+      const changed = Buffer.from(der);
+      changed[i] = (changed[i] ?? 0) ^ 0x41;
+      const key = `-----BEGIN PRIVATE KEY-----\n${changed.toString("base64")}\n-----END PRIVATE KEY-----\n`;
+      const change = ca.manager.configure(configuration({ PrivateKey: key, RootCert: good.cert }));
+      const outcome = await change.then(
+        () => "taken",
+        (error: unknown) => (error as CaError).code,
+      );
+      // A change in what is not read, such as the copy of the public key, may pass: then the key is the root's all the same.
+      assert.ok(outcome === "config_invalid" || outcome === "taken", `octet ${i}: ${outcome}`);
+      await requireSigning(ca.manager, csr, ca.clock.now());
+    }
+  });
+});
+
+describe("what Consul gets wrong", () => {
+  it("configure() with a stale ModifyIndex and another TTL leaves signing alive", async () => {
+    await requireRefused(
+      ca,
+      csr,
+      (to) => to.configure(configuration({ LeafCertTTL: "1h" }, { modifyIndex: 999n })),
+      (error) => assert.equal(error.code, "index_mismatch"),
+    );
+    assert.equal(ca.manager.obstacle(), null);
+  });
+
+  it("configure() refuses a root without key identifier, so that its leaves never lack one", async () => {
+    await refused(suppliedRoot({ extensions: extensions(["subjectKey"]) }), /no subject key identifier/);
+  });
+
+  it("configure() keeps a CA with a supplied root alive through a change of its TTL", async () => {
+    await taken(good);
+    const { config } = ca.manager.require().state.config;
+    await ca.manager.configure(configuration({ ...config, LeafCertTTL: "2h" }));
+    await requireSigning(ca.manager, csr, ca.clock.now());
+  });
+
+  it("configure() goes from a supplied root to a generated one without leaving it behind", async () => {
+    await taken(good);
+    await ca.manager.configure(configuration({}));
+    assert.equal(ca.manager.require().state.roots.length, 3);
+    await requireSigning(ca.manager, csr, ca.clock.now());
+    await ca.manager.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
+    await requireSigning(ca.manager, csr, ca.clock.now());
+  });
+});

@@ -1,0 +1,207 @@
+/**
+ * Sealing and opening keys, changing the key-encryption key, and MACs.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { before, describe, it } from "node:test";
+import { base64, fromBase64, utf8 } from "../../src/core/bytes.ts";
+import { SealError } from "../../src/core/errors.ts";
+import type { SealedKeyAlgorithm, Sealer } from "../../src/core/sealer.ts";
+import { generateCaKey } from "../../src/core/x509/authority.ts";
+import { type CaKeySpec, caHash, caScheme, keyAlgorithm, sign, verifySignature } from "../../src/core/x509/keys.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+
+const SPECS: readonly CaKeySpec[] = [
+  { type: "ec", bits: 256 },
+  { type: "ec", bits: 384 },
+  { type: "ec", bits: 521 },
+  { type: "rsa", bits: 2048 },
+  { type: "rsa", bits: 4096 },
+];
+const PURPOSE = { clusterId: "cluster", purpose: "ca-key", id: "abcd" };
+const EC: SealedKeyAlgorithm = { name: "ECDSA", namedCurve: "P-256" };
+
+const refusedWith = (code: SealError["code"]) => (error: unknown) => {
+  assert.ok(error instanceof SealError, String(error));
+  assert.equal(error.code, code);
+  return true;
+};
+
+/** Flips one bit of one octet of a base64 part. */
+function flipped(part: string, at: number): string {
+  const bytes = fromBase64(part);
+  assert.ok(bytes !== null);
+  const place = at < 0 ? bytes.length + at : at;
+  bytes[place] = (bytes[place] ?? 0) ^ 1;
+  return base64(bytes);
+}
+
+describe("createSealer()", () => {
+  const [oldText, newText] = [makeKek(), makeKek()];
+  let old: Sealer;
+  let both: Sealer;
+  let fresh: Sealer;
+  let privateKey: CryptoKey;
+  let sealed: string;
+
+  before(async () => {
+    [old, both, fresh] = [
+      createSealer(await readKeks(oldText)),
+      createSealer(await readKeks(`${newText},${oldText}`)),
+      createSealer(await readKeks(newText)),
+    ];
+    ({ privateKey } = await generateCaKey({ type: "ec", bits: 256 }));
+    sealed = await old.sealKey(privateKey, PURPOSE);
+  });
+
+  for (const spec of SPECS)
+    it(`openKey() gives back a ${spec.type} key of ${spec.bits} bits that signs and cannot be exported`, async () => {
+      const key = await generateCaKey(spec);
+      const text = await old.sealKey(key.privateKey, PURPOSE);
+      const opened = await old.openKey(text, PURPOSE, keyAlgorithm(key.info, caHash(key.info)));
+      assert.equal(opened.extractable, false);
+      assert.deepEqual(opened.usages, ["sign"]);
+      await assert.rejects(crypto.subtle.exportKey("pkcs8", opened));
+      await assert.rejects(crypto.subtle.exportKey("jwk", opened));
+      const scheme = caScheme(key.info, caHash(key.info));
+      const data = utf8("a certificate to be");
+      assert.ok(await verifySignature(key.info, scheme, await sign(opened, scheme, data), data));
+    });
+
+  it("openKey() gives back an Ed25519 key", async () => {
+    const pair = (await crypto.subtle.generateKey("Ed25519", true, ["sign", "verify"])) as CryptoKeyPair;
+    const opened = await old.openKey(await old.sealKey(pair.privateKey, PURPOSE), PURPOSE, { name: "Ed25519" });
+    assert.equal(opened.extractable, false);
+  });
+
+  it("sealKey() gives text that holds nothing of the key, and another each time", async () => {
+    const jwk = await crypto.subtle.exportKey("jwk", privateKey);
+    const pkcs8 = base64(new Uint8Array(await crypto.subtle.exportKey("pkcs8", privateKey)));
+    assert.ok(!sealed.includes(jwk.d ?? "?") && !sealed.includes(pkcs8.slice(40, 60)));
+    assert.match(sealed, /^sealed:1:[A-Za-z0-9_-]+:[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+$/);
+    const again = await old.sealKey(privateKey, PURPOSE);
+    const [a, b] = [sealed.split(":"), again.split(":")];
+    assert.notEqual(a[3], b[3]);
+    assert.notEqual(a[4], b[4]);
+  });
+
+  for (const [what, purpose] of [
+    ["another cluster", { ...PURPOSE, clusterId: "cluster2" }],
+    ["another purpose", { ...PURPOSE, purpose: "token" }],
+    ["another id", { ...PURPOSE, id: "abce" }],
+    ["fields that join to the same text", { clusterId: "cluster,", purpose: "ca-key", id: "abcd" }],
+    ["fields in another place", { clusterId: "ca-key", purpose: "cluster", id: "abcd" }],
+  ] as const)
+    it(`openKey() refuses a key sealed for ${what}`, async () => {
+      await assert.rejects(old.openKey(sealed, purpose, EC), refusedWith("open_failed"));
+    });
+
+  it("openKey() refuses text of which any part was changed", async () => {
+    const [, , id = "", wrapped = "", secret = ""] = sealed.split(":");
+    const texts = [
+      ...[0, 12, 20, -1].map((at) => `sealed:1:${id}:${flipped(wrapped, at)}:${secret}`),
+      ...[0, 12, 40, -1].map((at) => `sealed:1:${id}:${wrapped}:${flipped(secret, at)}`),
+      `sealed:1:${id}:${secret}:${wrapped}`,
+      `sealed:1:${id}:${wrapped}:`,
+      `sealed:1:${id}:${wrapped}`,
+      `sealed:1:${id}::${secret}`,
+      `sealed:1:${id}:AAAA:${secret}`,
+      `sealed:1:${id}:${wrapped}:${secret.slice(0, 16)}`,
+      `sealed:2:${id}:${wrapped}:${secret}`,
+      `sealed:1:${id}:${wrapped}:!`,
+      ` ${sealed}`,
+      "",
+      "hidden",
+    ];
+    for (const text of texts) {
+      await assert.rejects(old.openKey(text, PURPOSE, EC), refusedWith("open_failed"), text);
+      await assert.rejects(
+        old.rewrap(text).then((rewrapped) => old.openKey(rewrapped, PURPOSE, EC)),
+        refusedWith("open_failed"),
+        text,
+      );
+    }
+  });
+
+  it("openKey() refuses text with a part too many", async () => {
+    await assert.rejects(old.openKey(`${sealed}:AAAA`, PURPOSE, EC), refusedWith("open_failed"));
+  });
+
+  it("openKey() refuses the wrapped data key of one secret with the ciphertext of another", async () => {
+    const [a, b] = [sealed.split(":"), (await old.sealKey(privateKey, PURPOSE)).split(":")];
+    await assert.rejects(old.openKey([...a.slice(0, 4), b[4]].join(":"), PURPOSE, EC), refusedWith("open_failed"));
+  });
+
+  it("openKey() refuses text wrapped with an unknown key-encryption key, naming its id", async () => {
+    await assert.rejects(fresh.openKey(sealed, PURPOSE, EC), refusedWith("kek_unknown"));
+    await assert.rejects(fresh.rewrap(sealed), refusedWith("kek_unknown"));
+    await assert.rejects(fresh.openKey(sealed, PURPOSE, EC), (error: Error) => error.message.includes(sealed.split(":")[2] ?? "?"));
+  });
+
+  it("openKey() refuses text wrapped with another key-encryption key of the same id", async () => {
+    const impostor = createSealer(await readKeks(`${oldText.split("=")[0]}=${newText.slice(newText.indexOf("=") + 1)}`));
+    await assert.rejects(impostor.openKey(sealed, PURPOSE, EC), refusedWith("open_failed"));
+  });
+
+  it("openKey() refuses an algorithm that the key is not of", async () => {
+    for (const algorithm of [
+      { name: "ECDSA", namedCurve: "P-384" },
+      { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" },
+    ] as const)
+      await assert.rejects(old.openKey(sealed, PURPOSE, algorithm), refusedWith("open_failed"));
+  });
+
+  it("isStale() tells text of a replaced key-encryption key from text of the current one", async () => {
+    assert.equal(old.isStale(sealed), false);
+    assert.equal(both.isStale(sealed), true);
+    assert.equal(both.isStale(await both.sealKey(privateKey, PURPOSE)), false);
+    assert.equal(both.isStale("not sealed at all"), false);
+  });
+
+  it("isStale() does not take an id for current because it starts like it", async () => {
+    const [, id = ""] = /^([^=]+)=/.exec(newText) ?? [];
+    assert.equal(fresh.isStale(`sealed:1:${id}x:AAAA:BBBB`), true);
+  });
+
+  it("rewrap() makes text that the new key-encryption key alone opens, for the same purpose", async () => {
+    const rewrapped = await both.rewrap(sealed);
+    assert.equal(both.isStale(rewrapped), false);
+    assert.equal(rewrapped.split(":")[4], sealed.split(":")[4], "the secret itself was not opened");
+    for (const sealer of [both, fresh]) await sealer.openKey(rewrapped, PURPOSE, EC);
+    await assert.rejects(fresh.openKey(rewrapped, { ...PURPOSE, id: "other" }, EC), refusedWith("open_failed"));
+    await assert.rejects(old.openKey(rewrapped, PURPOSE, EC), refusedWith("kek_unknown"));
+  });
+
+  it("verifyMac() takes its own MAC and no other", async () => {
+    const bytes = utf8("a document");
+    const mac = await old.mac(bytes);
+    const [id = "", value = ""] = mac.split(":");
+    assert.equal(await old.verifyMac(bytes, mac), true);
+    assert.equal(await old.verifyMac(utf8("a document."), mac), false);
+    assert.equal(await old.verifyMac(utf8(""), mac), false);
+    for (const wrong of [`${id}:${flipped(value, 0)}`, `${id}:${flipped(value, -1)}`, `${id}:`, `${id}:AAAA`, `${id}:!`, id])
+      assert.equal(await old.verifyMac(bytes, wrong), false, wrong);
+  });
+
+  it("verifyMac() takes a MAC of any key-encryption key it has, and makes one with the current", async () => {
+    const bytes = utf8("a document");
+    assert.equal(await both.verifyMac(bytes, await old.mac(bytes)), true);
+    assert.equal(await fresh.verifyMac(bytes, await both.mac(bytes)), true);
+    await assert.rejects(old.verifyMac(bytes, await both.mac(bytes)), refusedWith("kek_unknown"));
+  });
+
+  it("verifyMac() says no to a MAC of one key under the id of another", async () => {
+    const bytes = utf8("a document");
+    const [, value = ""] = (await old.mac(bytes)).split(":");
+    const [id = ""] = (await fresh.mac(bytes)).split(":");
+    assert.equal(await both.verifyMac(bytes, `${id}:${value}`), false);
+  });
+
+  it("verifyMac() refuses a MAC of an unknown key-encryption key, naming its id", async () => {
+    const bytes = utf8("a document");
+    const mac = await old.mac(bytes);
+    await assert.rejects(fresh.verifyMac(bytes, mac), refusedWith("kek_unknown"));
+    await assert.rejects(fresh.verifyMac(bytes, mac), (error: Error) => error.message.includes(mac.split(":")[0] ?? "?"));
+  });
+});

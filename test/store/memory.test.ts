@@ -1,0 +1,23 @@
+/**
+ * The reference store under both contracts.
+ * @module
+ */
+import { createMemoryBackend } from "../../src/store/memory.ts";
+import { describeLeases } from "../contracts/lease.ts";
+import { describeStore, type StoreBackend } from "../contracts/store.ts";
+import type { FakeClock } from "../fakes/clock.ts";
+
+function memory(clock: FakeClock): StoreBackend {
+  const backend = createMemoryBackend(clock);
+  return {
+    open: backend.open,
+    document: () => backend.document,
+    replace(document) {
+      backend.document = document;
+    },
+    close() {},
+  };
+}
+
+describeStore("memory", memory);
+describeLeases("memory", memory);
