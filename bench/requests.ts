@@ -18,7 +18,7 @@ import {
   sequence,
   TAG,
 } from "../src/core/x509/der.ts";
-import { ecdsaFromDer, SCHEMES, sign } from "../src/core/x509/keys.ts";
+import { encodeSignature, SCHEMES, sign } from "../src/core/x509/keys.ts";
 import { OID } from "../src/core/x509/oids.ts";
 
 export interface BenchRequest {
@@ -47,6 +47,6 @@ async function makeRequest(uri: string): Promise<BenchRequest> {
   const attribute = sequence(oid(oidContent(OID.extensionRequest)), element(TAG.set, sequence(names)));
   const signed = encode(sequence(element(TAG.integer, Uint8Array.of(0)), sequence(), info.spki, element(contextConstructed(0), attribute)));
   const signature = await sign(privateKey, scheme, signed);
-  const pem = writePem("CERTIFICATE REQUEST", encode(sequence(signed, scheme.identifier, bitString(signature))));
-  return { pem, uri, spki: info.spki, signed, signature: ecdsaFromDer(signature, 256) };
+  const pem = writePem("CERTIFICATE REQUEST", encode(sequence(signed, scheme.identifier, bitString(encodeSignature(scheme, signature)))));
+  return { pem, uri, spki: info.spki, signed, signature };
 }

@@ -4,10 +4,10 @@
  * @module
  */
 import { providers } from "../providers/index.ts";
-import { isLoopback, type Settings } from "./config/settings.ts";
+import type { Settings } from "./config/settings.ts";
 import { type CaManager, changedFields, createManager } from "./core/ca/manager.ts";
 import type { Clock, Random } from "./core/clock.ts";
-import { CaError, ConfigError } from "./core/errors.ts";
+import { CaError } from "./core/errors.ts";
 import type { Leases } from "./core/lease.ts";
 import type { Log } from "./core/log.ts";
 import type { Store } from "./core/store.ts";
@@ -46,10 +46,6 @@ const TICK_MS = 5000;
 /** Builds a CA. @throws {ConfigError} @throws {StoreError} */
 export async function compose(settings: Settings, platform: Platform): Promise<Meshca> {
   const { clock, random, log } = platform;
-  if (!isLoopback(settings.listen.host))
-    throw new ConfigError(
-      `Cannot listen on ${JSON.stringify(settings.listen.host)}: without access control only loopback is served; use 127.0.0.1, ::1 or localhost`,
-    );
   const kek = settings.kek ?? (settings.store.kind === "memory" ? makeKek() : platform.secretFile("kek", makeKek));
   const sealer = createSealer(await readKeks(kek));
   const backend = await openBackend(settings, clock);

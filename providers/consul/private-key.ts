@@ -8,7 +8,7 @@ import { readPem } from "../../src/core/pem.ts";
 import type { CaKey } from "../../src/core/x509/authority.ts";
 import { contextConstructed, DerReader, element, encode, octetString, oid, oidContent, sequence, TAG } from "../../src/core/x509/der.ts";
 import { type CaKeySpec, caHash, keyAlgorithm, readPublicKey } from "../../src/core/x509/keys.ts";
-import { OID, type OidName, oidName } from "../../src/core/x509/oids.ts";
+import { OID, type OidName, readOid } from "../../src/core/x509/oids.ts";
 
 const CURVE_BITS: Readonly<Partial<Record<OidName, 256 | 384 | 521>>> = { p256: 256, p384: 384, p521: 521 };
 const VERSION_0 = encode(element(TAG.integer, Uint8Array.of(0)));
@@ -66,10 +66,10 @@ function readPkcs8(der: Bytes): CaKeySpec {
   const info = new DerReader(der).enter(TAG.sequence);
   info.small();
   const algorithm = info.enter(TAG.sequence);
-  const name = oidName(algorithm.oid());
+  const name = readOid(algorithm);
   info.expect(TAG.octetString);
   if (name === "rsaEncryption") return rsaSpec(info.content());
-  const bits = name === "ecPublicKey" && algorithm.peek() === TAG.oid ? CURVE_BITS[oidName(algorithm.oid()) ?? "ecPublicKey"] : undefined;
+  const bits = name === "ecPublicKey" && algorithm.peek() === TAG.oid ? CURVE_BITS[readOid(algorithm) ?? "ecPublicKey"] : undefined;
   if (bits === undefined) throw unsupported();
   return { type: "ec", bits };
 }
@@ -79,7 +79,7 @@ function readSec1Curve(der: Bytes): 256 | 384 | 521 {
   const key = new DerReader(der).enter(TAG.sequence);
   key.small();
   key.expect(TAG.octetString);
-  const bits = key.optional(contextConstructed(0)) ? CURVE_BITS[oidName(key.inside().oid()) ?? "ecPublicKey"] : undefined;
+  const bits = key.optional(contextConstructed(0)) ? CURVE_BITS[readOid(key.inside()) ?? "ecPublicKey"] : undefined;
   if (bits === undefined) throw unsupported();
   return bits;
 }

@@ -11,7 +11,7 @@ import type { Prepared, PrepareRequest, Provider, ProviderContext, ProviderType 
 import type { SealPurpose } from "../../src/core/sealer.ts";
 import { type CaKey, createRoot, crossSign, generateCaKey } from "../../src/core/x509/authority.ts";
 import { type Certificate, keyIdOf } from "../../src/core/x509/certificate.ts";
-import { caHash, caScheme, keyAlgorithm, type PublicKeyInfo, sign } from "../../src/core/x509/keys.ts";
+import { caHash, caScheme, keyAlgorithm, type PublicKeyInfo } from "../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
 import { type ConsulConfig, parseConsulConfig } from "./config.ts";
 import { readPrivateKey } from "./private-key.ts";
@@ -109,7 +109,8 @@ async function open(record: { readonly state: ProviderState }, root: Certificate
     template,
     canCrossSign: true,
     async signLeaf(draft) {
-      return draft.complete(await sign(privateKey, scheme, draft.signed));
+      // Straight to WebCrypto: one promise less for every leaf.
+      return draft.complete(new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)));
     },
     crossSign(other, now) {
       return crossSign(other, { certificate: root, privateKey }, { now, random: context.random });

@@ -21,13 +21,16 @@ export function exitCode(error: unknown): number {
   if (error instanceof DeniedError) return 77;
   if (error instanceof NotReadyError || error instanceof ConflictError || error instanceof RateLimitedError) return 75;
   if (error instanceof ProviderError || error instanceof StoreError) return 69;
-  return 70;
+  return addressInUse(error) ? 69 : 70;
+}
+
+function addressInUse(error: unknown): error is Error {
+  return error instanceof Error && "code" in error && error.code === "EADDRINUSE";
 }
 
 /** The text for a person. An error that is not ours comes from the runtime: its text is all there is. */
 export function describe(error: unknown): string {
   if (error instanceof CaError) return error.message;
-  if (error instanceof Error && "code" in error && error.code === "EADDRINUSE")
-    return "Cannot listen: the address is in use; set MESHCA_LISTEN to another, or port 0 for a free one";
+  if (addressInUse(error)) return "Cannot listen: the address is in use; set MESHCA_LISTEN to another, or port 0 for a free one";
   return error instanceof Error ? `Cannot start: ${error.message}` : "Cannot start";
 }

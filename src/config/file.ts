@@ -21,26 +21,31 @@ export interface ConfigFile {
   readonly ignored: readonly string[];
 }
 
+/** valibot counts arrays as objects. */
+const isObject = v.check<unknown, string>((value) => !Array.isArray(value), "must be an object");
+
 const text = (what: string) => v.pipe(v.string(`must be ${what}`), v.nonEmpty(`must be ${what}`));
 
 const Connect = v.strictObject({
   enabled: v.optional(v.boolean("must be true or false")),
   ca_provider: v.optional(text("the name of a provider")),
-  ca_config: v.optional(v.record(v.string(), v.unknown(), "must be an object")),
+  ca_config: v.optional(v.pipe(v.unknown(), isObject, v.record(v.string(), v.unknown(), "must be an object"))),
 });
+
+const port = v.pipe(
+  v.number("must be a port"),
+  v.integer("must be a port"),
+  v.minValue(0, "must be a port"),
+  v.maxValue(65535, "must be a port"),
+);
 
 const File = v.looseObject({
   datacenter: v.optional(text("a name")),
   data_dir: v.optional(text("a folder")),
   log_level: v.optional(text("a level")),
   client_addr: v.optional(text("an address")),
-  ports: v.optional(
-    v.looseObject(
-      { http: v.optional(v.pipe(v.number("must be a port"), v.integer(), v.minValue(0), v.maxValue(65535))) },
-      "must be an object",
-    ),
-  ),
-  connect: v.optional(Connect),
+  ports: v.optional(v.pipe(v.unknown(), isObject, v.looseObject({ http: v.optional(port) }, "must be an object"))),
+  connect: v.optional(v.pipe(v.unknown(), isObject, Connect)),
 });
 
 /** A cluster ID is a UUID in form (consul-ca.md §2.1); its version and variant bits are not looked at (§3.3). */
@@ -60,7 +65,7 @@ export function readConfigFile(content: string, configNames: readonly string[]):
   }
   const faults: Violation[] = [];
   const fault = (field: string, message: string) => faults.push({ code: "config_invalid", field, message: `${field}: ${message}` });
-  const parsed = v.safeParse(File, json);
+  const parsed = v.safeParse(v.pipe(v.unknown(), isObject, File), json);
   for (const issue of parsed.issues ?? []) {
     const path = v.getDotPath(issue) ?? "configuration file";
     const near = issue.type === "strict_object" ? nearest(path.split(".").at(-1) ?? "", Object.keys(Connect.entries)) : null;
@@ -73,7 +78,7 @@ export function readConfigFile(content: string, configNames: readonly string[]):
   const known = [...Object.keys(File.entries), ...CONSUL_AGENT_KEYS];
   const ignored: string[] = [];
   for (const key of Object.keys(typeof json === "object" && json !== null ? json : {})) {
-    if (key in File.entries) continue;
+    if (Object.hasOwn(File.entries, key)) continue;
     const near = nearest(key, known);
     if (CONSUL_AGENT_KEYS.includes(key)) ignored.push(key);
     else

@@ -84,7 +84,7 @@ export function readSettings(
     Object.entries(environment).filter(([name, value]) => name.startsWith("MESHCA_") && value !== undefined),
   );
   for (const name of Object.keys(given)) {
-    if (name in Schema.entries) continue;
+    if (Object.hasOwn(Schema.entries, name)) continue;
     const near = nearest(name, Object.keys(Schema.entries));
     fault(
       name,
@@ -106,6 +106,12 @@ export function readSettings(
   const result = v.safeParse(Schema, { ...file?.settings, ...given });
   // A value may be a secret: only what was expected is said.
   for (const issue of result.issues ?? []) fault(v.getDotPath(issue) ?? "", issue.message);
+  const host = result.success ? result.output.MESHCA_LISTEN.host : "localhost";
+  if (!isLoopback(host))
+    fault(
+      "MESHCA_LISTEN",
+      `cannot listen on ${JSON.stringify(host)}: without access control only loopback is served; use 127.0.0.1, ::1 or localhost`,
+    );
   if (!result.success || faults.length > 0)
     throw new ConfigError(`Cannot start:\n${faults.map(({ message }) => `  ${message}`).join("\n")}`, faults);
   const settings = result.output;

@@ -22,7 +22,6 @@ export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
   let warm = false;
 
   const read = async ({ request, environment }: Call, query: QueryOptions): Promise<{ snapshot: Snapshot; changed: boolean }> => {
-    requireDatacenter(query.params, options.datacenter, meta(1, false));
     if (query.index === null) return { snapshot: options.manager.require(), changed: true };
     environment.holdOpen?.();
     return watchers.wait(query.index, query.waitMs, request.signal);
@@ -41,6 +40,7 @@ export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
         async GET(call) {
           const query = call.query();
           const pem = booleanParam(query.params, "pem");
+          requireDatacenter(query.params, options.datacenter, meta(1, false));
           return answer((await read(call, query)).snapshot, pem, query);
         },
       },
@@ -48,10 +48,10 @@ export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
     {
       path: "/v1/agent/connect/ca/roots",
       kind: "consul",
-      errorHeaders: meta(1, false),
       methods: {
         async GET(call) {
           const query = call.query();
+          requireDatacenter(query.params, options.datacenter);
           const { snapshot, changed } = await read(call, query);
           // Our agent's cache is the CA itself: always fresh. A wait that brought no news counts as a miss in Consul.
           const hit = warm && changed;

@@ -8,7 +8,7 @@ import { base64, fromBase64, utf8 } from "../../src/core/bytes.ts";
 import { SealError } from "../../src/core/errors.ts";
 import type { SealedKeyAlgorithm, Sealer } from "../../src/core/sealer.ts";
 import { generateCaKey } from "../../src/core/x509/authority.ts";
-import { type CaKeySpec, caHash, caScheme, keyAlgorithm, sign, verifySignature } from "../../src/core/x509/keys.ts";
+import { type CaKeySpec, caHash, caScheme, encodeSignature, keyAlgorithm, sign, verifySignature } from "../../src/core/x509/keys.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 
@@ -66,7 +66,7 @@ describe("createSealer()", () => {
       await assert.rejects(crypto.subtle.exportKey("jwk", opened));
       const scheme = caScheme(key.info, caHash(key.info));
       const data = utf8("a certificate to be");
-      assert.ok(await verifySignature(key.info, scheme, await sign(opened, scheme, data), data));
+      assert.ok(await verifySignature(key.info, scheme, encodeSignature(scheme, await sign(opened, scheme, data)), data));
     });
 
   it("openKey() gives back an Ed25519 key", async () => {

@@ -31,7 +31,7 @@ export interface IssuedLeaf {
   readonly index: number;
 }
 
-/** A leaf whose every field was checked and decided. Only `signPrepared` can use it, and only once. */
+/** A leaf whose every field was checked and decided. It can be spent once, and only what it gives is signed. */
 class PreparedLeaf {
   readonly snapshot: Snapshot;
   readonly id: LeafId;
@@ -80,21 +80,15 @@ export function createIssuer(options: IssuerOptions): (csr: string) => Promise<I
     });
   };
 
-  const signPrepared = async (prepared: PreparedLeaf): Promise<IssuedLeaf> => {
-    const { snapshot, id } = prepared;
-    const provider = requireProvider(snapshot);
-    const fields = prepared.spend();
-    const der = await provider.signLeaf(provider.template.encode(fields));
-    return {
-      id,
-      uri: fields.uri,
-      serialNumber: colonHex(fields.serial),
-      certificatePem: certificatePem(der) + snapshot.chainPem,
-      notBefore: fields.notBefore,
-      notAfter: fields.notAfter,
-      index: snapshot.state.index,
-    };
-  };
+  const answer = ({ snapshot, id }: PreparedLeaf, fields: LeafFields, der: Uint8Array): IssuedLeaf => ({
+    id,
+    uri: fields.uri,
+    serialNumber: colonHex(fields.serial),
+    certificatePem: certificatePem(der) + snapshot.chainPem,
+    notBefore: fields.notBefore,
+    notAfter: fields.notAfter,
+    index: snapshot.state.index,
+  });
 
   return async (csr) => {
     const started = clock.now().getTime();
@@ -108,9 +102,12 @@ export function createIssuer(options: IssuerOptions): (csr: string) => Promise<I
         const id = requireLeafId(request.uri, snapshot, options.datacenter);
         const names = leafNames(id, request);
         await verifyProof(request);
-        const leaf = await signPrepared(prepare(request, id, names, snapshot));
+        const prepared = prepare(request, id, names, snapshot);
+        const provider = requireProvider(snapshot);
+        const fields = prepared.spend();
+        const der = await provider.signLeaf(provider.template.encode(fields));
         metrics.leafIssued(id.kind, (clock.now().getTime() - started) / 1000);
-        return leaf;
+        return answer(prepared, fields, der);
       } finally {
         limiter.leave(limits);
       }

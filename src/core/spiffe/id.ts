@@ -8,6 +8,10 @@ import { RequestError } from "../errors.ts";
 const MAX_LENGTH = 2048;
 const MAX_TRUST_DOMAIN = 255;
 
+const HOST = /^[A-Za-z0-9._-]+$/;
+/** RFC 3986 §3.3: what a path may have. */
+const PATH = /^[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$/;
+
 /** RFC 3986 §2.3: what stands for itself. Almost every name is of these. */
 const PLAIN = /^[A-Za-z0-9._~-]+$/;
 
@@ -25,9 +29,9 @@ export interface SpiffeUri {
 export function splitSpiffeUri(uri: string): SpiffeUri {
   // Consul's texts (consul-ca.md §3.6).
   if (!/^spiffe:/i.test(uri)) throw malformed("SPIFFE ID must have 'spiffe' scheme");
-  const match = /^spiffe:\/\/([A-Za-z0-9._-]+)((?:\/[A-Za-z0-9._~!$&'()*+,;=:@%-]*)*)$/i.exec(uri);
-  if (match === null || uri.length > MAX_LENGTH) throw unexpected(uri);
-  const [, host = "", path = ""] = match;
+  const slash = uri.indexOf("/", "spiffe://".length);
+  const [host, path] = slash < 0 ? [uri.slice("spiffe://".length), ""] : [uri.slice("spiffe://".length, slash), uri.slice(slash)];
+  if (uri.length > MAX_LENGTH || !uri.startsWith("//", "spiffe:".length) || !HOST.test(host) || !PATH.test(path)) throw unexpected(uri);
   if (host.length > MAX_TRUST_DOMAIN) throw malformed(`SPIFFE ID has a trust domain of more than ${MAX_TRUST_DOMAIN} characters`);
   return { trustDomain: host.toLowerCase(), segments: path === "" ? [] : path.slice(1).split("/") };
 }

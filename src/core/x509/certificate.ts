@@ -8,7 +8,7 @@ import { FormatError } from "../errors.ts";
 import { certificatePem, readPem } from "../pem.ts";
 import { contextConstructed, contextPrimitive, DerReader, TAG } from "./der.ts";
 import { sha1, sha256 } from "./digest.ts";
-import { type PublicKeyInfo, readPublicKey, type SignatureScheme, schemeOf } from "./keys.ts";
+import { type PublicKeyInfo, readPublicKey, readScheme, type SignatureScheme } from "./keys.ts";
 import { OID } from "./oids.ts";
 import { readTime } from "./time.ts";
 
@@ -73,15 +73,14 @@ export function readCertificate(input: Uint8Array): Certificate {
   outer.finish();
   const body = certificate.enter(TAG.sequence);
   const signed = certificate.element();
-  certificate.expect(TAG.sequence);
-  const identifier = certificate.element();
+  const scheme = readScheme(certificate);
   const signature = certificate.bitString();
   certificate.finish();
 
   const version = body.optional(contextConstructed(0)) ? readVersion(body.inside()) : 0;
   const serial = body.unsigned();
   body.expect(TAG.sequence);
-  if (colonHex(body.element()) !== colonHex(identifier)) throw new FormatError("the two signature algorithms of the certificate differ");
+  if (!body.elementIs(scheme.identifier)) throw new FormatError("the two signature algorithms of the certificate differ");
   body.expect(TAG.sequence);
   const issuer = body.element();
   const validity = body.enter(TAG.sequence);
@@ -113,7 +112,7 @@ export function readCertificate(input: Uint8Array): Certificate {
     extensions,
     ...interpret(extensions),
     signed,
-    scheme: schemeOf(identifier),
+    scheme,
     signature,
   };
 }
@@ -136,7 +135,10 @@ function readVersion(reader: DerReader): number {
   return version;
 }
 
-function dotted(content: Bytes): string {
+/** Reads any object identifier in dotted form. */
+function readDotted(reader: DerReader): string {
+  reader.oid();
+  const content = reader.content();
   const arcs: number[] = [];
   let value = 0;
   for (const byte of content) {
@@ -152,7 +154,7 @@ function dotted(content: Bytes): string {
 function readExtensions(list: DerReader, extensions: CertificateExtension[]): void {
   while (!list.done) {
     const extension = list.enter(TAG.sequence);
-    const oid = dotted(extension.oid());
+    const oid = readDotted(extension);
     const critical = extension.peek() === TAG.boolean && extension.boolean();
     extension.expect(TAG.octetString);
     const value = extension.content();
@@ -207,7 +209,7 @@ function interpret(extensions: readonly CertificateExtension[]): Interpreted {
     const list = purposes.enter(TAG.sequence);
     purposes.finish();
     extKeyUsage = [];
-    while (!list.done) extKeyUsage.push(dotted(list.oid()));
+    while (!list.done) extKeyUsage.push(readDotted(list));
   }
 
   const subjectKey = open(OID.subjectKeyIdentifier);

@@ -7,8 +7,8 @@ import { type Bytes, fromUtf8 } from "../bytes.ts";
 import { FormatError, RequestError } from "../errors.ts";
 import { readPem } from "../pem.ts";
 import { contextConstructed, contextPrimitive, DerReader, TAG } from "./der.ts";
-import { type PublicKeyInfo, readPublicKey, type SignatureScheme, schemeOf, verifySignature } from "./keys.ts";
-import { oidName } from "./oids.ts";
+import { type PublicKeyInfo, readPublicKey, readScheme, type SignatureScheme, verifySignature } from "./keys.ts";
+import { readOid } from "./oids.ts";
 
 /** The longest request accepted, in characters of PEM. */
 export const MAX_CSR_LENGTH = 16 * 1024;
@@ -59,11 +59,6 @@ export function readCsrDer(der: Bytes): CertificateRequest {
   outer.finish();
   const info = request.enter(TAG.sequence);
   const signed = request.element();
-  request.expect(TAG.sequence);
-  const identifier = request.element();
-  const signature = request.bitString();
-  request.finish();
-
   if (info.small() !== 0) throw new FormatError("version must be 0");
   checkName(info.enter(TAG.sequence));
   info.expect(TAG.sequence);
@@ -72,8 +67,11 @@ export function readCsrDer(der: Bytes): CertificateRequest {
   if (info.optional(contextConstructed(0))) readAttributes(info.inside(), names);
   info.finish();
 
+  // The key before the signature: what kind of key it is decides what is said.
   const key = readPublicKey(spki);
-  const scheme = schemeOf(identifier);
+  const scheme = readScheme(request);
+  const signature = request.bitString();
+  request.finish();
   if (scheme.type !== key.type) throw new FormatError(`signature algorithm does not fit the ${key.type} key`);
   // Consul's texts, which its users search for (consul-ca.md §1.8).
   if (names.uris.length !== 1) throw new RequestError("csr_malformed", `CSR SAN contains an invalid number of URIs: ${names.uris.length}`);
@@ -87,14 +85,8 @@ export function readCsrDer(der: Bytes): CertificateRequest {
  * @throws {RequestError} `csr_proof_failed`
  */
 export async function verifyProof(request: CertificateRequest): Promise<void> {
-  let valid: boolean;
-  try {
-    valid = await verifySignature(request.key, request.scheme, request.signature, request.signed);
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-    valid = false;
-  }
-  if (!valid) throw new RequestError("csr_proof_failed", "Cannot accept CSR: its signature does not verify with its own public key");
+  if (!(await verifySignature(request.key, request.scheme, request.signature, request.signed)))
+    throw new RequestError("csr_proof_failed", "Cannot accept CSR: its signature does not verify with its own public key");
 }
 
 interface SubjectNames {
@@ -122,7 +114,7 @@ function checkName(name: DerReader): void {
 function readAttributes(attributes: DerReader, names: SubjectNames): void {
   while (!attributes.done) {
     const attribute = attributes.enter(TAG.sequence);
-    const name = oidName(attribute.oid());
+    const name = readOid(attribute);
     const values = attribute.enter(TAG.set);
     attribute.finish();
     if (values.done) throw new FormatError("attribute has no value");
@@ -141,11 +133,11 @@ function readExtensions(extensions: DerReader, names: SubjectNames): void {
   let sawNames = false;
   while (!extensions.done) {
     const extension = extensions.enter(TAG.sequence);
-    const name = oidName(extension.oid());
+    const name = readOid(extension);
     // X.690 §11.5: a value equal to its DEFAULT is left out.
     if (extension.peek() === TAG.boolean && !extension.boolean()) throw new FormatError("DER encodes a DEFAULT value");
     extension.expect(TAG.octetString);
-    const value = extension.content();
+    const value = extension.inside();
     extension.finish();
     if (name !== "subjectAltName") continue;
     if (sawNames) throw new FormatError("subject alternative name appears twice");
@@ -154,8 +146,7 @@ function readExtensions(extensions: DerReader, names: SubjectNames): void {
   }
 }
 
-function readSubjectNames(value: Bytes, names: SubjectNames): void {
-  const outer = new DerReader(value);
+function readSubjectNames(outer: DerReader, names: SubjectNames): void {
   const list = outer.enter(TAG.sequence);
   outer.finish();
   if (list.done) throw new FormatError("subject alternative name is empty");

@@ -30,7 +30,10 @@ export const contextConstructed = (number: number): number => 0xa0 | number;
 /** No certificate or request nests deeper; a bomb does. */
 const MAX_DEPTH = 16;
 
-/** A cursor over the content of one constructed element. Offsets are into the shared buffer; nothing is copied. */
+/**
+ * A cursor over the content of one constructed element. Offsets are into the shared buffer. What is handed out is a copy:
+ * for some hundred octets that is cheaper than a view, for which engines first have to move a small array's memory.
+ */
 export class DerReader {
   readonly #bytes: Bytes;
   readonly #end: number;
@@ -116,14 +119,30 @@ export class DerReader {
     return new DerReader(this.#bytes, this.contentStart, this.contentEnd, this.#depth + 1);
   }
 
-  /** The content of the element read last, not copied. */
+  /** A copy of the content of the element read last. */
   content(): Bytes {
-    return this.#bytes.subarray(this.contentStart, this.contentEnd);
+    return this.#bytes.slice(this.contentStart, this.contentEnd);
   }
 
-  /** The element read last with its tag and length, not copied. */
+  /** Whether the content of the element read last is these octets. Makes no copy, unlike `content`. */
+  contentIs(octets: Bytes): boolean {
+    return this.#are(this.contentStart, this.contentEnd, octets);
+  }
+
+  /** Whether the element read last, tag and length included, is these octets. */
+  elementIs(octets: Bytes): boolean {
+    return this.#are(this.start, this.contentEnd, octets);
+  }
+
+  #are(start: number, end: number, octets: Bytes): boolean {
+    if (end - start !== octets.length) return false;
+    for (let i = 0; i < octets.length; i++) if (this.#bytes[start + i] !== octets[i]) return false;
+    return true;
+  }
+
+  /** A copy of the element read last, with its tag and length. */
   element(): Bytes {
-    return this.#bytes.subarray(this.start, this.contentEnd);
+    return this.#bytes.slice(this.start, this.contentEnd);
   }
 
   /** @throws {FormatError} when anything is left. */
@@ -131,18 +150,35 @@ export class DerReader {
     if (!this.done) throw new FormatError("DER has trailing bytes");
   }
 
-  /** The content of an INTEGER that must not be negative, without its sign octet. @throws {FormatError} */
-  unsigned(): Bytes {
+  /**
+   * Steps over an INTEGER that must not be negative, and points the content offsets at its magnitude: without the sign
+   * octet. @throws {FormatError}
+   */
+  expectUnsigned(): void {
     this.expect(TAG.integer);
-    return unsignedContent(this.#bytes, this.contentStart, this.contentEnd);
+    const length = this.contentEnd - this.contentStart;
+    if (length === 0) throw new FormatError("DER INTEGER is empty");
+    const first = this.#bytes[this.contentStart] as number;
+    if (first >= 0x80) throw new FormatError("DER INTEGER is negative");
+    if (first !== 0 || length === 1) return;
+    if ((this.#bytes[this.contentStart + 1] as number) < 0x80) throw new FormatError("DER INTEGER is not minimal");
+    this.contentStart++;
+  }
+
+  /** The magnitude of an INTEGER that must not be negative. @throws {FormatError} */
+  unsigned(): Bytes {
+    this.expectUnsigned();
+    return this.content();
   }
 
   /** A small non-negative INTEGER. @throws {FormatError} when it is negative or does not fit 31 bits. */
   small(): number {
-    const content = this.unsigned();
-    if (content.length > 4 || (content.length === 4 && (content[0] as number) > 0x7f)) throw new FormatError("DER INTEGER is too large");
+    this.expectUnsigned();
+    const length = this.contentEnd - this.contentStart;
+    if (length > 4 || (length === 4 && (this.#bytes[this.contentStart] as number) > 0x7f))
+      throw new FormatError("DER INTEGER is too large");
     let value = 0;
-    for (const byte of content) value = (value << 8) | byte;
+    for (let i = this.contentStart; i < this.contentEnd; i++) value = (value << 8) | (this.#bytes[i] as number);
     return value;
   }
 
@@ -155,8 +191,8 @@ export class DerReader {
     return value === 0xff;
   }
 
-  /** The content of an OBJECT IDENTIFIER, checked to be well formed. @throws {FormatError} */
-  oid(): Bytes {
+  /** Steps over an OBJECT IDENTIFIER that must be well formed. @throws {FormatError} */
+  oid(): void {
     this.expect(TAG.oid);
     const bytes = this.#bytes;
     // X.690 §8.19: base 128, each subidentifier without leading zeros, the last octet ends one.
@@ -167,7 +203,6 @@ export class DerReader {
       fresh = byte < 0x80;
     }
     if (!fresh || this.contentStart === this.contentEnd) throw new FormatError("DER OBJECT IDENTIFIER is truncated");
-    return this.content();
   }
 
   /** The octets of a BIT STRING without unused bits. @throws {FormatError} */
@@ -175,19 +210,8 @@ export class DerReader {
     this.expect(TAG.bitString);
     if (this.contentEnd === this.contentStart || this.#bytes[this.contentStart] !== 0)
       throw new FormatError("DER BIT STRING is not of whole octets");
-    return this.#bytes.subarray(this.contentStart + 1, this.contentEnd);
+    return this.#bytes.slice(this.contentStart + 1, this.contentEnd);
   }
-}
-
-function unsignedContent(bytes: Bytes, start: number, end: number): Bytes {
-  if (start === end) throw new FormatError("DER INTEGER is empty");
-  const first = bytes[start] as number;
-  if (first >= 0x80) throw new FormatError("DER INTEGER is negative");
-  if (first === 0 && end - start > 1) {
-    if ((bytes[start + 1] as number) < 0x80) throw new FormatError("DER INTEGER is not minimal");
-    return bytes.subarray(start + 1, end);
-  }
-  return bytes.subarray(start, end);
 }
 
 /** An element to write: a tag with content, or bytes that are DER already. */

@@ -4,8 +4,8 @@
  */
 import { type Bytes, equal } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
-import { type DerNode, DerReader, element, encode, oid, oidContent, sequence, TAG, unsignedInteger } from "./der.ts";
-import { OID, type OidName, oidName } from "./oids.ts";
+import { bitString, type DerNode, DerReader, element, encode, lengthSize, oid, oidContent, sequence, TAG, writeLength } from "./der.ts";
+import { OID, type OidName, readOid } from "./oids.ts";
 
 export type KeyType = "ec" | "rsa" | "ed25519";
 export type EcBits = 256 | 384 | 521;
@@ -64,13 +64,21 @@ export const SCHEMES: Readonly<Partial<Record<OidName, SignatureScheme>>> = {
   ed25519: scheme("ed25519", null, "ed25519"),
 };
 
-/** The scheme of an AlgorithmIdentifier, which must match to the byte. @throws {FormatError} for any other. */
-export function schemeOf(identifier: Bytes): SignatureScheme {
-  const found = Object.values(SCHEMES).find((known) => equal(known.identifier, identifier));
-  if (found === undefined)
-    throw new FormatError("signature algorithm is not one of ECDSA or RSA PKCS#1 with SHA-256, SHA-384 or SHA-512, or Ed25519");
-  return found;
+const ALL_SCHEMES = Object.values(SCHEMES);
+
+/** Reads an AlgorithmIdentifier, which must match one of SCHEMES to the byte. @throws {FormatError} for any other. */
+export function readScheme(reader: DerReader): SignatureScheme {
+  reader.expect(TAG.sequence);
+  for (const known of ALL_SCHEMES) if (reader.elementIs(known.identifier)) return known;
+  throw new FormatError("signature algorithm is not one of ECDSA or RSA PKCS#1 with SHA-256, SHA-384 or SHA-512, or Ed25519");
 }
+
+/** EC keys of one curve differ in their point alone: what stands before it, its 04 included. */
+const EC_HEADS = Object.entries(CURVES).map(([name, { bits, point }]) => {
+  const algorithm = sequence(oid(oidContent(OID.ecPublicKey)), oid(oidContent(OID[name as "p256" | "p384" | "p521"])));
+  const whole = encode(sequence(algorithm, bitString(Uint8Array.of(4), new Uint8Array(point - 1))));
+  return { bits, length: whole.length, head: whole.slice(0, whole.length - point + 1) };
+});
 
 /**
  * Reads a SubjectPublicKeyInfo and checks that its key is of an accepted kind: EC P-256, P-384, P-521 with an
@@ -79,20 +87,16 @@ export function schemeOf(identifier: Bytes): SignatureScheme {
  * @throws {FormatError} saying what the key is and what is accepted.
  */
 export function readPublicKey(spki: Bytes): PublicKeyInfo {
+  for (const { bits, length, head } of EC_HEADS) if (spki.length === length && startsWith(spki, head)) return { type: "ec", bits, spki };
   const outer = new DerReader(spki);
   const info = outer.enter(TAG.sequence);
   outer.finish();
   const algorithm = info.enter(TAG.sequence);
-  const name = oidName(algorithm.oid());
+  const name = readOid(algorithm);
   if (name === "ecPublicKey") {
     if (algorithm.peek() !== TAG.oid) throw new FormatError("EC key must name its curve");
-    const curve = CURVES[oidName(algorithm.oid()) ?? ""];
-    algorithm.finish();
-    const point = info.bitString();
-    info.finish();
-    if (curve === undefined) throw new FormatError("EC key must be on P-256, P-384 or P-521");
-    if (point.length !== curve.point || point[0] !== 4) throw new FormatError("EC key must be an uncompressed point");
-    return { type: "ec", bits: curve.bits, spki };
+    const curve = CURVES[readOid(algorithm) ?? ""];
+    throw new FormatError(curve === undefined ? "EC key must be on P-256, P-384 or P-521" : "EC key must be an uncompressed point");
   }
   if (name === "rsaEncryption") {
     algorithm.expect(TAG.null);
@@ -120,14 +124,25 @@ export function readPublicKey(spki: Bytes): PublicKeyInfo {
   throw new FormatError("key must be EC (P-256, P-384, P-521), RSA (2048, 3072, 4096) or Ed25519");
 }
 
+const EC_ALGORITHMS: Readonly<Record<EcBits, EcKeyImportParams>> = {
+  256: { name: "ECDSA", namedCurve: "P-256" },
+  384: { name: "ECDSA", namedCurve: "P-384" },
+  521: { name: "ECDSA", namedCurve: "P-521" },
+};
+
 /** What WebCrypto needs to import or make a key that signs or verifies with this scheme's hash. */
 export function keyAlgorithm(
   key: { type: KeyType; bits: number },
   hash: HashName | null,
 ): EcKeyImportParams | RsaHashedImportParams | Algorithm {
-  if (key.type === "ec") return { name: "ECDSA", namedCurve: `P-${key.bits}` };
+  if (key.type === "ec") return EC_ALGORITHMS[key.bits as EcBits];
   if (key.type === "rsa") return { name: "RSASSA-PKCS1-v1_5", hash: hash ?? "SHA-256" };
   return { name: "Ed25519" };
+}
+
+function startsWith(bytes: Bytes, head: Bytes): boolean {
+  for (let i = 0; i < head.length; i++) if (bytes[i] !== head[i]) return false;
+  return true;
 }
 
 /** The hash whose strength fits a CA key: SHA-256, but SHA-384 and SHA-512 for P-384 and P-521 (RFC 5480 §4). */
@@ -137,13 +152,13 @@ export function caHash(key: { type: KeyType; bits: number }): HashName {
 
 /** The scheme by which a CA key signs with `hash`. */
 export function caScheme(key: { type: KeyType }, hash: HashName): SignatureScheme {
-  const found = Object.values(SCHEMES).find((candidate) => candidate.type === key.type && candidate.hash === hash);
+  const found = ALL_SCHEMES.find((candidate) => candidate.type === key.type && candidate.hash === hash);
   if (found === undefined) throw new RangeError(`No signature scheme for a ${key.type} key with ${hash}`);
   return found;
 }
 
 /** Octets of each half of an ECDSA signature in WebCrypto's form (IEEE P1363). */
-export function ecdsaHalf(bits: number): number {
+function ecdsaHalf(bits: number): number {
   return Math.ceil(bits / 8);
 }
 
@@ -156,41 +171,93 @@ export function ecdsaFromDer(signature: Bytes, bits: number): Bytes {
   const outer = new DerReader(signature);
   const values = outer.enter(TAG.sequence);
   outer.finish();
-  const r = values.unsigned();
-  const s = values.unsigned();
-  values.finish();
-  if (r.length > half || s.length > half) throw new FormatError("ECDSA signature does not fit its curve");
   const out = new Uint8Array(2 * half);
-  out.set(r, half - r.length);
-  out.set(s, 2 * half - s.length);
+  for (const end of [half, 2 * half]) {
+    values.expectUnsigned();
+    const length = values.contentEnd - values.contentStart;
+    if (length > half) throw new FormatError("ECDSA signature does not fit its curve");
+    for (let i = 0; i < length; i++) out[end - length + i] = signature[values.contentStart + i] as number;
+  }
+  values.finish();
   return out;
 }
 
-/** Turns an ECDSA signature from WebCrypto's form into DER. */
-export function ecdsaToDer(signature: Bytes): Bytes {
+/** Octets of an ECDSA signature in DER, from WebCrypto's form. */
+export function ecdsaLength(signature: Bytes): number {
   const half = signature.length / 2;
-  return encode(sequence(unsignedInteger(signature.subarray(0, half)), unsignedInteger(signature.subarray(half))));
+  const content =
+    4 +
+    integerLength(signature, firstDigit(signature, 0, half), half) +
+    integerLength(signature, firstDigit(signature, half, 2 * half), 2 * half);
+  return 1 + lengthSize(content) + content;
+}
+
+/** Writes an ECDSA signature from WebCrypto's form as DER at `offset`. */
+export function writeEcdsa(out: Uint8Array, offset: number, signature: Bytes): void {
+  const half = signature.length / 2;
+  const [r, s] = [firstDigit(signature, 0, half), firstDigit(signature, half, 2 * half)];
+  const [rLength, sLength] = [integerLength(signature, r, half), integerLength(signature, s, 2 * half)];
+  out[offset] = TAG.sequence;
+  const at = writeLength(out, offset + 1, 4 + rLength + sLength);
+  writeInteger(out, writeInteger(out, at, signature, r, half, rLength), signature, s, 2 * half, sLength);
+}
+
+/** Where a number that is written from `start` to `end` begins, leading zeros skipped. */
+function firstDigit(bytes: Bytes, start: number, end: number): number {
+  let at = start;
+  while (at < end - 1 && bytes[at] === 0) at++;
+  return at;
+}
+
+/** Octets of the INTEGER, the sign octet of a number with its top bit set included; at most 67, so that its length takes one. */
+function integerLength(bytes: Bytes, start: number, end: number): number {
+  return end - start + ((bytes[start] as number) >= 0x80 ? 1 : 0);
+}
+
+function writeInteger(out: Uint8Array, offset: number, bytes: Bytes, start: number, end: number, length: number): number {
+  out[offset] = TAG.integer;
+  out[offset + 1] = length;
+  out[offset + 2] = 0;
+  const next = offset + 2 + length;
+  for (let from = end - 1, to = next - 1; from >= start; from--, to--) out[to] = bytes[from] as number;
+  return next;
 }
 
 /**
  * Verifies a signature with a key that was read before.
- * @returns false for a wrong signature and for a key that is no point of its curve.
- * @throws {FormatError} when an ECDSA signature is not DER or the scheme is not one of the key's type.
+ * @returns false for a wrong signature, one that is not even well formed or of another type of key, and for a key that
+ *   is no point of its curve.
  */
 export async function verifySignature(key: PublicKeyInfo, method: SignatureScheme, signature: Bytes, data: Bytes): Promise<boolean> {
-  if (method.type !== key.type) throw new FormatError(`signature algorithm does not fit the ${key.type} key`);
-  const raw = key.type === "ec" ? ecdsaFromDer(signature, key.bits) : signature;
-  let imported: CryptoKey;
+  if (method.type !== key.type) return false;
   try {
-    imported = await crypto.subtle.importKey("spki", key.spki, keyAlgorithm(key, method.hash), false, ["verify"]);
+    const raw = key.type === "ec" ? ecdsaFromDer(signature, key.bits) : signature;
+    const imported = await importPublicKey(key, method.hash);
+    return await crypto.subtle.verify(method.params, imported, raw, data);
   } catch {
     return false;
   }
-  return crypto.subtle.verify(method.params, imported, raw, data);
 }
 
-/** Signs and returns the signature as certificates carry it. `key` must fit `method`. */
+/** An EC key goes in as its point, which is cheaper to read than the SubjectPublicKeyInfo around it. */
+function importPublicKey(key: PublicKeyInfo, hash: HashName | null): Promise<CryptoKey> {
+  const algorithm = keyAlgorithm(key, hash);
+  if (key.type !== "ec") return crypto.subtle.importKey("spki", key.spki, algorithm, false, VERIFY);
+  const point = key.spki.slice(key.spki.length - 2 * ecdsaHalf(key.bits) - 1);
+  return crypto.subtle.importKey("raw", point, algorithm, false, VERIFY);
+}
+
+const VERIFY: KeyUsage[] = ["verify"];
+
+/** Signs. @returns the signature in WebCrypto's form. `key` must fit `method`. */
 export async function sign(key: CryptoKey, method: SignatureScheme, data: Bytes): Promise<Bytes> {
-  const signature = new Uint8Array(await crypto.subtle.sign(method.params, key, data));
-  return method.type === "ec" ? ecdsaToDer(signature) : signature;
+  return new Uint8Array(await crypto.subtle.sign(method.params, key, data));
+}
+
+/** A signature as certificates and requests carry it, from WebCrypto's form. */
+export function encodeSignature(method: SignatureScheme, signature: Bytes): Bytes {
+  if (method.type !== "ec") return signature;
+  const out = new Uint8Array(ecdsaLength(signature));
+  writeEcdsa(out, 0, signature);
+  return out;
 }

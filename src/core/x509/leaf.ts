@@ -1,9 +1,9 @@
 /**
  * Encodes leaves. This is the hot path: all that an issuer's leaves share is encoded once, in its template; for each
- * leaf the varying fields are written into one buffer, which is signed and completed in place.
+ * leaf every length is computed first, and then each field written once, into an array of the right size.
  * @module
  */
-import { type Bytes, utf8 } from "../bytes.ts";
+import type { Bytes } from "../bytes.ts";
 import { type Certificate, KEY_USAGE } from "./certificate.ts";
 import {
   contextConstructed,
@@ -20,7 +20,7 @@ import {
   writeLength,
 } from "./der.ts";
 import { sha256 } from "./digest.ts";
-import type { SignatureScheme } from "./keys.ts";
+import { ecdsaLength, type SignatureScheme, writeEcdsa } from "./keys.ts";
 import { OID } from "./oids.ts";
 import type { LeafNames } from "./profile.ts";
 import { SERIAL_LENGTH } from "./serial.ts";
@@ -41,7 +41,7 @@ export interface LeafFields extends LeafNames {
 export interface LeafDraft {
   /** The TBSCertificate, to be signed. */
   readonly signed: Bytes;
-  /** Appends the signature and returns the DER certificate. Call once: it shares the buffer with `signed`. */
+  /** Appends the signature, given in WebCrypto's form. @returns the DER certificate. */
   complete(signature: Bytes): Bytes;
 }
 
@@ -50,11 +50,6 @@ export interface LeafTemplate {
   readonly scheme: SignatureScheme;
   encode(fields: LeafFields): LeafDraft;
 }
-
-/** RSA-4096's signature is the longest, 512 octets; its BIT STRING takes five more. */
-const MAX_SIGNATURE = 517;
-/** Every certificate here is longer than 255 and shorter than 65536 octets, so that its header takes four. */
-const HEADER = 4;
 
 const VERSION_3 = encode(element(contextConstructed(0), element(TAG.integer, Uint8Array.of(2))));
 
@@ -112,8 +107,8 @@ export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme)
       if (fields.serial.length !== SERIAL_LENGTH) throw new RangeError(`Serial must have ${SERIAL_LENGTH} octets`);
       const keyUsage = fields.keyUsage & KEY_USAGE.keyEncipherment ? KEY_USAGE_SIGN_AND_ENCIPHER : KEY_USAGE_SIGN;
       const dates = validityOf(fields.notBefore, fields.notAfter);
-      const names = encodeNames(fields);
-      const sanValue = names.length;
+      const namesBody = namesLength(fields);
+      const sanValue = 1 + lengthSize(namesBody) + namesBody;
       const sanBody = SUBJECT_ALT_NAME_OID.length + CRITICAL.length + 1 + lengthSize(sanValue) + sanValue;
       const extensionsBody =
         keyUsage.length +
@@ -136,10 +131,9 @@ export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme)
         1 +
         lengthSize(extensions) +
         extensions;
-      const signedLength = 1 + lengthSize(body) + body;
-      const out = new Uint8Array(HEADER + signedLength + scheme.identifier.length + MAX_SIGNATURE);
+      const out = new Uint8Array(1 + lengthSize(body) + body);
 
-      let at = HEADER;
+      let at = 0;
       const put = (bytes: Uint8Array) => {
         out.set(bytes, at);
         at += bytes.length;
@@ -167,33 +161,63 @@ export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme)
       put(SUBJECT_ALT_NAME_OID);
       put(CRITICAL);
       open(TAG.octetString, sanValue);
-      put(names);
+      open(TAG.sequence, namesBody);
+      at = writeNames(out, at, fields);
 
       return {
-        signed: out.subarray(HEADER, at),
-        complete(signature) {
-          let end = HEADER + signedLength;
-          out.set(scheme.identifier, end);
-          end += scheme.identifier.length;
-          out[end] = TAG.bitString;
-          end = writeLength(out, end + 1, signature.length + 1);
-          out[end] = 0;
-          out.set(signature, end + 1);
-          end += 1 + signature.length;
-          out[0] = TAG.sequence;
-          writeLength(out, 1, end - HEADER);
-          return out.subarray(0, end);
-        },
+        signed: out,
+        complete: (signature) => complete(out, scheme, signature),
       };
     },
   };
 }
 
-/** GeneralNames in Go's order: DNS, IP, URI (consul-ca.md §3.1). */
-function encodeNames(names: LeafNames): Bytes {
-  const uri = element(contextPrimitive(6), utf8(names.uri));
-  if (names.dnsNames.length === 0 && names.ipAddresses.length === 0) return encode(sequence(uri));
-  const dnsNames = names.dnsNames.map((name) => element(contextPrimitive(2), utf8(name)));
-  const ipAddresses = names.ipAddresses.map((address) => element(contextPrimitive(7), address));
-  return encode(sequence(...dnsNames, ...ipAddresses, uri));
+/** Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue } (RFC 5280 §4.1). */
+function complete(signed: Bytes, scheme: SignatureScheme, signature: Bytes): Bytes {
+  const signatureLength = scheme.type === "ec" ? ecdsaLength(signature) : signature.length;
+  const bits = 1 + lengthSize(signatureLength + 1) + 1 + signatureLength;
+  const body = signed.length + scheme.identifier.length + bits;
+  const out = new Uint8Array(1 + lengthSize(body) + body);
+  out[0] = TAG.sequence;
+  let at = writeLength(out, 1, body);
+  out.set(signed, at);
+  at += signed.length;
+  out.set(scheme.identifier, at);
+  at += scheme.identifier.length;
+  out[at] = TAG.bitString;
+  // One octet more: how many bits of the last one are unused, which is none.
+  at = writeLength(out, at + 1, signatureLength + 1) + 1;
+  if (scheme.type === "ec") writeEcdsa(out, at, signature);
+  else out.set(signature, at);
+  return out;
+}
+
+const nameLength = (length: number): number => 1 + lengthSize(length) + length;
+
+/** Octets of the content of GeneralNames. All names are ASCII: SPIFFE IDs are percent-encoded, DNS names checked. */
+function namesLength({ dnsNames, ipAddresses, uri }: LeafNames): number {
+  let length = nameLength(uri.length);
+  for (const name of dnsNames) length += nameLength(name.length);
+  for (const address of ipAddresses) length += nameLength(address.length);
+  return length;
+}
+
+/** Writes the content of GeneralNames in Go's order: DNS, IP, URI (consul-ca.md §3.1). @returns the offset behind it. */
+function writeNames(out: Uint8Array, offset: number, { dnsNames, ipAddresses, uri }: LeafNames): number {
+  let at = offset;
+  for (const name of dnsNames) at = writeAscii(out, at, contextPrimitive(2), name);
+  for (const address of ipAddresses) {
+    out[at] = contextPrimitive(7);
+    at = writeLength(out, at + 1, address.length);
+    out.set(address, at);
+    at += address.length;
+  }
+  return writeAscii(out, at, contextPrimitive(6), uri);
+}
+
+function writeAscii(out: Uint8Array, offset: number, tag: number, text: string): number {
+  out[offset] = tag;
+  const at = writeLength(out, offset + 1, text.length);
+  for (let i = 0; i < text.length; i++) out[at + i] = text.charCodeAt(i);
+  return at + text.length;
 }

@@ -2,8 +2,7 @@
  * The object identifiers that certificates, requests and keys of a mesh use.
  * @module
  */
-import { type Bytes, equal } from "../bytes.ts";
-import { oidContent } from "./der.ts";
+import { type DerReader, oidContent } from "./der.ts";
 
 /** Dotted forms, by what they mean. */
 export const OID = {
@@ -42,7 +41,9 @@ export type OidName = keyof typeof OID;
 
 const NAMES = Object.entries(OID).map(([name, dotted]) => ({ name: name as OidName, content: oidContent(dotted) }));
 
-/** The name of an object identifier from its content octets, or undefined for one that is not in the table. */
-export function oidName(content: Bytes): OidName | undefined {
-  return NAMES.find((known) => equal(known.content, content))?.name;
+/** Reads an object identifier. @returns its name, or undefined for one that is not in the table. @throws {FormatError} */
+export function readOid(reader: DerReader): OidName | undefined {
+  reader.oid();
+  for (const known of NAMES) if (reader.contentIs(known.content)) return known.name;
+  return undefined;
 }

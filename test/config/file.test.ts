@@ -1,0 +1,157 @@
+/**
+ * The configuration file: Consul's agent form, what of it counts, what is ignored, what is refused.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { CONSUL_CONFIG_NAMES } from "../../providers/consul/config.ts";
+import { CONSUL_AGENT_KEYS } from "../../src/config/consul-agent-keys.ts";
+import { type ConfigFile, readConfigFile } from "../../src/config/file.ts";
+import { ConfigError } from "../../src/core/errors.ts";
+
+const read = (file: unknown): ConfigFile => readConfigFile(typeof file === "string" ? file : JSON.stringify(file), CONSUL_CONFIG_NAMES);
+
+function faults(file: unknown): string[] {
+  try {
+    read(file);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error));
+    return error.violations.length > 0 ? error.violations.map(({ message }) => message) : [error.message];
+  }
+  throw new Error("The file was accepted");
+}
+
+const CLUSTER_ID = "11111111-2222-3333-4444-AAAAAAAAAAAA";
+
+describe("readConfigFile()", () => {
+  it("readConfigFile() reads a file of Consul's agent", () => {
+    const file = {
+      datacenter: "eu1",
+      data_dir: "/opt/consul",
+      log_level: "INFO",
+      server: true,
+      bootstrap_expect: 3,
+      retry_join: ["10.0.0.1"],
+      client_addr: "127.0.0.1",
+      ports: { http: 8501, grpc: 8502 },
+      connect: {
+        enabled: true,
+        ca_provider: "consul",
+        ca_config: { leaf_cert_ttl: "48h", private_key_bits: 384, csr_max_per_second: 10, cluster_id: CLUSTER_ID },
+      },
+    };
+    assert.deepEqual(read(file), {
+      settings: { MESHCA_DATACENTER: "eu1", MESHCA_DATA_DIR: "/opt/consul", MESHCA_LOG_LEVEL: "INFO", MESHCA_LISTEN: "127.0.0.1:8501" },
+      connectEnabled: true,
+      bootstrap: {
+        provider: "consul",
+        config: { LeafCertTTL: "48h", PrivateKeyBits: 384, CSRMaxPerSecond: 10 },
+        clusterId: CLUSTER_ID.toLowerCase(),
+      },
+      ignored: ["server", "bootstrap_expect", "retry_join"],
+    });
+  });
+
+  it("readConfigFile() says nothing where the file says nothing", () => {
+    assert.deepEqual(read({}), { settings: {}, connectEnabled: true, bootstrap: null, ignored: [] });
+    assert.equal(read({ connect: { enabled: false } }).connectEnabled, false);
+    assert.equal(read({ connect: {} }).bootstrap, null);
+  });
+
+  it("readConfigFile() ignores every key of Consul's agent that means nothing here, and names it", () => {
+    const file = Object.fromEntries(CONSUL_AGENT_KEYS.map((key) => [key, "x"]));
+    assert.deepEqual(read(file).ignored, CONSUL_AGENT_KEYS);
+  });
+
+  it("readConfigFile() translates every configuration name from snake_case", () => {
+    const names = {
+      leaf_cert_ttl: "LeafCertTTL",
+      intermediate_cert_ttl: "IntermediateCertTTL",
+      root_cert_ttl: "RootCertTTL",
+      private_key_type: "PrivateKeyType",
+      private_key_bits: "PrivateKeyBits",
+      csr_max_per_second: "CSRMaxPerSecond",
+      csr_max_concurrent: "CSRMaxConcurrent",
+      private_key: "PrivateKey",
+      root_cert: "RootCert",
+    };
+    const { bootstrap } = read({ connect: { ca_config: Object.fromEntries(Object.keys(names).map((key) => [key, key])) } });
+    assert.deepEqual(bootstrap?.config, Object.fromEntries(Object.entries(names).map(([key, name]) => [name, key])));
+  });
+
+  it("readConfigFile() takes CamelCase names too, and leaves unknown ones for the provider to refuse", () => {
+    const { bootstrap } = read({ connect: { ca_config: { LeafCertTTL: "48h", leaf_ttl: "1h" } } });
+    assert.deepEqual(bootstrap, { provider: "consul", config: { LeafCertTTL: "48h", leaf_ttl: "1h" }, clusterId: null });
+  });
+
+  it("readConfigFile() takes Consul's names of log levels", () => {
+    for (const [level, ours] of [
+      ["trace", "debug"],
+      ["TRACE", "debug"],
+      ["err", "error"],
+      ["ERR", "error"],
+      ["WARN", "WARN"],
+    ])
+      assert.equal(read({ log_level: level }).settings.MESHCA_LOG_LEVEL, ours);
+  });
+
+  it("readConfigFile() takes the address and the port alone", () => {
+    assert.equal(read({ client_addr: "127.0.0.2" }).settings.MESHCA_LISTEN, "127.0.0.2:8500");
+    assert.equal(read({ ports: { http: 0 } }).settings.MESHCA_LISTEN, "127.0.0.1:0");
+    assert.equal(read({ ports: { dns: 8600 } }).settings.MESHCA_LISTEN, undefined);
+  });
+
+  const refused: readonly (readonly [string, unknown, string])[] = [
+    ["text that is no JSON", "datacenter = 1", "MESHCA_CONFIG: the file is not JSON"],
+    ["an empty file", "", "MESHCA_CONFIG: the file is not JSON"],
+    ["a misspelt key", { datacentre: "x" }, "datacentre: is not a key of Consul's agent configuration; did you mean datacenter?"],
+    [
+      "a misspelt key that would be ignored",
+      { retry_joins: [] },
+      "retry_joins: is not a key of Consul's agent configuration; did you mean retry_join?",
+    ],
+    ["an unknown key", { completely_different_thing: 1 }, "completely_different_thing: is not a key of Consul's agent configuration"],
+    ["a misspelt key of connect", { connect: { ca_confg: {} } }, "connect.ca_confg: is not a key of connect; did you mean ca_config?"],
+    [
+      "an unknown key of connect",
+      { connect: { xyz: {} } },
+      "connect.xyz: is not a key of connect; known are enabled, ca_provider, ca_config",
+    ],
+    ["connect.enabled as text", { connect: { enabled: "false" } }, "connect.enabled: must be true or false"],
+    ["ca_provider as a number", { connect: { ca_provider: 1 } }, "connect.ca_provider: must be the name of a provider"],
+    ["ca_config as a list", { connect: { ca_config: [] } }, "connect.ca_config: must be an object"],
+    ["datacenter as a number", { datacenter: 1 }, "datacenter: must be a name"],
+    ["an empty data_dir", { data_dir: "" }, "data_dir: must be a folder"],
+    ["ports as a list", { ports: [] }, "ports: must be an object"],
+    ["connect as a list", { connect: [] }, "connect: "],
+    ["a key with the name of a property", { constructor: 1 }, "constructor: is not a key of Consul's agent configuration"],
+    ["a port above 65535", { ports: { http: 65_536 } }, "ports.http: must be a port"],
+    ["a port below 0", { ports: { http: -1 } }, "ports.http: must be a port"],
+    ["a port with a fraction", { ports: { http: 1.5 } }, "ports.http: must be a port"],
+    ["a port as text", { ports: { http: "8500" } }, "ports.http: must be a port"],
+    ["a cluster ID that is no UUID", { connect: { ca_config: { cluster_id: "x" } } }, "connect.ca_config.cluster_id: must be a UUID"],
+    ["a cluster ID that is a number", { connect: { ca_config: { cluster_id: 1 } } }, "connect.ca_config.cluster_id: must be a UUID"],
+  ];
+  for (const [name, file, says] of refused)
+    it(`readConfigFile() refuses ${name}`, () => {
+      const found = faults(file);
+      assert.equal(found.length, 1, found.join("; "));
+      assert.ok(found[0]?.startsWith(says), found.join());
+    });
+
+  for (const [name, file] of [
+    ["null", "null"],
+    ["a list", "[]"],
+    ["a number", "1"],
+    ["text", '"x"'],
+  ] as const)
+    it(`readConfigFile() refuses a file that is ${name}, which is no object`, () => assert.ok(faults(file).length > 0));
+
+  it("readConfigFile() names every fault at once", () => {
+    const found = faults({ datacentre: "x", data_dir: 1, connect: { enabled: 1, ca_confg: {} }, ports: { http: -1 } });
+    assert.deepEqual(
+      new Set(found.map((fault) => fault.split(":")[0])),
+      new Set(["connect.ca_confg", "connect.enabled", "data_dir", "datacentre", "ports.http"]),
+    );
+  });
+});

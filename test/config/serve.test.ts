@@ -1,0 +1,270 @@
+/**
+ * The server as an operator meets it: what it refuses to start with, how it ends, what it remembers, what it logs.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, beforeEach, describe, it } from "node:test";
+import { makeKek } from "../../src/seal/kek.ts";
+import { opensslCsr } from "../fakes/ca.ts";
+import { makeDataDir, runServer, startServer } from "../http/process.ts";
+import { type RawAnswer, send } from "../http/raw.ts";
+import { put, sign } from "../http/refusals.ts";
+import { makeRoot } from "../http/supplied-root.ts";
+
+const ROOTS = { method: "GET", target: "/v1/connect/ca/roots" };
+const CONFIGURATION = { method: "GET", target: "/v1/connect/ca/configuration" };
+const CLUSTER_ID = "11111111-2222-3333-4444-555555555555";
+const LISTEN = { MESHCA_LISTEN: "127.0.0.1:0" };
+
+describe("meshca serve", () => {
+  const made: string[] = [];
+  let dataDir = "";
+  beforeEach(() => {
+    dataDir = makeDataDir();
+    made.push(dataDir);
+  });
+  after(() => {
+    for (const folder of made) rmSync(folder, { recursive: true, force: true });
+  });
+
+  /** Writes a configuration file and names it in the environment. */
+  const withFile = (file: unknown): Record<string, string> => {
+    const path = join(dataDir, "meshca.json");
+    writeFileSync(path, JSON.stringify(file));
+    return { MESHCA_CONFIG: path, MESHCA_DATA_DIR: dataDir };
+  };
+  const bodyOf = (answer: RawAnswer | null): string => {
+    assert.equal(answer?.status, 200);
+    return answer?.body ?? "";
+  };
+
+  it("meshca serve ends with 78 and every fault on standard error", async () => {
+    const environment = { MESHCA_LISTEN: "x", MESHCA_STORE: "redis:", MESHCA_LOGLEVEL: "info", ...withFile({ datacentre: "a" }) };
+    const { code, stdout, stderr } = await runServer(environment);
+    assert.deepEqual([code, stdout], [78, ""]);
+    assert.deepEqual(stderr.trimEnd().split("\n").toSorted(), [
+      "  MESHCA_LISTEN: must be HOST:PORT, for example 127.0.0.1:8500, with port 0 for a free one",
+      "  MESHCA_LOGLEVEL: is not a setting; did you mean MESHCA_LOG_LEVEL?",
+      "  MESHCA_STORE: must be sqlite:PATH or memory:",
+      "  datacentre: is not a key of Consul's agent configuration; did you mean datacenter?",
+      "Cannot start:",
+    ]);
+  });
+
+  for (const host of ["0.0.0.0", "[::]", "10.255.255.1"])
+    it(`meshca serve ends with 78 where it would listen on ${host}, which is not loopback`, async () => {
+      const { code, stdout, stderr } = await runServer({ MESHCA_LISTEN: `${host}:0`, MESHCA_DATA_DIR: dataDir });
+      assert.deepEqual([code, stdout], [78, ""], stderr);
+      assert.match(
+        stderr,
+        /^Cannot start:\n {2}MESHCA_LISTEN: cannot listen on ".*": without access control only loopback is served; use 127\.0\.0\.1, ::1 or localhost\n$/,
+      );
+    });
+
+  it("meshca serve ends with 78 where the configuration of the first start is refused, and says why", async () => {
+    const file = { connect: { ca_config: { leaf_cert_ttl: "30m", private_key_bits: 224 } } };
+    const { code, stderr } = await runServer({ ...LISTEN, ...withFile(file) });
+    assert.equal(code, 78);
+    assert.equal(
+      stderr,
+      "error configuring provider: leaf cert TTL must be greater or equal than 1h0m0s; EC key length must be one of (256, 384, 521) bits\n",
+    );
+  });
+
+  it("meshca serve ends with 78 where key-encryption keys are malformed, without showing them", async () => {
+    const { code, stderr } = await runServer({ ...LISTEN, MESHCA_DATA_DIR: dataDir, MESHCA_KEK: "a=c2VjcmV0c2VjcmV0" });
+    assert.equal(code, 78);
+    assert.match(stderr, /^Cannot read key-encryption keys: entry 1 is not ID=BASE64 with a key of 32 octets/);
+    assert.ok(!stderr.includes("c2VjcmV0"));
+  });
+
+  it("meshca serve says what to do where its address is taken", async () => {
+    const server = await startServer();
+    try {
+      const { code, stderr } = await runServer({ MESHCA_LISTEN: `127.0.0.1:${server.port}`, MESHCA_DATA_DIR: dataDir });
+      assert.notEqual(code, 0);
+      assert.equal(stderr, "Cannot listen: the address is in use; set MESHCA_LISTEN to another, or port 0 for a free one\n");
+    } finally {
+      await server.stop();
+    }
+  });
+
+  it("meshca serve on port 0 prints the free port that it has taken, and listens there", async () => {
+    const [one, two] = await Promise.all([startServer(), startServer()]);
+    try {
+      assert.notEqual(one.port, two.port);
+      for (const { port, url } of [one, two]) {
+        assert.equal(url, `http://127.0.0.1:${port}`);
+        assert.equal((await send(port, ROOTS))?.status, 200);
+        assert.equal((await send(port, { method: "GET", target: "/v1/status/leader" }))?.body, `"127.0.0.1:${port}"`);
+      }
+    } finally {
+      await Promise.all([one.stop(), two.stop()]);
+    }
+  });
+
+  for (const signal of ["SIGTERM", "SIGINT"] as const)
+    it(`meshca serve answers waiting watchers on ${signal} and ends with 0`, async () => {
+      const server = await startServer();
+      const waiting = Array.from({ length: 5 }, () => send(server.port, { ...ROOTS, target: `${ROOTS.target}?index=1&wait=600s` }));
+      while (!/^meshca_\w*watchers\w* 5$/m.test((await send(server.port, { method: "GET", target: "/metrics" }))?.body ?? ""));
+      server.kill(signal);
+      for (const answer of await Promise.all(waiting)) assert.deepEqual([answer?.status, answer?.header("X-Consul-Index")], [200, "1"]);
+      const { code, stderr } = await server.ended;
+      assert.deepEqual([code, stderr], [0, ""]);
+      await server.stop();
+    });
+
+  for (const signal of ["SIGTERM", "SIGKILL"] as const)
+    it(`meshca serve has the same roots and configuration after ${signal} and a restart, and signs under them`, async () => {
+      const first = await startServer({ MESHCA_DATA_DIR: dataDir });
+      await send(first.port, put({ Provider: "consul", Config: { LeafCertTTL: "50h" } }));
+      await send(first.port, { method: "PUT", target: "/v1/connect/ca/rotate", body: "" });
+      const before = [bodyOf(await send(first.port, ROOTS)), bodyOf(await send(first.port, CONFIGURATION))];
+      first.kill(signal);
+      await first.ended;
+      const second = await startServer({ MESHCA_DATA_DIR: dataDir });
+      try {
+        assert.deepEqual([bodyOf(await send(second.port, ROOTS)), bodyOf(await send(second.port, CONFIGURATION))], before);
+        const { csr } = opensslCsr(`URI:spiffe://${second.trustDomain}/ns/default/dc/dc1/svc/web`);
+        assert.equal((await send(second.port, sign(csr)))?.status, 200);
+      } finally {
+        await second.stop();
+      }
+    });
+
+  it("meshca serve refuses a data folder that another process serves from, and that one goes on", async () => {
+    const first = await startServer({ MESHCA_DATA_DIR: dataDir });
+    try {
+      const { code, stderr } = await runServer({ ...LISTEN, MESHCA_DATA_DIR: dataDir });
+      assert.equal(code, 69, stderr);
+      assert.match(stderr, /another process/i);
+      assert.equal((await send(first.port, ROOTS))?.status, 200);
+    } finally {
+      await first.stop();
+    }
+  });
+
+  it("meshca serve keeps its data folder and every file in it from others", async () => {
+    const server = await startServer({ MESHCA_DATA_DIR: dataDir });
+    try {
+      assert.equal(statSync(dataDir).mode & 0o777, 0o700);
+      assert.equal(statSync(join(dataDir, "kek")).mode & 0o777, 0o600);
+      for (const name of readdirSync(dataDir)) assert.ok(!readFileSync(join(dataDir, name), "latin1").includes("PRIVATE KEY"), name);
+    } finally {
+      await server.stop();
+    }
+  });
+
+  it("meshca serve does not start over a state that it has no key for, and leaves it as it is", async () => {
+    await (await startServer({ MESHCA_DATA_DIR: dataDir })).stop();
+    const kek = join(dataDir, "kek");
+    const right = readFileSync(kek);
+    writeFileSync(kek, makeKek());
+    const { code, stdout, stderr } = await runServer({ ...LISTEN, MESHCA_DATA_DIR: dataDir });
+    assert.notEqual(code, 0);
+    assert.deepEqual([stdout, stderr === ""], ["", false]);
+    writeFileSync(kek, right);
+    const server = await startServer({ MESHCA_DATA_DIR: dataDir });
+    assert.equal((await send(server.port, ROOTS))?.header("X-Consul-Index"), "1");
+    await server.stop();
+  });
+
+  it("meshca serve takes the cluster ID and the configuration of the file at the first start only", async () => {
+    const ca = (config: Record<string, unknown>) => ({ datacenter: "eu1", connect: { ca_provider: "consul", ca_config: config } });
+    const first = await startServer(withFile(ca({ cluster_id: CLUSTER_ID, leaf_cert_ttl: "48h" })));
+    const before = bodyOf(await send(first.port, CONFIGURATION));
+    assert.equal(first.trustDomain, `${CLUSTER_ID}.consul`);
+    assert.match(before, /"Config":\{"IntermediateCertTTL":"8760h","LeafCertTTL":"48h","RootCertTTL":"87600h"\}/);
+    await first.stop();
+    const second = await startServer(withFile(ca({ cluster_id: CLUSTER_ID.replaceAll("1", "9"), leaf_cert_ttl: "20h" })));
+    assert.equal(second.trustDomain, `${CLUSTER_ID}.consul`);
+    assert.equal(bodyOf(await send(second.port, CONFIGURATION)), before);
+    assert.match(second.stdout(), /"level":"WARN".*has no effect: it is used at the first start only.*"fields":\["LeafCertTTL"\]/);
+    await second.stop();
+  });
+
+  it("meshca serve signs for the datacenter of the file", async () => {
+    const server = await startServer(withFile({ datacenter: "EU1" }));
+    try {
+      const { csr } = opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/eu1/svc/web`);
+      assert.equal((await send(server.port, sign(csr)))?.status, 200);
+      for (const dc of ["eu1", "EU1"])
+        assert.equal((await send(server.port, { ...ROOTS, target: `${ROOTS.target}?dc=${dc}` }))?.status, 200);
+      assert.equal((await send(server.port, { ...ROOTS, target: `${ROOTS.target}?dc=dc1` }))?.status, 400);
+    } finally {
+      await server.stop();
+    }
+  });
+
+  it("meshca serve answers 503 with Consul's text on every route of the CA where connect is disabled", async () => {
+    const server = await startServer(withFile({ connect: { enabled: false } }));
+    try {
+      assert.match(server.stdout(), /\(connect is disabled\)/);
+      for (const request of [
+        ROOTS,
+        CONFIGURATION,
+        put({ Provider: "consul" }),
+        sign("x"),
+        { method: "PUT", target: "/v1/connect/ca/rotate", body: "" },
+      ]) {
+        const answer = await send(server.port, request);
+        assert.deepEqual([answer?.status, answer?.body], [503, "Connect must be enabled in order to use this endpoint"], request.target);
+      }
+      assert.equal((await send(server.port, { method: "GET", target: "/healthz" }))?.status, 200);
+      assert.equal((await send(server.port, { method: "GET", target: "/readyz" }))?.status, 503);
+    } finally {
+      assert.equal((await server.stop()).code, 0);
+    }
+  });
+
+  it("meshca serve logs one JSON object a line, without keys, certificates or requests", async () => {
+    const server = await startServer({ MESHCA_LOG_LEVEL: "debug", MESHCA_DATA_DIR: dataDir });
+    const { csr, key: leafKey } = opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`);
+    const { key, certificate } = makeRoot(server.trustDomain);
+    assert.equal((await send(server.port, sign(csr)))?.status, 200);
+    assert.equal((await send(server.port, sign(csr + leafKey)))?.status, 400);
+    assert.equal((await send(server.port, put({ Provider: "consul", Config: { PrivateKey: key, RootCert: certificate } })))?.status, 200);
+    assert.equal((await send(server.port, put({ Provider: "consul", Config: { PrivateKey: `${key}x`, RootCert: "abc" } })))?.status, 400);
+    const { stdout, stderr } = await server.stop();
+    assert.equal(stderr, "");
+    const lines = stdout
+      .slice(stdout.indexOf("\n\n", stdout.indexOf("Get a leaf:")) + 2)
+      .trimEnd()
+      .split("\n");
+    assert.ok(lines.length >= 5, stdout);
+    for (const line of lines) {
+      const record = JSON.parse(line) as Record<string, unknown>;
+      assert.ok("@timestamp" in record && "level" in record && "message" in record, line);
+    }
+    assert.match(stdout, /"message":"CA changed: rotate".*"fields":\[[^\]]*"PrivateKey","RootCert"\]/);
+    assert.ok(!stdout.includes("-----BEGIN"), "PEM shows");
+    for (const pem of [csr, leafKey, key, certificate, readFileSync(join(dataDir, "kek"), "utf8").replace(/^.*?=/, "\n")])
+      for (const line of pem.split("\n").filter((text) => text.length > 16 && !text.startsWith("--")))
+        assert.ok(!stdout.includes(line.slice(0, 16)));
+  });
+});
+
+describe("meshca", () => {
+  const meshca = (...args: readonly string[]) =>
+    spawnSync(process.execPath, [new URL("../../src/cli/main.ts", import.meta.url).pathname, ...args], { encoding: "utf8" });
+
+  it("meshca without a command it knows prints its usage and ends with 64", () => {
+    for (const args of [[], ["server"], ["serve", "--port", "1"]]) {
+      const { status, stdout, stderr } = meshca(...args);
+      assert.deepEqual([status, stdout], [64, ""], args.join(" "));
+      assert.match(stderr, /^Usage: meshca serve\n/);
+    }
+  });
+
+  it("meshca help prints its usage and ends with 0", () => {
+    for (const command of ["help", "--help", "-h"]) {
+      const { status, stdout } = meshca(command);
+      assert.equal(status, 0);
+      assert.match(stdout, /^Usage: meshca serve\n/);
+    }
+  });
+});

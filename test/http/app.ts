@@ -1,0 +1,61 @@
+/**
+ * The app over a CA in this process, on a clock that moves when it is told to.
+ * @module
+ */
+import { type App, type AppOptions, createApp } from "../../src/http/app.ts";
+import { createTestCa, silentLog, type TestCa } from "../fakes/ca.ts";
+import { systemRandom } from "../fakes/clock.ts";
+
+export interface TestApp extends TestCa {
+  readonly app: App;
+  readonly options: AppOptions;
+  fetch(target: string, init?: RequestInit): Promise<Response>;
+}
+
+/** Makes an app over a CA that has been started, or over the CA given. */
+export async function createTestApp(overrides: Partial<AppOptions> = {}, ca?: TestCa): Promise<TestApp> {
+  const started = ca ?? (await createTestCa());
+  const options: AppOptions = {
+    manager: started.manager,
+    clock: started.clock,
+    random: systemRandom,
+    log: silentLog,
+    datacenter: "dc1",
+    connectEnabled: true,
+    loopbackOnly: true,
+    renderMetrics: async () => ({ type: "text/plain", text: "" }),
+    countRequest: () => undefined,
+    ...overrides,
+  };
+  const app = createApp(options);
+  return {
+    ...started,
+    app,
+    options,
+    fetch: async (target, init = {}) => {
+      const headers = new Headers(init.headers);
+      headers.set("Host", "127.0.0.1:8500");
+      return app.fetch(new Request(`http://127.0.0.1:8500${target}`, { ...init, headers }));
+    },
+  };
+}
+
+/** A configuration with this life of leaves and everything else as it is at first. */
+export function leafTtl(ttl: string): RequestInit {
+  const body = JSON.stringify({ Provider: "consul", Config: { IntermediateCertTTL: "8760h", LeafCertTTL: ttl, RootCertTTL: "87600h" } });
+  return { method: "PUT", body };
+}
+
+/** Lets everything run that can run without the clock or the outside. */
+export async function settle(): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Resolves once something holds. @throws when it does not within five seconds. */
+export async function until(holds: () => boolean): Promise<void> {
+  const deadline = performance.now() + 5000;
+  while (!holds()) {
+    if (performance.now() > deadline) throw new Error(`It never became true: ${holds}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}

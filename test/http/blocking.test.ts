@@ -1,0 +1,243 @@
+/**
+ * Blocking queries on the roots: who waits for how long, who is woken, who is forgotten.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { rootsBody } from "../../src/http/answers.ts";
+import { createTestCa } from "../fakes/ca.ts";
+import { createTestApp, leafTtl, settle, type TestApp, until } from "./app.ts";
+
+const ROOTS = "/v1/connect/ca/roots";
+const AGENT_ROOTS = "/v1/agent/connect/ca/roots";
+const fixed = (fraction: number) => ({
+  bytes: (length: number) => crypto.getRandomValues(new Uint8Array(length)),
+  fraction: () => fraction,
+});
+
+const indexOf = (response: Response) => Number(response.headers.get("x-consul-index"));
+
+/** Asks and does not wait for the answer. */
+function ask(test: TestApp, target: string, init?: RequestInit) {
+  const asked = { answered: false, response: test.fetch(target, init) };
+  asked.response.then(
+    () => {
+      asked.answered = true;
+    },
+    () => undefined,
+  );
+  return asked;
+}
+
+/** A test app whose index is above 1, so that there is an older one. */
+async function start(fraction = 0): Promise<TestApp> {
+  const test = await createTestApp({ random: fixed(fraction) });
+  await test.fetch("/v1/connect/ca/configuration", leafTtl("71h"));
+  return test;
+}
+
+for (const path of [ROOTS, AGENT_ROOTS])
+  describe(`blocking on GET ${path}`, () => {
+    it(`GET ${path} without an index, or with index 0, answers at once`, async () => {
+      const test = await start();
+      for (const query of ["", "?index=0", "?index=", "?wait=10s", "?index=0&wait=10s"]) {
+        const answer = await test.fetch(path + query);
+        assert.deepEqual([answer.status, indexOf(answer)], [200, 2], query);
+      }
+      assert.equal(test.app.watchers.count, 0);
+    });
+
+    it(`GET ${path} with an older index answers at once`, async () => {
+      const test = await start();
+      assert.equal(indexOf(await test.fetch(`${path}?index=1&wait=10s`)), 2);
+      assert.equal(test.app.watchers.count, 0);
+    });
+
+    it(`GET ${path} with the present index answers the same index when the wait is over, not before`, async () => {
+      const test = await start();
+      const asked = ask(test, `${path}?index=2&wait=10s`);
+      await until(() => test.app.watchers.count === 1);
+      test.clock.advance(9_999);
+      await settle();
+      assert.equal(asked.answered, false);
+      test.clock.advance(1);
+      const answer = await asked.response;
+      assert.deepEqual([answer.status, indexOf(answer)], [200, 2]);
+      assert.equal(test.app.watchers.count, 0);
+    });
+
+    it(`GET ${path} is woken by a change of LeafCertTTL alone, with an identical body and a higher index`, async () => {
+      const test = await start();
+      const before = await (await test.fetch(path)).text();
+      const asked = ask(test, `${path}?index=2&wait=10s`);
+      await until(() => test.app.watchers.count === 1);
+      assert.equal((await test.fetch("/v1/connect/ca/configuration", leafTtl("70h"))).status, 200);
+      const answer = await asked.response;
+      assert.equal(indexOf(answer), 3);
+      assert.equal(await answer.text(), before);
+      assert.equal(test.app.watchers.count, 0);
+    });
+
+    it(`GET ${path} is woken by a rotation`, async () => {
+      const test = await start();
+      const before = await (await test.fetch(path)).text();
+      const asked = ask(test, `${path}?index=2`);
+      await until(() => test.app.watchers.count === 1);
+      assert.equal((await test.fetch("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
+      const answer = await asked.response;
+      assert.equal(indexOf(answer), 3);
+      assert.notEqual(await answer.text(), before);
+    });
+
+    it(`GET ${path} is not woken by a configuration that changes nothing`, async () => {
+      const test = await start();
+      const asked = ask(test, `${path}?index=2&wait=10s`);
+      await until(() => test.app.watchers.count === 1);
+      assert.equal((await test.fetch("/v1/connect/ca/configuration", leafTtl("71h"))).status, 200);
+      await settle();
+      assert.equal(asked.answered, false);
+      test.app.close();
+      await asked.response;
+    });
+
+    it(`GET ${path} with an index ahead of ours answers ours at once, after one read of the store`, async () => {
+      const test = await start();
+      const { manager } = test;
+      let reads = 0;
+      const counting = Object.create(manager, {
+        refresh: {
+          value: () => {
+            reads++;
+            return manager.refresh();
+          },
+        },
+      }) as typeof manager;
+      const { fetch, app } = await createTestApp({ manager: counting }, test);
+      const answer = await fetch(`${path}?index=1000&wait=10s`);
+      assert.deepEqual([answer.status, indexOf(answer), reads], [200, 2, 1]);
+      assert.equal(app.watchers.count, 0);
+    });
+
+    it(`GET ${path} with an index that another replica has reached takes it from the store and waits for the next`, async () => {
+      const test = await start();
+      const other = await createTestCa({ started: false, backend: test.backend, clock: test.clock, sealer: test.sealer });
+      await other.manager.refresh();
+      const second = await createTestApp({ random: fixed(0) }, other);
+      await test.fetch("/v1/connect/ca/configuration", leafTtl("70h"));
+      assert.equal(indexOf(await second.fetch(path)), 2);
+      // Asked for what follows index 3, the second replica reads the store first; then 3 is the present index.
+      const asked = second.fetch(`${path}?index=3&wait=1s`);
+      await until(() => second.app.watchers.count === 1);
+      test.clock.advance(1000);
+      assert.equal(indexOf(await asked), 3);
+    });
+
+    it(`GET ${path} waits 300 s where no wait is named, and 600 s at most`, async () => {
+      for (const [query, seconds] of [
+        ["index=2", 300],
+        ["index=2&wait=0s", 300],
+        ["index=2&wait=-5s", 300],
+        ["index=2&wait=600s", 600],
+        ["index=2&wait=10h", 600],
+      ] as const) {
+        const test = await start();
+        const asked = ask(test, `${path}?${query}`);
+        await until(() => test.app.watchers.count === 1);
+        test.clock.advance(seconds * 1000 - 1);
+        await settle();
+        assert.equal(asked.answered, false, query);
+        test.clock.advance(1);
+        assert.equal(indexOf(await asked.response), 2, query);
+      }
+    });
+
+    it(`GET ${path} lengthens a wait by up to a sixteenth`, async () => {
+      const test = await start(0.999);
+      const asked = ask(test, `${path}?index=2&wait=160s`);
+      await until(() => test.app.watchers.count === 1);
+      test.clock.advance(169_900);
+      await settle();
+      assert.equal(asked.answered, false);
+      test.clock.advance(100);
+      assert.equal(indexOf(await asked.response), 2);
+    });
+
+    it(`GET ${path} of a client that goes away frees its place`, async () => {
+      const test = await start();
+      const gone = new AbortController();
+      const asked = ask(test, `${path}?index=2`, { signal: gone.signal });
+      asked.response.catch(() => undefined);
+      await until(() => test.app.watchers.count === 1);
+      gone.abort();
+      await until(() => test.app.watchers.count === 0);
+    });
+
+    it(`GET ${path} is answered when the server closes, and nobody waits from then on`, async () => {
+      const test = await start();
+      const asked = [1, 2, 3].map(() => ask(test, `${path}?index=2`));
+      await until(() => test.app.watchers.count === 3);
+      test.app.close();
+      for (const { response } of asked) assert.deepEqual([(await response).status, indexOf(await response)], [200, 2]);
+      assert.equal(indexOf(await test.fetch(`${path}?index=2`)), 2);
+      assert.equal(test.app.watchers.count, 0);
+    });
+  });
+
+describe("waiting watchers", () => {
+  it("rootsBody() is written once for all who watch the same snapshot", async () => {
+    const { manager } = await start();
+    const snapshot = manager.require();
+    assert.equal(rootsBody(snapshot, "json"), rootsBody(snapshot, "json"));
+    assert.equal(rootsBody(snapshot, "json").bytes, rootsBody(snapshot, "json").bytes);
+    assert.equal(await rootsBody(snapshot, "json").gzip(), await rootsBody(snapshot, "json").gzip());
+    assert.notEqual(rootsBody(snapshot, "json"), rootsBody(snapshot, "pretty"));
+  });
+
+  it("a thousand watchers are woken by one change with the same answer", async () => {
+    const test = await start();
+    const asked = Array.from({ length: 1000 }, () => ask(test, `${ROOTS}?index=2`));
+    await until(() => test.app.watchers.count === 1000);
+    await test.fetch("/v1/connect/ca/configuration", leafTtl("70h"));
+    const answers = await Promise.all(asked.map(async ({ response }) => `${indexOf(await response)} ${await (await response).text()}`));
+    assert.equal(new Set(answers).size, 1);
+    assert.match(answers[0] ?? "", /^3 \{"ActiveRootID"/);
+    assert.equal(test.app.watchers.count, 0);
+  });
+
+  it("a request that will wait lifts the runtime's idle timeout, and a plain one does not", async () => {
+    const test = await start();
+    let held = 0;
+    const environment = { holdOpen: () => held++ };
+    const request = (query: string) => new Request(`http://127.0.0.1${ROOTS}${query}`, { headers: { Host: "127.0.0.1" } });
+    await test.app.fetch(request(""), environment);
+    assert.equal(held, 0);
+    const waiting = Promise.resolve(test.app.fetch(request("?index=2&wait=1s"), environment));
+    await until(() => test.app.watchers.count === 1);
+    assert.equal(held, 1);
+    test.clock.advance(1000);
+    await waiting;
+  });
+});
+
+describe("X-Cache and Age of GET /v1/agent/connect/ca/roots", () => {
+  const cacheOf = ({ headers }: Response) => [headers.get("x-cache"), headers.get("age")];
+
+  it("GET /v1/agent/connect/ca/roots misses at first and hits from then on", async () => {
+    const test = await start();
+    assert.deepEqual(cacheOf(await test.fetch(AGENT_ROOTS)), ["MISS", null]);
+    assert.deepEqual(cacheOf(await test.fetch(AGENT_ROOTS)), ["HIT", "0"]);
+  });
+
+  it("GET /v1/agent/connect/ca/roots misses where a wait brought no news, and hits where it did", async () => {
+    const test = await start();
+    await test.fetch(AGENT_ROOTS);
+    const quiet = ask(test, `${AGENT_ROOTS}?index=2&wait=1s`);
+    await until(() => test.app.watchers.count === 1);
+    test.clock.advance(1000);
+    assert.deepEqual(cacheOf(await quiet.response), ["MISS", null]);
+    const woken = ask(test, `${AGENT_ROOTS}?index=2&wait=1s`);
+    await until(() => test.app.watchers.count === 1);
+    await test.fetch("/v1/connect/ca/configuration", leafTtl("70h"));
+    assert.deepEqual(cacheOf(await woken.response), ["HIT", "0"]);
+  });
+});

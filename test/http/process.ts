@@ -1,0 +1,108 @@
+/**
+ * The real server as a process of its own, started through the command that an operator uses.
+ * @module
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+
+export interface Ended {
+  /** Null where a signal ended it. */
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface ServerProcess {
+  readonly url: string;
+  readonly port: number;
+  readonly dataDir: string;
+  readonly trustDomain: string;
+  /** What it has written so far. */
+  stdout(): string;
+  stderr(): string;
+  kill(signal: "SIGTERM" | "SIGINT" | "SIGKILL"): void;
+  readonly ended: Promise<Ended>;
+  /** Ends it, and removes the data folder where `startServer` made it. */
+  stop(): Promise<Ended>;
+}
+
+interface Running {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+  stdout(): string;
+  stderr(): string;
+  onOutput(listener: () => void): void;
+}
+
+function run(environment: Readonly<Record<string, string>>): Running {
+  const { PATH = "", HOME = "" } = process.env;
+  const child = spawn(process.execPath, ["src/cli/main.ts", "serve"], { cwd: ROOT, env: { PATH, HOME, ...environment } });
+  let [stdout, stderr] = ["", ""];
+  const listeners: (() => void)[] = [];
+  child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+    stdout += chunk;
+    for (const listener of listeners) listener();
+  });
+  child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
+    stderr += chunk;
+  });
+  const ended = new Promise<Ended>((resolve) => {
+    child.on("close", (code) => resolve({ code, stdout, stderr }));
+  });
+  return { child, ended, stdout: () => stdout, stderr: () => stderr, onOutput: (listener) => listeners.push(listener) };
+}
+
+/** A data folder of its own. */
+export function makeDataDir(): string {
+  return mkdtempSync(join(tmpdir(), "meshca-data-"));
+}
+
+/** Runs a server that is expected to end by itself. */
+export function runServer(environment: Readonly<Record<string, string>>): Promise<Ended> {
+  return run(environment).ended;
+}
+
+/**
+ * Starts a server on a free port and waits until it listens.
+ * @param environment MESHCA_* variables, which win over the free port and the fresh data folder that are set here.
+ * @throws when it ends instead of listening.
+ */
+export async function startServer(environment: Readonly<Record<string, string>> = {}): Promise<ServerProcess> {
+  const owned = environment.MESHCA_DATA_DIR === undefined;
+  const dataDir = environment.MESHCA_DATA_DIR ?? makeDataDir();
+  const running = run({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: dataDir, ...environment });
+  const url = await Promise.race([
+    new Promise<string>((resolve) => {
+      running.onOutput(() => {
+        const found = /meshca listens on (http:\/\/\S+)[^\n]*\n(trust domain \S+\n)?/.exec(running.stdout());
+        if (found?.[1] !== undefined) resolve(found[1]);
+      });
+    }),
+    running.ended.then(({ code, stderr }): string => {
+      throw new Error(`The server ended with ${code} instead of listening: ${stderr}`);
+    }),
+  ]);
+  return {
+    url,
+    port: Number(new URL(url).port),
+    dataDir,
+    get trustDomain() {
+      return /trust domain (\S+)/.exec(running.stdout())?.[1] ?? "";
+    },
+    stdout: running.stdout,
+    stderr: running.stderr,
+    kill: (signal) => running.child.kill(signal),
+    ended: running.ended,
+    async stop() {
+      running.child.kill("SIGTERM");
+      const ended = await running.ended;
+      if (owned) rmSync(dataDir, { recursive: true, force: true });
+      return ended;
+    },
+  };
+}

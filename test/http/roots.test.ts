@@ -1,0 +1,118 @@
+/**
+ * GET /v1/connect/ca/roots: order, numbers, PEM, compression.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { X509Certificate } from "node:crypto";
+import { describe, it } from "node:test";
+import { gunzipSync } from "node:zlib";
+import { createTestApp, type TestApp, until } from "./app.ts";
+import { startServer } from "./process.ts";
+import { send } from "./raw.ts";
+
+const ROOTS = "/v1/connect/ca/roots";
+
+interface Listed {
+  readonly ActiveRootID: string;
+  readonly Roots: readonly {
+    readonly ID: string;
+    readonly RootCert: string;
+    readonly IntermediateCerts: readonly string[] | null;
+    readonly Active: boolean;
+    readonly ModifyIndex: number;
+  }[];
+}
+
+/** An app that has rotated so many times. */
+async function rotated(times: number): Promise<TestApp> {
+  const test = await createTestApp();
+  for (let i = 0; i < times; i++) assert.equal((await test.fetch("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
+  return test;
+}
+
+const listed = async (test: TestApp) => JSON.parse(await (await test.fetch(ROOTS)).text()) as Listed;
+
+describe("GET /v1/connect/ca/roots", () => {
+  it("GET /v1/connect/ca/roots lists roots by their IDs, one of them active, all with the index of the last change", async () => {
+    const test = await rotated(4);
+    const { ActiveRootID, Roots } = await listed(test);
+    const ids = Roots.map(({ ID }) => ID);
+    assert.equal(ids.length, 5);
+    for (let i = 1; i < ids.length; i++) assert.ok((ids[i - 1] ?? "") < (ids[i] ?? ""));
+    assert.deepEqual(
+      Roots.filter(({ Active }) => Active).map(({ ID }) => ID),
+      [ActiveRootID],
+    );
+    assert.deepEqual(new Set(Roots.map(({ ModifyIndex }) => ModifyIndex)), new Set([5]));
+  });
+
+  it("GET /v1/connect/ca/roots gives the fingerprint as ID and the low 64 bits of the serial as a number, exactly", async () => {
+    const test = await createTestApp();
+    const text = await (await test.fetch(ROOTS)).text();
+    const [root] = (JSON.parse(text) as Listed).Roots;
+    const certificate = new X509Certificate(root?.RootCert ?? "");
+    assert.equal(root?.ID, certificate.fingerprint.toLowerCase());
+    assert.equal(/"SerialNumber":(\d+)/.exec(text)?.[1], BigInt(`0x${certificate.serialNumber.slice(-16)}`).toString());
+  });
+
+  it("GET /v1/connect/ca/roots?pem=true gives every root with its intermediates in the order of the listing", async () => {
+    const test = await rotated(2);
+    const { Roots } = await listed(test);
+    const response = await test.fetch(`${ROOTS}?pem=true`);
+    assert.equal(response.headers.get("content-type"), "application/pem-certificate-chain");
+    assert.equal(response.headers.get("x-consul-index"), "3");
+    assert.equal(
+      await response.text(),
+      Roots.map(({ RootCert, IntermediateCerts }) => RootCert + (IntermediateCerts ?? []).join("")).join(""),
+    );
+  });
+
+  it("GET /v1/connect/ca/roots compresses large answers for those who take gzip, with the same headers", async () => {
+    const test = await createTestApp();
+    const plain = await test.fetch(ROOTS);
+    for (const [accept, gzip] of [
+      ["gzip", true],
+      ["deflate, GZIP;q=0.5", true],
+      ["*", true],
+      ["gzip;q=0", false],
+      ["identity", false],
+      ["x-gzip", false],
+    ] as const) {
+      const answer = await test.fetch(ROOTS, { headers: { "Accept-Encoding": accept } });
+      assert.equal(answer.headers.get("content-encoding"), gzip ? "gzip" : null, accept);
+      const bytes = new Uint8Array(await answer.arrayBuffer());
+      assert.equal(new TextDecoder().decode(gzip ? gunzipSync(bytes) : bytes), await plain.clone().text());
+      for (const name of ["x-consul-index", "vary", "content-type"]) assert.equal(answer.headers.get(name), plain.headers.get(name));
+    }
+  });
+
+  it("GET /v1/connect/ca/roots does not compress what is short", async () => {
+    const test = await createTestApp();
+    const headers = { "Accept-Encoding": "gzip" };
+    assert.equal((await test.fetch("/v1/connect/ca/configuration", { headers })).headers.get("content-encoding"), null);
+    assert.equal((await test.fetch(`${ROOTS}?pem=true`, { headers })).headers.get("content-encoding"), null);
+  });
+
+  it("GET /v1/connect/ca/roots of a client that closes its connection frees its place in the server", async () => {
+    const server = await startServer();
+    try {
+      const watchers = async () => {
+        const { body = "" } = (await send(server.port, { method: "GET", target: "/metrics" })) ?? {};
+        return Number(/^meshca_\w*watchers\w* (\d+)$/m.exec(body)?.[1]);
+      };
+      let waiting = 0;
+      const watch = async (count: number) => {
+        while (waiting !== count) waiting = await watchers();
+      };
+      const gone = new AbortController();
+      const asked = fetch(`${server.url}${ROOTS}?index=1&wait=600s`, { signal: gone.signal }).catch(() => null);
+      await watch(1);
+      gone.abort();
+      assert.equal(await asked, null);
+      await watch(0);
+      await until(() => waiting === 0);
+    } finally {
+      await server.stop();
+    }
+  });
+});

@@ -1,0 +1,140 @@
+/**
+ * Every route is in the README, answers OPTIONS and refuses what it does not know; what machines watch us by.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { routesOf } from "../../src/http/app.ts";
+import { createTestCa } from "../fakes/ca.ts";
+import { createTestApp } from "./app.ts";
+import { tableOf } from "./tables.ts";
+
+describe("routes", () => {
+  it("src/http/README.md has a row for every route and method, and no other", async () => {
+    const { app, options } = await createTestApp();
+    const routes = routesOf(options, app.watchers).flatMap(({ path, methods }) =>
+      Object.keys(methods).map((method) => `${method} ${path}`),
+    );
+    const rows = tableOf("Routes").flatMap(([methods = "", path = ""]) => methods.split(", ").map((method) => `${method} ${path}`));
+    assert.deepEqual(rows.toSorted(), routes.toSorted());
+  });
+
+  it("src/http/README.md names each deviation once", () => {
+    const ids = tableOf("Deviations").map(([id = ""]) => id);
+    assert.deepEqual(ids, [...new Set(ids)]);
+    assert.ok(ids.every((id) => /^[a-z0-9-]+$/.test(id)));
+  });
+
+  it("every route answers OPTIONS with its methods and refuses others with 405", async () => {
+    const { app, options, fetch } = await createTestApp();
+    for (const { path, methods } of routesOf(options, app.watchers)) {
+      const allow = ["OPTIONS", ...Object.keys(methods)].join();
+      const asked = await fetch(path, { method: "OPTIONS" });
+      assert.deepEqual([asked.status, asked.headers.get("allow"), await asked.text()], [200, allow, ""], path);
+      for (const method of ["DELETE", "PATCH", "HEAD"]) {
+        const refused = await fetch(path, { method });
+        assert.deepEqual([refused.status, refused.headers.get("allow")], [405, allow], `${method} ${path}`);
+        // An answer to HEAD has the length of its text, and no text.
+        assert.equal(await refused.text(), method === "HEAD" ? "" : `method ${method} not allowed`);
+      }
+    }
+  });
+
+  it("routes of Consul have Consul's headers and the others have not", async () => {
+    const { app, options, fetch } = await createTestApp();
+    for (const { path, kind } of routesOf(options, app.watchers)) {
+      const { headers } = await fetch(path, { method: "OPTIONS" });
+      assert.equal(headers.get("x-consul-default-acl-policy"), kind === "consul" ? "allow" : null, path);
+      assert.equal(headers.get("vary"), kind === "consul" ? "Accept-Encoding" : null, path);
+    }
+  });
+
+  it("a path that only begins like a route is unknown", async () => {
+    const { fetch } = await createTestApp();
+    for (const path of [
+      "/v1/connect/ca/roots/",
+      "/v1/connect/ca/root",
+      "/v1/connect/ca/roots/x",
+      "/v1/connect/ca/ROOTS",
+      "//v1/connect/ca/roots",
+    ])
+      assert.equal((await fetch(path)).status, 404, path);
+  });
+});
+
+describe("GET /v1/status/leader", () => {
+  it("GET /v1/status/leader names the replica that leads, as a JSON string", async () => {
+    const { fetch } = await createTestApp();
+    const answer = await fetch("/v1/status/leader");
+    assert.deepEqual([answer.status, await answer.text()], [200, '"test"']);
+  });
+
+  it("GET /v1/status/leader answers the empty string where nobody leads", async () => {
+    const { fetch } = await createTestApp({}, await createTestCa({ started: false }));
+    const answer = await fetch("/v1/status/leader");
+    assert.deepEqual([answer.status, await answer.text()], [200, '""']);
+  });
+});
+
+describe("GET /healthz and GET /readyz", () => {
+  it("GET /readyz answers 200 once a leaf can be signed", async () => {
+    const { fetch } = await createTestApp();
+    for (const path of ["/healthz", "/readyz"]) {
+      const answer = await fetch(path);
+      assert.deepEqual([answer.status, await answer.text()], [200, "ok\n"], path);
+    }
+  });
+
+  it("GET /readyz answers 503 with the reason before there is a CA, and GET /healthz 200", async () => {
+    const { fetch } = await createTestApp({}, await createTestCa({ started: false }));
+    const answer = await fetch("/readyz");
+    assert.deepEqual([answer.status, await answer.text()], [503, "Cannot sign: CA has not finished initializing\n"]);
+    assert.equal((await fetch("/healthz")).status, 200);
+  });
+
+  it("GET /readyz answers 503 once the root has expired", async () => {
+    const { clock, fetch } = await createTestApp();
+    clock.advance(87_600 * 3_600_000);
+    const answer = await fetch("/readyz");
+    assert.equal(answer.status, 503);
+    assert.match(await answer.text(), /^Cannot sign: root expired: certificate expired, expiration date: \d{4}-\d\d-\d\d .* UTC\n$/);
+  });
+});
+
+describe("GET /metrics", () => {
+  it("GET /metrics answers what the renderer gives, with its media type", async () => {
+    const type = "text/plain; version=0.0.4; charset=utf-8";
+    const { fetch } = await createTestApp({ renderMetrics: async () => ({ type, text: "meshca_up 1\n" }) });
+    const answer = await fetch("/metrics");
+    assert.deepEqual([answer.status, answer.headers.get("content-type"), await answer.text()], [200, type, "meshca_up 1\n"]);
+  });
+
+  it("each answered request is counted by its route, never by its path", async () => {
+    const counted: [string, number][] = [];
+    const { fetch } = await createTestApp({ countRequest: (route, status) => counted.push([route, status]) });
+    await fetch("/v1/connect/ca/roots?index=abc");
+    await fetch("/v1/connect/ca/roots");
+    await fetch("/v1/connect/nosuch");
+    assert.deepEqual(counted, [
+      ["/v1/connect/ca/roots", 400],
+      ["/v1/connect/ca/roots", 200],
+    ]);
+  });
+});
+
+describe("an error that is not of the CA", () => {
+  it("an unexpected error answers 500 without its text, and the log has the reason under the same request", async () => {
+    const logged: Record<string, unknown>[] = [];
+    const log = { debug() {}, info() {}, warn() {}, error: (_: string, fields?: Record<string, unknown>) => logged.push(fields ?? {}) };
+    const renderMetrics = () => Promise.reject(new RangeError("secret of the renderer"));
+    const { fetch } = await createTestApp({ log, renderMetrics });
+    const answer = await fetch("/metrics");
+    const text = await answer.text();
+    assert.equal(answer.status, 500);
+    assert.match(text, /^Internal error; the server's log has the reason under request [0-9a-f-]{36}$/);
+    assert.equal(logged.length, 1);
+    assert.ok(text.endsWith(String(logged[0]?.requestId)));
+    assert.equal(logged[0]?.code, "RangeError");
+    assert.ok(!JSON.stringify(logged).includes("secret of the renderer"));
+  });
+});

@@ -1,0 +1,183 @@
+/**
+ * PUT and POST /v1/connect/ca/sign: every kind of identity, the form of the answer, and openssl's opinion of the leaf.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { systemClock } from "../../src/entry/platform.ts";
+import { createTestCa, inFolder, openssl, opensslCsr, serviceUri, trustDomain } from "../fakes/ca.ts";
+import type { FakeClock } from "../fakes/clock.ts";
+import { createTestApp, type TestApp } from "./app.ts";
+
+const SIGN = "/v1/connect/ca/sign";
+const INSTANT = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/;
+
+type Leaf = Readonly<Record<string, string | number>>;
+
+/** openssl verifies by the real time, so the CA lives in it here. */
+async function start(): Promise<TestApp> {
+  const clock: FakeClock = { ...systemClock, advance() {}, sleepers: 0 };
+  return createTestApp({}, await createTestCa({ clock }));
+}
+
+function post(test: TestApp, csr: string, init: RequestInit = {}): Promise<Response> {
+  return test.fetch(SIGN, { method: "PUT", body: csr, ...init });
+}
+
+async function leafOf(response: Response): Promise<Leaf> {
+  const text = await response.text();
+  assert.equal(response.status, 200, text);
+  return JSON.parse(text) as Leaf;
+}
+
+/** Verifies a leaf and its chain against roots with openssl. @returns what openssl prints of the leaf. */
+function verify(bundle: string, roots: string): string {
+  return inFolder((folder) => {
+    const [leaf, ca] = [join(folder, "leaf.pem"), join(folder, "roots.pem")];
+    writeFileSync(leaf, bundle);
+    writeFileSync(ca, roots);
+    openssl(["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", ca, "-untrusted", leaf, leaf]);
+    openssl(["verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", ca, "-untrusted", leaf, leaf]);
+    return openssl(["x509", "-in", leaf, "-noout", "-serial", "-startdate", "-enddate", "-subject", "-ext", "subjectAltName"]);
+  });
+}
+
+describe("PUT /v1/connect/ca/sign", () => {
+  const AFTER_NAMES = ["ValidAfter", "ValidBefore", "CreateIndex", "ModifyIndex"];
+  const kinds = [
+    ["a service", "/ns/default/dc/dc1/svc/web", { Service: "web" }, "ServiceURI"],
+    ["a service of another namespace", "/ns/other/dc/dc1/svc/web", { Service: "web" }, "ServiceURI"],
+    ["a service of a partition", "/ap/other/ns/default/dc/dc1/svc/web", { Service: "web" }, "ServiceURI"],
+    ["an agent", "/agent/client/dc/dc1/id/node-1", { Agent: "node-1" }, "AgentURI"],
+    ["a mesh gateway", "/gateway/mesh/dc/dc1", { Kind: "mesh-gateway" }, "KindURI"],
+    ["a server", "/agent/server/dc/dc1", {}, "ServerURI"],
+  ] as const;
+
+  for (const [kind, path, names, uriField] of kinds)
+    it(`PUT /v1/connect/ca/sign signs ${kind}, with Consul's fields in Consul's order`, async () => {
+      const test = await start();
+      const uri = `spiffe://${trustDomain(test.manager)}${path}`;
+      const response = await post(test, opensslCsr(`URI:${uri}`).csr);
+      assert.equal(response.headers.get("content-type"), "application/json");
+      assert.equal(response.headers.get("cache-control"), "no-store");
+      const leaf = await leafOf(response);
+      assert.deepEqual(Object.keys(leaf), ["SerialNumber", "CertPEM", ...Object.keys(names), uriField, ...AFTER_NAMES]);
+      for (const [name, value] of Object.entries(names)) assert.equal(leaf[name], value);
+      assert.equal(leaf[uriField], uri);
+      assert.match(String(leaf.ValidAfter), INSTANT);
+      assert.match(String(leaf.ValidBefore), INSTANT);
+      assert.deepEqual([leaf.CreateIndex, leaf.ModifyIndex, response.headers.get("x-consul-index")], [1, 1, "1"]);
+    });
+
+  it("PUT /v1/connect/ca/sign gives a leaf that openssl verifies against the listed root, with the serial of the answer", async () => {
+    const test = await start();
+    const uri = serviceUri(test.manager, "web");
+    const leaf = await leafOf(await post(test, opensslCsr(`URI:${uri}`).csr));
+    const roots = await (await test.fetch("/v1/connect/ca/roots?pem=true")).text();
+    const seen = verify(String(leaf.CertPEM), roots);
+    assert.equal(/serial=([0-9A-F]+)/.exec(seen)?.[1]?.toLowerCase(), String(leaf.SerialNumber).replaceAll(":", ""));
+    assert.match(String(leaf.SerialNumber), /^[0-9a-f]{2}(:[0-9a-f]{2})+$/);
+    assert.ok(seen.includes(`URI:${uri}`), seen);
+    assert.match(seen, /X509v3 Subject Alternative Name: critical/);
+    for (const [field, line] of [
+      ["ValidAfter", "notBefore"],
+      ["ValidBefore", "notAfter"],
+    ] as const)
+      assert.equal(new Date(new RegExp(`${line}=(.*)`).exec(seen)?.[1] ?? "").getTime(), new Date(String(leaf[field])).getTime(), field);
+  });
+
+  it("PUT /v1/connect/ca/sign gives a leaf that verifies under the old root and the new one after a rotation", async () => {
+    const test = await start();
+    const before = await (await test.fetch("/v1/connect/ca/roots?pem=true")).text();
+    assert.equal((await test.fetch("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
+    const leaf = await leafOf(await post(test, opensslCsr(`URI:${serviceUri(test.manager, "web")}`).csr));
+    assert.equal(String(leaf.CertPEM).match(/BEGIN CERTIFICATE/g)?.length, 2);
+    verify(String(leaf.CertPEM), before);
+    const listed = JSON.parse(await (await test.fetch("/v1/connect/ca/roots")).text()) as {
+      Roots: { Active: boolean; RootCert: string }[];
+    };
+    verify(String(leaf.CertPEM), listed.Roots.find(({ Active }) => Active)?.RootCert ?? "");
+  });
+
+  for (const [key, newkey] of [
+    ["P-384", ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384"]],
+    ["P-521", ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"]],
+    ["RSA 2048", ["-newkey", "rsa:2048"]],
+    ["Ed25519", ["-newkey", "ed25519"]],
+  ] as const)
+    it(`PUT /v1/connect/ca/sign signs a key on ${key}`, async () => {
+      const test = await start();
+      const leaf = await leafOf(await post(test, opensslCsr(`URI:${serviceUri(test.manager, "web")}`, newkey).csr));
+      verify(String(leaf.CertPEM), await (await test.fetch("/v1/connect/ca/roots?pem=true")).text());
+    });
+
+  it("PUT /v1/connect/ca/sign takes JSON, PEM of every accepted media type and none, and POST as well", async () => {
+    const test = await start();
+    const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
+    const types = ["application/pkcs10", "application/x-pem-file", "text/plain; charset=utf-8", "application/x-www-form-urlencoded", ""];
+    for (const type of types) {
+      const leaf = await leafOf(await post(test, csr, { method: "POST", headers: { "Content-Type": type } }));
+      assert.equal(leaf.Service, "web", type);
+    }
+    const json = { method: "PUT", body: JSON.stringify({ CSR: csr }), headers: { "Content-Type": "Application/JSON; charset=utf-8" } };
+    assert.equal((await leafOf(await test.fetch(SIGN, json))).Service, "web");
+  });
+
+  it("PUT /v1/connect/ca/sign answers the chain alone where application/pem-certificate-chain is asked for", async () => {
+    const test = await start();
+    const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
+    const response = await post(test, csr, { headers: { Accept: "application/pem-certificate-chain" } });
+    const text = await response.text();
+    assert.equal(response.headers.get("content-type"), "application/pem-certificate-chain");
+    assert.match(text, /^-----BEGIN CERTIFICATE-----\n[\s\S]+\n-----END CERTIFICATE-----\n$/);
+    verify(text, await (await test.fetch("/v1/connect/ca/roots?pem=true")).text());
+  });
+
+  it("PUT /v1/connect/ca/sign writes the URI in its canonical form, whatever case the trust domain was sent in", async () => {
+    const test = await start();
+    const uri = serviceUri(test.manager, "web");
+    const sent = uri.replace(trustDomain(test.manager), trustDomain(test.manager).toUpperCase());
+    const leaf = await leafOf(await post(test, opensslCsr(`URI:${sent}`).csr));
+    assert.equal(leaf.ServiceURI, uri);
+  });
+
+  it("PUT /v1/connect/ca/sign indents with pretty and ends with a newline", async () => {
+    const test = await start();
+    const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
+    const text = await (await test.fetch(`${SIGN}?pretty`, { method: "PUT", body: csr })).text();
+    assert.match(text, /^\{\n {4}"SerialNumber": "[0-9a-f:]+",\n {4}"CertPEM": /);
+    assert.match(text, /\n\}\n$/);
+  });
+
+  it("PUT /v1/connect/ca/sign never gives the same serial twice", async () => {
+    const test = await start();
+    const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
+    const leaves = await Promise.all(Array.from({ length: 50 }, async () => leafOf(await post(test, csr))));
+    assert.equal(new Set(leaves.map(({ SerialNumber }) => SerialNumber)).size, 50);
+  });
+
+  it("PUT /v1/connect/ca/sign answers 429 with Retry-After and Consul's text above CSRMaxPerSecond", async () => {
+    const test = await createTestApp();
+    const body = JSON.stringify({ Provider: "consul", Config: { CSRMaxPerSecond: 0.01 } });
+    assert.equal((await test.fetch("/v1/connect/ca/configuration", { method: "PUT", body })).status, 200);
+    const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
+    assert.equal((await post(test, csr)).status, 200);
+    const refused = await post(test, csr);
+    assert.deepEqual([refused.status, await refused.text()], [429, "Rate limit reached, try again later"]);
+    assert.equal(refused.headers.get("retry-after"), "100");
+  });
+
+  it("PUT /v1/connect/ca/sign answers 503 before there is a CA, and once the root has expired", async () => {
+    const unready = await createTestApp({}, await createTestCa({ started: false }));
+    const { csr } = opensslCsr("URI:spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/web");
+    const early = await post(unready, csr);
+    assert.deepEqual([early.status, await early.text(), early.headers.get("retry-after")], [503, "CA has not finished initializing", "1"]);
+    const test = await createTestApp();
+    test.clock.advance(87_600 * 3_600_000);
+    const late = await post(test, opensslCsr(`URI:${serviceUri(test.manager, "web")}`).csr);
+    assert.equal(late.status, 503);
+    assert.match(await late.text(), /^root expired: certificate expired, expiration date: .* \+0000 UTC $/);
+  });
+});
