@@ -35,7 +35,9 @@ export function hex(bytes: Uint8Array): string {
 
 /** Lower-case hexadecimal pairs joined by colons, as Consul writes identifiers. */
 export function colonHex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => HEX[byte]).join(":");
+  let text = "";
+  for (const byte of bytes) text += text === "" ? HEX[byte] : `:${HEX[byte]}`;
+  return text;
 }
 
 /** What newer runtimes have and the compiler's library does not know yet (ECMAScript 2026). */

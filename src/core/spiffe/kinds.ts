@@ -57,42 +57,41 @@ export function parseSpiffeId(uri: string): SpiffeId {
   const inPartition = segments[0] === "ap" && segments.length > 2;
   const path = inPartition ? segments.slice(2) : segments;
   const partition = () => (inPartition ? decodeSegment(segments[1] as string, "admin partition").toLowerCase() : DEFAULT_PARTITION);
-  /** The values at the `*`s of a pattern, or null where the path is not of that form. */
-  const values = (pattern: string): string[] | null => {
-    const want = pattern.split("/");
-    if (want.length !== path.length || !want.every((word, i) => (word === "*" ? path[i] !== "" : word === path[i]))) return null;
-    return path.filter((_, i) => want[i] === "*");
-  };
+  const datacenter = (at: number) => decodeSegment(path[at] as string, "datacenter");
 
-  const service = values("ns/*/dc/*/svc/*");
-  if (service !== null) {
-    const [ns = "", dc = "", name = ""] = service;
+  if (matches(path, SERVICE))
     return {
       kind: "service",
       trustDomain,
       partition: partition(),
-      namespace: decodeSegment(ns, "namespace"),
-      datacenter: decodeSegment(dc, "datacenter"),
-      service: decodeSegment(name, "service"),
+      namespace: decodeSegment(path[1] as string, "namespace"),
+      datacenter: datacenter(3),
+      service: decodeSegment(path[5] as string, "service"),
     };
-  }
-  const agent = values("agent/client/dc/*/id/*");
-  if (agent !== null) {
-    const [dc = "", node = ""] = agent;
+  if (matches(path, AGENT))
     return {
       kind: "agent",
       trustDomain,
       partition: partition(),
-      datacenter: decodeSegment(dc, "datacenter"),
-      node: decodeSegment(node, "node"),
+      datacenter: datacenter(3),
+      node: decodeSegment(path[5] as string, "node"),
     };
-  }
-  const gateway = values("gateway/mesh/dc/*");
-  if (gateway !== null)
-    return { kind: "mesh-gateway", trustDomain, partition: partition(), datacenter: decodeSegment(gateway[0] as string, "datacenter") };
-  const server = inPartition ? null : values("agent/server/dc/*");
-  if (server !== null) return { kind: "server", trustDomain, datacenter: decodeSegment(server[0] as string, "datacenter") };
+  if (matches(path, MESH_GATEWAY)) return { kind: "mesh-gateway", trustDomain, partition: partition(), datacenter: datacenter(3) };
+  if (!inPartition && matches(path, SERVER)) return { kind: "server", trustDomain, datacenter: datacenter(3) };
   throw unexpected(uri);
+}
+
+/** The fixed words of a path; null where a name stands. */
+type Pattern = readonly (string | null)[];
+const SERVICE: Pattern = ["ns", null, "dc", null, "svc", null];
+const AGENT: Pattern = ["agent", "client", "dc", null, "id", null];
+const MESH_GATEWAY: Pattern = ["gateway", "mesh", "dc", null];
+const SERVER: Pattern = ["agent", "server", "dc", null];
+
+function matches(path: readonly string[], pattern: Pattern): boolean {
+  if (path.length !== pattern.length) return false;
+  for (let i = 0; i < pattern.length; i++) if (pattern[i] === null ? path[i] === "" : pattern[i] !== path[i]) return false;
+  return true;
 }
 
 /** Writes a SPIFFE ID in its one canonical form: lower-case trust domain, the default partition left out. */

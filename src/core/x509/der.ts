@@ -96,7 +96,7 @@ export class DerReader {
 
   /** Steps over the next element, which must have this tag. @throws {FormatError} */
   expect(tag: number): void {
-    if (this.peek() !== tag || this.done)
+    if (this.#position >= this.#end || this.#bytes[this.#position] !== tag)
       throw new FormatError(`DER tag 0x${this.peek().toString(16)} where 0x${tag.toString(16)} belongs`);
     this.next();
   }

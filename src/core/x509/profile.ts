@@ -39,10 +39,11 @@ const LOOPBACK = [Uint8Array.of(127, 0, 0, 1), Uint8Array.of(0, 0, 0, 0, 0, 0, 0
  * @throws {RequestError} `profile_violation` naming the first name that is not allowed.
  */
 export function leafNames(id: LeafId, request: CertificateRequest): LeafNames {
+  const uri = formatSpiffeId(id);
+  if (request.dnsNames.length === 0 && request.ipAddresses.length === 0) return { uri, dnsNames: [], ipAddresses: [] };
   const allowedDns = dnsNamesFor(id);
   const allowedIps = id.kind === "agent" ? LOOPBACK : [];
   const dnsNames = [...new Set(request.dnsNames.map((name) => name.toLowerCase()))];
-  const uri = formatSpiffeId(id);
   for (const name of dnsNames)
     if (!allowedDns.includes(name))
       throw new RequestError(
