@@ -27,11 +27,11 @@ export function makeKek(): string {
   const id = base64(crypto.getRandomValues(new Uint8Array(6)))
     .replace(/[+/]/g, "x")
     .toLowerCase();
-  return `${id}=${base64(crypto.getRandomValues(new Uint8Array(KEK_LENGTH)))}`;
+  return `${id}:${base64(crypto.getRandomValues(new Uint8Array(KEK_LENGTH)))}`;
 }
 
 /**
- * Reads key-encryption keys from text: `ID=BASE64`, separated by commas or line ends, the current one first. An id is
+ * Reads key-encryption keys from text: `ID:BASE64`, separated by commas or line ends, the current one first. An id is
  * one to 32 letters, digits, `_` or `-`; a key is 32 octets.
  * @throws {ConfigError} naming every entry at fault by its place, never its content.
  */
@@ -40,18 +40,18 @@ export async function readKeks(text: string): Promise<KekRing> {
   const faults: string[] = [];
   const keys = new Map<string, Bytes>();
   entries.forEach((entry, i) => {
-    const match = /^([A-Za-z0-9_-]{1,32})=([A-Za-z0-9+/]+=*)$/.exec(entry);
+    const match = /^([A-Za-z0-9_-]{1,32}):([A-Za-z0-9+/]+=*)$/.exec(entry);
     const key = fromBase64(match?.[2] ?? "");
     const id = match?.[1] ?? "";
     if (match === null || key === null || key.length !== KEK_LENGTH)
-      faults.push(`entry ${i + 1} is not ID=BASE64 with a key of ${KEK_LENGTH} octets`);
+      faults.push(`entry ${i + 1} is not ID:BASE64 with a key of ${KEK_LENGTH} octets`);
     else if (keys.has(id)) faults.push(`entry ${i + 1} has the id of an earlier one`);
     else keys.set(id, key);
   });
   if (entries.length === 0) faults.push("there is no key");
   if (faults.length > 0)
     throw new ConfigError(
-      `Cannot read key-encryption keys: ${faults.join("; ")}. Make one with: echo "$(date +%Y)=$(openssl rand -base64 ${KEK_LENGTH})"`,
+      `Cannot read key-encryption keys: ${faults.join("; ")}. Make one with: echo "$(date +%Y):$(openssl rand -base64 ${KEK_LENGTH})"`,
     );
   const ring = new Map<string, Kek>();
   for (const [id, key] of keys) ring.set(id, await deriveKek(id, key));

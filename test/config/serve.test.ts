@@ -77,7 +77,7 @@ describe("meshca serve", () => {
   it("meshca serve ends with 78 where key-encryption keys are malformed, without showing them", async () => {
     const { code, stderr } = await runServer({ ...LISTEN, MESHCA_DATA_DIR: dataDir, MESHCA_KEK: "a=c2VjcmV0c2VjcmV0" });
     assert.equal(code, 78);
-    assert.match(stderr, /^Cannot read key-encryption keys: entry 1 is not ID=BASE64 with a key of 32 octets/);
+    assert.match(stderr, /^Cannot read key-encryption keys: entry 1 is not ID:BASE64 with a key of 32 octets/);
     assert.ok(!stderr.includes("c2VjcmV0"));
   });
 

@@ -140,7 +140,7 @@ describe("createSealer()", () => {
   });
 
   it("openKey() refuses text wrapped with another key-encryption key of the same id", async () => {
-    const impostor = createSealer(await readKeks(`${oldText.split("=")[0]}=${newText.slice(newText.indexOf("=") + 1)}`));
+    const impostor = createSealer(await readKeks(`${oldText.split(":")[0]}:${newText.split(":")[1]}`));
     await assert.rejects(impostor.openKey(sealed, PURPOSE, EC), refusedWith("open_failed"));
   });
 
@@ -160,7 +160,7 @@ describe("createSealer()", () => {
   });
 
   it("isStale() does not take an id for current because it starts like it", async () => {
-    const [, id = ""] = /^([^=]+)=/.exec(newText) ?? [];
+    const [, id = ""] = /^([^:]+):/.exec(newText) ?? [];
     assert.equal(fresh.isStale(`sealed:1:${id}x:AAAA:BBBB`), true);
   });
 
