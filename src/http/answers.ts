@@ -12,23 +12,29 @@ const GZIP_FROM = 1400;
 
 export interface Body {
   readonly type: string;
-  readonly bytes: Bytes;
+  readonly content: string | Bytes;
   /** Compressed at the first request for it; null where that does not pay. */
   gzip(): Promise<Bytes | null>;
 }
 
+/** A body that may be asked for often, or be large: octets that all its answers share. */
 export function body(type: string, text: string): Body {
   const bytes = utf8(text);
   let compressed: Promise<Bytes> | undefined;
   return {
     type,
-    bytes,
+    content: bytes,
     async gzip() {
       if (bytes.length < GZIP_FROM) return null;
       compressed ??= compress(bytes);
       return compressed;
     },
   };
+}
+
+/** A body that is sent once, as it is. A certificate hardly gets smaller. */
+export function plainBody(type: string, text: string): Body {
+  return { type, content: text, gzip: async () => null };
 }
 
 async function compress(bytes: Bytes): Promise<Bytes> {

@@ -4,17 +4,19 @@
  * @module
  */
 import { type Context, Hono } from "hono";
+import { utf8 } from "../core/bytes.ts";
 import type { CaManager } from "../core/ca/manager.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import { CaError, NotReadyError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
-import { type Body, body, takesGzip } from "./answers.ts";
+import { type Body, takesGzip } from "./answers.ts";
 import { createWatchers, type Watchers } from "./blocking.ts";
 import { configurationRoutes } from "./configuration.ts";
 import { UnknownDatacenterError } from "./datacenter.ts";
 import { type ErrorAnswer, errorAnswer } from "./errors.ts";
 import { hostRefusal } from "./host.ts";
 import { BadQueryError, parseQuery, type QueryOptions, queryOptions } from "./query.ts";
+import { createBodyReader } from "./request.ts";
 import { rootsRoutes } from "./roots.ts";
 import { signRoutes } from "./sign.ts";
 import { statusRoutes } from "./status.ts";
@@ -81,7 +83,13 @@ export interface Route {
 
 /** Every route of the server. */
 export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
-  return [...rootsRoutes(options, watchers), ...configurationRoutes(options), ...signRoutes(options), ...statusRoutes(options)];
+  const bodies = createBodyReader(options.clock);
+  return [
+    ...rootsRoutes(options, watchers),
+    ...configurationRoutes(options, bodies),
+    ...signRoutes(options, bodies),
+    ...statusRoutes(options),
+  ];
 }
 
 /** Makes the app. */
@@ -152,17 +160,14 @@ async function respond(answer: Answer, common: Readonly<Record<string, string>>,
   if (content === undefined) return new Response(null, { status, headers: { ...common, ...headers } });
   const all: Record<string, string> = { "Content-Type": content.type, ...common, ...headers };
   const compressed = takesGzip(request.headers.get("accept-encoding") ?? undefined) ? await content.gzip() : null;
-  if (compressed === null) return new Response(content.bytes, { status, headers: all });
+  if (compressed === null) return new Response(content.content, { status, headers: all });
   return new Response(compressed, { status, headers: { "Content-Encoding": "gzip", ...all } });
 }
 
 function text(status: number, message: string, headers: Readonly<Record<string, string>>): Response {
-  const content = body(TEXT, message);
   // The length is named, since an answer to HEAD has it too and no body to tell it from.
-  return new Response(content.bytes, {
-    status,
-    headers: { ...headers, "Content-Length": String(content.bytes.length), "Content-Type": TEXT },
-  });
+  const bytes = utf8(message);
+  return new Response(bytes, { status, headers: { ...headers, "Content-Length": String(bytes.length), "Content-Type": TEXT } });
 }
 
 /** consul-ca.md §1.1: what Consul answers on a path that it does not know. */

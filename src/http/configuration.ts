@@ -8,18 +8,18 @@ import type { AppOptions, Call, Route } from "./app.ts";
 import { decodeConfiguration, decodeRotation } from "./configuration-body.ts";
 import { requireDatacenter } from "./datacenter.ts";
 import { readJson, writeJson } from "./json.ts";
-import { bodyForm, readBody } from "./request.ts";
+import { type BodyReader, bodyForm } from "./request.ts";
 import { configurationJson } from "./wire.ts";
 
 /** Two PEM texts and some numbers; the largest that makes sense is a tenth of it. */
 const MAX_BODY = 64 * 1024;
 
-export function configurationRoutes(options: AppOptions): Route[] {
-  const { manager, clock, datacenter } = options;
+export function configurationRoutes(options: AppOptions, bodies: BodyReader): Route[] {
+  const { manager, datacenter } = options;
   const bodyOf = async (call: Call): Promise<string> => {
     requireDatacenter(call.query().params, datacenter);
     bodyForm(call.header("content-type"));
-    return readBody(call.request, MAX_BODY, clock);
+    return bodies.read(call.request, MAX_BODY);
   };
 
   return [

@@ -181,13 +181,18 @@ function encode(value: Json, line: string | null): string {
   if (typeof value === "string") return encodeString(value);
   if (typeof value !== "object" || value === null) return typeof value === "bigint" ? value.toString() : JSON.stringify(value);
   const inner = line === null ? null : `${line}    `;
-  const [open, close] = Array.isArray(value) ? ["[", "]"] : ["{", "}"];
+  let items = "";
+  const add = (item: string) => {
+    items += (items === "" ? "" : ",") + (inner ?? "") + item;
+  };
+  if (Array.isArray(value)) {
+    for (const item of value as readonly Json[]) add(encode(item, inner));
+    return items === "" ? "[]" : `[${items}${line ?? ""}]`;
+  }
+  const fields = value as { readonly [key: string]: Json };
   const colon = line === null ? ":" : ": ";
-  const items = Array.isArray(value)
-    ? value.map((item: Json) => encode(item, inner))
-    : Object.entries(value as { readonly [key: string]: Json }).map(([key, item]) => encodeString(key) + colon + encode(item, inner));
-  if (items.length === 0) return open + close;
-  return open + (inner ?? "") + items.join(`,${inner ?? ""}`) + (line ?? "") + close;
+  for (const key of Object.keys(fields)) add(encodeString(key) + colon + encode(fields[key] as Json, inner));
+  return items === "" ? "{}" : `{${items}${line ?? ""}}`;
 }
 
 /** A copy with the keys of every object in order, as Go writes maps. Integers beyond a JS number become floats, as in Go. */

@@ -35,39 +35,60 @@ export function bodyForm(contentType: string | undefined): "json" | "raw" {
   return form;
 }
 
-/**
- * Reads a body as text.
- * @throws {RequestError} `too_large`, `request_malformed` when it takes too long or breaks off
- */
-export async function readBody(request: Request, maxBytes: number, clock: Clock): Promise<string> {
-  const tooLarge = () => new RequestError("too_large", `Cannot read body: it is longer than ${maxBytes} bytes`);
-  const length = request.headers.get("content-length");
-  if (length !== null && Number(length) > maxBytes) throw tooLarge();
-  if (length === "0" || (length === null && request.body === null)) return "";
-  // With a length the runtime reads no more than that; without one the stream is counted here.
-  const read = length === null ? readStream(request.body as ReadableStream<Uint8Array>, maxBytes, tooLarge) : request.text();
-  return withinTime(read, clock);
+/** Reads bodies as text. One timer serves all that are on their way, since one for each would cost as much as reading it. */
+export interface BodyReader {
+  /** @throws {RequestError} `too_large`, `request_malformed` when it takes too long */
+  read(request: Request, maxBytes: number): Promise<string>;
 }
 
-/** Waits for a body no longer than BODY_TIME_MS. A body that came with its head, as almost all do, costs no timer. */
-async function withinTime(read: Promise<string>, clock: Clock): Promise<string> {
-  let settled = false;
-  const settle = () => {
-    settled = true;
+export function createBodyReader(clock: Clock): BodyReader {
+  const coming = new Set<{ readonly until: number; readonly late: () => void }>();
+  let watching = false;
+
+  const watch = async () => {
+    watching = true;
+    while (coming.size > 0) {
+      await clock.sleep(BODY_TIME_MS / 10);
+      const now = clock.now().getTime();
+      for (const body of coming) if (body.until <= now) body.late();
+    }
+    watching = false;
   };
-  read.then(settle, settle);
-  await Promise.resolve();
-  if (settled) return read;
-  const done = new AbortController();
-  const late = clock.sleep(BODY_TIME_MS, done.signal).then(() => {
-    if (!done.signal.aborted) throw new RequestError("request_malformed", `Cannot read body: it took more than ${BODY_TIME_MS / 1000} s`);
-    return "";
-  });
-  try {
-    return await Promise.race([read, late]);
-  } finally {
-    done.abort();
-  }
+
+  const withinTime = (read: Promise<string>): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const body = {
+        until: clock.now().getTime() + BODY_TIME_MS,
+        late() {
+          coming.delete(body);
+          reject(new RequestError("request_malformed", `Cannot read body: it took more than ${BODY_TIME_MS / 1000} s`));
+        },
+      };
+      coming.add(body);
+      if (!watching) void watch();
+      const done = () => coming.delete(body);
+      read.then(
+        (text) => {
+          done();
+          resolve(text);
+        },
+        (error: unknown) => {
+          done();
+          reject(error);
+        },
+      );
+    });
+
+  return {
+    async read(request, maxBytes) {
+      const tooLarge = () => new RequestError("too_large", `Cannot read body: it is longer than ${maxBytes} bytes`);
+      const length = request.headers.get("content-length");
+      if (length !== null && Number(length) > maxBytes) throw tooLarge();
+      if (length === "0" || (length === null && request.body === null)) return "";
+      // With a length the runtime reads no more than that; without one the stream is counted here.
+      return withinTime(length === null ? readStream(request.body as ReadableStream<Uint8Array>, maxBytes, tooLarge) : request.text());
+    },
+  };
 }
 
 async function readStream(stream: ReadableStream<Uint8Array>, maxBytes: number, tooLarge: () => RequestError): Promise<string> {

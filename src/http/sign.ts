@@ -5,11 +5,11 @@
 import * as v from "valibot";
 import { RequestError } from "../core/errors.ts";
 import { MAX_CSR_LENGTH } from "../core/x509/csr.ts";
-import { body } from "./answers.ts";
+import { plainBody } from "./answers.ts";
 import type { AppOptions, Handler, Route } from "./app.ts";
 import { requireDatacenter } from "./datacenter.ts";
 import { decodeFailed, readJson, writeJson } from "./json.ts";
-import { bodyForm, readBody } from "./request.ts";
+import { type BodyReader, bodyForm } from "./request.ts";
 import { leafJson } from "./wire.ts";
 
 /** The longest request in JSON: each of its line ends is two characters there. */
@@ -18,17 +18,17 @@ const PEM_CHAIN = "application/pem-certificate-chain";
 
 const SignBody = v.strictObject({ CSR: v.string() });
 
-export function signRoutes({ manager, clock, datacenter }: AppOptions): Route[] {
+export function signRoutes({ manager, datacenter }: AppOptions, bodies: BodyReader): Route[] {
   const sign: Handler = async (call) => {
     const query = call.query();
     requireDatacenter(query.params, datacenter);
     const form = bodyForm(call.header("content-type"));
-    const sent = await readBody(call.request, form === "json" ? MAX_BODY : MAX_CSR_LENGTH, clock);
+    const sent = await bodies.read(call.request, form === "json" ? MAX_BODY : MAX_CSR_LENGTH);
     const leaf = await manager.sign(form === "json" ? csrOf(sent) : requireText(sent));
     const bare = call.header("accept")?.includes(PEM_CHAIN) === true;
     return {
       headers: { "X-Consul-Index": String(leaf.index), "Cache-Control": "no-store" },
-      body: bare ? body(PEM_CHAIN, leaf.certificatePem) : body("application/json", writeJson(leafJson(leaf), query.pretty)),
+      body: bare ? plainBody(PEM_CHAIN, leaf.certificatePem) : plainBody("application/json", writeJson(leafJson(leaf), query.pretty)),
     };
   };
   return [{ path: "/v1/connect/ca/sign", kind: "consul", methods: { PUT: sign, POST: sign } }];

@@ -188,7 +188,7 @@ describe("waiting watchers", () => {
     const { manager } = await start();
     const snapshot = manager.require();
     assert.equal(rootsBody(snapshot, "json"), rootsBody(snapshot, "json"));
-    assert.equal(rootsBody(snapshot, "json").bytes, rootsBody(snapshot, "json").bytes);
+    assert.equal(rootsBody(snapshot, "json").content, rootsBody(snapshot, "json").content);
     assert.equal(await rootsBody(snapshot, "json").gzip(), await rootsBody(snapshot, "json").gzip());
     assert.notEqual(rootsBody(snapshot, "json"), rootsBody(snapshot, "pretty"));
   });
