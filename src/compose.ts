@@ -5,7 +5,8 @@
  */
 import { providers } from "../providers/index.ts";
 import type { Settings } from "./config/settings.ts";
-import { type CaManager, changedFields, createManager } from "./core/ca/manager.ts";
+import { type CaManager, createManager } from "./core/ca/manager.ts";
+import { type CaState, HIDDEN } from "./core/ca/state.ts";
 import type { Clock, Random } from "./core/clock.ts";
 import { CaError } from "./core/errors.ts";
 import type { Leases } from "./core/lease.ts";
@@ -33,7 +34,9 @@ export interface Meshca {
   start(): Promise<void>;
   /** Does what is due and follows the store, until it is closed. */
   run(): Promise<void>;
-  /** Answers watchers, ends the loops and gives back leases. */
+  /** Answers all who wait, and ends the loops. Requests are still served. */
+  drain(): void;
+  /** Lets the change that runs end, gives back leases and closes the store. */
   close(): Promise<void>;
 }
 
@@ -106,6 +109,11 @@ export async function compose(settings: Settings, platform: Platform): Promise<M
     return due.until === null ? TICK_MS : Math.max(100, Math.min(TICK_MS, due.until.getTime() - clock.now().getTime()));
   };
 
+  const drain = () => {
+    closing.abort();
+    app.close();
+  };
+
   return {
     manager,
     fetch: app.fetch,
@@ -116,9 +124,7 @@ export async function compose(settings: Settings, platform: Platform): Promise<M
       await manager.refresh();
       if (manager.snapshot === null) await manager.tick();
       else if (settings.bootstrap !== null) {
-        const { provider, config } = manager.snapshot.state.config;
-        const fields = changedFields(secretless(config), secretless(bootstrap.config));
-        if (provider !== bootstrap.provider) fields.push("ca_provider");
+        const fields = fileDifferences(settings.bootstrap, manager.snapshot.state);
         if (fields.length > 0)
           log.warn("The configuration file differs from the stored configuration and has no effect: it is used at the first start only", {
             fields,
@@ -128,14 +134,16 @@ export async function compose(settings: Settings, platform: Platform): Promise<M
     async run() {
       if (!settings.connectEnabled) return;
       const follow = async () => {
+        const before = manager.snapshot;
         await manager.follow(closing.signal);
-        return 0;
+        // A wake-up without news must not become a loop without a pause.
+        return manager.snapshot === before ? 100 : 0;
       };
       await Promise.all([repeat("do what is due", tick), repeat("follow the store", follow)]);
     },
+    drain,
     async close() {
-      closing.abort();
-      app.close();
+      drain();
       await manager.close();
       await store.close();
       backend.close();
@@ -143,9 +151,23 @@ export async function compose(settings: Settings, platform: Platform): Promise<M
   };
 }
 
-/** A configuration without values that are stored as something else than they were sent. */
-function secretless(config: Readonly<Record<string, unknown>> | null): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(config ?? {}).filter(([key]) => key.toLowerCase() !== "privatekey"));
+/**
+ * The names of what a configuration file says otherwise than what is stored. A secret is stored as something else than it
+ * was sent, so that only its presence can be compared.
+ */
+function fileDifferences(file: NonNullable<Settings["bootstrap"]>, { clusterId, config }: CaState): string[] {
+  const stored = new Map(Object.entries(config.config ?? {}).map(([key, value]) => [key.toLowerCase(), value]));
+  const differs = ([key, value]: [string, unknown]) => {
+    const kept = stored.get(key.toLowerCase());
+    return kept === HIDDEN ? value === undefined : JSON.stringify(kept) !== JSON.stringify(value);
+  };
+  return [
+    ...Object.entries(file.config)
+      .filter(differs)
+      .map(([key]) => key),
+    ...(file.provider === config.provider ? [] : ["ca_provider"]),
+    ...(file.clusterId === null || file.clusterId === clusterId ? [] : ["cluster_id"]),
+  ];
 }
 
 interface Backend {

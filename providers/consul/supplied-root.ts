@@ -5,6 +5,7 @@
  */
 import { equal } from "../../src/core/bytes.ts";
 import { ConfigError, FormatError, type Violation } from "../../src/core/errors.ts";
+import { isOnePem } from "../../src/core/pem.ts";
 import { type CaKey, signingUri } from "../../src/core/x509/authority.ts";
 import { type Certificate, isInterpreted, KEY_USAGE, readCertificatePem } from "../../src/core/x509/certificate.ts";
 import { isSignedBy } from "../../src/core/x509/chain.ts";
@@ -25,6 +26,8 @@ export async function readSuppliedRoot(
   let root: Certificate;
   try {
     root = readCertificatePem(pem);
+    // RootCert is stored and shown as it was sent: nothing may come along with the certificate.
+    if (!isOnePem(pem)) throw new FormatError("there must be nothing but the certificate");
   } catch (error) {
     if (error instanceof FormatError) throw new ConfigError(`error parsing root certificate: ${error.message}`);
     throw error;

@@ -45,6 +45,11 @@ export function readPem(text: string): PemBlock[] {
   return blocks;
 }
 
+/** Whether a text is one PEM block and nothing else but white space. */
+export function isOnePem(text: string): boolean {
+  return /^\s*-----BEGIN ([A-Z0-9 ]+)-----[^-]*-----END \1-----\s*$/.test(text);
+}
+
 /** Writes one PEM block: 64 columns, with a final newline, as Go does. */
 export function writePem(label: string, bytes: Uint8Array): string {
   const body = base64(bytes);

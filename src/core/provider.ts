@@ -62,7 +62,7 @@ export interface Provider {
   readonly canCrossSign: boolean;
   /** Certifies another root by this provider's root. @throws {ProviderError} */
   crossSign(root: Certificate, now: Date): Promise<Certificate>;
-  /** Ends this instance; nothing outside is deleted. */
+  /** Ends this instance; nothing outside is deleted. Leaves that were prepared before may still be signed afterwards. */
   close(): void;
 }
 

@@ -42,8 +42,10 @@ export async function serve(settings: Settings): Promise<Served> {
       url: `http://${listen.host.includes(":") ? `[${listen.host}]` : listen.host}:${listen.port}`,
       async close() {
         const stopped = server.stop();
+        composed.drain();
+        await stopped;
         await composed.close();
-        await Promise.all([stopped, loops]);
+        await loops;
       },
     };
   } catch (error) {

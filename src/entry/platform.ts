@@ -2,7 +2,7 @@
  * What the server runtimes have in common: the system's clock, randomness, files and standard output.
  * @module
  */
-import { chmodSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Platform } from "../compose.ts";
 import type { Settings } from "../config/settings.ts";
@@ -43,7 +43,7 @@ export function createPlatform(settings: Settings): Platform {
         if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
       }
       // Written whole beside its place and then linked there, so that a crash leaves no half key and no race two.
-      const draft = `${path}.${process.pid}`;
+      const draft = `${path}.${crypto.randomUUID()}`;
       writeFileSync(draft, `${make()}\n`, { mode: 0o600, flag: "wx", flush: true });
       try {
         linkSync(draft, path);
@@ -57,8 +57,7 @@ export function createPlatform(settings: Settings): Platform {
   };
 }
 
-/** Makes the folder that holds keys and state. */
+/** Makes the folder that holds keys and state, for nobody else to enter. One that is there already stays as it is. */
 export function makeDataDir(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
-  chmodSync(path, 0o700);
 }

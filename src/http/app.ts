@@ -97,7 +97,12 @@ export function createApp(options: AppOptions): App {
   const app = new Hono<{ Bindings: RequestEnvironment }>({ strict: true });
   const watchers = createWatchers(options.manager, options.clock, options.random);
   for (const route of routesOf(options, watchers)) app.all(route.path, (c) => serve(c, route, options));
-  app.notFound((c) => unknownPath(c.req.path));
+  app.notFound((c) => {
+    const response = unknownPath(c.req.path);
+    options.countRequest("unknown", response.status);
+    options.log.debug("Request", { method: c.req.raw.method, path: "unknown", status: response.status });
+    return response;
+  });
   return { fetch: (request, environment = {}) => app.fetch(request, environment), watchers, close: () => watchers.close() };
 }
 
@@ -187,8 +192,10 @@ function logFailure(log: Log, error: unknown, answer: ErrorAnswer, route: Route,
     error instanceof Error && !known
       ? (error.stack ?? "")
           .split("\n")
-          .slice(1, 6)
           .map((line) => line.trim())
+          // A message may have several lines, and hold anything.
+          .filter((line) => line.startsWith("at "))
+          .slice(0, 5)
       : undefined;
   const fields = {
     requestId,

@@ -151,6 +151,7 @@ class Parser {
     }
     const literal = this.#text.slice(start, this.#at);
     const value = Number(literal);
+    if (!Number.isFinite(value)) throw decodeFailed(`json: cannot unmarshal number ${literal.slice(0, 40)} into Go value of type float64`);
     return integer && !Number.isSafeInteger(value) ? BigInt(literal) : value;
   }
 }

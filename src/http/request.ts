@@ -74,7 +74,8 @@ export function createBodyReader(clock: Clock): BodyReader {
         },
         (error: unknown) => {
           done();
-          reject(error);
+          const broken = () => new RequestError("request_malformed", "Cannot read body: it broke off", { cause: error });
+          reject(error instanceof RequestError ? error : broken());
         },
       );
     });

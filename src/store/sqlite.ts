@@ -88,7 +88,12 @@ export function openSqlite(path: string, clock: Clock): SqliteBackend {
         store: {
           async read() {
             const row = transaction(readState);
-            return row === null ? null : codec.decode(row.document);
+            if (row === null) return null;
+            const state = await codec.decode(row.document);
+            // The columns are compared at each commit; only the document has a MAC.
+            if (state.index !== row.idx || state.commitId !== row.commit_id)
+              throw new StoreError("state_corrupt", "Cannot trust the stored state: its row is not of its document");
+            return state;
           },
           async commit(next, expected) {
             const document = await codec.encode(next);
@@ -100,6 +105,8 @@ export function openSqlite(path: string, clock: Clock): SqliteBackend {
               );
               sql.write.run(next.index, next.commitId, document);
             });
+            // Keys that this commit dropped are not left behind in the log: secure_delete clears the file alone.
+            db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
             waiter.notify();
           },
           async watch(commitId, signal) {
@@ -158,7 +165,7 @@ function openDatabase(path: string): DatabaseSync {
     const { tables } = v.parse(v.object({ tables: v.number() }), db.prepare("SELECT count(*) AS tables FROM sqlite_master").get());
     if (version === 0 && tables > 0) throw new StoreError("state_corrupt", `Cannot open ${path}: it is another program's database`);
     // Only now is anything written: the file is ours.
-    db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
+    db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;");
     db.exec("BEGIN IMMEDIATE");
     if (version === 0) db.exec(CREATE);
     // Whoever held a lease held this file's lock too, and is gone. Terms stay, so that they only grow.
@@ -176,5 +183,5 @@ function failed(error: unknown, path: string): StoreError {
   if (/locked|busy/i.test(text)) return new StoreError("store_busy", `Cannot open ${path}: another process has it open`);
   if (/not a database|malformed/i.test(text))
     return new StoreError("state_corrupt", `Cannot open ${path}: it is not a SQLite database, or a damaged one`);
-  return new StoreError("store_unavailable", `Cannot use ${path}: SQLite failed`, { cause: error });
+  return new StoreError("store_unavailable", `Cannot use the SQLite file: ${text}`, { cause: error });
 }

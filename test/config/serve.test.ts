@@ -183,7 +183,10 @@ describe("meshca serve", () => {
     const second = await startServer(withFile(ca({ cluster_id: CLUSTER_ID.replaceAll("1", "9"), leaf_cert_ttl: "20h" })));
     assert.equal(second.trustDomain, `${CLUSTER_ID}.consul`);
     assert.equal(bodyOf(await send(second.port, CONFIGURATION)), before);
-    assert.match(second.stdout(), /"level":"WARN".*has no effect: it is used at the first start only.*"fields":\["LeafCertTTL"\]/);
+    assert.match(
+      second.stdout(),
+      /"level":"WARN".*has no effect: it is used at the first start only.*"fields":\["LeafCertTTL","cluster_id"\]/,
+    );
     await second.stop();
   });
 

@@ -225,7 +225,7 @@ export function badIdentities(trustDomain: string): BadRequest[] {
     raw("a query", `${web}?x`, form(`${web}?x`)),
     raw("a port", id("/ns/default/dc/dc1/svc/web", `${trustDomain}:1`), /^SPIFFE ID is not in the expected format: /),
     raw("a user", id("/ns/default/dc/dc1/svc/web", `a@${trustDomain}`), /^SPIFFE ID is not in the expected format: /),
-    raw("a URI of 2049 characters", web.padEnd(2049, "x"), /^SPIFFE ID is not in the expected format: /),
+    raw("a URI of 1025 characters", web.padEnd(1025, "x"), /^Cannot read CSR: its URI is longer than 1024 characters/),
     raw("a URI that is not ASCII", `${web}\u00e9`, read("subject alternative name is not printable ASCII")),
   ];
 }

@@ -118,6 +118,7 @@ describe("GET /metrics", () => {
     assert.deepEqual(counted, [
       ["/v1/connect/ca/roots", 400],
       ["/v1/connect/ca/roots", 200],
+      ["unknown", 404],
     ]);
   });
 });

@@ -13,12 +13,13 @@ import { describe, exitCode } from "../output.ts";
 export async function serveCommand(): Promise<number> {
   let served: Served;
   try {
-    served = await serve(readSettings(process.env, (path) => readFileSync(path, "utf8"), CONSUL_CONFIG_NAMES));
+    const settings = readSettings(process.env, (path) => readFileSync(path, "utf8"), CONSUL_CONFIG_NAMES);
+    served = await serve(settings);
+    process.stdout.write(greeting(served, settings.datacenter));
   } catch (error) {
     process.stderr.write(`${describe(error)}\n`);
     return exitCode(error);
   }
-  process.stdout.write(greeting(served));
   await new Promise((stop) => {
     process.once("SIGINT", stop);
     process.once("SIGTERM", stop);
@@ -27,7 +28,7 @@ export async function serveCommand(): Promise<number> {
   return 0;
 }
 
-function greeting({ url, meshca }: Served): string {
+function greeting({ url, meshca }: Served, datacenter: string): string {
   const clusterId = meshca.manager.snapshot?.state.clusterId;
   if (clusterId === undefined) return `meshca listens on ${url} (connect is disabled)\n`;
   const trustDomain = trustDomainOf(clusterId);
@@ -35,7 +36,7 @@ function greeting({ url, meshca }: Served): string {
 trust domain ${trustDomain}
 
 Get a leaf:
-  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout web.key -subj / -addext "subjectAltName=URI:spiffe://${trustDomain}/ns/default/dc/dc1/svc/web" | curl -fsS --data-binary @- ${url}/v1/connect/ca/sign
+  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout web.key -subj / -addext "subjectAltName=URI:spiffe://${trustDomain}/ns/default/dc/${datacenter}/svc/web" | curl -fsS --data-binary @- ${url}/v1/connect/ca/sign
 
 `;
 }

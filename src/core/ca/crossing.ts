@@ -1,6 +1,7 @@
 /**
- * Which cross-signed certificates go with a leaf. Roots are the places of a map, cross-signed certificates the roads
- * between them: from the active root there must be a road to every root that somebody may still trust alone.
+ * Which cross-signed certificates go with a leaf. They form one line: the active root certified by a first retired root,
+ * that one by a second, and so on through every root that somebody may still trust alone. Each name stands in it once,
+ * since OpenSSL and BoringSSL take the first issuer that fits and never come back to try another.
  * @module
  */
 import type { Certificate } from "../x509/certificate.ts";
@@ -19,57 +20,53 @@ export function rootsToReach(roots: readonly RootEntry[], now: Date): RootEntry[
   return roots.filter((root) => root.status === "retired" && !root.forcedOut && root.certificate.notAfter > now);
 }
 
-/**
- * The shortest road from a root to another.
- * @param pool cross-signed certificates of any root.
- * @param until every certificate of the road must be in force until then.
- * @returns the cross-signed certificates in path order, or null where no road leads there.
- */
-export function roadTo(from: Certificate, to: Certificate, pool: readonly Certificate[], now: Date, until: Date): Certificate[] | null {
-  const usable = pool.filter((certificate) => certificate.notBefore <= now && certificate.notAfter >= until && certificate.notAfter > now);
-  let roads: Certificate[][] = usable.filter((certificate) => sameAuthority(certificate, from)).map((certificate) => [certificate]);
-  const seen = new Set(roads.flat());
-  while (roads.length > 0) {
-    const arrived = roads.find((road) => couldHaveIssued(to, road.at(-1) as Certificate));
-    if (arrived !== undefined) return arrived;
-    roads = roads.flatMap((road) => {
-      const next = usable.filter((certificate) => !seen.has(certificate) && couldHaveIssued(certificate, road.at(-1) as Certificate));
-      for (const certificate of next) seen.add(certificate);
-      return next.map((certificate) => [...road, certificate]);
-    });
-  }
-  return null;
-}
-
-export interface Crossing {
-  /** What goes with a leaf, in path order, without duplicates. */
-  readonly chain: readonly Certificate[];
-  /** Roots to which no road leads. */
-  readonly unreached: readonly RootEntry[];
+/** Until when somebody may trust a root alone: until it is pruned or ends. */
+function neededUntil(root: RootEntry, policy: Policy): number {
+  return Math.min(root.certificate.notAfter.getTime(), pruneAt(root, policy).getTime());
 }
 
 /**
- * Chooses the certificates that go with leaves of a root, out of all there are.
- * @param active the certificate of the root that signs.
- * @param targets as rootsToReach gives them.
+ * The order of the line: what is needed longest comes first. Then every certificate of the line lasts as long as any root
+ * behind it is needed, and what is pruned first falls off the end.
+ * @param old the line that was in use, whose order is kept where two are needed equally long.
  */
-export function planCrossing(
-  active: Certificate,
-  targets: readonly RootEntry[],
+export function inOrderOfNeed(targets: readonly RootEntry[], old: readonly Certificate[], policy: Policy): RootEntry[] {
+  // The root that signed until now issued nothing in its own line: -1, the first.
+  const place = (root: RootEntry) => old.findIndex((certificate) => couldHaveIssued(root.certificate, certificate));
+  return targets.toSorted((a, b) => neededUntil(b, policy) - neededUntil(a, policy) || place(a) - place(b));
+}
+
+/**
+ * A certificate that there is already for one step of the line.
+ * @param tip the root at the end of the line so far, to be certified.
+ * @param by the next root.
+ * @param active the root that signs leaves: no step needs to outlast it.
+ */
+export function findCrossing(
+  tip: Certificate,
+  by: RootEntry,
   pool: readonly Certificate[],
+  active: Certificate,
   now: Date,
   policy: Policy,
-): Crossing {
-  const chain: Certificate[] = [];
-  const unreached: RootEntry[] = [];
-  for (const target of targets) {
-    // The road must last as long as somebody needs it: until the target is pruned or expired, or no leaf can be signed.
-    const until = new Date(Math.min(target.certificate.notAfter.getTime(), active.notAfter.getTime(), pruneAt(target, policy).getTime()));
-    const road = roadTo(active, target.certificate, pool, now, until);
-    if (road === null) unreached.push(target);
-    else for (const certificate of road) if (!chain.some(({ id }) => id === certificate.id)) chain.push(certificate);
-  }
-  return { chain, unreached };
+): Certificate | undefined {
+  const until = Math.min(neededUntil(by, policy), active.notAfter.getTime());
+  return pool.find(
+    (certificate) =>
+      sameAuthority(certificate, tip) &&
+      couldHaveIssued(by.certificate, certificate) &&
+      certificate.notBefore <= now &&
+      certificate.notAfter > now &&
+      certificate.notAfter.getTime() >= until,
+  );
+}
+
+/** The part of a line that is still of use: up to the last root that is still needed, and not past one that has ended. */
+export function usefulPart(line: readonly Certificate[], targets: readonly RootEntry[], now: Date): readonly Certificate[] {
+  const ended = line.findIndex((certificate) => certificate.notAfter <= now);
+  const whole = ended < 0 ? line : line.slice(0, ended);
+  const last = whole.findLastIndex((certificate) => targets.some((target) => couldHaveIssued(target.certificate, certificate)));
+  return whole.slice(0, last + 1);
 }
 
 /** Every cross-signed certificate that a state knows, without duplicates. */

@@ -94,22 +94,27 @@ export function createIssuer(options: IssuerOptions): (csr: string) => Promise<I
     const started = clock.now().getTime();
     try {
       const snapshot = options.snapshot();
-      const limits = snapshot.config;
-      const turn = limiter.enter(limits);
-      if (turn !== null) await turn;
+      limiter.arrive();
       try {
         const request = readCsr(csr);
         const id = requireLeafId(request.uri, snapshot, options.datacenter);
         const names = leafNames(id, request);
         await verifyProof(request);
-        const prepared = prepare(request, id, names, snapshot);
-        const provider = requireProvider(snapshot);
-        const fields = prepared.spend();
-        const der = await provider.signLeaf(provider.template.encode(fields));
-        metrics.leafIssued(id.kind, (clock.now().getTime() - started) / 1000);
-        return answer(prepared, fields, der);
+        // Only what will be signed counts against Consul's limits (consul-ca.md §4.9).
+        const turn = limiter.enter(snapshot.config);
+        if (turn !== null) await turn;
+        try {
+          const prepared = prepare(request, id, names, snapshot);
+          const provider = requireProvider(snapshot);
+          const fields = prepared.spend();
+          const der = await provider.signLeaf(provider.template.encode(fields));
+          metrics.leafIssued(id.kind, (clock.now().getTime() - started) / 1000);
+          return answer(prepared, fields, der);
+        } finally {
+          limiter.leave(snapshot.config);
+        }
       } finally {
-        limiter.leave(limits);
+        limiter.depart();
       }
     } catch (error) {
       metrics.leafRefused(error instanceof CaError ? error.code : "internal");

@@ -11,14 +11,18 @@ import type { Policy } from "./policy.ts";
 export type Limits = Pick<CommonConfig, "csrMaxPerSecond" | "csrMaxConcurrent">;
 
 export interface Limiter {
+  /** Counts a request in, whatever will become of it. @throws {RateLimitedError} when too many are in flight. */
+  arrive(): void;
+  /** Counts a request out again. */
+  depart(): void;
   /**
-   * Takes a turn. Whoever has taken one gives it back with `leave`, under the same limits.
+   * Takes a turn under Consul's limits. Whoever has taken one gives it back with `leave`, under the same limits.
    * @returns null when the turn is there at once, which is the usual case and must cost nothing; else a promise of it.
    * @throws {RateLimitedError} at once or from the promise, when the turn would come too late; then there is none to give back.
    */
   enter(limits: Limits): Promise<void> | null;
   leave(limits: Limits): void;
-  /** Turns taken. */
+  /** Requests that arrived and did not depart. */
   readonly inFlight: number;
 }
 
@@ -31,6 +35,8 @@ export function createLimiter(clock: Clock, policy: Pick<Policy, "maxPendingLeav
 
   const takeToken = async (perSecond: number) => {
     const now = clock.now().getTime();
+    // The rate may have been raised since, or the clock set back: no debt is longer than what this rate can cause.
+    nextTokenAt = Math.min(nextTokenAt, now + policy.maxQueueMs + 1000 / perSecond);
     const wait = Math.max(0, nextTokenAt - now);
     if (wait > policy.maxQueueMs) throw new RateLimitedError(wait);
     nextTokenAt = Math.max(now, nextTokenAt) + 1000 / perSecond;
@@ -63,26 +69,20 @@ export function createLimiter(clock: Clock, policy: Pick<Policy, "maxPendingLeav
     get inFlight() {
       return inFlight;
     },
-    enter(limits) {
+    arrive() {
       if (inFlight >= policy.maxPendingLeaves) throw new RateLimitedError(1000);
       inFlight++;
+    },
+    depart() {
+      inFlight--;
+    },
+    enter(limits) {
       // CSRMaxConcurrent counts only where CSRMaxPerSecond is off (consul-ca.md §2.1).
-      if (limits.csrMaxPerSecond !== null) return refundOnError(takeToken(limits.csrMaxPerSecond));
-      if (limits.csrMaxConcurrent !== null) return refundOnError(takePlace(limits.csrMaxConcurrent));
-      return null;
+      if (limits.csrMaxPerSecond !== null) return takeToken(limits.csrMaxPerSecond);
+      return limits.csrMaxConcurrent === null ? null : takePlace(limits.csrMaxConcurrent);
     },
     leave(limits) {
-      inFlight--;
       if (limits.csrMaxPerSecond === null && limits.csrMaxConcurrent !== null) leavePlace();
     },
   };
-
-  async function refundOnError(turn: Promise<void>): Promise<void> {
-    try {
-      await turn;
-    } catch (error) {
-      inFlight--;
-      throw error;
-    }
-  }
 }

@@ -74,7 +74,7 @@ export interface CaManager {
   /** The name that the leader goes by, or null. @throws {StoreError} */
   leader(): Promise<string | null>;
   readonly signing: number;
-  /** Gives back leases and ends the provider. */
+  /** Lets the change that runs end and refuses others, gives back leases, and ends the provider. */
   close(): Promise<void>;
 }
 
@@ -90,6 +90,9 @@ export function createManager(options: ManagerOptions): CaManager {
   let current: Snapshot | null = null;
   let running: Operation | null = null;
   let leading: Lease | null = null;
+  /** Settles when the change that runs has ended; it never rejects. */
+  let idle: Promise<unknown> = Promise.resolve();
+  let closed = false;
 
   const require = (): Snapshot => {
     // Consul's text (consul-ca.md §1.2).
@@ -126,7 +129,14 @@ export function createManager(options: ManagerOptions): CaManager {
   };
 
   /** Runs one change under the operation lease. */
-  const operate = async <T>(operation: Operation, work: (lease: Lease) => Promise<T>): Promise<T> => {
+  const operate = <T>(operation: Operation, work: (lease: Lease) => Promise<T>): Promise<T> => {
+    if (closed) return Promise.reject(new NotReadyError("closing", "The CA is shutting down", { retryAfterMs: 1000 }));
+    const done = runOperation(operation, work);
+    idle = Promise.allSettled([idle, done]);
+    return done;
+  };
+
+  const runOperation = async <T>(operation: Operation, work: (lease: Lease) => Promise<T>): Promise<T> => {
     const lease = running === null ? await leases.acquire("operation", policy.operationLeaseMs) : null;
     if (lease === null)
       throw new NotReadyError("operation_running", `CA is already in state ${JSON.stringify(running ?? "RECONFIGURING")}`, {
@@ -148,9 +158,9 @@ export function createManager(options: ManagerOptions): CaManager {
 
   const contextAt = (now: Date): ChangeContext => ({ types: providers, sealer, random, policy, now });
 
-  /** Commits a state. A missing answer is unknown until the commit id is read back. */
-  const commit = async (next: CaState, lease: Lease): Promise<void> => {
-    const expected: Expected = { index: current?.state.index ?? 0, commitId: current?.state.commitId ?? null, term: lease.term };
+  /** Commits a state that was worked out from another. A missing answer is unknown until the commit id is read back. */
+  const commit = async (next: CaState, from: CaState | null, lease: Lease): Promise<void> => {
+    const expected: Expected = { index: from?.index ?? 0, commitId: from?.commitId ?? null, term: lease.term };
     try {
       await store.commit(next, expected);
     } catch (error) {
@@ -160,10 +170,9 @@ export function createManager(options: ManagerOptions): CaManager {
   };
 
   /** Commits a worked-out change and takes it into use. */
-  const apply = async (change: Change, lease: Lease): Promise<Snapshot> => {
-    const before = current?.state;
+  const apply = async (change: Change, before: CaState | null, lease: Lease): Promise<Snapshot> => {
     try {
-      await commit(change.snapshot.state, lease);
+      await commit(change.snapshot.state, before, lease);
     } catch (error) {
       change.snapshot.provider?.close();
       throw error;
@@ -187,7 +196,7 @@ export function createManager(options: ManagerOptions): CaManager {
       if (current !== null) return;
       const { clusterId, ...config } = options.bootstrap;
       const now = await store.now();
-      await apply(await planBootstrap(clusterId ?? newClusterId(random), config, contextAt(now)), lease);
+      await apply(await planBootstrap(clusterId ?? newClusterId(random), config, contextAt(now)), null, lease);
     });
 
   const stepPrune = () =>
@@ -198,7 +207,7 @@ export function createManager(options: ManagerOptions): CaManager {
       const { state } = snapshot;
       if (plan(state, policy, now, sealer.isStale).kind !== "prune") return;
       const next = prune(state, newCommitId(random), policy, now);
-      await commit(next, lease);
+      await commit(next, state, lease);
       adopt({ ...snapshotOf(next, snapshot.config, snapshot.provider), fault: snapshot.fault });
       const gone = state.roots.filter(({ id }) => !next.roots.some((root) => root.id === id));
       log.info("CA changed: prune", { change: "prune", index: next.index, pruned: gone.map(({ id }) => id) });
@@ -220,7 +229,7 @@ export function createManager(options: ManagerOptions): CaManager {
         Object.entries(state.provider.retired).map(async ([id, record]) => [id, { ...record, state: await renew(record.state) }] as const),
       );
       const next = reseal(state, newCommitId(random), { active: await renew(state.provider.active), retired: Object.fromEntries(retired) });
-      await commit(next, lease);
+      await commit(next, state, lease);
       adopt({ ...snapshotOf(next, snapshot.config, snapshot.provider), fault: snapshot.fault });
       log.info("CA changed: reseal", { change: "reseal", index: next.index });
     });
@@ -245,16 +254,18 @@ export function createManager(options: ManagerOptions): CaManager {
     async configure(request) {
       return operate("RECONFIGURING", async (lease) => {
         await refresh();
-        const change = await planConfiguration(require(), request, contextAt(await store.now()));
+        const snapshot = require();
+        const change = await planConfiguration(snapshot, request, contextAt(await store.now()));
         if (change === null) return false;
-        await apply(change, lease);
+        await apply(change, snapshot.state, lease);
         return true;
       });
     },
     async rotate(request) {
       return operate("RECONFIGURING", async (lease) => {
         await refresh();
-        return apply(await planNewRoot(require(), request, contextAt(await store.now())), lease);
+        const snapshot = require();
+        return apply(await planNewRoot(snapshot, request, contextAt(await store.now())), snapshot.state, lease);
       });
     },
     async tick() {
@@ -285,6 +296,8 @@ export function createManager(options: ManagerOptions): CaManager {
     },
     leader: () => leases.holder("leader"),
     async close() {
+      closed = true;
+      await idle;
       if (leading !== null) await leases.release(leading).catch(() => undefined);
       leading = null;
       current?.provider?.close();
@@ -307,7 +320,7 @@ function reasonOf(error: unknown): string {
 }
 
 /** The names of the fields in which two configurations differ; never their values. */
-export function changedFields(
+function changedFields(
   before: Readonly<Record<string, unknown>> | null | undefined,
   after: Readonly<Record<string, unknown>> | null,
 ): string[] {

@@ -9,8 +9,9 @@ import type { Random } from "../clock.ts";
 import { CaError, ConfigError, ConflictError, InvariantError, ProviderError } from "../errors.ts";
 import type { Prepared, Provider, ProviderContext, ProviderType, ProviderTypes } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
+import { sameAuthority } from "../x509/chain.ts";
 import { chainBytes, rootsBytes } from "./budget.ts";
-import { planCrossing, poolOf, pruneAt, rootsToReach } from "./crossing.ts";
+import { findCrossing, inOrderOfNeed, poolOf, pruneAt, rootsToReach } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import { proveCrossing, proveTemplate, type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
 import { activeRoot, type CaState, type ConfigMap, HIDDEN, type RootEntry } from "./state.ts";
@@ -141,70 +142,59 @@ interface Crossed {
   readonly leftByForce: readonly string[];
 }
 
-/** Finds or makes the cross-signed certificates that a new root needs, and proves that they do their work. */
+/** One step of the line: a root to be reached, and the certificate that it issued; null where it needs none. */
+interface Step {
+  readonly target: RootEntry;
+  readonly crossing: Certificate | null;
+}
+
+/** Finds or makes the line of cross-signed certificates that a new root needs, and proves that it does its work. */
 async function cross(snapshot: Snapshot, provider: Provider, root: Certificate, force: boolean, context: ChangeContext): Promise<Crossed> {
-  const { state } = snapshot;
+  const { state, active } = snapshot;
   const { now, policy, random } = context;
   const pool = poolOf(state.roots);
-  const old = activeRoot(state);
-  // As they will be: the active root retired at this moment. The one rotated to is no target, it is where the road starts.
-  const retiring: RootEntry[] = state.roots.map((entry) => (entry === old ? { ...entry, status: "retired", rotatedOutAt: now } : entry));
-  const targets = rootsToReach(retiring, now)
-    .filter(({ id }) => id !== root.id)
-    .toSorted((a, b) => (b.rotatedOutAt?.getTime() ?? 0) - (a.rotatedOutAt?.getTime() ?? 0));
+  // As they will be: the active root retired at this moment. The one rotated to is no target, it is where the line starts.
+  const retiring: RootEntry[] = state.roots.map((entry) => (entry === active ? { ...entry, status: "retired", rotatedOutAt: now } : entry));
+  const targets = rootsToReach(retiring, now).filter(({ id }) => id !== root.id);
   const reasons = new Map<string, unknown>();
-  for (const target of targets) {
-    if (planCrossing(root, [target], pool, now, policy).unreached.length === 0) continue;
+  const steps: Step[] = [];
+  const passed = [root];
+  for (const target of inOrderOfNeed(targets, active.intermediates, policy)) {
+    const tip = passed.at(-1) as Certificate;
     try {
-      pool.push(await crossBy(target, root, snapshot, context));
+      const known = passed.some((certificate) => sameAuthority(certificate, target.certificate));
+      const crossing = known
+        ? null
+        : (findCrossing(tip, target, pool, root, now, policy) ?? (await crossBy(target, tip, snapshot, context)));
+      steps.push({ target, crossing });
+      if (crossing !== null) passed.push(target.certificate);
     } catch (reason) {
       // What may work in a moment is not "cannot".
       if (!(reason instanceof CaError) || (reason instanceof ProviderError && reason.code === "provider_unavailable")) throw reason;
       reasons.set(target.id, reason);
     }
   }
-  const reachable = targets.filter((target) => !reasons.has(target.id));
-  const { chain, unreached } = planCrossing(root, reachable, pool, now, policy);
-  const proved = reachable.filter((target) => !unreached.includes(target));
-  const failed = await proveCrossing(
-    provider,
-    root,
-    chain,
-    proved.map(({ certificate }) => certificate),
-    { clusterId: state.clusterId, random, now },
-  );
-  const lost = targets.filter((target) => !proved.includes(target) || failed.includes(target.certificate));
+  const kept = force ? withinBudget(steps, policy) : steps;
+  const chain = chainOf(kept);
+  const reached = kept.map(({ target }) => target.certificate);
+  const failed = await proveCrossing(provider, root, chain, reached, { clusterId: state.clusterId, random, now });
+  const lost = targets.filter(({ certificate }) => !reached.includes(certificate) || failed.includes(certificate));
   if (lost.length > 0 && !force) throw cannotCross(lost, reasons);
-  return fitted(
-    root,
-    chain,
-    proved.filter((target) => !failed.includes(target.certificate)),
-    lost,
-    force,
-    context,
-  );
+  return { chain, leftByForce: lost.map(({ id }) => id) };
 }
 
-/** Under force, the oldest roots are given up until the chain keeps its budget. */
-function fitted(
-  root: Certificate,
-  chain: readonly Certificate[],
-  reached: RootEntry[],
-  lost: RootEntry[],
-  force: boolean,
-  context: ChangeContext,
-): Crossed {
-  let [kept, crossing] = [reached, chain];
-  // `reached` is in order of retirement, the latest first.
-  while (force && chainBytes(crossing) > context.policy.maxChainBytes && kept.length > 0) {
-    lost.push(kept.at(-1) as RootEntry);
-    kept = kept.slice(0, -1);
-    crossing = planCrossing(root, kept, chain, context.now, context.policy).chain;
-  }
-  return { chain: crossing, leftByForce: lost.map(({ id }) => id) };
+function chainOf(steps: readonly Step[]): Certificate[] {
+  return steps.flatMap(({ crossing }) => (crossing === null ? [] : [crossing]));
 }
 
-/** Has a root that is still trusted certify a new one. */
+/** Under force, the end of the line is given up until it keeps its budget. */
+function withinBudget(steps: readonly Step[], policy: Policy): readonly Step[] {
+  let kept = steps;
+  while (kept.length > 0 && chainBytes(chainOf(kept)) > policy.maxChainBytes) kept = kept.slice(0, -1);
+  return kept;
+}
+
+/** Has a root that is still trusted certify another one. */
 async function crossBy(target: RootEntry, root: Certificate, snapshot: Snapshot, context: ChangeContext): Promise<Certificate> {
   const { state } = snapshot;
   if (target.id === snapshot.active.id) {

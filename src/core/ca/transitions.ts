@@ -6,7 +6,7 @@
 import { colonHex } from "../bytes.ts";
 import { InvariantError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import { ownCrossings, planCrossing, poolOf, pruneAt, rootsToReach } from "./crossing.ts";
+import { ownCrossings, pruneAt, rootsToReach, usefulPart } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import { activeRoot, type CaState, type ConfigMap, type ProviderState, type RootEntry, SCHEMA } from "./state.ts";
 
@@ -132,11 +132,7 @@ export function isDead(root: RootEntry, policy: Policy, now: Date): boolean {
 function chainAt(state: CaState, policy: Policy, now: Date): readonly Certificate[] {
   const active = activeRoot(state);
   const alive = state.roots.filter((root) => !isDead(root, policy, now));
-  const targets = rootsToReach(alive, now);
-  const { chain, unreached } = planCrossing(active.certificate, targets, poolOf([active]), now, policy);
-  // A road that ends early is still better than none.
-  const useful = (certificate: Certificate) => unreached.length > 0 || chain.some(({ id }) => id === certificate.id);
-  return active.intermediates.filter((certificate) => certificate.notAfter > now && useful(certificate));
+  return usefulPart(active.intermediates, rootsToReach(alive, now), now);
 }
 
 function entryOf(root: NewRoot, clusterId: string, leafTtlMaxMs: number, now: Date, createIndex: number): RootEntry {

@@ -25,10 +25,11 @@ export function sameAuthority(a: Certificate, b: Certificate): boolean {
 }
 
 /**
- * Finds a path from a leaf to a root.
- * @param intermediates what the leaf's holder sends along.
+ * Walks from a leaf to a root as OpenSSL and BoringSSL do: the trusted root where it fits, else the first certificate in
+ * order that fits, and never back to try another. Where this finds a path, verifiers that do come back find one too.
+ * @param intermediates what the leaf's holder sends along, in order.
  * @param at the instant at which every certificate of the path must be in force.
- * @returns the path, leaf first, root last, or null where there is none.
+ * @returns the path, leaf first, root last, or null where the walk ends elsewhere.
  */
 export async function findPath(
   leaf: Certificate,
@@ -38,19 +39,18 @@ export async function findPath(
 ): Promise<readonly Certificate[] | null> {
   if (!inForce(leaf, at) || !inForce(root, at)) return null;
   const usable = intermediates.filter((certificate) => inForce(certificate, at));
-  const walk = async (path: readonly Certificate[]): Promise<readonly Certificate[] | null> => {
+  const path = [leaf];
+  for (;;) {
     const last = path.at(-1) as Certificate;
+    const trusted = couldHaveIssued(root, last);
+    // No authority twice, through whichever of its certificates.
+    const issuer = trusted
+      ? root
+      : usable.find((candidate) => couldHaveIssued(candidate, last) && !path.some((passed) => sameAuthority(passed, candidate)));
     // RFC 5280 §4.2.1.9: pathLenConstraint counts the intermediates below; self-issued ones are not left out here.
-    const below = path.length - 1;
-    const fits = (issuer: Certificate) => couldHaveIssued(issuer, last) && (issuer.pathLength === null || issuer.pathLength >= below);
-    if (fits(root) && (await isSignedBy(last, root))) return [...path, root];
-    for (const issuer of usable) {
-      // No authority twice, through whichever of its certificates.
-      if (path.some((passed) => sameAuthority(passed, issuer)) || !fits(issuer) || !(await isSignedBy(last, issuer))) continue;
-      const found = await walk([...path, issuer]);
-      if (found !== null) return found;
-    }
-    return null;
-  };
-  return walk([leaf]);
+    if (issuer === undefined || (issuer.pathLength !== null && issuer.pathLength < path.length - 1)) return null;
+    if (!(await isSignedBy(last, issuer))) return null;
+    path.push(issuer);
+    if (trusted) return path;
+  }
 }

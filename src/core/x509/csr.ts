@@ -10,6 +10,9 @@ import { contextConstructed, contextPrimitive, DerReader, TAG } from "./der.ts";
 import { type PublicKeyInfo, readPublicKey, readScheme, type SignatureScheme, verifySignature } from "./keys.ts";
 import { readOid } from "./oids.ts";
 
+/** The longest URI accepted, in octets (SPIFFE-ID §2.3 allows 2048): a leaf with it keeps its part of the chain's budget. */
+export const MAX_URI_LENGTH = 1024;
+
 /** The longest request accepted, in characters of PEM. */
 export const MAX_CSR_LENGTH = 16 * 1024;
 
@@ -75,6 +78,8 @@ export function readCsrDer(der: Bytes): CertificateRequest {
   if (scheme.type !== key.type) throw new FormatError(`signature algorithm does not fit the ${key.type} key`);
   // Consul's texts, which its users search for (consul-ca.md §1.8).
   if (names.uris.length !== 1) throw new RequestError("csr_malformed", `CSR SAN contains an invalid number of URIs: ${names.uris.length}`);
+  if ((names.uris[0] as string).length > MAX_URI_LENGTH)
+    throw new RequestError("csr_malformed", `Cannot read CSR: its URI is longer than ${MAX_URI_LENGTH} characters`);
   if (names.emails > 0) throw new RequestError("csr_malformed", "CSR SAN does not allow specifying email addresses");
   const { dnsNames, ipAddresses } = names;
   return { key, uri: names.uris[0] as string, dnsNames, ipAddresses, signed, scheme, signature };

@@ -56,7 +56,7 @@ export function leafNames(id: LeafId, request: CertificateRequest): LeafNames {
         "profile_violation",
         `Cannot sign leaf for ${JSON.stringify(uri)}: it may not have the IP address ${ipText(address)}`,
       );
-  return { uri, dnsNames, ipAddresses: request.ipAddresses };
+  return { uri, dnsNames, ipAddresses: allowedIps.filter((allowed) => request.ipAddresses.some((address) => equal(allowed, address))) };
 }
 
 /** consul-ca.md §3.7: what Consul's own agents, servers and gateways put into their requests. */

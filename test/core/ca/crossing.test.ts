@@ -5,8 +5,8 @@
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import fc from "fast-check";
-import { equal } from "../../../src/core/bytes.ts";
-import { ownCrossings, planCrossing, poolOf, pruneAt, roadTo, rootsToReach } from "../../../src/core/ca/crossing.ts";
+import { equal, hex } from "../../../src/core/bytes.ts";
+import { findCrossing, inOrderOfNeed, ownCrossings, poolOf, pruneAt, rootsToReach, usefulPart } from "../../../src/core/ca/crossing.ts";
 import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
 import { activeRoot, type CaState, type RootEntry } from "../../../src/core/ca/state.ts";
 import { prunable, prune } from "../../../src/core/ca/transitions.ts";
@@ -57,80 +57,58 @@ describe("pruneAt()", () => {
   });
 });
 
-describe("roadTo()", () => {
-  const road = (from: PoolRoot, to: PoolRoot, certificates: readonly Certificate[], now = at(0), until = at(1)) =>
-    roadTo(from.certificate, to.certificate, certificates, now, until);
-
-  it("roadTo() finds no road without certificates", () => {
-    assert.equal(road(root(a), root(b), []), null);
+describe("inOrderOfNeed()", () => {
+  it("inOrderOfNeed() puts first what is needed longest: by its end and by when it is pruned", () => {
+    const long = entry(root(a), { leafTtlMaxMs: 72 * HOUR });
+    const short = entry(root(b), { leafTtlMaxMs: 24 * HOUR });
+    const ending = entry(root(shortLived), { leafTtlMaxMs: 1000 * HOUR, rotatedOutAt: at(100) });
+    const order = (roots: RootEntry[]) => inOrderOfNeed(roots, [], POLICY).map(({ id }) => id);
+    assert.deepEqual(order([short, ending, long]), [ending.id, long.id, short.id]);
+    assert.deepEqual(order([{ ...long, rotatedOutAt: at(60) }, ending]), [long.id, ending.id]);
   });
 
-  it("roadTo() takes a certificate of the one root by the other, and not the other way round", async () => {
-    const ba = await crossed(root(b), root(a));
-    assert.deepEqual(road(root(b), root(a), [ba]), [ba]);
-    assert.equal(road(root(a), root(b), [ba]), null);
-  });
-
-  it("roadTo() goes over other roots, in path order, whatever the order of the certificates", async () => {
+  it("inOrderOfNeed() keeps the order of the line in use among those needed equally long", async () => {
     const [cb, ba] = [await crossed(root(c), root(b)), await crossed(root(b), root(a))];
-    assert.deepEqual(road(root(c), root(a), [ba, cb]), [cb, ba]);
-    assert.deepEqual(road(root(c), root(a), [cb, ba]), [cb, ba]);
-    assert.equal(road(root(c), root(a), [ba]), null);
-    assert.equal(road(root(c), root(a), [cb]), null);
-  });
-
-  it("roadTo() takes the shortest road", async () => {
-    const [cb, ba, ca] = [await crossed(root(c), root(b)), await crossed(root(b), root(a)), await crossed(root(c), root(a))];
-    assert.deepEqual(road(root(c), root(a), [cb, ba, ca]), [ca]);
-  });
-
-  it("roadTo() ends where roots certify each other in a circle", async () => {
-    const [ab, ba] = [await crossed(root(a), root(b)), await crossed(root(b), root(a))];
-    assert.equal(road(root(a), root(c), [ab, ba]), null);
-  });
-
-  it("roadTo() takes no certificate that ends before it is needed, or has not begun", async () => {
-    const crossing = await crossed(root(b), root(shortLived));
-    const end = crossing.notAfter;
-    assert.deepEqual(road(root(b), root(shortLived), [crossing], at(0), end), [crossing]);
-    assert.equal(road(root(b), root(shortLived), [crossing], at(0), new Date(end.getTime() + 1)), null);
-    assert.equal(road(root(b), root(shortLived), [crossing], end, end), null);
-    assert.equal(road(root(b), root(shortLived), [crossing], new Date(crossing.notBefore.getTime() - 1), at(0)), null);
+    const roots = [entry(root(a)), entry(root(b)), entry(root(c))];
+    assert.deepEqual(
+      inOrderOfNeed(roots, [cb, ba], POLICY).map(({ id }) => id),
+      [root(c).certificate.id, root(b).certificate.id, root(a).certificate.id],
+    );
   });
 });
 
-describe("planCrossing()", () => {
-  it("planCrossing() gives an empty chain where there is nothing to reach", () => {
-    assert.deepEqual(planCrossing(root(a).certificate, [], [], at(0), POLICY), { chain: [], unreached: [] });
+describe("findCrossing()", () => {
+  const find = (tip: PoolRoot, by: RootEntry, certificates: readonly Certificate[], now = at(0)) =>
+    findCrossing(tip.certificate, by, certificates, root(b).certificate, now, POLICY);
+
+  it("findCrossing() takes a certificate of the one root by the other, and not the other way round", async () => {
+    const ba = await crossed(root(b), root(a));
+    assert.equal(find(root(b), entry(root(a)), [ba]), ba);
+    assert.equal(find(root(a), entry(root(b)), [ba]), undefined);
+    assert.equal(find(root(b), entry(root(c)), [ba]), undefined);
   });
 
-  it("planCrossing() names each shared certificate once", async () => {
+  it("findCrossing() takes no certificate that ends before its root is needed no longer, or has not begun", async () => {
+    const early = await crossed(root(shortLived), root(a));
+    const needed = (leafTtlMaxMs: number) => find(root(shortLived), entry(root(a), { leafTtlMaxMs }), [early]);
+    assert.equal(needed(99 * HOUR), early);
+    assert.equal(needed(101 * HOUR), undefined);
+    assert.equal(find(root(shortLived), entry(root(a), { leafTtlMaxMs: HOUR }), [early], at(-2)), undefined);
+  });
+});
+
+describe("usefulPart()", () => {
+  it("usefulPart() ends with the last root that is needed, whatever is needed before it", async () => {
     const [cb, ba] = [await crossed(root(c), root(b)), await crossed(root(b), root(a))];
-    const { chain, unreached } = planCrossing(root(c).certificate, [entry(root(a)), entry(root(b))], [ba, cb], at(0), POLICY);
-    assert.deepEqual(chain, [cb, ba]);
-    assert.deepEqual(unreached, []);
+    assert.deepEqual(usefulPart([cb, ba], [entry(root(a))], at(0)), [cb, ba]);
+    assert.deepEqual(usefulPart([cb, ba], [entry(root(b))], at(0)), [cb]);
+    assert.deepEqual(usefulPart([cb, ba], [], at(0)), []);
   });
 
-  it("planCrossing() names the roots to which no road leads", async () => {
-    const target = entry(root(b));
-    const { chain, unreached } = planCrossing(
-      root(c).certificate,
-      [entry(root(a)), target],
-      [await crossed(root(c), root(a))],
-      at(0),
-      POLICY,
-    );
-    assert.equal(chain.length, 1);
-    assert.deepEqual(unreached, [target]);
-  });
-
-  it("planCrossing() takes a certificate that ends early as long as its target is pruned before", async () => {
-    const crossing = await crossed(root(b), root(shortLived));
-    const over = await crossed(root(shortLived), root(a));
-    const plan = (leafTtlMaxMs: number) =>
-      planCrossing(root(b).certificate, [entry(root(a), { leafTtlMaxMs })], [crossing, over], at(0), POLICY).unreached.length;
-    assert.equal(plan(99 * HOUR), 0);
-    assert.equal(plan(101 * HOUR), 1);
+  it("usefulPart() ends before what has expired", async () => {
+    const [cs, sa] = [await crossed(root(c), root(shortLived)), await crossed(root(shortLived), root(a))];
+    assert.deepEqual(usefulPart([cs, sa], [entry(root(a))], at(199)), [cs, sa]);
+    assert.deepEqual(usefulPart([cs, sa], [entry(root(a))], at(200)), []);
   });
 });
 
@@ -156,19 +134,18 @@ describe("any sequence of rotations", () => {
     assert.equal(new Set(chain.map(({ id }) => id)).size, chain.length, "a certificate is there twice");
     for (const target of state.roots) assert.equal(target.forcedOut && state.provider.retired[target.id] !== undefined, false);
     if (active.certificate.notAfter <= now) return;
+    // A line: each certifies the root that issued the one before it.
     chain.forEach((certificate, i) => {
-      const starts = equal(certificate.key.spki, active.certificate.key.spki);
-      assert.ok(
-        starts || chain.slice(0, i).some((earlier) => couldHaveIssued(certificate, earlier)),
-        "a certificate stands before its place",
-      );
+      const before = chain[i - 1];
+      assert.ok(before === undefined ? equal(certificate.key.spki, active.certificate.key.spki) : couldHaveIssued(certificate, before));
     });
+    assert.equal(new Set(chain.map(({ subject }) => hex(subject))).size, chain.length, "a name is there twice");
     const leaf = root(pool.find(({ certificate }) => certificate.id === active.id)).leaf;
     for (const target of [active, ...rootsToReach(state.roots, now)])
       assert.ok((await findPath(leaf, chain, target.certificate, now)) !== null, "a published root is not reached");
   };
 
-  it("planCrossing() reaches every published, unexpired root that was not left by force, after any sequence", {
+  it("a line reaches every published, unexpired root that was not left by force, after any sequence", {
     timeout: 60_000,
   }, async () => {
     await fc.assert(

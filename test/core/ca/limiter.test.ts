@@ -19,12 +19,17 @@ beforeEach(() => {
 
 /** Takes a turn, works and gives the turn back, as issuing a leaf does. */
 async function run<T>(limits: Limits, work: () => Promise<T>): Promise<T> {
-  const turn = limiter.enter(limits);
-  if (turn !== null) await turn;
+  limiter.arrive();
   try {
-    return await work();
+    const turn = limiter.enter(limits);
+    if (turn !== null) await turn;
+    try {
+      return await work();
+    } finally {
+      limiter.leave(limits);
+    }
   } finally {
-    limiter.leave(limits);
+    limiter.depart();
   }
 }
 
@@ -125,6 +130,20 @@ describe("createLimiter() with CSRMaxPerSecond", () => {
     assert.equal(await quick(slow), "done");
   });
 
+  it("enter() goes by a rate that was raised within half a second, whatever the old one's debt", async () => {
+    const slow: Limits = { csrMaxPerSecond: 0.01, csrMaxConcurrent: null };
+    assert.equal(await quick(slow), "done");
+    await assert.rejects(quick(slow), limited);
+    const fast: Limits = { csrMaxPerSecond: 1000, csrMaxConcurrent: null };
+    await assert.rejects(quick(fast), limited);
+    clock.advance(1);
+    const next = job(fast);
+    next.finish();
+    clock.advance(500);
+    await next.done;
+    assert.equal(next.seen.outcome, "done");
+  });
+
   it("enter() leaves CSRMaxConcurrent aside where CSRMaxPerSecond is set", async () => {
     const both: Limits = { csrMaxPerSecond: 1000, csrMaxConcurrent: 1 };
     const jobs = [job(both), job(both), job(both)];
@@ -206,19 +225,18 @@ describe("createLimiter() with CSRMaxConcurrent", () => {
 describe("createLimiter() without limits", () => {
   it("enter() gives a turn at once, without a promise", () => {
     assert.equal(limiter.enter(NONE), null);
-    assert.equal(limiter.inFlight, 1);
     limiter.leave(NONE);
+  });
+
+  it("arrive() counts until depart(), and counts nobody whom it refuses", () => {
+    for (let i = 0; i < 10; i++) limiter.arrive();
+    assert.throws(() => limiter.arrive(), limited);
+    assert.equal(limiter.inFlight, 10);
+    for (let i = 0; i < 10; i++) limiter.depart();
     assert.equal(limiter.inFlight, 0);
   });
 
-  it("enter() counts nobody whom it refuses", async () => {
-    const one: Limits = { csrMaxPerSecond: 0.1, csrMaxConcurrent: null };
-    await limiter.enter(one);
-    await assert.rejects(async () => limiter.enter(one), limited);
-    assert.equal(limiter.inFlight, 1);
-  });
-
-  it("enter() bounds what is in flight, and takes more when some of it has ended", async () => {
+  it("arrive() bounds what is in flight, and takes more when some of it has ended", async () => {
     const jobs = Array.from({ length: 10 }, () => job(NONE));
     await settle();
     assert.equal(limiter.inFlight, 10);
@@ -232,7 +250,7 @@ describe("createLimiter() without limits", () => {
     assert.equal(limiter.inFlight, 0);
   });
 
-  it("enter() counts those who wait for their turn as in flight", async () => {
+  it("arrive() counts those who wait for their turn as in flight", async () => {
     const one: Limits = { csrMaxPerSecond: null, csrMaxConcurrent: 1 };
     const jobs = Array.from({ length: 10 }, () => job(one));
     await settle();

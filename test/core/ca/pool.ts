@@ -4,7 +4,7 @@
  * @module
  */
 import { hex } from "../../../src/core/bytes.ts";
-import { planCrossing, poolOf, rootsToReach } from "../../../src/core/ca/crossing.ts";
+import { findCrossing, inOrderOfNeed, poolOf, rootsToReach } from "../../../src/core/ca/crossing.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { activeRoot, type CaState, type RootEntry } from "../../../src/core/ca/state.ts";
 import { bootstrap, type NewConfig, type NewRoot, rotate } from "../../../src/core/ca/transitions.ts";
@@ -84,22 +84,27 @@ export interface Turn {
   readonly force?: boolean;
 }
 
-/** Rotates, cross-signed by whichever root has no road yet, the latest first. */
+/** Rotates, each root of the line certified by the next; under `force` by what there is already alone. */
 export async function rotated(state: CaState, pool: readonly PoolRoot[], { to, now, leafTtlMs, force = false }: Turn): Promise<CaState> {
   const old = activeRoot(state);
   const pretend = state.roots.map((root): RootEntry => (root === old ? { ...root, status: "retired", rotatedOutAt: now } : root));
-  const targets = rootsToReach(pretend, now)
-    .filter(({ id }) => id !== to.certificate.id)
-    .toSorted((a, b) => Number(b.rotatedOutAt) - Number(a.rotatedOutAt));
+  const targets = rootsToReach(pretend, now).filter(({ id }) => id !== to.certificate.id);
   const certificates = poolOf(state.roots);
-  for (const target of force ? [] : targets) {
-    if (planCrossing(to.certificate, [target], certificates, now, DEFAULT_POLICY).unreached.length === 0) continue;
+  const chain: Certificate[] = [];
+  const leftByForce: string[] = [];
+  let tip = to;
+  for (const target of inOrderOfNeed(targets, old.intermediates, DEFAULT_POLICY)) {
     const by = pool.find(({ certificate }) => certificate.id === target.id);
     if (by === undefined) throw new TypeError("The target is not of the pool");
-    if (target.id !== old.id && state.provider.retired[target.id] === undefined) throw new TypeError("The target's key is gone");
-    certificates.push(await crossed(to, by, now));
+    const known = findCrossing(tip.certificate, target, certificates, to.certificate, now, DEFAULT_POLICY);
+    if (known === undefined && force) {
+      leftByForce.push(target.id);
+      continue;
+    }
+    if (known === undefined && target.id !== old.id && state.provider.retired[target.id] === undefined)
+      throw new TypeError("The target's key is gone");
+    chain.push(known ?? (await crossed(tip, by, now)));
+    tip = by;
   }
-  const { chain, unreached } = planCrossing(to.certificate, targets, certificates, now, DEFAULT_POLICY);
-  const leftByForce = unreached.map(({ id }) => id);
   return rotate(state, commitId(), { config: CONFIG, root: newRoot(to), chain, leftByForce, leafTtlMs, now });
 }

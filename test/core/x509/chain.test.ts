@@ -144,7 +144,9 @@ describe("findPath()", () => {
     ];
     const below = await makeOdd(genuine, { extensions });
     assert.equal(await findPath(below, [impostor.certificate], top.certificate, NOW), null);
-    assert.deepEqual(await findPath(below, [impostor.certificate, genuine.certificate], top.certificate, NOW), [
+    // The first of the name is taken and never given back, as OpenSSL does.
+    assert.equal(await findPath(below, [impostor.certificate, genuine.certificate], top.certificate, NOW), null);
+    assert.deepEqual(await findPath(below, [genuine.certificate, impostor.certificate], top.certificate, NOW), [
       below,
       genuine.certificate,
       top.certificate,
@@ -170,7 +172,7 @@ describe("findPath()", () => {
     assert.ok(a && b && c);
     const cross = async (one: Authority, by: Authority, name: string) =>
       (await makeOddCa(by, { subject: `CN=${name}`, key: one })).certificate;
-    const sent = [await cross(a, b, "a"), await cross(b, a, "b"), await cross(b, c, "b"), await cross(c, b, "c")];
+    const sent = [await cross(a, b, "a"), await cross(b, c, "b"), await cross(b, a, "b"), await cross(c, b, "c")];
     const below = await makeOdd(a);
     for (const [{ certificate }, length] of [
       [a, 2],
@@ -179,6 +181,10 @@ describe("findPath()", () => {
     ] as const)
       assert.equal((await findPath(below, sent, certificate, NOW))?.length, length);
     assert.equal(await findPath(below, sent, root.certificate, NOW), null);
+    // b by a comes first: the way to c is not looked for again.
+    const [ab, bc, ba] = sent;
+    assert.ok(ab && bc && ba);
+    assert.equal(await findPath(below, [ab, ba, bc], c.certificate, NOW), null);
   });
   it("findPath() passes no CA twice, so that repeated cross-signing does not multiply the paths", async () => {
     const [a, b] = [await makeOddCa(null, { subject: "CN=a" }), await makeOddCa(null, { subject: "CN=b" })];

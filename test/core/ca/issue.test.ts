@@ -1,0 +1,52 @@
+/**
+ * The way of a request through the CA: what counts against the limits, and what a leaf can hold.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { RateLimitedError, RequestError } from "../../../src/core/errors.ts";
+import { configuration, createTestCa, opensslCsr } from "../../fakes/ca.ts";
+import { BOOTSTRAP, readChain, suppliedRoot, TRUST_DOMAIN, webCsr } from "./harness.ts";
+
+describe("sign()", () => {
+  it("sign() lets no refused request count against CSRMaxPerSecond", async () => {
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+    await manager.configure(configuration({ CSRMaxPerSecond: 1 }));
+    const broken = webCsr().replace(/[A-Za-z](?=[A-Za-z0-9+/=]*\n-----END)/, (char) => (char === "A" ? "B" : "A"));
+    for (const bad of ["garbage", broken, opensslCsr("URI:spiffe://other.consul/ns/default/dc/dc1/svc/web").csr])
+      await assert.rejects(manager.sign(bad), RequestError);
+    await manager.sign(webCsr());
+    await assert.rejects(manager.sign(webCsr()), RateLimitedError);
+    await assert.rejects(manager.sign("garbage"), RequestError);
+  });
+
+  it("sign() writes each name of a request once", async () => {
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+    const names = ["URI:spiffe://TD/agent/client/dc/dc1/id/node".replace("TD", TRUST_DOMAIN), "DNS:localhost", "DNS:LOCALHOST"];
+    const { csr } = opensslCsr([...names, ...Array.from({ length: 50 }, () => "IP:127.0.0.1")].join());
+    const { leaf } = readChain((await manager.sign(csr)).certificatePem);
+    assert.deepEqual([leaf.dnsNames, leaf.ipAddresses.length], [["localhost"], 1]);
+  });
+});
+
+describe("configure()", () => {
+  it("configure() refuses a RootCert with anything beside the certificate, since it is stored and shown as it was sent", async () => {
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+    const { cert, key } = suppliedRoot();
+    for (const extra of [key.replace(/^/gm, "  "), "a note", "-----BEGIN"])
+      await assert.rejects(manager.configure(configuration({ PrivateKey: key, RootCert: `${cert}${extra}` })), /RootCert|root certificate/);
+    assert.equal(manager.require().state.config.config?.RootCert, undefined);
+    await manager.configure(configuration({ PrivateKey: key, RootCert: `\n${cert}\n\n` }));
+  });
+});
+
+describe("close()", () => {
+  it("close() lets the change that runs end, and refuses others", async () => {
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+    const change = manager.configure(configuration({ PrivateKeyType: "rsa", PrivateKeyBits: 2048 }));
+    await manager.close();
+    assert.equal(await change, true);
+    assert.equal(manager.require().active.certificate.key.type, "rsa");
+    await assert.rejects(manager.configure(configuration({})), /shutting down/);
+  });
+});
