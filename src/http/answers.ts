@@ -32,7 +32,7 @@ export function body(type: string, text: string): Body {
   };
 }
 
-/** A body that is sent once, as it is. A certificate hardly gets smaller. */
+/** A body that is sent once, as it is: a certificate hardly gets smaller. */
 export function plainBody(type: string, text: string): Body {
   return { type, content: text, gzip: async () => null };
 }

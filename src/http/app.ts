@@ -150,6 +150,9 @@ async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route,
   }
 }
 
+/** The options of a request without any. */
+const NO_QUERY = queryOptions(new Map(), undefined);
+
 function callOf(c: Context<{ Bindings: RequestEnvironment }>): Call {
   const request = c.req.raw;
   const params = () => {
@@ -157,13 +160,22 @@ function callOf(c: Context<{ Bindings: RequestEnvironment }>): Call {
     return parseQuery(start < 0 ? "" : request.url.slice(start + 1).replace(/#.*$/, ""));
   };
   const header = (name: string) => request.headers.get(name) ?? undefined;
-  return { request, environment: c.env, params, header, query: () => queryOptions(params(), header("cache-control")) };
+  return {
+    request,
+    environment: c.env,
+    params,
+    header,
+    query: () =>
+      request.url.includes("?") || request.headers.has("cache-control") ? queryOptions(params(), header("cache-control")) : NO_QUERY,
+  };
 }
 
 async function respond(answer: Answer, common: Readonly<Record<string, string>>, request: Request): Promise<Response> {
   const { status = 200, headers = {}, body: content } = answer;
   if (content === undefined) return new Response(null, { status, headers: { ...common, ...headers } });
   const all: Record<string, string> = { "Content-Type": content.type, ...common, ...headers };
+  // What is sent once is not worth compressing.
+  if (typeof content.content === "string") return new Response(content.content, { status, headers: all });
   const compressed = takesGzip(request.headers.get("accept-encoding") ?? undefined) ? await content.gzip() : null;
   if (compressed === null) return new Response(content.content, { status, headers: all });
   return new Response(compressed, { status, headers: { "Content-Encoding": "gzip", ...all } });
