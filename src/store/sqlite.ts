@@ -78,6 +78,15 @@ export function openSqlite(path: string, clock: Clock): SqliteBackend {
     }
   };
 
+  /** Leaves no key that a commit dropped behind in the log: secure_delete clears the file alone. */
+  const emptyLog = () => {
+    try {
+      db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+    } catch {
+      // The commit stands whatever becomes of the log, which the next commit empties.
+    }
+  };
+
   return {
     open(codec, holder) {
       const owns = (name: LeaseName, term: number) => {
@@ -105,8 +114,7 @@ export function openSqlite(path: string, clock: Clock): SqliteBackend {
               );
               sql.write.run(next.index, next.commitId, document);
             });
-            // Keys that this commit dropped are not left behind in the log: secure_delete clears the file alone.
-            db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+            emptyLog();
             waiter.notify();
           },
           async watch(commitId, signal) {
