@@ -42,6 +42,10 @@ interface Running {
 function run(environment: Readonly<Record<string, string>>): Running {
   const { PATH = "", HOME = "" } = process.env;
   const child = spawn(process.execPath, ["src/cli/main.ts", "serve"], { cwd: ROOT, env: { PATH, HOME, ...environment } });
+  // A test that fails before it stops its server leaves none behind.
+  const kill = () => child.kill("SIGKILL");
+  process.once("exit", kill);
+  child.once("close", () => process.removeListener("exit", kill));
   let [stdout, stderr] = ["", ""];
   const listeners: (() => void)[] = [];
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
