@@ -5,17 +5,20 @@
  */
 import { providers } from "../providers/index.ts";
 import type { Settings } from "./config/settings.ts";
+import { hex } from "./core/bytes.ts";
 import { type CaManager, createManager } from "./core/ca/manager.ts";
+import { DEFAULT_POLICY } from "./core/ca/policy.ts";
+import { rewrapped } from "./core/ca/rewrap.ts";
 import { type CaState, HIDDEN } from "./core/ca/state.ts";
 import type { Clock, Random } from "./core/clock.ts";
-import { CaError } from "./core/errors.ts";
-import type { Leases } from "./core/lease.ts";
+import { CaError, ConfigError } from "./core/errors.ts";
 import type { Log } from "./core/log.ts";
-import type { Store } from "./core/store.ts";
 import { createApp, type RequestEnvironment } from "./http/app.ts";
 import { createSealer } from "./seal/envelope.ts";
 import { makeKek, readKeks } from "./seal/kek.ts";
-import { type Codec, createCodec } from "./store/codec.ts";
+import type { Backend } from "./store/backend.ts";
+import { createCodec } from "./store/codec.ts";
+import { createRecollection, type Kept } from "./store/recollection.ts";
 import { createPrometheus } from "./telemetry/prometheus.ts";
 
 /** What a runtime gives. */
@@ -25,6 +28,11 @@ export interface Platform {
   readonly log: Log;
   /** The text of a file in the data folder that nobody else may read, made with `make` when it is not there. */
   secretFile(name: string, make: () => string): string;
+  /** Text kept in the data folder over a restart, or null where there is no folder to keep it in. */
+  kept(name: string): Kept | null;
+  /** The text of a file. @throws {Error} */
+  readFile(path: string): string;
+  isThere(path: string): boolean;
 }
 
 export interface Meshca {
@@ -43,17 +51,31 @@ export interface Meshca {
 /** consul-ca.md §2.2: what Consul's agent writes where the operator names nothing. */
 const DEFAULT_CONFIG = { IntermediateCertTTL: "8760h", LeafCertTTL: "72h", RootCertTTL: "87600h" };
 
-/** At least this often a replica looks what is due, in milliseconds. */
-const TICK_MS = 5000;
+/** How soon a loop that failed tries again, in milliseconds. */
+const RETRY_MS = 1000;
+/** How long a start waits for the state that another replica is making. */
+const START_MS = 20_000;
 
 /** Builds a CA. @throws {ConfigError} @throws {StoreError} */
 export async function compose(settings: Settings, platform: Platform): Promise<Meshca> {
+  return composeOver(await openBackend(settings, platform), settings, platform);
+}
+
+/** Builds a CA over a backend that is open. @throws {ConfigError} @throws {StoreError} */
+export async function composeOver(backend: Backend, settings: Settings, platform: Platform): Promise<Meshca> {
   const { clock, random, log } = platform;
   const kek = settings.kek ?? (settings.store.kind === "memory" ? makeKek() : platform.secretFile("kek", makeKek));
   const sealer = createSealer(await readKeks(kek));
-  const backend = await openBackend(settings, clock);
-  const holder = `${settings.listen.host}:${settings.listen.port}`;
-  const { store, leases } = backend.open(createCodec(sealer), holder);
+  const codec = createCodec(sealer);
+  const shared = settings.store.kind === "redis";
+  const policy = {
+    ...DEFAULT_POLICY,
+    maxStalenessMs: shared ? settings.maxStalenessMs : null,
+    maxClockSkewMs: settings.maxClockSkewMs,
+  };
+  const self = { id: hex(random.bytes(8)), address: `${settings.listen.host}:${settings.listen.port}` };
+  const { store, leases, replicas } = backend.open(codec, `${self.address} ${self.id}`);
+  const kept = settings.store.kind === "memory" ? null : platform.kept(`seen-${settings.store.kind}.json`);
   const metrics = createPrometheus();
   const bootstrap = {
     clusterId: settings.bootstrap?.clusterId ?? null,
@@ -63,6 +85,9 @@ export async function compose(settings: Settings, platform: Platform): Promise<M
   const manager = createManager({
     store,
     leases,
+    replicas,
+    recollection: kept === null ? null : createRecollection(codec, kept),
+    self,
     sealer,
     providers,
     clock,
@@ -71,9 +96,11 @@ export async function compose(settings: Settings, platform: Platform): Promise<M
     metrics,
     datacenter: settings.datacenter,
     bootstrap: { ...bootstrap, forceWithoutCrossSigning: false },
+    policy,
   });
   const app = createApp({
     manager,
+    codec,
     clock,
     random,
     log,
@@ -88,25 +115,58 @@ export async function compose(settings: Settings, platform: Platform): Promise<M
     now: () => clock.now(),
     watchers: () => app.watchers.count,
     signing: () => manager.signing,
+    status: () => manager.status,
   });
 
   const closing = new AbortController();
-  /** Repeats `step` until the CA is closed; a failure is logged and tried again later. */
+  /** Repeats `step`, which says how long to wait then, until the CA is closed. A failure is logged once, and tried again. */
   const repeat = async (what: string, step: () => Promise<number>) => {
+    let failing: string | null = null;
     while (!closing.signal.aborted) {
-      let wait = TICK_MS;
+      let wait = RETRY_MS;
       try {
         wait = await step();
+        if (failing !== null) log.info(`Can ${what} again`);
+        failing = null;
       } catch (error) {
-        log.error(`Cannot ${what}`, { reason: error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown" });
+        const reason = error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown";
+        if (reason !== failing) log.error(`Cannot ${what}`, { reason });
+        failing = reason;
       }
       if (wait > 0) await clock.sleep(wait, closing.signal);
     }
   };
+  /** At least as often as a lease must be renewed, and not in step with the other replicas. */
+  const pace = () => policy.leaderRetryMs * (1 + random.fraction() * (policy.retryJitter - 1));
   const tick = async () => {
     const due = await manager.tick();
     if (due.kind !== "wait") return 0;
-    return due.until === null ? TICK_MS : Math.max(100, Math.min(TICK_MS, due.until.getTime() - clock.now().getTime()));
+    return due.until === null ? pace() : Math.max(100, Math.min(pace(), due.until.getTime() - clock.now().getTime()));
+  };
+  const follow = async () => {
+    const before = manager.snapshot;
+    await manager.follow(closing.signal);
+    // A wake-up without news must not become a loop without a pause.
+    return manager.snapshot === before ? 100 : 0;
+  };
+  const heartbeat = async () => {
+    await manager.heartbeat();
+    return policy.heartbeatMs;
+  };
+
+  /** Makes the first state, or waits for the one that another replica makes. */
+  const begin = async (): Promise<void> => {
+    if (settings.source !== null) {
+      await manager.restore(await readSource(settings.source, kek, platform), { forceWithoutCrossSigning: false, onlyWhereEmpty: true });
+      return;
+    }
+    const until = clock.now().getTime() + START_MS;
+    for (;;) {
+      await manager.tick();
+      if (manager.snapshot !== null || manager.status.stopped !== null || clock.now().getTime() >= until) return;
+      await clock.sleep(100 * (1 + random.fraction()), closing.signal);
+      await manager.refresh();
+    }
   };
 
   const drain = () => {
@@ -121,8 +181,8 @@ export async function compose(settings: Settings, platform: Platform): Promise<M
       if (settings.ignored.length > 0)
         log.info("Keys of the configuration file without a meaning here are ignored", { keys: settings.ignored });
       if (!settings.connectEnabled) return;
-      await manager.refresh();
-      if (manager.snapshot === null) await manager.tick();
+      await manager.start();
+      if (manager.snapshot === null) await begin();
       else if (settings.bootstrap !== null) {
         const fields = fileDifferences(settings.bootstrap, manager.snapshot.state);
         if (fields.length > 0)
@@ -133,13 +193,11 @@ export async function compose(settings: Settings, platform: Platform): Promise<M
     },
     async run() {
       if (!settings.connectEnabled) return;
-      const follow = async () => {
-        const before = manager.snapshot;
-        await manager.follow(closing.signal);
-        // A wake-up without news must not become a loop without a pause.
-        return manager.snapshot === before ? 100 : 0;
-      };
-      await Promise.all([repeat("do what is due", tick), repeat("follow the store", follow)]);
+      await Promise.all([
+        repeat("do what is due", tick),
+        repeat("follow the store", follow),
+        repeat("tell the other replicas of this one", heartbeat),
+      ]);
     },
     drain,
     async close() {
@@ -170,17 +228,48 @@ function fileDifferences(file: NonNullable<Settings["bootstrap"]>, { clusterId, 
   ];
 }
 
-interface Backend {
-  open(codec: Codec, holder: string): { store: Store; leases: Leases };
-  close(): void;
+/** Each store is loaded only where it is used, since not every runtime has what it needs. */
+export async function openBackend(settings: Pick<Settings, "store" | "worker">, platform: Platform): Promise<Backend> {
+  const { clock, log } = platform;
+  switch (settings.store.kind) {
+    case "memory":
+      return (await import("./store/memory.ts")).createMemoryBackend(clock);
+    case "sqlite":
+      return (await import("./store/sqlite.ts")).openSqlite(settings.store.path, clock, { shared: settings.worker !== null });
+    case "redis":
+      return (await import("./store/redis.ts")).openRedis({ settings: settings.store, clock, log });
+  }
 }
 
-/** Each store is loaded only where it is used, since not every runtime has what it needs. */
-async function openBackend(settings: Settings, clock: Clock): Promise<Backend> {
-  if (settings.store.kind === "memory") {
-    const { createMemoryBackend } = await import("./store/memory.ts");
-    return { ...createMemoryBackend(clock), close() {} };
+/**
+ * The state that a new cluster is to begin with, sealed anew under the keys given here.
+ * @param keks what was given; a SQLite CA's own lie beside it.
+ * @throws {ConfigError} @throws {StoreError} @throws {SealError}
+ */
+async function readSource({ kind, path }: NonNullable<Settings["source"]>, keks: string, platform: Platform): Promise<CaState> {
+  const beside = kind === "sqlite" ? readIfThere(platform, path.replace(/[^/]*$/, "kek")) : "";
+  const given = (await readKeks(keks)).ids;
+  const others = beside.split(/[\s,]+/).filter((entry) => entry !== "" && !given.includes(entry.split(":")[0] ?? ""));
+  const sealer = createSealer(await readKeks([keks, ...others].join(",")));
+  const codec = createCodec(sealer);
+  let state: CaState | null = null;
+  if (kind === "backup") {
+    const text = readIfThere(platform, path);
+    if (text === "") throw new ConfigError(`MESHCA_IMPORT: cannot read ${JSON.stringify(path)}`);
+    state = await codec.decode(text);
+  } else {
+    if (!platform.isThere(path)) throw new ConfigError(`MESHCA_IMPORT: there is no file ${JSON.stringify(path)}`);
+    const backend = (await import("./store/sqlite.ts")).openSqlite(path, platform.clock);
+    try {
+      ({ state } = await backend.open(codec, "import").store.read());
+    } finally {
+      backend.close();
+    }
   }
-  const { openSqlite } = await import("./store/sqlite.ts");
-  return openSqlite(settings.store.path, clock);
+  if (state === null) throw new ConfigError(`MESHCA_IMPORT: ${JSON.stringify(path)} holds no CA`);
+  return { ...state, provider: await rewrapped(state, sealer) };
+}
+
+function readIfThere(platform: Platform, path: string): string {
+  return platform.isThere(path) ? platform.readFile(path) : "";
 }

@@ -44,6 +44,8 @@ const File = v.looseObject({
   data_dir: v.optional(text("a folder")),
   log_level: v.optional(text("a level")),
   client_addr: v.optional(text("an address")),
+  // Not Consul's: where the state is, in the form of MESHCA_STORE.
+  store: v.optional(text("the URL of a store")),
   ports: v.optional(v.pipe(v.unknown(), isObject, v.looseObject({ http: v.optional(port) }, "must be an object"))),
   connect: v.optional(v.pipe(v.unknown(), isObject, Connect)),
 });
@@ -89,7 +91,15 @@ export function readConfigFile(content: string, configNames: readonly string[]):
           : `is not a key of Consul's agent configuration; did you mean ${near}?`,
       );
   }
-  const { connect, ports, client_addr: address, datacenter, data_dir: dataDir, log_level: logLevel } = parsed.success ? parsed.output : {};
+  const {
+    connect,
+    ports,
+    client_addr: address,
+    datacenter,
+    data_dir: dataDir,
+    log_level: logLevel,
+    store,
+  } = parsed.success ? parsed.output : {};
   const { cluster_id: clusterId = null, ...caConfig } = connect?.ca_config ?? {};
   if (clusterId !== null && (typeof clusterId !== "string" || !CLUSTER_ID.test(clusterId)))
     fault("connect.ca_config.cluster_id", "must be a UUID");
@@ -97,6 +107,7 @@ export function readConfigFile(content: string, configNames: readonly string[]):
 
   const settings: Record<string, string> = {};
   if (datacenter !== undefined) settings.MESHCA_DATACENTER = datacenter;
+  if (store !== undefined) settings.MESHCA_STORE = store;
   if (dataDir !== undefined) settings.MESHCA_DATA_DIR = dataDir;
   if (logLevel !== undefined)
     settings.MESHCA_LOG_LEVEL = logLevel === "trace" || logLevel === "TRACE" ? "debug" : logLevel.replace(/^err$/i, "error");

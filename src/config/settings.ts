@@ -4,9 +4,11 @@
  * @module
  */
 import * as v from "valibot";
-import { ConfigError, type Violation } from "../core/errors.ts";
+import { parseDuration } from "../core/duration.ts";
+import { ConfigError, FormatError, type Violation } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { type ConfigFile, readConfigFile } from "./file.ts";
+import { readStoreUrl, type StoreUrl } from "./store-url.ts";
 
 const listen = v.pipe(
   v.string(),
@@ -19,12 +21,27 @@ const listen = v.pipe(
   }),
 );
 
-const storeUrl = v.pipe(
+const duration = (min: number, max: number, what: string) =>
+  v.pipe(
+    v.string(),
+    v.rawTransform(({ dataset: { value }, addIssue, NEVER }) => {
+      try {
+        const ms = parseDuration(value);
+        if (ms >= min && ms <= max) return ms;
+      } catch (error) {
+        if (!(error instanceof FormatError)) throw error;
+      }
+      addIssue({ message: `must be a duration ${what}` });
+      return NEVER;
+    }),
+  );
+
+const source = v.pipe(
   v.string(),
   v.rawTransform(({ dataset: { value }, addIssue, NEVER }) => {
-    if (value === "memory:") return { kind: "memory" } as const;
-    if (/^sqlite:./.test(value)) return { kind: "sqlite", path: value.slice("sqlite:".length) } as const;
-    addIssue({ message: "must be sqlite:PATH or memory:" });
+    const match = /^(sqlite|backup):(.+)$/.exec(value);
+    if (match !== null) return { kind: match[1] as "sqlite" | "backup", path: match[2] as string };
+    addIssue({ message: "must be sqlite:PATH or backup:PATH" });
     return NEVER;
   }),
 );
@@ -38,8 +55,13 @@ const Schema = v.object({
   MESHCA_LISTEN: v.optional(listen, "127.0.0.1:8500"),
   MESHCA_DATA_DIR: v.optional(v.pipe(v.string(), v.nonEmpty("must name a folder")), ".meshca"),
   MESHCA_CONFIG: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
-  MESHCA_STORE: v.optional(storeUrl),
+  MESHCA_STORE: v.optional(v.string()),
   MESHCA_KEK: v.optional(v.string()),
+  MESHCA_KEK_FILE: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
+  MESHCA_IMPORT: v.optional(source),
+  // A day: nothing that is signed under a root that old could be told from a leaf of a replica that was cut off.
+  MESHCA_MAX_STALENESS: v.optional(duration(1000, 86_400_000, "from 1s to 24h, for example 5m"), "5m"),
+  MESHCA_MAX_CLOCK_SKEW: v.optional(duration(1000, 3_600_000, "from 1s to 1h, for example 30s"), "30s"),
   MESHCA_DATACENTER: v.optional(datacenter, "dc1"),
   MESHCA_LOG_LEVEL: v.optional(
     v.pipe(
@@ -55,21 +77,29 @@ const Schema = v.object({
 export interface Settings {
   readonly listen: { readonly host: string; readonly port: number };
   readonly dataDir: string;
-  readonly store: { readonly kind: "memory" } | { readonly kind: "sqlite"; readonly path: string };
+  readonly store: StoreUrl;
   /** Key-encryption keys as text, or null: make one. */
   readonly kek: string | null;
+  /** What an empty store is to begin with, or null: a new CA. */
+  readonly source: { readonly kind: "sqlite" | "backup"; readonly path: string } | null;
+  /** For how long leaves are signed while Redis does not answer. */
+  readonly maxStalenessMs: number;
+  /** How far the clock may be from Redis's. */
+  readonly maxClockSkewMs: number;
   readonly datacenter: string;
   readonly logLevel: (typeof LEVELS)[keyof typeof LEVELS];
   readonly connectEnabled: boolean;
   readonly bootstrap: ConfigFile["bootstrap"];
   /** Consul's agent keys in the file that mean nothing here. */
   readonly ignored: readonly string[];
+  /** The number of this process among the workers of one server, or null where it serves alone. */
+  readonly worker: number | null;
 }
 
 /**
  * Reads the settings.
  * @param environment every variable; those that do not begin with MESHCA_ are not looked at.
- * @param readFile reads the configuration file as text.
+ * @param readFile reads a file as text: the configuration, keys, certificates.
  * @param configNames the provider configuration names that a file may write in snake_case.
  * @throws {ConfigError} with every fault
  */
@@ -103,9 +133,11 @@ export function readSettings(
     }
   }
 
-  const result = v.safeParse(Schema, { ...file?.settings, ...given });
+  const merged = { ...file?.settings, ...given };
+  const result = v.safeParse(Schema, merged);
   // A value may be a secret: only what was expected is said.
   for (const issue of result.issues ?? []) fault(v.getDotPath(issue) ?? "", issue.message);
+  const { store, kek } = readPlaces(merged, readFile, fault);
   const host = result.success ? result.output.MESHCA_LISTEN.host : "localhost";
   if (!isLoopback(host))
     fault(
@@ -118,14 +150,45 @@ export function readSettings(
   return {
     listen: settings.MESHCA_LISTEN,
     dataDir: settings.MESHCA_DATA_DIR,
-    store: settings.MESHCA_STORE ?? { kind: "sqlite", path: `${settings.MESHCA_DATA_DIR}/meshca.db` },
-    kek: settings.MESHCA_KEK ?? null,
+    store: store ?? { kind: "sqlite", path: `${settings.MESHCA_DATA_DIR}/meshca.db` },
+    kek,
+    source: settings.MESHCA_IMPORT ?? null,
+    maxStalenessMs: settings.MESHCA_MAX_STALENESS,
+    maxClockSkewMs: settings.MESHCA_MAX_CLOCK_SKEW,
     datacenter: settings.MESHCA_DATACENTER,
     logLevel: settings.MESHCA_LOG_LEVEL,
     connectEnabled: file?.connectEnabled ?? true,
     bootstrap: file?.bootstrap ?? null,
     ignored: file?.ignored ?? [],
+    worker: null,
   };
+}
+
+/** What names files: the store, with its certificates, and the key-encryption keys. */
+function readPlaces(
+  settings: Readonly<Record<string, string | undefined>>,
+  readFile: (path: string) => string,
+  fault: (field: string, message: string) => void,
+): { store: StoreUrl | null; kek: string | null } {
+  const { MESHCA_STORE: url, MESHCA_KEK: keys, MESHCA_KEK_FILE: path } = settings;
+  const read = url === undefined ? null : readStoreUrl(url, readFile);
+  const faults: readonly string[] = Array.isArray(read) ? read : [];
+  for (const message of faults) fault("MESHCA_STORE", message);
+  const store = faults.length > 0 ? null : (read as StoreUrl | null);
+  let kek = keys ?? null;
+  if (path !== undefined && path !== "") {
+    if (keys !== undefined) fault("MESHCA_KEK_FILE", "is given together with MESHCA_KEK; give one of them");
+    try {
+      kek = readFile(path);
+    } catch {
+      fault("MESHCA_KEK_FILE", `cannot read ${JSON.stringify(path)}`);
+    }
+  } else if (store?.kind === "redis" && keys === undefined)
+    fault(
+      "MESHCA_KEK",
+      'must be given with Redis, the same to all replicas: whoever had a copy of Redis could sign if the key lay beside it. Make one with: echo "$(date +%Y):$(openssl rand -base64 32)"',
+    );
+  return { store, kek };
 }
 
 /** Whether a host to listen on is loopback. */

@@ -72,7 +72,17 @@ export class DeniedError extends CaError {
   }
 }
 
-export type NotReadyCode = "ca_uninitialized" | "ca_expired" | "ca_disabled" | "operation_running" | "lease_lost" | "closing";
+export type NotReadyCode =
+  | "ca_uninitialized"
+  | "ca_expired"
+  | "ca_disabled"
+  | "operation_running"
+  | "lease_lost"
+  | "closing"
+  | "state_stale"
+  | "clock_skewed"
+  | "replica_behind"
+  | "outcome_unknown";
 
 /** The CA cannot do this now; it may later. */
 export class NotReadyError extends CaError {
@@ -84,7 +94,13 @@ export class NotReadyError extends CaError {
   }
 }
 
-export type ConflictCode = "index_mismatch" | "transition_invalid" | "prepared_spent" | "budget_exceeded";
+export type ConflictCode =
+  | "index_mismatch"
+  | "no_conflict"
+  | "cluster_differs"
+  | "transition_invalid"
+  | "prepared_spent"
+  | "budget_exceeded";
 
 /** The state is not what the caller assumed. */
 export class ConflictError extends CaError {
@@ -116,7 +132,14 @@ export class ProviderError extends CaError {
   }
 }
 
-export type StoreCode = "store_unavailable" | "store_busy" | "state_corrupt" | "schema_unknown" | "state_regressed";
+export type StoreCode =
+  | "store_unavailable"
+  | "store_refused"
+  | "store_busy"
+  | "state_corrupt"
+  | "schema_unknown"
+  | "state_regressed"
+  | "cluster_mismatch";
 
 /** The store failed, or what it holds cannot be trusted. */
 export class StoreError extends CaError {

@@ -24,8 +24,10 @@ export interface Sealer {
   sealKey(key: CryptoKey, purpose: SealPurpose): Promise<string>;
   /** Opens a private key, non-extractable, for signing. @throws {SealError} `kek_unknown`, `open_failed` */
   openKey(sealed: string, purpose: SealPurpose, algorithm: SealedKeyAlgorithm): Promise<CryptoKey>;
-  /** Whether a text is sealed with a key-encryption key other than the current one. */
-  isStale(sealed: string): boolean;
+  /** Ids of the key-encryption keys that are there, the current one first. */
+  readonly keks: readonly string[];
+  /** The id of the key-encryption key that a text is sealed with; null for text that is not sealed. */
+  kekOf(sealed: string): string | null;
   /** Wraps the data key anew with the current key-encryption key; the secret itself is not opened. @throws {SealError} */
   rewrap(sealed: string): Promise<string>;
   /** A MAC under a key derived from the current key-encryption key. */

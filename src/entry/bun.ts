@@ -20,12 +20,13 @@ const MAX_BODY = 128 * 1024;
 
 /** Starts serving. @throws {CaError} @throws {Error} when the address is taken */
 export async function serve(settings: Settings): Promise<Served> {
-  if (settings.store.kind === "sqlite") makeDataDir(settings.dataDir);
+  if (settings.store.kind !== "memory") makeDataDir(settings.dataDir);
   let meshca: Meshca | null = null;
   // Listens first, so that the CA knows its own address, also where the system chose the port.
   const server = Bun.serve({
     hostname: settings.listen.host,
     port: settings.listen.port,
+    reusePort: settings.worker !== null,
     idleTimeout: IDLE_SECONDS,
     maxRequestBodySize: MAX_BODY,
     fetch: (request, runtime) =>

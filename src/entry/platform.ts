@@ -2,7 +2,7 @@
  * What the server runtimes have in common: the system's clock, randomness, files and standard output.
  * @module
  */
-import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Platform } from "../compose.ts";
 import type { Settings } from "../config/settings.ts";
@@ -54,6 +54,21 @@ export function createPlatform(settings: Settings): Platform {
       }
       return readFileSync(path, "utf8");
     },
+    kept(name) {
+      if (!existsSync(settings.dataDir)) return null;
+      const path = join(settings.dataDir, name);
+      return {
+        name: path,
+        read: () => (existsSync(path) ? readFileSync(path, "utf8") : null),
+        write(text) {
+          const draft = `${path}.${crypto.randomUUID()}`;
+          writeFileSync(draft, text, { mode: 0o600, flag: "wx", flush: true });
+          renameSync(draft, path);
+        },
+      };
+    },
+    readFile: (path) => readFileSync(path, "utf8"),
+    isThere: existsSync,
   };
 }
 

@@ -9,7 +9,9 @@ import type { CaManager } from "../core/ca/manager.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import { CaError, NotReadyError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
+import type { StateCodec } from "../core/store.ts";
 import { type Body, takesGzip } from "./answers.ts";
+import { backupRoutes } from "./backup.ts";
 import { createWatchers, type Watchers } from "./blocking.ts";
 import { configurationRoutes } from "./configuration.ts";
 import { UnknownDatacenterError } from "./datacenter.ts";
@@ -17,8 +19,10 @@ import { type ErrorAnswer, errorAnswer } from "./errors.ts";
 import { hostRefusal } from "./host.ts";
 import { BadQueryError, parseQuery, type QueryOptions, queryOptions } from "./query.ts";
 import { createBodyReader } from "./request.ts";
+import { rewrapRoutes } from "./rewrap.ts";
 import { rootsRoutes } from "./roots.ts";
 import { signRoutes } from "./sign.ts";
+import { stateConflictRoutes } from "./state-conflict.ts";
 import { statusRoutes } from "./status.ts";
 
 /** What the runtime hands over with each request. */
@@ -29,6 +33,8 @@ export interface RequestEnvironment {
 
 export interface AppOptions {
   readonly manager: CaManager;
+  /** The form of a backup. */
+  readonly codec: StateCodec;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -88,6 +94,9 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
     ...rootsRoutes(options, watchers),
     ...configurationRoutes(options, bodies),
     ...signRoutes(options, bodies),
+    ...rewrapRoutes(options),
+    ...stateConflictRoutes(options, bodies),
+    ...backupRoutes(options, bodies),
     ...statusRoutes(options),
   ];
 }

@@ -5,7 +5,7 @@
 import type { CaManager } from "../core/ca/manager.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import type { Clock, Random } from "../core/clock.ts";
-import { RateLimitedError } from "../core/errors.ts";
+import { RateLimitedError, StoreError } from "../core/errors.ts";
 import { wireIndex } from "./wire.ts";
 
 /** More blocked queries than this are refused: each holds a socket and some 5 KB. */
@@ -72,7 +72,11 @@ export function createWatchers(manager: CaManager, clock: Clock, random: Random)
       return waiting.size;
     },
     async wait(index, waitMs, gone) {
-      if (indexOf() < index) await manager.refresh();
+      // Where the store is away, what there is is the answer.
+      if (indexOf() < index)
+        await manager.refresh().catch((error: unknown) => {
+          if (!(error instanceof StoreError)) throw error;
+        });
       // Jitter of up to a sixteenth, so that waits that began together do not end together (consul-ca.md §1.1).
       const until = clock.now().getTime() + waitMs * (1 + random.fraction() / 16);
       while (indexOf() === index && !closed && !gone.aborted && clock.now().getTime() < until) {

@@ -47,9 +47,23 @@ function statusOf(error: CaError): ErrorAnswer["status"] {
   if (error instanceof ConflictError) return error.code === "prepared_spent" ? 500 : 409;
   if (error instanceof RateLimitedError) return 429;
   if (error instanceof ProviderError) return providerStatus(error.code);
-  if (error instanceof StoreError) return error.code === "store_unavailable" || error.code === "store_busy" ? 503 : 500;
+  if (error instanceof StoreError) return storeStatus(error.code);
   if (error instanceof SealError || error instanceof InvariantError) return 500;
   return 500;
+}
+
+function storeStatus(code: StoreError["code"]): ErrorAnswer["status"] {
+  switch (code) {
+    case "store_unavailable":
+    case "store_refused":
+    case "store_busy":
+    case "state_regressed":
+      return 503;
+    case "state_corrupt":
+    case "schema_unknown":
+    case "cluster_mismatch":
+      return 500;
+  }
 }
 
 function providerStatus(code: ProviderError["code"]): ErrorAnswer["status"] {

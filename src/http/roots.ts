@@ -10,10 +10,10 @@ import { requireDatacenter } from "./datacenter.ts";
 import { booleanParam, type QueryOptions } from "./query.ts";
 import { wireIndex } from "./wire.ts";
 
-const meta = (index: number, knownLeader: boolean) => ({
+const meta = (index: number, knownLeader: boolean, lastContactMs = 0) => ({
   "X-Consul-Index": String(index),
   "X-Consul-Knownleader": String(knownLeader),
-  "X-Consul-Lastcontact": "0",
+  "X-Consul-Lastcontact": String(lastContactMs),
   "X-Consul-Query-Backend": "blocking-query",
 });
 
@@ -26,10 +26,12 @@ export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
     environment.holdOpen?.();
     return watchers.wait(query.index, query.waitMs, request.signal);
   };
-  const answer = (snapshot: Snapshot, pem: boolean, query: QueryOptions, headers: Record<string, string> = {}): Answer => ({
-    headers: { ...meta(wireIndex(snapshot.state), true), ...headers },
-    body: rootsBody(snapshot, pem ? "pem" : query.pretty ? "pretty" : "json"),
-  });
+  const answer = (snapshot: Snapshot, pem: boolean, query: QueryOptions, headers: Record<string, string> = {}): Answer => {
+    // What Consul says of a server without a leader: the answer may be old, by this much.
+    const { storeAway, stalenessMs } = options.manager.status;
+    const contact = storeAway ? meta(wireIndex(snapshot.state), false, stalenessMs ?? 0) : meta(wireIndex(snapshot.state), true);
+    return { headers: { ...contact, ...headers }, body: rootsBody(snapshot, pem ? "pem" : query.pretty ? "pretty" : "json") };
+  };
 
   return [
     {

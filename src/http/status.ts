@@ -1,7 +1,8 @@
 /**
- * What machines watch us by: GET /v1/status/leader, /healthz, /readyz, /metrics.
+ * What machines watch us by: GET /v1/status/leader, /v1/status/peers, /healthz, /readyz, /metrics.
  * @module
  */
+import type { CaManager } from "../core/ca/manager.ts";
 import { body } from "./answers.ts";
 import type { AppOptions, Route } from "./app.ts";
 import { writeJson } from "./json.ts";
@@ -19,6 +20,15 @@ export function statusRoutes({ manager, renderMetrics }: AppOptions): Route[] {
         },
       },
     },
+    {
+      path: "/v1/status/peers",
+      kind: "consul",
+      methods: {
+        GET: (call) => ({
+          body: body("application/json", writeJson(manager.status.live.map(({ address }) => address).toSorted(), call.query().pretty)),
+        }),
+      },
+    },
     // Alive: the process answers.
     { path: "/healthz", kind: "operations", methods: { GET: () => ({ body: body(TEXT, "ok\n") }) } },
     // Ready: a leaf can be signed now.
@@ -28,7 +38,10 @@ export function statusRoutes({ manager, renderMetrics }: AppOptions): Route[] {
       methods: {
         GET() {
           const obstacle = manager.obstacle();
-          return obstacle === null ? { body: body(TEXT, "ok\n") } : { status: 503, body: body(TEXT, `Cannot sign: ${obstacle}\n`) };
+          const standing = describe(manager);
+          return obstacle === null
+            ? { body: body(TEXT, `ok\n${standing}`) }
+            : { status: 503, body: body(TEXT, `Cannot sign: ${obstacle}\n${standing}`) };
         },
       },
     },
@@ -43,4 +56,20 @@ export function statusRoutes({ manager, renderMetrics }: AppOptions): Route[] {
       },
     },
   ];
+}
+
+/** How this replica stands, a line each. */
+function describe({ status }: CaManager): string {
+  const { role, term, index, stalenessMs, clockOffsetMs, clockAlarm, stopped, live } = status;
+  const lines: [string, string | number][] = [
+    ["role", role],
+    ["term", term],
+    ["index", index],
+    ["staleness_ms", stalenessMs ?? "unknown"],
+    ["clock_offset_ms", Math.round(clockOffsetMs)],
+    ["replicas", live.length],
+  ];
+  if (clockAlarm) lines.push(["alarm", "all replicas have another time than the store: its clock is off, and nothing is changed"]);
+  if (stopped !== null) lines.push(["changes", `stopped, the store lost writes: ${stopped}; see /v1/connect/ca/state-conflict`]);
+  return lines.map(([name, value]) => `${name}: ${value}\n`).join("");
 }

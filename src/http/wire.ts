@@ -61,6 +61,10 @@ export function rootsPem({ state }: Snapshot): string {
 }
 
 export function configurationJson({ state }: Snapshot): Json {
+  return configJson(state);
+}
+
+export function configJson(state: CaState): { readonly [key: string]: Json } {
   const { provider, config, forceWithoutCrossSigning, createIndex, modifyIndex } = state.config;
   return {
     Provider: provider,
@@ -98,6 +102,6 @@ function identityJson({ id, uri }: IssuedLeaf): { [key: string]: Json } {
   }
 }
 
-function rfc3339(instant: Date): string {
+export function rfc3339(instant: Date): string {
   return `${instant.toISOString().slice(0, 19)}Z`;
 }

@@ -80,8 +80,9 @@ export function createSealer(ring: KekRing): Sealer {
         raw.fill(0);
       }
     },
-    isStale(sealed) {
-      return sealed.startsWith(PREFIX) && !sealed.startsWith(`${PREFIX}${ring.current.id}:`);
+    keks: ring.ids,
+    kekOf(sealed) {
+      return sealed.startsWith(PREFIX) ? (sealed.slice(PREFIX.length).split(":")[0] ?? "") : null;
     },
     async rewrap(sealed) {
       const parts = split(sealed);

@@ -19,6 +19,8 @@ export interface Kek {
 /** Key-encryption keys by id. The first one seals; the others open what they sealed before. */
 export interface KekRing {
   readonly current: Kek;
+  /** The current one's first. */
+  readonly ids: readonly string[];
   get(id: string): Kek | undefined;
 }
 
@@ -56,7 +58,7 @@ export async function readKeks(text: string): Promise<KekRing> {
   const ring = new Map<string, Kek>();
   for (const [id, key] of keys) ring.set(id, await deriveKek(id, key));
   const [current] = ring.values();
-  return { current: current as Kek, get: (id) => ring.get(id) };
+  return { current: current as Kek, ids: [...ring.keys()], get: (id) => ring.get(id) };
 }
 
 async function deriveKek(id: string, key: Bytes): Promise<Kek> {

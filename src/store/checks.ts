@@ -2,7 +2,7 @@
  * What every store compares before it writes, in one place so that all refuse in the same order and words.
  * @module
  */
-import { ConflictError, NotReadyError } from "../core/errors.ts";
+import { ConflictError, NotReadyError, StoreError } from "../core/errors.ts";
 import type { Expected } from "../core/store.ts";
 
 /** What is stored now. */
@@ -11,14 +11,28 @@ export interface Stored {
   readonly commitId: string | null;
   /** The highest term ever granted for the lease `operation`. */
   readonly term: number;
+  /** The commit id in the stop mark, or null. */
+  readonly stopped: string | null;
 }
 
-/** @throws {NotReadyError} `lease_lost` @throws {ConflictError} `index_mismatch` */
+/** @throws {NotReadyError} `lease_lost` @throws {StoreError} `state_regressed` @throws {ConflictError} `index_mismatch` */
 export function requireExpected(stored: Stored, expected: Expected): void {
   if (expected.term < stored.term)
     throw new NotReadyError("lease_lost", `Cannot commit: another operation took over with term ${stored.term}, ours is ${expected.term}`, {
       retryAfterMs: 1000,
     });
+  if (expected.term > stored.term)
+    throw new StoreError(
+      "state_regressed",
+      `Cannot commit: the store knows no operation beyond term ${stored.term}, ours is ${expected.term}: it lost writes`,
+    );
+  if (stored.stopped !== (expected.resolves ?? null))
+    throw new StoreError(
+      "state_regressed",
+      stored.stopped === null
+        ? "Cannot commit: the conflict was resolved already"
+        : "Cannot commit: changes are stopped, since the store lost writes; see GET /v1/connect/ca/state-conflict",
+    );
   if (expected.index !== stored.index || expected.commitId !== stored.commitId)
     throw new ConflictError("index_mismatch", `Cannot commit: the state is at index ${stored.index}, expected ${expected.index}`);
 }

@@ -6,15 +6,15 @@
  */
 import * as v from "valibot";
 import { base64, fromBase64, utf8 } from "../core/bytes.ts";
-import { type CaState, SCHEMA } from "../core/ca/state.ts";
+import { OLDEST_SCHEMA, SCHEMA } from "../core/ca/state.ts";
 import { FormatError, StoreError } from "../core/errors.ts";
 import type { Sealer } from "../core/sealer.ts";
+import type { StateCodec } from "../core/store.ts";
 import { type Certificate, readCertificate } from "../core/x509/certificate.ts";
 
-export interface Codec {
-  encode(state: CaState): Promise<string>;
-  /** @throws {StoreError} `state_corrupt`, `schema_unknown` @throws {SealError} `kek_unknown` */
-  decode(document: string): Promise<CaState>;
+export interface Codec extends StateCodec {
+  /** The id of the key-encryption key under which a document has its MAC; it is not checked. */
+  kekOf(document: string): string;
 }
 
 const index = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -39,7 +39,7 @@ const certificate = v.pipe(
 const configMap = v.nullable(v.record(v.string(), v.unknown()));
 const providerState = v.record(v.string(), v.string());
 
-const Body = v.strictObject({
+const OldestBody = v.strictObject({
   config: v.strictObject({
     provider: v.string(),
     config: configMap,
@@ -70,8 +70,10 @@ const Body = v.strictObject({
   }),
 });
 
+const Body = v.strictObject({ ...OldestBody.entries, ancestors: v.array(v.string()) });
+
 const Document = v.strictObject({
-  schema: v.literal(SCHEMA),
+  schema: v.picklist([OLDEST_SCHEMA, SCHEMA]),
   clusterId: v.string(),
   commitId: v.string(),
   index,
@@ -83,8 +85,9 @@ const Document = v.strictObject({
 export function createCodec(sealer: Pick<Sealer, "mac" | "verifyMac">): Codec {
   return {
     async encode(state) {
-      const { schema, clusterId, commitId, index, config, roots, provider } = state;
+      const { schema, clusterId, commitId, index, ancestors, config, roots, provider } = state;
       const body = JSON.stringify({
+        ...(schema === OLDEST_SCHEMA ? {} : { ancestors }),
         config,
         roots: roots.map((root) => ({
           ...root,
@@ -107,9 +110,13 @@ export function createCodec(sealer: Pick<Sealer, "mac" | "verifyMac">): Codec {
       if (!read.success) throw corrupt("it is not a document of this schema");
       const { schema, clusterId, commitId, index, body, mac } = read.output;
       if (!(await sealer.verifyMac(macInput(schema, clusterId, commitId, index, body), mac))) throw corrupt("its MAC is wrong");
-      const inner = v.safeParse(Body, parseJson(body));
+      const inner = v.safeParse(schema === OLDEST_SCHEMA ? OldestBody : Body, parseJson(body));
       if (!inner.success) throw corrupt(`its body is malformed at ${v.getDotPath(inner.issues[0]) ?? "the top"}`);
-      return { schema, clusterId, commitId, index, ...inner.output };
+      return { schema, clusterId, commitId, index, ancestors: [], ...inner.output };
+    },
+    kekOf(document) {
+      const outer = v.safeParse(v.object({ mac: v.string() }), parseJson(document));
+      return outer.success ? (outer.output.mac.split(":")[0] ?? "") : "";
     },
   };
 }

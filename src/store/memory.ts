@@ -4,16 +4,16 @@
  * @module
  */
 import type { Clock } from "../core/clock.ts";
-import type { LeaseName, Leases } from "../core/lease.ts";
-import type { Store } from "../core/store.ts";
+import type { LeaseName } from "../core/lease.ts";
+import type { Replica } from "../core/replicas.ts";
+import type { StopMark } from "../core/store.ts";
+import type { Backend } from "./backend.ts";
 import { requireExpected } from "./checks.ts";
-import type { Codec } from "./codec.ts";
 import { createWaiter } from "./waiter.ts";
 
-export interface MemoryBackend {
+export interface MemoryBackend extends Backend {
   /** What is stored, for tests that tamper with it. */
   document: string | null;
-  open(codec: Codec, holder: string): { store: Store; leases: Leases };
 }
 
 interface Grant {
@@ -25,6 +25,8 @@ interface Grant {
 export function createMemoryBackend(clock: Clock): MemoryBackend {
   const waiter = createWaiter();
   const grants = new Map<LeaseName, Grant>();
+  const announced = new Map<string, { readonly replica: Replica; readonly until: number }>();
+  let mark: (Omit<StopMark, "state"> & { document: string; index: number; commitId: string; at: Date }) | null = null;
   let stored: { index: number; commitId: string | null } = { index: 0, commitId: null };
   const now = () => clock.now().getTime();
   const held = (name: LeaseName): Grant | null => {
@@ -39,15 +41,36 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
       return {
         store: {
           async read() {
-            return backend.document === null ? null : codec.decode(backend.document);
+            const { document } = backend;
+            const [term, stopped] = [grants.get("operation")?.term ?? 0, mark?.commitId ?? null];
+            if (document === null) return { state: null, term, stopped, kek: null };
+            return { state: await codec.decode(document), term, stopped, kek: codec.kekOf(document) };
           },
           async commit(next, expected) {
             const document = await codec.encode(next);
             // No await from here on: comparison and write are one step.
-            requireExpected({ ...stored, term: grants.get("operation")?.term ?? 0 }, expected);
+            const { term = 0 } = grants.get("operation") ?? {};
+            requireExpected({ ...stored, term, stopped: mark?.commitId ?? null }, expected);
             backend.document = document;
             stored = { index: next.index, commitId: next.commitId };
+            // Whoever saw a higher term than is known here would take the store for one that lost writes.
+            if (mark !== null && mark.term > term) grants.set("operation", { holder: null, term: mark.term, expiresAt: 0 });
+            mark = null;
             waiter.notify();
+          },
+          async stop({ state, term, reason, by }) {
+            const document = await codec.encode(state);
+            const newer = mark === null || mark.index < state.index;
+            const set = newer
+              ? { document, index: state.index, commitId: state.commitId, reason, by, at: clock.now() }
+              : (mark as NonNullable<typeof mark>);
+            mark = { ...set, term: Math.max(term, mark?.term ?? 0) };
+            if (newer) waiter.notify();
+          },
+          async stopMark() {
+            if (mark === null) return null;
+            const { document, term, reason, by, at } = mark;
+            return { state: await codec.decode(document), term, reason, by, at };
           },
           async watch(commitId, signal) {
             if (stored.commitId === commitId) await waiter.wait(signal);
@@ -72,8 +95,19 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
           },
           holder: async (name) => held(name)?.holder ?? null,
         },
+        replicas: {
+          async announce(self, ttlMs) {
+            announced.set(self.id, { replica: self, until: now() + ttlMs });
+            for (const [id, { until }] of announced) if (until <= now()) announced.delete(id);
+            return [...announced.values()].map(({ replica }) => replica);
+          },
+          async leave(id) {
+            announced.delete(id);
+          },
+        },
       };
     },
+    close() {},
   };
   return backend;
 }

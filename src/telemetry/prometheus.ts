@@ -4,6 +4,7 @@
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Snapshot } from "../core/ca/snapshot.ts";
+import type { Status } from "../core/ca/status.ts";
 import type { Metrics } from "../core/metrics.ts";
 
 /** What is looked at when the metrics are asked for. */
@@ -12,6 +13,7 @@ export interface Observed {
   readonly now: () => Date;
   readonly watchers: () => number;
   readonly signing: () => number;
+  readonly status: () => Status;
 }
 
 export interface PrometheusMetrics extends Metrics {
@@ -85,6 +87,22 @@ export function createPrometheus(): PrometheusMetrics {
   gauge("meshca_watchers", "Blocked queries that wait", (g, { watchers }) => g.set(watchers()));
   gauge("meshca_signing", "Signing requests in flight", (g, { signing }) => g.set(signing()));
   gauge("meshca_index", "Index of the state in use", (g, { snapshot }) => g.set(snapshot()?.state.index ?? 0));
+  gauge("meshca_leader", "1 where this replica leads", (g, { status }) => g.set(status().role === "leader" ? 1 : 0));
+  gauge("meshca_operation_term", "Highest term of the operation lease seen", (g, { status }) => g.set(status().term));
+  gauge("meshca_replicas", "Replicas alive", (g, { status }) => g.set(status().live.length));
+  gauge("meshca_staleness_seconds", "Seconds since the store last said what is stored", (g, { status }) => {
+    const { stalenessMs } = status();
+    if (stalenessMs !== null) g.set(stalenessMs / 1000);
+  });
+  gauge("meshca_clock_offset_seconds", "Seconds that the store's clock is ahead of this one", (g, { status }) =>
+    g.set(status().clockOffsetMs / 1000),
+  );
+  gauge("meshca_clock_alarm", "1 where all replicas have another time than the store", (g, { status }) =>
+    g.set(status().clockAlarm ? 1 : 0),
+  );
+  gauge("meshca_changes_stopped", "1 while the store has lost writes and no operator has decided", (g, { status }) =>
+    g.set(status().stopped === null ? 0 : 1),
+  );
   gauge(
     "meshca_root_expiry_seconds",
     "Seconds until a root expires",

@@ -7,6 +7,7 @@ import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, beforeEach, describe, it } from "node:test";
+import { STORE_FORMS } from "../../src/config/store-url.ts";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
 import { makeDataDir, runServer, startServer } from "../http/process.ts";
@@ -48,7 +49,7 @@ describe("meshca serve", () => {
     assert.deepEqual(stderr.trimEnd().split("\n").toSorted(), [
       "  MESHCA_LISTEN: must be HOST:PORT, for example 127.0.0.1:8500, with port 0 for a free one",
       "  MESHCA_LOGLEVEL: is not a setting; did you mean MESHCA_LOG_LEVEL?",
-      "  MESHCA_STORE: must be sqlite:PATH or memory:",
+      `  MESHCA_STORE: ${STORE_FORMS}`,
       "  datacentre: is not a key of Consul's agent configuration; did you mean datacenter?",
       "Cannot start:",
     ]);

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { CONSUL_CONFIG_NAMES } from "../../providers/consul/config.ts";
 import { isLoopback, readSettings, type Settings } from "../../src/config/settings.ts";
+import { STORE_FORMS } from "../../src/config/store-url.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 
 function read(environment: Readonly<Record<string, string | undefined>>, file?: unknown): Settings {
@@ -34,7 +35,9 @@ function faults(environment: Readonly<Record<string, string | undefined>>, file?
 }
 
 const LISTEN = "MESHCA_LISTEN: must be HOST:PORT, for example 127.0.0.1:8500, with port 0 for a free one";
-const KNOWN = "known are MESHCA_LISTEN, MESHCA_DATA_DIR, MESHCA_CONFIG, MESHCA_STORE, MESHCA_KEK, MESHCA_DATACENTER, MESHCA_LOG_LEVEL";
+const KNOWN =
+  "known are MESHCA_LISTEN, MESHCA_DATA_DIR, MESHCA_CONFIG, MESHCA_STORE, MESHCA_KEK, MESHCA_KEK_FILE, MESHCA_IMPORT, MESHCA_MAX_STALENESS, MESHCA_MAX_CLOCK_SKEW, MESHCA_DATACENTER, MESHCA_LOG_LEVEL";
+const STALENESS = "MESHCA_MAX_STALENESS: must be a duration from 1s to 24h, for example 5m";
 
 describe("readSettings()", () => {
   it("readSettings() has a default for everything", () => {
@@ -43,11 +46,15 @@ describe("readSettings()", () => {
       dataDir: ".meshca",
       store: { kind: "sqlite", path: ".meshca/meshca.db" },
       kek: null,
+      source: null,
+      maxStalenessMs: 300_000,
+      maxClockSkewMs: 30_000,
       datacenter: "dc1",
       logLevel: "info",
       connectEnabled: true,
       bootstrap: null,
       ignored: [],
+      worker: null,
     });
   });
 
@@ -59,6 +66,10 @@ describe("readSettings()", () => {
     ["MESHCA_STORE", "memory:", ({ store }) => store, { kind: "memory" }],
     ["MESHCA_STORE", "sqlite:/srv/x.db", ({ store }) => store, { kind: "sqlite", path: "/srv/x.db" }],
     ["MESHCA_KEK", "a=b", ({ kek }) => kek, "a=b"],
+    ["MESHCA_IMPORT", "sqlite:/srv/x.db", ({ source }) => source, { kind: "sqlite", path: "/srv/x.db" }],
+    ["MESHCA_IMPORT", "backup:b", ({ source }) => source, { kind: "backup", path: "b" }],
+    ["MESHCA_MAX_STALENESS", "90s", ({ maxStalenessMs }) => maxStalenessMs, 90_000],
+    ["MESHCA_MAX_CLOCK_SKEW", "1s", ({ maxClockSkewMs }) => maxClockSkewMs, 1000],
     ["MESHCA_DATACENTER", "EU-West_1", ({ datacenter }) => datacenter, "eu-west_1"],
     ["MESHCA_LOG_LEVEL", "WARN", ({ logLevel }) => logLevel, "warning"],
     ["MESHCA_LOG_LEVEL", "debug", ({ logLevel }) => logLevel, "debug"],
@@ -83,9 +94,16 @@ describe("readSettings()", () => {
     ["MESHCA_DATA_DIR", "", "MESHCA_DATA_DIR: must name a folder"],
     ["MESHCA_CONFIG", "", "MESHCA_CONFIG: must name a file"],
     ["MESHCA_CONFIG", "nowhere.json", 'MESHCA_CONFIG: cannot read "nowhere.json"'],
-    ...["", "sqlite", "sqlite:", "redis://x", "memory"].map(
-      (value) => ["MESHCA_STORE", value, "MESHCA_STORE: must be sqlite:PATH or memory:"] as const,
+    ...["", "sqlite", "sqlite:", "redis:x", "redis://", "memory", "valkey://x", "redis+other://x"].map(
+      (value) => ["MESHCA_STORE", value, `MESHCA_STORE: ${STORE_FORMS}`] as const,
     ),
+    ["MESHCA_KEK_FILE", "", "MESHCA_KEK_FILE: must name a file"],
+    ["MESHCA_KEK_FILE", "nowhere", 'MESHCA_KEK_FILE: cannot read "nowhere"'],
+    ...["", "redis://x", "sqlite:", "/x.db"].map(
+      (value) => ["MESHCA_IMPORT", value, "MESHCA_IMPORT: must be sqlite:PATH or backup:PATH"] as const,
+    ),
+    ...["", "5", "0s", "25h", "-5m"].map((value) => ["MESHCA_MAX_STALENESS", value, STALENESS] as const),
+    ["MESHCA_MAX_CLOCK_SKEW", "2h", "MESHCA_MAX_CLOCK_SKEW: must be a duration from 1s to 1h, for example 30s"],
     ...["", "a b", "dc.1", "x".repeat(65)].map(
       (value) => ["MESHCA_DATACENTER", value, "MESHCA_DATACENTER: must be letters, digits, - and _"] as const,
     ),
@@ -124,6 +142,24 @@ describe("readSettings()", () => {
           .includes(secret),
         name,
       );
+  });
+
+  it("readSettings() asks for a key-encryption key from outside with Redis, as text or in a file, and not both", () => {
+    const MESHCA_STORE = "redis://127.0.0.1";
+    const [fault = ""] = faults({ MESHCA_STORE });
+    assert.match(fault, /^MESHCA_KEK: must be given with Redis, the same to all replicas: /);
+    assert.equal(read({ MESHCA_STORE, MESHCA_KEK: "a:b" }).kek, "a:b");
+    assert.equal(read({ MESHCA_STORE, MESHCA_KEK_FILE: "kek" }, "c:d").kek, "c:d");
+    assert.deepEqual(faults({ MESHCA_KEK: "a:b", MESHCA_KEK_FILE: "kek" }, "c:d"), [
+      "MESHCA_KEK_FILE: is given together with MESHCA_KEK; give one of them",
+    ]);
+  });
+
+  it("readSettings() takes the store from the file where the environment names none", () => {
+    const file = { store: "redis://127.0.0.1:7/3" };
+    const { store } = read({ MESHCA_CONFIG: "meshca.json", MESHCA_KEK: "a:b" }, file);
+    assert.ok(store.kind === "redis" && store.db === 3 && store.nodes[0]?.port === 7);
+    assert.deepEqual(read({ MESHCA_CONFIG: "meshca.json", MESHCA_STORE: "memory:" }, file).store, { kind: "memory" });
   });
 
   it("readSettings() prefers the environment to the file, and the file to the default", () => {

@@ -8,27 +8,25 @@ import type { Lease, LeaseName, Leases } from "../../src/core/lease.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { type Codec, createCodec } from "../../src/store/codec.ts";
-import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
-import type { StoreBackend } from "./store.ts";
+import { createFakeClock } from "../fakes/clock.ts";
+import type { MakeBackend, StoreBackend } from "./store.ts";
 
-const TTL = 1000;
+const TTL = 60_000;
 const NAMES: readonly LeaseName[] = ["leader", "operation"];
 
 /** Runs the contract on fresh backends. */
-export function describeLeases(name: string, makeBackend: (clock: FakeClock) => Pick<StoreBackend, "open" | "close">): void {
+export function describeLeases(name: string, makeBackend: MakeBackend): void {
   describe(`${name} leases`, () => {
     let codec: Codec;
-    let clock: FakeClock;
-    let backend: Pick<StoreBackend, "open" | "close">;
+    let backend: StoreBackend;
     let one: Leases;
     let two: Leases;
 
     before(async () => {
       codec = createCodec(createSealer(await readKeks(makeKek())));
     });
-    beforeEach(() => {
-      clock = createFakeClock();
-      backend = makeBackend(clock);
+    beforeEach(async () => {
+      backend = await makeBackend(createFakeClock());
       one = backend.open(codec, "one").leases;
       two = backend.open(codec, "two").leases;
     });
@@ -63,9 +61,9 @@ export function describeLeases(name: string, makeBackend: (clock: FakeClock) => 
 
     it("acquire() grants an expired lease, exactly at its end by the store's clock", async () => {
       await granted(one);
-      clock.advance(TTL - 1);
+      await backend.elapse(TTL - backend.grainMs);
       assert.equal(await two.acquire("operation", TTL), null);
-      clock.advance(1);
+      await backend.elapse(backend.grainMs);
       await granted(two);
     });
 
@@ -82,18 +80,18 @@ export function describeLeases(name: string, makeBackend: (clock: FakeClock) => 
         const lease = await granted(leases);
         terms.push(lease.term);
         if (i % 2 === 0) await leases.release(lease);
-        else clock.advance(TTL);
+        else await backend.elapse(TTL);
       }
       for (const [i, term] of terms.entries()) assert.ok(i === 0 ? term > 0 : term > (terms[i - 1] ?? 0), `terms: ${terms.join()}`);
     });
 
     it("renew() lengthens the lease of its holder from now on", async () => {
       const lease = await granted(one);
-      clock.advance(TTL - 1);
+      await backend.elapse(TTL - backend.grainMs);
       assert.equal(await one.renew(lease, TTL), true);
-      clock.advance(TTL - 1);
+      await backend.elapse(TTL - backend.grainMs);
       assert.equal(await two.acquire("operation", TTL), null);
-      clock.advance(1);
+      await backend.elapse(backend.grainMs);
       const next = await granted(two);
       assert.ok(next.term > lease.term);
     });
@@ -102,13 +100,13 @@ export function describeLeases(name: string, makeBackend: (clock: FakeClock) => 
       const lease = await granted(one);
       assert.equal(await two.renew(lease, 10 * TTL), false);
       assert.equal(await two.renew({ ...lease, term: lease.term + 1 }, 10 * TTL), false);
-      clock.advance(TTL);
+      await backend.elapse(TTL);
       await granted(two);
     });
 
     it("renew() says no after expiry, after release, and under a former term", async () => {
       const first = await granted(one);
-      clock.advance(TTL);
+      await backend.elapse(TTL);
       assert.equal(await one.renew(first, TTL), false);
       const second = await granted(one);
       assert.equal(await one.renew(first, TTL), false);
@@ -128,11 +126,11 @@ export function describeLeases(name: string, makeBackend: (clock: FakeClock) => 
       const first = await granted(one);
       await two.release(first);
       assert.equal(await two.holder("operation"), "one");
-      clock.advance(TTL);
+      await backend.elapse(TTL);
       const second = await granted(one);
       await one.release(first);
       assert.equal(await one.renew(second, TTL), true);
-      clock.advance(TTL);
+      await backend.elapse(TTL);
       await granted(two);
       await one.release(second);
       assert.equal(await one.holder("operation"), "two");
@@ -150,7 +148,7 @@ export function describeLeases(name: string, makeBackend: (clock: FakeClock) => 
       await granted(one, "leader");
       assert.equal(await one.holder("leader"), "one");
       assert.equal(await two.holder("leader"), "one");
-      clock.advance(TTL);
+      await backend.elapse(TTL);
       assert.equal(await two.holder("leader"), null);
     });
   });

@@ -44,6 +44,8 @@ export async function createTestCa(
   const backend = overrides.backend ?? createMemoryBackend(clock);
   const manager = createManager({
     ...backend.open(createCodec(sealer), "test"),
+    recollection: null,
+    self: { id: "test", address: "test" },
     sealer,
     providers,
     random: systemRandom,
@@ -52,6 +54,7 @@ export async function createTestCa(
     datacenter: "dc1",
     bootstrap: DEFAULT_BOOTSTRAP,
     ...rest,
+    ...(overrides.policy === undefined ? {} : { policy: overrides.policy }),
     clock,
   });
   if (started) await manager.tick();

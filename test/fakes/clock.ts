@@ -41,6 +41,20 @@ export function createFakeClock(start = new Date("2026-06-01T12:00:00Z")): FakeC
   };
 }
 
+/** Lets time pass, half a second at a step, until something is over. */
+export async function passing<T>(clock: FakeClock, work: Promise<T>): Promise<T> {
+  let over = false;
+  const end = () => {
+    over = true;
+  };
+  work.then(end, end);
+  while (!over) {
+    await new Promise((resolve) => setImmediate(resolve));
+    if (clock.sleepers > 0) clock.advance(500);
+  }
+  return work;
+}
+
 export const systemRandom: Random = {
   bytes: (length) => crypto.getRandomValues(new Uint8Array(length)),
   fraction: () => Math.random(),

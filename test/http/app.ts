@@ -3,6 +3,7 @@
  * @module
  */
 import { type App, type AppOptions, createApp } from "../../src/http/app.ts";
+import { createCodec } from "../../src/store/codec.ts";
 import { createTestCa, silentLog, type TestCa } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
 
@@ -17,6 +18,7 @@ export async function createTestApp(overrides: Partial<AppOptions> = {}, ca?: Te
   const started = ca ?? (await createTestCa());
   const options: AppOptions = {
     manager: started.manager,
+    codec: createCodec(started.sealer),
     clock: started.clock,
     random: systemRandom,
     log: silentLog,

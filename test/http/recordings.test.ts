@@ -8,6 +8,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { createApp } from "../../src/http/app.ts";
+import { createCodec } from "../../src/store/codec.ts";
 import { createTestCa, silentLog } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import { makeDataDir, startServer } from "./process.ts";
@@ -26,9 +27,10 @@ interface Peer {
 
 /** A server that has not got a CA yet: what Consul is without a leader. */
 async function startUninitialized(): Promise<Peer> {
-  const { manager, clock } = await createTestCa({ started: false });
+  const { manager, clock, sealer } = await createTestCa({ started: false });
   const app = createApp({
     manager,
+    codec: createCodec(sealer),
     clock,
     random: systemRandom,
     log: silentLog,

@@ -79,16 +79,21 @@ describe("GET /v1/status/leader", () => {
 describe("GET /healthz and GET /readyz", () => {
   it("GET /readyz answers 200 once a leaf can be signed", async () => {
     const { fetch } = await createTestApp();
-    for (const path of ["/healthz", "/readyz"]) {
+    for (const [path, text] of [
+      ["/healthz", /^ok\n$/],
+      ["/readyz", /^ok\nrole: leader\nterm: 1\nindex: 1\nstaleness_ms: 0\nclock_offset_ms: 0\nreplicas: 1\n$/],
+    ] as const) {
       const answer = await fetch(path);
-      assert.deepEqual([answer.status, await answer.text()], [200, "ok\n"], path);
+      assert.equal(answer.status, 200);
+      assert.match(await answer.text(), text);
     }
   });
 
   it("GET /readyz answers 503 with the reason before there is a CA, and GET /healthz 200", async () => {
     const { fetch } = await createTestApp({}, await createTestCa({ started: false }));
     const answer = await fetch("/readyz");
-    assert.deepEqual([answer.status, await answer.text()], [503, "Cannot sign: CA has not finished initializing\n"]);
+    assert.equal(answer.status, 503);
+    assert.match(await answer.text(), /^Cannot sign: CA has not finished initializing\nrole: follower\nterm: 0\n/);
     assert.equal((await fetch("/healthz")).status, 200);
   });
 
@@ -97,7 +102,7 @@ describe("GET /healthz and GET /readyz", () => {
     clock.advance(87_600 * 3_600_000);
     const answer = await fetch("/readyz");
     assert.equal(answer.status, 503);
-    assert.match(await answer.text(), /^Cannot sign: root expired: certificate expired, expiration date: \d{4}-\d\d-\d\d .* UTC\n$/);
+    assert.match(await answer.text(), /^Cannot sign: root expired: certificate expired, expiration date: \d{4}-\d\d-\d\d .* UTC\nrole: /);
   });
 });
 

@@ -24,6 +24,7 @@ const RULES: readonly Rule[] = [
   { files: "src/core/x509/digest.ts", ours: ["src/core/"], packages: ["@noble/hashes"] },
   { files: "src/core/", ours: ["src/core/"], packages: [] },
   { files: "src/store/sqlite.ts", ours: ["src/core/", "src/store/"], packages: ["node:sqlite", "valibot"] },
+  { files: "src/store/redis-connection.ts", ours: ["src/core/", "src/store/"], packages: ["ioredis"] },
   { files: "src/store/", ours: ["src/core/", "src/store/"], packages: ["valibot"] },
   { files: "src/seal/", ours: ["src/core/", "src/seal/"], packages: [] },
   { files: "src/telemetry/", ours: ["src/core/", "src/telemetry/"], packages: ["@logtape/logtape", "prom-client"] },

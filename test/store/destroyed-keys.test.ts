@@ -26,6 +26,8 @@ describe("a pruned root's key", () => {
     const manager = createManager({
       ...backend.open(createCodec(sealer), "one"),
       ...{
+        recollection: null,
+        self: { id: "one", address: "one" },
         sealer,
         providers,
         clock,

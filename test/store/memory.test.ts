@@ -4,6 +4,7 @@
  */
 import { createMemoryBackend } from "../../src/store/memory.ts";
 import { describeLeases } from "../contracts/lease.ts";
+import { describeReplicas } from "../contracts/replicas.ts";
 import { describeStore, type StoreBackend } from "../contracts/store.ts";
 import type { FakeClock } from "../fakes/clock.ts";
 
@@ -15,9 +16,13 @@ function memory(clock: FakeClock): StoreBackend {
     replace(document) {
       backend.document = document;
     },
+    time: async () => clock.now(),
+    elapse: (ms) => clock.advance(ms),
+    grainMs: 1,
     close() {},
   };
 }
 
 describeStore("memory", memory);
 describeLeases("memory", memory);
+describeReplicas("memory", memory);

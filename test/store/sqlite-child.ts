@@ -17,7 +17,7 @@ async function commitForEver(path: string, kek: string): Promise<void> {
   const { store, leases } = openSqlite(path, createFakeClock()).open(createCodec(createSealer(await readKeks(kek))), "child");
   const lease = await leases.acquire("operation", 60_000);
   if (lease === null) throw new Error("The lease is not free");
-  let state = await store.read();
+  let { state } = await store.read();
   for (;;) {
     const next: CaState =
       state === null

@@ -10,11 +10,14 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, describe, it } from "node:test";
 import { StoreError } from "../../src/core/errors.ts";
+import { systemClock } from "../../src/entry/platform.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import type { Backend } from "../../src/store/backend.ts";
 import { type Codec, createCodec } from "../../src/store/codec.ts";
-import { openSqlite, type SqliteBackend } from "../../src/store/sqlite.ts";
+import { claimSqlite, openSqlite } from "../../src/store/sqlite.ts";
 import { describeLeases } from "../contracts/lease.ts";
+import { describeReplicas } from "../contracts/replicas.ts";
 import { describeStore, exampleStates, expectedOf, type StoreBackend } from "../contracts/store.ts";
 import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
 
@@ -25,7 +28,7 @@ const newPath = () => join(folder, `${++files}.db`);
 
 function sqlite(clock: FakeClock): StoreBackend {
   const path = newPath();
-  let backend: SqliteBackend = openSqlite(path, clock);
+  let backend: Backend = openSqlite(path, clock);
   /** The file is locked while it is open, so it is let go of for a moment. */
   const aside = <T>(work: (db: DatabaseSync) => T): T => {
     backend.close();
@@ -41,7 +44,43 @@ function sqlite(clock: FakeClock): StoreBackend {
     open: (codec, holder) => backend.open(codec, holder),
     document: () => aside((db) => (db.prepare("SELECT document FROM state").get() as { document: string } | undefined)?.document ?? null),
     replace: (document) => aside((db) => db.prepare("UPDATE state SET document = ?").run(document)),
+    time: async () => clock.now(),
+    elapse: (ms) => clock.advance(ms),
+    grainMs: 1,
     close: () => backend.close(),
+  };
+}
+
+/** As two workers of one server have it: each holder over a connection of its own. */
+function shared(clock: FakeClock): StoreBackend {
+  const path = newPath();
+  // Its polls need a time that passes; leases go by the one that is moved by hand.
+  const polled = { ...clock, sleep: systemClock.sleep };
+  const giveBack = claimSqlite(path);
+  const opened: Backend[] = [];
+  const aside = <T>(work: (db: DatabaseSync) => T): T => {
+    const db = new DatabaseSync(path);
+    try {
+      return work(db);
+    } finally {
+      db.close();
+    }
+  };
+  return {
+    open(codec, holder) {
+      const backend = openSqlite(path, polled, { shared: true });
+      opened.push(backend);
+      return backend.open(codec, holder);
+    },
+    document: () => aside((db) => (db.prepare("SELECT document FROM state").get() as { document: string } | undefined)?.document ?? null),
+    replace: (document) => aside((db) => db.prepare("UPDATE state SET document = ?").run(document)),
+    time: async () => clock.now(),
+    elapse: (ms) => clock.advance(ms),
+    grainMs: 1,
+    close() {
+      for (const backend of opened) backend.close();
+      giveBack();
+    },
   };
 }
 
@@ -53,6 +92,10 @@ const throwsWith = (code: string) => (error: unknown) => {
 
 describeStore("SQLite", sqlite);
 describeLeases("SQLite", sqlite);
+describeReplicas("SQLite", sqlite);
+describeStore("shared SQLite", shared);
+describeLeases("shared SQLite", shared);
+describeReplicas("shared SQLite", shared);
 
 describe("openSqlite()", () => {
   let codec: Codec;
@@ -74,7 +117,7 @@ describe("openSqlite()", () => {
     const [state] = await exampleStates();
     await store.commit(state, expectedOf(null, lease?.term ?? 0));
     assert.equal(tryOpen(), "store_busy");
-    assert.deepEqual(await store.read(), state);
+    assert.deepEqual((await store.read()).state, state);
     backend.close();
     assert.equal(tryOpen(), "opened");
   });
@@ -111,7 +154,7 @@ describe("openSqlite()", () => {
   const newerFile = (): string => {
     const path = newPath();
     const db = new DatabaseSync(path);
-    db.exec("CREATE TABLE later (x TEXT); PRAGMA user_version = 2;");
+    db.exec("CREATE TABLE later (x TEXT); PRAGMA user_version = 3;");
     db.close();
     return path;
   };
@@ -127,6 +170,39 @@ describe("openSqlite()", () => {
     const original = readFileSync(path);
     assert.throws(() => openSqlite(path, createFakeClock()));
     assert.ok(original.equals(readFileSync(path)), "the file was changed");
+  });
+
+  it("openSqlite() goes on with the tables of the version before, and keeps what is in them", async () => {
+    const path = newPath();
+    const clock = createFakeClock();
+    const [state] = await exampleStates();
+    const old = openSqlite(path, clock);
+    const { store, leases } = old.open(codec, "one");
+    await store.commit(state, expectedOf(null, (await leases.acquire("operation", 1000))?.term ?? 0));
+    old.close();
+    const db = new DatabaseSync(path);
+    db.exec("DROP TABLE stop_mark; DROP TABLE replica; PRAGMA user_version = 1;");
+    db.close();
+    const upgraded = openSqlite(path, clock);
+    const ports = upgraded.open(codec, "two");
+    assert.deepEqual((await ports.store.read()).state, state);
+    assert.equal(await ports.store.stopMark(), null);
+    upgraded.close();
+  });
+
+  it("claimSqlite() keeps every other server away from the workers' file, and is kept away by one", () => {
+    const path = newPath();
+    const tryOpen = () => execFileSync(process.execPath, [CHILD, "open", path], { encoding: "utf8" }).trim();
+    const alone = openSqlite(path, createFakeClock());
+    assert.throws(() => claimSqlite(path), throwsWith("store_busy"));
+    alone.close();
+    const giveBack = claimSqlite(path);
+    const worker = openSqlite(path, createFakeClock(), { shared: true });
+    assert.equal(tryOpen(), "store_busy");
+    assert.throws(() => claimSqlite(path), throwsWith("store_busy"));
+    worker.close();
+    giveBack();
+    assert.equal(tryOpen(), "opened");
   });
 
   it("openSqlite() refuses a path in a folder that is not there", () => {
@@ -182,7 +258,7 @@ describe("openSqlite()", () => {
       });
       assert.equal(child.signalCode, "SIGKILL");
       const backend = openSqlite(path, createFakeClock());
-      const state = await backend.open(codec, "after").store.read();
+      const { state } = await backend.open(codec, "after").store.read();
       backend.close();
       assert.ok(state !== null && state.index >= acknowledged, `read index ${state?.index}, acknowledged ${acknowledged}`);
       acknowledged = state.index;

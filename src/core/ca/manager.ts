@@ -1,20 +1,25 @@
 /**
  * The CA: keeps the last snapshot, signs under it, and is the only one that commits. It has no loop and no timer of its
- * own: whoever composes it calls `tick` and `follow`.
+ * own: whoever composes it calls `heartbeat`, `tick` and `follow`.
  * @module
  */
 import type { Clock, Random } from "../clock.ts";
-import { CaError, NotReadyError, StoreError } from "../errors.ts";
+import { CaError, ConflictError, NotReadyError, SealError, StoreError } from "../errors.ts";
 import type { Lease, Leases } from "../lease.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import type { ProviderTypes } from "../provider.ts";
+import type { Recollection } from "../recollection.ts";
+import type { Replica, Replicas } from "../replicas.ts";
 import type { Sealer } from "../sealer.ts";
 import type { Expected, Store } from "../store.ts";
 import { createIssuer, type IssuedLeaf, requireInForce } from "./issue.ts";
+import { createLeadership } from "./leadership.ts";
 import { createLimiter } from "./limiter.ts";
+import { regression } from "./lineage.ts";
+import { createOperations, NOTHING_STORED, type Operation, type OperationName } from "./operation.ts";
 import { type Plan, plan } from "./plan.ts";
-import { DEFAULT_POLICY, type Policy } from "./policy.ts";
+import { checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import {
   type Change,
   type ChangeContext,
@@ -25,8 +30,12 @@ import {
   planNewRoot,
   type RotationRequest,
 } from "./reconfigure.ts";
+import { planResolution } from "./resolve.ts";
+import { keksInUse, rewrapped } from "./rewrap.ts";
 import { loadSnapshot, type Snapshot, snapshotOf } from "./snapshot.ts";
-import type { CaState, ProviderState } from "./state.ts";
+import { createStanding } from "./standing.ts";
+import { type CaState, SCHEMA, type Schema } from "./state.ts";
+import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./status.ts";
 import { type NewConfig, prune, reseal } from "./transitions.ts";
 
 export interface BootstrapConfig extends NewConfig {
@@ -37,6 +46,11 @@ export interface BootstrapConfig extends NewConfig {
 export interface ManagerOptions {
   readonly store: Store;
   readonly leases: Leases;
+  readonly replicas: Replicas;
+  /** What this replica saw last, or null where nothing is kept beside it. */
+  readonly recollection: Recollection | null;
+  /** What this replica is called among the others. */
+  readonly self: Pick<Replica, "id" | "address">;
   readonly sealer: Sealer;
   readonly providers: ProviderTypes;
   readonly clock: Clock;
@@ -53,16 +67,31 @@ export interface ManagerOptions {
 export interface CaManager {
   /** The last snapshot, or null before there is a state. */
   readonly snapshot: Snapshot | null;
+  readonly status: Status;
   /** The last snapshot. @throws {NotReadyError} `ca_uninitialized` */
   require(): Snapshot;
+  /** Takes what this replica saw before it was restarted, and what is stored. @throws {CaError} when the CA cannot be served like this. */
+  start(): Promise<void>;
   /** Signs one PEM request. @throws {CaError} of every kind */
   sign(csr: string): Promise<IssuedLeaf>;
   /** Changes the configuration. @returns whether anything changed. @throws {CaError} of every kind; then nothing changed. */
   configure(request: ConfigurationRequest): Promise<boolean>;
   /** Rotates to a new root now. @returns the snapshot with it. @throws {CaError} of every kind; then nothing changed. */
   rotate(request: RotationRequest): Promise<Snapshot>;
+  /** Seals everything anew with the current key-encryption key. @returns whether anything changed. @throws {CaError} */
+  rewrap(): Promise<boolean>;
+  /** Which key-encryption keys are needed. @throws {StoreError} */
+  kekUse(): Promise<KekUse>;
+  /** The two states where the store lost writes, or null. @throws {StoreError} */
+  conflict(): Promise<StateConflict | null>;
+  /** Keeps one of the two. @throws {ConflictError} `no_conflict` @throws {CaError} */
+  resolve(request: ResolutionRequest): Promise<Snapshot>;
+  /** Makes a state of this CA, or of one that is to go on in an empty store, the present one. @throws {CaError} */
+  restore(state: CaState, options: RestoreOptions): Promise<Snapshot>;
   /** Reads the store and takes what is newer. @throws {StoreError} */
   refresh(): Promise<void>;
+  /** Says that this replica lives, and looks who else does. @throws {StoreError} */
+  heartbeat(): Promise<void>;
   /** Does the one thing that is due, if this replica leads. @returns what it did, or when something is due next. */
   tick(): Promise<Plan>;
   /** Waits until the stored state may have changed, and takes it. @throws {StoreError} */
@@ -78,204 +107,270 @@ export interface CaManager {
   close(): Promise<void>;
 }
 
-/** What runs, in Consul's words (consul-ca.md §4.2). */
-type Operation = "INITIALIZING" | "RECONFIGURING" | "RENEWING";
-
-/** Makes the CA over its ports. Nothing is read or written before the first call. */
+/** Makes the CA over its ports. Nothing is read or written before the first call. @throws {RangeError} for lease times that cannot work */
 export function createManager(options: ManagerOptions): CaManager {
-  const { store, leases, sealer, providers, clock, random, log, metrics } = options;
+  const { store, leases, sealer, providers, clock, random, log, metrics, self } = options;
   const policy = options.policy ?? DEFAULT_POLICY;
+  checkLeaseTimes(policy);
   const listeners = new Set<(snapshot: Snapshot) => void>();
   const limiter = createLimiter(clock, policy);
+  const leadership = createLeadership(leases, clock, policy);
+  const standing = createStanding(store, options.replicas, clock, policy);
+  const kek = sealer.keks[0] as string;
   let current: Snapshot | null = null;
-  let running: Operation | null = null;
-  let leading: Lease | null = null;
-  /** Settles when the change that runs has ended; it never rejects. */
-  let idle: Promise<unknown> = Promise.resolve();
-  let closed = false;
+  /** The highest term of the lease `operation` that was seen. */
+  let term = 0;
+  /** Why nothing may be changed until an operator decides. */
+  let stopped: string | null = null;
 
   const require = (): Snapshot => {
     // Consul's text (consul-ca.md §1.2).
     if (current === null) throw new NotReadyError("ca_uninitialized", "CA has not finished initializing", { retryAfterMs: 1000 });
     return current;
   };
-  const issue = createIssuer({ datacenter: options.datacenter, clock, random, limiter, metrics, snapshot: require });
+  /** The snapshot to sign under, while it may still be what is true. */
+  const requireCurrent = (): Snapshot => {
+    const snapshot = require();
+    const obstacle = standing.signingObstacle(snapshot.config.leafTtlMs);
+    if (obstacle !== null)
+      throw new NotReadyError(obstacle.code, `Cannot sign leaf: ${obstacle.message}`, { retryAfterMs: policy.heartbeatMs });
+    return snapshot;
+  };
+  const issue = createIssuer({ datacenter: options.datacenter, clock, random, limiter, metrics, snapshot: requireCurrent });
 
   /** Makes a snapshot the current one. */
-  const adopt = (next: Snapshot) => {
+  const adopt = async (next: Snapshot): Promise<void> => {
     const previous = current;
     current = next;
     if (previous?.provider !== next.provider) previous?.provider?.close();
     for (const listener of [...listeners]) listener(next);
+    await options.recollection
+      ?.save({ state: next.state, term })
+      .catch((error: unknown) => log.warn("Cannot keep beside the store what was seen last", { reason: reasonOf(error) }));
   };
 
   const refresh = async (): Promise<void> => {
     // When this throws, what was read last stays in use: it was right, and its keys are still valid.
-    const before = current;
-    const state = await store.read();
-    requireProgress(before?.state ?? null, state);
+    const [asked, seen] = [clock.now(), { state: current?.state ?? null, term }];
+    const stored = await store.read();
+    const { state } = stored;
+    if (seen.state !== null && state !== null && state.clusterId !== seen.state.clusterId)
+      throw new StoreError(
+        "cluster_mismatch",
+        `The store holds the state of another cluster, ${state.clusterId}; this replica serves ${seen.state.clusterId}, and nothing was changed`,
+      );
+    standing.confirm(asked);
+    const lost = regression(seen, stored);
+    term = Math.max(term, stored.term);
+    if (lost !== null) return stop(lost, stored.stopped);
+    if (stored.stopped === null) stopped = null;
+    else stopped ??= "another replica has seen what the store lost";
     if (state !== null) await take(state);
+  };
+
+  /** Stops all changes, here and everywhere. Signing goes on under what was seen. */
+  const stop = async (reason: string, mark: string | null): Promise<void> => {
+    const snapshot = require();
+    if (stopped === null) log.error("The store lost writes: changes are stopped until an operator decides", { reason });
+    stopped = reason;
+    if (mark !== snapshot.state.commitId) await store.stop({ state: snapshot.state, term, reason, by: self.address });
   };
 
   /** Takes a state that was read into use, if it is news or its key could not be opened before. */
   const take = async (state: CaState): Promise<void> => {
     const known = state.commitId === current?.state.commitId;
     if (known && current?.fault === null) return;
-    const next = await loadSnapshot(state, providers, { sealer, random }, clock.now());
+    const next = (await reopened(state)) ?? (await loadSnapshot(state, providers, { sealer, random }, clock.now()));
     if (next.fault !== null && known) return;
     if (next.fault !== null) log.error("Cannot open the signing key", { root: next.active.id, reason: reasonOf(next.fault) });
     // Another read may have come in first with something newer.
-    if (current === null || current.state.index <= state.index) adopt(next);
+    if (current === null || current.state.index <= state.index) await adopt(next);
+    else if (next.provider !== current.provider) next.provider?.close();
   };
 
-  /** Runs one change under the operation lease. */
-  const operate = <T>(operation: Operation, work: (lease: Lease) => Promise<T>): Promise<T> => {
-    if (closed) return Promise.reject(new NotReadyError("closing", "The CA is shutting down", { retryAfterMs: 1000 }));
-    const done = runOperation(operation, work);
-    idle = Promise.allSettled([idle, done]);
-    return done;
+  /** A state under whose root and configuration this replica signs already: its key is not opened a second time. */
+  const reopened = async (state: CaState): Promise<Snapshot | null> => {
+    if (current === null || current.provider === null) return null;
+    const what = ({ config, roots, provider }: CaState) =>
+      JSON.stringify([config.provider, config.config, roots.find(({ status }) => status === "active")?.id, provider.active]);
+    return what(current.state) === what(state) ? snapshotOf(state, current.config, current.provider) : null;
   };
 
-  const runOperation = async <T>(operation: Operation, work: (lease: Lease) => Promise<T>): Promise<T> => {
-    const lease = running === null ? await leases.acquire("operation", policy.operationLeaseMs) : null;
-    if (lease === null)
-      throw new NotReadyError("operation_running", `CA is already in state ${JSON.stringify(running ?? "RECONFIGURING")}`, {
-        retryAfterMs: 1000,
-      });
-    running = operation;
-    try {
-      const result = await work(lease);
-      metrics.change(operation, "ok");
-      return result;
-    } catch (error) {
-      metrics.change(operation, error instanceof CaError ? error.code : "internal");
-      throw error;
-    } finally {
-      running = null;
-      await leases.release(lease).catch((error: unknown) => log.warn("Cannot release the operation lease", { reason: reasonOf(error) }));
-    }
+  const heartbeat = () => standing.heartbeat({ ...self, keks: sealer.keks, schema: SCHEMA, index: current?.state.index ?? 0 });
+
+  /** Takes what is stored before a change. @throws {StoreError} `state_regressed` where nothing may be changed. */
+  const begin = async (lease: Lease, name: OperationName): Promise<void> => {
+    if (lease.term <= term && current !== null) await stop(`it granted term ${lease.term}, term ${term} was seen`, null);
+    await refresh();
+    term = Math.max(term, lease.term);
+    if (stopped === null || name === "RESOLVING") return;
+    throw new StoreError(
+      "state_regressed",
+      `Cannot change the CA: the store lost writes (${stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
+    );
   };
+  const operations = createOperations({ ...options, policy, standing, kek, heartbeat, begin });
 
   const contextAt = (now: Date): ChangeContext => ({ types: providers, sealer, random, policy, now });
 
-  /** Commits a state that was worked out from another. A missing answer is unknown until the commit id is read back. */
-  const commit = async (next: CaState, from: CaState | null, lease: Lease): Promise<void> => {
-    const expected: Expected = { index: from?.index ?? 0, commitId: from?.commitId ?? null, term: lease.term };
-    try {
-      await store.commit(next, expected);
-    } catch (error) {
-      if (!(error instanceof StoreError) || error.code !== "store_unavailable") throw error;
-      if ((await store.read())?.commitId !== next.commitId) throw error;
-    }
-  };
-
   /** Commits a worked-out change and takes it into use. */
-  const apply = async (change: Change, before: CaState | null, lease: Lease): Promise<Snapshot> => {
+  const apply = async (planned: Change, from: Omit<Expected, "term">, operation: Operation): Promise<Snapshot> => {
+    const change = { ...planned, snapshot: withSchema(planned.snapshot, operation.schema) };
+    const before = current?.state.config.config;
     try {
-      await commit(change.snapshot.state, before, lease);
+      await operations.commit(change.snapshot.state, from, operation);
     } catch (error) {
       change.snapshot.provider?.close();
       throw error;
     }
-    adopt(change.snapshot);
+    await adopt(change.snapshot);
     const { state, active } = change.snapshot;
     log.info(`CA changed: ${change.kind}`, {
       change: change.kind,
       index: state.index,
       provider: state.config.provider,
       root: active.id,
-      fields: changedFields(before?.config.config, state.config.config),
+      fields: changedFields(before, state.config.config),
       leftByForce: change.leftByForce,
     });
     return change.snapshot;
   };
 
+  /** Commits a state that leaves what signs as it is. */
+  const replace = async (kind: "prune" | "rewrap", next: CaState, { state, config, provider, fault }: Snapshot, operation: Operation) => {
+    const snapshot = withSchema({ ...snapshotOf(next, config, provider), fault }, operation.schema);
+    await operations.commit(snapshot.state, state, operation);
+    await adopt(snapshot);
+    const gone = state.roots.filter(({ id }) => !next.roots.some((root) => root.id === id)).map(({ id }) => id);
+    log.info(`CA changed: ${kind}`, { change: kind, index: next.index, pruned: gone });
+  };
+
   const stepBootstrap = () =>
-    operate("INITIALIZING", async (lease) => {
-      await refresh();
+    operations.run("INITIALIZING", async (operation) => {
       if (current !== null) return;
       const { clusterId, ...config } = options.bootstrap;
-      const now = await store.now();
-      await apply(await planBootstrap(clusterId ?? newClusterId(random), config, contextAt(now)), null, lease);
+      const change = await planBootstrap(clusterId ?? newClusterId(random), config, contextAt(await store.now()));
+      await apply(change, NOTHING_STORED, operation);
     });
 
   const stepPrune = () =>
-    operate("RENEWING", async (lease) => {
-      await refresh();
+    operations.run("RENEWING", async (operation) => {
       const snapshot = require();
       const now = await store.now();
       const { state } = snapshot;
-      if (plan(state, policy, now, sealer.isStale).kind !== "prune") return;
-      const next = prune(state, newCommitId(random), policy, now);
-      await commit(next, state, lease);
-      adopt({ ...snapshotOf(next, snapshot.config, snapshot.provider), fault: snapshot.fault });
-      const gone = state.roots.filter(({ id }) => !next.roots.some((root) => root.id === id));
-      log.info("CA changed: prune", { change: "prune", index: next.index, pruned: gone.map(({ id }) => id) });
+      if (plan(state, policy, now).kind === "prune")
+        await replace("prune", prune(state, newCommitId(random), policy, now), snapshot, operation);
     });
-
-  const stepReseal = () =>
-    operate("RENEWING", async (lease) => {
-      await refresh();
-      const snapshot = require();
-      const { state } = snapshot;
-      if (plan(state, policy, await store.now(), sealer.isStale).kind !== "reseal") return;
-      const renew = async (sealed: ProviderState): Promise<ProviderState> =>
-        Object.fromEntries(
-          await Promise.all(
-            Object.entries(sealed).map(async ([key, text]) => [key, sealer.isStale(text) ? await sealer.rewrap(text) : text]),
-          ),
-        );
-      const retired = await Promise.all(
-        Object.entries(state.provider.retired).map(async ([id, record]) => [id, { ...record, state: await renew(record.state) }] as const),
-      );
-      const next = reseal(state, newCommitId(random), { active: await renew(state.provider.active), retired: Object.fromEntries(retired) });
-      await commit(next, state, lease);
-      adopt({ ...snapshotOf(next, snapshot.config, snapshot.provider), fault: snapshot.fault });
-      log.info("CA changed: reseal", { change: "reseal", index: next.index });
-    });
-
-  /** Whether this replica leads. */
-  const lead = async (): Promise<boolean> => {
-    if (leading !== null && (await leases.renew(leading, policy.leaderLeaseMs))) return true;
-    leading = await leases.acquire("leader", policy.leaderLeaseMs);
-    return leading !== null;
-  };
 
   return {
     get snapshot() {
       return current;
     },
+    get status(): Status {
+      const { stalenessMs, storeAway, clockOffsetMs, alarmed: clockAlarm, live } = standing;
+      const role = leadership.lease === null ? "follower" : "leader";
+      return { role, term, index: current?.state.index ?? 0, stalenessMs, storeAway, clockOffsetMs, clockAlarm, stopped, live };
+    },
     get signing() {
       return limiter.inFlight;
     },
     require,
+    async start() {
+      const seen = (await options.recollection?.load()) ?? null;
+      if (seen !== null) {
+        term = seen.term;
+        current = await loadSnapshot(seen.state, providers, { sealer, random }, clock.now());
+      }
+      await heartbeat();
+      await refresh();
+      if (current === null) return;
+      const missing = keksInUse(current.state, sealer).filter((id) => !sealer.keks.includes(id));
+      if (missing.length > 0)
+        throw new SealError(
+          "kek_unknown",
+          `Cannot start: keys of the CA are sealed with ${missing.map((id) => `key-encryption key ${JSON.stringify(id)}`).join(" and ")}, which ${missing.length > 1 ? "are" : "is"} not among those given`,
+        );
+    },
     sign: issue,
     refresh,
+    heartbeat,
     async configure(request) {
-      return operate("RECONFIGURING", async (lease) => {
-        await refresh();
+      return operations.run("RECONFIGURING", async (operation) => {
         const snapshot = require();
         const change = await planConfiguration(snapshot, request, contextAt(await store.now()));
         if (change === null) return false;
-        await apply(change, snapshot.state, lease);
+        await apply(change, snapshot.state, operation);
         return true;
       });
     },
     async rotate(request) {
-      return operate("RECONFIGURING", async (lease) => {
-        await refresh();
+      return operations.run("RECONFIGURING", async (operation) => {
         const snapshot = require();
-        return apply(await planNewRoot(snapshot, request, contextAt(await store.now())), snapshot.state, lease);
+        return apply(await planNewRoot(snapshot, request, contextAt(await store.now())), snapshot.state, operation);
+      });
+    },
+    async rewrap() {
+      return operations.run("RENEWING", async (operation) => {
+        const snapshot = require();
+        const { state } = snapshot;
+        const { kek: authenticates } = await store.read();
+        if ([...keksInUse(state, sealer), authenticates].every((id) => id === kek)) return false;
+        await replace("rewrap", reseal(state, newCommitId(random), await rewrapped(state, sealer)), snapshot, operation);
+        return true;
+      });
+    },
+    async kekUse() {
+      await heartbeat();
+      const { state, kek: authenticates } = await store.read();
+      const ids = state === null ? [] : [...keksInUse(state, sealer), ...(authenticates === null ? [] : [authenticates])];
+      return { current: kek, inUse: [...new Set(ids)], live: standing.live };
+    },
+    async conflict() {
+      const [mark, stored] = [await store.stopMark(), await store.read()];
+      if (mark === null) return null;
+      const { reason, by, at } = mark;
+      return { reason, by, at, snapshot: mark, stored };
+    },
+    async resolve({ keep, forceWithoutCrossSigning }) {
+      return operations.run("RESOLVING", async (operation) => {
+        const [mark, stored] = [await store.stopMark(), await store.read()];
+        if (mark === null) throw new ConflictError("no_conflict", "There is no conflict to resolve: the store lost nothing");
+        if (keep === "stored" && stored.state === null)
+          throw new ConflictError("no_conflict", "Cannot keep what is stored: the store holds no state; keep the snapshot");
+        const [kept, other] = keep === "snapshot" || stored.state === null ? [mark.state, stored.state] : [stored.state, mark.state];
+        const index = Math.max(mark.state.index, stored.state?.index ?? 0, current?.state.index ?? 0);
+        const resolution = { kept, other, index, forceWithoutCrossSigning, kind: "resolve" } as const;
+        const change = await planResolution(resolution, contextAt(await store.now()));
+        const from = { ...(stored.state ?? NOTHING_STORED), resolves: mark.state.commitId };
+        const snapshot = await apply(change, from, operation);
+        term = Math.max(term, mark.term);
+        stopped = null;
+        return snapshot;
+      });
+    },
+    async restore(state, { forceWithoutCrossSigning, onlyWhereEmpty = false }) {
+      return operations.run("RECONFIGURING", async (operation) => {
+        if (onlyWhereEmpty && current !== null) return current;
+        const other = current?.state ?? null;
+        if (other !== null && other.clusterId !== state.clusterId)
+          throw new ConflictError(
+            "cluster_differs",
+            `Cannot restore: the backup is of cluster ${state.clusterId}, this is ${other.clusterId}; start on an empty store with MESHCA_IMPORT instead`,
+          );
+        const index = Math.max(state.index, other?.index ?? 0);
+        const resolution = { kept: state, other, index, forceWithoutCrossSigning, kind: "restore" } as const;
+        return apply(await planResolution(resolution, contextAt(await store.now())), other ?? NOTHING_STORED, operation);
       });
     },
     async tick() {
-      const until = new Date(clock.now().getTime() + policy.leaderLeaseMs / 3);
-      if (!(await lead())) return { kind: "wait", until };
+      const until = new Date(clock.now().getTime() + policy.leaderRetryMs);
+      // Times that decide are the store's: while they cannot be trusted nothing is due.
+      if (standing.changeObstacle() !== null || !(await leadership.lead())) return { kind: "wait", until };
       await refresh();
-      const due = plan(current?.state ?? null, policy, await store.now(), sealer.isStale);
+      if (stopped !== null) return { kind: "wait", until };
+      const due = plan(current?.state ?? null, policy, await store.now());
       if (due.kind === "bootstrap") await stepBootstrap();
       else if (due.kind === "prune") await stepPrune();
-      else if (due.kind === "reseal") await stepReseal();
       return due;
     },
     async follow(signal) {
@@ -288,30 +383,26 @@ export function createManager(options: ManagerOptions): CaManager {
     },
     obstacle() {
       try {
-        requireInForce(require(), clock.now());
-        return null;
+        const snapshot = require();
+        requireInForce(snapshot, clock.now());
+        return standing.signingObstacle(snapshot.config.leafTtlMs)?.message ?? null;
       } catch (error) {
         return reasonOf(error).trim();
       }
     },
-    leader: () => leases.holder("leader"),
+    // The holder of a lease is an address and, behind a space, what tells two starts apart.
+    leader: async () => (await leases.holder("leader"))?.split(" ")[0] ?? null,
     async close() {
-      closed = true;
-      await idle;
-      if (leading !== null) await leases.release(leading).catch(() => undefined);
-      leading = null;
+      await operations.close();
+      await leadership.resign();
+      await options.replicas.leave(self.id).catch(() => undefined);
       current?.provider?.close();
     },
   };
 }
 
-/** @throws {StoreError} `state_regressed` when the store lost what this replica has seen. */
-function requireProgress(seen: CaState | null, state: CaState | null): void {
-  if (seen !== null && (state === null || state.index < seen.index))
-    throw new StoreError(
-      "state_regressed",
-      `The store lost writes: it is at index ${state?.index ?? 0}, this replica has seen ${seen.index}`,
-    );
+function withSchema(snapshot: Snapshot, schema: Schema): Snapshot {
+  return { ...snapshot, state: { ...snapshot.state, schema } };
 }
 
 /** The text of an error of ours; only the kind of any other, whose text may hold anything. */

@@ -13,21 +13,16 @@ export type Plan =
   | { readonly kind: "bootstrap" }
   /** Drop what nobody can still need. */
   | { readonly kind: "prune" }
-  /** Seal what is sealed with a replaced key-encryption key anew. */
-  | { readonly kind: "reseal" }
   /** Nothing is due before `until`; null where nothing will ever be. */
   | { readonly kind: "wait"; readonly until: Date | null };
 
 /**
  * Decides the next step.
  * @param now the store's clock.
- * @param isStale whether a text is sealed with a key-encryption key other than the current one.
  */
-export function plan(state: CaState | null, policy: Policy, now: Date, isStale: (sealed: string) => boolean): Plan {
+export function plan(state: CaState | null, policy: Policy, now: Date): Plan {
   if (state === null) return { kind: "bootstrap" };
   if (prunable(state, policy, now)) return { kind: "prune" };
-  const states = [state.provider.active, ...Object.values(state.provider.retired).map((record) => record.state)];
-  if (states.some((provider) => Object.values(provider).some(isStale))) return { kind: "reseal" };
   const dates = [
     ...state.roots.filter(({ status }) => status === "retired").map((root) => pruneAt(root, policy)),
     ...activeRoot(state).intermediates.map(({ notAfter }) => notAfter),

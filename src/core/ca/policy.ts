@@ -12,8 +12,28 @@ export interface Policy {
   readonly maxRootsBytes: number;
   /** How long an operation may hold its lease without renewing it. */
   readonly operationLeaseMs: number;
+  /** How long a change waits for another one to end before it is refused. */
+  readonly operationWaitMs: number;
+  /** How long the outcome of a commit without an answer is looked for before the caller is told that it is unknown. */
+  readonly settleMs: number;
   /** How long a leader that died is waited for. */
   readonly leaderLeaseMs: number;
+  /** A leader that could not renew its lease for so long stops leading. */
+  readonly leaderRenewDeadlineMs: number;
+  /** How often the lease is renewed, or tried for. */
+  readonly leaderRetryMs: number;
+  /** `leaderRetryMs` is lengthened by a random factor of up to this, so that replicas do not try together. */
+  readonly retryJitter: number;
+  /** How often a replica says that it lives, and for how long it then counts as alive. */
+  readonly heartbeatMs: number;
+  readonly replicaTtlMs: number;
+  /**
+   * For how long leaves are signed without an answer of the store, at most half of the leaves' life; null for a store
+   * within this machine. A leaf signed just before its root was retired elsewhere then ends before that root is pruned.
+   */
+  readonly maxStalenessMs: number | null;
+  /** How far the clock may be from the store's. */
+  readonly maxClockSkewMs: number;
   /** Signing requests in flight at most; more are shed with 429. Half a second's work of two cores. */
   readonly maxPendingLeaves: number;
   /** How long a signing request may wait for its turn: Consul's 500 ms (consul-ca.md §4.9). */
@@ -25,7 +45,28 @@ export const DEFAULT_POLICY: Policy = {
   maxChainBytes: 16 * 1024,
   maxRootsBytes: 64 * 1024,
   operationLeaseMs: 30_000,
+  operationWaitMs: 3000,
+  settleMs: 5000,
   leaderLeaseMs: 15_000,
+  leaderRenewDeadlineMs: 10_000,
+  leaderRetryMs: 4000,
+  retryJitter: 1.25,
+  heartbeatMs: 3000,
+  replicaTtlMs: 10_000,
+  maxStalenessMs: null,
+  maxClockSkewMs: 30_000,
   maxPendingLeaves: 4096,
   maxQueueMs: 500,
 };
+
+/**
+ * Lease > renew deadline > retry x jitter, as client-go's leader election has it: a leader notices that it lost the lease
+ * before another one can have it, and tries more than once before it gives up.
+ * @throws {RangeError}
+ */
+export function checkLeaseTimes({ leaderLeaseMs, leaderRenewDeadlineMs, leaderRetryMs, retryJitter }: Policy): void {
+  if (leaderLeaseMs > leaderRenewDeadlineMs && leaderRenewDeadlineMs > leaderRetryMs * retryJitter && retryJitter >= 1) return;
+  throw new RangeError(
+    `Lease times must fall: lease ${leaderLeaseMs} ms > renew deadline ${leaderRenewDeadlineMs} ms > retry ${leaderRetryMs} ms x jitter ${retryJitter}`,
+  );
+}

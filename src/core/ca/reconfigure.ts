@@ -46,7 +46,7 @@ export interface ChangeContext {
 export interface Change {
   readonly snapshot: Snapshot;
   /** For the log: what happens, in one word. */
-  readonly kind: "bootstrap" | "configure" | "rotate";
+  readonly kind: "bootstrap" | "configure" | "rotate" | "resolve" | "restore";
   /** Roots that are left by force. */
   readonly leftByForce: readonly string[];
 }
@@ -149,7 +149,13 @@ interface Step {
 }
 
 /** Finds or makes the line of cross-signed certificates that a new root needs, and proves that it does its work. */
-async function cross(snapshot: Snapshot, provider: Provider, root: Certificate, force: boolean, context: ChangeContext): Promise<Crossed> {
+export async function cross(
+  snapshot: Snapshot,
+  provider: Provider,
+  root: Certificate,
+  force: boolean,
+  context: ChangeContext,
+): Promise<Crossed> {
   const { state, active } = snapshot;
   const { now, policy, random } = context;
   const pool = poolOf(state.roots);
@@ -229,7 +235,7 @@ function cannotCross(lost: readonly RootEntry[], reasons: ReadonlyMap<string, un
 }
 
 /** @throws {ConflictError} `budget_exceeded`, saying when there will be room. A forced change is never refused. */
-function requireBudget(next: CaState, force: boolean, policy: Policy, now: Date): void {
+export function requireBudget(next: CaState, force: boolean, policy: Policy, now: Date): void {
   const fits = (state: CaState) =>
     chainBytes(activeRoot(state).intermediates) <= policy.maxChainBytes && rootsBytes(state.roots) <= policy.maxRootsBytes;
   if (force || fits(next)) return;
@@ -251,7 +257,7 @@ function requireBudget(next: CaState, force: boolean, policy: Policy, now: Date)
 }
 
 /** Opens what `prepare` made and proves that its leaves will be well formed. */
-async function openChecked(
+export async function openChecked(
   type: ProviderType,
   prepared: Prepared,
   config: ConfigMap | null,
@@ -298,7 +304,7 @@ function contextOf(state: CaState, context: ChangeContext): ProviderContext {
 }
 
 /** Consul's prefix for a configuration that its provider refuses. */
-function configured<T>(parse: () => T): T {
+export function configured<T>(parse: () => T): T {
   try {
     return parse();
   } catch (error) {

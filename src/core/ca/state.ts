@@ -5,8 +5,16 @@
  */
 import type { Certificate } from "../x509/certificate.ts";
 
-/** The schema that this code writes. A change of what is stored makes it grow, with an upcast in the codec. */
-export const SCHEMA = 1;
+/** The newest schema that this code reads and writes. A change of what is stored makes it grow, with an upcast in the codec. */
+export const SCHEMA = 2;
+
+/** The one before, still written while a replica is alive that reads no newer one. */
+export const OLDEST_SCHEMA = 1;
+
+export type Schema = typeof SCHEMA | typeof OLDEST_SCHEMA;
+
+/** So many ancestors a state names: more changes than an operator makes between two looks of a replica at the store. */
+export const MAX_ANCESTORS = 64;
 
 /** A provider's configuration as an operator wrote it: any keys, secret values replaced by HIDDEN. */
 export type ConfigMap = Readonly<Record<string, unknown>>;
@@ -64,12 +72,18 @@ export interface ProviderRecord {
 }
 
 export interface CaState {
-  readonly schema: typeof SCHEMA;
+  /** The schema that it is stored in. */
+  readonly schema: Schema;
   readonly clusterId: string;
   /** 128 random bits in hex: names this state even where an index exists twice after lost writes. */
   readonly commitId: string;
   /** Grows by one with every commit; ModifyIndex on the wire. */
   readonly index: number;
+  /**
+   * Commit ids of the states that it came from, the latest first, at most MAX_ANCESTORS: whoever has seen one of them
+   * knows that nothing was lost since. Empty in schema 1.
+   */
+  readonly ancestors: readonly string[];
   readonly config: CaConfig;
   readonly roots: readonly RootEntry[];
   readonly provider: {

@@ -8,7 +8,7 @@ import { InvariantError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { ownCrossings, pruneAt, rootsToReach, usefulPart } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
-import { activeRoot, type CaState, type ConfigMap, type ProviderState, type RootEntry, SCHEMA } from "./state.ts";
+import { activeRoot, type CaState, type ConfigMap, MAX_ANCESTORS, type ProviderState, type RootEntry, SCHEMA } from "./state.ts";
 
 /** A configuration to be stored, secrets replaced by HIDDEN. */
 export interface NewConfig {
@@ -33,6 +33,7 @@ export function bootstrap(clusterId: string, commitId: string, config: NewConfig
     clusterId,
     commitId,
     index,
+    ancestors: [],
     config: { ...config, createIndex: index, modifyIndex: index },
     roots: [entryOf(root, clusterId, leafTtlMs, now, index)],
     provider: { active: root.state, retired: {} },
@@ -43,9 +44,7 @@ export function bootstrap(clusterId: string, commitId: string, config: NewConfig
 export function changeConfig(state: CaState, commitId: string, config: NewConfig, provider: ProviderState, leafTtlMs: number): CaState {
   const index = state.index + 1;
   return checked({
-    ...state,
-    commitId,
-    index,
+    ...after(state, commitId),
     config: { ...config, createIndex: state.config.createIndex, modifyIndex: index },
     roots: state.roots.map((root) => (root.status === "active" ? { ...root, leafTtlMaxMs: Math.max(root.leafTtlMaxMs, leafTtlMs) } : root)),
     provider: { ...state.provider, active: provider },
@@ -81,9 +80,7 @@ export function rotate(state: CaState, commitId: string, rotation: Rotation): Ca
   const record = { provider: state.config.provider, config: state.config.config, state: state.provider.active };
   const retired = Object.entries({ ...kept, [old.id]: record }).filter(([id]) => !leftByForce.includes(id));
   return checked({
-    ...state,
-    commitId,
-    index,
+    ...after(state, commitId),
     config: { ...rotation.config, createIndex: state.config.createIndex, modifyIndex: index },
     roots: stamp([...roots, { ...fresh, intermediates: rotation.chain }], index),
     provider: { active: root.state, retired: Object.fromEntries(retired) },
@@ -110,9 +107,7 @@ export function prune(state: CaState, commitId: string, policy: Policy, now: Dat
     }));
   const retired = Object.entries(state.provider.retired).filter(([id]) => !dead.has(id));
   return checked({
-    ...state,
-    commitId,
-    index,
+    ...after(state, commitId),
     roots: stamp(roots, index),
     provider: { ...state.provider, retired: Object.fromEntries(retired) },
   });
@@ -120,7 +115,7 @@ export function prune(state: CaState, commitId: string, policy: Policy, now: Dat
 
 /** Replaces sealed provider states by ones that are sealed anew; nothing a client can see changes. */
 export function reseal(state: CaState, commitId: string, provider: CaState["provider"]): CaState {
-  return checked({ ...state, commitId, index: state.index + 1, provider });
+  return checked({ ...after(state, commitId), provider });
 }
 
 /** Whether a root is retired and no leaf that it signed can still be alive. */
@@ -156,6 +151,11 @@ function entryOf(root: NewRoot, clusterId: string, leafTtlMaxMs: number, now: Da
 /** Rows in order of their IDs, which is Consul's order, all with the index of this write. */
 function stamp(roots: readonly RootEntry[], index: number): RootEntry[] {
   return roots.map((root) => ({ ...root, modifyIndex: index })).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+/** What every state has new when it follows another. */
+function after(state: CaState, commitId: string): CaState {
+  return { ...state, commitId, index: state.index + 1, ancestors: [state.commitId, ...state.ancestors].slice(0, MAX_ANCESTORS) };
 }
 
 function checked(state: CaState): CaState {

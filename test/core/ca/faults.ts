@@ -4,10 +4,9 @@
  * @module
  */
 import { StoreError } from "../../../src/core/errors.ts";
-import type { Leases } from "../../../src/core/lease.ts";
 import type { ProviderTypes } from "../../../src/core/provider.ts";
 import type { Sealer } from "../../../src/core/sealer.ts";
-import type { Store } from "../../../src/core/store.ts";
+import type { Ports } from "../../../src/store/backend.ts";
 import { createCodec } from "../../../src/store/codec.ts";
 import type { MemoryBackend } from "../../../src/store/memory.ts";
 import { providersWith } from "./harness.ts";
@@ -24,7 +23,7 @@ export interface Faults {
   readonly hit: string | null;
   /** Resolves when a call fails. */
   readonly reached: Promise<void>;
-  readonly ports: { store: Store; leases: Leases; sealer: Sealer; providers: ProviderTypes };
+  readonly ports: Ports & { sealer: Sealer; providers: ProviderTypes };
 }
 
 export function createFaults(backend: MemoryBackend, inner: Sealer, holder: string): Faults {
@@ -46,12 +45,13 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
   const sealer: Sealer = {
     sealKey: (...args) => step("sealer.sealKey", () => inner.sealKey(...args)),
     openKey: (...args) => step("sealer.openKey", () => inner.openKey(...args)),
-    isStale: (sealed) => inner.isStale(sealed),
+    keks: inner.keks,
+    kekOf: (sealed) => inner.kekOf(sealed),
     rewrap: (...args) => step("sealer.rewrap", () => inner.rewrap(...args)),
     mac: (...args) => step("sealer.mac", () => inner.mac(...args)),
     verifyMac: (...args) => step("sealer.verifyMac", () => inner.verifyMac(...args)),
   };
-  const { store, leases } = backend.open(createCodec(sealer), holder);
+  const { store, leases, replicas } = backend.open(createCodec(sealer), holder);
   return {
     arm(n, how) {
       [left, mode, hit, reached] = [n, how, null, Promise.withResolvers<void>()];
@@ -70,6 +70,8 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
       store: {
         read: () => step("store.read", () => store.read()),
         commit: (...args) => step("store.commit", () => store.commit(...args)),
+        stop: (...args) => step("store.stop", () => store.stop(...args)),
+        stopMark: () => step("store.stopMark", () => store.stopMark()),
         watch: (...args) => store.watch(...args),
         now: () => step("store.now", () => store.now()),
         close: () => store.close(),
@@ -79,6 +81,10 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
         renew: (...args) => step("leases.renew", () => leases.renew(...args)),
         release: (...args) => step("leases.release", () => leases.release(...args)),
         holder: (...args) => step("leases.holder", () => leases.holder(...args)),
+      },
+      replicas: {
+        announce: (...args) => step("replicas.announce", () => replicas.announce(...args)),
+        leave: (...args) => replicas.leave(...args),
       },
       providers: providersWith((type) => ({
         ...type,

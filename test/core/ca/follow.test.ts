@@ -81,16 +81,17 @@ describe("refresh()", () => {
 });
 
 describe("a new key-encryption key", () => {
-  it("tick() seals every key anew, once, and the old key-encryption key is needed no more", async () => {
+  it("rewrap() seals every key anew, once, and the old key-encryption key is needed no more", async () => {
     const [old, next] = [makeKek(), makeKek()];
     const first = await createTestCa({ bootstrap: BOOTSTRAP, sealer: createSealer(await readKeks(old)) });
     await first.manager.configure(configuration({ PrivateKeyBits: 384 }));
     const before = visible(stateOf(first.manager));
     await first.manager.close();
     const both = await replica(first, "both", { sealer: createSealer(await readKeks(`${next},${old}`)) });
-    assert.equal((await both.tick()).kind, "reseal");
+    await both.refresh();
+    assert.equal(await both.rewrap(), true);
     await requireSigning(both, csr, first.clock.now());
-    assert.equal((await both.tick()).kind, "wait");
+    assert.equal(await both.rewrap(), false);
     await both.close();
     const fresh = await replica(first, "fresh", { sealer: createSealer(await readKeks(next)) });
     await fresh.refresh();

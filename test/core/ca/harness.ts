@@ -140,7 +140,16 @@ export function visible(state: CaState) {
 export async function replica(of: TestCa, holder: string, overrides: Partial<Omit<ManagerOptions, "clock">> = {}): Promise<CaManager> {
   const { backend, clock, sealer } = of;
   const ports = backend.open(createCodec(overrides.sealer ?? sealer), holder);
-  const { manager } = await createTestCa({ started: false, backend, clock, sealer, bootstrap: BOOTSTRAP, ...ports, ...overrides });
+  const { manager } = await createTestCa({
+    started: false,
+    backend,
+    clock,
+    sealer,
+    bootstrap: BOOTSTRAP,
+    self: { id: holder, address: holder },
+    ...ports,
+    ...overrides,
+  });
   return manager;
 }
 

@@ -8,6 +8,7 @@ import type { CaManager } from "../../../src/core/ca/manager.ts";
 import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
 import { type CaError, ConfigError, ConflictError, NotReadyError } from "../../../src/core/errors.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
+import { passing } from "../../fakes/clock.ts";
 import { BOOTSTRAP, CLUSTER, gatedProviders, HOUR, replica, requireRefused, requireSigning, visible, webCsr } from "./harness.ts";
 
 let csr: string;
@@ -188,8 +189,8 @@ describe("two changes at once", () => {
     await reached;
     for (const of of [first.manager, other]) {
       const busy = rejected("operation_running", 'CA is already in state "RECONFIGURING"');
-      await assert.rejects(of.configure(configuration({ LeafCertTTL: "5h" })), busy);
-      await assert.rejects(of.rotate({ forceWithoutCrossSigning: false, modifyIndex: null }), busy);
+      await assert.rejects(passing(first.clock, of.configure(configuration({ LeafCertTTL: "5h" }))), busy);
+      await assert.rejects(passing(first.clock, of.rotate({ forceWithoutCrossSigning: false, modifyIndex: null })), busy);
       await requireSigning(of, csr, first.clock.now());
     }
     open();

@@ -16,8 +16,7 @@ let pool: PoolRoot[];
 let a: PoolRoot;
 let b: PoolRoot;
 let short: PoolRoot;
-const fresh = () => false;
-const due = (state: CaState | null, now: Date, isStale: (sealed: string) => boolean = fresh) => plan(state, POLICY, now, isStale);
+const due = (state: CaState | null, now: Date) => plan(state, POLICY, now);
 const turn = (state: CaState, to: PoolRoot, hours: number, ttlHours = 1) =>
   rotated(state, pool, { to, now: at(hours), leafTtlMs: ttlHours * HOUR });
 const after = (date: Date) => new Date(date.getTime() + 1);
@@ -73,23 +72,6 @@ describe("plan()", () => {
     const { notAfter } = short.certificate;
     assert.deepEqual(due(state, at(0)), { kind: "wait", until: after(notAfter) });
     assert.deepEqual(due(state, after(notAfter)), { kind: "prune" });
-  });
-
-  it("plan() seals anew what a replaced key-encryption key sealed, of the active root and of retired ones", async () => {
-    const state = await turn(firstState(a, HOUR), b, 0);
-    for (const { certificate } of [a, b])
-      assert.deepEqual(
-        due(state, at(0), (sealed) => sealed.includes(certificate.id)),
-        { kind: "reseal" },
-      );
-  });
-
-  it("plan() prunes before it seals anew", async () => {
-    const state = await turn(firstState(a, HOUR), b, 0);
-    assert.deepEqual(
-      due(state, at(3), () => true),
-      { kind: "prune" },
-    );
   });
 
   it("plan() changes nothing", async () => {

@@ -1,0 +1,166 @@
+/**
+ * Where the state is kept, as one URL: `sqlite:PATH`, `memory:`, or Redis in one of its three forms.
+ *
+ *     redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?OPTIONS]
+ *     redis+sentinel://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]...]/MASTER[/DB][?OPTIONS]
+ *     redis+cluster://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]...][?OPTIONS]
+ *
+ * `rediss` instead of `redis` is TLS. Nothing of a URL is repeated in a fault, since it may hold a password.
+ * @module
+ */
+import { parseDuration } from "../core/duration.ts";
+import { FormatError } from "../core/errors.ts";
+import { nearest } from "../core/nearest.ts";
+
+export interface RedisUrl {
+  readonly kind: "redis";
+  readonly mode: "single" | "sentinel" | "cluster";
+  readonly nodes: readonly { readonly host: string; readonly port: number }[];
+  /** Sentinel's name of the master. */
+  readonly master: string | null;
+  readonly username: string | null;
+  readonly password: string | null;
+  readonly sentinelUsername: string | null;
+  readonly sentinelPassword: string | null;
+  readonly db: number;
+  /** PEM texts, or null for plain TCP. */
+  readonly tls: { readonly ca: string | null; readonly cert: string | null; readonly key: string | null } | null;
+  readonly prefix: string;
+  readonly connectTimeoutMs: number;
+  readonly commandTimeoutMs: number;
+  /** Copies that must confirm a commit before it is answered. */
+  readonly waitReplicas: number;
+}
+
+export type StoreUrl = { readonly kind: "memory" } | { readonly kind: "sqlite"; readonly path: string } | RedisUrl;
+
+export const STORE_FORMS =
+  "must be sqlite:PATH, memory:, redis[s]://[USER:PASSWORD@]HOST[:PORT][/DB], redis[s]+sentinel://HOST[:PORT],.../MASTER[/DB] or redis[s]+cluster://HOST[:PORT],...";
+
+const OPTIONS = [
+  "prefix",
+  "ca",
+  "cert",
+  "key",
+  "connect_timeout",
+  "command_timeout",
+  "wait",
+  "sentinel_user",
+  "sentinel_password",
+] as const;
+type Option = (typeof OPTIONS)[number];
+
+/** Redis's, and Sentinel's. */
+const PORTS = { single: 6379, cluster: 6379, sentinel: 26379 } as const;
+
+/**
+ * Reads a store's URL.
+ * @param readFile reads a PEM file that the URL names.
+ * @returns the store, or every fault in words.
+ */
+export function readStoreUrl(text: string, readFile: (path: string) => string): StoreUrl | readonly string[] {
+  if (text === "memory:") return { kind: "memory" };
+  if (/^sqlite:./.test(text)) return { kind: "sqlite", path: text.slice("sqlite:".length) };
+  const match = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/?#]*)@)?([^@/?#]+)(\/[^?#]*)?(?:\?([^#]*))?$/.exec(text);
+  if (match === null) return [STORE_FORMS];
+  const [, secure, form, userinfo, hosts = "", path = "", query] = match;
+  const mode = (form ?? "single") as RedisUrl["mode"];
+  const faults: string[] = [];
+  const user = /^([^:]*)(?::(.*))?$/s.exec(userinfo ?? "");
+  const options = readOptions(query ?? "", faults);
+
+  const nodes = hosts.split(",").map((host) => {
+    const parts = /^(\[[0-9a-fA-F:.]+\]|[^:[\]]+)(?::(\d{1,5}))?$/.exec(host);
+    const port = Number(parts?.[2] ?? PORTS[mode]);
+    if (parts === null || port < 1 || port > 65535) faults.push("each host must be HOST or HOST:PORT, with an IPv6 address in brackets");
+    return { host: (parts?.[1] ?? "").replace(/^\[|\]$/g, ""), port };
+  });
+  if (mode === "single" && nodes.length > 1) faults.push("several hosts need redis+sentinel:// or redis+cluster://");
+
+  const segments = path
+    .split("/")
+    .slice(1)
+    .filter((part, i) => part !== "" || i === 0);
+  const master = mode === "sentinel" ? (segments.shift() ?? "") : null;
+  if (master === "") faults.push("redis+sentinel:// must name the master that the sentinels know: redis+sentinel://HOST:26379/MASTER");
+  const db = segments[0] === undefined || segments[0] === "" ? 0 : Number(/^\d{1,4}$/.test(segments[0]) ? segments[0] : Number.NaN);
+  if (Number.isNaN(db) || segments.length > 1) faults.push("the path must be the number of a database");
+  if (mode === "cluster" && db !== 0) faults.push("a Cluster has no database numbers");
+
+  const file = (option: Option): string | null => {
+    const name = options.get(option);
+    if (name === undefined) return null;
+    try {
+      return readFile(name);
+    } catch {
+      faults.push(`${option}: cannot read ${JSON.stringify(name)}`);
+      return null;
+    }
+  };
+  const time = (option: Option, byDefault: number): number => {
+    const value = options.get(option);
+    if (value === undefined) return byDefault;
+    try {
+      const ms = parseDuration(value);
+      if (ms >= 50 && ms <= 60_000) return ms;
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error;
+    }
+    faults.push(`${option} must be a duration from 50ms to 1m`);
+    return byDefault;
+  };
+  const tls = { ca: file("ca"), cert: file("cert"), key: file("key") };
+  if (secure === "" && ["ca", "cert", "key"].some((option) => options.has(option as Option)))
+    faults.push("ca, cert and key need rediss://");
+  if (options.has("cert") !== options.has("key")) faults.push("cert and key belong together");
+  const prefix = options.get("prefix") ?? "meshca";
+  if (!/^[A-Za-z0-9_.:-]{1,64}$/.test(prefix)) faults.push("prefix must be 1 to 64 letters, digits, or any of _ . : -");
+  const wait = options.get("wait") ?? "0";
+  if (!/^\d$/.test(wait)) faults.push("wait must be a number of replicas, 0 to 9");
+  if (mode === "cluster" && wait !== "0") faults.push("wait is not to be had with a Cluster");
+  if (mode !== "sentinel" && (options.has("sentinel_user") || options.has("sentinel_password")))
+    faults.push("sentinel_user and sentinel_password need redis+sentinel://");
+  const connectTimeoutMs = time("connect_timeout", 5000);
+  const commandTimeoutMs = time("command_timeout", 2000);
+  const [username, password] = [user?.[1], user?.[2]].map((part) => decoded(part, faults));
+  if (faults.length > 0) return faults;
+  return {
+    kind: "redis",
+    mode,
+    nodes,
+    master,
+    username: username ?? null,
+    password: password ?? null,
+    sentinelUsername: options.get("sentinel_user") ?? null,
+    sentinelPassword: options.get("sentinel_password") ?? null,
+    db,
+    tls: secure === "" ? null : tls,
+    prefix,
+    connectTimeoutMs,
+    commandTimeoutMs,
+    waitReplicas: Number(wait),
+  };
+}
+
+function readOptions(query: string, faults: string[]): Map<Option, string> {
+  const options = new Map<Option, string>();
+  for (const [name, value] of new URLSearchParams(query)) {
+    const known = OPTIONS.find((option) => option === name);
+    const near = nearest(name, OPTIONS);
+    if (known !== undefined && value !== "") options.set(known, value);
+    else if (known !== undefined) faults.push(`${known} must not be empty`);
+    else faults.push(near === null ? `an option is none of ${OPTIONS.join(", ")}` : `an option is unknown; did you mean ${near}?`);
+  }
+  return options;
+}
+
+/** A percent-encoded part; an empty one counts as none. */
+function decoded(part: string | undefined, faults: string[]): string | null {
+  if (part === undefined || part === "") return null;
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    faults.push("user and password must be percent-encoded where they hold special characters");
+    return null;
+  }
+}

@@ -1,0 +1,169 @@
+/**
+ * How a change is made: one at a time under the operation lease, followed by every replica alive, and committed so that
+ * its outcome is known.
+ * @module
+ */
+import type { Clock, Random } from "../clock.ts";
+import { CaError, NotReadyError, StoreError } from "../errors.ts";
+import type { Lease, Leases } from "../lease.ts";
+import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
+import type { Expected, Store } from "../store.ts";
+import type { Policy } from "./policy.ts";
+import type { Standing } from "./standing.ts";
+import { type CaState, SCHEMA, type Schema } from "./state.ts";
+
+/** What runs, in Consul's words (consul-ca.md §4.2); resolving a conflict is ours. */
+export type OperationName = "INITIALIZING" | "RECONFIGURING" | "RENEWING" | "RESOLVING";
+
+/** A change under its lease. The lease is another one after the outcome of a commit had to be looked for. */
+export interface Operation {
+  lease: Lease;
+  /** The newest schema that every replica alive reads. */
+  readonly schema: Schema;
+}
+
+/** What a first commit expects. */
+export const NOTHING_STORED = { index: 0, commitId: null };
+
+export interface OperationsOptions {
+  readonly store: Store;
+  readonly leases: Leases;
+  readonly standing: Standing;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly policy: Policy;
+  /** The key-encryption key that this replica seals with. */
+  readonly kek: string;
+  /** Looks who is alive. @throws {StoreError} */
+  readonly heartbeat: () => Promise<void>;
+  /** Called with each lease, before anything is done under it: takes what is stored. @throws {CaError} where nothing may be changed */
+  readonly begin: (lease: Lease, name: OperationName) => Promise<void>;
+}
+
+export interface Operations {
+  /** Runs one change. @throws {NotReadyError} where it cannot begin, and whatever `work` throws */
+  run<T>(name: OperationName, work: (operation: Operation) => Promise<T>): Promise<T>;
+  /**
+   * Commits a state.
+   * @throws {NotReadyError} `outcome_unknown` while nobody can know whether it was accepted
+   * @throws {ConflictError} @throws {StoreError} when it was not
+   */
+  commit(next: CaState, from: Omit<Expected, "term">, operation: Operation): Promise<void>;
+  /** Lets the change that runs end, and refuses others. */
+  close(): Promise<void>;
+}
+
+export function createOperations(options: OperationsOptions): Operations {
+  const { store, leases, standing, clock, random, log, metrics, policy, kek } = options;
+  let running: OperationName | null = null;
+  /** Settles when the change that runs has ended; it never rejects. */
+  let idle: Promise<unknown> = Promise.resolve();
+  let closed = false;
+
+  /** The schema to write. @throws {NotReadyError} `replica_behind` where a replica alive could not follow. */
+  const requireFollowable = async (): Promise<Schema> => {
+    await options.heartbeat();
+    for (const { address, keks } of standing.live)
+      if (!keks.includes(kek))
+        throw new NotReadyError(
+          "replica_behind",
+          `Cannot change the CA: replica ${address} does not have key-encryption key ${JSON.stringify(kek)}; give it to all replicas, behind the present one, before one of them seals with it`,
+          { retryAfterMs: policy.replicaTtlMs },
+        );
+    return Math.min(SCHEMA, ...standing.live.map(({ schema }) => schema)) as Schema;
+  };
+
+  /** Waits a while for another replica's change to end. */
+  const acquire = async (): Promise<Lease | null> => {
+    const until = clock.now().getTime() + policy.operationWaitMs;
+    for (let wait = 20; ; wait = Math.min(500, 2 * wait)) {
+      const lease = await leases.acquire("operation", policy.operationLeaseMs);
+      if (lease !== null || clock.now().getTime() >= until) return lease;
+      await clock.sleep(wait * (1 + random.fraction()));
+    }
+  };
+
+  const busy = (state: OperationName) =>
+    new NotReadyError("operation_running", `CA is already in state ${JSON.stringify(state)}`, { retryAfterMs: 1000 });
+
+  const perform = async <T>(name: OperationName, work: (operation: Operation) => Promise<T>): Promise<T> => {
+    if (running !== null) throw busy(running);
+    running = name;
+    let operation: Operation | null = null;
+    try {
+      const skew = standing.changeObstacle();
+      if (skew !== null) throw new NotReadyError(skew.code, `Cannot change the CA: ${skew.message}`, { retryAfterMs: policy.heartbeatMs });
+      const lease = await acquire();
+      if (lease === null) throw busy("RECONFIGURING");
+      operation = { lease, schema: SCHEMA };
+      await options.begin(lease, name);
+      operation = { lease, schema: await requireFollowable() };
+      const result = await work(operation);
+      metrics.change(name, "ok");
+      return result;
+    } catch (error) {
+      metrics.change(name, error instanceof CaError ? error.code : "internal");
+      throw error;
+    } finally {
+      running = null;
+      if (operation !== null) await release(operation.lease);
+    }
+  };
+
+  const release = (lease: Lease) =>
+    leases.release(lease).catch((error: unknown) =>
+      log.warn("Cannot release the operation lease", {
+        reason: error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown",
+      }),
+    );
+
+  /**
+   * Whether a commit whose answer is missing was accepted. A higher term is granted first, so that a write which is still
+   * on its way is refused when it arrives, and what is then read stays true.
+   */
+  const settle = async (commitId: string, operation: Operation): Promise<boolean> => {
+    const until = clock.now().getTime() + policy.settleMs;
+    const { term } = operation.lease;
+    for (let wait = 50; ; wait = Math.min(1000, 2 * wait)) {
+      try {
+        await leases.release(operation.lease);
+        operation.lease = (await leases.acquire("operation", policy.operationLeaseMs)) ?? operation.lease;
+        const stored = await store.read();
+        if (stored.state?.commitId === commitId || stored.state?.ancestors.includes(commitId)) return true;
+        if (stored.term > term) return false;
+      } catch (error) {
+        if (!(error instanceof StoreError)) throw error;
+      }
+      if (clock.now().getTime() >= until)
+        throw new NotReadyError(
+          "outcome_unknown",
+          "The store does not answer: whether the change was made is not known yet. Read the roots and the configuration before trying again",
+          { retryAfterMs: policy.settleMs },
+        );
+      await clock.sleep(wait * (1 + random.fraction()));
+    }
+  };
+
+  return {
+    run(name, work) {
+      if (closed) return Promise.reject(new NotReadyError("closing", "The CA is shutting down", { retryAfterMs: 1000 }));
+      const done = perform(name, work);
+      idle = Promise.allSettled([idle, done]);
+      return done;
+    },
+    async commit(next, from, operation) {
+      try {
+        await store.commit(next, { ...from, term: operation.lease.term });
+      } catch (error) {
+        if (!(error instanceof StoreError) || error.code === "state_regressed" || !(await settle(next.commitId, operation))) throw error;
+      }
+    },
+    async close() {
+      closed = true;
+      await idle;
+    },
+  };
+}

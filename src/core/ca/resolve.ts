@@ -1,0 +1,120 @@
+/**
+ * Two states of one CA become one: after a store lost writes, or when a backup is restored. One side is kept; what the
+ * other side published stays published as retired until its leaves are dead, since leaves of both are out there.
+ * @module
+ */
+import type { Certificate } from "../x509/certificate.ts";
+import { ownCrossings } from "./crossing.ts";
+import { type Change, type ChangeContext, configured, cross, newCommitId, openChecked, requireBudget } from "./reconfigure.ts";
+import { type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
+import { activeRoot, type CaState, MAX_ANCESTORS, type ProviderRecord, type RootEntry } from "./state.ts";
+import { isDead } from "./transitions.ts";
+
+export interface Resolution {
+  readonly kept: CaState;
+  /** Null where there is nothing else. */
+  readonly other: CaState | null;
+  /** The highest index that anybody has seen: the result lands above it. */
+  readonly index: number;
+  readonly forceWithoutCrossSigning: boolean;
+  readonly kind: "resolve" | "restore";
+}
+
+/**
+ * Works out the state that follows both.
+ * @throws {ConfigError} where the kept root cannot be reached from another one that is published, without force
+ * @throws {SealError} @throws {ProviderError} @throws {ConflictError}
+ */
+export async function planResolution(resolution: Resolution, context: ChangeContext): Promise<Change> {
+  const { kept, other, forceWithoutCrossSigning: force } = resolution;
+  const { now, policy, random, types } = context;
+  const index = resolution.index + 1;
+  const united = unite(kept, other, context);
+  const type = typeOf(types, kept.config.provider);
+  const config = configured(() => type.parse(kept.config.config));
+  const root = activeRoot(united).certificate;
+  const provider = await openChecked(type, { root, state: kept.provider.active }, kept.config.config, united, context);
+  try {
+    const base: Snapshot = { ...snapshotOf(united, config, provider) };
+    const { chain, leftByForce } = await cross(base, provider, root, force, context);
+    const next: CaState = {
+      ...united,
+      commitId: newCommitId(random),
+      index,
+      config: { ...kept.config, modifyIndex: index },
+      roots: united.roots
+        .map((entry) => settled(entry, chain, leftByForce))
+        .map((entry) => ({ ...entry, modifyIndex: index }))
+        .toSorted((a, b) => (a.id < b.id ? -1 : 1)),
+      provider: {
+        active: kept.provider.active,
+        retired: Object.fromEntries(Object.entries(united.provider.retired).filter(([id]) => !leftByForce.includes(id))),
+      },
+    };
+    requireBudget(next, force, policy, now);
+    return { snapshot: snapshotOf(next, config, provider), kind: resolution.kind, leftByForce };
+  } catch (error) {
+    provider.close();
+    throw error;
+  }
+}
+
+function settled(entry: RootEntry, chain: readonly Certificate[], leftByForce: readonly string[]): RootEntry {
+  if (entry.status === "active") return { ...entry, intermediates: chain };
+  return { ...entry, forcedOut: entry.forcedOut || leftByForce.includes(entry.id) };
+}
+
+/** The kept state with every root of the other one that may still be needed, and the keys of all of them. */
+function unite(kept: CaState, other: CaState | null, { now, policy }: Pick<ChangeContext, "now" | "policy">): CaState {
+  if (other === null) return { ...kept, ancestors: ancestorsOf(kept, null) };
+  const active = activeRoot(kept);
+  const theirs = new Map(other.roots.map((root) => [root.id, root]));
+  const mine = kept.roots.map((root) => {
+    const twin = theirs.get(root.id);
+    theirs.delete(root.id);
+    if (twin === undefined) return root;
+    return root === active ? { ...root, leafTtlMaxMs: Math.max(root.leafTtlMaxMs, twin.leafTtlMaxMs) } : both(root, twin, now);
+  });
+  const added = [...theirs.values()].map((root) => retired(root, now)).filter((root) => !isDead(root, policy, now));
+  const roots = [...mine, ...added];
+  const records: Record<string, ProviderRecord> = {
+    ...other.provider.retired,
+    [activeRoot(other).id]: { provider: other.config.provider, config: other.config.config, state: other.provider.active },
+    ...kept.provider.retired,
+  };
+  const wanted = roots.filter(({ id, forcedOut }) => id !== active.id && !forcedOut);
+  return {
+    ...kept,
+    ancestors: ancestorsOf(kept, other),
+    roots,
+    provider: {
+      active: kept.provider.active,
+      retired: Object.fromEntries(wanted.flatMap(({ id }) => (records[id] === undefined ? [] : [[id, records[id]]]))),
+    },
+  };
+}
+
+/** A root that both sides have, retired in the kept one. */
+function both(root: RootEntry, twin: RootEntry, now: Date): RootEntry {
+  // Where the other side still signed by it, its leaves are as young as now.
+  const last = Math.max(...[root.rotatedOutAt, retired(twin, now).rotatedOutAt].map((date) => date?.getTime() ?? 0));
+  return {
+    ...root,
+    rotatedOutAt: new Date(last),
+    forcedOut: root.forcedOut || twin.forcedOut,
+    leafTtlMaxMs: Math.max(root.leafTtlMaxMs, twin.leafTtlMaxMs),
+    createIndex: Math.min(root.createIndex, twin.createIndex),
+  };
+}
+
+function retired(root: RootEntry, now: Date): RootEntry {
+  if (root.status === "retired") return root;
+  return { ...root, status: "retired", since: now, rotatedOutAt: now, intermediates: ownCrossings(root) };
+}
+
+/** The newest of both sides in turn, so that a replica of either side finds what it has seen. */
+function ancestorsOf(kept: CaState, other: CaState | null): string[] {
+  const [mine, theirs] = [[kept.commitId, ...kept.ancestors], other === null ? [] : [other.commitId, ...other.ancestors]];
+  const ids = Array.from({ length: MAX_ANCESTORS }, (_, i) => [mine[i], theirs[i]]).flat();
+  return [...new Set(ids.filter((id) => id !== undefined))].slice(0, MAX_ANCESTORS);
+}

@@ -1,0 +1,32 @@
+/**
+ * Which key-encryption keys a state needs, and sealing all of it anew with the current one.
+ * @module
+ */
+import type { Sealer } from "../sealer.ts";
+import type { CaState, ProviderState } from "./state.ts";
+
+function sealedStates(state: CaState): ProviderState[] {
+  return [state.provider.active, ...Object.values(state.provider.retired).map((record) => record.state)];
+}
+
+/** Ids of the key-encryption keys that the sealed text in a state was made with. */
+export function keksInUse(state: CaState, sealer: Pick<Sealer, "kekOf">): string[] {
+  const ids = sealedStates(state).flatMap((sealed) => Object.values(sealed).map((text) => sealer.kekOf(text)));
+  return [...new Set(ids)].filter((id) => id !== null);
+}
+
+/** The sealed parts of a state, each under the current key-encryption key. @throws {SealError} */
+export async function rewrapped(state: CaState, sealer: Sealer): Promise<CaState["provider"]> {
+  const anew = async (text: string) => {
+    const kek = sealer.kekOf(text);
+    return kek === null || kek === sealer.keks[0] ? text : sealer.rewrap(text);
+  };
+  const renew = async (sealed: ProviderState): Promise<ProviderState> =>
+    Object.fromEntries(await Promise.all(Object.entries(sealed).map(async ([key, text]) => [key, await anew(text)] as const)));
+  const [active, ...retired] = await Promise.all([
+    renew(state.provider.active),
+    ...Object.values(state.provider.retired).map((record) => renew(record.state)),
+  ]);
+  const records = Object.entries(state.provider.retired).map(([id, record], i) => [id, { ...record, state: retired[i] ?? {} }] as const);
+  return { active, retired: Object.fromEntries(records) };
+}

@@ -1,0 +1,95 @@
+/**
+ * How this replica stands to its store and to the others: when it last heard that what it serves is what is stored,
+ * how far its clock is from the store's, who else is alive.
+ * @module
+ */
+import type { Clock } from "../clock.ts";
+import { NotReadyError } from "../errors.ts";
+import type { Replica, Replicas } from "../replicas.ts";
+import type { Store } from "../store.ts";
+import type { Policy } from "./policy.ts";
+
+export interface Standing {
+  /** Compares the clocks, and says that this replica lives. @throws {StoreError} */
+  heartbeat(self: Omit<Replica, "clockOffsetMs">): Promise<void>;
+  /** The store has just confirmed what is served. @param asked when it was asked. */
+  confirm(asked: Date): void;
+  /** Who is alive, by the last answer of the store. */
+  readonly live: readonly Replica[];
+  /** How far the store's clock is ahead, in milliseconds. */
+  readonly clockOffsetMs: number;
+  /** Milliseconds since the store was last asked with success; null where it never was. */
+  readonly stalenessMs: number | null;
+  /** The store is overdue with its answer: what is served may be old. */
+  readonly storeAway: boolean;
+  /** Why no leaf may be signed, or null. */
+  signingObstacle(leafTtlMs: number): NotReadyError | null;
+  /** Why nothing may be changed, or null. */
+  changeObstacle(): NotReadyError | null;
+  /** Whether the store's clock is off, by the word of all replicas alive. */
+  readonly alarmed: boolean;
+}
+
+export function createStanding(store: Pick<Store, "now">, replicas: Replicas, clock: Clock, policy: Policy): Standing {
+  let confirmedAt: number | null = null;
+  let live: readonly Replica[] = [];
+  let offset = 0;
+
+  const skewed = () => Math.abs(offset) > policy.maxClockSkewMs;
+  /** All who are alive have the same time, and it is the store that has another. */
+  const agreed = () => live.length > 1 && live.every(({ clockOffsetMs }) => Math.abs(clockOffsetMs - offset) <= policy.maxClockSkewMs);
+
+  const skew = (): NotReadyError | null => {
+    if (!skewed()) return null;
+    const [seconds, where] = [Math.round(Math.abs(offset) / 1000), offset > 0 ? "behind" : "ahead of"];
+    return new NotReadyError(
+      "clock_skewed",
+      `the clock is ${seconds} s ${where} the store's, more than the ${policy.maxClockSkewMs / 1000} s allowed; set the clock`,
+      { retryAfterMs: policy.heartbeatMs },
+    );
+  };
+
+  return {
+    async heartbeat(self) {
+      const before = clock.now().getTime();
+      const stored = (await store.now()).getTime();
+      const after = clock.now().getTime();
+      // The store looked at its clock somewhere between: off by half of the way at most, which says nothing where the way was long.
+      if (after >= before && after - before <= policy.maxClockSkewMs) offset = stored - (before + after) / 2;
+      live = await replicas.announce({ ...self, clockOffsetMs: Math.round(offset) }, policy.replicaTtlMs);
+    },
+    confirm(asked) {
+      confirmedAt = asked.getTime();
+    },
+    get live() {
+      return live;
+    },
+    get clockOffsetMs() {
+      return offset;
+    },
+    get stalenessMs() {
+      return confirmedAt === null ? null : clock.now().getTime() - confirmedAt;
+    },
+    get storeAway() {
+      if (policy.maxStalenessMs === null) return false;
+      return confirmedAt === null || Math.abs(clock.now().getTime() - confirmedAt) > policy.replicaTtlMs;
+    },
+    signingObstacle(leafTtlMs) {
+      if (skewed() && !agreed()) return skew();
+      if (policy.maxStalenessMs === null) return null;
+      const limit = Math.min(policy.maxStalenessMs, leafTtlMs / 2);
+      const age = confirmedAt === null ? Number.POSITIVE_INFINITY : clock.now().getTime() - confirmedAt;
+      // A clock that was set back says nothing about how old the answer is.
+      if (age >= 0 && age <= limit) return null;
+      return new NotReadyError(
+        "state_stale",
+        `the store has not answered for more than ${Math.round(limit / 1000)} s, so that the roots may have changed`,
+        { retryAfterMs: policy.heartbeatMs },
+      );
+    },
+    changeObstacle: skew,
+    get alarmed() {
+      return skewed() && agreed();
+    },
+  };
+}

@@ -1,0 +1,54 @@
+/**
+ * What an operator can ask of a replica, and decide.
+ * @module
+ */
+import type { Replica } from "../replicas.ts";
+import type { CaState } from "./state.ts";
+
+/** How this replica stands, for an operator. */
+export interface Status {
+  readonly role: "leader" | "follower";
+  /** The highest term of the lease `operation` that was seen. */
+  readonly term: number;
+  readonly index: number;
+  /** Milliseconds since the store last said what is stored; null where it never did. */
+  readonly stalenessMs: number | null;
+  /** The store is overdue with its answer: what is served may be old. */
+  readonly storeAway: boolean;
+  readonly clockOffsetMs: number;
+  /** All replicas alive say that it is the store's clock that is off. */
+  readonly clockAlarm: boolean;
+  /** Why changes are stopped until an operator decides, or null. */
+  readonly stopped: string | null;
+  readonly live: readonly Replica[];
+}
+
+/** Two states between which an operator has to decide. */
+export interface StateConflict {
+  readonly reason: string;
+  readonly by: string;
+  readonly at: Date;
+  readonly snapshot: { readonly state: CaState; readonly term: number };
+  /** The state is null where the store holds none. */
+  readonly stored: { readonly state: CaState | null; readonly term: number };
+}
+
+export interface ResolutionRequest {
+  readonly keep: "snapshot" | "stored";
+  readonly forceWithoutCrossSigning: boolean;
+}
+
+/** Which key-encryption keys there are. */
+export interface KekUse {
+  /** The one that this replica seals with. */
+  readonly current: string;
+  /** Without any of these something stored cannot be opened. */
+  readonly inUse: readonly string[];
+  readonly live: readonly Replica[];
+}
+
+export interface RestoreOptions {
+  readonly forceWithoutCrossSigning: boolean;
+  /** Do nothing where there is a state already. @default false */
+  readonly onlyWhereEmpty?: boolean;
+}

@@ -1,0 +1,19 @@
+/**
+ * The recollection port: what a replica saw last, kept beside it and not in the store. A store that lost writes, or all
+ * of its state, is noticed by it also after a restart.
+ * @module
+ */
+import type { CaState } from "./ca/state.ts";
+
+export interface Recollected {
+  readonly state: CaState;
+  /** The highest term of the lease `operation` that was seen. */
+  readonly term: number;
+}
+
+export interface Recollection {
+  /** What was kept last, or null. @throws {StoreError} when it cannot be trusted @throws {SealError} `kek_unknown` */
+  load(): Promise<Recollected | null>;
+  /** @throws {StoreError} */
+  save(seen: Recollected): Promise<void>;
+}

@@ -1,0 +1,37 @@
+/**
+ * GET and PUT /v1/connect/ca/rewrap: which key-encryption keys are in use, and sealing everything anew with the first.
+ * @module
+ */
+import { body } from "./answers.ts";
+import type { AppOptions, Handler, Route } from "./app.ts";
+import { requireDatacenter } from "./datacenter.ts";
+import { writeJson } from "./json.ts";
+
+export function rewrapRoutes({ manager, datacenter }: AppOptions): Route[] {
+  const report: Handler = async (call) => {
+    const { current, inUse, live } = await manager.kekUse();
+    const answer = {
+      Current: current,
+      InUse: inUse,
+      Replicas: live.map(({ address, keks }) => ({ Address: address, KEKs: keks })),
+    };
+    return { body: body("application/json", writeJson(answer, call.query().pretty)) };
+  };
+  return [
+    {
+      path: "/v1/connect/ca/rewrap",
+      kind: "consul",
+      methods: {
+        GET(call) {
+          requireDatacenter(call.query().params, datacenter);
+          return report(call);
+        },
+        async PUT(call) {
+          requireDatacenter(call.query().params, datacenter);
+          await manager.rewrap();
+          return report(call);
+        },
+      },
+    },
+  ];
+}

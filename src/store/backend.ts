@@ -1,0 +1,21 @@
+/**
+ * What every kind of store gives to whoever composes a CA.
+ * @module
+ */
+import type { Leases } from "../core/lease.ts";
+import type { Replicas } from "../core/replicas.ts";
+import type { Store } from "../core/store.ts";
+import type { Codec } from "./codec.ts";
+
+/** What one replica gets. */
+export interface Ports {
+  readonly store: Store;
+  readonly leases: Leases;
+  readonly replicas: Replicas;
+}
+
+export interface Backend {
+  /** @param holder what this replica goes by as the holder of a lease: its own for each start. */
+  open(codec: Codec, holder: string): Ports;
+  close(): void;
+}

@@ -1,0 +1,40 @@
+/**
+ * What a replica saw last, in its data folder, in the form of the store: keys sealed, the whole under a MAC.
+ * @module
+ */
+import * as v from "valibot";
+import { StoreError } from "../core/errors.ts";
+import type { Recollection } from "../core/recollection.ts";
+import type { Codec } from "./codec.ts";
+
+/** A text that is kept over a restart. */
+export interface Kept {
+  /** Null where nothing was written yet. @throws {Error} */
+  read(): string | null;
+  /** Replaces it at once and as a whole. @throws {Error} */
+  write(text: string): void;
+  /** Where it is, for an operator. */
+  readonly name: string;
+}
+
+const Seen = v.pipe(v.string(), v.parseJson(), v.strictObject({ term: v.number(), document: v.string() }));
+
+export function createRecollection(codec: Codec, kept: Kept): Recollection {
+  return {
+    async load() {
+      const text = kept.read();
+      if (text === null) return null;
+      const seen = v.safeParse(Seen, text);
+      if (!seen.success)
+        throw new StoreError(
+          "state_corrupt",
+          `Cannot trust ${kept.name}, where this replica keeps what it saw last: it is malformed. Remove it to go by the store alone`,
+        );
+      return { state: await codec.decode(seen.output.document), term: seen.output.term };
+    },
+    async save({ state, term }) {
+      const document = await codec.encode(state);
+      kept.write(JSON.stringify({ term, document }));
+    },
+  };
+}

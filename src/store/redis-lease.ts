@@ -1,0 +1,26 @@
+/**
+ * Leases in Redis. Terms are kept for ever; who holds a lease, and until when by Redis's clock, stands beside the term.
+ * @module
+ */
+import * as v from "valibot";
+import type { LeaseName, Leases } from "../core/lease.ts";
+import type { RedisKeys, RunScript } from "./redis.ts";
+
+/** @param holder what this replica goes by: its own for each start. */
+export function createRedisLeases(run: RunScript, keys: RedisKeys, holder: string): Leases {
+  const key = (name: LeaseName) => [keys.lease(name)];
+  return {
+    async acquire(name, ttlMs) {
+      const term = Number(await run("acquire", v.string(), key(name), [holder, String(ttlMs)]));
+      return term === 0 ? null : { name, term };
+    },
+    renew: async ({ name, term }, ttlMs) => (await run("renew", v.number(), key(name), [holder, String(term), String(ttlMs)])) === 1,
+    async release({ name, term }) {
+      await run("release", v.number(), key(name), [holder, String(term)]);
+    },
+    async holder(name) {
+      const held = await run("holder", v.string(), key(name), []);
+      return held === "" ? null : held;
+    },
+  };
+}

@@ -1,0 +1,72 @@
+/**
+ * What every implementation of the list of replicas must do, sentence by sentence of src/core/replicas.ts.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { afterEach, before, beforeEach, describe, it } from "node:test";
+import type { Replica, Replicas } from "../../src/core/replicas.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import { type Codec, createCodec } from "../../src/store/codec.ts";
+import { createFakeClock } from "../fakes/clock.ts";
+import type { MakeBackend, StoreBackend } from "./store.ts";
+
+const TTL = 60_000;
+
+export function exampleReplica(id: string): Replica {
+  return { id, address: `${id}:8500`, keks: ["new", "old"], schema: 2, index: 7, clockOffsetMs: -12 };
+}
+
+/** Runs the contract on fresh backends. */
+export function describeReplicas(name: string, makeBackend: MakeBackend): void {
+  describe(`${name} replicas`, () => {
+    let codec: Codec;
+    let backend: StoreBackend;
+    let one: Replicas;
+    let two: Replicas;
+
+    before(async () => {
+      codec = createCodec(createSealer(await readKeks(makeKek())));
+    });
+    beforeEach(async () => {
+      backend = await makeBackend(createFakeClock());
+      one = backend.open(codec, "one").replicas;
+      two = backend.open(codec, "two").replicas;
+    });
+    afterEach(() => backend.close());
+
+    const ids = (live: readonly Replica[]) => live.map(({ id }) => id).toSorted();
+
+    it("announce() gives all that live, as they said it, the caller among them", async () => {
+      assert.deepEqual(await one.announce(exampleReplica("a"), TTL), [exampleReplica("a")]);
+      const live = await two.announce(exampleReplica("b"), TTL);
+      assert.deepEqual(
+        live.toSorted((x, y) => x.id.localeCompare(y.id)),
+        [exampleReplica("a"), exampleReplica("b")],
+      );
+    });
+
+    it("announce() takes what a replica says last", async () => {
+      await one.announce(exampleReplica("a"), TTL);
+      const later = { ...exampleReplica("a"), keks: ["new"], index: 8 };
+      assert.deepEqual(await one.announce(later, TTL), [later]);
+    });
+
+    it("announce() forgets whoever has not spoken for as long as it said", async () => {
+      await one.announce(exampleReplica("a"), TTL);
+      await two.announce(exampleReplica("b"), 3 * TTL);
+      await backend.elapse(TTL - backend.grainMs);
+      assert.deepEqual(ids(await one.announce(exampleReplica("c"), TTL)), ["a", "b", "c"]);
+      await backend.elapse(backend.grainMs);
+      assert.deepEqual(ids(await one.announce(exampleReplica("c"), TTL)), ["b", "c"]);
+    });
+
+    it("leave() takes one off, and may be repeated", async () => {
+      await one.announce(exampleReplica("a"), TTL);
+      await two.announce(exampleReplica("b"), TTL);
+      await two.leave("b");
+      await two.leave("b");
+      assert.deepEqual(ids(await one.announce(exampleReplica("a"), TTL)), ["a"]);
+    });
+  });
+}

@@ -1,0 +1,75 @@
+/**
+ * The shared store under the contracts: over one server, Sentinel and Cluster.
+ * @module
+ */
+import { after, before, describe } from "node:test";
+import type { Cluster, Redis } from "ioredis";
+import type { RedisUrl } from "../../src/config/store-url.ts";
+import { systemClock } from "../../src/entry/platform.ts";
+import { openRedis, redisKeys } from "../../src/store/redis.ts";
+import { createClient } from "../../src/store/redis-connection.ts";
+import { describeLeases } from "../contracts/lease.ts";
+import { describeReplicas } from "../contracts/replicas.ts";
+import { describeStore, type MakeBackend } from "../contracts/store.ts";
+import { silentLog } from "../fakes/ca.ts";
+import { noRedis, type RedisGroup, redisUrl, startCluster, startRedis, startSentinels } from "../redis/server.ts";
+
+let prefixes = 0;
+
+/** Backends with a prefix of their own, on servers that are up. */
+function redisBackends(url: () => RedisUrl): MakeBackend {
+  return async () => {
+    const settings = { ...url(), prefix: `test-${++prefixes}` };
+    const keys = redisKeys(settings.prefix);
+    const admin: Redis | Cluster = createClient(settings);
+    await admin.connect();
+    const backend = await openRedis({ settings, clock: systemClock, log: silentLog });
+    return {
+      open: backend.open,
+      document: () => admin.hget(keys.state, "document"),
+      replace: (document) => admin.hset(keys.state, "document", document),
+      time: async () => {
+        const answer = await admin.eval("local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)", 1, keys.state);
+        return new Date(Number(answer));
+      },
+      // Time passes for what is kept by making it so much older.
+      async elapse(ms) {
+        for (const key of [keys.lease("leader"), keys.lease("operation")])
+          if ((await admin.exists(key)) === 1) await admin.hincrby(key, "expires", -ms);
+        for (const [id, text] of Object.entries(await admin.hgetall(keys.replicas)))
+          await admin.hset(
+            keys.replicas,
+            id,
+            text.replace(/^\d+/, (expires) => String(Number(expires) - ms)),
+          );
+      },
+      // What a test may take from one step to the next.
+      grainMs: 20_000,
+      close() {
+        backend.close();
+        admin.disconnect();
+      },
+    };
+  };
+}
+
+function describeOn(name: string, start: () => Promise<{ url: RedisUrl; stop(): Promise<void> }>): void {
+  describe(name, { skip: noRedis }, () => {
+    let group: { url: RedisUrl; stop(): Promise<void> } | undefined;
+    before(async () => {
+      group = await start();
+    });
+    after(() => group?.stop());
+    const backends = redisBackends(() => (group as RedisGroup).url);
+    describeStore(name, backends);
+    describeLeases(name, backends);
+    describeReplicas(name, backends);
+  });
+}
+
+describeOn("Redis", async () => {
+  const server = await startRedis();
+  return { url: redisUrl(server.port), stop: () => server.stop() };
+});
+describeOn("Redis Sentinel", startSentinels);
+describeOn("Redis Cluster", startCluster);
