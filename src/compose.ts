@@ -242,6 +242,15 @@ export async function openBackend(settings: Pick<Settings, "store" | "worker">, 
 }
 
 /**
+ * Makes the store ready to be shared by the workers of one server.
+ * @returns what gives it back. @throws {StoreError}
+ */
+export async function claimStore({ store }: Pick<Settings, "store">): Promise<() => void> {
+  if (store.kind !== "sqlite") return () => undefined;
+  return (await import("./store/sqlite.ts")).claimSqlite(store.path);
+}
+
+/**
  * The state that a new cluster is to begin with, sealed anew under the keys given here.
  * @param keks what was given; a SQLite CA's own lie beside it.
  * @throws {ConfigError} @throws {StoreError} @throws {SealError}

@@ -2,16 +2,36 @@
  * The `meshca` command.
  * @module
  */
+import { parseArgs } from "node:util";
 import { serveCommand } from "./commands/serve.ts";
+import { MAX_WORKERS, workersCommand } from "./commands/workers.ts";
 
-const USAGE = `Usage: meshca serve
+const USAGE = `Usage: meshca serve [--workers N]
 
   serve   run the CA; settings come from MESHCA_* variables and the file that MESHCA_CONFIG names
+          --workers N   N processes behind one port, 1 to ${MAX_WORKERS}
 
 `;
 
+/** Serves as the arguments say. @returns the exit code, or null where they make no sense */
+async function serve(args: readonly string[]): Promise<number | null> {
+  let options: { workers?: string | undefined; worker?: string | undefined };
+  try {
+    options = parseArgs({ args: [...args], options: { workers: { type: "string" }, worker: { type: "string" } } }).values;
+  } catch {
+    return null;
+  }
+  const number = (text: string) => (/^\d{1,2}$/.test(text) ? Number(text) : -1);
+  // `--worker` is how workers are started, not for people.
+  if (options.worker !== undefined) return serveCommand(number(options.worker));
+  if (options.workers === undefined) return serveCommand();
+  const count = number(options.workers);
+  return count >= 1 && count <= MAX_WORKERS ? workersCommand(count) : null;
+}
+
 const [command, ...rest] = process.argv.slice(2);
-if (command === "serve" && rest.length === 0) process.exitCode = await serveCommand();
+const code = command === "serve" ? await serve(rest) : null;
+if (code !== null) process.exitCode = code;
 else {
   const asked = command === "help" || command === "--help" || command === "-h";
   (asked ? process.stdout : process.stderr).write(USAGE);

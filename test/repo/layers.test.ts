@@ -45,7 +45,7 @@ const RULES: readonly Rule[] = [
   {
     files: "src/cli/",
     ours: ["src/entry/", "src/compose.ts", "src/config/", "src/core/", "src/cli/", "providers/consul/config.ts"],
-    packages: ["node:fs"],
+    packages: ["node:child_process", "node:fs", "node:url", "node:util"],
   },
   { files: "src/index.ts", ours: ["src/"], packages: [] },
 ];

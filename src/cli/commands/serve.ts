@@ -4,33 +4,54 @@
  */
 import { readFileSync } from "node:fs";
 import { CONSUL_CONFIG_NAMES } from "../../../providers/consul/config.ts";
-import { readSettings } from "../../config/settings.ts";
+import { readSettings, type Settings } from "../../config/settings.ts";
 import { trustDomainOf } from "../../core/spiffe/kinds.ts";
 import { type Served, serve } from "../../entry/bun.ts";
 import { describe, exitCode } from "../output.ts";
 
-/** @returns the exit code */
-export async function serveCommand(): Promise<number> {
+/** What the environment says. @throws {ConfigError} */
+export function settingsOf(environment: NodeJS.ProcessEnv): Settings {
+  return readSettings(environment, (path) => readFileSync(path, "utf8"), CONSUL_CONFIG_NAMES);
+}
+
+/**
+ * Serves alone, or as one of the workers of a server.
+ * @param worker the number among the workers, or null.
+ * @returns the exit code
+ */
+export async function serveCommand(worker: number | null = null): Promise<number> {
   let served: Served;
   try {
-    const settings = readSettings(process.env, (path) => readFileSync(path, "utf8"), CONSUL_CONFIG_NAMES);
+    const settings = { ...settingsOf(process.env), worker };
+    // Before anything else, so that a stop during the start is not lost.
+    const stopped = stopAsked(worker !== null);
     served = await serve(settings);
-    process.stdout.write(greeting(served, settings.datacenter));
+    const text = greeting(served, settings.datacenter);
+    if (worker === null) process.stdout.write(text);
+    else process.send?.({ listen: new URL(served.url).host, greeting: text });
+    await stopped;
   } catch (error) {
     process.stderr.write(`${describe(error)}\n`);
     return exitCode(error);
   }
-  await new Promise((stop) => {
-    process.once("SIGINT", stop);
-    process.once("SIGTERM", stop);
-  });
   await served.close();
+  if (worker !== null) process.disconnect?.();
   return 0;
+}
+
+/** Resolves when the process is told to end; a worker also when its server is gone. */
+export function stopAsked(isWorker = false): Promise<void> {
+  return new Promise((stop) => {
+    process.once("SIGINT", () => stop());
+    process.once("SIGTERM", () => stop());
+    if (isWorker) process.once("disconnect", () => stop());
+  });
 }
 
 function greeting({ url, meshca }: Served, datacenter: string): string {
   const clusterId = meshca.manager.snapshot?.state.clusterId;
-  if (clusterId === undefined) return `meshca listens on ${url} (connect is disabled)\n`;
+  if (clusterId === undefined)
+    return `meshca listens on ${url} (${meshca.manager.status.stopped === null ? "connect is disabled" : "changes are stopped, see /readyz"})\n`;
   const trustDomain = trustDomainOf(clusterId);
   return `meshca listens on ${url}
 trust domain ${trustDomain}
