@@ -46,6 +46,8 @@ export function createClient(settings: RedisSettings): Client {
     lazyConnect: true,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
+    // Without a queue ioredis subscribes again too early; whoever subscribes does it when the connection is ready.
+    autoResubscribe: false,
     maxRetriesPerRequest: 0,
     connectTimeout: settings.connectTimeoutMs,
     commandTimeout: settings.commandTimeoutMs,

@@ -74,13 +74,10 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
   const keys = redisKeys(settings.prefix);
   const waiter = createWaiter();
   let silence: unknown = null;
-  for (const connection of [client, subscriber]) {
+  for (const connection of [client, subscriber])
     connection.on("error", (error: unknown) => {
       silence = error;
     });
-    // What was published meanwhile was missed.
-    connection.on("ready", () => waiter.notify());
-  }
   let connected = false;
   client.on("close", () => {
     if (connected) log.warn("The connection to Redis is lost");
@@ -91,6 +88,8 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
     log.info("Connected to Redis");
   });
   subscriber.on("message", () => waiter.notify());
+  // What was published before was missed. Where it fails the poll is left, and the next connection tries again.
+  const subscribe = () => subscriber.subscribe(keys.changed).then(waiter.notify, () => undefined);
 
   const answered = async <T>(answer: v.GenericSchema<unknown, T>, call: () => Promise<unknown>): Promise<T> => {
     try {
@@ -114,6 +113,7 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
     await answered(v.unknown(), async () => {
       await subscriber.connect();
       await subscriber.subscribe(keys.changed);
+      subscriber.on("ready", () => void subscribe());
     });
   } catch (error) {
     close();

@@ -281,15 +281,15 @@ export function createManager(options: ManagerOptions): CaManager {
         term = seen.term;
         current = await loadSnapshot(seen.state, providers, { sealer, random }, clock.now());
       }
-      await heartbeat();
       await refresh();
-      if (current === null) return;
-      const missing = keksInUse(current.state, sealer).filter((id) => !sealer.keks.includes(id));
+      const missing = current === null ? [] : keksInUse(current.state, sealer).filter((id) => !sealer.keks.includes(id));
       if (missing.length > 0)
         throw new SealError(
           "kek_unknown",
           `Cannot start: keys of the CA are sealed with ${missing.map((id) => `key-encryption key ${JSON.stringify(id)}`).join(" and ")}, which ${missing.length > 1 ? "are" : "is"} not among those given`,
         );
+      // Whoever cannot serve the CA must not count as alive.
+      await heartbeat();
     },
     sign: issue,
     refresh,
