@@ -11,7 +11,7 @@ import { DEFAULT_POLICY } from "./core/ca/policy.ts";
 import { rewrapped } from "./core/ca/rewrap.ts";
 import { type CaState, HIDDEN } from "./core/ca/state.ts";
 import type { Clock, Random } from "./core/clock.ts";
-import { CaError, ConfigError } from "./core/errors.ts";
+import { CaError, ConfigError, StoreError } from "./core/errors.ts";
 import type { Log } from "./core/log.ts";
 import { createApp, type RequestEnvironment } from "./http/app.ts";
 import { createSealer } from "./seal/envelope.ts";
@@ -58,7 +58,13 @@ const START_MS = 20_000;
 
 /** Builds a CA. @throws {ConfigError} @throws {StoreError} */
 export async function compose(settings: Settings, platform: Platform): Promise<Meshca> {
-  return composeOver(await openBackend(settings, platform), settings, platform);
+  const backend = await openBackend(settings, platform);
+  try {
+    return await composeOver(backend, settings, platform);
+  } catch (error) {
+    backend.close();
+    throw error;
+  }
 }
 
 /** Builds a CA over a backend that is open. @throws {ConfigError} @throws {StoreError} */
@@ -156,16 +162,21 @@ export async function composeOver(backend: Backend, settings: Settings, platform
 
   /** Makes the first state, or waits for the one that another replica makes. */
   const begin = async (): Promise<void> => {
-    if (settings.source !== null) {
-      await manager.restore(await readSource(settings.source, kek, platform), { forceWithoutCrossSigning: false, onlyWhereEmpty: true });
-      return;
-    }
     const until = clock.now().getTime() + START_MS;
     for (;;) {
-      await manager.tick();
+      if (settings.source === null) await manager.tick();
+      else await bringIn(settings.source, clock.now().getTime() >= until);
       if (manager.snapshot !== null || manager.status.stopped !== null || clock.now().getTime() >= until) return;
       await clock.sleep(100 * (1 + random.fraction()), closing.signal);
       await manager.refresh();
+    }
+  };
+  const bringIn = async (source: NonNullable<Settings["source"]>, last: boolean): Promise<void> => {
+    try {
+      await manager.restore(await readSource(source, kek, platform), { forceWithoutCrossSigning: false, onlyWhereEmpty: true });
+    } catch (error) {
+      // Another replica reads the file at this moment.
+      if (last || !(error instanceof StoreError) || error.code !== "store_busy") throw error;
     }
   };
 

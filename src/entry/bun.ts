@@ -35,7 +35,10 @@ export async function serve(settings: Settings): Promise<Served> {
   const listen = { host: settings.listen.host, port: server.port ?? settings.listen.port };
   try {
     const composed = await compose({ ...settings, listen }, createPlatform(settings));
-    await composed.start();
+    await composed.start().catch(async (error: unknown) => {
+      await composed.close();
+      throw error;
+    });
     meshca = composed;
     const loops = composed.run();
     return {

@@ -3,6 +3,7 @@
  * replicas share a server.
  * @module
  */
+import * as v from "valibot";
 import type { Clock } from "../core/clock.ts";
 import type { LeaseName } from "../core/lease.ts";
 import type { Replica } from "../core/replicas.ts";
@@ -27,7 +28,6 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
   const grants = new Map<LeaseName, Grant>();
   const announced = new Map<string, { readonly replica: Replica; readonly until: number }>();
   let mark: (Omit<StopMark, "state"> & { document: string; index: number; commitId: string; at: Date }) | null = null;
-  let stored: { index: number; commitId: string | null } = { index: 0, commitId: null };
   const now = () => clock.now().getTime();
   const held = (name: LeaseName): Grant | null => {
     const grant = grants.get(name);
@@ -50,9 +50,8 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
             const document = await codec.encode(next);
             // No await from here on: comparison and write are one step.
             const { term = 0 } = grants.get("operation") ?? {};
-            requireExpected({ ...stored, term, stopped: mark?.commitId ?? null }, expected);
+            requireExpected({ ...whereIs(backend.document), term, stopped: mark?.commitId ?? null }, expected);
             backend.document = document;
-            stored = { index: next.index, commitId: next.commitId };
             // Whoever saw a higher term than is known here would take the store for one that lost writes.
             if (mark !== null && mark.term > term) grants.set("operation", { holder: null, term: mark.term, expiresAt: 0 });
             mark = null;
@@ -73,7 +72,7 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
             return { state: await codec.decode(document), term, reason, by, at };
           },
           async watch(commitId, signal) {
-            if (stored.commitId === commitId) await waiter.wait(signal);
+            if (whereIs(backend.document).commitId === commitId) await waiter.wait(signal);
           },
           now: async () => clock.now(),
           async close() {},
@@ -110,4 +109,12 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
     close() {},
   };
   return backend;
+}
+
+const Outer = v.pipe(v.string(), v.parseJson(), v.object({ index: v.number(), commitId: v.string() }));
+
+/** Index and commit id of a document, as far as it is one. */
+function whereIs(document: string | null): { readonly index: number; readonly commitId: string | null } {
+  const outer = v.safeParse(Outer, document);
+  return outer.success ? outer.output : { index: 0, commitId: null };
 }

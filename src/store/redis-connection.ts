@@ -96,12 +96,15 @@ const refused = (text: string, cause: unknown) => new StoreError("store_refused"
 /**
  * Redis's answer, or its silence, in our terms.
  * @param silence why there is no connection, as far as it is known.
+ * @param tried the command that a script was about to run, where that is known.
  */
-export function redisError(error: unknown, silence: unknown): StoreError {
+export function redisError(error: unknown, silence: unknown, tried?: string): StoreError {
   const text = error instanceof Error ? error.message : "";
-  const command = /permissions to run the '([^']+)' command/.exec(text)?.[1];
-  if (command !== undefined) return refused(`Redis does not allow the user to run ${command.toUpperCase()}; its ACL must`, error);
-  if (/permissions to access (a|one of the) (key|channel)/i.test(text)) {
+  const command = /permissions to run the '([^']+)' command/.exec(text)?.[1]?.toUpperCase();
+  const script = /executing the script can't run this command/.test(text) ? (tried ?? "a command of meshca's scripts") : undefined;
+  const denied = command ?? script;
+  if (denied !== undefined) return refused(`Redis does not allow the user to run ${denied}; its ACL must`, error);
+  if (/(permissions to|script can't) (access|publish).*(key|channel)/i.test(text)) {
     const what = /channel/i.test(text) ? "channel" : "keys";
     return refused(`Redis does not allow the user to access the ${what} of meshca's prefix; its ACL must`, error);
   }
@@ -117,7 +120,7 @@ export function redisError(error: unknown, silence: unknown): StoreError {
   if (/unknown command/i.test(text))
     return refused("Redis does not know a command that meshca needs: it is too old, or has it renamed", error);
   const known = /\b(LOADING|CLUSTERDOWN|MASTERDOWN|TRYAGAIN)\b/.exec(text)?.[1];
-  const why = known ?? (/timed out/i.test(text) ? "it did not answer in time" : reasonOf(silence));
+  const why = known ?? reasonOf(silence) ?? (/timed out/i.test(text) ? "it did not answer in time" : null);
   return new StoreError("store_unavailable", `Redis is away${why === null ? "" : `: ${why}`}`, { cause: error, retryAfterMs: 3000 });
 }
 

@@ -105,15 +105,18 @@ return live`,
   /** KEYS replicas. ARGV id. */
   leave: `redis.call('HDEL', KEYS[1], ARGV[1]) return 0`,
 
-  /** KEYS probe. ARGV the channel. Tries every command that the others use, so that a missing permission shows at the start. */
+  /**
+   * KEYS probe. ARGV the channel. Tries every command that the others use, since a script that may not run one does not
+   * say which. Answers {} or {command, error}.
+   */
   probe: `
-redis.call('TIME')
-redis.call('HSET', KEYS[1], 'probe', '1')
-redis.call('HMGET', KEYS[1], 'probe')
-redis.call('HGET', KEYS[1], 'probe')
-redis.call('HGETALL', KEYS[1])
-redis.call('HDEL', KEYS[1], 'probe')
-redis.call('DEL', KEYS[1])
-redis.call('PUBLISH', ARGV[1], '')
-return 0`,
+local tries = {
+  {'TIME'}, {'HSET', KEYS[1], 'probe', '1'}, {'HMGET', KEYS[1], 'probe'}, {'HGET', KEYS[1], 'probe'}, {'HGETALL', KEYS[1]},
+  {'HDEL', KEYS[1], 'probe'}, {'DEL', KEYS[1]}, {'PUBLISH', ARGV[1], ''},
+}
+for _, try in ipairs(tries) do
+  local answer = redis.pcall(unpack(try))
+  if type(answer) == 'table' and answer.err then return {try[1], answer.err} end
+end
+return {}`,
 };

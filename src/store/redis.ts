@@ -84,6 +84,7 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
     connected = false;
   });
   client.on("ready", () => {
+    silence = null;
     connected = true;
     log.info("Connected to Redis");
   });
@@ -107,11 +108,12 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
     subscriber.disconnect();
   };
   try {
-    await answered(v.unknown(), () => client.connect());
+    await answered(v.unknown(), () => connectWithin(client, settings.connectTimeoutMs, clock));
     await requireReliable((section) => answered(v.string(), () => infoOf(client, section)), log);
-    await run("probe", v.number(), [keys.probe], [keys.changed]);
+    const [command, fault] = await run("probe", Texts, [keys.probe], [keys.changed]);
+    if (command !== undefined) throw redisError(new Error(fault), silence, command);
     await answered(v.unknown(), async () => {
-      await subscriber.connect();
+      await connectWithin(subscriber, settings.connectTimeoutMs, clock);
       await subscriber.subscribe(keys.changed);
       subscriber.on("ready", () => void subscribe());
     });
@@ -210,6 +212,19 @@ function openPorts({ run, keys, codec, clock, confirm, wait, holder }: PortsOpti
       },
     },
   };
+}
+
+/** Sentinel and Cluster look for a master for ever; a start does not. */
+async function connectWithin(client: Client, ms: number, clock: Clock): Promise<void> {
+  const connected = new AbortController();
+  const late = clock.sleep(ms, connected.signal).then(() => {
+    if (!connected.signal.aborted) throw new Error("Connecting timed out");
+  });
+  try {
+    await Promise.race([client.connect(), late]);
+  } finally {
+    connected.abort();
+  }
 }
 
 /** INFO of the server, or of every master of a Cluster. */

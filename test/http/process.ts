@@ -20,6 +20,7 @@ export interface Ended {
 export interface ServerProcess {
   readonly url: string;
   readonly port: number;
+  readonly pid: number;
   readonly dataDir: string;
   readonly trustDomain: string;
   /** What it has written so far. */
@@ -39,9 +40,9 @@ interface Running {
   onOutput(listener: () => void): void;
 }
 
-function run(environment: Readonly<Record<string, string>>): Running {
+function run(environment: Readonly<Record<string, string>>, args: readonly string[] = []): Running {
   const { PATH = "", HOME = "" } = process.env;
-  const child = spawn(process.execPath, ["src/cli/main.ts", "serve"], { cwd: ROOT, env: { PATH, HOME, ...environment } });
+  const child = spawn(process.execPath, ["src/cli/main.ts", "serve", ...args], { cwd: ROOT, env: { PATH, HOME, ...environment } });
   // A test that fails before it stops its server leaves none behind.
   const kill = () => child.kill("SIGKILL");
   process.once("exit", kill);
@@ -67,19 +68,23 @@ export function makeDataDir(): string {
 }
 
 /** Runs a server that is expected to end by itself. */
-export function runServer(environment: Readonly<Record<string, string>>): Promise<Ended> {
-  return run(environment).ended;
+export function runServer(environment: Readonly<Record<string, string>>, args: readonly string[] = []): Promise<Ended> {
+  return run(environment, args).ended;
 }
 
 /**
  * Starts a server on a free port and waits until it listens.
  * @param environment MESHCA_* variables, which win over the free port and the fresh data folder that are set here.
+ * @param args of `meshca serve`.
  * @throws when it ends instead of listening.
  */
-export async function startServer(environment: Readonly<Record<string, string>> = {}): Promise<ServerProcess> {
+export async function startServer(
+  environment: Readonly<Record<string, string>> = {},
+  args: readonly string[] = [],
+): Promise<ServerProcess> {
   const owned = environment.MESHCA_DATA_DIR === undefined;
   const dataDir = environment.MESHCA_DATA_DIR ?? makeDataDir();
-  const running = run({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: dataDir, ...environment });
+  const running = run({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: dataDir, ...environment }, args);
   const url = await Promise.race([
     new Promise<string>((resolve) => {
       running.onOutput(() => {
@@ -94,6 +99,7 @@ export async function startServer(environment: Readonly<Record<string, string>> 
   return {
     url,
     port: Number(new URL(url).port),
+    pid: running.child.pid ?? 0,
     dataDir,
     get trustDomain() {
       return /trust domain (\S+)/.exec(running.stdout())?.[1] ?? "";

@@ -1,0 +1,85 @@
+/**
+ * Who leads, and for how long it counts: on a clock that moves when it is told to.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { createLeadership } from "../../../src/core/ca/leadership.ts";
+import { createManager } from "../../../src/core/ca/manager.ts";
+import { checkLeaseTimes, DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { StoreError } from "../../../src/core/errors.ts";
+import type { Leases } from "../../../src/core/lease.ts";
+import { createSealer } from "../../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../../src/seal/kek.ts";
+import { createCodec } from "../../../src/store/codec.ts";
+import { createMemoryBackend } from "../../../src/store/memory.ts";
+import { createTestCa, DEFAULT_BOOTSTRAP, noMetrics, silentLog } from "../../fakes/ca.ts";
+import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
+
+async function setUp() {
+  const clock = createFakeClock();
+  const backend = createMemoryBackend(clock);
+  const codec = createCodec(createSealer(await readKeks(makeKek())));
+  const leases = (holder: string): Leases => backend.open(codec, holder).leases;
+  return { clock, leases, leadership: (holder: string, of = leases(holder)) => createLeadership(of, clock, DEFAULT_POLICY) };
+}
+
+describe("createLeadership()", () => {
+  it("lead() lets one lead until it resigns or stays away for longer than the lease", async () => {
+    const { clock, leadership } = await setUp();
+    const [one, two] = [leadership("one"), leadership("two")];
+    assert.deepEqual([await one.lead(), await two.lead()], [true, false]);
+    clock.advance(10_000);
+    assert.deepEqual([await one.lead(), await two.lead()], [true, false]);
+    clock.advance(15_000);
+    assert.deepEqual([await two.lead(), await one.lead()], [true, false]);
+    assert.equal(one.lease, null);
+    await two.resign();
+    assert.equal(await one.lead(), true);
+  });
+
+  it("lease counts no longer than the renew deadline, which is before anybody else can have it", async () => {
+    const { clock, leases } = await setUp();
+    let away = false;
+    const inner = leases("one");
+    const flaky: Leases = {
+      ...inner,
+      renew: async (...args) => {
+        if (away) throw new StoreError("store_unavailable", "away");
+        return inner.renew(...args);
+      },
+    };
+    const one = createLeadership(flaky, clock, DEFAULT_POLICY);
+    await one.lead();
+    away = true;
+    clock.advance(DEFAULT_POLICY.leaderRenewDeadlineMs);
+    await assert.rejects(one.lead(), /away/);
+    assert.notEqual(one.lease, null);
+    clock.advance(1);
+    assert.equal(one.lease, null);
+    assert.equal(await leases("two").acquire("leader", 1), null, "another one could lead already");
+    // A clock that was set back makes no lease younger.
+    clock.advance(-20_000);
+    assert.equal(one.lease, null);
+  });
+});
+
+describe("checkLeaseTimes()", () => {
+  it("checkLeaseTimes() takes lease > renew deadline > retry x jitter, and nothing else", async () => {
+    checkLeaseTimes(DEFAULT_POLICY);
+    const ca = await createTestCa({ started: false });
+    for (const wrong of [
+      { leaderLeaseMs: DEFAULT_POLICY.leaderRenewDeadlineMs },
+      { leaderRenewDeadlineMs: DEFAULT_POLICY.leaderRetryMs * DEFAULT_POLICY.retryJitter },
+      { leaderRetryMs: 9000 },
+      { retryJitter: 0.5 },
+    ]) {
+      const policy = { ...DEFAULT_POLICY, ...wrong };
+      assert.throws(() => checkLeaseTimes(policy), RangeError);
+      const ports = ca.backend.open(createCodec(ca.sealer), "x");
+      const rest = { sealer: ca.sealer, providers: new Map(), clock: ca.clock, random: systemRandom, log: silentLog, metrics: noMetrics };
+      const identity = { datacenter: "dc1", bootstrap: DEFAULT_BOOTSTRAP, recollection: null, self: { id: "x", address: "x" } };
+      assert.throws(() => createManager({ ...ports, ...rest, ...identity, policy }), /^RangeError: Lease times must fall/);
+    }
+  });
+});
