@@ -260,7 +260,7 @@ describe("meshca", () => {
     for (const args of [[], ["server"], ["serve", "--port", "1"]]) {
       const { status, stdout, stderr } = meshca(...args);
       assert.deepEqual([status, stdout], [64, ""], args.join(" "));
-      assert.match(stderr, /^Usage: meshca serve\n/);
+      assert.match(stderr, /^Usage: meshca serve \[--workers N\]\n/);
     }
   });
 
@@ -268,7 +268,7 @@ describe("meshca", () => {
     for (const command of ["help", "--help", "-h"]) {
       const { status, stdout } = meshca(command);
       assert.equal(status, 0);
-      assert.match(stdout, /^Usage: meshca serve\n/);
+      assert.match(stdout, /^Usage: meshca serve \[--workers N\]\n/);
     }
   });
 });
