@@ -11,25 +11,10 @@
 import { parseDuration } from "../core/duration.ts";
 import { FormatError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
+import type { RedisSettings } from "../store/redis-settings.ts";
 
-export interface RedisUrl {
+export interface RedisUrl extends RedisSettings {
   readonly kind: "redis";
-  readonly mode: "single" | "sentinel" | "cluster";
-  readonly nodes: readonly { readonly host: string; readonly port: number }[];
-  /** Sentinel's name of the master. */
-  readonly master: string | null;
-  readonly username: string | null;
-  readonly password: string | null;
-  readonly sentinelUsername: string | null;
-  readonly sentinelPassword: string | null;
-  readonly db: number;
-  /** PEM texts, or null for plain TCP. */
-  readonly tls: { readonly ca: string | null; readonly cert: string | null; readonly key: string | null } | null;
-  readonly prefix: string;
-  readonly connectTimeoutMs: number;
-  readonly commandTimeoutMs: number;
-  /** Copies that must confirm a commit before it is answered. */
-  readonly waitReplicas: number;
 }
 
 export type StoreUrl = { readonly kind: "memory" } | { readonly kind: "sqlite"; readonly path: string } | RedisUrl;

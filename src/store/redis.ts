@@ -12,9 +12,10 @@ import type { Log } from "../core/log.ts";
 import type { Backend, Ports } from "./backend.ts";
 import { requireExpected } from "./checks.ts";
 import type { Codec } from "./codec.ts";
-import { type Client, createClient, type RedisSettings, redisError } from "./redis-connection.ts";
+import { type Client, createClient, redisError } from "./redis-connection.ts";
 import { createRedisLeases } from "./redis-lease.ts";
 import { SCRIPTS } from "./redis-scripts.ts";
+import type { RedisSettings } from "./redis-settings.ts";
 import { readReplica } from "./replica.ts";
 import { createWaiter } from "./waiter.ts";
 

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { systemClock } from "../../src/entry/platform.ts";
 import { openRedis } from "../../src/store/redis.ts";
-import type { RedisSettings } from "../../src/store/redis-connection.ts";
+import type { RedisSettings } from "../../src/store/redis-settings.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { startReplica } from "./replica.ts";
 import { freePort, noRedis, type RedisServer, type RedisServerOptions, redisUrl, startRedis, until } from "./server.ts";

@@ -28,7 +28,7 @@ const RULES: readonly Rule[] = [
   { files: "src/store/", ours: ["src/core/", "src/store/"], packages: ["valibot"] },
   { files: "src/seal/", ours: ["src/core/", "src/seal/"], packages: [] },
   { files: "src/telemetry/", ours: ["src/core/", "src/telemetry/"], packages: ["@logtape/logtape", "prom-client"] },
-  { files: "src/config/", ours: ["src/core/", "src/config/"], packages: ["valibot"] },
+  { files: "src/config/", ours: ["src/core/", "src/config/", "src/store/redis-settings.ts"], packages: ["valibot"] },
   { files: "src/http/", ours: ["src/core/", "src/http/"], packages: ["hono", "valibot"] },
   { files: "providers/index.ts", ours: ["src/core/", "providers/"], packages: [] },
   { files: "providers/consul/", ours: ["src/core/", "providers/consul/"], packages: ["valibot"] },

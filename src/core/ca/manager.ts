@@ -180,7 +180,7 @@ export function createManager(options: ManagerOptions): CaManager {
   const take = async (state: CaState): Promise<void> => {
     const known = state.commitId === current?.state.commitId;
     if (known && current?.fault === null) return;
-    const next = (await reopened(state)) ?? (await loadSnapshot(state, providers, { sealer, random }, clock.now()));
+    const next = reopened(state) ?? (await loadSnapshot(state, providers, { sealer, random }, clock.now()));
     if (next.fault !== null && known) return;
     if (next.fault !== null) log.error("Cannot open the signing key", { root: next.active.id, reason: reasonOf(next.fault) });
     // Another read may have come in first with something newer.
@@ -189,7 +189,7 @@ export function createManager(options: ManagerOptions): CaManager {
   };
 
   /** A state under whose root and configuration this replica signs already: its key is not opened a second time. */
-  const reopened = async (state: CaState): Promise<Snapshot | null> => {
+  const reopened = (state: CaState): Snapshot | null => {
     if (current === null || current.provider === null) return null;
     const what = ({ config, roots, provider }: CaState) =>
       JSON.stringify([config.provider, config.config, roots.find(({ status }) => status === "active")?.id, provider.active]);
@@ -199,8 +199,8 @@ export function createManager(options: ManagerOptions): CaManager {
   const heartbeat = () => standing.heartbeat({ ...self, keks: sealer.keks, schema: SCHEMA, index: current?.state.index ?? 0 });
 
   /** Takes what is stored before a change. @throws {StoreError} `state_regressed` where nothing may be changed. */
-  const begin = async (lease: Lease, name: OperationName): Promise<void> => {
-    if (lease.term <= term && current !== null) await stop(`it granted term ${lease.term}, term ${term} was seen`, null);
+  const begin = async (lease: Lease, seen: number, name: OperationName): Promise<void> => {
+    if (lease.term <= seen && current !== null) await stop(`it granted term ${lease.term}, term ${seen} was seen`, null);
     await refresh();
     term = Math.max(term, lease.term);
     if (stopped === null || name === "RESOLVING") return;
@@ -209,7 +209,7 @@ export function createManager(options: ManagerOptions): CaManager {
       `Cannot change the CA: the store lost writes (${stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
     );
   };
-  const operations = createOperations({ ...options, policy, standing, kek, heartbeat, begin });
+  const operations = createOperations({ ...options, policy, standing, kek, heartbeat, term: () => term, begin });
 
   const contextAt = (now: Date): ChangeContext => ({ types: providers, sealer, random, policy, now });
 

@@ -39,8 +39,14 @@ export interface OperationsOptions {
   readonly kek: string;
   /** Looks who is alive. @throws {StoreError} */
   readonly heartbeat: () => Promise<void>;
-  /** Called with each lease, before anything is done under it: takes what is stored. @throws {CaError} where nothing may be changed */
-  readonly begin: (lease: Lease, name: OperationName) => Promise<void>;
+  /** The highest term that was seen so far. */
+  readonly term: () => number;
+  /**
+   * Called with each lease, before anything is done under it: takes what is stored.
+   * @param seen the highest term that was seen before this one was asked for: a lease at or below it is a forgotten one.
+   * @throws {CaError} where nothing may be changed
+   */
+  readonly begin: (lease: Lease, seen: number, name: OperationName) => Promise<void>;
 }
 
 export interface Operations {
@@ -96,10 +102,11 @@ export function createOperations(options: OperationsOptions): Operations {
     try {
       const skew = standing.changeObstacle();
       if (skew !== null) throw new NotReadyError(skew.code, `Cannot change the CA: ${skew.message}`, { retryAfterMs: policy.heartbeatMs });
+      const seen = options.term();
       const lease = await acquire();
       if (lease === null) throw busy("RECONFIGURING");
       operation = { lease, schema: SCHEMA };
-      await options.begin(lease, name);
+      await options.begin(lease, seen, name);
       operation = { lease, schema: await requireFollowable() };
       const result = await work(operation);
       metrics.change(name, "ok");
