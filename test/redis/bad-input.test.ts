@@ -30,7 +30,7 @@ async function withRedis(options: RedisServerOptions, work: (server: RedisServer
 describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
   let redis: RedisServer;
   before(async () => {
-    redis = await startRedis();
+    redis = await startRedis({ config: ["repl-diskless-sync-delay 0"] });
   });
   after(() => redis?.stop());
 

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Clock, Random } from "../clock.ts";
-import { CaError, ConflictError, NotReadyError, SealError, StoreError } from "../errors.ts";
+import { ConflictError, NotReadyError, SealError, StoreError } from "../errors.ts";
 import type { Lease, Leases } from "../lease.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
@@ -13,10 +13,10 @@ import type { Recollection } from "../recollection.ts";
 import type { Replica, Replicas } from "../replicas.ts";
 import type { Sealer } from "../sealer.ts";
 import type { Expected, Store } from "../store.ts";
+import { createFollower, reasonOf } from "./follower.ts";
 import { createIssuer, type IssuedLeaf, requireInForce } from "./issue.ts";
 import { createLeadership } from "./leadership.ts";
 import { createLimiter } from "./limiter.ts";
-import { regression } from "./lineage.ts";
 import { createOperations, NOTHING_STORED, type Operation, type OperationName } from "./operation.ts";
 import { type Plan, plan } from "./plan.ts";
 import { checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./policy.ts";
@@ -32,7 +32,7 @@ import {
 } from "./reconfigure.ts";
 import { planResolution } from "./resolve.ts";
 import { keksInUse, rewrapped } from "./rewrap.ts";
-import { loadSnapshot, type Snapshot, snapshotOf } from "./snapshot.ts";
+import { type Snapshot, snapshotOf } from "./snapshot.ts";
 import { createStanding } from "./standing.ts";
 import { type CaState, SCHEMA, type Schema } from "./state.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./status.ts";
@@ -112,22 +112,12 @@ export function createManager(options: ManagerOptions): CaManager {
   const { store, leases, sealer, providers, clock, random, log, metrics, self } = options;
   const policy = options.policy ?? DEFAULT_POLICY;
   checkLeaseTimes(policy);
-  const listeners = new Set<(snapshot: Snapshot) => void>();
   const limiter = createLimiter(clock, policy);
   const leadership = createLeadership(leases, clock, policy);
   const standing = createStanding(store, options.replicas, clock, policy);
   const kek = sealer.keks[0] as string;
-  let current: Snapshot | null = null;
-  /** The highest term of the lease `operation` that was seen. */
-  let term = 0;
-  /** Why nothing may be changed until an operator decides. */
-  let stopped: string | null = null;
-
-  const require = (): Snapshot => {
-    // Consul's text (consul-ca.md §1.2).
-    if (current === null) throw new NotReadyError("ca_uninitialized", "CA has not finished initializing", { retryAfterMs: 1000 });
-    return current;
-  };
+  const follower = createFollower({ ...options, standing });
+  const { require, adopt, refresh } = follower;
   /** The snapshot to sign under, while it may still be what is true. */
   const requireCurrent = (): Snapshot => {
     const snapshot = require();
@@ -138,85 +128,27 @@ export function createManager(options: ManagerOptions): CaManager {
   };
   const issue = createIssuer({ datacenter: options.datacenter, clock, random, limiter, metrics, snapshot: requireCurrent });
 
-  /** Makes a snapshot the current one. */
-  const adopt = async (next: Snapshot): Promise<void> => {
-    const previous = current;
-    current = next;
-    if (previous?.provider !== next.provider) previous?.provider?.close();
-    for (const listener of [...listeners]) listener(next);
-    await options.recollection
-      ?.save({ state: next.state, term })
-      .catch((error: unknown) => log.warn("Cannot keep beside the store what was seen last", { reason: reasonOf(error) }));
-  };
-
-  const refresh = async (): Promise<void> => {
-    // When this throws, what was read last stays in use: it was right, and its keys are still valid.
-    const [asked, seen] = [clock.now(), { state: current?.state ?? null, term }];
-    const stored = await store.read();
-    const { state } = stored;
-    if (seen.state !== null && state !== null && state.clusterId !== seen.state.clusterId)
-      throw new StoreError(
-        "cluster_mismatch",
-        `The store holds the state of another cluster, ${state.clusterId}; this replica serves ${seen.state.clusterId}, and nothing was changed`,
-      );
-    standing.confirm(asked);
-    const lost = regression(seen, stored);
-    term = Math.max(term, stored.term);
-    if (lost !== null) return stop(lost, stored.stopped);
-    if (stored.stopped === null) stopped = null;
-    else stopped ??= "another replica has seen what the store lost";
-    if (state !== null) await take(state);
-  };
-
-  /** Stops all changes, here and everywhere. Signing goes on under what was seen. */
-  const stop = async (reason: string, mark: string | null): Promise<void> => {
-    const snapshot = require();
-    if (stopped === null) log.error("The store lost writes: changes are stopped until an operator decides", { reason });
-    stopped = reason;
-    if (mark !== snapshot.state.commitId) await store.stop({ state: snapshot.state, term, reason, by: self.address });
-  };
-
-  /** Takes a state that was read into use, if it is news or its key could not be opened before. */
-  const take = async (state: CaState): Promise<void> => {
-    const known = state.commitId === current?.state.commitId;
-    if (known && current?.fault === null) return;
-    const next = reopened(state) ?? (await loadSnapshot(state, providers, { sealer, random }, clock.now()));
-    if (next.fault !== null && known) return;
-    if (next.fault !== null) log.error("Cannot open the signing key", { root: next.active.id, reason: reasonOf(next.fault) });
-    // Another read may have come in first with something newer.
-    if (current === null || current.state.index <= state.index) await adopt(next);
-    else if (next.provider !== current.provider) next.provider?.close();
-  };
-
-  /** A state under whose root and configuration this replica signs already: its key is not opened a second time. */
-  const reopened = (state: CaState): Snapshot | null => {
-    if (current === null || current.provider === null) return null;
-    const what = ({ config, roots, provider }: CaState) =>
-      JSON.stringify([config.provider, config.config, roots.find(({ status }) => status === "active")?.id, provider.active]);
-    return what(current.state) === what(state) ? snapshotOf(state, current.config, current.provider) : null;
-  };
-
-  const heartbeat = () => standing.heartbeat({ ...self, keks: sealer.keks, schema: SCHEMA, index: current?.state.index ?? 0 });
+  const heartbeat = () => standing.heartbeat({ ...self, keks: sealer.keks, schema: SCHEMA, index: follower.current?.state.index ?? 0 });
 
   /** Takes what is stored before a change. @throws {StoreError} `state_regressed` where nothing may be changed. */
   const begin = async (lease: Lease, seen: number, name: OperationName): Promise<void> => {
-    if (lease.term <= seen && current !== null) await stop(`it granted term ${lease.term}, term ${seen} was seen`, null);
+    if (lease.term <= seen && follower.current !== null) await follower.stop(`it granted term ${lease.term}, term ${seen} was seen`);
     await refresh();
-    term = Math.max(term, lease.term);
-    if (stopped === null || name === "RESOLVING") return;
+    follower.sawTerm(lease.term);
+    if (follower.stopped === null || name === "RESOLVING") return;
     throw new StoreError(
       "state_regressed",
-      `Cannot change the CA: the store lost writes (${stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
+      `Cannot change the CA: the store lost writes (${follower.stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
     );
   };
-  const operations = createOperations({ ...options, policy, standing, kek, heartbeat, term: () => term, begin });
+  const operations = createOperations({ ...options, policy, standing, kek, heartbeat, term: () => follower.term, begin });
 
   const contextAt = (now: Date): ChangeContext => ({ types: providers, sealer, random, policy, now });
 
   /** Commits a worked-out change and takes it into use. */
   const apply = async (planned: Change, from: Omit<Expected, "term">, operation: Operation): Promise<Snapshot> => {
     const change = { ...planned, snapshot: withSchema(planned.snapshot, operation.schema) };
-    const before = current?.state.config.config;
+    const before = follower.current?.state.config.config;
     try {
       await operations.commit(change.snapshot.state, from, operation);
     } catch (error) {
@@ -247,7 +179,7 @@ export function createManager(options: ManagerOptions): CaManager {
 
   const stepBootstrap = () =>
     operations.run("INITIALIZING", async (operation) => {
-      if (current !== null) return;
+      if (follower.current !== null) return;
       const { clusterId, ...config } = options.bootstrap;
       const change = await planBootstrap(clusterId ?? newClusterId(random), config, contextAt(await store.now()));
       await apply(change, NOTHING_STORED, operation);
@@ -264,11 +196,12 @@ export function createManager(options: ManagerOptions): CaManager {
 
   return {
     get snapshot() {
-      return current;
+      return follower.current;
     },
     get status(): Status {
       const { stalenessMs, storeAway, clockOffsetMs, alarmed: clockAlarm, live } = standing;
       const role = leadership.lease === null ? "follower" : "leader";
+      const { current, term, stopped } = follower;
       return { role, term, index: current?.state.index ?? 0, stalenessMs, storeAway, clockOffsetMs, clockAlarm, stopped, live };
     },
     get signing() {
@@ -276,12 +209,9 @@ export function createManager(options: ManagerOptions): CaManager {
     },
     require,
     async start() {
-      const seen = (await options.recollection?.load()) ?? null;
-      if (seen !== null) {
-        term = seen.term;
-        current = await loadSnapshot(seen.state, providers, { sealer, random }, clock.now());
-      }
+      await follower.recollect();
       await refresh();
+      const { current } = follower;
       const missing = current === null ? [] : keksInUse(current.state, sealer).filter((id) => !sealer.keks.includes(id));
       if (missing.length > 0)
         throw new SealError(
@@ -338,20 +268,19 @@ export function createManager(options: ManagerOptions): CaManager {
         if (keep === "stored" && stored.state === null)
           throw new ConflictError("no_conflict", "Cannot keep what is stored: the store holds no state; keep the snapshot");
         const [kept, other] = keep === "snapshot" || stored.state === null ? [mark.state, stored.state] : [stored.state, mark.state];
-        const index = Math.max(mark.state.index, stored.state?.index ?? 0, current?.state.index ?? 0);
+        const index = Math.max(mark.state.index, stored.state?.index ?? 0, follower.current?.state.index ?? 0);
         const resolution = { kept, other, index, forceWithoutCrossSigning, kind: "resolve" } as const;
         const change = await planResolution(resolution, contextAt(await store.now()));
         const from = { ...(stored.state ?? NOTHING_STORED), resolves: mark.state.commitId };
         const snapshot = await apply(change, from, operation);
-        term = Math.max(term, mark.term);
-        stopped = null;
+        follower.resolved(mark.term);
         return snapshot;
       });
     },
     async restore(state, { forceWithoutCrossSigning, onlyWhereEmpty = false }) {
       return operations.run("RECONFIGURING", async (operation) => {
-        if (onlyWhereEmpty && current !== null) return current;
-        const other = current?.state ?? null;
+        if (onlyWhereEmpty && follower.current !== null) return follower.current;
+        const other = follower.current?.state ?? null;
         if (other !== null && other.clusterId !== state.clusterId)
           throw new ConflictError(
             "cluster_differs",
@@ -367,20 +296,17 @@ export function createManager(options: ManagerOptions): CaManager {
       // Times that decide are the store's: while they cannot be trusted nothing is due.
       if (standing.changeObstacle() !== null || !(await leadership.lead())) return { kind: "wait", until };
       await refresh();
-      if (stopped !== null) return { kind: "wait", until };
-      const due = plan(current?.state ?? null, policy, await store.now());
+      if (follower.stopped !== null) return { kind: "wait", until };
+      const due = plan(follower.current?.state ?? null, policy, await store.now());
       if (due.kind === "bootstrap") await stepBootstrap();
       else if (due.kind === "prune") await stepPrune();
       return due;
     },
     async follow(signal) {
-      await store.watch(current?.state.commitId ?? null, signal);
+      await store.watch(follower.current?.state.commitId ?? null, signal);
       if (!signal.aborted) await refresh();
     },
-    subscribe(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
+    subscribe: follower.subscribe,
     obstacle() {
       try {
         const snapshot = require();
@@ -396,18 +322,13 @@ export function createManager(options: ManagerOptions): CaManager {
       await operations.close();
       await leadership.resign();
       await options.replicas.leave(self.id).catch(() => undefined);
-      current?.provider?.close();
+      follower.current?.provider?.close();
     },
   };
 }
 
 function withSchema(snapshot: Snapshot, schema: Schema): Snapshot {
   return { ...snapshot, state: { ...snapshot.state, schema } };
-}
-
-/** The text of an error of ours; only the kind of any other, whose text may hold anything. */
-function reasonOf(error: unknown): string {
-  return error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown";
 }
 
 /** The names of the fields in which two configurations differ; never their values. */

@@ -1,0 +1,163 @@
+/**
+ * What this replica serves and has seen: takes what is stored, as far as it follows what was seen before, and stops all
+ * changes where it does not.
+ * @module
+ */
+import type { Clock, Random } from "../clock.ts";
+import { CaError, NotReadyError, StoreError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import type { ProviderTypes } from "../provider.ts";
+import type { Recollection } from "../recollection.ts";
+import type { Replica } from "../replicas.ts";
+import type { Sealer } from "../sealer.ts";
+import type { Store } from "../store.ts";
+import { regression } from "./lineage.ts";
+import { loadSnapshot, type Snapshot, snapshotOf } from "./snapshot.ts";
+import type { Standing } from "./standing.ts";
+import type { CaState } from "./state.ts";
+
+export interface FollowerOptions {
+  readonly store: Store;
+  readonly standing: Standing;
+  readonly recollection: Recollection | null;
+  readonly self: Pick<Replica, "address">;
+  readonly providers: ProviderTypes;
+  readonly sealer: Sealer;
+  readonly random: Random;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export interface Follower {
+  /** The last snapshot, or null before there is a state. */
+  readonly current: Snapshot | null;
+  /** The highest term of the lease `operation` that was seen. */
+  readonly term: number;
+  /** Why nothing may be changed until an operator decides, or null. */
+  readonly stopped: string | null;
+  /** @throws {NotReadyError} `ca_uninitialized` */
+  require(): Snapshot;
+  /** Takes what this replica saw before it was restarted. @throws {StoreError} @throws {SealError} */
+  recollect(): Promise<void>;
+  /** Reads the store and takes what is newer. @throws {StoreError} @throws {SealError} */
+  refresh(): Promise<void>;
+  /** Makes a snapshot the current one. */
+  adopt(next: Snapshot): Promise<void>;
+  /** Stops all changes, here and everywhere. @throws {StoreError} */
+  stop(reason: string): Promise<void>;
+  sawTerm(term: number): void;
+  /** The conflict is over; the highest term that anybody saw is known now. */
+  resolved(term: number): void;
+  /** Calls `listener` with every new snapshot until the returned function is called. */
+  subscribe(listener: (snapshot: Snapshot) => void): () => void;
+}
+
+export function createFollower(options: FollowerOptions): Follower {
+  const { store, standing, providers, sealer, random, clock, log, self } = options;
+  const listeners = new Set<(snapshot: Snapshot) => void>();
+  let current: Snapshot | null = null;
+  let term = 0;
+  let stopped: string | null = null;
+
+  const require = (): Snapshot => {
+    // Consul's text (consul-ca.md §1.2).
+    if (current === null) throw new NotReadyError("ca_uninitialized", "CA has not finished initializing", { retryAfterMs: 1000 });
+    return current;
+  };
+
+  /** Makes a snapshot the current one. */
+  const adopt = async (next: Snapshot): Promise<void> => {
+    const previous = current;
+    current = next;
+    if (previous?.provider !== next.provider) previous?.provider?.close();
+    for (const listener of [...listeners]) listener(next);
+    await options.recollection
+      ?.save({ state: next.state, term })
+      .catch((error: unknown) => log.warn("Cannot keep beside the store what was seen last", { reason: reasonOf(error) }));
+  };
+
+  const refresh = async (): Promise<void> => {
+    // When this throws, what was read last stays in use: it was right, and its keys are still valid.
+    const [asked, seen] = [clock.now(), { state: current?.state ?? null, term }];
+    const stored = await store.read();
+    const { state } = stored;
+    if (seen.state !== null && state !== null && state.clusterId !== seen.state.clusterId)
+      throw new StoreError(
+        "cluster_mismatch",
+        `The store holds the state of another cluster, ${state.clusterId}; this replica serves ${seen.state.clusterId}, and nothing was changed`,
+      );
+    standing.confirm(asked);
+    const lost = regression(seen, stored);
+    term = Math.max(term, stored.term);
+    if (lost !== null) return stop(lost, stored.stopped);
+    if (stored.stopped === null) stopped = null;
+    else stopped ??= "another replica has seen what the store lost";
+    if (state !== null) await take(state);
+  };
+
+  /** Stops all changes, here and everywhere. Signing goes on under what was seen. */
+  const stop = async (reason: string, mark: string | null = null): Promise<void> => {
+    const snapshot = require();
+    if (stopped === null) log.error("The store lost writes: changes are stopped until an operator decides", { reason });
+    stopped = reason;
+    if (mark !== snapshot.state.commitId) await store.stop({ state: snapshot.state, term, reason, by: self.address });
+  };
+
+  /** Takes a state that was read into use, if it is news or its key could not be opened before. */
+  const take = async (state: CaState): Promise<void> => {
+    const known = state.commitId === current?.state.commitId;
+    if (known && current?.fault === null) return;
+    const next = reopened(state) ?? (await loadSnapshot(state, providers, { sealer, random }, clock.now()));
+    if (next.fault !== null && known) return;
+    if (next.fault !== null) log.error("Cannot open the signing key", { root: next.active.id, reason: reasonOf(next.fault) });
+    // Another read may have come in first with something newer.
+    if (current === null || current.state.index <= state.index) await adopt(next);
+    else if (next.provider !== current.provider) next.provider?.close();
+  };
+
+  /** A state under whose root and configuration this replica signs already: its key is not opened a second time. */
+  const reopened = (state: CaState): Snapshot | null => {
+    if (current === null || current.provider === null) return null;
+    const what = ({ config, roots, provider }: CaState) =>
+      JSON.stringify([config.provider, config.config, roots.find(({ status }) => status === "active")?.id, provider.active]);
+    return what(current.state) === what(state) ? snapshotOf(state, current.config, current.provider) : null;
+  };
+
+  return {
+    get current() {
+      return current;
+    },
+    get term() {
+      return term;
+    },
+    get stopped() {
+      return stopped;
+    },
+    require,
+    async recollect() {
+      const seen = (await options.recollection?.load()) ?? null;
+      if (seen === null) return;
+      term = seen.term;
+      current = await loadSnapshot(seen.state, providers, { sealer, random }, clock.now());
+    },
+    refresh,
+    adopt,
+    stop: (reason) => stop(reason),
+    sawTerm(seen) {
+      term = Math.max(term, seen);
+    },
+    resolved(seen) {
+      term = Math.max(term, seen);
+      stopped = null;
+    },
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+}
+
+/** The text of an error of ours; only the kind of any other, whose text may hold anything. */
+export function reasonOf(error: unknown): string {
+  return error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown";
+}
