@@ -1,0 +1,35 @@
+/**
+ * What a replica may not do however its own loops, its answers and the others come between: go back to a state that is
+ * over, take the store for one that lost writes, trust a clock or a snapshot for longer than it may.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { CaManager } from "../../../src/core/ca/manager.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { createCodec } from "../../../src/store/codec.ts";
+import { configuration, createTestCa } from "../../fakes/ca.ts";
+import { BOOTSTRAP, replica } from "./harness.ts";
+
+describe("a change that races with others", () => {
+  it("configure() does not go back to its own state where another one stands on it already", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP });
+    const other = await replica(ca, "other");
+    const { store, ...ports } = ca.backend.open(createCodec(ca.sealer), "slow");
+    const slow: CaManager = await replica(ca, "slow", {
+      ...ports,
+      store: {
+        ...store,
+        // The answer comes late: the lease is over, and another change was made and read meanwhile.
+        async commit(next, expected) {
+          await store.commit(next, expected);
+          ca.clock.advance(DEFAULT_POLICY.operationLeaseMs);
+          await other.configure(configuration({ LeafCertTTL: "6h" }));
+          await slow.refresh();
+        },
+      },
+    });
+    await slow.configure(configuration({ LeafCertTTL: "5h" }));
+    assert.equal(slow.require().state.commitId, other.require().state.commitId);
+  });
+});
