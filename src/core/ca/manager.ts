@@ -201,8 +201,8 @@ export function createManager(options: ManagerOptions): CaManager {
   const heartbeat = () => standing.heartbeat({ ...self, keks: sealer.keks, schema: SCHEMA, index: current?.state.index ?? 0 });
 
   /** Takes what is stored before a change. @throws {StoreError} `state_regressed` where nothing may be changed. */
-  const begin = async (lease: Lease, name: OperationName): Promise<void> => {
-    if (lease.term <= term && current !== null) await stop(`it granted term ${lease.term}, term ${term} was seen`, null);
+  const begin = async (lease: Lease, name: OperationName, before: number): Promise<void> => {
+    if (lease.term <= before && current !== null) await stop(`it granted term ${lease.term}, term ${before} was seen`, null);
     await refresh();
     term = Math.max(term, lease.term);
     if (stopped === null || name === "RESOLVING") return;
@@ -211,7 +211,7 @@ export function createManager(options: ManagerOptions): CaManager {
       `Cannot change the CA: the store lost writes (${stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
     );
   };
-  const operations = createOperations({ ...options, policy, standing, kek, heartbeat, begin });
+  const operations = createOperations({ ...options, policy, standing, kek, heartbeat, seen: () => term, begin });
 
   const contextAt = (now: Date): ChangeContext => ({ types: providers, sealer, random, policy, now });
 

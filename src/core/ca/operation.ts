@@ -39,8 +39,14 @@ export interface OperationsOptions {
   readonly kek: string;
   /** Looks who is alive. @throws {StoreError} */
   readonly heartbeat: () => Promise<void>;
-  /** Called with each lease, before anything is done under it: takes what is stored. @throws {CaError} where nothing may be changed */
-  readonly begin: (lease: Lease, name: OperationName) => Promise<void>;
+  /** The highest term that was seen. */
+  readonly seen: () => number;
+  /**
+   * Called with each lease, before anything is done under it: takes what is stored.
+   * @param before the highest term that had been seen when the lease was asked for: a store that lost nothing grants a higher one.
+   * @throws {CaError} where nothing may be changed
+   */
+  readonly begin: (lease: Lease, name: OperationName, before: number) => Promise<void>;
 }
 
 export interface Operations {
@@ -77,11 +83,14 @@ export function createOperations(options: OperationsOptions): Operations {
   };
 
   /** Waits a while for another replica's change to end. */
-  const acquire = async (): Promise<Lease | null> => {
+  const acquire = async (): Promise<{ lease: Lease; before: number } | null> => {
     const until = clock.now().getTime() + policy.operationWaitMs;
     for (let wait = 20; ; wait = Math.min(500, 2 * wait)) {
+      // Until the answer is handled, a read may already tell of this grant, or of the next one.
+      const before = options.seen();
       const lease = await leases.acquire("operation", policy.operationLeaseMs);
-      if (lease !== null || clock.now().getTime() >= until) return lease;
+      if (lease !== null) return { lease, before };
+      if (clock.now().getTime() >= until) return null;
       await clock.sleep(wait * (1 + random.fraction()));
     }
   };
@@ -96,10 +105,11 @@ export function createOperations(options: OperationsOptions): Operations {
     try {
       const skew = standing.changeObstacle();
       if (skew !== null) throw new NotReadyError(skew.code, `Cannot change the CA: ${skew.message}`, { retryAfterMs: policy.heartbeatMs });
-      const lease = await acquire();
-      if (lease === null) throw busy("RECONFIGURING");
+      const granted = await acquire();
+      if (granted === null) throw busy("RECONFIGURING");
+      const { lease, before } = granted;
       operation = { lease, schema: SCHEMA };
-      await options.begin(lease, name);
+      await options.begin(lease, name, before);
       operation = { lease, schema: await requireFollowable() };
       const result = await work(operation);
       metrics.change(name, "ok");

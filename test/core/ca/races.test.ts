@@ -32,4 +32,22 @@ describe("a change that races with others", () => {
     await slow.configure(configuration({ LeafCertTTL: "5h" }));
     assert.equal(slow.require().state.commitId, other.require().state.commitId);
   });
+
+  it("configure() takes the term that its own loop has read meanwhile for no other one", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP });
+    const { leases } = ca.backend.open(createCodec(ca.sealer), "reader");
+    const reader: CaManager = await replica(ca, "reader", {
+      leases: {
+        ...leases,
+        // The answer to a read that was sent behind it is handled first.
+        async acquire(name, ttlMs) {
+          const lease = await leases.acquire(name, ttlMs);
+          if (name === "operation") await reader.refresh();
+          return lease;
+        },
+      },
+    });
+    assert.equal(await reader.configure(configuration({ LeafCertTTL: "5h" })), true);
+    assert.equal(reader.status.stopped, null);
+  });
 });
