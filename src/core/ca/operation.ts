@@ -69,9 +69,17 @@ export function createOperations(options: OperationsOptions): Operations {
   let idle: Promise<unknown> = Promise.resolve();
   let closed = false;
 
-  /** The schema to write. @throws {NotReadyError} `replica_behind` where a replica alive could not follow. */
+  /** @throws {NotReadyError} `clock_skewed` */
+  const requireTime = () => {
+    const skew = standing.changeObstacle();
+    if (skew !== null) throw new NotReadyError(skew.code, `Cannot change the CA: ${skew.message}`, { retryAfterMs: policy.heartbeatMs });
+  };
+
+  /** The schema to write. @throws {NotReadyError} `replica_behind` where a replica alive could not follow, `clock_skewed` */
   const requireFollowable = async (): Promise<Schema> => {
     await options.heartbeat();
+    // A failover since the last comparison may have brought another clock, by which everything retired looks dead.
+    requireTime();
     for (const { address, keks } of standing.live)
       if (!keks.includes(kek))
         throw new NotReadyError(
@@ -103,8 +111,7 @@ export function createOperations(options: OperationsOptions): Operations {
     running = name;
     let operation: Operation | null = null;
     try {
-      const skew = standing.changeObstacle();
-      if (skew !== null) throw new NotReadyError(skew.code, `Cannot change the CA: ${skew.message}`, { retryAfterMs: policy.heartbeatMs });
+      requireTime();
       const granted = await acquire();
       if (granted === null) throw busy("RECONFIGURING");
       const { lease, before } = granted;

@@ -7,9 +7,18 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { CaManager } from "../../../src/core/ca/manager.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { CaError } from "../../../src/core/errors.ts";
 import { createCodec } from "../../../src/store/codec.ts";
+import { createMemoryBackend } from "../../../src/store/memory.ts";
 import { configuration, createTestCa } from "../../fakes/ca.ts";
-import { BOOTSTRAP, replica } from "./harness.ts";
+import { createFakeClock } from "../../fakes/clock.ts";
+import { BOOTSTRAP, HOUR, replica } from "./harness.ts";
+
+const refusedAs = (code: string) => (error: unknown) => {
+  assert.ok(error instanceof CaError);
+  assert.equal(error.code, code, error.message);
+  return true;
+};
 
 describe("a change that races with others", () => {
   it("configure() does not go back to its own state where another one stands on it already", async () => {
@@ -49,5 +58,22 @@ describe("a change that races with others", () => {
     });
     assert.equal(await reader.configure(configuration({ LeafCertTTL: "5h" })), true);
     assert.equal(reader.status.stopped, null);
+  });
+});
+
+describe("a clock that jumps", () => {
+  it("tick() prunes nothing by a store's clock that jumped since it was last compared", async () => {
+    const clock = createFakeClock();
+    const backend = createMemoryBackend(clock);
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP, clock, backend });
+    const { store } = backend.open(createCodec(ca.sealer), "test");
+    let ahead = 0;
+    const failedOver = await replica(ca, "test", { store: { ...store, now: async () => new Date(clock.now().getTime() + ahead) } });
+    await failedOver.heartbeat();
+    await failedOver.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
+    clock.advance(DEFAULT_POLICY.leaderLeaseMs);
+    ahead = 1000 * HOUR;
+    await assert.rejects(failedOver.tick(), refusedAs("clock_skewed"));
+    assert.equal(failedOver.require().state.roots.length, 2);
   });
 });
