@@ -12,7 +12,7 @@ import { createCodec } from "../../../src/store/codec.ts";
 import { createMemoryBackend } from "../../../src/store/memory.ts";
 import { configuration, createTestCa } from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
-import { BOOTSTRAP, HOUR, replica } from "./harness.ts";
+import { BOOTSTRAP, HOUR, replica, webCsr } from "./harness.ts";
 
 const refusedAs = (code: string) => (error: unknown) => {
   assert.ok(error instanceof CaError);
@@ -75,5 +75,14 @@ describe("a clock that jumps", () => {
     ahead = 1000 * HOUR;
     await assert.rejects(failedOver.tick(), refusedAs("clock_skewed"));
     assert.equal(failedOver.require().state.roots.length, 2);
+  });
+});
+
+describe("a replica that was suspended", () => {
+  it("sign() refuses a request that it began before it was suspended", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: { ...DEFAULT_POLICY, maxStalenessMs: 300_000 } });
+    const signing = ca.manager.sign(webCsr());
+    ca.clock.advance(300_001);
+    await assert.rejects(signing, refusedAs("state_stale"));
   });
 });
