@@ -25,6 +25,7 @@ import { agreed, type ReplicaProcess, startReplica } from "./process.ts";
 export const QUICK: Partial<Policy> = {
   operationLeaseMs: 1000,
   operationWaitMs: 4000,
+  settleMs: 2000,
   leaderLeaseMs: 1000,
   leaderRenewDeadlineMs: 700,
   leaderRetryMs: 200,

@@ -4,7 +4,7 @@
  */
 import { connect, createServer, type Socket } from "node:net";
 
-export interface Proxy {
+export interface Network {
   readonly port: number;
   /** Where connections that begin from now on lead; null refuses them. */
   lead(port: number | null): void;
@@ -38,7 +38,7 @@ interface Pair {
   sent: string;
 }
 
-export async function createProxy(target: number): Promise<Proxy> {
+export async function createProxy(target: number): Promise<Network> {
   const pairs = new Set<Pair>();
   let to: number | null = target;
   let delayMs = 0;
