@@ -7,7 +7,7 @@ import { providers } from "../providers/index.ts";
 import type { Settings } from "./config/settings.ts";
 import { hex } from "./core/bytes.ts";
 import { type CaManager, createManager } from "./core/ca/manager.ts";
-import { DEFAULT_POLICY } from "./core/ca/policy.ts";
+import { DEFAULT_POLICY, type Policy } from "./core/ca/policy.ts";
 import { rewrapped } from "./core/ca/rewrap.ts";
 import { type CaState, HIDDEN } from "./core/ca/state.ts";
 import type { Clock, Random } from "./core/clock.ts";
@@ -67,8 +67,17 @@ export async function compose(settings: Settings, platform: Platform): Promise<M
   }
 }
 
-/** Builds a CA over a backend that is open. @throws {ConfigError} @throws {StoreError} */
-export async function composeOver(backend: Backend, settings: Settings, platform: Platform): Promise<Meshca> {
+/**
+ * Builds a CA over a backend that is open.
+ * @param numbers those of the policy that are to be other than usual.
+ * @throws {ConfigError} @throws {StoreError}
+ */
+export async function composeOver(
+  backend: Backend,
+  settings: Settings,
+  platform: Platform,
+  numbers: Partial<Policy> = {},
+): Promise<Meshca> {
   const { clock, random, log } = platform;
   const kek = settings.kek ?? (settings.store.kind === "memory" ? makeKek() : platform.secretFile("kek", makeKek));
   const sealer = createSealer(await readKeks(kek));
@@ -78,6 +87,7 @@ export async function composeOver(backend: Backend, settings: Settings, platform
     ...DEFAULT_POLICY,
     maxStalenessMs: shared ? settings.maxStalenessMs : null,
     maxClockSkewMs: settings.maxClockSkewMs,
+    ...numbers,
   };
   const self = { id: hex(random.bytes(8)), address: `${settings.listen.host}:${settings.listen.port}` };
   const { store, leases, replicas } = backend.open(codec, `${self.address} ${self.id}`);

@@ -33,6 +33,9 @@ export function createClient(settings: RedisSettings): Client {
     maxRetriesPerRequest: 0,
     connectTimeout: settings.connectTimeoutMs,
     commandTimeout: settings.commandTimeoutMs,
+    // A connection whose other end is gone without a word (a firewall that forgot it, a host that was switched off) is
+    // given up, instead of timing out command by command until the kernel does, a quarter of an hour later.
+    socketTimeout: 2 * settings.commandTimeoutMs,
   };
   if (settings.mode === "cluster") {
     return new Cluster([...settings.nodes], {

@@ -41,7 +41,7 @@ export interface Follower {
   recollect(): Promise<void>;
   /** Reads the store and takes what is newer. @throws {StoreError} @throws {SealError} */
   refresh(): Promise<void>;
-  /** Makes a snapshot the current one. */
+  /** Makes a snapshot the current one, unless a newer one is. */
   adopt(next: Snapshot): Promise<void>;
   /** Stops all changes, here and everywhere. @throws {StoreError} */
   stop(reason: string): Promise<void>;
@@ -65,9 +65,13 @@ export function createFollower(options: FollowerOptions): Follower {
     return current;
   };
 
-  /** Makes a snapshot the current one. */
+  /** Makes a snapshot the current one, unless something newer is by now: a read, or the answer to a commit, may come late. */
   const adopt = async (next: Snapshot): Promise<void> => {
     const previous = current;
+    if (previous !== null && next.state.index < previous.state.index) {
+      if (next.provider !== previous.provider) next.provider?.close();
+      return;
+    }
     current = next;
     if (previous?.provider !== next.provider) previous?.provider?.close();
     for (const listener of [...listeners]) listener(next);
@@ -110,9 +114,7 @@ export function createFollower(options: FollowerOptions): Follower {
     const next = reopened(state) ?? (await loadSnapshot(state, providers, { sealer, random }, clock.now()));
     if (next.fault !== null && known) return;
     if (next.fault !== null) log.error("Cannot open the signing key", { root: next.active.id, reason: reasonOf(next.fault) });
-    // Another read may have come in first with something newer.
-    if (current === null || current.state.index <= state.index) await adopt(next);
-    else if (next.provider !== current.provider) next.provider?.close();
+    await adopt(next);
   };
 
   /** A state under whose root and configuration this replica signs already: its key is not opened a second time. */

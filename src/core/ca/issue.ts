@@ -104,8 +104,9 @@ export function createIssuer(options: IssuerOptions): (csr: string) => Promise<I
         const turn = limiter.enter(snapshot.config);
         if (turn !== null) await turn;
         try {
-          const prepared = prepare(request, id, names, snapshot);
-          const provider = requireProvider(snapshot);
+          // Not the snapshot that it began with: the process may have been suspended since, until that one's root was pruned.
+          const prepared = prepare(request, id, names, options.snapshot());
+          const provider = requireProvider(prepared.snapshot);
           const fields = prepared.spend();
           const der = await provider.signLeaf(provider.template.encode(fields));
           metrics.leafIssued(id.kind, (clock.now().getTime() - started) / 1000);

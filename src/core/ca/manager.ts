@@ -131,8 +131,8 @@ export function createManager(options: ManagerOptions): CaManager {
   const heartbeat = () => standing.heartbeat({ ...self, keks: sealer.keks, schema: SCHEMA, index: follower.current?.state.index ?? 0 });
 
   /** Takes what is stored before a change. @throws {StoreError} `state_regressed` where nothing may be changed. */
-  const begin = async (lease: Lease, seen: number, name: OperationName): Promise<void> => {
-    if (lease.term <= seen && follower.current !== null) await follower.stop(`it granted term ${lease.term}, term ${seen} was seen`);
+  const begin = async (lease: Lease, name: OperationName, before: number): Promise<void> => {
+    if (lease.term <= before && follower.current !== null) await follower.stop(`it granted term ${lease.term}, term ${before} was seen`);
     await refresh();
     follower.sawTerm(lease.term);
     if (follower.stopped === null || name === "RESOLVING") return;
@@ -141,7 +141,7 @@ export function createManager(options: ManagerOptions): CaManager {
       `Cannot change the CA: the store lost writes (${follower.stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
     );
   };
-  const operations = createOperations({ ...options, policy, standing, kek, heartbeat, term: () => follower.term, begin });
+  const operations = createOperations({ ...options, policy, standing, kek, heartbeat, seen: () => follower.term, begin });
 
   const contextAt = (now: Date): ChangeContext => ({ types: providers, sealer, random, policy, now });
 

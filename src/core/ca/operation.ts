@@ -39,14 +39,14 @@ export interface OperationsOptions {
   readonly kek: string;
   /** Looks who is alive. @throws {StoreError} */
   readonly heartbeat: () => Promise<void>;
-  /** The highest term that was seen so far. */
-  readonly term: () => number;
+  /** The highest term that was seen. */
+  readonly seen: () => number;
   /**
    * Called with each lease, before anything is done under it: takes what is stored.
-   * @param seen the highest term that was seen before this one was asked for: a lease at or below it is a forgotten one.
+   * @param before the highest term that had been seen when the lease was asked for: a store that lost nothing grants a higher one.
    * @throws {CaError} where nothing may be changed
    */
-  readonly begin: (lease: Lease, seen: number, name: OperationName) => Promise<void>;
+  readonly begin: (lease: Lease, name: OperationName, before: number) => Promise<void>;
 }
 
 export interface Operations {
@@ -69,9 +69,17 @@ export function createOperations(options: OperationsOptions): Operations {
   let idle: Promise<unknown> = Promise.resolve();
   let closed = false;
 
-  /** The schema to write. @throws {NotReadyError} `replica_behind` where a replica alive could not follow. */
+  /** @throws {NotReadyError} `clock_skewed` */
+  const requireTime = () => {
+    const skew = standing.changeObstacle();
+    if (skew !== null) throw new NotReadyError(skew.code, `Cannot change the CA: ${skew.message}`, { retryAfterMs: policy.heartbeatMs });
+  };
+
+  /** The schema to write. @throws {NotReadyError} `replica_behind` where a replica alive could not follow, `clock_skewed` */
   const requireFollowable = async (): Promise<Schema> => {
     await options.heartbeat();
+    // A failover since the last comparison may have brought another clock, by which everything retired looks dead.
+    requireTime();
     for (const { address, keks } of standing.live)
       if (!keks.includes(kek))
         throw new NotReadyError(
@@ -83,11 +91,14 @@ export function createOperations(options: OperationsOptions): Operations {
   };
 
   /** Waits a while for another replica's change to end. */
-  const acquire = async (): Promise<Lease | null> => {
+  const acquire = async (): Promise<{ lease: Lease; before: number } | null> => {
     const until = clock.now().getTime() + policy.operationWaitMs;
     for (let wait = 20; ; wait = Math.min(500, 2 * wait)) {
+      // Until the answer is handled, a read may already tell of this grant, or of the next one.
+      const before = options.seen();
       const lease = await leases.acquire("operation", policy.operationLeaseMs);
-      if (lease !== null || clock.now().getTime() >= until) return lease;
+      if (lease !== null) return { lease, before };
+      if (clock.now().getTime() >= until) return null;
       await clock.sleep(wait * (1 + random.fraction()));
     }
   };
@@ -100,13 +111,12 @@ export function createOperations(options: OperationsOptions): Operations {
     running = name;
     let operation: Operation | null = null;
     try {
-      const skew = standing.changeObstacle();
-      if (skew !== null) throw new NotReadyError(skew.code, `Cannot change the CA: ${skew.message}`, { retryAfterMs: policy.heartbeatMs });
-      const seen = options.term();
-      const lease = await acquire();
-      if (lease === null) throw busy("RECONFIGURING");
+      requireTime();
+      const granted = await acquire();
+      if (granted === null) throw busy("RECONFIGURING");
+      const { lease, before } = granted;
       operation = { lease, schema: SCHEMA };
-      await options.begin(lease, seen, name);
+      await options.begin(lease, name, before);
       operation = { lease, schema: await requireFollowable() };
       const result = await work(operation);
       metrics.change(name, "ok");

@@ -1,6 +1,6 @@
 /**
  * A committed state made ready to serve: its provider opened, its leaf template proved, its chain written out. A new
- * state gets a new snapshot; a request keeps the one it began with.
+ * state gets a new snapshot; a leaf is signed under the one that is current when its fields are decided.
  * @module
  */
 import type { Random } from "../clock.ts";

@@ -1,0 +1,88 @@
+/**
+ * What a replica may not do however its own loops, its answers and the others come between: go back to a state that is
+ * over, take the store for one that lost writes, trust a clock or a snapshot for longer than it may.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { CaManager } from "../../../src/core/ca/manager.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { CaError } from "../../../src/core/errors.ts";
+import { createCodec } from "../../../src/store/codec.ts";
+import { createMemoryBackend } from "../../../src/store/memory.ts";
+import { configuration, createTestCa } from "../../fakes/ca.ts";
+import { createFakeClock } from "../../fakes/clock.ts";
+import { BOOTSTRAP, HOUR, replica, webCsr } from "./harness.ts";
+
+const refusedAs = (code: string) => (error: unknown) => {
+  assert.ok(error instanceof CaError);
+  assert.equal(error.code, code, error.message);
+  return true;
+};
+
+describe("a change that races with others", () => {
+  it("configure() does not go back to its own state where another one stands on it already", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP });
+    const other = await replica(ca, "other");
+    const { store, ...ports } = ca.backend.open(createCodec(ca.sealer), "slow");
+    const slow: CaManager = await replica(ca, "slow", {
+      ...ports,
+      store: {
+        ...store,
+        // The answer comes late: the lease is over, and another change was made and read meanwhile.
+        async commit(next, expected) {
+          await store.commit(next, expected);
+          ca.clock.advance(DEFAULT_POLICY.operationLeaseMs);
+          await other.configure(configuration({ LeafCertTTL: "6h" }));
+          await slow.refresh();
+        },
+      },
+    });
+    await slow.configure(configuration({ LeafCertTTL: "5h" }));
+    assert.equal(slow.require().state.commitId, other.require().state.commitId);
+  });
+
+  it("configure() takes the term that its own loop has read meanwhile for no other one", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP });
+    const { leases } = ca.backend.open(createCodec(ca.sealer), "reader");
+    const reader: CaManager = await replica(ca, "reader", {
+      leases: {
+        ...leases,
+        // The answer to a read that was sent behind it is handled first.
+        async acquire(name, ttlMs) {
+          const lease = await leases.acquire(name, ttlMs);
+          if (name === "operation") await reader.refresh();
+          return lease;
+        },
+      },
+    });
+    assert.equal(await reader.configure(configuration({ LeafCertTTL: "5h" })), true);
+    assert.equal(reader.status.stopped, null);
+  });
+});
+
+describe("a clock that jumps", () => {
+  it("tick() prunes nothing by a store's clock that jumped since it was last compared", async () => {
+    const clock = createFakeClock();
+    const backend = createMemoryBackend(clock);
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP, clock, backend });
+    const { store } = backend.open(createCodec(ca.sealer), "test");
+    let ahead = 0;
+    const failedOver = await replica(ca, "test", { store: { ...store, now: async () => new Date(clock.now().getTime() + ahead) } });
+    await failedOver.heartbeat();
+    await failedOver.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
+    clock.advance(DEFAULT_POLICY.leaderLeaseMs);
+    ahead = 1000 * HOUR;
+    await assert.rejects(failedOver.tick(), refusedAs("clock_skewed"));
+    assert.equal(failedOver.require().state.roots.length, 2);
+  });
+});
+
+describe("a replica that was suspended", () => {
+  it("sign() refuses a request that it began before it was suspended", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: { ...DEFAULT_POLICY, maxStalenessMs: 300_000 } });
+    const signing = ca.manager.sign(webCsr());
+    ca.clock.advance(300_001);
+    await assert.rejects(signing, refusedAs("state_stale"));
+  });
+});

@@ -1,0 +1,100 @@
+/**
+ * A replica dies, or is stopped for longer than its lease and wakes, at every call of a port during a rotation that it
+ * makes, and at any call while it leads.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { after, before, describe } from "node:test";
+import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
+import type { Client } from "./client.ts";
+import { changeUntilMade, createMesh, type Mesh } from "./mesh.ts";
+import type { ReplicaProcess } from "./process.ts";
+import { type Choices, itWithSeeds } from "./seeds.ts";
+
+/** More calls than a rotation makes. */
+const MOST_CALLS = 20;
+
+describe("kill -9 and SIGSTOP", { skip: noRedis }, () => {
+  let redis: RedisServer | undefined;
+  before(async () => {
+    redis = await startRedis();
+  });
+  after(() => redis?.stop());
+
+  const inMesh = async (work: (mesh: Mesh) => Promise<void>) => {
+    const mesh = await createMesh([redis as RedisServer]);
+    try {
+      await Promise.all([1, 2, 3].map(() => mesh.start()));
+      await work(mesh);
+      await mesh.settle();
+      await mesh.prove();
+    } finally {
+      await mesh.close();
+    }
+  };
+
+  itWithSeeds("the replica that rotates, at every call of a port", async (choices) =>
+    inMesh(async (mesh) => {
+      const [one, two] = [mesh.client(), mesh.client()];
+      let call = 1;
+      for (; call <= MOST_CALLS; call++) {
+        await mesh.traffic(choices.pick);
+        const target = choices.pick(mesh.awake);
+        const held = target.arm({ call, moment: choices.pick(["before", "after"] as const) });
+        const rotation = one.rotate(target);
+        if ((await Promise.race([held.then(() => "held"), rotation.then(({ outcome }) => outcome)])) !== "held") break;
+        await strike(mesh, target, two, choices);
+        await rotation;
+      }
+      // Lease, state, who is alive, times, commit, lease.
+      assert.ok(call > 6 && call < MOST_CALLS, `the rotation ended after ${call} calls`);
+    }),
+  );
+
+  itWithSeeds("the leader, at any call of a port", async (choices) =>
+    inMesh(async (mesh) => {
+      const client = mesh.client();
+      for (let round = 0; round < 2; round++) {
+        const leader = await leaderOf(mesh);
+        await leader.arm({ scope: "any", call: 1 + choices.below(12), moment: choices.pick(["before", "after"] as const) });
+        await strike(mesh, leader, client, choices, async () => {
+          const others = mesh.awake;
+          await until(async () => others.includes(await leaderOf(mesh)));
+        });
+      }
+    }),
+  );
+});
+
+/** Kills or stops a replica where it waits, has the others make a change, and brings it back. */
+async function strike(
+  mesh: Mesh,
+  target: ReplicaProcess,
+  client: Client,
+  choices: Choices,
+  meanwhile = async (): Promise<void> => undefined,
+): Promise<void> {
+  const kill = choices.below(2) === 0;
+  if (kill) await target.kill();
+  else target.pause();
+  // Asked of a replica that is stopped, answered when it wakes.
+  const asked = kill ? [] : [client.sign(target), client.roots(target)];
+  target.go();
+  await changeUntilMade(mesh, (replica) => client.configure(replica));
+  await meanwhile();
+  await mesh.traffic(choices.pick);
+  if (kill) await mesh.startAgain(target);
+  else target.wake();
+  await Promise.all(asked);
+}
+
+async function leaderOf(mesh: Mesh): Promise<ReplicaProcess> {
+  let leader: ReplicaProcess | undefined;
+  await until(async () => {
+    const response = await fetch(`${mesh.awake[0]?.url}/v1/status/leader`);
+    const address: unknown = await response.json();
+    leader = mesh.replicas.find(({ url }) => url === `http://${address}`);
+    return leader?.awake === true;
+  });
+  return leader as ReplicaProcess;
+}

@@ -1,0 +1,168 @@
+/**
+ * One run: replicas over one Redis, clients, the record of both, and the check at its end.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { RedisUrl } from "../../src/config/store-url.ts";
+import type { Policy } from "../../src/core/ca/policy.ts";
+import type { CaState } from "../../src/core/ca/state.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import { createCodec } from "../../src/store/codec.ts";
+import { redisKeys } from "../../src/store/redis.ts";
+import { type RedisServer, redisUrl, until } from "../redis/server.ts";
+import { check, type Violation } from "./check.ts";
+import { type Client, createClient } from "./client.ts";
+import { createRecorder, type History } from "./history.ts";
+import type { Mutation, ReplicaOptions } from "./messages.ts";
+import { createMonitor, type Monitor } from "./monitor.ts";
+import { agreed, type ReplicaProcess, startReplica } from "./process.ts";
+
+/** Short, so that a lease that nobody gives back is not waited for long; their order is what the policy asks for. */
+export const QUICK: Partial<Policy> = {
+  operationLeaseMs: 1000,
+  operationWaitMs: 4000,
+  settleMs: 2000,
+  leaderLeaseMs: 1000,
+  leaderRenewDeadlineMs: 700,
+  leaderRetryMs: 200,
+  heartbeatMs: 500,
+  replicaTtlMs: 3000,
+};
+
+export interface StartOptions {
+  /** A proxy's, instead of Redis itself. */
+  readonly port?: number;
+  readonly clockOffsetMs?: number;
+  readonly mutation?: Mutation | null;
+  readonly policy?: Partial<Policy>;
+  /** That of a replica before it. */
+  readonly dataDir?: string;
+}
+
+export interface Mesh {
+  /** All that were started and not killed. */
+  readonly replicas: readonly ReplicaProcess[];
+  readonly awake: readonly ReplicaProcess[];
+  readonly monitors: readonly Monitor[];
+  start(options?: StartOptions): Promise<ReplicaProcess>;
+  /** Starts a replica again where one was killed, on its data folder. */
+  startAgain(replica: ReplicaProcess): Promise<ReplicaProcess>;
+  client(): Client;
+  /** Every client fetches roots and a leaf from one of the replicas that are awake. */
+  traffic(pick: (replicas: readonly ReplicaProcess[]) => ReplicaProcess): Promise<void>;
+  /** The state that a Redis holds. */
+  stored(server?: RedisServer): Promise<CaState | null>;
+  /** Waits until all replicas that are awake serve what is stored. */
+  settle(server?: RedisServer): Promise<void>;
+  /** Lets everybody fetch everything once more. @returns what must not be. */
+  verdict(options?: { readonly lossy?: boolean; readonly server?: RedisServer }): Promise<Violation[]>;
+  /** The same, and nothing may be found. */
+  prove(options?: { readonly lossy?: boolean; readonly server?: RedisServer }): Promise<void>;
+  close(): Promise<void>;
+}
+
+let meshes = 0;
+
+/** @param servers all that may ever hold the state, the present master first. @param url how replicas reach it; by default directly. */
+export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl): Promise<Mesh> {
+  const folder = mkdtempSync(join(tmpdir(), "meshca-faults-"));
+  const kek = makeKek();
+  const codec = createCodec(createSealer(await readKeks(kek)));
+  const master = servers[0] as RedisServer;
+  // A Cluster finds the slot of one prefix only: its servers are started for it.
+  const prefix = url?.prefix ?? `faults-${process.pid}-${++meshes}`;
+  const keys = redisKeys(prefix);
+  const recorder = createRecorder();
+  const monitors = await Promise.all(servers.map((server) => createMonitor(server, prefix, codec)));
+  const replicas = new Set<ReplicaProcess>();
+  const clients: Client[] = [];
+  let folders = 0;
+
+  const start = async (options: ReplicaOptions) => {
+    const replica = await startReplica(options, recorder);
+    replicas.add(replica);
+    return replica;
+  };
+  const present = () => [...replicas];
+  const awake = () => present().filter((replica) => replica.awake);
+  const stored = async (server = master) => {
+    const document = await server.admin.hget(keys.state, "document");
+    return document === null ? null : codec.decode(document);
+  };
+  const settle = (server?: RedisServer) => agreed(awake(), async () => (await stored(server))?.commitId ?? null);
+
+  const verdict: Mesh["verdict"] = async ({ lossy = false, server = master } = {}) => {
+    for (const replica of awake())
+      for (const client of clients) {
+        await client.roots(replica);
+        await client.sign(replica);
+      }
+    const lines = await Promise.all(monitors.map((monitor) => monitor.line()));
+    const state = await stored(server);
+    assert.ok(state !== null, "Redis holds no state");
+    const history: History = { ...recorder, lines, last: { server: `redis ${server.port}`, state }, lossy };
+    return check(history);
+  };
+
+  return {
+    get replicas() {
+      return present();
+    },
+    get awake() {
+      return awake();
+    },
+    monitors,
+    start: ({ port, clockOffsetMs = 0, mutation = null, policy = {}, dataDir = join(folder, String(++folders)) } = {}) =>
+      start({
+        store: { ...(url ?? redisUrl(port ?? master.port)), prefix, connectTimeoutMs: 1000, commandTimeoutMs: 1000 },
+        kek,
+        dataDir,
+        policy: { ...QUICK, ...policy },
+        maxStalenessMs: 300_000,
+        clockOffsetMs,
+        mutation,
+      }),
+    async startAgain(replica) {
+      replicas.delete(replica);
+      return start(replica.options);
+    },
+    client() {
+      const client = createClient(recorder);
+      clients.push(client);
+      return client;
+    },
+    async traffic(pick) {
+      await Promise.all(
+        clients.map(async (client) => {
+          await client.roots(pick(awake()));
+          await client.sign(pick(awake()));
+        }),
+      );
+    },
+    stored,
+    settle,
+    verdict,
+    async prove(options) {
+      const found = await verdict(options);
+      assert.deepEqual(found.slice(0, 10), [], `${found.length} violations`);
+    },
+    async close() {
+      for (const monitor of monitors) monitor.close();
+      await Promise.all(present().map((replica) => replica.kill()));
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Asks until a change was made, by whichever of the replicas that are awake. */
+export async function changeUntilMade(mesh: Mesh, change: (replica: ReplicaProcess) => Promise<{ readonly outcome: string }>) {
+  let turn = 0;
+  await until(async () => {
+    const { awake } = mesh;
+    return (await change(awake[turn++ % awake.length] as ReplicaProcess)).outcome === "made";
+  });
+}

@@ -1,0 +1,127 @@
+/**
+ * A bad network between one replica and Redis: it delays, cuts, falls silent, loses notices, and cuts the very answer of
+ * a commit.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { after, before, describe } from "node:test";
+import { noRedis, type RedisServer, startRedis } from "../redis/server.ts";
+import { changeUntilMade, createMesh, type Mesh } from "./mesh.ts";
+import type { ReplicaProcess } from "./process.ts";
+import { createProxy, type Network } from "./proxy.ts";
+import { itWithSeeds } from "./seeds.ts";
+
+describe("a bad network", { skip: noRedis }, () => {
+  let redis: RedisServer | undefined;
+  before(async () => {
+    redis = await startRedis();
+  });
+  after(() => redis?.stop());
+
+  /** Three replicas, of which one reaches Redis through a proxy only. */
+  const inMesh = async (work: (mesh: Mesh, far: ReplicaProcess, near: ReplicaProcess, proxy: Network) => Promise<void>) => {
+    const server = redis as RedisServer;
+    const proxy = await createProxy(server.port);
+    const mesh = await createMesh([server]);
+    try {
+      const [far, near] = await Promise.all([mesh.start({ port: proxy.port }), mesh.start(), mesh.start()]);
+      await mesh.settle();
+      await work(mesh, far, near, proxy);
+      await mesh.settle();
+      await mesh.prove();
+    } finally {
+      await mesh.close();
+      proxy.close();
+    }
+  };
+
+  itWithSeeds("a commit whose answer is cut is found again", async (choices) =>
+    inMesh(async (mesh, far, _near, proxy) => {
+      const client = mesh.client();
+      const cut = proxy.cutNextCommitAnswer();
+      const change = choices.pick([client.rotate, client.configure])(far);
+      await cut;
+      assert.equal((await change).outcome, "made");
+    }),
+  );
+
+  itWithSeeds("a commit whose answer is cut, and on which another change stands already, is found again", async () =>
+    inMesh(async (mesh, far, near, proxy) => {
+      const [one, two] = [mesh.client(), mesh.client()];
+      const cut = proxy.cutNextCommitAnswer();
+      const change = one.rotate(far);
+      await cut;
+      // It waits in the first call by which it looks for the outcome.
+      const held = far.arm({ scope: "any", port: "leases.release" });
+      await held;
+      await changeUntilMade(mesh, () => two.configure(near));
+      await mesh.settle();
+      far.go();
+      assert.equal((await change).outcome, "made");
+      await mesh.traffic(() => far);
+    }),
+  );
+
+  itWithSeeds("a commit whose answer is cut with all that follows is unknown, and the others go on", async () =>
+    inMesh(async (mesh, far, near, proxy) => {
+      const [one, two] = [mesh.client(), mesh.client()];
+      const cut = proxy.cutNextCommitAnswer();
+      const change = one.rotate(far);
+      await cut;
+      proxy.lead(null);
+      proxy.cut();
+      assert.equal((await change).outcome, "unknown");
+      await changeUntilMade(mesh, () => two.configure(near));
+      await mesh.traffic(() => far);
+      proxy.lead((redis as RedisServer).port);
+    }),
+  );
+
+  itWithSeeds("connections that fall silent are given up, and the replica comes back", async () =>
+    inMesh(async (mesh, far, near, proxy) => {
+      const [one, two] = [mesh.client(), mesh.client()];
+      await mesh.traffic(() => far);
+      proxy.silence(true);
+      assert.equal((await one.configure(far)).outcome, "refused");
+      await changeUntilMade(mesh, () => two.rotate(near));
+      // It signs from what it has, for a while.
+      assert.equal(await one.sign(far), 200);
+      proxy.silence(false);
+      await changeUntilMade(mesh, () => one.configure(far));
+    }),
+  );
+
+  itWithSeeds("lost notices only delay", async () =>
+    inMesh(async (mesh, far, near, proxy) => {
+      const client = mesh.client();
+      proxy.dropNotices(true);
+      await changeUntilMade(mesh, () => client.rotate(near));
+      await mesh.traffic(() => far);
+    }),
+  );
+
+  itWithSeeds("anything at any time", async (choices) =>
+    inMesh(async (mesh, _far, _near, proxy) => {
+      const clients = [mesh.client(), mesh.client(), mesh.client()];
+      const faults: readonly (() => void)[] = [
+        () => proxy.delay(choices.below(80)),
+        () => proxy.delay(0),
+        () => proxy.cut(),
+        () => void proxy.cutNextCommitAnswer(),
+        () => proxy.silence(choices.below(2) === 0),
+        () => proxy.dropNotices(choices.below(2) === 0),
+      ];
+      for (let step = 0; step < 6; step++) {
+        choices.pick(faults)();
+        const changes = clients.map((client) => choices.pick([client.rotate, client.configure])(choices.pick(mesh.awake)));
+        await mesh.traffic(choices.pick);
+        await Promise.all(changes);
+      }
+      proxy.delay(0);
+      proxy.dropNotices(false);
+      proxy.silence(false);
+      const last = mesh.client();
+      await changeUntilMade(mesh, last.configure);
+    }),
+  );
+});
