@@ -11,7 +11,7 @@ import { DEFAULT_POLICY, type Policy } from "./core/ca/policy.ts";
 import { rewrapped } from "./core/ca/rewrap.ts";
 import { type CaState, HIDDEN } from "./core/ca/state.ts";
 import type { Clock, Random } from "./core/clock.ts";
-import { CaError, ConfigError } from "./core/errors.ts";
+import { CaError, ConfigError, ConflictError, NotReadyError } from "./core/errors.ts";
 import type { Log } from "./core/log.ts";
 import { createApp, type RequestEnvironment } from "./http/app.ts";
 import { createSealer } from "./seal/envelope.ts";
@@ -172,7 +172,10 @@ export async function composeOver(
     }
     const until = clock.now().getTime() + START_MS;
     for (;;) {
-      await manager.tick();
+      // Another one holds the lease, or took it over: what it makes, or leaves behind, is waited for.
+      await manager.tick().catch((error: unknown) => {
+        if (!(error instanceof NotReadyError || error instanceof ConflictError)) throw error;
+      });
       if (manager.snapshot !== null || manager.status.stopped !== null || clock.now().getTime() >= until) return;
       await clock.sleep(100 * (1 + random.fraction()), closing.signal);
       await manager.refresh();
