@@ -11,7 +11,7 @@ import { DEFAULT_POLICY, type Policy } from "./core/ca/policy.ts";
 import { rewrapped } from "./core/ca/rewrap.ts";
 import { type CaState, HIDDEN } from "./core/ca/state.ts";
 import type { Clock, Random } from "./core/clock.ts";
-import { CaError, ConfigError, StoreError } from "./core/errors.ts";
+import { CaError, ConfigError, ConflictError, NotReadyError, StoreError } from "./core/errors.ts";
 import type { Log } from "./core/log.ts";
 import { createApp, type RequestEnvironment } from "./http/app.ts";
 import { createSealer } from "./seal/envelope.ts";
@@ -173,20 +173,25 @@ export async function composeOver(
   /** Makes the first state, or waits for the one that another replica makes. */
   const begin = async (): Promise<void> => {
     const until = clock.now().getTime() + START_MS;
+    const { source } = settings;
+    const first = (): Promise<unknown> => (source === null ? manager.tick() : bringIn(source, clock.now().getTime() >= until));
     for (;;) {
-      if (settings.source === null) await manager.tick();
-      else await bringIn(settings.source, clock.now().getTime() >= until);
+      // Another one holds the lease, or took it over: what it makes, or leaves behind, is waited for.
+      await first().catch((error: unknown) => {
+        if (!(error instanceof NotReadyError || error instanceof ConflictError)) throw error;
+      });
       if (manager.snapshot !== null || manager.status.stopped !== null || clock.now().getTime() >= until) return;
       await clock.sleep(100 * (1 + random.fraction()), closing.signal);
       await manager.refresh();
     }
   };
-  const bringIn = async (source: NonNullable<Settings["source"]>, last: boolean): Promise<void> => {
+  const bringIn = async (source: NonNullable<Settings["source"]>, last: boolean) => {
     try {
-      await manager.restore(await readSource(source, kek, platform), { forceWithoutCrossSigning: false, onlyWhereEmpty: true });
+      return await manager.restore(await readSource(source, kek, platform), { forceWithoutCrossSigning: false, onlyWhereEmpty: true });
     } catch (error) {
       // Another replica reads the file at this moment.
       if (last || !(error instanceof StoreError) || error.code !== "store_busy") throw error;
+      return null;
     }
   };
 

@@ -17,7 +17,7 @@ import { type RedisServer, redisUrl, until } from "../redis/server.ts";
 import { check, type Violation } from "./check.ts";
 import { type Client, createClient } from "./client.ts";
 import { createRecorder, type History } from "./history.ts";
-import type { Mutation, ReplicaOptions } from "./messages.ts";
+import type { Arm, Mutation, ReplicaOptions } from "./messages.ts";
 import { createMonitor, type Monitor } from "./monitor.ts";
 import { agreed, type ReplicaProcess, startReplica } from "./process.ts";
 
@@ -39,8 +39,9 @@ export interface StartOptions {
   readonly clockOffsetMs?: number;
   readonly mutation?: Mutation | null;
   readonly policy?: Partial<Policy>;
-  /** That of a replica before it. */
-  readonly dataDir?: string;
+  /** Where it is to wait while it starts, and what is done then. */
+  readonly arm?: Arm;
+  readonly onHeld?: (replica: ReplicaProcess) => void;
 }
 
 export interface Mesh {
@@ -82,8 +83,8 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
   const clients: Client[] = [];
   let folders = 0;
 
-  const start = async (options: ReplicaOptions) => {
-    const replica = await startReplica(options, recorder);
+  const start = async (options: ReplicaOptions, onHeld?: (replica: ReplicaProcess) => void) => {
+    const replica = await startReplica(options, recorder, onHeld);
     replicas.add(replica);
     return replica;
   };
@@ -116,19 +117,23 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
       return awake();
     },
     monitors,
-    start: ({ port, clockOffsetMs = 0, mutation = null, policy = {}, dataDir = join(folder, String(++folders)) } = {}) =>
-      start({
-        store: { ...(url ?? redisUrl(port ?? master.port)), prefix, connectTimeoutMs: 1000, commandTimeoutMs: 1000 },
-        kek,
-        dataDir,
-        policy: { ...QUICK, ...policy },
-        maxStalenessMs: 300_000,
-        clockOffsetMs,
-        mutation,
-      }),
+    start: ({ port, clockOffsetMs = 0, mutation = null, policy = {}, arm, onHeld } = {}) =>
+      start(
+        {
+          store: { ...(url ?? redisUrl(port ?? master.port)), prefix, connectTimeoutMs: 1000, commandTimeoutMs: 1000 },
+          kek,
+          dataDir: join(folder, String(++folders)),
+          policy: { ...QUICK, ...policy },
+          maxStalenessMs: 300_000,
+          clockOffsetMs,
+          mutation,
+          arm: arm ?? null,
+        },
+        onHeld,
+      ),
     async startAgain(replica) {
       replicas.delete(replica);
-      return start(replica.options);
+      return start({ ...replica.options, arm: null });
     },
     client() {
       const client = createClient(recorder);

@@ -23,6 +23,8 @@ export interface ReplicaOptions {
   /** How far its clock is ahead of the machine's. */
   readonly clockOffsetMs: number;
   readonly mutation: Mutation | null;
+  /** Where it is to wait while it starts. */
+  readonly arm: Arm | null;
 }
 
 /** Where a replica is to wait. */

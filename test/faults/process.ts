@@ -35,8 +35,16 @@ export interface ReplicaProcess {
 
 let started = 0;
 
-/** Starts a replica and waits until it serves. @throws when it ends instead */
-export async function startReplica(options: ReplicaOptions, recorder: Recorder): Promise<ReplicaProcess> {
+/**
+ * Starts a replica and waits until it serves.
+ * @param onHeld called when it waits where `options.arm` says, before it serves.
+ * @throws when it ends instead
+ */
+export async function startReplica(
+  options: ReplicaOptions,
+  recorder: Recorder,
+  onHeld: (replica: ReplicaProcess) => void = () => undefined,
+): Promise<ReplicaProcess> {
   const name = `replica ${++started}`;
   const child = fork(fileURLToPath(new URL("./replica.ts", import.meta.url)), [JSON.stringify(options)], { execPath: process.execPath });
   const end = () => child.kill("SIGKILL");
@@ -44,7 +52,8 @@ export async function startReplica(options: ReplicaOptions, recorder: Recorder):
   child.once("exit", () => process.removeListener("exit", end));
   let adopted: ReplicaProcess["adopted"] = null;
   let awake = true;
-  let held = (_port: string): void => undefined;
+  let url = "";
+  let held = (_port: string): void => onHeld(replica);
   const log: string[] = [];
   const serving = Promise.withResolvers<string>();
   child.once("exit", () => {
@@ -63,10 +72,11 @@ export async function startReplica(options: ReplicaOptions, recorder: Recorder):
   });
   // To one that was killed there is nothing to say.
   const send = (command: Command) => void (child.connected && child.send(command));
-  const url = await serving.promise;
-  return {
+  const replica: ReplicaProcess = {
     name,
-    url,
+    get url() {
+      return url;
+    },
     options,
     log,
     get adopted() {
@@ -97,6 +107,8 @@ export async function startReplica(options: ReplicaOptions, recorder: Recorder):
       child.kill("SIGCONT");
     },
   };
+  url = await serving.promise;
+  return replica;
 }
 
 async function ended(child: ChildProcess): Promise<void> {

@@ -19,7 +19,7 @@ const report = (what: Report) => void process.send?.(what);
 
 /** Set within what a request over HTTP does. */
 const change = new AsyncLocalStorage<true>();
-let armed: Arm | null = null;
+let armed: Arm | null = options.arm;
 let calls = 0;
 let go = (): void => undefined;
 

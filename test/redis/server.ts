@@ -217,6 +217,11 @@ export async function startCluster(): Promise<RedisGroup> {
   };
 }
 
+/** From now on a copy gets nothing of what its master writes. What waits in a socket would still reach one that is stopped. */
+export async function loseMaster(copy: RedisServer): Promise<void> {
+  await copy.admin.call("REPLICAOF", "127.0.0.1", String(await freePort()));
+}
+
 /** Resolves once something holds. @throws when it does not within 30 seconds. */
 export async function until(holds: () => Promise<boolean> | boolean): Promise<void> {
   const deadline = performance.now() + 30_000;
