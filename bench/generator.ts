@@ -3,6 +3,7 @@
  * @module
  */
 import { join } from "node:path";
+import { createReader } from "./output.ts";
 
 export interface LoadResult {
   readonly count: number;
@@ -25,14 +26,12 @@ export function startGenerator(port: string, bodies: string): Generator {
     stdout: "pipe",
     stderr: "inherit",
   });
-  const reader = child.stdout.getReader();
+  const read = createReader(child.stdout);
   return {
     async run(options) {
       child.stdin.write(`${JSON.stringify(options)}\n`);
       await child.stdin.flush();
-      let text = "";
-      while (!text.includes("\n")) text += new TextDecoder().decode((await reader.read()).value);
-      return JSON.parse(text) as LoadResult;
+      return JSON.parse((await read(/.*\n/))[0]) as LoadResult;
     },
     close: () => child.kill(),
   };

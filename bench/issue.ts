@@ -8,7 +8,7 @@
  * @module
  */
 import "reflect-metadata";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as x509 from "@peculiar/x509";
@@ -16,8 +16,9 @@ import { hex } from "../src/core/bytes.ts";
 import type { CaManager } from "../src/core/ca/manager.ts";
 import { LEAF_BACKDATE_MS } from "../src/core/x509/profile.ts";
 import { serve } from "../src/entry/bun.ts";
+import { median } from "./figures.ts";
 import { startGenerator } from "./generator.ts";
-import { type BenchRequest, makeRequests } from "./requests.ts";
+import { type BenchRequest, CLUSTER, makeRequests, writeBodies } from "./requests.ts";
 import { startServer } from "./server.ts";
 
 const IN_FLIGHT = 16;
@@ -51,7 +52,6 @@ async function rate(work: (i: number) => Promise<unknown>): Promise<number> {
   return count / ((performance.now() - started) / 1000);
 }
 
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 const pick = <T>(list: readonly T[], i: number): T => list[i % list.length] as T;
 
 /** The same work as the leaf path, through @peculiar/x509. */
@@ -104,15 +104,13 @@ async function measure(name: string, ca: (typeof CAS)[keyof typeof CAS]): Promis
     datacenter: "dc1",
     logLevel: "error",
     connectEnabled: true,
-    bootstrap: { provider: "consul", config: ca.config, clusterId: "11111111-2222-3333-4444-555555555555" },
+    bootstrap: { provider: "consul", config: ca.config, clusterId: CLUSTER },
     ignored: [],
   });
   const { manager } = served.meshca;
-  const requests = await makeRequests(64, "11111111-2222-3333-4444-555555555555.consul");
-  const bodies = join(here, "bodies.json");
-  writeFileSync(bodies, JSON.stringify(requests.map(({ pem }) => pem)));
-  const server = await startServer(here, { ...ca.config, cluster_id: "11111111-2222-3333-4444-555555555555" });
-  const generator = startGenerator(server.port, bodies);
+  const requests = await makeRequests();
+  const server = await startServer(here, { ...ca.config, cluster_id: CLUSTER });
+  const generator = startGenerator(server.port, writeBodies(here, requests));
   const key = ((await crypto.subtle.generateKey(ca.key as EcKeyGenParams, false, ["sign", "verify"])) as CryptoKeyPair).privateKey;
   const leaf = crypto.getRandomValues(new Uint8Array(LEAF_OCTETS));
   const verifying = { name: "ECDSA", hash: "SHA-256" };

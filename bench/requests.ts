@@ -2,6 +2,8 @@
  * Certificate requests to measure with: P-256 keys, each with its own service name.
  * @module
  */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Bytes } from "../src/core/bytes.ts";
 import { utf8 } from "../src/core/bytes.ts";
 import { writePem } from "../src/core/pem.ts";
@@ -21,6 +23,9 @@ import {
 import { encodeSignature, SCHEMES, sign } from "../src/core/x509/keys.ts";
 import { OID } from "../src/core/x509/oids.ts";
 
+/** The trust domain's own part in every measurement, so that all requests fit all servers. */
+export const CLUSTER = "11111111-2222-3333-4444-555555555555";
+
 export interface BenchRequest {
   readonly pem: string;
   readonly uri: string;
@@ -30,9 +35,16 @@ export interface BenchRequest {
   readonly signature: Bytes;
 }
 
-/** Makes `count` requests for services of a trust domain. */
-export function makeRequests(count: number, trustDomain: string): Promise<BenchRequest[]> {
-  return Promise.all(Array.from({ length: count }, (_, i) => makeRequest(`spiffe://${trustDomain}/ns/default/dc/dc1/svc/bench-${i}`)));
+/** Makes requests for 64 services. */
+export function makeRequests(): Promise<BenchRequest[]> {
+  return Promise.all(Array.from({ length: 64 }, (_, i) => makeRequest(`spiffe://${CLUSTER}.consul/ns/default/dc/dc1/svc/bench-${i}`)));
+}
+
+/** Writes the file that the load generator reads. @returns its path */
+export function writeBodies(folder: string, requests: readonly BenchRequest[]): string {
+  const file = join(folder, "bodies.json");
+  writeFileSync(file, JSON.stringify(requests.map(({ pem }) => pem)));
+  return file;
 }
 
 async function makeRequest(uri: string): Promise<BenchRequest> {

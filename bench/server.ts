@@ -1,9 +1,11 @@
 /**
- * A server process to measure, and what the system says of its memory.
+ * A server process to measure, and what the system says of it.
  * @module
  */
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { createReader } from "./output.ts";
+import { childrenOf, connectionsOf, cpuSeconds, memory } from "./proc.ts";
 
 export interface BenchServer {
   readonly port: string;
@@ -12,37 +14,57 @@ export interface BenchServer {
   readonly readyMs: number;
   /** Resident memory in MB: now, and at its highest so far. */
   memory(): { now: number; peak: number };
+  /** Seconds of CPU so far, with its workers. */
+  cpuSeconds(): number;
+  /** How many connections each process has that serves. */
+  connections(): number[];
   stop(): Promise<void>;
 }
 
+export interface ServerOptions {
+  /** Settings besides the address, the data folder and the configuration file. */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Processes behind the port. @default one, which serves itself */
+  readonly workers?: number | undefined;
+}
+
 /** Starts a server with a data folder and a CA configuration. */
-export async function startServer(folder: string, caConfig: object): Promise<BenchServer> {
+export async function startServer(
+  folder: string,
+  caConfig: object,
+  { environment = {}, workers }: ServerOptions = {},
+): Promise<BenchServer> {
   const file = join(folder, "config.json");
   writeFileSync(file, JSON.stringify({ connect: { ca_config: caConfig } }));
   const started = performance.now();
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, "../src/cli/main.ts"), "serve"], {
-    env: { ...process.env, MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: folder, MESHCA_CONFIG: file, MESHCA_LOG_LEVEL: "error" },
+  const command = ["serve", ...(workers === undefined ? [] : ["--workers", String(workers)])];
+  const child = Bun.spawn([process.execPath, join(import.meta.dir, "../src/cli/main.ts"), ...command], {
+    env: {
+      ...process.env,
+      MESHCA_LISTEN: "127.0.0.1:0",
+      MESHCA_DATA_DIR: folder,
+      MESHCA_CONFIG: file,
+      MESHCA_LOG_LEVEL: "error",
+      ...environment,
+    },
     stdout: "pipe",
     stderr: "inherit",
   });
-  const reader = child.stdout.getReader();
-  let text = "";
-  while (!/listens on \S+:(\d+)\n/.test(text)) {
-    const { value, done } = await reader.read();
-    if (done) throw new TypeError("The server did not start");
-    text += new TextDecoder().decode(value);
-  }
+  // A measurement that fails leaves no server behind.
+  const kill = () => child.kill();
+  process.once("exit", kill);
+  const [, port = ""] = await createReader(child.stdout)(/listens on \S+:(\d+)[^\n]*\n/);
   const readyMs = performance.now() - started;
-  const megabytes = (field: string): number => {
-    const status = readFileSync(`/proc/${child.pid}/status`, "utf8");
-    return Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(status)?.[1]) / 1024;
-  };
+  const pids = workers === undefined ? [child.pid] : childrenOf(child.pid);
   return {
-    port: /listens on \S+:(\d+)\n/.exec(text)?.[1] ?? "",
+    port,
     pid: child.pid,
     readyMs,
-    memory: () => ({ now: megabytes("VmRSS"), peak: megabytes("VmHWM") }),
+    memory: () => memory(child.pid),
+    cpuSeconds: () => [...new Set([child.pid, ...pids])].reduce((sum, pid) => sum + cpuSeconds(pid), 0),
+    connections: () => pids.map((pid) => connectionsOf(pid, Number(port))),
     async stop() {
+      process.removeListener("exit", kill);
       child.kill();
       await child.exited;
     },

@@ -1,0 +1,76 @@
+/**
+ * Starts the watchers of watchers.ts and changes what they watch.
+ * @module
+ */
+import { join } from "node:path";
+import { createReader } from "./output.ts";
+
+export interface Watching {
+  /** Resolves once all have their answer: when each one's last byte came in, by port, in milliseconds since 1970. */
+  answered(): Promise<{ readonly errors: number; readonly answeredAt: readonly (readonly number[])[] }>;
+  stop(): Promise<void>;
+}
+
+const urlOf = (port: string) => `http://127.0.0.1:${port}/v1/connect/ca`;
+
+/** Milliseconds since 1970, with a fraction, as watchers.ts has them. */
+export const now = (): number => performance.timeOrigin + performance.now();
+
+/** The index of the roots. */
+export async function indexOf(port: string): Promise<string> {
+  const answer = await fetch(`${urlOf(port)}/roots`);
+  await answer.arrayBuffer();
+  return answer.headers.get("x-consul-index") ?? "";
+}
+
+/** Starts watchers on servers in turn. @returns once all of them wait */
+export async function startWatchers(ports: readonly string[], count: number): Promise<Watching> {
+  const index = await indexOf(ports[0] ?? "");
+  const child = Bun.spawn([process.execPath, join(import.meta.dir, "watchers.ts"), ports.join(), String(count), index], {
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  const read = createReader(child.stdout);
+  await read(/ready\n/);
+  await untilWaiting(ports, count);
+  return {
+    answered: async () => JSON.parse((await read(/.*\n/))[0]),
+    async stop() {
+      child.kill();
+      await child.exited;
+    },
+  };
+}
+
+/** Resolves once so many watchers wait on some servers together. */
+export async function untilWaiting(ports: readonly string[], count: number): Promise<void> {
+  const waiting = async (port: string) =>
+    Number(/^meshca_watchers (\d+)$/m.exec(await (await fetch(`http://127.0.0.1:${port}/metrics`)).text())?.[1]);
+  for (;;) {
+    const counts = await Promise.all(ports.map(waiting));
+    if (counts.reduce((sum, next) => sum + next, 0) === count) return;
+    await Bun.sleep(10);
+  }
+}
+
+/** When a change was sent and when it was answered. Some see it before the one who asked for it has the answer. */
+export interface Changed {
+  readonly sentAt: number;
+  readonly changedAt: number;
+}
+
+export const rotate = (port: string): Promise<Changed> => change(port, "rotate", null);
+
+let changes = 0;
+
+/** A change that replaces no root: another life of leaves, in hours, than any of the last ones. */
+export const configure = (port: string): Promise<Changed> =>
+  change(port, "configuration", JSON.stringify({ Provider: "consul", Config: { LeafCertTTL: `${24 + (changes++ % 1000)}h` } }));
+
+async function change(port: string, path: string, body: string | null): Promise<Changed> {
+  const sentAt = now();
+  const answer = await fetch(`${urlOf(port)}/${path}`, { method: "PUT", body });
+  const text = await answer.text();
+  if (!answer.ok) throw new TypeError(`A change was refused: ${text}`);
+  return { sentAt, changedAt: now() };
+}
