@@ -21,6 +21,10 @@ export interface Client {
   rotate(replica: ReplicaProcess): Promise<Change>;
   /** Sets a life of leaves that no other change sets. @param index the index that must be the present one, or null. */
   configure(replica: ReplicaProcess, index?: number | null): Promise<Change>;
+  /** Whether a replica reports that the store lost writes; null where it does not know. */
+  conflict(replica: ReplicaProcess): Promise<boolean | null>;
+  /** Keeps one of the two states. @returns whether that was done. */
+  resolve(replica: ReplicaProcess, keep: "snapshot" | "stored"): Promise<boolean>;
 }
 
 interface WireRoots {
@@ -106,6 +110,13 @@ export function createClient(recorder: Recorder): Client {
       const config = { Provider: "consul", Config: { LeafCertTTL: leafTtl, IntermediateCertTTL: "8760h", RootCertTTL: "87600h" } };
       const sent = index === null ? config : { ...config, ModifyIndex: index };
       return change(replica, { leafTtl }, await call(replica, "PUT", "configuration", sent));
+    },
+    async conflict(replica) {
+      const { status, text } = await call(replica, "GET", "state-conflict");
+      return status === 200 ? (JSON.parse(text) as { Conflict: boolean }).Conflict : null;
+    },
+    async resolve(replica, keep) {
+      return (await call(replica, "PUT", "state-conflict", { Keep: keep })).status === 200;
     },
   };
 }

@@ -11,7 +11,7 @@ import type { Line, StoreEvent } from "./history.ts";
 
 export interface Monitor {
   readonly server: RedisServer;
-  /** Looks again after the server was started again, beginning with what it holds now. */
+  /** Looks again, beginning with what there is now: after the server was started again, or a sentinel cut off its clients. */
   attach(): Promise<void>;
   /** All until now. */
   line(): Promise<Line>;
@@ -26,15 +26,15 @@ export async function createMonitor(server: RedisServer, prefix: string, codec: 
   let marker = 0;
   let seen = 0;
 
-  const found = async (): Promise<StoreEvent> => {
+  const found = async (): Promise<StoreEvent[]> => {
     const [document, term] = await server.admin.hmget(keys.state, "document", "term");
     const granted = await server.admin.hget(keys.lease("operation"), "term");
-    return {
-      kind: "found",
-      state: typeof document === "string" ? await codec.decode(document) : null,
-      writtenUnder: Number(term ?? 0),
-      granted: Number(granted ?? 0),
-    };
+    const mark = await server.admin.hget(keys.stop, "document");
+    const state = typeof document === "string" ? await codec.decode(document) : null;
+    return [
+      { kind: "found", state, writtenUnder: Number(term ?? 0), granted: Number(granted ?? 0) },
+      ...(mark === null ? [] : [{ kind: "mark", state: await codec.decode(mark) } as const]),
+    ];
   };
 
   const take = ([command = "", key = "", ...rest]: readonly string[]) => {
@@ -72,8 +72,8 @@ export async function createMonitor(server: RedisServer, prefix: string, codec: 
     });
     opened.write("MONITOR\r\n");
     await ready.promise;
-    // Nothing is written while a test attaches.
-    events.push(Promise.resolve(await found()));
+    // What is written meanwhile stands before what is found, and is the same.
+    events.push(...(await found()).map((event) => Promise.resolve(event)));
   };
   await attach();
 

@@ -1,0 +1,51 @@
+/**
+ * The master of a Cluster that holds the CA dies in the middle of a change, and its copy takes its place.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe } from "node:test";
+import { noRedis, type RedisServer, startCluster, until } from "../redis/server.ts";
+import { createMesh } from "./mesh.ts";
+import { itWithSeeds } from "./seeds.ts";
+
+describe("a master of a Cluster", { skip: noRedis }, () => {
+  itWithSeeds("its place is taken, and the replicas go on", async (choices) => {
+    const group = await startCluster();
+    const master = await group.master();
+    const copy = await copyOf(master, group.servers);
+    // Else it would only say who its master is.
+    await copy.admin.call("READONLY");
+    const mesh = await createMesh([master, copy], group.url);
+    try {
+      await Promise.all([1, 2, 3].map(() => mesh.start()));
+      const [one, two] = [mesh.client(), mesh.client()];
+      await mesh.traffic(choices.pick);
+      const target = choices.pick(mesh.awake);
+      const held = target.arm({ call: 1 + choices.below(6), moment: choices.pick(["before", "after"] as const) });
+      const change = one.rotate(target);
+      await held;
+      target.go();
+      master.kill("SIGKILL");
+      for (const replica of mesh.awake) assert.equal(await two.sign(replica), 200);
+      await until(async () => /role:master/.test(await copy.admin.info("replication")));
+      await change;
+      await until(async () => {
+        const replica = choices.pick(mesh.awake);
+        // The copy may not have got what was acknowledged last.
+        if ((await two.conflict(replica)) === true) await two.resolve(replica, "snapshot");
+        return (await two.configure(replica)).outcome === "made";
+      });
+      await mesh.settle(copy);
+      await mesh.prove({ lossy: true, server: copy });
+    } finally {
+      await mesh.close();
+      await group.stop();
+    }
+  });
+});
+
+async function copyOf(master: RedisServer, servers: readonly RedisServer[]): Promise<RedisServer> {
+  for (const server of servers)
+    if (new RegExp(`^master_port:${master.port}\\r?$`, "m").test(await server.admin.info("replication"))) return server;
+  throw new Error("The master has no copy");
+}
