@@ -1,0 +1,89 @@
+/**
+ * Versions that meet at one Redis: an older meshca that is still alive, a Redis that is too old, and copies that are to
+ * confirm a change.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { createServer, connect as dial, type Socket } from "node:net";
+import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import { startReplica, type TestReplica } from "./replica.ts";
+import { freePort, noRedis, type RedisServer, redisUrl, startRedis, until } from "./server.ts";
+
+describe("versions at one Redis", { skip: noRedis }, () => {
+  let redis: RedisServer;
+  const open: TestReplica[] = [];
+  const start = async (options: Omit<Parameters<typeof startReplica>[0], "port"> = {}) => {
+    const replica = await startReplica({ port: redis.port, ...options });
+    open.push(replica);
+    return replica;
+  };
+  const schema = async () => (JSON.parse((await redis.admin.hget("{meshca}:state", "document")) ?? "") as { schema: number }).schema;
+
+  before(async () => {
+    redis = await startRedis({ config: ["repl-diskless-sync-delay 0"] });
+  });
+  beforeEach(() => redis.admin.flushall());
+  afterEach(async () => {
+    for (const replica of open.splice(0)) await replica.close();
+  });
+  after(() => redis?.stop());
+
+  it("the older schema is written for as long as a replica is alive that reads no newer one", async () => {
+    const replica = await start();
+    assert.equal(await schema(), 2);
+    const { live } = replica.meshca.manager.status;
+    const older = { ...live[0], id: "older", address: "127.0.0.1:1", schema: 1 };
+    await redis.admin.hset("{meshca}:replicas", "older", `${Date.now() + 60_000} ${JSON.stringify(older)}`);
+    assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 200);
+    assert.equal(await schema(), 1);
+    const other = await start();
+    assert.equal(other.meshca.manager.snapshot?.state.index, 2);
+    await redis.admin.hdel("{meshca}:replicas", "older");
+    assert.equal((await other.call("PUT", "/v1/connect/ca/rotate")).status, 200);
+    assert.equal(await schema(), 2);
+    await until(() => replica.meshca.manager.snapshot?.state.index === 3);
+    assert.equal(replica.meshca.manager.status.stopped, null);
+  });
+
+  it("a Redis that is too old is refused, and says which it is", async () => {
+    // A real one whose version is rewritten on the way, in as many octets.
+    const port = await freePort();
+    const sockets = new Set<Socket>();
+    const proxy = createServer((client) => {
+      const server = dial(redis.port, "127.0.0.1");
+      for (const socket of [client, server]) sockets.add(socket.on("error", () => undefined));
+      client.pipe(server);
+      server.on("data", (bytes) =>
+        client.write(Buffer.from(bytes.toString("latin1").replace("redis_version:7", "redis_version:6"), "latin1")),
+      );
+      server.on("close", () => client.destroy());
+      client.on("close", () => server.destroy());
+    });
+    await new Promise<void>((resolve) => proxy.listen(port, "127.0.0.1", resolve));
+    try {
+      await assert.rejects(startReplica({ port }), /^StoreError: Redis is too old: it is 6\.0\.15, meshca needs 7\.0 or newer$/);
+    } finally {
+      for (const socket of sockets) socket.destroy();
+      proxy.close();
+    }
+  });
+
+  it("a change waits for the copies that are to confirm it, and says where there are fewer", async () => {
+    const fewer = (replica: TestReplica) =>
+      replica.lines.filter(({ message }) => message.startsWith("A change was confirmed by fewer copies"));
+    const copy = await startRedis({ config: [`replicaof 127.0.0.1 ${redis.port}`] });
+    try {
+      await until(async () => /master_link_status:up/.test(await copy.admin.info("replication")));
+      const replica = await start({ settings: { store: redisUrl(redis.port, { waitReplicas: 1 }) } });
+      assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 200);
+      assert.deepEqual(fewer(replica), []);
+      assert.equal((await copy.admin.hgetall("{meshca}:state")).index, "2");
+      copy.kill("SIGSTOP");
+      assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 200);
+      assert.deepEqual(fewer(replica)[0]?.fields, { copies: 0, wanted: 1 });
+      copy.kill("SIGCONT");
+    } finally {
+      await copy.stop();
+    }
+  });
+});
