@@ -2,7 +2,8 @@
  * What the server runtimes have in common: the system's clock, randomness, files and standard output.
  * @module
  */
-import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Platform } from "../compose.ts";
 import type { Settings } from "../config/settings.ts";
@@ -60,10 +61,11 @@ export function createPlatform(settings: Settings): Platform {
       return {
         name: path,
         read: () => (existsSync(path) ? readFileSync(path, "utf8") : null),
-        write(text) {
+        // Beside all else: whoever waits for a change is being answered while this goes to the disk.
+        async write(text) {
           const draft = `${path}.${crypto.randomUUID()}`;
-          writeFileSync(draft, text, { mode: 0o600, flag: "wx", flush: true });
-          renameSync(draft, path);
+          await writeFile(draft, text, { mode: 0o600, flag: "wx", flush: true });
+          await rename(draft, path);
         },
       };
     },

@@ -12,7 +12,7 @@ export interface Kept {
   /** Null where nothing was written yet. @throws {Error} */
   read(): string | null;
   /** Replaces it at once and as a whole. @throws {Error} */
-  write(text: string): void;
+  write(text: string): Promise<void>;
   /** Where it is, for an operator. */
   readonly name: string;
 }
@@ -20,6 +20,8 @@ export interface Kept {
 const Seen = v.pipe(v.string(), v.parseJson(), v.strictObject({ term: v.number(), document: v.string() }));
 
 export function createRecollection(codec: Codec, kept: Kept): Recollection {
+  /** One after the other, so that what was seen last is what stays. */
+  let writing: Promise<void> = Promise.resolve();
   return {
     async load() {
       const text = kept.read();
@@ -32,9 +34,9 @@ export function createRecollection(codec: Codec, kept: Kept): Recollection {
         );
       return { state: await codec.decode(seen.output.document), term: seen.output.term };
     },
-    async save({ state, term }) {
-      const document = await codec.encode(state);
-      kept.write(JSON.stringify({ term, document }));
+    save({ state, term }) {
+      writing = writing.catch(() => undefined).then(async () => kept.write(JSON.stringify({ term, document: await codec.encode(state) })));
+      return writing;
     },
   };
 }

@@ -71,7 +71,7 @@ export function testPlatform(clock: Clock, folder: Map<string, string>, lines: L
     (level: Line["level"]) =>
     (message: string, fields: LogFields = {}) =>
       void lines.push({ level, message, fields });
-  const kept = (name: string): Kept => ({ name, read: () => folder.get(name) ?? null, write: (text) => void folder.set(name, text) });
+  const kept = (name: string): Kept => ({ name, read: () => folder.get(name) ?? null, write: async (text) => void folder.set(name, text) });
   return {
     clock,
     random: systemRandom,
