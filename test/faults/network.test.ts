@@ -107,6 +107,20 @@ describe("a bad network", { skip: noRedis }, () => {
   );
 
   itWithSeeds(
+    "a connection that is cut comes back, for notices too",
+    async () =>
+      inMesh(async (mesh, _far, _near, proxy) => {
+        await mesh.heard();
+        proxy.lead(null);
+        proxy.cut();
+        await mesh.client().sign(mesh.awake[0] as ReplicaProcess);
+        proxy.lead((redis as RedisServer).port);
+        await mesh.heard();
+      }),
+    FIXED,
+  );
+
+  itWithSeeds(
     "lost notices only delay",
     async () =>
       inMesh(async (mesh, far, near, proxy) => {
