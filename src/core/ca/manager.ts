@@ -165,7 +165,8 @@ export function createManager(options: ManagerOptions): CaManager {
       );
     standing.confirm(asked);
     const lost = regression(seen, stored);
-    term = Math.max(term, stored.term);
+    // Before there is a state no term has fenced anything: a store that was emptied begins anew.
+    term = current === null ? stored.term : Math.max(term, stored.term);
     if (lost !== null) return stop(lost, stored.stopped);
     if (stored.stopped === null) stopped = null;
     else stopped ??= "another replica has seen what the store lost";
