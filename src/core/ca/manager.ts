@@ -122,6 +122,8 @@ export function createManager(options: ManagerOptions): CaManager {
   let term = 0;
   /** Why nothing may be changed until an operator decides. */
   let stopped: string | null = null;
+  /** Settles when what was seen last is kept; it never rejects. */
+  let keeping: Promise<void> = Promise.resolve();
 
   const require = (): Snapshot => {
     // Consul's text (consul-ca.md §1.2).
@@ -148,9 +150,18 @@ export function createManager(options: ManagerOptions): CaManager {
     current = next;
     if (previous?.provider !== next.provider) previous?.provider?.close();
     for (const listener of [...listeners]) listener(next);
-    await options.recollection
-      ?.save({ state: next.state, term })
-      .catch((error: unknown) => log.warn("Cannot keep beside the store what was seen last", { reason: reasonOf(error) }));
+    await keep();
+  };
+
+  /** Keeps what was seen last, one after the other: two writes at once could leave the older one. */
+  const keep = (): Promise<void> => {
+    keeping = keeping.then(async () => {
+      if (current === null) return;
+      await options.recollection
+        ?.save({ state: current.state, term })
+        .catch((error: unknown) => log.warn("Cannot keep beside the store what was seen last", { reason: reasonOf(error) }));
+    });
+    return keeping;
   };
 
   const refresh = async (): Promise<void> => {

@@ -98,6 +98,36 @@ describe("a store that was emptied", () => {
   });
 });
 
+describe("what was seen last", () => {
+  it("is the newest state, whichever was to be written first", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    let kept: number | null = null;
+    const reader = await replica(ca, "reader", {
+      recollection: {
+        load: async () => null,
+        async save({ state }) {
+          // A MAC takes its time.
+          if (state.index === 2) await promise;
+          kept = state.index;
+        },
+      },
+    });
+    await reader.refresh();
+    await ca.manager.configure(configuration({ LeafCertTTL: "5h" }));
+    const slow = reader.refresh();
+    await ca.manager.configure(configuration({ LeafCertTTL: "6h" }));
+    const taken = new Promise<void>((take) => reader.subscribe(({ state }) => state.index === 3 && take()));
+    const quick = reader.refresh();
+    await taken;
+    // What can be done at once has been done.
+    await new Promise((later) => setImmediate(later));
+    resolve();
+    await Promise.all([slow, quick]);
+    assert.equal(kept, 3);
+  });
+});
+
 describe("a clock that jumps", () => {
   it("tick() prunes nothing by a store's clock that jumped since it was last compared", async () => {
     const clock = createFakeClock();
