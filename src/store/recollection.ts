@@ -20,8 +20,6 @@ export interface Kept {
 const Seen = v.pipe(v.string(), v.parseJson(), v.strictObject({ term: v.number(), document: v.string() }));
 
 export function createRecollection(codec: Codec, kept: Kept): Recollection {
-  /** One after the other, so that what was seen last is what stays. */
-  let writing: Promise<void> = Promise.resolve();
   return {
     async load() {
       const text = kept.read();
@@ -34,9 +32,8 @@ export function createRecollection(codec: Codec, kept: Kept): Recollection {
         );
       return { state: await codec.decode(seen.output.document), term: seen.output.term };
     },
-    save({ state, term }) {
-      writing = writing.catch(() => undefined).then(async () => kept.write(JSON.stringify({ term, document: await codec.encode(state) })));
-      return writing;
+    async save({ state, term }) {
+      await kept.write(JSON.stringify({ term, document: await codec.encode(state) }));
     },
   };
 }

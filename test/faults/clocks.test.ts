@@ -10,6 +10,8 @@ import type { ReplicaProcess } from "./process.ts";
 import { itWithSeeds } from "./seeds.ts";
 
 const HOUR = 3_600_000;
+/** The schedule decides, not the seed. */
+const FIXED = { fixed: true };
 
 describe("clocks an hour apart", { skip: noRedis }, () => {
   let redis: RedisServer | undefined;
@@ -18,47 +20,55 @@ describe("clocks an hour apart", { skip: noRedis }, () => {
   });
   after(() => redis?.stop());
 
-  itWithSeeds("only the replica whose clock is right signs and changes", async (choices) => {
-    const mesh = await createMesh([redis as RedisServer]);
-    try {
-      const started = await Promise.all([-HOUR, 0, HOUR].map((clockOffsetMs) => mesh.start({ clockOffsetMs })));
-      const [late, right, early] = started as [ReplicaProcess, ReplicaProcess, ReplicaProcess];
-      const [one, two] = [mesh.client(), mesh.client()];
-      for (let round = 0; round < 2; round++) {
-        for (const replica of [late, early]) {
-          assert.equal(await one.sign(replica), 503);
-          assert.equal((await one.rotate(replica)).outcome, "refused");
-          // What is stored it serves all the same.
-          assert.notEqual(await two.roots(replica), null);
+  itWithSeeds(
+    "only the replica whose clock is right signs and changes",
+    async (choices) => {
+      const mesh = await createMesh([redis as RedisServer]);
+      try {
+        const started = await Promise.all([-HOUR, 0, HOUR].map((clockOffsetMs) => mesh.start({ clockOffsetMs })));
+        const [late, right, early] = started as [ReplicaProcess, ReplicaProcess, ReplicaProcess];
+        const [one, two] = [mesh.client(), mesh.client()];
+        for (let round = 0; round < 2; round++) {
+          for (const replica of [late, early]) {
+            assert.equal(await one.sign(replica), 503);
+            assert.equal((await one.rotate(replica)).outcome, "refused");
+            // What is stored it serves all the same.
+            assert.notEqual(await two.roots(replica), null);
+          }
+          await one.sign(right);
+          await changeUntilMade(mesh, () => two.rotate(right));
+          await mesh.traffic(choices.pick);
         }
-        await one.sign(right);
-        await changeUntilMade(mesh, () => two.rotate(right));
-        await mesh.traffic(choices.pick);
+        await mesh.settle();
+        await mesh.prove();
+      } finally {
+        await mesh.close();
       }
-      await mesh.settle();
-      await mesh.prove();
-    } finally {
-      await mesh.close();
-    }
-  });
+    },
+    FIXED,
+  );
 
-  itWithSeeds("where all replicas agree against Redis, they sign and change nothing", async (choices) => {
-    const mesh = await createMesh([redis as RedisServer]);
-    try {
-      const first = await mesh.start();
-      const client = mesh.client();
-      await client.sign(first);
-      await first.kill();
-      const clockOffsetMs = choices.pick([-HOUR, HOUR]);
-      const both = await Promise.all([1, 2].map(() => mesh.start({ clockOffsetMs })));
-      for (const replica of both) {
-        // The one that was killed counts as alive for a while.
-        await until(async () => (await client.sign(replica)) === 200);
-        assert.equal((await client.rotate(replica)).outcome, "refused");
+  itWithSeeds(
+    "where all replicas agree against Redis, they sign and change nothing",
+    async (choices) => {
+      const mesh = await createMesh([redis as RedisServer]);
+      try {
+        const first = await mesh.start();
+        const client = mesh.client();
+        await client.sign(first);
+        await first.kill();
+        const clockOffsetMs = choices.pick([-HOUR, HOUR]);
+        const both = await Promise.all([1, 2].map(() => mesh.start({ clockOffsetMs })));
+        for (const replica of both) {
+          // The one that was killed counts as alive for a while.
+          await until(async () => (await client.sign(replica)) === 200);
+          assert.equal((await client.rotate(replica)).outcome, "refused");
+        }
+        await mesh.prove();
+      } finally {
+        await mesh.close();
       }
-      await mesh.prove();
-    } finally {
-      await mesh.close();
-    }
-  });
+    },
+    FIXED,
+  );
 });

@@ -36,6 +36,7 @@ describe("a master of a Cluster", { skip: noRedis }, () => {
         return (await two.configure(replica)).outcome === "made";
       });
       await mesh.settle(copy);
+      await mesh.heard(group.servers.filter((server) => server !== master));
       await mesh.prove({ lossy: true, server: copy });
     } finally {
       await mesh.close();

@@ -25,6 +25,7 @@ describe("a failover that loses writes", { skip: noRedis }, () => {
         await mesh.monitors[1]?.attach();
       });
       await mesh.settle(copy);
+      await mesh.heard([copy]);
       await mesh.prove({ lossy: true, server: copy });
     } finally {
       await mesh.close();

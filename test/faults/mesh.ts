@@ -59,6 +59,8 @@ export interface Mesh {
   stored(server?: RedisServer): Promise<CaState | null>;
   /** Waits until all replicas that are awake serve what is stored. */
   settle(server?: RedisServer): Promise<void>;
+  /** Waits until every replica that is awake hears change notices of one of these servers; the slow poll would hide that it does not. */
+  heard(servers?: readonly RedisServer[]): Promise<void>;
   /** Lets everybody fetch everything once more. @returns what must not be. */
   verdict(options?: { readonly lossy?: boolean; readonly server?: RedisServer }): Promise<Violation[]>;
   /** The same, and nothing may be found. */
@@ -150,6 +152,12 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
     },
     stored,
     settle,
+    heard: (among = [master]) =>
+      until(async () => {
+        const answers = await Promise.all(among.map(({ admin }) => admin.call("PUBSUB", "NUMSUB", keys.changed)));
+        const listeners = answers.map((answer) => (Array.isArray(answer) ? Number(answer[1]) : 0));
+        return listeners.reduce((sum, count) => sum + count, 0) >= awake().length;
+      }),
     verdict,
     async prove(options) {
       const found = await verdict(options);

@@ -11,6 +11,9 @@ import type { ReplicaProcess } from "./process.ts";
 import { createProxy, type Network } from "./proxy.ts";
 import { itWithSeeds } from "./seeds.ts";
 
+/** The schedule decides, not the seed. */
+const FIXED = { fixed: true };
+
 describe("a bad network", { skip: noRedis }, () => {
   let redis: RedisServer | undefined;
   before(async () => {
@@ -35,69 +38,98 @@ describe("a bad network", { skip: noRedis }, () => {
     }
   };
 
-  itWithSeeds("a commit whose answer is cut is found again", async (choices) =>
-    inMesh(async (mesh, far, _near, proxy) => {
-      const client = mesh.client();
-      const cut = proxy.cutNextCommitAnswer();
-      const change = choices.pick([client.rotate, client.configure])(far);
-      await cut;
-      assert.equal((await change).outcome, "made");
-    }),
+  itWithSeeds(
+    "a commit whose answer is cut is found again",
+    async (choices) =>
+      inMesh(async (mesh, far, _near, proxy) => {
+        const client = mesh.client();
+        const cut = proxy.cutNextCommitAnswer();
+        const change = choices.pick([client.rotate, client.configure])(far);
+        await cut;
+        assert.equal((await change).outcome, "made");
+      }),
+    FIXED,
   );
 
-  itWithSeeds("a commit whose answer is cut, and on which another change stands already, is found again", async () =>
-    inMesh(async (mesh, far, near, proxy) => {
-      const [one, two] = [mesh.client(), mesh.client()];
-      const cut = proxy.cutNextCommitAnswer();
-      const change = one.rotate(far);
-      await cut;
-      // It waits in the first call by which it looks for the outcome.
-      const held = far.arm({ scope: "any", port: "leases.release" });
-      await held;
-      await changeUntilMade(mesh, () => two.configure(near));
-      await mesh.settle();
-      far.go();
-      assert.equal((await change).outcome, "made");
-      await mesh.traffic(() => far);
-    }),
+  itWithSeeds(
+    "a commit whose answer is cut, and on which another change stands already, is found again",
+    async () =>
+      inMesh(async (mesh, far, near, proxy) => {
+        const [one, two] = [mesh.client(), mesh.client()];
+        const cut = proxy.cutNextCommitAnswer();
+        const change = one.rotate(far);
+        await cut;
+        // It waits in the first call by which it looks for the outcome.
+        const held = far.arm({ scope: "any", port: "leases.release" });
+        await held;
+        await changeUntilMade(mesh, () => two.configure(near));
+        await mesh.settle();
+        far.go();
+        assert.equal((await change).outcome, "made");
+        await mesh.traffic(() => far);
+      }),
+    FIXED,
   );
 
-  itWithSeeds("a commit whose answer is cut with all that follows is unknown, and the others go on", async () =>
-    inMesh(async (mesh, far, near, proxy) => {
-      const [one, two] = [mesh.client(), mesh.client()];
-      const cut = proxy.cutNextCommitAnswer();
-      const change = one.rotate(far);
-      await cut;
-      proxy.lead(null);
-      proxy.cut();
-      assert.equal((await change).outcome, "unknown");
-      await changeUntilMade(mesh, () => two.configure(near));
-      await mesh.traffic(() => far);
-      proxy.lead((redis as RedisServer).port);
-    }),
+  itWithSeeds(
+    "a commit whose answer is cut with all that follows is unknown, and the others go on",
+    async () =>
+      inMesh(async (mesh, far, near, proxy) => {
+        const [one, two] = [mesh.client(), mesh.client()];
+        const cut = proxy.cutNextCommitAnswer();
+        const change = one.rotate(far);
+        await cut;
+        proxy.lead(null);
+        proxy.cut();
+        assert.equal((await change).outcome, "unknown");
+        await changeUntilMade(mesh, () => two.configure(near));
+        await mesh.traffic(() => far);
+        proxy.lead((redis as RedisServer).port);
+      }),
+    FIXED,
   );
 
-  itWithSeeds("connections that fall silent are given up, and the replica comes back", async () =>
-    inMesh(async (mesh, far, near, proxy) => {
-      const [one, two] = [mesh.client(), mesh.client()];
-      await mesh.traffic(() => far);
-      proxy.silence(true);
-      assert.equal((await one.configure(far)).outcome, "refused");
-      await changeUntilMade(mesh, () => two.rotate(near));
-      // It signs from what it has, for a while.
-      assert.equal(await one.sign(far), 200);
-      proxy.silence(false);
-      await changeUntilMade(mesh, () => one.configure(far));
-    }),
+  itWithSeeds(
+    "connections that fall silent are given up, and the replica comes back",
+    async () =>
+      inMesh(async (mesh, far, near, proxy) => {
+        const [one, two] = [mesh.client(), mesh.client()];
+        await mesh.traffic(() => far);
+        proxy.silence(true);
+        assert.equal((await one.configure(far)).outcome, "refused");
+        await changeUntilMade(mesh, () => two.rotate(near));
+        // It signs from what it has, for a while.
+        assert.equal(await one.sign(far), 200);
+        proxy.silence(false);
+        await changeUntilMade(mesh, () => one.configure(far));
+      }),
+    FIXED,
   );
 
-  itWithSeeds("lost notices only delay", async () =>
-    inMesh(async (mesh, far, near, proxy) => {
-      const client = mesh.client();
-      proxy.dropNotices(true);
-      await changeUntilMade(mesh, () => client.rotate(near));
-      await mesh.traffic(() => far);
-    }),
+  itWithSeeds(
+    "a connection that is cut comes back, for notices too",
+    async () =>
+      inMesh(async (mesh, _far, _near, proxy) => {
+        await mesh.heard();
+        proxy.lead(null);
+        proxy.cut();
+        await mesh.client().sign(mesh.awake[0] as ReplicaProcess);
+        proxy.lead((redis as RedisServer).port);
+        await mesh.heard();
+      }),
+    FIXED,
+  );
+
+  itWithSeeds(
+    "lost notices only delay",
+    async () =>
+      inMesh(async (mesh, far, near, proxy) => {
+        const client = mesh.client();
+        proxy.dropNotices(true);
+        await changeUntilMade(mesh, () => client.rotate(near));
+        await mesh.traffic(() => far);
+      }),
+    FIXED,
   );
 
   itWithSeeds("anything at any time", async (choices) =>

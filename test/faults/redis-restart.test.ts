@@ -34,6 +34,7 @@ describe("kill -9 of Redis", { skip: noRedis }, () => {
         await change;
         await changeUntilMade(mesh, two.configure);
         await mesh.settle();
+        await mesh.heard();
       }
       await mesh.prove();
     } finally {

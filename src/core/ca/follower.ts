@@ -58,6 +58,8 @@ export function createFollower(options: FollowerOptions): Follower {
   let current: Snapshot | null = null;
   let term = 0;
   let stopped: string | null = null;
+  /** Settles when what was seen last is kept; it never rejects. */
+  let keeping: Promise<void> = Promise.resolve();
 
   const require = (): Snapshot => {
     // Consul's text (consul-ca.md §1.2).
@@ -75,9 +77,18 @@ export function createFollower(options: FollowerOptions): Follower {
     current = next;
     if (previous?.provider !== next.provider) previous?.provider?.close();
     for (const listener of [...listeners]) listener(next);
-    await options.recollection
-      ?.save({ state: next.state, term })
-      .catch((error: unknown) => log.warn("Cannot keep beside the store what was seen last", { reason: reasonOf(error) }));
+    await keep();
+  };
+
+  /** Keeps what was seen last, one after the other: two writes at once could leave the older one. */
+  const keep = (): Promise<void> => {
+    keeping = keeping.then(async () => {
+      if (current === null) return;
+      await options.recollection
+        ?.save({ state: current.state, term })
+        .catch((error: unknown) => log.warn("Cannot keep beside the store what was seen last", { reason: reasonOf(error) }));
+    });
+    return keeping;
   };
 
   const refresh = async (): Promise<void> => {
@@ -92,7 +103,8 @@ export function createFollower(options: FollowerOptions): Follower {
       );
     standing.confirm(asked);
     const lost = regression(seen, stored);
-    term = Math.max(term, stored.term);
+    // Before there is a state no term has fenced anything: a store that was emptied begins anew.
+    term = current === null ? stored.term : Math.max(term, stored.term);
     if (lost !== null) return stop(lost, stored.stopped);
     if (stored.stopped === null) stopped = null;
     else stopped ??= "another replica has seen what the store lost";

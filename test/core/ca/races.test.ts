@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { CaManager } from "../../../src/core/ca/manager.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
-import { CaError } from "../../../src/core/errors.ts";
+import { CaError, StoreError } from "../../../src/core/errors.ts";
 import { createCodec } from "../../../src/store/codec.ts";
 import { createMemoryBackend } from "../../../src/store/memory.ts";
 import { configuration, createTestCa } from "../../fakes/ca.ts";
@@ -58,6 +58,73 @@ describe("a change that races with others", () => {
     });
     assert.equal(await reader.configure(configuration({ LeafCertTTL: "5h" })), true);
     assert.equal(reader.status.stopped, null);
+  });
+});
+
+describe("a store that was emptied", () => {
+  it("tick() makes the first state where only the grant of a lease was lost", async () => {
+    const ca = await createTestCa({ started: false });
+    const [before, after] = [ca.backend, createMemoryBackend(ca.clock)].map((backend) => backend.open(createCodec(ca.sealer), "first"));
+    assert.ok(before && after);
+    let ports = before;
+    const first = await replica(ca, "first", {
+      store: {
+        ...before.store,
+        read: () => ports.store.read(),
+        commit: (next, expected) => ports.store.commit(next, expected),
+        async now() {
+          if (ports === after) return after.store.now();
+          // Redis is gone here, with all that it had, and started again.
+          ports = after;
+          throw new StoreError("store_unavailable", "Redis is away");
+        },
+      },
+      leases: {
+        acquire: (...args) => ports.leases.acquire(...args),
+        renew: (...args) => ports.leases.renew(...args),
+        release: (...args) => ports.leases.release(...args),
+        holder: (name) => ports.leases.holder(name),
+      },
+    });
+    for (let term = 1; term < 5; term++) {
+      const lease = await before.leases.acquire("operation", 1);
+      if (lease !== null) await before.leases.release(lease);
+    }
+    await assert.rejects(first.tick(), refusedAs("store_unavailable"));
+    await first.tick();
+    assert.equal(first.require().state.index, 1);
+    await first.configure(configuration({ LeafCertTTL: "5h" }));
+    assert.equal(first.status.stopped, null);
+  });
+});
+
+describe("what was seen last", () => {
+  it("is the newest state, whichever was to be written first", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    let kept: number | null = null;
+    const reader = await replica(ca, "reader", {
+      recollection: {
+        load: async () => null,
+        async save({ state }) {
+          // A MAC takes its time.
+          if (state.index === 2) await promise;
+          kept = state.index;
+        },
+      },
+    });
+    await reader.refresh();
+    await ca.manager.configure(configuration({ LeafCertTTL: "5h" }));
+    const slow = reader.refresh();
+    await ca.manager.configure(configuration({ LeafCertTTL: "6h" }));
+    const taken = new Promise<void>((take) => reader.subscribe(({ state }) => state.index === 3 && take()));
+    const quick = reader.refresh();
+    await taken;
+    // What can be done at once has been done.
+    await new Promise((later) => setImmediate(later));
+    resolve();
+    await Promise.all([slow, quick]);
+    assert.equal(kept, 3);
   });
 });
 
