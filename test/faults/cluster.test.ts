@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { describe } from "node:test";
 import { noRedis, type RedisServer, startCluster, until } from "../redis/server.ts";
-import { createMesh } from "./mesh.ts";
+import { changeUntil, createMesh } from "./mesh.ts";
 import { itWithSeeds } from "./seeds.ts";
 
 describe("a master of a Cluster", { skip: noRedis }, () => {
@@ -21,9 +21,11 @@ describe("a master of a Cluster", { skip: noRedis }, () => {
       const [one, two] = [mesh.client(), mesh.client()];
       await mesh.traffic(choices.pick);
       const target = choices.pick(mesh.awake);
-      const held = target.arm({ call: 1 + choices.below(6), moment: choices.pick(["before", "after"] as const) });
-      const change = one.rotate(target);
-      await held;
+      const at = { call: 1 + choices.below(6), moment: choices.pick(["before", "after"] as const) };
+      const { change } = await changeUntil(
+        () => target.arm(at),
+        () => one.rotate(target),
+      );
       target.go();
       master.kill("SIGKILL");
       for (const replica of mesh.awake) assert.equal(await two.sign(replica), 200);

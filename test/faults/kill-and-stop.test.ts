@@ -11,8 +11,8 @@ import { changeUntilMade, createMesh, type Mesh } from "./mesh.ts";
 import type { ReplicaProcess } from "./process.ts";
 import { type Choices, itWithSeeds } from "./seeds.ts";
 
-/** More calls than a rotation makes. */
-const MOST_CALLS = 20;
+/** More than a rotation makes calls. */
+const MOST_TRIES = 30;
 
 describe("kill -9 and SIGSTOP", { skip: noRedis }, () => {
   let redis: RedisServer | undefined;
@@ -37,17 +37,21 @@ describe("kill -9 and SIGSTOP", { skip: noRedis }, () => {
     inMesh(async (mesh) => {
       const [one, two] = [mesh.client(), mesh.client()];
       let call = 1;
-      for (; call <= MOST_CALLS; call++) {
+      for (let tries = 0; tries < MOST_TRIES; tries++) {
         await mesh.traffic(choices.pick);
         const target = choices.pick(mesh.awake);
         const held = target.arm({ call, moment: choices.pick(["before", "after"] as const) });
         const rotation = one.rotate(target);
-        if ((await Promise.race([held.then(() => "held"), rotation.then(({ outcome }) => outcome)])) !== "held") break;
+        const first = await Promise.race([held.then(() => "held"), rotation.then(({ outcome }) => outcome)]);
+        if (first === "made") break;
+        // On a busy machine one may be refused before it comes so far.
+        if (first !== "held") continue;
+        call++;
         await strike(mesh, target, two, choices);
         await rotation;
       }
       // Lease, state, who is alive, times, commit, lease.
-      assert.ok(call > 6 && call < MOST_CALLS, `the rotation ended after ${call} calls`);
+      assert.ok(call > 6 && call < MOST_TRIES, `the rotation ended after ${call - 1} calls`);
     }),
   );
 

@@ -16,7 +16,7 @@ import { redisKeys } from "../../src/store/redis.ts";
 import { type RedisServer, redisUrl, until } from "../redis/server.ts";
 import { check, type Violation } from "./check.ts";
 import { type Client, createClient } from "./client.ts";
-import { createRecorder, type History } from "./history.ts";
+import { type Change, createRecorder, type History } from "./history.ts";
 import type { Arm, Mutation, ReplicaOptions } from "./messages.ts";
 import { createMonitor, type Monitor } from "./monitor.ts";
 import { agreed, type ReplicaProcess, startReplica } from "./process.ts";
@@ -39,6 +39,7 @@ export interface StartOptions {
   readonly clockOffsetMs?: number;
   readonly mutation?: Mutation | null;
   readonly policy?: Partial<Policy>;
+  readonly commandTimeoutMs?: number;
   /** Where it is to wait while it starts, and what is done then. */
   readonly arm?: Arm;
   readonly onHeld?: (replica: ReplicaProcess) => void;
@@ -119,10 +120,10 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
       return awake();
     },
     monitors,
-    start: ({ port, clockOffsetMs = 0, mutation = null, policy = {}, arm, onHeld } = {}) =>
+    start: ({ port, clockOffsetMs = 0, mutation = null, policy = {}, commandTimeoutMs = 5000, arm, onHeld } = {}) =>
       start(
         {
-          store: { ...(url ?? redisUrl(port ?? master.port)), prefix, connectTimeoutMs: 1000, commandTimeoutMs: 1000 },
+          store: { ...(url ?? redisUrl(port ?? master.port)), prefix, connectTimeoutMs: 5000, commandTimeoutMs },
           kek,
           dataDir: join(folder, String(++folders)),
           policy: { ...QUICK, ...policy },
@@ -172,10 +173,27 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
 }
 
 /** Asks until a change was made, by whichever of the replicas that are awake. */
-export async function changeUntilMade(mesh: Mesh, change: (replica: ReplicaProcess) => Promise<{ readonly outcome: string }>) {
+export async function changeUntilMade(mesh: Mesh, change: (replica: ReplicaProcess) => Promise<Change>): Promise<void> {
   let turn = 0;
+  let last: Change | null = null;
   await until(async () => {
     const { awake } = mesh;
-    return (await change(awake[turn++ % awake.length] as ReplicaProcess)).outcome === "made";
+    last = await change(awake[turn++ % awake.length] as ReplicaProcess);
+    return last.outcome === "made";
+  }).catch((error: unknown) => {
+    throw new Error(`No change was made: ${last?.answer}`, { cause: error });
   });
+}
+
+/** Asks for a change until one has come as far as `reached`; on a busy machine one may be refused before. */
+export async function changeUntil(
+  reached: () => Promise<unknown>,
+  ask: () => Promise<Change>,
+): Promise<{ readonly change: Promise<Change> }> {
+  for (let tries = 0; tries < 20; tries++) {
+    const there = reached();
+    const change = ask();
+    if (await Promise.race([there.then(() => true), change.then(() => false)])) return { change };
+  }
+  throw new Error("No change came so far");
 }

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { loseMaster, noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
 import type { Violation } from "./check.ts";
-import { createMesh, type Mesh } from "./mesh.ts";
+import { changeUntil, createMesh, type Mesh } from "./mesh.ts";
 import type { Mutation } from "./messages.ts";
 import type { ReplicaProcess } from "./process.ts";
 import { createProxy } from "./proxy.ts";
@@ -59,14 +59,17 @@ describe("faults put into the code", { skip: noRedis }, () => {
 async function lateCommit(mesh: Mesh, mutation: Mutation | null): Promise<Rules> {
   const [late, next] = [await mesh.start({ mutation }), await mesh.start()];
   const [one, two] = [mesh.client(), mesh.client()];
-  const lateHeld = late.arm({ port: "store.commit" });
-  const lateChange = one.configure(late);
-  await lateHeld;
+  const commit = { port: "store.commit" };
+  const { change: lateChange } = await changeUntil(
+    () => late.arm(commit),
+    () => one.configure(late),
+  );
   late.pause();
   // Waits until the lease of the one that is stopped has ended.
-  const nextHeld = next.arm({ port: "store.commit" });
-  const nextChange = two.configure(next);
-  await nextHeld;
+  const { change: nextChange } = await changeUntil(
+    () => next.arm(commit),
+    () => two.configure(next),
+  );
   late.go();
   late.wake();
   assert.equal((await lateChange).outcome, "refused");
@@ -84,8 +87,10 @@ async function lostGrant(mutation: Mutation | null): Promise<Rules> {
   await until(async () => /master_link_status:up/.test(await copy.admin.info("replication")));
   const mesh = await createMesh([master, copy]);
   try {
-    const late = await mesh.start({ port: toLate.port, mutation });
-    const next = await mesh.start({ port: toNext.port });
+    // No lease ends here, so that each gets the first term that it asks for.
+    const policy = { operationLeaseMs: 60_000 };
+    const late = await mesh.start({ port: toLate.port, mutation, policy });
+    const next = await mesh.start({ port: toNext.port, policy });
     const [one, two] = [mesh.client(), mesh.client()];
     await mesh.settle();
     await until(async () => (await mesh.stored(copy))?.index === 1);

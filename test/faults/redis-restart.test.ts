@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { describe } from "node:test";
 import { noRedis, startRedis } from "../redis/server.ts";
-import { changeUntilMade, createMesh } from "./mesh.ts";
+import { changeUntil, changeUntilMade, createMesh } from "./mesh.ts";
 import { itWithSeeds } from "./seeds.ts";
 
 describe("kill -9 of Redis", { skip: noRedis }, () => {
@@ -20,9 +20,12 @@ describe("kill -9 of Redis", { skip: noRedis }, () => {
         await changeUntilMade(mesh, two.configure);
         const target = choices.pick(mesh.awake);
         // The last one that counts is the commit.
-        const held = target.arm({ call: 1 + choices.below(6), moment: choices.pick(["before", "after"] as const) });
-        const change = choices.pick([one.rotate, one.configure])(target);
-        await held;
+        const at = { call: 1 + choices.below(6), moment: choices.pick(["before", "after"] as const) };
+        const ask = choices.pick([one.rotate, one.configure]);
+        const { change } = await changeUntil(
+          () => target.arm(at),
+          () => ask(target),
+        );
         const together = choices.below(2) === 0;
         if (together) target.go();
         redis.kill("SIGKILL");

@@ -148,14 +148,21 @@ export interface RedisGroup {
   stop(): Promise<void>;
 }
 
-/** A master, a replica of it, and three sentinels that agree within a second that a master is gone. */
-export async function startSentinels(config: readonly string[] = []): Promise<RedisGroup & { readonly sentinels: readonly RedisServer[] }> {
+/**
+ * A master, a replica of it, and three sentinels that agree soon that a master is gone.
+ * @param times how long a master must be silent, and for how long sentinels leave a replica alone that has lost it.
+ */
+export async function startSentinels(
+  config: readonly string[] = [],
+  times: { readonly downAfterMs?: number; readonly failoverTimeoutMs?: number } = {},
+): Promise<RedisGroup & { readonly sentinels: readonly RedisServer[] }> {
+  const { downAfterMs = 1000, failoverTimeoutMs = 5000 } = times;
   const master = await startRedis({ config: ["repl-diskless-sync-delay 0", ...config] });
   const replica = await startRedis({ config: [`replicaof 127.0.0.1 ${master.port}`, "repl-diskless-sync-delay 0", ...config] });
   const watch = [
     `sentinel monitor mesh 127.0.0.1 ${master.port} 2`,
-    "sentinel down-after-milliseconds mesh 1000",
-    "sentinel failover-timeout mesh 5000",
+    `sentinel down-after-milliseconds mesh ${downAfterMs}`,
+    `sentinel failover-timeout mesh ${failoverTimeoutMs}`,
   ];
   const sentinels = await Promise.all([1, 2, 3].map(() => startRedis({ program: "redis-sentinel", config: watch })));
   const servers = [master, replica];
