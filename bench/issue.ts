@@ -94,9 +94,15 @@ async function measure(name: string, ca: (typeof CAS)[keyof typeof CAS]): Promis
   const here = mkdtempSync(join(folder, "ca-"));
   const served = await serve({
     listen: { host: "127.0.0.1", port: 0 },
+    tls: null,
+    plainHttp: null,
     dataDir: here,
     store: { kind: "memory" },
     kek: null,
+    acl: "off",
+    managementToken: null,
+    jwksHosts: [],
+    jwksPrivateHosts: [],
     source: null,
     maxStalenessMs: 300_000,
     maxClockSkewMs: 30_000,
@@ -106,6 +112,10 @@ async function measure(name: string, ca: (typeof CAS)[keyof typeof CAS]): Promis
     connectEnabled: true,
     bootstrap: { provider: "consul", config: ca.config, clusterId: CLUSTER },
     ignored: [],
+    hosts: null,
+    limits: {},
+    audit: null,
+    auditFailure: "stop-changes",
   });
   const { manager } = served.meshca;
   const requests = await makeRequests();

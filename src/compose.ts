@@ -4,14 +4,18 @@
  * @module
  */
 import { providers } from "../providers/index.ts";
-import type { Settings } from "./config/settings.ts";
+import type { FetchKeys, Resolve } from "./auth/jwks.ts";
+import { verifyRenewalToken } from "./auth/renewal.ts";
+import { type Access, bootstrapFiles, createAccess } from "./compose-access.ts";
+import { openBackend, readSource } from "./compose-backend.ts";
+import { httpLimits } from "./compose-limits.ts";
+import { isLoopback, type Settings } from "./config/settings.ts";
 import { hex } from "./core/bytes.ts";
 import { type CaManager, createManager } from "./core/ca/manager.ts";
 import { DEFAULT_POLICY, type Policy } from "./core/ca/policy.ts";
-import { rewrapped } from "./core/ca/rewrap.ts";
 import { type CaState, HIDDEN } from "./core/ca/state.ts";
 import type { Clock, Random } from "./core/clock.ts";
-import { CaError, ConfigError, ConflictError, NotReadyError, StoreError } from "./core/errors.ts";
+import { CaError, ConflictError, NotReadyError, StoreError } from "./core/errors.ts";
 import type { Log } from "./core/log.ts";
 import { createApp, type RequestEnvironment } from "./http/app.ts";
 import { createSealer } from "./seal/envelope.ts";
@@ -19,7 +23,11 @@ import { makeKek, readKeks } from "./seal/kek.ts";
 import type { Backend } from "./store/backend.ts";
 import { createCodec } from "./store/codec.ts";
 import { createRecollection, type Kept } from "./store/recollection.ts";
+import { type AuditSink, createAudit } from "./telemetry/audit.ts";
 import { createPrometheus } from "./telemetry/prometheus.ts";
+
+export { claimStore, openBackend } from "./compose-backend.ts";
+export type { RequestEnvironment };
 
 /** What a runtime gives. */
 export interface Platform {
@@ -33,6 +41,11 @@ export interface Platform {
   /** The text of a file. @throws {Error} */
   readFile(path: string): string;
   isThere(path: string): boolean;
+  /** Fetches the keys of an auth method's issuer, and looks names up. */
+  readonly fetchKeys: FetchKeys;
+  readonly resolve: Resolve;
+  /** Where lines are appended. @throws {ConfigError} where the file cannot be opened */
+  appendTo(target: NonNullable<Settings["audit"]>): Promise<AuditSink>;
 }
 
 export interface Meshca {
@@ -51,6 +64,8 @@ export interface Meshca {
 /** consul-ca.md §2.2: what Consul's agent writes where the operator names nothing. */
 const DEFAULT_CONFIG = { IntermediateCertTTL: "8760h", LeafCertTTL: "72h", RootCertTTL: "87600h" };
 
+/** How often what has expired is deleted, in milliseconds. It counts for nothing from when it expires. */
+const COLLECT_MS = 60_000;
 /** How soon a loop that failed tries again, in milliseconds. */
 const RETRY_MS = 1000;
 /** How long a start waits for the state that another replica is making. */
@@ -87,12 +102,17 @@ export async function composeOver(
     ...DEFAULT_POLICY,
     maxStalenessMs: shared ? settings.maxStalenessMs : null,
     maxClockSkewMs: settings.maxClockSkewMs,
+    maxPendingLeaves: settings.limits.signing_queue ?? DEFAULT_POLICY.maxPendingLeaves,
     ...numbers,
   };
   const self = { id: hex(random.bytes(8)), address: `${settings.listen.host}:${settings.listen.port}` };
-  const { store, leases, replicas } = backend.open(codec, `${self.address} ${self.id}`);
+  const { store, leases, replicas, access: accessStore } = backend.open(codec, `${self.address} ${self.id}`);
   const kept = settings.store.kind === "memory" ? null : platform.kept(`seen-${settings.store.kind}.json`);
   const metrics = createPrometheus();
+  const audit =
+    settings.audit === null
+      ? null
+      : createAudit({ sink: await platform.appendTo(settings.audit), onFailure: settings.auditFailure, clock, log });
   const bootstrap = {
     clusterId: settings.bootstrap?.clusterId ?? null,
     provider: settings.bootstrap?.provider ?? "consul",
@@ -110,19 +130,32 @@ export async function composeOver(
     random,
     log,
     metrics,
+    audit,
     datacenter: settings.datacenter,
+    ...(settings.tls?.source.kind === "self" ? { serverNames: settings.tls.source.names } : {}),
     bootstrap: { ...bootstrap, forceWithoutCrossSigning: false },
     policy,
   });
+  const accessControl =
+    settings.acl === "off"
+      ? null
+      : createAccess(settings, settings.acl, policy, { ...platform, store: accessStore, sealer, manager, audit });
   const app = createApp({
     manager,
     codec,
+    verifyRenewalToken,
+    access: accessControl?.access ?? null,
+    ...bootstrapFiles(platform),
     clock,
     random,
     log,
     datacenter: settings.datacenter,
     connectEnabled: settings.connectEnabled,
-    loopbackOnly: true,
+    loopbackOnly: isLoopback(settings.listen.host),
+    hosts: settings.hosts,
+    limits: httpLimits(settings),
+    behindProxy: settings.plainHttp !== null,
+    audit,
     renderMetrics: metrics.render,
     countRequest: metrics.request,
   });
@@ -132,6 +165,7 @@ export async function composeOver(
     watchers: () => app.watchers.count,
     signing: () => manager.signing,
     status: () => manager.status,
+    audit,
   });
 
   const closing = new AbortController();
@@ -168,6 +202,17 @@ export async function composeOver(
   const heartbeat = async () => {
     await manager.heartbeat();
     return policy.heartbeatMs;
+  };
+
+  const collectAccess = async (control: Access) => {
+    if (manager.status.role === "leader") await control.collect();
+    return COLLECT_MS;
+  };
+  const followAccess = async (control: Access) => {
+    if (!control.started && manager.snapshot === null) return RETRY_MS;
+    await control.start();
+    await control.follow(closing.signal);
+    return 0;
   };
 
   /** Makes the first state, or waits for the one that another replica makes. */
@@ -208,8 +253,11 @@ export async function composeOver(
         log.info("Keys of the configuration file without a meaning here are ignored", { keys: settings.ignored });
       if (!settings.connectEnabled) return;
       await manager.start();
-      if (manager.snapshot === null) await begin();
-      else if (settings.bootstrap !== null) {
+      const first = manager.snapshot === null;
+      if (first) await begin();
+      if (manager.snapshot === null) return;
+      await accessControl?.start();
+      if (!first && settings.bootstrap !== null) {
         const fields = fileDifferences(settings.bootstrap, manager.snapshot.state);
         if (fields.length > 0)
           log.warn("The configuration file differs from the stored configuration and has no effect: it is used at the first start only", {
@@ -223,12 +271,19 @@ export async function composeOver(
         repeat("do what is due", tick),
         repeat("follow the store", follow),
         repeat("tell the other replicas of this one", heartbeat),
+        ...(accessControl === null
+          ? []
+          : [
+              repeat("follow access control", () => followAccess(accessControl)),
+              repeat("delete what has expired of access control", () => collectAccess(accessControl)),
+            ]),
       ]);
     },
     drain,
     async close() {
       drain();
       await manager.close();
+      await audit?.close();
       await store.close();
       backend.close();
     },
@@ -252,59 +307,4 @@ function fileDifferences(file: NonNullable<Settings["bootstrap"]>, { clusterId, 
     ...(file.provider === config.provider ? [] : ["ca_provider"]),
     ...(file.clusterId === null || file.clusterId === clusterId ? [] : ["cluster_id"]),
   ];
-}
-
-/** Each store is loaded only where it is used, since not every runtime has what it needs. */
-export async function openBackend(settings: Pick<Settings, "store" | "worker">, platform: Platform): Promise<Backend> {
-  const { clock, log } = platform;
-  switch (settings.store.kind) {
-    case "memory":
-      return (await import("./store/memory.ts")).createMemoryBackend(clock);
-    case "sqlite":
-      return (await import("./store/sqlite.ts")).openSqlite(settings.store.path, clock, { shared: settings.worker !== null });
-    case "redis":
-      return (await import("./store/redis.ts")).openRedis({ settings: settings.store, clock, log });
-  }
-}
-
-/**
- * Makes the store ready to be shared by the workers of one server.
- * @returns what gives it back. @throws {StoreError}
- */
-export async function claimStore({ store }: Pick<Settings, "store">): Promise<() => void> {
-  if (store.kind !== "sqlite") return () => undefined;
-  return (await import("./store/sqlite.ts")).claimSqlite(store.path);
-}
-
-/**
- * The state that a new cluster is to begin with, sealed anew under the keys given here.
- * @param keks what was given; a SQLite CA's own lie beside it.
- * @throws {ConfigError} @throws {StoreError} @throws {SealError}
- */
-async function readSource({ kind, path }: NonNullable<Settings["source"]>, keks: string, platform: Platform): Promise<CaState> {
-  const beside = kind === "sqlite" ? readIfThere(platform, path.replace(/[^/]*$/, "kek")) : "";
-  const given = (await readKeks(keks)).ids;
-  const others = beside.split(/[\s,]+/).filter((entry) => entry !== "" && !given.includes(entry.split(":")[0] ?? ""));
-  const sealer = createSealer(await readKeks([keks, ...others].join(",")));
-  const codec = createCodec(sealer);
-  let state: CaState | null = null;
-  if (kind === "backup") {
-    const text = readIfThere(platform, path);
-    if (text === "") throw new ConfigError(`MESHCA_IMPORT: cannot read ${JSON.stringify(path)}`);
-    state = await codec.decode(text);
-  } else {
-    if (!platform.isThere(path)) throw new ConfigError(`MESHCA_IMPORT: there is no file ${JSON.stringify(path)}`);
-    const backend = (await import("./store/sqlite.ts")).openSqlite(path, platform.clock);
-    try {
-      ({ state } = await backend.open(codec, "import").store.read());
-    } finally {
-      backend.close();
-    }
-  }
-  if (state === null) throw new ConfigError(`MESHCA_IMPORT: ${JSON.stringify(path)} holds no CA`);
-  return { ...state, provider: await rewrapped(state, sealer) };
-}
-
-function readIfThere(platform: Platform, path: string): string {
-  return platform.isThere(path) ? platform.readFile(path) : "";
 }

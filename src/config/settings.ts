@@ -4,11 +4,13 @@
  * @module
  */
 import * as v from "valibot";
-import { parseDuration } from "../core/duration.ts";
-import { ConfigError, FormatError, type Violation } from "../core/errors.ts";
+import { ConfigError, type Violation } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
+import { duration } from "./duration.ts";
 import { type ConfigFile, readConfigFile } from "./file.ts";
+import { LIMITS, type LimitName, type LimitSettings, limitVariable } from "./limits.ts";
 import { readStoreUrl, type StoreUrl } from "./store-url.ts";
+import { preferEnvironment, TLS_ENTRIES, type TlsSettings, tlsSettings } from "./tls.ts";
 
 const listen = v.pipe(
   v.string(),
@@ -21,21 +23,6 @@ const listen = v.pipe(
   }),
 );
 
-const duration = (min: number, max: number, what: string) =>
-  v.pipe(
-    v.string(),
-    v.rawTransform(({ dataset: { value }, addIssue, NEVER }) => {
-      try {
-        const ms = parseDuration(value);
-        if (ms >= min && ms <= max) return ms;
-      } catch (error) {
-        if (!(error instanceof FormatError)) throw error;
-      }
-      addIssue({ message: `must be a duration ${what}` });
-      return NEVER;
-    }),
-  );
-
 const source = v.pipe(
   v.string(),
   v.rawTransform(({ dataset: { value }, addIssue, NEVER }) => {
@@ -46,18 +33,54 @@ const source = v.pipe(
   }),
 );
 
+/** As long as Consul's UUIDs at least, so that nobody guesses it; 128 is what a token may have at most. */
+const managementToken = v.pipe(v.string(), v.regex(/^[\x21-\x7e]{16,128}$/, "must be 16 to 128 printable characters without blanks"));
+
+const hostList = v.pipe(
+  v.string(),
+  v.transform((text) => text.split(/[\s,]+/).filter((host) => host !== "")),
+  v.array(v.pipe(v.string(), v.toLowerCase(), v.regex(/^[a-z0-9.-]+(:\d{1,5})?$/, "must be HOST or HOST:PORT, separated by commas"))),
+);
+
 const LEVELS = { debug: "debug", info: "info", warn: "warning", warning: "warning", error: "error" } as const;
+
+/** Names and addresses as a Host header has them, without ports. */
+const hosts = v.pipe(
+  v.string(),
+  v.toLowerCase(),
+  v.transform((list) => list.split(",").map((name) => name.trim())),
+  v.everyItem(
+    (name) => /^([a-z0-9_]([a-z0-9_.-]{0,252}[a-z0-9_])?|\[[0-9a-f:.]+\])$/.test(name),
+    "must be names or addresses, separated by commas, without ports, and IPv6 in brackets",
+  ),
+);
+
+const audit = v.pipe(
+  v.string(),
+  v.nonEmpty("must be off, stdout or the path of a file"),
+  v.transform((value) =>
+    value === "off" ? null : value === "stdout" ? ({ kind: "stdout" } as const) : ({ kind: "file", path: value } as const),
+  ),
+);
+
+const AUDIT_FAILURES = ["stop-changes", "stop-all", "go-on"] as const;
 
 /** Consul's own rule for a datacenter's name. */
 const datacenter = v.pipe(v.string(), v.toLowerCase(), v.regex(/^[a-z0-9_-]{1,64}$/, "must be letters, digits, - and _"));
 
 const Schema = v.object({
   MESHCA_LISTEN: v.optional(listen, "127.0.0.1:8500"),
+  ...TLS_ENTRIES,
   MESHCA_DATA_DIR: v.optional(v.pipe(v.string(), v.nonEmpty("must name a folder")), ".meshca"),
   MESHCA_CONFIG: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
   MESHCA_STORE: v.optional(v.string()),
   MESHCA_KEK: v.optional(v.string()),
   MESHCA_KEK_FILE: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
+  MESHCA_ACL: v.optional(v.picklist(["off", "allow", "deny"], "must be off, allow or deny")),
+  MESHCA_INITIAL_MANAGEMENT_TOKEN: v.optional(managementToken),
+  MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
+  MESHCA_JWKS_HOSTS: v.optional(hostList, ""),
+  MESHCA_JWKS_PRIVATE_HOSTS: v.optional(hostList, ""),
   MESHCA_IMPORT: v.optional(source),
   // A day: nothing that is signed under a root that old could be told from a leaf of a replica that was cut off.
   MESHCA_MAX_STALENESS: v.optional(duration(1000, 86_400_000, "from 1s to 24h, for example 5m"), "5m"),
@@ -72,14 +95,29 @@ const Schema = v.object({
     ),
     "info",
   ),
+  MESHCA_HOSTS: v.optional(hosts),
+  MESHCA_AUDIT: v.optional(audit, "off"),
+  MESHCA_AUDIT_FAILURE: v.optional(v.picklist(AUDIT_FAILURES, `must be one of ${AUDIT_FAILURES.join(", ")}`), "stop-changes"),
+  ...Object.fromEntries(Object.entries(LIMITS).map(([name, schema]) => [limitVariable(name), schema])),
 });
 
 export interface Settings {
   readonly listen: { readonly host: string; readonly port: number };
+  /** Null: plain HTTP. */
+  readonly tls: TlsSettings | null;
+  /** Why plain HTTP may be served beyond loopback, or null where it may not. */
+  readonly plainHttp: "behind-proxy" | null;
   readonly dataDir: string;
   readonly store: StoreUrl;
   /** Key-encryption keys as text, or null: make one. */
   readonly kek: string | null;
+  /** What applies where no rule does; off where nobody has to say who they are. */
+  readonly acl: "off" | "allow" | "deny";
+  /** The secret of a management token that is always there, or null. */
+  readonly managementToken: string | null;
+  /** Hosts that auth methods may fetch keys from, and those among them within the own network. */
+  readonly jwksHosts: readonly string[];
+  readonly jwksPrivateHosts: readonly string[];
   /** What an empty store is to begin with, or null: a new CA. */
   readonly source: { readonly kind: "sqlite" | "backup"; readonly path: string } | null;
   /** For how long leaves are signed while Redis does not answer. */
@@ -89,6 +127,13 @@ export interface Settings {
   readonly datacenter: string;
   readonly logLevel: (typeof LEVELS)[keyof typeof LEVELS];
   readonly connectEnabled: boolean;
+  /** The names that a Host header may have. Null: any, but loopback names alone where only loopback is served. */
+  readonly hosts: readonly string[] | null;
+  readonly limits: LimitSettings;
+  /** Where decisions are recorded, or null: nowhere. */
+  readonly audit: { readonly kind: "stdout" } | { readonly kind: "file"; readonly path: string } | null;
+  /** What ends where they cannot be recorded. */
+  readonly auditFailure: (typeof AUDIT_FAILURES)[number];
   readonly bootstrap: ConfigFile["bootstrap"];
   /** Consul's agent keys in the file that mean nothing here. */
   readonly ignored: readonly string[];
@@ -133,35 +178,82 @@ export function readSettings(
     }
   }
 
-  const merged = { ...file?.settings, ...given };
+  const merged = { ...preferEnvironment(file?.settings ?? {}, given), ...given };
   const result = v.safeParse(Schema, merged);
   // A value may be a secret: only what was expected is said.
   for (const issue of result.issues ?? []) fault(v.getDotPath(issue) ?? "", issue.message);
   const { store, kek } = readPlaces(merged, readFile, fault);
+  const connectEnabled = file?.connectEnabled ?? true;
   const host = result.success ? result.output.MESHCA_LISTEN.host : "localhost";
-  if (!isLoopback(host))
-    fault(
-      "MESHCA_LISTEN",
-      `cannot listen on ${JSON.stringify(host)}: without access control only loopback is served; use 127.0.0.1, ::1 or localhost`,
-    );
+  const acl = (result.success ? result.output.MESHCA_ACL : undefined) ?? (isLoopback(host) ? "off" : "deny");
+  let tls: TlsSettings | null = null;
+  if (result.success) {
+    tls = tlsSettings(result.output, { host, connectEnabled, https: file?.https ?? false }, fault);
+    const plainHttp = result.output.MESHCA_PLAIN_HTTP ?? null;
+    const refusal = requireServable({ host, tls: tls !== null, plainHttp, accessControl: acl !== "off" });
+    if (refusal !== null) fault("MESHCA_LISTEN", refusal);
+  }
+  const managementToken = readManagementToken(merged, readFile, fault);
+  if (managementToken !== null && acl === "off")
+    fault("MESHCA_INITIAL_MANAGEMENT_TOKEN", "has no meaning without access control; set MESHCA_ACL to deny");
   if (!result.success || faults.length > 0)
     throw new ConfigError(`Cannot start:\n${faults.map(({ message }) => `  ${message}`).join("\n")}`, faults);
   const settings = result.output;
   return {
     listen: settings.MESHCA_LISTEN,
+    tls,
+    plainHttp: settings.MESHCA_PLAIN_HTTP ?? null,
     dataDir: settings.MESHCA_DATA_DIR,
     store: store ?? { kind: "sqlite", path: `${settings.MESHCA_DATA_DIR}/meshca.db` },
     kek,
+    acl,
+    managementToken,
+    jwksHosts: settings.MESHCA_JWKS_HOSTS,
+    jwksPrivateHosts: settings.MESHCA_JWKS_PRIVATE_HOSTS,
     source: settings.MESHCA_IMPORT ?? null,
     maxStalenessMs: settings.MESHCA_MAX_STALENESS,
     maxClockSkewMs: settings.MESHCA_MAX_CLOCK_SKEW,
     datacenter: settings.MESHCA_DATACENTER,
     logLevel: settings.MESHCA_LOG_LEVEL,
-    connectEnabled: file?.connectEnabled ?? true,
+    connectEnabled,
+    hosts: settings.MESHCA_HOSTS ?? null,
+    limits: limitsOf(settings),
+    audit: settings.MESHCA_AUDIT,
+    auditFailure: settings.MESHCA_AUDIT_FAILURE,
     bootstrap: file?.bootstrap ?? null,
     ignored: file?.ignored ?? [],
     worker: null,
   };
+}
+
+/** The management token from the environment or a file. */
+function readManagementToken(
+  settings: Readonly<Record<string, string | undefined>>,
+  readFile: (path: string) => string,
+  fault: (field: string, message: string) => void,
+): string | null {
+  const { MESHCA_INITIAL_MANAGEMENT_TOKEN: text, MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE: path } = settings;
+  if (path === undefined || path === "") return text ?? null;
+  if (text !== undefined)
+    fault("MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE", "is given together with MESHCA_INITIAL_MANAGEMENT_TOKEN; give one of them");
+  try {
+    const read = v.safeParse(managementToken, readFile(path).trim());
+    if (read.success) return read.output;
+    fault("MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE", read.issues[0].message);
+  } catch {
+    fault("MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE", `cannot read ${JSON.stringify(path)}`);
+  }
+  return null;
+}
+
+function limitsOf(settings: object): LimitSettings {
+  const values = new Map(Object.entries(settings));
+  const given = (Object.keys(LIMITS) as LimitName[]).flatMap((name): [LimitName, unknown][] => {
+    const value: unknown = values.get(limitVariable(name));
+    return value === undefined ? [] : [[name, value]];
+  });
+  // Each was checked by its own schema.
+  return Object.fromEntries(given) as LimitSettings;
 }
 
 /** What names files: the store, with its certificates, and the key-encryption keys. */
@@ -189,6 +281,25 @@ function readPlaces(
       'must be given with Redis, the same to all replicas: whoever had a copy of Redis could sign if the key lay beside it. Make one with: echo "$(date +%Y):$(openssl rand -base64 32)"',
     );
   return { store, kek };
+}
+
+/**
+ * What must hold before anything is served on an address: the one place that decides.
+ * @returns why it must not be, or null.
+ */
+export function requireServable(serving: {
+  readonly host: string;
+  readonly tls: boolean;
+  readonly plainHttp: Settings["plainHttp"];
+  readonly accessControl: boolean;
+}): string | null {
+  const { host, tls, plainHttp, accessControl } = serving;
+  if (isLoopback(host)) return null;
+  if (!accessControl)
+    return `cannot listen on ${JSON.stringify(host)}: without access control only loopback is served; use 127.0.0.1, ::1 or localhost`;
+  if (!tls && plainHttp === null)
+    return `cannot serve plain HTTP on ${JSON.stringify(host)}: set MESHCA_TLS_CERT_FILE and MESHCA_TLS_KEY_FILE, or MESHCA_TLS=self; or MESHCA_PLAIN_HTTP=behind-proxy where a proxy in front ends TLS`;
+  return null;
 }
 
 /** Whether a host to listen on is loopback. */

@@ -50,7 +50,9 @@ export type RequestCode =
   | "spiffe_id_malformed"
   | "profile_violation"
   | "too_large"
-  | "media_type_unsupported";
+  | "body_late"
+  | "media_type_unsupported"
+  | "not_found";
 
 /** A request that can never succeed as it is. */
 export class RequestError extends CaError {
@@ -82,7 +84,8 @@ export type NotReadyCode =
   | "state_stale"
   | "clock_skewed"
   | "replica_behind"
-  | "outcome_unknown";
+  | "outcome_unknown"
+  | "audit_unavailable";
 
 /** The CA cannot do this now; it may later. */
 export class NotReadyError extends CaError {
@@ -100,7 +103,8 @@ export type ConflictCode =
   | "cluster_differs"
   | "transition_invalid"
   | "prepared_spent"
-  | "budget_exceeded";
+  | "budget_exceeded"
+  | "name_taken";
 
 /** The state is not what the caller assumed. */
 export class ConflictError extends CaError {
@@ -112,13 +116,16 @@ export class ConflictError extends CaError {
   }
 }
 
-/** Too many signing requests. */
-export class RateLimitedError extends CaError {
-  readonly code = "sign_rate_limited";
+export type RateCode = "sign_rate_limited" | "client_rate_limited" | "server_rate_limited" | "watchers_exceeded";
 
-  constructor(retryAfterMs: number) {
-    // Consul's text, which its agents match on (consul-ca.md §4.9).
-    super("Rate limit reached, try again later", { retryAfterMs });
+/** Too many requests: to sign, of one client, of all, or blocked. */
+export class RateLimitedError extends CaError {
+  readonly code: RateCode;
+
+  // Consul's text for signing, which its agents match on (consul-ca.md §4.9).
+  constructor(retryAfterMs: number, code: RateCode = "sign_rate_limited", message = "Rate limit reached, try again later") {
+    super(message, { retryAfterMs });
+    this.code = code;
   }
 }
 

@@ -24,6 +24,10 @@ export interface Sealer {
   sealKey(key: CryptoKey, purpose: SealPurpose): Promise<string>;
   /** Opens a private key, non-extractable, for signing. @throws {SealError} `kek_unknown`, `open_failed` */
   openKey(sealed: string, purpose: SealPurpose, algorithm: SealedKeyAlgorithm): Promise<CryptoKey>;
+  /** Seals octets that are a secret, such as what keys are derived from. */
+  sealSecret(secret: Bytes, purpose: SealPurpose): Promise<string>;
+  /** Opens such a secret; the caller overwrites it once it is used. @throws {SealError} `kek_unknown`, `open_failed` */
+  openSecret(sealed: string, purpose: SealPurpose): Promise<Bytes>;
   /** Ids of the key-encryption keys that are there, the current one first. */
   readonly keks: readonly string[];
   /** The id of the key-encryption key that a text is sealed with; null for text that is not sealed. */

@@ -2,12 +2,18 @@
  * What the server runtimes have in common: the system's clock, randomness, files and standard output.
  * @module
  */
+import { lookup } from "node:dns/promises";
 import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { rename, writeFile } from "node:fs/promises";
+import { open, rename, writeFile } from "node:fs/promises";
+import { get } from "node:https";
+import type { LookupFunction } from "node:net";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import type { Platform } from "../compose.ts";
 import type { Settings } from "../config/settings.ts";
 import type { Clock, Random } from "../core/clock.ts";
+import { ConfigError } from "../core/errors.ts";
+import type { AuditSink } from "../telemetry/audit.ts";
 import { createLogger } from "../telemetry/logger.ts";
 
 export const systemClock: Clock = {
@@ -28,6 +34,15 @@ export const systemClock: Clock = {
 export const systemRandom: Random = {
   bytes: (length) => crypto.getRandomValues(new Uint8Array(length)),
   fraction: () => Math.random(),
+};
+
+const stdoutSink: AuditSink = {
+  write: (bytes) =>
+    new Promise((resolve, reject) => {
+      process.stdout.write(bytes, (error) => (error ? reject(error) : resolve(bytes.length)));
+    }),
+  sync: async () => undefined,
+  close: async () => undefined,
 };
 
 /** The platform of a process with a file system. Makes the data folder, which nobody else may enter. */
@@ -71,8 +86,42 @@ export function createPlatform(settings: Settings): Platform {
     },
     readFile: (path) => readFileSync(path, "utf8"),
     isThere: existsSync,
+    fetchKeys,
+    resolve: async (host) => (await lookup(host, { all: true })).map(({ address }) => address),
+    async appendTo(target) {
+      if (target.kind === "stdout") return stdoutSink;
+      const file = await open(target.path, "a", 0o600).catch((error: unknown) => {
+        throw new ConfigError(`MESHCA_AUDIT: cannot open ${JSON.stringify(target.path)}`, [], { cause: error });
+      });
+      return {
+        write: async (bytes) => (await file.write(bytes)).bytesWritten,
+        // What is no plain file, a pipe or a device, cannot be synced, and needs not.
+        sync: () =>
+          file.datasync().catch((error: unknown) => {
+            if (!(error instanceof Error && "code" in error && (error.code === "EINVAL" || error.code === "ENOTSUP"))) throw error;
+          }),
+        close: () => file.close(),
+      };
+    },
   };
 }
+
+/** One GET over TLS, to one of the addresses that were checked, whatever its name says meanwhile. */
+const fetchKeys: Platform["fetchKeys"] = (url, { addresses, headers, signal }) =>
+  new Promise((resolve, reject) => {
+    const [address = ""] = addresses;
+    const pinned: LookupFunction = (_host, { all }, found) => {
+      const family = address.includes(":") ? 6 : 4;
+      if (all) found(null, [{ address, family }]);
+      else found(null, address, family);
+    };
+    const request = get(url, { headers, signal, lookup: pinned }, (answer) => {
+      const type = answer.headers["content-type"] ?? "";
+      const stream = Readable.toWeb(answer) as ReadableStream<Uint8Array>;
+      resolve(new Response(stream, { status: answer.statusCode ?? 502, headers: { "Content-Type": type } }));
+    });
+    request.on("error", reject);
+  });
 
 /** Makes the folder that holds keys and state, for nobody else to enter. One that is there already stays as it is. */
 export function makeDataDir(path: string): void {

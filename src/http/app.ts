@@ -4,37 +4,58 @@
  * @module
  */
 import { type Context, Hono } from "hono";
+import type { AccessControl } from "../core/access-control.ts";
+import type { Audit, Caller } from "../core/audit.ts";
+import type { Access, Caller as Authorized } from "../core/authorizer.ts";
 import { utf8 } from "../core/bytes.ts";
 import type { CaManager } from "../core/ca/manager.ts";
 import type { Clock, Random } from "../core/clock.ts";
-import { CaError, NotReadyError } from "../core/errors.ts";
+import { CaError, DeniedError, NotReadyError, RequestError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
+import type { VerifyRenewalToken } from "../core/renewal.ts";
 import type { StateCodec } from "../core/store.ts";
+import { aclRoutes } from "./acl.ts";
 import { type Body, takesGzip } from "./answers.ts";
 import { backupRoutes } from "./backup.ts";
 import { createWatchers, type Watchers } from "./blocking.ts";
 import { configurationRoutes } from "./configuration.ts";
 import { UnknownDatacenterError } from "./datacenter.ts";
+import { denyRoutes } from "./deny.ts";
 import { type ErrorAnswer, errorAnswer } from "./errors.ts";
 import { hostRefusal } from "./host.ts";
+import { clientKey, createGuard, type Guard, type HttpLimits } from "./limits.ts";
 import { BadQueryError, parseQuery, type QueryOptions, queryOptions } from "./query.ts";
+import { renewRoutes } from "./renew.ts";
 import { createBodyReader } from "./request.ts";
 import { rewrapRoutes } from "./rewrap.ts";
 import { rootsRoutes } from "./roots.ts";
 import { signRoutes } from "./sign.ts";
 import { stateConflictRoutes } from "./state-conflict.ts";
 import { statusRoutes } from "./status.ts";
+import { secretOf } from "./token.ts";
 
 /** What the runtime hands over with each request. */
 export interface RequestEnvironment {
   /** Lifts the runtime's idle timeout for this request, which will wait. */
   readonly holdOpen?: () => void;
+  /** The address of whoever sent it. */
+  readonly remoteAddress?: string | undefined;
+  /** DER of the certificate that the client showed over TLS, where one was asked for and it comes from whom it must. */
+  readonly peerCertificate?: Uint8Array | undefined;
 }
 
 export interface AppOptions {
   readonly manager: CaManager;
   /** The form of a backup. */
   readonly codec: StateCodec;
+  /** Checks proofs of renewal. */
+  readonly verifyRenewalToken: VerifyRenewalToken;
+  /** Who may do what; null where access control is off. */
+  readonly access: AccessControl | null;
+  /** The index that an operator wrote down so that the first token can be made once more, or null. */
+  readonly bootstrapReset: () => number | null;
+  /** The secret with which the first token can be made from elsewhere, or null. */
+  readonly bootstrapSecret: () => string | null;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -43,6 +64,13 @@ export interface AppOptions {
   readonly connectEnabled: boolean;
   /** Refuse a Host header that is no loopback name: set where nothing but loopback is served. */
   readonly loopbackOnly: boolean;
+  /** The names that a Host header may have beside those. Null: any, where not only loopback is served. */
+  readonly hosts: readonly string[] | null;
+  readonly limits: HttpLimits;
+  /** Whether every request comes from a proxy, whose address then says nothing of who sent it. */
+  readonly behindProxy: boolean;
+  /** Null: nothing is recorded. */
+  readonly audit: Audit | null;
   /** Prometheus' text and its media type. */
   readonly renderMetrics: () => Promise<{ type: string; text: string }>;
   /** Counts an answered request. */
@@ -61,12 +89,22 @@ export interface Answer {
   readonly headers?: Readonly<Record<string, string>>;
   /** None: an empty body without a media type. */
   readonly body?: Body;
+  /** Whether a secret is in it: it is not stored anywhere, nor compressed beside what a caller chose (BREACH). */
+  readonly secret?: boolean;
 }
 
 /** What a handler gets to see. */
 export interface Call {
   readonly request: Request;
   readonly environment: RequestEnvironment;
+  /** Who asks, for the audit log. */
+  readonly caller: Caller;
+  /** Method and path of the route, as the audit log names what is asked for. */
+  readonly action: string;
+  /** Who calls, and what they may do; null where nobody has to say, or access control is off. */
+  readonly authorized: Authorized | null;
+  /** A part of the path that the route names. */
+  param(name: string): string;
   /** The query as pairs. @throws {BadQueryError} */
   params(): ReadonlyMap<string, string>;
   /** The query with Consul's common options. @throws {RequestError} */
@@ -75,28 +113,41 @@ export interface Call {
 }
 
 export type Handler = (call: Call) => Promise<Answer> | Answer;
-export type Method = "GET" | "PUT" | "POST";
+export type Method = "GET" | "PUT" | "POST" | "DELETE";
+
+/**
+ * What a call needs. `public`: nothing, and a token is not looked at. `token`: a token that is known. `identity`: the
+ * handler asks, since what is needed depends on what is asked for. Else a permission on a resource without names.
+ */
+export type Need = "public" | "token" | "identity" | { readonly resource: "acl" | "operator"; readonly access: Access };
 
 export interface Route {
   readonly path: string;
   /** In the order in which Allow names them. */
   readonly methods: Readonly<Partial<Record<Method, Handler>>>;
+  /** One for each method. */
+  readonly needs: Readonly<Partial<Record<Method, Need>>>;
   /** Whether the route is one of Consul's, with its headers, or one for machines that watch us. */
   readonly kind: "consul" | "operations";
+  /** Always answered, whatever a client or all of them ask for: the answer costs no more than a refusal. */
+  readonly unlimited?: boolean;
   /** Headers that errors of this route have too. */
   readonly errorHeaders?: Readonly<Record<string, string>>;
 }
 
 /** Every route of the server. */
 export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
-  const bodies = createBodyReader(options.clock);
+  const bodies = createBodyReader(options.clock, options.limits.bodyTimeMs);
   return [
     ...rootsRoutes(options, watchers),
     ...configurationRoutes(options, bodies),
     ...signRoutes(options, bodies),
+    ...renewRoutes(options, bodies),
     ...rewrapRoutes(options),
     ...stateConflictRoutes(options, bodies),
     ...backupRoutes(options, bodies),
+    ...denyRoutes(options, bodies),
+    ...aclRoutes(options, bodies),
     ...statusRoutes(options),
   ];
 }
@@ -104,25 +155,49 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
 /** Makes the app. */
 export function createApp(options: AppOptions): App {
   const app = new Hono<{ Bindings: RequestEnvironment }>({ strict: true });
-  const watchers = createWatchers(options.manager, options.clock, options.random);
-  for (const route of routesOf(options, watchers)) app.all(route.path, (c) => serve(c, route, options));
-  app.notFound((c) => {
-    const response = unknownPath(c.req.path);
-    options.countRequest("unknown", response.status);
-    options.log.debug("Request", { method: c.req.raw.method, path: "unknown", status: response.status });
-    return response;
+  const watchers = createWatchers(options);
+  const guard = createGuard({
+    ...options,
+    onExceeded: (kind) => options.log.warn("A request is above the rate of the server, and is served", { kind }),
   });
-  return { fetch: (request, environment = {}) => app.fetch(request, environment), watchers, close: () => watchers.close() };
+  for (const route of routesOf(options, watchers)) app.all(route.path, (c) => serve(c, route, options, guard));
+  const unrouted = (method: string, response: Response): Response => {
+    options.countRequest("unknown", response.status);
+    options.log.debug("Request", { method, path: "unknown", status: response.status });
+    return response;
+  };
+  app.notFound((c) => unrouted(c.req.raw.method, unknownPath(c.req.path)));
+  return {
+    fetch(request, environment = {}) {
+      // CONNECT, and HTTP/1.0 without a Host: what the router would make of it is not what was sent.
+      if (!request.url.startsWith("http")) return unrouted(request.method, text(400, "Request must have a Host and a path", COMMON));
+      if (request.url.length > options.limits.maxUrlLength)
+        return unrouted(
+          request.method,
+          text(414, `URL is longer than ${options.limits.maxUrlLength} characters`, { ...COMMON, Connection: "close" }),
+        );
+      return app.fetch(request, environment);
+    },
+    watchers,
+    close: () => watchers.close(),
+  };
 }
 
-// The header on every answer of Consul's (consul-ca.md §1.1), in the spelling seen on the wire.
-const CONSUL_HEADERS = { Vary: "Accept-Encoding", "X-Consul-Default-Acl-Policy": "allow" };
+/** What every answer has; those of Consul's routes have its own too (consul-ca.md §1.1), in the spelling seen on the wire. */
+const COMMON = { "X-Content-Type-Options": "nosniff" };
+const HEADERS = {
+  operations: { allow: COMMON, deny: COMMON },
+  consul: {
+    allow: { ...COMMON, Vary: "Accept-Encoding", "X-Consul-Default-Acl-Policy": "allow" },
+    deny: { ...COMMON, Vary: "Accept-Encoding", "X-Consul-Default-Acl-Policy": "deny" },
+  },
+};
 const TEXT = "text/plain; charset=utf-8";
 
-async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route, options: AppOptions): Promise<Response> {
+async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route, options: AppOptions, guard: Guard): Promise<Response> {
   const request = c.req.raw;
   const started = options.clock.now().getTime();
-  const common = route.kind === "consul" ? CONSUL_HEADERS : {};
+  const common = HEADERS[route.kind][options.access?.defaultPolicy ?? "allow"];
   const finish = (response: Response): Response => {
     options.countRequest(route.path, response.status);
     options.log.debug("Request", {
@@ -133,19 +208,43 @@ async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route,
     });
     return response;
   };
-  const refusal = options.loopbackOnly ? hostRefusal(request.headers.get("host")) : null;
+  const refusal = hostRefusal(request.headers.get("host"), { names: options.hosts, loopbackOnly: options.loopbackOnly });
   if (refusal !== null) return finish(text(403, refusal, common));
   const allow = { ...common, Allow: ["OPTIONS", ...Object.keys(route.methods)].join() };
   if (request.method === "OPTIONS") return finish(new Response(null, { headers: allow }));
   const handler = route.methods[request.method as Method];
   if (handler === undefined) return finish(text(405, `method ${request.method} not allowed`, allow));
+  const address = route.unlimited === true ? undefined : c.env.remoteAddress;
+  const client = clientKey(address, options.limits.limitLoopback);
+  let entered = false;
+  const caller = callerOf(c.env, address);
+  const action = `${request.method} ${route.path}`;
   try {
+    if (route.unlimited !== true) {
+      guard.enter(client, request.method === "GET" ? "read" : "write");
+      entered = true;
+    }
     if (!options.connectEnabled && route.kind === "consul" && route.path.includes("/connect/"))
       throw new NotReadyError("ca_disabled", "Connect must be enabled in order to use this endpoint");
-    return finish(await respond(await handler(callOf(c)), common, request));
+    const need = route.needs[request.method as Method];
+    const found = options.access === null || need === "public" ? null : options.access.authorize(secretOf(request));
+    // Nearly always there at once, and then nothing is awaited.
+    const authorized = found instanceof Promise ? await found : found;
+    if (authorized?.anonymous === false) caller.accessor = authorized.accessorId;
+    if (typeof need === "object") authorized?.require(need.resource, need.access);
+    return finish(await respond(await handler(callOf(c, caller, action, authorized)), common, request));
   } catch (error) {
-    const requestId = crypto.randomUUID();
+    const { requestId } = caller;
     const answer = errorAnswer(error, requestId);
+    // Whatever changes nothing is open to everybody who may read.
+    if (request.method !== "GET" || error instanceof DeniedError)
+      options.audit?.refusal(error, (code) => ({
+        caller,
+        action,
+        subject: null,
+        outcome: answer.status >= 500 ? "failed" : "refused",
+        code,
+      }));
     if (answer.status >= 500) logFailure(options.log, error, answer, route, requestId);
     const retry: Record<string, string> = answer.retryAfter === undefined ? {} : { "Retry-After": String(answer.retryAfter) };
     const headers = {
@@ -153,16 +252,42 @@ async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route,
       ...(error instanceof NotReadyError ? route.errorHeaders : {}),
       ...(error instanceof UnknownDatacenterError ? error.headers : {}),
       ...retry,
+      "X-Request-Id": requestId,
+      // What is left of a body that is not read would keep the connection.
+      ...(error instanceof RequestError && (error.code === "too_large" || error.code === "body_late") ? { Connection: "close" } : {}),
     };
     if (error instanceof BadQueryError) return finish(new Response(null, { status: answer.status, headers }));
     return finish(text(answer.status, answer.body, headers));
+  } finally {
+    if (entered) guard.leave(client);
   }
 }
 
 /** The options of a request without any. */
 const NO_QUERY = queryOptions(new Map(), undefined);
 
-function callOf(c: Context<{ Bindings: RequestEnvironment }>): Call {
+/**
+ * Nothing is looked up that nobody asks for.
+ * @param known the address where it was asked for already: whoever has hung up since has none any more.
+ */
+function callerOf(
+  environment: RequestEnvironment,
+  known: string | undefined,
+): Caller & { accessor: string | null; readonly requestId: string } {
+  let id: string | undefined;
+  return {
+    accessor: null,
+    get address() {
+      return known ?? environment.remoteAddress ?? null;
+    },
+    get requestId() {
+      id ??= crypto.randomUUID();
+      return id;
+    },
+  };
+}
+
+function callOf(c: Context<{ Bindings: RequestEnvironment }>, caller: Caller, action: string, authorized: Authorized | null): Call {
   const request = c.req.raw;
   const params = () => {
     const start = request.url.indexOf("?");
@@ -172,6 +297,10 @@ function callOf(c: Context<{ Bindings: RequestEnvironment }>): Call {
   return {
     request,
     environment: c.env,
+    caller,
+    action,
+    authorized,
+    param: (name) => c.req.param(name) ?? "",
     params,
     header,
     query: () =>
@@ -180,11 +309,12 @@ function callOf(c: Context<{ Bindings: RequestEnvironment }>): Call {
 }
 
 async function respond(answer: Answer, common: Readonly<Record<string, string>>, request: Request): Promise<Response> {
-  const { status = 200, headers = {}, body: content } = answer;
+  const { status = 200, body: content, secret = false } = answer;
+  const headers = secret ? { ...answer.headers, "Cache-Control": "no-store" } : (answer.headers ?? {});
   if (content === undefined) return new Response(null, { status, headers: { ...common, ...headers } });
   const all: Record<string, string> = { "Content-Type": content.type, ...common, ...headers };
   // What is sent once is not worth compressing.
-  if (typeof content.content === "string") return new Response(content.content, { status, headers: all });
+  if (typeof content.content === "string" || secret) return new Response(content.content, { status, headers: all });
   const compressed = takesGzip(request.headers.get("accept-encoding") ?? undefined) ? await content.gzip() : null;
   if (compressed === null) return new Response(content.content, { status, headers: all });
   return new Response(compressed, { status, headers: { "Content-Encoding": "gzip", ...all } });
@@ -199,11 +329,11 @@ function text(status: number, message: string, headers: Readonly<Record<string, 
 /** consul-ca.md §1.1: what Consul answers on a path that it does not know. */
 function unknownPath(path: string): Response {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  if (/%[01][0-9a-f]|%7f|[\u0000-\u001f\u007f]/i.test(path)) return new Response(null, { status: 400 });
+  if (/%[01][0-9a-f]|%7f|[\u0000-\u001f\u007f]/i.test(path)) return new Response(null, { status: 400, headers: COMMON });
   const message = path.includes("/v1/")
     ? "Invalid URL path: not a recognized HTTP API endpoint\n"
     : "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n";
-  return text(404, message, {});
+  return text(404, message, COMMON);
 }
 
 /** Logs why a request failed on our side: the text of an error of ours, the kind and stack of any other. */

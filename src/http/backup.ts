@@ -10,18 +10,18 @@ import { writeJson } from "./json.ts";
 import { booleanParam } from "./query.ts";
 import type { BodyReader } from "./request.ts";
 
-/** A state within its budget: 64 KiB of roots, and their sealed keys. */
-const MAX_BODY = 128 * 1024;
-
-export function backupRoutes({ manager, codec, datacenter }: AppOptions, bodies: BodyReader): Route[] {
+export function backupRoutes({ manager, codec, datacenter, limits, audit }: AppOptions, bodies: BodyReader): Route[] {
   return [
     {
       path: "/v1/connect/ca/backup",
+      needs: { GET: { resource: "operator", access: "write" }, PUT: { resource: "operator", access: "write" } },
       kind: "consul",
       methods: {
         async GET(call) {
           requireDatacenter(call.query().params, datacenter);
-          const { state } = manager.require();
+          const { state, active } = manager.require();
+          // It leaves the house with every key, sealed as they are: as much as a change.
+          await audit?.beforeChange({ caller: call.caller, action: "backup", subject: active.id, outcome: "allowed", code: null });
           return {
             headers: {
               "Cache-Control": "no-store",
@@ -34,13 +34,13 @@ export function backupRoutes({ manager, codec, datacenter }: AppOptions, bodies:
           const query = call.query();
           requireDatacenter(query.params, datacenter);
           const forceWithoutCrossSigning = booleanParam(query.params, "force");
-          const sent = await bodies.read(call.request, MAX_BODY);
+          const sent = await bodies.read(call.request, limits.maxBodyBackup);
           const state = await codec.decode(sent).catch((error: unknown) => {
             if (error instanceof StoreError || error instanceof SealError)
               throw new RequestError("request_malformed", `Cannot read backup: ${error.message}`, { cause: error });
             throw error;
           });
-          const { state: next, active } = await manager.restore(state, { forceWithoutCrossSigning });
+          const { state: next, active } = await manager.restore(state, { forceWithoutCrossSigning }, call.caller);
           const answer = { ActiveRootID: active.id, ModifyIndex: next.config.modifyIndex };
           return { body: body("application/json", writeJson(answer, query.pretty)) };
         },

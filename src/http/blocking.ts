@@ -6,10 +6,9 @@ import type { CaManager } from "../core/ca/manager.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import { RateLimitedError, StoreError } from "../core/errors.ts";
+import type { HttpLimits } from "./limits.ts";
 import { wireIndex } from "./wire.ts";
 
-/** More blocked queries than this are refused: each holds a socket and some 5 KB. */
-const MAX_WATCHERS = 50_000;
 /** Waits end at most this much late, so that one timer serves all of them. */
 const GRAIN_MS = 10;
 /** So many are answered before other work gets its turn, and before their answers' memory can be used again. */
@@ -21,9 +20,11 @@ export interface Watchers {
    * Waits until the roots are newer than `index`, the wait is over, the client goes away or the server closes.
    * @param index what the client has. One that we have not reached is not waited for: the store is read once, then
    *   the answer is what there is.
+   * @param client from `clientKey`.
    * @returns what to answer, and whether it is news.
+   * @throws {RateLimitedError} where too many wait already
    */
-  wait(index: bigint, waitMs: number, gone: AbortSignal): Promise<{ snapshot: Snapshot; changed: boolean }>;
+  wait(index: bigint, waitMs: number, gone: AbortSignal, client: string | null): Promise<{ snapshot: Snapshot; changed: boolean }>;
   /** Answers everybody who waits, and nobody waits from then on. */
   close(): void;
 }
@@ -33,7 +34,15 @@ interface Waiter {
   readonly wake: () => void;
 }
 
-export function createWatchers(manager: CaManager, clock: Clock, random: Random): Watchers {
+export interface WatchersOptions {
+  readonly manager: CaManager;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly limits: Pick<HttpLimits, "watchers" | "watchersPerClient">;
+}
+
+export function createWatchers({ manager, clock, random, limits }: WatchersOptions): Watchers {
+  const perClient = new Map<string, number>();
   const waiting = new Set<Waiter>();
   let timer: { readonly until: number; readonly stop: AbortController } | null = null;
   let closed = false;
@@ -67,11 +76,27 @@ export function createWatchers(manager: CaManager, clock: Clock, random: Random)
     });
   };
 
+  /** Counts one in. @returns what counts it out. */
+  const admit = (client: string | null): (() => void) => {
+    if (waiting.size >= limits.watchers)
+      throw new RateLimitedError(1000, "watchers_exceeded", "Cannot wait for a change: too many clients wait already");
+    if (client === null) return () => undefined;
+    const count = perClient.get(client) ?? 0;
+    if (count >= limits.watchersPerClient)
+      throw new RateLimitedError(1000, "watchers_exceeded", `Cannot wait for a change: ${count} requests of this client wait already`);
+    perClient.set(client, count + 1);
+    return () => {
+      const left = (perClient.get(client) ?? 1) - 1;
+      if (left > 0) perClient.set(client, left);
+      else perClient.delete(client);
+    };
+  };
+
   return {
     get count() {
       return waiting.size;
     },
-    async wait(index, waitMs, gone) {
+    async wait(index, waitMs, gone, client) {
       // Where the store is away, what there is is the answer.
       if (indexOf() < index)
         await manager.refresh().catch((error: unknown) => {
@@ -80,12 +105,13 @@ export function createWatchers(manager: CaManager, clock: Clock, random: Random)
       // Jitter of up to a sixteenth, so that waits that began together do not end together (consul-ca.md §1.1).
       const until = clock.now().getTime() + waitMs * (1 + random.fraction() / 16);
       while (indexOf() === index && !closed && !gone.aborted && clock.now().getTime() < until) {
-        if (waiting.size >= MAX_WATCHERS) throw new RateLimitedError(1000);
+        const leave = admit(client);
         await new Promise<void>((resolve) => {
           const waiter: Waiter = {
             until,
             wake() {
-              waiting.delete(waiter);
+              if (!waiting.delete(waiter)) return;
+              leave();
               gone.removeEventListener("abort", waiter.wake);
               resolve();
             },

@@ -5,31 +5,8 @@
  */
 import * as v from "valibot";
 import type { ConfigurationRequest, RotationRequest } from "../core/ca/reconfigure.ts";
-import { decodeFailed, goKind, type Json, sortKeys } from "./json.ts";
-
-type JsonObject = { readonly [key: string]: Json };
-
-const isObject = (value: unknown): value is JsonObject => typeof value === "object" && value !== null && !Array.isArray(value);
-
-/** A field of Go's struct: null leaves it as it is, another type is an error that names field and type. */
-const goField = <T extends Json>(goName: string, goTypeName: string, is: (value: Json) => value is T): v.GenericSchema<unknown, T | null> =>
-  v.pipe(
-    v.unknown(),
-    v.rawTransform<unknown, T | null>(({ dataset, addIssue, NEVER }) => {
-      const value = dataset.value as Json | undefined;
-      if (value === undefined || value === null) return null;
-      if (is(value)) return value;
-      // encoding/json adds the literal where a number has the right kind and the wrong range.
-      const literal = goTypeName === "uint64" && goKind(value) === "number" ? ` ${value}` : "";
-      addIssue({ message: `json: cannot unmarshal ${goKind(value)}${literal} into Go struct field .${goName} of type ${goTypeName}` });
-      return NEVER;
-    }),
-  );
-
-const isString = (value: Json): value is string => typeof value === "string";
-const isBoolean = (value: Json): value is boolean => typeof value === "boolean";
-const isU64 = (value: Json): value is number | bigint =>
-  typeof value === "bigint" ? value >= 0n && value < 2n ** 64n : typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+import { decodeStruct, goField, isBoolean, isObject, isString, isU64, type JsonObject } from "./go-struct.ts";
+import { type Json, sortKeys } from "./json.ts";
 
 const Configuration = {
   Provider: goField("Alias.Provider", "string", isString),
@@ -51,7 +28,7 @@ const GO_STRUCT = 'struct { ForceWithoutCrossSigningSnake bool "json:\\"force_wi
 
 /** @throws {RequestError} `request_malformed` */
 export function decodeConfiguration(body: Json): ConfigurationRequest {
-  const fields = v.parse(v.object(Configuration), decode(Configuration, body, GO_STRUCT));
+  const fields = v.parse(v.object(Configuration), decodeStruct(Configuration, body, GO_STRUCT));
   return {
     provider: fields.Provider ?? "",
     // Integers beyond a JS number become floats, as they do in Go.
@@ -64,24 +41,9 @@ export function decodeConfiguration(body: Json): ConfigurationRequest {
 
 /** @throws {RequestError} `request_malformed` */
 export function decodeRotation(body: Json): RotationRequest {
-  const fields = v.parse(v.object(Rotation), decode(Rotation, body, "rotation"));
+  const fields = v.parse(v.object(Rotation), decodeStruct(Rotation, body, "rotation"));
   return {
     forceWithoutCrossSigning: fields.ForceWithoutCrossSigning ?? false,
     modifyIndex: fields.ModifyIndex === null ? null : BigInt(fields.ModifyIndex),
   };
-}
-
-/** Finds each field by its name in any case and checks it, in the order of the body, since Go reports its first fault. */
-function decode(fields: Readonly<Record<string, v.GenericSchema>>, body: Json, goName: string): Record<string, Json> {
-  if (body === null) throw decodeFailed("null where an object belongs");
-  if (!isObject(body)) throw decodeFailed(`json: cannot unmarshal ${goKind(body)} into Go value of type ${goName}`);
-  const named: Record<string, Json> = Object.fromEntries(Object.keys(fields).map((name) => [name, null]));
-  for (const [key, value] of Object.entries(body)) {
-    const name = Object.keys(fields).find((candidate) => candidate.toLowerCase() === key.toLowerCase());
-    if (name === undefined) throw decodeFailed(`json: unknown field ${JSON.stringify(key)}`);
-    const checked = v.safeParse(fields[name] as v.GenericSchema, value);
-    if (!checked.success) throw decodeFailed(checked.issues[0].message);
-    named[name] = value;
-  }
-  return named;
 }

@@ -11,20 +11,18 @@ import { readJson, writeJson } from "./json.ts";
 import { type BodyReader, bodyForm } from "./request.ts";
 import { configurationJson } from "./wire.ts";
 
-/** Two PEM texts and some numbers; the largest that makes sense is a tenth of it. */
-const MAX_BODY = 64 * 1024;
-
 export function configurationRoutes(options: AppOptions, bodies: BodyReader): Route[] {
-  const { manager, datacenter } = options;
+  const { manager, datacenter, limits } = options;
   const bodyOf = async (call: Call): Promise<string> => {
     requireDatacenter(call.query().params, datacenter);
     bodyForm(call.header("content-type"));
-    return bodies.read(call.request, MAX_BODY);
+    return bodies.read(call.request, limits.maxBodyConfiguration);
   };
 
   return [
     {
       path: "/v1/connect/ca/configuration",
+      needs: { GET: { resource: "operator", access: "read" }, PUT: { resource: "operator", access: "write" } },
       kind: "consul",
       methods: {
         GET(call) {
@@ -34,19 +32,20 @@ export function configurationRoutes(options: AppOptions, bodies: BodyReader): Ro
         },
         async PUT(call) {
           const request: ConfigurationRequest = decodeConfiguration(readJson(await bodyOf(call)));
-          await manager.configure(request);
+          await manager.configure(request, call.caller);
           return {};
         },
       },
     },
     {
       path: "/v1/connect/ca/rotate",
+      needs: { PUT: { resource: "operator", access: "write" } },
       kind: "consul",
       methods: {
         async PUT(call) {
           const sent = await bodyOf(call);
           const request: RotationRequest = decodeRotation(sent.trim() === "" ? {} : readJson(sent));
-          const { state, active } = await manager.rotate(request);
+          const { state, active } = await manager.rotate(request, call.caller);
           const answer = { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex };
           return { body: body("application/json", writeJson(answer, call.query().pretty)) };
         },

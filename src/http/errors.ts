@@ -17,7 +17,7 @@ import {
 } from "../core/errors.ts";
 
 export interface ErrorAnswer {
-  readonly status: 400 | 403 | 409 | 413 | 415 | 429 | 500 | 502 | 503;
+  readonly status: 400 | 403 | 404 | 409 | 413 | 415 | 429 | 500 | 502 | 503;
   readonly body: string;
   /** Seconds for Retry-After. */
   readonly retryAfter: number | undefined;
@@ -41,7 +41,7 @@ export function errorAnswer(error: unknown, requestId: string): ErrorAnswer {
 
 function statusOf(error: CaError): ErrorAnswer["status"] {
   if (error instanceof ConfigError) return 400;
-  if (error instanceof RequestError) return error.code === "too_large" ? 413 : error.code === "media_type_unsupported" ? 415 : 400;
+  if (error instanceof RequestError) return requestStatus(error.code);
   if (error instanceof DeniedError) return 403;
   if (error instanceof NotReadyError) return 503;
   if (error instanceof ConflictError) return error.code === "prepared_spent" ? 500 : 409;
@@ -50,6 +50,19 @@ function statusOf(error: CaError): ErrorAnswer["status"] {
   if (error instanceof StoreError) return storeStatus(error.code);
   if (error instanceof SealError || error instanceof InvariantError) return 500;
   return 500;
+}
+
+function requestStatus(code: RequestError["code"]): ErrorAnswer["status"] {
+  switch (code) {
+    case "too_large":
+      return 413;
+    case "media_type_unsupported":
+      return 415;
+    case "not_found":
+      return 404;
+    default:
+      return 400;
+  }
 }
 
 function storeStatus(code: StoreError["code"]): ErrorAnswer["status"] {

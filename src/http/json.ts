@@ -9,9 +9,12 @@ export type Json = null | boolean | number | bigint | string | readonly Json[] |
 
 /** No body that we read nests deeper; a bomb does. */
 const MAX_DEPTH = 64;
+/** Keys and items of a whole text: ten times what the widest body that we read has. */
+const MAX_ITEMS = 2000;
 
 /**
- * Reads the first JSON value of a text; what follows it is ignored, as Go's Decoder does.
+ * Reads the first JSON value of a text; what follows it is ignored, as Go's Decoder does. A key that comes twice in an
+ * object is refused: which of the two counts is what readers of JSON disagree on (RFC 8259 §4).
  * @throws {RequestError} `request_malformed` with Go's text
  */
 export function readJson(text: string): Json {
@@ -27,6 +30,7 @@ export function decodeFailed(reason: string): RequestError {
 class Parser {
   readonly #text: string;
   #at = 0;
+  #items = 0;
 
   constructor(text: string) {
     this.#text = text;
@@ -59,8 +63,12 @@ class Parser {
     return decodeFailed(`invalid character ${quoted} ${where}`);
   }
 
+  #count(): void {
+    if (++this.#items > MAX_ITEMS) throw decodeFailed(`more than ${MAX_ITEMS} keys and items`);
+  }
+
   #object(depth: number): Json {
-    const entries: [string, Json][] = [];
+    const entries = new Map<string, Json>();
     this.#at++;
     if (this.#skip() === "}") {
       this.#at++;
@@ -68,10 +76,12 @@ class Parser {
     }
     while (true) {
       if (this.#skip() !== '"') throw this.#unexpected("looking for beginning of object key string");
+      this.#count();
       const key = this.#string();
+      if (entries.has(key)) throw decodeFailed(`json: duplicate key ${JSON.stringify(key.slice(0, 64))}`);
       if (this.#skip() !== ":") throw this.#unexpected("after object key");
       this.#at++;
-      entries.push([key, this.value(depth + 1)]);
+      entries.set(key, this.value(depth + 1));
       const next = this.#skip();
       if (next !== "," && next !== "}") throw this.#unexpected("after object key:value pair");
       this.#at++;
@@ -88,6 +98,7 @@ class Parser {
       return items;
     }
     while (true) {
+      this.#count();
       items.push(this.value(depth + 1));
       const next = this.#skip();
       if (next !== "," && next !== "]") throw this.#unexpected("after array element");

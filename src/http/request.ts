@@ -7,9 +7,6 @@ import { concat } from "../core/bytes.ts";
 import type { Clock } from "../core/clock.ts";
 import { RequestError } from "../core/errors.ts";
 
-/** How long a body may take to come in. */
-const BODY_TIME_MS = 10_000;
-
 /** What is read as JSON, and what as it stands. curl's default type counts as the latter. */
 const MEDIA_TYPES: Readonly<Record<string, "json" | "raw">> = {
   "application/json": "json",
@@ -37,18 +34,19 @@ export function bodyForm(contentType: string | undefined): "json" | "raw" {
 
 /** Reads bodies as text. One timer serves all that are on their way, since one for each would cost as much as reading it. */
 export interface BodyReader {
-  /** @throws {RequestError} `too_large`, `request_malformed` when it takes too long */
+  /** @throws {RequestError} `too_large`, `body_late`, `request_malformed` when it breaks off */
   read(request: Request, maxBytes: number): Promise<string>;
 }
 
-export function createBodyReader(clock: Clock): BodyReader {
+/** @param timeMs how long a body may take to come in. */
+export function createBodyReader(clock: Clock, timeMs: number): BodyReader {
   const coming = new Set<{ readonly until: number; readonly late: () => void }>();
   let watching = false;
 
   const watch = async () => {
     watching = true;
     while (coming.size > 0) {
-      await clock.sleep(BODY_TIME_MS / 10);
+      await clock.sleep(timeMs / 10);
       const now = clock.now().getTime();
       for (const body of coming) if (body.until <= now) body.late();
     }
@@ -58,10 +56,10 @@ export function createBodyReader(clock: Clock): BodyReader {
   const withinTime = (read: Promise<string>): Promise<string> =>
     new Promise((resolve, reject) => {
       const body = {
-        until: clock.now().getTime() + BODY_TIME_MS,
+        until: clock.now().getTime() + timeMs,
         late() {
           coming.delete(body);
-          reject(new RequestError("request_malformed", `Cannot read body: it took more than ${BODY_TIME_MS / 1000} s`));
+          reject(new RequestError("body_late", `Cannot read body: it took more than ${timeMs / 1000} s`));
         },
       };
       coming.add(body);
@@ -84,6 +82,9 @@ export function createBodyReader(clock: Clock): BodyReader {
     async read(request, maxBytes) {
       const tooLarge = () => new RequestError("too_large", `Cannot read body: it is longer than ${maxBytes} bytes`);
       const length = request.headers.get("content-length");
+      // The runtime joins a length that is sent twice, which RFC 9112 §6.3 lets a server refuse.
+      if (length !== null && Number.isNaN(Number(length)))
+        throw new RequestError("request_malformed", "Cannot read body: Content-Length must be one number");
       if (length !== null && Number(length) > maxBytes) throw tooLarge();
       if (length === "0" || (length === null && request.body === null)) return "";
       // With a length the runtime reads no more than that; without one the stream is counted here.

@@ -4,15 +4,17 @@
  */
 import { body } from "./answers.ts";
 import type { AppOptions, Handler, Route } from "./app.ts";
+import { beforeChangeOf } from "./audited.ts";
 import { requireDatacenter } from "./datacenter.ts";
 import { writeJson } from "./json.ts";
 
-export function rewrapRoutes({ manager, datacenter }: AppOptions): Route[] {
+export function rewrapRoutes({ manager, access, audit, datacenter }: AppOptions): Route[] {
   const report: Handler = async (call) => {
     const { current, inUse, live } = await manager.kekUse();
     const answer = {
       Current: current,
-      InUse: inUse,
+      // The tokens' own key is sealed as well.
+      InUse: [...new Set([...inUse, ...(access?.kek ? [access.kek] : [])])],
       Replicas: live.map(({ address, keks }) => ({ Address: address, KEKs: keks })),
     };
     return { body: body("application/json", writeJson(answer, call.query().pretty)) };
@@ -20,6 +22,7 @@ export function rewrapRoutes({ manager, datacenter }: AppOptions): Route[] {
   return [
     {
       path: "/v1/connect/ca/rewrap",
+      needs: { GET: { resource: "operator", access: "read" }, PUT: { resource: "operator", access: "write" } },
       kind: "consul",
       methods: {
         GET(call) {
@@ -28,7 +31,8 @@ export function rewrapRoutes({ manager, datacenter }: AppOptions): Route[] {
         },
         async PUT(call) {
           requireDatacenter(call.query().params, datacenter);
-          await manager.rewrap();
+          await manager.rewrap(call.caller);
+          await access?.rewrap(beforeChangeOf(call, audit));
           return report(call);
         },
       },

@@ -7,6 +7,7 @@ import { rootsBody } from "./answers.ts";
 import type { Answer, AppOptions, Call, Route } from "./app.ts";
 import type { Watchers } from "./blocking.ts";
 import { requireDatacenter } from "./datacenter.ts";
+import { clientKey } from "./limits.ts";
 import { booleanParam, type QueryOptions } from "./query.ts";
 import { wireIndex } from "./wire.ts";
 
@@ -24,7 +25,7 @@ export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
   const read = async ({ request, environment }: Call, query: QueryOptions): Promise<{ snapshot: Snapshot; changed: boolean }> => {
     if (query.index === null) return { snapshot: options.manager.require(), changed: true };
     environment.holdOpen?.();
-    return watchers.wait(query.index, query.waitMs, request.signal);
+    return watchers.wait(query.index, query.waitMs, request.signal, clientKey(environment.remoteAddress, options.limits.limitLoopback));
   };
   const answer = (snapshot: Snapshot, pem: boolean, query: QueryOptions, headers: Record<string, string> = {}): Answer => {
     // What Consul says of a server without a leader: the answer may be old, by this much.
@@ -36,7 +37,9 @@ export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
   return [
     {
       path: "/v1/connect/ca/roots",
+      needs: { GET: "public" },
       kind: "consul",
+      unlimited: true,
       errorHeaders: meta(1, false),
       methods: {
         async GET(call) {
@@ -49,7 +52,9 @@ export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
     },
     {
       path: "/v1/agent/connect/ca/roots",
+      needs: { GET: "public" },
       kind: "consul",
+      unlimited: true,
       methods: {
         async GET(call) {
           const query = call.query();

@@ -3,35 +3,94 @@
  * @module
  */
 import * as v from "valibot";
-import { RequestError } from "../core/errors.ts";
+import type { Denial } from "../core/access.ts";
+import type { AccessControl } from "../core/access-control.ts";
+import type { Caller } from "../core/authorizer.ts";
+import type { IssuedLeaf, Permit } from "../core/ca/issue.ts";
+import { DeniedError, RequestError } from "../core/errors.ts";
+import type { LeafId } from "../core/spiffe/kinds.ts";
 import { MAX_CSR_LENGTH } from "../core/x509/csr.ts";
 import { plainBody } from "./answers.ts";
-import type { AppOptions, Handler, Route } from "./app.ts";
+import type { Answer, AppOptions, Call, Handler, Route } from "./app.ts";
 import { requireDatacenter } from "./datacenter.ts";
 import { decodeFailed, readJson, writeJson } from "./json.ts";
+import type { HttpLimits } from "./limits.ts";
 import { type BodyReader, bodyForm } from "./request.ts";
 import { leafJson } from "./wire.ts";
 
-/** The longest request in JSON: each of its line ends is two characters there. */
-const MAX_BODY = 2 * MAX_CSR_LENGTH;
 const PEM_CHAIN = "application/pem-certificate-chain";
 
 const SignBody = v.strictObject({ CSR: v.string() });
 
-export function signRoutes({ manager, datacenter }: AppOptions, bodies: BodyReader): Route[] {
+export function signRoutes({ manager, datacenter, access, limits }: AppOptions, bodies: BodyReader): Route[] {
   const sign: Handler = async (call) => {
-    const query = call.query();
-    requireDatacenter(query.params, datacenter);
-    const form = bodyForm(call.header("content-type"));
-    const sent = await bodies.read(call.request, form === "json" ? MAX_BODY : MAX_CSR_LENGTH);
-    const leaf = await manager.sign(form === "json" ? csrOf(sent) : requireText(sent));
-    const bare = call.header("accept")?.includes(PEM_CHAIN) === true;
-    return {
-      headers: { "X-Consul-Index": String(leaf.index), "Cache-Control": "no-store" },
-      body: bare ? plainBody(PEM_CHAIN, leaf.certificatePem) : plainBody("application/json", writeJson(leafJson(leaf), query.pretty)),
-    };
+    requireDatacenter(call.query().params, datacenter);
+    // Whoever is shed is shed before anything is read: the cheaper that is, the more is left for the others.
+    manager.requireRoom("issue");
+    const csr = await readCsrBody(call, bodies, limits);
+    return leafAnswer(call, await manager.sign(csr, { caller: call.caller, permit: permitOf(call.authorized, access) }));
   };
-  return [{ path: "/v1/connect/ca/sign", kind: "consul", methods: { PUT: sign, POST: sign } }];
+  return [
+    { path: "/v1/connect/ca/sign", kind: "consul", needs: { PUT: "identity", POST: "identity" }, methods: { PUT: sign, POST: sign } },
+  ];
+}
+
+/** The PEM text of the request in a body, raw or in JSON. @throws {RequestError} */
+export async function readCsrBody(call: Call, bodies: BodyReader, limits: HttpLimits): Promise<string> {
+  const form = bodyForm(call.header("content-type"));
+  // In JSON each line end of a request is two characters.
+  const sent = await bodies.read(call.request, form === "json" ? limits.maxBodySign : Math.min(limits.maxBodySign, MAX_CSR_LENGTH));
+  return form === "json" ? csrOf(sent) : requireText(sent);
+}
+
+/** A leaf in JSON, or in PEM where that is asked for. */
+export function leafAnswer(call: Call, leaf: IssuedLeaf): Answer {
+  const bare = call.header("accept")?.includes(PEM_CHAIN) === true;
+  return {
+    headers: { "X-Consul-Index": String(leaf.index), "Cache-Control": "no-store" },
+    body: bare ? plainBody(PEM_CHAIN, leaf.certificatePem) : plainBody("application/json", writeJson(leafJson(leaf), call.query().pretty)),
+  };
+}
+
+/** Whether a caller may have the identity that it asks for (consul-ca.md §1.8), and nobody denied it. */
+function permitOf(caller: Caller | null, access: AccessControl | null): Permit | undefined {
+  if (caller === null || access === null) return undefined;
+  return ({ id, uri, keyId }) => {
+    requireIdentity(caller, id);
+    // A getter: the key is looked at only where anything is denied.
+    const subject = {
+      spiffeId: uri,
+      get keyId() {
+        return keyId();
+      },
+      serial: null,
+    };
+    requireNotDenied(access.administration.denialOf(subject));
+  };
+}
+
+/** @throws {DeniedError} */
+export function requireNotDenied(denial: Denial | null): void {
+  if (denial !== null) throw new DeniedError("permission_denied", `Permission denied: this ${DENIED[denial.kind]} is on the deny list`);
+}
+const DENIED = { "spiffe-id": "SPIFFE ID", "key-id": "key", serial: "leaf" } as const;
+
+/** @throws {DeniedError} */
+function requireIdentity(caller: Caller, id: LeafId): void {
+  switch (id.kind) {
+    case "service":
+      caller.require("service", "write", id.service);
+      break;
+    case "agent":
+      caller.require("node", "write", id.node);
+      break;
+    case "mesh-gateway":
+      caller.require("mesh", "write");
+      break;
+    case "server":
+      caller.require("acl", "write");
+      break;
+  }
 }
 
 /** @throws {RequestError} `request_malformed` */

@@ -25,6 +25,7 @@ export function stateConflictRoutes({ manager, datacenter }: AppOptions, bodies:
   return [
     {
       path: "/v1/connect/ca/state-conflict",
+      needs: { GET: { resource: "operator", access: "read" }, PUT: { resource: "operator", access: "write" } },
       kind: "consul",
       methods: {
         async GET(call) {
@@ -43,7 +44,7 @@ export function stateConflictRoutes({ manager, datacenter }: AppOptions, bodies:
           if (!decision.success)
             throw decodeFailed('the body must be {"Keep": "snapshot"} or {"Keep": "stored"}, and may have ForceWithoutCrossSigning');
           const { Keep: keep, ForceWithoutCrossSigning: forceWithoutCrossSigning } = decision.output;
-          const { state, active } = await manager.resolve({ keep, forceWithoutCrossSigning });
+          const { state, active } = await manager.resolve({ keep, forceWithoutCrossSigning }, call.caller);
           const answer = { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex };
           return { body: body("application/json", writeJson(answer, query.pretty)) };
         },

@@ -2,6 +2,7 @@
  * What machines watch us by: GET /v1/status/leader, /v1/status/peers, /healthz, /readyz, /metrics.
  * @module
  */
+import type { Audit } from "../core/audit.ts";
 import type { CaManager } from "../core/ca/manager.ts";
 import { body } from "./answers.ts";
 import type { AppOptions, Route } from "./app.ts";
@@ -9,10 +10,11 @@ import { writeJson } from "./json.ts";
 
 const TEXT = "text/plain; charset=utf-8";
 
-export function statusRoutes({ manager, renderMetrics }: AppOptions): Route[] {
+export function statusRoutes({ manager, audit, renderMetrics }: AppOptions): Route[] {
   return [
     {
       path: "/v1/status/leader",
+      needs: { GET: "public" },
       kind: "consul",
       methods: {
         async GET(call) {
@@ -22,6 +24,7 @@ export function statusRoutes({ manager, renderMetrics }: AppOptions): Route[] {
     },
     {
       path: "/v1/status/peers",
+      needs: { GET: "public" },
       kind: "consul",
       methods: {
         GET: (call) => ({
@@ -30,15 +33,23 @@ export function statusRoutes({ manager, renderMetrics }: AppOptions): Route[] {
       },
     },
     // Alive: the process answers.
-    { path: "/healthz", kind: "operations", methods: { GET: () => ({ body: body(TEXT, "ok\n") }) } },
+    {
+      path: "/healthz",
+      needs: { GET: "public" },
+      kind: "operations",
+      unlimited: true,
+      methods: { GET: () => ({ body: body(TEXT, "ok\n") }) },
+    },
     // Ready: a leaf can be signed now.
     {
       path: "/readyz",
+      needs: { GET: "public" },
       kind: "operations",
+      unlimited: true,
       methods: {
         GET() {
-          const obstacle = manager.obstacle();
-          const standing = describe(manager);
+          const obstacle = manager.obstacle() ?? (audit?.stopsSigning === true ? "the audit log cannot be written" : null);
+          const standing = describe(manager) + (audit === null ? "" : auditLine(audit));
           return obstacle === null
             ? { body: body(TEXT, `ok\n${standing}`) }
             : { status: 503, body: body(TEXT, `Cannot sign: ${obstacle}\n${standing}`) };
@@ -47,7 +58,9 @@ export function statusRoutes({ manager, renderMetrics }: AppOptions): Route[] {
     },
     {
       path: "/metrics",
+      needs: { GET: { resource: "operator", access: "read" } },
       kind: "operations",
+      unlimited: true,
       methods: {
         async GET() {
           const { type, text } = await renderMetrics();
@@ -56,6 +69,11 @@ export function statusRoutes({ manager, renderMetrics }: AppOptions): Route[] {
       },
     },
   ];
+}
+
+function auditLine({ failure, lost }: Audit): string {
+  const state = failure === null ? "ok" : `cannot be written (${failure})`;
+  return `audit: ${state}${lost > 0 ? `, ${lost} records lost` : ""}\n`;
 }
 
 /** How this replica stands, a line each. */

@@ -52,34 +52,55 @@ export function createSealer(ring: KekRing): Sealer {
     return `${kek.id}:${base64(concat(nonce, new Uint8Array(wrapped)))}`;
   };
 
-  return {
-    async sealKey(key, purpose) {
-      const raw = crypto.getRandomValues(new Uint8Array(32));
-      const nonce = crypto.getRandomValues(new Uint8Array(NONCE));
-      const dataKey = await crypto.subtle.importKey("raw", raw, "AES-GCM", false, ["wrapKey"]);
-      const secret = await crypto.subtle.wrapKey("pkcs8", key, dataKey, gcm(nonce, additionalData(purpose)));
-      const wrapped = await wrapDataKey(raw);
+  /** Seals with a data key of its own; `seal` uses it once. */
+  const sealWith = async (
+    usage: "wrapKey" | "encrypt",
+    seal: (dataKey: CryptoKey, nonce: Bytes) => Promise<ArrayBuffer>,
+  ): Promise<string> => {
+    const raw = crypto.getRandomValues(new Uint8Array(32));
+    const nonce = crypto.getRandomValues(new Uint8Array(NONCE));
+    const dataKey = await crypto.subtle.importKey("raw", raw, "AES-GCM", false, [usage]);
+    const secret = await seal(dataKey, nonce);
+    const wrapped = await wrapDataKey(raw);
+    raw.fill(0);
+    return `${PREFIX}${wrapped}:${base64(concat(nonce, new Uint8Array(secret)))}`;
+  };
+
+  /** Opens with the data key; `open` gets the nonce with the secret behind it. */
+  const openWith = async <T>(
+    sealed: string,
+    { purpose, id }: SealPurpose,
+    usage: "unwrapKey" | "decrypt",
+    open: (dataKey: CryptoKey, secret: Bytes) => Promise<T>,
+  ): Promise<T> => {
+    const parts = split(sealed);
+    const raw = await openDataKey(parts);
+    try {
+      return await open(await crypto.subtle.importKey("raw", raw, "AES-GCM", false, [usage]), parts.secret);
+    } catch {
+      throw new SealError("open_failed", `Cannot open sealed key: it was not sealed for ${purpose} ${id} of this cluster`);
+    } finally {
       raw.fill(0);
-      return `${PREFIX}${wrapped}:${base64(concat(nonce, new Uint8Array(secret)))}`;
-    },
-    async openKey(sealed: string, purpose: SealPurpose, algorithm: SealedKeyAlgorithm) {
-      const parts = split(sealed);
-      const raw = await openDataKey(parts);
-      try {
-        const dataKey = await crypto.subtle.importKey("raw", raw, "AES-GCM", false, ["unwrapKey"]);
-        const secret = parts.secret.subarray(NONCE);
-        return await crypto.subtle.unwrapKey("pkcs8", secret, dataKey, gcm(parts.secret, additionalData(purpose)), algorithm, false, [
-          "sign",
-        ]);
-      } catch {
-        throw new SealError(
-          "open_failed",
-          `Cannot open sealed key: it was not sealed for ${purpose.purpose} ${purpose.id} of this cluster`,
-        );
-      } finally {
-        raw.fill(0);
-      }
-    },
+    }
+  };
+
+  return {
+    sealKey: (key, purpose) =>
+      sealWith("wrapKey", (dataKey, nonce) => crypto.subtle.wrapKey("pkcs8", key, dataKey, gcm(nonce, additionalData(purpose)))),
+    openKey: (sealed: string, purpose: SealPurpose, algorithm: SealedKeyAlgorithm) =>
+      openWith(sealed, purpose, "unwrapKey", (dataKey, secret) =>
+        crypto.subtle.unwrapKey("pkcs8", secret.subarray(NONCE), dataKey, gcm(secret, additionalData(purpose)), algorithm, false, ["sign"]),
+      ),
+    sealSecret: (secret, purpose) =>
+      sealWith("encrypt", (dataKey, nonce) => crypto.subtle.encrypt(gcm(nonce, additionalData(purpose)), dataKey, secret)),
+    openSecret: (sealed, purpose) =>
+      openWith(
+        sealed,
+        purpose,
+        "decrypt",
+        async (dataKey, secret) =>
+          new Uint8Array(await crypto.subtle.decrypt(gcm(secret, additionalData(purpose)), dataKey, secret.subarray(NONCE))),
+      ),
     keks: ring.ids,
     kekOf(sealed) {
       return sealed.startsWith(PREFIX) ? (sealed.slice(PREFIX.length).split(":")[0] ?? "") : null;

@@ -2,6 +2,7 @@
  * What every kind of store gives to whoever composes a CA.
  * @module
  */
+import type { AccessStore } from "../core/access-store.ts";
 import type { Leases } from "../core/lease.ts";
 import type { Replicas } from "../core/replicas.ts";
 import type { Store } from "../core/store.ts";
@@ -12,6 +13,7 @@ export interface Ports {
   readonly store: Store;
   readonly leases: Leases;
   readonly replicas: Replicas;
+  readonly access: AccessStore;
 }
 
 export interface Backend {

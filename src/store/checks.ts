@@ -2,6 +2,7 @@
  * What every store compares before it writes, in one place so that all refuse in the same order and words.
  * @module
  */
+import type { RecordName } from "../core/access-store.ts";
 import { ConflictError, NotReadyError, StoreError } from "../core/errors.ts";
 import type { Expected } from "../core/store.ts";
 
@@ -35,4 +36,14 @@ export function requireExpected(stored: Stored, expected: Expected): void {
     );
   if (expected.index !== stored.index || expected.commitId !== stored.commitId)
     throw new ConflictError("index_mismatch", `Cannot commit: the state is at index ${stored.index}, expected ${expected.index}`);
+}
+
+/** A record is not at the version that a write expects. */
+export function versionConflict({ kind, id }: RecordName): ConflictError {
+  return new ConflictError("index_mismatch", `Cannot change ${kind} ${JSON.stringify(id)}: it was changed meanwhile`);
+}
+
+/** Another record has the key that a write asks for. */
+export function keyConflict({ kind }: RecordName): ConflictError {
+  return new ConflictError("name_taken", `Cannot write ${kind}: another one has its name`);
 }

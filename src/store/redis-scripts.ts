@@ -3,6 +3,7 @@
  * answers are arrays of text and integers. Keys are named by redis-keys in README.md.
  * @module
  */
+import { ACCESS_SCRIPTS } from "./redis-access-scripts.ts";
 
 /** Redis's clock in milliseconds since 1970, and a number as text without an exponent. */
 const PRELUDE = `
@@ -11,6 +12,8 @@ local function text(n) return string.format('%.0f', n) end
 `;
 
 export const SCRIPTS = {
+  ...ACCESS_SCRIPTS,
+
   /**
    * KEYS state, lease:operation, stop. ARGV the commit id that the caller has the state of, or ''.
    * Answers {index, commit id, term, commit id in the stop mark, document or '' where the caller has it}.
@@ -112,7 +115,7 @@ return live`,
   probe: `
 local tries = {
   {'TIME'}, {'HSET', KEYS[1], 'probe', '1'}, {'HMGET', KEYS[1], 'probe'}, {'HGET', KEYS[1], 'probe'}, {'HGETALL', KEYS[1]},
-  {'HDEL', KEYS[1], 'probe'}, {'DEL', KEYS[1]}, {'PUBLISH', ARGV[1], ''},
+  {'HDEL', KEYS[1], 'probe'}, {'DEL', KEYS[1]}, {'SET', KEYS[1], '1', 'NX', 'PX', '1'}, {'PUBLISH', ARGV[1], ''},
 }
 for _, try in ipairs(tries) do
   local answer = redis.pcall(unpack(try))

@@ -12,6 +12,7 @@ import type { Log } from "../core/log.ts";
 import type { Backend, Ports } from "./backend.ts";
 import { requireExpected } from "./checks.ts";
 import type { Codec } from "./codec.ts";
+import { createRedisAccess } from "./redis-access.ts";
 import { type Client, createClient, redisError } from "./redis-connection.ts";
 import { createRedisLeases } from "./redis-lease.ts";
 import { SCRIPTS } from "./redis-scripts.ts";
@@ -29,9 +30,18 @@ export interface RedisKeys {
   readonly stop: string;
   readonly replicas: string;
   readonly probe: string;
+  /** Where the records of access control are, and what was written last. */
+  readonly access: string;
+  readonly accessRecords: string;
+  readonly accessKeys: string;
+  readonly accessLog: string;
+  /** The channel of its change notice. */
+  readonly accessChanged: string;
   /** The channel of the change notice. */
   readonly changed: string;
   lease(name: LeaseName): string;
+  /** What may be claimed once. */
+  claim(id: string): string;
 }
 
 /** Runs one of the scripts. @throws {StoreError} */
@@ -50,7 +60,13 @@ export function redisKeys(prefix: string): RedisKeys {
     replicas: key("replicas"),
     probe: key("probe"),
     changed: key("changed"),
+    access: key("access"),
+    accessRecords: key("access:records"),
+    accessKeys: key("access:keys"),
+    accessLog: key("access:log"),
+    accessChanged: key("access:changed"),
     lease: (name) => key(`lease:${name}`),
+    claim: (id) => key(`access:claim:${id}`),
   };
 }
 
@@ -74,6 +90,7 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
   const subscriber = createClient(settings);
   const keys = redisKeys(settings.prefix);
   const waiter = createWaiter();
+  const accessWaiter = createWaiter();
   let silence: unknown = null;
   for (const connection of [client, subscriber])
     connection.on("error", (error: unknown) => {
@@ -89,9 +106,13 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
     connected = true;
     log.info("Connected to Redis");
   });
-  subscriber.on("message", () => waiter.notify());
+  subscriber.on("message", (channel: string) => (channel === keys.accessChanged ? accessWaiter : waiter).notify());
   // What was published before was missed. Where it fails the poll is left, and the next connection tries again.
-  const subscribe = () => subscriber.subscribe(keys.changed).then(waiter.notify, () => undefined);
+  const wakeAll = () => {
+    waiter.notify();
+    accessWaiter.notify();
+  };
+  const subscribe = () => subscriber.subscribe(keys.changed, keys.accessChanged).then(wakeAll, () => undefined);
 
   const answered = async <T>(answer: v.GenericSchema<unknown, T>, call: () => Promise<unknown>): Promise<T> => {
     try {
@@ -115,7 +136,7 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
     if (command !== undefined) throw redisError(new Error(fault), silence, command);
     await answered(v.unknown(), async () => {
       await connectWithin(subscriber, settings.connectTimeoutMs, clock);
-      await subscriber.subscribe(keys.changed);
+      await subscriber.subscribe(keys.changed, keys.accessChanged);
       subscriber.on("ready", () => void subscribe());
     });
   } catch (error) {
@@ -125,7 +146,7 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
   const confirm = createConfirmation(client, settings, log);
 
   return {
-    open: (codec, holder) => openPorts({ run, keys, codec, clock, confirm, wait: waiter.wait, holder }),
+    open: (codec, holder) => openPorts({ run, keys, codec, clock, confirm, wait: waiter.wait, accessWait: accessWaiter.wait, holder }),
     close,
   };
 }
@@ -139,10 +160,12 @@ interface PortsOptions {
   readonly confirm: () => Promise<void>;
   /** Resolves at the next notice or when the signal fires. */
   readonly wait: (signal: AbortSignal) => Promise<void>;
+  /** The same for access control. */
+  readonly accessWait: (signal: AbortSignal) => Promise<void>;
   readonly holder: string;
 }
 
-function openPorts({ run, keys, codec, clock, confirm, wait, holder }: PortsOptions): Ports {
+function openPorts({ run, keys, codec, clock, confirm, wait, accessWait, holder }: PortsOptions): Ports {
   const all = [keys.state, keys.lease("operation"), keys.stop];
   /** What was read last: it is neither sent nor checked again while it is what is stored. */
   let known: { readonly state: CaState; readonly kek: string } | null = null;
@@ -212,6 +235,7 @@ function openPorts({ run, keys, codec, clock, confirm, wait, holder }: PortsOpti
         await run("leave", v.number(), [keys.replicas], [id]);
       },
     },
+    access: createRedisAccess({ run, keys, clock, confirm, wait: accessWait }),
   };
 }
 

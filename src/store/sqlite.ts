@@ -12,10 +12,11 @@ import type { LeaseName } from "../core/lease.ts";
 import type { Backend } from "./backend.ts";
 import { requireExpected } from "./checks.ts";
 import { readReplica } from "./replica.ts";
+import { ACCESS_TABLES, createSqliteAccess } from "./sqlite-access.ts";
 import { createWaiter } from "./waiter.ts";
 
 /** Version of the tables, kept in SQLite's user_version. The document in them has a schema of its own. */
-const TABLES = 2;
+const TABLES = 3;
 
 /** The newest tables from the version before, where 0 is an empty file. */
 const CREATE = [
@@ -23,6 +24,7 @@ const CREATE = [
   CREATE TABLE lease (name TEXT PRIMARY KEY, holder TEXT, term INTEGER NOT NULL, expires_at INTEGER NOT NULL) STRICT;`,
   `CREATE TABLE stop_mark (id INTEGER PRIMARY KEY CHECK (id = 1), idx INTEGER NOT NULL, commit_id TEXT NOT NULL, term INTEGER NOT NULL, document TEXT NOT NULL, reason TEXT NOT NULL, noticed_by TEXT NOT NULL, set_at INTEGER NOT NULL) STRICT;
    CREATE TABLE replica (id TEXT PRIMARY KEY, replica TEXT NOT NULL, expires_at INTEGER NOT NULL) STRICT;`,
+  ACCESS_TABLES,
 ];
 
 /** How soon a worker sees what another one committed, in milliseconds. */
@@ -119,6 +121,8 @@ export function openSqlite(path: string, clock: Clock, { shared = false }: Sqlit
       // The commit stands whatever becomes of the log, which the next commit empties.
     }
   };
+
+  const access = createSqliteAccess({ db, clock, transaction, pollMs: shared ? POLL_MS : null });
 
   return {
     open(codec, holder) {
@@ -230,6 +234,7 @@ export function openSqlite(path: string, clock: Clock, { shared = false }: Sqlit
             transaction(() => sql.forget.run(id, now()));
           },
         },
+        access,
       };
     },
     close() {

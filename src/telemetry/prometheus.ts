@@ -3,6 +3,7 @@
  * @module
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { Audit } from "../core/audit.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import type { Status } from "../core/ca/status.ts";
 import type { Metrics } from "../core/metrics.ts";
@@ -14,6 +15,7 @@ export interface Observed {
   readonly watchers: () => number;
   readonly signing: () => number;
   readonly status: () => Status;
+  readonly audit: Pick<Audit, "failure" | "lost"> | null;
 }
 
 export interface PrometheusMetrics extends Metrics {
@@ -103,6 +105,12 @@ export function createPrometheus(): PrometheusMetrics {
   gauge("meshca_changes_stopped", "1 while the store has lost writes and no operator has decided", (g, { status }) =>
     g.set(status().stopped === null ? 0 : 1),
   );
+  gauge("meshca_audit_failing", "1 while the audit log cannot be written", (g, { audit }) => {
+    if (audit !== null) g.set(audit.failure === null ? 0 : 1);
+  });
+  gauge("meshca_audit_lost", "Audit records given up since the start", (g, { audit }) => {
+    if (audit !== null) g.set(audit.lost);
+  });
   gauge(
     "meshca_root_expiry_seconds",
     "Seconds until a root expires",
@@ -125,7 +133,7 @@ export function createPrometheus(): PrometheusMetrics {
       child(issued, kind).inc();
       latency.observe(seconds);
     },
-    leafRefused: (code) => refused.inc({ code }),
+    leafRefused: (code) => child(refused, code).inc(),
     change: (operation, outcome) => changes.inc({ operation, outcome }),
     request: (route, status) => child(requests, route, String(status)).inc(),
     render: async () => ({ type: registry.contentType, text: await registry.metrics() }),

@@ -43,6 +43,7 @@ describe("readConfigFile()", () => {
     assert.deepEqual(read(file), {
       settings: { MESHCA_DATACENTER: "eu1", MESHCA_DATA_DIR: "/opt/consul", MESHCA_LOG_LEVEL: "INFO", MESHCA_LISTEN: "127.0.0.1:8501" },
       connectEnabled: true,
+      https: false,
       bootstrap: {
         provider: "consul",
         config: { LeafCertTTL: "48h", PrivateKeyBits: 384, CSRMaxPerSecond: 10 },
@@ -53,7 +54,7 @@ describe("readConfigFile()", () => {
   });
 
   it("readConfigFile() says nothing where the file says nothing", () => {
-    assert.deepEqual(read({}), { settings: {}, connectEnabled: true, bootstrap: null, ignored: [] });
+    assert.deepEqual(read({}), { settings: {}, connectEnabled: true, https: false, bootstrap: null, ignored: [] });
     assert.equal(read({ connect: { enabled: false } }).connectEnabled, false);
     assert.equal(read({ connect: {} }).bootstrap, null);
   });
@@ -101,6 +102,36 @@ describe("readConfigFile()", () => {
     assert.equal(read({ ports: { dns: 8600 } }).settings.MESHCA_LISTEN, undefined);
   });
 
+  it("readConfigFile() takes Consul's certificates where HTTPS has a port, those for HTTPS before those for all", () => {
+    const tls = {
+      defaults: { ca_file: "ca.pem", cert_file: "all.pem", key_file: "key.pem", verify_incoming: true, verify_outgoing: true },
+      https: { cert_file: "https.pem", tls_min_version: "TLSv1_3" },
+      internal_rpc: { verify_server_hostname: true },
+    };
+    const { settings, https, ignored } = read({ ports: { http: -1, https: 8501 }, tls });
+    assert.deepEqual([https, ignored], [true, []]);
+    assert.deepEqual(settings, {
+      MESHCA_LISTEN: "127.0.0.1:8501",
+      MESHCA_TLS_CERT_FILE: "https.pem",
+      MESHCA_TLS_KEY_FILE: "key.pem",
+      MESHCA_TLS_CLIENT_CA_FILE: "ca.pem",
+      MESHCA_TLS_CLIENT_CERT: "required",
+      MESHCA_TLS_MIN_VERSION: "1.3",
+    });
+    const optional = read({ ports: { https: 1 }, tls: { ...tls, https: { verify_incoming: false } } });
+    assert.equal(optional.settings.MESHCA_TLS_CLIENT_CERT, undefined);
+  });
+
+  it("readConfigFile() ignores Consul's certificates where HTTPS has no port, as Consul does", () => {
+    const { settings, https, ignored } = read({ tls: { defaults: { cert_file: "a", tls_min_version: "TLSv1_0" } } });
+    assert.deepEqual([settings, https, ignored], [{}, false, ["tls"]]);
+  });
+
+  it("readConfigFile() takes a certificate of our own CA on either port", () => {
+    assert.deepEqual(read({ tls: "self" }).settings, { MESHCA_TLS: "self" });
+    assert.deepEqual(read({ tls: "self", ports: { https: 1 } }).settings, { MESHCA_TLS: "self", MESHCA_LISTEN: "127.0.0.1:1" });
+  });
+
   const refused: readonly (readonly [string, unknown, string])[] = [
     ["text that is no JSON", "datacenter = 1", "MESHCA_CONFIG: the file is not JSON"],
     ["an empty file", "", "MESHCA_CONFIG: the file is not JSON"],
@@ -126,7 +157,16 @@ describe("readConfigFile()", () => {
     ["connect as a list", { connect: [] }, "connect: "],
     ["a key with the name of a property", { constructor: 1 }, "constructor: is not a key of Consul's agent configuration"],
     ["a port above 65535", { ports: { http: 65_536 } }, "ports.http: must be a port"],
-    ["a port below 0", { ports: { http: -1 } }, "ports.http: must be a port"],
+    ["a port below -1", { ports: { http: -2 } }, "ports.http: must be a port"],
+    ["no port at all", { ports: { http: -1 } }, "ports.http: cannot be -1 without ports.https: nothing would be served"],
+    ["both ports", { ports: { http: 8500, https: 8501 }, tls: "self" }, "ports.http: is not served beside ports.https: set it to -1"],
+    ["tls as text", { tls: "other" }, "tls: must be an object"],
+    ["a certificate as a number", { tls: { https: { cert_file: 1 } } }, "tls.https.cert_file: must be a file"],
+    [
+      "an old version of TLS",
+      { ports: { https: 8501 }, tls: { https: { tls_min_version: "TLSv1_1" } } },
+      "tls.https.tls_min_version: must be TLSv1_2 or TLSv1_3: nothing older is served",
+    ],
     ["a port with a fraction", { ports: { http: 1.5 } }, "ports.http: must be a port"],
     ["a port as text", { ports: { http: "8500" } }, "ports.http: must be a port"],
     ["a cluster ID that is no UUID", { connect: { ca_config: { cluster_id: "x" } } }, "connect.ca_config.cluster_id: must be a UUID"],
@@ -148,7 +188,7 @@ describe("readConfigFile()", () => {
     it(`readConfigFile() refuses a file that is ${name}, which is no object`, () => assert.ok(faults(file).length > 0));
 
   it("readConfigFile() names every fault at once", () => {
-    const found = faults({ datacentre: "x", data_dir: 1, connect: { enabled: 1, ca_confg: {} }, ports: { http: -1 } });
+    const found = faults({ datacentre: "x", data_dir: 1, connect: { enabled: 1, ca_confg: {} }, ports: { http: -2 } });
     assert.deepEqual(
       new Set(found.map((fault) => fault.split(":")[0])),
       new Set(["connect.ca_confg", "connect.enabled", "data_dir", "datacentre", "ports.http"]),

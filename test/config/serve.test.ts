@@ -56,12 +56,19 @@ describe("meshca serve", () => {
   });
 
   for (const host of ["0.0.0.0", "[::]", "10.255.255.1"])
-    it(`meshca serve ends with 78 where it would listen on ${host}, which is not loopback`, async () => {
-      const { code, stdout, stderr } = await runServer({ MESHCA_LISTEN: `${host}:0`, MESHCA_DATA_DIR: dataDir });
-      assert.deepEqual([code, stdout], [78, ""], stderr);
+    it(`meshca serve ends with 78 where it would listen on ${host}, which is not loopback, without access control or TLS`, async () => {
+      const environment = { MESHCA_LISTEN: `${host}:0`, MESHCA_DATA_DIR: dataDir };
+      const open = await runServer({ ...environment, MESHCA_ACL: "off" });
+      assert.deepEqual([open.code, open.stdout], [78, ""], open.stderr);
       assert.match(
-        stderr,
+        open.stderr,
         /^Cannot start:\n {2}MESHCA_LISTEN: cannot listen on ".*": without access control only loopback is served; use 127\.0\.0\.1, ::1 or localhost\n$/,
+      );
+      const plain = await runServer(environment);
+      assert.deepEqual([plain.code, plain.stdout], [78, ""], plain.stderr);
+      assert.match(
+        plain.stderr,
+        /^Cannot start:\n {2}MESHCA_LISTEN: cannot serve plain HTTP on ".*": set MESHCA_TLS_CERT_FILE and MESHCA_TLS_KEY_FILE, /,
       );
     });
 

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { CONSUL_CONFIG_NAMES } from "../../providers/consul/config.ts";
-import { isLoopback, readSettings, type Settings } from "../../src/config/settings.ts";
+import { isLoopback, readSettings, requireServable, type Settings } from "../../src/config/settings.ts";
 import { STORE_FORMS } from "../../src/config/store-url.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 
@@ -36,22 +36,32 @@ function faults(environment: Readonly<Record<string, string | undefined>>, file?
 
 const LISTEN = "MESHCA_LISTEN: must be HOST:PORT, for example 127.0.0.1:8500, with port 0 for a free one";
 const KNOWN =
-  "known are MESHCA_LISTEN, MESHCA_DATA_DIR, MESHCA_CONFIG, MESHCA_STORE, MESHCA_KEK, MESHCA_KEK_FILE, MESHCA_IMPORT, MESHCA_MAX_STALENESS, MESHCA_MAX_CLOCK_SKEW, MESHCA_DATACENTER, MESHCA_LOG_LEVEL";
+  "known are MESHCA_LISTEN, MESHCA_TLS, MESHCA_TLS_NAMES, MESHCA_TLS_CERT_FILE, MESHCA_TLS_KEY_FILE, MESHCA_TLS_CLIENT_CA_FILE, MESHCA_TLS_CLIENT_CERT, MESHCA_TLS_MIN_VERSION, MESHCA_PLAIN_HTTP, MESHCA_DATA_DIR, MESHCA_CONFIG, MESHCA_STORE, MESHCA_KEK, MESHCA_KEK_FILE, MESHCA_ACL, MESHCA_INITIAL_MANAGEMENT_TOKEN, MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE, MESHCA_JWKS_HOSTS, MESHCA_JWKS_PRIVATE_HOSTS, MESHCA_IMPORT, MESHCA_MAX_STALENESS, MESHCA_MAX_CLOCK_SKEW, MESHCA_DATACENTER, MESHCA_LOG_LEVEL, MESHCA_HOSTS, MESHCA_AUDIT, MESHCA_AUDIT_FAILURE, MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT, ";
 const STALENESS = "MESHCA_MAX_STALENESS: must be a duration from 1s to 24h, for example 5m";
 
 describe("readSettings()", () => {
   it("readSettings() has a default for everything", () => {
     assert.deepEqual(read({ PATH: "/bin" }), {
       listen: { host: "127.0.0.1", port: 8500 },
+      tls: null,
+      plainHttp: null,
       dataDir: ".meshca",
       store: { kind: "sqlite", path: ".meshca/meshca.db" },
       kek: null,
+      acl: "off",
+      managementToken: null,
+      jwksHosts: [],
+      jwksPrivateHosts: [],
       source: null,
       maxStalenessMs: 300_000,
       maxClockSkewMs: 30_000,
       datacenter: "dc1",
       logLevel: "info",
       connectEnabled: true,
+      hosts: null,
+      limits: {},
+      audit: null,
+      auditFailure: "stop-changes",
       bootstrap: null,
       ignored: [],
       worker: null,
@@ -73,6 +83,17 @@ describe("readSettings()", () => {
     ["MESHCA_DATACENTER", "EU-West_1", ({ datacenter }) => datacenter, "eu-west_1"],
     ["MESHCA_LOG_LEVEL", "WARN", ({ logLevel }) => logLevel, "warning"],
     ["MESHCA_LOG_LEVEL", "debug", ({ logLevel }) => logLevel, "debug"],
+    ["MESHCA_HOSTS", "ca.example.com, CA,[fd00::1]", ({ hosts }) => hosts, ["ca.example.com", "ca", "[fd00::1]"]],
+    ["MESHCA_AUDIT", "off", ({ audit }) => audit, null],
+    ["MESHCA_AUDIT", "stdout", ({ audit }) => audit, { kind: "stdout" }],
+    ["MESHCA_AUDIT", "/var/log/ca.jsonl", ({ audit }) => audit, { kind: "file", path: "/var/log/ca.jsonl" }],
+    ["MESHCA_AUDIT_FAILURE", "stop-all", ({ auditFailure }) => auditFailure, "stop-all"],
+    ["MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT", "50", ({ limits }) => limits, { http_max_conns_per_client: 50 }],
+    ["MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT", "0", ({ limits }) => limits, { http_max_conns_per_client: Number.POSITIVE_INFINITY }],
+    ["MESHCA_LIMITS_BODY_TIME", "2s", ({ limits }) => limits, { body_time: 2000 }],
+    ["MESHCA_LIMITS_MODE", "enforcing", ({ limits }) => limits, { mode: "enforcing" }],
+    ["MESHCA_LIMITS_READ_RATE", "-1", ({ limits }) => limits, { read_rate: Number.POSITIVE_INFINITY }],
+    ["MESHCA_LIMITS_WRITE_RATE", "0.5", ({ limits }) => limits, { write_rate: 0.5 }],
   ];
   for (const [name, value, of, expected] of accepted)
     it(`readSettings() takes ${name}=${value}`, () => assert.deepEqual(of(read({ [name]: value })), expected));
@@ -110,13 +131,31 @@ describe("readSettings()", () => {
     ...["", "trace", "loud"].map(
       (value) => ["MESHCA_LOG_LEVEL", value, "MESHCA_LOG_LEVEL: must be one of debug, info, warn, warning, error"] as const,
     ),
+    ...["", "ca.example.com:8500", "a b", "a,,b", "http://a", "::1"].map(
+      (value) =>
+        [
+          "MESHCA_HOSTS",
+          value,
+          "MESHCA_HOSTS: must be names or addresses, separated by commas, without ports, and IPv6 in brackets",
+        ] as const,
+    ),
+    ["MESHCA_AUDIT", "", "MESHCA_AUDIT: must be off, stdout or the path of a file"],
+    ["MESHCA_AUDIT_FAILURE", "stop", "MESHCA_AUDIT_FAILURE: must be one of stop-changes, stop-all, go-on"],
+    ["MESHCA_LIMITS_WATCHERS", "0", "MESHCA_LIMITS_WATCHERS: must be a whole number from 1 to 1000000"],
+    ["MESHCA_LIMITS_WATCHERS", "1e3", "MESHCA_LIMITS_WATCHERS: must be a whole number from 1 to 1000000"],
+    ["MESHCA_LIMITS_BODY_TIME", "1ms", "MESHCA_LIMITS_BODY_TIME: must be a duration from 100ms to 10m, for example 10s"],
+    ["MESHCA_LIMITS_READ_RATE", "-2", "MESHCA_LIMITS_READ_RATE: must be a number of requests a second, or -1 for any"],
+    ["MESHCA_LIMITS_WATCHER", "1", "MESHCA_LIMITS_WATCHER: is not a setting; did you mean MESHCA_LIMITS_WATCHERS?"],
     ["MESHCA_LISTN", "x", "MESHCA_LISTN: is not a setting; did you mean MESHCA_LISTEN?"],
     ["MESHCA_DATADIR", "x", "MESHCA_DATADIR: is not a setting; did you mean MESHCA_DATA_DIR?"],
     ["MESHCA_LOGLEVEL", "x", "MESHCA_LOGLEVEL: is not a setting; did you mean MESHCA_LOG_LEVEL?"],
     ["MESHCA_COMPLETELY_DIFFERENT", "x", `MESHCA_COMPLETELY_DIFFERENT: is not a setting; ${KNOWN}`],
   ];
   for (const [name, value, says] of refused)
-    it(`readSettings() refuses ${name}=${JSON.stringify(value)}`, () => assert.deepEqual(faults({ [name]: value }), [says]));
+    it(`readSettings() refuses ${name}=${JSON.stringify(value)}`, () => {
+      const found = faults({ [name]: value });
+      assert.deepEqual(says.endsWith(KNOWN) ? found.map((fault) => fault.slice(0, says.length)) : found, [says]);
+    });
 
   it("readSettings() names every fault at once, of the environment and of the file", () => {
     const environment = {
@@ -178,6 +217,58 @@ describe("readSettings()", () => {
     assert.deepEqual(faults({ MESHCA_CONFIG: "meshca.json" }, { datacenter: "a b" }), [
       "MESHCA_DATACENTER: must be letters, digits, - and _",
     ]);
+  });
+});
+
+describe("limits in the file", () => {
+  it("readSettings() reads Consul's limits and ours from the file, and lets the environment win", () => {
+    const limits = {
+      http_max_conns_per_client: 7,
+      signing_queue: 64,
+      body_time: "3s",
+      rpc_rate: 100,
+      request_limits: { mode: "permissive", read_rate: 10, write_rate: -1 },
+    };
+    const read = (environment: Record<string, string>) =>
+      readSettings({ ...environment, MESHCA_CONFIG: "c" }, () => JSON.stringify({ limits }), []);
+    assert.deepEqual(read({ MESHCA_LIMITS_SIGNING_QUEUE: "32" }).limits, {
+      http_max_conns_per_client: 7,
+      signing_queue: 32,
+      body_time: 3000,
+      mode: "permissive",
+      read_rate: 10,
+      write_rate: Number.POSITIVE_INFINITY,
+    });
+    assert.deepEqual(read({}).ignored, ["limits.rpc_rate"]);
+  });
+
+  it("readSettings() names each fault of the limits in the file", () => {
+    const found = (limits: unknown) => faults({ MESHCA_CONFIG: "meshca.json" }, { limits });
+    assert.deepEqual(found({ watcher: 1 }), ["limits.watcher: is not a limit; did you mean watchers?"]);
+    assert.deepEqual(found({ watchers: true }), ["limits.watchers: must be a number or text"]);
+    assert.deepEqual(found({ request_limits: [] }), ["limits.request_limits: must be an object"]);
+    assert.deepEqual(found({ request_limits: { rate: 1 } }), [
+      "limits.request_limits.rate: is not a limit; known are mode, read_rate, write_rate",
+    ]);
+    assert.deepEqual(found({ watchers: -1 }), ["MESHCA_LIMITS_WATCHERS: must be a whole number from 1 to 1000000"]);
+    assert.deepEqual(found([]), ["limits: must be an object"]);
+  });
+});
+
+describe("requireServable()", () => {
+  const tls = { host: "10.0.0.1", tls: true, plainHttp: null, accessControl: true };
+
+  it("requireServable() lets loopback serve anything", () =>
+    assert.equal(requireServable({ host: "::1", tls: false, plainHttp: null, accessControl: false }), null));
+
+  it("requireServable() lets TLS with access control serve anywhere, and plain HTTP behind a proxy that is named", () => {
+    assert.equal(requireServable(tls), null);
+    assert.equal(requireServable({ ...tls, tls: false, plainHttp: "behind-proxy" }), null);
+  });
+
+  it("requireServable() says what is missing beyond loopback", () => {
+    assert.match(requireServable({ ...tls, accessControl: false }) ?? "", /^cannot listen on "10\.0\.0\.1": without access control/);
+    assert.match(requireServable({ ...tls, tls: false }) ?? "", /^cannot serve plain HTTP on "10\.0\.0\.1": set MESHCA_TLS_CERT_FILE/);
   });
 });
 

@@ -72,13 +72,14 @@ function mutate(text: string, part: string): string {
 function testBackend(backend: Backend): Backend {
   return {
     open(codec, holder) {
-      const { store, leases, replicas } = backend.open(codec, holder);
+      const { store, leases, replicas, access } = backend.open(codec, holder);
       const commit: typeof store.commit = (next, expected) =>
         store.commit(options.mutation === "no-crossing" ? withoutCrossings(next) : next, expected);
       return {
         store: gated("store", { ...store, commit }),
         leases: gated("leases", leases),
         replicas: gated("replicas", replicas),
+        access,
       };
     },
     close: backend.close,
@@ -105,6 +106,16 @@ const settings: Settings = {
   dataDir: options.dataDir,
   store: options.store,
   kek: options.kek,
+  acl: "off",
+  managementToken: null,
+  jwksHosts: [],
+  jwksPrivateHosts: [],
+  tls: null,
+  plainHttp: null,
+  hosts: null,
+  limits: {},
+  audit: null,
+  auditFailure: "stop-changes",
   source: null,
   maxStalenessMs: options.maxStalenessMs,
   maxClockSkewMs: 30_000,

@@ -2,7 +2,10 @@
  * The app over a CA in this process, on a clock that moves when it is told to.
  * @module
  */
+
+import { verifyRenewalToken } from "../../src/auth/renewal.ts";
 import { type App, type AppOptions, createApp } from "../../src/http/app.ts";
+import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { createCodec } from "../../src/store/codec.ts";
 import { createTestCa, silentLog, type TestCa } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
@@ -19,12 +22,20 @@ export async function createTestApp(overrides: Partial<AppOptions> = {}, ca?: Te
   const options: AppOptions = {
     manager: started.manager,
     codec: createCodec(started.sealer),
+    verifyRenewalToken,
+    access: null,
+    bootstrapReset: () => null,
+    bootstrapSecret: () => null,
     clock: started.clock,
     random: systemRandom,
     log: silentLog,
     datacenter: "dc1",
     connectEnabled: true,
     loopbackOnly: true,
+    behindProxy: false,
+    hosts: null,
+    limits: DEFAULT_HTTP_LIMITS,
+    audit: null,
     renderMetrics: async () => ({ type: "text/plain", text: "" }),
     countRequest: () => undefined,
     ...overrides,

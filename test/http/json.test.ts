@@ -92,7 +92,20 @@ describe("readJson()", () => {
     assert.equal(readJson('"\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00"'), '"\\/\b\f\n\r\té😀');
   });
 
-  it("readJson() lets the last of two equal keys win", () => assert.deepEqual(readJson('{"a":1,"a":2}'), { a: 2 }));
+  it("readJson() refuses a key that comes twice in an object, however it is written", () => {
+    for (const text of ['{"a":1,"a":2}', '{"a":1,"b":{},"a":1}', '{"a":1,"\\u0061":2}', '[{"x":{"a":1,"a":1}}]'])
+      assert.equal(goError(text), 'json: duplicate key "a"', text);
+    assert.equal(goError('{"__proto__":1,"__proto__":2}'), 'json: duplicate key "__proto__"');
+    assert.deepEqual(readJson('[{"a":1},{"a":2,"A":3}]'), [{ a: 1 }, { a: 2, A: 3 }]);
+  });
+
+  it("readJson() refuses what has more than 2,000 keys and items in all, and takes that many", () => {
+    const list = (count: number) => `[${Array.from({ length: count }, () => "0").join()}]`;
+    const object = (count: number) => `{${Array.from({ length: count }, (_, i) => `"${i}":0`).join()}}`;
+    const nested = `[${Array.from({ length: 1001 }, () => "[0]").join()}]`;
+    for (const text of [list(2001), object(2001), nested]) assert.equal(goError(text), "more than 2000 keys and items");
+    for (const text of [list(2000), object(2000)]) assert.doesNotThrow(() => readJson(text));
+  });
 
   it("readJson() makes a plain value of a key that JavaScript knows", () => {
     const read = readJson('{"__proto__":{"polluted":true},"constructor":1}') as { readonly [key: string]: Json };

@@ -88,7 +88,7 @@ export async function startServer(
   const url = await Promise.race([
     new Promise<string>((resolve) => {
       running.onOutput(() => {
-        const found = /meshca listens on (http:\/\/\S+)[^\n]*\n(trust domain \S+\n)?/.exec(running.stdout());
+        const found = /meshca listens on (https?:\/\/\S+)[^\n]*\n(trust domain \S+\n)?/.exec(running.stdout());
         if (found?.[1] !== undefined) resolve(found[1]);
       });
     }),

@@ -7,7 +7,9 @@ import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
+import { verifyRenewalToken } from "../../src/auth/renewal.ts";
 import { createApp } from "../../src/http/app.ts";
+import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { createCodec } from "../../src/store/codec.ts";
 import { createTestCa, silentLog } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
@@ -31,12 +33,20 @@ async function startUninitialized(): Promise<Peer> {
   const app = createApp({
     manager,
     codec: createCodec(sealer),
+    verifyRenewalToken,
+    access: null,
+    bootstrapReset: () => null,
+    bootstrapSecret: () => null,
     clock,
     random: systemRandom,
     log: silentLog,
     datacenter: "dc1",
     connectEnabled: true,
     loopbackOnly: true,
+    behindProxy: false,
+    hosts: null,
+    limits: DEFAULT_HTTP_LIMITS,
+    audit: null,
     renderMetrics: async () => ({ type: "text/plain", text: "" }),
     countRequest: () => undefined,
   });
@@ -89,6 +99,7 @@ describe("recorded answers of Consul 1.16.6", () => {
     const took = performance.now() - started;
     if (recorded === undefined) return;
     assert.ok(answer !== null, "the connection was closed without an answer");
+    assert.equal(answer.header("X-Content-Type-Options"), "nosniff");
     for (const row of deviates) assert.ok(rows.has(row), `src/http/README.md has no deviation ${row}`);
     // Timers may fire a little early.
     const waited = wait > 0 && took >= wait * 1000 - 50;

@@ -4,8 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { routesOf } from "../../src/http/app.ts";
+import { type Need, routesOf } from "../../src/http/app.ts";
 import { createTestCa } from "../fakes/ca.ts";
+import { accessThat } from "./access.ts";
 import { createTestApp } from "./app.ts";
 import { tableOf } from "./tables.ts";
 
@@ -17,6 +18,35 @@ describe("routes", () => {
     );
     const rows = tableOf("Routes").flatMap(([methods = "", path = ""]) => methods.split(", ").map((method) => `${method} ${path}`));
     assert.deepEqual(rows.toSorted(), routes.toSorted());
+  });
+
+  it("src/http/README.md says what every call needs, and the code asks for it", async () => {
+    const access = accessThat({ allows: () => true });
+    const { app, options } = await createTestApp({ access });
+    const words = (need: Need | undefined): string => {
+      if (typeof need === "object") return `${need.resource}:${need.access}`;
+      return { public: "nothing", token: "a token", identity: "what the identity needs" }[need ?? "public"];
+    };
+    for (const { path, methods, needs } of routesOf(options, app.watchers))
+      assert.deepEqual(Object.keys(needs), Object.keys(methods), `${path} has a method without a need`);
+    const asked = new Map(
+      routesOf(options, app.watchers).flatMap(({ path, needs }) =>
+        Object.entries(needs).map(([method, need]) => [`${method} ${path}`, words(need)] as const),
+      ),
+    );
+    for (const [methods = "", path = "", need = ""] of tableOf("Routes"))
+      for (const method of methods.split(", ")) assert.equal(asked.get(`${method} ${path}`), need, `${method} ${path}`);
+  });
+
+  it("every call that needs something is refused to whoever has nothing, before anything is read", async () => {
+    const { app, options, fetch } = await createTestApp({ access: accessThat({ allows: () => false }) });
+    for (const { path, needs } of routesOf(options, app.watchers))
+      for (const [method, need] of Object.entries(needs)) {
+        if (typeof need !== "object") continue;
+        const refused = await fetch(path, { method, ...(method === "GET" ? {} : { body: "{" }) });
+        assert.equal(refused.status, 403, `${method} ${path}`);
+        assert.match(await refused.text(), /^Permission denied: /);
+      }
   });
 
   it("src/http/README.md names each deviation once", () => {
@@ -31,7 +61,7 @@ describe("routes", () => {
       const allow = ["OPTIONS", ...Object.keys(methods)].join();
       const asked = await fetch(path, { method: "OPTIONS" });
       assert.deepEqual([asked.status, asked.headers.get("allow"), await asked.text()], [200, allow, ""], path);
-      for (const method of ["DELETE", "PATCH", "HEAD"]) {
+      for (const method of ["DELETE", "PATCH", "HEAD"].filter((name) => !Object.hasOwn(methods, name))) {
         const refused = await fetch(path, { method });
         assert.deepEqual([refused.status, refused.headers.get("allow")], [405, allow], `${method} ${path}`);
         // An answer to HEAD has the length of its text, and no text.

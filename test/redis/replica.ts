@@ -49,15 +49,25 @@ let addresses = 0;
 export function testSettings(port: number, overrides: Partial<Settings> = {}): Settings {
   return {
     listen: { host: "127.0.0.1", port: 10_000 + ++addresses },
+    tls: null,
+    plainHttp: null,
     dataDir: "/nowhere",
     store: redisUrl(port),
     kek: KEK,
+    acl: "off",
+    managementToken: null,
+    jwksHosts: [],
+    jwksPrivateHosts: [],
     source: null,
     maxStalenessMs: 300_000,
     maxClockSkewMs: 30_000,
     datacenter: "dc1",
     logLevel: "info",
     connectEnabled: true,
+    hosts: null,
+    limits: {},
+    audit: null,
+    auditFailure: "stop-changes",
     bootstrap: null,
     ignored: [],
     worker: null,
@@ -80,6 +90,9 @@ export function testPlatform(clock: Clock, folder: Map<string, string>, lines: L
     kept,
     readFile: (path) => folder.get(path) ?? "",
     isThere: (path) => folder.has(path),
+    fetchKeys: () => Promise.reject(new Error("There is no network")),
+    resolve: () => Promise.reject(new Error("There is no network")),
+    appendTo: () => Promise.reject(new TypeError("No audit log here")),
   };
 }
 

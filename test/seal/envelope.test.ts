@@ -200,3 +200,33 @@ describe("createSealer()", () => {
     await assert.rejects(fresh.verifyMac(bytes, mac), (error: Error) => error.message.includes(mac.split(":")[0] ?? "?"));
   });
 });
+
+describe("sealSecret()", () => {
+  const secret = utf8("a secret of the access store");
+  const [oldText, newText] = [makeKek(), makeKek()];
+
+  it("openSecret() gives a secret back for its purpose alone, and under the key it was sealed with", async () => {
+    const sealer = createSealer(await readKeks(oldText));
+    const sealed = await sealer.sealSecret(secret, PURPOSE);
+    assert.deepEqual(await sealer.openSecret(sealed, PURPOSE), secret);
+    for (const other of [
+      { ...PURPOSE, clusterId: "other" },
+      { ...PURPOSE, purpose: "other" },
+      { ...PURPOSE, id: "other" },
+    ])
+      await assert.rejects(sealer.openSecret(sealed, other), refusedWith("open_failed"));
+    await assert.rejects(createSealer(await readKeks(newText)).openSecret(sealed, PURPOSE), refusedWith("kek_unknown"));
+    assert.ok(!sealed.includes(base64(secret).slice(0, 16)));
+  });
+
+  it("rewrap() keeps a secret that is sealed anew", async () => {
+    const sealed = await createSealer(await readKeks(oldText)).sealSecret(secret, PURPOSE);
+    const again = await createSealer(await readKeks(`${newText},${oldText}`)).rewrap(sealed);
+    assert.deepEqual(await createSealer(await readKeks(newText)).openSecret(again, PURPOSE), secret);
+  });
+
+  it("openKey() does not open what is no key, nor openSecret() what is one, for another purpose", async () => {
+    const sealer = createSealer(await readKeks(oldText));
+    await assert.rejects(sealer.openKey(await sealer.sealSecret(secret, PURPOSE), PURPOSE, EC), refusedWith("open_failed"));
+  });
+});

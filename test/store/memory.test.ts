@@ -3,6 +3,7 @@
  * @module
  */
 import { createMemoryBackend } from "../../src/store/memory.ts";
+import { describeAccessStore } from "../contracts/access-store.ts";
 import { describeLeases } from "../contracts/lease.ts";
 import { describeReplicas } from "../contracts/replicas.ts";
 import { describeStore, type StoreBackend } from "../contracts/store.ts";
@@ -26,3 +27,4 @@ function memory(clock: FakeClock): StoreBackend {
 describeStore("memory", memory);
 describeLeases("memory", memory);
 describeReplicas("memory", memory);
+describeAccessStore("memory", memory);

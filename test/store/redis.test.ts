@@ -8,6 +8,7 @@ import type { RedisUrl } from "../../src/config/store-url.ts";
 import { systemClock } from "../../src/entry/platform.ts";
 import { openRedis, redisKeys } from "../../src/store/redis.ts";
 import { createClient } from "../../src/store/redis-connection.ts";
+import { describeAccessStore } from "../contracts/access-store.ts";
 import { describeLeases } from "../contracts/lease.ts";
 import { describeReplicas } from "../contracts/replicas.ts";
 import { describeStore, type MakeBackend } from "../contracts/store.ts";
@@ -64,6 +65,7 @@ function describeOn(name: string, start: () => Promise<{ url: RedisUrl; stop(): 
     describeStore(name, backends);
     describeLeases(name, backends);
     describeReplicas(name, backends);
+    describeAccessStore(name, backends);
   });
 }
 

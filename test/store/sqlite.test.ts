@@ -16,6 +16,7 @@ import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import type { Backend } from "../../src/store/backend.ts";
 import { type Codec, createCodec } from "../../src/store/codec.ts";
 import { claimSqlite, openSqlite } from "../../src/store/sqlite.ts";
+import { describeAccessStore } from "../contracts/access-store.ts";
 import { describeLeases } from "../contracts/lease.ts";
 import { describeReplicas } from "../contracts/replicas.ts";
 import { describeStore, exampleStates, expectedOf, type StoreBackend } from "../contracts/store.ts";
@@ -93,9 +94,11 @@ const throwsWith = (code: string) => (error: unknown) => {
 describeStore("SQLite", sqlite);
 describeLeases("SQLite", sqlite);
 describeReplicas("SQLite", sqlite);
+describeAccessStore("SQLite", sqlite);
 describeStore("shared SQLite", shared);
 describeLeases("shared SQLite", shared);
 describeReplicas("shared SQLite", shared);
+describeAccessStore("shared SQLite", shared);
 
 describe("openSqlite()", () => {
   let codec: Codec;
@@ -154,7 +157,7 @@ describe("openSqlite()", () => {
   const newerFile = (): string => {
     const path = newPath();
     const db = new DatabaseSync(path);
-    db.exec("CREATE TABLE later (x TEXT); PRAGMA user_version = 3;");
+    db.exec("CREATE TABLE later (x TEXT); PRAGMA user_version = 4;");
     db.close();
     return path;
   };
@@ -181,7 +184,9 @@ describe("openSqlite()", () => {
     await store.commit(state, expectedOf(null, (await leases.acquire("operation", 1000))?.term ?? 0));
     old.close();
     const db = new DatabaseSync(path);
-    db.exec("DROP TABLE stop_mark; DROP TABLE replica; PRAGMA user_version = 1;");
+    db.exec(
+      "DROP TABLE stop_mark; DROP TABLE replica; DROP TABLE access_record; DROP TABLE access_write; DROP TABLE access_touched; DROP TABLE access_claim; PRAGMA user_version = 1;",
+    );
     db.close();
     const upgraded = openSqlite(path, clock);
     const ports = upgraded.open(codec, "two");

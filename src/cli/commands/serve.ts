@@ -6,7 +6,8 @@ import { readFileSync } from "node:fs";
 import { CONSUL_CONFIG_NAMES } from "../../../providers/consul/config.ts";
 import { readSettings, type Settings } from "../../config/settings.ts";
 import { trustDomainOf } from "../../core/spiffe/kinds.ts";
-import { type Served, serve } from "../../entry/bun.ts";
+import { serve } from "../../entry/bun.ts";
+import type { Served } from "../../entry/serve.ts";
 import { describe, exitCode } from "../output.ts";
 
 /** What the environment says. @throws {ConfigError} */
@@ -28,7 +29,7 @@ export async function serveCommand(worker: number | null = null): Promise<number
     served = await serve(settings);
     const text = greeting(served, settings.datacenter);
     if (worker === null) process.stdout.write(text);
-    else process.send?.({ listen: new URL(served.url).host, greeting: text });
+    else process.send?.({ listen: served.listen, greeting: text });
     await stopped;
   } catch (error) {
     process.stderr.write(`${describe(error)}\n`);
@@ -57,7 +58,7 @@ function greeting({ url, meshca }: Served, datacenter: string): string {
 trust domain ${trustDomain}
 
 Get a leaf:
-  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout web.key -subj / -addext "subjectAltName=URI:spiffe://${trustDomain}/ns/default/dc/${datacenter}/svc/web" | curl -fsS --data-binary @- ${url}/v1/connect/ca/sign
+  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout web.key -subj / -addext "subjectAltName=URI:spiffe://${trustDomain}/ns/default/dc/${datacenter}/svc/web" | curl -fsS${url.startsWith("https:") ? " --cacert CA.pem" : ""} --data-binary @- ${url}/v1/connect/ca/sign
 
 `;
 }

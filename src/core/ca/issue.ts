@@ -3,18 +3,19 @@
  * that can be signed once, and nothing else can be signed.
  * @module
  */
-import { colonHex } from "../bytes.ts";
+import { type Audit, type AuditRecord, type Caller, NOBODY } from "../audit.ts";
+import { colonHex, equal } from "../bytes.ts";
 import type { Clock, Random } from "../clock.ts";
 import { CaError, ConflictError, NotReadyError, RequestError } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import { certificatePem } from "../pem.ts";
 import { type LeafId, parseSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
-import type { Certificate } from "../x509/certificate.ts";
+import { type Certificate, keyIdOf } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
 import type { LeafFields } from "../x509/leaf.ts";
-import { type LeafNames, leafKeyUsage, leafNames } from "../x509/profile.ts";
+import { type LeafNames, leafKeyUsage, leafNames, type ServerNames } from "../x509/profile.ts";
 import { createSerials } from "../x509/serial.ts";
-import type { Limiter } from "./limiter.ts";
+import type { Limiter, Priority } from "./limiter.ts";
 import { leafValidity, type Snapshot } from "./snapshot.ts";
 
 /** A signed leaf, as the edges need it. */
@@ -30,6 +31,17 @@ export interface IssuedLeaf {
   /** Index of the state it was signed under. */
   readonly index: number;
 }
+
+/** Who a request would become. */
+export interface LeafSubject {
+  readonly id: LeafId;
+  readonly uri: string;
+  /** The key identifier of the leaf in colon hex; worked out when it is asked for. */
+  readonly keyId: () => string;
+}
+
+/** Says whether a caller may have an identity. @throws {DeniedError} */
+export type Permit = (subject: LeafSubject) => void;
 
 /** A leaf whose every field was checked and decided. It can be spent once, and only what it gives is signed. */
 class PreparedLeaf {
@@ -54,17 +66,32 @@ class PreparedLeaf {
 
 export interface IssuerOptions {
   readonly datacenter: string;
+  readonly serverNames: ServerNames;
   readonly clock: Clock;
   readonly random: Random;
   readonly limiter: Limiter;
   readonly metrics: Metrics;
+  readonly audit: Audit | null;
   /** The snapshot to sign under. @throws {NotReadyError} */
   readonly snapshot: () => Snapshot;
 }
 
+export interface SignOptions {
+  /** @default "issue" */
+  readonly priority?: Priority;
+  /** @default NOBODY */
+  readonly caller?: Caller;
+  /** @default undefined: everybody may */
+  readonly permit?: Permit | undefined;
+}
+
+export type Issue = (csr: string, options?: SignOptions) => Promise<IssuedLeaf>;
+
+const FIRST_ISSUE: SignOptions = {};
+
 /** Signs requests. @returns a function from one PEM request to its leaf, with the errors of `readCsr`, `verifyProof`, `leafNames` and the limiter. */
-export function createIssuer(options: IssuerOptions): (csr: string) => Promise<IssuedLeaf> {
-  const { clock, metrics, limiter, random } = options;
+export function createIssuer(options: IssuerOptions): Issue {
+  const { clock, metrics, limiter, random, audit } = options;
   const nextSerial = createSerials(random);
 
   /** Decides every field of a leaf for a request whose proof of possession was verified. */
@@ -90,24 +117,40 @@ export function createIssuer(options: IssuerOptions): (csr: string) => Promise<I
     index: snapshot.state.index,
   });
 
-  return async (csr) => {
+  return async (csr, { priority = "issue", caller = NOBODY, permit } = FIRST_ISSUE) => {
     const started = clock.now().getTime();
+    let uri: string | null = null;
+    let decided = false;
     try {
       const snapshot = options.snapshot();
-      limiter.arrive();
+      limiter.arrive(priority);
+      let working = false;
       try {
+        const place = limiter.work(priority);
+        if (place !== null) await place;
+        working = true;
         const request = readCsr(csr);
+        uri = request.uri;
+        requireForeignKey(request, snapshot);
         const id = requireLeafId(request.uri, snapshot, options.datacenter);
-        const names = leafNames(id, request);
+        permit?.({ id, uri: request.uri, keyId: () => colonHex(keyIdOf(request.key.spki)) });
+        const names = leafNames(id, request, options.serverNames);
         await verifyProof(request);
         // Only what will be signed counts against Consul's limits (consul-ca.md §4.9).
-        const turn = limiter.enter(snapshot.config);
-        if (turn !== null) await turn;
+        const turn = limiter.enter(snapshot.config, priority);
+        if (turn !== null) {
+          // Whoever waits for Consul's limits does not work.
+          working = false;
+          limiter.pause();
+          await turn;
+        }
         try {
           // Not the snapshot that it began with: the process may have been suspended since, until that one's root was pruned.
           const prepared = prepare(request, id, names, options.snapshot());
           const provider = requireProvider(prepared.snapshot);
           const fields = prepared.spend();
+          if (audit !== null) audit.record(allowed(caller, fields));
+          decided = true;
           const der = await provider.signLeaf(provider.template.encode(fields));
           metrics.leafIssued(id.kind, (clock.now().getTime() - started) / 1000);
           return answer(prepared, fields, der);
@@ -115,13 +158,34 @@ export function createIssuer(options: IssuerOptions): (csr: string) => Promise<I
           limiter.leave(snapshot.config);
         }
       } finally {
+        if (working) limiter.pause();
         limiter.depart();
       }
     } catch (error) {
       metrics.leafRefused(error instanceof CaError ? error.code : "internal");
+      audit?.refusal(error, (code) => ({ caller, action: "sign", subject: uri, outcome: decided ? "failed" : "refused", code }));
       throw error;
     }
   };
+}
+
+function allowed(caller: Caller, { uri, serial, spki }: LeafFields): AuditRecord {
+  return {
+    caller,
+    action: "sign",
+    subject: uri,
+    outcome: "allowed",
+    code: null,
+    serial: colonHex(serial),
+    keyId: colonHex(keyIdOf(spki)),
+  };
+}
+
+/** A leaf with the CA's own key could stand for the CA wherever keys are compared, not certificates. @throws {RequestError} `profile_violation` */
+function requireForeignKey({ key: { spki } }: CertificateRequest, { state, provider }: Snapshot): void {
+  const isOurs = ({ key }: Certificate) => equal(key.spki, spki);
+  if ((provider !== null && isOurs(provider.issuer)) || state.roots.some(({ certificate }) => isOurs(certificate)))
+    throw new RequestError("profile_violation", "Cannot accept CSR: its public key is one of the CA's own");
 }
 
 function requireLeafId(uri: string, snapshot: Snapshot, datacenter: string): LeafId {

@@ -3,6 +3,7 @@
  * own: whoever composes it calls `heartbeat`, `tick` and `follow`.
  * @module
  */
+import type { Audit, AuditRecord, Caller } from "../audit.ts";
 import type { Clock, Random } from "../clock.ts";
 import { ConflictError, NotReadyError, SealError, StoreError } from "../errors.ts";
 import type { Lease, Leases } from "../lease.ts";
@@ -13,10 +14,11 @@ import type { Recollection } from "../recollection.ts";
 import type { Replica, Replicas } from "../replicas.ts";
 import type { Sealer } from "../sealer.ts";
 import type { Expected, Store } from "../store.ts";
+import { NO_SERVER_NAMES, type ServerNames } from "../x509/profile.ts";
 import { createFollower, reasonOf } from "./follower.ts";
-import { createIssuer, type IssuedLeaf, requireInForce } from "./issue.ts";
+import { createIssuer, type IssuedLeaf, requireInForce, type SignOptions } from "./issue.ts";
 import { createLeadership } from "./leadership.ts";
-import { createLimiter } from "./limiter.ts";
+import { createLimiter, type Priority } from "./limiter.ts";
 import { createOperations, NOTHING_STORED, type Operation, type OperationName } from "./operation.ts";
 import { type Plan, plan } from "./plan.ts";
 import { checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./policy.ts";
@@ -24,6 +26,7 @@ import {
   type Change,
   type ChangeContext,
   type ConfigurationRequest,
+  newClusterId,
   newCommitId,
   planBootstrap,
   planConfiguration,
@@ -57,7 +60,11 @@ export interface ManagerOptions {
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** @default null: nothing is recorded */
+  readonly audit?: Audit | null;
   readonly datacenter: string;
+  /** What a server's own certificate may name. @default NO_SERVER_NAMES */
+  readonly serverNames?: ServerNames;
   /** Used once, when there is no state. */
   readonly bootstrap: BootstrapConfig;
   /** @default DEFAULT_POLICY */
@@ -72,22 +79,24 @@ export interface CaManager {
   require(): Snapshot;
   /** Takes what this replica saw before it was restarted, and what is stored. @throws {CaError} when the CA cannot be served like this. */
   start(): Promise<void>;
-  /** Signs one PEM request. @throws {CaError} of every kind */
-  sign(csr: string): Promise<IssuedLeaf>;
+  /** Signs one PEM request, if `permit` lets it. @throws {CaError} of every kind */
+  sign(csr: string, options?: SignOptions): Promise<IssuedLeaf>;
+  /** Looks whether a request would be taken now, before its body is read. @throws {RateLimitedError} */
+  requireRoom(priority: Priority): void;
   /** Changes the configuration. @returns whether anything changed. @throws {CaError} of every kind; then nothing changed. */
-  configure(request: ConfigurationRequest): Promise<boolean>;
+  configure(request: ConfigurationRequest, caller?: Caller): Promise<boolean>;
   /** Rotates to a new root now. @returns the snapshot with it. @throws {CaError} of every kind; then nothing changed. */
-  rotate(request: RotationRequest): Promise<Snapshot>;
+  rotate(request: RotationRequest, caller?: Caller): Promise<Snapshot>;
   /** Seals everything anew with the current key-encryption key. @returns whether anything changed. @throws {CaError} */
-  rewrap(): Promise<boolean>;
+  rewrap(caller?: Caller): Promise<boolean>;
   /** Which key-encryption keys are needed. @throws {StoreError} */
   kekUse(): Promise<KekUse>;
   /** The two states where the store lost writes, or null. @throws {StoreError} */
   conflict(): Promise<StateConflict | null>;
   /** Keeps one of the two. @throws {ConflictError} `no_conflict` @throws {CaError} */
-  resolve(request: ResolutionRequest): Promise<Snapshot>;
+  resolve(request: ResolutionRequest, caller?: Caller): Promise<Snapshot>;
   /** Makes a state of this CA, or of one that is to go on in an empty store, the present one. @throws {CaError} */
-  restore(state: CaState, options: RestoreOptions): Promise<Snapshot>;
+  restore(state: CaState, options: RestoreOptions, caller?: Caller): Promise<Snapshot>;
   /** Reads the store and takes what is newer. @throws {StoreError} */
   refresh(): Promise<void>;
   /** Says that this replica lives, and looks who else does. @throws {StoreError} */
@@ -111,6 +120,7 @@ export interface CaManager {
 export function createManager(options: ManagerOptions): CaManager {
   const { store, leases, sealer, providers, clock, random, log, metrics, self } = options;
   const policy = options.policy ?? DEFAULT_POLICY;
+  const audit = options.audit ?? null;
   checkLeaseTimes(policy);
   const limiter = createLimiter(clock, policy);
   const leadership = createLeadership(leases, clock, policy);
@@ -126,7 +136,16 @@ export function createManager(options: ManagerOptions): CaManager {
       throw new NotReadyError(obstacle.code, `Cannot sign leaf: ${obstacle.message}`, { retryAfterMs: policy.heartbeatMs });
     return snapshot;
   };
-  const issue = createIssuer({ datacenter: options.datacenter, clock, random, limiter, metrics, snapshot: requireCurrent });
+  const issue = createIssuer({
+    datacenter: options.datacenter,
+    serverNames: options.serverNames ?? NO_SERVER_NAMES,
+    clock,
+    random,
+    limiter,
+    metrics,
+    audit,
+    snapshot: requireCurrent,
+  });
 
   const heartbeat = () => standing.heartbeat({ ...self, keks: sealer.keks, schema: SCHEMA, index: follower.current?.state.index ?? 0 });
 
@@ -150,6 +169,7 @@ export function createManager(options: ManagerOptions): CaManager {
     const change = { ...planned, snapshot: withSchema(planned.snapshot, operation.schema) };
     const before = follower.current?.state.config.config;
     try {
+      await audit?.beforeChange(decided(change.kind, change.snapshot.active.id, operation));
       await operations.commit(change.snapshot.state, from, operation);
     } catch (error) {
       change.snapshot.provider?.close();
@@ -171,6 +191,7 @@ export function createManager(options: ManagerOptions): CaManager {
   /** Commits a state that leaves what signs as it is. */
   const replace = async (kind: "prune" | "rewrap", next: CaState, { state, config, provider, fault }: Snapshot, operation: Operation) => {
     const snapshot = withSchema({ ...snapshotOf(next, config, provider), fault }, operation.schema);
+    await audit?.beforeChange(decided(kind, snapshot.active.id, operation));
     await operations.commit(snapshot.state, state, operation);
     await adopt(snapshot);
     const gone = state.roots.filter(({ id }) => !next.roots.some((root) => root.id === id)).map(({ id }) => id);
@@ -222,32 +243,58 @@ export function createManager(options: ManagerOptions): CaManager {
       await heartbeat();
     },
     sign: issue,
+    requireRoom(priority) {
+      try {
+        limiter.requireRoom(priority);
+      } catch (error) {
+        metrics.leafRefused("sign_rate_limited");
+        throw error;
+      }
+    },
     refresh,
     heartbeat,
-    async configure(request) {
-      return operations.run("RECONFIGURING", async (operation) => {
-        const snapshot = require();
-        const change = await planConfiguration(snapshot, request, contextAt(await store.now()));
-        if (change === null) return false;
-        await apply(change, snapshot.state, operation);
-        return true;
-      });
+    async configure(request, caller) {
+      return operations.run(
+        "RECONFIGURING",
+        async (operation) => {
+          const snapshot = require();
+          const change = await planConfiguration(snapshot, request, contextAt(await store.now()));
+          if (change === null) {
+            audit?.record(decided("configure", snapshot.active.id, operation, "unchanged"));
+            return false;
+          }
+          await apply(change, snapshot.state, operation);
+          return true;
+        },
+        caller,
+      );
     },
-    async rotate(request) {
-      return operations.run("RECONFIGURING", async (operation) => {
-        const snapshot = require();
-        return apply(await planNewRoot(snapshot, request, contextAt(await store.now())), snapshot.state, operation);
-      });
+    async rotate(request, caller) {
+      return operations.run(
+        "RECONFIGURING",
+        async (operation) => {
+          const snapshot = require();
+          return apply(await planNewRoot(snapshot, request, contextAt(await store.now())), snapshot.state, operation);
+        },
+        caller,
+      );
     },
-    async rewrap() {
-      return operations.run("RENEWING", async (operation) => {
-        const snapshot = require();
-        const { state } = snapshot;
-        const { kek: authenticates } = await store.read();
-        if ([...keksInUse(state, sealer), authenticates].every((id) => id === kek)) return false;
-        await replace("rewrap", reseal(state, newCommitId(random), await rewrapped(state, sealer)), snapshot, operation);
-        return true;
-      });
+    async rewrap(caller) {
+      return operations.run(
+        "RENEWING",
+        async (operation) => {
+          const snapshot = require();
+          const { state } = snapshot;
+          const { kek: authenticates } = await store.read();
+          if ([...keksInUse(state, sealer), authenticates].every((id) => id === kek)) {
+            audit?.record(decided("rewrap", snapshot.active.id, operation, "unchanged"));
+            return false;
+          }
+          await replace("rewrap", reseal(state, newCommitId(random), await rewrapped(state, sealer)), snapshot, operation);
+          return true;
+        },
+        caller,
+      );
     },
     async kekUse() {
       await heartbeat();
@@ -261,35 +308,43 @@ export function createManager(options: ManagerOptions): CaManager {
       const { reason, by, at } = mark;
       return { reason, by, at, snapshot: mark, stored };
     },
-    async resolve({ keep, forceWithoutCrossSigning }) {
-      return operations.run("RESOLVING", async (operation) => {
-        const [mark, stored] = [await store.stopMark(), await store.read()];
-        if (mark === null) throw new ConflictError("no_conflict", "There is no conflict to resolve: the store lost nothing");
-        if (keep === "stored" && stored.state === null)
-          throw new ConflictError("no_conflict", "Cannot keep what is stored: the store holds no state; keep the snapshot");
-        const [kept, other] = keep === "snapshot" || stored.state === null ? [mark.state, stored.state] : [stored.state, mark.state];
-        const index = Math.max(mark.state.index, stored.state?.index ?? 0, follower.current?.state.index ?? 0);
-        const resolution = { kept, other, index, forceWithoutCrossSigning, kind: "resolve" } as const;
-        const change = await planResolution(resolution, contextAt(await store.now()));
-        const from = { ...(stored.state ?? NOTHING_STORED), resolves: mark.state.commitId };
-        const snapshot = await apply(change, from, operation);
-        follower.resolved(mark.term);
-        return snapshot;
-      });
+    async resolve({ keep, forceWithoutCrossSigning }, caller) {
+      return operations.run(
+        "RESOLVING",
+        async (operation) => {
+          const [mark, stored] = [await store.stopMark(), await store.read()];
+          if (mark === null) throw new ConflictError("no_conflict", "There is no conflict to resolve: the store lost nothing");
+          if (keep === "stored" && stored.state === null)
+            throw new ConflictError("no_conflict", "Cannot keep what is stored: the store holds no state; keep the snapshot");
+          const [kept, other] = keep === "snapshot" || stored.state === null ? [mark.state, stored.state] : [stored.state, mark.state];
+          const index = Math.max(mark.state.index, stored.state?.index ?? 0, follower.current?.state.index ?? 0);
+          const resolution = { kept, other, index, forceWithoutCrossSigning, kind: "resolve" } as const;
+          const change = await planResolution(resolution, contextAt(await store.now()));
+          const from = { ...(stored.state ?? NOTHING_STORED), resolves: mark.state.commitId };
+          const snapshot = await apply(change, from, operation);
+          follower.resolved(mark.term);
+          return snapshot;
+        },
+        caller,
+      );
     },
-    async restore(state, { forceWithoutCrossSigning, onlyWhereEmpty = false }) {
-      return operations.run("RECONFIGURING", async (operation) => {
-        if (onlyWhereEmpty && follower.current !== null) return follower.current;
-        const other = follower.current?.state ?? null;
-        if (other !== null && other.clusterId !== state.clusterId)
-          throw new ConflictError(
-            "cluster_differs",
-            `Cannot restore: the backup is of cluster ${state.clusterId}, this is ${other.clusterId}; start on an empty store with MESHCA_IMPORT instead`,
-          );
-        const index = Math.max(state.index, other?.index ?? 0);
-        const resolution = { kept: state, other, index, forceWithoutCrossSigning, kind: "restore" } as const;
-        return apply(await planResolution(resolution, contextAt(await store.now())), other ?? NOTHING_STORED, operation);
-      });
+    async restore(state, { forceWithoutCrossSigning, onlyWhereEmpty = false }, caller) {
+      return operations.run(
+        "RECONFIGURING",
+        async (operation) => {
+          if (onlyWhereEmpty && follower.current !== null) return follower.current;
+          const other = follower.current?.state ?? null;
+          if (other !== null && other.clusterId !== state.clusterId)
+            throw new ConflictError(
+              "cluster_differs",
+              `Cannot restore: the backup is of cluster ${state.clusterId}, this is ${other.clusterId}; start on an empty store with MESHCA_IMPORT instead`,
+            );
+          const index = Math.max(state.index, other?.index ?? 0);
+          const resolution = { kept: state, other, index, forceWithoutCrossSigning, kind: "restore" } as const;
+          return apply(await planResolution(resolution, contextAt(await store.now())), other ?? NOTHING_STORED, operation);
+        },
+        caller,
+      );
     },
     async tick() {
       const until = new Date(clock.now().getTime() + policy.leaderRetryMs);
@@ -327,6 +382,11 @@ export function createManager(options: ManagerOptions): CaManager {
   };
 }
 
+/** The record of a change that was decided on. @param subject the root that will be active. */
+function decided(action: string, subject: string, { caller }: Operation, code: string | null = null): AuditRecord {
+  return { caller, action, subject, outcome: "allowed", code };
+}
+
 function withSchema(snapshot: Snapshot, schema: Schema): Snapshot {
   return { ...snapshot, state: { ...snapshot.state, schema } };
 }
@@ -338,9 +398,4 @@ function changedFields(
 ): string[] {
   const [a, b] = [before ?? {}, after ?? {}];
   return [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]));
-}
-
-/** 16 random bytes printed 8-4-4-4-12, without a UUID's version bits, as Consul does (consul-ca.md §3.3). */
-function newClusterId(random: Random): string {
-  return newCommitId(random).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }

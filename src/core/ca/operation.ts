@@ -3,6 +3,7 @@
  * its outcome is known.
  * @module
  */
+import { type Caller, NOBODY } from "../audit.ts";
 import type { Clock, Random } from "../clock.ts";
 import { CaError, NotReadyError, StoreError } from "../errors.ts";
 import type { Lease, Leases } from "../lease.ts";
@@ -21,6 +22,8 @@ export interface Operation {
   lease: Lease;
   /** The newest schema that every replica alive reads. */
   readonly schema: Schema;
+  /** Who asked for it. */
+  readonly caller: Caller;
 }
 
 /** What a first commit expects. */
@@ -51,7 +54,7 @@ export interface OperationsOptions {
 
 export interface Operations {
   /** Runs one change. @throws {NotReadyError} where it cannot begin, and whatever `work` throws */
-  run<T>(name: OperationName, work: (operation: Operation) => Promise<T>): Promise<T>;
+  run<T>(name: OperationName, work: (operation: Operation) => Promise<T>, caller?: Caller): Promise<T>;
   /**
    * Commits a state.
    * @throws {NotReadyError} `outcome_unknown` while nobody can know whether it was accepted
@@ -106,7 +109,7 @@ export function createOperations(options: OperationsOptions): Operations {
   const busy = (state: OperationName) =>
     new NotReadyError("operation_running", `CA is already in state ${JSON.stringify(state)}`, { retryAfterMs: 1000 });
 
-  const perform = async <T>(name: OperationName, work: (operation: Operation) => Promise<T>): Promise<T> => {
+  const perform = async <T>(name: OperationName, work: (operation: Operation) => Promise<T>, caller: Caller): Promise<T> => {
     if (running !== null) throw busy(running);
     running = name;
     let operation: Operation | null = null;
@@ -115,9 +118,9 @@ export function createOperations(options: OperationsOptions): Operations {
       const granted = await acquire();
       if (granted === null) throw busy("RECONFIGURING");
       const { lease, before } = granted;
-      operation = { lease, schema: SCHEMA };
+      operation = { lease, schema: SCHEMA, caller };
       await options.begin(lease, name, before);
-      operation = { lease, schema: await requireFollowable() };
+      operation = { lease, schema: await requireFollowable(), caller };
       const result = await work(operation);
       metrics.change(name, "ok");
       return result;
@@ -165,9 +168,9 @@ export function createOperations(options: OperationsOptions): Operations {
   };
 
   return {
-    run(name, work) {
+    run(name, work, caller = NOBODY) {
       if (closed) return Promise.reject(new NotReadyError("closing", "The CA is shutting down", { retryAfterMs: 1000 }));
-      const done = perform(name, work);
+      const done = perform(name, work, caller);
       idle = Promise.allSettled([idle, done]);
       return done;
     },

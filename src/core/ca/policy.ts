@@ -34,8 +34,15 @@ export interface Policy {
   readonly maxStalenessMs: number | null;
   /** How far the clock may be from the store's. */
   readonly maxClockSkewMs: number;
-  /** Signing requests in flight at most; more are shed with 429. Half a second's work of two cores. */
+  /** Signing requests in flight at most; more are shed with 429. */
   readonly maxPendingLeaves: number;
+  /**
+   * Signing requests that are worked on at once; the others wait. Twice what keeps two cores busy: with more, whatever else
+   * is asked for has to wait until a turn of the event loop has gone through all of them.
+   */
+  readonly maxWorkingLeaves: number;
+  /** The share of what is in flight, and of what waits for its turn, that renewals alone may take: who has a leaf keeps it (consul#12593). */
+  readonly renewalShare: number;
   /** How long a signing request may wait for its turn: Consul's 500 ms (consul-ca.md §4.9). */
   readonly maxQueueMs: number;
 }
@@ -56,6 +63,8 @@ export const DEFAULT_POLICY: Policy = {
   maxStalenessMs: null,
   maxClockSkewMs: 30_000,
   maxPendingLeaves: 4096,
+  maxWorkingLeaves: 64,
+  renewalShare: 0.25,
   maxQueueMs: 500,
 };
 

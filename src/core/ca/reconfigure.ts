@@ -56,6 +56,11 @@ export function newCommitId(random: Random): string {
   return hex(random.bytes(16));
 }
 
+/** 16 random bytes printed 8-4-4-4-12, without a UUID's version bits, as Consul does (consul-ca.md §3.3). */
+export function newClusterId(random: Random): string {
+  return newCommitId(random).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
 /**
  * Works out what a configuration changes.
  * @returns null where it is what is stored already (consul-ca.md §4.5, step 5).

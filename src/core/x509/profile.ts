@@ -31,18 +31,23 @@ export interface LeafNames {
   readonly ipAddresses: readonly Bytes[];
 }
 
+/** The DNS and IP names by which the servers of this CA are reached, which only their own identity may have. */
+export type ServerNames = Omit<LeafNames, "uri">;
+export const NO_SERVER_NAMES: ServerNames = { dnsNames: [], ipAddresses: [] };
+
 const LOOPBACK = [Uint8Array.of(127, 0, 0, 1), Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1)];
 
 /**
  * The subject names for an identity: its SPIFFE ID, and of the DNS and IP names that the request asks for those that
  * the identity may have. Consul copies whatever is asked for (consul-ca.md Q-13); its own agents ask for these.
+ * @param server what the identity of a server may have beside Consul's own.
  * @throws {RequestError} `profile_violation` naming the first name that is not allowed.
  */
-export function leafNames(id: LeafId, request: CertificateRequest): LeafNames {
+export function leafNames(id: LeafId, request: CertificateRequest, server: ServerNames = NO_SERVER_NAMES): LeafNames {
   const uri = formatSpiffeId(id);
   if (request.dnsNames.length === 0 && request.ipAddresses.length === 0) return { uri, dnsNames: [], ipAddresses: [] };
-  const allowedDns = dnsNamesFor(id);
-  const allowedIps = id.kind === "agent" ? LOOPBACK : [];
+  const allowedDns = id.kind === "server" ? [...dnsNamesFor(id), ...server.dnsNames] : dnsNamesFor(id);
+  const allowedIps = id.kind === "agent" ? LOOPBACK : id.kind === "server" ? server.ipAddresses : [];
   const dnsNames = [...new Set(request.dnsNames.map((name) => name.toLowerCase()))];
   for (const name of dnsNames)
     if (!allowedDns.includes(name))

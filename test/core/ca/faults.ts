@@ -23,7 +23,7 @@ export interface Faults {
   readonly hit: string | null;
   /** Resolves when a call fails. */
   readonly reached: Promise<void>;
-  readonly ports: Ports & { sealer: Sealer; providers: ProviderTypes };
+  readonly ports: Omit<Ports, "access"> & { sealer: Sealer; providers: ProviderTypes };
 }
 
 export function createFaults(backend: MemoryBackend, inner: Sealer, holder: string): Faults {
@@ -45,6 +45,8 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
   const sealer: Sealer = {
     sealKey: (...args) => step("sealer.sealKey", () => inner.sealKey(...args)),
     openKey: (...args) => step("sealer.openKey", () => inner.openKey(...args)),
+    sealSecret: (...args) => step("sealer.sealSecret", () => inner.sealSecret(...args)),
+    openSecret: (...args) => step("sealer.openSecret", () => inner.openSecret(...args)),
     keks: inner.keks,
     kekOf: (sealed) => inner.kekOf(sealed),
     rewrap: (...args) => step("sealer.rewrap", () => inner.rewrap(...args)),

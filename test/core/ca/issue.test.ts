@@ -3,10 +3,12 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import { RateLimitedError, RequestError } from "../../../src/core/errors.ts";
-import { configuration, createTestCa, opensslCsr } from "../../fakes/ca.ts";
-import { BOOTSTRAP, readChain, suppliedRoot, TRUST_DOMAIN, webCsr } from "./harness.ts";
+import { configuration, createTestCa, inFolder, openssl, opensslCsr } from "../../fakes/ca.ts";
+import { BOOTSTRAP, HOUR, readChain, suppliedRoot, TRUST_DOMAIN, webCsr } from "./harness.ts";
 
 describe("sign()", () => {
   it("sign() lets no refused request count against CSRMaxPerSecond", async () => {
@@ -26,6 +28,32 @@ describe("sign()", () => {
     const { csr } = opensslCsr([...names, ...Array.from({ length: 50 }, () => "IP:127.0.0.1")].join());
     const { leaf } = readChain((await manager.sign(csr)).certificatePem);
     assert.deepEqual([leaf.dnsNames, leaf.ipAddresses.length], [["localhost"], 1]);
+  });
+});
+
+describe("sign() with a key of the CA (x509-and-threats.md §2, weak keys)", () => {
+  const csrFor = (key: string) =>
+    inFolder((folder) => {
+      const file = join(folder, "key.pem");
+      writeFileSync(file, key);
+      const names = `subjectAltName=URI:spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`;
+      return openssl(["req", "-new", "-key", file, "-subj", "/", "-addext", names]);
+    });
+
+  it("sign() refuses a request with the key of the active root or of a published one, and takes it once that is pruned", async () => {
+    const { manager, clock } = await createTestCa({ bootstrap: BOOTSTRAP });
+    const { cert, key } = suppliedRoot();
+    const csr = csrFor(key);
+    await manager.sign(csr);
+    await manager.configure(configuration({ PrivateKey: key, RootCert: cert }));
+    await assert.rejects(manager.sign(csr), { code: "profile_violation", message: /its public key is one of the CA's own$/ });
+    await manager.configure(configuration({ PrivateKeyBits: 384 }));
+    assert.equal(manager.require().state.roots.length, 3);
+    await assert.rejects(manager.sign(csr), { code: "profile_violation" });
+    clock.advance(7 * 24 * HOUR);
+    await manager.tick();
+    assert.equal(manager.require().state.roots.length, 1);
+    await manager.sign(csr);
   });
 });
 

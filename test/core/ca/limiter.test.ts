@@ -14,14 +14,14 @@ let limiter: Limiter;
 
 beforeEach(() => {
   clock = createFakeClock();
-  limiter = createLimiter(clock, { maxPendingLeaves: 10, maxQueueMs: 500 });
+  limiter = createLimiter(clock, { maxPendingLeaves: 10, maxWorkingLeaves: 4, maxQueueMs: 500, renewalShare: 0 });
 });
 
 /** Takes a turn, works and gives the turn back, as issuing a leaf does. */
 async function run<T>(limits: Limits, work: () => Promise<T>): Promise<T> {
-  limiter.arrive();
+  limiter.arrive("issue");
   try {
-    const turn = limiter.enter(limits);
+    const turn = limiter.enter(limits, "issue");
     if (turn !== null) await turn;
     try {
       return await work();
@@ -224,13 +224,13 @@ describe("createLimiter() with CSRMaxConcurrent", () => {
 
 describe("createLimiter() without limits", () => {
   it("enter() gives a turn at once, without a promise", () => {
-    assert.equal(limiter.enter(NONE), null);
+    assert.equal(limiter.enter(NONE, "issue"), null);
     limiter.leave(NONE);
   });
 
   it("arrive() counts until depart(), and counts nobody whom it refuses", () => {
-    for (let i = 0; i < 10; i++) limiter.arrive();
-    assert.throws(() => limiter.arrive(), limited);
+    for (let i = 0; i < 10; i++) limiter.arrive("issue");
+    assert.throws(() => limiter.arrive("issue"), limited);
     assert.equal(limiter.inFlight, 10);
     for (let i = 0; i < 10; i++) limiter.depart();
     assert.equal(limiter.inFlight, 0);
@@ -260,5 +260,68 @@ describe("createLimiter() without limits", () => {
     await Promise.all(jobs.map(({ done }) => done));
     assert.equal(limiter.inFlight, 0);
     assert.equal(await quick(NONE), "done");
+  });
+});
+
+describe("createLimiter() with a share for renewals", () => {
+  const one: Limits = { csrMaxPerSecond: null, csrMaxConcurrent: 1 };
+  beforeEach(() => {
+    limiter = createLimiter(clock, { maxPendingLeaves: 8, maxWorkingLeaves: 2, maxQueueMs: 500, renewalShare: 0.25 });
+  });
+
+  it("arrive() keeps a share of the room for renewals (consul#12593)", () => {
+    for (let i = 0; i < 6; i++) limiter.arrive("issue");
+    assert.throws(() => limiter.arrive("issue"), limited);
+    assert.throws(() => limiter.requireRoom("issue"), limited);
+    limiter.requireRoom("renewal");
+    limiter.arrive("renewal");
+    limiter.arrive("renewal");
+    assert.throws(() => limiter.arrive("renewal"), limited);
+    limiter.depart();
+    assert.throws(() => limiter.arrive("issue"), limited);
+    limiter.arrive("renewal");
+    assert.equal(limiter.inFlight, 8);
+  });
+
+  it("enter() gives a free place to renewals before first issues, each in their order", async () => {
+    const order: string[] = [];
+    assert.equal(await limiter.enter(one, "issue"), undefined);
+    const asked = (["issue", "renewal", "issue", "renewal"] as const).map((priority, i) =>
+      limiter.enter(one, priority)?.then(() => order.push(`${priority} ${i}`)),
+    );
+    for (let i = 0; i < 4; i++) {
+      limiter.leave(one);
+      await settle();
+    }
+    await Promise.all(asked);
+    assert.deepEqual(order, ["renewal 1", "renewal 3", "issue 0", "issue 2"]);
+  });
+
+  it("enter() lets renewals wait longer for a token than Consul's half second, and nobody else", async () => {
+    const limits: Limits = { csrMaxPerSecond: 10, csrMaxConcurrent: null };
+    const turns = Array.from({ length: 6 }, () => limiter.enter(limits, "issue"));
+    await assert.rejects(limiter.enter(limits, "issue") as Promise<void>, limited);
+    const renewal = limiter.enter(limits, "renewal");
+    await assert.rejects(limiter.enter(limits, "issue") as Promise<void>, limited);
+    clock.advance(700);
+    await Promise.all([...turns, renewal]);
+  });
+
+  it("work() lets so many work at once, and gives a place that is left to renewals first", async () => {
+    assert.deepEqual([limiter.work("issue"), limiter.work("issue")], [null, null]);
+    const order: string[] = [];
+    const asked = (["issue", "renewal", "issue", "renewal"] as const).map((priority, i) =>
+      limiter.work(priority)?.then(() => order.push(`${priority} ${i}`)),
+    );
+    for (let i = 0; i < 4; i++) {
+      limiter.pause();
+      await settle();
+    }
+    await Promise.all(asked);
+    assert.deepEqual(order, ["renewal 1", "renewal 3", "issue 0", "issue 2"]);
+    limiter.pause();
+    limiter.pause();
+    assert.deepEqual([limiter.work("issue"), limiter.work("issue")], [null, null]);
+    assert.notEqual(limiter.work("issue"), null);
   });
 });

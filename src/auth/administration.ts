@@ -1,0 +1,165 @@
+/**
+ * All that an operator does to access control: tokens and policies, and here auth methods, binding rules and denials.
+ * @module
+ */
+import type { AuthMethod, BindingRule, Entry } from "../core/access.ts";
+import type { Administration, BindingRuleRequest } from "../core/administration.ts";
+import { formatDuration } from "../core/duration.ts";
+import { ConflictError, RequestError } from "../core/errors.ts";
+import { canonicalDenial, denialId, indexDenials } from "./denials.ts";
+import type { Draft } from "./directory.ts";
+import type { KeySets } from "./jwks.ts";
+import { readBinding, readSettings } from "./methods.ts";
+import { type AdministrationOptions, createTokenAdministration, requireDescription } from "./token-administration.ts";
+import { isExpired, makeUuid } from "./tokens.ts";
+
+/** Consul's `validAuthMethodName`. */
+const METHOD_NAME = /^[A-Za-z0-9_-]{1,128}$/;
+/** Consul's `token_min_ttl` and `token_max_ttl` by default. */
+const [MIN_TTL_MS, MAX_TTL_MS] = [60_000, 24 * 3_600_000];
+/** Deletions in one write: a record's name is about 50 octets, and a write of 100 blocks no store. */
+const BATCH = 100;
+
+export function createAdministration(options: AdministrationOptions & { readonly keySets: Pick<KeySets, "check"> }): Administration {
+  const { directory, clock, random, keySets } = options;
+  let denials = { revision: -1, of: indexDenials([]) };
+
+  const requireMethod = (name: string): Entry<AuthMethod> => {
+    const entry = directory.authMethods.get(name);
+    if (entry === undefined) throw new RequestError("not_found", `Cannot find auth method ${JSON.stringify(name)}`);
+    return entry;
+  };
+  const rulesOf = (name: string) => [...directory.bindingRules.values()].filter(({ value }) => value.authMethod === name);
+  const checkMethod = (method: AuthMethod) => {
+    if (!METHOD_NAME.test(method.name))
+      throw malformed("Invalid Auth Method: invalid Name. Only alphanumeric characters, '-' and '_' are allowed");
+    requireDescription(method.description);
+    requireDescription(method.displayName);
+    const ttl = method.maxTokenTtlMs;
+    if (ttl !== 0 && !(ttl >= MIN_TTL_MS && ttl <= MAX_TTL_MS))
+      throw malformed(`MaxTokenTTL ${formatDuration(ttl)} must be between ${formatDuration(MIN_TTL_MS)} and ${formatDuration(MAX_TTL_MS)}`);
+    const settings = readSettings(method);
+    if (settings.jwksUrl !== null) keySets.check(settings.jwksUrl);
+    for (const { value } of rulesOf(method.name)) readBinding(value, settings);
+  };
+  const checkRule = (request: BindingRuleRequest) => {
+    const method = directory.authMethods.get(request.authMethod);
+    if (method === undefined) throw malformed(`Invalid Binding Rule: cannot find auth method ${JSON.stringify(request.authMethod)}`);
+    requireDescription(request.description);
+    readBinding(request, readSettings(method.value));
+    return method;
+  };
+  const requireRule = (id: string): Entry<BindingRule> => {
+    const entry = directory.bindingRules.get(id);
+    if (entry === undefined) throw new RequestError("not_found", `Cannot find binding rule ${JSON.stringify(id)}`);
+    return entry;
+  };
+  const stored = <T>(entry: T | undefined): T => {
+    if (entry === undefined) throw new ConflictError("index_mismatch", "Cannot show what was written: it was deleted meanwhile");
+    return entry;
+  };
+  const put = async (kind: "auth-method", content: AuthMethod, replaces: Entry<AuthMethod> | null) => {
+    await directory.write([{ kind, id: content.name, replaces, content }]);
+    return stored(directory.authMethods.get(content.name));
+  };
+  const putRule = async (id: string, request: BindingRuleRequest, replaces: Entry<BindingRule> | null) => {
+    checkRule(request);
+    await directory.write([{ kind: "binding-rule", id, replaces, content: { ...request, id } }]);
+    return stored(directory.bindingRules.get(id));
+  };
+  /** Deletes, a batch at a time. What was changed meanwhile stays. @returns how much went. */
+  const remove = async (drafts: readonly Draft[]): Promise<number> => {
+    let count = 0;
+    for (let start = 0; start < drafts.length; start += BATCH) {
+      const batch = drafts.slice(start, start + BATCH);
+      try {
+        await directory.write(batch);
+        count += batch.length;
+      } catch (error) {
+        if (!(error instanceof ConflictError)) throw error;
+      }
+    }
+    return count;
+  };
+  const deletion = (kind: "token" | "denial") => (entry: { readonly value: object; readonly version: number }, id: string) =>
+    ({ kind, id, replaces: entry, content: null }) as const;
+
+  return {
+    ...createTokenAdministration(options),
+
+    authMethods: () => [...directory.authMethods.values()],
+    authMethod: (name) => directory.authMethods.get(name) ?? null,
+    async createAuthMethod(method) {
+      if (directory.authMethods.has(method.name))
+        throw new ConflictError("name_taken", `Invalid Auth Method: auth method ${JSON.stringify(method.name)} already exists`);
+      checkMethod(method);
+      return put("auth-method", method, null);
+    },
+    async updateAuthMethod(method) {
+      const entry = requireMethod(method.name);
+      if (entry.value.type !== method.type)
+        throw malformed(`Changing an auth method's type from ${JSON.stringify(entry.value.type)} is not permitted`);
+      checkMethod(method);
+      return put("auth-method", method, entry);
+    },
+    async deleteAuthMethod(name) {
+      // Its tokens are good for nothing from then on; what a login makes meanwhile is collected.
+      await directory.write([
+        { kind: "auth-method", id: name, replaces: requireMethod(name), content: null },
+        ...rulesOf(name).map((rule) => ({ kind: "binding-rule", id: rule.value.id, replaces: rule, content: null }) as const),
+      ]);
+      const tokens = [...directory.tokens.values()].filter(({ value }) => value.authMethod === name);
+      await remove(tokens.map((entry) => deletion("token")(entry, entry.value.accessorId)));
+    },
+
+    bindingRules: () => [...directory.bindingRules.values()],
+    bindingRule: (id) => directory.bindingRules.get(id) ?? null,
+    createBindingRule: async (request) => putRule(makeUuid(random), request, null),
+    async updateBindingRule(id, request) {
+      const entry = requireRule(id);
+      if (entry.value.authMethod !== request.authMethod) throw malformed("Changing the auth method of a binding rule is not permitted");
+      return putRule(id, request, entry);
+    },
+    async deleteBindingRule(id) {
+      await directory.write([{ kind: "binding-rule", id, replaces: requireRule(id), content: null }]);
+    },
+
+    denials: () => [...directory.denials.values()].filter(({ value }) => !isExpired(value.expirationTime, clock.now())),
+    async deny(request) {
+      const value = canonicalDenial(request.kind, request.value);
+      requireDescription(request.reason);
+      const id = denialId(request.kind, value);
+      const content = { ...request, id, value, createTime: clock.now() };
+      await directory.write([{ kind: "denial", id, replaces: directory.denials.get(id) ?? null, content }]);
+      return stored(directory.denials.get(id));
+    },
+    async allow(id) {
+      const entry = directory.denials.get(id);
+      if (entry === undefined) throw new RequestError("not_found", `Cannot find denial ${JSON.stringify(id)}`);
+      await directory.write([deletion("denial")(entry, id)]);
+    },
+    denialOf(subject) {
+      if (directory.denials.size === 0) return null;
+      if (denials.revision !== directory.denialRevision)
+        denials = { revision: directory.denialRevision, of: indexDenials([...directory.denials.values()].map(({ value }) => value)) };
+      return denials.of(subject, clock.now());
+    },
+
+    async collect() {
+      const now = clock.now();
+      const orphaned = (method: string | null) => method !== null && !directory.authMethods.has(method);
+      const tokens = [...directory.tokens.values()].filter(
+        ({ value }) => isExpired(value.expirationTime, now) || orphaned(value.authMethod),
+      );
+      const expired = [...directory.denials.values()].filter(({ value }) => isExpired(value.expirationTime, now));
+      return remove([
+        ...tokens.map((entry) => deletion("token")(entry, entry.value.accessorId)),
+        ...expired.map((entry) => deletion("denial")(entry, entry.value.id)),
+      ]);
+    },
+  };
+}
+
+function malformed(message: string): RequestError {
+  return new RequestError("request_malformed", message);
+}

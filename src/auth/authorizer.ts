@@ -1,0 +1,153 @@
+/**
+ * The authorizer over the directory. A secret that was seen is found again by a digest under a key of this process alone,
+ * so that no secret is kept, none is compared octet by octet, and nothing is awaited for a leaf. Compiled rules stay with
+ * the token's entry, which is replaced by every change of it.
+ * @module
+ */
+import type { Entry, Policy, Token } from "../core/access.ts";
+import { type Access, ANONYMOUS, type Authorizer, type Caller, type Resource } from "../core/authorizer.ts";
+import type { Clock, Random } from "../core/clock.ts";
+import { DeniedError, NotReadyError, StoreError } from "../core/errors.ts";
+import { sha256 } from "../core/x509/digest.ts";
+import { type CompiledRules, compileRules, GLOBAL_MANAGEMENT, nodeIdentityRules, serviceIdentityRules } from "./acl.ts";
+import type { Directory, StoredToken } from "./directory.ts";
+import { type Rule, readRules } from "./rules.ts";
+import { ANONYMOUS_TOKEN, isExpired, MAX_SECRET_LENGTH, presentedSecret } from "./tokens.ts";
+
+/** Secrets remembered by their digest: several times the tokens that a large mesh has. Beyond that all are looked up anew. */
+const REMEMBERED = 100_000;
+
+export interface AuthorizerOptions {
+  readonly directory: Directory;
+  readonly defaultPolicy: "allow" | "deny";
+  readonly datacenter: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** How long what was seen last is good for while the store is away; null where the store cannot be away. */
+  readonly maxStalenessMs: number | null;
+}
+
+export function createAuthorizer(options: AuthorizerOptions): Authorizer {
+  const { directory, defaultPolicy, datacenter, clock, maxStalenessMs } = options;
+  const digestOf = createDigest(options.random);
+  const known = new Map<string, { readonly accessorId: string; readonly hash: string }>();
+  const compiled = new WeakMap<Entry<Token>, { readonly revision: number; readonly caller: Caller }>();
+  const parsed = new WeakMap<Entry<Policy>, readonly Rule[]>();
+  const builtin = readRules(GLOBAL_MANAGEMENT.rules);
+  const here = (datacenters: readonly string[]) => datacenters.length === 0 || datacenters.includes(datacenter);
+
+  const policyRules = (id: string): readonly Rule[] => {
+    if (id === GLOBAL_MANAGEMENT.id) return builtin;
+    if (directory.faulty.has(`policy/${id}`)) throw new StoreError("state_corrupt", "Cannot trust a policy of this token: it is not ours");
+    const entry = directory.policies.get(id);
+    // Consul: a link to a policy that is gone grants nothing.
+    if (entry === undefined || !here(entry.value.datacenters)) return [];
+    const rules = parsed.get(entry) ?? readRules(entry.value.rules);
+    parsed.set(entry, rules);
+    return rules;
+  };
+
+  const compile = (entry: Entry<Token>): CompiledRules => {
+    const { policies, serviceIdentities, nodeIdentities } = entry.value;
+    return compileRules([
+      ...policies.flatMap(policyRules),
+      ...serviceIdentities.filter((identity) => here(identity.datacenters)).flatMap(({ serviceName }) => serviceIdentityRules(serviceName)),
+      ...nodeIdentities.filter((identity) => identity.datacenter === datacenter).flatMap(({ nodeName }) => nodeIdentityRules(nodeName)),
+    ]);
+  };
+
+  const makeCaller = (entry: Entry<Token>): Caller => {
+    const rules = compile(entry);
+    const { accessorId } = entry.value;
+    const anonymous = accessorId === ANONYMOUS.accessorId;
+    const allows = (resource: Resource, access: Access, name = "") => {
+      const decision = rules.decide(resource, access, name);
+      // Consul: allowing by default does not make everybody a manager of tokens.
+      return decision === "allow" || (decision === "default" && defaultPolicy === "allow" && resource !== "acl");
+    };
+    return {
+      accessorId,
+      anonymous,
+      allows,
+      require(resource, access, name = "") {
+        if (!allows(resource, access, name)) throw denied(accessorId, anonymous, resource, access, name);
+      },
+    };
+  };
+
+  const callerOf = (entry: Entry<Token>): Caller => {
+    const before = compiled.get(entry);
+    if (before?.revision === directory.policyRevision) return before.caller;
+    const caller = makeCaller(entry);
+    compiled.set(entry, { revision: directory.policyRevision, caller });
+    return caller;
+  };
+
+  const requireFresh = () => {
+    if (maxStalenessMs !== null && clock.now().getTime() - directory.seenAt.getTime() > maxStalenessMs)
+      throw new NotReadyError("state_stale", "Cannot authorize: the store has been away for too long", { retryAfterMs: 3000 });
+  };
+
+  const accept = (entry: StoredToken | undefined): Caller => {
+    if (entry === undefined || isExpired(entry.value.expirationTime, clock.now())) throw unknown();
+    // An auth method that is deleted takes its tokens with it, at once.
+    if (entry.value.authMethod !== null && !directory.authMethods.has(entry.value.authMethod)) throw unknown();
+    return callerOf(entry);
+  };
+
+  const lookUp = async (secret: string, digest: string): Promise<Caller> => {
+    const hash = await directory.hashSecret(secret);
+    const entry = directory.tokensByHash.get(hash);
+    const caller = accept(entry);
+    if (known.size >= REMEMBERED) known.clear();
+    known.set(digest, { accessorId: caller.accessorId, hash });
+    return caller;
+  };
+
+  return {
+    defaultPolicy,
+    authorize(secret) {
+      requireFresh();
+      const presented = presentedSecret(secret);
+      if (presented === null) throw unknown();
+      if (presented === ANONYMOUS.secret) return callerOf(directory.tokens.get(ANONYMOUS.accessorId) ?? ANONYMOUS_TOKEN);
+      const digest = digestOf(presented);
+      const seen = known.get(digest);
+      const entry = seen === undefined ? undefined : directory.tokens.get(seen.accessorId);
+      // A token that was deleted may have been made again with another secret.
+      if (seen !== undefined && entry?.hash === seen.hash) return accept(entry);
+      known.delete(digest);
+      return lookUp(presented, digest);
+    },
+  };
+}
+
+/**
+ * Digests of secrets under a key of this process. With its 16 octets (128 bits, as strong as a UUID's 122) a secret of 36
+ * characters is one block of SHA-256, and half of the digest names it.
+ */
+function createDigest(random: Random): (secret: string) => string {
+  const KEY = 16;
+  const input = new Uint8Array(KEY + 3 * MAX_SECRET_LENGTH);
+  input.set(random.bytes(KEY));
+  const encoder = new TextEncoder();
+  return (secret) => {
+    const { written } = encoder.encodeInto(secret, input.subarray(KEY));
+    const digest = sha256(input.subarray(0, KEY + written));
+    input.fill(0, KEY);
+    return String.fromCharCode(...digest.subarray(0, 16));
+  };
+}
+
+function unknown(): DeniedError {
+  // Consul's text (acl/errors.go).
+  return new DeniedError("token_unknown", "ACL not found");
+}
+
+/** Consul's sentences (consul-observed.md). */
+function denied(accessorId: string, anonymous: boolean, resource: Resource, access: Access, name: string): DeniedError {
+  const whom = anonymous ? "anonymous token" : `token with AccessorID '${accessorId}'`;
+  const what = `'${resource}:${access}'${name === "" ? "" : ` on ${JSON.stringify(name)}`}`;
+  const hint = anonymous ? ". The anonymous token is used implicitly when a request does not specify a token." : "";
+  return new DeniedError("permission_denied", `Permission denied: ${whom} lacks permission ${what}${hint}`);
+}

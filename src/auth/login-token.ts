@@ -1,0 +1,171 @@
+/**
+ * Login tokens: a JWT's signature, its claims by the clock that is handed in, and the fields that it shows. No I/O but
+ * what is handed in.
+ * @module
+ */
+import {
+  compactVerify,
+  createLocalJWKSet,
+  decodeProtectedHeader,
+  errors,
+  importSPKI,
+  importX509,
+  type JSONWebKeySet,
+  type CryptoKey as Key,
+} from "jose";
+import * as v from "valibot";
+import { fromUtf8 } from "../core/bytes.ts";
+import { DeniedError } from "../core/errors.ts";
+import { KUBERNETES_FIELDS, type MethodSettings } from "./methods.ts";
+import type { Fields } from "./selector.ts";
+
+/** Kubernetes' are about 1 KiB; a header line is 8 KiB at most in most servers. */
+export const MAX_LENGTH = 16 * 1024;
+
+export interface LoginToken {
+  readonly fields: Fields;
+  readonly expiresAt: Date;
+  /** Null where it has none. */
+  readonly jti: string | null;
+}
+
+/** Gives the key set of an issuer; `missing` where the last one lacks a key. */
+export type GetKeySet = (missing: boolean) => Promise<JSONWebKeySet>;
+
+const seconds = v.optional(v.pipe(v.number(), v.finite()));
+const Claims = v.looseObject({
+  iss: v.optional(v.string()),
+  aud: v.optional(v.union([v.string(), v.array(v.string())])),
+  exp: seconds,
+  nbf: seconds,
+  iat: seconds,
+  jti: v.optional(v.pipe(v.string(), v.nonEmpty(), v.maxLength(512))),
+});
+const Kubernetes = v.looseObject({
+  "kubernetes.io": v.looseObject({
+    namespace: v.string(),
+    serviceaccount: v.looseObject({ name: v.string(), uid: v.string() }),
+  }),
+});
+type ClaimSet = v.InferOutput<typeof Claims>;
+
+/**
+ * Checks a login token.
+ * @throws {DeniedError} `permission_denied` with what is wrong, never with anything of the token
+ * @throws {CaError} of `getKeySet`
+ */
+export async function verifyLoginToken(
+  jwt: string,
+  type: "jwt" | "kubernetes",
+  settings: MethodSettings,
+  getKeySet: GetKeySet | null,
+  now: Date,
+): Promise<LoginToken> {
+  if (jwt.length > MAX_LENGTH) throw denied("it is too long");
+  const payload = await verifySignature(jwt, settings, getKeySet);
+  const json = v.safeParse(v.pipe(v.string(), v.parseJson(), Claims), payload);
+  if (!json.success) throw denied("its claims are malformed");
+  const claims = json.output;
+  const expiresAt = requireTime(claims, settings, now);
+  if (settings.issuer !== null && claims.iss !== settings.issuer) throw denied("it is of another issuer");
+  const audiences = typeof claims.aud === "string" ? [claims.aud] : (claims.aud ?? []);
+  if (!audiences.some((audience) => settings.audiences.includes(audience))) throw denied("it is for another audience");
+  if (settings.once && claims.jti === undefined) throw denied("it has no jti, and this auth method takes each token once");
+  return { fields: type === "kubernetes" ? kubernetesFields(claims) : mappedFields(claims, settings), expiresAt, jti: claims.jti ?? null };
+}
+
+async function verifySignature(jwt: string, { algorithms, keys }: MethodSettings, getKeySet: GetKeySet | null): Promise<string> {
+  const options = { algorithms: [...algorithms] };
+  try {
+    const { alg } = decodeProtectedHeader(jwt);
+    if (alg === undefined || !algorithms.includes(alg)) throw denied("its algorithm is not taken");
+    if (getKeySet === null) return await verifyByAny(jwt, alg, keys, options);
+    const verify = async (missing: boolean) => compactVerify(jwt, createLocalJWKSet(publicKeys(await getKeySet(missing))), options);
+    try {
+      return fromUtf8((await verify(false)).payload);
+    } catch (error) {
+      // The issuer may have a new key.
+      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
+      return fromUtf8((await verify(true)).payload);
+    }
+  } catch (error) {
+    if (error instanceof errors.JOSEError || error instanceof TypeError) throw denied("its signature is not by a key of the issuer");
+    throw error;
+  }
+}
+
+/** Keys without a secret part: an issuer that publishes one, or a shared secret, has no key there. */
+function publicKeys({ keys }: JSONWebKeySet): JSONWebKeySet {
+  return { keys: keys.filter(({ kty, d, k }) => kty !== "oct" && d === undefined && k === undefined) };
+}
+
+async function verifyByAny(jwt: string, alg: string, keys: readonly string[], options: { algorithms: string[] }): Promise<string> {
+  for (const pem of keys) {
+    try {
+      const key: Key = await (pem.includes("BEGIN CERTIFICATE") ? importX509(pem, alg) : importSPKI(pem, alg));
+      return fromUtf8((await compactVerify(jwt, key, options)).payload);
+    } catch {
+      // Not a key for this algorithm, or not the one that signed.
+    }
+  }
+  throw denied("its signature is not by a key of the issuer");
+}
+
+/** Consul's rules for time: a token needs one of exp, nbf and iat; what is missing follows from the others. */
+function requireTime({ exp, nbf, iat }: ClaimSet, settings: MethodSettings, now: Date): Date {
+  const leeway = settings.clockLeewayMs;
+  const at = now.getTime();
+  if (exp === undefined && nbf === undefined && iat === undefined) throw denied("it has none of exp, nbf and iat");
+  const expires = exp === undefined ? Math.max(nbf ?? 0, iat ?? 0) * 1000 + settings.expirationLeewayMs : exp * 1000;
+  const begins = nbf !== undefined ? nbf * 1000 : iat !== undefined ? iat * 1000 : expires - settings.notBeforeLeewayMs;
+  // An instant has at most 8.64e15 ms (ECMAScript §21.4.1.1).
+  if (!(expires < 8.64e15)) throw denied("its claims are malformed");
+  if (at >= expires + leeway) throw denied("it has expired");
+  if (at < begins - leeway || (iat !== undefined && at < iat * 1000 - leeway)) throw denied("it is not valid yet");
+  return new Date(expires + leeway);
+}
+
+function kubernetesFields(claims: ClaimSet): Fields {
+  const read = v.safeParse(Kubernetes, claims);
+  if (!read.success) throw denied("it is no token of a Kubernetes service account");
+  const { namespace, serviceaccount } = read.output["kubernetes.io"];
+  const values = [serviceaccount.name, namespace, serviceaccount.uid];
+  return new Map(KUBERNETES_FIELDS.map((name, i) => [name, values[i] as string]));
+}
+
+function mappedFields(claims: ClaimSet, settings: MethodSettings): Fields {
+  const fields = new Map<string, string | readonly string[]>();
+  for (const [claim, name] of settings.claims) {
+    const value = textOf(find(claims, claim));
+    if (value !== null) fields.set(`value.${name}`, value);
+  }
+  for (const [claim, name] of settings.listClaims) {
+    const found = find(claims, claim);
+    if (found === undefined) continue;
+    // Consul: a single value counts as a list of one.
+    const values = (Array.isArray(found) ? (found as readonly unknown[]) : [found]).map(textOf);
+    if (values.includes(null)) throw denied(`its claim for list.${name} is no list of texts`);
+    fields.set(`list.${name}`, values as string[]);
+  }
+  return fields;
+}
+
+function textOf(value: unknown): string | null {
+  return typeof value === "string" ? value : typeof value === "number" || typeof value === "boolean" ? String(value) : null;
+}
+
+/** A claim by its name or by a JSON pointer (RFC 6901). */
+function find(claims: ClaimSet, name: string): unknown {
+  if (!name.startsWith("/")) return Object.hasOwn(claims, name) ? claims[name] : undefined;
+  let at: unknown = claims;
+  for (const part of name.slice(1).split("/")) {
+    const key = part.replaceAll("~1", "/").replaceAll("~0", "~");
+    if (typeof at !== "object" || at === null || !Object.hasOwn(at, key)) return undefined;
+    at = (at as Record<string, unknown>)[key];
+  }
+  return at;
+}
+
+function denied(why: string): DeniedError {
+  return new DeniedError("permission_denied", `Permission denied: login token is not accepted: ${why}`);
+}

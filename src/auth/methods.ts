@@ -1,0 +1,177 @@
+/**
+ * Auth methods: what their settings may be, and which fields a login through one has. The names are Consul's; its
+ * `kubernetes` asks the cluster's TokenReview with a token of its own, ours checks the projected token by the cluster's
+ * key set, so that there is no secret to keep.
+ * @module
+ */
+import * as v from "valibot";
+import type { AuthMethod, BindingRule } from "../core/access.ts";
+import { parseDuration } from "../core/duration.ts";
+import { FormatError, RequestError } from "../core/errors.ts";
+import { nearest } from "../core/nearest.ts";
+import { readSelector, readTemplate, type Selector, type Template } from "./selector.ts";
+import { isIdentityName } from "./tokens.ts";
+
+/** Signatures by a private key. `none` and HS* are not among them: a public key must never become a shared secret. */
+export const ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"] as const;
+
+/** Consul's leeways by default: for clocks, and for instants that a token does not have. */
+const [CLOCK_LEEWAY_MS, MISSING_LEEWAY_MS] = [60_000, 150_000];
+/** More than any clock is off. */
+const MAX_LEEWAY_MS = 3_600_000;
+/** Keys of an issuer that changes them; and fields that a rule may want. */
+const [MAX_KEYS, MAX_MAPPINGS] = [32, 64];
+
+export interface MethodSettings {
+  readonly algorithms: readonly string[];
+  /** Null: any issuer, which the keys alone decide then. */
+  readonly issuer: string | null;
+  readonly audiences: readonly string[];
+  readonly jwksUrl: string | null;
+  /** PEM, public keys or certificates. */
+  readonly keys: readonly string[];
+  /** From a claim, by name or JSON pointer, to `value.<name>` or `list.<name>`. */
+  readonly claims: ReadonlyMap<string, string>;
+  readonly listClaims: ReadonlyMap<string, string>;
+  readonly clockLeewayMs: number;
+  readonly expirationLeewayMs: number;
+  readonly notBeforeLeewayMs: number;
+  /** Whether a login token is taken once only, by its `jti`. */
+  readonly once: boolean;
+  /** The fields that a login has. */
+  readonly fields: ReadonlyMap<string, "text" | "list">;
+}
+
+const texts = v.array(v.string());
+/** Go reads a number as nanoseconds. Consul: zero means the default, a negative one none at all. */
+const leeway = (byDefault: number) =>
+  v.optional(
+    v.pipe(
+      v.union([v.string(), v.number()]),
+      v.rawTransform(({ dataset, addIssue, NEVER }): number => {
+        try {
+          const ms = typeof dataset.value === "number" ? dataset.value / 1e6 : parseDuration(dataset.value);
+          if (ms <= MAX_LEEWAY_MS) return ms < 0 ? 0 : ms || byDefault;
+          addIssue({ message: "is more than an hour" });
+        } catch (error) {
+          if (!(error instanceof FormatError)) throw error;
+          addIssue({ message: error.message });
+        }
+        return NEVER;
+      }),
+    ),
+    0,
+  );
+const mappings = v.optional(
+  v.pipe(
+    v.record(v.string(), v.pipe(v.string(), v.regex(/^[A-Za-z0-9_]{1,64}$/, "has a name that is not letters, digits and _"))),
+    v.check((map) => Object.keys(map).length <= MAX_MAPPINGS, "has too many entries"),
+  ),
+  {},
+);
+
+const Keys = {
+  JWTSupportedAlgs: v.optional(v.pipe(v.array(v.picklist(ALGORITHMS, "has an algorithm that is not taken")), v.minLength(1, "is empty")), [
+    "RS256",
+  ]),
+  BoundIssuer: v.optional(v.string(), ""),
+  BoundAudiences: v.optional(texts, []),
+  JWKSURL: v.optional(v.string(), ""),
+  JWTValidationPubKeys: v.optional(v.pipe(texts, v.maxLength(MAX_KEYS, "has too many keys")), []),
+  ClockSkewLeeway: leeway(CLOCK_LEEWAY_MS),
+  /** Ours. */
+  OneTime: v.optional(v.boolean()),
+};
+const Schemas = {
+  jwt: v.strictObject({
+    ...Keys,
+    ExpirationLeeway: leeway(MISSING_LEEWAY_MS),
+    NotBeforeLeeway: leeway(MISSING_LEEWAY_MS),
+    ClaimMappings: mappings,
+    ListClaimMappings: mappings,
+  }),
+  kubernetes: v.strictObject(Keys),
+};
+
+/** Settings of Consul's that cannot be had, and what to do instead. */
+const UNAVAILABLE: Readonly<Record<string, string>> = {
+  OIDCDiscoveryURL: "name the key set itself in JWKSURL",
+  OIDCDiscoveryCACert: "name the key set itself in JWKSURL",
+  JWKSCACert: "the host of JWKSURL needs a certificate that this server trusts",
+  Host: "name the cluster's key set in JWKSURL or its keys in JWTValidationPubKeys",
+  CACert: "name the cluster's key set in JWKSURL or its keys in JWTValidationPubKeys",
+  ServiceAccountJWT: "tokens are checked by the cluster's keys, without a token of our own",
+};
+
+/** Kubernetes' service account, as Consul names its fields. */
+export const KUBERNETES_FIELDS = ["serviceaccount.name", "serviceaccount.namespace", "serviceaccount.uid"] as const;
+
+/** Reads an auth method's settings. @throws {RequestError} `request_malformed` with all faults */
+export function readSettings({ type, config }: Pick<AuthMethod, "type" | "config">): MethodSettings {
+  const schema: v.GenericSchema<unknown, Partial<v.InferOutput<typeof Schemas.jwt>> & v.InferOutput<typeof Schemas.kubernetes>> =
+    Schemas[type];
+  const known = Object.keys(Schemas[type].entries);
+  const faults = Object.keys(config).flatMap((name) => {
+    if (Object.hasOwn(UNAVAILABLE, name)) return [`${name} is not available: ${UNAVAILABLE[name]}`];
+    if (known.includes(name)) return [];
+    const near = nearest(name, known);
+    return [`unknown field ${JSON.stringify(name)}${near === null ? "" : `; did you mean ${near}?`}`];
+  });
+  const read = v.safeParse(schema, Object.fromEntries(Object.entries(config).filter(([name]) => known.includes(name))));
+  if (!read.success) faults.push(...read.issues.map((issue) => `${v.getDotPath(issue) ?? "config"} ${issue.message}`));
+  const result = read.success ? read.output : null;
+  if (result !== null) {
+    if ((result.JWKSURL === "") === (result.JWTValidationPubKeys.length === 0))
+      faults.push("one of JWKSURL and JWTValidationPubKeys must be set");
+    // Whose keys are one cluster's need no issuer; whose audience is nobody's would be taken from any service.
+    if (result.BoundAudiences.length === 0) faults.push("BoundAudiences must be set: a token for another service is none for this one");
+  }
+  if (faults.length > 0 || result === null) throw new RequestError("request_malformed", `Invalid auth method config: ${faults.join("; ")}`);
+  const [claims, listClaims] = [result.ClaimMappings ?? {}, result.ListClaimMappings ?? {}].map((map) => new Map(Object.entries(map)));
+  const fields = new Map<string, "text" | "list">([
+    ...(type === "kubernetes" ? KUBERNETES_FIELDS : []).map((name) => [name, "text"] as const),
+    ...[...(claims as Map<string, string>).values()].map((name) => [`value.${name}`, "text"] as const),
+    ...[...(listClaims as Map<string, string>).values()].map((name) => [`list.${name}`, "list"] as const),
+  ]);
+  return {
+    algorithms: result.JWTSupportedAlgs,
+    issuer: result.BoundIssuer === "" ? null : result.BoundIssuer,
+    audiences: result.BoundAudiences,
+    jwksUrl: result.JWKSURL === "" ? null : result.JWKSURL,
+    keys: result.JWTValidationPubKeys,
+    claims: claims as Map<string, string>,
+    listClaims: listClaims as Map<string, string>,
+    clockLeewayMs: result.ClockSkewLeeway,
+    expirationLeewayMs: result.ExpirationLeeway ?? MISSING_LEEWAY_MS,
+    notBeforeLeewayMs: result.NotBeforeLeeway ?? MISSING_LEEWAY_MS,
+    // A pod presents one token again and again until it is about to end.
+    once: result.OneTime ?? type === "jwt",
+    fields,
+  };
+}
+
+export interface BindingSettings {
+  readonly selector: Selector;
+  readonly bindName: Template;
+}
+
+/** Reads a binding rule against the fields of its method. @throws {RequestError} `request_malformed` */
+export function readBinding(rule: Pick<BindingRule, "bindName" | "selector">, { fields }: Pick<MethodSettings, "fields">): BindingSettings {
+  const malformed = (what: string, why: string) => new RequestError("request_malformed", `Invalid Binding Rule: ${what}: ${why}`);
+  const read = <T>(what: string, work: () => T): T => {
+    try {
+      return work();
+    } catch (error) {
+      throw error instanceof FormatError ? malformed(what, error.message) : error;
+    }
+  };
+  const selector = read("Selector is invalid", () => readSelector(rule.selector, fields));
+  const bindName = read("BindName is invalid", () => readTemplate(rule.bindName));
+  for (const variable of bindName.variables) {
+    if (fields.get(variable) !== "text") throw malformed("BindName is invalid", `unknown variable ${JSON.stringify(variable)}`);
+  }
+  const sample = bindName.fill(new Map([...fields.keys()].map((name) => [name, "fake"])));
+  if (sample === null || !isIdentityName(sample))
+    throw malformed("BindName is invalid", "only lowercase alphanumeric characters, '-' and '_' are allowed around variables");
+  return { selector, bindName };
+}

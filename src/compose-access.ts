@@ -1,0 +1,102 @@
+/**
+ * The part of the composition root that makes access control.
+ * @module
+ */
+import { createAdministration } from "./auth/administration.ts";
+import { createAuthorizer } from "./auth/authorizer.ts";
+import { createDirectory, type Directory, watched } from "./auth/directory.ts";
+import { createKeySets } from "./auth/jwks.ts";
+import { createLogin } from "./auth/login.ts";
+import type { Platform } from "./compose.ts";
+import type { Settings } from "./config/settings.ts";
+import type { AccessControl } from "./core/access-control.ts";
+import type { AccessStore } from "./core/access-store.ts";
+import { type Audit, NOBODY } from "./core/audit.ts";
+import { hex } from "./core/bytes.ts";
+import type { CaManager } from "./core/ca/manager.ts";
+import type { Policy } from "./core/ca/policy.ts";
+import type { Sealer } from "./core/sealer.ts";
+import type { AppOptions } from "./http/app.ts";
+
+/** Consul's name for the file by which an operator who lost all tokens makes a first one again. */
+const BOOTSTRAP_RESET = "acl-bootstrap-reset";
+const BOOTSTRAP_SECRET = "acl-bootstrap-secret";
+
+/** What an operator leaves in the data folder, and finds there, to make a first token. */
+export function bootstrapFiles({ kept }: Platform): Pick<AppOptions, "bootstrapReset" | "bootstrapSecret"> {
+  return {
+    bootstrapReset() {
+      const text = kept(BOOTSTRAP_RESET)?.read()?.trim() ?? "";
+      return /^\d+$/.test(text) ? Number(text) : null;
+    },
+    bootstrapSecret: () => kept(BOOTSTRAP_SECRET)?.read()?.trim() ?? null,
+  };
+}
+
+export interface Access {
+  readonly access: AccessControl;
+  /** Loads what is stored, once there is a CA. @throws {CaError} */
+  start(): Promise<void>;
+  readonly started: boolean;
+  follow(signal: AbortSignal): Promise<void>;
+  /** Deletes what has expired. For the replica that leads. @throws {CaError} */
+  collect(): Promise<void>;
+}
+
+interface AccessParts extends Platform {
+  readonly store: AccessStore;
+  readonly sealer: Sealer;
+  readonly manager: CaManager;
+  readonly audit: Audit | null;
+}
+
+/** Makes access control over a store; it is loaded with `start`. */
+export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny", { maxStalenessMs }: Policy, parts: AccessParts): Access {
+  const { clock, random, log, sealer, store, manager, audit } = parts;
+  const { datacenter } = settings;
+  const directory = createDirectory({ store, sealer, clusterId: () => manager.require().state.clusterId, clock, random, log });
+  const hosts = { hosts: settings.jwksHosts, privateHosts: settings.jwksPrivateHosts };
+  const keySets = createKeySets({ fetch: parts.fetchKeys, resolve: parts.resolve, ...hosts, clock });
+  const authorizer = createAuthorizer({ directory, defaultPolicy, datacenter, clock, random, maxStalenessMs });
+  const login = createLogin({ directory, keySets, datacenter, clock, random });
+  const administrationOf = (through: Directory) => createAdministration({ directory: through, clock, random, keySets });
+  const administration = administrationOf(directory);
+  const access: AccessControl = {
+    defaultPolicy,
+    authorize: authorizer.authorize,
+    administration,
+    administrationFor: (before) => administrationOf(watched(directory, before)),
+    login: login.login,
+    logout: login.logout,
+    get kek() {
+      return directory.kek;
+    },
+    rewrap: directory.rewrap,
+  };
+  /** Of what nobody asked for. */
+  const recorded = (action: string) => async (subject: string) =>
+    audit?.beforeChange({ caller: NOBODY, action, subject, outcome: "allowed", code: null });
+  let started = false;
+  return {
+    access,
+    get started() {
+      return started;
+    },
+    async start() {
+      if (started) return;
+      await directory.start();
+      if (settings.managementToken !== null)
+        await access.administrationFor(recorded("initial-management")).ensureInitialManagement(settings.managementToken);
+      started = true;
+      if (directory.bootstrap !== null || parts.kept(BOOTSTRAP_SECRET) === null) return;
+      parts.secretFile(BOOTSTRAP_SECRET, () => hex(random.bytes(16)));
+      log.info("There is no token yet: PUT /v1/acl/bootstrap from this machine, or with the secret in the data folder", {
+        file: BOOTSTRAP_SECRET,
+      });
+    },
+    follow: directory.follow,
+    async collect() {
+      if (started) await access.administrationFor(recorded("collect")).collect();
+    },
+  };
+}

@@ -1,0 +1,68 @@
+/**
+ * The part of the composition root that opens stores: the one that is served, and what a new cluster begins with.
+ * @module
+ */
+import type { Platform } from "./compose.ts";
+import type { Settings } from "./config/settings.ts";
+import { rewrapped } from "./core/ca/rewrap.ts";
+import type { CaState } from "./core/ca/state.ts";
+import { ConfigError } from "./core/errors.ts";
+import { createSealer } from "./seal/envelope.ts";
+import { readKeks } from "./seal/kek.ts";
+import type { Backend } from "./store/backend.ts";
+import { createCodec } from "./store/codec.ts";
+
+/** Each store is loaded only where it is used, since not every runtime has what it needs. */
+export async function openBackend(settings: Pick<Settings, "store" | "worker">, platform: Platform): Promise<Backend> {
+  const { clock, log } = platform;
+  switch (settings.store.kind) {
+    case "memory":
+      return (await import("./store/memory.ts")).createMemoryBackend(clock);
+    case "sqlite":
+      return (await import("./store/sqlite.ts")).openSqlite(settings.store.path, clock, { shared: settings.worker !== null });
+    case "redis":
+      return (await import("./store/redis.ts")).openRedis({ settings: settings.store, clock, log });
+  }
+}
+
+/**
+ * Makes the store ready to be shared by the workers of one server.
+ * @returns what gives it back. @throws {StoreError}
+ */
+export async function claimStore({ store }: Pick<Settings, "store">): Promise<() => void> {
+  if (store.kind !== "sqlite") return () => undefined;
+  return (await import("./store/sqlite.ts")).claimSqlite(store.path);
+}
+
+/**
+ * The state that a new cluster is to begin with, sealed anew under the keys given here.
+ * @param keks what was given; a SQLite CA's own lie beside it.
+ * @throws {ConfigError} @throws {StoreError} @throws {SealError}
+ */
+export async function readSource({ kind, path }: NonNullable<Settings["source"]>, keks: string, platform: Platform): Promise<CaState> {
+  const beside = kind === "sqlite" ? readIfThere(platform, path.replace(/[^/]*$/, "kek")) : "";
+  const given = (await readKeks(keks)).ids;
+  const others = beside.split(/[\s,]+/).filter((entry) => entry !== "" && !given.includes(entry.split(":")[0] ?? ""));
+  const sealer = createSealer(await readKeks([keks, ...others].join(",")));
+  const codec = createCodec(sealer);
+  let state: CaState | null = null;
+  if (kind === "backup") {
+    const text = readIfThere(platform, path);
+    if (text === "") throw new ConfigError(`MESHCA_IMPORT: cannot read ${JSON.stringify(path)}`);
+    state = await codec.decode(text);
+  } else {
+    if (!platform.isThere(path)) throw new ConfigError(`MESHCA_IMPORT: there is no file ${JSON.stringify(path)}`);
+    const backend = (await import("./store/sqlite.ts")).openSqlite(path, platform.clock);
+    try {
+      ({ state } = await backend.open(codec, "import").store.read());
+    } finally {
+      backend.close();
+    }
+  }
+  if (state === null) throw new ConfigError(`MESHCA_IMPORT: ${JSON.stringify(path)} holds no CA`);
+  return { ...state, provider: await rewrapped(state, sealer) };
+}
+
+function readIfThere(platform: Platform, path: string): string {
+  return platform.isThere(path) ? platform.readFile(path) : "";
+}

@@ -1,0 +1,37 @@
+/**
+ * Writes a PKCS#10 request (RFC 2986): for the one identity that a server of ours asks its own CA for.
+ * @module
+ */
+import { type Bytes, utf8 } from "../bytes.ts";
+import { writePem } from "../pem.ts";
+import { bitString, contextConstructed, contextPrimitive, element, encode, octetString, oid, oidContent, sequence, TAG } from "./der.ts";
+import { encodeSignature, readPublicKey, SCHEMES, type SignatureScheme, sign } from "./keys.ts";
+import { OID } from "./oids.ts";
+import type { LeafNames } from "./profile.ts";
+
+/** A pair for ECDSA on P-256, which every TLS client has. The private half can be exported, since a TLS library needs it. */
+export async function generateRequestKey(): Promise<CryptoKeyPair> {
+  return (await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"])) as CryptoKeyPair;
+}
+
+/** Makes a request for `names`, signed with a P-256 key. @returns PEM */
+export async function makeRequest({ privateKey, publicKey }: CryptoKeyPair, names: LeafNames): Promise<string> {
+  const spki = readPublicKey(new Uint8Array(await crypto.subtle.exportKey("spki", publicKey))).spki;
+  const alternatives = sequence(
+    element(contextPrimitive(6), utf8(names.uri)),
+    ...names.dnsNames.map((name) => element(contextPrimitive(2), utf8(name))),
+    ...names.ipAddresses.map((address) => element(contextPrimitive(7), address)),
+  );
+  const extensions = sequence(sequence(oid(oidContent(OID.subjectAltName)), octetString(alternatives)));
+  const attribute = sequence(oid(oidContent(OID.extensionRequest)), element(TAG.set, extensions));
+  const version = element(TAG.integer, Uint8Array.of(0));
+  const info: Bytes = encode(sequence(version, sequence(), spki, element(contextConstructed(0), attribute)));
+  const scheme = SCHEMES.ecdsaSha256 as SignatureScheme;
+  const signature = encodeSignature(scheme, await sign(privateKey, scheme, info));
+  return writePem("CERTIFICATE REQUEST", encode(sequence(info, scheme.identifier, bitString(signature))));
+}
+
+/** The PKCS#8 PEM of a key that can be exported. */
+export async function privateKeyPem(key: CryptoKey): Promise<string> {
+  return writePem("PRIVATE KEY", new Uint8Array(await crypto.subtle.exportKey("pkcs8", key)));
+}

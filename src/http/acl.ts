@@ -1,0 +1,321 @@
+/**
+ * Consul's ACL API: /v1/acl/bootstrap, tokens, policies, auth methods, binding rules, logins.
+ * @module
+ */
+import type { BindingRule, Entry, Token } from "../core/access.ts";
+import type { AccessControl } from "../core/access-control.ts";
+import { ANONYMOUS } from "../core/authorizer.ts";
+import { DeniedError, RequestError } from "../core/errors.ts";
+import {
+  decodeBody,
+  decodeMethod,
+  decodePolicy,
+  decodeRule,
+  decodeToken,
+  methodJson,
+  policyJson,
+  ruleJson,
+  tokenJson,
+} from "./acl-wire.ts";
+import { body, plainBody } from "./answers.ts";
+import type { Answer, AppOptions, Call, Handler, Method, Need, Route } from "./app.ts";
+import { beforeChangeOf } from "./audited.ts";
+import { goField, isObject, isString } from "./go-struct.ts";
+import { decodeFailed, type Json, readJson, writeJson } from "./json.ts";
+import { type BodyReader, bodyForm } from "./request.ts";
+import { secretOf } from "./token.ts";
+
+/** A policy's rules; Consul's own limit for a request (512 KB) is eight times that. */
+const MAX_BODY = 64 * 1024;
+
+const READ: Need = { resource: "acl", access: "read" };
+const WRITE: Need = { resource: "acl", access: "write" };
+
+/** Access control on behalf of one call. */
+type Control = Pick<AccessControl, "administration" | "login" | "logout">;
+type AclHandler = (call: Call, control: Control) => Promise<Json | Answer> | Json | Answer;
+
+export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
+  const { access, audit } = options;
+  const json = async (call: Call): Promise<Json> => {
+    bodyForm(call.header("content-type"));
+    return readJson(await bodies.read(call.request, MAX_BODY));
+  };
+  /** A body that may be left out. */
+  const optionalJson = async (call: Call): Promise<Json> => {
+    bodyForm(call.header("content-type"));
+    const sent = await bodies.read(call.request, MAX_BODY);
+    return sent.trim() === "" ? {} : readJson(sent);
+  };
+  const route = (path: string, methods: Partial<Record<Method, readonly [Need, AclHandler]>>): Route => {
+    const entries = Object.entries(methods) as [Method, readonly [Need, AclHandler]][];
+    const handle =
+      (handler: AclHandler): Handler =>
+      async (call) => {
+        // Consul's answer where access control is off.
+        if (access === null) return { status: 401, body: body("text/plain; charset=utf-8", "ACL support disabled") };
+        const before = beforeChangeOf(call, audit);
+        const answer = await handler(call, {
+          administration: call.request.method === "GET" ? access.administration : access.administrationFor(before),
+          login: (request) => access.login(request, before),
+          logout: (secret) => access.logout(secret, before),
+        });
+        if (typeof answer === "object" && answer !== null && ("status" in answer || "headers" in answer)) return answer as Answer;
+        return { secret: true, body: plainBody("application/json", writeJson(answer as Json, call.query().pretty)) };
+      };
+    return {
+      path,
+      kind: "consul",
+      needs: Object.fromEntries(entries.map(([method, [need]]) => [method, access === null ? "public" : need])),
+      methods: Object.fromEntries(entries.map(([method, [, handler]]) => [method, handle(handler)])),
+    };
+  };
+  const policyName = (control: Control) => (id: string) => control.administration.policy(id)?.value.name ?? null;
+  const found = <T>(value: T | null, what: string): T => {
+    if (value === null) throw new RequestError("not_found", what);
+    return value;
+  };
+  const requireSame = (inBody: string | null, inPath: string, what: string) => {
+    if (inBody !== null && inBody !== "" && inBody !== inPath) throw decodeFailed(`${what} in URL and payload do not match`);
+  };
+
+  return [
+    route("/v1/acl/bootstrap", {
+      PUT: [
+        "public",
+        async (call, control) => {
+          requireFirstCaller(call, options);
+          const { BootstrapSecret: chosen } = decodeBody(
+            { BootstrapSecret: goField("BootstrapSecret", "string", isString) },
+            await optionalJson(call),
+            "bootstrap",
+          );
+          const { token, secret: secretId } = await control.administration.bootstrap(options.bootstrapReset(), chosen || null);
+          return { ID: secretId, ...(tokenJson(token, policyName(control), secretId) as object) };
+        },
+      ],
+    }),
+    route("/v1/acl/login", {
+      POST: [
+        "public",
+        async (call, control) => {
+          const fields = {
+            AuthMethod: goField("AuthMethod", "string", isString),
+            BearerToken: goField("BearerToken", "string", isString),
+            Meta: goField("Meta", "map[string]string", isObject),
+            Namespace: goField("Namespace", "string", isString),
+          };
+          const { AuthMethod, BearerToken, Meta } = decodeBody(fields, await json(call), "structs.ACLLoginParams");
+          const meta = Object.fromEntries(Object.entries(Meta ?? {}).map(([key, value]) => [key, String(value)]));
+          const { token, secret: secretId } = await control.login({ authMethod: AuthMethod ?? "", bearerToken: BearerToken ?? "", meta });
+          return tokenJson(token, policyName(control), secretId);
+        },
+      ],
+    }),
+    route("/v1/acl/logout", {
+      POST: [
+        "token",
+        async (call, control) => {
+          await control.logout(secretOf(call.request));
+          return true;
+        },
+      ],
+    }),
+    route("/v1/acl/tokens", {
+      GET: [READ, (_call, control) => control.administration.tokens().map((entry) => tokenJson(entry, policyName(control)))],
+    }),
+    route("/v1/acl/token/self", {
+      GET: [
+        "token",
+        (call, control) => {
+          const accessorId = call.authorized?.accessorId ?? ANONYMOUS.accessorId;
+          if (call.authorized?.anonymous !== false) throw new DeniedError("token_unknown", "ACL not found");
+          return tokenJson(readToken(control, accessorId), policyName(control), secretOf(call.request) ?? undefined);
+        },
+      ],
+    }),
+    route("/v1/acl/token", {
+      PUT: [
+        WRITE,
+        async (call, control) => {
+          const { token, secret: secretId } = await control.administration.createToken(decodeToken(await json(call)));
+          return tokenJson(token, policyName(control), secretId);
+        },
+      ],
+    }),
+    route("/v1/acl/token/:id", {
+      GET: [READ, (call, control) => tokenJson(readToken(control, call.param("id")), policyName(control))],
+      PUT: [
+        WRITE,
+        async (call, control) => {
+          const request = decodeToken(await json(call));
+          requireSame(request.accessorId, call.param("id"), "Token AccessorID");
+          return tokenJson(await control.administration.updateToken(call.param("id"), request), policyName(control));
+        },
+      ],
+      DELETE: [
+        WRITE,
+        async (call, control) => {
+          await control.administration.deleteToken(call.param("id"));
+          return true;
+        },
+      ],
+    }),
+    route("/v1/acl/token/:id/clone", {
+      PUT: [
+        WRITE,
+        async (call, control) => {
+          const { description } = decodeToken(await optionalJson(call));
+          const { token, secret: secretId } = await control.administration.cloneToken(call.param("id"), description || null);
+          return tokenJson(token, policyName(control), secretId);
+        },
+      ],
+    }),
+    route("/v1/acl/policies", {
+      GET: [READ, (_call, control) => control.administration.policies().map((entry) => policyJson(entry, { rules: false }))],
+    }),
+    route("/v1/acl/policy", {
+      PUT: [
+        WRITE,
+        async (call, control) => {
+          const { id, ...request } = decodePolicy(await json(call));
+          if (id) throw decodeFailed("Cannot specify the ID when creating a new policy");
+          return policyJson(await control.administration.createPolicy(request), { rules: true });
+        },
+      ],
+    }),
+    route("/v1/acl/policy/name/:name", {
+      GET: [
+        READ,
+        (call, control) =>
+          policyJson(found(control.administration.policyByName(call.param("name")), "Requested policy not found"), { rules: true }),
+      ],
+    }),
+    route("/v1/acl/policy/:id", {
+      GET: [
+        READ,
+        (call, control) =>
+          policyJson(found(control.administration.policy(call.param("id")), "Requested policy not found"), { rules: true }),
+      ],
+      PUT: [
+        WRITE,
+        async (call, control) => {
+          const { id, ...request } = decodePolicy(await json(call));
+          requireSame(id, call.param("id"), "Policy ID");
+          return policyJson(await control.administration.updatePolicy(call.param("id"), request), { rules: true });
+        },
+      ],
+      DELETE: [
+        WRITE,
+        async (call, control) => {
+          await control.administration.deletePolicy(call.param("id"));
+          return true;
+        },
+      ],
+    }),
+    route("/v1/acl/auth-methods", {
+      GET: [READ, (_call, control) => control.administration.authMethods().map((entry) => methodJson(entry, { config: false }))],
+    }),
+    route("/v1/acl/auth-method", {
+      PUT: [
+        WRITE,
+        async (call, control) =>
+          methodJson(await control.administration.createAuthMethod(decodeMethod(await json(call))), { config: true }),
+      ],
+    }),
+    route("/v1/acl/auth-method/:name", {
+      GET: [
+        READ,
+        (call, control) =>
+          methodJson(found(control.administration.authMethod(call.param("name")), "Requested auth method not found"), { config: true }),
+      ],
+      PUT: [
+        WRITE,
+        async (call, control) => {
+          const method = decodeMethod(await json(call));
+          requireSame(method.name, call.param("name"), "Auth Method Name");
+          return methodJson(await control.administration.updateAuthMethod({ ...method, name: call.param("name") }), { config: true });
+        },
+      ],
+      DELETE: [
+        WRITE,
+        async (call, control) => {
+          await control.administration.deleteAuthMethod(call.param("name"));
+          return true;
+        },
+      ],
+    }),
+    route("/v1/acl/binding-rules", {
+      GET: [READ, (call, control) => rulesOf(control, call.params().get("authmethod") || null).map(ruleJson)],
+    }),
+    route("/v1/acl/binding-rule", {
+      PUT: [WRITE, async (call, control) => ruleJson(await control.administration.createBindingRule(decodeRule(await json(call))))],
+    }),
+    route("/v1/acl/binding-rule/:id", {
+      GET: [
+        READ,
+        (call, control) => ruleJson(found(control.administration.bindingRule(call.param("id")), "Requested binding rule not found")),
+      ],
+      PUT: [
+        WRITE,
+        async (call, control) => {
+          const rule = decodeRule(await json(call));
+          requireSame(rule.id, call.param("id"), "Binding Rule ID");
+          return ruleJson(
+            await control.administration.updateBindingRule(call.param("id"), keepMethod(rule, control.administration.bindingRule(rule.id))),
+          );
+        },
+      ],
+      DELETE: [
+        WRITE,
+        async (call, control) => {
+          await control.administration.deleteBindingRule(call.param("id"));
+          return true;
+        },
+      ],
+    }),
+  ];
+}
+
+/**
+ * The first stranger must not take a new server over: the first token goes to somebody on this machine, or to whoever has
+ * the secret that the server wrote for its operator. Behind a proxy, which may be on this machine, only to the latter.
+ * @throws {DeniedError}
+ */
+function requireFirstCaller(call: Call, { bootstrapSecret, behindProxy }: AppOptions): void {
+  if (!behindProxy && isLoopbackAddress(call.environment.remoteAddress)) return;
+  const given = secretOf(call.request);
+  const expected = bootstrapSecret();
+  if (given !== null && expected !== null && sameSecret(given, expected)) return;
+  throw new DeniedError(
+    "permission_denied",
+    "Permission denied: ACL bootstrap is allowed from this machine, or with the secret in the server's data folder as X-Consul-Token",
+  );
+}
+
+/** Consul says of a token that is not there what it says of one that is unknown. @throws {DeniedError} `token_unknown` */
+function readToken({ administration }: Control, accessorId: string): Entry<Token> {
+  const entry = administration.token(accessorId);
+  if (entry === null) throw new DeniedError("token_unknown", "ACL not found");
+  return entry;
+}
+
+function rulesOf({ administration }: Control, authMethod: string | null): Entry<BindingRule>[] {
+  return administration.bindingRules().filter(({ value }) => authMethod === null || value.authMethod === authMethod);
+}
+
+/** A rule that is changed may leave its method out. */
+function keepMethod(rule: BindingRule, before: Entry<BindingRule> | null): BindingRule {
+  return rule.authMethod === "" && before !== null ? { ...rule, authMethod: before.value.authMethod } : rule;
+}
+
+function isLoopbackAddress(address: string | undefined): boolean {
+  return address === "::1" || /^(::ffff:)?127(\.\d{1,3}){3}$/.test(address ?? "");
+}
+
+/** In a time that tells nothing about where two secrets differ. */
+function sameSecret(a: string, b: string): boolean {
+  let different = a.length ^ b.length;
+  for (let i = 0; i < b.length; i++) different |= (a.charCodeAt(i % Math.max(1, a.length)) || 0) ^ b.charCodeAt(i);
+  return different === 0;
+}

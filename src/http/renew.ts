@@ -1,0 +1,74 @@
+/**
+ * PUT /v1/connect/ca/renew: the same identity again, for whoever proves the key of a leaf that is still good.
+ * @module
+ */
+import { base64, colonHex } from "../core/bytes.ts";
+import { denied, requireOwnLeaf } from "../core/ca/own-leaf.ts";
+import { FormatError, RequestError } from "../core/errors.ts";
+import { readPem } from "../core/pem.ts";
+import { trustDomainOf } from "../core/spiffe/kinds.ts";
+import { type Certificate, readCertificate } from "../core/x509/certificate.ts";
+import { sha256 } from "../core/x509/digest.ts";
+import type { AppOptions, Call, Route } from "./app.ts";
+import { requireDatacenter } from "./datacenter.ts";
+import type { BodyReader } from "./request.ts";
+import { leafAnswer, readCsrBody, requireNotDenied } from "./sign.ts";
+
+export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
+  const { manager, access, clock, datacenter, verifyRenewalToken } = options;
+
+  /** The leaf that the caller has the key of. @throws {DeniedError} */
+  const provenLeaf = async (call: Call, csr: string): Promise<{ leaf: Certificate; chain: readonly Certificate[] }> => {
+    const jwt = /^bearer +(\S+)$/i.exec(call.header("authorization") ?? "")?.[1];
+    if (jwt === undefined) {
+      const { peerCertificate } = call.environment;
+      if (peerCertificate === undefined) throw denied("send a proof as bearer, or a client certificate");
+      return { leaf: readCertificate(new Uint8Array(peerCertificate)), chain: [] };
+    }
+    const audience = `spiffe://${trustDomainOf(manager.require().state.clusterId)}`;
+    const proof = await verifyRenewalToken(jwt, audience, clock.now());
+    if (proof.csr !== hashOf(csr)) throw denied("the proof is for another request");
+    return proof;
+  };
+
+  return [
+    {
+      path: "/v1/connect/ca/renew",
+      kind: "consul",
+      needs: { PUT: "public" },
+      methods: {
+        async PUT(call) {
+          requireDatacenter(call.query().params, datacenter);
+          manager.requireRoom("renewal");
+          const csr = await readCsrBody(call, bodies, options.limits);
+          const { leaf, chain } = await provenLeaf(call, csr);
+          const identity = await requireOwnLeaf(leaf, chain, manager.require().state, clock.now());
+          const serial = colonHex(leaf.serial);
+          const renewed = await manager.sign(csr, {
+            priority: "renewal",
+            caller: call.caller,
+            permit({ uri, keyId }) {
+              if (uri !== identity) throw denied("the request is for another identity than the leaf's");
+              requireNotDenied(access?.administration.denialOf({ spiffeId: uri, keyId: keyId(), serial }) ?? null);
+              // The key that is given up may be the one that was lost.
+              const old = leaf.subjectKeyId === null ? null : colonHex(leaf.subjectKeyId);
+              requireNotDenied(access?.administration.denialOf({ spiffeId: uri, keyId: old, serial }) ?? null);
+            },
+          });
+          return leafAnswer(call, renewed);
+        },
+      },
+    },
+  ];
+}
+
+/** SHA-256 of a request's DER, in base64url without padding. @throws {RequestError} `csr_malformed` */
+function hashOf(csr: string): string {
+  try {
+    const [block] = readPem(csr);
+    if (block !== undefined) return base64(sha256(block.bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+  }
+  throw new RequestError("csr_malformed", "Cannot read CSR: it is not PEM");
+}

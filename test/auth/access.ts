@@ -1,0 +1,93 @@
+/**
+ * Access control in one process over the memory store: the real directory, sealer and authorizer.
+ * @module
+ */
+import { type AuthorizerOptions, createAuthorizer } from "../../src/auth/authorizer.ts";
+import { createDirectory, type Directory } from "../../src/auth/directory.ts";
+import { makeUuid } from "../../src/auth/tokens.ts";
+import type { Policy, Token } from "../../src/core/access.ts";
+import type { AccessStore } from "../../src/core/access-store.ts";
+import type { Authorizer } from "../../src/core/authorizer.ts";
+import type { Sealer } from "../../src/core/sealer.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import { createCodec } from "../../src/store/codec.ts";
+import { createMemoryBackend } from "../../src/store/memory.ts";
+import { silentLog } from "../fakes/ca.ts";
+import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts";
+
+export const CLUSTER = "0f0f0f0f-1111-2222-3333-444444444444";
+
+export interface TestAccess {
+  readonly store: AccessStore;
+  readonly clock: FakeClock;
+  readonly sealer: Sealer;
+  readonly directory: Directory;
+  readonly authorizer: Authorizer;
+  /** Another replica over the same store. */
+  replica(options?: { sealer?: Sealer; store?: AccessStore }): Promise<Directory>;
+  addPolicy(rules: string, more?: Partial<Policy>): Promise<Policy>;
+  /** @returns the token and its secret. */
+  addToken(more?: Partial<Token>): Promise<{ token: Token; secret: string }>;
+}
+
+export async function createTestAccess(
+  options: Partial<Pick<AuthorizerOptions, "defaultPolicy" | "maxStalenessMs">> & { keks?: string; store?: AccessStore } = {},
+): Promise<TestAccess> {
+  const clock = createFakeClock();
+  const sealer = createSealer(await readKeks(options.keks ?? makeKek()));
+  const store = options.store ?? createMemoryBackend(clock).open(createCodec(sealer), "test").access;
+  const replica: TestAccess["replica"] = async (other = {}) => {
+    const made = createDirectory({
+      store: other.store ?? store,
+      sealer: other.sealer ?? sealer,
+      clusterId: () => CLUSTER,
+      clock,
+      random: systemRandom,
+      log: silentLog,
+    });
+    await made.start();
+    return made;
+  };
+  const directory = await replica();
+  const authorizer = createAuthorizer({
+    directory,
+    defaultPolicy: options.defaultPolicy ?? "deny",
+    datacenter: "dc1",
+    clock,
+    random: systemRandom,
+    maxStalenessMs: options.maxStalenessMs ?? null,
+  });
+  return {
+    store,
+    clock,
+    sealer,
+    directory,
+    authorizer,
+    replica,
+    async addPolicy(rules, more = {}) {
+      const id = makeUuid(systemRandom);
+      const policy: Policy = { id, name: id, description: "", rules, datacenters: [], ...more };
+      await directory.write([{ kind: "policy", id, replaces: null, content: policy, key: policy.name }]);
+      return policy;
+    },
+    async addToken(more = {}) {
+      const [accessorId, secret] = [makeUuid(systemRandom), makeUuid(systemRandom)];
+      const token: Token = {
+        accessorId,
+        description: "",
+        policies: [],
+        serviceIdentities: [],
+        nodeIdentities: [],
+        local: false,
+        createTime: clock.now(),
+        expirationTime: null,
+        authMethod: null,
+        ...more,
+      };
+      const key = await directory.hashSecret(secret);
+      await directory.write([{ kind: "token", id: token.accessorId, replaces: null, content: token, key }]);
+      return { token, secret };
+    },
+  };
+}

@@ -1,0 +1,116 @@
+/**
+ * Selectors and name templates of binding rules.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { readSelector, readTemplate } from "../../src/auth/selector.ts";
+import { FormatError } from "../../src/core/errors.ts";
+
+const KNOWN = new Map([
+  ["value.name", "text"],
+  ["value.team", "text"],
+  ["value.absent", "text"],
+  ["list.groups", "list"],
+  ["list.none", "list"],
+] as const);
+const FIELDS = new Map<string, string | readonly string[]>([
+  ["value.name", "web"],
+  ["value.team", ""],
+  ["list.groups", ["ops", "dev"]],
+  ["list.none", []],
+]);
+
+describe("readSelector()", () => {
+  const table: readonly [selector: string, selected: boolean][] = [
+    ["", true],
+    ["  ", true],
+    ['value.name == "web"', true],
+    ["value.name == `web`", true],
+    ['value.name=="web"', true],
+    ['value.name == "we"', false],
+    ['value.name != "web"', false],
+    ['value.name != "api"', true],
+    ['"eb" in value.name', true],
+    ['"ops" in list.groups', true],
+    ['"op" in list.groups', false],
+    ['"op" not in list.groups', true],
+    ['list.groups contains "dev"', true],
+    ['list.groups not contains "dev"', false],
+    ["list.none is empty", true],
+    ["list.groups is empty", false],
+    ["list.groups is not empty", true],
+    ["value.team is empty", true],
+    ['not value.name == "api"', true],
+    ['not not value.name == "web"', true],
+    ['value.name == "web" and "ops" in list.groups', true],
+    ['value.name == "web" and "x" in list.groups', false],
+    ['value.name == "x" or "ops" in list.groups', true],
+    ['value.name == "web" or value.name == "x" and value.name == "y"', true],
+    ['(value.name == "web" or value.name == "x") and value.name == "y"', false],
+    ['not (value.name == "x" or value.name == "y")', true],
+    ['value.name == "w\\"eb"', false],
+    // What is not there selects nothing, whatever is said of it.
+    ['value.absent == "x"', false],
+    ['value.absent != "x"', false],
+    ['not value.absent == "x"', false],
+    ["value.absent is empty", false],
+  ];
+  for (const [selector, selected] of table)
+    it(`readSelector() says ${selected} for ${selector === "" ? "nothing" : selector}`, () => {
+      assert.equal(readSelector(selector, KNOWN)(FIELDS), selected);
+    });
+
+  const bad: readonly [what: string, selector: string, expected: RegExp][] = [
+    ["a field that is not known", 'value.nmae == "x"', /column 1: unknown field "value.nmae"; did you mean value.name\?/],
+    ["a value without quotes", "value.name == web", /column 15: a value stands in double quotes/],
+    ["a regular expression", 'value.name matches "^w"', /regular expressions are not available/],
+    ["a list compared as text", 'list.groups == "ops"', /list.groups is a list; use contains/],
+    ["an operator that is not known", 'value.name = "x"', /column 12: unexpected "="/],
+    ["two comparisons side by side", 'value.name == "x" value.name == "y"', /expected "and" or "or"/],
+    ["a parenthesis that does not end", '(value.name == "x"', /expected "\)"/],
+    ["a parenthesis too many", 'value.name == "x")', /found "\)"/],
+    ["a text that does not end", 'value.name == "x', /column 15: unexpected "\\""/],
+    ["nothing after and", 'value.name == "x" and', /unknown field ""/],
+    ["a text on its own", '"x"', /expected "in"/],
+    ["a field on its own", "value.name", /expected ==/],
+    ["a property of all objects", 'constructor == "x"', /unknown field "constructor"/],
+    ["deep nesting", `${"(".repeat(1000)}value.name == "x"${")".repeat(1000)}`, /nesting is deeper than 16/],
+    ["many nots", `${"not ".repeat(1000)}value.name == "x"`, /nesting is deeper than 16/],
+    ["too much text", `value.name == "${"x".repeat(5000)}"`, /longer than 4096 characters/],
+  ];
+  for (const [what, selector, expected] of bad)
+    it(`readSelector() refuses ${what}`, () => {
+      assert.throws(
+        () => readSelector(selector, KNOWN),
+        (error) => error instanceof FormatError && expected.test(error.message),
+      );
+    });
+});
+
+const variable = (name: string) => ["$", "{", name, "}"].join("");
+
+describe("readTemplate()", () => {
+  it("fill() puts variables in, and gives nothing where one is not there or a list", () => {
+    const fill = (text: string) => readTemplate(text).fill(FIELDS);
+    assert.equal(fill("web"), "web");
+    assert.equal(fill(variable("value.name")), "web");
+    assert.equal(fill(`a-${variable("value.name")}-${variable(" value.name ")}`), "a-web-web");
+    assert.equal(fill(variable("value.absent")), null);
+    assert.equal(fill(variable("list.groups")), null);
+  });
+
+  for (const text of [
+    "",
+    "a$b",
+    "$",
+    variable(""),
+    variable("value.name + 1"),
+    "${value.name".slice(0),
+    variable(variable("x")),
+    "x".repeat(257),
+  ])
+    it(`readTemplate() refuses ${JSON.stringify(text.slice(0, 30))}`, () => {
+      assert.throws(() => readTemplate(text), FormatError);
+    });
+});

@@ -1,0 +1,294 @@
+/**
+ * Attacks on a real server over bare sockets, each with where it is known from.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { after, before, describe, it } from "node:test";
+import { routesOf } from "../../src/http/app.ts";
+import { askFor, craftCsr, csrPem, rsaSpki, uriName } from "../core/x509/requests.ts";
+import { createTestCa, opensslCsr, silentLog } from "../fakes/ca.ts";
+import { accessThat } from "./access.ts";
+import { createTestApp } from "./app.ts";
+import { type ServerProcess, startServer } from "./process.ts";
+import { send } from "./raw.ts";
+import { refuses, sign } from "./refusals.ts";
+
+const HOST = "Host: localhost\r\n";
+
+/** Sends octets as they are. @returns all that came back until the server closed or fell silent. */
+function raw(port: number, text: string, silenceMs = 500): Promise<{ text: string; closed: boolean }> {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1", () => socket.write(Buffer.from(text, "latin1")));
+    let received = "";
+    let timer = setTimeout(() => end(false), 10 * silenceMs);
+    const end = (closed: boolean) => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve({ text: received, closed });
+    };
+    socket.on("data", (chunk: Buffer) => {
+      received += chunk.toString("latin1");
+      clearTimeout(timer);
+      timer = setTimeout(() => end(false), silenceMs);
+    });
+    socket.on("end", () => end(true));
+    socket.on("error", () => end(true));
+  });
+}
+
+const answersIn = (text: string) => [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => Number(status));
+
+describe("attacks", () => {
+  let server: ServerProcess;
+  let uri = "";
+  let csr = "";
+  before(async () => {
+    server = await startServer({ MESHCA_STORE: "memory:" });
+    uri = `spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`;
+    csr = opensslCsr(`URI:${uri}`).csr;
+  });
+  after(() => server.stop());
+  const signs = async () => assert.equal((await send(server.port, sign(csr)))?.status, 200);
+
+  it("CVE-2026-30836: a method or media type that is not handled reaches no handler, on any route", async () => {
+    const reached: string[] = [];
+    const { manager } = await createTestCa();
+    const spied = new Proxy(manager, {
+      get(target, name, receiver) {
+        if (["sign", "configure", "rotate", "rewrap", "resolve", "restore", "requireRoom"].includes(String(name)))
+          reached.push(String(name));
+        return Reflect.get(target, name, receiver) as unknown;
+      },
+    });
+    const test = await createTestApp({ manager: spied, log: silentLog, access: accessThat({ allows: () => true }) });
+    for (const { path, methods } of routesOf(test.options, test.app.watchers)) {
+      for (const method of ["DELETE", "PATCH", "HEAD", "POST", "PUT", "GET"]) {
+        if (Object.hasOwn(methods, method)) continue;
+        const answer = await test.fetch(path, { method, ...(/^(HEAD|GET)$/.test(method) ? {} : { body: csr }) });
+        assert.equal(answer.status, 405, `${method} ${path}`);
+      }
+      // The backup is read as it is, rewrap reads nothing, and the first token is for somebody on this machine.
+      if (methods.PUT === undefined || /\/connect\/ca\/(backup|rewrap)$|\/acl\/bootstrap$/.test(path)) continue;
+      for (const type of ["text/html", "multipart/form-data; boundary=x", "application/json5", "*/*", "application/x-protobuf"]) {
+        const answer = await test.fetch(path, { method: "PUT", body: csr, headers: { "Content-Type": type } });
+        assert.equal(answer.status, 415, `${type} ${path}`);
+      }
+    }
+    assert.deepEqual(
+      reached.filter((name) => name !== "requireRoom"),
+      [],
+    );
+  });
+
+  const paths: readonly string[] = [
+    "/ns/default/dc/dc1/svc/%77eb",
+    "/ns/default/dc/dc1/svc/web%2e",
+    "/ns/default/dc/dc1/svc/%2e%2e/api",
+    "/ns/default/dc/dc1/svc/../svc/api",
+    "/ns/default/dc/dc1/svc/./web",
+    "/ns/default/dc/dc1/svc/web%2Fapi",
+    "/ns/default/dc/dc1/svc/web%2fapi",
+    "/ns/default/dc/dc1/svc/web%252F",
+    "/ns/default/dc/dc1/svc/web%00",
+    "/ns/default/dc/dc1/svc/web\u0000api",
+    "/ns/default/dc/dc1/svc/w\u0435b",
+    "/ns/default/dc/dc1/svc/web\u200b",
+    "/ns/default/dc/dc1/svc/\uff57eb",
+    "/ns/default/dc/dc1/svc/web/",
+    "/ns/default/dc/dc1/svc//web",
+    "//ns/default/dc/dc1/svc/web",
+    "/ns/default/dc/dc1/svc/web?x",
+    "/ns/default/dc/dc1/svc/web#x",
+    "/ns/default/dc/dc1/svc/web\\api",
+    "/ns/default/dc/dc1/svc/web api",
+    "/NS/default/dc/dc1/svc/web",
+    "/ns/default/DC/dc1/svc/web",
+    "/ns/default/dc/dc1/SVC/web",
+    "/ns/default/dc/dc1/%73vc/web",
+  ];
+  for (const path of paths)
+    it(`GHSA-m69r-9g56-7mv8: another way to write a path is no SPIFFE ID of ours: ${JSON.stringify(path)}`, async () => {
+      const crafted = csrPem(craftCsr({ attributes: [askFor(uriName(`spiffe://${server.trustDomain}${path}`))] }));
+      await refuses(server, sign(crafted), 400, /./);
+    });
+
+  it("GHSA-m69r-9g56-7mv8: two URI names are refused, also where both are the same", async () => {
+    for (const other of [uri, uri.replace("web", "api")])
+      await refuses(server, sign(opensslCsr(`URI:${uri},URI:${other}`).csr), 400, /URI/);
+  });
+
+  it("no case, second slash, encoded slash or double encoding makes another path one of a route", async () => {
+    for (const target of [
+      "/v1/connect/ca/sign%2f",
+      "/v1/connect/ca%2fsign",
+      "/v1/connect/ca/%2573ign",
+      "/v1//connect/ca/sign",
+      "//v1/connect/ca/sign",
+      "/V1/connect/ca/sign",
+      "/v1/connect/ca/SIGN",
+      "/v1/connect/ca/sign;x",
+      "/v1/connect/ca/sign%20",
+      "/x:///v1/connect/ca/sign",
+    ])
+      assert.equal((await send(server.port, { method: "PUT", target, body: csr }))?.status, 404, target);
+  });
+
+  const INNER = `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}\r\n`;
+  const put = (headers: string, body: string) => `PUT /v1/connect/ca/sign HTTP/1.1\r\n${HOST}${headers}\r\n\r\n${body}`;
+  const chunked = "Transfer-Encoding: chunked";
+  const smuggled: readonly (readonly [string, string])[] = [
+    ["Content-Length and Transfer-Encoding", put(`Content-Length: 5\r\n${chunked}`, `0\r\n\r\n${INNER}`)],
+    ["Transfer-Encoding and Content-Length", put(`${chunked}\r\nContent-Length: 5`, `0\r\n\r\n${INNER}`)],
+    ["two lengths", put("Content-Length: 5\r\nContent-Length: 0", `hello${INNER}`)],
+    ["a list of lengths", put("Content-Length: 5, 5", `hello${INNER}`)],
+    ["a length with a sign", put("Content-Length: +5", `hello${INNER}`)],
+    ["a length below zero", put("Content-Length: -5", `hello${INNER}`)],
+    ["a length in hex", put("Content-Length: 0x5", `hello${INNER}`)],
+    ["a length beyond 64 bits", put("Content-Length: 18446744073709551621", `hello${INNER}`)],
+    ["an empty length", put("Content-Length: ", INNER)],
+    ["an unknown coding", put("Transfer-Encoding: xchunked", `0\r\n\r\n${INNER}`)],
+    ["identity", put("Transfer-Encoding: identity", INNER)],
+    ["a coding before chunked", put("Transfer-Encoding: gzip, chunked", `0\r\n\r\n${INNER}`)],
+    ["a coding behind chunked", put("Transfer-Encoding: chunked, identity", `0\r\n\r\n${INNER}`)],
+    ["two codings", put(`${chunked}\r\nTransfer-Encoding: identity`, `0\r\n\r\n${INNER}`)],
+    ["a space before the colon", put("Transfer-Encoding : chunked", `0\r\n\r\n${INNER}`)],
+    ["a vertical tab before the coding", put("Transfer-Encoding: \u000bchunked", `0\r\n\r\n${INNER}`)],
+    ["obs-fold", put("Transfer-Encoding:\r\n chunked", `0\r\n\r\n${INNER}`)],
+    ["obs-fold in another header", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}X: a\r\n b\r\n\r\n`],
+    ["a space before the first header", `GET /v1/connect/ca/roots HTTP/1.1\r\n X: a\r\n${HOST}\r\n`],
+    ["a bare LF behind the request line", `GET /v1/connect/ca/roots HTTP/1.1\n${HOST}\r\n`],
+    ["a bare LF in the head", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}X: a\nY: b\r\n\r\n`],
+    ["bare LFs alone", "GET /v1/connect/ca/roots HTTP/1.1\nHost: localhost\n\n"],
+    ["a bare CR in the head", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}X: a\rY: b\r\n\r\n`],
+    ["NUL in a header", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}X: a\0b\r\n\r\n`],
+    ["a header without a colon", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}X\r\n\r\n`],
+    ["a chunk size below zero", put(chunked, `-1\r\nx\r\n0\r\n\r\n${INNER}`)],
+    ["a chunk size beyond 64 bits", put(chunked, `FFFFFFFFFFFFFFFFF\r\nx\r\n0\r\n\r\n${INNER}`)],
+    ["a chunk longer than it says", put(chunked, `1\r\nxx0\r\n\r\n${INNER}`)],
+    ["chunks that end with a bare LF", put(chunked, `1\nx\n0\n\n${INNER}`)],
+    ["HTTP/2 without TLS", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
+    ["a version of its own", `GET /v1/connect/ca/roots HTTP/9.9\r\n${HOST}\r\n`],
+    ["no Host", "GET /v1/connect/ca/roots HTTP/1.1\r\n\r\n"],
+    ["two Hosts", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}Host: evil\r\n\r\n`],
+    ["another Host than in the target", "GET http://localhost/v1/connect/ca/roots HTTP/1.1\r\nHost: evil\r\n\r\n"],
+    ["a method that nobody knows", `BREW /v1/connect/ca/roots HTTP/1.1\r\n${HOST}\r\n`],
+    ["a method in small letters", `get /v1/connect/ca/roots HTTP/1.1\r\n${HOST}\r\n`],
+    ["TRACE", `TRACE /v1/connect/ca/roots HTTP/1.1\r\n${HOST}\r\n`],
+    ["CONNECT", `CONNECT localhost:8500 HTTP/1.1\r\n${HOST}\r\n`],
+    ["HTTP/1.0 without a Host", "GET /v1/connect/ca/roots HTTP/1.0\r\n\r\n"],
+  ];
+  for (const [name, text] of smuggled)
+    it(`RFC 9112 §11.2, smuggling: ${name} is refused, and nothing behind it is answered`, async () => {
+      const answer = await raw(server.port, text);
+      const statuses = answersIn(answer.text);
+      assert.ok(statuses.length <= 1 && statuses.every((status) => status >= 400), `answered ${statuses.join()}`);
+    });
+
+  it("RFC 9112 §6.3: a length that is sent twice is refused even where both agree, and counts against no other limit", async () => {
+    const answer = await raw(server.port, put("Content-Length: 5\r\nContent-Length: 5", "hello"));
+    assert.match(answer.text, /^HTTP\/1\.1 400 [\s\S]*Content-Length must be one number/);
+  });
+
+  it("a body that a route does not read is not taken for the next request", async () => {
+    const answer = await raw(
+      server.port,
+      `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}Content-Length: ${INNER.length}\r\n\r\n${INNER}GET /nosuch HTTP/1.1\r\n${HOST}\r\n`,
+    );
+    assert.deepEqual(answersIn(answer.text), [200, 404]);
+  });
+
+  it("CORS: no origin is allowed anything, not even to ask", async () => {
+    for (const method of ["OPTIONS", "GET"]) {
+      const headers = { Origin: "https://evil.example", "Access-Control-Request-Method": "PUT" };
+      const answer = await send(server.port, { method, target: "/v1/connect/ca/configuration", headers });
+      assert.deepEqual(
+        answer?.headers.filter(([name]) => /^access-control/i.test(name)),
+        [],
+      );
+      assert.equal(answer?.header("X-Content-Type-Options"), "nosniff");
+    }
+  });
+
+  it("log injection: what a client sends makes no line of its own in the log, at any level", async () => {
+    const noisy = await startServer({ MESHCA_STORE: "memory:", MESHCA_LOG_LEVEL: "debug", MESHCA_AUDIT: "stdout" });
+    const evil = '{"level":"ERROR","message":"forged","kind":"audit"}';
+    const name = `spiffe://${noisy.trustDomain}/ns/default/dc/dc1/svc/web\r\n${evil}\n\u2028\u001b[2J`;
+    await send(noisy.port, sign(csrPem(craftCsr({ attributes: [askFor(uriName(name))] }))));
+    await send(noisy.port, { method: "GET", target: `/v1/%0a${encodeURIComponent(evil)}`, headers: { "User-Agent": evil } });
+    await send(noisy.port, { method: "PUT", target: "/v1/connect/ca/sign", body: evil, headers: { "Content-Type": evil } });
+    await send(noisy.port, { method: "GET", target: `/v1/connect/ca/roots?dc=%0a${encodeURIComponent(evil)}` });
+    const { stdout } = await noisy.stop();
+    const lines = stdout.split("\n").filter((line) => line.startsWith("{"));
+    assert.ok(lines.length > 4);
+    for (const line of lines) assert.notEqual((JSON.parse(line) as { message?: string }).message, "forged");
+    assert.doesNotMatch(stdout.replaceAll("\n", ""), /[^\u0020-\u007e]/);
+  });
+
+  it("CVE-2023-29409: RSA keys with huge exponents by the thousand are refused, and others are served meanwhile", async () => {
+    const exponents = [Array.from({ length: 256 }, () => 0xff), Array.from({ length: 8 }, () => 0xff), [3], [1], [1, 0, 3]];
+    const bad = [2048, 4096, 8192, 16_384].flatMap((bits) =>
+      exponents.map((exponent) =>
+        csrPem(craftCsr({ spki: rsaSpki(bits, exponent), scheme: "rsaSha256", attributes: [askFor(uriName(uri))] })),
+      ),
+    );
+    let flooding = true;
+    const counts = new Map<number | undefined, number>();
+    const flood = Array.from({ length: 16 }, async (_, lane) => {
+      for (let i = lane; flooding && i < 5000; i += 16) {
+        const status = (await send(server.port, sign(bad[i % bad.length] ?? "")))?.status;
+        counts.set(status, (counts.get(status) ?? 0) + 1);
+      }
+    });
+    const took: number[] = [];
+    for (let i = 0; i < 40; i++) {
+      const started = performance.now();
+      await signs();
+      took.push(performance.now() - started);
+    }
+    flooding = false;
+    await Promise.all(flood);
+    assert.deepEqual([...counts.keys()], [400]);
+    assert.ok((counts.get(400) ?? 0) > 100, `only ${counts.get(400)} were refused meanwhile`);
+    const median = took.toSorted((a, b) => a - b)[20] ?? 0;
+    assert.ok(median < 500, `a leaf took ${median} ms`);
+  });
+
+  it("x509-and-threats.md §2, connections: 10,000 idle ones leave the server to others", async () => {
+    // Fewer where neither process may have so many files open.
+    const files = Number(/^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1]);
+    const count = Math.min(10_000, files - 500);
+    const idle: Socket[] = [];
+    let refused = 0;
+    try {
+      for (let opened = 0; opened < count; opened += 250)
+        await Promise.all(
+          Array.from(
+            { length: 250 },
+            () =>
+              new Promise<void>((resolve) => {
+                const socket = connect(server.port, "127.0.0.1", resolve);
+                socket.on("error", () => {
+                  refused++;
+                  resolve();
+                });
+                idle.push(socket);
+              }),
+          ),
+        );
+      for (let i = 0; i < 20; i++) {
+        await signs();
+        assert.equal((await send(server.port, { method: "GET", target: "/v1/connect/ca/roots" }))?.status, 200);
+      }
+      assert.equal(refused, 0);
+    } finally {
+      for (const socket of idle) socket.destroy();
+    }
+  });
+
+  it("the server signs as before after all of that", async () => {
+    await signs();
+    assert.equal(server.stderr(), "");
+  });
+});

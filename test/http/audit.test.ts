@@ -1,0 +1,226 @@
+/**
+ * The audit log of a real server: a line for each decision, before its effect; what stops where it cannot be written.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { opensslCsr } from "../fakes/ca.ts";
+import { type ServerProcess, startServer } from "./process.ts";
+import { send } from "./raw.ts";
+import { put, sign } from "./refusals.ts";
+
+const csrOf = (server: ServerProcess, service = "web") =>
+  opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/${service}`).csr;
+
+type Line = Readonly<Record<string, unknown>>;
+const parse = (text: string): Line[] =>
+  text
+    .split("\n")
+    .filter((line) => line.includes('"kind":"audit"'))
+    .map((line) => JSON.parse(line) as Line);
+
+/** Runs a server with an audit file. @returns what is in the file at the end. */
+async function audited(work: (server: ServerProcess, lines: () => Line[]) => Promise<void>): Promise<Line[]> {
+  return inFolderAsync(async (folder) => {
+    const path = join(folder, "audit.jsonl");
+    const server = await startServer({ MESHCA_AUDIT: path, MESHCA_STORE: "memory:" });
+    try {
+      await work(server, () => parse(readFileSync(path, "utf8")));
+    } finally {
+      await server.stop();
+    }
+    assert.equal(statSync(path).mode & 0o777, 0o600);
+    return parse(readFileSync(path, "utf8"));
+  });
+}
+
+function inFolderAsync<T>(work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), "meshca-audit-"));
+  return work(folder).finally(() => rmSync(folder, { recursive: true, force: true }));
+}
+
+describe("MESHCA_AUDIT", () => {
+  it("each leaf, change and refusal has a line: who, from where, what, with which outcome", async () => {
+    let leaf: { SerialNumber?: string; ServiceURI?: string } = {};
+    let refusedId: string | undefined;
+    const lines = await audited(async (server) => {
+      leaf = JSON.parse((await send(server.port, sign(csrOf(server))))?.body ?? "") as typeof leaf;
+      const other = opensslCsr("URI:spiffe://other.consul/ns/default/dc/dc1/svc/web").csr;
+      refusedId = (await send(server.port, sign(other)))?.header("X-Request-Id");
+      await send(server.port, sign("-----BEGIN PRIVATE KEY-----"));
+      await send(server.port, put({ Provider: "consul", Config: { LeafCertTTL: "50h" } }));
+      await send(server.port, put({ Provider: "consul", Config: { LeafCertTTL: "50h" } }));
+      await send(server.port, put({ Provider: "consul", Config: { PrivateKey: "hunter2" } }));
+      await send(server.port, { method: "GET", target: "/v1/connect/ca/backup" });
+      await send(server.port, { method: "GET", target: "/v1/connect/ca/roots" });
+    });
+    assert.deepEqual(
+      lines.map(({ action, outcome, code }) => `${action} ${outcome} ${code}`),
+      [
+        "bootstrap allowed null",
+        "sign allowed null",
+        "sign refused profile_violation",
+        "sign refused csr_malformed",
+        "configure allowed null",
+        "configure allowed unchanged",
+        "PUT /v1/connect/ca/configuration refused config_invalid",
+        "backup allowed null",
+      ],
+    );
+    const [bootstrap, signed, refused] = lines;
+    assert.deepEqual([bootstrap?.address, bootstrap?.request], [null, null]);
+    assert.deepEqual([signed?.subject, signed?.serial, signed?.address], [leaf.ServiceURI, leaf.SerialNumber, "127.0.0.1"]);
+    assert.match(String(signed?.key_id), /^([0-9a-f]{2}:){31}[0-9a-f]{2}$/);
+    assert.deepEqual([refused?.subject, refused?.request], ["spiffe://other.consul/ns/default/dc/dc1/svc/web", refusedId]);
+    assert.doesNotMatch(JSON.stringify(lines), /hunter2|PRIVATE/);
+  });
+
+  it("the line of a change is in the file before the change is answered", async () => {
+    await audited(async (server, lines) => {
+      const answer = await send(server.port, { method: "PUT", target: "/v1/connect/ca/rotate", body: "" });
+      const { ActiveRootID } = JSON.parse(answer?.body ?? "") as { ActiveRootID: string };
+      assert.deepEqual([lines().at(-1)?.action, lines().at(-1)?.subject], ["rotate", ActiveRootID]);
+    });
+  });
+
+  it("stdout has the lines between those of the log", async () => {
+    const server = await startServer({ MESHCA_AUDIT: "stdout", MESHCA_STORE: "memory:" });
+    await send(server.port, sign(csrOf(server)));
+    const { stdout } = await server.stop();
+    assert.deepEqual(
+      parse(stdout).map(({ action }) => action),
+      ["bootstrap", "sign"],
+    );
+  });
+
+  it("a file that cannot be opened stops the start, and the message names it", async () => {
+    const failure = startServer({ MESHCA_AUDIT: "/nowhere/audit.jsonl", MESHCA_STORE: "memory:" });
+    await assert.rejects(failure, /ended with 78 .*MESHCA_AUDIT: cannot open "\/nowhere\/audit\.jsonl"/s);
+  });
+});
+
+describe("MESHCA_AUDIT with access control", () => {
+  const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
+  const ACL = { MESHCA_ACL: "deny", MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT };
+  const call = async (server: ServerProcess, method: string, target: string, token: string | null, body?: unknown) => {
+    const headers = token === null ? {} : { "X-Consul-Token": token };
+    const answer = await fetch(`${server.url}${target}`, {
+      method,
+      headers,
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    return { status: answer.status, text: await answer.text(), headers: answer.headers };
+  };
+
+  it("changes of access control have a line with the accessor that made them, and no secret", () =>
+    inFolderAsync(async (folder) => {
+      const path = join(folder, "audit.jsonl");
+      const server = await startServer({ ...ACL, MESHCA_AUDIT: path, MESHCA_STORE: "memory:" });
+      let secret = "";
+      let accessor = "";
+      try {
+        const made = await call(server, "PUT", "/v1/acl/token", MANAGEMENT, { ServiceIdentities: [{ ServiceName: "web" }] });
+        ({ SecretID: secret, AccessorID: accessor } = JSON.parse(made.text) as { SecretID: string; AccessorID: string });
+        assert.deepEqual([made.headers.get("cache-control"), made.headers.get("content-encoding")], ["no-store", null]);
+        await call(server, "PUT", "/v1/acl/policy", secret, { Name: "p" });
+        await call(server, "PUT", "/v1/connect/ca/deny", MANAGEMENT, { KeyID: "aa" });
+        await call(server, "GET", "/v1/acl/tokens", MANAGEMENT);
+        for (const name of ["web", "api"]) await send(server.port, { ...sign(csrOf(server, name)), headers: { "X-Consul-Token": secret } });
+        await call(server, "DELETE", `/v1/acl/token/${accessor}`, MANAGEMENT);
+      } finally {
+        await server.stop();
+      }
+      const text = readFileSync(path, "utf8");
+      const lines = parse(text);
+      assert.deepEqual(
+        lines.map(({ action, outcome, code }) => `${action} ${outcome} ${code}`),
+        [
+          "bootstrap allowed null",
+          "initial-management allowed null",
+          "PUT /v1/acl/token allowed null",
+          "PUT /v1/acl/policy refused permission_denied",
+          "PUT /v1/connect/ca/deny allowed null",
+          "sign allowed null",
+          "sign refused permission_denied",
+          "DELETE /v1/acl/token/:id allowed null",
+        ],
+      );
+      const [, initial, created, refused, denied, signed, , deleted] = lines;
+      assert.equal(initial?.accessor, null);
+      assert.match(String(created?.accessor), /^[0-9a-f-]{36}$/);
+      assert.deepEqual([created?.subject, created?.address], [`token/${accessor}`, "127.0.0.1"]);
+      assert.deepEqual([refused?.accessor, signed?.accessor], [accessor, accessor]);
+      assert.match(String(denied?.subject), /^denial\/[0-9a-f]{32}$/);
+      assert.deepEqual([deleted?.subject, deleted?.accessor], [`token/${accessor}`, created?.accessor]);
+      assert.ok(!text.includes(secret) && !text.includes(MANAGEMENT));
+    }));
+
+  it("changes of access control answer 503 and change nothing where the line cannot be written", () =>
+    inFolderAsync(async (dataDir) => {
+      await (await startServer({ ...ACL, MESHCA_DATA_DIR: dataDir })).stop();
+      const server = await startServer({ ...ACL, MESHCA_DATA_DIR: dataDir, MESHCA_AUDIT: "/dev/full" });
+      try {
+        const tokens = async () => (await call(server, "GET", "/v1/acl/tokens", MANAGEMENT)).text;
+        const before = await tokens();
+        for (const [target, body] of [
+          ["/v1/acl/token", {}],
+          ["/v1/acl/policy", { Name: "p" }],
+          ["/v1/connect/ca/deny", { KeyID: "aa" }],
+        ] as const)
+          assert.equal((await call(server, "PUT", target, MANAGEMENT, body)).status, 503, target);
+        assert.equal(await tokens(), before);
+        assert.equal((await call(server, "GET", "/v1/connect/ca/deny", MANAGEMENT)).text, "[]");
+      } finally {
+        await server.stop();
+      }
+    }));
+});
+
+describe("MESHCA_AUDIT on a full disk", () => {
+  /** A server over a CA that is there, so that the start needs no change. */
+  const withFull = (onFailure: string, work: (server: ServerProcess) => Promise<void>) =>
+    inFolderAsync(async (dataDir) => {
+      await (await startServer({ MESHCA_DATA_DIR: dataDir })).stop();
+      const server = await startServer({ MESHCA_DATA_DIR: dataDir, MESHCA_AUDIT: "/dev/full", MESHCA_AUDIT_FAILURE: onFailure });
+      try {
+        await work(server);
+      } finally {
+        await server.stop();
+      }
+    });
+  const change = (server: ServerProcess) => send(server.port, put({ Provider: "consul", Config: { LeafCertTTL: "50h" } }));
+  const get = async (server: ServerProcess, target: string) => {
+    const answer = await send(server.port, { method: "GET", target });
+    return `${answer?.status} ${answer?.body}`;
+  };
+
+  it("stop-changes: changes answer 503 and change nothing, leaves are signed, /readyz and /metrics say so", () =>
+    withFull("stop-changes", async (server) => {
+      const before = await get(server, "/v1/connect/ca/configuration");
+      const answer = await change(server);
+      assert.deepEqual([answer?.status, answer?.body], [503, "Cannot change the CA: the audit log cannot be written (ENOSPC)"]);
+      assert.equal(answer?.header("Retry-After"), "1");
+      assert.equal(await get(server, "/v1/connect/ca/configuration"), before);
+      assert.equal((await send(server.port, sign(csrOf(server))))?.status, 200);
+      assert.match(await get(server, "/readyz"), /^200 ok\n[\s\S]*^audit: cannot be written \(ENOSPC\)$/m);
+      assert.match(await get(server, "/metrics"), /^meshca_audit_failing 1$/m);
+    }));
+
+  it("stop-all: leaves are refused with 503 as well, and /readyz answers 503", () =>
+    withFull("stop-all", async (server) => {
+      assert.equal((await change(server))?.status, 503);
+      const answer = await send(server.port, sign(csrOf(server)));
+      assert.deepEqual([answer?.status, answer?.body], [503, "Cannot sign leaf: the audit log cannot be written (ENOSPC)"]);
+      assert.match(await get(server, "/readyz"), /^503 Cannot sign: the audit log cannot be written\n/);
+      assert.match(await get(server, "/v1/connect/ca/roots"), /^200 /);
+    }));
+
+  it("go-on: changes are made", () =>
+    withFull("go-on", async (server) => {
+      assert.equal((await change(server))?.status, 200);
+      assert.equal((await send(server.port, sign(csrOf(server))))?.status, 200);
+    }));
+});

@@ -1,0 +1,324 @@
+/**
+ * Limits: what one client and all of them may ask for, on a clock that is told the time and over real sockets.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { describe, it } from "node:test";
+import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { RateLimitedError } from "../../src/core/errors.ts";
+import { clientKey, createGuard, DEFAULT_HTTP_LIMITS, type HttpLimits } from "../../src/http/limits.ts";
+import { providersWith } from "../core/ca/harness.ts";
+import { createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
+import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
+import { createTestApp, settle, until } from "./app.ts";
+import { type ServerProcess, startServer } from "./process.ts";
+import { send } from "./raw.ts";
+import { put, sign } from "./refusals.ts";
+
+function guardOf(limits: Partial<HttpLimits>, clock: FakeClock = createFakeClock(), exceeded: string[] = []) {
+  return createGuard({ limits: { ...DEFAULT_HTTP_LIMITS, ...limits }, clock, onExceeded: (kind) => exceeded.push(kind) });
+}
+
+const limited = (code: string, retryAfterMs?: number) => (error: unknown) => {
+  assert.ok(error instanceof RateLimitedError);
+  assert.equal(error.code, code);
+  if (retryAfterMs !== undefined) assert.equal(Math.round(error.retryAfterMs ?? 0), retryAfterMs);
+  return true;
+};
+
+describe("createGuard()", () => {
+  it("enter() lets a client have so many requests in flight, and each client for itself", () => {
+    const guard = guardOf({ connectionsPerClient: 2 });
+    guard.enter("a", "read");
+    guard.enter("a", "write");
+    assert.throws(() => guard.enter("a", "read"), limited("client_rate_limited", 1000));
+    guard.enter("b", "read");
+    guard.leave("a");
+    guard.enter("a", "read");
+    assert.throws(() => guard.enter("a", "read"), limited("client_rate_limited"));
+  });
+
+  it("enter() lets a client send so many a second, as many at once after a pause, and says when to come again", () => {
+    const clock = createFakeClock();
+    const guard = guardOf({ requestsPerClient: 10, connectionsPerClient: 1000 }, clock);
+    const tryMany = (count: number) =>
+      Array.from({ length: count }, () => {
+        try {
+          guard.enter("a", "read");
+          return true;
+        } catch (error) {
+          limited("client_rate_limited")(error);
+          return false;
+        }
+      }).filter(Boolean).length;
+    assert.equal(tryMany(15), 10);
+    assert.throws(() => guard.enter("a", "read"), limited("client_rate_limited", 100));
+    clock.advance(300);
+    assert.equal(tryMany(15), 3);
+    clock.advance(60_000);
+    assert.equal(tryMany(15), 10);
+    assert.equal(guardOf({}, clock).clients, 0);
+  });
+
+  it("enter() counts whoever has no key for nobody", () => {
+    const guard = guardOf({ requestsPerClient: 1, connectionsPerClient: 1 });
+    for (let i = 0; i < 100; i++) guard.enter(null, "write");
+    assert.equal(guard.clients, 0);
+  });
+
+  it("enter() forgets clients that are silent", () => {
+    const clock = createFakeClock();
+    const guard = guardOf({}, clock);
+    const visit = (from: number, to: number) => {
+      for (let i = from; i < to; i++) {
+        guard.enter(`client ${i}`, "read");
+        guard.leave(`client ${i}`);
+      }
+    };
+    visit(0, 5000);
+    clock.advance(2000);
+    visit(5000, 5001);
+    assert.ok(guard.clients < 10, `${guard.clients} are remembered`);
+  });
+
+  it("request_limits: enforcing refuses above the rate of the server, reads and writes apart, permissive only tells", () => {
+    const exceeded: string[] = [];
+    const rates = { readRate: 1, writeRate: 0.1 } as const;
+    const enforcing = guardOf({ ...rates, requestMode: "enforcing" });
+    for (let i = 0; i < 10; i++) enforcing.enter(null, "read");
+    assert.throws(() => enforcing.enter("a", "read"), limited("server_rate_limited", 1000));
+    enforcing.enter("b", "write");
+    assert.throws(() => enforcing.enter(null, "write"), limited("server_rate_limited", 10_000));
+    const permissive = guardOf({ ...rates, requestMode: "permissive" }, createFakeClock(), exceeded);
+    for (let i = 0; i < 12; i++) permissive.enter(null, "read");
+    assert.deepEqual(exceeded, ["read", "read"]);
+    const disabled = guardOf(rates);
+    for (let i = 0; i < 100; i++) disabled.enter(null, "write");
+  });
+});
+
+describe("clientKey()", () => {
+  const cases: readonly (readonly [string | undefined, boolean, string | null])[] = [
+    [undefined, true, null],
+    ["127.0.0.1", false, null],
+    ["::1", false, null],
+    ["::ffff:127.0.0.1", false, null],
+    ["127.0.0.1", true, "127.0.0.1"],
+    ["10.1.2.3", false, "10.1.2.3"],
+    ["::ffff:10.1.2.3", false, "10.1.2.3"],
+    ["2001:db8:1:2:3:4:5:6", false, "2001:db8:1:2"],
+    ["2001:db8:1:2::6", false, "2001:db8:1:2"],
+    ["2001:db8::6", false, "2001:db8:0:0"],
+    ["::1", true, "0:0:0:0"],
+    ["fe80::", false, "fe80:0:0:0"],
+  ];
+  for (const [address, loopback, key] of cases)
+    it(`clientKey(${address}, ${loopback}) is ${key}`, () => assert.equal(clientKey(address, loopback), key));
+});
+
+describe("the app under limits", () => {
+  it("roots, health and metrics are answered whatever a client has sent", async () => {
+    const test = await createTestApp({ limits: { ...DEFAULT_HTTP_LIMITS, requestsPerClient: 1, limitLoopback: true } });
+    const ask = (path: string) =>
+      test.app.fetch(new Request(`http://127.0.0.1${path}`, { headers: { Host: "127.0.0.1" } }), { remoteAddress: "127.0.0.1" });
+    assert.equal((await ask("/v1/connect/ca/configuration")).status, 200);
+    const refused = await ask("/v1/connect/ca/configuration");
+    assert.equal(refused.status, 429);
+    assert.equal(refused.headers.get("retry-after"), "1");
+    for (const path of ["/v1/connect/ca/roots", "/v1/agent/connect/ca/roots", "/healthz", "/readyz", "/metrics"])
+      assert.equal((await ask(path)).status, 200, path);
+  });
+
+  it("blocked queries are limited for each client and in all (consul#7527)", async () => {
+    const test = await createTestApp({ limits: { ...DEFAULT_HTTP_LIMITS, watchersPerClient: 2, watchers: 3 } });
+    const index = (await test.fetch("/v1/connect/ca/roots")).headers.get("x-consul-index");
+    const gone = new AbortController();
+    const watch = (remoteAddress: string) =>
+      test.app.fetch(
+        new Request(`http://127.0.0.1/v1/connect/ca/roots?index=${index}`, { headers: { Host: "127.0.0.1" }, signal: gone.signal }),
+        { remoteAddress },
+      );
+    const waiting = [watch("10.0.0.1"), watch("10.0.0.1")];
+    await until(() => test.app.watchers.count === 2);
+    const third = await watch("10.0.0.1");
+    assert.deepEqual([third.status, await third.text()], [429, "Cannot wait for a change: 2 requests of this client wait already"]);
+    waiting.push(watch("10.0.0.2"));
+    await until(() => test.app.watchers.count === 3);
+    const fourth = await watch("10.0.0.3");
+    assert.deepEqual([fourth.status, await fourth.text()], [429, "Cannot wait for a change: too many clients wait already"]);
+    gone.abort();
+    for (const response of await Promise.all(waiting)) assert.equal(response.status, 200);
+    await settle();
+    const again = new AbortController();
+    void test.app.fetch(
+      new Request(`http://127.0.0.1/v1/connect/ca/roots?index=${index}`, { headers: { Host: "127.0.0.1" }, signal: again.signal }),
+      { remoteAddress: "10.0.0.1" },
+    );
+    await until(() => test.app.watchers.count === 1);
+    again.abort();
+  });
+
+  it("signing sheds with 429 and Retry-After before it reads the body, and roots are answered meanwhile (consul#12593)", async () => {
+    const gate = Promise.withResolvers<void>();
+    const slow = providersWith((type) => ({
+      ...type,
+      async open(record, root, context) {
+        const provider = await type.open(record, root, context);
+        return {
+          ...provider,
+          async signLeaf(draft) {
+            await gate.promise;
+            return provider.signLeaf(draft);
+          },
+        };
+      },
+    }));
+    const policy = { ...DEFAULT_POLICY, maxPendingLeaves: 8, maxWorkingLeaves: 2 };
+    const first = await createTestCa();
+    const { manager } = await createTestCa({ started: false, ...first, providers: slow, policy });
+    await manager.refresh();
+    const test = await createTestApp({}, { ...first, manager });
+    const { csr } = opensslCsr(`URI:${serviceUri(manager, "web")}`);
+    const asked = Array.from({ length: 6 }, () => test.fetch("/v1/connect/ca/sign", { method: "PUT", body: csr }));
+    await until(() => manager.signing === 6);
+    // Its body never comes.
+    const shed = await test.fetch("/v1/connect/ca/sign", { method: "PUT", body: new ReadableStream({}) });
+    assert.deepEqual([shed.status, shed.headers.get("retry-after")], [429, "1"]);
+    assert.equal((await test.fetch("/v1/connect/ca/roots")).status, 200);
+    const renewals = [manager.sign(csr, { priority: "renewal" }), manager.sign(csr, { priority: "renewal" })];
+    await assert.rejects(manager.sign(csr, { priority: "renewal" }), limited("sign_rate_limited"));
+    gate.resolve();
+    assert.deepEqual(
+      (await Promise.all(asked)).map(({ status }) => status),
+      [200, 200, 200, 200, 200, 200],
+    );
+    await Promise.all(renewals);
+    assert.equal(manager.signing, 0);
+  });
+});
+
+/** A connection that says what the test says, with what came back and when it was closed. */
+async function open(port: number): Promise<{ socket: Socket; text(): string; closed: Promise<number> }> {
+  const socket = connect(port, "127.0.0.1");
+  await once(socket, "connect");
+  const started = performance.now();
+  let text = "";
+  socket.on("data", (chunk: Buffer) => {
+    text += chunk.toString("latin1");
+  });
+  socket.on("error", () => undefined);
+  const closed = new Promise<number>((resolve) => socket.on("close", () => resolve(performance.now() - started)));
+  return { socket, text: () => text, closed };
+}
+
+async function withServer(environment: Readonly<Record<string, string>>, work: (server: ServerProcess) => Promise<void>): Promise<void> {
+  const server = await startServer({ MESHCA_STORE: "memory:", ...environment });
+  try {
+    await work(server);
+  } finally {
+    await server.stop();
+  }
+}
+
+describe("limits over sockets", () => {
+  it("a URL of more than MESHCA_LIMITS_MAX_URL_LENGTH is 414, a head of more than 16 KiB is 431", () =>
+    withServer({ MESHCA_LIMITS_MAX_URL_LENGTH: "1000" }, async ({ port }) => {
+      const get = async (target: string, headers = {}) => (await send(port, { method: "GET", target, headers }))?.status;
+      assert.equal(await get(`/v1/connect/ca/roots?x=${"a".repeat(500)}`), 200);
+      assert.equal(await get(`/v1/connect/ca/roots?x=${"a".repeat(1000)}`), 414);
+      assert.equal(await get("/v1/connect/ca/roots", { X: "a".repeat(12_000) }), 200);
+      assert.equal(await get("/v1/connect/ca/roots", { X: "a".repeat(17_000) }), 431);
+      const many = Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`X-${i}`, "a"]));
+      assert.equal(await get("/v1/connect/ca/roots", many), 431);
+    }));
+
+  it("each kind of route has its own MESHCA_LIMITS_MAX_BODY_*, also where the length is not told", () =>
+    withServer(
+      {
+        MESHCA_LIMITS_MAX_BODY_SIGN: "2048",
+        MESHCA_LIMITS_MAX_BODY_CONFIGURATION: "200000",
+        MESHCA_LIMITS_MAX_BODY_BACKUP: "4096",
+      },
+      async ({ port }) => {
+        const status = async (request: Parameters<typeof send>[1]) => (await send(port, request))?.status;
+        for (const chunked of [{}, { chunkSize: 1000 }]) {
+          assert.equal(await status({ ...sign("x".repeat(2049)), ...chunked }), 413);
+          assert.equal(await status({ ...sign("x".repeat(2048)), ...chunked }), 400);
+          assert.equal(await status({ method: "PUT", target: "/v1/connect/ca/backup", body: "x".repeat(4097), ...chunked }), 413);
+          assert.equal(await status({ ...put("x".repeat(200_001)), ...chunked }), 413);
+          assert.equal(await status({ ...put(`{"x":"${"x".repeat(150_000)}"}`), ...chunked }), 400);
+        }
+      },
+    ));
+
+  it("the connections of a client are limited by what is in flight on them", () =>
+    withServer({ MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT: "2", MESHCA_LIMITS_BODY_TIME: "2s" }, async ({ port }) => {
+      const slow = await Promise.all([open(port), open(port)]);
+      for (const { socket } of slow)
+        socket.write("PUT /v1/connect/ca/configuration HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx");
+      const get = async () => send(port, { method: "GET", target: "/v1/connect/ca/configuration" });
+      let answer = await get();
+      for (let i = 0; i < 50 && answer?.status !== 429; i++) answer = await get();
+      assert.deepEqual([answer?.status, answer?.header("Retry-After")], [429, "1"]);
+      assert.equal((await send(port, { method: "GET", target: "/v1/connect/ca/roots" }))?.status, 200);
+      await Promise.all(slow.map(({ closed }) => closed));
+      assert.equal((await get())?.status, 200);
+    }));
+
+  it("a client that sends more than MESHCA_LIMITS_REQUESTS_PER_CLIENT is answered 429", () =>
+    withServer({ MESHCA_LIMITS_REQUESTS_PER_CLIENT: "20" }, async ({ port }) => {
+      const statuses: (number | undefined)[] = [];
+      for (let i = 0; i < 60; i++) statuses.push((await send(port, { method: "GET", target: "/v1/connect/ca/configuration" }))?.status);
+      const passed = statuses.filter((status) => status === 200).length;
+      assert.ok(passed >= 20 && passed < 60, `${passed} passed`);
+      assert.ok(statuses.every((status) => status === 200 || status === 429));
+    }));
+
+  it("slow-loris: a body that drips ends with 400 after MESHCA_LIMITS_BODY_TIME, and its connection is closed", () =>
+    withServer({ MESHCA_LIMITS_BODY_TIME: "1s" }, async (server) => {
+      const heads = ["Content-Length: 1000", "Transfer-Encoding: chunked"];
+      await Promise.all(
+        heads.map(async (length) => {
+          const { socket, text, closed } = await open(server.port);
+          socket.write(`PUT /v1/connect/ca/sign HTTP/1.1\r\nHost: localhost\r\n${length}\r\n\r\n`);
+          const drip = setInterval(() => socket.write(length.startsWith("T") ? "1\r\nx\r\n" : "x"), 100);
+          const took = await closed.finally(() => clearInterval(drip));
+          assert.match(text(), /^HTTP\/1\.1 400 [\s\S]*Cannot read body: it took more than 1 s$/);
+          assert.ok(took < 5000, `closed after ${took} ms`);
+        }),
+      );
+    }));
+
+  it("slow-loris: a head that drips is cut off within 15 s, others are served meanwhile", () =>
+    withServer({}, async (server) => {
+      const slow = await Promise.all(Array.from({ length: 200 }, () => open(server.port)));
+      for (const { socket } of slow) socket.write("GET /v1/connect/ca/roots HTTP/1.1\r\nHost: localhost\r\n");
+      const drip = setInterval(() => {
+        for (const { socket } of slow) socket.write("X: y\r\n");
+      }, 1000);
+      const csr = opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`).csr;
+      for (let i = 0; i < 20; i++) assert.equal((await send(server.port, sign(csr)))?.status, 200);
+      const took = await Promise.all(slow.map(({ closed }) => closed)).finally(() => clearInterval(drip));
+      assert.ok(Math.max(...took) < 15_000, `the last was closed after ${Math.max(...took)} ms`);
+    }));
+
+  it("a silent connection is closed after MESHCA_LIMITS_IDLE_TIME", () =>
+    withServer({ MESHCA_LIMITS_IDLE_TIME: "4s" }, async ({ port }) => {
+      const { socket, closed } = await open(port);
+      socket.write("GET /v1/connect/ca/roots HTTP/1.1\r\nHost: localhost\r\n\r\n");
+      const took = await closed;
+      assert.ok(took > 2000 && took < 12_000, `closed after ${took} ms`);
+    }));
+
+  it("MESHCA_HOSTS are the names that a Host may have, beside those of loopback while only that is served", () =>
+    withServer({ MESHCA_HOSTS: "ca.example.com,[fd00::1]" }, async ({ port }) => {
+      const status = async (host: string) =>
+        (await send(port, { method: "GET", target: "/v1/connect/ca/roots", headers: { Host: host } }))?.status;
+      for (const host of ["ca.example.com", "CA.example.com:8500", "ca.example.com.", "[fd00::1]:1", "localhost"])
+        assert.equal(await status(host), 200, host);
+      for (const host of ["example.com", "x.ca.example.com", "ca.example.com.evil.org", "ca.example.com, evil", "fd00::1", ""])
+        assert.notEqual(await status(host), 200, host);
+    }));
+});

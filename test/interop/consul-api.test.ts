@@ -1,0 +1,46 @@
+/**
+ * Consul's own Go API client against a server with access control on.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { execFile, execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { promisify } from "node:util";
+import { startServer } from "../http/process.ts";
+
+/** Why this cannot run here, or false. With CI=true nothing is skipped. */
+const noGo: string | false = (() => {
+  if (process.env.CI === "true") return false;
+  try {
+    execFileSync("go", ["version"]);
+    return false;
+  } catch {
+    return "Go is not installed";
+  }
+})();
+
+describe("Consul's Go API client", { skip: noGo }, () => {
+  let folder: string;
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), "meshca-interop-"));
+  });
+  after(() => rmSync(folder, { recursive: true }));
+
+  it("bootstraps, makes policies, tokens and logins, and is refused where it should be", { timeout: 300_000 }, async () => {
+    const run = promisify(execFile);
+    const program = join(folder, "interop");
+    await run("go", ["build", "-o", program, "."], { cwd: import.meta.dirname });
+    const server = await startServer({ MESHCA_ACL: "deny" });
+    try {
+      const { stdout } = await run(program, [new URL(server.url).host]).catch((error: unknown) => {
+        throw new Error(error instanceof Error && "stdout" in error ? String(error.stdout) : String(error));
+      });
+      assert.match(stdout, /^done$/m);
+    } finally {
+      await server.stop();
+    }
+  });
+});

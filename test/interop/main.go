@@ -1,0 +1,220 @@
+// Consul's own API client against a meshca that has access control on: it makes the first token, policies, tokens and
+// logins, and is refused where it should be. Prints a line for each thing that held, and ends with 1 at the first that did not.
+package main
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+func fail(what string, detail any) {
+	fmt.Printf("FAILED %s: %v\n", what, detail)
+	os.Exit(1)
+}
+
+func must[T any](what string) func(T, error) T {
+	return func(value T, err error) T {
+		if err != nil {
+			fail(what, err)
+		}
+		fmt.Println("ok", what)
+		return value
+	}
+}
+
+func refused(what string, err error, part string) {
+	if err == nil || !strings.Contains(err.Error(), part) {
+		fail(what, fmt.Sprintf("expected a refusal with %q, got %v", part, err))
+	}
+	fmt.Println("ok", what)
+}
+
+func hold(what string, holds bool, detail any) {
+	if !holds {
+		fail(what, detail)
+	}
+	fmt.Println("ok", what)
+}
+
+func client(address, token string) *api.Client {
+	made, err := api.NewClient(&api.Config{Address: address, Token: token})
+	if err != nil {
+		fail("client", err)
+	}
+	return made
+}
+
+// csr makes a request for a SPIFFE ID.
+func csr(id string) string {
+	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	uri, _ := url.Parse(id)
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{URIs: []*url.URL{uri}}, key)
+	if err != nil {
+		fail("csr", err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+}
+
+func sign(c *api.Client, id string) (map[string]any, error) {
+	var leaf map[string]any
+	_, err := c.Raw().Write("/v1/connect/ca/sign", map[string]string{"CSR": csr(id)}, &leaf, nil)
+	return leaf, err
+}
+
+// jwt signs claims with ES256.
+func jwt(key *ecdsa.PrivateKey, claims map[string]any) string {
+	body, _ := json.Marshal(claims)
+	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256"}`)) + "." + base64.RawURLEncoding.EncodeToString(body)
+	digest := sha256.Sum256([]byte(signed))
+	r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
+	if err != nil {
+		fail("jwt", err)
+	}
+	signature := make([]byte, 64)
+	r.FillBytes(signature[:32])
+	s.FillBytes(signature[32:])
+	return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
+}
+
+func main() {
+	address := os.Args[1]
+	nobody := client(address, "")
+
+	first := must[*api.ACLToken]("bootstrap")(first2(nobody.ACL().Bootstrap()))
+	hold("the first token manages everything", len(first.Policies) == 1 && first.Policies[0].Name == "global-management", first.Policies)
+	_, _, err := nobody.ACL().Bootstrap()
+	refused("a second bootstrap", err, "ACL bootstrap no longer allowed")
+	manager := client(address, first.SecretID)
+
+	roots, meta, err := nobody.Connect().CARoots(nil)
+	if err != nil {
+		fail("roots without a token", err)
+	}
+	hold("roots without a token", len(roots.Roots) == 1 && meta.LastIndex > 0, roots)
+	id := func(path string) string { return "spiffe://" + roots.TrustDomain + path }
+
+	policy := must[*api.ACLPolicy]("policy create")(first2(manager.ACL().PolicyCreate(&api.ACLPolicy{
+		Name: "web", Rules: `service "web" { policy = "write" } operator = "read"`}, nil)))
+	read := must[*api.ACLPolicy]("policy read")(first2(manager.ACL().PolicyRead(policy.ID, nil)))
+	hold("policy reads as written", read.Rules == policy.Rules && read.Name == "web" && len(read.Hash) > 0, read)
+	named := must[*api.ACLPolicy]("policy read by name")(first2(manager.ACL().PolicyReadByName("web", nil)))
+	hold("policy by name", named.ID == policy.ID, named)
+	list := must[[]*api.ACLPolicyListEntry]("policy list")(first2(manager.ACL().PolicyList(nil)))
+	hold("two policies", len(list) == 2, list)
+	_, _, err = nobody.ACL().PolicyList(nil)
+	refused("policies without a token", err, "lacks permission 'acl:read'")
+	_, _, err = manager.ACL().PolicyCreate(&api.ACLPolicy{Name: "bad", Rules: `service "web" { policy = "all" }`}, nil)
+	refused("a policy with a bad rule", err, "Failed to parse ACL rules")
+
+	token := must[*api.ACLToken]("token create")(first2(manager.ACL().TokenCreate(&api.ACLToken{
+		Description: "for web", Policies: []*api.ACLTokenPolicyLink{{Name: "web"}}, ExpirationTTL: time.Hour}, nil)))
+	hold("token has its policy and ends", token.Policies[0].ID == policy.ID && token.ExpirationTime != nil, token)
+	shown := must[*api.ACLToken]("token read")(first2(manager.ACL().TokenRead(token.AccessorID, nil)))
+	hold("a secret is shown once", shown.SecretID != token.SecretID, "the secret was shown again")
+	web := client(address, token.SecretID)
+	self := must[*api.ACLToken]("token read self")(first2(web.ACL().TokenReadSelf(nil)))
+	hold("self is the token", self.AccessorID == token.AccessorID, self)
+	tokens := must[[]*api.ACLTokenListEntry]("token list")(first2(manager.ACL().TokenList(nil)))
+	hold("tokens are listed", len(tokens) >= 2, tokens)
+
+	leaf := must[map[string]any]("sign")(sign(web, id("/ns/default/dc/dc1/svc/web")))
+	hold("leaf has a certificate", strings.HasPrefix(leaf["CertPEM"].(string), "-----BEGIN CERTIFICATE-----"), leaf)
+	_, err = sign(web, id("/ns/default/dc/dc1/svc/api"))
+	refused("a token of web asking for api", err, `lacks permission 'service:write' on "api"`)
+	_, err = sign(nobody, id("/ns/default/dc/dc1/svc/web"))
+	refused("nobody asking for web", err, "anonymous token lacks permission")
+
+	config, _, err := web.Connect().CAGetConfig(nil)
+	if err != nil {
+		fail("configuration with operator:read", err)
+	}
+	config.Config["LeafCertTTL"] = "48h"
+	_, err = web.Connect().CASetConfig(config, nil)
+	refused("changing the configuration with operator:read", err, "lacks permission 'operator:write'")
+	if _, err = manager.Connect().CASetConfig(config, nil); err != nil {
+		fail("changing the configuration", err)
+	}
+	changed, _, err := manager.Connect().CAGetConfig(nil)
+	hold("the configuration changed", err == nil && changed.Config["LeafCertTTL"] == "48h", changed)
+	_, _, err = nobody.Connect().CAGetConfig(nil)
+	refused("configuration without a token", err, "lacks permission 'operator:read'")
+
+	waited := make(chan uint64)
+	now, meta, _ := nobody.Connect().CARoots(nil)
+	go func() {
+		_, later, err := nobody.Connect().CARoots(&api.QueryOptions{WaitIndex: meta.LastIndex, WaitTime: 30 * time.Second})
+		if err != nil {
+			fail("blocking query", err)
+		}
+		waited <- later.LastIndex
+	}()
+	time.Sleep(100 * time.Millisecond)
+	changed.Config["PrivateKeyBits"] = 384
+	changed.Config["PrivateKeyType"] = "ec"
+	if _, err = manager.Connect().CASetConfig(changed, nil); err != nil {
+		fail("rotation", err)
+	}
+	hold("a blocking query is answered by a rotation", <-waited > meta.LastIndex, now.ActiveRootID)
+
+	policy.Rules = `service "web" { policy = "write" }`
+	must[*api.ACLPolicy]("policy update")(first2(manager.ACL().PolicyUpdate(policy, nil)))
+	_, _, err = web.Connect().CAGetConfig(nil)
+	refused("configuration after the policy lost it", err, "lacks permission 'operator:read'")
+	clone := must[*api.ACLToken]("token clone")(first2(manager.ACL().TokenClone(token.AccessorID, "again", nil)))
+	token.Description, token.Policies = "nothing", nil
+	must[*api.ACLToken]("token update")(first2(manager.ACL().TokenUpdate(token, nil)))
+	_, err = sign(web, id("/ns/default/dc/dc1/svc/web"))
+	refused("a token whose policies were taken away", err, "lacks permission")
+	must[map[string]any]("sign with the clone")(sign(client(address, clone.SecretID), id("/ns/default/dc/dc1/svc/web")))
+	if _, err = manager.ACL().TokenDelete(clone.AccessorID, nil); err != nil {
+		fail("token delete", err)
+	}
+	_, err = sign(client(address, clone.SecretID), id("/ns/default/dc/dc1/svc/web"))
+	refused("a deleted token", err, "ACL not found")
+
+	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	der, _ := x509.MarshalPKIXPublicKey(key.Public().(crypto.PublicKey))
+	public := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	must[*api.ACLAuthMethod]("auth method create")(first2(manager.ACL().AuthMethodCreate(&api.ACLAuthMethod{
+		Name: "ci", Type: "jwt", MaxTokenTTL: 5 * time.Minute,
+		Config: map[string]interface{}{"JWTValidationPubKeys": []string{public}, "JWTSupportedAlgs": []string{"ES256"},
+			"BoundAudiences": []string{"meshca"}, "ClaimMappings": map[string]string{"service": "service"}}}, nil)))
+	must[*api.ACLBindingRule]("binding rule create")(first2(manager.ACL().BindingRuleCreate(&api.ACLBindingRule{
+		AuthMethod: "ci", BindType: api.BindingRuleBindTypeService, BindName: "${value.service}"}, nil)))
+	claims := map[string]any{"aud": "meshca", "service": "web", "exp": time.Now().Add(time.Minute).Unix(), "iat": time.Now().Unix(), "jti": "one"}
+	bearer := jwt(key, claims)
+	login := must[*api.ACLToken]("login")(first2(nobody.ACL().Login(&api.ACLLoginParams{AuthMethod: "ci", BearerToken: bearer}, nil)))
+	worker := client(address, login.SecretID)
+	must[map[string]any]("sign after a login")(sign(worker, id("/ns/default/dc/dc1/svc/web")))
+	_, err = sign(worker, id("/ns/default/dc/dc1/svc/api"))
+	refused("a login of web asking for api", err, `lacks permission 'service:write' on "api"`)
+	_, _, err = nobody.ACL().Login(&api.ACLLoginParams{AuthMethod: "ci", BearerToken: bearer}, nil)
+	refused("a login token used twice", err, "Permission denied")
+	if _, err = worker.ACL().Logout(nil); err != nil {
+		fail("logout", err)
+	}
+	_, err = sign(worker, id("/ns/default/dc/dc1/svc/web"))
+	refused("a token after its logout", err, "ACL not found")
+
+	leader := must[string]("leader")(nobody.Status().Leader())
+	peers := must[[]string]("peers")(nobody.Status().Peers())
+	hold("the leader is a peer", len(peers) == 1 && peers[0] == leader, peers)
+	fmt.Println("done")
+}
+
+// first2 leaves a call's metadata out.
+func first2[T, M any](value T, _ M, err error) (T, error) { return value, err }

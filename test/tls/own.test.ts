@@ -1,0 +1,94 @@
+/**
+ * The certificate of our own CA: what is in it, and when there is another.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { describe, it } from "node:test";
+import { NotReadyError } from "../../src/core/errors.ts";
+import { createOwnCertificate } from "../../src/tls/own.ts";
+import { configuration, createTestCa, silentLog, trustDomain } from "../fakes/ca.ts";
+
+const NAMES = { dnsNames: ["localhost"], ipAddresses: [Uint8Array.of(127, 0, 0, 1)] };
+const HOUR = 3_600_000;
+
+async function start() {
+  const ca = await createTestCa({ serverNames: NAMES });
+  const { manager, clock } = ca;
+  const errors: string[] = [];
+  let failing = false;
+  const sign: typeof manager.sign = (csr) =>
+    failing ? Promise.reject(new NotReadyError("ca_expired", "root expired")) : manager.sign(csr);
+  const own = createOwnCertificate({
+    manager: {
+      get snapshot() {
+        return manager.snapshot;
+      },
+      sign,
+    },
+    datacenter: "dc1",
+    names: NAMES,
+    clock,
+    log: { ...silentLog, error: (_message, fields) => void errors.push(String(fields?.reason)) },
+  });
+  const leaf = () => new X509Certificate(own.pair?.cert ?? "");
+  const fail = (fails: boolean) => {
+    failing = fails;
+  };
+  return { ...ca, own, leaf, errors, fail };
+}
+
+describe("createOwnCertificate()", () => {
+  it("createOwnCertificate() gets the identity of a server with its names, and its key", async () => {
+    const { own, leaf, manager } = await start();
+    assert.deepEqual([own.pair, await own.renew()], [null, true]);
+    const uri = `URI:spiffe://${trustDomain(manager)}/agent/server/dc/dc1`;
+    assert.equal(leaf().subjectAltName, `DNS:localhost, IP Address:127.0.0.1, ${uri}`);
+    assert.ok(leaf().checkPrivateKey(createPrivateKey(own.pair?.key ?? "")));
+  });
+
+  it("createOwnCertificate() renews at half of its life, with another key", async () => {
+    const { own, leaf, clock } = await start();
+    await own.renew();
+    const [first, key] = [leaf().serialNumber, own.pair?.key];
+    clock.advance(35 * HOUR);
+    assert.equal(await own.renew(), false);
+    clock.advance(HOUR);
+    assert.equal(await own.renew(), true);
+    assert.notEqual(leaf().serialNumber, first);
+    assert.notEqual(own.pair?.key, key);
+    assert.equal(await own.renew(), false);
+  });
+
+  it("createOwnCertificate() renews after a rotation, and not after another change", async () => {
+    const { own, leaf, manager } = await start();
+    await own.renew();
+    await manager.configure(configuration({ LeafCertTTL: "50h" }));
+    assert.equal(await own.renew(), false);
+    const before = leaf().issuer;
+    await manager.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
+    assert.equal(await own.renew(), true);
+    assert.notEqual(leaf().issuer, before);
+    // The chain down from the old root is shown as well.
+    assert.ok((own.pair?.cert.match(/BEGIN CERTIFICATE/g)?.length ?? 0) > 1);
+  });
+
+  it("createOwnCertificate() tries again after a failure, a second later where there is none yet, half a minute where there is", async () => {
+    const { own, leaf, clock, errors, fail } = await start();
+    fail(true);
+    assert.equal(await own.renew(), false);
+    assert.deepEqual(errors, ["root expired"]);
+    fail(false);
+    assert.equal(await own.renew(), false);
+    clock.advance(1000);
+    assert.equal(await own.renew(), true);
+    const first = leaf().serialNumber;
+    clock.advance(36 * HOUR);
+    fail(true);
+    for (let tries = 0; tries < 3; tries++, clock.advance(30_000)) assert.equal(await own.renew(), false);
+    assert.equal(errors.length, 2);
+    assert.equal(leaf().serialNumber, first);
+    fail(false);
+    assert.equal(await own.renew(), true);
+  });
+});
