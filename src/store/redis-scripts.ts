@@ -115,7 +115,8 @@ return live`,
   probe: `
 local tries = {
   {'TIME'}, {'HSET', KEYS[1], 'probe', '1'}, {'HMGET', KEYS[1], 'probe'}, {'HGET', KEYS[1], 'probe'}, {'HGETALL', KEYS[1]},
-  {'HDEL', KEYS[1], 'probe'}, {'DEL', KEYS[1]}, {'SET', KEYS[1], '1', 'NX', 'PX', '1'}, {'PUBLISH', ARGV[1], ''},
+  {'HDEL', KEYS[1], 'probe'}, {'DEL', KEYS[1]}, {'SET', KEYS[1], '1', 'NX', 'PX', '1'}, {'DEL', KEYS[1]},
+  {'PUBLISH', ARGV[1], ''},
 }
 for _, try in ipairs(tries) do
   local answer = redis.pcall(unpack(try))
