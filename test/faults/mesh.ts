@@ -85,6 +85,7 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
   const replicas = new Set<ReplicaProcess>();
   const clients: Client[] = [];
   let folders = 0;
+  let judged = false;
 
   const start = async (options: ReplicaOptions, onHeld?: (replica: ReplicaProcess) => void) => {
     const replica = await startReplica(options, recorder, onHeld);
@@ -109,7 +110,13 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
     const state = await stored(server);
     assert.ok(state !== null, "Redis holds no state");
     const history: History = { ...recorder, lines, last: { server: `redis ${server.port}`, state }, lossy };
-    return check(history);
+    const found = await check(history);
+    judged = true;
+    return found;
+  };
+  /** What the replicas said last, for whoever looks into a failure. */
+  const tell = () => {
+    for (const { name, adopted, log } of replicas) console.log(name, adopted, log.slice(-10));
   };
 
   return {
@@ -162,9 +169,12 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
     verdict,
     async prove(options) {
       const found = await verdict(options);
+      if (found.length > 0) tell();
       assert.deepEqual(found.slice(0, 10), [], `${found.length} violations`);
     },
     async close() {
+      // It ended in an error.
+      if (!judged) tell();
       for (const monitor of monitors) monitor.close();
       await Promise.all(present().map((replica) => replica.kill()));
       rmSync(folder, { recursive: true, force: true });
