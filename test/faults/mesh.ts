@@ -69,6 +69,8 @@ export interface Mesh {
   close(): Promise<void>;
 }
 
+/** So often a replica is started again. */
+const STARTS = 5;
 let meshes = 0;
 
 /** @param servers all that may ever hold the state, the present master first. @param url how replicas reach it; by default directly. */
@@ -88,9 +90,16 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
   let judged = false;
 
   const start = async (options: ReplicaOptions, onHeld?: (replica: ReplicaProcess) => void) => {
-    const replica = await startReplica(options, recorder, onHeld);
-    replicas.add(replica);
-    return replica;
+    for (let tries = 0; ; tries++) {
+      try {
+        const replica = await startReplica(options, recorder, onHeld);
+        replicas.add(replica);
+        return replica;
+      } catch (error) {
+        // Whoever runs it starts it again where Redis did not answer in time.
+        if (tries === STARTS || !String(error).includes("store_unavailable")) throw error;
+      }
+    }
   };
   const present = () => [...replicas];
   const awake = () => present().filter((replica) => replica.awake);
