@@ -69,6 +69,8 @@ export interface Mesh {
   close(): Promise<void>;
 }
 
+/** So often a replica is started again. */
+const STARTS = 5;
 let meshes = 0;
 
 /** @param servers all that may ever hold the state, the present master first. @param url how replicas reach it; by default directly. */
@@ -85,11 +87,19 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
   const replicas = new Set<ReplicaProcess>();
   const clients: Client[] = [];
   let folders = 0;
+  let judged = false;
 
   const start = async (options: ReplicaOptions, onHeld?: (replica: ReplicaProcess) => void) => {
-    const replica = await startReplica(options, recorder, onHeld);
-    replicas.add(replica);
-    return replica;
+    for (let tries = 0; ; tries++) {
+      try {
+        const replica = await startReplica(options, recorder, onHeld);
+        replicas.add(replica);
+        return replica;
+      } catch (error) {
+        // Whoever runs it starts it again where Redis did not answer in time.
+        if (tries === STARTS || !String(error).includes("store_unavailable")) throw error;
+      }
+    }
   };
   const present = () => [...replicas];
   const awake = () => present().filter((replica) => replica.awake);
@@ -109,7 +119,13 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
     const state = await stored(server);
     assert.ok(state !== null, "Redis holds no state");
     const history: History = { ...recorder, lines, last: { server: `redis ${server.port}`, state }, lossy };
-    return check(history);
+    const found = await check(history);
+    judged = true;
+    return found;
+  };
+  /** What the replicas said last, for whoever looks into a failure. */
+  const tell = () => {
+    for (const { name, adopted, log } of replicas) console.log(name, adopted, log.slice(-10));
   };
 
   return {
@@ -162,9 +178,12 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
     verdict,
     async prove(options) {
       const found = await verdict(options);
+      if (found.length > 0) tell();
       assert.deepEqual(found.slice(0, 10), [], `${found.length} violations`);
     },
     async close() {
+      // It ended in an error.
+      if (!judged) tell();
       for (const monitor of monitors) monitor.close();
       await Promise.all(present().map((replica) => replica.kill()));
       rmSync(folder, { recursive: true, force: true });

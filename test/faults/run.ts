@@ -5,7 +5,8 @@
 import { fileURLToPath } from "node:url";
 
 const rounds = process.env.MESHCA_FAULT_ROUNDS ?? "20";
-const child = Bun.spawn([process.execPath, "test", "--timeout", "120000", ...process.argv.slice(2), "test/faults"], {
+const asked = process.argv.slice(2);
+const child = Bun.spawn([process.execPath, "test", "--timeout", "120000", ...(asked.length > 0 ? asked : ["test/faults"])], {
   cwd: fileURLToPath(new URL("../../", import.meta.url)),
   env: { ...process.env, MESHCA_FAULT_ROUNDS: rounds },
   stdio: ["ignore", "inherit", "inherit"],
