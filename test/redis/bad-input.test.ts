@@ -55,7 +55,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     });
   });
 
-  for (const command of ["eval", "info", "hset", "publish", "hgetall", "time", "subscribe"])
+  for (const command of ["eval", "info", "set", "hset", "publish", "hgetall", "time", "subscribe"])
     it(`is refused where the user may not run ${command}, by name`, async () => {
       await redis.admin.call("ACL", "SETUSER", "ca", "on", ">secret", "~*", "&*", "+@all", `-${command}`);
       const refusal = new RegExp(`^StoreError: Redis does not allow the user to run ${command.toUpperCase()}; its ACL must$`);
@@ -70,6 +70,12 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     await assert.rejects(open(url), /^StoreError: Redis does not allow the user to access the channel of meshca's prefix; its ACL must$/);
     await redis.admin.call("ACL", "SETUSER", "narrow", "&{meshca}:*");
     (await open(url)).close();
+  });
+
+  it("is probed by many replicas at once, and nothing is left of it", async () => {
+    const backends = await Promise.all(Array.from({ length: 16 }, () => open(redisUrl(redis.port))));
+    for (const backend of backends) backend.close();
+    assert.deepEqual(await redis.admin.keys("*probe*"), []);
   });
 
   it("is enough with the permissions that the README names", async () => {
