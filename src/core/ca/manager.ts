@@ -35,9 +35,9 @@ import {
 } from "./reconfigure.ts";
 import { planResolution } from "./resolve.ts";
 import { keksInUse, rewrapped } from "./rewrap.ts";
-import { type Snapshot, snapshotOf } from "./snapshot.ts";
+import { type Snapshot, snapshotOf, withSchema } from "./snapshot.ts";
 import { createStanding } from "./standing.ts";
-import { type CaState, SCHEMA, type Schema } from "./state.ts";
+import { type CaState, SCHEMA } from "./state.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./status.ts";
 import { type NewConfig, prune, reseal } from "./transitions.ts";
 
@@ -385,10 +385,6 @@ export function createManager(options: ManagerOptions): CaManager {
 /** The record of a change that was decided on. @param subject the root that will be active. */
 function decided(action: string, subject: string, { caller }: Operation, code: string | null = null): AuditRecord {
   return { caller, action, subject, outcome: "allowed", code };
-}
-
-function withSchema(snapshot: Snapshot, schema: Schema): Snapshot {
-  return { ...snapshot, state: { ...snapshot.state, schema } };
 }
 
 /** The names of the fields in which two configurations differ; never their values. */

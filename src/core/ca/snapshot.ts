@@ -16,7 +16,7 @@ import { lint } from "../x509/lint.ts";
 import { LEAF_BACKDATE_MS, leafKeyUsage } from "../x509/profile.ts";
 import { createSerials } from "../x509/serial.ts";
 import { wholeSecond } from "../x509/time.ts";
-import { activeRoot, type CaState, type RootEntry } from "./state.ts";
+import { activeRoot, type CaState, type RootEntry, type Schema } from "./state.ts";
 
 export interface Snapshot {
   readonly state: CaState;
@@ -72,6 +72,11 @@ export async function loadSnapshot(
 export function snapshotOf(state: CaState, config: CommonConfig, provider: Provider | null): Snapshot {
   const active = activeRoot(state);
   return { state, active, config, provider, fault: null, chainPem: active.intermediates.map(pemOf).join("") };
+}
+
+/** A snapshot whose state is to be stored in a schema. */
+export function withSchema(snapshot: Snapshot, schema: Schema): Snapshot {
+  return { ...snapshot, state: { ...snapshot.state, schema } };
 }
 
 /** The fields of a leaf that is made to be checked and dropped. */
