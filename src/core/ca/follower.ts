@@ -105,18 +105,19 @@ export function createFollower(options: FollowerOptions): Follower {
     const lost = regression(seen, stored);
     // Before there is a state no term has fenced anything: a store that was emptied begins anew.
     term = current === null ? stored.term : Math.max(term, stored.term);
-    if (lost !== null) return stop(lost, stored.stopped);
+    if (lost !== null) return stop(lost);
     if (stored.stopped === null) stopped = null;
     else stopped ??= "another replica has seen what the store lost";
     if (state !== null) await take(state);
   };
 
   /** Stops all changes, here and everywhere. Signing goes on under what was seen. */
-  const stop = async (reason: string, mark: string | null = null): Promise<void> => {
+  const stop = async (reason: string): Promise<void> => {
     const snapshot = require();
     if (stopped === null) log.error("The store lost writes: changes are stopped until an operator decides", { reason });
     stopped = reason;
-    if (mark !== snapshot.state.commitId) await store.stop({ state: snapshot.state, term, reason, by: self.address });
+    // Also where the mark has this state already: the term that was seen here may be higher.
+    await store.stop({ state: snapshot.state, term, reason, by: self.address });
   };
 
   /** Takes a state that was read into use, if it is news or its key could not be opened before. */
@@ -156,7 +157,7 @@ export function createFollower(options: FollowerOptions): Follower {
     },
     refresh,
     adopt,
-    stop: (reason) => stop(reason),
+    stop,
     sawTerm(seen) {
       term = Math.max(term, seen);
     },

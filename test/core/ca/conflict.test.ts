@@ -12,6 +12,7 @@ import type { Recollected } from "../../../src/core/recollection.ts";
 import type { Stored } from "../../../src/core/store.ts";
 import type { Certificate } from "../../../src/core/x509/certificate.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
+import { createCodec } from "../../../src/store/codec.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { BOOTSTRAP, readChain, replica, requireSigning, rootsInUse, webCsr } from "./harness.ts";
 
@@ -157,6 +158,24 @@ describe("a store that lost writes", () => {
     await one.resolve(KEEP("snapshot"));
     await two.refresh();
     assert.deepEqual([two.require().state.index, two.status.stopped], [3, null]);
+  });
+
+  it("refresh() puts the highest term that any replica saw into the stop mark", async () => {
+    const before = ca.backend.document;
+    await one.rotate(NOW);
+    await two.refresh();
+    // A grant that led to no commit, which the other replica knows nothing of.
+    const { store } = ca.backend.open(createCodec(ca.sealer), "two");
+    const forgetful = { ...store, read: async () => ({ ...(await store.read()), term: (await store.read()).term - 1 }) };
+    const behind = await replica(ca, "behind", { store: forgetful });
+    await behind.refresh();
+    const seen = two.status.term;
+    assert.equal(behind.status.term, seen - 1);
+    lose(before);
+    await behind.refresh();
+    assert.equal((await store.stopMark())?.term, seen - 1);
+    await two.refresh();
+    assert.equal((await store.stopMark())?.term, seen);
   });
 
   it("resolve() refuses where nothing is in conflict", async () => {
