@@ -11,7 +11,8 @@
  *   which keeps a write that is still on its way from being accepted, and the commit id has been read back.
  *   Once it has returned, no crash of this process loses the state.
  * - `stop` sets the stop mark: the store lost writes that this replica has seen, and until an operator decides no commit
- *   is accepted. Where a mark is set already, the state with the higher index and the higher term stay in it.
+ *   is accepted. Where a mark is set already, the state with the higher index and the higher term stay in it. Nothing
+ *   happens where the stored commit id is not the one that was found lacking: what was lost may be back by now.
  * - `watch` resolves when the stored commit id may differ from `commitId`, or `signal` fires. It may resolve for no
  *   reason; it never stays silent about a change for longer than the implementation's poll interval.
  * - `now` is the store's clock. Every instant that decides something is taken from it, never from a replica's.
@@ -61,13 +62,19 @@ export interface StopMark {
   readonly by: string;
 }
 
+/** A stop mark as it is set. */
+export interface NewStopMark extends StopMark {
+  /** The commit id that was stored when it was noticed; null where nothing was. */
+  readonly found: string | null;
+}
+
 export interface Store {
   /** @throws {StoreError} @throws {SealError} `kek_unknown` */
   read(): Promise<Stored>;
   /** @throws {ConflictError} `index_mismatch` @throws {NotReadyError} `lease_lost` @throws {StoreError} */
   commit(next: CaState, expected: Expected): Promise<void>;
   /** @throws {StoreError} */
-  stop(mark: StopMark): Promise<void>;
+  stop(mark: NewStopMark): Promise<void>;
   /** The stop mark, with when it was set by the store's clock, or null. @throws {StoreError} @throws {SealError} */
   stopMark(): Promise<(StopMark & { readonly at: Date }) | null>;
   watch(commitId: string | null, signal: AbortSignal): Promise<void>;

@@ -59,8 +59,9 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
             mark = null;
             waiter.notify();
           },
-          async stop({ state, term, reason, by }) {
+          async stop({ state, term, reason, by, found }) {
             const document = await codec.encode(state);
+            if (whereIs(backend.document).commitId !== found) return;
             const newer = mark === null || mark.index < state.index;
             const set = newer
               ? { document, index: state.index, commitId: state.commitId, reason, by, at: clock.now() }

@@ -3,7 +3,7 @@
  * @module
  */
 import * as v from "valibot";
-import { StoreError } from "../core/errors.ts";
+import { SealError, StoreError } from "../core/errors.ts";
 import type { Recollection } from "../core/recollection.ts";
 import type { Codec } from "./codec.ts";
 
@@ -30,7 +30,14 @@ export function createRecollection(codec: Codec, kept: Kept): Recollection {
           "state_corrupt",
           `Cannot trust ${kept.name}, where this replica keeps what it saw last: it is malformed. Remove it to go by the store alone`,
         );
-      return { state: await codec.decode(seen.output.document), term: seen.output.term };
+      const state = await codec.decode(seen.output.document).catch((error: unknown) => {
+        if (!(error instanceof SealError || error instanceof StoreError)) throw error;
+        const text = `Cannot read ${kept.name}, where this replica keeps what it saw last: ${error.message}. Give that key too, or remove the file to go by the store alone`;
+        throw error instanceof SealError
+          ? new SealError(error.code, text, { cause: error })
+          : new StoreError(error.code, text.replace("Give that key too, or remove", "Remove"), { cause: error });
+      });
+      return { state, term: seen.output.term };
     },
     async save({ state, term }) {
       await kept.write(JSON.stringify({ term, document: await codec.encode(state) }));

@@ -46,8 +46,12 @@ if term == ARGV[6] and stop == ARGV[7] and index == ARGV[4] and commit == ARGV[5
 end
 return {index, commit, term, stop}`,
 
-  /** KEYS stop. ARGV index, commit id, term, document, reason, by; the channel. Answers 1 where the mark is another one now. */
+  /**
+   * KEYS stop, state. ARGV index, commit id, term, document, reason, by; the channel; the commit id that must be stored.
+   * Answers 1 where the mark is another one now.
+   */
   stop: `${PRELUDE}
+if (redis.call('HGET', KEYS[2], 'commit') or '') ~= ARGV[8] then return 0 end
 local mark = redis.call('HMGET', KEYS[1], 'index', 'term')
 local term = math.max(tonumber(ARGV[3]), tonumber(mark[2] or '0'))
 if mark[1] and tonumber(mark[1]) >= tonumber(ARGV[1]) then
@@ -94,14 +98,17 @@ local lease = redis.call('HMGET', KEYS[1], 'holder', 'expires')
 if lease[1] and lease[1] ~= '' and tonumber(lease[2]) > now() then return lease[1] end
 return ''`,
 
-  /** KEYS replicas. ARGV id, what it says of itself, milliseconds. Answers what each replica alive says. */
+  /**
+   * KEYS replicas. ARGV id, what it says of itself, milliseconds. Answers what each replica alive says. What was
+   * said later than now was said by a clock that has gone back since: whoever is alive says so again.
+   */
   announce: `${PRELUDE}
 local time = now()
-redis.call('HSET', KEYS[1], ARGV[1], text(time + tonumber(ARGV[3])) .. ' ' .. ARGV[2])
+redis.call('HSET', KEYS[1], ARGV[1], text(time + tonumber(ARGV[3])) .. ' ' .. ARGV[3] .. ' ' .. ARGV[2])
 local all, live = redis.call('HGETALL', KEYS[1]), {}
 for i = 1, #all, 2 do
-  local expires, replica = string.match(all[i + 1], '^(%d+) (.*)$')
-  if expires and tonumber(expires) > time then live[#live + 1] = replica else redis.call('HDEL', KEYS[1], all[i]) end
+  local expires, ttl, replica = string.match(all[i + 1], '^(%d+) (%d+) (.*)$')
+  if expires and tonumber(expires) > time and tonumber(expires) - tonumber(ttl) <= time then live[#live + 1] = replica else redis.call('HDEL', KEYS[1], all[i]) end
 end
 return live`,
 

@@ -195,9 +195,9 @@ function openPorts({ run, keys, codec, clock, confirm, wait, accessWait, holder 
         requireExpected({ ...found, stopped: wasStopped === "" ? null : wasStopped }, expected);
         await confirm();
       },
-      async stop({ state, term, reason, by }) {
+      async stop({ state, term, reason, by, found }) {
         const mark = [String(state.index), state.commitId, String(term), await codec.encode(state), reason, by];
-        await run("stop", v.number(), [keys.stop], [...mark, keys.changed]);
+        await run("stop", v.number(), [keys.stop, keys.state], [...mark, keys.changed, found ?? ""]);
       },
       async stopMark() {
         const [document, term, reason, by, at] = await run("mark", MarkAnswer, [keys.stop], []);

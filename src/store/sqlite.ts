@@ -160,9 +160,10 @@ export function openSqlite(path: string, clock: Clock, { shared = false }: Sqlit
             emptyLog();
             waiter.notify();
           },
-          async stop({ state, term, reason, by }) {
+          async stop({ state, term, reason, by, found }) {
             const document = await codec.encode(state);
             transaction(() => {
+              if ((readState()?.commit_id ?? null) !== found) return;
               const mark = readMark();
               if (mark === null || mark.idx < state.index)
                 sql.setMark.run(state.index, state.commitId, Math.max(term, mark?.term ?? 0), document, reason, by, now());

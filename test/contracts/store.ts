@@ -232,7 +232,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       const granted = await commitStates(1);
       assert.equal(await store.stopMark(), null);
       const before = await backend.time();
-      await store.stop({ state: states[1], term: granted, reason: "it forgot", by: "one" });
+      await store.stop({ state: states[1], term: granted, reason: "it forgot", by: "one", found: states[0].commitId });
       const other = backend.open(codec, "two").store;
       assert.equal((await other.read()).stopped, states[1].commitId);
       const mark = await other.stopMark();
@@ -253,8 +253,8 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
 
     it("stop() keeps the state with the higher index and the higher term, and resolving raises the term to it", async () => {
       const granted = await commitStates(1);
-      await store.stop({ state: states[2], term: granted, reason: "first", by: "one" });
-      await store.stop({ state: states[1], term: granted + 7, reason: "second", by: "two" });
+      await store.stop({ state: states[2], term: granted, reason: "first", by: "one", found: states[0].commitId });
+      await store.stop({ state: states[1], term: granted + 7, reason: "second", by: "two", found: states[0].commitId });
       const mark = await store.stopMark();
       assert.deepEqual([mark?.state.index, mark?.reason, mark?.term], [states[2].index, "first", granted + 7]);
       await store.commit(states[1], { ...expectedOf(states[0], granted), resolves: states[2].commitId });
@@ -263,10 +263,19 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       assert.equal(next?.term, granted + 8);
     });
 
+    it("stop() sets no mark where something else is stored than what was found lacking", async () => {
+      const granted = await commitStates(2);
+      for (const found of [states[0].commitId, null])
+        await store.stop({ state: states[2], term: granted, reason: "it forgot", by: "one", found });
+      assert.equal(await store.stopMark(), null);
+      await store.stop({ state: states[2], term: granted, reason: "it forgot", by: "one", found: states[1].commitId });
+      assert.equal((await store.read()).stopped, states[2].commitId);
+    });
+
     it("watch() wakes whoever waits when a stop mark is set", async () => {
       const granted = await commitStates(1);
       const waiting = backend.open(codec, "two").store.watch(states[0].commitId, new AbortController().signal);
-      await store.stop({ state: states[1], term: granted, reason: "it forgot", by: "one" });
+      await store.stop({ state: states[1], term: granted, reason: "it forgot", by: "one", found: states[0].commitId });
       await waiting;
     });
 

@@ -197,6 +197,62 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     }
   });
 
+  it("go on signing where Redis's clock went back, though a replica that is gone said later that it lives", async () => {
+    const [a, b] = [await start(), await start()];
+    const dead = { ...a.meshca.manager.status.live[0], id: "dead", clockOffsetMs: 0 };
+    // As by a clock that is an hour ahead of the one that is asked now.
+    await redis.admin.hset("{meshca}:replicas", "dead", `${Date.now() + 3_610_000} 10000 ${JSON.stringify(dead)}`);
+    for (const { clock } of [a, b]) clock.aheadMs = 45_000;
+    // The first that compares its clock stands alone until the other has.
+    await a.meshca.manager.heartbeat();
+    await a.meshca.manager.refresh();
+    assert.equal((await sign(a)).status, 200);
+    await b.meshca.manager.heartbeat();
+    await a.meshca.manager.heartbeat();
+    for (const replica of [a, b]) {
+      await replica.meshca.manager.refresh();
+      assert.equal((await sign(replica)).status, 200);
+    }
+  });
+
+  it("say what they cannot take, once they have signed for as long as they may without the store", async () => {
+    const replica = await start({ settings: { maxStalenessMs: 60_000 } });
+    await redis.admin.hset("{meshca}:state", { commit: "f".repeat(32), document: "{}" });
+    await assert.rejects(replica.meshca.manager.refresh(), /Cannot trust the stored state/);
+    replica.clock.aheadMs = 61_000;
+    const late = await sign(replica);
+    assert.equal(late.status, 503);
+    assert.match(
+      late.text,
+      /^Cannot sign leaf: what the store holds could not be taken for more than 60 s \(Cannot trust the stored state: /,
+    );
+  });
+
+  it("start with the new key alone after a rewrap that another replica made, once they were restarted with both", async () => {
+    const next = makeKek();
+    const folder = new Map<string, string>();
+    const restart = async (before: TestReplica | null, kek: string) => {
+      if (before !== null) {
+        await before.close();
+        open.splice(open.indexOf(before), 1);
+      }
+      return start({ folder, settings: { kek } });
+    };
+    const old = await restart(null, KEK);
+    const both = await restart(old, `${next},${KEK}`);
+    const other = await start({ settings: { kek: `${next},${KEK}` } });
+    assert.equal((await other.call("PUT", REWRAP)).status, 200);
+    await until(() => index(both) === 2);
+    const fresh = await restart(both, next);
+    assert.equal((await sign(fresh)).status, 200);
+    // One that slept through it all is told which file it is.
+    const asleep = new Map([
+      ["seen-redis.json", JSON.stringify({ term: 1, document: (await redis.admin.hget("{meshca}:state", "document")) ?? "" })],
+    ]);
+    const named = /^SealError: Cannot read seen-redis\.json, .* Give that key too, or remove the file to go by the store alone$/;
+    await assert.rejects(start({ folder: asleep, settings: { kek: KEK } }), named);
+  });
+
   it("do not sign with a copy of Redis and other keys", async () => {
     await start();
     const id = KEK.split(":")[0];

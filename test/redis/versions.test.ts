@@ -33,7 +33,7 @@ describe("versions at one Redis", { skip: noRedis }, () => {
     assert.equal(await schema(), 2);
     const { live } = replica.meshca.manager.status;
     const older = { ...live[0], id: "older", address: "127.0.0.1:1", schema: 1 };
-    await redis.admin.hset("{meshca}:replicas", "older", `${Date.now() + 60_000} ${JSON.stringify(older)}`);
+    await redis.admin.hset("{meshca}:replicas", "older", `${Date.now() + 50_000} 60000 ${JSON.stringify(older)}`);
     assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 200);
     assert.equal(await schema(), 1);
     const other = await start();

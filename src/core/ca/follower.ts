@@ -45,6 +45,8 @@ export interface Follower {
   adopt(next: Snapshot): Promise<void>;
   /** Stops all changes, here and everywhere. @throws {StoreError} */
   stop(reason: string): Promise<void>;
+  /** Keeps beside the store what was seen last, under the present key-encryption key; it never rejects. */
+  keep(): Promise<void>;
   sawTerm(term: number): void;
   /** The conflict is over; the highest term that anybody saw is known now. */
   resolved(term: number): void;
@@ -58,6 +60,8 @@ export function createFollower(options: FollowerOptions): Follower {
   let current: Snapshot | null = null;
   let term = 0;
   let stopped: string | null = null;
+  /** The commit id that was read last. */
+  let found: string | null = null;
   /** Settles when what was seen last is kept; it never rejects. */
   let keeping: Promise<void> = Promise.resolve();
 
@@ -94,14 +98,22 @@ export function createFollower(options: FollowerOptions): Follower {
   const refresh = async (): Promise<void> => {
     // When this throws, what was read last stays in use: it was right, and its keys are still valid.
     const [asked, seen] = [clock.now(), { state: current?.state ?? null, term }];
-    const stored = await store.read();
+    const stored = await store.read().catch((error: unknown) => {
+      // An answer that cannot be trusted is not the silence that the staleness would be put down to.
+      standing.doubt(isSilence(error) ? null : reasonOf(error));
+      throw error;
+    });
     const { state } = stored;
-    if (seen.state !== null && state !== null && state.clusterId !== seen.state.clusterId)
-      throw new StoreError(
+    if (seen.state !== null && state !== null && state.clusterId !== seen.state.clusterId) {
+      const error = new StoreError(
         "cluster_mismatch",
         `The store holds the state of another cluster, ${state.clusterId}; this replica serves ${seen.state.clusterId}, and nothing was changed`,
       );
+      standing.doubt(error.message);
+      throw error;
+    }
     standing.confirm(asked);
+    found = state?.commitId ?? null;
     const lost = regression(seen, stored);
     // Before there is a state no term has fenced anything: a store that was emptied begins anew.
     term = current === null ? stored.term : Math.max(term, stored.term);
@@ -117,7 +129,7 @@ export function createFollower(options: FollowerOptions): Follower {
     if (stopped === null) log.error("The store lost writes: changes are stopped until an operator decides", { reason });
     stopped = reason;
     // Also where the mark has this state already: the term that was seen here may be higher.
-    await store.stop({ state: snapshot.state, term, reason, by: self.address });
+    await store.stop({ state: snapshot.state, term, reason, by: self.address, found });
   };
 
   /** Takes a state that was read into use, if it is news or its key could not be opened before. */
@@ -158,6 +170,7 @@ export function createFollower(options: FollowerOptions): Follower {
     refresh,
     adopt,
     stop,
+    keep,
     sawTerm(seen) {
       term = Math.max(term, seen);
     },
@@ -170,6 +183,11 @@ export function createFollower(options: FollowerOptions): Follower {
       return () => listeners.delete(listener);
     },
   };
+}
+
+/** Whether an error only says that the store gave no answer that could be used. */
+function isSilence(error: unknown): boolean {
+  return error instanceof StoreError && ["store_unavailable", "store_refused", "store_busy"].includes(error.code);
 }
 
 /** The text of an error of ours; only the kind of any other, whose text may hold anything. */

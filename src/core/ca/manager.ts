@@ -151,14 +151,22 @@ export function createManager(options: ManagerOptions): CaManager {
 
   /** Takes what is stored before a change. @throws {StoreError} `state_regressed` where nothing may be changed. */
   const begin = async (lease: Lease, name: OperationName, before: number): Promise<void> => {
-    if (lease.term <= before && follower.current !== null) await follower.stop(`it granted term ${lease.term}, term ${before} was seen`);
     await refresh();
+    if (lease.term <= before && follower.current !== null) await follower.stop(`it granted term ${lease.term}, term ${before} was seen`);
     follower.sawTerm(lease.term);
     if (follower.stopped === null || name === "RESOLVING") return;
     throw new StoreError(
       "state_regressed",
       `Cannot change the CA: the store lost writes (${follower.stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
     );
+  };
+  /** @throws {SealError} `kek_unknown` naming every key-encryption key that is in use and was not given */
+  const requireKeks = (): void => {
+    const { current } = follower;
+    const missing = current === null ? [] : keksInUse(current.state, sealer).filter((id) => !sealer.keks.includes(id));
+    if (missing.length === 0) return;
+    const [names, are] = [missing.map((id) => `key-encryption key ${JSON.stringify(id)}`).join(" and "), missing.length > 1 ? "are" : "is"];
+    throw new SealError("kek_unknown", `Cannot start: keys of the CA are sealed with ${names}, which ${are} not among those given`);
   };
   const operations = createOperations({ ...options, policy, standing, kek, heartbeat, seen: () => follower.term, begin });
 
@@ -232,15 +240,12 @@ export function createManager(options: ManagerOptions): CaManager {
     async start() {
       await follower.recollect();
       await refresh();
-      const { current } = follower;
-      const missing = current === null ? [] : keksInUse(current.state, sealer).filter((id) => !sealer.keks.includes(id));
-      if (missing.length > 0)
-        throw new SealError(
-          "kek_unknown",
-          `Cannot start: keys of the CA are sealed with ${missing.map((id) => `key-encryption key ${JSON.stringify(id)}`).join(" and ")}, which ${missing.length > 1 ? "are" : "is"} not among those given`,
-        );
-      // Whoever cannot serve the CA must not count as alive.
+      requireKeks();
+      // Only whoever can serve the CA counts as alive, and from then on nothing is sealed that it cannot open: so once more.
       await heartbeat();
+      await refresh();
+      requireKeks();
+      await follower.keep();
     },
     sign: issue,
     requireRoom(priority) {

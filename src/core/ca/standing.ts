@@ -14,6 +14,8 @@ export interface Standing {
   heartbeat(self: Omit<Replica, "clockOffsetMs">): Promise<void>;
   /** The store has just confirmed what is served. @param asked when it was asked. */
   confirm(asked: Date): void;
+  /** The store answered what cannot be taken, and why; null where it did not answer. */
+  doubt(reason: string | null): void;
   /** Who is alive, by the last answer of the store. */
   readonly live: readonly Replica[];
   /** How far the store's clock is ahead, in milliseconds. */
@@ -34,6 +36,10 @@ export function createStanding(store: Pick<Store, "now">, replicas: Replicas, cl
   let confirmedAt: number | null = null;
   let live: readonly Replica[] = [];
   let offset = 0;
+  let doubted: string | null = null;
+  /** How often in a row the clocks were apart; the first comparison of all counts twice. */
+  let apart = 0;
+  let compared = false;
 
   const skewed = () => Math.abs(offset) > policy.maxClockSkewMs;
   /** All who are alive have the same time, and it is the store that has another. */
@@ -55,11 +61,19 @@ export function createStanding(store: Pick<Store, "now">, replicas: Replicas, cl
       const stored = (await store.now()).getTime();
       const after = clock.now().getTime();
       // The store looked at its clock somewhere between: off by half of the way at most, which says nothing where the way was long.
-      if (after >= before && after - before <= policy.maxClockSkewMs) offset = stored - (before + after) / 2;
+      if (after >= before && after - before <= policy.maxClockSkewMs) {
+        offset = stored - (before + after) / 2;
+        apart = skewed() ? apart + (compared ? 1 : 2) : 0;
+        compared = true;
+      }
       live = await replicas.announce({ ...self, clockOffsetMs: Math.round(offset) }, policy.replicaTtlMs);
     },
     confirm(asked) {
       confirmedAt = asked.getTime();
+      doubted = null;
+    },
+    doubt(reason) {
+      doubted = reason;
     },
     get live() {
       return live;
@@ -75,7 +89,8 @@ export function createStanding(store: Pick<Store, "now">, replicas: Replicas, cl
       return confirmedAt === null || Math.abs(clock.now().getTime() - confirmedAt) > policy.replicaTtlMs;
     },
     signingObstacle(leafTtlMs) {
-      if (skewed() && !agreed()) return skew();
+      // Where the store's clock jumped, the others have to compare theirs first before they can agree.
+      if (apart > 1 && !agreed()) return skew();
       if (policy.maxStalenessMs === null) return null;
       const limit = Math.min(policy.maxStalenessMs, leafTtlMs / 2);
       const age = confirmedAt === null ? Number.POSITIVE_INFINITY : clock.now().getTime() - confirmedAt;
@@ -83,7 +98,9 @@ export function createStanding(store: Pick<Store, "now">, replicas: Replicas, cl
       if (age >= 0 && age <= limit) return null;
       return new NotReadyError(
         "state_stale",
-        `the store has not answered for more than ${Math.round(limit / 1000)} s, so that the roots may have changed`,
+        doubted === null
+          ? `the store has not answered for more than ${Math.round(limit / 1000)} s, so that the roots may have changed`
+          : `what the store holds could not be taken for more than ${Math.round(limit / 1000)} s (${doubted}), so that the roots may have changed`,
         { retryAfterMs: policy.heartbeatMs },
       );
     },
