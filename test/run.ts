@@ -9,6 +9,9 @@ const ci = process.env.CI === "true";
 const asked = process.argv.slice(2);
 const slow = ci || process.env.MESHCA_SLOW === "1" ? [...new Glob("test/**/*.slow.ts").scanSync(".")].map((file) => `./${file}`) : [];
 
+/** Of a failure, when it is told again at the end. */
+const MAX_LINES = 40;
+
 /** Runs bun's test runner and counts by its last lines. */
 async function run(files: readonly string[]) {
   const child = Bun.spawn([process.execPath, "test", "--timeout", "60000", ...files], { stdout: "inherit", stderr: "pipe" });
@@ -18,11 +21,25 @@ async function run(files: readonly string[]) {
     text += chunk;
   }
   const count = (word: string) => Number(new RegExp(`^ *(\\d+) ${word}$`, "m").exec(text)?.[1] ?? 0);
-  return { code: await child.exited, passed: count("pass"), failed: count("fail"), skipped: count("skip") };
+  return { code: await child.exited, passed: count("pass"), failed: count("fail"), skipped: count("skip"), failures: failuresIn(text) };
+}
+
+/** What was said about each test that failed: all since the test before it. */
+function failuresIn(text: string): string[] {
+  const failures: string[] = [];
+  let said: string[] = [];
+  for (const line of text.split("\n")) {
+    if (/^\d+ tests? failed:$/.test(line)) break;
+    said.push(line);
+    if (line.startsWith("(fail)")) failures.push(said.slice(-MAX_LINES).join("\n"));
+    if (/^\((fail|pass|skip|todo)\)/.test(line)) said = [];
+  }
+  return failures;
 }
 
 const results = await Promise.all([run(asked), ...(slow.length > 0 && asked.length === 0 ? [run(slow)] : [])]);
 const sum = (field: "passed" | "failed" | "skipped") => results.reduce((total, result) => total + result[field], 0);
+for (const failure of results.flatMap(({ failures }) => failures)) console.error(`${failure}\n`);
 const skippedInCi = ci && sum("skipped") > 0;
 if (skippedInCi) console.error("A skipped test fails here: CI=true");
 console.log(`${sum("passed")} passed, ${sum("failed")} failed, ${sum("skipped")} skipped`);

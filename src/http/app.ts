@@ -210,10 +210,12 @@ async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route,
   };
   const refusal = hostRefusal(request.headers.get("host"), { names: options.hosts, loopbackOnly: options.loopbackOnly });
   if (refusal !== null) return finish(text(403, refusal, common));
-  const allow = { ...common, Allow: ["OPTIONS", ...Object.keys(route.methods)].join() };
-  if (request.method === "OPTIONS") return finish(new Response(null, { headers: allow }));
   const handler = route.methods[request.method as Method];
-  if (handler === undefined) return finish(text(405, `method ${request.method} not allowed`, allow));
+  if (handler === undefined) {
+    const allow = { ...common, Allow: ["OPTIONS", ...Object.keys(route.methods)].join() };
+    if (request.method === "OPTIONS") return finish(new Response(null, { headers: allow }));
+    return finish(text(405, `method ${request.method} not allowed`, allow));
+  }
   const address = route.unlimited === true ? undefined : c.env.remoteAddress;
   const client = clientKey(address, options.limits.limitLoopback);
   let entered = false;
