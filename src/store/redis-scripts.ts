@@ -71,12 +71,16 @@ return {}`,
   /** KEYS any. Answers milliseconds since 1970 as text. */
   now: `${PRELUDE} return text(now())`,
 
-  /** KEYS lease. ARGV holder, milliseconds. Answers the term, or 0 where another holder has it. */
+  /**
+   * KEYS lease. ARGV holder, milliseconds, the number of the holder's request, that of its last one where it was not answered
+   * or ''. Answers the term, or 0 where it is held. What that last one was granted is free: nobody acts under it.
+   */
   acquire: `${PRELUDE}
-local lease = redis.call('HMGET', KEYS[1], 'holder', 'term', 'expires')
-if lease[1] and lease[1] ~= '' and tonumber(lease[3]) > now() then return '0' end
+local lease = redis.call('HMGET', KEYS[1], 'holder', 'term', 'expires', 'request')
+local mine = ARGV[4] ~= '' and lease[1] == ARGV[1] and lease[4] == ARGV[4]
+if lease[1] and lease[1] ~= '' and tonumber(lease[3]) > now() and not mine then return '0' end
 local term = text(tonumber(lease[2] or '0') + 1)
-redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'term', term, 'expires', text(now() + tonumber(ARGV[2])))
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'term', term, 'expires', text(now() + tonumber(ARGV[2])), 'request', ARGV[3])
 return term`,
 
   /** KEYS lease. ARGV holder, term, milliseconds. Answers 1 where it was the holder's under that term. */
