@@ -3,9 +3,9 @@
  * @module
  */
 import { createAdministration } from "./auth/administration.ts";
-import { createAuthorizer } from "./auth/authorizer.ts";
-import { createDirectory, type Directory, watched } from "./auth/directory.ts";
-import { createKeySets } from "./auth/jwks.ts";
+import { type AuthorizerMemory, createAuthorizer, createAuthorizerMemory } from "./auth/authorizer.ts";
+import { createDirectory, createDirectoryMemory, type Directory, type DirectoryMemory, watched } from "./auth/directory.ts";
+import { createKeySetMemory, createKeySets, type KeySetMemory } from "./auth/jwks.ts";
 import { createLogin } from "./auth/login.ts";
 import type { Platform } from "./compose.ts";
 import type { Settings } from "./config/settings.ts";
@@ -15,6 +15,7 @@ import { type Audit, NOBODY } from "./core/audit.ts";
 import { hex } from "./core/bytes.ts";
 import type { CaManager } from "./core/ca/manager.ts";
 import type { Policy } from "./core/ca/policy.ts";
+import type { Random } from "./core/clock.ts";
 import type { Sealer } from "./core/sealer.ts";
 import type { AppOptions } from "./http/app.ts";
 
@@ -33,12 +34,31 @@ export function bootstrapFiles({ kept }: Platform): Pick<AppOptions, "bootstrapR
   };
 }
 
+/** What access control knows from one request to the next: data alone. */
+export interface AccessMemory {
+  readonly directory: DirectoryMemory;
+  readonly authorizer: AuthorizerMemory;
+  readonly keySets: KeySetMemory;
+  started: boolean;
+}
+
+export function createAccessMemory(random: Random): AccessMemory {
+  return {
+    directory: createDirectoryMemory(),
+    authorizer: createAuthorizerMemory(random),
+    keySets: createKeySetMemory(),
+    started: false,
+  };
+}
+
 export interface Access {
   readonly access: AccessControl;
   /** Loads what is stored, once there is a CA. @throws {CaError} */
   start(): Promise<void>;
   readonly started: boolean;
   follow(signal: AbortSignal): Promise<void>;
+  /** Reads what changed, unless the store was asked within that time. @throws {CaError} */
+  freshen(maxAgeMs: number): Promise<void>;
   /** Deletes what has expired. For the replica that leads. @throws {CaError} */
   collect(): Promise<void>;
 }
@@ -48,16 +68,18 @@ interface AccessParts extends Platform {
   readonly sealer: Sealer;
   readonly manager: CaManager;
   readonly audit: Audit | null;
+  readonly memory: AccessMemory;
 }
 
 /** Makes access control over a store; it is loaded with `start`. */
 export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny", { maxStalenessMs }: Policy, parts: AccessParts): Access {
-  const { clock, random, log, sealer, store, manager, audit } = parts;
+  const { clock, random, log, sealer, store, manager, audit, memory } = parts;
   const { datacenter } = settings;
-  const directory = createDirectory({ store, sealer, clusterId: () => manager.require().state.clusterId, clock, random, log });
+  const clusterId = () => manager.require().state.clusterId;
+  const directory = createDirectory({ store, sealer, clusterId, clock, random, log, memory: memory.directory });
   const hosts = { hosts: settings.jwksHosts, privateHosts: settings.jwksPrivateHosts };
-  const keySets = createKeySets({ fetch: parts.fetchKeys, resolve: parts.resolve, ...hosts, clock });
-  const authorizer = createAuthorizer({ directory, defaultPolicy, datacenter, clock, random, maxStalenessMs });
+  const keySets = createKeySets({ fetch: parts.fetchKeys, resolve: parts.resolve, ...hosts, clock, memory: memory.keySets });
+  const authorizer = createAuthorizer({ directory, defaultPolicy, datacenter, clock, random, maxStalenessMs, memory: memory.authorizer });
   const login = createLogin({ directory, keySets, datacenter, clock, random });
   const administrationOf = (through: Directory) => createAdministration({ directory: through, clock, random, keySets });
   const administration = administrationOf(directory);
@@ -76,18 +98,17 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
   /** Of what nobody asked for. */
   const recorded = (action: string) => async (subject: string) =>
     audit?.beforeChange({ caller: NOBODY, action, subject, outcome: "allowed", code: null });
-  let started = false;
   return {
     access,
     get started() {
-      return started;
+      return memory.started;
     },
     async start() {
-      if (started) return;
+      if (memory.started) return;
       await directory.start();
       if (settings.managementToken !== null)
         await access.administrationFor(recorded("initial-management")).ensureInitialManagement(settings.managementToken);
-      started = true;
+      memory.started = true;
       if (directory.bootstrap !== null || parts.kept(BOOTSTRAP_SECRET) === null) return;
       parts.secretFile(BOOTSTRAP_SECRET, () => hex(random.bytes(16)));
       log.info("There is no token yet: PUT /v1/acl/bootstrap from this machine, or with the secret in the data folder", {
@@ -95,8 +116,9 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
       });
     },
     follow: directory.follow,
+    freshen: directory.freshen,
     async collect() {
-      if (started) await access.administrationFor(recorded("collect")).collect();
+      if (memory.started) await access.administrationFor(recorded("collect")).collect();
     },
   };
 }

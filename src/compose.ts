@@ -3,28 +3,25 @@
  * behind it.
  * @module
  */
-import { providers } from "../providers/index.ts";
 import type { FetchKeys, Resolve } from "./auth/jwks.ts";
-import { verifyRenewalToken } from "./auth/renewal.ts";
-import { type Access, bootstrapFiles, createAccess } from "./compose-access.ts";
+import type { Access } from "./compose-access.ts";
 import { openBackend, readSource } from "./compose-backend.ts";
-import { httpLimits } from "./compose-limits.ts";
-import { isLoopback, type Settings } from "./config/settings.ts";
+import { assemble, beginState, createCaMemory, policyOf } from "./compose-ca.ts";
+import type { Settings } from "./config/settings.ts";
 import { hex } from "./core/bytes.ts";
-import { type CaManager, createManager } from "./core/ca/manager.ts";
-import { DEFAULT_POLICY, type Policy } from "./core/ca/policy.ts";
+import type { CaManager } from "./core/ca/manager.ts";
+import type { Policy } from "./core/ca/policy.ts";
 import { type CaState, HIDDEN } from "./core/ca/state.ts";
 import type { Clock, Random } from "./core/clock.ts";
-import { CaError, ConflictError, NotReadyError, StoreError } from "./core/errors.ts";
+import { CaError, StoreError } from "./core/errors.ts";
 import type { Log } from "./core/log.ts";
-import { createApp, type RequestEnvironment } from "./http/app.ts";
+import type { RequestEnvironment } from "./http/app.ts";
 import { createSealer } from "./seal/envelope.ts";
 import { makeKek, readKeks } from "./seal/kek.ts";
 import type { Backend } from "./store/backend.ts";
 import { createCodec } from "./store/codec.ts";
 import { createRecollection, type Kept } from "./store/recollection.ts";
-import { type AuditSink, createAudit } from "./telemetry/audit.ts";
-import { createPrometheus } from "./telemetry/prometheus.ts";
+import type { AuditSink } from "./telemetry/audit.ts";
 
 export { claimStore, openBackend } from "./compose-backend.ts";
 export type { RequestEnvironment };
@@ -61,15 +58,10 @@ export interface Meshca {
   close(): Promise<void>;
 }
 
-/** consul-ca.md §2.2: what Consul's agent writes where the operator names nothing. */
-const DEFAULT_CONFIG = { IntermediateCertTTL: "8760h", LeafCertTTL: "72h", RootCertTTL: "87600h" };
-
 /** How often what has expired is deleted, in milliseconds. It counts for nothing from when it expires. */
 const COLLECT_MS = 60_000;
 /** How soon a loop that failed tries again, in milliseconds. */
 const RETRY_MS = 1000;
-/** How long a start waits for the state that another replica is making. */
-const START_MS = 20_000;
 
 /** Builds a CA. @throws {ConfigError} @throws {StoreError} */
 export async function compose(settings: Settings, platform: Platform): Promise<Meshca> {
@@ -97,75 +89,23 @@ export async function composeOver(
   const kek = settings.kek ?? (settings.store.kind === "memory" ? makeKek() : platform.secretFile("kek", makeKek));
   const sealer = createSealer(await readKeks(kek));
   const codec = createCodec(sealer);
-  const shared = settings.store.kind === "redis";
-  const policy = {
-    ...DEFAULT_POLICY,
-    maxStalenessMs: shared ? settings.maxStalenessMs : null,
-    maxClockSkewMs: settings.maxClockSkewMs,
-    maxPendingLeaves: settings.limits.signing_queue ?? DEFAULT_POLICY.maxPendingLeaves,
-    ...numbers,
-  };
+  const policy = { ...policyOf(settings), ...numbers };
   const self = { id: hex(random.bytes(8)), address: `${settings.listen.host}:${settings.listen.port}` };
-  const { store, leases, replicas, access: accessStore } = backend.open(codec, `${self.address} ${self.id}`);
+  const ports = backend.open(codec, `${self.address} ${self.id}`);
   const kept = settings.store.kind === "memory" ? null : platform.kept(`seen-${settings.store.kind}.json`);
-  const metrics = createPrometheus();
-  const audit =
-    settings.audit === null
-      ? null
-      : createAudit({ sink: await platform.appendTo(settings.audit), onFailure: settings.auditFailure, clock, log });
-  const bootstrap = {
-    clusterId: settings.bootstrap?.clusterId ?? null,
-    provider: settings.bootstrap?.provider ?? "consul",
-    config: { ...DEFAULT_CONFIG, ...settings.bootstrap?.config },
-  };
-  const manager = createManager({
-    store,
-    leases,
-    replicas,
-    recollection: kept === null ? null : createRecollection(codec, kept),
-    self,
-    sealer,
-    providers,
-    clock,
-    random,
-    log,
-    metrics,
-    audit,
-    datacenter: settings.datacenter,
-    ...(settings.tls?.source.kind === "self" ? { serverNames: settings.tls.source.names } : {}),
-    bootstrap: { ...bootstrap, forceWithoutCrossSigning: false },
+  const recollection = kept === null ? null : createRecollection(codec, kept);
+  const memory = createCaMemory(random);
+  const { manager, app, audit, accessControl } = await assemble({
+    settings,
+    platform,
     policy,
-  });
-  const accessControl =
-    settings.acl === "off"
-      ? null
-      : createAccess(settings, settings.acl, policy, { ...platform, store: accessStore, sealer, manager, audit });
-  const app = createApp({
-    manager,
+    ports,
     codec,
-    verifyRenewalToken,
-    access: accessControl?.access ?? null,
-    ...bootstrapFiles(platform),
-    clock,
-    random,
-    log,
-    datacenter: settings.datacenter,
-    connectEnabled: settings.connectEnabled,
-    loopbackOnly: isLoopback(settings.listen.host),
-    hosts: settings.hosts,
-    limits: httpLimits(settings),
-    behindProxy: settings.plainHttp !== null,
-    audit,
-    renderMetrics: metrics.render,
-    countRequest: metrics.request,
-  });
-  metrics.observe({
-    snapshot: () => manager.snapshot,
-    now: () => clock.now(),
-    watchers: () => app.watchers.count,
-    signing: () => manager.signing,
-    status: () => manager.status,
-    audit,
+    sealer,
+    recollection,
+    self,
+    memory,
+    compressed: false,
   });
 
   const closing = new AbortController();
@@ -215,20 +155,9 @@ export async function composeOver(
     return 0;
   };
 
-  /** Makes the first state, or waits for the one that another replica makes. */
-  const begin = async (): Promise<void> => {
-    const until = clock.now().getTime() + START_MS;
+  const begin = (): Promise<void> => {
     const { source } = settings;
-    const first = (): Promise<unknown> => (source === null ? manager.tick() : bringIn(source, clock.now().getTime() >= until));
-    for (;;) {
-      // Another one holds the lease, or took it over: what it makes, or leaves behind, is waited for.
-      await first().catch((error: unknown) => {
-        if (!(error instanceof NotReadyError || error instanceof ConflictError)) throw error;
-      });
-      if (manager.snapshot !== null || manager.status.stopped !== null || clock.now().getTime() >= until) return;
-      await clock.sleep(100 * (1 + random.fraction()), closing.signal);
-      await manager.refresh();
-    }
+    return beginState(manager, platform, closing.signal, source === null ? undefined : (last) => bringIn(source, last));
   };
   const bringIn = async (source: NonNullable<Settings["source"]>, last: boolean) => {
     try {
@@ -284,7 +213,7 @@ export async function composeOver(
       drain();
       await manager.close();
       await audit?.close();
-      await store.close();
+      await ports.store.close();
       backend.close();
     },
   };

@@ -17,7 +17,22 @@ import { ANONYMOUS_TOKEN, isExpired, MAX_SECRET_LENGTH, presentedSecret } from "
 /** Secrets remembered by their digest: several times the tokens that a large mesh has. Beyond that all are looked up anew. */
 const REMEMBERED = 100_000;
 
+/** What an authorizer has worked out, with nothing in it that is of one request. */
+export interface AuthorizerMemory {
+  /** By the digest of a secret. */
+  readonly known: Map<string, { readonly accessorId: string; readonly hash: string }>;
+  readonly compiled: WeakMap<Entry<Token>, { readonly revision: number; readonly caller: Caller }>;
+  readonly parsed: WeakMap<Entry<Policy>, readonly Rule[]>;
+  readonly digestOf: (secret: string) => string;
+}
+
+export function createAuthorizerMemory(random: Random): AuthorizerMemory {
+  return { known: new Map(), compiled: new WeakMap(), parsed: new WeakMap(), digestOf: createDigest(random) };
+}
+
 export interface AuthorizerOptions {
+  /** @default one that knows nothing */
+  readonly memory?: AuthorizerMemory | undefined;
   readonly directory: Directory;
   readonly defaultPolicy: "allow" | "deny";
   readonly datacenter: string;
@@ -29,15 +44,11 @@ export interface AuthorizerOptions {
 
 export function createAuthorizer(options: AuthorizerOptions): Authorizer {
   const { directory, defaultPolicy, datacenter, clock, maxStalenessMs } = options;
-  const digestOf = createDigest(options.random);
-  const known = new Map<string, { readonly accessorId: string; readonly hash: string }>();
-  const compiled = new WeakMap<Entry<Token>, { readonly revision: number; readonly caller: Caller }>();
-  const parsed = new WeakMap<Entry<Policy>, readonly Rule[]>();
-  const builtin = readRules(GLOBAL_MANAGEMENT.rules);
+  const { known, compiled, parsed, digestOf } = options.memory ?? createAuthorizerMemory(options.random);
   const here = (datacenters: readonly string[]) => datacenters.length === 0 || datacenters.includes(datacenter);
 
   const policyRules = (id: string): readonly Rule[] => {
-    if (id === GLOBAL_MANAGEMENT.id) return builtin;
+    if (id === GLOBAL_MANAGEMENT.id) return readRules(GLOBAL_MANAGEMENT.rules);
     if (directory.faulty.has(`policy/${id}`)) throw new StoreError("state_corrupt", "Cannot trust a policy of this token: it is not ours");
     const entry = directory.policies.get(id);
     // Consul: a link to a policy that is gone grants nothing.
@@ -56,29 +67,10 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
     ]);
   };
 
-  const makeCaller = (entry: Entry<Token>): Caller => {
-    const rules = compile(entry);
-    const { accessorId } = entry.value;
-    const anonymous = accessorId === ANONYMOUS.accessorId;
-    const allows = (resource: Resource, access: Access, name = "") => {
-      const decision = rules.decide(resource, access, name);
-      // Consul: allowing by default does not make everybody a manager of tokens.
-      return decision === "allow" || (decision === "default" && defaultPolicy === "allow" && resource !== "acl");
-    };
-    return {
-      accessorId,
-      anonymous,
-      allows,
-      require(resource, access, name = "") {
-        if (!allows(resource, access, name)) throw denied(accessorId, anonymous, resource, access, name);
-      },
-    };
-  };
-
   const callerOf = (entry: Entry<Token>): Caller => {
     const before = compiled.get(entry);
     if (before?.revision === directory.policyRevision) return before.caller;
-    const caller = makeCaller(entry);
+    const caller = makeCaller(entry.value.accessorId, compile(entry), defaultPolicy);
     compiled.set(entry, { revision: directory.policyRevision, caller });
     return caller;
   };
@@ -118,6 +110,24 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
       if (seen !== undefined && entry?.hash === seen.hash) return accept(entry);
       known.delete(digest);
       return lookUp(presented, digest);
+    },
+  };
+}
+
+/** It holds on to nothing of the authorizer that made it: it may stay when that is gone. */
+function makeCaller(accessorId: string, rules: CompiledRules, defaultPolicy: Authorizer["defaultPolicy"]): Caller {
+  const anonymous = accessorId === ANONYMOUS.accessorId;
+  const allows = (resource: Resource, access: Access, name = "") => {
+    const decision = rules.decide(resource, access, name);
+    // Consul: allowing by default does not make everybody a manager of tokens.
+    return decision === "allow" || (decision === "default" && defaultPolicy === "allow" && resource !== "acl");
+  };
+  return {
+    accessorId,
+    anonymous,
+    allows,
+    require(resource, access, name = "") {
+      if (!allows(resource, access, name)) throw denied(accessorId, anonymous, resource, access, name);
     },
   };
 }

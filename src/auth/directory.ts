@@ -69,6 +69,8 @@ export interface Directory {
   start(): Promise<void>;
   /** Reads what changed. @throws {StoreError} @throws {SealError} */
   refresh(): Promise<void>;
+  /** Reads what changed, unless the store was asked within `maxAgeMs`. @throws {StoreError} @throws {SealError} */
+  freshen(maxAgeMs: number): Promise<void>;
   /** Waits until something may have changed, and reads it. @throws {StoreError} @throws {SealError} */
   follow(signal: AbortSignal): Promise<void>;
   /**
@@ -86,6 +88,51 @@ export interface Directory {
   rewrap(before?: BeforeChange): Promise<boolean>;
 }
 
+/** What a directory knows: data alone, so that those who serve one request each can share it. */
+export interface DirectoryMemory {
+  readonly tables: {
+    readonly token: Map<string, StoredToken>;
+    readonly policy: Map<string, Entry<Policy>>;
+    readonly "auth-method": Map<string, Entry<AuthMethod>>;
+    readonly "binding-rule": Map<string, Entry<BindingRule>>;
+    readonly denial: Map<string, Entry<Denial>>;
+    readonly bootstrap: Map<string, Entry<Bootstrap>>;
+  };
+  readonly byHash: Map<string, StoredToken>;
+  readonly faulty: Set<string>;
+  /** Documents as they are stored, to find a write of ours again, and not to check twice what is the same. */
+  readonly documents: Map<string, StoredRecord>;
+  mark: Mark | null;
+  /** When the store was asked for what is known, and when it had answered. */
+  askedAt: Date;
+  seenAt: Date;
+  policyRevision: number;
+  denialRevision: number;
+  key: { readonly sealed: StoredRecord; readonly opened: AccessKey } | null;
+}
+
+export function createDirectoryMemory(): DirectoryMemory {
+  return {
+    tables: {
+      token: new Map(),
+      policy: new Map(),
+      "auth-method": new Map(),
+      "binding-rule": new Map(),
+      denial: new Map(),
+      bootstrap: new Map(),
+    },
+    byHash: new Map(),
+    faulty: new Set(),
+    documents: new Map(),
+    mark: null,
+    askedAt: new Date(0),
+    seenAt: new Date(0),
+    policyRevision: 0,
+    denialRevision: 0,
+    key: null,
+  };
+}
+
 export interface DirectoryOptions {
   readonly store: AccessStore;
   readonly sealer: Sealer;
@@ -94,34 +141,22 @@ export interface DirectoryOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** @default one that has seen nothing */
+  readonly memory?: DirectoryMemory | undefined;
 }
 
 const KEY_RECORD: RecordName = { kind: "access-key", id: "current" };
 
-export function createDirectory({ store, sealer, clusterId, clock, random, log }: DirectoryOptions): Directory {
-  const tables = {
-    token: new Map<string, StoredToken>(),
-    policy: new Map<string, Entry<Policy>>(),
-    "auth-method": new Map<string, Entry<AuthMethod>>(),
-    "binding-rule": new Map<string, Entry<BindingRule>>(),
-    denial: new Map<string, Entry<Denial>>(),
-    bootstrap: new Map<string, Entry<Bootstrap>>(),
-  };
-  const byHash = new Map<string, StoredToken>();
-  const faulty = new Set<string>();
-  /** Documents as they are stored, to find a write of ours again, and not to check twice what is the same. */
-  const documents = new Map<string, StoredRecord>();
+export function createDirectory(options: DirectoryOptions): Directory {
+  const { store, sealer, clusterId, clock, random, log, memory = createDirectoryMemory() } = options;
+  const { tables, byHash, faulty, documents } = memory;
   const listeners = new Set<() => void>();
-  let mark: Mark | null = null;
-  let seenAt = new Date(0);
-  let [policyRevision, denialRevision] = [0, 0];
-  let key: { readonly sealed: StoredRecord; readonly opened: AccessKey } | null = null;
   const nameOf = ({ kind, id }: RecordName) => `${kind}/${id}`;
   const newTip = () => hex(random.bytes(16));
 
   const requireKey = (): AccessKey => {
-    if (key === null) throw new NotReadyError("state_stale", "Access control is not loaded yet", { retryAfterMs: 1000 });
-    return key.opened;
+    if (memory.key === null) throw new NotReadyError("state_stale", "Access control is not loaded yet", { retryAfterMs: 1000 });
+    return memory.key.opened;
   };
 
   const drop = ({ kind, id }: RecordName) => {
@@ -131,11 +166,11 @@ export function createDirectory({ store, sealer, clusterId, clock, random, log }
     const token = kind === "token" ? tables.token.get(id) : undefined;
     if (token !== undefined && byHash.get(token.hash) === token) byHash.delete(token.hash);
     tables[kind].delete(id);
-    if (kind === "policy") policyRevision++;
-    if (kind === "denial") denialRevision++;
+    if (kind === "policy") memory.policyRevision++;
+    if (kind === "denial") memory.denialRevision++;
   };
 
-  const put = async (record: StoredRecord, { opened }: NonNullable<typeof key>) => {
+  const put = async (record: StoredRecord, { opened }: NonNullable<typeof memory.key>) => {
     const { kind, id, version, createIndex, modifyIndex } = record;
     if (kind === "access-key") return null;
     const value = await decodeRecord({ ...record, kind }, opened);
@@ -160,33 +195,39 @@ export function createDirectory({ store, sealer, clusterId, clock, random, log }
   /** Takes the access key among what was read, before all that depends on it. */
   const takeKey = async ({ records, gone, complete }: Changes) => {
     const stored = records.find(({ kind }) => kind === "access-key");
-    if (stored !== undefined && stored.document !== key?.sealed.document)
-      key = { sealed: stored, opened: await openAccessKey(stored.document, sealer, clusterId()) };
-    const lost = stored === undefined && (complete ? records.length > 0 || key !== null : gone.some(({ kind }) => kind === "access-key"));
+    if (stored !== undefined && stored.document !== memory.key?.sealed.document)
+      memory.key = { sealed: stored, opened: await openAccessKey(stored.document, sealer, clusterId()) };
+    const lost =
+      stored === undefined && (complete ? records.length > 0 || memory.key !== null : gone.some(({ kind }) => kind === "access-key"));
     if (lost) throw new StoreError("state_corrupt", "Cannot trust the stored access control: its key is gone");
   };
 
-  const read = async () => {
-    const before = mark;
+  const read = async (): Promise<void> => {
+    const [before, asked] = [memory.mark, clock.now()];
     const changes = await store.read(before);
     await takeKey(changes);
-    const current = key;
+    const current = memory.key;
     // What is the same as before was checked before.
     const fresh = changes.records.filter((record) => !isSame(record, documents.get(nameOf(record))));
     const puts = current === null ? [] : await Promise.all(fresh.map((record) => put(record, current)));
     const kept = new Set(changes.records.map(nameOf));
     const gone = changes.complete ? [...documents.values()].filter((record) => !kept.has(nameOf(record))) : changes.gone;
     // No await from here on: whoever asks sees all of it or nothing.
+    if (memory.mark !== before) {
+      // Another one who shares the memory has read meanwhile. What was asked for later is newer than this; else it is read again.
+      if (memory.askedAt > asked) return;
+      return read();
+    }
     for (const name of gone) drop(name);
     for (const apply of puts) apply?.();
-    mark = { index: changes.index, tip: changes.tip };
-    seenAt = clock.now();
+    memory.mark = { index: changes.index, tip: changes.tip };
+    [memory.askedAt, memory.seenAt] = [asked, clock.now()];
     if (before !== null && before.index > 0 && changes.complete)
       log.warn("Access control was read anew: this replica was far behind, or the store lost writes", {
         from: before.index,
-        to: mark.index,
+        to: memory.mark.index,
       });
-    if (before?.tip !== mark.tip) for (const listener of [...listeners]) listener();
+    if (before?.tip !== memory.mark.tip) for (const listener of [...listeners]) listener();
   };
 
   let running: Promise<void> = Promise.resolve();
@@ -248,24 +289,24 @@ export function createDirectory({ store, sealer, clusterId, clock, random, log }
       return tables.bootstrap.get("bootstrap") ?? null;
     },
     get policyRevision() {
-      return policyRevision;
+      return memory.policyRevision;
     },
     get denialRevision() {
-      return denialRevision;
+      return memory.denialRevision;
     },
     get index() {
-      return mark?.index ?? 0;
+      return memory.mark?.index ?? 0;
     },
     get seenAt() {
-      return seenAt;
+      return memory.seenAt;
     },
     get kek() {
-      return key === null ? null : sealer.kekOf(key.sealed.document);
+      return memory.key === null ? null : sealer.kekOf(memory.key.sealed.document);
     },
     hashSecret: (secret) => requireKey().hashSecret(secret),
     async start() {
       await refresh();
-      if (key !== null) return;
+      if (memory.key !== null) return;
       const document = await makeAccessKey(sealer, clusterId(), random);
       try {
         await store.write([{ ...KEY_RECORD, expected: 0, next: { key: null, document } }], newTip());
@@ -276,11 +317,15 @@ export function createDirectory({ store, sealer, clusterId, clock, random, log }
       await refresh();
     },
     refresh,
+    async freshen(maxAgeMs) {
+      const age = clock.now().getTime() - memory.askedAt.getTime();
+      if (age < 0 || age > maxAgeMs) await refresh();
+    },
     async follow(signal) {
       const quiet = new AbortController();
       void clock.sleep(QUIET_MS, quiet.signal).then(() => quiet.abort());
       try {
-        await store.watch((mark ?? NOTHING_WRITTEN).tip, AbortSignal.any([signal, quiet.signal]));
+        await store.watch((memory.mark ?? NOTHING_WRITTEN).tip, AbortSignal.any([signal, quiet.signal]));
       } finally {
         quiet.abort();
       }
@@ -307,7 +352,7 @@ export function createDirectory({ store, sealer, clusterId, clock, random, log }
     async rewrap(before) {
       await refresh();
       requireKey();
-      const sealed = key?.sealed;
+      const sealed = memory.key?.sealed;
       if (sealed === undefined || sealer.kekOf(sealed.document) === sealer.keks[0]) return false;
       await before?.(nameOf(KEY_RECORD));
       await send([{ ...KEY_RECORD, expected: sealed.version, next: { key: null, document: await sealer.rewrap(sealed.document) } }]);

@@ -47,6 +47,18 @@ export interface JwksOptions {
   /** Those among them that may have addresses that are not public. */
   readonly privateHosts: readonly string[];
   readonly clock: Clock;
+  /** @default one that has nothing */
+  readonly memory?: KeySetMemory | undefined;
+}
+
+/** The sets that were fetched, and when each was asked for, by URL. */
+export interface KeySetMemory {
+  readonly kept: Map<string, Kept>;
+  readonly askedAt: Map<string, number>;
+}
+
+export function createKeySetMemory(): KeySetMemory {
+  return { kept: new Map(), askedAt: new Map() };
 }
 
 export interface KeySets {
@@ -63,10 +75,9 @@ interface Kept {
   readonly at: number;
 }
 
-export function createKeySets({ fetch, resolve, hosts, privateHosts, clock }: JwksOptions): KeySets {
-  const kept = new Map<string, Kept>();
+export function createKeySets({ fetch, resolve, hosts, privateHosts, clock, memory }: JwksOptions): KeySets {
+  const { kept, askedAt } = memory ?? createKeySetMemory();
   const asking = new Map<string, Promise<JSONWebKeySet>>();
-  const askedAt = new Map<string, number>();
   const listed = (list: readonly string[], url: URL) => list.includes(url.host) || list.includes(`${url.hostname}:${url.port || "443"}`);
 
   const readUrl = (text: string): URL => {

@@ -11,30 +11,12 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import type { Platform } from "../compose.ts";
 import type { Settings } from "../config/settings.ts";
-import type { Clock, Random } from "../core/clock.ts";
 import { ConfigError } from "../core/errors.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import { createLogger } from "../telemetry/logger.ts";
+import { systemClock, systemRandom } from "./system.ts";
 
-export const systemClock: Clock = {
-  now: () => new Date(),
-  sleep: (ms, signal) =>
-    new Promise((resolve) => {
-      if (signal?.aborted === true) return resolve();
-      const done = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      signal?.addEventListener("abort", done);
-    }),
-};
-
-export const systemRandom: Random = {
-  bytes: (length) => crypto.getRandomValues(new Uint8Array(length)),
-  fraction: () => Math.random(),
-};
+export { systemClock, systemRandom };
 
 const stdoutSink: AuditSink = {
   write: (bytes) =>

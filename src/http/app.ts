@@ -69,6 +69,8 @@ export interface AppOptions {
   readonly limits: HttpLimits;
   /** Whether every request comes from a proxy, whose address then says nothing of who sent it. */
   readonly behindProxy: boolean;
+  /** Whether something in front compresses answers, so that they leave here as they are. */
+  readonly compressed: boolean;
   /** Null: nothing is recorded. */
   readonly audit: Audit | null;
   /** Prometheus' text and its media type. */
@@ -234,7 +236,8 @@ async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route,
     const authorized = found instanceof Promise ? await found : found;
     if (authorized?.anonymous === false) caller.accessor = authorized.accessorId;
     if (typeof need === "object") authorized?.require(need.resource, need.access);
-    return finish(await respond(await handler(callOf(c, caller, action, authorized)), common, request));
+    const plain = options.compressed || !takesGzip(request.headers.get("accept-encoding") ?? undefined);
+    return finish(await respond(await handler(callOf(c, caller, action, authorized)), common, plain));
   } catch (error) {
     const { requestId } = caller;
     const answer = errorAnswer(error, requestId);
@@ -310,14 +313,15 @@ function callOf(c: Context<{ Bindings: RequestEnvironment }>, caller: Caller, ac
   };
 }
 
-async function respond(answer: Answer, common: Readonly<Record<string, string>>, request: Request): Promise<Response> {
+/** @param plain whether it must not be compressed. */
+async function respond(answer: Answer, common: Readonly<Record<string, string>>, plain: boolean): Promise<Response> {
   const { status = 200, body: content, secret = false } = answer;
   const headers = secret ? { ...answer.headers, "Cache-Control": "no-store" } : (answer.headers ?? {});
   if (content === undefined) return new Response(null, { status, headers: { ...common, ...headers } });
   const all: Record<string, string> = { "Content-Type": content.type, ...common, ...headers };
   // What is sent once is not worth compressing.
   if (typeof content.content === "string" || secret) return new Response(content.content, { status, headers: all });
-  const compressed = takesGzip(request.headers.get("accept-encoding") ?? undefined) ? await content.gzip() : null;
+  const compressed = plain ? null : await content.gzip();
   if (compressed === null) return new Response(content.content, { status, headers: all });
   return new Response(compressed, { status, headers: { "Content-Encoding": "gzip", ...all } });
 }

@@ -81,6 +81,33 @@ export interface RedisOptions {
   readonly log: Log;
 }
 
+/** A connection, and why it has none, as far as that is known. */
+export interface Redis {
+  readonly client: Client;
+  silence: unknown;
+}
+
+async function answered<T>(redis: Redis, answer: v.GenericSchema<unknown, T>, call: () => Promise<unknown>): Promise<T> {
+  try {
+    return v.parse(answer, await call());
+  } catch (error) {
+    throw redisError(error, redis.silence);
+  }
+}
+
+/** What runs scripts on a connection. */
+export function scriptsOf(redis: Redis): RunScript {
+  return (script, answer, names, args) =>
+    answered(redis, answer, () => redis.client.eval(SCRIPTS[script], names.length, ...names, ...args));
+}
+
+/** @throws {StoreError} for a Redis that is too old, may evict keys, or does not allow what is needed */
+export async function checkRedis(redis: Redis, keys: RedisKeys, log: Log): Promise<void> {
+  await requireReliable((section) => answered(redis, v.string(), () => infoOf(redis.client, section)), log);
+  const [command, fault] = await scriptsOf(redis)("probe", Texts, [keys.probe], [keys.changed]);
+  if (command !== undefined) throw redisError(new Error(fault), redis.silence, command);
+}
+
 /**
  * Connects to Redis and checks that it can be relied on.
  * @throws {StoreError} where it cannot be reached, refuses, is too old or would evict keys
@@ -91,10 +118,10 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
   const keys = redisKeys(settings.prefix);
   const waiter = createWaiter();
   const accessWaiter = createWaiter();
-  let silence: unknown = null;
+  const redis: Redis = { client, silence: null };
   for (const connection of [client, subscriber])
     connection.on("error", (error: unknown) => {
-      silence = error;
+      redis.silence = error;
     });
   let connected = false;
   client.on("close", () => {
@@ -102,7 +129,7 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
     connected = false;
   });
   client.on("ready", () => {
-    silence = null;
+    redis.silence = null;
     connected = true;
     log.info("Connected to Redis");
   });
@@ -114,28 +141,16 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
   };
   const subscribe = () => subscriber.subscribe(keys.changed, keys.accessChanged).then(wakeAll, () => undefined);
 
-  const answered = async <T>(answer: v.GenericSchema<unknown, T>, call: () => Promise<unknown>): Promise<T> => {
-    try {
-      return v.parse(answer, await call());
-    } catch (error) {
-      throw redisError(error, silence);
-    }
-  };
-  const run: RunScript = (script, answer, names, args) =>
-    answered(answer, () => client.eval(SCRIPTS[script], names.length, ...names, ...args));
-
   const close = () => {
     connected = false;
     client.disconnect();
     subscriber.disconnect();
   };
   try {
-    await answered(v.unknown(), () => connectWithin(client, settings.connectTimeoutMs, clock));
-    await requireReliable((section) => answered(v.string(), () => infoOf(client, section)), log);
-    const [command, fault] = await run("probe", Texts, [keys.probe], [keys.changed]);
-    if (command !== undefined) throw redisError(new Error(fault), silence, command);
-    await answered(v.unknown(), async () => {
-      await connectWithin(subscriber, settings.connectTimeoutMs, clock);
+    await connectWithin(redis, settings.connectTimeoutMs, clock);
+    await checkRedis(redis, keys, log);
+    await answered(redis, v.unknown(), async () => {
+      await connectClient(subscriber, settings.connectTimeoutMs, clock);
       await subscriber.subscribe(keys.changed, keys.accessChanged);
       subscriber.on("ready", () => void subscribe());
     });
@@ -146,12 +161,23 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
   const confirm = createConfirmation(client, settings, log);
 
   return {
-    open: (codec, holder) => openPorts({ run, keys, codec, clock, confirm, wait: waiter.wait, accessWait: accessWaiter.wait, holder }),
+    open: (codec, holder) =>
+      openPorts({
+        run: scriptsOf(redis),
+        keys,
+        codec,
+        clock,
+        confirm,
+        wait: waiter.wait,
+        accessWait: accessWaiter.wait,
+        holder,
+        memory: { known: null },
+      }),
     close,
   };
 }
 
-interface PortsOptions {
+export interface PortsOptions {
   readonly run: RunScript;
   readonly keys: RedisKeys;
   readonly codec: Codec;
@@ -163,17 +189,17 @@ interface PortsOptions {
   /** The same for access control. */
   readonly accessWait: (signal: AbortSignal) => Promise<void>;
   readonly holder: string;
+  /** What was read last: it is neither sent nor checked again while it is what is stored. */
+  readonly memory: { known: { readonly state: CaState; readonly kek: string } | null };
 }
 
-function openPorts({ run, keys, codec, clock, confirm, wait, accessWait, holder }: PortsOptions): Ports {
+export function openPorts({ run, keys, codec, clock, confirm, wait, accessWait, holder, memory }: PortsOptions): Ports {
   const all = [keys.state, keys.lease("operation"), keys.stop];
-  /** What was read last: it is neither sent nor checked again while it is what is stored. */
-  let known: { readonly state: CaState; readonly kek: string } | null = null;
 
   return {
     store: {
       async read() {
-        const before = known;
+        const before = memory.known;
         const [index, commitId, term, stopped, document] = await run("read", ReadAnswer, all, [before?.state.commitId ?? ""]);
         const stored = { term: Number(term), stopped: stopped === "" ? null : stopped };
         if (commitId === "") return { ...stored, state: null, kek: null };
@@ -182,7 +208,8 @@ function openPorts({ run, keys, codec, clock, confirm, wait, accessWait, holder 
         // The fields are compared at each commit; only the document has a MAC.
         if (String(state.index) !== index || state.commitId !== commitId)
           throw new StoreError("state_corrupt", "Cannot trust the stored state: its index and commit id are not of its document");
-        known = { state, kek: codec.kekOf(document) };
+        const known = { state, kek: codec.kekOf(document) };
+        memory.known = known;
         return { ...stored, ...known };
       },
       async commit(next, expected) {
@@ -239,8 +266,13 @@ function openPorts({ run, keys, codec, clock, confirm, wait, accessWait, holder 
   };
 }
 
+/** @throws {StoreError} */
+export async function connectWithin(redis: Redis, ms: number, clock: Clock): Promise<void> {
+  await answered(redis, v.unknown(), () => connectClient(redis.client, ms, clock));
+}
+
 /** Sentinel and Cluster look for a master for ever; a start does not. */
-async function connectWithin(client: Client, ms: number, clock: Clock): Promise<void> {
+async function connectClient(client: Client, ms: number, clock: Clock): Promise<void> {
   const connected = new AbortController();
   const late = clock.sleep(ms, connected.signal).then(() => {
     if (!connected.signal.aborted) throw new Error("Connecting timed out");
@@ -272,7 +304,7 @@ async function requireReliable(info: (section: string) => Promise<string>, log: 
 }
 
 /** After a commit: WAIT until copies have it, where that was asked for. The commit stands whether they do or not. */
-function createConfirmation(client: Client, { waitReplicas, commandTimeoutMs }: RedisSettings, log: Log): () => Promise<void> {
+export function createConfirmation(client: Client, { waitReplicas, commandTimeoutMs }: RedisSettings, log: Log): () => Promise<void> {
   if (waitReplicas === 0) return async () => undefined;
   return async () => {
     const copies = await client.wait(waitReplicas, Math.floor(commandTimeoutMs / 2)).catch(() => 0);

@@ -8,21 +8,20 @@ import type { Snapshot } from "../core/ca/snapshot.ts";
 import type { Status } from "../core/ca/status.ts";
 import type { Metrics } from "../core/metrics.ts";
 
-/** What is looked at when the metrics are asked for. */
+/** How things are when the metrics are asked for. */
 export interface Observed {
-  readonly snapshot: () => Snapshot | null;
-  readonly now: () => Date;
-  readonly watchers: () => number;
-  readonly signing: () => number;
-  readonly status: () => Status;
+  readonly snapshot: Snapshot | null;
+  readonly now: Date;
+  readonly watchers: number;
+  readonly signing: number;
+  readonly status: Status;
   readonly audit: Pick<Audit, "failure" | "lost"> | null;
 }
 
 export interface PrometheusMetrics extends Metrics {
-  /** Sets what the gauges look at. */
-  observe(observed: Observed): void;
   request(route: string, status: number): void;
-  render(): Promise<{ type: string; text: string }>;
+  /** Writes the counters, and gauges of what is handed in. */
+  render(observed: Observed): Promise<{ type: string; text: string }>;
 }
 
 /** The series of a counter for some label values, looked up by name: prom-client sorts and hashes labels at each call. */
@@ -86,24 +85,22 @@ export function createPrometheus(): PrometheusMetrics {
       },
     });
 
-  gauge("meshca_watchers", "Blocked queries that wait", (g, { watchers }) => g.set(watchers()));
-  gauge("meshca_signing", "Signing requests in flight", (g, { signing }) => g.set(signing()));
-  gauge("meshca_index", "Index of the state in use", (g, { snapshot }) => g.set(snapshot()?.state.index ?? 0));
-  gauge("meshca_leader", "1 where this replica leads", (g, { status }) => g.set(status().role === "leader" ? 1 : 0));
-  gauge("meshca_operation_term", "Highest term of the operation lease seen", (g, { status }) => g.set(status().term));
-  gauge("meshca_replicas", "Replicas alive", (g, { status }) => g.set(status().live.length));
+  gauge("meshca_watchers", "Blocked queries that wait", (g, { watchers }) => g.set(watchers));
+  gauge("meshca_signing", "Signing requests in flight", (g, { signing }) => g.set(signing));
+  gauge("meshca_index", "Index of the state in use", (g, { snapshot }) => g.set(snapshot?.state.index ?? 0));
+  gauge("meshca_leader", "1 where this replica leads", (g, { status }) => g.set(status.role === "leader" ? 1 : 0));
+  gauge("meshca_operation_term", "Highest term of the operation lease seen", (g, { status }) => g.set(status.term));
+  gauge("meshca_replicas", "Replicas alive", (g, { status }) => g.set(status.live.length));
   gauge("meshca_staleness_seconds", "Seconds since the store last said what is stored", (g, { status }) => {
-    const { stalenessMs } = status();
+    const { stalenessMs } = status;
     if (stalenessMs !== null) g.set(stalenessMs / 1000);
   });
   gauge("meshca_clock_offset_seconds", "Seconds that the store's clock is ahead of this one", (g, { status }) =>
-    g.set(status().clockOffsetMs / 1000),
+    g.set(status.clockOffsetMs / 1000),
   );
-  gauge("meshca_clock_alarm", "1 where all replicas have another time than the store", (g, { status }) =>
-    g.set(status().clockAlarm ? 1 : 0),
-  );
+  gauge("meshca_clock_alarm", "1 where all replicas have another time than the store", (g, { status }) => g.set(status.clockAlarm ? 1 : 0));
   gauge("meshca_changes_stopped", "1 while the store has lost writes and no operator has decided", (g, { status }) =>
-    g.set(status().stopped === null ? 0 : 1),
+    g.set(status.stopped === null ? 0 : 1),
   );
   gauge("meshca_audit_failing", "1 while the audit log cannot be written", (g, { audit }) => {
     if (audit !== null) g.set(audit.failure === null ? 0 : 1);
@@ -115,20 +112,17 @@ export function createPrometheus(): PrometheusMetrics {
     "meshca_root_expiry_seconds",
     "Seconds until a root expires",
     (g, { snapshot, now }) => {
-      for (const root of snapshot()?.state.roots ?? [])
-        g.set({ id: root.id, status: root.status }, (root.certificate.notAfter.getTime() - now().getTime()) / 1000);
+      for (const root of snapshot?.state.roots ?? [])
+        g.set({ id: root.id, status: root.status }, (root.certificate.notAfter.getTime() - now.getTime()) / 1000);
     },
     ["id", "status"],
   );
   gauge("meshca_issuer_expiry_seconds", "Seconds until what signs leaves expires", (g, { snapshot, now }) => {
-    const issuer = snapshot()?.provider?.issuer;
-    if (issuer !== undefined) g.set((issuer.notAfter.getTime() - now().getTime()) / 1000);
+    const issuer = snapshot?.provider?.issuer;
+    if (issuer !== undefined) g.set((issuer.notAfter.getTime() - now.getTime()) / 1000);
   });
 
   return {
-    observe(what) {
-      observed = what;
-    },
     leafIssued(kind, seconds) {
       child(issued, kind).inc();
       latency.observe(seconds);
@@ -136,6 +130,9 @@ export function createPrometheus(): PrometheusMetrics {
     leafRefused: (code) => child(refused, code).inc(),
     change: (operation, outcome) => changes.inc({ operation, outcome }),
     request: (route, status) => child(requests, route, String(status)).inc(),
-    render: async () => ({ type: registry.contentType, text: await registry.metrics() }),
+    async render(what) {
+      observed = what;
+      return { type: registry.contentType, text: await registry.metrics() };
+    },
   };
 }

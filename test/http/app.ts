@@ -33,6 +33,7 @@ export async function createTestApp(overrides: Partial<AppOptions> = {}, ca?: Te
     connectEnabled: true,
     loopbackOnly: true,
     behindProxy: false,
+    compressed: false,
     hosts: null,
     limits: DEFAULT_HTTP_LIMITS,
     audit: null,

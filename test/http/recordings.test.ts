@@ -44,6 +44,7 @@ async function startUninitialized(): Promise<Peer> {
     connectEnabled: true,
     loopbackOnly: true,
     behindProxy: false,
+    compressed: false,
     hosts: null,
     limits: DEFAULT_HTTP_LIMITS,
     audit: null,

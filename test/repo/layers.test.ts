@@ -44,6 +44,18 @@ const RULES: readonly Rule[] = [
     ours: ["src/compose", "src/core/", "src/store/", "src/seal/", "src/auth/", "src/telemetry/", "src/config/", "src/http/", "providers/"],
     packages: [],
   },
+  // A Worker has a composition root of its own: each request is one, and its settings are bindings.
+  {
+    files: "src/entry/worker.ts",
+    ours: [
+      "src/compose-edge.ts",
+      "src/config/worker.ts",
+      "src/core/errors.ts",
+      "src/entry/worker-platform.ts",
+      "providers/consul/config.ts",
+    ],
+    packages: [],
+  },
   {
     files: "src/entry/",
     ours: ["src/compose.ts", "src/config/", "src/core/", "src/telemetry/", "src/tls/", "src/entry/"],

@@ -12,6 +12,7 @@ import type { Replica } from "../replicas.ts";
 import type { Sealer } from "../sealer.ts";
 import type { Store } from "../store.ts";
 import { regression } from "./lineage.ts";
+import { createMemory, type FollowerMemory } from "./memory.ts";
 import { loadSnapshot, type Snapshot, snapshotOf } from "./snapshot.ts";
 import type { Standing } from "./standing.ts";
 import type { CaState } from "./state.ts";
@@ -26,6 +27,8 @@ export interface FollowerOptions {
   readonly random: Random;
   readonly clock: Clock;
   readonly log: Log;
+  /** @default one that has seen nothing */
+  readonly memory?: FollowerMemory | undefined;
 }
 
 export interface Follower {
@@ -43,6 +46,8 @@ export interface Follower {
   refresh(): Promise<void>;
   /** Makes a snapshot the current one, unless a newer one is. */
   adopt(next: Snapshot): Promise<void>;
+  /** Tells the listeners of a snapshot that somebody else put into the memory. */
+  tell(): void;
   /** Stops all changes, here and everywhere. @throws {StoreError} */
   stop(reason: string): Promise<void>;
   /** Keeps beside the store what was seen last, under the present key-encryption key; it never rejects. */
@@ -56,40 +61,44 @@ export interface Follower {
 
 export function createFollower(options: FollowerOptions): Follower {
   const { store, standing, providers, sealer, random, clock, log, self } = options;
+  const memory = options.memory ?? createMemory().follower;
   const listeners = new Set<(snapshot: Snapshot) => void>();
-  let current: Snapshot | null = null;
-  let term = 0;
-  let stopped: string | null = null;
-  /** The commit id that was read last. */
-  let found: string | null = null;
+  /** The snapshot that the listeners know. */
+  let told = memory.current;
   /** Settles when what was seen last is kept; it never rejects. */
   let keeping: Promise<void> = Promise.resolve();
 
   const require = (): Snapshot => {
     // Consul's text (consul-ca.md §1.2).
-    if (current === null) throw new NotReadyError("ca_uninitialized", "CA has not finished initializing", { retryAfterMs: 1000 });
-    return current;
+    if (memory.current === null) throw new NotReadyError("ca_uninitialized", "CA has not finished initializing", { retryAfterMs: 1000 });
+    return memory.current;
+  };
+
+  const tell = (): void => {
+    if (memory.current === null || memory.current === told) return;
+    told = memory.current;
+    for (const listener of [...listeners]) listener(told);
   };
 
   /** Makes a snapshot the current one, unless something newer is by now: a read, or the answer to a commit, may come late. */
   const adopt = async (next: Snapshot): Promise<void> => {
-    const previous = current;
+    const previous = memory.current;
     if (previous !== null && next.state.index < previous.state.index) {
       if (next.provider !== previous.provider) next.provider?.close();
       return;
     }
-    current = next;
+    memory.current = next;
     if (previous?.provider !== next.provider) previous?.provider?.close();
-    for (const listener of [...listeners]) listener(next);
+    tell();
     await keep();
   };
 
   /** Keeps what was seen last, one after the other: two writes at once could leave the older one. */
   const keep = (): Promise<void> => {
     keeping = keeping.then(async () => {
-      if (current === null) return;
+      if (memory.current === null) return;
       await options.recollection
-        ?.save({ state: current.state, term })
+        ?.save({ state: memory.current.state, term: memory.term })
         .catch((error: unknown) => log.warn("Cannot keep beside the store what was seen last", { reason: reasonOf(error) }));
     });
     return keeping;
@@ -97,7 +106,7 @@ export function createFollower(options: FollowerOptions): Follower {
 
   const refresh = async (): Promise<void> => {
     // When this throws, what was read last stays in use: it was right, and its keys are still valid.
-    const [asked, seen] = [clock.now(), { state: current?.state ?? null, term }];
+    const [asked, seen] = [clock.now(), { state: memory.current?.state ?? null, term: memory.term }];
     const stored = await store.read().catch((error: unknown) => {
       // An answer that cannot be trusted is not the silence that the staleness would be put down to.
       standing.doubt(isSilence(error) ? null : reasonOf(error));
@@ -113,29 +122,29 @@ export function createFollower(options: FollowerOptions): Follower {
       throw error;
     }
     standing.confirm(asked);
-    found = state?.commitId ?? null;
+    memory.found = state?.commitId ?? null;
     const lost = regression(seen, stored);
     // Before there is a state no term has fenced anything: a store that was emptied begins anew.
-    term = current === null ? stored.term : Math.max(term, stored.term);
+    memory.term = memory.current === null ? stored.term : Math.max(memory.term, stored.term);
     if (lost !== null) return stop(lost);
-    if (stored.stopped === null) stopped = null;
-    else stopped ??= "another replica has seen what the store lost";
+    if (stored.stopped === null) memory.stopped = null;
+    else memory.stopped ??= "another replica has seen what the store lost";
     if (state !== null) await take(state);
   };
 
   /** Stops all changes, here and everywhere. Signing goes on under what was seen. */
   const stop = async (reason: string): Promise<void> => {
     const snapshot = require();
-    if (stopped === null) log.error("The store lost writes: changes are stopped until an operator decides", { reason });
-    stopped = reason;
+    if (memory.stopped === null) log.error("The store lost writes: changes are stopped until an operator decides", { reason });
+    memory.stopped = reason;
     // Also where the mark has this state already: the term that was seen here may be higher.
-    await store.stop({ state: snapshot.state, term, reason, by: self.address, found });
+    await store.stop({ state: snapshot.state, term: memory.term, reason, by: self.address, found: memory.found });
   };
 
   /** Takes a state that was read into use, if it is news or its key could not be opened before. */
   const take = async (state: CaState): Promise<void> => {
-    const known = state.commitId === current?.state.commitId;
-    if (known && current?.fault === null) return;
+    const known = state.commitId === memory.current?.state.commitId;
+    if (known && memory.current?.fault === null) return;
     const next = reopened(state) ?? (await loadSnapshot(state, providers, { sealer, random }, clock.now()));
     if (next.fault !== null && known) return;
     if (next.fault !== null) log.error("Cannot open the signing key", { root: next.active.id, reason: reasonOf(next.fault) });
@@ -144,39 +153,40 @@ export function createFollower(options: FollowerOptions): Follower {
 
   /** A state under whose root and configuration this replica signs already: its key is not opened a second time. */
   const reopened = (state: CaState): Snapshot | null => {
-    if (current === null || current.provider === null) return null;
+    if (memory.current === null || memory.current.provider === null) return null;
     const what = ({ config, roots, provider }: CaState) =>
       JSON.stringify([config.provider, config.config, roots.find(({ status }) => status === "active")?.id, provider.active]);
-    return what(current.state) === what(state) ? snapshotOf(state, current.config, current.provider) : null;
+    return what(memory.current.state) === what(state) ? snapshotOf(state, memory.current.config, memory.current.provider) : null;
   };
 
   return {
     get current() {
-      return current;
+      return memory.current;
     },
     get term() {
-      return term;
+      return memory.term;
     },
     get stopped() {
-      return stopped;
+      return memory.stopped;
     },
     require,
     async recollect() {
       const seen = (await options.recollection?.load()) ?? null;
       if (seen === null) return;
-      term = seen.term;
-      current = await loadSnapshot(seen.state, providers, { sealer, random }, clock.now());
+      memory.term = seen.term;
+      memory.current = await loadSnapshot(seen.state, providers, { sealer, random }, clock.now());
     },
     refresh,
     adopt,
+    tell,
     stop,
     keep,
     sawTerm(seen) {
-      term = Math.max(term, seen);
+      memory.term = Math.max(memory.term, seen);
     },
     resolved(seen) {
-      term = Math.max(term, seen);
-      stopped = null;
+      memory.term = Math.max(memory.term, seen);
+      memory.stopped = null;
     },
     subscribe(listener) {
       listeners.add(listener);

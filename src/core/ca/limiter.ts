@@ -6,6 +6,7 @@
 import type { Clock } from "../clock.ts";
 import { RateLimitedError } from "../errors.ts";
 import type { CommonConfig } from "../provider.ts";
+import { createMemory, type LimiterMemory } from "./memory.ts";
 import type { Policy } from "./policy.ts";
 
 export type Limits = Pick<CommonConfig, "csrMaxPerSecond" | "csrMaxConcurrent">;
@@ -40,10 +41,9 @@ export interface Limiter {
 export function createLimiter(
   clock: Clock,
   policy: Pick<Policy, "maxPendingLeaves" | "maxWorkingLeaves" | "maxQueueMs" | "renewalShare">,
+  memory: LimiterMemory = createMemory().limiter,
 ): Limiter {
   let inFlight = 0;
-  /** When the bucket, which holds one token, is full again. */
-  let nextTokenAt = 0;
   let concurrent = 0;
   let working = 0;
   const idle: Readonly<Record<Priority, (() => void)[]>> = { renewal: [], issue: [] };
@@ -62,10 +62,10 @@ export function createLimiter(
   const takeToken = async (perSecond: number, priority: Priority) => {
     const now = clock.now().getTime();
     // The rate may have been raised since, or the clock set back: no debt is longer than what this rate can cause.
-    nextTokenAt = Math.min(nextTokenAt, now + queueMs.renewal + 1000 / perSecond);
-    const wait = Math.max(0, nextTokenAt - now);
+    memory.nextTokenAt = Math.min(memory.nextTokenAt, now + queueMs.renewal + 1000 / perSecond);
+    const wait = Math.max(0, memory.nextTokenAt - now);
     if (wait > queueMs[priority]) throw new RateLimitedError(wait);
-    nextTokenAt = Math.max(now, nextTokenAt) + 1000 / perSecond;
+    memory.nextTokenAt = Math.max(now, memory.nextTokenAt) + 1000 / perSecond;
     if (wait > 0) await clock.sleep(wait);
   };
 

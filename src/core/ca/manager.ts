@@ -3,9 +3,9 @@
  * own: whoever composes it calls `heartbeat`, `tick` and `follow`.
  * @module
  */
-import type { Audit, AuditRecord, Caller } from "../audit.ts";
+import type { Audit, Caller } from "../audit.ts";
 import type { Clock, Random } from "../clock.ts";
-import { ConflictError, NotReadyError, SealError, StoreError } from "../errors.ts";
+import { ConflictError, NotReadyError, StoreError } from "../errors.ts";
 import type { Lease, Leases } from "../lease.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
@@ -19,9 +19,10 @@ import { createFollower, reasonOf } from "./follower.ts";
 import { createIssuer, type IssuedLeaf, requireInForce, type SignOptions } from "./issue.ts";
 import { createLeadership } from "./leadership.ts";
 import { createLimiter, type Priority } from "./limiter.ts";
+import { createMemory, type Memory } from "./memory.ts";
 import { createOperations, NOTHING_STORED, type Operation, type OperationName } from "./operation.ts";
 import { type Plan, plan } from "./plan.ts";
-import { checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./policy.ts";
+import { checkAges, checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import {
   type Change,
   type ChangeContext,
@@ -33,8 +34,9 @@ import {
   planNewRoot,
   type RotationRequest,
 } from "./reconfigure.ts";
+import { changedFields, decided } from "./record.ts";
 import { planResolution } from "./resolve.ts";
-import { keksInUse, rewrapped } from "./rewrap.ts";
+import { keksInUse, requireKeks, rewrapped } from "./rewrap.ts";
 import { type Snapshot, snapshotOf, withSchema } from "./snapshot.ts";
 import { createStanding } from "./standing.ts";
 import { type CaState, SCHEMA } from "./state.ts";
@@ -69,6 +71,8 @@ export interface ManagerOptions {
   readonly bootstrap: BootstrapConfig;
   /** @default DEFAULT_POLICY */
   readonly policy?: Policy;
+  /** @default one that has seen nothing */
+  readonly memory?: Memory;
 }
 
 export interface CaManager {
@@ -99,6 +103,11 @@ export interface CaManager {
   restore(state: CaState, options: RestoreOptions, caller?: Caller): Promise<Snapshot>;
   /** Reads the store and takes what is newer. @throws {StoreError} */
   refresh(): Promise<void>;
+  /**
+   * Refreshes unless the store confirmed what is served within `policy.maxAgeMs`, with a heartbeat where it is time for one.
+   * @throws {StoreError}
+   */
+  freshen(): Promise<void>;
   /** Says that this replica lives, and looks who else does. @throws {StoreError} */
   heartbeat(): Promise<void>;
   /** Does the one thing that is due, if this replica leads. @returns what it did, or when something is due next. */
@@ -112,6 +121,8 @@ export interface CaManager {
   /** The name that the leader goes by, or null. @throws {StoreError} */
   leader(): Promise<string | null>;
   readonly signing: number;
+  /** Gives back the lease by which this replica leads. */
+  resign(): Promise<void>;
   /** Lets the change that runs end and refuses others, gives back leases, and ends the provider. */
   close(): Promise<void>;
 }
@@ -122,11 +133,13 @@ export function createManager(options: ManagerOptions): CaManager {
   const policy = options.policy ?? DEFAULT_POLICY;
   const audit = options.audit ?? null;
   checkLeaseTimes(policy);
-  const limiter = createLimiter(clock, policy);
+  checkAges(policy);
+  const memory = options.memory ?? createMemory();
+  const limiter = createLimiter(clock, policy, memory.limiter);
   const leadership = createLeadership(leases, clock, policy);
-  const standing = createStanding(store, options.replicas, clock, policy);
+  const standing = createStanding(store, options.replicas, clock, policy, memory.standing);
   const kek = sealer.keks[0] as string;
-  const follower = createFollower({ ...options, standing });
+  const follower = createFollower({ ...options, standing, memory: memory.follower });
   const { require, adopt, refresh } = follower;
   /** The snapshot to sign under, while it may still be what is true. */
   const requireCurrent = (): Snapshot => {
@@ -159,14 +172,6 @@ export function createManager(options: ManagerOptions): CaManager {
       "state_regressed",
       `Cannot change the CA: the store lost writes (${follower.stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
     );
-  };
-  /** @throws {SealError} `kek_unknown` naming every key-encryption key that is in use and was not given */
-  const requireKeks = (): void => {
-    const { current } = follower;
-    const missing = current === null ? [] : keksInUse(current.state, sealer).filter((id) => !sealer.keks.includes(id));
-    if (missing.length === 0) return;
-    const [names, are] = [missing.map((id) => `key-encryption key ${JSON.stringify(id)}`).join(" and "), missing.length > 1 ? "are" : "is"];
-    throw new SealError("kek_unknown", `Cannot start: keys of the CA are sealed with ${names}, which ${are} not among those given`);
   };
   const operations = createOperations({ ...options, policy, standing, kek, heartbeat, seen: () => follower.term, begin });
 
@@ -240,11 +245,11 @@ export function createManager(options: ManagerOptions): CaManager {
     async start() {
       await follower.recollect();
       await refresh();
-      requireKeks();
+      requireKeks(follower.current?.state ?? null, sealer);
       // Only whoever can serve the CA counts as alive, and from then on nothing is sealed that it cannot open: so once more.
       await heartbeat();
       await refresh();
-      requireKeks();
+      requireKeks(follower.current?.state ?? null, sealer);
       await follower.keep();
     },
     sign: issue,
@@ -257,6 +262,10 @@ export function createManager(options: ManagerOptions): CaManager {
       }
     },
     refresh,
+    async freshen() {
+      if (standing.isFresh(policy.maxAgeMs ?? 0)) return follower.tell();
+      await Promise.all([refresh(), standing.silent ? heartbeat() : null]);
+    },
     heartbeat,
     async configure(request, caller) {
       return operations.run(
@@ -378,6 +387,7 @@ export function createManager(options: ManagerOptions): CaManager {
     },
     // The holder of a lease is an address and, behind a space, what tells two starts apart.
     leader: async () => (await leases.holder("leader"))?.split(" ")[0] ?? null,
+    resign: leadership.resign,
     async close() {
       await operations.close();
       await leadership.resign();
@@ -385,18 +395,4 @@ export function createManager(options: ManagerOptions): CaManager {
       follower.current?.provider?.close();
     },
   };
-}
-
-/** The record of a change that was decided on. @param subject the root that will be active. */
-function decided(action: string, subject: string, { caller }: Operation, code: string | null = null): AuditRecord {
-  return { caller, action, subject, outcome: "allowed", code };
-}
-
-/** The names of the fields in which two configurations differ; never their values. */
-function changedFields(
-  before: Readonly<Record<string, unknown>> | null | undefined,
-  after: Readonly<Record<string, unknown>> | null,
-): string[] {
-  const [a, b] = [before ?? {}, after ?? {}];
-  return [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]));
 }

@@ -32,6 +32,11 @@ export interface Policy {
    * within this machine. A leaf signed just before its root was retired elsewhere then ends before that root is pruned.
    */
   readonly maxStalenessMs: number | null;
+  /**
+   * For how long what the store confirmed is served without asking it again; null where the store tells of changes by itself.
+   * Whoever serves so may miss a change for this long, and counts for it as a replica that the store does not reach.
+   */
+  readonly maxAgeMs: number | null;
   /** How far the clock may be from the store's. */
   readonly maxClockSkewMs: number;
   /** Signing requests in flight at most; more are shed with 429. */
@@ -61,6 +66,7 @@ export const DEFAULT_POLICY: Policy = {
   heartbeatMs: 3000,
   replicaTtlMs: 10_000,
   maxStalenessMs: null,
+  maxAgeMs: null,
   maxClockSkewMs: 30_000,
   maxPendingLeaves: 4096,
   maxWorkingLeaves: 64,
@@ -77,5 +83,18 @@ export function checkLeaseTimes({ leaderLeaseMs, leaderRenewDeadlineMs, leaderRe
   if (leaderLeaseMs > leaderRenewDeadlineMs && leaderRenewDeadlineMs > leaderRetryMs * retryJitter && retryJitter >= 1) return;
   throw new RangeError(
     `Lease times must fall: lease ${leaderLeaseMs} ms > renew deadline ${leaderRenewDeadlineMs} ms > retry ${leaderRetryMs} ms x jitter ${retryJitter}`,
+  );
+}
+
+/**
+ * Who serves what it read up to `maxAgeMs` ago signs under a root that may have been retired since. That is within what is
+ * allowed to who cannot reach the store at all, `maxStalenessMs` and half of a leaf's life at most, and pruning waits for
+ * `pruneFactor` whole lives after that: no step of a rotation comes near it.
+ * @throws {RangeError}
+ */
+export function checkAges({ maxAgeMs, maxStalenessMs }: Policy): void {
+  if (maxAgeMs === null || (maxStalenessMs !== null && maxAgeMs <= maxStalenessMs)) return;
+  throw new RangeError(
+    `What is served may not be older than what may be signed under: age ${maxAgeMs} ms <= staleness ${maxStalenessMs} ms`,
   );
 }

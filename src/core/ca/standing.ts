@@ -7,9 +7,14 @@ import type { Clock } from "../clock.ts";
 import { NotReadyError } from "../errors.ts";
 import type { Replica, Replicas } from "../replicas.ts";
 import type { Store } from "../store.ts";
+import { createMemory, type StandingMemory } from "./memory.ts";
 import type { Policy } from "./policy.ts";
 
 export interface Standing {
+  /** Whether the store confirmed what is served within `maxAgeMs`. */
+  isFresh(maxAgeMs: number): boolean;
+  /** Whether it is time for a heartbeat. */
+  readonly silent: boolean;
   /** Compares the clocks, and says that this replica lives. @throws {StoreError} */
   heartbeat(self: Omit<Replica, "clockOffsetMs">): Promise<void>;
   /** The store has just confirmed what is served. @param asked when it was asked. */
@@ -32,22 +37,21 @@ export interface Standing {
   readonly alarmed: boolean;
 }
 
-export function createStanding(store: Pick<Store, "now">, replicas: Replicas, clock: Clock, policy: Policy): Standing {
-  let confirmedAt: number | null = null;
-  let live: readonly Replica[] = [];
-  let offset = 0;
-  let doubted: string | null = null;
-  /** How often in a row the clocks were apart; the first comparison of all counts twice. */
-  let apart = 0;
-  let compared = false;
-
-  const skewed = () => Math.abs(offset) > policy.maxClockSkewMs;
+export function createStanding(
+  store: Pick<Store, "now">,
+  replicas: Replicas,
+  clock: Clock,
+  policy: Policy,
+  memory: StandingMemory = createMemory().standing,
+): Standing {
+  const skewed = () => Math.abs(memory.offset) > policy.maxClockSkewMs;
   /** All who are alive have the same time, and it is the store that has another. */
-  const agreed = () => live.length > 1 && live.every(({ clockOffsetMs }) => Math.abs(clockOffsetMs - offset) <= policy.maxClockSkewMs);
+  const agreed = () =>
+    memory.live.length > 1 && memory.live.every(({ clockOffsetMs }) => Math.abs(clockOffsetMs - memory.offset) <= policy.maxClockSkewMs);
 
   const skew = (): NotReadyError | null => {
     if (!skewed()) return null;
-    const [seconds, where] = [Math.round(Math.abs(offset) / 1000), offset > 0 ? "behind" : "ahead of"];
+    const [seconds, where] = [Math.round(Math.abs(memory.offset) / 1000), memory.offset > 0 ? "behind" : "ahead of"];
     return new NotReadyError(
       "clock_skewed",
       `the clock is ${seconds} s ${where} the store's, more than the ${policy.maxClockSkewMs / 1000} s allowed; set the clock`,
@@ -55,52 +59,61 @@ export function createStanding(store: Pick<Store, "now">, replicas: Replicas, cl
     );
   };
 
+  /** A clock that was set back says nothing about how long ago it was. */
+  const isWithin = (at: number | null, ms: number): boolean => {
+    const age = at === null ? Number.POSITIVE_INFINITY : clock.now().getTime() - at;
+    return age >= 0 && age <= ms;
+  };
+
   return {
+    isFresh: (maxAgeMs) => isWithin(memory.confirmedAt, maxAgeMs),
+    get silent() {
+      return !isWithin(memory.announcedAt, policy.heartbeatMs);
+    },
     async heartbeat(self) {
       const before = clock.now().getTime();
       const stored = (await store.now()).getTime();
       const after = clock.now().getTime();
       // The store looked at its clock somewhere between: off by half of the way at most, which says nothing where the way was long.
       if (after >= before && after - before <= policy.maxClockSkewMs) {
-        offset = stored - (before + after) / 2;
-        apart = skewed() ? apart + (compared ? 1 : 2) : 0;
-        compared = true;
+        memory.offset = stored - (before + after) / 2;
+        memory.apart = skewed() ? memory.apart + (memory.compared ? 1 : 2) : 0;
+        memory.compared = true;
       }
-      live = await replicas.announce({ ...self, clockOffsetMs: Math.round(offset) }, policy.replicaTtlMs);
+      memory.live = await replicas.announce({ ...self, clockOffsetMs: Math.round(memory.offset) }, policy.replicaTtlMs);
+      memory.announcedAt = after;
     },
     confirm(asked) {
-      confirmedAt = asked.getTime();
-      doubted = null;
+      memory.confirmedAt = asked.getTime();
+      memory.doubted = null;
     },
     doubt(reason) {
-      doubted = reason;
+      memory.doubted = reason;
     },
     get live() {
-      return live;
+      return memory.live;
     },
     get clockOffsetMs() {
-      return offset;
+      return memory.offset;
     },
     get stalenessMs() {
-      return confirmedAt === null ? null : clock.now().getTime() - confirmedAt;
+      return memory.confirmedAt === null ? null : clock.now().getTime() - memory.confirmedAt;
     },
     get storeAway() {
       if (policy.maxStalenessMs === null) return false;
-      return confirmedAt === null || Math.abs(clock.now().getTime() - confirmedAt) > policy.replicaTtlMs;
+      return memory.confirmedAt === null || Math.abs(clock.now().getTime() - memory.confirmedAt) > policy.replicaTtlMs;
     },
     signingObstacle(leafTtlMs) {
       // Where the store's clock jumped, the others have to compare theirs first before they can agree.
-      if (apart > 1 && !agreed()) return skew();
+      if (memory.apart > 1 && !agreed()) return skew();
       if (policy.maxStalenessMs === null) return null;
       const limit = Math.min(policy.maxStalenessMs, leafTtlMs / 2);
-      const age = confirmedAt === null ? Number.POSITIVE_INFINITY : clock.now().getTime() - confirmedAt;
-      // A clock that was set back says nothing about how old the answer is.
-      if (age >= 0 && age <= limit) return null;
+      if (isWithin(memory.confirmedAt, limit)) return null;
       return new NotReadyError(
         "state_stale",
-        doubted === null
+        memory.doubted === null
           ? `the store has not answered for more than ${Math.round(limit / 1000)} s, so that the roots may have changed`
-          : `what the store holds could not be taken for more than ${Math.round(limit / 1000)} s (${doubted}), so that the roots may have changed`,
+          : `what the store holds could not be taken for more than ${Math.round(limit / 1000)} s (${memory.doubted}), so that the roots may have changed`,
         { retryAfterMs: policy.heartbeatMs },
       );
     },

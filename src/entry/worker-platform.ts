@@ -1,0 +1,45 @@
+/**
+ * What a Worker has: the runtime's clock, randomness and console, and no files.
+ * @module
+ */
+import { resolve4, resolve6 } from "node:dns/promises";
+import type { Platform } from "../compose.ts";
+import type { Settings } from "../config/settings.ts";
+import { ConfigError } from "../core/errors.ts";
+import type { AuditSink } from "../telemetry/audit.ts";
+import { createLogger } from "../telemetry/logger.ts";
+import { systemClock, systemRandom } from "./system.ts";
+
+/** The console takes whole lines and ends them itself. */
+// biome-ignore lint/suspicious/noConsole: it is the standard output of a Worker.
+const writeLine = (line: string) => console.log(line.trimEnd());
+
+const consoleSink: AuditSink = {
+  async write(bytes) {
+    writeLine(new TextDecoder().decode(bytes));
+    return bytes.length;
+  },
+  sync: async () => undefined,
+  close: async () => undefined,
+};
+
+const noFile = (): never => {
+  throw new ConfigError("A Worker has no files");
+};
+
+export function createWorkerPlatform({ logLevel }: Pick<Settings, "logLevel">): Platform {
+  return {
+    clock: systemClock,
+    random: systemRandom,
+    log: createLogger(logLevel, writeLine),
+    secretFile: noFile,
+    kept: () => null,
+    readFile: noFile,
+    isThere: () => false,
+    // The runtime connects by name alone, and to nothing within Cloudflare's or anybody's private network.
+    fetchKeys: (url, { signal, redirect, headers }) => fetch(url, { signal, redirect, headers }),
+    resolve: async (host) =>
+      (await Promise.allSettled([resolve4(host), resolve6(host)])).flatMap((answer) => ("value" in answer ? answer.value : [])),
+    appendTo: async () => consoleSink,
+  };
+}
