@@ -204,7 +204,8 @@ async function startOwn({ kind, durable = false, tls }: VaultServerOptions & { k
   };
 }
 
-interface Arguments extends Pick<VaultServerOptions, "tls"> {
+interface Arguments {
+  readonly tls: VaultServerOptions["tls"] | undefined;
   readonly port: number;
   readonly folder: string;
   readonly durable: boolean;
