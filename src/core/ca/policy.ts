@@ -32,6 +32,8 @@ export interface Policy {
    * within this machine. A leaf signed just before its root was retired elsewhere then ends before that root is pruned.
    */
   readonly maxStalenessMs: number | null;
+  /** How often the leader looks whether what a provider relies on outside is still there. */
+  readonly inspectMs: number;
   /** How far the clock may be from the store's. */
   readonly maxClockSkewMs: number;
   /** Signing requests in flight at most; more are shed with 429. */
@@ -61,6 +63,7 @@ export const DEFAULT_POLICY: Policy = {
   heartbeatMs: 3000,
   replicaTtlMs: 10_000,
   maxStalenessMs: null,
+  inspectMs: 60_000,
   maxClockSkewMs: 30_000,
   maxPendingLeaves: 4096,
   maxWorkingLeaves: 64,
