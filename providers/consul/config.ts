@@ -1,17 +1,13 @@
 /**
- * The configuration of the built-in provider, as Consul defines it (consul-ca.md §2), with its messages. It is decoded
- * as weakly as Consul does: names in any case, numbers and booleans as text, a bare number as nanoseconds.
+ * The configuration of the built-in provider, as Consul defines it (consul-ca.md §2), with its messages.
  * @module
  */
 import * as v from "valibot";
 import type { ConfigMap } from "../../src/core/ca/state.ts";
-import { formatDuration, parseDuration } from "../../src/core/duration.ts";
-import { ConfigError, FormatError, type Violation } from "../../src/core/errors.ts";
-import { nearest } from "../../src/core/nearest.ts";
+import { ConfigError, type Violation } from "../../src/core/errors.ts";
 import type { CommonConfig } from "../../src/core/provider.ts";
 import type { CaKeySpec } from "../../src/core/x509/keys.ts";
-
-const HOUR = 3_600_000;
+import { COMMON_FIELDS, decodeConfig, field, readCommon, text } from "../common-config.ts";
 
 export interface ConsulConfig extends CommonConfig {
   readonly keySpec: CaKeySpec;
@@ -21,163 +17,35 @@ export interface ConsulConfig extends CommonConfig {
   readonly rootCert: string;
 }
 
-/** mapstructure's weak decoding of a JSON value, with its messages. */
-const duration = v.rawTransform<unknown, number | undefined>(({ dataset: { value }, addIssue, NEVER }) => {
-  if (value === null) return undefined;
-  try {
-    if (typeof value === "string") return parseDuration(value);
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-    addIssue({ message: `error decoding '{field}': ${error.message}` });
-    return NEVER;
-  }
-  // Go's time.Duration is a number of nanoseconds.
-  if (typeof value === "number") return value / 1e6;
-  if (typeof value === "boolean") return value ? 1e-6 : 0;
-  addIssue({ message: `'{field}' expected type 'time.Duration', got unconvertible type '${goType(value)}', value: '${goValue(value)}'` });
-  return NEVER;
-});
-
-const number = (goName: "int" | "float", parser: string) =>
-  v.rawTransform<unknown, number | undefined>(({ dataset: { value }, addIssue, NEVER }) => {
-    if (value === null) return undefined;
-    if (typeof value === "number") return goName === "int" ? Math.trunc(value) : value;
-    if (typeof value === "boolean") return value ? 1 : 0;
-    if (typeof value === "string") {
-      const text = value.trim();
-      if (goName === "int" ? /^[+-]?\d+$/.test(text) : text !== "" && Number.isFinite(Number(text))) return Number(text);
-      addIssue({ message: `cannot parse '{field}' as ${goName}: strconv.${parser}: parsing ${JSON.stringify(value)}: invalid syntax` });
-      return NEVER;
-    }
-    addIssue({
-      message: `'{field}' expected type '${goName === "int" ? "int" : "float32"}', got unconvertible type '${goType(value)}', value: '${goValue(value)}'`,
-    });
-    return NEVER;
-  });
-
-const text = v.rawTransform<unknown, string | undefined>(({ dataset: { value }, addIssue, NEVER }) => {
-  if (value === null) return undefined;
-  if (typeof value === "string") return value;
-  if (typeof value === "number") return String(value);
-  if (typeof value === "boolean") return value ? "1" : "0";
-  // The value itself may be a secret.
-  addIssue({ message: `'{field}' expected type 'string', got unconvertible type '${goType(value)}'` });
-  return NEVER;
-});
-
-const field = <T>(decode: v.GenericSchema<unknown, T> | v.RawTransformAction<unknown, T>) =>
-  v.optional(v.pipe(v.unknown(), decode as v.RawTransformAction<unknown, T>));
-
 /** Every field, by Consul's CamelCase name. */
 const Fields = v.object({
-  LeafCertTTL: field(duration),
-  IntermediateCertTTL: field(duration),
-  RootCertTTL: field(duration),
-  PrivateKeyType: field(text),
-  PrivateKeyBits: field(number("int", "ParseInt")),
-  CSRMaxPerSecond: field(number("float", "ParseFloat")),
-  CSRMaxConcurrent: field(number("int", "ParseInt")),
+  ...COMMON_FIELDS,
   PrivateKey: field(text),
   RootCert: field(text),
   /** A dead option of Consul's, still in many configurations: accepted and ignored. */
   RotationPeriod: field(text),
 });
 
-const NAMES = Object.keys(Fields.entries);
-
 /** Files write these names in snake_case. */
-export const CONSUL_CONFIG_NAMES: readonly string[] = NAMES;
+export const CONSUL_CONFIG_NAMES: readonly string[] = Object.keys(Fields.entries);
 
 /**
  * Reads a configuration.
  * @throws {ConfigError} with every fault, in Consul's order and words
  */
 export function parseConsulConfig(config: ConfigMap | null): ConsulConfig {
-  const fields = decode(config ?? {});
-  const leafTtlMs = fields.LeafCertTTL ?? 72 * HOUR;
-  const intermediateTtlMs = fields.IntermediateCertTTL ?? 8760 * HOUR;
-  const rootTtlMs = fields.RootCertTTL ?? 87_600 * HOUR;
-  const type = fields.PrivateKeyType || "ec";
-  const bits = fields.PrivateKeyBits || 256;
+  const fields = decodeConfig(Fields, config ?? {});
   const privateKey = fields.PrivateKey ?? "";
   const rootCert = fields.RootCert ?? "";
-
   const faults: Violation[] = [];
-  const refuse = (broken: boolean, name: string, message: string) => {
-    if (broken) faults.push({ code: "config_invalid", field: name, message, reference: "consul-ca.md §2.3" });
-  };
-  refuse(rootCert !== "" && privateKey === "", "RootCert", "must provide a private key when providing a root cert");
-  refuse(
-    rootTtlMs < intermediateTtlMs,
-    "RootCertTTL",
-    `root cert TTL is set and is not greater than intermediate cert ttl. root cert ttl: ${formatDuration(rootTtlMs)}, intermediate cert ttl: ${formatDuration(intermediateTtlMs)}`,
-  );
-  refuse(leafTtlMs < HOUR, "LeafCertTTL", "leaf cert TTL must be greater or equal than 1h0m0s");
-  refuse(leafTtlMs > 8760 * HOUR, "LeafCertTTL", "leaf cert TTL must be less than 8760h0m0s");
-  if (intermediateTtlMs < 3 * HOUR) refuse(true, "IntermediateCertTTL", "Intermediate Cert TTL must be greater or equal than 3h");
-  else
-    refuse(
-      intermediateTtlMs < 3 * leafTtlMs,
-      "IntermediateCertTTL",
-      `Intermediate Cert TTL must be greater or equal than 3 * LeafCertTTL (>=${formatDuration(3 * leafTtlMs)}).`,
-    );
-  // No WebCrypto has P-224.
-  if (type === "ec") refuse(![256, 384, 521].includes(bits), "PrivateKeyBits", "EC key length must be one of (256, 384, 521) bits");
-  else if (type === "rsa") refuse(![2048, 4096].includes(bits), "PrivateKeyBits", "RSA key length must be 2048 or 4096 bits");
-  else refuse(true, "PrivateKeyType", "private key type must be either 'ec' or 'rsa'");
+  if (rootCert !== "" && privateKey === "")
+    faults.push({
+      code: "config_invalid",
+      field: "RootCert",
+      message: "must provide a private key when providing a root cert",
+      reference: "consul-ca.md §2.3",
+    });
+  const common = readCommon(fields, faults);
   if (faults.length > 0) throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
-
-  const perSecond = fields.CSRMaxPerSecond ?? 0;
-  const concurrent = fields.CSRMaxConcurrent ?? 0;
-  return {
-    leafTtlMs,
-    intermediateTtlMs,
-    rootTtlMs,
-    csrMaxPerSecond: perSecond > 0 ? perSecond : null,
-    csrMaxConcurrent: concurrent > 0 ? concurrent : null,
-    keySpec: { type, bits } as CaKeySpec,
-    privateKey,
-    rootCert,
-  };
-}
-
-/** Finds each field by its name in any case, refuses names that are none, and decodes. */
-function decode(config: ConfigMap): v.InferOutput<typeof Fields> {
-  const found: Record<string, unknown> = {};
-  const unknown: Violation[] = [];
-  for (const [key, value] of Object.entries(config)) {
-    const name = NAMES.find((candidate) => candidate.toLowerCase() === key.toLowerCase());
-    // As in Go, the exact spelling wins over another case.
-    if (name !== undefined) found[name] = Object.hasOwn(found, name) && Object.hasOwn(config, name) ? config[name] : value;
-    else {
-      const near = nearest(key.replaceAll("_", ""), NAMES);
-      const hint = near === null ? `known are ${NAMES.join(", ")}` : `did you mean ${near}?`;
-      unknown.push({ code: "config_unknown", field: key, message: `unknown key ${JSON.stringify(key)} in Config, ${hint}` });
-    }
-  }
-  if (unknown.length > 0) throw new ConfigError(unknown.map(({ message }) => message).join("; "), unknown);
-  const result = v.safeParse(Fields, found);
-  if (result.success) return result.output;
-  const faults = result.issues.map((issue): Violation => {
-    const name = v.getDotPath(issue) ?? "";
-    return { code: "config_invalid", field: name, message: issue.message.replace("{field}", name) };
-  });
-  // mapstructure's form.
-  const list = faults.map(({ message }) => `* ${message}`).join("\n");
-  throw new ConfigError(`error decoding config: ${faults.length} error(s) decoding:\n\n${list}`, faults);
-}
-
-/** How Go names the type of a decoded JSON value. */
-function goType(value: unknown): string {
-  if (Array.isArray(value)) return "[]interface {}";
-  if (typeof value === "object") return "map[string]interface {}";
-  return typeof value === "string" ? "string" : typeof value === "number" ? "float64" : "bool";
-}
-
-/** How Go prints a decoded JSON value with %v. */
-function goValue(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(goValue).join(" ")}]`;
-  if (typeof value !== "object" || value === null) return value === null ? "<nil>" : String(value);
-  const entries = Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1));
-  return `map[${entries.map(([key, inner]) => `${key}:${goValue(inner)}`).join(" ")}]`;
+  return { ...common, privateKey, rootCert };
 }

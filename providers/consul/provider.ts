@@ -106,7 +106,9 @@ async function open(record: { readonly state: ProviderState }, root: Certificate
   const template = createLeafTemplate(root, scheme);
   return {
     issuer: root,
+    issuers: [],
     template,
+    remote: false,
     canCrossSign: true,
     async signLeaf(draft) {
       // Straight to WebCrypto: one promise less for every leaf.

@@ -5,10 +5,10 @@
  */
 import type { JSONWebKeySet } from "jose";
 import * as v from "valibot";
+import { isPublicAddress } from "../core/addresses.ts";
 import { concat, fromUtf8 } from "../core/bytes.ts";
 import type { Clock } from "../core/clock.ts";
 import { CaError, ProviderError, RequestError } from "../core/errors.ts";
-import { isPublicAddress } from "./addresses.ts";
 
 /** A set of a hundred RSA keys with their certificates has less. */
 const MAX_BYTES = 256 * 1024;

@@ -3,9 +3,15 @@
  *
  * Order: `parse` reads a configuration and refuses all its faults at once, without any effect. `prepare` makes or finds
  * the root that the configuration asks for, *beside* whatever is active, and gives back the provider's new state; it
- * never writes the store, and what it made is abandoned when the change fails before its commit. `open` turns a
- * committed record into something that signs. The manager calls `prepare` under the operation lease only; `open` and
- * all that an opened provider does may run at any time and concurrently.
+ * never writes the store. Whatever it makes outside it announces first, by how to undo it: when the change fails before
+ * its commit, the manager undoes all of it, the latest first, and tries again later where that fails. `open` turns a
+ * committed record into something that signs; it asks nothing outside, so that a restart neither needs nor changes
+ * anything there. The manager calls `prepare`, `renew` and `collect` under the operation lease only; `open` and all that
+ * an opened provider does may run at any time and concurrently.
+ *
+ * The root need not be held by the provider, and need not sign leaves: `issuers` is the path from what signs them up to
+ * the root. What an issuer or a root leaves behind when it is replaced stays named in the provider's state, and is
+ * deleted by `collect` when no leaf can need it any more.
  *
  * A provider must not put a secret into an error, a log or `ProviderState` unsealed.
  * @module
@@ -15,6 +21,9 @@ import type { Random } from "./clock.ts";
 import type { Sealer } from "./sealer.ts";
 import type { Certificate } from "./x509/certificate.ts";
 import type { LeafDraft, LeafTemplate } from "./x509/leaf.ts";
+
+/** Undoes one thing that was made outside. It may run more than once, and where the thing was never made. */
+export type Undo = () => Promise<void>;
 
 /** What every provider's configuration has, with defaults filled in. */
 export interface CommonConfig {
@@ -42,26 +51,72 @@ export interface PrepareRequest {
   readonly fresh: boolean;
   /** The store's clock. */
   readonly now: Date;
+  /** Takes how to undo what is about to be made outside. */
+  readonly onAbandon: (undo: Undo) => void;
 }
 
 export interface Prepared {
   /** The same certificate as the previous root where the configuration still means that one. */
   readonly root: Certificate;
   readonly state: ProviderState;
+  /** What an operator should know of how it came out, such as a lifetime that was cut. @default none */
+  readonly warnings?: readonly string[];
+}
+
+/** A new issuer under the root that there is. */
+export type RenewRequest = Pick<PrepareRequest, "now" | "onAbandon"> & {
+  readonly record: ProviderRecord;
+  readonly root: Certificate;
+};
+
+export interface CollectRequest {
+  readonly record: ProviderRecord;
+  /** All others there are: of the active root, of retired ones, of what else was left behind. */
+  readonly others: readonly ProviderRecord[];
+  /** The store's clock. */
+  readonly now: Date;
+}
+
+/** How what a provider needs outside is doing. */
+export interface ProviderHealth {
+  /** Why no leaf can be signed because of it, or null. */
+  readonly obstacle: string | null;
+  /** What else an operator should know and do, a line each; of a failure since when. */
+  readonly notes: readonly string[];
+}
+
+/** What was found in what a provider relies on outside. */
+export interface Inspection {
+  /** What signs leaves is gone, and has to be made anew. */
+  readonly issuerLost: boolean;
+  /** Another root stands where the active one stood: `prepare` finds it. */
+  readonly rootReplaced: boolean;
 }
 
 /** A provider opened for signing. */
 export interface Provider {
-  /** What signs leaves now. Leaves never outlive it. */
+  /** What signs leaves now. Leaves never outlive it, and it outlives nothing above it. */
   readonly issuer: Certificate;
+  /** From the issuer up to below the root, in path order; none where the root signs leaves itself. */
+  readonly issuers: readonly Certificate[];
   /** The template by which this provider's leaves are encoded. */
   readonly template: LeafTemplate;
-  /** Signs a leaf that was prepared and checked. @returns its DER. @throws {ProviderError} */
-  signLeaf(draft: LeafDraft): Promise<Uint8Array>;
+  /** Leaves are encoded and signed elsewhere, with a serial number of its choice. */
+  readonly remote: boolean;
+  /**
+   * Signs a leaf that was prepared and checked. A remote provider has it made, by the fields of the draft and the request
+   * as it came, and reads back and checks what it was given.
+   * @returns its DER. @throws {ProviderError} @throws {RateLimitedError}
+   */
+  signLeaf(draft: LeafDraft, csr: string): Promise<Uint8Array>;
   /** Whether `crossSign` can work at all. */
   readonly canCrossSign: boolean;
   /** Certifies another root by this provider's root. @throws {ProviderError} */
   crossSign(root: Certificate, now: Date): Promise<Certificate>;
+  /** How what it needs outside is doing; without it, it needs nothing. */
+  readonly health?: ProviderHealth;
+  /** Looks whether what is outside is still there; it changes nothing. @throws {ProviderError} */
+  inspect?(): Promise<Inspection>;
   /** Ends this instance; nothing outside is deleted. Leaves that were prepared before may still be signed afterwards. */
   close(): void;
 }
@@ -81,6 +136,18 @@ export interface ProviderType {
   open(record: ProviderRecord, root: Certificate, context: ProviderContext): Promise<Provider>;
   /** Why "rotate now" cannot work with this configuration, or null where it can. */
   rotateObstacle(config: ConfigMap | null): string | null;
+  /** Makes a new issuer under the same root. Without it, roots sign leaves themselves. @throws {ProviderError} @throws {SealError} */
+  renew?(request: RenewRequest, context: ProviderContext): Promise<ProviderState>;
+  /** When something that was left behind outside may be deleted, or null. Without it, nothing is ever left there. */
+  collectAt?(state: ProviderState): Date | null;
+  /** Deletes what may be deleted by now, and what no other record needs. @returns the state without it. @throws {ProviderError} */
+  collect?(request: CollectRequest, context: ProviderContext): Promise<ProviderState>;
+  /**
+   * What to keep of a record whose root is gone, for `collect`: keys are not among it.
+   * @param after when no leaf under that root is alive any more.
+   * @returns null where nothing is to be deleted outside.
+   */
+  remnant?(record: ProviderRecord, after: Date): ProviderRecord | null;
 }
 
 export type ProviderTypes = ReadonlyMap<string, ProviderType>;

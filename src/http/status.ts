@@ -78,7 +78,7 @@ function auditLine({ failure, lost }: Audit): string {
 
 /** How this replica stands, a line each. */
 function describe({ status }: CaManager): string {
-  const { role, term, index, stalenessMs, clockOffsetMs, clockAlarm, stopped, live } = status;
+  const { role, term, index, stalenessMs, clockOffsetMs, clockAlarm, stopped, live, notes } = status;
   const lines: [string, string | number][] = [
     ["role", role],
     ["term", term],
@@ -89,5 +89,6 @@ function describe({ status }: CaManager): string {
   ];
   if (clockAlarm) lines.push(["alarm", "all replicas have another time than the store: its clock is off, and nothing is changed"]);
   if (stopped !== null) lines.push(["changes", `stopped, the store lost writes: ${stopped}; see /v1/connect/ca/state-conflict`]);
+  for (const note of notes) lines.push(["provider", note]);
   return lines.map(([name, value]) => `${name}: ${value}\n`).join("");
 }

@@ -3,11 +3,13 @@
  * PascalCase lives here alone.
  * @module
  */
+
+import { issuersOf, lineOf } from "../core/ca/crossing.ts";
 import type { IssuedLeaf } from "../core/ca/issue.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import type { CaState, RootEntry } from "../core/ca/state.ts";
 import { trustDomainOf } from "../core/spiffe/kinds.ts";
-import { pemOf } from "../core/x509/certificate.ts";
+import { type Certificate, pemOf } from "../core/x509/certificate.ts";
 import { type Json, sortKeys } from "./json.ts";
 
 /** Consul's names of the key types that a root can have. */
@@ -38,13 +40,18 @@ function rootJson(root: RootEntry): Json {
     NotBefore: rfc3339(certificate.notBefore),
     NotAfter: rfc3339(certificate.notAfter),
     RootCert: pemOf(certificate),
-    IntermediateCerts: root.intermediates.length === 0 ? null : root.intermediates.map(pemOf),
+    IntermediateCerts: root.intermediates.length === 0 ? null : inConsulsOrder(root).map(pemOf),
     Active: root.status === "active",
     PrivateKeyType: certificate.key.type satisfies WireKeyType,
     PrivateKeyBits: certificate.key.bits,
     CreateIndex: root.createIndex,
     ModifyIndex: root.modifyIndex,
   };
+}
+
+/** Consul puts a cross-signed certificate before those that are there already, so that what signs leaves comes last (vault.md §2.12). */
+function inConsulsOrder(root: RootEntry): readonly Certificate[] {
+  return [...lineOf(root), ...issuersOf(root).toReversed()];
 }
 
 /** Consul's SerialNumber of a root: the low 64 bits of the certificate's. */
@@ -55,7 +62,7 @@ export function serialNumber(serial: Uint8Array): bigint {
 /** Every root with its intermediates, in the order of the listing. */
 export function rootsPem({ state }: Snapshot): string {
   return state.roots
-    .flatMap((root) => [root.certificate, ...root.intermediates])
+    .flatMap((root) => [root.certificate, ...inConsulsOrder(root)])
     .map(pemOf)
     .join("");
 }

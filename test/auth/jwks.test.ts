@@ -4,8 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { isPublicAddress } from "../../src/auth/addresses.ts";
 import { createKeySets, type FetchKeys, type JwksOptions } from "../../src/auth/jwks.ts";
+import { isPublicAddress } from "../../src/core/addresses.ts";
 import { ProviderError, RequestError } from "../../src/core/errors.ts";
 import { createFakeClock, passing } from "../fakes/clock.ts";
 

@@ -168,9 +168,9 @@ describe("the app under limits", () => {
         const provider = await type.open(record, root, context);
         return {
           ...provider,
-          async signLeaf(draft) {
+          async signLeaf(...args) {
             await gate.promise;
-            return provider.signLeaf(draft);
+            return provider.signLeaf(...args);
           },
         };
       },

@@ -38,7 +38,19 @@ const RULES: readonly Rule[] = [
   { files: "src/tls/", ours: ["src/core/", "src/tls/", "src/config/tls.ts"], packages: ["node:crypto", "node:tls"] },
   { files: "src/http/", ours: ["src/core/", "src/http/"], packages: ["hono", "valibot"] },
   { files: "providers/index.ts", ours: ["src/core/", "providers/"], packages: [] },
-  { files: "providers/consul/", ours: ["src/core/", "providers/consul/"], packages: ["valibot"] },
+  { files: "providers/common-config.ts", ours: ["src/core/"], packages: ["valibot"] },
+  { files: "providers/consul/", ours: ["src/core/", "providers/consul/", "providers/common-config.ts"], packages: ["valibot"] },
+  // Sockets of its own: fetch cannot be told where to connect to, and the files of a TLS connection differ by configuration.
+  {
+    files: "providers/vault/transport.ts",
+    ours: ["src/core/", "providers/vault/"],
+    packages: ["node:http", "node:https"],
+  },
+  {
+    files: "providers/vault/",
+    ours: ["src/core/", "providers/vault/", "providers/common-config.ts"],
+    packages: ["node-vault", "valibot"],
+  },
   {
     files: "src/compose",
     ours: ["src/compose", "src/core/", "src/store/", "src/seal/", "src/auth/", "src/telemetry/", "src/config/", "src/http/", "providers/"],

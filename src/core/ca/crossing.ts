@@ -4,10 +4,23 @@
  * since OpenSSL and BoringSSL take the first issuer that fits and never come back to try another.
  * @module
  */
+import { colonHex } from "../bytes.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { couldHaveIssued, sameAuthority } from "../x509/chain.ts";
 import type { Policy } from "./policy.ts";
 import type { RootEntry } from "./state.ts";
+
+/** The path from what signs leaves under a root up to below it: what stands first among its certificates, unless it signs them itself. */
+export function issuersOf({ certificate, intermediates, signingKeyId }: RootEntry): readonly Certificate[] {
+  const { subjectKeyId } = certificate;
+  if (intermediates.length === 0 || (subjectKeyId !== null && colonHex(subjectKeyId) === signingKeyId)) return [];
+  return intermediates.slice(0, intermediates.findIndex((issuer) => couldHaveIssued(certificate, issuer)) + 1);
+}
+
+/** The line of cross-signed certificates of the active root. */
+export function lineOf(root: RootEntry): readonly Certificate[] {
+  return root.intermediates.slice(issuersOf(root).length);
+}
 
 /** When a retired root is pruned: when no leaf that it signed can still be alive. */
 export function pruneAt(root: RootEntry, policy: Policy): Date {

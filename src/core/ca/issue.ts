@@ -10,7 +10,7 @@ import { CaError, ConflictError, NotReadyError, RequestError } from "../errors.t
 import type { Metrics } from "../metrics.ts";
 import { certificatePem } from "../pem.ts";
 import { type LeafId, parseSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
-import { type Certificate, keyIdOf } from "../x509/certificate.ts";
+import { type Certificate, keyIdOf, readCertificate } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
 import type { LeafFields } from "../x509/leaf.ts";
 import { type LeafNames, leafKeyUsage, leafNames, type ServerNames } from "../x509/profile.ts";
@@ -107,13 +107,13 @@ export function createIssuer(options: IssuerOptions): Issue {
     });
   };
 
-  const answer = ({ snapshot, id }: PreparedLeaf, fields: LeafFields, der: Uint8Array): IssuedLeaf => ({
+  const answer = ({ snapshot, id }: PreparedLeaf, { uri }: LeafFields, issued: Issued, der: Uint8Array): IssuedLeaf => ({
     id,
-    uri: fields.uri,
-    serialNumber: colonHex(fields.serial),
+    uri,
+    serialNumber: colonHex(issued.serial),
     certificatePem: certificatePem(der) + snapshot.chainPem,
-    notBefore: fields.notBefore,
-    notAfter: fields.notAfter,
+    notBefore: issued.notBefore,
+    notAfter: issued.notAfter,
     index: snapshot.state.index,
   });
 
@@ -149,11 +149,14 @@ export function createIssuer(options: IssuerOptions): Issue {
           const prepared = prepare(request, id, names, options.snapshot());
           const provider = requireProvider(prepared.snapshot);
           const fields = prepared.spend();
-          if (audit !== null) audit.record(allowed(caller, fields));
+          if (audit !== null && !provider.remote) audit.record(allowed(caller, fields, fields.serial));
           decided = true;
-          const der = await provider.signLeaf(provider.template.encode(fields));
+          const der = await provider.signLeaf(provider.template.encode(fields), csr);
+          const issued = provider.remote ? readCertificate(der) : fields;
+          // The serial number of one that is signed elsewhere is known now; until here nobody was given it.
+          if (audit !== null && provider.remote) audit.record(allowed(caller, fields, issued.serial));
           metrics.leafIssued(id.kind, (clock.now().getTime() - started) / 1000);
-          return answer(prepared, fields, der);
+          return answer(prepared, fields, issued, der);
         } finally {
           limiter.leave(snapshot.config);
         }
@@ -169,7 +172,10 @@ export function createIssuer(options: IssuerOptions): Issue {
   };
 }
 
-function allowed(caller: Caller, { uri, serial, spki }: LeafFields): AuditRecord {
+/** What a leaf turned out as. */
+type Issued = Pick<LeafFields, "serial" | "notBefore" | "notAfter">;
+
+function allowed(caller: Caller, { uri, spki }: LeafFields, serial: Uint8Array): AuditRecord {
   return {
     caller,
     action: "sign",

@@ -5,7 +5,7 @@
  */
 import type { Audit, Caller } from "../audit.ts";
 import type { Clock, Random } from "../clock.ts";
-import { ConflictError, NotReadyError, StoreError } from "../errors.ts";
+import { ConflictError, InvariantError, NotReadyError, StoreError } from "../errors.ts";
 import type { Lease, Leases } from "../lease.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
@@ -13,14 +13,15 @@ import type { ProviderTypes } from "../provider.ts";
 import type { Recollection } from "../recollection.ts";
 import type { Replica, Replicas } from "../replicas.ts";
 import type { Sealer } from "../sealer.ts";
-import type { Expected, Store } from "../store.ts";
+import type { Store } from "../store.ts";
 import { NO_SERVER_NAMES, type ServerNames } from "../x509/profile.ts";
+import { createChanges, decided } from "./changes.ts";
 import { createFollower, reasonOf } from "./follower.ts";
 import { createIssuer, type IssuedLeaf, requireInForce, type SignOptions } from "./issue.ts";
 import { createLeadership } from "./leadership.ts";
 import { createLimiter, type Priority } from "./limiter.ts";
 import { createMemory, type Memory } from "./memory.ts";
-import { createOperations, NOTHING_STORED, type Operation, type OperationName } from "./operation.ts";
+import { createOperations, NOTHING_STORED, type OperationName } from "./operation.ts";
 import { type Plan, plan } from "./plan.ts";
 import { checkAges, checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import {
@@ -32,16 +33,19 @@ import {
   planBootstrap,
   planConfiguration,
   planNewRoot,
+  planRenewal,
+  planReplacedRoot,
   type RotationRequest,
 } from "./reconfigure.ts";
-import { changedFields, decided } from "./record.ts";
+import { collect, collectAt, withRemnants } from "./remnants.ts";
 import { planResolution } from "./resolve.ts";
 import { keksInUse, requireKeks, rewrapped } from "./rewrap.ts";
-import { type Snapshot, snapshotOf, withSchema } from "./snapshot.ts";
+import type { Snapshot } from "./snapshot.ts";
 import { createStanding } from "./standing.ts";
 import { type CaState, SCHEMA } from "./state.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./status.ts";
 import { type NewConfig, prune, reseal } from "./transitions.ts";
+import { createUpkeep } from "./upkeep.ts";
 
 export interface BootstrapConfig extends NewConfig {
   /** Null: a random one. */
@@ -140,7 +144,7 @@ export function createManager(options: ManagerOptions): CaManager {
   const standing = createStanding(store, options.replicas, clock, policy, memory.standing);
   const kek = sealer.keks[0] as string;
   const follower = createFollower({ ...options, standing, memory: memory.follower });
-  const { require, adopt, refresh } = follower;
+  const { require, refresh } = follower;
   /** The snapshot to sign under, while it may still be what is true. */
   const requireCurrent = (): Snapshot => {
     const snapshot = require();
@@ -175,48 +179,14 @@ export function createManager(options: ManagerOptions): CaManager {
   };
   const operations = createOperations({ ...options, policy, standing, kek, heartbeat, seen: () => follower.term, begin });
 
-  const contextAt = (now: Date): ChangeContext => ({ types: providers, sealer, random, policy, now });
-
-  /** Commits a worked-out change and takes it into use. */
-  const apply = async (planned: Change, from: Omit<Expected, "term">, operation: Operation): Promise<Snapshot> => {
-    const change = { ...planned, snapshot: withSchema(planned.snapshot, operation.schema) };
-    const before = follower.current?.state.config.config;
-    try {
-      await audit?.beforeChange(decided(change.kind, change.snapshot.active.id, operation));
-      await operations.commit(change.snapshot.state, from, operation);
-    } catch (error) {
-      change.snapshot.provider?.close();
-      throw error;
-    }
-    await adopt(change.snapshot);
-    const { state, active } = change.snapshot;
-    log.info(`CA changed: ${change.kind}`, {
-      change: change.kind,
-      index: state.index,
-      provider: state.config.provider,
-      root: active.id,
-      fields: changedFields(before, state.config.config),
-      leftByForce: change.leftByForce,
-    });
-    return change.snapshot;
-  };
-
-  /** Commits a state that leaves what signs as it is. */
-  const replace = async (kind: "prune" | "rewrap", next: CaState, { state, config, provider, fault }: Snapshot, operation: Operation) => {
-    const snapshot = withSchema({ ...snapshotOf(next, config, provider), fault }, operation.schema);
-    await audit?.beforeChange(decided(kind, snapshot.active.id, operation));
-    await operations.commit(snapshot.state, state, operation);
-    await adopt(snapshot);
-    const gone = state.roots.filter(({ id }) => !next.roots.some((root) => root.id === id)).map(({ id }) => id);
-    log.info(`CA changed: ${kind}`, { change: kind, index: next.index, pruned: gone });
-  };
+  const { change, replace } = createChanges({ ...options, operations, follower, policy, audit, abandon: (undos) => upkeep.abandon(undos) });
 
   const stepBootstrap = () =>
     operations.run("INITIALIZING", async (operation) => {
       if (follower.current !== null) return;
       const { clusterId, ...config } = options.bootstrap;
-      const change = await planBootstrap(clusterId ?? newClusterId(random), config, contextAt(await store.now()));
-      await apply(change, NOTHING_STORED, operation);
+      const id = clusterId ?? newClusterId(random);
+      await change(NOTHING_STORED, operation, (context) => planBootstrap(id, config, context));
     });
 
   const stepPrune = () =>
@@ -225,8 +195,38 @@ export function createManager(options: ManagerOptions): CaManager {
       const now = await store.now();
       const { state } = snapshot;
       if (plan(state, policy, now).kind === "prune")
-        await replace("prune", prune(state, newCommitId(random), policy, now), snapshot, operation);
+        await replace(
+          "prune",
+          withRemnants(state, prune(state, newCommitId(random), policy, now), providers, policy, now),
+          snapshot,
+          operation,
+        );
     });
+
+  /** Deletes outside what nobody needs any more. */
+  const stepCollect = () =>
+    operations.run("RENEWING", async (operation) => {
+      const snapshot = require();
+      const collected = await collect(snapshot.state, { types: providers, sealer, random, now: await store.now() });
+      if (collected !== null) await replace("collect", reseal(snapshot.state, newCommitId(random), collected), snapshot, operation);
+    });
+
+  /** A change of the manager's own accord. */
+  const stepChange = (work: (snapshot: Snapshot, context: ChangeContext) => Promise<Change | null>) => () =>
+    operations.run("RENEWING", async (operation) => {
+      const snapshot = require();
+      await change(snapshot.state, operation, (context) => work(snapshot, context));
+    });
+
+  const upkeep = createUpkeep({
+    clock,
+    log,
+    policy,
+    snapshot: () => follower.current,
+    followRoot: stepChange(planReplacedRoot),
+    renew: stepChange(planRenewal),
+    collect: stepCollect,
+  });
 
   return {
     get snapshot() {
@@ -236,7 +236,8 @@ export function createManager(options: ManagerOptions): CaManager {
       const { stalenessMs, storeAway, clockOffsetMs, alarmed: clockAlarm, live } = standing;
       const role = leadership.lease === null ? "follower" : "leader";
       const { current, term, stopped } = follower;
-      return { role, term, index: current?.state.index ?? 0, stalenessMs, storeAway, clockOffsetMs, clockAlarm, stopped, live };
+      const { notes } = upkeep.health();
+      return { role, term, index: current?.state.index ?? 0, stalenessMs, storeAway, clockOffsetMs, clockAlarm, stopped, live, notes };
     },
     get signing() {
       return limiter.inFlight;
@@ -272,13 +273,9 @@ export function createManager(options: ManagerOptions): CaManager {
         "RECONFIGURING",
         async (operation) => {
           const snapshot = require();
-          const change = await planConfiguration(snapshot, request, contextAt(await store.now()));
-          if (change === null) {
-            audit?.record(decided("configure", snapshot.active.id, operation, "unchanged"));
-            return false;
-          }
-          await apply(change, snapshot.state, operation);
-          return true;
+          const changed = await change(snapshot.state, operation, (context) => planConfiguration(snapshot, request, context));
+          if (changed === null) audit?.record(decided("configure", snapshot.active.id, operation, "unchanged"));
+          return changed !== null;
         },
         caller,
       );
@@ -288,7 +285,7 @@ export function createManager(options: ManagerOptions): CaManager {
         "RECONFIGURING",
         async (operation) => {
           const snapshot = require();
-          return apply(await planNewRoot(snapshot, request, contextAt(await store.now())), snapshot.state, operation);
+          return done(await change(snapshot.state, operation, (context) => planNewRoot(snapshot, request, context)));
         },
         caller,
       );
@@ -333,9 +330,8 @@ export function createManager(options: ManagerOptions): CaManager {
           const [kept, other] = keep === "snapshot" || stored.state === null ? [mark.state, stored.state] : [stored.state, mark.state];
           const index = Math.max(mark.state.index, stored.state?.index ?? 0, follower.current?.state.index ?? 0);
           const resolution = { kept, other, index, forceWithoutCrossSigning, kind: "resolve" } as const;
-          const change = await planResolution(resolution, contextAt(await store.now()));
           const from = { ...(stored.state ?? NOTHING_STORED), resolves: mark.state.commitId };
-          const snapshot = await apply(change, from, operation);
+          const snapshot = done(await change(from, operation, (context) => planResolution(resolution, context)));
           follower.resolved(mark.term);
           return snapshot;
         },
@@ -355,7 +351,7 @@ export function createManager(options: ManagerOptions): CaManager {
             );
           const index = Math.max(state.index, other?.index ?? 0);
           const resolution = { kept: state, other, index, forceWithoutCrossSigning, kind: "restore" } as const;
-          return apply(await planResolution(resolution, contextAt(await store.now())), other ?? NOTHING_STORED, operation);
+          return done(await change(other ?? NOTHING_STORED, operation, (context) => planResolution(resolution, context)));
         },
         caller,
       );
@@ -366,9 +362,11 @@ export function createManager(options: ManagerOptions): CaManager {
       if (standing.changeObstacle() !== null || !(await leadership.lead())) return { kind: "wait", until };
       await refresh();
       if (follower.stopped !== null) return { kind: "wait", until };
-      const due = plan(follower.current?.state ?? null, policy, await store.now());
+      const state = follower.current?.state ?? null;
+      const due = plan(state, policy, await store.now(), state === null ? null : collectAt(state, providers));
       if (due.kind === "bootstrap") await stepBootstrap();
       else if (due.kind === "prune") await stepPrune();
+      else return upkeep.step(due);
       return due;
     },
     async follow(signal) {
@@ -380,7 +378,7 @@ export function createManager(options: ManagerOptions): CaManager {
       try {
         const snapshot = require();
         requireInForce(snapshot, clock.now());
-        return standing.signingObstacle(snapshot.config.leafTtlMs)?.message ?? null;
+        return standing.signingObstacle(snapshot.config.leafTtlMs)?.message ?? upkeep.health().obstacle;
       } catch (error) {
         return reasonOf(error).trim();
       }
@@ -395,4 +393,10 @@ export function createManager(options: ManagerOptions): CaManager {
       follower.current?.provider?.close();
     },
   };
+}
+
+/** What a change made that cannot come to nothing. */
+function done(snapshot: Snapshot | null): Snapshot {
+  if (snapshot === null) throw new InvariantError("A change came to nothing");
+  return snapshot;
 }

@@ -37,6 +37,8 @@ export interface Policy {
    * Whoever serves so may miss a change for this long, and counts for it as a replica that the store does not reach.
    */
   readonly maxAgeMs: number | null;
+  /** How often the leader looks whether what a provider relies on outside is still there. */
+  readonly inspectMs: number;
   /** How far the clock may be from the store's. */
   readonly maxClockSkewMs: number;
   /** Signing requests in flight at most; more are shed with 429. */
@@ -67,6 +69,7 @@ export const DEFAULT_POLICY: Policy = {
   replicaTtlMs: 10_000,
   maxStalenessMs: null,
   maxAgeMs: null,
+  inspectMs: 60_000,
   maxClockSkewMs: 30_000,
   maxPendingLeaves: 4096,
   maxWorkingLeaves: 64,

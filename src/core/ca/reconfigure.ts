@@ -7,15 +7,28 @@
 import { hex } from "../bytes.ts";
 import type { Random } from "../clock.ts";
 import { CaError, ConfigError, ConflictError, InvariantError, ProviderError } from "../errors.ts";
-import type { Prepared, Provider, ProviderContext, ProviderType, ProviderTypes } from "../provider.ts";
+import type { Prepared, Provider, ProviderContext, ProviderType, ProviderTypes, Undo } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { sameAuthority } from "../x509/chain.ts";
 import { chainBytes, rootsBytes } from "./budget.ts";
-import { findCrossing, inOrderOfNeed, poolOf, pruneAt, rootsToReach } from "./crossing.ts";
+import { findCrossing, inOrderOfNeed, lineOf, poolOf, pruneAt, rootsToReach } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
+import { activeRecord, withRemnants } from "./remnants.ts";
+import { redact, requireKept, sameJson } from "./secrets.ts";
 import { proveCrossing, proveTemplate, type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
-import { activeRoot, type CaState, type ConfigMap, HIDDEN, type RootEntry } from "./state.ts";
-import { bootstrap, changeConfig, isDead, type NewConfig, type NewRoot, prunable, prune, rotate } from "./transitions.ts";
+import { activeRoot, type CaState, type ConfigMap, type RootEntry } from "./state.ts";
+import {
+  bootstrap,
+  changeConfig,
+  type Issuing,
+  isDead,
+  type NewConfig,
+  type NewRoot,
+  prunable,
+  prune,
+  renewIssuer,
+  rotate,
+} from "./transitions.ts";
 
 export interface ConfigurationRequest {
   readonly provider: string;
@@ -40,15 +53,19 @@ export interface ChangeContext {
   readonly policy: Policy;
   /** The store's clock. */
   readonly now: Date;
+  /** Takes how to undo what is about to be made outside. */
+  readonly onAbandon: (undo: Undo) => void;
 }
 
 /** A change that is ready to be committed. */
 export interface Change {
   readonly snapshot: Snapshot;
   /** For the log: what happens, in one word. */
-  readonly kind: "bootstrap" | "configure" | "rotate" | "resolve" | "restore";
+  readonly kind: "bootstrap" | "configure" | "rotate" | "renew" | "resolve" | "restore";
   /** Roots that are left by force. */
   readonly leftByForce: readonly string[];
+  /** What an operator should know of how it came out. */
+  readonly warnings?: readonly string[];
 }
 
 /** A fresh commit id: 128 random bits in hex. */
@@ -73,8 +90,8 @@ export async function planConfiguration(snapshot: Snapshot, request: Configurati
   if (type === undefined) throw new ConfigError(`could not initialize provider: unknown CA provider ${JSON.stringify(request.provider)}`);
   if (request.state !== null && Object.keys(request.state).length > 0)
     throw new ConfigError("Provider State is read-only. It must be omitted or identical to the current value");
-  requireKept(request, state, type);
-  const stored = redact(request.config, type);
+  requireKept(request, state.config, type.secretFields);
+  const stored = redact(request.config, type.secretFields);
   if (sameJson(stored, request.config) && request.provider === state.config.provider && sameJson(stored, state.config.config)) return null;
   requireIndex(state, request.modifyIndex);
   const config = configured(() => type.parse(request.config));
@@ -86,15 +103,42 @@ export async function planConfiguration(snapshot: Snapshot, request: Configurati
           root: snapshot.active.certificate,
         }
       : null;
-  const { now } = context;
-  const prepared = await type.prepare({ config: request.config, previous, fresh: false, now }, contextOf(state, context));
+  const { now, onAbandon } = context;
+  const prepared = await type.prepare({ config: request.config, previous, fresh: false, now, onAbandon }, contextOf(state, context));
   const next: NewConfig = { provider: request.provider, config: stored, forceWithoutCrossSigning: request.forceWithoutCrossSigning };
   // The key in use was sent again in full.
   if (previous !== null && sameJson(stored, state.config.config) && sameJson(prepared.state, previous.record.state)) return null;
   if (prepared.root.id !== snapshot.active.id) return planRotation(snapshot, type, prepared, next, next.forceWithoutCrossSigning, context);
-  const changed = changeConfig(state, newCommitId(context.random), next, prepared.state, config.leafTtlMs);
   const provider = await openChecked(type, prepared, stored, state, context);
-  return { snapshot: snapshotOf(changed, config, provider), kind: "configure", leftByForce: [] };
+  const changed = changeConfig(state, newCommitId(context.random), next, prepared.state, config.leafTtlMs, issuingOf(provider));
+  return { snapshot: snapshotOf(changed, config, provider), kind: "configure", leftByForce: [], ...warningsOf(prepared) };
+}
+
+/**
+ * Takes up what another root than the active one has become of the stored configuration outside, without force.
+ * @returns null where it is the active one.
+ * @throws {ConfigError} where no path leads to the other root @throws {SealError} @throws {ProviderError}
+ */
+export async function planReplacedRoot(snapshot: Snapshot, context: ChangeContext): Promise<Change | null> {
+  const { state } = snapshot;
+  const type = typeOf(context.types, state.config.provider);
+  const { now, onAbandon } = context;
+  const previous = { record: activeRecord(state), root: snapshot.active.certificate };
+  const prepared = await type.prepare({ config: state.config.config, previous, fresh: false, now, onAbandon }, contextOf(state, context));
+  return prepared.root.id === snapshot.active.id ? null : planRotation(snapshot, type, prepared, state.config, false, context);
+}
+
+/** Works out a new issuer under the active root. @throws {SealError} @throws {ProviderError} */
+export async function planRenewal(snapshot: Snapshot, context: ChangeContext): Promise<Change> {
+  const { state, active } = snapshot;
+  const type = typeOf(context.types, state.config.provider);
+  if (type.renew === undefined) throw new InvariantError("The provider has no issuer to renew");
+  const { now, onAbandon } = context;
+  const root = active.certificate;
+  const renewed = await type.renew({ record: activeRecord(state), root, now, onAbandon }, contextOf(state, context));
+  const provider = await openChecked(type, { root, state: renewed }, state.config.config, state, context);
+  const next = renewIssuer(state, newCommitId(context.random), renewed, issuingOf(provider));
+  return { snapshot: snapshotOf(next, snapshot.config, provider), kind: "renew", leftByForce: [] };
 }
 
 /**
@@ -108,8 +152,9 @@ export async function planNewRoot(snapshot: Snapshot, request: RotationRequest, 
   const type = typeOf(context.types, provider);
   const obstacle = type.rotateObstacle(config);
   if (obstacle !== null) throw new ConfigError(obstacle);
-  const previous = { record: { provider, config, state: state.provider.active }, root: snapshot.active.certificate };
-  const prepared = await type.prepare({ config, previous, fresh: true, now: context.now }, contextOf(state, context));
+  const previous = { record: activeRecord(state), root: snapshot.active.certificate };
+  const { now, onAbandon } = context;
+  const prepared = await type.prepare({ config, previous, fresh: true, now, onAbandon }, contextOf(state, context));
   return planRotation(snapshot, type, prepared, state.config, request.forceWithoutCrossSigning, context);
 }
 
@@ -129,13 +174,14 @@ async function planRotation(
     const root: NewRoot = {
       name: type.rootName,
       certificate: prepared.root,
-      issuerKeyId: provider.issuer.subjectKeyId as Uint8Array,
+      ...issuingOf(provider),
       state: prepared.state,
     };
     const parsed = configured(() => type.parse(config.config));
-    const next = rotate(state, newCommitId(random), { config, root, chain, leftByForce, leafTtlMs: parsed.leafTtlMs, now });
-    requireBudget(next, force, policy, now);
-    return { snapshot: snapshotOf(next, parsed, provider), kind: "rotate", leftByForce };
+    const rotated = rotate(state, newCommitId(random), { config, root, chain, leftByForce, leafTtlMs: parsed.leafTtlMs, now });
+    requireBudget(rotated, force, policy, now);
+    const next = withRemnants(state, rotated, context.types, policy, now);
+    return { snapshot: snapshotOf(next, parsed, provider), kind: "rotate", leftByForce, ...warningsOf(prepared) };
   } catch (error) {
     provider.close();
     throw error;
@@ -170,7 +216,7 @@ export async function cross(
   const reasons = new Map<string, unknown>();
   const steps: Step[] = [];
   const passed = [root];
-  for (const target of inOrderOfNeed(targets, active.intermediates, policy)) {
+  for (const target of inOrderOfNeed(targets, lineOf(active), policy)) {
     const tip = passed.at(-1) as Certificate;
     try {
       const known = passed.some((certificate) => sameAuthority(certificate, target.certificate));
@@ -185,7 +231,7 @@ export async function cross(
       reasons.set(target.id, reason);
     }
   }
-  const kept = force ? withinBudget(steps, policy) : steps;
+  const kept = force ? withinBudget(steps, provider.issuers, policy) : steps;
   const chain = chainOf(kept);
   const reached = kept.map(({ target }) => target.certificate);
   const failed = await proveCrossing(provider, root, chain, reached, { clusterId: state.clusterId, random, now });
@@ -199,9 +245,9 @@ function chainOf(steps: readonly Step[]): Certificate[] {
 }
 
 /** Under force, the end of the line is given up until it keeps its budget. */
-function withinBudget(steps: readonly Step[], policy: Policy): readonly Step[] {
+function withinBudget(steps: readonly Step[], issuers: readonly Certificate[], policy: Policy): readonly Step[] {
   let kept = steps;
-  while (kept.length > 0 && chainBytes(chainOf(kept)) > policy.maxChainBytes) kept = kept.slice(0, -1);
+  while (kept.length > 0 && chainBytes([...issuers, ...chainOf(kept)]) > policy.maxChainBytes) kept = kept.slice(0, -1);
   return kept;
 }
 
@@ -270,14 +316,29 @@ export async function openChecked(
   context: ChangeContext,
 ): Promise<Provider> {
   const provider = await type.open({ provider: type.name, config, state: prepared.state }, prepared.root, contextOf(state, context));
-  const { clusterId } = state;
-  const { random, now } = context;
-  if (inForce(provider.issuer, now)) {
-    await proveTemplate(provider.issuer, prepared.root, { clusterId, random, now });
-    const failed = await proveCrossing(provider, prepared.root, [], [prepared.root], { clusterId, random, now });
-    if (failed.length > 0) throw new InvariantError("A leaf signed by the new root does not verify under it");
+  try {
+    await prove(provider, prepared.root, state.clusterId, context);
+    return provider;
+  } catch (error) {
+    provider.close();
+    throw error;
   }
-  return provider;
+}
+
+/** @throws {InvariantError} where a leaf would be malformed, or would not verify under its own root */
+async function prove(provider: Provider, root: Certificate, clusterId: string, { random, now }: ChangeContext): Promise<void> {
+  if (!inForce(provider.issuer, now)) return;
+  await proveTemplate(provider.issuer, root, { clusterId, random, now });
+  const failed = await proveCrossing(provider, root, [], [root], { clusterId, random, now });
+  if (failed.length > 0) throw new InvariantError("A leaf signed by the new root does not verify under it");
+}
+
+function issuingOf({ issuer, issuers }: Provider): Issuing {
+  return { issuerKeyId: issuer.subjectKeyId as Uint8Array, issuers };
+}
+
+function warningsOf({ warnings = [] }: Prepared): Pick<Change, "warnings"> {
+  return warnings.length === 0 ? {} : { warnings };
 }
 
 /** Works out the first state of all. @throws {ConfigError} @throws {ProviderError} */
@@ -286,22 +347,21 @@ export async function planBootstrap(clusterId: string, request: NewConfig, conte
   const type = types.get(request.provider);
   if (type === undefined) throw new ConfigError(`could not initialize provider: unknown CA provider ${JSON.stringify(request.provider)}`);
   const config = configured(() => type.parse(request.config));
-  const prepared = await type.prepare({ config: request.config, previous: null, fresh: false, now }, { clusterId, sealer, random });
-  const stored = redact(request.config, type);
+  const { onAbandon } = context;
+  const prepared = await type.prepare(
+    { config: request.config, previous: null, fresh: false, now, onAbandon },
+    { clusterId, sealer, random },
+  );
+  const stored = redact(request.config, type.secretFields);
   const provider = await type.open({ provider: type.name, config: stored, state: prepared.state }, prepared.root, {
     clusterId,
     sealer,
     random,
   });
-  await proveTemplate(provider.issuer, prepared.root, { clusterId, random, now });
-  const root: NewRoot = {
-    name: type.rootName,
-    certificate: prepared.root,
-    issuerKeyId: provider.issuer.subjectKeyId as Uint8Array,
-    state: prepared.state,
-  };
+  await prove(provider, prepared.root, clusterId, context);
+  const root: NewRoot = { name: type.rootName, certificate: prepared.root, ...issuingOf(provider), state: prepared.state };
   const state = bootstrap(clusterId, newCommitId(random), { ...request, config: stored }, root, config.leafTtlMs, now);
-  return { snapshot: snapshotOf(state, config, provider), kind: "bootstrap", leftByForce: [] };
+  return { snapshot: snapshotOf(state, config, provider), kind: "bootstrap", leftByForce: [], ...warningsOf(prepared) };
 }
 
 function contextOf(state: CaState, context: ChangeContext): ProviderContext {
@@ -322,41 +382,4 @@ export function configured<T>(parse: () => T): T {
 function requireIndex(state: CaState, modifyIndex: bigint | null): void {
   if (modifyIndex !== null && modifyIndex !== 0n && modifyIndex !== BigInt(state.config.modifyIndex))
     throw new ConflictError("index_mismatch", "ModifyIndex did not match existing");
-}
-
-const isSecret = (key: string, type: ProviderType): boolean => type.secretFields.some((field) => field.toLowerCase() === key.toLowerCase());
-
-/** A configuration as it is stored and shown: every secret that is there reads HIDDEN. */
-function redact(config: ConfigMap | null, type: ProviderType): ConfigMap | null {
-  if (config === null) return null;
-  return Object.fromEntries(
-    Object.entries(config).map(([key, value]) => [key, isSecret(key, type) && value !== "" && value !== null ? HIDDEN : value]),
-  );
-}
-
-/** @throws {ConfigError} when a secret is to be kept that is not there. */
-function requireKept(request: ConfigurationRequest, state: CaState, type: ProviderType): void {
-  for (const [key, value] of Object.entries(request.config ?? {})) {
-    if (!isSecret(key, type) || value !== HIDDEN) continue;
-    if (request.provider !== state.config.provider)
-      throw new ConfigError(
-        `error configuring provider: ${key} is "hidden", which keeps the stored value, but the provider changes: send the value itself`,
-      );
-    const stored = Object.entries(state.config.config ?? {}).some(
-      ([other, kept]) => other.toLowerCase() === key.toLowerCase() && kept === HIDDEN,
-    );
-    if (!stored)
-      throw new ConfigError(
-        `error configuring provider: ${key} is "hidden", which keeps the stored value, but none is stored: send the value itself`,
-      );
-  }
-}
-
-/** Whether two JSON values are equal, keys in any order, types included (consul-ca.md §4.5, step 5). */
-function sameJson(a: unknown, b: unknown): boolean {
-  if (a === b) return true;
-  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
-  if (Array.isArray(a) !== Array.isArray(b)) return false;
-  const [left, right] = [Object.entries(a), b as Record<string, unknown>];
-  return left.length === Object.keys(b).length && left.every(([key, value]) => Object.hasOwn(right, key) && sameJson(value, right[key]));
 }

@@ -6,6 +6,7 @@
 import type { Certificate } from "../x509/certificate.ts";
 import { ownCrossings } from "./crossing.ts";
 import { type Change, type ChangeContext, configured, cross, newCommitId, openChecked, requireBudget } from "./reconfigure.ts";
+import { isRemnant, withRemnants } from "./remnants.ts";
 import { type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
 import { activeRoot, type CaState, MAX_ANCESTORS, type ProviderRecord, type RootEntry } from "./state.ts";
 import { isDead } from "./transitions.ts";
@@ -43,7 +44,7 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
       index,
       config: { ...kept.config, modifyIndex: index },
       roots: united.roots
-        .map((entry) => settled(entry, chain, leftByForce))
+        .map((entry) => settled(entry, [...provider.issuers, ...chain], leftByForce))
         .map((entry) => ({ ...entry, modifyIndex: index }))
         .toSorted((a, b) => (a.id < b.id ? -1 : 1)),
       provider: {
@@ -52,7 +53,7 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
       },
     };
     requireBudget(next, force, policy, now);
-    return { snapshot: snapshotOf(next, config, provider), kind: resolution.kind, leftByForce };
+    return { snapshot: snapshotOf(withRemnants(united, next, types, policy, now), config, provider), kind: resolution.kind, leftByForce };
   } catch (error) {
     provider.close();
     throw error;
@@ -89,7 +90,10 @@ function unite(kept: CaState, other: CaState | null, { now, policy }: Pick<Chang
     roots,
     provider: {
       active: kept.provider.active,
-      retired: Object.fromEntries(wanted.flatMap(({ id }) => (records[id] === undefined ? [] : [[id, records[id]]]))),
+      retired: Object.fromEntries([
+        ...Object.entries(records).filter(([id]) => isRemnant(id)),
+        ...wanted.flatMap(({ id }) => (records[id] === undefined ? [] : [[id, records[id]] as const])),
+      ]),
     },
   };
 }

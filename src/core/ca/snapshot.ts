@@ -10,10 +10,11 @@ import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
 import { generateCaKey } from "../x509/authority.ts";
 import { type Certificate, inForce, pemOf, readCertificate } from "../x509/certificate.ts";
 import { findPath } from "../x509/chain.ts";
-import { caScheme, type PublicKeyInfo, sign } from "../x509/keys.ts";
+import { caScheme, type PublicKeyInfo, readPublicKey, sign } from "../x509/keys.ts";
 import { createLeafTemplate, type LeafFields } from "../x509/leaf.ts";
 import { lint } from "../x509/lint.ts";
 import { LEAF_BACKDATE_MS, leafKeyUsage } from "../x509/profile.ts";
+import { generateRequestKey, makeRequest } from "../x509/request.ts";
 import { createSerials } from "../x509/serial.ts";
 import { wholeSecond } from "../x509/time.ts";
 import { activeRoot, type CaState, type RootEntry, type Schema } from "./state.ts";
@@ -26,7 +27,7 @@ export interface Snapshot {
   readonly provider: Provider | null;
   /** Why there is no provider. */
   readonly fault: unknown;
-  /** The PEM of all that goes with a leaf. */
+  /** The PEM of all that goes with a leaf. Self-signed certificates are not among it. */
   readonly chainPem: string;
 }
 
@@ -130,10 +131,12 @@ export async function proveCrossing(
   targets: readonly Certificate[],
   context: ProbeContext,
 ): Promise<Certificate[]> {
-  const key = await generateCaKey({ type: "ec", bits: 256 });
-  const draft = provider.template.encode(probeFields(key.info, provider.issuer, root, context));
-  const leaf = readCertificate(await provider.signLeaf(draft));
+  const pair = await generateRequestKey();
+  const key = readPublicKey(new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey)));
+  const draft = provider.template.encode(probeFields(key, provider.issuer, root, context));
+  const leaf = readCertificate(await provider.signLeaf(draft, await makeRequest(pair, draft.fields)));
+  const sent = [...provider.issuers, ...chain];
   const failed: Certificate[] = [];
-  for (const target of targets) if ((await findPath(leaf, chain, target, context.now)) === null) failed.push(target);
+  for (const target of targets) if ((await findPath(leaf, sent, target, context.now)) === null) failed.push(target);
   return failed;
 }

@@ -21,6 +21,8 @@ export interface Status {
   /** Why changes are stopped until an operator decides, or null. */
   readonly stopped: string | null;
   readonly live: readonly Replica[];
+  /** Of what the provider needs outside: what an operator should know and do, a line each. */
+  readonly notes: readonly string[];
 }
 
 /** Two states between which an operator has to decide. */

@@ -6,7 +6,7 @@
 import { colonHex } from "../bytes.ts";
 import { InvariantError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import { ownCrossings, pruneAt, rootsToReach, usefulPart } from "./crossing.ts";
+import { issuersOf, lineOf, ownCrossings, pruneAt, rootsToReach, usefulPart } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import { activeRoot, type CaState, type ConfigMap, MAX_ANCESTORS, type ProviderState, type RootEntry, SCHEMA } from "./state.ts";
 
@@ -23,8 +23,13 @@ export interface NewRoot {
   readonly certificate: Certificate;
   /** Key identifier of what signs leaves. */
   readonly issuerKeyId: Uint8Array;
+  /** From what signs leaves up to below the root. @default none: the root does */
+  readonly issuers?: readonly Certificate[];
   readonly state: ProviderState;
 }
+
+/** What signs leaves under a root. */
+export type Issuing = Pick<NewRoot, "issuerKeyId" | "issuers">;
 
 export function bootstrap(clusterId: string, commitId: string, config: NewConfig, root: NewRoot, leafTtlMs: number, now: Date): CaState {
   const index = 1;
@@ -41,20 +46,50 @@ export function bootstrap(clusterId: string, commitId: string, config: NewConfig
 }
 
 /** A change of configuration that leaves the root as it is. */
-export function changeConfig(state: CaState, commitId: string, config: NewConfig, provider: ProviderState, leafTtlMs: number): CaState {
+export function changeConfig(
+  state: CaState,
+  commitId: string,
+  config: NewConfig,
+  provider: ProviderState,
+  leafTtlMs: number,
+  issuing: Issuing | null = null,
+): CaState {
   const index = state.index + 1;
+  const roots = state.roots.map((root) =>
+    root.status === "active" ? { ...root, leafTtlMaxMs: Math.max(root.leafTtlMaxMs, leafTtlMs) } : root,
+  );
   return checked({
     ...after(state, commitId),
     config: { ...config, createIndex: state.config.createIndex, modifyIndex: index },
-    roots: state.roots.map((root) => (root.status === "active" ? { ...root, leafTtlMaxMs: Math.max(root.leafTtlMaxMs, leafTtlMs) } : root)),
+    roots: issuing === null ? roots : underIssuer(roots, issuing, index),
     provider: { ...state.provider, active: provider },
   });
+}
+
+/** A new issuer under the active root. */
+export function renewIssuer(state: CaState, commitId: string, provider: ProviderState, issuing: Issuing): CaState {
+  return checked({
+    ...after(state, commitId),
+    roots: underIssuer(state.roots, issuing, state.index + 1),
+    provider: { ...state.provider, active: provider },
+  });
+}
+
+/** The rows with what signs leaves under the active root; all are stamped where that is new. */
+function underIssuer(roots: readonly RootEntry[], { issuerKeyId, issuers = [] }: Issuing, index: number): readonly RootEntry[] {
+  const signingKeyId = colonHex(issuerKeyId);
+  const ids = (certificates: readonly Certificate[]) => certificates.map(({ id }) => id).join();
+  const isSame = (root: RootEntry) => root.signingKeyId === signingKeyId && ids(issuersOf(root)) === ids(issuers);
+  if (roots.some((root) => root.status === "active" && isSame(root))) return roots;
+  const under = (root: RootEntry) =>
+    root.status === "active" ? { ...root, signingKeyId, intermediates: [...issuers, ...lineOf(root)] } : root;
+  return stamp(roots.map(under), index);
 }
 
 export interface Rotation {
   readonly config: NewConfig;
   readonly root: NewRoot;
-  /** What goes with leaves of the new root, in path order. */
+  /** The line of cross-signed certificates of the new root. */
   readonly chain: readonly Certificate[];
   /** IDs of roots that are left by force. */
   readonly leftByForce: readonly string[];
@@ -82,7 +117,7 @@ export function rotate(state: CaState, commitId: string, rotation: Rotation): Ca
   return checked({
     ...after(state, commitId),
     config: { ...rotation.config, createIndex: state.config.createIndex, modifyIndex: index },
-    roots: stamp([...roots, { ...fresh, intermediates: rotation.chain }], index),
+    roots: stamp([...roots, { ...fresh, intermediates: [...(root.issuers ?? []), ...rotation.chain] }], index),
     provider: { active: root.state, retired: Object.fromEntries(retired) },
   });
 }
@@ -127,7 +162,7 @@ export function isDead(root: RootEntry, policy: Policy, now: Date): boolean {
 function chainAt(state: CaState, policy: Policy, now: Date): readonly Certificate[] {
   const active = activeRoot(state);
   const alive = state.roots.filter((root) => !isDead(root, policy, now));
-  return usefulPart(active.intermediates, rootsToReach(alive, now), now);
+  return [...issuersOf(active), ...usefulPart(lineOf(active), rootsToReach(alive, now), now)];
 }
 
 function entryOf(root: NewRoot, clusterId: string, leafTtlMaxMs: number, now: Date, createIndex: number): RootEntry {
@@ -135,7 +170,7 @@ function entryOf(root: NewRoot, clusterId: string, leafTtlMaxMs: number, now: Da
     id: root.certificate.id,
     name: root.name,
     certificate: root.certificate,
-    intermediates: [],
+    intermediates: root.issuers ?? [],
     status: "active",
     since: now,
     rotatedOutAt: null,

@@ -39,6 +39,8 @@ export interface LeafFields extends LeafNames {
 
 /** A leaf that lacks its signature. */
 export interface LeafDraft {
+  /** What it was made of. */
+  readonly fields: LeafFields;
   /** The TBSCertificate, to be signed. */
   readonly signed: Bytes;
   /** Appends the signature, given in WebCrypto's form. @returns the DER certificate. */
@@ -165,6 +167,7 @@ export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme)
       at = writeNames(out, at, fields);
 
       return {
+        fields,
         signed: out,
         complete: (signature) => complete(out, scheme, signature),
       };

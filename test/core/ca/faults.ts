@@ -96,7 +96,7 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
             const provider = await type.open(...args);
             return {
               ...provider,
-              signLeaf: (draft) => step("provider.signLeaf", () => provider.signLeaf(draft)),
+              signLeaf: (...args) => step("provider.signLeaf", () => provider.signLeaf(...args)),
               crossSign: (...crossing) => step("provider.crossSign", () => provider.crossSign(...crossing)),
             };
           }),

@@ -1,5 +1,5 @@
 /**
- * Whether an address is one of the public internet: what a server must not be sent to by whoever may name a URL.
+ * Which addresses a server may be sent to by whoever may name a URL: those of the public internet, or of given ranges.
  * @module
  */
 
@@ -21,6 +21,9 @@ const IPV4: readonly (readonly [base: string, bits: number])[] = [
   ["224.0.0.0", 3],
 ];
 
+/** Where IPv4 lies among IPv6 addresses (RFC 4291 §2.5.5.2). */
+const MAPPED = 0xffffn << 32n;
+
 /** Whether a text is an address of the public internet; false for what is no address at all. */
 export function isPublicAddress(address: string): boolean {
   const four = readIpv4(address);
@@ -31,6 +34,35 @@ export function isPublicAddress(address: string): boolean {
   // 2000::/3 is all that is given out (RFC 4291 §2.4); in it: documentation, Teredo and ORCHID, and 6to4 with an IPv4 inside.
   if (first >> 13 !== 1 || (first === 0x2001 && (second < 0x200 || second === 0xdb8)) || first >> 4 === 0x3ff) return false;
   return first !== 0x2002 || isPublicIpv4(((second << 16) | (six[2] ?? 0)) >>> 0);
+}
+
+/** A block of addresses, IPv4 as ::ffff:0:0/96. */
+export interface AddressRange {
+  readonly base: bigint;
+  /** Of 128. */
+  readonly bits: number;
+}
+
+/** Reads `ADDRESS` or `ADDRESS/BITS`; null for anything else. */
+export function readRange(text: string): AddressRange | null {
+  const [address = "", length, ...more] = text.split("/");
+  const base = readAddress(address);
+  const width = readIpv4(address) === null ? 128 : 32;
+  if (base === null || more.length > 0 || (length !== undefined && !/^(?:0|[1-9]\d{0,2})$/.test(length))) return null;
+  const bits = length === undefined ? width : Number(length);
+  return bits > width ? null : { base, bits: bits + 128 - width };
+}
+
+/** Whether an address is in a block; false for what is no address at all. */
+export function isInRange(address: string, { base, bits }: AddressRange): boolean {
+  const value = readAddress(address);
+  return value !== null && (value ^ base) >> BigInt(128 - bits) === 0n;
+}
+
+function readAddress(text: string): bigint | null {
+  const four = readIpv4(text);
+  if (four !== null) return MAPPED | BigInt(four);
+  return readIpv6(text)?.reduce((value, group) => (value << 16n) | BigInt(group), 0n) ?? null;
 }
 
 function isPublicIpv4(address: number): boolean {

@@ -1,0 +1,229 @@
+/**
+ * The configuration of the Vault provider, as Consul defines it (vault.md §1), and of any other use of Vault.
+ * @module
+ */
+import * as v from "valibot";
+import type { ConfigMap } from "../../src/core/ca/state.ts";
+import { ConfigError, type Violation } from "../../src/core/errors.ts";
+import type { CommonConfig } from "../../src/core/provider.ts";
+import type { CaKeySpec } from "../../src/core/x509/keys.ts";
+import { bool, COMMON_FIELDS, decodeConfig, field, readCommon, text } from "../common-config.ts";
+import { type AuthMethod, readAuthMethod } from "./auth/method.ts";
+import type { Mount } from "./client.ts";
+
+/** How to reach Vault, and who we are there. */
+export interface VaultConnection {
+  /** An origin: scheme, host and port. */
+  readonly address: string;
+  readonly login:
+    | { readonly kind: "token"; readonly token: string }
+    | { readonly kind: "file"; readonly path: string }
+    | { readonly kind: "method"; readonly method: AuthMethod };
+  /** Where logins happen, and mounts without a namespace of their own are; empty: the root namespace. */
+  readonly namespace: string;
+  readonly tls: {
+    readonly caFile: string;
+    readonly caPath: string;
+    readonly certFile: string;
+    readonly keyFile: string;
+    readonly serverName: string;
+    readonly skipVerify: boolean;
+  };
+}
+
+export interface VaultConfig extends CommonConfig {
+  readonly connection: VaultConnection;
+  /** Null in a secondary datacenter that has none. */
+  readonly root: Mount | null;
+  readonly intermediate: Mount;
+  readonly keySpec: CaKeySpec;
+  /** Whether Vault signs each leaf, or an intermediate whose key we hold. */
+  readonly leafSigning: "vault" | "local";
+}
+
+const CONNECTION_FIELDS = {
+  Address: field(text),
+  Token: field(text),
+  TokenFile: field(text),
+  AuthMethod: v.optional(v.unknown()),
+  Namespace: field(text),
+  CAFile: field(text),
+  CAPath: field(text),
+  CertFile: field(text),
+  KeyFile: field(text),
+  TLSServerName: field(text),
+  TLSSkipVerify: field(bool),
+};
+
+const ConnectionFields = v.object(CONNECTION_FIELDS);
+
+const Fields = v.object({
+  ...COMMON_FIELDS,
+  ...CONNECTION_FIELDS,
+  RootPKIPath: field(text),
+  RootPKINamespace: field(text),
+  IntermediatePKIPath: field(text),
+  IntermediatePKINamespace: field(text),
+  LeafSigning: field(text),
+});
+
+const TransitFields = v.object({ ...CONNECTION_FIELDS, TransitPath: field(text), TransitKey: field(text) });
+
+/** Files write these names in snake_case. */
+export const VAULT_CONFIG_NAMES: readonly string[] = Object.keys(Fields.entries);
+
+/** What is never shown again: fields of the configuration, by the path to them. */
+export const VAULT_SECRET_FIELDS: readonly string[] = [
+  "Token",
+  ...["role_id", "secret_id", "jwt", "password"].map((name) => `AuthMethod.Params.${name}`),
+];
+
+type Refuse = (broken: boolean, name: string, message: string) => void;
+
+/**
+ * Reads a configuration.
+ * @param primary whether this datacenter has the root, so that there must be a mount for it.
+ * @throws {ConfigError} with every fault
+ */
+export function parseVaultConfig(config: ConfigMap | null, primary = true): VaultConfig {
+  const fields = decodeConfig(Fields, snakeless(config ?? {}, VAULT_CONFIG_NAMES));
+  const faults: Violation[] = [];
+  const refuse = refuser(faults);
+  const connection = readConnection(fields, faults);
+  const { namespace } = connection;
+  const mount = (path: string | undefined, own: string | undefined, name: string): Mount => ({
+    path: readPath(path ?? "", `${name}Path`, refuse),
+    namespace: own === undefined || own === "" ? namespace : readNamespace(own, `${name}Namespace`, refuse),
+  });
+  const root = mount(fields.RootPKIPath, fields.RootPKINamespace, "RootPKI");
+  const intermediate = mount(fields.IntermediatePKIPath, fields.IntermediatePKINamespace, "IntermediatePKI");
+  refuse(primary && root.path === "", "RootPKIPath", "must provide a valid path to a root PKI backend");
+  refuse(intermediate.path === "", "IntermediatePKIPath", "must provide a valid path for the intermediate PKI backend");
+  refuse(
+    intermediate.path !== "" && root.path === intermediate.path && root.namespace === intermediate.namespace,
+    "IntermediatePKIPath",
+    "must not be the root's own path: leaves would be signed by the root's mount",
+  );
+  const leafSigning = fields.LeafSigning ?? "";
+  refuse(!["", "vault", "local"].includes(leafSigning), "LeafSigning", 'LeafSigning must be "vault" or "local"');
+  const common = readCommon(fields, faults);
+  throwAll(faults);
+  return {
+    ...common,
+    connection,
+    root: root.path === "" ? null : root,
+    intermediate,
+    leafSigning: leafSigning === "local" ? "local" : "vault",
+  };
+}
+
+export interface TransitConfig {
+  readonly connection: VaultConnection;
+  readonly mount: Mount;
+  readonly key: string;
+}
+
+/** Reads where key-encryption keys are wrapped. @throws {ConfigError} with every fault */
+export function parseTransitConfig(config: ConfigMap): TransitConfig {
+  const fields = decodeConfig(TransitFields, snakeless(config, Object.keys(TransitFields.entries)));
+  const faults: Violation[] = [];
+  const refuse = refuser(faults);
+  const connection = readConnection(fields, faults);
+  const path = readPath(fields.TransitPath ?? "transit", "TransitPath", refuse);
+  const key = fields.TransitKey ?? "";
+  refuse(!/^[A-Za-z0-9_.-]+$/.test(key), "TransitKey", "must name a key of the Transit engine, of letters, digits, _, - and .");
+  throwAll(faults);
+  return { connection, mount: { path, namespace: connection.namespace }, key };
+}
+
+function readConnection(fields: v.InferOutput<typeof ConnectionFields>, faults: Violation[]): VaultConnection {
+  const refuse = refuser(faults);
+  const tls = {
+    caFile: fields.CAFile ?? "",
+    caPath: fields.CAPath ?? "",
+    certFile: fields.CertFile ?? "",
+    keyFile: fields.KeyFile ?? "",
+    serverName: fields.TLSServerName ?? "",
+    skipVerify: fields.TLSSkipVerify ?? false,
+  };
+  refuse((tls.certFile === "") !== (tls.keyFile === ""), "CertFile", "CertFile and KeyFile go together");
+  refuse(tls.caFile !== "" && tls.caPath !== "", "CAPath", "CAFile and CAPath exclude each other");
+  refuse(!/^[A-Za-z0-9_.:-]*$/.test(tls.serverName), "TLSServerName", "TLSServerName must be a host name");
+  const login = readLogin(fields, faults);
+  if (login.kind === "method" && login.method.type === "cert")
+    refuse(tls.certFile === "", "CertFile", "AuthMethod cert needs CertFile and KeyFile");
+  return {
+    address: readAddress(fields.Address ?? "", refuse),
+    login,
+    namespace: readNamespace(fields.Namespace ?? "", "Namespace", refuse),
+    tls,
+  };
+}
+
+/** Exactly one way to have a token. */
+function readLogin(fields: v.InferOutput<typeof ConnectionFields>, faults: Violation[]): VaultConnection["login"] {
+  const refuse = refuser(faults);
+  const { Token: token = "", TokenFile: file = "", AuthMethod: method } = fields;
+  const hasMethod = method !== undefined && method !== null;
+  const given = [token !== "", file !== "", hasMethod].filter(Boolean).length;
+  refuse(given === 0, "Token", "must provide a Vault token or configure a Vault auth method");
+  refuse(
+    given > 1,
+    "Token",
+    token !== "" && hasMethod
+      ? "only one of Vault token or Vault auth method can be provided, but not both"
+      : "only one of Token, TokenFile and AuthMethod can be provided",
+  );
+  // What goes into a header.
+  refuse(!/^[\x21-\x7e]*$/.test(token), "Token", "Token must be printable characters without blanks");
+  if (hasMethod) return { kind: "method", method: readAuthMethod(method, refuse) };
+  return file === "" ? { kind: "token", token } : { kind: "file", path: file };
+}
+
+function readAddress(text: string, refuse: Refuse): string {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || (url.protocol !== "https:" && url.protocol !== "http:")) {
+    refuse(true, "Address", "Address must be a URL of Vault, for example https://vault.example.com:8200");
+    return "";
+  }
+  refuse(
+    url.username !== "" || url.password !== "" || url.hash !== "" || url.search !== "" || url.pathname !== "/",
+    "Address",
+    "Address must have no user, password, path, query or fragment",
+  );
+  return url.origin;
+}
+
+const SEGMENT = /^[A-Za-z0-9_.~@:-]+$/;
+
+/** A mount's path without slashes at its ends. */
+function readPath(path: string, name: string, refuse: Refuse): string {
+  const plain = path.replace(/^\/|\/$/g, "");
+  const good = plain.split("/").every((part) => SEGMENT.test(part) && part !== "." && part !== "..");
+  refuse(plain !== "" && !good, name, `${name} must be segments of letters, digits, -, _, ., ~, @ and : between single slashes`);
+  refuse(/^(?:sys|auth|identity|cubbyhole)(?:\/|$)/.test(plain), name, `${name} must not be one of Vault's own paths`);
+  return plain;
+}
+
+function readNamespace(namespace: string, name: string, refuse: Refuse): string {
+  const plain = namespace.replace(/^\/|\/$/g, "");
+  const good = plain.split("/").every((part) => SEGMENT.test(part));
+  refuse(plain !== "" && !good, name, `${name} must be segments of letters, digits, -, _, ., ~, @ and : between single slashes`);
+  return plain;
+}
+
+/** Names in snake_case as they are otherwise: what a file has, and what people copy from it. */
+function snakeless(config: ConfigMap, names: readonly string[]): ConfigMap {
+  const known = (key: string) => names.find((name) => key.includes("_") && name.toLowerCase() === key.replaceAll("_", "").toLowerCase());
+  return Object.fromEntries(Object.entries(config).map(([key, value]) => [known(key) ?? key, value]));
+}
+
+function refuser(faults: Violation[]): Refuse {
+  return (broken, name, message) => {
+    if (broken) faults.push({ code: "config_invalid", field: name, message, reference: "vault.md §1" });
+  };
+}
+
+function throwAll(faults: readonly Violation[]): void {
+  if (faults.length > 0) throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
+}

@@ -1,0 +1,114 @@
+/**
+ * How the manager makes a change: worked out, recorded, committed, taken into use, and, where it fails, undone outside.
+ * @module
+ */
+import type { Audit, AuditRecord } from "../audit.ts";
+import type { Random } from "../clock.ts";
+import { NotReadyError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import type { ProviderTypes, Undo } from "../provider.ts";
+import type { Sealer } from "../sealer.ts";
+import type { Expected, Store } from "../store.ts";
+import type { Follower } from "./follower.ts";
+import type { Operation, Operations } from "./operation.ts";
+import type { Policy } from "./policy.ts";
+import type { Change, ChangeContext } from "./reconfigure.ts";
+import { type Snapshot, snapshotOf, withSchema } from "./snapshot.ts";
+import type { CaState } from "./state.ts";
+
+export interface ChangesOptions {
+  readonly store: Store;
+  readonly operations: Operations;
+  readonly follower: Follower;
+  readonly providers: ProviderTypes;
+  readonly sealer: Sealer;
+  readonly random: Random;
+  readonly policy: Policy;
+  readonly audit: Audit | null;
+  readonly log: Log;
+  /** Undoes what was made outside; it never rejects. */
+  readonly abandon: (undos: readonly Undo[]) => Promise<void>;
+}
+
+export interface Changes {
+  /**
+   * Works out a change, commits it and takes it into use. What a change that fails had made outside is undone.
+   * @returns null where there is nothing to change. @throws {CaError} of every kind
+   */
+  change(
+    from: Omit<Expected, "term">,
+    operation: Operation,
+    work: (context: ChangeContext) => Promise<Change | null>,
+  ): Promise<Snapshot | null>;
+  /** Commits a state that leaves what signs as it is. @throws {CaError} */
+  replace(kind: "prune" | "collect" | "rewrap", next: CaState, snapshot: Snapshot, operation: Operation): Promise<void>;
+}
+
+export function createChanges(options: ChangesOptions): Changes {
+  const { store, operations, follower, providers, sealer, random, policy, audit, log, abandon } = options;
+
+  const change: Changes["change"] = async (from, operation, work) => {
+    const undos: Undo[] = [];
+    try {
+      const onAbandon = (undo: Undo) => void undos.push(undo);
+      const planned = await work({ types: providers, sealer, random, policy, now: await store.now(), onAbandon });
+      if (planned !== null) return await apply(planned, from, operation);
+    } catch (error) {
+      // Where the outcome is not known, what was made may be in use.
+      if (!(error instanceof NotReadyError && error.code === "outcome_unknown")) await abandon(undos);
+      throw error;
+    }
+    await abandon(undos);
+    return null;
+  };
+
+  /** Commits a worked-out change and takes it into use. */
+  const apply = async (planned: Change, from: Omit<Expected, "term">, operation: Operation): Promise<Snapshot> => {
+    const change = { ...planned, snapshot: withSchema(planned.snapshot, operation.schema) };
+    const before = follower.current?.state.config.config;
+    try {
+      await audit?.beforeChange(decided(change.kind, change.snapshot.active.id, operation));
+      await operations.commit(change.snapshot.state, from, operation);
+    } catch (error) {
+      change.snapshot.provider?.close();
+      throw error;
+    }
+    await follower.adopt(change.snapshot);
+    const { state, active } = change.snapshot;
+    log.info(`CA changed: ${change.kind}`, {
+      change: change.kind,
+      index: state.index,
+      provider: state.config.provider,
+      root: active.id,
+      fields: changedFields(before, state.config.config),
+      leftByForce: change.leftByForce,
+    });
+    for (const warning of change.warnings ?? []) log.warn(`CA changed: ${change.kind}, with a warning`, { warning });
+    return change.snapshot;
+  };
+
+  const replace: Changes["replace"] = async (kind, next, { state, config, provider, fault }, operation) => {
+    const snapshot = withSchema({ ...snapshotOf(next, config, provider), fault }, operation.schema);
+    await audit?.beforeChange(decided(kind, snapshot.active.id, operation));
+    await operations.commit(snapshot.state, state, operation);
+    await follower.adopt(snapshot);
+    const gone = state.roots.filter(({ id }) => !next.roots.some((root) => root.id === id)).map(({ id }) => id);
+    log.info(`CA changed: ${kind}`, { change: kind, index: next.index, pruned: gone });
+  };
+
+  return { change, replace };
+}
+
+/** The record of a change that was decided on. @param subject the root that will be active. */
+export function decided(action: string, subject: string, { caller }: Operation, code: string | null = null): AuditRecord {
+  return { caller, action, subject, outcome: "allowed", code };
+}
+
+/** The names of the fields in which two configurations differ; never their values. */
+function changedFields(
+  before: Readonly<Record<string, unknown>> | null | undefined,
+  after: Readonly<Record<string, unknown>> | null,
+): string[] {
+  const [a, b] = [before ?? {}, after ?? {}];
+  return [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]));
+}
