@@ -25,8 +25,25 @@ export interface RawAnswer {
   header(name: string): string | undefined;
 }
 
-/** Sends one request over a connection of its own. @returns null where the connection was closed without an answer. */
-export function send(port: number, request: RawRequest): Promise<RawAnswer | null> {
+/** How often a request is sent again whose answer went down with the rest of its body. */
+const RESENDS = 5;
+
+/**
+ * Sends one request over a connection of its own. A server that answers before it has read the whole body and closes
+ * may take its answer back from a client that still writes (RFC 9112 §9.6): then it is asked again.
+ * @returns null where the connection was closed without an answer.
+ */
+export async function send(port: number, request: RawRequest): Promise<RawAnswer | null> {
+  for (let left = RESENDS; ; left--)
+    try {
+      return await sendOnce(port, request);
+    } catch (error) {
+      if (left === 0 || request.body === undefined || !["EPIPE", "ECONNRESET"].includes((error as { code?: string }).code ?? ""))
+        throw error;
+    }
+}
+
+function sendOnce(port: number, request: RawRequest): Promise<RawAnswer | null> {
   return new Promise((resolve, reject) => {
     const socket = connect(port, "127.0.0.1");
     let received = Buffer.alloc(0);
