@@ -236,7 +236,7 @@ async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route,
     const authorized = found instanceof Promise ? await found : found;
     if (authorized?.anonymous === false) caller.accessor = authorized.accessorId;
     if (typeof need === "object") authorized?.require(need.resource, need.access);
-    const plain = options.compressed || !takesGzip(request.headers.get("accept-encoding") ?? undefined);
+    const plain = () => options.compressed || !takesGzip(request.headers.get("accept-encoding") ?? undefined);
     return finish(await respond(await handler(callOf(c, caller, action, authorized)), common, plain));
   } catch (error) {
     const { requestId } = caller;
@@ -313,15 +313,15 @@ function callOf(c: Context<{ Bindings: RequestEnvironment }>, caller: Caller, ac
   };
 }
 
-/** @param plain whether it must not be compressed. */
-async function respond(answer: Answer, common: Readonly<Record<string, string>>, plain: boolean): Promise<Response> {
+/** @param plain whether it must not be compressed; asked only where it could be. */
+async function respond(answer: Answer, common: Readonly<Record<string, string>>, plain: () => boolean): Promise<Response> {
   const { status = 200, body: content, secret = false } = answer;
   const headers = secret ? { ...answer.headers, "Cache-Control": "no-store" } : (answer.headers ?? {});
   if (content === undefined) return new Response(null, { status, headers: { ...common, ...headers } });
   const all: Record<string, string> = { "Content-Type": content.type, ...common, ...headers };
   // What is sent once is not worth compressing.
   if (typeof content.content === "string" || secret) return new Response(content.content, { status, headers: all });
-  const compressed = plain ? null : await content.gzip();
+  const compressed = plain() ? null : await content.gzip();
   if (compressed === null) return new Response(content.content, { status, headers: all });
   return new Response(compressed, { status, headers: { "Content-Encoding": "gzip", ...all } });
 }
