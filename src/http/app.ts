@@ -236,8 +236,11 @@ async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route,
     const authorized = found instanceof Promise ? await found : found;
     if (authorized?.anonymous === false) caller.accessor = authorized.accessorId;
     if (typeof need === "object") authorized?.require(need.resource, need.access);
+    const call = callOf(c, caller, action, authorized);
+    // A query that cannot be read is found out before anything is changed.
+    if (request.method !== "GET") call.query();
     const plain = () => options.compressed || !takesGzip(request.headers.get("accept-encoding") ?? undefined);
-    return finish(await respond(await handler(callOf(c, caller, action, authorized)), common, plain));
+    return finish(await respond(await handler(call), common, plain));
   } catch (error) {
     const { requestId } = caller;
     const answer = errorAnswer(error, requestId);
