@@ -14,7 +14,7 @@ export type CertificateKind = "root" | "cross-signed" | "intermediate" | "leaf";
  * Checks a certificate against the rules of its kind.
  * @param issuer the certificate whose key signed it; itself for a root.
  */
-export function lint(certificate: Certificate, kind: CertificateKind, issuer: Certificate): Violation[] {
+export async function lint(certificate: Certificate, kind: CertificateKind, issuer: Certificate): Promise<Violation[]> {
   const violations: Violation[] = [];
   const demand = (holds: boolean, field: string, message: string, reference: string) => {
     if (!holds) violations.push({ code: "lint", field, message, reference });
@@ -108,13 +108,13 @@ export function lint(certificate: Certificate, kind: CertificateKind, issuer: Ce
       "design: a root may be cross-signed",
     );
   }
-  violations.push(...compareReadings(certificate));
+  violations.push(...(await compareReadings(certificate)));
   return violations;
 }
 
 /** What certificate.ts read must be what @peculiar/x509 reads. */
-function compareReadings(certificate: Certificate): Violation[] {
-  const again = readAgain(certificate.der);
+async function compareReadings(certificate: Certificate): Promise<Violation[]> {
+  const again = await readAgain(certificate.der);
   const differs = {
     serialNumber: BigInt(`0x${again.serial}`) !== BigInt(`0x${hex(certificate.serial)}`),
     notBefore: again.notBefore.getTime() !== certificate.notBefore.getTime(),
