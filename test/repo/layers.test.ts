@@ -33,9 +33,14 @@ const RULES: readonly Rule[] = [
   { files: "src/telemetry/", ours: ["src/core/", "src/telemetry/"], packages: ["@logtape/logtape", "prom-client"] },
   { files: "src/config/", ours: ["src/core/", "src/config/", "src/store/redis-settings.ts"], packages: ["valibot"] },
   {
+    files: "src/tls/node-server.ts",
+    ours: ["src/tls/"],
+    packages: ["@hono/node-server", "node:http", "node:http2", "node:net"],
+  },
+  {
     files: "src/tls/server.ts",
     ours: ["src/tls/", "src/config/tls.ts"],
-    packages: ["@hono/node-server", "node:http", "node:http2", "node:tls"],
+    packages: ["node:http2", "node:net", "node:tls"],
   },
   { files: "src/tls/", ours: ["src/core/", "src/tls/", "src/config/tls.ts"], packages: ["node:crypto", "node:tls"] },
   { files: "src/http/", ours: ["src/core/", "src/http/"], packages: ["hono", "valibot"] },
@@ -61,7 +66,7 @@ const RULES: readonly Rule[] = [
   {
     files: "src/entry/",
     ours: ["src/compose.ts", "src/config/", "src/core/", "src/telemetry/", "src/tls/", "src/entry/"],
-    packages: ["node:fs", "node:path", "node:dns/promises", "node:https", "node:net", "node:stream"],
+    packages: ["node:fs", "node:path", "node:dns/promises", "node:http", "node:https", "node:net", "node:stream"],
   },
   {
     files: "src/cli/",

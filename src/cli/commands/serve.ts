@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { CONSUL_CONFIG_NAMES } from "../../../providers/consul/config.ts";
 import { readSettings, type Settings } from "../../config/settings.ts";
 import { trustDomainOf } from "../../core/spiffe/kinds.ts";
-import { serve } from "../../entry/bun.ts";
+import { serve } from "../../entry/runtime.ts";
 import type { Served } from "../../entry/serve.ts";
 import { describe, exitCode } from "../output.ts";
 

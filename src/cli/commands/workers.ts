@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { claimStore } from "../../compose.ts";
 import { ConfigError } from "../../core/errors.ts";
 import { makeDataDir } from "../../entry/platform.ts";
+import { runtimeOf } from "../../entry/runtime.ts";
 import { describe, exitCode } from "../output.ts";
 import { settingsOf, stopAsked } from "./serve.ts";
 
@@ -48,6 +49,9 @@ export async function workersCommand(count: number): Promise<number> {
     });
 
   try {
+    // Deno starts processes with all permissions, and shares a port behind an unstable flag alone.
+    if (runtimeOf(process.versions) === "deno")
+      throw new ConfigError("Cannot start workers on Deno: serve without --workers, several replicas with Redis, or on Bun or Node");
     const settings = settingsOf(process.env);
     if (settings.store.kind === "memory")
       throw new ConfigError(

@@ -1,0 +1,20 @@
+/**
+ * Serves on Node.
+ * @module
+ */
+import { createServer } from "node:http";
+import type { Settings } from "../config/settings.ts";
+import { createServing } from "../tls/node-server.ts";
+import { type Served, serveWith } from "./serve.ts";
+import { IDLE_MS, type Listen } from "./tls.ts";
+
+const listenPlain: Listen = async ({ listen, worker, limits }, fetch) => {
+  const idleMs = limits.idle_time ?? IDLE_MS;
+  const serving = createServing({ ...listen, shared: worker !== null, idleMs, fetch }, () => undefined);
+  const server = createServer({ keepAliveTimeout: idleMs, headersTimeout: idleMs }, serving.listener);
+  server.on("connection", (socket) => serving.track(socket, () => socket.end()));
+  return { port: await serving.listen(server), stop: (now) => serving.close(server, now) };
+};
+
+/** Starts serving. @throws {CaError} @throws {Error} when the address is taken */
+export const serve = (settings: Settings): Promise<Served> => serveWith(listenPlain, settings);

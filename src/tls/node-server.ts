@@ -1,0 +1,148 @@
+/**
+ * What Node's servers have in common, with TLS or without: requests become `fetch`, silent connections end, and a server
+ * ends when what is being answered has been.
+ * @module
+ */
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { type Http2SecureServer, Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from "node:http2";
+import type { Socket } from "node:net";
+import { getRequestListener } from "@hono/node-server";
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
+
+/** How often silent connections are looked for, in milliseconds. */
+const SWEEP_MS = 5000;
+/** Milliseconds for what is being answered when the server ends. */
+const CLOSE_MS = 5000;
+
+export interface NodeServerOptions {
+  readonly host: string;
+  readonly port: number;
+  /** Whether other processes listen on the same port. */
+  readonly shared: boolean;
+  /** Milliseconds that a connection may be silent, blocked queries aside. */
+  readonly idleMs: number;
+  readonly fetch: Fetch;
+}
+
+/** An app, and what it is told of each request. */
+export type Fetch = (
+  request: Request,
+  environment: {
+    readonly holdOpen: () => void;
+    readonly remoteAddress: string | undefined;
+    readonly peerCertificate: Uint8Array | undefined;
+  },
+) => Response | Promise<Response>;
+
+export type Incoming = IncomingMessage | Http2ServerRequest;
+export type Outgoing = ServerResponse | Http2ServerResponse;
+
+/** The requests and connections of one server. */
+export interface NodeServing {
+  /** Answers a request. */
+  listener(incoming: Incoming, outgoing: Outgoing): void;
+  /** Counts a connection in, until it closes. @param end ends it once nothing is being answered */
+  track(connection: Socket | ServerHttp2Session, end: () => void): void;
+  tracks(connection: Socket): boolean;
+  /** Starts to listen. Rejects when the address is taken. @returns the port */
+  listen(server: Listener): Promise<number>;
+  /** Ends when what is being answered has been. @param now does not wait for it. */
+  close(server: Listener, now: boolean): Promise<void>;
+}
+
+type Listener = Server | Http2SecureServer;
+
+/** A connection, by what ends it. */
+interface Connection {
+  /** Requests on their way, and those of them that wait for something. */
+  open: number;
+  held: number;
+  lastActive: number;
+  end(): void;
+  destroy(): void;
+}
+
+/** @param certificateOf reads what the client of a connection showed, where it was asked for that */
+export function createServing(options: NodeServerOptions, certificateOf: (socket: Socket) => Uint8Array | undefined): NodeServing {
+  const connections = new Map<object, Connection>();
+  let closing = false;
+
+  const answer = async (request: Request, incoming: Incoming, outgoing: Outgoing): Promise<Response> => {
+    const connection = connections.get(incoming instanceof Http2ServerRequest ? (incoming.stream.session ?? incoming) : incoming.socket);
+    let held = false;
+    if (connection !== undefined) {
+      connection.open++;
+      connection.lastActive = performance.now();
+      outgoing.once("close", () => {
+        connection.open--;
+        if (held) connection.held--;
+        connection.lastActive = performance.now();
+        if (closing && connection.open === 0) connection.end();
+      });
+    }
+    const response = await options.fetch(request, {
+      holdOpen: () => {
+        if (connection !== undefined && !held) connection.held++;
+        held = true;
+      },
+      // Read where they are asked for: not every request needs them.
+      get remoteAddress() {
+        return incoming.socket.remoteAddress;
+      },
+      get peerCertificate() {
+        return certificateOf(incoming.socket);
+      },
+    });
+    // RFC 9113 §8.2.2: HTTP/2 has no such header.
+    if (incoming instanceof Http2ServerRequest) response.headers.delete("Connection");
+    return outgoing.destroyed ? RESPONSE_ALREADY_SENT : response;
+  };
+  const listener = getRequestListener(
+    (request, { incoming, outgoing }: { incoming: Incoming; outgoing: Outgoing }) => answer(request, incoming, outgoing),
+    { overrideGlobalObjects: false },
+  );
+
+  const sweep = setInterval(() => {
+    const now = performance.now();
+    for (const { held, lastActive, destroy } of connections.values()) if (held === 0 && now - lastActive > options.idleMs) destroy();
+  }, SWEEP_MS);
+  sweep.unref();
+
+  return {
+    listener: (incoming, outgoing) => void listener(incoming, outgoing),
+    track(connection, end) {
+      connections.set(connection, { open: 0, held: 0, lastActive: performance.now(), end, destroy: () => connection.destroy() });
+      connection.once("close", () => connections.delete(connection));
+      // The other side may be gone at any time; what matters is that it is.
+      connection.on("error", () => connection.destroy());
+    },
+    tracks: (connection) => connections.has(connection),
+    async listen(server) {
+      const { host, port, shared } = options;
+      try {
+        await new Promise<void>((resolve, reject) => {
+          server.once("error", reject);
+          server.listen({ host, port, ...(shared ? { reusePort: true } : {}) }, resolve);
+        });
+      } catch (error) {
+        clearInterval(sweep);
+        throw error;
+      }
+      server.on("error", () => undefined);
+      const address = server.address();
+      return typeof address === "object" && address !== null ? address.port : port;
+    },
+    async close(server, now) {
+      closing = true;
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const { open, end } of connections.values()) if (open === 0) end();
+      const destroyAll = () => {
+        for (const { destroy } of connections.values()) destroy();
+      };
+      const late = setTimeout(destroyAll, now ? 0 : CLOSE_MS);
+      await closed;
+      clearTimeout(late);
+      clearInterval(sweep);
+    },
+  };
+}
