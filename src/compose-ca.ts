@@ -13,6 +13,7 @@ import { createMemory, type Memory } from "./core/ca/memory.ts";
 import { DEFAULT_POLICY, type Policy } from "./core/ca/policy.ts";
 import type { Random } from "./core/clock.ts";
 import { ConflictError, NotReadyError } from "./core/errors.ts";
+import type { Metrics } from "./core/metrics.ts";
 import type { Recollection } from "./core/recollection.ts";
 import type { Replica } from "./core/replicas.ts";
 import type { Sealer } from "./core/sealer.ts";
@@ -20,17 +21,16 @@ import { type App, createApp } from "./http/app.ts";
 import type { Ports } from "./store/backend.ts";
 import type { Codec } from "./store/codec.ts";
 import { type AuditLog, createAudit } from "./telemetry/audit.ts";
-import { createPrometheus, type PrometheusMetrics } from "./telemetry/prometheus.ts";
+import type { PrometheusMetrics } from "./telemetry/prometheus.ts";
 
 /** What a CA knows from one request to the next: data alone. */
 export interface CaMemory {
   readonly ca: Memory;
   readonly access: AccessMemory;
-  readonly metrics: PrometheusMetrics;
 }
 
 export function createCaMemory(random: Random): CaMemory {
-  return { ca: createMemory(), access: createAccessMemory(random), metrics: createPrometheus() };
+  return { ca: createMemory(), access: createAccessMemory(random) };
 }
 
 export interface CaParts {
@@ -43,6 +43,8 @@ export interface CaParts {
   readonly recollection: Recollection | null;
   readonly self: Pick<Replica, "id" | "address">;
   readonly memory: CaMemory;
+  /** Null where no one process sees enough to count. */
+  readonly metrics: PrometheusMetrics | null;
   /** Whether something in front compresses answers. */
   readonly compressed: boolean;
 }
@@ -59,6 +61,8 @@ const DEFAULT_CONFIG = { IntermediateCertTTL: "8760h", LeafCertTTL: "72h", RootC
 /** How long a start waits for the state that another replica is making. */
 const START_MS = 20_000;
 
+const UNCOUNTED: Metrics = { leafIssued: () => undefined, leafRefused: () => undefined, change: () => undefined };
+
 /** The numbers that the settings have a say in. */
 export function policyOf(settings: Settings): Policy {
   return {
@@ -71,9 +75,8 @@ export function policyOf(settings: Settings): Policy {
 
 /** Makes the CA. @throws {ConfigError} where the audit log cannot be opened */
 export async function assemble(parts: CaParts): Promise<Ca> {
-  const { settings, platform, policy, ports, codec, sealer, self, recollection, memory } = parts;
+  const { settings, platform, policy, ports, codec, sealer, self, recollection, memory, metrics } = parts;
   const { clock, random, log } = platform;
-  const { metrics } = memory;
   const audit =
     settings.audit === null
       ? null
@@ -87,7 +90,7 @@ export async function assemble(parts: CaParts): Promise<Ca> {
     clock,
     random,
     log,
-    metrics,
+    metrics: metrics ?? UNCOUNTED,
     audit,
     datacenter: settings.datacenter,
     ...(settings.tls?.source.kind === "self" ? { serverNames: settings.tls.source.names } : {}),
@@ -119,11 +122,14 @@ export async function assemble(parts: CaParts): Promise<Ca> {
     behindProxy: settings.plainHttp !== null,
     compressed: parts.compressed,
     audit,
-    renderMetrics: () => {
-      const { snapshot, signing, status } = manager;
-      return metrics.render({ snapshot, signing, status, now: clock.now(), watchers: app.watchers.count, audit });
-    },
-    countRequest: metrics.request,
+    renderMetrics:
+      metrics === null
+        ? null
+        : () => {
+            const { snapshot, signing, status } = manager;
+            return metrics.render({ snapshot, signing, status, now: clock.now(), watchers: app.watchers.count, audit });
+          },
+    countRequest: metrics?.request ?? (() => undefined),
   });
   return { manager, app, audit, accessControl };
 }

@@ -66,6 +66,7 @@ export function composeEdge(settings: WorkerSettings, platform: Platform): Edge 
       // What others have to know is what the deployment can follow, not how many isolates it has.
       self: { id: `${ADDRESS}/${SCHEMA}/${sealer.keks.join()}`, address: ADDRESS },
       memory,
+      metrics: null,
       compressed: true,
     });
     return { ...ca, backend };
@@ -103,12 +104,8 @@ export function composeEdge(settings: WorkerSettings, platform: Platform): Edge 
   };
 
   const tickWith = async ({ manager, accessControl }: Share): Promise<void> => {
-    try {
-      while ((await manager.tick()).kind !== "wait");
-      if (manager.status.role === "leader") await accessControl?.collect();
-    } finally {
-      await manager.resign();
-    }
+    while ((await manager.tick()).kind !== "wait");
+    if (manager.status.role === "leader") await accessControl?.collect();
   };
 
   /** What is left to do behind an answer; it never rejects. */
@@ -117,6 +114,8 @@ export function composeEdge(settings: WorkerSettings, platform: Platform): Edge 
       await tickWith(share).catch((error: unknown) =>
         log.error("Cannot do what is due", { reason: error instanceof CaError ? error.message : "unknown" }),
       );
+    // Whoever led, to make the first state or to do what is due, is gone with this request.
+    await share.manager.resign();
     await share.audit?.close();
     share.backend.close();
   };

@@ -22,6 +22,7 @@ import type { Backend } from "./store/backend.ts";
 import { createCodec } from "./store/codec.ts";
 import { createRecollection, type Kept } from "./store/recollection.ts";
 import type { AuditSink } from "./telemetry/audit.ts";
+import { createPrometheus } from "./telemetry/prometheus.ts";
 
 export { claimStore, openBackend } from "./compose-backend.ts";
 export type { RequestEnvironment };
@@ -105,6 +106,7 @@ export async function composeOver(
     recollection,
     self,
     memory,
+    metrics: createPrometheus(),
     compressed: false,
   });
 

@@ -2,7 +2,6 @@
  * What a Worker has: the runtime's clock, randomness and console, and no files.
  * @module
  */
-import { resolve4, resolve6 } from "node:dns/promises";
 import type { Platform } from "../compose.ts";
 import type { Settings } from "../config/settings.ts";
 import { ConfigError } from "../core/errors.ts";
@@ -38,8 +37,11 @@ export function createWorkerPlatform({ logLevel }: Pick<Settings, "logLevel">): 
     isThere: () => false,
     // The runtime connects by name alone, and to nothing within Cloudflare's or anybody's private network.
     fetchKeys: (url, { signal, redirect, headers }) => fetch(url, { signal, redirect, headers }),
-    resolve: async (host) =>
-      (await Promise.allSettled([resolve4(host), resolve6(host)])).flatMap((answer) => ("value" in answer ? answer.value : [])),
+    async resolve(host) {
+      const { resolve4, resolve6 } = await import("node:dns/promises");
+      const answers = await Promise.allSettled([resolve4(host), resolve6(host)]);
+      return answers.flatMap((answer) => ("value" in answer ? answer.value : []));
+    },
     appendTo: async () => consoleSink,
   };
 }

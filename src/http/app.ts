@@ -73,8 +73,8 @@ export interface AppOptions {
   readonly compressed: boolean;
   /** Null: nothing is recorded. */
   readonly audit: Audit | null;
-  /** Prometheus' text and its media type. */
-  readonly renderMetrics: () => Promise<{ type: string; text: string }>;
+  /** Prometheus' text and its media type; null where there is no such route. */
+  readonly renderMetrics: (() => Promise<{ type: string; text: string }>) | null;
   /** Counts an answered request. */
   readonly countRequest: (route: string, status: number) => void;
 }

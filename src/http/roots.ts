@@ -18,6 +18,27 @@ const meta = (index: number, knownLeader: boolean, lastContactMs = 0) => ({
   "X-Consul-Query-Backend": "blocking-query",
 });
 
+/**
+ * How long a cache in front may answer for us, in seconds: as much as it may add to the time until new roots are seen.
+ * What waits for a change is for whoever asked alone.
+ */
+const CACHEABLE = "public, max-age=1";
+const UNCACHEABLE = "no-store";
+
+/** Weak, since the same roots leave here compressed and not, and with other words on how old they may be. */
+const tagOf = ({ state }: Snapshot): string => `W/"${state.commitId}"`;
+
+/** Whether a list of If-None-Match names what there is (RFC 9110 §13.1.2, compared weakly). */
+function isKnown(list: string | undefined, tag: string): boolean {
+  const bare = (text: string) => text.trim().replace(/^W\//, "");
+  return (list ?? "").split(",").some((known) => known.trim() === "*" || bare(known) === bare(tag));
+}
+
+interface Asked {
+  readonly query: QueryOptions;
+  readonly call: Call;
+}
+
 export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
   /** Whether the agent's cache has been asked before: Consul's first read is a miss. */
   let warm = false;
@@ -27,11 +48,15 @@ export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
     environment.holdOpen?.();
     return watchers.wait(query.index, query.waitMs, request.signal, clientKey(environment.remoteAddress, options.limits.limitLoopback));
   };
-  const answer = (snapshot: Snapshot, pem: boolean, query: QueryOptions, headers: Record<string, string> = {}): Answer => {
+  const answer = (snapshot: Snapshot, pem: boolean, { query, call }: Asked, headers: Record<string, string> = {}): Answer => {
     // What Consul says of a server without a leader: the answer may be old, by this much.
     const { storeAway, stalenessMs } = options.manager.status;
     const contact = storeAway ? meta(wireIndex(snapshot.state), false, stalenessMs ?? 0) : meta(wireIndex(snapshot.state), true);
-    return { headers: { ...contact, ...headers }, body: rootsBody(snapshot, pem ? "pem" : query.pretty ? "pretty" : "json") };
+    const tag = tagOf(snapshot);
+    const cache = { ETag: tag, "Cache-Control": query.index === null ? CACHEABLE : UNCACHEABLE };
+    const all = { ...contact, ...headers, ...cache };
+    if (query.index === null && isKnown(call.header("if-none-match"), tag)) return { status: 304, headers: all };
+    return { headers: all, body: rootsBody(snapshot, pem ? "pem" : query.pretty ? "pretty" : "json") };
   };
 
   return [
@@ -46,7 +71,7 @@ export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
           const query = call.query();
           const pem = booleanParam(query.params, "pem");
           requireDatacenter(query.params, options.datacenter, meta(1, false));
-          return answer((await read(call, query)).snapshot, pem, query);
+          return answer((await read(call, query)).snapshot, pem, { query, call });
         },
       },
     },
@@ -63,7 +88,7 @@ export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
           // Our agent's cache is the CA itself: always fresh. A wait that brought no news counts as a miss in Consul.
           const hit = warm && changed;
           warm = true;
-          return answer(snapshot, false, query, hit ? { "X-Cache": "HIT", Age: "0" } : { "X-Cache": "MISS" });
+          return answer(snapshot, false, { query, call }, hit ? { "X-Cache": "HIT", Age: "0" } : { "X-Cache": "MISS" });
         },
       },
     },

@@ -56,19 +56,23 @@ export function statusRoutes({ manager, audit, renderMetrics }: AppOptions): Rou
         },
       },
     },
-    {
-      path: "/metrics",
-      needs: { GET: { resource: "operator", access: "read" } },
-      kind: "operations",
-      unlimited: true,
-      methods: {
-        async GET() {
-          const { type, text } = await renderMetrics();
-          return { body: body(type, text) };
-        },
+    ...(renderMetrics === null ? [] : [metricsRoute(renderMetrics)]),
+  ];
+}
+
+function metricsRoute(renderMetrics: NonNullable<AppOptions["renderMetrics"]>): Route {
+  return {
+    path: "/metrics",
+    needs: { GET: { resource: "operator", access: "read" } },
+    kind: "operations",
+    unlimited: true,
+    methods: {
+      async GET() {
+        const { type, text } = await renderMetrics();
+        return { body: body(type, text) };
       },
     },
-  ];
+  };
 }
 
 function auditLine({ failure, lost }: Audit): string {

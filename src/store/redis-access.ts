@@ -7,7 +7,7 @@ import { type AccessStore, CHANGES_KEPT, RECORD_KINDS, type RecordName, type Sto
 import type { Clock } from "../core/clock.ts";
 import { InvariantError, StoreError } from "../core/errors.ts";
 import { keyConflict, versionConflict } from "./checks.ts";
-import type { RedisKeys, RunScript } from "./redis.ts";
+import type { RedisKeys, RunScript } from "./redis-ports.ts";
 
 /** Behind the change notice, which may get lost, in milliseconds: with a quarter of jitter still within the port's second. */
 const POLL_MS = 750;

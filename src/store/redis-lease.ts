@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import type { LeaseName, Leases } from "../core/lease.ts";
-import type { RedisKeys, RunScript } from "./redis.ts";
+import type { RedisKeys, RunScript } from "./redis-ports.ts";
 
 /** @param holder what this replica goes by: its own for each start. */
 export function createRedisLeases(run: RunScript, keys: RedisKeys, holder: string): Leases {

@@ -7,9 +7,9 @@ import type { CaState } from "../core/ca/state.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
 import type { Backend } from "./backend.ts";
-import { checkRedis, connectWithin, createConfirmation, openPorts, type Redis, redisKeys, scriptsOf } from "./redis.ts";
-import { createClient } from "./redis-connection.ts";
+import { checkRedis, createConfirmation, openPorts, type RedisCalls, redisKeys, scriptsOf } from "./redis-ports.ts";
 import type { RedisSettings } from "./redis-settings.ts";
+import { connectWire, type Wire } from "./redis-wire.ts";
 
 /** How often whoever watches looks, in milliseconds: nothing tells of a change here. */
 const LOOK_MS = 1000;
@@ -36,45 +36,57 @@ export interface RequestRedisOptions {
 /** Makes a backend that has no connection yet. Its ports throw StoreError where none can be made. */
 export function openRequestRedis({ settings, clock, log, memory }: RequestRedisOptions): Backend {
   const keys = redisKeys(settings.prefix);
-  let connecting: Promise<Redis> | null = null;
+  let connecting: Promise<Wire> | null = null;
+  let silence: unknown = null;
   let closed = false;
 
-  const connect = async (): Promise<Redis> => {
-    const client = createClient(settings);
-    const redis: Redis = { client, silence: null };
-    client.on("error", (error: unknown) => {
-      redis.silence = error;
-    });
-    client.on("ready", () => {
-      redis.silence = null;
-    });
+  const connect = async (): Promise<Wire> => {
     try {
-      await connectWithin(redis, settings.connectTimeoutMs, clock);
-      if (!memory.checked) await checkRedis(redis, keys, log);
-      memory.checked = true;
-      if (closed) client.disconnect();
-      return redis;
+      const wire = await connectWire(settings, clock);
+      silence = null;
+      if (closed) wire.close();
+      return wire;
     } catch (error) {
-      client.disconnect();
+      silence = error;
       // The next who asks tries again.
       connecting = null;
       throw error;
     }
   };
-  const connected = () => {
+  /** The connection of this request: another one where the last one ended, as in a query that was blocked over a restart. */
+  const connected = async (): Promise<Wire> => {
     connecting ??= connect();
+    const wire = await connecting;
+    if (!wire.ended || closed) return wire;
+    connecting = connect();
     return connecting;
   };
+  const calls: RedisCalls = {
+    eval: async (script, names, args) => (await connected()).send("EVAL", script, String(names.length), ...names, ...args),
+    info: async (section) => (await connected()).send("INFO", section),
+    wait: async (copies, ms) => (await connected()).send("WAIT", String(copies), String(ms)),
+    get silence() {
+      return silence;
+    },
+  };
+  const checked = async (): Promise<void> => {
+    if (!memory.checked) await checkRedis(calls, keys, log);
+    memory.checked = true;
+  };
+  const scripts = scriptsOf(calls);
   const wait = (signal: AbortSignal) => clock.sleep(LOOK_MS, signal);
 
   return {
     open: (codec, holder) =>
       openPorts({
-        run: async (script, answer, names, args) => scriptsOf(await connected())(script, answer, names, args),
+        async run(script, answer, names, args) {
+          await checked();
+          return scripts(script, answer, names, args);
+        },
         keys,
         codec,
         clock,
-        confirm: async () => createConfirmation((await connected()).client, settings, log)(),
+        confirm: createConfirmation(calls, settings, log),
         wait,
         accessWait: wait,
         holder,
@@ -82,7 +94,7 @@ export function openRequestRedis({ settings, clock, log, memory }: RequestRedisO
       }),
     close() {
       closed = true;
-      connecting?.then(({ client }) => client.disconnect()).catch(() => undefined);
+      connecting?.then((wire) => wire.close()).catch(() => undefined);
     },
   };
 }

@@ -122,13 +122,13 @@ export function comparable(
 }
 
 /** What we send and Consul does not. */
-const EXTRA_HEADERS: readonly string[] = ["X-Content-Type-Options", "X-Request-Id"];
+const EXTRA_HEADERS: readonly string[] = ["X-Content-Type-Options", "X-Request-Id", "Cache-Control", "ETag"];
 
 /** Of a text that can be the same, the length counts; of any other, only that there is one way to tell the end. */
 function normalHeaders(headers: Recorded["headers"]): Record<string, string> {
   const plain = headers.some(([name, value]) => name.toLowerCase() === "content-type" && value.startsWith("text/plain"));
   const empty = headers.some(([name, value]) => name.toLowerCase() === "content-length" && value === "0");
-  // On every answer, and on refusals: the row "extra-headers" of the deviations, checked where answers are compared.
+  // On every answer, on refusals and on roots: the rows "extra-headers" and "cache-headers" of the deviations, checked where answers are compared.
   const theirs = headers.filter(([name]) => !EXTRA_HEADERS.includes(name));
   const normal = theirs.map(([name, value]): [string, string] => {
     if (name === "Date") return [name, "<date>"];

@@ -67,6 +67,37 @@ describe("GET /v1/connect/ca/roots", () => {
     );
   });
 
+  it("GET /v1/connect/ca/roots lets a cache answer for a second, and says by commit id whether there is news", async () => {
+    const test = await createTestApp();
+    for (const path of [ROOTS, `${ROOTS}?pem=true`, "/v1/agent/connect/ca/roots"]) {
+      const first = await test.fetch(path);
+      const tag = first.headers.get("etag") ?? "";
+      assert.equal(first.headers.get("cache-control"), "public, max-age=1");
+      assert.equal(tag, `W/"${test.manager.require().state.commitId}"`);
+      for (const known of [tag, tag.slice(2), `"other", ${tag}`, "*"]) {
+        const same = await test.fetch(path, { headers: { "If-None-Match": known } });
+        assert.deepEqual([same.status, await same.text()], [304, ""]);
+        assert.deepEqual([same.headers.get("etag"), same.headers.get("cache-control")], [tag, "public, max-age=1"]);
+        assert.equal(same.headers.get("x-consul-index"), first.headers.get("x-consul-index"));
+      }
+      assert.equal((await test.fetch(path, { headers: { "If-None-Match": '"other"' } })).status, 200);
+    }
+    const before = (await test.fetch(ROOTS)).headers.get("etag") ?? "";
+    await test.fetch("/v1/connect/ca/rotate", { method: "PUT" });
+    const after = await test.fetch(ROOTS, { headers: { "If-None-Match": before } });
+    assert.equal(after.status, 200);
+    assert.notEqual(after.headers.get("etag"), before);
+  });
+
+  it("GET /v1/connect/ca/roots that may wait is never kept by a cache, whatever it knows", async () => {
+    const test = await rotated(1);
+    for (const path of [ROOTS, "/v1/agent/connect/ca/roots"]) {
+      const { headers } = await test.fetch(path);
+      const waited = await test.fetch(`${path}?index=1&wait=1s`, { headers: { "If-None-Match": headers.get("etag") ?? "" } });
+      assert.deepEqual([waited.status, waited.headers.get("cache-control")], [200, "no-store"]);
+    }
+  });
+
   it("GET /v1/connect/ca/roots compresses large answers for those who take gzip, with the same headers", async () => {
     const test = await createTestApp();
     const plain = await test.fetch(ROOTS);

@@ -24,6 +24,8 @@ const RULES: readonly Rule[] = [
   { files: "src/core/x509/digest.ts", ours: ["src/core/"], packages: ["@noble/hashes"] },
   { files: "src/core/", ours: ["src/core/"], packages: [] },
   { files: "src/store/sqlite", ours: ["src/core/", "src/store/"], packages: ["node:sqlite", "valibot"] },
+  // Where a connection lives as long as a request, a full client is most of what there is to load.
+  { files: "src/store/redis-wire.ts", ours: ["src/core/", "src/store/"], packages: ["node:net", "node:tls"] },
   { files: "src/store/redis-connection.ts", ours: ["src/core/", "src/store/"], packages: ["ioredis"] },
   { files: "src/store/", ours: ["src/core/", "src/store/"], packages: ["valibot"] },
   { files: "src/seal/", ours: ["src/core/", "src/seal/"], packages: [] },

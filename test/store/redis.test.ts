@@ -6,8 +6,11 @@ import { after, before, describe } from "node:test";
 import type { Cluster, Redis } from "ioredis";
 import type { RedisUrl } from "../../src/config/store-url.ts";
 import { systemClock } from "../../src/entry/platform.ts";
-import { openRedis, redisKeys } from "../../src/store/redis.ts";
+import type { Backend } from "../../src/store/backend.ts";
+import { openRedis } from "../../src/store/redis.ts";
 import { createClient } from "../../src/store/redis-connection.ts";
+import { redisKeys } from "../../src/store/redis-ports.ts";
+import { createRedisMemory, openRequestRedis } from "../../src/store/redis-request.ts";
 import { describeAccessStore } from "../contracts/access-store.ts";
 import { describeLeases } from "../contracts/lease.ts";
 import { describeReplicas } from "../contracts/replicas.ts";
@@ -18,13 +21,13 @@ import { noRedis, type RedisGroup, redisUrl, startCluster, startRedis, startSent
 let prefixes = 0;
 
 /** Backends with a prefix of their own, on servers that are up. */
-function redisBackends(url: () => RedisUrl): MakeBackend {
+function redisBackends(url: () => RedisUrl, open: (settings: RedisUrl) => Promise<Backend>): MakeBackend {
   return async () => {
     const settings = { ...url(), prefix: `test-${++prefixes}` };
     const keys = redisKeys(settings.prefix);
     const admin: Redis | Cluster = createClient(settings);
     await admin.connect();
-    const backend = await openRedis({ settings, clock: systemClock, log: silentLog });
+    const backend = await open(settings);
     return {
       open: backend.open,
       document: () => admin.hget(keys.state, "document"),
@@ -54,14 +57,16 @@ function redisBackends(url: () => RedisUrl): MakeBackend {
   };
 }
 
-function describeOn(name: string, start: () => Promise<{ url: RedisUrl; stop(): Promise<void> }>): void {
+const kept = (settings: RedisUrl) => openRedis({ settings, clock: systemClock, log: silentLog });
+
+function describeOn(name: string, start: () => Promise<{ url: RedisUrl; stop(): Promise<void> }>, open = kept): void {
   describe(name, { skip: noRedis }, () => {
     let group: { url: RedisUrl; stop(): Promise<void> } | undefined;
     before(async () => {
       group = await start();
     });
     after(() => group?.stop());
-    const backends = redisBackends(() => (group as RedisGroup).url);
+    const backends = redisBackends(() => (group as RedisGroup).url, open);
     describeStore(name, backends);
     describeLeases(name, backends);
     describeReplicas(name, backends);
@@ -73,5 +78,13 @@ describeOn("Redis", async () => {
   const server = await startRedis();
   return { url: redisUrl(server.port), stop: () => server.stop() };
 });
+describeOn(
+  "Redis for one request",
+  async () => {
+    const server = await startRedis();
+    return { url: redisUrl(server.port), stop: () => server.stop() };
+  },
+  async (settings) => openRequestRedis({ settings, clock: systemClock, log: silentLog, memory: createRedisMemory() }),
+);
 describeOn("Redis Sentinel", startSentinels);
 describeOn("Redis Cluster", startCluster);

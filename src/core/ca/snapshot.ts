@@ -111,7 +111,7 @@ export async function proveTemplate(issuer: Certificate, root: Certificate, cont
   const template = createLeafTemplate(standIn, caScheme(key.info, "SHA-256"));
   const draft = template.encode(probeFields(key.info, issuer, root, context));
   const leaf = readCertificate(draft.complete(await sign(key.privateKey, template.scheme, draft.signed)));
-  const violations = lint(leaf, "leaf", issuer);
+  const violations = await lint(leaf, "leaf", issuer);
   if (violations.length > 0)
     throw new InvariantError(
       `Leaf template of the issuer breaks rules: ${violations.map(({ field, message }) => `${field}: ${message}`).join("; ")}`,

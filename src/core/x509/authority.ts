@@ -147,7 +147,7 @@ function laterOf(ms: number, other: Date): Date {
 
 async function finish(kind: CertificateKind, issuer: Certificate | null, spec: CertificateSpec): Promise<Certificate> {
   const certificate = readCertificate(await makeCertificate(spec));
-  const violations = lint(certificate, kind, issuer ?? certificate);
+  const violations = await lint(certificate, kind, issuer ?? certificate);
   if (violations.length > 0)
     throw new InvariantError(
       `Cannot issue ${kind} certificate: ${violations.map(({ field, message }) => `${field}: ${message}`).join("; ")}`,

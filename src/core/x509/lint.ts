@@ -15,8 +15,8 @@ export type CertificateKind = "root" | "cross-signed" | "intermediate" | "leaf" 
  * Checks a certificate against the rules of its kind, and that a second reader reads the same in it.
  * @param issuer the certificate whose key signed it; itself for a root.
  */
-export function lint(certificate: Certificate, kind: CertificateKind, issuer: Certificate): Violation[] {
-  return [...lintFields(certificate, kind, issuer), ...compareReadings(certificate)];
+export async function lint(certificate: Certificate, kind: CertificateKind, issuer: Certificate): Promise<Violation[]> {
+  return [...lintFields(certificate, kind, issuer), ...(await compareReadings(certificate))];
 }
 
 /** Checks a certificate against the rules of its kind, fast enough for every leaf. */
@@ -119,8 +119,8 @@ export function lintFields(certificate: Certificate, kind: CertificateKind, issu
 }
 
 /** What certificate.ts read must be what @peculiar/x509 reads. */
-function compareReadings(certificate: Certificate): Violation[] {
-  const again = readAgain(certificate.der);
+async function compareReadings(certificate: Certificate): Promise<Violation[]> {
+  const again = await readAgain(certificate.der);
   const differs = {
     serialNumber: BigInt(`0x${again.serial}`) !== BigInt(`0x${hex(certificate.serial)}`),
     notBefore: again.notBefore.getTime() !== certificate.notBefore.getTime(),

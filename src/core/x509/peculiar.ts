@@ -3,19 +3,7 @@
  * It is off the hot path; a certificate through it costs milliseconds.
  * @module
  */
-import "reflect-metadata";
-import {
-  AuthorityKeyIdentifierExtension,
-  BasicConstraintsExtension,
-  Extension,
-  KeyUsagesExtension,
-  Name,
-  PublicKey,
-  SubjectAlternativeNameExtension,
-  SubjectKeyIdentifierExtension,
-  X509Certificate,
-  X509CertificateGenerator,
-} from "@peculiar/x509";
+import type { Extension, Name } from "@peculiar/x509";
 import { type Bytes, hex } from "../bytes.ts";
 import type { SignatureScheme } from "./keys.ts";
 
@@ -42,37 +30,46 @@ export interface CertificateSpec {
   readonly scheme: SignatureScheme;
 }
 
-const name = (value: string | Bytes): Name => (typeof value === "string" ? new Name([{ CN: [value] }]) : new Name(value));
+/** Loaded at the first use: it is most of what there is to load, and nothing on the way of a request needs it. */
+const load = async () => {
+  await import("reflect-metadata");
+  return import("@peculiar/x509");
+};
+type Peculiar = Awaited<ReturnType<typeof load>>;
 
-function extension(spec: ExtensionSpec): Extension {
+const name = ({ Name: PeculiarName }: Peculiar, value: string | Bytes): Name =>
+  typeof value === "string" ? new PeculiarName([{ CN: [value] }]) : new PeculiarName(value);
+
+function extension(x509: Peculiar, spec: ExtensionSpec): Extension {
   switch (spec.kind) {
     case "ca":
-      return new BasicConstraintsExtension(true, spec.pathLength ?? undefined, true);
+      return new x509.BasicConstraintsExtension(true, spec.pathLength ?? undefined, true);
     case "keyUsage":
-      return new KeyUsagesExtension(spec.bits, true);
+      return new x509.KeyUsagesExtension(spec.bits, true);
     case "subjectKeyId":
-      return new SubjectKeyIdentifierExtension(hex(spec.id));
+      return new x509.SubjectKeyIdentifierExtension(hex(spec.id));
     case "authorityKeyId":
-      return new AuthorityKeyIdentifierExtension(hex(spec.id));
+      return new x509.AuthorityKeyIdentifierExtension(hex(spec.id));
     case "uri":
-      return new SubjectAlternativeNameExtension([{ type: "url", value: spec.uri }], spec.critical);
+      return new x509.SubjectAlternativeNameExtension([{ type: "url", value: spec.uri }], spec.critical);
     case "raw":
-      return new Extension(spec.oid, spec.critical, spec.value);
+      return new x509.Extension(spec.oid, spec.critical, spec.value);
   }
 }
 
 /** Makes and signs a certificate. @returns its DER. */
 export async function makeCertificate(spec: CertificateSpec): Promise<Bytes> {
-  const certificate = await X509CertificateGenerator.create({
+  const x509 = await load();
+  const certificate = await x509.X509CertificateGenerator.create({
     serialNumber: hex(spec.serial),
-    issuer: name(spec.issuer),
-    subject: name(spec.subject),
+    issuer: name(x509, spec.issuer),
+    subject: name(x509, spec.subject),
     notBefore: spec.notBefore,
     notAfter: spec.notAfter,
-    publicKey: new PublicKey(spec.spki),
+    publicKey: new x509.PublicKey(spec.spki),
     signingKey: spec.signingKey,
     signingAlgorithm: spec.scheme.params as EcdsaParams,
-    extensions: spec.extensions.map(extension),
+    extensions: spec.extensions.map((one) => extension(x509, one)),
   });
   return new Uint8Array(certificate.rawData);
 }
@@ -89,15 +86,16 @@ export interface SecondReading {
 }
 
 /** Reads a DER certificate. @throws whatever @peculiar/x509 throws on what it cannot read. */
-export function readAgain(der: Bytes): SecondReading {
-  const certificate = new X509Certificate(der);
-  const names = certificate.getExtension(SubjectAlternativeNameExtension);
+export async function readAgain(der: Bytes): Promise<SecondReading> {
+  const x509 = await load();
+  const certificate = new x509.X509Certificate(der);
+  const names = certificate.getExtension(x509.SubjectAlternativeNameExtension);
   return {
     serial: certificate.serialNumber,
     notBefore: certificate.notBefore,
     notAfter: certificate.notAfter,
     spki: new Uint8Array(certificate.publicKey.rawData),
-    isCa: certificate.getExtension(BasicConstraintsExtension)?.ca ?? false,
+    isCa: certificate.getExtension(x509.BasicConstraintsExtension)?.ca ?? false,
     extensionOids: certificate.extensions.map(({ type }) => type),
     uris: (names?.names.toJSON() ?? []).filter(({ type }) => type === "url").map(({ value }) => value),
   };

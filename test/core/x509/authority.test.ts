@@ -30,9 +30,9 @@ before(async () => {
 
 describe("createRoot()", () => {
   for (const name of NAMES)
-    it(`createRoot() makes an ${name} root that lints clean and that openssl verifies by itself`, () => {
+    it(`createRoot() makes an ${name} root that lints clean and that openssl verifies by itself`, async () => {
       const root = required(cas, name).certificate;
-      assert.deepEqual(lint(root, "root", root), []);
+      assert.deepEqual(await lint(root, "root", root), []);
       assert.match(opensslVerify(root, root), /: OK/);
       const second = new X509Certificate(root.der);
       assert.equal(second.ca, true);
@@ -107,7 +107,7 @@ describe("crossSign()", () => {
         const old = required(olds, oldName);
         const root = required(cas, newName);
         const crossed = await crossSign(root.certificate, old, CROSSING);
-        assert.deepEqual(lint(crossed, "cross-signed", old.certificate), []);
+        assert.deepEqual(await lint(crossed, "cross-signed", old.certificate), []);
         assert.equal(hex(crossed.subject), hex(root.certificate.subject));
         assert.equal(hex(crossed.issuer), hex(old.certificate.subject));
         assert.equal(hex(crossed.key.spki), hex(root.certificate.key.spki));
@@ -156,7 +156,7 @@ describe("createIntermediate()", () => {
         const root = required(cas, rootName);
         const { key } = required(cas, name);
         const certificate = await createIntermediate(key.info, root, BELOW);
-        assert.deepEqual(lint(certificate, "intermediate", root.certificate), []);
+        assert.deepEqual(await lint(certificate, "intermediate", root.certificate), []);
         assert.equal(certificate.pathLength, 0);
         assert.equal(certificate.keyUsage, KEY_USAGE.keyCertSign | KEY_USAGE.cRLSign);
         assert.match(subjectOf(certificate), /^CN=sec-[a-z2-7]{8}\.consul\.ca\.11111111\.consul$/);

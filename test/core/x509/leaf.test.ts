@@ -46,7 +46,7 @@ describe("LeafDraft.complete()", () => {
         const ca = required(cas, issuerName);
         const key = keyOf(keyName);
         const leaf = await makeLeaf(ca, { spki: key.spki, keyUsage: leafKeyUsage(key.type) });
-        assert.deepEqual(lint(leaf, "leaf", ca.certificate), []);
+        assert.deepEqual(await lint(leaf, "leaf", ca.certificate), []);
         assert.match(opensslVerify(leaf, ca.certificate), /: OK/);
         assertSecondReading(leaf, ca.certificate, key);
       });

@@ -1,0 +1,214 @@
+/**
+ * What is different on Cloudflare Workers: the built bundle in workerd, over a real Redis.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { makeKek } from "../../src/seal/kek.ts";
+import { opensslCsr } from "../fakes/ca.ts";
+import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
+import { type Bindings, type Bundle, buildWorker, type RunningWorker, startWorker } from "./workerd.ts";
+
+const ROOTS = "/v1/connect/ca/roots";
+const TOKEN = "0123456789abcdef0123456789abcdef";
+const KEK = makeKek();
+
+describe("Cloudflare Workers", { skip: noRedis }, () => {
+  let bundle: Bundle;
+  let redis: RedisServer;
+  let worker: RunningWorker;
+  let bindings: Bindings;
+
+  /** Calls an isolate with the management token. */
+  const call = (path: string, init: RequestInit & { isolate?: number; token?: string | null } = {}) => {
+    const { isolate = 0, token = TOKEN, ...rest } = init;
+    return fetch(`${worker.urls[isolate]}${path}`, {
+      ...rest,
+      headers: { ...(token === null ? {} : { "X-Consul-Token": token }), ...rest.headers },
+    });
+  };
+  const trustDomain = async () => ((await (await call(ROOTS)).json()) as { TrustDomain: string }).TrustDomain;
+  const csrFor = async (service: string) => opensslCsr(`URI:spiffe://${await trustDomain()}/ns/default/dc/dc1/svc/${service}`).csr;
+  const activeRoot = async (isolate: number) => ((await (await call(ROOTS, { isolate })).json()) as { ActiveRootID: string }).ActiveRootID;
+
+  before(async () => {
+    bundle = buildWorker();
+    redis = await startRedis({ config: ["appendonly yes"] });
+    bindings = {
+      MESHCA_STORE: `redis://127.0.0.1:${redis.port}?connect_timeout=1s&command_timeout=1s`,
+      MESHCA_KEK: KEK,
+      MESHCA_INITIAL_MANAGEMENT_TOKEN: TOKEN,
+      MESHCA_AUDIT: "stdout",
+    };
+    const { MESHCA_KEK: _kek, ...noKek } = bindings;
+    const more: Bindings = {
+      ...bindings,
+      MESHCA_ACL: "off",
+      MESHCA_STORE: "memory:",
+      MESHCA_TLS: "self",
+      MESHCA_DATA_DIR: "/data",
+      MESHCA_AUDIT: "/var/log/audit",
+      MESHCA_LIMITS_WATCHERS: "1",
+      MESHCA_MAX_AGE: "1h",
+    };
+    worker = await startWorker({ bundle, isolates: [bindings, bindings, {}, noKek, more] });
+  });
+  after(async () => {
+    await worker?.stop();
+    await redis?.stop();
+    bundle?.remove();
+  });
+
+  it("makes a CA at the first request, and answers the second, and fifty at once, on connections of their own", async () => {
+    const first = await call(ROOTS);
+    assert.equal(first.status, 200);
+    assert.equal((await call(ROOTS)).status, 200);
+    const csr = await csrFor("web");
+    const answers = await Promise.all(Array.from({ length: 50 }, () => call("/v1/connect/ca/sign", { method: "PUT", body: csr })));
+    const leaves = await Promise.all(answers.map((answer) => answer.json() as Promise<{ CertPEM: string }>));
+    assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
+    assert.equal(new Set(leaves.map(({ CertPEM }) => CertPEM)).size, 50);
+  });
+
+  it("signs from what it has, without a question to Redis while that is fresh", async () => {
+    const csr = await csrFor("web");
+    const questions = async () => Number(/cmdstat_eval:calls=(\d+)/.exec(await redis.admin.info("commandstats"))?.[1] ?? 0);
+    // Two reads in a row cannot both fall on the end of a second.
+    const counts: number[] = [];
+    for (let i = 0; i < 5; i++) {
+      await call("/v1/connect/ca/sign", { method: "PUT", body: csr });
+      const asked = await questions();
+      assert.equal((await call("/v1/connect/ca/sign", { method: "PUT", body: csr })).status, 200);
+      counts.push((await questions()) - asked);
+    }
+    assert.ok(counts.includes(0), `every leaf was asked for: ${counts.join()}`);
+  });
+
+  it("refuses who has no token, and one that was deleted within a second, in every isolate", async () => {
+    const csr = await csrFor("web");
+    assert.equal((await call("/v1/connect/ca/sign", { method: "PUT", body: csr, token: null })).status, 403);
+    const body = JSON.stringify({ ServiceIdentities: [{ ServiceName: "web" }] });
+    const made = (await (await call("/v1/acl/token", { method: "PUT", body })).json()) as { AccessorID: string; SecretID: string };
+    const sign = (isolate: number) => call("/v1/connect/ca/sign", { method: "PUT", body: csr, token: made.SecretID, isolate });
+    await until(async () => (await sign(1)).status === 200);
+    assert.equal((await call(`/v1/acl/token/${made.AccessorID}`, { method: "DELETE" })).status, 200);
+    const deleted = performance.now();
+    assert.equal((await sign(0)).status, 403);
+    await until(async () => (await sign(1)).status === 403);
+    assert.ok(performance.now() - deleted < 2500, "another isolate took a deleted token for too long");
+  });
+
+  it("sees a rotation of another isolate within a second or so, and wakes who waits for it there", async () => {
+    const before = await activeRoot(1);
+    const index = (await call(ROOTS, { isolate: 1 })).headers.get("x-consul-index");
+    const waiting = call(`${ROOTS}?index=${index}&wait=20s`, { isolate: 1 });
+    assert.equal((await call("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
+    const rotated = performance.now();
+    const woken = await waiting;
+    assert.ok(performance.now() - rotated < 4000, "the watcher was woken too late");
+    assert.equal(woken.headers.get("cache-control"), "no-store");
+    const { ActiveRootID } = (await woken.json()) as { ActiveRootID: string };
+    assert.notEqual(ActiveRootID, before);
+    assert.equal(await activeRoot(1), ActiveRootID);
+    assert.equal(await activeRoot(0), ActiveRootID);
+  });
+
+  it("answers a wait without news when it is over", async () => {
+    const { headers } = await call(ROOTS);
+    const started = performance.now();
+    const answer = await call(`${ROOTS}?index=${headers.get("x-consul-index")}&wait=2s`);
+    assert.equal(answer.status, 200);
+    assert.ok(performance.now() - started >= 1950);
+  });
+
+  it("lets a cache answer roots for a second, and leaves compression to what is in front", async () => {
+    const answer = await call(ROOTS);
+    assert.equal(answer.headers.get("cache-control"), "public, max-age=1");
+    assert.equal(answer.headers.get("content-encoding"), null);
+    const same = await call(ROOTS, { headers: { "If-None-Match": answer.headers.get("etag") ?? "" } });
+    assert.equal(same.status, 304);
+  });
+
+  it("does what is due from the cron trigger, and gives the lease back", async () => {
+    assert.equal(await worker.cron(0), "ok");
+    assert.equal(await (await call("/v1/status/leader")).text(), '""');
+    assert.equal(await (await call("/v1/status/peers")).text(), '["cloudflare-workers"]');
+    // Two isolates that agree in what they can follow are one replica.
+    assert.equal(await redis.admin.hlen("{meshca}:replicas"), 1);
+    // Nothing is configured there.
+    assert.equal(await worker.cron(2), "exception");
+  });
+
+  it("has every decision in its log, and no secret", async () => {
+    assert.match(worker.output(), /"kind":"audit".*"action":"sign".*"outcome":"allowed"/);
+    assert.match(worker.output(), /"action":"rotate"/);
+    for (const secret of [TOKEN, KEK.split(":")[1] ?? KEK]) assert.ok(!worker.output().includes(secret));
+  });
+
+  it("answers 503 with what to set where it is not configured", async () => {
+    const nothing = await call(ROOTS, { isolate: 2 });
+    const text = await nothing.text();
+    assert.equal(nothing.status, 503);
+    assert.match(text, /^meshca on Cloudflare Workers: /);
+    assert.match(text, /MESHCA_STORE: is missing: .*wrangler secret put MESHCA_STORE/);
+    assert.match(text, /MESHCA_KEK: is missing: .*wrangler secret put MESHCA_KEK/);
+    const noKek = await (await call(ROOTS, { isolate: 3 })).text();
+    assert.match(noKek, /MESHCA_KEK: is missing/);
+    assert.doesNotMatch(noKek, /MESHCA_STORE/);
+  });
+
+  it("refuses what cannot be on Workers, each with the reason", async () => {
+    const answer = await call(ROOTS, { isolate: 4 });
+    const text = await answer.text();
+    assert.equal(answer.status, 503);
+    for (const [name, why] of [
+      ["MESHCA_ACL", "cannot be off"],
+      ["MESHCA_STORE", "must be redis:// or rediss:// of one server"],
+      ["MESHCA_TLS", "has no meaning in a Worker: Cloudflare ends TLS"],
+      ["MESHCA_DATA_DIR", "has no meaning in a Worker: a Worker has no files"],
+      ["MESHCA_AUDIT", "must be off or stdout"],
+      ["MESHCA_LIMITS_WATCHERS", "has no meaning in a Worker: no isolate sees all requests"],
+      ["MESHCA_MAX_AGE", "must be a duration from 0s to 3s"],
+    ] as const)
+      assert.ok(text.includes(`${name}: ${why}`), `${name} is not refused: ${text}`);
+  });
+
+  it("goes on through a restart of Redis; with Redis away it signs from what it has, and changes nothing", async () => {
+    const csr = await csrFor("web");
+    redis.kill("SIGKILL");
+    const signed = await call("/v1/connect/ca/sign", { method: "PUT", body: csr });
+    assert.equal(signed.status, 200);
+    const change = await call("/v1/connect/ca/rotate", { method: "PUT" });
+    assert.equal(change.status, 503);
+    assert.match(await change.text(), /Redis is away/);
+    assert.ok(Number(change.headers.get("retry-after")) > 0);
+    await redis.restart();
+    await until(async () => (await call("/v1/connect/ca/rotate", { method: "PUT" })).status === 200);
+  });
+
+  it("says that Redis is away, and why, where it has seen no CA yet", async () => {
+    const cold = await startWorker({ bundle, isolates: [{ ...bindings, MESHCA_STORE: "redis://127.0.0.1:1?connect_timeout=1s" }] });
+    try {
+      const answer = await fetch(`${cold.urls[0]}${ROOTS}`);
+      assert.equal(answer.status, 503);
+      assert.match(await answer.text(), /^meshca on Cloudflare Workers: Redis is away/);
+      assert.equal(answer.headers.get("cache-control"), "no-store");
+    } finally {
+      await cold.stop();
+    }
+  });
+
+  it("names the runtime and the way out where Node's compatibility is missing", async () => {
+    const bare = await startWorker({ bundle, isolates: [bindings], flags: [], date: "2024-01-01" });
+    try {
+      const answer = await fetch(`${bare.urls[0]}${ROOTS}`);
+      assert.equal(answer.status, 503);
+      assert.match(
+        await answer.text(),
+        /this runtime has no node:net. On Cloudflare Workers, set compatibility_flags = \["nodejs_compat"\]/,
+      );
+    } finally {
+      await bare.stop();
+    }
+  });
+});
