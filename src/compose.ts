@@ -7,6 +7,7 @@ import type { FetchKeys, Resolve } from "./auth/jwks.ts";
 import type { Access } from "./compose-access.ts";
 import { openBackend, readSource } from "./compose-backend.ts";
 import { assemble, beginState, createCaMemory, policyOf } from "./compose-ca.ts";
+import { readKekText } from "./compose-seal.ts";
 import type { Settings } from "./config/settings.ts";
 import { hex } from "./core/bytes.ts";
 import type { CaManager } from "./core/ca/manager.ts";
@@ -17,7 +18,7 @@ import { CaError, StoreError } from "./core/errors.ts";
 import type { Log } from "./core/log.ts";
 import type { RequestEnvironment } from "./http/app.ts";
 import { createSealer } from "./seal/envelope.ts";
-import { makeKek, readKeks } from "./seal/kek.ts";
+import { readKeks } from "./seal/kek.ts";
 import type { Backend } from "./store/backend.ts";
 import { createCodec } from "./store/codec.ts";
 import { createRecollection, type Kept } from "./store/recollection.ts";
@@ -38,6 +39,8 @@ export interface Platform {
   kept(name: string): Kept | null;
   /** The text of a file. @throws {Error} */
   readFile(path: string): string;
+  /** The names of what is in a folder. @throws {Error} */
+  listFolder(path: string): readonly string[];
   isThere(path: string): boolean;
   /** Fetches the keys of an auth method's issuer, and looks names up. */
   readonly fetchKeys: FetchKeys;
@@ -87,8 +90,8 @@ export async function composeOver(
   numbers: Partial<Policy> = {},
 ): Promise<Meshca> {
   const { clock, random, log } = platform;
-  const kek = settings.kek ?? (settings.store.kind === "memory" ? makeKek() : platform.secretFile("kek", makeKek));
-  const sealer = createSealer(await readKeks(kek));
+  const keks = await readKekText(settings, platform);
+  const sealer = createSealer(await readKeks(keks.text));
   const codec = createCodec(sealer);
   const policy = { ...policyOf(settings), ...numbers };
   const self = { id: hex(random.bytes(8)), address: `${settings.listen.host}:${settings.listen.port}` };
@@ -163,7 +166,7 @@ export async function composeOver(
   };
   const bringIn = async (source: NonNullable<Settings["source"]>, last: boolean) => {
     try {
-      return await manager.restore(await readSource(source, kek, platform), { forceWithoutCrossSigning: false, onlyWhereEmpty: true });
+      return await manager.restore(await readSource(source, keks, platform), { forceWithoutCrossSigning: false, onlyWhereEmpty: true });
     } catch (error) {
       // Another replica reads the file at this moment.
       if (last || !(error instanceof StoreError) || error.code !== "store_busy") throw error;
