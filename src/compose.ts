@@ -204,6 +204,11 @@ export async function composeOver(
     return policy.heartbeatMs;
   };
 
+  const probe = async () => {
+    await manager.probe();
+    return policy.heartbeatMs;
+  };
+
   const collectAccess = async (control: Access) => {
     if (manager.status.role === "leader") await control.collect();
     return COLLECT_MS;
@@ -271,6 +276,7 @@ export async function composeOver(
         repeat("do what is due", tick),
         repeat("follow the store", follow),
         repeat("tell the other replicas of this one", heartbeat),
+        repeat("look whether the provider is there", probe),
         ...(accessControl === null
           ? []
           : [
