@@ -99,6 +99,8 @@ async function measure(name: string, ca: (typeof CAS)[keyof typeof CAS]): Promis
     dataDir: here,
     store: { kind: "memory" },
     kek: null,
+    kekVault: null,
+    vaultAllow: { hosts: [], ranges: [] },
     acl: "off",
     managementToken: null,
     jwksHosts: [],

@@ -3,6 +3,7 @@
  * @module
  */
 import type { Platform } from "./compose.ts";
+import type { KeptKeks } from "./compose-seal.ts";
 import type { Settings } from "./config/settings.ts";
 import { rewrapped } from "./core/ca/rewrap.ts";
 import type { CaState } from "./core/ca/state.ts";
@@ -39,11 +40,11 @@ export async function claimStore({ store }: Pick<Settings, "store">): Promise<()
  * @param keks what was given; a SQLite CA's own lie beside it.
  * @throws {ConfigError} @throws {StoreError} @throws {SealError}
  */
-export async function readSource({ kind, path }: NonNullable<Settings["source"]>, keks: string, platform: Platform): Promise<CaState> {
+export async function readSource({ kind, path }: NonNullable<Settings["source"]>, keks: KeptKeks, platform: Platform): Promise<CaState> {
   const beside = kind === "sqlite" ? readIfThere(platform, path.replace(/[^/]*$/, "kek")) : "";
-  const given = (await readKeks(keks)).ids;
+  const given = (await readKeks(keks.text)).ids;
   const others = beside.split(/[\s,]+/).filter((entry) => entry !== "" && !given.includes(entry.split(":")[0] ?? ""));
-  const sealer = createSealer(await readKeks([keks, ...others].join(",")));
+  const sealer = createSealer(await readKeks([keks.text, await keks.open(others.join(","))].join(",")));
   const codec = createCodec(sealer);
   let state: CaState | null = null;
   if (kind === "backup") {

@@ -9,6 +9,7 @@ import { verifyRenewalToken } from "./auth/renewal.ts";
 import { type Access, bootstrapFiles, createAccess } from "./compose-access.ts";
 import { openBackend, readSource } from "./compose-backend.ts";
 import { httpLimits } from "./compose-limits.ts";
+import { readKekText } from "./compose-seal.ts";
 import { isLoopback, type Settings } from "./config/settings.ts";
 import { hex } from "./core/bytes.ts";
 import { type CaManager, createManager } from "./core/ca/manager.ts";
@@ -19,7 +20,7 @@ import { CaError, ConflictError, NotReadyError, StoreError } from "./core/errors
 import type { Log } from "./core/log.ts";
 import { createApp, type RequestEnvironment } from "./http/app.ts";
 import { createSealer } from "./seal/envelope.ts";
-import { makeKek, readKeks } from "./seal/kek.ts";
+import { readKeks } from "./seal/kek.ts";
 import type { Backend } from "./store/backend.ts";
 import { createCodec } from "./store/codec.ts";
 import { createRecollection, type Kept } from "./store/recollection.ts";
@@ -40,6 +41,8 @@ export interface Platform {
   kept(name: string): Kept | null;
   /** The text of a file. @throws {Error} */
   readFile(path: string): string;
+  /** The names of what is in a folder. @throws {Error} */
+  listFolder(path: string): readonly string[];
   isThere(path: string): boolean;
   /** Fetches the keys of an auth method's issuer, and looks names up. */
   readonly fetchKeys: FetchKeys;
@@ -94,8 +97,8 @@ export async function composeOver(
   numbers: Partial<Policy> = {},
 ): Promise<Meshca> {
   const { clock, random, log } = platform;
-  const kek = settings.kek ?? (settings.store.kind === "memory" ? makeKek() : platform.secretFile("kek", makeKek));
-  const sealer = createSealer(await readKeks(kek));
+  const keks = await readKekText(settings, platform);
+  const sealer = createSealer(await readKeks(keks.text));
   const codec = createCodec(sealer);
   const shared = settings.store.kind === "redis";
   const policy = {
@@ -237,7 +240,7 @@ export async function composeOver(
   };
   const bringIn = async (source: NonNullable<Settings["source"]>, last: boolean) => {
     try {
-      return await manager.restore(await readSource(source, kek, platform), { forceWithoutCrossSigning: false, onlyWhereEmpty: true });
+      return await manager.restore(await readSource(source, keks, platform), { forceWithoutCrossSigning: false, onlyWhereEmpty: true });
     } catch (error) {
       // Another replica reads the file at this moment.
       if (last || !(error instanceof StoreError) || error.code !== "store_busy") throw error;

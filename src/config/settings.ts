@@ -4,6 +4,7 @@
  * @module
  */
 import * as v from "valibot";
+import { type AddressRange, readRange } from "../core/addresses.ts";
 import { ConfigError, type Violation } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { duration } from "./duration.ts";
@@ -42,6 +43,26 @@ const hostList = v.pipe(
   v.array(v.pipe(v.string(), v.toLowerCase(), v.regex(/^[a-z0-9.-]+(:\d{1,5})?$/, "must be HOST or HOST:PORT, separated by commas"))),
 );
 
+/** Hosts, and ranges of addresses. */
+const vaultAllow = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset: { value }, addIssue, NEVER }) => {
+    const entries = value.split(/[\s,]+/).filter((entry) => entry !== "");
+    const ranges: AddressRange[] = [];
+    const hosts: string[] = [];
+    for (const entry of entries) {
+      const range = readRange(entry);
+      if (range !== null) ranges.push(range);
+      else if (/^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?(:\d{1,5})?$/i.test(entry) && !/^[\d.:]+$/.test(entry)) hosts.push(entry.toLowerCase());
+      else {
+        addIssue({ message: "must be HOST, HOST:PORT, an address or ADDRESS/BITS, separated by commas" });
+        return NEVER;
+      }
+    }
+    return { hosts, ranges };
+  }),
+);
+
 const LEVELS = { debug: "debug", info: "info", warn: "warning", warning: "warning", error: "error" } as const;
 
 /** Names and addresses as a Host header has them, without ports. */
@@ -76,6 +97,8 @@ const Schema = v.object({
   MESHCA_STORE: v.optional(v.string()),
   MESHCA_KEK: v.optional(v.string()),
   MESHCA_KEK_FILE: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
+  MESHCA_KEK_VAULT: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
+  MESHCA_VAULT_ALLOW: v.optional(vaultAllow, ""),
   MESHCA_ACL: v.optional(v.picklist(["off", "allow", "deny"], "must be off, allow or deny")),
   MESHCA_INITIAL_MANAGEMENT_TOKEN: v.optional(managementToken),
   MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
@@ -111,6 +134,10 @@ export interface Settings {
   readonly store: StoreUrl;
   /** Key-encryption keys as text, or null: make one. */
   readonly kek: string | null;
+  /** How Vault is reached that wraps key-encryption keys, as the file has it, or null. */
+  readonly kekVault: Readonly<Record<string, unknown>> | null;
+  /** Which servers may be asked as Vault. */
+  readonly vaultAllow: { readonly hosts: readonly string[]; readonly ranges: readonly AddressRange[] };
   /** What applies where no rule does; off where nobody has to say who they are. */
   readonly acl: "off" | "allow" | "deny";
   /** The secret of a management token that is always there, or null. */
@@ -182,6 +209,7 @@ export function readSettings(
   const result = v.safeParse(Schema, merged);
   // A value may be a secret: only what was expected is said.
   for (const issue of result.issues ?? []) fault(v.getDotPath(issue) ?? "", issue.message);
+  const kekVault = readKekVault(merged, readFile, fault);
   const { store, kek } = readPlaces(merged, readFile, fault);
   const connectEnabled = file?.connectEnabled ?? true;
   const host = result.success ? result.output.MESHCA_LISTEN.host : "localhost";
@@ -206,6 +234,8 @@ export function readSettings(
     dataDir: settings.MESHCA_DATA_DIR,
     store: store ?? { kind: "sqlite", path: `${settings.MESHCA_DATA_DIR}/meshca.db` },
     kek,
+    kekVault,
+    vaultAllow: settings.MESHCA_VAULT_ALLOW,
     acl,
     managementToken,
     jwksHosts: settings.MESHCA_JWKS_HOSTS,
@@ -243,6 +273,26 @@ function readManagementToken(
   } catch {
     fault("MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE", `cannot read ${JSON.stringify(path)}`);
   }
+  return null;
+}
+
+/** The configuration of Transit, as far as it is an object. */
+function readKekVault(
+  { MESHCA_KEK_VAULT: path }: Readonly<Record<string, string | undefined>>,
+  readFile: (path: string) => string,
+  fault: (field: string, message: string) => void,
+): Readonly<Record<string, unknown>> | null {
+  if (path === undefined || path === "") return null;
+  try {
+    const json: unknown = JSON.parse(readFile(path));
+    if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) {
+      fault("MESHCA_KEK_VAULT", `cannot read ${JSON.stringify(path)}`);
+      return null;
+    }
+  }
+  fault("MESHCA_KEK_VAULT", "the file must be a JSON object");
   return null;
 }
 

@@ -3,7 +3,7 @@
  * @module
  */
 import { lookup } from "node:dns/promises";
-import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { open, rename, writeFile } from "node:fs/promises";
 import { get } from "node:https";
 import type { LookupFunction } from "node:net";
@@ -85,6 +85,7 @@ export function createPlatform(settings: Settings): Platform {
       };
     },
     readFile: (path) => readFileSync(path, "utf8"),
+    listFolder: (path) => readdirSync(path),
     isThere: existsSync,
     fetchKeys,
     resolve: async (host) => (await lookup(host, { all: true })).map(({ address }) => address),

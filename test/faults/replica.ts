@@ -106,6 +106,8 @@ const settings: Settings = {
   dataDir: options.dataDir,
   store: options.store,
   kek: options.kek,
+  kekVault: null,
+  vaultAllow: { hosts: [], ranges: [] },
   acl: "off",
   managementToken: null,
   jwksHosts: [],

@@ -1,0 +1,96 @@
+/**
+ * The part of the composition root that gets the key-encryption keys: as they are given, from the data folder, and from
+ * Vault where they are wrapped.
+ * @module
+ */
+import { createAllowList } from "../providers/vault/allow.ts";
+import { createVaultClient } from "../providers/vault/calls.ts";
+import { parseTransitConfig } from "../providers/vault/config.ts";
+import { createTransitWrapper } from "../providers/vault/transit.ts";
+import type { VaultPlatform } from "../providers/vault/transport.ts";
+import type { Platform } from "./compose.ts";
+import { isLoopback, type Settings } from "./config/settings.ts";
+import { makeKek } from "./seal/kek.ts";
+import { hasWrapped, type KeyWrapper, makeWrapped, openWrapped, renewWrapped } from "./seal/wrapped.ts";
+
+/** The file in the data folder with the key-encryption keys of an embedded store. */
+const FILE = "kek";
+
+export interface KeptKeks {
+  /** As `readKeks` reads them, opened. */
+  readonly text: string;
+  /** Opens others. @throws {CaError} */
+  open(text: string): Promise<string>;
+}
+
+/** What clients of Vault need, within what the settings allow. */
+export function vaultPlatform(settings: Settings, { clock, readFile, listFolder, resolve }: Platform): VaultPlatform {
+  const allow = createAllowList({ ...settings.vaultAllow, loopbackOnly: isLoopback(settings.listen.host) });
+  return { clock, readFile, listFolder, resolve, allow };
+}
+
+/** The key-encryption keys. @throws {ConfigError} @throws {SealError} @throws {ProviderError} where Vault cannot be asked */
+export async function readKekText(settings: Settings, platform: Platform): Promise<KeptKeks> {
+  const open = (text: string) =>
+    hasWrapped(text) ? withWrapper(settings, platform, (wrapper) => openWrapped(text, wrapper)) : Promise.resolve(text);
+  if (settings.kek !== null) {
+    const given = settings.kek;
+    if (settings.kekVault === null || !hasWrapped(given)) return { text: await open(given), open };
+    const text = await withWrapper(settings, platform, async (wrapper) => {
+      if (wrapper !== null && (await renewWrapped(given, wrapper)) !== null)
+        platform.log.warn("A key-encryption key is wrapped by an old version of its Transit key: wrap it anew with transit/rewrap");
+      return openWrapped(given, wrapper);
+    });
+    return { text, open };
+  }
+  if (settings.store.kind === "memory") return { text: makeKek(), open };
+  if (settings.kekVault === null) return { text: await open(platform.secretFile(FILE, makeKek)), open };
+  const text = await withWrapper(settings, platform, (wrapper) => readOwnFile(wrapper as KeyWrapper, platform));
+  return { text, open };
+}
+
+/** The data folder's own keys, wrapped: made, wrapped anew where the Transit key has a newer version, and opened. */
+async function readOwnFile(wrapper: KeyWrapper, platform: Platform): Promise<string> {
+  const kept = platform.kept(FILE);
+  const before = kept?.read() ?? null;
+  if (before === null) {
+    const made = await makeWrapped(wrapper);
+    return openWrapped(
+      platform.secretFile(FILE, () => made),
+      wrapper,
+    );
+  }
+  if (!hasWrapped(before)) {
+    // What lies there in the open still opens what it sealed.
+    const next = `${await makeWrapped(wrapper)}\n${before}`;
+    await kept?.write(next);
+    platform.log.warn(
+      "The key-encryption key in the data folder was not wrapped: a wrapped one seals from now on. Seal everything anew, then remove the other line",
+      { file: FILE },
+    );
+    return openWrapped(next, wrapper);
+  }
+  const renewed = await renewWrapped(before, wrapper);
+  if (renewed !== null) {
+    await kept?.write(`${renewed}\n`);
+    platform.log.info("The key-encryption keys in the data folder were wrapped anew by the latest version of the Transit key", {
+      file: FILE,
+    });
+  }
+  return openWrapped(renewed ?? before, wrapper);
+}
+
+/** Talks to Vault for as long as it takes, and no longer. */
+async function withWrapper<T>(settings: Settings, platform: Platform, use: (wrapper: KeyWrapper | null) => Promise<T>): Promise<T> {
+  if (settings.kekVault === null) return use(null);
+  const { connection, mount, key } = parseTransitConfig(settings.kekVault);
+  const { random, log } = platform;
+  const client = createVaultClient({ ...vaultPlatform(settings, platform), connection, random, log });
+  try {
+    const result = await use(createTransitWrapper(client, mount, key));
+    await client.revoke().catch(() => log.warn("Vault: the token of the login for Transit could not be revoked; it will expire"));
+    return result;
+  } finally {
+    client.close();
+  }
+}
