@@ -3,13 +3,13 @@
  * behind it.
  * @module
  */
-import { providers } from "../providers/index.ts";
+import { createProviders } from "../providers/index.ts";
 import type { FetchKeys, Resolve } from "./auth/jwks.ts";
 import { verifyRenewalToken } from "./auth/renewal.ts";
 import { type Access, bootstrapFiles, createAccess } from "./compose-access.ts";
 import { openBackend, readSource } from "./compose-backend.ts";
 import { httpLimits } from "./compose-limits.ts";
-import { readKekText } from "./compose-seal.ts";
+import { readKekText, vaultConnector } from "./compose-seal.ts";
 import { isLoopback, type Settings } from "./config/settings.ts";
 import { hex } from "./core/bytes.ts";
 import { type CaManager, createManager } from "./core/ca/manager.ts";
@@ -128,7 +128,7 @@ export async function composeOver(
     recollection: kept === null ? null : createRecollection(codec, kept),
     self,
     sealer,
-    providers,
+    providers: createProviders({ connect: vaultConnector(settings, platform), clock }),
     clock,
     random,
     log,

@@ -56,7 +56,7 @@ for (const kind of vaultKinds)
       ca.clock.advance(2 * 72 * HOUR + 1000);
       while ((await ca.manager.tick()).kind !== "wait") {}
       const left = await inventory(server);
-      assert.deepEqual(Object.keys(left).toSorted(), [...Object.keys(before), `${config.RootPKIPath}/`].toSorted());
+      assert.deepEqual(new Set(Object.keys(left)), new Set([...Object.keys(before), `${config.RootPKIPath}/`]));
       await ca.manager.close();
     });
   });

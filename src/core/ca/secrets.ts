@@ -9,7 +9,7 @@ import { type CaConfig, type ConfigMap, HIDDEN } from "./state.ts";
 type Paths = readonly string[];
 
 /** A name by which spellings of it are the same. */
-export const plain = (name: string): string => name.replaceAll("_", "").toLowerCase();
+const plain = (name: string): string => name.replaceAll("_", "").toLowerCase();
 
 const isMap = (value: unknown): value is ConfigMap => typeof value === "object" && value !== null && !Array.isArray(value);
 
@@ -25,7 +25,7 @@ function behind(key: string, paths: Paths): string[] {
  * A configuration with every secret that is there replaced.
  * @param replace takes the path as it is spelled, and the value, which is neither empty nor null.
  */
-export function mapSecrets(config: ConfigMap, paths: Paths, replace: (name: string, value: unknown) => unknown, prefix = ""): ConfigMap {
+function mapSecrets(config: ConfigMap, paths: Paths, replace: (name: string, value: unknown) => unknown, prefix = ""): ConfigMap {
   const replaced = (key: string, value: unknown): unknown => {
     const rest = behind(key, paths);
     if (rest.includes("")) return value === "" || value === null ? value : replace(`${prefix}${key}`, value);
