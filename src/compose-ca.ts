@@ -2,7 +2,6 @@
  * The part of the composition root that makes the CA and its API over ports that are open. It starts nothing.
  * @module
  */
-import { providers } from "../providers/index.ts";
 import { verifyRenewalToken } from "./auth/renewal.ts";
 import type { Platform } from "./compose.ts";
 import { type Access, type AccessMemory, bootstrapFiles, createAccess, createAccessMemory } from "./compose-access.ts";
@@ -14,6 +13,7 @@ import { DEFAULT_POLICY, type Policy } from "./core/ca/policy.ts";
 import type { Random } from "./core/clock.ts";
 import { ConflictError, NotReadyError } from "./core/errors.ts";
 import type { Metrics } from "./core/metrics.ts";
+import type { ProviderTypes } from "./core/provider.ts";
 import type { Recollection } from "./core/recollection.ts";
 import type { Replica } from "./core/replicas.ts";
 import type { Sealer } from "./core/sealer.ts";
@@ -36,6 +36,7 @@ export function createCaMemory(random: Random): CaMemory {
 export interface CaParts {
   readonly settings: Settings;
   readonly platform: Platform;
+  readonly providers: ProviderTypes;
   readonly policy: Policy;
   readonly ports: Ports;
   readonly codec: Codec;
@@ -75,7 +76,7 @@ export function policyOf(settings: Settings): Policy {
 
 /** Makes the CA. @throws {ConfigError} where the audit log cannot be opened */
 export async function assemble(parts: CaParts): Promise<Ca> {
-  const { settings, platform, policy, ports, codec, sealer, self, recollection, memory, metrics } = parts;
+  const { settings, platform, providers, policy, ports, codec, sealer, self, recollection, memory, metrics } = parts;
   const { clock, random, log } = platform;
   const audit =
     settings.audit === null

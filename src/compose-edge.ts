@@ -4,6 +4,7 @@
  * That memory is data alone. Nothing runs between requests.
  * @module
  */
+import { providers } from "../providers/index.ts";
 import type { Platform, RequestEnvironment } from "./compose.ts";
 import { assemble, beginState, type Ca, createCaMemory, policyOf } from "./compose-ca.ts";
 import type { WorkerSettings } from "./config/worker.ts";
@@ -58,6 +59,7 @@ export function composeEdge(settings: WorkerSettings, platform: Platform): Edge 
     const ca = await assemble({
       settings,
       platform,
+      providers,
       policy,
       ports: backend.open(codec, `${ADDRESS} ${hex(random.bytes(8))}`),
       codec,

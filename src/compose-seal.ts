@@ -5,7 +5,8 @@
  */
 import { createAllowList } from "../providers/vault/allow.ts";
 import { createVaultClient } from "../providers/vault/calls.ts";
-import { parseTransitConfig } from "../providers/vault/config.ts";
+import type { VaultClient } from "../providers/vault/client.ts";
+import { parseTransitConfig, type VaultConnection } from "../providers/vault/config.ts";
 import { createTransitWrapper } from "../providers/vault/transit.ts";
 import type { VaultPlatform } from "../providers/vault/transport.ts";
 import type { Platform } from "./compose.ts";
@@ -27,6 +28,12 @@ export interface KeptKeks {
 export function vaultPlatform(settings: Settings, { clock, readFile, listFolder, resolve }: Platform): VaultPlatform {
   const allow = createAllowList({ ...settings.vaultAllow, loopbackOnly: isLoopback(settings.listen.host) });
   return { clock, readFile, listFolder, resolve, allow };
+}
+
+/** Makes clients of Vault for the provider. */
+export function vaultConnector(settings: Settings, platform: Platform): (connection: VaultConnection) => VaultClient {
+  const { random, log } = platform;
+  return (connection) => createVaultClient({ ...vaultPlatform(settings, platform), connection, random, log });
 }
 
 /** The key-encryption keys. @throws {ConfigError} @throws {SealError} @throws {ProviderError} where Vault cannot be asked */

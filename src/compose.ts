@@ -3,11 +3,12 @@
  * behind it.
  * @module
  */
+import { createProviders } from "../providers/index.ts";
 import type { FetchKeys, Resolve } from "./auth/jwks.ts";
 import type { Access } from "./compose-access.ts";
 import { openBackend, readSource } from "./compose-backend.ts";
 import { assemble, beginState, createCaMemory, policyOf } from "./compose-ca.ts";
-import { readKekText } from "./compose-seal.ts";
+import { readKekText, vaultConnector } from "./compose-seal.ts";
 import type { Settings } from "./config/settings.ts";
 import { hex } from "./core/bytes.ts";
 import type { CaManager } from "./core/ca/manager.ts";
@@ -102,6 +103,7 @@ export async function composeOver(
   const { manager, app, audit, accessControl } = await assemble({
     settings,
     platform,
+    providers: createProviders({ connect: vaultConnector(settings, platform), clock }),
     policy,
     ports,
     codec,
@@ -146,6 +148,11 @@ export async function composeOver(
   };
   const heartbeat = async () => {
     await manager.heartbeat();
+    return policy.heartbeatMs;
+  };
+
+  const probe = async () => {
+    await manager.probe();
     return policy.heartbeatMs;
   };
 
@@ -205,6 +212,7 @@ export async function composeOver(
         repeat("do what is due", tick),
         repeat("follow the store", follow),
         repeat("tell the other replicas of this one", heartbeat),
+        repeat("look whether the provider is there", probe),
         ...(accessControl === null
           ? []
           : [

@@ -114,8 +114,8 @@ async function open(record: { readonly state: ProviderState }, root: Certificate
       // Straight to WebCrypto: one promise less for every leaf.
       return draft.complete(new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)));
     },
-    crossSign(other, now) {
-      return crossSign(other, { certificate: root, privateKey }, { now, random: context.random });
+    async crossSign(other, now) {
+      return [await crossSign(other, { certificate: root, privateKey }, { now, random: context.random })];
     },
     close() {},
   };

@@ -195,9 +195,14 @@ export function createVaultClient(options: SessionOptions): VaultClient {
       const under = issuerId === null ? "root/sign-self-issued" : `issuer/${segment(issuerId)}/sign-self-issued`;
       return issued(await call("POST", mount, under, CertificateAnswer, { certificate: pem }));
     },
-    async signLeaf(mount, { role, issuerId, csr, uriSans, ttlMs }) {
+    async signLeaf(mount, { role, issuerId, csr, uriSans, dnsNames, ipAddresses, ttlMs }) {
       const under = issuerId === null ? `sign/${segment(role)}` : `issuer/${segment(issuerId)}/sign/${segment(role)}`;
-      const body = { csr, uri_sans: uriSans.join(","), ttl: seconds(ttlMs), format: "pem" };
+      const names = {
+        uri_sans: uriSans.join(","),
+        ...(dnsNames.length === 0 ? {} : { alt_names: dnsNames.join(",") }),
+        ...(ipAddresses.length === 0 ? {} : { ip_sans: ipAddresses.join(",") }),
+      };
+      const body = { csr, ...names, ttl: seconds(ttlMs), format: "pem" };
       return issued(await call("POST", mount, under, CertificateAnswer, body));
     },
 
@@ -256,6 +261,7 @@ export function createVaultClient(options: SessionOptions): VaultClient {
       return answer?.data ?? null;
     },
     writeRole: (mount, role, fields) => act("POST", mount, `roles/${segment(role)}`, fields),
+    deleteRole: async (mount, role) => void (await unlessGone(act("DELETE", mount, `roles/${segment(role)}`))),
     writeAutoTidy: (mount, fields) => act("POST", mount, "config/auto-tidy", fields),
 
     async transitDecrypt(mount, key, ciphertext) {

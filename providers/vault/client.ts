@@ -123,6 +123,9 @@ export interface SignLeafRequest {
   readonly issuerId: string | null;
   readonly csr: string;
   readonly uriSans: readonly string[];
+  readonly dnsNames: readonly string[];
+  /** As text. */
+  readonly ipAddresses: readonly string[];
   readonly ttlMs: number;
 }
 
@@ -203,6 +206,8 @@ export interface VaultClient {
   /** Null where there is none. */
   readRole(mount: Mount, role: string): Promise<Fields | null>;
   writeRole(mount: Mount, role: string, fields: Fields): Promise<void>;
+  /** Success where there is none. */
+  deleteRole(mount: Mount, role: string): Promise<void>;
   /** @throws {VaultError} `refused`, `not_found` or `mount_type` in Vault before 1.13 */
   writeAutoTidy(mount: Mount, fields: Fields): Promise<void>;
 

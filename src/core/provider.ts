@@ -111,11 +111,16 @@ export interface Provider {
   signLeaf(draft: LeafDraft, csr: string): Promise<Uint8Array>;
   /** Whether `crossSign` can work at all. */
   readonly canCrossSign: boolean;
-  /** Certifies another root by this provider's root. @throws {ProviderError} */
-  crossSign(root: Certificate, now: Date): Promise<Certificate>;
+  /**
+   * Certifies another root, by this provider's root or by what is next below it.
+   * @returns the cross-signed certificate, and what stands between it and the root. @throws {ProviderError}
+   */
+  crossSign(root: Certificate, now: Date): Promise<readonly Certificate[]>;
   /** How what it needs outside is doing; without it, it needs nothing. */
   readonly health?: ProviderHealth;
-  /** Looks whether what is outside is still there; it changes nothing. @throws {ProviderError} */
+  /** Looks whether what is outside answers, for `health`; called every few seconds. It never rejects. */
+  probe?(): Promise<void>;
+  /** Looks whether what is relied on outside is still there; it changes nothing. @throws {ProviderError} */
   inspect?(): Promise<Inspection>;
   /** Ends this instance; nothing outside is deleted. Leaves that were prepared before may still be signed afterwards. */
   close(): void;

@@ -34,6 +34,7 @@ export function createWorkerPlatform({ logLevel }: Pick<Settings, "logLevel">): 
     secretFile: noFile,
     kept: () => null,
     readFile: noFile,
+    listFolder: noFile,
     isThere: () => false,
     // The runtime connects by name alone, and to nothing within Cloudflare's or anybody's private network.
     fetchKeys: (url, { signal, redirect, headers }) => fetch(url, { signal, redirect, headers }),

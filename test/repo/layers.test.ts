@@ -82,7 +82,15 @@ const RULES: readonly Rule[] = [
   },
   {
     files: "src/cli/",
-    ours: ["src/entry/", "src/compose.ts", "src/config/", "src/core/", "src/cli/", "providers/consul/config.ts"],
+    ours: [
+      "src/entry/",
+      "src/compose.ts",
+      "src/config/",
+      "src/core/",
+      "src/cli/",
+      "providers/consul/config.ts",
+      "providers/vault/config.ts",
+    ],
     packages: ["node:child_process", "node:fs", "node:url", "node:util"],
   },
   { files: "src/index.ts", ours: ["src/"], packages: [] },

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { CONSUL_CONFIG_NAMES } from "../../../providers/consul/config.ts";
+import { VAULT_CONFIG_NAMES } from "../../../providers/vault/config.ts";
 import { readSettings, type Settings } from "../../config/settings.ts";
 import { trustDomainOf } from "../../core/spiffe/kinds.ts";
 import { serve } from "../../entry/runtime.ts";
@@ -12,7 +13,7 @@ import { describe, exitCode } from "../output.ts";
 
 /** What the environment says. @throws {ConfigError} */
 export function settingsOf(environment: NodeJS.ProcessEnv): Settings {
-  return readSettings(environment, (path) => readFileSync(path, "utf8"), CONSUL_CONFIG_NAMES);
+  return readSettings(environment, (path) => readFileSync(path, "utf8"), [...new Set([...CONSUL_CONFIG_NAMES, ...VAULT_CONFIG_NAMES])]);
 }
 
 /**

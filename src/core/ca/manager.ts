@@ -116,6 +116,8 @@ export interface CaManager {
   heartbeat(): Promise<void>;
   /** Does the one thing that is due, if this replica leads. @returns what it did, or when something is due next. */
   tick(): Promise<Plan>;
+  /** Looks whether what the provider needs outside answers. It never rejects. */
+  probe(): Promise<void>;
   /** Waits until the stored state may have changed, and takes it. @throws {StoreError} */
   follow(signal: AbortSignal): Promise<void>;
   /** Calls `listener` with every new snapshot until the returned function is called. */
@@ -368,6 +370,9 @@ export function createManager(options: ManagerOptions): CaManager {
       else if (due.kind === "prune") await stepPrune();
       else return upkeep.step(due);
       return due;
+    },
+    async probe() {
+      await follower.current?.provider?.probe?.();
     },
     async follow(signal) {
       await store.watch(follower.current?.state.commitId ?? null, signal);

@@ -193,10 +193,10 @@ interface Crossed {
   readonly leftByForce: readonly string[];
 }
 
-/** One step of the line: a root to be reached, and the certificate that it issued; null where it needs none. */
+/** One step of the line: a root to be reached, and the way there from the step before; empty where it needs none. */
 interface Step {
   readonly target: RootEntry;
-  readonly crossing: Certificate | null;
+  readonly crossing: readonly Certificate[];
 }
 
 /** Finds or makes the line of cross-signed certificates that a new root needs, and proves that it does its work. */
@@ -220,11 +220,9 @@ export async function cross(
     const tip = passed.at(-1) as Certificate;
     try {
       const known = passed.some((certificate) => sameAuthority(certificate, target.certificate));
-      const crossing = known
-        ? null
-        : (findCrossing(tip, target, pool, root, now, policy) ?? (await crossBy(target, tip, snapshot, context)));
+      const crossing = known ? [] : (findCrossing(tip, target, pool, root, now, policy) ?? (await crossBy(target, tip, snapshot, context)));
       steps.push({ target, crossing });
-      if (crossing !== null) passed.push(target.certificate);
+      if (crossing.length > 0) passed.push(target.certificate);
     } catch (reason) {
       // What may work in a moment is not "cannot".
       if (!(reason instanceof CaError) || (reason instanceof ProviderError && reason.code === "provider_unavailable")) throw reason;
@@ -241,7 +239,7 @@ export async function cross(
 }
 
 function chainOf(steps: readonly Step[]): Certificate[] {
-  return steps.flatMap(({ crossing }) => (crossing === null ? [] : [crossing]));
+  return steps.flatMap(({ crossing }) => crossing);
 }
 
 /** Under force, the end of the line is given up until it keeps its budget. */
@@ -252,7 +250,7 @@ function withinBudget(steps: readonly Step[], issuers: readonly Certificate[], p
 }
 
 /** Has a root that is still trusted certify another one. */
-async function crossBy(target: RootEntry, root: Certificate, snapshot: Snapshot, context: ChangeContext): Promise<Certificate> {
+async function crossBy(target: RootEntry, root: Certificate, snapshot: Snapshot, context: ChangeContext): Promise<readonly Certificate[]> {
   const { state } = snapshot;
   if (target.id === snapshot.active.id) {
     if (snapshot.provider === null) throw snapshot.fault;
@@ -268,7 +266,7 @@ async function crossBy(target: RootEntry, root: Certificate, snapshot: Snapshot,
   }
 }
 
-async function crossWith(provider: Provider, root: Certificate, now: Date): Promise<Certificate> {
+async function crossWith(provider: Provider, root: Certificate, now: Date): Promise<readonly Certificate[]> {
   if (!provider.canCrossSign) throw new ProviderError("provider_rejected", "its provider does not support cross-signing");
   return provider.crossSign(root, now);
 }

@@ -8,6 +8,7 @@ import { type CaConfig, type ConfigMap, HIDDEN } from "./state.ts";
 /** `AuthMethod.Params.*` names every value of a map inside a map; spelling counts for neither case nor underscores. */
 type Paths = readonly string[];
 
+/** A name by which spellings of it are the same. */
 const plain = (name: string): string => name.replaceAll("_", "").toLowerCase();
 
 const isMap = (value: unknown): value is ConfigMap => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -20,24 +21,29 @@ function behind(key: string, paths: Paths): string[] {
   });
 }
 
-/** A configuration as it is stored and shown: every secret that is there reads HIDDEN. */
-export function redact<T extends ConfigMap | null>(config: T, paths: Paths): T {
-  if (config === null) return config;
-  const hidden = (key: string, value: unknown): unknown => {
+/**
+ * A configuration with every secret that is there replaced.
+ * @param replace takes the path as it is spelled, and the value, which is neither empty nor null.
+ */
+function mapSecrets(config: ConfigMap, paths: Paths, replace: (name: string, value: unknown) => unknown, prefix = ""): ConfigMap {
+  const replaced = (key: string, value: unknown): unknown => {
     const rest = behind(key, paths);
-    if (rest.includes("")) return value === "" || value === null ? value : HIDDEN;
-    return rest.length > 0 && isMap(value) ? redact(value, rest) : value;
+    if (rest.includes("")) return value === "" || value === null ? value : replace(`${prefix}${key}`, value);
+    return rest.length > 0 && isMap(value) ? mapSecrets(value, rest, replace, `${prefix}${key}.`) : value;
   };
-  return Object.fromEntries(Object.entries(config).map(([key, value]) => [key, hidden(key, value)])) as ConfigMap as T;
+  return Object.fromEntries(Object.entries(config).map(([key, value]) => [key, replaced(key, value)]));
+}
+
+/** A configuration as it is stored and shown: every secret that is there reads HIDDEN. */
+export function redact(config: ConfigMap | null, paths: Paths): ConfigMap | null {
+  return config === null ? null : mapSecrets(config, paths, () => HIDDEN);
 }
 
 /** The names of secrets that a configuration keeps. */
-function keptIn(config: ConfigMap | null, paths: Paths, prefix = ""): string[] {
-  return Object.entries(config ?? {}).flatMap(([key, value]) => {
-    const rest = behind(key, paths);
-    if (rest.includes("")) return value === HIDDEN ? [`${prefix}${key}`] : [];
-    return rest.length > 0 && isMap(value) ? keptIn(value, rest, `${prefix}${key}.`) : [];
-  });
+function keptIn(config: ConfigMap | null, paths: Paths): string[] {
+  const names: string[] = [];
+  mapSecrets(config ?? {}, paths, (name, value) => (value === HIDDEN ? names.push(name) : null));
+  return names;
 }
 
 /** @throws {ConfigError} when a secret is to be kept that is not there. */

@@ -8,7 +8,7 @@ import { InvariantError } from "../errors.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
 import { type Certificate, keyIdOf, readCertificate } from "./certificate.ts";
 import { type CaKeySpec, caHash, caScheme, keyAlgorithm, type PublicKeyInfo, readPublicKey } from "./keys.ts";
-import { type CertificateKind, lint } from "./lint.ts";
+import { type CertificateKind, lint, lintFields } from "./lint.ts";
 import { OID } from "./oids.ts";
 import { type CertificateSpec, makeCertificate } from "./peculiar.ts";
 import { CA_BACKDATE_MS, CA_KEY_USAGE } from "./profile.ts";
@@ -52,7 +52,7 @@ export async function createRoot(
   const { now, random, clusterId, provider } = options;
   const commonName = caCommonName("pri", provider, clusterId, random);
   const keyId = keyIdOf(key.info.spki);
-  return finish("root", null, {
+  return finish("root", null, [], {
     serial: createSerials(random)(),
     issuer: commonName,
     subject: commonName,
@@ -81,7 +81,9 @@ export function crossSign(root: Certificate, by: Authority, options: CaCertifica
   const copied = root.extensions.filter((extension) => extension.oid !== OID.authorityKeyIdentifier);
   const before = copied.findIndex((extension) => extension.oid === OID.subjectKeyIdentifier) + 1;
   const raw = copied.map((extension) => ({ kind: "raw", ...extension }) as const);
-  return finish("cross-signed", by.certificate, {
+  // A root that was made elsewhere may lack what ours have: what is copied is as good as it was.
+  const inherited = lintFields(root, "root", root).map(({ field, message }) => `${field}: ${message}`);
+  return finish("cross-signed", by.certificate, inherited, {
     serial: createSerials(options.random)(),
     issuer: by.certificate.subject,
     subject: root.subject,
@@ -104,7 +106,7 @@ export function createIntermediate(
   options: CaCertificateOptions & { readonly clusterId: string; readonly provider: string; readonly ttlMs: number },
 ): Promise<Certificate> {
   const { now, random, clusterId, provider } = options;
-  return finish("intermediate", by.certificate, {
+  return finish("intermediate", by.certificate, [], {
     serial: createSerials(random)(),
     issuer: by.certificate.subject,
     subject: caCommonName("sec", provider, clusterId, random),
@@ -132,7 +134,7 @@ export function signingUri(clusterId: string): string {
  * `pri-<uid>.<provider>.ca.<first 8 of the cluster ID>.consul` (consul-ca.md §3.2). The uid, 40 random bits, makes
  * the name of every CA certificate unique, without which verifiers with many roots try each of them.
  */
-function caCommonName(prefix: "pri" | "sec", provider: string, clusterId: string, random: Random): string {
+export function caCommonName(prefix: "pri" | "sec", provider: string, clusterId: string, random: Random): string {
   const uid = Array.from(random.bytes(8), (byte) => "abcdefghijklmnopqrstuvwxyz234567"[byte & 31]).join("");
   const label = provider
     .toLowerCase()
@@ -145,12 +147,17 @@ function laterOf(ms: number, other: Date): Date {
   return wholeSecond(new Date(Math.max(ms, other.getTime())));
 }
 
-async function finish(kind: CertificateKind, issuer: Certificate | null, spec: CertificateSpec): Promise<Certificate> {
+/** @param inherited faults that are not of this certificate's making. */
+async function finish(
+  kind: CertificateKind,
+  issuer: Certificate | null,
+  inherited: readonly string[],
+  spec: CertificateSpec,
+): Promise<Certificate> {
   const certificate = readCertificate(await makeCertificate(spec));
-  const violations = await lint(certificate, kind, issuer ?? certificate);
-  if (violations.length > 0)
-    throw new InvariantError(
-      `Cannot issue ${kind} certificate: ${violations.map(({ field, message }) => `${field}: ${message}`).join("; ")}`,
-    );
+  const violations = (await lint(certificate, kind, issuer ?? certificate))
+    .map(({ field, message }) => `${field}: ${message}`)
+    .filter((fault) => !inherited.includes(fault));
+  if (violations.length > 0) throw new InvariantError(`Cannot issue ${kind} certificate: ${violations.join("; ")}`);
   return certificate;
 }

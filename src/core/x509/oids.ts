@@ -34,6 +34,7 @@ export const OID = {
   serverAuth: "1.3.6.1.5.5.7.3.1",
   clientAuth: "1.3.6.1.5.5.7.3.2",
   // RFC 2985 §5.4.2
+  commonName: "2.5.4.3",
   extensionRequest: "1.2.840.113549.1.9.14",
 } as const;
 

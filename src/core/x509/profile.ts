@@ -78,6 +78,6 @@ function dnsNamesFor(id: LeafId): readonly string[] {
 }
 
 /** Dotted for IPv4, groups without abbreviation for IPv6. */
-function ipText(address: Bytes): string {
+export function ipText(address: Bytes): string {
   return address.length === 4 ? address.join(".") : (hex(address).match(/.{4}/g) ?? []).join(":");
 }

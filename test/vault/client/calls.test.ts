@@ -100,6 +100,8 @@ for (const kind of vaultKinds)
         issuerId,
         csr,
         uriSans: ["spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/web"],
+        dnsNames: [],
+        ipAddresses: [],
         ttlMs: HOUR,
       };
       assert.equal(await reason(client.signLeaf(int, leaf)), "role_missing");

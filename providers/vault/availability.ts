@@ -1,0 +1,80 @@
+/**
+ * Whether Vault answers: after a call that found it away, others fail at once for a moment instead of waiting each for
+ * itself, and one at a time tries again. Since when and why it is away is what an operator sees.
+ * @module
+ */
+import type { Clock } from "../../src/core/clock.ts";
+import type { VaultClient } from "./client.ts";
+import { VaultError, type VaultReason } from "./errors.ts";
+
+/** How long calls fail at once after one that found Vault away, in milliseconds. */
+const PAUSE_MS = 1000;
+
+/** Those after which the next call would only wait for the same. */
+const AWAY: readonly VaultReason[] = [
+  "sealed",
+  "unreachable",
+  "timeout",
+  "tls",
+  "not_allowed",
+  "failing",
+  "token_invalid",
+  "login_refused",
+];
+
+export interface Absence {
+  readonly since: Date;
+  readonly error: VaultError;
+}
+
+export interface Availability {
+  /** Since when and why calls fail, or null. */
+  readonly absence: Absence | null;
+  /** Makes a call, unless Vault is known to be away. @throws {VaultError} @throws {RateLimitedError} */
+  call<T>(work: () => Promise<T>): Promise<T>;
+  /** Looks whether Vault answers and takes the token. It never rejects. */
+  probe(): Promise<void>;
+}
+
+export function createAvailability(client: VaultClient, clock: Clock): Availability {
+  let absence: Absence | null = null;
+  let tryAt = 0;
+
+  const failed = (error: unknown) => {
+    if (!(error instanceof VaultError)) return;
+    absence = { since: absence?.since ?? clock.now(), error };
+    if (AWAY.includes(error.reason)) tryAt = clock.now().getTime() + PAUSE_MS;
+  };
+
+  return {
+    get absence() {
+      return absence;
+    },
+    async call(work) {
+      const now = clock.now().getTime();
+      if (absence !== null && now < tryAt) throw absence.error;
+      // Who comes while this one tries fails at once, as long as it takes to be tried again.
+      if (absence !== null) tryAt = now + PAUSE_MS;
+      try {
+        const result = await work();
+        absence = null;
+        return result;
+      } catch (error) {
+        failed(error);
+        throw error;
+      }
+    },
+    async probe() {
+      try {
+        const { initialized, sealed } = await client.health();
+        if (sealed || !initialized) throw new VaultError("sealed", `Vault is ${initialized ? "sealed" : "not initialised"}`, 503);
+        // That a mount or a role is missing, only the next call shows.
+        if (absence !== null && !AWAY.includes(absence.error.reason)) return;
+        if (absence !== null) await client.connect();
+        absence = null;
+      } catch (error) {
+        failed(error);
+      }
+    },
+  };
+}

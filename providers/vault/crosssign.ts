@@ -1,0 +1,66 @@
+/**
+ * Has the root in Vault certify another root, by the issuer's own path, which needs no sudo, or by the mount's.
+ * @module
+ */
+import { FormatError, ProviderError } from "../../src/core/errors.ts";
+import { readPem } from "../../src/core/pem.ts";
+import { type Certificate, inForce, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
+import { couldHaveIssued, isSignedBy, sameAuthority } from "../../src/core/x509/chain.ts";
+import type { VaultClient } from "./client.ts";
+import { VaultError } from "./errors.ts";
+import type { RootFacts } from "./facts.ts";
+import { need, preflight } from "./preflight.ts";
+
+/**
+ * Certifies a root.
+ * @param own the root that peers trust; with an external one above Vault, the path down to Vault's issuer comes along.
+ * @throws {ProviderError} @throws {ConfigError} where the token may not
+ */
+export async function crossSignInVault(
+  client: VaultClient,
+  facts: RootFacts,
+  own: Certificate,
+  root: Certificate,
+  now: Date,
+): Promise<readonly Certificate[]> {
+  const issuer = facts.path[0] ?? own;
+  if (!inForce(issuer, now)) throw new ProviderError("provider_rejected", "root certificate is expired");
+  const crossed = readCross(await sign(client, facts, pemOf(root)));
+  const fits = sameAuthority(crossed, root) && couldHaveIssued(issuer, crossed) && (await isSignedBy(crossed, issuer));
+  if (!fits) throw new VaultError("answer", "Vault: the cross-signed certificate that it made is not what was asked for");
+  return [crossed, ...facts.path];
+}
+
+async function sign(client: VaultClient, { mount, issuerId }: RootFacts, pem: string): Promise<string> {
+  try {
+    return (await client.signSelfIssued(mount, issuerId, pem)).certificate;
+  } catch (error) {
+    if (!(error instanceof VaultError) || !["denied", "mount_type", "not_found"].includes(error.reason)) throw error;
+    const isDefault = (await client.listIssuers(mount)).some((issuer) => issuer.isDefault && issuer.id === issuerId);
+    const other = isDefault ? await byMount(client, mount, pem) : null;
+    if (other !== null) return other;
+    // What is missing is named by path and capability.
+    await preflight(client, [need(mount, `issuer/${issuerId}/sign-self-issued`, ["update"], "certify the new root by the old one")]);
+    throw error;
+  }
+}
+
+/** Older servers know the mount's path alone, which needs sudo. */
+async function byMount(client: VaultClient, mount: RootFacts["mount"], pem: string): Promise<string | null> {
+  try {
+    return (await client.signSelfIssued(mount, null, pem)).certificate;
+  } catch (error) {
+    if (error instanceof VaultError && error.reason === "denied") return null;
+    throw error;
+  }
+}
+
+function readCross(pem: string): Certificate {
+  try {
+    const [block] = readPem(pem);
+    if (block !== undefined) return readCertificate(block.bytes);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+  }
+  throw new VaultError("answer", "Vault: the cross-signed certificate that it made cannot be read");
+}

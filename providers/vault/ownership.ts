@@ -1,0 +1,123 @@
+/**
+ * What in Vault is ours: by what we name it after, and by the accessor that it had when we made it. Only what was made
+ * by us and is still recognised is ever deleted (vault.md §2.11).
+ * @module
+ */
+import { hex } from "../../src/core/bytes.ts";
+import type { Random } from "../../src/core/clock.ts";
+import { ConfigError } from "../../src/core/errors.ts";
+import type { Mount, MountInfo, VaultClient } from "./client.ts";
+import { VaultError } from "./errors.ts";
+import { type Facts, type Litter, sameMount } from "./facts.ts";
+import { needOfMount, preflight } from "./preflight.ts";
+
+const PREFIX = "meshca-";
+
+/** A name for a key or an issuer, by which it is recognised as this cluster's. */
+export function newName(clusterId: string, kind: "root" | "int", random: Random): string {
+  return `${PREFIX}${clusterId.slice(0, 8).toLowerCase()}-${kind}-${hex(random.bytes(6))}`;
+}
+
+export function isOurName(name: string, clusterId: string): boolean {
+  return name.startsWith(`${PREFIX}${clusterId.slice(0, 8).toLowerCase()}-`);
+}
+
+/** What a mount of ours is described as. */
+export function descriptionOf(clusterId: string, what: "root" | "intermediate"): string {
+  return `meshca ${clusterId} ${what}`;
+}
+
+function isOurMount(info: MountInfo, clusterId: string): boolean {
+  return info.description.startsWith(`meshca ${clusterId} `);
+}
+
+/** What is mounted at a path. `unknown`: something that the token may not read. */
+export type Found =
+  | { readonly kind: "none" }
+  | { readonly kind: "unknown" }
+  | { readonly kind: "pki"; readonly info: MountInfo; readonly isOurs: boolean };
+
+/**
+ * Looks what is mounted at a path.
+ * @throws {ConfigError} where it is of another type, or another meshca's @throws {VaultError}
+ */
+export async function findMount(client: VaultClient, mount: Mount, field: string, clusterId: string): Promise<Found> {
+  let info: MountInfo | null;
+  try {
+    info = await client.readMount(mount);
+  } catch (error) {
+    if (!(error instanceof VaultError) || error.reason !== "denied") throw error;
+    return findByCa(client, mount);
+  }
+  if (info === null) return { kind: "none" };
+  if (info.type !== "pki")
+    throw new ConfigError(
+      `error configuring provider: ${field}: what is mounted at ${JSON.stringify(mount.path)} is ${info.type}, not pki`,
+    );
+  const isOurs = isOurMount(info, clusterId);
+  if (info.description.startsWith("meshca ") && !isOurs)
+    throw new ConfigError(
+      `error configuring provider: ${field}: the mount ${JSON.stringify(mount.path)} belongs to another cluster's meshca`,
+    );
+  return { kind: "pki", info, isOurs };
+}
+
+/** Anybody may read the CA of a mount that there is; of one that there is not, without a rule for it, the answer is 403. */
+async function findByCa(client: VaultClient, mount: Mount): Promise<Found> {
+  try {
+    await client.readCa(mount);
+    return { kind: "unknown" };
+  } catch (error) {
+    if (!(error instanceof VaultError)) throw error;
+    if (error.reason === "mount_missing") return { kind: "none" };
+    if (error.reason === "denied") await preflight(client, [needOfMount(mount, "", ["read"], "see whether it is mounted")]);
+    throw error;
+  }
+}
+
+/** Deletes a mount of ours. One that is no longer what we made stays. @throws {VaultError} */
+export async function deleteMount(client: VaultClient, mount: Mount, clusterId: string, accessor: string | null): Promise<void> {
+  const info = await client.readMount(mount);
+  if (info === null || !isOurMount(info, clusterId) || (accessor !== null && info.accessor !== accessor)) return;
+  await client.disableMount(mount);
+}
+
+/** Deletes an issuer and its key. @throws {VaultError} */
+export async function deleteIssuer(client: VaultClient, mount: Mount, issuerId: string, keyId: string): Promise<void> {
+  try {
+    await client.deleteIssuer(mount, issuerId);
+    if (keyId !== "") await client.deleteKey(mount, keyId);
+  } catch (error) {
+    // With the mount all of it is gone.
+    if (!(error instanceof VaultError) || error.reason !== "mount_missing") throw error;
+  }
+}
+
+/**
+ * Deletes what may be deleted by now.
+ * @param inUse what other records use: a mount that one of them has stays for it to delete.
+ * @returns what is left. @throws {VaultError}
+ */
+export async function sweep(client: VaultClient, facts: Facts, inUse: readonly Facts[], clusterId: string, now: Date): Promise<Litter[]> {
+  const left: Litter[] = [];
+  for (const litter of facts.litter) {
+    const users = [facts, ...inUse].filter(
+      ({ address, intermediate }) =>
+        address === facts.address && intermediate.issuerId !== null && sameMount(intermediate.mount, litter.mount),
+    );
+    if (litter.after > now) left.push(litter);
+    else if (users.length === 0 && litter.accessor !== null) await deleteMount(client, litter.mount, clusterId, litter.accessor);
+    else if (!users.some(({ intermediate }) => intermediate.issuerId === litter.issuerId)) {
+      await keepDefault(client, litter, users[0]?.intermediate.issuerId ?? null);
+      await deleteIssuer(client, litter.mount, litter.issuerId, litter.keyId);
+    }
+  }
+  return left;
+}
+
+/** A mount whose default issuer is deleted has none: the one that took its place becomes it. */
+async function keepDefault(client: VaultClient, { mount, issuerId }: Litter, current: string | null): Promise<void> {
+  if (current === null) return;
+  const issuers = await client.listIssuers(mount).catch(() => []);
+  if (issuers.some(({ id, isDefault }) => isDefault && id === issuerId)) await client.setDefaultIssuer(mount, current);
+}

@@ -1,0 +1,212 @@
+/**
+ * Changes in Vault: looks at what is there and at what the token may do, and only then makes what is missing, beside what
+ * is in use.
+ * @module
+ */
+import type { ProviderState } from "../../src/core/ca/state.ts";
+import { ConfigError } from "../../src/core/errors.ts";
+import type { Prepared, PrepareRequest, ProviderContext, RenewRequest } from "../../src/core/provider.ts";
+import type { Certificate } from "../../src/core/x509/certificate.ts";
+import type { VaultClient } from "./client.ts";
+import type { VaultConfig, VaultConnection } from "./config.ts";
+import { VaultError, type VaultReason } from "./errors.ts";
+import { type Facts, litterOf, readFacts, sameMount, writeFacts } from "./facts.ts";
+import { makeHere, makeInVault, type VaultIntermediate } from "./intermediate.ts";
+import { makingNeeds, standingNeeds } from "./needs.ts";
+import { findMount } from "./ownership.ts";
+import { preflight } from "./preflight.ts";
+import { ensureRole, roleFields } from "./role.ts";
+import { makeRoot, planRoot, rootMount, type VaultRoot } from "./root.ts";
+import { configOf, settle } from "./settings.ts";
+import type { Work } from "./work.ts";
+
+export type Connect = (connection: VaultConnection) => VaultClient;
+
+/** Runs work with a client of its own. */
+export async function withClient<T>(connect: Connect, connection: VaultConnection, work: (client: VaultClient) => Promise<T>): Promise<T> {
+  const client = connect(connection);
+  try {
+    return await work(client);
+  } finally {
+    client.close();
+  }
+}
+
+/** What an operator set up wrongly, in a configuration that is being changed. */
+const OPERATORS: readonly VaultReason[] = [
+  "token_invalid",
+  "login_refused",
+  "denied",
+  "mount_type",
+  "namespace_missing",
+  "not_allowed",
+  "tls",
+];
+
+async function blamed<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof VaultError) || !OPERATORS.includes(error.reason)) throw error;
+    throw new ConfigError(`error configuring provider: ${error.message}`, [], { cause: error });
+  }
+}
+
+/** What stays of a replaced intermediate for so long, in LeafCertTTLs, as roots do. */
+const KEEP_FACTOR = 2;
+
+/** Makes or finds the root and the intermediate that a configuration asks for. */
+export function prepare(connect: Connect, request: PrepareRequest, context: ProviderContext): Promise<Prepared> {
+  return blamed(prepareIn(connect, request, context));
+}
+
+async function prepareIn(connect: Connect, request: PrepareRequest, context: ProviderContext): Promise<Prepared> {
+  const { previous, now, fresh } = request;
+  const { config, sealed } = await settle(request.config, previous?.record ?? null, context);
+  const before = previous === null ? null : await sameServer(previous.record, config, context);
+  const { facts } = before ?? { facts: null };
+  if (before !== null) requireKeySpec(before.config, config);
+  const warnings: string[] = [];
+  return withClient(connect, config.connection, async (client) => {
+    const work = workOf(connect, config, request, context, client, warnings);
+    await client.connect();
+    await requireNamespaces(client, config, context);
+    await preflightAll(client, standingNeeds(config));
+    const pinned = previous === null || facts === null || !sameMount(facts.root.mount, rootMount(config)) ? null : facts.root;
+    const plan = await planRoot(
+      work,
+      config,
+      pinned === null ? null : { certificate: (previous as { root: Certificate }).root, facts: pinned },
+      fresh,
+    );
+    const found =
+      config.leafSigning === "vault" ? await findMount(client, config.intermediate, "IntermediatePKIPath", context.clusterId) : null;
+    await preflightAll(client, makingNeeds(config, plan, found));
+
+    const root = await makeRoot(work, config, plan);
+    const same = previous !== null && root.certificate.id === previous.root.id;
+    const kept = same && facts !== null && (await isStillGood(client, facts, config, now)) ? facts : null;
+    const made = kept === null ? await make(work, config, root) : { facts: kept.intermediate, key: previous?.record.state.key ?? null };
+    if (config.leafSigning === "vault")
+      await ensureRole(client, config.intermediate, roleFields(context.clusterId, config.leafTtlMs), work.onAbandon);
+    const litter = kept !== null ? kept.litter : same && facts !== null ? litterOf(facts, keptUntil(now, config)) : [];
+    return { root: root.certificate, state: { ...sealed, ...stateOf(config, root, made, litter) }, warnings };
+  });
+}
+
+/** Makes a new intermediate under the root that there is. */
+export async function renew(connect: Connect, request: RenewRequest, context: ProviderContext): Promise<ProviderState> {
+  const { record, root, now } = request;
+  const config = await configOf(record, context);
+  const facts = readFacts(record.state);
+  return withClient(connect, config.connection, async (client) => {
+    const work = workOf(connect, config, request, context, client, []);
+    const made = await make(work, config, { certificate: root, facts: facts.root });
+    if (config.leafSigning === "vault")
+      await ensureRole(client, config.intermediate, roleFields(context.clusterId, config.leafTtlMs), work.onAbandon);
+    const { secrets } = record.state;
+    const litter = litterOf(facts, keptUntil(now, config));
+    return { ...(secrets === undefined ? {} : { secrets }), ...stateOf(config, { certificate: root, facts: facts.root }, made, litter) };
+  });
+}
+
+function make(work: Work, config: VaultConfig, root: VaultRoot): Promise<VaultIntermediate> {
+  return config.leafSigning === "vault" ? makeInVault(work, config, root) : makeHere(work, config, root);
+}
+
+function keptUntil(now: Date, { leafTtlMs }: VaultConfig): Date {
+  return new Date(now.getTime() + KEEP_FACTOR * leafTtlMs);
+}
+
+function stateOf(
+  config: VaultConfig,
+  root: VaultRoot,
+  { facts: intermediate, key }: VaultIntermediate,
+  litter: Facts["litter"],
+): ProviderState {
+  const facts = { address: config.connection.address, root: root.facts, intermediate, litter };
+  return { facts: writeFacts(facts), ...(key === null ? {} : { key }) };
+}
+
+function workOf(
+  connect: Connect,
+  config: VaultConfig,
+  { now, onAbandon }: Pick<PrepareRequest, "now" | "onAbandon">,
+  { clusterId, sealer, random }: ProviderContext,
+  client: VaultClient,
+  warnings: string[],
+): Work {
+  return {
+    client,
+    clusterId,
+    sealer,
+    random,
+    now,
+    onAbandon: (undo) => onAbandon(() => withClient(connect, config.connection, undo)),
+    warn: (warning) => void warnings.push(warning),
+  };
+}
+
+/** What was in use before, where it is of the same server. */
+async function sameServer(record: Parameters<typeof configOf>[0], config: VaultConfig, context: ProviderContext) {
+  const before = await configOf(record, context);
+  return before.connection.address === config.connection.address ? { config: before, facts: readFacts(record.state) } : null;
+}
+
+/** Consul's rule and text (vault.md §1.3): a root's key does not change by itself. */
+function requireKeySpec(before: VaultConfig, { keySpec, ...config }: VaultConfig): void {
+  if (before.root === null || config.root === null || !sameMount(before.root, config.root)) return;
+  const field = before.keySpec.type !== keySpec.type ? "PrivateKeyType" : before.keySpec.bits !== keySpec.bits ? "PrivateKeyBits" : null;
+  if (field !== null)
+    throw new ConfigError(`cannot update the ${field} field without choosing a new PKI mount for the root CA`, [
+      { code: "config_invalid", field, message: "the root's mount stays, and with it the root's key", reference: "vault.md §1.3" },
+    ]);
+}
+
+/** Whether what signs leaves can stay: a restart, or a change of what does not concern it, makes no new one. */
+async function isStillGood(client: VaultClient, { intermediate, address }: Facts, config: VaultConfig, now: Date): Promise<boolean> {
+  const { certificate, issuerId, keyId, mount } = intermediate;
+  const isHalf = now.getTime() > (certificate.notBefore.getTime() + certificate.notAfter.getTime()) / 2;
+  if (isHalf || address !== config.connection.address) return false;
+  if (config.leafSigning === "local") return issuerId === null;
+  if (issuerId === null || !sameMount(mount, config.intermediate)) return false;
+  return (await client.listIssuers(mount)).some((issuer) => issuer.id === issuerId && issuer.keyId === keyId);
+}
+
+/** A server without namespaces takes no notice of one, and a typo would work at its root (vault-observed.md §1). @throws {ConfigError} */
+async function requireNamespaces(client: VaultClient, config: VaultConfig, { random }: ProviderContext): Promise<void> {
+  const named = [config.connection.namespace, config.intermediate.namespace, config.root?.namespace ?? ""].some((name) => name !== "");
+  if (!named) return;
+  const nowhere = `meshca-${Array.from(random.bytes(8), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  try {
+    await client.capabilities(nowhere, ["sys/mounts"]);
+  } catch (error) {
+    if (
+      error instanceof VaultError &&
+      ["namespace_missing", "denied", "mount_missing", "not_found", "token_invalid"].includes(error.reason)
+    )
+      return;
+    throw error;
+  }
+  throw new ConfigError("error configuring provider: Namespace: this server has no namespaces and would ignore it: leave it out");
+}
+
+/** @throws {ConfigError} naming what the token lacks */
+async function preflightAll(client: VaultClient, needs: Parameters<typeof preflight>[1]): Promise<void> {
+  try {
+    await preflight(client, needs);
+  } catch (error) {
+    if (!(error instanceof VaultError) || error.reason !== "denied") throw error;
+    throw new ConfigError(
+      `Vault: the token lacks permissions, nothing was changed: update on "sys/capabilities-self" to see what it may do. Add to its policy, and give a token made after that:\npath "sys/capabilities-self" {\n  capabilities = ["update"]\n}`,
+      [
+        {
+          code: "vault_permission_missing",
+          field: "sys/capabilities-self",
+          message: 'update on "sys/capabilities-self"',
+          reference: "vault.md §3",
+        },
+      ],
+    );
+  }
+}

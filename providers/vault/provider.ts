@@ -1,0 +1,161 @@
+/**
+ * The Vault provider: the root in Vault's or OpenBao's PKI engine. Leaves are signed there, or here by an intermediate
+ * whose key is sealed with the CA's state. It never writes the store.
+ * @module
+ */
+import type { ProviderRecord } from "../../src/core/ca/state.ts";
+import type { Clock } from "../../src/core/clock.ts";
+import { NotReadyError } from "../../src/core/errors.ts";
+import type { CollectRequest, Inspection, Provider, ProviderContext, ProviderHealth, ProviderType } from "../../src/core/provider.ts";
+import type { Certificate } from "../../src/core/x509/certificate.ts";
+import { caHash, caScheme, keyAlgorithm } from "../../src/core/x509/keys.ts";
+import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
+import { type Absence, type Availability, createAvailability } from "./availability.ts";
+import type { VaultClient } from "./client.ts";
+import { parseVaultConfig, VAULT_SECRET_FIELDS, type VaultConfig } from "./config.ts";
+import { crossSignInVault } from "./crosssign.ts";
+import { VaultError } from "./errors.ts";
+import { type Facts, litterOf, readFacts, writeFacts } from "./facts.ts";
+import { purposeOf } from "./intermediate.ts";
+import { signInVault } from "./leaf.ts";
+import { isOurName, sweep } from "./ownership.ts";
+import { type Connect, prepare, renew, withClient } from "./prepare.ts";
+import { ensureRole, roleFields } from "./role.ts";
+import { configOf } from "./settings.ts";
+
+const NAME = "vault";
+
+export interface VaultProviderOptions {
+  /** Makes a client; it asks nothing before its first call. */
+  readonly connect: Connect;
+  readonly clock: Clock;
+}
+
+/** Makes the Vault provider's type. */
+export function createVaultProvider({ connect, clock }: VaultProviderOptions): ProviderType {
+  return {
+    name: NAME,
+    rootName: "Vault CA Primary Cert",
+    secretFields: VAULT_SECRET_FIELDS,
+    parse: (config) => parseVaultConfig(config),
+    prepare: (request, context) => prepare(connect, request, context),
+    renew: (request, context) => renew(connect, request, context),
+    open: (record, root, context) => open(connect, clock, record, root, context),
+    // Whether a root can be rotated here is a question of who made it, which its state knows.
+    rotateObstacle: () => null,
+    collectAt(state) {
+      const dates = readFacts(state).litter.map(({ after }) => after.getTime());
+      return dates.length === 0 ? null : new Date(Math.min(...dates));
+    },
+    collect: (request, context) => collect(connect, request, context),
+    remnant(record, after) {
+      const facts = readFacts(record.state);
+      const litter = litterOf(facts, after);
+      if (litter.length === 0) return null;
+      const { secrets } = record.state;
+      const left = { ...facts, intermediate: { ...facts.intermediate, issuerId: null, keyId: null }, litter };
+      return { ...record, state: { ...(secrets === undefined ? {} : { secrets }), facts: writeFacts(left) } };
+    },
+  };
+}
+
+async function collect(connect: Connect, { record, others, now }: CollectRequest, context: ProviderContext) {
+  const config = await configOf(record, context);
+  const facts = readFacts(record.state);
+  const inUse = others.filter(({ provider }) => provider === NAME).map(({ state }) => readFacts(state));
+  const litter = await withClient(connect, config.connection, (client) => sweep(client, facts, inUse, context.clusterId, now));
+  return { ...record.state, facts: writeFacts({ ...facts, litter }) };
+}
+
+async function open(
+  connect: Connect,
+  clock: Clock,
+  record: ProviderRecord,
+  root: Certificate,
+  context: ProviderContext,
+): Promise<Provider> {
+  const config = await configOf(record, context);
+  const facts = readFacts(record.state);
+  const { certificate: issuer, issuerId, mount } = facts.intermediate;
+  const client = connect(config.connection);
+  const vault = createAvailability(client, clock);
+  const scheme = caScheme(issuer.key, "SHA-256");
+  const { key } = record.state;
+  const privateKey =
+    key === undefined
+      ? null
+      : await context.sealer.openKey(key, purposeOf(issuer.key, context.clusterId), keyAlgorithm(issuer.key, caHash(issuer.key)));
+
+  const signLeaf: Provider["signLeaf"] = async (draft, csr) => {
+    if (privateKey !== null) return draft.complete(new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)));
+    if (issuerId === null) throw new NotReadyError("ca_uninitialized", "CA is uninitialized: the root was left, and signs no leaves");
+    const sign = () => signInVault(client, { mount, issuerId, certificate: issuer }, draft.fields, csr, clock.now());
+    return vault.call(() => sign().catch((error: unknown) => withRole(error, client, config, context, sign)));
+  };
+
+  return {
+    issuer,
+    issuers: [issuer, ...facts.root.path],
+    template: createLeafTemplate(issuer, scheme),
+    remote: privateKey === null,
+    signLeaf,
+    canCrossSign: true,
+    crossSign: (other, now) => crossSignInVault(client, facts.root, root, other, now),
+    get health() {
+      return healthOf(vault.absence, client, config, issuer);
+    },
+    probe: vault.probe,
+    inspect: () => inspect(client, vault, facts, context.clusterId),
+    close: () => client.close(),
+  };
+}
+
+/** Somebody deleted the role: it is made anew, once. */
+async function withRole(
+  error: unknown,
+  client: VaultClient,
+  config: VaultConfig,
+  { clusterId }: ProviderContext,
+  again: () => Promise<Uint8Array>,
+): Promise<Uint8Array> {
+  if (!(error instanceof VaultError) || error.reason !== "role_missing") throw error;
+  await ensureRole(client, config.intermediate, roleFields(clusterId, config.leafTtlMs), () => undefined);
+  return again();
+}
+
+function healthOf(absence: Absence | null, { token }: VaultClient, config: VaultConfig, issuer: Certificate): ProviderHealth {
+  const notes: string[] = [];
+  if (absence !== null) {
+    const consequence =
+      config.leafSigning === "vault"
+        ? "no leaf can be signed"
+        : `leaves are signed here, by an intermediate that ends at ${issuer.notAfter.toISOString()}`;
+    notes.push(`away since ${absence.since.toISOString()}: ${absence.error.message}; ${consequence}`);
+  }
+  if (token.failure !== null)
+    notes.push(
+      `the token cannot be renewed since ${token.failure.since.toISOString()}: ${token.failure.message}${token.expiresAt === null ? "" : `; it ends at ${token.expiresAt.toISOString()}`}`,
+    );
+  const obstacle =
+    absence !== null && config.leafSigning === "vault" ? `${absence.error.message}, since ${absence.since.toISOString()}` : null;
+  return { obstacle, notes };
+}
+
+async function inspect(client: VaultClient, vault: Availability, { root, intermediate }: Facts, clusterId: string): Promise<Inspection> {
+  return vault.call(async () => {
+    const issuers = await client.listIssuers(root.mount);
+    const current = issuers.find(({ isDefault }) => isDefault);
+    const rootReplaced = current !== undefined && current.id !== root.issuerId && !isOurName(current.name, clusterId);
+    return { rootReplaced, issuerLost: await isLost(client, intermediate) };
+  });
+}
+
+async function isLost(client: VaultClient, { mount, issuerId, keyId }: Facts["intermediate"]): Promise<boolean> {
+  if (issuerId === null) return false;
+  try {
+    return !(await client.listIssuers(mount)).some((issuer) => issuer.id === issuerId && issuer.keyId === keyId);
+  } catch (error) {
+    if (error instanceof VaultError && error.reason === "mount_missing") return true;
+    throw error;
+  }
+}

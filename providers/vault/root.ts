@@ -1,0 +1,168 @@
+/**
+ * The root in Vault: made where there is none, adopted where there is one, followed up to the root above it where the
+ * mount holds an intermediate of an external one.
+ * @module
+ */
+import { ConfigError, FormatError } from "../../src/core/errors.ts";
+import { readPem } from "../../src/core/pem.ts";
+import { caCommonName, signingUri } from "../../src/core/x509/authority.ts";
+import { type Certificate, inForce, KEY_USAGE, readCertificate, readCertificatePem } from "../../src/core/x509/certificate.ts";
+import { couldHaveIssued, isSignedBy } from "../../src/core/x509/chain.ts";
+import type { IssuerListing, VaultClient } from "./client.ts";
+import type { VaultConfig } from "./config.ts";
+import { VaultError } from "./errors.ts";
+import type { RootFacts } from "./facts.ts";
+import { deleteIssuer, deleteMount, descriptionOf, findMount, isOurName, newName } from "./ownership.ts";
+import type { Work } from "./work.ts";
+
+export interface VaultRoot {
+  /** The root that peers trust. */
+  readonly certificate: Certificate;
+  readonly facts: RootFacts;
+}
+
+/** What is at the root's path, looked at without changing anything. */
+export type RootPlan =
+  | { readonly kind: "mount" }
+  /** @param beside whether there is another one already. */
+  | { readonly kind: "generate"; readonly beside: boolean }
+  | { readonly kind: "use"; readonly root: VaultRoot };
+
+/**
+ * Decides what to do for a root.
+ * @param pinned the root in use, where the configuration is still of its mount.
+ * @param fresh another one is wanted than the pinned one.
+ * @throws {ConfigError} where what is there cannot be used @throws {VaultError}
+ */
+export async function planRoot(work: Work, config: VaultConfig, pinned: VaultRoot | null, fresh: boolean): Promise<RootPlan> {
+  const { client, clusterId } = work;
+  const mount = rootMount(config);
+  const found = await findMount(client, mount, "RootPKIPath", clusterId);
+  if (found.kind === "none") return { kind: "mount" };
+  const issuers = await client.listIssuers(mount);
+  const current = issuers.find(({ isDefault }) => isDefault);
+  if (pinned !== null) {
+    // Another default than ours that somebody else made is what the operator wants us to use.
+    const replaced = current !== undefined && current.id !== pinned.facts.issuerId && !isOurName(current.name, clusterId);
+    if (!replaced && !fresh) return { kind: "use", root: pinned };
+    if (!replaced && pinned.facts.isOurs) return { kind: "generate", beside: true };
+    if (!replaced) throw cannotRotate(config, pinned);
+  }
+  if (current === undefined) return { kind: "generate", beside: false };
+  if (current.keyId === "") throw unusable(config, "its default issuer has no key");
+  return { kind: "use", root: await readRoot(work, config, current) };
+}
+
+/** Carries a plan out. @throws {VaultError} @throws {ConfigError} */
+export async function makeRoot(work: Work, config: VaultConfig, plan: RootPlan): Promise<VaultRoot> {
+  if (plan.kind === "use") return plan.root;
+  const { client, clusterId, random, onAbandon } = work;
+  const mount = rootMount(config);
+  if (plan.kind === "mount") {
+    onAbandon((later) => deleteMount(later, mount, clusterId, null));
+    const ttl = { maxLeaseTtlMs: config.rootTtlMs, defaultLeaseTtlMs: config.rootTtlMs };
+    await client.enableMount(mount, { type: "pki", description: descriptionOf(clusterId, "root"), ...ttl });
+  }
+  const name = newName(clusterId, "root", random);
+  onAbandon((later) => deleteNamed(later, config, name));
+  const request = {
+    commonName: caCommonName("pri", "vault", clusterId, random),
+    uriSans: [signingUri(clusterId)],
+    keySpec: config.keySpec,
+    keyName: name,
+    issuerName: name,
+    ttlMs: config.rootTtlMs,
+  };
+  const beside = plan.kind === "generate" && plan.beside;
+  const made = await (beside ? client.rotateRoot(mount, request) : client.generateRoot(mount, request));
+  if (made.issuerId === null) throw tooOld();
+  const certificate = readCertificatePem(made.certificate);
+  const cut = certificate.notAfter.getTime() < work.now.getTime() + config.rootTtlMs - 3_600_000;
+  if (cut) work.warn(`Vault cut the root's life to ${certificate.notAfter.toISOString()}: RootCertTTL is beyond the mount's max_lease_ttl`);
+  return { certificate, facts: { mount, issuerId: made.issuerId, isOurs: true, path: [] } };
+}
+
+/** A root or an issuer that is gone with its mount is no failure. */
+async function deleteNamed(client: VaultClient, config: VaultConfig, name: string): Promise<void> {
+  try {
+    await deleteIssuer(client, rootMount(config), name, name);
+  } catch (error) {
+    if (!(error instanceof VaultError) || !["mount_missing", "denied"].includes(error.reason)) throw error;
+    // Without the mount there is no rule for what was in it.
+    if ((await client.readMount(rootMount(config))) !== null) throw error;
+  }
+}
+
+export function rootMount({ root }: VaultConfig): NonNullable<VaultConfig["root"]> {
+  if (root === null) throw new ConfigError("must provide a valid path to a root PKI backend");
+  return root;
+}
+
+/** Reads the default issuer with what stands above it, up to a self-signed root. Anybody may, so that no policy is needed. */
+async function readRoot(work: Work, config: VaultConfig, issuer: IssuerListing): Promise<VaultRoot> {
+  const mount = rootMount(config);
+  const pem = (await work.client.readCa(mount)) ?? "";
+  const chain = readChain(config, pem + ((await work.client.readCaChain(mount)) ?? ""));
+  const [own] = chain;
+  if (own === undefined) throw unusable(config, "its default issuer is gone");
+  const path = [own];
+  for (;;) {
+    const last = path.at(-1) as Certificate;
+    requireCa(config, last, work.now);
+    if (couldHaveIssued(last, last)) break;
+    const next = chain.find((candidate) => candidate !== last && couldHaveIssued(candidate, last));
+    if (next === undefined || path.includes(next))
+      throw unusable(config, "its issuer is no root and the root above it is not there: import the whole chain into the mount");
+    path.push(next);
+  }
+  for (const [i, certificate] of path.entries())
+    if (!(await isSignedBy(certificate, path[i + 1] ?? certificate))) throw unusable(config, "a signature in its chain is wrong");
+  const uris = own.uris.filter((uri) => uri.startsWith("spiffe://"));
+  const wanted = signingUri(work.clusterId);
+  if (uris.length > 0 && !uris.includes(wanted)) throw unusable(config, `its issuer is of another trust domain than ${wanted}`);
+  const facts = { mount, issuerId: issuer.id, isOurs: isOurName(issuer.name, work.clusterId), path: path.slice(0, -1) };
+  return { certificate: path.at(-1) as Certificate, facts };
+}
+
+function readChain(config: VaultConfig, pem: string): Certificate[] {
+  try {
+    const read = readPem(pem).map(({ bytes }) => readCertificate(bytes));
+    return [...new Map(read.map((each) => [each.id, each])).values()];
+  } catch (error) {
+    if (error instanceof FormatError) throw unusable(config, `its chain cannot be read: ${error.message}`);
+    throw error;
+  }
+}
+
+function requireCa(config: VaultConfig, certificate: Certificate, now: Date): void {
+  if (!certificate.isCa) throw unusable(config, "a certificate in its chain is of no CA");
+  if (certificate.keyUsage !== null && (certificate.keyUsage & KEY_USAGE.keyCertSign) === 0)
+    throw unusable(config, "a certificate in its chain may not sign certificates");
+  if (certificate.subjectKeyId === null) throw unusable(config, "a certificate in its chain has no subject key identifier");
+  if (!inForce(certificate, now))
+    throw unusable(config, `a certificate in its chain is not in force: it ends ${certificate.notAfter.toISOString()}`);
+}
+
+function unusable(config: VaultConfig, why: string): ConfigError {
+  return new ConfigError(
+    `error configuring provider: RootPKIPath: the root at ${JSON.stringify(rootMount(config).path)} cannot be used: ${why}`,
+  );
+}
+
+function cannotRotate(config: VaultConfig, { facts, certificate }: VaultRoot): ConfigError {
+  const { path } = rootMount(config);
+  const above = facts.path.length > 0;
+  const make = above
+    ? `import another intermediate of the external root into ${path} (vault write ${path}/issuers/import/bundle pem_bundle=@bundle.pem)`
+    : `generate another root in Vault (vault write ${path}/root/rotate/internal common_name="mesh root" uri_sans=${certificate.uris[0] ?? "spiffe://<trust domain>"})`;
+  return new ConfigError(
+    `Cannot rotate: the root at ${JSON.stringify(path)} was not made by meshca. To rotate, ${make}, make it the default (vault write ${path}/config/issuers default=<issuer id>), and rotate then; it is also taken up by itself within some minutes`,
+  );
+}
+
+/** Without issuers that have names there is nothing to pin. */
+export function tooOld(): ConfigError {
+  return new ConfigError(
+    "error configuring provider: Vault before 1.11 cannot be used: its PKI engine has no issuers that could be told apart",
+  );
+}

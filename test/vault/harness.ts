@@ -1,0 +1,123 @@
+/**
+ * A CA whose root is in a real Vault: the real manager, sealer, provider and client over the memory store.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createProviders } from "../../providers/index.ts";
+import { createAllowList } from "../../providers/vault/allow.ts";
+import { createVaultClient } from "../../providers/vault/calls.ts";
+import type { VaultClient } from "../../providers/vault/client.ts";
+import type { Connect } from "../../providers/vault/prepare.ts";
+import type { ManagerOptions } from "../../src/core/ca/manager.ts";
+import type { ConfigurationRequest } from "../../src/core/ca/reconfigure.ts";
+import type { Clock } from "../../src/core/clock.ts";
+import { systemClock } from "../../src/entry/platform.ts";
+import { readChain } from "../core/ca/harness.ts";
+import { createTestCa, DEFAULT_BOOTSTRAP, inFolder, openssl, silentLog, type TestCa } from "../fakes/ca.ts";
+import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts";
+import type { VaultServer } from "./server.ts";
+
+/** A client of our own, with everything real but the log. */
+export const connectReal: Connect = (connection) =>
+  createVaultClient({
+    connection,
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLog,
+    readFile: () => {
+      throw new Error("There are no files");
+    },
+    listFolder: () => [],
+    resolve: async () => [],
+    allow: createAllowList({ hosts: [], ranges: [], loopbackOnly: true }),
+  });
+
+/** What a change does to a client before it is used. */
+export type Change = (client: VaultClient) => VaultClient;
+
+export interface VaultCaOptions extends Partial<Omit<ManagerOptions, "clock">> {
+  readonly connect?: Connect;
+  readonly clock?: FakeClock;
+  readonly started?: boolean;
+}
+
+/** The clock of the CA, set to the time that Vault has. */
+export const clockNow = (): FakeClock => createFakeClock(new Date());
+
+/** Starts a CA with the built-in provider, to which Vault is known; or with `bootstrap` in Vault. */
+export function createVaultCa({ connect = connectReal, clock = clockNow(), ...rest }: VaultCaOptions = {}): Promise<TestCa> {
+  // A provider has real time: what it waits for happens outside.
+  const providers = createProviders({ connect, clock: clock as Clock });
+  return createTestCa({ providers, clock, ...rest });
+}
+
+let paths = 0;
+
+/** Fresh mounts of a server. */
+export function vaultConfig(server: VaultServer, more: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {
+  const n = ++paths;
+  return {
+    Address: server.address,
+    Token: server.token,
+    RootPKIPath: `root-${n}`,
+    IntermediatePKIPath: `int-${n}`,
+    LeafCertTTL: "72h",
+    ...more,
+  };
+}
+
+export function toVault(config: Readonly<Record<string, unknown>>, more: Partial<ConfigurationRequest> = {}): ConfigurationRequest {
+  return { provider: "vault", config, state: null, forceWithoutCrossSigning: false, modifyIndex: null, ...more };
+}
+
+export function bootstrapIn(config: Readonly<Record<string, unknown>>) {
+  return { ...DEFAULT_BOOTSTRAP, provider: "vault", config };
+}
+
+/** All of Vault that is ours to leave as it was: mounts, and in each PKI engine issuers, keys and roles. */
+export async function inventory(server: VaultServer): Promise<Record<string, unknown>> {
+  const mounts = (await server.must("GET", "sys/mounts")).data as Record<string, { type: string }>;
+  const found: Record<string, unknown> = {};
+  for (const [path, { type }] of Object.entries(mounts)) {
+    if (type !== "pki") continue;
+    const list = async (what: string) => ((await server.call("LIST", `${path}${what}`)).body?.data?.keys ?? []).length;
+    found[path] = { issuers: await list("issuers"), keys: await list("keys"), roles: await list("roles") };
+  }
+  return found;
+}
+
+/** Reads a chain, which must hold no self-signed certificate. */
+export function readSent(pem: string) {
+  const chain = readChain(pem);
+  for (const { issuer, subject } of [chain.leaf, ...chain.intermediates])
+    assert.notDeepEqual(issuer, subject, "a self-signed certificate goes with a leaf");
+  return chain;
+}
+
+/** Has openssl verify a leaf with what goes with it under one root. @throws where it does not */
+export function requireOpenssl(pem: string, root: string, at: Date): void {
+  inFolder((folder) => {
+    const file = (name: string, text: string) => {
+      writeFileSync(join(folder, name), text);
+      return join(folder, name);
+    };
+    const chain = file("chain.pem", pem);
+    const seconds = String(Math.floor(at.getTime() / 1000));
+    const said = openssl([
+      "verify",
+      "-x509_strict",
+      "-purpose",
+      "sslserver",
+      "-attime",
+      seconds,
+      "-CAfile",
+      file("root.pem", root),
+      "-untrusted",
+      chain,
+      chain,
+    ]);
+    assert.match(said, /: OK/);
+  });
+}

@@ -1,0 +1,62 @@
+/**
+ * The root in Vault: made, adopted, under an external one; leaves in both modes; switches there and back.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { issuersOf } from "../../src/core/ca/crossing.ts";
+import { pemOf } from "../../src/core/x509/certificate.ts";
+import { requireSigning } from "../core/ca/harness.ts";
+import { configuration, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
+import { bootstrapIn, createVaultCa, inventory, readSent, requireOpenssl, toVault, vaultConfig } from "./harness.ts";
+import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+
+const HOUR = 3_600_000;
+const csrOf = (ca: TestCa, service = "web") => opensslCsr(`URI:${serviceUri(ca.manager, service)}`).csr;
+
+for (const kind of vaultKinds)
+  describe(`the root in ${kind}`, { skip: noVault }, () => {
+    let server: VaultServer;
+    before(
+      async () => {
+        server = await startVault({ kind });
+      },
+      { timeout: BUILD_MS },
+    );
+    after(() => server.stop());
+
+    for (const mode of ["vault", "local"] as const)
+      it(`bootstrap makes root and intermediate, and leaves are signed with LeafSigning ${mode}`, async () => {
+        const ca = await createVaultCa({ bootstrap: bootstrapIn(vaultConfig(server, { LeafSigning: mode })) });
+        const leaf = await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
+        const { state, active } = ca.manager.require();
+        assert.equal(active.certificate.uris[0], `spiffe://${state.clusterId}.consul`);
+        assert.equal(issuersOf(active).length, 1);
+        const { certificatePem } = await ca.manager.sign(csrOf(ca, "api"));
+        const { intermediates } = readSent(certificatePem);
+        assert.deepEqual(
+          intermediates.map(({ id }) => id),
+          issuersOf(active).map(({ id }) => id),
+        );
+        assert.ok(leaf.notAfter <= (issuersOf(active)[0]?.notAfter as Date));
+        requireOpenssl(certificatePem, pemOf(active.certificate), ca.clock.now());
+        assert.ok(!JSON.stringify(state).includes(server.token));
+        await ca.manager.close();
+      });
+
+    it("built-in to Vault and back keeps every published root in reach", async () => {
+      const ca = await createVaultCa();
+      const before = await inventory(server);
+      const config = vaultConfig(server);
+      assert.ok(await ca.manager.configure(toVault(config)));
+      await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
+      assert.ok(await ca.manager.configure(configuration({ LeafCertTTL: "72h" })));
+      await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
+      // What it leaves is deleted when no leaf of that root is alive: the intermediate's mount, not the root's.
+      ca.clock.advance(2 * 72 * HOUR + 1000);
+      while ((await ca.manager.tick()).kind !== "wait") {}
+      const left = await inventory(server);
+      assert.deepEqual(new Set(Object.keys(left)), new Set([...Object.keys(before), `${config.RootPKIPath}/`]));
+      await ca.manager.close();
+    });
+  });
