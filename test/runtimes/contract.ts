@@ -39,7 +39,7 @@ const REFUSALS: readonly (readonly [string, string, string, Call, number, RegExp
   ["an image", "PUT", SIGN, { body: "x", type: "image/png" }, 415, /media type "image\/png"/],
   ["broken JSON", "PUT", SIGN, { body: '{"CSR":"x"', type: "application/json" }, 400, /unexpected EOF/],
   ["a provider that there is not", "PUT", CONFIGURATION, { body: { Provider: "x", Config: {} } }, 400, /provider/i],
-  ["leaves of a minute", "PUT", CONFIGURATION, { body: { Provider: "consul", Config: { LeafCertTTL: "1m" } } }, 500, /leaf cert TTL/],
+  ["leaves of a minute", "PUT", CONFIGURATION, { body: { Provider: "consul", Config: { LeafCertTTL: "1m" } } }, 400, /leaf cert TTL/],
   ["a stale ModifyIndex", "PUT", CONFIGURATION, { body: { Provider: "consul", Config: {}, ModifyIndex: 99 } }, 409, /ModifyIndex/],
   ["a method that a route does not have", "DELETE", ROOTS, {}, 405, /method DELETE not allowed/],
   ["a path that there is not", "GET", "/v1/connect/ca/nothing", {}, 404, /Invalid URL path/],
