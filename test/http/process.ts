@@ -40,9 +40,15 @@ interface Running {
   onOutput(listener: () => void): void;
 }
 
-function run(environment: Readonly<Record<string, string>>, args: readonly string[] = []): Running {
+/** A runtime with its flags, before the file that it runs. */
+export type Command = readonly [program: string, ...flags: string[]];
+
+const THIS_RUNTIME: Command = [process.execPath];
+
+function run(environment: Readonly<Record<string, string>>, args: readonly string[], [program, ...flags]: Command): Running {
   const { PATH = "", HOME = "" } = process.env;
-  const child = spawn(process.execPath, ["src/cli/main.ts", "serve", ...args], { cwd: ROOT, env: { PATH, HOME, ...environment } });
+  const env = { PATH, HOME, ...environment };
+  const child = spawn(program, [...flags, "src/cli/main.ts", "serve", ...args], { cwd: ROOT, env });
   // A test that fails before it stops its server leaves none behind.
   const kill = () => child.kill("SIGKILL");
   process.once("exit", kill);
@@ -68,8 +74,12 @@ export function makeDataDir(): string {
 }
 
 /** Runs a server that is expected to end by itself. */
-export function runServer(environment: Readonly<Record<string, string>>, args: readonly string[] = []): Promise<Ended> {
-  return run(environment, args).ended;
+export function runServer(
+  environment: Readonly<Record<string, string>>,
+  args: readonly string[] = [],
+  command: Command = THIS_RUNTIME,
+): Promise<Ended> {
+  return run(environment, args, command).ended;
 }
 
 /**
@@ -81,10 +91,11 @@ export function runServer(environment: Readonly<Record<string, string>>, args: r
 export async function startServer(
   environment: Readonly<Record<string, string>> = {},
   args: readonly string[] = [],
+  command: Command = THIS_RUNTIME,
 ): Promise<ServerProcess> {
   const owned = environment.MESHCA_DATA_DIR === undefined;
   const dataDir = environment.MESHCA_DATA_DIR ?? makeDataDir();
-  const running = run({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: dataDir, ...environment }, args);
+  const running = run({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: dataDir, ...environment }, args, command);
   const url = await Promise.race([
     new Promise<string>((resolve) => {
       running.onOutput(() => {
