@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
+import { startReplica } from "../redis/replica.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
 import { type Bindings, type Bundle, buildWorker, type RunningWorker, startWorker } from "./workerd.ts";
 
@@ -121,6 +122,23 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.ok(performance.now() - started >= 1950);
   });
 
+  it("leaves no connection behind: not after an answer, and not where who waited has hung up", async () => {
+    const clients = async () =>
+      String(await redis.admin.client("LIST"))
+        .trim()
+        .split("\n").length;
+    await until(async () => (await clients()) === 1);
+    const { headers } = await call(ROOTS);
+    const hangUp = new AbortController();
+    const waiting = call(`${ROOTS}?index=${headers.get("x-consul-index")}&wait=60s`, { signal: hangUp.signal });
+    // It has looked once, on a connection of its own.
+    await until(async () => (await clients()) > 1);
+    hangUp.abort();
+    await assert.rejects(waiting);
+    await until(async () => (await clients()) === 1);
+    assert.equal((await call("/v1/connect/ca/sign", { method: "PUT", body: await csrFor("web") })).status, 200);
+  });
+
   it("lets a cache answer roots for a second, and leaves compression to what is in front", async () => {
     const answer = await call(ROOTS);
     assert.equal(answer.headers.get("cache-control"), "public, max-age=1");
@@ -143,6 +161,20 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.match(worker.output(), /"kind":"audit".*"action":"sign".*"outcome":"allowed"/);
     assert.match(worker.output(), /"action":"rotate"/);
     for (const secret of [TOKEN, KEK.split(":")[1] ?? KEK]) assert.ok(!worker.output().includes(secret));
+  });
+
+  it("shares a CA with servers: each sees what the other one changes, and who is alive", async () => {
+    const server = await startReplica({ port: redis.port, settings: { kek: KEK } });
+    try {
+      await until(async () => String(await (await call("/v1/status/peers")).text()).split(",").length === 2);
+      assert.equal((await call("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
+      const rotated = await activeRoot(0);
+      await until(() => server.meshca.manager.require().active.id === rotated);
+      const { active } = await server.meshca.manager.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
+      await until(async () => (await activeRoot(0)) === active.id && (await activeRoot(1)) === active.id);
+    } finally {
+      await server.close();
+    }
   });
 
   it("answers 503 with what to set where it is not configured", async () => {
