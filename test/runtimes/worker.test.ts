@@ -3,9 +3,12 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
-import { opensslCsr } from "../fakes/ca.ts";
+import { openssl, opensslCsr } from "../fakes/ca.ts";
 import { startReplica } from "../redis/replica.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
 import { type Bindings, type Bundle, buildWorker, type RunningWorker, startWorker } from "./workerd.ts";
@@ -227,6 +230,54 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
       assert.equal(answer.headers.get("cache-control"), "no-store");
     } finally {
       await cold.stop();
+    }
+  });
+
+  it("reaches Redis over TLS, as a user, and says where it is not trusted or refused", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "meshca-tls-"));
+    const file = (name: string) => join(folder, name);
+    const common = [
+      "-x509",
+      "-newkey",
+      "rsa:2048",
+      "-nodes",
+      "-days",
+      "2",
+      "-subj",
+      "/CN=localhost",
+      "-addext",
+      "subjectAltName=DNS:localhost,IP:127.0.0.1",
+    ];
+    openssl(["req", ...common, "-keyout", file("key.pem"), "-out", file("cert.pem")]);
+    const [cert, key] = ["cert.pem", "key.pem"].map((name) => readFileSync(file(name), "utf8")) as [string, string];
+    const config = [
+      `tls-cert-file ${file("cert.pem")}`,
+      `tls-key-file ${file("key.pem")}`,
+      `tls-ca-cert-file ${file("cert.pem")}`,
+      "tls-auth-clients no",
+      "appendonly yes",
+      "user edge on >right ~{meshca}:* &{meshca}:* +@all",
+    ];
+    const secure = await startRedis({ config, tls: { ca: cert, cert, key } });
+    const at = (password: string): Bindings => ({ ...bindings, MESHCA_STORE: `rediss://edge:${password}@localhost:${secure.port}` });
+    const trusting = await startWorker({ bundle, isolates: [at("right"), at("wrong")], trusted: cert });
+    const doubting = await startWorker({ bundle, isolates: [at("right")] });
+    try {
+      const answers = await Promise.all([...trusting.urls, ...doubting.urls].map((url) => fetch(`${url}${ROOTS}`)));
+      const texts = await Promise.all(answers.map((answer) => answer.text()));
+      assert.deepEqual(
+        answers.map(({ status }) => status),
+        [200, 503, 503],
+        texts.join(),
+      );
+      assert.match(texts[1] ?? "", /^meshca on Cloudflare Workers: Redis refused the user or the password/);
+      assert.match(texts[2] ?? "", /^meshca on Cloudflare Workers: Redis is away/);
+      assert.doesNotMatch(texts.join(), /right|wrong@/);
+    } finally {
+      await trusting.stop();
+      await doubting.stop();
+      await secure.stop();
+      rmSync(folder, { recursive: true, force: true });
     }
   });
 

@@ -41,6 +41,8 @@ export interface WorkerOptions {
   readonly flags?: readonly string[];
   /** @default what wrangler.toml says */
   readonly date?: string;
+  /** PEM of a CA that the runtime trusts. @default the public ones */
+  readonly trusted?: string;
 }
 
 export interface RunningWorker {
@@ -66,7 +68,7 @@ const CRON = `export default {
 };`;
 
 /** Starts workerd, and waits until it listens. @throws {Error} when it ends instead */
-export async function startWorker({ bundle, isolates, flags, date }: WorkerOptions): Promise<RunningWorker> {
+export async function startWorker({ bundle, isolates, flags, date, trusted }: WorkerOptions): Promise<RunningWorker> {
   const folder = mkdtempSync(join(tmpdir(), "meshca-workerd-"));
   const text = (value: string) => JSON.stringify(value);
   const compatibility = (more: readonly string[]) =>
@@ -93,6 +95,7 @@ export async function startWorker({ bundle, isolates, flags, date }: WorkerOptio
       (name, j) => `(name = "${name}${i}", address = "127.0.0.1:${ports[2 * i + j]}", http = (), service = "${name}${i}")`,
     ),
   );
+  const trust = trusted === undefined ? "trustBrowserCas = true" : `trustedCertificates = [${text(trusted)}]`;
   writeFileSync(join(folder, "worker.js"), readFileSync(join(bundle.folder, "worker.js")));
   writeFileSync(join(folder, "cron.js"), CRON);
   writeFileSync(
@@ -100,7 +103,7 @@ export async function startWorker({ bundle, isolates, flags, date }: WorkerOptio
     `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
-    (name = "internet", network = (allow = ["public", "private"])),${services.join("")}
+    (name = "internet", network = (allow = ["public", "private"], tlsOptions = (${trust}))),${services.join("")}
   ],
   sockets = [${sockets.join(", ")}],
 );
