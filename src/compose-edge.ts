@@ -128,7 +128,10 @@ export function composeEdge(settings: WorkerSettings, platform: Platform): Edge 
       const before = share.manager.snapshot?.state.commitId;
       const ended = new AbortController();
       try {
-        await ready(share, ended.signal).catch((error: unknown) => {
+        const readying = ready(share, ended.signal);
+        // The first state is made also where whoever asked first hangs up.
+        if (share.manager.snapshot === null) after(readying.catch(() => undefined));
+        await readying.catch((error: unknown) => {
           // What was read last is served for as long as the manager lets it; it says what it thinks of its age itself.
           if (!(error instanceof StoreError || error instanceof NotReadyError) || share.manager.snapshot === null) throw error;
         });

@@ -91,8 +91,8 @@ export function readWorkerSettings(bindings: Readonly<Record<string, unknown>>, 
     settings = readSettings({ ...shared, MESHCA_LISTEN: "0.0.0.0:443", MESHCA_PLAIN_HTTP: "behind-proxy" }, noFile, configNames);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    // What is missing was named above, in words that fit here.
-    const named = new Set(faults.map(({ field }) => field));
+    // What is missing was named above, in words that fit here; where it listens was told by us.
+    const named = new Set(["MESHCA_LISTEN", ...faults.map(({ field }) => field)]);
     faults.push(...error.violations.filter(({ field }) => !named.has(field)));
   }
   if (age.success && settings !== null && age.output > settings.maxStalenessMs)

@@ -239,8 +239,7 @@ async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route,
     const call = callOf(c, caller, action, authorized);
     // A query that cannot be read is found out before anything is changed.
     if (request.method !== "GET") call.query();
-    const plain = () => options.compressed || !takesGzip(request.headers.get("accept-encoding") ?? undefined);
-    return finish(await respond(await handler(call), common, plain));
+    return finish(await respond(await handler(call), common, request, options));
   } catch (error) {
     const { requestId } = caller;
     const answer = errorAnswer(error, requestId);
@@ -316,15 +315,20 @@ function callOf(c: Context<{ Bindings: RequestEnvironment }>, caller: Caller, ac
   };
 }
 
-/** @param plain whether it must not be compressed; asked only where it could be. */
-async function respond(answer: Answer, common: Readonly<Record<string, string>>, plain: () => boolean): Promise<Response> {
+async function respond(
+  answer: Answer,
+  common: Readonly<Record<string, string>>,
+  request: Request,
+  { compressed: inFront }: Pick<AppOptions, "compressed">,
+): Promise<Response> {
   const { status = 200, body: content, secret = false } = answer;
   const headers = secret ? { ...answer.headers, "Cache-Control": "no-store" } : (answer.headers ?? {});
   if (content === undefined) return new Response(null, { status, headers: { ...common, ...headers } });
   const all: Record<string, string> = { "Content-Type": content.type, ...common, ...headers };
   // What is sent once is not worth compressing.
   if (typeof content.content === "string" || secret) return new Response(content.content, { status, headers: all });
-  const compressed = plain() ? null : await content.gzip();
+  const takes = !inFront && takesGzip(request.headers.get("accept-encoding") ?? undefined);
+  const compressed = takes ? await content.gzip() : null;
   if (compressed === null) return new Response(content.content, { status, headers: all });
   return new Response(compressed, { status, headers: { "Content-Encoding": "gzip", ...all } });
 }

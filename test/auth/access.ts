@@ -3,7 +3,7 @@
  * @module
  */
 import { type AuthorizerOptions, createAuthorizer } from "../../src/auth/authorizer.ts";
-import { createDirectory, type Directory } from "../../src/auth/directory.ts";
+import { createDirectory, type Directory, type DirectoryMemory } from "../../src/auth/directory.ts";
 import { makeUuid } from "../../src/auth/tokens.ts";
 import type { Policy, Token } from "../../src/core/access.ts";
 import type { AccessStore } from "../../src/core/access-store.ts";
@@ -25,7 +25,7 @@ export interface TestAccess {
   readonly directory: Directory;
   readonly authorizer: Authorizer;
   /** Another replica over the same store. */
-  replica(options?: { sealer?: Sealer; store?: AccessStore }): Promise<Directory>;
+  replica(options?: { sealer?: Sealer; store?: AccessStore; memory?: DirectoryMemory }): Promise<Directory>;
   addPolicy(rules: string, more?: Partial<Policy>): Promise<Policy>;
   /** @returns the token and its secret. */
   addToken(more?: Partial<Token>): Promise<{ token: Token; secret: string }>;
@@ -45,6 +45,7 @@ export async function createTestAccess(
       clock,
       random: systemRandom,
       log: silentLog,
+      memory: other.memory,
     });
     await made.start();
     return made;

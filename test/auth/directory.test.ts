@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { createDirectoryMemory } from "../../src/auth/directory.ts";
 import type { AccessStore, StoredRecord } from "../../src/core/access-store.ts";
 import { ConflictError, NotReadyError, SealError, StoreError } from "../../src/core/errors.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
@@ -53,6 +54,61 @@ describe("createDirectory()", () => {
     await follow();
     assert.equal(other.tokens.size, 0);
     assert.equal(other.tokensByHash.size, 0);
+  });
+
+  it("a read that was asked for before another one, and comes after it, does not bring back what was deleted meanwhile", async () => {
+    const access = await createTestAccess();
+    const memory = createDirectoryMemory();
+    let hold: Promise<void> = Promise.resolve();
+    let asked = () => {};
+    const slow: AccessStore = {
+      ...access.store,
+      async read(since) {
+        const answer = await access.store.read(since);
+        asked();
+        await hold;
+        return answer;
+      },
+    };
+    const [late, prompt] = [await access.replica({ memory, store: slow }), await access.replica({ memory })];
+    const { token } = await access.addToken();
+    let release = () => {};
+    hold = new Promise((resolve) => {
+      release = resolve;
+    });
+    const reading = new Promise<void>((resolve) => {
+      asked = resolve;
+    });
+    const refreshed = late.refresh();
+    await reading;
+    const entry = access.directory.tokens.get(token.accessorId);
+    assert.ok(entry !== undefined);
+    await access.directory.write([{ kind: "token", id: token.accessorId, replaces: entry, content: null }]);
+    access.clock.advance(1);
+    await prompt.refresh();
+    release();
+    await refreshed;
+    assert.equal(late.tokens.size, 0);
+    assert.equal(memory.mark?.index, access.directory.index);
+  });
+
+  it("freshen() asks the store only where that was longer ago than it may be", async () => {
+    const access = await createTestAccess();
+    let reads = 0;
+    const counted: AccessStore = { ...access.store, read: (since) => access.store.read(since).finally(() => reads++) };
+    const directory = await access.replica({ store: counted });
+    reads = 0;
+    await directory.freshen(1000);
+    access.clock.advance(1000);
+    await directory.freshen(1000);
+    assert.equal(reads, 0);
+    access.clock.advance(1);
+    await directory.freshen(1000);
+    assert.equal(reads, 1);
+    // A clock that was set back says nothing about how old it is.
+    access.clock.advance(-5000);
+    await directory.freshen(1000);
+    assert.equal(reads, 2);
   });
 
   it("write() refuses what was changed meanwhile, and knows the change then", async () => {

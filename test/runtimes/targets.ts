@@ -5,6 +5,7 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, makeDataDir, startServer } from "../http/process.ts";
+import { buildWorker, startWorker } from "./workerd.ts";
 
 const BIN = join(import.meta.dirname, "../../node_modules/.bin");
 
@@ -60,7 +61,19 @@ function processTarget(name: keyof typeof COMMANDS): Target {
   };
 }
 
-export const TARGETS: readonly Target[] = [processTarget("bun"), processTarget("node"), processTarget("deno")];
+/** The built bundle in workerd. Settings are its bindings. */
+const workersTarget: Target = {
+  name: "workers",
+  stores: ["redis"],
+  async start(settings) {
+    const bundle = buildWorker();
+    const worker = await startWorker({ bundle, isolates: [settings] });
+    bundle.remove();
+    return { url: worker.urls[0] ?? "", stop: worker.stop };
+  },
+};
+
+export const TARGETS: readonly Target[] = [processTarget("bun"), processTarget("node"), processTarget("deno"), workersTarget];
 
 /** What a runtime does otherwise than Bun, and why. Each row is asserted. */
 export const EXCEPTIONS = [
@@ -70,6 +83,7 @@ export const EXCEPTIONS = [
     what: "no workers",
     why: "Deno starts processes with all permissions, and shares a port behind an unstable flag alone",
   },
+  { target: "workers", what: "no metrics", why: "an isolate sees a part of the requests alone, and is gone before anybody asks" },
 ] as const;
 
 /** Whether `target` has this exception. */

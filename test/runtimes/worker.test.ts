@@ -3,9 +3,13 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
-import { opensslCsr } from "../fakes/ca.ts";
+import { openssl, opensslCsr } from "../fakes/ca.ts";
+import { startReplica } from "../redis/replica.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
 import { type Bindings, type Bundle, buildWorker, type RunningWorker, startWorker } from "./workerd.ts";
 
@@ -98,13 +102,13 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.ok(performance.now() - deleted < 2500, "another isolate took a deleted token for too long");
   });
 
-  it("sees a rotation of another isolate within a second or so, and wakes who waits for it there", async () => {
+  it("sees a rotation of another isolate within a second or so, and wakes who waits for it there and here", async () => {
     const before = await activeRoot(1);
     const index = (await call(ROOTS, { isolate: 1 })).headers.get("x-consul-index");
-    const waiting = call(`${ROOTS}?index=${index}&wait=20s`, { isolate: 1 });
+    const waiting = [0, 1].map((isolate) => call(`${ROOTS}?index=${index}&wait=20s`, { isolate }));
     assert.equal((await call("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
     const rotated = performance.now();
-    const woken = await waiting;
+    const [, woken] = (await Promise.all(waiting)) as [Response, Response];
     assert.ok(performance.now() - rotated < 4000, "the watcher was woken too late");
     assert.equal(woken.headers.get("cache-control"), "no-store");
     const { ActiveRootID } = (await woken.json()) as { ActiveRootID: string };
@@ -119,6 +123,23 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     const answer = await call(`${ROOTS}?index=${headers.get("x-consul-index")}&wait=2s`);
     assert.equal(answer.status, 200);
     assert.ok(performance.now() - started >= 1950);
+  });
+
+  it("leaves no connection behind: not after an answer, and not where who waited has hung up", async () => {
+    const clients = async () =>
+      String(await redis.admin.client("LIST"))
+        .trim()
+        .split("\n").length;
+    await until(async () => (await clients()) === 1);
+    const { headers } = await call(ROOTS);
+    const hangUp = new AbortController();
+    const waiting = call(`${ROOTS}?index=${headers.get("x-consul-index")}&wait=60s`, { signal: hangUp.signal });
+    // It has looked once, on a connection of its own.
+    await until(async () => (await clients()) > 1);
+    hangUp.abort();
+    await assert.rejects(waiting);
+    await until(async () => (await clients()) === 1);
+    assert.equal((await call("/v1/connect/ca/sign", { method: "PUT", body: await csrFor("web") })).status, 200);
   });
 
   it("lets a cache answer roots for a second, and leaves compression to what is in front", async () => {
@@ -143,6 +164,20 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.match(worker.output(), /"kind":"audit".*"action":"sign".*"outcome":"allowed"/);
     assert.match(worker.output(), /"action":"rotate"/);
     for (const secret of [TOKEN, KEK.split(":")[1] ?? KEK]) assert.ok(!worker.output().includes(secret));
+  });
+
+  it("shares a CA with servers: each sees what the other one changes, and who is alive", async () => {
+    const server = await startReplica({ port: redis.port, settings: { kek: KEK } });
+    try {
+      await until(async () => String(await (await call("/v1/status/peers")).text()).split(",").length === 2);
+      assert.equal((await call("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
+      const rotated = await activeRoot(0);
+      await until(() => server.meshca.manager.require().active.id === rotated);
+      const { active } = await server.meshca.manager.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
+      await until(async () => (await activeRoot(0)) === active.id && (await activeRoot(1)) === active.id);
+    } finally {
+      await server.close();
+    }
   });
 
   it("answers 503 with what to set where it is not configured", async () => {
@@ -195,6 +230,54 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
       assert.equal(answer.headers.get("cache-control"), "no-store");
     } finally {
       await cold.stop();
+    }
+  });
+
+  it("reaches Redis over TLS, as a user, and says where it is not trusted or refused", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "meshca-tls-"));
+    const file = (name: string) => join(folder, name);
+    const common = [
+      "-x509",
+      "-newkey",
+      "rsa:2048",
+      "-nodes",
+      "-days",
+      "2",
+      "-subj",
+      "/CN=localhost",
+      "-addext",
+      "subjectAltName=DNS:localhost,IP:127.0.0.1",
+    ];
+    openssl(["req", ...common, "-keyout", file("key.pem"), "-out", file("cert.pem")]);
+    const [cert, key] = ["cert.pem", "key.pem"].map((name) => readFileSync(file(name), "utf8")) as [string, string];
+    const config = [
+      `tls-cert-file ${file("cert.pem")}`,
+      `tls-key-file ${file("key.pem")}`,
+      `tls-ca-cert-file ${file("cert.pem")}`,
+      "tls-auth-clients no",
+      "appendonly yes",
+      "user edge on >right ~{meshca}:* &{meshca}:* +@all",
+    ];
+    const secure = await startRedis({ config, tls: { ca: cert, cert, key } });
+    const at = (password: string): Bindings => ({ ...bindings, MESHCA_STORE: `rediss://edge:${password}@localhost:${secure.port}` });
+    const trusting = await startWorker({ bundle, isolates: [at("right"), at("wrong")], trusted: cert });
+    const doubting = await startWorker({ bundle, isolates: [at("right")] });
+    try {
+      const answers = await Promise.all([...trusting.urls, ...doubting.urls].map((url) => fetch(`${url}${ROOTS}`)));
+      const texts = await Promise.all(answers.map((answer) => answer.text()));
+      assert.deepEqual(
+        answers.map(({ status }) => status),
+        [200, 503, 503],
+        texts.join(),
+      );
+      assert.match(texts[1] ?? "", /^meshca on Cloudflare Workers: Redis refused the user or the password/);
+      assert.match(texts[2] ?? "", /^meshca on Cloudflare Workers: Redis is away/);
+      assert.doesNotMatch(texts.join(), /right|wrong@/);
+    } finally {
+      await trusting.stop();
+      await doubting.stop();
+      await secure.stop();
+      rmSync(folder, { recursive: true, force: true });
     }
   });
 

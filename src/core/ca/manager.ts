@@ -266,8 +266,9 @@ export function createManager(options: ManagerOptions): CaManager {
     },
     refresh,
     async freshen() {
-      if (standing.isFresh(policy.maxAgeMs ?? 0)) return follower.tell();
-      await Promise.all([refresh(), standing.silent ? heartbeat() : null]);
+      if (!standing.isFresh(policy.maxAgeMs ?? 0)) await Promise.all([refresh(), standing.silent ? heartbeat() : null]);
+      // What is stored may be what somebody else has taken already.
+      follower.tell();
     },
     heartbeat,
     async configure(request, caller) {

@@ -5,6 +5,8 @@
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
 import type { CaManager } from "../../../src/core/ca/manager.ts";
+import { createMemory } from "../../../src/core/ca/memory.ts";
+import { DEFAULT_POLICY, type Policy } from "../../../src/core/ca/policy.ts";
 import type { CaState } from "../../../src/core/ca/state.ts";
 import { NotReadyError, ProviderError } from "../../../src/core/errors.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";
@@ -41,6 +43,44 @@ describe("follow()", () => {
     await other.follow(new AbortController().signal);
     assert.equal(heard.length, 1);
     await requireSigning(other, csr, ca.clock.now());
+  });
+});
+
+describe("freshen()", () => {
+  const policy: Policy = { ...DEFAULT_POLICY, maxStalenessMs: 300_000, maxAgeMs: 1000 };
+
+  it("freshen() asks the store only where what is served is older than it may be, and signs under what it found", async () => {
+    const other = await replica(ca, "other", { policy });
+    await other.start();
+    await manager.configure(configuration({ PrivateKeyBits: 384 }));
+    ca.clock.advance(1000);
+    await other.freshen();
+    assert.notEqual(stateOf(other).commitId, stateOf().commitId);
+    ca.clock.advance(1);
+    await other.freshen();
+    assert.equal(stateOf(other).commitId, stateOf().commitId);
+    await requireSigning(other, csr, ca.clock.now());
+  });
+
+  it("freshen() tells the subscribers of one of what another one with the same memory took", async () => {
+    const memory = createMemory();
+    const one = await replica(ca, "one", { policy, memory });
+    await one.start();
+    const two = await replica(ca, "two", { policy, memory });
+    const heard: string[] = [];
+    one.subscribe(({ state }) => heard.push(state.commitId));
+    for (const age of [0, 2000]) {
+      const { commitId } = await two.rotate({ forceWithoutCrossSigning: false, modifyIndex: null }).then(({ state }) => state);
+      ca.clock.advance(age);
+      await one.freshen();
+      assert.equal(heard.at(-1), commitId);
+    }
+    assert.equal(heard.length, 2);
+  });
+
+  it("what is served may not be older than what may be signed under", async () => {
+    for (const wrong of [{ maxStalenessMs: 500 }, { maxStalenessMs: null }])
+      await assert.rejects(replica(ca, "other", { policy: { ...policy, ...wrong } }), RangeError);
   });
 });
 
