@@ -146,7 +146,8 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
 
   /** Sleeps until a moment, or until this is closed. */
   const until = async (moment: number): Promise<void> => {
-    while (!closing.signal.aborted && now() < moment) await clock.sleep(Math.min(moment - now(), MAX_SLEEP_MS), closing.signal);
+    while (!closing.signal.aborted && now() < moment)
+      await clock.sleep(Math.max(0, Math.min(moment - now(), MAX_SLEEP_MS)), closing.signal);
   };
 
   /** When a lease is looked after: at two thirds of what is left of it. */

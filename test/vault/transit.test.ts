@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, beforeEach, describe, it } from "node:test";
+import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
 import { hasWrapped, openWrapped } from "../../src/seal/wrapped.ts";
 import { makeDataDir, runServer, startServer } from "../http/process.ts";
@@ -52,8 +52,8 @@ describe("key-encryption keys wrapped by Transit", { skip: noOwnVault }, () => {
   after(() => vault?.stop());
   beforeEach(() => {
     dataDir = makeDataDir();
-    return () => rmSync(dataDir, { recursive: true, force: true });
   });
+  afterEach(() => rmSync(dataDir, { recursive: true, force: true }));
 
   const environment = async (policy = POLICY, more: Readonly<Record<string, unknown>> = {}) => {
     const file = join(dataDir, "transit.json");

@@ -181,11 +181,11 @@ for (const kind of vaultKinds)
         [`sys/mounts/${mount.path}`, `${mount.path}/issuer/+`, `${mount.path}/root/sign-self-issued`],
       );
       const [, policy = ""] = error.message.split("after that:\n");
-      assert.match(policy, /issuer\/\+" \{\n {2}capabilities = \["delete"\]\n\}/);
+      assert.match(policy, /issuer\/\+" \{\n {2}capabilities = \["read", "delete"\]\n\}/);
       assert.equal(await client.readMount(mount), null);
       const rich = openClient({
         Address: server.address,
-        Token: await server.tokenWith(`${policy}\npath "${mount.path}/issuer/*" { capabilities = ["read", "delete"] }`),
+        Token: await server.tokenWith(policy),
       });
       assert.deepEqual(await missing(rich, needs), []);
       poor.close();
@@ -263,6 +263,21 @@ for (const kind of vaultKinds)
       await server.must("POST", "auth/token/revoke", { token: one });
       await by.readMount(freshMount());
       by.close();
+    });
+
+    it("uses a namespace, and refuses one where the server would take no notice of it", { skip: kind === "given" }, async () => {
+      const name = `ns-${crypto.randomUUID().slice(0, 8)}`;
+      const inside = freshMount("pki", name);
+      if (kind === "vault") {
+        assert.equal(await reason(client.readMount(inside)), "namespace_missing");
+        return;
+      }
+      assert.equal(await reason(client.readMount(inside)), "namespace_missing");
+      await server.must("POST", `sys/namespaces/${name}`, {});
+      await enable(inside);
+      assert.equal((await client.readMount(inside))?.type, "pki");
+      assert.equal(await client.readMount({ ...inside, namespace: "" }), null);
+      await client.disableMount(inside);
     });
 
     it("maps a quota to a rate limit", async () => {
