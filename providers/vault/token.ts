@@ -251,7 +251,7 @@ function loginError(error: unknown, type: string, mountPath: string): unknown {
     return error;
   return new VaultError(
     "login_refused",
-    `Vault: cannot log in by ${type} at ${JSON.stringify(mountPath)}: ${error.message.replace(/^Vault: /, "")}`,
+    `Vault: cannot log in by ${type} at ${JSON.stringify(mountPath)}: ${error.reason === "denied" ? "it was denied" : error.message.replace(/^Vault: /, "")}`,
     error.status,
   );
 }

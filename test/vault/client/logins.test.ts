@@ -6,10 +6,11 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createTcp, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { exportSPKI, generateKeyPair, SignJWT } from "jose";
+import { exportSPKI, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 import type { VaultClient } from "../../../providers/vault/client.ts";
 import { VaultError } from "../../../providers/vault/errors.ts";
 import type { ConfigMap } from "../../../src/core/ca/state.ts";
@@ -165,23 +166,27 @@ for (const kind of KINDS)
       const port = typeof address === "object" && address !== null ? address.port : 0;
       try {
         const mount = freshMount("kubernetes").path;
+        const { privateKey } = await generateKeyPair("ES256");
+        const signed = (claims: JWTPayload) =>
+          new SignJWT(claims)
+            .setProtectedHeader({ alg: "ES256" })
+            .setIssuer("kubernetes/serviceaccount")
+            .setSubject("system:serviceaccount:mesh:ca")
+            .setIssuedAt()
+            .setNotBefore("-1m")
+            .setExpirationTime("5m")
+            .sign(privateKey);
         await server.must("POST", `sys/auth/${mount}`, { type: "kubernetes" });
         await server.must("POST", `auth/${mount}/config`, {
           kubernetes_host: `http://127.0.0.1:${port}`,
           kubernetes_ca_cert: read("a-ca.pem"),
-          token_reviewer_jwt: "reviewer",
+          token_reviewer_jwt: await signed({}),
         });
         await server.must("POST", `auth/${mount}/role/mesh`, {
           bound_service_account_names: ["ca"],
           bound_service_account_namespaces: ["mesh"],
         });
-        const { privateKey } = await generateKeyPair("ES256");
-        const claims = { "kubernetes.io": { namespace: "mesh", serviceaccount: { name: "ca", uid: "1" } } };
-        const pod = await new SignJWT(claims)
-          .setProtectedHeader({ alg: "ES256" })
-          .setSubject("system:serviceaccount:mesh:ca")
-          .setExpirationTime("5m")
-          .sign(privateKey);
+        const pod = await signed({ "kubernetes.io": { namespace: "mesh", serviceaccount: { name: "ca", uid: "1" } } });
         writeFileSync(file("pod"), `${pod}\n`);
         const by = (role: string) =>
           open({ AuthMethod: { Type: "kubernetes", MountPath: mount, Params: { role, token_path: file("pod") } } });
@@ -191,6 +196,46 @@ for (const kind of KINDS)
       } finally {
         cluster.closeAllConnections();
         cluster.close();
+      }
+    });
+
+    it("logs in by a directory, with a password read anew at each login", { skip: kind === "vault" }, async () => {
+      const sockets = new Set<Socket>();
+      const directory = createTcp((socket) => {
+        sockets.add(socket);
+        // RFC 4511 §4.2: answers a bind by whether it has the password, a search (§4.5) with nothing found.
+        socket.on("data", (message) => {
+          if (typeof message === "string") return;
+          const [id, operation] = [message[4] ?? 0, message[5]];
+          if (operation !== 0x60 && operation !== 0x63) return;
+          const result = operation === 0x60 && !message.includes("PlantedPassword") ? 49 : 0;
+          socket.write(Buffer.from([0x30, 12, 0x02, 1, id, operation === 0x60 ? 0x61 : 0x65, 7, 0x0a, 1, result, 0x04, 0, 0x04, 0]));
+        });
+        socket.on("error", () => undefined);
+      });
+      await new Promise<void>((resolve) => directory.listen(0, "127.0.0.1", resolve));
+      const address = directory.address();
+      const port = typeof address === "object" && address !== null ? address.port : 0;
+      try {
+        const mount = freshMount("ldap").path;
+        await server.must("POST", `sys/auth/${mount}`, { type: "ldap" });
+        await server.must("POST", `auth/${mount}/config`, {
+          url: `ldap://127.0.0.1:${port}`,
+          userdn: "ou=people",
+          userattr: "cn",
+          groupdn: "ou=groups",
+        });
+        await server.must("POST", `auth/${mount}/users/mesh`, { policies: "default" });
+        writeFileSync(file("password"), "PlantedOther\n");
+        const client = open({
+          AuthMethod: { Type: "ldap", MountPath: mount, Params: { username: "mesh", password_file_path: file("password") } },
+        });
+        assert.equal(await reason(client.connect()), "login_refused");
+        writeFileSync(file("password"), "PlantedPassword\n");
+        await client.connect();
+      } finally {
+        for (const socket of sockets) socket.destroy();
+        directory.close();
       }
     });
   });
