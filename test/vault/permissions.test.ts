@@ -31,7 +31,7 @@ const SIGNS_IN_VAULT: readonly Row[] = [
   ["I/intermediate/generate/internal", ["update"]],
   ["I/intermediate/set-signed", ["update"]],
   ["I/issuer/+/sign/leaf-cert", ["update"]],
-  ["I/issuer/+", ["update", "delete"]],
+  ["I/issuer/+", ["read", "update", "delete"]],
   ["I/key/+", ["delete"]],
   ["I/config/issuers", ["read", "update"]],
 ];
