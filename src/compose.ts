@@ -14,9 +14,10 @@ import { isLoopback, type Settings } from "./config/settings.ts";
 import { hex } from "./core/bytes.ts";
 import { type CaManager, createManager } from "./core/ca/manager.ts";
 import { DEFAULT_POLICY, type Policy } from "./core/ca/policy.ts";
-import { type CaState, HIDDEN } from "./core/ca/state.ts";
+import { redact } from "./core/ca/secrets.ts";
+import type { CaState } from "./core/ca/state.ts";
 import type { Clock, Random } from "./core/clock.ts";
-import { CaError, ConflictError, NotReadyError, StoreError } from "./core/errors.ts";
+import { CaError, ConflictError, NotReadyError, ProviderError, StoreError } from "./core/errors.ts";
 import type { Log } from "./core/log.ts";
 import { createApp, type RequestEnvironment } from "./http/app.ts";
 import { createSealer } from "./seal/envelope.ts";
@@ -121,6 +122,7 @@ export async function composeOver(
     provider: settings.bootstrap?.provider ?? "consul",
     config: { ...DEFAULT_CONFIG, ...settings.bootstrap?.config },
   };
+  const types = createProviders({ connect: vaultConnector(settings, platform), clock });
   const manager = createManager({
     store,
     leases,
@@ -128,7 +130,7 @@ export async function composeOver(
     recollection: kept === null ? null : createRecollection(codec, kept),
     self,
     sealer,
-    providers: createProviders({ connect: vaultConnector(settings, platform), clock }),
+    providers: types,
     clock,
     random,
     log,
@@ -231,7 +233,9 @@ export async function composeOver(
     for (;;) {
       // Another one holds the lease, or took it over: what it makes, or leaves behind, is waited for.
       await first().catch((error: unknown) => {
-        if (!(error instanceof NotReadyError || error instanceof ConflictError)) throw error;
+        // A provider that is away is waited for, and after that the tick goes on trying.
+        const isAway = error instanceof ProviderError && error.code === "provider_unavailable";
+        if (!(isAway || error instanceof NotReadyError || error instanceof ConflictError)) throw error;
       });
       if (manager.snapshot !== null || manager.status.stopped !== null || clock.now().getTime() >= until) return;
       await clock.sleep(100 * (1 + random.fraction()), closing.signal);
@@ -266,7 +270,8 @@ export async function composeOver(
       if (manager.snapshot === null) return;
       await accessControl?.start();
       if (!first && settings.bootstrap !== null) {
-        const fields = fileDifferences(settings.bootstrap, manager.snapshot.state);
+        const { state } = manager.snapshot;
+        const fields = fileDifferences(settings.bootstrap, state, types.get(state.config.provider)?.secretFields ?? []);
         if (fields.length > 0)
           log.warn("The configuration file differs from the stored configuration and has no effect: it is used at the first start only", {
             fields,
@@ -303,14 +308,15 @@ export async function composeOver(
  * The names of what a configuration file says otherwise than what is stored. A secret is stored as something else than it
  * was sent, so that only its presence can be compared.
  */
-function fileDifferences(file: NonNullable<Settings["bootstrap"]>, { clusterId, config }: CaState): string[] {
+function fileDifferences(
+  file: NonNullable<Settings["bootstrap"]>,
+  { clusterId, config }: CaState,
+  secretFields: readonly string[],
+): string[] {
   const stored = new Map(Object.entries(config.config ?? {}).map(([key, value]) => [key.toLowerCase(), value]));
-  const differs = ([key, value]: [string, unknown]) => {
-    const kept = stored.get(key.toLowerCase());
-    return kept === HIDDEN ? value === undefined : JSON.stringify(kept) !== JSON.stringify(value);
-  };
+  const differs = ([key, value]: [string, unknown]) => JSON.stringify(stored.get(key.toLowerCase())) !== JSON.stringify(value);
   return [
-    ...Object.entries(file.config)
+    ...Object.entries(redact(file.config, secretFields) ?? {})
       .filter(differs)
       .map(([key]) => key),
     ...(file.provider === config.provider ? [] : ["ca_provider"]),
