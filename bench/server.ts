@@ -24,6 +24,8 @@ export interface BenchServer {
 export interface ServerOptions {
   /** Settings besides the address, the data folder and the configuration file. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** @default the built-in one */
+  readonly provider?: string;
   /** Processes behind the port. @default one, which serves itself */
   readonly workers?: number | undefined;
 }
@@ -32,10 +34,10 @@ export interface ServerOptions {
 export async function startServer(
   folder: string,
   caConfig: object,
-  { environment = {}, workers }: ServerOptions = {},
+  { environment = {}, provider = "consul", workers }: ServerOptions = {},
 ): Promise<BenchServer> {
   const file = join(folder, "config.json");
-  writeFileSync(file, JSON.stringify({ connect: { ca_config: caConfig } }));
+  writeFileSync(file, JSON.stringify({ connect: { ca_provider: provider, ca_config: caConfig } }));
   const started = performance.now();
   const command = ["serve", ...(workers === undefined ? [] : ["--workers", String(workers)])];
   const child = Bun.spawn([process.execPath, join(import.meta.dir, "../src/cli/main.ts"), ...command], {

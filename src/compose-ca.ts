@@ -11,7 +11,7 @@ import { type CaManager, createManager } from "./core/ca/manager.ts";
 import { createMemory, type Memory } from "./core/ca/memory.ts";
 import { DEFAULT_POLICY, type Policy } from "./core/ca/policy.ts";
 import type { Random } from "./core/clock.ts";
-import { ConflictError, NotReadyError } from "./core/errors.ts";
+import { ConflictError, NotReadyError, ProviderError } from "./core/errors.ts";
 import type { Metrics } from "./core/metrics.ts";
 import type { ProviderTypes } from "./core/provider.ts";
 import type { Recollection } from "./core/recollection.ts";
@@ -151,7 +151,9 @@ export async function beginState(
   for (;;) {
     // Another one holds the lease, or took it over: what it makes, or leaves behind, is waited for.
     await first(isLast()).catch((error: unknown) => {
-      if (!(error instanceof NotReadyError || error instanceof ConflictError)) throw error;
+      // A provider that is away is waited for, and after that the tick goes on trying.
+      const isAway = error instanceof ProviderError && error.code === "provider_unavailable";
+      if (!(isAway || error instanceof NotReadyError || error instanceof ConflictError)) throw error;
     });
     if (manager.snapshot !== null || manager.status.stopped !== null || isLast()) return;
     await clock.sleep(100 * (1 + random.fraction()), signal);

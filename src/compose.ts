@@ -13,7 +13,8 @@ import type { Settings } from "./config/settings.ts";
 import { hex } from "./core/bytes.ts";
 import type { CaManager } from "./core/ca/manager.ts";
 import type { Policy } from "./core/ca/policy.ts";
-import { type CaState, HIDDEN } from "./core/ca/state.ts";
+import { redact } from "./core/ca/secrets.ts";
+import type { CaState } from "./core/ca/state.ts";
 import type { Clock, Random } from "./core/clock.ts";
 import { CaError, StoreError } from "./core/errors.ts";
 import type { Log } from "./core/log.ts";
@@ -98,12 +99,13 @@ export async function composeOver(
   const self = { id: hex(random.bytes(8)), address: `${settings.listen.host}:${settings.listen.port}` };
   const ports = backend.open(codec, `${self.address} ${self.id}`);
   const kept = settings.store.kind === "memory" ? null : platform.kept(`seen-${settings.store.kind}.json`);
+  const types = createProviders({ connect: vaultConnector(settings, platform), clock });
   const recollection = kept === null ? null : createRecollection(codec, kept);
   const memory = createCaMemory(random);
   const { manager, app, audit, accessControl } = await assemble({
     settings,
     platform,
-    providers: createProviders({ connect: vaultConnector(settings, platform), clock }),
+    providers: types,
     policy,
     ports,
     codec,
@@ -199,7 +201,8 @@ export async function composeOver(
       if (manager.snapshot === null) return;
       await accessControl?.start();
       if (!first && settings.bootstrap !== null) {
-        const fields = fileDifferences(settings.bootstrap, manager.snapshot.state);
+        const { state } = manager.snapshot;
+        const fields = fileDifferences(settings.bootstrap, state, types.get(state.config.provider)?.secretFields ?? []);
         if (fields.length > 0)
           log.warn("The configuration file differs from the stored configuration and has no effect: it is used at the first start only", {
             fields,
@@ -236,14 +239,15 @@ export async function composeOver(
  * The names of what a configuration file says otherwise than what is stored. A secret is stored as something else than it
  * was sent, so that only its presence can be compared.
  */
-function fileDifferences(file: NonNullable<Settings["bootstrap"]>, { clusterId, config }: CaState): string[] {
+function fileDifferences(
+  file: NonNullable<Settings["bootstrap"]>,
+  { clusterId, config }: CaState,
+  secretFields: readonly string[],
+): string[] {
   const stored = new Map(Object.entries(config.config ?? {}).map(([key, value]) => [key.toLowerCase(), value]));
-  const differs = ([key, value]: [string, unknown]) => {
-    const kept = stored.get(key.toLowerCase());
-    return kept === HIDDEN ? value === undefined : JSON.stringify(kept) !== JSON.stringify(value);
-  };
+  const differs = ([key, value]: [string, unknown]) => JSON.stringify(stored.get(key.toLowerCase())) !== JSON.stringify(value);
   return [
-    ...Object.entries(file.config)
+    ...Object.entries(redact(file.config, secretFields) ?? {})
       .filter(differs)
       .map(([key]) => key),
     ...(file.provider === config.provider ? [] : ["ca_provider"]),

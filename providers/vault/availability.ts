@@ -41,7 +41,8 @@ export function createAvailability(client: VaultClient, clock: Clock): Availabil
   let tryAt = 0;
 
   const failed = (error: unknown) => {
-    if (!(error instanceof VaultError)) return;
+    // What Vault refuses is that one request's affair.
+    if (!(error instanceof VaultError) || error.reason === "refused") return;
     absence = { since: absence?.since ?? clock.now(), error };
     if (AWAY.includes(error.reason)) tryAt = clock.now().getTime() + PAUSE_MS;
   };

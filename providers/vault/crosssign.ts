@@ -35,9 +35,13 @@ async function sign(client: VaultClient, { mount, issuerId }: RootFacts, pem: st
   try {
     return (await client.signSelfIssued(mount, issuerId, pem)).certificate;
   } catch (error) {
-    if (!(error instanceof VaultError) || !["denied", "mount_type", "not_found"].includes(error.reason)) throw error;
-    const isDefault = (await client.listIssuers(mount)).some((issuer) => issuer.isDefault && issuer.id === issuerId);
-    const other = isDefault ? await byMount(client, mount, pem) : null;
+    // Of an issuer that is gone Vault says 500.
+    if (!(error instanceof VaultError) || !["denied", "mount_type", "not_found", "failing"].includes(error.reason)) throw error;
+    const issuer = (await client.listIssuers(mount)).find(({ id }) => id === issuerId);
+    if (issuer === undefined || issuer.keyId === "")
+      throw new ProviderError("provider_rejected", "its issuer or the issuer's key is gone from Vault");
+    if (error.reason === "failing") throw error;
+    const other = issuer.isDefault ? await byMount(client, mount, pem) : null;
     if (other !== null) return other;
     // What is missing is named by path and capability.
     await preflight(client, [need(mount, `issuer/${issuerId}/sign-self-issued`, ["update"], "certify the new root by the old one")]);

@@ -26,7 +26,7 @@ export function standingNeeds(config: VaultConfig): Need[] {
     need(intermediate, "intermediate/generate/internal", ["update"], "make the intermediate's key"),
     need(intermediate, "intermediate/set-signed", ["update"], "give the intermediate its certificate"),
     need(intermediate, `issuer/+/sign/${LEAF_ROLE}`, ["update"], "sign leaves"),
-    need(intermediate, "issuer/+", ["update", "delete"], "name the intermediate, and delete it when it is replaced"),
+    need(intermediate, "issuer/+", ["read", "update", "delete"], "name the intermediate, and delete it when it is replaced"),
     need(intermediate, "key/+", ["delete"], "delete the intermediate's key when it is replaced"),
     need(intermediate, "config/issuers", ["read", "update"], "keep a default issuer when one is deleted"),
   ];

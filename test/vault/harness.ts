@@ -9,10 +9,12 @@ import { createProviders } from "../../providers/index.ts";
 import { createAllowList } from "../../providers/vault/allow.ts";
 import { createVaultClient } from "../../providers/vault/calls.ts";
 import type { VaultClient } from "../../providers/vault/client.ts";
+import { VaultError } from "../../providers/vault/errors.ts";
 import type { Connect } from "../../providers/vault/prepare.ts";
 import type { ManagerOptions } from "../../src/core/ca/manager.ts";
 import type { ConfigurationRequest } from "../../src/core/ca/reconfigure.ts";
 import type { Clock } from "../../src/core/clock.ts";
+import type { ProviderTypes } from "../../src/core/provider.ts";
 import { systemClock } from "../../src/entry/platform.ts";
 import { readChain } from "../core/ca/harness.ts";
 import { createTestCa, DEFAULT_BOOTSTRAP, inFolder, openssl, silentLog, type TestCa } from "../fakes/ca.ts";
@@ -34,9 +36,6 @@ export const connectReal: Connect = (connection) =>
     allow: createAllowList({ hosts: [], ranges: [], loopbackOnly: true }),
   });
 
-/** What a change does to a client before it is used. */
-export type Change = (client: VaultClient) => VaultClient;
-
 export interface VaultCaOptions extends Partial<Omit<ManagerOptions, "clock">> {
   readonly connect?: Connect;
   readonly clock?: FakeClock;
@@ -47,10 +46,14 @@ export interface VaultCaOptions extends Partial<Omit<ManagerOptions, "clock">> {
 export const clockNow = (): FakeClock => createFakeClock(new Date());
 
 /** Starts a CA with the built-in provider, to which Vault is known; or with `bootstrap` in Vault. */
-export function createVaultCa({ connect = connectReal, clock = clockNow(), ...rest }: VaultCaOptions = {}): Promise<TestCa> {
+export async function createVaultCa({
+  connect = connectReal,
+  clock = clockNow(),
+  ...rest
+}: VaultCaOptions = {}): Promise<TestCa & { readonly providers: ProviderTypes }> {
   // A provider has real time: what it waits for happens outside.
   const providers = createProviders({ connect, clock: clock as Clock });
-  return createTestCa({ providers, clock, ...rest });
+  return { ...(await createTestCa({ providers, clock, ...rest })), providers };
 }
 
 let paths = 0;
@@ -82,7 +85,7 @@ export async function inventory(server: VaultServer): Promise<Record<string, unk
   const found: Record<string, unknown> = {};
   for (const [path, { type }] of Object.entries(mounts)) {
     if (type !== "pki") continue;
-    const list = async (what: string) => ((await server.call("LIST", `${path}${what}`)).body?.data?.keys ?? []).length;
+    const list = async (what: string) => ((await server.call("GET", `${path}${what}?list=true`)).body?.data?.keys ?? []).length;
     found[path] = { issuers: await list("issuers"), keys: await list("keys"), roles: await list("roles") };
   }
   return found;
@@ -120,4 +123,58 @@ export function requireOpenssl(pem: string, root: string, at: Date): void {
     ]);
     assert.match(said, /: OK/);
   });
+}
+
+/** `refuse`: no effect, an error. `lose`: the effect, and an error. */
+export type Cut = "refuse" | "lose";
+
+export interface Cutting {
+  readonly connect: Connect;
+  /** Counts calls from now on, and cuts the n-th. */
+  arm(n: number, how: Cut): void;
+  disarm(): void;
+  /** The call that was cut, or null. */
+  readonly hit: string | null;
+  /** Names of the calls since it was armed. */
+  readonly calls: readonly string[];
+}
+
+/** Clients that are real, but for one call that is cut. */
+export function cutting(inner: Connect = connectReal): Cutting {
+  let left = 0;
+  let mode: Cut = "refuse";
+  let hit: string | null = null;
+  let calls: string[] = [];
+  const cut = (name: string, call: () => unknown): unknown => {
+    calls.push(name);
+    left--;
+    if (left !== 0) return call();
+    hit = name;
+    const fail = () => Promise.reject(new VaultError(mode === "lose" ? "timeout" : "unreachable", `Vault: ${name} was cut`));
+    return mode === "lose" ? Promise.resolve(call()).then(fail) : fail();
+  };
+  return {
+    connect(connection) {
+      const client = inner(connection);
+      return new Proxy(client, {
+        get(target, name: keyof VaultClient) {
+          const value = target[name];
+          if (typeof value !== "function" || name === "close") return value;
+          return (...args: unknown[]) => cut(name, () => (value as (...args: unknown[]) => unknown).apply(target, args));
+        },
+      });
+    },
+    arm(n, how) {
+      [left, mode, hit, calls] = [n, how, null, []];
+    },
+    disarm() {
+      left = 0;
+    },
+    get hit() {
+      return hit;
+    },
+    get calls() {
+      return calls;
+    },
+  };
 }

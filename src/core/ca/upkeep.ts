@@ -32,14 +32,42 @@ export interface Upkeep {
   health(): ProviderHealth;
 }
 
+interface Trouble {
+  readonly reason: string;
+  readonly since: Date;
+}
+
+interface Retry {
+  (work: () => Promise<void>): Promise<void>;
+  /** Whether the last failure is long enough ago. */
+  isDue(): boolean;
+}
+
+/** Runs a step; after each failure in a row the next try waits twice as long, up to Consul's 256 s (consul-ca.md §4.8). */
+function createRetry(clock: Clock): Retry {
+  let failures = 0;
+  let notBefore = 0;
+  const attempt = async (work: () => Promise<void>): Promise<void> => {
+    try {
+      await work();
+      [failures, notBefore] = [0, 0];
+    } catch (error) {
+      failures = Math.min(8, failures + 1);
+      notBefore = clock.now().getTime() + 1000 * 2 ** failures;
+      throw error;
+    }
+  };
+  return Object.assign(attempt, { isDue: () => clock.now().getTime() >= notBefore });
+}
+
 export function createUpkeep(options: UpkeepOptions): Upkeep {
   const { clock, log, policy, snapshot } = options;
   let leftovers: readonly Undo[] = [];
-  let failures = 0;
-  let notBefore = 0;
   let inspectAt = 0;
   /** Why the root that stands outside was not taken up, and since when. */
-  let refused: { readonly reason: string; readonly since: Date } | null = null;
+  let refused: Trouble | null = null;
+  /** Why what was left behind cannot be deleted. */
+  let uncollected: Trouble | null = null;
 
   const undo = async (undos: readonly Undo[]): Promise<readonly Undo[]> => {
     const failed: Undo[] = [];
@@ -51,36 +79,40 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
     return failed;
   };
 
-  /** Runs a step; after each failure in a row the next try waits twice as long, up to Consul's 256 s (consul-ca.md §4.8). */
-  const attempt = async (work: () => Promise<void>): Promise<void> => {
+  const [renewing, collecting, inspecting, undoing] = [createRetry(clock), createRetry(clock), createRetry(clock), createRetry(clock)];
+
+  /** What is left behind harms nobody: a failure is said once, and nothing waits for it. */
+  const collect = async (): Promise<boolean> => {
     try {
-      await work();
-      failures = 0;
-      notBefore = 0;
+      await collecting(options.collect);
+      uncollected = null;
+      return true;
     } catch (error) {
-      failures = Math.min(8, failures + 1);
-      notBefore = clock.now().getTime() + 1000 * 2 ** failures;
-      throw error;
+      const reason = reasonOf(error);
+      if (reason !== uncollected?.reason) log.warn("Cannot delete yet what was left behind outside", { reason });
+      uncollected = { reason, since: uncollected?.since ?? clock.now() };
+      return false;
     }
   };
 
-  const inspect = async (): Promise<boolean> => {
+  /** @throws {Error} where something is left */
+  const undoLeftovers = async (): Promise<void> => {
+    leftovers = await undo(leftovers);
+    if (leftovers.length > 0) throw new Error("Something is left");
+  };
+
+  const inspect = async (): Promise<void> => {
     inspectAt = clock.now().getTime() + policy.inspectMs;
     const found: Inspection | undefined = await snapshot()?.provider?.inspect?.();
     if (found === undefined || !found.rootReplaced) refused = null;
-    if (found?.issuerLost) {
-      await options.renew();
-      return true;
-    }
-    if (!found?.rootReplaced) return false;
+    if (found?.issuerLost) await options.renew();
+    if (!found?.rootReplaced) return;
     try {
       await options.followRoot();
       refused = null;
-      return true;
     } catch (error) {
       if (!(error instanceof ConfigError || error instanceof ConflictError)) throw error;
       refused ??= { reason: error.message, since: clock.now() };
-      return false;
     }
   };
 
@@ -89,23 +121,23 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
       leftovers = [...leftovers, ...(await undo(undos))];
     },
     async step(due) {
-      const now = clock.now().getTime();
-      const wait: Plan = { kind: "wait", until: new Date(Math.max(now + 1, notBefore)) };
-      if (now < notBefore) return due.kind === "wait" ? due : wait;
-      if (leftovers.length > 0) {
-        await attempt(async () => {
-          leftovers = await undo(leftovers);
-          if (leftovers.length > 0) notBefore = now + 2000;
-        });
-        return wait;
+      const now = clock.now();
+      const waiting: Plan = due.kind === "wait" ? due : { kind: "wait", until: new Date(now.getTime() + policy.leaderRetryMs) };
+      if (leftovers.length > 0 && undoing.isDue()) await undoing(undoLeftovers).catch(() => undefined);
+      if (due.kind === "renew" && renewing.isDue()) {
+        await renewing(options.renew);
+        return due;
       }
-      if (due.kind === "renew") await attempt(options.renew);
-      else if (due.kind === "collect") await attempt(options.collect);
-      else if (now >= inspectAt) await attempt(async () => void (await inspect()));
-      return due;
+      if (due.kind === "collect" && collecting.isDue() && (await collect())) return due;
+      if (now.getTime() >= inspectAt && inspecting.isDue()) await inspecting(inspect);
+      return waiting;
     },
     health() {
-      const { obstacle = null, notes = [] } = snapshot()?.provider?.health ?? {};
+      const { obstacle = null, notes: own = [] } = snapshot()?.provider?.health ?? {};
+      const notes =
+        uncollected === null
+          ? own
+          : [...own, `what was left behind cannot be deleted since ${uncollected.since.toISOString()}: ${uncollected.reason}`];
       if (refused === null) return { obstacle, notes };
       const note = `another root stands outside since ${refused.since.toISOString()} and is not taken up: ${refused.reason}; PUT /v1/connect/ca/rotate with {"ForceWithoutCrossSigning": true} takes it up`;
       return { obstacle, notes: [...notes, note] };

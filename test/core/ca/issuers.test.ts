@@ -1,0 +1,95 @@
+/**
+ * Issuers below the root: where they stand among its certificates, when they are renewed, and secrets inside maps.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { colonHex } from "../../../src/core/bytes.ts";
+import { issuersOf, lineOf } from "../../../src/core/ca/crossing.ts";
+import { plan } from "../../../src/core/ca/plan.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { redact, requireKept } from "../../../src/core/ca/secrets.ts";
+import { type CaState, HIDDEN } from "../../../src/core/ca/state.ts";
+import { bootstrap, prune, renewIssuer, rotate } from "../../../src/core/ca/transitions.ts";
+import { createIntermediate, createRoot, crossSign, generateCaKey } from "../../../src/core/x509/authority.ts";
+import type { Certificate } from "../../../src/core/x509/certificate.ts";
+import { systemRandom } from "../../fakes/clock.ts";
+import { CLUSTER, HOUR } from "./harness.ts";
+
+const NOW = new Date("2026-03-01T00:00:00Z");
+const CONFIG = { provider: "vault", config: {}, forceWithoutCrossSigning: false };
+const OPTIONS = { clusterId: CLUSTER, provider: "vault", now: NOW, random: systemRandom };
+
+async function rootWithIssuer(ttlMs = 1000 * HOUR) {
+  const key = await generateCaKey({ type: "ec", bits: 256 });
+  const certificate = await createRoot(key, { ...OPTIONS, ttlMs: 10_000 * HOUR });
+  const authority = { certificate, privateKey: key.privateKey };
+  const issue = async () => createIntermediate((await generateCaKey({ type: "ec", bits: 256 })).info, authority, { ...OPTIONS, ttlMs });
+  return { authority, certificate, issue, issuer: await issue() };
+}
+
+const newRoot = (certificate: Certificate, issuer: Certificate) => ({
+  name: "Root",
+  certificate,
+  issuerKeyId: issuer.subjectKeyId as Uint8Array,
+  issuers: [issuer],
+  state: {},
+});
+const id = (n: number) => n.toString(16).padStart(32, "0");
+
+describe("issuers below the root", () => {
+  it("issuersOf() finds them before the line of cross-signed certificates, through rotation, renewal and pruning", async () => {
+    const [old, next] = [await rootWithIssuer(), await rootWithIssuer()];
+    const first = bootstrap(CLUSTER, id(1), CONFIG, newRoot(old.certificate, old.issuer), HOUR, NOW);
+    const crossed = await crossSign(next.certificate, old.authority, { now: NOW, random: systemRandom });
+    const root = newRoot(next.certificate, next.issuer);
+    const second = rotate(first, id(2), { config: CONFIG, root, chain: [crossed], leftByForce: [], leafTtlMs: HOUR, now: NOW });
+    const active = (state: CaState) => state.roots.find(({ status }) => status === "active") ?? assert.fail();
+    assert.deepEqual(issuersOf(active(second)), [next.issuer]);
+    assert.deepEqual(lineOf(active(second)), [crossed]);
+
+    const renewed = await next.issue();
+    const third = renewIssuer(second, id(3), { facts: "new" }, { issuerKeyId: renewed.subjectKeyId as Uint8Array, issuers: [renewed] });
+    assert.deepEqual(issuersOf(active(third)), [renewed]);
+    assert.deepEqual(lineOf(active(third)), [crossed]);
+    assert.equal(active(third).signingKeyId, colonHex(renewed.subjectKeyId as Uint8Array));
+    assert.equal(active(third).modifyIndex, third.index);
+
+    const dead = new Date(NOW.getTime() + 3 * HOUR);
+    const fourth = prune(third, id(4), DEFAULT_POLICY, dead);
+    assert.equal(fourth.roots.length, 1);
+    assert.deepEqual(active(fourth).intermediates, [renewed]);
+  });
+
+  it("plan() renews an issuer once half its life is spent, after pruning and before collecting", async () => {
+    const { certificate, issuer } = await rootWithIssuer();
+    const state = bootstrap(CLUSTER, id(1), CONFIG, newRoot(certificate, issuer), HOUR, NOW);
+    const half = (issuer.notBefore.getTime() + issuer.notAfter.getTime()) / 2;
+    assert.deepEqual(plan(state, DEFAULT_POLICY, new Date(half - 1)), { kind: "wait", until: new Date(half + 1) });
+    assert.equal(plan(state, DEFAULT_POLICY, new Date(half)).kind, "renew");
+    assert.equal(plan(state, DEFAULT_POLICY, new Date(half), NOW).kind, "renew");
+    assert.equal(plan(state, DEFAULT_POLICY, new Date(half - 1), NOW).kind, "collect");
+  });
+});
+
+describe("secrets of a configuration", () => {
+  const PATHS = ["Token", "AuthMethod.Params.secret_id"];
+
+  it("redact() hides them at any depth and in any spelling, and leaves what is empty", () => {
+    const config = { token: "t", AuthMethod: { Type: "approle", params: { SecretID: "s", role_id_file_path: "/r" } }, Address: "a" };
+    assert.deepEqual(redact(config, PATHS), {
+      token: HIDDEN,
+      AuthMethod: { Type: "approle", params: { SecretID: HIDDEN, role_id_file_path: "/r" } },
+      Address: "a",
+    });
+    assert.deepEqual(redact({ Token: "", AuthMethod: null }, PATHS), { Token: "", AuthMethod: null });
+  });
+
+  it("requireKept() takes a hidden secret where that one is stored, and nowhere else", () => {
+    const kept = { AuthMethod: { Params: { secret_id: HIDDEN } } };
+    const stored = { provider: "vault", config: kept };
+    requireKept({ provider: "vault", config: kept }, stored, PATHS);
+    assert.throws(() => requireKept({ provider: "vault", config: { Token: HIDDEN } }, stored, PATHS), /none is stored/);
+    assert.throws(() => requireKept({ provider: "vault", config: kept }, { provider: "consul", config: kept }, PATHS), /provider changes/);
+  });
+});

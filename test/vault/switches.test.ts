@@ -1,0 +1,249 @@
+/**
+ * Switches to, from and within Vault: every root stays in reach, what fails half-way leaves nothing, and what is left is
+ * deleted when nobody needs it any more.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { issuersOf } from "../../src/core/ca/crossing.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { pemOf } from "../../src/core/x509/certificate.ts";
+import { replica, requireSigning } from "../core/ca/harness.ts";
+import { configuration, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
+import { bootstrapIn, type Cut, createVaultCa, cutting, inventory, readSent, requireOpenssl, toVault, vaultConfig } from "./harness.ts";
+import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+
+const LOOKS_EACH_TIME = { ...DEFAULT_POLICY, inspectMs: 0 };
+const DAY = 86_400_000;
+const LEFT_FOR = 2 * 72 * 3_600_000 + 1000;
+const csrOf = (ca: TestCa, service = "web") => opensslCsr(`URI:${serviceUri(ca.manager, service)}`).csr;
+const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
+
+/** Does what is due until nothing is. */
+async function settle(ca: TestCa): Promise<void> {
+  for (let i = 0; i < 20; i++) {
+    ca.clock.advance(1000);
+    await ca.manager.tick().catch(() => undefined);
+  }
+}
+
+async function requireAll(ca: TestCa): Promise<void> {
+  await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
+  const { certificatePem } = await ca.manager.sign(csrOf(ca, "api"));
+  readSent(certificatePem);
+  for (const root of ca.manager.require().state.roots)
+    if (!root.forcedOut) requireOpenssl(certificatePem, pemOf(root.certificate), ca.clock.now());
+}
+
+for (const kind of vaultKinds)
+  describe(`switches with ${kind}`, { skip: noVault }, () => {
+    let server: VaultServer;
+    before(
+      async () => {
+        server = await startVault({ kind });
+      },
+      { timeout: BUILD_MS },
+    );
+    after(() => server.stop());
+
+    for (const mode of ["vault", "local"] as const)
+      for (const how of ["refuse", "lose"] as const satisfies readonly Cut[])
+        it(`built-in to Vault, LeafSigning ${mode}, cut (${how}) at every call, signs on and leaves nothing`, {
+          timeout: 240_000,
+        }, async () => {
+          const cuts = cutting();
+          const ca = await createVaultCa({ connect: cuts.connect });
+          const old = ca.manager.require().active.id;
+          const empty = await inventory(server);
+          const hits: string[] = [];
+          for (let n = 1; ; n++) {
+            cuts.arm(n, how);
+            const failed = await ca.manager.configure(toVault(vaultConfig(server, { LeafSigning: mode }))).then(
+              () => null,
+              (error: unknown) => error,
+            );
+            const { hit } = cuts;
+            cuts.disarm();
+            if (hit === null) {
+              assert.equal(failed, null);
+              break;
+            }
+            hits.push(hit);
+            if (failed === null) continue;
+            assert.equal(ca.manager.require().active.id, old, hit);
+            assert.equal(ca.manager.require().state.config.provider, "consul", hit);
+            await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
+            await settle(ca);
+            assert.deepEqual(await inventory(server), empty, `cut at ${hit} leaves something`);
+          }
+          assert.ok(hits.includes("signIntermediate") && hits.includes("enableMount"), hits.join());
+          await requireAll(ca);
+          await ca.manager.close();
+        });
+
+    it("Vault to local and back keeps the root, and the old issuer goes when its leaves are dead", async () => {
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
+      const { id } = ca.manager.require().active;
+      const [first] = issuersOf(ca.manager.require().active);
+      const leaf = await ca.manager.sign(csrOf(ca));
+      assert.ok(await ca.manager.configure(toVault({ ...config, Token: "hidden", LeafSigning: "local" })));
+      assert.equal(ca.manager.require().active.id, id);
+      assert.notEqual(issuersOf(ca.manager.require().active)[0]?.id, first?.id);
+      await requireAll(ca);
+      requireOpenssl(leaf.certificatePem, pemOf(ca.manager.require().active.certificate), ca.clock.now());
+      assert.ok(await ca.manager.configure(toVault({ ...config, Token: "hidden" })));
+      await requireAll(ca);
+      assert.equal(((await inventory(server)) as Record<string, { issuers: number }>)[`${config.IntermediatePKIPath}/`]?.issuers, 2);
+      ca.clock.advance(LEFT_FOR);
+      await settle(ca);
+      assert.equal(((await inventory(server)) as Record<string, { issuers: number }>)[`${config.IntermediatePKIPath}/`]?.issuers, 1);
+      await ca.manager.close();
+    });
+
+    it("path A to path B, and on to another server, certifies each new root by the old one", async () => {
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
+      const old = ca.manager.require().active.id;
+      assert.ok(await ca.manager.configure(toVault(vaultConfig(server))));
+      assert.notEqual(ca.manager.require().active.id, old);
+      await requireAll(ca);
+      const other = await startVault({ kind });
+      try {
+        assert.ok(await ca.manager.configure(toVault(vaultConfig(other))));
+        assert.equal(ca.manager.require().state.roots.length, 3);
+        await requireAll(ca);
+        await assert.rejects(ca.manager.configure(toVault({ ...vaultConfig(server), Token: "hidden" })), /"hidden"/);
+      } finally {
+        await ca.manager.close();
+        if (kind !== "given") await other.stop();
+      }
+    });
+
+    it("a root that we made is rotated in its mount; an adopted one is not, and says what to do in Vault", async () => {
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
+      const old = ca.manager.require().active.id;
+      await ca.manager.rotate(NOW);
+      assert.notEqual(ca.manager.require().active.id, old);
+      await requireAll(ca);
+      // The default of the mount is another one, which is ours too: it is not taken back.
+      ca.clock.advance(DAY / 4);
+      await ca.manager.tick();
+      assert.notEqual(ca.manager.require().active.id, old);
+      await ca.manager.close();
+
+      const adopted = vaultConfig(server);
+      await server.must("POST", `sys/mounts/${adopted.RootPKIPath}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
+      await server.must("POST", `${adopted.RootPKIPath}/root/generate/internal`, { common_name: "the company", ttl: "87600h" });
+      const second = await createVaultCa({ bootstrap: bootstrapIn(adopted) });
+      await requireAll(second);
+      await assert.rejects(second.manager.rotate(NOW), /was not made by meshca[\s\S]*root\/rotate\/internal/);
+      await second.manager.close();
+    });
+
+    it("another root that is generated in Vault is taken up where the old one certifies it, and waits for force otherwise", async () => {
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config), policy: LOOKS_EACH_TIME });
+      const old = ca.manager.require().active.id;
+      const generate = async () => {
+        const { data } = await server.must("POST", `${config.RootPKIPath}/root/generate/internal`, {
+          common_name: "theirs",
+          ttl: "80000h",
+        });
+        await server.must("POST", `${config.RootPKIPath}/config/issuers`, { default: data.issuer_id });
+        return data.issuer_id as string;
+      };
+      const oldIssuer = (await server.must("GET", `${config.RootPKIPath}/config/issuers`)).data.default;
+      await generate();
+      await ca.manager.tick();
+      assert.notEqual(ca.manager.require().active.id, old);
+      await requireAll(ca);
+      // Now the pinned one can certify nothing any more.
+      const pinned = (await server.must("GET", `${config.RootPKIPath}/config/issuers`)).data.default as string;
+      const present = ca.manager.require().active.id;
+      await generate();
+      await server.must("DELETE", `${config.RootPKIPath}/issuer/${pinned}`);
+      await server.must("DELETE", `${config.RootPKIPath}/issuer/${oldIssuer}`);
+      await ca.manager.tick();
+      assert.equal(ca.manager.require().active.id, present);
+      assert.match(ca.manager.status.notes.join(), /another root stands outside since .*ForceWithoutCrossSigning/);
+      await requireAll(ca);
+      await ca.manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
+      assert.notEqual(ca.manager.require().active.id, present);
+      await requireAll(ca);
+      await ca.manager.close();
+    });
+
+    it("an external root above Vault is what peers trust, and the way up goes with each leaf", async () => {
+      const above = vaultConfig(server);
+      const config = vaultConfig(server);
+      for (const path of [above.RootPKIPath, config.RootPKIPath])
+        await server.must("POST", `sys/mounts/${path}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
+      const top = await server.must("POST", `${above.RootPKIPath}/root/generate/internal`, { common_name: "company root", ttl: "87600h" });
+      const { data } = await server.must("POST", `${config.RootPKIPath}/intermediate/generate/internal`, { common_name: "mesh issuer" });
+      const signed = await server.must("POST", `${above.RootPKIPath}/root/sign-intermediate`, {
+        csr: data.csr,
+        use_csr_values: true,
+        format: "pem_bundle",
+        ttl: "60000h",
+      });
+      await server.must("POST", `${config.RootPKIPath}/intermediate/set-signed`, { certificate: signed.data.certificate });
+
+      const ca = await createVaultCa();
+      assert.ok(await ca.manager.configure(toVault(config)));
+      const { active } = ca.manager.require();
+      assert.equal(pemOf(active.certificate).trim(), top.data.certificate.trim());
+      assert.equal(issuersOf(active).length, 2);
+      await requireAll(ca);
+      await assert.rejects(ca.manager.rotate(NOW), /import another intermediate of the external root/);
+      assert.ok(await ca.manager.configure(configuration({ LeafCertTTL: "72h" })));
+      await requireAll(ca);
+      await ca.manager.close();
+    });
+
+    it("an intermediate is renewed at half its life, and one that was deleted is made anew", async () => {
+      // Vault's clock stays where it is: where its leaves would be dead by ours, we hold the key.
+      const config = vaultConfig(server, { IntermediateCertTTL: "720h", LeafSigning: "local" });
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
+      const [first] = issuersOf(ca.manager.require().active);
+      ca.clock.advance(14 * DAY);
+      assert.equal((await ca.manager.tick()).kind, "wait");
+      ca.clock.advance(2 * DAY);
+      assert.equal((await ca.manager.tick()).kind, "renew");
+      const [second] = issuersOf(ca.manager.require().active);
+      assert.notEqual(second?.id, first?.id);
+      await ca.manager.close();
+
+      const other = vaultConfig(server);
+      const again = await createVaultCa({ bootstrap: bootstrapIn(other), policy: LOOKS_EACH_TIME });
+      const [before] = issuersOf(again.manager.require().active);
+      await server.must("DELETE", `sys/mounts/${other.IntermediatePKIPath}`);
+      await assert.rejects(again.manager.sign(csrOf(again)));
+      assert.match(again.manager.obstacle() ?? "", /Vault.*since/);
+      again.clock.advance(2000);
+      await again.manager.tick();
+      assert.notEqual(issuersOf(again.manager.require().active)[0]?.id, before?.id);
+      await requireAll(again);
+      assert.equal(again.manager.obstacle(), null);
+      await again.manager.close();
+    });
+
+    it("200 restarts and leader changes make no call that changes anything", { timeout: 240_000 }, async () => {
+      const cuts = cutting();
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config), connect: cuts.connect });
+      const before = await inventory(server);
+      await ca.manager.close();
+      cuts.arm(0, "refuse");
+      for (let i = 0; i < 200; i++) {
+        const next = await replica(ca, `start-${i}`, { providers: ca.providers });
+        await next.start();
+        await next.tick();
+        if (i % 20 === 0) await next.sign(csrOf({ ...ca, manager: next }));
+        await next.close();
+      }
+      assert.deepEqual(new Set(cuts.calls), new Set(["listIssuers", "signLeaf"]));
+      assert.deepEqual(await inventory(server), before);
+    });
+  });
