@@ -20,6 +20,8 @@ export interface Observed {
 
 export interface PrometheusMetrics extends Metrics {
   request(route: string, status: number): void;
+  /** A token that is none was presented. */
+  wrongToken(): void;
   /** Writes the counters, and gauges of what is handed in. */
   render(observed: Observed): Promise<{ type: string; text: string }>;
 }
@@ -73,6 +75,7 @@ export function createPrometheus(): PrometheusMetrics {
     labelNames: ["route", "status"],
     registers,
   });
+  const wrongTokens = new Counter({ name: "meshca_wrong_tokens_total", help: "Tokens presented that are unknown", registers });
   const gauge = (name: string, help: string, read: (gauge: Gauge, now: Observed) => void, labelNames: string[] = []) =>
     new Gauge({
       name,
@@ -130,6 +133,7 @@ export function createPrometheus(): PrometheusMetrics {
     leafRefused: (code) => child(refused, code).inc(),
     change: (operation, outcome) => changes.inc({ operation, outcome }),
     request: (route, status) => child(requests, route, String(status)).inc(),
+    wrongToken: () => wrongTokens.inc(),
     async render(what) {
       observed = what;
       return { type: registry.contentType, text: await registry.metrics() };
