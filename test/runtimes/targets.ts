@@ -64,6 +64,7 @@ export const TARGETS: readonly Target[] = [processTarget("bun"), processTarget("
 
 /** What a runtime does otherwise than Bun, and why. Each row is asserted. */
 export const EXCEPTIONS = [
+  { target: "node", what: "a Keep-Alive header", why: "Node tells how long a connection may be silent" },
   { target: "node", what: "header names in lower case", why: "Node writes the names of a fetch Response as its Headers list them" },
   {
     target: "deno",
