@@ -18,16 +18,16 @@ import { LEAF_BACKDATE_MS } from "../src/core/x509/profile.ts";
 import { serve } from "../src/entry/bun.ts";
 import { median } from "./figures.ts";
 import { startGenerator } from "./generator.ts";
+import { pick, rate, SECONDS } from "./rate.ts";
 import { type BenchRequest, CLUSTER, makeRequests, writeBodies } from "./requests.ts";
 import { startServer } from "./server.ts";
+import { benchSettings } from "./settings.ts";
 
-const IN_FLIGHT = 16;
 /** Of the load generator: each has one request in flight, part of which is on its way. */
 const CONNECTIONS = 64;
 const ROUNDS = 5;
 /** Rounds that do not count: a compiler that learns while it runs needs some ten thousand leaves. */
 const WARM_UP = 2;
-const SECONDS = 2;
 /** Octets of a P-256 leaf's signed part. */
 const LEAF_OCTETS = 460;
 
@@ -39,20 +39,6 @@ const CAS = {
     config: { PrivateKeyType: "rsa", PrivateKeyBits: 2048 },
   },
 };
-
-/** Runs `work` with IN_FLIGHT at once for SECONDS. @returns how often a second */
-async function rate(work: (i: number) => Promise<unknown>): Promise<number> {
-  const end = performance.now() + SECONDS * 1000;
-  let count = 0;
-  const started = performance.now();
-  const worker = async () => {
-    while (performance.now() < end) await work(count++);
-  };
-  await Promise.all(Array.from({ length: IN_FLIGHT }, worker));
-  return count / ((performance.now() - started) / 1000);
-}
-
-const pick = <T>(list: readonly T[], i: number): T => list[i % list.length] as T;
 
 /** The same work as the leaf path, through @peculiar/x509. */
 async function peculiarLeaf(request: BenchRequest, manager: CaManager, key: CryptoKey, signing: object): Promise<void> {
@@ -92,31 +78,7 @@ process.exit();
 
 async function measure(name: string, ca: (typeof CAS)[keyof typeof CAS]): Promise<void> {
   const here = mkdtempSync(join(folder, "ca-"));
-  const served = await serve({
-    listen: { host: "127.0.0.1", port: 0 },
-    tls: null,
-    plainHttp: null,
-    dataDir: here,
-    store: { kind: "memory" },
-    kek: null,
-    acl: "off",
-    managementToken: null,
-    jwksHosts: [],
-    jwksPrivateHosts: [],
-    source: null,
-    maxStalenessMs: 300_000,
-    maxClockSkewMs: 30_000,
-    worker: null,
-    datacenter: "dc1",
-    logLevel: "error",
-    connectEnabled: true,
-    bootstrap: { provider: "consul", config: ca.config, clusterId: CLUSTER },
-    ignored: [],
-    hosts: null,
-    limits: {},
-    audit: null,
-    auditFailure: "stop-changes",
-  });
+  const served = await serve(benchSettings(here, ca.config));
   const { manager } = served.meshca;
   const requests = await makeRequests();
   const server = await startServer(here, { ...ca.config, cluster_id: CLUSTER });

@@ -29,6 +29,8 @@ const requests = bodies.map((body) =>
   Buffer.from(`PUT ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nContent-Length: ${body.length}\r\n\r\n${body}`),
 );
 const LENGTH = Buffer.from("Content-Length: ");
+/** As Node writes it, and Deno. */
+const LOWER_LENGTH = Buffer.from("content-length: ");
 const HEAD_END = Buffer.from("\r\n\r\n");
 
 async function run({ connections, seconds, rate }: Run): Promise<object> {
@@ -60,7 +62,8 @@ async function run({ connections, seconds, rate }: Run): Promise<object> {
     const connection = open.get(socket) as Connection;
     if (connection.left === 0) {
       if (chunk[9] !== 0x32) errors++;
-      const at = chunk.indexOf(LENGTH) + LENGTH.length;
+      const found = chunk.indexOf(LENGTH);
+      const at = (found < 0 ? chunk.indexOf(LOWER_LENGTH) : found) + LENGTH.length;
       connection.left = chunk.indexOf(HEAD_END) + 4 + Number.parseInt(chunk.toString("latin1", at, at + 8), 10);
     }
     connection.left -= chunk.length;

@@ -34,6 +34,7 @@ export const COMMANDS = {
     "run",
     "--no-lock",
     "--no-prompt",
+    "--unstable-no-legacy-abort",
     "--allow-net=127.0.0.1",
     "--allow-env",
     `--allow-read=${dataDir}`,

@@ -187,11 +187,11 @@ describe("two changes at once", () => {
     const { reached, open } = gate.close();
     const running = first.manager.configure(configuration({ PrivateKeyBits: 384 }));
     await reached;
-    for (const of of [first.manager, other]) {
+    for (const replica of [first.manager, other]) {
       const busy = rejected("operation_running", 'CA is already in state "RECONFIGURING"');
-      await assert.rejects(passing(first.clock, of.configure(configuration({ LeafCertTTL: "5h" }))), busy);
-      await assert.rejects(passing(first.clock, of.rotate({ forceWithoutCrossSigning: false, modifyIndex: null })), busy);
-      await requireSigning(of, csr, first.clock.now());
+      await assert.rejects(passing(first.clock, replica.configure(configuration({ LeafCertTTL: "5h" }))), busy);
+      await assert.rejects(passing(first.clock, replica.rotate({ forceWithoutCrossSigning: false, modifyIndex: null })), busy);
+      await requireSigning(replica, csr, first.clock.now());
     }
     open();
     assert.equal(await running, true);

@@ -88,7 +88,7 @@ describe("rotate()", () => {
     await manager.rotate({ ...NOW, modifyIndex });
     const { document } = ca.backend;
     const other = await replica(ca, "other");
-    for (const of of [manager, other]) await assert.rejects(of.rotate({ ...NOW, modifyIndex }), mismatch);
+    for (const replica of [manager, other]) await assert.rejects(replica.rotate({ ...NOW, modifyIndex }), mismatch);
     assert.equal(ca.backend.document, document);
     assert.equal(stateOf().roots.length, 2);
   });

@@ -1,0 +1,48 @@
+/**
+ * Runs the tests that need no server process on another runtime, by its own test runner: the same files as on Bun.
+ *   bun test/units.ts node|deno
+ * @module
+ */
+import { readdirSync } from "node:fs";
+
+/** Tests that spawn servers run on Bun alone: what they spawn is held to the contract on each runtime by test/runtimes. */
+const FOLDERS = ["core", "auth", "config", "entry", "providers", "seal", "store", "telemetry", "tls"];
+
+/** What does not run there, and why. */
+const EXCEPTIONS: readonly (readonly [runtime: "all" | "node" | "deno", file: string, why: string])[] = [
+  ["all", "core/x509/leaf-differential.test.ts", "two minutes of @peculiar/x509, which is the same JavaScript on each runtime"],
+  ["all", "config/serve.test.ts", "spawns servers"],
+  ["all", "config/workers.test.ts", "spawns servers"],
+  ["all", "auth/replicas.test.ts", "spawns servers"],
+  ["all", "tls/serve.test.ts", "spawns servers"],
+  ["all", "entry/runtime.test.ts", "spawns Node, whichever runtime it runs on"],
+];
+
+const FLAGS = {
+  node: ["node_modules/.bin/node", "--test", "--test-timeout=60000", "--test-reporter=tap"],
+  deno: ["node_modules/.bin/deno", "test", "--no-lock", "--no-check", "--allow-all", "--quiet", "--parallel"],
+} as const;
+
+const [, , runtime = ""] = process.argv;
+if (runtime !== "node" && runtime !== "deno") {
+  console.error("Usage: bun test/units.ts node|deno");
+  process.exit(64);
+}
+const all = FOLDERS.flatMap((folder) =>
+  readdirSync(`test/${folder}`, { recursive: true, encoding: "utf8" }).map((name) => `${folder}/${name}`),
+).filter((file) => file.endsWith(".test.ts"));
+const excepted = EXCEPTIONS.filter(([on]) => on === "all" || on === runtime).map(([, file]) => file);
+const stale = excepted.filter((file) => !all.includes(file));
+if (stale.length > 0) {
+  console.error(`There is no such test any more: ${stale.join(", ")}`);
+  process.exit(1);
+}
+const files = all.filter((file) => !excepted.includes(file)).map((file) => `test/${file}`);
+const child = Bun.spawnSync([...FLAGS[runtime], ...files], { stdout: "pipe", stderr: "inherit" });
+const text = child.stdout.toString();
+// Deno's runner counts what node:test calls a suite as a test, and what it calls a test as a step.
+const counts = runtime === "node" ? /^# pass (\d+)$/m : /\((\d+) steps\)/;
+const passed = Number(counts.exec(text)?.[1] ?? 0);
+if (child.exitCode !== 0 || passed === 0) console.log(text);
+console.log(`${runtime}: ${files.length} files, ${passed} passed`);
+process.exit(child.exitCode === 0 && passed > 0 ? 0 : 1);
