@@ -131,6 +131,7 @@ export async function assemble(parts: CaParts): Promise<Ca> {
             return metrics.render({ snapshot, signing, status, now: clock.now(), watchers: app.watchers.count, audit });
           },
     countRequest: metrics?.request ?? (() => undefined),
+    countWrongToken: metrics?.wrongToken ?? (() => undefined),
   });
   return { manager, app, audit, accessControl };
 }

@@ -14,6 +14,7 @@ import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts
 import { json, type Leaf, leaf, roots, SETTINGS, verifies } from "./client.ts";
 import { COMMANDS, type Running, TARGETS } from "./targets.ts";
 import type { KeyVector } from "./tbs.ts";
+import { buildWorker, startWorker } from "./workerd.ts";
 
 /** Leaves that each replica signs while the root changes. */
 const DURING = 4;
@@ -27,8 +28,20 @@ function vector(name: string, { privateKey, publicKey }: { readonly privateKey: 
   };
 }
 
+/** The same from a Worker, which has no command line. */
+async function onWorkers(keys: readonly KeyVector[]): Promise<unknown> {
+  const bundle = buildWorker("test/runtimes/tbs-worker.ts");
+  const worker = await startWorker({ bundle, isolates: [{}] });
+  try {
+    return await (await fetch(worker.urls[0] ?? "", { method: "POST", body: JSON.stringify(keys) })).json();
+  } finally {
+    await worker.stop();
+    bundle.remove();
+  }
+}
+
 describe("toBeSigned()", () => {
-  it("gives the same bytes on Bun, Node and Deno for roots, cross-signed roots, intermediates and leaves on every key", () => {
+  it("gives the same bytes on Bun, Node, Deno and Workers for roots, cross-signed roots, intermediates and leaves on every key", async () => {
     const keys = [
       ...["P-256", "P-384", "P-521"].map((namedCurve) => vector(`EC ${namedCurve}`, generateKeyPairSync("ec", { namedCurve }))),
       vector("RSA-2048", generateKeyPairSync("rsa", { modulusLength: 2048 })),
@@ -45,6 +58,7 @@ describe("toBeSigned()", () => {
       assert.equal(Object.keys(bun).length, 31);
       assert.deepEqual(node, bun);
       assert.deepEqual(deno, bun);
+      assert.deepEqual(await onWorkers(keys), bun);
     } finally {
       rmSync(dataDir, { recursive: true, force: true });
     }

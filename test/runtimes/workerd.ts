@@ -6,7 +6,7 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { freePort } from "../redis/server.ts";
 
@@ -16,19 +16,23 @@ const BIN = join(ROOT, "node_modules/.bin");
 export interface Bundle {
   /** The folder with worker.js and esbuild's meta.json. */
   readonly folder: string;
+  readonly script: string;
   remove(): void;
 }
 
-/** Builds the Worker as `wrangler deploy` would upload it. No network is needed. @throws {Error} when it cannot be built */
-export function buildWorker(): Bundle {
+/**
+ * Builds the Worker as `wrangler deploy` would upload it. No network is needed.
+ * @param entry another one than the deployed one. @throws {Error} when it cannot be built
+ */
+export function buildWorker(entry = "src/entry/worker.ts"): Bundle {
   const folder = mkdtempSync(join(tmpdir(), "meshca-worker-"));
-  const args = ["deploy", "--dry-run", "--outdir", folder, "--metafile", join(folder, "meta.json")];
+  const args = ["deploy", entry, "--dry-run", "--outdir", folder, "--metafile", join(folder, "meta.json")];
   execFileSync(join(BIN, "node"), [join(ROOT, "node_modules/wrangler/bin/wrangler.js"), ...args], {
     cwd: ROOT,
     env: { PATH: `${BIN}:${process.env.PATH ?? ""}`, HOME: folder, CI: "true", WRANGLER_SEND_METRICS: "false" },
     stdio: ["ignore", "pipe", "pipe"],
   });
-  return { folder, remove: () => rmSync(folder, { recursive: true, force: true }) };
+  return { folder, script: basename(entry).replace(/ts$/, "js"), remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
 export type Bindings = Readonly<Record<string, string>>;
@@ -96,7 +100,7 @@ export async function startWorker({ bundle, isolates, flags, date, trusted }: Wo
     ),
   );
   const trust = trusted === undefined ? "trustBrowserCas = true" : `trustedCertificates = [${text(trusted)}]`;
-  writeFileSync(join(folder, "worker.js"), readFileSync(join(bundle.folder, "worker.js")));
+  writeFileSync(join(folder, "worker.js"), readFileSync(join(bundle.folder, bundle.script)));
   writeFileSync(join(folder, "cron.js"), CRON);
   writeFileSync(
     join(folder, "config.capnp"),
@@ -166,7 +170,7 @@ function cpuMs(pid: number): number {
 export async function startupCpuMs(bundle: Bundle, enough = 0): Promise<number> {
   const [runs, isolates] = [10, 4];
   const empty = mkdtempSync(join(tmpdir(), "meshca-empty-"));
-  writeFileSync(join(empty, "worker.js"), "export default { fetch: () => new Response() };");
+  writeFileSync(join(empty, bundle.script), "export default { fetch: () => new Response() };");
   const started = async (folder: string): Promise<number> => {
     const worker = await startWorker({ bundle: { ...bundle, folder }, isolates: Array.from({ length: isolates }, () => ({})) });
     const ms = cpuMs(worker.pid);
