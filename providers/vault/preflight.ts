@@ -70,9 +70,11 @@ export async function preflight(client: VaultClient, needs: readonly Need[]): Pr
       reference: "vault.md §3",
     }),
   );
+  // Whole stanzas, since one for a path makes Vault forget those for patterns around it.
+  const isLacking = (each: Need) => lacking.some(({ namespace, path }) => namespace === each.namespace && path === each.path);
   const list = faults.map(({ message }) => message).join("; ");
   throw new ConfigError(
-    `Vault: the token lacks permissions, nothing was changed: ${list}. Add to its policy, and give a token made after that:\n${policyFor(lacking)}`,
+    `Vault: the token lacks permissions, nothing was changed: ${list}. Add to its policy, and give a token made after that:\n${policyFor(needs.filter(isLacking))}`,
     faults,
   );
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import nodeVault from "node-vault";
+import { hex } from "../../src/core/bytes.ts";
 import type { Random } from "../../src/core/clock.ts";
 import type { Log } from "../../src/core/log.ts";
 import type { VaultConnection } from "./config.ts";
@@ -117,11 +118,35 @@ export function createSession(options: SessionOptions): Session {
     log,
   });
 
+  let namespaces: Promise<void> | null = null;
+  /**
+   * Vault without namespaces takes no notice of the header: what is meant for one would happen in the root namespace. It is
+   * told by its answer for a namespace that cannot be there. @throws {VaultError} `namespace_missing`
+   */
+  const requireNamespaces = (held: string): Promise<void> => {
+    namespaces ??= persistent(() => once(held, "GET", "auth/token/lookup-self", { namespace: `none-${hex(random.bytes(8))}` }), true).then(
+      () => {
+        throw new VaultError("namespace_missing", "Vault: this server has no namespaces and would use the root one: configure none");
+      },
+      (error: unknown) => {
+        if (
+          error instanceof VaultError &&
+          (error.reason === "namespace_missing" || error.reason === "denied" || error.reason === "not_found")
+        )
+          return;
+        namespaces = null;
+        throw error;
+      },
+    );
+    return namespaces;
+  };
+
   return {
     async call(method, path, call) {
       const repeatable = call.repeatable ?? (method === "GET" || method === "LIST");
       if (call.anonymous === true) return persistent(() => once("", method, path, call), repeatable);
       const held = await token.get();
+      if (call.namespace !== "") await requireNamespaces(held);
       try {
         return await persistent(() => once(held, method, path, call), repeatable);
       } catch (error) {

@@ -146,7 +146,8 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
 
   /** Sleeps until a moment, or until this is closed. */
   const until = async (moment: number): Promise<void> => {
-    while (!closing.signal.aborted && now() < moment) await clock.sleep(Math.min(moment - now(), MAX_SLEEP_MS), closing.signal);
+    while (!closing.signal.aborted && now() < moment)
+      await clock.sleep(Math.max(0, Math.min(moment - now(), MAX_SLEEP_MS)), closing.signal);
   };
 
   /** When a lease is looked after: at two thirds of what is left of it. */
@@ -250,7 +251,7 @@ function loginError(error: unknown, type: string, mountPath: string): unknown {
     return error;
   return new VaultError(
     "login_refused",
-    `Vault: cannot log in by ${type} at ${JSON.stringify(mountPath)}: ${error.message.replace(/^Vault: /, "")}`,
+    `Vault: cannot log in by ${type} at ${JSON.stringify(mountPath)}: ${error.reason === "denied" ? "it was denied" : error.message.replace(/^Vault: /, "")}`,
     error.status,
   );
 }

@@ -1,0 +1,319 @@
+/**
+ * The client's calls against each real server: what they give back, and how each failure is told from the others.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import type { Mount, RootRequest, VaultClient } from "../../../providers/vault/client.ts";
+import { VaultError } from "../../../providers/vault/errors.ts";
+import { missing, need, needOfMount, preflight } from "../../../providers/vault/preflight.ts";
+import { ConfigError, RateLimitedError } from "../../../src/core/errors.ts";
+import { until } from "../../redis/server.ts";
+import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "../server.ts";
+import { failure, freshMount, logged, openClient } from "./open.ts";
+
+const HOUR = 3_600_000;
+const ROOT: RootRequest = {
+  commonName: "pri-test.vault.ca.11111111.consul",
+  uriSans: ["spiffe://11111111-2222-3333-4444-555555555555.consul"],
+  keySpec: { type: "ec", bits: 256 },
+  keyName: null,
+  issuerName: null,
+  ttlMs: 24 * HOUR,
+};
+
+async function reason(act: Promise<unknown>): Promise<string> {
+  const error = await failure(act);
+  assert.ok(error instanceof VaultError, String(error));
+  return error.reason;
+}
+
+for (const kind of vaultKinds)
+  describe(`the client of Vault with ${kind}`, { skip: noVault }, () => {
+    let server: VaultServer;
+    let client: VaultClient;
+    let folder: string;
+    const log = logged();
+    before(
+      async () => {
+        server = await startVault({ kind });
+        client = openClient({ Address: server.address, Token: server.token }, log);
+        folder = mkdtempSync(join(tmpdir(), "meshca-vault-client-"));
+      },
+      { timeout: BUILD_MS },
+    );
+    after(async () => {
+      client?.close();
+      await server?.stop();
+      if (folder !== undefined) rmSync(folder, { recursive: true });
+    });
+    const enable = async (mount: Mount) =>
+      client.enableMount(mount, { type: "pki", description: "test", maxLeaseTtlMs: 48 * HOUR, defaultLeaseTtlMs: null });
+
+    it("mounts, tunes, looks at and deletes an engine", async () => {
+      const mount = freshMount();
+      assert.equal(await client.readMount(mount), null);
+      await enable(mount);
+      const info = await client.readMount(mount);
+      assert.deepEqual([info?.type, info?.description, info?.maxLeaseTtlMs], ["pki", "test", 48 * HOUR]);
+      assert.equal(await reason(enable(mount)), "refused");
+      await client.tuneMount(mount, { maxLeaseTtlMs: 72 * HOUR });
+      assert.equal((await client.readMount(mount))?.maxLeaseTtlMs, 72 * HOUR);
+      assert.equal(await client.readCa(mount), null);
+      assert.equal(await client.readCaChain(mount), null);
+      assert.deepEqual([await client.listIssuers(mount), await client.listKeys(mount)], [[], []]);
+      await client.disableMount(mount);
+      await client.disableMount(mount);
+      assert.equal(await reason(client.readCa(mount)), "mount_missing");
+    });
+
+    it("makes a root and an intermediate, signs a request, certifies another root, and cleans up", async () => {
+      const [root, int] = [freshMount("root"), freshMount("int")];
+      await Promise.all([enable(root), enable(int)]);
+      const made = await client.generateRoot(root, { ...ROOT, issuerName: "first" });
+      assert.equal(await client.readCa(root), made.certificate);
+      const { csr, keyId } = await client.generateIntermediate(int, { ...ROOT, keyName: "mesh-key" });
+      assert.ok(keyId !== null);
+      const signed = await client.signIntermediate(root, made.issuerId, { csr, ttlMs: 12 * HOUR, maxPathLength: 0 });
+      const long = await client.signIntermediate(root, null, { csr, ttlMs: 200 * HOUR, maxPathLength: null });
+      assert.ok(long.warnings.some((warning) => /longer than permitted/.test(warning)));
+      const { mapping } = await client.setSigned(int, signed.certificate + made.certificate);
+      const [issuerId = ""] = Object.entries(mapping ?? {}).find(([, key]) => key === keyId) ?? [];
+      assert.equal((await client.readIssuer(int, issuerId))?.certificate, signed.certificate);
+      assert.deepEqual(
+        (await client.listKeys(int)).map(({ id, name }) => [id, name]),
+        [[keyId, "mesh-key"]],
+      );
+      assert.equal((await client.listIssuers(int)).length, 2);
+
+      await client.updateIssuer(int, issuerId, { issuer_name: "mesh" });
+      await client.updateIssuer(int, issuerId, { leaf_not_after_behavior: "truncate" });
+      const issuer = await client.readIssuer(int, "mesh");
+      assert.deepEqual([issuer?.id, issuer?.name, issuer?.leafNotAfterBehavior], [issuerId, "mesh", "truncate"]);
+
+      assert.equal(await client.readRole(int, "leaf"), null);
+      const leaf = {
+        role: "leaf",
+        issuerId,
+        csr,
+        uriSans: ["spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/web"],
+        ttlMs: HOUR,
+      };
+      assert.equal(await reason(client.signLeaf(int, leaf)), "role_missing");
+      await client.writeRole(int, "leaf", {
+        allowed_uri_sans: "spiffe://*",
+        use_csr_sans: false,
+        use_csr_common_name: false,
+        require_cn: false,
+        key_type: "any",
+        max_ttl: "2h",
+        no_store: true,
+      });
+      assert.equal((await client.readRole(int, "leaf"))?.no_store, true);
+      for (const by of [issuerId, null]) {
+        const { certificate } = await client.signLeaf(int, { ...leaf, issuerId: by });
+        assert.match(certificate, /^-----BEGIN CERTIFICATE-----\n[\s\S]*-----END CERTIFICATE-----\n$/);
+      }
+      assert.equal(await reason(client.signLeaf(int, { ...leaf, csr: "garbage" })), "refused");
+      assert.equal(await reason(client.signLeaf(int, { ...leaf, role: "../../sys/seal" })), "refused");
+
+      const other = await client.rotateRoot(root, ROOT);
+      assert.equal((await client.readIssuersConfig(root)).default, made.issuerId);
+      for (const by of [made.issuerId, null])
+        assert.match((await client.signSelfIssued(root, by, other.certificate)).certificate, /CERTIFICATE/);
+      await client.setDefaultIssuer(root, other.issuerId ?? "");
+      assert.equal(await client.readCa(root), other.certificate);
+      await client.writeAutoTidy(root, { enabled: true, tidy_expired_issuers: true });
+      await client.writeUrls(root, { ocsp_servers: ["http://ocsp.example.com"] });
+      assert.deepEqual((await client.readUrls(root))?.ocsp_servers, ["http://ocsp.example.com"]);
+
+      await client.deleteIssuer(int, issuerId);
+      await client.deleteKey(int, keyId);
+      await client.deleteIssuer(int, issuerId);
+      await client.deleteKey(int, keyId);
+      assert.equal(await client.readIssuer(int, issuerId), null);
+      assert.deepEqual(await client.listKeys(int), []);
+      await Promise.all([client.disableMount(root), client.disableMount(int)]);
+    });
+
+    it("tells a token that is unknown from one that may not, and a mount of another type", async () => {
+      const mount = freshMount();
+      await enable(mount);
+      const bad = openClient({ Address: server.address, Token: "hvs.PlantedTokenThatIsUnknown" });
+      const error = await failure(bad.readIssuersConfig(mount));
+      assert.ok(error instanceof VaultError);
+      assert.deepEqual([error.reason, error.code], ["denied", "provider_rejected"]);
+      const poor = openClient({ Address: server.address, Token: await server.tokenWith(`path "other/*" { capabilities = ["read"] }`) });
+      await poor.connect();
+      assert.equal(await reason(poor.readIssuersConfig(mount)), "denied");
+      // Seen valid, then revoked.
+      const dying = await server.tokenWith(`path "${mount.path}/*" { capabilities = ["read"] }`);
+      const revoked = openClient({ Address: server.address, Token: dying });
+      await revoked.readIssuersConfig(mount);
+      await server.must("POST", "auth/token/revoke", { token: dying });
+      const dead = await failure(revoked.readIssuersConfig(mount));
+      assert.ok(dead instanceof VaultError);
+      assert.deepEqual([dead.reason, dead.code, dead.retryAfterMs], ["token_invalid", "provider_unavailable", 5000]);
+      assert.equal(revoked.token.state, "failing");
+      assert.equal(await reason(client.readCa({ path: "cubbyhole", namespace: "" })), "not_found");
+      assert.equal(await reason(client.generateRoot({ path: "cubbyhole", namespace: "" }, ROOT)), "answer");
+      for (const each of [bad, poor, revoked]) each.close();
+      await client.disableMount(mount);
+    });
+
+    it("names what a token lacks, with the policy that gives it, and changes nothing", async () => {
+      const mount = freshMount();
+      const token = await server.tokenWith(`path "${mount.path}/issuer/+" { capabilities = ["read"] }`);
+      const poor = openClient({ Address: server.address, Token: token });
+      const needs = [
+        needOfMount(mount, "", ["create", "update"], "mount the engine"),
+        need(mount, "issuer/+", ["read", "delete"], "clean up"),
+        need(mount, "root/sign-self-issued", ["sudo", "update"], "certify another root"),
+      ];
+      assert.deepEqual(await missing(client, needs), []);
+      const error = await failure(preflight(poor, needs));
+      assert.ok(error instanceof ConfigError);
+      assert.deepEqual(
+        error.violations.map(({ field }) => field),
+        [`sys/mounts/${mount.path}`, `${mount.path}/issuer/+`, `${mount.path}/root/sign-self-issued`],
+      );
+      const [, policy = ""] = error.message.split("after that:\n");
+      assert.match(policy, /issuer\/\+" \{\n {2}capabilities = \["read", "delete"\]\n\}/);
+      assert.equal(await client.readMount(mount), null);
+      const rich = openClient({
+        Address: server.address,
+        Token: await server.tokenWith(policy),
+      });
+      assert.deepEqual(await missing(rich, needs), []);
+      poor.close();
+      rich.close();
+    });
+
+    it("logs in by approle and userpass, reads their files at each login, and logs in anew before the end", async () => {
+      const [approle, userpass] = [freshMount("approle").path, freshMount("userpass").path];
+      await server.must("POST", `sys/auth/${approle}`, { type: "approle" });
+      await server.must("POST", `auth/${approle}/role/mesh`, { token_ttl: "2s", token_max_ttl: "3s" });
+      const { data: role } = await server.must("GET", `auth/${approle}/role/mesh/role-id`);
+      const { data: secret } = await server.must("POST", `auth/${approle}/role/mesh/secret-id`, {});
+      const [roleFile, secretFile] = [join(folder, "role"), join(folder, "secret")];
+      writeFileSync(roleFile, `${role.role_id}\n`);
+      writeFileSync(secretFile, "PlantedWrongSecret\n");
+      const files = { Type: "approle", MountPath: approle, Params: { role_id_file_path: roleFile, secret_id_file_path: secretFile } };
+      const lines = logged();
+      const by = openClient({ Address: server.address, AuthMethod: files }, lines);
+      const refused = await failure(by.connect());
+      assert.ok(refused instanceof VaultError && refused.reason === "login_refused", String(refused));
+      assert.ok(!refused.message.includes("Planted"));
+      writeFileSync(secretFile, `${secret.secret_id}\n`);
+      await by.connect();
+      const first = by.token.renewedAt?.getTime() ?? 0;
+      assert.equal(by.token.state, "valid");
+      // Beyond the maximum of the first token's life.
+      await until(() => (by.token.renewedAt?.getTime() ?? 0) > first + 4000);
+      await by.capabilities("", ["sys/health"]);
+      by.close();
+      assert.equal(by.token.state, "closed");
+      assert.ok(!lines.lines.join().includes(secret.secret_id));
+
+      await server.must("POST", `sys/auth/${userpass}`, { type: "userpass" });
+      await server.must("POST", `auth/${userpass}/users/mesh`, { password: "PlantedPassword" });
+      const user = (password: string) =>
+        openClient({
+          Address: server.address,
+          AuthMethod: { Type: "userpass", MountPath: userpass, Params: { username: "mesh", password } },
+        });
+      const good = user("PlantedPassword");
+      await Promise.all([good.connect(), good.connect()]);
+      await good.revoke();
+      good.close();
+      const wrong = user("PlantedOther");
+      const error = await failure(wrong.connect());
+      assert.ok(error instanceof VaultError && error.reason === "login_refused" && !error.message.includes("Planted"), String(error));
+      wrong.close();
+    });
+
+    it("renews a token that lives for two seconds, and says when one cannot be renewed", async () => {
+      const policy = `path "sys/mounts/*" { capabilities = ["read"] }`;
+      const periodic = openClient({ Address: server.address, Token: await server.tokenWith(policy, { period: "2s" }) });
+      await periodic.connect();
+      const began = periodic.token.renewedAt?.getTime() ?? 0;
+      await until(() => (periodic.token.renewedAt?.getTime() ?? 0) > began + 4000);
+      await periodic.readMount(freshMount()).catch((error: unknown) => assert.fail(String(error)));
+      periodic.close();
+      const lines = logged();
+      const fixed = openClient({ Address: server.address, Token: await server.tokenWith(policy, { ttl: "2s", renewable: false }) }, lines);
+      await fixed.connect();
+      await until(() => lines.lines.some((line) => /cannot be renewed and will expire/.test(line)));
+      await until(() => fixed.token.state === "failing");
+      assert.equal(await reason(fixed.readMount(freshMount())), "token_invalid");
+      fixed.close();
+    });
+
+    it("takes a token from a file, and the next one where that one was revoked", async () => {
+      const path = join(folder, "token");
+      const policy = `path "sys/mounts/*" { capabilities = ["read"] }`;
+      const [one, two] = [await server.tokenWith(policy), await server.tokenWith(policy)];
+      writeFileSync(path, `${one}\n`);
+      const by = openClient({ Address: server.address, TokenFile: path });
+      await by.readMount(freshMount());
+      writeFileSync(path, two);
+      await server.must("POST", "auth/token/revoke", { token: one });
+      await by.readMount(freshMount());
+      by.close();
+    });
+
+    it("uses a namespace, and refuses one where the server would take no notice of it", { skip: kind === "given" }, async () => {
+      const name = `ns-${crypto.randomUUID().slice(0, 8)}`;
+      const inside = freshMount("pki", name);
+      if (kind === "vault") {
+        assert.equal(await reason(client.readMount(inside)), "namespace_missing");
+        return;
+      }
+      assert.equal(await reason(client.readMount(inside)), "namespace_missing");
+      await server.must("POST", `sys/namespaces/${name}`, {});
+      await enable(inside);
+      assert.equal((await client.readMount(inside))?.type, "pki");
+      assert.equal(await client.readMount({ ...inside, namespace: "" }), null);
+      await client.disableMount(inside);
+    });
+
+    it("maps a quota to a rate limit", async () => {
+      const mount = freshMount();
+      await enable(mount);
+      const quota = `sys/quotas/rate-limit/${mount.path}`;
+      await server.must("POST", quota, { rate: 1, path: mount.path });
+      const results = await Promise.allSettled([1, 2, 3, 4].map(() => client.readIssuersConfig(mount)));
+      const limited = results.flatMap((result) => (result.status === "rejected" ? [result.reason] : []));
+      assert.ok(limited.length > 0);
+      for (const error of limited) assert.ok(error instanceof RateLimitedError && error.retryAfterMs === 1000, String(error));
+      await server.must("DELETE", quota);
+      await client.disableMount(mount);
+    });
+
+    it("says sealed, away and slow, and goes on by itself afterwards", { skip: kind === "given" }, async () => {
+      const mount = freshMount();
+      await enable(mount);
+      await server.seal();
+      const error = await failure(client.readIssuersConfig(mount));
+      assert.ok(error instanceof VaultError);
+      assert.deepEqual([error.reason, error.code, error.retryAfterMs], ["sealed", "provider_unavailable", 5000]);
+      assert.equal((await client.health()).sealed, true);
+      await server.unseal();
+      await client.readIssuersConfig(mount);
+      server.kill("SIGSTOP");
+      // It still answers until the system has come to it.
+      await until(() => /^T/.test(execFileSync("ps", ["-o", "state=", "-p", String(server.pid)], { encoding: "utf8" })));
+      assert.equal(await reason(client.readIssuersConfig(mount)), "timeout");
+      server.kill("SIGCONT");
+      await client.readIssuersConfig(mount);
+      server.kill("SIGKILL");
+      assert.equal(await reason(client.readIssuersConfig(mount)), "unreachable");
+      await server.restart();
+      // Another root token, nothing mounted.
+      assert.equal(await reason(client.readIssuersConfig(mount)), "token_invalid");
+    });
+  });

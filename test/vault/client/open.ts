@@ -1,0 +1,59 @@
+/**
+ * A client of Vault for tests, over the real clock, files and sockets.
+ * @module
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { createAllowList } from "../../../providers/vault/allow.ts";
+import { createVaultClient } from "../../../providers/vault/calls.ts";
+import type { Mount, VaultClient } from "../../../providers/vault/client.ts";
+import { parseVaultConfig } from "../../../providers/vault/config.ts";
+import type { VaultPlatform } from "../../../providers/vault/transport.ts";
+import { readRange } from "../../../src/core/addresses.ts";
+import type { ConfigMap } from "../../../src/core/ca/state.ts";
+import type { Log, LogFields } from "../../../src/core/log.ts";
+import { systemClock, systemRandom } from "../../../src/entry/platform.ts";
+
+/** What was logged, as text. */
+export interface Logged extends Log {
+  readonly lines: string[];
+}
+
+export function logged(): Logged {
+  const lines: string[] = [];
+  const write = (message: string, fields: LogFields = {}) => void lines.push(`${message} ${JSON.stringify(fields)}`);
+  return { lines, debug: write, info: write, warn: write, error: write };
+}
+
+/** The platform of a server that may ask loopback, whatever name leads there in `names`. */
+export function vaultPlatform(names: Readonly<Record<string, readonly string[]>> = {}): VaultPlatform {
+  const ranges = ["127.0.0.1", "::1"].flatMap((text) => readRange(text) ?? []);
+  return {
+    clock: systemClock,
+    readFile: (path) => readFileSync(path, "utf8"),
+    listFolder: (path) => readdirSync(path),
+    resolve: async (host) => names[host] ?? [],
+    allow: createAllowList({ hosts: Object.keys(names), ranges, loopbackOnly: false }),
+  };
+}
+
+/** A client by a configuration of the provider, whose paths do not matter here. */
+export function openClient(config: ConfigMap, log: Log = logged(), platform: VaultPlatform = vaultPlatform()): VaultClient {
+  const { connection } = parseVaultConfig({ RootPKIPath: "unused-root", IntermediatePKIPath: "unused-int", ...config });
+  return createVaultClient({ ...platform, connection, random: systemRandom, log });
+}
+
+/** A mount that no other test has. */
+export function freshMount(name = "pki", namespace = ""): Mount {
+  return { path: `${name}-${crypto.randomUUID().slice(0, 8)}`, namespace };
+}
+
+/** Of a rejection, what it is. @throws where there is none */
+export async function failure(act: Promise<unknown>): Promise<Error> {
+  try {
+    await act;
+  } catch (error) {
+    if (error instanceof Error) return error;
+    throw error;
+  }
+  throw new Error("It did not fail");
+}
