@@ -4,13 +4,14 @@
  * @module
  */
 import { hex } from "../../src/core/bytes.ts";
-import type { ConfigMap, ProviderState } from "../../src/core/ca/state.ts";
+import type { ConfigMap, ProviderRecord, ProviderState } from "../../src/core/ca/state.ts";
 import { HIDDEN } from "../../src/core/ca/state.ts";
 import { ConfigError, FormatError, ProviderError } from "../../src/core/errors.ts";
 import type { Prepared, PrepareRequest, Provider, ProviderContext, ProviderType } from "../../src/core/provider.ts";
 import type { SealPurpose } from "../../src/core/sealer.ts";
-import { type CaKey, createRoot, crossSign, generateCaKey } from "../../src/core/x509/authority.ts";
+import { type CaKey, createIntermediate, createRoot, crossSign, generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
 import { type Certificate, keyIdOf } from "../../src/core/x509/certificate.ts";
+import { readCaRequest } from "../../src/core/x509/csr.ts";
 import { caHash, caScheme, keyAlgorithm, type PublicKeyInfo } from "../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
 import { type ConsulConfig, parseConsulConfig } from "./config.ts";
@@ -99,7 +100,7 @@ async function rootFor(
   );
 }
 
-async function open(record: { readonly state: ProviderState }, root: Certificate, context: ProviderContext): Promise<Provider> {
+async function open(record: ProviderRecord, root: Certificate, context: ProviderContext): Promise<Provider> {
   const privateKey = await openKey(record.state, root.key, context);
   // Leaves are signed with SHA-256 whatever the curve (consul-ca.md §3.5).
   const scheme = caScheme(root.key, "SHA-256");
@@ -116,6 +117,12 @@ async function open(record: { readonly state: ProviderState }, root: Certificate
     },
     async crossSign(other, now) {
       return [await crossSign(other, { certificate: root, privateKey }, { now, random: context.random })];
+    },
+    async signIntermediate(csr, now) {
+      const { key } = await readCaRequest(csr, signingUri(context.clusterId));
+      const ttlMs = parseConsulConfig(record.config).intermediateTtlMs;
+      const { clusterId, random } = context;
+      return [await createIntermediate(key, { certificate: root, privateKey }, { clusterId, provider: NAME, ttlMs, now, random })];
     },
     close() {},
   };

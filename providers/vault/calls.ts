@@ -195,7 +195,7 @@ export function createVaultClient(options: SessionOptions): VaultClient {
       const under = issuerId === null ? "root/sign-self-issued" : `issuer/${segment(issuerId)}/sign-self-issued`;
       return issued(await call("POST", mount, under, CertificateAnswer, { certificate: pem }));
     },
-    async signLeaf(mount, { role, issuerId, csr, uriSans, dnsNames, ipAddresses, ttlMs }) {
+    async signLeaf(mount, { role, issuerId, csr, uriSans, dnsNames = [], ipAddresses = [], ttlMs }) {
       const under = issuerId === null ? `sign/${segment(role)}` : `issuer/${segment(issuerId)}/sign/${segment(role)}`;
       const names = {
         uri_sans: uriSans.join(","),

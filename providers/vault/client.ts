@@ -123,9 +123,10 @@ export interface SignLeafRequest {
   readonly issuerId: string | null;
   readonly csr: string;
   readonly uriSans: readonly string[];
-  readonly dnsNames: readonly string[];
-  /** As text. */
-  readonly ipAddresses: readonly string[];
+  /** @default none */
+  readonly dnsNames?: readonly string[];
+  /** As text. @default none */
+  readonly ipAddresses?: readonly string[];
   readonly ttlMs: number;
 }
 

@@ -9,6 +9,7 @@ import type { SealPurpose } from "../../src/core/sealer.ts";
 import { caCommonName, generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
 import { type Certificate, keyIdOf, readCertificate } from "../../src/core/x509/certificate.ts";
 import { isSignedBy } from "../../src/core/x509/chain.ts";
+import { readCaRequest } from "../../src/core/x509/csr.ts";
 import type { PublicKeyInfo } from "../../src/core/x509/keys.ts";
 import { lint } from "../../src/core/x509/lint.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
@@ -89,6 +90,12 @@ async function requireUnshared(client: VaultClient, mount: Mount, clusterId: str
     throw new ConfigError(
       `error configuring provider: IntermediatePKIPath: the mount ${JSON.stringify(mount.path)} has issuers of another cluster's meshca`,
     );
+}
+
+/** Has the root certify the intermediate of another datacenter. @throws {RequestError} @throws {VaultError} */
+export async function certifyOther(work: Work, config: VaultConfig, root: VaultRoot, csr: string): Promise<readonly Certificate[]> {
+  const { key } = await readCaRequest(csr, signingUri(work.clusterId));
+  return [(await certify(work, config, root, csr, key)).read, ...root.facts.path];
 }
 
 interface Certified {

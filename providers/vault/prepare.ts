@@ -70,7 +70,6 @@ async function prepareIn(connect: Connect, request: PrepareRequest, context: Pro
   return withClient(connect, config.connection, async (client) => {
     const work = workOf(connect, config, request, context, client, warnings);
     await client.connect();
-    await requireNamespaces(client, config, context);
     await preflightAll(client, standingNeeds(config));
     const pinned = previous === null || facts === null || !sameMount(facts.root.mount, rootMount(config)) ? null : facts.root;
     const plan = await planRoot(
@@ -171,24 +170,6 @@ async function isStillGood(client: VaultClient, { intermediate, address }: Facts
   if (config.leafSigning === "local") return issuerId === null;
   if (issuerId === null || !sameMount(mount, config.intermediate)) return false;
   return (await client.listIssuers(mount)).some((issuer) => issuer.id === issuerId && issuer.keyId === keyId);
-}
-
-/** A server without namespaces takes no notice of one, and a typo would work at its root (vault-observed.md §1). @throws {ConfigError} */
-async function requireNamespaces(client: VaultClient, config: VaultConfig, { random }: ProviderContext): Promise<void> {
-  const named = [config.connection.namespace, config.intermediate.namespace, config.root?.namespace ?? ""].some((name) => name !== "");
-  if (!named) return;
-  const nowhere = `meshca-${Array.from(random.bytes(8), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-  try {
-    await client.capabilities(nowhere, ["sys/mounts"]);
-  } catch (error) {
-    if (
-      error instanceof VaultError &&
-      ["namespace_missing", "denied", "mount_missing", "not_found", "token_invalid"].includes(error.reason)
-    )
-      return;
-    throw error;
-  }
-  throw new ConfigError("error configuring provider: Namespace: this server has no namespaces and would ignore it: leave it out");
 }
 
 /** @throws {ConfigError} naming what the token lacks */

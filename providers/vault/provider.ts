@@ -16,7 +16,7 @@ import { parseVaultConfig, VAULT_SECRET_FIELDS, type VaultConfig } from "./confi
 import { crossSignInVault } from "./crosssign.ts";
 import { VaultError } from "./errors.ts";
 import { type Facts, litterOf, readFacts, writeFacts } from "./facts.ts";
-import { purposeOf } from "./intermediate.ts";
+import { certifyOther, purposeOf } from "./intermediate.ts";
 import { signInVault } from "./leaf.ts";
 import { isOurName, sweep } from "./ownership.ts";
 import { type Connect, prepare, renew, withClient } from "./prepare.ts";
@@ -101,6 +101,11 @@ async function open(
     signLeaf,
     canCrossSign: true,
     crossSign: (other, now) => crossSignInVault(client, facts.root, root, other, now),
+    signIntermediate(csr, now) {
+      const { clusterId, sealer, random } = context;
+      const work = { client, clusterId, sealer, random, now, onAbandon: () => undefined, warn: () => undefined };
+      return certifyOther(work, config, { certificate: root, facts: facts.root }, csr);
+    },
     get health() {
       return healthOf(vault.absence, client, config, issuer);
     },

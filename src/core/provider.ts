@@ -116,6 +116,11 @@ export interface Provider {
    * @returns the cross-signed certificate, and what stands between it and the root. @throws {ProviderError}
    */
   crossSign(root: Certificate, now: Date): Promise<readonly Certificate[]>;
+  /**
+   * Certifies the key of what signs leaves in another datacenter of this trust domain: a CA whose certificates can be leaves alone.
+   * @returns it, and what stands between it and the root. @throws {RequestError} @throws {ProviderError}
+   */
+  signIntermediate(csr: string, now: Date): Promise<readonly Certificate[]>;
   /** How what it needs outside is doing; without it, it needs nothing. */
   readonly health?: ProviderHealth;
   /** Looks whether what is outside answers, for `health`; called every few seconds. It never rejects. */

@@ -85,6 +85,8 @@ export interface CaProcess {
   sign(identity: Identity): Promise<Leaf>;
   configure(changes: Readonly<Record<string, unknown>>): Promise<void>;
   rotate(): Promise<void>;
+  /** Changes to a provider with a configuration of its own. */
+  switchTo(provider: string, config: Readonly<Record<string, unknown>>): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -121,6 +123,9 @@ export async function serveCa(): Promise<CaProcess> {
     },
     async rotate() {
       await call("PUT", "rotate", {});
+    },
+    async switchTo(Provider, Config) {
+      await call("PUT", "configuration", { Provider, Config });
     },
     async close() {
       await ended(child);

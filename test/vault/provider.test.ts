@@ -5,7 +5,10 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { issuersOf } from "../../src/core/ca/crossing.ts";
+import { generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
+import { lint } from "../../src/core/x509/lint.ts";
+import { makeCaRequest } from "../../src/core/x509/request.ts";
 import { requireSigning } from "../core/ca/harness.ts";
 import { configuration, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
 import { bootstrapIn, createVaultCa, inventory, readSent, requireOpenssl, toVault, vaultConfig } from "./harness.ts";
@@ -43,6 +46,22 @@ for (const kind of vaultKinds)
         assert.ok(!JSON.stringify(state).includes(server.token));
         await ca.manager.close();
       });
+
+    it("signIntermediate() certifies another datacenter's key, and no other name", async () => {
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(vaultConfig(server)) });
+      const { active, provider, state } = ca.manager.require();
+      assert.ok(provider !== null);
+      const key = await generateCaKey({ type: "ec", bits: 384 });
+      const uri = signingUri(state.clusterId);
+      const [made] = await provider.signIntermediate(await makeCaRequest(key, "sec.example", uri), ca.clock.now());
+      assert.ok(made !== undefined);
+      assert.deepEqual(lint(made, "intermediate", active.certificate), []);
+      assert.deepEqual(made.key.spki, key.info.spki);
+      requireOpenssl(pemOf(made), pemOf(active.certificate), ca.clock.now());
+      const other = await makeCaRequest(key, "sec.example", "spiffe://elsewhere.consul");
+      await assert.rejects(provider.signIntermediate(other, ca.clock.now()), /must have the one name/);
+      await ca.manager.close();
+    });
 
     it("built-in to Vault and back keeps every published root in reach", async () => {
       const ca = await createVaultCa();

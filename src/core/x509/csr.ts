@@ -94,6 +94,19 @@ export async function verifyProof(request: CertificateRequest): Promise<void> {
     throw new RequestError("csr_proof_failed", "Cannot accept CSR: its signature does not verify with its own public key");
 }
 
+/**
+ * Reads the request of a CA of this trust domain and proves that it has its key. Names it asks for besides are refused.
+ * @param uri the trust domain's SPIFFE ID. @throws {RequestError}
+ */
+export async function readCaRequest(pem: string, uri: string): Promise<CertificateRequest> {
+  const request = readCsr(pem);
+  if (request.uri !== uri || request.dnsNames.length > 0 || request.ipAddresses.length > 0)
+    throw new RequestError("profile_violation", `Cannot sign intermediate: its request must have the one name ${JSON.stringify(uri)}`);
+  if (request.key.type === "ed25519") throw new RequestError("profile_violation", "Cannot sign intermediate: its key must be EC or RSA");
+  await verifyProof(request);
+  return request;
+}
+
 interface SubjectNames {
   readonly uris: string[];
   emails: number;
