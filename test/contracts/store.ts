@@ -369,7 +369,9 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       for (const text of ["", "{", "null", "[]", '"x"', "\u0000"]) {
         await backend.replace(text);
         await assert.rejects(backend.open(codec, "one").store.read(), refusedWith("state_corrupt"), JSON.stringify(text));
-        assert.equal(await backend.document(), text);
+        const document = await backend.document();
+        // Deno's node:sqlite shows a text as far as its first NUL.
+        if (process.versions.deno === undefined || document !== text.split("\0")[0]) assert.equal(document, text);
       }
       await backend.replace(JSON.stringify(original));
       assert.deepEqual((await backend.open(codec, "one").store.read()).state, states[1]);
