@@ -6,7 +6,7 @@
 import { readdirSync } from "node:fs";
 
 /** Tests that spawn servers run on Bun alone: what they spawn is held to the contract on each runtime by test/runtimes. */
-const FOLDERS = ["core", "auth", "config", "entry", "providers", "seal", "store", "telemetry", "tls"];
+const FOLDERS = ["core", "auth", "config", "providers", "seal", "store", "telemetry"];
 
 /** What does not run there, and why. */
 const EXCEPTIONS: readonly (readonly [runtime: "all" | "node" | "deno", file: string, why: string])[] = [
@@ -14,12 +14,12 @@ const EXCEPTIONS: readonly (readonly [runtime: "all" | "node" | "deno", file: st
   ["all", "config/serve.test.ts", "spawns servers"],
   ["all", "config/workers.test.ts", "spawns servers"],
   ["all", "auth/replicas.test.ts", "spawns servers"],
-  ["all", "tls/serve.test.ts", "spawns servers"],
-  ["all", "entry/runtime.test.ts", "spawns Node, whichever runtime it runs on"],
+  ["all", "core/ca/faults.test.ts", "half a minute of plain JavaScript over a fake clock"],
+  ["all", "core/ca/life.test.ts", "half a minute of plain JavaScript over a fake clock"],
 ];
 
 const FLAGS = {
-  node: ["node_modules/.bin/node", "--test", "--test-timeout=60000", "--test-reporter=tap"],
+  node: ["node_modules/.bin/node", "--test", "--test-timeout=60000", "--test-concurrency=2", "--test-reporter=tap"],
   deno: ["node_modules/.bin/deno", "test", "--no-lock", "--no-check", "--allow-all", "--quiet", "--parallel"],
 } as const;
 

@@ -178,6 +178,10 @@ export function createApp(options: AppOptions): App {
           request.method,
           text(414, `URL is longer than ${options.limits.maxUrlLength} characters`, { ...COMMON, Connection: "close" }),
         );
+      // RFC 9112 §6.1: a coding that is not known here must not be read past. Not every runtime refuses it.
+      const coding = request.headers.get("transfer-encoding");
+      if (coding !== null && coding.toLowerCase() !== "chunked")
+        return unrouted(request.method, text(400, 'Transfer-Encoding must be "chunked"', { ...COMMON, Connection: "close" }));
       return app.fetch(request, environment);
     },
     watchers,

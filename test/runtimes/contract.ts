@@ -37,6 +37,14 @@ const REFUSALS: readonly (readonly [string, string, string, Call, number, RegExp
   ["17 KiB in chunks", "PUT", SIGN, { body: "x".repeat(17 * 1024), chunkSize: 1000 }, 413, /longer than 16384 bytes/],
   ["a configuration of 65 KiB", "PUT", CONFIGURATION, { body: "x".repeat(65 * 1024) }, 413, /longer than 65536 bytes/],
   ["an image", "PUT", SIGN, { body: "x", type: "image/png" }, 415, /media type "image\/png"/],
+  [
+    "a coding before chunked",
+    "PUT",
+    SIGN,
+    { body: "x", chunkSize: 1, headers: { "Transfer-Encoding": "gzip, chunked" } },
+    400,
+    /^$|^Transfer-Encoding must be "chunked"$/,
+  ],
   ["broken JSON", "PUT", SIGN, { body: '{"CSR":"x"', type: "application/json" }, 400, /unexpected EOF/],
   ["a provider that there is not", "PUT", CONFIGURATION, { body: { Provider: "x", Config: {} } }, 400, /provider/i],
   ["leaves of a minute", "PUT", CONFIGURATION, { body: { Provider: "consul", Config: { LeafCertTTL: "1m" } } }, 400, /leaf cert TTL/],
@@ -68,6 +76,7 @@ export function itKeepsTheContract(name: string, url: () => string): void {
       answer.headers.some(([header]) => header === (lower ? "x-consul-index" : "X-Consul-Index")),
       String(answer.headers),
     );
+    assert.equal(answer.header("Keep-Alive") !== undefined, excepted(name, "a Keep-Alive header"));
     const pem = await call(url(), "GET", `${ROOTS}?pem=true`, { token: null });
     assert.equal(new X509Certificate(pem.body).fingerprint, new X509Certificate(Roots.at(-1).RootCert).fingerprint);
     const agent = await call(url(), "GET", "/v1/agent/connect/ca/roots", { token: null });
