@@ -199,7 +199,9 @@ for (const kind of KINDS)
       }
     });
 
-    it("logs in by a directory, with a password read anew at each login", { skip: kind === "vault" }, async () => {
+    // The other server is built without it.
+    const withDirectory = kind === "openbao" ? it : () => undefined;
+    withDirectory("logs in by a directory, with a password read anew at each login", async () => {
       const sockets = new Set<Socket>();
       const directory = createTcp((socket) => {
         sockets.add(socket);
