@@ -48,11 +48,17 @@ export function createChanges(options: ChangesOptions): Changes {
   const { store, operations, follower, providers, sealer, random, policy, audit, log, abandon } = options;
 
   const change: Changes["change"] = async (from, operation, work) => {
-    const undos: Undo[] = [];
+    let undos: readonly Undo[] = [];
     try {
-      const onAbandon = (undo: Undo) => void undos.push(undo);
+      const onAbandon = (undo: Undo) => {
+        undos = [...undos, undo];
+      };
       const planned = await work({ types: providers, sealer, random, policy, now: await store.now(), onAbandon });
-      if (planned !== null) return await apply(planned, from, operation);
+      // What is committed is in use, whatever fails afterwards.
+      const onCommitted = () => {
+        undos = [];
+      };
+      if (planned !== null) return await apply(planned, from, operation, onCommitted);
     } catch (error) {
       // Where the outcome is not known, what was made may be in use.
       if (!(error instanceof NotReadyError && error.code === "outcome_unknown")) await abandon(undos);
@@ -63,7 +69,7 @@ export function createChanges(options: ChangesOptions): Changes {
   };
 
   /** Commits a worked-out change and takes it into use. */
-  const apply = async (planned: Change, from: Omit<Expected, "term">, operation: Operation): Promise<Snapshot> => {
+  const apply = async (planned: Change, from: Omit<Expected, "term">, operation: Operation, onCommitted: () => void): Promise<Snapshot> => {
     const change = { ...planned, snapshot: withSchema(planned.snapshot, operation.schema) };
     const before = follower.current?.state.config.config;
     try {
@@ -73,6 +79,7 @@ export function createChanges(options: ChangesOptions): Changes {
       change.snapshot.provider?.close();
       throw error;
     }
+    onCommitted();
     await follower.adopt(change.snapshot);
     const { state, active } = change.snapshot;
     log.info(`CA changed: ${change.kind}`, {

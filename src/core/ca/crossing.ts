@@ -54,7 +54,6 @@ export function inOrderOfNeed(targets: readonly RootEntry[], old: readonly Certi
  * @param tip the root at the end of the line so far, to be certified.
  * @param by the next root.
  * @param active the root that signs leaves: no step needs to outlast it.
- * @returns it alone, or undefined.
  */
 export function findCrossing(
   tip: Certificate,
@@ -63,9 +62,9 @@ export function findCrossing(
   active: Certificate,
   now: Date,
   policy: Policy,
-): readonly [Certificate] | undefined {
+): Certificate | undefined {
   const until = Math.min(neededUntil(by, policy), active.notAfter.getTime());
-  const found = pool.find(
+  return pool.find(
     (certificate) =>
       sameAuthority(certificate, tip) &&
       couldHaveIssued(by.certificate, certificate) &&
@@ -73,7 +72,6 @@ export function findCrossing(
       certificate.notAfter > now &&
       certificate.notAfter.getTime() >= until,
   );
-  return found === undefined ? undefined : [found];
 }
 
 /** The part of a line that is still of use: up to the last root that is still needed, and not past one that has ended. */

@@ -220,7 +220,8 @@ export async function cross(
     const tip = passed.at(-1) as Certificate;
     try {
       const known = passed.some((certificate) => sameAuthority(certificate, target.certificate));
-      const crossing = known ? [] : (findCrossing(tip, target, pool, root, now, policy) ?? (await crossBy(target, tip, snapshot, context)));
+      const found = known ? undefined : findCrossing(tip, target, pool, root, now, policy);
+      const crossing = known ? [] : found === undefined ? await crossBy(target, tip, snapshot, context) : [found];
       steps.push({ target, crossing });
       if (crossing.length > 0) passed.push(target.certificate);
     } catch (reason) {

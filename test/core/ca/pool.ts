@@ -103,7 +103,7 @@ export async function rotated(state: CaState, pool: readonly PoolRoot[], { to, n
     }
     if (known === undefined && target.id !== old.id && state.provider.retired[target.id] === undefined)
       throw new TypeError("The target's key is gone");
-    chain.push(...(known ?? [await crossed(tip, by, now)]));
+    chain.push(known ?? (await crossed(tip, by, now)));
     tip = by;
   }
   return rotate(state, commitId(), { config: CONFIG, root: newRoot(to), chain, leftByForce, leafTtlMs, now });
