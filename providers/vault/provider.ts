@@ -86,11 +86,28 @@ async function open(
       ? null
       : await context.sealer.openKey(key, purposeOf(issuer.key, context.clusterId), keyAlgorithm(issuer.key, caHash(issuer.key)));
 
+  let inFlight = 0;
+  let closed = false;
+  /** What is under way when this is closed ends by itself; what comes later, a leaf that was prepared before, has a client of its own. */
+  const use = async <T>(work: (open: VaultClient) => Promise<T>): Promise<T> => {
+    if (closed) return withClient(connect, config.connection, work);
+    inFlight++;
+    try {
+      return await work(client);
+    } finally {
+      inFlight--;
+      if (closed && inFlight === 0) client.close();
+    }
+  };
+
   const signLeaf: Provider["signLeaf"] = async (draft, csr) => {
     if (privateKey !== null) return draft.complete(new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)));
     if (issuerId === null) throw new NotReadyError("ca_uninitialized", "CA is uninitialized: the root was left, and signs no leaves");
-    const sign = () => signInVault(client, { mount, issuerId, certificate: issuer }, draft.fields, csr, clock.now());
-    return vault.call(() => sign().catch((error: unknown) => withRole(error, client, config, context, sign)));
+    const ask = (open: VaultClient) => {
+      const sign = () => signInVault(open, { mount, issuerId, certificate: issuer }, draft.fields, csr, clock.now());
+      return sign().catch((error: unknown) => withRole(error, open, config, context, sign));
+    };
+    return vault.call(() => use(ask));
   };
 
   return {
@@ -100,18 +117,21 @@ async function open(
     remote: privateKey === null,
     signLeaf,
     canCrossSign: true,
-    crossSign: (other, now) => crossSignInVault(client, facts.root, root, other, now),
+    crossSign: (other, now) => use((open) => crossSignInVault(open, facts.root, root, other, now)),
     signIntermediate(csr, now) {
       const { clusterId, sealer, random } = context;
-      const work = { client, clusterId, sealer, random, now, onAbandon: () => undefined, warn: () => undefined };
-      return certifyOther(work, config, { certificate: root, facts: facts.root }, csr);
+      const work = { clusterId, sealer, random, now, onAbandon: () => undefined, warn: () => undefined };
+      return use((open) => certifyOther({ ...work, client: open }, config, { certificate: root, facts: facts.root }, csr));
     },
     get health() {
       return healthOf(vault.absence, client, config, issuer);
     },
     probe: vault.probe,
     inspect: () => inspect(client, vault, facts, context.clusterId),
-    close: () => client.close(),
+    close() {
+      closed = true;
+      if (inFlight === 0) client.close();
+    },
   };
 }
 
