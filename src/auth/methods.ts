@@ -9,6 +9,7 @@ import type { AuthMethod, BindingRule } from "../core/access.ts";
 import { parseDuration } from "../core/duration.ts";
 import { FormatError, RequestError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
+import { isOnePem, readPem } from "../core/pem.ts";
 import { readSelector, readTemplate, type Selector, type Template } from "./selector.ts";
 import { isIdentityName } from "./tokens.ts";
 
@@ -43,6 +44,8 @@ export interface MethodSettings {
 }
 
 const texts = v.array(v.string());
+/** Read back, an auth method shows its keys: what is not public must not become one. */
+const publicKey = v.pipe(v.string(), v.check(isPublicPem, "must be a public key or a certificate in PEM, and nothing else"));
 /** Go reads a number as nanoseconds. Consul: zero means the default, a negative one none at all. */
 const leeway = (byDefault: number) =>
   v.optional(
@@ -77,7 +80,7 @@ const Keys = {
   BoundIssuer: v.optional(v.string(), ""),
   BoundAudiences: v.optional(texts, []),
   JWKSURL: v.optional(v.string(), ""),
-  JWTValidationPubKeys: v.optional(v.pipe(texts, v.maxLength(MAX_KEYS, "has too many keys")), []),
+  JWTValidationPubKeys: v.optional(v.pipe(v.array(publicKey), v.maxLength(MAX_KEYS, "has too many keys")), []),
   ClockSkewLeeway: leeway(CLOCK_LEEWAY_MS),
   /** Ours. */
   OneTime: v.optional(v.boolean()),
@@ -148,6 +151,15 @@ export function readSettings({ type, config }: Pick<AuthMethod, "type" | "config
     once: result.OneTime ?? type === "jwt",
     fields,
   };
+}
+
+function isPublicPem(text: string): boolean {
+  try {
+    return isOnePem(text) && readPem(text).every(({ label }) => label === "PUBLIC KEY" || label === "CERTIFICATE");
+  } catch (error) {
+    if (error instanceof FormatError) return false;
+    throw error;
+  }
 }
 
 export interface BindingSettings {

@@ -23,10 +23,8 @@ export function backupRoutes({ manager, codec, datacenter, limits, audit }: AppO
           // It leaves the house with every key, sealed as they are: as much as a change.
           await audit?.beforeChange({ caller: call.caller, action: "backup", subject: active.id, outcome: "allowed", code: null });
           return {
-            headers: {
-              "Cache-Control": "no-store",
-              "Content-Disposition": `attachment; filename="meshca-${state.clusterId}-${state.index}.backup"`,
-            },
+            secret: true,
+            headers: { "Content-Disposition": `attachment; filename="meshca-${state.clusterId}-${state.index}.backup"` },
             body: body("application/octet-stream", await codec.encode(state)),
           };
         },

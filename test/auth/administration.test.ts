@@ -65,6 +65,12 @@ const METHOD: AuthMethod = {
   maxTokenTtlMs: 0,
   config: { BoundAudiences: ["meshca"], JWKSURL: "https://issuer.example/keys", ClaimMappings: { sub: "name" } },
 };
+/** The generator of P-256 as a key (SEC 2 §2.4.2). */
+const PUBLIC_KEY = `-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==
+-----END PUBLIC KEY-----
+`;
+const BOTH_KEYS = `${PUBLIC_KEY}${PUBLIC_KEY.replaceAll("PUBLIC", "PRIVATE")}`;
 const RULE = { description: "", authMethod: "m", bindType: "service", bindName: "web", selector: "" } as const;
 
 describe("bootstrap()", () => {
@@ -302,6 +308,7 @@ describe("auth methods and binding rules", () => {
   });
 
   const config = (change: Record<string, unknown>) => ({ config: { ...METHOD.config, ...change } });
+  const NOT_PUBLIC = /^Invalid auth method config: JWTValidationPubKeys\.0 must be a public key or a certificate in PEM, and nothing else$/;
   const badMethods: readonly [what: string, change: Partial<AuthMethod>, expected: RegExp][] = [
     ["a name with a slash", { name: "a/b" }, /invalid Name/],
     ["a life that is too short", { maxTokenTtlMs: 1000 }, /MaxTokenTTL 1s must be between 1m0s and 24h0m0s/],
@@ -310,7 +317,10 @@ describe("auth methods and binding rules", () => {
     ["a field that is not available", config({ OIDCDiscoveryURL: "https://x" }), /OIDCDiscoveryURL is not available/],
     ["no audience", config({ BoundAudiences: [] }), /BoundAudiences must be set/],
     ["no keys", config({ JWKSURL: "" }), /one of JWKSURL and JWTValidationPubKeys must be set/],
-    ["two kinds of keys", config({ JWTValidationPubKeys: ["x"] }), /one of JWKSURL and JWTValidationPubKeys must be set/],
+    ["two kinds of keys", config({ JWTValidationPubKeys: [PUBLIC_KEY] }), /one of JWKSURL and JWTValidationPubKeys must be set/],
+    ["a key that is no PEM", config({ JWKSURL: "", JWTValidationPubKeys: ["x"] }), NOT_PUBLIC],
+    ["a private key", config({ JWKSURL: "", JWTValidationPubKeys: [PUBLIC_KEY.replaceAll("PUBLIC", "PRIVATE")] }), NOT_PUBLIC],
+    ["a private key behind a public one", config({ JWKSURL: "", JWTValidationPubKeys: [BOTH_KEYS] }), NOT_PUBLIC],
     ["alg none", config({ JWTSupportedAlgs: ["RS256", "none"] }), /algorithm that is not taken/],
     ["a shared secret", config({ JWTSupportedAlgs: ["HS256"] }), /algorithm that is not taken/],
     ["no algorithm", config({ JWTSupportedAlgs: [] }), /JWTSupportedAlgs is empty/],

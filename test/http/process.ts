@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { createSearch } from "./planted.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -56,10 +57,28 @@ function run(environment: Readonly<Record<string, string>>, args: readonly strin
   child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
     stderr += chunk;
   });
-  const ended = new Promise<Ended>((resolve) => {
-    child.on("close", (code) => resolve({ code, stdout, stderr }));
+  const ended = new Promise<Ended>((resolve, reject) => {
+    child.on("close", (code) => {
+      const leaks = leaksOf(environment, stdout + stderr);
+      if (leaks.length > 0) reject(new Error(`The server wrote ${leaks.join(" and ")}`));
+      else resolve({ code, stdout, stderr });
+    });
   });
   return { child, ended, stdout: () => stdout, stderr: () => stderr, onOutput: (listener) => listeners.push(listener) };
+}
+
+/** Secrets that the environment of a server has, in what it wrote. Whichever test it is of, there are none. */
+export function leaksOf(environment: Readonly<Record<string, string>>, output: string): string[] {
+  const search = createSearch();
+  const plant = (name: string, secret: string | undefined) => {
+    if (secret !== undefined && secret.length >= 12) search.plant(name, secret);
+  };
+  plant("the management token", environment.MESHCA_INITIAL_MANAGEMENT_TOKEN);
+  for (const key of (environment.MESHCA_KEK ?? "").split(/[\s,]+/)) plant("a key-encryption key", key.split(":")[1]);
+  const password = /^redis[^/]*:\/\/[^/@]*:([^/@]*)@/.exec(environment.MESHCA_STORE ?? "")?.[1];
+  plant("a password", password);
+  search.collect("its output", output);
+  return search.leaks();
 }
 
 /** A data folder of its own. */
