@@ -234,7 +234,10 @@ async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route,
     const authorized = found instanceof Promise ? await found : found;
     if (authorized?.anonymous === false) caller.accessor = authorized.accessorId;
     if (typeof need === "object") authorized?.require(need.resource, need.access);
-    return finish(await respond(await handler(callOf(c, caller, action, authorized)), common, request));
+    const call = callOf(c, caller, action, authorized);
+    // A query that cannot be read is found out before anything is changed.
+    if (request.method !== "GET") call.query();
+    return finish(await respond(await handler(call), common, request));
   } catch (error) {
     const { requestId } = caller;
     const answer = errorAnswer(error, requestId);

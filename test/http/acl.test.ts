@@ -67,6 +67,17 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
       return (await json<Token>(server, "PUT", "/v1/acl/token", MANAGEMENT, { Policies: [{ ID }] })).SecretID;
     };
 
+    it("a query that cannot be read is refused before anything is changed", async () => {
+      const [tokens, denied] = ["/v1/acl/tokens", "/v1/connect/ca/deny"];
+      const before = [await json(server, "GET", tokens, MANAGEMENT), await json(server, "GET", denied, MANAGEMENT)];
+      for (const [path, body] of [
+        ["/v1/acl/token", {}],
+        [denied, { SerialNumber: "01:02" }],
+      ] as const)
+        assert.equal((await call(server, "PUT", `${path}?index=x`, MANAGEMENT, body)).status, 400);
+      assert.deepEqual([await json(server, "GET", tokens, MANAGEMENT), await json(server, "GET", denied, MANAGEMENT)], before);
+    });
+
     it("lets everybody read the roots, and nobody else do anything without a token", async () => {
       for (const path of ["/v1/connect/ca/roots", "/v1/connect/ca/roots?pem=true", "/v1/agent/connect/ca/roots", "/healthz", "/readyz"])
         for (const secret of [null, "00000000-1111-4222-8333-444444444444"])

@@ -22,6 +22,8 @@ export interface Search {
   plant(name: string, secret: Content, except?: readonly string[]): void;
   /** Something that came out. */
   collect(source: string, content: Content): void;
+  /** The same of something that is not kept. */
+  leaksIn(source: string, content: Content): string[];
   /** `secret as form in source`, for whatever is where it must not be. */
   leaks(): string[];
   /** Exceptions that nothing was found for: there the search saw nothing, or the exception is none. */
@@ -34,6 +36,12 @@ export function createSearch(): Search {
   const collected: { readonly source: string; readonly texts: readonly string[] }[] = [];
   const holds = (texts: readonly string[], { forms }: Planted): string | undefined =>
     forms.find(([, text]) => texts.some((content) => content.includes(text)))?.[0];
+  const leaksIn = (source: string, texts: readonly string[]) =>
+    planted.flatMap((secret) => {
+      if (secret.except.some((start) => source.startsWith(start))) return [];
+      const form = holds(texts, secret);
+      return form === undefined ? [] : [`${secret.name} as ${form} in ${source}`];
+    });
   return {
     plant(name, secret, except = []) {
       const bytes = typeof secret === "string" ? Buffer.from(secret) : Buffer.from(secret);
@@ -42,18 +50,10 @@ export function createSearch(): Search {
       planted.push({ name, forms: formsOf(bytes), except });
     },
     collect(source, content) {
-      const text = typeof content === "string" ? Buffer.from(content).toString("latin1") : Buffer.from(content).toString("latin1");
-      // Base64 is wrapped in PEM, and its line ends are escaped in JSON.
-      collected.push({ source, texts: [text, text.replace(/\\[nrt]|\s/g, "")] });
+      collected.push({ source, texts: textsOf(content) });
     },
-    leaks: () =>
-      collected.flatMap(({ source, texts }) =>
-        planted.flatMap((secret) => {
-          if (secret.except.some((start) => source.startsWith(start))) return [];
-          const form = holds(texts, secret);
-          return form === undefined ? [] : [`${secret.name} as ${form} in ${source}`];
-        }),
-      ),
+    leaksIn: (source, content) => leaksIn(source, textsOf(content)),
+    leaks: () => collected.flatMap(({ source, texts }) => leaksIn(source, texts)),
     unused: () =>
       planted.flatMap((secret) =>
         secret.except
@@ -64,6 +64,12 @@ export function createSearch(): Search {
       return collected.map(({ source }) => source);
     },
   };
+}
+
+/** As it came, and without what wraps base64 in PEM, also where PEM is in JSON. */
+function textsOf(content: Content): string[] {
+  const text = (typeof content === "string" ? Buffer.from(content) : Buffer.from(content)).toString("latin1");
+  return [text, text.replace(/\\[nrt]|\s/g, "")];
 }
 
 /** What a secret may be written as, as text of one character for each octet. */
