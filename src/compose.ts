@@ -158,6 +158,7 @@ export async function composeOver(
     audit,
     renderMetrics: metrics.render,
     countRequest: metrics.request,
+    countWrongToken: metrics.wrongToken,
   });
   metrics.observe({
     snapshot: () => manager.snapshot,

@@ -116,15 +116,20 @@ export class ConflictError extends CaError {
   }
 }
 
-export type RateCode = "sign_rate_limited" | "client_rate_limited" | "server_rate_limited" | "watchers_exceeded";
+export type RateCode = "sign_rate_limited" | "client_rate_limited" | "server_rate_limited" | "watchers_exceeded" | "token_rate_limited";
 
-/** Too many requests: to sign, of one client, of all, or blocked. */
+/** Too many requests: to sign, of one client, of all, blocked, or with tokens that are none. */
 export class RateLimitedError extends CaError {
   readonly code: RateCode;
 
   // Consul's text for signing, which its agents match on (consul-ca.md §4.9).
-  constructor(retryAfterMs: number, code: RateCode = "sign_rate_limited", message = "Rate limit reached, try again later") {
-    super(message, { retryAfterMs });
+  constructor(
+    retryAfterMs: number,
+    code: RateCode = "sign_rate_limited",
+    message = "Rate limit reached, try again later",
+    options: CaErrorOptions = {},
+  ) {
+    super(message, { ...options, retryAfterMs });
     this.code = code;
   }
 }

@@ -33,6 +33,7 @@ import { signRoutes } from "./sign.ts";
 import { stateConflictRoutes } from "./state-conflict.ts";
 import { statusRoutes } from "./status.ts";
 import { secretOf } from "./token.ts";
+import { createWrongTokens, type WrongTokens } from "./wrong-tokens.ts";
 
 /** What the runtime hands over with each request. */
 export interface RequestEnvironment {
@@ -75,6 +76,8 @@ export interface AppOptions {
   readonly renderMetrics: () => Promise<{ type: string; text: string }>;
   /** Counts an answered request. */
   readonly countRequest: (route: string, status: number) => void;
+  /** Counts a token that is none. */
+  readonly countWrongToken: () => void;
 }
 
 export interface App {
@@ -160,7 +163,8 @@ export function createApp(options: AppOptions): App {
     ...options,
     onExceeded: (kind) => options.log.warn("A request is above the rate of the server, and is served", { kind }),
   });
-  for (const route of routesOf(options, watchers)) app.all(route.path, (c) => serve(c, route, options, guard));
+  const wrongTokens = createWrongTokens(options);
+  for (const route of routesOf(options, watchers)) app.all(route.path, (c) => serve(c, route, options, guard, wrongTokens));
   const unrouted = (method: string, response: Response): Response => {
     options.countRequest("unknown", response.status);
     options.log.debug("Request", { method, path: "unknown", status: response.status });
@@ -194,7 +198,13 @@ const HEADERS = {
 };
 const TEXT = "text/plain; charset=utf-8";
 
-async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route, options: AppOptions, guard: Guard): Promise<Response> {
+async function serve(
+  c: Context<{ Bindings: RequestEnvironment }>,
+  route: Route,
+  options: AppOptions,
+  guard: Guard,
+  wrongTokens: WrongTokens,
+): Promise<Response> {
   const request = c.req.raw;
   const started = options.clock.now().getTime();
   const common = HEADERS[route.kind][options.access?.defaultPolicy ?? "allow"];
@@ -229,9 +239,15 @@ async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route,
     if (!options.connectEnabled && route.kind === "consul" && route.path.includes("/connect/"))
       throw new NotReadyError("ca_disabled", "Connect must be enabled in order to use this endpoint");
     const need = route.needs[request.method as Method];
-    const found = options.access === null || need === "public" ? null : options.access.authorize(secretOf(request));
-    // Nearly always there at once, and then nothing is awaited.
-    const authorized = found instanceof Promise ? await found : found;
+    let authorized: Authorized | null = null;
+    if (options.access !== null && need !== "public")
+      try {
+        const found = options.access.authorize(secretOf(request));
+        // Nearly always there at once, and then nothing is awaited.
+        authorized = found instanceof Promise ? await found : found;
+      } catch (error) {
+        throw wrongTokens.refused(error, c.env.remoteAddress);
+      }
     if (authorized?.anonymous === false) caller.accessor = authorized.accessorId;
     if (typeof need === "object") authorized?.require(need.resource, need.access);
     const call = callOf(c, caller, action, authorized);
@@ -241,8 +257,9 @@ async function serve(c: Context<{ Bindings: RequestEnvironment }>, route: Route,
   } catch (error) {
     const { requestId } = caller;
     const answer = errorAnswer(error, requestId);
-    // Whatever changes nothing is open to everybody who may read.
-    if (request.method !== "GET" || error instanceof DeniedError)
+    // Whatever changes nothing is open to everybody who may read; a token that is none is nobody's.
+    const tokenRefused = error instanceof CaError && error.code === "token_rate_limited";
+    if (request.method !== "GET" || error instanceof DeniedError || tokenRefused)
       options.audit?.refusal(error, (code) => ({
         caller,
         action,

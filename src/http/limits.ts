@@ -19,6 +19,8 @@ export interface HttpLimits {
   readonly connectionsPerClient: number;
   /** Requests of one client by the second; as many may come at once. */
   readonly requestsPerClient: number;
+  /** Tokens that are none, of one client by the minute; as many may come at once. */
+  readonly wrongTokensPerClient: number;
   /** Blocked queries of one client, and of all. */
   readonly watchersPerClient: number;
   readonly watchers: number;
@@ -42,6 +44,8 @@ export const DEFAULT_HTTP_LIMITS: HttpLimits = {
   // Consul's default of http_max_conns_per_client.
   connectionsPerClient: 200,
   requestsPerClient: 2000,
+  // A fleet behind one address whose tokens were deleted asks that often; whoever guesses a UUID asks 10^34 times.
+  wrongTokensPerClient: 100,
   watchersPerClient: 200,
   // Each holds a socket and some 5 KB.
   watchers: 50_000,
@@ -57,13 +61,13 @@ const SERVER_BURST_S = 10;
 const KEEP_CLIENTS = 1000;
 
 /** A number of things by the second. It is full at first. */
-interface Bucket {
+export interface Bucket {
   tokens: number;
   at: number;
 }
 
 /** @returns the milliseconds until there is a token, 0 where one was taken. */
-function take(bucket: Bucket, now: number, perSecond: number, burst: number): number {
+export function take(bucket: Bucket, now: number, perSecond: number, burst: number): number {
   // A clock that was set back refills nothing.
   bucket.tokens = Math.min(burst, bucket.tokens + (Math.max(0, now - bucket.at) / 1000) * perSecond);
   bucket.at = now;

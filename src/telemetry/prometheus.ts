@@ -22,6 +22,8 @@ export interface PrometheusMetrics extends Metrics {
   /** Sets what the gauges look at. */
   observe(observed: Observed): void;
   request(route: string, status: number): void;
+  /** A token that is none was presented. */
+  wrongToken(): void;
   render(): Promise<{ type: string; text: string }>;
 }
 
@@ -74,6 +76,7 @@ export function createPrometheus(): PrometheusMetrics {
     labelNames: ["route", "status"],
     registers,
   });
+  const wrongTokens = new Counter({ name: "meshca_wrong_tokens_total", help: "Tokens presented that are unknown", registers });
   const gauge = (name: string, help: string, read: (gauge: Gauge, now: Observed) => void, labelNames: string[] = []) =>
     new Gauge({
       name,
@@ -136,6 +139,7 @@ export function createPrometheus(): PrometheusMetrics {
     leafRefused: (code) => child(refused, code).inc(),
     change: (operation, outcome) => changes.inc({ operation, outcome }),
     request: (route, status) => child(requests, route, String(status)).inc(),
+    wrongToken: () => wrongTokens.inc(),
     render: async () => ({ type: registry.contentType, text: await registry.metrics() }),
   };
 }

@@ -38,6 +38,7 @@ export async function createTestApp(overrides: Partial<AppOptions> = {}, ca?: Te
     audit: null,
     renderMetrics: async () => ({ type: "text/plain", text: "" }),
     countRequest: () => undefined,
+    countWrongToken: () => undefined,
     ...overrides,
   };
   const app = createApp(options);

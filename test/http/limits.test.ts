@@ -4,14 +4,18 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
-import { RateLimitedError } from "../../src/core/errors.ts";
+import { DeniedError, RateLimitedError } from "../../src/core/errors.ts";
 import { clientKey, createGuard, DEFAULT_HTTP_LIMITS, type HttpLimits } from "../../src/http/limits.ts";
+import { createWrongTokens } from "../../src/http/wrong-tokens.ts";
 import { providersWith } from "../core/ca/harness.ts";
 import { createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
+import { inNewFolder } from "../tls/harness.ts";
 import { createTestApp, settle, until } from "./app.ts";
 import { type ServerProcess, startServer } from "./process.ts";
 import { send } from "./raw.ts";
@@ -321,4 +325,86 @@ describe("limits over sockets", () => {
       for (const host of ["example.com", "x.ca.example.com", "ca.example.com.evil.org", "ca.example.com, evil", "fd00::1", ""])
         assert.notEqual(await status(host), 200, host);
     }));
+});
+
+describe("createWrongTokens()", () => {
+  const wrong = () => new DeniedError("token_unknown", "ACL not found");
+  function wrongTokensOf(limit: number, limitLoopback = false) {
+    const clock = createFakeClock();
+    const counted = { count: 0 };
+    const limits = { wrongTokensPerClient: limit, limitLoopback };
+    const tokens = createWrongTokens({ limits, clock, countWrongToken: () => counted.count++ });
+    return { clock, counted, tokens };
+  }
+
+  it("refused() lets a client be wrong so often a minute, and each client for itself, an IPv6 one by its first 64 bits", () => {
+    const { clock, counted, tokens } = wrongTokensOf(3);
+    const [one, same, other] = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:3::1"];
+    for (const address of [one, same, one, other, other]) assert.ok(tokens.refused(wrong(), address) instanceof DeniedError);
+    limited("token_rate_limited", 20_000)(tokens.refused(wrong(), same));
+    assert.ok(tokens.refused(wrong(), other) instanceof DeniedError);
+    clock.advance(20_000);
+    assert.ok(tokens.refused(wrong(), one) instanceof DeniedError);
+    limited("token_rate_limited")(tokens.refused(wrong(), one));
+    assert.equal(counted.count, 9);
+  });
+
+  it("refused() counts tokens that are none alone, and on loopback only where a limit is set", () => {
+    const { counted, tokens } = wrongTokensOf(1);
+    const denied = new DeniedError("permission_denied", "Permission denied");
+    for (let i = 0; i < 10; i++) {
+      assert.equal(tokens.refused(denied, "10.0.0.1"), denied);
+      assert.ok(tokens.refused(wrong(), "127.0.0.1") instanceof DeniedError);
+    }
+    assert.deepEqual([counted.count, tokens.clients], [10, 0]);
+    const set = wrongTokensOf(1, true).tokens;
+    set.refused(wrong(), "127.0.0.1");
+    limited("token_rate_limited")(set.refused(wrong(), "127.0.0.1"));
+  });
+
+  it("refused() remembers a bounded number of clients, and the latest of them", () => {
+    const { tokens } = wrongTokensOf(1);
+    for (let i = 0; i < 30_000; i++) tokens.refused(wrong(), `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`);
+    assert.equal(tokens.clients, 10_000);
+    limited("token_rate_limited")(tokens.refused(wrong(), "10.0.117.47"));
+  });
+});
+
+describe("wrong tokens over a real connection", () => {
+  it("a client that guesses is answered 429, while its own tokens, the roots and its neighbours are served", async () => {
+    const token = "11111111-2222-4333-8444-555555555555";
+    await inNewFolder(async (folder) => {
+      const audit = join(folder, "audit.jsonl");
+      const server = await startServer({
+        MESHCA_STORE: "memory:",
+        MESHCA_ACL: "deny",
+        MESHCA_INITIAL_MANAGEMENT_TOKEN: token,
+        MESHCA_LIMITS_WRONG_TOKENS_PER_CLIENT: "5",
+        MESHCA_AUDIT: audit,
+      });
+      try {
+        const get = (target: string, secret: string) => send(server.port, { method: "GET", target, headers: { "X-Consul-Token": secret } });
+        const guess = () => get("/v1/acl/tokens", crypto.randomUUID());
+        for (let i = 0; i < 5; i++) assert.equal((await guess())?.status, 403);
+        assert.equal((await guess())?.status, 429);
+        // Where requests are not counted, wrong tokens are.
+        const refused = await get("/metrics", crypto.randomUUID());
+        assert.deepEqual([refused?.status, refused?.header("Content-Type")], [429, "text/plain; charset=utf-8"]);
+        assert.match(
+          refused?.body ?? "",
+          /^Cannot serve request: its token is unknown, as were more than 5 of this client within a minute$/,
+        );
+        assert.ok(Number(refused?.header("Retry-After")) >= 1 && Number(refused?.header("Retry-After")) <= 12);
+        assert.equal((await get("/v1/acl/tokens", token))?.status, 200);
+        assert.equal((await get("/v1/connect/ca/roots", crypto.randomUUID()))?.status, 200);
+        for (let i = 0; i < 300; i++) await guess();
+        assert.match((await get("/metrics", token))?.body ?? "", /^meshca_wrong_tokens_total 307$/m);
+      } finally {
+        await server.stop();
+      }
+      const lines = readFileSync(audit, "utf8").match(/"code":"token_(unknown|rate_limited)"/g) ?? [];
+      // Within the seconds that it took: those before the limit, and one a second from then on, or two.
+      assert.ok(lines.length >= 6 && lines.length < 40, `${lines.length} lines`);
+    });
+  });
 });

@@ -49,6 +49,7 @@ async function startUninitialized(): Promise<Peer> {
     audit: null,
     renderMetrics: async () => ({ type: "text/plain", text: "" }),
     countRequest: () => undefined,
+    countWrongToken: () => undefined,
   });
   const server = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: (request) => app.fetch(request) });
   return { port: server.port ?? 0, trustDomain: "", stop: () => server.stop(true) };
