@@ -277,13 +277,18 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
   ];
 }
 
+/** What proxies add to what they pass on (RFC 7239 §4, RFC 9110 §7.6.3, and what is in use). */
+const FORWARDED = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+
 /**
  * The first stranger must not take a new server over: the first token goes to somebody on this machine, or to whoever has
- * the secret that the server wrote for its operator. Behind a proxy, which may be on this machine, only to the latter.
+ * the secret that the server wrote for its operator. Behind a proxy, which may be on this machine, only to the latter; a
+ * request that says that it was forwarded came through one, whether the operator told of it or not.
  * @throws {DeniedError}
  */
 function requireFirstCaller(call: Call, { bootstrapSecret, behindProxy }: AppOptions): void {
-  if (!behindProxy && isLoopbackAddress(call.environment.remoteAddress)) return;
+  const forwarded = behindProxy || FORWARDED.some((name) => call.header(name) !== undefined);
+  if (!forwarded && isLoopbackAddress(call.environment.remoteAddress)) return;
   const given = secretOf(call.request);
   const expected = bootstrapSecret();
   if (given !== null && expected !== null && sameSecret(given, expected)) return;

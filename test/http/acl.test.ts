@@ -329,6 +329,21 @@ describe("the first token", () => {
     }
   });
 
+  for (const header of ["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP"])
+    it(`is not for whoever comes through a proxy on this machine that nobody told of, which ${header} shows`, async () => {
+      const server = await startServer({ MESHCA_ACL: "deny", MESHCA_STORE: "memory:" });
+      try {
+        const through = { method: "PUT", headers: { [header]: "for=127.0.0.1" } };
+        const answer = await fetch(`${server.url}/v1/acl/bootstrap`, through);
+        assert.deepEqual([answer.status, (await answer.text()).includes("the secret in the server's data folder")], [403, true]);
+        const secret = (await Bun.file(`${server.dataDir}/acl-bootstrap-secret`).text()).trim();
+        const known = { method: "PUT", headers: { [header]: "for=127.0.0.1", "X-Consul-Token": secret } };
+        assert.equal((await fetch(`${server.url}/v1/acl/bootstrap`, known)).status, 200);
+      } finally {
+        await server.stop();
+      }
+    });
+
   it("is not there where access control is off, and everything is allowed", async () => {
     const server = await startServer();
     try {
