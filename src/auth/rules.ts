@@ -5,8 +5,8 @@
  * @module
  */
 import { FormatError, RequestError } from "../core/errors.ts";
+import { type Body, type Item, isBody, type Place, placeOf, readHcl, type Value } from "../core/hcl.ts";
 import { nearest } from "../core/nearest.ts";
-import { type Body, type Item, isBody, type Place, placeOf, readHcl, type Value } from "./hcl.ts";
 
 /** What a rule grants: the first that is named in several rules for one thing wins (Consul's `takesPrecedenceOver`). */
 export const LEVELS = ["deny", "write", "read"] as const;

@@ -1,5 +1,5 @@
 /**
- * The configuration file, in the form of Consul's own agent: JSON with `datacenter`, `connect` and a few more. Keys of
+ * The configuration file, in the form of Consul's own agent: JSON or HCL with `datacenter`, `connect` and a few more. Keys of
  * Consul's agent that mean nothing here are listed and ignored; anything else is a mistake and refused.
  * @module
  */
@@ -7,6 +7,7 @@ import * as v from "valibot";
 import { ConfigError, type Violation } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { CONSUL_AGENT_KEYS } from "./consul-agent-keys.ts";
+import { readHclFile } from "./hcl-file.ts";
 import { CONSUL_LIMITS, LIMITS, limitVariable, REQUEST_LIMITS } from "./limits.ts";
 
 export interface ConfigFile {
@@ -95,17 +96,17 @@ const CLUSTER_ID = /^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$/;
 /**
  * Reads a configuration file.
  * @param configNames CamelCase names of provider configuration, which a file may write in snake_case.
+ * @param form HCL's faults are told with their places.
  * @throws {ConfigError} with every fault
  */
-export function readConfigFile(content: string, configNames: readonly string[]): ConfigFile {
-  let json: unknown;
-  try {
-    json = JSON.parse(content);
-  } catch {
-    throw new ConfigError("MESHCA_CONFIG: the file is not JSON");
-  }
+export function readConfigFile(content: string, configNames: readonly string[], form: "json" | "hcl" = "json"): ConfigFile {
+  const { json, places } = form === "hcl" ? readHclFile(content) : { json: parseJson(content), places: new Map<string, string>() };
   const faults: Violation[] = [];
-  const fault = (field: string, message: string) => faults.push({ code: "config_invalid", field, message: `${field}: ${message}` });
+  const fault = (field: string, message: string) => {
+    const place = places.get(field);
+    const where = place === undefined ? field : `${field} (${place})`;
+    faults.push({ code: "config_invalid", field, message: `${where}: ${message}` });
+  };
   const parsed = v.safeParse(v.pipe(v.unknown(), isObject, File), json);
   for (const issue of parsed.issues ?? []) {
     const path = v.getDotPath(issue) ?? "configuration file";
@@ -177,6 +178,15 @@ export function readConfigFile(content: string, configNames: readonly string[]):
       : null,
     ignored,
   };
+}
+
+/** @throws {ConfigError} */
+function parseJson(content: string): unknown {
+  try {
+    return JSON.parse(content);
+  } catch {
+    throw new ConfigError("the file is not JSON; a file in HCL has a name that ends in .hcl");
+  }
 }
 
 /** The limits by the names of their environment variables, which hold their values to the rules. */

@@ -171,7 +171,7 @@ export function readSettings(
   const path = given.MESHCA_CONFIG;
   if (path !== undefined && path !== "") {
     try {
-      file = readConfigFile(readFile(path), configNames);
+      file = readConfigFile(readFile(path), configNames, path.endsWith(".hcl") ? "hcl" : "json");
     } catch (error) {
       if (error instanceof ConfigError && error.violations.length > 0) faults.push(...error.violations);
       else fault("MESHCA_CONFIG", error instanceof ConfigError ? error.message : `cannot read ${JSON.stringify(path)}`);

@@ -4,9 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { MAX_LENGTH, readHcl } from "../../src/auth/hcl.ts";
 import { type Rule, readRules } from "../../src/auth/rules.ts";
 import { FormatError, RequestError } from "../../src/core/errors.ts";
+import { MAX_LENGTH, readHcl } from "../../src/core/hcl.ts";
 
 const WEB: Rule = { resource: "service", match: "exact", name: "web", level: "write" };
 const ALL: Rule = { resource: "service", match: "prefix", name: "", level: "read" };

@@ -133,8 +133,8 @@ describe("readConfigFile()", () => {
   });
 
   const refused: readonly (readonly [string, unknown, string])[] = [
-    ["text that is no JSON", "datacenter = 1", "MESHCA_CONFIG: the file is not JSON"],
-    ["an empty file", "", "MESHCA_CONFIG: the file is not JSON"],
+    ["text that is no JSON", "datacenter = 1", "the file is not JSON; a file in HCL has a name that ends in .hcl"],
+    ["an empty file", "", "the file is not JSON; a file in HCL has a name that ends in .hcl"],
     ["a misspelt key", { datacentre: "x" }, "datacentre: is not a key of Consul's agent configuration; did you mean datacenter?"],
     [
       "a misspelt key that would be ignored",
@@ -193,5 +193,94 @@ describe("readConfigFile()", () => {
       new Set(found.map((fault) => fault.split(":")[0])),
       new Set(["connect.ca_confg", "connect.enabled", "data_dir", "datacentre", "ports.http"]),
     );
+  });
+});
+
+describe("readConfigFile() of HCL", () => {
+  const readHcl = (text: string) => readConfigFile(text, CONSUL_CONFIG_NAMES, "hcl");
+  const refusal = (text: string): string => {
+    try {
+      readHcl(text);
+    } catch (error) {
+      assert.ok(error instanceof ConfigError);
+      return error.message;
+    }
+    throw new assert.AssertionError({ message: "It was taken" });
+  };
+
+  it("readConfigFile() reads the same from HCL as from JSON", () => {
+    const hcl = `
+      # As an agent of Consul has it.
+      datacenter = "dc2"
+      ports { http = 8600 }
+      acl = { enabled = true, default_policy = "deny", tokens { initial_management = "11111111-2222-4333-8444-555555555555" } }
+      connect {
+        enabled     = true
+        ca_provider = "consul"
+        ca_config { leaf_cert_ttl = "24h", private_key_type = "rsa", private_key_bits = 2048 }
+      }
+      limits { http_max_conns_per_client = 7, request_limits { mode = "enforcing" } }
+      retry_join = ["a", "b"]
+    `;
+    const json = {
+      datacenter: "dc2",
+      ports: { http: 8600 },
+      acl: { enabled: true, default_policy: "deny", tokens: { initial_management: "11111111-2222-4333-8444-555555555555" } },
+      connect: {
+        enabled: true,
+        ca_provider: "consul",
+        ca_config: { leaf_cert_ttl: "24h", private_key_type: "rsa", private_key_bits: 2048 },
+      },
+      limits: { http_max_conns_per_client: 7, request_limits: { mode: "enforcing" } },
+      retry_join: ["a", "b"],
+    };
+    assert.deepEqual(readHcl(hcl), read(json));
+    assert.deepEqual(
+      readHcl('limits "request_limits" { mode = "enforcing" }'),
+      read({ limits: { request_limits: { mode: "enforcing" } } }),
+    );
+    assert.deepEqual(readHcl(JSON.stringify(json)), read(json));
+    assert.deepEqual(readHcl(""), read({}));
+  });
+
+  const refused: readonly (readonly [what: string, text: string, message: string])[] = [
+    ["what is not closed", "connect {\n  enabled = true", "the file is not HCL: line 2, column 17: found the end, expected a name"],
+    ["a value set twice", 'datacenter = "a"\ndatacenter = "b"', 'the file is not HCL: line 2, column 1: "datacenter" was set already'],
+    [
+      "a block written twice",
+      "connect { enabled = true }\nconnect { enabled = false }",
+      'the file is not HCL: line 2, column 1: "connect" was set already, at line 1, column 1',
+    ],
+    ["a here document", "datacenter = <<EOF\na\nEOF", "the file is not HCL: line 1, column 14: here documents are not read"],
+    [
+      "a key with a slip",
+      "\nconnect {\n  enable = true\n}",
+      "connect.enable (line 3, column 3): is not a key of connect; did you mean enabled?",
+    ],
+    [
+      "a top key with a slip",
+      'datacentre = "a"',
+      "datacentre (line 1, column 1): is not a key of Consul's agent configuration; did you mean datacenter?",
+    ],
+    ["a wrong type", "ports { http = true }", "ports.http (line 1, column 9): must be a port"],
+    ["a limit that is none", "limits {\n watcher = 1 }", "limits.watcher (line 2, column 2): is not a limit; did you mean watchers?"],
+  ];
+  for (const [what, text, message] of refused) it(`readConfigFile() refuses ${what}`, () => assert.equal(refusal(text), message));
+
+  it("readConfigFile() repeats no value of a file that it cannot read", () => {
+    const secret = "b19c2f1e-secret";
+    for (const text of [
+      `acl { tokens { initial_management = ${secret} } }`,
+      `a = "${secret}" "${secret}"`,
+      `a = [ "x" "${secret}" ]`,
+      `a = { 1 = ${secret}`,
+    ]) {
+      assert.match(refusal(text), /^the file is not HCL: line 1, column \d+: /);
+      assert.doesNotMatch(refusal(text), /b19c2f1e/);
+    }
+  });
+
+  it("readConfigFile() takes no name for more than a name", () => {
+    assert.match(refusal("__proto__ { connect { enabled = false } }"), /^__proto__ \(line 1, column 1\): is not a key/);
   });
 });

@@ -90,6 +90,7 @@ describe("readSettings()", () => {
     ["MESHCA_AUDIT_FAILURE", "stop-all", ({ auditFailure }) => auditFailure, "stop-all"],
     ["MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT", "50", ({ limits }) => limits, { http_max_conns_per_client: 50 }],
     ["MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT", "0", ({ limits }) => limits, { http_max_conns_per_client: Number.POSITIVE_INFINITY }],
+    ["MESHCA_LIMITS_WRONG_TOKENS_PER_CLIENT", "7", ({ limits }) => limits, { wrong_tokens_per_client: 7 }],
     ["MESHCA_LIMITS_BODY_TIME", "2s", ({ limits }) => limits, { body_time: 2000 }],
     ["MESHCA_LIMITS_MODE", "enforcing", ({ limits }) => limits, { mode: "enforcing" }],
     ["MESHCA_LIMITS_READ_RATE", "-1", ({ limits }) => limits, { read_rate: Number.POSITIVE_INFINITY }],
@@ -216,6 +217,27 @@ describe("readSettings()", () => {
   it("readSettings() holds values of the file to the same rules", () => {
     assert.deepEqual(faults({ MESHCA_CONFIG: "meshca.json" }, { datacenter: "a b" }), [
       "MESHCA_DATACENTER: must be letters, digits, - and _",
+    ]);
+  });
+});
+
+describe("the form of the file", () => {
+  const messages = (path: string, text: string): readonly string[] => {
+    try {
+      readSettings({ MESHCA_CONFIG: path }, () => text, []);
+      return [];
+    } catch (error) {
+      assert.ok(error instanceof ConfigError, String(error));
+      return error.violations.map(({ message }) => message);
+    }
+  };
+
+  it("readSettings() reads HCL where the file's name ends in .hcl, and JSON else", () => {
+    const hcl = 'datacenter = "dc2"';
+    assert.equal(readSettings({ MESHCA_CONFIG: "meshca.hcl" }, () => hcl, []).datacenter, "dc2");
+    assert.deepEqual(messages("meshca.json", hcl), ["MESHCA_CONFIG: the file is not JSON; a file in HCL has a name that ends in .hcl"]);
+    assert.deepEqual(messages("meshca.hcl", `${hcl}\n}`), [
+      'MESHCA_CONFIG: the file is not HCL: line 2, column 1: found "}", expected a name',
     ]);
   });
 });

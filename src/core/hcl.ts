@@ -5,7 +5,7 @@
  * What is left out of HCL 1 is refused, never guessed at: here documents, interpolation, and lists of pairs.
  * @module
  */
-import { FormatError } from "../core/errors.ts";
+import { FormatError } from "./errors.ts";
 
 /** A policy of a thousand rules is as long as this. */
 export const MAX_LENGTH = 128 * 1024;
@@ -48,14 +48,19 @@ export function isBody(value: Value): value is Body {
   return typeof value === "object" && value !== null && "items" in value;
 }
 
-/** Reads a text: JSON where it begins with a brace, as Consul decides it, else HCL. @throws {FormatError} with the place */
-export function readHcl(text: string): Body {
+/**
+ * Reads a text: JSON where it begins with a brace, as Consul decides it, else HCL.
+ * @param secretive whether errors repeat nothing of the text but names, since it may hold secrets.
+ * @throws {FormatError} with the place
+ */
+export function readHcl(text: string, secretive = false): Body {
   if (text.length > MAX_LENGTH) throw new FormatError(`it is longer than ${MAX_LENGTH} characters`);
   const json = /^\s*\{/.test(text);
   const tokens = scan(text, json);
   let at = 0;
   const peek = (): Token => tokens[at] as Token;
   const next = (): Token => tokens[at++] as Token;
+  const describe = (token: Token) => (secretive && QUIET[token.kind]) || quote(token);
   const expect = (kind: Kind): Token => {
     const token = next();
     if (token.kind !== kind) throw fault(token, `found ${describe(token)}, expected ${JSON.stringify(kind)}`);
@@ -156,7 +161,10 @@ function placed({ line, column }: Place): Place {
   return { line, column };
 }
 
-function describe(token: Token): string {
+/** What a value is called that is not repeated. */
+const QUIET: Readonly<Partial<Record<Kind, string>>> = { word: "a word", string: "a text", number: "a number" };
+
+function quote(token: Token): string {
   return token.kind === "end" ? "the end" : JSON.stringify(token.text.length > 40 ? `${token.text.slice(0, 40)}…` : token.text);
 }
 
