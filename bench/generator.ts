@@ -19,7 +19,7 @@ export interface Generator {
   close(): void;
 }
 
-/** @param bodies a file with a JSON array of the PEM requests to send in turn. */
+/** @param bodies a file with a JSON array of the PEM requests to send in turn, each with a token where it is `{pem, token}`. */
 export function startGenerator(port: string, bodies: string): Generator {
   const child = Bun.spawn([process.execPath, join(import.meta.dir, "load.ts"), port, "/v1/connect/ca/sign", bodies], {
     stdin: "pipe",

@@ -24,10 +24,11 @@ interface Connection {
 }
 
 const [port = "", path = ""] = process.argv.slice(2);
-const bodies = JSON.parse(await Bun.file(process.argv[4] ?? "").text()) as string[];
-const requests = bodies.map((body) =>
-  Buffer.from(`PUT ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nContent-Length: ${body.length}\r\n\r\n${body}`),
-);
+const bodies = JSON.parse(await Bun.file(process.argv[4] ?? "").text()) as (string | { pem: string; token: string })[];
+const requests = bodies.map((sent) => {
+  const { pem, head } = typeof sent === "string" ? { pem: sent, head: "" } : { pem: sent.pem, head: `X-Consul-Token: ${sent.token}\r\n` };
+  return Buffer.from(`PUT ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${head}Content-Length: ${pem.length}\r\n\r\n${pem}`);
+});
 const LENGTH = Buffer.from("Content-Length: ");
 const HEAD_END = Buffer.from("\r\n\r\n");
 

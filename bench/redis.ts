@@ -13,16 +13,12 @@ import { join } from "node:path";
 import { makeKek } from "../src/seal/kek.ts";
 import { startRedis } from "../test/redis/server.ts";
 import { median, quantile } from "./figures.ts";
-import { startGenerator } from "./generator.ts";
+import { type Loaded, loaded } from "./loaded.ts";
 import { CLUSTER, makeRequests, writeBodies } from "./requests.ts";
 import { type BenchServer, startServer } from "./server.ts";
 import { type Changed, configure, indexOf, now, rotate, startWatchers, untilWaiting } from "./watching.ts";
 
 const PAIRS = 9;
-/** Leaves for each process that do not count: a compiler that learns while it runs needs some ten thousand. */
-const WARM_UP = 20_000;
-/** A machine too slow for that is not waited for. */
-const WARM_UP_ROUNDS = 6;
 const SECONDS = 2;
 const CONNECTIONS = 200;
 const CHANGES = 100;
@@ -76,7 +72,11 @@ async function scriptsRun(): Promise<number> {
 
 async function measureLeaves(...servers: readonly [BenchServer, BenchServer, BenchServer]): Promise<void> {
   const bodies = writeBodies(folder, await makeRequests());
-  const [sqlite, one, two] = servers.map((server) => loaded(server, bodies)) as [Loaded, Loaded, Loaded];
+  const [sqlite, one, two] = servers.map((server) => loaded(server, bodies, { connections: CONNECTIONS, seconds: SECONDS })) as [
+    Loaded,
+    Loaded,
+    Loaded,
+  ];
   for (const server of [sqlite, one, two]) await server.warmUp();
   const [started, scripts] = [now(), await scriptsRun()];
   let leaves = 0;
@@ -101,50 +101,6 @@ async function measureLeaves(...servers: readonly [BenchServer, BenchServer, Ben
   const least = (100 * Math.min(...two.least)).toFixed(1);
   console.log(`the worker with fewer connections never had less than ${least} % of them (target >= 25 %)`);
   console.log(`Redis ran ${ran} scripts in ${seconds.toFixed(0)} s, while ${leaves} leaves were signed`);
-}
-
-interface Loaded {
-  /** CPU seconds per 1,000 leaves, leaves a second, and the share of the connections of whichever process has the fewest: by round. */
-  readonly cpu: number[];
-  readonly rates: number[];
-  readonly least: number[];
-  warmUp(): Promise<void>;
-  /** Signs for one round. @returns how many leaves */
-  sign(): Promise<number>;
-  close(): void;
-}
-
-function loaded(server: BenchServer, bodies: string): Loaded {
-  const generator = startGenerator(server.port, bodies);
-  const [cpu, rates, least]: [number[], number[], number[]] = [[], [], []];
-  const run = async () => {
-    const load = generator.run({ connections: CONNECTIONS, seconds: SECONDS });
-    await Bun.sleep(SECONDS * 500);
-    const connections = server.connections();
-    const { count, errors, seconds } = await load;
-    if (errors > 0) throw new TypeError(`${errors} requests failed`);
-    return { count, seconds, connections };
-  };
-  return {
-    cpu,
-    rates,
-    least,
-    async warmUp() {
-      for (let [round, left] = [0, WARM_UP]; round < WARM_UP_ROUNDS && left > 0; round++) {
-        const { count, connections } = await run();
-        left -= count / connections.length;
-      }
-    },
-    async sign() {
-      const before = server.cpuSeconds();
-      const { count, seconds, connections } = await run();
-      cpu.push((1000 * (server.cpuSeconds() - before)) / count);
-      rates.push(count / seconds);
-      least.push(Math.min(...connections) / connections.reduce((sum, next) => sum + next, 0));
-      return count;
-    },
-    close: generator.close,
-  };
 }
 
 /** How often a second something is done, one after the other. */

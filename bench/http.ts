@@ -1,0 +1,87 @@
+/**
+ * What access control costs: CPU of the server process per leaf, denied by default with 10,000 tokens and 1,000 policies,
+ * beside a server without it; in one run, in turn, on the same cores.
+ * @module
+ */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { median } from "./figures.ts";
+import { type Loaded, loaded } from "./loaded.ts";
+import { type BenchRequest, CLUSTER, makeRequests, writeBodies } from "./requests.ts";
+import { type BenchServer, startServer } from "./server.ts";
+
+const PAIRS = 9;
+const SECONDS = 2;
+const CONNECTIONS = 64;
+const [TOKENS, POLICIES] = [10_000, 1000];
+const MANAGEMENT = crypto.randomUUID();
+
+const folder = mkdtempSync(join(tmpdir(), "meshca-bench-"));
+const running: BenchServer[] = [];
+try {
+  await measure();
+} finally {
+  await Promise.all(running.map((server) => server.stop()));
+  rmSync(folder, { recursive: true, force: true });
+}
+process.exit();
+
+async function start(environment: Readonly<Record<string, string>>): Promise<BenchServer> {
+  const server = await startServer(mkdtempSync(join(folder, "ca-")), { cluster_id: CLUSTER }, { environment });
+  running.push(server);
+  return server;
+}
+
+async function measure(): Promise<void> {
+  const requests = await makeRequests();
+  const off = await start({ MESHCA_STORE: "memory:", MESHCA_ACL: "off" });
+  const on = await start({ MESHCA_STORE: "memory:", MESHCA_ACL: "deny", MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT });
+  const load = { connections: CONNECTIONS, seconds: SECONDS };
+  const open = loaded(off, writeBodies(folder, requests), load);
+  const denied = loaded(on, await writeTokens(on, requests), load);
+  for (const server of [open, denied]) await server.warmUp();
+  // In turn forwards and backwards, so that none is always the first.
+  for (let pair = 0; pair < PAIRS; pair++) for (const server of pair % 2 === 0 ? [open, denied] : [denied, open]) await server.sign();
+  for (const server of [open, denied]) server.close();
+  const row = ({ cpu, rates }: Loaded) => ({
+    "CPU s per 1,000 leaves": median(cpu).toFixed(4),
+    "leaves/s": Math.round(median(rates)),
+    ratio: cpu === open.cpu ? "" : median(cpu.map((value, i) => value / (open.cpu[i] ?? Number.NaN))).toFixed(3),
+    target: cpu === open.cpu ? "" : "<= 1.05",
+  });
+  console.log(`\nLeaves, EC P-256, ${CONNECTIONS} connections, ${PAIRS} pairs of ${SECONDS} s, medians`);
+  console.table({ "access control off": row(open), [`deny, ${TOKENS} tokens, ${POLICIES} policies`]: row(denied) });
+  console.log(`ratios of the pairs: ${denied.cpu.map((value, i) => (value / (open.cpu[i] ?? Number.NaN)).toFixed(3)).join(" ")}`);
+}
+
+/** Makes tokens, each with one of the policies, and writes the file with what each signs. @returns its path */
+async function writeTokens(server: BenchServer, requests: readonly BenchRequest[]): Promise<string> {
+  const put = async (path: string, body: object) => {
+    const headers = { "X-Consul-Token": MANAGEMENT };
+    const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, { method: "PUT", headers, body: JSON.stringify(body) });
+    if (answer.status !== 200) throw new TypeError(`${path} answered ${answer.status}: ${await answer.text()}`);
+    return (await answer.json()) as { ID: string; SecretID: string };
+  };
+  const policies: { readonly id: string; readonly pem: string }[] = [];
+  for (let i = 0; i < POLICIES; i++) {
+    const request = requests[i % requests.length] as BenchRequest;
+    const service = request.uri.split("/").at(-1) ?? "";
+    const Rules = [
+      `service "${service}" { policy = "write" }`,
+      `service "${service}-sidecar-proxy" { policy = "write" }`,
+      `service_prefix "" { policy = "read" }`,
+      `service_prefix "team-${i}-" { policy = "write" }`,
+      `node_prefix "" { policy = "read" }`,
+    ].join("\n");
+    policies.push({ id: (await put("/v1/acl/policy", { Name: `bench-${i}`, Rules })).ID, pem: request.pem });
+  }
+  const bodies: { readonly pem: string; readonly token: string }[] = [];
+  for (let i = 0; i < TOKENS; i++) {
+    const { id, pem } = policies[i % policies.length] as (typeof policies)[number];
+    bodies.push({ pem, token: (await put("/v1/acl/token", { Policies: [{ ID: id }] })).SecretID });
+  }
+  const file = join(folder, "tokens.json");
+  writeFileSync(file, JSON.stringify(bodies));
+  return file;
+}
