@@ -5,7 +5,7 @@
  */
 import type { Audit, AuditRecord, Caller } from "../audit.ts";
 import type { Clock, Random } from "../clock.ts";
-import { ConflictError, NotReadyError, SealError, StoreError } from "../errors.ts";
+import { ConflictError, NotReadyError, StoreError } from "../errors.ts";
 import type { Lease, Leases } from "../lease.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
@@ -34,7 +34,7 @@ import {
   type RotationRequest,
 } from "./reconfigure.ts";
 import { planResolution } from "./resolve.ts";
-import { keksInUse, rewrapped } from "./rewrap.ts";
+import { keksInUse, requireKeks, rewrapped } from "./rewrap.ts";
 import { type Snapshot, snapshotOf, withSchema } from "./snapshot.ts";
 import { createStanding } from "./standing.ts";
 import { type CaState, SCHEMA } from "./state.ts";
@@ -160,14 +160,6 @@ export function createManager(options: ManagerOptions): CaManager {
       `Cannot change the CA: the store lost writes (${follower.stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
     );
   };
-  /** @throws {SealError} `kek_unknown` naming every key-encryption key that is in use and was not given */
-  const requireKeks = (): void => {
-    const { current } = follower;
-    const missing = current === null ? [] : keksInUse(current.state, sealer).filter((id) => !sealer.keks.includes(id));
-    if (missing.length === 0) return;
-    const [names, are] = [missing.map((id) => `key-encryption key ${JSON.stringify(id)}`).join(" and "), missing.length > 1 ? "are" : "is"];
-    throw new SealError("kek_unknown", `Cannot start: keys of the CA are sealed with ${names}, which ${are} not among those given`);
-  };
   const operations = createOperations({ ...options, policy, standing, kek, heartbeat, seen: () => follower.term, begin });
 
   const contextAt = (now: Date): ChangeContext => ({ types: providers, sealer, random, policy, now });
@@ -240,11 +232,11 @@ export function createManager(options: ManagerOptions): CaManager {
     async start() {
       await follower.recollect();
       await refresh();
-      requireKeks();
+      requireKeks(follower.current?.state ?? null, sealer);
       // Only whoever can serve the CA counts as alive, and from then on nothing is sealed that it cannot open: so once more.
       await heartbeat();
       await refresh();
-      requireKeks();
+      requireKeks(follower.current?.state ?? null, sealer);
       await follower.keep();
     },
     sign: issue,

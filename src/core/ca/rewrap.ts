@@ -2,6 +2,7 @@
  * Which key-encryption keys a state needs, and sealing all of it anew with the current one.
  * @module
  */
+import { SealError } from "../errors.ts";
 import type { Sealer } from "../sealer.ts";
 import type { CaState, ProviderState } from "./state.ts";
 
@@ -29,4 +30,12 @@ export async function rewrapped(state: CaState, sealer: Sealer): Promise<CaState
   ]);
   const records = Object.entries(state.provider.retired).map(([id, record], i) => [id, { ...record, state: retired[i] ?? {} }] as const);
   return { active, retired: Object.fromEntries(records) };
+}
+
+/** @throws {SealError} `kek_unknown` naming every key-encryption key that is in use and was not given */
+export function requireKeks(state: CaState | null, sealer: Sealer): void {
+  const missing = state === null ? [] : keksInUse(state, sealer).filter((id) => !sealer.keks.includes(id));
+  if (missing.length === 0) return;
+  const [names, are] = [missing.map((id) => `key-encryption key ${JSON.stringify(id)}`).join(" and "), missing.length > 1 ? "are" : "is"];
+  throw new SealError("kek_unknown", `Cannot start: keys of the CA are sealed with ${names}, which ${are} not among those given`);
 }
