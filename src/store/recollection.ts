@@ -31,11 +31,12 @@ export function createRecollection(codec: Codec, kept: Kept): Recollection {
           `Cannot trust ${kept.name}, where this replica keeps what it saw last: it is malformed. Remove it to go by the store alone`,
         );
       const state = await codec.decode(seen.output.document).catch((error: unknown) => {
-        if (!(error instanceof SealError || error instanceof StoreError)) throw error;
-        const text = `Cannot read ${kept.name}, where this replica keeps what it saw last: ${error.message}. Give that key too, or remove the file to go by the store alone`;
-        throw error instanceof SealError
-          ? new SealError(error.code, text, { cause: error })
-          : new StoreError(error.code, text.replace("Give that key too, or remove", "Remove"), { cause: error });
+        const says = (reason: string, wayOut: string) =>
+          `Cannot read ${kept.name}, where this replica keeps what it saw last: ${reason}. ${wayOut} to go by the store alone`;
+        if (error instanceof SealError)
+          throw new SealError(error.code, says(error.message, "Give that key too, or remove the file"), { cause: error });
+        if (error instanceof StoreError) throw new StoreError(error.code, says(error.message, "Remove the file"), { cause: error });
+        throw error;
       });
       return { state, term: seen.output.term };
     },
