@@ -15,8 +15,6 @@ import { type Bundle, buildWorker } from "./workerd.ts";
 export const MAX_GZIP_BYTES = 400 * 1024;
 /** How far the bundle may grow beyond its record without somebody looking at it. */
 export const MAX_GROWTH = 1.1;
-/** The platform's limit is a second; every cold isolate makes somebody wait for it. */
-export const MAX_STARTUP_MS = 50;
 
 const RECORD = new URL("../vectors/worker-bundle.json", import.meta.url);
 const Weights = v.record(v.string(), v.number());

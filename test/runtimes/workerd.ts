@@ -165,9 +165,8 @@ function cpuMs(pid: number): number {
 /**
  * Milliseconds of CPU that an isolate takes to start, parsing and compiling included, more than one that does nothing:
  * the least of some runs, since whatever else runs here only adds to it.
- * @param enough ends the runs early. @default 0
  */
-export async function startupCpuMs(bundle: Bundle, enough = 0): Promise<number> {
+export async function startupCpuMs(bundle: Bundle): Promise<number> {
   const [runs, isolates] = [10, 4];
   const empty = mkdtempSync(join(tmpdir(), "meshca-empty-"));
   writeFileSync(join(empty, bundle.script), "export default { fetch: () => new Response() };");
@@ -179,7 +178,7 @@ export async function startupCpuMs(bundle: Bundle, enough = 0): Promise<number> 
   };
   let [nothing, all] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
   try {
-    for (let i = 0; i < runs && !(all - nothing < enough); i++) {
+    for (let i = 0; i < runs; i++) {
       nothing = Math.min(nothing, await started(empty));
       all = Math.min(all, await started(bundle.folder));
     }
