@@ -1,7 +1,7 @@
 /**
  * The authorizer over the directory. A secret that was seen is found again by a digest under a key of this process alone,
- * so that no secret is kept, none is compared octet by octet, and nothing is awaited for a leaf. Compiled rules stay with
- * the token's entry, which is replaced by every change of it.
+ * so that no secret is kept, none is compared octet by octet, and nothing is awaited for a leaf. What is made of a token stays
+ * with its entry, which is replaced by every change of it.
  * @module
  */
 import type { Entry, Policy, Token } from "../core/access.ts";
@@ -21,13 +21,16 @@ const REMEMBERED = 100_000;
 export interface AuthorizerMemory {
   /** By the digest of a secret. */
   readonly known: Map<string, { readonly accessorId: string; readonly hash: string }>;
-  readonly compiled: WeakMap<Entry<Token>, { readonly revision: number; readonly caller: Caller }>;
+  readonly callers: WeakMap<Entry<Token>, { readonly revision: number; readonly caller: Caller }>;
+  /** By what a token links to: thousands of tokens have the same, and rules kept once are cheap to collect. */
+  readonly compiled: { revision: number; readonly rules: Map<string, CompiledRules> };
   readonly parsed: WeakMap<Entry<Policy>, readonly Rule[]>;
   readonly digestOf: (secret: string) => string;
 }
 
 export function createAuthorizerMemory(random: Random): AuthorizerMemory {
-  return { known: new Map(), compiled: new WeakMap(), parsed: new WeakMap(), digestOf: createDigest(random) };
+  const compiled = { revision: -1, rules: new Map() };
+  return { known: new Map(), callers: new WeakMap(), compiled, parsed: new WeakMap(), digestOf: createDigest(random) };
 }
 
 export interface AuthorizerOptions {
@@ -44,7 +47,7 @@ export interface AuthorizerOptions {
 
 export function createAuthorizer(options: AuthorizerOptions): Authorizer {
   const { directory, defaultPolicy, datacenter, clock, maxStalenessMs } = options;
-  const { known, compiled, parsed, digestOf } = options.memory ?? createAuthorizerMemory(options.random);
+  const { known, callers, compiled, parsed, digestOf } = options.memory ?? createAuthorizerMemory(options.random);
   const here = (datacenters: readonly string[]) => datacenters.length === 0 || datacenters.includes(datacenter);
 
   const policyRules = (id: string): readonly Rule[] => {
@@ -58,20 +61,28 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
     return rules;
   };
 
-  const compile = (entry: Entry<Token>): CompiledRules => {
-    const { policies, serviceIdentities, nodeIdentities } = entry.value;
-    return compileRules([
+  const compile = ({ policies, serviceIdentities, nodeIdentities }: Token): CompiledRules => {
+    if (compiled.revision !== directory.policyRevision || compiled.rules.size >= REMEMBERED) {
+      compiled.revision = directory.policyRevision;
+      compiled.rules.clear();
+    }
+    const links = JSON.stringify([policies, serviceIdentities, nodeIdentities]);
+    const before = compiled.rules.get(links);
+    if (before !== undefined) return before;
+    const rules = compileRules([
       ...policies.flatMap(policyRules),
       ...serviceIdentities.filter((identity) => here(identity.datacenters)).flatMap(({ serviceName }) => serviceIdentityRules(serviceName)),
       ...nodeIdentities.filter((identity) => identity.datacenter === datacenter).flatMap(({ nodeName }) => nodeIdentityRules(nodeName)),
     ]);
+    compiled.rules.set(links, rules);
+    return rules;
   };
 
   const callerOf = (entry: Entry<Token>): Caller => {
-    const before = compiled.get(entry);
+    const before = callers.get(entry);
     if (before?.revision === directory.policyRevision) return before.caller;
-    const caller = makeCaller(entry.value.accessorId, compile(entry), defaultPolicy);
-    compiled.set(entry, { revision: directory.policyRevision, caller });
+    const caller = makeCaller(entry.value.accessorId, compile(entry.value), defaultPolicy);
+    callers.set(entry, { revision: directory.policyRevision, caller });
     return caller;
   };
 
