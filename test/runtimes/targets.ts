@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { type Command, makeDataDir, startServer } from "../http/process.ts";
 import { buildWorker, startWorker } from "./workerd.ts";
 
-const BIN = join(import.meta.dirname, "../../node_modules/.bin");
+const MODULES = join(import.meta.dirname, "../../node_modules");
+const BIN = join(MODULES, ".bin");
 
 export type StoreName = "redis" | "sqlite";
 
@@ -30,7 +31,8 @@ export const COMMANDS = {
   bun: (): Command => [join(BIN, "bun")],
   node: (): Command => [join(BIN, "node")],
   deno: (dataDir: string): Command => [
-    join(BIN, "deno"),
+    // Its command in .bin is a script at first, which does not pass signals on.
+    join(MODULES, "deno/deno"),
     "run",
     "--no-lock",
     "--no-prompt",
