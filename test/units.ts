@@ -11,6 +11,7 @@ const FOLDERS = ["core", "auth", "config", "providers", "seal", "store", "teleme
 /** What does not run there, and why. */
 const EXCEPTIONS: readonly (readonly [runtime: "all" | "node" | "deno", file: string, why: string])[] = [
   ["all", "core/x509/leaf-differential.test.ts", "two minutes of @peculiar/x509, which is the same JavaScript on each runtime"],
+  ["all", "auth/timing.test.ts", "compares times, which the files that run beside it there disturb"],
   ["all", "config/serve.test.ts", "spawns servers"],
   ["all", "config/workers.test.ts", "spawns servers"],
   ["all", "auth/replicas.test.ts", "spawns servers"],
