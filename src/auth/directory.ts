@@ -55,6 +55,8 @@ export interface Directory {
   readonly bootstrap: Entry<Bootstrap> | null;
   /** Names of records that are not ours: `kind/id`. */
   readonly faulty: ReadonlySet<string>;
+  /** Grows with every change of anything. */
+  readonly revision: number;
   /** Grows with every change of a policy. */
   readonly policyRevision: number;
   /** Grows with every change of a denial. */
@@ -106,6 +108,7 @@ export interface DirectoryMemory {
   /** When the store was asked for what is known, and when it had answered. */
   askedAt: Date;
   seenAt: Date;
+  revision: number;
   policyRevision: number;
   denialRevision: number;
   key: { readonly sealed: StoredRecord; readonly opened: AccessKey } | null;
@@ -127,6 +130,7 @@ export function createDirectoryMemory(): DirectoryMemory {
     mark: null,
     askedAt: new Date(0),
     seenAt: new Date(0),
+    revision: 0,
     policyRevision: 0,
     denialRevision: 0,
     key: null,
@@ -160,6 +164,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
   };
 
   const drop = ({ kind, id }: RecordName) => {
+    memory.revision++;
     documents.delete(nameOf({ kind, id }));
     faulty.delete(nameOf({ kind, id }));
     if (kind === "access-key") return;
@@ -287,6 +292,9 @@ export function createDirectory(options: DirectoryOptions): Directory {
     faulty,
     get bootstrap() {
       return tables.bootstrap.get("bootstrap") ?? null;
+    },
+    get revision() {
+      return memory.revision;
     },
     get policyRevision() {
       return memory.policyRevision;
