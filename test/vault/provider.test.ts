@@ -55,7 +55,7 @@ for (const kind of vaultKinds)
       const uri = signingUri(state.clusterId);
       const [made] = await provider.signIntermediate(await makeCaRequest(key, "sec.example", uri), ca.clock.now());
       assert.ok(made !== undefined);
-      assert.deepEqual(lint(made, "intermediate", active.certificate), []);
+      assert.deepEqual(await lint(made, "intermediate", active.certificate), []);
       assert.deepEqual(made.key.spki, key.info.spki);
       requireOpenssl(pemOf(made), pemOf(active.certificate), ca.clock.now());
       const other = await makeCaRequest(key, "sec.example", "spiffe://elsewhere.consul");
