@@ -103,7 +103,11 @@ async function open(
   };
 
   const signLeaf: Provider["signLeaf"] = async (draft, csr) => {
-    if (privateKey !== null) return draft.complete(new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)));
+    if (privateKey !== null) {
+      const der = draft.complete(new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)));
+      const { serial, notBefore, notAfter } = draft.fields;
+      return { der, serial, notBefore, notAfter };
+    }
     if (issuerId === null) throw new NotReadyError("ca_uninitialized", "CA is uninitialized: the root was left, and signs no leaves");
     const ask = (open: VaultClient) => {
       const sign = () => signInVault(open, { mount, issuerId, certificate: issuer }, draft.fields, csr, clock.now());
@@ -152,8 +156,8 @@ async function withRole(
   client: VaultClient,
   config: VaultConfig,
   { clusterId }: ProviderContext,
-  again: () => Promise<Uint8Array>,
-): Promise<Uint8Array> {
+  again: () => Promise<Certificate>,
+): Promise<Certificate> {
   if (!(error instanceof VaultError) || error.reason !== "role_missing") throw error;
   await ensureRole(client, config.intermediate, roleFields(clusterId, config.leafTtlMs), () => undefined);
   return again();

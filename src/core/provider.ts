@@ -20,7 +20,7 @@ import type { ConfigMap, ProviderRecord, ProviderState } from "./ca/state.ts";
 import type { Random } from "./clock.ts";
 import type { Sealer } from "./sealer.ts";
 import type { Certificate } from "./x509/certificate.ts";
-import type { LeafDraft, LeafTemplate } from "./x509/leaf.ts";
+import type { LeafDraft, LeafFields, LeafTemplate } from "./x509/leaf.ts";
 
 /** Undoes one thing that was made outside. It may run more than once, and where the thing was never made. */
 export type Undo = () => Promise<void>;
@@ -112,6 +112,11 @@ export interface Inspection {
   readonly rootReplaced: boolean;
 }
 
+/** A leaf as it was signed. */
+export interface SignedLeaf extends Pick<LeafFields, "serial" | "notBefore" | "notAfter"> {
+  readonly der: Uint8Array;
+}
+
 /** A provider opened for signing. */
 export interface Provider {
   /** What signs leaves now. Leaves never outlive it, and it outlives nothing above it. */
@@ -125,9 +130,9 @@ export interface Provider {
   /**
    * Signs a leaf that was prepared and checked. A remote provider has it made, by the fields of the draft and the request
    * as it came, and reads back and checks what it was given.
-   * @returns its DER. @throws {ProviderError} @throws {RateLimitedError}
+   * @throws {ProviderError} @throws {RateLimitedError}
    */
-  signLeaf(draft: LeafDraft, csr: string): Promise<Uint8Array>;
+  signLeaf(draft: LeafDraft, csr: string): Promise<SignedLeaf>;
   /** Whether `crossSign` can work at all. */
   readonly canCrossSign: boolean;
   /**

@@ -73,7 +73,7 @@ async function signed(provider: Provider, ca: TestCa): Promise<string> {
     notBefore: new Date(Math.max(Math.floor(now / 1000) * 1000 - 60_000, provider.issuer.notBefore.getTime())),
     notAfter: new Date(Math.floor(now / 1000) * 1000 + 72 * HOUR),
   });
-  const leaf = readCertificate(await provider.signLeaf(draft, csr));
+  const leaf = readCertificate((await provider.signLeaf(draft, csr)).der);
   return [leaf, ...provider.issuers].map(pemOf).join("");
 }
 
