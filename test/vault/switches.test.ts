@@ -5,13 +5,26 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import type { VaultClient } from "../../providers/vault/client.ts";
+import type { Connect } from "../../providers/vault/prepare.ts";
 import { issuersOf } from "../../src/core/ca/crossing.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import type { ConfigurationRequest } from "../../src/core/ca/reconfigure.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { replica, requireSigning } from "../core/ca/harness.ts";
 import { configuration, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
-import { bootstrapIn, type Cut, createVaultCa, cutting, inventory, readSent, requireOpenssl, toVault, vaultConfig } from "./harness.ts";
+import {
+  bootstrapIn,
+  type Cut,
+  connectReal,
+  createVaultCa,
+  cutting,
+  inventory,
+  readSent,
+  requireOpenssl,
+  toVault,
+  vaultConfig,
+} from "./harness.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
 
 const LOOKS_EACH_TIME = { ...DEFAULT_POLICY, inspectMs: 0 };
@@ -284,6 +297,46 @@ for (const kind of vaultKinds)
       await requireAll(again);
       assert.equal(again.manager.obstacle(), null);
       await again.manager.close();
+    });
+
+    it("an intermediate in Vault is renewed at half its life, and the old one goes when its leaves are dead", async () => {
+      // Vault's clock cannot be moved: what it makes is backdated until the first intermediate is past half its life.
+      const config = vaultConfig(server);
+      const [root, int] = [String(config.RootPKIPath), String(config.IntermediatePKIPath)];
+      await server.must("POST", `sys/mounts/${root}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
+      await server.must("POST", `${root}/root/generate/internal`, {
+        common_name: "made before",
+        ttl: "80000h",
+        not_before_duration: "300h",
+      });
+      let aged = true;
+      const connect: Connect = (connection) =>
+        new Proxy(connectReal(connection), {
+          get(target, name: keyof VaultClient) {
+            if (name !== "signIntermediate" || !aged) return Reflect.get(target, name);
+            const sign: VaultClient["signIntermediate"] = async (mount, issuerId, { csr }) => {
+              const body = { csr, use_csr_values: true, max_path_length: 0, ttl: "100h", not_before_duration: "200h" };
+              const { data } = await server.must("POST", `${mount.path}/issuer/${issuerId}/sign-intermediate`, body);
+              return { certificate: data.certificate, chain: [], warnings: [] };
+            };
+            return sign;
+          },
+        });
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config), connect });
+      aged = false;
+      const [first] = issuersOf(ca.manager.require().active);
+      const leaf = await ca.manager.sign(csrOf(ca));
+      assert.equal((await ca.manager.tick()).kind, "renew");
+      const { active } = ca.manager.require();
+      assert.notEqual(issuersOf(active)[0]?.id, first?.id);
+      await requireAll(ca);
+      requireOpenssl(leaf.certificatePem, pemOf(active.certificate), ca.clock.now());
+      const issuers = async () => ((await inventory(server)) as Record<string, { issuers: number }>)[`${int}/`]?.issuers;
+      assert.equal(await issuers(), 2);
+      ca.clock.advance(LEFT_FOR);
+      await settle(ca);
+      assert.equal(await issuers(), 1);
+      await ca.manager.close();
     });
 
     it("200 restarts and leader changes make no call that changes anything", { timeout: 240_000 }, async () => {
