@@ -7,13 +7,32 @@ import { hex } from "../../src/core/bytes.ts";
 import type { ConfigMap, ProviderRecord, ProviderState } from "../../src/core/ca/state.ts";
 import { HIDDEN } from "../../src/core/ca/state.ts";
 import { ConfigError, FormatError, ProviderError } from "../../src/core/errors.ts";
-import type { Prepared, PrepareRequest, Provider, ProviderContext, ProviderType } from "../../src/core/provider.ts";
+import { readPem } from "../../src/core/pem.ts";
+import type {
+  Prepared,
+  PrepareRequest,
+  Provider,
+  ProviderContext,
+  ProviderType,
+  RequestedIntermediate,
+  SecondaryRequest,
+} from "../../src/core/provider.ts";
 import type { SealPurpose } from "../../src/core/sealer.ts";
-import { type CaKey, createIntermediate, createRoot, crossSign, generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
-import { type Certificate, keyIdOf } from "../../src/core/x509/certificate.ts";
+import {
+  type CaKey,
+  caCommonName,
+  createIntermediate,
+  createRoot,
+  crossSign,
+  generateCaKey,
+  signingUri,
+} from "../../src/core/x509/authority.ts";
+import { type Certificate, keyIdOf, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
 import { readCaRequest } from "../../src/core/x509/csr.ts";
+import { requireIntermediates } from "../../src/core/x509/intermediate.ts";
 import { caHash, caScheme, keyAlgorithm, type PublicKeyInfo } from "../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
+import { makeCaRequest } from "../../src/core/x509/request.ts";
 import { type ConsulConfig, parseConsulConfig } from "./config.ts";
 import { readPrivateKey } from "./private-key.ts";
 import { readSuppliedRoot } from "./supplied-root.ts";
@@ -27,6 +46,7 @@ export const consulProvider: ProviderType = {
   secretFields: ["PrivateKey"],
   parse: parseConsulConfig,
   prepare,
+  requestIntermediate,
   open,
   rotateObstacle(config) {
     const { privateKey, rootCert } = parseConsulConfig(config);
@@ -100,25 +120,47 @@ async function rootFor(
   );
 }
 
-async function open(record: ProviderRecord, root: Certificate, context: ProviderContext): Promise<Provider> {
-  const privateKey = await openKey(record.state, root.key, context);
-  // Leaves are signed with SHA-256 whatever the curve (consul-ca.md §3.5).
-  const scheme = caScheme(root.key, "SHA-256");
-  const template = createLeafTemplate(root, scheme);
+async function requestIntermediate(request: SecondaryRequest, context: ProviderContext): Promise<RequestedIntermediate> {
+  const { clusterId, random, sealer } = context;
+  const key = await generateCaKey(parseConsulConfig(request.config).keySpec);
   return {
-    issuer: root,
-    issuers: [],
+    csr: await makeCaRequest(key, caCommonName("sec", NAME, clusterId, random), signingUri(clusterId)),
+    async accept(answered, root, now) {
+      const path = await requireIntermediates(answered, key.info, root, clusterId, now);
+      return { key: await sealer.sealKey(key.privateKey, purposeOf(key.info, context)), issuers: path.map(pemOf).join("") };
+    },
+  };
+}
+
+async function open(record: ProviderRecord, root: Certificate, context: ProviderContext): Promise<Provider> {
+  const issuers = issuersOf(record.state);
+  const [issuer = root] = issuers;
+  const privateKey = await openKey(record.state, issuer.key, context);
+  // Leaves are signed with SHA-256 whatever the curve (consul-ca.md §3.5).
+  const scheme = caScheme(issuer.key, "SHA-256");
+  const template = createLeafTemplate(issuer, scheme);
+  const isPrimary = issuer === root;
+  const requirePrimary = () => {
+    if (!isPrimary) throw new ProviderError("provider_rejected", "the root is the primary datacenter's: it cannot certify anything here");
+  };
+  return {
+    issuer,
+    issuers,
     template,
     remote: false,
-    canCrossSign: true,
+    canCrossSign: isPrimary,
     async signLeaf(draft) {
       // Straight to WebCrypto: one promise less for every leaf.
-      return draft.complete(new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)));
+      const der = draft.complete(new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)));
+      const { serial, notBefore, notAfter } = draft.fields;
+      return { der, serial, notBefore, notAfter };
     },
     async crossSign(other, now) {
+      requirePrimary();
       return [await crossSign(other, { certificate: root, privateKey }, { now, random: context.random })];
     },
     async signIntermediate(csr, now) {
+      requirePrimary();
       const { key } = await readCaRequest(csr, signingUri(context.clusterId));
       const ttlMs = parseConsulConfig(record.config).intermediateTtlMs;
       const { clusterId, random } = context;
@@ -126,6 +168,16 @@ async function open(record: ProviderRecord, root: Certificate, context: Provider
     },
     close() {},
   };
+}
+
+/** From what signs leaves up to below the root; none where the root signs them, as in a primary datacenter. */
+function issuersOf({ issuers = "" }: ProviderState): Certificate[] {
+  try {
+    return readPem(issuers).map(({ bytes }) => readCertificate(bytes));
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    throw new ProviderError("provider_contract", "The intermediates in the CA's state cannot be read");
+  }
 }
 
 async function openKey(state: ProviderState, info: PublicKeyInfo, context: ProviderContext): Promise<CryptoKey> {

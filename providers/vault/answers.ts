@@ -26,6 +26,8 @@ export const CertificateAnswer = v.object({
   ...warnings,
 });
 
+export const LeafAnswer = v.object({ data: v.object({ certificate: pem }) });
+
 export const RootAnswer = v.object({ data: v.object({ certificate: pem, issuer_id: optionalId, key_id: optionalId }), ...warnings });
 
 export const RequestAnswer = v.object({ data: v.object({ csr: pem, key_id: optionalId }) });

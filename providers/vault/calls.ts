@@ -13,6 +13,7 @@ import {
   IssuersAnswer,
   IssuersConfigAnswer,
   KeysAnswer,
+  LeafAnswer,
   MountAnswer,
   PlaintextAnswer,
   RequestAnswer,
@@ -203,7 +204,7 @@ export function createVaultClient(options: SessionOptions): VaultClient {
         ...(ipAddresses.length === 0 ? {} : { ip_sans: ipAddresses.join(",") }),
       };
       const body = { csr, ...names, ttl: seconds(ttlMs), format: "pem" };
-      return issued(await call("POST", mount, under, CertificateAnswer, body));
+      return (await call("POST", mount, under, LeafAnswer, body)).data.certificate;
     },
 
     async listIssuers(mount) {

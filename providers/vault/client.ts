@@ -187,7 +187,8 @@ export interface VaultClient {
    * no sudo, or, with null, by `root/sign-self-issued`, which does.
    */
   signSelfIssued(mount: Mount, issuerId: string | null, pem: string): Promise<Issued>;
-  signLeaf(mount: Mount, request: SignLeafRequest): Promise<Issued>;
+  /** @returns PEM */
+  signLeaf(mount: Mount, request: SignLeafRequest): Promise<string>;
 
   listIssuers(mount: Mount): Promise<readonly IssuerListing[]>;
   /** By id or name, or `default`; null where there is none. */

@@ -10,6 +10,7 @@ import type { VaultClient } from "./client.ts";
 import { VaultError } from "./errors.ts";
 import type { RootFacts } from "./facts.ts";
 import { need, preflight } from "./preflight.ts";
+import type { VaultRoot } from "./root.ts";
 
 /**
  * Certifies a root.
@@ -18,17 +19,16 @@ import { need, preflight } from "./preflight.ts";
  */
 export async function crossSignInVault(
   client: VaultClient,
-  facts: RootFacts,
-  own: Certificate,
+  { certificate: own, facts, path }: VaultRoot,
   root: Certificate,
   now: Date,
 ): Promise<readonly Certificate[]> {
-  const issuer = facts.path[0] ?? own;
+  const issuer = path[0] ?? own;
   if (!inForce(issuer, now)) throw new ProviderError("provider_rejected", "root certificate is expired");
   const crossed = readCross(await sign(client, facts, pemOf(root)));
   const fits = sameAuthority(crossed, root) && couldHaveIssued(issuer, crossed) && (await isSignedBy(crossed, issuer));
   if (!fits) throw new VaultError("answer", "Vault: the cross-signed certificate that it made is not what was asked for");
-  return [crossed, ...facts.path];
+  return [crossed, ...path];
 }
 
 async function sign(client: VaultClient, { mount, issuerId }: RootFacts, pem: string): Promise<string> {

@@ -46,15 +46,18 @@ const Litter = v.object({
 
 const Facts = v.object({
   address: v.string(),
-  root: v.object({
-    mount,
-    /** The issuer in Vault that certifies for us, whatever the mount's default is. */
-    issuerId: v.string(),
-    /** Whether we generated it. */
-    isOurs: v.boolean(),
-    /** From the issuer's certificate up to below the root; empty where it is the root. */
-    path: v.array(certificate),
-  }),
+  /** Null in a secondary datacenter: the primary has it. */
+  root: v.nullable(
+    v.object({
+      mount,
+      /** The issuer in Vault that certifies for us, whatever the mount's default is. */
+      issuerId: v.string(),
+      /** Whether we generated it. */
+      isOurs: v.boolean(),
+    }),
+  ),
+  /** From what certified the intermediate up to below the root; empty where that is the root. */
+  path: v.array(certificate),
   intermediate: v.object({
     mount,
     accessor,
@@ -69,7 +72,7 @@ const Facts = v.object({
 });
 
 export type Facts = v.InferOutput<typeof Facts>;
-export type RootFacts = Facts["root"];
+export type RootFacts = NonNullable<Facts["root"]>;
 export type IntermediateFacts = Facts["intermediate"];
 /** Something in Vault that is to be deleted, not before `after`. */
 export type Litter = v.InferOutput<typeof Litter>;
@@ -82,12 +85,17 @@ export function readFacts(state: ProviderState): Facts {
 }
 
 export function writeFacts(facts: Facts): string {
-  const plain = ({ path, ...root }: RootFacts) => ({ ...root, path: path.map(({ der }) => base64(der)) });
   return JSON.stringify({
     ...facts,
-    root: plain(facts.root),
+    path: facts.path.map(({ der }) => base64(der)),
     intermediate: { ...facts.intermediate, certificate: base64(facts.intermediate.certificate.der) },
   });
+}
+
+/** @throws {ProviderError} `provider_rejected` in a secondary datacenter */
+export function requireRoot({ root }: Facts): RootFacts {
+  if (root === null) throw new ProviderError("provider_rejected", "the root is the primary datacenter's: it cannot certify anything here");
+  return root;
 }
 
 export function sameMount(a: Mount, b: Mount): boolean {

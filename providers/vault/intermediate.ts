@@ -3,21 +3,21 @@
  * @module
  */
 import { hex } from "../../src/core/bytes.ts";
-import { ConfigError, FormatError } from "../../src/core/errors.ts";
+import { ConfigError, FormatError, RequestError } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import type { SealPurpose } from "../../src/core/sealer.ts";
 import { caCommonName, generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
-import { type Certificate, keyIdOf, readCertificate } from "../../src/core/x509/certificate.ts";
-import { isSignedBy } from "../../src/core/x509/chain.ts";
+import { type Certificate, keyIdOf, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
 import { readCaRequest } from "../../src/core/x509/csr.ts";
+import { intermediateFaults } from "../../src/core/x509/intermediate.ts";
 import type { PublicKeyInfo } from "../../src/core/x509/keys.ts";
-import { lint } from "../../src/core/x509/lint.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
 import type { Mount, VaultClient } from "./client.ts";
 import type { VaultConfig } from "./config.ts";
 import { VaultError } from "./errors.ts";
 import type { IntermediateFacts } from "./facts.ts";
 import { deleteIssuer, deleteMount, descriptionOf, findMount, isOurName, newName } from "./ownership.ts";
+import { ensureRole, roleFields } from "./role.ts";
 import { tooOld, type VaultRoot } from "./root.ts";
 import type { Work } from "./work.ts";
 
@@ -30,8 +30,21 @@ export interface VaultIntermediate {
 /** So much sooner than what is above it an intermediate ends: Vault's clock may be another one. */
 const MARGIN_MS = 60_000;
 
-/** Makes an intermediate whose key stays in Vault. @throws {ConfigError} @throws {VaultError} */
-export async function makeInVault(work: Work, config: VaultConfig, root: VaultRoot): Promise<VaultIntermediate> {
+/** A key for an intermediate. */
+export interface Requested {
+  readonly csr: string;
+  readonly key: PublicKeyInfo;
+  /** Puts the key to use once it is certified. @throws {VaultError} @throws {SealError} */
+  finish(work: Work, certificate: Certificate): Promise<VaultIntermediate>;
+}
+
+/** Makes a key for an intermediate, and its request. @throws {ConfigError} @throws {VaultError} */
+export function requestKey(work: Work, config: VaultConfig): Promise<Requested> {
+  return config.leafSigning === "vault" ? requestInVault(work, config) : requestHere(work, config);
+}
+
+/** The key stays in Vault. */
+async function requestInVault(work: Work, config: VaultConfig): Promise<Requested> {
   const { client, clusterId, random, onAbandon } = work;
   const mount = config.intermediate;
   const { accessor, isOurs } = await ensureMount(work, config);
@@ -45,24 +58,42 @@ export async function makeInVault(work: Work, config: VaultConfig, root: VaultRo
     keyName: name,
   });
   if (keyId === null) throw tooOld();
-  const certificate = await certify(work, config, root, csr);
-  onAbandon((later) => gone(later, mount, () => deleteByKey(later, mount, keyId)));
-  const issuerId = await importSigned(client, mount, certificate.pem, keyId);
-  await client.updateIssuer(mount, issuerId, { issuer_name: name });
-  return { facts: { mount, accessor, isOurs, certificate: certificate.read, issuerId, keyId }, key: null };
+  return {
+    csr,
+    key: await keyOf(csr, clusterId),
+    async finish({ client, onAbandon }, certificate) {
+      onAbandon((later) => gone(later, mount, () => deleteByKey(later, mount, keyId)));
+      const issuerId = await importSigned(client, mount, pemOf(certificate), keyId);
+      await client.updateIssuer(mount, issuerId, { issuer_name: name });
+      await ensureRole(client, mount, roleFields(clusterId, config.leafTtlMs), onAbandon);
+      return { facts: { mount, accessor, isOurs, certificate, issuerId, keyId }, key: null };
+    },
+  };
 }
 
-/** Makes an intermediate whose key we hold, sealed. @throws {ConfigError} @throws {VaultError} @throws {SealError} */
-export async function makeHere(work: Work, config: VaultConfig, root: VaultRoot): Promise<VaultIntermediate> {
-  const { clusterId, random, sealer } = work;
-  const key = await generateCaKey(config.keySpec);
-  const csr = await makeCaRequest(key, caCommonName("sec", "vault", clusterId, random), signingUri(clusterId));
-  const { read: certificate } = await certify(work, config, root, csr, key.info);
-  const sealed = await sealer.sealKey(key.privateKey, purposeOf(key.info, clusterId));
+/** We hold the key, sealed. */
+async function requestHere({ clusterId, random }: Work, config: VaultConfig): Promise<Requested> {
+  const { info, privateKey } = await generateCaKey(config.keySpec);
   return {
-    facts: { mount: config.intermediate, accessor: null, isOurs: false, certificate, issuerId: null, keyId: null },
-    key: sealed,
+    csr: await makeCaRequest({ info, privateKey }, caCommonName("sec", "vault", clusterId, random), signingUri(clusterId)),
+    key: info,
+    async finish({ sealer }, certificate) {
+      const key = await sealer.sealKey(privateKey, purposeOf(info, clusterId));
+      return {
+        facts: { mount: config.intermediate, accessor: null, isOurs: false, certificate, issuerId: null, keyId: null },
+        key,
+      };
+    },
   };
+}
+
+async function keyOf(csr: string, clusterId: string): Promise<PublicKeyInfo> {
+  try {
+    return (await readCaRequest(csr, signingUri(clusterId))).key;
+  } catch (error) {
+    if (!(error instanceof RequestError)) throw error;
+    throw new VaultError("answer", `Vault: the request that it made is not what was asked for: ${error.message}`);
+  }
 }
 
 /** Keys are sealed by key identifier, as the built-in provider does. */
@@ -95,42 +126,32 @@ async function requireUnshared(client: VaultClient, mount: Mount, clusterId: str
 /** Has the root certify the intermediate of another datacenter. @throws {RequestError} @throws {VaultError} */
 export async function certifyOther(work: Work, config: VaultConfig, root: VaultRoot, csr: string): Promise<readonly Certificate[]> {
   const { key } = await readCaRequest(csr, signingUri(work.clusterId));
-  return [(await certify(work, config, root, csr, key)).read, ...root.facts.path];
-}
-
-interface Certified {
-  readonly pem: string;
-  readonly read: Certificate;
+  return [await certify(work, config, root, { csr, key }), ...root.path];
 }
 
 /** Has the root certify a request, and checks what came back. @throws {VaultError} `answer` where it is not what was asked for */
-async function certify(
+export async function certify(
   work: Work,
   config: VaultConfig,
   root: VaultRoot,
-  csr: string,
-  key: PublicKeyInfo | null = null,
-): Promise<Certified> {
-  const { client, now, warn } = work;
-  const above = [...root.facts.path, root.certificate];
+  { csr, key }: Pick<Requested, "csr" | "key">,
+): Promise<Certificate> {
+  const { client, now, warn, clusterId } = work;
+  const above = [...root.path, root.certificate];
   const end = Math.min(now.getTime() + config.intermediateTtlMs, ...above.map(({ notAfter }) => notAfter.getTime() - MARGIN_MS));
   const ttlMs = end - now.getTime();
   if (ttlMs <= 0) throw new ConfigError("The root in Vault, or one above it, ends within a minute: an intermediate cannot be made");
   const issued = await client.signIntermediate(root.facts.mount, root.facts.issuerId, { csr, ttlMs, maxPathLength: 0 });
   const [first] = readPem(issued.certificate);
   const read = readIt(first?.bytes);
-  const issuer = above[0] as Certificate;
-  const faults = (await lint(read, "intermediate", issuer)).map(({ field, message }) => `${field}: ${message}`);
-  if (key !== null && hex(read.key.spki) !== hex(key.spki)) faults.push("subjectPublicKeyInfo: Must be the one of the request");
-  if (!read.uris.includes(signingUri(work.clusterId))) faults.push("subjectAltName: Must be the trust domain's SPIFFE ID");
-  if (!(await isSignedBy(read, issuer))) faults.push("signature: Must be the root's");
+  const faults = await intermediateFaults(read, key, above[0] as Certificate, clusterId);
   if (faults.length > 0)
     throw new VaultError("answer", `Vault: the intermediate that it signed is not what was asked for: ${faults.join("; ")}`);
   if (read.notAfter.getTime() < now.getTime() + config.intermediateTtlMs - 3_600_000)
     warn(
       `The intermediate ends at ${read.notAfter.toISOString()}, sooner than IntermediateCertTTL says: Vault's root mount has a lower max_lease_ttl, or its root ends then`,
     );
-  return { pem: first === undefined ? "" : issued.certificate, read };
+  return read;
 }
 
 function readIt(der: Uint8Array | undefined): Certificate {

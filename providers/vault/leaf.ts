@@ -22,15 +22,15 @@ export interface LeafIssuer {
   readonly certificate: Certificate;
 }
 
-/** Has a leaf signed. @returns its DER. @throws {VaultError} `answer` where it is not what was asked for */
+/** Has a leaf signed. @throws {VaultError} `answer` where it is not what was asked for */
 export async function signInVault(
   client: VaultClient,
   issuer: LeafIssuer,
   fields: LeafFields,
   csr: string,
   now: Date,
-): Promise<Uint8Array> {
-  const { certificate: pem } = await client.signLeaf(issuer.mount, {
+): Promise<Certificate> {
+  const pem = await client.signLeaf(issuer.mount, {
     role: LEAF_ROLE,
     issuerId: issuer.issuerId,
     csr,
@@ -45,7 +45,7 @@ export async function signInVault(
   const faults = faultsOf(leaf, issuer.certificate, fields);
   if (!(await isSignedBy(leaf, issuer.certificate))) faults.push("its signature is not the issuer's");
   if (faults.length > 0) throw new VaultError("answer", `Vault: the leaf that it signed is not what was asked for: ${faults.join("; ")}`);
-  return leaf.der;
+  return leaf;
 }
 
 function readLeaf(pem: string): Certificate {

@@ -8,20 +8,25 @@ import { type Need, need, needOfMount } from "./preflight.ts";
 import { LEAF_ROLE } from "./role.ts";
 import { type RootPlan, rootMount } from "./root.ts";
 
-/** What is needed as long as the configuration is in use, whatever has to be made first. */
-export function standingNeeds(config: VaultConfig): Need[] {
+/**
+ * What is needed as long as the configuration is in use, whatever has to be made first.
+ * @param primary whether this datacenter has the root.
+ */
+export function standingNeeds(config: VaultConfig, primary: boolean): Need[] {
   const { connection, intermediate } = config;
-  const certify = need(rootMount(config), "issuer/+/sign-intermediate", ["update"], "have the root certify an intermediate");
+  const certify = primary
+    ? [need(rootMount(config), "issuer/+/sign-intermediate", ["update"], "have the root certify an intermediate")]
+    : [];
   const own: Need = {
     namespace: connection.namespace,
     path: "auth/token/lookup-self",
     capabilities: ["read"],
     purpose: "see how long the token lasts",
   };
-  if (config.leafSigning === "local") return [own, certify];
+  if (config.leafSigning === "local") return [own, ...certify];
   return [
     own,
-    certify,
+    ...certify,
     need(intermediate, `roles/${LEAF_ROLE}`, ["read", "update", "delete"], "write the role of leaves"),
     need(intermediate, "intermediate/generate/internal", ["update"], "make the intermediate's key"),
     need(intermediate, "intermediate/set-signed", ["update"], "give the intermediate its certificate"),
@@ -32,8 +37,8 @@ export function standingNeeds(config: VaultConfig): Need[] {
   ];
 }
 
-/** What is needed to make what is not there yet, and to take it away again where the change fails. */
-export function makingNeeds(config: VaultConfig, root: RootPlan, intermediate: Found | null): Need[] {
+/** What is needed to make a root that is not there yet, and to take it away again where the change fails. */
+export function rootNeeds(config: VaultConfig, root: RootPlan): Need[] {
   const needs: Need[] = [];
   const mount = rootMount(config);
   if (root.kind === "mount") needs.push(needOfMount(mount, "", ["read", "update", "delete"], "mount the root's PKI engine"));
@@ -43,14 +48,12 @@ export function makingNeeds(config: VaultConfig, root: RootPlan, intermediate: F
     needs.push(need(mount, "issuer/+", ["delete"], "take the root away again where the change fails"));
     needs.push(need(mount, "key/+", ["delete"], "take the root's key away again where the change fails"));
   }
-  if (intermediate?.kind === "none")
-    needs.push(
-      needOfMount(
-        config.intermediate,
-        "",
-        ["read", "update", "delete"],
-        "mount the intermediate's PKI engine, and delete it when it is left",
-      ),
-    );
   return needs;
+}
+
+/** What is needed to make the intermediate's mount where it is not there yet. */
+export function mountNeeds({ intermediate }: VaultConfig, found: Found | null): Need[] {
+  if (found?.kind !== "none") return [];
+  const purpose = "mount the intermediate's PKI engine, and delete it when it is left";
+  return [needOfMount(intermediate, "", ["read", "update", "delete"], purpose)];
 }

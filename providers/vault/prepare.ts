@@ -5,14 +5,22 @@
  */
 import type { ProviderState } from "../../src/core/ca/state.ts";
 import { ConfigError } from "../../src/core/errors.ts";
-import type { Prepared, PrepareRequest, ProviderContext, RenewRequest } from "../../src/core/provider.ts";
+import type {
+  Prepared,
+  PrepareRequest,
+  ProviderContext,
+  RenewRequest,
+  RequestedIntermediate,
+  SecondaryRequest,
+} from "../../src/core/provider.ts";
 import type { Certificate } from "../../src/core/x509/certificate.ts";
+import { requireIntermediates } from "../../src/core/x509/intermediate.ts";
 import type { VaultClient } from "./client.ts";
 import type { VaultConfig, VaultConnection } from "./config.ts";
 import { VaultError, type VaultReason } from "./errors.ts";
-import { type Facts, litterOf, readFacts, sameMount, writeFacts } from "./facts.ts";
-import { makeHere, makeInVault, type VaultIntermediate } from "./intermediate.ts";
-import { makingNeeds, standingNeeds } from "./needs.ts";
+import { type Facts, litterOf, readFacts, requireRoot, sameMount, writeFacts } from "./facts.ts";
+import { certify, requestKey, type VaultIntermediate } from "./intermediate.ts";
+import { mountNeeds, rootNeeds, standingNeeds } from "./needs.ts";
 import { findMount } from "./ownership.ts";
 import { preflight } from "./preflight.ts";
 import { ensureRole, roleFields } from "./role.ts";
@@ -62,7 +70,7 @@ export function prepare(connect: Connect, request: PrepareRequest, context: Prov
 
 async function prepareIn(connect: Connect, request: PrepareRequest, context: ProviderContext): Promise<Prepared> {
   const { previous, now, fresh } = request;
-  const { config, sealed } = await settle(request.config, previous?.record ?? null, context);
+  const { config, sealed } = await settle(request.config, previous?.record ?? null, context, true);
   const before = previous === null ? null : await sameServer(previous.record, config, context);
   const { facts } = before ?? { facts: null };
   if (before !== null) requireKeySpec(before.config, config);
@@ -70,26 +78,24 @@ async function prepareIn(connect: Connect, request: PrepareRequest, context: Pro
   return withClient(connect, config.connection, async (client) => {
     const work = workOf(connect, config, request, context, client, warnings);
     await client.connect();
-    await preflightAll(client, standingNeeds(config));
-    const pinned = previous === null || facts === null || !sameMount(facts.root.mount, rootMount(config)) ? null : facts.root;
-    const plan = await planRoot(
-      work,
-      config,
-      pinned === null ? null : { certificate: (previous as { root: Certificate }).root, facts: pinned },
-      fresh,
-    );
+    await preflightAll(client, standingNeeds(config, true));
+    const pinned =
+      previous === null || facts === null || facts.root === null || !sameMount(facts.root.mount, rootMount(config))
+        ? null
+        : { certificate: previous.root, facts: facts.root, path: facts.path };
+    const plan = await planRoot(work, config, pinned, fresh);
     const found =
       config.leafSigning === "vault" ? await findMount(client, config.intermediate, "IntermediatePKIPath", context.clusterId) : null;
-    await preflightAll(client, makingNeeds(config, plan, found));
+    await preflightAll(client, [...rootNeeds(config, plan), ...mountNeeds(config, found)]);
 
     const root = await makeRoot(work, config, plan);
     const same = previous !== null && root.certificate.id === previous.root.id;
     const kept = same && facts !== null && (await isStillGood(client, facts, config, now)) ? facts : null;
     const made = kept === null ? await make(work, config, root) : { facts: kept.intermediate, key: previous?.record.state.key ?? null };
-    if (config.leafSigning === "vault")
+    if (kept !== null && config.leafSigning === "vault")
       await ensureRole(client, config.intermediate, roleFields(context.clusterId, config.leafTtlMs), work.onAbandon);
     const litter = kept !== null ? kept.litter : same && facts !== null ? litterOf(facts, keptUntil(now, config)) : [];
-    return { root: root.certificate, state: { ...sealed, ...stateOf(config, root, made, litter) }, warnings };
+    return { root: root.certificate, state: { ...sealed, ...stateOf(config, of(root), made, litter) }, warnings };
   });
 }
 
@@ -98,32 +104,69 @@ export async function renew(connect: Connect, request: RenewRequest, context: Pr
   const { record, root, now } = request;
   const config = await configOf(record, context);
   const facts = readFacts(record.state);
+  const known = { certificate: root, facts: requireRoot(facts), path: facts.path };
   return withClient(connect, config.connection, async (client) => {
-    const work = workOf(connect, config, request, context, client, []);
-    const made = await make(work, config, { certificate: root, facts: facts.root });
-    if (config.leafSigning === "vault")
-      await ensureRole(client, config.intermediate, roleFields(context.clusterId, config.leafTtlMs), work.onAbandon);
+    const made = await make(workOf(connect, config, request, context, client, []), config, known);
     const { secrets } = record.state;
     const litter = litterOf(facts, keptUntil(now, config));
-    return { ...(secrets === undefined ? {} : { secrets }), ...stateOf(config, { certificate: root, facts: facts.root }, made, litter) };
+    return { ...(secrets === undefined ? {} : { secrets }), ...stateOf(config, of(known), made, litter) };
   });
 }
 
-function make(work: Work, config: VaultConfig, root: VaultRoot): Promise<VaultIntermediate> {
-  return config.leafSigning === "vault" ? makeInVault(work, config, root) : makeHere(work, config, root);
+async function make(work: Work, config: VaultConfig, root: VaultRoot): Promise<VaultIntermediate> {
+  const requested = await requestKey(work, config);
+  return requested.finish(work, await certify(work, config, root, requested));
+}
+
+/** Makes a key for what signs leaves in a secondary datacenter. With LeafSigning "local" Vault has no part in it. */
+export function requestIntermediate(connect: Connect, request: SecondaryRequest, context: ProviderContext): Promise<RequestedIntermediate> {
+  return blamed(requestIn(connect, request, context));
+}
+
+async function requestIn(connect: Connect, request: SecondaryRequest, context: ProviderContext): Promise<RequestedIntermediate> {
+  const { previous } = request;
+  const { config, sealed } = await settle(request.config, previous, context, false);
+  const before = previous === null ? null : await sameServer(previous, config, context);
+  const within = <T>(work: (open: Work) => Promise<T>, now = request.now): Promise<T> =>
+    withClient(connect, config.connection, (client) => work(workOf(connect, config, { ...request, now }, context, client, [])));
+  const requested = await within(async (work) => {
+    if (config.leafSigning === "vault") await requireMount(work, config);
+    return requestKey(work, config);
+  });
+  return {
+    csr: requested.csr,
+    async accept(answered, root, now) {
+      const path = await requireIntermediates(answered, requested.key, root, context.clusterId, now);
+      const [certificate, ...above] = path as [Certificate, ...Certificate[]];
+      const made = await within((work) => requested.finish(work, certificate), now);
+      const litter = before === null ? [] : litterOf(before.facts, keptUntil(now, config));
+      return { ...sealed, ...stateOf(config, { root: null, path: above }, made, litter) };
+    },
+  };
+}
+
+/** @throws {ConfigError} where the mount cannot be used, or the token lacks permissions */
+async function requireMount({ client, clusterId }: Work, config: VaultConfig): Promise<void> {
+  await client.connect();
+  await preflightAll(client, standingNeeds(config, false));
+  await preflightAll(client, mountNeeds(config, await findMount(client, config.intermediate, "IntermediatePKIPath", clusterId)));
 }
 
 function keptUntil(now: Date, { leafTtlMs }: VaultConfig): Date {
   return new Date(now.getTime() + KEEP_FACTOR * leafTtlMs);
 }
 
+function of({ facts, path }: VaultRoot): Pick<Facts, "root" | "path"> {
+  return { root: facts, path: [...path] };
+}
+
 function stateOf(
   config: VaultConfig,
-  root: VaultRoot,
+  root: Pick<Facts, "root" | "path">,
   { facts: intermediate, key }: VaultIntermediate,
   litter: Facts["litter"],
 ): ProviderState {
-  const facts = { address: config.connection.address, root: root.facts, intermediate, litter };
+  const facts = { address: config.connection.address, ...root, intermediate, litter };
   return { facts: writeFacts(facts), ...(key === null ? {} : { key }) };
 }
 

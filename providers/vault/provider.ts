@@ -15,12 +15,13 @@ import type { VaultClient } from "./client.ts";
 import { parseVaultConfig, VAULT_SECRET_FIELDS, type VaultConfig } from "./config.ts";
 import { crossSignInVault } from "./crosssign.ts";
 import { VaultError } from "./errors.ts";
-import { type Facts, litterOf, readFacts, writeFacts } from "./facts.ts";
+import { type Facts, litterOf, type RootFacts, readFacts, requireRoot, writeFacts } from "./facts.ts";
 import { certifyOther, purposeOf } from "./intermediate.ts";
 import { signInVault } from "./leaf.ts";
 import { isOurName, sweep } from "./ownership.ts";
-import { type Connect, prepare, renew, withClient } from "./prepare.ts";
+import { type Connect, prepare, renew, requestIntermediate, withClient } from "./prepare.ts";
 import { ensureRole, roleFields } from "./role.ts";
+import type { VaultRoot } from "./root.ts";
 import { configOf } from "./settings.ts";
 
 const NAME = "vault";
@@ -40,6 +41,7 @@ export function createVaultProvider({ connect, clock }: VaultProviderOptions): P
     parse: (config) => parseVaultConfig(config),
     prepare: (request, context) => prepare(connect, request, context),
     renew: (request, context) => renew(connect, request, context),
+    requestIntermediate: (request, context) => requestIntermediate(connect, request, context),
     open: (record, root, context) => open(connect, clock, record, root, context),
     // Whether a root can be rotated here is a question of who made it, which its state knows.
     rotateObstacle: () => null,
@@ -101,7 +103,11 @@ async function open(
   };
 
   const signLeaf: Provider["signLeaf"] = async (draft, csr) => {
-    if (privateKey !== null) return draft.complete(new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)));
+    if (privateKey !== null) {
+      const der = draft.complete(new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)));
+      const { serial, notBefore, notAfter } = draft.fields;
+      return { der, serial, notBefore, notAfter };
+    }
     if (issuerId === null) throw new NotReadyError("ca_uninitialized", "CA is uninitialized: the root was left, and signs no leaves");
     const ask = (open: VaultClient) => {
       const sign = () => signInVault(open, { mount, issuerId, certificate: issuer }, draft.fields, csr, clock.now());
@@ -112,16 +118,20 @@ async function open(
 
   return {
     issuer,
-    issuers: [issuer, ...facts.root.path],
+    issuers: [issuer, ...facts.path],
     template: createLeafTemplate(issuer, scheme),
     remote: privateKey === null,
     signLeaf,
-    canCrossSign: true,
-    crossSign: (other, now) => use((open) => crossSignInVault(open, facts.root, root, other, now)),
-    signIntermediate(csr, now) {
+    canCrossSign: facts.root !== null,
+    async crossSign(other, now) {
+      const own = rootOf(root, facts);
+      return use((open) => crossSignInVault(open, own, other, now));
+    },
+    async signIntermediate(csr, now) {
       const { clusterId, sealer, random } = context;
       const work = { clusterId, sealer, random, now, onAbandon: () => undefined, warn: () => undefined };
-      return use((open) => certifyOther({ ...work, client: open }, config, { certificate: root, facts: facts.root }, csr));
+      const own = rootOf(root, facts);
+      return use((open) => certifyOther({ ...work, client: open }, config, own, csr));
     },
     get health() {
       return healthOf(vault.absence, client, config, issuer);
@@ -135,14 +145,19 @@ async function open(
   };
 }
 
+/** @throws {ProviderError} in a secondary datacenter */
+function rootOf(certificate: Certificate, facts: Facts): VaultRoot {
+  return { certificate, facts: requireRoot(facts), path: facts.path };
+}
+
 /** Somebody deleted the role: it is made anew, once. */
 async function withRole(
   error: unknown,
   client: VaultClient,
   config: VaultConfig,
   { clusterId }: ProviderContext,
-  again: () => Promise<Uint8Array>,
-): Promise<Uint8Array> {
+  again: () => Promise<Certificate>,
+): Promise<Certificate> {
   if (!(error instanceof VaultError) || error.reason !== "role_missing") throw error;
   await ensureRole(client, config.intermediate, roleFields(clusterId, config.leafTtlMs), () => undefined);
   return again();
@@ -168,11 +183,14 @@ function healthOf(absence: Absence | null, { token }: VaultClient, config: Vault
 
 async function inspect(client: VaultClient, vault: Availability, { root, intermediate }: Facts, clusterId: string): Promise<Inspection> {
   return vault.call(async () => {
-    const issuers = await client.listIssuers(root.mount);
-    const current = issuers.find(({ isDefault }) => isDefault);
-    const rootReplaced = current !== undefined && current.id !== root.issuerId && !isOurName(current.name, clusterId);
+    const rootReplaced = root !== null && (await isReplaced(client, root, clusterId));
     return { rootReplaced, issuerLost: await isLost(client, intermediate) };
   });
+}
+
+async function isReplaced(client: VaultClient, { mount, issuerId }: RootFacts, clusterId: string): Promise<boolean> {
+  const current = (await client.listIssuers(mount)).find(({ isDefault }) => isDefault);
+  return current !== undefined && current.id !== issuerId && !isOurName(current.name, clusterId);
 }
 
 async function isLost(client: VaultClient, { mount, issuerId, keyId }: Facts["intermediate"]): Promise<boolean> {

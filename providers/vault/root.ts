@@ -19,6 +19,8 @@ export interface VaultRoot {
   /** The root that peers trust. */
   readonly certificate: Certificate;
   readonly facts: RootFacts;
+  /** From the issuer's certificate up to below the root; empty where it is the root. */
+  readonly path: readonly Certificate[];
 }
 
 /** What is at the root's path, looked at without changing anything. */
@@ -79,7 +81,7 @@ export async function makeRoot(work: Work, config: VaultConfig, plan: RootPlan):
   const certificate = readCertificatePem(made.certificate);
   const cut = certificate.notAfter.getTime() < work.now.getTime() + config.rootTtlMs - 3_600_000;
   if (cut) work.warn(`Vault cut the root's life to ${certificate.notAfter.toISOString()}: RootCertTTL is beyond the mount's max_lease_ttl`);
-  return { certificate, facts: { mount, issuerId: made.issuerId, isOurs: true, path: [] } };
+  return { certificate, facts: { mount, issuerId: made.issuerId, isOurs: true }, path: [] };
 }
 
 /** A root or an issuer that is gone with its mount is no failure. */
@@ -120,8 +122,8 @@ async function readRoot(work: Work, config: VaultConfig, issuer: IssuerListing):
   const uris = own.uris.filter((uri) => uri.startsWith("spiffe://"));
   const wanted = signingUri(work.clusterId);
   if (uris.length > 0 && !uris.includes(wanted)) throw unusable(config, `its issuer is of another trust domain than ${wanted}`);
-  const facts = { mount, issuerId: issuer.id, isOurs: isOurName(issuer.name, work.clusterId), path: path.slice(0, -1) };
-  return { certificate: path.at(-1) as Certificate, facts };
+  const facts = { mount, issuerId: issuer.id, isOurs: isOurName(issuer.name, work.clusterId) };
+  return { certificate: path.at(-1) as Certificate, facts, path: path.slice(0, -1) };
 }
 
 function readChain(config: VaultConfig, pem: string): Certificate[] {
@@ -149,12 +151,12 @@ function unusable(config: VaultConfig, why: string): ConfigError {
   );
 }
 
-function cannotRotate(config: VaultConfig, { facts, certificate }: VaultRoot): ConfigError {
+function cannotRotate(config: VaultConfig, { path: above, certificate }: VaultRoot): ConfigError {
   const { path } = rootMount(config);
-  const above = facts.path.length > 0;
-  const make = above
-    ? `import another intermediate of the external root into ${path} (vault write ${path}/issuers/import/bundle pem_bundle=@bundle.pem)`
-    : `generate another root in Vault (vault write ${path}/root/rotate/internal common_name="mesh root" uri_sans=${certificate.uris[0] ?? "spiffe://<trust domain>"})`;
+  const make =
+    above.length > 0
+      ? `import another intermediate of the external root into ${path} (vault write ${path}/issuers/import/bundle pem_bundle=@bundle.pem)`
+      : `generate another root in Vault (vault write ${path}/root/rotate/internal common_name="mesh root" uri_sans=${certificate.uris[0] ?? "spiffe://<trust domain>"})`;
   return new ConfigError(
     `Cannot rotate: the root at ${JSON.stringify(path)} was not made by meshca. To rotate, ${make}, make it the default (vault write ${path}/config/issuers default=<issuer id>), and rotate then; it is also taken up by itself within some minutes`,
   );

@@ -38,11 +38,6 @@ export function secretsOf(config: ConfigMap): Secrets {
   return found;
 }
 
-/** The configuration as it is stored and shown. */
-export function hideSecrets(config: ConfigMap): ConfigMap {
-  return mapSecrets(config, () => HIDDEN);
-}
-
 /** The configuration with its secrets in place of HIDDEN. @throws {ConfigError} where one is not kept */
 export function withSecrets(config: ConfigMap, kept: Secrets): ConfigMap {
   return mapSecrets(config, (path, value) => {

@@ -6,6 +6,7 @@ import { fromUtf8, utf8 } from "../../src/core/bytes.ts";
 import type { ConfigMap, ProviderRecord, ProviderState } from "../../src/core/ca/state.ts";
 import type { ProviderContext } from "../../src/core/provider.ts";
 import { parseVaultConfig, type VaultConfig } from "./config.ts";
+import { readFacts } from "./facts.ts";
 import { requireSameServer, type Secrets, secretsOf, withSecrets } from "./secrets.ts";
 
 const purposeOf = (clusterId: string) => ({ clusterId, purpose: "vault-login", id: "vault" });
@@ -22,7 +23,8 @@ async function openSecrets(state: ProviderState, { sealer, clusterId }: Provider
 
 /** The configuration of a record, secrets included. @throws {SealError} */
 export async function configOf(record: ProviderRecord, context: ProviderContext): Promise<VaultConfig> {
-  return parseVaultConfig(withSecrets(record.config ?? {}, await openSecrets(record.state, context)));
+  const filled = withSecrets(record.config ?? {}, await openSecrets(record.state, context));
+  return parseVaultConfig(filled, readFacts(record.state).root !== null);
 }
 
 export interface Settled {
@@ -33,13 +35,19 @@ export interface Settled {
 
 /**
  * A configuration as it was sent, with what it keeps of the one before.
+ * @param primary whether this datacenter has the root.
  * @throws {ConfigError} where a secret would go to another server than it was given for @throws {SealError}
  */
-export async function settle(sent: ConfigMap | null, previous: ProviderRecord | null, context: ProviderContext): Promise<Settled> {
+export async function settle(
+  sent: ConfigMap | null,
+  previous: ProviderRecord | null,
+  context: ProviderContext,
+  primary: boolean,
+): Promise<Settled> {
   const kept = previous === null ? {} : await openSecrets(previous.state, context);
   if (previous !== null) requireSameServer(sent ?? {}, previous.config ?? {});
   const filled = withSecrets(sent ?? {}, kept);
-  const [config, secrets] = [parseVaultConfig(filled), secretsOf(filled)];
+  const [config, secrets] = [parseVaultConfig(filled, primary), secretsOf(filled)];
   if (Object.keys(secrets).length === 0) return { config, sealed: {} };
   const text = JSON.stringify(secrets);
   // The same secrets stay as they are sealed, so that nothing changes where nothing changed.

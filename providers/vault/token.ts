@@ -86,8 +86,28 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
   const canLogIn = login.kind !== "token";
   const now = () => clock.now().getTime();
 
+  /**
+   * Asks Vault of a token. One that is dead and one that may not ask this are answered alike: the latter may ask something else.
+   * @throws {VaultError} `token_invalid` where it is dead
+   */
+  const askOf = async (token: string): Promise<unknown> => {
+    const path = "auth/token/lookup-self";
+    const isDenied = (error: unknown) => error instanceof VaultError && error.reason === "denied";
+    try {
+      return await call(token, "GET", path, null);
+    } catch (error) {
+      if (!isDenied(error)) throw error;
+      await call(token, "POST", "sys/capabilities-self", { paths: [path] }).catch((other: unknown) => {
+        throw isDenied(other)
+          ? new VaultError("token_invalid", "Vault: the token is unknown, expired or revoked; configure another one", 403)
+          : other;
+      });
+      throw error;
+    }
+  };
+
   const lookup = async (token: string): Promise<Held> => {
-    const { ttl, renewable, expire_time: expires } = parse(Lookup, await call(token, "GET", "auth/token/lookup-self", null)).data;
+    const { ttl, renewable, expire_time: expires } = parse(Lookup, await askOf(token)).data;
     // A token of which less than a second is left says 0 too.
     const lasts = expires === null || expires === undefined ? null : Math.max(ttl, 0) * 1000;
     return { token, expiresAt: lasts === null ? null : now() + lasts, leaseMs: lasts ?? 0, renewable };
@@ -185,7 +205,7 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
         backoff = BACKOFF_MS;
       } catch (error) {
         log.warn("Vault: cannot renew the token", { reason: error instanceof CaError ? error.message : "unknown" });
-        if (!canLogIn && error instanceof VaultError && error.reason === "denied") break;
+        if (!canLogIn && error instanceof VaultError && ["denied", "token_invalid"].includes(error.reason)) break;
       }
       // Not sooner, also where a lease is nearly over: the last seconds of one must not become a loop.
       await until(now() + BACKOFF_MS * random.fraction() + (failure === null ? 0 : backoff * random.fraction()));
@@ -197,16 +217,18 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
   const look = async (token: string): Promise<boolean> => {
     if (held !== null && held.token !== token) return true;
     try {
-      await call(token, "GET", "auth/token/lookup-self", null);
+      await askOf(token);
       return false;
     } catch (error) {
-      if (!(error instanceof VaultError && error.reason === "denied")) throw error;
-    }
-    if (!canLogIn) {
-      state = "failing";
-      const message = "Vault: the token is unknown, expired or revoked; configure another one";
-      failure = { message, since: failure?.since ?? clock.now() };
-      throw new VaultError("token_invalid", message, 403);
+      if (!(error instanceof VaultError)) throw error;
+      // It lives, but may not ask.
+      if (error.reason === "denied") return false;
+      if (error.reason !== "token_invalid") throw error;
+      if (!canLogIn) {
+        state = "failing";
+        failure = { message: error.message, since: failure?.since ?? clock.now() };
+        throw error;
+      }
     }
     return (await once(logIn)).token !== token;
   };

@@ -6,8 +6,8 @@
  * never writes the store. Whatever it makes outside it announces first, by how to undo it: when the change fails before
  * its commit, the manager undoes all of it, the latest first, and tries again later where that fails. `open` turns a
  * committed record into something that signs; it asks nothing outside, so that a restart neither needs nor changes
- * anything there. The manager calls `prepare`, `renew` and `collect` under the operation lease only; `open` and all that
- * an opened provider does may run at any time and concurrently.
+ * anything there. The manager calls `prepare`, `requestIntermediate`, `renew` and `collect` under the operation lease only;
+ * `open` and all that an opened provider does may run at any time and concurrently.
  *
  * The root need not be held by the provider, and need not sign leaves: `issuers` is the path from what signs them up to
  * the root. What an issuer or a root leaves behind when it is replaced stays named in the provider's state, and is
@@ -20,7 +20,7 @@ import type { ConfigMap, ProviderRecord, ProviderState } from "./ca/state.ts";
 import type { Random } from "./clock.ts";
 import type { Sealer } from "./sealer.ts";
 import type { Certificate } from "./x509/certificate.ts";
-import type { LeafDraft, LeafTemplate } from "./x509/leaf.ts";
+import type { LeafDraft, LeafFields, LeafTemplate } from "./x509/leaf.ts";
 
 /** Undoes one thing that was made outside. It may run more than once, and where the thing was never made. */
 export type Undo = () => Promise<void>;
@@ -69,6 +69,25 @@ export type RenewRequest = Pick<PrepareRequest, "now" | "onAbandon"> & {
   readonly root: Certificate;
 };
 
+/** What signs leaves in a secondary datacenter, under the root that the primary has. */
+export type SecondaryRequest = Pick<PrepareRequest, "config" | "now" | "onAbandon"> & {
+  /** What signs leaves until then, when it is of the same provider. */
+  readonly previous: ProviderRecord | null;
+};
+
+/** A key that is to sign leaves, until the primary datacenter has certified it. */
+export interface RequestedIntermediate {
+  /** PEM, for `signIntermediate` of the primary's provider. */
+  readonly csr: string;
+  /**
+   * Takes what the primary answered, and checks it.
+   * @param answered the certificate first; self-signed ones may be among the others.
+   * @param root the primary's active one. @param now the store's clock.
+   * @returns the state to commit: `open` signs leaves by it under that root. @throws {ProviderError} @throws {SealError}
+   */
+  accept(answered: readonly Certificate[], root: Certificate, now: Date): Promise<ProviderState>;
+}
+
 export interface CollectRequest {
   readonly record: ProviderRecord;
   /** All others there are: of the active root, of retired ones, of what else was left behind. */
@@ -93,6 +112,11 @@ export interface Inspection {
   readonly rootReplaced: boolean;
 }
 
+/** A leaf as it was signed. */
+export interface SignedLeaf extends Pick<LeafFields, "serial" | "notBefore" | "notAfter"> {
+  readonly der: Uint8Array;
+}
+
 /** A provider opened for signing. */
 export interface Provider {
   /** What signs leaves now. Leaves never outlive it, and it outlives nothing above it. */
@@ -106,9 +130,9 @@ export interface Provider {
   /**
    * Signs a leaf that was prepared and checked. A remote provider has it made, by the fields of the draft and the request
    * as it came, and reads back and checks what it was given.
-   * @returns its DER. @throws {ProviderError} @throws {RateLimitedError}
+   * @throws {ProviderError} @throws {RateLimitedError}
    */
-  signLeaf(draft: LeafDraft, csr: string): Promise<Uint8Array>;
+  signLeaf(draft: LeafDraft, csr: string): Promise<SignedLeaf>;
   /** Whether `crossSign` can work at all. */
   readonly canCrossSign: boolean;
   /**
@@ -118,7 +142,7 @@ export interface Provider {
   crossSign(root: Certificate, now: Date): Promise<readonly Certificate[]>;
   /**
    * Certifies the key of what signs leaves in another datacenter of this trust domain: a CA whose certificates can be leaves alone.
-   * @returns it, and what stands between it and the root. @throws {RequestError} @throws {ProviderError}
+   * @returns it, and what stands between it and the root. @throws {RequestError} @throws {ProviderError} `provider_rejected` in a secondary datacenter
    */
   signIntermediate(csr: string, now: Date): Promise<readonly Certificate[]>;
   /** How what it needs outside is doing; without it, it needs nothing. */
@@ -146,6 +170,11 @@ export interface ProviderType {
   open(record: ProviderRecord, root: Certificate, context: ProviderContext): Promise<Provider>;
   /** Why "rotate now" cannot work with this configuration, or null where it can. */
   rotateObstacle(config: ConfigMap | null): string | null;
+  /**
+   * In a secondary datacenter, in place of `prepare` and `renew`: makes a key for what signs leaves there. Its provider
+   * certifies nothing but leaves. Both calls are of one change. @throws {ConfigError} @throws {SealError} @throws {ProviderError}
+   */
+  requestIntermediate(request: SecondaryRequest, context: ProviderContext): Promise<RequestedIntermediate>;
   /** Makes a new issuer under the same root. Without it, roots sign leaves themselves. @throws {ProviderError} @throws {SealError} */
   renew?(request: RenewRequest, context: ProviderContext): Promise<ProviderState>;
   /** When something that was left behind outside may be deleted, or null. Without it, nothing is ever left there. */

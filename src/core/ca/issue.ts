@@ -9,8 +9,9 @@ import type { Clock, Random } from "../clock.ts";
 import { CaError, ConflictError, NotReadyError, RequestError } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import { certificatePem } from "../pem.ts";
+import type { SignedLeaf } from "../provider.ts";
 import { type LeafId, parseSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
-import { type Certificate, keyIdOf, readCertificate } from "../x509/certificate.ts";
+import { type Certificate, keyIdOf } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
 import type { LeafFields } from "../x509/leaf.ts";
 import { type LeafNames, leafKeyUsage, leafNames, type ServerNames } from "../x509/profile.ts";
@@ -107,11 +108,11 @@ export function createIssuer(options: IssuerOptions): Issue {
     });
   };
 
-  const answer = ({ snapshot, id }: PreparedLeaf, { uri }: LeafFields, issued: Issued, der: Uint8Array): IssuedLeaf => ({
+  const answer = ({ snapshot, id }: PreparedLeaf, { uri }: LeafFields, issued: SignedLeaf): IssuedLeaf => ({
     id,
     uri,
     serialNumber: colonHex(issued.serial),
-    certificatePem: certificatePem(der) + snapshot.chainPem,
+    certificatePem: certificatePem(issued.der) + snapshot.chainPem,
     notBefore: issued.notBefore,
     notAfter: issued.notAfter,
     index: snapshot.state.index,
@@ -151,12 +152,11 @@ export function createIssuer(options: IssuerOptions): Issue {
           const fields = prepared.spend();
           if (audit !== null && !provider.remote) audit.record(allowed(caller, fields, fields.serial));
           decided = true;
-          const der = await provider.signLeaf(provider.template.encode(fields), csr);
-          const issued = provider.remote ? readCertificate(der) : fields;
+          const issued = await provider.signLeaf(provider.template.encode(fields), csr);
           // The serial number of one that is signed elsewhere is known now; until here nobody was given it.
           if (audit !== null && provider.remote) audit.record(allowed(caller, fields, issued.serial));
           metrics.leafIssued(id.kind, (clock.now().getTime() - started) / 1000);
-          return answer(prepared, fields, issued, der);
+          return answer(prepared, fields, issued);
         } finally {
           limiter.leave(snapshot.config);
         }
@@ -171,9 +171,6 @@ export function createIssuer(options: IssuerOptions): Issue {
     }
   };
 }
-
-/** What a leaf turned out as. */
-type Issued = Pick<LeafFields, "serial" | "notBefore" | "notAfter">;
 
 function allowed(caller: Caller, { uri, spki }: LeafFields, serial: Uint8Array): AuditRecord {
   return {

@@ -25,6 +25,7 @@ import { createOperations, NOTHING_STORED, type OperationName } from "./operatio
 import { type Plan, plan } from "./plan.ts";
 import { checkAges, checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import {
+  type BootstrapConfig,
   type Change,
   type ChangeContext,
   type ConfigurationRequest,
@@ -38,19 +39,14 @@ import {
   type RotationRequest,
 } from "./reconfigure.ts";
 import { collect, collectAt, withRemnants } from "./remnants.ts";
-import { planResolution } from "./resolve.ts";
+import { choose, planResolution, requireSameCluster } from "./resolve.ts";
 import { keksInUse, requireKeks, rewrapped } from "./rewrap.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { createStanding } from "./standing.ts";
 import { type CaState, SCHEMA } from "./state.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./status.ts";
-import { type NewConfig, prune, reseal } from "./transitions.ts";
+import { prune, reseal } from "./transitions.ts";
 import { createUpkeep } from "./upkeep.ts";
-
-export interface BootstrapConfig extends NewConfig {
-  /** Null: a random one. */
-  readonly clusterId: string | null;
-}
 
 export interface ManagerOptions {
   readonly store: Store;
@@ -328,9 +324,7 @@ export function createManager(options: ManagerOptions): CaManager {
         async (operation) => {
           const [mark, stored] = [await store.stopMark(), await store.read()];
           if (mark === null) throw new ConflictError("no_conflict", "There is no conflict to resolve: the store lost nothing");
-          if (keep === "stored" && stored.state === null)
-            throw new ConflictError("no_conflict", "Cannot keep what is stored: the store holds no state; keep the snapshot");
-          const [kept, other] = keep === "snapshot" || stored.state === null ? [mark.state, stored.state] : [stored.state, mark.state];
+          const [kept, other] = choose(keep, mark.state, stored.state);
           const index = Math.max(mark.state.index, stored.state?.index ?? 0, follower.current?.state.index ?? 0);
           const resolution = { kept, other, index, forceWithoutCrossSigning, kind: "resolve" } as const;
           const from = { ...(stored.state ?? NOTHING_STORED), resolves: mark.state.commitId };
@@ -347,11 +341,7 @@ export function createManager(options: ManagerOptions): CaManager {
         async (operation) => {
           if (onlyWhereEmpty && follower.current !== null) return follower.current;
           const other = follower.current?.state ?? null;
-          if (other !== null && other.clusterId !== state.clusterId)
-            throw new ConflictError(
-              "cluster_differs",
-              `Cannot restore: the backup is of cluster ${state.clusterId}, this is ${other.clusterId}; start on an empty store with MESHCA_IMPORT instead`,
-            );
+          requireSameCluster(state, other);
           const index = Math.max(state.index, other?.index ?? 0);
           const resolution = { kept: state, other, index, forceWithoutCrossSigning, kind: "restore" } as const;
           return done(await change(other ?? NOTHING_STORED, operation, (context) => planResolution(resolution, context)));

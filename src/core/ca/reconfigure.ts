@@ -340,6 +340,11 @@ function warningsOf({ warnings = [] }: Prepared): Pick<Change, "warnings"> {
   return warnings.length === 0 ? {} : { warnings };
 }
 
+export interface BootstrapConfig extends NewConfig {
+  /** Null: a random one. */
+  readonly clusterId: string | null;
+}
+
 /** Works out the first state of all. @throws {ConfigError} @throws {ProviderError} */
 export async function planBootstrap(clusterId: string, request: NewConfig, context: ChangeContext): Promise<Change> {
   const { now, random, types, sealer } = context;

@@ -3,12 +3,14 @@
  * other side published stays published as retired until its leaves are dead, since leaves of both are out there.
  * @module
  */
+import { ConflictError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { ownCrossings } from "./crossing.ts";
 import { type Change, type ChangeContext, configured, cross, newCommitId, openChecked, requireBudget } from "./reconfigure.ts";
 import { isRemnant, withRemnants } from "./remnants.ts";
 import { type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
 import { activeRoot, type CaState, MAX_ANCESTORS, type ProviderRecord, type RootEntry } from "./state.ts";
+import type { ResolutionRequest } from "./status.ts";
 import { isDead } from "./transitions.ts";
 
 export interface Resolution {
@@ -19,6 +21,22 @@ export interface Resolution {
   readonly index: number;
   readonly forceWithoutCrossSigning: boolean;
   readonly kind: "resolve" | "restore";
+}
+
+/** Which of two states is kept, and the other one. @throws {ConflictError} `no_conflict` */
+export function choose(keep: ResolutionRequest["keep"], snapshot: CaState, stored: CaState | null): [CaState, CaState | null] {
+  if (keep === "snapshot") return [snapshot, stored];
+  if (stored !== null) return [stored, snapshot];
+  throw new ConflictError("no_conflict", "Cannot keep what is stored: the store holds no state; keep the snapshot");
+}
+
+/** @throws {ConflictError} `cluster_differs` where a backup is not of the CA that there is */
+export function requireSameCluster(backup: CaState, present: CaState | null): void {
+  if (present !== null && present.clusterId !== backup.clusterId)
+    throw new ConflictError(
+      "cluster_differs",
+      `Cannot restore: the backup is of cluster ${backup.clusterId}, this is ${present.clusterId}; start on an empty store with MESHCA_IMPORT instead`,
+    );
 }
 
 /**

@@ -134,7 +134,7 @@ export async function proveCrossing(
   const pair = await generateRequestKey();
   const key = readPublicKey(new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey)));
   const draft = provider.template.encode(probeFields(key, provider.issuer, root, context));
-  const leaf = readCertificate(await provider.signLeaf(draft, await makeRequest(pair, draft.fields)));
+  const leaf = readCertificate((await provider.signLeaf(draft, await makeRequest(pair, draft.fields))).der);
   const sent = [...provider.issuers, ...chain];
   const failed: Certificate[] = [];
   for (const target of targets) if ((await findPath(leaf, sent, target, context.now)) === null) failed.push(target);

@@ -4,9 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { parseTransitConfig, parseVaultConfig, VAULT_CONFIG_NAMES } from "../../../providers/vault/config.ts";
-import { hideSecrets, requireSameServer, secretsOf, withSecrets } from "../../../providers/vault/secrets.ts";
+import { parseTransitConfig, parseVaultConfig, VAULT_CONFIG_NAMES, VAULT_SECRET_FIELDS } from "../../../providers/vault/config.ts";
+import { requireSameServer, secretsOf, withSecrets } from "../../../providers/vault/secrets.ts";
 import { readConfigFile } from "../../../src/config/file.ts";
+import { redact } from "../../../src/core/ca/secrets.ts";
 import type { ConfigMap } from "../../../src/core/ca/state.ts";
 import { ConfigError } from "../../../src/core/errors.ts";
 
@@ -171,17 +172,17 @@ describe("parseTransitConfig()", () => {
 });
 
 describe("secrets of a configuration", () => {
+  const { Token: _, ...rest } = GOOD;
   const config = {
-    ...GOOD,
+    ...rest,
     token: SECRET,
-    Token: undefined,
     auth_method: { type: "approle", Params: { role_id: "r", secret_id: SECRET, secret_id_file_path: "/s" } },
   };
 
   it("are taken out, shown as hidden, and put back", () => {
     const secrets = secretsOf(config);
     assert.deepEqual(secrets, { Token: SECRET, "AuthMethod.Params.role_id": "r", "AuthMethod.Params.secret_id": SECRET });
-    const shown = hideSecrets(config);
+    const shown = redact(config, VAULT_SECRET_FIELDS) ?? {};
     assert.ok(!JSON.stringify(shown).includes("Planted"));
     assert.ok(JSON.stringify(shown).includes("/s"), "the path of a file is no secret");
     assert.deepEqual(withSecrets(shown, secrets), config);

@@ -117,7 +117,7 @@ for (const kind of vaultKinds)
       });
       assert.equal((await client.readRole(int, "leaf"))?.no_store, true);
       for (const by of [issuerId, null]) {
-        const { certificate } = await client.signLeaf(int, { ...leaf, issuerId: by });
+        const certificate = await client.signLeaf(int, { ...leaf, issuerId: by });
         assert.match(certificate, /^-----BEGIN CERTIFICATE-----\n[\s\S]*-----END CERTIFICATE-----\n$/);
       }
       assert.equal(await reason(client.signLeaf(int, { ...leaf, csr: "garbage" })), "refused");
@@ -148,7 +148,15 @@ for (const kind of vaultKinds)
       const bad = openClient({ Address: server.address, Token: "hvs.PlantedTokenThatIsUnknown" });
       const error = await failure(bad.readIssuersConfig(mount));
       assert.ok(error instanceof VaultError);
-      assert.deepEqual([error.reason, error.code], ["denied", "provider_rejected"]);
+      assert.deepEqual([error.reason, error.code, error.retryAfterMs], ["token_invalid", "provider_unavailable", 5000]);
+      // One that may not even look itself up is told from a dead one.
+      const policy = 'path "sys/capabilities-self" { capabilities = ["update"] }';
+      const mute = openClient({ Address: server.address, Token: await server.tokenWith(policy, { no_default_policy: true }) });
+      const silent = await failure(mute.readIssuersConfig(mount));
+      assert.ok(silent instanceof VaultError);
+      assert.equal(silent.reason, "denied");
+      assert.match(silent.message, /auth\/token\/lookup-self/);
+      mute.close();
       const poor = openClient({ Address: server.address, Token: await server.tokenWith(`path "other/*" { capabilities = ["read"] }`) });
       await poor.connect();
       assert.equal(await reason(poor.readIssuersConfig(mount)), "denied");

@@ -3,7 +3,6 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createServer as createTcp, type Socket } from "node:net";
@@ -16,40 +15,9 @@ import { VaultError } from "../../../providers/vault/errors.ts";
 import type { ConfigMap } from "../../../src/core/ca/state.ts";
 import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "../server.ts";
 import { failure, freshMount, logged, openClient, vaultPlatform } from "./open.ts";
+import { makePki } from "./pki.ts";
 
 const KINDS = ["openbao", "vault"] as const;
-
-/** A CA with a server's and a client's certificate, made by openssl in a folder. */
-function makePki(folder: string, name: string): void {
-  const file = (suffix: string) => join(folder, `${name}-${suffix}`);
-  const openssl = (...args: string[]) => execFileSync("openssl", args, { stdio: "ignore" });
-  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
-  openssl("req", "-x509", ...key, "-keyout", file("ca.key"), "-out", file("ca.pem"), "-subj", `/CN=${name} ca`);
-  for (const [who, extension] of [
-    ["server", "subjectAltName=IP:127.0.0.1,DNS:vault.test"],
-    ["client", "extendedKeyUsage=clientAuth"],
-  ] as const) {
-    writeFileSync(file("ext"), `${extension}\nbasicConstraints=critical,CA:FALSE\n`);
-    openssl("req", ...key, "-keyout", file(`${who}.key`), "-out", file(`${who}.csr`), "-subj", `/CN=mesh-${who}`);
-    openssl(
-      "x509",
-      "-req",
-      "-in",
-      file(`${who}.csr`),
-      "-CA",
-      file("ca.pem"),
-      "-CAkey",
-      file("ca.key"),
-      "-CAcreateserial",
-      "-days",
-      "2",
-      "-extfile",
-      file("ext"),
-      "-out",
-      file(`${who}.pem`),
-    );
-  }
-}
 
 async function reason(act: Promise<unknown>): Promise<string> {
   const error = await failure(act);
