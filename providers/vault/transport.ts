@@ -3,12 +3,13 @@
  * cookies or anything else of the environment.
  * @module
  */
-import { fromUtf8, utf8 } from "../../src/core/bytes.ts";
+import http from "node:http";
+import https from "node:https";
+import { concat, fromUtf8 } from "../../src/core/bytes.ts";
 import type { Clock } from "../../src/core/clock.ts";
 import { CaError, ConfigError, FormatError } from "../../src/core/errors.ts";
 import { type AllowList, literalOf } from "./allow.ts";
 import type { VaultConnection } from "./config.ts";
-import { type Connections, createConnections, type Peer } from "./connections.ts";
 import { VaultError } from "./errors.ts";
 
 /** A listing of some thousand issuers has less. */
@@ -56,12 +57,19 @@ export interface Transport {
   close(): void;
 }
 
+type Agent = http.Agent | https.Agent;
+
+interface Place {
+  readonly url: URL;
+  readonly addresses: readonly string[];
+}
+
 export function createTransport(
   { address, tls }: VaultConnection,
   { clock, readFile, listFolder, resolve, allow }: VaultPlatform,
 ): Transport {
   const base = new URL(address);
-  let kept: { readonly made: Connections; readonly of: string; readAt: number } | null = null;
+  let agent: { readonly made: Agent; readonly of: string; readAt: number } | null = null;
   let places = new Map<string, { readonly addresses: readonly string[]; readonly at: number }>();
   const now = () => clock.now().getTime();
 
@@ -83,28 +91,30 @@ export function createTransport(
     }
   };
 
-  /** Those that are kept for as long as the files of the connection stay as they are. */
-  const connectionsNow = (): Connections => {
-    if (kept !== null && now() - kept.readAt < REREAD_MS) return kept.made;
+  /** One whose connections are kept for as long as the files of the connection stay as they are. */
+  const agentNow = (): Agent => {
+    if (agent !== null && now() - agent.readAt < REREAD_MS) return agent.made;
     const ca = authorities();
     const [cert, key] = tls.certFile === "" ? [] : [file("CertFile", tls.certFile), file("KeyFile", tls.keyFile)];
     const of = JSON.stringify([ca, cert, key]);
-    if (kept?.of === of) {
-      kept.readAt = now();
-      return kept.made;
+    if (agent?.of === of) {
+      agent.readAt = now();
+      return agent.made;
     }
-    kept?.made.close();
+    agent?.made.destroy();
+    const kept = { keepAlive: true, maxSockets: 64 };
     const options = {
+      ...kept,
       rejectUnauthorized: !tls.skipVerify,
       ...(ca.length === 0 ? {} : { ca }),
       ...(cert === undefined ? {} : { cert, key }),
       ...(tls.serverName === "" ? {} : { servername: tls.serverName }),
     };
-    kept = { made: createConnections(base.protocol === "https:" ? options : null, MAX_BYTES), of, readAt: now() };
-    return kept.made;
+    agent = { made: base.protocol === "https:" ? new https.Agent(options) : new http.Agent(kept), of, readAt: now() };
+    return agent.made;
   };
 
-  const peerOf = async (url: URL): Promise<Peer> => {
+  const placeOf = async (url: URL): Promise<Place> => {
     allow.check(url);
     const literal = literalOf(url);
     const before = places.get(url.hostname);
@@ -116,23 +126,21 @@ export function createTransport(
       places.set(url.hostname, { addresses, at: now() });
     }
     allow.checkAddresses(url, addresses);
-    const host = url.hostname.replace(/^\[|\]$/g, "");
-    return { address: addresses[0] ?? "", port: Number(url.port) || (url.protocol === "https:" ? 443 : 80), host };
+    return { url, addresses };
   };
 
   const exchange = async (request: TransportRequest, signal: AbortSignal): Promise<TransportAnswer> => {
     let url = new URL(request.url);
     for (let hops = 0; ; hops++) {
-      const { status, headers, body } = await connectionsNow().exchange(await peerOf(url), requestText(url, request), signal);
-      if (status !== 307) {
-        if (status >= 300 && status < 400)
-          throw new VaultError("answer", `Vault answered a redirect of status ${status}, which is not followed`, status);
-        const after = headers.get("retry-after") ?? "";
-        const retryAfterMs = /^\d{1,6}$/.test(after) ? Number(after) * 1000 : null;
-        return { status, text: fromUtf8(body), isJson: headers.get("content-type")?.includes("json") === true, retryAfterMs };
+      const place = await placeOf(url);
+      signal.throwIfAborted();
+      const answer = await send(place, request, agentNow(), signal, tls.serverName);
+      if (answer.status !== 307) {
+        if (answer.status >= 300 && answer.status < 400)
+          throw new VaultError("answer", `Vault answered a redirect of status ${answer.status}, which is not followed`, answer.status);
+        return answer;
       }
-      const location = headers.get("location") ?? "";
-      const target = location !== "" && URL.canParse(location, url) ? new URL(location, url) : null;
+      const target = answer.location !== null && URL.canParse(answer.location, url) ? new URL(answer.location, url) : null;
       if (target === null || hops >= MAX_REDIRECTS) throw new VaultError("answer", "Vault answered a redirect that leads nowhere", 307);
       if (target.protocol !== url.protocol || target.username !== "" || target.password !== "")
         throw new VaultError("not_allowed", "Vault answered a redirect to another scheme, or with a user in it", 307);
@@ -157,23 +165,72 @@ export function createTransport(
       }
     },
     reload() {
-      if (kept !== null) kept.readAt = Number.NEGATIVE_INFINITY;
+      if (agent !== null) agent.readAt = Number.NEGATIVE_INFINITY;
       places = new Map();
     },
     close() {
-      kept?.made.close();
-      kept = null;
+      agent?.made.destroy();
+      agent = null;
     },
   };
 }
 
-/** @throws {VaultError} where a header would be more than one line */
-function requestText(url: URL, { method, headers, body }: TransportRequest): string {
-  const fields: Record<string, string> = { Host: url.host, ...headers };
-  if (body !== null) Object.assign(fields, { "Content-Type": "application/json", "Content-Length": String(utf8(body).length) });
-  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}`);
-  if (lines.some((line) => !/^[\x20-\x7e]*$/.test(line))) throw new VaultError("refused", "Vault: a header must be printable characters");
-  return `${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n${body ?? ""}`;
+function send(
+  { url, addresses }: Place,
+  { method, headers, body }: TransportRequest,
+  agent: Agent,
+  signal: AbortSignal,
+  serverName: string,
+): Promise<TransportAnswer & { readonly location: string | null }> {
+  return new Promise((resolve, reject) => {
+    const [address = ""] = addresses;
+    const family = address.includes(":") ? 6 : 4;
+    const lookup: NonNullable<http.RequestOptions["lookup"]> = (_host, { all }, found) => {
+      if (all) found(null, [{ address, family }]);
+      else found(null, address, family);
+    };
+    const secure = url.protocol === "https:";
+    const options: https.RequestOptions = {
+      method,
+      headers:
+        body === null
+          ? { ...headers }
+          : { ...headers, "Content-Type": "application/json", "Content-Length": String(new TextEncoder().encode(body).length) },
+      agent,
+      signal,
+      lookup,
+      ...(secure && serverName !== "" ? { servername: serverName } : {}),
+    };
+    const request = (secure ? https : http).request(url, options, (answer) => {
+      readAll(answer).then((text) => {
+        const { "retry-after": after, location = null, "content-type": type = "" } = answer.headers;
+        const seconds = after !== undefined && /^\d{1,6}$/.test(after) ? Number(after) : null;
+        resolve({
+          status: answer.statusCode ?? 0,
+          text,
+          isJson: type.includes("json"),
+          retryAfterMs: seconds === null ? null : seconds * 1000,
+          location,
+        });
+      }, reject);
+    });
+    request.on("error", reject);
+    request.end(body ?? undefined);
+  });
+}
+
+async function readAll(answer: http.IncomingMessage): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let total = 0;
+  for await (const chunk of answer as AsyncIterable<Uint8Array>) {
+    total += chunk.length;
+    if (total > MAX_BYTES) {
+      answer.destroy();
+      throw new VaultError("answer", "Vault's answer is too long");
+    }
+    chunks.push(chunk);
+  }
+  return fromUtf8(concat(...chunks));
 }
 
 /** Errors of verification have codes of OpenSSL's, those of handshakes Node's. */

@@ -49,9 +49,9 @@ const RULES: readonly Rule[] = [
   { files: "providers/consul/", ours: ["src/core/", "providers/consul/", "providers/common-config.ts"], packages: ["valibot"] },
   // Sockets of its own: fetch cannot be told where to connect to, and the files of a TLS connection differ by configuration.
   {
-    files: "providers/vault/connections.ts",
+    files: "providers/vault/transport.ts",
     ours: ["src/core/", "providers/vault/"],
-    packages: ["node:net", "node:tls"],
+    packages: ["node:http", "node:https"],
   },
   {
     files: "providers/vault/",
