@@ -14,7 +14,7 @@ import { makeRequests, writeBodies } from "./requests.ts";
 const RUNTIMES = {
   Bun: [process.execPath],
   Node: ["node_modules/.bin/node"],
-  Deno: ["node_modules/.bin/deno", "run", "--no-lock", "--no-prompt", "--unstable-no-legacy-abort", "--allow-net", "--allow-env"],
+  Deno: ["node_modules/deno/deno", "run", "--no-lock", "--no-prompt", "--unstable-no-legacy-abort", "--allow-net", "--allow-env"],
 } as const;
 const CONNECTIONS = 64;
 const ROUNDS = 5;

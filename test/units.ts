@@ -20,7 +20,7 @@ const EXCEPTIONS: readonly (readonly [runtime: "all" | "node" | "deno", file: st
 
 const FLAGS = {
   node: ["node_modules/.bin/node", "--test", "--test-timeout=60000", "--test-concurrency=2", "--test-reporter=tap"],
-  deno: ["node_modules/.bin/deno", "test", "--no-lock", "--no-check", "--allow-all", "--quiet", "--parallel"],
+  deno: ["node_modules/deno/deno", "test", "--no-lock", "--no-check", "--allow-all", "--quiet", "--parallel"],
 } as const;
 
 const [, , runtime = ""] = process.argv;

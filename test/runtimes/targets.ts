@@ -30,7 +30,8 @@ export const COMMANDS = {
   bun: (): Command => [join(BIN, "bun")],
   node: (): Command => [join(BIN, "node")],
   deno: (dataDir: string): Command => [
-    join(BIN, "deno"),
+    // What lies in .bin may be a script that starts Deno and keeps signals to itself.
+    join(BIN, "../deno/deno"),
     "run",
     "--no-lock",
     "--no-prompt",
