@@ -37,7 +37,8 @@ function failuresIn(text: string): string[] {
   return failures;
 }
 
-const results = await Promise.all([run(asked), ...(slow.length > 0 && asked.length === 0 ? [run(slow)] : [])]);
+// Most of what is slow waits: each file by itself takes as long as the longest of them.
+const results = await Promise.all([run(asked), ...(asked.length === 0 ? slow.map((file) => run([file])) : [])]);
 const sum = (field: "passed" | "failed" | "skipped") => results.reduce((total, result) => total + result[field], 0);
 for (const failure of results.flatMap(({ failures }) => failures)) console.error(`${failure}\n`);
 const skippedInCi = ci && sum("skipped") > 0;

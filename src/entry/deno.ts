@@ -9,26 +9,21 @@ import type { Listen } from "./tls.ts";
 /** The part of Deno's server that is used. */
 declare const Deno: {
   serve(
-    options: { hostname: string; port: number; onListen: () => void; signal: AbortSignal },
+    options: { hostname: string; port: number; onListen: () => void },
     handler: (request: Request, info: { readonly remoteAddr: { readonly hostname: string } }) => Response | Promise<Response>,
-  ): { readonly addr: { readonly port: number }; readonly finished: Promise<void>; shutdown(): Promise<void> };
+  ): { readonly addr: { readonly port: number }; shutdown(): Promise<void> };
 };
 
-/** Milliseconds for what is being answered when the server ends. */
-const CLOSE_MS = 5000;
-
 const listenPlain: Listen = async ({ listen }, fetch) => {
-  const ending = new AbortController();
-  const server = Deno.serve(
-    { hostname: listen.host, port: listen.port, onListen: () => undefined, signal: ending.signal },
-    (request, { remoteAddr }) => fetch(request, { remoteAddress: remoteAddr.hostname }),
+  const server = Deno.serve({ hostname: listen.host, port: listen.port, onListen: () => undefined }, (request, { remoteAddr }) =>
+    fetch(request, { remoteAddress: remoteAddr.hostname }),
   );
   return {
     port: server.addr.port,
     async stop(now) {
-      const late = setTimeout(() => ending.abort(), now ? 0 : CLOSE_MS);
-      await server.shutdown();
-      clearTimeout(late);
+      // There is no way to cut off what is still being answered: it ends with the process.
+      const stopped = server.shutdown();
+      if (!now) await stopped;
     },
   };
 };

@@ -17,7 +17,7 @@ const listenPlain: Listen = async ({ listen, worker, limits }, fetch) => {
   const serving = createServing({ ...listen, shared: worker !== null, idleMs, fetch }, () => undefined);
   const times = { keepAliveTimeout: idleMs, headersTimeout: Math.min(idleMs, HEAD_MS), connectionsCheckingInterval: CHECK_MS };
   const server = createServer(times, serving.listener);
-  server.on("connection", (socket) => serving.track(socket, () => socket.end()));
+  server.on("connection", (socket) => serving.track(socket, () => socket.destroySoon()));
   return { port: await serving.listen(server), stop: (now) => serving.close(server, now) };
 };
 

@@ -5,6 +5,7 @@
 import { compose, type Meshca } from "../compose.ts";
 import type { Settings } from "../config/settings.ts";
 import { createPlatform, makeDataDir } from "./platform.ts";
+import { stopInTime } from "./stop.ts";
 import { type Listen, listenWithTls } from "./tls.ts";
 
 export interface Served {
@@ -44,7 +45,7 @@ export async function serveWith(listenPlain: Listen, settings: Settings): Promis
       listen: address,
       url: `${settings.tls === null ? "http" : "https"}://${address}`,
       async close() {
-        const stopped = server.stop(false);
+        const stopped = stopInTime(server);
         composed.drain();
         await stopped;
         await composed.close();

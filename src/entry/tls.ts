@@ -15,7 +15,7 @@ export interface Listening {
   readonly port: number;
   /** Called once the CA is there. */
   start?(manager: Meshca["manager"]): Promise<void>;
-  /** Stops accepting. @param now ends what is being answered too. */
+  /** Stops accepting. @param now ends what is being answered too, also where it was called without before. */
   stop(now: boolean): Promise<void>;
 }
 

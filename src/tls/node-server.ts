@@ -11,8 +11,6 @@ import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 
 /** How often silent connections are looked for, in milliseconds. */
 const SWEEP_MS = 5000;
-/** Milliseconds for what is being answered when the server ends. */
-const CLOSE_MS = 5000;
 
 export interface NodeServerOptions {
   readonly host: string;
@@ -46,7 +44,7 @@ export interface NodeServing {
   tracks(connection: Socket): boolean;
   /** Starts to listen. Rejects when the address is taken. @returns the port */
   listen(server: Listener): Promise<number>;
-  /** Ends when what is being answered has been. @param now does not wait for it. */
+  /** Ends when what is being answered has been. @param now does not wait for it, also where it was called without before. */
   close(server: Listener, now: boolean): Promise<void>;
 }
 
@@ -135,13 +133,10 @@ export function createServing(options: NodeServerOptions, certificateOf: (socket
     async close(server, now) {
       closing = true;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const { open, end } of connections.values()) if (open === 0) end();
-      const destroyAll = () => {
-        for (const { destroy } of connections.values()) destroy();
-      };
-      const late = setTimeout(destroyAll, now ? 0 : CLOSE_MS);
+      for (const { open, end, destroy } of connections.values())
+        if (now) destroy();
+        else if (open === 0) end();
       await closed;
-      clearTimeout(late);
       clearInterval(sweep);
     },
   };

@@ -24,7 +24,7 @@ export interface TlsServer {
   readonly port: number;
   /** Shows this certificate from the next handshake on; connections stay as they are. Before the first, handshakes fail. */
   use(pair: Pair, clientCa: string | null): void;
-  /** Ends when what is being answered has been. @param now does not wait for it. */
+  /** Ends when what is being answered has been. @param now does not wait for it, also where it was called without before. */
   close(now: boolean): Promise<void>;
 }
 
@@ -46,7 +46,7 @@ export async function listenTls(options: TlsServerOptions): Promise<TlsServer> {
   });
   server.on("session", (session) => serving.track(session, () => session.close()));
   server.on("secureConnection", (socket) => {
-    if (socket.alpnProtocol !== "h2") serving.track(socket, () => socket.end());
+    if (socket.alpnProtocol !== "h2") serving.track(socket, () => socket.destroySoon());
   });
   // What strangers do to a connection is no news.
   for (const event of ["tlsClientError", "sessionError"]) server.on(event, () => undefined);

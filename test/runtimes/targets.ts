@@ -7,8 +7,7 @@ import { join } from "node:path";
 import { type Command, makeDataDir, startServer } from "../http/process.ts";
 import { buildWorker, startWorker } from "./workerd.ts";
 
-const MODULES = join(import.meta.dirname, "../../node_modules");
-const BIN = join(MODULES, ".bin");
+const BIN = join(import.meta.dirname, "../../node_modules/.bin");
 
 export type StoreName = "redis" | "sqlite";
 
@@ -31,8 +30,8 @@ export const COMMANDS = {
   bun: (): Command => [join(BIN, "bun")],
   node: (): Command => [join(BIN, "node")],
   deno: (dataDir: string): Command => [
-    // Its command in .bin is a script at first, which does not pass signals on.
-    join(MODULES, "deno/deno"),
+    // What lies in .bin may be a script that starts Deno and keeps signals to itself.
+    join(BIN, "../deno/deno"),
     "run",
     "--no-lock",
     "--no-prompt",

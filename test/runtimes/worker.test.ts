@@ -11,6 +11,8 @@ import { makeKek } from "../../src/seal/kek.ts";
 import { openssl, opensslCsr } from "../fakes/ca.ts";
 import { startReplica } from "../redis/replica.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
+import { vaultConfig } from "../vault/harness.ts";
+import { noOwnVault, startVault } from "../vault/server.ts";
 import { type Bindings, type Bundle, buildWorker, type RunningWorker, startWorker } from "./workerd.ts";
 
 const ROOTS = "/v1/connect/ca/roots";
@@ -219,6 +221,37 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.ok(Number(change.headers.get("retry-after")) > 0);
     await redis.restart();
     await until(async () => (await call("/v1/connect/ca/rotate", { method: "PUT" })).status === 200);
+  });
+
+  it("says what to do where servers have moved the CA to Vault, which no Worker has, and serves again once it is back", {
+    skip: noOwnVault,
+  }, async () => {
+    const vault = await startVault({ kind: "openbao" });
+    const server = await startReplica({
+      port: redis.port,
+      settings: { kek: KEK, vaultAllow: { hosts: ["127.0.0.1"], ranges: [] } },
+    });
+    const change = async (body: object) => {
+      const { status, text } = await server.call("PUT", "/v1/connect/ca/configuration", JSON.stringify(body));
+      assert.equal(status, 200, text);
+    };
+    try {
+      await change({ Provider: "vault", Config: vaultConfig(vault) });
+      for (const isolate of [0, 1]) {
+        await until(async () => (await call(ROOTS, { isolate })).status === 503);
+        const answer = await call(ROOTS, { isolate });
+        assert.match(
+          await answer.text(),
+          /^meshca on Cloudflare Workers: Cannot serve: the stored CA is of the provider "vault", and this replica has consul alone; serve it with meshca on Bun, Node or Deno, or change to another provider there\n$/,
+        );
+        assert.equal(answer.headers.get("cache-control"), "no-store");
+      }
+      await change({ Provider: "consul", Config: {} });
+      for (const isolate of [0, 1]) await until(async () => (await call(ROOTS, { isolate })).status === 200);
+    } finally {
+      await server.close();
+      await vault.stop();
+    }
   });
 
   it("says that Redis is away, and why, where it has seen no CA yet", async () => {

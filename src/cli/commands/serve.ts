@@ -11,6 +11,9 @@ import { serve } from "../../entry/runtime.ts";
 import type { Served } from "../../entry/serve.ts";
 import { describe, exitCode } from "../output.ts";
 
+/** Milliseconds for a process that has closed everything to end by itself. */
+const LINGER_MS = 100;
+
 /** What the environment says. @throws {ConfigError} */
 export function settingsOf(environment: NodeJS.ProcessEnv): Settings {
   return readSettings(environment, (path) => readFileSync(path, "utf8"), [...new Set([...CONSUL_CONFIG_NAMES, ...VAULT_CONFIG_NAMES])]);
@@ -37,6 +40,8 @@ export async function serveCommand(worker: number | null = null): Promise<number
     return exitCode(error);
   }
   await served.close();
+  // What a client holds open may still hold the process.
+  setTimeout(() => process.exit(), LINGER_MS).unref();
   if (worker !== null) process.disconnect?.();
   return 0;
 }

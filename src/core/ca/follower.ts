@@ -121,15 +121,24 @@ export function createFollower(options: FollowerOptions): Follower {
       standing.doubt(error.message);
       throw error;
     }
-    standing.confirm(asked);
     memory.found = state?.commitId ?? null;
     const lost = regression(seen, stored);
     // Before there is a state no term has fenced anything: a store that was emptied begins anew.
     memory.term = memory.current === null ? stored.term : Math.max(memory.term, stored.term);
-    if (lost !== null) return stop(lost);
+    if (lost !== null) {
+      standing.confirm(asked);
+      return stop(lost);
+    }
     if (stored.stopped === null) memory.stopped = null;
     else memory.stopped ??= "another replica has seen what the store lost";
-    if (state !== null) await take(state);
+    try {
+      if (state !== null) await take(state);
+    } catch (error) {
+      // Otherwise what was seen before would count as what is stored.
+      standing.doubt(reasonOf(error));
+      throw error;
+    }
+    standing.confirm(asked);
   };
 
   /** Stops all changes, here and everywhere. Signing goes on under what was seen. */

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Random } from "../clock.ts";
-import { InvariantError } from "../errors.ts";
+import { InvariantError, ProviderError } from "../errors.ts";
 import type { CommonConfig, Provider, ProviderContext, ProviderType, ProviderTypes } from "../provider.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
 import { generateCaKey } from "../x509/authority.ts";
@@ -38,10 +38,14 @@ export function leafValidity(issuer: Certificate, root: Certificate, ttlMs: numb
   return { notBefore: wholeSecond(new Date(start)), notAfter: wholeSecond(new Date(end)) };
 }
 
-/** The type of a provider by its wire name. @throws {InvariantError} when a stored state names one that is not there. */
+/** The type of a provider by its wire name. @throws {ProviderError} when this replica does not have what a stored state names. */
 export function typeOf(types: ProviderTypes, name: string): ProviderType {
   const type = types.get(name);
-  if (type === undefined) throw new InvariantError(`Stored state names the unknown provider ${JSON.stringify(name)}`);
+  if (type === undefined)
+    throw new ProviderError(
+      "provider_unavailable",
+      `Cannot serve: the stored CA is of the provider ${JSON.stringify(name)}, and this replica has ${[...types.keys()].join()} alone; serve it with meshca on Bun, Node or Deno, or change to another provider there`,
+    );
   return type;
 }
 
