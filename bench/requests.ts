@@ -36,8 +36,8 @@ export interface BenchRequest {
 }
 
 /** Makes requests for 64 services. */
-export function makeRequests(): Promise<BenchRequest[]> {
-  return Promise.all(Array.from({ length: 64 }, (_, i) => makeRequest(`spiffe://${CLUSTER}.consul/ns/default/dc/dc1/svc/bench-${i}`)));
+export function makeRequests(trustDomain = `${CLUSTER}.consul`): Promise<BenchRequest[]> {
+  return Promise.all(Array.from({ length: 64 }, (_, i) => makeRequest(`spiffe://${trustDomain}/ns/default/dc/dc1/svc/bench-${i}`)));
 }
 
 /** Writes the file that the load generator reads. @returns its path */

@@ -62,7 +62,9 @@ export function fromBase64(text: string): Bytes | null {
   try {
     if (native !== undefined) return native.call(Uint8Array, text, { lastChunkHandling: "strict" });
     const compact = text.replace(/[\t\n\f\r ]/g, "");
-    const bytes = Uint8Array.from(atob(compact), (char) => char.charCodeAt(0)) as Bytes;
+    const binary = atob(compact);
+    const bytes = new Uint8Array(binary.length);
+    for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
     // atob forgives missing padding and stray bits in the last character; base64 has one form for each byte string.
     return base64(bytes) === compact ? bytes : null;
   } catch {
