@@ -43,7 +43,7 @@ const FAILURES: readonly Failure[] = [
     says: /Vault/,
     retryAfter: true,
     unready: true,
-    begin: async (server) => server.kill("SIGSTOP"),
+    begin: (server) => server.suspend(),
     end: async (server) => server.kill("SIGCONT"),
   },
   {

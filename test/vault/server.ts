@@ -56,8 +56,6 @@ export interface VaultServer {
   readonly port: number;
   /** The root token. */
   readonly token: string;
-  /** The process, for signals; 0 where the server is not ours. */
-  readonly pid: number;
   /** One call as it is, without any client: by default with the root token and in the root namespace. */
   call(method: string, path: string, body?: unknown, as?: { token?: string; namespace?: string }): Promise<VaultAnswer>;
   /** The same, for what must succeed. @returns the body. @throws where the status is not 200 or 204 */
@@ -66,7 +64,9 @@ export interface VaultServer {
   tokenWith(policy: string, fields?: Readonly<Record<string, unknown>>): Promise<string>;
   seal(): Promise<void>;
   unseal(): Promise<void>;
-  kill(signal: "SIGKILL" | "SIGSTOP" | "SIGCONT" | "SIGTERM"): void;
+  kill(signal: "SIGKILL" | "SIGCONT" | "SIGTERM"): void;
+  /** Stops it without an end, until SIGCONT. It answers until the system has come to all of its threads, which is awaited. */
+  suspend(): Promise<void>;
   /** Starts it again on its port after it was killed or stopped, and unseals it. What was in memory is gone. */
   restart(): Promise<void>;
   stop(): Promise<void>;
@@ -126,11 +126,11 @@ function givenServer(): VaultServer {
     address,
     port: Number(new URL(address).port),
     token,
-    pid: 0,
     ...caller(address, () => token, undefined),
     seal: refuse,
     unseal: refuse,
     kill: () => void refuse(),
+    suspend: refuse,
     restart: refuse,
     stop: async () => undefined,
   };
@@ -183,13 +183,14 @@ async function startOwn({ kind, durable = false, tls }: VaultServerOptions & { k
     get token() {
       return token;
     },
-    get pid() {
-      return child.pid ?? 0;
-    },
     ...talk,
     seal: async () => void (await talk.must("PUT", "sys/seal")),
     unseal,
     kill: signal,
+    async suspend() {
+      signal("SIGSTOP");
+      await until(() => /^(T\S*\n)+$/.test(execFileSync("ps", ["-L", "-o", "state=", "-p", String(child.pid)], { encoding: "utf8" })));
+    },
     async restart() {
       signal("SIGKILL");
       await end();

@@ -3,7 +3,6 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -314,9 +313,7 @@ for (const kind of vaultKinds)
       assert.equal((await client.health()).sealed, true);
       await server.unseal();
       await client.readIssuersConfig(mount);
-      server.kill("SIGSTOP");
-      // It still answers until the system has come to it.
-      await until(() => /^T/.test(execFileSync("ps", ["-o", "state=", "-p", String(server.pid)], { encoding: "utf8" })));
+      await server.suspend();
       assert.equal(await reason(client.readIssuersConfig(mount)), "timeout");
       server.kill("SIGCONT");
       await client.readIssuersConfig(mount);
