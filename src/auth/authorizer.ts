@@ -18,26 +18,31 @@ import { ANONYMOUS_TOKEN, isExpired, MAX_SECRET_LENGTH, presentedSecret } from "
 const REMEMBERED = 100_000;
 
 /** The token of a secret that was seen, and whose it is as of a revision of the directory. */
-interface Known {
-  readonly entry: StoredToken;
+interface Known<E extends Entry<Token> = StoredToken> {
+  readonly entry: E;
   readonly caller: Caller;
   readonly revision: number;
+  readonly policyRevision: number;
 }
 
-/** What an authorizer has worked out, with nothing in it that is of one request. */
+/**
+ * What an authorizer has worked out, with nothing in it that is of one request. No weak maps: the collector goes through all
+ * of them each time, which every leaf would pay.
+ */
 export interface AuthorizerMemory {
   /** By the digest of a secret. */
   readonly known: Map<string, Known>;
-  readonly callers: WeakMap<Entry<Token>, { readonly revision: number; readonly caller: Caller }>;
+  anonymous: Known<Entry<Token>> | null;
   /** By what a token links to: thousands of tokens have the same, and rules kept once are cheap to collect. */
   readonly compiled: { revision: number; readonly rules: Map<string, CompiledRules> };
-  readonly parsed: WeakMap<Entry<Policy>, readonly Rule[]>;
+  /** By the id of a policy. */
+  readonly parsed: Map<string, { readonly entry: Entry<Policy>; readonly rules: readonly Rule[] }>;
   readonly digestOf: (secret: string) => string;
 }
 
 export function createAuthorizerMemory(random: Random): AuthorizerMemory {
   const compiled = { revision: -1, rules: new Map() };
-  return { known: new Map(), callers: new WeakMap(), compiled, parsed: new WeakMap(), digestOf: createDigest(random) };
+  return { known: new Map(), anonymous: null, compiled, parsed: new Map(), digestOf: createDigest(random) };
 }
 
 export interface AuthorizerOptions {
@@ -54,7 +59,8 @@ export interface AuthorizerOptions {
 
 export function createAuthorizer(options: AuthorizerOptions): Authorizer {
   const { directory, defaultPolicy, datacenter, clock, maxStalenessMs } = options;
-  const { known, callers, compiled, parsed, digestOf } = options.memory ?? createAuthorizerMemory(options.random);
+  const memory = options.memory ?? createAuthorizerMemory(options.random);
+  const { known, compiled, parsed, digestOf } = memory;
   const here = (datacenters: readonly string[]) => datacenters.length === 0 || datacenters.includes(datacenter);
 
   const policyRules = (id: string): readonly Rule[] => {
@@ -62,9 +68,12 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
     if (directory.faulty.has(`policy/${id}`)) throw new StoreError("state_corrupt", "Cannot trust a policy of this token: it is not ours");
     const entry = directory.policies.get(id);
     // Consul: a link to a policy that is gone grants nothing.
+    if (entry === undefined) parsed.delete(id);
     if (entry === undefined || !here(entry.value.datacenters)) return [];
-    const rules = parsed.get(entry) ?? readRules(entry.value.rules);
-    parsed.set(entry, rules);
+    const before = parsed.get(id);
+    if (before?.entry === entry) return before.rules;
+    const rules = readRules(entry.value.rules);
+    parsed.set(id, { entry, rules });
     return rules;
   };
 
@@ -85,23 +94,19 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
     return rules;
   };
 
-  const callerOf = (entry: Entry<Token>): Caller => {
-    const before = callers.get(entry);
-    if (before?.revision === directory.policyRevision) return before.caller;
-    const caller = makeCaller(entry.value.accessorId, compile(entry.value), defaultPolicy);
-    callers.set(entry, { revision: directory.policyRevision, caller });
-    return caller;
-  };
-
   const requireFresh = () => {
     if (maxStalenessMs !== null && clock.now().getTime() - directory.seenAt.getTime() > maxStalenessMs)
       throw new NotReadyError("state_stale", "Cannot authorize: the store has been away for too long", { retryAfterMs: 3000 });
   };
 
-  const know = (entry: StoredToken | undefined): Known => {
+  /** @param before what was known of it, which may still hold. */
+  const know = <E extends Entry<Token>>(entry: E | undefined, before: Known<E> | null = null): Known<E> => {
     // An auth method that is deleted takes its tokens with it, at once.
     if (entry === undefined || (entry.value.authMethod !== null && !directory.authMethods.has(entry.value.authMethod))) throw unknown();
-    return { entry, caller: callerOf(entry), revision: directory.revision };
+    const { revision, policyRevision } = directory;
+    const same = before?.entry === entry && before.policyRevision === policyRevision;
+    const caller = same ? before.caller : makeCaller(entry.value.accessorId, compile(entry.value), defaultPolicy);
+    return { entry, caller, revision, policyRevision };
   };
 
   const accept = ({ entry, caller }: Known): Caller => {
@@ -124,7 +129,11 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
       requireFresh();
       const presented = presentedSecret(secret);
       if (presented === null) throw unknown();
-      if (presented === ANONYMOUS.secret) return callerOf(directory.tokens.get(ANONYMOUS.accessorId) ?? ANONYMOUS_TOKEN);
+      if (presented === ANONYMOUS.secret) {
+        if (memory.anonymous?.revision !== directory.revision)
+          memory.anonymous = know(directory.tokens.get(ANONYMOUS.accessorId) ?? ANONYMOUS_TOKEN, memory.anonymous);
+        return memory.anonymous.caller;
+      }
       const digest = digestOf(presented);
       const seen = known.get(digest);
       // Nearly always nothing has changed, and then nothing else is looked at.
@@ -133,7 +142,7 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
       known.delete(digest);
       // A token that was deleted may have been made again with another secret.
       if (seen === undefined || entry?.hash !== seen.entry.hash) return lookUp(presented, digest);
-      const renewed = know(entry);
+      const renewed = know(entry, seen);
       known.set(digest, renewed);
       return accept(renewed);
     },
