@@ -152,10 +152,15 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
 /** It holds on to nothing of the authorizer that made it: it may stay when that is gone. */
 function makeCaller(accessorId: string, rules: CompiledRules, defaultPolicy: Authorizer["defaultPolicy"]): Caller {
   const anonymous = accessorId === ANONYMOUS.accessorId;
+  // Most tokens ask for one thing, again and again.
+  let last: { readonly resource: Resource; readonly access: Access; readonly name: string; readonly allowed: boolean } | null = null;
   const allows = (resource: Resource, access: Access, name = "") => {
+    if (last !== null && last.name === name && last.resource === resource && last.access === access) return last.allowed;
     const decision = rules.decide(resource, access, name);
     // Consul: allowing by default does not make everybody a manager of tokens.
-    return decision === "allow" || (decision === "default" && defaultPolicy === "allow" && resource !== "acl");
+    const allowed = decision === "allow" || (decision === "default" && defaultPolicy === "allow" && resource !== "acl");
+    last = { resource, access, name, allowed };
+    return allowed;
   };
   return {
     accessorId,
