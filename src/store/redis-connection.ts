@@ -62,6 +62,8 @@ export function createClient(settings: RedisSettings): Client {
       ...(secure.tls === undefined ? {} : { sentinelTLS: secure.tls, enableTLSForSentinelMode: true }),
       retryStrategy: backoff,
       sentinelRetryStrategy: backoff,
+      // Else one that takes connections and says nothing is waited for without an end.
+      sentinelCommandTimeout: settings.commandTimeoutMs,
       // A master that was cut off does not know that it is none any more; the sentinels do.
       failoverDetector: true,
       // The one that was a master answers so once it knows. Reconnects, without sending the command again.
@@ -69,6 +71,28 @@ export function createClient(settings: RedisSettings): Client {
     });
   }
   return new Redis({ ...common, ...settings.nodes[0], db: settings.db, retryStrategy: backoff });
+}
+
+/**
+ * Has a client connect again where ioredis gives up: when Sentinel tells of a failover while it looks for the master, it ends
+ * for good (`FailoverDetector` closes what has not been opened).
+ * @returns what ends that; the client has still to be disconnected.
+ */
+export function keepConnecting(client: Client): () => void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let over = false;
+  let times = 0;
+  client.on("ready", () => {
+    times = 0;
+  });
+  client.on("end", () => {
+    if (over) return;
+    timer = setTimeout(() => void client.connect().catch(() => undefined), backoff(times++));
+  });
+  return () => {
+    over = true;
+    clearTimeout(timer);
+  };
 }
 
 function pair({ cert, key }: NonNullable<RedisSettings["tls"]>): { cert?: string; key?: string } {

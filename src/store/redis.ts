@@ -7,7 +7,7 @@ import * as v from "valibot";
 import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
 import type { Backend } from "./backend.ts";
-import { type Client, createClient } from "./redis-connection.ts";
+import { type Client, createClient, keepConnecting } from "./redis-connection.ts";
 import { answered, checkRedis, createConfirmation, openPorts, type RedisCalls, redisKeys, scriptsOf } from "./redis-ports.ts";
 import type { RedisSettings } from "./redis-settings.ts";
 import { createWaiter } from "./waiter.ts";
@@ -59,8 +59,10 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
   };
   const subscribe = () => subscriber.subscribe(keys.changed, keys.accessChanged).then(wakeAll, () => undefined);
 
+  const endings: (() => void)[] = [];
   const close = () => {
     connected = false;
+    for (const end of endings) end();
     client.disconnect();
     subscriber.disconnect();
   };
@@ -76,6 +78,7 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
     close();
     throw error;
   }
+  endings.push(keepConnecting(client), keepConnecting(subscriber));
   const confirm = createConfirmation(calls, settings, log);
 
   return {
