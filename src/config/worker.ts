@@ -48,6 +48,7 @@ const REFUSED = new Map<string, string>([
   ["MESHCA_DATA_DIR", FILE],
   ["MESHCA_CONFIG", `${FILE}; set each MESHCA_* by itself`],
   ["MESHCA_KEK_FILE", `${FILE}; put the keys into the secret MESHCA_KEK`],
+  ["MESHCA_KEK_VAULT", `${FILE}; put the keys into the secret MESHCA_KEK`],
   ["MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE", `${FILE}; use the secret MESHCA_INITIAL_MANAGEMENT_TOKEN`],
   ["MESHCA_IMPORT", `${FILE}; import with one start of meshca serve on the same Redis, or PUT /v1/connect/ca/backup`],
   ...PROCESS_LIMITS.filter((name) => Object.hasOwn(LIMITS, name)).map((name): [string, string] => [limitVariable(name), CLIENTS]),
@@ -81,6 +82,12 @@ export function readWorkerSettings(bindings: Readonly<Record<string, unknown>>, 
     fault(
       "MESHCA_KEK",
       'is missing: make one with echo "$(date +%Y):$(openssl rand -base64 32)", set it with: npx wrangler secret put MESHCA_KEK',
+    );
+  // There is no data folder for a bootstrap secret, and no loopback to come from.
+  if (shared.MESHCA_INITIAL_MANAGEMENT_TOKEN === undefined)
+    fault(
+      "MESHCA_INITIAL_MANAGEMENT_TOKEN",
+      "is missing: nobody could be let in; make one with openssl rand -hex 16, set it with: npx wrangler secret put MESHCA_INITIAL_MANAGEMENT_TOKEN",
     );
   if (acl === "off") fault("MESHCA_ACL", "cannot be off in a Worker: it is open to the Internet; use deny");
   if (audit !== undefined && audit !== "off" && audit !== "stdout")

@@ -7,7 +7,11 @@ import { describe, it } from "node:test";
 import { readWorkerSettings } from "../../src/config/worker.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 
-const NEEDED = { MESHCA_STORE: "rediss://u:p@redis.example.com:6380", MESHCA_KEK: `k:${btoa("k".repeat(32))}` };
+const NEEDED = {
+  MESHCA_STORE: "rediss://u:p@redis.example.com:6380",
+  MESHCA_KEK: `k:${btoa("k".repeat(32))}`,
+  MESHCA_INITIAL_MANAGEMENT_TOKEN: "0123456789abcdef0123456789abcdef",
+};
 
 /** Every fault of some bindings, by its field. */
 function faults(bindings: Readonly<Record<string, unknown>>): Map<string, string> {
@@ -30,8 +34,8 @@ describe("readWorkerSettings()", () => {
 
   it("readWorkerSettings() names everything that is missing at once, once each, and how to set it", () => {
     const found = faults({});
-    assert.deepEqual(new Set(found.keys()), new Set(["MESHCA_KEK", "MESHCA_STORE"]));
-    for (const message of found.values()) assert.match(message, /wrangler secret put MESHCA_(KEK|STORE)/);
+    assert.deepEqual(new Set(found.keys()), new Set(Object.keys(NEEDED)));
+    for (const [name, message] of found) assert.ok(message.endsWith(`wrangler secret put ${name}`), message);
   });
 
   for (const [name, value, says] of [
@@ -41,6 +45,7 @@ describe("readWorkerSettings()", () => {
     ["MESHCA_STORE", "redis+sentinel://a,b/mesh", /of one server/],
     ["MESHCA_STORE", "rediss://h?ca=ca.pem", /cannot read "ca.pem"/],
     ["MESHCA_KEK_FILE", "kek", /put the keys into the secret MESHCA_KEK/],
+    ["MESHCA_KEK_VAULT", "transit.json", /put the keys into the secret MESHCA_KEK/],
     ["MESHCA_CONFIG", "meshca.json", /a Worker has no files/],
     ["MESHCA_IMPORT", "backup:x", /a Worker has no files/],
     ["MESHCA_LISTEN", "127.0.0.1:8500", /Cloudflare ends TLS and owns the address/],

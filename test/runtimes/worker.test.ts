@@ -189,6 +189,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.match(text, /^meshca on Cloudflare Workers: /);
     assert.match(text, /MESHCA_STORE: is missing: .*wrangler secret put MESHCA_STORE/);
     assert.match(text, /MESHCA_KEK: is missing: .*wrangler secret put MESHCA_KEK/);
+    assert.match(text, /MESHCA_INITIAL_MANAGEMENT_TOKEN: is missing: .*wrangler secret put MESHCA_INITIAL_MANAGEMENT_TOKEN/);
     const noKek = await (await call(ROOTS, { isolate: 3 })).text();
     assert.match(noKek, /MESHCA_KEK: is missing/);
     assert.doesNotMatch(noKek, /MESHCA_STORE/);
