@@ -95,7 +95,9 @@ export function readWorkerSettings(bindings: Readonly<Record<string, unknown>>, 
   let settings: Settings | null = null;
   try {
     // As behind any proxy that ends TLS: what follows from serving beyond loopback follows here.
-    settings = readSettings({ ...shared, MESHCA_LISTEN: "0.0.0.0:443", MESHCA_PLAIN_HTTP: "behind-proxy" }, noFile, configNames);
+    const served = { ...shared, MESHCA_LISTEN: "0.0.0.0:443", MESHCA_PLAIN_HTTP: "behind-proxy" };
+    // What would follow from no access control would only tell the same again.
+    settings = readSettings(acl === "off" ? { ...served, MESHCA_ACL: "deny" } : served, noFile, configNames);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     // What is missing was named above, in words that fit here; where it listens was told by us.
