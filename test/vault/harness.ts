@@ -113,8 +113,8 @@ export function requireOpenssl(pem: string, root: string, at: Date): void {
   });
 }
 
-/** `refuse`: no effect, an error. `lose`: the effect, and an error. */
-export type Cut = "refuse" | "lose";
+/** `refuse`: no effect, an error. `lose`: the effect, and an error. `away`: that call and all after it are refused. */
+export type Cut = "refuse" | "lose" | "away";
 
 export interface Cutting {
   readonly connect: Connect;
@@ -136,8 +136,8 @@ export function cutting(inner: Connect = connectReal): Cutting {
   const cut = (name: string, call: () => unknown): unknown => {
     calls.push(name);
     left--;
-    if (left !== 0) return call();
-    hit = name;
+    if (left !== 0 && !(mode === "away" && hit !== null)) return call();
+    hit ??= name;
     const fail = () => Promise.reject(new VaultError(mode === "lose" ? "timeout" : "unreachable", `Vault: ${name} was cut`));
     return mode === "lose" ? Promise.resolve(call()).then(fail) : fail();
   };
@@ -156,7 +156,7 @@ export function cutting(inner: Connect = connectReal): Cutting {
       [left, mode, hit, calls] = [n, how, null, []];
     },
     disarm() {
-      left = 0;
+      [left, mode] = [0, "refuse"];
     },
     get hit() {
       return hit;

@@ -151,6 +151,28 @@ for (const kind of vaultKinds)
           await ca.manager.close();
         });
 
+    it("what a switch made before Vault went away is not undone once a second try has put it to use", { timeout: 240_000 }, async () => {
+      const cuts = cutting();
+      for (let n = 1; ; n++) {
+        const ca = await createVaultCa({ connect: cuts.connect });
+        const to = toVault(vaultConfig(server));
+        cuts.arm(n, "away");
+        const failed = await ca.manager.configure(to).then(
+          () => null,
+          (error: unknown) => error,
+        );
+        const { hit } = cuts;
+        cuts.disarm();
+        if (failed !== null) assert.ok(await ca.manager.configure(to), String(hit));
+        const made = await inventory(server);
+        await settle(ca);
+        assert.deepEqual(await inventory(server), made, `after ${hit} something in use was undone`);
+        await requireAll(ca);
+        await ca.manager.close();
+        if (hit === null) break;
+      }
+    });
+
     it("Vault to local and back keeps the root, and the old issuer goes when its leaves are dead", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });

@@ -15,6 +15,7 @@ import type { Policy } from "./policy.ts";
 import type { Change, ChangeContext } from "./reconfigure.ts";
 import { type Snapshot, snapshotOf, withSchema } from "./snapshot.ts";
 import type { CaState } from "./state.ts";
+import type { Upkeep } from "./upkeep.ts";
 
 export interface ChangesOptions {
   readonly store: Store;
@@ -26,8 +27,8 @@ export interface ChangesOptions {
   readonly policy: Policy;
   readonly audit: Audit | null;
   readonly log: Log;
-  /** Undoes what was made outside; it never rejects. */
-  readonly abandon: (undos: readonly Undo[]) => Promise<void>;
+  /** Asked for once a change has failed: it makes changes itself. */
+  readonly upkeep: () => Upkeep;
 }
 
 export interface Changes {
@@ -45,7 +46,7 @@ export interface Changes {
 }
 
 export function createChanges(options: ChangesOptions): Changes {
-  const { store, operations, follower, providers, sealer, random, policy, audit, log, abandon } = options;
+  const { store, operations, follower, providers, sealer, random, policy, audit, log } = options;
 
   const change: Changes["change"] = async (from, operation, work) => {
     let undos: readonly Undo[] = [];
@@ -61,10 +62,11 @@ export function createChanges(options: ChangesOptions): Changes {
       if (planned !== null) return await apply(planned, from, operation, onCommitted);
     } catch (error) {
       // Where the outcome is not known, what was made may be in use.
-      if (!(error instanceof NotReadyError && error.code === "outcome_unknown")) await abandon(undos);
+      if (!(error instanceof NotReadyError && error.code === "outcome_unknown"))
+        await options.upkeep().abandon(undos, from.commitId, operation);
       throw error;
     }
-    await abandon(undos);
+    await options.upkeep().abandon(undos, from.commitId, operation);
     return null;
   };
 

@@ -177,7 +177,7 @@ export function createManager(options: ManagerOptions): CaManager {
   };
   const operations = createOperations({ ...options, policy, standing, kek, heartbeat, seen: () => follower.term, begin });
 
-  const { change, replace } = createChanges({ ...options, operations, follower, policy, audit, abandon: (undos) => upkeep.abandon(undos) });
+  const { change, replace } = createChanges({ ...options, operations, follower, policy, audit, upkeep: () => upkeep });
 
   const stepBootstrap = () =>
     operations.run("INITIALIZING", async (operation) => {
@@ -220,6 +220,7 @@ export function createManager(options: ManagerOptions): CaManager {
     clock,
     log,
     policy,
+    operations,
     snapshot: () => follower.current,
     followRoot: stepChange(planReplacedRoot),
     renew: stepChange(planRenewal),
@@ -351,6 +352,7 @@ export function createManager(options: ManagerOptions): CaManager {
     },
     async tick() {
       const until = new Date(clock.now().getTime() + policy.leaderRetryMs);
+      await upkeep.tidy();
       // Times that decide are the store's: while they cannot be trusted nothing is due.
       if (standing.changeObstacle() !== null || !(await leadership.lead())) return { kind: "wait", until };
       await refresh();

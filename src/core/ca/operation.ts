@@ -61,6 +61,8 @@ export interface Operations {
    * @throws {ConflictError} @throws {StoreError} when it was not
    */
   commit(next: CaState, from: Omit<Expected, "term">, operation: Operation): Promise<void>;
+  /** Lengthens a change's lease, and says whether it still has it: else another change may run, and may use what this one made. */
+  hold(operation: Operation): Promise<boolean>;
   /** Lets the change that runs end, and refuses others. */
   close(): Promise<void>;
 }
@@ -181,6 +183,7 @@ export function createOperations(options: OperationsOptions): Operations {
         if (!(error instanceof StoreError) || error.code === "state_regressed" || !(await settle(next.commitId, operation))) throw error;
       }
     },
+    hold: ({ lease }) => leases.renew(lease, policy.operationLeaseMs).catch(() => false),
     async close() {
       closed = true;
       await idle;

@@ -4,10 +4,11 @@
  * @module
  */
 import type { Clock } from "../clock.ts";
-import { ConfigError, ConflictError } from "../errors.ts";
+import { ConfigError, ConflictError, NotReadyError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Inspection, ProviderHealth, Undo } from "../provider.ts";
 import { reasonOf } from "./follower.ts";
+import type { Operation, Operations } from "./operation.ts";
 import type { Plan } from "./plan.ts";
 import type { Policy } from "./policy.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -16,6 +17,7 @@ export interface UpkeepOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly policy: Policy;
+  readonly operations: Operations;
   readonly snapshot: () => Snapshot | null;
   /** Takes up another root that stands where the active one stood. @throws {ConfigError} where that needs force */
   readonly followRoot: () => Promise<void>;
@@ -24,12 +26,26 @@ export interface UpkeepOptions {
 }
 
 export interface Upkeep {
-  /** Undoes what a change made outside, the latest first; what cannot be undone now is tried again. It never rejects. */
-  abandon(undos: readonly Undo[]): Promise<void>;
+  /**
+   * Undoes what a change made outside, the latest first, as long as it has its lease. What cannot be undone now is left for
+   * `tidy`. It never rejects.
+   * @param base the commit id of the state that the change was worked out from; null: there was none.
+   */
+  abandon(undos: readonly Undo[], base: string | null, operation: Operation): Promise<void>;
+  /**
+   * Tries again to undo what could not be undone: as a change of its own, and only where nothing was committed since. A
+   * later change may have put to use what a failed one had made. It never rejects.
+   */
+  tidy(): Promise<void>;
   /** Does one step, if one is due and the last one that failed is long enough ago. @returns what it did, or the plan. @throws {CaError} */
   step(due: Plan): Promise<Plan>;
   /** How what is outside is doing, with what was found on looking. */
   health(): ProviderHealth;
+}
+
+interface Leftover {
+  readonly undo: Undo;
+  readonly base: string | null;
 }
 
 interface Trouble {
@@ -61,22 +77,26 @@ function createRetry(clock: Clock): Retry {
 }
 
 export function createUpkeep(options: UpkeepOptions): Upkeep {
-  const { clock, log, policy, snapshot } = options;
-  let leftovers: readonly Undo[] = [];
+  const { clock, log, policy, operations, snapshot } = options;
+  let leftovers: readonly Leftover[] = [];
   let inspectAt = 0;
   /** Why the root that stands outside was not taken up, and since when. */
   let refused: Trouble | null = null;
   /** Why what was left behind cannot be deleted. */
   let uncollected: Trouble | null = null;
 
-  const undo = async (undos: readonly Undo[]): Promise<readonly Undo[]> => {
-    const failed: Undo[] = [];
-    for (const step of undos.toReversed())
-      await step().catch((error: unknown) => {
+  /** @returns what is left */
+  const undoAll = async (steps: readonly Leftover[], operation: Operation): Promise<readonly Leftover[]> => {
+    const left: Leftover[] = [];
+    for (const step of steps.toReversed())
+      try {
+        if (!(await operations.hold(operation))) throw new NotReadyError("operation_running", "another change may run by now");
+        await step.undo();
+      } catch (error) {
         log.warn("Cannot undo yet what a change that failed had made outside", { reason: reasonOf(error) });
-        failed.unshift(step);
-      });
-    return failed;
+        left.unshift(step);
+      }
+    return left;
   };
 
   const [renewing, collecting, inspecting, undoing] = [createRetry(clock), createRetry(clock), createRetry(clock), createRetry(clock)];
@@ -96,10 +116,18 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
   };
 
   /** @throws {Error} where something is left */
-  const undoLeftovers = async (): Promise<void> => {
-    leftovers = await undo(leftovers);
-    if (leftovers.length > 0) throw new Error("Something is left");
-  };
+  const undoLeftovers = () =>
+    operations.run("RENEWING", async (operation) => {
+      const current = snapshot()?.state.commitId ?? null;
+      const free = leftovers.filter(({ base }) => base === current);
+      if (free.length < leftovers.length)
+        log.warn("What a change that failed had made outside stays there: the CA was changed since and may use it", {
+          steps: leftovers.length - free.length,
+        });
+      leftovers = free;
+      leftovers = await undoAll(free, operation);
+      if (leftovers.length > 0) throw new Error("Something is left");
+    });
 
   const inspect = async (): Promise<void> => {
     inspectAt = clock.now().getTime() + policy.inspectMs;
@@ -117,13 +145,16 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
   };
 
   return {
-    async abandon(undos) {
-      leftovers = [...leftovers, ...(await undo(undos))];
+    async abandon(undos, base, operation) {
+      const steps = undos.map((undo) => ({ undo, base }));
+      leftovers = [...leftovers, ...(await undoAll(steps, operation))];
+    },
+    async tidy() {
+      if (leftovers.length > 0 && undoing.isDue()) await undoing(undoLeftovers).catch(() => undefined);
     },
     async step(due) {
       const now = clock.now();
       const waiting: Plan = due.kind === "wait" ? due : { kind: "wait", until: new Date(now.getTime() + policy.leaderRetryMs) };
-      if (leftovers.length > 0 && undoing.isDue()) await undoing(undoLeftovers).catch(() => undefined);
       if (due.kind === "renew" && renewing.isDue()) {
         await renewing(options.renew);
         return due;
