@@ -92,8 +92,6 @@ export const PlaintextAnswer = v.object({ data: v.object({ plaintext: v.string()
 
 export const CiphertextAnswer = v.object({ data: v.object({ ciphertext: v.string() }) });
 
-export const TransitKeyAnswer = v.object({ data: v.object({ latest_version: v.number(), exportable: v.boolean() }) });
-
 /** @throws {VaultError} `answer`, naming the field and nothing of what it holds */
 export function readAs<T>(call: string, schema: v.GenericSchema<unknown, T>, answer: unknown): T {
   const result = v.safeParse(schema, answer);

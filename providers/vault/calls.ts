@@ -20,7 +20,6 @@ import {
   RootAnswer,
   readAs,
   SetSignedAnswer,
-  TransitKeyAnswer,
 } from "./answers.ts";
 import type { CaSubject, Fields, GeneratedRoot, Issued, Mount, RootRequest, VaultClient } from "./client.ts";
 import { VaultError, type VaultReason } from "./errors.ts";
@@ -151,13 +150,6 @@ export function createVaultClient(options: SessionOptions): VaultClient {
       const config = { ...span("max_lease_ttl", maxLeaseTtlMs), ...span("default_lease_ttl", defaultLeaseTtlMs) };
       await act("POST", at, under, { type, description, config });
     },
-    async tuneMount(mount, { maxLeaseTtlMs, defaultLeaseTtlMs }) {
-      const { mount: at, under } = sys(mount);
-      await act("POST", at, `${under}/tune`, {
-        ...span("max_lease_ttl", maxLeaseTtlMs),
-        ...span("default_lease_ttl", defaultLeaseTtlMs ?? null),
-      });
-    },
     async disableMount(mount) {
       const { mount: at, under } = sys(mount);
       await act("DELETE", at, under);
@@ -252,18 +244,12 @@ export function createVaultClient(options: SessionOptions): VaultClient {
       const { data } = await call("GET", mount, "config/issuers", IssuersConfigAnswer);
       await act("POST", mount, "config/issuers", { default_follows_latest_issuer: data.default_follows_latest_issuer, default: issuerId });
     },
-    async readUrls(mount) {
-      const answer = await unless(["not_found"], call("GET", mount, "config/urls", v.nullable(FieldsAnswer)));
-      return answer?.data ?? null;
-    },
-    writeUrls: (mount, fields) => act("POST", mount, "config/urls", fields),
     async readRole(mount, role) {
       const answer = await unless(["not_found"], call("GET", mount, `roles/${segment(role)}`, FieldsAnswer));
       return answer?.data ?? null;
     },
     writeRole: (mount, role, fields) => act("POST", mount, `roles/${segment(role)}`, fields),
     deleteRole: async (mount, role) => void (await unlessGone(act("DELETE", mount, `roles/${segment(role)}`))),
-    writeAutoTidy: (mount, fields) => act("POST", mount, "config/auto-tidy", fields),
 
     async transitDecrypt(mount, key, ciphertext) {
       const answer = await call("POST", mount, `decrypt/${segment(key)}`, PlaintextAnswer, { ciphertext }, { repeatable: true });
@@ -276,10 +262,6 @@ export function createVaultClient(options: SessionOptions): VaultClient {
     async transitRewrap(mount, key, ciphertext) {
       const answer = await call("POST", mount, `rewrap/${segment(key)}`, CiphertextAnswer, { ciphertext }, { repeatable: true });
       return answer.data.ciphertext;
-    },
-    async readTransitKey(mount, key) {
-      const answer = await unless(["not_found"], call("GET", mount, `keys/${segment(key)}`, TransitKeyAnswer));
-      return answer === null ? null : { latestVersion: answer.data.latest_version, exportable: answer.data.exportable };
     },
 
     async revoke() {

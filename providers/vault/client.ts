@@ -164,7 +164,6 @@ export interface VaultClient {
   readMount(mount: Mount): Promise<MountInfo | null>;
   /** @throws {VaultError} `refused` where something is mounted there already */
   enableMount(mount: Mount, request: MountRequest): Promise<void>;
-  tuneMount(mount: Mount, limits: { readonly maxLeaseTtlMs: number; readonly defaultLeaseTtlMs?: number }): Promise<void>;
   /** Deletes an engine with all that is in it. Success where nothing is mounted. */
   disableMount(mount: Mount): Promise<void>;
 
@@ -202,16 +201,11 @@ export interface VaultClient {
   readIssuersConfig(mount: Mount): Promise<IssuersConfig>;
   /** Makes an issuer the default; what else the configuration says stays. */
   setDefaultIssuer(mount: Mount, issuerId: string): Promise<void>;
-  /** Null where nothing is configured. */
-  readUrls(mount: Mount): Promise<Fields | null>;
-  writeUrls(mount: Mount, fields: Fields): Promise<void>;
   /** Null where there is none. */
   readRole(mount: Mount, role: string): Promise<Fields | null>;
   writeRole(mount: Mount, role: string, fields: Fields): Promise<void>;
   /** Success where there is none. */
   deleteRole(mount: Mount, role: string): Promise<void>;
-  /** @throws {VaultError} `refused`, `not_found` or `mount_type` in Vault before 1.13 */
-  writeAutoTidy(mount: Mount, fields: Fields): Promise<void>;
 
   /** Decrypts by a Transit key. @returns base64. */
   transitDecrypt(mount: Mount, key: string, ciphertext: string): Promise<string>;
@@ -219,8 +213,6 @@ export interface VaultClient {
   transitEncrypt(mount: Mount, key: string, plaintext: string): Promise<string>;
   /** Encrypts anew by the key's latest version, inside Vault. */
   transitRewrap(mount: Mount, key: string, ciphertext: string): Promise<string>;
-  /** Null where there is no such key. */
-  readTransitKey(mount: Mount, key: string): Promise<{ readonly latestVersion: number; readonly exportable: boolean } | null>;
 
   /** Revokes the token where a login of ours made it. Best effort: used when a configuration is left for good. */
   revoke(): Promise<void>;

@@ -30,12 +30,14 @@ import type { Work } from "./work.ts";
 
 export type Connect = (connection: VaultConnection) => VaultClient;
 
-/** Runs work with a client of its own. */
+/** Runs work with a client of its own. A token that it logged in for does not outlive it. */
 export async function withClient<T>(connect: Connect, connection: VaultConnection, work: (client: VaultClient) => Promise<T>): Promise<T> {
   const client = connect(connection);
   try {
     return await work(client);
   } finally {
+    // One that cannot be revoked expires.
+    await client.revoke().catch(() => undefined);
     client.close();
   }
 }

@@ -49,6 +49,9 @@ export interface TransportAnswer {
 /** Why an exchange is ended that is over, or late: without a reason an error with a trace is made of it, each time. */
 const OVER = "over";
 
+/** Of a socket that was never connected. Bun has a name of its own for it. */
+const NOT_CONNECTED = ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EADDRNOTAVAIL", "ConnectionRefused"];
+
 export interface Transport {
   /** @throws {VaultError} `unreachable`, `timeout`, `tls`, `not_allowed`, `answer` */
   send(request: TransportRequest): Promise<TransportAnswer>;
@@ -101,7 +104,7 @@ export function createTransport(
       agent.readAt = now();
       return agent.made;
     }
-    agent?.made.destroy();
+    if (agent !== null) retire(agent.made);
     const kept = { keepAlive: true, maxSockets: 64 };
     const options = {
       ...kept,
@@ -129,12 +132,24 @@ export function createTransport(
     return { url, addresses };
   };
 
+  /** Where nobody listens at one address of a name, nothing was sent, and the next one is tried. */
+  const sendTo = async ({ url, addresses }: Place, request: TransportRequest, signal: AbortSignal) => {
+    for (const [i, address] of addresses.entries())
+      try {
+        return await send(url, address, request, agentNow(), signal, tls.serverName);
+      } catch (error) {
+        const unheard = error instanceof Error && "code" in error && NOT_CONNECTED.includes(String(error.code));
+        if (!unheard || i === addresses.length - 1) throw error;
+      }
+    throw new VaultError("unreachable", `Vault: host ${JSON.stringify(url.hostname)} has no address`);
+  };
+
   const exchange = async (request: TransportRequest, signal: AbortSignal): Promise<TransportAnswer> => {
     let url = new URL(request.url);
     for (let hops = 0; ; hops++) {
       const place = await placeOf(url);
       signal.throwIfAborted();
-      const answer = await send(place, request, agentNow(), signal, tls.serverName);
+      const answer = await sendTo(place, request, signal);
       if (answer.status !== 307) {
         if (answer.status >= 300 && answer.status < 400)
           throw new VaultError("answer", `Vault answered a redirect of status ${answer.status}, which is not followed`, answer.status);
@@ -175,15 +190,21 @@ export function createTransport(
   };
 }
 
+/** Lets what is under way end, and keeps no connection. */
+function retire(agent: Agent): void {
+  agent.maxFreeSockets = 0;
+  for (const socket of Object.values(agent.freeSockets).flatMap((sockets) => sockets ?? [])) socket.destroy();
+}
+
 function send(
-  { url, addresses }: Place,
+  url: URL,
+  address: string,
   { method, headers, body }: TransportRequest,
   agent: Agent,
   signal: AbortSignal,
   serverName: string,
 ): Promise<TransportAnswer & { readonly location: string | null }> {
   return new Promise((resolve, reject) => {
-    const [address = ""] = addresses;
     const family = address.includes(":") ? 6 : 4;
     const lookup: NonNullable<http.RequestOptions["lookup"]> = (_host, { all }, found) => {
       if (all) found(null, [{ address, family }]);

@@ -86,9 +86,10 @@ for (const kind of VAULT_KINDS)
           listFolder: () => [],
           resolve: async () => {
             if (trouble === "name") throw new Error("ENOTFOUND");
-            return ["127.0.0.1"];
+            // Nobody listens at the first.
+            return ["127.0.0.2", "127.0.0.1"];
           },
-          allow: createAllowList({ hosts: [HOST, `other.${HOST}`], ranges: [readRange("127.0.0.1") ?? []].flat(), loopbackOnly: false }),
+          allow: createAllowList({ hosts: [HOST, `other.${HOST}`], ranges: [readRange("127.0.0.0/8") ?? []].flat(), loopbackOnly: false }),
         });
 
     const start = async () => {

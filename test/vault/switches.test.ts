@@ -173,6 +173,39 @@ for (const kind of vaultKinds)
       }
     });
 
+    it("a Vault that is gone for good is left under force alone", async () => {
+      const cuts = cutting();
+      const ca = await createVaultCa({ connect: cuts.connect, bootstrap: bootstrapIn(vaultConfig(server)) });
+      const old = ca.manager.require().active.id;
+      cuts.arm(1, "away");
+      const away = configuration({ LeafCertTTL: "72h" });
+      await assert.rejects(ca.manager.configure(away), { code: "provider_unavailable" });
+      assert.equal(ca.manager.require().active.id, old);
+      assert.ok(await ca.manager.configure({ ...away, forceWithoutCrossSigning: true }));
+      assert.notEqual(ca.manager.require().active.id, old);
+      await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
+      await ca.manager.close();
+    });
+
+    it("a token of a login does not outlive the change that it was made for", async () => {
+      const path = `userpass-${crypto.randomUUID().slice(0, 8)}`;
+      await server.must("POST", `sys/auth/${path}`, { type: "userpass" });
+      await server.must("POST", `sys/policies/acl/${path}`, {
+        policy: 'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }',
+      });
+      await server.must("POST", `auth/${path}/users/mesh`, { password: "secret of mesh", token_policies: path });
+      const AuthMethod = { Type: "userpass", MountPath: path, Params: { username: "mesh", password: "secret of mesh" } };
+      const ca = await createVaultCa();
+      const tokens = async () => ((await server.must("GET", "auth/token/accessors?list=true")).data.keys as string[]).length;
+      const before = await tokens();
+      const { Token: _, ...config } = vaultConfig(server);
+      assert.ok(await ca.manager.configure(toVault({ ...config, AuthMethod })));
+      await requireAll(ca);
+      // That of the provider that signs now.
+      assert.equal(await tokens(), before + 1);
+      await ca.manager.close();
+    });
+
     it("Vault to local and back keeps the root, and the old issuer goes when its leaves are dead", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });

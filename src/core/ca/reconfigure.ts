@@ -225,8 +225,9 @@ export async function cross(
       steps.push({ target, crossing });
       if (crossing.length > 0) passed.push(target.certificate);
     } catch (reason) {
-      // What may work in a moment is not "cannot".
-      if (!(reason instanceof CaError) || (reason instanceof ProviderError && reason.code === "provider_unavailable")) throw reason;
+      // What may work in a moment is not "cannot", unless an operator says so: what is gone for good answers the same.
+      const passing = reason instanceof ProviderError && reason.code === "provider_unavailable";
+      if (!(reason instanceof CaError) || (passing && !force)) throw reason;
       reasons.set(target.id, reason);
     }
   }
