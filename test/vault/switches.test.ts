@@ -187,6 +187,21 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
+    it("what was left in a Vault that is gone holds up no other", { timeout: 60_000 }, async () => {
+      const gone = await startVault({ kind });
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(vaultConfig(gone)) });
+      assert.ok(await ca.manager.configure(toVault(config)));
+      assert.ok(await ca.manager.configure(configuration({ LeafCertTTL: "72h" })));
+      await gone.stop();
+      const mounts = async () => Object.keys((await inventory(server)) as object);
+      assert.ok((await mounts()).includes(`${config.IntermediatePKIPath}/`));
+      ca.clock.advance(LEFT_FOR);
+      await settle(ca);
+      assert.ok(!(await mounts()).includes(`${config.IntermediatePKIPath}/`));
+      await ca.manager.close();
+    });
+
     it("a token of a login does not outlive the change that it was made for", async () => {
       const path = `userpass-${crypto.randomUUID().slice(0, 8)}`;
       await server.must("POST", `sys/auth/${path}`, { type: "userpass" });

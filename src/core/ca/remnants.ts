@@ -45,24 +45,30 @@ export function collectAt(state: CaState, types: ProviderTypes): Date | null {
 }
 
 /**
- * Deletes outside what may be deleted by now.
- * @returns the provider states without it, or null where it was not due.
+ * Deletes outside what may be deleted by now, of one record. One that cannot be looked at holds up no other.
+ * @returns the provider states without it, or null where none was due.
  * @throws {ProviderError} @throws {SealError}
  */
 export async function collect(
   state: CaState,
   { types, now, ...rest }: Omit<ProviderContext, "clusterId"> & { readonly types: ProviderTypes; readonly now: Date },
 ): Promise<CaState["provider"] | null> {
+  const failures: unknown[] = [];
   for (const [key, record] of holders(state)) {
     const type = typeOf(types, record.provider);
     const due = type.collectAt?.(record.state) ?? null;
     if (due === null || due > now || type.collect === undefined) continue;
     const others = [activeRecord(state), ...Object.values(state.provider.retired)].filter((other) => other.state !== record.state);
-    const left = await type.collect({ record, others, now }, { ...rest, clusterId: state.clusterId });
+    const left = await type.collect({ record, others, now }, { ...rest, clusterId: state.clusterId }).catch((error: unknown) => {
+      failures.push(error);
+      return null;
+    });
+    if (left === null) continue;
     if (key === null) return { ...state.provider, active: left };
     const { [key]: _done, ...retired } = state.provider.retired;
     return { ...state.provider, retired: type.collectAt?.(left) == null ? retired : { ...retired, [key]: { ...record, state: left } } };
   }
+  if (failures.length > 0) throw failures[0];
   return null;
 }
 
