@@ -166,3 +166,22 @@ export function cutting(inner: Connect = connectReal): Cutting {
     },
   };
 }
+
+/** Has an operator make another root in a mount, and its default. */
+export async function generateAnother(server: VaultServer, { RootPKIPath }: Record<string, unknown>): Promise<void> {
+  const { data } = await server.must("POST", `${RootPKIPath}/root/generate/internal`, { common_name: "theirs", ttl: "80000h" });
+  await server.must("POST", `${RootPKIPath}/config/issuers`, { default: data.issuer_id });
+}
+
+/** Has an operator import an intermediate of an external root, with its chain, where the root of a configuration is to be. @returns that root as PEM */
+export async function importBelowExternal(server: VaultServer, { RootPKIPath }: Record<string, unknown>): Promise<string> {
+  const above = `${RootPKIPath}-above`;
+  for (const path of [above, RootPKIPath])
+    await server.must("POST", `sys/mounts/${path}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
+  const top = await server.must("POST", `${above}/root/generate/internal`, { common_name: "company root", ttl: "87600h" });
+  const { data } = await server.must("POST", `${RootPKIPath}/intermediate/generate/internal`, { common_name: "mesh issuer" });
+  const certify = { csr: data.csr, use_csr_values: true, format: "pem_bundle", ttl: "60000h" };
+  const signed = await server.must("POST", `${above}/root/sign-intermediate`, certify);
+  await server.must("POST", `${RootPKIPath}/intermediate/set-signed`, { certificate: signed.data.certificate });
+  return top.data.certificate as string;
+}

@@ -19,6 +19,8 @@ import {
   connectReal,
   createVaultCa,
   cutting,
+  generateAnother,
+  importBelowExternal,
   inventory,
   readSent,
   requireOpenssl,
@@ -286,14 +288,7 @@ for (const kind of vaultKinds)
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config), policy: LOOKS_EACH_TIME });
       const old = ca.manager.require().active.id;
-      const generate = async () => {
-        const { data } = await server.must("POST", `${config.RootPKIPath}/root/generate/internal`, {
-          common_name: "theirs",
-          ttl: "80000h",
-        });
-        await server.must("POST", `${config.RootPKIPath}/config/issuers`, { default: data.issuer_id });
-        return data.issuer_id as string;
-      };
+      const generate = () => generateAnother(server, config);
       const oldIssuer = (await server.must("GET", `${config.RootPKIPath}/config/issuers`)).data.default;
       await generate();
       await ca.manager.tick();
@@ -316,24 +311,13 @@ for (const kind of vaultKinds)
     });
 
     it("an external root above Vault is what peers trust, and the way up goes with each leaf", async () => {
-      const above = vaultConfig(server);
       const config = vaultConfig(server);
-      for (const path of [above.RootPKIPath, config.RootPKIPath])
-        await server.must("POST", `sys/mounts/${path}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
-      const top = await server.must("POST", `${above.RootPKIPath}/root/generate/internal`, { common_name: "company root", ttl: "87600h" });
-      const { data } = await server.must("POST", `${config.RootPKIPath}/intermediate/generate/internal`, { common_name: "mesh issuer" });
-      const signed = await server.must("POST", `${above.RootPKIPath}/root/sign-intermediate`, {
-        csr: data.csr,
-        use_csr_values: true,
-        format: "pem_bundle",
-        ttl: "60000h",
-      });
-      await server.must("POST", `${config.RootPKIPath}/intermediate/set-signed`, { certificate: signed.data.certificate });
+      const top = await importBelowExternal(server, config);
 
       const ca = await createVaultCa();
       assert.ok(await ca.manager.configure(toVault(config)));
       const { active } = ca.manager.require();
-      assert.equal(pemOf(active.certificate).trim(), top.data.certificate.trim());
+      assert.equal(pemOf(active.certificate).trim(), top.trim());
       assert.equal(issuersOf(active).length, 2);
       await requireAll(ca);
       await assert.rejects(ca.manager.rotate(NOW), /import another intermediate of the external root/);

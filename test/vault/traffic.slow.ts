@@ -5,9 +5,10 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import { until } from "../redis/server.ts";
 import { type Peers, serveCa, startPeers } from "../rotation/harness.ts";
 import { createMesh } from "../rotation/mesh.ts";
-import { vaultConfig } from "./harness.ts";
+import { generateAnother, importBelowExternal, vaultConfig } from "./harness.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
 
 const HANDSHAKES = 200;
@@ -15,31 +16,47 @@ const HANDSHAKES = 200;
 for (const kind of vaultKinds)
   describe(`switches with ${kind} under TLS traffic`, { skip: noVault }, () => {
     let server: VaultServer;
+    let other: VaultServer;
     let peers: Peers;
     before(
       async () => {
-        server = await startVault({ kind });
+        [server, other] = await Promise.all([startVault({ kind }), startVault({ kind })]);
         peers = await startPeers(1);
       },
       { timeout: BUILD_MS },
     );
     after(async () => {
       await peers.close();
-      await server.stop();
+      await Promise.all([server.stop(), other.stop()]);
     });
 
-    it("no handshake fails through built-in, Vault, another mount, local, rotation, and back", { timeout: 240_000 }, async () => {
+    it("no handshake fails through built-in, Vault, mounts, servers, local, rotation, a root by others, an external one, and back", {
+      timeout: 240_000,
+    }, async () => {
       const ca = await serveCa();
       const mesh = await createMesh(ca, peers);
       try {
         const ids = [(await mesh.record()).rootId];
-        const [a, b] = [vaultConfig(server), vaultConfig(server)];
+        const [a, b, c, external] = [vaultConfig(server), vaultConfig(server), vaultConfig(other), vaultConfig(other)];
+        await importBelowExternal(other, external);
+        const takeUp = async () => {
+          const { ActiveRootID } = await ca.roots();
+          await generateAnother(other, c);
+          const isTaken = async () => (await ca.roots()).ActiveRootID !== ActiveRootID;
+          // Nobody tells meshca: it looks once a minute, and `until` waits for half of one.
+          await until(isTaken)
+            .catch(() => until(isTaken))
+            .catch(() => until(isTaken));
+        };
         const steps: [string, () => Promise<void>, boolean][] = [
           ["built-in -> Vault", () => ca.switchTo("vault", a), true],
           ["mount A -> mount B", () => ca.switchTo("vault", b), true],
           ["vault -> local", () => ca.switchTo("vault", { ...b, Token: "hidden", LeafSigning: "local" }), false],
           ["a new root in the same mount", () => ca.rotate(), true],
           ["local -> vault", () => ca.switchTo("vault", { ...b, Token: "hidden" }), false],
+          ["Vault -> another server", () => ca.switchTo("vault", c), true],
+          ["a root that was generated in Vault", takeUp, true],
+          ["Vault -> below an external root", () => ca.switchTo("vault", external), true],
           ["Vault -> built-in", () => ca.switchTo("consul", {}), true],
         ];
         for (const [name, change, isNew] of steps) {
