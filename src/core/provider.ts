@@ -51,7 +51,7 @@ export interface PrepareRequest {
   readonly fresh: boolean;
   /** The store's clock. */
   readonly now: Date;
-  /** Takes how to undo what is about to be made outside. */
+  /** Takes how to undo what is about to be made outside. It throws where another change may run by now: then nothing is made. */
   readonly onAbandon: (undo: Undo) => void;
 }
 
@@ -94,6 +94,8 @@ export interface CollectRequest {
   readonly others: readonly ProviderRecord[];
   /** The store's clock. */
   readonly now: Date;
+  /** To be called before each deletion: it throws where another change may run by now, and may use what would be deleted. */
+  readonly requireLease: () => void;
 }
 
 /** How what a provider needs outside is doing. */

@@ -215,7 +215,10 @@ for (const kind of vaultKinds)
           const due = secondary.type.collectAt?.(second.state) ?? null;
           assert.equal(due === null, mode === "local");
           if (due !== null) {
-            const state = await secondary.type.collect?.({ record: second, others: [], now: due }, secondary.context);
+            const state = await secondary.type.collect?.(
+              { record: second, others: [], requireLease: () => undefined, now: due },
+              secondary.context,
+            );
             assert.equal(await count(), 1);
             assert.equal(secondary.type.collectAt?.(state ?? {}) ?? null, null);
           }

@@ -52,6 +52,7 @@ export function createChanges(options: ChangesOptions): Changes {
     let undos: readonly Undo[] = [];
     try {
       const onAbandon = (undo: Undo) => {
+        operations.requireHeld(operation);
         undos = [...undos, undo];
       };
       const planned = await work({ types: providers, sealer, random, policy, now: await store.now(), onAbandon });

@@ -205,7 +205,8 @@ export function createManager(options: ManagerOptions): CaManager {
   const stepCollect = () =>
     operations.run("RENEWING", async (operation) => {
       const snapshot = require();
-      const collected = await collect(snapshot.state, { types: providers, sealer, random, now: await store.now() });
+      const requireLease = () => operations.requireHeld(operation);
+      const collected = await collect(snapshot.state, { types: providers, sealer, random, now: await store.now(), requireLease });
       if (collected !== null) await replace("collect", reseal(snapshot.state, newCommitId(random), collected), snapshot, operation);
     });
 
@@ -316,8 +317,7 @@ export function createManager(options: ManagerOptions): CaManager {
     async conflict() {
       const [mark, stored] = [await store.stopMark(), await store.read()];
       if (mark === null) return null;
-      const { reason, by, at } = mark;
-      return { reason, by, at, snapshot: mark, stored };
+      return { reason: mark.reason, by: mark.by, at: mark.at, snapshot: mark, stored };
     },
     async resolve({ keep, forceWithoutCrossSigning }, caller) {
       return operations.run(

@@ -20,8 +20,10 @@ export type OperationName = "INITIALIZING" | "RECONFIGURING" | "RENEWING" | "RES
 /** A change under its lease. The lease is another one after the outcome of a commit had to be looked for. */
 export interface Operation {
   lease: Lease;
+  /** By the clock, in milliseconds: how long the lease is known to last. */
+  heldUntil: number;
   /** The newest schema that every replica alive reads. */
-  readonly schema: Schema;
+  schema: Schema;
   /** Who asked for it. */
   readonly caller: Caller;
 }
@@ -63,6 +65,8 @@ export interface Operations {
   commit(next: CaState, from: Omit<Expected, "term">, operation: Operation): Promise<void>;
   /** Lengthens a change's lease, and says whether it still has it: else another change may run, and may use what this one made. */
   hold(operation: Operation): Promise<boolean>;
+  /** Called before each step outside. @throws {NotReadyError} `operation_running` where another change may run by now */
+  requireHeld(operation: Operation): void;
   /** Lets the change that runs end, and refuses others. */
   close(): Promise<void>;
 }
@@ -96,13 +100,14 @@ export function createOperations(options: OperationsOptions): Operations {
   };
 
   /** Waits a while for another replica's change to end. */
-  const acquire = async (): Promise<{ lease: Lease; before: number } | null> => {
+  const acquire = async (): Promise<{ lease: Lease; heldUntil: number; before: number } | null> => {
     const until = clock.now().getTime() + policy.operationWaitMs;
     for (let wait = 20; ; wait = Math.min(500, 2 * wait)) {
       // Until the answer is handled, a read may already tell of this grant, or of the next one.
       const before = options.seen();
+      const heldUntil = clock.now().getTime() + policy.operationLeaseMs;
       const lease = await leases.acquire("operation", policy.operationLeaseMs);
-      if (lease !== null) return { lease, before };
+      if (lease !== null) return { lease, heldUntil, before };
       if (clock.now().getTime() >= until) return null;
       await clock.sleep(wait * (1 + random.fraction()));
     }
@@ -115,14 +120,16 @@ export function createOperations(options: OperationsOptions): Operations {
     if (running !== null) throw busy(running);
     running = name;
     let operation: Operation | null = null;
+    const over = new AbortController();
     try {
       requireTime();
       const granted = await acquire();
       if (granted === null) throw busy("RECONFIGURING");
-      const { lease, before } = granted;
-      operation = { lease, schema: SCHEMA, caller };
-      await options.begin(lease, name, before);
-      operation = { lease, schema: await requireFollowable(), caller };
+      const { before, ...held } = granted;
+      operation = { ...held, schema: SCHEMA, caller };
+      void keep(operation, over.signal);
+      await options.begin(held.lease, name, before);
+      operation.schema = await requireFollowable();
       const result = await work(operation);
       metrics.change(name, "ok");
       return result;
@@ -131,7 +138,26 @@ export function createOperations(options: OperationsOptions): Operations {
       throw error;
     } finally {
       running = null;
+      over.abort();
       if (operation !== null) await release(operation.lease);
+    }
+  };
+
+  const hold = async (operation: Operation): Promise<boolean> => {
+    const { lease } = operation;
+    const heldUntil = clock.now().getTime() + policy.operationLeaseMs;
+    // What is not answered may have been done: then the lease lasts as long as it did.
+    const held = await leases.renew(lease, policy.operationLeaseMs).catch(() => null);
+    if (held !== null && operation.lease === lease) operation.heldUntil = held ? heldUntil : 0;
+    return held === true;
+  };
+
+  /** Lengthens the lease for as long as the change works: a key that is made outside may take longer than one lasts. */
+  const keep = async (operation: Operation, over: AbortSignal): Promise<void> => {
+    for (;;) {
+      await clock.sleep(policy.operationLeaseMs / 3, over);
+      if (over.aborted) return;
+      await hold(operation);
     }
   };
 
@@ -183,7 +209,13 @@ export function createOperations(options: OperationsOptions): Operations {
         if (!(error instanceof StoreError) || error.code === "state_regressed" || !(await settle(next.commitId, operation))) throw error;
       }
     },
-    hold: ({ lease }) => leases.renew(lease, policy.operationLeaseMs).catch(() => false),
+    hold,
+    requireHeld({ heldUntil }) {
+      if (clock.now().getTime() < heldUntil) return;
+      throw new NotReadyError("operation_running", "The lease of this change is over, and another one may run: it is not gone on with", {
+        retryAfterMs: policy.operationLeaseMs,
+      });
+    },
     async close() {
       closed = true;
       await idle;

@@ -3,7 +3,7 @@
  * under a name that is no root's, until what it names is deleted.
  * @module
  */
-import type { ProviderContext, ProviderTypes } from "../provider.ts";
+import type { CollectRequest, ProviderContext, ProviderTypes } from "../provider.ts";
 import { pruneAt } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import { typeOf } from "./snapshot.ts";
@@ -44,6 +44,8 @@ export function collectAt(state: CaState, types: ProviderTypes): Date | null {
   return dates.length === 0 ? null : new Date(Math.min(...dates.map(Number)));
 }
 
+type CollectOptions = Pick<CollectRequest, "now" | "requireLease"> & { readonly types: ProviderTypes };
+
 /**
  * Deletes outside what may be deleted by now, of one record. One that cannot be looked at holds up no other.
  * @returns the provider states without it, or null where none was due.
@@ -51,7 +53,7 @@ export function collectAt(state: CaState, types: ProviderTypes): Date | null {
  */
 export async function collect(
   state: CaState,
-  { types, now, ...rest }: Omit<ProviderContext, "clusterId"> & { readonly types: ProviderTypes; readonly now: Date },
+  { types, now, requireLease, ...rest }: Omit<ProviderContext, "clusterId"> & CollectOptions,
 ): Promise<CaState["provider"] | null> {
   const failures: unknown[] = [];
   for (const [key, record] of holders(state)) {
@@ -59,10 +61,12 @@ export async function collect(
     const due = type.collectAt?.(record.state) ?? null;
     if (due === null || due > now || type.collect === undefined) continue;
     const others = [activeRecord(state), ...Object.values(state.provider.retired)].filter((other) => other.state !== record.state);
-    const left = await type.collect({ record, others, now }, { ...rest, clusterId: state.clusterId }).catch((error: unknown) => {
-      failures.push(error);
-      return null;
-    });
+    const left = await type
+      .collect({ record, others, now, requireLease }, { ...rest, clusterId: state.clusterId })
+      .catch((error: unknown) => {
+        failures.push(error);
+        return null;
+      });
     if (left === null) continue;
     if (key === null) return { ...state.provider, active: left };
     const { [key]: _done, ...retired } = state.provider.retired;

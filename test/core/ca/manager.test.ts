@@ -7,9 +7,12 @@ import { before, beforeEach, describe, it } from "node:test";
 import type { CaManager } from "../../../src/core/ca/manager.ts";
 import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
 import { type CaError, ConfigError, ConflictError, NotReadyError } from "../../../src/core/errors.ts";
+import type { ProviderType } from "../../../src/core/provider.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { passing } from "../../fakes/clock.ts";
 import { BOOTSTRAP, CLUSTER, gatedProviders, HOUR, replica, requireRefused, requireSigning, visible, webCsr } from "./harness.ts";
+
+const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
 
 let csr: string;
 let ca: TestCa;
@@ -92,7 +95,7 @@ describe("bootstrap", () => {
     assert.throws(() => empty.manager.require(), rejected("ca_uninitialized", "CA has not finished initializing"));
     await assert.rejects(empty.manager.sign(csr), rejected("ca_uninitialized"));
     await assert.rejects(empty.manager.configure(configuration(null)), rejected("ca_uninitialized"));
-    await assert.rejects(empty.manager.rotate({ forceWithoutCrossSigning: false, modifyIndex: null }), rejected("ca_uninitialized"));
+    await assert.rejects(empty.manager.rotate(NOW), rejected("ca_uninitialized"));
     assert.equal(empty.backend.document, null);
   });
 
@@ -190,13 +193,59 @@ describe("two changes at once", () => {
     for (const replica of [first.manager, other]) {
       const busy = rejected("operation_running", 'CA is already in state "RECONFIGURING"');
       await assert.rejects(passing(first.clock, replica.configure(configuration({ LeafCertTTL: "5h" }))), busy);
-      await assert.rejects(passing(first.clock, replica.rotate({ forceWithoutCrossSigning: false, modifyIndex: null })), busy);
+      await assert.rejects(passing(first.clock, replica.rotate(NOW)), busy);
       await requireSigning(replica, csr, first.clock.now());
     }
     open();
     assert.equal(await running, true);
     assert.equal(await other.configure(configuration({ PrivateKeyBits: 384, LeafCertTTL: "5h" })), true);
     assert.equal(stateOf(other).roots.length, 2);
+  });
+
+  it("configure() keeps its lease for as long as it works, and only then", async () => {
+    const gate = gatedProviders();
+    const slow = await createTestCa({ bootstrap: BOOTSTRAP, providers: gate.providers });
+    const other = await replica(slow, "other");
+    await other.refresh();
+    const { reached, open } = gate.close();
+    const running = slow.manager.configure(configuration({ PrivateKeyBits: 384 }));
+    await reached;
+    for (let i = 0; i < 12; i++) {
+      slow.clock.advance(10_000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await assert.rejects(passing(slow.clock, other.rotate(NOW)), rejected("operation_running"));
+    open();
+    assert.equal(await running, true);
+    assert.equal(slow.clock.sleepers, 0);
+    await other.rotate(NOW);
+  });
+
+  it("configure() whose lease is over makes nothing more outside", async () => {
+    const gate = gatedProviders();
+    const made: string[] = [];
+    const makes = (type: ProviderType): ProviderType => ({
+      ...type,
+      async prepare(request, context) {
+        const prepared = await type.prepare(request, context);
+        request.onAbandon(async () => {});
+        made.push("outside");
+        return prepared;
+      },
+    });
+    const slow = await createTestCa({
+      bootstrap: BOOTSTRAP,
+      providers: new Map([...gate.providers].map(([name, type]) => [name, makes(type)])),
+    });
+    made.length = 0;
+    const { reached, open } = gate.close();
+    const running = slow.manager.configure(configuration({ PrivateKeyBits: 384 }));
+    await reached;
+    slow.clock.advance(30_000);
+    open();
+    await assert.rejects(running, rejected("operation_running", /lease of this change is over/));
+    assert.deepEqual(made, []);
+    assert.equal(stateOf(slow.manager).roots.length, 1);
   });
 
   it("configure() of a replica that stalled past its lease stores nothing over what came after it", async () => {
@@ -217,7 +266,7 @@ describe("two changes at once", () => {
   });
 
   it("configure() called twice in the same moment changes the CA once", async () => {
-    const outcomes = await Promise.allSettled([1, 2, 3].map(() => manager.rotate({ forceWithoutCrossSigning: false, modifyIndex: null })));
+    const outcomes = await Promise.allSettled([1, 2, 3].map(() => manager.rotate(NOW)));
     assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
     for (const outcome of outcomes) if (outcome.status === "rejected") rejected("operation_running")(outcome.reason);
     assert.equal(stateOf().roots.length, 2);
