@@ -5,8 +5,9 @@
  */
 import { ConflictError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
+import { cross } from "./cross.ts";
 import { ownCrossings } from "./crossing.ts";
-import { type Change, type ChangeContext, configured, cross, newCommitId, openChecked, requireBudget } from "./reconfigure.ts";
+import { type Change, type ChangeContext, configured, newCommitId, openChecked, requireBudget } from "./reconfigure.ts";
 import { isRemnant, withRemnants } from "./remnants.ts";
 import { type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
 import { activeRoot, type CaState, MAX_ANCESTORS, type ProviderRecord, type RootEntry } from "./state.ts";

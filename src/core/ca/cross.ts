@@ -1,0 +1,115 @@
+/**
+ * Has the roots that are trusted certify another one, so that its leaves verify under all of them.
+ * @module
+ */
+import { CaError, ConfigError, ProviderError } from "../errors.ts";
+import type { Provider, ProviderContext } from "../provider.ts";
+import type { Certificate } from "../x509/certificate.ts";
+import { sameAuthority } from "../x509/chain.ts";
+import { chainBytes } from "./budget.ts";
+import { findCrossing, inOrderOfNeed, lineOf, poolOf, rootsToReach } from "./crossing.ts";
+import type { Policy } from "./policy.ts";
+import type { ChangeContext } from "./reconfigure.ts";
+import { proveCrossing, type Snapshot, typeOf } from "./snapshot.ts";
+import type { CaState, RootEntry } from "./state.ts";
+
+interface Crossed {
+  readonly chain: readonly Certificate[];
+  readonly leftByForce: readonly string[];
+}
+
+/** One step of the line: a root to be reached, and the way there from the step before; empty where it needs none. */
+interface Step {
+  readonly target: RootEntry;
+  readonly crossing: readonly Certificate[];
+}
+
+/** Finds or makes the line of cross-signed certificates that a new root needs, and proves that it does its work. */
+export async function cross(
+  snapshot: Snapshot,
+  provider: Provider,
+  root: Certificate,
+  force: boolean,
+  context: ChangeContext,
+): Promise<Crossed> {
+  const { state, active } = snapshot;
+  const { now, policy, random } = context;
+  const pool = poolOf(state.roots);
+  // As they will be: the active root retired at this moment. The one rotated to is no target, it is where the line starts.
+  const retiring: RootEntry[] = state.roots.map((entry) => (entry === active ? { ...entry, status: "retired", rotatedOutAt: now } : entry));
+  const targets = rootsToReach(retiring, now).filter(({ id }) => id !== root.id);
+  const reasons = new Map<string, unknown>();
+  const steps: Step[] = [];
+  const passed = [root];
+  for (const target of inOrderOfNeed(targets, lineOf(active), policy)) {
+    const tip = passed.at(-1) as Certificate;
+    try {
+      const known = passed.some((certificate) => sameAuthority(certificate, target.certificate));
+      const found = known ? undefined : findCrossing(tip, target, pool, root, now, policy);
+      const crossing = known ? [] : found === undefined ? await crossBy(target, tip, snapshot, context) : [found];
+      steps.push({ target, crossing });
+      if (crossing.length > 0) passed.push(target.certificate);
+    } catch (reason) {
+      // What may work in a moment is not "cannot", unless an operator says so: what is gone for good answers the same.
+      const passing = reason instanceof ProviderError && reason.code === "provider_unavailable";
+      if (!(reason instanceof CaError) || (passing && !force)) throw reason;
+      reasons.set(target.id, reason);
+    }
+  }
+  const kept = force ? withinBudget(steps, provider.issuers, policy) : steps;
+  const chain = chainOf(kept);
+  const reached = kept.map(({ target }) => target.certificate);
+  const failed = await proveCrossing(provider, root, chain, reached, { clusterId: state.clusterId, random, now });
+  const lost = targets.filter(({ certificate }) => !reached.includes(certificate) || failed.includes(certificate));
+  if (lost.length > 0 && !force) throw cannotCross(lost, reasons);
+  return { chain, leftByForce: lost.map(({ id }) => id) };
+}
+
+function chainOf(steps: readonly Step[]): Certificate[] {
+  return steps.flatMap(({ crossing }) => crossing);
+}
+
+/** Under force, the end of the line is given up until it keeps its budget. */
+function withinBudget(steps: readonly Step[], issuers: readonly Certificate[], policy: Policy): readonly Step[] {
+  let kept = steps;
+  while (kept.length > 0 && chainBytes([...issuers, ...chainOf(kept)]) > policy.maxChainBytes) kept = kept.slice(0, -1);
+  return kept;
+}
+
+/** Has a root that is still trusted certify another one. */
+async function crossBy(target: RootEntry, root: Certificate, snapshot: Snapshot, context: ChangeContext): Promise<readonly Certificate[]> {
+  const { state } = snapshot;
+  if (target.id === snapshot.active.id) {
+    if (snapshot.provider === null) throw snapshot.fault;
+    return crossWith(snapshot.provider, root, context.now);
+  }
+  const record = state.provider.retired[target.id];
+  if (record === undefined) throw new ProviderError("provider_rejected", "its key is gone");
+  const provider = await typeOf(context.types, record.provider).open(record, target.certificate, contextOf(state, context));
+  try {
+    return await crossWith(provider, root, context.now);
+  } finally {
+    provider.close();
+  }
+}
+
+async function crossWith(provider: Provider, root: Certificate, now: Date): Promise<readonly Certificate[]> {
+  if (!provider.canCrossSign) throw new ProviderError("provider_rejected", "its provider does not support cross-signing");
+  return provider.crossSign(root, now);
+}
+
+function cannotCross(lost: readonly RootEntry[], reasons: ReadonlyMap<string, unknown>): ConfigError {
+  const why = (root: RootEntry) => {
+    const reason = reasons.get(root.id);
+    return `root ${root.id}: ${reason instanceof CaError ? reason.message : "a leaf of the new root would not verify under it"}`;
+  };
+  // Consul's text with its own misspelling, which its users search for, then the reason.
+  return new ConfigError(
+    "The current CA Provider does not support cross-signing. You can try again with ForceWithoutCrossSigningSet but this may cause disruption - see documentation for more." +
+      ` (${lost.map(why).join("; ")})`,
+  );
+}
+
+export function contextOf(state: CaState, context: ChangeContext): ProviderContext {
+  return { clusterId: state.clusterId, sealer: context.sealer, random: context.random };
+}
