@@ -127,7 +127,8 @@ async function requestIntermediate(request: SecondaryRequest, context: ProviderC
     csr: await makeCaRequest(key, caCommonName("sec", NAME, clusterId, random), signingUri(clusterId)),
     async accept(answered, root, now) {
       const path = await requireIntermediates(answered, key.info, root, clusterId, now);
-      return { key: await sealer.sealKey(key.privateKey, purposeOf(key.info, context)), issuers: path.map(pemOf).join("") };
+      const sealed = await sealer.sealKey(key.privateKey, purposeOf(key.info, context));
+      return { state: { key: sealed, issuers: path.map(pemOf).join("") } };
     },
   };
 }
@@ -166,7 +167,7 @@ async function open(record: ProviderRecord, root: Certificate, context: Provider
       const { clusterId, random } = context;
       return [await createIntermediate(key, { certificate: root, privateKey }, { clusterId, provider: NAME, ttlMs, now, random })];
     },
-    close() {},
+    async close() {},
   };
 }
 

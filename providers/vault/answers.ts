@@ -86,6 +86,7 @@ export const HealthAnswer = v.object({
   sealed: v.boolean(),
   standby: v.boolean(),
   version: text,
+  cluster_id: optionalId,
 });
 
 export const PlaintextAnswer = v.object({ data: v.object({ plaintext: v.string() }) });

@@ -28,6 +28,9 @@ import { createSession, type SessionOptions } from "./session.ts";
 /** An RSA key of 4096 bits takes seconds, and on a busy server many. */
 const KEY_TIMEOUT_MS = 60_000;
 
+/** A token that is not revoked expires: whoever ends does not wait long for it. */
+const REVOKE_TIMEOUT_MS = 2000;
+
 /** What may be set of an issuer. */
 const ISSUER_FIELDS = [
   "issuer_name",
@@ -116,7 +119,8 @@ export function createVaultClient(options: SessionOptions): VaultClient {
 
     async health() {
       const answer = await session.call("GET", "sys/health", { namespace: "", anonymous: true });
-      return readAs("GET sys/health", HealthAnswer, answer);
+      const { cluster_id: clusterId, ...health } = readAs("GET sys/health", HealthAnswer, answer);
+      return { ...health, clusterId };
     },
     async capabilities(namespace, paths) {
       const { data } = await call(
@@ -265,7 +269,7 @@ export function createVaultClient(options: SessionOptions): VaultClient {
     },
 
     async revoke() {
-      if (session.token.isOurs) await session.call("POST", "auth/token/revoke-self", { namespace: home });
+      if (session.token.isOurs) await session.call("POST", "auth/token/revoke-self", { namespace: home, timeoutMs: REVOKE_TIMEOUT_MS });
     },
     close: session.close,
   };

@@ -135,11 +135,15 @@ export interface Health {
   readonly sealed: boolean;
   readonly standby: boolean;
   readonly version: string;
+  /** Names this cluster of servers, by whatever address it is asked; null where it does not say, as while it is sealed. */
+  readonly clusterId: string | null;
 }
 
 /** What is known of the token. */
 export interface TokenStatus {
   readonly state: "none" | "valid" | "renewing" | "failing" | "closed";
+  /** False as long as nothing is known. */
+  readonly renewable: boolean;
   /** Null: it does not expire, or nothing is known yet. */
   readonly expiresAt: Date | null;
   readonly renewedAt: Date | null;

@@ -9,7 +9,7 @@ import { couldHaveIssued, isSignedBy, sameAuthority } from "../../src/core/x509/
 import type { VaultClient } from "./client.ts";
 import { VaultError } from "./errors.ts";
 import type { RootFacts } from "./facts.ts";
-import { need, preflight } from "./preflight.ts";
+import { missing, type Need, need, preflight } from "./preflight.ts";
 import type { VaultRoot } from "./root.ts";
 
 /**
@@ -31,7 +31,23 @@ export async function crossSignInVault(
   return [crossed, ...path];
 }
 
-async function sign(client: VaultClient, { mount, issuerId }: RootFacts, pem: string): Promise<string> {
+/**
+ * Looks whether the token may have a root certify another one.
+ * @throws {ConfigError} naming what it lacks @throws {VaultError}
+ */
+export async function requireCrossSigning(client: VaultClient, facts: RootFacts): Promise<void> {
+  const own = needToCross(facts);
+  if ((await missing(client, [own])).length === 0) return;
+  const byMount = need(facts.mount, "root/sign-self-issued", ["sudo", "update"], own.purpose);
+  if ((await missing(client, [byMount])).length > 0) await preflight(client, [own]);
+}
+
+function needToCross({ mount, issuerId }: RootFacts): Need {
+  return need(mount, `issuer/${issuerId}/sign-self-issued`, ["update"], "certify the new root by the old one");
+}
+
+async function sign(client: VaultClient, facts: RootFacts, pem: string): Promise<string> {
+  const { mount, issuerId } = facts;
   try {
     return (await client.signSelfIssued(mount, issuerId, pem)).certificate;
   } catch (error) {
@@ -44,7 +60,7 @@ async function sign(client: VaultClient, { mount, issuerId }: RootFacts, pem: st
     const other = issuer.isDefault ? await byMount(client, mount, pem) : null;
     if (other !== null) return other;
     // What is missing is named by path and capability.
-    await preflight(client, [need(mount, `issuer/${issuerId}/sign-self-issued`, ["update"], "certify the new root by the old one")]);
+    await preflight(client, [needToCross(facts)]);
     throw error;
   }
 }

@@ -46,6 +46,8 @@ const Litter = v.object({
 
 const Facts = v.object({
   address: v.string(),
+  /** Vault's own id of its cluster, which one address or another leads to; null: it does not say. */
+  cluster: v.nullable(v.string()),
   /** Null in a secondary datacenter: the primary has it. */
   root: v.nullable(
     v.object({
@@ -72,6 +74,8 @@ const Facts = v.object({
 });
 
 export type Facts = v.InferOutput<typeof Facts>;
+/** Which Vault it is. */
+export type Server = Pick<Facts, "address" | "cluster">;
 export type RootFacts = NonNullable<Facts["root"]>;
 export type IntermediateFacts = Facts["intermediate"];
 /** Something in Vault that is to be deleted, not before `after`. */
@@ -96,6 +100,11 @@ export function writeFacts(facts: Facts): string {
 export function requireRoot({ root }: Facts): RootFacts {
   if (root === null) throw new ProviderError("provider_rejected", "the root is the primary datacenter's: it cannot certify anything here");
   return root;
+}
+
+/** Whether two are one Vault, by whatever names it goes. */
+export function isSameServer(a: Server, b: Server): boolean {
+  return a.address === b.address || (a.cluster !== null && a.cluster === b.cluster);
 }
 
 export function sameMount(a: Mount, b: Mount): boolean {

@@ -13,8 +13,8 @@ import type { Mount, VaultClient } from "./client.ts";
 import { VaultError } from "./errors.ts";
 import { LEAF_ROLE } from "./role.ts";
 
-/** How far Vault's clock may be from ours before a leaf is refused for its end, in milliseconds. */
-const CLOCK_MS = 60_000;
+/** How far Vault's clock may be from ours before the end of a leaf counts as another one, in milliseconds. */
+export const CLOCK_MS = 60_000;
 
 export interface LeafIssuer {
   readonly mount: Mount;

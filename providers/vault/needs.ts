@@ -2,6 +2,7 @@
  * What the token must be allowed for an operation (vault.md §3 B), to be looked at before anything is changed.
  * @module
  */
+import type { TokenStatus } from "./client.ts";
 import type { VaultConfig } from "./config.ts";
 import type { Found } from "./ownership.ts";
 import { type Need, need, needOfMount } from "./preflight.ts";
@@ -12,20 +13,17 @@ import { type RootPlan, rootMount } from "./root.ts";
  * What is needed as long as the configuration is in use, whatever has to be made first.
  * @param primary whether this datacenter has the root.
  */
-export function standingNeeds(config: VaultConfig, primary: boolean): Need[] {
+export function standingNeeds(config: VaultConfig, primary: boolean, token: TokenStatus): Need[] {
   const { connection, intermediate } = config;
   const certify = primary
     ? [need(rootMount(config), "issuer/+/sign-intermediate", ["update"], "have the root certify an intermediate")]
     : [];
-  const own: Need = {
-    namespace: connection.namespace,
-    path: "auth/token/lookup-self",
-    capabilities: ["read"],
-    purpose: "see how long the token lasts",
-  };
-  if (config.leafSigning === "local") return [own, ...certify];
+  const { namespace } = connection;
+  const own: Need[] = [{ namespace, path: "auth/token/lookup-self", capabilities: ["read"], purpose: "see how long the token lasts" }];
+  if (token.renewable) own.push({ namespace, path: "auth/token/renew-self", capabilities: ["update"], purpose: "renew the token" });
+  if (config.leafSigning === "local") return [...own, ...certify];
   return [
-    own,
+    ...own,
     ...certify,
     need(intermediate, `roles/${LEAF_ROLE}`, ["read", "update", "delete"], "write the role of leaves"),
     need(intermediate, "intermediate/generate/internal", ["update"], "make the intermediate's key"),

@@ -8,7 +8,7 @@ import type { Random } from "../../src/core/clock.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 import type { Mount, MountInfo, VaultClient } from "./client.ts";
 import { VaultError } from "./errors.ts";
-import { type Facts, type Litter, sameMount } from "./facts.ts";
+import { type Facts, isSameServer, type Litter, sameMount } from "./facts.ts";
 import { needOfMount, preflight } from "./preflight.ts";
 
 const PREFIX = "meshca-";
@@ -62,6 +62,15 @@ export async function findMount(client: VaultClient, mount: Mount, field: string
   return { kind: "pki", info, isOurs };
 }
 
+/** @throws {ConfigError} where the limit of the intermediate's mount would cut leaves short; one that has none of its own has the server's. */
+export function requireRoomFor(leafTtlMs: number, { path }: Mount, found: Found): void {
+  if (found.kind !== "pki" || found.info.maxLeaseTtlMs === 0 || found.info.maxLeaseTtlMs >= leafTtlMs) return;
+  const [wanted, most] = [leafTtlMs, found.info.maxLeaseTtlMs].map((ms) => `${Math.ceil(ms / 1000)}s`);
+  throw new ConfigError(
+    `error configuring provider: LeafCertTTL: ${wanted} is beyond max_lease_ttl of the mount ${JSON.stringify(path)}, which is ${most}; raise it (vault secrets tune -max-lease-ttl=${wanted} ${path}) or configure less`,
+  );
+}
+
 /** Anybody may read the CA of a mount that there is; of one that there is not, without a rule for it, the answer is 403. */
 async function findByCa(client: VaultClient, mount: Mount): Promise<Found> {
   try {
@@ -96,23 +105,40 @@ export async function deleteIssuer(client: VaultClient, mount: Mount, issuerId: 
 /**
  * Deletes what may be deleted by now.
  * @param inUse what other records use: a mount that one of them has stays for it to delete.
+ * @param beforeEach called before each deletion; it may throw.
  * @returns what is left. @throws {VaultError}
  */
-export async function sweep(client: VaultClient, facts: Facts, inUse: readonly Facts[], clusterId: string, now: Date): Promise<Litter[]> {
+export async function sweep(
+  client: VaultClient,
+  facts: Facts,
+  inUse: readonly Facts[],
+  { clusterId, now, beforeEach }: { readonly clusterId: string; readonly now: Date; readonly beforeEach: () => void },
+): Promise<Litter[]> {
   const left: Litter[] = [];
+  const all = [facts, ...inUse];
   for (const litter of facts.litter) {
-    const users = [facts, ...inUse].filter(
-      ({ address, intermediate }) =>
-        address === facts.address && intermediate.issuerId !== null && sameMount(intermediate.mount, litter.mount),
-    );
-    if (litter.after > now) left.push(litter);
-    else if (users.length === 0 && litter.accessor !== null) await deleteMount(client, litter.mount, clusterId, litter.accessor);
-    else if (!users.some(({ intermediate }) => intermediate.issuerId === litter.issuerId)) {
-      await keepDefault(client, litter, users[0]?.intermediate.issuerId ?? null);
+    const signers = all.filter((other) => signsIn(other, litter, facts));
+    const isUsed =
+      signers.length > 0 || all.some(({ root, ...at }) => root !== null && isSameServer(at, facts) && sameMount(root.mount, litter.mount));
+    if (litter.after > now) {
+      left.push(litter);
+      continue;
+    }
+    beforeEach();
+    if (!isUsed && litter.accessor !== null) await deleteMount(client, litter.mount, clusterId, litter.accessor);
+    else if (!all.some(({ intermediate }) => intermediate.issuerId === litter.issuerId)) {
+      await keepDefault(client, litter, signers[0]?.intermediate.issuerId ?? null);
       await deleteIssuer(client, litter.mount, litter.issuerId, litter.keyId);
     }
   }
   return left;
+}
+
+/** Whether what signs leaves for a record is in the mount of something that is to be deleted. */
+function signsIn({ intermediate, ...at }: Facts, litter: Litter, of: Facts): boolean {
+  if (intermediate.issuerId === null) return false;
+  const isThatMount = intermediate.accessor !== null && intermediate.accessor === litter.accessor;
+  return isThatMount || (isSameServer(at, of) && sameMount(intermediate.mount, litter.mount));
 }
 
 /** A mount whose default issuer is deleted has none: the one that took its place becomes it. */

@@ -3,9 +3,10 @@
  * is in use.
  * @module
  */
-import type { ProviderState } from "../../src/core/ca/state.ts";
+import type { ProviderRecord, ProviderState } from "../../src/core/ca/state.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 import type {
+  Made,
   Prepared,
   PrepareRequest,
   ProviderContext,
@@ -18,10 +19,10 @@ import { requireIntermediates } from "../../src/core/x509/intermediate.ts";
 import type { VaultClient } from "./client.ts";
 import type { VaultConfig, VaultConnection } from "./config.ts";
 import { VaultError, type VaultReason } from "./errors.ts";
-import { type Facts, litterOf, readFacts, requireRoot, sameMount, writeFacts } from "./facts.ts";
+import { type Facts, isSameServer, litterOf, readFacts, requireRoot, type Server, sameMount, writeFacts } from "./facts.ts";
 import { certify, requestKey, type VaultIntermediate } from "./intermediate.ts";
 import { mountNeeds, rootNeeds, standingNeeds } from "./needs.ts";
-import { findMount } from "./ownership.ts";
+import { findMount, requireRoomFor } from "./ownership.ts";
 import { preflight } from "./preflight.ts";
 import { ensureRole, roleFields } from "./role.ts";
 import { makeRoot, planRoot, rootMount, type VaultRoot } from "./root.ts";
@@ -73,14 +74,15 @@ export function prepare(connect: Connect, request: PrepareRequest, context: Prov
 async function prepareIn(connect: Connect, request: PrepareRequest, context: ProviderContext): Promise<Prepared> {
   const { previous, now, fresh } = request;
   const { config, sealed } = await settle(request.config, previous?.record ?? null, context, true);
-  const before = previous === null ? null : await sameServer(previous.record, config, context);
-  const { facts } = before ?? { facts: null };
-  if (before !== null) requireKeySpec(before.config, config);
   const warnings: string[] = [];
   return withClient(connect, config.connection, async (client) => {
     const work = workOf(connect, config, request, context, client, warnings);
     await client.connect();
-    await preflightAll(client, standingNeeds(config, true));
+    const server = await serverOf(client, config);
+    const before = previous === null ? null : await recordOf(previous.record, server, context);
+    const { facts } = before ?? { facts: null };
+    if (before !== null) requireKeySpec(before.config, config);
+    await preflightAll(client, standingNeeds(config, true, client.token));
     const pinned =
       previous === null || facts === null || facts.root === null || !sameMount(facts.root.mount, rootMount(config))
         ? null
@@ -88,7 +90,9 @@ async function prepareIn(connect: Connect, request: PrepareRequest, context: Pro
     const plan = await planRoot(work, config, pinned, fresh);
     const found =
       config.leafSigning === "vault" ? await findMount(client, config.intermediate, "IntermediatePKIPath", context.clusterId) : null;
+    if (found !== null) requireRoomFor(config.leafTtlMs, config.intermediate, found);
     await preflightAll(client, [...rootNeeds(config, plan), ...mountNeeds(config, found)]);
+    await request.onRoot(plan.kind === "use" ? plan.root.certificate : null);
 
     const root = await makeRoot(work, config, plan);
     const same = previous !== null && root.certificate.id === previous.root.id;
@@ -97,21 +101,22 @@ async function prepareIn(connect: Connect, request: PrepareRequest, context: Pro
     if (kept !== null && config.leafSigning === "vault")
       await ensureRole(client, config.intermediate, roleFields(context.clusterId, config.leafTtlMs), work.onAbandon);
     const litter = kept !== null ? kept.litter : same && facts !== null ? litterOf(facts, keptUntil(now, config)) : [];
-    return { root: root.certificate, state: { ...sealed, ...stateOf(config, of(root), made, litter) }, warnings };
+    return { root: root.certificate, state: { ...sealed, ...stateOf(server, of(root), made, litter) }, warnings };
   });
 }
 
 /** Makes a new intermediate under the root that there is. */
-export async function renew(connect: Connect, request: RenewRequest, context: ProviderContext): Promise<ProviderState> {
+export async function renew(connect: Connect, request: RenewRequest, context: ProviderContext): Promise<Made> {
   const { record, root, now } = request;
   const config = await configOf(record, context);
   const facts = readFacts(record.state);
   const known = { certificate: root, facts: requireRoot(facts), path: facts.path };
+  const warnings: string[] = [];
   return withClient(connect, config.connection, async (client) => {
-    const made = await make(workOf(connect, config, request, context, client, []), config, known);
+    const made = await make(workOf(connect, config, request, context, client, warnings), config, known);
     const { secrets } = record.state;
     const litter = litterOf(facts, keptUntil(now, config));
-    return { ...(secrets === undefined ? {} : { secrets }), ...stateOf(config, of(known), made, litter) };
+    return { state: { ...(secrets === undefined ? {} : { secrets }), ...stateOf(facts, of(known), made, litter) }, warnings };
   });
 }
 
@@ -128,13 +133,14 @@ export function requestIntermediate(connect: Connect, request: SecondaryRequest,
 async function requestIn(connect: Connect, request: SecondaryRequest, context: ProviderContext): Promise<RequestedIntermediate> {
   const { previous } = request;
   const { config, sealed } = await settle(request.config, previous, context, false);
-  const before = previous === null ? null : await sameServer(previous, config, context);
+  const warnings: string[] = [];
   const within = <T>(work: (open: Work) => Promise<T>, now = request.now): Promise<T> =>
-    withClient(connect, config.connection, (client) => work(workOf(connect, config, { ...request, now }, context, client, [])));
-  const requested = await within(async (work) => {
-    if (config.leafSigning === "vault") await requireMount(work, config);
-    return requestKey(work, config);
-  });
+    withClient(connect, config.connection, (client) => work(workOf(connect, config, { ...request, now }, context, client, warnings)));
+  const { server, requested } = await within(async (work) => ({
+    server: config.leafSigning === "vault" ? await requireMount(work, config) : { address: config.connection.address, cluster: null },
+    requested: await requestKey(work, config),
+  }));
+  const before = previous === null ? null : await recordOf(previous, server, context);
   return {
     csr: requested.csr,
     async accept(answered, root, now) {
@@ -142,16 +148,19 @@ async function requestIn(connect: Connect, request: SecondaryRequest, context: P
       const [certificate, ...above] = path as [Certificate, ...Certificate[]];
       const made = await within((work) => requested.finish(work, certificate), now);
       const litter = before === null ? [] : litterOf(before.facts, keptUntil(now, config));
-      return { ...sealed, ...stateOf(config, { root: null, path: above }, made, litter) };
+      return { state: { ...sealed, ...stateOf(server, { root: null, path: above }, made, litter) }, warnings };
     },
   };
 }
 
 /** @throws {ConfigError} where the mount cannot be used, or the token lacks permissions */
-async function requireMount({ client, clusterId }: Work, config: VaultConfig): Promise<void> {
+async function requireMount({ client, clusterId }: Work, config: VaultConfig): Promise<Server> {
   await client.connect();
-  await preflightAll(client, standingNeeds(config, false));
-  await preflightAll(client, mountNeeds(config, await findMount(client, config.intermediate, "IntermediatePKIPath", clusterId)));
+  await preflightAll(client, standingNeeds(config, false, client.token));
+  const found = await findMount(client, config.intermediate, "IntermediatePKIPath", clusterId);
+  requireRoomFor(config.leafTtlMs, config.intermediate, found);
+  await preflightAll(client, mountNeeds(config, found));
+  return serverOf(client, config);
 }
 
 function keptUntil(now: Date, { leafTtlMs }: VaultConfig): Date {
@@ -163,12 +172,12 @@ function of({ facts, path }: VaultRoot): Pick<Facts, "root" | "path"> {
 }
 
 function stateOf(
-  config: VaultConfig,
+  { address, cluster }: Server,
   root: Pick<Facts, "root" | "path">,
   { facts: intermediate, key }: VaultIntermediate,
   litter: Facts["litter"],
 ): ProviderState {
-  const facts = { address: config.connection.address, ...root, intermediate, litter };
+  const facts = { address, cluster, ...root, intermediate, litter };
   return { facts: writeFacts(facts), ...(key === null ? {} : { key }) };
 }
 
@@ -191,10 +200,14 @@ function workOf(
   };
 }
 
-/** What was in use before, where it is of the same server. */
-async function sameServer(record: Parameters<typeof configOf>[0], config: VaultConfig, context: ProviderContext) {
-  const before = await configOf(record, context);
-  return before.connection.address === config.connection.address ? { config: before, facts: readFacts(record.state) } : null;
+async function serverOf(client: VaultClient, { connection }: VaultConfig): Promise<Server> {
+  return { address: connection.address, cluster: (await client.health()).clusterId };
+}
+
+/** What was in use before, where it is in the same Vault. */
+async function recordOf(record: ProviderRecord, server: Server, context: ProviderContext) {
+  const facts = readFacts(record.state);
+  return isSameServer(facts, server) ? { config: await configOf(record, context), facts } : null;
 }
 
 /** Consul's rule and text (vault.md §1.3): a root's key does not change by itself. */
@@ -208,10 +221,10 @@ function requireKeySpec(before: VaultConfig, { keySpec, ...config }: VaultConfig
 }
 
 /** Whether what signs leaves can stay: a restart, or a change of what does not concern it, makes no new one. */
-async function isStillGood(client: VaultClient, { intermediate, address }: Facts, config: VaultConfig, now: Date): Promise<boolean> {
+async function isStillGood(client: VaultClient, { intermediate }: Facts, config: VaultConfig, now: Date): Promise<boolean> {
   const { certificate, issuerId, keyId, mount } = intermediate;
   const isHalf = now.getTime() > (certificate.notBefore.getTime() + certificate.notAfter.getTime()) / 2;
-  if (isHalf || address !== config.connection.address) return false;
+  if (isHalf) return false;
   if (config.leafSigning === "local") return issuerId === null;
   if (issuerId === null || !sameMount(mount, config.intermediate)) return false;
   return (await client.listIssuers(mount)).some((issuer) => issuer.id === issuerId && issuer.keyId === keyId);

@@ -10,14 +10,14 @@ import type { CollectRequest, Inspection, Provider, ProviderContext, ProviderHea
 import type { Certificate } from "../../src/core/x509/certificate.ts";
 import { caHash, caScheme, keyAlgorithm } from "../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
-import { type Absence, type Availability, createAvailability } from "./availability.ts";
-import type { VaultClient } from "./client.ts";
+import { type Absence, createAvailability } from "./availability.ts";
+import type { IssuerListing, Mount, VaultClient } from "./client.ts";
 import { parseVaultConfig, VAULT_SECRET_FIELDS, type VaultConfig } from "./config.ts";
-import { crossSignInVault } from "./crosssign.ts";
+import { crossSignInVault, requireCrossSigning } from "./crosssign.ts";
 import { VaultError } from "./errors.ts";
-import { type Facts, litterOf, type RootFacts, readFacts, requireRoot, writeFacts } from "./facts.ts";
+import { type Facts, litterOf, readFacts, requireRoot, writeFacts } from "./facts.ts";
 import { certifyOther, purposeOf } from "./intermediate.ts";
-import { signInVault } from "./leaf.ts";
+import { CLOCK_MS, signInVault } from "./leaf.ts";
 import { isOurName, sweep } from "./ownership.ts";
 import { type Connect, prepare, renew, requestIntermediate, withClient } from "./prepare.ts";
 import { ensureRole, roleFields } from "./role.ts";
@@ -61,11 +61,13 @@ export function createVaultProvider({ connect, clock }: VaultProviderOptions): P
   };
 }
 
-async function collect(connect: Connect, { record, others, now }: CollectRequest, context: ProviderContext) {
+async function collect(connect: Connect, { record, others, now, requireLease }: CollectRequest, context: ProviderContext) {
   const config = await configOf(record, context);
   const facts = readFacts(record.state);
   const inUse = others.filter(({ provider }) => provider === NAME).map(({ state }) => readFacts(state));
-  const litter = await withClient(connect, config.connection, (client) => sweep(client, facts, inUse, context.clusterId, now));
+  const litter = await withClient(connect, config.connection, (client) =>
+    sweep(client, facts, inUse, { clusterId: context.clusterId, now, beforeEach: requireLease }),
+  );
   return { ...record.state, facts: writeFacts({ ...facts, litter }) };
 }
 
@@ -90,6 +92,16 @@ async function open(
 
   let inFlight = 0;
   let closed = false;
+  let cutShort: Date | null = null;
+  let rootGone: Date | null = null;
+  const ended = Promise.withResolvers<void>();
+  /** A token that it logged in for does not outlive it. */
+  const end = () =>
+    client
+      .revoke()
+      .catch(() => undefined)
+      .then(client.close)
+      .then(ended.resolve);
   /** What is under way when this is closed ends by itself; what comes later, a leaf that was prepared before, has a client of its own. */
   const use = async <T>(work: (open: VaultClient) => Promise<T>): Promise<T> => {
     if (closed) return withClient(connect, config.connection, work);
@@ -98,7 +110,7 @@ async function open(
       return await work(client);
     } finally {
       inFlight--;
-      if (closed && inFlight === 0) client.close();
+      if (closed && inFlight === 0) void end();
     }
   };
 
@@ -113,7 +125,10 @@ async function open(
       const sign = () => signInVault(open, { mount, issuerId, certificate: issuer }, draft.fields, csr, clock.now());
       return sign().catch((error: unknown) => withRole(error, open, config, context, sign));
     };
-    return vault.call(() => use(ask));
+    const leaf = await vault.call(() => use(ask));
+    const isShort = leaf.notAfter.getTime() < draft.fields.notAfter.getTime() - CLOCK_MS;
+    cutShort = isShort ? (cutShort ?? clock.now()) : null;
+    return leaf;
   };
 
   return {
@@ -123,6 +138,7 @@ async function open(
     remote: privateKey === null,
     signLeaf,
     canCrossSign: facts.root !== null,
+    requireCrossSigning: () => use((open) => requireCrossSigning(open, requireRoot(facts))),
     async crossSign(other, now) {
       const own = rootOf(root, facts);
       return use((open) => crossSignInVault(open, own, other, now));
@@ -134,13 +150,22 @@ async function open(
       return use((open) => certifyOther({ ...work, client: open }, config, own, csr));
     },
     get health() {
-      return healthOf(vault.absence, client, config, issuer);
+      const { obstacle, notes } = healthOf(vault.absence, client, config, issuer);
+      const more = [cutShort === null ? [] : cutShortNote(cutShort, mount), rootGone === null ? [] : rootGoneNote(rootGone, issuer)];
+      return { obstacle, notes: [...notes, ...more.flat()] };
     },
-    probe: vault.probe,
-    inspect: () => inspect(client, vault, facts, context.clusterId),
+    async probe() {
+      if (!closed) await use(vault.probe);
+    },
+    async inspect() {
+      const { rootGone: isGone, ...found } = await vault.call(() => use((open) => inspectIn(open, facts, context.clusterId)));
+      rootGone = isGone ? (rootGone ?? clock.now()) : null;
+      return found;
+    },
     close() {
+      if (!closed && inFlight === 0) void end();
       closed = true;
-      if (inFlight === 0) client.close();
+      return ended.promise;
     },
   };
 }
@@ -181,24 +206,37 @@ function healthOf(absence: Absence | null, { token }: VaultClient, config: Vault
   return { obstacle, notes };
 }
 
-async function inspect(client: VaultClient, vault: Availability, { root, intermediate }: Facts, clusterId: string): Promise<Inspection> {
-  return vault.call(async () => {
-    const rootReplaced = root !== null && (await isReplaced(client, root, clusterId));
-    return { rootReplaced, issuerLost: await isLost(client, intermediate) };
-  });
+function cutShortNote(since: Date, { path }: Mount): string {
+  return `leaves end sooner than LeafCertTTL says since ${since.toISOString()}: the mount ${JSON.stringify(path)} or its role in Vault has a lower limit`;
 }
 
-async function isReplaced(client: VaultClient, { mount, issuerId }: RootFacts, clusterId: string): Promise<boolean> {
-  const current = (await client.listIssuers(mount)).find(({ isDefault }) => isDefault);
-  return current !== undefined && current.id !== issuerId && !isOurName(current.name, clusterId);
+function rootGoneNote(since: Date, { notAfter }: Certificate): string {
+  return `the root's issuer is gone from Vault, which was noticed at ${since.toISOString()}: what signs leaves ends at ${notAfter.toISOString()} and cannot be renewed; PUT /v1/connect/ca/rotate with {"ForceWithoutCrossSigning": true} makes another root`;
+}
+
+async function inspectIn(
+  client: VaultClient,
+  { root, intermediate }: Facts,
+  clusterId: string,
+): Promise<Inspection & { readonly rootGone: boolean }> {
+  const issuers = root === null ? [] : await issuersIn(client, root.mount);
+  const current = issuers.find(({ isDefault }) => isDefault);
+  const rootReplaced = current !== undefined && current.id !== root?.issuerId && !isOurName(current.name, clusterId);
+  const rootGone = root !== null && !issuers.some(({ id, keyId }) => id === root.issuerId && keyId !== "");
+  return { rootReplaced, rootGone, issuerLost: await isLost(client, intermediate) };
 }
 
 async function isLost(client: VaultClient, { mount, issuerId, keyId }: Facts["intermediate"]): Promise<boolean> {
   if (issuerId === null) return false;
+  return !(await issuersIn(client, mount)).some((issuer) => issuer.id === issuerId && issuer.keyId === keyId);
+}
+
+/** None where nothing is mounted. */
+async function issuersIn(client: VaultClient, mount: Mount): Promise<readonly IssuerListing[]> {
   try {
-    return !(await client.listIssuers(mount)).some((issuer) => issuer.id === issuerId && issuer.keyId === keyId);
+    return await client.listIssuers(mount);
   } catch (error) {
-    if (error instanceof VaultError && error.reason === "mount_missing") return true;
+    if (error instanceof VaultError && error.reason === "mount_missing") return [];
     throw error;
   }
 }

@@ -49,7 +49,7 @@ export interface TokenKeeper {
    * @throws {VaultError} `token_invalid` where the token is dead and there is no other.
    */
   denied(token: string): Promise<boolean>;
-  /** Whether our login made the token, so that it is ours to revoke. */
+  /** Whether there is a token that our login made, so that it is ours to revoke. */
   readonly isOurs: boolean;
   readonly status: TokenStatus;
   close(): void;
@@ -247,11 +247,12 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
       return answer;
     },
     get isOurs() {
-      return login.kind === "method" && held !== null;
+      return login.kind === "method" && held !== null && (held.expiresAt === null || held.expiresAt > now());
     },
     get status() {
       return {
         state,
+        renewable: held?.renewable ?? false,
         expiresAt: held === null || held.expiresAt === null ? null : new Date(held.expiresAt),
         renewedAt,
         failure,

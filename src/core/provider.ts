@@ -51,16 +51,25 @@ export interface PrepareRequest {
   readonly fresh: boolean;
   /** The store's clock. */
   readonly now: Date;
+  /**
+   * Called when it is known what the root will be, before anything is made for it. It throws where a root in use may not certify it.
+   * @param root null: one that is still to be made.
+   */
+  readonly onRoot: (root: Certificate | null) => Promise<void>;
   /** Takes how to undo what is about to be made outside. It throws where another change may run by now: then nothing is made. */
   readonly onAbandon: (undo: Undo) => void;
 }
 
-export interface Prepared {
-  /** The same certificate as the previous root where the configuration still means that one. */
-  readonly root: Certificate;
+/** What is to be committed of what was made outside. */
+export interface Made {
   readonly state: ProviderState;
   /** What an operator should know of how it came out, such as a lifetime that was cut. @default none */
   readonly warnings?: readonly string[];
+}
+
+export interface Prepared extends Made {
+  /** The same certificate as the previous root where the configuration still means that one. */
+  readonly root: Certificate;
 }
 
 /** A new issuer under the root that there is. */
@@ -85,7 +94,7 @@ export interface RequestedIntermediate {
    * @param root the primary's active one. @param now the store's clock.
    * @returns the state to commit: `open` signs leaves by it under that root. @throws {ProviderError} @throws {SealError}
    */
-  accept(answered: readonly Certificate[], root: Certificate, now: Date): Promise<ProviderState>;
+  accept(answered: readonly Certificate[], root: Certificate, now: Date): Promise<Made>;
 }
 
 export interface CollectRequest {
@@ -137,6 +146,8 @@ export interface Provider {
   signLeaf(draft: LeafDraft, csr: string): Promise<SignedLeaf>;
   /** Whether `crossSign` can work at all. */
   readonly canCrossSign: boolean;
+  /** Looks whether it may certify another root; it changes nothing. @throws {ConfigError} naming what is missing @throws {ProviderError} */
+  requireCrossSigning?(): Promise<void>;
   /**
    * Certifies another root, by this provider's root or by what is next below it.
    * @returns the cross-signed certificate, and what stands between it and the root. @throws {ProviderError}
@@ -153,8 +164,12 @@ export interface Provider {
   probe?(): Promise<void>;
   /** Looks whether what is relied on outside is still there; it changes nothing. @throws {ProviderError} */
   inspect?(): Promise<Inspection>;
-  /** Ends this instance; nothing outside is deleted. Leaves that were prepared before may still be signed afterwards. */
-  close(): void;
+  /**
+   * Ends this instance; nothing outside is deleted but what it needed for itself, such as a token. Leaves that were prepared
+   * before may still be signed afterwards.
+   * @returns once it has ended; it never rejects.
+   */
+  close(): Promise<void>;
 }
 
 export interface ProviderType {
@@ -178,7 +193,7 @@ export interface ProviderType {
    */
   requestIntermediate(request: SecondaryRequest, context: ProviderContext): Promise<RequestedIntermediate>;
   /** Makes a new issuer under the same root. Without it, roots sign leaves themselves. @throws {ProviderError} @throws {SealError} */
-  renew?(request: RenewRequest, context: ProviderContext): Promise<ProviderState>;
+  renew?(request: RenewRequest, context: ProviderContext): Promise<Made>;
   /** When something that was left behind outside may be deleted, or null. Without it, nothing is ever left there. */
   collectAt?(state: ProviderState): Date | null;
   /** Deletes what may be deleted by now, and what no other record needs. @returns the state without it. @throws {ProviderError} */

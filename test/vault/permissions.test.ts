@@ -16,6 +16,7 @@ type Row = readonly [path: string, capabilities: readonly string[]];
 /** What README names, for paths R and I. */
 const COMMON: readonly Row[] = [
   ["auth/token/lookup-self", ["read"]],
+  ["auth/token/renew-self", ["update"]],
   ["sys/capabilities-self", ["update"]],
   ["R/issuer/+/sign-intermediate", ["update"]],
 ];
@@ -75,7 +76,7 @@ for (const kind of vaultKinds)
         const tokenFor = (rows: readonly Row[]) =>
           server.tokenWith(
             rows.map(([path, names]) => `path "${real(path)}" { capabilities = [${names.map((n) => `"${n}"`).join(", ")}] }`).join("\n"),
-            // The default policy would give the first two rows.
+            // The default policy would give the first three rows.
             { no_default_policy: true },
           );
         const ca = await createVaultCa();

@@ -54,7 +54,7 @@ async function follow(secondary: Secondary, previous: ProviderRecord | null = nu
   const requested = await requestFrom(secondary, previous, now);
   const answered = (await provider?.signIntermediate(requested.csr, ca.clock.now())) ?? [];
   // Consul's primaries send the root along.
-  const state = await requested.accept([...answered, active.certificate], active.certificate, now ?? ca.clock.now());
+  const { state } = await requested.accept([...answered, active.certificate], active.certificate, now ?? ca.clock.now());
   return { provider: type.name, config: redact(config, type.secretFields), state };
 }
 
@@ -202,13 +202,13 @@ for (const kind of vaultKinds)
           const opened = await requireSecondary(secondary, first);
           assert.deepEqual(await opened.inspect?.(), { issuerLost: false, rootReplaced: false });
           assert.equal(opened.remote, mode === "vault");
-          opened.close();
+          await opened.close();
           assert.ok(!JSON.stringify(first).includes(String(config.Token)));
 
           const second = await follow({ ...secondary, config: { ...config, Token: "hidden" } }, first);
           const renewed = await requireSecondary(secondary, second);
           assert.notEqual(renewed.issuer.id, opened.issuer.id);
-          renewed.close();
+          await renewed.close();
           const list = `${config.IntermediatePKIPath}/issuers?list=true`;
           const count = async () => (await server.call("GET", list)).body?.data?.keys?.length ?? 0;
           assert.equal(await count(), mode === "vault" ? 2 : 0);
@@ -249,7 +249,7 @@ for (const kind of vaultKinds)
       const secondary = secondaryOf(ca, ca.providers.get("vault"), await configFor());
       const opened = await requireSecondary(secondary, await follow(secondary));
       assert.equal(opened.issuers.length, 2);
-      opened.close();
+      await opened.close();
       await ca.manager.close();
     });
 

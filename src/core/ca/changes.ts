@@ -79,7 +79,7 @@ export function createChanges(options: ChangesOptions): Changes {
       await audit?.beforeChange(decided(change.kind, change.snapshot.active.id, operation));
       await operations.commit(change.snapshot.state, from, operation);
     } catch (error) {
-      change.snapshot.provider?.close();
+      void change.snapshot.provider?.close();
       throw error;
     }
     onCommitted();

@@ -4,7 +4,7 @@
  */
 import { CaError, ConfigError, ProviderError } from "../errors.ts";
 import type { Provider, ProviderContext } from "../provider.ts";
-import type { Certificate } from "../x509/certificate.ts";
+import { type Certificate, inForce } from "../x509/certificate.ts";
 import { sameAuthority } from "../x509/chain.ts";
 import { chainBytes } from "./budget.ts";
 import { findCrossing, inOrderOfNeed, lineOf, poolOf, rootsToReach } from "./crossing.ts";
@@ -12,6 +12,20 @@ import type { Policy } from "./policy.ts";
 import type { ChangeContext } from "./reconfigure.ts";
 import { proveCrossing, type Snapshot, typeOf } from "./snapshot.ts";
 import type { CaState, RootEntry } from "./state.ts";
+
+/**
+ * Looks whether the active root can certify another one, before anything is made outside for that one.
+ * @param root null: one that is still to be made.
+ * @throws {ConfigError} @throws {ProviderError}
+ */
+export async function requireCrossing(snapshot: Snapshot, root: Certificate | null, { now, policy }: ChangeContext): Promise<void> {
+  const { state, active, provider } = snapshot;
+  if (root?.id === active.id || !inForce(active.certificate, now)) return;
+  const isReached = (to: Certificate) =>
+    sameAuthority(to, active.certificate) || findCrossing(to, active, poolOf(state.roots), to, now, policy) !== undefined;
+  if (root !== null && isReached(root)) return;
+  await provider?.requireCrossSigning?.();
+}
 
 interface Crossed {
   readonly chain: readonly Certificate[];
@@ -89,7 +103,7 @@ async function crossBy(target: RootEntry, root: Certificate, snapshot: Snapshot,
   try {
     return await crossWith(provider, root, context.now);
   } finally {
-    provider.close();
+    void provider.close();
   }
 }
 

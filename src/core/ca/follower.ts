@@ -84,11 +84,11 @@ export function createFollower(options: FollowerOptions): Follower {
   const adopt = async (next: Snapshot): Promise<void> => {
     const previous = memory.current;
     if (previous !== null && next.state.index < previous.state.index) {
-      if (next.provider !== previous.provider) next.provider?.close();
+      if (next.provider !== previous.provider) void next.provider?.close();
       return;
     }
     memory.current = next;
-    if (previous?.provider !== next.provider) previous?.provider?.close();
+    if (previous?.provider !== next.provider) void previous?.provider?.close();
     tell();
     await keep();
   };

@@ -388,7 +388,7 @@ export function createManager(options: ManagerOptions): CaManager {
       await operations.close();
       await leadership.resign();
       await options.replicas.leave(self.id).catch(() => undefined);
-      follower.current?.provider?.close();
+      await follower.current?.provider?.close();
     },
   };
 }

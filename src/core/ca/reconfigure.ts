@@ -7,10 +7,10 @@
 import { hex } from "../bytes.ts";
 import type { Random } from "../clock.ts";
 import { ConfigError, ConflictError, InvariantError } from "../errors.ts";
-import type { Prepared, Provider, ProviderContext, ProviderType, ProviderTypes, Undo } from "../provider.ts";
+import type { Prepared, PrepareRequest, Provider, ProviderContext, ProviderType, ProviderTypes, Undo } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { chainBytes, rootsBytes } from "./budget.ts";
-import { contextOf, cross } from "./cross.ts";
+import { contextOf, cross, requireCrossing } from "./cross.ts";
 import { pruneAt } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import { activeRecord, withRemnants } from "./remnants.ts";
@@ -103,8 +103,8 @@ export async function planConfiguration(snapshot: Snapshot, request: Configurati
           root: snapshot.active.certificate,
         }
       : null;
-  const { now, onAbandon } = context;
-  const prepared = await type.prepare({ config: request.config, previous, fresh: false, now, onAbandon }, contextOf(state, context));
+  const asked = { config: request.config, previous, fresh: false };
+  const prepared = await prepareBeside(snapshot, type, asked, request.forceWithoutCrossSigning, context);
   const next: NewConfig = { provider: request.provider, config: stored, forceWithoutCrossSigning: request.forceWithoutCrossSigning };
   // The key in use was sent again in full.
   if (previous !== null && sameJson(stored, state.config.config) && sameJson(prepared.state, previous.record.state)) return null;
@@ -122,9 +122,8 @@ export async function planConfiguration(snapshot: Snapshot, request: Configurati
 export async function planReplacedRoot(snapshot: Snapshot, context: ChangeContext): Promise<Change | null> {
   const { state } = snapshot;
   const type = typeOf(context.types, state.config.provider);
-  const { now, onAbandon } = context;
   const previous = { record: activeRecord(state), root: snapshot.active.certificate };
-  const prepared = await type.prepare({ config: state.config.config, previous, fresh: false, now, onAbandon }, contextOf(state, context));
+  const prepared = await prepareBeside(snapshot, type, { config: state.config.config, previous, fresh: false }, false, context);
   return prepared.root.id === snapshot.active.id ? null : planRotation(snapshot, type, prepared, state.config, false, context);
 }
 
@@ -136,9 +135,9 @@ export async function planRenewal(snapshot: Snapshot, context: ChangeContext): P
   const { now, onAbandon } = context;
   const root = active.certificate;
   const renewed = await type.renew({ record: activeRecord(state), root, now, onAbandon }, contextOf(state, context));
-  const provider = await openChecked(type, { root, state: renewed }, state.config.config, state, context);
-  const next = renewIssuer(state, newCommitId(context.random), renewed, issuingOf(provider));
-  return { snapshot: snapshotOf(next, snapshot.config, provider), kind: "renew", leftByForce: [] };
+  const provider = await openChecked(type, { root, ...renewed }, state.config.config, state, context);
+  const next = renewIssuer(state, newCommitId(context.random), renewed.state, issuingOf(provider));
+  return { snapshot: snapshotOf(next, snapshot.config, provider), kind: "renew", leftByForce: [], ...warningsOf(renewed) };
 }
 
 /**
@@ -153,9 +152,22 @@ export async function planNewRoot(snapshot: Snapshot, request: RotationRequest, 
   const obstacle = type.rotateObstacle(config);
   if (obstacle !== null) throw new ConfigError(obstacle);
   const previous = { record: activeRecord(state), root: snapshot.active.certificate };
+  const force = request.forceWithoutCrossSigning;
+  const prepared = await prepareBeside(snapshot, type, { config, previous, fresh: true }, force, context);
+  return planRotation(snapshot, type, prepared, state.config, force, context);
+}
+
+/** Makes or finds a root beside what is active, unless the active one may not certify it. */
+function prepareBeside(
+  snapshot: Snapshot,
+  type: ProviderType,
+  request: Pick<PrepareRequest, "config" | "previous" | "fresh">,
+  force: boolean,
+  context: ChangeContext,
+): Promise<Prepared> {
   const { now, onAbandon } = context;
-  const prepared = await type.prepare({ config, previous, fresh: true, now, onAbandon }, contextOf(state, context));
-  return planRotation(snapshot, type, prepared, state.config, request.forceWithoutCrossSigning, context);
+  const onRoot = async (root: Certificate | null) => (force ? undefined : requireCrossing(snapshot, root, context));
+  return type.prepare({ ...request, now, onAbandon, onRoot }, contextOf(snapshot.state, context));
 }
 
 async function planRotation(
@@ -183,7 +195,7 @@ async function planRotation(
     const next = withRemnants(state, rotated, context.types, policy, now);
     return { snapshot: snapshotOf(next, parsed, provider), kind: "rotate", leftByForce, ...warningsOf(prepared) };
   } catch (error) {
-    provider.close();
+    void provider.close();
     throw error;
   }
 }
@@ -223,7 +235,7 @@ export async function openChecked(
     await prove(provider, prepared.root, state.clusterId, context);
     return provider;
   } catch (error) {
-    provider.close();
+    void provider.close();
     throw error;
   }
 }
@@ -240,7 +252,7 @@ function issuingOf({ issuer, issuers }: Provider): Issuing {
   return { issuerKeyId: issuer.subjectKeyId as Uint8Array, issuers };
 }
 
-function warningsOf({ warnings = [] }: Prepared): Pick<Change, "warnings"> {
+function warningsOf({ warnings = [] }: Pick<Prepared, "warnings">): Pick<Change, "warnings"> {
   return warnings.length === 0 ? {} : { warnings };
 }
 
@@ -257,7 +269,7 @@ export async function planBootstrap(clusterId: string, request: NewConfig, conte
   const config = configured(() => type.parse(request.config));
   const { onAbandon } = context;
   const prepared = await type.prepare(
-    { config: request.config, previous: null, fresh: false, now, onAbandon },
+    { config: request.config, previous: null, fresh: false, now, onAbandon, onRoot: async () => undefined },
     { clusterId, sealer, random },
   );
   const stored = redact(request.config, type.secretFields);

@@ -74,7 +74,7 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
     requireBudget(next, force, policy, now);
     return { snapshot: snapshotOf(withRemnants(united, next, types, policy, now), config, provider), kind: resolution.kind, leftByForce };
   } catch (error) {
-    provider.close();
+    void provider.close();
     throw error;
   }
 }

@@ -1,0 +1,243 @@
+/**
+ * What changes in Vault beside us, and what a change of ours looks at first: another name of the same server, an issuer or
+ * a limit that somebody else changed, a right that the old root's token lacks.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { createAllowList } from "../../providers/vault/allow.ts";
+import { createVaultClient } from "../../providers/vault/calls.ts";
+import type { Connect } from "../../providers/vault/prepare.ts";
+import { issuersOf } from "../../src/core/ca/crossing.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { ConfigError } from "../../src/core/errors.ts";
+import { systemClock } from "../../src/entry/platform.ts";
+import { requireSigning } from "../core/ca/harness.ts";
+import { configuration, opensslCsr, serviceUri, silentLog, type TestCa } from "../fakes/ca.ts";
+import { systemRandom } from "../fakes/clock.ts";
+import { bootstrapIn, createVaultCa, cutting, inventory, readSent, toVault, vaultConfig } from "./harness.ts";
+import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+
+const HOUR = 3_600_000;
+const LEFT_FOR = 2 * 72 * HOUR + 1000;
+const FORCED = { forceWithoutCrossSigning: true, modifyIndex: null };
+const csrOf = (ca: TestCa) => opensslCsr(`URI:${serviceUri(ca.manager, "web")}`).csr;
+const signs = (ca: TestCa) => requireSigning(ca.manager, csrOf(ca), ca.clock.now());
+
+/** One to which this machine has a name too. */
+const connectByName: Connect = (connection) =>
+  createVaultClient({
+    connection,
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLog,
+    readFile: () => "",
+    listFolder: () => [],
+    resolve: async () => ["127.0.0.1"],
+    allow: createAllowList({ hosts: [], ranges: [], loopbackOnly: true }),
+  });
+
+async function settle(ca: TestCa): Promise<void> {
+  for (let i = 0; i < 20; i++) {
+    ca.clock.advance(1000);
+    await ca.manager.tick().catch(() => undefined);
+  }
+}
+
+for (const kind of vaultKinds)
+  describe(`changes in ${kind}`, { skip: noVault }, () => {
+    let server: VaultServer;
+    before(
+      async () => {
+        server = await startVault({ kind });
+      },
+      { timeout: BUILD_MS },
+    );
+    after(() => server.stop());
+
+    const byName = () => server.address.replace("127.0.0.1", "localhost");
+    const issuersAt = async (path: unknown): Promise<number> =>
+      ((await inventory(server)) as Record<string, { issuers: number }>)[`${path}/`]?.issuers ?? 0;
+
+    it("another name of the same server keeps root and issuer, and what was left is deleted by that name", async () => {
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ connect: connectByName, bootstrap: bootstrapIn(config) });
+      assert.ok(await ca.manager.configure(toVault({ ...config, LeafSigning: "local" })));
+      assert.ok(await ca.manager.configure(toVault(config)));
+      assert.equal(await issuersAt(config.IntermediatePKIPath), 2);
+      const { active } = ca.manager.require();
+      assert.ok(await ca.manager.configure(toVault({ ...config, Address: byName() })));
+      const now = ca.manager.require().active;
+      assert.equal(now.id, active.id);
+      assert.deepEqual(issuersOf(now), issuersOf(active));
+      await signs(ca);
+      ca.clock.advance(LEFT_FOR);
+      await settle(ca);
+      assert.equal(await issuersAt(config.IntermediatePKIPath), 1);
+      // By the CA's clock that leaf is over: Vault has another one.
+      await ca.manager.sign(csrOf(ca));
+      await ca.manager.close();
+    });
+
+    it("a mount that is in use by another name of the server is not taken for left behind", async () => {
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ connect: connectByName, bootstrap: bootstrapIn(config) });
+      const { RootPKIPath } = vaultConfig(server);
+      assert.ok(await ca.manager.configure(toVault({ ...config, Address: byName(), RootPKIPath })));
+      assert.equal(ca.manager.require().state.roots.length, 2);
+      ca.clock.advance(LEFT_FOR);
+      await settle(ca);
+      assert.equal(ca.manager.require().state.roots.length, 1);
+      assert.equal(await issuersAt(config.IntermediatePKIPath), 1);
+      // By the CA's clock that leaf is over: Vault has another one.
+      await ca.manager.sign(csrOf(ca));
+      await ca.manager.close();
+    });
+
+    it("a token that may not certify the next root is named before anything is made", async () => {
+      const config = vaultConfig(server);
+      const may = ["auth/token/lookup-self", "auth/token/renew-self", "sys/capabilities-self"].map((path) => [path, '"read", "update"']);
+      const all = '"create", "read", "update", "delete", "list"';
+      const policy = (more: readonly (readonly [string, string])[]) =>
+        [
+          ...may,
+          ...[
+            "sys/mounts/R",
+            "sys/mounts/I",
+            "R/root/generate/internal",
+            "R/issuer/+",
+            "R/key/+",
+            "R/issuer/+/sign-intermediate",
+            "I/*",
+          ].map((path) => [path, all]),
+          ...more,
+        ]
+          .map(
+            ([path, names]) =>
+              `path "${String(path).replace(/\bR\b/, String(config.RootPKIPath)).replace(/\bI\b/, String(config.IntermediatePKIPath))}" { capabilities = [${names}] }`,
+          )
+          .join("\n");
+      const cuts = cutting();
+      const token = await server.tokenWith(policy([]));
+      const ca = await createVaultCa({ connect: cuts.connect, bootstrap: bootstrapIn({ ...config, Token: token }) });
+      const before = await inventory(server);
+      const next = toVault(vaultConfig(server));
+      for (const refused of [() => ca.manager.configure(next), () => ca.manager.configure(configuration({ LeafCertTTL: "72h" }))]) {
+        cuts.arm(0, "refuse");
+        await assert.rejects(refused(), (error: unknown) => {
+          assert.ok(error instanceof ConfigError, String(error));
+          assert.match(error.message, new RegExp(`${config.RootPKIPath}/issuer/[0-9a-f-]{36}/sign-self-issued`));
+          assert.match(error.message, /update/);
+          return true;
+        });
+        for (const made of ["enableMount", "generateRoot", "generateIntermediate"]) assert.ok(!cuts.calls.includes(made), made);
+      }
+      assert.deepEqual(await inventory(server), before);
+      const better = await server.tokenWith(policy([["R/root/sign-self-issued", '"sudo", "update"']]));
+      assert.ok(await ca.manager.configure(toVault({ ...config, Token: better })));
+      assert.ok(await ca.manager.configure(next));
+      assert.equal(ca.manager.require().state.roots.length, 2);
+      await signs(ca);
+      await ca.manager.close();
+    });
+
+    it("a root whose issuer somebody deleted is told of, and is left by force", async () => {
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ policy: { ...DEFAULT_POLICY, inspectMs: 0 }, bootstrap: bootstrapIn(config) });
+      await settle(ca);
+      assert.deepEqual(ca.manager.status.notes, []);
+      const { data } = await server.must("GET", `${config.RootPKIPath}/issuers?list=true`);
+      await server.must("DELETE", `${config.RootPKIPath}/issuer/${data.keys[0]}`);
+      await settle(ca);
+      assert.match(
+        ca.manager.status.notes.join(),
+        /the root's issuer is gone from Vault, which was noticed at \d{4}-.*ForceWithoutCrossSigning/,
+      );
+      assert.equal(ca.manager.obstacle(), null);
+      await signs(ca);
+      await ca.manager.rotate(FORCED);
+      await settle(ca);
+      assert.deepEqual(ca.manager.status.notes, []);
+      await signs(ca);
+      // The whole mount is no other case.
+      await server.must("DELETE", `sys/mounts/${config.RootPKIPath}`);
+      await settle(ca);
+      assert.match(ca.manager.status.notes.join(), /the root's issuer is gone from Vault/);
+      assert.equal(ca.manager.obstacle(), null);
+      await signs(ca);
+      await ca.manager.close();
+    });
+
+    it("leaves that a limit in Vault cuts short are told of, and a mount with too low a limit is refused", async () => {
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
+      const role = `${config.IntermediatePKIPath}/roles/leaf-cert`;
+      const { data } = await server.must("GET", role);
+      const lifeOf = async () => {
+        const { leaf } = readSent((await ca.manager.sign(csrOf(ca))).certificatePem);
+        return leaf.notAfter.getTime() - leaf.notBefore.getTime();
+      };
+      await server.must("POST", role, { ...data, max_ttl: "1h" });
+      assert.ok((await lifeOf()) < 2 * HOUR);
+      assert.match(ca.manager.status.notes.join(), /leaves end sooner than LeafCertTTL says since \d{4}-/);
+      await server.must("POST", role, data);
+      assert.ok((await lifeOf()) > 71 * HOUR);
+      assert.deepEqual(ca.manager.status.notes, []);
+
+      await server.must("POST", `sys/mounts/${config.IntermediatePKIPath}/tune`, { max_lease_ttl: "2h" });
+      await assert.rejects(
+        ca.manager.configure(toVault({ ...config, LeafCertTTL: "71h" })),
+        /LeafCertTTL: 255600s is beyond max_lease_ttl of the mount "int-\d+", which is 7200s; raise it \(vault secrets tune/,
+      );
+      assert.deepEqual(ca.manager.require().state.config.config?.LeafCertTTL, "72h");
+      await ca.manager.close();
+    });
+
+    it("what a renewal is warned of is logged", async () => {
+      const config = vaultConfig(server, { LeafSigning: "local" });
+      const warnings: string[] = [];
+      const log = {
+        ...silentLog,
+        warn: (_: string, fields?: Readonly<Record<string, unknown>>) => void warnings.push(String(fields?.warning)),
+      };
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config), log });
+      await server.must("POST", `sys/mounts/${config.RootPKIPath}/tune`, { max_lease_ttl: "300h", default_lease_ttl: "300h" });
+      const [issuer] = issuersOf(ca.manager.require().active);
+      assert.deepEqual(warnings, []);
+      ca.clock.advance(365 * 12 * HOUR + HOUR);
+      await settle(ca);
+      assert.notEqual(issuersOf(ca.manager.require().active)[0]?.id, issuer?.id);
+      assert.match(warnings.join(), /The intermediate ends at .*, sooner than IntermediateCertTTL says/);
+      await ca.manager.close();
+    });
+
+    it("the token of a login does not outlive the provider that it was for", async () => {
+      const config = vaultConfig(server);
+      const at = `approle-${config.RootPKIPath}`;
+      await server.must("POST", `sys/auth/${at}`, { type: "approle" });
+      await server.must("PUT", `sys/policies/acl/${at}`, {
+        policy: 'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }',
+      });
+      await server.must("POST", `auth/${at}/role/mesh`, { token_policies: [at], token_ttl: "1h" });
+      const { data: role } = await server.must("GET", `auth/${at}/role/mesh/role-id`);
+      const { data: secret } = await server.must("POST", `auth/${at}/role/mesh/secret-id`, {});
+      const { Token: _, ...rest } = config;
+      const Params = { role_id: role.role_id, secret_id: secret.secret_id };
+      const login = { ...rest, AuthMethod: { Type: "approle", MountPath: at, Params } };
+      const tokens = async () => (await server.must("GET", "auth/token/accessors?list=true")).data.keys.length as number;
+      const before = await tokens();
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(login) });
+      await signs(ca);
+      assert.equal(await tokens(), before + 1);
+      assert.ok(await ca.manager.configure(toVault({ ...login, LeafCertTTL: "71h" })));
+      await signs(ca);
+      await until(async () => (await tokens()) === before + 1);
+      await ca.manager.close();
+      assert.equal(await tokens(), before);
+    });
+  });
+
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  while (!(await holds())) if (performance.now() > deadline) throw new Error("It never became true");
+}
