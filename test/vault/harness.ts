@@ -12,12 +12,13 @@ import type { VaultClient } from "../../providers/vault/client.ts";
 import { VaultError } from "../../providers/vault/errors.ts";
 import type { Connect } from "../../providers/vault/prepare.ts";
 import type { ManagerOptions } from "../../src/core/ca/manager.ts";
-import type { ConfigurationRequest } from "../../src/core/ca/reconfigure.ts";
+import type { ConfigurationRequest, RotationRequest } from "../../src/core/ca/reconfigure.ts";
 import type { Clock } from "../../src/core/clock.ts";
 import type { ProviderTypes } from "../../src/core/provider.ts";
+import { pemOf } from "../../src/core/x509/certificate.ts";
 import { systemClock } from "../../src/entry/platform.ts";
-import { readChain } from "../core/ca/harness.ts";
-import { createTestCa, DEFAULT_BOOTSTRAP, inFolder, openssl, silentLog, type TestCa } from "../fakes/ca.ts";
+import { readChain, requireSigning } from "../core/ca/harness.ts";
+import { createTestCa, DEFAULT_BOOTSTRAP, inFolder, openssl, opensslCsr, serviceUri, silentLog, type TestCa } from "../fakes/ca.ts";
 import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts";
 import type { VaultServer } from "./server.ts";
 
@@ -79,6 +80,9 @@ export function bootstrapIn(config: Readonly<Record<string, unknown>>) {
   return { ...DEFAULT_BOOTSTRAP, provider: "vault", config };
 }
 
+/** Rotates whatever was changed since. */
+export const NOW: RotationRequest = { forceWithoutCrossSigning: false, modifyIndex: null };
+
 /** All of Vault that is ours to leave as it was: mounts, and in each PKI engine issuers, keys and roles. */
 export async function inventory(server: VaultServer): Promise<Record<string, unknown>> {
   const mounts = (await server.must("GET", "sys/mounts")).data as Record<string, { type: string }>;
@@ -111,6 +115,26 @@ export function requireOpenssl(pem: string, root: string, at: Date): void {
     const said = openssl(["verify", "-x509_strict", "-attime", seconds, "-CAfile", file("root.pem", root), "-untrusted", chain, chain]);
     assert.match(said, /: OK/);
   });
+}
+
+/** A request for a service of a CA. */
+export const csrOf = ({ manager }: TestCa, service = "web"): string => opensslCsr(`URI:${serviceUri(manager, service)}`).csr;
+
+/** Has leaves signed, and verified under each published root, by openssl too. */
+export async function requireAll(ca: TestCa): Promise<void> {
+  await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
+  const { certificatePem } = await ca.manager.sign(csrOf(ca, "api"));
+  readSent(certificatePem);
+  for (const root of ca.manager.require().state.roots)
+    if (!root.forcedOut) requireOpenssl(certificatePem, pemOf(root.certificate), ca.clock.now());
+}
+
+/** Does what is due until nothing is. */
+export async function settle(ca: TestCa): Promise<void> {
+  for (let i = 0; i < 20; i++) {
+    ca.clock.advance(1000);
+    await ca.manager.tick().catch(() => undefined);
+  }
 }
 
 /** `refuse`: no effect, an error. `lose`: the effect, and an error. `away`: that call and all after it are refused. */

@@ -10,12 +10,11 @@ import { pemOf } from "../../src/core/x509/certificate.ts";
 import { lint } from "../../src/core/x509/lint.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
 import { requireSigning } from "../core/ca/harness.ts";
-import { configuration, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
-import { bootstrapIn, createVaultCa, inventory, readSent, requireOpenssl, toVault, vaultConfig } from "./harness.ts";
+import { configuration } from "../fakes/ca.ts";
+import { bootstrapIn, createVaultCa, csrOf, inventory, readSent, requireOpenssl, toVault, vaultConfig } from "./harness.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
 
 const HOUR = 3_600_000;
-const csrOf = (ca: TestCa, service = "web") => opensslCsr(`URI:${serviceUri(ca.manager, service)}`).csr;
 
 for (const kind of vaultKinds)
   describe(`the root in ${kind}`, { skip: noVault }, () => {

@@ -1,6 +1,6 @@
 /**
- * Switches to, from and within Vault: every root stays in reach, what fails half-way leaves nothing, and what is left is
- * deleted when nobody needs it any more.
+ * Switches to, from and within Vault: every root stays in reach, and what is left is deleted when nobody needs it any
+ * more.
  * @module
  */
 import assert from "node:assert/strict";
@@ -9,21 +9,22 @@ import type { VaultClient } from "../../providers/vault/client.ts";
 import type { Connect } from "../../providers/vault/prepare.ts";
 import { issuersOf } from "../../src/core/ca/crossing.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
-import type { ConfigurationRequest } from "../../src/core/ca/reconfigure.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { replica, requireSigning } from "../core/ca/harness.ts";
-import { configuration, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
+import { configuration } from "../fakes/ca.ts";
 import {
   bootstrapIn,
-  type Cut,
   connectReal,
   createVaultCa,
+  csrOf,
   cutting,
   generateAnother,
   importBelowExternal,
   inventory,
-  readSent,
+  NOW,
+  requireAll,
   requireOpenssl,
+  settle,
   toVault,
   vaultConfig,
 } from "./harness.ts";
@@ -32,74 +33,6 @@ import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./s
 const LOOKS_EACH_TIME = { ...DEFAULT_POLICY, inspectMs: 0 };
 const DAY = 86_400_000;
 const LEFT_FOR = 2 * 72 * 3_600_000 + 1000;
-const csrOf = (ca: TestCa, service = "web") => opensslCsr(`URI:${serviceUri(ca.manager, service)}`).csr;
-const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
-
-interface Switch {
-  readonly name: string;
-  /** Null: the built-in provider. */
-  from(server: VaultServer): Record<string, unknown> | null;
-  to(server: VaultServer, from: Record<string, unknown> | null): ConfigurationRequest;
-  /** What must be among the calls to Vault. */
-  readonly calls: readonly string[];
-}
-
-const local = (server: VaultServer) => vaultConfig(server, { LeafSigning: "local" });
-
-const SWITCHES: readonly Switch[] = [
-  {
-    name: "built-in to Vault",
-    from: () => null,
-    to: (server) => toVault(vaultConfig(server)),
-    calls: ["enableMount", "generateRoot", "signIntermediate", "setSigned", "writeRole"],
-  },
-  {
-    name: "built-in to Vault with LeafSigning local",
-    from: () => null,
-    to: (server) => toVault(local(server)),
-    calls: ["enableMount", "generateRoot", "signIntermediate"],
-  },
-  {
-    name: "Vault to built-in",
-    from: (server) => vaultConfig(server),
-    to: () => configuration({ LeafCertTTL: "72h" }),
-    calls: ["signSelfIssued"],
-  },
-  {
-    name: "path A to path B",
-    from: (server) => vaultConfig(server),
-    to: (server) => toVault(vaultConfig(server)),
-    calls: ["enableMount", "generateRoot", "signIntermediate", "setSigned", "writeRole", "signSelfIssued"],
-  },
-  {
-    name: "Vault to local",
-    from: (server) => vaultConfig(server),
-    to: (_, from) => toVault({ ...from, Token: "hidden", LeafSigning: "local" }),
-    calls: ["capabilities", "signIntermediate"],
-  },
-  {
-    name: "local to Vault",
-    from: local,
-    to: (_, from) => toVault({ ...from, Token: "hidden", LeafSigning: "vault" }),
-    calls: ["enableMount", "generateIntermediate", "signIntermediate", "setSigned", "writeRole"],
-  },
-];
-
-/** Does what is due until nothing is. */
-async function settle(ca: TestCa): Promise<void> {
-  for (let i = 0; i < 20; i++) {
-    ca.clock.advance(1000);
-    await ca.manager.tick().catch(() => undefined);
-  }
-}
-
-async function requireAll(ca: TestCa): Promise<void> {
-  await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
-  const { certificatePem } = await ca.manager.sign(csrOf(ca, "api"));
-  readSent(certificatePem);
-  for (const root of ca.manager.require().state.roots)
-    if (!root.forcedOut) requireOpenssl(certificatePem, pemOf(root.certificate), ca.clock.now());
-}
 
 for (const kind of vaultKinds)
   describe(`switches with ${kind}`, { skip: noVault }, () => {
@@ -111,69 +44,6 @@ for (const kind of vaultKinds)
       { timeout: BUILD_MS },
     );
     after(() => server.stop());
-
-    for (const { name, from, to, calls } of SWITCHES)
-      for (const how of ["refuse", "lose"] as const satisfies readonly Cut[])
-        it(`${name}, cut (${how}) at every call, signs on and leaves nothing`, { timeout: 240_000 }, async () => {
-          const cuts = cutting();
-          const start = async () => {
-            const config = from(server);
-            const ca = await createVaultCa({ connect: cuts.connect, ...(config === null ? {} : { bootstrap: bootstrapIn(config) }) });
-            return { ca, config, old: ca.manager.require().state.config, before: await inventory(server) };
-          };
-          let { ca, config, old, before } = await start();
-          const hits: string[] = [];
-          for (let n = 1; ; n++) {
-            cuts.arm(n, how);
-            const failed = await ca.manager.configure(to(server, config)).then(
-              () => null,
-              (error: unknown) => error,
-            );
-            const { hit } = cuts;
-            cuts.disarm();
-            if (hit === null) {
-              assert.equal(failed, null);
-              break;
-            }
-            hits.push(hit);
-            if (failed === null) {
-              // It did without that call.
-              await requireAll(ca);
-              await ca.manager.close();
-              ({ ca, config, old, before } = await start());
-              continue;
-            }
-            assert.deepEqual(ca.manager.require().state.config, old, hit);
-            await requireAll(ca);
-            await settle(ca);
-            assert.deepEqual(await inventory(server), before, `cut at ${hit} leaves something`);
-          }
-          for (const call of calls) assert.ok(hits.includes(call), `${call} is not among ${hits.join()}`);
-          await requireAll(ca);
-          await ca.manager.close();
-        });
-
-    it("what a switch made before Vault went away is not undone once a second try has put it to use", { timeout: 240_000 }, async () => {
-      const cuts = cutting();
-      for (let n = 1; ; n++) {
-        const ca = await createVaultCa({ connect: cuts.connect });
-        const to = toVault(vaultConfig(server));
-        cuts.arm(n, "away");
-        const failed = await ca.manager.configure(to).then(
-          () => null,
-          (error: unknown) => error,
-        );
-        const { hit } = cuts;
-        cuts.disarm();
-        if (failed !== null) assert.ok(await ca.manager.configure(to), String(hit));
-        const made = await inventory(server);
-        await settle(ca);
-        assert.deepEqual(await inventory(server), made, `after ${hit} something in use was undone`);
-        await requireAll(ca);
-        await ca.manager.close();
-        if (hit === null) break;
-      }
-    });
 
     it("a Vault that is gone for good is left under force alone", async () => {
       const cuts = cutting();

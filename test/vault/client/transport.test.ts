@@ -5,13 +5,20 @@
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer as createHttp, type RequestListener } from "node:http";
 import { createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, describe, it } from "node:test";
+import { createServer as createTls } from "node:tls";
 import { parseVaultConfig } from "../../../providers/vault/config.ts";
 import { VaultError } from "../../../providers/vault/errors.ts";
 import { createTransport, type TransportRequest } from "../../../providers/vault/transport.ts";
+import { systemClock } from "../../../src/entry/platform.ts";
+import { createFakeClock } from "../../fakes/clock.ts";
 import { failure, openClient, vaultPlatform } from "./open.ts";
+import { makePki } from "./pki.ts";
 
 const TOKEN = "hvs.PlantedTokenThatNobodyMaySee1";
 const stops: (() => void)[] = [];
@@ -36,9 +43,9 @@ async function listening(server: ReturnType<typeof createServer>, host = "127.0.
 
 const web = (listener: RequestListener, host?: string) => listening(createHttp(listener) as ReturnType<typeof createServer>, host);
 
-function transportTo(address: string, names: Record<string, readonly string[]> = {}) {
-  const { connection } = parseVaultConfig({ Address: address, Token: TOKEN, RootPKIPath: "a", IntermediatePKIPath: "b" });
-  return createTransport(connection, vaultPlatform(names));
+function transportTo(address: string, platform = vaultPlatform(), files: Readonly<Record<string, string>> = {}) {
+  const { connection } = parseVaultConfig({ Address: address, Token: TOKEN, RootPKIPath: "a", IntermediatePKIPath: "b", ...files });
+  return createTransport(connection, platform);
 }
 
 const get = (url: string, more: Partial<TransportRequest> = {}): TransportRequest => ({
@@ -80,7 +87,7 @@ describe("createTransport()", () => {
     const address = `http://127.0.0.1:${port}`;
     assert.equal(await reason(transportTo(address).send(get(`${address}/v1/x`))), "unreachable");
     assert.equal(
-      await reason(transportTo("https://nowhere.test", { "nowhere.test": [] }).send(get("https://nowhere.test/v1/x"))),
+      await reason(transportTo("https://nowhere.test", vaultPlatform({ "nowhere.test": [] })).send(get("https://nowhere.test/v1/x"))),
       "unreachable",
     );
   });
@@ -147,9 +154,9 @@ describe("createTransport()", () => {
     });
     const names: Record<string, readonly string[]> = { "vault.test": ["169.254.169.254"] };
     const url = `https://vault.test:${port}`;
-    assert.equal(await reason(transportTo(url, names).send(get(`${url}/v1/x`))), "not_allowed");
+    assert.equal(await reason(transportTo(url, vaultPlatform(names)).send(get(`${url}/v1/x`))), "not_allowed");
     names["vault.test"] = ["10.255.255.1", "0.0.0.0"];
-    assert.equal(await reason(transportTo(url, names).send(get(`${url}/v1/x`))), "not_allowed");
+    assert.equal(await reason(transportTo(url, vaultPlatform(names)).send(get(`${url}/v1/x`))), "not_allowed");
     assert.equal(reached, 0);
   });
 
@@ -162,6 +169,64 @@ describe("createTransport()", () => {
     for (let i = 0; i < 20; i++) await transport.send(get(`http://127.0.0.1:${port}/v1/x`));
     assert.ok(connections <= 2, `${connections} connections for 20 requests one after the other`);
   });
+
+  for (const [what, files, expected] of [
+    ["CertFile and KeyFile", ["client.pem", "client.key"], "b ca"],
+    ["CAFile", ["ca.pem"], "tls"],
+  ] as const)
+    it(`uses another ${what} for the next call, and cuts none that is under way`, async () => {
+      const folder = mkdtempSync(join(tmpdir(), "meshca-vault-files-"));
+      stops.push(() => rmSync(folder, { recursive: true, force: true }));
+      for (const name of ["a", "b"]) makePki(folder, name);
+      const use = (pki: string, names: readonly string[]) => {
+        for (const name of names) copyFileSync(join(folder, `${pki}-${name}`), join(folder, name));
+      };
+      use("a", ["client.pem", "client.key", "ca.pem"]);
+      const [arrived, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      const ends: Promise<unknown>[] = [];
+      const read = (name: string) => readFileSync(join(folder, name));
+      // It says whose certificate it was shown, which Bun's server of HTTPS cannot.
+      const server = createTls(
+        { cert: read("a-server.pem"), key: read("a-server.key"), ca: [read("a-ca.pem"), read("b-ca.pem")], requestCert: true },
+        (socket) => {
+          ends.push(new Promise((resolve) => socket.once("close", resolve)));
+          socket.on("error", () => undefined);
+          socket.on("data", async (request) => {
+            if (String(request).startsWith("GET /slow ")) {
+              arrived.resolve();
+              await released.promise;
+            }
+            const by = String(socket.getPeerCertificate().issuer.CN);
+            socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${by.length}\r\n\r\n${by}`);
+          });
+        },
+      );
+      const address = `https://127.0.0.1:${await listening(server)}`;
+      const clock = createFakeClock();
+      const transport = transportTo(
+        address,
+        { ...vaultPlatform(), clock: { now: clock.now, sleep: systemClock.sleep } },
+        { CAFile: join(folder, "ca.pem"), CertFile: join(folder, "client.pem"), KeyFile: join(folder, "client.key") },
+      );
+      const ask = (path: string) =>
+        transport.send(get(`${address}${path}`)).then(
+          ({ text }) => text,
+          ({ reason }) => reason,
+        );
+      const slow = ask("/slow");
+      await arrived.promise;
+      assert.equal(await ask("/idle"), "a ca");
+      const before = [...ends];
+      assert.equal(before.length, 2);
+      use("b", files);
+      clock.advance(10_000);
+      assert.equal(await ask("/next"), expected);
+      released.resolve();
+      assert.equal(await slow, "a ca");
+      // What was connected by the old files is not kept.
+      await Promise.all(before);
+      transport.close();
+    });
 });
 
 describe("the client of Vault", () => {
