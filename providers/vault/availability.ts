@@ -22,6 +22,10 @@ const AWAY: readonly VaultReason[] = [
   "login_refused",
 ];
 
+function isAway(error: unknown): boolean {
+  return error instanceof VaultError && AWAY.includes(error.reason);
+}
+
 export interface Absence {
   readonly since: Date;
   readonly error: VaultError;
@@ -32,6 +36,8 @@ export interface Availability {
   readonly absence: Absence | null;
   /** Makes a call, unless Vault is known to be away. @throws {VaultError} @throws {RateLimitedError} */
   call<T>(work: () => Promise<T>): Promise<T>;
+  /** The same for what no leaf needs: that Vault is away counts, what it refuses does not. @throws {VaultError} @throws {RateLimitedError} */
+  look<T>(work: () => Promise<T>): Promise<T>;
   /** Looks whether Vault answers and takes the token. It never rejects. */
   probe(): Promise<void>;
 }
@@ -44,7 +50,14 @@ export function createAvailability(client: VaultClient, clock: Clock): Availabil
     // What Vault refuses is that one request's affair.
     if (!(error instanceof VaultError) || error.reason === "refused") return;
     absence = { since: absence?.since ?? clock.now(), error };
-    if (AWAY.includes(error.reason)) tryAt = clock.now().getTime() + PAUSE_MS;
+    if (isAway(error)) tryAt = clock.now().getTime() + PAUSE_MS;
+  };
+
+  const requireTurn = () => {
+    const now = clock.now().getTime();
+    if (absence !== null && now < tryAt) throw absence.error;
+    // Who comes while this one tries fails at once, as long as it takes to be tried again.
+    if (absence !== null) tryAt = now + PAUSE_MS;
   };
 
   return {
@@ -52,16 +65,22 @@ export function createAvailability(client: VaultClient, clock: Clock): Availabil
       return absence;
     },
     async call(work) {
-      const now = clock.now().getTime();
-      if (absence !== null && now < tryAt) throw absence.error;
-      // Who comes while this one tries fails at once, as long as it takes to be tried again.
-      if (absence !== null) tryAt = now + PAUSE_MS;
+      requireTurn();
       try {
         const result = await work();
         absence = null;
         return result;
       } catch (error) {
         failed(error);
+        throw error;
+      }
+    },
+    async look(work) {
+      requireTurn();
+      try {
+        return await work();
+      } catch (error) {
+        if (isAway(error)) failed(error);
         throw error;
       }
     },

@@ -158,7 +158,7 @@ async function open(
       if (!closed) await use(vault.probe);
     },
     async inspect() {
-      const { rootGone: isGone, ...found } = await vault.call(() => use((open) => inspectIn(open, facts, context.clusterId)));
+      const { rootGone: isGone, ...found } = await vault.look(() => use((open) => inspectIn(open, facts, context.clusterId)));
       rootGone = isGone ? (rootGone ?? clock.now()) : null;
       return found;
     },
@@ -231,12 +231,12 @@ async function isLost(client: VaultClient, { mount, issuerId, keyId }: Facts["in
   return !(await issuersIn(client, mount)).some((issuer) => issuer.id === issuerId && issuer.keyId === keyId);
 }
 
-/** None where nothing is mounted. */
+/** None where nothing is mounted: anybody may list them, so that who is denied was answered for a path without a mount. */
 async function issuersIn(client: VaultClient, mount: Mount): Promise<readonly IssuerListing[]> {
   try {
     return await client.listIssuers(mount);
   } catch (error) {
-    if (error instanceof VaultError && error.reason === "mount_missing") return [];
+    if (error instanceof VaultError && ["mount_missing", "denied"].includes(error.reason)) return [];
     throw error;
   }
 }

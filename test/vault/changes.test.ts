@@ -37,6 +37,18 @@ const connectByName: Connect = (connection) =>
     allow: createAllowList({ hosts: [], ranges: [], loopbackOnly: true }),
   });
 
+/** What is needed at the paths of a configuration, but to certify another root. */
+function policyOf(
+  { RootPKIPath, IntermediatePKIPath }: Record<string, unknown>,
+  more: readonly (readonly [string, string])[] = [],
+): string {
+  const own = ["auth/token/lookup-self", "auth/token/renew-self", "sys/capabilities-self", "sys/mounts/R", "sys/mounts/I"];
+  const paths = [...own, "R/root/generate/internal", "R/issuer/+", "R/key/+", "R/issuer/+/sign-intermediate", "I/*"];
+  const rows = [...paths.map((path) => [path, '"create", "read", "update", "delete", "list"'] as const), ...more];
+  const real = (path: string) => path.replace(/\bR\b/, String(RootPKIPath)).replace(/\bI\b/, String(IntermediatePKIPath));
+  return rows.map(([path, names]) => `path "${real(path)}" { capabilities = [${names}] }`).join("\n");
+}
+
 async function settle(ca: TestCa): Promise<void> {
   for (let i = 0; i < 20; i++) {
     ca.clock.advance(1000);
@@ -96,29 +108,8 @@ for (const kind of vaultKinds)
 
     it("a token that may not certify the next root is named before anything is made", async () => {
       const config = vaultConfig(server);
-      const may = ["auth/token/lookup-self", "auth/token/renew-self", "sys/capabilities-self"].map((path) => [path, '"read", "update"']);
-      const all = '"create", "read", "update", "delete", "list"';
-      const policy = (more: readonly (readonly [string, string])[]) =>
-        [
-          ...may,
-          ...[
-            "sys/mounts/R",
-            "sys/mounts/I",
-            "R/root/generate/internal",
-            "R/issuer/+",
-            "R/key/+",
-            "R/issuer/+/sign-intermediate",
-            "I/*",
-          ].map((path) => [path, all]),
-          ...more,
-        ]
-          .map(
-            ([path, names]) =>
-              `path "${String(path).replace(/\bR\b/, String(config.RootPKIPath)).replace(/\bI\b/, String(config.IntermediatePKIPath))}" { capabilities = [${names}] }`,
-          )
-          .join("\n");
       const cuts = cutting();
-      const token = await server.tokenWith(policy([]));
+      const token = await server.tokenWith(policyOf(config));
       const ca = await createVaultCa({ connect: cuts.connect, bootstrap: bootstrapIn({ ...config, Token: token }) });
       const before = await inventory(server);
       const next = toVault(vaultConfig(server));
@@ -133,7 +124,7 @@ for (const kind of vaultKinds)
         for (const made of ["enableMount", "generateRoot", "generateIntermediate"]) assert.ok(!cuts.calls.includes(made), made);
       }
       assert.deepEqual(await inventory(server), before);
-      const better = await server.tokenWith(policy([["R/root/sign-self-issued", '"sudo", "update"']]));
+      const better = await server.tokenWith(policyOf(config, [["R/root/sign-self-issued", '"sudo", "update"']]));
       assert.ok(await ca.manager.configure(toVault({ ...config, Token: better })));
       assert.ok(await ca.manager.configure(next));
       assert.equal(ca.manager.require().state.roots.length, 2);
@@ -143,7 +134,8 @@ for (const kind of vaultKinds)
 
     it("a root whose issuer somebody deleted is told of, and is left by force", async () => {
       const config = vaultConfig(server);
-      const ca = await createVaultCa({ policy: { ...DEFAULT_POLICY, inspectMs: 0 }, bootstrap: bootstrapIn(config) });
+      const Token = await server.tokenWith(policyOf(config, [["R/root/rotate/internal", '"update"']]));
+      const ca = await createVaultCa({ policy: { ...DEFAULT_POLICY, inspectMs: 0 }, bootstrap: bootstrapIn({ ...config, Token }) });
       await settle(ca);
       assert.deepEqual(ca.manager.status.notes, []);
       const { data } = await server.must("GET", `${config.RootPKIPath}/issuers?list=true`);
@@ -159,7 +151,7 @@ for (const kind of vaultKinds)
       await settle(ca);
       assert.deepEqual(ca.manager.status.notes, []);
       await signs(ca);
-      // The whole mount is no other case.
+      // The whole mount is no other case, though its path is denied then.
       await server.must("DELETE", `sys/mounts/${config.RootPKIPath}`);
       await settle(ca);
       assert.match(ca.manager.status.notes.join(), /the root's issuer is gone from Vault/);
