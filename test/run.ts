@@ -1,5 +1,5 @@
 /**
- * Runs the test suite and closes with its count. What takes minutes runs beside it, with MESHCA_SLOW=1 and in CI. With
+ * Runs the test suite and closes with its count. What takes minutes runs beside it, some with MESHCA_SLOW=1 and in CI alone. With
  * CI=true a skipped test fails the run: there every server that a test may need has been brought up.
  * @module
  */
@@ -7,7 +7,8 @@ import { Glob } from "bun";
 
 const ci = process.env.CI === "true";
 const asked = process.argv.slice(2);
-const slow = ci || process.env.MESHCA_SLOW === "1" ? [...new Glob("test/**/*.slow.ts").scanSync(".")].map((file) => `./${file}`) : [];
+const filesIn = (pattern: string) => [...new Glob(pattern).scanSync(".")].map((file) => `./${file}`).toSorted((a, b) => a.localeCompare(b));
+const slow = ci || process.env.MESHCA_SLOW === "1" ? filesIn("test/**/*.slow.ts") : [];
 
 /** Of a failure, when it is told again at the end. */
 const MAX_LINES = 40;
@@ -37,8 +38,12 @@ function failuresIn(text: string): string[] {
   return failures;
 }
 
-// Most of what is slow waits: each file by itself takes as long as the longest of them.
-const results = await Promise.all([run(asked), ...(asked.length === 0 ? slow.map((file) => run([file])) : [])]);
+const isFault = (file: string) => file.startsWith("./test/faults/");
+const all = filesIn("test/**/*.test.ts");
+// What is slow, and what is done to servers, waits most of the time: each by itself takes as long as the longest of them.
+const beside = [all.filter(isFault), ...slow.map((file) => [file])];
+const groups = asked.length > 0 ? [asked] : [all.filter((file) => !isFault(file)), ...beside];
+const results = await Promise.all(groups.map(run));
 const sum = (field: "passed" | "failed" | "skipped") => results.reduce((total, result) => total + result[field], 0);
 for (const failure of results.flatMap(({ failures }) => failures)) console.error(`${failure}\n`);
 const skippedInCi = ci && sum("skipped") > 0;
