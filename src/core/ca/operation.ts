@@ -22,6 +22,8 @@ export interface Operation {
   lease: Lease;
   /** By the clock, in milliseconds: how long the lease is known to last. */
   heldUntil: number;
+  /** Ends the lengthening of the lease. */
+  readonly keeping: AbortController;
   /** The newest schema that every replica alive reads. */
   schema: Schema;
   /** Who asked for it. */
@@ -120,14 +122,14 @@ export function createOperations(options: OperationsOptions): Operations {
     if (running !== null) throw busy(running);
     running = name;
     let operation: Operation | null = null;
-    const over = new AbortController();
+    const keeping = new AbortController();
     try {
       requireTime();
       const granted = await acquire();
       if (granted === null) throw busy("RECONFIGURING");
       const { before, ...held } = granted;
-      operation = { ...held, schema: SCHEMA, caller };
-      void keep(operation, over.signal);
+      operation = { ...held, keeping, schema: SCHEMA, caller };
+      void keep(operation);
       await options.begin(held.lease, name, before);
       operation.schema = await requireFollowable();
       const result = await work(operation);
@@ -138,7 +140,7 @@ export function createOperations(options: OperationsOptions): Operations {
       throw error;
     } finally {
       running = null;
-      over.abort();
+      keeping.abort();
       if (operation !== null) await release(operation.lease);
     }
   };
@@ -152,11 +154,12 @@ export function createOperations(options: OperationsOptions): Operations {
     return held === true;
   };
 
-  /** Lengthens the lease for as long as the change works: a key that is made outside may take longer than one lasts. */
-  const keep = async (operation: Operation, over: AbortSignal): Promise<void> => {
+  /** Lengthens the lease for as long as a change is worked out: a key that is made outside may take longer than one lasts. */
+  const keep = async (operation: Operation): Promise<void> => {
+    const { signal } = operation.keeping;
     for (;;) {
-      await clock.sleep(policy.operationLeaseMs / 3, over);
-      if (over.aborted) return;
+      await clock.sleep(policy.operationLeaseMs / 3, signal);
+      if (signal.aborted) return;
       await hold(operation);
     }
   };
@@ -203,6 +206,8 @@ export function createOperations(options: OperationsOptions): Operations {
       return done;
     },
     async commit(next, from, operation) {
+      // Whoever looks for the outcome of a commit is not to keep others from changing anything.
+      operation.keeping.abort();
       try {
         await store.commit(next, { ...from, term: operation.lease.term });
       } catch (error) {
