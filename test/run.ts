@@ -38,11 +38,11 @@ function failuresIn(text: string): string[] {
   return failures;
 }
 
-const isFault = (file: string) => file.startsWith("./test/faults/");
+const isAboutServers = (file: string) => /^\.\/test\/(?:faults|vault)\//.test(file);
 const all = filesIn("test/**/*.test.ts");
-// What is slow, and what is done to servers, waits most of the time: each by itself takes as long as the longest of them.
-const beside = [all.filter(isFault), ...slow.map((file) => [file])];
-const groups = asked.length > 0 ? [asked] : [all.filter((file) => !isFault(file)), ...beside];
+// What is slow, and what is about other servers, waits most of the time: each by itself takes as long as the longest of them.
+const beside = [all.filter(isAboutServers), ...slow.map((file) => [file])];
+const groups = asked.length > 0 ? [asked] : [all.filter((file) => !isAboutServers(file)), ...beside];
 const results = await Promise.all(groups.map(run));
 const sum = (field: "passed" | "failed" | "skipped") => results.reduce((total, result) => total + result[field], 0);
 for (const failure of results.flatMap(({ failures }) => failures)) console.error(`${failure}\n`);
