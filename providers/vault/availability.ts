@@ -22,12 +22,25 @@ const AWAY: readonly VaultReason[] = [
   "login_refused",
 ];
 
+/** How often it is looked whether Vault takes the token, where nothing else shows it, in milliseconds. */
+const TOKEN_MS = 60_000;
+
+/** For how long what Vault refused stands for what it would refuse now: without readiness no request would come to show it. */
+const REFUSED_MS = 15_000;
+
+/** Whether leaves can be expected to fail now. */
+export function isObstacle({ error, at }: Absence, now: Date): boolean {
+  return isAway(error) || now.getTime() - at.getTime() < REFUSED_MS;
+}
+
 function isAway(error: unknown): boolean {
   return error instanceof VaultError && AWAY.includes(error.reason);
 }
 
 export interface Absence {
   readonly since: Date;
+  /** When it was last met. */
+  readonly at: Date;
   readonly error: VaultError;
 }
 
@@ -36,7 +49,7 @@ export interface Availability {
   readonly absence: Absence | null;
   /** Makes a call, unless Vault is known to be away. @throws {VaultError} @throws {RateLimitedError} */
   call<T>(work: () => Promise<T>): Promise<T>;
-  /** The same for what no leaf needs: that Vault is away counts, what it refuses does not. @throws {VaultError} @throws {RateLimitedError} */
+  /** Makes a call that no leaf needs, whatever is known: that Vault is away counts, what it refuses does not. @throws {VaultError} @throws {RateLimitedError} */
   look<T>(work: () => Promise<T>): Promise<T>;
   /** Looks whether Vault answers and takes the token. It never rejects. */
   probe(): Promise<void>;
@@ -45,19 +58,13 @@ export interface Availability {
 export function createAvailability(client: VaultClient, clock: Clock): Availability {
   let absence: Absence | null = null;
   let tryAt = 0;
+  let tokenAt = 0;
 
   const failed = (error: unknown) => {
     // What Vault refuses is that one request's affair.
     if (!(error instanceof VaultError) || error.reason === "refused") return;
-    absence = { since: absence?.since ?? clock.now(), error };
+    absence = { since: absence?.since ?? clock.now(), at: clock.now(), error };
     if (isAway(error)) tryAt = clock.now().getTime() + PAUSE_MS;
-  };
-
-  const requireTurn = () => {
-    const now = clock.now().getTime();
-    if (absence !== null && now < tryAt) throw absence.error;
-    // Who comes while this one tries fails at once, as long as it takes to be tried again.
-    if (absence !== null) tryAt = now + PAUSE_MS;
   };
 
   return {
@@ -65,7 +72,10 @@ export function createAvailability(client: VaultClient, clock: Clock): Availabil
       return absence;
     },
     async call(work) {
-      requireTurn();
+      const now = clock.now().getTime();
+      if (absence !== null && now < tryAt) throw absence.error;
+      // Who comes while this one tries fails at once, as long as it takes to be tried again.
+      if (absence !== null) tryAt = now + PAUSE_MS;
       try {
         const result = await work();
         absence = null;
@@ -76,7 +86,6 @@ export function createAvailability(client: VaultClient, clock: Clock): Availabil
       }
     },
     async look(work) {
-      requireTurn();
       try {
         return await work();
       } catch (error) {
@@ -90,7 +99,11 @@ export function createAvailability(client: VaultClient, clock: Clock): Availabil
         if (sealed || !initialized) throw new VaultError("sealed", `Vault is ${initialized ? "sealed" : "not initialised"}`, 503);
         // That a mount or a role is missing, only the next call shows.
         if (absence !== null && !AWAY.includes(absence.error.reason)) return;
-        if (absence !== null) await client.connect();
+        const now = clock.now().getTime();
+        if (absence !== null || now - tokenAt >= TOKEN_MS) {
+          await client.connect();
+          tokenAt = now;
+        }
         absence = null;
       } catch (error) {
         failed(error);

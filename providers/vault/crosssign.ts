@@ -6,7 +6,7 @@ import { FormatError, ProviderError } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import { type Certificate, inForce, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
 import { couldHaveIssued, isSignedBy, sameAuthority } from "../../src/core/x509/chain.ts";
-import type { VaultClient } from "./client.ts";
+import type { IssuerListing, VaultClient } from "./client.ts";
 import { VaultError } from "./errors.ts";
 import type { RootFacts } from "./facts.ts";
 import { missing, type Need, need, preflight } from "./preflight.ts";
@@ -33,13 +33,22 @@ export async function crossSignInVault(
 
 /**
  * Looks whether the token may have a root certify another one.
- * @throws {ConfigError} naming what it lacks @throws {VaultError}
+ * @throws {ConfigError} naming what it lacks @throws {ProviderError} where the issuer is gone @throws {VaultError}
  */
 export async function requireCrossSigning(client: VaultClient, facts: RootFacts): Promise<void> {
+  requireIssuer(await client.listIssuers(facts.mount), facts);
   const own = needToCross(facts);
   if ((await missing(client, [own])).length === 0) return;
   const byMount = need(facts.mount, "root/sign-self-issued", ["sudo", "update"], own.purpose);
   if ((await missing(client, [byMount])).length > 0) await preflight(client, [own]);
+}
+
+/** @throws {ProviderError} where it, or its key, is gone */
+function requireIssuer(issuers: readonly IssuerListing[], { issuerId }: RootFacts): IssuerListing {
+  const issuer = issuers.find(({ id }) => id === issuerId);
+  if (issuer === undefined || issuer.keyId === "")
+    throw new ProviderError("provider_rejected", "its issuer or the issuer's key is gone from Vault");
+  return issuer;
 }
 
 function needToCross({ mount, issuerId }: RootFacts): Need {
@@ -53,9 +62,7 @@ async function sign(client: VaultClient, facts: RootFacts, pem: string): Promise
   } catch (error) {
     // Of an issuer that is gone Vault says 500.
     if (!(error instanceof VaultError) || !["denied", "mount_type", "not_found", "failing"].includes(error.reason)) throw error;
-    const issuer = (await client.listIssuers(mount)).find(({ id }) => id === issuerId);
-    if (issuer === undefined || issuer.keyId === "")
-      throw new ProviderError("provider_rejected", "its issuer or the issuer's key is gone from Vault");
+    const issuer = requireIssuer(await client.listIssuers(mount), facts);
     if (error.reason === "failing") throw error;
     const other = issuer.isDefault ? await byMount(client, mount, pem) : null;
     if (other !== null) return other;

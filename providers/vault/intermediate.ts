@@ -107,7 +107,7 @@ async function ensureMount(work: Work, config: VaultConfig): Promise<{ accessor:
   const found = await findMount(client, mount, "IntermediatePKIPath", clusterId);
   if (found.kind === "unknown") return { accessor: null, isOurs: false };
   if (found.kind === "pki") return { accessor: found.info.accessor, isOurs: found.isOurs };
-  onAbandon((later) => deleteMount(later, mount, clusterId, null));
+  onAbandon((later) => deleteMount(later, mount, { clusterId, what: "intermediate", accessor: null }));
   const description = descriptionOf(clusterId, "intermediate");
   await client.enableMount(mount, { type: "pki", description, maxLeaseTtlMs: config.intermediateTtlMs, defaultLeaseTtlMs: null });
   const made = await findMount(client, mount, "IntermediatePKIPath", clusterId);

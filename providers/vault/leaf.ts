@@ -30,6 +30,10 @@ export async function signInVault(
   csr: string,
   now: Date,
 ): Promise<Certificate> {
+  // Vault begins a leaf's life where we do not, so its end is what counts.
+  const begin = Math.max(now.getTime(), fields.notBefore.getTime() + LEAF_BACKDATE_MS / 2);
+  // One second past the issuer's end, by a clock that is another one, and it would be refused.
+  const end = Math.min(fields.notAfter.getTime(), issuer.certificate.notAfter.getTime() - CLOCK_MS);
   const pem = await client.signLeaf(issuer.mount, {
     role: LEAF_ROLE,
     issuerId: issuer.issuerId,
@@ -37,9 +41,7 @@ export async function signInVault(
     uriSans: [fields.uri],
     dnsNames: fields.dnsNames,
     ipAddresses: fields.ipAddresses.map(ipText),
-    // Vault begins a leaf's life where we do not, so its end is what counts; it asks for whole seconds.
-    ttlMs:
-      Math.floor((fields.notAfter.getTime() - Math.max(now.getTime(), fields.notBefore.getTime() + LEAF_BACKDATE_MS / 2)) / 1000) * 1000,
+    ttlMs: end - begin,
   });
   const leaf = readLeaf(pem);
   const faults = faultsOf(leaf, issuer.certificate, fields);

@@ -22,13 +22,15 @@ export function isOurName(name: string, clusterId: string): boolean {
   return name.startsWith(`${PREFIX}${clusterId.slice(0, 8).toLowerCase()}-`);
 }
 
+type Purpose = "root" | "intermediate";
+
 /** What a mount of ours is described as. */
-export function descriptionOf(clusterId: string, what: "root" | "intermediate"): string {
+export function descriptionOf(clusterId: string, what: Purpose): string {
   return `meshca ${clusterId} ${what}`;
 }
 
-function isOurMount(info: MountInfo, clusterId: string): boolean {
-  return info.description.startsWith(`meshca ${clusterId} `);
+function isOurMount(info: MountInfo, clusterId: string, what: Purpose): boolean {
+  return info.description === descriptionOf(clusterId, what);
 }
 
 /** What is mounted at a path. `unknown`: something that the token may not read. */
@@ -41,7 +43,12 @@ export type Found =
  * Looks what is mounted at a path.
  * @throws {ConfigError} where it is of another type, or another meshca's @throws {VaultError}
  */
-export async function findMount(client: VaultClient, mount: Mount, field: string, clusterId: string): Promise<Found> {
+export async function findMount(
+  client: VaultClient,
+  mount: Mount,
+  field: "RootPKIPath" | "IntermediatePKIPath",
+  clusterId: string,
+): Promise<Found> {
   let info: MountInfo | null;
   try {
     info = await client.readMount(mount);
@@ -54,7 +61,12 @@ export async function findMount(client: VaultClient, mount: Mount, field: string
     throw new ConfigError(
       `error configuring provider: ${field}: what is mounted at ${JSON.stringify(mount.path)} is ${info.type}, not pki`,
     );
-  const isOurs = isOurMount(info, clusterId);
+  const what = field === "RootPKIPath" ? "root" : "intermediate";
+  const isOurs = isOurMount(info, clusterId, what);
+  if (info.description.startsWith(`meshca ${clusterId} `) && !isOurs)
+    throw new ConfigError(
+      `error configuring provider: ${field}: the mount ${JSON.stringify(mount.path)} was made by meshca for another purpose: ${JSON.stringify(info.description)}`,
+    );
   if (info.description.startsWith("meshca ") && !isOurs)
     throw new ConfigError(
       `error configuring provider: ${field}: the mount ${JSON.stringify(mount.path)} belongs to another cluster's meshca`,
@@ -84,10 +96,14 @@ async function findByCa(client: VaultClient, mount: Mount): Promise<Found> {
   }
 }
 
-/** Deletes a mount of ours. One that is no longer what we made stays. @throws {VaultError} */
-export async function deleteMount(client: VaultClient, mount: Mount, clusterId: string, accessor: string | null): Promise<void> {
+/** Deletes a mount of ours. One that is no longer what we made stays. @param accessor null: whichever it has. @throws {VaultError} */
+export async function deleteMount(
+  client: VaultClient,
+  mount: Mount,
+  { clusterId, what, accessor }: { readonly clusterId: string; readonly what: Purpose; readonly accessor: string | null },
+): Promise<void> {
   const info = await client.readMount(mount);
-  if (info === null || !isOurMount(info, clusterId) || (accessor !== null && info.accessor !== accessor)) return;
+  if (info === null || !isOurMount(info, clusterId, what) || (accessor !== null && info.accessor !== accessor)) return;
   await client.disableMount(mount);
 }
 
@@ -125,7 +141,8 @@ export async function sweep(
       continue;
     }
     beforeEach();
-    if (!isUsed && litter.accessor !== null) await deleteMount(client, litter.mount, clusterId, litter.accessor);
+    if (!isUsed && litter.accessor !== null)
+      await deleteMount(client, litter.mount, { clusterId, what: "intermediate", accessor: litter.accessor });
     else if (!all.some(({ intermediate }) => intermediate.issuerId === litter.issuerId)) {
       await keepDefault(client, litter, signers[0]?.intermediate.issuerId ?? null);
       await deleteIssuer(client, litter.mount, litter.issuerId, litter.keyId);

@@ -96,7 +96,8 @@ async function prepareIn(connect: Connect, request: PrepareRequest, context: Pro
 
     const root = await makeRoot(work, config, plan);
     const same = previous !== null && root.certificate.id === previous.root.id;
-    const kept = same && facts !== null && (await isStillGood(client, facts, config, now)) ? facts : null;
+    const isBelow = facts?.root?.issuerId === root.facts.issuerId;
+    const kept = same && facts !== null && isBelow && (await isStillGood(client, facts, config, now)) ? facts : null;
     const made = kept === null ? await make(work, config, root) : { facts: kept.intermediate, key: previous?.record.state.key ?? null };
     if (kept !== null && config.leafSigning === "vault")
       await ensureRole(client, config.intermediate, roleFields(context.clusterId, config.leafTtlMs), work.onAbandon);

@@ -10,7 +10,7 @@ import type { CollectRequest, Inspection, Provider, ProviderContext, ProviderHea
 import type { Certificate } from "../../src/core/x509/certificate.ts";
 import { caHash, caScheme, keyAlgorithm } from "../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
-import { type Absence, createAvailability } from "./availability.ts";
+import { type Absence, createAvailability, isObstacle } from "./availability.ts";
 import type { IssuerListing, Mount, VaultClient } from "./client.ts";
 import { parseVaultConfig, VAULT_SECRET_FIELDS, type VaultConfig } from "./config.ts";
 import { crossSignInVault, requireCrossSigning } from "./crosssign.ts";
@@ -126,7 +126,7 @@ async function open(
       return sign().catch((error: unknown) => withRole(error, open, config, context, sign));
     };
     const leaf = await vault.call(() => use(ask));
-    const isShort = leaf.notAfter.getTime() < draft.fields.notAfter.getTime() - CLOCK_MS;
+    const isShort = leaf.notAfter.getTime() < draft.fields.notAfter.getTime() - 2 * CLOCK_MS;
     cutShort = isShort ? (cutShort ?? clock.now()) : null;
     return leaf;
   };
@@ -150,7 +150,7 @@ async function open(
       return use((open) => certifyOther({ ...work, client: open }, config, own, csr));
     },
     get health() {
-      const { obstacle, notes } = healthOf(vault.absence, client, config, issuer);
+      const { obstacle, notes } = healthOf(vault.absence, client, config, issuer, clock.now());
       const more = [cutShort === null ? [] : cutShortNote(cutShort, mount), rootGone === null ? [] : rootGoneNote(rootGone, issuer)];
       return { obstacle, notes: [...notes, ...more.flat()] };
     },
@@ -188,7 +188,7 @@ async function withRole(
   return again();
 }
 
-function healthOf(absence: Absence | null, { token }: VaultClient, config: VaultConfig, issuer: Certificate): ProviderHealth {
+function healthOf(absence: Absence | null, { token }: VaultClient, config: VaultConfig, issuer: Certificate, now: Date): ProviderHealth {
   const notes: string[] = [];
   if (absence !== null) {
     const consequence =
@@ -201,8 +201,12 @@ function healthOf(absence: Absence | null, { token }: VaultClient, config: Vault
     notes.push(
       `the token cannot be renewed since ${token.failure.since.toISOString()}: ${token.failure.message}${token.expiresAt === null ? "" : `; it ends at ${token.expiresAt.toISOString()}`}`,
     );
+  else if (!token.renewable && token.expiresAt !== null && config.connection.login.kind !== "method")
+    notes.push(`the token cannot be renewed and ends at ${token.expiresAt.toISOString()}`);
   const obstacle =
-    absence !== null && config.leafSigning === "vault" ? `${absence.error.message}, since ${absence.since.toISOString()}` : null;
+    absence !== null && config.leafSigning === "vault" && isObstacle(absence, now)
+      ? `${absence.error.message}, since ${absence.since.toISOString()}`
+      : null;
   return { obstacle, notes };
 }
 
@@ -231,12 +235,13 @@ async function isLost(client: VaultClient, { mount, issuerId, keyId }: Facts["in
   return !(await issuersIn(client, mount)).some((issuer) => issuer.id === issuerId && issuer.keyId === keyId);
 }
 
-/** None where nothing is mounted: anybody may list them, so that who is denied was answered for a path without a mount. */
+/** None where nothing is mounted. Anybody may list them: who is denied was answered for a path without a mount, unless something else refuses it. */
 async function issuersIn(client: VaultClient, mount: Mount): Promise<readonly IssuerListing[]> {
   try {
     return await client.listIssuers(mount);
   } catch (error) {
-    if (error instanceof VaultError && ["mount_missing", "denied"].includes(error.reason)) return [];
+    if (!(error instanceof VaultError)) throw error;
+    if (error.reason === "mount_missing" || (error.reason === "denied" && (await client.readMount(mount)) === null)) return [];
     throw error;
   }
 }

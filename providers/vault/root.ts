@@ -47,7 +47,8 @@ export async function planRoot(work: Work, config: VaultConfig, pinned: VaultRoo
     // Another default than ours that somebody else made is what the operator wants us to use.
     const replaced = current !== undefined && current.id !== pinned.facts.issuerId && !isOurName(current.name, clusterId);
     if (!replaced && !fresh) return { kind: "use", root: pinned };
-    if (!replaced && pinned.facts.isOurs) return { kind: "generate", beside: true };
+    const isGone = !issuers.some(({ id }) => id === pinned.facts.issuerId);
+    if (!replaced && (pinned.facts.isOurs || isGone)) return { kind: "generate", beside: issuers.length > 0 };
     if (!replaced) throw cannotRotate(config, pinned);
   }
   if (current === undefined) return { kind: "generate", beside: false };
@@ -61,7 +62,7 @@ export async function makeRoot(work: Work, config: VaultConfig, plan: RootPlan):
   const { client, clusterId, random, onAbandon } = work;
   const mount = rootMount(config);
   if (plan.kind === "mount") {
-    onAbandon((later) => deleteMount(later, mount, clusterId, null));
+    onAbandon((later) => deleteMount(later, mount, { clusterId, what: "root", accessor: null }));
     const ttl = { maxLeaseTtlMs: config.rootTtlMs, defaultLeaseTtlMs: config.rootTtlMs };
     await client.enableMount(mount, { type: "pki", description: descriptionOf(clusterId, "root"), ...ttl });
   }

@@ -68,7 +68,13 @@ const Auth = v.object({
 });
 
 const Lookup = v.object({
-  data: v.object({ ttl: v.number(), renewable: v.optional(v.boolean(), false), expire_time: v.nullish(v.string()) }),
+  data: v.object({
+    ttl: v.number(),
+    creation_ttl: v.nullish(v.number(), 0),
+    period: v.nullish(v.number(), 0),
+    renewable: v.optional(v.boolean(), false),
+    expire_time: v.nullish(v.string()),
+  }),
 });
 
 export function createTokenKeeper(options: TokenOptions): TokenKeeper {
@@ -107,10 +113,12 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
   };
 
   const lookup = async (token: string): Promise<Held> => {
-    const { ttl, renewable, expire_time: expires } = parse(Lookup, await askOf(token)).data;
+    const { ttl, creation_ttl: first, period, renewable, expire_time: expires } = parse(Lookup, await askOf(token)).data;
     // A token of which less than a second is left says 0 too.
     const lasts = expires === null || expires === undefined ? null : Math.max(ttl, 0) * 1000;
-    return { token, expiresAt: lasts === null ? null : now() + lasts, leaseMs: lasts ?? 0, renewable };
+    // What it is renewed by is what it was made for, not what is left of that.
+    const leaseMs = lasts === null ? 0 : Math.max(lasts, 1000 * (period === 0 ? first : period));
+    return { token, expiresAt: lasts === null ? null : now() + lasts, leaseMs, renewable };
   };
 
   const logIn = async (): Promise<Held> => {
@@ -205,13 +213,22 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
         backoff = BACKOFF_MS;
       } catch (error) {
         log.warn("Vault: cannot renew the token", { reason: error instanceof CaError ? error.message : "unknown" });
-        if (!canLogIn && error instanceof VaultError && ["denied", "token_invalid"].includes(error.reason)) break;
+        if (!canLogIn && (await isDead(error, before.token))) break;
       }
       // Not sooner, also where a lease is nearly over: the last seconds of one must not become a loop.
       await until(now() + BACKOFF_MS * random.fraction() + (failure === null ? 0 : backoff * random.fraction()));
       if (failure !== null) backoff = Math.min(backoff * 2, MAX_BACKOFF_MS);
     }
     looping = false;
+  };
+
+  /** Whether a renewal failed because the token is dead; one that may not renew itself may do so later. */
+  const isDead = async (error: unknown, token: string): Promise<boolean> => {
+    if (!(error instanceof VaultError) || error.reason !== "denied") return error instanceof VaultError && error.reason === "token_invalid";
+    return askOf(token).then(
+      () => false,
+      (other: unknown) => other instanceof VaultError && other.reason === "token_invalid",
+    );
   };
 
   const look = async (token: string): Promise<boolean> => {

@@ -67,7 +67,7 @@ export function createChanges(options: ChangesOptions): Changes {
         await options.upkeep().abandon(undos, from.commitId, operation);
       throw error;
     }
-    await options.upkeep().abandon(undos, from.commitId, operation);
+    // What was put right outside, as it should have been, stays so.
     return null;
   };
 

@@ -24,7 +24,23 @@ export async function requireCrossing(snapshot: Snapshot, root: Certificate | nu
   const isReached = (to: Certificate) =>
     sameAuthority(to, active.certificate) || findCrossing(to, active, poolOf(state.roots), to, now, policy) !== undefined;
   if (root !== null && isReached(root)) return;
-  await provider?.requireCrossSigning?.();
+  try {
+    await provider?.requireCrossSigning?.();
+  } catch (reason) {
+    if (!(reason instanceof CaError)) throw reason;
+    throw isPassing(reason) ? laterCrossing(reason) : cannotCross([active], new Map([[active.id, reason]]));
+  }
+}
+
+function isPassing(reason: CaError): boolean {
+  return reason instanceof ProviderError && reason.code === "provider_unavailable";
+}
+
+/** What fails is the provider of the root in use, which may be of the same kind as the next one. */
+function laterCrossing(reason: CaError): ProviderError {
+  const again = reason.retryAfterMs === undefined ? {} : { retryAfterMs: reason.retryAfterMs };
+  const message = `The root in use cannot certify another one now: ${reason.message}`;
+  return new ProviderError("provider_unavailable", message, { cause: reason, ...again });
 }
 
 interface Crossed {
@@ -65,8 +81,8 @@ export async function cross(
       if (crossing.length > 0) passed.push(target.certificate);
     } catch (reason) {
       // What may work in a moment is not "cannot", unless an operator says so: what is gone for good answers the same.
-      const passing = reason instanceof ProviderError && reason.code === "provider_unavailable";
-      if (!(reason instanceof CaError) || (passing && !force)) throw reason;
+      if (!(reason instanceof CaError)) throw reason;
+      if (isPassing(reason) && !force) throw laterCrossing(reason);
       reasons.set(target.id, reason);
     }
   }

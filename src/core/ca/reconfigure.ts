@@ -7,7 +7,7 @@
 import { hex } from "../bytes.ts";
 import type { Random } from "../clock.ts";
 import { ConfigError, ConflictError, InvariantError } from "../errors.ts";
-import type { Prepared, PrepareRequest, Provider, ProviderContext, ProviderType, ProviderTypes, Undo } from "../provider.ts";
+import type { CommonConfig, Prepared, PrepareRequest, Provider, ProviderContext, ProviderType, ProviderTypes, Undo } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { chainBytes, rootsBytes } from "./budget.ts";
 import { contextOf, cross, requireCrossing } from "./cross.ts";
@@ -109,9 +109,21 @@ export async function planConfiguration(snapshot: Snapshot, request: Configurati
   // The key in use was sent again in full.
   if (previous !== null && sameJson(stored, state.config.config) && sameJson(prepared.state, previous.record.state)) return null;
   if (prepared.root.id !== snapshot.active.id) return planRotation(snapshot, type, prepared, next, next.forceWithoutCrossSigning, context);
-  const provider = await openChecked(type, prepared, stored, state, context);
+  return { ...(await planSameRoot(snapshot, type, prepared, next, config, context)), kind: "configure" };
+}
+
+/** The active root stays, and what signs leaves may be another. */
+async function planSameRoot(
+  { state }: Snapshot,
+  type: ProviderType,
+  prepared: Prepared,
+  next: NewConfig,
+  config: CommonConfig,
+  context: ChangeContext,
+): Promise<Change> {
+  const provider = await openChecked(type, prepared, next.config, state, context);
   const changed = changeConfig(state, newCommitId(context.random), next, prepared.state, config.leafTtlMs, issuingOf(provider));
-  return { snapshot: snapshotOf(changed, config, provider), kind: "configure", leftByForce: [], ...warningsOf(prepared) };
+  return { snapshot: snapshotOf(changed, config, provider), kind: "renew", leftByForce: [], ...warningsOf(prepared) };
 }
 
 /**
@@ -124,7 +136,9 @@ export async function planReplacedRoot(snapshot: Snapshot, context: ChangeContex
   const type = typeOf(context.types, state.config.provider);
   const previous = { record: activeRecord(state), root: snapshot.active.certificate };
   const prepared = await prepareBeside(snapshot, type, { config: state.config.config, previous, fresh: false }, false, context);
-  return prepared.root.id === snapshot.active.id ? null : planRotation(snapshot, type, prepared, state.config, false, context);
+  if (prepared.root.id !== snapshot.active.id) return planRotation(snapshot, type, prepared, state.config, false, context);
+  if (sameJson(prepared.state, state.provider.active)) return null;
+  return planSameRoot(snapshot, type, prepared, state.config, snapshot.config, context);
 }
 
 /** Works out a new issuer under the active root. @throws {SealError} @throws {ProviderError} */
@@ -154,6 +168,8 @@ export async function planNewRoot(snapshot: Snapshot, request: RotationRequest, 
   const previous = { record: activeRecord(state), root: snapshot.active.certificate };
   const force = request.forceWithoutCrossSigning;
   const prepared = await prepareBeside(snapshot, type, { config, previous, fresh: true }, force, context);
+  // What stands below an external root was replaced.
+  if (prepared.root.id === snapshot.active.id) return planSameRoot(snapshot, type, prepared, state.config, snapshot.config, context);
   return planRotation(snapshot, type, prepared, state.config, force, context);
 }
 

@@ -84,6 +84,8 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
   let refused: Trouble | null = null;
   /** Why what was left behind cannot be deleted. */
   let uncollected: Trouble | null = null;
+  /** Why what signs leaves cannot be renewed. */
+  let unrenewed: Trouble | null = null;
 
   /** @returns what is left */
   const undoAll = async (steps: readonly Leftover[], operation: Operation): Promise<readonly Leftover[]> => {
@@ -155,8 +157,13 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
     async step(due) {
       const now = clock.now();
       const waiting: Plan = due.kind === "wait" ? due : { kind: "wait", until: new Date(now.getTime() + policy.leaderRetryMs) };
+      if (due.kind !== "renew") unrenewed = null;
       if (due.kind === "renew" && renewing.isDue()) {
-        await renewing(options.renew);
+        await renewing(options.renew).catch((error: unknown) => {
+          unrenewed = { reason: reasonOf(error), since: unrenewed?.since ?? clock.now() };
+          throw error;
+        });
+        unrenewed = null;
         return due;
       }
       if (due.kind === "collect" && collecting.isDue() && (await collect())) return due;
@@ -165,10 +172,13 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
     },
     health() {
       const { obstacle = null, notes: own = [] } = snapshot()?.provider?.health ?? {};
-      const notes =
-        uncollected === null
-          ? own
-          : [...own, `what was left behind cannot be deleted since ${uncollected.since.toISOString()}: ${uncollected.reason}`];
+      const trouble = (what: string, found: Trouble | null) =>
+        found === null ? [] : [`${what} since ${found.since.toISOString()}: ${found.reason}`];
+      const notes = [
+        ...own,
+        ...trouble("what was left behind cannot be deleted", uncollected),
+        ...trouble("what signs leaves cannot be renewed", unrenewed),
+      ];
       if (refused === null) return { obstacle, notes };
       const note = `another root stands outside since ${refused.since.toISOString()} and is not taken up: ${refused.reason}; PUT /v1/connect/ca/rotate with {"ForceWithoutCrossSigning": true} takes it up`;
       return { obstacle, notes: [...notes, note] };

@@ -1,0 +1,236 @@
+/**
+ * What gets lost or worn out in Vault is noticed in time, is told of, and is made good without a request that would show it.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { parseVaultConfig } from "../../providers/vault/config.ts";
+import { issuersOf } from "../../src/core/ca/crossing.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { ConfigError, ProviderError } from "../../src/core/errors.ts";
+import { requireSigning } from "../core/ca/harness.ts";
+import { configuration, type TestCa } from "../fakes/ca.ts";
+import { createTestApp } from "../http/app.ts";
+import {
+  bootstrapIn,
+  connectReal,
+  createVaultCa,
+  csrOf,
+  cutting,
+  generateAnother,
+  importBelowExternal,
+  inventory,
+  NOW,
+  readSent,
+  settle,
+  toVault,
+  vaultConfig,
+} from "./harness.ts";
+import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+
+const DAY = 86_400_000;
+const ALL = 'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }';
+const POLICY = { ...DEFAULT_POLICY, inspectMs: 0 };
+const issuerOf = (ca: TestCa) => issuersOf(ca.manager.require().active)[0]?.id;
+
+for (const kind of vaultKinds)
+  describe(`recovery with ${kind}`, { skip: noVault }, () => {
+    let server: VaultServer;
+    before(
+      async () => {
+        server = await startVault({ kind });
+      },
+      { timeout: BUILD_MS },
+    );
+    after(() => server.stop());
+
+    it("another intermediate of the same external root is taken up by itself, and by rotate()", async () => {
+      const config = vaultConfig(server);
+      await importBelowExternal(server, config);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config), policy: POLICY });
+      const { id } = ca.manager.require().active;
+      const replace = async () => {
+        const { RootPKIPath } = config;
+        const { data } = await server.must("POST", `${RootPKIPath}/intermediate/generate/internal`, { common_name: "next issuer" });
+        const certify = { csr: data.csr, use_csr_values: true, format: "pem_bundle", ttl: "60000h" };
+        const signed = await server.must("POST", `${RootPKIPath}-above/root/sign-intermediate`, certify);
+        const set = await server.must("POST", `${RootPKIPath}/intermediate/set-signed`, { certificate: signed.data.certificate });
+        const [issuer] = Object.entries(set.data.mapping as Record<string, string>).find(([, key]) => key === data.key_id) ?? [];
+        await server.must("POST", `${RootPKIPath}/config/issuers`, { default: issuer });
+      };
+      for (const takeUp of [() => settle(ca), () => ca.manager.rotate(NOW)]) {
+        const old = issuersOf(ca.manager.require().active);
+        await replace();
+        await takeUp();
+        const { active } = ca.manager.require();
+        assert.equal(active.id, id);
+        const now = issuersOf(active);
+        assert.deepEqual(
+          now.map((issuer, i) => issuer.id === old[i]?.id),
+          [false, false],
+        );
+        await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
+      }
+      assert.ok(await ca.manager.configure(toVault({ ...config, LeafCertTTL: "71h" })));
+      await ca.manager.close();
+    });
+
+    it("an issuer that somebody deleted is made anew while requests come in", async () => {
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
+      await ca.manager.tick();
+      const lost = issuerOf(ca);
+      const { data } = await server.must("GET", `${config.IntermediatePKIPath}/issuers?list=true`);
+      await server.must("DELETE", `${config.IntermediatePKIPath}/issuer/${data.keys[0]}`);
+      // Ten requests a second; the leader looks after what it relies on once a minute.
+      for (let tenths = 0; tenths < 900 && issuerOf(ca) === lost; tenths++) {
+        ca.clock.advance(100);
+        await ca.manager.sign(csr(ca)).catch(() => undefined);
+        if (tenths % 40 === 20) await ca.manager.tick().catch(() => undefined);
+      }
+      assert.notEqual(issuerOf(ca), lost);
+      await ca.manager.sign(csr(ca));
+      await ca.manager.close();
+    });
+
+    it("readiness comes back without a request once what Vault refused is some seconds old", async () => {
+      const token = await server.tokenWith(ALL);
+      const config = vaultConfig(server, { Token: token });
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
+      const app = await createTestApp({}, ca);
+      const { data } = await server.must("POST", "auth/token/lookup", { token });
+      const policy = `sys/policies/acl/${data.policies.find((name: string) => name !== "default")}`;
+      await server.must("PUT", policy, {
+        policy: `${ALL}\npath "${config.IntermediatePKIPath}/issuer/+/sign/*" { capabilities = ["deny"] }`,
+      });
+      await assert.rejects(ca.manager.sign(csrOf(ca)), /permission denied/);
+      assert.equal((await app.fetch("/readyz")).status, 503);
+      await server.must("PUT", policy, { policy: ALL });
+      ca.clock.advance(20_000);
+      await ca.manager.probe();
+      const ready = await app.fetch("/readyz");
+      assert.equal(ready.status, 200);
+      assert.match(await ready.text(), /permission denied/);
+      await ca.manager.sign(csrOf(ca));
+      assert.deepEqual(ca.manager.status.notes, []);
+      await ca.manager.close();
+    });
+
+    it("LeafSigning local tells of a token that is dead, and of a renewal that fails", async () => {
+      const token = await server.tokenWith(ALL);
+      const ca = await createVaultCa({
+        bootstrap: bootstrapIn(vaultConfig(server, { Token: token, LeafSigning: "local" })),
+        policy: POLICY,
+      });
+      await ca.manager.probe();
+      assert.deepEqual(ca.manager.status.notes, []);
+      await server.must("POST", "auth/token/revoke", { token });
+      ca.clock.advance(61_000);
+      await ca.manager.probe();
+      assert.match(ca.manager.status.notes.join(), /token is unknown, expired or revoked.*leaves are signed here/);
+      assert.equal(ca.manager.obstacle(), null);
+      ca.clock.advance(200 * DAY);
+      await settle(ca);
+      assert.match(ca.manager.status.notes.join("\n"), /what signs leaves cannot be renewed since \d{4}-.*token is unknown/);
+      await ca.manager.close();
+    });
+
+    it("a mount that was made for a root is not taken for an intermediate's", async () => {
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
+      const before = await inventory(server);
+      await assert.rejects(
+        ca.manager.configure(toVault(vaultConfig(server, { IntermediatePKIPath: config.RootPKIPath }))),
+        /IntermediatePKIPath: the mount .* was made by meshca for another purpose/,
+      );
+      assert.deepEqual(await inventory(server), before);
+      await ca.manager.close();
+    });
+
+    it("a root that can certify nothing any more costs nothing at each look", async () => {
+      const cuts = cutting();
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config), policy: POLICY, connect: cuts.connect });
+      const { data } = await server.must("GET", `${config.RootPKIPath}/config/issuers`);
+      await generateAnother(server, config);
+      await server.must("DELETE", `${config.RootPKIPath}/issuer/${data.default}`);
+      cuts.arm(0, "refuse");
+      await settle(ca);
+      assert.ok(cuts.calls.includes("listIssuers"));
+      assert.ok(!cuts.calls.includes("generateIntermediate"));
+      assert.match(ca.manager.status.notes.join(), /is not taken up: .*gone from Vault/);
+      await ca.manager.close();
+    });
+
+    it("an adopted root that is gone is left by a forced rotation", async () => {
+      const config = vaultConfig(server);
+      await server.must("POST", `sys/mounts/${config.RootPKIPath}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
+      const { data } = await server.must("POST", `${config.RootPKIPath}/root/generate/internal`, { common_name: "theirs", ttl: "87600h" });
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
+      await server.must("DELETE", `${config.RootPKIPath}/issuer/${data.issuer_id}`);
+      await ca.manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
+      await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
+      await ca.manager.close();
+    });
+
+    it("leaves up to the end of what signs them are not refused for a second", async () => {
+      const config = vaultConfig(server);
+      await server.must("POST", `sys/mounts/${config.RootPKIPath}`, { type: "pki", config: { max_lease_ttl: "50h" } });
+      await server.must("POST", `${config.RootPKIPath}/root/generate/internal`, { common_name: "short", ttl: "50h" });
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
+      // By so much Vault's clock may be ahead.
+      ca.clock.advance(-20_000);
+      const { leaf } = readSent((await ca.manager.sign(csrOf(ca))).certificatePem);
+      const end = issuersOf(ca.manager.require().active)[0]?.notAfter as Date;
+      assert.ok(leaf.notAfter <= end && leaf.notAfter.getTime() > end.getTime() - 120_000);
+      assert.deepEqual(ca.manager.status.notes, []);
+      await ca.manager.close();
+    });
+
+    it("an old token that is dead is told from the new one", async () => {
+      const token = await server.tokenWith(ALL);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(vaultConfig(server, { Token: token })) });
+      await server.must("POST", "auth/token/revoke", { token });
+      for (const request of [toVault(vaultConfig(server)), configuration({ LeafCertTTL: "72h" })])
+        await assert.rejects(ca.manager.configure(request), (error: unknown) => {
+          assert.ok(error instanceof ProviderError && !(error instanceof ConfigError), String(error));
+          assert.match(error.message, /^The root in use cannot certify another one now: .*token is unknown/);
+          return true;
+        });
+      await ca.manager.close();
+    });
+
+    it("a role that somebody changed is put right by the same configuration, and stays so", async () => {
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
+      const role = `${config.IntermediatePKIPath}/roles/leaf-cert`;
+      const { data } = await server.must("GET", role);
+      await server.must("POST", role, { ...data, use_csr_sans: true });
+      assert.equal(await ca.manager.configure(toVault(config)), false);
+      assert.equal((await server.must("GET", role)).data.use_csr_sans, false);
+      await ca.manager.close();
+    });
+
+    it("a token is renewed by what it was made for, not by what was left of that", { timeout: 30_000 }, async () => {
+      const { auth } = await server.must("POST", "auth/token/create", { ttl: "12s", no_parent: true });
+      const left = async () => (await server.must("POST", "auth/token/lookup", { token: auth.client_token })).data.ttl as number;
+      while ((await left()) > 5) await new Promise((resolve) => setTimeout(resolve, 200));
+      const client = connectReal(parseVaultConfig(vaultConfig(server, { Token: auth.client_token })).connection);
+      await client.connect();
+      const deadline = performance.now() + 8000;
+      while ((await left()) < 8) {
+        assert.ok(performance.now() < deadline, "it is renewed to what was left");
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+      client.close();
+    });
+  });
+
+const csrs = new WeakMap<TestCa, string>();
+
+/** The same request each time. */
+function csr(ca: TestCa): string {
+  const known = csrs.get(ca) ?? csrOf(ca);
+  csrs.set(ca, known);
+  return known;
+}
