@@ -28,9 +28,6 @@ import { createSession, type SessionOptions } from "./session.ts";
 /** An RSA key of 4096 bits takes seconds, and on a busy server many. */
 const KEY_TIMEOUT_MS = 60_000;
 
-/** A token that is not revoked expires: whoever ends does not wait long for it. */
-const REVOKE_TIMEOUT_MS = 2000;
-
 /** What may be set of an issuer. */
 const ISSUER_FIELDS = [
   "issuer_name",
@@ -268,9 +265,7 @@ export function createVaultClient(options: SessionOptions): VaultClient {
       return answer.data.ciphertext;
     },
 
-    async revoke() {
-      if (session.token.isOurs) await session.call("POST", "auth/token/revoke-self", { namespace: home, timeoutMs: REVOKE_TIMEOUT_MS });
-    },
+    revoke: session.token.revoke,
     close: session.close,
   };
 

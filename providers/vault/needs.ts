@@ -20,7 +20,9 @@ export function standingNeeds(config: VaultConfig, primary: boolean, token: Toke
     : [];
   const { namespace } = connection;
   const own: Need[] = [{ namespace, path: "auth/token/lookup-self", capabilities: ["read"], purpose: "see how long the token lasts" }];
-  if (token.renewable) own.push({ namespace, path: "auth/token/renew-self", capabilities: ["update"], purpose: "renew the token" });
+  // After a login that cannot be renewed there is another one.
+  if (token.renewable && connection.login.kind === "token")
+    own.push({ namespace, path: "auth/token/renew-self", capabilities: ["update"], purpose: "renew the token" });
   if (config.leafSigning === "local") return [...own, ...certify];
   return [
     ...own,

@@ -96,14 +96,20 @@ async function findByCa(client: VaultClient, mount: Mount): Promise<Found> {
   }
 }
 
-/** Deletes a mount of ours. One that is no longer what we made stays. @param accessor null: whichever it has. @throws {VaultError} */
+/** Deletes a mount of ours. One that is no longer what we made stays. @param accessor null: whichever it has. @param before may throw. @throws {VaultError} */
 export async function deleteMount(
   client: VaultClient,
   mount: Mount,
-  { clusterId, what, accessor }: { readonly clusterId: string; readonly what: Purpose; readonly accessor: string | null },
+  {
+    clusterId,
+    what,
+    accessor,
+    before,
+  }: { readonly clusterId: string; readonly what: Purpose; readonly accessor: string | null; readonly before?: () => void },
 ): Promise<void> {
   const info = await client.readMount(mount);
   if (info === null || !isOurMount(info, clusterId, what) || (accessor !== null && info.accessor !== accessor)) return;
+  before?.();
   await client.disableMount(mount);
 }
 
@@ -142,9 +148,10 @@ export async function sweep(
     }
     beforeEach();
     if (!isUsed && litter.accessor !== null)
-      await deleteMount(client, litter.mount, { clusterId, what: "intermediate", accessor: litter.accessor });
+      await deleteMount(client, litter.mount, { clusterId, what: "intermediate", accessor: litter.accessor, before: beforeEach });
     else if (!all.some(({ intermediate }) => intermediate.issuerId === litter.issuerId)) {
       await keepDefault(client, litter, signers[0]?.intermediate.issuerId ?? null);
+      beforeEach();
       await deleteIssuer(client, litter.mount, litter.issuerId, litter.keyId);
     }
   }

@@ -90,7 +90,12 @@ async function prepareIn(connect: Connect, request: PrepareRequest, context: Pro
     const plan = await planRoot(work, config, pinned, fresh);
     const found =
       config.leafSigning === "vault" ? await findMount(client, config.intermediate, "IntermediatePKIPath", context.clusterId) : null;
-    if (found !== null) requireRoomFor(config.leafTtlMs, config.intermediate, found);
+    // A rotation, which may be forced, is not kept from what was configured before.
+    const isKept =
+      before?.config.leafTtlMs === config.leafTtlMs &&
+      before.facts.intermediate.issuerId !== null &&
+      sameMount(before.facts.intermediate.mount, config.intermediate);
+    if (found !== null && !isKept) requireRoomFor(config.leafTtlMs, config.intermediate, found);
     await preflightAll(client, [...rootNeeds(config, plan), ...mountNeeds(config, found)]);
     await request.onRoot(plan.kind === "use" ? plan.root.certificate : null);
 
@@ -202,7 +207,12 @@ function workOf(
 }
 
 async function serverOf(client: VaultClient, { connection }: VaultConfig): Promise<Server> {
-  return { address: connection.address, cluster: (await client.health()).clusterId };
+  // What stands before Vault may not let it be asked.
+  const health = await client.health().catch((error: unknown) => {
+    if (error instanceof VaultError && ["answer", "refused", "denied", "not_found"].includes(error.reason)) return null;
+    throw error;
+  });
+  return { address: connection.address, cluster: health?.clusterId ?? null };
 }
 
 /** What was in use before, where it is in the same Vault. */

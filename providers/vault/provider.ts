@@ -226,7 +226,7 @@ async function inspectIn(
   const issuers = root === null ? [] : await issuersIn(client, root.mount);
   const current = issuers.find(({ isDefault }) => isDefault);
   const rootReplaced = current !== undefined && current.id !== root?.issuerId && !isOurName(current.name, clusterId);
-  const rootGone = root !== null && !issuers.some(({ id, keyId }) => id === root.issuerId && keyId !== "");
+  const rootGone = root !== null && !issuers.some(({ id }) => id === root.issuerId);
   return { rootReplaced, rootGone, issuerLost: await isLost(client, intermediate) };
 }
 

@@ -49,8 +49,8 @@ export interface TokenKeeper {
    * @throws {VaultError} `token_invalid` where the token is dead and there is no other.
    */
   denied(token: string): Promise<boolean>;
-  /** Whether there is a token that our login made, so that it is ours to revoke. */
-  readonly isOurs: boolean;
+  /** Revokes the token where our login made it. @throws {VaultError} */
+  revoke(): Promise<void>;
   readonly status: TokenStatus;
   close(): void;
 }
@@ -263,8 +263,9 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
       looking = { token, answer };
       return answer;
     },
-    get isOurs() {
-      return login.kind === "method" && held !== null && (held.expiresAt === null || held.expiresAt > now());
+    async revoke() {
+      const isOurs = login.kind === "method" && held !== null && (held.expiresAt === null || held.expiresAt > now());
+      if (isOurs && held !== null) await call(held.token, "POST", "auth/token/revoke-self", {});
     },
     get status() {
       return {

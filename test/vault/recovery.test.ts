@@ -200,6 +200,34 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
+    it("a token that may not ask what it may do certifies the next root if it may", async () => {
+      const config = vaultConfig(server);
+      const token = await server.tokenWith(ALL);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn({ ...config, Token: token }) });
+      const { data } = await server.must("POST", "auth/token/lookup", { token });
+      const policy = `${ALL}\npath "sys/capabilities-self" { capabilities = ["deny"] }`;
+      await server.must("PUT", `sys/policies/acl/${data.policies.find((name: string) => name !== "default")}`, { policy });
+      assert.ok(await ca.manager.configure(toVault(vaultConfig(server))));
+      assert.equal(ca.manager.require().state.roots.length, 2);
+      await ca.manager.close();
+    });
+
+    it("a login whose token may not be renewed is enough", async () => {
+      const config = vaultConfig(server);
+      const at = `approle-${config.RootPKIPath}`;
+      await server.must("POST", `sys/auth/${at}`, { type: "approle" });
+      const policy = `${ALL}\npath "auth/token/renew-self" { capabilities = ["deny"] }`;
+      await server.must("PUT", `sys/policies/acl/${at}`, { policy });
+      await server.must("POST", `auth/${at}/role/mesh`, { token_policies: [at], token_no_default_policy: true, token_ttl: "1h" });
+      const { data: role } = await server.must("GET", `auth/${at}/role/mesh/role-id`);
+      const { data: secret } = await server.must("POST", `auth/${at}/role/mesh/secret-id`, {});
+      const { Token: _, ...rest } = config;
+      const Params = { role_id: role.role_id, secret_id: secret.secret_id };
+      const ca = await createVaultCa({ bootstrap: bootstrapIn({ ...rest, AuthMethod: { Type: "approle", MountPath: at, Params } }) });
+      await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
+      await ca.manager.close();
+    });
+
     it("a role that somebody changed is put right by the same configuration, and stays so", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });

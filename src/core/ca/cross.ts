@@ -20,12 +20,13 @@ import type { CaState, RootEntry } from "./state.ts";
  */
 export async function requireCrossing(snapshot: Snapshot, root: Certificate | null, { now, policy }: ChangeContext): Promise<void> {
   const { state, active, provider } = snapshot;
+  if (provider === null || !provider.canCrossSign) return;
   if (root?.id === active.id || !inForce(active.certificate, now)) return;
   const isReached = (to: Certificate) =>
     sameAuthority(to, active.certificate) || findCrossing(to, active, poolOf(state.roots), to, now, policy) !== undefined;
   if (root !== null && isReached(root)) return;
   try {
-    await provider?.requireCrossSigning?.();
+    await provider.requireCrossSigning?.();
   } catch (reason) {
     if (!(reason instanceof CaError)) throw reason;
     throw isPassing(reason) ? laterCrossing(reason) : cannotCross([active], new Map([[active.id, reason]]));

@@ -388,7 +388,7 @@ export function createManager(options: ManagerOptions): CaManager {
       await operations.close();
       await leadership.resign();
       await options.replicas.leave(self.id).catch(() => undefined);
-      await follower.current?.provider?.close();
+      await upkeep.close();
     },
   };
 }

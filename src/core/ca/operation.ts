@@ -157,10 +157,11 @@ export function createOperations(options: OperationsOptions): Operations {
   /** Lengthens the lease for as long as a change is worked out: a key that is made outside may take longer than one lasts. */
   const keep = async (operation: Operation): Promise<void> => {
     const { signal } = operation.keeping;
-    for (;;) {
-      await clock.sleep(policy.operationLeaseMs / 3, signal);
+    const pause = policy.operationLeaseMs / 3;
+    for (let wait = pause; ; ) {
+      await clock.sleep(wait, signal);
       if (signal.aborted) return;
-      await hold(operation);
+      wait = (await hold(operation)) ? pause : pause / 5;
     }
   };
 
@@ -216,7 +217,8 @@ export function createOperations(options: OperationsOptions): Operations {
     },
     hold,
     requireHeld({ heldUntil }) {
-      if (clock.now().getTime() < heldUntil) return;
+      // What is begun now takes a while.
+      if (clock.now().getTime() + policy.operationLeaseMs / 3 < heldUntil) return;
       throw new NotReadyError("operation_running", "The lease of this change is over, and another one may run: it is not gone on with", {
         retryAfterMs: policy.operationLeaseMs,
       });

@@ -294,7 +294,10 @@ export async function planBootstrap(clusterId: string, request: NewConfig, conte
     sealer,
     random,
   });
-  await prove(provider, prepared.root, clusterId, context);
+  await prove(provider, prepared.root, clusterId, context).catch((error: unknown) => {
+    void provider.close();
+    throw error;
+  });
   const root: NewRoot = { name: type.rootName, certificate: prepared.root, ...issuingOf(provider), state: prepared.state };
   const state = bootstrap(clusterId, newCommitId(random), { ...request, config: stored }, root, config.leafTtlMs, now);
   return { snapshot: snapshotOf(state, config, provider), kind: "bootstrap", leftByForce: [], ...warningsOf(prepared) };

@@ -39,9 +39,14 @@ export interface Upkeep {
   tidy(): Promise<void>;
   /** Does one step, if one is due and the last one that failed is long enough ago. @returns what it did, or the plan. @throws {CaError} */
   step(due: Plan): Promise<Plan>;
+  /** Ends the provider that signs, and waits a little for what it still does outside. It never rejects. */
+  close(): Promise<void>;
   /** How what is outside is doing, with what was found on looking. */
   health(): ProviderHealth;
 }
+
+/** How long whoever ends waits for what is outside, in milliseconds. */
+const CLOSE_MS = 2000;
 
 interface Leftover {
   readonly undo: Undo;
@@ -169,6 +174,11 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
       if (due.kind === "collect" && collecting.isDue() && (await collect())) return due;
       if (now.getTime() >= inspectAt && inspecting.isDue()) await inspecting(inspect);
       return waiting;
+    },
+    async close() {
+      const over = new AbortController();
+      await Promise.race([snapshot()?.provider?.close(), clock.sleep(CLOSE_MS, over.signal)]);
+      over.abort();
     },
     health() {
       const { obstacle = null, notes: own = [] } = snapshot()?.provider?.health ?? {};

@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
+import { providers } from "../../../providers/index.ts";
 import type { CaManager } from "../../../src/core/ca/manager.ts";
 import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
 import { type CaError, ConfigError, ConflictError, NotReadyError } from "../../../src/core/errors.ts";
@@ -270,5 +271,28 @@ describe("two changes at once", () => {
     assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
     for (const outcome of outcomes) if (outcome.status === "rejected") rejected("operation_running")(outcome.reason);
     assert.equal(stateOf().roots.length, 2);
+  });
+});
+
+describe("close()", () => {
+  it("close() waits for a provider, and not for one that hangs", async () => {
+    for (const hangs of [false, true]) {
+      const ended: string[] = [];
+      const closing = (type: ProviderType): ProviderType => ({
+        ...type,
+        async open(...args) {
+          const provider = await type.open(...args);
+          const close = async () => {
+            await (hangs ? new Promise(() => undefined) : provider.close());
+            ended.push(type.name);
+          };
+          return { ...provider, close };
+        },
+      });
+      const types = new Map([...providers].map(([name, type]) => [name, closing(type)]));
+      const ending = await createTestCa({ bootstrap: BOOTSTRAP, providers: types });
+      await passing(ending.clock, ending.manager.close());
+      assert.deepEqual(ended, hangs ? [] : ["consul"]);
+    }
   });
 });
