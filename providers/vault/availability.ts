@@ -101,7 +101,10 @@ export function createAvailability(client: VaultClient, clock: Clock): Availabil
         if (absence !== null && !AWAY.includes(absence.error.reason)) return;
         const now = clock.now().getTime();
         if (absence !== null || now - tokenAt >= TOKEN_MS) {
-          await client.connect();
+          // What the token may not ask of itself is no leaf's affair.
+          await client.connect().catch((error: unknown) => {
+            if (isAway(error)) throw error;
+          });
           tokenAt = now;
         }
         absence = null;

@@ -116,6 +116,18 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
+    it("a token that may not look itself up any more is no obstacle", async () => {
+      const token = await server.tokenWith(ALL);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(vaultConfig(server, { Token: token })) });
+      const { data } = await server.must("POST", "auth/token/lookup", { token });
+      const policy = `${ALL}\npath "auth/token/lookup-self" { capabilities = ["deny"] }`;
+      await server.must("PUT", `sys/policies/acl/${data.policies.find((name: string) => name !== "default")}`, { policy });
+      await ca.manager.probe();
+      assert.equal(ca.manager.obstacle(), null);
+      await ca.manager.sign(csrOf(ca));
+      await ca.manager.close();
+    });
+
     it("LeafSigning local tells of a token that is dead, and of a renewal that fails", async () => {
       const token = await server.tokenWith(ALL);
       const ca = await createVaultCa({
