@@ -6,8 +6,9 @@
  */
 import * as v from "valibot";
 import { base64, fromBase64, utf8 } from "../core/bytes.ts";
-import { OLDEST_SCHEMA, SCHEMA } from "../core/ca/state.ts";
-import { FormatError, StoreError } from "../core/errors.ts";
+import { withDerivedIssuers } from "../core/ca/leaf-issuers.ts";
+import { type CaState, leastSchema, type RootEntry, SCHEMA, SCHEMAS, type Schema } from "../core/ca/state.ts";
+import { FormatError, InvariantError, StoreError } from "../core/errors.ts";
 import type { Sealer } from "../core/sealer.ts";
 import type { StateCodec } from "../core/store.ts";
 import { type Certificate, readCertificate } from "../core/x509/certificate.ts";
@@ -39,7 +40,23 @@ const certificate = v.pipe(
 const configMap = v.nullable(v.record(v.string(), v.unknown()));
 const providerState = v.record(v.string(), v.string());
 
-const OldestBody = v.strictObject({
+const root = v.strictObject({
+  id: v.string(),
+  name: v.string(),
+  certificate,
+  intermediates: v.array(certificate),
+  status: v.picklist(["active", "retired"]),
+  since: instant,
+  rotatedOutAt: v.nullable(instant),
+  forcedOut: v.boolean(),
+  signingKeyId: v.string(),
+  leafTtlMaxMs: v.number(),
+  externalTrustDomain: v.string(),
+  createIndex: index,
+  modifyIndex: index,
+});
+
+const Body1 = v.strictObject({
   config: v.strictObject({
     provider: v.string(),
     config: configMap,
@@ -47,33 +64,43 @@ const OldestBody = v.strictObject({
     createIndex: index,
     modifyIndex: index,
   }),
-  roots: v.array(
-    v.strictObject({
-      id: v.string(),
-      name: v.string(),
-      certificate,
-      intermediates: v.array(certificate),
-      status: v.picklist(["active", "retired"]),
-      since: instant,
-      rotatedOutAt: v.nullable(instant),
-      forcedOut: v.boolean(),
-      signingKeyId: v.string(),
-      leafTtlMaxMs: v.number(),
-      externalTrustDomain: v.string(),
-      createIndex: index,
-      modifyIndex: index,
-    }),
-  ),
+  roots: v.array(root),
   provider: v.strictObject({
     active: providerState,
     retired: v.record(v.string(), v.strictObject({ provider: v.string(), config: configMap, state: providerState })),
   }),
 });
 
-const Body = v.strictObject({ ...OldestBody.entries, ancestors: v.array(v.string()) });
+const Body2 = v.strictObject({ ...Body1.entries, ancestors: v.array(v.string()) });
+
+const leafIssuer = v.strictObject({ certificate, keyId: v.string(), leavesUntil: v.nullable(instant) });
+
+const Body3 = v.strictObject({
+  ...Body2.entries,
+  access: v.nullable(v.strictObject({ keyId: v.string(), bootstrapAccessorId: v.nullable(v.string()) })),
+  roots: v.array(v.strictObject({ ...root.entries, leafIssuers: v.array(leafIssuer) })),
+});
+
+type Contents = Pick<CaState, "ancestors" | "access" | "config" | "roots" | "provider">;
+
+/** How the body of each schema becomes a state. */
+const upcasts = {
+  1: v.pipe(
+    Body1,
+    v.transform((body): Contents => ({ ...body, ancestors: [], access: null, roots: withDerivedIssuers(body.roots) })),
+  ),
+  2: v.pipe(
+    Body2,
+    v.transform((body): Contents => ({ ...body, access: null, roots: withDerivedIssuers(body.roots) })),
+  ),
+  3: v.pipe(
+    Body3,
+    v.transform((body): Contents => body),
+  ),
+} as const satisfies Record<Schema, unknown>;
 
 const Document = v.strictObject({
-  schema: v.picklist([OLDEST_SCHEMA, SCHEMA]),
+  schema: v.picklist(SCHEMAS),
   clusterId: v.string(),
   commitId: v.string(),
   index,
@@ -85,15 +112,13 @@ const Document = v.strictObject({
 export function createCodec(sealer: Pick<Sealer, "mac" | "verifyMac">): Codec {
   return {
     async encode(state) {
-      const { schema, clusterId, commitId, index, ancestors, config, roots, provider } = state;
+      const { schema, clusterId, commitId, index, ancestors, access, config, roots, provider } = state;
+      if (schema < leastSchema(state)) throw new InvariantError(`Schema ${schema} cannot hold this state`);
       const body = JSON.stringify({
-        ...(schema === OLDEST_SCHEMA ? {} : { ancestors }),
+        ...(schema < 2 ? {} : { ancestors }),
+        ...(schema < 3 ? {} : { access }),
         config,
-        roots: roots.map((root) => ({
-          ...root,
-          certificate: base64(root.certificate.der),
-          intermediates: root.intermediates.map(({ der }) => base64(der)),
-        })),
+        roots: roots.map((entry) => storedRoot(entry, schema)),
         provider,
       });
       const mac = await sealer.mac(macInput(schema, clusterId, commitId, index, body));
@@ -110,14 +135,23 @@ export function createCodec(sealer: Pick<Sealer, "mac" | "verifyMac">): Codec {
       if (!read.success) throw corrupt("it is not a document of this schema");
       const { schema, clusterId, commitId, index, body, mac } = read.output;
       if (!(await sealer.verifyMac(macInput(schema, clusterId, commitId, index, body), mac))) throw corrupt("its MAC is wrong");
-      const inner = v.safeParse(schema === OLDEST_SCHEMA ? OldestBody : Body, parseJson(body));
+      const inner = v.safeParse(upcasts[schema], parseJson(body));
       if (!inner.success) throw corrupt(`its body is malformed at ${v.getDotPath(inner.issues[0]) ?? "the top"}`);
-      return { schema, clusterId, commitId, index, ancestors: [], ...inner.output };
+      return { schema, clusterId, commitId, index, ...inner.output };
     },
     kekOf(document) {
       const outer = v.safeParse(v.object({ mac: v.string() }), parseJson(document));
       return outer.success ? (outer.output.mac.split(":")[0] ?? "") : "";
     },
+  };
+}
+
+function storedRoot({ leafIssuers, ...root }: RootEntry, schema: Schema) {
+  return {
+    ...root,
+    certificate: base64(root.certificate.der),
+    intermediates: root.intermediates.map(({ der }) => base64(der)),
+    ...(schema < 3 ? {} : { leafIssuers: leafIssuers.map((issuer) => ({ ...issuer, certificate: base64(issuer.certificate.der) })) }),
   };
 }
 

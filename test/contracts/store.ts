@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { afterEach, before, beforeEach, describe, it } from "node:test";
-import type { CaState } from "../../src/core/ca/state.ts";
+import { type CaState, SCHEMA } from "../../src/core/ca/state.ts";
 import { bootstrap, changeConfig, rotate } from "../../src/core/ca/transitions.ts";
 import { ConflictError, NotReadyError, SealError, StoreError } from "../../src/core/errors.ts";
 import type { Leases } from "../../src/core/lease.ts";
@@ -387,7 +387,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
 
     it("read() refuses a document of a newer schema and leaves it as it is", async () => {
       await commitStates(1);
-      const document = JSON.stringify({ schema: 3, anything: "else" });
+      const document = JSON.stringify({ schema: SCHEMA + 1, anything: "else" });
       await backend.replace(document);
       await assert.rejects(backend.open(codec, "one").store.read(), refusedWith("schema_unknown"));
       assert.equal(await backend.document(), document);

@@ -19,6 +19,12 @@ describe("versions at one Redis", { skip: noRedis }, () => {
   };
   const schema = async () => (JSON.parse((await redis.admin.hget("{meshca}:state", "document")) ?? "") as { schema: number }).schema;
 
+  /** Has a replica stand among the living that reads a schema and no newer one. */
+  const announceOlder = async ({ meshca }: TestReplica, schema: number) => {
+    const older = { ...meshca.manager.status.live[0], id: "older", address: "127.0.0.1:1", schema };
+    await redis.admin.hset("{meshca}:replicas", "older", `${Date.now() + 50_000} 60000 ${JSON.stringify(older)}`);
+  };
+
   before(async () => {
     redis = await startRedis({ config: ["repl-diskless-sync-delay 0"] });
   });
@@ -28,22 +34,27 @@ describe("versions at one Redis", { skip: noRedis }, () => {
   });
   after(() => redis?.stop());
 
-  it("the older schema is written for as long as a replica is alive that reads no newer one", async () => {
-    const replica = await start();
-    assert.equal(await schema(), 2);
-    const { live } = replica.meshca.manager.status;
-    const older = { ...live[0], id: "older", address: "127.0.0.1:1", schema: 1 };
-    await redis.admin.hset("{meshca}:replicas", "older", `${Date.now() + 50_000} 60000 ${JSON.stringify(older)}`);
-    assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 200);
-    assert.equal(await schema(), 1);
-    const other = await start();
-    assert.equal(other.meshca.manager.snapshot?.state.index, 2);
-    await redis.admin.hdel("{meshca}:replicas", "older");
-    assert.equal((await other.call("PUT", "/v1/connect/ca/rotate")).status, 200);
-    assert.equal(await schema(), 2);
-    await until(() => replica.meshca.manager.snapshot?.state.index === 3);
-    assert.equal(replica.meshca.manager.status.stopped, null);
-  });
+  for (const old of [1, 2])
+    it(`schema ${old} is written for as long as a replica is alive that reads no newer one`, async () => {
+      const replica = await start();
+      assert.equal(await schema(), 3);
+      await announceOlder(replica, old);
+      assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 200);
+      assert.equal(await schema(), old);
+      const other = await start();
+      assert.equal(other.meshca.manager.snapshot?.state.index, 2);
+      // What the older schema does not hold is worked out again.
+      const issuers = other.meshca.manager.snapshot?.state.roots.map(({ status, leafIssuers }) => [status, leafIssuers.length]);
+      assert.deepEqual(issuers?.toSorted(), [
+        ["active", 1],
+        ["retired", 1],
+      ]);
+      await redis.admin.hdel("{meshca}:replicas", "older");
+      assert.equal((await other.call("PUT", "/v1/connect/ca/rotate")).status, 200);
+      assert.equal(await schema(), 3);
+      await until(() => replica.meshca.manager.snapshot?.state.index === 3);
+      assert.equal(replica.meshca.manager.status.stopped, null);
+    });
 
   it("a Redis that is too old is refused, and says which it is", async () => {
     // A real one whose version is rewritten on the way, in as many octets.

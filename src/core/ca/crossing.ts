@@ -11,7 +11,11 @@ import type { Policy } from "./policy.ts";
 import type { RootEntry } from "./state.ts";
 
 /** The path from what signs leaves under a root up to below it: what stands first among its certificates, unless it signs them itself. */
-export function issuersOf({ certificate, intermediates, signingKeyId }: RootEntry): readonly Certificate[] {
+export function issuersOf({
+  certificate,
+  intermediates,
+  signingKeyId,
+}: Pick<RootEntry, "certificate" | "intermediates" | "signingKeyId">): readonly Certificate[] {
   const { subjectKeyId } = certificate;
   if (intermediates.length === 0 || (subjectKeyId !== null && colonHex(subjectKeyId) === signingKeyId)) return [];
   return intermediates.slice(0, intermediates.findIndex((issuer) => couldHaveIssued(certificate, issuer)) + 1);

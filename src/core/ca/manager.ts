@@ -43,7 +43,7 @@ import { choose, planResolution, requireSameCluster } from "./resolve.ts";
 import { keksInUse, requireKeks, rewrapped } from "./rewrap.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { createStanding } from "./standing.ts";
-import { type CaState, SCHEMA } from "./state.ts";
+import { type CaState, leastSchema, SCHEMA, SCHEMAS } from "./state.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./status.ts";
 import { prune, reseal } from "./transitions.ts";
 import { createUpkeep } from "./upkeep.ts";
@@ -175,7 +175,17 @@ export function createManager(options: ManagerOptions): CaManager {
       `Cannot change the CA: the store lost writes (${follower.stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
     );
   };
-  const operations = createOperations({ ...options, policy, standing, kek, heartbeat, seen: () => follower.term, begin });
+  const least = () => (follower.current === null ? SCHEMAS[0] : leastSchema(follower.current.state));
+  const operations = createOperations({
+    ...options,
+    policy,
+    standing,
+    kek,
+    heartbeat,
+    seen: () => follower.term,
+    leastSchema: least,
+    begin,
+  });
 
   const { change, replace } = createChanges({ ...options, operations, follower, policy, audit, upkeep: () => upkeep });
 

@@ -12,7 +12,7 @@ import type { Metrics } from "../metrics.ts";
 import type { Expected, Store } from "../store.ts";
 import type { Policy } from "./policy.ts";
 import type { Standing } from "./standing.ts";
-import { type CaState, SCHEMA, type Schema } from "./state.ts";
+import { type CaState, SCHEMA, SCHEMAS, type Schema } from "./state.ts";
 
 /** What runs, in Consul's words (consul-ca.md §4.2); resolving a conflict is ours. */
 export type OperationName = "INITIALIZING" | "RECONFIGURING" | "RENEWING" | "RESOLVING";
@@ -48,6 +48,8 @@ export interface OperationsOptions {
   readonly heartbeat: () => Promise<void>;
   /** The highest term that was seen. */
   readonly seen: () => number;
+  /** The oldest schema that holds all that must not be lost of what is stored. */
+  readonly leastSchema: () => Schema;
   /**
    * Called with each lease, before anything is done under it: takes what is stored.
    * @param before the highest term that had been seen when the lease was asked for: a store that lost nothing grants a higher one.
@@ -91,14 +93,23 @@ export function createOperations(options: OperationsOptions): Operations {
     await options.heartbeat();
     // A failover since the last comparison may have brought another clock, by which everything retired looks dead.
     requireTime();
-    for (const { address, keks } of standing.live)
+    const least = options.leastSchema();
+    for (const { address, keks, schema } of standing.live) {
+      if (schema < least)
+        throw new NotReadyError(
+          "replica_behind",
+          `Cannot change the CA: replica ${address} runs a version of meshca that reads the stored state up to schema ${schema}, and schema ${least} is in use; stop that replica, or start the newer version there`,
+          { retryAfterMs: policy.replicaTtlMs },
+        );
       if (!keks.includes(kek))
         throw new NotReadyError(
           "replica_behind",
           `Cannot change the CA: replica ${address} does not have key-encryption key ${JSON.stringify(kek)}; give it to all replicas, behind the present one, before one of them seals with it`,
           { retryAfterMs: policy.replicaTtlMs },
         );
-    return Math.min(SCHEMA, ...standing.live.map(({ schema }) => schema)) as Schema;
+    }
+    const newest = Math.min(...standing.live.map(({ schema }) => schema));
+    return SCHEMAS.findLast((schema) => schema <= newest) ?? SCHEMAS[0];
   };
 
   /** Waits a while for another replica's change to end. */

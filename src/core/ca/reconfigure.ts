@@ -122,7 +122,14 @@ async function planSameRoot(
   context: ChangeContext,
 ): Promise<Change> {
   const provider = await openChecked(type, prepared, next.config, state, context);
-  const changed = changeConfig(state, newCommitId(context.random), next, prepared.state, config.leafTtlMs, issuingOf(provider));
+  const changed = changeConfig(
+    state,
+    newCommitId(context.random),
+    next,
+    prepared.state,
+    config.leafTtlMs,
+    issuingOf(provider, context.now),
+  );
   return { snapshot: snapshotOf(changed, config, provider), kind: "renew", leftByForce: [], ...warningsOf(prepared) };
 }
 
@@ -150,7 +157,7 @@ export async function planRenewal(snapshot: Snapshot, context: ChangeContext): P
   const root = active.certificate;
   const renewed = await type.renew({ record: activeRecord(state), root, now, onAbandon }, contextOf(state, context));
   const provider = await openChecked(type, { root, ...renewed }, state.config.config, state, context);
-  const next = renewIssuer(state, newCommitId(context.random), renewed.state, issuingOf(provider));
+  const next = renewIssuer(state, newCommitId(context.random), renewed.state, issuingOf(provider, now));
   return { snapshot: snapshotOf(next, snapshot.config, provider), kind: "renew", leftByForce: [], ...warningsOf(renewed) };
 }
 
@@ -202,7 +209,7 @@ async function planRotation(
     const root: NewRoot = {
       name: type.rootName,
       certificate: prepared.root,
-      ...issuingOf(provider),
+      ...issuingOf(provider, now),
       state: prepared.state,
     };
     const parsed = configured(() => type.parse(config.config));
@@ -264,8 +271,8 @@ async function prove(provider: Provider, root: Certificate, clusterId: string, {
   if (failed.length > 0) throw new InvariantError("A leaf signed by the new root does not verify under it");
 }
 
-function issuingOf({ issuer, issuers }: Provider): Issuing {
-  return { issuerKeyId: issuer.subjectKeyId as Uint8Array, issuers };
+function issuingOf({ issuer, issuers }: Provider, now: Date): Issuing {
+  return { issuerKeyId: issuer.subjectKeyId as Uint8Array, issuers, now };
 }
 
 function warningsOf({ warnings = [] }: Pick<Prepared, "warnings">): Pick<Change, "warnings"> {
@@ -298,7 +305,7 @@ export async function planBootstrap(clusterId: string, request: NewConfig, conte
     void provider.close();
     throw error;
   });
-  const root: NewRoot = { name: type.rootName, certificate: prepared.root, ...issuingOf(provider), state: prepared.state };
+  const root: NewRoot = { name: type.rootName, certificate: prepared.root, ...issuingOf(provider, now), state: prepared.state };
   const state = bootstrap(clusterId, newCommitId(random), { ...request, config: stored }, root, config.leafTtlMs, now);
   return { snapshot: snapshotOf(state, config, provider), kind: "bootstrap", leftByForce: [], ...warningsOf(prepared) };
 }

@@ -6,13 +6,14 @@
 import { ConflictError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { cross } from "./cross.ts";
-import { ownCrossings } from "./crossing.ts";
+import { issuersOf } from "./crossing.ts";
+import { replacedIssuers, unitedIssuers } from "./leaf-issuers.ts";
 import { type Change, type ChangeContext, configured, newCommitId, openChecked, requireBudget } from "./reconfigure.ts";
 import { isRemnant, withRemnants } from "./remnants.ts";
 import { type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
 import { activeRoot, type CaState, MAX_ANCESTORS, type ProviderRecord, type RootEntry } from "./state.ts";
 import type { ResolutionRequest } from "./status.ts";
-import { isDead } from "./transitions.ts";
+import { isDead, retire } from "./transitions.ts";
 
 export interface Resolution {
   readonly kept: CaState;
@@ -59,6 +60,8 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
     const { chain, leftByForce } = await cross(base, provider, root, force, context);
     const next: CaState = {
       ...united,
+      // A backup is older than what is there: it must not bring back an earlier access control, or none.
+      access: (resolution.kind === "restore" ? other?.access : null) ?? kept.access ?? other?.access ?? null,
       commitId: newCommitId(random),
       index,
       config: { ...kept.config, modifyIndex: index },
@@ -93,9 +96,13 @@ function unite(kept: CaState, other: CaState | null, { now, policy }: Pick<Chang
     const twin = theirs.get(root.id);
     theirs.delete(root.id);
     if (twin === undefined) return root;
-    return root === active ? { ...root, leafTtlMaxMs: Math.max(root.leafTtlMaxMs, twin.leafTtlMaxMs) } : both(root, twin, now);
+    if (root !== active) return both(root, twin, now);
+    const leafTtlMaxMs = Math.max(root.leafTtlMaxMs, twin.leafTtlMaxMs);
+    const leafIssuers = unitedIssuers(root.leafIssuers, twin.leafIssuers);
+    const issuer = issuersOf(root)[0] ?? root.certificate;
+    return { ...root, leafTtlMaxMs, leafIssuers: replacedIssuers({ leafIssuers, leafTtlMaxMs }, issuer, now) };
   });
-  const added = [...theirs.values()].map((root) => retired(root, now)).filter((root) => !isDead(root, policy, now));
+  const added = [...theirs.values()].map((root) => retiredSince(root, now)).filter((root) => !isDead(root, policy, now));
   const roots = [...mine, ...added];
   const records: Record<string, ProviderRecord> = {
     ...other.provider.retired,
@@ -120,19 +127,21 @@ function unite(kept: CaState, other: CaState | null, { now, policy }: Pick<Chang
 /** A root that both sides have, retired in the kept one. */
 function both(root: RootEntry, twin: RootEntry, now: Date): RootEntry {
   // Where the other side still signed by it, its leaves are as young as now.
-  const last = Math.max(...[root.rotatedOutAt, retired(twin, now).rotatedOutAt].map((date) => date?.getTime() ?? 0));
+  const last = Math.max(...[root.rotatedOutAt, retiredSince(twin, now).rotatedOutAt].map((date) => date?.getTime() ?? 0));
+  const leafTtlMaxMs = Math.max(root.leafTtlMaxMs, twin.leafTtlMaxMs);
+  const leafIssuers = unitedIssuers(root.leafIssuers, twin.leafIssuers);
   return {
     ...root,
     rotatedOutAt: new Date(last),
     forcedOut: root.forcedOut || twin.forcedOut,
-    leafTtlMaxMs: Math.max(root.leafTtlMaxMs, twin.leafTtlMaxMs),
+    leafTtlMaxMs,
+    leafIssuers: replacedIssuers({ leafIssuers, leafTtlMaxMs }, null, now),
     createIndex: Math.min(root.createIndex, twin.createIndex),
   };
 }
 
-function retired(root: RootEntry, now: Date): RootEntry {
-  if (root.status === "retired") return root;
-  return { ...root, status: "retired", since: now, rotatedOutAt: now, intermediates: ownCrossings(root) };
+function retiredSince(root: RootEntry, now: Date): RootEntry {
+  return root.status === "retired" ? root : retire(root, now);
 }
 
 /** The newest of both sides in turn, so that a replica of either side finds what it has seen. */

@@ -6,12 +6,18 @@
 import type { Certificate } from "../x509/certificate.ts";
 
 /** The newest schema that this code reads and writes. A change of what is stored makes it grow, with an upcast in the codec. */
-export const SCHEMA = 2;
+export const SCHEMA = 3;
 
-/** The one before, still written while a replica is alive that reads no newer one. */
-export const OLDEST_SCHEMA = 1;
+/**
+ * Every schema that this code reads, the oldest first. An older one is still written while a replica is alive that reads
+ * no newer one.
+ * - 1: configuration, roots, provider.
+ * - 2: and `ancestors`.
+ * - 3: and `leafIssuers` of each root, and `access`.
+ */
+export const SCHEMAS = [1, 2, SCHEMA] as const;
 
-export type Schema = typeof SCHEMA | typeof OLDEST_SCHEMA;
+export type Schema = (typeof SCHEMAS)[number];
 
 /** So many ancestors a state names: more changes than an operator makes between two looks of a replica at the store. */
 export const MAX_ANCESTORS = 64;
@@ -36,6 +42,23 @@ export interface CaConfig {
   readonly modifyIndex: number;
 }
 
+/** A certificate by whose key this cluster signed leaves. */
+export interface LeafIssuer {
+  readonly certificate: Certificate;
+  /** The certificate's subject key identifier in colon hex. */
+  readonly keyId: string;
+  /** Until when a leaf signed by it can be alive, by the store's clock; null while it signs leaves. */
+  readonly leavesUntil: Date | null;
+}
+
+/** What the CA document records about access control, so that it is protected by the document's MAC and rollback detection. */
+export interface AccessRecord {
+  /** The id of the key under which the records of access control have their MAC. */
+  readonly keyId: string;
+  /** The accessor ID of the first management token; null before there was one. */
+  readonly bootstrapAccessorId: string | null;
+}
+
 export type RootStatus = "active" | "retired";
 
 export interface RootEntry {
@@ -57,6 +80,11 @@ export interface RootEntry {
   readonly forcedOut: boolean;
   /** Key identifier of what signs leaves under this root, in colon hex. */
   readonly signingKeyId: string;
+  /**
+   * The certificates by which this cluster signed leaves under this root, the latest first, until no leaf of them can be
+   * alive: the root itself or an intermediate. Never one that was certified for somebody else.
+   */
+  readonly leafIssuers: readonly LeafIssuer[];
   /** The largest LeafCertTTL in force since it first was active, in milliseconds. */
   readonly leafTtlMaxMs: number;
   readonly externalTrustDomain: string;
@@ -84,6 +112,8 @@ export interface CaState {
    * knows that nothing was lost since. Empty in schema 1.
    */
   readonly ancestors: readonly string[];
+  /** Null before access control wrote it, and in schemas below 3. */
+  readonly access: AccessRecord | null;
   readonly config: CaConfig;
   readonly roots: readonly RootEntry[];
   readonly provider: {
@@ -98,4 +128,9 @@ export function activeRoot(state: CaState): RootEntry {
   const active = state.roots.find((root) => root.status === "active");
   if (active === undefined) throw new TypeError("State has no active root");
   return active;
+}
+
+/** The oldest schema that holds all of a state that must not be lost. */
+export function leastSchema({ access }: CaState): Schema {
+  return access === null ? SCHEMAS[0] : 3;
 }

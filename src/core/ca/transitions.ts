@@ -7,6 +7,7 @@ import { colonHex } from "../bytes.ts";
 import { InvariantError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { issuersOf, lineOf, ownCrossings, pruneAt, rootsToReach, usefulPart } from "./crossing.ts";
+import { presentIssuer, replacedIssuers, withoutEnded } from "./leaf-issuers.ts";
 import type { Policy } from "./policy.ts";
 import { activeRoot, type CaState, type ConfigMap, MAX_ANCESTORS, type ProviderState, type RootEntry, SCHEMA } from "./state.ts";
 
@@ -28,8 +29,11 @@ export interface NewRoot {
   readonly state: ProviderState;
 }
 
-/** What signs leaves under a root. */
-export type Issuing = Pick<NewRoot, "issuerKeyId" | "issuers">;
+/** The issuer that signs leaves under a root from now on. */
+export interface Issuing extends Pick<NewRoot, "issuerKeyId" | "issuers"> {
+  /** The store's clock. */
+  readonly now: Date;
+}
 
 export function bootstrap(clusterId: string, commitId: string, config: NewConfig, root: NewRoot, leafTtlMs: number, now: Date): CaState {
   const index = 1;
@@ -39,6 +43,7 @@ export function bootstrap(clusterId: string, commitId: string, config: NewConfig
     commitId,
     index,
     ancestors: [],
+    access: null,
     config: { ...config, createIndex: index, modifyIndex: index },
     roots: [entryOf(root, clusterId, leafTtlMs, now, index)],
     provider: { active: root.state, retired: {} },
@@ -76,13 +81,16 @@ export function renewIssuer(state: CaState, commitId: string, provider: Provider
 }
 
 /** The rows with what signs leaves under the active root; all are stamped where that is new. */
-function underIssuer(roots: readonly RootEntry[], { issuerKeyId, issuers = [] }: Issuing, index: number): readonly RootEntry[] {
+function underIssuer(roots: readonly RootEntry[], { issuerKeyId, issuers = [], now }: Issuing, index: number): readonly RootEntry[] {
   const signingKeyId = colonHex(issuerKeyId);
   const ids = (certificates: readonly Certificate[]) => certificates.map(({ id }) => id).join();
   const isSame = (root: RootEntry) => root.signingKeyId === signingKeyId && ids(issuersOf(root)) === ids(issuers);
   if (roots.some((root) => root.status === "active" && isSame(root))) return roots;
-  const under = (root: RootEntry) =>
-    root.status === "active" ? { ...root, signingKeyId, intermediates: [...issuers, ...lineOf(root)] } : root;
+  const under = (root: RootEntry): RootEntry => {
+    if (root.status !== "active") return root;
+    const leafIssuers = replacedIssuers(root, issuers[0] ?? root.certificate, now);
+    return { ...root, signingKeyId, leafIssuers, intermediates: [...issuers, ...lineOf(root)] };
+  };
   return stamp(roots.map(under), index);
 }
 
@@ -109,17 +117,31 @@ export function rotate(state: CaState, commitId: string, rotation: Rotation): Ca
     .map((entry): RootEntry => {
       const forcedOut = entry.forcedOut || leftByForce.includes(entry.id);
       if (entry !== old) return { ...entry, forcedOut };
-      return { ...entry, forcedOut, status: "retired", since: now, rotatedOutAt: now, intermediates: ownCrossings(entry) };
+      return retire({ ...entry, forcedOut }, now);
     });
+  const issuer = root.issuers?.[0] ?? root.certificate;
+  const leafIssuers = listed === undefined ? fresh.leafIssuers : replacedIssuers(listed, issuer, now);
   const { [root.certificate.id]: _revived, ...kept } = state.provider.retired;
   const record = { provider: state.config.provider, config: state.config.config, state: state.provider.active };
   const retired = Object.entries({ ...kept, [old.id]: record }).filter(([id]) => !leftByForce.includes(id));
   return checked({
     ...after(state, commitId),
     config: { ...rotation.config, createIndex: state.config.createIndex, modifyIndex: index },
-    roots: stamp([...roots, { ...fresh, intermediates: [...(root.issuers ?? []), ...rotation.chain] }], index),
+    roots: stamp([...roots, { ...fresh, leafIssuers, intermediates: [...(root.issuers ?? []), ...rotation.chain] }], index),
     provider: { active: root.state, retired: Object.fromEntries(retired) },
   });
+}
+
+/** A root that was active until `now`. */
+export function retire(root: RootEntry, now: Date): RootEntry {
+  return {
+    ...root,
+    status: "retired",
+    since: now,
+    rotatedOutAt: now,
+    intermediates: ownCrossings(root),
+    leafIssuers: replacedIssuers(root, null, now),
+  };
 }
 
 /** Whether there is something for `prune` to do. */
@@ -138,6 +160,7 @@ export function prune(state: CaState, commitId: string, policy: Policy, now: Dat
     .filter(({ id }) => !dead.has(id))
     .map((root) => ({
       ...root,
+      leafIssuers: withoutEnded(root.leafIssuers, now),
       intermediates: root.status === "active" ? chain : root.intermediates.filter((certificate) => certificate.notAfter > now),
     }));
   const retired = Object.entries(state.provider.retired).filter(([id]) => !dead.has(id));
@@ -176,6 +199,7 @@ function entryOf(root: NewRoot, clusterId: string, leafTtlMaxMs: number, now: Da
     rotatedOutAt: null,
     forcedOut: false,
     signingKeyId: colonHex(root.issuerKeyId),
+    leafIssuers: [presentIssuer(root.issuers?.[0] ?? root.certificate)],
     leafTtlMaxMs,
     externalTrustDomain: clusterId,
     createIndex,

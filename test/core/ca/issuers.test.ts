@@ -10,7 +10,7 @@ import { plan } from "../../../src/core/ca/plan.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { redact, requireKept } from "../../../src/core/ca/secrets.ts";
 import { type CaState, HIDDEN } from "../../../src/core/ca/state.ts";
-import { bootstrap, prune, renewIssuer, rotate } from "../../../src/core/ca/transitions.ts";
+import { bootstrap, changeConfig, prune, renewIssuer, rotate } from "../../../src/core/ca/transitions.ts";
 import { createIntermediate, createRoot, crossSign, generateCaKey } from "../../../src/core/x509/authority.ts";
 import type { Certificate } from "../../../src/core/x509/certificate.ts";
 import { systemRandom } from "../../fakes/clock.ts";
@@ -49,7 +49,12 @@ describe("issuers below the root", () => {
     assert.deepEqual(lineOf(active(second)), [crossed]);
 
     const renewed = await next.issue();
-    const third = renewIssuer(second, id(3), { facts: "new" }, { issuerKeyId: renewed.subjectKeyId as Uint8Array, issuers: [renewed] });
+    const third = renewIssuer(
+      second,
+      id(3),
+      { facts: "new" },
+      { issuerKeyId: renewed.subjectKeyId as Uint8Array, issuers: [renewed], now: NOW },
+    );
     assert.deepEqual(issuersOf(active(third)), [renewed]);
     assert.deepEqual(lineOf(active(third)), [crossed]);
     assert.equal(active(third).signingKeyId, colonHex(renewed.subjectKeyId as Uint8Array));
@@ -59,6 +64,44 @@ describe("issuers below the root", () => {
     const fourth = prune(third, id(4), DEFAULT_POLICY, dead);
     assert.equal(fourth.roots.length, 1);
     assert.deepEqual(active(fourth).intermediates, [renewed]);
+  });
+
+  it("each root records the issuers that signed its leaves, until no leaf of them can be alive", async () => {
+    const [old, next] = [await rootWithIssuer(), await rootWithIssuer(1.5 * HOUR)];
+    const record = (state: CaState, { id: of }: Certificate) =>
+      state.roots.find((root) => root.id === of)?.leafIssuers.map(({ certificate, leavesUntil }) => [certificate, leavesUntil]);
+    const at = (hours: number) => new Date(NOW.getTime() + hours * HOUR);
+    const first = bootstrap(CLUSTER, id(1), CONFIG, newRoot(old.certificate, old.issuer), HOUR, NOW);
+    assert.deepEqual(record(first, old.certificate), [[old.issuer, null]]);
+    assert.equal(first.roots[0]?.leafIssuers[0]?.keyId, colonHex(old.issuer.subjectKeyId as Uint8Array));
+
+    const renewed = await old.issue();
+    const issuing = { issuerKeyId: renewed.subjectKeyId as Uint8Array, issuers: [renewed], now: at(1) };
+    const second = renewIssuer(first, id(2), {}, issuing);
+    const both = [
+      [renewed, null],
+      [old.issuer, at(3)],
+    ];
+    assert.deepEqual(record(second, old.certificate), both);
+    assert.deepEqual(record(changeConfig(second, id(3), CONFIG, {}, HOUR, issuing), old.certificate), both);
+
+    const rotation = { config: CONFIG, chain: [], leftByForce: [], leafTtlMs: HOUR };
+    const third = rotate(second, id(4), { ...rotation, root: newRoot(next.certificate, next.issuer), now: at(2) });
+    assert.deepEqual(record(third, old.certificate), [
+      [renewed, at(4)],
+      [old.issuer, at(3)],
+    ]);
+    assert.deepEqual(record(third, next.certificate), [[next.issuer, null]]);
+
+    // Back to the first root: what it signed before counts as long as it did, and a certificate that ends sooner ends its record.
+    const fourth = rotate(third, id(5), { ...rotation, root: newRoot(old.certificate, old.issuer), now: at(3) });
+    assert.deepEqual(record(fourth, old.certificate), [
+      [old.issuer, null],
+      [renewed, at(4)],
+    ]);
+    assert.deepEqual(record(fourth, next.certificate), []);
+    const fifth = prune(fourth, id(6), DEFAULT_POLICY, at(5));
+    assert.deepEqual(record(fifth, old.certificate), [[old.issuer, null]]);
   });
 
   it("plan() renews an issuer once half its life is spent, after pruning and before collecting", async () => {

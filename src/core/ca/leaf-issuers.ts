@@ -1,0 +1,74 @@
+/**
+ * The record of the certificates by which this cluster signed leaves under a root. It decides which leaves are ours, and
+ * so which may renew themselves.
+ * @module
+ */
+import { colonHex } from "../bytes.ts";
+import type { Certificate } from "../x509/certificate.ts";
+import { couldHaveIssued } from "../x509/chain.ts";
+import { issuersOf } from "./crossing.ts";
+import type { LeafIssuer, RootEntry } from "./state.ts";
+
+/**
+ * After so many of the largest leaf lives no leaf of a replaced issuer is alive. One is the leaf's own; a replica that has
+ * not yet read of the replacement signs for up to max_staleness, which is at most half of one (policy.ts).
+ */
+const LEAF_LIVES = 2;
+
+/** The record of the certificate that signs leaves now. @param certificate with a subject key identifier. */
+export function presentIssuer(certificate: Certificate): LeafIssuer {
+  return { certificate, keyId: colonHex(certificate.subjectKeyId ?? new Uint8Array()), leavesUntil: null };
+}
+
+/** Until when a leaf of an issuer can be alive that signed its last one at `since`, by the store's clock. */
+function leavesUntil(certificate: Certificate, leafTtlMaxMs: number, since: Date): Date {
+  return new Date(Math.min(since.getTime() + LEAF_LIVES * leafTtlMaxMs, certificate.notAfter.getTime()));
+}
+
+/**
+ * The record after the present issuer was replaced.
+ * @param next the certificate that signs leaves from now on; null: none does, since the root was retired.
+ * @param now the store's clock.
+ */
+export function replacedIssuers(root: Pick<RootEntry, "leafIssuers" | "leafTtlMaxMs">, next: Certificate | null, now: Date): LeafIssuer[] {
+  const earlier = root.leafIssuers
+    .filter(({ certificate }) => certificate.id !== next?.id)
+    .map((issuer) => ({ ...issuer, leavesUntil: issuer.leavesUntil ?? leavesUntil(issuer.certificate, root.leafTtlMaxMs, now) }));
+  return [...(next === null ? [] : [presentIssuer(next)]), ...withoutEnded(earlier, now)];
+}
+
+/** The issuers of which a leaf can be alive. */
+export function withoutEnded(issuers: readonly LeafIssuer[], now: Date): readonly LeafIssuer[] {
+  return issuers.filter(({ leavesUntil: until }) => until === null || until > now);
+}
+
+/** The records of one root in two states as one: of each issuer the later end. */
+export function unitedIssuers(one: readonly LeafIssuer[], other: readonly LeafIssuer[]): LeafIssuer[] {
+  const end = ({ leavesUntil: until }: LeafIssuer) => until?.getTime() ?? Infinity;
+  const byEnd = [...one, ...other].toSorted((a, b) => end(a) - end(b));
+  const united = new Map(byEnd.map((issuer) => [issuer.certificate.id, issuer]));
+  return [...united.values()].toReversed();
+}
+
+/** A root as schemas 1 and 2 store it. */
+export type RootWithoutIssuers = Omit<RootEntry, "leafIssuers">;
+
+/**
+ * The roots of a state that was stored without the record: of each root the issuer that signed last, as far as its
+ * certificate is among those of the state. Earlier ones are not known any more.
+ */
+export function withDerivedIssuers(roots: readonly RootWithoutIssuers[]): RootEntry[] {
+  const known = roots.flatMap((root) => [root.certificate, ...root.intermediates]);
+  return roots.map((root) => {
+    const issuer = root.status === "active" ? (issuersOf(root)[0] ?? root.certificate) : lastIssuer(root, known);
+    if (issuer === undefined) return { ...root, leafIssuers: [] };
+    const until = root.status === "active" ? null : leavesUntil(issuer, root.leafTtlMaxMs, root.rotatedOutAt ?? root.since);
+    return { ...root, leafIssuers: [{ ...presentIssuer(issuer), leavesUntil: until }] };
+  });
+}
+
+/** The certificate with the key by which a retired root's leaves were signed last. */
+function lastIssuer({ certificate, signingKeyId }: RootWithoutIssuers, known: readonly Certificate[]): Certificate | undefined {
+  const signs = ({ subjectKeyId }: Certificate) => subjectKeyId !== null && colonHex(subjectKeyId) === signingKeyId;
+  return signs(certificate) ? certificate : known.find((other) => signs(other) && couldHaveIssued(certificate, other));
+}

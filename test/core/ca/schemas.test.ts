@@ -1,0 +1,71 @@
+/**
+ * Replicas that read an older schema of the state: it is written for them, unless it would lose what access control recorded.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { AccessRecord, CaState } from "../../../src/core/ca/state.ts";
+import { NotReadyError } from "../../../src/core/errors.ts";
+import { createCodec } from "../../../src/store/codec.ts";
+import { createTestCa, type TestCa } from "../../fakes/ca.ts";
+
+const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
+const ACCESS: AccessRecord = { keyId: "k1", bootstrapAccessorId: "11111111-2222-4333-8444-555555555555" };
+
+/** Commits the state with a record of access control, as another replica would. */
+async function commitAccess({ manager, backend, sealer }: TestCa): Promise<void> {
+  const { store, leases } = backend.open(createCodec(sealer), "other");
+  const lease = (await leases.acquire("operation", 30_000)) ?? assert.fail();
+  const { state } = manager.require();
+  const next: CaState = { ...state, index: state.index + 1, commitId: "a".repeat(32), ancestors: [state.commitId], access: ACCESS };
+  await store.commit(next, { index: state.index, commitId: state.commitId, term: lease.term });
+  await leases.release(lease);
+  await manager.refresh();
+}
+
+const announce = ({ backend, sealer }: TestCa, schema: number) =>
+  backend
+    .open(createCodec(sealer), "old")
+    .replicas.announce({ id: "old", address: "10.0.0.2:8500", keks: sealer.keks, schema, index: 1, clockOffsetMs: 0 }, 60_000);
+
+describe("schemas of the state", () => {
+  it("a change is refused while a replica is alive that reads no schema with the record of access control", async () => {
+    const ca = await createTestCa();
+    await commitAccess(ca);
+    await announce(ca, 2);
+    const before = ca.backend.document;
+    await assert.rejects(ca.manager.rotate(NOW), (error: unknown) => {
+      assert.ok(error instanceof NotReadyError && error.code === "replica_behind", String(error));
+      assert.match(
+        error.message,
+        /replica 10\.0\.0\.2:8500 runs a version of meshca that reads the stored state up to schema 2, and schema 3 is in use/,
+      );
+      return true;
+    });
+    assert.equal(ca.backend.document, before);
+  });
+
+  it("the record of access control stays through a rotation, a configuration and a restored backup from before it", async () => {
+    const ca = await createTestCa();
+    const backup = ca.manager.require().state;
+    await commitAccess(ca);
+    await ca.manager.rotate(NOW);
+    assert.deepEqual(ca.manager.require().state.access, ACCESS);
+    await ca.manager.restore(backup, { forceWithoutCrossSigning: false });
+    assert.deepEqual(ca.manager.require().state.access, ACCESS);
+    assert.equal(ca.manager.require().active.id, backup.roots[0]?.id);
+  });
+
+  it("an older schema is written for a replica that reads no newer one, and the newest for one that reads more", async () => {
+    const ca = await createTestCa();
+    for (const [schema, written] of [
+      [2, 2],
+      [1, 1],
+      [9, 3],
+    ] as const) {
+      await announce(ca, schema);
+      await ca.manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
+      assert.equal(ca.manager.require().state.schema, written);
+    }
+  });
+});

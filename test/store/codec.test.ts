@@ -1,0 +1,78 @@
+/**
+ * The stored form of the state: each schema that there was is read, and none that would lose something is written.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { type CaState, SCHEMA, SCHEMAS } from "../../src/core/ca/state.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import { createCodec } from "../../src/store/codec.ts";
+import { createTestCa } from "../fakes/ca.ts";
+
+const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
+const codec = createCodec(createSealer(await readKeks(makeKek())));
+const recode = async (state: CaState) => codec.decode(await codec.encode(state));
+
+async function rotatedState(): Promise<CaState> {
+  const { manager } = await createTestCa();
+  await manager.rotate(NOW);
+  return manager.require().state;
+}
+
+describe("codec", () => {
+  it("gives every field of the newest schema back", async () => {
+    const state = await rotatedState();
+    assert.equal(state.schema, SCHEMA);
+    const full = { ...state, access: { keyId: "k1", bootstrapAccessorId: "11111111-2222-4333-8444-555555555555" } };
+    assert.deepEqual(await recode(full), full);
+    assert.deepEqual(await recode(state), state);
+  });
+
+  it("derives the issuers of an older schema: the active root's own, and a retired root's for as long as a leaf of it can live", async () => {
+    const state = await rotatedState();
+    for (const schema of SCHEMAS.filter((older) => older < SCHEMA)) {
+      const { roots, access, ancestors } = await recode({ ...state, schema });
+      assert.equal(access, null);
+      assert.deepEqual(ancestors, schema < 2 ? [] : state.ancestors);
+      assert.deepEqual(roots, state.roots);
+      assert.deepEqual(
+        roots.map(({ status, leafIssuers }) => [status, leafIssuers.map(({ leavesUntil }) => leavesUntil !== null)]).toSorted(),
+        [
+          ["active", [false]],
+          ["retired", [true]],
+        ],
+      );
+    }
+  });
+
+  it("writes nothing of an older schema into a newer one's fields", async () => {
+    const state = await rotatedState();
+    const fields = async (schema: CaState["schema"]) => {
+      const { body } = JSON.parse(await codec.encode({ ...state, schema })) as { body: string };
+      const { roots, ...rest } = JSON.parse(body) as { roots: object[] };
+      return [...Object.keys(rest), ...Object.keys(roots[0] ?? {})];
+    };
+    for (const [schema, field] of [
+      [2, "ancestors"],
+      [3, "access"],
+      [3, "leafIssuers"],
+    ] as const)
+      for (const written of SCHEMAS)
+        assert.equal((await fields(written)).includes(field), written >= schema, `${field} in schema ${written}`);
+  });
+
+  it("refuses to write a schema that would lose what access control recorded", async () => {
+    const state = { ...(await rotatedState()), access: { keyId: "k1", bootstrapAccessorId: null } };
+    for (const schema of [1, 2] as const) await assert.rejects(codec.encode({ ...state, schema }), /Schema \d cannot hold this state/);
+  });
+
+  it("refuses a schema that is too new, and a body with a field that its schema does not have", async () => {
+    const document = JSON.parse(await codec.encode(await rotatedState())) as Record<string, unknown>;
+    await assert.rejects(
+      codec.decode(JSON.stringify({ ...document, schema: SCHEMA + 1 })),
+      /it has schema 4, this version of meshca knows up to 3/,
+    );
+    await assert.rejects(codec.decode(JSON.stringify({ ...document, schema: 2 })), /its MAC is wrong/);
+  });
+});
