@@ -30,7 +30,12 @@ export function bootstrapFiles({ kept }: Platform): Pick<AppOptions, "bootstrapR
       const text = kept(BOOTSTRAP_RESET)?.read()?.trim() ?? "";
       return /^\d+$/.test(text) ? Number(text) : null;
     },
-    bootstrapSecret: () => kept(BOOTSTRAP_SECRET)?.read()?.trim() ?? null,
+    bootstrapSecret() {
+      const file = kept(BOOTSTRAP_SECRET);
+      const secret = file?.read()?.trim() ?? "";
+      // An empty file is no secret that a caller could know.
+      return file === null || secret === "" ? null : { secret, file: file.name };
+    },
   };
 }
 
@@ -109,11 +114,12 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
       if (settings.managementToken !== null)
         await access.administrationFor(recorded("initial-management")).ensureInitialManagement(settings.managementToken);
       memory.started = true;
-      if (directory.bootstrap !== null || parts.kept(BOOTSTRAP_SECRET) === null) return;
+      const file = parts.kept(BOOTSTRAP_SECRET);
+      if (file === null) return;
+      // Also if there was a first token: an operator who writes the reset index down needs the secret too.
       parts.secretFile(BOOTSTRAP_SECRET, () => hex(random.bytes(16)));
-      log.info("There is no token yet: PUT /v1/acl/bootstrap from this machine, or with the secret in the data folder", {
-        file: BOOTSTRAP_SECRET,
-      });
+      if (directory.bootstrap === null)
+        log.info("There is no token yet: PUT /v1/acl/bootstrap with the secret in the data folder as its token", { file: file.name });
     },
     follow: directory.follow,
     freshen: directory.freshen,

@@ -142,12 +142,13 @@ export function createTokenAdministration({ directory, clock, random }: Administ
   };
 
   return {
-    async bootstrap(resetIndex, chosen) {
+    async bootstrap(resetIndex, chosen, requireCaller) {
       await directory.refresh();
       const before = directory.bootstrap;
       const refused = (index: number) =>
         new DeniedError("permission_denied", `Permission denied: ACL bootstrap no longer allowed (reset index: ${index})`);
       if (before !== null && before.modifyIndex !== resetIndex) throw refused(before.modifyIndex);
+      requireCaller();
       if (chosen !== null) requireNewId(chosen, "SecretID");
       const [accessorId, secret] = [makeUuid(random), chosen ?? makeUuid(random)];
       const content = { ...blank(accessorId, "Bootstrap Token (Global Management)"), policies: [BUILTIN.value.id] };

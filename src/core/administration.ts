@@ -54,9 +54,10 @@ export interface Administration {
   /**
    * The first token with all rights.
    * @param resetIndex what an operator wrote down to be allowed another time, or null.
+   * @param requireCaller called if there may be one now: throws if the caller is not allowed to make it.
    * @throws {DeniedError} `permission_denied` where there was one, with Consul's text
    */
-  bootstrap(resetIndex: number | null, secret: string | null): Promise<NewToken>;
+  bootstrap(resetIndex: number | null, secret: string | null, requireCaller: () => void): Promise<NewToken>;
   /** Makes the token that the configuration names where there is none with this secret. @returns whether it made one. */
   ensureInitialManagement(secret: string): Promise<boolean>;
 

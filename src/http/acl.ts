@@ -84,13 +84,14 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
       PUT: [
         "public",
         async (call, control) => {
-          requireFirstCaller(call, options);
           const { BootstrapSecret: chosen } = decodeBody(
             { BootstrapSecret: goField("BootstrapSecret", "string", isString) },
             await optionalJson(call),
             "bootstrap",
           );
-          const { token, secret: secretId } = await control.administration.bootstrap(options.bootstrapReset(), chosen || null);
+          const { token, secret: secretId } = await control.administration.bootstrap(options.bootstrapReset(), chosen || null, () =>
+            requireFirstCaller(call, options),
+          );
           return { ID: secretId, ...(tokenJson(token, policyName(control), secretId) as object) };
         },
       ],
@@ -277,24 +278,24 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
   ];
 }
 
-/** What proxies add to what they pass on (RFC 7239 §4, RFC 9110 §7.6.3, and what is in use). */
-const FORWARDED = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
-
 /**
- * The first stranger must not take a new server over: the first token goes to somebody on this machine, or to whoever has
- * the secret that the server wrote for its operator. Behind a proxy, which may be on this machine, only to the latter; a
- * request that says that it was forwarded came through one, whether the operator told of it or not.
- * @throws {DeniedError}
+ * The first caller must not take a new server over, and an address says nothing about who calls: a proxy on this machine
+ * that nobody declared makes every client look local. The first token always needs the secret that the server wrote into
+ * its data folder, as the token of the request.
+ * @throws {DeniedError} `permission_denied`
  */
-function requireFirstCaller(call: Call, { bootstrapSecret, behindProxy }: AppOptions): void {
-  const forwarded = behindProxy || FORWARDED.some((name) => call.header(name) !== undefined);
-  if (!forwarded && isLoopbackAddress(call.environment.remoteAddress)) return;
-  const given = secretOf(call.request);
+function requireFirstCaller({ request }: Call, { bootstrapSecret }: AppOptions): void {
   const expected = bootstrapSecret();
-  if (given !== null && expected !== null && sameSecret(given, expected)) return;
+  if (expected === null)
+    throw new DeniedError(
+      "permission_denied",
+      "Permission denied: ACL bootstrap needs a secret in a data folder, which this server does not have; set MESHCA_INITIAL_MANAGEMENT_TOKEN instead",
+    );
+  const given = secretOf(request);
+  if (given !== null && sameSecret(given, expected.secret)) return;
   throw new DeniedError(
     "permission_denied",
-    "Permission denied: ACL bootstrap is allowed from this machine, or with the secret in the server's data folder as X-Consul-Token",
+    `Permission denied: ACL bootstrap needs the secret in ${expected.file} as its token: CONSUL_HTTP_TOKEN=$(cat ${expected.file}) consul acl bootstrap, or the header X-Consul-Token`,
   );
 }
 
@@ -312,10 +313,6 @@ function rulesOf({ administration }: Control, authMethod: string | null): Entry<
 /** A rule that is changed may leave its method out. */
 function keepMethod(rule: BindingRule, before: Entry<BindingRule> | null): BindingRule {
   return rule.authMethod === "" && before !== null ? { ...rule, authMethod: before.value.authMethod } : rule;
-}
-
-function isLoopbackAddress(address: string | undefined): boolean {
-  return address === "::1" || /^(::ffff:)?127(\.\d{1,3}){3}$/.test(address ?? "");
 }
 
 /** In a time that tells nothing about where two secrets differ. */

@@ -55,8 +55,8 @@ export interface AppOptions {
   readonly access: AccessControl | null;
   /** The index that an operator wrote down so that the first token can be made once more, or null. */
   readonly bootstrapReset: () => number | null;
-  /** The secret with which the first token can be made from elsewhere, or null. */
-  readonly bootstrapSecret: () => string | null;
+  /** The secret that the first token needs, and the path of the file that it is in; null if there is no data folder. */
+  readonly bootstrapSecret: () => { readonly secret: string; readonly file: string } | null;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -68,8 +68,6 @@ export interface AppOptions {
   /** The names that a Host header may have beside those. Null: any, where not only loopback is served. */
   readonly hosts: readonly string[] | null;
   readonly limits: HttpLimits;
-  /** Whether every request comes from a proxy, whose address then says nothing of who sent it. */
-  readonly behindProxy: boolean;
   /** Whether something in front compresses answers, so that they leave here as they are. */
   readonly compressed: boolean;
   /** Null: nothing is recorded. */

@@ -73,16 +73,19 @@ MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP
 const BOTH_KEYS = `${PUBLIC_KEY}${PUBLIC_KEY.replaceAll("PUBLIC", "PRIVATE")}`;
 const RULE = { description: "", authMethod: "m", bindType: "service", bindName: "web", selector: "" } as const;
 
+/** Who calls is not what is tested here. */
+const anybody = () => undefined;
+
 describe("bootstrap()", () => {
   it("bootstrap() makes one token with all rights, once on all replicas", async () => {
     const { admin, other, authorizer } = await setup();
     const replica = await other();
-    const { token, secret } = await admin.bootstrap(null, null);
+    const { token, secret } = await admin.bootstrap(null, null, anybody);
     assert.deepEqual(token.value.policies, [GLOBAL_MANAGEMENT.id]);
     const caller = await authorizer.authorize(secret);
     for (const resource of ["acl", "operator", "mesh"] as const) assert.equal(caller.allows(resource, "write"), true);
     for (const one of [admin, replica]) {
-      const { code, message } = await refusal(() => one.bootstrap(null, null));
+      const { code, message } = await refusal(() => one.bootstrap(null, null, anybody));
       assert.equal(code, "permission_denied");
       assert.equal(message, `Permission denied: ACL bootstrap no longer allowed (reset index: ${token.modifyIndex})`);
     }
@@ -90,27 +93,27 @@ describe("bootstrap()", () => {
 
   it("bootstrap() lets one of many that race win", async () => {
     const { admin, other } = await setup();
-    const outcomes = await Promise.allSettled([admin, await other(), await other()].map((one) => one.bootstrap(null, null)));
+    const outcomes = await Promise.allSettled([admin, await other(), await other()].map((one) => one.bootstrap(null, null, anybody)));
     assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
     assert.equal((await other()).tokens().length, 2);
   });
 
   it("bootstrap() is allowed once more by the reset index, and not by another one", async () => {
     const { admin } = await setup();
-    const { token } = await admin.bootstrap(null, null);
+    const { token } = await admin.bootstrap(null, null, anybody);
     for (const index of [0, token.modifyIndex - 1, token.modifyIndex + 1])
-      assert.equal((await refusal(() => admin.bootstrap(index, null))).code, "permission_denied");
-    const again = await admin.bootstrap(token.modifyIndex, null);
+      assert.equal((await refusal(() => admin.bootstrap(index, null, anybody))).code, "permission_denied");
+    const again = await admin.bootstrap(token.modifyIndex, null, anybody);
     assert.notEqual(again.token.value.accessorId, token.value.accessorId);
-    assert.equal((await refusal(() => admin.bootstrap(token.modifyIndex, null))).code, "permission_denied");
+    assert.equal((await refusal(() => admin.bootstrap(token.modifyIndex, null, anybody))).code, "permission_denied");
   });
 
   it("bootstrap() takes a chosen secret that is a UUID, and refuses another without repeating it", async () => {
     const { admin } = await setup();
-    const { message } = await refusal(() => admin.bootstrap(null, "hunter2hunter2"));
+    const { message } = await refusal(() => admin.bootstrap(null, "hunter2hunter2", anybody));
     assert.ok(!message.includes("hunter2"));
     const secret = makeUuid(systemRandom);
-    assert.equal((await admin.bootstrap(null, secret)).secret, secret);
+    assert.equal((await admin.bootstrap(null, secret, anybody)).secret, secret);
   });
 
   it("ensureInitialManagement() makes the token once, whichever replica starts first, and ends bootstrap", async () => {
@@ -119,7 +122,7 @@ describe("bootstrap()", () => {
     const made = await Promise.all([admin, await other(), await other()].map((one) => one.ensureInitialManagement(secret)));
     assert.equal(made.filter((first) => first).length, 1);
     assert.equal(await (await other()).ensureInitialManagement(secret), false);
-    assert.equal((await refusal(async () => (await other()).bootstrap(null, null))).code, "permission_denied");
+    assert.equal((await refusal(async () => (await other()).bootstrap(null, null, anybody))).code, "permission_denied");
     assert.equal((await refusal(() => admin.ensureInitialManagement("anonymous"))).code, "request_malformed");
     assert.equal((await authorizer.authorize(secret)).allows("acl", "write"), true);
   });

@@ -3,6 +3,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { statSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { exportSPKI, generateKeyPair, SignJWT } from "jose";
 import { makeKek } from "../../src/seal/kek.ts";
@@ -298,51 +299,73 @@ onStore("Redis", noRedis, async (more = {}) => {
 });
 after(() => redis?.stop());
 
+/** The secret in a server's data folder. */
+const bootstrapSecret = async ({ dataDir }: ServerProcess) => (await Bun.file(`${dataDir}/acl-bootstrap-secret`).text()).trim();
+
 describe("the first token", () => {
-  it("goes to somebody on this machine, once, and again where the operator wrote the reset index down", async () => {
+  it("goes to who has the secret in the data folder, once, and again if the operator wrote the reset index down", async () => {
     const server = await startServer({ MESHCA_ACL: "deny" });
     try {
-      const made = await json<Token>(server, "PUT", "/v1/acl/bootstrap", null);
+      const secret = await bootstrapSecret(server);
+      const made = await json<Token>(server, "PUT", "/v1/acl/bootstrap", secret);
       assert.deepEqual(made.Policies, [{ ID: "00000000-0000-0000-0000-000000000001", Name: "global-management" }]);
       const again = await call(server, "PUT", "/v1/acl/bootstrap", null);
       const index = /reset index: (\d+)\)$/.exec(again.text)?.[1] ?? "";
       assert.equal(again.status, 403);
       await Bun.write(`${server.dataDir}/acl-bootstrap-reset`, `${Number(index) + 1}\n`);
-      assert.equal((await call(server, "PUT", "/v1/acl/bootstrap", null)).status, 403);
+      assert.match((await call(server, "PUT", "/v1/acl/bootstrap", secret)).text, /reset index/);
       await Bun.write(`${server.dataDir}/acl-bootstrap-reset`, `${index}\n`);
-      const second = await json<Token>(server, "PUT", "/v1/acl/bootstrap", null);
-      assert.equal((await call(server, "PUT", "/v1/acl/bootstrap", null)).status, 403);
+      // A reset opens it to no one else.
+      assert.match((await call(server, "PUT", "/v1/acl/bootstrap", null)).text, /needs the secret in /);
+      const second = await json<Token>(server, "PUT", "/v1/acl/bootstrap", secret);
+      assert.equal((await call(server, "PUT", "/v1/acl/bootstrap", secret)).status, 403);
       for (const { SecretID } of [made, second]) assert.equal((await call(server, "GET", "/v1/acl/tokens", SecretID)).status, 200);
     } finally {
       await server.stop();
     }
   });
 
-  it("is for whoever has the secret in the data folder behind a proxy, which may be on this machine", async () => {
-    const server = await startServer({ MESHCA_ACL: "deny", MESHCA_PLAIN_HTTP: "behind-proxy" });
-    try {
-      assert.equal((await call(server, "PUT", "/v1/acl/bootstrap", null)).status, 403);
-      const secret = (await Bun.file(`${server.dataDir}/acl-bootstrap-secret`).text()).trim();
-      await json<Token>(server, "PUT", "/v1/acl/bootstrap", secret);
-    } finally {
-      await server.stop();
-    }
-  });
-
-  for (const header of ["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP"])
-    it(`is not for whoever comes through a proxy on this machine that nobody told of, which ${header} shows`, async () => {
-      const server = await startServer({ MESHCA_ACL: "deny", MESHCA_STORE: "memory:" });
+  for (const plain of ["", "behind-proxy"])
+    it(`needs the secret from loopback too, since a stock proxy looks like it (MESHCA_PLAIN_HTTP=${JSON.stringify(plain)})`, async () => {
+      const server = await startServer({ MESHCA_ACL: "deny", ...(plain === "" ? {} : { MESHCA_PLAIN_HTTP: plain }) });
+      const bootstrap = (headers: Record<string, string>) => fetch(`${server.url}/v1/acl/bootstrap`, { method: "PUT", headers });
       try {
-        const through = { method: "PUT", headers: { [header]: "for=127.0.0.1" } };
-        const answer = await fetch(`${server.url}/v1/acl/bootstrap`, through);
-        assert.deepEqual([answer.status, (await answer.text()).includes("the secret in the server's data folder")], [403, true]);
-        const secret = (await Bun.file(`${server.dataDir}/acl-bootstrap-secret`).text()).trim();
-        const known = { method: "PUT", headers: { [header]: "for=127.0.0.1", "X-Consul-Token": secret } };
-        assert.equal((await fetch(`${server.url}/v1/acl/bootstrap`, known)).status, 200);
+        const secret = await bootstrapSecret(server);
+        const file = `${server.dataDir}/acl-bootstrap-secret`;
+        assert.equal(statSync(file).mode & 0o777, 0o600);
+        const wrong = [
+          {},
+          { "X-Consul-Token": "" },
+          { "X-Consul-Token": secret.slice(1) },
+          { "X-Consul-Token": `${secret}0` },
+          { "X-Consul-Token": `${secret.slice(0, -1)}${secret.endsWith("0") ? "1" : "0"}` },
+          { Authorization: `Basic ${secret}` },
+          { "X-Forwarded-For": "127.0.0.1", Via: "1.1 127.0.0.1" },
+        ];
+        for (const headers of wrong) {
+          const refused = await bootstrap(headers as Record<string, string>);
+          const text = await refused.text();
+          assert.equal(refused.status, 403, JSON.stringify(headers));
+          assert.ok(text.includes(`CONSUL_HTTP_TOKEN=$(cat ${file}) consul acl bootstrap`), text);
+          assert.ok(!text.includes(secret));
+        }
+        assert.equal((await bootstrap({ Authorization: `Bearer ${secret}` })).status, 200);
       } finally {
         await server.stop();
       }
     });
+
+  it("is not to be had with the secret before it is the token, and the secret is no token itself", async () => {
+    const server = await startServer({ MESHCA_ACL: "deny" });
+    try {
+      const secret = await bootstrapSecret(server);
+      assert.equal((await call(server, "GET", "/v1/acl/tokens", secret)).status, 403);
+      await json<Token>(server, "PUT", "/v1/acl/bootstrap", secret);
+      assert.equal((await call(server, "GET", "/v1/acl/tokens", secret)).status, 403);
+    } finally {
+      await server.stop();
+    }
+  });
 
   it("is not there where access control is off, and everything is allowed", async () => {
     const server = await startServer();

@@ -352,13 +352,14 @@ describe("secrets are write-only", () => {
     const server = await startServer(environment);
     try {
       const file = "acl-bootstrap-secret";
-      scenario.secrets.plant("the secret for the first token", readFileSync(join(folder, file), "utf8").trim(), [`file ${file}`]);
+      const secret = readFileSync(join(folder, file), "utf8").trim();
+      scenario.secrets.plant("the secret for the first token", secret, [`file ${file}`]);
       const first = crypto.randomUUID();
       const answer = await scenario.get<{ SecretID: string }>(
         server,
         "PUT",
         "/v1/acl/bootstrap",
-        { body: JSON.stringify({ BootstrapSecret: first }) },
+        { body: JSON.stringify({ BootstrapSecret: first }), headers: { "X-Consul-Token": secret } },
         ({ SecretID }) => SecretID,
         [SELF],
       );

@@ -56,8 +56,9 @@ describe("meshca serve with MESHCA_TLS=self", () => {
 
   it("knows where a request comes from, over HTTP/1.1 and HTTP/2", () =>
     serving({ MESHCA_TLS: "self", MESHCA_AUDIT: "stdout", MESHCA_ACL: "deny" }, async ({ port, stdout }) => {
-      // The first token is for somebody on this machine.
-      await put(port, "/v1/acl/bootstrap");
+      const client = await openHttp2(port, {});
+      assert.equal((await client.request("/v1/acl/bootstrap", {}, "")).status, 403);
+      client.session.destroy();
       assert.equal((await get(port, "/v1/acl/tokens")).status, 403);
       await until(() => stdout().includes("GET /v1/acl/tokens"));
       const lines = stdout()
