@@ -81,7 +81,8 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
   const { clock, random, log, sealer, store, manager, audit, memory } = parts;
   const { datacenter } = settings;
   const clusterId = () => manager.require().state.clusterId;
-  const directory = createDirectory({ store, sealer, clusterId, clock, random, log, memory: memory.directory });
+  const recordSchema = () => (manager.require().state.access === null ? 1 : 2);
+  const directory = createDirectory({ store, sealer, clusterId, recordSchema, clock, random, log, memory: memory.directory });
   const hosts = { hosts: settings.jwksHosts, privateHosts: settings.jwksPrivateHosts };
   const keySets = createKeySets({ fetch: parts.fetchKeys, resolve: parts.resolve, ...hosts, clock, memory: memory.keySets });
   const authorizer = createAuthorizer({ directory, defaultPolicy, datacenter, clock, random, maxStalenessMs, memory: memory.authorizer });

@@ -21,7 +21,7 @@ import { ConflictError, NotReadyError, StoreError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Sealer } from "../core/sealer.ts";
 import { type AccessKey, makeAccessKey, openAccessKey } from "./access-key.ts";
-import { type ContentKind, type Contents, decodeRecord, encodeRecord } from "./records.ts";
+import { type ContentKind, type Contents, decodeRecord, encodeRecord, RECORD_SCHEMAS, type RecordSchema } from "./records.ts";
 
 /** A quiet store is looked at this often, in milliseconds, so that its silence is told from its absence. */
 const QUIET_MS = 10_000;
@@ -142,6 +142,8 @@ export interface DirectoryOptions {
   readonly sealer: Sealer;
   /** Asked for once there is a state. */
   readonly clusterId: () => string;
+  /** The newest schema of records that every live replica reads. @default the first one */
+  readonly recordSchema?: () => RecordSchema;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -154,6 +156,7 @@ const KEY_RECORD: RecordName = { kind: "access-key", id: "current" };
 export function createDirectory(options: DirectoryOptions): Directory {
   const { store, sealer, clusterId, clock, random, log, memory = createDirectoryMemory() } = options;
   const { tables, byHash, faulty, documents } = memory;
+  const recordSchema = options.recordSchema ?? (() => RECORD_SCHEMAS[0]);
   const listeners = new Set<() => void>();
   const nameOf = ({ kind, id }: RecordName) => `${kind}/${id}`;
   const newTip = () => hex(random.bytes(16));
@@ -345,7 +348,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
         drafts.map(async ({ kind, id, replaces, content, key: unique = null }): Promise<RecordChange> => {
           const expected = replaces?.version ?? 0;
           if (content === null) return { kind, id, expected, next: null };
-          const document = await encodeRecord({ kind, id, version: expected + 1, key: unique }, content, opened);
+          const document = await encodeRecord({ kind, id, version: expected + 1, key: unique }, content, opened, recordSchema());
           return { kind, id, expected, next: { key: unique, document } };
         }),
       );

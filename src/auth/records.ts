@@ -68,8 +68,28 @@ const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[
   }),
 };
 
-const SCHEMA = 1;
-const Document = v.pipe(v.string(), v.parseJson(), v.strictObject({ schema: v.literal(SCHEMA), body: v.string(), mac: v.string() }));
+/**
+ * Every schema of a record that this code reads, the oldest first. A newer one is written only once every live replica reads
+ * it: the first one until the CA document has an access part (`CaState.access`), which never goes away again.
+ */
+export const RECORD_SCHEMAS = [1, 2] as const;
+export type RecordSchema = (typeof RECORD_SCHEMAS)[number];
+
+/** What the second schema adds to each kind: left out of what is written in the first one, and optional when it is read. */
+const ADDED_IN_2: { readonly [K in ContentKind]: readonly (keyof Contents[K])[] } = {
+  bootstrap: [],
+  token: [],
+  policy: [],
+  "auth-method": [],
+  "binding-rule": [],
+  denial: [],
+};
+
+const Document = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.strictObject({ schema: v.picklist(RECORD_SCHEMAS), body: v.string(), mac: v.string() }),
+);
 const Json = v.pipe(v.string(), v.parseJson());
 
 /** What a record is, as its MAC covers it. */
@@ -80,30 +100,36 @@ export interface Identity {
   readonly key: string | null;
 }
 
-/** The document of a record that is to be written. */
+/**
+ * The document of a record that is to be written.
+ * @param schema the newest one that every live replica reads.
+ */
 export async function encodeRecord<K extends ContentKind>(
   identity: Identity & { readonly kind: K },
   content: Contents[K],
   key: AccessKey,
+  schema: RecordSchema = RECORD_SCHEMAS[0],
 ): Promise<string> {
-  const body = JSON.stringify(content);
-  return JSON.stringify({ schema: SCHEMA, body, mac: await key.mac(macInput(identity, body)) } satisfies v.InferOutput<typeof Document>);
+  const added: readonly PropertyKey[] = schema < 2 ? ADDED_IN_2[identity.kind] : [];
+  const body = JSON.stringify(Object.fromEntries(Object.entries(content).filter(([name]) => !added.includes(name))));
+  const mac = await key.mac(macInput(schema, identity, body));
+  return JSON.stringify({ schema, body, mac } satisfies v.InferOutput<typeof Document>);
 }
 
-/** What a stored record holds; null where it is not ours, or not of this schema. */
+/** What a stored record holds; null if its MAC is wrong, or if it has no schema that is known here. */
 export async function decodeRecord<K extends ContentKind>(
   record: StoredRecord & { readonly kind: K },
   key: AccessKey,
 ): Promise<Contents[K] | null> {
   const document = v.safeParse(Document, record.document);
   if (!document.success) return null;
-  const { body, mac } = document.output;
-  if (!(await key.verifyMac(macInput(record, body), mac))) return null;
+  const { schema, body, mac } = document.output;
+  if (!(await key.verifyMac(macInput(schema, record, body), mac))) return null;
   const json = v.safeParse(Json, body);
   const content = json.success ? v.safeParse(SCHEMAS[record.kind], json.output) : json;
   return content.success ? (content.output as Contents[K]) : null;
 }
 
-function macInput({ kind, id, version, key }: Identity, body: string) {
-  return utf8(JSON.stringify(["meshca access", SCHEMA, kind, id, version, key, body]));
+function macInput(schema: RecordSchema, { kind, id, version, key }: Identity, body: string) {
+  return utf8(JSON.stringify(["meshca access", schema, kind, id, version, key, body]));
 }
