@@ -3,6 +3,7 @@
  * @module
  */
 import * as v from "valibot";
+import { requireDistinctFields } from "../../src/core/ca/config-names.ts";
 import type { ConfigMap } from "../../src/core/ca/state.ts";
 import { ConfigError, type Violation } from "../../src/core/errors.ts";
 import type { CommonConfig } from "../../src/core/provider.ts";
@@ -125,6 +126,7 @@ export interface TransitConfig {
 
 /** Reads where key-encryption keys are wrapped. @throws {ConfigError} with every fault */
 export function parseTransitConfig(config: ConfigMap): TransitConfig {
+  requireDistinctFields(config);
   const fields = decodeConfig(TransitFields, snakeless(config, Object.keys(TransitFields.entries)));
   const faults: Violation[] = [];
   const refuse = refuser(faults);

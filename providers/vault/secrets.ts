@@ -2,27 +2,30 @@
  * The secret fields of a configuration: taken out to be sealed, put back to be used.
  * @module
  */
+import { foldedName } from "../../src/core/ca/config-names.ts";
 import { type ConfigMap, HIDDEN } from "../../src/core/ca/state.ts";
 import { ConfigError } from "../../src/core/errors.ts";
-import { parseVaultConfig, VAULT_SECRET_FIELDS } from "./config.ts";
+import { parseVaultConfig, VAULT_SECRET_FIELDS, type VaultConfig } from "./config.ts";
 
 /** Secrets by the path to them: `Token`, `AuthMethod.Params.secret_id`. */
 export type Secrets = Readonly<Record<string, string>>;
 
 type Visit = (path: string, value: string) => string;
 
-const plain = (key: string) => key.replaceAll("_", "").toLowerCase();
-
 /** A copy in which each secret that is there is what `visit` makes of it. */
 function mapSecrets(config: ConfigMap, visit: Visit, above: readonly string[] = []): ConfigMap {
   const map = ([key, value]: [string, unknown]): [string, unknown] => {
     const at = [...above, key];
     const under = VAULT_SECRET_FIELDS.filter(
-      (path) => path.split(".").slice(0, at.length).map(plain).join(".") === at.map(plain).join("."),
+      (path) => path.split(".").slice(0, at.length).map(foldedName).join(".") === at.map(foldedName).join("."),
     );
     const [path] = under;
     if (path === undefined) return [key, value];
-    if (path.split(".").length === at.length) return [key, typeof value === "string" && value !== "" ? visit(path, value) : value];
+    if (path.split(".").length === at.length) {
+      // A number or a boolean is decoded as text.
+      const isPlain = typeof value === "number" || typeof value === "boolean";
+      return [key, isPlain || (typeof value === "string" && value !== "") ? visit(path, String(value)) : value];
+    }
     return [key, typeof value === "object" && value !== null && !Array.isArray(value) ? mapSecrets(value as ConfigMap, visit, at) : value];
   };
   return Object.fromEntries(Object.entries(config).map(map));
@@ -49,20 +52,61 @@ export function withSecrets(config: ConfigMap, kept: Secrets): ConfigMap {
   });
 }
 
+/** Fields that decide who gets to see a secret: where it is sent, as whom, and how the receiver is verified. */
+function destinationOf({ connection }: VaultConfig): ReadonlyMap<string, unknown> {
+  const { address, login, namespace, tls } = connection;
+  const method = login.kind === "method" ? login.method : null;
+  const params = Object.entries(method?.params ?? {})
+    .map(([name, value]) => [`AuthMethod.Params.${name}`, value] as const)
+    .filter(([path]) => !VAULT_SECRET_FIELDS.includes(path));
+  return new Map<string, unknown>([
+    ["Address", address],
+    ["Namespace", namespace],
+    ["AuthMethod", login.kind],
+    ["TokenFile", login.kind === "file" ? login.path : null],
+    ["AuthMethod.Type", method?.type],
+    ["AuthMethod.MountPath", method?.mountPath],
+    ...params,
+    ["TLSServerName", tls.serverName],
+    ["TLSSkipVerify", tls.skipVerify],
+    ["CAFile", tls.caFile],
+    ["CAPath", tls.caPath],
+    ["CertFile", tls.certFile],
+    ["KeyFile", tls.keyFile],
+  ]);
+}
+
+/** Namespaces that calls with the token are made in, by the field that names each. */
+function namespacesOf({ connection, root, intermediate }: VaultConfig): ReadonlyMap<string, string> {
+  return new Map([
+    ["Namespace", connection.namespace],
+    ...(root === null ? [] : [["RootPKINamespace", root.namespace] as const]),
+    ["IntermediatePKINamespace", intermediate.namespace],
+  ]);
+}
+
+/** The first field that sends a secret elsewhere than before, or null. */
+function changedDestination(next: VaultConfig, before: VaultConfig): string | null {
+  const [to, from] = [destinationOf(next), destinationOf(before)];
+  for (const field of new Set([...to.keys(), ...from.keys()])) if (to.get(field) !== from.get(field)) return field;
+  const known = [...namespacesOf(before).values()];
+  for (const [field, namespace] of namespacesOf(next)) if (!known.includes(namespace)) return field;
+  return null;
+}
+
 /**
- * Refuses to send a secret that is kept to another server, or over a connection that is no longer verified: whoever may
- * change a configuration must not learn it that way.
- * @throws {ConfigError}
+ * Refuses to send a kept secret anywhere but where it was given for: to another server, namespace, auth mount or user, or
+ * to a server that is verified in another way. A caller who may change the configuration must not learn it that way.
+ * @throws {ConfigError} naming the secret and the field that changes
  */
-export function requireSameServer(config: ConfigMap, stored: ConfigMap): void {
+export function requireSameDestination(config: ConfigMap, stored: ConfigMap): void {
   let hidden: string | null = null;
   mapSecrets(config, (path, value) => {
     if (value === HIDDEN) hidden ??= path;
     return value;
   });
   if (hidden === null) return;
-  const [next, before] = [parseVaultConfig(config, false).connection, parseVaultConfig(stored, false).connection];
-  const changed = next.address !== before.address ? "Address" : next.tls.skipVerify && !before.tls.skipVerify ? "TLSSkipVerify" : null;
+  const changed = changedDestination(parseVaultConfig(config, false), parseVaultConfig(stored, false));
   if (changed !== null)
     throw new ConfigError(`${hidden} is "hidden", which keeps the stored value, but ${changed} changes: send the value itself`);
 }

@@ -7,7 +7,7 @@ import type { ConfigMap, ProviderRecord, ProviderState } from "../../src/core/ca
 import type { ProviderContext } from "../../src/core/provider.ts";
 import { parseVaultConfig, type VaultConfig } from "./config.ts";
 import { readFacts } from "./facts.ts";
-import { requireSameServer, type Secrets, secretsOf, withSecrets } from "./secrets.ts";
+import { requireSameDestination, type Secrets, secretsOf, withSecrets } from "./secrets.ts";
 
 const purposeOf = (clusterId: string) => ({ clusterId, purpose: "vault-login", id: "vault" });
 
@@ -45,7 +45,7 @@ export async function settle(
   primary: boolean,
 ): Promise<Settled> {
   const kept = previous === null ? {} : await openSecrets(previous.state, context);
-  if (previous !== null) requireSameServer(sent ?? {}, previous.config ?? {});
+  if (previous !== null) requireSameDestination(sent ?? {}, previous.config ?? {});
   const filled = withSecrets(sent ?? {}, kept);
   const [config, secrets] = [parseVaultConfig(filled, primary), secretsOf(filled)];
   if (Object.keys(secrets).length === 0) return { config, sealed: {} };

@@ -38,13 +38,15 @@ export function decodeStruct(fields: Readonly<Record<string, v.GenericSchema>>, 
   if (body === null) throw decodeFailed("null where an object belongs");
   if (!isObject(body)) throw decodeFailed(`json: cannot unmarshal ${goKind(body)} into Go value of type ${goName}`);
   const named: Record<string, Json> = Object.fromEntries(Object.keys(fields).map((name) => [name, null]));
-  const seen = new Set<string>();
+  const seen = new Map<string, string>();
   for (const [key, value] of Object.entries(body)) {
     const name = Object.keys(fields).find((candidate) => candidate.toLowerCase() === key.toLowerCase());
     if (name === undefined) throw decodeFailed(`json: unknown field ${JSON.stringify(key)}`);
-    // Go lets the last of two spellings win.
-    if (seen.has(name)) throw decodeFailed(`json: duplicate key ${JSON.stringify(key)}`);
-    seen.add(name);
+    // Go lets the last of two spellings win. Names that differ by underscores only are two spellings of one field too.
+    const field = name.replaceAll("_", "").toLowerCase();
+    const before = seen.get(field);
+    if (before !== undefined) throw decodeFailed(`json: duplicate key ${JSON.stringify(key)}: ${JSON.stringify(before)} is the same field`);
+    seen.set(field, key);
     const checked = v.safeParse(fields[name] as v.GenericSchema, value);
     if (!checked.success) throw decodeFailed(checked.issues[0].message);
     named[name] = value;

@@ -17,11 +17,41 @@ describe("bad configurations", () => {
   });
   after(() => server.stop());
 
-  const bodies: readonly (readonly [string, unknown, string])[] = [
+  const bodies: readonly (readonly [string, unknown, string | RegExp])[] = [
     ["an empty body", "", "Request decode failed: EOF"],
     ["white space", " \n", "Request decode failed: EOF"],
     ["null", "null", "Request decode failed: null where an object belongs"],
     ["broken JSON", '{"Provider":', "Request decode failed: unexpected EOF"],
+    [
+      "an address that is given twice, as Address and Addr_ess",
+      { Provider: "vault", Config: { Address: "https://vault.example.com", Addr_ess: "https://other.example.com" } },
+      'error configuring provider: "Addr_ess" and "Address" are the same field: give one of them',
+    ],
+    [
+      "a lifetime that is given twice, in two cases",
+      { Provider: "consul", Config: { LeafCertTTL: "72h", leafcertttl: "1h" } },
+      'error configuring provider: "LeafCertTTL" and "leafcertttl" are the same field: give one of them',
+    ],
+    [
+      "a field below AuthMethod that is given twice",
+      { Provider: "vault", Config: { AuthMethod: { MountPath: "a", mount_path: "b" } } },
+      'error configuring provider: "AuthMethod.MountPath" and "AuthMethod.mount_path" are the same field: give one of them',
+    ],
+    [
+      "a provider that is given twice",
+      { Provider: "consul", provider: "vault" },
+      'Request decode failed: json: duplicate key "provider": "Provider" is the same field',
+    ],
+    [
+      "force that is given twice",
+      { Provider: "consul", ForceWithoutCrossSigning: false, force_without_cross_signing: true },
+      'Request decode failed: json: duplicate key "force_without_cross_signing": "ForceWithoutCrossSigning" is the same field',
+    ],
+    [
+      "a Config with a key __proto__",
+      '{"Provider":"consul","Config":{"__proto__":{"LeafCertTTL":"1h"}}}',
+      /unknown key "__proto__" in Config/,
+    ],
     ["an unknown field", { Provider: "consul", Nope: 1 }, 'Request decode failed: json: unknown field "Nope"'],
     ["a cluster ID", { Provider: "consul", ClusterID: "x" }, 'Request decode failed: json: unknown field "ClusterID"'],
     [

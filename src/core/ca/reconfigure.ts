@@ -10,6 +10,7 @@ import { ConfigError, ConflictError, InvariantError } from "../errors.ts";
 import type { CommonConfig, Prepared, PrepareRequest, Provider, ProviderContext, ProviderType, ProviderTypes, Undo } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { chainBytes, rootsBytes } from "./budget.ts";
+import { requireDistinctFields } from "./config-names.ts";
 import { contextOf, cross, requireCrossing } from "./cross.ts";
 import { pruneAt } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
@@ -90,6 +91,7 @@ export async function planConfiguration(snapshot: Snapshot, request: Configurati
   if (type === undefined) throw new ConfigError(`could not initialize provider: unknown CA provider ${JSON.stringify(request.provider)}`);
   if (request.state !== null && Object.keys(request.state).length > 0)
     throw new ConfigError("Provider State is read-only. It must be omitted or identical to the current value");
+  configured(() => requireDistinctFields(request.config));
   requireKept(request, state.config, type.secretFields);
   const stored = redact(request.config, type.secretFields);
   if (sameJson(stored, request.config) && request.provider === state.config.provider && sameJson(stored, state.config.config)) return null;
@@ -289,6 +291,7 @@ export async function planBootstrap(clusterId: string, request: NewConfig, conte
   const { now, random, types, sealer } = context;
   const type = types.get(request.provider);
   if (type === undefined) throw new ConfigError(`could not initialize provider: unknown CA provider ${JSON.stringify(request.provider)}`);
+  configured(() => requireDistinctFields(request.config));
   const config = configured(() => type.parse(request.config));
   const { onAbandon } = context;
   const prepared = await type.prepare(

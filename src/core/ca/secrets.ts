@@ -3,13 +3,11 @@
  * @module
  */
 import { ConfigError } from "../errors.ts";
+import { foldedName } from "./config-names.ts";
 import { type CaConfig, type ConfigMap, HIDDEN } from "./state.ts";
 
 /** `AuthMethod.Params.*` names every value of a map inside a map; spelling counts for neither case nor underscores. */
 type Paths = readonly string[];
-
-/** A name by which spellings of it are the same. */
-const plain = (name: string): string => name.replaceAll("_", "").toLowerCase();
 
 const isMap = (value: unknown): value is ConfigMap => typeof value === "object" && value !== null && !Array.isArray(value);
 
@@ -17,7 +15,7 @@ const isMap = (value: unknown): value is ConfigMap => typeof value === "object" 
 function behind(key: string, paths: Paths): string[] {
   return paths.flatMap((path) => {
     const [first, ...rest] = path.split(".");
-    return first === "*" || plain(first as string) === plain(key) ? [rest.join(".")] : [];
+    return first === "*" || foldedName(first as string) === foldedName(key) ? [rest.join(".")] : [];
   });
 }
 
@@ -52,13 +50,13 @@ export function requireKept(
   stored: Pick<CaConfig, "provider" | "config">,
   paths: Paths,
 ): void {
-  const present = keptIn(stored.config, paths).map(plain);
+  const present = keptIn(stored.config, paths).map(foldedName);
   for (const name of keptIn(request.config, paths)) {
     if (request.provider !== stored.provider)
       throw new ConfigError(
         `error configuring provider: ${name} is "hidden", which keeps the stored value, but the provider changes: send the value itself`,
       );
-    if (!present.includes(plain(name)))
+    if (!present.includes(foldedName(name)))
       throw new ConfigError(
         `error configuring provider: ${name} is "hidden", which keeps the stored value, but none is stored: send the value itself`,
       );

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { parseTransitConfig, parseVaultConfig, VAULT_CONFIG_NAMES, VAULT_SECRET_FIELDS } from "../../../providers/vault/config.ts";
-import { requireSameServer, secretsOf, withSecrets } from "../../../providers/vault/secrets.ts";
+import { requireSameDestination, secretsOf, withSecrets } from "../../../providers/vault/secrets.ts";
 import { readConfigFile } from "../../../src/config/file.ts";
 import { redact } from "../../../src/core/ca/secrets.ts";
 import type { ConfigMap } from "../../../src/core/ca/state.ts";
@@ -198,10 +198,61 @@ describe("secrets of a configuration", () => {
 
   it("that are hidden do not go to another server", () => {
     const shown = { ...GOOD, Token: "hidden" };
-    requireSameServer(shown, shown);
-    requireSameServer({ ...shown, LeafCertTTL: "24h" }, shown);
-    requireSameServer({ ...GOOD, Address: "https://other.example.com" }, shown);
-    assert.throws(() => requireSameServer({ ...shown, Address: "https://other.example.com" }, shown), /Token is "hidden".*Address changes/);
-    assert.throws(() => requireSameServer({ ...shown, TLSSkipVerify: true }, shown), /TLSSkipVerify changes/);
+    requireSameDestination(shown, shown);
+    requireSameDestination({ ...shown, LeafCertTTL: "24h" }, shown);
+    requireSameDestination({ ...shown, RootPKIPath: "other", IntermediatePKIPath: "others" }, shown);
+    requireSameDestination({ ...GOOD, Address: "https://other.example.com" }, shown);
+    const other = { ...shown, Address: "https://other.example.com" };
+    assert.throws(() => requireSameDestination(other, shown), /Token is "hidden".*Address changes/);
+    assert.throws(() => requireSameDestination({ ...shown, TLSSkipVerify: true }, shown), /TLSSkipVerify changes/);
+  });
+
+  const approle = { Type: "approle", MountPath: "mesh", Params: { role_id: "hidden", secret_id: "hidden" } };
+  const withApprole = { ...GOOD, Token: undefined, AuthMethod: approle, Namespace: "team", TLSServerName: "vault", CAFile: "/ca.pem" };
+  const userpass = { ...withApprole, AuthMethod: { Type: "userpass", Params: { username: "mesh", password: "hidden" } } };
+  const moved: readonly [field: string, before: ConfigMap, after: ConfigMap][] = [
+    ["AuthMethod.MountPath", withApprole, { ...withApprole, AuthMethod: { ...approle, MountPath: "evil" } }],
+    ["AuthMethod.MountPath", withApprole, { ...withApprole, AuthMethod: { ...approle, MountPath: undefined } }],
+    [
+      "AuthMethod.Type",
+      { ...GOOD, Token: undefined, AuthMethod: { Type: "jwt", MountPath: "m", Params: { role: "r", jwt: "hidden" } } },
+      { ...GOOD, Token: undefined, AuthMethod: { Type: "kubernetes", MountPath: "m", Params: { role: "r", jwt: "hidden" } } },
+    ],
+    [
+      "AuthMethod.Params.role",
+      { ...GOOD, Token: undefined, AuthMethod: { Type: "jwt", Params: { role: "r", jwt: "hidden" } } },
+      { ...GOOD, Token: undefined, AuthMethod: { Type: "jwt", Params: { role: "other", jwt: "hidden" } } },
+    ],
+    [
+      "AuthMethod.Params.username",
+      userpass,
+      { ...withApprole, AuthMethod: { Type: "userpass", Params: { username: "mallory", password: "hidden" } } },
+    ],
+    [
+      "AuthMethod.Params.secret_id_file_path",
+      withApprole,
+      { ...withApprole, AuthMethod: { ...approle, Params: { ...approle.Params, secret_id_file_path: "/s" } } },
+    ],
+    ["Namespace", withApprole, { ...withApprole, Namespace: "" }],
+    ["IntermediatePKINamespace", withApprole, { ...withApprole, IntermediatePKINamespace: "evil" }],
+    ["RootPKINamespace", withApprole, { ...withApprole, RootPKINamespace: "evil" }],
+    ["TLSServerName", withApprole, { ...withApprole, TLSServerName: "evil" }],
+    ["CAFile", withApprole, { ...withApprole, CAFile: "" }],
+    ["CAFile", withApprole, { ...withApprole, CAFile: undefined, CAPath: "/cas" }],
+    ["CertFile", withApprole, { ...withApprole, CertFile: "/cert", KeyFile: "/key" }],
+    ["TLSSkipVerify", { ...withApprole, TLSSkipVerify: true }, withApprole],
+  ];
+  const defined = (config: ConfigMap): ConfigMap => JSON.parse(JSON.stringify(config)) as ConfigMap;
+  for (const [field, before, after] of moved)
+    it(`that are hidden are not kept when ${field} changes: ${JSON.stringify(after)}`, () => {
+      requireSameDestination(defined(before), defined(before));
+      assert.throws(
+        () => requireSameDestination(defined(after), defined(before)),
+        (error: unknown) => error instanceof ConfigError && error.message.includes(`keeps the stored value, but ${field} changes`),
+      );
+    });
+
+  it("are sealed when they are numbers, as they are decoded", () => {
+    assert.deepEqual(secretsOf({ ...rest, Token: 12345 }), { Token: "12345" });
   });
 });
