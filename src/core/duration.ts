@@ -19,6 +19,9 @@ const UNITS = new Map<string, bigint>([
 /** Go's time.Duration is an int64 of nanoseconds. */
 const MAX_NS = 2n ** 63n - 1n;
 
+const DIGITS = /\d*/y;
+const UNIT = /[^\d.]*/y;
+
 /**
  * Parses a duration such as `72h`, `1h30m`, `1.5s`, `-1h` or `0`.
  * @returns milliseconds, with a fraction for what is shorter than one.
@@ -27,14 +30,26 @@ const MAX_NS = 2n ** 63n - 1n;
 export function parseDuration(text: string): number {
   const quoted = JSON.stringify(text);
   const invalid = () => new FormatError(`time: invalid duration ${quoted}`);
-  const [, sign, body = ""] = /^([+-]?)(.*)$/s.exec(text) ?? [];
-  if (body === "0") return 0;
-  if (body === "") throw invalid();
+  const sign = text.startsWith("-") || text.startsWith("+") ? text[0] : "";
+  let at = sign === "" ? 0 : 1;
+  if (at + 1 === text.length && text[at] === "0") return 0;
+  if (at === text.length) throw invalid();
+  /** What matches from here on, maybe nothing, which is passed. */
+  const take = (pattern: RegExp): string => {
+    pattern.lastIndex = at;
+    const taken = pattern.exec(text)?.[0] ?? "";
+    at += taken.length;
+    return taken;
+  };
   let total = 0n;
-  let rest = body;
-  while (rest !== "") {
-    const part = /^(\d*)(?:\.(\d*))?([^\d.]*)/.exec(rest);
-    const [whole = "", integer = "", fraction = "", name = ""] = part ?? [];
+  while (at < text.length) {
+    const integer = take(DIGITS);
+    let fraction = "";
+    if (text[at] === ".") {
+      at++;
+      fraction = take(DIGITS);
+    }
+    const name = take(UNIT);
     if (integer === "" && fraction === "") throw invalid();
     if (name === "") throw new FormatError(`time: missing unit in duration ${quoted}`);
     const unit = UNITS.get(name);
@@ -42,7 +57,6 @@ export function parseDuration(text: string): number {
     // What is below a nanosecond is cut off, as in Go; no unit has more than 13 digits.
     const digits = fraction.slice(0, 18);
     total += BigInt(integer === "" ? 0 : integer.slice(0, 40)) * unit + (BigInt(`0${digits}`) * unit) / 10n ** BigInt(digits.length);
-    rest = rest.slice(whole.length);
   }
   if (total > (sign === "-" ? MAX_NS + 1n : MAX_NS)) throw invalid();
   // Split, since nanoseconds of some months do not fit a number.

@@ -7,8 +7,11 @@
 export function nearest(name: string, candidates: readonly string[]): string | null {
   let best: { candidate: string; edits: number } | null = null;
   for (const candidate of candidates) {
+    const most = Math.max(1, candidate.length / 3);
+    // Each letter that one has more than the other is an edit, so that a name of any length is compared in the same time.
+    if (Math.abs(name.length - candidate.length) > most) continue;
     const edits = distance(name.toLowerCase(), candidate.toLowerCase());
-    if (edits <= Math.max(1, candidate.length / 3) && (best === null || edits < best.edits)) best = { candidate, edits };
+    if (edits <= most && (best === null || edits < best.edits)) best = { candidate, edits };
   }
   return best?.candidate ?? null;
 }

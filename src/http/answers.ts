@@ -2,6 +2,7 @@
  * Response bodies: compressed when they are large and the client takes it, and shared by all who ask for the same.
  * @module
  */
+import { parseAccept } from "hono/utils/accept";
 import { type Bytes, utf8 } from "../core/bytes.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import { writeJson } from "./json.ts";
@@ -64,13 +65,12 @@ export function rootsBody(snapshot: Snapshot, form: RootsForm): Body {
   return made;
 }
 
-/** Whether an Accept-Encoding header takes gzip. */
+/**
+ * Whether an Accept-Encoding header takes gzip (RFC 9110 section 12.5.3): by its own weight where it is named, else by that
+ * of "*".
+ */
 export function takesGzip(header: string | undefined): boolean {
-  return (header ?? "").split(",").some((part) => {
-    const [coding = "", ...parameters] = part
-      .trim()
-      .toLowerCase()
-      .split(/\s*;\s*/);
-    return (coding === "gzip" || coding === "*") && !parameters.some((parameter) => /^q=0(\.0*)?$/.test(parameter));
-  });
+  const codings = parseAccept(header ?? "");
+  const weightOf = (name: string) => codings.find(({ type }) => type.toLowerCase() === name)?.q;
+  return (weightOf("gzip") ?? weightOf("*") ?? 0) > 0;
 }

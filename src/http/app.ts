@@ -24,7 +24,7 @@ import { denyRoutes } from "./deny.ts";
 import { type ErrorAnswer, errorAnswer } from "./errors.ts";
 import { hostRefusal } from "./host.ts";
 import { clientKey, createGuard, type Guard, type HttpLimits } from "./limits.ts";
-import { BadQueryError, parseQuery, type QueryOptions, queryOptions } from "./query.ts";
+import { BadQueryError, parseQuery, type QueryOptions, queryOptions, rawQuery } from "./query.ts";
 import { renewRoutes } from "./renew.ts";
 import { createBodyReader } from "./request.ts";
 import { rewrapRoutes } from "./rewrap.ts";
@@ -315,10 +315,7 @@ function callerOf(
 
 function callOf(c: Context<{ Bindings: RequestEnvironment }>, caller: Caller, action: string, authorized: Authorized | null): Call {
   const request = c.req.raw;
-  const params = () => {
-    const start = request.url.indexOf("?");
-    return parseQuery(start < 0 ? "" : request.url.slice(start + 1).replace(/#.*$/, ""));
-  };
+  const params = () => parseQuery(rawQuery(request.url));
   const header = (name: string) => request.headers.get(name) ?? undefined;
   return {
     request,

@@ -9,6 +9,7 @@ import { FormatError, RequestError } from "../core/errors.ts";
 const DEFAULT_WAIT_MS = 300_000;
 const MAX_WAIT_MS = 600_000;
 const MAX_U64 = 2n ** 64n - 1n;
+const MAX_U64_DIGITS = 20;
 
 export interface QueryOptions {
   readonly params: ReadonlyMap<string, string>;
@@ -23,6 +24,14 @@ export class BadQueryError extends RequestError {
   constructor() {
     super("request_malformed", "");
   }
+}
+
+/** What stands between the first question mark of a URL and its fragment; "" if there is no query. */
+export function rawQuery(url: string): string {
+  const start = url.indexOf("?");
+  if (start < 0) return "";
+  const end = url.indexOf("#", start);
+  return end < 0 ? url.slice(start + 1) : url.slice(start + 1, end);
 }
 
 /** Splits a raw query, the first value of each name winning, as Go's url.Values.Get does. @throws {BadQueryError} */
@@ -61,11 +70,11 @@ export function queryOptions(params: ReadonlyMap<string, string>, cacheControl: 
   const wait = params.get("wait") ?? "";
   const waitMs = wait === "" ? 0 : goDuration(wait, "Invalid wait time");
   const index = params.get("index") ?? "";
-  if (index !== "" && (!/^\d+$/.test(index) || BigInt(index) > MAX_U64)) throw refuse("Invalid index");
+  const known = index === "" ? 0n : readIndex(index);
   return {
     params,
     pretty: params.has("pretty"),
-    index: index === "" || BigInt(index) === 0n ? null : BigInt(index),
+    index: known === 0n ? null : known,
     waitMs: waitMs <= 0 ? DEFAULT_WAIT_MS : Math.min(waitMs, MAX_WAIT_MS),
   };
 }
@@ -76,6 +85,14 @@ export function booleanParam(params: ReadonlyMap<string, string>, name: string):
   if (["1", "t", "T", "TRUE", "true", "True"].includes(value)) return true;
   if (["", "0", "f", "F", "FALSE", "false", "False"].includes(value)) return false;
   throw refuse(`The '${name}' query parameter must be a boolean value`);
+}
+
+/** Go's strconv.ParseUint with 64 bits. @throws {RequestError} `request_malformed` */
+function readIndex(text: string): bigint {
+  // Making a number of many digits takes the square of their count: leading zeros are all that a number below 2^64 may have more.
+  const digits = /^\d+$/.test(text) ? text.replace(/^0+/, "") : null;
+  if (digits === null || digits.length > MAX_U64_DIGITS || BigInt(digits) > MAX_U64) throw refuse("Invalid index");
+  return BigInt(digits);
 }
 
 function goDuration(text: string, message: string): number {

@@ -13,14 +13,15 @@ import type { AppOptions, Call, Route } from "./app.ts";
 import { requireDatacenter } from "./datacenter.ts";
 import type { BodyReader } from "./request.ts";
 import { leafAnswer, readCsrBody, requireNotDenied } from "./sign.ts";
+import { bearerOf } from "./token.ts";
 
 export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
   const { manager, access, clock, datacenter, verifyRenewalToken } = options;
 
   /** The leaf that the caller has the key of. @throws {DeniedError} */
   const provenLeaf = async (call: Call, csr: string): Promise<{ leaf: Certificate; chain: readonly Certificate[] }> => {
-    const jwt = /^bearer +(\S+)$/i.exec(call.header("authorization") ?? "")?.[1];
-    if (jwt === undefined) {
+    const jwt = bearerOf(call.header("authorization") ?? null);
+    if (jwt === null) {
       const { peerCertificate } = call.environment;
       if (peerCertificate === undefined) throw denied("send a proof as bearer, or a client certificate");
       return { leaf: readCertificate(new Uint8Array(peerCertificate)), chain: [] };

@@ -30,8 +30,15 @@ const tagOf = ({ state }: Snapshot): string => `W/"${state.commitId}"`;
 
 /** Whether a list of If-None-Match names what there is (RFC 9110 §13.1.2, compared weakly). */
 function isKnown(list: string | undefined, tag: string): boolean {
-  const bare = (text: string) => text.trim().replace(/^W\//, "");
-  return (list ?? "").split(",").some((known) => known.trim() === "*" || bare(known) === bare(tag));
+  if (list === undefined) return false;
+  const bare = (text: string) => (text.startsWith("W/") ? text.slice(2) : text);
+  const wanted = bare(tag);
+  // Most lists name neither, and are not split.
+  if (!list.includes(wanted) && !list.includes("*")) return false;
+  return list.split(",").some((entry) => {
+    const known = entry.trim();
+    return known === "*" || bare(known) === wanted;
+  });
 }
 
 interface Asked {

@@ -2,17 +2,21 @@
  * The token of a request: in its query, in X-Consul-Token, or as a bearer, in Consul's order.
  * @module
  */
-import { parseQuery } from "./query.ts";
+import { parseQuery, rawQuery } from "./query.ts";
 
 /** The secret as it was sent, or null. @throws {BadQueryError} */
 export function secretOf({ url, headers }: Pick<Request, "url" | "headers">): string | null {
-  const start = url.indexOf("?");
-  if (start >= 0 && url.includes("token=", start)) {
-    const inQuery = parseQuery(url.slice(start + 1).replace(/#.*$/, "")).get("token");
+  const query = rawQuery(url);
+  if (query.includes("token=")) {
+    const inQuery = parseQuery(query).get("token");
     if (inQuery) return inQuery;
   }
-  const header = headers.get("x-consul-token");
-  if (header) return header;
-  const bearer = /^bearer +(.*)$/i.exec(headers.get("authorization") ?? "")?.[1]?.trim();
-  return bearer || null;
+  return headers.get("x-consul-token") || bearerOf(headers.get("authorization"));
 }
+
+/** The token of an Authorization header with the scheme Bearer (RFC 6750 section 2.1), or null. */
+export function bearerOf(authorization: string | null): string | null {
+  if (authorization === null || authorization.slice(0, SCHEME.length).toLowerCase() !== SCHEME) return null;
+  return authorization.slice(SCHEME.length).trim() || null;
+}
+const SCHEME = "bearer ";
