@@ -2,7 +2,7 @@
  * The part of the composition root that makes access control.
  * @module
  */
-import { createAdministration } from "./auth/administration.ts";
+import { createAdministration, type Leaves } from "./auth/administration.ts";
 import { type AuthorizerMemory, createAuthorizer, createAuthorizerMemory } from "./auth/authorizer.ts";
 import { createDirectory, createDirectoryMemory, type Directory, type DirectoryMemory, watched } from "./auth/directory.ts";
 import { createKeySetMemory, createKeySets, type KeySetMemory } from "./auth/jwks.ts";
@@ -11,12 +11,14 @@ import type { Platform } from "./compose.ts";
 import type { Settings } from "./config/settings.ts";
 import type { AccessControl } from "./core/access-control.ts";
 import type { AccessStore } from "./core/access-store.ts";
-import { type Audit, NOBODY } from "./core/audit.ts";
+import { type Audit, type AuditDetail, NOBODY } from "./core/audit.ts";
 import { hex } from "./core/bytes.ts";
+import { leafHorizonMs } from "./core/ca/leaf-horizon.ts";
 import type { CaManager } from "./core/ca/manager.ts";
 import type { Policy } from "./core/ca/policy.ts";
 import type { Random } from "./core/clock.ts";
 import type { Sealer } from "./core/sealer.ts";
+import { trustDomainOf } from "./core/spiffe/kinds.ts";
 import type { AppOptions } from "./http/app.ts";
 
 /** Consul's name for the file by which an operator who lost all tokens makes a first one again. */
@@ -77,17 +79,22 @@ interface AccessParts extends Platform {
 }
 
 /** Makes access control over a store; it is loaded with `start`. */
-export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny", { maxStalenessMs }: Policy, parts: AccessParts): Access {
+export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny", policy: Policy, parts: AccessParts): Access {
   const { clock, random, log, sealer, store, manager, audit, memory } = parts;
   const { datacenter } = settings;
+  const { maxStalenessMs } = policy;
   const clusterId = () => manager.require().state.clusterId;
   const recordSchema = () => (manager.require().state.access === null ? 1 : 2);
   const directory = createDirectory({ store, sealer, clusterId, recordSchema, clock, random, log, memory: memory.directory });
   const hosts = { hosts: settings.jwksHosts, privateHosts: settings.jwksPrivateHosts };
   const keySets = createKeySets({ fetch: parts.fetchKeys, resolve: parts.resolve, ...hosts, clock, memory: memory.keySets });
   const authorizer = createAuthorizer({ directory, defaultPolicy, datacenter, clock, random, maxStalenessMs, memory: memory.authorizer });
+  const leaves: Leaves = {
+    scope: () => ({ trustDomain: trustDomainOf(clusterId()), datacenter }),
+    horizonMs: () => leafHorizonMs(manager.require(), policy),
+  };
   const login = createLogin({ directory, keySets, datacenter, clock, random });
-  const administrationOf = (through: Directory) => createAdministration({ directory: through, clock, random, keySets });
+  const administrationOf = (through: Directory) => createAdministration({ directory: through, clock, random, keySets, leaves });
   const administration = administrationOf(directory);
   const access: AccessControl = {
     defaultPolicy,
@@ -102,8 +109,8 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
     rewrap: directory.rewrap,
   };
   /** Of what nobody asked for. */
-  const recorded = (action: string) => async (subject: string) =>
-    audit?.beforeChange({ caller: NOBODY, action, subject, outcome: "allowed", code: null });
+  const recorded = (action: string) => async (subject: string, detail?: AuditDetail) =>
+    audit?.beforeChange({ caller: NOBODY, action, subject, outcome: "allowed", code: null, detail });
   return {
     access,
     get started() {

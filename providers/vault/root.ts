@@ -120,7 +120,8 @@ async function readRoot(work: Work, config: VaultConfig, issuer: IssuerListing):
   }
   for (const [i, certificate] of path.entries())
     if (!(await isSignedBy(certificate, path[i + 1] ?? certificate))) throw unusable(config, "a signature in its chain is wrong");
-  const uris = own.uris.filter((uri) => uri.startsWith("spiffe://"));
+  // Scheme and trust domain do not differ by case (SPIFFE-ID §2.1), and a CA's ID has nothing else.
+  const uris = own.uris.map((uri) => uri.toLowerCase()).filter((uri) => uri.startsWith("spiffe:"));
   const wanted = signingUri(work.clusterId);
   if (uris.length > 0 && !uris.includes(wanted)) throw unusable(config, `its issuer is of another trust domain than ${wanted}`);
   const facts = { mount, issuerId: issuer.id, isOurs: isOurName(issuer.name, work.clusterId) };

@@ -2,11 +2,12 @@
  * All that an operator does to access control: tokens and policies, and here auth methods, binding rules and denials.
  * @module
  */
-import type { AuthMethod, BindingRule, Entry } from "../core/access.ts";
+import type { AuthMethod, BindingRule, Denial, Entry } from "../core/access.ts";
 import type { Administration, BindingRuleRequest } from "../core/administration.ts";
+import type { AuditDetail } from "../core/audit.ts";
 import { formatDuration } from "../core/duration.ts";
 import { ConflictError, RequestError } from "../core/errors.ts";
-import { canonicalDenial, denialId, indexDenials } from "./denials.ts";
+import { canonicalDenial, type DenialScope, denialId, indexDenials } from "./denials.ts";
 import type { Draft } from "./directory.ts";
 import type { KeySets } from "./jwks.ts";
 import { readBinding, readSettings } from "./methods.ts";
@@ -20,8 +21,21 @@ const [MIN_TTL_MS, MAX_TTL_MS] = [60_000, 24 * 3_600_000];
 /** Deletions in one write: a record's name is about 50 octets, and a write of 100 blocks no store. */
 const BATCH = 100;
 
-export function createAdministration(options: AdministrationOptions & { readonly keySets: Pick<KeySets, "check"> }): Administration {
-  const { directory, clock, random, keySets } = options;
+/** What denials are about. */
+export interface Leaves {
+  /** Whose leaves this CA signs. */
+  scope(): DenialScope;
+  /** How long a leaf may live, in milliseconds, that was signed until now; it may grow and shrink. */
+  horizonMs(): number;
+}
+
+export interface FullAdministrationOptions extends AdministrationOptions {
+  readonly keySets: Pick<KeySets, "check">;
+  readonly leaves: Leaves;
+}
+
+export function createAdministration(options: FullAdministrationOptions): Administration {
+  const { directory, clock, random, keySets, leaves } = options;
   let denials = { revision: -1, of: indexDenials([]) };
 
   const requireMethod = (name: string): Entry<AuthMethod> => {
@@ -81,6 +95,13 @@ export function createAdministration(options: AdministrationOptions & { readonly
     }
     return count;
   };
+  /**
+   * When a denial ends. Not only what was so when it was made: a root with longer leaves may be published since, by a
+   * backup or by one of two states that became one.
+   */
+  const endOf = ({ createTime, expirationTime }: Denial, horizonMs: number): Date =>
+    new Date(Math.max(expirationTime.getTime(), createTime.getTime() + horizonMs));
+  const isOver = (denial: Denial, horizonMs: number) => isExpired(endOf(denial, horizonMs), clock.now());
   const deletion = (kind: "token" | "denial") => (entry: { readonly value: object; readonly version: number }, id: string) =>
     ({ kind, id, replaces: entry, content: null }) as const;
 
@@ -124,25 +145,34 @@ export function createAdministration(options: AdministrationOptions & { readonly
       await directory.write([{ kind: "binding-rule", id, replaces: requireRule(id), content: null }]);
     },
 
-    denials: () => [...directory.denials.values()].filter(({ value }) => !isExpired(value.expirationTime, clock.now())),
+    denials() {
+      const horizonMs = leaves.horizonMs();
+      return [...directory.denials.values()].flatMap((entry) =>
+        isOver(entry.value, horizonMs) ? [] : { ...entry, value: { ...entry.value, expirationTime: endOf(entry.value, horizonMs) } },
+      );
+    },
     async deny(request) {
-      const value = canonicalDenial(request.kind, request.value);
+      const value = canonicalDenial(request.kind, request.value, leaves.scope());
       requireDescription(request.reason);
       const id = denialId(request.kind, value);
-      const content = { ...request, id, value, createTime: clock.now() };
-      await directory.write([{ kind: "denial", id, replaces: directory.denials.get(id) ?? null, content }]);
+      const now = clock.now();
+      const content = { ...request, id, value, createTime: now, expirationTime: new Date(now.getTime() + leaves.horizonMs()) };
+      await directory.write([{ kind: "denial", id, replaces: directory.denials.get(id) ?? null, content, detail: detailOf(content) }]);
       return stored(directory.denials.get(id));
     },
     async allow(id) {
       const entry = directory.denials.get(id);
       if (entry === undefined) throw new RequestError("not_found", `Cannot find denial ${JSON.stringify(id)}`);
-      await directory.write([deletion("denial")(entry, id)]);
+      await directory.write([{ ...deletion("denial")(entry, id), detail: detailOf(entry.value) }]);
     },
     denialOf(subject) {
       if (directory.denials.size === 0) return null;
       if (denials.revision !== directory.denialRevision)
         denials = { revision: directory.denialRevision, of: indexDenials([...directory.denials.values()].map(({ value }) => value)) };
-      return denials.of(subject, clock.now());
+      const found = denials.of(subject);
+      if (found.length === 0) return null;
+      const horizonMs = leaves.horizonMs();
+      return found.find((denial) => !isOver(denial, horizonMs)) ?? null;
     },
 
     async collect() {
@@ -151,13 +181,19 @@ export function createAdministration(options: AdministrationOptions & { readonly
       const tokens = [...directory.tokens.values()].filter(
         ({ value }) => isExpired(value.expirationTime, now) || orphaned(value.authMethod),
       );
-      const expired = [...directory.denials.values()].filter(({ value }) => isExpired(value.expirationTime, now));
+      const horizonMs = directory.denials.size === 0 ? 0 : leaves.horizonMs();
+      const expired = [...directory.denials.values()].filter(({ value }) => isOver(value, horizonMs));
       return remove([
         ...tokens.map((entry) => deletion("token")(entry, entry.value.accessorId)),
         ...expired.map((entry) => deletion("denial")(entry, entry.value.id)),
       ]);
     },
   };
+}
+
+/** What the audit log says of a denial. */
+function detailOf({ kind, value, reason }: Denial): AuditDetail {
+  return { [kind]: value, reason };
 }
 
 function malformed(message: string): RequestError {

@@ -15,6 +15,7 @@ import {
   type RecordName,
   type StoredRecord,
 } from "../core/access-store.ts";
+import type { AuditDetail } from "../core/audit.ts";
 import { hex } from "../core/bytes.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import { ConflictError, NotReadyError, StoreError } from "../core/errors.ts";
@@ -43,6 +44,8 @@ export interface Draft<K extends ContentKind = ContentKind> {
   readonly content: Contents[K] | null;
   /** A token's hash, a policy's name, and null for the rest. */
   readonly key?: string | null;
+  /** What the audit log says of it besides its name. */
+  readonly detail?: AuditDetail;
 }
 
 export interface Directory {
@@ -352,7 +355,8 @@ export function createDirectory(options: DirectoryOptions): Directory {
           return { kind, id, expected, next: { key: unique, document } };
         }),
       );
-      await before?.(changes.map(nameOf).join(" "));
+      const details = drafts.flatMap(({ detail }) => (detail === undefined ? [] : [detail]));
+      await before?.(changes.map(nameOf).join(" "), details.length === 0 ? undefined : Object.assign({}, ...details));
       await send(changes);
     },
     claim: (id, ttlMs) => store.claim(id, ttlMs),

@@ -4,13 +4,14 @@
  * @module
  */
 import type { Administration, NewToken } from "./administration.ts";
+import type { AuditDetail } from "./audit.ts";
 import type { Authorizer } from "./authorizer.ts";
 
 /**
  * Awaited before something is written, when it is known what: where it throws, nothing is.
- * @param subject the names of the records, `kind/id`.
+ * @param subject the names of the records, `kind/id`. @param detail what else the audit log says of them.
  */
-export type BeforeChange = (subject: string) => Promise<void>;
+export type BeforeChange = (subject: string, detail?: AuditDetail) => Promise<void>;
 
 export interface AccessControl extends Authorizer {
   readonly administration: Administration;

@@ -5,6 +5,7 @@
  * @module
  */
 import type { AuthMethod, BindingRule, Denial, Entry, NodeIdentity, Policy, ServiceIdentity, Token } from "./access.ts";
+import type { Bytes } from "./bytes.ts";
 
 /** A token as it was just made: the secret is nowhere else. */
 export interface NewToken {
@@ -37,15 +38,17 @@ export interface NewTokenRequest extends TokenRequest {
 
 export type PolicyRequest = Omit<Policy, "id">;
 export type BindingRuleRequest = Omit<BindingRule, "id">;
-export type DenialRequest = Pick<Denial, "kind" | "value" | "reason" | "expirationTime">;
+export type DenialRequest = Pick<Denial, "kind" | "value" | "reason">;
 
 /** Whom a leaf is for, as denials name it. */
 export interface LeafSubject {
   /** Canonical. */
   readonly spiffeId: string;
-  /** As the CA writes key identifiers, or null where no key is known. */
-  readonly keyId: string | null;
-  /** Of the leaf that is renewed, or null. */
+  /** DER of each SubjectPublicKeyInfo: of the leaf to be, and of the one that is renewed. */
+  readonly keys: readonly Bytes[];
+  /** The subject key identifier of the leaf that is renewed, in colon hex, or null. */
+  readonly subjectKeyId: string | null;
+  /** The serial number of the leaf that is renewed, in colon hex, or null. */
   readonly serial: string | null;
 }
 
@@ -91,10 +94,13 @@ export interface Administration {
   deleteBindingRule(id: string): Promise<void>;
 
   denials(): readonly Entry<Denial>[];
-  /** The same kind and value again replaces the denial that is there. */
+  /**
+   * Denies until no leaf can be alive that was signed before, or by a replica that did not know of it yet. The same kind
+   * and value again replaces the denial that is there.
+   */
   deny(request: DenialRequest): Promise<Entry<Denial>>;
   allow(id: string): Promise<void>;
-  /** Why nothing is to be signed for somebody, or null. Costs one look-up for each segment of the ID. */
+  /** Why nothing is to be signed for somebody, or null. Costs one look-up for each segment of the ID and, if keys are denied, three digests for each key. */
   denialOf(subject: LeafSubject): Denial | null;
 
   /** Deletes what has expired. For the replica that leads, from time to time. @returns how much. */

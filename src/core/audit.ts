@@ -38,7 +38,12 @@ export interface AuditRecord {
   /** Of a leaf, in colon hex. */
   readonly serial?: string;
   readonly keyId?: string;
+  /** What else names the subject: of a denial what it is about and why, of a login its auth method and who logged in. */
+  readonly detail?: AuditDetail | undefined;
 }
+
+/** Names and texts that a caller or an operator gave, none of them secret. */
+export type AuditDetail = Readonly<Record<string, string>>;
 
 export interface Audit {
   /** @throws {NotReadyError} `audit_unavailable` where signing must stop */

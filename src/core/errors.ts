@@ -66,7 +66,7 @@ export class RequestError extends CaError {
 
 /** The caller may not do this. */
 export class DeniedError extends CaError {
-  readonly code: "token_unknown" | "permission_denied";
+  readonly code: "token_unknown" | "permission_denied" | "denylisted";
 
   constructor(code: DeniedError["code"], message: string, options: CaErrorOptions = {}) {
     super(message, options);

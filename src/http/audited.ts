@@ -8,5 +8,5 @@ import type { Call } from "./app.ts";
 
 /** What writes the record of a change by a call, before the change is made. */
 export function beforeChangeOf({ caller, action }: Call, audit: Audit | null): BeforeChange {
-  return async (subject) => audit?.beforeChange({ caller, action, subject, outcome: "allowed", code: null });
+  return async (subject, detail) => audit?.beforeChange({ caller, action, subject, outcome: "allowed", code: null, detail });
 }

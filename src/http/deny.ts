@@ -14,7 +14,7 @@ const MAX_BODY = 8 * 1024;
 const READ: Need = { resource: "operator", access: "read" };
 const WRITE: Need = { resource: "operator", access: "write" };
 
-export function denyRoutes({ manager, access, audit, clock }: AppOptions, bodies: BodyReader): Route[] {
+export function denyRoutes({ access, audit }: AppOptions, bodies: BodyReader): Route[] {
   const disabled = { status: 401, body: body("text/plain; charset=utf-8", "ACL support disabled") } as const;
   const answer = (call: Call, json: Json) => ({ body: body("application/json", writeJson(json, call.query().pretty)) });
   const withAccess = (work: (call: Call, administration: Administration) => Promise<Json> | Json) => async (call: Call) => {
@@ -31,9 +31,7 @@ export function denyRoutes({ manager, access, audit, clock }: AppOptions, bodies
         PUT: withAccess(async (call, administration) => {
           bodyForm(call.header("content-type"));
           const request = decodeDenial(readJson(await bodies.read(call.request, MAX_BODY)));
-          // Until the last leaf that could have been signed before is dead.
-          const expirationTime = new Date(clock.now().getTime() + manager.require().active.leafTtlMaxMs);
-          return denialJson(await administration.deny({ ...request, expirationTime }));
+          return denialJson(await administration.deny(request));
         }),
       },
     },

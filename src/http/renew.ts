@@ -45,15 +45,15 @@ export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
           const { leaf, chain } = await provenLeaf(call, csr);
           const identity = await requireOwnLeaf(leaf, chain, manager.require().state, clock.now());
           const serial = colonHex(leaf.serial);
+          const subjectKeyId = leaf.subjectKeyId === null ? null : colonHex(leaf.subjectKeyId);
           const renewed = await manager.sign(csr, {
             priority: "renewal",
             caller: call.caller,
-            permit({ uri, keyId }) {
+            permit({ uri, spki }) {
               if (uri !== identity) throw denied("the request is for another identity than the leaf's");
-              requireNotDenied(access?.administration.denialOf({ spiffeId: uri, keyId: keyId(), serial }) ?? null);
               // The key that is given up may be the one that was lost.
-              const old = leaf.subjectKeyId === null ? null : colonHex(leaf.subjectKeyId);
-              requireNotDenied(access?.administration.denialOf({ spiffeId: uri, keyId: old, serial }) ?? null);
+              const keys = [spki, leaf.key.spki];
+              requireNotDenied(access?.administration.denialOf({ spiffeId: uri, keys, subjectKeyId, serial }) ?? null);
             },
           });
           return leafAnswer(call, renewed);

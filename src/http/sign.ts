@@ -6,7 +6,7 @@ import * as v from "valibot";
 import type { Denial } from "../core/access.ts";
 import type { AccessControl } from "../core/access-control.ts";
 import type { Caller } from "../core/authorizer.ts";
-import type { IssuedLeaf, Permit } from "../core/ca/issue.ts";
+import type { IssuedLeaf, LeafSubject, Permit } from "../core/ca/issue.ts";
 import { DeniedError, RequestError } from "../core/errors.ts";
 import type { LeafId } from "../core/spiffe/kinds.ts";
 import { MAX_CSR_LENGTH } from "../core/x509/csr.ts";
@@ -16,6 +16,7 @@ import { requireDatacenter } from "./datacenter.ts";
 import { decodeFailed, readJson, writeJson } from "./json.ts";
 import type { HttpLimits } from "./limits.ts";
 import { type BodyReader, bodyForm } from "./request.ts";
+import { secretOf } from "./token.ts";
 import { leafJson } from "./wire.ts";
 
 const PEM_CHAIN = "application/pem-certificate-chain";
@@ -28,7 +29,7 @@ export function signRoutes({ manager, datacenter, access, limits }: AppOptions, 
     // Whoever is shed is shed before anything is read: the cheaper that is, the more is left for the others.
     manager.requireRoom("issue");
     const csr = await readCsrBody(call, bodies, limits);
-    return leafAnswer(call, await manager.sign(csr, { caller: call.caller, permit: permitOf(call.authorized, access) }));
+    return leafAnswer(call, await manager.sign(csr, { caller: call.caller, permit: permitOf(call, access) }));
   };
   return [
     { path: "/v1/connect/ca/sign", kind: "consul", needs: { PUT: "identity", POST: "identity" }, methods: { PUT: sign, POST: sign } },
@@ -52,26 +53,30 @@ export function leafAnswer(call: Call, leaf: IssuedLeaf): Answer {
   };
 }
 
-/** Whether a caller may have the identity that it asks for (consul-ca.md §1.8), and nobody denied it. */
-function permitOf(caller: Caller | null, access: AccessControl | null): Permit | undefined {
-  if (caller === null || access === null) return undefined;
-  return ({ id, uri, keyId }) => {
+/**
+ * Whether a caller may have the identity that it asks for (Consul's agent/consul/leader_connect_ca.go), and it is not on the
+ * denylist. The first time by the rights that the request came with, then by those that its token has at that time.
+ */
+function permitOf({ authorized, request }: Call, access: AccessControl | null): Permit | undefined {
+  if (authorized === null || access === null) return undefined;
+  const check = (caller: Caller, { id, uri, spki }: LeafSubject) => {
     requireIdentity(caller, id);
-    // A getter: the key is looked at only where anything is denied.
-    const subject = {
-      spiffeId: uri,
-      get keyId() {
-        return keyId();
-      },
-      serial: null,
-    };
-    requireNotDenied(access.administration.denialOf(subject));
+    requireNotDenied(access.administration.denialOf({ spiffeId: uri, keys: [spki], subjectKeyId: null, serial: null }));
+  };
+  let asked = false;
+  return (subject) => {
+    if (!asked) {
+      asked = true;
+      return check(authorized, subject);
+    }
+    const caller = access.authorize(secretOf(request));
+    return caller instanceof Promise ? caller.then((found) => check(found, subject)) : check(caller, subject);
   };
 }
 
-/** @throws {DeniedError} */
+/** @throws {DeniedError} `denylisted` */
 export function requireNotDenied(denial: Denial | null): void {
-  if (denial !== null) throw new DeniedError("permission_denied", `Permission denied: this ${DENIED[denial.kind]} is on the deny list`);
+  if (denial !== null) throw new DeniedError("denylisted", `Permission denied: this ${DENIED[denial.kind]} is on the deny list`);
 }
 const DENIED = { "spiffe-id": "SPIFFE ID", "key-id": "key", serial: "leaf" } as const;
 

@@ -66,7 +66,7 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
       lost++;
       return;
     }
-    const { caller, action, subject, outcome, code, serial, keyId } = record;
+    const { caller, action, subject, outcome, code, serial, keyId, detail } = record;
     const line = JSON.stringify({
       kind: "audit",
       time: clock.now().toISOString(),
@@ -79,6 +79,7 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
       code,
       serial,
       key_id: keyId,
+      detail,
       count,
     });
     queued.push(`${line.replace(UNSAFE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`)}\n`);

@@ -32,9 +32,13 @@ export interface TestAccess {
 }
 
 export async function createTestAccess(
-  options: Partial<Pick<AuthorizerOptions, "defaultPolicy" | "maxStalenessMs">> & { keks?: string; store?: AccessStore } = {},
+  options: Partial<Pick<AuthorizerOptions, "defaultPolicy" | "maxStalenessMs">> & {
+    keks?: string;
+    store?: AccessStore;
+    clock?: FakeClock;
+  } = {},
 ): Promise<TestAccess> {
-  const clock = createFakeClock();
+  const clock = options.clock ?? createFakeClock();
   const sealer = createSealer(await readKeks(options.keks ?? makeKek()));
   const store = options.store ?? createMemoryBackend(clock).open(createCodec(sealer), "test").access;
   const replica: TestAccess["replica"] = async (other = {}) => {

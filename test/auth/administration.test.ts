@@ -8,8 +8,8 @@ import { GLOBAL_MANAGEMENT } from "../../src/auth/acl.ts";
 import { createAdministration } from "../../src/auth/administration.ts";
 import { createKeySets } from "../../src/auth/jwks.ts";
 import { makeUuid } from "../../src/auth/tokens.ts";
-import type { AuthMethod, Denial } from "../../src/core/access.ts";
-import type { Administration, LeafSubject, NewTokenRequest, PolicyRequest } from "../../src/core/administration.ts";
+import type { AuthMethod } from "../../src/core/access.ts";
+import type { Administration, NewTokenRequest, PolicyRequest } from "../../src/core/administration.ts";
 import { ANONYMOUS } from "../../src/core/authorizer.ts";
 import { CaError } from "../../src/core/errors.ts";
 import { systemRandom } from "../fakes/clock.ts";
@@ -21,6 +21,10 @@ interface Setup extends TestAccess {
   other(): Promise<Administration>;
 }
 
+/** Leaves of 48 hours, for `abc.consul` and dc1. */
+const HORIZON_MS = 48 * 3_600_000;
+const leaves = { scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }), horizonMs: () => HORIZON_MS };
+
 async function setup(): Promise<Setup> {
   const access = await createTestAccess();
   const { clock } = access;
@@ -31,7 +35,7 @@ async function setup(): Promise<Setup> {
     privateHosts: [],
     clock,
   });
-  const over = (directory: TestAccess["directory"]) => createAdministration({ directory, clock, random: systemRandom, keySets });
+  const over = (directory: TestAccess["directory"]) => createAdministration({ directory, clock, random: systemRandom, keySets, leaves });
   return { ...access, admin: over(access.directory), other: async () => over(await access.replica()) };
 }
 
@@ -397,76 +401,6 @@ describe("auth methods and binding rules", () => {
     assert.equal((await refusal(() => authorizer.authorize(secret))).code, "token_unknown");
     assert.equal(await admin.collect(), 1);
     assert.equal(directory.tokens.size, 0);
-  });
-});
-
-describe("denials", () => {
-  const ID = "spiffe://abc.consul/ns/default/dc/dc1/svc/web";
-  const subject: LeafSubject = { spiffeId: ID, keyId: "0a:1b", serial: "2c:3d" };
-  const soon = new Date("2026-06-02T12:00:00Z");
-
-  const table: readonly [kind: Denial["kind"], value: string, denied: boolean][] = [
-    ["spiffe-id", ID, true],
-    ["spiffe-id", "SPIFFE://ABC.Consul/ns/default/dc/dc1/svc/web", true],
-    ["spiffe-id", "spiffe://abc.consul/ns/default/dc/dc1/svc/w%65b", true],
-    ["spiffe-id", "spiffe://abc.consul/ap/default/ns/default/dc/dc1/svc/web", true],
-    ["spiffe-id", "spiffe://abc.consul/ns/default/dc/dc1/svc/*", true],
-    ["spiffe-id", "spiffe://abc.consul/ap/default/ns/default/*", true],
-    ["spiffe-id", "spiffe://ABC.consul/ns/*", true],
-    ["spiffe-id", "spiffe://abc.consul/*", true],
-    ["spiffe-id", "spiffe://abc.consul/ns/default/dc/dc1/svc/we", false],
-    ["spiffe-id", "spiffe://abc.consul/ns/default/dc/dc1/svc/web2", false],
-    ["spiffe-id", "spiffe://abc.consul/ns/default/dc/dc1/svc/Web", false],
-    ["spiffe-id", "spiffe://abc.consul/ns/def/*", false],
-    ["spiffe-id", "spiffe://other.consul/*", false],
-    ["key-id", "0a:1b", true],
-    ["key-id", "0A1B", true],
-    ["key-id", "0a:1c", false],
-    ["serial", "2C:3D", true],
-    ["serial", "0a:1b", false],
-  ];
-  for (const [kind, value, denied] of table)
-    it(`denialOf() ${denied ? "finds" : "does not find"} ${kind} ${value}`, async () => {
-      const { admin } = await setup();
-      assert.equal(admin.denialOf(subject), null);
-      const { value: denial } = await admin.deny({ kind, value, reason: "r", expirationTime: soon });
-      assert.deepEqual(admin.denialOf(subject), denied ? denial : null);
-      await admin.allow(denial.id);
-      assert.equal(admin.denialOf(subject), null);
-    });
-
-  for (const [kind, value] of [
-    ["spiffe-id", "spiffe://abc.consul/ns/*/dc/dc1/svc/web*"],
-    ["spiffe-id", "spiffe://abc.consul/ns/*/x/*"],
-    ["spiffe-id", "https://abc.consul/*"],
-    ["spiffe-id", "spiffe://abc.consul/../*"],
-    ["spiffe-id", "*"],
-    ["key-id", "xyz"],
-    ["key-id", "0a1"],
-    ["serial", ""],
-    ["serial", "0a:1b:"],
-  ] as const)
-    it(`deny() refuses ${kind} ${JSON.stringify(value)}`, async () => {
-      const { admin } = await setup();
-      const { code } = await refusal(() => admin.deny({ kind, value, reason: "", expirationTime: soon }));
-      assert.match(code, /^(request|spiffe_id)_malformed$/);
-    });
-
-  it("deny() replaces a denial of the same thing, which ends by itself and is collected", async () => {
-    const { admin, clock, directory, other } = await setup();
-    const replica = await other();
-    const first = await admin.deny({ kind: "key-id", value: "0a1b", reason: "one", expirationTime: soon });
-    const second = await admin.deny({ kind: "key-id", value: "0A:1B", reason: "two", expirationTime: soon });
-    assert.equal(second.value.id, first.value.id);
-    assert.deepEqual(admin.denials(), [second]);
-    assert.equal(replica.denialOf(subject), null);
-    assert.equal((await other()).denialOf(subject)?.reason, "two");
-    clock.advance(24 * 3_600_000);
-    assert.equal(admin.denialOf(subject), null);
-    assert.deepEqual(admin.denials(), []);
-    assert.equal(await admin.collect(), 1);
-    assert.equal(directory.denials.size, 0);
-    assert.equal((await refusal(() => admin.allow(first.value.id))).code, "not_found");
   });
 });
 

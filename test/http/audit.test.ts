@@ -104,6 +104,7 @@ describe("MESHCA_AUDIT", () => {
 
 describe("MESHCA_AUDIT with access control", () => {
   const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
+  const KEY_ID = Array.from({ length: 20 }, () => "ab").join(":");
   const ACL = { MESHCA_ACL: "deny", MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT };
   const call = async (server: ServerProcess, method: string, target: string, token: string | null, body?: unknown) => {
     const headers = token === null ? {} : { "X-Consul-Token": token };
@@ -126,7 +127,12 @@ describe("MESHCA_AUDIT with access control", () => {
         ({ SecretID: secret, AccessorID: accessor } = JSON.parse(made.text) as { SecretID: string; AccessorID: string });
         assert.deepEqual([made.headers.get("cache-control"), made.headers.get("content-encoding")], ["no-store", null]);
         await call(server, "PUT", "/v1/acl/policy", secret, { Name: "p" });
-        await call(server, "PUT", "/v1/connect/ca/deny", MANAGEMENT, { KeyID: "aa" });
+        const deny = await call(server, "PUT", "/v1/connect/ca/deny", MANAGEMENT, { KeyID: KEY_ID.toUpperCase(), Reason: "stolen" });
+        await call(server, "DELETE", `/v1/connect/ca/deny/${(JSON.parse(deny.text) as { ID: string }).ID}`, MANAGEMENT);
+        await call(server, "PUT", "/v1/connect/ca/deny", MANAGEMENT, {
+          SPIFFEID: `spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/db`,
+        });
+        await send(server.port, { ...sign(csrOf(server, "db")), headers: { "X-Consul-Token": MANAGEMENT } });
         await call(server, "GET", "/v1/acl/tokens", MANAGEMENT);
         for (const name of ["web", "api"]) await send(server.port, { ...sign(csrOf(server, name)), headers: { "X-Consul-Token": secret } });
         await call(server, "DELETE", `/v1/acl/token/${accessor}`, MANAGEMENT);
@@ -143,17 +149,25 @@ describe("MESHCA_AUDIT with access control", () => {
           "PUT /v1/acl/token allowed null",
           "PUT /v1/acl/policy refused permission_denied",
           "PUT /v1/connect/ca/deny allowed null",
+          "DELETE /v1/connect/ca/deny/:id allowed null",
+          "PUT /v1/connect/ca/deny allowed null",
+          "sign refused denylisted",
           "sign allowed null",
           "sign refused permission_denied",
           "DELETE /v1/acl/token/:id allowed null",
         ],
       );
-      const [, initial, created, refused, denied, signed, , deleted] = lines;
+      const [, initial, created, refused, denied, undenied, deniedId, leaf, signed, , deleted] = lines;
       assert.equal(initial?.accessor, null);
       assert.match(String(created?.accessor), /^[0-9a-f-]{36}$/);
       assert.deepEqual([created?.subject, created?.address], [`token/${accessor}`, "127.0.0.1"]);
       assert.deepEqual([refused?.accessor, signed?.accessor], [accessor, accessor]);
       assert.match(String(denied?.subject), /^denial\/[0-9a-f]{32}$/);
+      assert.equal(undenied?.subject, denied?.subject);
+      for (const line of [denied, undenied]) assert.deepEqual(line?.detail, { "key-id": KEY_ID, reason: "stolen" });
+      const id = `spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/db`;
+      assert.deepEqual(deniedId?.detail, { "spiffe-id": id, reason: "" });
+      assert.equal(leaf?.subject, id);
       assert.deepEqual([deleted?.subject, deleted?.accessor], [`token/${accessor}`, created?.accessor]);
       assert.ok(!text.includes(secret) && !text.includes(MANAGEMENT));
     }));
@@ -168,7 +182,7 @@ describe("MESHCA_AUDIT with access control", () => {
         for (const [target, body] of [
           ["/v1/acl/token", {}],
           ["/v1/acl/policy", { Name: "p" }],
-          ["/v1/connect/ca/deny", { KeyID: "aa" }],
+          ["/v1/connect/ca/deny", { KeyID: KEY_ID }],
         ] as const)
           assert.equal((await call(server, "PUT", target, MANAGEMENT, body)).status, 503, target);
         assert.equal(await tokens(), before);

@@ -212,16 +212,54 @@ export function badIdentities(trustDomain: string): BadRequest[] {
     ask("an empty service", `URI:${id("/ns/default/dc/dc1/svc/")}`, form(id("/ns/default/dc/dc1/svc/"))),
     ask("a longer path", `URI:${web}/x`, form(`${web}/x`)),
     ask("a web address", "URI:http://example.com/", "SPIFFE ID must have 'spiffe' scheme"),
-    raw("a bad escape", id("/ns/default/dc/dc1/svc/%zz"), 'Invalid service: invalid URL escape "%zz"'),
-    raw("half an escape", id("/ns/default/dc/dc1/svc/web%2"), 'Invalid service: invalid URL escape "%2"'),
-    raw("escapes that are not UTF-8", id("/ns/default/dc/dc1/svc/%ff"), "Invalid service: escapes are not UTF-8"),
-    raw(
-      "an escaped slash",
-      id("/ns/default/dc/dc1/svc/a%2fb"),
-      /^Invalid service: "a\/b" is empty, a dot segment, or has a slash or control character$/,
+    ...["%zz", "web%2", "%ff", "a%2fb", "%2e%2e", "a%00", "%77eb", "we%62"].map((service) =>
+      raw(
+        `the service ${service}`,
+        id(`/ns/default/dc/dc1/svc/${service}`),
+        `SPIFFE ID must not be percent-encoded: ${id(`/ns/default/dc/dc1/svc/${service}`)}; a path segment has letters, digits, '.', '-' and '_'`,
+      ),
     ),
-    raw("an escaped dot segment", id("/ns/default/dc/dc1/svc/%2e%2e"), /^Invalid service: "\.\." is empty, a dot segment/),
-    raw("an escaped NUL", id("/ns/default/dc/dc1/svc/a%00"), /^Invalid service: .* control character$/),
+    raw("an escape in the datacenter", id("/ns/default/dc/%64c1/svc/web"), /^SPIFFE ID must not be percent-encoded: /),
+    raw("an escape in a fixed word", id("/n%73/default/dc/dc1/svc/web"), /^SPIFFE ID must not be percent-encoded: /),
+    ...["w~b", "a:b", "a@b", "a+b", "a,b", "a!b", "a=b"].map((service) =>
+      raw(
+        `the service ${service}`,
+        id(`/ns/default/dc/dc1/svc/${service}`),
+        `Invalid service: "${service}" has a character that a SPIFFE ID cannot carry; only letters, digits, '.', '-' and '_' are allowed`,
+      ),
+    ),
+    raw("a dot segment", id("/ns/default/dc/dc1/svc/.."), 'Invalid service: ".." is a dot segment, which a SPIFFE ID must not have'),
+    ...["/ns/default/dc/dc1/svc/web", "/agent/client/dc/dc1/id/n", "/gateway/mesh/dc/dc1"].map((path) =>
+      raw(
+        `the default partition named in ${path}`,
+        id(`/ap/default${path}`),
+        'Invalid admin partition: "default" is not named in a SPIFFE ID; leave "/ap/default" out',
+      ),
+    ),
+    raw("a partition in upper case", id("/ap/DEFAULT/gateway/mesh/dc/dc1"), 'Invalid admin partition: "DEFAULT" must be in lower case'),
+    raw(
+      "a service of another namespace",
+      id("/ns/other/dc/dc1/svc/web"),
+      "Non default partition or namespace is supported in Enterprise only.Provided namespace is other and partition is default",
+    ),
+    raw(
+      "a service of a partition",
+      id("/ap/east/ns/default/dc/dc1/svc/web"),
+      "Non default partition or namespace is supported in Enterprise only.Provided namespace is default and partition is east",
+    ),
+    raw(
+      "an agent of a partition",
+      id("/ap/east/agent/client/dc/dc1/id/n"),
+      "Non default partition is supported in Enterprise only.Provided partition is east",
+    ),
+    raw(
+      "a mesh gateway of a partition",
+      id("/ap/east/gateway/mesh/dc/dc1"),
+      "Non default partition is supported in Enterprise only.Provided partition is east",
+    ),
+    raw("a trailing slash", `${web}/`, form(`${web}/`)),
+    raw("an empty segment", id("//ns/default/dc/dc1/svc/web"), form(id("//ns/default/dc/dc1/svc/web"))),
+    raw("a fragment", `${web}#x`, form(`${web}#x`)),
     raw("a query", `${web}?x`, form(`${web}?x`)),
     raw("a port", id("/ns/default/dc/dc1/svc/web", `${trustDomain}:1`), /^SPIFFE ID is not in the expected format: /),
     raw("a user", id("/ns/default/dc/dc1/svc/web", `a@${trustDomain}`), /^SPIFFE ID is not in the expected format: /),

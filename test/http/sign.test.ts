@@ -48,8 +48,6 @@ describe("PUT /v1/connect/ca/sign", () => {
   const AFTER_NAMES = ["ValidAfter", "ValidBefore", "CreateIndex", "ModifyIndex"];
   const kinds = [
     ["a service", "/ns/default/dc/dc1/svc/web", { Service: "web" }, "ServiceURI"],
-    ["a service of another namespace", "/ns/other/dc/dc1/svc/web", { Service: "web" }, "ServiceURI"],
-    ["a service of a partition", "/ap/other/ns/default/dc/dc1/svc/web", { Service: "web" }, "ServiceURI"],
     ["an agent", "/agent/client/dc/dc1/id/node-1", { Agent: "node-1" }, "AgentURI"],
     ["a mesh gateway", "/gateway/mesh/dc/dc1", { Kind: "mesh-gateway" }, "KindURI"],
     ["a server", "/agent/server/dc/dc1", {}, "ServerURI"],

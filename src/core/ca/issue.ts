@@ -4,13 +4,13 @@
  * @module
  */
 import { type Audit, type AuditRecord, type Caller, NOBODY } from "../audit.ts";
-import { colonHex, equal } from "../bytes.ts";
+import { type Bytes, colonHex, equal } from "../bytes.ts";
 import type { Clock, Random } from "../clock.ts";
 import { CaError, ConflictError, NotReadyError, RequestError } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import { certificatePem } from "../pem.ts";
 import type { SignedLeaf } from "../provider.ts";
-import { type LeafId, parseSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
+import { formatSpiffeId, type LeafId, parseSpiffeId, requireDefaultScope, trustDomainOf } from "../spiffe/kinds.ts";
 import { type Certificate, keyIdOf } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
 import type { LeafFields } from "../x509/leaf.ts";
@@ -36,13 +36,18 @@ export interface IssuedLeaf {
 /** Who a request would become. */
 export interface LeafSubject {
   readonly id: LeafId;
+  /** The canonical SPIFFE ID, which the leaf will have. */
   readonly uri: string;
-  /** The key identifier of the leaf in colon hex; worked out when it is asked for. */
-  readonly keyId: () => string;
+  /** DER of the SubjectPublicKeyInfo that the leaf will have. */
+  readonly spki: Bytes;
 }
 
-/** Says whether a caller may have an identity. @throws {DeniedError} */
-export type Permit = (subject: LeafSubject) => void;
+/**
+ * Says whether a caller may have an identity. It is asked when the request has been read, and again right before the
+ * leaf is signed, since rights may be taken away while a request waits: each time it answers by what is so at that time.
+ * @throws {DeniedError}
+ */
+export type Permit = (subject: LeafSubject) => void | Promise<void>;
 
 /** A leaf whose every field was checked and decided. It can be spent once, and only what it gives is signed. */
 class PreparedLeaf {
@@ -134,7 +139,10 @@ export function createIssuer(options: IssuerOptions): Issue {
         uri = request.uri;
         requireForeignKey(request, snapshot);
         const id = requireLeafId(request.uri, snapshot, options.datacenter);
-        permit?.({ id, uri: request.uri, keyId: () => colonHex(keyIdOf(request.key.spki)) });
+        uri = formatSpiffeId(id);
+        const subject: LeafSubject = { id, uri, spki: request.key.spki };
+        const asked = permit?.(subject);
+        if (asked !== undefined) await asked;
         const names = leafNames(id, request, options.serverNames);
         await verifyProof(request);
         // Only what will be signed counts against Consul's limits (consul-ca.md §4.9).
@@ -146,6 +154,8 @@ export function createIssuer(options: IssuerOptions): Issue {
           await turn;
         }
         try {
+          const askedAgain = permit?.(subject);
+          if (askedAgain !== undefined) await askedAgain;
           // Not the snapshot that it began with: the process may have been suspended since, until that one's root was pruned.
           const prepared = prepare(request, id, names, options.snapshot());
           const provider = requireProvider(prepared.snapshot);
@@ -193,8 +203,9 @@ function requireForeignKey({ key: { spki } }: CertificateRequest, { state, provi
 
 function requireLeafId(uri: string, snapshot: Snapshot, datacenter: string): LeafId {
   const id = parseSpiffeId(uri);
-  // Consul's texts (consul-ca.md §1.8).
+  // Consul's texts, in its order (agent/consul/leader_connect_ca.go).
   if (id.kind === "signing") throw new RequestError("spiffe_id_malformed", "SPIFFE ID in CSR must be a service, mesh-gateway, or agent ID");
+  requireDefaultScope(id);
   const trustDomain = trustDomainOf(snapshot.state.clusterId);
   if (id.datacenter !== datacenter)
     throw new RequestError("profile_violation", `SPIFFE ID in CSR from a different datacenter: ${id.datacenter}, we are ${datacenter}`);

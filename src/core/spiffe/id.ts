@@ -1,5 +1,5 @@
 /**
- * SPIFFE IDs as URIs: scheme, trust domain, path segments. What the paths mean is in kinds.ts.
+ * SPIFFE IDs as URIs: scheme, trust domain, path segments (SPIFFE-ID §2). What the paths mean is in kinds.ts.
  * @module
  */
 import { RequestError } from "../errors.ts";
@@ -8,31 +8,33 @@ import { RequestError } from "../errors.ts";
 const MAX_LENGTH = 2048;
 const MAX_TRUST_DOMAIN = 255;
 
+/** SPIFFE-ID §2.1 has lower case only; upper case is lowered, since hosts do not differ by case (RFC 3986 §3.2.2). */
 const HOST = /^[A-Za-z0-9._-]+$/;
-/** RFC 3986 §3.3: what a path may have. */
+/** RFC 3986 §3.3: what the path of any URI may have. What is not of SPIFFE's is refused segment by segment. */
 const PATH = /^[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$/;
-
-/** RFC 3986 §2.3: what stands for itself. Almost every name is of these. */
-const PLAIN = /^[A-Za-z0-9._~-]+$/;
+/** SPIFFE-ID §2.2: letters, digits, dots, dashes and underscores; no percent-encoding. */
+const SEGMENT = /^[A-Za-z0-9._-]+$/;
 
 export interface SpiffeUri {
   /** Lower case (SPIFFE-ID §2.1). */
   readonly trustDomain: string;
-  /** Path segments as they stand, percent-encoded. Empty for a trust domain's own ID. */
+  /** Path segments as they stand. Empty for a trust domain's own ID. */
   readonly segments: readonly string[];
 }
 
 /**
- * Splits a SPIFFE ID.
+ * Splits a SPIFFE ID. Its segments are still to be checked with `requireSegment`.
  * @throws {RequestError} `spiffe_id_malformed`
  */
 export function splitSpiffeUri(uri: string): SpiffeUri {
-  // Consul's texts (consul-ca.md §3.6).
+  // Consul's texts (agent/connect/uri.go).
   if (!/^spiffe:/i.test(uri)) throw malformed("SPIFFE ID must have 'spiffe' scheme");
   const slash = uri.indexOf("/", "spiffe://".length);
   const [host, path] = slash < 0 ? [uri.slice("spiffe://".length), ""] : [uri.slice("spiffe://".length, slash), uri.slice(slash)];
   if (uri.length > MAX_LENGTH || !uri.startsWith("//", "spiffe:".length) || !HOST.test(host) || !PATH.test(path)) throw unexpected(uri);
   if (host.length > MAX_TRUST_DOMAIN) throw malformed(`SPIFFE ID has a trust domain of more than ${MAX_TRUST_DOMAIN} characters`);
+  if (path.includes("%"))
+    throw malformed(`SPIFFE ID must not be percent-encoded: ${uri}; a path segment has letters, digits, '.', '-' and '_'`);
   return { trustDomain: host.toLowerCase(), segments: path === "" ? [] : path.slice(1).split("/") };
 }
 
@@ -42,32 +44,25 @@ export function unexpected(uri: string): RequestError {
 }
 
 /**
- * Decodes one path segment.
+ * Checks one path segment by SPIFFE-ID §2.2.
  * @param what names the segment in the error: `service`, `datacenter`.
- * @throws {RequestError} `spiffe_id_malformed` on a bad escape, an empty segment, a slash, a dot segment or a control character.
+ * @returns the segment.
+ * @throws {RequestError} `spiffe_id_malformed`
  */
-export function decodeSegment(segment: string, what: string): string {
-  if (PLAIN.test(segment) && segment !== "." && segment !== "..") return segment;
-  const bad = /%(?![0-9A-Fa-f]{2})/.exec(segment);
-  if (bad !== null) throw malformed(`Invalid ${what}: invalid URL escape ${JSON.stringify(segment.slice(bad.index, bad.index + 3))}`);
-  let value: string;
-  try {
-    value = decodeURIComponent(segment);
-  } catch {
-    throw malformed(`Invalid ${what}: escapes are not UTF-8`);
-  }
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  if (value === "" || value === "." || value === ".." || /[\u0000-\u001f\u007f/]/.test(value))
-    throw malformed(`Invalid ${what}: ${JSON.stringify(value)} is empty, a dot segment, or has a slash or control character`);
-  return value;
+export function requireSegment(segment: string, what: string): string {
+  const fault = segmentFault(segment);
+  if (fault !== null) throw malformed(`Invalid ${what}: ${JSON.stringify(segment)} ${fault}`);
+  return segment;
 }
 
-/** Encodes one path segment: all but what RFC 3986 §3.3 allows there is percent-encoded. */
-export function encodeSegment(value: string): string {
-  if (PLAIN.test(value)) return value;
-  return encodeURIComponent(value).replace(/%(24|26|2B|2C|3A|3B|3D|40)/g, (encoded) => decodeURIComponent(encoded));
+/** What keeps a name out of a SPIFFE ID's path, as the end of a sentence about the name; null if nothing does. */
+export function segmentFault(segment: string): string | null {
+  if (segment === "") return "is empty, which a segment of a SPIFFE ID must not be";
+  if (segment === "." || segment === "..") return "is a dot segment, which a SPIFFE ID must not have";
+  if (SEGMENT.test(segment)) return null;
+  return "has a character that a SPIFFE ID cannot carry; only letters, digits, '.', '-' and '_' are allowed";
 }
 
-function malformed(message: string): RequestError {
+export function malformed(message: string): RequestError {
   return new RequestError("spiffe_id_malformed", message);
 }

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { RequestError } from "../../../src/core/errors.ts";
-import { decodeSegment, encodeSegment, splitSpiffeUri } from "../../../src/core/spiffe/id.ts";
+import { requireSegment, splitSpiffeUri } from "../../../src/core/spiffe/id.ts";
 
 const malformed = (message: string) => ({ name: "RequestError", code: "spiffe_id_malformed", message });
 
@@ -19,7 +19,6 @@ describe("splitSpiffeUri()", () => {
     ["spiffe://a.consul/x/", "a.consul", ["x", ""]],
     ["spiffe://a.consul//x", "a.consul", ["", "x"]],
     ["spiffe://a.consul/Ns/Dc", "a.consul", ["Ns", "Dc"]],
-    ["spiffe://a.consul/a%2Fb", "a.consul", ["a%2Fb"]],
     ["spiffe://a_b-c.1/x", "a_b-c.1", ["x"]],
     ["spiffe://a.consul/!$&'()*+,;=:@~", "a.consul", ["!$&'()*+,;=:@~"]],
     [`spiffe://${"a".repeat(255)}/x`, "a".repeat(255), ["x"]],
@@ -70,6 +69,14 @@ describe("splitSpiffeUri()", () => {
       malformed("SPIFFE ID has a trust domain of more than 255 characters"),
     );
   });
+  for (const path of ["/a%2Fb", "/%77eb", "/w%65b", "/%zz", "/%", "/x/%2e%2e", "/100%25"])
+    it(`splitSpiffeUri() refuses the percent-encoding of ${path}`, () => {
+      const uri = `spiffe://a.consul${path}`;
+      assert.throws(
+        () => splitSpiffeUri(uri),
+        malformed(`SPIFFE ID must not be percent-encoded: ${uri}; a path segment has letters, digits, '.', '-' and '_'`),
+      );
+    });
   it("splitSpiffeUri() throws nothing but RequestError on any text", () => {
     const text = fc.oneof(
       fc.string({ unit: "binary" }),
@@ -91,64 +98,23 @@ describe("splitSpiffeUri()", () => {
   });
 });
 
-describe("decodeSegment()", () => {
-  const decoded: readonly (readonly [segment: string, value: string])[] = [
-    ["web", "web"],
-    ["a%20b", "a b"],
-    ["%c3%a9", "é"],
-    ["%C3%A9", "é"],
-    ["100%25", "100%"],
-    ["a+b", "a+b"],
-    ["%2525", "%25"],
-    ["...", "..."],
-  ];
-  for (const [segment, value] of decoded)
-    it(`decodeSegment() reads ${segment} as ${value}`, () => {
-      assert.equal(decodeSegment(segment, "service"), value);
+describe("requireSegment()", () => {
+  for (const segment of ["web", "a", "Web-1", "a_b.c", "...", "-", "9", "x".repeat(2000)])
+    it(`requireSegment() takes ${segment.slice(0, 20)}`, () => {
+      assert.equal(requireSegment(segment, "service"), segment);
     });
 
-  const refused: readonly (readonly [segment: string, what: string, message: string])[] = [
-    ["%", "service", 'Invalid service: invalid URL escape "%"'],
-    ["a%2", "service", 'Invalid service: invalid URL escape "%2"'],
-    ["a%zzb", "namespace", 'Invalid namespace: invalid URL escape "%zz"'],
-    ["%20%g0", "node", 'Invalid node: invalid URL escape "%g0"'],
-    ["%ff", "service", "Invalid service: escapes are not UTF-8"],
-    ["%c3", "service", "Invalid service: escapes are not UTF-8"],
-    ["%c0%af", "service", "Invalid service: escapes are not UTF-8"],
-    ["%ed%a0%80", "service", "Invalid service: escapes are not UTF-8"],
-    ["", "datacenter", 'Invalid datacenter: "" is empty, a dot segment, or has a slash or control character'],
-    [".", "service", 'Invalid service: "." is empty, a dot segment, or has a slash or control character'],
-    ["..", "service", 'Invalid service: ".." is empty, a dot segment, or has a slash or control character'],
-    ["%2e%2e", "service", 'Invalid service: ".." is empty, a dot segment, or has a slash or control character'],
-    ["a%2Fb", "service", 'Invalid service: "a/b" is empty, a dot segment, or has a slash or control character'],
-    ["a%00", "service", 'Invalid service: "a\\u0000" is empty, a dot segment, or has a slash or control character'],
-    ["a%0a", "service", 'Invalid service: "a\\n" is empty, a dot segment, or has a slash or control character'],
-    ["%7f", "service", 'Invalid service: "\u007f" is empty, a dot segment, or has a slash or control character'],
+  const CHARACTERS = "has a character that a SPIFFE ID cannot carry; only letters, digits, '.', '-' and '_' are allowed";
+  const refused: readonly (readonly [segment: string, what: string, why: string])[] = [
+    ["", "datacenter", "is empty, which a segment of a SPIFFE ID must not be"],
+    [".", "service", "is a dot segment, which a SPIFFE ID must not have"],
+    ["..", "namespace", "is a dot segment, which a SPIFFE ID must not have"],
+    ...["a~b", "a b", "a%20b", "a/b", "a:b", "a@b", "a!b", "a+b", "a,b", "é", "a\n", "a\u0000", "a*"].map(
+      (segment) => [segment, "node", CHARACTERS] as const,
+    ),
   ];
-  for (const [segment, what, message] of refused)
-    it(`decodeSegment() refuses ${JSON.stringify(segment)} as a ${what}`, () => {
-      assert.throws(() => decodeSegment(segment, what), malformed(message));
+  for (const [segment, what, why] of refused)
+    it(`requireSegment() refuses ${JSON.stringify(segment)} as a ${what}`, () => {
+      assert.throws(() => requireSegment(segment, what), malformed(`Invalid ${what}: ${JSON.stringify(segment)} ${why}`));
     });
-});
-
-describe("encodeSegment()", () => {
-  it("encodeSegment() leaves what RFC 3986 allows in a segment and encodes the rest", () => {
-    assert.equal(encodeSegment("aZ09-._~!$&'()*+=:@"), "aZ09-._~!$&'()*+=:@");
-    assert.equal(encodeSegment("a b/c?d#e%é[]"), "a%20b%2Fc%3Fd%23e%25%C3%A9%5B%5D");
-  });
-  it("encodeSegment() leaves the sub-delimiters comma and semicolon", () => {
-    assert.equal(encodeSegment("a,b;c"), "a,b;c");
-  });
-  it("encodeSegment() writes what decodeSegment() reads back", () => {
-    fc.assert(
-      fc.property(fc.string({ unit: "grapheme", minLength: 1 }), (value) => {
-        // biome-ignore lint/suspicious/noControlCharactersInRegex: those are refused, which has its own tests
-        fc.pre(value !== "." && value !== ".." && !/[\u0000-\u001f\u007f/]/.test(value));
-        const encoded = encodeSegment(value);
-        assert.match(encoded, /^[\x21-\x7e]+$/);
-        assert.equal(decodeSegment(encoded, "service"), value);
-      }),
-      { numRuns: 2000 },
-    );
-  });
 });

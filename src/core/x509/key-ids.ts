@@ -1,0 +1,21 @@
+/**
+ * The identifiers by which one public key is known.
+ * @module
+ */
+import { type Bytes, colonHex } from "../bytes.ts";
+import { keyIdOf } from "./certificate.ts";
+import { DerReader, TAG } from "./der.ts";
+import { sha1, sha256 } from "./digest.ts";
+
+/**
+ * Every key identifier that a certificate of a key may carry, in colon hex: SHA-256 of the whole SubjectPublicKeyInfo
+ * (Consul's, and this CA's), SHA-1 of the key's bits (RFC 5280 §4.2.1.2 method 1; Vault's), and SHA-256 of the bits cut
+ * to 160 (RFC 7093 §2 method 1; Go since 1.25).
+ * @param spki DER of a SubjectPublicKeyInfo that was read before. @throws {FormatError} if it is none
+ */
+export function keyIdsOf(spki: Bytes): readonly string[] {
+  const reader = new DerReader(spki).enter(TAG.sequence);
+  reader.expect(TAG.sequence);
+  const bits = reader.bitString();
+  return [keyIdOf(spki), sha1(bits), sha256(bits).subarray(0, 20)].map(colonHex);
+}
