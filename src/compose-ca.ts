@@ -2,7 +2,7 @@
  * The part of the composition root that makes the CA and its API over ports that are open. It starts nothing.
  * @module
  */
-import { verifyRenewalToken } from "./auth/renewal.ts";
+import { readRenewalToken } from "./auth/renewal.ts";
 import type { Platform } from "./compose.ts";
 import { type Access, type AccessMemory, bootstrapFiles, createAccess, createAccessMemory } from "./compose-access.ts";
 import { httpLimits } from "./compose-limits.ts";
@@ -109,7 +109,7 @@ export async function assemble(parts: CaParts): Promise<Ca> {
   const app: App = createApp({
     manager,
     codec,
-    verifyRenewalToken,
+    readRenewalToken,
     access: accessControl?.access ?? null,
     ...bootstrapFiles(platform),
     clock,

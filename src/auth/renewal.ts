@@ -16,7 +16,7 @@ import type { PublicKeyInfo } from "../core/x509/keys.ts";
 
 /** A leaf with a chain of 16 KiB (design §8, invariant 8) in base64 twice over, and the claims. */
 const MAX_LENGTH = 48 * 1024;
-/** More certificates than a chain within its budget has. */
+/** More certificates than a chain within its bounds has. Only the first of them is read. */
 const MAX_CHAIN = 32;
 /** How old a proof may be, and how far clocks may be apart, in seconds. */
 const [MAX_AGE, LEEWAY] = [300, 30];
@@ -43,17 +43,19 @@ const Claims = v.pipe(
 );
 
 /**
- * Reads a proof and checks it against the key of the leaf in it. That the leaf is of this CA is still to be checked.
- * @param audience the CA's own SPIFFE ID, `spiffe://<trust domain>`.
+ * Reads a proof. Of the certificates in it only the leaf is read: what stands above it is known to the CA.
  * @throws {DeniedError} `permission_denied`
  */
-export async function verifyRenewalToken(jwt: string, audience: string, now: Date): Promise<RenewalToken> {
+export function readRenewalToken(jwt: string): RenewalToken {
   if (jwt.length > MAX_LENGTH) throw denied("the proof is too long");
   const { alg, x5c } = readHeader(jwt);
-  const [leaf, ...chain] = x5c.map(certificateOf);
-  if (leaf === undefined) throw denied("the proof has no certificate");
+  const leaf = certificateOf(x5c[0] as string);
   const allowed = ALGORITHMS[kindOf(leaf.key)] ?? [];
   if (!allowed.includes(alg)) throw denied(`a key of this kind signs with ${allowed.join(" or ")}`);
+  return { leaf, verify: (audience, now) => verify(jwt, leaf, alg, audience, now) };
+}
+
+async function verify(jwt: string, leaf: Certificate, alg: string, audience: string, now: Date): Promise<string> {
   const payload = await payloadOf(jwt, leaf, alg);
   const claims = v.safeParse(Claims, payload);
   if (!claims.success) throw denied("the proof must have the claims aud, iat and csr, the SHA-256 of the request's DER in base64url");
@@ -62,7 +64,7 @@ export async function verifyRenewalToken(jwt: string, audience: string, now: Dat
   if (![aud].flat().includes(audience)) throw denied(`the proof is for another audience than ${audience}`);
   if (iat > at + LEEWAY) throw denied("the proof is from the future");
   if (iat + MAX_AGE + LEEWAY < at || (exp !== undefined && exp + LEEWAY < at)) throw denied("the proof is more than 5 minutes old");
-  return { leaf, chain, csr };
+  return csr;
 }
 
 function readHeader(jwt: string): v.InferOutput<typeof Header> {

@@ -12,7 +12,7 @@ import type { CaManager } from "../core/ca/manager.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import { CaError, DeniedError, NotReadyError, RequestError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
-import type { VerifyRenewalToken } from "../core/renewal.ts";
+import type { ReadRenewalToken } from "../core/renewal.ts";
 import type { StateCodec } from "../core/store.ts";
 import { aclRoutes } from "./acl.ts";
 import { type Body, takesGzip } from "./answers.ts";
@@ -50,7 +50,7 @@ export interface AppOptions {
   /** The form of a backup. */
   readonly codec: StateCodec;
   /** Checks proofs of renewal. */
-  readonly verifyRenewalToken: VerifyRenewalToken;
+  readonly readRenewalToken: ReadRenewalToken;
   /** Who may do what; null where access control is off. */
   readonly access: AccessControl | null;
   /** The index that an operator wrote down so that the first token can be made once more, or null. */

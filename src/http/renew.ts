@@ -4,7 +4,8 @@
  */
 import { base64, colonHex } from "../core/bytes.ts";
 import { denied, requireOwnLeaf } from "../core/ca/own-leaf.ts";
-import { FormatError, RequestError } from "../core/errors.ts";
+import type { Snapshot } from "../core/ca/snapshot.ts";
+import { FormatError, InvariantError, RequestError } from "../core/errors.ts";
 import { readPem } from "../core/pem.ts";
 import { trustDomainOf } from "../core/spiffe/kinds.ts";
 import { type Certificate, readCertificate } from "../core/x509/certificate.ts";
@@ -16,20 +17,26 @@ import { leafAnswer, readCsrBody, requireNotDenied } from "./sign.ts";
 import { bearerOf } from "./token.ts";
 
 export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
-  const { manager, access, clock, datacenter, verifyRenewalToken } = options;
+  const { manager, access, clock, datacenter, readRenewalToken } = options;
 
-  /** The leaf that the caller has the key of. @throws {DeniedError} */
-  const provenLeaf = async (call: Call, csr: string): Promise<{ leaf: Certificate; chain: readonly Certificate[] }> => {
+  /**
+   * The leaf that the caller has the key of, and its SPIFFE ID. That the leaf is ours is checked first: then no key that a
+   * stranger chose is worked with.
+   * @throws {DeniedError}
+   */
+  const provenLeaf = async (call: Call, csr: string, { state }: Snapshot): Promise<{ leaf: Certificate; identity: string }> => {
+    const now = clock.now();
     const jwt = bearerOf(call.header("authorization") ?? null);
     if (jwt === null) {
       const { peerCertificate } = call.environment;
       if (peerCertificate === undefined) throw denied("send a proof as bearer, or a client certificate");
-      return { leaf: readCertificate(new Uint8Array(peerCertificate)), chain: [] };
+      const leaf = readPeer(peerCertificate);
+      return { leaf, identity: await requireOwnLeaf(leaf, state, now) };
     }
-    const audience = `spiffe://${trustDomainOf(manager.require().state.clusterId)}`;
-    const proof = await verifyRenewalToken(jwt, audience, clock.now());
-    if (proof.csr !== hashOf(csr)) throw denied("the proof is for another request");
-    return proof;
+    const { leaf, verify } = readRenewalToken(jwt);
+    const identity = await requireOwnLeaf(leaf, state, now);
+    if ((await verify(`spiffe://${trustDomainOf(state.clusterId)}`, now)) !== hashOf(csr)) throw denied("the proof is for another request");
+    return { leaf, identity };
   };
 
   return [
@@ -42,14 +49,18 @@ export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
           requireDatacenter(call.query().params, datacenter);
           manager.requireRoom("renewal");
           const csr = await readCsrBody(call, bodies, options.limits);
-          const { leaf, chain } = await provenLeaf(call, csr);
-          const identity = await requireOwnLeaf(leaf, chain, manager.require().state, clock.now());
-          const serial = colonHex(leaf.serial);
-          const subjectKeyId = leaf.subjectKeyId === null ? null : colonHex(leaf.subjectKeyId);
+          let proven: { readonly leaf: Certificate; readonly identity: string } | null = null;
           const renewed = await manager.sign(csr, {
             priority: "renewal",
             caller: call.caller,
+            async authenticate(snapshot) {
+              proven = await provenLeaf(call, csr, snapshot);
+            },
             permit({ uri, spki }) {
+              if (proven === null) throw new InvariantError("A renewal is decided on before its proof was checked");
+              const { leaf, identity } = proven;
+              const serial = colonHex(leaf.serial);
+              const subjectKeyId = leaf.subjectKeyId === null ? null : colonHex(leaf.subjectKeyId);
               if (uri !== identity) throw denied("the request is for another identity than the leaf's");
               // The key that is given up may be the one that was lost.
               const keys = [spki, leaf.key.spki];
@@ -61,6 +72,16 @@ export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
       },
     },
   ];
+}
+
+/** @throws {DeniedError} if it has a form that no leaf of ours has */
+function readPeer(der: Uint8Array): Certificate {
+  try {
+    return readCertificate(der);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    throw denied(`the client certificate cannot be read: ${error.message}`);
+  }
 }
 
 /** SHA-256 of a request's DER, in base64url without padding. @throws {RequestError} `csr_malformed` */

@@ -12,6 +12,7 @@ import type { Pair } from "./pair.ts";
 
 /** Milliseconds for a handshake. */
 const HANDSHAKE_MS = 10_000;
+const NOT_OURS = "Permission denied: the client certificate is not a leaf of this CA, or its root was abandoned";
 /** Requests at once over one connection, as in Go's servers. */
 const MAX_STREAMS = 250;
 
@@ -20,10 +21,13 @@ export interface TlsServerOptions extends NodeServerOptions {
   readonly minVersion: TlsSettings["minVersion"];
 }
 
+/** Whether a client certificate (DER) that verified by `clientCa` counts, at the time of the call. */
+export type AcceptsClient = (certificate: Uint8Array) => Promise<boolean>;
+
 export interface TlsServer {
   readonly port: number;
   /** Shows this certificate from the next handshake on; connections stay as they are. Before the first, handshakes fail. */
-  use(pair: Pair, clientCa: string | null): void;
+  use(pair: Pair, clientCa: string | null, acceptsClient?: AcceptsClient | null): void;
   /** Ends when what is being answered has been. @param now does not wait for it, also where it was called without before. */
   close(now: boolean): Promise<void>;
 }
@@ -34,6 +38,12 @@ export async function listenTls(options: TlsServerOptions): Promise<TlsServer> {
   const asks = client.clientCa !== null;
   const secure = { minVersion, requestCert: asks, rejectUnauthorized: asks && client.clientCertificate === "required" } as const;
   const serving = createServing(options, (socket) => (asks ? peerCertificate(socket) : undefined));
+  let acceptsClient: AcceptsClient | null = null;
+  /** Whether a request may be answered: TLS verifies a certificate by its path, and not by what the CA knows of it. */
+  const admits = async (socket: Socket, accepts: AcceptsClient): Promise<boolean> => {
+    const certificate = peerCertificate(socket);
+    return certificate !== undefined && (await accepts(certificate).catch(() => false));
+  };
   const settings = { maxConcurrentStreams: MAX_STREAMS };
   const server = createSecureServer({ allowHTTP1: true, handshakeTimeout: HANDSHAKE_MS, settings, ...secure }, (incoming, outgoing) => {
     // RFC 9113 §8.3.1: the authority is HTTP/2's Host, and there must not be two that differ.
@@ -42,7 +52,11 @@ export async function listenTls(options: TlsServerOptions): Promise<TlsServer> {
       if (host !== undefined && host !== incoming.authority) return void outgoing.writeHead(400).end();
       if (host === undefined) incoming.rawHeaders.push("host", incoming.authority);
     }
-    serving.listener(incoming, outgoing);
+    if (acceptsClient === null || client.clientCertificate !== "required") return serving.listener(incoming, outgoing);
+    void admits(incoming.socket, acceptsClient).then((isAdmitted) => {
+      if (isAdmitted) serving.listener(incoming, outgoing);
+      else outgoing.writeHead(403, { "Content-Type": "text/plain; charset=utf-8", "Content-Length": NOT_OURS.length }).end(NOT_OURS);
+    });
   });
   server.on("session", (session) => serving.track(session, () => session.close()));
   server.on("secureConnection", (socket) => {
@@ -58,10 +72,11 @@ export async function listenTls(options: TlsServerOptions): Promise<TlsServer> {
 
   return {
     port: await serving.listen(server),
-    use({ cert, key }, clientCa) {
+    use({ cert, key }, clientCa, accepts = null) {
       // Without a list, TLS libraries take the one of the public web: never for clients of ours.
       if (asks && clientCa === null) throw new TypeError("There must be CAs for clients' certificates");
       server.setSecureContext({ cert, key, ...secure, ...(clientCa === null ? {} : { ca: clientCa }) });
+      acceptsClient = accepts;
     },
     close: (now) => serving.close(server, now),
   };

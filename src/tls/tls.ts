@@ -4,9 +4,11 @@
  */
 import type { TlsSettings } from "../config/tls.ts";
 import type { CaManager } from "../core/ca/manager.ts";
+import { isOwnLeaf } from "../core/ca/own-leaf.ts";
+import type { CaState } from "../core/ca/state.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
-import { pemOf } from "../core/x509/certificate.ts";
+import { pemOf, readCertificate } from "../core/x509/certificate.ts";
 import { openFiles } from "./files.ts";
 import { createOwnCertificate } from "./own.ts";
 import type { TlsServer } from "./server.ts";
@@ -41,15 +43,16 @@ export function openTls({ settings, datacenter, readFile, clock, log }: TlsOptio
     async start(manager, server) {
       const own = source.kind === "self" ? createOwnCertificate({ manager, datacenter, names: source.names, clock, log }) : null;
       let used = "";
+      const isOurs = async (der: Uint8Array) => isOwnLeaf(readCertificate(der), manager.require().state, clock.now());
       step = async () => {
         files.reload();
         await own?.renew();
         const pair = own === null ? files.loaded.pair : own.pair;
-        const roots = manager.snapshot?.state.roots.map(({ certificate }) => pemOf(certificate)).join("") ?? null;
+        const roots = manager.snapshot === null ? null : trustedPem(manager.snapshot.state);
         const trusted = clientCa?.kind === "self" ? roots : files.loaded.clientCa;
         const now = JSON.stringify([pair, trusted]);
         if (pair === null || (clientCa !== null && trusted === null) || now === used) return;
-        server.use(pair, trusted);
+        server.use(pair, trusted, clientCa?.kind === "self" ? isOurs : null);
         used = now;
       };
       unsubscribe = manager.subscribe(() => wake());
@@ -69,4 +72,15 @@ export function openTls({ settings, datacenter, readFile, clock, log }: TlsOptio
       unsubscribe();
     },
   };
+}
+
+/**
+ * The PEM of the certificates by which TLS verifies a client's: the published roots that were not abandoned, and the
+ * issuers of their leaves, so that a client need not send them along. Which of what verifies is a leaf of ours is decided
+ * by the record of issuers (own-leaf.ts).
+ */
+function trustedPem({ roots }: CaState): string {
+  const trusted = roots.filter(({ forcedOut }) => !forcedOut);
+  const issuers = trusted.flatMap(({ leafIssuers }) => leafIssuers.map(({ certificate }) => certificate));
+  return [...new Set([...trusted.map(({ certificate }) => certificate), ...issuers].map(pemOf))].join("");
 }

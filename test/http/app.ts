@@ -3,7 +3,7 @@
  * @module
  */
 
-import { verifyRenewalToken } from "../../src/auth/renewal.ts";
+import { readRenewalToken } from "../../src/auth/renewal.ts";
 import { type App, type AppOptions, createApp } from "../../src/http/app.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { createCodec } from "../../src/store/codec.ts";
@@ -22,7 +22,7 @@ export async function createTestApp(overrides: Partial<AppOptions> = {}, ca?: Te
   const options: AppOptions = {
     manager: started.manager,
     codec: createCodec(started.sealer),
-    verifyRenewalToken,
+    readRenewalToken,
     access: null,
     bootstrapReset: () => null,
     bootstrapSecret: () => null,

@@ -6,9 +6,12 @@ import assert from "node:assert/strict";
 import { createHash, createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import { exportSPKI, generateKeyPair, importPKCS8, SignJWT } from "jose";
+import { pemOf } from "../../src/core/x509/certificate.ts";
 import { makeKek } from "../../src/seal/kek.ts";
+import { abandonedRoot } from "../core/ca/abandoned.ts";
 import { opensslCsr } from "../fakes/ca.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
+import { createTestApp } from "./app.ts";
 import { type ServerProcess, startServer } from "./process.ts";
 
 const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
@@ -202,5 +205,47 @@ describe("PUT /v1/connect/ca/renew", () => {
       await replica.stop();
       await redis.stop();
     }
+  });
+});
+
+describe("PUT /v1/connect/ca/renew with a leaf of an abandoned root", () => {
+  it("refuses it by proof and as client certificate, whatever its holder sends along, and takes one of a published root", async () => {
+    const { ca, stolen, forge } = await abandonedRoot(new Date());
+    const { app, fetch } = await createTestApp({}, ca);
+    const trustDomain = `${ca.manager.require().state.clusterId}.consul`;
+    const { csr } = opensslCsr(`URI:spiffe://${trustDomain}/ns/default/dc/dc1/svc/web`);
+    const renewWith = async ({ cert, key }: { cert: string; key: string }, more: string) => {
+      const x5c = [...(cert + more).matchAll(/-----BEGIN CERTIFICATE-----([^-]+)-----/g)].map((match) =>
+        (match[1] ?? "").replace(/\s/g, ""),
+      );
+      const pkcs8 = createPrivateKey(key).export({ type: "pkcs8", format: "pem" }).toString();
+      const claims = { aud: `spiffe://${trustDomain}`, iat: Math.floor(Date.now() / 1000), csr: hash(csr) };
+      const signed = new SignJWT(claims).setProtectedHeader({ alg: "ES256", x5c });
+      const jwt = await signed.sign(await importPKCS8(pkcs8, "ES256"));
+      const answer = await fetch(RENEW, { method: "PUT", body: csr, headers: { Authorization: `Bearer ${jwt}` } });
+      return [answer.status, await answer.text()] as const;
+    };
+    const forged = forge("web");
+    const roots = ca.manager.require().state.roots.map(({ certificate }) => pemOf(certificate));
+    for (const more of ["", stolen.cert, roots.join("")]) {
+      const [status, text] = await renewWith(forged, more);
+      assert.equal(status, 403);
+      assert.match(
+        text,
+        /^Permission denied: cannot renew: the leaf is not of this CA: no issuer of a published root signed it, or its root/,
+      );
+    }
+    const byCertificate = (pem: string) =>
+      app.fetch(new Request(`http://127.0.0.1:8500${RENEW}`, { method: "PUT", body: csr, headers: { Host: "127.0.0.1:8500" } }), {
+        peerCertificate: new Uint8Array(new X509Certificate(pem).raw),
+      });
+    const refused = await byCertificate(forged.cert);
+    assert.deepEqual([refused.status, /the leaf is not of this CA/.test(await refused.text())], [403, true]);
+    const own = opensslCsr(`URI:spiffe://${trustDomain}/ns/default/dc/dc1/svc/web`);
+    const { certificatePem } = await ca.manager.sign(own.csr);
+    // The leaf is enough: what stands above it is known.
+    const [leaf = ""] = certificatePem.split(/(?<=-----END CERTIFICATE-----\n)/);
+    for (const cert of [certificatePem, leaf, leaf + forged.cert]) assert.equal((await renewWith({ ...own, cert }, ""))[0], 200);
+    assert.equal((await byCertificate(leaf)).status, 200);
   });
 });

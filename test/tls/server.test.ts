@@ -9,10 +9,13 @@ import { writeFileSync } from "node:fs";
 import { connect as connectTcp } from "node:net";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
+import type { TlsSettings } from "../../src/config/tls.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import type { Fetch } from "../../src/tls/node-server.ts";
 import { listenTls, type TlsServer, type TlsServerOptions } from "../../src/tls/server.ts";
-import { createTestCa, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
+import { openTls } from "../../src/tls/tls.ts";
+import { abandonedRoot } from "../core/ca/abandoned.ts";
+import { createTestCa, opensslCsr, serviceUri, silentLog, type TestCa } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";
 import { until } from "../redis/server.ts";
 import { get, inNewFolder, type Made, openHttp1, openHttp2, opensslHandshake, selfSigned } from "./harness.ts";
@@ -266,6 +269,47 @@ describe("listenTls() with clients' certificates", () => {
       assert.deepEqual(await peers(port, await leafOf(ca)), [uri, uri]);
       for (const made of [{}, OTHER, await leafOf(old)]) await assert.rejects(get(port, "/", made));
     }));
+
+  it("listenTls() answers 403 to a certificate that verifies and is not accepted, where it is required", () =>
+    asking("required", async (server) => {
+      const leaf = await leafOf(ca);
+      for (const accepts of [async () => false, () => Promise.reject(new Error("unreadable"))]) {
+        server.use(ONE, rootsOf(ca), accepts);
+        const client = await openHttp2(server.port, leaf);
+        for (const { status, body } of [await get(server.port, "/", leaf), await client.request("/")])
+          assert.deepEqual(
+            [status, body],
+            [403, "Permission denied: the client certificate is not a leaf of this CA, or its root was abandoned"],
+          );
+        client.session.destroy();
+      }
+      server.use(ONE, rootsOf(ca), async () => true);
+      assert.equal((await get(server.port, "/", leaf)).status, 200);
+    }));
+
+  it("openTls() accepts leaves of this CA, and none of an abandoned root that an older root had certified", async () => {
+    const now = new Date();
+    const { ca, forge } = await abandonedRoot(now);
+    const settings: TlsSettings = {
+      source: { kind: "self", names: { dnsNames: [], ipAddresses: [] } },
+      clientCa: { kind: "self" },
+      clientCertificate: "required",
+      minVersion: "TLSv1.3",
+    };
+    const certificates = openTls({ settings, datacenter: "dc1", readFile: () => assert.fail(), clock: ca.clock, log: silentLog });
+    const server = await listen(show, { client: settings });
+    try {
+      await certificates.start(ca.manager, server);
+      // The thief's chain verifies under the older root, as TLS sees it.
+      const forged = await get(server.port, "/", forge("web"));
+      assert.deepEqual([forged.status, /is not a leaf of this CA/.test(forged.body)], [403, true]);
+      const leaf = await leafOf(ca);
+      const [alone] = leaf.cert.split(/(?<=-----END CERTIFICATE-----\n)/);
+      for (const cert of [leaf.cert, alone ?? ""]) assert.equal((await get(server.port, "/", { ...leaf, cert })).status, 200);
+    } finally {
+      await server.close(true);
+    }
+  });
 
   it("use() takes other CAs for clients' certificates, also for sessions that go on from before", () =>
     asking("optional", async (server) => {

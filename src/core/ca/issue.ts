@@ -18,6 +18,7 @@ import { type LeafNames, leafKeyUsage, leafNames, type ServerNames } from "../x5
 import { createSerials } from "../x509/serial.ts";
 import type { Limiter, Priority } from "./limiter.ts";
 import { leafValidity, type Snapshot } from "./snapshot.ts";
+import type { RootEntry } from "./state.ts";
 
 /** A signed leaf, as the edges need it. */
 export interface IssuedLeaf {
@@ -87,6 +88,12 @@ export interface SignOptions {
   readonly priority?: Priority;
   /** @default NOBODY */
   readonly caller?: Caller;
+  /**
+   * Checks who asks, once the request has its place to work and before it is read; what it costs counts against the limiter.
+   * @throws {DeniedError}
+   * @default undefined: the caller is known
+   */
+  readonly authenticate?: (snapshot: Snapshot) => Promise<void>;
   /** @default undefined: everybody may */
   readonly permit?: Permit | undefined;
 }
@@ -123,7 +130,7 @@ export function createIssuer(options: IssuerOptions): Issue {
     index: snapshot.state.index,
   });
 
-  return async (csr, { priority = "issue", caller = NOBODY, permit } = FIRST_ISSUE) => {
+  return async (csr, { priority = "issue", caller = NOBODY, authenticate, permit } = FIRST_ISSUE) => {
     const started = clock.now().getTime();
     let uri: string | null = null;
     let decided = false;
@@ -135,6 +142,7 @@ export function createIssuer(options: IssuerOptions): Issue {
         const place = limiter.work(priority);
         if (place !== null) await place;
         working = true;
+        if (authenticate !== undefined) await authenticate(snapshot);
         const request = readCsr(csr);
         uri = request.uri;
         requireForeignKey(request, snapshot);
@@ -197,7 +205,9 @@ function allowed(caller: Caller, { uri, spki }: LeafFields, serial: Uint8Array):
 /** A leaf with the CA's own key could stand for the CA wherever keys are compared, not certificates. @throws {RequestError} `profile_violation` */
 function requireForeignKey({ key: { spki } }: CertificateRequest, { state, provider }: Snapshot): void {
   const isOurs = ({ key }: Certificate) => equal(key.spki, spki);
-  if ((provider !== null && isOurs(provider.issuer)) || state.roots.some(({ certificate }) => isOurs(certificate)))
+  const isOfRoot = ({ certificate, leafIssuers }: RootEntry) =>
+    isOurs(certificate) || leafIssuers.some((issuer) => isOurs(issuer.certificate));
+  if ((provider !== null && isOurs(provider.issuer)) || state.roots.some(isOfRoot))
     throw new RequestError("profile_violation", "Cannot accept CSR: its public key is one of the CA's own");
 }
 

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { RateLimitedError, RequestError } from "../../../src/core/errors.ts";
+import { DeniedError, RateLimitedError, RequestError } from "../../../src/core/errors.ts";
 import { configuration, createTestCa, inFolder, openssl, opensslCsr } from "../../fakes/ca.ts";
 import { BOOTSTRAP, HOUR, readChain, suppliedRoot, TRUST_DOMAIN, webCsr } from "./harness.ts";
 
@@ -20,6 +20,17 @@ describe("sign()", () => {
     await manager.sign(webCsr());
     await assert.rejects(manager.sign(webCsr()), RateLimitedError);
     await assert.rejects(manager.sign("garbage"), RequestError);
+  });
+
+  it("sign() checks who asks inside the limiter, and reads nothing of a request whose caller is refused", async () => {
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+    let inFlight = 0;
+    const authenticate = async () => {
+      inFlight = manager.signing;
+      throw new DeniedError("permission_denied", "refused");
+    };
+    await assert.rejects(manager.sign("garbage", { priority: "renewal", authenticate }), { code: "permission_denied" });
+    assert.deepEqual([inFlight, manager.signing], [1, 0]);
   });
 
   it("sign() writes each name of a request once", async () => {

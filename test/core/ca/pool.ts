@@ -9,7 +9,7 @@ import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { activeRoot, type CaState, type RootEntry } from "../../../src/core/ca/state.ts";
 import { bootstrap, type NewConfig, type NewRoot, rotate } from "../../../src/core/ca/transitions.ts";
 import { formatSpiffeId, trustDomainOf } from "../../../src/core/spiffe/kinds.ts";
-import { createRoot, crossSign, generateCaKey } from "../../../src/core/x509/authority.ts";
+import { type Authority, createRoot, crossSign, generateCaKey } from "../../../src/core/x509/authority.ts";
 import { type Certificate, readCertificate } from "../../../src/core/x509/certificate.ts";
 import { caScheme, sign } from "../../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../../src/core/x509/leaf.ts";
@@ -34,18 +34,24 @@ export async function makeRoot(hours: number): Promise<PoolRoot> {
   const { privateKey, info } = await generateCaKey({ type: "ec", bits: 256 });
   const options = { now: START, random: systemRandom, clusterId: CLUSTER, provider: "consul", ttlMs: hours * HOUR };
   const certificate = await createRoot({ privateKey, info }, options);
-  const template = createLeafTemplate(certificate, caScheme(info, "SHA-256"));
+  return { certificate, privateKey, leaf: await makeLeaf({ certificate, privateKey }, certificate.notBefore, certificate.notAfter) };
+}
+
+/** A leaf that an authority signs. */
+export async function makeLeaf({ certificate, privateKey }: Authority, notBefore: Date, notAfter: Date): Promise<Certificate> {
+  const { key } = certificate;
+  const template = createLeafTemplate(certificate, caScheme(key, "SHA-256"));
   const draft = template.encode({
     uri: formatSpiffeId({ kind: "server", trustDomain: trustDomainOf(CLUSTER), datacenter: "dc1" }),
     dnsNames: [],
     ipAddresses: [],
     serial: createSerials(systemRandom)(),
-    notBefore: certificate.notBefore,
-    notAfter: certificate.notAfter,
-    spki: info.spki,
-    keyUsage: leafKeyUsage(info.type),
+    notBefore,
+    notAfter,
+    spki: key.spki,
+    keyUsage: leafKeyUsage(key.type),
   });
-  return { certificate, privateKey, leaf: readCertificate(draft.complete(await sign(privateKey, template.scheme, draft.signed))) };
+  return readCertificate(draft.complete(await sign(privateKey, template.scheme, draft.signed)));
 }
 
 const crossings = new Map<string, Promise<Certificate>>();
