@@ -48,8 +48,12 @@ export type AuditDetail = Readonly<Record<string, string>>;
 export interface Audit {
   /** @throws {NotReadyError} `audit_unavailable` where signing must stop */
   record(record: AuditRecord): void;
-  /** @throws {NotReadyError} `audit_unavailable` where changes must stop */
-  beforeChange(record: AuditRecord): Promise<void>;
+  /**
+   * @param options.mayUseReserve whether the record may take of the room that is kept for a full disk, true unless given.
+   *   False for what callers without a token of an operator can do as often as they like.
+   * @throws {NotReadyError} `audit_unavailable` where changes must stop
+   */
+  beforeChange(record: AuditRecord, options?: { readonly mayUseReserve?: boolean }): Promise<void>;
   /** Never throws. `make` is called only where the record is written. */
   refusal(error: unknown, make: (code: string) => AuditRecord): void;
   /** Why records cannot be written at the moment, or null. */
@@ -58,4 +62,6 @@ export interface Audit {
   readonly stopsSigning: boolean;
   /** Records that were given up because too many waited to be written. */
   readonly lost: number;
+  /** Octets of the reserve for records of changes that are free; null without a reserve. */
+  readonly reserveLeft: number | null;
 }

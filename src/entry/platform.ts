@@ -4,16 +4,16 @@
  */
 import { lookup } from "node:dns/promises";
 import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { open, rename, writeFile } from "node:fs/promises";
+import { rename, writeFile } from "node:fs/promises";
 import { get } from "node:https";
 import type { LookupFunction } from "node:net";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import type { Platform } from "../compose.ts";
 import type { Settings } from "../config/settings.ts";
-import { ConfigError } from "../core/errors.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import { createLogger } from "../telemetry/logger.ts";
+import { openAuditFile } from "./audit-platform.ts";
 import { systemClock, systemRandom } from "./system.ts";
 
 export { systemClock, systemRandom };
@@ -25,14 +25,16 @@ const stdoutSink: AuditSink = {
     }),
   sync: async () => undefined,
   close: async () => undefined,
+  reserve: null,
 };
 
 /** The platform of a process with a file system. Makes the data folder, which nobody else may enter. */
 export function createPlatform(settings: Settings): Platform {
+  const log = createLogger(settings.logLevel, (line) => process.stdout.write(line));
   return {
     clock: systemClock,
     random: systemRandom,
-    log: createLogger(settings.logLevel, (line) => process.stdout.write(line)),
+    log,
     secretFile(name, make) {
       const path = join(settings.dataDir, name);
       try {
@@ -71,21 +73,7 @@ export function createPlatform(settings: Settings): Platform {
     isThere: existsSync,
     fetchKeys,
     resolve: async (host) => (await lookup(host, { all: true })).map(({ address }) => address),
-    async appendTo(target) {
-      if (target.kind === "stdout") return stdoutSink;
-      const file = await open(target.path, "a", 0o600).catch((error: unknown) => {
-        throw new ConfigError(`MESHCA_AUDIT: cannot open ${JSON.stringify(target.path)}`, [], { cause: error });
-      });
-      return {
-        write: async (bytes) => (await file.write(bytes)).bytesWritten,
-        // What is no plain file, a pipe or a device, cannot be synced, and needs not.
-        sync: () =>
-          file.datasync().catch((error: unknown) => {
-            if (!(error instanceof Error && "code" in error && (error.code === "EINVAL" || error.code === "ENOTSUP"))) throw error;
-          }),
-        close: () => file.close(),
-      };
-    },
+    appendTo: async (target) => (target.kind === "stdout" ? stdoutSink : openAuditFile(target.path, settings.worker, log)),
   };
 }
 

@@ -20,6 +20,7 @@ const consoleSink: AuditSink = {
   },
   sync: async () => undefined,
   close: async () => undefined,
+  reserve: null,
 };
 
 const noFile = (): never => {

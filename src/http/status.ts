@@ -75,8 +75,9 @@ function metricsRoute(renderMetrics: NonNullable<AppOptions["renderMetrics"]>): 
   };
 }
 
-function auditLine({ failure, lost }: Audit): string {
-  const state = failure === null ? "ok" : `cannot be written (${failure})`;
+function auditLine({ failure, lost, reserveLeft }: Audit): string {
+  const reserve = reserveLeft === null ? "" : `, ${reserveLeft} octets of the reserve are left for changes`;
+  const state = failure === null ? "ok" : `cannot be written (${failure})${reserve}`;
   return `audit: ${state}${lost > 0 ? `, ${lost} records lost` : ""}\n`;
 }
 

@@ -5,8 +5,10 @@
 import { type Audit, type AuditRecord, NOBODY } from "../core/audit.ts";
 import { utf8 } from "../core/bytes.ts";
 import type { Clock } from "../core/clock.ts";
-import { CaError, NotReadyError, RateLimitedError } from "../core/errors.ts";
+import { CaError, NotReadyError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
+import type { AuditReserve } from "./audit-reserve.ts";
+import { RefusalTally } from "./refusal-tally.ts";
 
 /** Where the lines go. */
 export interface AuditSink {
@@ -15,6 +17,8 @@ export interface AuditSink {
   /** Resolves when everything written would outlive a crash. @throws {Error} */
   sync(): Promise<void>;
   close(): Promise<void>;
+  /** Room for the records of changes while nothing can be appended; null if there is no such room. */
+  readonly reserve: AuditReserve | null;
 }
 
 export type AuditFailure = "stop-changes" | "stop-all" | "go-on";
@@ -38,8 +42,6 @@ const FLUSH_AT = 64 * 1024;
 /** While nothing can be written, records up to so many characters wait in memory; the rest is counted. */
 const KEEP = 8 * 1024 * 1024;
 const RETRY_MS = 1000;
-/** Refusals by a limit come by the thousand: after the first, one record says how many came within this. */
-const TALLY_MS = 1000;
 
 /** What JSON lets through and a terminal or a reader of lines may act on: DEL and C1, line ends of Unicode, changes of direction. */
 const UNSAFE = /[\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]/g;
@@ -57,38 +59,26 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
   let [taken, written] = [0, 0];
   let closed = false;
   const told = new WeakSet<object>();
-  /** By the code of the limit. */
-  const tallies = new Map<string, { count: number }>();
   const closing = new AbortController();
+  const { reserve } = sink;
+  /** The lines that an earlier process left in the reserve are read before anything is written. */
+  let reserveState: "unread" | "ready" | "unusable" = reserve === null ? "unusable" : "unread";
 
-  const enqueue = (record: AuditRecord, count?: number) => {
-    if (queuedLength > KEEP) {
-      lost++;
-      return;
-    }
-    const { caller, action, subject, outcome, code, serial, keyId, detail } = record;
-    const line = JSON.stringify({
-      kind: "audit",
-      time: clock.now().toISOString(),
-      request: caller.requestId,
-      accessor: caller.accessor,
-      address: caller.address,
-      action,
-      subject,
-      outcome,
-      code,
-      serial,
-      key_id: keyId,
-      detail,
-      count,
-    });
-    queued.push(`${line.replace(UNSAFE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`)}\n`);
+  /** Queues a line. @param always also if too many wait already. @returns the line */
+  const enqueueLine = (line: string, always: boolean): boolean => {
+    if (queuedLength > KEEP && !always) return false;
+    queued.push(line);
     queuedLength += line.length;
     taken++;
-    if (failure !== null) return;
+    if (failure !== null) return true;
     if (queuedLength >= FLUSH_AT) void flush();
     else schedule(FLUSH_MS);
+    return true;
   };
+  const enqueue = (record: AuditRecord, count?: number) => {
+    if (!enqueueLine(lineOf(record, clock.now(), count), false)) lost++;
+  };
+  const tally = new RefusalTally(clock, closing.signal, enqueue);
 
   const schedule = (ms: number) => {
     if (scheduled) return;
@@ -100,14 +90,26 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
   };
 
   const fail = (error: unknown) => {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
+    const code = codeOf(error);
     if (failure === null) log.error("Cannot write the audit log", { code, stops: onFailure });
     failure = code;
     if (!closed) schedule(RETRY_MS);
   };
 
+  const recover = async () => {
+    try {
+      pending = (await reserve?.recover()) ?? new Uint8Array();
+      reserveState = "ready";
+      if (pending.length > 0) log.info("Appending audit records of changes from the reserve to the audit log");
+    } catch (error) {
+      reserveState = "unusable";
+      log.error("Cannot read the reserve of the audit log", { code: codeOf(error) });
+    }
+  };
+
   const drain = async () => {
     try {
+      if (reserveState === "unread") await recover();
       while (pending.length > 0 || queued.length > 0) {
         if (pending.length === 0) {
           pending = utf8(queued.join(""));
@@ -116,6 +118,10 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
         const upTo = taken - queued.length;
         while (pending.length > 0) pending = pending.subarray(await sink.write(pending));
         written = upTo;
+      }
+      if (reserve?.used === true) {
+        await sink.sync();
+        await reserve.clear();
       }
     } catch (error) {
       return fail(error);
@@ -153,23 +159,18 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
   const unavailable = (what: string) =>
     new NotReadyError("audit_unavailable", `Cannot ${what}: the audit log cannot be written (${failure})`, { retryAfterMs: RETRY_MS });
 
-  const tally = (code: string, make: (code: string) => AuditRecord) => {
-    const same = tallies.get(code);
-    if (same !== undefined) {
-      same.count++;
-      return;
+  /** Writes a line that is queued, or was given up, to the reserve. @returns whether it would outlive a crash. */
+  const appendToReserve = async (line: string): Promise<boolean> => {
+    if (reserve === null || reserveState !== "ready") return false;
+    try {
+      return await reserve.append(utf8(line));
+    } catch (error) {
+      log.error("Cannot write the reserve of the audit log", { code: codeOf(error) });
+      return false;
     }
-    const first = make(code);
-    enqueue(first);
-    const begun = { count: 0 };
-    tallies.set(code, begun);
-    void clock.sleep(TALLY_MS, closing.signal).then(() => {
-      tallies.delete(code);
-      // Who they were is not said.
-      if (begun.count > 0) enqueue({ caller: NOBODY, action: first.action, subject: null, outcome: "refused", code }, begun.count);
-    });
   };
 
+  if (reserve !== null) void flush();
   return {
     get failure() {
       return failure;
@@ -180,13 +181,24 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
     get lost() {
       return lost;
     },
+    get reserveLeft() {
+      return reserveState === "unusable" ? null : (reserve?.left ?? null);
+    },
     record(record) {
       if (failure !== null && onFailure === "stop-all") throw unavailable("sign leaf");
       enqueue(record);
     },
-    async beforeChange(record) {
-      enqueue(record);
-      if (!(await commit()) && onFailure !== "go-on") throw unavailable("change the CA");
+    async beforeChange(record, { mayUseReserve = true } = {}) {
+      const line = lineOf(record, clock.now());
+      const kept = enqueueLine(line, false);
+      if ((kept && (await commit())) || onFailure === "go-on") {
+        if (!kept) lost++;
+        return;
+      }
+      const reserved = mayUseReserve && (await appendToReserve(line));
+      // What is in the reserve goes to the log as well once that can be written.
+      if (reserved && !kept) enqueueLine(line, true);
+      if (!reserved) throw unavailable("change the CA");
     },
     refusal(error, make) {
       if (typeof error === "object" && error !== null) {
@@ -194,8 +206,7 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
         told.add(error);
       }
       const code = error instanceof CaError ? error.code : "internal";
-      if (error instanceof RateLimitedError) tally(code, make);
-      else enqueue(make(code));
+      tally.add(error, code, make);
     },
     async close() {
       closed = true;
@@ -203,7 +214,32 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
       // Whoever slept has said what was left to say.
       await Promise.resolve();
       if (queued.length > 0 || pending.length > 0) await commit();
+      await reserve?.close().catch(() => undefined);
       await sink.close().catch(() => undefined);
     },
   };
+}
+
+/** A record as a line of the log. @param count how many more of its kind it stands for */
+function lineOf({ caller, action, subject, outcome, code, serial, keyId, detail }: AuditRecord, now: Date, count?: number): string {
+  const line = JSON.stringify({
+    kind: "audit",
+    time: now.toISOString(),
+    request: caller.requestId,
+    accessor: caller.accessor,
+    address: caller.address,
+    action,
+    subject,
+    outcome,
+    code,
+    serial,
+    key_id: keyId,
+    detail,
+    count,
+  });
+  return `${line.replace(UNSAFE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`)}\n`;
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "unknown";
 }

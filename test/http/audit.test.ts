@@ -3,12 +3,12 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { opensslCsr } from "../fakes/ca.ts";
-import { type ServerProcess, startServer } from "./process.ts";
+import { type Command, type ServerProcess, startServer } from "./process.ts";
 import { send } from "./raw.ts";
 import { put, sign } from "./refusals.ts";
 
@@ -190,6 +190,47 @@ describe("MESHCA_AUDIT with access control", () => {
       } finally {
         await server.stop();
       }
+    }));
+});
+
+describe("MESHCA_AUDIT within a limit of its size", () => {
+  // A file that would grow beyond the limit is refused with EFBIG, as on a full disk with ENOSPC.
+  const LIMIT = 2 * 1024 * 1024;
+  const LIMITED: Command = ["sh", "-c", `trap '' XFSZ; ulimit -f ${LIMIT / 512}; exec "$@"`, "sh", process.execPath];
+  const change = (server: ServerProcess, ttl: string) => send(server.port, put({ Provider: "consul", Config: { LeafCertTTL: ttl } }));
+  const actions = (path: string) => parse(readFileSync(path, "utf8")).map(({ action, code }) => `${action} ${code}`);
+
+  it("changes go on in the reserve, and their lines are in the log once there is room again", () =>
+    inFolderAsync(async (folder) => {
+      const path = join(folder, "audit.jsonl");
+      const settings = { MESHCA_AUDIT: path, MESHCA_DATA_DIR: folder };
+      await (await startServer(settings)).stop();
+      const whole = readFileSync(path, "utf8");
+      writeFileSync(path, `${whole}${"\n".repeat(LIMIT - whole.length)}`);
+      const server = await startServer(settings, [], LIMITED);
+      for (const ttl of ["50h", "51h"]) assert.equal((await change(server, ttl))?.status, 200);
+      const ready = await send(server.port, { method: "GET", target: "/readyz" });
+      assert.match(ready?.body ?? "", /^audit: cannot be written \(EFBIG\), \d+ octets of the reserve are left for changes$/m);
+      server.kill("SIGKILL");
+      await server.ended.catch(() => undefined);
+      assert.deepEqual(actions(`${path}.reserve`), ["configure null", "configure null"]);
+      assert.equal(statSync(`${path}.reserve`).mode & 0o777, 0o600);
+      const again = await startServer(settings);
+      assert.equal((await change(again, "52h"))?.status, 200);
+      await again.stop();
+      assert.deepEqual(actions(path), ["bootstrap null", "configure null", "configure null", "configure null"]);
+      assert.equal(readFileSync(`${path}.reserve`, "utf8").trim(), "");
+    }));
+
+  it("a link in the place of the reserve is not followed, and the start says so", () =>
+    inFolderAsync(async (folder) => {
+      const [path, other] = [join(folder, "audit.jsonl"), join(folder, "other")];
+      writeFileSync(other, "precious");
+      symlinkSync(other, `${path}.reserve`);
+      const server = await startServer({ MESHCA_AUDIT: path, MESHCA_STORE: "memory:" });
+      const { stdout } = await server.stop();
+      assert.match(stdout, /"Cannot make the reserve of the audit log; changes are refused while the log cannot be written".*ELOOP/);
+      assert.equal(readFileSync(other, "utf8"), "precious");
     }));
 });
 

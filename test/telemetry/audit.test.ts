@@ -7,6 +7,7 @@ import { beforeEach, describe, it } from "node:test";
 import { type AuditRecord, NOBODY } from "../../src/core/audit.ts";
 import { DeniedError, NotReadyError, RateLimitedError } from "../../src/core/errors.ts";
 import { type AuditFailure, type AuditLog, createAudit } from "../../src/telemetry/audit.ts";
+import { AuditReserve, RESERVE_LENGTH, type ReserveFile } from "../../src/telemetry/audit-reserve.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
 import { settle } from "../http/app.ts";
@@ -19,8 +20,22 @@ let clock: FakeClock;
 /** What is written, how often it was made to last, and how many octets still fit. */
 let disk: { text: string; syncs: number; room: number };
 
-function start(onFailure: AuditFailure = "stop-changes"): AuditLog {
+/** A file whose blocks are there. */
+function reserveFile(): ReserveFile & { text(): string } {
+  const bytes = AuditReserve.blank();
+  return {
+    read: async () => bytes.slice(),
+    async write(at, more) {
+      bytes.set(more, at);
+    },
+    close: async () => undefined,
+    text: () => Buffer.from(bytes).toString("utf8").trimEnd(),
+  };
+}
+
+function start(onFailure: AuditFailure = "stop-changes", reserve: AuditReserve | null = null): AuditLog {
   const sink = {
+    reserve,
     async write(bytes: Uint8Array) {
       const fits = Math.min(bytes.length, disk.room);
       if (fits === 0) throw new DiskFull();
@@ -123,6 +138,64 @@ describe("createAudit()", () => {
     assert.doesNotMatch(disk.text, /secret/);
   });
 
+  const caller = (accessor: string | null, requestId: string | null = "r"): AuditRecord["caller"] => ({
+    accessor,
+    address: "10.0.0.1",
+    requestId,
+  });
+  const refuse = (audit: AuditLog, record: Partial<AuditRecord> = {}) =>
+    audit.refusal(new DeniedError("permission_denied", "no"), (code) => ({
+      ...leaf("x"),
+      caller: caller(null),
+      outcome: "refused",
+      code,
+      ...record,
+    }));
+
+  it("refusal() of callers without a known token writes the first of a code and then how many within a second", async () => {
+    const audit = start();
+    for (let second = 0; second < 3; second++) {
+      for (let i = 0; i < 5000; i++) refuse(audit, { subject: String(i), action: `PUT /${i}` });
+      audit.refusal(new RangeError("other"), (code) => ({ ...leaf("y"), caller: caller(null), outcome: "failed", code }));
+      clock.advance(1000);
+      await settle();
+    }
+    await audit.close();
+    const each = [
+      ["permission_denied", undefined, "10.0.0.1"],
+      ["internal", undefined, "10.0.0.1"],
+      ["permission_denied", 4999, null],
+    ];
+    assert.deepEqual(
+      lines().map(({ code, count, address }) => [code, count, address]),
+      [...each, ...each, ...each],
+    );
+    assert.ok(disk.text.length < 3000, `${disk.text.length} octets`);
+  });
+
+  it("refusal() of a known token writes ten of a code within a second, and then how many, with the accessor", async () => {
+    const audit = start();
+    for (let i = 0; i < 1000; i++) for (const accessor of ["a", "b"]) refuse(audit, { caller: caller(accessor), subject: String(i) });
+    clock.advance(1000);
+    await settle();
+    await audit.close();
+    const of = (name: string) => lines().filter(({ accessor }) => accessor === name);
+    for (const name of ["a", "b"]) {
+      assert.deepEqual(
+        of(name).map(({ subject }) => subject),
+        [...Array.from({ length: 10 }, (_, i) => String(i)), null],
+      );
+      assert.equal(of(name).at(-1)?.count, 990);
+    }
+  });
+
+  it("refusal() writes every one of what the CA does by itself", async () => {
+    const audit = start();
+    for (let i = 0; i < 20; i++) refuse(audit, { caller: NOBODY });
+    await audit.close();
+    assert.equal(lines().length, 20);
+  });
+
   it("refusal() by a limit writes the first and then how many within a second", async () => {
     const audit = start();
     let made = 0;
@@ -165,6 +238,94 @@ describe("createAudit() on a full disk", () => {
       lines().map(({ subject }) => subject),
       ["one", "two", "three"],
     );
+  });
+
+  it("with a reserve: beforeChange() goes on while nothing can be appended, and the log gets each line once there is room", async () => {
+    const file = reserveFile();
+    const audit = start("stop-changes", new AuditReserve(file));
+    disk.room = 10;
+    audit.record(leaf("before"));
+    await audit.beforeChange(leaf("one"));
+    await Promise.all([audit.beforeChange(leaf("two")), audit.beforeChange(leaf("three"))]);
+    assert.deepEqual(
+      file
+        .text()
+        .split("\n")
+        .map((line) => (JSON.parse(line) as { subject: string }).subject),
+      ["one", "two", "three"],
+    );
+    assert.equal(audit.reserveLeft, RESERVE_LENGTH - file.text().length - 1);
+    disk.room = Number.POSITIVE_INFINITY;
+    clock.advance(1000);
+    await settle();
+    assert.deepEqual(
+      lines().map(({ subject }) => subject),
+      ["before", "one", "two", "three"],
+    );
+    assert.deepEqual([file.text(), audit.failure, audit.reserveLeft], ["", null, RESERVE_LENGTH]);
+    await audit.close();
+  });
+
+  it("with a reserve: what a process left in it is in the log after the next start, and stays in it until then", async () => {
+    const file = reserveFile();
+    const first = start("stop-changes", new AuditReserve(file));
+    disk.room = 0;
+    await first.beforeChange(leaf("one"));
+    const second = start("stop-changes", new AuditReserve(file));
+    await second.beforeChange(leaf("two"));
+    assert.equal(file.text().split("\n").length, 2);
+    disk.room = Number.POSITIVE_INFINITY;
+    clock.advance(1000);
+    await settle();
+    assert.deepEqual(
+      [
+        lines()
+          .slice(-2)
+          .map(({ subject }) => subject),
+        file.text(),
+      ],
+      [["one", "two"], ""],
+    );
+  });
+
+  it("with a reserve: no line of a change is given up, however many others wait in memory", async () => {
+    const file = reserveFile();
+    const audit = start("stop-changes", new AuditReserve(file));
+    disk.room = 0;
+    for (let i = 0; i < 50_000; i++) audit.record(leaf("x".repeat(200)));
+    await settle();
+    const before = audit.lost;
+    assert.ok(before > 0);
+    await audit.beforeChange(leaf("kept"));
+    disk.room = Number.POSITIVE_INFINITY;
+    clock.advance(1000);
+    await settle();
+    await audit.close();
+    assert.equal(audit.lost, before);
+    assert.equal(lines().filter(({ subject }) => subject === "kept").length, 1);
+  });
+
+  it("with a reserve: a full one refuses changes, and what may not use it is refused while it has room", async () => {
+    const file = reserveFile();
+    const audit = start("stop-changes", new AuditReserve(file));
+    disk.room = 0;
+    await assert.rejects(audit.beforeChange(leaf("login"), { mayUseReserve: false }), { code: "audit_unavailable" });
+    assert.equal(file.text(), "");
+    for (let at = 0; at < 10; at++) await audit.beforeChange(leaf("x".repeat(100_000)));
+    await assert.rejects(audit.beforeChange(leaf("x".repeat(100_000))), { code: "audit_unavailable" });
+    await audit.beforeChange(leaf("small"));
+  });
+
+  it("with a reserve that fails: changes are refused as without one", async () => {
+    const file = { ...reserveFile(), write: () => Promise.reject(new DiskFull()) };
+    const audit = start("stop-changes", new AuditReserve(file));
+    disk.room = 0;
+    await assert.rejects(audit.beforeChange(leaf("one")), { code: "audit_unavailable" });
+    const unreadable = start("stop-changes", new AuditReserve({ ...reserveFile(), read: () => Promise.reject(new DiskFull()) }));
+    await assert.rejects(unreadable.beforeChange(leaf("two")), { code: "audit_unavailable" });
+    disk.room = Number.POSITIVE_INFINITY;
+    await unreadable.beforeChange(leaf("three"));
+    assert.equal(unreadable.reserveLeft, null);
   });
 
   it("stop-all: record() throws too", async () => {
