@@ -5,7 +5,6 @@
  */
 import { equal } from "../../src/core/bytes.ts";
 import { ConfigError, FormatError, type Violation } from "../../src/core/errors.ts";
-import { isOnePem } from "../../src/core/pem.ts";
 import { type CaKey, signingUri } from "../../src/core/x509/authority.ts";
 import { type Certificate, isInterpreted, KEY_USAGE, readCertificatePem } from "../../src/core/x509/certificate.ts";
 import { isSignedBy } from "../../src/core/x509/chain.ts";
@@ -26,8 +25,8 @@ export async function readSuppliedRoot(
   let root: Certificate;
   try {
     root = readCertificatePem(pem);
-    // RootCert is stored and shown as it was sent: nothing may come along with the certificate.
-    if (!isOnePem(pem)) throw new FormatError("there must be nothing but the certificate");
+    // RootCert is stored and shown as it was sent. Text around the certificate is skipped (RFC 7468 §2), but no key may hide in it.
+    if (/PRIVATE KEY/i.test(pem)) throw new FormatError("there must be no private key in RootCert");
   } catch (error) {
     if (error instanceof FormatError) throw new ConfigError(`error parsing root certificate: ${error.message}`);
     throw error;
@@ -64,10 +63,10 @@ export async function readSuppliedRoot(
   demand(!root.subjectEmpty, "RootCert", "RootCert has an empty subject", "RFC 5280 §4.1.2.6");
   demand(equal(root.issuer, root.subject), "RootCert", "RootCert is not self-signed: its issuer is not its subject", "RFC 5280 §3.2");
   demand(
-    rootKey.type !== "ed25519" && !(rootKey.type === "rsa" && rootKey.bits === 3072),
+    rootKey.type !== "ed25519",
     "RootCert",
-    "RootCert must have an EC key on P-256, P-384 or P-521, or an RSA key of 2048 or 4096 bits",
-    "consul-ca.md §2.1",
+    "RootCert must have an EC key on P-256, P-384 or P-521, or an RSA key of 2048, 3072 or 4096 bits",
+    "RFC 8446 §9.1",
   );
   demand(
     root.subjectKeyId !== null && root.subjectKeyId.length > 0,

@@ -14,10 +14,11 @@ export interface PemBlock {
   readonly hasHeaders: boolean;
 }
 
-const BEGIN = /^-----BEGIN ([A-Z0-9][A-Z0-9 ]*)-----[ \t]*$/gm;
+const BEGIN = /^\uFEFF?-----BEGIN ([A-Z0-9][A-Z0-9 ]*)-----[ \t]*$/gm;
 
 /**
- * Reads every PEM block of a text. Text outside of blocks is skipped, as RFC 7468 §2 and Go do.
+ * Reads every PEM block of a text. Text outside of blocks is skipped, as RFC 7468 §2 and Go do, and a byte order mark before
+ * the first one, which Windows editors write.
  * @throws {FormatError} on a block without its END line, with another label there, or with a body that is not base64.
  */
 export function readPem(text: string): PemBlock[] {

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { before, beforeEach, describe, it } from "node:test";
 import { activeRoot } from "../../../src/core/ca/state.ts";
 import type { CaError } from "../../../src/core/errors.ts";
-import { certificatePem } from "../../../src/core/pem.ts";
+import { certificatePem, type PemBlock, readPem, writePem } from "../../../src/core/pem.ts";
 import {
   BOOTSTRAP,
   GOOD_EXTENSIONS,
@@ -54,10 +54,18 @@ async function refused(root: SuppliedRoot, ...texts: readonly RegExp[]): Promise
   await requireRefused(ca, csr, (to) => to.configure(configuration({ PrivateKey: root.key, RootCert: root.cert })), echoed);
 }
 
+/** A key whose curve stands in the EC PARAMETERS before it alone (RFC 5915 §3: parameters are optional). */
+function sec1WithoutCurve(pem: string): string {
+  const key = readPem(pem).find(({ label }) => label === "EC PRIVATE KEY") as PemBlock;
+  // SEQUENCE { version, OCTET STRING of 32, [0] { OID }, [1] public key }.
+  const fields = key.bytes.slice(2, 2 + 3 + 34);
+  return pem.slice(0, pem.indexOf("-----BEGIN EC PRIVATE")) + writePem("EC PRIVATE KEY", Uint8Array.of(0x30, fields.length, ...fields));
+}
+
 async function taken(root: SuppliedRoot): Promise<void> {
   assert.equal(await ca.manager.configure(configuration({ PrivateKey: root.key, RootCert: root.cert })), true);
   const { state } = ca.manager.require();
-  assert.equal(certificatePem(activeRoot(state).certificate.der).trim(), root.cert.trim());
+  assert.ok(root.cert.replaceAll("\r", "").includes(certificatePem(activeRoot(state).certificate.der).trim()));
   const leaf = await requireSigning(ca.manager, csr, ca.clock.now());
   inFolder((folder) => {
     const [leafFile, rootFile] = [join(folder, "leaf.pem"), join(folder, "root.pem")];
@@ -104,10 +112,39 @@ describe("a supplied root", () => {
       opensslKey(["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"]),
       openssl(["ecparam", "-name", "prime256v1", "-genkey", "-noout"]),
       opensslKey(["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]),
+      opensslKey(["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072"]),
       openssl(["genrsa", "-traditional", "2048"]),
+      openssl(["ecparam", "-name", "prime256v1", "-genkey"]),
     ];
     assert.ok(keys.some((key) => key.includes("BEGIN EC PRIVATE KEY")) && keys.some((key) => key.includes("BEGIN RSA PRIVATE KEY")));
     for (const key of keys) await taken(suppliedRoot({ key }));
+  });
+
+  it("configure() takes forms of a key that openssl does not write, and some that it does not read", async () => {
+    const key = openssl(["ecparam", "-name", "prime256v1", "-genkey"]);
+    const root = suppliedRoot({ key });
+    for (const form of [
+      openssl(["ec", "-no_public"], key),
+      openssl(["pkey"], key),
+      `Bag Attributes\r\n    friendlyName: root\r\n${openssl(["pkey"], key).replaceAll("\n", "\r\n")}`,
+      `\uFEFF${openssl(["ec"], key)}`,
+      sec1WithoutCurve(key),
+    ]) {
+      await taken({ cert: root.cert, key: form });
+      await ca.manager.configure(configuration({}));
+    }
+  });
+
+  it("configure() takes a certificate with text around it, which stays as it was sent", async () => {
+    for (const cert of [
+      `Bag Attributes\n    friendlyName: root\n    localKeyID: 54 69 6D 65\nsubject=CN = root\n${good.cert}\n`,
+      openssl(["x509", "-text"], good.cert),
+      `\uFEFF${good.cert.replaceAll("\n", "\r\n")}`,
+    ]) {
+      await taken({ cert, key: good.key });
+      assert.equal(ca.manager.require().state.config.config?.RootCert, cert);
+      await ca.manager.configure(configuration({}));
+    }
   });
 
   it("configure() takes a key alone and makes the root for it", async () => {
@@ -191,11 +228,6 @@ describe("a supplied root", () => {
       () => ({ cert: "-----BEGIN CERTIFICATE-----\nAAAAAAAA\n-----END CERTIFICATE-----\n", key: good.key }),
       /error parsing root certificate/,
     ],
-    [
-      "an RSA root of 3072 bits",
-      () => suppliedRoot({ key: opensslKey(["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072"]) }),
-      /RSA of 2048 or 4096/,
-    ],
     ["an Ed25519 root", () => suppliedRoot({ key: opensslKey(["-algorithm", "ed25519"]) }), /private key must be EC on/],
     [
       "a key that is encrypted",
@@ -220,9 +252,25 @@ describe("a supplied root", () => {
       /unknown PEM block type for signing key: PUBLIC KEY/,
     ],
     [
-      "a key with its curve before it",
-      () => ({ cert: good.cert, key: openssl(["ecparam", "-name", "prime256v1", "-genkey"]) }),
-      /exactly one PEM block/,
+      "two keys",
+      () => ({ cert: good.cert, key: good.key + opensslKey() }),
+      /exactly one PEM block, without certificates, not PRIVATE KEY and PRIVATE KEY/,
+    ],
+    ["a key with its certificate", () => ({ cert: good.cert, key: good.key + good.cert }), /exactly one PEM block, without certificates/],
+    [
+      "the parameters of a key alone",
+      () => ({ cert: good.cert, key: openssl(["ecparam", "-name", "prime256v1"]) }),
+      /there is no private key, only EC PARAMETERS/,
+    ],
+    [
+      "a key on a curve of another kind",
+      () => ({ cert: good.cert, key: openssl(["ecparam", "-name", "secp256k1", "-genkey"]) }),
+      /private key must be EC on P-256, P-384 or P-521/,
+    ],
+    [
+      "a key within the text of the certificate",
+      () => ({ cert: `${good.key.replaceAll("-----", "----")}${good.cert}`, key: good.key }),
+      /no private key in RootCert/,
     ],
     ["a root without its key", () => ({ cert: good.cert, key: "" }), /must provide a private key when providing a root cert/],
   ];
