@@ -80,17 +80,21 @@ export function badTexts(uri: string): BadRequest[] {
     { name: "a private key before the request", csr: key + csr, says: read("first PEM-block should be CERTIFICATE REQUEST type") },
     { name: "two requests", csr: csr + csr, says: read("there must be exactly one PEM block") },
     { name: "a request and its key", csr: csr + key, says: read("there must be exactly one PEM block") },
-    { name: "truncated DER", csr: csrPem(der.subarray(0, -1)), says: read("DER length is past the end") },
-    { name: "DER of one octet", csr: csrPem(Uint8Array.of(0x30)), says: read("DER is truncated") },
-    { name: "octets after the DER", csr: csrPem(Uint8Array.of(...der, 0)), says: /^Cannot read CSR: DER / },
-    { name: "a length that is not minimal", csr: csrPem(overlongLength(der)), says: read("DER length is not minimal") },
+    { name: "truncated DER", csr: csrPem(der.subarray(0, -1)), says: read("it ends too early") },
+    { name: "DER of one octet", csr: csrPem(Uint8Array.of(0x30)), says: read("it ends too early") },
+    { name: "octets after the DER", csr: csrPem(Uint8Array.of(...der, 0)), says: read("it has more in it than belongs there") },
+    {
+      name: "a length that is not minimal",
+      csr: csrPem(overlongLength(der)),
+      says: read("it is encoded in BER with overlong lengths, not in DER"),
+    },
     {
       name: "an indefinite length",
       csr: csrPem(Uint8Array.of(0x30, 0x80, ...der.subarray(1 + lengthOctets(der)), 0, 0)),
-      says: read("DER length is indefinite"),
+      says: read("it is encoded in BER with indefinite lengths, not in DER"),
     },
-    { name: "a length of four octets", csr: csrPem(Uint8Array.of(0x30, 0x84, 0, 0, 0, 1, 0)), says: read("DER length is past the end") },
-    { name: "SEQUENCEs nested without end", csr: csrPem(nested()), says: /^Cannot read CSR: DER / },
+    { name: "a length of four octets", csr: csrPem(Uint8Array.of(0x30, 0x84, 0, 0, 0, 1, 0)), says: read("it ends too early") },
+    { name: "SEQUENCEs nested without end", csr: csrPem(nested()), says: /^Cannot read CSR: its version has a field of the wrong type$/ },
   ];
 }
 
@@ -156,7 +160,7 @@ export function badKeys(uri: string): BadRequest[] {
     {
       name: "a signature with SHA-1",
       csr: made(["-newkey", "rsa:2048"], ["-sha1"]),
-      says: read("signature algorithm is not one of ECDSA or RSA PKCS#1 with SHA-256, SHA-384 or SHA-512, or Ed25519"),
+      says: read("signature algorithm RSA with SHA-1 is not one of ECDSA or RSA PKCS#1 with SHA-256, SHA-384 or SHA-512, or Ed25519"),
     },
     {
       name: "a signature of another key type",
@@ -187,7 +191,7 @@ export function badIdentities(trustDomain: string): BadRequest[] {
     ask(
       "another kind of name",
       `URI:${web},RID:1.2.3.4`,
-      read("subject alternative name has an entry that is no URI, DNS name or IP address"),
+      read("subject alternative name has a registered ID: only URIs, DNS names and IP addresses can be asked for"),
     ),
     ask("a DNS name", `URI:${web},DNS:google.com`, `Cannot sign leaf for "${web}": it may not have the DNS name "google.com"`),
     ask(

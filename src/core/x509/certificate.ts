@@ -6,10 +6,10 @@
 import { type Bytes, colonHex, fromUtf8 } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
 import { certificatePem, readPem } from "../pem.ts";
-import { contextConstructed, contextPrimitive, DerReader, TAG } from "./der.ts";
+import { contextConstructed, contextPrimitive, DerReader, inWords, TAG } from "./der.ts";
 import { sha1, sha256 } from "./digest.ts";
 import { type PublicKeyInfo, readPublicKey, readScheme, type SignatureScheme } from "./keys.ts";
-import { OID } from "./oids.ts";
+import { extensionText, OID } from "./oids.ts";
 import { readTime } from "./time.ts";
 
 /** KeyUsage bits (RFC 5280 §4.2.1.3), bit 0 first. */
@@ -64,40 +64,68 @@ export function pemOf(certificate: Certificate): string {
 
 /**
  * Reads one DER certificate. Copies the input.
- * @throws {FormatError}
+ * @throws {FormatError} naming the part that is at fault
  */
 export function readCertificate(input: Uint8Array): Certificate {
-  const der = new Uint8Array(input);
+  const walk: Walk = { part: "it" };
+  try {
+    return readParts(new Uint8Array(input), walk);
+  } catch (error) {
+    throw inWords(walk.part, error);
+  }
+}
+
+/** Which part of a certificate is being read, as the subject of a sentence. */
+interface Walk {
+  part: string;
+}
+
+function readParts(der: Bytes, walk: Walk): Certificate {
   const outer = new DerReader(der);
   const certificate = outer.enter(TAG.sequence);
   outer.finish();
   const body = certificate.enter(TAG.sequence);
   const signed = certificate.element();
+  walk.part = "its signature algorithm";
   const scheme = readScheme(certificate);
+  walk.part = "its signature";
   const signature = certificate.bitString();
   certificate.finish();
 
+  walk.part = "its version";
   const version = body.optional(contextConstructed(0)) ? readVersion(body.inside()) : 0;
+  walk.part = "its serial number";
   const serial = body.unsigned();
+  walk.part = "its signature algorithm";
   body.expect(TAG.sequence);
-  if (!body.elementIs(scheme.identifier)) throw new FormatError("the two signature algorithms of the certificate differ");
+  if (!body.elementIs(scheme.identifier)) throw new FormatError("its two signature algorithms differ (RFC 5280 §4.1.1.2)");
+  walk.part = "its issuer";
   body.expect(TAG.sequence);
   const issuer = body.element();
+  walk.part = "its validity";
   const validity = body.enter(TAG.sequence);
   const notBefore = readTime(validity);
   const notAfter = readTime(validity);
   validity.finish();
+  walk.part = "its subject";
   body.expect(TAG.sequence);
   const subject = body.element();
   const subjectEmpty = body.contentStart === body.contentEnd;
+  walk.part = "its public key";
   body.expect(TAG.sequence);
   const key = readPublicKey(body.element());
+  walk.part = "it";
+  if (body.peek() === contextPrimitive(1) || body.peek() === contextPrimitive(2))
+    throw new FormatError("it has a unique identifier, which a certificate must not have (RFC 5280 §4.1.2.8)");
+  if (version !== 2 && !body.done) throw new FormatError("it has extensions, but is not of version 3 (RFC 5280 §4.1.2.1)");
   const extensions: CertificateExtension[] = [];
-  if (version === 2 && body.optional(contextConstructed(3))) {
+  walk.part = "its list of extensions";
+  if (body.optional(contextConstructed(3))) {
     const wrapper = body.inside();
     readExtensions(wrapper.enter(TAG.sequence), extensions);
     wrapper.finish();
   }
+  walk.part = "it";
   body.finish();
   return {
     der,
@@ -110,7 +138,7 @@ export function readCertificate(input: Uint8Array): Certificate {
     notAfter,
     key,
     extensions,
-    ...interpret(extensions),
+    ...interpret(extensions, walk),
     signed,
     scheme,
     signature,
@@ -159,7 +187,7 @@ function readExtensions(list: DerReader, extensions: CertificateExtension[]): vo
     extension.expect(TAG.octetString);
     const value = extension.content();
     extension.finish();
-    if (extensions.some((other) => other.oid === oid)) throw new FormatError(`extension ${oid} appears twice`);
+    if (extensions.some((other) => other.oid === oid)) throw new FormatError(`extension ${extensionText(oid)} appears twice`);
     extensions.push({ oid, critical, value });
   }
 }
@@ -169,10 +197,18 @@ type Interpreted = Pick<
   "isCa" | "pathLength" | "keyUsage" | "extKeyUsage" | "subjectKeyId" | "authorityKeyId" | "uris" | "dnsNames" | "ipAddresses"
 >;
 
-function interpret(extensions: readonly CertificateExtension[]): Interpreted {
+function interpret(extensions: readonly CertificateExtension[], walk: Walk): Interpreted {
   const open = (oid: string): DerReader | null => {
+    walk.part = `its extension ${extensionText(oid)}`;
     const found = extensions.find((extension) => extension.oid === oid);
     return found === undefined ? null : new DerReader(found.value);
+  };
+  const text = (content: Bytes): string => {
+    try {
+      return fromUtf8(content);
+    } catch {
+      throw new FormatError(`${walk.part} has a name that is not text`);
+    }
   };
   const whole = <T>(reader: DerReader, value: T): T => {
     reader.finish();
@@ -196,7 +232,7 @@ function interpret(extensions: readonly CertificateExtension[]): Interpreted {
     usage.expect(TAG.bitString);
     usage.finish();
     const [unused = 8, ...octets] = usage.content();
-    if (unused > 7) throw new FormatError("key usage is no BIT STRING");
+    if (unused > 7) throw new FormatError("its key usage is not a bit string");
     keyUsage = 0;
     // RFC 5280 §4.2.1.3 names nine bits; what comes behind them has no meaning.
     for (const [octet, byte] of octets.slice(0, 2).entries())
@@ -236,8 +272,8 @@ function interpret(extensions: readonly CertificateExtension[]): Interpreted {
     names.finish();
     while (!list.done) {
       list.next();
-      if (list.tag === contextPrimitive(6)) uris.push(fromUtf8(list.content()));
-      else if (list.tag === contextPrimitive(2)) dnsNames.push(fromUtf8(list.content()));
+      if (list.tag === contextPrimitive(6)) uris.push(text(list.content()));
+      else if (list.tag === contextPrimitive(2)) dnsNames.push(text(list.content()));
       else if (list.tag === contextPrimitive(7)) ipAddresses.push(list.content());
     }
   }

@@ -3,10 +3,10 @@
  * its sender has the key; nothing else in it has any effect on a certificate.
  * @module
  */
-import { type Bytes, fromUtf8 } from "../bytes.ts";
+import { type Bytes, equal, fromUtf8 } from "../bytes.ts";
 import { FormatError, RequestError } from "../errors.ts";
 import { readPem } from "../pem.ts";
-import { contextConstructed, contextPrimitive, DerReader, TAG } from "./der.ts";
+import { contextConstructed, contextPrimitive, DerReader, inWords, TAG } from "./der.ts";
 import { type PublicKeyInfo, readPublicKey, readScheme, type SignatureScheme, verifySignature } from "./keys.ts";
 import { readOid } from "./oids.ts";
 
@@ -57,32 +57,49 @@ export function readCsr(pem: string): CertificateRequest {
  * @throws {FormatError} @throws {RequestError} `csr_malformed` where Consul has a text of its own.
  */
 export function readCsrDer(der: Bytes): CertificateRequest {
+  const walk: Walk = { part: "it", uris: [], emails: 0, dnsNames: [], ipAddresses: [], asked: null };
+  try {
+    return readParts(der, walk);
+  } catch (error) {
+    throw inWords(walk.part, error);
+  }
+}
+
+function readParts(der: Bytes, walk: Walk): CertificateRequest {
   const outer = new DerReader(der);
   const request = outer.enter(TAG.sequence);
   outer.finish();
   const info = request.enter(TAG.sequence);
   const signed = request.element();
+  walk.part = "its version";
   if (info.small() !== 0) throw new FormatError("version must be 0");
+  walk.part = "its subject";
   checkName(info.enter(TAG.sequence));
+  walk.part = "its public key";
   info.expect(TAG.sequence);
   const spki = info.element();
-  const names: SubjectNames = { uris: [], emails: 0, dnsNames: [], ipAddresses: [], seen: false };
-  if (info.optional(contextConstructed(0))) readAttributes(info.inside(), names);
+  walk.part = "its list of attributes";
+  if (info.optional(contextConstructed(0))) readAttributes(info.inside(), walk);
+  walk.part = "it";
   info.finish();
 
   // The key before the signature: what kind of key it is decides what is said.
+  walk.part = "its public key";
   const key = readPublicKey(spki);
+  walk.part = "its signature algorithm";
   const scheme = readScheme(request);
+  walk.part = "its signature";
   const signature = request.bitString();
+  walk.part = "it";
   request.finish();
   if (scheme.type !== key.type) throw new FormatError(`signature algorithm does not fit the ${key.type} key`);
-  // Consul's texts, which its users search for (consul-ca.md §1.8).
-  if (names.uris.length !== 1) throw new RequestError("csr_malformed", `CSR SAN contains an invalid number of URIs: ${names.uris.length}`);
-  if ((names.uris[0] as string).length > MAX_URI_LENGTH)
+  const { uris, dnsNames, ipAddresses, emails } = walk;
+  // Consul's texts, which its users search for (agent/consul/leader_connect_ca.go).
+  if (uris.length !== 1) throw new RequestError("csr_malformed", `CSR SAN contains an invalid number of URIs: ${uris.length}`);
+  if ((uris[0] as string).length > MAX_URI_LENGTH)
     throw new RequestError("csr_malformed", `Cannot read CSR: its URI is longer than ${MAX_URI_LENGTH} characters`);
-  if (names.emails > 0) throw new RequestError("csr_malformed", "CSR SAN does not allow specifying email addresses");
-  const { dnsNames, ipAddresses } = names;
-  return { key, uri: names.uris[0] as string, dnsNames, ipAddresses, signed, scheme, signature };
+  if (emails > 0) throw new RequestError("csr_malformed", "CSR SAN does not allow specifying email addresses");
+  return { key, uri: uris[0] as string, dnsNames, ipAddresses, signed, scheme, signature };
 }
 
 /**
@@ -107,19 +124,24 @@ export async function readCaRequest(pem: string, uri: string): Promise<Certifica
   return request;
 }
 
-interface SubjectNames {
+/** What was found in a request so far, and which part of it is being read. */
+interface Walk {
+  part: string;
   readonly uris: string[];
   emails: number;
   readonly dnsNames: string[];
   readonly ipAddresses: Bytes[];
-  seen: boolean;
+  /** The subject alternative name, in DER. */
+  asked: Bytes | null;
 }
 
-/** Walks a Name (RFC 5280 §4.1.2.4): its content is not used, but it must be one. */
+/**
+ * Walks a Name (RFC 5280 §4.1.2.4). Its content is not used, so that an empty relative distinguished name, which some
+ * tools write for an empty field, does no harm; but it must be a Name.
+ */
 function checkName(name: DerReader): void {
   while (!name.done) {
     const set = name.enter(TAG.set);
-    if (set.done) throw new FormatError("relative distinguished name is empty");
     while (!set.done) {
       const attribute = set.enter(TAG.sequence);
       attribute.oid();
@@ -129,55 +151,75 @@ function checkName(name: DerReader): void {
   }
 }
 
-function readAttributes(attributes: DerReader, names: SubjectNames): void {
+/** Only extension requests have an effect. Of other attributes nothing but the type is read: some tools write no value. */
+function readAttributes(attributes: DerReader, walk: Walk): void {
   while (!attributes.done) {
+    walk.part = "its list of attributes";
     const attribute = attributes.enter(TAG.sequence);
     const name = readOid(attribute);
+    if (name !== "extensionRequest" && name !== "microsoftExtensionRequest") continue;
+    walk.part = "its extension request";
+    if (attribute.done) continue;
     const values = attribute.enter(TAG.set);
     attribute.finish();
-    if (values.done) throw new FormatError("attribute has no value");
-    if (name !== "extensionRequest") {
-      while (!values.done) values.next();
-      continue;
-    }
-    if (names.seen) throw new FormatError("extension request appears twice");
-    names.seen = true;
-    readExtensions(values.enter(TAG.sequence), names);
-    values.finish();
+    while (!values.done) readExtensions(values.enter(TAG.sequence), walk);
   }
 }
 
-function readExtensions(extensions: DerReader, names: SubjectNames): void {
-  let sawNames = false;
+/**
+ * Reads the one extension that has an effect. OpenSSL and Go take requests with a `critical FALSE` that is spelled out, and
+ * with several extension requests: subject names that are asked for twice must be the same.
+ */
+function readExtensions(extensions: DerReader, walk: Walk): void {
   while (!extensions.done) {
     const extension = extensions.enter(TAG.sequence);
     const name = readOid(extension);
-    // X.690 §11.5: a value equal to its DEFAULT is left out.
-    if (extension.peek() === TAG.boolean && !extension.boolean()) throw new FormatError("DER encodes a DEFAULT value");
+    if (extension.peek() === TAG.boolean) extension.boolean();
     extension.expect(TAG.octetString);
-    const value = extension.inside();
+    if (name !== "subjectAltName") {
+      extension.finish();
+      continue;
+    }
+    const value = extension.content();
+    const inside = extension.inside();
     extension.finish();
-    if (name !== "subjectAltName") continue;
-    if (sawNames) throw new FormatError("subject alternative name appears twice");
-    sawNames = true;
-    readSubjectNames(value, names);
+    if (walk.asked !== null) {
+      if (!equal(walk.asked, value)) throw new FormatError("it asks twice for subject alternative names, and not for the same ones");
+      continue;
+    }
+    walk.asked = value;
+    walk.part = "its subject alternative name";
+    readSubjectNames(inside, walk);
+    walk.part = "its extension request";
   }
 }
 
-function readSubjectNames(outer: DerReader, names: SubjectNames): void {
+/** GeneralName's choices that are not accepted, by tag (RFC 5280 §4.2.1.6). */
+const REFUSED_NAMES: Readonly<Record<number, string>> = {
+  [contextConstructed(0)]: "an otherName, for example a Kerberos or a user principal name",
+  [contextConstructed(3)]: "an X.400 address",
+  [contextConstructed(4)]: "a directory name",
+  [contextConstructed(5)]: "an EDI party name",
+  [contextPrimitive(8)]: "a registered ID",
+};
+
+function readSubjectNames(outer: DerReader, walk: Walk): void {
   const list = outer.enter(TAG.sequence);
   outer.finish();
   if (list.done) throw new FormatError("subject alternative name is empty");
   while (!list.done) {
     list.next();
     // RFC 5280 §4.2.1.6, GeneralName.
-    if (list.tag === contextPrimitive(6)) names.uris.push(ia5(list.content()));
-    else if (list.tag === contextPrimitive(2)) names.dnsNames.push(ia5(list.content()));
-    else if (list.tag === contextPrimitive(1)) names.emails++;
-    else if (list.tag === contextPrimitive(7)) names.ipAddresses.push(list.content());
-    else throw new FormatError("subject alternative name has an entry that is no URI, DNS name or IP address");
+    if (list.tag === contextPrimitive(6)) walk.uris.push(ia5(list.content()));
+    else if (list.tag === contextPrimitive(2)) walk.dnsNames.push(ia5(list.content()));
+    else if (list.tag === contextPrimitive(1)) walk.emails++;
+    else if (list.tag === contextPrimitive(7)) walk.ipAddresses.push(list.content());
+    else
+      throw new FormatError(
+        `subject alternative name has ${REFUSED_NAMES[list.tag] ?? "an entry of an unknown kind"}: only URIs, DNS names and IP addresses can be asked for`,
+      );
   }
-  if (names.ipAddresses.some((address) => address.length !== 4 && address.length !== 16))
+  if (walk.ipAddresses.some((address) => address.length !== 4 && address.length !== 16))
     throw new FormatError("IP address in subject alternative name must have 4 or 16 octets");
 }
 

@@ -30,6 +30,26 @@ export const contextConstructed = (number: number): number => 0xa0 | number;
 /** No certificate or request nests deeper; a bomb does. */
 const MAX_DEPTH = 16;
 
+/** A fault of an encoding, in X.690's words and in those of a user who does not know them. */
+export class DerError extends FormatError {
+  /** What is wrong with the thing that was read, as the rest of a sentence of which that thing is the subject. */
+  readonly predicate: string;
+
+  constructor(message: string, predicate: string) {
+    super(message);
+    this.predicate = predicate;
+  }
+}
+
+/**
+ * Puts a fault of an encoding into a user's words.
+ * @param subject what was read, for example `its subject`.
+ * @returns the error to throw: a FormatError for a DerError, and any other as it is.
+ */
+export function inWords(subject: string, error: unknown): unknown {
+  return error instanceof DerError ? new FormatError(`${subject} ${error.predicate}`) : error;
+}
+
 /**
  * A cursor over the content of one constructed element. Offsets are into the shared buffer. What is handed out is a copy:
  * for some hundred octets that is cheaper than a view, for which engines first have to move a small array's memory.
@@ -49,7 +69,7 @@ export class DerReader {
   contentEnd = 0;
 
   constructor(bytes: Bytes, start = 0, end = bytes.length, depth = 0) {
-    if (depth > MAX_DEPTH) throw new FormatError(`DER nests deeper than ${MAX_DEPTH} levels`);
+    if (depth > MAX_DEPTH) throw new DerError(`DER nests deeper than ${MAX_DEPTH} levels`, `is nested more than ${MAX_DEPTH} levels deep`);
     this.#bytes = bytes;
     this.#position = start;
     this.#end = end;
@@ -73,21 +93,22 @@ export class DerReader {
   next(): void {
     const bytes = this.#bytes;
     let position = this.#position;
-    if (position + 2 > this.#end) throw new FormatError("DER is truncated");
+    if (position + 2 > this.#end) throw new DerError("DER is truncated", "ends too early");
     this.start = position;
     const tag = bytes[position++] as number;
-    if ((tag & 0x1f) === 0x1f) throw new FormatError("DER tag is longer than one byte");
+    if ((tag & 0x1f) === 0x1f) throw new DerError("DER tag is longer than one byte", "has a field of an unknown type");
     let length = bytes[position++] as number;
     if (length >= 0x80) {
       // X.690 §10.1: definite form, the fewest octets that hold the length.
       const count = length & 0x7f;
-      if (count === 0) throw new FormatError("DER length is indefinite");
-      if (count > 3 || position + count > this.#end) throw new FormatError("DER length is past the end");
+      if (count === 0) throw new DerError("DER length is indefinite", "is encoded in BER with indefinite lengths, not in DER");
+      if (count > 3 || position + count > this.#end) throw new DerError("DER length is past the end", "ends too early");
       length = 0;
       for (let i = 0; i < count; i++) length = (length << 8) | (bytes[position++] as number);
-      if (length < 0x80 || length < 1 << (8 * (count - 1))) throw new FormatError("DER length is not minimal");
+      if (length < 0x80 || length < 1 << (8 * (count - 1)))
+        throw new DerError("DER length is not minimal", "is encoded in BER with overlong lengths, not in DER");
     }
-    if (length > this.#end - position) throw new FormatError("DER length is past the end");
+    if (length > this.#end - position) throw new DerError("DER length is past the end", "ends too early");
     this.tag = tag;
     this.contentStart = position;
     this.contentEnd = position + length;
@@ -97,7 +118,10 @@ export class DerReader {
   /** Steps over the next element, which must have this tag. @throws {FormatError} */
   expect(tag: number): void {
     if (this.#position >= this.#end || this.#bytes[this.#position] !== tag)
-      throw new FormatError(`DER tag 0x${this.peek().toString(16)} where 0x${tag.toString(16)} belongs`);
+      throw new DerError(
+        `DER tag 0x${this.peek().toString(16)} where 0x${tag.toString(16)} belongs`,
+        this.done ? "ends too early" : "has a field of the wrong type",
+      );
     this.next();
   }
 
@@ -147,7 +171,7 @@ export class DerReader {
 
   /** @throws {FormatError} when anything is left. */
   finish(): void {
-    if (!this.done) throw new FormatError("DER has trailing bytes");
+    if (!this.done) throw new DerError("DER has trailing bytes", "has more in it than belongs there");
   }
 
   /**
@@ -157,11 +181,12 @@ export class DerReader {
   expectUnsigned(): void {
     this.expect(TAG.integer);
     const length = this.contentEnd - this.contentStart;
-    if (length === 0) throw new FormatError("DER INTEGER is empty");
+    if (length === 0) throw new DerError("DER INTEGER is empty", "has an empty number");
     const first = this.#bytes[this.contentStart] as number;
-    if (first >= 0x80) throw new FormatError("DER INTEGER is negative");
+    if (first >= 0x80) throw new DerError("DER INTEGER is negative", "is negative");
     if (first !== 0 || length === 1) return;
-    if ((this.#bytes[this.contentStart + 1] as number) < 0x80) throw new FormatError("DER INTEGER is not minimal");
+    if ((this.#bytes[this.contentStart + 1] as number) < 0x80)
+      throw new DerError("DER INTEGER is not minimal", "has a number with needless leading zeros");
     this.contentStart++;
   }
 
@@ -176,7 +201,7 @@ export class DerReader {
     this.expectUnsigned();
     const length = this.contentEnd - this.contentStart;
     if (length > 4 || (length === 4 && (this.#bytes[this.contentStart] as number) > 0x7f))
-      throw new FormatError("DER INTEGER is too large");
+      throw new DerError("DER INTEGER is too large", "has a number that is too large");
     let value = 0;
     for (let i = this.contentStart; i < this.contentEnd; i++) value = (value << 8) | (this.#bytes[i] as number);
     return value;
@@ -187,7 +212,7 @@ export class DerReader {
     this.expect(TAG.boolean);
     const value = this.#bytes[this.contentStart];
     if (this.contentEnd - this.contentStart !== 1 || (value !== 0x00 && value !== 0xff))
-      throw new FormatError("DER BOOLEAN is not 00 or ff");
+      throw new DerError("DER BOOLEAN is not 00 or ff", "has a flag that is neither true nor false");
     return value === 0xff;
   }
 
@@ -199,17 +224,18 @@ export class DerReader {
     let fresh = true;
     for (let i = this.contentStart; i < this.contentEnd; i++) {
       const byte = bytes[i] as number;
-      if (fresh && byte === 0x80) throw new FormatError("DER OBJECT IDENTIFIER is not minimal");
+      if (fresh && byte === 0x80) throw new DerError("DER OBJECT IDENTIFIER is not minimal", "has a malformed object identifier");
       fresh = byte < 0x80;
     }
-    if (!fresh || this.contentStart === this.contentEnd) throw new FormatError("DER OBJECT IDENTIFIER is truncated");
+    if (!fresh || this.contentStart === this.contentEnd)
+      throw new DerError("DER OBJECT IDENTIFIER is truncated", "has a malformed object identifier");
   }
 
   /** The octets of a BIT STRING without unused bits. @throws {FormatError} */
   bitString(): Bytes {
     this.expect(TAG.bitString);
     if (this.contentEnd === this.contentStart || this.#bytes[this.contentStart] !== 0)
-      throw new FormatError("DER BIT STRING is not of whole octets");
+      throw new DerError("DER BIT STRING is not of whole octets", "has a bit string that is not of whole octets");
     return this.#bytes.slice(this.contentStart + 1, this.contentEnd);
   }
 }

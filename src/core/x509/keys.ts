@@ -66,11 +66,43 @@ export const SCHEMES: Readonly<Partial<Record<OidName, SignatureScheme>>> = {
 
 const ALL_SCHEMES = Object.values(SCHEMES);
 
-/** Reads an AlgorithmIdentifier, which must match one of SCHEMES to the byte. @throws {FormatError} for any other. */
+/** Signature algorithms that are known by name and not accepted. RFC 3279 §2.2, RFC 4055 §3, RFC 5758 §3, RFC 8410 §3. */
+const REFUSED: readonly (readonly [dotted: string, name: string])[] = [
+  ["1.2.840.113549.1.1.2", "RSA with MD2"],
+  ["1.2.840.113549.1.1.4", "RSA with MD5"],
+  ["1.2.840.113549.1.1.5", "RSA with SHA-1"],
+  ["1.3.14.3.2.29", "RSA with SHA-1"],
+  ["1.2.840.113549.1.1.14", "RSA with SHA-224"],
+  ["1.2.840.113549.1.1.10", "RSA-PSS"],
+  ["1.2.840.10045.4.1", "ECDSA with SHA-1"],
+  ["1.2.840.10045.4.3.1", "ECDSA with SHA-224"],
+  ["1.2.840.10040.4.3", "DSA with SHA-1"],
+  ["2.16.840.1.101.3.4.3.2", "DSA with SHA-256"],
+  ["1.3.101.113", "Ed448"],
+];
+
+/**
+ * Reads an AlgorithmIdentifier of a signature. Parameters of ECDSA may be NULL, as the JDK up to 15 writes them, and those of
+ * RSA may be absent, as PKI.js writes them (RFC 4055 §5: both must be accepted). Ed25519 has none (RFC 8410 §3).
+ * @returns the scheme, with `identifier` as it was read; one of SCHEMES itself where that is spelled as it should be.
+ * @throws {FormatError} for an algorithm that is not accepted, with its name.
+ */
 export function readScheme(reader: DerReader): SignatureScheme {
   reader.expect(TAG.sequence);
   for (const known of ALL_SCHEMES) if (reader.elementIs(known.identifier)) return known;
-  throw new FormatError("signature algorithm is not one of ECDSA or RSA PKCS#1 with SHA-256, SHA-384 or SHA-512, or Ed25519");
+  const identifier = reader.element();
+  const fields = reader.inside();
+  const name = readOid(fields);
+  const known = name === undefined ? undefined : SCHEMES[name];
+  if (known !== undefined) {
+    const isSpelled = fields.done || (known.type !== "ed25519" && fields.optional(TAG.null) && fields.contentStart === fields.contentEnd);
+    if (!isSpelled || !fields.done) throw new FormatError("signature algorithm has parameters that it must not have");
+    return { ...known, identifier };
+  }
+  const refused = REFUSED.find(([dotted]) => fields.contentIs(oidContent(dotted)));
+  throw new FormatError(
+    `signature algorithm ${refused === undefined ? "" : `${refused[1]} `}is not one of ECDSA or RSA PKCS#1 with SHA-256, SHA-384 or SHA-512, or Ed25519`,
+  );
 }
 
 /** EC keys of one curve differ in their point alone: what stands before it, its 04 included. */
@@ -99,9 +131,9 @@ export function readPublicKey(spki: Bytes): PublicKeyInfo {
     throw new FormatError(curve === undefined ? "EC key must be on P-256, P-384 or P-521" : "EC key must be an uncompressed point");
   }
   if (name === "rsaEncryption") {
-    algorithm.expect(TAG.null);
-    if (algorithm.contentEnd !== algorithm.contentStart) throw new FormatError("DER NULL is not empty");
-    algorithm.finish();
+    // RFC 3279 §2.3.1; a leaf with the key as it is would be one that Go cannot read.
+    if (!algorithm.optional(TAG.null) || algorithm.contentEnd !== algorithm.contentStart || !algorithm.done)
+      throw new FormatError("RSA key lacks the NULL parameters of its algorithm, without which Go clients cannot read it");
     const outerKey = new DerReader(info.bitString());
     info.finish();
     const key = outerKey.enter(TAG.sequence);

@@ -36,6 +36,23 @@ export const OID = {
   // RFC 2985 §5.4.2
   commonName: "2.5.4.3",
   extensionRequest: "1.2.840.113549.1.9.14",
+  // Microsoft's older form of it, which certreq wrote and OpenSSL reads as well
+  microsoftExtensionRequest: "1.3.6.1.4.1.311.2.1.14",
+  // RFC 5280 §4.2, in extensions of CA certificates alone
+  issuerAltName: "2.5.29.18",
+  crlDistributionPoints: "2.5.29.31",
+  certificatePolicies: "2.5.29.32",
+  anyPolicy: "2.5.29.32.0",
+  policyMappings: "2.5.29.33",
+  policyConstraints: "2.5.29.36",
+  freshestCrl: "2.5.29.46",
+  inhibitAnyPolicy: "2.5.29.54",
+  authorityInfoAccess: "1.3.6.1.5.5.7.1.1",
+  subjectInfoAccess: "1.3.6.1.5.5.7.1.11",
+  // RFC 3820 §3.8
+  proxyCertInfo: "1.3.6.1.5.5.7.1.14",
+  // Netscape's, which OpenSSL still reads
+  netscapeCertType: "2.16.840.1.113730.1.1",
 } as const;
 
 export type OidName = keyof typeof OID;
@@ -47,4 +64,32 @@ export function readOid(reader: DerReader): OidName | undefined {
   reader.oid();
   for (const known of NAMES) if (reader.contentIs(known.content)) return known.name;
   return undefined;
+}
+
+/** What extensions are called in texts for operators (RFC 5280 §4.2). */
+const EXTENSION_NAMES: Readonly<Partial<Record<OidName, string>>> = {
+  subjectKeyIdentifier: "subject key identifier",
+  keyUsage: "key usage",
+  subjectAltName: "subject alternative name",
+  basicConstraints: "basic constraints",
+  nameConstraints: "name constraints",
+  authorityKeyIdentifier: "authority key identifier",
+  extKeyUsage: "extended key usage",
+  issuerAltName: "issuer alternative name",
+  crlDistributionPoints: "CRL distribution points",
+  certificatePolicies: "certificate policies",
+  policyMappings: "policy mappings",
+  policyConstraints: "policy constraints",
+  freshestCrl: "freshest CRL",
+  inhibitAnyPolicy: "inhibit anyPolicy",
+  authorityInfoAccess: "authority information access",
+  subjectInfoAccess: "subject information access",
+  proxyCertInfo: "proxy certificate information",
+  netscapeCertType: "Netscape certificate type",
+};
+
+/** An extension for a text: its identifier, with its name where it has one in RFC 5280. */
+export function extensionText(dotted: string): string {
+  const name = Object.entries(EXTENSION_NAMES).find(([key]) => OID[key as OidName] === dotted)?.[1];
+  return name === undefined ? dotted : `${dotted} (${name})`;
 }

@@ -31,13 +31,15 @@ export function readTime(reader: DerReader): Date {
 function parseTime(tag: number, content: Bytes): Date {
   const text = fromUtf8(content);
   const long = tag === TAG.generalizedTime;
-  if (!long && tag !== TAG.utcTime) throw new FormatError("time is neither UTCTime nor GeneralizedTime");
-  if (!(long ? /^\d{14}Z$/ : /^\d{12}Z$/).test(text)) throw new FormatError("time is not of whole seconds in UTC");
+  if (!long && tag !== TAG.utcTime) throw new FormatError("its validity is neither UTCTime nor GeneralizedTime (RFC 5280 §4.1.2.5)");
+  if (!(long ? /^\d{14}Z$/ : /^\d{12}Z$/).test(text))
+    throw new FormatError("its validity is not in whole seconds of UTC (RFC 5280 §4.1.2.5)");
   // RFC 5280 §4.1.2.5.1: two-digit years from 50 on are 19YY.
   const digits = long ? text : `${text < "5" ? "20" : "19"}${text}`;
   const iso = digits.replace(/^(....)(..)(..)(..)(..)(..)Z$/, "$1-$2-$3T$4:$5:$6Z");
   const instant = new Date(iso);
   // Date accepts 30 February and 24 o'clock, as days after.
-  if (Number.isNaN(instant.getTime()) || instant.toISOString() !== iso.replace("Z", ".000Z")) throw new FormatError("time is no date");
+  if (Number.isNaN(instant.getTime()) || instant.toISOString() !== iso.replace("Z", ".000Z"))
+    throw new FormatError("its validity has a time that is not a date");
   return instant;
 }

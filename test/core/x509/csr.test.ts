@@ -9,6 +9,7 @@ import { MAX_CSR_LENGTH, readCsr, readCsrDer, verifyProof } from "../../../src/c
 import {
   bitString,
   contextPrimitive,
+  type DerNode,
   DerReader,
   element,
   encode,
@@ -33,6 +34,8 @@ import {
   named,
   publicKey,
   rsaSpki,
+  type SignedRequest,
+  signedCsr,
   URI,
   uriName,
 } from "./requests.ts";
@@ -78,6 +81,68 @@ describe("readCsr()", () => {
     for (const text of [csr.replaceAll("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"), csr.replaceAll("\n", "\r\n"), `a\n${csr}b\n`])
       assert.equal(readCsr(text).uri, URI);
   });
+  const san = (...flag: readonly DerNode[]) => extension("subjectAltName", sequence(uriName(URI)), ...flag);
+  const odd: readonly (readonly [name: string, parts: SignedRequest])[] = [
+    ["NULL parameters of ECDSA, as keytool of the JDK up to 15 writes them", { parameters: element(TAG.null) }],
+    ["absent parameters of RSA, as PKI.js writes them", { key: "RSA", parameters: null }],
+    [
+      "a critical FALSE that is spelled out, as certmonger writes it",
+      { attributes: [extensionRequest(san(element(TAG.boolean, new Uint8Array(1))))] },
+    ],
+    ["a critical TRUE", { attributes: [extensionRequest(san(element(TAG.boolean, Uint8Array.of(0xff))))] }],
+    ["an attribute without a value", { attributes: [sequence(named("extensionRequest"), element(TAG.set)), askFor(uriName(URI))] }],
+    [
+      "an attribute of a type alone",
+      { attributes: [sequence(named("extensionRequest")), sequence(named("commonName")), askFor(uriName(URI))] },
+    ],
+    [
+      "a challenge password without a value",
+      { attributes: [sequence(oid(oidContent("1.2.840.113549.1.9.7")), element(TAG.set)), askFor(uriName(URI))] },
+    ],
+    ["two extension requests that agree", { attributes: [askFor(uriName(URI)), askFor(uriName(URI))] }],
+    [
+      "a second extension request for something else",
+      { attributes: [askFor(uriName(URI)), extensionRequest(extension("keyUsage", element(TAG.bitString, Uint8Array.of(7, 0x80))))] },
+    ],
+    [
+      "an extension request with two values that agree",
+      { attributes: [sequence(named("extensionRequest"), element(TAG.set, sequence(san()), sequence(san())))] },
+    ],
+    ["subject names that are given twice", { attributes: [extensionRequest(san(), san())] }],
+    ["Microsoft's extension request", { attributes: [sequence(named("microsoftExtensionRequest"), element(TAG.set, sequence(san())))] }],
+    [
+      "certreq's attributes before the extension request",
+      {
+        attributes: [
+          sequence(oid(oidContent("1.3.6.1.4.1.311.13.2.3")), element(TAG.set, element(TAG.ia5String, utf8("10.0.20348.2")))),
+          askFor(uriName(URI)),
+        ],
+      },
+    ],
+    [
+      "an empty relative distinguished name",
+      { subject: sequence(element(TAG.set), element(TAG.set, sequence(named("commonName"), element(TAG.utf8String, utf8("web"))))) },
+    ],
+    [
+      "a subject of several types of string",
+      {
+        subject: sequence(
+          ...[TAG.utf8String, TAG.printableString, TAG.ia5String, 0x1e, 0x14].map((tag) =>
+            element(TAG.set, sequence(named("commonName"), element(tag, utf8("a_")))),
+          ),
+        ),
+      },
+    ],
+  ];
+  for (const [name, parts] of odd)
+    it(`readCsr() reads a request with ${name}, and verifyProof() accepts it`, async () => {
+      const request = readCsr(csrPem(await signedCsr(parts)));
+      assert.equal(request.uri, URI);
+      await verifyProof(request);
+    });
+  it("readCsr() reads a text with a byte order mark", () => {
+    assert.equal(readCsr(`\uFEFF${csr}`).uri, URI);
+  });
   it("readCsr() ignores attributes that it does not know", () => {
     const challenge = sequence(oid(oidContent("1.2.840.113549.1.9.7")), element(TAG.set, element(TAG.utf8String, utf8("x"))));
     assert.equal(readCsr(csrPem(craftCsr({ attributes: [challenge, askFor(uriName(URI))] }))).uri, URI);
@@ -121,10 +186,16 @@ describe("readCsr()", () => {
     ["the same URI twice", `${SAN},${SAN}`, undefined, "CSR SAN contains an invalid number of URIs: 2"],
     ["an e-mail address", `${SAN},email:a@b.example`, undefined, "CSR SAN does not allow specifying email addresses"],
     [
+      "a Kerberos or user principal name",
+      `${SAN},otherName:1.3.6.1.4.1.311.20.2.3;UTF8:web@EXAMPLE.COM`,
+      undefined,
+      "Cannot read CSR: subject alternative name has an otherName, for example a Kerberos or a user principal name: only URIs, DNS names and IP addresses can be asked for",
+    ],
+    [
       "a registered ID",
       `${SAN},RID:1.2.3`,
       undefined,
-      "Cannot read CSR: subject alternative name has an entry that is no URI, DNS name or IP address",
+      "Cannot read CSR: subject alternative name has a registered ID: only URIs, DNS names and IP addresses can be asked for",
     ],
   ];
   for (const [name, san, newkey, message] of openssled)
@@ -133,15 +204,16 @@ describe("readCsr()", () => {
       assert.throws(() => readCsr(made.csr), malformed(message));
     });
 
-  const UNSUPPORTED = "signature algorithm is not one of ECDSA or RSA PKCS#1 with SHA-256, SHA-384 or SHA-512, or Ed25519";
+  const unsupported = (name: string) =>
+    `signature algorithm ${name}is not one of ECDSA or RSA PKCS#1 with SHA-256, SHA-384 or SHA-512, or Ed25519`;
   for (const [name, newkey, more] of [
-    ["SHA-1", undefined, ["-sha1"]],
-    ["SHA-224", NEW_KEYS.get("RSA 2048"), ["-sha224"]],
+    ["ECDSA with SHA-1", undefined, ["-sha1"]],
+    ["RSA with SHA-224", NEW_KEYS.get("RSA 2048"), ["-sha224"]],
     ["RSA-PSS", NEW_KEYS.get("RSA 2048"), ["-sigopt", "rsa_padding_mode:pss"]],
   ] as const)
     it(`readCsr() refuses a request signed with ${name}`, () => {
       const made = opensslCsr(SAN, newkey, more);
-      assert.throws(() => readCsr(made.csr), notRead(UNSUPPORTED));
+      assert.throws(() => readCsr(made.csr), notRead(unsupported(`${name} `)));
     });
 
   const point = publicKey("EC 256").slice(-65);
@@ -183,28 +255,75 @@ describe("readCsr()", () => {
       "Ed25519 key must have 32 octets",
     ],
     ["a signature algorithm of another key type", { scheme: "rsaSha256" }, "signature algorithm does not fit the ec key"],
-    ["an ECDSA algorithm with a NULL parameter", { identifier: encode(sequence(named("ecdsaSha256"), element(TAG.null))) }, UNSUPPORTED],
-    ["an RSA algorithm without its NULL", { spki: publicKey("RSA 2048"), identifier: encode(sequence(named("rsaSha256"))) }, UNSUPPORTED],
-    ["version 1", { version: unsignedInteger(off) }, "version must be 0"],
-    ["a subject that is no Name", { subject: sequence(element(TAG.null)) }, "DER tag 0x5 where 0x31 belongs"],
-    ["an empty relative distinguished name", { subject: sequence(element(TAG.set)) }, "relative distinguished name is empty"],
-    ["two extension requests", { attributes: [askFor(uriName(URI)), askFor(uriName(URI))] }, "extension request appears twice"],
-    ["an attribute without a value", { attributes: [sequence(named("extensionRequest"), element(TAG.set))] }, "attribute has no value"],
+    ["an unknown signature algorithm", { identifier: encode(sequence(oid(oidContent("1.2.3.4")))) }, unsupported("")],
     [
-      "two lists of subject names",
+      "an ECDSA algorithm with the parameters of another",
+      { identifier: encode(sequence(named("ecdsaSha256"), named("p256"))) },
+      "signature algorithm has parameters that it must not have",
+    ],
+    [
+      "an RSA algorithm with a NULL that is not empty",
+      { spki: publicKey("RSA 2048"), identifier: encode(sequence(named("rsaSha256"), element(TAG.null, off))) },
+      "signature algorithm has parameters that it must not have",
+    ],
+    [
+      "an Ed25519 algorithm with a NULL parameter",
+      { spki: publicKey("Ed25519"), identifier: encode(sequence(named("ed25519"), element(TAG.null))) },
+      "signature algorithm has parameters that it must not have",
+    ],
+    [
+      "an RSA key whose algorithm has no NULL",
+      { spki: encode(sequence(sequence(named("rsaEncryption")), bitString(new Uint8Array(270)))), scheme: "rsaSha256" },
+      "RSA key lacks the NULL parameters of its algorithm, without which Go clients cannot read it",
+    ],
+    ["version 1", { version: unsignedInteger(off) }, "version must be 0"],
+    ["a subject that is no Name", { subject: sequence(element(TAG.null)) }, "its subject has a field of the wrong type"],
+    [
+      "two extension requests that differ",
+      { attributes: [askFor(uriName(URI)), askFor(uriName(`${URI}x`))] },
+      "it asks twice for subject alternative names, and not for the same ones",
+    ],
+    [
+      "an extension request with two values that differ",
       {
         attributes: [
-          extensionRequest(extension("subjectAltName", sequence(uriName(URI))), extension("subjectAltName", sequence(uriName(URI)))),
+          sequence(
+            named("extensionRequest"),
+            element(
+              TAG.set,
+              sequence(extension("subjectAltName", sequence(uriName(URI)))),
+              sequence(extension("subjectAltName", sequence(uriName(`${URI}x`)))),
+            ),
+          ),
         ],
       },
-      "subject alternative name appears twice",
+      "it asks twice for subject alternative names, and not for the same ones",
+    ],
+    [
+      "two lists of subject names that differ",
+      {
+        attributes: [
+          extensionRequest(extension("subjectAltName", sequence(uriName(URI))), extension("subjectAltName", sequence(uriName(`${URI}x`)))),
+        ],
+      },
+      "it asks twice for subject alternative names, and not for the same ones",
+    ],
+    [
+      "an extension request of another form",
+      { attributes: [sequence(named("extensionRequest"), element(TAG.set, element(TAG.null)))] },
+      "its extension request has a field of the wrong type",
+    ],
+    [
+      "subject names that are cut off",
+      { attributes: [extensionRequest(extension("subjectAltName", Uint8Array.of(0x30, 0x10, 0x86)))] },
+      "its subject alternative name ends too early",
+    ],
+    [
+      "a critical flag that is neither true nor false",
+      { attributes: [extensionRequest(extension("subjectAltName", sequence(uriName(URI)), element(TAG.boolean, off)))] },
+      "its extension request has a flag that is neither true nor false",
     ],
     ["an empty list of subject names", { attributes: [askFor()] }, "subject alternative name is empty"],
-    [
-      "an extension with an encoded default",
-      { attributes: [extensionRequest(extension("subjectAltName", sequence(uriName(URI)), element(TAG.boolean, new Uint8Array(1))))] },
-      "DER encodes a DEFAULT value",
-    ],
     ["a NUL in the URI", { attributes: [askFor(uriName(`${URI}\u0000x`))] }, "subject alternative name is not printable ASCII"],
     ["UTF-8 in the URI", { attributes: [askFor(uriName(`${URI}é`))] }, "subject alternative name is not printable ASCII"],
     [
@@ -217,7 +336,11 @@ describe("readCsr()", () => {
       { attributes: [askFor(uriName(URI), element(contextPrimitive(7), new Uint8Array(5)))] },
       "IP address in subject alternative name must have 4 or 16 octets",
     ],
-    ["a signature with unused bits", { signature: element(TAG.bitString, Uint8Array.of(1, 2)) }, "DER BIT STRING is not of whole octets"],
+    [
+      "a signature with unused bits",
+      { signature: element(TAG.bitString, Uint8Array.of(1, 2)) },
+      "its signature has a bit string that is not of whole octets",
+    ],
   ];
   for (const [name, parts, message] of crafted)
     it(`readCsr() refuses ${name} without looking at the signature`, () => {
@@ -236,8 +359,8 @@ describe("readCsr()", () => {
     ["a block with headers", (text) => text.replace("REQUEST-----\n", "REQUEST-----\nA: b\n\n"), "the PEM block must have no headers"],
     ["a PEM block without END", (text) => text.replace(/-----END.*/s, ""), "PEM block CERTIFICATE REQUEST has no matching END line"],
     ["a PEM body that is not base64", (text) => text.replace("\nMI", "\nM*"), "PEM block CERTIFICATE REQUEST is not base64"],
-    ["a truncated DER", (text) => csrPem(derOf(text).slice(0, -1)), "DER length is past the end"],
-    ["a DER with a byte too many", (text) => csrPem(concat(derOf(text), new Uint8Array(1))), "DER has trailing bytes"],
+    ["a truncated DER", (text) => csrPem(derOf(text).slice(0, -1)), "it ends too early"],
+    ["a DER with a byte too many", (text) => csrPem(concat(derOf(text), new Uint8Array(1))), "it has more in it than belongs there"],
     [
       "an element behind the signature",
       (text) => {
@@ -245,18 +368,18 @@ describe("readCsr()", () => {
         outer.expect(TAG.sequence);
         return csrPem(encode(sequence(outer.content(), element(TAG.null))));
       },
-      "DER has trailing bytes",
+      "it has more in it than belongs there",
     ],
-    ["a DER of one byte", () => csrPem(Uint8Array.of(0x30)), "DER is truncated"],
+    ["a DER of one byte", () => csrPem(Uint8Array.of(0x30)), "it ends too early"],
     [
       "an indefinite length",
       (text) => csrPem(concat(Uint8Array.of(0x30, 0x80), derOf(text).slice(3), new Uint8Array(2))),
-      "DER length is indefinite",
+      "it is encoded in BER with indefinite lengths, not in DER",
     ],
     [
       "a length that is not minimal",
       (text) => csrPem(concat(Uint8Array.of(0x30, 0x83, 0), derOf(text).slice(2))),
-      "DER length is not minimal",
+      "it is encoded in BER with overlong lengths, not in DER",
     ],
   ];
   for (const [name, change, message] of textual)

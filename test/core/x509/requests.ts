@@ -19,7 +19,7 @@ import {
   TAG,
   unsignedInteger,
 } from "../../../src/core/x509/der.ts";
-import { SCHEMES } from "../../../src/core/x509/keys.ts";
+import { encodeSignature, SCHEMES, type SignatureScheme, sign } from "../../../src/core/x509/keys.ts";
 import { OID, type OidName } from "../../../src/core/x509/oids.ts";
 
 export const URI = "spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/web";
@@ -111,4 +111,36 @@ export function craftCsr(parts: CraftedRequest = {}): Bytes {
     element(contextConstructed(0), ...(parts.attributes ?? [askFor(uriName(URI))])),
   );
   return encode(sequence(info, identifier, parts.signature ?? bitString(new Uint8Array(64))));
+}
+
+export interface SignedRequest {
+  readonly key?: "EC" | "RSA";
+  /** Parameters of the signature algorithm; null for none. @default as they should be */
+  readonly parameters?: DerNode | null;
+  readonly subject?: DerNode;
+  readonly attributes?: readonly DerNode[];
+}
+
+/** A request that was signed with its key, put together as some tool does it and openssl does not. */
+export async function signedCsr(parts: SignedRequest = {}): Promise<Bytes> {
+  const isRsa = parts.key === "RSA";
+  const algorithm = isRsa
+    ? { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256", modulusLength: 2048, publicExponent: Uint8Array.of(1, 0, 1) }
+    : { name: "ECDSA", namedCurve: "P-256" };
+  const pair = (await crypto.subtle.generateKey(algorithm as EcKeyGenParams, true, ["sign", "verify"])) as CryptoKeyPair;
+  const scheme = SCHEMES[isRsa ? "rsaSha256" : "ecdsaSha256"] as SignatureScheme;
+  const info = encode(
+    sequence(
+      unsignedInteger(new Uint8Array(1)),
+      parts.subject ?? sequence(),
+      new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey)),
+      element(contextConstructed(0), ...(parts.attributes ?? [askFor(uriName(URI))])),
+    ),
+  );
+  const signature = encodeSignature(scheme, await sign(pair.privateKey, scheme, info));
+  const { parameters } = parts;
+  const algorithmName = named(isRsa ? "rsaSha256" : "ecdsaSha256");
+  const identifier =
+    parameters === undefined ? scheme.identifier : parameters === null ? sequence(algorithmName) : sequence(algorithmName, parameters);
+  return encode(sequence(info, identifier, bitString(signature)));
 }
