@@ -12,6 +12,7 @@ import { createSealer } from "./seal/envelope.ts";
 import { readKeks } from "./seal/kek.ts";
 import type { Backend } from "./store/backend.ts";
 import { createCodec } from "./store/codec.ts";
+import { createFileLooks, createMemoryLooks } from "./store/looks.ts";
 
 /** Each store is loaded only where it is used, since not every runtime has what it needs. */
 export async function openBackend(settings: Pick<Settings, "store" | "worker">, platform: Platform): Promise<Backend> {
@@ -19,8 +20,11 @@ export async function openBackend(settings: Pick<Settings, "store" | "worker">, 
   switch (settings.store.kind) {
     case "memory":
       return (await import("./store/memory.ts")).createMemoryBackend(clock);
-    case "sqlite":
-      return (await import("./store/sqlite.ts")).openSqlite(settings.store.path, clock, { shared: settings.worker !== null });
+    case "sqlite": {
+      const kept = platform.kept("looks-sqlite.json");
+      const looks = kept === null ? createMemoryLooks() : createFileLooks(kept, log);
+      return (await import("./store/sqlite.ts")).openSqlite(settings.store.path, clock, { shared: settings.worker !== null, looks });
+    }
     case "redis":
       return (await import("./store/redis.ts")).openRedis({ settings: settings.store, clock, log });
   }

@@ -12,6 +12,11 @@ export interface Clock {
    * @returns once the time is over or the signal has fired; never rejects.
    */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /**
+   * Milliseconds since an instant that stays the same for the life of the process, by a clock that nobody sets. Absent if
+   * the runtime has none that goes on from one request to the next.
+   */
+  monotonicMs?(): number;
 }
 
 export interface Random {

@@ -101,7 +101,7 @@ export interface CollectRequest {
   readonly record: ProviderRecord;
   /** All others there are: of the active root, of retired ones, of what else was left behind. */
   readonly others: readonly ProviderRecord[];
-  /** The store's clock. */
+  /** What ended before this instant may be deleted: the latest that looks at the store's clock have confirmed as past. */
   readonly now: Date;
   /** To be called before each deletion: it throws where another change may run by now, and may use what would be deleted. */
   readonly requireLease: () => void;

@@ -14,7 +14,7 @@ import type { Settings } from "../config/settings.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import { createLogger } from "../telemetry/logger.ts";
 import { openAuditFile } from "./audit-platform.ts";
-import { systemClock, systemRandom } from "./system.ts";
+import { processClock as systemClock, systemRandom } from "./system.ts";
 
 export { systemClock, systemRandom };
 

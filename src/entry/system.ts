@@ -4,6 +4,7 @@
  */
 import type { Clock, Random } from "../core/clock.ts";
 
+/** Without a monotonic clock: on Workers none goes on between requests. */
 export const systemClock: Clock = {
   now: () => new Date(),
   sleep: (ms, signal) =>
@@ -18,6 +19,9 @@ export const systemClock: Clock = {
       signal?.addEventListener("abort", done);
     }),
 };
+
+/** The clock of a process. */
+export const processClock: Required<Clock> = { ...systemClock, monotonicMs: () => performance.now() };
 
 export const systemRandom: Random = {
   bytes: (length) => crypto.getRandomValues(new Uint8Array(length)),

@@ -4,6 +4,7 @@
  */
 import type { AccessStore } from "../core/access-store.ts";
 import type { Leases } from "../core/lease.ts";
+import type { LookStore } from "../core/looks.ts";
 import type { Replicas } from "../core/replicas.ts";
 import type { Store } from "../core/store.ts";
 import type { Codec } from "./codec.ts";
@@ -14,6 +15,7 @@ export interface Ports {
   readonly leases: Leases;
   readonly replicas: Replicas;
   readonly access: AccessStore;
+  readonly looks: LookStore;
 }
 
 export interface Backend {

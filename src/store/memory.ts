@@ -10,6 +10,7 @@ import type { Replica } from "../core/replicas.ts";
 import type { StopMark } from "../core/store.ts";
 import type { Backend } from "./backend.ts";
 import { requireExpected } from "./checks.ts";
+import { createMemoryLooks } from "./looks.ts";
 import { createMemoryAccess } from "./memory-access.ts";
 import { createWaiter } from "./waiter.ts";
 
@@ -30,6 +31,7 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
   const announced = new Map<string, { readonly replica: Replica; readonly until: number }>();
   let mark: (Omit<StopMark, "state"> & { document: string; index: number; commitId: string; at: Date }) | null = null;
   const access = createMemoryAccess(clock);
+  const looks = createMemoryLooks();
   const now = () => clock.now().getTime();
   const held = (name: LeaseName): Grant | null => {
     const grant = grants.get(name);
@@ -108,6 +110,7 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
           },
         },
         access,
+        looks,
       };
     },
     close() {},

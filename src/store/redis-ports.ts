@@ -12,6 +12,7 @@ import type { Log } from "../core/log.ts";
 import type { Ports } from "./backend.ts";
 import { requireExpected } from "./checks.ts";
 import type { Codec } from "./codec.ts";
+import { readLooks, writeLooks } from "./looks.ts";
 import { createRedisAccess } from "./redis-access.ts";
 import { redisError } from "./redis-error.ts";
 import { createRedisLeases } from "./redis-lease.ts";
@@ -41,17 +42,21 @@ export interface RedisKeys {
   readonly stop: string;
   readonly replicas: string;
   readonly probe: string;
+  /** What is remembered of looks at the clock. */
+  readonly looks: string;
   /** Where the records of access control are, and what was written last. */
   readonly access: string;
   readonly accessRecords: string;
   readonly accessKeys: string;
   readonly accessLog: string;
+  /** What was claimed, with the end of each claim. */
+  readonly accessClaims: string;
   /** The channel of its change notice. */
   readonly accessChanged: string;
   /** The channel of the change notice. */
   readonly changed: string;
   lease(name: LeaseName): string;
-  /** What may be claimed once. */
+  /** What may be claimed once, as versions before `accessClaims` keep it. */
   claim(id: string): string;
 }
 
@@ -70,11 +75,13 @@ export function redisKeys(prefix: string): RedisKeys {
     stop: key("stop"),
     replicas: key("replicas"),
     probe: key("probe"),
+    looks: key("looks"),
     changed: key("changed"),
     access: key("access"),
     accessRecords: key("access:records"),
     accessKeys: key("access:keys"),
     accessLog: key("access:log"),
+    accessClaims: key("access:claims"),
     accessChanged: key("access:changed"),
     lease: (name) => key(`lease:${name}`),
     claim: (id) => key(`access:claim:${id}`),
@@ -215,5 +222,9 @@ export function openPorts({ run, keys, codec, clock, confirm, wait, accessWait, 
       },
     },
     access: createRedisAccess({ run, keys, clock, confirm, wait: accessWait }),
+    looks: {
+      load: async () => readLooks(await run("looks", v.string(), [keys.looks], [])),
+      save: async (looks, version) => (await run("saveLooks", v.number(), [keys.looks], [version, writeLooks(looks)])) === 1,
+    },
   };
 }

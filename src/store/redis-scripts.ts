@@ -119,6 +119,15 @@ return live`,
   /** KEYS replicas. ARGV id. */
   leave: `redis.call('HDEL', KEYS[1], ARGV[1]) return 0`,
 
+  /** KEYS looks. Answers what is remembered of looks at the clock, or ''. */
+  looks: `return redis.call('HGET', KEYS[1], 'looks') or ''`,
+
+  /** KEYS looks. ARGV what must be remembered now or '', what is to be. Answers 1 if it was written. */
+  saveLooks: `
+if (redis.call('HGET', KEYS[1], 'looks') or '') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'looks', ARGV[2])
+return 1`,
+
   /**
    * KEYS probe. ARGV the channel. Tries every command that the others use, since a script that may not run one does not
    * say which. Answers {} or {command, error}.

@@ -9,8 +9,10 @@ import * as v from "valibot";
 import type { Clock } from "../core/clock.ts";
 import { CaError, StoreError } from "../core/errors.ts";
 import type { LeaseName } from "../core/lease.ts";
+import type { LookStore } from "../core/looks.ts";
 import type { Backend } from "./backend.ts";
 import { requireExpected } from "./checks.ts";
+import { createMemoryLooks } from "./looks.ts";
 import { readReplica } from "./replica.ts";
 import { ACCESS_TABLES, createSqliteAccess } from "./sqlite-access.ts";
 import { createWaiter } from "./waiter.ts";
@@ -51,6 +53,8 @@ const ReplicaRow = v.object({ replica: v.string() });
 export interface SqliteOptions {
   /** The workers of one server have the file open together; the server claimed it for them. */
   readonly shared?: boolean;
+  /** Where looks at the clock are remembered. @default in memory */
+  readonly looks?: LookStore;
 }
 
 /**
@@ -58,7 +62,7 @@ export interface SqliteOptions {
  * @throws {StoreError} `store_busy` when another process has it, `schema_unknown` when a newer meshca made it,
  *   `state_corrupt` when it is no database, `store_unavailable` when it cannot be opened.
  */
-export function openSqlite(path: string, clock: Clock, { shared = false }: SqliteOptions = {}): Backend {
+export function openSqlite(path: string, clock: Clock, { shared = false, looks = createMemoryLooks() }: SqliteOptions = {}): Backend {
   const db = openDatabase(path, shared);
   const waiter = createWaiter();
   const now = () => clock.now().getTime();
@@ -236,6 +240,7 @@ export function openSqlite(path: string, clock: Clock, { shared = false }: Sqlit
           },
         },
         access,
+        looks,
       };
     },
     close() {

@@ -7,7 +7,9 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { providers } from "../../providers/index.ts";
+import { longestConfirmMs } from "../../src/core/ca/crossing.ts";
 import { type CaManager, createManager, type ManagerOptions } from "../../src/core/ca/manager.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import type { BootstrapConfig, ConfigurationRequest } from "../../src/core/ca/reconfigure.ts";
 import type { Log } from "../../src/core/log.ts";
 import type { Metrics } from "../../src/core/metrics.ts";
@@ -59,6 +61,15 @@ export async function createTestCa(
   });
   if (started) await manager.tick();
   return { manager, clock, backend, sealer };
+}
+
+/**
+ * Lets looks at the clock confirm whatever is over: a first look now, and as much time as must pass before another look may
+ * delete it.
+ */
+export async function confirmOver({ manager, clock }: Pick<TestCa, "manager" | "clock">): Promise<void> {
+  await manager.tick();
+  clock.advance(longestConfirmMs(manager.require().state.roots, DEFAULT_POLICY));
 }
 
 /** A configuration request for the built-in provider. */

@@ -7,15 +7,23 @@ import type { Clock, Random } from "../../src/core/clock.ts";
 export interface FakeClock extends Clock {
   /** Moves on by `ms` milliseconds and ends every sleep that is over by then. */
   advance(ms: number): void;
+  /** Sets the wall clock `ms` milliseconds ahead, or back if negative; the monotonic clock and sleeps do not notice. */
+  jump(ms: number): void;
+  monotonicMs(): number;
   /** How many sleep. */
   readonly sleepers: number;
 }
 
 export function createFakeClock(start = new Date("2026-06-01T12:00:00Z")): FakeClock {
   let now = start.getTime();
+  let jumped = 0;
   const sleepers = new Set<{ until: number; wake: () => void }>();
   return {
-    now: () => new Date(now),
+    now: () => new Date(now + jumped),
+    monotonicMs: () => now - start.getTime(),
+    jump(ms) {
+      jumped += ms;
+    },
     get sleepers() {
       return sleepers.size;
     },

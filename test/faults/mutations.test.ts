@@ -129,7 +129,7 @@ async function lostGrant(mutation: Mutation | null): Promise<Rules> {
 
 /** A peer gets its leaf, the root is rotated, and another peer fetches the roots. */
 async function oldLeaf(mesh: Mesh, mutated: boolean): Promise<Rules> {
-  const policy = mutated ? { pruneFactor: 0 } : {};
+  const policy = mutated ? { pruneFactor: 0, confirmShare: 0 } : {};
   const [one] = [await mesh.start({ policy }), await mesh.start({ policy })];
   const [old, fresh] = [mesh.client(), mesh.client()];
   await old.sign(one);

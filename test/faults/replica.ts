@@ -72,7 +72,7 @@ function mutate(text: string, part: string): string {
 function testBackend(backend: Backend): Backend {
   return {
     open(codec, holder) {
-      const { store, leases, replicas, access } = backend.open(codec, holder);
+      const { store, leases, replicas, access, looks } = backend.open(codec, holder);
       const commit: typeof store.commit = (next, expected) =>
         store.commit(options.mutation === "no-crossing" ? withoutCrossings(next) : next, expected);
       return {
@@ -80,6 +80,7 @@ function testBackend(backend: Backend): Backend {
         leases: gated("leases", leases),
         replicas: gated("replicas", replicas),
         access,
+        looks: gated("looks", looks),
       };
     },
     close: backend.close,

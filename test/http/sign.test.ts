@@ -18,7 +18,7 @@ type Leaf = Readonly<Record<string, string | number>>;
 
 /** openssl verifies by the real time, so the CA lives in it here. */
 async function start(): Promise<TestApp> {
-  const clock: FakeClock = { ...systemClock, advance() {}, sleepers: 0 };
+  const clock: FakeClock = { ...systemClock, advance() {}, jump() {}, sleepers: 0 };
   return createTestApp({}, await createTestCa({ clock }));
 }
 

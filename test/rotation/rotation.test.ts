@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
-import { createTestCa, trustDomain } from "../fakes/ca.ts";
+import { confirmOver, createTestCa, trustDomain } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";
 import {
   type CaProcess,
@@ -107,6 +107,7 @@ describe("rotation under TLS traffic", () => {
     const leaf = await sign();
     assert.equal(await peers.attempt({ leaf, roots: both }, old), null);
     clock.advance(1);
+    await confirmOver({ manager, clock });
     assert.equal((await manager.tick()).kind, "prune");
     const pruned = fetch();
     assert.deepEqual([both.ca.length, pruned.ca.length], [2, 1]);

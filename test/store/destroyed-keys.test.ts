@@ -13,7 +13,7 @@ import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
 import { openSqlite } from "../../src/store/sqlite.ts";
-import { DEFAULT_BOOTSTRAP, noMetrics, silentLog } from "../fakes/ca.ts";
+import { confirmOver, DEFAULT_BOOTSTRAP, noMetrics, silentLog } from "../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../fakes/clock.ts";
 
 describe("a pruned root's key", () => {
@@ -47,6 +47,7 @@ describe("a pruned root's key", () => {
       await manager.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
       assert.ok(holds(secret));
       clock.advance(2 * 72 * 3_600_000 + 1);
+      await confirmOver({ manager, clock });
       assert.equal((await manager.tick()).kind, "prune");
       assert.equal(holds(secret), false);
       await manager.close();

@@ -5,6 +5,7 @@
 import { createMemoryBackend } from "../../src/store/memory.ts";
 import { describeAccessStore } from "../contracts/access-store.ts";
 import { describeLeases } from "../contracts/lease.ts";
+import { describeLooks } from "../contracts/looks.ts";
 import { describeReplicas } from "../contracts/replicas.ts";
 import { describeStore, type StoreBackend } from "../contracts/store.ts";
 import type { FakeClock } from "../fakes/clock.ts";
@@ -28,3 +29,4 @@ describeStore("memory", memory);
 describeLeases("memory", memory);
 describeReplicas("memory", memory);
 describeAccessStore("memory", memory);
+describeLooks("memory", memory);

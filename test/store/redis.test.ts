@@ -13,6 +13,7 @@ import { redisKeys } from "../../src/store/redis-ports.ts";
 import { createRedisMemory, openRequestRedis } from "../../src/store/redis-request.ts";
 import { describeAccessStore } from "../contracts/access-store.ts";
 import { describeLeases } from "../contracts/lease.ts";
+import { describeLooks } from "../contracts/looks.ts";
 import { describeReplicas } from "../contracts/replicas.ts";
 import { describeStore, type MakeBackend } from "../contracts/store.ts";
 import { silentLog } from "../fakes/ca.ts";
@@ -71,6 +72,7 @@ function describeOn(name: string, start: () => Promise<{ url: RedisUrl; stop(): 
     describeLeases(name, backends);
     describeReplicas(name, backends);
     describeAccessStore(name, backends);
+    describeLooks(name, backends);
   });
 }
 

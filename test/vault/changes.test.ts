@@ -13,7 +13,7 @@ import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 import { systemClock } from "../../src/entry/platform.ts";
 import { requireSigning } from "../core/ca/harness.ts";
-import { configuration, opensslCsr, serviceUri, silentLog, type TestCa } from "../fakes/ca.ts";
+import { configuration, confirmOver, opensslCsr, serviceUri, silentLog, type TestCa } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import { bootstrapIn, createVaultCa, cutting, inventory, readSent, toVault, vaultConfig } from "./harness.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
@@ -84,6 +84,7 @@ for (const kind of vaultKinds)
       assert.deepEqual(issuersOf(now), issuersOf(active));
       await signs(ca);
       ca.clock.advance(LEFT_FOR);
+      await confirmOver(ca);
       await settle(ca);
       assert.equal(await issuersAt(config.IntermediatePKIPath), 1);
       // By the CA's clock that leaf is over: Vault has another one.
@@ -98,6 +99,7 @@ for (const kind of vaultKinds)
       assert.ok(await ca.manager.configure(toVault({ ...config, Address: byName(), RootPKIPath })));
       assert.equal(ca.manager.require().state.roots.length, 2);
       ca.clock.advance(LEFT_FOR);
+      await confirmOver(ca);
       await settle(ca);
       assert.equal(ca.manager.require().state.roots.length, 1);
       assert.equal(await issuersAt(config.IntermediatePKIPath), 1);

@@ -10,7 +10,7 @@ import { pemOf } from "../../src/core/x509/certificate.ts";
 import { lint } from "../../src/core/x509/lint.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
 import { requireSigning } from "../core/ca/harness.ts";
-import { configuration } from "../fakes/ca.ts";
+import { configuration, confirmOver } from "../fakes/ca.ts";
 import { bootstrapIn, createVaultCa, csrOf, inventory, readSent, requireOpenssl, toVault, vaultConfig } from "./harness.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
 
@@ -72,6 +72,7 @@ for (const kind of vaultKinds)
       await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
       // What it leaves is deleted when no leaf of that root is alive: the intermediate's mount, not the root's.
       ca.clock.advance(2 * 72 * HOUR + 1000);
+      await confirmOver(ca);
       while ((await ca.manager.tick()).kind !== "wait") {}
       const left = await inventory(server);
       assert.deepEqual(new Set(Object.keys(left)), new Set([...Object.keys(before), `${config.RootPKIPath}/`]));

@@ -11,7 +11,7 @@ import { issuersOf } from "../../src/core/ca/crossing.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { replica, requireSigning } from "../core/ca/harness.ts";
-import { configuration } from "../fakes/ca.ts";
+import { configuration, confirmOver } from "../fakes/ca.ts";
 import {
   bootstrapIn,
   connectReal,
@@ -69,6 +69,7 @@ for (const kind of vaultKinds)
       const mounts = async () => Object.keys((await inventory(server)) as object);
       assert.ok((await mounts()).includes(`${config.IntermediatePKIPath}/`));
       ca.clock.advance(LEFT_FOR);
+      await confirmOver(ca);
       await settle(ca);
       assert.ok(!(await mounts()).includes(`${config.IntermediatePKIPath}/`));
       await ca.manager.close();
@@ -108,6 +109,7 @@ for (const kind of vaultKinds)
       await requireAll(ca);
       assert.equal(((await inventory(server)) as Record<string, { issuers: number }>)[`${config.IntermediatePKIPath}/`]?.issuers, 2);
       ca.clock.advance(LEFT_FOR);
+      await confirmOver(ca);
       await settle(ca);
       assert.equal(((await inventory(server)) as Record<string, { issuers: number }>)[`${config.IntermediatePKIPath}/`]?.issuers, 1);
       await ca.manager.close();
@@ -258,6 +260,7 @@ for (const kind of vaultKinds)
       const issuers = async () => ((await inventory(server)) as Record<string, { issuers: number }>)[`${int}/`]?.issuers;
       assert.equal(await issuers(), 2);
       ca.clock.advance(LEFT_FOR);
+      await confirmOver(ca);
       await settle(ca);
       assert.equal(await issuers(), 1);
       await ca.manager.close();

@@ -32,6 +32,21 @@ export function pruneAt(root: RootEntry, policy: Policy): Date {
   return new Date(since.getTime() + policy.pruneFactor * root.leafTtlMaxMs);
 }
 
+/** For how long looks must have found that a root may be pruned, in milliseconds. */
+export function confirmMs({ leafTtlMaxMs }: Pick<RootEntry, "leafTtlMaxMs">, policy: Policy): number {
+  return policy.confirmShare * leafTtlMaxMs;
+}
+
+/** When a retired root will be gone, if its leader looks at the clock as usual: pruneAt, and what looks have to confirm. */
+export function goneAt(root: RootEntry, policy: Policy): Date {
+  return new Date(pruneAt(root, policy).getTime() + 1 + confirmMs(root, policy));
+}
+
+/** The longest of these spans: that of whatever belongs to no one root, in milliseconds. */
+export function longestConfirmMs(roots: readonly RootEntry[], policy: Policy): number {
+  return Math.max(0, ...roots.map((root) => confirmMs(root, policy)));
+}
+
 /** The retired roots under each of which, taken alone, a leaf signed now must verify. */
 export function rootsToReach(roots: readonly RootEntry[], now: Date): RootEntry[] {
   return roots.filter((root) => root.status === "retired" && !root.forcedOut && root.certificate.notAfter > now);

@@ -17,7 +17,7 @@ import type { LeafFields } from "../x509/leaf.ts";
 import { type LeafNames, leafKeyUsage, leafNames, type ServerNames } from "../x509/profile.ts";
 import { createSerials } from "../x509/serial.ts";
 import type { Limiter, Priority } from "./limiter.ts";
-import { leafValidity, type Snapshot } from "./snapshot.ts";
+import { chainPemAt, leafValidity, type Snapshot } from "./snapshot.ts";
 import type { RootEntry } from "./state.ts";
 
 /** A signed leaf, as the edges need it. */
@@ -124,7 +124,7 @@ export function createIssuer(options: IssuerOptions): Issue {
     id,
     uri,
     serialNumber: colonHex(issued.serial),
-    certificatePem: certificatePem(issued.der) + snapshot.chainPem,
+    certificatePem: certificatePem(issued.der) + chainPemAt(snapshot, clock.now()),
     notBefore: issued.notBefore,
     notAfter: issued.notAfter,
     index: snapshot.state.index,

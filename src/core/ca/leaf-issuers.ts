@@ -34,12 +34,13 @@ export function replacedIssuers(root: Pick<RootEntry, "leafIssuers" | "leafTtlMa
   const earlier = root.leafIssuers
     .filter(({ certificate }) => certificate.id !== next?.id)
     .map((issuer) => ({ ...issuer, leavesUntil: issuer.leavesUntil ?? leavesUntil(issuer.certificate, root.leafTtlMaxMs, now) }));
-  return [...(next === null ? [] : [presentIssuer(next)]), ...withoutEnded(earlier, now)];
+  // One whose time is over stays until a prune: this clock may be ahead for a moment.
+  return [...(next === null ? [] : [presentIssuer(next)]), ...earlier];
 }
 
-/** The issuers of which a leaf can be alive. */
-export function withoutEnded(issuers: readonly LeafIssuer[], now: Date): readonly LeafIssuer[] {
-  return issuers.filter(({ leavesUntil: until }) => until === null || until > now);
+/** The issuers of which a leaf can be alive. @param confirmed an instant that looks at the store's clock confirmed as past. */
+export function withoutEnded(issuers: readonly LeafIssuer[], confirmed: Date): readonly LeafIssuer[] {
+  return issuers.filter(({ leavesUntil: until }) => until === null || until >= confirmed);
 }
 
 /** The records of one root in two states as one: of each issuer the later end. */

@@ -8,6 +8,7 @@ import type { Clock, Random } from "../clock.ts";
 import { ConflictError, InvariantError, NotReadyError, StoreError } from "../errors.ts";
 import type { Lease, Leases } from "../lease.ts";
 import type { Log } from "../log.ts";
+import type { LookStore } from "../looks.ts";
 import type { Metrics } from "../metrics.ts";
 import type { ProviderTypes } from "../provider.ts";
 import type { Recollection } from "../recollection.ts";
@@ -16,13 +17,15 @@ import type { Sealer } from "../sealer.ts";
 import type { Store } from "../store.ts";
 import { NO_SERVER_NAMES, type ServerNames } from "../x509/profile.ts";
 import { createChanges, decided } from "./changes.ts";
+import { longestConfirmMs } from "./crossing.ts";
+import { DeletionClock } from "./deletion-clock.ts";
 import { createFollower, reasonOf } from "./follower.ts";
 import { createIssuer, type IssuedLeaf, requireInForce, type SignOptions } from "./issue.ts";
 import { createLeadership } from "./leadership.ts";
 import { createLimiter, type Priority } from "./limiter.ts";
 import { createMemory, type Memory } from "./memory.ts";
 import { createOperations, NOTHING_STORED, type OperationName } from "./operation.ts";
-import { type Plan, plan } from "./plan.ts";
+import { lookFor, type Plan, plan } from "./plan.ts";
 import { checkAges, checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import {
   type BootstrapConfig,
@@ -52,6 +55,8 @@ export interface ManagerOptions {
   readonly store: Store;
   readonly leases: Leases;
   readonly replicas: Replicas;
+  /** Where looks at the store's clock are remembered. */
+  readonly looks: LookStore;
   /** What this replica saw last, or null where nothing is kept beside it. */
   readonly recollection: Recollection | null;
   /** What this replica is called among the others. */
@@ -112,6 +117,11 @@ export interface CaManager {
   heartbeat(): Promise<void>;
   /** Does the one thing that is due, if this replica leads. @returns what it did, or when something is due next. */
   tick(): Promise<Plan>;
+  /**
+   * The instant up to which what is over may be deleted that belongs to no root, such as tokens, by the store's clock
+   * (deletion-time.ts). For the replica that leads. @throws {StoreError}
+   */
+  confirmedTime(): Promise<Date>;
   /** Looks whether what the provider needs outside answers. It never rejects. */
   probe(): Promise<void>;
   /** Waits until the stored state may have changed, and takes it. @throws {StoreError} */
@@ -140,6 +150,7 @@ export function createManager(options: ManagerOptions): CaManager {
   const limiter = createLimiter(clock, policy, memory.limiter);
   const leadership = createLeadership(leases, clock, policy);
   const standing = createStanding(store, options.replicas, clock, policy, memory.standing);
+  const deletionClock = new DeletionClock(store, options.looks, clock);
   const kek = sealer.keks[0] as string;
   const follower = createFollower({ ...options, standing, memory: memory.follower });
   const { require, refresh } = follower;
@@ -197,15 +208,18 @@ export function createManager(options: ManagerOptions): CaManager {
       await change(NOTHING_STORED, operation, (context) => planBootstrap(id, config, context));
     });
 
+  /** Looks at the store's clock. @throws {StoreError} */
+  const lookAt = (state: CaState | null) => deletionClock.look(lookFor(state, policy, state === null ? null : collectAt(state, providers)));
+
   const stepPrune = () =>
     operations.run("RENEWING", async (operation) => {
       const snapshot = require();
-      const now = await store.now();
       const { state } = snapshot;
-      if (plan(state, policy, now).kind === "prune")
+      const time = await lookAt(state);
+      if (plan(state, policy, time).kind === "prune")
         await replace(
           "prune",
-          withRemnants(state, prune(state, newCommitId(random), policy, now), providers, policy, now),
+          withRemnants(state, prune(state, newCommitId(random), policy, time), providers, policy, time.now),
           snapshot,
           operation,
         );
@@ -216,7 +230,8 @@ export function createManager(options: ManagerOptions): CaManager {
     operations.run("RENEWING", async (operation) => {
       const snapshot = require();
       const requireLease = () => operations.requireHeld(operation);
-      const collected = await collect(snapshot.state, { types: providers, sealer, random, now: await store.now(), requireLease });
+      const now = (await lookAt(snapshot.state)).confirmed(longestConfirmMs(snapshot.state.roots, policy));
+      const collected = await collect(snapshot.state, { types: providers, sealer, random, now, requireLease });
       if (collected !== null) await replace("collect", reseal(snapshot.state, newCommitId(random), collected), snapshot, operation);
     });
 
@@ -368,11 +383,16 @@ export function createManager(options: ManagerOptions): CaManager {
       await refresh();
       if (follower.stopped !== null) return { kind: "wait", until };
       const state = follower.current?.state ?? null;
-      const due = plan(state, policy, await store.now(), state === null ? null : collectAt(state, providers));
+      const due = plan(state, policy, await lookAt(state), state === null ? null : collectAt(state, providers));
       if (due.kind === "bootstrap") await stepBootstrap();
       else if (due.kind === "prune") await stepPrune();
       else return upkeep.step(due);
       return due;
+    },
+    async confirmedTime() {
+      const { state } = require();
+      const spanMs = Math.min(longestConfirmMs(state.roots, policy), policy.maxRecordConfirmMs);
+      return (await lookAt(state)).confirmed(spanMs);
     },
     async probe() {
       await follower.current?.provider?.probe?.();

@@ -3,7 +3,8 @@
  * between any two steps leaves a state from which the next tick goes on.
  * @module
  */
-import { issuersOf, lineOf, pruneAt } from "./crossing.ts";
+import type { DeletionTime, LookOptions } from "../deletion-time.ts";
+import { confirmMs, issuersOf, lineOf, longestConfirmMs, pruneAt } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import { activeRoot, type CaState } from "./state.ts";
 import { prunable } from "./transitions.ts";
@@ -22,22 +23,50 @@ export type Plan =
 
 /**
  * Decides the next step.
- * @param now the store's clock.
+ * @param time the store's clock, and what may be deleted by it.
  * @param collectAt when something that was left behind outside may be deleted, or null.
  */
-export function plan(state: CaState | null, policy: Policy, now: Date, collectAt: Date | null = null): Plan {
+export function plan(state: CaState | null, policy: Policy, time: DeletionTime, collectAt: Date | null = null): Plan {
   if (state === null) return { kind: "bootstrap" };
-  if (prunable(state, policy, now)) return { kind: "prune" };
+  if (prunable(state, policy, time)) return { kind: "prune" };
   const renewal = renewAt(state);
-  if (renewal !== null && renewal <= now) return { kind: "renew" };
-  if (collectAt !== null && collectAt <= now) return { kind: "collect" };
-  const dates = [
-    ...state.roots.filter(({ status }) => status === "retired").map((root) => pruneAt(root, policy)),
-    ...lineOf(activeRoot(state)).map(({ notAfter }) => notAfter),
-    ...(renewal === null ? [] : [renewal]),
-    ...(collectAt === null ? [] : [collectAt]),
+  if (renewal !== null && renewal <= time.now) return { kind: "renew" };
+  if (collectAt !== null && collectAt <= time.confirmed(longestConfirmMs(state.roots, policy))) return { kind: "collect" };
+  const dates = deletions(state, policy, collectAt).map(({ at, spanMs }) => nextLook(at, spanMs, time));
+  if (renewal !== null) dates.push(after(renewal));
+  return { kind: "wait", until: dates.length === 0 ? null : new Date(Math.min(...dates.map(Number))) };
+}
+
+/** What has to be asked of a look at the clock before `plan`. */
+export function lookFor(state: CaState | null, policy: Policy, collectAt: Date | null = null): LookOptions {
+  if (state === null) return { deadlines: [], spanMs: 0 };
+  return {
+    deadlines: deletions(state, policy, collectAt).map(({ at }) => at.getTime()),
+    spanMs: longestConfirmMs(state.roots, policy),
+  };
+}
+
+/** After which instants something is deleted, and how long looks have to have found each past. */
+function deletions(state: CaState, policy: Policy, collectAt: Date | null): { readonly at: Date; readonly spanMs: number }[] {
+  const spanMs = longestConfirmMs(state.roots, policy);
+  const retired = state.roots.filter(({ status }) => status === "retired");
+  return [
+    ...retired.map((root) => ({ at: pruneAt(root, policy), spanMs: confirmMs(root, policy) })),
+    ...state.roots.flatMap((root) =>
+      root.leafIssuers.flatMap(({ leavesUntil: at }) => (at === null ? [] : [{ at, spanMs: confirmMs(root, policy) }])),
+    ),
+    ...lineOf(activeRoot(state)).map(({ notAfter }) => ({ at: notAfter, spanMs })),
+    ...(collectAt === null ? [] : [{ at: collectAt, spanMs }]),
   ];
-  return { kind: "wait", until: dates.length === 0 ? null : new Date(Math.min(...dates.map(Number)) + 1) };
+}
+
+/** When to look next: when an instant is past, so that this is noticed, and then when enough looks have found it past. */
+function nextLook(at: Date, spanMs: number, time: DeletionTime): Date {
+  return at >= time.now ? after(at) : (time.confirmsAt(at, spanMs) ?? after(time.now));
+}
+
+function after(instant: Date): Date {
+  return new Date(instant.getTime() + 1);
 }
 
 /** When what signs leaves is renewed: at half its life, as in Consul (consul-ca.md §4.8); null where the root signs them itself. */

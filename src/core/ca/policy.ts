@@ -6,6 +6,17 @@
 export interface Policy {
   /** A retired root is pruned after this many times the largest leaf life: Consul's 2 (consul-ca.md §4.7). */
   readonly pruneFactor: number;
+  /**
+   * The share of the largest leaf life for which every look at the clock must have found that something's time is over
+   * before it is deleted (deletion-time.ts): long against a clock that was wrong for a moment, short against what a root
+   * is kept for anyway.
+   */
+  readonly confirmShare: number;
+  /**
+   * At most so long for records of access control, in milliseconds: Consul's `token_max_ttl` of 24 h. A token that is over
+   * is in every replica's memory until it is deleted.
+   */
+  readonly maxRecordConfirmMs: number;
   /** A leaf with its chain, in PEM: what TLS stacks take in one handshake without trouble (design §8, invariant 8). */
   readonly maxChainBytes: number;
   /** The answer to a roots request (design §8, invariant 8). */
@@ -56,6 +67,8 @@ export interface Policy {
 
 export const DEFAULT_POLICY: Policy = {
   pruneFactor: 2,
+  confirmShare: 1 / 8,
+  maxRecordConfirmMs: 24 * 3_600_000,
   maxChainBytes: 16 * 1024,
   maxRootsBytes: 64 * 1024,
   operationLeaseMs: 30_000,

@@ -6,13 +6,14 @@
 
 import { hex } from "../bytes.ts";
 import type { Random } from "../clock.ts";
+import { trusted } from "../deletion-time.ts";
 import { ConfigError, ConflictError, InvariantError } from "../errors.ts";
 import type { CommonConfig, Prepared, PrepareRequest, Provider, ProviderContext, ProviderType, ProviderTypes, Undo } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { chainBytes, rootsBytes } from "./budget.ts";
 import { requireDistinctFields } from "./config-names.ts";
 import { contextOf, cross, requireCrossing } from "./cross.ts";
-import { pruneAt } from "./crossing.ts";
+import { goneAt } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import { activeRecord, withRemnants } from "./remnants.ts";
 import { redact, requireKept, sameJson } from "./secrets.ts";
@@ -233,10 +234,10 @@ export function requireBudget(next: CaState, force: boolean, policy: Policy, now
   let later = next;
   for (const root of next.roots
     .filter((entry) => entry.status === "retired")
-    .toSorted((a, b) => Number(pruneAt(a, policy)) - Number(pruneAt(b, policy)))) {
-    const at = new Date(pruneAt(root, policy).getTime() + 1);
-    if (!isDead(root, policy, at) || !prunable(later, policy, at)) continue;
-    later = prune(later, later.commitId, policy, at);
+    .toSorted((a, b) => Number(goneAt(a, policy)) - Number(goneAt(b, policy)))) {
+    const at = goneAt(root, policy);
+    if (!isDead(root, policy, trusted(at)) || !prunable(later, policy, trusted(at))) continue;
+    later = prune(later, later.commitId, policy, trusted(at));
     if (!fits(later)) continue;
     throw new ConflictError(
       "budget_exceeded",

@@ -29,8 +29,13 @@ export function withRemnants(before: CaState, next: CaState, types: ProviderType
   if (gone && next.provider.retired[active.id] === undefined) dropped.push([active.id, activeRecord(before)]);
   const remnants = dropped.flatMap(([id, record]) => {
     const root = next.roots.find((entry) => entry.id === id);
+    const was = before.roots.find((entry) => entry.id === id);
+    const over = was?.status === "retired" ? pruneAt(was, policy) : now;
     // The leaves of a root that is still listed, left by force or active again, may be alive until it would be pruned.
-    const after = root === undefined ? now : new Date(Math.max(now.getTime(), pruneAt({ ...root, rotatedOutAt: now }, policy).getTime()));
+    const after =
+      root === undefined
+        ? new Date(Math.min(now.getTime(), over.getTime()))
+        : new Date(Math.max(now.getTime(), pruneAt({ ...root, rotatedOutAt: now }, policy).getTime()));
     const remnant = typeOf(types, record.provider).remnant?.(record, after) ?? null;
     return remnant === null ? [] : [[`${PREFIX}${next.commitId}:${id}`, remnant] as const];
   });

@@ -13,7 +13,7 @@ import { isRemnant, withRemnants } from "./remnants.ts";
 import { type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
 import { activeRoot, type CaState, MAX_ANCESTORS, type ProviderRecord, type RootEntry } from "./state.ts";
 import type { ResolutionRequest } from "./status.ts";
-import { isDead, retire } from "./transitions.ts";
+import { retire } from "./transitions.ts";
 
 export interface Resolution {
   readonly kept: CaState;
@@ -88,7 +88,7 @@ function settled(entry: RootEntry, chain: readonly Certificate[], leftByForce: r
 }
 
 /** The kept state with every root of the other one that may still be needed, and the keys of all of them. */
-function unite(kept: CaState, other: CaState | null, { now, policy }: Pick<ChangeContext, "now" | "policy">): CaState {
+function unite(kept: CaState, other: CaState | null, { now }: Pick<ChangeContext, "now">): CaState {
   if (other === null) return { ...kept, ancestors: ancestorsOf(kept, null) };
   const active = activeRoot(kept);
   const theirs = new Map(other.roots.map((root) => [root.id, root]));
@@ -102,7 +102,8 @@ function unite(kept: CaState, other: CaState | null, { now, policy }: Pick<Chang
     const issuer = issuersOf(root)[0] ?? root.certificate;
     return { ...root, leafTtlMaxMs, leafIssuers: replacedIssuers({ leafIssuers, leafTtlMaxMs }, issuer, now) };
   });
-  const added = [...theirs.values()].map((root) => retiredSince(root, now)).filter((root) => !isDead(root, policy, now));
+  // Also one whose time seems to be over: only a prune drops roots, since this clock may be ahead for a moment.
+  const added = [...theirs.values()].map((root) => retiredSince(root, now));
   const roots = [...mine, ...added];
   const records: Record<string, ProviderRecord> = {
     ...other.provider.retired,

@@ -17,6 +17,7 @@ import { LEAF_BACKDATE_MS, leafKeyUsage } from "../x509/profile.ts";
 import { generateRequestKey, makeRequest } from "../x509/request.ts";
 import { createSerials } from "../x509/serial.ts";
 import { wholeSecond } from "../x509/time.ts";
+import { issuersOf, lineOf } from "./crossing.ts";
 import { activeRoot, type CaState, type RootEntry, type Schema } from "./state.ts";
 
 export interface Snapshot {
@@ -29,6 +30,19 @@ export interface Snapshot {
   readonly fault: unknown;
   /** The PEM of all that goes with a leaf. Self-signed certificates are not among it. */
   readonly chainPem: string;
+  /** When the first of the cross-signed certificates among them expires; null if there is none. */
+  readonly chainEndsAt: Date | null;
+}
+
+/**
+ * The PEM of what goes with a leaf at an instant: a cross-signed certificate that has expired, and what follows it, only
+ * lengthens a chain for verifiers. It stays in the state until looks at the clock have confirmed that it has expired.
+ */
+export function chainPemAt({ active, chainPem, chainEndsAt }: Snapshot, now: Date): string {
+  if (chainEndsAt === null || now < chainEndsAt) return chainPem;
+  const line = lineOf(active);
+  const ended = line.findIndex(({ notAfter }) => notAfter <= now);
+  return [...issuersOf(active), ...line.slice(0, ended)].map(pemOf).join("");
 }
 
 /** How a leaf's validity is cut: to its issuer and to the active root. Cross-signed certificates do not count. */
@@ -76,7 +90,16 @@ export async function loadSnapshot(
 /** Assembles a snapshot from parts that are ready. */
 export function snapshotOf(state: CaState, config: CommonConfig, provider: Provider | null): Snapshot {
   const active = activeRoot(state);
-  return { state, active, config, provider, fault: null, chainPem: active.intermediates.map(pemOf).join("") };
+  const ends = lineOf(active).map(({ notAfter }) => notAfter.getTime());
+  return {
+    state,
+    active,
+    config,
+    provider,
+    fault: null,
+    chainPem: active.intermediates.map(pemOf).join(""),
+    chainEndsAt: ends.length === 0 ? null : new Date(Math.min(...ends)),
+  };
 }
 
 /** A snapshot whose state is to be stored in a schema. */

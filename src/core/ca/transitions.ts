@@ -4,12 +4,22 @@
  * @module
  */
 import { colonHex } from "../bytes.ts";
+import type { DeletionTime } from "../deletion-time.ts";
 import { InvariantError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import { issuersOf, lineOf, ownCrossings, pruneAt, rootsToReach, usefulPart } from "./crossing.ts";
+import { confirmMs, issuersOf, lineOf, longestConfirmMs, ownCrossings, pruneAt, rootsToReach, usefulPart } from "./crossing.ts";
 import { presentIssuer, replacedIssuers, withoutEnded } from "./leaf-issuers.ts";
 import type { Policy } from "./policy.ts";
-import { activeRoot, type CaState, type ConfigMap, MAX_ANCESTORS, type ProviderState, type RootEntry, SCHEMA } from "./state.ts";
+import {
+  activeRoot,
+  type CaState,
+  type ConfigMap,
+  type LeafIssuer,
+  MAX_ANCESTORS,
+  type ProviderState,
+  type RootEntry,
+  SCHEMA,
+} from "./state.ts";
 
 /** A configuration to be stored, secrets replaced by HIDDEN. */
 export interface NewConfig {
@@ -145,30 +155,42 @@ export function retire(root: RootEntry, now: Date): RootEntry {
 }
 
 /** Whether there is something for `prune` to do. */
-export function prunable(state: CaState, policy: Policy, now: Date): boolean {
+export function prunable(state: CaState, policy: Policy, time: DeletionTime): boolean {
+  const { roots } = state;
   return (
-    state.roots.some((root) => isDead(root, policy, now)) || chainAt(state, policy, now).length !== activeRoot(state).intermediates.length
+    roots.some((root) => isDead(root, policy, time) || liveIssuers(root, policy, time).length !== root.leafIssuers.length) ||
+    chainAt(state, policy, time).length !== activeRoot(state).intermediates.length
   );
 }
 
-/** Drops dead roots with their keys, and cross-signed certificates that have expired or lead nowhere needed. */
-export function prune(state: CaState, commitId: string, policy: Policy, now: Date): CaState {
-  const index = state.index + 1;
-  const dead = new Set(state.roots.filter((root) => isDead(root, policy, now)).map(({ id }) => id));
-  const chain = chainAt(state, policy, now);
+/**
+ * Drops dead roots with their keys, cross-signed certificates that have expired or lead nowhere needed, and the record of
+ * issuers of which no leaf is alive. The rows are stamped if a client can see the difference.
+ */
+export function prune(state: CaState, commitId: string, policy: Policy, time: DeletionTime): CaState {
+  const dead = new Set(state.roots.filter((root) => isDead(root, policy, time)).map(({ id }) => id));
+  const chain = chainAt(state, policy, time);
+  const ended = time.confirmed(longestConfirmMs(state.roots, policy));
   const roots = state.roots
     .filter(({ id }) => !dead.has(id))
     .map((root) => ({
       ...root,
-      leafIssuers: withoutEnded(root.leafIssuers, now),
-      intermediates: root.status === "active" ? chain : root.intermediates.filter((certificate) => certificate.notAfter > now),
+      leafIssuers: liveIssuers(root, policy, time),
+      intermediates: root.status === "active" ? chain : root.intermediates.filter((certificate) => certificate.notAfter > ended),
     }));
+  const count = (rows: readonly RootEntry[]) => rows.reduce((sum, { intermediates }) => sum + intermediates.length, rows.length);
+  const isVisible = count(roots) !== count(state.roots);
   const retired = Object.entries(state.provider.retired).filter(([id]) => !dead.has(id));
   return checked({
     ...after(state, commitId),
-    roots: stamp(roots, index),
+    roots: isVisible ? stamp(roots, state.index + 1) : roots,
     provider: { ...state.provider, retired: Object.fromEntries(retired) },
   });
+}
+
+/** The issuers of a root of which a leaf may be alive, as far as looks at the clock have confirmed. */
+function liveIssuers(root: RootEntry, policy: Policy, time: DeletionTime): readonly LeafIssuer[] {
+  return withoutEnded(root.leafIssuers, time.confirmed(confirmMs(root, policy)));
 }
 
 /** Replaces sealed provider states by ones that are sealed anew; nothing a client can see changes. */
@@ -176,16 +198,17 @@ export function reseal(state: CaState, commitId: string, provider: CaState["prov
   return checked({ ...after(state, commitId), provider });
 }
 
-/** Whether a root is retired and no leaf that it signed can still be alive. */
-export function isDead(root: RootEntry, policy: Policy, now: Date): boolean {
-  return root.status === "retired" && now > pruneAt(root, policy);
+/** Whether a root is retired and no leaf that it signed can still be alive, as looks at the clock have confirmed. */
+export function isDead(root: RootEntry, policy: Policy, time: DeletionTime): boolean {
+  return root.status === "retired" && time.confirmed(confirmMs(root, policy)) > pruneAt(root, policy);
 }
 
 /** The part of the active root's chain that is still of use. */
-function chainAt(state: CaState, policy: Policy, now: Date): readonly Certificate[] {
+function chainAt(state: CaState, policy: Policy, time: DeletionTime): readonly Certificate[] {
   const active = activeRoot(state);
-  const alive = state.roots.filter((root) => !isDead(root, policy, now));
-  return [...issuersOf(active), ...usefulPart(lineOf(active), rootsToReach(alive, now), now)];
+  const alive = state.roots.filter((root) => !isDead(root, policy, time));
+  const ended = time.confirmed(longestConfirmMs(state.roots, policy));
+  return [...issuersOf(active), ...usefulPart(lineOf(active), rootsToReach(alive, ended), ended)];
 }
 
 function entryOf(root: NewRoot, clusterId: string, leafTtlMaxMs: number, now: Date, createIndex: number): RootEntry {

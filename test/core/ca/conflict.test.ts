@@ -129,6 +129,8 @@ describe("a store that lost writes", () => {
       ca.clock.advance(2 * 72 * 3_600_000 + 1);
       // The leader's lease was with one of the two.
       for (const manager of [one, two]) await manager.tick();
+      ca.clock.advance(9 * 3_600_000);
+      for (const manager of [one, two]) await manager.tick();
       await one.refresh();
       assert.equal(ids(one).length, 1);
     });

@@ -11,7 +11,7 @@ import { NotReadyError, StoreError } from "../../../src/core/errors.ts";
 import type { Sealer } from "../../../src/core/sealer.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../../src/seal/kek.ts";
-import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
+import { configuration, confirmOver, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { passing } from "../../fakes/clock.ts";
 import { createFaults, MODES } from "./faults.ts";
 import { BOOTSTRAP, HOUR, replica, requireSigning, type SuppliedRoot, suppliedRoot, visible, webCsr } from "./harness.ts";
@@ -77,8 +77,9 @@ const operations: readonly Operation[] = [
     name: "a prune",
     start: async ({ manager, clock }) => {
       await manager.rotate(NOW);
-      await manager.close();
       clock.advance(144 * HOUR + 1);
+      await confirmOver({ manager, clock });
+      await manager.close();
     },
     run: (manager) => manager.tick(),
     done: (state) => state.roots.length === 1 && state.index === 3,

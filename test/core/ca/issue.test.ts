@@ -7,7 +7,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { DeniedError, RateLimitedError, RequestError } from "../../../src/core/errors.ts";
-import { configuration, createTestCa, inFolder, openssl, opensslCsr } from "../../fakes/ca.ts";
+import { configuration, confirmOver, createTestCa, inFolder, openssl, opensslCsr } from "../../fakes/ca.ts";
 import { BOOTSTRAP, HOUR, readChain, suppliedRoot, TRUST_DOMAIN, webCsr } from "./harness.ts";
 
 describe("sign()", () => {
@@ -62,6 +62,7 @@ describe("sign() with a key of the CA (x509-and-threats.md §2, weak keys)", () 
     assert.equal(manager.require().state.roots.length, 3);
     await assert.rejects(manager.sign(csr), { code: "profile_violation" });
     clock.advance(7 * 24 * HOUR);
+    await confirmOver({ manager, clock });
     await manager.tick();
     assert.equal(manager.require().state.roots.length, 1);
     await manager.sign(csr);

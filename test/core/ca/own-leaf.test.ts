@@ -8,6 +8,7 @@ import { isOwnLeaf, requireOwnLeaf } from "../../../src/core/ca/own-leaf.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import type { CaState } from "../../../src/core/ca/state.ts";
 import { bootstrap, prune, renewIssuer, rotate } from "../../../src/core/ca/transitions.ts";
+import { trusted } from "../../../src/core/deletion-time.ts";
 import { DeniedError } from "../../../src/core/errors.ts";
 import { type Authority, createIntermediate, generateCaKey } from "../../../src/core/x509/authority.ts";
 import { type Certificate, readCertificate } from "../../../src/core/x509/certificate.ts";
@@ -78,7 +79,7 @@ describe("requireOwnLeaf()", () => {
     const two = await rotated(firstState(root(a), TTL), [root(a), root(b)], { to: root(b), now: at(1), leafTtlMs: TTL });
     const three = await rotated(two, [root(a), root(b)], { to: root(c), now: at(2), leafTtlMs: 10 * TTL });
     const later = at(2 + 2 * 72 + 1);
-    const pruned = prune(three, commitId(), DEFAULT_POLICY, later);
+    const pruned = prune(three, commitId(), DEFAULT_POLICY, trusted(later));
     assert.deepEqual(pruned.roots.map(({ id }) => id).includes(root(b).certificate.id), false);
     await refused(await leafOf(root(b), later), pruned, later, NOT_OURS);
   });

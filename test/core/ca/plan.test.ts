@@ -8,7 +8,8 @@ import { plan } from "../../../src/core/ca/plan.ts";
 import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
 import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
 import { changeConfig, prune } from "../../../src/core/ca/transitions.ts";
-import { configuration, createTestCa } from "../../fakes/ca.ts";
+import { trusted } from "../../../src/core/deletion-time.ts";
+import { configuration, confirmOver, createTestCa } from "../../fakes/ca.ts";
 import { HOUR } from "./harness.ts";
 import { at, CONFIG, commitId, firstState, makeRoot, type PoolRoot, rotated } from "./pool.ts";
 
@@ -16,7 +17,7 @@ let pool: PoolRoot[];
 let a: PoolRoot;
 let b: PoolRoot;
 let short: PoolRoot;
-const due = (state: CaState | null, now: Date) => plan(state, POLICY, now);
+const due = (state: CaState | null, now: Date) => plan(state, POLICY, trusted(now));
 const turn = (state: CaState, to: PoolRoot, hours: number, ttlHours = 1) =>
   rotated(state, pool, { to, now: at(hours), leafTtlMs: ttlHours * HOUR });
 const after = (date: Date) => new Date(date.getTime() + 1);
@@ -58,7 +59,7 @@ describe("plan()", () => {
       const { until } = step;
       assert.equal(due(state, new Date(until.getTime() - 1)).kind, "wait");
       assert.equal(due(state, until).kind, "prune", `nothing is due at ${until.toISOString()}`);
-      state = prune(state, commitId(), POLICY, until);
+      state = prune(state, commitId(), POLICY, trusted(until));
       steps++;
       step = due(state, until);
     }
@@ -90,6 +91,7 @@ describe("plan()", () => {
     assert.equal((await manager.tick()).kind, "wait");
     assert.equal(manager.require().state.roots.length, 2);
     clock.advance(1);
+    await confirmOver({ manager, clock });
     assert.equal((await manager.tick()).kind, "prune");
     assert.equal(manager.require().state.roots.length, 1);
   });

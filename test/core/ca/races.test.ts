@@ -140,6 +140,8 @@ describe("a clock that jumps", () => {
     await failedOver.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
     clock.advance(DEFAULT_POLICY.leaderLeaseMs);
     ahead = 1000 * HOUR;
+    assert.equal((await failedOver.tick()).kind, "wait");
+    clock.advance(9 * HOUR);
     await assert.rejects(failedOver.tick(), refusedAs("clock_skewed"));
     assert.equal(failedOver.require().state.roots.length, 2);
   });

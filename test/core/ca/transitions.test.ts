@@ -8,6 +8,7 @@ import { pruneAt } from "../../../src/core/ca/crossing.ts";
 import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
 import { activeRoot, type CaState, type RootEntry } from "../../../src/core/ca/state.ts";
 import { changeConfig, isDead, prunable, prune, reseal, rotate } from "../../../src/core/ca/transitions.ts";
+import { trusted } from "../../../src/core/deletion-time.ts";
 import { InvariantError } from "../../../src/core/errors.ts";
 import { HOUR } from "./harness.ts";
 import { at, CONFIG, commitId, crossed, firstState, makeRoot, newRoot, type PoolRoot, rotated } from "./pool.ts";
@@ -170,15 +171,15 @@ describe("prune()", () => {
     const state = await turn(firstState(a, 72 * HOUR), b, 0);
     const boundary = at(144);
     assert.deepEqual(pruneAt(rowOf(state, a), POLICY), boundary);
-    assert.equal(prunable(state, POLICY, boundary), false);
-    assert.equal(isDead(rowOf(state, a), POLICY, boundary), false);
-    assert.equal(prunable(state, POLICY, new Date(boundary.getTime() + 1)), true);
+    assert.equal(prunable(state, POLICY, trusted(boundary)), false);
+    assert.equal(isDead(rowOf(state, a), POLICY, trusted(boundary)), false);
+    assert.equal(prunable(state, POLICY, trusted(new Date(boundary.getTime() + 1))), true);
   });
 
   it("prune() drops a root with its key and the certificates that led to it", async () => {
     const state = await turn(firstState(a, HOUR), b, 0);
     assert.equal(activeRoot(state).intermediates.length, 1);
-    const next = prune(state, commitId(), POLICY, at(3));
+    const next = prune(state, commitId(), POLICY, trusted(at(3)));
     requireSound(next, state);
     assert.deepEqual(
       next.roots.map(({ id, intermediates }) => [id, intermediates.length]),
@@ -191,7 +192,7 @@ describe("prune()", () => {
   it("prune() keeps an older root that lives longer than a younger one, and the road to it", async () => {
     const second = await turn(firstState(a, 72 * HOUR), b, 0);
     const third = await turn(second, c, 1);
-    const next = prune(third, commitId(), POLICY, at(4));
+    const next = prune(third, commitId(), POLICY, trusted(at(4)));
     requireSound(next, third);
     assert.deepEqual(new Set(next.roots.map(({ id }) => id)), new Set([a.certificate.id, c.certificate.id]));
     assert.deepEqual(Object.keys(next.provider.retired), [a.certificate.id]);
@@ -203,9 +204,9 @@ describe("prune()", () => {
   it("prune() takes an expired cross-signed certificate out of the chain, while its root stays listed", async () => {
     const state = await turn(firstState(short, 72 * HOUR), a, 0, 72);
     assert.equal(activeRoot(state).intermediates.length, 1);
-    assert.equal(prunable(state, POLICY, at(99.9)), false);
-    assert.equal(prunable(state, POLICY, short.certificate.notAfter), true);
-    const next = prune(state, commitId(), POLICY, short.certificate.notAfter);
+    assert.equal(prunable(state, POLICY, trusted(at(99.9))), false);
+    assert.equal(prunable(state, POLICY, trusted(short.certificate.notAfter)), true);
+    const next = prune(state, commitId(), POLICY, trusted(short.certificate.notAfter));
     requireSound(next, state);
     assert.equal(activeRoot(next).intermediates.length, 0);
     assert.equal(next.roots.length, 2);
@@ -214,22 +215,22 @@ describe("prune()", () => {
 
   it("prune() never drops the active root, however old it is", () => {
     const state = firstState(a, HOUR);
-    assert.equal(prunable(state, POLICY, at(1_000_000)), false);
-    assert.equal(prune(state, commitId(), POLICY, at(1_000_000)).roots.length, 1);
+    assert.equal(prunable(state, POLICY, trusted(at(1_000_000))), false);
+    assert.equal(prune(state, commitId(), POLICY, trusted(at(1_000_000))).roots.length, 1);
   });
 
   it("prune() drops a root left by force by the same rule", async () => {
     const state = await turn(firstState(a, 5 * HOUR), b, 0, 1, true);
-    assert.equal(prunable(state, POLICY, at(10)), false);
-    assert.equal(prune(state, commitId(), POLICY, at(10.1)).roots.length, 1);
+    assert.equal(prunable(state, POLICY, trusted(at(10))), false);
+    assert.equal(prune(state, commitId(), POLICY, trusted(at(10.1))).roots.length, 1);
   });
 
   it("prune() counts from the last time a root was retired", async () => {
     const first = await turn(firstState(a, HOUR), b, 0);
     const second = await turn(first, a, 1);
     const third = await turn(second, b, 2);
-    assert.equal(isDead(rowOf(third, a), POLICY, at(4)), false);
-    assert.equal(isDead(rowOf(third, a), POLICY, at(4.1)), true);
+    assert.equal(isDead(rowOf(third, a), POLICY, trusted(at(4))), false);
+    assert.equal(isDead(rowOf(third, a), POLICY, trusted(at(4.1))), true);
   });
 });
 
