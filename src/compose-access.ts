@@ -132,7 +132,7 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
     follow: directory.follow,
     freshen: directory.freshen,
     async collect() {
-      if (memory.started) await access.administrationFor(recorded("collect")).collect();
+      if (memory.started) await access.administrationFor(recorded("collect")).collect(await manager.confirmedTime());
     },
   };
 }

@@ -101,7 +101,6 @@ export function createAdministration(options: FullAdministrationOptions): Admini
    */
   const endOf = ({ createTime, expirationTime }: Denial, horizonMs: number): Date =>
     new Date(Math.max(expirationTime.getTime(), createTime.getTime() + horizonMs));
-  const isOver = (denial: Denial, horizonMs: number) => isExpired(endOf(denial, horizonMs), clock.now());
   const deletion = (kind: "token" | "denial") => (entry: { readonly value: object; readonly version: number }, id: string) =>
     ({ kind, id, replaces: entry, content: null }) as const;
 
@@ -147,9 +146,10 @@ export function createAdministration(options: FullAdministrationOptions): Admini
 
     denials() {
       const horizonMs = leaves.horizonMs();
-      return [...directory.denials.values()].flatMap((entry) =>
-        isOver(entry.value, horizonMs) ? [] : { ...entry, value: { ...entry.value, expirationTime: endOf(entry.value, horizonMs) } },
-      );
+      return [...directory.denials.values()].map((entry) => ({
+        ...entry,
+        value: { ...entry.value, expirationTime: endOf(entry.value, horizonMs) },
+      }));
     },
     async deny(request) {
       const value = canonicalDenial(request.kind, request.value, leaves.scope());
@@ -169,20 +169,17 @@ export function createAdministration(options: FullAdministrationOptions): Admini
       if (directory.denials.size === 0) return null;
       if (denials.revision !== directory.denialRevision)
         denials = { revision: directory.denialRevision, of: indexDenials([...directory.denials.values()].map(({ value }) => value)) };
-      const found = denials.of(subject);
-      if (found.length === 0) return null;
-      const horizonMs = leaves.horizonMs();
-      return found.find((denial) => !isOver(denial, horizonMs)) ?? null;
+      return denials.of(subject)[0] ?? null;
     },
 
-    async collect() {
-      const now = clock.now();
+    async collect(until) {
       const orphaned = (method: string | null) => method !== null && !directory.authMethods.has(method);
       const tokens = [...directory.tokens.values()].filter(
-        ({ value }) => isExpired(value.expirationTime, now) || orphaned(value.authMethod),
+        ({ value }) => isExpired(value.expirationTime, until) || orphaned(value.authMethod),
       );
       const horizonMs = directory.denials.size === 0 ? 0 : leaves.horizonMs();
-      const expired = [...directory.denials.values()].filter(({ value }) => isOver(value, horizonMs));
+      const expired = [...directory.denials.values()].filter(({ value }) => isExpired(endOf(value, horizonMs), until));
+      await directory.forgetClaims(until);
       return remove([
         ...tokens.map((entry) => deletion("token")(entry, entry.value.accessorId)),
         ...expired.map((entry) => deletion("denial")(entry, entry.value.id)),

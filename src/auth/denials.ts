@@ -110,7 +110,11 @@ export function denialId(kind: Denial["kind"], value: string): string {
 
 export type DenialIndex = (subject: LeafSubject) => readonly Denial[];
 
-/** Makes denials ready to be asked: one look-up for each segment of an ID, however many there are. */
+/**
+ * Makes denials ready to be asked: one look-up for each segment of an ID, however many there are. A denial
+ * counts until its record is deleted, which waits until looks at the clock have confirmed its end: a clock that is ahead
+ * for a moment ends none.
+ */
 export function indexDenials(denials: Iterable<Denial>): DenialIndex {
   const index = new Map([...denials].map((denial) => [`${denial.kind} ${denial.value}`, denial]));
   const aboutKeys = [...index.values()].some(({ kind }) => kind === "key-id");

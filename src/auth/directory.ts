@@ -83,8 +83,10 @@ export interface Directory {
    * @throws {ConflictError} `index_mismatch`, `name_taken` @throws {NotReadyError} `outcome_unknown` @throws {StoreError}
    */
   write(drafts: readonly Draft[], before?: BeforeChange): Promise<void>;
-  /** True once for each id until `ttlMs` from now. @throws {StoreError} */
+  /** True once for each id, until it is forgotten. @throws {StoreError} */
   claim(id: string, ttlMs: number): Promise<boolean>;
+  /** Forgets what was claimed until an instant or before it. @throws {StoreError} */
+  forgetClaims(until: Date): Promise<void>;
   /** Calls `listener` after each change until the returned function is called. */
   subscribe(listener: () => void): () => void;
   /** The id of the key-encryption key that the access key is sealed with. */
@@ -360,6 +362,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
       await send(changes);
     },
     claim: (id, ttlMs) => store.claim(id, ttlMs),
+    forgetClaims: (until) => store.forgetClaims(until),
     subscribe(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);

@@ -11,8 +11,10 @@
  *   All are compared before anything is written. A write changes each record once, and takes no key that it gives up.
  *   A write is never sent twice. When `write` throws a StoreError the outcome is unknown; the caller reads the records
  *   back. A write that is still on its way then is held off by the versions, once another one has changed them.
- * - `claim` is true once for each id until `ttlMs` from now on by the store's clock, for whoever of all replicas asks
- *   first. When it throws, the id may be claimed.
+ * - `claim` is true once for each id, for whichever replica asks first. It keeps the id, with its end `ttlMs` from now on
+ *   by the store's clock, until `forgetClaims` deletes it: no store lets it expire by itself, since a clock that is ahead for
+ *   a moment would end it. When it throws, the id may be claimed.
+ * - `forgetClaims` deletes the claims that ended at an instant or before it.
  * - `watch` resolves when what is stored may differ from the mark, or `signal` fires. It may resolve for no reason; it
  *   never stays silent about a change for longer than a second while the store answers.
  * - Every write has an index, one above the one before, and a tip: a random name, by which writes that were lost and
@@ -78,5 +80,7 @@ export interface AccessStore {
   write(changes: readonly RecordChange[], tip: string): Promise<number>;
   /** @throws {StoreError} */
   claim(id: string, ttlMs: number): Promise<boolean>;
+  /** @param until by the store's clock. @throws {StoreError} */
+  forgetClaims(until: Date): Promise<void>;
   watch(tip: string, signal: AbortSignal): Promise<void>;
 }

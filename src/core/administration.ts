@@ -103,6 +103,10 @@ export interface Administration {
   /** Why nothing is to be signed for somebody, or null. Costs one look-up for each segment of the ID and, if keys are denied, three digests for each key. */
   denialOf(subject: LeafSubject): Denial | null;
 
-  /** Deletes what has expired. For the replica that leads, from time to time. @returns how much. */
-  collect(): Promise<number>;
+  /**
+   * Deletes the tokens and denials that ended at an instant or before it, and the tokens of auth methods that are gone.
+   * For the replica that leads, from time to time. A token's rights end by the clock; a denial's effect ends here.
+   * @param until the latest instant that looks at the store's clock have confirmed as past. @returns how much.
+   */
+  collect(until: Date): Promise<number>;
 }

@@ -53,11 +53,12 @@ export function createMemoryAccess(clock: Clock): AccessStore {
       return index;
     },
     async claim(id, ttlMs) {
-      const now = clock.now().getTime();
-      for (const [claimed, until] of claims) if (until <= now) claims.delete(claimed);
       if (claims.has(id)) return false;
-      claims.set(id, now + ttlMs);
+      claims.set(id, clock.now().getTime() + ttlMs);
       return true;
+    },
+    async forgetClaims(until) {
+      for (const [claimed, end] of claims) if (end <= until.getTime()) claims.delete(claimed);
     },
     async watch(seen, signal) {
       if (seen === tip) await waiter.wait(signal);

@@ -85,8 +85,24 @@ return {'done', index}`,
   /** KEYS access. Answers the tip. */
   accessTip: `return redis.call('HGET', KEYS[1], 'tip') or ''`,
 
-  /** KEYS claim. ARGV milliseconds. Answers 1 for the first who asks. */
-  claim: `
-if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 1 end
-return 0`,
+  /**
+   * KEYS claim, claims. ARGV milliseconds, id. Answers 1 for the first who asks. The key by itself is what older versions
+   * look at; Redis drops it by its clock, which may be ahead for a moment, so that the hash decides.
+   */
+  claim: `${PRELUDE}
+if redis.call('HGET', KEYS[2], ARGV[2]) or not redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 0 end
+local t = redis.call('TIME')
+redis.call('HSET', KEYS[2], ARGV[2], text(t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[1])))
+return 1`,
+
+  /** KEYS claims. ARGV milliseconds since 1970. Deletes what ended by then. Answers how many. */
+  forgetClaims: `
+local all, count = redis.call('HGETALL', KEYS[1]), 0
+for i = 1, #all, 2 do
+  if tonumber(all[i + 1]) <= tonumber(ARGV[1]) then
+    redis.call('HDEL', KEYS[1], all[i])
+    count = count + 1
+  end
+end
+return count`,
 };

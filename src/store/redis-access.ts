@@ -64,7 +64,11 @@ export function createRedisAccess({ run, keys, clock, confirm, wait }: RedisAcce
       await confirm();
       return Number(number);
     },
-    claim: async (id, ttlMs) => (await run("claim", v.number(), [keys.claim(id)], [String(Math.max(1, Math.ceil(ttlMs)))])) === 1,
+    claim: async (id, ttlMs) =>
+      (await run("claim", v.number(), [keys.claim(id), keys.accessClaims], [String(Math.max(1, Math.ceil(ttlMs))), id])) === 1,
+    async forgetClaims(until) {
+      await run("forgetClaims", v.number(), [keys.accessClaims], [String(until.getTime())]);
+    },
     async watch(tip, signal) {
       while (!signal.aborted) {
         const poll = new AbortController();

@@ -112,11 +112,11 @@ export function createSqliteAccess({ db, clock, transaction, pollMs }: SqliteAcc
       return index;
     },
     async claim(id, ttlMs) {
-      const now = clock.now().getTime();
-      return transaction(() => {
-        sql.expire.run(now);
-        return Number(sql.claim.run(id, now + ttlMs).changes) === 1;
-      });
+      const end = clock.now().getTime() + Math.ceil(ttlMs);
+      return transaction(() => Number(sql.claim.run(id, end).changes) === 1);
+    },
+    async forgetClaims(until) {
+      transaction(() => sql.expire.run(until.getTime()));
     },
     async watch(tip, signal) {
       // Outside of a transaction, since it looks at one row and locks nobody out.
