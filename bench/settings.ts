@@ -16,6 +16,8 @@ export function benchSettings(dataDir: string, config: ConfigMap = {}): Settings
     kek: null,
     kekVault: null,
     vaultAllow: { hosts: [], ranges: [] },
+    secretDirs: [],
+    namedFiles: [],
     acl: "off",
     managementToken: null,
     jwksHosts: [],

@@ -8,7 +8,6 @@ import { createVaultClient } from "../providers/vault/calls.ts";
 import type { VaultClient } from "../providers/vault/client.ts";
 import { parseTransitConfig, type VaultConnection } from "../providers/vault/config.ts";
 import { createTransitWrapper } from "../providers/vault/transit.ts";
-import type { VaultPlatform } from "../providers/vault/transport.ts";
 import type { Platform } from "./compose.ts";
 import { isLoopback, type Settings } from "./config/settings.ts";
 import { makeKek } from "./seal/kek.ts";
@@ -24,16 +23,15 @@ export interface KeptKeks {
   open(text: string): Promise<string>;
 }
 
-/** What clients of Vault need, within what the settings allow. */
-export function vaultPlatform(settings: Settings, { clock, readFile, listFolder, resolve }: Platform): VaultPlatform {
-  const allow = createAllowList({ ...settings.vaultAllow, loopbackOnly: isLoopback(settings.listen.host) });
-  return { clock, readFile, listFolder, resolve, allow };
-}
-
-/** Makes clients of Vault for the provider. */
+/** Makes clients of Vault for the provider, within what the settings allow. */
 export function vaultConnector(settings: Settings, platform: Platform): (connection: VaultConnection) => VaultClient {
-  const { random, log } = platform;
-  return (connection) => createVaultClient({ ...vaultPlatform(settings, platform), connection, random, log });
+  const { clock, random, log, resolve, providerFiles } = platform;
+  // With access control on, a caller who may change the configuration is another one than the user of this machine.
+  const loopback = settings.acl === "off" && isLoopback(settings.listen.host);
+  const allow = createAllowList({ ...settings.vaultAllow, loopback });
+  const readFile = (path: string) => providerFiles.readFile(path);
+  const listFolder = (path: string) => providerFiles.listFolder(path);
+  return (connection) => createVaultClient({ clock, readFile, listFolder, resolve, allow, connection, random, log });
 }
 
 /** The key-encryption keys. @throws {ConfigError} @throws {SealError} @throws {ProviderError} where Vault cannot be asked */
@@ -91,8 +89,10 @@ async function readOwnFile(wrapper: KeyWrapper, platform: Platform): Promise<str
 async function withWrapper<T>(settings: Settings, platform: Platform, use: (wrapper: KeyWrapper | null) => Promise<T>): Promise<T> {
   if (settings.kekVault === null) return use(null);
   const { connection, mount, key } = parseTransitConfig(settings.kekVault);
-  const { random, log } = platform;
-  const client = createVaultClient({ ...vaultPlatform(settings, platform), connection, random, log });
+  const { clock, readFile, listFolder, resolve, random, log } = platform;
+  // The operator of this machine wrote the file that names this Vault, so loopback and any file may be named there.
+  const allow = createAllowList({ ...settings.vaultAllow, loopback: true });
+  const client = createVaultClient({ clock, readFile, listFolder, resolve, allow, connection, random, log });
   try {
     const result = await use(createTransitWrapper(client, mount, key));
     await client.revoke().catch(() => log.warn("Vault: the token of the login for Transit could not be revoked; it will expire"));

@@ -44,6 +44,13 @@ export interface Platform {
   /** The names of what is in a folder. @throws {Error} */
   listFolder(path: string): readonly string[];
   isThere(path: string): boolean;
+  /** The files that a provider's configuration may name: the text of one, and the names in a folder. */
+  readonly providerFiles: {
+    /** @throws {ConfigError} if it must not be read @throws {Error} */
+    readFile(path: string): string;
+    /** @throws {ConfigError} if it must not be read @throws {Error} */
+    listFolder(path: string): readonly string[];
+  };
   /** Fetches the keys of an auth method's issuer, and looks names up. */
   readonly fetchKeys: FetchKeys;
   readonly resolve: Resolve;

@@ -11,8 +11,8 @@ export interface AllowOptions {
   /** `host` or `host:port`, in lower case. */
   readonly hosts: readonly string[];
   readonly ranges: readonly AddressRange[];
-  /** Whether this server listens on loopback alone: then a Vault on loopback is as near as whoever may ask for it. */
-  readonly loopbackOnly: boolean;
+  /** Whether loopback is allowed without being listed. */
+  readonly loopback: boolean;
 }
 
 export interface AllowList {
@@ -43,13 +43,14 @@ export function literalOf(url: URL): string | null {
   return /^[\d.]+$|:/.test(host) ? host : null;
 }
 
-export function createAllowList({ hosts, ranges, loopbackOnly }: AllowOptions): AllowList {
+export function createAllowList({ hosts, ranges, loopback }: AllowOptions): AllowList {
   const listed = (url: URL) =>
     hosts.includes(url.hostname) || hosts.includes(`${url.hostname}:${url.port || (url.protocol === "https:" ? "443" : "80")}`);
   const isAllowed = (url: URL, address: string) => {
     if (inSome(address, ranges)) return true;
-    if (inSome(address, LOOPBACK)) return loopbackOnly;
-    return listed(url) && !inSome(address, NEVER_BY_NAME);
+    // Another name that leads to loopback was not meant when it was listed.
+    if (inSome(address, LOOPBACK)) return loopback || (listed(url) && (literalOf(url) !== null || url.hostname === "localhost"));
+    return listed(url) && (literalOf(url) !== null || !inSome(address, NEVER_BY_NAME));
   };
   const refused = (url: URL, why: string) => `Vault's address ${JSON.stringify(url.origin)} is not one that this server may ask: ${why}`;
   const hint = "name its host or its range of addresses in MESHCA_VAULT_ALLOW";
@@ -57,7 +58,7 @@ export function createAllowList({ hosts, ranges, loopbackOnly }: AllowOptions): 
   return {
     check(url) {
       const literal = literalOf(url);
-      const named = literal === null && (listed(url) || ranges.length > 0 || (url.hostname === "localhost" && loopbackOnly));
+      const named = literal === null && (listed(url) || ranges.length > 0 || (url.hostname === "localhost" && loopback));
       if (!named && (literal === null || !isAllowed(url, literal))) throw new ConfigError(refused(url, hint));
       const maybeLoopback = literal === null ? url.hostname === "localhost" : inSome(literal, LOOPBACK);
       if (url.protocol !== "https:" && !maybeLoopback) throw new ConfigError(refused(url, "plain HTTP is for loopback alone; use https"));

@@ -23,6 +23,7 @@ import {
 } from "./answers.ts";
 import type { CaSubject, Fields, GeneratedRoot, Issued, Mount, RootRequest, VaultClient } from "./client.ts";
 import { VaultError, type VaultReason } from "./errors.ts";
+import { fileFaults } from "./files.ts";
 import { createSession, type SessionOptions } from "./session.ts";
 
 /** An RSA key of 4096 bits takes seconds, and on a busy server many. */
@@ -112,6 +113,9 @@ export function createVaultClient(options: SessionOptions): VaultClient {
     },
     get token() {
       return session.token.status;
+    },
+    get fileFaults() {
+      return fileFaults(options.connection, options);
     },
 
     async health() {

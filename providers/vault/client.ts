@@ -158,6 +158,8 @@ export interface VaultClient {
   /** Logs in, and looks whether the token is one. @throws {VaultError} */
   connect(): Promise<void>;
   readonly token: TokenStatus;
+  /** What is wrong with the files that the configuration names, a line each. They are read for it, now. */
+  readonly fileFaults: readonly string[];
 
   /** Never refused, whatever the token may do; sealed is an answer. */
   health(): Promise<Health>;

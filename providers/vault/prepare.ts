@@ -77,6 +77,7 @@ async function prepareIn(connect: Connect, request: PrepareRequest, context: Pro
   const warnings: string[] = [];
   return withClient(connect, config.connection, async (client) => {
     const work = workOf(connect, config, request, context, client, warnings);
+    requireFiles(client);
     await client.connect();
     const server = await serverOf(client, config);
     const before = previous === null ? null : await recordOf(previous.record, server, context);
@@ -140,6 +141,7 @@ async function requestIn(connect: Connect, request: SecondaryRequest, context: P
   const { previous } = request;
   const { config, sealed } = await settle(request.config, previous, context, false);
   const warnings: string[] = [];
+  await withClient(connect, config.connection, async (client) => requireFiles(client));
   const within = <T>(work: (open: Work) => Promise<T>, now = request.now): Promise<T> =>
     withClient(connect, config.connection, (client) => work(workOf(connect, config, { ...request, now }, context, client, warnings)));
   const { server, requested } = await within(async (work) => ({
@@ -167,6 +169,11 @@ async function requireMount({ client, clusterId }: Work, config: VaultConfig): P
   requireRoomFor(config.leafTtlMs, config.intermediate, found);
   await preflightAll(client, mountNeeds(config, found));
   return serverOf(client, config);
+}
+
+/** Refuses a configuration that names files which cannot be used, also those that nothing has asked for yet. @throws {ConfigError} */
+function requireFiles({ fileFaults: faults }: VaultClient): void {
+  if (faults.length > 0) throw new ConfigError(`error configuring provider: Vault: ${faults.join("; ")}`);
 }
 
 function keptUntil(now: Date, { leafTtlMs }: VaultConfig): Date {

@@ -94,6 +94,7 @@ async function open(
   let closed = false;
   let cutShort: Date | null = null;
   let rootGone: Date | null = null;
+  let fileFaults: readonly string[] = [];
   const ended = Promise.withResolvers<void>();
   /** A token that it logged in for does not outlive it. */
   const end = () =>
@@ -151,11 +152,14 @@ async function open(
     },
     get health() {
       const { obstacle, notes } = healthOf(vault.absence, client, config, issuer, clock.now());
-      const more = [cutShort === null ? [] : cutShortNote(cutShort, mount), rootGone === null ? [] : rootGoneNote(rootGone, issuer)];
+      const files = fileFaults.map((fault) => `a file of the configuration cannot be used: ${fault}`);
+      const more = [files, cutShort === null ? [] : cutShortNote(cutShort, mount), rootGone === null ? [] : rootGoneNote(rootGone, issuer)];
       return { obstacle, notes: [...notes, ...more.flat()] };
     },
     async probe() {
-      if (!closed) await use(vault.probe);
+      if (closed) return;
+      fileFaults = client.fileFaults;
+      await use(vault.probe);
     },
     async inspect() {
       const { rootGone: isGone, ...found } = await vault.look(() => use((open) => inspectIn(open, facts, context.clusterId)));

@@ -11,6 +11,7 @@ import { CaError, ConfigError, FormatError } from "../../src/core/errors.ts";
 import { type AllowList, literalOf } from "./allow.ts";
 import type { VaultConnection } from "./config.ts";
 import { VaultError } from "./errors.ts";
+import { fileFault, MAX_FOLDER_LENGTH } from "./files.ts";
 
 /** A listing of some thousand issuers has less. */
 const MAX_BYTES = 8 * 1024 * 1024;
@@ -22,9 +23,9 @@ const REREAD_MS = 10_000;
 /** What a client of Vault needs of its surroundings. */
 export interface VaultPlatform {
   readonly clock: Clock;
-  /** The text of a file. @throws {Error} */
+  /** The text of a file. @throws {ConfigError} if it must not be read @throws {Error} if it cannot be read */
   readFile(path: string): string;
-  /** The names in a folder. @throws {Error} */
+  /** The names in a folder. @throws {ConfigError} @throws {Error} as `readFile` does */
   listFolder(path: string): readonly string[];
   /** All addresses of a host. @throws {Error} */
   resolve(host: string): Promise<readonly string[]>;
@@ -80,17 +81,25 @@ export function createTransport(
     try {
       return readFile(path);
     } catch (error) {
-      throw new VaultError("tls", `Vault: ${name}: cannot read ${JSON.stringify(path)}`, null, error);
+      throw fileError(name, path, error);
     }
   };
   const authorities = (): string[] => {
     if (tls.caFile !== "") return [file("CAFile", tls.caFile)];
     if (tls.caPath === "") return [];
     try {
-      return listFolder(tls.caPath).map((name) => file("CAPath", `${tls.caPath}/${name}`));
+      const found: string[] = [];
+      let length = 0;
+      for (const name of listFolder(tls.caPath)) {
+        const text = file("CAPath", `${tls.caPath}/${name}`);
+        length += text.length;
+        if (length > MAX_FOLDER_LENGTH) throw new VaultError("tls", "Vault: CAPath: its files are too large together");
+        found.push(text);
+      }
+      return found;
     } catch (error) {
       if (error instanceof VaultError) throw error;
-      throw new VaultError("tls", `Vault: CAPath: cannot read ${JSON.stringify(tls.caPath)}`, null, error);
+      throw fileError("CAPath", tls.caPath, error);
     }
   };
 
@@ -188,6 +197,10 @@ export function createTransport(
       agent = null;
     },
   };
+}
+
+function fileError(field: string, path: string, error: unknown): VaultError {
+  return new VaultError(error instanceof ConfigError ? "not_allowed" : "tls", `Vault: ${fileFault(field, path, error)}`, null, error);
 }
 
 /** Lets what is under way end, and keeps no connection. */

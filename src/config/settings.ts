@@ -10,6 +10,7 @@ import { nearest } from "../core/nearest.ts";
 import { duration } from "./duration.ts";
 import { type ConfigFile, readConfigFile } from "./file.ts";
 import { LIMITS, type LimitName, type LimitSettings, limitVariable } from "./limits.ts";
+import { type NamedFile, namedFiles } from "./named-files.ts";
 import { readStoreUrl, type StoreUrl } from "./store-url.ts";
 import { preferEnvironment, TLS_ENTRIES, type TlsSettings, tlsSettings } from "./tls.ts";
 
@@ -43,6 +44,14 @@ const hostList = v.pipe(
   v.array(v.pipe(v.string(), v.toLowerCase(), v.regex(/^[a-z0-9.-]+(:\d{1,5})?$/, "must be HOST or HOST:PORT, separated by commas"))),
 );
 
+/** `127.0.0.1:8200` or `[::1]:8200` in the form of a URL, or null for anything else. */
+function addressWithPort(entry: string): string | null {
+  const [, address, port] = /^([\d.]+|\[[0-9a-f:.]+\]):(\d{1,5})$/i.exec(entry) ?? [];
+  if (address === undefined || port === undefined || readRange(address.replace(/^\[|\]$/g, "")) === null) return null;
+  const { hostname } = new URL(`http://${address}`);
+  return `${hostname}:${port}`;
+}
+
 /** Hosts, and ranges of addresses. */
 const vaultAllow = v.pipe(
   v.string(),
@@ -54,13 +63,33 @@ const vaultAllow = v.pipe(
       const range = readRange(entry);
       if (range !== null) ranges.push(range);
       else if (/^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?(:\d{1,5})?$/i.test(entry) && !/^[\d.:]+$/.test(entry)) hosts.push(entry.toLowerCase());
+      else if (addressWithPort(entry) !== null) hosts.push(addressWithPort(entry) as string);
       else {
-        addIssue({ message: "must be HOST, HOST:PORT, an address or ADDRESS/BITS, separated by commas" });
+        addIssue({ message: "must be HOST, HOST:PORT, ADDRESS, ADDRESS:PORT or ADDRESS/BITS, separated by commas" });
         return NEVER;
       }
     }
     return { hosts, ranges };
   }),
+);
+
+/** Where Kubernetes puts the token of a pod's service account. */
+const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/** Folders whose files a provider's configuration may name. */
+const secretDirs = v.pipe(
+  v.string(),
+  v.transform((text) =>
+    text
+      .split(",")
+      .map((folder) => folder.trim())
+      .filter((folder) => folder !== ""),
+  ),
+  v.everyItem((folder) => /^\/+[^/]/.test(folder), "must be folders from the root on (/etc/meshca/secrets), separated by commas"),
+  v.everyItem(
+    (folder) => !/^\/+(proc|sys|dev)(\/|$)/.test(folder),
+    "must not have folders of the kernel: no file below /proc, /sys and /dev is read",
+  ),
 );
 
 const LEVELS = { debug: "debug", info: "info", warn: "warning", warning: "warning", error: "error" } as const;
@@ -99,6 +128,7 @@ const Schema = v.object({
   MESHCA_KEK_FILE: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
   MESHCA_KEK_VAULT: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
   MESHCA_VAULT_ALLOW: v.optional(vaultAllow, ""),
+  MESHCA_SECRET_DIRS: v.optional(secretDirs, SERVICE_ACCOUNT),
   MESHCA_ACL: v.optional(v.picklist(["off", "allow", "deny"], "must be off, allow or deny")),
   MESHCA_INITIAL_MANAGEMENT_TOKEN: v.optional(managementToken),
   MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
@@ -138,6 +168,10 @@ export interface Settings {
   readonly kekVault: Readonly<Record<string, unknown>> | null;
   /** Which servers may be asked as Vault. */
   readonly vaultAllow: { readonly hosts: readonly string[]; readonly ranges: readonly AddressRange[] };
+  /** Folders whose files a provider's configuration may name. */
+  readonly secretDirs: readonly string[];
+  /** Files that settings name, which no provider may read. */
+  readonly namedFiles: readonly NamedFile[];
   /** What applies where no rule does; off where nobody has to say who they are. */
   readonly acl: "off" | "allow" | "deny";
   /** The secret of a management token that is always there, or null. */
@@ -236,6 +270,8 @@ export function readSettings(
     kek,
     kekVault,
     vaultAllow: settings.MESHCA_VAULT_ALLOW,
+    secretDirs: settings.MESHCA_SECRET_DIRS,
+    namedFiles: namedFiles(merged, store, kekVault),
     acl,
     managementToken,
     jwksHosts: settings.MESHCA_JWKS_HOSTS,

@@ -49,6 +49,7 @@ const REFUSED = new Map<string, string>([
   ["MESHCA_CONFIG", `${FILE}; set each MESHCA_* by itself`],
   ["MESHCA_KEK_FILE", `${FILE}; put the keys into the secret MESHCA_KEK`],
   ["MESHCA_KEK_VAULT", `${FILE}; put the keys into the secret MESHCA_KEK`],
+  ["MESHCA_SECRET_DIRS", FILE],
   ["MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE", `${FILE}; use the secret MESHCA_INITIAL_MANAGEMENT_TOKEN`],
   ["MESHCA_IMPORT", `${FILE}; import with one start of meshca serve on the same Redis, or PUT /v1/connect/ca/backup`],
   ...PROCESS_LIMITS.filter((name) => Object.hasOwn(LIMITS, name)).map((name): [string, string] => [limitVariable(name), CLIENTS]),

@@ -14,6 +14,7 @@ import type { Settings } from "../config/settings.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import { createLogger } from "../telemetry/logger.ts";
 import { openAuditFile } from "./audit-platform.ts";
+import { ProviderFiles } from "./files-platform.ts";
 import { processClock as systemClock, systemRandom } from "./system.ts";
 
 export { systemClock, systemRandom };
@@ -71,6 +72,7 @@ export function createPlatform(settings: Settings): Platform {
     readFile: (path) => readFileSync(path, "utf8"),
     listFolder: (path) => readdirSync(path),
     isThere: existsSync,
+    providerFiles: new ProviderFiles({ folders: settings.secretDirs, named: settings.namedFiles, dataDir: settings.dataDir }),
     fetchKeys,
     resolve: async (host) => (await lookup(host, { all: true })).map(({ address }) => address),
     appendTo: async (target) => (target.kind === "stdout" ? stdoutSink : openAuditFile(target.path, settings.worker, log)),

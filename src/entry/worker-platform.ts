@@ -37,6 +37,7 @@ export function createWorkerPlatform({ logLevel }: Pick<Settings, "logLevel">): 
     readFile: noFile,
     listFolder: noFile,
     isThere: () => false,
+    providerFiles: { readFile: noFile, listFolder: noFile },
     // The runtime connects by name alone, and to nothing within Cloudflare's or anybody's private network.
     fetchKeys: (url, { signal, redirect, headers }) => fetch(url, { signal, redirect, headers }),
     async resolve(host) {

@@ -36,7 +36,7 @@ function faults(environment: Readonly<Record<string, string | undefined>>, file?
 
 const LISTEN = "MESHCA_LISTEN: must be HOST:PORT, for example 127.0.0.1:8500, with port 0 for a free one";
 const KNOWN =
-  "known are MESHCA_LISTEN, MESHCA_TLS, MESHCA_TLS_NAMES, MESHCA_TLS_CERT_FILE, MESHCA_TLS_KEY_FILE, MESHCA_TLS_CLIENT_CA_FILE, MESHCA_TLS_CLIENT_CERT, MESHCA_TLS_MIN_VERSION, MESHCA_PLAIN_HTTP, MESHCA_DATA_DIR, MESHCA_CONFIG, MESHCA_STORE, MESHCA_KEK, MESHCA_KEK_FILE, MESHCA_KEK_VAULT, MESHCA_VAULT_ALLOW, MESHCA_ACL, MESHCA_INITIAL_MANAGEMENT_TOKEN, MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE, MESHCA_JWKS_HOSTS, MESHCA_JWKS_PRIVATE_HOSTS, MESHCA_IMPORT, MESHCA_MAX_STALENESS, MESHCA_MAX_CLOCK_SKEW, MESHCA_DATACENTER, MESHCA_LOG_LEVEL, MESHCA_HOSTS, MESHCA_AUDIT, MESHCA_AUDIT_FAILURE, MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT, ";
+  "known are MESHCA_LISTEN, MESHCA_TLS, MESHCA_TLS_NAMES, MESHCA_TLS_CERT_FILE, MESHCA_TLS_KEY_FILE, MESHCA_TLS_CLIENT_CA_FILE, MESHCA_TLS_CLIENT_CERT, MESHCA_TLS_MIN_VERSION, MESHCA_PLAIN_HTTP, MESHCA_DATA_DIR, MESHCA_CONFIG, MESHCA_STORE, MESHCA_KEK, MESHCA_KEK_FILE, MESHCA_KEK_VAULT, MESHCA_VAULT_ALLOW, MESHCA_SECRET_DIRS, MESHCA_ACL, MESHCA_INITIAL_MANAGEMENT_TOKEN, MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE, MESHCA_JWKS_HOSTS, MESHCA_JWKS_PRIVATE_HOSTS, MESHCA_IMPORT, MESHCA_MAX_STALENESS, MESHCA_MAX_CLOCK_SKEW, MESHCA_DATACENTER, MESHCA_LOG_LEVEL, MESHCA_HOSTS, MESHCA_AUDIT, MESHCA_AUDIT_FAILURE, MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT, ";
 const STALENESS = "MESHCA_MAX_STALENESS: must be a duration from 1s to 24h, for example 5m";
 
 describe("readSettings()", () => {
@@ -50,6 +50,8 @@ describe("readSettings()", () => {
       kek: null,
       kekVault: null,
       vaultAllow: { hosts: [], ranges: [] },
+      secretDirs: ["/var/run/secrets/kubernetes.io/serviceaccount"],
+      namedFiles: [],
       acl: "off",
       managementToken: null,
       jwksHosts: [],
@@ -86,6 +88,13 @@ describe("readSettings()", () => {
     ["MESHCA_LOG_LEVEL", "WARN", ({ logLevel }) => logLevel, "warning"],
     ["MESHCA_LOG_LEVEL", "debug", ({ logLevel }) => logLevel, "debug"],
     ["MESHCA_HOSTS", "ca.example.com, CA,[fd00::1]", ({ hosts }) => hosts, ["ca.example.com", "ca", "[fd00::1]"]],
+    ["MESHCA_SECRET_DIRS", "/etc/a, /run/b/,", ({ secretDirs }) => secretDirs, ["/etc/a", "/run/b/"]],
+    [
+      "MESHCA_VAULT_ALLOW",
+      "127.0.0.1:8200,[0::1]:8201,LOCALHOST,vault:1,10.0.0.0/8",
+      ({ vaultAllow }) => [vaultAllow.hosts, vaultAllow.ranges.length],
+      [["127.0.0.1:8200", "[::1]:8201", "localhost", "vault:1"], 1],
+    ],
     ["MESHCA_AUDIT", "off", ({ audit }) => audit, null],
     ["MESHCA_AUDIT", "stdout", ({ audit }) => audit, { kind: "stdout" }],
     ["MESHCA_AUDIT", "/var/log/ca.jsonl", ({ audit }) => audit, { kind: "file", path: "/var/log/ca.jsonl" }],
@@ -143,6 +152,30 @@ describe("readSettings()", () => {
         ] as const,
     ),
     ["MESHCA_AUDIT", "", "MESHCA_AUDIT: must be off, stdout or the path of a file"],
+    ...["secrets", "/", "./a", "/ok,relative"].map(
+      (value) =>
+        [
+          "MESHCA_SECRET_DIRS",
+          value,
+          "MESHCA_SECRET_DIRS: must be folders from the root on (/etc/meshca/secrets), separated by commas",
+        ] as const,
+    ),
+    ...["/proc", "/ok,//sys/x", "/dev/shm"].map(
+      (value) =>
+        [
+          "MESHCA_SECRET_DIRS",
+          value,
+          "MESHCA_SECRET_DIRS: must not have folders of the kernel: no file below /proc, /sys and /dev is read",
+        ] as const,
+    ),
+    ...["127.0.0.1:x", "256.0.0.1:1", "[::1", "[::1]:x"].map(
+      (value) =>
+        [
+          "MESHCA_VAULT_ALLOW",
+          value,
+          "MESHCA_VAULT_ALLOW: must be HOST, HOST:PORT, ADDRESS, ADDRESS:PORT or ADDRESS/BITS, separated by commas",
+        ] as const,
+    ),
     ["MESHCA_AUDIT_FAILURE", "stop", "MESHCA_AUDIT_FAILURE: must be one of stop-changes, stop-all, go-on"],
     ["MESHCA_LIMITS_WATCHERS", "0", "MESHCA_LIMITS_WATCHERS: must be a whole number from 1 to 1000000"],
     ["MESHCA_LIMITS_WATCHERS", "1e3", "MESHCA_LIMITS_WATCHERS: must be a whole number from 1 to 1000000"],
@@ -173,6 +206,42 @@ describe("readSettings()", () => {
       new Set(found.map((fault) => fault.split(":")[0])),
       new Set(["MESHCA_DATACENTR", "MESHCA_LISTEN", "MESHCA_LOG_LEVEL", "MESHCA_STORE", "connect.enable", "datacentre"]),
     );
+  });
+
+  it("readSettings() lists the files that settings name, with what lies beside them", () => {
+    const environment = {
+      MESHCA_CONFIG: "/c.json",
+      MESHCA_KEK_FILE: "/kek",
+      MESHCA_KEK_VAULT: "/transit.json",
+      MESHCA_TLS_CERT_FILE: "/cert",
+      MESHCA_TLS_KEY_FILE: "/key",
+      MESHCA_TLS_CLIENT_CA_FILE: "self",
+      MESHCA_AUDIT: "/audit",
+      MESHCA_STORE: "rediss://h?ca=/redis-ca&key=/redis-key&cert=/redis-cert",
+      MESHCA_IMPORT: "sqlite:/old/ca.db",
+    };
+    const transit = { Address: "https://v", AuthMethod: { Params: { secret_id_file_path: "/transit-secret", role_id: "r" } } };
+    const { namedFiles } = readSettings(environment, (path) => (path === "/transit.json" ? JSON.stringify(transit) : "{}"), []);
+    const named = new Set(namedFiles.map(({ setting, path }) => `${setting} ${path}`));
+    for (const expected of [
+      "MESHCA_CONFIG /c.json",
+      "MESHCA_KEK_FILE /kek",
+      "MESHCA_KEK_VAULT /transit.json",
+      "MESHCA_KEK_VAULT /transit-secret",
+      "MESHCA_TLS_CERT_FILE /cert",
+      "MESHCA_TLS_KEY_FILE /key",
+      "MESHCA_AUDIT /audit",
+      "MESHCA_STORE /redis-ca",
+      "MESHCA_STORE /redis-key",
+      "MESHCA_STORE /redis-cert",
+      "MESHCA_IMPORT /old/ca.db",
+      "MESHCA_IMPORT /old/ca.db-wal",
+      "MESHCA_IMPORT /old/kek",
+    ])
+      assert.ok(named.has(expected), expected);
+    assert.ok(!namedFiles.some(({ path }) => path === "self" || path === "r"));
+    const sqlite = read({ MESHCA_STORE: "sqlite:/db/x", MESHCA_AUDIT: "stdout" }).namedFiles.map(({ path }) => path);
+    assert.deepEqual(sqlite, ["/db/x", "/db/x-wal", "/db/x-shm", "/db/x-journal", "/db/x-workers", "/db/x-workers-journal"]);
   });
 
   it("readSettings() never repeats a value, which may be a secret", () => {

@@ -109,6 +109,8 @@ const settings: Settings = {
   kek: options.kek,
   kekVault: null,
   vaultAllow: { hosts: [], ranges: [] },
+  secretDirs: [],
+  namedFiles: [],
   acl: "off",
   managementToken: null,
   jwksHosts: [],

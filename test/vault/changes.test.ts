@@ -34,7 +34,7 @@ const connectByName: Connect = (connection) =>
     readFile: () => "",
     listFolder: () => [],
     resolve: async () => ["127.0.0.1"],
-    allow: createAllowList({ hosts: [], ranges: [], loopbackOnly: true }),
+    allow: createAllowList({ hosts: [], ranges: [], loopback: true }),
   });
 
 /** What is needed at the paths of a configuration, but to certify another root. */

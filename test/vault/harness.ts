@@ -34,7 +34,7 @@ export const connectReal: Connect = (connection) =>
     },
     listFolder: () => [],
     resolve: async () => [],
-    allow: createAllowList({ hosts: [], ranges: [], loopbackOnly: true }),
+    allow: createAllowList({ hosts: [], ranges: [], loopback: true }),
   });
 
 export interface VaultCaOptions extends Partial<Omit<ManagerOptions, "clock">> {

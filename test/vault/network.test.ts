@@ -89,7 +89,7 @@ for (const kind of VAULT_KINDS)
             // Nobody listens at the first.
             return ["127.0.0.2", "127.0.0.1"];
           },
-          allow: createAllowList({ hosts: [HOST, `other.${HOST}`], ranges: [readRange("127.0.0.0/8") ?? []].flat(), loopbackOnly: false }),
+          allow: createAllowList({ hosts: [HOST, `other.${HOST}`], ranges: [readRange("127.0.0.0/8") ?? []].flat(), loopback: false }),
         });
 
     const start = async () => {

@@ -4,6 +4,7 @@
  * @module
  */
 import * as v from "valibot";
+import { ConfigError } from "../../../src/core/errors.ts";
 import { nearest } from "../../../src/core/nearest.ts";
 import { VaultError } from "../errors.ts";
 
@@ -127,11 +128,21 @@ export function loginRequest(method: AuthMethod, readFile: (path: string) => str
   }
 }
 
+/** The files that a login reads, by the parameter that names each. */
+export function filesOfMethod({ type, params }: AuthMethod): [field: string, path: string][] {
+  const files = Object.entries(params)
+    .filter(([name]) => name.endsWith("path"))
+    .map(([name, path]): [string, string] => [`AuthMethod.Params.${name}`, path]);
+  const isDefault = type === "kubernetes" && params.jwt === undefined && params.token_path === undefined;
+  return isDefault ? [...files, ["AuthMethod.Params.token_path", KUBERNETES_TOKEN]] : files;
+}
+
 /** A secret in a file, without the line end behind it. @throws {VaultError} */
 export function readSecret(path: string, readFile: (path: string) => string): string {
   try {
     return readFile(path).trim();
   } catch (error) {
+    if (error instanceof ConfigError) throw new VaultError("not_allowed", `Vault: cannot log in: ${error.message}`, null, error);
     throw new VaultError("login_refused", `Vault: cannot log in: cannot read ${JSON.stringify(path)}`, null, error);
   }
 }

@@ -15,7 +15,7 @@ const list = (entries: Partial<AllowOptions> & { readonly blocks?: readonly stri
       assert.ok(range !== null, block);
       return range;
     }),
-    loopbackOnly: entries.loopbackOnly ?? false,
+    loopback: entries.loopback ?? false,
   });
 
 function allowed(allow: ReturnType<typeof list>, address: string, resolved: readonly string[]): boolean {
@@ -60,11 +60,22 @@ describe("createAllowList()", () => {
   });
 
   it("lets a server on loopback ask a Vault there, in plain HTTP too", () => {
-    const allow = list({ loopbackOnly: true });
+    const allow = list({ loopback: true });
     for (const url of ["http://127.0.0.1:8200", "http://127.9.9.9", "https://127.0.0.1", "http://[::1]:8200", "http://localhost:8200"])
       assert.ok(allowed(allow, url, [url.includes("[") ? "::1" : "127.0.0.1"]), url);
     assert.ok(!allowed(allow, "http://localhost:8200", ["10.0.0.1"]), "a localhost that is elsewhere");
     assert.ok(!allowed(allow, "https://10.0.0.1", ["10.0.0.1"]));
+  });
+
+  it("lets loopback through that is listed, by its address or as localhost, at the listed port alone", () => {
+    const allow = list({ hosts: ["127.0.0.1:8200", "[::1]:8200", "localhost", "vault.internal"] });
+    assert.ok(allowed(allow, "http://127.0.0.1:8200", ["127.0.0.1"]));
+    assert.ok(allowed(allow, "http://[::1]:8200", ["::1"]));
+    assert.ok(allowed(allow, "http://localhost:1234", ["127.0.0.1", "::1"]));
+    assert.ok(!allowed(allow, "http://127.0.0.1:8201", ["127.0.0.1"]), "another port");
+    assert.ok(!allowed(allow, "http://127.0.0.2:8200", ["127.0.0.2"]), "another address");
+    assert.ok(!allowed(allow, "https://vault.internal", ["127.0.0.1"]), "another name that leads to loopback");
+    assert.ok(allowed(list({ blocks: ["127.0.0.0/8"] }), "http://localhost:8200", ["127.0.0.1"]));
   });
 
   it("lets a listed host have any address but those that no name stands for", () => {

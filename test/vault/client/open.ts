@@ -32,7 +32,7 @@ export function vaultPlatform(names: Readonly<Record<string, readonly string[]>>
     readFile: (path) => readFileSync(path, "utf8"),
     listFolder: (path) => readdirSync(path),
     resolve: async (host) => names[host] ?? [],
-    allow: createAllowList({ hosts: Object.keys(names), ranges, loopbackOnly: false }),
+    allow: createAllowList({ hosts: Object.keys(names), ranges, loopback: false }),
   };
 }
 
