@@ -58,7 +58,7 @@ async function setup(recordSchema: RecordSchema) {
 for (const schema of [1, 2] as const)
   describe(`an auth method that is made again, in records of schema ${schema}`, () => {
     it("does not bring the tokens back that were made through the one before it", async () => {
-      const { admin, logIn, loseMethod, isKnown, directory } = await setup(schema);
+      const { admin, logIn, loseMethod, isKnown, directory, clock } = await setup(schema);
       await admin.createAuthMethod(METHOD);
       const { secret, token } = await logIn();
       assert.equal(await isKnown(secret), true);
@@ -71,18 +71,18 @@ for (const schema of [1, 2] as const)
       assert.ok(!admin.tokens().some(({ value }) => value.accessorId === token.accessorId));
       const fresh = await logIn();
       assert.equal(await isKnown(fresh.secret), true);
-      assert.equal(await admin.collect(), 1);
+      assert.equal(await admin.collect(clock.now()), 1);
       assert.deepEqual([...directory.tokens.keys()], [fresh.token.accessorId]);
     });
 
     it("does not bring the binding rules back that were made for the one before it", async () => {
-      const { admin, loseMethod, directory } = await setup(schema);
+      const { admin, loseMethod, directory, clock } = await setup(schema);
       await admin.createAuthMethod(METHOD);
       const rule: Omit<BindingRule, "id"> = { description: "", authMethod: "m", bindType: "service", bindName: "web", selector: "" };
       await admin.createBindingRule(rule);
       await loseMethod();
       await admin.createAuthMethod({ ...METHOD, config: { ...METHOD.config, ClaimMappings: {} } });
-      assert.equal(await admin.collect(), 1);
+      assert.equal(await admin.collect(clock.now()), 1);
       assert.equal(directory.bindingRules.size, 0);
     });
 

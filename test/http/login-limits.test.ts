@@ -54,6 +54,7 @@ describe("POST /v1/acl/login", () => {
       failure: null,
       stopsSigning: false,
       lost: 0,
+      reserveLeft: null,
     };
     const test = await guarded(undefined, { audit });
     assert.equal((await test.call("PUT", "/v1/acl/auth-method", METHOD)).status, 200);
