@@ -79,7 +79,7 @@ process.exit();
 async function measure(name: string, ca: (typeof CAS)[keyof typeof CAS]): Promise<void> {
   const here = mkdtempSync(join(folder, "ca-"));
   const served = await serve(benchSettings(here, ca.config));
-  const { manager } = served.meshca;
+  const { manager } = await served.ready;
   const requests = await makeRequests();
   const server = await startServer(here, { ...ca.config, cluster_id: CLUSTER });
   const generator = startGenerator(server.port, writeBodies(here, requests));

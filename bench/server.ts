@@ -46,7 +46,8 @@ export async function startServer(
       MESHCA_LISTEN: "127.0.0.1:0",
       MESHCA_DATA_DIR: folder,
       MESHCA_CONFIG: file,
-      MESHCA_LOG_LEVEL: "error",
+      // The port stands in the log.
+      MESHCA_LOG_LEVEL: "info",
       ...environment,
     },
     stdout: "pipe",
@@ -55,7 +56,11 @@ export async function startServer(
   // A measurement that fails leaves no server behind.
   const kill = () => child.kill();
   process.once("exit", kill);
-  const [, port = ""] = await createReader(child.stdout)(/listens on \S+:(\d+)[^\n]*\n/);
+  const [, port = ""] = await createReader(child.stdout)(
+    workers === undefined
+      ? /"message":"Ready"[^\n]*"url":"[^"]*:(\d+)"[^\n]*\n/
+      : /"message":"Ready"[^\n]*"url":"[^"]*:(\d+)"[^\n]*"workers"[^\n]*\n/,
+  );
   const readyMs = performance.now() - started;
   const pids = workers === undefined ? [child.pid] : childrenOf(child.pid);
   return {

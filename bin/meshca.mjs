@@ -10,5 +10,5 @@ import { fileURLToPath } from "node:url";
 const bun = createRequire(import.meta.url).resolve("bun/bin/bun.exe");
 const main = fileURLToPath(new URL("../src/cli/main.ts", import.meta.url));
 const child = spawn(bun, [main, ...process.argv.slice(2)], { stdio: "inherit" });
-for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
 child.on("exit", (code, signal) => process.exit(signal === null ? (code ?? 70) : 70));

@@ -63,6 +63,8 @@ export interface Access {
   /** Loads what is stored, once there is a CA. @throws {CaError} */
   start(): Promise<void>;
   readonly started: boolean;
+  /** The file with the secret for the first token; null if there was a first token, or if nothing is loaded. */
+  readonly firstTokenFile: string | null;
   follow(signal: AbortSignal): Promise<void>;
   /** Reads what changed, unless the store was asked within that time. @throws {CaError} */
   freshen(maxAgeMs: number): Promise<void>;
@@ -93,7 +95,7 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
     scope: () => ({ trustDomain: trustDomainOf(clusterId()), datacenter }),
     horizonMs: () => leafHorizonMs(manager.require(), policy),
   };
-  const login = createLogin({ directory, keySets, datacenter, clock, random, maxTokens: settings.limits.tokens_per_login });
+  const login = createLogin({ directory, keySets, datacenter, clock, random });
   const administrationOf = (through: Directory) => createAdministration({ directory: through, clock, random, keySets, leaves });
   const administration = administrationOf(directory);
   const access: AccessControl = {
@@ -128,6 +130,9 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
       parts.secretFile(BOOTSTRAP_SECRET, () => hex(random.bytes(16)));
       if (directory.bootstrap === null)
         log.info("There is no token yet: PUT /v1/acl/bootstrap with the secret in the data folder as its token", { file: file.name });
+    },
+    get firstTokenFile() {
+      return memory.started && directory.bootstrap === null ? (parts.kept(BOOTSTRAP_SECRET)?.name ?? null) : null;
     },
     follow: directory.follow,
     freshen: directory.freshen,

@@ -14,8 +14,16 @@ import type { Backend } from "./store/backend.ts";
 import { createCodec } from "./store/codec.ts";
 import { createFileLooks, createMemoryLooks } from "./store/looks.ts";
 
-/** Each store is loaded only where it is used, since not every runtime has what it needs. */
-export async function openBackend(settings: Pick<Settings, "store" | "worker">, platform: Platform): Promise<Backend> {
+/**
+ * Opens a store. Each is loaded only if it is used, since not every runtime has what it needs.
+ * @param keepConnecting a Redis that does not answer is opened all the same, and connected to as soon as it does.
+ * @throws {StoreError}
+ */
+export async function openBackend(
+  settings: Pick<Settings, "store" | "worker">,
+  platform: Platform,
+  keepConnecting = false,
+): Promise<Backend> {
   const { clock, log } = platform;
   switch (settings.store.kind) {
     case "memory":
@@ -26,7 +34,7 @@ export async function openBackend(settings: Pick<Settings, "store" | "worker">, 
       return (await import("./store/sqlite.ts")).openSqlite(settings.store.path, clock, { shared: settings.worker !== null, looks });
     }
     case "redis":
-      return (await import("./store/redis.ts")).openRedis({ settings: settings.store, clock, log });
+      return (await import("./store/redis.ts")).openRedis({ settings: settings.store, clock, log, keepConnecting });
   }
 }
 

@@ -6,6 +6,7 @@ import { readRenewalToken } from "./auth/renewal.ts";
 import type { Platform } from "./compose.ts";
 import { type Access, type AccessMemory, bootstrapFiles, createAccess, createAccessMemory } from "./compose-access.ts";
 import { httpLimits } from "./compose-limits.ts";
+import { type ReadServerCertificate, Report } from "./compose-report.ts";
 import { isLoopback, type Settings } from "./config/settings.ts";
 import { type CaManager, createManager } from "./core/ca/manager.ts";
 import { createMemory, type Memory } from "./core/ca/memory.ts";
@@ -46,6 +47,8 @@ export interface CaParts {
   readonly memory: CaMemory;
   /** Null where no one process sees enough to count. */
   readonly metrics: PrometheusMetrics | null;
+  /** The certificate that the server shows. @default none */
+  readonly serverCertificate?: ReadServerCertificate;
   /** Whether something in front compresses answers. */
   readonly compressed: boolean;
 }
@@ -55,6 +58,7 @@ export interface Ca {
   readonly app: App;
   readonly audit: AuditLog | null;
   readonly accessControl: Access | null;
+  readonly report: Report;
 }
 
 /** consul-ca.md §2.2: what Consul's agent writes where the operator names nothing. */
@@ -78,6 +82,7 @@ export function policyOf(settings: Settings): Policy {
 export async function assemble(parts: CaParts): Promise<Ca> {
   const { settings, platform, providers, policy, ports, codec, sealer, self, recollection, memory, metrics } = parts;
   const { clock, random, log } = platform;
+  const { serverCertificate = () => null } = parts;
   const audit =
     settings.audit === null
       ? null
@@ -106,8 +111,10 @@ export async function assemble(parts: CaParts): Promise<Ca> {
   });
   const accessParts = { ...platform, store: ports.access, sealer, manager, audit, memory: memory.access };
   const accessControl = settings.acl === "off" ? null : createAccess(settings, settings.acl, policy, accessParts);
+  const report = new Report({ manager, audit, serverCertificate, clock, log });
   const app: App = createApp({
     manager,
+    facts: () => report.lines(),
     codec,
     readRenewalToken,
     access: accessControl?.access ?? null,
@@ -127,12 +134,23 @@ export async function assemble(parts: CaParts): Promise<Ca> {
         ? null
         : () => {
             const { snapshot, signing, status } = manager;
-            return metrics.render({ snapshot, signing, status, now: clock.now(), watchers: app.watchers.count, audit });
+            const { changeObstacle } = report;
+            const certificate = serverCertificate();
+            return metrics.render({
+              snapshot,
+              signing,
+              status,
+              now: clock.now(),
+              watchers: app.watchers.count,
+              audit,
+              changeObstacle,
+              certificate,
+            });
           },
     countRequest: metrics?.request ?? (() => undefined),
     countWrongToken: metrics?.wrongToken ?? (() => undefined),
   });
-  return { manager, app, audit, accessControl };
+  return { manager, app, audit, accessControl, report };
 }
 
 /**

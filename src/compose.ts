@@ -8,6 +8,7 @@ import type { FetchKeys, Resolve } from "./auth/jwks.ts";
 import type { Access } from "./compose-access.ts";
 import { openBackend, readSource } from "./compose-backend.ts";
 import { assemble, beginState, createCaMemory, policyOf } from "./compose-ca.ts";
+import type { ReadServerCertificate } from "./compose-report.ts";
 import { readKekText, vaultConnector } from "./compose-seal.ts";
 import type { Settings } from "./config/settings.ts";
 import { hex } from "./core/bytes.ts";
@@ -25,7 +26,8 @@ import type { Backend } from "./store/backend.ts";
 import { createCodec } from "./store/codec.ts";
 import { createRecollection, type Kept } from "./store/recollection.ts";
 import type { AuditSink } from "./telemetry/audit.ts";
-import { createPrometheus } from "./telemetry/prometheus.ts";
+import { createPrometheus, type ProcessUsage } from "./telemetry/prometheus.ts";
+import { VERSION } from "./version.ts";
 
 export { claimStore, openBackend } from "./compose-backend.ts";
 export type { RequestEnvironment };
@@ -54,12 +56,16 @@ export interface Platform {
   /** Fetches the keys of an auth method's issuer, and looks names up. */
   readonly fetchKeys: FetchKeys;
   readonly resolve: Resolve;
+  /** What runs this, for `/metrics`; left out if that is not known. */
+  readonly process?: { readonly runtime: string; usage(): ProcessUsage };
   /** Where lines are appended. @throws {ConfigError} where the file cannot be opened */
   appendTo(target: NonNullable<Settings["audit"]>): Promise<AuditSink>;
 }
 
 export interface Meshca {
   readonly manager: CaManager;
+  /** The file with the secret for the first token; null if access control is off or there was a first token. */
+  readonly firstTokenFile: string | null;
   fetch(request: Request, environment?: RequestEnvironment): Response | Promise<Response>;
   /** Bootstraps or loads the state. @throws {CaError} when the CA can never start like this. */
   start(): Promise<void>;
@@ -73,14 +79,20 @@ export interface Meshca {
 
 /** How often what has expired is deleted, in milliseconds. It counts for nothing from when it expires. */
 const COLLECT_MS = 60_000;
+/** How often dates of expiry are compared with the clock, in milliseconds. */
+const EXPIRY_MS = 60_000;
 /** How soon a loop that failed tries again, in milliseconds. */
 const RETRY_MS = 1000;
 
-/** Builds a CA. @throws {ConfigError} @throws {StoreError} */
-export async function compose(settings: Settings, platform: Platform): Promise<Meshca> {
-  const backend = await openBackend(settings, platform);
+/** The file in the data folder with the last-seen state. */
+const lastSeenFile = (kind: Settings["store"]["kind"]): string => `seen-${kind}.json`;
+
+/** Builds a CA. @throws {ConfigError} @throws {StoreError} `store_unavailable` if a Redis does not answer and no state of it was seen */
+export async function compose(settings: Settings, platform: Platform, serverCertificate?: ReadServerCertificate): Promise<Meshca> {
+  const seen = settings.store.kind === "redis" ? platform.kept(lastSeenFile("redis")) : null;
+  const backend = await openBackend(settings, platform, seen !== null && seen.read() !== null);
   try {
-    return await composeOver(backend, settings, platform);
+    return await composeOver(backend, settings, platform, {}, serverCertificate);
   } catch (error) {
     backend.close();
     throw error;
@@ -89,6 +101,7 @@ export async function compose(settings: Settings, platform: Platform): Promise<M
 
 /**
  * Builds a CA over a backend that is open.
+ * @param serverCertificate reads the certificate that the server shows.
  * @param numbers those of the policy that are to be other than usual.
  * @throws {ConfigError} @throws {StoreError}
  */
@@ -97,6 +110,7 @@ export async function composeOver(
   settings: Settings,
   platform: Platform,
   numbers: Partial<Policy> = {},
+  serverCertificate: ReadServerCertificate = () => null,
 ): Promise<Meshca> {
   const { clock, random, log } = platform;
   const keks = await readKekText(settings, platform);
@@ -105,11 +119,11 @@ export async function composeOver(
   const policy = { ...policyOf(settings), ...numbers };
   const self = { id: hex(random.bytes(8)), address: `${settings.listen.host}:${settings.listen.port}` };
   const ports = backend.open(codec, `${self.address} ${self.id}`);
-  const kept = settings.store.kind === "memory" ? null : platform.kept(`seen-${settings.store.kind}.json`);
+  const kept = settings.store.kind === "memory" ? null : platform.kept(lastSeenFile(settings.store.kind));
   const types = createProviders({ connect: vaultConnector(settings, platform), clock });
   const recollection = kept === null ? null : createRecollection(codec, kept);
   const memory = createCaMemory(random);
-  const { manager, app, audit, accessControl } = await assemble({
+  const { manager, app, audit, accessControl, report } = await assemble({
     settings,
     platform,
     providers: types,
@@ -120,7 +134,8 @@ export async function composeOver(
     recollection,
     self,
     memory,
-    metrics: createPrometheus(),
+    metrics: createPrometheus({ version: VERSION, runtime: platform.process?.runtime ?? "unknown" }, platform.process?.usage),
+    serverCertificate,
     compressed: false,
   });
 
@@ -160,6 +175,11 @@ export async function composeOver(
     return policy.heartbeatMs;
   };
 
+  const warnOfExpiry = async () => {
+    report.warn();
+    return EXPIRY_MS;
+  };
+
   const probe = async () => {
     await manager.probe();
     return policy.heartbeatMs;
@@ -197,6 +217,9 @@ export async function composeOver(
 
   return {
     manager,
+    get firstTokenFile() {
+      return accessControl?.firstTokenFile ?? null;
+    },
     fetch: app.fetch,
     async start() {
       if (settings.ignored.length > 0)
@@ -206,7 +229,13 @@ export async function composeOver(
       const first = manager.snapshot === null;
       if (first) await begin();
       if (manager.snapshot === null) return;
-      await accessControl?.start();
+      try {
+        await accessControl?.start();
+      } catch (error) {
+        // Without its records no token can be checked; roots and renewals need none.
+        if (first || !(error instanceof StoreError) || error.code !== "store_unavailable") throw error;
+        log.warn("The store is away: access control is not loaded, and what needs a token is answered with 503", { reason: error.message });
+      }
       if (!first && settings.bootstrap !== null) {
         const { state } = manager.snapshot;
         const fields = fileDifferences(settings.bootstrap, state, types.get(state.config.provider)?.secretFields ?? []);
@@ -223,6 +252,7 @@ export async function composeOver(
         repeat("follow the store", follow),
         repeat("tell the other replicas of this one", heartbeat),
         repeat("look whether the provider is there", probe),
+        repeat("look at what expires", warnOfExpiry),
         ...(accessControl === null
           ? []
           : [

@@ -60,6 +60,8 @@ export interface Audit {
   readonly failure: string | null;
   /** Whether no leaf is signed because of it. */
   readonly stopsSigning: boolean;
+  /** Whether nothing is changed because of it. */
+  readonly stopsChanges: boolean;
   /** Records that were given up because too many waited to be written. */
   readonly lost: number;
   /** Octets of the reserve for records of changes that are free; null without a reserve. */

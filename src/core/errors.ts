@@ -116,13 +116,7 @@ export class ConflictError extends CaError {
   }
 }
 
-export type RateCode =
-  | "sign_rate_limited"
-  | "client_rate_limited"
-  | "server_rate_limited"
-  | "watchers_exceeded"
-  | "token_rate_limited"
-  | "login_tokens_exceeded";
+export type RateCode = "sign_rate_limited" | "client_rate_limited" | "server_rate_limited" | "watchers_exceeded" | "token_rate_limited";
 
 /** Too many requests: to sign, of one client, of all, blocked, or with tokens that are none. */
 export class RateLimitedError extends CaError {

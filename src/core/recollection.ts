@@ -9,6 +9,8 @@ export interface Recollected {
   readonly state: CaState;
   /** The highest term of the lease `operation` that was seen. */
   readonly term: number;
+  /** When the store last confirmed that state, by this replica's clock; null if that is not known. */
+  readonly confirmedAt: Date | null;
 }
 
 export interface Recollection {

@@ -12,7 +12,8 @@ import { Readable } from "node:stream";
 import type { Platform } from "../compose.ts";
 import type { Settings } from "../config/settings.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
-import { createLogger } from "../telemetry/logger.ts";
+import { createLogger, type LeveledLog } from "../telemetry/logger.ts";
+import type { ProcessUsage } from "../telemetry/prometheus.ts";
 import { openAuditFile } from "./audit-platform.ts";
 import { ProviderFiles } from "./files-platform.ts";
 import { processClock as systemClock, systemRandom } from "./system.ts";
@@ -29,8 +30,13 @@ const stdoutSink: AuditSink = {
   reserve: null,
 };
 
+/** A platform whose log level can be changed while it runs. */
+export interface ProcessPlatform extends Platform {
+  readonly log: LeveledLog;
+}
+
 /** The platform of a process with a file system. Makes the data folder, which nobody else may enter. */
-export function createPlatform(settings: Settings): Platform {
+export function createPlatform(settings: Settings): ProcessPlatform {
   const log = createLogger(settings.logLevel, (line) => process.stdout.write(line));
   return {
     clock: systemClock,
@@ -75,6 +81,7 @@ export function createPlatform(settings: Settings): Platform {
     providerFiles: new ProviderFiles({ folders: settings.secretDirs, named: settings.namedFiles, dataDir: settings.dataDir }),
     fetchKeys,
     resolve: async (host) => (await lookup(host, { all: true })).map(({ address }) => address),
+    process: { runtime: runtimeText(), usage: processUsage },
     appendTo: async (target) => (target.kind === "stdout" ? stdoutSink : openAuditFile(target.path, settings.worker, log)),
   };
 }
@@ -100,3 +107,37 @@ const fetchKeys: Platform["fetchKeys"] = (url, { addresses, headers, signal }) =
 export function makeDataDir(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
 }
+
+/** The runtime and its version, as `process.versions` has them. */
+function runtimeText(): string {
+  const { bun, deno, node } = process.versions as Readonly<Record<string, string | undefined>>;
+  return bun !== undefined ? `bun ${bun}` : deno !== undefined ? `deno ${deno}` : `node ${node}`;
+}
+
+/** What this process uses. What the runtime or the system does not tell, or does not allow to read, is left out. */
+function processUsage(): ProcessUsage {
+  const tried = <T>(read: () => T): T | undefined => {
+    try {
+      return read();
+    } catch {
+      return undefined;
+    }
+  };
+  const cpu = tried(() => process.cpuUsage());
+  // proc(5): the 23rd field of stat is the size of virtual memory; the name in the second may have blanks.
+  const stat = tried(() => readFileSync("/proc/self/stat", "utf8").split(") ").at(-1)?.split(" "));
+  const limit = tried(() => /^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1]);
+  const facts = {
+    cpuUserSeconds: cpu === undefined ? undefined : cpu.user / 1e6,
+    cpuSystemSeconds: cpu === undefined ? undefined : cpu.system / 1e6,
+    startTime: STARTED,
+    residentBytes: tried(() => process.memoryUsage().rss),
+    virtualBytes: stat?.[20] === undefined ? undefined : Number(stat[20]),
+    openFiles: tried(() => readdirSync("/proc/self/fd").length),
+    maxFiles: limit === undefined ? undefined : Number(limit),
+  };
+  return Object.fromEntries(Object.entries(facts).filter(([, value]) => value !== undefined));
+}
+
+/** Seconds since 1970. */
+const STARTED = Date.now() / 1000 - process.uptime();

@@ -1,59 +1,58 @@
 /**
- * What serving is on every server runtime: composes the CA, listens with TLS or without, and ends in order.
+ * What serving is on every server runtime: listens with TLS or without, makes the CA ready, and ends in order.
  * @module
  */
-import { compose, type Meshca } from "../compose.ts";
+import type { Meshca } from "../compose.ts";
+import { Start } from "../compose-start.ts";
 import type { Settings } from "../config/settings.ts";
-import { createPlatform, makeDataDir } from "./platform.ts";
+import { createPlatform, makeDataDir, type ProcessPlatform } from "./platform.ts";
 import { stopInTime } from "./stop.ts";
 import { type Listen, listenWithTls } from "./tls.ts";
 
 export interface Served {
-  readonly meshca: Meshca;
   /** Where it listens, `host:port`. */
   readonly listen: string;
   readonly url: string;
+  readonly platform: ProcessPlatform;
+  /** Resolves once the CA answers. Rejects with a CaError if it cannot start like this, or if it is closed before. */
+  readonly ready: Promise<Meshca>;
+  /** Reads the files for TLS now. */
+  reload(): void;
   /** Stops accepting, answers watchers, finishes what is being signed. */
   close(): Promise<void>;
 }
 
-/** Starts serving. @param listenPlain the runtime's own server. @throws {CaError} @throws {Error} when the address is taken */
+/** Starts to listen and to make the CA ready. @param listenPlain the runtime's own server. @throws {CaError} @throws {Error} if the address is in use */
 export async function serveWith(listenPlain: Listen, settings: Settings): Promise<Served> {
   if (settings.store.kind !== "memory") makeDataDir(settings.dataDir);
   const platform = createPlatform(settings);
-  let meshca: Meshca | null = null;
-  // Listens first, so that the CA knows its own address, also where the system chose the port.
+  const closing = new AbortController();
+  // Listens first, so that the CA knows its own address, also if the system chose the port, and is watched from the start.
+  const start: { current: Start | null } = { current: null };
   const server = await (settings.tls === null ? listenPlain : listenWithTls(settings.tls, platform))(
     settings,
-    (request, environment) => meshca?.fetch(request, environment) ?? new Response(null, { status: 503 }),
+    (request, environment) => start.current?.fetch(request, environment ?? {}) ?? new Response(null, { status: 503 }),
   );
   const listen = { host: settings.listen.host, port: server.port };
-  try {
-    const composed = await compose({ ...settings, listen }, platform);
-    try {
-      await composed.start();
-      await server.start?.(composed.manager);
-    } catch (error) {
-      await composed.close();
-      throw error;
-    }
-    meshca = composed;
-    const loops = composed.run();
-    const address = `${listen.host.includes(":") ? `[${listen.host}]` : listen.host}:${listen.port}`;
-    return {
-      meshca: composed,
-      listen: address,
-      url: `${settings.tls === null ? "http" : "https"}://${address}`,
-      async close() {
-        const stopped = stopInTime(server);
-        composed.drain();
-        await stopped;
-        await composed.close();
-        await loops;
-      },
-    };
-  } catch (error) {
-    await server.stop(true);
-    throw error;
-  }
+  start.current = new Start({ ...settings, listen }, platform, () => server.certificates?.shown ?? null);
+  const ready = start.current.run(async ({ manager }) => server.certificates?.start(manager), closing.signal);
+  const running = ready.then((meshca) => meshca.run());
+  running.catch(() => undefined);
+  const address = `${listen.host.includes(":") ? `[${listen.host}]` : listen.host}:${listen.port}`;
+  return {
+    listen: address,
+    url: `${settings.tls === null ? "http" : "https"}://${address}`,
+    platform,
+    ready,
+    reload: () => server.certificates?.reload(),
+    async close() {
+      const stopped = stopInTime(server);
+      closing.abort();
+      const meshca = await ready.catch(() => null);
+      meshca?.drain();
+      await stopped;
+      await meshca?.close();
+      await running.catch(() => undefined);
+    },
+  };
 }

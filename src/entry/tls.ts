@@ -6,15 +6,15 @@ import type { Meshca, Platform } from "../compose.ts";
 import type { Settings } from "../config/settings.ts";
 import type { TlsSettings } from "../config/tls.ts";
 import { listenTls } from "../tls/server.ts";
-import { openTls } from "../tls/tls.ts";
+import { openTls, type Tls } from "../tls/tls.ts";
 
 /** How long a connection may be silent, blocked queries aside, in milliseconds. */
 export const IDLE_MS = 30_000;
 
 export interface Listening {
   readonly port: number;
-  /** Called once the CA is there. */
-  start?(manager: Meshca["manager"]): Promise<void>;
+  /** The certificate that is shown; undefined without TLS. */
+  readonly certificates?: Tls;
   /** Stops accepting. @param now ends what is being answered too, also where it was called without before. */
   stop(now: boolean): Promise<void>;
 }
@@ -22,9 +22,9 @@ export interface Listening {
 /** Listens where the settings say. Rejects when the address is taken. */
 export type Listen = (settings: Settings, fetch: Meshca["fetch"]) => Promise<Listening>;
 
-export function listenWithTls(tls: TlsSettings, { clock, log, readFile }: Platform): Listen {
+export function listenWithTls(tls: TlsSettings, platform: Platform): Listen {
   return async ({ listen, worker, datacenter, limits }, fetch) => {
-    const certificates = openTls({ settings: tls, datacenter, readFile, clock, log });
+    const certificates = openTls({ ...platform, settings: tls, datacenter });
     const { clientCa, clientCertificate, minVersion } = tls;
     const client = { clientCa, clientCertificate };
     const server = await listenTls({
@@ -36,13 +36,16 @@ export function listenWithTls(tls: TlsSettings, { clock, log, readFile }: Platfo
       fetch,
     });
     const stopping = new AbortController();
-    let loop: Promise<void> | null = null;
+    try {
+      await certificates.open(server);
+    } catch (error) {
+      await server.close(true);
+      throw error;
+    }
+    const loop = certificates.run(stopping.signal);
     return {
       port: server.port,
-      async start(manager) {
-        await certificates.start(manager, server);
-        loop = certificates.run(stopping.signal);
-      },
+      certificates,
       async stop(now) {
         stopping.abort();
         await server.close(now);

@@ -70,12 +70,14 @@ export interface AppOptions {
   readonly limits: HttpLimits;
   /** Whether something in front compresses answers, so that they leave here as they are. */
   readonly compressed: boolean;
+  /** What an operator is told of this server beside how it stands, a name and a value each. */
+  readonly facts: () => readonly (readonly [name: string, value: string])[];
   /** Null: nothing is recorded. */
   readonly audit: Audit | null;
   /** Prometheus' text and its media type; null where there is no such route. */
   readonly renderMetrics: (() => Promise<{ type: string; text: string }>) | null;
   /** Counts an answered request. */
-  readonly countRequest: (route: string, status: number) => void;
+  readonly countRequest: (route: string, status: number, seconds?: number) => void;
   /** Counts a token that is none. */
   readonly countWrongToken: () => void;
 }
@@ -211,9 +213,10 @@ async function serve(
 ): Promise<Response> {
   const request = c.req.raw;
   const started = options.clock.now().getTime();
+  const began = performance.now();
   const common = HEADERS[route.kind][options.access?.defaultPolicy ?? "allow"];
   const finish = (response: Response): Response => {
-    options.countRequest(route.path, response.status);
+    options.countRequest(route.path, response.status, (performance.now() - began) / 1000);
     options.log.debug("Request", {
       method: request.method,
       path: route.path,
@@ -258,10 +261,7 @@ async function serve(
     // A query that cannot be read is found out before anything is changed.
     if (request.method !== "GET") call.query();
     return finish(await respond(await handler(call), common, request, options));
-  } catch (thrown) {
-    // A route that takes no token of ours may take another one, such as the login does.
-    const isPublic = route.needs[request.method as Method] === "public";
-    const error = isPublic ? wrongTokens.refused(thrown, c.env.remoteAddress) : thrown;
+  } catch (error) {
     const { requestId } = caller;
     const answer = errorAnswer(error, requestId);
     // Whatever changes nothing is open to everybody who may read; a token that is none is nobody's.

@@ -10,7 +10,7 @@ import { writeJson } from "./json.ts";
 
 const TEXT = "text/plain; charset=utf-8";
 
-export function statusRoutes({ manager, audit, renderMetrics }: AppOptions): Route[] {
+export function statusRoutes({ manager, audit, facts, renderMetrics }: AppOptions): Route[] {
   return [
     {
       path: "/v1/status/leader",
@@ -49,7 +49,7 @@ export function statusRoutes({ manager, audit, renderMetrics }: AppOptions): Rou
       methods: {
         GET() {
           const obstacle = manager.obstacle() ?? (audit?.stopsSigning === true ? "the audit log cannot be written" : null);
-          const standing = describe(manager) + (audit === null ? "" : auditLine(audit));
+          const standing = describe(manager, facts()) + (audit === null ? "" : auditLine(audit));
           return obstacle === null
             ? { body: body(TEXT, `ok\n${standing}`) }
             : { status: 503, body: body(TEXT, `Cannot sign: ${obstacle}\n${standing}`) };
@@ -82,9 +82,9 @@ function auditLine({ failure, lost, reserveLeft }: Audit): string {
 }
 
 /** How this replica stands, a line each. */
-function describe({ status }: CaManager): string {
+function describe({ status }: CaManager, facts: ReturnType<AppOptions["facts"]>): string {
   const { role, term, index, stalenessMs, clockOffsetMs, clockAlarm, stopped, live, notes } = status;
-  const lines: [string, string | number][] = [
+  const lines: (readonly [string, string | number])[] = [
     ["role", role],
     ["term", term],
     ["index", index],
@@ -93,7 +93,8 @@ function describe({ status }: CaManager): string {
     ["replicas", live.length],
   ];
   if (clockAlarm) lines.push(["alarm", "all replicas have another time than the store: its clock is off, and nothing is changed"]);
-  if (stopped !== null) lines.push(["changes", `stopped, the store lost writes: ${stopped}; see /v1/connect/ca/state-conflict`]);
+  lines.push(...facts);
+  if (stopped !== null) lines.push(["conflict", `the store lost writes: ${stopped}; see /v1/connect/ca/state-conflict`]);
   for (const note of notes) lines.push(["provider", note]);
   return lines.map(([name, value]) => `${name}: ${value}\n`).join("");
 }

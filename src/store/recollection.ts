@@ -17,7 +17,25 @@ export interface Kept {
   readonly name: string;
 }
 
-const Seen = v.pipe(v.string(), v.parseJson(), v.strictObject({ term: v.number(), document: v.string() }));
+/** A file of a version that did not keep `confirmedAt` is read as one of an unknown instant. */
+const Seen = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.strictObject({
+    term: v.number(),
+    document: v.string(),
+    confirmedAt: v.optional(
+      v.nullable(
+        v.pipe(
+          v.string(),
+          v.isoTimestamp(),
+          v.transform((text) => new Date(text)),
+        ),
+      ),
+      null,
+    ),
+  }),
+);
 
 export function createRecollection(codec: Codec, kept: Kept): Recollection {
   return {
@@ -38,10 +56,10 @@ export function createRecollection(codec: Codec, kept: Kept): Recollection {
         if (error instanceof StoreError) throw new StoreError(error.code, says(error.message, "Remove the file"), { cause: error });
         throw error;
       });
-      return { state, term: seen.output.term };
+      return { state, term: seen.output.term, confirmedAt: seen.output.confirmedAt };
     },
-    async save({ state, term }) {
-      await kept.write(JSON.stringify({ term, document: await codec.encode(state) }));
+    async save({ state, term, confirmedAt }) {
+      await kept.write(JSON.stringify({ term, document: await codec.encode(state), confirmedAt: confirmedAt?.toISOString() ?? null }));
     },
   };
 }

@@ -33,16 +33,34 @@ export function redisError(error: unknown, silence: unknown, tried?: string): St
     });
   if (/unknown command/i.test(text))
     return refused("Redis does not know a command that meshca needs: it is too old, or has it renamed", error);
+  // What made the connection fail may be a refusal, which no waiting ends.
+  const refusal = refusalOf(silence);
+  if (refusal !== null) return refused(refusal, error);
   const known = /\b(LOADING|CLUSTERDOWN|MASTERDOWN|TRYAGAIN)\b/.exec(text)?.[1];
   const why = known ?? reasonOf(silence) ?? (/timed out/i.test(text) ? "it did not answer in time" : null);
   return new StoreError("store_unavailable", `Redis is away${why === null ? "" : `: ${why}`}`, { cause: error, retryAfterMs: 3000 });
+}
+
+/** Why a connection is refused for good, by the text of Redis, of ioredis or of the TLS library. */
+const REFUSALS: readonly (readonly [RegExp, string])[] = [
+  [/WRONGPASS|NOAUTH|invalid password/i, "Redis refused the user or the password"],
+  [/Protocol error|Unknown RESP type/i, "What MESHCA_STORE names does not speak Redis's protocol"],
+  [/cluster support disabled/i, "What MESHCA_STORE names is no Redis Cluster: its cluster support is disabled"],
+  [/wrong version number|packet length too long/i, "What MESHCA_STORE names does not speak TLS; use redis:// or the port for TLS"],
+];
+
+/** What is refused for good, in our words; null for an error that may pass. */
+export function refusalOf(error: unknown): string | null {
+  if (!(error instanceof Error)) return null;
+  // A Cluster says why no node would do beside its own text.
+  const node = "lastNodeError" in error && error.lastNodeError instanceof Error ? error.lastNodeError.message : "";
+  return REFUSALS.find(([pattern]) => pattern.test(error.message) || pattern.test(node))?.[1] ?? null;
 }
 
 /** Why a connection failed: a code of the system, or Redis's own word; never text that may hold more. */
 function reasonOf(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
   if ("code" in error && typeof error.code === "string") return error.code;
-  if (/WRONGPASS|NOAUTH|invalid password/.test(error.message)) return "it refused the user or the password";
   if (/NOPERM/.test(error.message))
     return `it does not allow ${/'([^']+)' command/.exec(error.message)?.[1]?.toUpperCase() ?? "a command"}`;
   if (/sentinels are unreachable/i.test(error.message)) return "no sentinel is reachable, or none knows the master";

@@ -5,9 +5,11 @@
  */
 import * as v from "valibot";
 import type { Clock } from "../core/clock.ts";
+import { StoreError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Backend } from "./backend.ts";
 import { type Client, createClient, keepConnecting } from "./redis-connection.ts";
+import { refusalOf } from "./redis-error.ts";
 import { answered, checkRedis, createConfirmation, openPorts, type RedisCalls, redisKeys, scriptsOf } from "./redis-ports.ts";
 import type { RedisSettings } from "./redis-settings.ts";
 import { createWaiter } from "./waiter.ts";
@@ -16,20 +18,22 @@ export interface RedisOptions {
   readonly settings: RedisSettings;
   readonly clock: Clock;
   readonly log: Log;
+  /** Whether a Redis that does not answer is opened all the same, and connected to as soon as it does. @default false */
+  readonly keepConnecting?: boolean;
 }
 
 /**
  * Connects to Redis and checks that it can be relied on.
- * @throws {StoreError} where it cannot be reached, refuses, is too old or would evict keys
+ * @throws {StoreError} if it refuses, is too old or would evict keys, and, without `keepConnecting`, if it does not answer
  */
-export async function openRedis({ settings, clock, log }: RedisOptions): Promise<Backend> {
+export async function openRedis({ settings, clock, log, keepConnecting: patient = false }: RedisOptions): Promise<Backend> {
   const client = createClient(settings);
   const subscriber = createClient(settings);
   const keys = redisKeys(settings.prefix);
   const waiter = createWaiter();
   const accessWaiter = createWaiter();
   let silence: unknown = null;
-  const calls: RedisCalls = {
+  const direct: RedisCalls = {
     eval: (script, names, args) => client.eval(script, names.length, ...names, ...args),
     info: (section) => infoOf(client, section),
     wait: (copies, ms) => client.wait(copies, ms),
@@ -37,9 +41,32 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
       return silence;
     },
   };
+  /** Null once the server was found reliable; until then no script runs. */
+  let check: (() => Promise<void>) | null = () => checkRedis(direct, keys, log);
+  let checking: Promise<void> | null = null;
+  const requireChecked = async (): Promise<void> => {
+    if (check === null) return;
+    checking ??= check().finally(() => {
+      checking = null;
+    });
+    await checking;
+    check = null;
+  };
+  const calls: RedisCalls = {
+    async eval(script, names, args) {
+      if (check !== null) await requireChecked();
+      return direct.eval(script, names, args);
+    },
+    info: direct.info,
+    wait: direct.wait,
+    get silence() {
+      return silence;
+    },
+  };
   for (const connection of [client, subscriber])
     connection.on("error", (error: unknown) => {
-      silence = error;
+      // What a refusal makes fail next says less than the refusal.
+      if (refusalOf(silence) === null || refusalOf(error) !== null) silence = error;
     });
   let connected = false;
   client.on("close", () => {
@@ -68,16 +95,20 @@ export async function openRedis({ settings, clock, log }: RedisOptions): Promise
   };
   try {
     await answered(calls, v.unknown(), () => connectWithin(client, settings.connectTimeoutMs, clock));
-    await checkRedis(calls, keys, log);
+    await requireChecked();
     await answered(calls, v.unknown(), async () => {
       await connectWithin(subscriber, settings.connectTimeoutMs, clock);
       await subscriber.subscribe(keys.changed, keys.accessChanged);
-      subscriber.on("ready", () => void subscribe());
     });
   } catch (error) {
-    close();
-    throw error;
+    if (!patient || !(error instanceof StoreError) || error.code !== "store_unavailable") {
+      close();
+      throw error;
+    }
   }
+  subscriber.on("ready", () => void subscribe());
+  // After a failure ioredis connects again by itself; what was never connected has to be told.
+  if (subscriber.status === "wait") subscriber.connect().catch(() => undefined);
   endings.push(keepConnecting(client), keepConnecting(subscriber));
   const confirm = createConfirmation(calls, settings, log);
 

@@ -175,6 +175,9 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
     get failure() {
       return failure;
     },
+    get stopsChanges() {
+      return failure !== null && onFailure !== "go-on";
+    },
     get stopsSigning() {
       return failure !== null && onFailure === "stop-all";
     },

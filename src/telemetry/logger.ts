@@ -8,24 +8,37 @@ import type { Log } from "../core/log.ts";
 export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
+/** A log whose level can be changed. */
+export interface LeveledLog extends Log {
+  setLevel(level: LogLevel): void;
+}
+
 /**
  * Makes the process's log.
  * @param write takes one line with its end.
  */
-export function createLogger(level: LogLevel, write: (line: string) => void): Log {
+export function createLogger(level: LogLevel, write: (line: string) => void): LeveledLog {
   const format = getJsonLinesFormatter({ properties: "flatten" });
-  configureSync({
-    reset: true,
-    sinks: { lines: (record) => write(format(record)) },
-    loggers: [
-      { category: ["meshca"], sinks: ["lines"], lowestLevel: level },
-      { category: ["logtape", "meta"], sinks: ["lines"], lowestLevel: "error" },
-    ],
-  });
+  let isDebug = false;
+  const setLevel = (next: LogLevel) => {
+    isDebug = next === "debug";
+    configureSync({
+      reset: true,
+      sinks: { lines: (record) => write(format(record)) },
+      loggers: [
+        { category: ["meshca"], sinks: ["lines"], lowestLevel: next },
+        { category: ["logtape", "meta"], sinks: ["lines"], lowestLevel: "error" },
+      ],
+    });
+  };
+  setLevel(level);
   const logger = getLogger(["meshca"]);
   return {
-    // One line a request: nothing at all where nobody wants it.
-    debug: level === "debug" ? (message, fields = {}) => logger.debug(message, fields) : () => undefined,
+    setLevel,
+    // One line a request: nothing at all if the level leaves it out.
+    debug(message, fields = {}) {
+      if (isDebug) logger.debug(message, fields);
+    },
     info: (message, fields = {}) => logger.info(message, fields),
     warn: (message, fields = {}) => logger.warn(message, fields),
     error: (message, fields = {}) => logger.error(message, fields),

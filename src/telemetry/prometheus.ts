@@ -4,6 +4,7 @@
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Audit } from "../core/audit.ts";
+import type { ServerCertificate } from "../core/ca/expiry.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import type { Status } from "../core/ca/status.ts";
 import type { Metrics } from "../core/metrics.ts";
@@ -16,10 +17,15 @@ export interface Observed {
   readonly signing: number;
   readonly status: Status;
   readonly audit: Pick<Audit, "failure" | "lost"> | null;
+  /** Why the CA cannot be changed, or null. */
+  readonly changeObstacle: string | null;
+  /** The certificate that the server shows; null without TLS. */
+  readonly certificate: ServerCertificate | null;
 }
 
 export interface PrometheusMetrics extends Metrics {
-  request(route: string, status: number): void;
+  /** @param seconds from its arrival to its answer, blocked queries included. */
+  request(route: string, status: number, seconds?: number): void;
   /** A token that is none was presented. */
   wrongToken(): void;
   /** Writes the counters, and gauges of what is handed in. */
@@ -39,10 +45,75 @@ function childrenOf(): (counter: Counter, ...labels: string[]) => Counter.Intern
   };
 }
 
-export function createPrometheus(): PrometheusMetrics {
+/** What process this is. */
+export interface Build {
+  readonly version: string;
+  readonly runtime: string;
+}
+
+/** What the process uses; what the system does not tell is left out. */
+export interface ProcessUsage {
+  readonly cpuUserSeconds?: number;
+  readonly cpuSystemSeconds?: number;
+  /** Seconds since 1970. */
+  readonly startTime?: number;
+  readonly residentBytes?: number;
+  readonly virtualBytes?: number;
+  readonly openFiles?: number;
+  readonly maxFiles?: number;
+}
+
+/** The series of a process by the names that Prometheus's own clients use. */
+const PROCESS_SERIES: readonly (readonly [string, "counter" | "gauge", string, (usage: ProcessUsage) => number | undefined])[] = [
+  ["process_cpu_user_seconds_total", "counter", "User CPU time in seconds", ({ cpuUserSeconds }) => cpuUserSeconds],
+  ["process_cpu_system_seconds_total", "counter", "System CPU time in seconds", ({ cpuSystemSeconds }) => cpuSystemSeconds],
+  [
+    "process_cpu_seconds_total",
+    "counter",
+    "User and system CPU time in seconds",
+    ({ cpuUserSeconds, cpuSystemSeconds }) =>
+      cpuUserSeconds === undefined || cpuSystemSeconds === undefined ? undefined : cpuUserSeconds + cpuSystemSeconds,
+  ],
+  ["process_start_time_seconds", "gauge", "Start of the process, in seconds since 1970", ({ startTime }) => startTime],
+  ["process_resident_memory_bytes", "gauge", "Resident memory in octets", ({ residentBytes }) => residentBytes],
+  ["process_virtual_memory_bytes", "gauge", "Virtual memory in octets", ({ virtualBytes }) => virtualBytes],
+  ["process_open_fds", "gauge", "Open file descriptors", ({ openFiles }) => openFiles],
+  ["process_max_fds", "gauge", "Open file descriptors at most", ({ maxFiles }) => maxFiles],
+];
+
+/** Adds the series of the process, without those of prom-client's default metrics that cost while nobody asks. */
+function addProcess(registry: Registry, usage: () => ProcessUsage): void {
+  for (const [name, kind, help, read] of PROCESS_SERIES) {
+    // A series that the system does not tell is not there, rather than 0.
+    if (read(usage()) === undefined) continue;
+    if (kind === "gauge")
+      new Gauge({
+        name,
+        help,
+        registers: [registry],
+        collect() {
+          this.set(read(usage()) ?? 0);
+        },
+      });
+    else
+      new Counter({
+        name,
+        help,
+        registers: [registry],
+        collect() {
+          this.reset();
+          this.inc(read(usage()) ?? 0);
+        },
+      });
+  }
+}
+
+/** @param usage reads what the process uses. */
+export function createPrometheus(build: Build, usage?: () => ProcessUsage): PrometheusMetrics {
   const registry = new Registry();
   const registers = [registry];
   const child = childrenOf();
+  if (usage !== undefined) addProcess(registry, usage);
   let observed: Observed | null = null;
 
   const issued = new Counter({
@@ -75,6 +146,20 @@ export function createPrometheus(): PrometheusMetrics {
     labelNames: ["route", "status"],
     registers,
   });
+  const duration = new Histogram({
+    name: "meshca_http_request_seconds",
+    help: "Time from a request to its answer by route, blocked queries included",
+    labelNames: ["route"],
+    buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60],
+    registers,
+  });
+  /** The series of a route, looked up by name. */
+  const durationOf = new Map<string, Histogram.Internal<string>>();
+  const durations = (route: string): Histogram.Internal<string> => {
+    const found = durationOf.get(route) ?? duration.labels(route);
+    durationOf.set(route, found);
+    return found;
+  };
   const wrongTokens = new Counter({ name: "meshca_wrong_tokens_total", help: "Tokens presented that are unknown", registers });
   const gauge = (name: string, help: string, read: (gauge: Gauge, now: Observed) => void, labelNames: string[] = []) =>
     new Gauge({
@@ -108,9 +193,31 @@ export function createPrometheus(): PrometheusMetrics {
   gauge("meshca_audit_failing", "1 while the audit log cannot be written", (g, { audit }) => {
     if (audit !== null) g.set(audit.failure === null ? 0 : 1);
   });
-  gauge("meshca_audit_lost", "Audit records given up since the start", (g, { audit }) => {
-    if (audit !== null) g.set(audit.lost);
+  new Counter({
+    name: "meshca_audit_lost",
+    help: "Audit records given up since the start",
+    registers,
+    collect() {
+      this.reset();
+      this.inc(observed?.audit?.lost ?? 0);
+    },
   });
+  gauge("meshca_changes_possible", "1 while the CA can be changed", (g, { changeObstacle }) => g.set(changeObstacle === null ? 1 : 0));
+  gauge("meshca_store_away_seconds", "Seconds since the store last answered, 0 while it answers", (g, { status, now }) => {
+    const { storeAway, confirmedAt } = status;
+    if (!storeAway) g.set(0);
+    else if (confirmedAt !== null) g.set((now.getTime() - confirmedAt.getTime()) / 1000);
+  });
+  gauge("meshca_tls_expiry_seconds", "Seconds until the certificate expires that the server shows", (g, { certificate, now }) => {
+    if (certificate !== null) g.set((certificate.notAfter.getTime() - now.getTime()) / 1000);
+  });
+  gauge("meshca_tls_emergency", "1 while the server shows its self-signed emergency certificate", (g, { certificate }) => {
+    if (certificate !== null) g.set(certificate.emergency === null ? 0 : 1);
+  });
+  new Gauge({ name: "meshca_build_info", help: "1, with the version and the runtime", labelNames: ["version", "runtime"], registers }).set(
+    build,
+    1,
+  );
   gauge(
     "meshca_root_expiry_seconds",
     "Seconds until a root expires",
@@ -132,7 +239,10 @@ export function createPrometheus(): PrometheusMetrics {
     },
     leafRefused: (code) => child(refused, code).inc(),
     change: (operation, outcome) => changes.inc({ operation, outcome }),
-    request: (route, status) => child(requests, route, String(status)).inc(),
+    request(route, status, seconds) {
+      child(requests, route, String(status)).inc();
+      if (seconds !== undefined) durations(route).observe(seconds);
+    },
     wrongToken: () => wrongTokens.inc(),
     async render(what) {
       observed = what;

@@ -1,5 +1,5 @@
 /**
- * A server certificate of our own CA: asked for as anybody would ask, and asked for anew at half of its life and after
+ * A server certificate of our own CA: requested as any client would request it, and renewed at half of its life and after
  * each rotation. Its key is made with each certificate and never leaves the process.
  * @module
  */
@@ -13,13 +13,18 @@ import { generateRequestKey, makeRequest, privateKeyPem } from "../core/x509/req
 import type { Pair } from "./pair.ts";
 
 export interface OwnCertificate {
-  /** Null before there was one. */
+  /** The last certificate that was issued, or null if there is none that is in force now. */
   readonly pair: Pair | null;
-  /** Gets a certificate where one is due. A failure is logged, and tried again no sooner than in a while. @returns whether there is a new one. */
+  /** Why the last request failed, or null. */
+  readonly reason: string | null;
+  /**
+   * Requests a certificate if one is due. A failure is logged. Under the same root it is retried after `RETRY_MS`, under
+   * another root at once. @returns whether there is a new one.
+   */
   renew(): Promise<boolean>;
 }
 
-/** How soon after a failure it is tried again, in milliseconds: sooner while there is nothing to show. */
+/** How soon after a failure a request is retried, in milliseconds: sooner while no certificate is in force. */
 const RETRY_MS = { first: 1000, renewal: 30_000 };
 
 export interface OwnCertificateOptions {
@@ -30,20 +35,34 @@ export interface OwnCertificateOptions {
   readonly log: Log;
 }
 
+/** A certificate with its root and its validity in milliseconds since 1970. */
+interface Held {
+  readonly pair: Pair;
+  readonly root: string;
+  readonly notBefore: number;
+  readonly notAfter: number;
+}
+
 export function createOwnCertificate({ manager, datacenter, names, clock, log }: OwnCertificateOptions): OwnCertificate {
-  let held: { readonly pair: Pair; readonly root: string; readonly halfLife: number } | null = null;
-  let failedAt: number | null = null;
+  let held: Held | null = null;
+  let failed: { readonly at: number; readonly root: string } | null = null;
   let reason: string | null = null;
 
+  const inForce = (now: number): Held | null => (held !== null && held.notBefore <= now && now < held.notAfter ? held : null);
   const isDue = (root: string, now: number): boolean => {
-    const pause = held === null ? RETRY_MS.first : RETRY_MS.renewal;
-    if (failedAt !== null && now < failedAt + pause) return false;
-    return held === null || held.root !== root || now >= held.halfLife;
+    const current = inForce(now);
+    const pause = current === null ? RETRY_MS.first : RETRY_MS.renewal;
+    // What failed under one root says nothing of the next one. A clock that was set back must not make the pause longer.
+    if (failed?.root === root && failed.at <= now && now < failed.at + pause) return false;
+    return current === null || current.root !== root || now >= (current.notBefore + current.notAfter) / 2;
   };
 
   return {
     get pair() {
-      return held?.pair ?? null;
+      return inForce(clock.now().getTime())?.pair ?? null;
+    },
+    get reason() {
+      return reason;
     },
     async renew() {
       const now = clock.now().getTime();
@@ -54,14 +73,14 @@ export function createOwnCertificate({ manager, datacenter, names, clock, log }:
         const key = await generateRequestKey();
         const uri = formatSpiffeId({ kind: "server", trustDomain: trustDomainOf(state.clusterId), datacenter });
         const leaf = await manager.sign(await makeRequest(key, { uri, ...names }), { priority: "renewal" });
-        const halfLife = (leaf.notBefore.getTime() + leaf.notAfter.getTime()) / 2;
-        // A root that was rotated in meanwhile is noticed the next time.
-        held = { pair: { cert: leaf.certificatePem, key: await privateKeyPem(key.privateKey) }, root: active.id, halfLife };
-        failedAt = reason = null;
+        const [notBefore, notAfter] = [leaf.notBefore.getTime(), leaf.notAfter.getTime()];
+        // A rotation during the request is noticed the next time.
+        held = { pair: { cert: leaf.certificatePem, key: await privateKeyPem(key.privateKey) }, root: active.id, notBefore, notAfter };
+        failed = reason = null;
         log.info("The certificate for TLS was renewed", { serial: leaf.serialNumber, until: leaf.notAfter.toISOString(), root: active.id });
         return true;
       } catch (error) {
-        failedAt = now;
+        failed = { at: now, root: active.id };
         const why = error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown";
         if (why !== reason) log.error("Cannot renew the certificate for TLS", { reason: why });
         reason = why;

@@ -174,7 +174,7 @@ describe("meshca serve", () => {
     writeFileSync(kek, makeKek());
     const { code, stdout, stderr } = await runServer({ ...LISTEN, MESHCA_DATA_DIR: dataDir });
     assert.notEqual(code, 0);
-    assert.deepEqual([stdout, stderr === ""], ["", false]);
+    assert.deepEqual([stdout.includes('"message":"Ready"'), stderr === ""], [false, false]);
     writeFileSync(kek, right);
     const server = await startServer({ MESHCA_DATA_DIR: dataDir });
     assert.equal((await send(server.port, ROOTS))?.header("X-Consul-Index"), "1");
@@ -214,7 +214,7 @@ describe("meshca serve", () => {
   it("meshca serve answers 503 with Consul's text on every route of the CA where connect is disabled", async () => {
     const server = await startServer(withFile({ connect: { enabled: false } }));
     try {
-      assert.match(server.stdout(), /\(connect is disabled\)/);
+      assert.match(server.stdout(), /"message":"Ready".*"obstacle":"connect is disabled"/);
       for (const request of [
         ROOTS,
         CONFIGURATION,
@@ -242,10 +242,7 @@ describe("meshca serve", () => {
     assert.equal((await send(server.port, put({ Provider: "consul", Config: { PrivateKey: `${key}x`, RootCert: "abc" } })))?.status, 400);
     const { stdout, stderr } = await server.stop();
     assert.equal(stderr, "");
-    const lines = stdout
-      .slice(stdout.indexOf("\n\n", stdout.indexOf("Get a leaf:")) + 2)
-      .trimEnd()
-      .split("\n");
+    const lines = stdout.trimEnd().split("\n");
     assert.ok(lines.length >= 5, stdout);
     for (const line of lines) {
       const record = JSON.parse(line) as Record<string, unknown>;

@@ -35,6 +35,7 @@ export async function createTestApp(overrides: Partial<AppOptions> = {}, ca?: Te
     compressed: false,
     hosts: null,
     limits: DEFAULT_HTTP_LIMITS,
+    facts: () => [],
     audit: null,
     renderMetrics: async () => ({ type: "text/plain", text: "" }),
     countRequest: () => undefined,

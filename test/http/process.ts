@@ -87,6 +87,15 @@ export function leaksOf(environment: Readonly<Record<string, string>>, output: s
   return search.leaks();
 }
 
+/** The lines of a server's log that are whole. */
+export function linesOf(stdout: string): Readonly<Record<string, unknown>>[] {
+  return stdout
+    .split("\n")
+    .slice(0, -1)
+    .filter((line) => line.startsWith("{"))
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
 /** A data folder of its own. */
 export function makeDataDir(): string {
   return mkdtempSync(join(tmpdir(), "meshca-data-"));
@@ -118,8 +127,10 @@ export async function startServer(
   const url = await Promise.race([
     new Promise<string>((resolve) => {
       running.onOutput(() => {
-        const found = /meshca listens on (https?:\/\/\S+)[^\n]*\n(trust domain \S+\n)?/.exec(running.stdout());
-        if (found?.[1] !== undefined) resolve(found[1]);
+        const ready = linesOf(running.stdout()).find(
+          (line) => line.message === "Ready" && (!args.includes("--workers") || "workers" in line),
+        );
+        if (typeof ready?.url === "string") resolve(ready.url);
       });
     }),
     running.ended.then(({ code, stderr }): string => {
@@ -132,7 +143,8 @@ export async function startServer(
     pid: running.child.pid ?? 0,
     dataDir,
     get trustDomain() {
-      return /trust domain (\S+)/.exec(running.stdout())?.[1] ?? "";
+      const trustDomain = linesOf(running.stdout()).find((line) => "trustDomain" in line)?.trustDomain;
+      return typeof trustDomain === "string" ? trustDomain : "";
     },
     stdout: running.stdout,
     stderr: running.stderr,

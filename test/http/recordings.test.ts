@@ -47,6 +47,7 @@ async function startUninitialized(): Promise<Peer> {
     hosts: null,
     limits: DEFAULT_HTTP_LIMITS,
     audit: null,
+    facts: () => [],
     renderMetrics: async () => ({ type: "text/plain", text: "" }),
     countRequest: () => undefined,
     countWrongToken: () => undefined,

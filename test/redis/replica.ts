@@ -24,7 +24,7 @@ export interface TestReplica {
   readonly meshca: Meshca;
   readonly clock: ShiftedClock;
   readonly lines: readonly Line[];
-  call(method: "GET" | "PUT", path: string, body?: string): Promise<{ status: number; text: string; headers: Headers }>;
+  call(method: "GET" | "PUT", path: string, body?: string, token?: string): Promise<{ status: number; text: string; headers: Headers }>;
   close(): Promise<void>;
 }
 
@@ -118,7 +118,7 @@ export async function startReplica({
   const clock = shiftedClock(aheadMs);
   const whole = testSettings(port, settings);
   const platform = testPlatform(clock, folder, lines);
-  const backend = await openBackend(whole, platform);
+  const backend = await openBackend(whole, platform, folder.has("seen-redis.json"));
   let meshca: Meshca;
   try {
     meshca = await composeOver(backend, whole, platform);
@@ -132,10 +132,10 @@ export async function startReplica({
     meshca,
     clock,
     lines,
-    async call(method, path, body) {
+    async call(method, path, body, token) {
       const request = new Request(`http://127.0.0.1${path}`, {
         method,
-        headers: { Host: "127.0.0.1" },
+        headers: { Host: "127.0.0.1", ...(token === undefined ? {} : { "X-Consul-Token": token }) },
         ...(body === undefined ? {} : { body }),
       });
       const answer = await meshca.fetch(request);

@@ -19,6 +19,7 @@ interface Rule {
 }
 
 const RULES: readonly Rule[] = [
+  { files: "src/version.ts", ours: ["package.json"], packages: [] },
   { files: "src/core/x509/peculiar.ts", ours: ["src/core/"], packages: ["@peculiar/x509", "reflect-metadata"] },
   // Two digests a leaf, several times cheaper than through WebCrypto.
   { files: "src/core/x509/digest.ts", ours: ["src/core/"], packages: ["@noble/hashes"] },
@@ -60,7 +61,18 @@ const RULES: readonly Rule[] = [
   },
   {
     files: "src/compose",
-    ours: ["src/compose", "src/core/", "src/store/", "src/seal/", "src/auth/", "src/telemetry/", "src/config/", "src/http/", "providers/"],
+    ours: [
+      "src/compose",
+      "src/version.ts",
+      "src/core/",
+      "src/store/",
+      "src/seal/",
+      "src/auth/",
+      "src/telemetry/",
+      "src/config/",
+      "src/http/",
+      "providers/",
+    ],
     packages: [],
   },
   // A Worker has a composition root of its own: each request is one, and its settings are bindings.
@@ -77,7 +89,7 @@ const RULES: readonly Rule[] = [
   },
   {
     files: "src/entry/",
-    ours: ["src/compose.ts", "src/config/", "src/core/", "src/telemetry/", "src/tls/", "src/entry/"],
+    ours: ["src/compose.ts", "src/compose-start.ts", "src/config/", "src/core/", "src/telemetry/", "src/tls/", "src/entry/"],
     packages: ["node:fs", "node:path", "node:dns/promises", "node:http", "node:https", "node:net", "node:stream"],
   },
   {
@@ -85,6 +97,7 @@ const RULES: readonly Rule[] = [
     ours: [
       "src/entry/",
       "src/compose.ts",
+      "src/version.ts",
       "src/config/",
       "src/core/",
       "src/cli/",

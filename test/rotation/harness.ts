@@ -94,13 +94,13 @@ export interface CaProcess {
 export async function serveCa(): Promise<CaProcess> {
   const folder = newFolder();
   const child = spawn(process.execPath, [fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url)), "serve"], {
-    env: { PATH: process.env.PATH, MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: folder, MESHCA_LOG_LEVEL: "error" },
+    env: { PATH: process.env.PATH, MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: folder },
     stdio: ["ignore", "pipe", "inherit"],
   });
   const url = await new Promise<string>((resolve, reject) => {
     child.once("exit", (code) => reject(new Error(`The CA ended with ${code}`)));
     createInterface({ input: child.stdout }).on("line", (line) => {
-      const match = /^meshca listens on (\S+)$/.exec(line);
+      const match = /"message":"Ready".*"url":"([^"]+)"/.exec(line);
       if (match?.[1] !== undefined) resolve(match[1]);
     });
   });

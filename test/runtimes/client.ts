@@ -10,7 +10,7 @@ import { type RawAnswer, type RawRequest, send } from "../http/raw.ts";
 
 export const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
 /** Access control is on: a Worker serves with nothing else. */
-export const SETTINGS = { MESHCA_ACL: "deny", MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT, MESHCA_LOG_LEVEL: "error" } as const;
+export const SETTINGS = { MESHCA_ACL: "deny", MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT } as const;
 export const CONFIGURATION = "/v1/connect/ca/configuration";
 export const ROOTS = "/v1/connect/ca/roots";
 export const SIGN = "/v1/connect/ca/sign";

@@ -29,7 +29,7 @@ async function open({ port }: ServerProcess, text: string): Promise<Socket> {
 async function end(name: (typeof NAMES)[number], hold: (server: ServerProcess) => Promise<void>): Promise<number> {
   const dataDir = makeDataDir();
   try {
-    const server = await startServer({ MESHCA_DATA_DIR: dataDir, MESHCA_LOG_LEVEL: "error" }, [], COMMANDS[name](dataDir));
+    const server = await startServer({ MESHCA_DATA_DIR: dataDir }, [], COMMANDS[name](dataDir));
     await hold(server);
     const asked = performance.now();
     server.kill("SIGTERM");

@@ -16,7 +16,7 @@ import { listenTls, type TlsServer, type TlsServerOptions } from "../../src/tls/
 import { openTls } from "../../src/tls/tls.ts";
 import { abandonedRoot } from "../core/ca/abandoned.ts";
 import { createTestCa, opensslCsr, serviceUri, silentLog, type TestCa } from "../fakes/ca.ts";
-import { createFakeClock } from "../fakes/clock.ts";
+import { createFakeClock, systemRandom } from "../fakes/clock.ts";
 import { until } from "../redis/server.ts";
 import { get, inNewFolder, type Made, openHttp1, openHttp2, opensslHandshake, selfSigned } from "./harness.ts";
 
@@ -296,10 +296,12 @@ describe("listenTls() with clients' certificates", () => {
       clientCertificate: "required",
       minVersion: "TLSv1.3",
     };
-    const certificates = openTls({ settings, datacenter: "dc1", readFile: () => assert.fail(), clock: ca.clock, log: silentLog });
+    const given = { readFile: () => assert.fail(), kept: () => null, clock: ca.clock, random: systemRandom, log: silentLog };
+    const certificates = openTls({ settings, datacenter: "dc1", ...given });
     const server = await listen(show, { client: settings });
     try {
-      await certificates.start(ca.manager, server);
+      await certificates.open(server);
+      await certificates.start(ca.manager);
       // The thief's chain verifies under the older root, as TLS sees it.
       const forged = await get(server.port, "/", forge("web"));
       assert.deepEqual([forged.status, /is not a leaf of this CA/.test(forged.body)], [403, true]);

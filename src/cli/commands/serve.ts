@@ -1,14 +1,17 @@
 /**
- * `meshca serve`: runs the CA until it is told to stop.
+ * `meshca serve`: runs the CA until it is stopped by a signal.
  * @module
  */
 import { readFileSync } from "node:fs";
 import { CONSUL_CONFIG_NAMES } from "../../../providers/consul/config.ts";
 import { VAULT_CONFIG_NAMES } from "../../../providers/vault/config.ts";
+import type { Meshca } from "../../compose.ts";
 import { readSettings, type Settings } from "../../config/settings.ts";
 import { trustDomainOf } from "../../core/spiffe/kinds.ts";
 import { serve } from "../../entry/runtime.ts";
 import type { Served } from "../../entry/serve.ts";
+import { VERSION } from "../../version.ts";
+import { banner } from "../banner.ts";
 import { describe, exitCode } from "../output.ts";
 
 /** Milliseconds for a process that has closed everything to end by itself. */
@@ -20,51 +23,90 @@ export function settingsOf(environment: NodeJS.ProcessEnv): Settings {
 }
 
 /**
- * Serves alone, or as one of the workers of a server.
+ * Serves by itself, or as one of the workers of a server.
  * @param worker the number among the workers, or null.
  * @returns the exit code
  */
 export async function serveCommand(worker: number | null = null): Promise<number> {
-  let served: Served;
+  let served: Served | null = null;
   try {
     const settings = { ...settingsOf(process.env), worker };
     // Before anything else, so that a stop during the start is not lost.
     const stopped = stopAsked(worker !== null);
+    let hangUp: () => void = () => undefined;
+    process.on("SIGHUP", () => hangUp());
     served = await serve(settings);
-    const text = greeting(served, settings.datacenter);
-    if (worker === null) process.stdout.write(text);
-    else process.send?.({ listen: served.listen, greeting: text });
-    await stopped;
+    const { log } = served.platform;
+    log.info("Listening", { url: served.url, version: VERSION, store: describeStore(settings.store), ...workerField(worker) });
+    hangUp = reloader(settings, served);
+    const meshca = await Promise.race([served.ready, stopped]);
+    if (typeof meshca !== "string") {
+      log.info("Ready", { url: served.url, ...stateFields(meshca, settings), ...workerField(worker) });
+      const text = banner({ url: served.url, meshca, settings });
+      if (worker !== null) process.send?.({ listen: served.listen, url: served.url, greeting: text });
+      else if (process.stdout.isTTY) process.stdout.write(text);
+    }
+    log.info("Stopping", { reason: await stopped });
   } catch (error) {
+    await served?.close();
     process.stderr.write(`${describe(error)}\n`);
     return exitCode(error);
   }
   await served.close();
+  served.platform.log.info("Stopped");
   // What a client holds open may still hold the process.
   setTimeout(() => process.exit(), LINGER_MS).unref();
   if (worker !== null) process.disconnect?.();
   return 0;
 }
 
-/** Resolves when the process is told to end; a worker also when its server is gone. */
-export function stopAsked(isWorker = false): Promise<void> {
+/** Resolves, with the reason, when the process is to end; a worker also when its server is gone. */
+export function stopAsked(isWorker = false): Promise<string> {
   return new Promise((stop) => {
-    process.once("SIGINT", () => stop());
-    process.once("SIGTERM", () => stop());
-    if (isWorker) process.once("disconnect", () => stop());
+    process.once("SIGINT", () => stop("SIGINT"));
+    process.once("SIGTERM", () => stop("SIGTERM"));
+    if (isWorker) process.once("disconnect", () => stop("the server of this worker is gone"));
   });
 }
 
-function greeting({ url, meshca }: Served, datacenter: string): string {
-  const clusterId = meshca.manager.snapshot?.state.clusterId;
-  if (clusterId === undefined)
-    return `meshca listens on ${url} (${meshca.manager.status.stopped === null ? "connect is disabled" : "changes are stopped, see /readyz"})\n`;
-  const trustDomain = trustDomainOf(clusterId);
-  return `meshca listens on ${url}
-trust domain ${trustDomain}
+/** Where the state is, without a user, a password or a key. */
+export function describeStore(store: Settings["store"]): string {
+  if (store.kind === "memory") return "memory";
+  if (store.kind === "sqlite") return `sqlite:${store.path}`;
+  const mode = store.mode === "single" ? "" : `${store.mode} `;
+  return `redis ${mode}${store.nodes.map(({ host, port }) => `${host}:${port}`).join(",")} (prefix ${store.prefix})`;
+}
 
-Get a leaf:
-  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout web.key -subj / -addext "subjectAltName=URI:spiffe://${trustDomain}/ns/default/dc/${datacenter}/svc/web" | curl -fsS${url.startsWith("https:") ? " --cacert CA.pem" : ""} --data-binary @- ${url}/v1/connect/ca/sign
+/** The CA that is served, and why it cannot sign, if it cannot. */
+function stateFields({ manager }: Meshca, { connectEnabled }: Settings): Readonly<Record<string, string | number>> {
+  const state = manager.snapshot?.state;
+  const obstacle = connectEnabled ? manager.obstacle() : "connect is disabled";
+  return {
+    ...(state === undefined ? {} : { trustDomain: trustDomainOf(state.clusterId), index: state.index }),
+    ...(obstacle === null ? {} : { obstacle }),
+  };
+}
 
-`;
+const workerField = (worker: number | null) => (worker === null ? {} : { worker });
+
+/** Names of settings that take effect at a restart only are logged; their values may be secrets. */
+function reloader(before: Settings, { platform: { log }, reload }: Served): () => void {
+  return () => {
+    reload();
+    try {
+      const after = { ...settingsOf(process.env), worker: before.worker };
+      log.setLevel(after.logLevel);
+      const changed = (Object.keys(after) as (keyof Settings)[]).filter(
+        (name) => name !== "logLevel" && JSON.stringify(after[name]) !== JSON.stringify(before[name]),
+      );
+      log.info("Reloaded the TLS files and the log level after SIGHUP", {
+        logLevel: after.logLevel,
+        ...(changed.length > 0 ? { needRestart: changed } : {}),
+      });
+    } catch (error) {
+      log.error("Cannot re-read the settings after SIGHUP; the present ones stay in use, TLS files were re-read", {
+        reason: describe(error),
+      });
+    }
+  };
 }

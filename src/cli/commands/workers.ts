@@ -7,10 +7,11 @@ import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { claimStore } from "../../compose.ts";
 import { ConfigError } from "../../core/errors.ts";
-import { makeDataDir } from "../../entry/platform.ts";
+import { createPlatform, makeDataDir } from "../../entry/platform.ts";
 import { runtimeOf } from "../../entry/runtime.ts";
+import { VERSION } from "../../version.ts";
 import { describe, exitCode } from "../output.ts";
-import { settingsOf, stopAsked } from "./serve.ts";
+import { describeStore, settingsOf, stopAsked } from "./serve.ts";
 
 /** More than any machine has cores that one process would leave idle. */
 export const MAX_WORKERS = 64;
@@ -20,6 +21,7 @@ const RESTART_MS = 1000;
 interface Ready {
   /** Where it listens, `host:port`. */
   readonly listen: string;
+  readonly url: string;
   readonly greeting: string;
 }
 
@@ -27,6 +29,10 @@ interface Ready {
 export async function workersCommand(count: number): Promise<number> {
   const children = new Set<ChildProcess>();
   const stopped = stopAsked();
+  // Each worker re-reads what it has read.
+  process.on("SIGHUP", () => {
+    for (const child of children) child.kill("SIGHUP");
+  });
   let stopping = false;
   let giveBack: () => void = () => undefined;
 
@@ -58,16 +64,20 @@ export async function workersCommand(count: number): Promise<number> {
         "Cannot start workers: each would have a CA of its own in memory; set MESHCA_STORE to sqlite:PATH or redis://...",
       );
     makeDataDir(settings.dataDir);
+    const { log } = createPlatform(settings);
     giveBack = await claimStore(settings);
     const { host, port } = settings.listen;
     // The first one finds a free port, where that is asked for.
-    const first = await start(0, `${host.includes(":") ? `[${host}]` : host}:${port}`);
+    // A stop while they start is not waited for: a worker may wait for its store.
+    const first = await Promise.race([start(0, `${host.includes(":") ? `[${host}]` : host}:${port}`), stopped.then(() => 0)]);
     if (typeof first === "number") return first;
-    const others = await Promise.all(Array.from({ length: count - 1 }, (_, i) => start(i + 1, first.listen)));
+    const starting = Promise.all(Array.from({ length: count - 1 }, (_, i) => start(i + 1, first.listen)));
+    const others = await Promise.race([starting, stopped.then(() => [])]);
     const failed = others.find((other) => typeof other === "number");
     if (typeof failed === "number") return failed;
-    process.stdout.write(`${first.greeting}${count} workers\n`);
-    await stopped;
+    log.info("Ready", { url: first.url, version: VERSION, store: describeStore(settings.store), workers: count });
+    if (process.stdout.isTTY) process.stdout.write(`${first.greeting}${count} workers\n`);
+    log.info("Stopping", { reason: await stopped, workers: count });
     return 0;
   } catch (error) {
     process.stderr.write(`${describe(error)}\n`);

@@ -21,6 +21,8 @@ export interface FollowerOptions {
   readonly store: Store;
   readonly standing: Standing;
   readonly recollection: Recollection | null;
+  /** How old the kept instant of the last confirmation may be, in milliseconds; null if it is kept with the state only. */
+  readonly confirmationMs: number | null;
   readonly self: Pick<Replica, "address">;
   readonly providers: ProviderTypes;
   readonly sealer: Sealer;
@@ -40,7 +42,7 @@ export interface Follower {
   readonly stopped: string | null;
   /** @throws {NotReadyError} `ca_uninitialized` */
   require(): Snapshot;
-  /** Takes what this replica saw before it was restarted. @throws {StoreError} @throws {SealError} */
+  /** Takes what this replica saw before it was restarted, and when the store confirmed it. @throws {StoreError} @throws {SealError} */
   recollect(): Promise<void>;
   /** Reads the store and takes what is newer. @throws {StoreError} @throws {SealError} */
   refresh(): Promise<void>;
@@ -67,6 +69,8 @@ export function createFollower(options: FollowerOptions): Follower {
   let told = memory.current;
   /** Settles when what was seen last is kept; it never rejects. */
   let keeping: Promise<void> = Promise.resolve();
+  /** The confirmation that was kept last, in milliseconds since 1970. */
+  let keptConfirmation: number | null = null;
 
   const require = (): Snapshot => {
     // Consul's text (consul-ca.md §1.2).
@@ -97,11 +101,21 @@ export function createFollower(options: FollowerOptions): Follower {
   const keep = (): Promise<void> => {
     keeping = keeping.then(async () => {
       if (memory.current === null) return;
+      const { confirmedAt } = standing;
+      keptConfirmation = confirmedAt?.getTime() ?? null;
       await options.recollection
-        ?.save({ state: memory.current.state, term: memory.term })
+        ?.save({ state: memory.current.state, term: memory.term, confirmedAt })
         .catch((error: unknown) => log.warn("Cannot keep beside the store what was seen last", { reason: reasonOf(error) }));
     });
     return keeping;
+  };
+
+  /** Keeps from time to time when the store confirmed what is served: a restart while it is away counts from then. */
+  const keepConfirmation = (): void => {
+    const { confirmedAt } = standing;
+    if (options.confirmationMs === null || options.recollection === null || confirmedAt === null) return;
+    const age = keptConfirmation === null ? Number.POSITIVE_INFINITY : confirmedAt.getTime() - keptConfirmation;
+    if (age < 0 || age >= options.confirmationMs) void keep();
   };
 
   const refresh = async (): Promise<void> => {
@@ -139,6 +153,7 @@ export function createFollower(options: FollowerOptions): Follower {
       throw error;
     }
     standing.confirm(asked);
+    keepConfirmation();
   };
 
   /** Stops all changes, here and everywhere. Signing goes on under what was seen. */
@@ -183,6 +198,7 @@ export function createFollower(options: FollowerOptions): Follower {
       const seen = (await options.recollection?.load()) ?? null;
       if (seen === null) return;
       memory.term = seen.term;
+      if (seen.confirmedAt !== null) standing.confirm(seen.confirmedAt);
       memory.current = await loadSnapshot(seen.state, providers, { sealer, random }, clock.now());
     },
     refresh,
@@ -205,7 +221,7 @@ export function createFollower(options: FollowerOptions): Follower {
 }
 
 /** Whether an error only says that the store gave no answer that could be used. */
-function isSilence(error: unknown): boolean {
+export function isSilence(error: unknown): boolean {
   return error instanceof StoreError && ["store_unavailable", "store_refused", "store_busy"].includes(error.code);
 }
 

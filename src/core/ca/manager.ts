@@ -51,6 +51,12 @@ import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status }
 import { prune, reseal } from "./transitions.ts";
 import { createUpkeep } from "./upkeep.ts";
 
+/**
+ * The last-seen file says to within this time when the store confirmed the state, in milliseconds. A tenth of max_staleness
+ * if that is less: a replica that starts while the store is away then signs for at least nine tenths of it.
+ */
+const MAX_CONFIRMATION_MS = 15_000;
+
 export interface ManagerOptions {
   readonly store: Store;
   readonly leases: Leases;
@@ -86,7 +92,10 @@ export interface CaManager {
   readonly status: Status;
   /** The last snapshot. @throws {NotReadyError} `ca_uninitialized` */
   require(): Snapshot;
-  /** Takes what this replica saw before it was restarted, and what is stored. @throws {CaError} when the CA cannot be served like this. */
+  /**
+   * Takes what this replica saw before it was restarted, and what is stored. If a shared store does not answer, the
+   * last-seen state is served as after any other loss of the store. @throws {CaError} if the CA cannot be served like this.
+   */
   start(): Promise<void>;
   /** Signs one PEM request, if `permit` lets it. @throws {CaError} of every kind */
   sign(csr: string, options?: SignOptions): Promise<IssuedLeaf>;
@@ -152,7 +161,8 @@ export function createManager(options: ManagerOptions): CaManager {
   const standing = createStanding(store, options.replicas, clock, policy, memory.standing);
   const deletionClock = new DeletionClock(store, options.looks, clock);
   const kek = sealer.keks[0] as string;
-  const follower = createFollower({ ...options, standing, memory: memory.follower });
+  const confirmationMs = policy.maxStalenessMs === null ? null : Math.min(MAX_CONFIRMATION_MS, policy.maxStalenessMs / 10);
+  const follower = createFollower({ ...options, standing, confirmationMs, memory: memory.follower });
   const { require, refresh } = follower;
   /** The snapshot to sign under, while it may still be what is true. */
   const requireCurrent = (): Snapshot => {
@@ -253,6 +263,19 @@ export function createManager(options: ManagerOptions): CaManager {
     collect: stepCollect,
   });
 
+  /** Why a change would be refused before it begins, in the order in which it would be noticed. */
+  const whyNoChange = (): string | null => {
+    const skew = standing.changeObstacle();
+    if (skew !== null) return skew.message;
+    if (standing.storeAway) {
+      const since = standing.confirmedAt;
+      return `the store has not answered ${since === null ? "since the start" : `since ${since.toISOString()}`}`;
+    }
+    if (follower.stopped !== null) return `the store lost writes (${follower.stopped}); decide with PUT /v1/connect/ca/state-conflict`;
+    if (follower.current === null) return "the CA has not finished initializing";
+    return operations.whyNotFollowed();
+  };
+
   return {
     get snapshot() {
       return follower.current;
@@ -262,7 +285,10 @@ export function createManager(options: ManagerOptions): CaManager {
       const role = leadership.lease === null ? "follower" : "leader";
       const { current, term, stopped } = follower;
       const { notes } = upkeep.health();
-      return { role, term, index: current?.state.index ?? 0, stalenessMs, storeAway, clockOffsetMs, clockAlarm, stopped, live, notes };
+      const index = current?.state.index ?? 0;
+      const { confirmedAt } = standing;
+      const changeObstacle = whyNoChange();
+      return { role, term, index, stalenessMs, storeAway, confirmedAt, changeObstacle, clockOffsetMs, clockAlarm, stopped, live, notes };
     },
     get signing() {
       return limiter.inFlight;
@@ -270,7 +296,19 @@ export function createManager(options: ManagerOptions): CaManager {
     require,
     async start() {
       await follower.recollect();
-      await refresh();
+      try {
+        await refresh();
+      } catch (error) {
+        const seen = follower.current;
+        if (policy.maxStalenessMs === null || seen === null || !isAway(error)) throw error;
+        requireKeks(seen.state, sealer);
+        log.warn("The store is away: starting from the last-seen state in the data folder", {
+          reason: reasonOf(error),
+          index: seen.state.index,
+          confirmed: standing.confirmedAt?.toISOString() ?? null,
+        });
+        return;
+      }
       requireKeks(follower.current?.state ?? null, sealer);
       // Only whoever can serve the CA counts as alive, and from then on nothing is sealed that it cannot open: so once more.
       await heartbeat();
@@ -416,11 +454,17 @@ export function createManager(options: ManagerOptions): CaManager {
     resign: leadership.resign,
     async close() {
       await operations.close();
+      if (confirmationMs !== null) await follower.keep();
       await leadership.resign();
       await options.replicas.leave(self.id).catch(() => undefined);
       await upkeep.close();
     },
   };
+}
+
+/** Whether an error says that the store does not answer, and not that it refuses. */
+function isAway(error: unknown): boolean {
+  return error instanceof StoreError && error.code === "store_unavailable";
 }
 
 /** What a change made that cannot come to nothing. */

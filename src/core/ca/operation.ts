@@ -71,6 +71,8 @@ export interface Operations {
   hold(operation: Operation): Promise<boolean>;
   /** Called before each step outside. @throws {NotReadyError} `operation_running` where another change may run by now */
   requireHeld(operation: Operation): void;
+  /** Why a replica that is alive could not follow a change, by what is known of it; or null. */
+  whyNotFollowed(): string | null;
   /** Lets the change that runs end, and refuses others. */
   close(): Promise<void>;
 }
@@ -88,26 +90,26 @@ export function createOperations(options: OperationsOptions): Operations {
     if (skew !== null) throw new NotReadyError(skew.code, `Cannot change the CA: ${skew.message}`, { retryAfterMs: policy.heartbeatMs });
   };
 
-  /** The schema to write. @throws {NotReadyError} `replica_behind` where a replica alive could not follow, `clock_skewed` */
+  /** Why a replica that is alive could not follow a change, or null. */
+  const whyNotFollowed = (): string | null => {
+    const least = options.leastSchema();
+    for (const { address, keks, schema } of standing.live) {
+      if (schema < least)
+        return `replica ${address} runs a version of meshca that reads the stored state up to schema ${schema}, and schema ${least} is in use; stop that replica, or start the newer version there`;
+      if (!keks.includes(kek))
+        return `replica ${address} does not have key-encryption key ${JSON.stringify(kek)}; give it to all replicas, behind the present one, before one of them seals with it`;
+    }
+    return null;
+  };
+
+  /** The schema to write. @throws {NotReadyError} `replica_behind` if a replica alive could not follow, `clock_skewed` */
   const requireFollowable = async (): Promise<Schema> => {
     await options.heartbeat();
     // A failover since the last comparison may have brought another clock, by which everything retired looks dead.
     requireTime();
-    const least = options.leastSchema();
-    for (const { address, keks, schema } of standing.live) {
-      if (schema < least)
-        throw new NotReadyError(
-          "replica_behind",
-          `Cannot change the CA: replica ${address} runs a version of meshca that reads the stored state up to schema ${schema}, and schema ${least} is in use; stop that replica, or start the newer version there`,
-          { retryAfterMs: policy.replicaTtlMs },
-        );
-      if (!keks.includes(kek))
-        throw new NotReadyError(
-          "replica_behind",
-          `Cannot change the CA: replica ${address} does not have key-encryption key ${JSON.stringify(kek)}; give it to all replicas, behind the present one, before one of them seals with it`,
-          { retryAfterMs: policy.replicaTtlMs },
-        );
-    }
+    const reason = whyNotFollowed();
+    if (reason !== null)
+      throw new NotReadyError("replica_behind", `Cannot change the CA: ${reason}`, { retryAfterMs: policy.replicaTtlMs });
     const newest = Math.min(...standing.live.map(({ schema }) => schema));
     return SCHEMAS.findLast((schema) => schema <= newest) ?? SCHEMAS[0];
   };
@@ -211,6 +213,7 @@ export function createOperations(options: OperationsOptions): Operations {
   };
 
   return {
+    whyNotFollowed,
     run(name, work, caller = NOBODY) {
       if (closed) return Promise.reject(new NotReadyError("closing", "The CA is shutting down", { retryAfterMs: 1000 }));
       const done = perform(name, work, caller);

@@ -19,6 +19,8 @@ export interface Standing {
   heartbeat(self: Omit<Replica, "clockOffsetMs">): Promise<void>;
   /** The store has just confirmed what is served. @param asked when it was asked. */
   confirm(asked: Date): void;
+  /** When the store last confirmed what is served, or null. */
+  readonly confirmedAt: Date | null;
   /** The store answered what cannot be taken, and why; null where it did not answer. */
   doubt(reason: string | null): void;
   /** Who is alive, by the last answer of the store. */
@@ -89,6 +91,9 @@ export function createStanding(
     },
     doubt(reason) {
       memory.doubted = reason;
+    },
+    get confirmedAt() {
+      return memory.confirmedAt === null ? null : new Date(memory.confirmedAt);
     },
     get live() {
       return memory.live;

@@ -15,6 +15,10 @@ export interface Status {
   readonly stalenessMs: number | null;
   /** The store is overdue with its answer: what is served may be old. */
   readonly storeAway: boolean;
+  /** When the store last confirmed what is served, by this replica's clock; null if it never did. */
+  readonly confirmedAt: Date | null;
+  /** Why the CA cannot be changed now, or null. */
+  readonly changeObstacle: string | null;
   readonly clockOffsetMs: number;
   /** All replicas alive say that it is the store's clock that is off. */
   readonly clockAlarm: boolean;

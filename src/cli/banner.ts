@@ -1,0 +1,46 @@
+/**
+ * What a person at a terminal reads once the server is ready: where it is, and commands that work in its present state.
+ * @module
+ */
+import type { Meshca } from "../compose.ts";
+import type { Settings } from "../config/settings.ts";
+import { trustDomainOf } from "../core/spiffe/kinds.ts";
+
+export interface BannerOptions {
+  readonly url: string;
+  readonly meshca: Pick<Meshca, "manager" | "firstTokenFile">;
+  readonly settings: Pick<Settings, "datacenter" | "acl" | "tls" | "managementToken">;
+}
+
+/** The text, with its line ends. */
+export function banner({ url, meshca, settings }: BannerOptions): string {
+  const { snapshot, status } = meshca.manager;
+  const listens = `meshca listens on ${url}`;
+  if (snapshot === null) return `${listens} (${status.stopped === null ? "connect is disabled" : "changes are stopped, see /readyz"})\n`;
+  const trustDomain = trustDomainOf(snapshot.state.clusterId);
+  const isOwn = settings.tls?.source.kind === "self";
+  const [curl, unverified] = [`curl -sS --fail-with-body${isOwn ? " --cacert CA.pem" : ""}`, `curl -sS${isOwn ? "k" : ""}`];
+  const paragraphs = [`${listens}\ntrust domain ${trustDomain}`];
+  const obstacle = meshca.manager.obstacle();
+  if (obstacle !== null) paragraphs.push(`No leaf can be signed now: ${obstacle}\n  ${unverified} ${url}/readyz`);
+  else {
+    if (isOwn)
+      paragraphs.push(`Fetch the roots, to verify this server by:\n  ${unverified} "${url}/v1/connect/ca/roots?pem=true" -o CA.pem`);
+    paragraphs.push(...tokenParagraphs(curl, url, meshca.firstTokenFile, settings));
+    const token = settings.acl === "off" ? "" : ' -H "X-Consul-Token: $CONSUL_HTTP_TOKEN"';
+    const uri = `spiffe://${trustDomain}/ns/default/dc/${settings.datacenter}/svc/web`;
+    const request = `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout web.key -subj / -addext "subjectAltName=URI:${uri}"`;
+    paragraphs.push(`Get a leaf:\n  ${request} | ${curl}${token} --data-binary @- ${url}/v1/connect/ca/sign`);
+  }
+  return `${paragraphs.join("\n\n")}\n\n`;
+}
+
+/** How a caller comes by a token, if one is needed. */
+function tokenParagraphs(curl: string, url: string, file: string | null, { acl, managementToken }: BannerOptions["settings"]): string[] {
+  if (acl === "off") return [];
+  if (file !== null && managementToken === null)
+    return [
+      `Make the first token:\n  ${curl} -X PUT -H "X-Consul-Token: $(cat '${file.replaceAll("'", "'\\''")}')" ${url}/v1/acl/bootstrap`,
+    ];
+  return ["Access control is on: put a token that may sign for the service into CONSUL_HTTP_TOKEN"];
+}

@@ -1,0 +1,114 @@
+/**
+ * Signals as an operator and a supervisor send them: SIGHUP re-reads and ends nothing, SIGTERM ends the server, also
+ * through npm and a shell.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { X509Certificate } from "node:crypto";
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { linesOf, makeDataDir, startServer } from "../http/process.ts";
+import { freePort, until } from "../redis/server.ts";
+import { COMMANDS } from "../runtimes/targets.ts";
+import { get, inNewFolder, selfSigned } from "../tls/harness.ts";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+
+describe("SIGHUP", () => {
+  for (const name of ["bun", "node", "deno"] as const)
+    it(`ends nothing on ${name}, a hundred times`, { timeout: 60_000 }, async () => {
+      const dataDir = makeDataDir();
+      const server = await startServer({ MESHCA_DATA_DIR: dataDir }, [], COMMANDS[name](dataDir));
+      const reloaded = () => linesOf(server.stdout()).filter(({ message }) => String(message).startsWith("Reloaded the TLS files")).length;
+      for (let i = 0; i < 100; i++) process.kill(server.pid, "SIGHUP");
+      // Signals of one kind that are pending are one (signal(7)).
+      await until(() => reloaded() > 0);
+      assert.equal((await fetch(`${server.url}/readyz`)).status, 200);
+      assert.deepEqual([(await server.stop()).code, server.stderr()], [0, ""]);
+      rmSync(dataDir, { recursive: true, force: true });
+    });
+
+  it("re-reads the files for TLS and the log level, and names what needs a restart", { timeout: 60_000 }, () =>
+    inNewFolder(async (folder) => {
+      const [one, other] = [selfSigned("one"), selfSigned("other")];
+      const [cert_file, key_file, config] = [join(folder, "cert.pem"), join(folder, "key.pem"), join(folder, "consul.json")];
+      const write = (log_level: string, datacenter: string) =>
+        writeFileSync(
+          config,
+          JSON.stringify({ datacenter, log_level, ports: { http: -1, https: 0 }, tls: { https: { cert_file, key_file } } }),
+        );
+      const pair = ({ cert, key }: typeof one) => {
+        writeFileSync(cert_file, cert);
+        writeFileSync(key_file, key);
+      };
+      pair(one);
+      write("info", "dc1");
+      const server = await startServer({ MESHCA_CONFIG: config, MESHCA_LISTEN: "127.0.0.1:0" });
+      try {
+        const last = () => linesOf(server.stdout()).findLast(({ message }) => String(message).includes("after SIGHUP"));
+        pair(other);
+        write("debug", "dc2");
+        process.kill(server.pid, "SIGHUP");
+        await until(() => last() !== undefined);
+        assert.deepEqual([last()?.logLevel, last()?.needRestart], ["debug", ["datacenter"]]);
+        await until(async () => (await get(server.port, "/healthz")).serial === new X509Certificate(other.cert).serialNumber);
+        await until(() => server.stdout().includes('"level":"DEBUG"'));
+        // What cannot be used changes nothing.
+        writeFileSync(cert_file, "x");
+        writeFileSync(config, "{");
+        process.kill(server.pid, "SIGHUP");
+        await until(() => last()?.level === "ERROR");
+        assert.equal((await get(server.port, "/healthz")).serial, new X509Certificate(other.cert).serialNumber);
+      } finally {
+        assert.deepEqual([(await server.stop()).code, server.stderr()], [0, ""]);
+      }
+    }),
+  );
+
+  it("reaches every worker", { timeout: 60_000 }, async () => {
+    const server = await startServer({}, ["--workers", "2"]);
+    process.kill(server.pid, "SIGHUP");
+    const reloaded = () => linesOf(server.stdout()).filter(({ message }) => String(message).startsWith("Reloaded the TLS files")).length;
+    await until(() => reloaded() === 2);
+    assert.equal((await fetch(`${server.url}/healthz`)).status, 200);
+    assert.equal((await server.stop()).code, 0);
+  });
+});
+
+describe("SIGTERM", () => {
+  const scripts = [
+    ["start", "npm run --silent --ignore-scripts start"],
+    ["start through a shell that goes on", "sh -c 'npm run --silent --ignore-scripts start; exit 0'"],
+    ["start:node", "npm run --silent --ignore-scripts start:node"],
+    ["start:deno", "npm run --silent --ignore-scripts start:deno"],
+    ["bin/meshca.mjs", "node bin/meshca.mjs serve"],
+  ] as const;
+  for (const [name, command] of scripts)
+    it(`to what runs ${name} leaves no server behind`, { timeout: 60_000 }, async () => {
+      const [port, dataDir] = [await freePort(), makeDataDir()];
+      const { PATH = "", HOME = "" } = process.env;
+      const env = { PATH: `${ROOT}node_modules/.bin:${PATH}`, HOME, MESHCA_LISTEN: `127.0.0.1:${port}`, MESHCA_DATA_DIR: dataDir };
+      const isThere = () =>
+        fetch(`http://127.0.0.1:${port}/readyz`).then(
+          (answer) => answer.ok,
+          () => false,
+        );
+      const child: ChildProcess = spawn("sh", ["-c", `exec ${command}`], { cwd: ROOT, env, stdio: "ignore", detached: true });
+      try {
+        await until(isThere);
+        // A shell that waits for npm has to be signalled with its group, as a terminal or a supervisor does.
+        process.kill(name.includes("shell") ? -(child.pid ?? 0) : (child.pid ?? 0), "SIGTERM");
+        await until(async () => !(await isThere()));
+      } finally {
+        try {
+          process.kill(-(child.pid ?? 0), "SIGKILL");
+        } catch {
+          // All of the group are gone, as they should be.
+        }
+        rmSync(dataDir, { recursive: true, force: true });
+      }
+    });
+});

@@ -1,0 +1,205 @@
+/**
+ * A replica that starts while Redis is away: it serves its last-seen state as a running replica would, or waits and says
+ * so. What no waiting can mend ends the start.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, describe, it } from "node:test";
+import { opensslCsr } from "../fakes/ca.ts";
+import { linesOf, makeDataDir, runServer, startServer } from "../http/process.ts";
+import { KEK, type ReplicaOptions, startReplica, type TestReplica } from "./replica.ts";
+import { freePort, noRedis, type RedisServer, startRedis, until } from "./server.ts";
+
+const ROOTS = "/v1/connect/ca/roots";
+const ROTATE = "/v1/connect/ca/rotate";
+const TOKEN = "6f3c7b52-6f0c-4a1e-8d0f-5d1b7c3a9e21";
+const SEEN = "seen-redis.json";
+
+describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
+  const endings: (() => Promise<unknown>)[] = [];
+  afterEach(async () => {
+    for (const end of endings.splice(0).toReversed()) await end();
+  });
+
+  const start = async (options: ReplicaOptions): Promise<TestReplica> => {
+    const replica = await startReplica(options);
+    endings.push(replica.close);
+    return replica;
+  };
+  const sign = (replica: TestReplica, token?: string) => {
+    const { csr } = opensslCsr(`URI:spiffe://${replica.meshca.manager.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`);
+    return replica.call("PUT", "/v1/connect/ca/sign", csr, token);
+  };
+
+  /** A Redis that is killed after a replica has served from it. @returns it with the folder of that replica */
+  async function lost(settings: ReplicaOptions["settings"] = {}): Promise<{ redis: RedisServer; folder: Map<string, string> }> {
+    const redis = await startRedis({ config: ["appendonly yes", "appendfsync always"] });
+    endings.push(redis.stop);
+    const folder = new Map<string, string>();
+    const before = await startReplica({ port: redis.port, folder, settings });
+    await before.close();
+    redis.kill("SIGKILL");
+    return { redis, folder };
+  }
+
+  it("serves the last-seen state, signs, refuses changes, and follows Redis when it is back", { timeout: 60_000 }, async () => {
+    const { redis, folder } = await lost();
+    const replica = await start({ port: redis.port, folder });
+    assert.equal((await replica.call("GET", ROOTS)).status, 200);
+    assert.equal((await sign(replica)).status, 200);
+    const refused = await replica.call("PUT", ROTATE);
+    assert.equal(refused.status, 503);
+    assert.match(refused.text, /Redis is away/);
+    const ready = await replica.call("GET", "/readyz");
+    assert.equal(ready.status, 200, ready.text);
+    assert.ok(replica.lines.some(({ message }) => message === "The store is away: starting from the last-seen state in the data folder"));
+    await redis.restart();
+    await until(async () => (await replica.call("PUT", ROTATE)).status === 200);
+    assert.equal(replica.meshca.manager.snapshot?.state.index, 2);
+  });
+
+  it("counts max_staleness from when the store confirmed that state, not from its own start", async () => {
+    const { redis, folder } = await lost();
+    const late = await start({ port: redis.port, folder, aheadMs: 301_000 });
+    const refused = await sign(late);
+    assert.equal(refused.status, 503);
+    assert.match(refused.text, /the store has not answered for more than 300 s/);
+    assert.equal((await late.call("GET", ROOTS)).status, 200);
+    const ready = await late.call("GET", "/readyz");
+    assert.equal(ready.status, 503);
+    const { confirmedAt } = JSON.parse(folder.get(SEEN) ?? "{}") as { confirmedAt: string };
+    assert.ok(ready.text.includes(`\nstore: away since ${confirmedAt}\n`), ready.text);
+    assert.ok(ready.text.includes(`\nchanges: not possible: the store has not answered since ${confirmedAt}\n`), ready.text);
+  });
+
+  it("keeps from time to time when the store confirmed the state, so that a kill costs at most 15 s", async () => {
+    const redis = await startRedis();
+    endings.push(redis.stop);
+    const folder = new Map<string, string>();
+    const replica = await start({ port: redis.port, folder, running: false });
+    await replica.meshca.start();
+    const instant = () => Date.parse((JSON.parse(folder.get(SEEN) ?? "{}") as { confirmedAt: string }).confirmedAt);
+    const first = instant();
+    replica.clock.aheadMs = 14_000;
+    await replica.meshca.manager.refresh();
+    assert.equal(instant(), first);
+    replica.clock.aheadMs = 16_000;
+    await replica.meshca.manager.refresh();
+    await until(() => instant() >= first + 15_000);
+  });
+
+  it("signs nothing by a file of an earlier version, which does not say when the state was confirmed", async () => {
+    const { redis, folder } = await lost();
+    const { term, document } = JSON.parse(folder.get(SEEN) ?? "{}") as { term: number; document: string };
+    folder.set(SEEN, JSON.stringify({ term, document }));
+    const replica = await start({ port: redis.port, folder });
+    assert.equal((await replica.call("GET", ROOTS)).status, 200);
+    assert.equal((await sign(replica)).status, 503);
+  });
+
+  it("signs nothing by a file that was confirmed in the future, which is what a clock that was set back leaves", async () => {
+    const { redis, folder } = await lost();
+    const replica = await start({ port: redis.port, folder, aheadMs: -600_000 });
+    assert.equal((await sign(replica)).status, 503);
+  });
+
+  it("answers 503 to what needs a token, and serves roots without one", async () => {
+    const settings = { acl: "deny", managementToken: TOKEN } as const;
+    const { redis, folder } = await lost(settings);
+    const replica = await start({ port: redis.port, folder, settings });
+    assert.equal((await replica.call("GET", ROOTS)).status, 200);
+    for (const token of [TOKEN, "another", undefined]) {
+      assert.equal((await sign(replica, token)).status, 503);
+      assert.equal((await replica.call("GET", "/v1/acl/tokens", undefined, token)).status, 503);
+    }
+    await redis.restart();
+    await until(async () => (await sign(replica, TOKEN)).status === 200);
+  });
+
+  it("listens and says what it waits for if it has seen no state, and serves once Redis answers", { timeout: 60_000 }, async () => {
+    const port = await freePort();
+    const listen = await freePort();
+    const environment = {
+      MESHCA_STORE: `redis://127.0.0.1:${port}`,
+      MESHCA_KEK: KEK,
+      MESHCA_LISTEN: `127.0.0.1:${listen}`,
+      MESHCA_DATA_DIR: makeDataDir(),
+    };
+    const starting = startServer(environment);
+    const call = (path: string, method = "GET") => fetch(`http://127.0.0.1:${listen}${path}`, { method }).catch(() => null);
+    await until(async () => (await call("/healthz"))?.status === 200);
+    assert.equal((await call("/healthz", "HEAD"))?.status, 200);
+    await until(
+      async () => (await (await call("/readyz"))?.text()) === "The CA is not ready: waiting for the store: Redis is away: ECONNREFUSED\n",
+    );
+    for (const [path, method] of [
+      ["/readyz"],
+      [ROOTS],
+      ["/metrics"],
+      ["/nothing"],
+      ["/v1/connect/ca/sign", "PUT"],
+      ["/healthz", "PUT"],
+    ] as const) {
+      const answer = await call(path, method);
+      assert.deepEqual([answer?.status, answer?.headers.get("retry-after")], [503, "3"], path);
+      assert.match(answer?.headers.get("content-type") ?? "", /^text\/plain/);
+    }
+    const redis = await startRedis({ port });
+    endings.push(redis.stop);
+    const server = await starting;
+    assert.equal((await call(ROOTS))?.status, 200);
+    assert.deepEqual(
+      linesOf(server.stdout())
+        .map(({ message }) => message)
+        .filter((message) => ["Listening", "The store answers", "Ready"].includes(String(message))),
+      ["Listening", "The store answers", "Ready"],
+    );
+    assert.equal(linesOf(server.stdout()).filter(({ message }) => String(message).startsWith("Waiting for the store")).length, 1);
+    assert.deepEqual([(await server.stop()).code, server.stderr()], [0, ""]);
+  });
+
+  it("ends at once and with 0 if it is stopped while it waits", { timeout: 60_000 }, async () => {
+    const [port, listen] = [await freePort(), await freePort()];
+    const server = startServer({
+      MESHCA_STORE: `redis://127.0.0.1:${port}`,
+      MESHCA_KEK: KEK,
+      MESHCA_LISTEN: `127.0.0.1:${listen}`,
+      MESHCA_DATA_DIR: makeDataDir(),
+    });
+    const ended = server.catch((error: unknown) => String(error));
+    await until(async () => (await fetch(`http://127.0.0.1:${listen}/healthz`).catch(() => null))?.status === 200);
+    const { execFileSync } = await import("node:child_process");
+    const pid = execFileSync("sh", ["-c", `ss -ltnp 'sport = :${listen}' | sed -n 's/.*pid=\\([0-9]*\\).*/\\1/p'`], {
+      encoding: "utf8",
+    }).trim();
+    process.kill(Number(pid), "SIGTERM");
+    assert.match(String(await ended), /The server ended with 0 instead of listening: $/);
+  });
+
+  it("ends with a clear error for a wrong password, and for what is no Redis", { timeout: 60_000 }, async () => {
+    const redis = await startRedis({ config: ["requirepass secret"] });
+    endings.push(redis.stop);
+    const web = createServer((_request, response) => response.end("hello"));
+    await new Promise<void>((resolve) => web.listen(0, "127.0.0.1", resolve));
+    endings.push(async () => web.close());
+    const run = async (store: string) => {
+      const { code, stderr } = await runServer({
+        MESHCA_STORE: store,
+        MESHCA_KEK: KEK,
+        MESHCA_LISTEN: "127.0.0.1:0",
+        MESHCA_DATA_DIR: makeDataDir(),
+      });
+      return `${code} ${stderr.trim()}`;
+    };
+    const refused = "69 Redis refused the user or the password";
+    assert.equal(await run(`redis://127.0.0.1:${redis.port}`), refused);
+    assert.equal(await run(`redis://:wrongpassword@127.0.0.1:${redis.port}`), refused);
+    assert.equal(
+      await run(`redis://127.0.0.1:${(web.address() as AddressInfo).port}`),
+      "69 What MESHCA_STORE names does not speak Redis's protocol",
+    );
+    assert.match(await run(`redis+cluster://:secret@127.0.0.1:${redis.port}`), /^69 What MESHCA_STORE names is no Redis Cluster/);
+  });
+});
