@@ -95,7 +95,7 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
     scope: () => ({ trustDomain: trustDomainOf(clusterId()), datacenter }),
     horizonMs: () => leafHorizonMs(manager.require(), policy),
   };
-  const login = createLogin({ directory, keySets, datacenter, clock, random });
+  const login = createLogin({ directory, keySets, datacenter, clock, random, maxTokens: settings.limits.tokens_per_login });
   const administrationOf = (through: Directory) => createAdministration({ directory: through, clock, random, keySets, leaves });
   const administration = administrationOf(directory);
   const access: AccessControl = {

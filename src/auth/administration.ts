@@ -2,7 +2,7 @@
  * All that an operator does to access control: tokens and policies, and here auth methods, binding rules and denials.
  * @module
  */
-import type { AuthMethod, BindingRule, Denial, Entry } from "../core/access.ts";
+import type { AuthMethod, BindingRule, Denial, Entry, Token } from "../core/access.ts";
 import type { Administration, BindingRuleRequest } from "../core/administration.ts";
 import type { AuditDetail } from "../core/audit.ts";
 import { formatDuration } from "../core/duration.ts";
@@ -10,6 +10,7 @@ import { ConflictError, RequestError } from "../core/errors.ts";
 import { canonicalDenial, type DenialScope, denialId, indexDenials } from "./denials.ts";
 import type { Draft } from "./directory.ts";
 import type { KeySets } from "./jwks.ts";
+import { isOrphaned, isRuleOf } from "./login-origin.ts";
 import { readBinding, readSettings } from "./methods.ts";
 import { type AdministrationOptions, createTokenAdministration, requireDescription } from "./token-administration.ts";
 import { isExpired, makeUuid } from "./tokens.ts";
@@ -43,7 +44,9 @@ export function createAdministration(options: FullAdministrationOptions): Admini
     if (entry === undefined) throw new RequestError("not_found", `Cannot find auth method ${JSON.stringify(name)}`);
     return entry;
   };
+  /** Every rule that names a method, those of an earlier one of that name too. */
   const rulesOf = (name: string) => [...directory.bindingRules.values()].filter(({ value }) => value.authMethod === name);
+  const orphaned = (entry: Entry<Token>) => isOrphaned(entry, directory.authMethods.get(entry.value.authMethod ?? ""));
   const checkMethod = (method: AuthMethod) => {
     if (!METHOD_NAME.test(method.name))
       throw malformed("Invalid Auth Method: invalid Name. Only alphanumeric characters, '-' and '_' are allowed");
@@ -54,7 +57,8 @@ export function createAdministration(options: FullAdministrationOptions): Admini
       throw malformed(`MaxTokenTTL ${formatDuration(ttl)} must be between ${formatDuration(MIN_TTL_MS)} and ${formatDuration(MAX_TTL_MS)}`);
     const settings = readSettings(method);
     if (settings.jwksUrl !== null) keySets.check(settings.jwksUrl);
-    for (const { value } of rulesOf(method.name)) readBinding(value, settings);
+    const before = directory.authMethods.get(method.name);
+    for (const rule of rulesOf(method.name)) if (before !== undefined && isRuleOf(rule, before)) readBinding(rule.value, settings);
   };
   const checkRule = (request: BindingRuleRequest) => {
     const method = directory.authMethods.get(request.authMethod);
@@ -101,8 +105,9 @@ export function createAdministration(options: FullAdministrationOptions): Admini
    */
   const endOf = ({ createTime, expirationTime }: Denial, horizonMs: number): Date =>
     new Date(Math.max(expirationTime.getTime(), createTime.getTime() + horizonMs));
-  const deletion = (kind: "token" | "denial") => (entry: { readonly value: object; readonly version: number }, id: string) =>
-    ({ kind, id, replaces: entry, content: null }) as const;
+  const deletion =
+    (kind: "token" | "binding-rule" | "denial") => (entry: { readonly value: object; readonly version: number }, id: string) =>
+      ({ kind, id, replaces: entry, content: null }) as const;
 
   return {
     ...createTokenAdministration(options),
@@ -113,14 +118,14 @@ export function createAdministration(options: FullAdministrationOptions): Admini
       if (directory.authMethods.has(method.name))
         throw new ConflictError("name_taken", `Invalid Auth Method: auth method ${JSON.stringify(method.name)} already exists`);
       checkMethod(method);
-      return put("auth-method", method, null);
+      return put("auth-method", { ...method, id: makeUuid(random) }, null);
     },
     async updateAuthMethod(method) {
       const entry = requireMethod(method.name);
       if (entry.value.type !== method.type)
         throw malformed(`Changing an auth method's type from ${JSON.stringify(entry.value.type)} is not permitted`);
       checkMethod(method);
-      return put("auth-method", method, entry);
+      return put("auth-method", { ...method, id: entry.value.id ?? makeUuid(random) }, entry);
     },
     async deleteAuthMethod(name) {
       // Its tokens are good for nothing from then on; what a login makes meanwhile is collected.
@@ -173,15 +178,17 @@ export function createAdministration(options: FullAdministrationOptions): Admini
     },
 
     async collect(until) {
-      const orphaned = (method: string | null) => method !== null && !directory.authMethods.has(method);
-      const tokens = [...directory.tokens.values()].filter(
-        ({ value }) => isExpired(value.expirationTime, until) || orphaned(value.authMethod),
-      );
+      const tokens = [...directory.tokens.values()].filter((entry) => isExpired(entry.value.expirationTime, until) || orphaned(entry));
+      const rules = [...directory.bindingRules.values()].filter((rule) => {
+        const method = directory.authMethods.get(rule.value.authMethod);
+        return method === undefined || !isRuleOf(rule, method);
+      });
       const horizonMs = directory.denials.size === 0 ? 0 : leaves.horizonMs();
       const expired = [...directory.denials.values()].filter(({ value }) => isExpired(endOf(value, horizonMs), until));
       await directory.forgetClaims(until);
       return remove([
         ...tokens.map((entry) => deletion("token")(entry, entry.value.accessorId)),
+        ...rules.map((entry) => deletion("binding-rule")(entry, entry.value.id)),
         ...expired.map((entry) => deletion("denial")(entry, entry.value.id)),
       ]);
     },

@@ -11,6 +11,7 @@ import { DeniedError, NotReadyError, StoreError } from "../core/errors.ts";
 import { sha256 } from "../core/x509/digest.ts";
 import { type CompiledRules, compileRules, GLOBAL_MANAGEMENT, nodeIdentityRules, serviceIdentityRules } from "./acl.ts";
 import type { Directory, StoredToken } from "./directory.ts";
+import { isOrphaned } from "./login-origin.ts";
 import { type Rule, readRules } from "./rules.ts";
 import { ANONYMOUS_TOKEN, isExpired, MAX_SECRET_LENGTH, presentedSecret } from "./tokens.ts";
 
@@ -101,8 +102,8 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
 
   /** @param before what was known of it, which may still hold. */
   const know = <E extends Entry<Token>>(entry: E | undefined, before: Known<E> | null = null): Known<E> => {
-    // An auth method that is deleted takes its tokens with it, at once.
-    if (entry === undefined || (entry.value.authMethod !== null && !directory.authMethods.has(entry.value.authMethod))) throw unknown();
+    // An auth method that is deleted takes its tokens with it, at once and for good.
+    if (entry === undefined || isOrphaned(entry, directory.authMethods.get(entry.value.authMethod ?? ""))) throw unknown();
     const { revision, policyRevision } = directory;
     const same = before?.entry === entry && before.policyRevision === policyRevision;
     const caller = same ? before.caller : makeCaller(entry.value.accessorId, compile(entry.value), defaultPolicy);

@@ -16,7 +16,7 @@ import {
 import * as v from "valibot";
 import { fromUtf8 } from "../core/bytes.ts";
 import { DeniedError } from "../core/errors.ts";
-import { KUBERNETES_FIELDS, type MethodSettings } from "./methods.ts";
+import { KUBERNETES_FIELDS, MAX_LEEWAY_MS, type MethodSettings } from "./methods.ts";
 import type { Fields } from "./selector.ts";
 
 /** Kubernetes' are about 1 KiB; a header line is 8 KiB at most in most servers. */
@@ -24,15 +24,21 @@ export const MAX_LENGTH = 16 * 1024;
 
 export interface LoginToken {
   readonly fields: Fields;
+  /** Who it is for: the subject, of a Kubernetes token with its pod; without one what the fields say. */
+  readonly subject: string;
   readonly expiresAt: Date;
-  /** Null where it has none. */
-  readonly jti: string | null;
+  /** Names the token whichever method takes it: issuer, audiences and `jti`. Null if it has no `jti`. */
+  readonly name: string | null;
+  /** When no auth method can take it any more, whatever its leeways are. */
+  readonly deadAt: Date;
 }
 
 /** Gives the key set of an issuer; `missing` where the last one lacks a key. */
 export type GetKeySet = (missing: boolean) => Promise<JSONWebKeySet>;
 
-const seconds = v.optional(v.pipe(v.number(), v.finite()));
+/** NumericDate (RFC 7519 §2). What is after the year 9999 is no date that is meant. */
+const LAST_SECOND = 253_402_300_799;
+const seconds = v.optional(v.pipe(v.number(), v.finite(), v.minValue(0), v.maxValue(LAST_SECOND)));
 const Claims = v.looseObject({
   iss: v.optional(v.string()),
   aud: v.optional(v.union([v.string(), v.array(v.string())])),
@@ -40,11 +46,13 @@ const Claims = v.looseObject({
   nbf: seconds,
   iat: seconds,
   jti: v.optional(v.pipe(v.string(), v.nonEmpty(), v.maxLength(512))),
+  sub: v.optional(v.unknown()),
 });
 const Kubernetes = v.looseObject({
   "kubernetes.io": v.looseObject({
     namespace: v.string(),
     serviceaccount: v.looseObject({ name: v.string(), uid: v.string() }),
+    pod: v.optional(v.looseObject({ name: v.optional(v.string(), ""), uid: v.optional(v.string(), "") })),
   }),
 });
 type ClaimSet = v.InferOutput<typeof Claims>;
@@ -71,7 +79,19 @@ export async function verifyLoginToken(
   const audiences = typeof claims.aud === "string" ? [claims.aud] : (claims.aud ?? []);
   if (!audiences.some((audience) => settings.audiences.includes(audience))) throw denied("it is for another audience");
   if (settings.once && claims.jti === undefined) throw denied("it has no jti, and this auth method takes each token once");
-  return { fields: type === "kubernetes" ? kubernetesFields(claims) : mappedFields(claims, settings), expiresAt, jti: claims.jti ?? null };
+  const { fields, subject } = type === "kubernetes" ? kubernetesLogin(claims) : mappedLogin(claims, settings);
+  return { fields, subject, expiresAt, name: nameOf(claims, audiences, settings), deadAt: deathOf(claims) };
+}
+
+/** Without an issuer its keys stand for it. */
+function nameOf({ iss, jti }: ClaimSet, audiences: readonly string[], { jwksUrl, keys }: MethodSettings): string | null {
+  return jti === undefined ? null : JSON.stringify([iss ?? jwksUrl ?? keys, audiences.toSorted(), jti]);
+}
+
+/** Every leeway of a method is bounded. */
+function deathOf({ exp, nbf, iat }: ClaimSet): Date {
+  const end = exp === undefined ? Math.max(nbf ?? 0, iat ?? 0) * 1000 + MAX_LEEWAY_MS : exp * 1000;
+  return new Date(Math.ceil(end) + MAX_LEEWAY_MS);
 }
 
 async function verifySignature(jwt: string, { algorithms, keys }: MethodSettings, getKeySet: GetKeySet | null): Promise<string> {
@@ -118,19 +138,31 @@ function requireTime({ exp, nbf, iat }: ClaimSet, settings: MethodSettings, now:
   if (exp === undefined && nbf === undefined && iat === undefined) throw denied("it has none of exp, nbf and iat");
   const expires = exp === undefined ? Math.max(nbf ?? 0, iat ?? 0) * 1000 + settings.expirationLeewayMs : exp * 1000;
   const begins = nbf !== undefined ? nbf * 1000 : iat !== undefined ? iat * 1000 : expires - settings.notBeforeLeewayMs;
-  // An instant has at most 8.64e15 ms (ECMAScript §21.4.1.1).
-  if (!(expires < 8.64e15)) throw denied("its claims are malformed");
   if (at >= expires + leeway) throw denied("it has expired");
   if (at < begins - leeway || (iat !== undefined && at < iat * 1000 - leeway)) throw denied("it is not valid yet");
   return new Date(expires + leeway);
 }
 
-function kubernetesFields(claims: ClaimSet): Fields {
+type Presented = Pick<LoginToken, "fields" | "subject">;
+
+function kubernetesLogin(claims: ClaimSet): Presented {
   const read = v.safeParse(Kubernetes, claims);
   if (!read.success) throw denied("it is no token of a Kubernetes service account");
-  const { namespace, serviceaccount } = read.output["kubernetes.io"];
+  const { namespace, serviceaccount, pod } = read.output["kubernetes.io"];
   const values = [serviceaccount.name, namespace, serviceaccount.uid];
-  return new Map(KUBERNETES_FIELDS.map((name, i) => [name, values[i] as string]));
+  const account = `system:serviceaccount:${namespace}:${serviceaccount.name}`;
+  return {
+    fields: new Map(KUBERNETES_FIELDS.map((name, i) => [name, values[i] as string])),
+    // Pods of one account are many, and each has a token of its own.
+    subject: pod === undefined ? account : `${account} pod ${pod.name} ${pod.uid}`,
+  };
+}
+
+function mappedLogin(claims: ClaimSet, settings: MethodSettings): Presented {
+  const fields = mappedFields(claims, settings);
+  const { iss, sub } = claims;
+  const name = typeof sub === "string" && sub !== "" ? sub : JSON.stringify([...fields]);
+  return { fields, subject: settings.issuer === null && iss !== undefined ? `${iss} ${name}` : name };
 }
 
 function mappedFields(claims: ClaimSet, settings: MethodSettings): Fields {

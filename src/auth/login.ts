@@ -6,14 +6,16 @@ import type { AuthMethod, BindingRule, Entry, NodeIdentity, ServiceIdentity, Tok
 import type { BeforeChange } from "../core/access-control.ts";
 import { hex, utf8 } from "../core/bytes.ts";
 import type { Clock, Random } from "../core/clock.ts";
-import { DeniedError } from "../core/errors.ts";
+import { DeniedError, RateLimitedError, RequestError } from "../core/errors.ts";
 import { sha256 } from "../core/x509/digest.ts";
 import type { Directory } from "./directory.ts";
 import type { KeySets } from "./jwks.ts";
+import { isOrphaned, isRuleOf, originOf } from "./login-origin.ts";
 import { verifyLoginToken } from "./login-token.ts";
 import { type BindingSettings, type MethodSettings, readBinding, readSettings } from "./methods.ts";
 import type { Fields } from "./selector.ts";
-import { isIdentityName, makeUuid, presentedSecret } from "./tokens.ts";
+import { MAX_DESCRIPTION } from "./token-administration.ts";
+import { isExpired, isIdentityName, makeUuid, presentedSecret } from "./tokens.ts";
 
 export interface LoginOptions {
   readonly directory: Directory;
@@ -21,6 +23,8 @@ export interface LoginOptions {
   readonly datacenter: string;
   readonly clock: Clock;
   readonly random: Random;
+  /** How many live tokens a subject of a method may have. @default DEFAULT_MAX_TOKENS */
+  readonly maxTokens?: number | undefined;
 }
 
 export interface LoginRequest {
@@ -41,7 +45,16 @@ export interface Login {
   logout(secret: string | null, before?: BeforeChange): Promise<void>;
 }
 
-export function createLogin({ directory, keySets, datacenter, clock, random }: LoginOptions): Login {
+/** Live tokens of one subject of a method, by default: a pod or a person has some, and logs out of those that are done with. */
+export const DEFAULT_MAX_TOKENS = 100;
+/** Consul's `token_max_ttl` by default: how long a token lives at most if its method does not say. */
+const DEFAULT_MAX_TTL_MS = 24 * 3_600_000;
+/** Consul's bounds for metadata (`metaMaxKeyPairs`, `metaKeyMaxLength`, `metaValueMaxLength` in agent/structs/structs.go). */
+const [MAX_META, MAX_META_KEY, MAX_META_VALUE] = [64, 128, 512];
+
+export function createLogin(options: LoginOptions): Login {
+  const { directory, keySets, datacenter, clock, random } = options;
+  const maxTokens = options.maxTokens ?? DEFAULT_MAX_TOKENS;
   // An entry is replaced by every change of it.
   const settings = new WeakMap<Entry<AuthMethod>, MethodSettings>();
   const bindings = new WeakMap<Entry<BindingRule>, { readonly of: MethodSettings; readonly binding: BindingSettings }>();
@@ -63,7 +76,7 @@ export function createLogin({ directory, keySets, datacenter, clock, random }: L
     const services = new Map<string, ServiceIdentity>();
     const nodes = new Map<string, NodeIdentity>();
     for (const rule of directory.bindingRules.values()) {
-      if (rule.value.authMethod !== method.value.name) continue;
+      if (!isRuleOf(rule, method)) continue;
       const { selector, bindName } = bindingOf(rule, settingsOf(method));
       if (!selector(fields)) continue;
       const name = bindName.fill(fields);
@@ -74,8 +87,50 @@ export function createLogin({ directory, keySets, datacenter, clock, random }: L
     return { serviceIdentities: [...services.values()], nodeIdentities: [...nodes.values()] };
   };
 
+  /** Live tokens of a subject, the oldest first. */
+  const tokensOf = (method: Entry<AuthMethod>, subject: string): Entry<Token>[] =>
+    [...directory.tokens.values()]
+      .filter(
+        (entry) =>
+          entry.value.authMethod === method.value.name &&
+          entry.value.login?.subject === subject &&
+          !isOrphaned(entry, method) &&
+          !isExpired(entry.value.expirationTime, clock.now()),
+      )
+      .toSorted((a, b) => a.createIndex - b.createIndex);
+  const requireRoom = (tokens: readonly Entry<Token>[]) => {
+    if (tokens.length < maxTokens) return;
+    const ends = tokens.map(({ value }) => value.expirationTime?.getTime() ?? Number.POSITIVE_INFINITY);
+    throw new RateLimitedError(
+      Math.max(1000, Math.min(DEFAULT_MAX_TTL_MS, Math.min(...ends) - clock.now().getTime())),
+      "login_tokens_exceeded",
+      `Cannot log in: ${maxTokens} tokens of this subject are live; log out of those that are not needed, or wait until one expires`,
+    );
+  };
+
+  /** Writes a token, unless others that were written before leave it no room. */
+  const insert = async (token: Token, method: Entry<AuthMethod>, subject: string, before: BeforeChange | undefined) => {
+    requireRoom(tokensOf(method, subject));
+    const secret = makeUuid(random);
+    const key = await directory.hashSecret(secret);
+    const id = token.accessorId;
+    const detail = { "auth-method": method.value.name, subject };
+    await directory.write([{ kind: "token", id, replaces: null, content: token, key, detail }], before);
+    const entry = directory.tokens.get(id);
+    if (entry === undefined)
+      return { token: { value: token, version: 1, createIndex: directory.index, modifyIndex: directory.index }, secret };
+    // Logins that ran at the same time did not see each other: the order of their writes decides.
+    const earlier = tokensOf(method, subject).filter(({ createIndex }) => createIndex < entry.createIndex);
+    if (earlier.length >= maxTokens) {
+      await directory.write([{ kind: "token", id, replaces: entry, content: null, detail }], before);
+      requireRoom(earlier);
+    }
+    return { token: entry, secret };
+  };
+
   return {
     async login({ authMethod, bearerToken, meta }, before) {
+      const description = describe(meta);
       const method = directory.authMethods.get(authMethod);
       // Consul's text (agent/consul/acl_endpoint.go).
       if (method === undefined)
@@ -84,30 +139,30 @@ export function createLogin({ directory, keySets, datacenter, clock, random }: L
       const read = settingsOf(method);
       const { jwksUrl } = read;
       const getKeySet = jwksUrl === null ? null : (missing: boolean) => keySets.get(jwksUrl, missing);
-      const { fields, expiresAt, jti } = await verifyLoginToken(bearerToken, type, read, getKeySet, clock.now());
-      const identities = bind(method, fields);
+      const presented = await verifyLoginToken(bearerToken, type, read, getKeySet, clock.now());
+      const identities = bind(method, presented.fields);
       // A token without any right would only be there to be stored.
       if (identities.serviceIdentities.length + identities.nodeIdentities.length === 0) throw denied("no binding rule matches it");
+      const origin = originOf(method, presented.subject);
+      requireRoom(tokensOf(method, origin.subject));
       const now = clock.now();
-      if (read.once && jti !== null) {
-        const id = hex(sha256(utf8(JSON.stringify([name, jti]))));
-        if (!(await directory.claim(id, Math.max(1, expiresAt.getTime() - now.getTime())))) throw denied("it was used before");
+      if (read.once && presented.name !== null) {
+        const id = hex(sha256(utf8(presented.name)));
+        if (!(await directory.claim(id, Math.max(1, presented.deadAt.getTime() - now.getTime())))) throw denied("it was used before");
       }
-      const [accessorId, secret] = [makeUuid(random), makeUuid(random)];
+      const longest = now.getTime() + (maxTokenTtlMs || DEFAULT_MAX_TTL_MS);
       const token: Token = {
-        accessorId,
-        description: `token created via login${Object.keys(meta).length === 0 ? "" : `: ${JSON.stringify(meta)}`}`,
+        accessorId: makeUuid(random),
+        description,
         policies: [],
         ...identities,
         local: true,
         createTime: now,
-        expirationTime: maxTokenTtlMs > 0 ? new Date(now.getTime() + maxTokenTtlMs) : expiresAt,
+        expirationTime: new Date(maxTokenTtlMs > 0 ? longest : Math.min(longest, presented.expiresAt.getTime())),
         authMethod: name,
+        login: origin,
       };
-      const key = await directory.hashSecret(secret);
-      await directory.write([{ kind: "token", id: accessorId, replaces: null, content: token, key }], before);
-      const entry = directory.tokens.get(accessorId);
-      return { token: entry ?? { value: token, version: 1, createIndex: directory.index, modifyIndex: directory.index }, secret };
+      return insert(token, method, origin.subject, before);
     },
     async logout(secret, before) {
       const presented = presentedSecret(secret);
@@ -115,9 +170,27 @@ export function createLogin({ directory, keySets, datacenter, clock, random }: L
       if (entry === undefined) throw new DeniedError("token_unknown", "ACL not found");
       // Consul's text (agent/consul/auth/token_writer.go).
       if (entry.value.authMethod === null) throw new DeniedError("permission_denied", "Permission denied: token wasn't created via login");
-      await directory.write([{ kind: "token", id: entry.value.accessorId, replaces: entry, content: null }], before);
+      const detail = { "auth-method": entry.value.authMethod, ...(entry.value.login && { subject: entry.value.login.subject }) };
+      await directory.write([{ kind: "token", id: entry.value.accessorId, replaces: entry, content: null, detail }], before);
     },
   };
+}
+
+/** What a token shows of a login. @throws {RequestError} `request_malformed` */
+function describe(meta: Readonly<Record<string, string>>): string {
+  const entries = Object.entries(meta);
+  if (entries.length > MAX_META) throw malformed(`Meta has ${entries.length} entries, at most ${MAX_META} are allowed`);
+  for (const [key, value] of entries) {
+    if (key === "" || key.length > MAX_META_KEY) throw malformed(`Meta has a key of 0 or more than ${MAX_META_KEY} characters`);
+    if (value.length > MAX_META_VALUE) throw malformed(`Meta has a value of more than ${MAX_META_VALUE} characters`);
+  }
+  const description = `token created via login${entries.length === 0 ? "" : `: ${JSON.stringify(meta)}`}`;
+  if (description.length > MAX_DESCRIPTION) throw malformed(`Meta has more than ${MAX_DESCRIPTION} characters as a whole`);
+  return description;
+}
+
+function malformed(message: string): RequestError {
+  return new RequestError("request_malformed", `Cannot log in: ${message}`);
 }
 
 function denied(why: string): DeniedError {

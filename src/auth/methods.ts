@@ -19,7 +19,7 @@ export const ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
 /** Consul's leeways by default: for clocks, and for instants that a token does not have. */
 const [CLOCK_LEEWAY_MS, MISSING_LEEWAY_MS] = [60_000, 150_000];
 /** More than any clock is off. */
-const MAX_LEEWAY_MS = 3_600_000;
+export const MAX_LEEWAY_MS = 3_600_000;
 /** Keys of an issuer that changes them; and fields that a rule may want. */
 const [MAX_KEYS, MAX_MAPPINGS] = [32, 64];
 
@@ -65,10 +65,23 @@ const leeway = (byDefault: number) =>
     ),
     0,
   );
+const FIELD_NAME = /^[A-Za-z0-9_]{1,64}$/;
+/** From claims to names of fields. valibot's records leave out keys such as `constructor`, which a claim may be called. */
 const mappings = v.optional(
   v.pipe(
-    v.record(v.string(), v.pipe(v.string(), v.regex(/^[A-Za-z0-9_]{1,64}$/, "has a name that is not letters, digits and _"))),
-    v.check((map) => Object.keys(map).length <= MAX_MAPPINGS, "has too many entries"),
+    v.unknown(),
+    v.rawTransform(({ dataset, addIssue, NEVER }): ReadonlyMap<string, string> => {
+      const { value } = dataset;
+      if (typeof value !== "object" || value === null || Array.isArray(value)) addIssue({ message: "must be an object" });
+      else {
+        const entries = Object.entries(value);
+        if (entries.length > MAX_MAPPINGS) addIssue({ message: "has too many entries" });
+        else if (entries.every((entry): entry is [string, string] => typeof entry[1] === "string" && FIELD_NAME.test(entry[1])))
+          return new Map(entries);
+        else addIssue({ message: "has a name that is not letters, digits and _" });
+      }
+      return NEVER;
+    }),
   ),
   {},
 );
@@ -130,11 +143,12 @@ export function readSettings({ type, config }: Pick<AuthMethod, "type" | "config
     if (result.BoundAudiences.length === 0) faults.push("BoundAudiences must be set: a token for another service is none for this one");
   }
   if (faults.length > 0 || result === null) throw new RequestError("request_malformed", `Invalid auth method config: ${faults.join("; ")}`);
-  const [claims, listClaims] = [result.ClaimMappings ?? {}, result.ListClaimMappings ?? {}].map((map) => new Map(Object.entries(map)));
+  const claims = result.ClaimMappings ?? new Map<string, string>();
+  const listClaims = result.ListClaimMappings ?? new Map<string, string>();
   const fields = new Map<string, "text" | "list">([
     ...(type === "kubernetes" ? KUBERNETES_FIELDS : []).map((name) => [name, "text"] as const),
-    ...[...(claims as Map<string, string>).values()].map((name) => [`value.${name}`, "text"] as const),
-    ...[...(listClaims as Map<string, string>).values()].map((name) => [`list.${name}`, "list"] as const),
+    ...[...claims.values()].map((name) => [`value.${name}`, "text"] as const),
+    ...[...listClaims.values()].map((name) => [`list.${name}`, "list"] as const),
   ]);
   return {
     algorithms: result.JWTSupportedAlgs,
@@ -142,8 +156,8 @@ export function readSettings({ type, config }: Pick<AuthMethod, "type" | "config
     audiences: result.BoundAudiences,
     jwksUrl: result.JWKSURL === "" ? null : result.JWKSURL,
     keys: result.JWTValidationPubKeys,
-    claims: claims as Map<string, string>,
-    listClaims: listClaims as Map<string, string>,
+    claims,
+    listClaims,
     clockLeewayMs: result.ClockSkewLeeway,
     expirationLeewayMs: result.ExpirationLeeway ?? MISSING_LEEWAY_MS,
     notBeforeLeewayMs: result.NotBeforeLeeway ?? MISSING_LEEWAY_MS,

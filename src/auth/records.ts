@@ -40,10 +40,12 @@ const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[
     createTime: instant,
     expirationTime: v.nullable(instant),
     authMethod: v.nullable(v.string()),
+    login: v.optional(v.strictObject({ methodId: v.nullable(v.string()), methodVersion: v.number(), subject: v.string() })),
   }),
   policy: v.strictObject({ id: v.string(), name: v.string(), description: v.string(), rules: v.string(), datacenters: texts }),
   "auth-method": v.strictObject({
     name: v.string(),
+    id: v.optional(v.string()),
     type: v.picklist(["jwt", "kubernetes"]),
     displayName: v.string(),
     description: v.string(),
@@ -78,9 +80,9 @@ export type RecordSchema = (typeof RECORD_SCHEMAS)[number];
 /** What the second schema adds to each kind: left out of what is written in the first one, and optional when it is read. */
 const ADDED_IN_2: { readonly [K in ContentKind]: readonly (keyof Contents[K])[] } = {
   bootstrap: [],
-  token: [],
+  token: ["login"],
   policy: [],
-  "auth-method": [],
+  "auth-method": ["id"],
   "binding-rule": [],
   denial: [],
 };

@@ -9,6 +9,7 @@ import type { Clock, Random } from "../core/clock.ts";
 import { ConflictError, DeniedError, RequestError } from "../core/errors.ts";
 import { GLOBAL_MANAGEMENT } from "./acl.ts";
 import type { Directory } from "./directory.ts";
+import { isOrphaned } from "./login-origin.ts";
 import { readRules } from "./rules.ts";
 import {
   ANONYMOUS_TOKEN,
@@ -24,7 +25,7 @@ import {
 /** Consul's `validPolicyName`. */
 const POLICY_NAME = /^[A-Za-z0-9_-]{1,128}$/;
 /** Consul has no bound; a record is read by every replica. */
-const MAX_DESCRIPTION = 4096;
+export const MAX_DESCRIPTION = 4096;
 /** Links and identities of one token: more are a policy. */
 const MAX_LINKS = 256;
 
@@ -65,9 +66,11 @@ export function createTokenAdministration({ directory, clock, random }: Administ
   const policy = (id: string) => (id === BUILTIN.value.id ? BUILTIN : (directory.policies.get(id) ?? null));
   const policies = () => [BUILTIN, ...directory.policies.values()];
   const policyByName = (name: string) => policies().find(({ value }) => value.name === name) ?? null;
+  const isAlive = (entry: Entry<Token>) =>
+    !isExpired(entry.value.expirationTime, clock.now()) && !isOrphaned(entry, directory.authMethods.get(entry.value.authMethod ?? ""));
   const token = (accessorId: string): Entry<Token> | null => {
     const entry = directory.tokens.get(accessorId) ?? (accessorId === ANONYMOUS.accessorId ? ANONYMOUS_TOKEN : null);
-    return entry === null || isExpired(entry.value.expirationTime, clock.now()) ? null : entry;
+    return entry === null || !isAlive(entry) ? null : entry;
   };
   const requireToken = (accessorId: string): Entry<Token> => {
     const entry = token(accessorId);
@@ -176,10 +179,7 @@ export function createTokenAdministration({ directory, clock, random }: Administ
       }
     },
 
-    tokens: () =>
-      [...(directory.tokens.has(ANONYMOUS.accessorId) ? [] : [ANONYMOUS_TOKEN]), ...directory.tokens.values()].filter(
-        ({ value }) => !isExpired(value.expirationTime, clock.now()),
-      ),
+    tokens: () => [...(directory.tokens.has(ANONYMOUS.accessorId) ? [] : [ANONYMOUS_TOKEN]), ...directory.tokens.values()].filter(isAlive),
     token,
     async tokenOf(secret) {
       const presented = presentedSecret(secret);

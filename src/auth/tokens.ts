@@ -84,6 +84,7 @@ export function expiryOf(ttlMs: number | null, time: Date | null, now: Date): Da
   const expiry = fromTtl ?? time;
   if (expiry === null) return null;
   const left = expiry.getTime() - now.getTime();
+  if (Number.isNaN(left)) throw malformed("Token expiration is not an instant");
   if (left < 0) throw malformed("ExpirationTime cannot be before CreateTime");
   const refused = (bound: string, ms: number) =>
     malformed(`ExpirationTime cannot be ${bound} than ${formatDuration(ms)} in the future (was ${formatDuration(left)})`);

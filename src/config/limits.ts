@@ -32,6 +32,7 @@ export const LIMITS = {
   ),
   requests_per_client: v.optional(whole(1, 1_000_000)),
   wrong_tokens_per_client: v.optional(whole(1, 1_000_000)),
+  tokens_per_login: v.optional(whole(1, 1_000_000)),
   watchers_per_client: v.optional(whole(1, 1_000_000)),
   watchers: v.optional(whole(1, 1_000_000)),
   signing_queue: v.optional(whole(4, 100_000)),

@@ -28,6 +28,18 @@ export interface Token {
   readonly expirationTime: Date | null;
   /** The auth method that it was made through, or null. */
   readonly authMethod: string | null;
+  /** Of a token that a login made; records of the first schema do not have it. */
+  readonly login?: LoginOrigin | undefined;
+}
+
+/** Where a token comes from that a login made. */
+export interface LoginOrigin {
+  /** The id of the auth method, which another one of the same name does not have; null if it had none. */
+  readonly methodId: string | null;
+  /** The version of the auth method's record. */
+  readonly methodVersion: number;
+  /** Who logged in, as the issuer names them. */
+  readonly subject: string;
 }
 
 export interface Policy {
@@ -41,10 +53,12 @@ export interface Policy {
 
 export interface AuthMethod {
   readonly name: string;
+  /** Random, and another one if the method is deleted and made again; records of the first schema do not have it. */
+  readonly id?: string | undefined;
   readonly type: "jwt" | "kubernetes";
   readonly displayName: string;
   readonly description: string;
-  /** How long a token made through it lives at most, in milliseconds; 0 for as long as the login token. */
+  /** How long a token made through it lives at most, in milliseconds; 0 for as long as the login token, a day at most. */
   readonly maxTokenTtlMs: number;
   /** Its type's own settings, as they were given; checked before they are stored. */
   readonly config: Readonly<Record<string, unknown>>;

@@ -116,7 +116,13 @@ export class ConflictError extends CaError {
   }
 }
 
-export type RateCode = "sign_rate_limited" | "client_rate_limited" | "server_rate_limited" | "watchers_exceeded" | "token_rate_limited";
+export type RateCode =
+  | "sign_rate_limited"
+  | "client_rate_limited"
+  | "server_rate_limited"
+  | "watchers_exceeded"
+  | "token_rate_limited"
+  | "login_tokens_exceeded";
 
 /** Too many requests: to sign, of one client, of all, blocked, or with tokens that are none. */
 export class RateLimitedError extends CaError {

@@ -7,10 +7,10 @@ import type { AuthMethod, BindingRule, Denial, Entry, Policy, Token } from "../c
 import type { NewTokenRequest, PolicyRequest } from "../core/administration.ts";
 import { base64, utf8 } from "../core/bytes.ts";
 import { formatDuration, parseDuration } from "../core/duration.ts";
-import { FormatError } from "../core/errors.ts";
+import { FormatError, type RequestError } from "../core/errors.ts";
 import { sha256 } from "../core/x509/digest.ts";
 import { decodeStruct, goField, isBoolean, isObject, isString, isU64 } from "./go-struct.ts";
-import { decodeFailed, type Json, writeJson } from "./json.ts";
+import { decodeFailed, goKind, type Json, writeJson } from "./json.ts";
 
 /** What Consul shows in place of a secret. */
 const REDACTED = "<hidden>";
@@ -92,6 +92,17 @@ export function decodeBody<T extends Readonly<Record<string, v.GenericSchema>>>(
   return decodeStruct(fields, body, goName) as unknown as Fields<T>;
 }
 
+/** Decodes Go's map[string]string. @throws {RequestError} `request_malformed` */
+export function decodeTexts(value: { readonly [key: string]: Json } | null, name: string): Record<string, string> {
+  const entries = Object.entries(value ?? {}).map(([key, item]) => {
+    // encoding/json leaves a string as it is where null stands.
+    if (item === null) return [key, ""] as const;
+    if (typeof item !== "string") throw decodeFailed(`json: cannot unmarshal ${goKind(item)} into Go struct field .${name} of type string`);
+    return [key, item] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
 const strings = (value: readonly Json[] | null, name: string): string[] =>
   (value ?? []).map((item) => {
     if (typeof item !== "string") throw decodeFailed(`json: cannot unmarshal into Go struct field .${name} of type string`);
@@ -101,7 +112,11 @@ const strings = (value: readonly Json[] | null, name: string): string[] =>
 /** A duration as Go's client writes it: nanoseconds, or text. */
 function durationMs(value: unknown, name: string): number | undefined {
   if (value === null || value === undefined || value === 0 || value === "") return undefined;
-  if (typeof value === "number" || typeof value === "bigint") return Number(value) / 1_000_000;
+  if (typeof value === "number" || typeof value === "bigint") {
+    // Go's time.Duration is an int64 of nanoseconds.
+    if (BigInt.asIntN(64, wholeOf(value, name)) !== wholeOf(value, name)) throw notDuration(value, name);
+    return Number(value) / 1_000_000;
+  }
   try {
     if (typeof value === "string") return parseDuration(value);
   } catch (error) {
@@ -110,10 +125,24 @@ function durationMs(value: unknown, name: string): number | undefined {
   throw decodeFailed(`${name} must be a duration`);
 }
 
+function wholeOf(value: number | bigint, name: string): bigint {
+  if (typeof value === "number" && !Number.isInteger(value)) throw notDuration(value, name);
+  return BigInt(value);
+}
+
+/** encoding/json's words for a number that is no int64. */
+function notDuration(value: number | bigint, name: string): RequestError {
+  return decodeFailed(`json: cannot unmarshal number ${value} into Go struct field .${name} of type time.Duration`);
+}
+
+/** Every repetition has another first character than what follows it. */
+const RFC3339 = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)$/;
+
 function instant(value: string | null, name: string): Date | undefined {
   if (value === null) return undefined;
   const time = new Date(value);
-  if (Number.isNaN(time.getTime())) throw decodeFailed(`parsing time ${JSON.stringify(value)} as RFC 3339: ${name}`);
+  if (!RFC3339.test(value) || Number.isNaN(time.getTime()))
+    throw decodeFailed(`parsing time ${JSON.stringify(value)} as RFC 3339: ${name}`);
   return time;
 }
 

@@ -5,12 +5,13 @@
 import type { BindingRule, Entry, Token } from "../core/access.ts";
 import type { AccessControl } from "../core/access-control.ts";
 import { ANONYMOUS } from "../core/authorizer.ts";
-import { DeniedError, RequestError } from "../core/errors.ts";
+import { DeniedError, RateLimitedError, RequestError } from "../core/errors.ts";
 import {
   decodeBody,
   decodeMethod,
   decodePolicy,
   decodeRule,
+  decodeTexts,
   decodeToken,
   methodJson,
   policyJson,
@@ -70,6 +71,13 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
       methods: Object.fromEntries(entries.map(([method, [, handler]]) => [method, handle(handler)])),
     };
   };
+  /** Names the auth method, unless there is none of that name: then the caller has made the text up. */
+  const recordRefusedLogin = (error: unknown, { caller, action }: Call, authMethod: string) => {
+    if (access?.administration.authMethod(authMethod) == null) return;
+    const outcome =
+      error instanceof DeniedError || error instanceof RequestError || error instanceof RateLimitedError ? "refused" : "failed";
+    audit?.refusal(error, (code) => ({ caller, action, subject: `auth-method/${authMethod}`, outcome, code }));
+  };
   const policyName = (control: Control) => (id: string) => control.administration.policy(id)?.value.name ?? null;
   const found = <T>(value: T | null, what: string): T => {
     if (value === null) throw new RequestError("not_found", what);
@@ -107,9 +115,15 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
             Namespace: goField("Namespace", "string", isString),
           };
           const { AuthMethod, BearerToken, Meta } = decodeBody(fields, await json(call), "structs.ACLLoginParams");
-          const meta = Object.fromEntries(Object.entries(Meta ?? {}).map(([key, value]) => [key, String(value)]));
-          const { token, secret: secretId } = await control.login({ authMethod: AuthMethod ?? "", bearerToken: BearerToken ?? "", meta });
-          return tokenJson(token, policyName(control), secretId);
+          const meta = decodeTexts(Meta, "Meta");
+          const request = { authMethod: AuthMethod ?? "", bearerToken: BearerToken ?? "", meta };
+          try {
+            const { token, secret: secretId } = await control.login(request);
+            return tokenJson(token, policyName(control), secretId);
+          } catch (error) {
+            recordRefusedLogin(error, call, request.authMethod);
+            throw error;
+          }
         },
       ],
     }),

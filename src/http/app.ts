@@ -261,7 +261,10 @@ async function serve(
     // A query that cannot be read is found out before anything is changed.
     if (request.method !== "GET") call.query();
     return finish(await respond(await handler(call), common, request, options));
-  } catch (error) {
+  } catch (thrown) {
+    // A route that takes no token of ours may take another one, such as the login does.
+    const isPublic = route.needs[request.method as Method] === "public";
+    const error = isPublic ? wrongTokens.refused(thrown, c.env.remoteAddress) : thrown;
     const { requestId } = caller;
     const answer = errorAnswer(error, requestId);
     // Whatever changes nothing is open to everybody who may read; a token that is none is nobody's.

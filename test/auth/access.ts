@@ -4,6 +4,7 @@
  */
 import { type AuthorizerOptions, createAuthorizer } from "../../src/auth/authorizer.ts";
 import { createDirectory, type Directory, type DirectoryMemory } from "../../src/auth/directory.ts";
+import type { RecordSchema } from "../../src/auth/records.ts";
 import { makeUuid } from "../../src/auth/tokens.ts";
 import type { Policy, Token } from "../../src/core/access.ts";
 import type { AccessStore } from "../../src/core/access-store.ts";
@@ -36,6 +37,8 @@ export async function createTestAccess(
     keks?: string;
     store?: AccessStore;
     clock?: FakeClock;
+    /** @default the newest */
+    recordSchema?: RecordSchema;
   } = {},
 ): Promise<TestAccess> {
   const clock = options.clock ?? createFakeClock();
@@ -46,6 +49,7 @@ export async function createTestAccess(
       store: other.store ?? store,
       sealer: other.sealer ?? sealer,
       clusterId: () => CLUSTER,
+      recordSchema: () => options.recordSchema ?? 2,
       clock,
       random: systemRandom,
       log: silentLog,

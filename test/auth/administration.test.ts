@@ -305,7 +305,8 @@ describe("auth methods and binding rules", () => {
     const { admin } = await setup();
     const method = await admin.createAuthMethod(METHOD);
     const rule = await admin.createBindingRule(RULE);
-    assert.deepEqual(method.value, METHOD);
+    assert.deepEqual(method.value, { ...METHOD, id: method.value.id });
+    assert.match(method.value.id ?? "", /^[0-9a-f-]{36}$/);
     assert.deepEqual(admin.authMethod("m"), method);
     assert.deepEqual(admin.bindingRules(), [rule]);
     const updated = await admin.updateBindingRule(rule.value.id, { ...RULE, selector: 'value.name == "x"' });

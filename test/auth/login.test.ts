@@ -60,6 +60,7 @@ describe("createLogin()", () => {
       displayName: "",
       description: "",
       maxTokenTtlMs: 0,
+      id: makeUuid(systemRandom),
       config: {
         JWTSupportedAlgs: ["ES256", "RS256"],
         BoundIssuer: ISSUER,
@@ -300,6 +301,141 @@ describe("createLogin()", () => {
     access.clock.advance(1);
     assert.match(await refusal(enter(await jwt({ exp: undefined, iat: started, jti: "c" }))), /has expired/);
     await enter(withoutStart);
+  });
+
+  for (const [what, claims] of [
+    ["ends far in the future", { exp: 4_102_444_800 }],
+    ["has no end", { exp: undefined }],
+  ] as const)
+    it(`login() makes a token that ends within a day for one that ${what}, if the method says nothing`, async () => {
+      const { enter, jwt, now } = await setup({ ExpirationLeeway: "1h" });
+      const { token } = await enter(await jwt(claims));
+      assert.ok((token.value.expirationTime?.getTime() ?? Number.POSITIVE_INFINITY) <= (now() + 86_400) * 1000);
+    });
+
+  for (const [claim, value] of [
+    ["exp", 8.64e12],
+    ["exp", 8.63e12],
+    ["exp", 253_402_300_800],
+    ["exp", 1e300],
+    ["exp", -1],
+    ["nbf", -1],
+    ["nbf", 1e20],
+    ["iat", 9e15],
+    ["iat", -1e300],
+  ] as const)
+    it(`login() refuses a token whose ${claim} is ${value}, which is no date, and claims nothing for it`, async () => {
+      const { access, enter, jwt } = await setup();
+      assert.match(await refusal(enter(await jwt({ [claim]: value, jti: "j" }))), /its claims are malformed/);
+      assert.equal(access.directory.tokens.size, 0);
+      await enter(await jwt({ jti: "j" }));
+    });
+
+  it("login() takes a token once for its issuer and audience, whichever of their methods is asked", async () => {
+    const { access, login, jwt } = await setup();
+    const method = access.directory.authMethods.get("m");
+    assert.ok(method);
+    for (const [name, config] of [
+      ["second", {}],
+      ["anyone", { BoundIssuer: "", ClockSkewLeeway: "1h" }],
+    ] as const) {
+      const content = { ...method.value, name, config: { ...method.value.config, ...config } };
+      await access.directory.write([{ kind: "auth-method", id: name, replaces: null, content }]);
+      const id = makeUuid(systemRandom);
+      const rule = { id, description: "", authMethod: name, bindType: "service", bindName: VARIABLE, selector: "" } as const;
+      await access.directory.write([{ kind: "binding-rule", id, replaces: null, content: rule }]);
+    }
+    const bearerToken = await jwt();
+    await login.login({ authMethod: "m", bearerToken, meta: {} });
+    for (const authMethod of ["second", "anyone"])
+      assert.match(await refusal(login.login({ authMethod, bearerToken, meta: {} })), /it was used before/, authMethod);
+    // A method with a longer leeway takes it for longer: the claim outlasts that.
+    access.clock.advance(600_000 + 3_500_000);
+    assert.match(await refusal(login.login({ authMethod: "anyone", bearerToken, meta: {} })), /it was used before/);
+    // Another audience's token is another one, though its jti is the same.
+    const jti = "one";
+    await login.login({ authMethod: "m", bearerToken: await jwt({ jti }), meta: {} });
+    await login.login({ authMethod: "m", bearerToken: await jwt({ jti, aud: [AUDIENCE, "other"] }), meta: {} });
+  });
+
+  const kubernetes = async (maxTokens: number) => {
+    const { access, jwt } = await setup({}, { type: "kubernetes", config: KUBERNETES() }, [{ bindName: "cart" }]);
+    const options = { keySets: {} as never, datacenter: "dc1", clock: access.clock, random: systemRandom, maxTokens };
+    const pod = (uid: string) =>
+      jwt({ "kubernetes.io": { namespace: "shop", serviceaccount: { name: "cart", uid: "u" }, pod: { name: "cart-1", uid } } });
+    const replicas = [access.directory, await access.replica()].map((directory) => createLogin({ ...options, directory }));
+    return { access, pod, replicas: replicas as [Login, Login] };
+  };
+  const KUBERNETES = () => ({
+    JWTSupportedAlgs: ["ES256"],
+    BoundIssuer: ISSUER,
+    BoundAudiences: [AUDIENCE],
+    JWTValidationPubKeys: [spki],
+  });
+
+  it("login() makes so many live tokens for one subject and no more, until one ends or is logged out", async () => {
+    const { access, pod, replicas } = await kubernetes(3);
+    const [login] = replicas;
+    const enter = async (uid: string) => login.login({ authMethod: "m", bearerToken: await pod(uid), meta: {} });
+    const made = [await enter("a"), await enter("a"), await enter("a")];
+    await assert.rejects(enter("a"), {
+      name: "RateLimitedError",
+      code: "login_tokens_exceeded",
+      message: "Cannot log in: 3 tokens of this subject are live; log out of those that are not needed, or wait until one expires",
+      retryAfterMs: 660_000,
+    });
+    // Another pod of the same account has room of its own.
+    await enter("b");
+    await login.logout(made[0]?.secret ?? null);
+    await enter("a");
+    await assert.rejects(enter("a"), { code: "login_tokens_exceeded" });
+    access.clock.advance(660_000);
+    await enter("a");
+  });
+
+  it("login() makes no more than that when many are made at once, on several replicas", async () => {
+    const { access, pod, replicas } = await kubernetes(5);
+    const bearerToken = await pod("a");
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 40 }, (_, i) => (replicas[i % 2] as Login).login({ authMethod: "m", bearerToken, meta: {} })),
+    );
+    await access.directory.refresh();
+    assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 5);
+    assert.equal(access.directory.tokens.size, 5);
+    for (const outcome of outcomes) if (outcome.status === "rejected") assert.equal(outcome.reason.code, "login_tokens_exceeded");
+  });
+
+  const metas: readonly (readonly [what: string, meta: Record<string, string>, says: RegExp])[] = [
+    ["65 entries", Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`k${i}`, ""])), /Meta has 65 entries, at most 64 are allowed/],
+    ["a long key", { ["k".repeat(129)]: "" }, /Meta has a key of 0 or more than 128 characters/],
+    ["an empty key", { "": "v" }, /Meta has a key of 0 or more than 128 characters/],
+    ["a long value", { k: "v".repeat(513) }, /Meta has a value of more than 512 characters/],
+    [
+      "more than a description holds",
+      Object.fromEntries(Array.from({ length: 10 }, (_, i) => [`k${i}`, "v".repeat(500)])),
+      /more than 4096/,
+    ],
+  ];
+  for (const [what, meta, says] of metas)
+    it(`login() refuses Meta with ${what}, before the token is used up`, async () => {
+      const { access, login, jwt } = await setup();
+      const bearerToken = await jwt();
+      await assert.rejects(login.login({ authMethod: "m", bearerToken, meta }), (error: Error & { code?: string }) => {
+        assert.match(error.message, says);
+        return error.code === "request_malformed";
+      });
+      assert.equal(access.directory.tokens.size, 0);
+      await login.login({ authMethod: "m", bearerToken, meta: { pod: "a" } });
+    });
+
+  it("login() tells the audit log the method and the subject, and logout() too", async () => {
+    const { login, jwt } = await setup();
+    const told: unknown[] = [];
+    const before = async (subject: string, detail?: unknown) => void told.push([subject, detail]);
+    const { token, secret } = await login.login({ authMethod: "m", bearerToken: await jwt({ sub: "web" }), meta: {} }, before);
+    await login.logout(secret, before);
+    const line = [`token/${token.value.accessorId}`, { "auth-method": "m", subject: "web" }];
+    assert.deepEqual(told, [line, line]);
   });
 
   it("logout() deletes a token that a login made, and no other", async () => {

@@ -6,62 +6,15 @@
 import assert from "node:assert/strict";
 import { createHash, createPublicKey, X509Certificate } from "node:crypto";
 import { describe, it } from "node:test";
-import { createAdministration } from "../../src/auth/administration.ts";
 import type { Token } from "../../src/core/access.ts";
-import type { AccessControl } from "../../src/core/access-control.ts";
 import { leafHorizonMs } from "../../src/core/ca/leaf-horizon.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
-import { createTestAccess, type TestAccess } from "../auth/access.ts";
-import { configuration, createTestCa, opensslCsr, serviceUri, type TestCa, trustDomain } from "../fakes/ca.ts";
-import { systemRandom } from "../fakes/clock.ts";
-import { createTestApp, settle, type TestApp } from "./app.ts";
+import { configuration, opensslCsr, serviceUri, trustDomain } from "../fakes/ca.ts";
+import { settle } from "./app.ts";
+import { type Guarded, guarded } from "./guarded.ts";
 
 const SIGN = "/v1/connect/ca/sign";
 const DENY = "/v1/connect/ca/deny";
-
-interface Guarded extends TestApp {
-  readonly access: TestAccess;
-  /** The secret of a token that may do everything. */
-  readonly management: string;
-  call(method: string, path: string, body: unknown, secret?: string): Promise<{ status: number; text: string }>;
-}
-
-/** The app over a CA with access control, on one fake clock. */
-async function guarded(ca?: TestCa): Promise<Guarded> {
-  const started = ca ?? (await createTestCa());
-  const { manager } = started;
-  const access = await createTestAccess({ clock: started.clock });
-  const { directory, authorizer, clock } = access;
-  const leaves = {
-    scope: () => ({ trustDomain: trustDomain(manager), datacenter: "dc1" }),
-    horizonMs: () => leafHorizonMs(manager.require(), DEFAULT_POLICY),
-  };
-  const administration = createAdministration({ directory, clock, random: systemRandom, keySets: { check: () => undefined }, leaves });
-  const control = {
-    defaultPolicy: "deny",
-    authorize: authorizer.authorize,
-    administration,
-    administrationFor: () => administration,
-  } as unknown as AccessControl;
-  const app = await createTestApp({ access: control }, started);
-  const policy = await access.addPolicy(
-    'operator = "write" acl = "write" mesh = "write" service_prefix "" { policy = "write" } node_prefix "" { policy = "write" }',
-  );
-  const { secret: management } = await access.addToken({ policies: [policy.id] });
-  return {
-    ...app,
-    access,
-    management,
-    async call(method, path, body, secret = management) {
-      const response = await app.fetch(path, {
-        method,
-        body: typeof body === "string" ? body : JSON.stringify(body),
-        headers: { "X-Consul-Token": secret },
-      });
-      return { status: response.status, text: await response.text() };
-    },
-  };
-}
 
 const WEB: Partial<Token> = { serviceIdentities: [{ serviceName: "web", datacenters: [] }] };
 const csrOf = (uri: string) => opensslCsr(`URI:${uri}`).csr;

@@ -1,0 +1,71 @@
+/**
+ * The app with access control in one process: the real directory, authorizer, administration and login, on one fake clock.
+ * @module
+ */
+import { createAdministration } from "../../src/auth/administration.ts";
+import { createKeySets } from "../../src/auth/jwks.ts";
+import { createLogin } from "../../src/auth/login.ts";
+import type { AccessControl } from "../../src/core/access-control.ts";
+import { leafHorizonMs } from "../../src/core/ca/leaf-horizon.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import type { AppOptions } from "../../src/http/app.ts";
+import { createTestAccess, type TestAccess } from "../auth/access.ts";
+import { createTestCa, type TestCa, trustDomain } from "../fakes/ca.ts";
+import { systemRandom } from "../fakes/clock.ts";
+import { createTestApp, type TestApp } from "./app.ts";
+
+export interface Guarded extends TestApp {
+  readonly access: TestAccess;
+  /** The secret of a token that may do everything. */
+  readonly management: string;
+  call(method: string, path: string, body: unknown, secret?: string): Promise<{ status: number; text: string }>;
+}
+
+/** The app over a CA with access control, on one fake clock. */
+export async function guarded(ca?: TestCa, overrides: Partial<AppOptions> = {}): Promise<Guarded> {
+  const started = ca ?? (await createTestCa());
+  const { manager } = started;
+  const access = await createTestAccess({ clock: started.clock });
+  const { directory, authorizer, clock } = access;
+  const leaves = {
+    scope: () => ({ trustDomain: trustDomain(manager), datacenter: "dc1" }),
+    horizonMs: () => leafHorizonMs(manager.require(), DEFAULT_POLICY),
+  };
+  const administration = createAdministration({ directory, clock, random: systemRandom, keySets: { check: () => undefined }, leaves });
+  const keySets = createKeySets({
+    fetch: async () => Response.error(),
+    resolve: async () => [],
+    hosts: ["issuer.example"],
+    privateHosts: [],
+    clock,
+  });
+  const { login, logout } = createLogin({ directory, keySets, datacenter: "dc1", clock, random: systemRandom });
+  const control: AccessControl = {
+    defaultPolicy: "deny",
+    authorize: authorizer.authorize,
+    administration,
+    administrationFor: () => administration,
+    login,
+    logout,
+    kek: null,
+    rewrap: async () => false,
+  };
+  const app = await createTestApp({ access: control, ...overrides }, started);
+  const policy = await access.addPolicy(
+    'operator = "write" acl = "write" mesh = "write" service_prefix "" { policy = "write" } node_prefix "" { policy = "write" }',
+  );
+  const { secret: management } = await access.addToken({ policies: [policy.id] });
+  return {
+    ...app,
+    access,
+    management,
+    async call(method, path, body, secret = management) {
+      const response = await app.fetch(path, {
+        method,
+        ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+        headers: { "X-Consul-Token": secret },
+      });
+      return { status: response.status, text: await response.text() };
+    },
+  };
+}
