@@ -7,6 +7,7 @@ import * as v from "valibot";
 import { type AddressRange, readRange } from "../core/addresses.ts";
 import { ConfigError, type Violation } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
+import { cannotRead } from "./cannot-read.ts";
 import { duration } from "./duration.ts";
 import { type ConfigFile, readConfigFile } from "./file.ts";
 import { LIMITS, type LimitName, type LimitSettings, limitVariable } from "./limits.ts";
@@ -154,6 +155,9 @@ const Schema = v.object({
   ...Object.fromEntries(Object.entries(LIMITS).map(([name, schema]) => [limitVariable(name), schema])),
 });
 
+/** The names of all variables. */
+export const SETTING_NAMES: readonly string[] = Object.keys(Schema.entries);
+
 export interface Settings {
   readonly listen: { readonly host: string; readonly port: number };
   /** Null: plain HTTP. */
@@ -216,47 +220,35 @@ export function readSettings(
 ): Settings {
   const faults: Violation[] = [];
   const fault = (field: string, message: string) => faults.push({ code: "config_invalid", field, message: `${field}: ${message}` });
-  const given = Object.fromEntries(
-    Object.entries(environment).filter(([name, value]) => name.startsWith("MESHCA_") && value !== undefined),
-  );
-  for (const name of Object.keys(given)) {
-    if (Object.hasOwn(Schema.entries, name)) continue;
-    const near = nearest(name, Object.keys(Schema.entries));
+  const given = givenSettings(environment);
+  const unknown = unknownSettings(given);
+  for (const { name, near } of unknown)
     fault(
       name,
-      near === null ? `is not a setting; known are ${Object.keys(Schema.entries).join(", ")}` : `is not a setting; did you mean ${near}?`,
+      near === null ? "is not a setting; README.md lists them, in the section Settings" : `is not a setting; did you mean ${near}?`,
     );
-  }
 
-  let file: ConfigFile | null = null;
-  const path = given.MESHCA_CONFIG;
-  if (path !== undefined && path !== "") {
-    try {
-      file = readConfigFile(readFile(path), configNames, path.endsWith(".hcl") ? "hcl" : "json");
-    } catch (error) {
-      if (error instanceof ConfigError && error.violations.length > 0) faults.push(...error.violations);
-      else fault("MESHCA_CONFIG", error instanceof ConfigError ? error.message : `cannot read ${JSON.stringify(path)}`);
-    }
-  }
-
+  const file = readFileSettings(given.MESHCA_CONFIG, readFile, configNames, faults);
   const merged = { ...preferEnvironment(file?.settings ?? {}, given), ...given };
   const result = v.safeParse(Schema, merged);
+  // What seems to be missing, or to be given in vain, may be a consequence of another fault.
+  const isWhole = unknown.length === 0 && file !== undefined && result.success;
   // A value may be a secret: only what was expected is said.
   for (const issue of result.issues ?? []) fault(v.getDotPath(issue) ?? "", issue.message);
   const kekVault = readKekVault(merged, readFile, fault);
-  const { store, kek } = readPlaces(merged, readFile, fault);
+  const { store, kek } = readPlaces(merged, readFile, fault, isWhole);
   const connectEnabled = file?.connectEnabled ?? true;
   const host = result.success ? result.output.MESHCA_LISTEN.host : "localhost";
   const acl = (result.success ? result.output.MESHCA_ACL : undefined) ?? (isLoopback(host) ? "off" : "deny");
   let tls: TlsSettings | null = null;
-  if (result.success) {
+  if (isWhole) {
     tls = tlsSettings(result.output, { host, connectEnabled, https: file?.https ?? false }, fault);
     const plainHttp = result.output.MESHCA_PLAIN_HTTP ?? null;
     const refusal = requireServable({ host, tls: tls !== null, plainHttp, accessControl: acl !== "off" });
     if (refusal !== null) fault("MESHCA_LISTEN", refusal);
   }
   const managementToken = readManagementToken(merged, readFile, fault);
-  if (managementToken !== null && acl === "off")
+  if (isWhole && managementToken !== null && acl === "off")
     fault("MESHCA_INITIAL_MANAGEMENT_TOKEN", "has no meaning without access control; set MESHCA_ACL to deny");
   if (!result.success || faults.length > 0)
     throw new ConfigError(`Cannot start:\n${faults.map(({ message }) => `  ${message}`).join("\n")}`, faults);
@@ -292,6 +284,48 @@ export function readSettings(
   };
 }
 
+/** The variables that are settings, or look so. An empty one counts as not given. */
+export function givenSettings(environment: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(environment).flatMap(([name, value]): [string, string][] =>
+      name.startsWith("MESHCA_") && value !== undefined && value !== "" ? [[name, value]] : [],
+    ),
+  );
+}
+
+/** Names that are no settings, each with the one that was probably meant. @param more settings of a runtime of its own */
+export function unknownSettings(
+  given: Readonly<Record<string, string>>,
+  more: readonly string[] = [],
+): { readonly name: string; readonly near: string | null }[] {
+  const known = [...SETTING_NAMES, ...more];
+  return Object.keys(given)
+    .filter((name) => !known.includes(name))
+    .map((name) => ({ name, near: nearest(name, known) }));
+}
+
+/** What the configuration file says; null without one, undefined if it cannot be used. */
+function readFileSettings(
+  path: string | undefined,
+  readFile: (path: string) => string,
+  configNames: readonly string[],
+  faults: Violation[],
+): ConfigFile | null | undefined {
+  if (path === undefined) return null;
+  try {
+    return readConfigFile(readFile(path), configNames, path.endsWith(".hcl") ? "hcl" : "json");
+  } catch (error) {
+    if (error instanceof ConfigError && error.violations.length > 0) faults.push(...error.violations);
+    else
+      faults.push({
+        code: "config_invalid",
+        field: "MESHCA_CONFIG",
+        message: `MESHCA_CONFIG: ${error instanceof ConfigError ? error.message : cannotRead(path, error)}`,
+      });
+    return undefined;
+  }
+}
+
 /** The management token from the environment or a file. */
 function readManagementToken(
   settings: Readonly<Record<string, string | undefined>>,
@@ -306,8 +340,8 @@ function readManagementToken(
     const read = v.safeParse(managementToken, readFile(path).trim());
     if (read.success) return read.output;
     fault("MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE", read.issues[0].message);
-  } catch {
-    fault("MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE", `cannot read ${JSON.stringify(path)}`);
+  } catch (error) {
+    fault("MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE", cannotRead(path, error));
   }
   return null;
 }
@@ -324,7 +358,7 @@ function readKekVault(
     if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
   } catch (error) {
     if (!(error instanceof SyntaxError)) {
-      fault("MESHCA_KEK_VAULT", `cannot read ${JSON.stringify(path)}`);
+      fault("MESHCA_KEK_VAULT", cannotRead(path, error));
       return null;
     }
   }
@@ -347,6 +381,7 @@ function readPlaces(
   settings: Readonly<Record<string, string | undefined>>,
   readFile: (path: string) => string,
   fault: (field: string, message: string) => void,
+  isWhole: boolean,
 ): { store: StoreUrl | null; kek: string | null } {
   const { MESHCA_STORE: url, MESHCA_KEK: keys, MESHCA_KEK_FILE: path } = settings;
   const read = url === undefined ? null : readStoreUrl(url, readFile);
@@ -358,10 +393,10 @@ function readPlaces(
     if (keys !== undefined) fault("MESHCA_KEK_FILE", "is given together with MESHCA_KEK; give one of them");
     try {
       kek = readFile(path);
-    } catch {
-      fault("MESHCA_KEK_FILE", `cannot read ${JSON.stringify(path)}`);
+    } catch (error) {
+      fault("MESHCA_KEK_FILE", cannotRead(path, error));
     }
-  } else if (store?.kind === "redis" && keys === undefined)
+  } else if (isWhole && store?.kind === "redis" && keys === undefined)
     fault(
       "MESHCA_KEK",
       'must be given with Redis, the same to all replicas: whoever had a copy of Redis could sign if the key lay beside it. Make one with: echo "$(date +%Y):$(openssl rand -base64 32)"',

@@ -8,10 +8,12 @@
  * `rediss` instead of `redis` is TLS. Nothing of a URL is repeated in a fault, since it may hold a password.
  * @module
  */
+
 import { parseDuration } from "../core/duration.ts";
 import { FormatError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import type { RedisSettings } from "../store/redis-settings.ts";
+import { cannotRead } from "./cannot-read.ts";
 
 export interface RedisUrl extends RedisSettings {
   readonly kind: "redis";
@@ -77,8 +79,8 @@ export function readStoreUrl(text: string, readFile: (path: string) => string): 
     if (name === undefined) return null;
     try {
       return readFile(name);
-    } catch {
-      faults.push(`${option}: cannot read ${JSON.stringify(name)}`);
+    } catch (error) {
+      faults.push(`${option}: ${cannotRead(name, error)}`);
       return null;
     }
   };

@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { ConfigError, type Violation } from "../core/errors.ts";
 import { duration } from "./duration.ts";
 import { LIMITS, type LimitName, limitVariable } from "./limits.ts";
-import { readSettings, type Settings } from "./settings.ts";
+import { readSettings, type Settings, unknownSettings } from "./settings.ts";
 
 const FILE = "a Worker has no files";
 const PLATFORM = "Cloudflare ends TLS and owns the address";
@@ -65,27 +65,30 @@ export function readWorkerSettings(bindings: Readonly<Record<string, unknown>>, 
   const fault = (field: string, message: string) => faults.push({ code: "config_invalid", field, message: `${field}: ${message}` });
   const texts: Record<string, string> = {};
   for (const [name, value] of Object.entries(bindings)) {
-    if (!name.startsWith("MESHCA_")) continue;
+    if (!name.startsWith("MESHCA_") || value === "") continue;
     const why = REFUSED.get(name);
     if (why !== undefined) fault(name, `has no meaning in a Worker: ${why}`);
     else if (typeof value === "string") texts[name] = value;
     else fault(name, "must be a text: a secret or a variable, not another kind of binding");
   }
   const { MESHCA_MAX_AGE, ...shared } = texts;
+  // A name that is nearly a setting's was meant as that one, which is not missing then.
+  const meant = unknownSettings(texts, ["MESHCA_MAX_AGE"]).map(({ near }) => near);
+  const isMissing = (name: string) => shared[name] === undefined && !meant.includes(name) && !faults.some(({ field }) => field === name);
   const age = v.safeParse(maxAge, MESHCA_MAX_AGE);
   if (!age.success) fault("MESHCA_MAX_AGE", age.issues[0].message);
-  const { MESHCA_STORE: store, MESHCA_KEK: kek, MESHCA_ACL: acl, MESHCA_AUDIT: audit } = shared;
-  if (store === undefined)
+  const { MESHCA_STORE: store, MESHCA_ACL: acl, MESHCA_AUDIT: audit } = shared;
+  if (isMissing("MESHCA_STORE"))
     fault("MESHCA_STORE", "is missing: set it to redis://... or rediss://... with: npx wrangler secret put MESHCA_STORE");
-  else if (!/^rediss?:/.test(store))
+  else if (store !== undefined && !/^rediss?:/.test(store))
     fault("MESHCA_STORE", "must be redis:// or rediss:// of one server: a Worker has no files, and opens one connection for a request");
-  if (kek === undefined)
+  if (isMissing("MESHCA_KEK"))
     fault(
       "MESHCA_KEK",
       'is missing: make one with echo "$(date +%Y):$(openssl rand -base64 32)", set it with: npx wrangler secret put MESHCA_KEK',
     );
   // There is no data folder for a bootstrap secret, and no loopback to come from.
-  if (shared.MESHCA_INITIAL_MANAGEMENT_TOKEN === undefined)
+  if (isMissing("MESHCA_INITIAL_MANAGEMENT_TOKEN"))
     fault(
       "MESHCA_INITIAL_MANAGEMENT_TOKEN",
       "is missing: nobody could be let in; make one with openssl rand -hex 16, set it with: npx wrangler secret put MESHCA_INITIAL_MANAGEMENT_TOKEN",

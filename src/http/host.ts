@@ -16,6 +16,6 @@ export function hostRefusal(host: string | null, { names, loopbackOnly }: Hosts)
   const name = (host ?? "").toLowerCase().replace(/:\d*$/, "").replace(/\.$/, "");
   if (loopbackOnly && (name === "localhost" || name.endsWith(".localhost") || name === "[::1]" || /^127(\.\d{1,3}){3}$/.test(name)))
     return null;
-  if (names === null) return "Host is not a loopback name: use 127.0.0.1 or localhost";
-  return names.includes(name) ? null : "Host is not one of the names that are served here";
+  if (names === null) return "Host is not a loopback name: use 127.0.0.1 or localhost, or add the name to MESHCA_HOSTS";
+  return names.includes(name) ? null : "Host is not one of the names that are served here: add it to MESHCA_HOSTS";
 }

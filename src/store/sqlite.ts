@@ -15,6 +15,7 @@ import { requireExpected } from "./checks.ts";
 import { createMemoryLooks } from "./looks.ts";
 import { readReplica } from "./replica.ts";
 import { ACCESS_TABLES, createSqliteAccess } from "./sqlite-access.ts";
+import { createTransaction, sqliteError } from "./sqlite-transaction.ts";
 import { createWaiter } from "./waiter.ts";
 
 /** Version of the tables, kept in SQLite's user_version. The document in them has a schema of its own. */
@@ -100,22 +101,7 @@ export function openSqlite(path: string, clock: Clock, { shared = false, looks =
     return row === undefined || row === null ? null : v.parse(LeaseRow, row);
   };
 
-  /** Runs a step that sees and changes the file alone. */
-  const transaction = <T>(step: () => T): T => {
-    try {
-      db.exec("BEGIN IMMEDIATE");
-      try {
-        const result = step();
-        db.exec("COMMIT");
-        return result;
-      } catch (error) {
-        db.exec("ROLLBACK");
-        throw error;
-      }
-    } catch (error) {
-      throw error instanceof CaError ? error : failed(error, path);
-    }
-  };
+  const transaction = createTransaction(db, path);
 
   /** Leaves no key that a commit dropped behind in the log: secure_delete clears the file alone. */
   const emptyLog = () => {
@@ -273,10 +259,11 @@ function openDatabase(path: string, shared: boolean): DatabaseSync {
     if (version > TABLES)
       throw new StoreError(
         "schema_unknown",
-        `Cannot open ${path}: a newer version of meshca made it (tables ${version}, this version knows up to ${TABLES})`,
+        `Cannot open ${JSON.stringify(path)}: a newer version of meshca made it (tables ${version}, this version knows up to ${TABLES})`,
       );
     const { tables } = v.parse(v.object({ tables: v.number() }), db.prepare("SELECT count(*) AS tables FROM sqlite_master").get());
-    if (version === 0 && tables > 0) throw new StoreError("state_corrupt", `Cannot open ${path}: it is another program's database`);
+    if (version === 0 && tables > 0)
+      throw new StoreError("state_corrupt", `Cannot open ${JSON.stringify(path)}: it is another program's database`);
     // Only now is anything written: the file is ours.
     db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;");
     if (shared) return;
@@ -296,15 +283,6 @@ function connect(path: string, prepare: (db: DatabaseSync) => void): DatabaseSyn
     return db;
   } catch (error) {
     db?.close();
-    throw error instanceof CaError ? error : failed(error, path);
+    throw error instanceof CaError ? error : sqliteError(error, path);
   }
-}
-
-/** SQLite's reason in our terms. */
-function failed(error: unknown, path: string): StoreError {
-  const text = error instanceof Error ? error.message : "";
-  if (/locked|busy/i.test(text)) return new StoreError("store_busy", `Cannot open ${path}: another process has it open`);
-  if (/not a database|malformed/i.test(text))
-    return new StoreError("state_corrupt", `Cannot open ${path}: it is not a SQLite database, or a damaged one`);
-  return new StoreError("store_unavailable", `Cannot use the SQLite file: ${text}`, { cause: error });
 }

@@ -62,6 +62,21 @@ describe("readWorkerSettings()", () => {
       assert.match(found.get(name) ?? "", says);
     });
 
+  it("readWorkerSettings() takes an empty binding as one that is not given", () => {
+    const empty = { MESHCA_CONFIG: "", MESHCA_LISTEN: "", MESHCA_DATACENTER: "", MESHCA_MAX_AGE: "", MESHCA_OTHER: "" };
+    assert.deepEqual(readWorkerSettings({ ...NEEDED, ...empty }, []), readWorkerSettings(NEEDED, []));
+    for (const name of Object.keys(NEEDED)) assert.deepEqual([...faults({ ...NEEDED, [name]: "" }).keys()], [name]);
+  });
+
+  for (const name of Object.keys(NEEDED))
+    it(`readWorkerSettings() names one fault where ${name} is misspelt or of another kind, and not that it is missing`, () => {
+      const { [name]: value, ...rest } = NEEDED as Record<string, string>;
+      assert.deepEqual([...faults({ ...rest, [`${name}S`]: value }).keys()], [`${name}S`]);
+      const found = faults({ ...rest, [name]: { fetch: () => null } });
+      assert.deepEqual([...found.keys()], [name]);
+      assert.match(found.get(name) ?? "", /another kind of binding/);
+    });
+
   it("readWorkerSettings() refuses to serve what is older than what may be signed under", () => {
     const found = faults({ ...NEEDED, MESHCA_MAX_AGE: "2s", MESHCA_MAX_STALENESS: "1s" });
     assert.match(found.get("MESHCA_MAX_AGE") ?? "", /must not be above MESHCA_MAX_STALENESS/);

@@ -112,7 +112,7 @@ describe("bad input", () => {
   ])
     it(`every route answers 403 to the Host ${host}`, async () => {
       const headers = { Host: host };
-      const says = "Host is not a loopback name: use 127.0.0.1 or localhost";
+      const says = "Host is not a loopback name: use 127.0.0.1 or localhost, or add the name to MESHCA_HOSTS";
       const change = put({ Provider: "consul", Config: { LeafCertTTL: "50h" } });
       await refuses(server, { ...change, headers }, 403, says);
       for (const target of ["/v1/connect/ca/roots", CONFIGURATION, "/metrics", "/healthz", "/v1/status/leader"])
