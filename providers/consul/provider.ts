@@ -156,9 +156,9 @@ async function open(record: ProviderRecord, root: Certificate, context: Provider
       const { serial, notBefore, notAfter } = draft.fields;
       return { der, serial, notBefore, notAfter };
     },
-    async crossSign(other, now) {
+    async crossSign(other, now, until) {
       requirePrimary();
-      return [await crossSign(other, { certificate: root, privateKey }, { now, random: context.random })];
+      return [await crossSign(other, { certificate: root, privateKey }, { now, until, random: context.random })];
     },
     async signIntermediate(csr, now) {
       requirePrimary();

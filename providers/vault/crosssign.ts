@@ -2,8 +2,10 @@
  * Has the root in Vault certify another root, by the issuer's own path, which needs no sudo, or by the mount's.
  * @module
  */
+
 import { FormatError, ProviderError } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
+import { type CrossSignOptions, crossSignTemplate } from "../../src/core/x509/authority.ts";
 import { type Certificate, inForce, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
 import { couldHaveIssued, isSignedBy, sameAuthority } from "../../src/core/x509/chain.ts";
 import type { IssuerListing, VaultClient } from "./client.ts";
@@ -21,12 +23,19 @@ export async function crossSignInVault(
   client: VaultClient,
   { certificate: own, facts, path }: VaultRoot,
   root: Certificate,
-  now: Date,
+  options: CrossSignOptions,
 ): Promise<readonly Certificate[]> {
   const issuer = path[0] ?? own;
-  if (!inForce(issuer, now)) throw new ProviderError("provider_rejected", "root certificate is expired");
-  const crossed = readCross(await sign(client, facts, pemOf(root)));
-  const fits = sameAuthority(crossed, root) && couldHaveIssued(issuer, crossed) && (await isSignedBy(crossed, issuer));
+  if (!inForce(issuer, options.now)) throw new ProviderError("provider_rejected", "root certificate is expired");
+  // Vault takes subject, key, validity and extensions from what it is handed, looks whether that is self-issued, and does not
+  // verify its signature (builtin/logical/pki/path_root.go, pathIssuerSignSelfIssued): the root itself would give the root's life.
+  const template = await crossSignTemplate(root, issuer, options);
+  const crossed = readCross(await sign(client, facts, pemOf(template)));
+  const fits =
+    sameAuthority(crossed, root) &&
+    couldHaveIssued(issuer, crossed) &&
+    crossed.notAfter <= template.notAfter &&
+    (await isSignedBy(crossed, issuer));
   if (!fits) throw new VaultError("answer", "Vault: the cross-signed certificate that it made is not what was asked for");
   return [crossed, ...path];
 }

@@ -140,9 +140,9 @@ async function open(
     signLeaf,
     canCrossSign: facts.root !== null,
     requireCrossSigning: () => use((open) => requireCrossSigning(open, requireRoot(facts))),
-    async crossSign(other, now) {
+    async crossSign(other, now, until) {
       const own = rootOf(root, facts);
-      return use((open) => crossSignInVault(open, own, other, now));
+      return use((open) => crossSignInVault(open, own, other, { now, until, random: context.random }));
     },
     async signIntermediate(csr, now) {
       const { clusterId, sealer, random } = context;

@@ -150,9 +150,11 @@ export interface Provider {
   requireCrossSigning?(): Promise<void>;
   /**
    * Certifies another root, by this provider's root or by what is next below it.
+   * @param now the store's clock. @param until when the result ends at the latest: whoever steals the other root's key is
+   * trusted through it for as long.
    * @returns the cross-signed certificate, and what stands between it and the root. @throws {ProviderError}
    */
-  crossSign(root: Certificate, now: Date): Promise<readonly Certificate[]>;
+  crossSign(root: Certificate, now: Date, until: Date): Promise<readonly Certificate[]>;
   /**
    * Certifies the key of what signs leaves in another datacenter of this trust domain: a CA whose certificates can be leaves alone.
    * @returns it, and what stands between it and the root. @throws {RequestError} @throws {ProviderError} `provider_rejected` in a secondary datacenter

@@ -53,7 +53,7 @@ export async function exampleStates(): Promise<readonly [CaState, CaState, CaSta
   const [keyA, keyB] = [await generateCaKey({ type: "ec", bits: 256 }), await generateCaKey({ type: "ec", bits: 384 })];
   const rootOptions = { ...options, clusterId: CLUSTER, provider: "consul", ttlMs: 87_600 * 3_600_000 };
   const [a, b] = [await createRoot(keyA, rootOptions), await createRoot(keyB, rootOptions)];
-  const crossed = await crossSign(b, { certificate: a, privateKey: keyA.privateKey }, options);
+  const crossed = await crossSign(b, { certificate: a, privateKey: keyA.privateKey }, { ...options, until: a.notAfter });
   const config = { LeafCertTTL: "1h", PrivateKeyBits: 384, Deep: { list: [1, null, "é\u2028"], yes: true }, Empty: "" };
   const newConfig = { provider: "consul", config: null, forceWithoutCrossSigning: false };
   const first = bootstrap(

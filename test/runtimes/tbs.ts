@@ -41,7 +41,11 @@ export async function toBeSigned(keys: readonly KeyVector[], randomOf: (seed: nu
     note(`root on ${name}`, certificate);
     const authority = { certificate, privateKey };
     note(`intermediate under ${name}`, await createIntermediate(info, authority, { ...options, ttlMs: YEAR_MS }));
-    if (before !== null) note(`root on ${name}, cross-signed by the one before`, await crossSign(certificate, before, options));
+    if (before !== null)
+      note(
+        `root on ${name}, cross-signed by the one before`,
+        await crossSign(certificate, before, { ...options, until: certificate.notAfter }),
+      );
     for (const leaf of keys) {
       const key = readPublicKey(bytesOf(leaf.spki));
       note(

@@ -85,7 +85,7 @@ async function requireSecondary({ ca, type, context }: Secondary, record: Provid
   assert.ok(provider.issuers.length > 0 && provider.issuers.every(({ id }) => id !== root.id));
   assert.equal(provider.canCrossSign, false);
   const isRejected = (error: unknown) => error instanceof ProviderError && error.code === "provider_rejected";
-  await assert.rejects(provider.crossSign(root, ca.clock.now()), isRejected);
+  await assert.rejects(provider.crossSign(root, ca.clock.now(), root.notAfter), isRejected);
   const key = await generateCaKey({ type: "ec", bits: 256 });
   const csr = await makeCaRequest(key, "third.example", signingUri(context.clusterId));
   await assert.rejects(provider.signIntermediate(csr, ca.clock.now()), isRejected);

@@ -7,7 +7,7 @@ import type { Provider, ProviderContext } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { sameAuthority } from "../x509/chain.ts";
 import { chainBytes } from "./budget.ts";
-import { findCrossing, inOrderOfNeed, lineOf, poolOf, rootsToReach } from "./crossing.ts";
+import { crossedUntil, findCrossing, inOrderOfNeed, lineOf, poolOf, rootsToReach } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import type { ChangeContext } from "./reconfigure.ts";
 import { proveCrossing, type Snapshot, typeOf } from "./snapshot.ts";
@@ -22,8 +22,9 @@ export async function requireCrossing(snapshot: Snapshot, root: Certificate | nu
   const { state, active, provider } = snapshot;
   if (provider === null || !provider.canCrossSign) return;
   if (root?.id === active.id || !inForce(active.certificate, now)) return;
+  const by = retiredAt(active, now);
   const isReached = (to: Certificate) =>
-    sameAuthority(to, active.certificate) || findCrossing(to, active, poolOf(state.roots), to, now, policy) !== undefined;
+    sameAuthority(to, active.certificate) || findCrossing(to, by, poolOf(state.roots), to, now, policy) !== undefined;
   if (root !== null && isReached(root)) return;
   try {
     await provider.requireCrossSigning?.();
@@ -67,7 +68,7 @@ export async function cross(
   const { now, policy, random } = context;
   const pool = poolOf(state.roots);
   // As they will be: the active root retired at this moment. The one rotated to is no target, it is where the line starts.
-  const retiring: RootEntry[] = state.roots.map((entry) => (entry === active ? { ...entry, status: "retired", rotatedOutAt: now } : entry));
+  const retiring = state.roots.map((entry) => (entry.id === active.id ? retiredAt(entry, now) : entry));
   const targets = rootsToReach(retiring, now).filter(({ id }) => id !== root.id);
   const reasons = new Map<string, unknown>();
   const steps: Step[] = [];
@@ -96,6 +97,11 @@ export async function cross(
   return { chain, leftByForce: lost.map(({ id }) => id) };
 }
 
+/** A root as it will be once it is retired. */
+function retiredAt(root: RootEntry, now: Date): RootEntry {
+  return { ...root, status: "retired", rotatedOutAt: now };
+}
+
 function chainOf(steps: readonly Step[]): Certificate[] {
   return steps.flatMap(({ crossing }) => crossing);
 }
@@ -110,23 +116,25 @@ function withinBudget(steps: readonly Step[], issuers: readonly Certificate[], p
 /** Has a root that is still trusted certify another one. */
 async function crossBy(target: RootEntry, root: Certificate, snapshot: Snapshot, context: ChangeContext): Promise<readonly Certificate[]> {
   const { state } = snapshot;
+  const { now, policy } = context;
+  const until = crossedUntil(target, policy, now);
   if (target.id === snapshot.active.id) {
     if (snapshot.provider === null) throw snapshot.fault;
-    return crossWith(snapshot.provider, root, context.now);
+    return crossWith(snapshot.provider, root, now, until);
   }
   const record = state.provider.retired[target.id];
   if (record === undefined) throw new ProviderError("provider_rejected", "its key is gone");
   const provider = await typeOf(context.types, record.provider).open(record, target.certificate, contextOf(state, context));
   try {
-    return await crossWith(provider, root, context.now);
+    return await crossWith(provider, root, now, until);
   } finally {
     void provider.close();
   }
 }
 
-async function crossWith(provider: Provider, root: Certificate, now: Date): Promise<readonly Certificate[]> {
+async function crossWith(provider: Provider, root: Certificate, now: Date, until: Date): Promise<readonly Certificate[]> {
   if (!provider.canCrossSign) throw new ProviderError("provider_rejected", "its provider does not support cross-signing");
-  return provider.crossSign(root, now);
+  return provider.crossSign(root, now, until);
 }
 
 function cannotCross(lost: readonly RootEntry[], reasons: ReadonlyMap<string, unknown>): ConfigError {

@@ -7,8 +7,9 @@
 import { colonHex } from "../bytes.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { couldHaveIssued, sameAuthority } from "../x509/chain.ts";
+import { wholeSecond } from "../x509/time.ts";
 import type { Policy } from "./policy.ts";
-import type { RootEntry } from "./state.ts";
+import type { CaState, RootEntry } from "./state.ts";
 
 /** The path from what signs leaves under a root up to below it: what stands first among its certificates, unless it signs them itself. */
 export function issuersOf({
@@ -58,6 +59,22 @@ function neededUntil(root: RootEntry, policy: Policy): number {
 }
 
 /**
+ * Until when a cross-signed certificate lives that a root issues: until that root is pruned, plus one largest leaf life,
+ * in which what was signed before still carries it. A root that should have been pruned by now counts from now.
+ */
+export function crossedUntil(by: RootEntry, policy: Policy, now: Date): Date {
+  return new Date(Math.max(pruneAt(by, policy).getTime(), now.getTime()) + by.leafTtlMaxMs);
+}
+
+/**
+ * How long a cross-signed certificate must live at least to be used: until the root that issued it is not needed any more,
+ * and half a largest leaf life from now for as long as that root is published, however late it is pruned.
+ */
+function requiredUntil(by: RootEntry, policy: Policy, now: Date): number {
+  return Math.max(neededUntil(by, policy), Math.min(by.certificate.notAfter.getTime(), now.getTime() + by.leafTtlMaxMs / 2));
+}
+
+/**
  * The order of the line: what is needed longest comes first. Then every certificate of the line lasts as long as any root
  * behind it is needed, and what is pruned first falls off the end.
  * @param old the line that was in use, whose order is kept where two are needed equally long.
@@ -82,7 +99,9 @@ export function findCrossing(
   now: Date,
   policy: Policy,
 ): Certificate | undefined {
-  const until = Math.min(neededUntil(by, policy), active.notAfter.getTime());
+  // To the whole second, as a certificate ends.
+  const required = Math.min(requiredUntil(by, policy, now), active.notAfter.getTime(), tip.notAfter.getTime());
+  const until = wholeSecond(new Date(required)).getTime();
   return pool.find(
     (certificate) =>
       sameAuthority(certificate, tip) &&
@@ -91,6 +110,50 @@ export function findCrossing(
       certificate.notAfter > now &&
       certificate.notAfter.getTime() >= until,
   );
+}
+
+/** One root that the line leads to, and the certificates that lead there from the one before. */
+interface Reached {
+  readonly target: RootEntry;
+  readonly tip: Certificate;
+  readonly segment: readonly Certificate[];
+}
+
+/** The parts of the active root's line. */
+function reachedBy(active: RootEntry, targets: readonly RootEntry[]): Reached[] {
+  const reached: Reached[] = [];
+  let tip = active.certificate;
+  let segment: Certificate[] = [];
+  for (const certificate of lineOf(active)) {
+    segment.push(certificate);
+    const target = targets.find((root) => couldHaveIssued(root.certificate, certificate));
+    if (target === undefined) continue;
+    reached.push({ target, tip, segment });
+    [tip, segment] = [target.certificate, []];
+  }
+  return reached;
+}
+
+/**
+ * Whether a cross-signed certificate of the active root's line has to be made again: it is missing, or the root that issued
+ * it is needed for longer than it lives. A root whose key is gone issues nothing any more.
+ * @param now roots that have ended by then need none.
+ */
+export function crossesAgain({ roots, provider }: CaState, policy: Policy, now: Date): boolean {
+  const active = roots.find(({ status }) => status === "active");
+  if (active === undefined) return false;
+  const targets = rootsToReach(roots, now);
+  const reached = reachedBy(active, targets);
+  const able = ({ id }: RootEntry) => provider.retired[id] !== undefined;
+  const isReached = ({ id, certificate }: RootEntry) =>
+    reached.some(({ target }) => target.id === id) ||
+    [active, ...targets].some((other) => other.id !== id && sameAuthority(other.certificate, certificate));
+  if (targets.some((target) => able(target) && !isReached(target))) return true;
+  return reached.some(({ target, tip, segment: [crossed, ...above] }) => {
+    // It cannot outlive what stands on either side of it.
+    const end = Math.min(neededUntil(target, policy), ...[tip, ...above].map(({ notAfter }) => notAfter.getTime()));
+    return crossed !== undefined && crossed.notAfter < wholeSecond(new Date(end)) && able(target);
+  });
 }
 
 /** The part of a line that is still of use: up to the last root that is still needed, and not past one that has ended. */

@@ -36,6 +36,7 @@ import {
   newCommitId,
   planBootstrap,
   planConfiguration,
+  planCrossing,
   planNewRoot,
   planRenewal,
   planReplacedRoot,
@@ -245,6 +246,17 @@ export function createManager(options: ManagerOptions): CaManager {
       if (collected !== null) await replace("collect", reseal(snapshot.state, newCommitId(random), collected), snapshot, operation);
     });
 
+  /** Has cross-signed certificates made again that are needed for longer than they live. */
+  const stepCross = () =>
+    operations.run("RENEWING", async (operation) => {
+      const snapshot = require();
+      const { now } = await lookAt(snapshot.state);
+      const onAbandon = () => operations.requireHeld(operation);
+      const next = await planCrossing(snapshot, { types: providers, sealer, random, policy, now, onAbandon });
+      if (next !== null) await replace("cross", next, snapshot, operation);
+      return next !== null;
+    });
+
   /** A change of the manager's own accord. */
   const stepChange = (work: (snapshot: Snapshot, context: ChangeContext) => Promise<Change | null>) => () =>
     operations.run("RENEWING", async (operation) => {
@@ -260,6 +272,7 @@ export function createManager(options: ManagerOptions): CaManager {
     snapshot: () => follower.current,
     followRoot: stepChange(planReplacedRoot),
     renew: stepChange(planRenewal),
+    cross: stepCross,
     collect: stepCollect,
   });
 

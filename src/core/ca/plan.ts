@@ -4,7 +4,7 @@
  * @module
  */
 import type { DeletionTime, LookOptions } from "../deletion-time.ts";
-import { confirmMs, issuersOf, lineOf, longestConfirmMs, pruneAt } from "./crossing.ts";
+import { confirmMs, crossesAgain, issuersOf, lineOf, longestConfirmMs, pruneAt } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import { activeRoot, type CaState } from "./state.ts";
 import { prunable } from "./transitions.ts";
@@ -16,6 +16,8 @@ export type Plan =
   | { readonly kind: "prune" }
   /** Make a new issuer under the active root. */
   | { readonly kind: "renew" }
+  /** Have a cross-signed certificate made again that is needed for longer than it lives. */
+  | { readonly kind: "cross" }
   /** Delete what was left behind outside. */
   | { readonly kind: "collect" }
   /** Nothing is due before `until`; null where nothing will ever be. */
@@ -31,7 +33,9 @@ export function plan(state: CaState | null, policy: Policy, time: DeletionTime, 
   if (prunable(state, policy, time)) return { kind: "prune" };
   const renewal = renewAt(state);
   if (renewal !== null && renewal <= time.now) return { kind: "renew" };
-  if (collectAt !== null && collectAt <= time.confirmed(longestConfirmMs(state.roots, policy))) return { kind: "collect" };
+  const confirmed = time.confirmed(longestConfirmMs(state.roots, policy));
+  if (crossesAgain(state, policy, time.now)) return { kind: "cross" };
+  if (collectAt !== null && collectAt <= confirmed) return { kind: "collect" };
   const dates = deletions(state, policy, collectAt).map(({ at, spanMs }) => nextLook(at, spanMs, time));
   if (renewal !== null) dates.push(after(renewal));
   return { kind: "wait", until: dates.length === 0 ? null : new Date(Math.min(...dates.map(Number))) };

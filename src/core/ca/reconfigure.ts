@@ -13,7 +13,7 @@ import { type Certificate, inForce } from "../x509/certificate.ts";
 import { chainBytes, rootsBytes } from "./budget.ts";
 import { requireDistinctFields } from "./config-names.ts";
 import { contextOf, cross, requireCrossing } from "./cross.ts";
-import { goneAt } from "./crossing.ts";
+import { goneAt, lineOf } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import { activeRecord, withRemnants } from "./remnants.ts";
 import { redact, requireKept, sameJson } from "./secrets.ts";
@@ -22,6 +22,7 @@ import { activeRoot, type CaState, type ConfigMap } from "./state.ts";
 import {
   bootstrap,
   changeConfig,
+  crossAgain,
   type Issuing,
   isDead,
   type NewConfig,
@@ -162,6 +163,22 @@ export async function planRenewal(snapshot: Snapshot, context: ChangeContext): P
   const provider = await openChecked(type, { root, ...renewed }, state.config.config, state, context);
   const next = renewIssuer(state, newCommitId(context.random), renewed.state, issuingOf(provider, now));
   return { snapshot: snapshotOf(next, snapshot.config, provider), kind: "renew", leftByForce: [], ...warningsOf(renewed) };
+}
+
+/**
+ * Works out the cross-signed certificates of the active root again, where one of them is needed for longer than it lives.
+ * @returns null if there is nothing to change.
+ * @throws {ConfigError} if a root cannot certify it any more @throws {ProviderError} @throws {SealError}
+ */
+export async function planCrossing(snapshot: Snapshot, context: ChangeContext): Promise<CaState | null> {
+  const { state, active, provider, fault } = snapshot;
+  if (provider === null) throw fault;
+  const { chain } = await cross(snapshot, provider, active.certificate, false, context);
+  const ids = (certificates: readonly Certificate[]) => certificates.map(({ id }) => id).join();
+  if (ids(chain) === ids(lineOf(active))) return null;
+  const next = crossAgain(state, newCommitId(context.random), chain);
+  requireBudget(next, false, context.policy, context.now);
+  return next;
 }
 
 /**

@@ -154,6 +154,12 @@ export function retire(root: RootEntry, now: Date): RootEntry {
   };
 }
 
+/** Other cross-signed certificates for the active root. @param chain the whole line. */
+export function crossAgain(state: CaState, commitId: string, chain: readonly Certificate[]): CaState {
+  const again = (root: RootEntry) => (root.status === "active" ? { ...root, intermediates: [...issuersOf(root), ...chain] } : root);
+  return checked({ ...after(state, commitId), roots: stamp(state.roots.map(again), state.index + 1) });
+}
+
 /** Whether there is something for `prune` to do. */
 export function prunable(state: CaState, policy: Policy, time: DeletionTime): boolean {
   const { roots } = state;

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Clock } from "../clock.ts";
-import { ConfigError, ConflictError, NotReadyError } from "../errors.ts";
+import { ConfigError, ConflictError, InvariantError, NotReadyError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Inspection, ProviderHealth, Undo } from "../provider.ts";
 import { reasonOf } from "./follower.ts";
@@ -22,6 +22,8 @@ export interface UpkeepOptions {
   /** Takes up another root that stands where the active one stood. @throws {ConfigError} where that needs force */
   readonly followRoot: () => Promise<void>;
   readonly renew: () => Promise<void>;
+  /** Has cross-signed certificates made again. @returns whether there was one to make */
+  readonly cross: () => Promise<boolean>;
   readonly collect: () => Promise<void>;
 }
 
@@ -91,6 +93,8 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
   let uncollected: Trouble | null = null;
   /** Why what signs leaves cannot be renewed. */
   let unrenewed: Trouble | null = null;
+  /** Why a cross-signed certificate that ends too soon cannot be made again. */
+  let uncrossed: Trouble | null = null;
 
   /** @returns what is left */
   const undoAll = async (steps: readonly Leftover[], operation: Operation): Promise<readonly Leftover[]> => {
@@ -106,7 +110,29 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
     return left;
   };
 
-  const [renewing, collecting, inspecting, undoing] = [createRetry(clock), createRetry(clock), createRetry(clock), createRetry(clock)];
+  const [renewing, crossing, collecting, inspecting, undoing] = [1, 2, 3, 4, 5].map(() => createRetry(clock)) as [
+    Retry,
+    Retry,
+    Retry,
+    Retry,
+    Retry,
+  ];
+
+  /** The certificate that there is lasts for some time yet: a failure is said once, and nothing waits for it. */
+  const cross = async (): Promise<boolean> => {
+    try {
+      await crossing(async () => {
+        if (!(await options.cross())) throw new InvariantError("No cross-signed certificate is due after all");
+      });
+      uncrossed = null;
+      return true;
+    } catch (error) {
+      const reason = reasonOf(error);
+      if (reason !== uncrossed?.reason) log.warn("Failed to renew a cross-signed certificate; will retry", { reason });
+      uncrossed = { reason, since: uncrossed?.since ?? clock.now() };
+      return false;
+    }
+  };
 
   /** What is left behind harms nobody: a failure is said once, and nothing waits for it. */
   const collect = async (): Promise<boolean> => {
@@ -171,6 +197,8 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
         unrenewed = null;
         return due;
       }
+      if (due.kind !== "cross") uncrossed = null;
+      if (due.kind === "cross" && crossing.isDue() && (await cross())) return due;
       if (due.kind === "collect" && collecting.isDue() && (await collect())) return due;
       if (now.getTime() >= inspectAt && inspecting.isDue()) await inspecting(inspect);
       return waiting;
@@ -188,6 +216,7 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
         ...own,
         ...trouble("what was left behind cannot be deleted", uncollected),
         ...trouble("what signs leaves cannot be renewed", unrenewed),
+        ...trouble("a cross-signed certificate of a retired root cannot be renewed", uncrossed),
       ];
       if (refused === null) return { obstacle, notes };
       const note = `another root stands outside since ${refused.since.toISOString()} and is not taken up: ${refused.reason}; PUT /v1/connect/ca/rotate with {"ForceWithoutCrossSigning": true} takes it up`;

@@ -7,7 +7,7 @@ import type { Random } from "../clock.ts";
 import { InvariantError } from "../errors.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
 import { type Certificate, keyIdOf, readCertificate } from "./certificate.ts";
-import { type CaKeySpec, caHash, caScheme, keyAlgorithm, type PublicKeyInfo, readPublicKey } from "./keys.ts";
+import { type CaKeySpec, caHash, caScheme, type EcBits, keyAlgorithm, type PublicKeyInfo, readPublicKey } from "./keys.ts";
 import { type CertificateKind, lint, lintFields } from "./lint.ts";
 import { OID } from "./oids.ts";
 import { type CertificateSpec, makeCertificate } from "./peculiar.ts";
@@ -71,29 +71,76 @@ export async function createRoot(
   });
 }
 
+export interface CrossSignOptions extends CaCertificateOptions {
+  /** Until when the certificate can be needed; it ends sooner if one of the two roots does. */
+  readonly until: Date;
+}
+
 /**
  * Certifies a root by another one: the same subject, key and extensions, issued by `by`. The algorithm follows the
  * key that signs, not the certificate that is signed (Consul's defect Q-6).
  * @param root not expired. @param by not expired, with a subject key identifier.
  */
-export function crossSign(root: Certificate, by: Authority, options: CaCertificateOptions): Promise<Certificate> {
+export async function crossSign(root: Certificate, by: Authority, options: CrossSignOptions): Promise<Certificate> {
   const authorityKeyId = by.certificate.subjectKeyId as Bytes;
-  const copied = root.extensions.filter((extension) => extension.oid !== OID.authorityKeyIdentifier);
-  const before = copied.findIndex((extension) => extension.oid === OID.subjectKeyIdentifier) + 1;
-  const raw = copied.map((extension) => ({ kind: "raw", ...extension }) as const);
+  const raw = crossExtensions(root);
+  const before = raw.findIndex((extension) => extension.oid === OID.subjectKeyIdentifier) + 1;
   // A root that was made elsewhere may lack what ours have: what is copied is as good as it was.
   const inherited = lintFields(root, "root", root).map(({ field, message }) => `${field}: ${message}`);
   return finish("cross-signed", by.certificate, inherited, {
     serial: createSerials(options.random)(),
     issuer: by.certificate.subject,
     subject: root.subject,
-    notBefore: laterOf(options.now.getTime() - CA_BACKDATE_MS, by.certificate.notBefore),
-    notAfter: root.notAfter < by.certificate.notAfter ? root.notAfter : by.certificate.notAfter,
+    ...crossValidity(root, by.certificate, options),
     spki: root.key.spki,
     extensions: [...raw.slice(0, before), { kind: "authorityKeyId", id: authorityKeyId }, ...raw.slice(before)],
     signingKey: by.privateKey,
     scheme: caScheme(by.certificate.key, caHash(by.certificate.key)),
   });
+}
+
+/**
+ * Makes what a CA elsewhere is to certify in place of a root, if it takes the validity and the extensions from what it is
+ * handed: a self-issued certificate of the root's name and key with the validity that the result is to have. Its signature
+ * is by a key that is thrown away, of the kind that `by` has, and is not the root's: it must not be taken for a root.
+ * @param root not expired. @param by the certificate whose key is to sign; not expired.
+ * @throws {InvariantError}
+ */
+export async function crossSignTemplate(root: Certificate, by: Certificate, options: CrossSignOptions): Promise<Certificate> {
+  // A key of that kind makes a signature of the algorithm that is to be in the result.
+  const signer = await generateCaKey(by.key.type === "rsa" ? { type: "rsa", bits: 2048 } : { type: "ec", bits: ecBits(by.key) });
+  const spec = {
+    serial: createSerials(options.random)(),
+    issuer: root.subject,
+    subject: root.subject,
+    ...crossValidity(root, by, options),
+    spki: root.key.spki,
+    extensions: crossExtensions(root),
+    signingKey: signer.privateKey,
+    scheme: caScheme(signer.info, caHash(signer.info)),
+  };
+  return readCertificate(await makeCertificate(spec));
+}
+
+function ecBits({ bits }: PublicKeyInfo): EcBits {
+  return bits === 384 || bits === 521 ? bits : 256;
+}
+
+/** The extensions of a root that its cross-signed certificate has too. */
+function crossExtensions(root: Certificate) {
+  const copied = root.extensions.filter((extension) => extension.oid !== OID.authorityKeyIdentifier);
+  return copied.map((extension) => ({ kind: "raw", ...extension }) as const);
+}
+
+/**
+ * From when both roots are valid: the clock by which it is made does not matter, so that one that is ahead makes no
+ * certificate which is not valid yet. @throws {InvariantError} if no instant is left
+ */
+function crossValidity(root: Certificate, by: Certificate, { until }: CrossSignOptions): Pick<CertificateSpec, "notBefore" | "notAfter"> {
+  const notBefore = laterOf(root.notBefore.getTime(), by.notBefore);
+  const notAfter = wholeSecond(new Date(Math.min(root.notAfter.getTime(), by.notAfter.getTime(), until.getTime())));
+  if (notBefore > notAfter) throw new InvariantError("Cannot cross-sign: the certificate would end before it begins");
+  return { notBefore, notAfter };
 }
 
 /**

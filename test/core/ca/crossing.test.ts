@@ -6,7 +6,17 @@ import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import fc from "fast-check";
 import { equal, hex } from "../../../src/core/bytes.ts";
-import { findCrossing, inOrderOfNeed, ownCrossings, poolOf, pruneAt, rootsToReach, usefulPart } from "../../../src/core/ca/crossing.ts";
+import {
+  crossedUntil,
+  crossesAgain,
+  findCrossing,
+  inOrderOfNeed,
+  ownCrossings,
+  poolOf,
+  pruneAt,
+  rootsToReach,
+  usefulPart,
+} from "../../../src/core/ca/crossing.ts";
 import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
 import { activeRoot, type CaState, type RootEntry } from "../../../src/core/ca/state.ts";
 import { prunable, prune } from "../../../src/core/ca/transitions.ts";
@@ -90,11 +100,59 @@ describe("findCrossing()", () => {
   });
 
   it("findCrossing() takes no certificate that ends before its root is needed no longer, or has not begun", async () => {
-    const early = await crossed(root(shortLived), root(a));
-    const needed = (leafTtlMaxMs: number) => find(root(shortLived), entry(root(a), { leafTtlMaxMs }), [early]);
+    const early = await crossed(root(c), root(a), at(0), at(200));
+    const needed = (leafTtlMaxMs: number) => find(root(c), entry(root(a), { leafTtlMaxMs }), [early]);
     assert.equal(needed(99 * HOUR), early);
     assert.equal(needed(101 * HOUR), undefined);
-    assert.equal(find(root(shortLived), entry(root(a), { leafTtlMaxMs: HOUR }), [early], at(-2)), undefined);
+    assert.equal(find(root(c), entry(root(a), { leafTtlMaxMs: HOUR }), [early], at(-2)), undefined);
+    // A root that should have been pruned and is published all the same needs it for some time yet.
+    assert.equal(find(root(c), entry(root(a), { leafTtlMaxMs: 10 * HOUR }), [early], at(194)), early);
+    assert.equal(find(root(c), entry(root(a), { leafTtlMaxMs: 10 * HOUR }), [early], at(196)), undefined);
+  });
+
+  it("findCrossing() takes a certificate that ends with the root that it certifies, since no other could live longer", async () => {
+    const whole = await crossed(root(shortLived), root(a));
+    assert.equal(find(root(shortLived), entry(root(a), { leafTtlMaxMs: 101 * HOUR }), [whole]), whole);
+  });
+});
+
+describe("crossedUntil()", () => {
+  it("crossedUntil() is one largest leaf life after the root that issues is pruned, or after now if that is overdue", () => {
+    const by = entry(root(a), { leafTtlMaxMs: 5 * HOUR, rotatedOutAt: at(3) });
+    assert.deepEqual(crossedUntil(by, POLICY, at(3)), at(18));
+    assert.deepEqual(crossedUntil(by, POLICY, at(13)), at(18));
+    assert.deepEqual(crossedUntil(by, POLICY, at(20)), at(25));
+  });
+});
+
+describe("crossesAgain()", () => {
+  const TTL = 10 * HOUR;
+  /** a was rotated out for b at hour 1: its key is there until it is pruned. */
+  const stateWith = async (until: Date, more: Partial<RootEntry> = {}): Promise<CaState> => {
+    const state = await rotated(firstState(root(a), TTL), [root(a)], { to: root(b), now: at(1), leafTtlMs: TTL });
+    const chain = [await crossed(root(b), root(a), at(1), until)];
+    const roots = state.roots.map((one) => (one.status === "active" ? { ...one, intermediates: chain } : { ...one, ...more }));
+    return { ...state, roots };
+  };
+
+  it("crossesAgain() says no while each lives until the root that issued it is pruned, however late that is", async () => {
+    for (const until of [21, 31])
+      for (const now of [1, 21, 500]) assert.equal(crossesAgain(await stateWith(at(until)), POLICY, at(now)), false);
+  });
+  it("crossesAgain() says yes of one that ends before its root is pruned, and of one that is missing", async () => {
+    assert.equal(crossesAgain(await stateWith(at(31), { leafTtlMaxMs: 2 * TTL }), POLICY, at(1)), true);
+    assert.equal(crossesAgain(await stateWith(at(20)), POLICY, at(1)), true);
+    const state = await stateWith(at(31));
+    const without = { ...state, roots: state.roots.map((one) => ({ ...one, intermediates: [] })) };
+    assert.equal(crossesAgain(without, POLICY, at(2)), true);
+  });
+  it("crossesAgain() says no for a root that was left, has no key any more or has ended, and for one that ends with it", async () => {
+    assert.equal(crossesAgain(await stateWith(at(31), { leafTtlMaxMs: 2 * TTL, forcedOut: true }), POLICY, at(1)), false);
+    const state = await stateWith(at(31), { leafTtlMaxMs: 2 * TTL });
+    assert.equal(crossesAgain({ ...state, provider: { ...state.provider, retired: {} } }, POLICY, at(1)), false);
+    assert.equal(crossesAgain(state, POLICY, root(a).certificate.notAfter), false);
+    const whole = await stateWith(root(a).certificate.notAfter, { leafTtlMaxMs: 90_000 * HOUR });
+    assert.equal(crossesAgain(whole, POLICY, at(1)), false);
   });
 });
 

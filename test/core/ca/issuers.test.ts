@@ -42,7 +42,7 @@ describe("issuers below the root", () => {
   it("issuersOf() finds them before the line of cross-signed certificates, through rotation, renewal and pruning", async () => {
     const [old, next] = [await rootWithIssuer(), await rootWithIssuer()];
     const first = bootstrap(CLUSTER, id(1), CONFIG, newRoot(old.certificate, old.issuer), HOUR, NOW);
-    const crossed = await crossSign(next.certificate, old.authority, { now: NOW, random: systemRandom });
+    const crossed = await crossSign(next.certificate, old.authority, { now: NOW, random: systemRandom, until: old.certificate.notAfter });
     const root = newRoot(next.certificate, next.issuer);
     const second = rotate(first, id(2), { config: CONFIG, root, chain: [crossed], leftByForce: [], leafTtlMs: HOUR, now: NOW });
     const active = (state: CaState) => state.roots.find(({ status }) => status === "active") ?? assert.fail();

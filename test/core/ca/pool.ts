@@ -57,11 +57,11 @@ export async function makeLeaf({ certificate, privateKey }: Authority, notBefore
 const crossings = new Map<string, Promise<Certificate>>();
 
 /** `root` certified by `by`, made once for each instant. */
-export function crossed(root: PoolRoot, by: PoolRoot, now: Date = START): Promise<Certificate> {
-  const key = `${root.certificate.id} ${by.certificate.id} ${now.getTime()}`;
+export function crossed(root: PoolRoot, by: PoolRoot, now: Date = START, until: Date = by.certificate.notAfter): Promise<Certificate> {
+  const key = `${root.certificate.id} ${by.certificate.id} ${now.getTime()} ${until.getTime()}`;
   const made =
     crossings.get(key) ??
-    crossSign(root.certificate, { certificate: by.certificate, privateKey: by.privateKey }, { now, random: systemRandom });
+    crossSign(root.certificate, { certificate: by.certificate, privateKey: by.privateKey }, { now, random: systemRandom, until });
   crossings.set(key, made);
   return made;
 }

@@ -6,9 +6,17 @@ import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { before, describe, it } from "node:test";
 import { hex } from "../../../src/core/bytes.ts";
-import { type Authority, createIntermediate, createRoot, crossSign, generateCaKey, signingUri } from "../../../src/core/x509/authority.ts";
+import {
+  type Authority,
+  createIntermediate,
+  createRoot,
+  crossSign,
+  crossSignTemplate,
+  generateCaKey,
+  signingUri,
+} from "../../../src/core/x509/authority.ts";
 import { type Certificate, KEY_USAGE, keyIdOf } from "../../../src/core/x509/certificate.ts";
-import { findPath } from "../../../src/core/x509/chain.ts";
+import { findPath, isSignedBy } from "../../../src/core/x509/chain.ts";
 import { lint } from "../../../src/core/x509/lint.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { createSeededRandom, systemRandom } from "../../fakes/clock.ts";
@@ -18,7 +26,7 @@ import { assertVerifies } from "./second-reading.ts";
 const NAMES = [...CA_KEY_SPECS.keys()];
 const HOUR_MS = 3_600_000;
 const HASHES: Readonly<Record<string, string>> = { "EC 384": "SHA-384", "EC 521": "SHA-512" };
-const CROSSING = { now: NOW, random: systemRandom };
+const CROSSING = { now: NOW, random: systemRandom, until: new Date(NOW.getTime() + 20 * YEAR_MS) };
 const BELOW = { ...CROSSING, clusterId: CLUSTER_ID, provider: "consul", ttlMs: YEAR_MS };
 
 const subjectOf = (certificate: Certificate) => new X509Certificate(certificate.der).subject;
@@ -130,10 +138,33 @@ describe("crossSign()", () => {
     assert.equal((await crossSign(long.certificate, short, CROSSING)).notAfter.getTime(), NOW.getTime() + 5 * YEAR_MS);
     assert.equal((await crossSign(short.certificate, long, CROSSING)).notAfter.getTime(), NOW.getTime() + 5 * YEAR_MS);
   });
-  it("crossSign() starts an hour back, but not before the root that signs", async () => {
+  it("crossSign() ends at the instant given, to the whole second, if both roots live longer", async () => {
+    const until = new Date(NOW.getTime() + HOUR_MS + 400);
+    const crossed = await crossSign(required(cas, "EC 256").certificate, required(olds, "EC 384"), { ...CROSSING, until });
+    assert.equal(crossed.notAfter.getTime(), NOW.getTime() + HOUR_MS);
+    await assert.rejects(
+      crossSign(required(cas, "EC 256").certificate, required(olds, "EC 384"), {
+        ...CROSSING,
+        until: new Date(NOW.getTime() - 2 * HOUR_MS),
+      }),
+      { code: "invariant", message: /would end before it begins$/ },
+    );
+  });
+  for (const name of NAMES)
+    it(`crossSignTemplate() has the root's name and key and a signature of the kind that an ${name} issuer makes, and is no root`, async () => {
+      const [root, by] = [required(cas, "RSA 2048").certificate, required(olds, name).certificate];
+      const until = new Date(NOW.getTime() + HOUR_MS);
+      const template = await crossSignTemplate(root, by, { ...CROSSING, until });
+      assert.deepEqual([template.issuer, template.subject, template.key.spki], [root.subject, root.subject, root.key.spki]);
+      assert.deepEqual([template.notAfter, template.isCa], [until, true]);
+      assert.deepEqual([template.scheme.type, template.scheme.hash], [by.key.type, HASHES[name] ?? "SHA-256"]);
+      assert.notEqual(hex(template.serial), hex(root.serial));
+      assert.equal(await isSignedBy(template, root), false);
+    });
+  it("crossSign() begins with the younger of the two roots, whatever the clock says", async () => {
     const [one, other] = [required(cas, "EC 256"), required(olds, "EC 384")];
     const later = { ...CROSSING, now: new Date(NOW.getTime() + YEAR_MS) };
-    assert.equal((await crossSign(one.certificate, other, later)).notBefore.getTime(), NOW.getTime() + YEAR_MS - HOUR_MS);
+    assert.equal((await crossSign(one.certificate, other, later)).notBefore.getTime(), NOW.getTime() - HOUR_MS);
     const young = await makeCa({ type: "ec", bits: 256 }, YEAR_MS, new Date(NOW.getTime() + 1800_000));
     assert.equal((await crossSign(one.certificate, young, CROSSING)).notBefore.getTime(), young.certificate.notBefore.getTime());
   });
