@@ -3,13 +3,16 @@
  * @module
  */
 import { parseArgs } from "node:util";
+import { healthcheckCommand } from "./commands/healthcheck.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { MAX_WORKERS, workersCommand } from "./commands/workers.ts";
 
 const USAGE = `Usage: meshca serve [--workers N]
+       meshca healthcheck
 
-  serve   run the CA; settings come from MESHCA_* variables and the file that MESHCA_CONFIG names
-          --workers N   N processes behind one port, 1 to ${MAX_WORKERS}
+  serve         run the CA; settings come from MESHCA_* variables and the file that MESHCA_CONFIG names
+                --workers N   N processes behind one port, 1 to ${MAX_WORKERS}
+  healthcheck   ask the server with the same settings on this machine whether it answers; exits with 0 or 1
 
 `;
 
@@ -30,7 +33,7 @@ async function serve(args: readonly string[]): Promise<number | null> {
 }
 
 const [command, ...rest] = process.argv.slice(2);
-const code = command === "serve" ? await serve(rest) : null;
+const code = command === "serve" ? await serve(rest) : command === "healthcheck" && rest.length === 0 ? await healthcheckCommand() : null;
 if (code !== null) process.exitCode = code;
 else {
   const asked = command === "help" || command === "--help" || command === "-h";

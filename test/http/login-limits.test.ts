@@ -53,6 +53,7 @@ describe("POST /v1/acl/login", () => {
       },
       failure: null,
       stopsSigning: false,
+      stopsChanges: false,
       lost: 0,
       reserveLeft: null,
     };

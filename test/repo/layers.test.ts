@@ -104,7 +104,7 @@ const RULES: readonly Rule[] = [
       "providers/consul/config.ts",
       "providers/vault/config.ts",
     ],
-    packages: ["node:child_process", "node:fs", "node:url", "node:util"],
+    packages: ["node:child_process", "node:fs", "node:http", "node:https", "node:tls", "node:url", "node:util"],
   },
   { files: "src/index.ts", ours: ["src/"], packages: [] },
 ];
