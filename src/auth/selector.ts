@@ -1,10 +1,11 @@
 /**
- * Selectors and names of binding rules: Consul's expressions (go-bexpr) and templates (HIL) in their simple form. What
- * is left out is refused: regular expressions, and everything in a template but a variable.
+ * Selectors and names of binding rules: Consul's expressions (go-bexpr's grammar.peg) and templates (HIL) in their simple
+ * form. What is left out is refused: `any` and `all` of a list, and everything in a template but a variable.
  * @module
  */
 import { FormatError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
+import { compileRegexp, MAX_TEXT } from "./regexp.ts";
 
 /** What a login shows of itself: texts and lists of texts by name, such as `value.name` and `list.groups`. */
 export type Fields = ReadonlyMap<string, string | readonly string[]>;
@@ -17,7 +18,7 @@ const MAX_LENGTH = 4096;
 const MAX_DEPTH = 16;
 
 interface Token {
-  readonly kind: "word" | "text" | "sign" | "end";
+  readonly kind: "word" | "text" | "number" | "sign" | "end";
   readonly text: string;
   readonly at: number;
 }
@@ -73,50 +74,86 @@ export function readSelector(text: string, known: ReadonlyMap<string, "text" | "
 
   const comparison = (): Selector => {
     const first = next();
-    if (first.kind === "text") {
+    // A value before `in`, quoted or not; a text that is none is a field in the form of a JSON pointer.
+    if (isWord(peek(), "in") || (isWord(peek(), "not") && isWord(tokens[at + 1], "in"))) {
+      const wanted = textOf(first);
       const negated = takes("not");
       expect("in");
-      return contains(field(next()).get, first.text, negated);
+      return contains(field(next()).get, wanted, negated);
     }
-    const { get, list } = field(first);
+    if (first.kind === "text" && !first.text.startsWith("/")) throw fault(peek(), 'expected "in"');
+    const { name, get, list } = field(first);
     if (takes("is")) {
       const negated = takes("not");
       expect("empty");
       return (fields) => (get(fields).length === 0) !== negated;
     }
-    if (takes("contains")) return contains(get, value(), false);
-    if (takes("not")) {
-      expect("contains");
-      return contains(get, value(), true);
+    const negated = takes("not");
+    if (takes("contains")) return contains(get, value(), negated);
+    if (takes("matches")) {
+      if (list) throw fault(first, `${name} is a list; use contains`);
+      return matches(get, next(), negated);
     }
     const operator = next();
-    if (operator.text !== "==" && operator.text !== "!=")
-      throw fault(
-        operator,
-        operator.text === "matches" ? "regular expressions are not available" : "expected ==, !=, contains, in or is empty",
-      );
-    if (list) throw fault(first, `${first.text} is a list; use contains`);
+    if (negated || (operator.text !== "==" && operator.text !== "!="))
+      throw fault(operator, negated ? "expected contains, matches or in" : "expected ==, !=, contains, matches, in or is empty");
+    if (list) throw fault(first, `${name} is a list; use contains`);
     const wanted = value();
     return (fields) => (get(fields) === wanted) === (operator.text === "==");
   };
 
   const field = (token: Token) => {
-    const kind = token.kind === "word" ? known.get(token.text) : undefined;
+    const name = nameOf(token);
+    const kind = known.get(name);
     if (kind === undefined) {
-      const near = nearest(token.text, [...known.keys()]);
-      throw fault(token, `unknown field ${JSON.stringify(token.text)}${near === null ? "" : `; did you mean ${near}?`}`);
+      const near = nearest(name, [...known.keys()]);
+      throw fault(token, `unknown field ${JSON.stringify(name)}${near === null ? "" : `; did you mean ${near}?`}`);
     }
     const get = (fields: Fields): string | readonly string[] => {
-      const found = fields.get(token.text);
+      const found = fields.get(name);
       if (found === undefined) throw MISSING;
       return found;
     };
-    return { get, list: kind === "list" };
+    return { name, get, list: kind === "list" };
   };
-  const value = (): string => {
-    const token = next();
-    if (token.kind !== "text") throw fault(token, "a value stands in double quotes");
-    return token.text;
+  /** `value.name`, `value["name"]` or `"/value/name"`, as one name. */
+  const nameOf = (token: Token): string => {
+    if (token.kind === "text" && token.text.startsWith("/"))
+      return token.text
+        .slice(1)
+        .split("/")
+        .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"))
+        .join(".");
+    if (token.kind !== "word") throw fault(token, `unknown field ${JSON.stringify(token.text)}`);
+    let name = token.text;
+    while (takes("[")) {
+      const index = next();
+      if (index.kind !== "text") throw fault(index, "expected a text in quotes");
+      name += `.${index.text}`;
+      expect("]");
+    }
+    return name;
+  };
+  const value = (): string => textOf(next());
+  /** go-bexpr takes a word or a number for a text. */
+  const textOf = (token: Token): string => {
+    if (token.kind === "text" || token.kind === "word" || token.kind === "number") return token.text;
+    throw fault(token, "expected a value; one that is not a word or a number stands in double quotes");
+  };
+  const matches = (get: (fields: Fields) => string | readonly string[], token: Token, negated: boolean): Selector => {
+    const pattern = textOf(token);
+    let compiled: (text: string) => boolean;
+    try {
+      compiled = compileRegexp(pattern);
+    } catch (error) {
+      throw error instanceof FormatError ? fault(token, error.message) : error;
+    }
+    return (fields) => {
+      const found = get(fields);
+      // What is longer than any name is not looked at, and selects nothing, whatever is said of it.
+      if (typeof found !== "string" || found.length > MAX_TEXT) throw MISSING;
+      return compiled(found) !== negated;
+    };
   };
   const contains =
     (get: (fields: Fields) => string | readonly string[], wanted: string, negated: boolean): Selector =>
@@ -135,8 +172,8 @@ export function readSelector(text: string, known: ReadonlyMap<string, "text" | "
   };
 }
 
-/** Blanks, texts in double quotes or backticks, words, signs: no two begin alike. */
-const TOKEN = /(\s+)|"((?:[^"\\\n]|\\["\\])*)"|`([^`]*)`|([A-Za-z_][A-Za-z0-9_.-]*)|(==|!=|[()])/y;
+/** Blanks, texts in double quotes or backticks, words, numbers, signs: no two begin alike. A word may have what names of services have. */
+const TOKEN = /(\s+)|"((?:[^"\\\n]|\\["\\])*)"|`([^`]*)`|([A-Za-z_][A-Za-z0-9_./-]*)|(-?\d+(?:\.\d+)?)|(==|!=|[()[\]])/y;
 
 function scan(text: string): Token[] {
   const tokens: Token[] = [];
@@ -144,14 +181,19 @@ function scan(text: string): Token[] {
     TOKEN.lastIndex = at;
     const match = TOKEN.exec(text);
     if (match === null) throw fault({ at }, `unexpected ${JSON.stringify(text[at])}`);
-    const [, , quoted, raw, word, sign] = match;
+    const [, , quoted, raw, word, number, sign] = match;
     if (quoted !== undefined) tokens.push({ kind: "text", text: quoted.replace(/\\(.)/g, "$1"), at });
     else if (raw !== undefined) tokens.push({ kind: "text", text: raw, at });
     else if (word !== undefined) tokens.push({ kind: "word", text: word, at });
+    else if (number !== undefined) tokens.push({ kind: "number", text: number, at });
     else if (sign !== undefined) tokens.push({ kind: "sign", text: sign, at });
   }
   tokens.push({ kind: "end", text: "", at: text.length });
   return tokens;
+}
+
+function isWord(token: Token | undefined, word: string): boolean {
+  return token?.kind === "word" && token.text === word;
 }
 
 function fault({ at }: { readonly at: number }, message: string): FormatError {
