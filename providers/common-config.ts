@@ -4,6 +4,7 @@
  * @module
  */
 import * as v from "valibot";
+import { foldedName } from "../src/core/ca/config-names.ts";
 import type { ConfigMap } from "../src/core/ca/state.ts";
 import { formatDuration, parseDuration } from "../src/core/duration.ts";
 import { ConfigError, FormatError, type Violation } from "../src/core/errors.ts";
@@ -88,6 +89,12 @@ export const COMMON_FIELDS = {
   CSRMaxConcurrent: field(number("int", "ParseInt")),
 };
 
+/**
+ * Fields that Consul 1.16 puts into a configuration and takes no notice of, whatever the provider: an option without effect
+ * that old guides name, and the cluster's id of the agent's file (agent/agent.go). They are accepted, shown again, and ignored.
+ */
+export const IGNORED_FIELDS = { RotationPeriod: v.optional(v.unknown()), ClusterID: v.optional(v.unknown()) };
+
 const Common = v.object(COMMON_FIELDS);
 
 /**
@@ -145,7 +152,9 @@ export function decodeConfig<T extends v.ObjectEntries>(
   const found: Record<string, unknown> = {};
   const unknown: Violation[] = [];
   for (const [key, value] of Object.entries(config)) {
-    const name = names.find((candidate) => candidate.toLowerCase() === key.toLowerCase());
+    // Consul's agent hands on what it does not know in the file's own spelling: rotation_period, cluster_id.
+    const isIgnored = (candidate: string) => Object.hasOwn(IGNORED_FIELDS, candidate) && foldedName(candidate) === foldedName(key);
+    const name = names.find((candidate) => candidate.toLowerCase() === key.toLowerCase() || isIgnored(candidate));
     // As in Go, the exact spelling wins over another case.
     if (name !== undefined) found[name] = Object.hasOwn(found, name) && Object.hasOwn(config, name) ? config[name] : value;
     else {

@@ -7,7 +7,7 @@ import type { ConfigMap } from "../../src/core/ca/state.ts";
 import { ConfigError, type Violation } from "../../src/core/errors.ts";
 import type { CommonConfig } from "../../src/core/provider.ts";
 import type { CaKeySpec } from "../../src/core/x509/keys.ts";
-import { COMMON_FIELDS, decodeConfig, field, readCommon, text } from "../common-config.ts";
+import { COMMON_FIELDS, decodeConfig, field, IGNORED_FIELDS, readCommon, text } from "../common-config.ts";
 
 export interface ConsulConfig extends CommonConfig {
   readonly keySpec: CaKeySpec;
@@ -22,8 +22,7 @@ const Fields = v.object({
   ...COMMON_FIELDS,
   PrivateKey: field(text),
   RootCert: field(text),
-  /** A dead option of Consul's, still in many configurations: accepted and ignored. */
-  RotationPeriod: field(text),
+  ...IGNORED_FIELDS,
 });
 
 /** Files write these names in snake_case. */

@@ -8,7 +8,7 @@ import type { ConfigMap } from "../../src/core/ca/state.ts";
 import { ConfigError, type Violation } from "../../src/core/errors.ts";
 import type { CommonConfig } from "../../src/core/provider.ts";
 import type { CaKeySpec } from "../../src/core/x509/keys.ts";
-import { bool, COMMON_FIELDS, decodeConfig, field, readCommon, text } from "../common-config.ts";
+import { bool, COMMON_FIELDS, decodeConfig, field, IGNORED_FIELDS, readCommon, text } from "../common-config.ts";
 import { type AuthMethod, readAuthMethod } from "./auth/method.ts";
 import type { Mount } from "./client.ts";
 
@@ -66,6 +66,7 @@ const Fields = v.object({
   IntermediatePKIPath: field(text),
   IntermediatePKINamespace: field(text),
   LeafSigning: field(text),
+  ...IGNORED_FIELDS,
 });
 
 const TransitFields = v.object({ ...CONNECTION_FIELDS, TransitPath: field(text), TransitKey: field(text) });

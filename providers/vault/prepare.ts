@@ -52,6 +52,8 @@ const OPERATORS: readonly VaultReason[] = [
   "namespace_missing",
   "not_allowed",
   "tls",
+  // A server that is no Vault, or one whose mounts make something else than what is asked for.
+  "answer",
 ];
 
 async function blamed<T>(work: Promise<T>): Promise<T> {

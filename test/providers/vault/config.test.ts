@@ -37,6 +37,23 @@ describe("parseVaultConfig()", () => {
     assert.equal(config.rootTtlMs, 87_600 * 3_600_000);
   });
 
+  it("takes no notice of what Consul puts into a configuration without any effect", () => {
+    const usual = parseVaultConfig(GOOD);
+    for (const more of [
+      { RotationPeriod: "2160h" },
+      { rotation_period: "2160h", cluster_id: "x" },
+      { rotationperiod: null },
+      { ClusterID: 5 },
+    ])
+      assert.deepEqual(parseVaultConfig({ ...GOOD, ...more }), usual);
+    const { Address, Token } = GOOD;
+    assert.throws(() => parseTransitConfig({ Address, Token, TransitKey: "k", RotationPeriod: "1h" }), /unknown key "RotationPeriod"/);
+    for (const provider of ["vault", "consul"]) {
+      const file = { connect: { ca_provider: provider, ca_config: { rotation_period: "2160h" } } };
+      assert.deepEqual(readConfigFile(JSON.stringify(file), VAULT_CONFIG_NAMES).bootstrap?.config, { RotationPeriod: "2160h" });
+    }
+  });
+
   it("gives a mount without a namespace of its own the common one", () => {
     const all = { ...GOOD, Namespace: "/team/", RootPKINamespace: "roots", IntermediatePKINamespace: "" };
     const { connection, root, intermediate } = parseVaultConfig(all);
