@@ -127,6 +127,7 @@ export async function assemble(parts: CaParts): Promise<Ca> {
     loopbackOnly: isLoopback(settings.listen.host),
     hosts: settings.hosts,
     limits: httpLimits(settings),
+    behindProxy: settings.plainHttp !== null,
     compressed: parts.compressed,
     audit,
     renderMetrics:

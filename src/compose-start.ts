@@ -7,11 +7,17 @@ import { compose, type Meshca, type Platform, type RequestEnvironment } from "./
 import type { ReadServerCertificate } from "./compose-report.ts";
 import { isLoopback, type Settings } from "./config/settings.ts";
 import { NotReadyError, StoreError } from "./core/errors.ts";
+import { isLocal } from "./http/caller.ts";
 
 /** How long after a failed attempt the store is asked again, in milliseconds: from the first number up to the second. */
 const [FIRST_RETRY_MS, LAST_RETRY_MS] = [250, 3000];
 /** What Retry-After says, in seconds. */
 const RETRY_AFTER = 3;
+
+/** The answer between the first moment at which a server listens, and the one at which the start begins. */
+export function notYet(): Response {
+  return new Response("The CA is not ready: starting\n", { status: 503, headers: { "Retry-After": String(RETRY_AFTER) } });
+}
 
 /** A CA that is being started. */
 export class Start {
@@ -30,7 +36,7 @@ export class Start {
 
   /** Answers by the CA once it is ready. Before that `/healthz` is 200 and everything else 503. */
   fetch(request: Request, environment: RequestEnvironment): Response | Promise<Response> {
-    return this.#meshca?.fetch(request, environment) ?? this.#unavailable(request, environment.remoteAddress);
+    return this.#meshca?.fetch(request, environment) ?? this.#unavailable(request, environment);
   }
 
   /**
@@ -75,7 +81,7 @@ export class Start {
     }
   }
 
-  #unavailable(request: Request, address: string | undefined): Response {
+  #unavailable(request: Request, environment: RequestEnvironment): Response {
     const headers = {
       "Content-Type": "text/plain; charset=utf-8",
       "X-Content-Type-Options": "nosniff",
@@ -85,11 +91,14 @@ export class Start {
     const answer = (status: number, text: string, more: Readonly<Record<string, string>> = {}) =>
       new Response(request.method === "HEAD" ? null : text, { status, headers: { ...headers, ...more } });
     const isRead = request.method === "GET" || request.method === "HEAD";
-    if (isRead && URL.canParse(request.url) && new URL(request.url).pathname === "/healthz") return answer(200, "ok\n");
+    // HTTP/1.0 without a Host has a path only on some runtimes.
+    const url = request.url.startsWith("/") ? `http://localhost${request.url}` : request.url;
+    if (isRead && URL.canParse(url) && new URL(url).pathname === "/healthz") return answer(200, "ok\n");
     // Which store is waited for, and why it does not answer, is for callers on this machine.
-    const { acl, plainHttp } = this.#settings;
-    const isLocal = acl === "off" || (plainHttp === null && address !== undefined && isLoopback(address.replace(/^::ffff:/, "")));
-    const reason = isLocal && this.#reason !== null ? `waiting for the store: ${this.#reason}` : "starting";
+    const { acl, plainHttp, listen } = this.#settings;
+    const serving = { loopbackOnly: isLoopback(listen.host), behindProxy: plainHttp !== null };
+    const mayKnow = acl === "off" || isLocal(request, environment, serving);
+    const reason = mayKnow && this.#reason !== null ? `waiting for the store: ${this.#reason}` : "starting";
     return answer(503, `The CA is not ready: ${reason}\n`, { "Retry-After": String(RETRY_AFTER) });
   }
 }

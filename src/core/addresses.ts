@@ -36,6 +36,12 @@ export function isPublicAddress(address: string): boolean {
   return first !== 0x2002 || isPublicIpv4(((second << 16) | (six[2] ?? 0)) >>> 0);
 }
 
+/** Whether a text is a loopback address (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3), also IPv4 mapped into IPv6. */
+export function isLoopbackAddress(address: string): boolean {
+  const value = readAddress(address);
+  return value === 1n || (value !== null && value >> 24n === ((MAPPED >> 24n) | 127n));
+}
+
 /** A block of addresses, IPv4 as ::ffff:0:0/96. */
 export interface AddressRange {
   readonly base: bigint;

@@ -4,13 +4,12 @@
  */
 import { createServer } from "node:http";
 import type { Settings } from "../config/settings.ts";
-import { createServing } from "../tls/node-server.ts";
+import { createServing, HEAD_MS } from "../tls/node-server.ts";
 import { type Served, serveWith } from "./serve.ts";
 import { IDLE_MS, type Listen } from "./tls.ts";
 
-/** How long the head of a request may take to come in, and how often that is looked at, in milliseconds. */
-const HEAD_MS = 10_000;
-const CHECK_MS = 2000;
+/** How often it is looked at whether the head of a request is late, in milliseconds. */
+const CHECK_MS = 1000;
 
 const listenPlain: Listen = async ({ listen, worker, limits }, fetch) => {
   const idleMs = limits.idle_time ?? IDLE_MS;

@@ -3,7 +3,7 @@
  * @module
  */
 import type { Meshca } from "../compose.ts";
-import { Start } from "../compose-start.ts";
+import { notYet, Start } from "../compose-start.ts";
 import type { Settings } from "../config/settings.ts";
 import { createPlatform, makeDataDir, type ProcessPlatform } from "./platform.ts";
 import { stopInTime } from "./stop.ts";
@@ -31,7 +31,7 @@ export async function serveWith(listenPlain: Listen, settings: Settings): Promis
   const start: { current: Start | null } = { current: null };
   const server = await (settings.tls === null ? listenPlain : listenWithTls(settings.tls, platform))(
     settings,
-    (request, environment) => start.current?.fetch(request, environment ?? {}) ?? new Response(null, { status: 503 }),
+    (request, environment) => start.current?.fetch(request, environment ?? {}) ?? notYet(),
   );
   const listen = { host: settings.listen.host, port: server.port };
   start.current = new Start({ ...settings, listen }, platform, () => server.certificates?.shown ?? null);

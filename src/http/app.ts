@@ -7,17 +7,17 @@ import { type Context, Hono } from "hono";
 import type { AccessControl } from "../core/access-control.ts";
 import type { Audit, Caller } from "../core/audit.ts";
 import type { Access, Caller as Authorized } from "../core/authorizer.ts";
-import { utf8 } from "../core/bytes.ts";
 import type { CaManager } from "../core/ca/manager.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import { CaError, DeniedError, NotReadyError, RequestError } from "../core/errors.ts";
-import type { Log } from "../core/log.ts";
+import type { Log, LogFields } from "../core/log.ts";
 import type { ReadRenewalToken } from "../core/renewal.ts";
 import type { StateCodec } from "../core/store.ts";
 import { aclRoutes } from "./acl.ts";
-import { type Body, takesGzip } from "./answers.ts";
+import type { Body } from "./answers.ts";
 import { backupRoutes } from "./backup.ts";
 import { createWatchers, type Watchers } from "./blocking.ts";
+import { callerOf } from "./caller.ts";
 import { configurationRoutes } from "./configuration.ts";
 import { UnknownDatacenterError } from "./datacenter.ts";
 import { denyRoutes } from "./deny.ts";
@@ -27,6 +27,7 @@ import { clientKey, createGuard, type Guard, type HttpLimits } from "./limits.ts
 import { BadQueryError, parseQuery, type QueryOptions, queryOptions, rawQuery } from "./query.ts";
 import { renewRoutes } from "./renew.ts";
 import { createBodyReader } from "./request.ts";
+import { COMMON, respond, text, unknownPath, withRequestId } from "./respond.ts";
 import { rewrapRoutes } from "./rewrap.ts";
 import { rootsRoutes } from "./roots.ts";
 import { signRoutes } from "./sign.ts";
@@ -68,6 +69,8 @@ export interface AppOptions {
   /** The names that a Host header may have beside those. Null: any, where not only loopback is served. */
   readonly hosts: readonly string[] | null;
   readonly limits: HttpLimits;
+  /** Whether every request comes from a proxy, whose address then says nothing of who sent it. */
+  readonly behindProxy: boolean;
   /** Whether something in front compresses answers, so that they leave here as they are. */
   readonly compressed: boolean;
   /** What an operator is told of this server beside how it stands, a name and a value each. */
@@ -121,10 +124,11 @@ export type Handler = (call: Call) => Promise<Answer> | Answer;
 export type Method = "GET" | "PUT" | "POST" | "DELETE";
 
 /**
- * What a call needs. `public`: nothing, and a token is not looked at. `token`: a token that is known. `identity`: the
- * handler asks, since what is needed depends on what is asked for. Else a permission on a resource without names.
+ * What a call needs. `public`: nothing, and a token is not looked at. `optional`: nothing, and a token that is sent must be
+ * known. `token`: a token that is known. `identity`: the handler asks, since what is needed depends on what is asked for.
+ * Else a permission on a resource without names.
  */
-export type Need = "public" | "token" | "identity" | { readonly resource: "acl" | "operator"; readonly access: Access };
+export type Need = "public" | "optional" | "token" | "identity" | { readonly resource: "acl" | "operator"; readonly access: Access };
 
 export interface Route {
   readonly path: string;
@@ -159,42 +163,39 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
 
 /** Makes the app. */
 export function createApp(options: AppOptions): App {
-  const app = new Hono<{ Bindings: RequestEnvironment }>({ strict: true });
+  const app = new Hono<{ Bindings: Bindings }>({ strict: true });
   const watchers = createWatchers(options);
   const guard = createGuard({
     ...options,
-    onExceeded: (kind) => options.log.warn("A request is above the rate of the server, and is served", { kind }),
+    onExceeded: (kind, requestId) => options.log.warn("A request is above the rate of the server, and is served", { kind, requestId }),
   });
   const wrongTokens = createWrongTokens(options);
   for (const route of routesOf(options, watchers)) app.all(route.path, (c) => serve(c, route, options, guard, wrongTokens));
-  const unrouted = (method: string, response: Response): Response => {
+  const unrouted = ({ method }: Request, { requestId, environment }: Bindings, response: Response): Response => {
     options.countRequest("unknown", response.status);
-    options.log.debug("Request", { method, path: "unknown", status: response.status });
+    logRequest(options.log, environment, { requestId, method, path: "unknown", status: response.status });
     return response;
   };
-  app.notFound((c) => unrouted(c.req.raw.method, unknownPath(c.req.path)));
+  app.notFound((c) => unrouted(c.req.raw, c.env, unknownPath(c.req.raw)));
+  const dispatch = (sent: Request, bindings: Bindings): Response | Promise<Response> => {
+    // HTTP/1.0 without a Host has a path only on some runtimes.
+    const request = sent.url.startsWith("/") ? new Request(`http://localhost${sent.url}`, sent) : sent;
+    const refusal = requestRefusal(request, options.limits);
+    return refusal === null ? app.fetch(request, bindings) : unrouted(request, bindings, refusal);
+  };
   return {
     fetch(request, environment = {}) {
-      // CONNECT, and HTTP/1.0 without a Host: what the router would make of it is not what was sent.
-      if (!request.url.startsWith("http")) return unrouted(request.method, text(400, "Request must have a Host and a path", COMMON));
-      if (request.url.length > options.limits.maxUrlLength)
-        return unrouted(
-          request.method,
-          text(414, `URL is longer than ${options.limits.maxUrlLength} characters`, { ...COMMON, Connection: "close" }),
-        );
-      // RFC 9112 §6.1: a coding that is not known here must not be read past. Not every runtime refuses it.
-      const coding = request.headers.get("transfer-encoding");
-      if (coding !== null && coding.toLowerCase() !== "chunked")
-        return unrouted(request.method, text(400, 'Transfer-Encoding must be "chunked"', { ...COMMON, Connection: "close" }));
-      return app.fetch(request, environment);
+      // Always our own: what a client names its request must not be found as another one's in the logs.
+      const requestId = crypto.randomUUID();
+      const response = dispatch(request, { environment, requestId });
+      return response instanceof Promise ? response.then((made) => withRequestId(made, requestId)) : withRequestId(response, requestId);
     },
     watchers,
     close: () => watchers.close(),
   };
 }
 
-/** What every answer has; those of Consul's routes have its own too (consul-ca.md §1.1), in the spelling seen on the wire. */
-const COMMON = { "X-Content-Type-Options": "nosniff" };
+/** What every answer of a route has; those of Consul's routes have its own too, in the spelling seen on the wire. */
 const HEADERS = {
   operations: { allow: COMMON, deny: COMMON },
   consul: {
@@ -202,50 +203,76 @@ const HEADERS = {
     deny: { ...COMMON, Vary: "Accept-Encoding", "X-Consul-Default-Acl-Policy": "deny" },
   },
 };
-const TEXT = "text/plain; charset=utf-8";
+
+/** What the app knows of a request before it is routed. */
+interface Bindings {
+  readonly environment: RequestEnvironment;
+  readonly requestId: string;
+}
+
+/** The refusal of a request that no route may see, or null. */
+function requestRefusal({ url, headers }: Request, { maxUrlLength }: HttpLimits): Response | null {
+  // CONNECT: what the router would make of it is not what was sent.
+  if (!url.startsWith("http")) return text(400, "Request must have a Host and a path", COMMON);
+  const closing = { ...COMMON, Connection: "close" };
+  if (url.length > maxUrlLength) return text(414, `URL is longer than ${maxUrlLength} characters`, closing);
+  // RFC 9112 section 6.1: a coding that is not known here must not be read past. Not every runtime refuses it.
+  const coding = headers.get("transfer-encoding");
+  return coding === null || coding.toLowerCase() === "chunked" ? null : text(400, 'Transfer-Encoding must be "chunked"', closing);
+}
+
+/** The line of an answered request. The address is looked up only if the line is written. */
+function logRequest(log: Log, environment: RequestEnvironment, fields: LogFields): void {
+  log.debug("Request", {
+    ...fields,
+    get address() {
+      return environment.remoteAddress ?? null;
+    },
+  });
+}
 
 async function serve(
-  c: Context<{ Bindings: RequestEnvironment }>,
+  c: Context<{ Bindings: Bindings }>,
   route: Route,
   options: AppOptions,
   guard: Guard,
   wrongTokens: WrongTokens,
 ): Promise<Response> {
   const request = c.req.raw;
+  const { environment, requestId } = c.env;
   const started = options.clock.now().getTime();
   const began = performance.now();
   const common = HEADERS[route.kind][options.access?.defaultPolicy ?? "allow"];
   const finish = (response: Response): Response => {
     options.countRequest(route.path, response.status, (performance.now() - began) / 1000);
-    options.log.debug("Request", {
-      method: request.method,
-      path: route.path,
-      status: response.status,
-      ms: options.clock.now().getTime() - started,
-    });
+    const ms = options.clock.now().getTime() - started;
+    logRequest(options.log, environment, { requestId, method: request.method, path: route.path, status: response.status, ms });
     return response;
   };
   const refusal = hostRefusal(request.headers.get("host"), { names: options.hosts, loopbackOnly: options.loopbackOnly });
   if (refusal !== null) return finish(text(403, refusal, common));
-  const handler = route.methods[request.method as Method];
+  // Consul has no HEAD: there it is refused as by Consul.
+  const method = request.method === "HEAD" && route.kind === "operations" ? "GET" : (request.method as Method);
+  const handler = route.methods[method];
   if (handler === undefined) {
-    const allow = { ...common, Allow: ["OPTIONS", ...Object.keys(route.methods)].join() };
+    const heads = route.kind === "operations" && route.methods.GET !== undefined ? ["HEAD"] : [];
+    const allow = { ...common, Allow: ["OPTIONS", ...Object.keys(route.methods), ...heads].join() };
     if (request.method === "OPTIONS") return finish(new Response(null, { headers: allow }));
     return finish(text(405, `method ${request.method} not allowed`, allow));
   }
-  const address = route.unlimited === true ? undefined : c.env.remoteAddress;
+  const address = route.unlimited === true ? undefined : environment.remoteAddress;
   const client = clientKey(address, options.limits.limitLoopback);
   let entered = false;
-  const caller = callerOf(c.env, address);
+  const caller = callerOf(environment, requestId, address);
   const action = `${request.method} ${route.path}`;
   try {
     if (route.unlimited !== true) {
-      guard.enter(client, request.method === "GET" ? "read" : "write");
+      guard.enter(client, method === "GET" ? "read" : "write", requestId);
       entered = true;
     }
     if (!options.connectEnabled && route.kind === "consul" && route.path.includes("/connect/"))
       throw new NotReadyError("ca_disabled", "Connect must be enabled in order to use this endpoint");
-    const need = route.needs[request.method as Method];
+    const need = route.needs[method] ?? "public";
     let authorized: Authorized | null = null;
     if (options.access !== null && need !== "public")
       try {
@@ -253,23 +280,23 @@ async function serve(
         // Nearly always there at once, and then nothing is awaited.
         authorized = found instanceof Promise ? await found : found;
       } catch (error) {
-        throw wrongTokens.refused(error, c.env.remoteAddress);
+        // A call that needs no token is answered while tokens cannot be read.
+        if (need !== "optional" || error instanceof DeniedError) throw wrongTokens.refused(error, environment.remoteAddress);
       }
     if (authorized?.anonymous === false) caller.accessor = authorized.accessorId;
     if (typeof need === "object") authorized?.require(need.resource, need.access);
     const call = callOf(c, caller, action, authorized);
     // A query that cannot be read is found out before anything is changed.
-    if (request.method !== "GET") call.query();
-    return finish(await respond(await handler(call), common, request, options));
+    if (method !== "GET") call.query();
+    return finish(await respond(await handler(call), common, request, options.compressed));
   } catch (thrown) {
     // A route that takes no token of ours may take another one, such as the login does.
-    const isPublic = route.needs[request.method as Method] === "public";
-    const error = isPublic ? wrongTokens.refused(thrown, c.env.remoteAddress) : thrown;
-    const { requestId } = caller;
+    const isPublic = route.needs[method] === "public";
+    const error = isPublic ? wrongTokens.refused(thrown, environment.remoteAddress) : thrown;
     const answer = errorAnswer(error, requestId);
     // Whatever changes nothing is open to everybody who may read; a token that is none is nobody's.
     const tokenRefused = error instanceof CaError && error.code === "token_rate_limited";
-    if (request.method !== "GET" || error instanceof DeniedError || tokenRefused)
+    if (method !== "GET" || error instanceof DeniedError || tokenRefused)
       options.audit?.refusal(error, (code) => ({
         caller,
         action,
@@ -284,7 +311,6 @@ async function serve(
       ...(error instanceof NotReadyError ? route.errorHeaders : {}),
       ...(error instanceof UnknownDatacenterError ? error.headers : {}),
       ...retry,
-      "X-Request-Id": requestId,
       // What is left of a body that is not read would keep the connection.
       ...(error instanceof RequestError && (error.code === "too_large" || error.code === "body_late") ? { Connection: "close" } : {}),
     };
@@ -298,34 +324,13 @@ async function serve(
 /** The options of a request without any. */
 const NO_QUERY = queryOptions(new Map(), undefined);
 
-/**
- * Nothing is looked up that nobody asks for.
- * @param known the address where it was asked for already: whoever has hung up since has none any more.
- */
-function callerOf(
-  environment: RequestEnvironment,
-  known: string | undefined,
-): Caller & { accessor: string | null; readonly requestId: string } {
-  let id: string | undefined;
-  return {
-    accessor: null,
-    get address() {
-      return known ?? environment.remoteAddress ?? null;
-    },
-    get requestId() {
-      id ??= crypto.randomUUID();
-      return id;
-    },
-  };
-}
-
-function callOf(c: Context<{ Bindings: RequestEnvironment }>, caller: Caller, action: string, authorized: Authorized | null): Call {
+function callOf(c: Context<{ Bindings: Bindings }>, caller: Caller, action: string, authorized: Authorized | null): Call {
   const request = c.req.raw;
   const params = () => parseQuery(rawQuery(request.url));
   const header = (name: string) => request.headers.get(name) ?? undefined;
   return {
     request,
-    environment: c.env,
+    environment: c.env.environment,
     caller,
     action,
     authorized,
@@ -335,40 +340,6 @@ function callOf(c: Context<{ Bindings: RequestEnvironment }>, caller: Caller, ac
     query: () =>
       request.url.includes("?") || request.headers.has("cache-control") ? queryOptions(params(), header("cache-control")) : NO_QUERY,
   };
-}
-
-async function respond(
-  answer: Answer,
-  common: Readonly<Record<string, string>>,
-  request: Request,
-  { compressed: inFront }: Pick<AppOptions, "compressed">,
-): Promise<Response> {
-  const { status = 200, body: content, secret = false } = answer;
-  const headers = secret ? { ...answer.headers, "Cache-Control": "no-store" } : (answer.headers ?? {});
-  if (content === undefined) return new Response(null, { status, headers: { ...common, ...headers } });
-  const all: Record<string, string> = { "Content-Type": content.type, ...common, ...headers };
-  // What is sent once is not worth compressing.
-  if (typeof content.content === "string" || secret) return new Response(content.content, { status, headers: all });
-  const takes = !inFront && takesGzip(request.headers.get("accept-encoding") ?? undefined);
-  const compressed = takes ? await content.gzip() : null;
-  if (compressed === null) return new Response(content.content, { status, headers: all });
-  return new Response(compressed, { status, headers: { "Content-Encoding": "gzip", ...all } });
-}
-
-function text(status: number, message: string, headers: Readonly<Record<string, string>>): Response {
-  // The length is named, since an answer to HEAD has it too and no body to tell it from.
-  const bytes = utf8(message);
-  return new Response(bytes, { status, headers: { ...headers, "Content-Length": String(bytes.length), "Content-Type": TEXT } });
-}
-
-/** consul-ca.md §1.1: what Consul answers on a path that it does not know. */
-function unknownPath(path: string): Response {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  if (/%[01][0-9a-f]|%7f|[\u0000-\u001f\u007f]/i.test(path)) return new Response(null, { status: 400, headers: COMMON });
-  const message = path.includes("/v1/")
-    ? "Invalid URL path: not a recognized HTTP API endpoint\n"
-    : "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n";
-  return text(404, message, COMMON);
 }
 
 /** Logs why a request failed on our side: the text of an error of ours, the kind and stack of any other. */

@@ -86,7 +86,7 @@ export interface Guard {
    * @param client from `clientKey`; null is not limited by itself.
    * @throws {RateLimitedError} then it was not counted in
    */
-  enter(client: string | null, kind: "read" | "write"): void;
+  enter(client: string | null, kind: "read" | "write", requestId?: string): void;
   leave(client: string | null): void;
   /** Clients remembered. */
   readonly clients: number;
@@ -96,7 +96,7 @@ export interface GuardOptions {
   readonly limits: HttpLimits;
   readonly clock: Clock;
   /** Told of each request that `permissive` lets through. */
-  readonly onExceeded: (kind: "read" | "write") => void;
+  readonly onExceeded: (kind: "read" | "write", requestId: string | undefined) => void;
 }
 
 export function createGuard({ limits, clock, onExceeded }: GuardOptions): Guard {
@@ -111,12 +111,12 @@ export function createGuard({ limits, clock, onExceeded }: GuardOptions): Guard 
       if (client.inFlight === 0 && (now - client.at >= 1000 || client.tokens >= limits.requestsPerClient - 1)) clients.delete(key);
   };
 
-  const enterServer = (kind: "read" | "write", now: number) => {
+  const enterServer = (kind: "read" | "write", now: number, requestId: string | undefined) => {
     const rate = rates[kind];
     if (limits.requestMode === "disabled" || rate === Number.POSITIVE_INFINITY) return;
     const wait = take(server[kind], now, rate, Math.max(1, rate * SERVER_BURST_S));
     if (wait === 0) return;
-    if (limits.requestMode === "permissive") onExceeded(kind);
+    if (limits.requestMode === "permissive") onExceeded(kind, requestId);
     else throw new RateLimitedError(wait, "server_rate_limited", `Cannot serve request: the ${kind} rate of the server is reached`);
   };
 
@@ -124,9 +124,9 @@ export function createGuard({ limits, clock, onExceeded }: GuardOptions): Guard 
     get clients() {
       return clients.size;
     },
-    enter(key, kind) {
+    enter(key, kind, requestId) {
       const now = clock.now().getTime();
-      if (key === null) return enterServer(kind, now);
+      if (key === null) return enterServer(kind, now, requestId);
       if (clients.size > KEEP_CLIENTS && now - sweptAt >= 1000) sweep(now);
       let client = clients.get(key);
       if (client === undefined) {
@@ -146,7 +146,7 @@ export function createGuard({ limits, clock, onExceeded }: GuardOptions): Guard 
           "client_rate_limited",
           `Cannot serve request: this client sends more than ${limits.requestsPerClient} a second`,
         );
-      enterServer(kind, now);
+      enterServer(kind, now, requestId);
       client.inFlight++;
     },
     leave(key) {

@@ -5,12 +5,16 @@
 import type { Audit } from "../core/audit.ts";
 import type { CaManager } from "../core/ca/manager.ts";
 import { body } from "./answers.ts";
-import type { AppOptions, Route } from "./app.ts";
+import type { AppOptions, Call, Route } from "./app.ts";
+import { isLocal } from "./caller.ts";
 import { writeJson } from "./json.ts";
 
+/** Seconds for Retry-After. */
+const RETRY_AFTER = "1";
 const TEXT = "text/plain; charset=utf-8";
 
-export function statusRoutes({ manager, audit, facts, renderMetrics }: AppOptions): Route[] {
+export function statusRoutes(options: AppOptions): Route[] {
+  const { manager, audit, facts, renderMetrics } = options;
   return [
     {
       path: "/v1/status/leader",
@@ -43,21 +47,30 @@ export function statusRoutes({ manager, audit, facts, renderMetrics }: AppOption
     // Ready: a leaf can be signed now.
     {
       path: "/readyz",
-      needs: { GET: "public" },
+      needs: { GET: "optional" },
       kind: "operations",
       unlimited: true,
       methods: {
-        GET() {
+        GET(call) {
           const obstacle = manager.obstacle() ?? (audit?.stopsSigning === true ? "the audit log cannot be written" : null);
+          const [status, headers] = obstacle === null ? [200, {}] : [503, { "Retry-After": RETRY_AFTER }];
+          if (!maySeeDetails(call, options)) return { status, headers, body: body(TEXT, obstacle === null ? "ok\n" : "not ready\n") };
+          const summary = obstacle === null ? "ok" : `Cannot sign: ${obstacle}`;
           const standing = describe(manager, facts()) + (audit === null ? "" : auditLine(audit));
-          return obstacle === null
-            ? { body: body(TEXT, `ok\n${standing}`) }
-            : { status: 503, body: body(TEXT, `Cannot sign: ${obstacle}\n${standing}`) };
+          return { status, headers, body: body(TEXT, `${summary}\n${standing}`) };
         },
       },
     },
     ...(renderMetrics === null ? [] : [metricsRoute(renderMetrics)]),
   ];
+}
+
+/**
+ * Names of roots, addresses of replicas and what a provider says are for operators: with access control for callers with
+ * operator:read, and for those on this machine.
+ */
+function maySeeDetails({ request, environment, authorized }: Call, options: AppOptions): boolean {
+  return options.access === null || authorized?.allows("operator", "read") === true || isLocal(request, environment, options);
 }
 
 function metricsRoute(renderMetrics: NonNullable<AppOptions["renderMetrics"]>): Route {

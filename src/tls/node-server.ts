@@ -9,8 +9,14 @@ import type { Socket } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 
-/** How often silent connections are looked for, in milliseconds. */
-const SWEEP_MS = 5000;
+/** How often connections are looked at whose time is over, in milliseconds. */
+const SWEEP_MS = 1000;
+/** Milliseconds from a new connection, or from the first octet of a later request, until the head of the request is complete. */
+export const HEAD_MS = 10_000;
+/** Header lines of a request: as many as Bun's own server takes. */
+export const MAX_HEADERS = 200;
+/** The host of the URL of a request without one, which HTTP/1.0 has (RFC 1945 section 5.2). */
+const NO_HOST = "localhost";
 
 export interface NodeServerOptions {
   readonly host: string;
@@ -56,6 +62,12 @@ interface Connection {
   open: number;
   held: number;
   lastActive: number;
+  /** Since when the head of a request has been on its way, or null while none is. */
+  headSince: number | null;
+  /** Octets that had been read when the last request was answered. */
+  readThen: number;
+  /** Octets that were read so far; always 0 if what is read is not requests only, as in HTTP/2. */
+  read(): number;
   end(): void;
   destroy(): void;
 }
@@ -71,10 +83,12 @@ export function createServing(options: NodeServerOptions, certificateOf: (socket
     if (connection !== undefined) {
       connection.open++;
       connection.lastActive = performance.now();
+      connection.headSince = null;
       outgoing.once("close", () => {
         connection.open--;
         if (held) connection.held--;
         connection.lastActive = performance.now();
+        connection.readThen = connection.read();
         if (closing && connection.open === 0) connection.end();
       });
     }
@@ -97,19 +111,32 @@ export function createServing(options: NodeServerOptions, certificateOf: (socket
   };
   const listener = getRequestListener(
     (request, { incoming, outgoing }: { incoming: Incoming; outgoing: Outgoing }) => answer(request, incoming, outgoing),
-    { overrideGlobalObjects: false },
+    { overrideGlobalObjects: false, hostname: NO_HOST },
   );
 
   const sweep = setInterval(() => {
     const now = performance.now();
-    for (const { held, lastActive, destroy } of connections.values()) if (held === 0 && now - lastActive > options.idleMs) destroy();
+    for (const connection of connections.values()) {
+      const { open, held, lastActive, readThen } = connection;
+      if (open === 0 && connection.headSince === null && connection.read() !== readThen) connection.headSince = now;
+      const { headSince } = connection;
+      const isLate = headSince !== null && now - headSince > Math.min(HEAD_MS, options.idleMs);
+      if (isLate || (held === 0 && now - lastActive > options.idleMs)) connection.destroy();
+    }
   }, SWEEP_MS);
   sweep.unref();
 
   return {
-    listener: (incoming, outgoing) => void listener(incoming, outgoing),
+    listener(incoming, outgoing) {
+      const refusal = headRefusal(incoming);
+      if (refusal === null) void listener(incoming, outgoing);
+      else refuse(incoming, outgoing, refusal);
+    },
     track(connection, end) {
-      connections.set(connection, { open: 0, held: 0, lastActive: performance.now(), end, destroy: () => connection.destroy() });
+      const now = performance.now();
+      const read = () => ("bytesRead" in connection ? connection.bytesRead : 0);
+      const destroy = () => void connection.destroy();
+      connections.set(connection, { open: 0, held: 0, lastActive: now, headSince: now, readThen: 0, read, end, destroy });
       connection.once("close", () => connections.delete(connection));
       // The other side may be gone at any time; what matters is that it is.
       connection.on("error", () => connection.destroy());
@@ -140,4 +167,20 @@ export function createServing(options: NodeServerOptions, certificateOf: (socket
       clearInterval(sweep);
     },
   };
+}
+
+/** The status that the head of a request is refused with before an app sees it, or null. */
+function headRefusal(incoming: Incoming): 400 | 431 | null {
+  // RFC 6585 section 5. A name and a value each.
+  if (incoming.rawHeaders.length > MAX_HEADERS * 2) return 431;
+  // RFC 9112 section 3.2: HTTP/1.1 must have a Host; HTTP/2 has an authority.
+  if (incoming instanceof Http2ServerRequest || incoming.headers.host !== undefined || incoming.httpVersion === "1.0") return null;
+  return 400;
+}
+
+/** Answers without a body. What else was sent on an HTTP/1.1 connection is not read. */
+function refuse(incoming: Incoming, outgoing: Outgoing, status: number): void {
+  outgoing.statusCode = status;
+  if (!(incoming instanceof Http2ServerRequest)) outgoing.setHeader("Connection", "close");
+  outgoing.end();
 }

@@ -7,7 +7,7 @@ import { createSecureServer, Http2ServerRequest } from "node:http2";
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import type { TlsSettings } from "../config/tls.ts";
-import { createServing, type NodeServerOptions } from "./node-server.ts";
+import { createServing, HEAD_MS, MAX_HEADERS, type NodeServerOptions } from "./node-server.ts";
 import type { Pair } from "./pair.ts";
 
 /** Milliseconds for a handshake. */
@@ -45,7 +45,9 @@ export async function listenTls(options: TlsServerOptions): Promise<TlsServer> {
     return certificate !== undefined && (await accepts(certificate).catch(() => false));
   };
   const settings = { maxConcurrentStreams: MAX_STREAMS };
-  const server = createSecureServer({ allowHTTP1: true, handshakeTimeout: HANDSHAKE_MS, settings, ...secure }, (incoming, outgoing) => {
+  // The authority, method, path and scheme are headers in HTTP/2.
+  const limits = { handshakeTimeout: HANDSHAKE_MS, maxHeaderListPairs: MAX_HEADERS + 4, settings };
+  const server = createSecureServer({ allowHTTP1: true, ...limits, ...secure }, (incoming, outgoing) => {
     // RFC 9113 §8.3.1: the authority is HTTP/2's Host, and there must not be two that differ.
     if (incoming instanceof Http2ServerRequest) {
       const { host } = incoming.headers;
@@ -58,16 +60,19 @@ export async function listenTls(options: TlsServerOptions): Promise<TlsServer> {
       else outgoing.writeHead(403, { "Content-Type": "text/plain; charset=utf-8", "Content-Length": NOT_OURS.length }).end(NOT_OURS);
     });
   });
+  // What Node's servers for HTTP/1.1 have, and the type of one for both has not.
+  Object.assign(server, { keepAliveTimeout: options.idleMs, headersTimeout: Math.min(options.idleMs, HEAD_MS) });
   server.on("session", (session) => serving.track(session, () => session.close()));
   server.on("secureConnection", (socket) => {
     if (socket.alpnProtocol !== "h2") serving.track(socket, () => socket.destroySoon());
   });
   // What strangers do to a connection is no news.
   for (const event of ["tlsClientError", "sessionError"]) server.on(event, () => undefined);
-  server.on("clientError", (_error: Error, socket: TLSSocket) => {
+  server.on("clientError", (error: Error & { readonly code?: string }, socket: TLSSocket) => {
+    const status = error.code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request";
     // Before its handshake has ended, or not of HTTP.
     if (!serving.tracks(socket) || !socket.writable) socket.destroy();
-    else socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", () => socket.destroy());
+    else socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
   });
 
   return {

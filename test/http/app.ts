@@ -32,6 +32,7 @@ export async function createTestApp(overrides: Partial<AppOptions> = {}, ca?: Te
     datacenter: "dc1",
     connectEnabled: true,
     loopbackOnly: true,
+    behindProxy: false,
     compressed: false,
     hosts: null,
     limits: DEFAULT_HTTP_LIMITS,

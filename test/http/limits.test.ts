@@ -403,8 +403,8 @@ describe("wrong tokens over a real connection", () => {
         await server.stop();
       }
       const lines = readFileSync(audit, "utf8").match(/"code":"token_(unknown|rate_limited)"/g) ?? [];
-      // Within the seconds that it took: those before the limit, and one a second from then on, or two.
-      assert.ok(lines.length >= 6 && lines.length < 40, `${lines.length} lines`);
+      // Within the seconds that it took: of each code the first and a count, again every second.
+      assert.ok(lines.length >= 2 && lines.length < 40, `${lines.length} lines`);
     });
   });
 });

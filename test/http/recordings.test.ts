@@ -43,6 +43,7 @@ async function startUninitialized(): Promise<Peer> {
     datacenter: "dc1",
     connectEnabled: true,
     loopbackOnly: true,
+    behindProxy: false,
     compressed: false,
     hosts: null,
     limits: DEFAULT_HTTP_LIMITS,

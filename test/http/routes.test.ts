@@ -25,7 +25,9 @@ describe("routes", () => {
     const { app, options } = await createTestApp({ access });
     const words = (need: Need | undefined): string => {
       if (typeof need === "object") return `${need.resource}:${need.access}`;
-      return { public: "nothing", token: "a token", identity: "what the identity needs" }[need ?? "public"];
+      return { public: "nothing", optional: "nothing, or a token", token: "a token", identity: "what the identity needs" }[
+        need ?? "public"
+      ];
     };
     for (const { path, methods, needs } of routesOf(options, app.watchers))
       assert.deepEqual(Object.keys(needs), Object.keys(methods), `${path} has a method without a need`);
@@ -57,11 +59,13 @@ describe("routes", () => {
 
   it("every route answers OPTIONS with its methods and refuses others with 405", async () => {
     const { app, options, fetch } = await createTestApp();
-    for (const { path, methods } of routesOf(options, app.watchers)) {
-      const allow = ["OPTIONS", ...Object.keys(methods)].join();
+    for (const { path, methods, kind } of routesOf(options, app.watchers)) {
+      // Consul refuses HEAD.
+      const heads = kind === "operations" ? ["HEAD"] : [];
+      const allow = ["OPTIONS", ...Object.keys(methods), ...heads].join();
       const asked = await fetch(path, { method: "OPTIONS" });
       assert.deepEqual([asked.status, asked.headers.get("allow"), await asked.text()], [200, allow, ""], path);
-      for (const method of ["DELETE", "PATCH", "HEAD"].filter((name) => !Object.hasOwn(methods, name))) {
+      for (const method of ["DELETE", "PATCH", "HEAD"].filter((name) => !Object.hasOwn(methods, name) && !heads.includes(name))) {
         const refused = await fetch(path, { method });
         assert.deepEqual([refused.status, refused.headers.get("allow")], [405, allow], `${method} ${path}`);
         // An answer to HEAD has the length of its text, and no text.
@@ -81,14 +85,40 @@ describe("routes", () => {
 
   it("a path that only begins like a route is unknown", async () => {
     const { fetch } = await createTestApp();
-    for (const path of [
-      "/v1/connect/ca/roots/",
-      "/v1/connect/ca/root",
-      "/v1/connect/ca/roots/x",
-      "/v1/connect/ca/ROOTS",
-      "//v1/connect/ca/roots",
-    ])
+    for (const path of ["/v1/connect/ca/roots/", "/v1/connect/ca/root", "/v1/connect/ca/roots/x", "/v1/connect/ca/ROOTS"])
       assert.equal((await fetch(path)).status, 404, path);
+  });
+
+  // What Go's http.ServeMux answers, and with it Consul.
+  for (const [path, location, link = location] of [
+    ["//v1/connect/ca/roots", "/v1/connect/ca/roots"],
+    ["///v1//status///leader?pretty&dc=dc1", "/v1/status/leader?pretty&dc=dc1", "/v1/status/leader?pretty&amp;dc=dc1"],
+    ["/v1/nosuch//", "/v1/nosuch/"],
+    ["//evil.example/%22%3E", "/evil.example/%22%3E"],
+    ["//", "/"],
+  ] as const)
+    it(`a path with two slashes in a row is redirected to the one without: ${path}`, async () => {
+      const { fetch } = await createTestApp();
+      const answer = await fetch(path);
+      assert.deepEqual(
+        [answer.status, answer.headers.get("location"), answer.headers.get("content-type"), await answer.text()],
+        [301, location, "text/html; charset=utf-8", `<a href="${link}">Moved Permanently</a>.\n\n`],
+      );
+      const put = await fetch(path, { method: "PUT", body: "x" });
+      assert.deepEqual([put.status, put.headers.get("location"), await put.text()], [301, location, ""]);
+    });
+
+  it("HEAD is answered as GET without the body where machines watch us", async () => {
+    const { fetch } = await createTestApp();
+    for (const path of ["/healthz", "/readyz", "/metrics"]) {
+      const [head, get] = [await fetch(path, { method: "HEAD" }), await fetch(path)];
+      const body = await get.text();
+      assert.deepEqual([head.status, await head.text()], [get.status, ""], path);
+      assert.deepEqual(
+        [head.headers.get("content-length"), head.headers.get("content-type")],
+        [String(body.length), get.headers.get("content-type")],
+      );
+    }
   });
 });
 
@@ -125,6 +155,11 @@ describe("GET /healthz and GET /readyz", () => {
     assert.equal(answer.status, 503);
     assert.match(await answer.text(), /^Cannot sign: CA has not finished initializing\nrole: follower\nterm: 0\n/);
     assert.equal((await fetch("/healthz")).status, 200);
+  });
+
+  it("GET /readyz answers 503 with Retry-After", async () => {
+    const { fetch } = await createTestApp({}, await createTestCa({ started: false }));
+    assert.equal((await fetch("/readyz")).headers.get("retry-after"), "1");
   });
 
   it("GET /readyz answers 503 once the root has expired", async () => {

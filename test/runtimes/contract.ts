@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { createHash, createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
+import { connect } from "node:net";
 import { it } from "node:test";
 import { importPKCS8, SignJWT } from "jose";
 import { opensslCsr } from "../fakes/ca.ts";
@@ -222,5 +223,53 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     assert.equal(metrics.status, counted[0]);
     assert.match(metrics.body, counted[1] as RegExp);
     assert.equal((await call(url(), "GET", "/v1/status/leader", { token: null })).status, 200);
+  });
+
+  it("names every request on its answer, and takes no name from a client", async () => {
+    const ids = [];
+    for (const target of [ROOTS, "/healthz", "/nosuch", CONFIGURATION, `${ROOTS}?index=x`]) {
+      const answer = await call(url(), "GET", target, { token: null, headers: { "X-Request-Id": "mine" } });
+      ids.push(answer.header("X-Request-Id"));
+    }
+    for (const id of ids) assert.match(id ?? "", /^[0-9a-f-]{36}$/);
+    assert.equal(new Set(ids).size, ids.length);
+  });
+
+  it("answers HEAD without a body where machines watch it, and refuses it elsewhere as Consul does", async () => {
+    for (const target of ["/healthz", "/readyz"]) {
+      const [head, get] = [await call(url(), "HEAD", target, { token: null }), await call(url(), "GET", target, { token: null })];
+      assert.deepEqual([head.status, head.header("Content-Type")], [200, get.header("Content-Type")], target);
+    }
+    assert.equal((await call(url(), "HEAD", ROOTS)).status, 405);
+  });
+
+  it("redirects a path with two slashes in a row, as Consul does", async () => {
+    const answer = await call(url(), "GET", `/${ROOTS}?pem=true`, { token: null });
+    assert.deepEqual([answer.status, answer.header("Location")], [301, `${ROOTS}?pem=true`]);
+  });
+
+  it("answers HTTP/1.0 without a Host, and refuses HTTP/1.1 without one", async () => {
+    const ask = (version: string, method = "GET") => exchange(url(), `${method} /healthz HTTP/${version}\r\nConnection: close\r\n\r\n`);
+    assert.match(await ask("1.1"), /^HTTP\/1\.1 400 /);
+    if (excepted(name, "no HTTP/1.0 without a Host")) {
+      assert.match(await ask("1.0"), /^HTTP\/1\.0 400 /);
+      return;
+    }
+    assert.match(await ask("1.0"), /^HTTP\/1\.[01] 200 OK\r\n[\s\S]*\r\n\r\nok\n$/);
+    assert.match(await ask("1.0", "HEAD"), /^HTTP\/1\.[01] 200 OK\r\n[\s\S]*\r\n\r\n$/);
+    // What HAProxy sends for "option httpchk".
+    assert.match(await exchange(url(), "OPTIONS /readyz HTTP/1.0\r\n\r\n"), /^HTTP\/1\.[01] 200 /);
+  });
+}
+
+/** Sends a text over a connection of its own. @returns what came until the server closed it */
+function exchange(url: string, text: string): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect(Number(new URL(url).port), "127.0.0.1", () => socket.write(text));
+    let received = "";
+    socket.setEncoding("latin1").on("data", (chunk: string) => {
+      received += chunk;
+    });
+    socket.on("error", () => undefined).on("close", () => resolve(received));
   });
 }

@@ -79,12 +79,15 @@ export const TARGETS: readonly Target[] = [processTarget("bun"), processTarget("
 /** What a runtime does otherwise than Bun, and why. Each row is asserted. */
 export const EXCEPTIONS = [
   { target: "node", what: "a Keep-Alive header", why: "Node tells how long a connection may be silent" },
+  { target: "deno", what: "a Keep-Alive header", why: "meshca serves by node:http there, since Deno.serve bounds no silent connection" },
+  { target: "deno", what: "header names in lower case", why: "node:http writes the names of a fetch Response as its Headers list them" },
   { target: "node", what: "header names in lower case", why: "Node writes the names of a fetch Response as its Headers list them" },
   {
     target: "deno",
     what: "no workers",
     why: "Deno starts processes with all permissions, and shares a port behind an unstable flag alone",
   },
+  { target: "workers", what: "no HTTP/1.0 without a Host", why: "Cloudflare speaks HTTP/1.0 with clients, and names the host itself" },
   { target: "workers", what: "no metrics", why: "an isolate sees a part of the requests alone, and is gone before anybody asks" },
 ] as const;
 

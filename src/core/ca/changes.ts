@@ -85,6 +85,7 @@ export function createChanges(options: ChangesOptions): Changes {
     onCommitted();
     await follower.adopt(change.snapshot);
     const { state, active } = change.snapshot;
+    const requestId = requestIdOf(operation);
     log.info(`CA changed: ${change.kind}`, {
       change: change.kind,
       index: state.index,
@@ -92,8 +93,9 @@ export function createChanges(options: ChangesOptions): Changes {
       root: active.id,
       fields: changedFields(before, state.config.config),
       leftByForce: change.leftByForce,
+      requestId,
     });
-    for (const warning of change.warnings ?? []) log.warn(`CA changed: ${change.kind}, with a warning`, { warning });
+    for (const warning of change.warnings ?? []) log.warn(`CA changed: ${change.kind}, with a warning`, { warning, requestId });
     return change.snapshot;
   };
 
@@ -103,7 +105,7 @@ export function createChanges(options: ChangesOptions): Changes {
     await operations.commit(snapshot.state, state, operation);
     await follower.adopt(snapshot);
     const gone = state.roots.filter(({ id }) => !next.roots.some((root) => root.id === id)).map(({ id }) => id);
-    log.info(`CA changed: ${kind}`, { change: kind, index: next.index, pruned: gone });
+    log.info(`CA changed: ${kind}`, { change: kind, index: next.index, pruned: gone, requestId: requestIdOf(operation) });
   };
 
   return { change, replace };
@@ -112,6 +114,11 @@ export function createChanges(options: ChangesOptions): Changes {
 /** The record of a change that was decided on. @param subject the root that will be active. */
 export function decided(action: string, subject: string, { caller }: Operation, code: string | null = null): AuditRecord {
   return { caller, action, subject, outcome: "allowed", code };
+}
+
+/** The id of the request that asked for a change, for the log; undefined if the CA does it by itself. */
+function requestIdOf({ caller }: Operation): string | undefined {
+  return caller.requestId ?? undefined;
 }
 
 /** The names of the fields in which two configurations differ; never their values. */
