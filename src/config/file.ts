@@ -4,10 +4,12 @@
  * @module
  */
 import * as v from "valibot";
+import { sameFields, sameFieldText } from "../core/ca/config-names.ts";
 import { ConfigError, type Violation } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { CONSUL_AGENT_KEYS } from "./consul-agent-keys.ts";
 import { readHclFile } from "./hcl-file.ts";
+import { readJsonFile, withoutListsOfOne } from "./json-file.ts";
 import { CONSUL_LIMITS, LIMITS, limitVariable, REQUEST_LIMITS } from "./limits.ts";
 
 export interface ConfigFile {
@@ -100,7 +102,9 @@ const CLUSTER_ID = /^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$/;
  * @throws {ConfigError} with every fault
  */
 export function readConfigFile(content: string, configNames: readonly string[], form: "json" | "hcl" = "json"): ConfigFile {
-  const { json, places } = form === "hcl" ? readHclFile(content) : { json: parseJson(content), places: new Map<string, string>() };
+  const read = form === "hcl" ? readHclFile(content) : { json: parseJson(content), places: new Map<string, string>() };
+  const { places } = read;
+  const json = withoutBlockLists(read.json);
   const faults: Violation[] = [];
   const fault = (field: string, message: string) => {
     const place = places.get(field);
@@ -145,6 +149,7 @@ export function readConfigFile(content: string, configNames: readonly string[], 
   const { cluster_id: clusterId = null, ...caConfig } = connect?.ca_config ?? {};
   if (clusterId !== null && (typeof clusterId !== "string" || !CLUSTER_ID.test(clusterId)))
     fault("connect.ca_config.cluster_id", "must be a UUID");
+  for (const pair of sameFields(connect?.ca_config ?? {}, "connect.ca_config")) fault(pair[1], sameFieldText(pair));
   const limitSettings = readLimits(limits ?? {}, ignored, fault);
   const listened = listenedOn(ports ?? {}, fault);
   // As with Consul, whose agents use the certificate for more: HTTPS is served where it has a port.
@@ -180,11 +185,20 @@ export function readConfigFile(content: string, configNames: readonly string[], 
   };
 }
 
+/** The keys that are read, with blocks that are lists of one object. None of them takes a list; what is ignored stays as it is. */
+function withoutBlockLists(json: unknown): unknown {
+  if (typeof json !== "object" || json === null || Array.isArray(json)) return json;
+  return Object.fromEntries(
+    Object.entries(json).map(([key, value]) => [key, Object.hasOwn(File.entries, key) ? withoutListsOfOne(value) : value]),
+  );
+}
+
 /** @throws {ConfigError} */
 function parseJson(content: string): unknown {
   try {
-    return JSON.parse(content);
-  } catch {
+    return readJsonFile(content);
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
     throw new ConfigError("the file is not JSON; a file in HCL has a name that ends in .hcl");
   }
 }

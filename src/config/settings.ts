@@ -10,6 +10,7 @@ import { nearest } from "../core/nearest.ts";
 import { cannotRead } from "./cannot-read.ts";
 import { duration } from "./duration.ts";
 import { type ConfigFile, readConfigFile } from "./file.ts";
+import { readJsonFile } from "./json-file.ts";
 import { LIMITS, type LimitName, type LimitSettings, limitVariable } from "./limits.ts";
 import { type NamedFile, namedFiles } from "./named-files.ts";
 import { readStoreUrl, type StoreUrl } from "./store-url.ts";
@@ -367,9 +368,13 @@ function readKekVault(
 ): Readonly<Record<string, unknown>> | null {
   if (path === undefined || path === "") return null;
   try {
-    const json: unknown = JSON.parse(readFile(path));
+    const json = readJsonFile(readFile(path));
     if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
   } catch (error) {
+    if (error instanceof ConfigError) {
+      fault("MESHCA_KEK_VAULT", error.message);
+      return null;
+    }
     if (!(error instanceof SyntaxError)) {
       fault("MESHCA_KEK_VAULT", cannotRead(path, error));
       return null;

@@ -2,7 +2,7 @@
  * A strict reader of HCL's simple form and of JSON, to one tree with the place of every name. It is our own, since the
  * kept parsers that were found on npm run Go as WebAssembly or GopherJS.
  *
- * What is left out of HCL 1 is refused, never guessed at: here documents, interpolation, and lists of pairs.
+ * What is left out of HCL 1 is refused, never guessed at: interpolation, and lists of pairs.
  * @module
  */
 import { FormatError } from "./errors.ts";
@@ -31,7 +31,7 @@ export interface Body {
   readonly items: readonly Item[];
 }
 
-type Kind = "word" | "string" | "number" | "end" | "=" | ":" | "{" | "}" | "[" | "]" | ",";
+type Kind = "word" | "string" | "heredoc" | "number" | "end" | "=" | ":" | "{" | "}" | "[" | "]" | ",";
 
 interface Token extends Place {
   readonly kind: Kind;
@@ -75,6 +75,7 @@ export function readHcl(text: string, secretive = false): Body {
     const token = next();
     switch (token.kind) {
       case "string":
+      case "heredoc":
         return token.text;
       case "number":
         return Number(token.text);
@@ -162,7 +163,7 @@ function placed({ line, column }: Place): Place {
 }
 
 /** What a value is called that is not repeated. */
-const QUIET: Readonly<Partial<Record<Kind, string>>> = { word: "a word", string: "a text", number: "a number" };
+const QUIET: Readonly<Partial<Record<Kind, string>>> = { word: "a word", string: "a text", heredoc: "a here document", number: "a number" };
 
 function quote(token: Token): string {
   return token.kind === "end" ? "the end" : JSON.stringify(token.text.length > 40 ? `${token.text.slice(0, 40)}…` : token.text);
@@ -172,6 +173,9 @@ function fault(place: Place, message: string): FormatError {
   return new FormatError(`${placeOf(place)}: ${message}`);
 }
 
+/** The first line of a here document. */
+const HEREDOC = /<<(-?)([A-Za-z0-9_]+)\r?\n/y;
+
 /** White space, comments, strings, numbers, words, signs. Each alternative is linear, since no two can begin alike. */
 const TOKEN = /([ \t\r]+)|(\n)|(#[^\n]*|\/\/[^\n]*)|(\/\*)|(")|(-?\d+(?:\.\d+)?)|([A-Za-z_][A-Za-z0-9_.-]*)|([=:{}[\],])/y;
 
@@ -180,12 +184,15 @@ function scan(text: string, json: boolean): Token[] {
   let [line, lineStart, at] = [1, 0, 0];
   while (at < text.length) {
     const place = { line, column: at - lineStart + 1 };
+    if (!json && text.startsWith("<<", at)) {
+      const { value, lines, end } = readHeredoc(text, at, place);
+      tokens.push({ ...place, kind: "heredoc", text: value });
+      [line, lineStart, at] = [line + lines, end, end];
+      continue;
+    }
     TOKEN.lastIndex = at;
     const match = TOKEN.exec(text);
-    if (match === null) {
-      const what = text.startsWith("<<", at) ? "here documents are not read" : `unexpected ${JSON.stringify(text[at])}`;
-      throw fault(place, what);
-    }
+    if (match === null) throw fault(place, `unexpected ${JSON.stringify(text[at])}`);
     const [whole, , newline, comment, open, quote, number, word, sign] = match;
     at += whole.length;
     if (json && (comment !== undefined || open !== undefined)) throw fault(place, "JSON has no comments");
@@ -206,6 +213,45 @@ function scan(text: string, json: boolean): Token[] {
   }
   tokens.push({ line, column: at - lineStart + 1, kind: "end", text: "" });
   return tokens;
+}
+
+interface Heredoc {
+  readonly value: string;
+  /** How many lines it has, with its first and its last one. */
+  readonly lines: number;
+  /** Where the text goes on behind it. */
+  readonly end: number;
+}
+
+/**
+ * Reads `<<MARK` or `<<-MARK` up to the line that has nothing but the mark, as HCL 1.0.0 does (hcl/scanner/scanner.go,
+ * hcl/token/token.go): the value ends with a line end and has no escapes; `<<-` takes away the indentation of the last line if
+ * every line has it.
+ */
+function readHeredoc(text: string, at: number, place: Place): Heredoc {
+  HEREDOC.lastIndex = at;
+  const [opening = "", dash, mark = ""] = HEREDOC.exec(text) ?? [];
+  if (opening === "") throw fault(place, "a here document begins with << or <<-, a mark of letters and digits, and the end of the line");
+  const start = at + opening.length;
+  let lines = 1;
+  for (let from = start; from < text.length; lines++) {
+    const newline = text.indexOf("\n", from);
+    const end = newline < 0 ? text.length : newline;
+    const line = text.slice(from, end).trim();
+    if (line === mark) {
+      const indent = text.slice(from, end).slice(0, text.slice(from, end).indexOf(mark));
+      const body = text.slice(start, from);
+      return { value: dash === "" ? body + indent : unindent(body, indent), lines: lines + 1, end: Math.min(end + 1, text.length) };
+    }
+    from = end + 1;
+  }
+  throw fault(place, "the here document does not end: its last line has the mark alone");
+}
+
+/** Takes the indentation away from every line, unless one of them lacks it. */
+function unindent(body: string, indent: string): string {
+  const lines = body.split("\n").slice(0, -1);
+  return lines.every((line) => line.startsWith(indent)) ? lines.map((line) => `${line.slice(indent.length)}\n`).join("") : body;
 }
 
 /** Where the closing quote of a string is. */

@@ -132,7 +132,43 @@ describe("readConfigFile()", () => {
     assert.deepEqual(read({ tls: "self", ports: { https: 1 } }).settings, { MESHCA_TLS: "self", MESHCA_LISTEN: "127.0.0.1:1" });
   });
 
+  it("readConfigFile() takes a block that is a list of one object, as HCL is written in JSON", () => {
+    const plain = {
+      datacenter: "dc2",
+      ports: { http: 8600 },
+      acl: { enabled: true, tokens: { initial_management: "11111111-2222-4333-8444-555555555555" } },
+      connect: {
+        ca_provider: "vault",
+        ca_config: { address: "https://v", auth_method: { type: "approle", params: { role_id: "r" } } },
+      },
+      limits: { request_limits: { mode: "enforcing" } },
+      tls: { https: { cert_file: "/c" }, defaults: { ca_file: "/d" } },
+      retry_join: ["a"],
+    };
+    const listed = (value: unknown): unknown =>
+      typeof value !== "object" || value === null || Array.isArray(value)
+        ? value
+        : [Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, listed(inner)]))];
+    const [json] = listed(plain) as unknown[];
+    assert.deepEqual(read(json), read(plain));
+    assert.deepEqual(read({ connect: [{ ca_config: [{ leaf_cert_ttl: ["24h"] }] }] }).bootstrap?.config, { LeafCertTTL: "24h" });
+    const hcl = 'connect = [{ ca_config = [{ leaf_cert_ttl = "24h" }] }]\nports = [{ http = 1 }]';
+    assert.deepEqual(
+      readConfigFile(hcl, CONSUL_CONFIG_NAMES, "hcl"),
+      read({ connect: { ca_config: { leaf_cert_ttl: "24h" } }, ports: { http: 1 } }),
+    );
+  });
+
   const refused: readonly (readonly [string, unknown, string])[] = [
+    ["a block that is a list of two objects", { connect: [{ enabled: true }, { enabled: false }] }, "connect: "],
+    ["a list of two objects inside a block", { connect: { ca_config: [{}, {}] } }, "connect.ca_config: must be an object"],
+    ["a key that is given twice", '{"datacenter":"a","ports":{"http":1},"datacenter":"b"}', '"datacenter" is given twice in one object'],
+    ["a key of a block that is given twice", '{"acl":{"enabled":true,"\\u0065nabled":false}}', '"enabled" is given twice in one object'],
+    [
+      "a field of ca_config in two spellings",
+      { connect: { ca_config: { leaf_cert_ttl: "1h", LeafCertTTL: "72h" } } },
+      'connect.ca_config.LeafCertTTL: "connect.ca_config.leaf_cert_ttl" and "connect.ca_config.LeafCertTTL" are the same field: give one of them',
+    ],
     ["text that is no JSON", "datacenter = 1", "the file is not JSON; a file in HCL has a name that ends in .hcl"],
     ["an empty file", "", "the file is not JSON; a file in HCL has a name that ends in .hcl"],
     ["a misspelt key", { datacentre: "x" }, "datacentre: is not a key of Consul's agent configuration; did you mean datacenter?"],
@@ -243,6 +279,13 @@ describe("readConfigFile() of HCL", () => {
     assert.deepEqual(readHcl(""), read({}));
   });
 
+  it("readConfigFile() reads here documents, as in a certificate of the first configuration", () => {
+    const pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    const hcl = `connect {\n  ca_config {\n    root_cert = <<EOF\n${pem}EOF\n    private_key = <<-KEY\n      k\n      KEY\n  }\n}\ndatacenter = "dc9"\n`;
+    const { bootstrap, settings } = readHcl(hcl);
+    assert.deepEqual([bootstrap?.config, settings.MESHCA_DATACENTER], [{ RootCert: pem, PrivateKey: "k\n" }, "dc9"]);
+  });
+
   const refused: readonly (readonly [what: string, text: string, message: string])[] = [
     ["what is not closed", "connect {\n  enabled = true", "the file is not HCL: line 2, column 17: found the end, expected a name"],
     ["a value set twice", 'datacenter = "a"\ndatacenter = "b"', 'the file is not HCL: line 2, column 1: "datacenter" was set already'],
@@ -251,7 +294,18 @@ describe("readConfigFile() of HCL", () => {
       "connect { enabled = true }\nconnect { enabled = false }",
       'the file is not HCL: line 2, column 1: "connect" was set already, at line 1, column 1',
     ],
-    ["a here document", "datacenter = <<EOF\na\nEOF", "the file is not HCL: line 1, column 14: here documents are not read"],
+    [
+      "a here document without an end",
+      "datacenter = <<EOF\na\nEOFX",
+      "the file is not HCL: line 1, column 14: the here document does not end: its last line has the mark alone",
+    ],
+    [
+      "a here document without a mark",
+      "datacenter = << EOF\na\nEOF",
+      "the file is not HCL: line 1, column 14: a here document begins with << or <<-, a mark of letters and digits, and the end of the line",
+    ],
+    ["a here document as a name", "<<EOF\na\nEOF\n = 1", "the file is not HCL: line 1, column 1: found a here document, expected a name"],
+    ["what follows a here document", "datacenter = <<EOF\na\nEOF\n}", 'the file is not HCL: line 4, column 1: found "}", expected a name'],
     [
       "a key with a slip",
       "\nconnect {\n  enable = true\n}",
