@@ -1,0 +1,3 @@
+module meshca.test/verifiers/go
+
+go 1.22

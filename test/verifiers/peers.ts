@@ -1,0 +1,167 @@
+/**
+ * TLS peers on the libraries that verify chains elsewhere: built once a machine into a cache folder outside of the tree by
+ * `bun test/verifiers/peers.ts`, each from one source beside this file.
+ *
+ * A peer is run as `PROGRAM CHAIN KEY ROOTS...`, all files in PEM. By each root set it verifies the chain in a real handshake
+ * with itself, first as a client, then as a server, with the default limits of its library.
+ * @module
+ */
+import { execFile, execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+export const LIBRARIES = ["JDK", "rustls", "mbed TLS", "GnuTLS", "Go"] as const;
+export type Library = (typeof LIBRARIES)[number];
+
+/** The roles in which a peer verifies. */
+export type Role = "client" | "server";
+
+/** What a peer said by one root set: null if it verified, else why not. */
+export type Verdict = Readonly<Record<Role, string | null>>;
+
+interface Build {
+  /** Its source, a file or a folder beside this file. */
+  readonly source: string;
+  /** What must be there to build and run it, as a command that succeeds. */
+  readonly needs: readonly [command: string, ...args: string[]];
+  /** How to get that. */
+  readonly install: string;
+  /** Builds into an empty folder. */
+  readonly build: (source: string, folder: string) => readonly [command: string, args: readonly string[], env?: Record<string, string>];
+  /** The command that runs it from there. */
+  readonly command: (folder: string) => readonly [command: string, ...args: string[]];
+}
+
+const compiled =
+  (program: string, ...libraries: string[]) =>
+  (source: string, folder: string) =>
+    ["cc", ["-O1", "-Wall", "-Wextra", "-Werror", "-o", join(folder, program), source, ...libraries, "-lpthread"]] as const;
+const alone = (program: string) => (folder: string) => [join(folder, program)] as const;
+/** A header is there. */
+const header = (path: string) => ["cc", "-fsyntax-only", "-include", path, "-x", "c", "/dev/null"] as const;
+
+const BUILDS: Readonly<Record<Library, Build>> = {
+  JDK: {
+    source: "JdkPeer.java",
+    needs: ["javac", "-version"],
+    install: "apt-get install default-jdk-headless",
+    build: (source, folder) => ["javac", ["-Xlint:all", "-Werror", "-d", folder, source]],
+    command: (folder) => ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", folder, "JdkPeer"],
+  },
+  rustls: {
+    source: "rustls",
+    needs: ["cargo", "--version"],
+    install: "https://rustup.rs, with Rust 1.78 or later",
+    build: (source, folder) => [
+      "cargo",
+      ["build", "--quiet", "--locked", "--release", "--manifest-path", join(source, "Cargo.toml"), "--target-dir", join(folder, "target")],
+    ],
+    command: (folder) => [join(folder, "rustls-peer")],
+  },
+  "mbed TLS": {
+    source: "mbedtls-peer.c",
+    needs: header("mbedtls/ssl.h"),
+    install: "apt-get install gcc libc6-dev libmbedtls-dev",
+    build: compiled("mbedtls-peer", "-lmbedtls", "-lmbedx509", "-lmbedcrypto"),
+    command: alone("mbedtls-peer"),
+  },
+  GnuTLS: {
+    source: "gnutls-peer.c",
+    needs: header("gnutls/gnutls.h"),
+    install: "apt-get install gcc libc6-dev libgnutls28-dev",
+    build: compiled("gnutls-peer", "-lgnutls"),
+    command: alone("gnutls-peer"),
+  },
+  Go: {
+    source: "go",
+    needs: ["go", "version"],
+    install: "https://go.dev/doc/install",
+    build: (_, folder) => ["go", ["build", "-trimpath", "-o", join(folder, "go-peer"), "."], { CGO_ENABLED: "0", GOTOOLCHAIN: "local" }],
+    command: alone("go-peer"),
+  },
+};
+
+/** Why the peer of a library cannot be built here, or false. With CI=true nothing is skipped. */
+export function noPeer(library: Library): string | false {
+  if (process.env.CI === "true") return false;
+  const { needs, install } = BUILDS[library];
+  const [command, ...args] = needs;
+  try {
+    execFileSync(command, args, { stdio: "ignore" });
+    return false;
+  } catch {
+    return `what the peer on ${library} is built with is not installed (${install})`;
+  }
+}
+
+const running = promisify(execFile);
+
+/** The files of a source, in order. */
+function filesOf(source: string): string[] {
+  if (!statSync(source).isDirectory()) return [source];
+  const names = readdirSync(source, { recursive: true, encoding: "utf8" }).toSorted();
+  return names.map((name) => join(source, name)).filter((path) => statSync(path).isFile());
+}
+
+/** The command that runs a peer, built if it is not there yet. @throws {Error} if it cannot be built */
+export async function peerCommand(library: Library): Promise<readonly [command: string, ...args: string[]]> {
+  const { source: name, build, command } = BUILDS[library];
+  const source = join(import.meta.dirname, name);
+  const hash = createHash("sha256").update(JSON.stringify(build("source", "folder")));
+  for (const file of filesOf(source)) hash.update(`${file.slice(source.length)}\0`).update(readFileSync(file));
+  const cache = process.env.XDG_CACHE_HOME ?? "";
+  const all = join(cache === "" ? join(homedir(), ".cache") : cache, "meshca", "verifiers");
+  const folder = join(all, `${name}-${hash.digest("hex").slice(0, 16)}`);
+  if (existsSync(folder)) return command(folder);
+  // Under another name until it is whole, since several may build at once.
+  const draft = `${folder}.${process.pid}`;
+  mkdirSync(draft, { recursive: true });
+  const [program, args, env = {}] = build(source, draft);
+  const cwd = statSync(source).isDirectory() ? source : import.meta.dirname;
+  await running(program, [...args], { cwd, env: { ...process.env, ...env }, maxBuffer: 1 << 24 });
+  const target = join(draft, "target");
+  if (existsSync(target)) {
+    copyFileSync(join(target, "release", "rustls-peer"), join(draft, "rustls-peer"));
+    rmSync(target, { recursive: true });
+  }
+  try {
+    renameSync(draft, folder);
+  } catch (error) {
+    // Another one was faster.
+    rmSync(draft, { recursive: true });
+    if (!existsSync(folder)) throw error;
+  }
+  return command(folder);
+}
+
+const LINE = /^(client|server) (.*)$/;
+
+/**
+ * Has a library verify a chain by root sets.
+ * @param files paths in PEM: the leaf with its chain, its key, and each root set.
+ * @returns a verdict for each root set. @throws {Error} if the peer itself fails
+ */
+export async function verdicts(
+  library: Library,
+  { chain, key, roots }: { readonly chain: string; readonly key: string; readonly roots: readonly string[] },
+): Promise<Verdict[]> {
+  const [command, ...args] = await peerCommand(library);
+  const { stdout } = await running(command, [...args, chain, key, ...roots], { timeout: 120_000 });
+  const lines = stdout
+    .trim()
+    .split("\n")
+    .map((line) => LINE.exec(line));
+  return roots.map((_, i) => {
+    const said = (at: number, role: Role): string | null => {
+      const [, by, text] = lines[at] ?? [];
+      if (by !== role || text === undefined) throw new Error(`The peer on ${library} printed: ${stdout}`);
+      return text === "ok" ? null : text;
+    };
+    return { client: said(2 * i, "client"), server: said(2 * i + 1, "server") };
+  });
+}
+
+if (import.meta.main) for (const library of LIBRARIES) console.log((await peerCommand(library)).join(" "));
