@@ -11,9 +11,10 @@ import { trustDomainOf } from "../core/spiffe/kinds.ts";
 import { type Certificate, readCertificate } from "../core/x509/certificate.ts";
 import { sha256 } from "../core/x509/digest.ts";
 import type { AppOptions, Call, Route } from "./app.ts";
+import { readCsrBody } from "./csr-body.ts";
 import { requireDatacenter } from "./datacenter.ts";
 import type { BodyReader } from "./request.ts";
-import { leafAnswer, readCsrBody, requireNotDenied } from "./sign.ts";
+import { leafAnswer, requireNotDenied } from "./sign.ts";
 import { bearerOf } from "./token.ts";
 
 export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
@@ -48,7 +49,7 @@ export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
         async PUT(call) {
           requireDatacenter(call.query().params, datacenter);
           manager.requireRoom("renewal");
-          const csr = await readCsrBody(call, bodies, options.limits);
+          const csr = await readCsrBody(call.request, bodies, options.limits.maxBodySign);
           let proven: { readonly leaf: Certificate; readonly identity: string } | null = null;
           const renewed = await manager.sign(csr, {
             priority: "renewal",

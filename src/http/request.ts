@@ -3,16 +3,19 @@
  * @module
  */
 
-import { concat } from "../core/bytes.ts";
+import { type Bytes, concat } from "../core/bytes.ts";
 import type { Clock } from "../core/clock.ts";
 import { RequestError } from "../core/errors.ts";
 
-/** What is read as JSON, and what as it stands. curl's default type counts as the latter. */
-const MEDIA_TYPES: Readonly<Record<string, "json" | "raw">> = {
+/**
+ * What a media type says of a body: JSON, a request for a leaf (RFC 5967, and what is in use for PEM), or nothing, as curl's
+ * default does.
+ */
+const MEDIA_TYPES: Readonly<Record<string, "json" | "request" | "raw">> = {
   "application/json": "json",
   "application/x-www-form-urlencoded": "raw",
-  "application/pkcs10": "raw",
-  "application/x-pem-file": "raw",
+  "application/pkcs10": "request",
+  "application/x-pem-file": "request",
   "text/plain": "raw",
 };
 
@@ -20,10 +23,10 @@ const MEDIA_TYPES: Readonly<Record<string, "json" | "raw">> = {
  * How the body of a request is to be read. No type counts as raw.
  * @throws {RequestError} `media_type_unsupported`
  */
-export function bodyForm(contentType: string | undefined): "json" | "raw" {
+export function bodyForm(contentType: string | undefined): "json" | "request" | "raw" {
   if (contentType === undefined || contentType === "") return "raw";
   const essence = (contentType.split(";")[0] ?? "").trim().toLowerCase();
-  const form = MEDIA_TYPES[essence];
+  const form = Object.hasOwn(MEDIA_TYPES, essence) ? MEDIA_TYPES[essence] : undefined;
   if (form === undefined)
     throw new RequestError(
       "media_type_unsupported",
@@ -32,10 +35,12 @@ export function bodyForm(contentType: string | undefined): "json" | "raw" {
   return form;
 }
 
-/** Reads bodies as text. One timer serves all that are on their way, since one for each would cost as much as reading it. */
+/** Reads bodies. One timer serves all that are on their way, since one for each would cost as much as reading it. */
 export interface BodyReader {
-  /** @throws {RequestError} `too_large`, `body_late`, `request_malformed` when it breaks off */
+  /** As text. @throws {RequestError} `too_large`, `body_late`, `request_malformed` when it breaks off */
   read(request: Request, maxBytes: number): Promise<string>;
+  /** As octets. @throws {RequestError} as `read` */
+  readBytes(request: Request, maxBytes: number): Promise<Bytes>;
 }
 
 /** @param timeMs how long a body may take to come in. */
@@ -53,7 +58,7 @@ export function createBodyReader(clock: Clock, timeMs: number): BodyReader {
     watching = false;
   };
 
-  const withinTime = (read: Promise<string>): Promise<string> =>
+  const withinTime = <T>(read: Promise<T>): Promise<T> =>
     new Promise((resolve, reject) => {
       const body = {
         until: clock.now().getTime() + timeMs,
@@ -66,9 +71,9 @@ export function createBodyReader(clock: Clock, timeMs: number): BodyReader {
       if (!watching) void watch();
       const done = () => coming.delete(body);
       read.then(
-        (text) => {
+        (read) => {
           done();
-          resolve(text);
+          resolve(read);
         },
         (error: unknown) => {
           done();
@@ -78,22 +83,38 @@ export function createBodyReader(clock: Clock, timeMs: number): BodyReader {
       );
     });
 
+  /** With a length the runtime reads no more than that; without one the stream is counted here. */
+  const readWith = async <T>(request: Request, maxBytes: number, whole: () => Promise<T>, of: (bytes: Bytes) => T): Promise<T> => {
+    const tooLarge = () => new RequestError("too_large", `Cannot read body: it is longer than ${maxBytes} bytes`);
+    const length = request.headers.get("content-length");
+    // The runtime joins a length that is sent twice, which RFC 9112 §6.3 lets a server refuse.
+    if (length !== null && Number.isNaN(Number(length)))
+      throw new RequestError("request_malformed", "Cannot read body: Content-Length must be one number");
+    if (length !== null && Number(length) > maxBytes) throw tooLarge();
+    if (length === "0" || (length === null && request.body === null)) return of(new Uint8Array());
+    if (length !== null) return withinTime(whole());
+    return of(await withinTime(readStream(request.body as ReadableStream<Uint8Array>, maxBytes, tooLarge)));
+  };
+
   return {
-    async read(request, maxBytes) {
-      const tooLarge = () => new RequestError("too_large", `Cannot read body: it is longer than ${maxBytes} bytes`);
-      const length = request.headers.get("content-length");
-      // The runtime joins a length that is sent twice, which RFC 9112 §6.3 lets a server refuse.
-      if (length !== null && Number.isNaN(Number(length)))
-        throw new RequestError("request_malformed", "Cannot read body: Content-Length must be one number");
-      if (length !== null && Number(length) > maxBytes) throw tooLarge();
-      if (length === "0" || (length === null && request.body === null)) return "";
-      // With a length the runtime reads no more than that; without one the stream is counted here.
-      return withinTime(length === null ? readStream(request.body as ReadableStream<Uint8Array>, maxBytes, tooLarge) : request.text());
-    },
+    read: (request, maxBytes) =>
+      readWith(
+        request,
+        maxBytes,
+        () => request.text(),
+        (bytes) => new TextDecoder().decode(bytes),
+      ),
+    readBytes: (request, maxBytes) =>
+      readWith(
+        request,
+        maxBytes,
+        async () => new Uint8Array(await request.arrayBuffer()),
+        (bytes) => bytes,
+      ),
   };
 }
 
-async function readStream(stream: ReadableStream<Uint8Array>, maxBytes: number, tooLarge: () => RequestError): Promise<string> {
+async function readStream(stream: ReadableStream<Uint8Array>, maxBytes: number, tooLarge: () => RequestError): Promise<Bytes> {
   const chunks: Uint8Array[] = [];
   let total = 0;
   for await (const chunk of stream) {
@@ -101,5 +122,5 @@ async function readStream(stream: ReadableStream<Uint8Array>, maxBytes: number, 
     if (total > maxBytes) throw tooLarge();
     chunks.push(chunk);
   }
-  return new TextDecoder().decode(concat(...chunks));
+  return concat(...chunks);
 }

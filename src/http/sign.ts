@@ -2,46 +2,34 @@
  * PUT and POST /v1/connect/ca/sign: a request in, a leaf with its chain out.
  * @module
  */
-import * as v from "valibot";
 import type { Denial } from "../core/access.ts";
 import type { AccessControl } from "../core/access-control.ts";
 import type { Caller } from "../core/authorizer.ts";
 import type { IssuedLeaf, LeafSubject, Permit } from "../core/ca/issue.ts";
-import { DeniedError, RequestError } from "../core/errors.ts";
+import { DeniedError } from "../core/errors.ts";
 import type { LeafId } from "../core/spiffe/kinds.ts";
-import { MAX_CSR_LENGTH } from "../core/x509/csr.ts";
 import { plainBody } from "./answers.ts";
 import type { Answer, AppOptions, Call, Handler, Route } from "./app.ts";
+import { readCsrBody } from "./csr-body.ts";
 import { requireDatacenter } from "./datacenter.ts";
-import { decodeFailed, readJson, writeJson } from "./json.ts";
-import type { HttpLimits } from "./limits.ts";
-import { type BodyReader, bodyForm } from "./request.ts";
+import { writeJson } from "./json.ts";
+import type { BodyReader } from "./request.ts";
 import { secretOf } from "./token.ts";
 import { leafJson } from "./wire.ts";
 
 const PEM_CHAIN = "application/pem-certificate-chain";
-
-const SignBody = v.strictObject({ CSR: v.string() });
 
 export function signRoutes({ manager, datacenter, access, limits }: AppOptions, bodies: BodyReader): Route[] {
   const sign: Handler = async (call) => {
     requireDatacenter(call.query().params, datacenter);
     // Whoever is shed is shed before anything is read: the cheaper that is, the more is left for the others.
     manager.requireRoom("issue");
-    const csr = await readCsrBody(call, bodies, limits);
+    const csr = await readCsrBody(call.request, bodies, limits.maxBodySign);
     return leafAnswer(call, await manager.sign(csr, { caller: call.caller, permit: permitOf(call, access) }));
   };
   return [
     { path: "/v1/connect/ca/sign", kind: "consul", needs: { PUT: "identity", POST: "identity" }, methods: { PUT: sign, POST: sign } },
   ];
-}
-
-/** The PEM text of the request in a body, raw or in JSON. @throws {RequestError} */
-export async function readCsrBody(call: Call, bodies: BodyReader, limits: HttpLimits): Promise<string> {
-  const form = bodyForm(call.header("content-type"));
-  // In JSON each line end of a request is two characters.
-  const sent = await bodies.read(call.request, form === "json" ? limits.maxBodySign : Math.min(limits.maxBodySign, MAX_CSR_LENGTH));
-  return form === "json" ? csrOf(sent) : requireText(sent);
 }
 
 /** A leaf in JSON, or in PEM where that is asked for. */
@@ -96,20 +84,4 @@ function requireIdentity(caller: Caller, id: LeafId): void {
       caller.require("acl", "write");
       break;
   }
-}
-
-/** @throws {RequestError} `request_malformed` */
-function csrOf(text: string): string {
-  const result = v.safeParse(SignBody, readJson(text));
-  if (result.success) return result.output.CSR;
-  const [issue] = result.issues;
-  if (issue.type === "strict_object") throw decodeFailed(`${issue.message.replace(/"/g, "'")}; the body must be {"CSR": "<PEM>"}`);
-  throw decodeFailed(`CSR must be a string; the body must be {"CSR": "<PEM>"}`);
-}
-
-/** A body that begins like JSON was sent with another media type. @throws {RequestError} `csr_malformed` */
-function requireText(text: string): string {
-  if (text.trimStart().startsWith("{"))
-    throw new RequestError("csr_malformed", "Cannot read CSR: the body is JSON but its Content-Type is not application/json");
-  return text;
 }

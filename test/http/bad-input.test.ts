@@ -16,6 +16,8 @@ const CONFIGURATION = "/v1/connect/ca/configuration";
 /** Names come before the server does: those of requests, which need its trust domain, are made for a stand-in first. */
 const STAND_IN = "11111111-2222-3333-4444-555555555555.consul";
 
+const FORM = 'the body must be {"CSR": "<PEM>"}';
+
 describe("bad input", () => {
   let server: ServerProcess;
   let uri = "";
@@ -43,15 +45,22 @@ describe("bad input", () => {
   }
 
   const bodies: readonly (readonly [string, string, number, string | RegExp])[] = [
-    ["an empty body", "", 400, "Request decode failed: EOF"],
-    ["null", "null", 400, /^Request decode failed: .*the body must be \{"CSR": "<PEM>"\}$/],
-    ["an array", "[]", 400, /^Request decode failed: .*the body must be \{"CSR": "<PEM>"\}$/],
-    ["a string", '"x"', 400, /^Request decode failed: .*the body must be \{"CSR": "<PEM>"\}$/],
-    ["no CSR", "{}", 400, /^Request decode failed: .*the body must be \{"CSR": "<PEM>"\}$/],
-    ["a CSR that is a number", '{"CSR":1}', 400, /^Request decode failed: .*the body must be \{"CSR": "<PEM>"\}$/],
-    ["a CSR that is null", '{"CSR":null}', 400, /^Request decode failed: .*the body must be \{"CSR": "<PEM>"\}$/],
-    ["an unknown field", '{"CSR":"x","TTL":"1h"}', 400, /^Request decode failed: .*TTL.*; the body must be \{"CSR": "<PEM>"\}$/],
-    ["broken JSON", '{"CSR":"x"', 400, "Request decode failed: unexpected EOF"],
+    ["an empty body", "", 400, `Cannot read CSR: the body is not valid JSON (EOF); ${FORM}`],
+    ["null", "null", 400, `Cannot read CSR: the body is not a JSON object; ${FORM}`],
+    ["an array", "[]", 400, `Cannot read CSR: the body is not a JSON object; ${FORM}`],
+    ["a string", '"x"', 400, `Cannot read CSR: the body is not a JSON object; ${FORM}`],
+    ["no CSR", "{}", 400, `Cannot read CSR: the body has no CSR that is a string; ${FORM}`],
+    ["a CSR that is a number", '{"CSR":1}', 400, `Cannot read CSR: the body has no CSR that is a string; ${FORM}`],
+    ["a CSR that is null", '{"CSR":null}', 400, `Cannot read CSR: the body has no CSR that is a string; ${FORM}`],
+    ["an unknown field", '{"CSR":"x","TTL":"1h"}', 400, `Cannot read CSR: the body has an unknown key "TTL"; ${FORM}`],
+    ["the field twice", '{"CSR":"x","csr":"y"}', 400, `Cannot read CSR: the body has the key CSR more than once; ${FORM}`],
+    ["broken JSON", '{"CSR":"x"', 400, `Cannot read CSR: the body is not valid JSON (unexpected EOF); ${FORM}`],
+    [
+      "a CSR whose line ends are lost",
+      '{"CSR":"-----BEGIN CERTIFICATE REQUEST-----AAAA-----END CERTIFICATE REQUEST-----"}',
+      400,
+      "Cannot read CSR: the line ends of its PEM text are lost; write each of them as \\n in the JSON string",
+    ],
     ["an empty CSR", '{"CSR":""}', 400, "Cannot read CSR: no PEM-encoded data found"],
     ["a CSR of 17 KiB", JSON.stringify({ CSR: "x".repeat(17 * 1024) }), 413, "Cannot read CSR: it is longer than 16384 characters"],
     ["a body of 33 KiB", JSON.stringify({ CSR: "x".repeat(33 * 1024) }), 413, "Cannot read body: it is longer than 32768 bytes"],

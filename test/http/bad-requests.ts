@@ -35,6 +35,7 @@ function nested(): Uint8Array {
 }
 
 const read = (says: string) => `Cannot read CSR: ${says}`;
+const WHOLE = "send the file as it is, with curl --data-binary @FILE in place of -d";
 const NO_PEM = read("no PEM-encoded data found");
 
 /** Texts that are no request in PEM. */
@@ -44,12 +45,30 @@ export function badTexts(uri: string): BadRequest[] {
   return [
     { name: "an empty body", csr: "", says: NO_PEM },
     { name: "words", csr: "please sign web", says: NO_PEM },
-    { name: "bare DER in base64", csr: csr.split("\n").slice(1, -2).join("\n"), says: NO_PEM },
+    { name: "base64 of something else than DER", csr: btoa("please sign web"), says: NO_PEM },
     {
-      name: "JSON under another media type",
-      csr: JSON.stringify({ CSR: csr }),
-      says: read("the body is JSON but its Content-Type is not application/json"),
+      name: "base64 of a certificate's beginning",
+      csr: btoa("0\u0082\u0001\u0000"),
+      says: /^Cannot read CSR: /,
     },
+    {
+      name: "JSON without the key",
+      csr: JSON.stringify({ request: csr }),
+      says: read('the body has an unknown key "request"; the body must be {"CSR": "<PEM>"}'),
+    },
+    { name: "PEM on one line", csr: csr.replaceAll("\n", ""), says: read(`the line ends of its PEM text are lost; ${WHOLE}`) },
+    {
+      name: "PEM with blanks for line ends",
+      csr: csr.replaceAll("\n", " "),
+      says: read(`the line ends of its PEM text are lost; ${WHOLE}`),
+    },
+    {
+      name: "PEM with line ends spelled out",
+      csr: csr.replaceAll("\n", "\\n"),
+      says: read(`the line ends of its PEM text are lost; ${WHOLE}`),
+    },
+    { name: "URL-encoded PEM", csr: encodeURIComponent(csr), says: read(`it is URL-encoded; ${WHOLE}`) },
+    { name: "PEM from a form", csr: new URLSearchParams([["", csr]]).toString(), says: read(`it is URL-encoded; ${WHOLE}`) },
     {
       name: "PEM without its END line",
       csr: csr.replace(/-----END.*/, ""),

@@ -12,6 +12,8 @@ import type { FakeClock } from "../fakes/clock.ts";
 import { createTestApp, type TestApp } from "./app.ts";
 
 const SIGN = "/v1/connect/ca/sign";
+/** The media types of a body that is not named JSON. */
+const TYPES = ["application/pkcs10", "application/x-pem-file", "text/plain; charset=utf-8", "application/x-www-form-urlencoded", ""];
 const INSTANT = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/;
 
 type Leaf = Readonly<Record<string, string | number>>;
@@ -114,13 +116,59 @@ describe("PUT /v1/connect/ca/sign", () => {
   it("PUT /v1/connect/ca/sign takes JSON, PEM of every accepted media type and none, and POST as well", async () => {
     const test = await start();
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
-    const types = ["application/pkcs10", "application/x-pem-file", "text/plain; charset=utf-8", "application/x-www-form-urlencoded", ""];
-    for (const type of types) {
+    for (const type of TYPES) {
       const leaf = await leafOf(await post(test, csr, { method: "POST", headers: { "Content-Type": type } }));
       assert.equal(leaf.Service, "web", type);
     }
     const json = { method: "PUT", body: JSON.stringify({ CSR: csr }), headers: { "Content-Type": "Application/JSON; charset=utf-8" } };
     assert.equal((await leafOf(await test.fetch(SIGN, json))).Service, "web");
+  });
+
+  it("PUT /v1/connect/ca/sign takes DER, and base64 of it on one line or on several, of every accepted media type and none", async () => {
+    const test = await start();
+    const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
+    const base64 = csr.split("\n").slice(1, -2);
+    const der = Uint8Array.from(Buffer.from(base64.join(""), "base64"));
+    for (const type of [...TYPES, "application/json"]) {
+      const bodies: (string | Uint8Array<ArrayBuffer>)[] =
+        type === "application/json" ? [der] : [der, base64.join("\n"), base64.join("\r\n"), base64.join("")];
+      for (const body of bodies) {
+        const leaf = await leafOf(await test.fetch(SIGN, { method: "PUT", body, headers: { "Content-Type": type } }));
+        assert.equal(leaf.Service, "web", type);
+      }
+    }
+    const streamed = new Blob([der]).stream();
+    assert.equal(
+      (await leafOf(await test.fetch(SIGN, { method: "PUT", body: streamed, headers: { "Content-Type": "application/pkcs10" } }))).Service,
+      "web",
+    );
+  });
+
+  it("PUT /v1/connect/ca/sign takes JSON of every media type that a configuration has, with its key in any case", async () => {
+    const test = await start();
+    const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
+    const base64 = csr.split("\n").slice(1, -2).join("");
+    for (const type of [...TYPES, "application/json"])
+      for (const body of [{ CSR: csr }, { csr }, { Csr: csr }, { cSr: base64 }]) {
+        const init = { method: "PUT", body: ` \n${JSON.stringify(body)}`, headers: { "Content-Type": type } };
+        assert.equal((await leafOf(await test.fetch(SIGN, init))).Service, "web", `${type} ${Object.keys(body)}`);
+      }
+  });
+
+  it("PUT /v1/connect/ca/sign refuses DER that is cut off, goes on, or is something else", async () => {
+    const test = await start();
+    const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
+    const der = Buffer.from(csr.split("\n").slice(1, -2).join(""), "base64");
+    for (const body of [
+      der.subarray(0, 100),
+      Buffer.concat([der, der]),
+      Buffer.from([0x30, 0x80]),
+      Buffer.concat([der, Buffer.from("\n")]),
+    ]) {
+      const answer = await test.fetch(SIGN, { method: "PUT", body, headers: { "Content-Type": "application/pkcs10" } });
+      assert.equal(answer.status, 400);
+      assert.match(await answer.text(), /^Cannot read CSR: /);
+    }
   });
 
   it("PUT /v1/connect/ca/sign answers the chain alone where application/pem-certificate-chain is asked for", async () => {
