@@ -7,6 +7,7 @@ import { type AuthorizerMemory, createAuthorizer, createAuthorizerMemory } from 
 import { createDirectory, createDirectoryMemory, type Directory, type DirectoryMemory, watched } from "./auth/directory.ts";
 import { createKeySetMemory, createKeySets, type KeySetMemory } from "./auth/jwks.ts";
 import { createLogin } from "./auth/login.ts";
+import { createTokenReviews } from "./auth/token-review.ts";
 import type { Platform } from "./compose.ts";
 import type { Settings } from "./config/settings.ts";
 import type { AccessControl } from "./core/access-control.ts";
@@ -89,14 +90,16 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
   const recordSchema = () => (manager.require().state.access === null ? 1 : 2);
   const directory = createDirectory({ store, sealer, clusterId, recordSchema, clock, random, log, memory: memory.directory });
   const hosts = { hosts: settings.jwksHosts, privateHosts: settings.jwksPrivateHosts };
-  const keySets = createKeySets({ fetch: parts.fetchKeys, resolve: parts.resolve, ...hosts, clock, memory: memory.keySets });
+  const outside = { fetch: parts.fetchKeys, resolve: parts.resolve, ...hosts, clock };
+  const keySets = createKeySets({ ...outside, memory: memory.keySets });
+  const reviews = createTokenReviews(outside);
   const authorizer = createAuthorizer({ directory, defaultPolicy, datacenter, clock, random, maxStalenessMs, memory: memory.authorizer });
   const leaves: Leaves = {
     scope: () => ({ trustDomain: trustDomainOf(clusterId()), datacenter }),
     horizonMs: () => leafHorizonMs(manager.require(), policy),
   };
-  const login = createLogin({ directory, keySets, datacenter, clock, random, maxTokens: settings.limits.tokens_per_login });
-  const administrationOf = (through: Directory) => createAdministration({ directory: through, clock, random, keySets, leaves });
+  const login = createLogin({ directory, keySets, reviews, datacenter, clock, random, maxTokens: settings.limits.tokens_per_login });
+  const administrationOf = (through: Directory) => createAdministration({ directory: through, clock, random, keySets, reviews, leaves });
   const administration = administrationOf(directory);
   const access: AccessControl = {
     defaultPolicy,

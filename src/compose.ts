@@ -4,7 +4,7 @@
  * @module
  */
 import { createProviders } from "../providers/index.ts";
-import type { FetchKeys, Resolve } from "./auth/jwks.ts";
+import type { FetchKeys, Resolve } from "./auth/guarded-fetch.ts";
 import type { Access } from "./compose-access.ts";
 import { openBackend, readSource } from "./compose-backend.ts";
 import { assemble, beginState, createCaMemory, policyOf } from "./compose-ca.ts";

@@ -4,8 +4,9 @@
  * record anew and leaves ten thousand tokens as they are.
  * @module
  */
-import { type Bytes, base64, fromBase64, hex, utf8 } from "../core/bytes.ts";
+import { type Bytes, base64, concat, fromBase64, fromUtf8, hex, utf8 } from "../core/bytes.ts";
 import type { Random } from "../core/clock.ts";
+import { FormatError } from "../core/errors.ts";
 import type { Sealer, SealPurpose } from "../core/sealer.ts";
 
 /** As long as the MACs made with it (RFC 2104 §3). */
@@ -17,7 +18,14 @@ export interface AccessKey {
   mac(bytes: Bytes): Promise<string>;
   /** Constant time. */
   verifyMac(bytes: Bytes, mac: string): Promise<boolean>;
+  /** Encrypts a text. @param context what it is bound to. @returns base64 */
+  seal(text: string, context: string, random: Random): Promise<string>;
+  /** @returns null if it was not sealed by this key for this context */
+  open(sealed: string, context: string): Promise<string | null>;
 }
+
+/** AES-GCM's initialisation vector (NIST SP 800-38D §8.2), which stands before the ciphertext. */
+const IV_LENGTH = 12;
 
 const purposeOf = (clusterId: string): SealPurpose => ({ clusterId, purpose: "access-key", id: "current" });
 
@@ -34,17 +42,33 @@ export async function openAccessKey(sealed: string, sealer: Sealer, clusterId: s
   const raw = await sealer.openSecret(sealed, purposeOf(clusterId));
   const base = await crypto.subtle.importKey("raw", raw, "HKDF", false, ["deriveKey"]);
   raw.fill(0);
-  // RFC 5869: one key, two uses, told apart by `info`.
+  // RFC 5869: one key, several uses, told apart by `info`.
+  const hkdf = (info: string) => ({ name: "HKDF", hash: "SHA-256", salt: new Uint8Array(LENGTH), info: utf8(info) });
   const derive = (info: string) =>
-    crypto.subtle.deriveKey(
-      { name: "HKDF", hash: "SHA-256", salt: new Uint8Array(LENGTH), info: utf8(info) },
-      base,
-      { name: "HMAC", hash: "SHA-256", length: 8 * LENGTH },
-      false,
-      ["sign", "verify"],
-    );
-  const [lookup, mac] = await Promise.all([derive("meshca token lookup"), derive("meshca access record mac")]);
+    crypto.subtle.deriveKey(hkdf(info), base, { name: "HMAC", hash: "SHA-256", length: 8 * LENGTH }, false, ["sign", "verify"]);
+  const [lookup, mac, secrets] = await Promise.all([
+    derive("meshca token lookup"),
+    derive("meshca access record mac"),
+    crypto.subtle.deriveKey(hkdf("meshca access secrets"), base, { name: "AES-GCM", length: 256 }, false, ["encrypt", "decrypt"]),
+  ]);
   return {
+    async seal(text, context, random) {
+      const iv = random.bytes(IV_LENGTH);
+      const gcm = { name: "AES-GCM", iv, additionalData: utf8(context) };
+      return base64(concat(iv, new Uint8Array(await crypto.subtle.encrypt(gcm, secrets, utf8(text)))));
+    },
+    async open(sealed, context) {
+      const bytes = fromBase64(sealed);
+      if (bytes === null || bytes.length <= IV_LENGTH) return null;
+      const gcm = { name: "AES-GCM", iv: bytes.slice(0, IV_LENGTH), additionalData: utf8(context) };
+      try {
+        return fromUtf8(new Uint8Array(await crypto.subtle.decrypt(gcm, secrets, bytes.slice(IV_LENGTH))));
+      } catch (error) {
+        // WebCrypto's way to say that the tag is wrong.
+        if (error instanceof DOMException || error instanceof FormatError) return null;
+        throw error;
+      }
+    },
     hashSecret: async (secret) => hex(new Uint8Array(await crypto.subtle.sign("HMAC", lookup, utf8(secret)))),
     mac: async (bytes) => base64(new Uint8Array(await crypto.subtle.sign("HMAC", mac, bytes))),
     async verifyMac(bytes, text) {

@@ -11,8 +11,10 @@ import { canonicalDenial, type DenialScope, denialId, indexDenials } from "./den
 import type { Draft } from "./directory.ts";
 import type { KeySets } from "./jwks.ts";
 import { isOrphaned, isRuleOf } from "./login-origin.ts";
+import { exposed, hideSecrets, sealMethod } from "./method-secrets.ts";
 import { readBinding, readSettings } from "./methods.ts";
 import { type AdministrationOptions, createTokenAdministration, requireDescription } from "./token-administration.ts";
+import type { TokenReviews } from "./token-review.ts";
 import { isExpired, makeUuid } from "./tokens.ts";
 
 /** Consul's `validAuthMethodName`. */
@@ -32,11 +34,12 @@ export interface Leaves {
 
 export interface FullAdministrationOptions extends AdministrationOptions {
   readonly keySets: Pick<KeySets, "check">;
+  readonly reviews: Pick<TokenReviews, "check">;
   readonly leaves: Leaves;
 }
 
 export function createAdministration(options: FullAdministrationOptions): Administration {
-  const { directory, clock, random, keySets, leaves } = options;
+  const { directory, clock, random, keySets, reviews, leaves } = options;
   let denials = { revision: -1, of: indexDenials([]) };
 
   const requireMethod = (name: string): Entry<AuthMethod> => {
@@ -55,9 +58,10 @@ export function createAdministration(options: FullAdministrationOptions): Admini
     const ttl = method.maxTokenTtlMs;
     if (ttl !== 0 && !(ttl >= MIN_TTL_MS && ttl <= MAX_TTL_MS))
       throw malformed(`MaxTokenTTL ${formatDuration(ttl)} must be between ${formatDuration(MIN_TTL_MS)} and ${formatDuration(MAX_TTL_MS)}`);
-    const settings = readSettings(method);
-    if (settings.jwksUrl !== null) keySets.check(settings.jwksUrl);
     const before = directory.authMethods.get(method.name);
+    const settings = readSettings({ type: method.type, config: exposed(method, before?.value ?? null) });
+    if (settings.keySource !== null) keySets.check(settings.keySource);
+    if (settings.review !== null) reviews.check(settings.review.host);
     for (const rule of rulesOf(method.name)) if (before !== undefined && isRuleOf(rule, before)) readBinding(rule.value, settings);
   };
   const checkRule = (request: BindingRuleRequest) => {
@@ -76,9 +80,10 @@ export function createAdministration(options: FullAdministrationOptions): Admini
     if (entry === undefined) throw new ConflictError("index_mismatch", "Cannot show what was written: it was deleted meanwhile");
     return entry;
   };
-  const put = async (kind: "auth-method", content: AuthMethod, replaces: Entry<AuthMethod> | null) => {
+  const put = async (kind: "auth-method", method: AuthMethod, replaces: Entry<AuthMethod> | null) => {
+    const content = await sealMethod(method, replaces?.value ?? null, directory, random);
     await directory.write([{ kind, id: content.name, replaces, content }]);
-    return stored(directory.authMethods.get(content.name));
+    return shown(stored(directory.authMethods.get(content.name)));
   };
   const putRule = async (id: string, request: BindingRuleRequest, replaces: Entry<BindingRule> | null) => {
     checkRule(request);
@@ -112,8 +117,11 @@ export function createAdministration(options: FullAdministrationOptions): Admini
   return {
     ...createTokenAdministration(options),
 
-    authMethods: () => [...directory.authMethods.values()],
-    authMethod: (name) => directory.authMethods.get(name) ?? null,
+    authMethods: () => [...directory.authMethods.values()].map(shown),
+    authMethod(name) {
+      const entry = directory.authMethods.get(name);
+      return entry === undefined ? null : shown(entry);
+    },
     async createAuthMethod(method) {
       if (directory.authMethods.has(method.name))
         throw new ConflictError("name_taken", `Invalid Auth Method: auth method ${JSON.stringify(method.name)} already exists`);
@@ -193,6 +201,11 @@ export function createAdministration(options: FullAdministrationOptions): Admini
       ]);
     },
   };
+}
+
+/** An auth method without its secret. */
+function shown(entry: Entry<AuthMethod>): Entry<AuthMethod> {
+  return { ...entry, value: { ...entry.value, config: hideSecrets(entry.value.config) } };
 }
 
 /** What the audit log says of a denial. */

@@ -70,6 +70,10 @@ export interface Directory {
   readonly seenAt: Date;
   /** The keyed hash by which a token is found. */
   hashSecret(secret: string): Promise<string>;
+  /** Seals a text of a record under the access key, bound to a context. */
+  sealText(text: string, context: string, random: Random): Promise<string>;
+  /** @throws {StoreError} `state_corrupt` if it was not sealed here for this context */
+  openText(sealed: string, context: string): Promise<string>;
   /** Makes the access key where there is none, and reads everything. @throws {StoreError} @throws {SealError} */
   start(): Promise<void>;
   /** Reads what changed. @throws {StoreError} @throws {SealError} */
@@ -320,6 +324,12 @@ export function createDirectory(options: DirectoryOptions): Directory {
       return memory.key === null ? null : sealer.kekOf(memory.key.sealed.document);
     },
     hashSecret: (secret) => requireKey().hashSecret(secret),
+    sealText: (text, context, source) => requireKey().seal(text, context, source),
+    async openText(sealed, context) {
+      const text = await requireKey().open(sealed, context);
+      if (text === null) throw new StoreError("state_corrupt", "Cannot open a secret of access control: it was not sealed for its place");
+      return text;
+    },
     async start() {
       await refresh();
       if (memory.key !== null) return;

@@ -6,6 +6,7 @@
 import {
   compactVerify,
   createLocalJWKSet,
+  decodeJwt,
   decodeProtectedHeader,
   errors,
   importSPKI,
@@ -18,6 +19,7 @@ import { fromUtf8 } from "../core/bytes.ts";
 import { DeniedError } from "../core/errors.ts";
 import { KUBERNETES_FIELDS, MAX_LEEWAY_MS, type MethodSettings } from "./methods.ts";
 import type { Fields } from "./selector.ts";
+import type { Reviewed } from "./token-review.ts";
 
 /** Kubernetes' are about 1 KiB; a header line is 8 KiB at most in most servers. */
 export const MAX_LENGTH = 16 * 1024;
@@ -76,22 +78,67 @@ export async function verifyLoginToken(
   const claims = json.output;
   const expiresAt = requireTime(claims, settings, now);
   if (settings.issuer !== null && claims.iss !== settings.issuer) throw denied("it is of another issuer");
-  const audiences = typeof claims.aud === "string" ? [claims.aud] : (claims.aud ?? []);
-  if (!audiences.some((audience) => settings.audiences.includes(audience))) throw denied("it is for another audience");
+  const audiences = audiencesOf(claims);
+  if (settings.audiences.length > 0 && !audiences.some((audience) => settings.audiences.includes(audience)))
+    throw denied("it is for another audience");
   if (settings.once && claims.jti === undefined) throw denied("it has no jti, and this auth method takes each token once");
   const { fields, subject } = type === "kubernetes" ? kubernetesLogin(claims) : mappedLogin(claims, settings);
   return { fields, subject, expiresAt, name: nameOf(claims, audiences, settings), deadAt: deathOf(claims) };
 }
 
 /** Without an issuer its keys stand for it. */
-function nameOf({ iss, jti }: ClaimSet, audiences: readonly string[], { jwksUrl, keys }: MethodSettings): string | null {
-  return jti === undefined ? null : JSON.stringify([iss ?? jwksUrl ?? keys, audiences.toSorted(), jti]);
+function nameOf({ iss, jti }: ClaimSet, audiences: readonly string[], { keySource, keys }: MethodSettings): string | null {
+  return jti === undefined ? null : JSON.stringify([iss ?? keySource?.url ?? keys, audiences.toSorted(), jti]);
 }
 
 /** Every leeway of a method is bounded. */
 function deathOf({ exp, nbf, iat }: ClaimSet): Date {
   const end = exp === undefined ? Math.max(nbf ?? 0, iat ?? 0) * 1000 + MAX_LEEWAY_MS : exp * 1000;
   return new Date(Math.ceil(end) + MAX_LEEWAY_MS);
+}
+
+/** How long a token that Kubernetes has reviewed and that names no end is taken for good. */
+const REVIEWED_MS = 24 * 3_600_000;
+
+/**
+ * Checks a login token that Kubernetes is to review: that it can be one, so that it is not asked about others.
+ * @param review asks Kubernetes. @throws {DeniedError} `permission_denied` @throws {CaError} of `review`
+ */
+export async function reviewLoginToken(
+  jwt: string,
+  settings: MethodSettings,
+  review: () => Promise<Reviewed>,
+  now: Date,
+): Promise<LoginToken> {
+  if (jwt.length > MAX_LENGTH) throw denied("it is too long");
+  const claims = v.safeParse(Claims, claimsOf(jwt));
+  if (!claims.success) throw denied("its claims are malformed");
+  const { exp, jti } = claims.output;
+  const expiresAt = exp === undefined ? new Date(now.getTime() + REVIEWED_MS) : new Date(Math.ceil(exp * 1000));
+  if (expiresAt <= now) throw denied("it has expired");
+  if (settings.once && jti === undefined) throw denied("it has no jti, and this auth method takes each token once");
+  const { name, namespace, uid, subject } = await review();
+  return {
+    fields: new Map(KUBERNETES_FIELDS.map((field, i) => [field, [name, namespace, uid][i] as string])),
+    subject,
+    expiresAt,
+    name: nameOf(claims.output, audiencesOf(claims.output), settings),
+    deadAt: new Date(expiresAt.getTime() + MAX_LEEWAY_MS),
+  };
+}
+
+/** The claims of a JWT whose signature somebody else checks; null if it is no JWT. */
+function claimsOf(jwt: string): unknown {
+  try {
+    return decodeJwt(jwt);
+  } catch (error) {
+    if (error instanceof errors.JOSEError || error instanceof TypeError) return null;
+    throw error;
+  }
+}
+
+function audiencesOf({ aud }: ClaimSet): readonly string[] {
+  return typeof aud === "string" ? [aud] : (aud ?? []);
 }
 
 async function verifySignature(jwt: string, { algorithms, keys }: MethodSettings, getKeySet: GetKeySet | null): Promise<string> {

@@ -11,15 +11,18 @@ import { sha256 } from "../core/x509/digest.ts";
 import type { Directory } from "./directory.ts";
 import type { KeySets } from "./jwks.ts";
 import { isOrphaned, isRuleOf, originOf } from "./login-origin.ts";
-import { verifyLoginToken } from "./login-token.ts";
+import { type LoginToken, reviewLoginToken, verifyLoginToken } from "./login-token.ts";
+import { openSecret } from "./method-secrets.ts";
 import { type BindingSettings, type MethodSettings, readBinding, readSettings } from "./methods.ts";
 import type { Fields } from "./selector.ts";
 import { MAX_DESCRIPTION } from "./token-administration.ts";
+import type { TokenReviews } from "./token-review.ts";
 import { isExpired, isIdentityName, makeUuid, presentedSecret } from "./tokens.ts";
 
 export interface LoginOptions {
   readonly directory: Directory;
   readonly keySets: KeySets;
+  readonly reviews: Pick<TokenReviews, "review">;
   readonly datacenter: string;
   readonly clock: Clock;
   readonly random: Random;
@@ -53,7 +56,7 @@ const DEFAULT_MAX_TTL_MS = 24 * 3_600_000;
 const [MAX_META, MAX_META_KEY, MAX_META_VALUE] = [64, 128, 512];
 
 export function createLogin(options: LoginOptions): Login {
-  const { directory, keySets, datacenter, clock, random } = options;
+  const { directory, keySets, reviews, datacenter, clock, random } = options;
   const maxTokens = options.maxTokens ?? DEFAULT_MAX_TOKENS;
   // An entry is replaced by every change of it.
   const settings = new WeakMap<Entry<AuthMethod>, MethodSettings>();
@@ -69,6 +72,17 @@ export function createLogin(options: LoginOptions): Login {
     const binding = readBinding(rule.value, of);
     bindings.set(rule, { of, binding });
     return binding;
+  };
+
+  /** What a login token shows, once it is known to be good. */
+  const present = (jwt: string, { value: method }: Entry<AuthMethod>, read: MethodSettings): Promise<LoginToken> => {
+    const { keySource, review, audiences } = read;
+    if (review !== null) {
+      const ask = async () => reviews.review({ ...review, token: await openSecret(method, review.token, directory) }, jwt, audiences);
+      return reviewLoginToken(jwt, read, ask, clock.now());
+    }
+    const getKeySet = keySource === null ? null : (missing: boolean) => keySets.get(keySource, missing);
+    return verifyLoginToken(jwt, method.type, read, getKeySet, clock.now());
   };
 
   /** The identities that the rules of a method give to a login. */
@@ -135,11 +149,9 @@ export function createLogin(options: LoginOptions): Login {
       // Consul's text (agent/consul/acl_endpoint.go).
       if (method === undefined)
         throw new DeniedError("token_unknown", `ACL not found: auth method ${JSON.stringify(authMethod)} not found`);
-      const { name, type, maxTokenTtlMs } = method.value;
+      const { name, maxTokenTtlMs } = method.value;
       const read = settingsOf(method);
-      const { jwksUrl } = read;
-      const getKeySet = jwksUrl === null ? null : (missing: boolean) => keySets.get(jwksUrl, missing);
-      const presented = await verifyLoginToken(bearerToken, type, read, getKeySet, clock.now());
+      const presented = await present(bearerToken, method, read);
       const identities = bind(method, presented.fields);
       // A token without any right would only be there to be stored.
       if (identities.serviceIdentities.length + identities.nodeIdentities.length === 0) throw denied("no binding rule matches it");

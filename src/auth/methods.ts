@@ -1,7 +1,6 @@
 /**
- * Auth methods: what their settings may be, and which fields a login through one has. The names are Consul's; its
- * `kubernetes` asks the cluster's TokenReview with a token of its own, ours checks the projected token by the cluster's
- * key set, so that there is no secret to keep.
+ * Auth methods: what their settings may be, and which fields a login through one has. The names are Consul's; a method of
+ * type `kubernetes` either asks the cluster's TokenReview, as Consul's does, or checks tokens by the cluster's key set.
  * @module
  */
 import * as v from "valibot";
@@ -10,6 +9,8 @@ import { parseDuration } from "../core/duration.ts";
 import { FormatError, RequestError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { isOnePem, readPem } from "../core/pem.ts";
+import type { KeySource } from "./jwks.ts";
+import type { SealedText } from "./method-secrets.ts";
 import { readSelector, readTemplate, type Selector, type Template } from "./selector.ts";
 import { isIdentityName } from "./tokens.ts";
 
@@ -27,8 +28,12 @@ export interface MethodSettings {
   readonly algorithms: readonly string[];
   /** Null: any issuer, which the keys alone decide then. */
   readonly issuer: string | null;
+  /** Empty: any audience, as in Consul. */
   readonly audiences: readonly string[];
-  readonly jwksUrl: string | null;
+  /** Where keys come from, or null. */
+  readonly keySource: KeySource | null;
+  /** Where Kubernetes reviews tokens, with the sealed token that asks; null if they are checked by keys. */
+  readonly review: { readonly host: string; readonly ca: string; readonly token: string | SealedText } | null;
   /** PEM, public keys or certificates. */
   readonly keys: readonly string[];
   /** From a claim, by name or JSON pointer, to `value.<name>` or `list.<name>`. */
@@ -86,6 +91,8 @@ const mappings = v.optional(
   {},
 );
 
+const certificates = v.optional(v.pipe(v.string(), v.check(isCertificates, "must be certificates in PEM, and nothing else")), "");
+
 const Keys = {
   JWTSupportedAlgs: v.optional(v.pipe(v.array(v.picklist(ALGORITHMS, "has an algorithm that is not taken")), v.minLength(1, "is empty")), [
     "RS256",
@@ -93,6 +100,7 @@ const Keys = {
   BoundIssuer: v.optional(v.string(), ""),
   BoundAudiences: v.optional(texts, []),
   JWKSURL: v.optional(v.string(), ""),
+  JWKSCACert: certificates,
   JWTValidationPubKeys: v.optional(v.pipe(v.array(publicKey), v.maxLength(MAX_KEYS, "has too many keys")), []),
   ClockSkewLeeway: leeway(CLOCK_LEEWAY_MS),
   /** Ours. */
@@ -101,34 +109,35 @@ const Keys = {
 const Schemas = {
   jwt: v.strictObject({
     ...Keys,
+    OIDCDiscoveryURL: v.optional(v.string(), ""),
+    OIDCDiscoveryCACert: certificates,
     ExpirationLeeway: leeway(MISSING_LEEWAY_MS),
     NotBeforeLeeway: leeway(MISSING_LEEWAY_MS),
     ClaimMappings: mappings,
     ListClaimMappings: mappings,
   }),
-  kubernetes: v.strictObject(Keys),
+  kubernetes: v.strictObject({
+    ...Keys,
+    Host: v.optional(v.string(), ""),
+    CACert: certificates,
+    /** As an operator gives it, and sealed as it is stored. */
+    ServiceAccountJWT: v.optional(
+      v.union([v.pipe(v.string(), v.check(isJwt, "must be a JWT")), v.strictObject({ sealed: v.string() })], "must be a JWT"),
+      "",
+    ),
+  }),
 };
-
-/** Settings of Consul's that cannot be had, and what to do instead. */
-const UNAVAILABLE: Readonly<Record<string, string>> = {
-  OIDCDiscoveryURL: "name the key set itself in JWKSURL",
-  OIDCDiscoveryCACert: "name the key set itself in JWKSURL",
-  JWKSCACert: "the host of JWKSURL needs a certificate that this server trusts",
-  Host: "name the cluster's key set in JWKSURL or its keys in JWTValidationPubKeys",
-  CACert: "name the cluster's key set in JWKSURL or its keys in JWTValidationPubKeys",
-  ServiceAccountJWT: "tokens are checked by the cluster's keys, without a token of our own",
-};
+type Config = Partial<v.InferOutput<typeof Schemas.jwt> & v.InferOutput<typeof Schemas.kubernetes>> &
+  v.InferOutput<v.StrictObjectSchema<typeof Keys, undefined>>;
 
 /** Kubernetes' service account, as Consul names its fields. */
 export const KUBERNETES_FIELDS = ["serviceaccount.name", "serviceaccount.namespace", "serviceaccount.uid"] as const;
 
 /** Reads an auth method's settings. @throws {RequestError} `request_malformed` with all faults */
 export function readSettings({ type, config }: Pick<AuthMethod, "type" | "config">): MethodSettings {
-  const schema: v.GenericSchema<unknown, Partial<v.InferOutput<typeof Schemas.jwt>> & v.InferOutput<typeof Schemas.kubernetes>> =
-    Schemas[type];
+  const schema: v.GenericSchema<unknown, Config> = Schemas[type];
   const known = Object.keys(Schemas[type].entries);
   const faults = Object.keys(config).flatMap((name) => {
-    if (Object.hasOwn(UNAVAILABLE, name)) return [`${name} is not available: ${UNAVAILABLE[name]}`];
     if (known.includes(name)) return [];
     const near = nearest(name, known);
     return [`unknown field ${JSON.stringify(name)}${near === null ? "" : `; did you mean ${near}?`}`];
@@ -136,12 +145,7 @@ export function readSettings({ type, config }: Pick<AuthMethod, "type" | "config
   const read = v.safeParse(schema, Object.fromEntries(Object.entries(config).filter(([name]) => known.includes(name))));
   if (!read.success) faults.push(...read.issues.map((issue) => `${v.getDotPath(issue) ?? "config"} ${issue.message}`));
   const result = read.success ? read.output : null;
-  if (result !== null) {
-    if ((result.JWKSURL === "") === (result.JWTValidationPubKeys.length === 0))
-      faults.push("one of JWKSURL and JWTValidationPubKeys must be set");
-    // Whose keys are one cluster's need no issuer; whose audience is nobody's would be taken from any service.
-    if (result.BoundAudiences.length === 0) faults.push("BoundAudiences must be set: a token for another service is none for this one");
-  }
+  if (result !== null) faults.push(...contradictions(type, result));
   if (faults.length > 0 || result === null) throw new RequestError("request_malformed", `Invalid auth method config: ${faults.join("; ")}`);
   const claims = result.ClaimMappings ?? new Map<string, string>();
   const listClaims = result.ListClaimMappings ?? new Map<string, string>();
@@ -152,9 +156,11 @@ export function readSettings({ type, config }: Pick<AuthMethod, "type" | "config
   ]);
   return {
     algorithms: result.JWTSupportedAlgs,
-    issuer: result.BoundIssuer === "" ? null : result.BoundIssuer,
+    // OpenID Connect Core 1.0 §3.1.3.7: the issuer is the one that was discovered.
+    issuer: result.BoundIssuer || result.OIDCDiscoveryURL || null,
     audiences: result.BoundAudiences,
-    jwksUrl: result.JWKSURL === "" ? null : result.JWKSURL,
+    keySource: keySourceOf(result),
+    review: result.Host ? { host: result.Host, ca: result.CACert ?? "", token: result.ServiceAccountJWT ?? "" } : null,
     keys: result.JWTValidationPubKeys,
     claims,
     listClaims,
@@ -165,6 +171,53 @@ export function readSettings({ type, config }: Pick<AuthMethod, "type" | "config
     once: result.OneTime ?? type === "jwt",
     fields,
   };
+}
+
+function keySourceOf({ JWKSURL, JWKSCACert, OIDCDiscoveryURL, OIDCDiscoveryCACert }: Config): KeySource | null {
+  if (JWKSURL !== "") return { url: JWKSURL, discovery: false, ca: JWKSCACert || null };
+  return OIDCDiscoveryURL ? { url: OIDCDiscoveryURL, discovery: true, ca: OIDCDiscoveryCACert || null } : null;
+}
+
+/** What settings do not go together. */
+function contradictions(type: AuthMethod["type"], config: Config): string[] {
+  const faults: string[] = [];
+  const given = (name: keyof Config) =>
+    config[name] !== undefined && config[name] !== "" && (config[name] as { length?: number }).length !== 0;
+  const sources =
+    type === "jwt"
+      ? (["JWTValidationPubKeys", "JWKSURL", "OIDCDiscoveryURL"] as const)
+      : (["Host", "JWTValidationPubKeys", "JWKSURL"] as const);
+  // Consul's text (agent/consul/authmethod/ssoauth).
+  if (sources.filter(given).length !== 1) {
+    const [first, second, third] = sources;
+    faults.push(`exactly one of '${first}', '${second}', or '${third}' must be set for type ${JSON.stringify(type)}`);
+  }
+  for (const [needs, other] of [
+    ["JWKSCACert", "JWKSURL"],
+    ["OIDCDiscoveryCACert", "OIDCDiscoveryURL"],
+    ["CACert", "Host"],
+    ["ServiceAccountJWT", "Host"],
+  ] as const)
+    if (given(needs) && !given(other)) faults.push(`${needs} goes with ${other}, which is not set`);
+  if (given("Host"))
+    for (const name of ["CACert", "ServiceAccountJWT"] as const) if (!given(name)) faults.push(`${name} is required with Host`);
+  if (config.OIDCDiscoveryURL && config.BoundIssuer !== "" && config.BoundIssuer !== config.OIDCDiscoveryURL)
+    faults.push("BoundIssuer must be OIDCDiscoveryURL, which is the issuer, or be left out");
+  return faults;
+}
+
+/** The form of a JWT in its compact form (RFC 7519 §3). */
+function isJwt(text: string): boolean {
+  return text === "" || /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/.test(text);
+}
+
+function isCertificates(text: string): boolean {
+  try {
+    return text === "" || readPem(text).every(({ label }) => label === "CERTIFICATE");
+  } catch (error) {
+    if (error instanceof FormatError) return false;
+    throw error;
+  }
 }
 
 function isPublicPem(text: string): boolean {

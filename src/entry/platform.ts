@@ -5,7 +5,7 @@
 import { lookup } from "node:dns/promises";
 import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
-import { get } from "node:https";
+import { request } from "node:https";
 import type { LookupFunction } from "node:net";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -86,8 +86,8 @@ export function createPlatform(settings: Settings): ProcessPlatform {
   };
 }
 
-/** One GET over TLS, to one of the addresses that were checked, whatever its name says meanwhile. */
-const fetchKeys: Platform["fetchKeys"] = (url, { addresses, headers, signal }) =>
+/** One request over TLS, to one of the addresses that were checked, whatever its name resolves to by then. */
+const fetchKeys: Platform["fetchKeys"] = (url, { addresses, method, headers, body, ca, signal }) =>
   new Promise((resolve, reject) => {
     const [address = ""] = addresses;
     const pinned: LookupFunction = (_host, { all }, found) => {
@@ -95,12 +95,14 @@ const fetchKeys: Platform["fetchKeys"] = (url, { addresses, headers, signal }) =
       if (all) found(null, [{ address, family }]);
       else found(null, address, family);
     };
-    const request = get(url, { headers, signal, lookup: pinned }, (answer) => {
+    const options = { method, headers, signal, lookup: pinned, ...(ca === null ? {} : { ca }), agent: false as const };
+    const outgoing = request(url, options, (answer) => {
       const type = answer.headers["content-type"] ?? "";
       const stream = Readable.toWeb(answer) as ReadableStream<Uint8Array>;
       resolve(new Response(stream, { status: answer.statusCode ?? 502, headers: { "Content-Type": type } }));
     });
-    request.on("error", reject);
+    outgoing.on("error", reject);
+    outgoing.end(body ?? undefined);
   });
 
 /** Makes the folder that holds keys and state, for nobody else to enter. One that is there already stays as it is. */

@@ -4,7 +4,7 @@
  */
 import type { Platform } from "../compose.ts";
 import type { Settings } from "../config/settings.ts";
-import { ConfigError } from "../core/errors.ts";
+import { ConfigError, ProviderError } from "../core/errors.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import { createLogger } from "../telemetry/logger.ts";
 import { systemClock, systemRandom } from "./system.ts";
@@ -39,7 +39,11 @@ export function createWorkerPlatform({ logLevel }: Pick<Settings, "logLevel">): 
     isThere: () => false,
     providerFiles: { readFile: noFile, listFolder: noFile },
     // The runtime connects by name alone, and to nothing within Cloudflare's or anybody's private network.
-    fetchKeys: (url, { signal, redirect, headers }) => fetch(url, { signal, redirect, headers }),
+    async fetchKeys(url, { ca, addresses: _, ...init }) {
+      if (ca !== null)
+        throw new ProviderError("provider_rejected", "A Worker trusts public CA certificates only: CACert and JWKSCACert cannot be used");
+      return fetch(url, init);
+    },
     async resolve(host) {
       const { resolve4, resolve6 } = await import("node:dns/promises");
       const answers = await Promise.allSettled([resolve4(host), resolve6(host)]);

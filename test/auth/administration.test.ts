@@ -7,6 +7,7 @@ import { describe, it } from "node:test";
 import { GLOBAL_MANAGEMENT } from "../../src/auth/acl.ts";
 import { createAdministration } from "../../src/auth/administration.ts";
 import { createKeySets } from "../../src/auth/jwks.ts";
+import { createTokenReviews } from "../../src/auth/token-review.ts";
 import { makeUuid } from "../../src/auth/tokens.ts";
 import type { AuthMethod } from "../../src/core/access.ts";
 import type { Administration, NewTokenRequest, PolicyRequest } from "../../src/core/administration.ts";
@@ -28,14 +29,16 @@ const leaves = { scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" })
 async function setup(): Promise<Setup> {
   const access = await createTestAccess();
   const { clock } = access;
-  const keySets = createKeySets({
+  const outside = {
     fetch: async () => Response.error(),
     resolve: async () => [],
     hosts: ["issuer.example"],
     privateHosts: [],
     clock,
-  });
-  const over = (directory: TestAccess["directory"]) => createAdministration({ directory, clock, random: systemRandom, keySets, leaves });
+  };
+  const [keySets, reviews] = [createKeySets(outside), createTokenReviews(outside)];
+  const over = (directory: TestAccess["directory"]) =>
+    createAdministration({ directory, clock, random: systemRandom, keySets, reviews, leaves });
   return { ...access, admin: over(access.directory), other: async () => over(await access.replica()) };
 }
 
@@ -316,16 +319,35 @@ describe("auth methods and binding rules", () => {
   });
 
   const config = (change: Record<string, unknown>) => ({ config: { ...METHOD.config, ...change } });
+  const SOURCES = /exactly one of 'JWTValidationPubKeys', 'JWKSURL', or 'OIDCDiscoveryURL' must be set for type "jwt"/;
+  const CERTIFICATE = PUBLIC_KEY.replaceAll("PUBLIC KEY", "CERTIFICATE");
+  const kubernetes = (change: Record<string, unknown>): Partial<AuthMethod> => ({
+    type: "kubernetes",
+    config: { Host: "https://issuer.example", CACert: CERTIFICATE, ServiceAccountJWT: "a.b.c", ...change },
+  });
   const NOT_PUBLIC = /^Invalid auth method config: JWTValidationPubKeys\.0 must be a public key or a certificate in PEM, and nothing else$/;
   const badMethods: readonly [what: string, change: Partial<AuthMethod>, expected: RegExp][] = [
     ["a name with a slash", { name: "a/b" }, /invalid Name/],
     ["a life that is too short", { maxTokenTtlMs: 1000 }, /MaxTokenTTL 1s must be between 1m0s and 24h0m0s/],
     ["a life that is too long", { maxTokenTtlMs: 25 * 3_600_000 }, /MaxTokenTTL 25h0m0s must be/],
     ["a field that is not known", config({ BoundIssuers: "x" }), /unknown field "BoundIssuers"; did you mean BoundIssuer\?/],
-    ["a field that is not available", config({ OIDCDiscoveryURL: "https://x" }), /OIDCDiscoveryURL is not available/],
-    ["no audience", config({ BoundAudiences: [] }), /BoundAudiences must be set/],
-    ["no keys", config({ JWKSURL: "" }), /one of JWKSURL and JWTValidationPubKeys must be set/],
-    ["two kinds of keys", config({ JWTValidationPubKeys: [PUBLIC_KEY] }), /one of JWKSURL and JWTValidationPubKeys must be set/],
+    ["an issuer beside a key set", config({ OIDCDiscoveryURL: "https://issuer.example" }), SOURCES],
+    ["no keys", config({ JWKSURL: "" }), SOURCES],
+    ["two kinds of keys", config({ JWTValidationPubKeys: [PUBLIC_KEY] }), SOURCES],
+    [
+      "another issuer than the one that is discovered",
+      config({ JWKSURL: "", OIDCDiscoveryURL: "https://issuer.example", BoundIssuer: "https://other.example" }),
+      /BoundIssuer must be OIDCDiscoveryURL/,
+    ],
+    [
+      "an issuer on another host",
+      config({ JWKSURL: "", OIDCDiscoveryURL: "https://other.example" }),
+      /Invalid OIDCDiscoveryURL: host "other/,
+    ],
+    ["a CA without what it is for", config({ OIDCDiscoveryCACert: CERTIFICATE }), /OIDCDiscoveryCACert goes with OIDCDiscoveryURL/],
+    ["a CA that is a key", config({ JWKSCACert: PUBLIC_KEY }), /JWKSCACert must be certificates in PEM, and nothing else/],
+    ["a CA that is a list", config({ JWKSCACert: [CERTIFICATE] }), /JWKSCACert/],
+    ["settings of Kubernetes", config({ Host: "https://issuer.example" }), /unknown field "Host"/],
     ["a key that is no PEM", config({ JWKSURL: "", JWTValidationPubKeys: ["x"] }), NOT_PUBLIC],
     ["a private key", config({ JWKSURL: "", JWTValidationPubKeys: [PUBLIC_KEY.replaceAll("PUBLIC", "PRIVATE")] }), NOT_PUBLIC],
     ["a private key behind a public one", config({ JWKSURL: "", JWTValidationPubKeys: [BOTH_KEYS] }), NOT_PUBLIC],
@@ -338,11 +360,20 @@ describe("auth methods and binding rules", () => {
     ["a URL to another host", config({ JWKSURL: "https://169.254.169.254/" }), /Invalid JWKSURL: host .* is not among/],
     ["a URL without TLS", config({ JWKSURL: "http://issuer.example/" }), /not an https URL/],
     ["mappings for Kubernetes", { type: "kubernetes" }, /unknown field "ClaimMappings"/],
+    ["a review without a token", kubernetes({ ServiceAccountJWT: "" }), /ServiceAccountJWT is required with Host/],
+    ["a review without a CA", kubernetes({ CACert: "" }), /CACert is required with Host/],
+    ["a token without a host", kubernetes({ Host: "" }), /ServiceAccountJWT goes with Host, which is not set/],
     [
-      "Consul's review by the cluster",
-      { type: "kubernetes", config: { Host: "x", ServiceAccountJWT: "s3cret" } },
-      /ServiceAccountJWT is not available/,
+      "a review beside keys",
+      kubernetes({ JWKSURL: "https://issuer.example/keys" }),
+      /exactly one of 'Host', 'JWTValidationPubKeys', or 'JWKSURL'/,
     ],
+    ["a token that is no JWT", kubernetes({ ServiceAccountJWT: "s3cret" }), /ServiceAccountJWT must be a JWT/],
+    ["a sealed token from outside", kubernetes({ ServiceAccountJWT: { sealed: "s3cret" } }), /ServiceAccountJWT must be a JWT/],
+    ["a hidden token that is not stored", kubernetes({ ServiceAccountJWT: "hidden" }), /none is stored/],
+    ["a cluster without TLS", kubernetes({ Host: "http://issuer.example" }), /Invalid Host: it is not an https URL/],
+    ["a cluster that is not listed", kubernetes({ Host: "https://10.0.0.1:6443" }), /Invalid Host: host "10.0.0.1:6443" is not among/],
+    ["an issuer for Kubernetes", kubernetes({ OIDCDiscoveryURL: "https://issuer.example" }), /unknown field "OIDCDiscoveryURL"/],
   ];
   for (const [what, change, expected] of badMethods)
     it(`createAuthMethod() refuses ${what}`, async () => {

@@ -32,6 +32,7 @@ describe("records whose time seems to be over", () => {
       clock,
       random: systemRandom,
       keySets: { check() {} },
+      reviews: { check() {} },
       leaves: { scope: () => SCOPE, horizonMs: () => HOUR },
     });
     looks = new DeletionClock({ now: async () => clock.now() }, createMemoryLooks(), clock);

@@ -29,7 +29,8 @@ async function setup() {
   const life = { horizonMs: 48 * HOUR };
   const leaves = { scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }), horizonMs: () => life.horizonMs };
   const keySets = { check: () => undefined };
-  const over = (directory: typeof access.directory) => createAdministration({ directory, clock, random: systemRandom, keySets, leaves });
+  const over = (directory: typeof access.directory) =>
+    createAdministration({ directory, clock, random: systemRandom, keySets, reviews: keySets, leaves });
   return { ...access, life, admin: over(access.directory), other: async () => over(await access.replica()) };
 }
 

@@ -4,7 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createKeySets, type FetchKeys, type JwksOptions } from "../../src/auth/jwks.ts";
+import type { FetchKeys } from "../../src/auth/guarded-fetch.ts";
+import { createKeySets, type JwksOptions, type KeySource } from "../../src/auth/jwks.ts";
 import { isPublicAddress } from "../../src/core/addresses.ts";
 import { ProviderError, RequestError } from "../../src/core/errors.ts";
 import { createFakeClock, passing } from "../fakes/clock.ts";
@@ -28,6 +29,9 @@ function keySets(options: Partial<JwksOptions> & { answer?: () => Response | Pro
   });
   return { sets, clock, asked };
 }
+
+/** A key set at a URL. */
+const at = (url: string): KeySource => ({ url, discovery: false, ca: null });
 
 const failsWith = (type: typeof ProviderError | typeof RequestError, expected: RegExp) => (error: unknown) => {
   assert.ok(error instanceof type, String(error));
@@ -68,8 +72,8 @@ describe("createKeySets()", () => {
   for (const [what, url, expected] of refused)
     it(`get() refuses ${what}, and asks nobody`, async () => {
       const { sets, asked } = keySets();
-      assert.throws(() => sets.check(url), failsWith(RequestError, expected));
-      await assert.rejects(sets.get(url, false), failsWith(RequestError, expected));
+      assert.throws(() => sets.check(at(url)), failsWith(RequestError, expected));
+      await assert.rejects(sets.get(at(url), false), failsWith(RequestError, expected));
       assert.equal(asked.length, 0);
     });
 
@@ -82,17 +86,17 @@ describe("createKeySets()", () => {
   ] as const)
     it(`get() refuses ${what}, and connects to nobody`, async () => {
       const { sets, asked } = keySets({ resolve: async () => addresses });
-      await assert.rejects(sets.get(url, false), failsWith(ProviderError, /an address that is not public/));
+      await assert.rejects(sets.get(at(url), false), failsWith(ProviderError, /an address that is not public/));
       assert.equal(asked.length, 0);
     });
 
   it("get() reads a loopback in decimal as what it is", () => {
-    assert.throws(() => keySets().sets.check("https://2130706433/"), failsWith(RequestError, /"127\.0\.0\.1" is not among/));
+    assert.throws(() => keySets().sets.check(at("https://2130706433/")), failsWith(RequestError, /"127\.0\.0\.1" is not among/));
   });
 
   it("get() asks a host that is listed as private, at the addresses that were checked", async () => {
     const { sets, asked } = keySets({ resolve: async () => ["10.0.0.7"] });
-    assert.deepEqual(await sets.get("https://inside.example/keys", false), SET);
+    assert.deepEqual(await sets.get(at("https://inside.example/keys"), false), SET);
     assert.deepEqual(asked[0]?.init.addresses, ["10.0.0.7"]);
     assert.equal(asked[0]?.init.redirect, "manual");
   });
@@ -100,7 +104,7 @@ describe("createKeySets()", () => {
   const answers: readonly [what: string, answer: () => Response, expected: RegExp][] = [
     ["a redirect", () => new Response(null, { status: 302, headers: { Location: "http://169.254.169.254/" } }), /it answered 302/],
     ["an error", () => new Response("secret inside", { status: 500 }), /it answered 500/],
-    ["a page", () => new Response("<html>"), /it answered no key set/],
+    ["a page", () => new Response("<html>"), /it did not answer with JSON/],
     ["JSON of another kind", () => Response.json({ keys: "x" }), /it answered no key set/],
     ["too much", () => new Response("x".repeat(300_000)), /its answer is too long/],
     ["what is no UTF-8", () => new Response(new Uint8Array([0xff])), /it cannot be reached/],
@@ -109,44 +113,44 @@ describe("createKeySets()", () => {
     it(`get() refuses ${what}, and repeats none of it`, async () => {
       const { sets } = keySets({ answer });
       await assert.rejects(
-        sets.get(URL_OK, false),
+        sets.get(at(URL_OK), false),
         (error) => failsWith(ProviderError, expected)(error) && !String(error).includes("secret"),
       );
     });
 
   it("get() gives up on a host that does not answer in time", async () => {
     const { sets, clock } = keySets({ answer: () => new Promise<Response>(() => undefined) });
-    await assert.rejects(passing(clock, sets.get(URL_OK, false)), failsWith(ProviderError, /did not answer in time/));
+    await assert.rejects(passing(clock, sets.get(at(URL_OK), false)), failsWith(ProviderError, /did not answer in time/));
   });
 
   it("get() asks once for all who want the keys, and again when they are old", async () => {
     const { sets, clock, asked } = keySets();
-    await Promise.all([sets.get(URL_OK, false), sets.get(URL_OK, false)]);
-    await sets.get(URL_OK, false);
+    await Promise.all([sets.get(at(URL_OK), false), sets.get(at(URL_OK), false)]);
+    await sets.get(at(URL_OK), false);
     assert.equal(asked.length, 1);
     clock.advance(300_000);
-    await sets.get(URL_OK, false);
+    await sets.get(at(URL_OK), false);
     assert.equal(asked.length, 2);
   });
 
   it("get() asks again for a missing key, but not more often than twice a minute", async () => {
     const { sets, clock, asked } = keySets();
-    await sets.get(URL_OK, false);
-    for (let i = 0; i < 5; i++) await sets.get(URL_OK, true);
+    await sets.get(at(URL_OK), false);
+    for (let i = 0; i < 5; i++) await sets.get(at(URL_OK), true);
     assert.equal(asked.length, 1);
     clock.advance(30_000);
-    for (let i = 0; i < 5; i++) await sets.get(URL_OK, true);
+    for (let i = 0; i < 5; i++) await sets.get(at(URL_OK), true);
     assert.equal(asked.length, 2);
   });
 
   it("get() goes on with the last keys for an hour while the issuer is away", async () => {
     let up = true;
     const { sets, clock } = keySets({ answer: () => (up ? Response.json(SET) : new Response(null, { status: 503 })) });
-    await sets.get(URL_OK, false);
+    await sets.get(at(URL_OK), false);
     up = false;
     clock.advance(3_599_000);
-    assert.deepEqual(await sets.get(URL_OK, false), SET);
+    assert.deepEqual(await sets.get(at(URL_OK), false), SET);
     clock.advance(2_000);
-    await assert.rejects(sets.get(URL_OK, false), failsWith(ProviderError, /it answered 503/));
+    await assert.rejects(sets.get(at(URL_OK), false), failsWith(ProviderError, /it answered 503/));
   });
 });

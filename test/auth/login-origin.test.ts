@@ -28,7 +28,14 @@ async function setup(recordSchema: RecordSchema) {
   const access = await createTestAccess({ recordSchema });
   const { directory, clock } = access;
   const leaves = { scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }), horizonMs: () => 0 };
-  const admin = createAdministration({ directory, clock, random: systemRandom, keySets: { check: () => undefined }, leaves });
+  const admin = createAdministration({
+    directory,
+    clock,
+    random: systemRandom,
+    keySets: { check: () => undefined },
+    reviews: { check: () => undefined },
+    leaves,
+  });
   /** A token as a login makes it. */
   const logIn = async () => {
     const method = directory.authMethods.get("m");

@@ -85,7 +85,7 @@ describe("createLogin()", () => {
       privateHosts: [],
       clock,
     });
-    const login = createLogin({ directory, keySets, datacenter: "dc1", clock, random: systemRandom });
+    const login = createLogin({ directory, keySets, reviews: {} as never, datacenter: "dc1", clock, random: systemRandom });
     const now = () => Math.floor(clock.now().getTime() / 1000);
     return {
       access,
@@ -191,6 +191,7 @@ describe("createLogin()", () => {
         privateHosts: [],
         clock: access.clock,
       }),
+      reviews: {} as never,
       datacenter: "dc1",
       clock: access.clock,
       random: systemRandom,
@@ -360,7 +361,7 @@ describe("createLogin()", () => {
 
   const kubernetes = async (maxTokens: number) => {
     const { access, jwt } = await setup({}, { type: "kubernetes", config: KUBERNETES() }, [{ bindName: "cart" }]);
-    const options = { keySets: {} as never, datacenter: "dc1", clock: access.clock, random: systemRandom, maxTokens };
+    const options = { keySets: {} as never, reviews: {} as never, datacenter: "dc1", clock: access.clock, random: systemRandom, maxTokens };
     const pod = (uid: string) =>
       jwt({ "kubernetes.io": { namespace: "shop", serviceaccount: { name: "cart", uid: "u" }, pod: { name: "cart-1", uid } } });
     const replicas = [access.directory, await access.replica()].map((directory) => createLogin({ ...options, directory }));

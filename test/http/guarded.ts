@@ -5,6 +5,7 @@
 import { createAdministration } from "../../src/auth/administration.ts";
 import { createKeySets } from "../../src/auth/jwks.ts";
 import { createLogin } from "../../src/auth/login.ts";
+import { createTokenReviews } from "../../src/auth/token-review.ts";
 import type { AccessControl } from "../../src/core/access-control.ts";
 import { leafHorizonMs } from "../../src/core/ca/leaf-horizon.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
@@ -31,15 +32,16 @@ export async function guarded(ca?: TestCa, overrides: Partial<AppOptions> = {}):
     scope: () => ({ trustDomain: trustDomain(manager), datacenter: "dc1" }),
     horizonMs: () => leafHorizonMs(manager.require(), DEFAULT_POLICY),
   };
-  const administration = createAdministration({ directory, clock, random: systemRandom, keySets: { check: () => undefined }, leaves });
-  const keySets = createKeySets({
+  const outside = {
     fetch: async () => Response.error(),
     resolve: async () => [],
     hosts: ["issuer.example"],
     privateHosts: [],
     clock,
-  });
-  const { login, logout } = createLogin({ directory, keySets, datacenter: "dc1", clock, random: systemRandom });
+  };
+  const [keySets, reviews] = [createKeySets(outside), createTokenReviews(outside)];
+  const administration = createAdministration({ directory, clock, random: systemRandom, keySets, reviews, leaves });
+  const { login, logout } = createLogin({ directory, keySets, reviews, datacenter: "dc1", clock, random: systemRandom });
   const control: AccessControl = {
     defaultPolicy: "deny",
     authorize: authorizer.authorize,
