@@ -57,11 +57,9 @@ export async function createVaultCa({
   return { ...(await createTestCa({ providers, clock, ...rest })), providers };
 }
 
-let paths = 0;
-
-/** Fresh mounts of a server. */
+/** Fresh mounts of a server, also of one that earlier tests or runs have used. */
 export function vaultConfig(server: VaultServer, more: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {
-  const n = ++paths;
+  const n = crypto.randomUUID().slice(0, 8);
   return {
     Address: server.address,
     Token: server.token,

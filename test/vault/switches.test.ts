@@ -122,6 +122,8 @@ for (const kind of vaultKinds)
       assert.ok(await ca.manager.configure(toVault(vaultConfig(server))));
       assert.notEqual(ca.manager.require().active.id, old);
       await requireAll(ca);
+      // A server that is given is the only one: what its own token may not follow to is tested with our own servers.
+      if (kind === "given") return ca.manager.close();
       const other = await startVault({ kind });
       try {
         assert.ok(await ca.manager.configure(toVault(vaultConfig(other))));
@@ -130,7 +132,7 @@ for (const kind of vaultKinds)
         await assert.rejects(ca.manager.configure(toVault({ ...vaultConfig(server), Token: "hidden" })), /"hidden"/);
       } finally {
         await ca.manager.close();
-        if (kind !== "given") await other.stop();
+        await other.stop();
       }
     });
 
