@@ -36,14 +36,14 @@ const DAY_MS = 86_400_000;
 /** Days before an expiry at which an operator is warned. */
 const WARNING_DAYS = [30, 7, 1] as const;
 
-/** The active root, the issuer and the server's certificate, as far as there are any. The issuer may be the root itself. */
+/** The active root, the issuer of leaves, which may be the same certificate, and the server's, as far as there are any. */
 export function expiringOf(snapshot: Snapshot | null, server: ServerCertificate | null): Expiring[] {
   const expiring: Expiring[] = [];
   if (snapshot !== null) {
     const { id, certificate } = snapshot.active;
     expiring.push({ what: "root", id, ...validityOf(certificate) });
     const issuer = snapshot.provider?.issuer;
-    if (issuer !== undefined && issuer.id !== certificate.id) expiring.push({ what: "issuer", id: issuer.id, ...validityOf(issuer) });
+    if (issuer !== undefined) expiring.push({ what: "issuer", id: issuer.id, ...validityOf(issuer) });
   }
   if (server !== null && server.emergency === null)
     expiring.push({ what: "server certificate", id: server.fingerprint, ...validityOf(server) });
@@ -75,9 +75,12 @@ export class ExpiryWatch {
   check(expiring: readonly Expiring[], now: Date): ExpiryWarning[] {
     const keyOf = ({ what, id }: Expiring) => `${what} ${id}`;
     const present = new Set(expiring.map(keyOf));
+    // What is both is warned of once.
+    const roots = new Set(expiring.filter(({ what }) => what === "root").map(({ id }) => id));
     for (const key of this.#warned.keys()) if (!present.has(key)) this.#warned.delete(key);
     return expiring.flatMap((one) => {
       const days = warningDays(one, now);
+      if (one.what === "issuer" && roots.has(one.id)) return [];
       if (days === null || days >= (this.#warned.get(keyOf(one)) ?? Number.POSITIVE_INFINITY)) return [];
       this.#warned.set(keyOf(one), days);
       return [{ ...one, days }];
