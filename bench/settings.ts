@@ -25,6 +25,7 @@ export function benchSettings(dataDir: string, config: ConfigMap = {}): Settings
     source: null,
     maxStalenessMs: 300_000,
     maxClockSkewMs: 30_000,
+    maxChainLength: 7,
     worker: null,
     datacenter: "dc1",
     logLevel: "error",

@@ -74,6 +74,7 @@ export function policyOf(settings: Settings): Policy {
     ...DEFAULT_POLICY,
     maxStalenessMs: settings.store.kind === "redis" ? settings.maxStalenessMs : null,
     maxClockSkewMs: settings.maxClockSkewMs,
+    maxChainLength: settings.maxChainLength,
     maxPendingLeaves: settings.limits.signing_queue ?? DEFAULT_POLICY.maxPendingLeaves,
   };
 }

@@ -120,6 +120,15 @@ const AUDIT_FAILURES = ["stop-changes", "stop-all", "go-on"] as const;
 /** Consul's own rule for a datacenter's name. */
 const datacenter = v.pipe(v.string(), v.toLowerCase(), v.regex(/^[a-z0-9_-]{1,64}$/, "must be letters, digits, - and _"));
 
+/** A leaf with an issuer and one cross-signed certificate at least; at most what is read of a proof of renewal. */
+const chainLength = v.pipe(
+  v.string(),
+  v.regex(/^\d{1,2}$/, "must be a whole number from 3 to 32"),
+  v.transform(Number),
+  v.minValue(3, "must be a whole number from 3 to 32"),
+  v.maxValue(32, "must be a whole number from 3 to 32"),
+);
+
 const Schema = v.object({
   MESHCA_LISTEN: v.optional(listen, "127.0.0.1:8500"),
   ...TLS_ENTRIES,
@@ -140,6 +149,7 @@ const Schema = v.object({
   // A day: nothing that is signed under a root that old could be told from a leaf of a replica that was cut off.
   MESHCA_MAX_STALENESS: v.optional(duration(1000, 86_400_000, "from 1s to 24h, for example 5m"), "5m"),
   MESHCA_MAX_CLOCK_SKEW: v.optional(duration(1000, 3_600_000, "from 1s to 1h, for example 30s"), "30s"),
+  MESHCA_MAX_CHAIN_LENGTH: v.optional(chainLength, "7"),
   MESHCA_DATACENTER: v.optional(datacenter, "dc1"),
   MESHCA_LOG_LEVEL: v.optional(
     v.pipe(
@@ -190,6 +200,8 @@ export interface Settings {
   readonly maxStalenessMs: number;
   /** How far the clock may be from Redis's. */
   readonly maxClockSkewMs: number;
+  /** How many certificates a leaf may be sent with, itself counted and the root not. */
+  readonly maxChainLength: number;
   readonly datacenter: string;
   readonly logLevel: (typeof LEVELS)[keyof typeof LEVELS];
   readonly connectEnabled: boolean;
@@ -272,6 +284,7 @@ export function readSettings(
     source: settings.MESHCA_IMPORT ?? null,
     maxStalenessMs: settings.MESHCA_MAX_STALENESS,
     maxClockSkewMs: settings.MESHCA_MAX_CLOCK_SKEW,
+    maxChainLength: settings.MESHCA_MAX_CHAIN_LENGTH,
     datacenter: settings.MESHCA_DATACENTER,
     logLevel: settings.MESHCA_LOG_LEVEL,
     connectEnabled,

@@ -3,6 +3,7 @@
  * @module
  */
 import type { ConfigurationRequest, RotationRequest } from "../core/ca/reconfigure.ts";
+import type { CaState } from "../core/ca/state.ts";
 import { body } from "./answers.ts";
 import type { AppOptions, Call, Route } from "./app.ts";
 import { decodeConfiguration, decodeRotation } from "./configuration-body.ts";
@@ -33,7 +34,7 @@ export function configurationRoutes(options: AppOptions, bodies: BodyReader): Ro
         async PUT(call) {
           const request: ConfigurationRequest = decodeConfiguration(readJson(await bodyOf(call)));
           await manager.configure(request, call.caller);
-          return {};
+          return { headers: abandonedHeader(manager.require().state) };
         },
       },
     },
@@ -47,9 +48,18 @@ export function configurationRoutes(options: AppOptions, bodies: BodyReader): Ro
           const request: RotationRequest = decodeRotation(sent.trim() === "" ? {} : readJson(sent));
           const { state, active } = await manager.rotate(request, call.caller);
           const answer = { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex };
-          return { body: body("application/json", writeJson(answer, call.query().pretty)) };
+          return { headers: abandonedHeader(state), body: body("application/json", writeJson(answer, call.query().pretty)) };
         },
       },
     },
   ];
+}
+
+/**
+ * Names the published roots that were abandoned by force, by this change or an earlier one: a client that has no newer root
+ * verifies no new leaf. Without one there is no header.
+ */
+export function abandonedHeader({ roots }: CaState): Readonly<Record<string, string>> {
+  const ids = roots.filter(({ forcedOut }) => forcedOut).map(({ id }) => id);
+  return ids.length === 0 ? {} : { "X-Meshca-Abandoned-Roots": ids.join(", ") };
 }

@@ -42,6 +42,8 @@ function rootJson(root: RootEntry): Json {
     RootCert: pemOf(certificate),
     IntermediateCerts: root.intermediates.length === 0 ? null : inConsulsOrder(root).map(pemOf),
     Active: root.status === "active",
+    // Not in Consul, whose operators are not told.
+    ...(root.forcedOut ? { Abandoned: true } : {}),
     PrivateKeyType: certificate.key.type satisfies WireKeyType,
     PrivateKeyBits: certificate.key.bits,
     CreateIndex: root.createIndex,

@@ -57,6 +57,7 @@ describe("readSettings()", () => {
       jwksPrivateHosts: [],
       source: null,
       maxStalenessMs: 300_000,
+      maxChainLength: 7,
       maxClockSkewMs: 30_000,
       datacenter: "dc1",
       logLevel: "info",
@@ -81,6 +82,7 @@ describe("readSettings()", () => {
     ["MESHCA_KEK", "a=b", ({ kek }) => kek, "a=b"],
     ["MESHCA_IMPORT", "sqlite:/srv/x.db", ({ source }) => source, { kind: "sqlite", path: "/srv/x.db" }],
     ["MESHCA_IMPORT", "backup:b", ({ source }) => source, { kind: "backup", path: "b" }],
+    ["MESHCA_MAX_CHAIN_LENGTH", "32", ({ maxChainLength }) => maxChainLength, 32],
     ["MESHCA_MAX_STALENESS", "90s", ({ maxStalenessMs }) => maxStalenessMs, 90_000],
     ["MESHCA_MAX_CLOCK_SKEW", "1s", ({ maxClockSkewMs }) => maxClockSkewMs, 1000],
     ["MESHCA_DATACENTER", "EU-West_1", ({ datacenter }) => datacenter, "eu-west_1"],
@@ -129,6 +131,9 @@ describe("readSettings()", () => {
     ["MESHCA_KEK_FILE", "nowhere", 'MESHCA_KEK_FILE: cannot read "nowhere"'],
     ...["redis://x", "sqlite:", "/x.db"].map(
       (value) => ["MESHCA_IMPORT", value, "MESHCA_IMPORT: must be sqlite:PATH or backup:PATH"] as const,
+    ),
+    ...["2", "33", "7.0", "-7", "seven", "100"].map(
+      (value) => ["MESHCA_MAX_CHAIN_LENGTH", value, "MESHCA_MAX_CHAIN_LENGTH: must be a whole number from 3 to 32"] as const,
     ),
     ...["5", "0s", "25h", "-5m"].map((value) => ["MESHCA_MAX_STALENESS", value, STALENESS] as const),
     ["MESHCA_MAX_CLOCK_SKEW", "2h", "MESHCA_MAX_CLOCK_SKEW: must be a duration from 1s to 1h, for example 30s"],

@@ -124,6 +124,8 @@ const settings: Settings = {
   source: null,
   maxStalenessMs: options.maxStalenessMs,
   maxClockSkewMs: 30_000,
+  // More rotations than an operator makes in one drain window.
+  maxChainLength: 32,
   datacenter: "dc1",
   logLevel: "error",
   connectEnabled: true,

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { describe, it } from "node:test";
 import { gunzipSync } from "node:zlib";
+import { abandonedRoot } from "../core/ca/abandoned.ts";
 import { createTestApp, type TestApp, until } from "./app.ts";
 import { startServer } from "./process.ts";
 import { send } from "./raw.ts";
@@ -145,5 +146,29 @@ describe("GET /v1/connect/ca/roots", () => {
     } finally {
       await server.stop();
     }
+  });
+
+  it("GET /v1/connect/ca/roots marks abandoned roots and no other, and changes name them in a header", async () => {
+    const { ca } = await abandonedRoot(new Date());
+    const test = await createTestApp({}, ca);
+    const { Roots } = (await (await test.fetch(ROOTS)).json()) as { Roots: { ID: string; Abandoned?: boolean }[] };
+    const abandoned = Roots.filter((root) => "Abandoned" in root);
+    assert.deepEqual(
+      abandoned.map(({ Abandoned }) => Abandoned),
+      [true],
+    );
+    const ttl = JSON.stringify({ Provider: "consul", Config: { LeafCertTTL: "71h" } });
+    const configured = await test.fetch("/v1/connect/ca/configuration", { method: "PUT", body: ttl });
+    const force = JSON.stringify({ ForceWithoutCrossSigning: true });
+    const again = await test.fetch("/v1/connect/ca/rotate", { method: "PUT", body: force });
+    for (const answer of [configured, again]) assert.equal(answer.status, 200);
+    assert.equal(configured.headers.get("X-Meshca-Abandoned-Roots"), abandoned[0]?.ID);
+    const now = ca.manager.require().state.roots.filter(({ forcedOut }) => forcedOut);
+    assert.equal(again.headers.get("X-Meshca-Abandoned-Roots"), now.map(({ id }) => id).join(", "));
+    assert.ok(now.length > 1);
+    const other = await rotated(1);
+    const plain = await other.fetch("/v1/connect/ca/rotate", { method: "PUT" });
+    assert.equal(plain.headers.get("X-Meshca-Abandoned-Roots"), null);
+    assert.ok((await listed(other)).Roots.every((root) => !("Abandoned" in root)));
   });
 });

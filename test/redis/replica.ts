@@ -65,6 +65,7 @@ export function testSettings(port: number, overrides: Partial<Settings> = {}): S
     source: null,
     maxStalenessMs: 300_000,
     maxClockSkewMs: 30_000,
+    maxChainLength: 32,
     datacenter: "dc1",
     logLevel: "info",
     connectEnabled: true,

@@ -94,7 +94,7 @@ export interface CaProcess {
 export async function serveCa(): Promise<CaProcess> {
   const folder = newFolder();
   const child = spawn(process.execPath, [fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url)), "serve"], {
-    env: { PATH: process.env.PATH, MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: folder },
+    env: { PATH: process.env.PATH, MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: folder, MESHCA_MAX_CHAIN_LENGTH: "16" },
     stdio: ["ignore", "pipe", "inherit"],
   });
   const url = await new Promise<string>((resolve, reject) => {

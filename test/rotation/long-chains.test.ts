@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { configuration, createTestCa, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";
@@ -15,7 +16,7 @@ import { newFolder, remove, SUBJECT_KEYS } from "./harness.ts";
 import { opensslVerify } from "./late-verifiers.ts";
 
 /** MESHCA_MAX_CHAIN_LENGTH by default: the leaf and all that goes with it. */
-const LONGEST = 7;
+const LONGEST = DEFAULT_POLICY.maxChainLength;
 /** A certificate more than JDK clients take by default (jdk.tls.client.maxInboundCertificateChainLength), and servers at least. */
 const TOO_LONG = 11;
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
@@ -84,7 +85,8 @@ describe("chains after several rotations within the drain window", () => {
 
   /** A chain of so many certificates, by a CA whose bound is raised. */
   const chainOf = async (length: number): Promise<Presented> => {
-    const ca = await createTestCa({ clock: createFakeClock(new Date()) });
+    const policy = { ...DEFAULT_POLICY, maxChainLength: length };
+    const ca = await createTestCa({ clock: createFakeClock(new Date()), policy });
     for (;;) {
       const presented = await present(ca);
       if (presented.length === length) return presented;

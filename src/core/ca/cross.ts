@@ -6,7 +6,7 @@ import { CaError, ConfigError, ProviderError } from "../errors.ts";
 import type { Provider, ProviderContext } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { sameAuthority } from "../x509/chain.ts";
-import { chainBytes } from "./budget.ts";
+import { chainFits } from "./budget.ts";
 import { crossedUntil, findCrossing, inOrderOfNeed, lineOf, poolOf, rootsToReach } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import type { ChangeContext } from "./reconfigure.ts";
@@ -48,6 +48,8 @@ function laterCrossing(reason: CaError): ProviderError {
 interface Crossed {
   readonly chain: readonly Certificate[];
   readonly leftByForce: readonly string[];
+  /** IDs of the roots at the end of the chain that force gives up so that the chain keeps its bounds. */
+  readonly forceWouldLeave: readonly string[];
 }
 
 /** One step of the line: a root to be reached, and the way there from the step before; empty where it needs none. */
@@ -88,13 +90,15 @@ export async function cross(
       reasons.set(target.id, reason);
     }
   }
-  const kept = force ? withinBudget(steps, provider.issuers, policy) : steps;
+  const within = withinBudget(steps, root, provider.issuers, policy);
+  const kept = force ? within : steps;
   const chain = chainOf(kept);
   const reached = kept.map(({ target }) => target.certificate);
   const failed = await proveCrossing(provider, root, chain, reached, { clusterId: state.clusterId, random, now });
   const lost = targets.filter(({ certificate }) => !reached.includes(certificate) || failed.includes(certificate));
   if (lost.length > 0 && !force) throw cannotCross(lost, reasons);
-  return { chain, leftByForce: lost.map(({ id }) => id) };
+  const forceWouldLeave = steps.filter((step) => !within.includes(step)).map(({ target }) => target.id);
+  return { chain, leftByForce: lost.map(({ id }) => id), forceWouldLeave };
 }
 
 /** A root as it will be once it is retired. */
@@ -106,11 +110,15 @@ function chainOf(steps: readonly Step[]): Certificate[] {
   return steps.flatMap(({ crossing }) => crossing);
 }
 
-/** Under force, the end of the line is given up until it keeps its budget. */
-function withinBudget(steps: readonly Step[], issuers: readonly Certificate[], policy: Policy): readonly Step[] {
+/** The part of a line that keeps its bounds: under force, its end is given up until it does. */
+function withinBudget(steps: readonly Step[], root: Certificate, issuers: readonly Certificate[], policy: Policy): readonly Step[] {
   let kept = steps;
-  while (kept.length > 0 && chainBytes([...issuers, ...chainOf(kept)]) > policy.maxChainBytes) kept = kept.slice(0, -1);
-  return kept;
+  while (kept.length > 0 && !chainFits([...issuers, ...chainOf(kept)], policy)) kept = kept.slice(0, -1);
+  // A root that needs no certificate of its own, since another one that is reached has its name and key, costs nothing.
+  const reached = [root, ...kept.map(({ target }) => target.certificate)];
+  const isFree = ({ target, crossing }: Step) =>
+    crossing.length === 0 && reached.some((certificate) => sameAuthority(certificate, target.certificate));
+  return steps.filter((step) => kept.includes(step) || isFree(step));
 }
 
 /** Has a root that is still trusted certify another one. */

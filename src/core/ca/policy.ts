@@ -17,6 +17,13 @@ export interface Policy {
    * is in every replica's memory until it is deleted.
    */
   readonly maxRecordConfirmMs: number;
+  /**
+   * Certificates that a leaf is sent with at most, itself counted and the root not. JDK servers accept 8 of a client
+   * (jdk.tls.server.maxInboundCertificateChainLength), JDK clients 10 of a server (jdk.tls.client.maxInboundCertificateChainLength),
+   * both also if every root is trusted; rustls-webpki 6 intermediates (MAX_SUB_CA_COUNT), mbed TLS 8
+   * (MBEDTLS_X509_MAX_INTERMEDIATE_CA).
+   */
+  readonly maxChainLength: number;
   /** A leaf with its chain, in PEM: what TLS stacks take in one handshake without trouble (design §8, invariant 8). */
   readonly maxChainBytes: number;
   /** The answer to a roots request (design §8, invariant 8). */
@@ -69,6 +76,7 @@ export const DEFAULT_POLICY: Policy = {
   pruneFactor: 2,
   confirmShare: 1 / 8,
   maxRecordConfirmMs: 24 * 3_600_000,
+  maxChainLength: 7,
   maxChainBytes: 16 * 1024,
   maxRootsBytes: 64 * 1024,
   operationLeaseMs: 30_000,

@@ -10,7 +10,7 @@ import { trusted } from "../deletion-time.ts";
 import { ConfigError, ConflictError, InvariantError } from "../errors.ts";
 import type { CommonConfig, Prepared, PrepareRequest, Provider, ProviderContext, ProviderType, ProviderTypes, Undo } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
-import { chainBytes, rootsBytes } from "./budget.ts";
+import { excessOf } from "./budget.ts";
 import { requireDistinctFields } from "./config-names.ts";
 import { contextOf, cross, requireCrossing } from "./cross.ts";
 import { goneAt, lineOf } from "./crossing.ts";
@@ -18,7 +18,7 @@ import type { Policy } from "./policy.ts";
 import { activeRecord, withRemnants } from "./remnants.ts";
 import { redact, requireKept, sameJson } from "./secrets.ts";
 import { proveCrossing, proveTemplate, type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
-import { activeRoot, type CaState, type ConfigMap } from "./state.ts";
+import type { CaState, ConfigMap } from "./state.ts";
 import {
   bootstrap,
   changeConfig,
@@ -176,9 +176,7 @@ export async function planCrossing(snapshot: Snapshot, context: ChangeContext): 
   const { chain } = await cross(snapshot, provider, active.certificate, false, context);
   const ids = (certificates: readonly Certificate[]) => certificates.map(({ id }) => id).join();
   if (ids(chain) === ids(lineOf(active))) return null;
-  const next = crossAgain(state, newCommitId(context.random), chain);
-  requireBudget(next, false, context.policy, context.now);
-  return next;
+  return crossAgain(state, newCommitId(context.random), chain);
 }
 
 /**
@@ -225,7 +223,7 @@ async function planRotation(
   const { now, policy, random } = context;
   const provider = await openChecked(type, prepared, config.config, state, context);
   try {
-    const { chain, leftByForce } = await cross(snapshot, provider, prepared.root, force, context);
+    const { chain, leftByForce, forceWouldLeave } = await cross(snapshot, provider, prepared.root, force, context);
     const root: NewRoot = {
       name: type.rootName,
       certificate: prepared.root,
@@ -234,7 +232,7 @@ async function planRotation(
     };
     const parsed = configured(() => type.parse(config.config));
     const rotated = rotate(state, newCommitId(random), { config, root, chain, leftByForce, leafTtlMs: parsed.leafTtlMs, now });
-    requireBudget(rotated, force, policy, now);
+    requireBudget(rotated, force, forceWouldLeave, policy, now);
     const next = withRemnants(state, rotated, context.types, policy, now);
     return { snapshot: snapshotOf(next, parsed, provider), kind: "rotate", leftByForce, ...warningsOf(prepared) };
   } catch (error) {
@@ -243,11 +241,18 @@ async function planRotation(
   }
 }
 
-/** @throws {ConflictError} `budget_exceeded`, saying when there will be room. A forced change is never refused. */
-export function requireBudget(next: CaState, force: boolean, policy: Policy, now: Date): void {
-  const fits = (state: CaState) =>
-    chainBytes(activeRoot(state).intermediates) <= policy.maxChainBytes && rootsBytes(state.roots) <= policy.maxRootsBytes;
-  if (force || fits(next)) return;
+/**
+ * Checks the bounds of a chain and of the roots listing before they are committed.
+ * @param forceWouldLeave IDs of the roots that force abandons.
+ * @throws {ConflictError} `budget_exceeded`, with the instant from which there is room. A forced change is never refused.
+ */
+export function requireBudget(next: CaState, force: boolean, forceWouldLeave: readonly string[], policy: Policy, now: Date): void {
+  const excess = excessOf(next, policy);
+  if (force || excess === null) return;
+  const abandons =
+    forceWouldLeave.length === 0
+      ? "ForceWithoutCrossSigning rotates now all the same"
+      : `ForceWithoutCrossSigning rotates now and abandons root ${forceWouldLeave.join(" and root ")}: a client that has no newer root verifies no new leaf then`;
   let later = next;
   for (const root of next.roots
     .filter((entry) => entry.status === "retired")
@@ -255,14 +260,14 @@ export function requireBudget(next: CaState, force: boolean, policy: Policy, now
     const at = goneAt(root, policy);
     if (!isDead(root, policy, trusted(at)) || !prunable(later, policy, trusted(at))) continue;
     later = prune(later, later.commitId, policy, trusted(at));
-    if (!fits(later)) continue;
+    if (excessOf(later, policy) !== null) continue;
     throw new ConflictError(
       "budget_exceeded",
-      `Cannot rotate: with one more cross-signed root the leaf chain or the roots listing would be too large for TLS clients. It will be possible from ${at.toISOString()} on, when an old root is pruned; ForceWithoutCrossSigning rotates now and leaves the oldest roots behind`,
+      `Cannot rotate: ${excess}, since TLS clients refuse longer ones. It is possible from ${at.toISOString()} on, when an old root is pruned. ${abandons}`,
       { retryAfterMs: at.getTime() - now.getTime() },
     );
   }
-  throw new ConflictError("budget_exceeded", "Cannot rotate: this root's certificates alone are too large for TLS clients");
+  throw new ConflictError("budget_exceeded", `Cannot rotate: ${excess}, although no old root would be reached. ${abandons}`);
 }
 
 /** Opens what `prepare` made and proves that its leaves will be well formed. */

@@ -57,7 +57,7 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
   const provider = await openChecked(type, { root, state: kept.provider.active }, kept.config.config, united, context);
   try {
     const base: Snapshot = { ...snapshotOf(united, config, provider) };
-    const { chain, leftByForce } = await cross(base, provider, root, force, context);
+    const { chain, leftByForce, forceWouldLeave } = await cross(base, provider, root, force, context);
     const next: CaState = {
       ...united,
       // A backup is older than what is there: it must not bring back an earlier access control, or none.
@@ -74,7 +74,7 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
         retired: Object.fromEntries(Object.entries(united.provider.retired).filter(([id]) => !leftByForce.includes(id))),
       },
     };
-    requireBudget(next, force, policy, now);
+    requireBudget(next, force, forceWouldLeave, policy, now);
     return { snapshot: snapshotOf(withRemnants(united, next, types, policy, now), config, provider), kind: resolution.kind, leftByForce };
   } catch (error) {
     void provider.close();

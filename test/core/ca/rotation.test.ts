@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
 import { equal } from "../../../src/core/bytes.ts";
-import { chainBytes, rootsBytes } from "../../../src/core/ca/budget.ts";
+import { chainBytes, chainLength, rootsBytes } from "../../../src/core/ca/budget.ts";
 import type { CaManager } from "../../../src/core/ca/manager.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
@@ -234,9 +234,80 @@ describe("the budget", () => {
     assert.ok(rootsBytes(state.roots) <= DEFAULT_POLICY.maxRootsBytes);
   };
 
+  it("rotate() is refused once a leaf's chain would have too many certificates, until the time it names", { timeout: 60_000 }, async () => {
+    for (let i = 0; i < 6; i++) {
+      ca.clock.advance(HOUR);
+      await manager.rotate(NOW);
+      assert.equal(chainLength(activeRoot(stateOf()).intermediates), i + 2);
+    }
+    const oldest = stateOf().roots.toSorted((a, b) => Number(a.rotatedOutAt ?? Infinity) - Number(b.rotatedOutAt ?? Infinity))[0];
+    assert.ok(oldest !== undefined);
+    // Retired five hours ago; 144 h after that it is pruned, once looks of 9 h have found that due.
+    const from = new Date(ca.clock.now().getTime() + (2 * 72 + 9 - 5) * HOUR + 1);
+    const says = new RegExp(
+      `^Cannot rotate: the chain of a leaf would have 8 certificates, and at most 7 are allowed, .*possible from ${from.toISOString()} on, .*ForceWithoutCrossSigning rotates now and abandons root ${oldest.id}: a client`,
+    );
+    const other = await replica(ca, "configured");
+    await other.refresh();
+    await requireRefused(ca, csr, (to) => to.rotate(NOW), coded("budget_exceeded", says));
+    await requireRefused(ca, csr, (to) => to.configure(configuration({ PrivateKeyBits: 384 })), coded("budget_exceeded", says));
+    // What rotates nothing is refused nothing.
+    assert.equal(await manager.configure(configuration({ LeafCertTTL: "71h" })), true);
+    ca.clock.advance((2 * 72 - 5) * HOUR + 1);
+    assert.equal((await manager.tick()).kind, "wait");
+    await requireRefused(ca, csr, (to) => to.rotate(NOW), coded("budget_exceeded"));
+    ca.clock.advance(9 * HOUR);
+    assert.equal((await manager.tick()).kind, "prune");
+    await manager.rotate(NOW);
+    assert.equal(chainLength(activeRoot(stateOf()).intermediates), 7);
+    await signs();
+  });
+
+  it("rotate() with force abandons the root at the end of the chain that its refusal named, and only that", {
+    timeout: 60_000,
+  }, async () => {
+    for (let i = 0; i < 6; i++) {
+      ca.clock.advance(HOUR);
+      await manager.rotate(NOW);
+    }
+    const named = await manager.rotate(NOW).then(
+      () => assert.fail(),
+      (error: CaError) => /abandons root ([0-9a-f:]+):/.exec(error.message)?.[1],
+    );
+    await manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
+    const { roots, provider } = stateOf();
+    assert.deepEqual(
+      roots.filter(({ forcedOut }) => forcedOut).map(({ id }) => id),
+      [named],
+    );
+    assert.equal(provider.retired[named ?? ""], undefined);
+    assert.equal(chainLength(activeRoot(stateOf()).intermediates), 7);
+    await signs();
+  });
+
+  it("a stored chain that is longer than the bound signs on, and is kept by whatever rotates nothing", { timeout: 60_000 }, async () => {
+    for (let i = 0; i < 5; i++) await manager.rotate(NOW);
+    const strict = await replica(ca, "strict", { policy: { ...DEFAULT_POLICY, maxChainLength: 3 } });
+    await strict.refresh();
+    assert.equal(strict.obstacle(), null);
+    await requireSigning(strict, csr, ca.clock.now());
+    assert.equal(await strict.configure(configuration({ LeafCertTTL: "71h" })), true);
+    await assert.rejects(strict.rotate(NOW), { code: "budget_exceeded", message: /would have 7 certificates, and at most 3 are allowed/ });
+    await requireSigning(strict, csr, ca.clock.now());
+    await strict.rotate({ ...NOW, forceWithoutCrossSigning: true });
+    assert.equal(chainLength(activeRoot(stateOf(strict)).intermediates), 3);
+    await requireSigning(strict, csr, ca.clock.now());
+  });
+
+  it("chainLength() counts the leaf, every issuer, every cross-signed certificate, and one below if there is one", () => {
+    assert.deepEqual([chainLength([]), chainLength([], 1)], [1, 2]);
+  });
+
   it("rotate() is refused once one more root would be too large for TLS clients, until the time it names", {
     timeout: 60_000,
   }, async () => {
+    ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: { ...DEFAULT_POLICY, maxChainLength: 32 } });
+    ({ manager } = ca);
     let refusal: CaError | null = null;
     for (let i = 0; i < 30 && refusal === null; i++) {
       try {
@@ -267,6 +338,8 @@ describe("the budget", () => {
   it("rotate() with force is not refused: it leaves the oldest roots behind, and the chain stays within its budget", {
     timeout: 60_000,
   }, async () => {
+    ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: { ...DEFAULT_POLICY, maxChainLength: 32 } });
+    ({ manager } = ca);
     for (let i = 0; i < 30; i++) {
       ca.clock.advance(1000);
       await manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
