@@ -4,7 +4,7 @@
  */
 import { createAdministration, type Leaves } from "./auth/administration.ts";
 import { type AuthorizerMemory, createAuthorizer, createAuthorizerMemory } from "./auth/authorizer.ts";
-import { createDirectory, createDirectoryMemory, type Directory, type DirectoryMemory, watched } from "./auth/directory.ts";
+import { createDirectory, createDirectoryMemory, type Directory, type DirectoryMemory } from "./auth/directory.ts";
 import { createKeySetMemory, createKeySets, type KeySetMemory } from "./auth/jwks.ts";
 import { createLogin } from "./auth/login.ts";
 import { createTokenReviews } from "./auth/token-review.ts";
@@ -17,7 +17,10 @@ import { hex } from "./core/bytes.ts";
 import { leafHorizonMs } from "./core/ca/leaf-horizon.ts";
 import type { CaManager } from "./core/ca/manager.ts";
 import type { Policy } from "./core/ca/policy.ts";
+import { SCHEMA } from "./core/ca/state.ts";
 import type { Random } from "./core/clock.ts";
+import type { AccessRecollection } from "./core/recollection.ts";
+import type { Replica } from "./core/replicas.ts";
 import type { Sealer } from "./core/sealer.ts";
 import { trustDomainOf } from "./core/spiffe/kinds.ts";
 import type { AppOptions } from "./http/app.ts";
@@ -27,8 +30,12 @@ const BOOTSTRAP_RESET = "acl-bootstrap-reset";
 const BOOTSTRAP_SECRET = "acl-bootstrap-secret";
 
 /** What an operator leaves in the data folder, and finds there, to make a first token. */
-export function bootstrapFiles({ kept }: Platform): Pick<AppOptions, "bootstrapReset" | "bootstrapSecret"> {
+export function bootstrapFiles(
+  { kept }: Platform,
+  { managementToken }: Pick<Settings, "managementToken">,
+): Pick<AppOptions, "bootstrapReset" | "bootstrapSecret" | "managementToken"> {
   return {
+    managementToken,
     bootstrapReset() {
       const text = kept(BOOTSTRAP_RESET)?.read()?.trim() ?? "";
       return /^\d+$/.test(text) ? Number(text) : null;
@@ -47,7 +54,11 @@ export interface AccessMemory {
   readonly directory: DirectoryMemory;
   readonly authorizer: AuthorizerMemory;
   readonly keySets: KeySetMemory;
+  /** Whether a set is in force, and whether the configured management token was looked for in it. */
   started: boolean;
+  ensured: boolean;
+  /** When all that is stored was checked last, in milliseconds since 1970. */
+  verifiedAt: number;
 }
 
 export function createAccessMemory(random: Random): AccessMemory {
@@ -56,20 +67,24 @@ export function createAccessMemory(random: Random): AccessMemory {
     authorizer: createAuthorizerMemory(random),
     keySets: createKeySetMemory(),
     started: false,
+    ensured: false,
+    verifiedAt: 0,
   };
 }
 
 export interface Access {
   readonly access: AccessControl;
-  /** Loads what is stored, once there is a CA. @throws {CaError} */
+  /** Loads what is stored, once there is a CA. What cannot be trusted is no error: `access.state` says so. @throws {CaError} */
   start(): Promise<void>;
+  /** Records in the CA document what it is to know of access control. For the replica that leads. @throws {CaError} */
+  record(): Promise<void>;
   readonly started: boolean;
   /** The file with the secret for the first token; null if there was a first token, or if nothing is loaded. */
   readonly firstTokenFile: string | null;
   follow(signal: AbortSignal): Promise<void>;
   /** Reads what changed, unless the store was asked within that time. @throws {CaError} */
   freshen(maxAgeMs: number): Promise<void>;
-  /** Deletes what has expired. For the replica that leads. @throws {CaError} */
+  /** Deletes what has expired, and now and then checks all that is stored. For the replica that leads. @throws {CaError} */
   collect(): Promise<void>;
 }
 
@@ -79,7 +94,12 @@ interface AccessParts extends Platform {
   readonly manager: CaManager;
   readonly audit: Audit | null;
   readonly memory: AccessMemory;
+  readonly recollection: AccessRecollection | null;
+  readonly self: Pick<Replica, "address">;
 }
+
+/** How often all that is stored is read and checked, in milliseconds: what was changed behind the log of writes shows only so. */
+const VERIFY_MS = 300_000;
 
 /** Makes access control over a store; it is loaded with `start`. */
 export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny", policy: Policy, parts: AccessParts): Access {
@@ -87,8 +107,20 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
   const { datacenter } = settings;
   const { maxStalenessMs } = policy;
   const clusterId = () => manager.require().state.clusterId;
-  const recordSchema = () => (manager.require().state.access === null ? 1 : 2);
-  const directory = createDirectory({ store, sealer, clusterId, recordSchema, clock, random, log, memory: memory.directory });
+  const directory = createDirectory({
+    store,
+    sealer,
+    clusterId,
+    trust: () => manager.require().state.access,
+    refreshTrust: manager.refresh,
+    record: async (next) => void (await manager.recordAccess(async () => next)),
+    recollection: parts.recollection,
+    address: parts.self.address,
+    clock,
+    random,
+    log,
+    memory: memory.directory,
+  });
   const hosts = { hosts: settings.jwksHosts, privateHosts: settings.jwksPrivateHosts };
   const outside = { fetch: parts.fetchKeys, resolve: parts.resolve, ...hosts, clock };
   const keySets = createKeySets({ ...outside, memory: memory.keySets });
@@ -105,13 +137,39 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
     defaultPolicy,
     authorize: authorizer.authorize,
     administration,
-    administrationFor: (before) => administrationOf(watched(directory, before)),
+    administrationFor: (before) => administrationOf(directory.watched(before)),
     login: login.login,
     logout: login.logout,
     get kek() {
       return directory.kek;
     },
-    rewrap: directory.rewrap,
+    rewrap: (before) => directory.rewrap(before),
+    get state() {
+      return directory.state;
+    },
+    conflict: () => directory.conflict(),
+    resolve: (keep, before) => directory.resolve(keep, before),
+  };
+  const record = async (): Promise<void> => {
+    const { loaded, stopped } = directory.state;
+    const recorded = manager.require().state.access;
+    const known = directory.bootstrap?.value.accessorId ?? null;
+    if (!loaded || stopped !== null || (recorded !== null && (known === null || recorded.bootstrapAccessorId === known))) return;
+    // Older replicas could not read the CA document then, and write records without a set document.
+    if (manager.status.live.some(({ schema }) => schema < SCHEMA)) return;
+    await manager.recordAccess(async (before) => {
+      if (before === null) await directory.seal();
+      const { keyId, bootstrap } = directory;
+      return keyId === null ? null : { keyId, bootstrapAccessorId: bootstrap?.value.accessorId ?? before?.bootstrapAccessorId ?? null };
+    });
+  };
+  const makeSecret = () => {
+    const file = parts.kept(BOOTSTRAP_SECRET);
+    if (file === null) return;
+    // Also if there was a first token: an operator who writes the reset index down, or decides on a set, needs it too.
+    parts.secretFile(BOOTSTRAP_SECRET, () => hex(random.bytes(16)));
+    if (directory.state.loaded && directory.bootstrap === null && settings.managementToken === null)
+      log.info("There is no token yet: PUT /v1/acl/bootstrap with the secret in the data folder as its token", { file: file.name });
   };
   /** Of what nobody asked for. */
   const recorded = (action: string) => async (subject: string, detail?: AuditDetail) =>
@@ -122,25 +180,30 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
       return memory.started;
     },
     async start() {
-      if (memory.started) return;
-      await directory.start();
+      if (!memory.started) {
+        await directory.start();
+        makeSecret();
+        memory.started = directory.state.loaded;
+      }
+      if (!memory.started || memory.ensured || directory.state.stopped !== null) return;
       if (settings.managementToken !== null)
         await access.administrationFor(recorded("initial-management")).ensureInitialManagement(settings.managementToken);
-      memory.started = true;
-      const file = parts.kept(BOOTSTRAP_SECRET);
-      if (file === null) return;
-      // Also if there was a first token: an operator who writes the reset index down needs the secret too.
-      parts.secretFile(BOOTSTRAP_SECRET, () => hex(random.bytes(16)));
-      if (directory.bootstrap === null)
-        log.info("There is no token yet: PUT /v1/acl/bootstrap with the secret in the data folder as its token", { file: file.name });
+      memory.ensured = true;
     },
     get firstTokenFile() {
       return memory.started && directory.bootstrap === null ? (parts.kept(BOOTSTRAP_SECRET)?.name ?? null) : null;
     },
-    follow: directory.follow,
-    freshen: directory.freshen,
+    record,
+    follow: (signal) => directory.follow(signal),
+    freshen: (maxAgeMs) => directory.freshen(maxAgeMs),
     async collect() {
-      if (memory.started) await access.administrationFor(recorded("collect")).collect(await manager.confirmedTime());
+      if (!memory.started) return;
+      const now = clock.now().getTime();
+      if (Math.abs(now - memory.verifiedAt) >= VERIFY_MS) {
+        memory.verifiedAt = now;
+        await directory.verify();
+      }
+      if (directory.state.stopped === null) await access.administrationFor(recorded("collect")).collect(await manager.confirmedTime());
     },
   };
 }

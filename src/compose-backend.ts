@@ -73,7 +73,8 @@ export async function readSource({ kind, path }: NonNullable<Settings["source"]>
     }
   }
   if (state === null) throw new ConfigError(`MESHCA_IMPORT: ${JSON.stringify(path)} holds no CA`);
-  return { ...state, provider: await rewrapped(state, sealer) };
+  // Access control does not come along: its records are no part of the state.
+  return { ...state, access: null, provider: await rewrapped(state, sealer) };
 }
 
 function readIfThere(platform: Platform, path: string): string {

@@ -15,7 +15,7 @@ import type { Random } from "./core/clock.ts";
 import { ConflictError, NotReadyError, ProviderError } from "./core/errors.ts";
 import type { Metrics } from "./core/metrics.ts";
 import type { ProviderTypes } from "./core/provider.ts";
-import type { Recollection } from "./core/recollection.ts";
+import type { AccessRecollection, Recollection } from "./core/recollection.ts";
 import type { Replica } from "./core/replicas.ts";
 import type { Sealer } from "./core/sealer.ts";
 import { type App, createApp } from "./http/app.ts";
@@ -43,6 +43,7 @@ export interface CaParts {
   readonly codec: Codec;
   readonly sealer: Sealer;
   readonly recollection: Recollection | null;
+  readonly accessRecollection: AccessRecollection | null;
   readonly self: Pick<Replica, "id" | "address">;
   readonly memory: CaMemory;
   /** Null where no one process sees enough to count. */
@@ -110,7 +111,17 @@ export async function assemble(parts: CaParts): Promise<Ca> {
     policy,
     memory: memory.ca,
   });
-  const accessParts = { ...platform, store: ports.access, sealer, manager, audit, memory: memory.access };
+  const { accessRecollection } = parts;
+  const accessParts = {
+    ...platform,
+    store: ports.access,
+    sealer,
+    manager,
+    audit,
+    memory: memory.access,
+    recollection: accessRecollection,
+    self,
+  };
   const accessControl = settings.acl === "off" ? null : createAccess(settings, settings.acl, policy, accessParts);
   const report = new Report({ manager, audit, serverCertificate, clock, log });
   const app: App = createApp({
@@ -119,7 +130,7 @@ export async function assemble(parts: CaParts): Promise<Ca> {
     codec,
     readRenewalToken,
     access: accessControl?.access ?? null,
-    ...bootstrapFiles(platform),
+    ...bootstrapFiles(platform, settings),
     clock,
     random,
     log,

@@ -65,6 +65,7 @@ export function composeEdge(settings: WorkerSettings, platform: Platform): Edge 
       codec,
       sealer,
       recollection: null,
+      accessRecollection: null,
       // What others have to know is what the deployment can follow, not how many isolates it has.
       self: { id: `${ADDRESS}/${SCHEMA}/${sealer.keks.join()}`, address: ADDRESS },
       memory,
@@ -107,7 +108,9 @@ export function composeEdge(settings: WorkerSettings, platform: Platform): Edge 
 
   const tickWith = async ({ manager, accessControl }: Share): Promise<void> => {
     while ((await manager.tick()).kind !== "wait");
-    if (manager.status.role === "leader") await accessControl?.collect();
+    if (manager.status.role !== "leader") return;
+    await accessControl?.record();
+    await accessControl?.collect();
   };
 
   /** What is left to do behind an answer; it never rejects. */

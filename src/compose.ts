@@ -24,7 +24,7 @@ import { createSealer } from "./seal/envelope.ts";
 import { readKeks } from "./seal/kek.ts";
 import type { Backend } from "./store/backend.ts";
 import { createCodec } from "./store/codec.ts";
-import { createRecollection, type Kept } from "./store/recollection.ts";
+import { createAccessRecollection, createRecollection, type Kept } from "./store/recollection.ts";
 import type { AuditSink } from "./telemetry/audit.ts";
 import { createPrometheus, type ProcessUsage } from "./telemetry/prometheus.ts";
 import { VERSION } from "./version.ts";
@@ -122,6 +122,8 @@ export async function composeOver(
   const kept = settings.store.kind === "memory" ? null : platform.kept(lastSeenFile(settings.store.kind));
   const types = createProviders({ connect: vaultConnector(settings, platform), clock });
   const recollection = kept === null ? null : createRecollection(codec, kept);
+  const keptAccess = settings.store.kind === "memory" ? null : platform.kept(`seen-access-${settings.store.kind}.json`);
+  const accessRecollection = keptAccess === null ? null : createAccessRecollection(sealer, keptAccess);
   const memory = createCaMemory(random);
   const { manager, app, audit, accessControl, report } = await assemble({
     settings,
@@ -132,6 +134,7 @@ export async function composeOver(
     codec,
     sealer,
     recollection,
+    accessRecollection,
     self,
     memory,
     metrics: createPrometheus({ version: VERSION, runtime: platform.process?.runtime ?? "unknown" }, platform.process?.usage),
@@ -162,6 +165,7 @@ export async function composeOver(
   const tick = async () => {
     const due = await manager.tick();
     if (due.kind !== "wait") return 0;
+    if (manager.status.role === "leader") await accessControl?.record();
     return due.until === null ? pace() : Math.max(100, Math.min(pace(), due.until.getTime() - clock.now().getTime()));
   };
   const follow = async () => {

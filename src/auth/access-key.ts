@@ -11,8 +11,14 @@ import type { Sealer, SealPurpose } from "../core/sealer.ts";
 
 /** As long as the MACs made with it (RFC 2104 §3). */
 const LENGTH = 32;
+/** Names a key, and says nothing about it. */
+const ID_BITS = 128;
 
 export interface AccessKey {
+  /** What it is called in the CA document: derived from it, in hexadecimal. */
+  readonly id: string;
+  /** What a record adds to the digest of the set: 256 bits under a key of their own, as a number. */
+  element(bytes: Bytes): Promise<bigint>;
   /** The keyed hash by which a token is found, in hexadecimal. */
   hashSecret(secret: string): Promise<string>;
   mac(bytes: Bytes): Promise<string>;
@@ -40,18 +46,22 @@ export async function makeAccessKey(sealer: Sealer, clusterId: string, random: R
 /** Opens a key. @throws {SealError} `kek_unknown`, `open_failed` */
 export async function openAccessKey(sealed: string, sealer: Sealer, clusterId: string): Promise<AccessKey> {
   const raw = await sealer.openSecret(sealed, purposeOf(clusterId));
-  const base = await crypto.subtle.importKey("raw", raw, "HKDF", false, ["deriveKey"]);
+  const base = await crypto.subtle.importKey("raw", raw, "HKDF", false, ["deriveKey", "deriveBits"]);
   raw.fill(0);
   // RFC 5869: one key, several uses, told apart by `info`.
   const hkdf = (info: string) => ({ name: "HKDF", hash: "SHA-256", salt: new Uint8Array(LENGTH), info: utf8(info) });
   const derive = (info: string) =>
     crypto.subtle.deriveKey(hkdf(info), base, { name: "HMAC", hash: "SHA-256", length: 8 * LENGTH }, false, ["sign", "verify"]);
-  const [lookup, mac, secrets] = await Promise.all([
+  const [lookup, mac, secrets, digest, id] = await Promise.all([
     derive("meshca token lookup"),
     derive("meshca access record mac"),
     crypto.subtle.deriveKey(hkdf("meshca access secrets"), base, { name: "AES-GCM", length: 256 }, false, ["encrypt", "decrypt"]),
+    derive("meshca access set element"),
+    crypto.subtle.deriveBits(hkdf("meshca access key id"), base, ID_BITS),
   ]);
   return {
+    id: hex(new Uint8Array(id)),
+    element: async (bytes) => BigInt(`0x${hex(new Uint8Array(await crypto.subtle.sign("HMAC", digest, bytes)))}`),
     async seal(text, context, random) {
       const iv = random.bytes(IV_LENGTH);
       const gcm = { name: "AES-GCM", iv, additionalData: utf8(context) };

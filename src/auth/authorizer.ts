@@ -96,6 +96,7 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
   };
 
   const requireFresh = () => {
+    directory.requireLoaded();
     if (maxStalenessMs !== null && clock.now().getTime() - directory.seenAt.getTime() > maxStalenessMs)
       throw new NotReadyError("state_stale", "Cannot authorize: the store has been away for too long", { retryAfterMs: 3000 });
   };

@@ -133,8 +133,11 @@ export function createLogin(options: LoginOptions): Login {
     const entry = directory.tokens.get(id);
     if (entry === undefined)
       return { token: { value: token, version: 1, createIndex: directory.index, modifyIndex: directory.index }, secret };
-    // Logins that ran at the same time did not see each other: the order of their writes decides.
-    const earlier = tokensOf(method, subject).filter(({ createIndex }) => createIndex < entry.createIndex);
+    // Logins that ran at the same time did not see each other: the order of their writes decides, and in one write the id.
+    const earlier = tokensOf(method, subject).filter(
+      ({ createIndex, value }) =>
+        createIndex < entry.createIndex || (createIndex === entry.createIndex && value.accessorId < entry.value.accessorId),
+    );
     if (earlier.length >= maxTokens) {
       await directory.write([{ kind: "token", id, replaces: entry, content: null, detail }], before);
       requireRoom(earlier);

@@ -1,11 +1,11 @@
 /**
  * The stored form of access control's records: JSON under a MAC over the record's kind, id, version and key, so that
- * whoever can write the store can neither make a record nor change one, nor put one in another's place. What it can do is
- * delete records, and put back an older one where no replica has seen the newer.
+ * whoever can write the store can neither make a record nor change one, nor put one in another's place. That it does not
+ * delete records either, nor put back an older one, is the business of the set document (record-set.ts).
  * @module
  */
 import * as v from "valibot";
-import type { AuthMethod, BindingRule, Bootstrap, Denial, Policy, Token } from "../core/access.ts";
+import type { AuthMethod, BindingRule, Bootstrap, Denial, Policy, Token, Tombstone } from "../core/access.ts";
 import type { RecordKind, StoredRecord } from "../core/access-store.ts";
 import { utf8 } from "../core/bytes.ts";
 import type { AccessKey } from "./access-key.ts";
@@ -18,6 +18,7 @@ export interface Contents {
   "auth-method": AuthMethod;
   "binding-rule": BindingRule;
   denial: Denial;
+  tombstone: Tombstone;
 }
 export type ContentKind = keyof Contents;
 
@@ -68,6 +69,12 @@ const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[
     createTime: instant,
     expirationTime: instant,
   }),
+  tombstone: v.strictObject({
+    kind: v.picklist(["token", "policy", "auth-method", "binding-rule", "denial"]),
+    id: v.string(),
+    version: v.number(),
+    expirationTime: instant,
+  }),
 };
 
 /**
@@ -85,6 +92,7 @@ const ADDED_IN_2: { readonly [K in ContentKind]: readonly (keyof Contents[K])[] 
   "auth-method": ["id"],
   "binding-rule": [],
   denial: [],
+  tombstone: [],
 };
 
 const Document = v.pipe(

@@ -151,6 +151,8 @@ export function createTokenAdministration({ directory, clock, random }: Administ
       const refused = (index: number) =>
         new DeniedError("permission_denied", `Permission denied: ACL bootstrap no longer allowed (reset index: ${index})`);
       if (before !== null && before.modifyIndex !== resetIndex) throw refused(before.modifyIndex);
+      // There was a first token, whatever became of its record.
+      if (before === null && directory.recordedBootstrap !== null && directory.index !== resetIndex) throw refused(directory.index);
       requireCaller();
       if (chosen !== null) requireNewId(chosen, "SecretID");
       const [accessorId, secret] = [makeUuid(random), chosen ?? makeUuid(random)];

@@ -8,9 +8,17 @@
  *   everything and says so with `complete`.
  * - `write` makes all changes in one atomic step, or none. It is refused with `index_mismatch` when a record is not at
  *   the version that is expected, and with `name_taken` when another record of its kind has the key that one asks for.
- *   All are compared before anything is written. A write changes each record once, and takes no key that it gives up.
+ *   All are compared before anything is written. A write changes each record once; a key that it gives up is free for
+ *   another one of its records.
+ *   With `set`, the write is refused with `set_moved` unless the last write is the one that the caller knows, and with
+ *   `state_regressed` unless the stop mark is the one that the caller knows. The records are compared first. The set
+ *   document is replaced, and the stop mark cleared, in the same step as the records. A set document that replaces all is
+ *   for what an operator decided on: nothing is compared, and all records that were stored are dropped first, whatever they
+ *   look like. Without `set` it is the write of a
+ *   version that knows no set document: that stays as it is, and is not about this write.
  *   A write is never sent twice. When `write` throws a StoreError the outcome is unknown; the caller reads the records
  *   back. A write that is still on its way then is held off by the versions, once another one has changed them.
+ * - `stop` sets the stop mark, unless another write was made since the caller read. It stays until a write resolves it.
  * - `claim` is true once for each id, for whichever replica asks first. It keeps the id, with its end `ttlMs` from now on
  *   by the store's clock, until `forgetClaims` deletes it: no store lets it expire by itself, since a clock that is ahead for
  *   a moment would end it. When it throws, the id may be claimed.
@@ -22,7 +30,7 @@
  * @module
  */
 
-export const RECORD_KINDS = ["access-key", "bootstrap", "token", "policy", "auth-method", "binding-rule", "denial"] as const;
+export const RECORD_KINDS = ["access-key", "bootstrap", "token", "policy", "auth-method", "binding-rule", "denial", "tombstone"] as const;
 export type RecordKind = (typeof RECORD_KINDS)[number];
 
 /** How far back `read` can tell what changed, in writes. A replica follows within a second; a burst of logins is hundreds. */
@@ -46,7 +54,7 @@ export interface StoredRecord extends RecordName {
 }
 
 export interface RecordChange extends RecordName {
-  /** The version that is stored; 0 for none. */
+  /** The version that is stored, or was if all is replaced; 0 for none. */
   readonly expected: number;
   /** Null deletes. */
   readonly next: { readonly key: string | null; readonly document: string } | null;
@@ -67,6 +75,21 @@ export interface Changes extends Mark {
   readonly records: readonly StoredRecord[];
   /** What was deleted since; empty when `complete`. */
   readonly gone: readonly RecordName[];
+  /** The set document of the last write that had one, or null. */
+  readonly set: string | null;
+  /** The stop mark, or null. */
+  readonly stopped: string | null;
+}
+
+/** What a write says of the whole set of records. */
+export interface SetChange {
+  /** The last write that the caller knows; null replaces all that is stored. */
+  readonly at: Mark | null;
+  /** The index that this write gets, above every one that was seen. */
+  readonly index: number;
+  readonly document: string;
+  /** The stop mark that the caller knows, and that this write clears; null for none. */
+  readonly resolves: string | null;
 }
 
 export interface AccessStore {
@@ -75,9 +98,11 @@ export interface AccessStore {
   /**
    * @param tip a random name for this write.
    * @returns the index of the write.
-   * @throws {ConflictError} `index_mismatch`, `name_taken` @throws {StoreError}
+   * @throws {ConflictError} `index_mismatch`, `name_taken`, `set_moved` @throws {StoreError} `state_regressed` and others
    */
-  write(changes: readonly RecordChange[], tip: string): Promise<number>;
+  write(changes: readonly RecordChange[], tip: string, set?: SetChange): Promise<number>;
+  /** @param found the tip of the last write that the caller has read. @throws {StoreError} */
+  stop(mark: string, found: string): Promise<void>;
   /** @throws {StoreError} */
   claim(id: string, ttlMs: number): Promise<boolean>;
   /** @param until by the store's clock. @throws {StoreError} */

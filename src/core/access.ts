@@ -91,6 +91,16 @@ export interface Bootstrap {
   readonly accessorId: string;
 }
 
+/** That a record was deleted, kept for as long as its document could be put back. */
+export interface Tombstone {
+  readonly kind: "token" | "policy" | "auth-method" | "binding-rule" | "denial";
+  readonly id: string;
+  /** The version of the record that was deleted. */
+  readonly version: number;
+  /** When it is not needed any more. */
+  readonly expirationTime: Date;
+}
+
 /** What is stored, with where it is in the order of all writes. */
 export interface Entry<T> {
   readonly value: T;

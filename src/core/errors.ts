@@ -104,7 +104,8 @@ export type ConflictCode =
   | "transition_invalid"
   | "prepared_spent"
   | "budget_exceeded"
-  | "name_taken";
+  | "name_taken"
+  | "set_moved";
 
 /** The state is not what the caller assumed. */
 export class ConflictError extends CaError {

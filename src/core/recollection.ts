@@ -3,6 +3,7 @@
  * of its state, is noticed by it also after a restart.
  * @module
  */
+import type { Mark } from "./access-store.ts";
 import type { CaState } from "./ca/state.ts";
 
 export interface Recollected {
@@ -18,4 +19,12 @@ export interface Recollection {
   load(): Promise<Recollected | null>;
   /** @throws {StoreError} */
   save(seen: Recollected): Promise<void>;
+}
+
+/** The same for access control: which write of its set this replica saw last. */
+export interface AccessRecollection {
+  /** Null if nothing was kept for this cluster. @throws {StoreError} when it cannot be trusted @throws {SealError} `kek_unknown` */
+  load(clusterId: string): Promise<Mark | null>;
+  /** @throws {StoreError} */
+  save(clusterId: string, seen: Mark): Promise<void>;
 }

@@ -24,7 +24,7 @@ import { beforeChangeOf } from "./audited.ts";
 import { goField, isObject, isString } from "./go-struct.ts";
 import { decodeFailed, type Json, readJson, writeJson } from "./json.ts";
 import { type BodyReader, bodyForm } from "./request.ts";
-import { secretOf } from "./token.ts";
+import { sameSecret, secretOf } from "./token.ts";
 
 /** A policy's rules; Consul's own limit for a request (512 KB) is eight times that. */
 const MAX_BODY = 64 * 1024;
@@ -327,11 +327,4 @@ function rulesOf({ administration }: Control, authMethod: string | null): Entry<
 /** A rule that is changed may leave its method out. */
 function keepMethod(rule: BindingRule, before: Entry<BindingRule> | null): BindingRule {
   return rule.authMethod === "" && before !== null ? { ...rule, authMethod: before.value.authMethod } : rule;
-}
-
-/** In a time that tells nothing about where two secrets differ. */
-function sameSecret(a: string, b: string): boolean {
-  let different = a.length ^ b.length;
-  for (let i = 0; i < b.length; i++) different |= (a.charCodeAt(i % Math.max(1, a.length)) || 0) ^ b.charCodeAt(i);
-  return different === 0;
 }

@@ -14,6 +14,7 @@ import type { Log, LogFields } from "../core/log.ts";
 import type { ReadRenewalToken } from "../core/renewal.ts";
 import type { StateCodec } from "../core/store.ts";
 import { aclRoutes } from "./acl.ts";
+import { accessConflictRoutes } from "./acl-conflict.ts";
 import type { Body } from "./answers.ts";
 import { backupRoutes } from "./backup.ts";
 import { createWatchers, type Watchers } from "./blocking.ts";
@@ -58,6 +59,8 @@ export interface AppOptions {
   readonly bootstrapReset: () => number | null;
   /** The secret that the first token needs, and the path of the file that it is in; null if there is no data folder. */
   readonly bootstrapSecret: () => { readonly secret: string; readonly file: string } | null;
+  /** The management token that an operator configured, or null. */
+  readonly managementToken: string | null;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -157,6 +160,7 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
     ...backupRoutes(options, bodies),
     ...denyRoutes(options, bodies),
     ...aclRoutes(options, bodies),
+    ...accessConflictRoutes(options, bodies),
     ...statusRoutes(options),
   ];
 }

@@ -14,7 +14,7 @@ const RETRY_AFTER = "1";
 const TEXT = "text/plain; charset=utf-8";
 
 export function statusRoutes(options: AppOptions): Route[] {
-  const { manager, audit, facts, renderMetrics } = options;
+  const { manager, access, audit, facts, renderMetrics } = options;
   return [
     {
       path: "/v1/status/leader",
@@ -52,11 +52,12 @@ export function statusRoutes(options: AppOptions): Route[] {
       unlimited: true,
       methods: {
         GET(call) {
-          const obstacle = manager.obstacle() ?? (audit?.stopsSigning === true ? "the audit log cannot be written" : null);
+          const obstacle =
+            manager.obstacle() ?? (audit?.stopsSigning === true ? "the audit log cannot be written" : null) ?? accessObstacle(access);
           const [status, headers] = obstacle === null ? [200, {}] : [503, { "Retry-After": RETRY_AFTER }];
           if (!maySeeDetails(call, options)) return { status, headers, body: body(TEXT, obstacle === null ? "ok\n" : "not ready\n") };
           const summary = obstacle === null ? "ok" : `Cannot sign: ${obstacle}`;
-          const standing = describe(manager, facts()) + (audit === null ? "" : auditLine(audit));
+          const standing = describe(manager, facts()) + accessLine(access) + (audit === null ? "" : auditLine(audit));
           return { status, headers, body: body(TEXT, `${summary}\n${standing}`) };
         },
       },
@@ -92,6 +93,20 @@ function auditLine({ failure, lost, reserveLeft }: Audit): string {
   const reserve = reserveLeft === null ? "" : `, ${reserveLeft} octets of the reserve are left for changes`;
   const state = failure === null ? "ok" : `cannot be written (${failure})${reserve}`;
   return `audit: ${state}${lost > 0 ? `, ${lost} records lost` : ""}\n`;
+}
+
+/** Why no token is known, or null. */
+function accessObstacle(access: AppOptions["access"]): string | null {
+  if (access === null || access.state.loaded) return null;
+  const { stopped } = access.state;
+  return stopped === null ? "access control is not loaded yet" : `access control cannot be loaded: ${stopped}`;
+}
+
+function accessLine(access: AppOptions["access"]): string {
+  if (access === null || access.state.stopped === null) return "";
+  const { loaded, stopped } = access.state;
+  const inForce = loaded ? "what was read before stays in force" : "no token is known";
+  return `access_control: changes stopped, ${inForce}: ${stopped}; see /v1/acl/state-conflict\n`;
 }
 
 /** How this replica stands, a line each. */

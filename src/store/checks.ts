@@ -2,7 +2,7 @@
  * What every store compares before it writes, in one place so that all refuse in the same order and words.
  * @module
  */
-import type { RecordName } from "../core/access-store.ts";
+import type { Mark, RecordChange, RecordName, SetChange } from "../core/access-store.ts";
 import { ConflictError, NotReadyError, StoreError } from "../core/errors.ts";
 import type { Expected } from "../core/store.ts";
 
@@ -46,4 +46,42 @@ export function versionConflict({ kind, id }: RecordName): ConflictError {
 /** Another record has the key that a write asks for. */
 export function keyConflict({ kind }: RecordName): ConflictError {
   return new ConflictError("name_taken", `Cannot write ${kind}: another one has its name`);
+}
+
+/**
+ * What a write with a set document expects of the store. The texts are the same in every store.
+ * @throws {ConflictError} `set_moved` @throws {StoreError} `state_regressed`
+ */
+export function requireSet(last: Mark, stopped: string | null, { at, resolves }: SetChange): void {
+  if (at === null) return;
+  if (last.index !== at.index || last.tip !== at.tip) throw setMoved();
+  if (stopped !== resolves) throw accessStopped();
+}
+
+export function setMoved(): ConflictError {
+  return new ConflictError("set_moved", "Cannot change access control: another write was made since it was read");
+}
+
+export function accessStopped(): StoreError {
+  return new StoreError(
+    "state_regressed",
+    "Cannot change access control: changes are stopped until an operator decides; see GET /v1/acl/state-conflict",
+  );
+}
+
+/** The keys that a write asks for twice, and the records whose present keys it gives up. */
+export function keysOf(changes: readonly RecordChange[]): {
+  readonly twice: RecordChange | null;
+  gives(kind: string, id: string): boolean;
+} {
+  const touched = new Set(changes.map(({ kind, id }) => `${kind}/${id}`));
+  const asked = new Set<string>();
+  let twice: RecordChange | null = null;
+  for (const change of changes) {
+    const key = change.next?.key ?? null;
+    if (key === null) continue;
+    if (asked.has(`${change.kind}/${key}`)) twice ??= change;
+    asked.add(`${change.kind}/${key}`);
+  }
+  return { twice, gives: (kind, id) => touched.has(`${kind}/${id}`) };
 }

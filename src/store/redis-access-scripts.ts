@@ -9,27 +9,29 @@ local function text(n) return string.format('%.0f', n) end
 local function parse(record)
   if not record then return '0', nil, '' end
   local version, create, key = string.match(record, '^(%d+) (%d+) %d+ ([^\\n]*)\\n')
-  return version, create, key
+  return version or 'malformed', create, key or ''
 end
 `;
 
 export const ACCESS_SCRIPTS = {
   /**
    * KEYS access, records, log. ARGV index and tip that the caller has, '' for none.
-   * Answers {index, tip, 'same' | 'changes' | 'all', field, record, …}; an empty record is one that is gone.
+   * Answers {index, tip, set document, stop mark, 'same' | 'changes' | 'all', field, record, …}; an empty record is one that
+   * is gone.
    */
   accessRead: `${PRELUDE}
-local now = redis.call('HMGET', KEYS[1], 'index', 'tip')
+local now = redis.call('HMGET', KEYS[1], 'index', 'tip', 'set', 'stop')
 local index, tip = now[1] or '0', now[2] or ''
-if tip == ARGV[2] and ARGV[1] ~= '' then return {index, tip, 'same'} end
-local out = {index, tip, 'changes'}
+local out = {index, tip, now[3] or '', now[4] or '', 'same'}
+if tip == ARGV[2] and ARGV[1] ~= '' then return out end
+out[5] = 'changes'
 local function log(i)
   local entry = redis.call('HGET', KEYS[3], text(i))
   if not entry then return nil end
   return string.match(entry, '^([^\\n]*)\\n(.*)$')
 end
 local from, to = tonumber(ARGV[1]), tonumber(index)
-if from and from < to and log(from) == ARGV[2] then
+if from and from < to and to - from <= tonumber(ARGV[3]) and log(from) == ARGV[2] then
   local seen = {}
   for i = from + 1, to do
     local _, fields = log(i)
@@ -43,44 +45,80 @@ if from and from < to and log(from) == ARGV[2] then
   end
   return out
 end
-out[3] = 'all'
+out[5] = 'all'
 local all = redis.call('HGETALL', KEYS[2])
 for i = 1, #all do out[#out + 1] = all[i] end
 return out`,
 
   /**
-   * KEYS access, records, keys, log. ARGV tip, channel, how many writes the log keeps; then for each change: kind, id,
-   * expected version, 'set' or 'delete', key or '', document. Answers {'done', index}, {'version', number of the change}
-   * or {'key', number of the change}; anything was written in the first case alone.
+   * KEYS access, records, keys, log. ARGV tip, channel, how many writes the log keeps; the set document or '', and where
+   * there is one the index and tip of the last write and the stop mark that are expected, or all '' to replace whatever is
+   * stored, and the index of this write; then for each change: kind, id, expected version, 'set' or 'delete', key or '', document. Answers {'done', index},
+   * {'version', number of the change}, {'key', number of the change}, {'moved', ''} or {'stopped', ''}; anything was written
+   * in the first case alone.
    */
   accessWrite: `${PRELUDE}
-for i = 4, #ARGV, 6 do
-  local version = parse(redis.call('HGET', KEYS[2], ARGV[i] .. '/' .. ARGV[i + 1]))
-  if version ~= ARGV[i + 2] then return {'version', text((i - 4) / 6)} end
+local FIRST = 9
+local touched, asked = {}, {}
+for i = FIRST, #ARGV, 6 do touched[ARGV[i] .. '/' .. ARGV[i + 1]] = true end
+local all = ARGV[4] ~= '' and ARGV[5] == ''
+for i = FIRST, #ARGV, 6 do
+  local number = text((i - FIRST) / 6)
+  if not all then
+    local version = parse(redis.call('HGET', KEYS[2], ARGV[i] .. '/' .. ARGV[i + 1]))
+    if version ~= ARGV[i + 2] then return {'version', number} end
+  end
   if ARGV[i + 3] == 'set' and ARGV[i + 4] ~= '' then
-    local owner = redis.call('HGET', KEYS[3], ARGV[i] .. '/' .. ARGV[i + 4])
-    if owner and owner ~= ARGV[i + 1] then return {'key', text((i - 4) / 6)} end
+    local key = ARGV[i] .. '/' .. ARGV[i + 4]
+    local owner = not all and redis.call('HGET', KEYS[3], key)
+    if asked[key] or (owner and owner ~= ARGV[i + 1] and not touched[ARGV[i] .. '/' .. owner]) then return {'key', number} end
+    asked[key] = true
   end
 end
-local next = tonumber(redis.call('HGET', KEYS[1], 'index') or '0') + 1
-local index, entry = text(next), ARGV[1] .. '\\n'
-for i = 4, #ARGV, 6 do
+local last = redis.call('HMGET', KEYS[1], 'index', 'tip', 'stop')
+local next = tonumber(last[1] or '0') + 1
+if all then
+  next = tonumber(ARGV[8])
+  redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
+elseif ARGV[4] ~= '' then
+  if (last[1] or '0') ~= ARGV[5] or (last[2] or '') ~= ARGV[6] then return {'moved', ''} end
+  if (last[3] or '') ~= ARGV[7] then return {'stopped', ''} end
+  next = tonumber(ARGV[8])
+end
+local index, entry, made = text(next), ARGV[1] .. '\\n', {}
+for i = FIRST, #ARGV, 6 do
+  local field = ARGV[i] .. '/' .. ARGV[i + 1]
+  local _, create, old = parse(redis.call('HGET', KEYS[2], field))
+  made[i] = create or index
+  if old ~= '' then redis.call('HDEL', KEYS[3], ARGV[i] .. '/' .. old) end
+end
+for i = FIRST, #ARGV, 6 do
   local kind, id, key = ARGV[i], ARGV[i + 1], ARGV[i + 4]
   local field = kind .. '/' .. id
-  local version, create, old = parse(redis.call('HGET', KEYS[2], field))
-  if old ~= '' then redis.call('HDEL', KEYS[3], kind .. '/' .. old) end
   if ARGV[i + 3] == 'set' then
-    local record = text(tonumber(version) + 1) .. ' ' .. (create or index) .. ' ' .. index .. ' ' .. key .. '\\n' .. ARGV[i + 5]
+    local record = text(tonumber(ARGV[i + 2]) + 1) .. ' ' .. made[i] .. ' ' .. index .. ' ' .. key .. '\\n' .. ARGV[i + 5]
     redis.call('HSET', KEYS[2], field, record)
     if key ~= '' then redis.call('HSET', KEYS[3], kind .. '/' .. key, id) end
   else redis.call('HDEL', KEYS[2], field) end
   entry = entry .. field .. '\\n'
 end
 redis.call('HSET', KEYS[1], 'index', index, 'tip', ARGV[1])
+if ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[1], 'set', ARGV[4])
+  redis.call('HDEL', KEYS[1], 'stop')
+end
 redis.call('HSET', KEYS[4], index, entry)
 redis.call('HDEL', KEYS[4], text(next - tonumber(ARGV[3])))
 redis.call('PUBLISH', ARGV[2], ARGV[1])
 return {'done', index}`,
+
+  /** KEYS access. ARGV stop mark, the tip that the caller has read, the channel. Answers 1 if the mark was set. */
+  accessStop: `
+local now = redis.call('HMGET', KEYS[1], 'tip', 'stop')
+if (now[1] or '') ~= ARGV[2] or now[2] == ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'stop', ARGV[1])
+redis.call('PUBLISH', ARGV[3], '')
+return 1`,
 
   /** KEYS access. Answers the tip. */
   accessTip: `return redis.call('HGET', KEYS[1], 'tip') or ''`,

@@ -6,14 +6,14 @@ import * as v from "valibot";
 import { type AccessStore, CHANGES_KEPT, RECORD_KINDS, type RecordName, type StoredRecord } from "../core/access-store.ts";
 import type { Clock } from "../core/clock.ts";
 import { InvariantError, StoreError } from "../core/errors.ts";
-import { keyConflict, versionConflict } from "./checks.ts";
+import { accessStopped, keyConflict, setMoved, versionConflict } from "./checks.ts";
 import type { RedisKeys, RunScript } from "./redis-ports.ts";
 
 /** Behind the change notice, which may get lost, in milliseconds: with a quarter of jitter still within the port's second. */
 const POLL_MS = 750;
 
 const ReadAnswer = v.array(v.string());
-const WriteAnswer = v.tuple([v.picklist(["done", "version", "key"]), v.string()]);
+const WriteAnswer = v.tuple([v.picklist(["done", "version", "key", "moved", "stopped"]), v.string()]);
 const Name = v.object({ kind: v.picklist(RECORD_KINDS), id: v.string() });
 
 export interface RedisAccessOptions {
@@ -30,8 +30,13 @@ export function createRedisAccess({ run, keys, clock, confirm, wait }: RedisAcce
   return {
     async read(since) {
       const have = since === null ? ["", ""] : [String(since.index), since.tip];
-      const answer = await run("accessRead", ReadAnswer, [keys.access, keys.accessRecords, keys.accessLog], have);
-      const [index = "0", tip = "", form, ...fields] = answer;
+      const answer = await run(
+        "accessRead",
+        ReadAnswer,
+        [keys.access, keys.accessRecords, keys.accessLog],
+        [...have, String(CHANGES_KEPT)],
+      );
+      const [index = "0", tip = "", set = "", stopped = "", form, ...fields] = answer;
       const records: StoredRecord[] = [];
       const gone: RecordName[] = [];
       for (let i = 0; i + 1 < fields.length; i += 2) {
@@ -39,9 +44,10 @@ export function createRedisAccess({ run, keys, clock, confirm, wait }: RedisAcce
         if (text === "") gone.push(name);
         else records.push(readRecord(name, text));
       }
-      return { index: Number(index), tip, complete: form === "all", records, gone };
+      const whole = { set: set === "" ? null : set, stopped: stopped === "" ? null : stopped };
+      return { index: Number(index), tip, ...whole, complete: form === "all", records, gone };
     },
-    async write(changes, tip) {
+    async write(changes, tip, set) {
       const parts = changes.flatMap(({ kind, id, expected, next }) => [
         kind,
         id,
@@ -50,12 +56,18 @@ export function createRedisAccess({ run, keys, clock, confirm, wait }: RedisAcce
         next?.key ?? "",
         next?.document ?? "",
       ]);
+      const whole =
+        set === undefined
+          ? ["", "", "", "", ""]
+          : [set.document, set.at === null ? "" : String(set.at.index), set.at?.tip ?? "", set.resolves ?? "", String(set.index)];
       const [outcome, number] = await run(
         "accessWrite",
         WriteAnswer,
         [keys.access, keys.accessRecords, keys.accessKeys, keys.accessLog],
-        [tip, keys.accessChanged, String(CHANGES_KEPT), ...parts],
+        [tip, keys.accessChanged, String(CHANGES_KEPT), ...whole, ...parts],
       );
+      if (outcome === "moved") throw setMoved();
+      if (outcome === "stopped") throw accessStopped();
       if (outcome !== "done") {
         const change = changes[Number(number)];
         if (change === undefined) throw new InvariantError("Redis names a change that was not asked for");
@@ -63,6 +75,9 @@ export function createRedisAccess({ run, keys, clock, confirm, wait }: RedisAcce
       }
       await confirm();
       return Number(number);
+    },
+    async stop(mark, found) {
+      await run("accessStop", v.number(), [keys.access], [mark, found, keys.accessChanged]);
     },
     claim: async (id, ttlMs) =>
       (await run("claim", v.number(), [keys.claim(id), keys.accessClaims], [String(Math.max(1, Math.ceil(ttlMs))), id])) === 1,

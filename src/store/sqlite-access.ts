@@ -6,7 +6,7 @@ import type { DatabaseSync } from "node:sqlite";
 import * as v from "valibot";
 import { type AccessStore, CHANGES_KEPT, RECORD_KINDS, type StoredRecord } from "../core/access-store.ts";
 import type { Clock } from "../core/clock.ts";
-import { keyConflict, versionConflict } from "./checks.ts";
+import { keyConflict, keysOf, requireSet, versionConflict } from "./checks.ts";
 import { createWaiter } from "./waiter.ts";
 
 /** Tables from version 3 on. */
@@ -18,8 +18,13 @@ export const ACCESS_TABLES = `
   CREATE TABLE access_claim (id TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT;
 `;
 
+/** Tables from version 4 on. */
+export const ACCESS_SET_TABLE =
+  "CREATE TABLE access_set (id INTEGER PRIMARY KEY CHECK (id = 1), document TEXT, stopped TEXT) STRICT; INSERT INTO access_set (id) VALUES (1);";
+
 const kind = v.picklist(RECORD_KINDS);
 const WriteRow = v.object({ idx: v.number(), tip: v.string() });
+const SetRow = v.object({ document: v.nullable(v.string()), stopped: v.nullable(v.string()) });
 const NameRow = v.object({ kind, id: v.string() });
 const RecordRow = v.object({
   kind,
@@ -56,12 +61,19 @@ export function createSqliteAccess({ db, clock, transaction, pollMs }: SqliteAcc
     logTouched: db.prepare("INSERT INTO access_touched (idx, kind, id) VALUES (?, ?, ?)"),
     forgetWrite: db.prepare("DELETE FROM access_write WHERE idx <= ?"),
     forgetTouched: db.prepare("DELETE FROM access_touched WHERE idx <= ?"),
+    whole: db.prepare("SELECT document, stopped FROM access_set WHERE id = 1"),
+    setWhole: db.prepare("UPDATE access_set SET document = ?, stopped = NULL WHERE id = 1"),
+    stop: db.prepare("UPDATE access_set SET stopped = ? WHERE id = 1"),
     expire: db.prepare("DELETE FROM access_claim WHERE expires_at <= ?"),
     claim: db.prepare("INSERT OR IGNORE INTO access_claim (id, expires_at) VALUES (?, ?)"),
   };
   const optional = <T>(schema: v.GenericSchema<unknown, T>, row: unknown): T | null =>
     row === undefined || row === null ? null : v.parse(schema, row);
   const last = () => optional(WriteRow, sql.last.get()) ?? { idx: 0, tip: "" };
+  const readSet = () => {
+    const { document: set, stopped } = v.parse(SetRow, sql.whole.get());
+    return { set, stopped };
+  };
   const readRow = (row: unknown): StoredRecord => {
     const { create_idx: createIndex, modify_idx: modifyIndex, ...record } = v.parse(RecordRow, row);
     return { ...record, createIndex, modifyIndex };
@@ -75,41 +87,57 @@ export function createSqliteAccess({ db, clock, transaction, pollMs }: SqliteAcc
     async read(since) {
       return transaction(() => {
         const { idx: index, tip } = last();
-        if (since?.tip === tip) return { index, tip, complete: false, records: [], gone: [] };
+        const whole = readSet();
+        if (since?.tip === tip) return { index, tip, ...whole, complete: false, records: [], gone: [] };
         if (since === null || optional(WriteRow, sql.write.get(since.index))?.tip !== since.tip)
-          return { index, tip, complete: true, records: sql.all.all().map(readRow), gone: [] };
+          return { index, tip, ...whole, complete: true, records: sql.all.all().map(readRow), gone: [] };
         const touched = sql.touched.all(since.index).map((row) => v.parse(NameRow, row));
         const found = touched.map((name) => ({ name, record: find(name) }));
         return {
           index,
           tip,
+          ...whole,
           complete: false,
           records: found.flatMap(({ record }) => (record === null ? [] : [record])),
           gone: found.flatMap(({ name, record }) => (record === null ? [name] : [])),
         };
       });
     },
-    async write(changes, tip) {
+    async write(changes, tip, whole) {
+      const { twice, gives } = keysOf(changes);
+      const replacesAll = whole?.at === null;
       const index = transaction(() => {
-        for (const change of changes) {
+        for (const change of replacesAll ? [] : changes) {
           if ((find(change)?.version ?? 0) !== change.expected) throw versionConflict(change);
           const owner = change.next === null ? null : optional(NameRow, sql.owner.get(change.kind, change.next.key));
-          if (owner !== null && owner.id !== change.id) throw keyConflict(change);
+          if (owner !== null && owner.id !== change.id && !gives(owner.kind, owner.id)) throw keyConflict(change);
         }
-        const next = last().idx + 1;
-        for (const { kind, id, expected, next: content } of changes) {
-          const createIndex = find({ kind, id })?.createIndex ?? next;
-          if (content === null) sql.remove.run(kind, id);
-          else sql.set.run(kind, id, content.key, expected + 1, createIndex, next, content.document);
+        if (twice !== null) throw keyConflict(twice);
+        const before = last();
+        if (whole !== undefined) requireSet({ index: before.idx, tip: before.tip }, readSet().stopped, whole);
+        const next = whole?.index ?? before.idx + 1;
+        if (replacesAll) db.exec("DELETE FROM access_record; DELETE FROM access_write; DELETE FROM access_touched;");
+        const made = changes.map(({ kind, id }) => find({ kind, id })?.createIndex ?? next);
+        // What is given up first, so that it is free for the others.
+        for (const { kind, id } of changes) sql.remove.run(kind, id);
+        changes.forEach(({ kind, id, expected, next: content }, i) => {
+          if (content !== null) sql.set.run(kind, id, content.key, expected + 1, made[i] ?? next, next, content.document);
           sql.logTouched.run(next, kind, id);
-        }
+        });
         sql.logWrite.run(next, tip);
+        if (whole !== undefined) sql.setWhole.run(whole.document);
         sql.forgetWrite.run(next - CHANGES_KEPT);
         sql.forgetTouched.run(next - CHANGES_KEPT);
         return next;
       });
       waiter.notify();
       return index;
+    },
+    async stop(mark, found) {
+      transaction(() => {
+        if (last().tip === found) sql.stop.run(mark);
+      });
+      waiter.notify();
     },
     async claim(id, ttlMs) {
       const end = clock.now().getTime() + Math.ceil(ttlMs);

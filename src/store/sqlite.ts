@@ -14,12 +14,12 @@ import type { Backend } from "./backend.ts";
 import { requireExpected } from "./checks.ts";
 import { createMemoryLooks } from "./looks.ts";
 import { readReplica } from "./replica.ts";
-import { ACCESS_TABLES, createSqliteAccess } from "./sqlite-access.ts";
+import { ACCESS_SET_TABLE, ACCESS_TABLES, createSqliteAccess } from "./sqlite-access.ts";
 import { createTransaction, sqliteError } from "./sqlite-transaction.ts";
 import { createWaiter } from "./waiter.ts";
 
 /** Version of the tables, kept in SQLite's user_version. The document in them has a schema of its own. */
-const TABLES = 3;
+const TABLES = 4;
 
 /** The newest tables from the version before, where 0 is an empty file. */
 const CREATE = [
@@ -28,6 +28,7 @@ const CREATE = [
   `CREATE TABLE stop_mark (id INTEGER PRIMARY KEY CHECK (id = 1), idx INTEGER NOT NULL, commit_id TEXT NOT NULL, term INTEGER NOT NULL, document TEXT NOT NULL, reason TEXT NOT NULL, noticed_by TEXT NOT NULL, set_at INTEGER NOT NULL) STRICT;
    CREATE TABLE replica (id TEXT PRIMARY KEY, replica TEXT NOT NULL, expires_at INTEGER NOT NULL) STRICT;`,
   ACCESS_TABLES,
+  ACCESS_SET_TABLE,
 ];
 
 /** How soon a worker sees what another one committed, in milliseconds. */

@@ -9,6 +9,9 @@ import { makeUuid } from "../../src/auth/tokens.ts";
 import type { Policy, Token } from "../../src/core/access.ts";
 import type { AccessStore } from "../../src/core/access-store.ts";
 import type { Authorizer } from "../../src/core/authorizer.ts";
+import type { AccessRecord } from "../../src/core/ca/state.ts";
+import type { Log } from "../../src/core/log.ts";
+import type { AccessRecollection } from "../../src/core/recollection.ts";
 import type { Sealer } from "../../src/core/sealer.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
@@ -26,10 +29,20 @@ export interface TestAccess {
   readonly directory: Directory;
   readonly authorizer: Authorizer;
   /** Another replica over the same store. */
-  replica(options?: { sealer?: Sealer; store?: AccessStore; memory?: DirectoryMemory }): Promise<Directory>;
+  replica(options?: ReplicaOptions): Promise<Directory>;
+  /** Says in the CA document that the set document is required from now on. */
+  require(): Promise<void>;
   addPolicy(rules: string, more?: Partial<Policy>): Promise<Policy>;
   /** @returns the token and its secret. */
   addToken(more?: Partial<Token>): Promise<{ token: Token; secret: string }>;
+}
+
+export interface ReplicaOptions {
+  readonly sealer?: Sealer;
+  readonly store?: AccessStore;
+  readonly memory?: DirectoryMemory;
+  readonly recollection?: AccessRecollection;
+  readonly log?: Log;
 }
 
 export async function createTestAccess(
@@ -44,6 +57,8 @@ export async function createTestAccess(
   const clock = options.clock ?? createFakeClock();
   const sealer = createSealer(await readKeks(options.keks ?? makeKek()));
   const store = options.store ?? createMemoryBackend(clock).open(createCodec(sealer), "test").access;
+  /** What the CA document says of access control. */
+  let trust: AccessRecord | null = null;
   const replica: TestAccess["replica"] = async (other = {}) => {
     const made = createDirectory({
       store: other.store ?? store,
@@ -52,8 +67,14 @@ export async function createTestAccess(
       recordSchema: () => options.recordSchema ?? 2,
       clock,
       random: systemRandom,
-      log: silentLog,
+      log: other.log ?? silentLog,
       memory: other.memory,
+      recollection: other.recollection ?? null,
+      address: "127.0.0.1:8500",
+      trust: () => trust,
+      record: async (next) => {
+        trust = next;
+      },
     });
     await made.start();
     return made;
@@ -74,6 +95,10 @@ export async function createTestAccess(
     directory,
     authorizer,
     replica,
+    async require() {
+      await directory.seal();
+      trust = { keyId: directory.keyId ?? "", bootstrapAccessorId: null };
+    },
     async addPolicy(rules, more = {}) {
       const id = makeUuid(systemRandom);
       const policy: Policy = { id, name: id, description: "", rules, datacenters: [], ...more };

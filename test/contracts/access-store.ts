@@ -13,7 +13,7 @@ import {
   type RecordChange,
   type RecordKind,
 } from "../../src/core/access-store.ts";
-import { ConflictError } from "../../src/core/errors.ts";
+import { ConflictError, StoreError } from "../../src/core/errors.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { type Codec, createCodec } from "../../src/store/codec.ts";
@@ -58,8 +58,15 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
     afterEach(() => backend.close());
 
     it("read() gives nothing, and all of it, before the first write", async () => {
-      assert.deepEqual(await one.read(null), { ...NOTHING_WRITTEN, complete: true, records: [], gone: [] });
-      assert.deepEqual(await one.read(NOTHING_WRITTEN), { ...NOTHING_WRITTEN, complete: false, records: [], gone: [] });
+      assert.deepEqual(await one.read(null), { ...NOTHING_WRITTEN, set: null, stopped: null, complete: true, records: [], gone: [] });
+      assert.deepEqual(await one.read(NOTHING_WRITTEN), {
+        ...NOTHING_WRITTEN,
+        set: null,
+        stopped: null,
+        complete: false,
+        records: [],
+        gone: [],
+      });
     });
 
     it("read() gives records as they were written, whatever is in a document", async () => {
@@ -72,6 +79,8 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
         {
           index: 1,
           tip: "tip-x",
+          set: null,
+          stopped: null,
           complete: true,
           records: [
             { kind: "policy", id: "a", version: 1, key: null, document: "", createIndex: 1, modifyIndex: 1 },
@@ -104,7 +113,14 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
         createIndex: mark.index,
         modifyIndex: mark.index + 2,
       });
-      assert.deepEqual(await two.read(markOf(changes)), { ...markOf(changes), complete: false, records: [], gone: [] });
+      assert.deepEqual(await two.read(markOf(changes)), {
+        ...markOf(changes),
+        set: null,
+        stopped: null,
+        complete: false,
+        records: [],
+        gone: [],
+      });
     });
 
     it("read() gives everything for a mark that is not of this store's past", async () => {
@@ -193,6 +209,107 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
       for (const outcome of outcomes) if (outcome.status === "rejected") refusedWith("index_mismatch")(outcome.reason);
       assert.equal((await one.read(null)).records.length, 1);
+    });
+
+    it("write() lets a record have a key that another one gives up in the same write, and no two records one key", async () => {
+      await one.write([set("policy", "a", 0, "", "ops"), set("policy", "b", 0, "", "dev")], newTip());
+      await one.write([set("policy", "c", 0, "", "ops"), remove("policy", "a", 1)], newTip());
+      await one.write([set("policy", "c", 1, "", "dev"), set("policy", "b", 1, "", "ops")], newTip());
+      assert.deepEqual((await two.read(null)).records.map(({ id, key }) => `${id} ${key}`).toSorted(), ["b ops", "c dev"]);
+      await assert.rejects(
+        one.write([set("policy", "c", 2, "", "x"), set("policy", "d", 0, "", "x")], newTip()),
+        refusedWith("name_taken"),
+      );
+      await assert.rejects(
+        one.write([set("policy", "c", 2, "", "dev"), set("policy", "d", 0, "", "dev")], newTip()),
+        refusedWith("name_taken"),
+      );
+      await assert.rejects(one.write([set("policy", "e", 0, "", "ops")], newTip()), refusedWith("name_taken"));
+    });
+
+    it("write() replaces the set document with the records, where the last write is the one that is known", async () => {
+      const whole = (at: Mark, document: string, more = {}) => ({ at, index: at.index + 1, document, resolves: null, ...more });
+      assert.equal(await one.write([set("token", "a", 0, "1")], "first", whole(NOTHING_WRITTEN, "set 1")), 1);
+      const read = await two.read(null);
+      assert.deepEqual([read.index, read.tip, read.set, read.stopped], [1, "first", "set 1", null]);
+      for (const at of [NOTHING_WRITTEN, { index: 1, tip: "other" }, { index: 2, tip: "first" }])
+        await assert.rejects(two.write([set("token", "b", 0, "1")], newTip(), whole(at, "set 2")), refusedWith("set_moved"));
+      // What is wrong with the records is said first: asking again would not help.
+      await assert.rejects(two.write([set("token", "a", 0, "x")], newTip(), whole(NOTHING_WRITTEN, "x")), refusedWith("index_mismatch"));
+      assert.deepEqual(await two.read(null), read);
+      assert.equal(await two.write([], "second", whole(markOf(read), "set 2")), 2);
+      assert.deepEqual(await one.read(markOf(read)), {
+        index: 2,
+        tip: "second",
+        set: "set 2",
+        stopped: null,
+        complete: false,
+        records: [],
+        gone: [],
+      });
+    });
+
+    it("write() lands where it is told to, above a store that lost writes, and changes can still be told from before", async () => {
+      await one.write([set("token", "a", 0, "1")], "first");
+      const at = markOf(await one.read(null));
+      const jump = { at, index: 7, document: "set 7", resolves: null };
+      assert.equal(await one.write([set("token", "b", 0, "1")], "seventh", jump), 7);
+      const changes = await two.read(at);
+      assert.deepEqual([changes.index, changes.tip, changes.complete, ids(changes)], [7, "seventh", false, ["token/b"]]);
+      assert.equal((await two.read(null)).records.find(({ id }) => id === "b")?.modifyIndex, 7);
+      assert.equal(await two.write([set("token", "c", 0, "1")], "eighth"), 8);
+      assert.deepEqual(ids(await one.read({ index: 7, tip: "seventh" })), ["token/c"]);
+    });
+
+    it("write() without a set document leaves the one there is as it is, which is then not about the last write", async () => {
+      await one.write([], "first", { at: NOTHING_WRITTEN, index: 1, document: "set 1", resolves: null });
+      await one.write([set("token", "a", 0, "1")], "second");
+      const { index, tip, set: document } = await two.read(null);
+      assert.deepEqual([index, tip, document], [2, "second", "set 1"]);
+    });
+
+    it("write() lets one of many that race with one set document win, and only one", async () => {
+      const all = Array.from({ length: 8 }, (_, i) => backend.open(codec, `holder ${i}`).access);
+      const outcomes = await Promise.allSettled(
+        all.map((access, i) =>
+          access.write([set("token", String(i), 0, "")], newTip(), { at: NOTHING_WRITTEN, index: 1, document: "set", resolves: null }),
+        ),
+      );
+      assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
+      for (const outcome of outcomes) if (outcome.status === "rejected") refusedWith("set_moved")(outcome.reason);
+      assert.equal((await one.read(null)).records.length, 1);
+    });
+
+    it("write() replaces all that is stored where it is told to, whatever versions and keys there were", async () => {
+      await one.write([set("token", "a", 0, "1", "k"), set("token", "b", 0, "1"), set("policy", "p", 0, "", "ops")], "first");
+      await one.stop("mark", "first");
+      const all = { at: null, index: 5, document: "set 5", resolves: null };
+      await two.write([set("token", "a", 6, "7", "k"), set("policy", "q", 0, "", "ops")], "fifth", all);
+      const read = await one.read({ index: 1, tip: "first" });
+      assert.deepEqual([read.index, read.tip, read.set, read.stopped, read.complete], [5, "fifth", "set 5", null, true]);
+      assert.deepEqual(ids(read), ["policy/q", "token/a"]);
+      const a = read.records.find(({ id }) => id === "a");
+      assert.deepEqual([a?.version, a?.createIndex, a?.modifyIndex, a?.key], [7, 5, 5, "k"]);
+      await one.write([set("token", "a", 7, "8", "k"), set("policy", "r", 0, "", "dev")], newTip());
+      await assert.rejects(one.write([set("policy", "s", 0, "", "ops")], newTip()), refusedWith("name_taken"));
+    });
+
+    it("stop() keeps writes with a set document away until one resolves it", async () => {
+      await one.write([], "first", { at: NOTHING_WRITTEN, index: 1, document: "set 1", resolves: null });
+      await two.stop("not this", "earlier");
+      assert.equal((await one.read(null)).stopped, null);
+      await two.stop("mark", "first");
+      const read = await one.read({ index: 1, tip: "first" });
+      assert.deepEqual([read.stopped, read.set], ["mark", "set 1"]);
+      const whole = { at: { index: 1, tip: "first" }, index: 2, document: "set 2" };
+      const stopped = (error: unknown) => error instanceof StoreError && error.code === "state_regressed";
+      for (const resolves of [null, "other"]) await assert.rejects(one.write([], newTip(), { ...whole, resolves }), stopped);
+      await one.write([], "second", { ...whole, resolves: "mark" });
+      assert.deepEqual([(await two.read(null)).stopped, (await two.read(null)).set], [null, "set 2"]);
+      await assert.rejects(
+        one.write([], newTip(), { at: { index: 2, tip: "second" }, index: 3, document: "set 3", resolves: "mark" }),
+        stopped,
+      );
     });
 
     it("claim() is true once for each id, for one of all who ask", async () => {

@@ -19,6 +19,7 @@ export function accessThat(rule: { allows(resource: Resource, access: Access, na
   const nothing = new Proxy({}, { get: () => () => [] });
   return {
     defaultPolicy: "deny",
+    state: { loaded: true, stopped: null, index: 1 },
     authorize: () => caller,
     administration: nothing,
     administrationFor: () => nothing,

@@ -26,6 +26,7 @@ export async function createTestApp(overrides: Partial<AppOptions> = {}, ca?: Te
     access: null,
     bootstrapReset: () => null,
     bootstrapSecret: () => null,
+    managementToken: null,
     clock: started.clock,
     random: systemRandom,
     log: silentLog,

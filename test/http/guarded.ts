@@ -51,6 +51,11 @@ export async function guarded(ca?: TestCa, overrides: Partial<AppOptions> = {}):
     logout,
     kek: null,
     rewrap: async () => false,
+    get state() {
+      return directory.state;
+    },
+    conflict: () => directory.conflict(),
+    resolve: (keep, before) => directory.resolve(keep, before),
   };
   const app = await createTestApp({ access: control, ...overrides }, started);
   const policy = await access.addPolicy(

@@ -37,6 +37,7 @@ async function startUninitialized(): Promise<Peer> {
     access: null,
     bootstrapReset: () => null,
     bootstrapSecret: () => null,
+    managementToken: null,
     clock,
     random: systemRandom,
     log: silentLog,

@@ -159,7 +159,7 @@ describe("openSqlite()", () => {
   const newerFile = (): string => {
     const path = newPath();
     const db = new DatabaseSync(path);
-    db.exec("CREATE TABLE later (x TEXT); PRAGMA user_version = 4;");
+    db.exec("CREATE TABLE later (x TEXT); PRAGMA user_version = 5;");
     db.close();
     return path;
   };
@@ -187,7 +187,7 @@ describe("openSqlite()", () => {
     old.close();
     const db = new DatabaseSync(path);
     db.exec(
-      "DROP TABLE stop_mark; DROP TABLE replica; DROP TABLE access_record; DROP TABLE access_write; DROP TABLE access_touched; DROP TABLE access_claim; PRAGMA user_version = 1;",
+      "DROP TABLE stop_mark; DROP TABLE replica; DROP TABLE access_record; DROP TABLE access_write; DROP TABLE access_touched; DROP TABLE access_claim; DROP TABLE access_set; PRAGMA user_version = 1;",
     );
     db.close();
     const upgraded = openSqlite(path, clock);

@@ -42,7 +42,12 @@ export interface Changes {
     work: (context: ChangeContext) => Promise<Change | null>,
   ): Promise<Snapshot | null>;
   /** Commits a state that leaves what signs as it is. @throws {CaError} */
-  replace(kind: "prune" | "collect" | "cross" | "rewrap", next: CaState, snapshot: Snapshot, operation: Operation): Promise<void>;
+  replace(
+    kind: "prune" | "collect" | "cross" | "rewrap" | "record-access",
+    next: CaState,
+    snapshot: Snapshot,
+    operation: Operation,
+  ): Promise<void>;
 }
 
 export function createChanges(options: ChangesOptions): Changes {

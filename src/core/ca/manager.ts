@@ -47,9 +47,9 @@ import { choose, planResolution, requireSameCluster } from "./resolve.ts";
 import { keksInUse, requireKeks, rewrapped } from "./rewrap.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { createStanding } from "./standing.ts";
-import { type CaState, leastSchema, SCHEMA, SCHEMAS } from "./state.ts";
+import { type AccessRecord, type CaState, leastSchema, SCHEMA, SCHEMAS } from "./state.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./status.ts";
-import { prune, reseal } from "./transitions.ts";
+import { prune, recordAccess, reseal } from "./transitions.ts";
 import { createUpkeep } from "./upkeep.ts";
 
 /**
@@ -108,6 +108,12 @@ export interface CaManager {
   rotate(request: RotationRequest, caller?: Caller): Promise<Snapshot>;
   /** Seals everything anew with the current key-encryption key. @returns whether anything changed. @throws {CaError} */
   rewrap(caller?: Caller): Promise<boolean>;
+  /**
+   * Records in the CA document what is known of access control, once every live replica can read that.
+   * @param work gets what is recorded; null leaves it as it is.
+   * @returns whether anything changed. @throws {CaError}
+   */
+  recordAccess(work: (recorded: AccessRecord | null) => Promise<AccessRecord | null>): Promise<boolean>;
   /** Which key-encryption keys are needed. @throws {StoreError} */
   kekUse(): Promise<KekUse>;
   /** The two states where the store lost writes, or null. @throws {StoreError} */
@@ -383,6 +389,18 @@ export function createManager(options: ManagerOptions): CaManager {
         },
         caller,
       );
+    },
+    async recordAccess(work) {
+      return operations.run("RENEWING", async (operation) => {
+        const snapshot = require();
+        if (operation.schema < SCHEMA) return false;
+        const { access } = snapshot.state;
+        const next = await work(access);
+        const same = next?.keyId === access?.keyId && next?.bootstrapAccessorId === access?.bootstrapAccessorId;
+        if (next === null || same) return false;
+        await replace("record-access", recordAccess(snapshot.state, newCommitId(random), next), snapshot, operation);
+        return true;
+      });
     },
     async kekUse() {
       await heartbeat();

@@ -60,8 +60,8 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
     const { chain, leftByForce, forceWouldLeave } = await cross(base, provider, root, force, context);
     const next: CaState = {
       ...united,
-      // A backup is older than what is there: it must not bring back an earlier access control, or none.
-      access: (resolution.kind === "restore" ? other?.access : null) ?? kept.access ?? other?.access ?? null,
+      // A backup has no records of access control: what is there stays, and an empty store begins without.
+      access: resolution.kind === "restore" ? (other?.access ?? null) : (kept.access ?? other?.access ?? null),
       commitId: newCommitId(random),
       index,
       config: { ...kept.config, modifyIndex: index },

@@ -11,6 +11,7 @@ import { confirmMs, issuersOf, lineOf, longestConfirmMs, ownCrossings, pruneAt, 
 import { presentIssuer, replacedIssuers, withoutEnded } from "./leaf-issuers.ts";
 import type { Policy } from "./policy.ts";
 import {
+  type AccessRecord,
   activeRoot,
   type CaState,
   type ConfigMap,
@@ -202,6 +203,11 @@ function liveIssuers(root: RootEntry, policy: Policy, time: DeletionTime): reado
 /** Replaces sealed provider states by ones that are sealed anew; nothing a client can see changes. */
 export function reseal(state: CaState, commitId: string, provider: CaState["provider"]): CaState {
   return checked({ ...after(state, commitId), provider });
+}
+
+/** Records what is known of access control; nothing a client can see changes. */
+export function recordAccess(state: CaState, commitId: string, access: AccessRecord): CaState {
+  return checked({ ...after(state, commitId), access });
 }
 
 /** Whether a root is retired and no leaf that it signed can still be alive, as looks at the clock have confirmed. */

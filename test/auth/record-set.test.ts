@@ -1,0 +1,470 @@
+/**
+ * The set document: what a replica refuses of a store that somebody else wrote, or that lost writes, and how an operator
+ * decides.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { after, before, beforeEach, describe, it } from "node:test";
+import { createDirectoryMemory, type Directory } from "../../src/auth/directory.ts";
+import type { AccessStore, Mark } from "../../src/core/access-store.ts";
+import { ConflictError, NotReadyError, StoreError } from "../../src/core/errors.ts";
+import type { AccessRecollection } from "../../src/core/recollection.ts";
+import { systemClock } from "../../src/entry/platform.ts";
+import type { Backend } from "../../src/store/backend.ts";
+import { createCodec } from "../../src/store/codec.ts";
+import { openRedis } from "../../src/store/redis.ts";
+import { silentLog } from "../fakes/ca.ts";
+import { passing } from "../fakes/clock.ts";
+import { noRedis, type RedisServer, redisUrl, startRedis } from "../redis/server.ts";
+import { createTestAccess } from "./access.ts";
+
+const codeOf = (type: new (...args: never[]) => Error, code: string) => (error: unknown) => {
+  assert.ok(error instanceof type, String(error));
+  assert.equal((error as Error & { code?: string }).code, code);
+  return true;
+};
+const denied = (error: unknown) => error instanceof Error && error.message === "ACL not found";
+
+/** All that Redis holds of access control: the last write with its set document, records, keys, and the log of writes. */
+type Content = Readonly<Record<"access" | "records" | "keys" | "log", Readonly<Record<string, string>>>>;
+const KEYS = {
+  access: "{meshca}:access",
+  records: "{meshca}:access:records",
+  keys: "{meshca}:access:keys",
+  log: "{meshca}:access:log",
+} as const;
+const entries = Object.entries(KEYS) as [keyof Content, string][];
+
+async function save(redis: RedisServer): Promise<Content> {
+  return Object.fromEntries(await Promise.all(entries.map(async ([name, key]) => [name, await redis.admin.hgetall(key)]))) as Content;
+}
+
+/** Puts content in the place of what is stored, as who can write Redis may. */
+async function put(redis: RedisServer, content: Content): Promise<void> {
+  for (const [name, key] of entries) {
+    await redis.admin.del(key);
+    if (Object.keys(content[name]).length > 0) await redis.admin.hset(key, content[name]);
+  }
+}
+const EMPTY: Content = { access: {}, records: {}, keys: {}, log: {} };
+const pick = (fields: Readonly<Record<string, string>>, test: (name: string) => boolean) =>
+  Object.fromEntries(Object.entries(fields).filter(([name]) => test(name)));
+const isA = (kind: string) => (name: string) => name.startsWith(`${kind}/`);
+const isNot = (kind: string) => (name: string) => !isA(kind)(name);
+
+/** Takes a secret at a replica. */
+async function knows(directory: Directory, secret: string): Promise<boolean> {
+  return directory.tokensByHash.has(await directory.hashSecret(secret));
+}
+const remove = (directory: Directory, accessorId: string) => {
+  const entry = directory.tokens.get(accessorId);
+  assert.ok(entry !== undefined);
+  return directory.write([{ kind: "token", id: accessorId, replaces: entry, content: null }]);
+};
+describe("the set document", { skip: noRedis }, () => {
+  let redis: RedisServer;
+  let backend: Backend;
+  /** Access control over Redis, with the time in the test's hands. */
+  const make = () => createTestAccess({ store: backend.open(codec, "test").access });
+  const codec = createCodec({ mac: async () => "", verifyMac: async () => false });
+
+  before(async () => {
+    redis = await startRedis();
+    const settings = redisUrl(redis.port);
+    backend = await openRedis({ settings, clock: systemClock, log: silentLog });
+  });
+  beforeEach(() => redis.admin.flushall());
+  after(async () => {
+    backend?.close();
+    await redis?.stop();
+  });
+
+  it("follows every write of every replica, and is not asked for before the CA document says so", async () => {
+    const access = await createTestAccess();
+    const other = await access.replica();
+    const { token } = await access.addToken();
+    await other.refresh();
+    await remove(other, token.accessorId);
+    await access.require();
+    const { token: kept } = await access.addToken();
+    await other.refresh();
+    await remove(other, kept.accessorId);
+    const fresh = await access.replica();
+    for (const directory of [access.directory, other, fresh]) {
+      await directory.refresh();
+      assert.deepEqual(directory.state, { loaded: true, stopped: null, index: (await access.store.read(null)).index });
+    }
+  });
+
+  const changedSet = ({ access }: Content, then: Content) => {
+    const set = JSON.parse(then.access.set ?? "") as object;
+    return JSON.stringify({ ...set, index: Number(access.index), tip: access.tip });
+  };
+  const MAC = /the MAC over all records is wrong/;
+  const attacks: readonly [what: string, reason: RegExp, forge: (now: Content, then: Content) => Content][] = [
+    ["a deleted token is put back", MAC, (now, then) => ({ ...now, records: { ...then.records, ...now.records } })],
+    [
+      "a deleted token is put back and its tombstone taken away",
+      MAC,
+      (now, then) => ({ ...now, records: pick({ ...then.records, ...now.records }, isNot("tombstone")) }),
+    ],
+    ["a policy is rolled back", MAC, (now, then) => ({ ...now, records: { ...now.records, ...pick(then.records, isA("policy")) } })],
+    ["a policy is removed", MAC, (now) => ({ ...now, records: pick(now.records, isNot("policy")) })],
+    ["the bootstrap record is removed", MAC, (now) => ({ ...now, records: pick(now.records, isNot("bootstrap")) })],
+    [
+      "the index by which bootstrap is opened again is changed",
+      MAC,
+      (now) => ({
+        ...now,
+        records: { ...now.records, "bootstrap/bootstrap": (now.records["bootstrap/bootstrap"] ?? "").replace(/^(\d+ \d+) \d+/, "$1 77") },
+      }),
+    ],
+    ["a record is malformed", /a record is malformed/, (now) => ({ ...now, records: { ...now.records, "token/x": "garbage" } })],
+    ["a record is of no kind", /a record is malformed/, (now) => ({ ...now, records: { ...now.records, x: "1 1 1 \n{}" } })],
+    ["the set document is removed", /its set document is gone/, (now) => ({ ...now, access: pick(now.access, (name) => name !== "set") })],
+    ["the set document is garbage", /its set document is malformed/, (now) => ({ ...now, access: { ...now.access, set: "{" } })],
+    [
+      "an older set document is put beside the newer records",
+      /its set document is about the write at index \d+, and the last write is at index/,
+      (now, then) => ({ ...now, access: { ...now.access, set: then.access.set ?? "" } }),
+    ],
+    [
+      "an older set document is made to be about the last write",
+      MAC,
+      (now, then) => ({ ...now, access: { ...now.access, set: changedSet(now, then) } }),
+    ],
+    [
+      "all is taken away but the key",
+      /its set document is gone/,
+      (now) => ({ ...EMPTY, access: pick(now.access, (name) => name !== "set"), records: pick(now.records, isA("access-key")) }),
+    ],
+    ["the key is taken away", /its key is gone/, (now) => ({ ...now, records: pick(now.records, isNot("access-key")) })],
+    ["all is taken away", /the store holds no access control/, () => EMPTY],
+    ["all is rolled back", /the store lost writes: it is at index \d+, index \d+ was seen/, (_now, then) => then],
+    [
+      "all is rolled back under the last index and tip",
+      /its set document is about the write at index/,
+      (now, then) => ({ ...then, access: { ...then.access, index: now.access.index ?? "", tip: now.access.tip ?? "" } }),
+    ],
+  ];
+  for (const [what, reason, forge] of attacks)
+    it(`is refused whole where ${what}: what was in force stays, and changes stop`, async () => {
+      const access = await make();
+      const policy = await access.addPolicy('operator = "write"', { name: "ops" });
+      await access.directory.write([{ kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } }]);
+      await access.require();
+      const { token, secret } = await access.addToken();
+      const { secret: good } = await access.addToken();
+      const then = await save(redis);
+      const entry = access.directory.policies.get(policy.id);
+      await access.directory.write([
+        { kind: "policy", id: policy.id, key: "ops", replaces: entry ?? null, content: { ...policy, rules: "" } },
+      ]);
+      await remove(access.directory, token.accessorId);
+      await put(redis, forge(await save(redis), then));
+      // A replica that runs: it looks at everything, as it does from time to time.
+      await access.directory.verify();
+      assert.match(access.directory.state.stopped ?? "", reason);
+      assert.equal(access.directory.state.loaded, true);
+      assert.equal(await knows(access.directory, good), true);
+      assert.equal(await knows(access.directory, secret), false);
+      assert.equal(access.directory.policies.get(policy.id)?.value.rules, "");
+      await assert.rejects(access.addToken(), codeOf(StoreError, "state_regressed"));
+      await assert.rejects(access.directory.seal(), codeOf(StoreError, "state_regressed"));
+      // One that starts has no set that it may take: also of the store that was rolled back, since the other one said so.
+      const fresh = await access.replica();
+      assert.equal(fresh.state.loaded, false);
+      assert.match(fresh.state.stopped ?? "", reason);
+      await assert.rejects(fresh.hashSecret(secret), codeOf(NotReadyError, "state_stale"));
+      await assert.rejects(fresh.write([]), codeOf(NotReadyError, "state_stale"));
+      assert.throws(() => fresh.requireLoaded(), codeOf(NotReadyError, "state_stale"));
+      // The operator keeps what this replica has, and everybody takes it.
+      await access.directory.resolve("snapshot");
+      assert.equal(access.directory.state.stopped, null);
+      await fresh.start();
+      for (const directory of [access.directory, fresh, await access.replica()]) {
+        assert.deepEqual([directory.state.loaded, directory.state.stopped], [true, null]);
+        assert.equal(await knows(directory, good), true);
+        assert.equal(await knows(directory, secret), false);
+        assert.equal(directory.policies.get(policy.id)?.value.rules, "");
+        assert.equal(directory.faulty.size, 0);
+      }
+      await access.addToken();
+    });
+
+  it("is refused by a replica that reads only what changed, as by one that reads everything", async () => {
+    const access = await make();
+    await access.require();
+    const { token, secret } = await access.addToken();
+    const old = (await access.store.read(null)).records.find(({ kind }) => kind === "token");
+    assert.ok(old !== undefined);
+    await remove(access.directory, token.accessorId);
+    // As an older version of meshca would write it, or somebody who copies what it did.
+    await access.store.write([{ kind: "token", id: old.id, expected: 0, next: { key: old.key, document: old.document } }], "by hand");
+    await access.directory.refresh();
+    assert.match(access.directory.state.stopped ?? "", /its set document is about the write at index 4, and the last write is at index 5/);
+    assert.equal(await knows(access.directory, secret), false);
+  });
+
+  it("is not taken from a store that lost writes and went on, by a replica that saw what was lost", async () => {
+    const access = await make();
+    await access.require();
+    const { token } = await access.addToken();
+    const other = await access.replica();
+    const before = await save(redis);
+    await remove(access.directory, token.accessorId);
+    await put(redis, before);
+    // The other one did not see the deletion, and goes on.
+    await other.refresh();
+    for (let i = 0; i < 5; i++)
+      await other.write([
+        {
+          kind: "policy",
+          id: `p${i}`,
+          key: `p${i}`,
+          replaces: null,
+          content: { id: `p${i}`, name: `p${i}`, description: "", rules: "", datacenters: [] },
+        },
+      ]);
+    await access.directory.refresh();
+    assert.match(
+      access.directory.state.stopped ?? "",
+      /the store lost writes: it has another write under index \d+ than the one that was seen/,
+    );
+    assert.equal(access.directory.tokens.size, 0);
+    // It stops the other one, too.
+    await other.refresh();
+    assert.match(other.state.stopped ?? "", /store lost writes/);
+    await assert.rejects(
+      other.write([{ kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } }]),
+      codeOf(StoreError, "state_regressed"),
+    );
+    // Keeping what is stored does not bring back what was deleted.
+    await access.directory.resolve("stored");
+    for (const directory of [access.directory, other, await access.replica()]) {
+      await directory.refresh();
+      assert.deepEqual([directory.state.stopped, directory.tokens.size, directory.policies.size], [null, 0, 5]);
+    }
+  });
+
+  it("lets an operator keep what is stored, with the denials that it lost and without what is not ours", async () => {
+    const access = await make();
+    await access.require();
+    const { secret } = await access.addToken();
+    const before = await save(redis);
+    const createTime = access.clock.now();
+    const denial = {
+      id: "d",
+      kind: "serial",
+      value: "aa",
+      reason: "",
+      createTime,
+      expirationTime: new Date(createTime.getTime() + 60_000),
+    } as const;
+    await access.directory.write([{ kind: "denial", id: "d", replaces: null, content: denial }]);
+    const [token] = Object.values(pick(before.records, isA("token")));
+    await put(redis, { ...before, records: { ...before.records, "token/forged": token ?? "" } });
+    await access.directory.verify();
+    const conflict = await access.directory.conflict();
+    assert.deepEqual(conflict?.differences, ["denial/d", "token/forged"]);
+    assert.deepEqual([conflict.snapshot?.authentic, conflict.stored?.authentic, conflict.stored?.faulty], [true, false, 1]);
+    await access.directory.resolve("stored");
+    const fresh = await access.replica();
+    assert.deepEqual([fresh.state.stopped, fresh.denials.has("d"), fresh.tokens.size, await knows(fresh, secret)], [null, true, 1, true]);
+  });
+
+  it("lets access control begin with nothing only where no set is in force", async () => {
+    const access = await make();
+    await access.require();
+    const { secret } = await access.addToken();
+    await put(redis, EMPTY);
+    await access.directory.verify();
+    await assert.rejects(access.directory.resolve("nothing"), codeOf(ConflictError, "no_conflict"));
+    const fresh = await access.replica();
+    await assert.rejects(fresh.resolve("snapshot"), codeOf(ConflictError, "no_conflict"));
+    await assert.rejects(fresh.resolve("stored"), codeOf(ConflictError, "no_conflict"));
+    await fresh.resolve("nothing");
+    await fresh.start();
+    assert.deepEqual([fresh.state.loaded, fresh.state.stopped, fresh.tokens.size], [true, null, 0]);
+    assert.equal(await knows(fresh, secret), false);
+    await fresh.write([{ kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } }]);
+    await assert.rejects(fresh.resolve("stored"), codeOf(ConflictError, "no_conflict"));
+  });
+
+  it("is compared with what this replica saw before it was restarted", async () => {
+    const access = await make();
+    await access.require();
+    const then = await save(redis);
+    await access.addToken();
+    let kept: Mark | null = null;
+    const recollection: AccessRecollection = {
+      load: async () => kept,
+      save: async (_clusterId, seen) => {
+        kept = seen;
+      },
+    };
+    await access.replica({ recollection });
+    assert.equal((kept as Mark | null)?.index, access.directory.index);
+    await put(redis, then);
+    const restarted = await access.replica({ recollection });
+    assert.equal(restarted.state.loaded, false);
+    assert.match(restarted.state.stopped ?? "", /the store lost writes/);
+  });
+
+  it("stays in force while what is stored is refused, however long an operator takes", async () => {
+    const access = await make();
+    await access.require();
+    const { secret } = await access.addToken({ policies: [] });
+    const content = await save(redis);
+    await put(redis, { ...content, access: { ...content.access, set: "x" } });
+    for (let i = 0; i < 20; i++) {
+      access.clock.advance(60_000);
+      await access.directory.refresh();
+    }
+    assert.ok(access.clock.now().getTime() - access.directory.seenAt.getTime() <= 60_000);
+    assert.ok(await access.authorizer.authorize(secret));
+  });
+
+  it("keeps a tombstone of what was deleted until it would have expired, and none of what is made again", async () => {
+    const access = await createTestAccess();
+    await access.addToken();
+    const { token: before } = await access.addToken();
+    await remove(access.directory, before.accessorId);
+    assert.equal(access.directory.tombstones.size, 0);
+    await access.require();
+    const end = new Date(access.clock.now().getTime() + 3_600_000);
+    const { token } = await access.addToken({ expirationTime: end });
+    const entry = access.directory.tokens.get(token.accessorId);
+    await remove(access.directory, token.accessorId);
+    const stone = { kind: "token", id: token.accessorId, version: 1, expirationTime: end };
+    assert.deepEqual(access.directory.tombstones.get(`token.${token.accessorId}`)?.value, stone);
+    assert.deepEqual((await access.replica()).tombstones.get(`token.${token.accessorId}`)?.value, stone);
+    await access.directory.write([{ kind: "token", id: token.accessorId, replaces: null, content: token, key: entry?.hash ?? "" }]);
+    assert.equal(access.directory.tombstones.size, 0);
+    access.clock.advance(3_600_001);
+    await remove(access.directory, token.accessorId);
+    assert.equal(access.directory.tombstones.size, 0);
+  });
+
+  it("lets the writes of many replicas at once all succeed", async () => {
+    const access = await createTestAccess();
+    await access.require();
+    const replicas = await Promise.all(Array.from({ length: 6 }, () => access.replica()));
+    const write = (directory: Directory, id: string) =>
+      directory.write([
+        { kind: "policy", id, key: id, replaces: null, content: { id, name: id, description: "", rules: "", datacenters: [] } },
+      ]);
+    await passing(
+      access.clock,
+      Promise.all(replicas.flatMap((directory, i) => Array.from({ length: 5 }, (_, j) => write(directory, `p${i}-${j}`)))),
+    );
+    const fresh = await access.replica();
+    assert.deepEqual([fresh.policies.size, fresh.state.stopped], [30, null]);
+  });
+
+  it("tells each of many writes that went together what became of it", async () => {
+    const access = await createTestAccess();
+    await access.require();
+    const write = (id: string, name: string) =>
+      access.directory.write([
+        { kind: "policy", id, key: name, replaces: null, content: { id, name, description: "", rules: "", datacenters: [] } },
+      ]);
+    await write("taken", "taken");
+    const before = access.directory.index;
+    const outcomes = await Promise.allSettled([write("a", "a"), write("b", "b"), write("c", "taken"), write("d", "d"), write("d", "e")]);
+    assert.deepEqual(
+      outcomes.map((outcome) => (outcome.status === "fulfilled" ? "done" : (outcome.reason as ConflictError).code)),
+      ["done", "done", "name_taken", "done", "index_mismatch"],
+    );
+    assert.deepEqual(new Set(access.directory.policies.keys()), new Set(["a", "b", "d", "taken"]));
+    await Promise.all(Array.from({ length: 50 }, (_, i) => write(`p${i}`, `p${i}`)));
+    assert.ok(access.directory.index - before <= 6, "they did not go together");
+    assert.equal((await access.replica()).state.stopped, null);
+  });
+
+  it("refuses a write of which the records themselves were changed, however often the set moves", async () => {
+    const access = await createTestAccess();
+    await access.require();
+    const other = await access.replica();
+    const policy = await access.addPolicy("", { name: "ops" });
+    await other.refresh();
+    const entry = other.policies.get(policy.id) ?? null;
+    await access.directory.write([
+      { kind: "policy", id: policy.id, key: "ops", replaces: entry, content: { ...policy, description: "first" } },
+    ]);
+    await assert.rejects(
+      other.write([{ kind: "policy", id: policy.id, key: "ops", replaces: entry, content: { ...policy, description: "second" } }]),
+      codeOf(ConflictError, "index_mismatch"),
+    );
+    assert.equal(other.policies.get(policy.id)?.value.description, "first");
+  });
+
+  it("is not forged by a stop mark that is not ours, which stops changes and no more", async () => {
+    const access = await createTestAccess();
+    await access.require();
+    const { secret } = await access.addToken();
+    await access.store.stop(
+      JSON.stringify({ schema: 1, index: 999, tip: "x", reason: "", by: "", at: 0, mac: "" }),
+      (await access.store.read(null)).tip,
+    );
+    const fresh = await access.replica();
+    assert.deepEqual(
+      [fresh.state.loaded, fresh.state.stopped, await knows(fresh, secret)],
+      [true, "the stored stop mark is not ours", true],
+    );
+    await assert.rejects(access.addToken(), codeOf(StoreError, "state_regressed"));
+    await access.directory.refresh();
+    await access.directory.resolve("stored");
+    await access.addToken();
+  });
+
+  it("is worked out from what a write changes, however many records there are", async () => {
+    const access = await createTestAccess();
+    await access.require();
+    for (let i = 0; i < 3; i++) {
+      const drafts = Array.from({ length: 1000 }, (_, j) => ({
+        kind: "binding-rule" as const,
+        id: `r${i}-${j}`,
+        replaces: null,
+        content: { id: `r${i}-${j}`, description: "", authMethod: "m", bindType: "service" as const, bindName: "x", selector: "" },
+      }));
+      await access.directory.write(drafts);
+    }
+    let [signed, read] = [0, 0];
+    const sign = crypto.subtle.sign.bind(crypto.subtle);
+    const store: AccessStore = {
+      ...access.store,
+      async read(since) {
+        const changes = await access.store.read(since);
+        read += changes.records.length;
+        return changes;
+      },
+    };
+    const other = await access.replica({ store, memory: createDirectoryMemory() });
+    read = 0;
+    crypto.subtle.sign = (...args: Parameters<typeof sign>) => {
+      signed++;
+      return sign(...args);
+    };
+    try {
+      await other.write([
+        { kind: "policy", id: "p", key: "p", replaces: null, content: { id: "p", name: "p", description: "", rules: "", datacenters: [] } },
+      ]);
+    } finally {
+      crypto.subtle.sign = sign;
+    }
+    assert.equal(read, 1);
+    assert.ok(signed <= 5, `${signed} MACs`);
+  });
+
+  it("does not take a secret of a token that was revoked, at any replica, whatever is written to the store", async () => {
+    const access = await make();
+    await access.require();
+    const { token, secret } = await access.addToken();
+    const saved = await save(redis);
+    await remove(access.directory, token.accessorId);
+    await put(redis, saved);
+    await access.directory.refresh();
+    await assert.rejects(async () => access.authorizer.authorize(secret), denied);
+  });
+});
