@@ -77,6 +77,7 @@ export class DeniedError extends CaError {
 export type NotReadyCode =
   | "ca_uninitialized"
   | "ca_expired"
+  | "ca_not_valid_yet"
   | "ca_disabled"
   | "operation_running"
   | "lease_lost"

@@ -78,6 +78,7 @@ export async function cross(
   for (const target of inOrderOfNeed(targets, lineOf(active), policy)) {
     const tip = passed.at(-1) as Certificate;
     try {
+      requireBegun(target, now);
       const known = passed.some((certificate) => sameAuthority(certificate, target.certificate));
       const found = known ? undefined : findCrossing(tip, target, pool, root, now, policy);
       const crossing = known ? [] : found === undefined ? await crossBy(target, tip, snapshot, context) : [found];
@@ -99,6 +100,15 @@ export async function cross(
   if (lost.length > 0 && !force) throw cannotCross(lost, reasons);
   const forceWouldLeave = steps.filter((step) => !within.includes(step)).map(({ target }) => target.id);
   return { chain, leftByForce: lost.map(({ id }) => id), forceWouldLeave };
+}
+
+/** @throws {ProviderError} for a root under which nothing verifies yet, whatever it certifies */
+function requireBegun({ certificate: { notBefore } }: RootEntry, now: Date): void {
+  if (notBefore > now)
+    throw new ProviderError(
+      "provider_rejected",
+      `it is not valid before ${notBefore.toISOString()}, and the clock says ${now.toISOString()}: it was made while a clock was ahead, and no leaf of it verifies now; force abandons it`,
+    );
 }
 
 /** A root as it will be once it is retired. */

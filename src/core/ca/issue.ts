@@ -6,7 +6,7 @@
 import { type Audit, type AuditRecord, type Caller, NOBODY } from "../audit.ts";
 import { type Bytes, colonHex, equal } from "../bytes.ts";
 import type { Clock, Random } from "../clock.ts";
-import { CaError, ConflictError, NotReadyError, RequestError } from "../errors.ts";
+import { CaError, ConflictError, InvariantError, NotReadyError, RequestError } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import { certificatePem } from "../pem.ts";
 import type { SignedLeaf } from "../provider.ts";
@@ -111,13 +111,14 @@ export function createIssuer(options: IssuerOptions): Issue {
   const prepare = (request: CertificateRequest, id: LeafId, names: LeafNames, snapshot: Snapshot): PreparedLeaf => {
     const now = clock.now();
     const { issuer, root } = requireInForce(snapshot, now);
-    return new PreparedLeaf(snapshot, id, {
+    const fields = {
       ...names,
       ...leafValidity(issuer, root, snapshot.config.leafTtlMs, now),
       serial: nextSerial(),
       spki: request.key.spki,
       keyUsage: leafKeyUsage(request.key.type),
-    });
+    };
+    return new PreparedLeaf(snapshot, id, requireLife(fields));
   };
 
   const answer = ({ snapshot, id }: PreparedLeaf, { uri }: LeafFields, issued: SignedLeaf): IssuedLeaf => ({
@@ -234,17 +235,32 @@ function requireProvider(snapshot: Snapshot) {
   return snapshot.provider;
 }
 
-/** The two certificates whose end ends signing. @throws {NotReadyError} `ca_expired`, with Consul's text. */
+/**
+ * The two certificates outside whose validity nothing is signed.
+ * @throws {NotReadyError} `ca_expired`, with Consul's text; `ca_not_valid_yet`
+ */
 export function requireInForce(snapshot: Snapshot, now: Date): { issuer: Certificate; root: Certificate } {
   const root = snapshot.active.certificate;
   const { issuer } = requireProvider(snapshot);
   for (const [what, certificate] of [
     ["root", root],
     ["intermediate", issuer],
-  ] as const)
+  ] as const) {
     if (certificate.notAfter <= now)
       throw new NotReadyError("ca_expired", `${what} expired: certificate expired, expiration date: ${goTime(certificate.notAfter)} `);
+    if (certificate.notBefore > now)
+      throw new NotReadyError(
+        "ca_not_valid_yet",
+        `Cannot sign leaf: the ${what} is not valid before ${certificate.notBefore.toISOString()}, and the clock here says ${now.toISOString()}. If this clock is right, the ${what} was made while a clock was ahead: rotate, with ForceWithoutCrossSigning if that is refused`,
+      );
+  }
   return { issuer, root };
+}
+
+/** @throws {InvariantError} for a leaf that could never be valid (RFC 5280 section 4.1.2.5) */
+function requireLife(fields: LeafFields): LeafFields {
+  if (fields.notBefore < fields.notAfter) return fields;
+  throw new InvariantError("Cannot sign leaf: it would end before it begins");
 }
 
 /** `2006-01-02 15:04:05 +0000 UTC`, as Go prints an instant. */

