@@ -1,0 +1,3 @@
+module meshca.test/verifiers/x509/go
+
+go 1.22
