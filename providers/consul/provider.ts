@@ -35,7 +35,7 @@ import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
 import { type ConsulConfig, parseConsulConfig } from "./config.ts";
 import { readPrivateKey } from "./private-key.ts";
-import { readSuppliedRoot } from "./supplied-root.ts";
+import { readSuppliedRoot, suppliedRootWarnings } from "./supplied-root.ts";
 
 const NAME = "consul";
 
@@ -69,11 +69,12 @@ async function prepare(request: PrepareRequest, context: ProviderContext): Promi
     const root = await rootFor({ info: previous.root.key }, config, context, now, () =>
       openKey(previous.record.state, previous.root.key, context),
     );
-    return { root, state: previous.record.state };
+    return { root, state: previous.record.state, warnings: suppliedRootWarnings(root) };
   }
   const key = config.privateKey === "" ? await generateCaKey(config.keySpec) : await supplied(config.privateKey);
   const root = await rootFor(key, config, context, now, async () => key.privateKey);
-  return { root, state: { key: await context.sealer.sealKey(key.privateKey, purposeOf(key.info, context)) } };
+  const state = { key: await context.sealer.sealKey(key.privateKey, purposeOf(key.info, context)) };
+  return { root, state, warnings: suppliedRootWarnings(root) };
 }
 
 /** Whether a configuration still means the root that is active: nothing it says of key or root differs. */

@@ -1,15 +1,15 @@
 /**
- * Checks a root that an operator supplies, against all that would make it a root nobody can use (Consul's defects Q-5,
- * Q-6 and Q-7). Every fault is named at once, before anything changes.
+ * Checks a root that an operator supplies, against all for which a verifier would refuse its leaves. Every fault is named at
+ * once, before anything changes; none of them can be forced, since nobody could use the result.
  * @module
  */
 import { equal } from "../../src/core/bytes.ts";
 import { ConfigError, FormatError, type Violation } from "../../src/core/errors.ts";
 import { type CaKey, signingUri } from "../../src/core/x509/authority.ts";
-import { type Certificate, isInterpreted, KEY_USAGE, readCertificatePem } from "../../src/core/x509/certificate.ts";
+import { type Certificate, readCertificatePem } from "../../src/core/x509/certificate.ts";
 import { isSignedBy } from "../../src/core/x509/chain.ts";
 import type { PublicKeyInfo } from "../../src/core/x509/keys.ts";
-import { OID } from "../../src/core/x509/oids.ts";
+import { CAS_BELOW_ROOT, caFaults, caWarnings } from "../../src/core/x509/usable-ca.ts";
 
 /**
  * Reads and checks a supplied root.
@@ -35,50 +35,16 @@ export async function readSuppliedRoot(
   const demand = (holds: boolean, field: string, message: string, reference: string) => {
     if (!holds) faults.push({ code: "config_invalid", field, message, reference });
   };
-  const { keyUsage, uris, key: rootKey } = root;
-  demand(equal(rootKey.spki, key.info.spki), "PrivateKey", "PrivateKey is not the key of RootCert", "consul-ca.md Q-5");
-  demand(root.isCa, "RootCert", "RootCert is not a CA certificate", "RFC 5280 §4.2.1.9");
-  demand(
-    keyUsage === null || (keyUsage & KEY_USAGE.keyCertSign) !== 0,
-    "RootCert",
-    "RootCert may not sign certificates: its key usage lacks keyCertSign",
-    "RFC 5280 §4.2.1.3",
-  );
-  demand(keyUsage !== null, "RootCert", "RootCert has no key usage", "RFC 5280 §4.2.1.3");
-  const purposes = root.extKeyUsage;
-  demand(
-    purposes === null ||
-      purposes.includes(OID.anyExtendedKeyUsage) ||
-      [OID.clientAuth, OID.serverAuth].every((purpose) => purposes.includes(purpose)),
-    "RootCert",
-    "RootCert has an extended key usage without clientAuth and serverAuth, which its leaves need",
-    "RFC 5280 §4.2.1.12",
-  );
-  demand(
-    root.pathLength === null,
-    "RootCert",
-    "RootCert has a path length constraint, which forbids cross-signing it",
-    "RFC 5280 §4.2.1.9",
-  );
-  demand(!root.subjectEmpty, "RootCert", "RootCert has an empty subject", "RFC 5280 §4.1.2.6");
+  const { uris, key: rootKey } = root;
+  demand(equal(rootKey.spki, key.info.spki), "PrivateKey", "PrivateKey is not the key of RootCert", "RFC 5280 §6.1");
+  for (const { message, reference = "" } of caFaults(root, { clusterId, issuer: root, casBelow: CAS_BELOW_ROOT }))
+    demand(false, "RootCert", `RootCert ${message}`, reference);
   demand(equal(root.issuer, root.subject), "RootCert", "RootCert is not self-signed: its issuer is not its subject", "RFC 5280 §3.2");
   demand(
     rootKey.type !== "ed25519",
     "RootCert",
     "RootCert must have an EC key on P-256, P-384 or P-521, or an RSA key of 2048, 3072 or 4096 bits",
     "RFC 8446 §9.1",
-  );
-  demand(
-    root.subjectKeyId !== null && root.subjectKeyId.length > 0,
-    "RootCert",
-    "RootCert has no subject key identifier",
-    "consul-ca.md Q-7",
-  );
-  demand(
-    root.authorityKeyId === null || (root.subjectKeyId !== null && equal(root.authorityKeyId, root.subjectKeyId)),
-    "RootCert",
-    "RootCert has an authority key identifier that is not its own key identifier",
-    "RFC 5280 §4.2.1.1",
   );
   demand(root.notAfter > now, "RootCert", `RootCert expired on ${root.notAfter.toISOString()}`, "RFC 5280 §4.1.2.5");
   demand(root.notBefore <= now, "RootCert", `RootCert is not valid before ${root.notBefore.toISOString()}`, "RFC 5280 §4.1.2.5");
@@ -89,17 +55,14 @@ export async function readSuppliedRoot(
     `RootCert must have exactly the URI ${wanted} in its subject alternative name, it has ${uris.length === 0 ? "none" : uris.join(", ")}`,
     "SPIFFE X509-SVID §2",
   );
-  demand(root.serial.length <= 20, "RootCert", "RootCert has a serial number of more than 20 octets", "RFC 5280 §4.1.2.2");
-  for (const extension of root.extensions)
-    demand(
-      !extension.critical || isInterpreted(extension.oid),
-      "RootCert",
-      `RootCert has the critical extension ${extension.oid}, which may forbid the leaves of a mesh`,
-      "RFC 5280 §4.2",
-    );
   // A wrong signature matters only where the names say that it should be right.
   if (equal(root.issuer, root.subject))
     demand(await isSignedBy(root, root), "RootCert", "RootCert is not signed by its own key", "RFC 5280 §6.1");
   if (faults.length > 0) throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
   return root;
+}
+
+/** What an operator should know of a supplied root that was taken. */
+export function suppliedRootWarnings(root: Certificate): string[] {
+  return caWarnings(root).map((warning) => `RootCert ${warning}`);
 }

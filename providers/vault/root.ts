@@ -3,11 +3,12 @@
  * mount holds an intermediate of an external one.
  * @module
  */
-import { ConfigError, FormatError } from "../../src/core/errors.ts";
+import { ConfigError, FormatError, type Violation } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import { caCommonName, signingUri } from "../../src/core/x509/authority.ts";
-import { type Certificate, inForce, KEY_USAGE, readCertificate, readCertificatePem } from "../../src/core/x509/certificate.ts";
+import { type Certificate, inForce, readCertificate, readCertificatePem } from "../../src/core/x509/certificate.ts";
 import { couldHaveIssued, isSignedBy } from "../../src/core/x509/chain.ts";
+import { CAS_BELOW_ROOT, caFaults, caWarnings } from "../../src/core/x509/usable-ca.ts";
 import type { IssuerListing, VaultClient } from "./client.ts";
 import type { VaultConfig } from "./config.ts";
 import { VaultError } from "./errors.ts";
@@ -111,13 +112,15 @@ async function readRoot(work: Work, config: VaultConfig, issuer: IssuerListing):
   const path = [own];
   for (;;) {
     const last = path.at(-1) as Certificate;
-    requireCa(config, last, work.now);
+    if (!inForce(last, work.now))
+      throw unusable(config, `a certificate in its chain is not in force: it ends ${last.notAfter.toISOString()}`);
     if (couldHaveIssued(last, last)) break;
     const next = chain.find((candidate) => candidate !== last && couldHaveIssued(candidate, last));
     if (next === undefined || path.includes(next))
       throw unusable(config, "its issuer is no root and the root above it is not there: import the whole chain into the mount");
     path.push(next);
   }
+  requireUsable(work, config, path);
   for (const [i, certificate] of path.entries())
     if (!(await isSignedBy(certificate, path[i + 1] ?? certificate))) throw unusable(config, "a signature in its chain is wrong");
   // Scheme and trust domain do not differ by case (SPIFFE-ID §2.1), and a CA's ID has nothing else.
@@ -138,18 +141,30 @@ function readChain(config: VaultConfig, pem: string): Certificate[] {
   }
 }
 
-function requireCa(config: VaultConfig, certificate: Certificate, now: Date): void {
-  if (!certificate.isCa) throw unusable(config, "a certificate in its chain is of no CA");
-  if (certificate.keyUsage !== null && (certificate.keyUsage & KEY_USAGE.keyCertSign) === 0)
-    throw unusable(config, "a certificate in its chain may not sign certificates");
-  if (certificate.subjectKeyId === null) throw unusable(config, "a certificate in its chain has no subject key identifier");
-  if (!inForce(certificate, now))
-    throw unusable(config, `a certificate in its chain is not in force: it ends ${certificate.notAfter.toISOString()}`);
+/** @throws {ConfigError} with everything for which a verifier would refuse leaves below the path */
+function requireUsable(work: Work, config: VaultConfig, path: readonly Certificate[]): void {
+  const { clusterId, warn } = work;
+  for (const [i, certificate] of path.entries()) {
+    // Below each stand those before it, and the intermediate that signs leaves.
+    const casBelow = path.length === 1 ? CAS_BELOW_ROOT : i + 1;
+    const who =
+      path.length === 1
+        ? "it"
+        : i === 0
+          ? "its issuer"
+          : i === path.length - 1
+            ? "the root above it"
+            : "a certificate between it and its root";
+    const faults = caFaults(certificate, { clusterId, issuer: path[i + 1] ?? certificate, casBelow });
+    if (faults.length > 0) throw unusable(config, `${who} ${faults.map(({ message }) => message).join("; ")}`, faults);
+    for (const warning of caWarnings(certificate)) warn(`The root at ${JSON.stringify(rootMount(config).path)}: ${who} ${warning}`);
+  }
 }
 
-function unusable(config: VaultConfig, why: string): ConfigError {
+function unusable(config: VaultConfig, why: string, faults: readonly Violation[] = []): ConfigError {
   return new ConfigError(
     `error configuring provider: RootPKIPath: the root at ${JSON.stringify(rootMount(config).path)} cannot be used: ${why}`,
+    faults,
   );
 }
 

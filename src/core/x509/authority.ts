@@ -2,15 +2,14 @@
  * Makes CA keys and CA certificates: roots, cross-signed roots, intermediates. Each is linted before it is returned.
  * @module
  */
-import type { Bytes } from "../bytes.ts";
+import { type Bytes, equal } from "../bytes.ts";
 import type { Random } from "../clock.ts";
 import { InvariantError } from "../errors.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
 import { type Certificate, keyIdOf, readCertificate } from "./certificate.ts";
 import { type CaKeySpec, caHash, caScheme, type EcBits, keyAlgorithm, type PublicKeyInfo, readPublicKey } from "./keys.ts";
 import { type CertificateKind, lint, lintFields } from "./lint.ts";
-import { OID } from "./oids.ts";
-import { type CertificateSpec, makeCertificate } from "./peculiar.ts";
+import { type CertificateSpec, type ExtensionSpec, makeCertificate } from "./peculiar.ts";
 import { CA_BACKDATE_MS, CA_KEY_USAGE } from "./profile.ts";
 import { createSerials } from "./serial.ts";
 import { wholeSecond } from "./time.ts";
@@ -77,15 +76,13 @@ export interface CrossSignOptions extends CaCertificateOptions {
 }
 
 /**
- * Certifies a root by another one: the same subject, key and extensions, issued by `by`. The algorithm follows the
- * key that signs, not the certificate that is signed (Consul's defect Q-6).
- * @param root not expired. @param by not expired, with a subject key identifier.
+ * Certifies a root by another one: the same subject and key, and of its extensions what a path needs (RFC 5280 §6.1), written
+ * anew. Nothing else is copied: it would stand in every chain, and a constraint of the root would bind those who do not even
+ * trust it. The algorithm follows the key that signs, not the certificate that is signed.
+ * @param root not expired, with a subject key identifier. @param by not expired, with a subject key identifier.
  */
 export async function crossSign(root: Certificate, by: Authority, options: CrossSignOptions): Promise<Certificate> {
-  const authorityKeyId = by.certificate.subjectKeyId as Bytes;
-  const raw = crossExtensions(root);
-  const before = raw.findIndex((extension) => extension.oid === OID.subjectKeyIdentifier) + 1;
-  // A root that was made elsewhere may lack what ours have: what is copied is as good as it was.
+  // A root that was made elsewhere may lack what ours have.
   const inherited = lintFields(root, "root", root).map(({ field, message }) => `${field}: ${message}`);
   return finish("cross-signed", by.certificate, inherited, {
     serial: createSerials(options.random)(),
@@ -93,7 +90,7 @@ export async function crossSign(root: Certificate, by: Authority, options: Cross
     subject: root.subject,
     ...crossValidity(root, by.certificate, options),
     spki: root.key.spki,
-    extensions: [...raw.slice(0, before), { kind: "authorityKeyId", id: authorityKeyId }, ...raw.slice(before)],
+    extensions: crossExtensions(root, by.certificate),
     signingKey: by.privateKey,
     scheme: caScheme(by.certificate.key, caHash(by.certificate.key)),
   });
@@ -115,7 +112,7 @@ export async function crossSignTemplate(root: Certificate, by: Certificate, opti
     subject: root.subject,
     ...crossValidity(root, by, options),
     spki: root.key.spki,
-    extensions: crossExtensions(root),
+    extensions: crossExtensions(root, by),
     signingKey: signer.privateKey,
     scheme: caScheme(signer.info, caHash(signer.info)),
   };
@@ -126,10 +123,15 @@ function ecBits({ bits }: PublicKeyInfo): EcBits {
   return bits === 384 || bits === 521 ? bits : 256;
 }
 
-/** The extensions of a root that its cross-signed certificate has too. */
-function crossExtensions(root: Certificate) {
-  const copied = root.extensions.filter((extension) => extension.oid !== OID.authorityKeyIdentifier);
-  return copied.map((extension) => ({ kind: "raw", ...extension }) as const);
+function crossExtensions(root: Certificate, by: Certificate): readonly ExtensionSpec[] {
+  const uri = root.uris.find((each) => /^spiffe:\/\/[^/?#]+$/i.test(each));
+  return [
+    { kind: "keyUsage", bits: CA_KEY_USAGE },
+    { kind: "ca", pathLength: null },
+    { kind: "subjectKeyId", id: root.subjectKeyId as Bytes },
+    { kind: "authorityKeyId", id: by.subjectKeyId as Bytes },
+    ...(uri === undefined ? [] : ([{ kind: "uri", uri: uri.toLowerCase(), critical: false }] as const)),
+  ];
 }
 
 /**
@@ -202,6 +204,9 @@ async function finish(
   spec: CertificateSpec,
 ): Promise<Certificate> {
   const certificate = readCertificate(await makeCertificate(spec));
+  // What is copied must be the same octets: names match by octets, and a library that encodes them again may change them.
+  if (spec.subject instanceof Uint8Array && !equal(certificate.subject, spec.subject))
+    throw new InvariantError(`Cannot issue ${kind} certificate: its subject is not the one that was asked for`);
   const violations = (await lint(certificate, kind, issuer ?? certificate))
     .map(({ field, message }) => `${field}: ${message}`)
     .filter((fault) => !inherited.includes(fault));

@@ -280,18 +280,6 @@ function interpret(extensions: readonly CertificateExtension[], walk: Walk): Int
   return { isCa, pathLength, keyUsage, extKeyUsage, subjectKeyId, authorityKeyId, uris, dnsNames, ipAddresses };
 }
 
-/** Whether the object identifier is one whose extension this module interprets. */
-export function isInterpreted(oid: string): boolean {
-  return (
-    oid === OID.basicConstraints ||
-    oid === OID.keyUsage ||
-    oid === OID.extKeyUsage ||
-    oid === OID.subjectKeyIdentifier ||
-    oid === OID.authorityKeyIdentifier ||
-    oid === OID.subjectAltName
-  );
-}
-
 /** Whether the certificate is in force at an instant; NotAfter is inclusive (RFC 5280 §4.1.2.5). */
 export function inForce(certificate: Pick<Certificate, "notBefore" | "notAfter">, at: Date): boolean {
   return certificate.notBefore.getTime() <= at.getTime() && at.getTime() <= certificate.notAfter.getTime() + 999;

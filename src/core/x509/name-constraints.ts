@@ -1,0 +1,180 @@
+/**
+ * Name constraints (RFC 5280 §4.2.1.10) against the names that this CA puts into certificates. A constraint that forbids none
+ * of them does no harm, critical or not; one that forbids one makes every leaf useless. Where verifiers differ, the strictest
+ * of OpenSSL, Go and Java counts.
+ * @module
+ */
+import { type Bytes, equal } from "../bytes.ts";
+import { FormatError } from "../errors.ts";
+import { contextConstructed, contextPrimitive, DerReader, TAG } from "./der.ts";
+import { relativeNames } from "./names.ts";
+import { ipText } from "./profile.ts";
+
+/** Names in certificates below a CA, each with what has it, for the text. */
+export interface NamesBelow {
+  readonly uris: readonly string[];
+  readonly dnsNames: readonly string[];
+  readonly ipAddresses: readonly Bytes[];
+  /** Whether CA certificates with a subject of ours stand below. */
+  readonly hasCaSubjects: boolean;
+}
+
+export interface NameConstraints {
+  readonly permitted: readonly Subtree[];
+  readonly excluded: readonly Subtree[];
+}
+
+type Kind = "email" | "dns" | "directory" | "uri" | "ip" | "other";
+
+/** A GeneralSubtree: a base, without minimum and maximum, which must not be used. */
+interface Subtree {
+  readonly kind: Kind;
+  /** For email, dns and uri. */
+  readonly text: string;
+  /** For ip: address and mask; for directory: a Name. */
+  readonly octets: Bytes;
+}
+
+const KINDS: ReadonlyMap<number, Kind> = new Map([
+  [contextPrimitive(1), "email"],
+  [contextPrimitive(2), "dns"],
+  [contextConstructed(4), "directory"],
+  [contextPrimitive(6), "uri"],
+  [contextPrimitive(7), "ip"],
+]);
+
+/**
+ * Reads the extension's value as strictly as Go does, which refuses a certificate whose constraints it cannot read.
+ * @throws {FormatError} with the rest of a sentence that the constraints are the subject of
+ */
+export function readNameConstraints(value: Bytes): NameConstraints {
+  const outer = new DerReader(value);
+  const fields = outer.enter(TAG.sequence);
+  outer.finish();
+  const permitted = fields.optional(contextConstructed(0)) ? readSubtrees(fields.inside()) : [];
+  const excluded = fields.optional(contextConstructed(1)) ? readSubtrees(fields.inside()) : [];
+  fields.finish();
+  if (permitted.length + excluded.length === 0) throw new FormatError("are empty");
+  return { permitted, excluded };
+}
+
+function readSubtrees(list: DerReader): Subtree[] {
+  const found: Subtree[] = [];
+  while (!list.done) {
+    const subtree = list.enter(TAG.sequence);
+    subtree.next();
+    const kind = KINDS.get(subtree.tag) ?? "other";
+    const octets = subtree.content();
+    // RFC 5280 §4.2.1.10: minimum is 0, maximum is absent. OpenSSL refuses all that such a subtree is compared with.
+    const isMinimumZero = !subtree.optional(contextPrimitive(0)) || (subtree.content().length === 1 && subtree.content()[0] === 0);
+    if (!isMinimumZero || !subtree.done) throw new FormatError("have a minimum or maximum distance, which must not be used");
+    found.push({ kind, octets: kind === "directory" ? insideOf(octets) : octets, text: textOf(kind, octets) });
+  }
+  return found;
+}
+
+/** directoryName is tagged explicitly, since Name is a CHOICE. */
+function insideOf(octets: Bytes): Bytes {
+  relativeNames(octets);
+  return octets;
+}
+
+function textOf(kind: Kind, octets: Bytes): string {
+  if (kind === "ip") {
+    requireMask(octets);
+    return "";
+  }
+  if (kind === "directory" || kind === "other") return "";
+  let text = "";
+  for (const octet of octets) {
+    if (octet >= 0x80) throw new FormatError("have a name that is not ASCII");
+    text += String.fromCharCode(octet);
+  }
+  const domain = kind === "email" ? text.slice(text.indexOf("@") + 1) : text;
+  if (!isDomain(domain.startsWith(".") ? domain.slice(1) : domain))
+    throw new FormatError(`have the malformed name ${JSON.stringify(text)}`);
+  return text.toLowerCase();
+}
+
+/** Labels of printable ASCII, none of them empty (Go, domainToReverseLabels). */
+function isDomain(text: string): boolean {
+  return text === "" || text.split(".").every((label) => label.length > 0 && /^[!-~]*$/.test(label));
+}
+
+function requireMask(octets: Bytes): void {
+  if (octets.length !== 8 && octets.length !== 32) throw new FormatError("have an IP range that is not of 8 or 32 octets");
+  const mask = octets.slice(octets.length / 2);
+  const bits = Array.from(mask, (octet) => octet.toString(2).padStart(8, "0")).join("");
+  if (!/^1*0*$/.test(bits)) throw new FormatError("have an IP range with a mask of separate parts");
+}
+
+/**
+ * Which names below are forbidden.
+ * @returns for each, the rest of a sentence that the constraints are the subject of.
+ */
+export function forbiddenBy({ permitted, excluded }: NameConstraints, below: NamesBelow): string[] {
+  const faults: string[] = [];
+  const check = <T>(kind: Kind, names: readonly T[], isPermitted: Match<T>, isExcluded: Match<T>, text: (name: T) => string) => {
+    const [within, without] = [permitted, excluded].map((list) => list.filter((subtree) => subtree.kind === kind)) as [
+      Subtree[],
+      Subtree[],
+    ];
+    for (const name of names) {
+      const isOutside = within.length > 0 && !within.some((subtree) => isPermitted(subtree, name));
+      if (isOutside || without.some((subtree) => isExcluded(subtree, name)))
+        faults.push(`${isOutside ? "do not permit" : "exclude"} ${text(name)}`);
+    }
+  };
+  check("uri", below.uris, isUriWithin, isUriBelow, (uri) => `the URI ${uri}, which certificates of this trust domain have`);
+  check("dns", below.dnsNames, isDnsWithin, isDnsWithin, (name) => `the DNS name ${name}, which certificates of agents and gateways have`);
+  check(
+    "ip",
+    below.ipAddresses,
+    isIpWithin,
+    isIpWithin,
+    (address) => `the IP address ${ipText(address)}, which certificates of agents have`,
+  );
+  // Subjects of CA certificates below are random, so that only an empty base has them within.
+  const isAnyName: Match<null> = ({ octets }) => relativeNames(octets).length === 0;
+  check("directory", below.hasCaSubjects ? [null] : [], isAnyName, isAnyName, () => "the subjects of CA certificates that stand below");
+  return faults;
+}
+
+type Match<T> = (subtree: Subtree, name: T) => boolean;
+
+/** RFC 5280 §4.2.1.10: a host is that host; only one with a leading period has subdomains within. */
+function isUriWithin({ text }: Subtree, uri: string): boolean {
+  const host = hostOf(uri);
+  return text.startsWith(".") ? host.endsWith(text) && host.length > text.length : host === text;
+}
+
+/** As Go does it, where a host has its subdomains within it, and an empty one has everything. */
+function isUriBelow(subtree: Subtree, uri: string): boolean {
+  return isDnsWithin(subtree, hostOf(uri));
+}
+
+function hostOf(uri: string): string {
+  return (uri.split("/")[2] ?? "").toLowerCase();
+}
+
+function isDnsWithin({ text }: Subtree, name: string): boolean {
+  if (text === "" || name === text) return true;
+  return text.startsWith(".") ? name.endsWith(text) && name.length > text.length : name.endsWith(`.${text}`);
+}
+
+function isIpWithin({ octets }: Subtree, address: Bytes): boolean {
+  const length = octets.length / 2;
+  if (length !== address.length) return false;
+  const masked = (octet: number, i: number) => octet & (octets[length + i] as number);
+  return equal(octets.slice(0, length).map(masked), address.map(masked));
+}
+
+/** Whether Go leaves a constraint unhandled, and so refuses an extension that is critical. */
+export function hasUnusualKind({ permitted, excluded }: NameConstraints): boolean {
+  return [...permitted, ...excluded].some(({ kind }) => kind === "directory" || kind === "other");
+}
+
+/** Whether there is a constraint on URIs, which rustls and GnuTLS do not read: they refuse all URIs below it. */
+export function constrainsUris({ permitted, excluded }: NameConstraints): boolean {
+  return [...permitted, ...excluded].some(({ kind }) => kind === "uri");
+}

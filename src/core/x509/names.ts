@@ -1,0 +1,91 @@
+/**
+ * Names of certificates (RFC 5280 §4.1.2.4) as verifiers read them. Leaves carry the subject of their issuer octet by octet,
+ * so that one verifier that cannot decode it refuses all of them.
+ * @module
+ */
+import { type Bytes, fromUtf8 } from "../bytes.ts";
+import { DerError, DerReader, TAG } from "./der.ts";
+
+/** PrintableString as Go reads it (crypto/x509, isPrintable): X.680 §41.4, with `*` and `&`, which old CAs wrote into it. */
+const PRINTABLE = /^[A-Za-z0-9 '()+,\-./:=?*&]*$/;
+
+/** By tag, what is wrong with a string's content, or null. Go reads these types and no other. */
+const STRINGS: ReadonlyMap<number, (content: Bytes) => string | null> = new Map<number, (content: Bytes) => string | null>([
+  [0x0c, (content) => (isUtf8(content) ? null : "a UTF8String that is not UTF-8")],
+  [0x12, (content) => (/^[0-9 ]*$/.test(latin1(content)) ? null : "a NumericString with other characters than digits")],
+  [
+    0x13,
+    (content) => (PRINTABLE.test(latin1(content)) ? null : "a PrintableString with a character that it must not have, such as _ or @"),
+  ],
+  [0x14, () => null],
+  [0x16, (content) => (content.every((octet) => octet < 0x80) ? null : "an IA5String that is not ASCII")],
+  [0x1e, (content) => (isBmp(content) ? null : "a BMPString that is not of whole characters of UCS-2")],
+]);
+
+function isUtf8(content: Bytes): boolean {
+  try {
+    return !fromUtf8(content).includes("\0");
+  } catch {
+    return false;
+  }
+}
+
+function latin1(content: Bytes): string {
+  let text = "";
+  for (const octet of content) text += String.fromCharCode(octet);
+  return text;
+}
+
+/** UCS-2 has no surrogates (X.680 §41.3). */
+function isBmp(content: Bytes): boolean {
+  if (content.length % 2 !== 0) return false;
+  for (let i = 0; i < content.length; i += 2) if (((content[i] as number) & 0xf8) === 0xd8) return false;
+  return true;
+}
+
+/**
+ * Looks for what keeps a verifier from decoding a Name.
+ * @param name in DER.
+ * @returns the rest of a sentence of which the name is the subject, such as `has a PrintableString ...`, or null.
+ */
+export function nameFault(name: Bytes): string | null {
+  try {
+    for (const { tag, content } of attributesOf(name)) {
+      const check = STRINGS.get(tag);
+      if (check === undefined) return `has a value of a type that Go does not read (tag ${tag})`;
+      const fault = check(content);
+      if (fault !== null) return `has ${fault}`;
+    }
+    return null;
+  } catch (error) {
+    if (error instanceof DerError) return error.predicate;
+    throw error;
+  }
+}
+
+/** @throws {DerError} */
+function* attributesOf(name: Bytes): Generator<{ tag: number; content: Bytes }> {
+  for (const relative of relativeNames(name)) {
+    const set = new DerReader(relative).enter(TAG.set);
+    while (!set.done) {
+      const attribute = set.enter(TAG.sequence);
+      attribute.oid();
+      attribute.next();
+      yield { tag: attribute.tag, content: attribute.content() };
+      attribute.finish();
+    }
+  }
+}
+
+/** The relative distinguished names of a Name, each in DER. @throws {DerError} */
+export function relativeNames(name: Bytes): Bytes[] {
+  const outer = new DerReader(name);
+  const list = outer.enter(TAG.sequence);
+  outer.finish();
+  const found: Bytes[] = [];
+  while (!list.done) {
+    list.expect(TAG.set);
+    found.push(list.element());
+  }
+  return found;
+}

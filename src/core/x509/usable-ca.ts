@@ -1,0 +1,215 @@
+/**
+ * Whether leaves verify below a CA certificate that was made elsewhere, by what OpenSSL (with and without -x509_strict), Go,
+ * Java and rustls do with it: RFC 5280 §6, with the certificate's own constraints, as all of them apply those of a root too.
+ * @module
+ */
+import { type Bytes, equal } from "../bytes.ts";
+import { FormatError, type Violation } from "../errors.ts";
+import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
+import { extensionFault, requiresPolicies } from "./ca-extensions.ts";
+import { type Certificate, type CertificateExtension, KEY_USAGE } from "./certificate.ts";
+import { contextConstructed, contextPrimitive, DerError, DerReader, TAG } from "./der.ts";
+import {
+  constrainsUris,
+  forbiddenBy,
+  hasUnusualKind,
+  type NameConstraints,
+  type NamesBelow,
+  readNameConstraints,
+} from "./name-constraints.ts";
+import { nameFault } from "./names.ts";
+import { extensionText, OID } from "./oids.ts";
+
+export interface CaUse {
+  readonly clusterId: string;
+  /** The certificate that certifies it; itself for a root. */
+  readonly issuer: Certificate;
+  /** How many CA certificates must have room below it. */
+  readonly casBelow: number;
+}
+
+/**
+ * How many CA certificates must have room below a root that signs leaves or their issuer: as many as stand in the longest chain
+ * beside the leaf when roots were rotated again and again, each cross-signed by the one before it.
+ */
+export const CAS_BELOW_ROOT = 6;
+
+/** Critical extensions that OpenSSL, Go, Java, rustls and mbed TLS all process. */
+const PROCESSED_BY_ALL: readonly string[] = [OID.basicConstraints, OID.keyUsage, OID.extKeyUsage, OID.subjectAltName];
+/** What mbed TLS leaves out of them; every other critical extension is refused by rustls at least, and most by Go. */
+const PROCESSED_BY_MOST: readonly string[] = [OID.nameConstraints, OID.crlDistributionPoints];
+
+/** RFC 7633 §4.2.2: a feature of a CA must be one of all certificates below, which GnuTLS checks. */
+const TLS_FEATURE = "1.3.6.1.5.5.7.1.24";
+
+/**
+ * Looks for everything for which a verifier would refuse leaves below a certificate. Its signature and its time are not
+ * looked at.
+ * @returns each fault by field and as the rest of a sentence that the certificate is the subject of, such as
+ *   `has no key usage`, with what to do where that is not plain.
+ */
+export function caFaults(certificate: Certificate, use: CaUse): Violation[] {
+  return [
+    ...basicFaults(certificate, use),
+    ...nameFaults(certificate),
+    ...keyIdFaults(certificate, use.issuer),
+    ...certificate.extensions.flatMap((extension) => extensionFaults(extension, certificate, use)),
+  ];
+}
+
+function fault(field: string, message: string, reference: string): Violation {
+  return { code: "config_invalid", field, message, reference };
+}
+
+function basicFaults({ isCa, keyUsage, extKeyUsage, pathLength, serial, extensions }: Certificate, { casBelow }: CaUse): Violation[] {
+  const faults: Violation[] = [];
+  const demand = (holds: boolean, ...rest: Parameters<typeof fault>) => {
+    if (!holds) faults.push(fault(...rest));
+  };
+  demand(isCa, "basicConstraints", "is not a CA certificate", "RFC 5280 §4.2.1.9");
+  demand(
+    !isCa || extensions.some(({ oid, critical }) => critical && oid === OID.basicConstraints),
+    "basicConstraints",
+    "has basic constraints that are not critical, so that OpenSSL with -x509_strict and Python refuse every leaf below it: make it again with basicConstraints=critical,CA:TRUE",
+    "RFC 5280 §4.2.1.9",
+  );
+  demand(
+    keyUsage === null || (keyUsage & KEY_USAGE.keyCertSign) !== 0,
+    "keyUsage",
+    "may not sign certificates: its key usage lacks keyCertSign",
+    "RFC 5280 §4.2.1.3",
+  );
+  demand(keyUsage !== null, "keyUsage", "has no key usage: make it again with keyUsage=critical,keyCertSign,cRLSign", "RFC 5280 §4.2.1.3");
+  demand(
+    extKeyUsage === null || [OID.clientAuth, OID.serverAuth].every((purpose) => extKeyUsage.includes(purpose)),
+    "extKeyUsage",
+    "has an extended key usage without clientAuth and serverAuth, which its leaves need (OpenSSL does not take anyExtendedKeyUsage for them): make it again without extended key usage",
+    "RFC 5280 §4.2.1.12",
+  );
+  demand(
+    pathLength === null || pathLength >= casBelow,
+    "basicConstraints",
+    `has a path length constraint of ${pathLength}, and ${casBelow} CA certificates must have room below it${casBelow === CAS_BELOW_ROOT ? ", since it cross-signs the roots that follow it" : ""}: make it again without, or with a larger one`,
+    "RFC 5280 §4.2.1.9",
+  );
+  demand(serial.length <= 20, "serialNumber", "has a serial number of more than 20 octets", "RFC 5280 §4.1.2.2");
+  return faults;
+}
+
+/** The issuer is the subject of the certificate above, or the certificate's own. */
+function nameFaults({ subject, subjectEmpty }: Certificate): Violation[] {
+  if (subjectEmpty) return [fault("subject", "has an empty subject", "RFC 5280 §4.1.2.6")];
+  const found = nameFault(subject);
+  const text = `has a subject that not every verifier can decode: it ${found}. Make it again with UTF8String`;
+  return found === null ? [] : [fault("subject", text, "RFC 5280 §4.1.2.4")];
+}
+
+function keyIdFaults(certificate: Certificate, issuer: Certificate): Violation[] {
+  const { subjectKeyId, extensions } = certificate;
+  const faults: Violation[] = [];
+  if (subjectKeyId === null || subjectKeyId.length === 0)
+    faults.push(fault("subjectKeyIdentifier", "has no subject key identifier", "RFC 5280 §4.2.1.2"));
+  const extension = extensions.find(({ oid }) => oid === OID.authorityKeyIdentifier);
+  const isRoot = issuer === certificate;
+  if (extension === undefined)
+    return isRoot ? faults : [...faults, fault("authorityKeyIdentifier", "has no authority key identifier", "RFC 5280 §4.2.1.1")];
+  const of = isRoot ? "its own" : "its issuer's";
+  const refused = (what: string) =>
+    faults.push(
+      fault(
+        "authorityKeyIdentifier",
+        `has an authority key identifier ${what}, so that OpenSSL finds no issuer: make it again without, or with the right one`,
+        "RFC 5280 §4.2.1.1",
+      ),
+    );
+  const { keyId, issuerName, serial } = readAuthorityKeyId(extension.value);
+  if (keyId !== null && (issuer.subjectKeyId === null || !equal(keyId, issuer.subjectKeyId))) refused(`that is not ${of} key identifier`);
+  if (issuerName !== null && !equal(issuerName, issuer.issuer))
+    refused(`whose issuer is not the one of ${isRoot ? "the certificate itself" : "its issuer"}`);
+  if (serial !== null && !equal(serial, issuer.serial)) refused(`whose serial number is not ${of}, as of a root that was renewed`);
+  if (!isRoot && keyId === null) refused("without a key identifier");
+  return faults;
+}
+
+interface AuthorityKeyId {
+  readonly keyId: Bytes | null;
+  /** The Name among authorityCertIssuer. */
+  readonly issuerName: Bytes | null;
+  /** The magnitude, as in Certificate. */
+  readonly serial: Bytes | null;
+}
+
+/** RFC 5280 §4.2.1.1. Its outer form was checked when the certificate was read. */
+function readAuthorityKeyId(value: Bytes): AuthorityKeyId {
+  const fields = new DerReader(value).enter(TAG.sequence);
+  const keyId = fields.optional(contextPrimitive(0)) ? fields.content() : null;
+  let issuerName: Bytes | null = null;
+  if (fields.optional(contextConstructed(1))) {
+    const names = fields.inside();
+    while (!names.done) {
+      names.next();
+      if (names.tag === contextConstructed(4)) issuerName ??= names.content();
+    }
+  }
+  const serial = fields.optional(contextPrimitive(2)) ? fields.content() : null;
+  fields.finish();
+  return { keyId, issuerName, serial: serial !== null && serial.length > 1 && serial[0] === 0 ? serial.slice(1) : serial };
+}
+
+function extensionFaults(extension: CertificateExtension, certificate: Certificate, use: CaUse): Violation[] {
+  const { oid, critical } = extension;
+  const text = extensionText(oid);
+  const malformed = extensionFault(extension);
+  if (malformed !== null) return [fault(oid, `has the malformed extension ${text}, which ${malformed}`, "RFC 5280 §4.2")];
+  if (oid === OID.nameConstraints) return constraintFaults(extension, use);
+  if (oid === OID.proxyCertInfo) return [fault(oid, `has the extension ${text}, which a CA must not have`, "RFC 3820 §3.8")];
+  if (oid === TLS_FEATURE) return [fault(oid, "has the extension TLS feature, which GnuTLS then demands of every leaf", "RFC 7633 §4.2.2")];
+  // The policies of a trust anchor are no input of RFC 5280 §6.1.1; those of what stands below it are.
+  if (oid === OID.policyConstraints && use.issuer !== certificate && requiresPolicies(extension))
+    return [fault(oid, "has policy constraints that demand a policy of every leaf, and leaves have none", "RFC 5280 §4.2.1.11")];
+  if (!critical || PROCESSED_BY_ALL.includes(oid) || PROCESSED_BY_MOST.includes(oid)) return [];
+  const why = "which not every verifier processes: rustls and others refuse all leaves below it";
+  return [fault(oid, `has the critical extension ${text}, ${why}. Make it again without, or not critical`, "RFC 5280 §4.2")];
+}
+
+function constraintFaults({ oid, value, critical }: CertificateExtension, { clusterId }: CaUse): Violation[] {
+  const refused = (what: string) => fault(oid, `has name constraints that ${what}`, "RFC 5280 §4.2.1.10");
+  let constraints: NameConstraints;
+  try {
+    constraints = readNameConstraints(value);
+  } catch (error) {
+    if (error instanceof DerError) return [refused(`cannot be read: a part ${error.predicate}`)];
+    if (error instanceof FormatError) return [refused(error.message)];
+    throw error;
+  }
+  const faults = forbiddenBy(constraints, namesBelow(clusterId)).map(refused);
+  if (critical && hasUnusualKind(constraints))
+    faults.push(refused("are critical and speak of directory names or other names that Go does not process"));
+  return faults;
+}
+
+/** What certificates of this CA have in them, of every kind: leaves of services, agents and gateways, and CA certificates. */
+function namesBelow(clusterId: string): NamesBelow {
+  const trustDomain = trustDomainOf(clusterId);
+  return {
+    uris: [formatSpiffeId({ kind: "signing", trustDomain })],
+    // As in `dnsNamesFor` and LOOPBACK of profile.ts; any datacenter's name stands below the same domains.
+    dnsNames: ["localhost", `server.dc1.peering.${trustDomain}`],
+    ipAddresses: [Uint8Array.of(127, 0, 0, 1), Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1)],
+    hasCaSubjects: true,
+  };
+}
+
+/**
+ * What an operator should know of a certificate that is usable: which verifiers do not take it all the same.
+ * @param certificate without faults. @returns each as the rest of a sentence that the certificate is the subject of.
+ */
+export function caWarnings({ extensions }: Certificate): string[] {
+  const warnings: string[] = [];
+  const constraints = extensions.find(({ oid }) => oid === OID.nameConstraints);
+  if (constraints !== undefined && constrainsUris(readNameConstraints(constraints.value)))
+    warnings.push("has name constraints on URIs, which rustls and GnuTLS do not process: they refuse every leaf below it");
+  for (const { oid } of extensions.filter((extension) => extension.critical && PROCESSED_BY_MOST.includes(extension.oid)))
+    warnings.push(`has the critical extension ${extensionText(oid)}, which mbed TLS does not process: it refuses every leaf below it`);
+  return warnings;
+}
