@@ -9,6 +9,7 @@ import { CLUSTER } from "./requests.ts";
 export function benchSettings(dataDir: string, config: ConfigMap = {}): Settings {
   return {
     listen: { host: "127.0.0.1", port: 0 },
+    advertised: null,
     tls: null,
     plainHttp: null,
     dataDir,

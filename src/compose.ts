@@ -10,6 +10,7 @@ import { openBackend, readSource } from "./compose-backend.ts";
 import { assemble, beginState, createCaMemory, policyOf } from "./compose-ca.ts";
 import type { ReadServerCertificate } from "./compose-report.ts";
 import { readKekText, vaultConnector } from "./compose-seal.ts";
+import { ownAddress } from "./config/advertise.ts";
 import type { Settings } from "./config/settings.ts";
 import { hex } from "./core/bytes.ts";
 import type { CaManager } from "./core/ca/manager.ts";
@@ -117,7 +118,7 @@ export async function composeOver(
   const sealer = createSealer(await readKeks(keks.text));
   const codec = createCodec(sealer);
   const policy = { ...policyOf(settings), ...numbers };
-  const self = { id: hex(random.bytes(8)), address: `${settings.listen.host}:${settings.listen.port}` };
+  const self = { id: hex(random.bytes(8)), address: ownAddress(settings) };
   const ports = backend.open(codec, `${self.address} ${self.id}`);
   const kept = settings.store.kind === "memory" ? null : platform.kept(lastSeenFile(settings.store.kind));
   const types = createProviders({ connect: vaultConnector(settings, platform), clock });

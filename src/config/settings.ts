@@ -7,6 +7,7 @@ import * as v from "valibot";
 import { type AddressRange, readRange } from "../core/addresses.ts";
 import { ConfigError, type Violation } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
+import { type Advertised, advertise } from "./advertise.ts";
 import { cannotRead } from "./cannot-read.ts";
 import { duration } from "./duration.ts";
 import { type ConfigFile, readConfigFile } from "./file.ts";
@@ -131,6 +132,7 @@ const chainLength = v.pipe(
 
 const Schema = v.object({
   MESHCA_LISTEN: v.optional(listen, "127.0.0.1:8500"),
+  MESHCA_ADVERTISE: v.optional(advertise),
   ...TLS_ENTRIES,
   MESHCA_DATA_DIR: v.optional(v.pipe(v.string(), v.nonEmpty("must name a folder")), ".meshca"),
   MESHCA_CONFIG: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
@@ -171,6 +173,8 @@ export const SETTING_NAMES: readonly string[] = Object.keys(Schema.entries);
 
 export interface Settings {
   readonly listen: { readonly host: string; readonly port: number };
+  /** What this replica calls itself, or null: the address that it listens on. */
+  readonly advertised: Advertised | null;
   /** Null: plain HTTP. */
   readonly tls: TlsSettings | null;
   /** Why plain HTTP may be served beyond loopback, or null where it may not. */
@@ -268,6 +272,7 @@ export function readSettings(
   const settings = result.output;
   return {
     listen: settings.MESHCA_LISTEN,
+    advertised: settings.MESHCA_ADVERTISE ?? null,
     tls,
     plainHttp: settings.MESHCA_PLAIN_HTTP ?? null,
     dataDir: settings.MESHCA_DATA_DIR,

@@ -37,6 +37,7 @@ export interface WorkerSettings extends Settings {
 /** Settings that mean nothing here, and why. */
 const REFUSED = new Map<string, string>([
   ["MESHCA_LISTEN", PLATFORM],
+  ["MESHCA_ADVERTISE", PLATFORM],
   ["MESHCA_PLAIN_HTTP", PLATFORM],
   ["MESHCA_TLS", PLATFORM],
   ["MESHCA_TLS_CERT_FILE", PLATFORM],

@@ -4,6 +4,7 @@
  */
 import type { Meshca } from "../compose.ts";
 import { notYet, Start } from "../compose-start.ts";
+import { hostPort } from "../config/advertise.ts";
 import type { Settings } from "../config/settings.ts";
 import { createPlatform, makeDataDir, type ProcessPlatform } from "./platform.ts";
 import { stopInTime } from "./stop.ts";
@@ -38,7 +39,7 @@ export async function serveWith(listenPlain: Listen, settings: Settings): Promis
   const ready = start.current.run(async ({ manager }) => server.certificates?.start(manager), closing.signal);
   const running = ready.then((meshca) => meshca.run());
   running.catch(() => undefined);
-  const address = `${listen.host.includes(":") ? `[${listen.host}]` : listen.host}:${listen.port}`;
+  const address = hostPort(listen.host, listen.port);
   return {
     listen: address,
     url: `${settings.tls === null ? "http" : "https"}://${address}`,

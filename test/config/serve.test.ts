@@ -256,6 +256,33 @@ describe("meshca serve", () => {
   });
 });
 
+describe("what a replica calls itself", () => {
+  for (const [listen, advertise, wanted] of [
+    ["[::1]:0", undefined, /^\[::1\]:\d+$/],
+    ["127.0.0.1:0", undefined, /^127\.0\.0\.1:\d+$/],
+    ["127.0.0.1:0", "ca-1.example.com:9000", /^ca-1\.example\.com:9000$/],
+    ["127.0.0.1:0", "ca-1.example.com", /^ca-1\.example\.com:\d+$/],
+    ["127.0.0.1:0", "[fd00::1]", /^\[fd00::1\]:\d+$/],
+  ] as const)
+    it(`it is ${wanted} where it listens on ${listen} and MESHCA_ADVERTISE is ${advertise ?? "not given"}`, async () => {
+      const settings = {
+        MESHCA_STORE: "memory:",
+        MESHCA_LISTEN: listen,
+        ...(advertise === undefined ? {} : { MESHCA_ADVERTISE: advertise }),
+      };
+      const server = await startServer(settings);
+      try {
+        const ask = async (path: string) => (await fetch(`${server.url}${path}`)).json();
+        const leader = (await ask("/v1/status/leader")) as string;
+        assert.match(leader, wanted);
+        if (advertise?.includes(":9000") !== true) assert.ok(leader.endsWith(`:${server.port}`), leader);
+        assert.deepEqual(await ask("/v1/status/peers"), [leader]);
+      } finally {
+        await server.stop();
+      }
+    });
+});
+
 describe("meshca", () => {
   const meshca = (...args: readonly string[]) =>
     spawnSync(process.execPath, [new URL("../../src/cli/main.ts", import.meta.url).pathname, ...args], { encoding: "utf8" });

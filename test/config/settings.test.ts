@@ -35,6 +35,8 @@ function faults(environment: Readonly<Record<string, string | undefined>>, file?
 }
 
 const LISTEN = "MESHCA_LISTEN: must be HOST:PORT, for example 127.0.0.1:8500, with port 0 for a free one";
+const ADVERTISE =
+  "MESHCA_ADVERTISE: must be HOST or HOST:PORT that others reach this replica by, with IPv6 in brackets, and not 0.0.0.0 or [::]";
 const UNLISTED = "is not a setting; README.md lists them, in the section Settings";
 const STALENESS = "MESHCA_MAX_STALENESS: must be a duration from 1s to 24h, for example 5m";
 
@@ -42,6 +44,7 @@ describe("readSettings()", () => {
   it("readSettings() has a default for everything", () => {
     assert.deepEqual(read({ PATH: "/bin" }), {
       listen: { host: "127.0.0.1", port: 8500 },
+      advertised: null,
       tls: null,
       plainHttp: null,
       dataDir: ".meshca",
@@ -76,6 +79,10 @@ describe("readSettings()", () => {
     ["MESHCA_LISTEN", "127.0.0.1:0", ({ listen }) => listen, { host: "127.0.0.1", port: 0 }],
     ["MESHCA_LISTEN", "localhost:65535", ({ listen }) => listen, { host: "localhost", port: 65_535 }],
     ["MESHCA_LISTEN", "[::1]:8500", ({ listen }) => listen, { host: "::1", port: 8500 }],
+    ["MESHCA_ADVERTISE", "CA-1.example.com:8500", ({ advertised }) => advertised, { host: "ca-1.example.com", port: 8500 }],
+    ["MESHCA_ADVERTISE", "10.0.0.1", ({ advertised }) => advertised, { host: "10.0.0.1", port: null }],
+    ["MESHCA_ADVERTISE", "[FD00::1]", ({ advertised }) => advertised, { host: "fd00::1", port: null }],
+    ["MESHCA_ADVERTISE", "[fd00::1]:1", ({ advertised }) => advertised, { host: "fd00::1", port: 1 }],
     ["MESHCA_DATA_DIR", "/srv/ca", ({ store }) => store, { kind: "sqlite", path: "/srv/ca/meshca.db" }],
     ["MESHCA_STORE", "memory:", ({ store }) => store, { kind: "memory" }],
     ["MESHCA_STORE", "sqlite:/srv/x.db", ({ store }) => store, { kind: "sqlite", path: "/srv/x.db" }],
@@ -124,6 +131,26 @@ describe("readSettings()", () => {
       "[::1]",
       "http://127.0.0.1:8500",
     ].map((value) => ["MESHCA_LISTEN", value, LISTEN] as const),
+    ...[
+      "0.0.0.0",
+      "0.0.0.0:8500",
+      "[::]:8500",
+      "[::0]",
+      "fd00::1",
+      "[fd00::1",
+      "[10.0.0.1]",
+      "10.0.0.256",
+      "1.2.3",
+      "ca:0",
+      "ca:65536",
+      "ca:",
+      "a b",
+      "-a",
+      "a..b",
+      "http://ca",
+      "ca/x",
+      ":8500",
+    ].map((value) => ["MESHCA_ADVERTISE", value, ADVERTISE] as const),
     ["MESHCA_CONFIG", "nowhere.json", 'MESHCA_CONFIG: cannot read "nowhere.json"'],
     ...["sqlite", "sqlite:", "redis:x", "redis://", "memory", "valkey://x", "redis+other://x"].map(
       (value) => ["MESHCA_STORE", value, `MESHCA_STORE: ${STORE_FORMS}`] as const,

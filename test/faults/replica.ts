@@ -104,6 +104,7 @@ const server = Bun.serve({
 });
 const settings: Settings = {
   listen: { host: "127.0.0.1", port: server.port ?? 0 },
+  advertised: null,
   dataDir: options.dataDir,
   store: options.store,
   kek: options.kek,

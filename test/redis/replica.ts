@@ -49,6 +49,7 @@ let addresses = 0;
 export function testSettings(port: number, overrides: Partial<Settings> = {}): Settings {
   return {
     listen: { host: "127.0.0.1", port: 10_000 + ++addresses },
+    advertised: null,
     tls: null,
     plainHttp: null,
     dataDir: "/nowhere",
