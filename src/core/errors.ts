@@ -102,6 +102,7 @@ export type ConflictCode =
   | "index_mismatch"
   | "no_conflict"
   | "cluster_differs"
+  | "root_abandoned"
   | "transition_invalid"
   | "prepared_spent"
   | "budget_exceeded"

@@ -5,9 +5,10 @@
 import { RequestError, SealError, StoreError } from "../core/errors.ts";
 import { body } from "./answers.ts";
 import type { AppOptions, Route } from "./app.ts";
+import { abandonedHeader } from "./configuration.ts";
 import { requireDatacenter } from "./datacenter.ts";
 import { writeJson } from "./json.ts";
-import { booleanParam } from "./query.ts";
+import { booleanParam, indexParam } from "./query.ts";
 import type { BodyReader } from "./request.ts";
 
 export function backupRoutes({ manager, codec, datacenter, limits, audit }: AppOptions, bodies: BodyReader): Route[] {
@@ -32,15 +33,16 @@ export function backupRoutes({ manager, codec, datacenter, limits, audit }: AppO
           const query = call.query();
           requireDatacenter(query.params, datacenter);
           const forceWithoutCrossSigning = booleanParam(query.params, "force");
+          const modifyIndex = indexParam(query.params, "ModifyIndex");
           const sent = await bodies.read(call.request, limits.maxBodyBackup);
           const state = await codec.decode(sent).catch((error: unknown) => {
             if (error instanceof StoreError || error instanceof SealError)
               throw new RequestError("request_malformed", `Cannot read backup: ${error.message}`, { cause: error });
             throw error;
           });
-          const { state: next, active } = await manager.restore(state, { forceWithoutCrossSigning }, call.caller);
+          const { state: next, active } = await manager.restore(state, { forceWithoutCrossSigning, modifyIndex }, call.caller);
           const answer = { ActiveRootID: active.id, ModifyIndex: next.config.modifyIndex };
-          return { body: body("application/json", writeJson(answer, query.pretty)) };
+          return { headers: abandonedHeader(next), body: body("application/json", writeJson(answer, query.pretty)) };
         },
       },
     },

@@ -87,11 +87,28 @@ export function booleanParam(params: ReadonlyMap<string, string>, name: string):
   throw refuse(`The '${name}' query parameter must be a boolean value`);
 }
 
+/** An index for a comparison, by its name in any case; null if there is none. @throws {RequestError} `request_malformed` */
+export function indexParam(params: ReadonlyMap<string, string>, name: string): bigint | null {
+  const given = [...params].filter(([key]) => key.toLowerCase() === name.toLowerCase());
+  if (given.length > 1) throw refuse(`The '${name}' query parameter is given twice`);
+  const [value] = given;
+  if (value === undefined) return null;
+  const index = parseIndex(value[1]);
+  if (index === null) throw refuse(`The '${name}' query parameter must be a whole number below 2^64`);
+  return index;
+}
+
 /** Go's strconv.ParseUint with 64 bits. @throws {RequestError} `request_malformed` */
 function readIndex(text: string): bigint {
+  const index = parseIndex(text);
+  if (index === null) throw refuse("Invalid index");
+  return index;
+}
+
+function parseIndex(text: string): bigint | null {
   // Making a number of many digits takes the square of their count: leading zeros are all that a number below 2^64 may have more.
   const digits = /^\d+$/.test(text) ? text.replace(/^0+/, "") : null;
-  if (digits === null || digits.length > MAX_U64_DIGITS || BigInt(digits) > MAX_U64) throw refuse("Invalid index");
+  if (digits === null || digits.length > MAX_U64_DIGITS || BigInt(digits) > MAX_U64) return null;
   return BigInt(digits);
 }
 

@@ -12,9 +12,11 @@ import { readPem } from "../../src/core/pem.ts";
 import { readCertificate } from "../../src/core/x509/certificate.ts";
 import { findPath } from "../../src/core/x509/chain.ts";
 import { makeKek } from "../../src/seal/kek.ts";
+import { abandonedRoot } from "../core/ca/abandoned.ts";
 import { readChain } from "../core/ca/harness.ts";
 import { opensslCsr } from "../fakes/ca.ts";
 import { noRedis, type RedisServer, startRedis } from "../redis/server.ts";
+import { createTestApp } from "./app.ts";
 import { type ServerProcess, startServer } from "./process.ts";
 
 interface WireRoots {
@@ -107,6 +109,41 @@ describe("backup and restore", () => {
     }
   });
 
+  onBothStores("a backup is put back only under the ModifyIndex that is named, and says which root becomes active", async (environment) => {
+    const server = await startServer(await environment());
+    try {
+      const file = (await call(server, "GET", BACKUP)).text;
+      const then = await roots(server);
+      await rotate(server);
+      const now = await roots(server);
+      const { ModifyIndex } = JSON.parse((await call(server, "GET", "/v1/connect/ca/configuration")).text) as { ModifyIndex: number };
+      assert.equal(ModifyIndex, 2);
+      for (const stale of ["1", "3", "18446744073709551615"]) {
+        const refused = await call(server, "PUT", `${BACKUP}?ModifyIndex=${stale}`, file);
+        const text = `ModifyIndex did not match existing: it is 2. Nothing was restored; the backup would make root ${then.ActiveRootID} active, and root ${now.ActiveRootID} is active now`;
+        assert.deepEqual([refused.status, refused.text], [409, text]);
+      }
+      for (const [wrong, text] of [
+        ["ModifyIndex=", /^The 'ModifyIndex' query parameter must be a whole number below 2\^64$/],
+        ["ModifyIndex=-1", /must be a whole number/],
+        ["ModifyIndex=2.0", /must be a whole number/],
+        ["ModifyIndex=18446744073709551616", /must be a whole number/],
+        ["ModifyIndex=2&modifyindex=3", /is given twice$/],
+      ] as const) {
+        const refused = await call(server, "PUT", `${BACKUP}?${wrong}`, file);
+        assert.deepEqual([refused.status, text.test(refused.text)], [400, true], `${wrong}: ${refused.text}`);
+      }
+      assert.deepEqual(await roots(server), now);
+      const done = await call(server, "PUT", `${BACKUP}?modifyindex=${ModifyIndex}`, file);
+      assert.deepEqual(JSON.parse(done.text), { ActiveRootID: then.ActiveRootID, ModifyIndex: 3 });
+      assert.equal((await call(server, "PUT", `${BACKUP}?ModifyIndex=${ModifyIndex}`, file)).status, 409);
+      assert.equal((await call(server, "PUT", `${BACKUP}?ModifyIndex=0`, file)).status, 200);
+      await sign(server);
+    } finally {
+      await server.stop();
+    }
+  });
+
   onBothStores("a backup begins an empty store with MESHCA_IMPORT, and is refused by another CA", async (environment) => {
     const server = await startServer(await environment());
     await rotate(server);
@@ -141,7 +178,7 @@ describe("backup and restore", () => {
         ["", 400, /^Cannot read backup: .* it is not JSON$/],
         ["{}", 400, /^Cannot read backup: .* it is not a document of this schema$/],
         [file.replace('\\"retired\\":{}', '\\"retired\\":{ }'), 400, /^Cannot read backup: .* its MAC is wrong$/],
-        [file.replace(/"schema":2/, '"schema":99'), 400, /^Cannot read backup: .* it has schema 99/],
+        [file.replace(/"schema":3/, '"schema":99'), 400, /^Cannot read backup: .* it has schema 99/],
         [file.replace(/"mac":"[^:]+/, '"mac":"other'), 400, /^Cannot read backup: .*key-encryption key "other"/],
         ["x".repeat(129 * 1024), 413, /longer than/],
       ];
@@ -190,5 +227,25 @@ describe("backup and restore", () => {
     } finally {
       await redis.stop();
     }
+  });
+});
+
+describe("a backup from before its root was abandoned", () => {
+  it("is put back only by force, and says why", async () => {
+    const { ca, backup } = await abandonedRoot(new Date());
+    const test = await createTestApp({}, ca);
+    const file = await test.options.codec.encode(backup);
+    const put = (query: string) => test.fetch(`${BACKUP}${query}`, { method: "PUT", body: file });
+    const before = ca.backend.document;
+    const refused = await put("");
+    assert.equal(refused.status, 409);
+    assert.match(await refused.text(), /^Cannot make root [0-9a-f:]+ active: it was abandoned since, .*ForceWithoutCrossSigning/);
+    assert.equal(ca.backend.document, before);
+    const forced = await put("?force=true");
+    assert.equal(forced.status, 200);
+    assert.equal(
+      ((await forced.json()) as { ActiveRootID: string }).ActiveRootID,
+      backup.roots.find(({ status }) => status === "active")?.id,
+    );
   });
 });

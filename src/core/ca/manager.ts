@@ -43,7 +43,7 @@ import {
   type RotationRequest,
 } from "./reconfigure.ts";
 import { collect, collectAt, withRemnants } from "./remnants.ts";
-import { choose, planResolution, requireSameCluster } from "./resolve.ts";
+import { choose, planResolution, requireRestorable, requireSameCluster } from "./resolve.ts";
 import { keksInUse, requireKeks, rewrapped } from "./rewrap.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { createStanding } from "./standing.ts";
@@ -430,13 +430,14 @@ export function createManager(options: ManagerOptions): CaManager {
         caller,
       );
     },
-    async restore(state, { forceWithoutCrossSigning, onlyWhereEmpty = false }, caller) {
+    async restore(state, { forceWithoutCrossSigning, modifyIndex = null, onlyWhereEmpty = false }, caller) {
       return operations.run(
         "RECONFIGURING",
         async (operation) => {
           if (onlyWhereEmpty && follower.current !== null) return follower.current;
           const other = follower.current?.state ?? null;
           requireSameCluster(state, other);
+          requireRestorable(state, other, modifyIndex);
           const index = Math.max(state.index, other?.index ?? 0);
           const resolution = { kept: state, other, index, forceWithoutCrossSigning, kind: "restore" } as const;
           return done(await change(other ?? NOTHING_STORED, operation, (context) => planResolution(resolution, context)));

@@ -42,6 +42,31 @@ export function requireSameCluster(backup: CaState, present: CaState | null): vo
 }
 
 /**
+ * Compares the index under which an operator decided to restore a backup, as a change of the configuration does.
+ * @param modifyIndex 0 or null: no comparison.
+ * @throws {ConflictError} `index_mismatch`, with the root that would become active
+ */
+export function requireRestorable(backup: CaState, present: CaState | null, modifyIndex: bigint | null): void {
+  const index = present?.config.modifyIndex ?? 0;
+  if (modifyIndex === null || modifyIndex === 0n || modifyIndex === BigInt(index)) return;
+  const now = present === null ? "there is no CA now" : `root ${activeRoot(present).id} is active now`;
+  throw new ConflictError(
+    "index_mismatch",
+    `ModifyIndex did not match existing: it is ${index}. Nothing was restored; the backup would make root ${activeRoot(backup).id} active, and ${now}`,
+  );
+}
+
+/** @throws {ConflictError} `root_abandoned` if the root that would become active was abandoned on the other side */
+function requireNotAbandoned(kept: CaState, other: CaState | null): void {
+  const { id } = activeRoot(kept);
+  if (other?.roots.some((root) => root.id === id && root.forcedOut) !== true) return;
+  throw new ConflictError(
+    "root_abandoned",
+    `Cannot make root ${id} active: it was abandoned since, as a root whose key may be stolen is. ForceWithoutCrossSigning makes it active all the same`,
+  );
+}
+
+/**
  * Works out the state that follows both.
  * @throws {ConfigError} where the kept root cannot be reached from another one that is published, without force
  * @throws {SealError} @throws {ProviderError} @throws {ConflictError}
@@ -50,6 +75,7 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
   const { kept, other, forceWithoutCrossSigning: force } = resolution;
   const { now, policy, random, types } = context;
   const index = resolution.index + 1;
+  if (!force) requireNotAbandoned(kept, other);
   const united = unite(kept, other, context);
   const type = typeOf(types, kept.config.provider);
   const config = configured(() => type.parse(kept.config.config));

@@ -55,6 +55,8 @@ export interface KekUse {
 
 export interface RestoreOptions {
   readonly forceWithoutCrossSigning: boolean;
+  /** ModifyIndex of the present configuration; 0 or null: no comparison. @default null */
+  readonly modifyIndex?: bigint | null;
   /** Do nothing where there is a state already. @default false */
   readonly onlyWhereEmpty?: boolean;
 }

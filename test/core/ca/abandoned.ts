@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import type { CaState } from "../../../src/core/ca/state.ts";
 import { pemOf } from "../../../src/core/x509/certificate.ts";
 import { configuration, createTestCa, inFolder, openssl, type TestCa } from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
@@ -14,6 +15,8 @@ import { BOOTSTRAP, HOUR, type SuppliedRoot, suppliedRoot, TRUST_DOMAIN } from "
 
 export interface Abandoned {
   readonly ca: TestCa;
+  /** The state in which the abandoned root was active. */
+  readonly backup: CaState;
   /** The abandoned root with its key. */
   readonly stolen: SuppliedRoot;
   /** PEM of the abandoned root as the older, published root certified it. */
@@ -33,7 +36,7 @@ export async function abandonedRoot(now: Date): Promise<Abandoned> {
   const [from, to] = [new Date(now.getTime() - HOUR), new Date(now.getTime() + 48 * HOUR)].map(opensslDate) as [string, string];
   const stolen = suppliedRoot({ from, to });
   await manager.configure(configuration({ PrivateKey: stolen.key, RootCert: stolen.cert }));
-  const { active } = manager.require();
+  const { active, state: backup } = manager.require();
   const crossed = pemOf(active.intermediates[0] ?? assert.fail());
   await manager.configure(configuration({}, { forceWithoutCrossSigning: true }));
   const { roots } = manager.require().state;
@@ -46,6 +49,7 @@ export async function abandonedRoot(now: Date): Promise<Abandoned> {
   ca.clock.advance(60_000);
   return {
     ca,
+    backup,
     stolen,
     crossed,
     forge: (service) =>
