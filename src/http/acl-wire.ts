@@ -28,8 +28,12 @@ const ECHOED = {
   CreateIndex: goField("CreateIndex", "uint64", isU64),
   ModifyIndex: goField("ModifyIndex", "uint64", isU64),
 };
-/** Consul Enterprise's: only the one namespace and partition that there are. */
-const ENTERPRISE = { Namespace: text("Namespace"), Partition: text("Partition") };
+/** Consul Enterprise's: only the one namespace and partition that there are, since rights do not tell others apart. */
+export const onlyDefault = (name: string, what: "Namespaces" | "Partitions") =>
+  goField(name, "string", isString, (value) =>
+    value === "" || value === "default" ? null : `Invalid ${name} ${JSON.stringify(value)} - ${what} are a Consul Enterprise feature`,
+  );
+const ENTERPRISE = { Namespace: onlyDefault("Namespace", "Namespaces"), Partition: onlyDefault("Partition", "Partitions") };
 
 const TokenBody = {
   AccessorID: text("AccessorID"),
@@ -42,7 +46,7 @@ const TokenBody = {
   NodeIdentities: list("NodeIdentities"),
   Local: flag("Local"),
   AuthMethod: text("AuthMethod"),
-  AuthMethodNamespace: text("AuthMethodNamespace"),
+  AuthMethodNamespace: onlyDefault("AuthMethodNamespace", "Namespaces"),
   ExpirationTTL: any,
   ExpirationTime: text("ExpirationTime"),
   ...ECHOED,
@@ -69,7 +73,9 @@ const MethodBody = {
   MaxTokenTTL: any,
   TokenLocality: text("TokenLocality"),
   Config: object("Config"),
-  NamespaceRules: any,
+  NamespaceRules: goField("NamespaceRules", "[]struct", isList, (rules) =>
+    rules.length === 0 ? null : "Invalid NamespaceRules - Namespaces are a Consul Enterprise feature",
+  ),
   ...ECHOED,
   ...ENTERPRISE,
 };

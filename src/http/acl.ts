@@ -14,6 +14,7 @@ import {
   decodeTexts,
   decodeToken,
   methodJson,
+  onlyDefault,
   policyJson,
   ruleJson,
   tokenJson,
@@ -55,6 +56,7 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
       async (call) => {
         // Consul's answer where access control is off.
         if (access === null) return { status: 401, body: body("text/plain; charset=utf-8", "ACL support disabled") };
+        refuseEnterprise(call);
         const before = beforeChangeOf(call, audit);
         const answer = await handler(call, {
           administration: call.request.method === "GET" ? access.administration : access.administrationFor(before),
@@ -112,7 +114,7 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
             AuthMethod: goField("AuthMethod", "string", isString),
             BearerToken: goField("BearerToken", "string", isString),
             Meta: goField("Meta", "map[string]string", isObject),
-            Namespace: goField("Namespace", "string", isString),
+            Namespace: onlyDefault("Namespace", "Namespaces"),
           };
           const { AuthMethod, BearerToken, Meta } = decodeBody(fields, await json(call), "structs.ACLLoginParams");
           const meta = decodeTexts(Meta, "Meta");
@@ -311,6 +313,19 @@ function requireFirstCaller({ request }: Call, { bootstrapSecret }: AppOptions):
     "permission_denied",
     `Permission denied: ACL bootstrap needs the secret in ${expected.file} as its token: CONSUL_HTTP_TOKEN=$(cat ${expected.file}) consul acl bootstrap, or the header X-Consul-Token`,
   );
+}
+
+/** Other namespaces and partitions, in Consul's order and words (agent/http_ce.go). @throws {RequestError} */
+function refuseEnterprise(call: Call): void {
+  const refused = (where: string, what: string) =>
+    new RequestError("request_malformed", `Invalid ${where} - ${what} are a Consul Enterprise feature`);
+  for (const [header, parameter, what] of [
+    ["X-Consul-Namespace", "ns", "Namespaces"],
+    ["X-Consul-Partition", "partition", "Partitions"],
+  ] as const) {
+    if (call.header(header)) throw refused(`header: ${JSON.stringify(header)}`, what);
+    if (call.params().get(parameter)) throw refused(`query parameter: ${JSON.stringify(parameter)}`, what);
+  }
 }
 
 /** Consul says of a token that is not there what it says of one that is unknown. @throws {DeniedError} `token_unknown` */

@@ -14,18 +14,27 @@ export const isBoolean = (value: Json): value is boolean => typeof value === "bo
 export const isU64 = (value: Json): value is number | bigint =>
   typeof value === "bigint" ? value >= 0n && value < 2n ** 64n : typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 
-/** A field of Go's struct: null leaves it as it is, another type is an error that names field and type. */
+/**
+ * A field of Go's struct: null leaves it as it is, another type is an error that names field and type.
+ * @param faultOf what else is wrong with a value of the right type, or null. @default nothing
+ */
 export const goField = <T extends Json>(
   goName: string,
   goTypeName: string,
   is: (value: Json) => value is T,
+  faultOf: (value: T) => string | null = () => null,
 ): v.GenericSchema<unknown, T | null> =>
   v.pipe(
     v.unknown(),
     v.rawTransform<unknown, T | null>(({ dataset, addIssue, NEVER }) => {
       const value = dataset.value as Json | undefined;
       if (value === undefined || value === null) return null;
-      if (is(value)) return value;
+      if (is(value)) {
+        const message = faultOf(value);
+        if (message === null) return value;
+        addIssue({ message });
+        return NEVER;
+      }
       // encoding/json adds the literal where a number has the right kind and the wrong range.
       const literal = goTypeName === "uint64" && goKind(value) === "number" ? ` ${value}` : "";
       addIssue({ message: `json: cannot unmarshal ${goKind(value)}${literal} into Go struct field .${goName} of type ${goTypeName}` });

@@ -66,6 +66,7 @@ describe("an auth method of type kubernetes with Host", () => {
       MESHCA_ACL: "deny",
       MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT,
       MESHCA_JWKS_PRIVATE_HOSTS: api.host,
+      MESHCA_LIMITS_TOKENS_PER_LOGIN: "5",
     });
     await made(server, "/v1/acl/auth-method", { Name: "k8s", Type: "kubernetes", Config: config() });
     await made(server, "/v1/acl/binding-rule", {
@@ -99,6 +100,16 @@ describe("an auth method of type kubernetes with Host", () => {
     status = { authenticated: true, user: { username: "system:serviceaccount:shop:front", uid: "u" } };
     const { text } = await service(server, "k8s", await jwt());
     assert.deepEqual((JSON.parse(text) as { ServiceIdentities: unknown }).ServiceIdentities, [{ ServiceName: "web" }]);
+  });
+
+  it("makes as many live tokens for one pod as MESHCA_LIMITS_TOKENS_PER_LOGIN says, and then answers 429", async () => {
+    const pod = { "authentication.kubernetes.io/pod-name": ["cart-8"], "authentication.kubernetes.io/pod-uid": ["p-8"] };
+    status = { authenticated: true, user: { ...USER, extra: pod } };
+    const bearer = await jwt();
+    const answers = await Promise.all(Array.from({ length: 30 }, () => service(server, "k8s", bearer)));
+    const codes = answers.map((one) => one.status).toSorted();
+    assert.deepEqual(codes, [...Array.from({ length: 5 }, () => 200), ...Array.from({ length: 25 }, () => 429)]);
+    assert.match(answers.find((one) => one.status === 429)?.text ?? "", /^Cannot log in: 5 tokens of this subject are live/);
   });
 
   const denials: readonly (readonly [what: string, status: unknown, says: RegExp])[] = [

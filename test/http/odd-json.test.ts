@@ -209,6 +209,40 @@ describe("odd JSON", () => {
         }
   });
 
+  it("no route of access control takes another namespace or partition, in a body, a query or a header", async () => {
+    const feature = (what: string) => `${what} are a Consul Enterprise feature`;
+    for (const [path, body] of [
+      ["/v1/acl/token", TOKEN],
+      ["/v1/acl/policy", { ...POLICY, Name: "n" }],
+      ["/v1/acl/auth-method", { ...METHOD, Name: "n" }],
+      ["/v1/acl/binding-rule", RULE],
+    ] as const) {
+      for (const [field, what] of [
+        ["Namespace", "Namespaces"],
+        ["Partition", "Partitions"],
+      ] as const)
+        assert.deepEqual(await test.call("PUT", path, { ...body, [field]: "other" }), {
+          status: 400,
+          text: `Request decode failed: Invalid ${field} "other" - ${feature(what)}`,
+        });
+      assert.deepEqual(await test.call("PUT", `${path}?ns=other`, body), {
+        status: 400,
+        text: `Invalid query parameter: "ns" - ${feature("Namespaces")}`,
+      });
+      assert.deepEqual(await test.call("PUT", `${path}?partition=other`, body), {
+        status: 400,
+        text: `Invalid query parameter: "partition" - ${feature("Partitions")}`,
+      });
+      const headers = { "X-Consul-Token": test.management, "X-Consul-Namespace": "other" };
+      const response = await test.fetch(path, { method: "PUT", body: JSON.stringify(body), headers });
+      assert.deepEqual([response.status, await response.text()], [400, `Invalid header: "X-Consul-Namespace" - ${feature("Namespaces")}`]);
+    }
+    assert.equal((await test.call("PUT", "/v1/acl/token", { ...TOKEN, Namespace: "default", Partition: "" })).status, 200);
+    const rules = [{ Selector: "", BindNamespace: "other" }];
+    const { status, text } = await test.call("PUT", "/v1/acl/auth-method", { ...METHOD, Name: "n", NamespaceRules: rules });
+    assert.deepEqual([status, text], [400, `Request decode failed: Invalid NamespaceRules - ${feature("Namespaces")}`]);
+  });
+
   it("POST /v1/acl/login answers 400 in Go's words to a Meta that is no map of texts", async () => {
     for (const [odd, kind] of [
       ['{"toString":null}', "object"],
