@@ -18,7 +18,7 @@ import { leafHorizonMs } from "./core/ca/leaf-horizon.ts";
 import type { CaManager } from "./core/ca/manager.ts";
 import type { Policy } from "./core/ca/policy.ts";
 import { SCHEMA } from "./core/ca/state.ts";
-import type { Random } from "./core/clock.ts";
+import type { Clock, Random } from "./core/clock.ts";
 import type { AccessRecollection } from "./core/recollection.ts";
 import type { Replica } from "./core/replicas.ts";
 import type { Sealer } from "./core/sealer.ts";
@@ -131,7 +131,10 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
     horizonMs: () => leafHorizonMs(manager.require(), policy),
   };
   const login = createLogin({ directory, keySets, reviews, datacenter, clock, random, maxTokens: settings.limits.tokens_per_login });
-  const administrationOf = (through: Directory) => createAdministration({ directory: through, clock, random, keySets, reviews, leaves });
+  // An end that is counted from a clock behind the store's would be over too soon, by the store's clock.
+  const later: Clock = { ...clock, now: () => new Date(clock.now().getTime() + Math.max(0, manager.status.clockOffsetMs)) };
+  const administrationOf = (through: Directory) =>
+    createAdministration({ directory: through, clock: later, random, keySets, reviews, leaves });
   const administration = administrationOf(directory);
   const access: AccessControl = {
     defaultPolicy,
