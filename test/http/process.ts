@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createSearch } from "./planted.ts";
 
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
 export interface Ended {
   /** Null where a signal ended it. */
@@ -46,10 +46,10 @@ export type Command = readonly [program: string, ...flags: string[]];
 
 const THIS_RUNTIME: Command = [process.execPath];
 
-function run(environment: Readonly<Record<string, string>>, args: readonly string[], [program, ...flags]: Command): Running {
+function run(environment: Readonly<Record<string, string>>, args: readonly string[], [program, ...flags]: Command, root: string): Running {
   const { PATH = "", HOME = "" } = process.env;
   const env = { PATH, HOME, ...environment };
-  const child = spawn(program, [...flags, "src/cli/main.ts", "serve", ...args], { cwd: ROOT, env });
+  const child = spawn(program, [...flags, "src/cli/main.ts", "serve", ...args], { cwd: root, env });
   // A test that fails before it stops its server leaves none behind.
   const kill = () => child.kill("SIGKILL");
   process.once("exit", kill);
@@ -106,31 +106,36 @@ export function runServer(
   environment: Readonly<Record<string, string>>,
   args: readonly string[] = [],
   command: Command = THIS_RUNTIME,
+  root: string = ROOT,
 ): Promise<Ended> {
-  return run(environment, args, command).ended;
+  return run(environment, args, command, root).ended;
 }
 
 /**
  * Starts a server on a free port and waits until it listens.
  * @param environment MESHCA_* variables, which win over the free port and the fresh data folder that are set here.
- * @param args of `meshca serve`.
+ * @param args of `meshca serve`. @param root the folder of the program: another version's, for example.
  * @throws when it ends instead of listening.
  */
 export async function startServer(
   environment: Readonly<Record<string, string>> = {},
   args: readonly string[] = [],
   command: Command = THIS_RUNTIME,
+  root: string = ROOT,
 ): Promise<ServerProcess> {
   const owned = environment.MESHCA_DATA_DIR === undefined;
   const dataDir = environment.MESHCA_DATA_DIR ?? makeDataDir();
-  const running = run({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: dataDir, ...environment }, args, command);
+  const running = run({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: dataDir, ...environment }, args, command, root);
   const url = await Promise.race([
     new Promise<string>((resolve) => {
       running.onOutput(() => {
         const ready = linesOf(running.stdout()).find(
           (line) => line.message === "Ready" && (!args.includes("--workers") || "workers" in line),
         );
-        if (typeof ready?.url === "string") resolve(ready.url);
+        // What an earlier version wrote when it was ready.
+        const written = root === ROOT ? null : /meshca listens on (https?:\/\/\S+)/.exec(running.stdout());
+        const url = ready?.url ?? written?.[1];
+        if (typeof url === "string") resolve(url);
       });
     }),
     running.ended.then(({ code, stderr }): string => {

@@ -13,10 +13,10 @@ import { systemClock } from "../../src/entry/platform.ts";
 import type { Backend } from "../../src/store/backend.ts";
 import { createCodec } from "../../src/store/codec.ts";
 import { openRedis } from "../../src/store/redis.ts";
+import { createTestAccess } from "../auth/access.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { passing } from "../fakes/clock.ts";
-import { noRedis, type RedisServer, redisUrl, startRedis } from "../redis/server.ts";
-import { createTestAccess } from "./access.ts";
+import { noRedis, type RedisServer, redisUrl, startRedis } from "./server.ts";
 
 const codeOf = (type: new (...args: never[]) => Error, code: string) => (error: unknown) => {
   assert.ok(error instanceof type, String(error));

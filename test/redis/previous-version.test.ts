@@ -1,0 +1,140 @@
+/**
+ * This version and the one before share one Redis: both as real processes, the older one out of the history of this
+ * repository.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, beforeEach, describe, it } from "node:test";
+import { makeKek } from "../../src/seal/kek.ts";
+import { opensslCsr } from "../fakes/ca.ts";
+import { ROOT, runServer, type ServerProcess, startServer } from "../http/process.ts";
+import { noRedis, type RedisServer, startRedis, until } from "./server.ts";
+
+/** The last commit that knows schema 2 of the state and the first one of records. */
+const PREVIOUS = "3eac74d";
+
+/** Why the older version cannot be had here, or false. With CI=true nothing is skipped: a clone needs its whole history. */
+const noPrevious: string | false = (() => {
+  try {
+    execFileSync("git", ["cat-file", "-e", `${PREVIOUS}^{commit}`], { cwd: ROOT, stdio: "ignore" });
+    return false;
+  } catch {
+    return process.env.CI === "true" ? false : `commit ${PREVIOUS} is not in the history of this checkout (git fetch --unshallow)`;
+  }
+})();
+
+const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
+
+interface Token {
+  readonly AccessorID: string;
+  readonly SecretID: string;
+}
+
+describe("this version and the one before at one Redis", { skip: noRedis || noPrevious }, () => {
+  let redis: RedisServer;
+  let folder: string;
+  let environment: Record<string, string>;
+  const older = () => startServer(environment, [], [process.execPath], folder);
+
+  before(async () => {
+    folder = mkdtempSync(join(tmpdir(), "meshca-previous-"));
+    const archive = join(folder, "previous.tar");
+    execFileSync("git", ["archive", "--output", archive, PREVIOUS], { cwd: ROOT });
+    execFileSync("tar", ["-xf", archive, "-C", folder]);
+    rmSync(archive);
+    symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
+    redis = await startRedis();
+  });
+  beforeEach(async () => {
+    await redis.admin.flushall();
+    environment = {
+      MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
+      MESHCA_KEK: makeKek(),
+      MESHCA_ACL: "deny",
+      MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT,
+    };
+  });
+  after(async () => {
+    await redis?.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  const call = async ({ url }: ServerProcess, method: string, path: string, secret: string, body?: string) => {
+    const answer = await fetch(`${url}${path}`, { method, headers: { "X-Consul-Token": secret }, ...(body === undefined ? {} : { body }) });
+    return { status: answer.status, text: await answer.text() };
+  };
+  const makeToken = async (server: ServerProcess): Promise<Token> => {
+    const { status, text } = await call(server, "PUT", "/v1/acl/token", MANAGEMENT, '{"ServiceIdentities": [{"ServiceName": "web"}]}');
+    assert.equal(status, 200, text);
+    return JSON.parse(text) as Token;
+  };
+  const sign = (server: ServerProcess, { trustDomain }: ServerProcess, secret: string) =>
+    call(server, "PUT", "/v1/connect/ca/sign", secret, opensslCsr(`URI:spiffe://${trustDomain}/ns/default/dc/dc1/svc/web`).csr);
+  const roots = async (server: ServerProcess) =>
+    (JSON.parse((await call(server, "GET", "/v1/connect/ca/roots", "")).text) as { Roots: { ID: string }[] }).Roots;
+  interface Document {
+    readonly schema: number;
+    readonly body: string;
+  }
+  const document = async () => JSON.parse((await redis.admin.hget("{meshca}:state", "document")) ?? "") as Document;
+  const access = async () => (JSON.parse((await document()).body) as { access?: object | null }).access ?? null;
+  const records = () => redis.admin.hgetall("{meshca}:access:records");
+  const schemas = async () =>
+    Object.entries(await records())
+      .filter(([name]) => !name.startsWith("access-key/"))
+      .map(([, text]) => (JSON.parse(text.slice(text.indexOf("\n") + 1)) as { schema: number }).schema);
+
+  it("both serve tokens, leaves and roots, and the newer schema is written when the older one has gone", async () => {
+    const servers: ServerProcess[] = [];
+    const start = async (starting: Promise<ServerProcess>) => {
+      const server = await starting;
+      servers.push(server);
+      return server;
+    };
+    try {
+      const previous = await start(older());
+      const present = await start(startServer(environment));
+      const tokens = [await makeToken(previous), await makeToken(present)];
+      for (const server of [previous, present]) {
+        for (const { SecretID } of tokens) await until(async () => (await sign(server, present, SecretID)).status === 200);
+        assert.deepEqual(await roots(server), await roots(previous));
+      }
+      const [gone, kept] = tokens as [Token, Token];
+      assert.equal((await call(present, "DELETE", `/v1/acl/token/${gone.AccessorID}`, MANAGEMENT)).status, 200);
+      await until(async () => (await sign(previous, present, gone.SecretID)).status === 403);
+      for (const server of [previous, present]) {
+        assert.equal((await call(server, "PUT", "/v1/connect/ca/rotate", MANAGEMENT)).status, 200);
+        await until(async () => JSON.stringify(await roots(previous)) === JSON.stringify(await roots(present)));
+        for (const other of [previous, present]) assert.equal((await sign(other, present, kept.SecretID)).status, 200);
+      }
+      assert.ok((await document()).schema <= 2);
+      assert.equal(await access(), null);
+      assert.deepEqual(new Set(await schemas()), new Set([1]));
+      await previous.stop();
+      await until(async () => (await access()) !== null);
+      assert.equal((await document()).schema, 3);
+      const later = await makeToken(present);
+      assert.equal((await call(present, "DELETE", `/v1/acl/token/${later.AccessorID}`, MANAGEMENT)).status, 200);
+      assert.ok(Object.keys(await records()).includes(`tombstone/token.${later.AccessorID}`));
+      assert.ok((await schemas()).includes(2));
+      assert.equal((await sign(present, present, kept.SecretID)).status, 200);
+      const again = await runServer(environment, [], [process.execPath], folder);
+      assert.notEqual(again.code, 0);
+      assert.match(
+        again.stderr + again.stdout,
+        /it has schema 3, this version of meshca knows up to 2; start the newer version that wrote it/,
+      );
+      // It has changed nothing.
+      assert.equal((await sign(present, present, kept.SecretID)).status, 200);
+      const fresh = await start(startServer(environment));
+      assert.equal((await sign(fresh, present, kept.SecretID)).status, 200);
+      assert.equal((await sign(fresh, present, gone.SecretID)).status, 403);
+    } finally {
+      for (const server of servers) await server.stop();
+    }
+  });
+});
