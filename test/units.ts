@@ -15,6 +15,7 @@ const EXCEPTIONS: readonly (readonly [runtime: "all" | "node" | "deno", file: st
   ["all", "config/serve.test.ts", "spawns servers"],
   ["all", "config/workers.test.ts", "spawns servers"],
   ["all", "auth/replicas.test.ts", "spawns servers"],
+  ["all", "providers/consul/root-vectors.test.ts", "a minute of verifiers that are other processes"],
   ["all", "core/ca/faults.test.ts", "half a minute of plain JavaScript over a fake clock"],
   ["all", "core/ca/life.test.ts", "half a minute of plain JavaScript over a fake clock"],
 ];

@@ -112,8 +112,7 @@ async function readRoot(work: Work, config: VaultConfig, issuer: IssuerListing):
   const path = [own];
   for (;;) {
     const last = path.at(-1) as Certificate;
-    if (!inForce(last, work.now))
-      throw unusable(config, `a certificate in its chain is not in force: it ends ${last.notAfter.toISOString()}`);
+    if (!inForce(last, work.now)) throw unusable(config, `a certificate in its chain ${outOfForce(last, work.now)}`);
     if (couldHaveIssued(last, last)) break;
     const next = chain.find((candidate) => candidate !== last && couldHaveIssued(candidate, last));
     if (next === undefined || path.includes(next))
@@ -144,6 +143,7 @@ function readChain(config: VaultConfig, pem: string): Certificate[] {
 /** @throws {ConfigError} with everything for which a verifier would refuse leaves below the path */
 function requireUsable(work: Work, config: VaultConfig, path: readonly Certificate[]): void {
   const { clusterId, warn } = work;
+  const all: Violation[] = [];
   for (const [i, certificate] of path.entries()) {
     // Below each stand those before it, and the intermediate that signs leaves.
     const casBelow = path.length === 1 ? CAS_BELOW_ROOT : i + 1;
@@ -156,9 +156,15 @@ function requireUsable(work: Work, config: VaultConfig, path: readonly Certifica
             ? "the root above it"
             : "a certificate between it and its root";
     const faults = caFaults(certificate, { clusterId, issuer: path[i + 1] ?? certificate, casBelow });
-    if (faults.length > 0) throw unusable(config, `${who} ${faults.map(({ message }) => message).join("; ")}`, faults);
+    all.push(...faults.map((fault) => ({ ...fault, message: `${who} ${fault.message}` })));
+    if (faults.length > 0) continue;
     for (const warning of caWarnings(certificate)) warn(`The root at ${JSON.stringify(rootMount(config).path)}: ${who} ${warning}`);
   }
+  if (all.length > 0) throw unusable(config, all.map(({ message }) => message).join("; "), all);
+}
+
+function outOfForce({ notBefore, notAfter }: Certificate, now: Date): string {
+  return notBefore > now ? `is not valid before ${notBefore.toISOString()}` : `expired on ${notAfter.toISOString()}`;
 }
 
 function unusable(config: VaultConfig, why: string, faults: readonly Violation[] = []): ConfigError {

@@ -8,9 +8,11 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { inFolder, openssl } from "../fakes/ca.ts";
+import { rootsInUse } from "../core/ca/harness.ts";
+import { inFolder, openssl, opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { type ServerProcess, startServer } from "../http/process.ts";
-import { vaultConfig } from "./harness.ts";
+import { startVerifiers } from "../verifiers/x509/verifiers.ts";
+import { createVaultCa, readSent, toVault, vaultConfig } from "./harness.ts";
 import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "./server.ts";
 
 /** Extensions of a certificate, as lines of OpenSSL's configuration. */
@@ -112,4 +114,132 @@ describe("a root above Vault", { skip: noOwnVault }, () => {
       it(`is taken with ${name}, with LeafSigning ${LeafSigning}`, async () => {
         assert.deepEqual(await configure(bundle(chain), LeafSigning), [200, ""]);
       });
+
+  const replaced = (...lines: Extensions): Extensions => [
+    ...CA.filter((line) => !lines.some((other) => other.split("=")[0] === line.split("=")[0])),
+    ...lines,
+  ];
+  const refused: readonly (readonly [name: string, chain: Chain, text: RegExp])[] = [
+    [
+      "a path length of 1",
+      { root: withPathLength(1), issuer: CA },
+      /the root above it has a path length constraint of 1, and 2 CA certificates must have room below it/,
+    ],
+    [
+      "an issuer with a path length of 0",
+      { root: CA, issuer: withPathLength(0) },
+      /its issuer has a path length constraint of 0, and 1 CA certificates must/,
+    ],
+    [
+      "a certificate in between with a path length of 1",
+      { root: CA, middle: withPathLength(1), issuer: CA },
+      /a certificate between it and its root has a path length constraint of 1/,
+    ],
+    [
+      "name constraints",
+      { root: replaced("nameConstraints=permitted;URI:.example.com"), issuer: CA },
+      /the root above it has name constraints that do not permit the URI spiffe:/,
+    ],
+    [
+      "an issuer with name constraints",
+      { root: CA, issuer: replaced("nameConstraints=critical,excluded;URI:.consul") },
+      /its issuer has name constraints that exclude the URI spiffe:/,
+    ],
+    [
+      "an extended key usage",
+      { root: CA, issuer: replaced("extendedKeyUsage=anyExtendedKeyUsage") },
+      /its issuer has an extended key usage without clientAuth and serverAuth/,
+    ],
+    [
+      "basic constraints that are not critical",
+      { root: replaced("basicConstraints=CA:TRUE"), issuer: CA },
+      /the root above it has basic constraints that are not critical/,
+    ],
+    [
+      "policy constraints on its issuer",
+      { root: CA, issuer: replaced("policyConstraints=requireExplicitPolicy:1") },
+      /its issuer has policy constraints that demand a policy of every leaf/,
+    ],
+    [
+      "empty certificate policies",
+      { root: replaced("2.5.29.32=DER:3000"), issuer: CA },
+      /the root above it has the malformed extension 2\.5\.29\.32 \(certificate policies\), which is empty/,
+    ],
+    [
+      "a critical extension that nobody knows",
+      { root: replaced("1.2.3.4.5=critical,DER:0500"), issuer: CA },
+      /the root above it has the critical extension 1\.2\.3\.4\.5/,
+    ],
+    [
+      "no subject key identifier",
+      { root: replaced("subjectKeyIdentifier=none"), issuer: CA },
+      /the root above it has no subject key identifier/,
+    ],
+  ];
+  for (const [name, chain, text] of refused)
+    it(`is refused with ${name}, also by force, and nothing is made in Vault`, async () => {
+      const [status, answer] = await configure(bundle(chain), "local");
+      assert.match(answer, text);
+      assert.match(answer, /^error configuring provider: RootPKIPath: /);
+      assert.equal(status, 400);
+    });
+});
+
+describe("leaves below a root above Vault", { skip: noOwnVault }, () => {
+  let vault: VaultServer;
+  let verifiers: ReturnType<typeof startVerifiers>;
+  before(
+    async () => {
+      vault = await startVault({ kind: "openbao" });
+      verifiers = startVerifiers();
+    },
+    { timeout: BUILD_MS },
+  );
+  after(async () => {
+    verifiers?.close();
+    await vault?.stop();
+  });
+
+  const adopt = async (pem: string): Promise<Record<string, unknown>> => {
+    const config = vaultConfig(vault, { LeafSigning: "local" });
+    await vault.must("POST", `sys/mounts/${config.RootPKIPath}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
+    const { data } = await vault.must("POST", `${config.RootPKIPath}/issuers/import/bundle`, { pem_bundle: pem });
+    const [issuer] = Object.entries(data.mapping as Record<string, string>).find(([, key]) => key !== "") ?? [];
+    await vault.must("POST", `${config.RootPKIPath}/config/issuers`, { default: issuer });
+    return config;
+  };
+
+  for (const [name, chain] of [
+    ["a path length of 2", { root: withPathLength(2), issuer: withPathLength(1) }],
+    [
+      "constraints that forbid nothing",
+      {
+        root: [...CA, "nameConstraints=critical,excluded;DNS:example.com", "policyConstraints=requireExplicitPolicy:0"],
+        issuer: [...CA, "extendedKeyUsage=serverAuth,clientAuth", "nameConstraints=permitted;DNS:consul,permitted;DNS:localhost"],
+      },
+    ],
+  ] as const)
+    it(`verify by OpenSSL, Go and the JDK with ${name}, before and after the next rotation`, { timeout: 60_000 }, async () => {
+      const pem = bundle(chain);
+      const ca = await createVaultCa();
+      const csr = opensslCsr(`URI:${serviceUri(ca.manager, "web")}`).csr;
+      const requireVerified = async () => {
+        const { leaf, intermediates } = readSent((await ca.manager.sign(csr)).certificatePem);
+        for (const { certificate } of rootsInUse(ca.manager.require().state, ca.clock.now()))
+          for (const verifier of verifiers.verifiers) {
+            const question = { leaf: leaf.der, chain: intermediates.map(({ der }) => der), roots: [certificate.der], at: ca.clock.now() };
+            assert.equal(await verifier.verify(question), null, `${verifier.name}, root ${certificate.id}`);
+          }
+      };
+      await ca.manager.configure(toVault(await adopt(pem)));
+      await requireVerified();
+      const next = { provider: "consul", config: {}, state: null, forceWithoutCrossSigning: false, modifyIndex: null };
+      await ca.manager.configure(next);
+      await requireVerified();
+      // There is room for one rotation below this path length: the second one is refused, not broken.
+      const rotated = ca.manager.configure({ ...next, config: { PrivateKeyBits: 384 } });
+      if (name.startsWith("a path length")) await assert.rejects(rotated, /would not verify under it/);
+      else await rotated;
+      await requireVerified();
+    });
 });

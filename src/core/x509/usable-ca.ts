@@ -104,6 +104,8 @@ function nameFaults({ subject, subjectEmpty }: Certificate): Violation[] {
   return found === null ? [] : [fault("subject", text, "RFC 5280 §4.1.2.4")];
 }
 
+const NO_KEY_ID = "has no authority key identifier with its issuer's key identifier, without which OpenSSL with -x509_strict refuses it";
+
 function keyIdFaults(certificate: Certificate, issuer: Certificate): Violation[] {
   const { subjectKeyId, extensions } = certificate;
   const faults: Violation[] = [];
@@ -111,8 +113,7 @@ function keyIdFaults(certificate: Certificate, issuer: Certificate): Violation[]
     faults.push(fault("subjectKeyIdentifier", "has no subject key identifier", "RFC 5280 §4.2.1.2"));
   const extension = extensions.find(({ oid }) => oid === OID.authorityKeyIdentifier);
   const isRoot = issuer === certificate;
-  if (extension === undefined)
-    return isRoot ? faults : [...faults, fault("authorityKeyIdentifier", "has no authority key identifier", "RFC 5280 §4.2.1.1")];
+  if (extension === undefined) return isRoot ? faults : [...faults, fault("authorityKeyIdentifier", NO_KEY_ID, "RFC 5280 §4.2.1.1")];
   const of = isRoot ? "its own" : "its issuer's";
   const refused = (what: string) =>
     faults.push(
@@ -127,7 +128,7 @@ function keyIdFaults(certificate: Certificate, issuer: Certificate): Violation[]
   if (issuerName !== null && !equal(issuerName, issuer.issuer))
     refused(`whose issuer is not the one of ${isRoot ? "the certificate itself" : "its issuer"}`);
   if (serial !== null && !equal(serial, issuer.serial)) refused(`whose serial number is not ${of}, as of a root that was renewed`);
-  if (!isRoot && keyId === null) refused("without a key identifier");
+  if (!isRoot && keyId === null) faults.push(fault("authorityKeyIdentifier", NO_KEY_ID, "RFC 5280 §4.2.1.1"));
   return faults;
 }
 

@@ -15,11 +15,12 @@ import {
   generateCaKey,
   signingUri,
 } from "../../../src/core/x509/authority.ts";
-import { type Certificate, KEY_USAGE, keyIdOf } from "../../../src/core/x509/certificate.ts";
+import { type Certificate, KEY_USAGE, keyIdOf, readCertificatePem } from "../../../src/core/x509/certificate.ts";
 import { findPath, isSignedBy } from "../../../src/core/x509/chain.ts";
 import { lint } from "../../../src/core/x509/lint.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { createSeededRandom, systemRandom } from "../../fakes/clock.ts";
+import { readRootVectors, URI } from "../../vectors/roots/vector.ts";
 import { CA_KEY_SPECS, type Ca, CLUSTER_ID, makeCa, makeCas, makeLeaf, NOW, opensslVerify, required, SLOW, YEAR_MS } from "./cas.ts";
 import { assertVerifies } from "./second-reading.ts";
 
@@ -174,6 +175,23 @@ describe("crossSign()", () => {
     assert.equal(hex(crossed.subjectKeyId ?? new Uint8Array()), hex(root.subjectKeyId ?? new Uint8Array(1)));
     assert.equal(hex(crossed.authorityKeyId ?? new Uint8Array()), hex(old.certificate.subjectKeyId ?? new Uint8Array(1)));
     assert.notEqual(hex(crossed.serial), hex(root.serial));
+  });
+  it("crossSign() copies nothing of a root but its subject, octet by octet, its key, its key identifier and its URI", async () => {
+    const vectors = readRootVectors().filter(({ refused }) => refused === null);
+    const old = required(olds, "EC 384");
+    for (const { cert } of vectors) {
+      const root = readCertificatePem(cert);
+      const crossed = await crossSign(root, old, { ...CROSSING, now: new Date("2027-01-01T00:00:00Z") });
+      assert.equal(hex(crossed.subject), hex(root.subject));
+      assert.equal(hex(crossed.key.spki), hex(root.key.spki));
+      assert.equal(hex(crossed.subjectKeyId ?? new Uint8Array()), hex(root.subjectKeyId ?? new Uint8Array(1)));
+      assert.deepEqual(crossed.uris, [URI]);
+      const { keyUsage, basicConstraints, subjectKeyIdentifier, authorityKeyIdentifier, subjectAltName } = OID;
+      assert.deepEqual(
+        crossed.extensions.map(({ oid }) => oid),
+        [keyUsage, basicConstraints, subjectKeyIdentifier, authorityKeyIdentifier, subjectAltName],
+      );
+    }
   });
   it("crossSign() refuses a root that ended before the other one starts", async () => {
     const ended = await makeCa({ type: "ec", bits: 256 }, 1000, new Date(NOW.getTime() - YEAR_MS));
