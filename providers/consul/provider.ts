@@ -48,6 +48,7 @@ export const consulProvider: ProviderType = {
   prepare,
   requestIntermediate,
   open,
+  issuerOf: (state) => issuersOf(state)[0] ?? null,
   rotateObstacle(config) {
     const { privateKey, rootCert } = parseConsulConfig(config);
     if (rootCert !== "")

@@ -45,6 +45,7 @@ export function createVaultProvider({ connect, clock }: VaultProviderOptions): P
     open: (record, root, context) => open(connect, clock, record, root, context),
     // Whether a root can be rotated here is a question of who made it, which its state knows.
     rotateObstacle: () => null,
+    issuerOf: (state) => readFacts(state).intermediate.certificate,
     collectAt(state) {
       const dates = readFacts(state).litter.map(({ after }) => after.getTime());
       return dates.length === 0 ? null : new Date(Math.min(...dates));

@@ -196,6 +196,11 @@ export interface ProviderType {
   requestIntermediate(request: SecondaryRequest, context: ProviderContext): Promise<RequestedIntermediate>;
   /** Makes a new issuer under the same root. Without it, roots sign leaves themselves. @throws {ProviderError} @throws {SealError} */
   renew?(request: RenewRequest, context: ProviderContext): Promise<Made>;
+  /**
+   * The certificate that signs leaves by a kept state, or null if the root does. It is asked for states of a schema in which
+   * the CA did not record it itself. Without it, roots sign leaves themselves. @throws {ProviderError}
+   */
+  issuerOf?(state: ProviderState): Certificate | null;
   /** When something that was left behind outside may be deleted, or null. Without it, nothing is ever left there. */
   collectAt?(state: ProviderState): Date | null;
   /** Deletes what may be deleted by now, and what no other record needs. @returns the state without it. @throws {ProviderError} */

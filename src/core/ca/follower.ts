@@ -11,6 +11,7 @@ import type { Recollection } from "../recollection.ts";
 import type { Replica } from "../replicas.ts";
 import type { Sealer } from "../sealer.ts";
 import type { Store } from "../store.ts";
+import { withKeptIssuers } from "./leaf-issuers.ts";
 import { regression } from "./lineage.ts";
 import { createMemory, type FollowerMemory } from "./memory.ts";
 import { loadSnapshot, type Snapshot, snapshotOf } from "./snapshot.ts";
@@ -169,7 +170,8 @@ export function createFollower(options: FollowerOptions): Follower {
   const take = async (state: CaState): Promise<void> => {
     const known = state.commitId === memory.current?.state.commitId;
     if (known && memory.current?.fault === null) return;
-    const next = reopened(state) ?? (await loadSnapshot(state, providers, { sealer, random }, clock.now()));
+    const complete = withKeptIssuers(state, providers);
+    const next = reopened(complete) ?? (await loadSnapshot(complete, providers, { sealer, random }, clock.now()));
     if (next.fault !== null && known) return;
     if (next.fault !== null) log.error("Cannot open the signing key", { root: next.active.id, reason: reasonOf(next.fault) });
     await adopt(next);
@@ -199,7 +201,7 @@ export function createFollower(options: FollowerOptions): Follower {
       if (seen === null) return;
       memory.term = seen.term;
       if (seen.confirmedAt !== null) standing.confirm(seen.confirmedAt);
-      memory.current = await loadSnapshot(seen.state, providers, { sealer, random }, clock.now());
+      memory.current = await loadSnapshot(withKeptIssuers(seen.state, providers), providers, { sealer, random }, clock.now());
     },
     refresh,
     adopt,

@@ -4,10 +4,12 @@
  * @module
  */
 import { colonHex } from "../bytes.ts";
+import { ProviderError } from "../errors.ts";
+import type { ProviderTypes } from "../provider.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { couldHaveIssued } from "../x509/chain.ts";
 import { issuersOf } from "./crossing.ts";
-import type { LeafIssuer, RootEntry } from "./state.ts";
+import type { CaState, LeafIssuer, ProviderRecord, RootEntry } from "./state.ts";
 
 /**
  * After so many of the largest leaf lives no leaf of a replaced issuer is alive. One is the leaf's own; a replica that has
@@ -51,6 +53,9 @@ export function unitedIssuers(one: readonly LeafIssuer[], other: readonly LeafIs
   return [...united.values()].toReversed();
 }
 
+/** The schema from which on the record is stored. */
+const RECORDED_FROM = 3;
+
 /** A root as schemas 1 and 2 store it. */
 export type RootWithoutIssuers = Omit<RootEntry, "leafIssuers">;
 
@@ -66,6 +71,33 @@ export function withDerivedIssuers(roots: readonly RootWithoutIssuers[]): RootEn
     const until = root.status === "active" ? null : leavesUntil(issuer, root.leafTtlMaxMs, root.rotatedOutAt ?? root.since);
     return { ...root, leafIssuers: [{ ...presentIssuer(issuer), leavesUntil: until }] };
   });
+}
+
+/**
+ * Completes what was derived of a state that was stored without the record, by what providers keep of retired roots: the
+ * certificate of an intermediate stands there alone.
+ */
+export function withKeptIssuers(state: CaState, types: ProviderTypes): CaState {
+  if (state.schema >= RECORDED_FROM) return state;
+  const roots = state.roots.map((root) => {
+    const record = state.provider.retired[root.id];
+    if (root.leafIssuers.length > 0 || root.status === "active" || record === undefined) return root;
+    const certificate = keptIssuer(record, types);
+    if (certificate === null || presentIssuer(certificate).keyId !== root.signingKeyId) return root;
+    const until = leavesUntil(certificate, root.leafTtlMaxMs, root.rotatedOutAt ?? root.since);
+    return { ...root, leafIssuers: [{ ...presentIssuer(certificate), leavesUntil: until }] };
+  });
+  return { ...state, roots };
+}
+
+function keptIssuer({ provider, state }: ProviderRecord, types: ProviderTypes): Certificate | null {
+  try {
+    return types.get(provider)?.issuerOf?.(state) ?? null;
+  } catch (error) {
+    // A leaf of that root asks for a token then; nothing else depends on it.
+    if (error instanceof ProviderError) return null;
+    throw error;
+  }
 }
 
 /** The certificate with the key by which a retired root's leaves were signed last. */

@@ -7,7 +7,7 @@ import { ConflictError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { cross } from "./cross.ts";
 import { issuersOf } from "./crossing.ts";
-import { replacedIssuers, unitedIssuers } from "./leaf-issuers.ts";
+import { replacedIssuers, unitedIssuers, withKeptIssuers } from "./leaf-issuers.ts";
 import { type Change, type ChangeContext, configured, newCommitId, openChecked, requireBudget } from "./reconfigure.ts";
 import { isRemnant, withRemnants } from "./remnants.ts";
 import { type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
@@ -72,8 +72,10 @@ function requireNotAbandoned(kept: CaState, other: CaState | null): void {
  * @throws {SealError} @throws {ProviderError} @throws {ConflictError}
  */
 export async function planResolution(resolution: Resolution, context: ChangeContext): Promise<Change> {
-  const { kept, other, forceWithoutCrossSigning: force } = resolution;
+  const { forceWithoutCrossSigning: force } = resolution;
   const { now, policy, random, types } = context;
+  const kept = withKeptIssuers(resolution.kept, types);
+  const other = resolution.other === null ? null : withKeptIssuers(resolution.other, types);
   const index = resolution.index + 1;
   if (!force) requireNotAbandoned(kept, other);
   const united = unite(kept, other, context);
