@@ -59,7 +59,12 @@ export function createKeySets(options: JwksOptions): KeySets {
   const outside = createGuardedFetch(options);
   const { kept, askedAt } = memory ?? createKeySetMemory();
   const asking = new Map<string, Promise<JSONWebKeySet>>();
-  const check = ({ url, discovery }: KeySource) => outside.check(url, discovery ? "OIDCDiscoveryURL" : "JWKSURL");
+  const check = ({ url: text, discovery }: KeySource): URL => {
+    const url = outside.check(text, discovery ? "OIDCDiscoveryURL" : "JWKSURL");
+    // OpenID Connect Discovery 1.0 §3: an issuer has neither query nor fragment.
+    if (discovery && url.search !== "") throw new RequestError("request_malformed", "Invalid OIDCDiscoveryURL: it has a query");
+    return url;
+  };
 
   /** The URL of an issuer's key set. @throws {ProviderError} */
   const discover = async ({ url: issuer, ca }: KeySource): Promise<URL> => {

@@ -34,134 +34,7 @@ const MISSING = Symbol("missing field");
 export function readSelector(text: string, known: ReadonlyMap<string, "text" | "list">): Selector {
   if (text.trim() === "") return () => true;
   if (text.length > MAX_LENGTH) throw new FormatError(`it is longer than ${MAX_LENGTH} characters`);
-  const tokens = scan(text);
-  let at = 0;
-  const peek = (): Token => tokens[at] as Token;
-  const next = (): Token => tokens[at++] as Token;
-  const takes = (word: string): boolean => {
-    if (peek().kind === "text" || peek().text !== word) return false;
-    at++;
-    return true;
-  };
-  const expect = (word: string) => {
-    if (!takes(word)) throw fault(peek(), `expected ${JSON.stringify(word)}`);
-  };
-
-  const any = (depth: number): Selector => {
-    if (depth > MAX_DEPTH) throw fault(peek(), `nesting is deeper than ${MAX_DEPTH}`);
-    const parts = [all(depth)];
-    while (takes("or")) parts.push(all(depth));
-    return (fields) => parts.some((part) => part(fields));
-  };
-  const all = (depth: number): Selector => {
-    const parts = [one(depth)];
-    while (takes("and")) parts.push(one(depth));
-    return (fields) => parts.every((part) => part(fields));
-  };
-  const one = (depth: number): Selector => {
-    if (depth > MAX_DEPTH) throw fault(peek(), `nesting is deeper than ${MAX_DEPTH}`);
-    if (takes("not")) {
-      const part = one(depth + 1);
-      return (fields) => !part(fields);
-    }
-    if (takes("(")) {
-      const part = any(depth + 1);
-      expect(")");
-      return part;
-    }
-    return comparison();
-  };
-
-  const comparison = (): Selector => {
-    const first = next();
-    // A value before `in`, quoted or not; a text that is none is a field in the form of a JSON pointer.
-    if (isWord(peek(), "in") || (isWord(peek(), "not") && isWord(tokens[at + 1], "in"))) {
-      const wanted = textOf(first);
-      const negated = takes("not");
-      expect("in");
-      return contains(field(next()).get, wanted, negated);
-    }
-    if (first.kind === "text" && !first.text.startsWith("/")) throw fault(peek(), 'expected "in"');
-    const { name, get, list } = field(first);
-    if (takes("is")) {
-      const negated = takes("not");
-      expect("empty");
-      return (fields) => (get(fields).length === 0) !== negated;
-    }
-    const negated = takes("not");
-    if (takes("contains")) return contains(get, value(), negated);
-    if (takes("matches")) {
-      if (list) throw fault(first, `${name} is a list; use contains`);
-      return matches(get, next(), negated);
-    }
-    const operator = next();
-    if (negated || (operator.text !== "==" && operator.text !== "!="))
-      throw fault(operator, negated ? "expected contains, matches or in" : "expected ==, !=, contains, matches, in or is empty");
-    if (list) throw fault(first, `${name} is a list; use contains`);
-    const wanted = value();
-    return (fields) => (get(fields) === wanted) === (operator.text === "==");
-  };
-
-  const field = (token: Token) => {
-    const name = nameOf(token);
-    const kind = known.get(name);
-    if (kind === undefined) {
-      const near = nearest(name, [...known.keys()]);
-      throw fault(token, `unknown field ${JSON.stringify(name)}${near === null ? "" : `; did you mean ${near}?`}`);
-    }
-    const get = (fields: Fields): string | readonly string[] => {
-      const found = fields.get(name);
-      if (found === undefined) throw MISSING;
-      return found;
-    };
-    return { name, get, list: kind === "list" };
-  };
-  /** `value.name`, `value["name"]` or `"/value/name"`, as one name. */
-  const nameOf = (token: Token): string => {
-    if (token.kind === "text" && token.text.startsWith("/"))
-      return token.text
-        .slice(1)
-        .split("/")
-        .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"))
-        .join(".");
-    if (token.kind !== "word") throw fault(token, `unknown field ${JSON.stringify(token.text)}`);
-    let name = token.text;
-    while (takes("[")) {
-      const index = next();
-      if (index.kind !== "text") throw fault(index, "expected a text in quotes");
-      name += `.${index.text}`;
-      expect("]");
-    }
-    return name;
-  };
-  const value = (): string => textOf(next());
-  /** go-bexpr takes a word or a number for a text. */
-  const textOf = (token: Token): string => {
-    if (token.kind === "text" || token.kind === "word" || token.kind === "number") return token.text;
-    throw fault(token, "expected a value; one that is not a word or a number stands in double quotes");
-  };
-  const matches = (get: (fields: Fields) => string | readonly string[], token: Token, negated: boolean): Selector => {
-    const pattern = textOf(token);
-    let compiled: (text: string) => boolean;
-    try {
-      compiled = compileRegexp(pattern);
-    } catch (error) {
-      throw error instanceof FormatError ? fault(token, error.message) : error;
-    }
-    return (fields) => {
-      const found = get(fields);
-      // What is longer than any name is not looked at, and selects nothing, whatever is said of it.
-      if (typeof found !== "string" || found.length > MAX_TEXT) throw MISSING;
-      return compiled(found) !== negated;
-    };
-  };
-  const contains =
-    (get: (fields: Fields) => string | readonly string[], wanted: string, negated: boolean): Selector =>
-    (fields) =>
-      get(fields).includes(wanted) !== negated;
-
-  const selector = any(0);
-  if (peek().kind !== "end") throw fault(peek(), `found ${JSON.stringify(peek().text)}, expected "and" or "or"`);
+  const selector = new SelectorReader(scan(text), known).read();
   return (fields) => {
     try {
       return selector(fields);
@@ -170,6 +43,179 @@ export function readSelector(text: string, known: ReadonlyMap<string, "text" | "
       throw error;
     }
   };
+}
+
+/** A field that an expression names. */
+interface Field {
+  readonly name: string;
+  readonly list: boolean;
+  /** Throws MISSING if a login does not have it. */
+  get(fields: Fields): string | readonly string[];
+}
+
+class SelectorReader {
+  readonly #tokens: readonly Token[];
+  readonly #known: ReadonlyMap<string, "text" | "list">;
+  #at = 0;
+
+  /** @param tokens the last of which is the end. */
+  constructor(tokens: readonly Token[], known: ReadonlyMap<string, "text" | "list">) {
+    this.#tokens = tokens;
+    this.#known = known;
+  }
+
+  read(): Selector {
+    const selector = this.#any(0);
+    const rest = this.#peek();
+    if (rest.kind !== "end") throw fault(rest, `found ${JSON.stringify(rest.text)}, expected "and" or "or"`);
+    return selector;
+  }
+
+  #peek(offset = 0): Token {
+    return this.#tokens[Math.min(this.#at + offset, this.#tokens.length - 1)] as Token;
+  }
+
+  #next(): Token {
+    const token = this.#peek();
+    this.#at++;
+    return token;
+  }
+
+  #takes(word: string): boolean {
+    if (this.#peek().kind === "text" || this.#peek().text !== word) return false;
+    this.#at++;
+    return true;
+  }
+
+  #expect(word: string): void {
+    if (!this.#takes(word)) throw fault(this.#peek(), `expected ${JSON.stringify(word)}`);
+  }
+
+  #any(depth: number): Selector {
+    if (depth > MAX_DEPTH) throw fault(this.#peek(), `nesting is deeper than ${MAX_DEPTH}`);
+    const parts = [this.#all(depth)];
+    while (this.#takes("or")) parts.push(this.#all(depth));
+    return (fields) => parts.some((part) => part(fields));
+  }
+
+  #all(depth: number): Selector {
+    const parts = [this.#one(depth)];
+    while (this.#takes("and")) parts.push(this.#one(depth));
+    return (fields) => parts.every((part) => part(fields));
+  }
+
+  #one(depth: number): Selector {
+    if (depth > MAX_DEPTH) throw fault(this.#peek(), `nesting is deeper than ${MAX_DEPTH}`);
+    if (this.#takes("not")) {
+      const part = this.#one(depth + 1);
+      return (fields) => !part(fields);
+    }
+    if (this.#takes("(")) {
+      const part = this.#any(depth + 1);
+      this.#expect(")");
+      return part;
+    }
+    return this.#comparison();
+  }
+
+  #comparison(): Selector {
+    const first = this.#next();
+    // A value before `in`, quoted or not; a text that is not one is a field in the form of a JSON pointer.
+    if (isWord(this.#peek(), "in") || (isWord(this.#peek(), "not") && isWord(this.#peek(1), "in"))) {
+      const wanted = textOf(first);
+      const negated = this.#takes("not");
+      this.#expect("in");
+      return contains(this.#field(this.#next()), wanted, negated);
+    }
+    if (first.kind === "text" && !first.text.startsWith("/")) throw fault(this.#peek(), 'expected "in"');
+    const field = this.#field(first);
+    if (this.#takes("is")) {
+      const negated = this.#takes("not");
+      this.#expect("empty");
+      return (fields) => (field.get(fields).length === 0) !== negated;
+    }
+    const negated = this.#takes("not");
+    if (this.#takes("contains")) return contains(field, textOf(this.#next()), negated);
+    const operator = this.#next();
+    if (!isOperator(operator, negated))
+      throw fault(operator, negated ? "expected contains, matches or in" : "expected ==, !=, contains, matches, in or is empty");
+    if (field.list) throw fault(first, `${field.name} is a list; use contains`);
+    const value = this.#next();
+    if (operator.text === "matches") return matches(field, value, negated);
+    const wanted = textOf(value);
+    return (fields) => (field.get(fields) === wanted) === (operator.text === "==");
+  }
+
+  #field(token: Token): Field {
+    const name = this.#fieldName(token);
+    const kind = this.#known.get(name);
+    if (kind === undefined) {
+      const near = nearest(name, [...this.#known.keys()]);
+      throw fault(token, `unknown field ${JSON.stringify(name)}${near === null ? "" : `; did you mean ${near}?`}`);
+    }
+    return {
+      name,
+      list: kind === "list",
+      get(fields) {
+        const found = fields.get(name);
+        if (found === undefined) throw MISSING;
+        return found;
+      },
+    };
+  }
+
+  /** `value.name`, `value["name"]` or `"/value/name"`, as one name. */
+  #fieldName(token: Token): string {
+    if (token.kind === "text" && token.text.startsWith("/"))
+      return token.text
+        .slice(1)
+        .split("/")
+        .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"))
+        .join(".");
+    if (token.kind !== "word") throw fault(token, `unknown field ${JSON.stringify(token.text)}`);
+    let name = token.text;
+    while (this.#takes("[")) {
+      const index = this.#next();
+      if (index.kind !== "text") throw fault(index, "expected a text in quotes");
+      name += `.${index.text}`;
+      this.#expect("]");
+    }
+    return name;
+  }
+}
+
+/** go-bexpr takes a word or a number for a text. */
+function textOf(token: Token): string {
+  if (token.kind === "text" || token.kind === "word" || token.kind === "number") return token.text;
+  throw fault(token, "expected a value; one that is not a word or a number stands in double quotes");
+}
+
+function isOperator({ kind, text }: Token, negated: boolean): boolean {
+  if (kind === "word" && text === "matches") return true;
+  return !negated && kind === "sign" && (text === "==" || text === "!=");
+}
+
+function contains({ get }: Field, wanted: string, negated: boolean): Selector {
+  return (fields) => get(fields).includes(wanted) !== negated;
+}
+
+function matches({ get }: Field, token: Token, negated: boolean): Selector {
+  const compiled = compile(token);
+  return (fields) => {
+    const found = get(fields);
+    // What is longer than any name is not looked at, and selects nothing, whatever is said of it.
+    if (typeof found !== "string" || found.length > MAX_TEXT) throw MISSING;
+    return compiled(found) !== negated;
+  };
+}
+
+function compile(token: Token): (text: string) => boolean {
+  const pattern = textOf(token);
+  try {
+    return compileRegexp(pattern);
+  } catch (error) {
+    throw error instanceof FormatError ? fault(token, error.message) : error;
+  }
 }
 
 /** Blanks, texts in double quotes or backticks, words, numbers, signs: no two begin alike. A word may have what names of services have. */
