@@ -51,11 +51,10 @@ export function decodeStruct(fields: Readonly<Record<string, v.GenericSchema>>, 
   for (const [key, value] of Object.entries(body)) {
     const name = Object.keys(fields).find((candidate) => candidate.toLowerCase() === key.toLowerCase());
     if (name === undefined) throw decodeFailed(`json: unknown field ${JSON.stringify(key)}`);
-    // Go lets the last of two spellings win. Names that differ by underscores only are two spellings of one field too.
-    const field = name.replaceAll("_", "").toLowerCase();
-    const before = seen.get(field);
+    // Go lets the last of two spellings win, which hides one of two values that an operator wrote.
+    const before = seen.get(name);
     if (before !== undefined) throw decodeFailed(`json: duplicate key ${JSON.stringify(key)}: ${JSON.stringify(before)} is the same field`);
-    seen.set(field, key);
+    seen.set(name, key);
     const checked = v.safeParse(fields[name] as v.GenericSchema, value);
     if (!checked.success) throw decodeFailed(checked.issues[0].message);
     named[name] = value;

@@ -43,9 +43,9 @@ describe("bad configurations", () => {
       'Request decode failed: json: duplicate key "provider": "Provider" is the same field',
     ],
     [
-      "force that is given twice",
-      { Provider: "consul", ForceWithoutCrossSigning: false, force_without_cross_signing: true },
-      'Request decode failed: json: duplicate key "force_without_cross_signing": "ForceWithoutCrossSigning" is the same field',
+      "force that is given twice, in two cases",
+      { Provider: "consul", ForceWithoutCrossSigning: false, forcewithoutcrosssigning: true },
+      'Request decode failed: json: duplicate key "forcewithoutcrosssigning": "ForceWithoutCrossSigning" is the same field',
     ],
     [
       "a Config with a key __proto__",
