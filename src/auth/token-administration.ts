@@ -147,6 +147,7 @@ export function createTokenAdministration({ directory, clock, random }: Administ
   return {
     async bootstrap(resetIndex, chosen, requireCaller) {
       await directory.refresh();
+      directory.requireLoaded();
       const before = directory.bootstrap;
       const refused = (index: number) =>
         new DeniedError("permission_denied", `Permission denied: ACL bootstrap no longer allowed (reset index: ${index})`);
