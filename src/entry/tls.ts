@@ -7,6 +7,7 @@ import type { Settings } from "../config/settings.ts";
 import type { TlsSettings } from "../config/tls.ts";
 import { listenTls } from "../tls/server.ts";
 import { openTls, type Tls } from "../tls/tls.ts";
+import { readRegularFile } from "./regular-file.ts";
 
 /** How long a connection may be silent, blocked queries aside, in milliseconds. */
 export const IDLE_MS = 30_000;
@@ -24,7 +25,7 @@ export type Listen = (settings: Settings, fetch: Meshca["fetch"]) => Promise<Lis
 
 export function listenWithTls(tls: TlsSettings, platform: Platform): Listen {
   return async ({ listen, worker, datacenter, limits }, fetch) => {
-    const certificates = openTls({ ...platform, settings: tls, datacenter });
+    const certificates = openTls({ ...platform, readFile: readRegularFile, settings: tls, datacenter });
     const { clientCa, clientCertificate, minVersion } = tls;
     const client = { clientCa, clientCertificate };
     const server = await listenTls({

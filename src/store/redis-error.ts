@@ -4,6 +4,8 @@
  */
 import { StoreError } from "../core/errors.ts";
 
+/** What Redis cannot do now and may do again without a change of the settings: a start waits for it. */
+const unable = (text: string, cause: unknown) => new StoreError("store_unavailable", text, { cause, retryAfterMs: 5000 });
 const refused = (text: string, cause: unknown) => new StoreError("store_refused", text, { cause, retryAfterMs: 5000 });
 
 /**
@@ -24,9 +26,9 @@ export function redisError(error: unknown, silence: unknown, tried?: string): St
   }
   if (/\b(WRONGPASS|NOAUTH|invalid password)\b/.test(text)) return refused("Redis refused the user or the password", error);
   if (/\bREADONLY\b/.test(text)) return refused("Redis is read-only here: it is a replica. Name the master, or use Sentinel", error);
-  if (/\bOOM\b/.test(text)) return refused("Redis is out of memory: maxmemory is reached", error);
-  if (/\bMISCONF\b/.test(text)) return refused("Redis cannot write to its disk and refuses changes (MISCONF)", error);
-  if (/\bNOREPLICAS\b/.test(text)) return refused("Redis has fewer replicas than min-replicas-to-write asks for", error);
+  if (/\bOOM\b/.test(text)) return unable("Redis is out of memory: maxmemory is reached", error);
+  if (/\bMISCONF\b/.test(text)) return unable("Redis cannot write to its disk and refuses changes (MISCONF)", error);
+  if (/\bNOREPLICAS\b/.test(text)) return unable("Redis has fewer replicas than min-replicas-to-write asks for", error);
   if (/\bWRONGTYPE\b/.test(text))
     return new StoreError("state_corrupt", "A key under meshca's prefix in Redis has another type: another program uses the prefix", {
       cause: error,

@@ -3,6 +3,7 @@
  * anew every few seconds, so that no way of replacing them goes unnoticed.
  * @module
  */
+import { fileReason } from "../config/cannot-read.ts";
 import type { TlsSettings } from "../config/tls.ts";
 import type { Clock } from "../core/clock.ts";
 import { ConfigError, type Violation } from "../core/errors.ts";
@@ -41,8 +42,9 @@ export function openFiles(settings: TlsSettings, readFile: (path: string) => str
       const path = paths[of];
       try {
         return path === null ? null : readFile(path);
-      } catch {
-        fault(of, "cannot be read");
+      } catch (error) {
+        const reason = error instanceof ConfigError ? error.message : fileReason(error);
+        fault(of, `cannot be read${reason === null ? "" : `: ${reason}`}`);
         return null;
       }
     };

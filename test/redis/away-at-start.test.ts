@@ -90,6 +90,22 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     await until(() => instant() >= first + 15_000);
   });
 
+  it("serves the last-seen state also if Redis answers that its memory is full, and does not end", async () => {
+    const redis = await startRedis();
+    endings.push(redis.stop);
+    const folder = new Map<string, string>();
+    await (await startReplica({ port: redis.port, folder })).close();
+    await redis.admin.config("SET", "maxmemory", "1mb");
+    const replica = await start({ port: redis.port, folder });
+    assert.equal((await sign(replica)).status, 200);
+    assert.deepEqual(await replica.call("PUT", ROTATE).then(({ status, text }) => [status, text]), [
+      503,
+      "Redis is out of memory: maxmemory is reached",
+    ]);
+    await redis.admin.config("SET", "maxmemory", "0");
+    await until(async () => (await replica.call("PUT", ROTATE)).status === 200);
+  });
+
   it("signs nothing by a file of an earlier version, which does not say when the state was confirmed", async () => {
     const { redis, folder } = await lost();
     const { term, document } = JSON.parse(folder.get(SEEN) ?? "{}") as { term: number; document: string };

@@ -43,7 +43,11 @@ const RULES: readonly Rule[] = [
     ours: ["src/tls/", "src/config/tls.ts"],
     packages: ["node:http2", "node:net", "node:tls"],
   },
-  { files: "src/tls/", ours: ["src/core/", "src/tls/", "src/config/tls.ts"], packages: ["node:crypto", "node:tls"] },
+  {
+    files: "src/tls/",
+    ours: ["src/core/", "src/tls/", "src/config/tls.ts", "src/config/cannot-read.ts"],
+    packages: ["node:crypto", "node:tls"],
+  },
   { files: "src/http/", ours: ["src/core/", "src/http/"], packages: ["hono", "valibot"] },
   { files: "providers/index.ts", ours: ["src/core/", "providers/"], packages: [] },
   { files: "providers/common-config.ts", ours: ["src/core/"], packages: ["valibot"] },

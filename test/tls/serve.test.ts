@@ -4,8 +4,9 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { X509Certificate } from "node:crypto";
-import { rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { opensslCsr } from "../fakes/ca.ts";
@@ -239,6 +240,35 @@ describe("meshca serve with MESHCA_TLS_CERT_FILE", () => {
     }),
   );
 
+  it(
+    "goes on with the last pair, and with serving, if a file becomes a FIFO, a folder, a device, too large or nothing",
+    { timeout: 60_000 },
+    () =>
+      inNewFolder(async (folder) => {
+        const made = selfSigned("one");
+        const environment = environmentIn(folder, made);
+        await serving(environment, async (server) => {
+          const file = environment.MESHCA_TLS_KEY_FILE;
+          const odd: readonly (readonly [string, () => void])[] = [
+            ["it is not a regular file", () => execFileSync("mkfifo", [file])],
+            ["it is a folder", () => mkdirSync(file)],
+            ["it is not a regular file", () => symlinkSync("/dev/zero", file)],
+            ["it is larger than 1048576 octets", () => writeFileSync(file, "x".repeat(2_000_000))],
+            ["there is no such file", () => symlinkSync(`${file}-gone`, file)],
+            ["its links lead in a circle", () => symlinkSync(file, file)],
+          ];
+          for (const [reason, make] of odd) {
+            rmSync(file, { recursive: true, force: true });
+            const before = server.stdout().length;
+            make();
+            process.kill(server.pid, "SIGHUP");
+            await until(() => server.stdout().slice(before).includes(`cannot be read: ${reason}`));
+            assert.equal((await get(server.port, "/healthz")).serial, new X509Certificate(made.cert).serialNumber);
+          }
+        });
+      }),
+  );
+
   it("ends with 78 where the files cannot be used, and names each", () =>
     inNewFolder(async (folder) => {
       const environment = environmentIn(folder, {});
@@ -249,7 +279,7 @@ describe("meshca serve with MESHCA_TLS_CERT_FILE", () => {
       };
       assert.equal(
         await run(),
-        `Cannot start:\n  MESHCA_TLS_CERT_FILE: "${folder}/cert.pem" cannot be read\n  MESHCA_TLS_KEY_FILE: "${folder}/key.pem" cannot be read\n`,
+        `Cannot start:\n  MESHCA_TLS_CERT_FILE: "${folder}/cert.pem" cannot be read: there is no such file\n  MESHCA_TLS_KEY_FILE: "${folder}/key.pem" cannot be read: there is no such file\n`,
       );
       environmentIn(folder, { cert: selfSigned("one").cert, key: selfSigned("other").key });
       assert.match(await run(), /MESHCA_TLS_KEY_FILE: ".*" holds another key than the certificate's\n$/);
