@@ -9,6 +9,7 @@ import { hex, utf8 } from "../core/bytes.ts";
 import { RequestError } from "../core/errors.ts";
 import { requireSegment, splitSpiffeUri } from "../core/spiffe/id.ts";
 import { beginsAnId, formatSpiffeId, type LeafId, parseSpiffeId, requireDefaultScope } from "../core/spiffe/kinds.ts";
+import { MAX_URI_LENGTH } from "../core/x509/csr.ts";
 import { sha256 } from "../core/x509/digest.ts";
 import { keyIdsOf } from "../core/x509/key-ids.ts";
 
@@ -65,6 +66,8 @@ function octetsOf(value: string, what: string): string[] {
 }
 
 function canonicalId(value: string, scope: DenialScope): string {
+  if (value.length > MAX_URI_LENGTH)
+    throw malformed(`Cannot deny SPIFFE ID: it is longer than the ${MAX_URI_LENGTH} characters of a leaf's`);
   const prefix = value.endsWith("/*") ? value.slice(0, -2) : null;
   if ((prefix ?? value).includes("*"))
     throw malformed('Cannot deny SPIFFE ID: "*" may only stand at its end, for whole segments: .../svc/*');

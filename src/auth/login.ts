@@ -48,6 +48,8 @@ export interface Login {
   logout(secret: string | null, before?: BeforeChange): Promise<void>;
 }
 
+/** Consul's bound for the name of an auth method; a longer one is not repeated whole. */
+const MAX_NAME = 128;
 /** Live tokens of one subject of a method, by default: a pod or a person has some, and logs out of those that are done with. */
 export const DEFAULT_MAX_TOKENS = 100;
 /** Consul's `token_max_ttl` by default: how long a token lives at most if its method does not say. */
@@ -151,7 +153,7 @@ export function createLogin(options: LoginOptions): Login {
       const method = directory.authMethods.get(authMethod);
       // Consul's text (agent/consul/acl_endpoint.go).
       if (method === undefined)
-        throw new DeniedError("token_unknown", `ACL not found: auth method ${JSON.stringify(authMethod)} not found`);
+        throw new DeniedError("token_unknown", `ACL not found: auth method ${JSON.stringify(authMethod.slice(0, MAX_NAME))} not found`);
       const { name, maxTokenTtlMs } = method.value;
       const read = settingsOf(method);
       const presented = await present(bearerToken, method, read);

@@ -141,6 +141,7 @@ describe("denials", () => {
     ["spiffe-id", "spiffe://abc.consul/ap/east/*", /no identity begins with "\/ap\/east\/"/],
     ["spiffe-id", "spiffe://abc.consul/svc/*", /no identity begins with "\/svc\/"/],
     ["spiffe-id", "spiffe://abc.consul/ns/default/dc/dc1/svc/web/*", /no identity begins with/],
+    ["spiffe-id", `${ID}${"b".repeat(1024)}`, /longer than the 1024 characters of a leaf's/],
     ["key-id", "xyz", /octets of two hexadecimal digits/],
     ["key-id", "0a1", /octets of two hexadecimal digits/],
     ["key-id", "0a:1b", /20 octets \(SHA-1\) or 32 \(SHA-256\), this one has 2/],

@@ -243,6 +243,17 @@ describe("odd JSON", () => {
     assert.deepEqual([status, text], [400, `Request decode failed: Invalid NamespaceRules - ${feature("Namespaces")}`]);
   });
 
+  it("no route that takes a body of another form answers odd JSON with 500", async () => {
+    for (const [method, path] of [
+      ["PUT", "/v1/connect/ca/backup"],
+      ["PUT", "/v1/connect/ca/rotate?force=false"],
+      ["PUT", "/v1/connect/ca/rewrap"],
+      ["POST", "/v1/acl/logout"],
+      ["POST", "/v1/connect/ca/sign"],
+    ] as const)
+      for (const odd of ODD.slice(0, 24)) await send(method, path, odd);
+  });
+
   it("POST /v1/acl/login answers 400 in Go's words to a Meta that is no map of texts", async () => {
     for (const [odd, kind] of [
       ['{"toString":null}', "object"],
