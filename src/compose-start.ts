@@ -16,7 +16,8 @@ const RETRY_AFTER = 3;
 
 /** The answer between the first moment at which a server listens, and the one at which the start begins. */
 export function notYet(): Response {
-  return new Response("The CA is not ready: starting\n", { status: 503, headers: { "Retry-After": String(RETRY_AFTER) } });
+  const headers = { "Retry-After": String(RETRY_AFTER), "X-Request-Id": crypto.randomUUID() };
+  return new Response("The CA is not ready: starting\n", { status: 503, headers });
 }
 
 /** A CA that is being started. */

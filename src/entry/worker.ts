@@ -25,11 +25,14 @@ function edgeOf(bindings: Bindings): Edge {
   return edge;
 }
 
-/** Why nothing can be served, to whoever asks. */
-function unavailable(error: unknown): Response {
+/** Why nothing can be served. `/healthz` is answered also then: the Worker itself is alive. */
+function unavailable(error: unknown, request: Request): Response {
   if (!(error instanceof CaError)) throw error;
-  const headers = { "Cache-Control": "no-store", "Retry-After": String(Math.ceil((error.retryAfterMs ?? 3000) / 1000)) };
-  return new Response(`meshca on Cloudflare Workers: ${error.message}\n`, { status: 503, headers });
+  const headers = { "Cache-Control": "no-store", "X-Request-Id": crypto.randomUUID() };
+  const isRead = request.method === "GET" || request.method === "HEAD";
+  if (isRead && new URL(request.url).pathname === "/healthz") return new Response("ok\n", { headers });
+  const retry = { "Retry-After": String(Math.ceil((error.retryAfterMs ?? 3000) / 1000)) };
+  return new Response(`meshca on Cloudflare Workers: ${error.message}\n`, { status: 503, headers: { ...headers, ...retry } });
 }
 
 export default {
@@ -41,7 +44,7 @@ export default {
       if (request.method !== "GET") context.waitUntil(answer.catch(() => undefined));
       return await answer;
     } catch (error) {
-      return unavailable(error);
+      return unavailable(error, request);
     }
   },
   async scheduled(_event: unknown, bindings: Bindings): Promise<void> {

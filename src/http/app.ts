@@ -22,7 +22,8 @@ import { callerOf } from "./caller.ts";
 import { configurationRoutes } from "./configuration.ts";
 import { UnknownDatacenterError } from "./datacenter.ts";
 import { denyRoutes } from "./deny.ts";
-import { type ErrorAnswer, errorAnswer } from "./errors.ts";
+import { errorAnswer } from "./errors.ts";
+import { FailureLog } from "./failure-log.ts";
 import { hostRefusal } from "./host.ts";
 import { clientKey, createGuard, type Guard, type HttpLimits } from "./limits.ts";
 import { BadQueryError, parseQuery, type QueryOptions, queryOptions, rawQuery } from "./query.ts";
@@ -174,7 +175,8 @@ export function createApp(options: AppOptions): App {
     onExceeded: (kind, requestId) => options.log.warn("A request is above the rate of the server, and is served", { kind, requestId }),
   });
   const wrongTokens = createWrongTokens(options);
-  for (const route of routesOf(options, watchers)) app.all(route.path, (c) => serve(c, route, options, guard, wrongTokens));
+  const failures = new FailureLog(options.log, options.clock);
+  for (const route of routesOf(options, watchers)) app.all(route.path, (c) => serve(c, route, options, guard, wrongTokens, failures));
   const unrouted = ({ method }: Request, { requestId, environment }: Bindings, response: Response): Response => {
     options.countRequest("unknown", response.status);
     logRequest(options.log, environment, { requestId, method, path: "unknown", status: response.status });
@@ -241,6 +243,7 @@ async function serve(
   options: AppOptions,
   guard: Guard,
   wrongTokens: WrongTokens,
+  failures: FailureLog,
 ): Promise<Response> {
   const request = c.req.raw;
   const { environment, requestId } = c.env;
@@ -308,7 +311,7 @@ async function serve(
         outcome: answer.status >= 500 ? "failed" : "refused",
         code,
       }));
-    if (answer.status >= 500) logFailure(options.log, error, answer, route, requestId);
+    if (answer.status >= 500) failures.add(error, answer.status, route.path, requestId);
     const retry: Record<string, string> = answer.retryAfter === undefined ? {} : { "Retry-After": String(answer.retryAfter) };
     const headers = {
       ...common,
@@ -344,25 +347,4 @@ function callOf(c: Context<{ Bindings: Bindings }>, caller: Caller, action: stri
     query: () =>
       request.url.includes("?") || request.headers.has("cache-control") ? queryOptions(params(), header("cache-control")) : NO_QUERY,
   };
-}
-
-/** Logs why a request failed on our side: the text of an error of ours, the kind and stack of any other. */
-function logFailure(log: Log, error: unknown, answer: ErrorAnswer, route: Route, requestId: string): void {
-  const known = error instanceof CaError;
-  const stack =
-    error instanceof Error && !known
-      ? (error.stack ?? "")
-          .split("\n")
-          .map((line) => line.trim())
-          // A message may have several lines, and hold anything.
-          .filter((line) => line.startsWith("at "))
-          .slice(0, 5)
-      : undefined;
-  const fields = {
-    requestId,
-    path: route.path,
-    status: answer.status,
-    code: known ? error.code : error instanceof Error ? error.name : "unknown",
-  };
-  log.error("Request failed", { ...fields, reason: known ? error.message : undefined, stack });
 }

@@ -111,7 +111,7 @@ export function createServing(options: NodeServerOptions, certificateOf: (socket
   };
   const listener = getRequestListener(
     (request, { incoming, outgoing }: { incoming: Incoming; outgoing: Outgoing }) => answer(request, incoming, outgoing),
-    { overrideGlobalObjects: false, hostname: NO_HOST },
+    { overrideGlobalObjects: false, hostname: NO_HOST, errorHandler: unreadable },
   );
 
   const sweep = setInterval(() => {
@@ -178,9 +178,18 @@ function headRefusal(incoming: Incoming): 400 | 431 | null {
   return 400;
 }
 
+/** The answer to a request that cannot be made one of fetch, such as one with a Host that is no name. */
+function unreadable(): Response {
+  return new Response("Cannot read request: its Host or path is malformed", { status: 400, headers: headersOf() });
+}
+
+/** What every answer has that an app does not give. */
+const headersOf = () => ({ "X-Content-Type-Options": "nosniff", "X-Request-Id": crypto.randomUUID() });
+
 /** Answers without a body. What else was sent on an HTTP/1.1 connection is not read. */
-function refuse(incoming: Incoming, outgoing: Outgoing, status: number): void {
+export function refuse(incoming: Incoming, outgoing: Outgoing, status: number): void {
   outgoing.statusCode = status;
+  for (const [name, value] of Object.entries(headersOf())) outgoing.setHeader(name, value);
   if (!(incoming instanceof Http2ServerRequest)) outgoing.setHeader("Connection", "close");
   outgoing.end();
 }

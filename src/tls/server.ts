@@ -7,7 +7,7 @@ import { createSecureServer, Http2ServerRequest } from "node:http2";
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import type { TlsSettings } from "../config/tls.ts";
-import { createServing, HEAD_MS, MAX_HEADERS, type NodeServerOptions } from "./node-server.ts";
+import { createServing, HEAD_MS, MAX_HEADERS, type NodeServerOptions, refuse } from "./node-server.ts";
 import type { Pair } from "./pair.ts";
 
 /** Milliseconds for a handshake. */
@@ -51,7 +51,7 @@ export async function listenTls(options: TlsServerOptions): Promise<TlsServer> {
     // RFC 9113 §8.3.1: the authority is HTTP/2's Host, and there must not be two that differ.
     if (incoming instanceof Http2ServerRequest) {
       const { host } = incoming.headers;
-      if (host !== undefined && host !== incoming.authority) return void outgoing.writeHead(400).end();
+      if (host !== undefined && host !== incoming.authority) return refuse(incoming, outgoing, 400);
       if (host === undefined) incoming.rawHeaders.push("host", incoming.authority);
     }
     if (acceptsClient === null || client.clientCertificate !== "required") return serving.listener(incoming, outgoing);

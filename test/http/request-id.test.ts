@@ -102,6 +102,27 @@ describe("X-Request-Id", () => {
     assert.match(await failed.text(), new RegExp(`under request ${failed.headers.get("x-request-id")}$`));
   });
 
+  it("failures of one kind have one line a second, with the number of the others, and unexpected ones a line each", async () => {
+    const { log, lines } = recorder();
+    const ca = await createTestCa({ started: false });
+    const { app } = await createTestApp({ log, renderMetrics: () => Promise.reject(new RangeError("x")) }, ca);
+    const ask = (path: string) => app.fetch(new Request(`http://127.0.0.1${path}`, { headers: { Host: "127.0.0.1" } }));
+    const failed = () => lines.filter(({ message }) => message === "Request failed");
+    for (let i = 0; i < 100; i++) assert.equal((await ask("/v1/connect/ca/roots")).status, 503);
+    assert.equal(failed().length, 1);
+    ca.clock.advance(1000);
+    await ask("/v1/connect/ca/roots");
+    assert.deepEqual(
+      failed().map(({ code, omitted }) => [code, omitted]),
+      [
+        ["ca_uninitialized", undefined],
+        ["ca_uninitialized", 99],
+      ],
+    );
+    for (let i = 0; i < 5; i++) await ask("/metrics");
+    assert.equal(failed().length, 7);
+  });
+
   it("over a real server, leaves, errors and blocked queries have it, and the log at debug the client's address", async () => {
     const server = await startServer({ MESHCA_STORE: "memory:", MESHCA_LOG_LEVEL: "debug" });
     const ids: (string | undefined)[] = [];
