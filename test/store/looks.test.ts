@@ -56,6 +56,15 @@ describe("createFileLooks()", () => {
     assert.deepEqual((await open().load()).looks, []);
   });
 
+  it("save() changes nothing if another worker of the server saved since", async () => {
+    const { file, open } = setup();
+    const [one, two] = [open(), open()];
+    const stale = await two.load();
+    assert.equal(await one.save(LOOKS, (await one.load()).version), true);
+    assert.equal(await two.save([], stale.version), false);
+    assert.equal(file.text, "[[1000,2000]]");
+  });
+
   it("save() remembers in memory while the file cannot be used, says so once, and writes again when it can", async () => {
     const { file, lines, open } = setup();
     const looks = open();

@@ -114,6 +114,9 @@ describe("issuers below the root", () => {
     assert.equal(plan(state, DEFAULT_POLICY, trusted(new Date(half))).kind, "renew");
     assert.equal(plan(state, DEFAULT_POLICY, trusted(new Date(half)), NOW).kind, "renew");
     assert.equal(plan(state, DEFAULT_POLICY, trusted(new Date(half - 1)), NOW).kind, "collect");
+    const until = new Date(NOW.getTime() + HOUR / 8);
+    const doubted = { now: new Date(NOW.getTime() + 1), confirmed: () => new Date(NOW.getTime() - 1), confirmsAt: () => until };
+    assert.deepEqual(plan(state, DEFAULT_POLICY, doubted, NOW), { kind: "wait", until });
   });
 });
 

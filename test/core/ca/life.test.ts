@@ -95,6 +95,11 @@ class Life {
     }
   }
 
+  /** How many certificates go with a leaf. */
+  async sent(): Promise<number> {
+    return readChain((await this.ca.manager.sign(this.#csr)).certificatePem).intermediates.length;
+  }
+
   async change(work: (manager: CaManager) => Promise<unknown>): Promise<void> {
     await work(this.ca.manager);
     await this.check();
@@ -199,7 +204,11 @@ describe("the life of a CA", () => {
     assert.equal(activeRoot(life.state).intermediates.length, 1);
     await life.until(99.5);
     assert.equal(activeRoot(life.state).intermediates.length, 1);
+    await life.until(99.5);
+    assert.equal(await life.sent(), 1);
+    // It is sent no more from its end on, and deleted once looks have confirmed that.
     await life.until(100.5);
+    assert.equal(await life.sent(), 0);
     assert.equal(activeRoot(life.state).intermediates.length, 1);
     await life.until(101);
     assert.equal(life.state.roots.length, 2);

@@ -8,7 +8,7 @@ import { pruneAt } from "../../../src/core/ca/crossing.ts";
 import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
 import { activeRoot, type CaState, type RootEntry } from "../../../src/core/ca/state.ts";
 import { changeConfig, isDead, prunable, prune, reseal, rotate } from "../../../src/core/ca/transitions.ts";
-import { trusted } from "../../../src/core/deletion-time.ts";
+import { type DeletionTime, trusted } from "../../../src/core/deletion-time.ts";
 import { InvariantError } from "../../../src/core/errors.ts";
 import { HOUR } from "./harness.ts";
 import { at, CONFIG, commitId, crossed, firstState, makeRoot, newRoot, type PoolRoot, rotated } from "./pool.ts";
@@ -29,6 +29,9 @@ function rowOf(state: CaState, { certificate }: PoolRoot): RootEntry {
   assert.ok(row !== undefined);
   return row;
 }
+
+/** An issuer that was replaced before the first hour. */
+const ended = ({ certificate }: RootEntry) => [{ certificate, keyId: "00", leavesUntil: at(0.5) }];
 
 const turn = (state: CaState, to: PoolRoot, hours: number, ttlHours = 1, force = false) =>
   rotated(state, pool, { to, now: at(hours), leafTtlMs: ttlHours * HOUR, force });
@@ -187,6 +190,23 @@ describe("prune()", () => {
     );
     assert.deepEqual(next.provider.retired, {});
     assert.equal(next.config.modifyIndex, state.config.modifyIndex);
+  });
+
+  it("prune() drops by time only what looks have confirmed, and stamps rows only if a client can see a difference", async () => {
+    const first = await turn(firstState(short, 72 * HOUR), a, 0, 72);
+    const second = await turn(first, b, 1, 72);
+    assert.equal(rowOf(second, a).intermediates.length, 1);
+    const end = short.certificate.notAfter;
+    const doubted: DeletionTime = { now: at(1000), confirmed: () => at(2), confirmsAt: () => null };
+    assert.equal(prunable(second, POLICY, doubted), false);
+    const kept = prune(second, commitId(), POLICY, doubted);
+    assert.deepEqual(kept.roots, second.roots);
+    assert.equal(rowOf(prune(second, commitId(), POLICY, trusted(end)), a).intermediates.length, 0);
+
+    // A record of an issuer that no leaf is alive of is nothing that a client sees.
+    const over = { ...second, roots: second.roots.map((root) => ({ ...root, leafIssuers: [...root.leafIssuers, ...ended(root)] })) };
+    assert.equal(prunable(over, POLICY, trusted(at(1))), true);
+    assert.deepEqual(prune(over, commitId(), POLICY, trusted(at(1))).roots, second.roots);
   });
 
   it("prune() keeps an older root that lives longer than a younger one, and the road to it", async () => {
