@@ -9,6 +9,7 @@ import type { Log } from "../log.ts";
 import type { ProviderTypes, Undo } from "../provider.ts";
 import type { Sealer } from "../sealer.ts";
 import type { Expected, Store } from "../store.ts";
+import type { ServerNames } from "../x509/profile.ts";
 import type { Follower } from "./follower.ts";
 import type { Operation, Operations } from "./operation.ts";
 import type { Policy } from "./policy.ts";
@@ -27,6 +28,7 @@ export interface ChangesOptions {
   readonly policy: Policy;
   readonly audit: Audit | null;
   readonly log: Log;
+  readonly serverNames?: ServerNames;
   /** Asked for once a change has failed: it makes changes itself. */
   readonly upkeep: () => Upkeep;
 }
@@ -51,7 +53,7 @@ export interface Changes {
 }
 
 export function createChanges(options: ChangesOptions): Changes {
-  const { store, operations, follower, providers, sealer, random, policy, audit, log } = options;
+  const { store, operations, follower, providers, sealer, random, policy, audit, log, serverNames } = options;
 
   const change: Changes["change"] = async (from, operation, work) => {
     let undos: readonly Undo[] = [];
@@ -60,7 +62,16 @@ export function createChanges(options: ChangesOptions): Changes {
         operations.requireHeld(operation);
         undos = [...undos, undo];
       };
-      const planned = await work({ types: providers, sealer, random, policy, now: await store.now(), onAbandon });
+      const now = await store.now();
+      const planned = await work({
+        types: providers,
+        sealer,
+        random,
+        policy,
+        now,
+        onAbandon,
+        ...(serverNames === undefined ? {} : { serverNames }),
+      });
       // What is committed is in use, whatever fails afterwards.
       const onCommitted = () => {
         undos = [];

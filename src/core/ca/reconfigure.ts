@@ -10,6 +10,8 @@ import { trusted } from "../deletion-time.ts";
 import { ConfigError, ConflictError, InvariantError, NotReadyError } from "../errors.ts";
 import type { CommonConfig, Prepared, PrepareRequest, Provider, ProviderContext, ProviderType, ProviderTypes, Undo } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
+import { NO_SERVER_NAMES, type ServerNames } from "../x509/profile.ts";
+import { pathConstraintFaults } from "../x509/usable-ca.ts";
 import { excessOf } from "./budget.ts";
 import { requireDistinctFields } from "./config-names.ts";
 import { contextOf, cross, requireCrossing } from "./cross.ts";
@@ -58,6 +60,8 @@ export interface ChangeContext {
   readonly now: Date;
   /** Takes how to undo what is about to be made outside. */
   readonly onAbandon: (undo: Undo) => void;
+  /** Names of this server's own certificate, which the root must not forbid. @default none */
+  readonly serverNames?: ServerNames;
 }
 
 /** A change that is ready to be committed. */
@@ -307,7 +311,9 @@ async function requireBegun(provider: Provider, root: Certificate, now: Date): P
 }
 
 /** @throws {InvariantError} where a leaf would be malformed, or would not verify under its own root */
-async function prove(provider: Provider, root: Certificate, clusterId: string, { random, now }: ChangeContext): Promise<void> {
+async function prove(provider: Provider, root: Certificate, clusterId: string, { random, now, serverNames }: ChangeContext): Promise<void> {
+  const [forbidden] = pathConstraintFaults([...provider.issuers, root], serverNames ?? NO_SERVER_NAMES);
+  if (forbidden !== undefined) throw new ConfigError(`The root cannot be used: ${forbidden}, which the certificate of this server has`);
   if (!inForce(provider.issuer, now)) return;
   await proveTemplate(provider.issuer, root, { clusterId, random, now });
   const failed = await proveCrossing(provider, root, [], [root], { clusterId, random, now });

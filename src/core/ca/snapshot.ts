@@ -13,10 +13,11 @@ import { findPath } from "../x509/chain.ts";
 import { caScheme, type PublicKeyInfo, readPublicKey, sign } from "../x509/keys.ts";
 import { createLeafTemplate, type LeafFields } from "../x509/leaf.ts";
 import { lint } from "../x509/lint.ts";
-import { LEAF_BACKDATE_MS, leafKeyUsage } from "../x509/profile.ts";
+import { LEAF_BACKDATE_MS, leafKeyUsage, NO_SERVER_NAMES } from "../x509/profile.ts";
 import { generateRequestKey, makeRequest } from "../x509/request.ts";
 import { createSerials } from "../x509/serial.ts";
 import { wholeSecond } from "../x509/time.ts";
+import { pathConstraintFaults } from "../x509/usable-ca.ts";
 import { issuersOf, lineOf } from "./crossing.ts";
 import { activeRoot, type CaState, type RootEntry, type Schema } from "./state.ts";
 
@@ -164,6 +165,9 @@ export async function proveCrossing(
   const leaf = readCertificate((await provider.signLeaf(draft, await makeRequest(pair, draft.fields))).der);
   const sent = [...provider.issuers, ...chain];
   const failed: Certificate[] = [];
-  for (const target of targets) if ((await findPath(leaf, sent, target, context.now)) === null) failed.push(target);
+  for (const target of targets) {
+    const path = await findPath(leaf, sent, target, context.now);
+    if (path === null || pathConstraintFaults(path, NO_SERVER_NAMES).length > 0) failed.push(target);
+  }
   return failed;
 }

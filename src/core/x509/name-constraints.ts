@@ -7,16 +7,16 @@
 import { type Bytes, equal } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
 import { contextConstructed, contextPrimitive, DerReader, TAG } from "./der.ts";
-import { relativeNames } from "./names.ts";
+import { comparableParts, emailsIn, relativeNames } from "./names.ts";
 import { ipText } from "./profile.ts";
 
-/** Names in certificates below a CA, each with what has it, for the text. */
+/** Names in certificates below a CA. */
 export interface NamesBelow {
   readonly uris: readonly string[];
   readonly dnsNames: readonly string[];
   readonly ipAddresses: readonly Bytes[];
-  /** Whether CA certificates with a subject of ours stand below. */
-  readonly hasCaSubjects: boolean;
+  /** Names in DER; an empty one is bound by nothing. */
+  readonly subjects: readonly Bytes[];
 }
 
 export interface NameConstraints {
@@ -125,18 +125,12 @@ export function forbiddenBy({ permitted, excluded }: NameConstraints, below: Nam
         faults.push(`${isOutside ? "do not permit" : "exclude"} ${text(name)}`);
     }
   };
-  check("uri", below.uris, isUriWithin, isUriBelow, (uri) => `the URI ${uri}, which certificates of this trust domain have`);
-  check("dns", below.dnsNames, isDnsWithin, isDnsWithin, (name) => `the DNS name ${name}, which certificates of agents and gateways have`);
-  check(
-    "ip",
-    below.ipAddresses,
-    isIpWithin,
-    isIpWithin,
-    (address) => `the IP address ${ipText(address)}, which certificates of agents have`,
-  );
-  // Subjects of CA certificates below are random, so that only an empty base has them within.
-  const isAnyName: Match<null> = ({ octets }) => relativeNames(octets).length === 0;
-  check("directory", below.hasCaSubjects ? [null] : [], isAnyName, isAnyName, () => "the subjects of CA certificates that stand below");
+  check("uri", below.uris, isUriWithin, isUriBelow, (uri) => `the URI ${uri}`);
+  check("dns", below.dnsNames, isDnsWithin, isDnsWithin, (name) => `the DNS name ${name}`);
+  check("ip", below.ipAddresses, isIpWithin, isIpWithin, (address) => `the IP address ${ipText(address)}`);
+  const subjects = below.subjects.filter((subject) => relativeNames(subject).length > 0);
+  check("directory", subjects, isNameWithin, isNameWithin, () => "the subject of a CA certificate below");
+  check("email", below.subjects.flatMap(emailsIn), isEmailWithin, isEmailWithin, (email) => `the e-mail address ${email} in a subject`);
   return faults;
 }
 
@@ -160,6 +154,20 @@ function hostOf(uri: string): string {
 function isDnsWithin({ text }: Subtree, name: string): boolean {
   if (text === "" || name === text) return true;
   return text.startsWith(".") ? name.endsWith(text) && name.length > text.length : name.endsWith(`.${text}`);
+}
+
+/** Whether a Name begins with the parts of another one (RFC 5280 §4.2.1.10, directoryName). */
+function isNameWithin({ octets }: Subtree, name: Bytes): boolean {
+  const parts = comparableParts(name);
+  return comparableParts(octets).every((part, i) => part === parts[i]);
+}
+
+/** A mailbox, a host or, with a leading period, the hosts of a domain (RFC 5280 §4.2.1.10). */
+function isEmailWithin({ text }: Subtree, email: string): boolean {
+  const address = email.toLowerCase();
+  const host = address.slice(address.lastIndexOf("@") + 1);
+  if (text.includes("@")) return address === text;
+  return text.startsWith(".") ? host.endsWith(text) : host === text;
 }
 
 function isIpWithin({ octets }: Subtree, address: Bytes): boolean {

@@ -3,8 +3,8 @@
  * so that one verifier that cannot decode it refuses all of them.
  * @module
  */
-import { type Bytes, fromUtf8 } from "../bytes.ts";
-import { DerError, DerReader, TAG } from "./der.ts";
+import { type Bytes, equal, fromUtf8, hex } from "../bytes.ts";
+import { DerError, DerReader, encode, oidContent, sequence, TAG } from "./der.ts";
 
 /** PrintableString as Go reads it (crypto/x509, isPrintable): X.680 §41.4, with `*` and `&`, which old CAs wrote into it. */
 const PRINTABLE = /^[A-Za-z0-9 '()+,\-./:=?*&]*$/;
@@ -63,15 +63,22 @@ export function nameFault(name: Bytes): string | null {
   }
 }
 
+interface Attribute {
+  readonly type: Bytes;
+  readonly tag: number;
+  readonly content: Bytes;
+}
+
 /** @throws {DerError} */
-function* attributesOf(name: Bytes): Generator<{ tag: number; content: Bytes }> {
+function* attributesOf(name: Bytes): Generator<Attribute> {
   for (const relative of relativeNames(name)) {
     const set = new DerReader(relative).enter(TAG.set);
     while (!set.done) {
       const attribute = set.enter(TAG.sequence);
       attribute.oid();
+      const type = attribute.content();
       attribute.next();
-      yield { tag: attribute.tag, content: attribute.content() };
+      yield { type, tag: attribute.tag, content: attribute.content() };
       attribute.finish();
     }
   }
@@ -89,3 +96,31 @@ export function relativeNames(name: Bytes): Bytes[] {
   }
   return found;
 }
+
+/**
+ * The parts of a Name in a form in which equal ones are the same text, whatever their type of string, case and white space, as
+ * RFC 5280 §7.1 and OpenSSL compare them. @throws {DerError}
+ */
+export function comparableParts(name: Bytes): string[] {
+  return relativeNames(name).map((relative) =>
+    [...attributesOf(encode(sequence(relative)))]
+      .map(({ type, tag, content }) => `${hex(type)}=${textOf(tag, content).trim().toLowerCase().replaceAll(/\s+/g, " ")}`)
+      .toSorted((a, b) => a.localeCompare(b))
+      .join("+"),
+  );
+}
+
+function textOf(tag: number, content: Bytes): string {
+  if (tag === 0x1e)
+    return String.fromCharCode(
+      ...Array.from({ length: content.length >> 1 }, (_, i) => ((content[2 * i] ?? 0) << 8) | (content[2 * i + 1] ?? 0)),
+    );
+  return tag === 0x0c && isUtf8(content) ? fromUtf8(content) : latin1(content);
+}
+
+/** The e-mail addresses in a Name (RFC 5280 §4.1.2.6), which constraints bind too. @throws {DerError} */
+export function emailsIn(name: Bytes): string[] {
+  return [...attributesOf(name)].filter(({ type }) => equal(type, EMAIL_ADDRESS)).map(({ tag, content }) => textOf(tag, content));
+}
+
+const EMAIL_ADDRESS = oidContent("1.2.840.113549.1.9.1");

@@ -3,12 +3,23 @@
  * Java and rustls do with it: RFC 5280 §6, with the certificate's own constraints, as all of them apply those of a root too.
  * @module
  */
-import { type Bytes, equal } from "../bytes.ts";
+import { type Bytes, equal, utf8 } from "../bytes.ts";
 import { FormatError, type Violation } from "../errors.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
 import { extensionFault, requiresPolicies } from "./ca-extensions.ts";
 import { type Certificate, type CertificateExtension, KEY_USAGE } from "./certificate.ts";
-import { contextConstructed, contextPrimitive, DerError, DerReader, TAG } from "./der.ts";
+import {
+  contextConstructed,
+  contextPrimitive,
+  DerError,
+  DerReader,
+  element,
+  encode,
+  oidContent,
+  oid as oidOf,
+  sequence,
+  TAG,
+} from "./der.ts";
 import {
   constrainsUris,
   forbiddenBy,
@@ -100,7 +111,7 @@ function basicFaults({ isCa, keyUsage, extKeyUsage, pathLength, serial, extensio
 function nameFaults({ subject, subjectEmpty }: Certificate): Violation[] {
   if (subjectEmpty) return [fault("subject", "has an empty subject", "RFC 5280 §4.1.2.6")];
   const found = nameFault(subject);
-  const text = `has a subject that not every verifier can decode: it ${found}. Make it again with UTF8String`;
+  const text = `has a subject that not every verifier can decode: it ${found}. Make it again with letters of ASCII`;
   return found === null ? [] : [fault("subject", text, "RFC 5280 §4.1.2.4")];
 }
 
@@ -183,7 +194,7 @@ function constraintFaults({ oid, value, critical }: CertificateExtension, { clus
     if (error instanceof FormatError) return [refused(error.message)];
     throw error;
   }
-  const faults = forbiddenBy(constraints, namesBelow(clusterId)).map(refused);
+  const faults = forbiddenBy(constraints, namesBelow(clusterId)).map((what) => refused(`${what}, which certificates below it have`));
   if (critical && hasUnusualKind(constraints))
     faults.push(refused("are critical and speak of directory names or other names that Go does not process"));
   return faults;
@@ -197,7 +208,10 @@ function namesBelow(clusterId: string): NamesBelow {
     // As in `dnsNamesFor` and LOOPBACK of profile.ts; any datacenter's name stands below the same domains.
     dnsNames: ["localhost", `server.dc1.peering.${trustDomain}`],
     ipAddresses: [Uint8Array.of(127, 0, 0, 1), Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1)],
-    hasCaSubjects: true,
+    // As `caCommonName` makes them, whatever the letters that are random.
+    subjects: [
+      encode(sequence(element(TAG.set, sequence(oidOf(oidContent(OID.commonName)), element(TAG.utf8String, utf8("pri-root.ca.consul")))))),
+    ],
   };
 }
 
@@ -213,4 +227,38 @@ export function caWarnings({ extensions }: Certificate): string[] {
   for (const { oid } of extensions.filter((extension) => extension.critical && PROCESSED_BY_MOST.includes(extension.oid)))
     warnings.push(`has the critical extension ${extensionText(oid)}, which mbed TLS does not process: it refuses every leaf below it`);
   return warnings;
+}
+
+/**
+ * Looks whether a constraint of a path forbids a name of what stands below it (RFC 5280 §6.1.3 b and c).
+ * @param path leaf first, root last, as `findPath` gives it.
+ * @param more names that other leaves of the issuer have, which are looked at like those of the leaf.
+ * @returns each fault as a sentence without a period.
+ */
+export function pathConstraintFaults(path: readonly Certificate[], more: Pick<NamesBelow, "dnsNames" | "ipAddresses">): string[] {
+  return path.flatMap((certificate, i) => {
+    const extension = certificate.extensions.find(({ oid }) => oid === OID.nameConstraints);
+    const constraints = extension === undefined ? null : constraintsOf(extension);
+    if (constraints === null) return [];
+    const below = path.slice(0, i);
+    const names: NamesBelow = {
+      uris: below.flatMap(({ uris }) => uris),
+      dnsNames: [...below.flatMap(({ dnsNames }) => dnsNames), ...more.dnsNames],
+      ipAddresses: [...below.flatMap(({ ipAddresses }) => ipAddresses), ...more.ipAddresses],
+      subjects: below.map(({ subject }) => subject),
+    };
+    return forbiddenBy(constraints, names).map(
+      (what) => `name constraints of ${i === path.length - 1 ? "the root" : "a certificate below the root"} ${what}`,
+    );
+  });
+}
+
+/** What cannot be read was in use before it was looked at: it forbids nothing that it did not forbid then. */
+function constraintsOf({ value }: CertificateExtension): NameConstraints | null {
+  try {
+    return readNameConstraints(value);
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
 }

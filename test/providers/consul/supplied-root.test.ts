@@ -23,6 +23,7 @@ import {
   webCsr,
 } from "../../core/ca/harness.ts";
 import { configuration, createTestCa, inFolder, openssl, type TestCa } from "../../fakes/ca.ts";
+import { createFakeClock } from "../../fakes/clock.ts";
 
 let csr: string;
 let ca: TestCa;
@@ -117,7 +118,10 @@ describe("a supplied root", () => {
       openssl(["ecparam", "-name", "prime256v1", "-genkey"]),
     ];
     assert.ok(keys.some((key) => key.includes("BEGIN EC PRIVATE KEY")) && keys.some((key) => key.includes("BEGIN RSA PRIVATE KEY")));
-    for (const key of keys) await taken(suppliedRoot({ key }));
+    for (const key of keys) {
+      ca = await createTestCa({ bootstrap: BOOTSTRAP });
+      await taken(suppliedRoot({ key }));
+    }
   });
 
   it("configure() takes forms of a key that openssl does not write, and some that it does not read", async () => {
@@ -321,6 +325,38 @@ describe("a supplied root", () => {
       assert.ok(outcome === "config_invalid" || outcome === "taken", `octet ${i}: ${outcome}`);
       await requireSigning(ca.manager, csr, ca.clock.now());
     }
+  });
+});
+
+describe("a supplied root with name constraints", () => {
+  const constraint = (value: string) => suppliedRoot({ extensions: extensions([], [`nameConstraints=${value}`]) });
+
+  it("configure() refuses one that forbids a name of this server's own certificate", async () => {
+    const root = constraint("permitted;DNS:consul,permitted;DNS:localhost");
+    await taken(root);
+    ca = await createTestCa({ bootstrap: BOOTSTRAP, serverNames: { dnsNames: ["ca.example.com"], ipAddresses: [] } });
+    await refused(root, /^The root cannot be used: name constraints of the root do not permit the DNS name ca\.example\.com, which the/);
+  });
+
+  it("configure() refuses to leave one for a root whose subject it forbids, however that is spelled", async () => {
+    const named = (subject: string) =>
+      inFolder((folder) => {
+        const [config, key] = [join(folder, "c.cnf"), opensslKey()];
+        writeFileSync(join(folder, "key.pem"), key);
+        const lines = [...GOOD_EXTENSIONS, "authorityKeyIdentifier=none"].join("\n");
+        writeFileSync(config, `[req]\ndistinguished_name=dn\nx509_extensions=ext\n[dn]\n[ext]\n${lines}\n`);
+        const args = ["-config", config, "-key", join(folder, "key.pem"), "-subj", subject, "-days", "3650"];
+        return { RootCert: openssl(["req", "-x509", "-new", ...args]), PrivateKey: key };
+      });
+    const [evil, fine] = [named("/O=evil  corp/CN=x"), named("/O=Good/CN=x")];
+    const start = new Date(Date.now() + 60_000);
+    ca = await createTestCa({ bootstrap: BOOTSTRAP, clock: createFakeClock(start) });
+    const section = "excluded;dirName:evil\n[evil]\nO=Evil Corp";
+    const old = constraint(section);
+    await ca.manager.configure(configuration({ PrivateKey: old.key, RootCert: old.cert }));
+    await assert.rejects(ca.manager.configure(configuration(evil)), /a leaf of the new root would not verify under it/);
+    await ca.manager.configure(configuration(fine));
+    await requireSigning(ca.manager, csr, ca.clock.now());
   });
 });
 

@@ -45,6 +45,7 @@ function extension({ oid: dotted, critical = false, value }: Extension): DerNode
 }
 
 interface Parts {
+  readonly rsa?: boolean;
   readonly version?: DerNode | null;
   readonly serial?: DerNode;
   readonly inner?: DerNode;
@@ -63,9 +64,13 @@ interface Parts {
 }
 
 async function make(parts: Parts): Promise<Pick<RootVector, "cert" | "key">> {
-  const pair = (await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"])) as CryptoKeyPair;
+  const algorithm =
+    parts.rsa === true
+      ? { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256", modulusLength: 2048, publicExponent: Uint8Array.of(1, 0, 1) }
+      : { name: "ECDSA", namedCurve: "P-256" };
+  const pair = (await crypto.subtle.generateKey(algorithm as EcKeyGenParams, true, ["sign", "verify"])) as CryptoKeyPair;
   const spki = new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey));
-  const scheme = SCHEMES.ecdsaSha256 as SignatureScheme;
+  const scheme = SCHEMES[parts.rsa === true ? "rsaSha256" : "ecdsaSha256"] as SignatureScheme;
   const keyId = parts.keyId ?? keyIdOf(spki);
   const good: readonly Extension[] = [
     { oid: OID.basicConstraints, critical: true, value: sequence(flag(true)) },
@@ -156,6 +161,7 @@ const ROOTS: readonly (readonly [what: string, parts: Parts, refused: string | n
   ["a unique identifier of the issuer", { uniqueId: element(contextPrimitive(1), Uint8Array.of(0, 1)) }, "it has a unique identifier"],
   ["two signature algorithms", { outer: encode(sequence(id(OID.ecdsaSha384))) }, "its two signature algorithms differ"],
   ["NULL parameters of ECDSA", { inner: sequence(id(OID.ecdsaSha256), element(TAG.null)) }, null],
+  ["absent parameters of RSA", { rsa: true, inner: sequence(id(OID.rsaSha256)) }, null],
   [
     "NULL parameters in one of the two signature algorithms",
     { inner: SCHEMES.ecdsaSha256?.identifier ?? sequence(), outer: sequence(id(OID.ecdsaSha256), element(TAG.null)) },

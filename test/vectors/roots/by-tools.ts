@@ -164,7 +164,7 @@ const OPENSSL: readonly (readonly [name: string, root: OpensslRoot, refused: str
   [
     "name constraints that permit subjects of an organisation",
     { lines: nc("permitted;dirName:org"), sections: "[org]\nO=Example\n" },
-    "do not permit the subjects of CA certificates",
+    "do not permit the subject of a CA certificate",
   ],
   ["name constraints that exclude subjects of an organisation", { lines: nc("excluded;dirName:org"), sections: "[org]\nO=Evil\n" }, null],
   [
