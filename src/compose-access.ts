@@ -6,7 +6,7 @@ import { createAdministration, type Leaves } from "./auth/administration.ts";
 import { type AuthorizerMemory, createAuthorizer, createAuthorizerMemory } from "./auth/authorizer.ts";
 import { createDirectory, createDirectoryMemory, type Directory, type DirectoryMemory } from "./auth/directory.ts";
 import { createKeySetMemory, createKeySets, type KeySetMemory } from "./auth/jwks.ts";
-import { createLogin } from "./auth/login.ts";
+import { Login } from "./auth/login.ts";
 import { createTokenReviews } from "./auth/token-review.ts";
 import type { Platform } from "./compose.ts";
 import type { Settings } from "./config/settings.ts";
@@ -130,7 +130,7 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
     scope: () => ({ trustDomain: trustDomainOf(clusterId()), datacenter }),
     horizonMs: () => leafHorizonMs(manager.require(), policy),
   };
-  const login = createLogin({ directory, keySets, reviews, datacenter, clock, random, maxTokens: settings.limits.tokens_per_login });
+  const login = new Login({ directory, keySets, reviews, datacenter, clock, random, maxTokens: settings.limits.tokens_per_login });
   // An end that is counted from a clock behind the store's would be over too soon, by the store's clock.
   const later: Clock = { ...clock, now: () => new Date(clock.now().getTime() + Math.max(0, manager.status.clockOffsetMs)) };
   const administrationOf = (through: Directory) =>
@@ -141,8 +141,8 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
     authorize: authorizer.authorize,
     administration,
     administrationFor: (before) => administrationOf(directory.watched(before)),
-    login: login.login,
-    logout: login.logout,
+    login: (request, before) => login.login(request, before),
+    logout: (secret, before) => login.logout(secret, before),
     get kek() {
       return directory.kek;
     },

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { base64url, exportJWK, exportSPKI, generateKeyPair, SignJWT, UnsecuredJWT } from "jose";
 import { createKeySets } from "../../src/auth/jwks.ts";
-import { createLogin, type Login } from "../../src/auth/login.ts";
+import { Login } from "../../src/auth/login.ts";
 import { makeUuid } from "../../src/auth/tokens.ts";
 import type { AuthMethod, BindingRule } from "../../src/core/access.ts";
 import { DeniedError } from "../../src/core/errors.ts";
@@ -25,7 +25,7 @@ interface Setup {
   enter(bearerToken: string, authMethod?: string): ReturnType<Login["login"]>;
 }
 
-describe("createLogin()", () => {
+describe("Login", () => {
   let ec: CryptoKeyPair;
   let rsa: CryptoKeyPair;
   let stranger: CryptoKeyPair;
@@ -85,7 +85,7 @@ describe("createLogin()", () => {
       privateHosts: [],
       clock,
     });
-    const login = createLogin({ directory, keySets, reviews: {} as never, datacenter: "dc1", clock, random: systemRandom });
+    const login = new Login({ directory, keySets, reviews: {} as never, datacenter: "dc1", clock, random: systemRandom });
     const now = () => Math.floor(clock.now().getTime() / 1000);
     return {
       access,
@@ -182,7 +182,7 @@ describe("createLogin()", () => {
     const bearerToken = await jwt();
     await enter(bearerToken);
     assert.match(await refusal(enter(bearerToken)), /it was used before/);
-    const other = createLogin({
+    const other = new Login({
       directory: await access.replica(),
       keySets: createKeySets({
         fetch: async () => Response.error(),
@@ -364,7 +364,7 @@ describe("createLogin()", () => {
     const options = { keySets: {} as never, reviews: {} as never, datacenter: "dc1", clock: access.clock, random: systemRandom, maxTokens };
     const pod = (uid: string) =>
       jwt({ "kubernetes.io": { namespace: "shop", serviceaccount: { name: "cart", uid: "u" }, pod: { name: "cart-1", uid } } });
-    const replicas = [access.directory, await access.replica()].map((directory) => createLogin({ ...options, directory }));
+    const replicas = [access.directory, await access.replica()].map((directory) => new Login({ ...options, directory }));
     return { access, pod, replicas: replicas as [Login, Login] };
   };
   const KUBERNETES = () => ({

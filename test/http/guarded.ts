@@ -4,7 +4,7 @@
  */
 import { createAdministration } from "../../src/auth/administration.ts";
 import { createKeySets } from "../../src/auth/jwks.ts";
-import { createLogin } from "../../src/auth/login.ts";
+import { Login } from "../../src/auth/login.ts";
 import { createTokenReviews } from "../../src/auth/token-review.ts";
 import type { AccessControl } from "../../src/core/access-control.ts";
 import { leafHorizonMs } from "../../src/core/ca/leaf-horizon.ts";
@@ -41,14 +41,14 @@ export async function guarded(ca?: TestCa, overrides: Partial<AppOptions> = {}):
   };
   const [keySets, reviews] = [createKeySets(outside), createTokenReviews(outside)];
   const administration = createAdministration({ directory, clock, random: systemRandom, keySets, reviews, leaves });
-  const { login, logout } = createLogin({ directory, keySets, reviews, datacenter: "dc1", clock, random: systemRandom });
+  const login = new Login({ directory, keySets, reviews, datacenter: "dc1", clock, random: systemRandom });
   const control: AccessControl = {
     defaultPolicy: "deny",
     authorize: authorizer.authorize,
     administration,
     administrationFor: () => administration,
-    login,
-    logout,
+    login: (request, before) => login.login(request, before),
+    logout: (secret, before) => login.logout(secret, before),
     kek: null,
     rewrap: async () => false,
     get state() {
