@@ -100,6 +100,8 @@ interface AccessParts extends Platform {
 
 /** How often all that is stored is read and checked, in milliseconds: what was changed behind the log of writes shows only so. */
 const VERIFY_MS = 300_000;
+/** How often what is refused is looked at again by those who ask, in milliseconds. */
+const REFUSED_MS = 1000;
 
 /** Makes access control over a store; it is loaded with `start`. */
 export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny", policy: Policy, parts: AccessParts): Access {
@@ -153,13 +155,21 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
     conflict: () => directory.conflict(),
     resolve: (keep, before) => directory.resolve(keep, before),
   };
+  /** The older replica that the log has named. */
+  let awaited: string | null = null;
   const record = async (): Promise<void> => {
     const { loaded, stopped } = directory.state;
     const recorded = manager.require().state.access;
     const known = directory.bootstrap?.value.accessorId ?? null;
     if (!loaded || stopped !== null || (recorded !== null && (known === null || recorded.bootstrapAccessorId === known))) return;
     // Older replicas could not read the CA document then, and write records without a set document.
-    if (manager.status.live.some(({ schema }) => schema < SCHEMA)) return;
+    const older = manager.status.live.find(({ schema }) => schema < SCHEMA);
+    if (older !== undefined && awaited !== older.address)
+      log.info("The MAC over all records of access control is not required yet: a live replica runs an older version of meshca", {
+        replica: older.address,
+      });
+    awaited = older?.address ?? null;
+    if (older !== undefined) return;
     await manager.recordAccess(async (before) => {
       if (before === null) await directory.seal();
       const { keyId, bootstrap } = directory;
@@ -184,7 +194,9 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
     },
     async start() {
       if (!memory.started) {
-        await directory.start();
+        // What is refused is read as a whole each time: not for each request.
+        if (directory.state.stopped !== null) await directory.freshen(REFUSED_MS);
+        else await directory.start();
         makeSecret();
         memory.started = directory.state.loaded;
       }

@@ -236,6 +236,11 @@ export async function composeOver(
       if (manager.snapshot === null) return;
       try {
         await accessControl?.start();
+        if (manager.status.role === "leader")
+          await accessControl?.record().catch((error: unknown) => {
+            // The next tick tries again.
+            if (!(error instanceof CaError)) throw error;
+          });
       } catch (error) {
         // Without its records no token can be checked; roots and renewals need none.
         if (first || !(error instanceof StoreError) || error.code !== "store_unavailable") throw error;

@@ -146,6 +146,7 @@ describe("MESHCA_AUDIT with access control", () => {
         [
           "bootstrap allowed null",
           "initial-management allowed null",
+          "record-access allowed null",
           "PUT /v1/acl/token allowed null",
           "PUT /v1/acl/policy refused permission_denied",
           "PUT /v1/connect/ca/deny allowed null",
@@ -157,7 +158,7 @@ describe("MESHCA_AUDIT with access control", () => {
           "DELETE /v1/acl/token/:id allowed null",
         ],
       );
-      const [, initial, created, refused, denied, undenied, deniedId, leaf, signed, , deleted] = lines;
+      const [, initial, , created, refused, denied, undenied, deniedId, leaf, signed, , deleted] = lines;
       assert.equal(initial?.accessor, null);
       assert.match(String(created?.accessor), /^[0-9a-f-]{36}$/);
       assert.deepEqual([created?.subject, created?.address], [`token/${accessor}`, "127.0.0.1"]);
