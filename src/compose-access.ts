@@ -7,11 +7,13 @@ import { type AuthorizerMemory, createAuthorizer, createAuthorizerMemory } from 
 import { createDirectory, createDirectoryMemory, type Directory, type DirectoryMemory } from "./auth/directory.ts";
 import { createKeySetMemory, createKeySets, type KeySetMemory } from "./auth/jwks.ts";
 import { Login } from "./auth/login.ts";
+import { SEEN_DENIALS, SeenDenials } from "./auth/seen-denials.ts";
 import { createTokenReviews } from "./auth/token-review.ts";
 import type { Platform } from "./compose.ts";
 import type { Settings } from "./config/settings.ts";
 import type { AccessControl } from "./core/access-control.ts";
 import type { AccessStore } from "./core/access-store.ts";
+import type { Administration } from "./core/administration.ts";
 import { type Audit, type AuditDetail, NOBODY } from "./core/audit.ts";
 import { hex } from "./core/bytes.ts";
 import { leafHorizonMs } from "./core/ca/leaf-horizon.ts";
@@ -137,7 +139,14 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
   const later: Clock = { ...clock, now: () => new Date(clock.now().getTime() + Math.max(0, manager.status.clockOffsetMs)) };
   const administrationOf = (through: Directory) =>
     createAdministration({ directory: through, clock: later, random, keySets, reviews, leaves });
-  const administration = administrationOf(directory);
+  const seenDenials = new SeenDenials(settings.store.kind === "redis" ? parts.kept(SEEN_DENIALS) : null, log);
+  const keepDenials = () => (directory.state.loaded ? seenDenials.keep(directory.denials) : Promise.resolve());
+  directory.subscribe(() => void keepDenials());
+  const loaded = administrationOf(directory);
+  const administration: Administration = {
+    ...loaded,
+    denialOf: (subject) => (directory.state.loaded ? loaded.denialOf(subject) : seenDenials.denialOf(subject)),
+  };
   const access: AccessControl = {
     defaultPolicy,
     authorize: authorizer.authorize,
@@ -199,6 +208,7 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
         else await directory.start();
         makeSecret();
         memory.started = directory.state.loaded;
+        await keepDenials();
       }
       if (!memory.started || memory.ensured || directory.state.stopped !== null) return;
       if (settings.managementToken !== null)

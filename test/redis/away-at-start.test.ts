@@ -4,6 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { X509Certificate } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, it } from "node:test";
@@ -132,6 +133,45 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     }
     await redis.restart();
     await until(async () => (await sign(replica, TOKEN)).status === 200);
+  });
+
+  it("renews by a leaf's own key, and not what it knew to be denied", async () => {
+    const settings = { acl: "deny", managementToken: TOKEN } as const;
+    const redis = await startRedis({ config: ["appendonly yes", "appendfsync always"] });
+    endings.push(redis.stop);
+    const folder = new Map<string, string>();
+    const before = await startReplica({ port: redis.port, folder, settings });
+    const domain = `${before.meshca.manager.require().state.clusterId}.consul`;
+    const csrOf = (name: string) => opensslCsr(`URI:spiffe://${domain}/ns/default/dc/dc1/svc/${name}`).csr;
+    const leafOf = async (name: string) => {
+      const { text } = await before.call("PUT", "/v1/connect/ca/sign", JSON.stringify({ CSR: csrOf(name) }), TOKEN);
+      return new X509Certificate((JSON.parse(text) as { CertPEM: string }).CertPEM).raw;
+    };
+    const [web, stolen] = [await leafOf("web"), await leafOf("stolen")];
+    const denial = JSON.stringify({ SPIFFEID: `spiffe://${domain}/ns/default/dc/dc1/svc/stolen`, Reason: "stolen" });
+    assert.equal((await before.call("PUT", "/v1/connect/ca/deny", denial, TOKEN)).status, 200);
+    await before.close();
+    redis.kill("SIGKILL");
+    const renewAt = async ({ meshca }: TestReplica, name: string, leaf: Uint8Array) => {
+      const request = new Request("http://127.0.0.1/v1/connect/ca/renew", {
+        method: "PUT",
+        headers: { Host: "127.0.0.1" },
+        body: csrOf(name),
+      });
+      const answer = await meshca.fetch(request, { peerCertificate: leaf });
+      return [answer.status, (await answer.text()).slice(0, 40)] as const;
+    };
+    const replica = await start({ port: redis.port, folder, settings });
+    assert.equal((await renewAt(replica, "web", web))[0], 200);
+    assert.equal((await renewAt(replica, "stolen", stolen))[0], 403);
+    await replica.close();
+    endings.pop();
+    // What cannot be read may have denied anything.
+    folder.set("seen-denials.json", "[");
+    const blind = await start({ port: redis.port, folder, settings });
+    const [status, text] = await renewAt(blind, "web", web);
+    assert.equal(status, 503);
+    assert.match(text, /^Cannot renew: the denylist is not loaded/);
   });
 
   it("listens and says what it waits for if it has seen no state, and serves once Redis answers", { timeout: 60_000 }, async () => {
