@@ -20,7 +20,7 @@ const SPKI = fromBase64(
   "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==",
 );
 assert.ok(SPKI !== null);
-const [SHA256 = "", SHA1 = "", CUT = ""] = keyIdsOf(SPKI);
+const [SHA256 = "", SHA1 = "", CUT = "", BITS = "", CUT_KEY = ""] = keyIdsOf(SPKI);
 const GIVEN = "0a:1b:2c:3d:4e:5f:60:71:82:93:a4:b5:c6:d7:e8:f9:0a:1b:2c:3d";
 
 async function setup() {
@@ -54,6 +54,8 @@ describe("keyIdsOf()", () => {
     assert.equal(SHA256, colons(createHash("sha256").update(SPKI).digest("hex")));
     assert.equal(SHA1, colons(createHash("sha1").update(SPKI.subarray(-65)).digest("hex")));
     assert.equal(CUT, colons(createHash("sha256").update(SPKI.subarray(-65)).digest("hex").slice(0, 40)));
+    assert.equal(BITS, colons(createHash("sha256").update(SPKI.subarray(-65)).digest("hex")));
+    assert.equal(CUT_KEY, SHA256.slice(0, 59));
   });
 });
 
@@ -76,6 +78,8 @@ describe("denials", () => {
     ["key-id", SHA256, true],
     ["key-id", SHA1, true],
     ["key-id", CUT, true],
+    ["key-id", BITS, true],
+    ["key-id", CUT_KEY, true],
     ["key-id", GIVEN, true],
     ["key-id", SHA256.replaceAll(":", "").toUpperCase(), true],
     ["key-id", SHA1.toUpperCase(), true],
