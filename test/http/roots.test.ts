@@ -172,3 +172,31 @@ describe("GET /v1/connect/ca/roots", () => {
     assert.ok((await listed(other)).Roots.every((root) => !("Abandoned" in root)));
   });
 });
+
+describe("MESHCA_MAX_CHAIN_LENGTH", () => {
+  it("refuses the rotation past it with the instant from which it works, and names what force abandons before and after", async () => {
+    const server = await startServer({ MESHCA_MAX_CHAIN_LENGTH: "3" });
+    const rotate = (body?: string) =>
+      fetch(`${server.url}/v1/connect/ca/rotate`, { method: "PUT", ...(body === undefined ? {} : { body }) });
+    try {
+      for (let i = 0; i < 2; i++) assert.equal((await rotate()).status, 200);
+      const refused = await rotate();
+      const text = await refused.text();
+      assert.equal(refused.status, 409, text);
+      assert.match(text, /^Cannot rotate: the chain of a leaf would have 4 certificates, and at most 3 are allowed/);
+      const [, from = "", id] = /possible from (\S+) on, .* abandons root ([0-9a-f:]+):/.exec(text) ?? [];
+      const days = (Date.parse(from) - Date.now()) / 86_400_000;
+      assert.ok(days > 6 && days < 7, from);
+      assert.ok(Number(refused.headers.get("Retry-After")) > 6 * 86_400);
+      const forced = await rotate(JSON.stringify({ ForceWithoutCrossSigning: true }));
+      assert.deepEqual([forced.status, forced.headers.get("X-Meshca-Abandoned-Roots")], [200, id]);
+      const { Roots } = (await (await fetch(`${server.url}${ROOTS}`)).json()) as { Roots: { ID: string; Abandoned?: boolean }[] };
+      assert.deepEqual(
+        Roots.filter(({ Abandoned }) => Abandoned).map(({ ID }) => ID),
+        [id],
+      );
+    } finally {
+      await server.stop();
+    }
+  });
+});

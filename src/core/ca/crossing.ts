@@ -102,14 +102,17 @@ export function findCrossing(
   // To the whole second, as a certificate ends.
   const required = Math.min(requiredUntil(by, policy, now), active.notAfter.getTime(), tip.notAfter.getTime());
   const until = wholeSecond(new Date(required)).getTime();
-  return pool.find(
-    (certificate) =>
-      sameAuthority(certificate, tip) &&
-      couldHaveIssued(by.certificate, certificate) &&
-      certificate.notBefore <= now &&
-      certificate.notAfter > now &&
-      certificate.notAfter.getTime() >= until,
-  );
+  // Of several that do, the one that ends first: whoever steals the certified root's key is trusted through it until then.
+  return pool
+    .filter(
+      (certificate) =>
+        sameAuthority(certificate, tip) &&
+        couldHaveIssued(by.certificate, certificate) &&
+        certificate.notBefore <= now &&
+        certificate.notAfter > now &&
+        certificate.notAfter.getTime() >= until,
+    )
+    .toSorted((a, b) => a.notAfter.getTime() - b.notAfter.getTime())[0];
 }
 
 /** One root that the line leads to, and the certificates that lead there from the one before. */

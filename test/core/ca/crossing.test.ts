@@ -110,6 +110,12 @@ describe("findCrossing()", () => {
     assert.equal(find(root(c), entry(root(a), { leafTtlMaxMs: 10 * HOUR }), [early], at(196)), undefined);
   });
 
+  it("findCrossing() takes the one that ends first of those that last long enough", async () => {
+    const made = await Promise.all([87_000, 10, 300, 50].map((hours) => crossed(root(c), root(a), at(0), at(hours))));
+    assert.equal(find(root(c), entry(root(a), { leafTtlMaxMs: 20 * HOUR }), made), made[3]);
+    assert.equal(find(root(c), entry(root(a), { leafTtlMaxMs: 30 * HOUR }), made), made[2]);
+  });
+
   it("findCrossing() takes a certificate that ends with the root that it certifies, since no other could live longer", async () => {
     const whole = await crossed(root(shortLived), root(a));
     assert.equal(find(root(shortLived), entry(root(a), { leafTtlMaxMs: 101 * HOUR }), [whole]), whole);
