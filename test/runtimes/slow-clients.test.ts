@@ -35,7 +35,7 @@ before(async () => {
     (["bun", "node", "deno"] as const).flatMap((name) =>
       [false, true].map(async (secure) => {
         const dataDir = makeDataDir();
-        const settings = { MESHCA_DATA_DIR: dataDir, MESHCA_LOG_LEVEL: "error", ...(secure ? { MESHCA_TLS: "self" } : {}) };
+        const settings = { MESHCA_DATA_DIR: dataDir, ...(secure ? { MESHCA_TLS: "self" } : {}) };
         return { name, secure, server: await startServer(settings, [], COMMANDS[name](dataDir)) };
       }),
     ),
