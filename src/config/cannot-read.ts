@@ -1,5 +1,5 @@
 /**
- * What an error says of a file that a setting names and that cannot be read.
+ * What an error says of a file that cannot be read or written.
  * @module
  */
 
@@ -11,6 +11,11 @@ const REASONS: Readonly<Record<string, string>> = {
   EPERM: "permission denied",
   EISDIR: "it is a folder",
   ELOOP: "its links lead in a circle",
+  EEXIST: "something else is there",
+  EROFS: "the file system is read-only",
+  ENOSPC: "the disk is full",
+  EDQUOT: "the quota of this user on the disk is used up",
+  EFBIG: "the file would be larger than this process may make it",
 };
 
 /** The reason of an error of the file system, in words; its code if it has no other, or null. */

@@ -3,8 +3,7 @@
  * @module
  */
 import { lookup } from "node:dns/promises";
-import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { rename, writeFile } from "node:fs/promises";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { request } from "node:https";
 import type { LookupFunction } from "node:net";
 import { join } from "node:path";
@@ -15,6 +14,7 @@ import type { AuditSink } from "../telemetry/audit.ts";
 import { createLogger, type LeveledLog } from "../telemetry/logger.ts";
 import type { ProcessUsage } from "../telemetry/prometheus.ts";
 import { openAuditFile } from "./audit-platform.ts";
+import { keptFile, secretFile } from "./data-platform.ts";
 import { ProviderFiles } from "./files-platform.ts";
 import { processClock as systemClock, systemRandom } from "./system.ts";
 
@@ -35,46 +35,15 @@ export interface ProcessPlatform extends Platform {
   readonly log: LeveledLog;
 }
 
-/** The platform of a process with a file system. Makes the data folder, which nobody else may enter. */
+/** The platform of a process with a file system. */
 export function createPlatform(settings: Settings): ProcessPlatform {
   const log = createLogger(settings.logLevel, (line) => process.stdout.write(line));
   return {
     clock: systemClock,
     random: systemRandom,
     log,
-    secretFile(name, make) {
-      const path = join(settings.dataDir, name);
-      try {
-        return readFileSync(path, "utf8");
-      } catch (error) {
-        if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
-      }
-      // Written whole beside its place and then linked there, so that a crash leaves no half key and no race two.
-      const draft = `${path}.${crypto.randomUUID()}`;
-      writeFileSync(draft, `${make()}\n`, { mode: 0o600, flag: "wx", flush: true });
-      try {
-        linkSync(draft, path);
-      } catch (error) {
-        if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
-      } finally {
-        rmSync(draft, { force: true });
-      }
-      return readFileSync(path, "utf8");
-    },
-    kept(name) {
-      if (!existsSync(settings.dataDir)) return null;
-      const path = join(settings.dataDir, name);
-      return {
-        name: path,
-        read: () => (existsSync(path) ? readFileSync(path, "utf8") : null),
-        // Beside all else: whoever waits for a change is being answered while this goes to the disk.
-        async write(text) {
-          const draft = `${path}.${crypto.randomUUID()}`;
-          await writeFile(draft, text, { mode: 0o600, flag: "wx", flush: true });
-          await rename(draft, path);
-        },
-      };
-    },
+    secretFile: (name, make) => secretFile(join(settings.dataDir, name), make),
+    kept: (name) => keptFile(settings.dataDir, name),
     readFile: (path) => readFileSync(path, "utf8"),
     listFolder: (path) => readdirSync(path),
     isThere: existsSync,
@@ -104,11 +73,6 @@ const fetchKeys: Platform["fetchKeys"] = (url, { addresses, method, headers, bod
     outgoing.on("error", reject);
     outgoing.end(body ?? undefined);
   });
-
-/** Makes the folder that holds keys and state, for nobody else to enter. One that is there already stays as it is. */
-export function makeDataDir(path: string): void {
-  mkdirSync(path, { recursive: true, mode: 0o700 });
-}
 
 /** The runtime and its version, as `process.versions` has them. */
 function runtimeText(): string {

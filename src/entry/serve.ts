@@ -6,7 +6,8 @@ import type { Meshca } from "../compose.ts";
 import { notYet, Start } from "../compose-start.ts";
 import { hostPort } from "../config/advertise.ts";
 import type { Settings } from "../config/settings.ts";
-import { createPlatform, makeDataDir, type ProcessPlatform } from "./platform.ts";
+import { prepareData } from "./data-platform.ts";
+import { createPlatform, type ProcessPlatform } from "./platform.ts";
 import { stopInTime } from "./stop.ts";
 import { type Listen, listenWithTls } from "./tls.ts";
 
@@ -25,7 +26,7 @@ export interface Served {
 
 /** Starts to listen and to make the CA ready. @param listenPlain the runtime's own server. @throws {CaError} @throws {Error} if the address is in use */
 export async function serveWith(listenPlain: Listen, settings: Settings): Promise<Served> {
-  if (settings.store.kind !== "memory") makeDataDir(settings.dataDir);
+  prepareData(settings);
   const platform = createPlatform(settings);
   const closing = new AbortController();
   // Listens first, so that the CA knows its own address, also if the system chose the port, and is watched from the start.

@@ -39,6 +39,7 @@ export const COMMANDS = {
     "--allow-net=127.0.0.1",
     "--allow-env",
     `--allow-read=${dataDir}`,
+    "--allow-sys=uid",
     `--allow-write=${dataDir}`,
   ],
 } as const;

@@ -7,7 +7,8 @@ import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { claimStore } from "../../compose.ts";
 import { ConfigError } from "../../core/errors.ts";
-import { createPlatform, makeDataDir } from "../../entry/platform.ts";
+import { prepareData } from "../../entry/data-platform.ts";
+import { createPlatform } from "../../entry/platform.ts";
 import { runtimeOf } from "../../entry/runtime.ts";
 import { VERSION } from "../../version.ts";
 import { describe, exitCode } from "../output.ts";
@@ -63,7 +64,7 @@ export async function workersCommand(count: number): Promise<number> {
       throw new ConfigError(
         "Cannot start workers: each would have a CA of its own in memory; set MESHCA_STORE to sqlite:PATH or redis://...",
       );
-    makeDataDir(settings.dataDir);
+    prepareData(settings);
     const { log } = createPlatform(settings);
     giveBack = await claimStore(settings);
     const { host, port } = settings.listen;
