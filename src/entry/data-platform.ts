@@ -21,10 +21,10 @@ import {
 } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import type { Platform } from "../compose.ts";
 import { fileReason } from "../config/cannot-read.ts";
 import type { Settings } from "../config/settings.ts";
 import { ConfigError, StoreError } from "../core/errors.ts";
-import type { Kept } from "../store/recollection.ts";
 
 const SETTING = "MESHCA_DATA_DIR";
 
@@ -208,7 +208,7 @@ export function secretFile(path: string, make: () => string): string {
 }
 
 /** Text that is kept in the data folder over a restart. */
-export function keptFile(folder: string, name: string): Kept | null {
+export function keptFile(folder: string, name: string): ReturnType<Platform["kept"]> {
   if (lstatOf(folder)?.isDirectory() !== true) return null;
   const path = join(folder, name);
   return {
