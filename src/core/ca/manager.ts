@@ -421,7 +421,8 @@ export function createManager(options: ManagerOptions): CaManager {
           if (mark === null) throw new ConflictError("no_conflict", "There is no conflict to resolve: the store lost nothing");
           const [kept, other] = choose(keep, mark.state, stored.state);
           const index = Math.max(mark.state.index, stored.state?.index ?? 0, follower.current?.state.index ?? 0);
-          const resolution = { kept, other, index, forceWithoutCrossSigning, kind: "resolve" } as const;
+          const time = await lookAt(other);
+          const resolution = { kept, other, index, forceWithoutCrossSigning, kind: "resolve", time } as const;
           const from = { ...(stored.state ?? NOTHING_STORED), resolves: mark.state.commitId };
           const snapshot = done(await change(from, operation, (context) => planResolution(resolution, context)));
           follower.resolved(mark.term);
@@ -439,7 +440,8 @@ export function createManager(options: ManagerOptions): CaManager {
           requireSameCluster(state, other);
           requireRestorable(state, other, modifyIndex);
           const index = Math.max(state.index, other?.index ?? 0);
-          const resolution = { kept: state, other, index, forceWithoutCrossSigning, kind: "restore" } as const;
+          const time = await lookAt(other);
+          const resolution = { kept: state, other, index, forceWithoutCrossSigning, kind: "restore", time } as const;
           return done(await change(other ?? NOTHING_STORED, operation, (context) => planResolution(resolution, context)));
         },
         caller,
@@ -451,9 +453,11 @@ export function createManager(options: ManagerOptions): CaManager {
       // Times that decide are the store's: while they cannot be trusted nothing is due.
       if (standing.changeObstacle() !== null || !(await leadership.lead())) return { kind: "wait", until };
       await refresh();
-      if (follower.stopped !== null) return { kind: "wait", until };
       const state = follower.current?.state ?? null;
-      const due = plan(state, policy, await lookAt(state), state === null ? null : collectAt(state, providers));
+      // Also while changes are stopped: what is over by then is not to be asked for again once an operator has decided.
+      const time = await lookAt(state);
+      if (follower.stopped !== null) return { kind: "wait", until };
+      const due = plan(state, policy, time, state === null ? null : collectAt(state, providers));
       if (due.kind === "bootstrap") await stepBootstrap();
       else if (due.kind === "prune") await stepPrune();
       else return upkeep.step(due);

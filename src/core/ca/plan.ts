@@ -43,7 +43,8 @@ export function plan(state: CaState | null, policy: Policy, time: DeletionTime, 
 
 /** What has to be asked of a look at the clock before `plan`. */
 export function lookFor(state: CaState | null, policy: Policy, collectAt: Date | null = null): LookOptions {
-  if (state === null) return { deadlines: [], spanMs: 0 };
+  // Without a state nothing is deleted, and nothing of what was seen before is superseded.
+  if (state === null) return { deadlines: [], spanMs: Number.POSITIVE_INFINITY };
   return {
     deadlines: deletions(state, policy, collectAt).map(({ at }) => at.getTime()),
     spanMs: longestConfirmMs(state.roots, policy),

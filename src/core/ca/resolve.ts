@@ -3,6 +3,7 @@
  * other side published stays published as retired until its leaves are dead, since leaves of both are out there.
  * @module
  */
+import type { DeletionTime } from "../deletion-time.ts";
 import { ConflictError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { cross } from "./cross.ts";
@@ -13,7 +14,7 @@ import { isRemnant, withRemnants } from "./remnants.ts";
 import { type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
 import { activeRoot, type CaState, MAX_ANCESTORS, type ProviderRecord, type RootEntry } from "./state.ts";
 import type { ResolutionRequest } from "./status.ts";
-import { retire } from "./transitions.ts";
+import { isDead, retire } from "./transitions.ts";
 
 export interface Resolution {
   readonly kept: CaState;
@@ -23,6 +24,8 @@ export interface Resolution {
   readonly index: number;
   readonly forceWithoutCrossSigning: boolean;
   readonly kind: "resolve" | "restore";
+  /** What may be left out because its time is over. */
+  readonly time: DeletionTime;
 }
 
 /** Which of two states is kept, and the other one. @throws {ConflictError} `no_conflict` */
@@ -78,7 +81,7 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
   const other = resolution.other === null ? null : withKeptIssuers(resolution.other, types);
   const index = resolution.index + 1;
   if (!force) requireNotAbandoned(kept, other);
-  const united = unite(kept, other, context);
+  const united = unite(kept, other, context, resolution.time);
   const type = typeOf(types, kept.config.provider);
   const config = configured(() => type.parse(kept.config.config));
   const root = activeRoot(united).certificate;
@@ -116,7 +119,7 @@ function settled(entry: RootEntry, chain: readonly Certificate[], leftByForce: r
 }
 
 /** The kept state with every root of the other one that may still be needed, and the keys of all of them. */
-function unite(kept: CaState, other: CaState | null, { now }: Pick<ChangeContext, "now">): CaState {
+function unite(kept: CaState, other: CaState | null, { now, policy }: Pick<ChangeContext, "now" | "policy">, time: DeletionTime): CaState {
   if (other === null) return { ...kept, ancestors: ancestorsOf(kept, null) };
   const active = activeRoot(kept);
   const theirs = new Map(other.roots.map((root) => [root.id, root]));
@@ -130,8 +133,8 @@ function unite(kept: CaState, other: CaState | null, { now }: Pick<ChangeContext
     const issuer = issuersOf(root)[0] ?? root.certificate;
     return { ...root, leafTtlMaxMs, leafIssuers: replacedIssuers({ leafIssuers, leafTtlMaxMs }, issuer, now) };
   });
-  // Also one whose time seems to be over: only a prune drops roots, since this clock may be ahead for a moment.
-  const added = [...theirs.values()].map((root) => retiredSince(root, now));
+  // Not by the clock alone, which may be ahead for a moment.
+  const added = [...theirs.values()].map((root) => retiredSince(root, now)).filter((root) => !isDead(root, policy, time));
   const roots = [...mine, ...added];
   const records: Record<string, ProviderRecord> = {
     ...other.provider.retired,

@@ -135,6 +135,29 @@ describe("a store that lost writes", () => {
       assert.equal(ids(one).length, 1);
     });
 
+  for (const how of ["has passed", "seems over by a clock that is ahead for a moment"] as const)
+    it(`resolve() ${how === "has passed" ? "leaves out" : "keeps"} the other side's retired root whose time ${how}`, async () => {
+      const HOURS = 3_600_000;
+      const before = ca.backend.document;
+      await one.configure(configuration({ PrivateKeyBits: 384 }));
+      lose(before);
+      await two.rotate(NOW);
+      const dead = active(two);
+      await two.rotate(NOW);
+      await one.refresh();
+      const look = async () => {
+        for (const manager of [one, two]) assert.equal((await manager.tick()).kind, "wait");
+      };
+      if (how === "has passed") ca.clock.advance(144 * HOURS + 1);
+      else ca.clock.jump(700 * HOURS);
+      await look();
+      ca.clock.advance(how === "has passed" ? 9 * HOURS : 1000);
+      await look();
+      await one.resolve(KEEP("snapshot"));
+      assert.equal(ids(one).includes(dead), how !== "has passed");
+      await requireSigning(one, csr, ca.clock.now());
+    });
+
   it("resolve() keeps a root left by force that way, and its key gone", async () => {
     const before = ca.backend.document;
     const compromised = active(one);
