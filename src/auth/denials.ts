@@ -119,7 +119,8 @@ export type DenialIndex = (subject: LeafSubject) => readonly Denial[];
  * for a moment ends none.
  */
 export function indexDenials(denials: Iterable<Denial>): DenialIndex {
-  const index = new Map([...denials].map((denial) => [`${denial.kind} ${denial.value}`, denial]));
+  // Serial numbers were stored with leading zero octets once, and matched nothing.
+  const index = new Map([...denials].map((denial) => [`${denial.kind} ${significant(denial)}`, denial]));
   const aboutKeys = [...index.values()].some(({ kind }) => kind === "key-id");
   return ({ spiffeId, keys, subjectKeyId, serial }) => {
     const wanted = [`spiffe-id ${spiffeId}`];
@@ -130,9 +131,16 @@ export function indexDenials(denials: Iterable<Denial>): DenialIndex {
       if (subjectKeyId !== null) wanted.push(`key-id ${subjectKeyId}`);
     }
     // The content of a DER INTEGER begins with a zero octet if its first bit is set (X.690 §8.3).
-    if (serial !== null) wanted.push(`serial ${serial.replace(/^00:/, "")}`);
+    if (serial !== null) wanted.push(`serial ${significant({ kind: "serial", value: serial })}`);
     return wanted.flatMap((name) => index.get(name) ?? []);
   };
+}
+
+function significant({ kind, value }: Pick<Denial, "kind" | "value">): string {
+  if (kind !== "serial") return value;
+  let start = 0;
+  while (value.startsWith("00:", start)) start += 3;
+  return value.slice(start);
 }
 
 function malformed(message: string): RequestError {

@@ -106,6 +106,14 @@ describe("denials", () => {
     assert.equal(admin.denialOf({ ...SUBJECT, serial: "00:ab:cd" })?.value, "ab:cd");
   });
 
+  it("denialOf() finds a serial number that an earlier version stored with leading zero octets", async () => {
+    const { admin, directory, clock } = await setup();
+    const now = clock.now();
+    const content: Denial = { id: "d", kind: "serial", value: "00:00:2c:3d", reason: "", createTime: now, expirationTime: now };
+    await directory.write([{ kind: "denial", id: "d", replaces: null, content }]);
+    assert.equal(admin.denialOf(SUBJECT)?.id, "d");
+  });
+
   it("deny() gives one thing one denial, however it is written", async () => {
     const { admin } = await setup();
     for (const [kind, values] of [
