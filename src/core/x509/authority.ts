@@ -8,7 +8,7 @@ import { InvariantError } from "../errors.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
 import { type Certificate, keyIdOf, readCertificate } from "./certificate.ts";
 import { type CaKeySpec, caHash, caScheme, type EcBits, keyAlgorithm, type PublicKeyInfo, readPublicKey } from "./keys.ts";
-import { type CertificateKind, lint, lintFields } from "./lint.ts";
+import { type CertificateKind, lint } from "./lint.ts";
 import { type CertificateSpec, type ExtensionSpec, makeCertificate } from "./peculiar.ts";
 import { CA_BACKDATE_MS, CA_KEY_USAGE } from "./profile.ts";
 import { createSerials } from "./serial.ts";
@@ -51,7 +51,7 @@ export async function createRoot(
   const { now, random, clusterId, provider } = options;
   const commonName = caCommonName("pri", provider, clusterId, random);
   const keyId = keyIdOf(key.info.spki);
-  return finish("root", null, [], {
+  return finish("root", null, {
     serial: createSerials(random)(),
     issuer: commonName,
     subject: commonName,
@@ -82,9 +82,7 @@ export interface CrossSignOptions extends CaCertificateOptions {
  * @param root not expired, with a subject key identifier. @param by not expired, with a subject key identifier.
  */
 export async function crossSign(root: Certificate, by: Authority, options: CrossSignOptions): Promise<Certificate> {
-  // A root that was made elsewhere may lack what ours have.
-  const inherited = lintFields(root, "root", root).map(({ field, message }) => `${field}: ${message}`);
-  return finish("cross-signed", by.certificate, inherited, {
+  return finish("cross-signed", by.certificate, {
     serial: createSerials(options.random)(),
     issuer: by.certificate.subject,
     subject: root.subject,
@@ -155,7 +153,7 @@ export function createIntermediate(
   options: CaCertificateOptions & { readonly clusterId: string; readonly provider: string; readonly ttlMs: number },
 ): Promise<Certificate> {
   const { now, random, clusterId, provider } = options;
-  return finish("intermediate", by.certificate, [], {
+  return finish("intermediate", by.certificate, {
     serial: createSerials(random)(),
     issuer: by.certificate.subject,
     subject: caCommonName("sec", provider, clusterId, random),
@@ -196,20 +194,12 @@ function laterOf(ms: number, other: Date): Date {
   return wholeSecond(new Date(Math.max(ms, other.getTime())));
 }
 
-/** @param inherited faults that are not of this certificate's making. */
-async function finish(
-  kind: CertificateKind,
-  issuer: Certificate | null,
-  inherited: readonly string[],
-  spec: CertificateSpec,
-): Promise<Certificate> {
+async function finish(kind: CertificateKind, issuer: Certificate | null, spec: CertificateSpec): Promise<Certificate> {
   const certificate = readCertificate(await makeCertificate(spec));
   // What is copied must be the same octets: names match by octets, and a library that encodes them again may change them.
   if (spec.subject instanceof Uint8Array && !equal(certificate.subject, spec.subject))
     throw new InvariantError(`Cannot issue ${kind} certificate: its subject is not the one that was asked for`);
-  const violations = (await lint(certificate, kind, issuer ?? certificate))
-    .map(({ field, message }) => `${field}: ${message}`)
-    .filter((fault) => !inherited.includes(fault));
+  const violations = (await lint(certificate, kind, issuer ?? certificate)).map(({ field, message }) => `${field}: ${message}`);
   if (violations.length > 0) throw new InvariantError(`Cannot issue ${kind} certificate: ${violations.join("; ")}`);
   return certificate;
 }

@@ -61,7 +61,9 @@ export function lintFields(certificate: Certificate, kind: CertificateKind, issu
     "Must be the issuer's subject key identifier",
     "RFC 5280 §4.2.1.1",
   );
-  demand(certificate.uris.length === 1, "subjectAltName", "Must have exactly one URI", "SPIFFE X509-SVID §2");
+  // A root that was made elsewhere may have no SPIFFE ID, and then its cross-signed certificate has none.
+  const mayLackUri = kind === "cross-signed" && certificate.uris.length === 0;
+  demand(mayLackUri || certificate.uris.length === 1, "subjectAltName", "Must have exactly one URI", "SPIFFE X509-SVID §2");
 
   if (kind === "leaf" || kind === "remote-leaf") {
     demand(!certificate.isCa, "basicConstraints", "Must not be a CA", "SPIFFE X509-SVID §4.1");
@@ -103,7 +105,7 @@ export function lintFields(certificate: Certificate, kind: CertificateKind, issu
     demand(!certificate.subjectEmpty, "subject", "Must not be empty", "RFC 5280 §4.1.2.6");
     demand((usage & KEY_USAGE.keyCertSign) !== 0, "keyUsage", "Must have keyCertSign", "RFC 5280 §4.2.1.3");
     demand(
-      /^spiffe:\/\/[^/]+$/.test(certificate.uris[0] ?? ""),
+      mayLackUri || /^spiffe:\/\/[^/]+$/.test(certificate.uris[0] ?? ""),
       "subjectAltName",
       "Must be the trust domain's SPIFFE ID",
       "SPIFFE X509-SVID §2",

@@ -19,6 +19,7 @@ import { type Certificate, KEY_USAGE, keyIdOf, readCertificatePem } from "../../
 import { findPath, isSignedBy } from "../../../src/core/x509/chain.ts";
 import { lint } from "../../../src/core/x509/lint.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
+import { openssl } from "../../fakes/ca.ts";
 import { createSeededRandom, systemRandom } from "../../fakes/clock.ts";
 import { readRootVectors, URI } from "../../vectors/roots/vector.ts";
 import { CA_KEY_SPECS, type Ca, CLUSTER_ID, makeCa, makeCas, makeLeaf, NOW, opensslVerify, required, SLOW, YEAR_MS } from "./cas.ts";
@@ -193,6 +194,28 @@ describe("crossSign()", () => {
       );
     }
   });
+  for (const san of [null, "URI:http://ca.example/", "URI:http://ca.example/,URI:spiffe://corp.example/ca,DNS:ca.example"])
+    it(`crossSign() certifies a root that was made elsewhere with ${san ?? "no subject alternative name"}, without one`, async () => {
+      const names = san === null ? [] : ["-addext", `subjectAltName=${san}`];
+      const made = openssl([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-keyout",
+        "/dev/null",
+        "-subj",
+        "/CN=x",
+        ...names,
+      ]);
+      const root = readCertificatePem(made);
+      const crossed = await crossSign(root, required(olds, "EC 384"), { ...CROSSING, until: root.notAfter });
+      assert.deepEqual([crossed.uris, crossed.dnsNames], [[], []]);
+      assert.equal(hex(crossed.subject), hex(root.subject));
+    });
   it("crossSign() refuses a root that ended before the other one starts", async () => {
     const ended = await makeCa({ type: "ec", bits: 256 }, 1000, new Date(NOW.getTime() - YEAR_MS));
     await assert.rejects(crossSign(ended.certificate, required(cas, "EC 256"), CROSSING), { code: "invariant" });
