@@ -8,7 +8,7 @@
  * - A look is one reading of the store's clock. The first look that finds an instant past is remembered, over a restart too.
  * - A look that finds the instant still to come clears it: the span begins again.
  * - The age of a first look is the time since then by the store's clock. Between two looks of one process no more of it
- *   counts than has passed by the process's monotonic clock. Monotonic clocks of two processes cannot be compared: between
+ *   counts than has passed by the process's monotonic clock, but for a second that reading them may be wrong by. Monotonic clocks of two processes cannot be compared: between
  *   the last look of one process and the first look of another the store's clock counts as it is.
  * - A clock that goes back takes its step off the age, and never makes an age negative.
  *
@@ -41,6 +41,11 @@ export interface LookOptions {
   readonly spanMs: number;
 }
 
+/**
+ * By how much the two clocks may come apart before it counts, in milliseconds: what reading them one after the other, over a
+ * network, makes of two clocks that agree. Without it every look would change what is remembered.
+ */
+const TOLERANCE_MS = 1000;
 /** Looks kept at most: twice what STEPS make in one span, so that there is room for deadlines. */
 export const MAX_LOOKS = 64;
 /** Without a deadline a look is kept this often in a span: what has no deadline here is deleted at most 1/32 of a span late. */
@@ -48,7 +53,7 @@ const STEPS = 32;
 
 /**
  * Adds one look.
- * @param before what the same process read at its last look, or null.
+ * @param before what the same process read before (`reference`), or null.
  * @returns what is to be remembered; the same array if nothing changed.
  */
 export function look(looks: Looks, now: Reading, before: Reading | null, { deadlines, spanMs }: LookOptions): Looks {
@@ -70,11 +75,23 @@ export function look(looks: Looks, now: Reading, before: Reading | null, { deadl
   return isSame ? looks : kept;
 }
 
+/**
+ * What the next look of this process is compared with: the reading before for as long as both clocks agree, so that errors
+ * of reading do not add up, and this one once they have come apart.
+ */
+export function reference(before: Reading | null, now: Reading): Reading {
+  return before === null || Math.abs(apartMs(before, now)) > TOLERANCE_MS ? now : before;
+}
+
 /** How much further the wall clock went between two readings of one process than the monotonic clock, in milliseconds. */
 function unconfirmedMs(before: Reading | null, now: Reading): number {
-  if (before === null || before.monotonicMs === null || now.monotonicMs === null) return 0;
-  const passed = Math.max(0, now.monotonicMs - before.monotonicMs);
-  return Math.max(0, now.wallMs - before.wallMs - passed);
+  const apart = before === null ? 0 : apartMs(before, now);
+  return apart > TOLERANCE_MS ? apart : 0;
+}
+
+function apartMs(before: Reading, now: Reading): number {
+  if (before.monotonicMs === null || now.monotonicMs === null) return 0;
+  return now.wallMs - before.wallMs - Math.max(0, now.monotonicMs - before.monotonicMs);
 }
 
 /** The place of the newest look that is a whole span old; -1 if none is. */

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { deletionTime, type Looks, look, MAX_LOOKS, type Reading } from "../../src/core/deletion-time.ts";
+import { deletionTime, type Looks, look, MAX_LOOKS, type Reading, reference } from "../../src/core/deletion-time.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -49,7 +49,7 @@ class Looker {
   look(...deadlines: number[]): boolean {
     const now = { wallMs: this.#wall, monotonicMs: this.#hasMonotonic ? this.#monotonic : null };
     this.looks = look(this.looks, now, this.#before, { deadlines, spanMs: SPAN });
-    this.#before = now;
+    this.#before = reference(this.#before, now);
     return this.confirmed() >= Math.min(...deadlines);
   }
 
@@ -187,6 +187,32 @@ describe("look()", () => {
     assert.ok(looker.looks.length <= MAX_LOOKS);
     for (const [i, one] of looker.looks.entries())
       if (i > 0) assert.ok(one.since > (looker.looks[i - 1]?.since ?? 0) && one.reached > (looker.looks[i - 1]?.reached ?? 0));
+  });
+
+  it("look() takes what reading the clocks may be wrong by for no jump, and does not let it add up", () => {
+    const looker = new Looker();
+    looker.look(START);
+    const before = looker.looks;
+    // Each look late or early by up to half a second, for a whole span.
+    for (let i = 1; i < 1000; i++) {
+      const error = i % 2 === 0 ? -500 : 500;
+      looker
+        .pass(4000)
+        .jump(error)
+        .look(START - DAY);
+      if (i < 100) assert.equal(looker.looks, before);
+      looker.jump(-error);
+    }
+    assert.equal(looker.pass(SPAN - 999 * 4000).look(START - 1), true);
+    for (let i = 0; i < 20; i++)
+      assert.equal(
+        looker
+          .pass(10)
+          .jump(999)
+          .look(START + SPAN / 2),
+        false,
+      );
+    assert.ok(looker.confirmed() < START + 20_000, "small jumps added up");
   });
 
   it("look() changes nothing that it was given, and gives the same where nothing is new", () => {

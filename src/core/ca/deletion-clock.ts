@@ -3,7 +3,7 @@
  * @module
  */
 import type { Clock } from "../clock.ts";
-import { type DeletionTime, deletionTime, type LookOptions, look, type Reading } from "../deletion-time.ts";
+import { type DeletionTime, deletionTime, type LookOptions, look, type Reading, reference } from "../deletion-time.ts";
 import type { LookStore } from "../looks.ts";
 import type { Store } from "../store.ts";
 
@@ -14,7 +14,7 @@ export class DeletionClock {
   readonly #store: Pick<Store, "now">;
   readonly #looks: LookStore;
   readonly #clock: Clock;
-  /** What this process read last. */
+  /** What this process compares its next look with. */
   #before: Reading | null = null;
 
   constructor(store: Pick<Store, "now">, looks: LookStore, clock: Clock) {
@@ -34,7 +34,7 @@ export class DeletionClock {
       const reading = { wallMs: now.getTime(), monotonicMs: this.#clock.monotonicMs?.() ?? null };
       const next = look(looks, reading, this.#before, options);
       if (next === looks || (await this.#looks.save(next, version))) {
-        this.#before = reading;
+        this.#before = reference(this.#before, reading);
         return deletionTime(next, now);
       }
       if (tries === TRIES) return deletionTime([], now);
