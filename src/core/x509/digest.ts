@@ -22,7 +22,10 @@ export function sha256(bytes: Uint8Array): Bytes {
   return OUTPUT.slice();
 }
 
-/** SHA-1, 20 octets: for Consul's root IDs alone (consul-ca.md §3.3), never for anything that must be hard to forge. */
+/**
+ * SHA-1 (FIPS 180-4), 20 octets: for Consul's root IDs, and for the key identifiers of RFC 5280 §4.2.1.2, by which denials may
+ * name a key. Never for anything that must be hard to forge.
+ */
 export function sha1(bytes: Uint8Array): Bytes {
   return nobleSha1(bytes) as Bytes;
 }
