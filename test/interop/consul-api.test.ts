@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { execFile, execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -35,7 +35,8 @@ describe("Consul's Go API client", { skip: noGo }, () => {
     await run("go", ["build", "-o", program, "."], { cwd: import.meta.dirname });
     const server = await startServer({ MESHCA_ACL: "deny" });
     try {
-      const { stdout } = await run(program, [new URL(server.url).host]).catch((error: unknown) => {
+      const secret = readFileSync(join(server.dataDir, "acl-bootstrap-secret"), "utf8").trim();
+      const { stdout } = await run(program, [new URL(server.url).host, secret]).catch((error: unknown) => {
         throw new Error(error instanceof Error && "stdout" in error ? String(error.stdout) : String(error));
       });
       assert.match(stdout, /^done$/m);
