@@ -242,9 +242,11 @@ export async function composeOver(
             if (!(error instanceof CaError)) throw error;
           });
       } catch (error) {
-        // Without its records no token can be checked; roots and renewals need none.
+        // Without its records no token can be checked, and nobody knows what is denied; roots need neither.
         if (first || !(error instanceof StoreError) || error.code !== "store_unavailable") throw error;
-        log.warn("The store is away: access control is not loaded, and what needs a token is answered with 503", { reason: error.message });
+        log.warn("The store is away: access control is not loaded, and what needs a token or asks for a leaf is answered with 503", {
+          reason: error.message,
+        });
       }
       if (!first && settings.bootstrap !== null) {
         const { state } = manager.snapshot;

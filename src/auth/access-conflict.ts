@@ -106,8 +106,9 @@ export class AccessConflicts {
       read.map(({ element }) => element),
     );
     const set = changes.set === null ? null : await decodeSet(changes.set, digest, key);
+    const authentic = set?.authentic === true && set.set.index === changes.index && set.set.tip === changes.tip;
     const records = read.filter(({ content, record }) => content !== null || record.kind === "access-key");
-    return { changes, key, records, ancestors: set?.authentic === true ? set.set.ancestors : [], authentic: set?.authentic === true };
+    return { changes, key, records, ancestors: authentic ? set.set.ancestors : [], authentic };
   }
 
   async #snapshot() {
@@ -164,9 +165,10 @@ export class AccessConflicts {
   }
 
   /** Replaces all that is stored by these records, at the versions that they have. */
-  async #replace(records: readonly StoredRecord[], key: AccessKey, { changes, ancestors }: Found): Promise<void> {
+  async #replace(records: readonly StoredRecord[], key: AccessKey, { changes, ancestors, authentic }: Found): Promise<void> {
     const { store, memory, writer } = this.#options;
-    const known = [memory.seen, memory.stop?.mark ?? null, memory.mark, changes].filter((one) => one !== null);
+    // An index that is not under a MAC may be anything.
+    const known = [memory.seen, memory.stop?.mark ?? null, memory.mark, authentic ? changes : null].filter((one) => one !== null);
     const index = Math.max(NOTHING_WRITTEN.index, ...known.map((one) => one.index)) + 1;
     const tip = writer.newTip();
     const written = records.map(

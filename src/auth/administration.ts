@@ -179,6 +179,8 @@ export function createAdministration(options: FullAdministrationOptions): Admini
       await directory.write([{ ...deletion("denial")(entry, id), detail: detailOf(entry.value) }]);
     },
     denialOf(subject) {
+      // Without a set that can be trusted nobody knows what is denied: nothing is signed then, nor renewed.
+      directory.requireLoaded();
       if (directory.denials.size === 0) return null;
       if (denials.revision !== directory.denialRevision)
         denials = { revision: directory.denialRevision, of: indexDenials([...directory.denials.values()].map(({ value }) => value)) };

@@ -100,7 +100,7 @@ export interface Administration {
    */
   deny(request: DenialRequest): Promise<Entry<Denial>>;
   allow(id: string): Promise<void>;
-  /** Why nothing is to be signed for somebody, or null. Costs one look-up for each segment of the ID and, if keys are denied, three digests for each key. */
+  /** Why nothing is to be signed for somebody, or null. Costs one look-up for each segment of the ID and, if keys are denied, three digests for each key. @throws {NotReadyError} `state_stale` if nothing is loaded */
   denialOf(subject: LeafSubject): Denial | null;
 
   /**

@@ -31,7 +31,7 @@ local function log(i)
   return string.match(entry, '^([^\\n]*)\\n(.*)$')
 end
 local from, to = tonumber(ARGV[1]), tonumber(index)
-if from and from < to and to - from <= tonumber(ARGV[3]) and log(from) == ARGV[2] then
+if from and to and from < to and to - from <= tonumber(ARGV[3]) and log(from) == ARGV[2] then
   local seen = {}
   for i = from + 1, to do
     local _, fields = log(i)
@@ -76,7 +76,7 @@ for i = FIRST, #ARGV, 6 do
   end
 end
 local last = redis.call('HMGET', KEYS[1], 'index', 'tip', 'stop')
-local next = tonumber(last[1] or '0') + 1
+local next = (tonumber(last[1] or '0') or 0) + 1
 if all then
   next = tonumber(ARGV[8])
   redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])

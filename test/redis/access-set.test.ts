@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, it } from "node:test";
+import { createAdministration } from "../../src/auth/administration.ts";
 import { createDirectoryMemory, type Directory } from "../../src/auth/directory.ts";
 import type { AccessStore, Mark } from "../../src/core/access-store.ts";
 import { ConflictError, NotReadyError, StoreError } from "../../src/core/errors.ts";
@@ -15,7 +16,7 @@ import { createCodec } from "../../src/store/codec.ts";
 import { openRedis } from "../../src/store/redis.ts";
 import { createTestAccess } from "../auth/access.ts";
 import { silentLog } from "../fakes/ca.ts";
-import { passing } from "../fakes/clock.ts";
+import { passing, systemRandom } from "../fakes/clock.ts";
 import { noRedis, type RedisServer, redisUrl, startRedis } from "./server.ts";
 
 const codeOf = (type: new (...args: never[]) => Error, code: string) => (error: unknown) => {
@@ -272,6 +273,37 @@ describe("the set document", { skip: noRedis }, () => {
     const fresh = await access.replica();
     assert.deepEqual([fresh.state.stopped, fresh.denials.has("d"), fresh.tokens.size, await knows(fresh, secret)], [null, true, 1, true]);
   });
+
+  it("is asked for denials, so that nothing is renewed by a replica that does not know what is denied", async () => {
+    const access = await make();
+    await access.require();
+    const options = { clock: access.clock, random: systemRandom, keySets: { check: () => undefined }, reviews: { check: () => undefined } };
+    const leaves = { scope: () => ({ trustDomain: "x.consul", datacenter: "dc1" }), horizonMs: () => 60_000 };
+    const subject = { spiffeId: "spiffe://x.consul/ns/default/dc/dc1/svc/web", keys: [], subjectKeyId: null, serial: null };
+    await redis.admin.hdel("{meshca}:access", "set");
+    const fresh = createAdministration({ ...options, leaves, directory: await access.replica() });
+    assert.throws(() => fresh.denialOf(subject), codeOf(NotReadyError, "state_stale"));
+    const running = createAdministration({ ...options, leaves, directory: access.directory });
+    assert.equal(running.denialOf(subject), null);
+  });
+
+  for (const [what, index] of [
+    ["no number", "abc"],
+    ["beyond all numbers", "99999999999999999999"],
+    ["negative", "-5"],
+  ] as const)
+    it(`is put right where the stored index is ${what}`, async () => {
+      const access = await make();
+      await access.require();
+      const { secret } = await access.addToken();
+      await redis.admin.hset("{meshca}:access", "index", index, "tip", "x");
+      await access.directory.refresh();
+      assert.notEqual(access.directory.state.stopped, null);
+      await access.directory.resolve("snapshot");
+      await access.addToken();
+      const fresh = await access.replica();
+      assert.deepEqual([fresh.state.loaded, fresh.state.stopped, await knows(fresh, secret)], [true, null, true]);
+    });
 
   it("lets access control begin with nothing only where no set is in force", async () => {
     const access = await make();
