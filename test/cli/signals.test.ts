@@ -4,12 +4,13 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { linesOf, makeDataDir, startServer } from "../http/process.ts";
 import { freePort, until } from "../redis/server.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
@@ -67,6 +68,30 @@ describe("SIGHUP", () => {
       }
     }),
   );
+
+  it("ends no worker that is still starting", { timeout: 60_000 }, async () => {
+    const starting = startServer({}, ["--workers", "2"]);
+    const parent = async (): Promise<number> => {
+      const { stdout } = await promisify(execFile)("pgrep", ["-P", String(process.pid), "-f", "main.ts serve --workers 2"]).catch(() => ({
+        stdout: "",
+      }));
+      return Number(stdout.trim().split("\n")[0]);
+    };
+    let pid = 0;
+    await until(async () => {
+      pid = await parent();
+      return pid > 0;
+    });
+    // Its own modules are loaded, and those of its workers are not, once the first of them is there.
+    await until(async () => (await promisify(execFile)("pgrep", ["-P", String(pid)]).catch(() => null)) !== null);
+    for (let i = 0; i < 20; i++) {
+      process.kill(pid, "SIGHUP");
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    const server = await starting;
+    assert.equal((await fetch(`${server.url}/healthz`)).status, 200);
+    assert.equal((await server.stop()).code, 0);
+  });
 
   it("reaches every worker", { timeout: 60_000 }, async () => {
     const server = await startServer({}, ["--workers", "2"]);

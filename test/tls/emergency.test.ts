@@ -19,6 +19,7 @@ import { createTestCa, silentLog, type TestCa } from "../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../fakes/clock.ts";
 import { linesOf, makeDataDir, startServer } from "../http/process.ts";
 import { until } from "../redis/server.ts";
+import { COMMANDS } from "../runtimes/targets.ts";
 import { get, inNewFolder, opensslHandshake } from "./harness.ts";
 
 const NAMES = { dnsNames: ["localhost"], ipAddresses: [Uint8Array.of(127, 0, 0, 1), new Uint8Array([...Array<number>(15).fill(0), 1])] };
@@ -191,36 +192,39 @@ describe("the emergency certificate for TLS", () => {
     assert.deepEqual(lines, ["Cannot write the emergency certificate into the data folder; it is kept in memory: ENOSPC"]);
   });
 
-  it("lets an operator of a server with an expired root reach /readyz and the repairing PUT", { timeout: 60_000 }, async () => {
-    const dataDir = makeDataDir();
-    const environment = { MESHCA_DATA_DIR: dataDir, MESHCA_TLS: "self", MESHCA_LISTEN: "127.0.0.1:0" };
-    try {
-      const settings = settingsOf(environment);
-      const past = { now: () => new Date(Date.now() - 11 * YEAR), sleep: () => new Promise<void>(() => undefined) };
-      const old = await compose(settings, { ...createPlatform(settings), clock: past });
-      await old.start();
-      await old.close();
-      const server = await startServer(environment);
+  for (const name of ["bun", "node", "deno"] as const)
+    it(`lets an operator of a server with an expired root reach /readyz and the repairing PUT on ${name}`, {
+      timeout: 60_000,
+    }, async () => {
+      const dataDir = makeDataDir();
+      const environment = { MESHCA_DATA_DIR: dataDir, MESHCA_TLS: "self", MESHCA_LISTEN: "127.0.0.1:0" };
       try {
-        const pinned = { ca: readFileSync(join(dataDir, "tls-emergency.pem"), "utf8"), rejectUnauthorized: true };
-        const ready = await get(server.port, "/readyz", pinned);
-        assert.equal(ready.status, 503);
-        assert.ok(linesOf(server.stdout()).some(({ fingerprint }) => fingerprint === fingerprintOf(pinned.ca)));
-        assert.ok(ready.body.includes(`SHA-256 fingerprint ${fingerprintOf(pinned.ca)}`), ready.body);
-        const response = await fetch(`${server.url}/v1/connect/ca/rotate`, {
-          method: "PUT",
-          body: JSON.stringify({ ForceWithoutCrossSigning: true }),
-          tls: { ca: pinned.ca },
-        } as RequestInit);
-        assert.equal(response.status, 200, await response.text());
-        await until(async () => (await get(server.port, "/readyz")).status === 200);
-        const roots = await get(server.port, "/v1/connect/ca/roots?pem=true");
-        assert.equal((await get(server.port, "/healthz", { ca: roots.body, rejectUnauthorized: true })).status, 200);
+        const settings = settingsOf(environment);
+        const past = { now: () => new Date(Date.now() - 11 * YEAR), sleep: () => new Promise<void>(() => undefined) };
+        const old = await compose(settings, { ...createPlatform(settings), clock: past });
+        await old.start();
+        await old.close();
+        const server = await startServer(environment, [], COMMANDS[name](dataDir));
+        try {
+          const pinned = { ca: readFileSync(join(dataDir, "tls-emergency.pem"), "utf8"), rejectUnauthorized: true };
+          const ready = await get(server.port, "/readyz", pinned);
+          assert.equal(ready.status, 503);
+          assert.ok(linesOf(server.stdout()).some(({ fingerprint }) => fingerprint === fingerprintOf(pinned.ca)));
+          assert.ok(ready.body.includes(`SHA-256 fingerprint ${fingerprintOf(pinned.ca)}`), ready.body);
+          const response = await fetch(`${server.url}/v1/connect/ca/rotate`, {
+            method: "PUT",
+            body: JSON.stringify({ ForceWithoutCrossSigning: true }),
+            tls: { ca: pinned.ca },
+          } as RequestInit);
+          assert.equal(response.status, 200, await response.text());
+          await until(async () => (await get(server.port, "/readyz")).status === 200);
+          const roots = await get(server.port, "/v1/connect/ca/roots?pem=true");
+          assert.equal((await get(server.port, "/healthz", { ca: roots.body, rejectUnauthorized: true })).status, 200);
+        } finally {
+          assert.deepEqual([(await server.stop()).code, server.stderr()], [0, ""]);
+        }
       } finally {
-        assert.deepEqual([(await server.stop()).code, server.stderr()], [0, ""]);
+        rmSync(dataDir, { recursive: true, force: true });
       }
-    } finally {
-      rmSync(dataDir, { recursive: true, force: true });
-    }
-  });
+    });
 });

@@ -30,9 +30,10 @@ interface Ready {
 export async function workersCommand(count: number): Promise<number> {
   const children = new Set<ChildProcess>();
   const stopped = stopAsked();
-  // Each worker re-reads what it has read.
+  /** Workers that listen. One that is still starting has no handler for the signal, and reads everything in a moment. */
+  const reloadable = new Set<ChildProcess>();
   process.on("SIGHUP", () => {
-    for (const child of children) child.kill("SIGHUP");
+    for (const child of reloadable) child.kill("SIGHUP");
   });
   let stopping = false;
   let giveBack: () => void = () => undefined;
@@ -46,10 +47,12 @@ export async function workersCommand(count: number): Promise<number> {
       let ready = false;
       child.once("message", (message) => {
         ready = true;
+        reloadable.add(child);
         resolve(message as Ready);
       });
       child.once("exit", (code) => {
         children.delete(child);
+        reloadable.delete(child);
         if (!ready) resolve(code ?? 70);
         if (!stopping && ready) setTimeout(() => void (stopping || start(worker, listen)), RESTART_MS);
       });
