@@ -42,6 +42,8 @@ const FLUSH_AT = 64 * 1024;
 /** While nothing can be written, records up to so many characters wait in memory; the rest is counted. */
 const KEEP = 8 * 1024 * 1024;
 const RETRY_MS = 1000;
+/** Octets that the line of a change may have: a reserve with less left counts as full. */
+const MAX_LINE = 4096;
 
 /** What JSON lets through and a terminal or a reader of lines may act on: DEL and C1, line ends of Unicode, changes of direction. */
 const UNSAFE = /[\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]/g;
@@ -176,7 +178,7 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
       return failure;
     },
     get stopsChanges() {
-      return failure !== null && onFailure !== "go-on";
+      return failure !== null && onFailure !== "go-on" && (reserve === null || reserveState !== "ready" || reserve.left < MAX_LINE);
     },
     get stopsSigning() {
       return failure !== null && onFailure === "stop-all";

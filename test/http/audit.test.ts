@@ -212,6 +212,7 @@ describe("MESHCA_AUDIT within a limit of its size", () => {
       for (const ttl of ["50h", "51h"]) assert.equal((await change(server, ttl))?.status, 200);
       const ready = await send(server.port, { method: "GET", target: "/readyz" });
       assert.match(ready?.body ?? "", /^audit: cannot be written \(EFBIG\), \d+ octets of the reserve are left for changes$/m);
+      assert.doesNotMatch(ready?.body ?? "", /^changes: not possible/m);
       server.kill("SIGKILL");
       await server.ended.catch(() => undefined);
       assert.deepEqual(actions(`${path}.reserve`), ["configure null", "configure null"]);

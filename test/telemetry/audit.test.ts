@@ -310,10 +310,12 @@ describe("createAudit() on a full disk", () => {
     const audit = start("stop-changes", new AuditReserve(file));
     disk.room = 0;
     await assert.rejects(audit.beforeChange(leaf("login"), { mayUseReserve: false }), { code: "audit_unavailable" });
-    assert.equal(file.text(), "");
+    assert.deepEqual([file.text(), audit.stopsChanges], ["", false]);
     for (let at = 0; at < 10; at++) await audit.beforeChange(leaf("x".repeat(100_000)));
     await assert.rejects(audit.beforeChange(leaf("x".repeat(100_000))), { code: "audit_unavailable" });
     await audit.beforeChange(leaf("small"));
+    while ((audit.reserveLeft ?? 0) >= 4096) await audit.beforeChange(leaf("x".repeat(3000)));
+    assert.equal(audit.stopsChanges, true);
   });
 
   it("with a reserve that fails: changes are refused as without one", async () => {
