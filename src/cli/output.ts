@@ -31,6 +31,7 @@ function addressInUse(error: unknown): error is Error {
 /** The text for a person. An error that is not ours comes from the runtime: its text is all there is. */
 export function describe(error: unknown): string {
   if (error instanceof CaError) return error.message;
-  if (addressInUse(error)) return "Cannot listen: the address is in use; set MESHCA_LISTEN to another, or port 0 for a free one";
-  return error instanceof Error ? `Cannot start: ${error.message}` : "Cannot start";
+  if (addressInUse(error)) return `${error.message}; set MESHCA_LISTEN to another, or port 0 for a free one`;
+  if (!(error instanceof Error)) return "Cannot start";
+  return error.message.startsWith("Cannot listen ") ? error.message : `Cannot start: ${error.message}`;
 }

@@ -18,6 +18,7 @@ import { keptFile, secretFile } from "./data-platform.ts";
 import { ProviderFiles } from "./files-platform.ts";
 import { processClock as systemClock, systemRandom } from "./system.ts";
 
+export { prepareData } from "./data-platform.ts";
 export { systemClock, systemRandom };
 
 const stdoutSink: AuditSink = {

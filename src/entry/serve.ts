@@ -6,8 +6,8 @@ import type { Meshca } from "../compose.ts";
 import { notYet, Start } from "../compose-start.ts";
 import { hostPort } from "../config/advertise.ts";
 import type { Settings } from "../config/settings.ts";
-import { prepareData } from "./data-platform.ts";
-import { createPlatform, type ProcessPlatform } from "./platform.ts";
+import { listenFailed } from "./listen-platform.ts";
+import { createPlatform, type ProcessPlatform, prepareData } from "./platform.ts";
 import { stopInTime } from "./stop.ts";
 import { type Listen, listenWithTls } from "./tls.ts";
 
@@ -34,7 +34,7 @@ export async function serveWith(listenPlain: Listen, settings: Settings): Promis
   const server = await (settings.tls === null ? listenPlain : listenWithTls(settings.tls, platform))(
     settings,
     (request, environment) => start.current?.fetch(request, environment ?? {}) ?? notYet(),
-  );
+  ).catch(listenFailed(settings.listen));
   const listen = { host: settings.listen.host, port: server.port };
   start.current = new Start({ ...settings, listen }, platform, () => server.certificates?.shown ?? null);
   const ready = start.current.run(async ({ manager }) => server.certificates?.start(manager), closing.signal);

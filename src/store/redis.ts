@@ -30,6 +30,8 @@ export async function openRedis({ settings, clock, log, keepConnecting: patient 
   const client = createClient(settings);
   const subscriber = createClient(settings);
   const keys = redisKeys(settings.prefix);
+  // Never the user or the password, which the URL has too.
+  const hosts = settings.nodes.map(({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`).join(", ");
   const waiter = createWaiter();
   const accessWaiter = createWaiter();
   let silence: unknown = null;
@@ -70,13 +72,13 @@ export async function openRedis({ settings, clock, log, keepConnecting: patient 
     });
   let connected = false;
   client.on("close", () => {
-    if (connected) log.warn("The connection to Redis is lost");
+    if (connected) log.warn("The connection to Redis is lost", { redis: hosts });
     connected = false;
   });
   client.on("ready", () => {
     silence = null;
     connected = true;
-    log.info("Connected to Redis");
+    log.info("Connected to Redis", { redis: hosts });
   });
   subscriber.on("message", (channel: string) => (channel === keys.accessChanged ? accessWaiter : waiter).notify());
   // What was published before was missed. Where it fails the poll is left, and the next connection tries again.
@@ -101,10 +103,15 @@ export async function openRedis({ settings, clock, log, keepConnecting: patient 
       await subscriber.subscribe(keys.changed, keys.accessChanged);
     });
   } catch (error) {
-    if (!patient || !(error instanceof StoreError) || error.code !== "store_unavailable") {
+    if (!(error instanceof StoreError)) {
       close();
       throw error;
     }
+    if (!patient || error.code !== "store_unavailable") {
+      close();
+      throw new StoreError(error.code, `${error.message} (MESHCA_STORE: ${hosts})`, { cause: error, ...retryOf(error) });
+    }
+    log.warn("Redis does not answer; it is tried again", { redis: hosts, reason: error.message });
   }
   subscriber.on("ready", () => void subscribe());
   // After a failure ioredis connects again by itself; what was never connected has to be told.
@@ -146,4 +153,8 @@ async function connectWithin(client: Client, ms: number, clock: Clock): Promise<
 async function infoOf(client: Client, section: string): Promise<string> {
   if (!("nodes" in client)) return client.info(section);
   return (await Promise.all(client.nodes("master").map((node) => node.info(section)))).join("\n");
+}
+
+function retryOf({ retryAfterMs }: StoreError): { retryAfterMs?: number } {
+  return retryAfterMs === undefined ? {} : { retryAfterMs };
 }

@@ -20,6 +20,12 @@ const CONFIGURATION = { method: "GET", target: "/v1/connect/ca/configuration" };
 const CLUSTER_ID = "11111111-2222-3333-4444-555555555555";
 const LISTEN = { MESHCA_LISTEN: "127.0.0.1:0" };
 
+/** Puts a file where a folder would have to be. */
+function prepared(folder: string): Record<string, never> {
+  writeFileSync(join(folder, "file"), "");
+  return {};
+}
+
 describe("meshca serve", () => {
   const made: string[] = [];
   let dataDir = "";
@@ -94,10 +100,28 @@ describe("meshca serve", () => {
     try {
       const { code, stderr } = await runServer({ MESHCA_LISTEN: `127.0.0.1:${server.port}`, MESHCA_DATA_DIR: dataDir });
       assert.notEqual(code, 0);
-      assert.equal(stderr, "Cannot listen: the address is in use; set MESHCA_LISTEN to another, or port 0 for a free one\n");
+      assert.equal(
+        stderr,
+        `Cannot listen on 127.0.0.1:${server.port}: the address is in use; set MESHCA_LISTEN to another, or port 0 for a free one\n`,
+      );
     } finally {
       await server.stop();
     }
+  });
+
+  it("meshca serve names the address that this machine does not have, and the folder that cannot be made", async () => {
+    const elsewhere = await runServer({
+      MESHCA_LISTEN: "127.0.0.1:0",
+      MESHCA_DATA_DIR: join(dataDir, "file", "below"),
+      ...prepared(dataDir),
+    });
+    assert.equal(elsewhere.code, 78);
+    assert.match(elsewhere.stderr, /^MESHCA_DATA_DIR: ".*\/file\/below" cannot be made: there is no such file\n$/);
+    const token = "0123456789abcdef0123";
+    const far = { MESHCA_LISTEN: "192.0.2.1:8500", MESHCA_DATA_DIR: dataDir, MESHCA_ACL: "deny", MESHCA_PLAIN_HTTP: "behind-proxy" };
+    const away = await runServer({ ...far, MESHCA_INITIAL_MANAGEMENT_TOKEN: token });
+    assert.notEqual(away.code, 0);
+    assert.match(away.stderr, /^Cannot listen on 192\.0\.2\.1:8500: /);
   });
 
   it("meshca serve on port 0 prints the free port that it has taken, and listens there", async () => {

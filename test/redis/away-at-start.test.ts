@@ -187,9 +187,8 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     const call = (path: string, method = "GET") => fetch(`http://127.0.0.1:${listen}${path}`, { method }).catch(() => null);
     await until(async () => (await call("/healthz"))?.status === 200);
     assert.equal((await call("/healthz", "HEAD"))?.status, 200);
-    await until(
-      async () => (await (await call("/readyz"))?.text()) === "The CA is not ready: waiting for the store: Redis is away: ECONNREFUSED\n",
-    );
+    const waiting = `The CA is not ready: waiting for the store: Redis is away: ECONNREFUSED (MESHCA_STORE: 127.0.0.1:${port})\n`;
+    await until(async () => (await (await call("/readyz"))?.text()) === waiting);
     for (const [path, method] of [
       ["/readyz"],
       [ROOTS],
@@ -249,12 +248,13 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
       });
       return `${code} ${stderr.trim()}`;
     };
-    const refused = "69 Redis refused the user or the password";
+    const refused = `69 Redis refused the user or the password (MESHCA_STORE: 127.0.0.1:${redis.port})`;
     assert.equal(await run(`redis://127.0.0.1:${redis.port}`), refused);
     assert.equal(await run(`redis://:wrongpassword@127.0.0.1:${redis.port}`), refused);
+    const { port } = web.address() as AddressInfo;
     assert.equal(
-      await run(`redis://127.0.0.1:${(web.address() as AddressInfo).port}`),
-      "69 What MESHCA_STORE names does not speak Redis's protocol",
+      await run(`redis://127.0.0.1:${port}`),
+      `69 What MESHCA_STORE names does not speak Redis's protocol (MESHCA_STORE: 127.0.0.1:${port})`,
     );
     assert.match(await run(`redis+cluster://:secret@127.0.0.1:${redis.port}`), /^69 What MESHCA_STORE names is no Redis Cluster/);
   });

@@ -1,0 +1,25 @@
+/**
+ * What an error says of an address that cannot be listened on.
+ * @module
+ */
+import { hostPort } from "../config/advertise.ts";
+import { CaError } from "../core/errors.ts";
+
+/** By the codes of the system. */
+const REASONS: Readonly<Record<string, string>> = {
+  EADDRINUSE: "the address is in use",
+  EADDRNOTAVAIL: "this machine has no such address",
+  EACCES: "permission denied; ports below 1024 are for root, or for CAP_NET_BIND_SERVICE",
+  EPERM: "permission denied",
+  ENOTFOUND: "the host has no address",
+  EAI_AGAIN: "the host has no address that could be found now",
+};
+
+/** Takes the error of a listener. @throws {Error} the same with the address in its text, and its code; what is not of the system as it is */
+export function listenFailed({ host, port }: { readonly host: string; readonly port: number }): (error: unknown) => never {
+  return (error) => {
+    if (error instanceof CaError || !(error instanceof Error) || !("code" in error) || typeof error.code !== "string") throw error;
+    const reason = REASONS[error.code] ?? error.code;
+    throw Object.assign(new Error(`Cannot listen on ${hostPort(host, port)}: ${reason}`, { cause: error }), { code: error.code });
+  };
+}
