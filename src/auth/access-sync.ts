@@ -294,7 +294,8 @@ export class AccessSync {
     const key = memory.key?.opened;
     if (changes !== null && key !== undefined) this.#stopped(await this.#stopOf(changes, key));
     if (memory.mark === null) return;
-    memory.seenAt = clock.now();
+    // Who is behind what another replica has seen may lack a right that was taken away: it goes on no longer than without a store.
+    if ((memory.stop?.mark?.index ?? 0) <= memory.mark.index) memory.seenAt = clock.now();
     if (changes !== null && key !== undefined) await this.#stopAll(reason, changes, memory.mark, key);
   }
 

@@ -357,6 +357,22 @@ describe("the set document", { skip: noRedis }, () => {
     assert.ok(await access.authorizer.authorize(secret));
   });
 
+  it("does not stay in force for ever at a replica that is behind what another one has seen", async () => {
+    const access = await make();
+    await access.require();
+    const { token } = await access.addToken();
+    const [behind, then] = [await access.replica(), await save(redis)];
+    await remove(access.directory, token.accessorId);
+    await put(redis, then);
+    await access.directory.refresh();
+    const confirmed = access.clock.now().getTime();
+    access.clock.advance(60_000);
+    for (const directory of [access.directory, behind]) await directory.refresh();
+    assert.match(behind.state.stopped ?? "", /the store lost writes/);
+    assert.equal(behind.seenAt.getTime(), confirmed);
+    assert.equal(access.directory.seenAt.getTime(), confirmed + 60_000);
+  });
+
   it("keeps a tombstone of what was deleted until it would have expired, and none of what is made again", async () => {
     const access = await createTestAccess();
     await access.addToken();
