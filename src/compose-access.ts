@@ -193,6 +193,11 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
     if (directory.state.loaded && directory.bootstrap === null && settings.managementToken === null)
       log.info("There is no token yet: PUT /v1/acl/bootstrap with the secret in the data folder as its token", { file: file.name });
   };
+  /**
+   * Whether nothing is to be loaded yet: the CA document may be an older one, from before it named access control. Another
+   * replica says that the store lost writes, and an operator has to decide about the CA first.
+   */
+  const isHeld = () => !memory.started && manager.status.stopped !== null && manager.require().state.access === null;
   /** Of what nobody asked for. */
   const recorded = (action: string) => async (subject: string, detail?: AuditDetail) =>
     audit?.beforeChange({ caller: NOBODY, action, subject, outcome: "allowed", code: null, detail });
@@ -202,6 +207,7 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
       return memory.started;
     },
     async start() {
+      if (isHeld()) return;
       if (!memory.started) {
         // What is refused is read as a whole each time: not for each request.
         if (directory.state.stopped !== null) await directory.freshen(REFUSED_MS);
@@ -219,7 +225,7 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
       return memory.started && directory.bootstrap === null ? (parts.kept(BOOTSTRAP_SECRET)?.name ?? null) : null;
     },
     record,
-    follow: (signal) => directory.follow(signal),
+    follow: (signal) => (isHeld() ? clock.sleep(REFUSED_MS, signal) : directory.follow(signal)),
     freshen: (maxAgeMs) => directory.freshen(maxAgeMs),
     async collect() {
       if (!memory.started) return;

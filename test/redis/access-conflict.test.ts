@@ -149,6 +149,38 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     assert.equal((await sign(again, SecretID)).status, 200);
   });
 
+  it("is not taken by a server that starts where all was put back to before the MAC was required", async () => {
+    // A replica of an older version, as far as the others can tell.
+    const older = {
+      id: "older",
+      address: "127.0.0.1:1",
+      keks: [environment.MESHCA_KEK?.split(":")[0]],
+      schema: 2,
+      index: 1,
+      clockOffsetMs: 0,
+    };
+    await redis.admin.hset("{meshca}:replicas", "older", `${Date.now() + 500_000} 600000 ${JSON.stringify(older)}`);
+    const one = await start();
+    const { AccessorID, SecretID } = await makeToken(one);
+    const [then, state] = [await save(), await redis.admin.hgetall("{meshca}:state")];
+    await redis.admin.hdel("{meshca}:replicas", "older");
+    await required();
+    await json(one, "DELETE", `/v1/acl/token/${AccessorID}`, MANAGEMENT);
+    await put(then);
+    await redis.admin.multi().del("{meshca}:state").hset("{meshca}:state", state).exec();
+    await redis.admin.publish("{meshca}:changed", "");
+    await until(async () => (await redis.admin.exists("{meshca}:stop")) === 1);
+    const two = await start();
+    assert.equal((await sign(two, SecretID)).status, 503);
+    assert.equal((await sign(one, SecretID)).status, 403);
+    assert.equal((await call(one, "PUT", "/v1/connect/ca/state-conflict", MANAGEMENT, { Keep: "snapshot" })).status, 200);
+    await stopped(one);
+    assert.deepEqual(await json(one, "PUT", CONFLICT, MANAGEMENT, { Keep: "snapshot" }), { Conflict: false });
+    await until(async () => (await sign(two, SecretID)).status === 403);
+    const made = await makeToken(two);
+    assert.equal((await sign(two, made.SecretID)).status, 200);
+  });
+
   it("is decided on with the secret of the data folder where no server has a set in force, and access control begins again", async () => {
     const one = await start();
     await required();
