@@ -182,7 +182,12 @@ export function hasUnusualKind({ permitted, excluded }: NameConstraints): boolea
   return [...permitted, ...excluded].some(({ kind }) => kind === "directory" || kind === "other");
 }
 
-/** Whether there is a constraint on URIs, which rustls and GnuTLS do not read: they refuse all URIs below it. */
+/** Whether there is a constraint on URIs, or one that excludes directory names: rustls refuses all leaves below it. */
 export function constrainsUris({ permitted, excluded }: NameConstraints): boolean {
-  return [...permitted, ...excluded].some(({ kind }) => kind === "uri");
+  return [...permitted, ...excluded].some(({ kind }) => kind === "uri") || excluded.some(({ kind }) => kind === "directory");
+}
+
+/** Whether names of a kind that GnuTLS does not read are excluded: it refuses all that is below. */
+export function excludesUnusual({ excluded }: NameConstraints): boolean {
+  return excluded.some(({ kind }) => kind === "uri" || kind === "directory" || kind === "other");
 }

@@ -51,6 +51,8 @@ function isBmp(content: Bytes): boolean {
 export function nameFault(name: Bytes): string | null {
   try {
     for (const { tag, content } of attributesOf(name)) {
+      // RFC 5280 appendix A.1: SIZE (1..MAX). GnuTLS reads no name with an empty value.
+      if (content.length === 0) return "has an empty value";
       const check = STRINGS.get(tag);
       if (check === undefined) return `has a value of a type that Go does not read (tag ${tag})`;
       const fault = check(content);

@@ -22,6 +22,7 @@ import {
 } from "./der.ts";
 import {
   constrainsUris,
+  excludesUnusual,
   forbiddenBy,
   hasUnusualKind,
   type NameConstraints,
@@ -45,10 +46,17 @@ export interface CaUse {
  */
 export const CAS_BELOW_ROOT = 6;
 
-/** Critical extensions that OpenSSL, Go, Java, rustls and mbed TLS all process. */
+/** Critical extensions that OpenSSL, Go, Java, GnuTLS, rustls and mbed TLS all process. */
 const PROCESSED_BY_ALL: readonly string[] = [OID.basicConstraints, OID.keyUsage, OID.extKeyUsage, OID.subjectAltName];
-/** What mbed TLS leaves out of them; every other critical extension is refused by rustls at least, and most by Go. */
-const PROCESSED_BY_MOST: readonly string[] = [OID.nameConstraints, OID.crlDistributionPoints];
+/** Those that few do not, with their names. Every other critical extension is refused by two of them at least. */
+const REFUSED_BY_FEW: ReadonlyMap<string, string> = new Map([
+  [OID.nameConstraints, "mbed TLS"],
+  [OID.crlDistributionPoints, "mbed TLS"],
+  [OID.certificatePolicies, "mbed TLS"],
+  [OID.inhibitAnyPolicy, "mbed TLS and Go before 1.24"],
+]);
+/** Of those, the ones that rustls refuses unless the certificate is a root. */
+const REFUSED_BELOW_ROOT: readonly string[] = [OID.certificatePolicies, OID.inhibitAnyPolicy];
 
 /** RFC 7633 §4.2.2: a feature of a CA must be one of all certificates below, which GnuTLS checks. */
 const TLS_FEATURE = "1.3.6.1.5.5.7.1.24";
@@ -179,8 +187,10 @@ function extensionFaults(extension: CertificateExtension, certificate: Certifica
   // The policies of a trust anchor are no input of RFC 5280 §6.1.1; those of what stands below it are.
   if (oid === OID.policyConstraints && use.issuer !== certificate && requiresPolicies(extension))
     return [fault(oid, "has policy constraints that demand a policy of every leaf, and leaves have none", "RFC 5280 §4.2.1.11")];
-  if (!critical || PROCESSED_BY_ALL.includes(oid) || PROCESSED_BY_MOST.includes(oid)) return [];
-  const why = "which not every verifier processes: rustls and others refuse all leaves below it";
+  const isRoot = use.issuer === certificate;
+  const isAccepted = REFUSED_BY_FEW.has(oid) && (isRoot || !REFUSED_BELOW_ROOT.includes(oid));
+  if (!critical || PROCESSED_BY_ALL.includes(oid) || isAccepted) return [];
+  const why = "which not every verifier processes: some refuse all leaves below it";
   return [fault(oid, `has the critical extension ${text}, ${why}. Make it again without, or not critical`, "RFC 5280 §4.2")];
 }
 
@@ -221,11 +231,19 @@ function namesBelow(clusterId: string): NamesBelow {
  */
 export function caWarnings({ extensions }: Certificate): string[] {
   const warnings: string[] = [];
-  const constraints = extensions.find(({ oid }) => oid === OID.nameConstraints);
-  if (constraints !== undefined && constrainsUris(readNameConstraints(constraints.value)))
-    warnings.push("has name constraints on URIs, which rustls and GnuTLS do not process: they refuse every leaf below it");
-  for (const { oid } of extensions.filter((extension) => extension.critical && PROCESSED_BY_MOST.includes(extension.oid)))
-    warnings.push(`has the critical extension ${extensionText(oid)}, which mbed TLS does not process: it refuses every leaf below it`);
+  const extension = extensions.find(({ oid }) => oid === OID.nameConstraints);
+  const constraints = extension === undefined ? null : constraintsOf(extension);
+  if (constraints !== null && constrainsUris(constraints))
+    warnings.push("has name constraints on URIs or directory names, which rustls does not process: it refuses every leaf below it");
+  if (constraints !== null && excludesUnusual(constraints))
+    warnings.push(
+      "has name constraints that exclude other names than DNS names, IP and e-mail addresses, for which GnuTLS refuses every leaf",
+    );
+  for (const { oid, critical } of extensions) {
+    const refusing = REFUSED_BY_FEW.get(oid);
+    if (critical && refusing !== undefined)
+      warnings.push(`has the critical extension ${extensionText(oid)}, for which ${refusing} refuse every leaf below it`);
+  }
   return warnings;
 }
 

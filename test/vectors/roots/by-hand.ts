@@ -145,7 +145,7 @@ const ROOTS: readonly (readonly [what: string, parts: Parts, refused: string | n
   [
     "a subject with an empty value",
     { subject: sequence(element(TAG.set, attribute(UTF8, utf8("Root"))), element(TAG.set, attribute(UTF8, new Uint8Array(), "2.5.4.11"))) },
-    null,
+    "has an empty value",
   ],
   ["an empty subject", { subject: sequence() }, "has an empty subject"],
   ["a subject that is no Name", { subject: sequence(element(TAG.null)) }, "decode"],
