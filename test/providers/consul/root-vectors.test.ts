@@ -6,7 +6,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { CaError } from "../../../src/core/errors.ts";
-import { BOOTSTRAP, readChain, requireSigning, rootsInUse, webCsr } from "../../core/ca/harness.ts";
+import { readCertificatePem } from "../../../src/core/x509/certificate.ts";
+import { BOOTSTRAP, providersWith, readChain, replica, requireSigning, rootsInUse, webCsr } from "../../core/ca/harness.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 import { readRootVectors } from "../../vectors/roots/vector.ts";
@@ -80,4 +81,30 @@ describe("root vectors", () => {
           );
         assert.equal(ca.backend.document, before);
       });
+
+  it("a root that an earlier version took stays in use, through a change of its TTL and a rotation away from it", TIMEOUT, async () => {
+    const faulty = VECTORS.find(({ name }) => name === "an extended key usage for anything");
+    assert.ok(faulty);
+    // An earlier version: the key is made for its root as it is today, and the root is not looked at.
+    const unchecked = providersWith((type) => ({
+      ...type,
+      async prepare(request, context) {
+        const config = { ...request.config };
+        const { RootCert: cert } = config;
+        delete config.RootCert;
+        const prepared = await type.prepare({ ...request, config }, context);
+        return typeof cert === "string" ? { ...prepared, root: readCertificatePem(cert) } : prepared;
+      },
+    }));
+    const old = await createTestCa({ bootstrap: BOOTSTRAP, clock: createFakeClock(NOW), providers: unchecked });
+    await old.manager.configure(configuration({ PrivateKey: faulty.key, RootCert: faulty.cert }));
+    const upgraded = await replica(old, "upgraded");
+    await upgraded.refresh();
+    await requireSigning(upgraded, csr, old.clock.now());
+    const { config } = upgraded.require().state.config;
+    await upgraded.configure(configuration({ ...config, LeafCertTTL: "5h" }));
+    await requireSigning(upgraded, csr, old.clock.now());
+    await upgraded.configure(configuration({}));
+    await requireSigning(upgraded, csr, old.clock.now());
+  });
 });
