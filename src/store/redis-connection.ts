@@ -85,10 +85,13 @@ export function keepConnecting(client: Client): () => void {
   client.on("ready", () => {
     times = 0;
   });
-  client.on("end", () => {
+  const connectAgain = () => {
     if (over) return;
     timer = setTimeout(() => void client.connect().catch(() => undefined), backoff(times++));
-  });
+  };
+  client.on("end", connectAgain);
+  // What gave up before this was called has told nobody.
+  if (client.status === "end") connectAgain();
   return () => {
     over = true;
     clearTimeout(timer);
