@@ -28,7 +28,7 @@ const CHECKS: ReadonlyMap<string, Check> = new Map<string, Check>([
 ]);
 
 /**
- * Looks for what keeps a verifier from reading an extension. Of one that it has no rule for, nothing is known and nothing said.
+ * Looks for what keeps a verifier from reading an extension. The value of an extension without a rule in CHECKS is not read.
  * @returns the rest of a sentence that the extension is the subject of, or null.
  */
 export function extensionFault({ oid, value }: CertificateExtension): string | null {

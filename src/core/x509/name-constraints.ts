@@ -1,6 +1,6 @@
 /**
  * Name constraints (RFC 5280 §4.2.1.10) against the names that this CA puts into certificates. A constraint that forbids none
- * of them does no harm, critical or not; one that forbids one makes every leaf useless. Where verifiers differ, the strictest
+ * of them does no harm, critical or not; one that forbids one makes every leaf useless. If verifiers differ, the strictest
  * of OpenSSL, Go and Java counts.
  * @module
  */

@@ -64,8 +64,8 @@ const TLS_FEATURE = "1.3.6.1.5.5.7.1.24";
 /**
  * Looks for everything for which a verifier would refuse leaves below a certificate. Its signature and its time are not
  * looked at.
- * @returns each fault by field and as the rest of a sentence that the certificate is the subject of, such as
- *   `has no key usage`, with what to do where that is not plain.
+ * @returns each fault by field, and as the rest of a sentence that the certificate is the subject of, such as `has no key
+ *   usage`, with what to do about it.
  */
 export function caFaults(certificate: Certificate, use: CaUse): Violation[] {
   return [
@@ -271,7 +271,7 @@ export function pathConstraintFaults(path: readonly Certificate[], more: Pick<Na
   });
 }
 
-/** What cannot be read was in use before it was looked at: it forbids nothing that it did not forbid then. */
+/** @returns null for constraints that cannot be read: roots with such ones may be in use since an earlier version. */
 function constraintsOf({ value }: CertificateExtension): NameConstraints | null {
   try {
     return readNameConstraints(value);
