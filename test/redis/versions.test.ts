@@ -6,6 +6,14 @@
 import assert from "node:assert/strict";
 import { createServer, connect as dial, type Socket } from "node:net";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import { systemClock } from "../../src/entry/platform.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import { createCodec } from "../../src/store/codec.ts";
+import { openRedis } from "../../src/store/redis.ts";
+import { createClient } from "../../src/store/redis-connection.ts";
+import { redisKeys } from "../../src/store/redis-ports.ts";
+import { silentLog } from "../fakes/ca.ts";
 import { startReplica, type TestReplica } from "./replica.ts";
 import { freePort, noRedis, type RedisServer, redisUrl, startRedis, until } from "./server.ts";
 
@@ -72,10 +80,31 @@ describe("versions at one Redis", { skip: noRedis }, () => {
     });
     await new Promise<void>((resolve) => proxy.listen(port, "127.0.0.1", resolve));
     try {
-      await assert.rejects(startReplica({ port }), /^StoreError: Redis is too old: it is 6\.0\.15, meshca needs 7\.0 or newer$/);
+      await assert.rejects(
+        startReplica({ port }),
+        /^StoreError: Redis is too old: it is 6\.0\.15, meshca needs 7\.0 or newer \(MESHCA_STORE: 127\.0\.0\.1:\d+\)$/,
+      );
     } finally {
       for (const socket of sockets) socket.destroy();
       proxy.close();
+    }
+  });
+
+  it("a login token is used once, whether a replica of this version or of the one before is asked first", async () => {
+    const settings = redisUrl(redis.port);
+    const keys = redisKeys(settings.prefix);
+    const backend = await openRedis({ settings, clock: systemClock, log: silentLog });
+    const before = createClient(settings);
+    try {
+      await before.connect();
+      const { access } = backend.open(createCodec(createSealer(await readKeks(makeKek()))), "new");
+      // What the version before does.
+      const claimBefore = async (id: string) => (await before.set(keys.claim(id), "1", "PX", 60_000, "NX")) === "OK";
+      assert.deepEqual([await claimBefore("a"), await access.claim("a", 60_000)], [true, false]);
+      assert.deepEqual([await access.claim("b", 60_000), await claimBefore("b")], [true, false]);
+    } finally {
+      before.disconnect();
+      backend.close();
     }
   });
 
