@@ -88,7 +88,10 @@ const secretDirs = v.pipe(
       .map((folder) => folder.trim())
       .filter((folder) => folder !== ""),
   ),
-  v.everyItem((folder) => /^\/+[^/]/.test(folder), "must be folders from the root on (/etc/meshca/secrets), separated by commas"),
+  v.everyItem(
+    (folder) => /^\/+[^/]/.test(folder) && !folder.split("/").some((part) => part === "." || part === ".."),
+    "must be folders from the root on (/etc/meshca/secrets), without . and .., separated by commas",
+  ),
   v.everyItem(
     (folder) => !/^\/+(proc|sys|dev)(\/|$)/.test(folder),
     "must not have folders of the kernel: no file below /proc, /sys and /dev is read",

@@ -152,7 +152,8 @@ export class ProviderFiles {
   #isListed(path: string): boolean {
     return this.#folders.some((folder) => {
       const real = realOf(folder);
-      return real !== null && isBelow(path, real);
+      // A link to the root would list every file.
+      return real !== null && real !== "/" && isBelow(path, real);
     });
   }
 }

@@ -178,12 +178,12 @@ describe("readSettings()", () => {
           "MESHCA_HOSTS: must be names or addresses, separated by commas, without ports, and IPv6 in brackets",
         ] as const,
     ),
-    ...["secrets", "/", "./a", "/ok,relative"].map(
+    ...["secrets", "/", "./a", "/ok,relative", "/.", "/..", "/a/../..", "//"].map(
       (value) =>
         [
           "MESHCA_SECRET_DIRS",
           value,
-          "MESHCA_SECRET_DIRS: must be folders from the root on (/etc/meshca/secrets), separated by commas",
+          "MESHCA_SECRET_DIRS: must be folders from the root on (/etc/meshca/secrets), without . and .., separated by commas",
         ] as const,
     ),
     ...["/proc", "/ok,//sys/x", "/dev/shm"].map(

@@ -108,7 +108,7 @@ describe("ProviderFiles", () => {
   });
 
   it("refuses /proc, /sys and /dev, even if they are listed, and does not say where their links lead", () => {
-    const all = new ProviderFiles({ folders: ["/"], named: [], dataDir: at("data") });
+    const all = new ProviderFiles({ folders: ["/proc", "/sys", "/dev", top], named: [], dataDir: at("data") });
     for (const path of [
       "/proc/self/environ",
       "/proc/1/environ",
@@ -122,6 +122,12 @@ describe("ProviderFiles", () => {
     symlinkSync("/proc/self/environ", at("listed/environ"));
     symlinkSync("/proc/self", at("listed/process"));
     for (const path of [at("listed/environ"), at("listed/process/environ")]) assert.match(refusal(path, all), /is below \/proc/);
+  });
+
+  it("takes no link to the root for a listed folder", () => {
+    symlinkSync("/", at("everything"));
+    const reader = new ProviderFiles({ folders: [at("everything"), "/"], named: [], dataDir: at("data") });
+    assert.match(refusal("/etc/passwd", reader), /is in no folder that MESHCA_SECRET_DIRS lists/);
   });
 
   it("refuses the data folder, even if it is listed, by any name and by a hard link", () => {
