@@ -4,10 +4,11 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { rmSync } from "node:fs";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
-import { linesOf, type ServerProcess, startServer } from "../http/process.ts";
+import { linesOf, makeDataDir, type ServerProcess, startServer } from "../http/process.ts";
 import { noRedis, type RedisServer, startRedis, until } from "./server.ts";
 
 const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
@@ -223,5 +224,35 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     await makeToken(one);
     const other = await start();
     assert.equal((await sign(other, SecretID)).status, 200);
+  });
+
+  it("is none where a new Redis begins with another CA or its backup: access control begins without records, and with a MAC", async () => {
+    const dataDir = makeDataDir();
+    const { MESHCA_STORE = "", MESHCA_KEK: _, ...rest } = environment;
+    const embedded = await startServer({ ...rest, MESHCA_DATA_DIR: dataDir });
+    const backup = `${dataDir}/ca.backup`;
+    try {
+      const { AccessorID, SecretID } = await makeToken(embedded);
+      assert.equal((await sign(embedded, SecretID)).status, 200);
+      await Bun.write(backup, (await call(embedded, "GET", "/v1/connect/ca/backup", MANAGEMENT)).text);
+      await embedded.stop();
+      const kek = (await Bun.file(`${dataDir}/kek`).text()).trim();
+      for (const source of [`sqlite:${dataDir}/meshca.db`, `backup:${backup}`]) {
+        await redis.admin.flushall();
+        const one = await start({ MESHCA_STORE, MESHCA_IMPORT: source, MESHCA_KEK: `${environment.MESHCA_KEK},${kek}` });
+        assert.equal(one.trustDomain, embedded.trustDomain);
+        await required();
+        assert.deepEqual(
+          [(await sign(one, SecretID)).status, (await call(one, "GET", `/v1/acl/token/${AccessorID}`, MANAGEMENT)).status],
+          [403, 403],
+        );
+        assert.equal((await sign(one, (await makeToken(one)).SecretID)).status, 200);
+        assert.ok(!(await call(one, "GET", "/readyz", null)).text.includes("access_control:"));
+        await one.stop();
+        open.splice(0);
+      }
+    } finally {
+      rmSync(dataDir, { recursive: true, force: true });
+    }
   });
 });
