@@ -153,7 +153,7 @@ export class AccessConflicts {
     return { key, records: [...records.values()], began: null };
   }
 
-  /** Access control begins anew, with another key and no record: for when no replica has a set, and what is stored is lost. */
+  /** Access control begins again, with another key and no record: for when no replica has a set, and what is stored is lost. */
   async #nothing() {
     const { memory, sealer, clusterId, random } = this.#options;
     if (memory.mark !== null)

@@ -158,7 +158,7 @@ export class AccessSync {
       memory.key ??= key;
       return this.#refuse(verdict.refused, changes, asked);
     }
-    // No await from here on: whoever asks sees all of it or nothing.
+    // No await from here on: a caller sees all of it or nothing.
     memory.key = key;
     for (const name of gone) dropRecord(memory, name);
     for (const one of read) this.#put(one);

@@ -203,7 +203,7 @@ export class AccessWriter {
     const now = this.#options.clock.now();
     const entry = kind === "token" || kind === "denial" ? this.#memory.tables[kind].get(id) : undefined;
     const expirationTime = entry?.value.expirationTime ?? new Date(now.getTime() + TOMBSTONE_MS);
-    // What has expired is of no use to whoever puts it back.
+    // A record that has expired is of no use to an attacker who puts it back.
     if (expirationTime <= now || replaces === null) return [];
     return [{ kind: "tombstone", id: name, replaces: before, content: { kind, id, version: replaces.version, expirationTime } }];
   }

@@ -1,6 +1,6 @@
 /**
  * The directory: all of access control as this replica knows it, in memory, following the store. Nothing asks the store
- * for a request; it answers by what the store held last. It has no loop of its own: whoever composes it calls `follow`
+ * for a request; it answers by what the store held last. It has no loop of its own: the composition root calls `follow`
  * again and again.
  * @module
  */
