@@ -3,7 +3,7 @@
  * ends when what is being answered has been.
  * @module
  */
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http";
 import { type Http2SecureServer, Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
 import { getRequestListener } from "@hono/node-server";
@@ -15,6 +15,7 @@ const SWEEP_MS = 1000;
 export const HEAD_MS = 10_000;
 /** Header lines of a request: as many as Bun's own server takes. */
 export const MAX_HEADERS = 200;
+const TEXT = "text/plain; charset=utf-8";
 /** The host of the URL of a request without one, which HTTP/1.0 has (RFC 1945 section 5.2). */
 const NO_HOST = "localhost";
 
@@ -47,7 +48,8 @@ export interface NodeServing {
   listener(incoming: Incoming, outgoing: Outgoing): void;
   /** Counts a connection in, until it closes. @param end ends it once nothing is being answered */
   track(connection: Socket | ServerHttp2Session, end: () => void): void;
-  tracks(connection: Socket): boolean;
+  /** Answers what came over a connection and is no request, and ends it. */
+  refuseConnection(error: Error & { readonly code?: string }, connection: Socket): void;
   /** Starts to listen. Rejects when the address is taken. @returns the port */
   listen(server: Listener): Promise<number>;
   /** Ends when what is being answered has been. @param now does not wait for it, also where it was called without before. */
@@ -64,6 +66,8 @@ interface Connection {
   lastActive: number;
   /** Since when the head of a request has been on its way, or null while none is. */
   headSince: number | null;
+  /** The answer to the last request, or null before the first. */
+  outgoing: Outgoing | null;
   /** Octets that had been read when the last request was answered. */
   readThen: number;
   /** Octets that were read so far; always 0 if what is read is not requests only, as in HTTP/2. */
@@ -84,6 +88,7 @@ export function createServing(options: NodeServerOptions, certificateOf: (socket
       connection.open++;
       connection.lastActive = performance.now();
       connection.headSince = null;
+      connection.outgoing = outgoing;
       outgoing.once("close", () => {
         connection.open--;
         if (held) connection.held--;
@@ -136,12 +141,18 @@ export function createServing(options: NodeServerOptions, certificateOf: (socket
       const now = performance.now();
       const read = () => ("bytesRead" in connection ? connection.bytesRead : 0);
       const destroy = () => void connection.destroy();
-      connections.set(connection, { open: 0, held: 0, lastActive: now, headSince: now, readThen: 0, read, end, destroy });
+      connections.set(connection, { open: 0, held: 0, lastActive: now, headSince: now, outgoing: null, readThen: 0, read, end, destroy });
       connection.once("close", () => connections.delete(connection));
       // The other side may be gone at any time; what matters is that it is.
       connection.on("error", () => connection.destroy());
     },
-    tracks: (connection) => connections.has(connection),
+    refuseConnection(error, socket) {
+      const outgoing = connections.get(socket)?.outgoing;
+      // Before its handshake has ended, or in the middle of an answer, whose reader would take this for a part of it.
+      const isAnswering = outgoing?.headersSent === true && !outgoing.writableEnded;
+      if (!connections.has(socket) || isAnswering || !socket.writable) socket.destroy();
+      else socket.end(headOf(STATUS_OF[error.code ?? ""] ?? 400), () => socket.destroy());
+    },
     async listen(server) {
       const { host, port, shared } = options;
       try {
@@ -154,6 +165,8 @@ export function createServing(options: NodeServerOptions, certificateOf: (socket
         throw error;
       }
       server.on("error", () => undefined);
+      // RFC 9110 section 10.1.1.
+      server.on("checkExpectation", (incoming: Incoming, outgoing: Outgoing) => refuse(incoming, outgoing, 417));
       const address = server.address();
       return typeof address === "object" && address !== null ? address.port : port;
     },
@@ -186,10 +199,25 @@ function unreadable(): Response {
 /** What every answer has that an app does not give. */
 const headersOf = () => ({ "X-Content-Type-Options": "nosniff", "X-Request-Id": crypto.randomUUID() });
 
-/** Answers without a body. What else was sent on an HTTP/1.1 connection is not read. */
-export function refuse(incoming: Incoming, outgoing: Outgoing, status: number): void {
+/** The status of what Node's parser refuses, by its code; 400 for all others. */
+const STATUS_OF: Readonly<Record<string, 408 | 413 | 431>> = {
+  HPE_HEADER_OVERFLOW: 431,
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
+  ERR_HTTP_REQUEST_TIMEOUT: 408,
+};
+
+/** The whole of an answer without a body that ends its connection. */
+function headOf(status: number): string {
+  const headers = { ...headersOf(), Connection: "close", "Content-Length": "0" };
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join("")}\r\n`;
+}
+
+/** Answers before an app sees the request. What else was sent on an HTTP/1.1 connection is not read. @param text in ASCII */
+export function refuse(incoming: Incoming, outgoing: Outgoing, status: number, text = ""): void {
   outgoing.statusCode = status;
-  for (const [name, value] of Object.entries(headersOf())) outgoing.setHeader(name, value);
+  const headers = { ...headersOf(), "Content-Length": String(text.length), ...(text === "" ? {} : { "Content-Type": TEXT }) };
+  for (const [name, value] of Object.entries(headers)) outgoing.setHeader(name, value);
   if (!(incoming instanceof Http2ServerRequest)) outgoing.setHeader("Connection", "close");
-  outgoing.end();
+  outgoing.end(text);
 }

@@ -57,23 +57,19 @@ export async function listenTls(options: TlsServerOptions): Promise<TlsServer> {
     if (acceptsClient === null || client.clientCertificate !== "required") return serving.listener(incoming, outgoing);
     void admits(incoming.socket, acceptsClient).then((isAdmitted) => {
       if (isAdmitted) serving.listener(incoming, outgoing);
-      else outgoing.writeHead(403, { "Content-Type": "text/plain; charset=utf-8", "Content-Length": NOT_OURS.length }).end(NOT_OURS);
+      else refuse(incoming, outgoing, 403, NOT_OURS);
     });
   });
   // What Node's servers for HTTP/1.1 have, and the type of one for both has not.
-  Object.assign(server, { keepAliveTimeout: options.idleMs, headersTimeout: Math.min(options.idleMs, HEAD_MS) });
+  const bounds = { keepAliveTimeout: options.idleMs, headersTimeout: Math.min(options.idleMs, HEAD_MS) };
+  Object.assign(server, { ...bounds, requireHostHeader: false });
   server.on("session", (session) => serving.track(session, () => session.close()));
   server.on("secureConnection", (socket) => {
     if (socket.alpnProtocol !== "h2") serving.track(socket, () => socket.destroySoon());
   });
   // What strangers do to a connection is no news.
   for (const event of ["tlsClientError", "sessionError"]) server.on(event, () => undefined);
-  server.on("clientError", (error: Error & { readonly code?: string }, socket: TLSSocket) => {
-    const status = error.code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request";
-    // Before its handshake has ended, or not of HTTP.
-    if (!serving.tracks(socket) || !socket.writable) socket.destroy();
-    else socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
-  });
+  server.on("clientError", serving.refuseConnection);
 
   return {
     port: await serving.listen(server),

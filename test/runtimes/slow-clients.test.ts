@@ -167,4 +167,21 @@ describe("the head of a request", () => {
       assert.match(await ask("1.1"), /^HTTP\/1\.1 400 /, named(peer));
     }
   });
+
+  for (const [name, sent, status] of [
+    ["that is no HTTP", "GARBAGE\r\n\r\n", 400],
+    ["with an unknown method", "FOO / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400],
+    ["without a Host", "GET / HTTP/1.1\r\n\r\n", 400],
+    ["with a length and a coding", "PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400],
+    ["with an unknown expectation", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: x\r\nConnection: close\r\n\r\n", 417],
+    ["that is too long", `${HEAD}X: ${"x".repeat(17 * 1024)}\r\n\r\n`, 431],
+  ] as const)
+    it(`${name} is refused with an X-Request-Id, but by Bun's and Deno's own code`, async () => {
+      // Bun's server for plain HTTP answers these by itself, and so does Deno's node:http.
+      for (const peer of peers.filter(({ name, secure }) => name === "node" || (name === "bun" && secure))) {
+        const received = await exchange(peer, sent);
+        assert.match(received, new RegExp(`^HTTP/1\\.1 ${status} `), named(peer));
+        assert.match(received, /\r\nX-Request-Id: [0-9a-f-]{36}\r\n/i, named(peer));
+      }
+    });
 });
