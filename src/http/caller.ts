@@ -5,20 +5,30 @@
 import { isLoopbackAddress } from "../core/addresses.ts";
 import type { Caller } from "../core/audit.ts";
 import type { AppOptions, RequestEnvironment } from "./app.ts";
+import { hostRefusal } from "./host.ts";
 
-/** What proxies add to what they pass on (RFC 7239 section 4, RFC 9110 section 7.6.3, and what is in use). */
-const FORWARDED = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+/**
+ * What proxies add to what they pass on (RFC 7239 section 4, RFC 9110 section 7.6.3, and what is in use). `Connection: close`
+ * is all that nginx before 1.29.7 adds by default; tools on this machine that send it can do with less.
+ */
+const FORWARDED =
+  /^(?:forwarded|via|x-(?:forwarded|envoy|amzn|original)-.*|x-forwarded|forwarded-for|x-real-ip|.*-client-ip|.*-connecting-ip|cdn-loop|max-forwards)$/;
 
 /**
  * Whether a request comes from this machine, as far as can be known: a proxy on this machine makes every caller look like
- * it. So nothing but loopback must be served, no proxy be configured, and no header say that the request was passed on.
+ * it. So nothing but loopback must be served, no proxy be configured, the request be for a name of loopback, and no header
+ * say that it was passed on.
  */
 export function isLocal(
   { headers }: Pick<Request, "headers">,
   { remoteAddress }: RequestEnvironment,
   { loopbackOnly, behindProxy }: Pick<AppOptions, "loopbackOnly" | "behindProxy">,
 ): boolean {
-  return loopbackOnly && !behindProxy && isLoopbackAddress(remoteAddress ?? "") && !FORWARDED.some((name) => headers.has(name));
+  if (!loopbackOnly || behindProxy || !isLoopbackAddress(remoteAddress ?? "")) return false;
+  // A name of MESHCA_HOSTS is how callers elsewhere name a proxy.
+  if (hostRefusal(headers.get("host"), { names: null, loopbackOnly }) !== null) return false;
+  if (headers.get("connection")?.toLowerCase() === "close") return false;
+  return ![...headers.keys()].some((name) => FORWARDED.test(name));
 }
 
 /**

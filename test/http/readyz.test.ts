@@ -38,9 +38,12 @@ describe("GET /readyz with access control", () => {
     ["no address at all", {}, {}, undefined],
     ["loopback where more than loopback is served", { loopbackOnly: false }, {}, "127.0.0.1"],
     ["loopback behind a proxy that is configured", { behindProxy: true }, {}, "127.0.0.1"],
-    ...["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP"].map(
-      (name) => [`loopback with ${name}`, {}, { [name]: "x" }, "127.0.0.1"] as const,
-    ),
+    ...[
+      ...["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "X-Forwarded-Port"],
+      ...["X-Envoy-Expected-Rq-Timeout-Ms", "X-Amzn-Trace-Id", "X-Original-For", "True-Client-IP", "CF-Connecting-IP", "CDN-Loop"],
+    ].map((name) => [`loopback with ${name}`, {}, { [name]: "x" }, "127.0.0.1"] as const),
+    ["loopback by nginx without a word of configuration", {}, { Connection: "close" }, "127.0.0.1"],
+    ["loopback for a name that is served beside loopback's", { hosts: ["ca.example"] }, { Host: "ca.example" }, "127.0.0.1"],
   ] as const)
     it(`a caller from ${what} is told ok, and nothing else`, async () => {
       assert.equal(await ask({ access: nobody, ...overrides }, headers, { remoteAddress }), "ok\n");
