@@ -120,6 +120,8 @@ export interface DeletionTime {
   confirmed(spanMs: number): Date;
   /** When an instant that is past counts as confirmed, if nothing unusual happens; null if no look has found it past yet. */
   confirmsAt(instant: Date, spanMs: number): Date | null;
+  /** What may be deleted at a later instant, if looks go on as usual until then. */
+  at(later: Date): DeletionTime;
 }
 
 /** What looks make of an instant. @param now the store's clock at the last of them. */
@@ -134,10 +136,21 @@ export function deletionTime(looks: Looks, now: Date): DeletionTime {
       const first = looks.find(({ reached }) => reached > instant.getTime());
       return first === undefined ? null : new Date(first.since + spanMs);
     },
+    at: (later) => foreseen(looks, now, later),
+  };
+}
+
+/** The time at `later` with the looks that there were until `now`, and one at every instant after that. */
+function foreseen(looks: Looks, now: Date, later: Date): DeletionTime {
+  const known = deletionTime(looks, later);
+  return {
+    ...known,
+    confirmed: (spanMs) => (later.getTime() - spanMs > now.getTime() ? new Date(later.getTime() - spanMs) : known.confirmed(spanMs)),
+    at: (next) => foreseen(looks, now, next),
   };
 }
 
 /** The time of a clock that is trusted as it is: everything that is past may be deleted at once. */
 export function trusted(now: Date): DeletionTime {
-  return { now, confirmed: () => now, confirmsAt: (instant) => instant };
+  return { now, confirmed: () => now, confirmsAt: (instant) => instant, at: trusted };
 }

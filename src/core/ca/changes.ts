@@ -4,6 +4,7 @@
  */
 import type { Audit, AuditRecord } from "../audit.ts";
 import type { Random } from "../clock.ts";
+import type { DeletionTime } from "../deletion-time.ts";
 import { NotReadyError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { ProviderTypes, Undo } from "../provider.ts";
@@ -29,6 +30,8 @@ export interface ChangesOptions {
   readonly audit: Audit | null;
   readonly log: Log;
   readonly serverNames?: ServerNames;
+  /** Looks at the store's clock, for what may be deleted of a state. @throws {StoreError} */
+  readonly lookAt: (state: CaState | null) => Promise<DeletionTime>;
   /** Asked for once a change has failed: it makes changes itself. */
   readonly upkeep: () => Upkeep;
 }
@@ -69,6 +72,7 @@ export function createChanges(options: ChangesOptions): Changes {
         random,
         policy,
         now,
+        look: () => options.lookAt(follower.current?.state ?? null),
         onAbandon,
         ...(serverNames === undefined ? {} : { serverNames }),
       });

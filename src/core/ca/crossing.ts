@@ -116,14 +116,14 @@ export function findCrossing(
 }
 
 /** One root that the line leads to, and the certificates that lead there from the one before. */
-interface Reached {
+export interface Reached {
   readonly target: RootEntry;
   readonly tip: Certificate;
   readonly segment: readonly Certificate[];
 }
 
 /** The parts of the active root's line. */
-function reachedBy(active: RootEntry, targets: readonly RootEntry[]): Reached[] {
+export function reachedBy(active: RootEntry, targets: readonly RootEntry[]): Reached[] {
   const reached: Reached[] = [];
   let tip = active.certificate;
   let segment: Certificate[] = [];

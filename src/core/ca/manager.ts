@@ -215,7 +215,10 @@ export function createManager(options: ManagerOptions): CaManager {
     begin,
   });
 
-  const { change, replace } = createChanges({ ...options, operations, follower, policy, audit, upkeep: () => upkeep });
+  /** Looks at the store's clock. @throws {StoreError} */
+  const lookAt = (state: CaState | null) => deletionClock.look(lookFor(state, policy, state === null ? null : collectAt(state, providers)));
+
+  const { change, replace } = createChanges({ ...options, operations, follower, policy, audit, lookAt, upkeep: () => upkeep });
 
   const stepBootstrap = () =>
     operations.run("INITIALIZING", async (operation) => {
@@ -224,9 +227,6 @@ export function createManager(options: ManagerOptions): CaManager {
       const id = clusterId ?? newClusterId(random);
       await change(NOTHING_STORED, operation, (context) => planBootstrap(id, config, context));
     });
-
-  /** Looks at the store's clock. @throws {StoreError} */
-  const lookAt = (state: CaState | null) => deletionClock.look(lookFor(state, policy, state === null ? null : collectAt(state, providers)));
 
   const stepPrune = () =>
     operations.run("RENEWING", async (operation) => {
@@ -256,9 +256,10 @@ export function createManager(options: ManagerOptions): CaManager {
   const stepCross = () =>
     operations.run("RENEWING", async (operation) => {
       const snapshot = require();
-      const { now } = await lookAt(snapshot.state);
+      const look = () => lookAt(snapshot.state);
+      const { now } = await look();
       const onAbandon = () => operations.requireHeld(operation);
-      const next = await planCrossing(snapshot, { types: providers, sealer, random, policy, now, onAbandon });
+      const next = await planCrossing(snapshot, { types: providers, sealer, random, policy, now, look, onAbandon });
       if (next !== null) await replace("cross", next, snapshot, operation);
       return next !== null;
     });

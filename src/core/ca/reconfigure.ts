@@ -6,34 +6,22 @@
 
 import { hex } from "../bytes.ts";
 import type { Random } from "../clock.ts";
-import { trusted } from "../deletion-time.ts";
+import type { DeletionTime } from "../deletion-time.ts";
 import { ConfigError, ConflictError, InvariantError, NotReadyError } from "../errors.ts";
 import type { CommonConfig, Prepared, PrepareRequest, Provider, ProviderContext, ProviderType, ProviderTypes, Undo } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { NO_SERVER_NAMES, type ServerNames } from "../x509/profile.ts";
 import { pathConstraintFaults } from "../x509/usable-ca.ts";
-import { excessOf } from "./budget.ts";
+import { requireBudget } from "./budget.ts";
 import { requireDistinctFields } from "./config-names.ts";
 import { contextOf, cross, requireCrossing } from "./cross.ts";
-import { goneAt, lineOf } from "./crossing.ts";
+import { lineOf } from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import { activeRecord, withRemnants } from "./remnants.ts";
 import { redact, requireKept, sameJson } from "./secrets.ts";
 import { proveCrossing, proveTemplate, type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
 import type { CaState, ConfigMap } from "./state.ts";
-import {
-  bootstrap,
-  changeConfig,
-  crossAgain,
-  type Issuing,
-  isDead,
-  type NewConfig,
-  type NewRoot,
-  prunable,
-  prune,
-  renewIssuer,
-  rotate,
-} from "./transitions.ts";
+import { bootstrap, changeConfig, crossAgain, type Issuing, type NewConfig, type NewRoot, renewIssuer, rotate } from "./transitions.ts";
 
 export interface ConfigurationRequest {
   readonly provider: string;
@@ -58,6 +46,8 @@ export interface ChangeContext {
   readonly policy: Policy;
   /** The store's clock. */
   readonly now: Date;
+  /** Looks at the store's clock, for what will be deleted and when. @throws {StoreError} */
+  readonly look: () => Promise<DeletionTime>;
   /** Takes how to undo what is about to be made outside. */
   readonly onAbandon: (undo: Undo) => void;
   /** Names of this server's own certificate, which the root must not forbid. @default none */
@@ -238,42 +228,13 @@ async function planRotation(
     };
     const parsed = configured(() => type.parse(config.config));
     const rotated = rotate(state, newCommitId(random), { config, root, chain, leftByForce, leafTtlMs: parsed.leafTtlMs, now });
-    requireBudget(rotated, force, forceWouldLeave, policy, now);
+    await requireBudget({ next: rotated, retiring: snapshot.active.id, force, forceWouldLeave }, context);
     const next = withRemnants(state, rotated, context.types, policy, now);
     return { snapshot: snapshotOf(next, parsed, provider), kind: "rotate", leftByForce, ...warningsOf(prepared) };
   } catch (error) {
     void provider.close();
     throw error;
   }
-}
-
-/**
- * Checks the bounds of a chain and of the roots listing before they are committed.
- * @param forceWouldLeave IDs of the roots that force abandons.
- * @throws {ConflictError} `budget_exceeded`, with the instant from which there is room. A forced change is never refused.
- */
-export function requireBudget(next: CaState, force: boolean, forceWouldLeave: readonly string[], policy: Policy, now: Date): void {
-  const excess = excessOf(next, policy);
-  if (force || excess === null) return;
-  const abandons =
-    forceWouldLeave.length === 0
-      ? "ForceWithoutCrossSigning rotates now all the same"
-      : `ForceWithoutCrossSigning rotates now and abandons root ${forceWouldLeave.join(" and root ")}: a client that has no newer root verifies no new leaf then`;
-  let later = next;
-  for (const root of next.roots
-    .filter((entry) => entry.status === "retired")
-    .toSorted((a, b) => Number(goneAt(a, policy)) - Number(goneAt(b, policy)))) {
-    const at = goneAt(root, policy);
-    if (!isDead(root, policy, trusted(at)) || !prunable(later, policy, trusted(at))) continue;
-    later = prune(later, later.commitId, policy, trusted(at));
-    if (excessOf(later, policy) !== null) continue;
-    throw new ConflictError(
-      "budget_exceeded",
-      `Cannot rotate: ${excess}, since TLS clients refuse longer ones. It is possible from ${at.toISOString()} on, when an old root is pruned. ${abandons}`,
-      { retryAfterMs: at.getTime() - now.getTime() },
-    );
-  }
-  throw new ConflictError("budget_exceeded", `Cannot rotate: ${excess}, although no old root would be reached. ${abandons}`);
 }
 
 /** Opens what `prepare` made and proves that its leaves will be well formed. */

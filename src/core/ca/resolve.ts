@@ -6,10 +6,11 @@
 import type { DeletionTime } from "../deletion-time.ts";
 import { ConflictError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
+import { requireBudget } from "./budget.ts";
 import { cross } from "./cross.ts";
 import { issuersOf } from "./crossing.ts";
 import { replacedIssuers, unitedIssuers, withKeptIssuers } from "./leaf-issuers.ts";
-import { type Change, type ChangeContext, configured, newCommitId, openChecked, requireBudget } from "./reconfigure.ts";
+import { type Change, type ChangeContext, configured, newCommitId, openChecked } from "./reconfigure.ts";
 import { isRemnant, withRemnants } from "./remnants.ts";
 import { type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
 import { activeRoot, type CaState, MAX_ANCESTORS, type ProviderRecord, type RootEntry } from "./state.ts";
@@ -105,7 +106,8 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
         retired: Object.fromEntries(Object.entries(united.provider.retired).filter(([id]) => !leftByForce.includes(id))),
       },
     };
-    requireBudget(next, force, forceWouldLeave, policy, now);
+    const retiring = other === null ? null : activeRoot(other).id;
+    await requireBudget({ next, retiring, force, forceWouldLeave }, context);
     return { snapshot: snapshotOf(withRemnants(united, next, types, policy, now), config, provider), kind: resolution.kind, leftByForce };
   } catch (error) {
     void provider.close();

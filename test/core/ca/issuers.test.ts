@@ -11,7 +11,7 @@ import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { redact, requireKept } from "../../../src/core/ca/secrets.ts";
 import { type CaState, HIDDEN } from "../../../src/core/ca/state.ts";
 import { bootstrap, changeConfig, prune, renewIssuer, rotate } from "../../../src/core/ca/transitions.ts";
-import { trusted } from "../../../src/core/deletion-time.ts";
+import { type DeletionTime, trusted } from "../../../src/core/deletion-time.ts";
 import { createIntermediate, createRoot, crossSign, generateCaKey } from "../../../src/core/x509/authority.ts";
 import type { Certificate } from "../../../src/core/x509/certificate.ts";
 import { systemRandom } from "../../fakes/clock.ts";
@@ -115,7 +115,12 @@ describe("issuers below the root", () => {
     assert.equal(plan(state, DEFAULT_POLICY, trusted(new Date(half)), NOW).kind, "renew");
     assert.equal(plan(state, DEFAULT_POLICY, trusted(new Date(half - 1)), NOW).kind, "collect");
     const until = new Date(NOW.getTime() + HOUR / 8);
-    const doubted = { now: new Date(NOW.getTime() + 1), confirmed: () => new Date(NOW.getTime() - 1), confirmsAt: () => until };
+    const doubted: DeletionTime = {
+      now: new Date(NOW.getTime() + 1),
+      confirmed: () => new Date(NOW.getTime() - 1),
+      confirmsAt: () => until,
+      at: () => doubted,
+    };
     assert.deepEqual(plan(state, DEFAULT_POLICY, doubted, NOW), { kind: "wait", until });
   });
 });

@@ -197,7 +197,7 @@ describe("prune()", () => {
     const second = await turn(first, b, 1, 72);
     assert.equal(rowOf(second, a).intermediates.length, 1);
     const end = short.certificate.notAfter;
-    const doubted: DeletionTime = { now: at(1000), confirmed: () => at(2), confirmsAt: () => null };
+    const doubted: DeletionTime = { now: at(1000), confirmed: () => at(2), confirmsAt: () => null, at: () => doubted };
     assert.equal(prunable(second, POLICY, doubted), false);
     const kept = prune(second, commitId(), POLICY, doubted);
     assert.deepEqual(kept.roots, second.roots);
