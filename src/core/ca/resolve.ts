@@ -125,7 +125,10 @@ function unite(kept: CaState, other: CaState | null, { now, policy }: Pick<Chang
   if (other === null) return { ...kept, ancestors: ancestorsOf(kept, null) };
   const active = activeRoot(kept);
   const theirs = new Map(other.roots.map((root) => [root.id, root]));
-  const mine = kept.roots.map((root) => {
+  // What the other side has pruned already would be published again, and its key trusted.
+  const isPruned = (root: RootEntry) => !theirs.has(root.id) && isDead(root, policy, time);
+  const standing = kept.roots.filter((root) => !isPruned(root));
+  const mine = standing.map((root) => {
     const twin = theirs.get(root.id);
     theirs.delete(root.id);
     if (twin === undefined) return root;
