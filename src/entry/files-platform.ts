@@ -100,15 +100,20 @@ export class ProviderFiles {
 
   /** @throws {ConfigError} if a resolved path must not be read */
   #require(path: string, real: string): void {
-    if (!this.#isListed(real)) throw outside(path, this.#folderToList(resolve(path), real));
+    // First what no list of folders allows, so that nobody is advised to list it.
     requireNotKernel(path, real);
+    if (this.#isBelowData(real)) throw refused(path, "is below the data folder, of which nothing is read");
+    if (!this.#isListed(real)) throw outside(path, this.#folderToList(resolve(path), real));
+  }
+
+  /** By identity, whatever the name is: mounted elsewhere, or spelled in another case. */
+  #isBelowData(real: string): boolean {
     const data = identityOf(this.#dataDir);
-    if (data === null) return;
-    // By identity, whatever the name is: mounted elsewhere, or spelled in another case.
+    if (data === null) return false;
     for (let folder = real; ; folder = dirname(folder)) {
       const identity = identityOf(folder);
-      if (identity !== null && isSame(identity, data)) throw refused(path, "is below the data folder, of which nothing is read");
-      if (folder === dirname(folder)) return;
+      if (identity !== null && isSame(identity, data)) return true;
+      if (folder === dirname(folder)) return false;
     }
   }
 

@@ -124,6 +124,16 @@ describe("ProviderFiles", () => {
     for (const path of [at("listed/environ"), at("listed/process/environ")]) assert.match(refusal(path, all), /is below \/proc/);
   });
 
+  it("advises nobody to list the folder that a link leads to, if nothing of it is ever read", () => {
+    symlinkSync("/proc/self/environ", at("listed/to-environ"));
+    symlinkSync("/dev/null", at("elsewhere/null"));
+    symlinkSync(at("data"), at("listed/to-data"));
+    assert.match(refusal(at("listed/to-environ")), /is below \/proc, of which nothing is read: name another file$/);
+    assert.match(refusal(at("elsewhere/null")), /is below \/dev, of which nothing is read: name another file$/);
+    for (const path of ["data/kek", "listed/to-data/kek"])
+      assert.match(refusal(at(path)), /is below the data folder, of which nothing is read: name another file$/);
+  });
+
   it("takes no link to the root for a listed folder", () => {
     symlinkSync("/", at("everything"));
     const reader = new ProviderFiles({ folders: [at("everything"), "/"], named: [], dataDir: at("data") });
@@ -176,7 +186,7 @@ describe("ProviderFiles", () => {
     symlinkSync("..data/a.pem", at("listed/cas/a.pem"));
     assert.deepEqual(files.listFolder(at("listed/cas")), ["a.pem"]);
     assert.throws(() => files.listFolder(at("elsewhere")), /MESHCA_SECRET_DIRS/);
-    assert.throws(() => files.listFolder(at("data")), /MESHCA_SECRET_DIRS/);
+    assert.throws(() => files.listFolder(at("data")), /is below the data folder/);
     assert.throws(() => files.listFolder("/proc/self"), /is below \/proc/);
     assert.throws(() => files.listFolder(at("listed/token")), /is not a folder/);
     mkdirSync(at("listed/many"));
