@@ -94,7 +94,7 @@ describe("files of a Vault configuration", { skip: noOwnVault }, () => {
         [{ TokenFile: join(listed, "management") }, /is the file that MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE names/],
         [{ TokenFile: join(listed, "audit.log") }, /is the file that MESHCA_AUDIT names/],
         [{ TokenFile: "/proc/self/environ" }, /is below \/proc, of which nothing is read/],
-        [{ TokenFile: join(top, "data", "meshca.db") }, /MESHCA_SECRET_DIRS/],
+        [{ TokenFile: join(top, "data", "meshca.db") }, /is below the data folder, of which nothing is read/],
         [{ TokenFile: join(listed, "fifo") }, /is not a regular file/],
         [{ TokenFile: unlisted }, hint],
         [{ ...token, CAFile: unlisted }, hint],
