@@ -94,19 +94,29 @@ function changedDestination(next: VaultConfig, before: VaultConfig): string | nu
   return null;
 }
 
+/** The secret that is a user name: whose secret_id it is. */
+const ROLE_ID = "AuthMethod.Params.role_id";
+
+/** Whether a kept secret would log in as somebody else, whose name is sent in clear. */
+function changesRole(hidden: readonly string[], sent: Secrets, kept: Secrets): boolean {
+  return hidden.some((path) => path !== ROLE_ID) && sent[ROLE_ID] !== undefined && sent[ROLE_ID] !== kept[ROLE_ID];
+}
+
 /**
  * Refuses to send a kept secret anywhere but where it was given for: to another server, namespace, auth mount or user, or
  * to a server that is verified in another way. A caller who may change the configuration must not learn it that way.
+ * @param kept the stored secrets.
  * @throws {ConfigError} naming the secret and the field that changes
  */
-export function requireSameDestination(config: ConfigMap, stored: ConfigMap): void {
-  let hidden: string | null = null;
+export function requireSameDestination(config: ConfigMap, stored: ConfigMap, kept: Secrets): void {
+  const hidden: string[] = [];
   mapSecrets(config, (path, value) => {
-    if (value === HIDDEN) hidden ??= path;
+    if (value === HIDDEN) hidden.push(path);
     return value;
   });
-  if (hidden === null) return;
-  const changed = changedDestination(parseVaultConfig(config, false), parseVaultConfig(stored, false));
+  if (hidden.length === 0) return;
+  const moved = changedDestination(parseVaultConfig(config, false), parseVaultConfig(stored, false));
+  const changed = moved ?? (changesRole(hidden, secretsOf(config), kept) ? ROLE_ID : null);
   if (changed !== null)
-    throw new ConfigError(`${hidden} is "hidden", which keeps the stored value, but ${changed} changes: send the value itself`);
+    throw new ConfigError(`${hidden[0]} is "hidden", which keeps the stored value, but ${changed} changes: send the value itself`);
 }

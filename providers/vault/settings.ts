@@ -45,7 +45,7 @@ export async function settle(
   primary: boolean,
 ): Promise<Settled> {
   const kept = previous === null ? {} : await openSecrets(previous.state, context);
-  if (previous !== null) requireSameDestination(sent ?? {}, previous.config ?? {});
+  if (previous !== null) requireSameDestination(sent ?? {}, previous.config ?? {}, kept);
   const filled = withSecrets(sent ?? {}, kept);
   const [config, secrets] = [parseVaultConfig(filled, primary), secretsOf(filled)];
   if (Object.keys(secrets).length === 0) return { config, sealed: {} };

@@ -215,13 +215,13 @@ describe("secrets of a configuration", () => {
 
   it("that are hidden do not go to another server", () => {
     const shown = { ...GOOD, Token: "hidden" };
-    requireSameDestination(shown, shown);
-    requireSameDestination({ ...shown, LeafCertTTL: "24h" }, shown);
-    requireSameDestination({ ...shown, RootPKIPath: "other", IntermediatePKIPath: "others" }, shown);
-    requireSameDestination({ ...GOOD, Address: "https://other.example.com" }, shown);
+    requireSameDestination(shown, shown, {});
+    requireSameDestination({ ...shown, LeafCertTTL: "24h" }, shown, {});
+    requireSameDestination({ ...shown, RootPKIPath: "other", IntermediatePKIPath: "others" }, shown, {});
+    requireSameDestination({ ...GOOD, Address: "https://other.example.com" }, shown, {});
     const other = { ...shown, Address: "https://other.example.com" };
-    assert.throws(() => requireSameDestination(other, shown), /Token is "hidden".*Address changes/);
-    assert.throws(() => requireSameDestination({ ...shown, TLSSkipVerify: true }, shown), /TLSSkipVerify changes/);
+    assert.throws(() => requireSameDestination(other, shown, {}), /Token is "hidden".*Address changes/);
+    assert.throws(() => requireSameDestination({ ...shown, TLSSkipVerify: true }, shown, {}), /TLSSkipVerify changes/);
   });
 
   const approle = { Type: "approle", MountPath: "mesh", Params: { role_id: "hidden", secret_id: "hidden" } };
@@ -262,12 +262,26 @@ describe("secrets of a configuration", () => {
   const defined = (config: ConfigMap): ConfigMap => JSON.parse(JSON.stringify(config)) as ConfigMap;
   for (const [field, before, after] of moved)
     it(`that are hidden are not kept when ${field} changes: ${JSON.stringify(after)}`, () => {
-      requireSameDestination(defined(before), defined(before));
+      requireSameDestination(defined(before), defined(before), {});
       assert.throws(
-        () => requireSameDestination(defined(after), defined(before)),
+        () => requireSameDestination(defined(after), defined(before), {}),
         (error: unknown) => error instanceof ConfigError && error.message.includes(`keeps the stored value, but ${field} changes`),
       );
     });
+
+  it("a secret_id that is hidden is not kept for another role, and a role_id that is hidden is kept for another secret_id", () => {
+    const of = (Params: ConfigMap): ConfigMap => ({ ...defined(withApprole), AuthMethod: { ...approle, Params } });
+    const kept = { "AuthMethod.Params.role_id": "r", "AuthMethod.Params.secret_id": SECRET };
+    const moves = { message: /AuthMethod\.Params\.secret_id is "hidden", .* but AuthMethod\.Params\.role_id changes/ };
+    const file = { role_id_file_path: "/role", secret_id: "hidden" };
+    requireSameDestination(of({ role_id: "r", secret_id: "hidden" }), of(approle.Params), kept);
+    requireSameDestination(of({ role_id: "hidden", secret_id: "new" }), of(approle.Params), kept);
+    assert.throws(() => requireSameDestination(of({ role_id: "mallory", secret_id: "hidden" }), of(approle.Params), kept), moves);
+    assert.throws(
+      () => requireSameDestination(of({ ...file, role_id: "mallory" }), of(file), { "AuthMethod.Params.secret_id": SECRET }),
+      moves,
+    );
+  });
 
   it("are sealed when they are numbers, as they are decoded", () => {
     assert.deepEqual(secretsOf({ ...rest, Token: 12345 }), { Token: "12345" });
