@@ -16,7 +16,7 @@ import {
 } from "jose";
 import * as v from "valibot";
 import { fromUtf8 } from "../core/bytes.ts";
-import { DeniedError } from "../core/errors.ts";
+import { DeniedError, FormatError } from "../core/errors.ts";
 import { KUBERNETES_FIELDS, MAX_LEEWAY_MS, type MethodSettings } from "./methods.ts";
 import type { Fields } from "./selector.ts";
 import type { Reviewed } from "./token-review.ts";
@@ -57,6 +57,7 @@ const Kubernetes = v.looseObject({
     pod: v.optional(v.looseObject({ name: v.optional(v.string(), ""), uid: v.optional(v.string(), "") })),
   }),
 });
+const Payload = v.pipe(v.string(), v.parseJson(), Claims);
 type ClaimSet = v.InferOutput<typeof Claims>;
 
 /**
@@ -72,8 +73,7 @@ export async function verifyLoginToken(
   now: Date,
 ): Promise<LoginToken> {
   if (jwt.length > MAX_LENGTH) throw denied("it is too long");
-  const payload = await verifySignature(jwt, settings, getKeySet);
-  const json = v.safeParse(v.pipe(v.string(), v.parseJson(), Claims), payload);
+  const json = v.safeParse(Payload, textIn(await verifySignature(jwt, settings, getKeySet)));
   if (!json.success) throw denied("its claims are malformed");
   const claims = json.output;
   const expiresAt = requireTime(claims, settings, now);
@@ -141,7 +141,18 @@ function audiencesOf({ aud }: ClaimSet): readonly string[] {
   return typeof aud === "string" ? [aud] : (aud ?? []);
 }
 
-async function verifySignature(jwt: string, { algorithms, keys }: MethodSettings, getKeySet: GetKeySet | null): Promise<string> {
+/** Text in UTF-8, or null. */
+function textIn(bytes: Uint8Array): string | null {
+  try {
+    return fromUtf8(bytes);
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
+}
+
+/** @returns the payload */
+async function verifySignature(jwt: string, { algorithms, keys }: MethodSettings, getKeySet: GetKeySet | null): Promise<Uint8Array> {
   const options = { algorithms: [...algorithms] };
   try {
     const { alg } = decodeProtectedHeader(jwt);
@@ -149,14 +160,16 @@ async function verifySignature(jwt: string, { algorithms, keys }: MethodSettings
     if (getKeySet === null) return await verifyByAny(jwt, alg, keys, options);
     const verify = async (missing: boolean) => compactVerify(jwt, createLocalJWKSet(publicKeys(await getKeySet(missing))), options);
     try {
-      return fromUtf8((await verify(false)).payload);
+      return (await verify(false)).payload;
     } catch (error) {
       // The issuer may have a new key.
       if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
-      return fromUtf8((await verify(true)).payload);
+      return (await verify(true)).payload;
     }
   } catch (error) {
-    if (error instanceof errors.JOSEError || error instanceof TypeError) throw denied("its signature is not by a key of the issuer");
+    // WebCrypto throws a DOMException for a key of the issuer that is none.
+    if (error instanceof errors.JOSEError || error instanceof TypeError || error instanceof DOMException)
+      throw denied("its signature is not by a key of the issuer");
     throw error;
   }
 }
@@ -166,11 +179,11 @@ function publicKeys({ keys }: JSONWebKeySet): JSONWebKeySet {
   return { keys: keys.filter(({ kty, d, k }) => kty !== "oct" && d === undefined && k === undefined) };
 }
 
-async function verifyByAny(jwt: string, alg: string, keys: readonly string[], options: { algorithms: string[] }): Promise<string> {
+async function verifyByAny(jwt: string, alg: string, keys: readonly string[], options: { algorithms: string[] }): Promise<Uint8Array> {
   for (const pem of keys) {
     try {
       const key: Key = await (pem.includes("BEGIN CERTIFICATE") ? importX509(pem, alg) : importSPKI(pem, alg));
-      return fromUtf8((await compactVerify(jwt, key, options)).payload);
+      return (await compactVerify(jwt, key, options)).payload;
     } catch {
       // Not a key for this algorithm, or not the one that signed.
     }

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import { base64url, exportJWK, exportSPKI, generateKeyPair, SignJWT, UnsecuredJWT } from "jose";
+import { base64url, CompactSign, exportJWK, exportSPKI, generateKeyPair, SignJWT, UnsecuredJWT } from "jose";
 import { createKeySets } from "../../src/auth/jwks.ts";
 import { Login } from "../../src/auth/login.ts";
 import { makeUuid } from "../../src/auth/tokens.ts";
@@ -134,6 +134,45 @@ describe("Login", () => {
     await enter(await jwt({}, { key: rsa.privateKey, header: { alg: "RS256", kid: "rsa" } }));
     assert.match(await refusal(enter(await jwt({}, { header: { kid: "none" } }))), /signature/);
     assert.match(await refusal(enter(await jwt({}, { header: { kid: "rsa" } }))), /signature/);
+  });
+
+  it("login() refuses tokens whose claims are no text, or nest without end, though the issuer signed them", async () => {
+    const { enter } = await setup({ JWKSURL: `${ISSUER}/keys`, JWTValidationPubKeys: [] });
+    const signed = (payload: Uint8Array) => new CompactSign(payload).setProtectedHeader({ alg: "ES256", kid: "ec" }).sign(ec.privateKey);
+    const texts = ["[".repeat(10_000), `{"a":${"[".repeat(5000)}${"]".repeat(5000)}}`, "null", '"x"', "", "{"];
+    for (const payload of [Uint8Array.of(0xff, 0xfe), ...texts.map((text) => new TextEncoder().encode(text))])
+      assert.match(await refusal(enter(await signed(payload))), /its claims are malformed|it has none of exp, nbf and iat/);
+  });
+
+  it("login() refuses a token that names a key of the issuer which is none", async () => {
+    const { x, ...half } = await exportJWK(ec.publicKey);
+    const broken = [
+      { ...half, kid: "off-curve", x, y: x },
+      { ...half, kid: "no-x" },
+      { ...half, x: 1, kid: "number" },
+      { kty: "EC", crv: "P-999", kid: "unknown-curve", x, y: x },
+      { kty: "RSA", n: "AQAB", e: "", kid: "no-exponent", alg: "RS256" },
+      { kty: "OKP", crv: "Ed25519", x: "AA", kid: "short", alg: "EdDSA" },
+      { kty: "EC", crv: "P-256", kid: "key-ops", x, y: x, key_ops: ["x"], use: "sig" },
+      { kty: "EC", crv: "P-256", kid: "not-base64", x: "!", y: "!" },
+    ];
+    const { enter, jwt } = await setup({
+      JWKSURL: `${ISSUER}/keys`,
+      JWTValidationPubKeys: [],
+      JWTSupportedAlgs: ["ES256", "RS256", "EdDSA"],
+    });
+    const before = served;
+    served = { keys: [...served.keys, ...broken] };
+    try {
+      for (const { kid, alg = "ES256" } of broken as { kid: string; alg?: string }[]) {
+        const token = await jwt({}, { header: { kid } });
+        const [, ...rest] = token.split(".");
+        const header = base64url.encode(JSON.stringify({ alg, kid }));
+        assert.match(await refusal(enter([header, ...rest].join("."))), /its signature is not by a key of the issuer/, kid);
+      }
+    } finally {
+      served = before;
+    }
   });
 
   it("login() goes by selectors, and gives every identity that matches", async () => {
