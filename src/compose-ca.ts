@@ -22,6 +22,7 @@ import { type App, createApp } from "./http/app.ts";
 import type { Ports } from "./store/backend.ts";
 import type { Codec } from "./store/codec.ts";
 import { type AuditLog, createAudit } from "./telemetry/audit.ts";
+import { inRequest } from "./telemetry/logger.ts";
 import type { PrometheusMetrics } from "./telemetry/prometheus.ts";
 
 /** What a CA knows from one request to the next: data alone. */
@@ -134,6 +135,7 @@ export async function assemble(parts: CaParts): Promise<Ca> {
     clock,
     random,
     log,
+    inRequest,
     datacenter: settings.datacenter,
     connectEnabled: settings.connectEnabled,
     loopbackOnly: isLoopback(settings.listen.host),

@@ -65,6 +65,8 @@ export interface AppOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** Does the work of a request, so that all lines of the log that it makes have its id. */
+  readonly inRequest: <T>(requestId: string, work: () => T) => T;
   readonly datacenter: string;
   /** Consul's `connect.enabled`. */
   readonly connectEnabled: boolean;
@@ -193,7 +195,7 @@ export function createApp(options: AppOptions): App {
     fetch(request, environment = {}) {
       // Always our own: what a client names its request must not be found as another one's in the logs.
       const requestId = crypto.randomUUID();
-      const response = dispatch(request, { environment, requestId });
+      const response = options.inRequest(requestId, () => dispatch(request, { environment, requestId }));
       return response instanceof Promise ? response.then((made) => withRequestId(made, requestId)) : withRequestId(response, requestId);
     },
     watchers,

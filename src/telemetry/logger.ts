@@ -2,7 +2,8 @@
  * Structured logs: one JSON object a line, through LogTape, which runs on every runtime that we do.
  * @module
  */
-import { configureSync, getJsonLinesFormatter, getLogger } from "@logtape/logtape";
+import { AsyncLocalStorage } from "node:async_hooks";
+import { configureSync, getJsonLinesFormatter, getLogger, withContext } from "@logtape/logtape";
 import type { Log } from "../core/log.ts";
 
 export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
@@ -11,6 +12,17 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 /** A log whose level can be changed. */
 export interface LeveledLog extends Log {
   setLevel(level: LogLevel): void;
+}
+
+/** The fields of the request that the running code works for. */
+const contextLocalStorage = new AsyncLocalStorage<Record<string, unknown>>();
+
+/**
+ * Does the work of a request: every line that it logs has the id, however deep in the store or a provider it is written.
+ * @param requestId the id on the request's answer.
+ */
+export function inRequest<T>(requestId: string, work: () => T): T {
+  return withContext({ requestId }, work);
 }
 
 /**
@@ -24,6 +36,7 @@ export function createLogger(level: LogLevel, write: (line: string) => void): Le
     isDebug = next === "debug";
     configureSync({
       reset: true,
+      contextLocalStorage,
       sinks: { lines: (record) => write(format(record)) },
       loggers: [
         { category: ["meshca"], sinks: ["lines"], lowestLevel: next },

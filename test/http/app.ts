@@ -30,6 +30,7 @@ export async function createTestApp(overrides: Partial<AppOptions> = {}, ca?: Te
     clock: started.clock,
     random: systemRandom,
     log: silentLog,
+    inRequest: (_requestId, work) => work(),
     datacenter: "dc1",
     connectEnabled: true,
     loopbackOnly: true,

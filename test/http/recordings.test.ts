@@ -41,6 +41,7 @@ async function startUninitialized(): Promise<Peer> {
     clock,
     random: systemRandom,
     log: silentLog,
+    inRequest: (_requestId, work) => work(),
     datacenter: "dc1",
     connectEnabled: true,
     loopbackOnly: true,

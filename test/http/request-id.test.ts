@@ -3,13 +3,15 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { renameSync, rmSync } from "node:fs";
 import { describe, it } from "node:test";
 import type { Log } from "../../src/core/log.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
+import { createLogger, inRequest } from "../../src/telemetry/logger.ts";
 import { createTestCa, opensslCsr } from "../fakes/ca.ts";
 import { accessThat } from "./access.ts";
 import { createTestApp, leafTtl } from "./app.ts";
-import { startServer } from "./process.ts";
+import { makeDataDir, startServer } from "./process.ts";
 import { send } from "./raw.ts";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/;
@@ -100,6 +102,62 @@ describe("X-Request-Id", () => {
     );
     const failed = await app.fetch(new Request("http://127.0.0.1/metrics", { headers: { Host: "127.0.0.1" } }));
     assert.match(await failed.text(), new RegExp(`under request ${failed.headers.get("x-request-id")}$`));
+  });
+
+  it("lines that stores, providers and what they start write within a request have it, and others have none", async () => {
+    const written: Line[] = [];
+    const log = createLogger("info", (line) => void written.push(JSON.parse(line)));
+    let later: Promise<void> = Promise.resolve();
+    const renderMetrics = async () => {
+      await null;
+      log.warn("from a provider");
+      later = new Promise((resolve) => {
+        setImmediate(() => {
+          log.error("behind the answer", { code: "x" });
+          resolve();
+        });
+      });
+      return { type: "text/plain", text: "" };
+    };
+    const { app } = await createTestApp({ log, inRequest, renderMetrics });
+    const ask = async () => {
+      const answer = await app.fetch(new Request("http://127.0.0.1/metrics", { headers: { Host: "127.0.0.1" } }));
+      await later;
+      return answer.headers.get("x-request-id");
+    };
+    // A level that is set anew keeps it.
+    log.setLevel("warning");
+    const ids = [await ask(), await ask()];
+    log.warn("by itself");
+    assert.deepEqual(
+      written.map(({ message, requestId }) => [message, requestId]),
+      [
+        ...ids.flatMap((id) => [
+          ["from a provider", id],
+          ["behind the answer", id],
+        ]),
+        ["by itself", undefined],
+      ],
+    );
+  });
+
+  it("a server's line about what failed deep inside has it", async () => {
+    const dataDir = makeDataDir();
+    const server = await startServer({ MESHCA_DATA_DIR: dataDir });
+    let id: string | undefined;
+    try {
+      // What was seen last cannot be written any more.
+      renameSync(dataDir, `${dataDir}-gone`);
+      id = (await send(server.port, { method: "PUT", target: "/v1/connect/ca/rotate" }))?.header("X-Request-Id");
+    } finally {
+      await server.stop();
+      rmSync(`${dataDir}-gone`, { recursive: true, force: true });
+    }
+    const line = server
+      .stdout()
+      .split("\n")
+      .find((written) => written.includes("Cannot keep beside the store what was seen last"));
+    assert.equal((JSON.parse(line ?? "{}") as Line).requestId, id);
   });
 
   it("failures of one kind have one line a second, with the number of the others, and unexpected ones a line each", async () => {

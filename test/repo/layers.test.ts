@@ -31,7 +31,7 @@ const RULES: readonly Rule[] = [
   { files: "src/store/", ours: ["src/core/", "src/store/"], packages: ["valibot"] },
   { files: "src/seal/", ours: ["src/core/", "src/seal/"], packages: [] },
   { files: "src/auth/", ours: ["src/core/", "src/auth/"], packages: ["jose", "valibot"] },
-  { files: "src/telemetry/", ours: ["src/core/", "src/telemetry/"], packages: ["@logtape/logtape", "prom-client"] },
+  { files: "src/telemetry/", ours: ["src/core/", "src/telemetry/"], packages: ["@logtape/logtape", "node:async_hooks", "prom-client"] },
   { files: "src/config/", ours: ["src/core/", "src/config/", "src/store/redis-settings.ts"], packages: ["valibot"] },
   {
     files: "src/tls/node-server.ts",
