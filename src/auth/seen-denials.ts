@@ -77,7 +77,7 @@ export class SeenDenials {
     return this.#writing;
   }
 
-  /** What denies a leaf, by the file. @throws {NotReadyError} `state_stale` if the file cannot be read */
+  /** What denies a leaf, by the file. @throws {NotReadyError} `state_stale` if there is no file, or if it cannot be read */
   denialOf(subject: LeafSubject): Denial | null {
     this.#index ??= indexDenials(this.#read());
     return this.#index(subject)[0] ?? null;
@@ -85,16 +85,21 @@ export class SeenDenials {
 
   #read(): readonly Denial[] {
     const refuse = () =>
-      new NotReadyError("state_stale", "Cannot renew: the denylist is not loaded, and its copy in the data folder cannot be read", {
-        retryAfterMs: 3000,
-      });
+      new NotReadyError(
+        "state_stale",
+        "Cannot renew: the denylist is not loaded, and there is no copy of it in the data folder that can be read",
+        {
+          retryAfterMs: 3000,
+        },
+      );
     let text: string | null;
     try {
       text = this.#kept?.read() ?? null;
     } catch {
       throw refuse();
     }
-    if (text === null) return [];
+    // Written as soon as a denylist is loaded, an empty one too: without it anything may be denied.
+    if (text === null) throw refuse();
     const seen = v.safeParse(Seen, text);
     if (!seen.success) throw refuse();
     return seen.output;

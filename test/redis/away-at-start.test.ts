@@ -172,6 +172,11 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     const [status, text] = await renewAt(blind, "web", web);
     assert.equal(status, 503);
     assert.match(text, /^Cannot renew: the denylist is not loaded/);
+    await blind.close();
+    endings.pop();
+    folder.delete("seen-denials.json");
+    const fresh = await start({ port: redis.port, folder, settings });
+    assert.deepEqual(await renewAt(fresh, "stolen", stolen), [503, text]);
   });
 
   it("listens and says what it waits for if it has seen no state, and serves once Redis answers", { timeout: 60_000 }, async () => {
