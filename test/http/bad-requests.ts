@@ -186,7 +186,7 @@ export function badKeys(uri: string): BadRequest[] {
       csr: crafted({ scheme: "rsaSha256" }),
       says: read("signature algorithm does not fit the ec key"),
     },
-    { name: "version 1", csr: crafted({ version: unsignedInteger(Uint8Array.of(1)) }), says: read("version must be 0") },
+    { name: "version 3", csr: crafted({ version: unsignedInteger(Uint8Array.of(3)) }), says: read("version must be 0") },
   ];
 }
 

@@ -72,7 +72,8 @@ function readParts(der: Bytes, walk: Walk): CertificateRequest {
   const info = request.enter(TAG.sequence);
   const signed = request.element();
   walk.part = "its version";
-  if (info.small() !== 0) throw new FormatError("version must be 0");
+  // Only version 0 is defined, but many programs write that of a certificate, and OpenSSL, Go and Consul do not look at it.
+  if (info.small() > 2) throw new FormatError("version must be 0");
   walk.part = "its subject";
   checkName(info.enter(TAG.sequence));
   walk.part = "its public key";

@@ -83,6 +83,8 @@ describe("readCsr()", () => {
   });
   const san = (...flag: readonly DerNode[]) => extension("subjectAltName", sequence(uriName(URI)), ...flag);
   const odd: readonly (readonly [name: string, parts: SignedRequest])[] = [
+    ["version 1, as if it were counted from 1", { version: unsignedInteger(Uint8Array.of(1)) }],
+    ["version 2, as programs with pyOpenSSL's set_version(2) write it", { version: unsignedInteger(Uint8Array.of(2)) }],
     ["NULL parameters of ECDSA, as keytool of the JDK up to 15 writes them", { parameters: element(TAG.null) }],
     ["absent parameters of RSA, as PKI.js writes them", { key: "RSA", parameters: null }],
     [
@@ -276,7 +278,8 @@ describe("readCsr()", () => {
       { spki: encode(sequence(sequence(named("rsaEncryption")), bitString(new Uint8Array(270)))), scheme: "rsaSha256" },
       "RSA key lacks the NULL parameters of its algorithm, without which Go clients cannot read it",
     ],
-    ["version 1", { version: unsignedInteger(off) }, "version must be 0"],
+    ["version 3", { version: unsignedInteger(Uint8Array.of(3)) }, "version must be 0"],
+    ["a negative version", { version: element(TAG.integer, Uint8Array.of(0xff)) }, "its version is negative"],
     ["a subject that is no Name", { subject: sequence(element(TAG.null)) }, "its subject has a field of the wrong type"],
     [
       "two extension requests that differ",

@@ -117,6 +117,7 @@ export interface SignedRequest {
   readonly key?: "EC" | "RSA";
   /** Parameters of the signature algorithm; null for none. @default as they should be */
   readonly parameters?: DerNode | null;
+  readonly version?: DerNode;
   readonly subject?: DerNode;
   readonly attributes?: readonly DerNode[];
 }
@@ -131,7 +132,7 @@ export async function signedCsr(parts: SignedRequest = {}): Promise<Bytes> {
   const scheme = SCHEMES[isRsa ? "rsaSha256" : "ecdsaSha256"] as SignatureScheme;
   const info = encode(
     sequence(
-      unsignedInteger(new Uint8Array(1)),
+      parts.version ?? unsignedInteger(new Uint8Array(1)),
       parts.subject ?? sequence(),
       new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey)),
       element(contextConstructed(0), ...(parts.attributes ?? [askFor(uriName(URI))])),
