@@ -6,7 +6,8 @@
 import { type Bytes, hex } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
 import type { CertificateExtension } from "./certificate.ts";
-import { contextConstructed, contextPrimitive, DerError, DerReader, oidContent, TAG } from "./der.ts";
+import { contextConstructed, contextPrimitive, DerError, DerReader, element, encode, oidContent, TAG } from "./der.ts";
+import { embeddedNameFault, WIDE_OID } from "./names.ts";
 import { OID } from "./oids.ts";
 
 type Check = (value: DerReader) => void;
@@ -16,7 +17,7 @@ const CHECKS: ReadonlyMap<string, Check> = new Map<string, Check>([
   [OID.netscapeCertType, checkBits],
   [OID.subjectAltName, checkNames],
   [OID.issuerAltName, checkNames],
-  [OID.extKeyUsage, (value) => each(value.enter(TAG.sequence), (list) => list.oid())],
+  [OID.extKeyUsage, (value) => each(value.enter(TAG.sequence), readOidOfGo)],
   [OID.crlDistributionPoints, checkDistributionPoints],
   [OID.freshestCrl, checkDistributionPoints],
   [OID.certificatePolicies, checkPolicies],
@@ -25,6 +26,8 @@ const CHECKS: ReadonlyMap<string, Check> = new Map<string, Check>([
   [OID.inhibitAnyPolicy, (value) => void value.small()],
   [OID.authorityInfoAccess, checkAccess],
   [OID.subjectInfoAccess, checkAccess],
+  [OID.ipAddressBlocks, checkAddressBlocks],
+  [OID.autonomousSystems, checkAutonomousSystems],
 ]);
 
 /**
@@ -52,10 +55,19 @@ function each(list: DerReader, read: (list: DerReader) => void): void {
   while (!list.done) read(list);
 }
 
+/** Reads an object identifier that Go's reader must take. */
+function readOidOfGo(list: DerReader): void {
+  list.oid();
+  if (list.oidIsWide) throw new FormatError(`has a value that Go does not read: ${WIDE_OID}`);
+}
+
 /** X.690 §11.2: bits that are not used are zero. */
 function checkBits(value: DerReader): void {
   value.expect(TAG.bitString);
-  const [unused, ...octets] = value.content();
+  requireBits(value.content());
+}
+
+function requireBits([unused, ...octets]: Bytes): void {
   if (unused === undefined || unused > 7 || (octets.length === 0 && unused > 0)) throw new FormatError("is not a bit string");
   if (((octets.at(-1) ?? 0) & ((1 << unused) - 1)) !== 0) throw new FormatError("has bits set that it does not use");
 }
@@ -64,44 +76,124 @@ function checkNames(value: DerReader): void {
   each(value.enter(TAG.sequence), checkName);
 }
 
-/** A GeneralName (RFC 5280 §4.2.1.6). */
-function checkName(list: DerReader): void {
+/** Reads a GeneralName (RFC 5280 §4.2.1.6), of whatever kind. @throws {FormatError} */
+export function checkName(list: DerReader): void {
   list.next();
-  const content = list.content();
   switch (list.tag) {
     case contextPrimitive(1):
     case contextPrimitive(2):
     case contextPrimitive(6):
-      if (content.some((octet) => octet >= 0x80)) throw new FormatError("has a name that is not ASCII");
+      // In a critical extension it keeps Java from reading the certificate.
+      if (list.tag === contextPrimitive(1) && list.contentStart === list.contentEnd) throw new FormatError("has an empty e-mail address");
+      if (list.content().some((octet) => octet >= 0x80)) throw new FormatError("has a name that is not ASCII");
       return;
     case contextPrimitive(7):
-      if (content.length !== 4 && content.length !== 16) throw new FormatError("has an IP address that is not of 4 or 16 octets");
+      if (![4, 16].includes(list.contentEnd - list.contentStart)) throw new FormatError("has an IP address that is not of 4 or 16 octets");
       return;
-    case contextPrimitive(8):
-    case contextConstructed(0):
+    default:
+      checkRareName(list);
+  }
+}
+
+/**
+ * Checks the form of a GeneralName of one of the kinds that are rare: OpenSSL reads no certificate in which one is malformed.
+ * @param list which has read the name last. @throws {FormatError}
+ */
+export function checkRareName(list: DerReader): void {
+  switch (list.tag) {
+    case contextConstructed(0): {
+      const name = list.inside();
+      name.oid();
+      const value = name.enter(contextConstructed(0));
+      value.next();
+      value.finish();
+      name.finish();
+      return;
+    }
     case contextConstructed(3):
-    case contextConstructed(4):
-    case contextConstructed(5):
+      return;
+    case contextConstructed(4): {
+      const found = embeddedNameFault(list.content());
+      if (found !== null) throw new FormatError(`has a directory name that ${found}`);
+      return;
+    }
+    case contextConstructed(5): {
+      const name = list.inside();
+      if (name.optional(contextConstructed(0))) checkPartyName(name);
+      name.expect(contextConstructed(1));
+      checkPartyName(name);
+      name.finish();
+      return;
+    }
+    case contextPrimitive(8):
+      new DerReader(encode(element(TAG.oid, list.content()))).oid();
       return;
     default:
       throw new FormatError("has a name of an unknown kind");
   }
 }
 
+/** @param name which has read a part of an EDIPartyName last: one string. */
+function checkPartyName(name: DerReader): void {
+  const part = name.inside();
+  part.next();
+  part.finish();
+}
+
 /** RFC 5280 §4.2.1.13. */
 function checkDistributionPoints(value: DerReader): void {
   each(value.enter(TAG.sequence), (list) => {
     const point = list.enter(TAG.sequence);
-    if (point.optional(contextConstructed(0))) {
+    const isNamed = point.optional(contextConstructed(0));
+    if (isNamed) {
       const name = point.inside();
-      if (name.optional(contextConstructed(0))) each(name.inside(), checkName);
-      else name.expect(contextConstructed(1));
+      if (name.peek() === contextConstructed(1)) throw new FormatError("names a point relative to its issuer, which Go does not read");
+      each(name.enter(contextConstructed(0)), checkName);
       name.finish();
     }
-    point.optional(contextPrimitive(1));
-    if (point.optional(contextConstructed(2))) each(point.inside(), checkName);
+    if (point.optional(contextPrimitive(1))) requireBits(point.content());
+    const hasIssuer = point.optional(contextConstructed(2));
+    if (hasIssuer) each(point.inside(), checkName);
     point.finish();
+    if (!isNamed && !hasIssuer) throw new FormatError("has a point without a name and an issuer");
   });
+}
+
+/** RFC 3779 §2.2.3, which OpenSSL reads in every certificate. */
+function checkAddressBlocks(value: DerReader): void {
+  each(value.enter(TAG.sequence), (list) => {
+    const family = list.enter(TAG.sequence);
+    family.expect(TAG.octetString);
+    if (family.optional(TAG.null)) family.finish();
+    else
+      each(family.enter(TAG.sequence), (addresses) => {
+        if (addresses.peek() !== TAG.sequence) return checkBits(addresses);
+        const range = addresses.enter(TAG.sequence);
+        checkBits(range);
+        checkBits(range);
+        range.finish();
+      });
+    family.finish();
+  });
+}
+
+/** RFC 3779 §3.2.3. */
+function checkAutonomousSystems(value: DerReader): void {
+  const fields = value.enter(TAG.sequence);
+  for (const number of [0, 1]) {
+    if (!fields.optional(contextConstructed(number))) continue;
+    const choice = fields.inside();
+    if (!choice.optional(TAG.null))
+      each(choice.enter(TAG.sequence), (systems) => {
+        if (systems.peek() !== TAG.sequence) return void systems.unsigned();
+        const range = systems.enter(TAG.sequence);
+        range.unsigned();
+        range.unsigned();
+        range.finish();
+      });
+    choice.finish();
+  }
+  fields.finish();
 }
 
 /** RFC 5280 §4.2.1.4: no policy appears twice. */
@@ -142,7 +234,7 @@ function checkMappings(value: DerReader): void {
 function checkAccess(value: DerReader): void {
   each(value.enter(TAG.sequence), (list) => {
     const description = list.enter(TAG.sequence);
-    description.oid();
+    readOidOfGo(description);
     checkName(description);
     description.finish();
   });
@@ -161,6 +253,7 @@ function readPolicyConstraints(value: DerReader): { readonly requiresExplicit: b
 
 function requireNumber(content: Bytes): void {
   if (content.length === 0 || (content[0] as number) >= 0x80) throw new FormatError("has a number that is empty or negative");
+  if (content.length > 4) throw new FormatError("has a number that is too large");
 }
 
 /** Whether policy constraints demand that certificates below have a policy, which leaves do not have. */

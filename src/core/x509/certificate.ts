@@ -30,7 +30,7 @@ export interface Certificate {
   readonly serial: Bytes;
   readonly issuer: Bytes;
   readonly subject: Bytes;
-  /** Whether the subject names nobody. */
+  /** Whether the subject names nobody: it has no attribute. */
   readonly subjectEmpty: boolean;
   readonly notBefore: Date;
   readonly notAfter: Date;
@@ -167,6 +167,7 @@ function readVersion(reader: DerReader): number {
 function readDotted(reader: DerReader): string {
   reader.oid();
   const content = reader.content();
+  if (reader.oidIsWide) return wideDotted(content);
   const arcs: number[] = [];
   let value = 0;
   for (const byte of content) {
@@ -175,6 +176,21 @@ function readDotted(reader: DerReader): string {
     if (arcs.length === 0) arcs.push(Math.min(2, Math.floor(value / 40)), value - 40 * Math.min(2, Math.floor(value / 40)));
     else arcs.push(value);
     value = 0;
+  }
+  return arcs.join(".");
+}
+
+/** The same for numbers that are larger than a Number holds exactly, such as the UUIDs below 2.25 (X.667). */
+function wideDotted(content: Bytes): string {
+  const arcs: bigint[] = [];
+  let value = 0n;
+  for (const byte of content) {
+    value = (value << 7n) | BigInt(byte & 0x7f);
+    if (byte >= 0x80) continue;
+    const top = value < 80n ? value / 40n : 2n;
+    if (arcs.length === 0) arcs.push(top, value - 40n * top);
+    else arcs.push(value);
+    value = 0n;
   }
   return arcs.join(".");
 }

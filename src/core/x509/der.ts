@@ -231,6 +231,18 @@ export class DerReader {
       throw new DerError("DER OBJECT IDENTIFIER is truncated", "has a malformed object identifier");
   }
 
+  /** Whether the OBJECT IDENTIFIER read last has a number of 2^31 or more, which Go's reader refuses (cryptobyte, readBase128Int). */
+  get oidIsWide(): boolean {
+    let value = 0;
+    for (let i = this.contentStart; i < this.contentEnd; i++) {
+      const octet = this.#bytes[i] as number;
+      value = value * 128 + (octet & 0x7f);
+      if (value >= 2 ** 31) return true;
+      if (octet < 0x80) value = 0;
+    }
+    return false;
+  }
+
   /** The octets of a BIT STRING without unused bits. @throws {FormatError} */
   bitString(): Bytes {
     this.expect(TAG.bitString);

@@ -6,6 +6,7 @@
  */
 import { type Bytes, equal } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
+import { checkRareName } from "./ca-extensions.ts";
 import { contextConstructed, contextPrimitive, DerReader, TAG } from "./der.ts";
 import { comparableParts, emailsIn, relativeNames } from "./names.ts";
 import { ipText } from "./profile.ts";
@@ -65,18 +66,23 @@ function readSubtrees(list: DerReader): Subtree[] {
     subtree.next();
     const kind = KINDS.get(subtree.tag) ?? "other";
     const octets = subtree.content();
+    if (kind === "other" || kind === "directory") requireForm(subtree);
     // RFC 5280 §4.2.1.10: minimum is 0, maximum is absent. OpenSSL refuses all that such a subtree is compared with.
     const isMinimumZero = !subtree.optional(contextPrimitive(0)) || (subtree.content().length === 1 && subtree.content()[0] === 0);
     if (!isMinimumZero || !subtree.done) throw new FormatError("have a minimum or maximum distance, which must not be used");
-    found.push({ kind, octets: kind === "directory" ? insideOf(octets) : octets, text: textOf(kind, octets) });
+    found.push({ kind, octets, text: textOf(kind, octets) });
   }
   return found;
 }
 
-/** directoryName is tagged explicitly, since Name is a CHOICE. */
-function insideOf(octets: Bytes): Bytes {
-  relativeNames(octets);
-  return octets;
+/** @param subtree which has read its base last. */
+function requireForm(subtree: DerReader): void {
+  try {
+    checkRareName(subtree);
+  } catch (error) {
+    if (error instanceof FormatError) throw new FormatError("have a malformed directory name or other name");
+    throw error;
+  }
 }
 
 function textOf(kind: Kind, octets: Bytes): string {
@@ -90,10 +96,25 @@ function textOf(kind: Kind, octets: Bytes): string {
     if (octet >= 0x80) throw new FormatError("have a name that is not ASCII");
     text += String.fromCharCode(octet);
   }
-  const domain = kind === "email" ? text.slice(text.indexOf("@") + 1) : text;
-  if (!isDomain(domain.startsWith(".") ? domain.slice(1) : domain))
+  if (!(kind === "email" && text.includes("@") ? isMailbox(text) : isDomainOrHost(text)) || (kind === "uri" && IPV4.test(text)))
     throw new FormatError(`have the malformed name ${JSON.stringify(text)}`);
   return text.toLowerCase();
+}
+
+/** Go reads no constraint on URIs that is an IP address; one of IPv6 has colons and no brackets to be one. */
+const IPV4 = /^\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}$|:.*:[0-9a-fA-F:.]*$/;
+
+/** A local part as Go reads it (crypto/x509, parseRFC2821Mailbox), and a host. */
+function isMailbox(text: string): boolean {
+  const at = text.lastIndexOf("@");
+  const [local, host] = [text.slice(0, at), text.slice(at + 1)];
+  const isLocal = /^"[ -~]+"$/.test(local) || local.split(".").every((atom) => /^[\w!#$%&'*+\-/=?^`{|}~]+$/.test(atom));
+  return isLocal && host !== "" && isDomain(host);
+}
+
+/** An empty text stands for every name; a period at the front for what is below a domain. */
+function isDomainOrHost(text: string): boolean {
+  return isDomain(text.startsWith(".") ? text.slice(1) : text) && text !== ".";
 }
 
 /** Labels of printable ASCII, none of them empty (Go, domainToReverseLabels). */
@@ -175,6 +196,16 @@ function isIpWithin({ octets }: Subtree, address: Bytes): boolean {
   if (length !== address.length) return false;
   const masked = (octet: number, i: number) => octet & (octets[length + i] as number);
   return equal(octets.slice(0, length).map(masked), address.map(masked));
+}
+
+/**
+ * Whether Java cannot read a constraint (sun.security.x509, URIName and RFC822Name), and so no certificate in which the
+ * extension is critical.
+ */
+export function isUnreadableByJava({ permitted, excluded }: NameConstraints): boolean {
+  const isHost = (text: string) =>
+    (text.startsWith(".") ? text.slice(1) : text).split(".").every((label) => /^[a-z0-9][a-z0-9-]*$/.test(label));
+  return [...permitted, ...excluded].some(({ kind, text }) => (kind === "uri" && !isHost(text)) || (kind === "email" && text === ""));
 }
 
 /** Whether Go leaves a constraint unhandled, and so refuses an extension that is critical. */

@@ -19,12 +19,16 @@ const STRINGS: ReadonlyMap<number, (content: Bytes) => string | null> = new Map<
   ],
   [0x14, () => null],
   [0x16, (content) => (content.every((octet) => octet < 0x80) ? null : "an IA5String that is not ASCII")],
-  [0x1e, (content) => (isBmp(content) ? null : "a BMPString that is not of whole characters of UCS-2")],
+  [
+    0x1e,
+    (content) => (isBmp(content) ? null : "a BMPString that is not of whole characters of UCS-2, or has a surrogate or a noncharacter"),
+  ],
 ]);
 
 function isUtf8(content: Bytes): boolean {
   try {
-    return !fromUtf8(content).includes("\0");
+    fromUtf8(content);
+    return true;
   } catch {
     return false;
   }
@@ -36,10 +40,13 @@ function latin1(content: Bytes): string {
   return text;
 }
 
-/** UCS-2 has no surrogates (X.680 §41.3). */
+/** UCS-2 has no surrogates (X.680 §41.3); Go takes none of Unicode's noncharacters either (crypto/x509, parseASN1String). */
 function isBmp(content: Bytes): boolean {
   if (content.length % 2 !== 0) return false;
-  for (let i = 0; i < content.length; i += 2) if (((content[i] as number) & 0xf8) === 0xd8) return false;
+  for (let i = 0; i < content.length; i += 2) {
+    const unit = ((content[i] as number) << 8) | (content[i + 1] as number);
+    if ((unit & 0xf800) === 0xd800 || unit >= 0xfffe || (unit >= 0xfdd0 && unit <= 0xfdef)) return false;
+  }
   return true;
 }
 
@@ -50,13 +57,41 @@ function isBmp(content: Bytes): boolean {
  */
 export function nameFault(name: Bytes): string | null {
   try {
-    for (const { tag, content } of attributesOf(name)) {
+    let isEmpty = true;
+    for (const { typeIsWide, tag, content } of attributesOf(name)) {
+      isEmpty = false;
+      if (typeIsWide) return `has an attribute type that Go does not read: ${WIDE_OID}`;
       // RFC 5280 appendix A.1: SIZE (1..MAX). GnuTLS reads no name with an empty value.
       if (content.length === 0) return "has an empty value";
       const check = STRINGS.get(tag);
       if (check === undefined) return `has a value of a type that Go does not read (tag ${tag})`;
       const fault = check(content);
       if (fault !== null) return `has ${fault}`;
+    }
+    return isEmpty ? "has no attribute" : null;
+  } catch (error) {
+    if (error instanceof DerError) return error.predicate;
+    throw error;
+  }
+}
+
+/** What is wrong with an object identifier of which `oidIsWide` holds. */
+export const WIDE_OID = "its object identifier has a number of 2^31 or more";
+
+/** Types of a value that OpenSSL reads in a Name (B_ASN1_PRINTABLE of asn1.h, and UTF8String). */
+const TYPES_OF_OPENSSL: readonly number[] = [TAG.bitString, 0x0c, 0x12, 0x13, 0x14, 0x16, 0x1c, 0x1e, TAG.sequence];
+
+/**
+ * Looks for what keeps OpenSSL from decoding a Name inside of an extension. Other verifiers do not read it, so that less is
+ * demanded of it than of a subject.
+ * @param name in DER. @returns the rest of a sentence of which the name is the subject, or null.
+ */
+export function embeddedNameFault(name: Bytes): string | null {
+  try {
+    for (const { tag, content } of attributesOf(name)) {
+      if (!TYPES_OF_OPENSSL.includes(tag)) return `has a value of a type that OpenSSL does not read (tag ${tag})`;
+      const fault = tag === 0x0c || tag === 0x1e ? STRINGS.get(tag)?.(content) : null;
+      if (fault) return `has ${fault}`;
     }
     return null;
   } catch (error) {
@@ -67,6 +102,7 @@ export function nameFault(name: Bytes): string | null {
 
 interface Attribute {
   readonly type: Bytes;
+  readonly typeIsWide: boolean;
   readonly tag: number;
   readonly content: Bytes;
 }
@@ -78,9 +114,9 @@ function* attributesOf(name: Bytes): Generator<Attribute> {
     while (!set.done) {
       const attribute = set.enter(TAG.sequence);
       attribute.oid();
-      const type = attribute.content();
+      const [type, typeIsWide] = [attribute.content(), attribute.oidIsWide];
       attribute.next();
-      yield { type, tag: attribute.tag, content: attribute.content() };
+      yield { type, typeIsWide, tag: attribute.tag, content: attribute.content() };
       attribute.finish();
     }
   }

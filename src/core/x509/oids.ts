@@ -49,6 +49,9 @@ export const OID = {
   inhibitAnyPolicy: "2.5.29.54",
   authorityInfoAccess: "1.3.6.1.5.5.7.1.1",
   subjectInfoAccess: "1.3.6.1.5.5.7.1.11",
+  // RFC 3779 §2.2.1 and §3.2.1
+  ipAddressBlocks: "1.3.6.1.5.5.7.1.7",
+  autonomousSystems: "1.3.6.1.5.5.7.1.8",
   // RFC 3820 §3.8
   proxyCertInfo: "1.3.6.1.5.5.7.1.14",
   // Netscape's, which OpenSSL still reads
@@ -84,6 +87,8 @@ const EXTENSION_NAMES: Readonly<Partial<Record<OidName, string>>> = {
   inhibitAnyPolicy: "inhibit anyPolicy",
   authorityInfoAccess: "authority information access",
   subjectInfoAccess: "subject information access",
+  ipAddressBlocks: "IP address blocks",
+  autonomousSystems: "autonomous system identifiers",
   proxyCertInfo: "proxy certificate information",
   netscapeCertType: "Netscape certificate type",
 };

@@ -6,7 +6,7 @@
 import { type Bytes, equal, utf8 } from "../bytes.ts";
 import { FormatError, type Violation } from "../errors.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
-import { extensionFault, requiresPolicies } from "./ca-extensions.ts";
+import { checkName, extensionFault, requiresPolicies } from "./ca-extensions.ts";
 import { type Certificate, type CertificateExtension, KEY_USAGE } from "./certificate.ts";
 import {
   contextConstructed,
@@ -25,11 +25,12 @@ import {
   excludesUnusual,
   forbiddenBy,
   hasUnusualKind,
+  isUnreadableByJava,
   type NameConstraints,
   type NamesBelow,
   readNameConstraints,
 } from "./name-constraints.ts";
-import { nameFault } from "./names.ts";
+import { comparableParts, nameFault, WIDE_OID } from "./names.ts";
 import { extensionText, OID } from "./oids.ts";
 
 export interface CaUse {
@@ -142,13 +143,30 @@ function keyIdFaults(certificate: Certificate, issuer: Certificate): Violation[]
         "RFC 5280 §4.2.1.1",
       ),
     );
-  const { keyId, issuerName, serial } = readAuthorityKeyId(extension.value);
+  const found = readAuthorityKeyId(extension.value);
+  if (found === null) {
+    const text = `has the malformed extension ${extensionText(OID.authorityKeyIdentifier)}: make it again without, or with the right one`;
+    return [...faults, fault("authorityKeyIdentifier", text, "RFC 5280 §4.2.1.1")];
+  }
+  const { keyId, issuerName, serial } = found;
   if (keyId !== null && (issuer.subjectKeyId === null || !equal(keyId, issuer.subjectKeyId))) refused(`that is not ${of} key identifier`);
-  if (issuerName !== null && !equal(issuerName, issuer.issuer))
+  if (issuerName !== null && !isSameName(issuerName, issuer.issuer))
     refused(`whose issuer is not the one of ${isRoot ? "the certificate itself" : "its issuer"}`);
   if (serial !== null && !equal(serial, issuer.serial)) refused(`whose serial number is not ${of}, as of a root that was renewed`);
   if (!isRoot && keyId === null) faults.push(fault("authorityKeyIdentifier", NO_KEY_ID, "RFC 5280 §4.2.1.1"));
   return faults;
+}
+
+/** Whether two names are the same for OpenSSL (X509_NAME_cmp), which takes no note of case, white space and type of string. */
+function isSameName(name: Bytes, other: Bytes): boolean {
+  if (equal(name, other)) return true;
+  try {
+    const [parts, others] = [comparableParts(name), comparableParts(other)];
+    return parts.length === others.length && parts.every((part, i) => part === others[i]);
+  } catch (error) {
+    if (error instanceof FormatError) return false;
+    throw error;
+  }
 }
 
 interface AuthorityKeyId {
@@ -159,26 +177,34 @@ interface AuthorityKeyId {
   readonly serial: Bytes | null;
 }
 
-/** RFC 5280 §4.2.1.1. Its outer form was checked when the certificate was read. */
-function readAuthorityKeyId(value: Bytes): AuthorityKeyId {
-  const fields = new DerReader(value).enter(TAG.sequence);
-  const keyId = fields.optional(contextPrimitive(0)) ? fields.content() : null;
-  let issuerName: Bytes | null = null;
-  if (fields.optional(contextConstructed(1))) {
-    const names = fields.inside();
-    while (!names.done) {
-      names.next();
-      if (names.tag === contextConstructed(4)) issuerName ??= names.content();
+/** RFC 5280 §4.2.1.1. @returns null if it is malformed. */
+function readAuthorityKeyId(value: Bytes): AuthorityKeyId | null {
+  try {
+    const fields = new DerReader(value).enter(TAG.sequence);
+    const keyId = fields.optional(contextPrimitive(0)) ? fields.content() : null;
+    let issuerName: Bytes | null = null;
+    if (fields.optional(contextConstructed(1))) {
+      const names = fields.inside();
+      while (!names.done) {
+        checkName(names);
+        if (names.tag === contextConstructed(4)) issuerName ??= names.content();
+      }
     }
+    const serial = fields.optional(contextPrimitive(2)) ? new DerReader(encode(element(TAG.integer, fields.content()))).unsigned() : null;
+    fields.finish();
+    return { keyId, issuerName, serial };
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
   }
-  const serial = fields.optional(contextPrimitive(2)) ? fields.content() : null;
-  fields.finish();
-  return { keyId, issuerName, serial: serial !== null && serial.length > 1 && serial[0] === 0 ? serial.slice(1) : serial };
 }
 
 function extensionFaults(extension: CertificateExtension, certificate: Certificate, use: CaUse): Violation[] {
   const { oid, critical } = extension;
   const text = extensionText(oid);
+  // The numbers of a dotted form, as Go reads them.
+  if (oid.split(".").some((number) => Number(number) >= 2 ** 31))
+    return [fault(oid, `has the extension ${text}, which keeps Go from reading it: ${WIDE_OID}`, "RFC 5280 §4.2")];
   const malformed = extensionFault(extension);
   if (malformed !== null) return [fault(oid, `has the malformed extension ${text}, which ${malformed}`, "RFC 5280 §4.2")];
   if (oid === OID.nameConstraints) return constraintFaults(extension, use);
@@ -207,6 +233,8 @@ function constraintFaults({ oid, value, critical }: CertificateExtension, { clus
   const faults = forbiddenBy(constraints, namesBelow(clusterId)).map((what) => refused(`${what}, which certificates below it have`));
   if (critical && hasUnusualKind(constraints))
     faults.push(refused("are critical and speak of directory names or other names that Go does not process"));
+  if (critical && isUnreadableByJava(constraints))
+    faults.push(refused("are critical and have a name that Java does not read: a URI constraint must be a host, without scheme and port"));
   return faults;
 }
 

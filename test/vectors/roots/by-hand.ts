@@ -23,15 +23,17 @@ import { OID } from "../../../src/core/x509/oids.ts";
 import { encodeTime } from "../../../src/core/x509/time.ts";
 import { type RootVector, URI } from "./vector.ts";
 
-const UTF8 = 0x0c;
+export const UTF8 = 0x0c;
 const NOT_BEFORE = new Date("2026-01-01T00:00:00Z");
 const NOT_AFTER = new Date("2046-01-01T00:00:00Z");
 
-const id = (dotted: string): DerNode => oid(oidContent(dotted));
+export const id = (dotted: string): DerNode => oid(oidContent(dotted));
 const flag = (value: boolean): DerNode => element(TAG.boolean, Uint8Array.of(value ? 0xff : 0));
-const integer = (...octets: readonly number[]): DerNode => element(TAG.integer, Uint8Array.from(octets));
-const attribute = (tag: number, content: Uint8Array, type: string = OID.commonName): DerNode => sequence(id(type), element(tag, content));
-const nameOf = (tag: number, content: Uint8Array, type?: string): DerNode => sequence(element(TAG.set, attribute(tag, content, type)));
+export const integer = (...octets: readonly number[]): DerNode => element(TAG.integer, Uint8Array.from(octets));
+export const attribute = (tag: number, content: Uint8Array, type: string = OID.commonName): DerNode =>
+  sequence(id(type), element(tag, content));
+export const nameOf = (tag: number, content: Uint8Array, type?: string): DerNode =>
+  sequence(element(TAG.set, attribute(tag, content, type)));
 
 interface Extension {
   readonly oid: string;
@@ -44,7 +46,7 @@ function extension({ oid: dotted, critical = false, value }: Extension): DerNode
   return sequence(id(dotted), ...spelled, octetString(value));
 }
 
-interface Parts {
+export interface Parts {
   readonly rsa?: boolean;
   readonly version?: DerNode | null;
   readonly serial?: DerNode;
@@ -63,7 +65,7 @@ interface Parts {
   readonly change?: (der: Bytes) => Bytes;
 }
 
-async function make(parts: Parts): Promise<Pick<RootVector, "cert" | "key">> {
+export async function make(parts: Parts): Promise<Pick<RootVector, "cert" | "key">> {
   const algorithm =
     parts.rsa === true
       ? { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256", modulusLength: 2048, publicExponent: Uint8Array.of(1, 0, 1) }
@@ -104,22 +106,24 @@ async function make(parts: Parts): Promise<Pick<RootVector, "cert" | "key">> {
   return { cert: certificatePem(parts.change?.(der) ?? der), key: writePem("PRIVATE KEY", pkcs8) };
 }
 
-const subtree = (tag: number, content: DerNode | Uint8Array, ...more: readonly DerNode[]): DerNode =>
+export const subtree = (tag: number, content: DerNode | Uint8Array, ...more: readonly DerNode[]): DerNode =>
   sequence(element(tag, content), ...more);
-const constraints = (permitted: readonly DerNode[], excluded: readonly DerNode[] = []): DerNode =>
+export const constraints = (permitted: readonly DerNode[], excluded: readonly DerNode[] = []): DerNode =>
   sequence(
     ...(permitted.length === 0 ? [] : [element(contextConstructed(0), ...permitted)]),
     ...(excluded.length === 0 ? [] : [element(contextConstructed(1), ...excluded)]),
   );
 const dns = (text: string) => subtree(contextPrimitive(2), utf8(text));
-const nc = (value: DerNode, critical = true): Parts => ({ extensions: [{ oid: OID.nameConstraints, critical, value }] });
+export const nc = (value: DerNode, critical = true): Parts => ({ extensions: [{ oid: OID.nameConstraints, critical, value }] });
 const policy = (dotted: string): DerNode => sequence(id(dotted));
 const anotherName = nameOf(UTF8, utf8("Another root"));
-const garbage = Uint8Array.of(0x02, 0x80, 0xff);
+export const garbage = Uint8Array.of(0x02, 0x80, 0xff);
 const general = (date: Date): DerNode => element(TAG.generalizedTime, utf8(`${date.toISOString().replaceAll(/[-:T]/g, "").slice(0, 14)}Z`));
 
+export type HandRow = readonly [what: string, parts: Parts, refused: string | null];
+
 /** What each root is, the parts in which it differs from a good one, and what must be said of it; null: it is taken. */
-const ROOTS: readonly (readonly [what: string, parts: Parts, refused: string | null])[] = [
+const ROOTS: readonly HandRow[] = [
   ["a good root", {}, null],
   ["a subject in PrintableString with _", { subject: nameOf(0x13, utf8("Corp_Root_CA")) }, "a PrintableString with a character"],
   ["a subject in PrintableString with @", { subject: nameOf(0x13, utf8("ca@corp")) }, "a PrintableString with a character"],
@@ -400,9 +404,9 @@ const ROOTS: readonly (readonly [what: string, parts: Parts, refused: string | n
   ["an end that is cut off", { change: (der) => der.slice(0, -1) }, "it ends too early"],
 ];
 
-/** Makes the roots, each with a key of its own. */
-export async function rootsByHand(): Promise<RootVector[]> {
+/** Makes roots, each with a key of its own. */
+export async function rootsByHand(rows: readonly HandRow[] = ROOTS): Promise<RootVector[]> {
   const made: RootVector[] = [];
-  for (const [what, parts, refused] of ROOTS) made.push({ name: what, how: "by hand", ...(await make(parts)), refused });
+  for (const [what, parts, refused] of rows) made.push({ name: what, how: "by hand", ...(await make(parts)), refused });
   return made;
 }

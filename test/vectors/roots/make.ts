@@ -5,8 +5,9 @@
  */
 import { writeFileSync } from "node:fs";
 import { rootsByHand } from "./by-hand.ts";
+import { FORMS } from "./by-hand-forms.ts";
 import { rootsByTools } from "./by-tools.ts";
 
-const roots = [...rootsByTools(), ...(await rootsByHand())];
+const roots = [...rootsByTools(), ...(await rootsByHand()), ...(await rootsByHand(FORMS))];
 writeFileSync(new URL("./roots.json", import.meta.url), `${JSON.stringify(roots, null, 2)}\n`);
 console.log(`${roots.length} roots`);
