@@ -55,10 +55,29 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     assert.match(refused.text, /Redis is away/);
     const ready = await replica.call("GET", "/readyz");
     assert.equal(ready.status, 200, ready.text);
+    // At once, and not only after the time in which a heartbeat is due.
+    assert.match(ready.text, /^store: away since \d{4}-/m);
+    assert.match(ready.text, /^changes: not possible: the store has not answered since \d{4}-/m);
     assert.ok(replica.lines.some(({ message }) => message === "The store is away: starting from the last-seen state in the data folder"));
     await redis.restart();
     await until(async () => (await replica.call("PUT", ROTATE)).status === 200);
     assert.equal(replica.meshca.manager.snapshot?.state.index, 2);
+    await until(async () => /^store: ok\nchanges: possible$/m.test((await replica.call("GET", "/readyz")).text));
+  });
+
+  it("says that the store is away as soon as a running replica gets no answer, and that it is back", { timeout: 60_000 }, async () => {
+    const redis = await startRedis({ config: ["appendonly yes", "appendfsync always"] });
+    endings.push(redis.stop);
+    const replica = await start({ port: redis.port, folder: new Map() });
+    assert.match((await replica.call("GET", "/readyz")).text, /^store: ok\nchanges: possible$/m);
+    redis.kill("SIGKILL");
+    const began = Date.now();
+    const away = /^store: away since \d{4}-.*\nchanges: not possible: the store has not answered since \d{4}-/m;
+    await until(async () => away.test((await replica.call("GET", "/readyz")).text));
+    // A heartbeat, and the time for a command: less than the 10 s after which a replica that is silent counts as gone.
+    assert.ok(Date.now() - began < 9000);
+    await redis.restart();
+    await until(async () => /^store: ok\nchanges: possible$/m.test((await replica.call("GET", "/readyz")).text));
   });
 
   it("counts max_staleness from when the store confirmed that state, not from its own start", async () => {

@@ -125,6 +125,7 @@ export function createFollower(options: FollowerOptions): Follower {
     const stored = await store.read().catch((error: unknown) => {
       // An answer that cannot be trusted is not the silence that the staleness would be put down to.
       standing.doubt(isSilence(error) ? null : reasonOf(error));
+      standing.failed(error);
       throw error;
     });
     const { state } = stored;

@@ -46,7 +46,7 @@ import { collect, collectAt, withRemnants } from "./remnants.ts";
 import { choose, planResolution, requireRestorable, requireSameCluster } from "./resolve.ts";
 import { keksInUse, requireKeks, rewrapped } from "./rewrap.ts";
 import type { Snapshot } from "./snapshot.ts";
-import { createStanding } from "./standing.ts";
+import { createStanding, isAway } from "./standing.ts";
 import { type AccessRecord, type CaState, leastSchema, SCHEMA, SCHEMAS } from "./state.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./status.ts";
 import { prune, recordAccess, reseal } from "./transitions.ts";
@@ -473,7 +473,10 @@ export function createManager(options: ManagerOptions): CaManager {
       await follower.current?.provider?.probe?.();
     },
     async follow(signal) {
-      await store.watch(follower.current?.state.commitId ?? null, signal);
+      await store.watch(follower.current?.state.commitId ?? null, signal).catch((error: unknown) => {
+        standing.failed(error);
+        throw error;
+      });
       if (!signal.aborted) await refresh();
     },
     subscribe: follower.subscribe,
@@ -497,11 +500,6 @@ export function createManager(options: ManagerOptions): CaManager {
       await upkeep.close();
     },
   };
-}
-
-/** Whether an error says that the store does not answer, and not that it refuses. */
-function isAway(error: unknown): boolean {
-  return error instanceof StoreError && error.code === "store_unavailable";
 }
 
 /** What a change made that cannot come to nothing. */

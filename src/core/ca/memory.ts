@@ -26,6 +26,8 @@ export interface StandingMemory {
   /** How far the store's clock is ahead, in milliseconds. */
   offset: number;
   doubted: string | null;
+  /** Whether the store did not answer when it was asked last. */
+  unanswered: boolean;
   /** How often in a row the clocks were apart; the first comparison of all counts twice. */
   apart: number;
   compared: boolean;
@@ -46,7 +48,7 @@ export interface Memory {
 export function createMemory(): Memory {
   return {
     follower: { current: null, term: 0, stopped: null, found: null },
-    standing: { confirmedAt: null, announcedAt: null, live: [], offset: 0, doubted: null, apart: 0, compared: false },
+    standing: { confirmedAt: null, announcedAt: null, live: [], offset: 0, doubted: null, unanswered: false, apart: 0, compared: false },
     limiter: { nextTokenAt: 0 },
   };
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Clock } from "../clock.ts";
-import { NotReadyError } from "../errors.ts";
+import { NotReadyError, StoreError } from "../errors.ts";
 import type { Replica, Replicas } from "../replicas.ts";
 import type { Store } from "../store.ts";
 import { createMemory, type StandingMemory } from "./memory.ts";
@@ -23,13 +23,15 @@ export interface Standing {
   readonly confirmedAt: Date | null;
   /** The store answered what cannot be taken, and why; null where it did not answer. */
   doubt(reason: string | null): void;
+  /** The store gave this error when it was asked. */
+  failed(error: unknown): void;
   /** Who is alive, by the last answer of the store. */
   readonly live: readonly Replica[];
   /** How far the store's clock is ahead, in milliseconds. */
   readonly clockOffsetMs: number;
   /** Milliseconds since the store was last asked with success; null where it never was. */
   readonly stalenessMs: number | null;
-  /** The store is overdue with its answer: what is served may be old. */
+  /** The store did not answer when it was asked last, or is overdue with its answer: what is served may be old. */
   readonly storeAway: boolean;
   /** Why no leaf may be signed, or null. */
   signingObstacle(leafTtlMs: number): NotReadyError | null;
@@ -67,14 +69,24 @@ export function createStanding(
     return age >= 0 && age <= ms;
   };
 
+  const failed = (error: unknown): void => {
+    if (isAway(error)) memory.unanswered = true;
+  };
+
+  const passOn = (error: unknown): never => {
+    failed(error);
+    throw error;
+  };
+
   return {
+    failed,
     isFresh: (maxAgeMs) => isWithin(memory.confirmedAt, maxAgeMs),
     get silent() {
       return !isWithin(memory.announcedAt, policy.heartbeatMs);
     },
     async heartbeat(self) {
       const before = clock.now().getTime();
-      const stored = (await store.now()).getTime();
+      const stored = (await store.now().catch(passOn)).getTime();
       const after = clock.now().getTime();
       // The store looked at its clock somewhere between: off by half of the way at most, which says nothing where the way was long.
       if (after >= before && after - before <= policy.maxClockSkewMs) {
@@ -88,6 +100,7 @@ export function createStanding(
     confirm(asked) {
       memory.confirmedAt = asked.getTime();
       memory.doubted = null;
+      memory.unanswered = false;
     },
     doubt(reason) {
       memory.doubted = reason;
@@ -106,6 +119,7 @@ export function createStanding(
     },
     get storeAway() {
       if (policy.maxStalenessMs === null) return false;
+      if (memory.unanswered) return true;
       return memory.confirmedAt === null || Math.abs(clock.now().getTime() - memory.confirmedAt) > policy.replicaTtlMs;
     },
     signingObstacle(leafTtlMs) {
@@ -127,4 +141,9 @@ export function createStanding(
       return skewed() && agreed();
     },
   };
+}
+
+/** Whether an error says that the store does not answer, and not that it refuses. */
+export function isAway(error: unknown): boolean {
+  return error instanceof StoreError && error.code === "store_unavailable";
 }
