@@ -48,7 +48,7 @@ describe("MESHCA_AUDIT", () => {
     let refusedId: string | undefined;
     const lines = await audited(async (server) => {
       leaf = JSON.parse((await send(server.port, sign(csrOf(server))))?.body ?? "") as typeof leaf;
-      const other = opensslCsr("URI:spiffe://other.consul/ns/default/dc/dc1/svc/web").csr;
+      const other = opensslCsr("URI:SPIFFE://OTHER.consul/ns/default/dc/dc1/svc/web").csr;
       refusedId = (await send(server.port, sign(other)))?.header("X-Request-Id");
       await send(server.port, sign("-----BEGIN PRIVATE KEY-----"));
       await send(server.port, put({ Provider: "consul", Config: { LeafCertTTL: "50h" } }));

@@ -10,7 +10,7 @@ import { CaError, ConflictError, InvariantError, NotReadyError, RequestError } f
 import type { Metrics } from "../metrics.ts";
 import { certificatePem } from "../pem.ts";
 import type { SignedLeaf } from "../provider.ts";
-import { formatSpiffeId, type LeafId, parseSpiffeId, requireDefaultScope, trustDomainOf } from "../spiffe/kinds.ts";
+import { formatSpiffeId, type LeafId, parseSpiffeId, requireDefaultScope, type SpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
 import { type Certificate, keyIdOf } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
 import type { LeafFields } from "../x509/leaf.ts";
@@ -147,11 +147,12 @@ export function createIssuer(options: IssuerOptions): Issue {
         const request = readCsr(csr);
         uri = request.uri;
         requireForeignKey(request, snapshot);
-        const id = requireLeafId(request.uri, snapshot, options.datacenter);
-        uri = formatSpiffeId(id);
+        const named = parseSpiffeId(request.uri);
+        uri = formatSpiffeId(named);
+        const id = requireLeafId(named, snapshot, options.datacenter);
         const subject: LeafSubject = { id, uri, spki: request.key.spki };
-        const asked = permit?.(subject);
-        if (asked !== undefined) await asked;
+        const permitted = permit?.(subject);
+        if (permitted !== undefined) await permitted;
         const names = leafNames(id, request, options.serverNames);
         await verifyProof(request);
         // Only what will be signed counts against Consul's limits (consul-ca.md §4.9).
@@ -163,8 +164,8 @@ export function createIssuer(options: IssuerOptions): Issue {
           await turn;
         }
         try {
-          const askedAgain = permit?.(subject);
-          if (askedAgain !== undefined) await askedAgain;
+          const permittedAgain = permit?.(subject);
+          if (permittedAgain !== undefined) await permittedAgain;
           // Not the snapshot that it began with: the process may have been suspended since, until that one's root was pruned.
           const prepared = prepare(request, id, names, options.snapshot());
           const provider = requireProvider(prepared.snapshot);
@@ -212,8 +213,7 @@ function requireForeignKey({ key: { spki } }: CertificateRequest, { state, provi
     throw new RequestError("profile_violation", "Cannot accept CSR: its public key is one of the CA's own");
 }
 
-function requireLeafId(uri: string, snapshot: Snapshot, datacenter: string): LeafId {
-  const id = parseSpiffeId(uri);
+function requireLeafId(id: SpiffeId, snapshot: Snapshot, datacenter: string): LeafId {
   // Consul's texts, in its order (agent/consul/leader_connect_ca.go).
   if (id.kind === "signing") throw new RequestError("spiffe_id_malformed", "SPIFFE ID in CSR must be a service, mesh-gateway, or agent ID");
   requireDefaultScope(id);
