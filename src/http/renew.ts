@@ -5,6 +5,7 @@
 import { base64, colonHex } from "../core/bytes.ts";
 import { denied, requireOwnLeaf } from "../core/ca/own-leaf.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
+import type { CaState } from "../core/ca/state.ts";
 import { FormatError, InvariantError, RequestError } from "../core/errors.ts";
 import { readPem } from "../core/pem.ts";
 import { trustDomainOf } from "../core/spiffe/kinds.ts";
@@ -50,16 +51,19 @@ export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
           requireDatacenter(call.query().params, datacenter);
           manager.requireRoom("renewal");
           const csr = await readCsrBody(call.request, bodies, options.limits.maxBodySign);
-          let proven: { readonly leaf: Certificate; readonly identity: string } | null = null;
+          let proven: { readonly leaf: Certificate; readonly identity: string; readonly under: CaState } | null = null;
           const renewed = await manager.sign(csr, {
             priority: "renewal",
             caller: call.caller,
             async authenticate(snapshot) {
-              proven = await provenLeaf(call, csr, snapshot);
+              proven = { ...(await provenLeaf(call, csr, snapshot)), under: snapshot.state };
             },
-            permit({ uri, spki }) {
+            async permit({ uri, spki }) {
               if (proven === null) throw new InvariantError("A renewal is decided on before its proof was checked");
-              const { leaf, identity } = proven;
+              const { leaf, identity, under } = proven;
+              // The leaf's root may have been abandoned while the request waited.
+              const { state } = manager.require();
+              if (state !== under) await requireOwnLeaf(leaf, state, clock.now());
               const serial = colonHex(leaf.serial);
               const subjectKeyId = leaf.subjectKeyId === null ? null : colonHex(leaf.subjectKeyId);
               if (uri !== identity) throw denied("the request is for another identity than the leaf's");

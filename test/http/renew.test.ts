@@ -6,10 +6,12 @@ import assert from "node:assert/strict";
 import { createHash, createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import { exportSPKI, generateKeyPair, importPKCS8, SignJWT } from "jose";
+import type { CaManager } from "../../src/core/ca/manager.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { makeKek } from "../../src/seal/kek.ts";
 import { abandonedRoot } from "../core/ca/abandoned.ts";
-import { opensslCsr } from "../fakes/ca.ts";
+import { configuration, createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
 import { createTestApp } from "./app.ts";
 import { type ServerProcess, startServer } from "./process.ts";
@@ -205,6 +207,44 @@ describe("PUT /v1/connect/ca/renew", () => {
       await replica.stop();
       await redis.stop();
     }
+  });
+});
+
+describe("PUT /v1/connect/ca/renew while a request waits for its turn", () => {
+  /** Has the renewal of a leaf of the first root wait, and lets it go on after `meanwhile`. */
+  async function waited(meanwhile: (manager: CaManager) => Promise<unknown>) {
+    const ca = await createTestCa({ policy: { ...DEFAULT_POLICY, maxChainLength: 2 } });
+    const { manager, clock } = ca;
+    await manager.configure(configuration({ CSRMaxPerSecond: 4 }));
+    const { app } = await createTestApp({}, ca);
+    const { csr } = opensslCsr(`URI:${serviceUri(manager, "web")}`);
+    const { certificatePem } = await manager.sign(csr);
+    const rotate = (forceWithoutCrossSigning: boolean) => manager.rotate({ forceWithoutCrossSigning, modifyIndex: null });
+    await rotate(false);
+    const before = clock.sleepers;
+    const headers = { Host: "127.0.0.1:8500" };
+    const request = new Request(`http://127.0.0.1:8500${RENEW}`, { method: "PUT", body: csr, headers });
+    const renewed = app.fetch(request, { peerCertificate: new Uint8Array(new X509Certificate(certificatePem).raw) });
+    await until(() => clock.sleepers === before + 1);
+    await meanwhile(manager);
+    clock.advance(1000);
+    const answer = await renewed;
+    return { status: answer.status, text: await answer.text() };
+  }
+
+  it("refuses it if the leaf's root was abandoned meanwhile", async () => {
+    const { status, text } = await waited(async (manager) => {
+      const oldest = manager.require().state.roots.find(({ status: is }) => is === "retired")?.id;
+      await manager.rotate({ forceWithoutCrossSigning: true, modifyIndex: null });
+      assert.ok(manager.require().state.roots.find(({ id }) => id === oldest)?.forcedOut);
+    });
+    assert.equal(status, 403, text);
+    assert.match(text, /^Permission denied: cannot renew: the leaf is not of this CA/);
+  });
+
+  it("gives a leaf if another change was made meanwhile", async () => {
+    const { status, text } = await waited((manager) => manager.configure(configuration({ LeafCertTTL: "24h" })));
+    assert.equal(status, 200, text);
   });
 });
 
