@@ -144,10 +144,17 @@ function notDuration(value: number | bigint, name: string): RequestError {
 /** Every repetition has another first character than what follows it. */
 const RFC3339 = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)$/;
 
+/** Date goes on to the next month behind the last day of one, and to the next day at 24:00; RFC 3339 section 5.7 has neither. */
+function isOnCalendar(value: string): boolean {
+  const day = value.slice(0, "2006-01-02".length);
+  const hour = value.slice(day.length + 1, day.length + 3);
+  return hour !== "24" && new Date(`${day}T00:00:00Z`).toISOString().startsWith(day);
+}
+
 function instant(value: string | null, name: string): Date | undefined {
   if (value === null) return undefined;
   const time = new Date(value);
-  if (!RFC3339.test(value) || Number.isNaN(time.getTime()))
+  if (!RFC3339.test(value) || Number.isNaN(time.getTime()) || !isOnCalendar(value))
     throw decodeFailed(`parsing time ${JSON.stringify(value)} as RFC 3339: ${name}`);
   return time;
 }

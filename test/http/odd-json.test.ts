@@ -274,7 +274,16 @@ describe("odd JSON", () => {
       assert.equal(status, 400, `${ttl}: ${text}`);
       assert.match(text, /ExpirationTTL/);
     }
-    for (const time of ["2026", "1", "June 2 2026", "+275760-09-13T00:00:00Z", ""]) {
+    const tomorrow = new Date(Date.now() + 86_400_000).toISOString().slice(0, 10);
+    // Days and hours that no calendar has, which Date moves on to the next ones; one of them is in time on each day of a year.
+    const overflowing = [
+      "2026-02-30T00:00:00Z",
+      "2026-11-31T04:00:00Z",
+      "2100-02-29T00:00:00Z",
+      `${tomorrow}T24:00:00Z`,
+      "2026-00-01T00:00:00Z",
+    ];
+    for (const time of ["2026", "1", "June 2 2026", "+275760-09-13T00:00:00Z", "", ...overflowing]) {
       const { status, text } = await test.call("PUT", "/v1/acl/token", { ExpirationTime: time });
       assert.deepEqual([status, /RFC 3339: ExpirationTime/.test(text)], [400, true], `${time}: ${text}`);
     }
