@@ -44,8 +44,29 @@ const managementToken = v.pipe(v.string(), v.regex(/^[\x21-\x7e]{16,128}$/, "mus
 const hostList = v.pipe(
   v.string(),
   v.transform((text) => text.split(/[\s,]+/).filter((host) => host !== "")),
-  v.array(v.pipe(v.string(), v.toLowerCase(), v.regex(/^[a-z0-9.-]+(:\d{1,5})?$/, "must be HOST or HOST:PORT, separated by commas"))),
+  v.array(
+    v.pipe(
+      v.string(),
+      v.toLowerCase(),
+      v.check(isHostEntry, "must be HOST or HOST:PORT, separated by commas, with IPv6 in brackets"),
+      v.transform(inUrlForm),
+    ),
+  ),
 );
+
+/** A name or an address, an IPv6 one in brackets, with or without a port. */
+function isHostEntry(entry: string): boolean {
+  const match = /^(?:\[([0-9a-f:.]+)\]|[a-z0-9.-]+)(?::\d{1,5})?$/.exec(entry);
+  if (match === null) return false;
+  const [, six] = match;
+  return six === undefined || (six.includes(":") && readRange(six) !== null);
+}
+
+/** IPv6 addresses in the one spelling that URLs have them in (WHATWG URL, host serializing). */
+function inUrlForm(entry: string): string {
+  const end = entry.indexOf("]") + 1;
+  return end === 0 ? entry : new URL(`http://${entry.slice(0, end)}`).hostname + entry.slice(end);
+}
 
 /** `127.0.0.1:8200` or `[::1]:8200` in the form of a URL, or null for anything else. */
 function addressWithPort(entry: string): string | null {

@@ -41,6 +41,22 @@ const UNLISTED = "is not a setting; README.md lists them, in the section Setting
 const STALENESS = "MESHCA_MAX_STALENESS: must be a duration from 1s to 24h, for example 5m";
 
 describe("readSettings()", () => {
+  it("readSettings() reads IPv6 hosts that auth methods may ask in the spelling that URLs have", () => {
+    const { jwksHosts, jwksPrivateHosts } = read({
+      MESHCA_JWKS_HOSTS: "[2001:DB8:0::1], issuer.example:8443",
+      MESHCA_JWKS_PRIVATE_HOSTS: "[fd00:0:0:0::a]:6443,10.96.0.1:443",
+    });
+    assert.deepEqual(
+      [jwksHosts, jwksPrivateHosts],
+      [
+        ["[2001:db8::1]", "issuer.example:8443"],
+        ["[fd00::a]:6443", "10.96.0.1:443"],
+      ],
+    );
+    for (const entry of ["fd00::1", "[fd00::1", "[10.0.0.1]", "[::1]6443", "[fd00::1%eth0]", "[:::1]", "[::1]:x", "https://[::1]"])
+      assert.throws(() => read({ MESHCA_JWKS_HOSTS: entry }), /MESHCA_JWKS_HOSTS\.0: must be HOST or HOST:PORT/, entry);
+  });
+
   it("readSettings() has a default for everything", () => {
     assert.deepEqual(read({ PATH: "/bin" }), {
       listen: { host: "127.0.0.1", port: 8500 },
