@@ -30,6 +30,9 @@ export async function readCsrBody(request: Request, bodies: BodyReader, maxBytes
   // In JSON each line end of a request is two characters. A type that is not that of requests may be JSON as well.
   const bytes = await bodies.readBytes(request, form === "request" ? maxRaw : maxBytes);
   if (isDer(bytes)) return writePem(LABEL, bytes);
+  // What PowerShell writes with ">" begins with a byte order mark.
+  if ((bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff))
+    throw malformed("the body is text in UTF-16; send it in UTF-8");
   const text = new TextDecoder().decode(bytes);
   if (form === "json" || text.trimStart().startsWith("{")) return csrOfJson(text);
   if (bytes.length > maxRaw) throw new RequestError("too_large", `Cannot read body: it is longer than ${maxRaw} bytes`);

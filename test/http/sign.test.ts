@@ -71,6 +71,19 @@ describe("PUT /v1/connect/ca/sign", () => {
       assert.deepEqual([leaf.CreateIndex, leaf.ModifyIndex, response.headers.get("x-consul-index")], [1, 1, "1"]);
     });
 
+  it("PUT /v1/connect/ca/sign names the encoding of a request in UTF-16, as PowerShell writes it", async () => {
+    const test = await start();
+    const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
+    for (const text of [csr, JSON.stringify({ CSR: csr })])
+      for (const type of ["", "application/json", "application/pkcs10"]) {
+        const littleEndian = Buffer.from(`\ufeff${text}`, "utf16le");
+        for (const body of [new Uint8Array(littleEndian), new Uint8Array(Buffer.from(littleEndian).swap16())]) {
+          const answer = await test.fetch(SIGN, { method: "PUT", body, headers: { "Content-Type": type } });
+          assert.deepEqual([answer.status, await answer.text()], [400, "Cannot read CSR: the body is text in UTF-16; send it in UTF-8"]);
+        }
+      }
+  });
+
   it("PUT /v1/connect/ca/sign gives a leaf that openssl verifies against the listed root, with the serial of the answer", async () => {
     const test = await start();
     const uri = serviceUri(test.manager, "web");
