@@ -291,6 +291,7 @@ export function createManager(options: ManagerOptions): CaManager {
       const since = standing.confirmedAt;
       return `the store has not answered ${since === null ? "since the start" : `since ${since.toISOString()}`}`;
     }
+    if (standing.unwritten !== null) return `the last write to the store failed: ${standing.unwritten}`;
     if (follower.stopped !== null) return `the store lost writes (${follower.stopped}); decide with PUT /v1/connect/ca/state-conflict`;
     if (follower.current === null) return "the CA has not finished initializing";
     return operations.whyNotFollowed();

@@ -28,6 +28,8 @@ export interface StandingMemory {
   doubted: string | null;
   /** Whether the store did not answer when it was asked last. */
   unanswered: boolean;
+  /** Why the store did not take what was written last, or null. */
+  unwritten: string | null;
   /** How often in a row the clocks were apart; the first comparison of all counts twice. */
   apart: number;
   compared: boolean;
@@ -48,7 +50,17 @@ export interface Memory {
 export function createMemory(): Memory {
   return {
     follower: { current: null, term: 0, stopped: null, found: null },
-    standing: { confirmedAt: null, announcedAt: null, live: [], offset: 0, doubted: null, unanswered: false, apart: 0, compared: false },
+    standing: {
+      confirmedAt: null,
+      announcedAt: null,
+      live: [],
+      offset: 0,
+      doubted: null,
+      unanswered: false,
+      unwritten: null,
+      apart: 0,
+      compared: false,
+    },
     limiter: { nextTokenAt: 0 },
   };
 }

@@ -150,6 +150,7 @@ export function createOperations(options: OperationsOptions): Operations {
       return result;
     } catch (error) {
       metrics.change(name, error instanceof CaError ? error.code : "internal");
+      standing.notWritten(error);
       throw error;
     } finally {
       running = null;

@@ -25,6 +25,10 @@ export interface Standing {
   doubt(reason: string | null): void;
   /** The store gave this error when it was asked. */
   failed(error: unknown): void;
+  /** A write to the store gave this error. */
+  notWritten(error: unknown): void;
+  /** Why the last write to the store failed, or null. */
+  readonly unwritten: string | null;
   /** Who is alive, by the last answer of the store. */
   readonly live: readonly Replica[];
   /** How far the store's clock is ahead, in milliseconds. */
@@ -78,8 +82,16 @@ export function createStanding(
     throw error;
   };
 
+  const notWritten = (error: unknown): void => {
+    if (isAway(error)) memory.unwritten = error.message;
+  };
+
   return {
     failed,
+    notWritten,
+    get unwritten() {
+      return memory.unwritten;
+    },
     isFresh: (maxAgeMs) => isWithin(memory.confirmedAt, maxAgeMs),
     get silent() {
       return !isWithin(memory.announcedAt, policy.heartbeatMs);
@@ -94,7 +106,12 @@ export function createStanding(
         memory.apart = skewed() ? memory.apart + (memory.compared ? 1 : 2) : 0;
         memory.compared = true;
       }
-      memory.live = await replicas.announce({ ...self, clockOffsetMs: Math.round(memory.offset) }, policy.replicaTtlMs);
+      const announcement = { ...self, clockOffsetMs: Math.round(memory.offset) };
+      memory.live = await replicas.announce(announcement, policy.replicaTtlMs).catch((error: unknown) => {
+        notWritten(error);
+        throw error;
+      });
+      memory.unwritten = null;
       memory.announcedAt = after;
     },
     confirm(asked) {
@@ -144,6 +161,6 @@ export function createStanding(
 }
 
 /** Whether an error says that the store does not answer, and not that it refuses. */
-export function isAway(error: unknown): boolean {
+export function isAway(error: unknown): error is StoreError {
   return error instanceof StoreError && error.code === "store_unavailable";
 }

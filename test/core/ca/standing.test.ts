@@ -1,0 +1,62 @@
+/**
+ * What a replica says of its store: away, or there and not to be written.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { ConflictError, StoreError } from "../../../src/core/errors.ts";
+import { createCodec } from "../../../src/store/codec.ts";
+import { configuration, createTestCa } from "../../fakes/ca.ts";
+import { BOOTSTRAP, replica } from "./harness.ts";
+
+const FULL = 'Cannot use the SQLite file "/data/meshca.db": the disk is full';
+
+describe("status", () => {
+  /** A replica whose store can be read; what writes fails as `state.reason` says. */
+  async function unwritable(state: { reason: string | null }) {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP });
+    const written = async <T>(call: () => Promise<T>): Promise<T> => {
+      if (state.reason !== null) throw new StoreError("store_unavailable", state.reason);
+      return call();
+    };
+    const { leases, replicas } = ca.backend.open(createCodec(ca.sealer), "other");
+    return replica(ca, "other", {
+      leases: { ...leases, acquire: (...args) => written(() => leases.acquire(...args)) },
+      replicas: { ...replicas, announce: (...args) => written(() => replicas.announce(...args)) },
+    });
+  }
+
+  it("has why the last write failed as the reason that nothing can be changed, until one is taken", async () => {
+    const state = { reason: null as string | null };
+    const manager = await unwritable(state);
+    await manager.start();
+    assert.equal(manager.status.changeObstacle, null);
+    state.reason = FULL;
+    await assert.rejects(manager.configure(configuration({ PrivateKeyBits: 384 })), StoreError);
+    assert.equal(manager.status.changeObstacle, `the last write to the store failed: ${FULL}`);
+    // What can be read is no proof that it can be written.
+    await manager.refresh();
+    assert.equal(manager.status.changeObstacle, `the last write to the store failed: ${FULL}`);
+    assert.deepEqual([manager.status.storeAway, manager.obstacle()], [false, null]);
+    state.reason = null;
+    await manager.heartbeat();
+    assert.equal(manager.status.changeObstacle, null);
+  });
+
+  it("has it from a heartbeat too, before somebody tries a change", async () => {
+    const state = { reason: null as string | null };
+    const manager = await unwritable(state);
+    await manager.start();
+    state.reason = FULL;
+    await assert.rejects(manager.heartbeat(), StoreError);
+    assert.equal(manager.status.changeObstacle, `the last write to the store failed: ${FULL}`);
+  });
+
+  it("does not take a change that is refused for its own sake for a store that cannot be written", async () => {
+    const state = { reason: null as string | null };
+    const manager = await unwritable(state);
+    await manager.start();
+    await assert.rejects(manager.configure({ ...configuration({ PrivateKeyBits: 384 }), modifyIndex: 77n }), ConflictError);
+    assert.equal(manager.status.changeObstacle, null);
+  });
+});
