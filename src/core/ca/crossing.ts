@@ -144,7 +144,8 @@ export function reachedBy(active: RootEntry, targets: readonly RootEntry[]): Rea
  */
 export function crossesAgain({ roots, provider }: CaState, policy: Policy, now: Date): boolean {
   const active = roots.find(({ status }) => status === "active");
-  if (active === undefined) return false;
+  // Under a root that has ended nothing verifies, whatever it is certified by.
+  if (active === undefined || active.certificate.notAfter <= now) return false;
   const targets = rootsToReach(roots, now);
   const reached = reachedBy(active, targets);
   const able = ({ id }: RootEntry) => provider.retired[id] !== undefined;

@@ -10,7 +10,7 @@ import type { RootEntry } from "../../../src/core/ca/state.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
 import { createCodec } from "../../../src/store/codec.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
-import { BOOTSTRAP, HOUR, providersWith, readChain, requireSigning, webCsr } from "./harness.ts";
+import { BOOTSTRAP, HOUR, providersWith, readChain, requireSigning, suppliedRoot, webCsr } from "./harness.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
 const csr = webCsr();
@@ -122,6 +122,15 @@ describe("the life of a cross-signed certificate", () => {
     await pass(ca, 3 * 72 + 1);
     assert.equal(roots(ca).length, 3);
     await signs(ca);
+  });
+
+  it("is not asked for again once the active root itself has ended", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP });
+    const { cert, key } = suppliedRoot({ to: "20260605000000Z" });
+    await ca.manager.configure(configuration({ RootCert: cert, PrivateKey: key }));
+    assert.deepEqual(await pass(ca, 5 * 24), ["prune"]);
+    assert.deepEqual(crossings(ca), []);
+    assert.deepEqual(ca.manager.status.notes, []);
   });
 
   it("a failure to make it again holds up nothing else, and is told with its reason", async () => {
