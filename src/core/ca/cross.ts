@@ -30,7 +30,7 @@ export async function requireCrossing(snapshot: Snapshot, root: Certificate | nu
     await provider.requireCrossSigning?.();
   } catch (reason) {
     if (!(reason instanceof CaError)) throw reason;
-    throw isPassing(reason) ? laterCrossing(reason) : cannotCross([active], new Map([[active.id, reason]]));
+    throw isPassing(reason) ? laterCrossing(reason) : cannotCross([active], new Map([[active.id, reason]]), new Map());
   }
 }
 
@@ -96,8 +96,8 @@ export async function cross(
   const chain = chainOf(kept);
   const reached = kept.map(({ target }) => target.certificate);
   const failed = await proveCrossing(provider, root, chain, reached, { clusterId: state.clusterId, random, now });
-  const lost = targets.filter(({ certificate }) => !reached.includes(certificate) || failed.includes(certificate));
-  if (lost.length > 0 && !force) throw cannotCross(lost, reasons);
+  const lost = targets.filter(({ certificate }) => !reached.includes(certificate) || failed.has(certificate.id));
+  if (lost.length > 0 && !force) throw cannotCross(lost, reasons, failed);
   const forceWouldLeave = steps.filter((step) => !within.includes(step)).map(({ target }) => target.id);
   return { chain, leftByForce: lost.map(({ id }) => id), forceWouldLeave };
 }
@@ -155,10 +155,13 @@ async function crossWith(provider: Provider, root: Certificate, now: Date, until
   return provider.crossSign(root, now, until);
 }
 
-function cannotCross(lost: readonly RootEntry[], reasons: ReadonlyMap<string, unknown>): ConfigError {
+/** @param failed why a leaf does not verify under a root, by the root's ID. */
+function cannotCross(lost: readonly RootEntry[], reasons: ReadonlyMap<string, unknown>, failed: ReadonlyMap<string, string>): ConfigError {
   const why = (root: RootEntry) => {
     const reason = reasons.get(root.id);
-    return `root ${root.id}: ${reason instanceof CaError ? reason.message : "a leaf of the new root would not verify under it"}`;
+    const proof = failed.get(root.certificate.id) ?? "";
+    const unproved = `a leaf of the new root would not verify under it${proof === "" ? "" : `: ${proof}`}`;
+    return `root ${root.id}: ${reason instanceof CaError ? reason.message : unproved}`;
   };
   // Consul's text with its own misspelling, which its users search for, then the reason.
   return new ConfigError(

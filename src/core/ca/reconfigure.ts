@@ -278,7 +278,7 @@ async function prove(provider: Provider, root: Certificate, clusterId: string, {
   if (!inForce(provider.issuer, now)) return;
   await proveTemplate(provider.issuer, root, { clusterId, random, now });
   const failed = await proveCrossing(provider, root, [], [root], { clusterId, random, now });
-  if (failed.length > 0) throw new InvariantError("A leaf signed by the new root does not verify under it");
+  if (failed.size > 0) throw new InvariantError("A leaf signed by the new root does not verify under it");
 }
 
 function issuingOf({ issuer, issuers }: Provider, now: Date): Issuing {

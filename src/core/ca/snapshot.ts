@@ -150,7 +150,7 @@ export async function proveTemplate(issuer: Certificate, root: Certificate, cont
 /**
  * Proves, before a new root becomes active, that a leaf signed by it verifies under every root that somebody may trust
  * alone. The leaf has a throw-away key and is dropped.
- * @returns the roots under which it does not verify.
+ * @returns of each root under which it does not verify, by its ID, the reason as the rest of a sentence; empty if it is not known.
  */
 export async function proveCrossing(
   provider: Provider,
@@ -158,16 +158,17 @@ export async function proveCrossing(
   chain: readonly Certificate[],
   targets: readonly Certificate[],
   context: ProbeContext,
-): Promise<Certificate[]> {
+): Promise<ReadonlyMap<string, string>> {
   const pair = await generateRequestKey();
   const key = readPublicKey(new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey)));
   const draft = provider.template.encode(probeFields(key, provider.issuer, root, context));
   const leaf = readCertificate((await provider.signLeaf(draft, await makeRequest(pair, draft.fields))).der);
   const sent = [...provider.issuers, ...chain];
-  const failed: Certificate[] = [];
+  const failed = new Map<string, string>();
   for (const target of targets) {
     const path = await findPath(leaf, sent, target, context.now);
-    if (path === null || pathConstraintFaults(path, NO_SERVER_NAMES).length > 0) failed.push(target);
+    const faults = path === null ? [] : pathConstraintFaults(path, NO_SERVER_NAMES);
+    if (path === null || faults.length > 0) failed.set(target.id, faults.join("; "));
   }
   return failed;
 }

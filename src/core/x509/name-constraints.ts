@@ -8,7 +8,7 @@ import { type Bytes, equal } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
 import { checkRareName } from "./ca-extensions.ts";
 import { contextConstructed, contextPrimitive, DerReader, TAG } from "./der.ts";
-import { comparableParts, emailsIn, relativeNames } from "./names.ts";
+import { comparableParts, emailsIn, relativeNames, type SubjectEmail } from "./names.ts";
 import { ipText } from "./profile.ts";
 
 /** Names in certificates below a CA. */
@@ -151,7 +151,8 @@ export function forbiddenBy({ permitted, excluded }: NameConstraints, below: Nam
   check("ip", below.ipAddresses, isIpWithin, isIpWithin, (address) => `the IP address ${ipText(address)}`);
   const subjects = below.subjects.filter((subject) => relativeNames(subject).length > 0);
   check("directory", subjects, isNameWithin, isNameWithin, () => "the subject of a CA certificate below");
-  check("email", below.subjects.flatMap(emailsIn), isEmailWithin, isEmailWithin, (email) => `the e-mail address ${email} in a subject`);
+  const emails = below.subjects.flatMap(emailsIn);
+  check("email", emails, isEmailPermitted, isEmailExcluded, ({ text }) => `the e-mail address ${text} in a subject`);
   return faults;
 }
 
@@ -184,11 +185,20 @@ function isNameWithin({ octets }: Subtree, name: Bytes): boolean {
 }
 
 /** A mailbox, a host or, with a leading period, the hosts of a domain (RFC 5280 §4.2.1.10). */
-function isEmailWithin({ text }: Subtree, email: string): boolean {
-  const address = email.toLowerCase();
+function isEmailWithin({ text }: Subtree, email: SubjectEmail): boolean {
+  const address = email.text.toLowerCase();
   const host = address.slice(address.lastIndexOf("@") + 1);
   if (text.includes("@")) return address === text;
   return text.startsWith(".") ? host.endsWith(text) : host === text;
+}
+
+/** One that cannot be compared is refused by any constraint on e-mail addresses. */
+function isEmailPermitted(subtree: Subtree, email: SubjectEmail): boolean {
+  return email.isComparable && isEmailWithin(subtree, email);
+}
+
+function isEmailExcluded(subtree: Subtree, email: SubjectEmail): boolean {
+  return !email.isComparable || isEmailWithin(subtree, email);
 }
 
 function isIpWithin({ octets }: Subtree, address: Bytes): boolean {

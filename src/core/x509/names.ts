@@ -156,9 +156,20 @@ function textOf(tag: number, content: Bytes): string {
   return tag === 0x0c && isUtf8(content) ? fromUtf8(content) : latin1(content);
 }
 
+export interface SubjectEmail {
+  readonly text: string;
+  /** Whether OpenSSL compares it with constraints, rather than to refuse it: an IA5String with an `@` (nc_email). */
+  readonly isComparable: boolean;
+}
+
 /** The e-mail addresses in a Name (RFC 5280 §4.1.2.6), which constraints bind too. @throws {DerError} */
-export function emailsIn(name: Bytes): string[] {
-  return [...attributesOf(name)].filter(({ type }) => equal(type, EMAIL_ADDRESS)).map(({ tag, content }) => textOf(tag, content));
+export function emailsIn(name: Bytes): SubjectEmail[] {
+  return [...attributesOf(name)]
+    .filter(({ type }) => equal(type, EMAIL_ADDRESS))
+    .map(({ tag, content }) => {
+      const text = textOf(tag, content);
+      return { text, isComparable: tag === TAG.ia5String && text.includes("@") };
+    });
 }
 
 const EMAIL_ADDRESS = oidContent("1.2.840.113549.1.9.1");

@@ -329,6 +329,15 @@ describe("a supplied root", () => {
 });
 
 describe("a supplied root with name constraints", () => {
+  const named = (subject: string) =>
+    inFolder((folder) => {
+      const [config, key] = [join(folder, "c.cnf"), opensslKey()];
+      writeFileSync(join(folder, "key.pem"), key);
+      const lines = [...GOOD_EXTENSIONS, "authorityKeyIdentifier=none"].join("\n");
+      writeFileSync(config, `[req]\ndistinguished_name=dn\nx509_extensions=ext\n[dn]\n[ext]\n${lines}\n`);
+      const args = ["-config", config, "-key", join(folder, "key.pem"), "-subj", subject, "-days", "3650"];
+      return { RootCert: openssl(["req", "-x509", "-new", ...args]), PrivateKey: key };
+    });
   const constraint = (value: string) => suppliedRoot({ extensions: extensions([], [`nameConstraints=${value}`]) });
 
   it("configure() refuses one that forbids a name of this server's own certificate", async () => {
@@ -339,22 +348,25 @@ describe("a supplied root with name constraints", () => {
   });
 
   it("configure() refuses to leave one for a root whose subject it forbids, however that is spelled", async () => {
-    const named = (subject: string) =>
-      inFolder((folder) => {
-        const [config, key] = [join(folder, "c.cnf"), opensslKey()];
-        writeFileSync(join(folder, "key.pem"), key);
-        const lines = [...GOOD_EXTENSIONS, "authorityKeyIdentifier=none"].join("\n");
-        writeFileSync(config, `[req]\ndistinguished_name=dn\nx509_extensions=ext\n[dn]\n[ext]\n${lines}\n`);
-        const args = ["-config", config, "-key", join(folder, "key.pem"), "-subj", subject, "-days", "3650"];
-        return { RootCert: openssl(["req", "-x509", "-new", ...args]), PrivateKey: key };
-      });
     const [evil, fine] = [named("/O=evil  corp/CN=x"), named("/O=Good/CN=x")];
     const start = new Date(Date.now() + 60_000);
     ca = await createTestCa({ bootstrap: BOOTSTRAP, clock: createFakeClock(start) });
     const section = "excluded;dirName:evil\n[evil]\nO=Evil Corp";
     const old = constraint(section);
     await ca.manager.configure(configuration({ PrivateKey: old.key, RootCert: old.cert }));
-    await assert.rejects(ca.manager.configure(configuration(evil)), /a leaf of the new root would not verify under it/);
+    const why = /a leaf of the new root would not verify under it: name constraints of the root exclude the subject of a CA certificate/;
+    await assert.rejects(ca.manager.configure(configuration(evil)), why);
+    await ca.manager.configure(configuration(fine));
+    await requireSigning(ca.manager, csr, ca.clock.now());
+  });
+
+  it("configure() refuses to leave one on e-mail addresses for a root with one that OpenSSL cannot compare", async () => {
+    const [odd, fine] = [named("/CN=x/emailAddress=not an address"), named("/CN=x/emailAddress=ca@example.com")];
+    ca = await createTestCa({ bootstrap: BOOTSTRAP, clock: createFakeClock(new Date(Date.now() + 60_000)) });
+    const old = constraint("critical,excluded;email:example.org");
+    await ca.manager.configure(configuration({ PrivateKey: old.key, RootCert: old.cert }));
+    const why = /would not verify under it: name constraints of the root exclude the e-mail address not an address in a subject/;
+    await assert.rejects(ca.manager.configure(configuration(odd)), why);
     await ca.manager.configure(configuration(fine));
     await requireSigning(ca.manager, csr, ca.clock.now());
   });
