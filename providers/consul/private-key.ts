@@ -4,7 +4,7 @@
  */
 import type { Bytes } from "../../src/core/bytes.ts";
 import { FormatError } from "../../src/core/errors.ts";
-import { readPem } from "../../src/core/pem.ts";
+import { noPemReason, readPem } from "../../src/core/pem.ts";
 import type { CaKey } from "../../src/core/x509/authority.ts";
 import {
   contextConstructed,
@@ -37,8 +37,7 @@ export async function readPrivateKey(pem: string): Promise<CaKey> {
   const blocks = readPem(pem);
   const keys = blocks.filter(({ label }) => label !== "EC PARAMETERS");
   const [block, ...more] = keys;
-  if (block === undefined)
-    throw new FormatError(blocks.length === 0 ? "no PEM-encoded data found" : "there is no private key, only EC PARAMETERS");
+  if (block === undefined) throw new FormatError(blocks.length === 0 ? noPemReason(pem) : "there is no private key, only EC PARAMETERS");
   if (keys.some(({ hasHeaders, label }) => hasHeaders || label.includes("ENCRYPTED")))
     throw new FormatError("private key is encrypted: decrypt it first, for example with openssl pkey");
   if (more.length > 0)

@@ -46,6 +46,14 @@ export function readPem(text: string): PemBlock[] {
   return blocks;
 }
 
+/** A BEGIN line with its body behind it: what is left when a shell or a form has joined the lines, or escaped them twice. */
+const JOINED = /-----BEGIN [A-Z0-9 ]{1,64}----- ?[A-Za-z0-9+/\\]/;
+
+/** Why a text has no PEM block: in Consul's words, or if its line ends are lost. */
+export function noPemReason(text: string): string {
+  return JOINED.test(text) ? "the line ends of its PEM text are lost; write each as \\n in JSON" : "no PEM-encoded data found";
+}
+
 /** Whether a text is one PEM block and nothing else but white space. */
 export function isOnePem(text: string): boolean {
   return /^\s*-----BEGIN ([A-Z0-9 ]+)-----[^-]*-----END \1-----\s*$/.test(text);

@@ -5,7 +5,7 @@
  */
 import { type Bytes, colonHex, fromUtf8 } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
-import { certificatePem, readPem } from "../pem.ts";
+import { certificatePem, noPemReason, readPem } from "../pem.ts";
 import { contextConstructed, contextPrimitive, DerReader, inWords, TAG } from "./der.ts";
 import { sha1, sha256 } from "./digest.ts";
 import { type PublicKeyInfo, readPublicKey, readScheme, type SignatureScheme } from "./keys.ts";
@@ -151,7 +151,7 @@ function readParts(der: Bytes, walk: Walk): Certificate {
  */
 export function readCertificatePem(pem: string): Certificate {
   const [block, ...more] = readPem(pem);
-  if (block === undefined) throw new FormatError("no PEM-encoded data found");
+  if (block === undefined) throw new FormatError(noPemReason(pem));
   if (block.label !== "CERTIFICATE") throw new FormatError("first PEM-block should be CERTIFICATE type");
   if (more.length > 0) throw new FormatError(`there must be exactly one PEM block, not ${more.length + 1}`);
   return readCertificate(block.bytes);

@@ -248,6 +248,21 @@ describe("a supplied root", () => {
       () => ({ cert: good.cert, key: "-----BEGIN PRIVATE KEY-----\nAAAAAAAAAAAA\n-----END PRIVATE KEY-----\n" }),
       /parsing private key/,
     ],
+    [
+      "a certificate whose lines were joined by blanks",
+      () => ({ cert: good.cert.replaceAll("\n", " "), key: good.key }),
+      /error parsing root certificate: the line ends of its PEM text are lost/,
+    ],
+    [
+      "a certificate on one line",
+      () => ({ cert: good.cert.replaceAll("\n", ""), key: good.key }),
+      /the line ends of its PEM text are lost/,
+    ],
+    [
+      "a key whose line ends were escaped twice",
+      () => ({ cert: good.cert, key: good.key.replaceAll("\n", "\\n") }),
+      /error parsing private key: the line ends of its PEM text are lost/,
+    ],
     ["a key that is no PEM", () => ({ cert: good.cert, key: "very secret words of mine" }), /no PEM-encoded data found/],
     ["a key that was cut off", () => ({ cert: good.cert, key: good.key.slice(0, 120) }), /parsing private key/],
     [
