@@ -6,11 +6,13 @@ import type { CaManager } from "../core/ca/manager.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import { RateLimitedError, StoreError } from "../core/errors.ts";
-import type { HttpLimits } from "./limits.ts";
+import { type Bucket, type HttpLimits, take } from "./limits.ts";
 import { wireIndex } from "./wire.ts";
 
 /** Waits end at most this much late, so that one timer serves all of them. */
 const GRAIN_MS = 10;
+/** Reads of the store by the second that indexes ahead of ours may cause; twice as many may come at once. */
+const READS_PER_SECOND = 50;
 /** So many are answered before other work gets its turn, and before their answers' memory can be used again. */
 const WAKE_AT_ONCE = 256;
 
@@ -18,8 +20,8 @@ export interface Watchers {
   readonly count: number;
   /**
    * Waits until the roots are newer than `index`, the wait is over, the client goes away or the server closes.
-   * @param index what the client has. One that we have not reached is not waited for: the store is read once, then
-   *   the answer is what there is.
+   * @param index what the client has. One that we have not reached is not waited for: the store is read once, for all who
+   *   ask at that time, then the answer is what there is.
    * @param client from `clientKey`.
    * @returns what to answer, and whether it is news.
    * @throws {RateLimitedError} where too many wait already
@@ -34,6 +36,41 @@ interface Waiter {
   readonly wake: () => void;
 }
 
+/**
+ * Reads of the store that anybody can cause by an index that we have not reached. They cost several times a request, so one
+ * serves all who came before it began, one runs at a time, and there is a rate.
+ */
+class ReadsAhead {
+  readonly #options: Pick<WatchersOptions, "manager" | "clock">;
+  readonly #bucket: Bucket;
+  /** The one that has not begun yet. */
+  #next: Promise<void> | null = null;
+  /** Settles when the one that runs is over; it never rejects. */
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: Pick<WatchersOptions, "manager" | "clock">) {
+    this.#options = options;
+    this.#bucket = { tokens: 2 * READS_PER_SECOND, at: options.clock.now().getTime() };
+  }
+
+  /** Resolves when the store has been read, by a read that began after this call. @throws {StoreError} */
+  read(): Promise<void> {
+    this.#next ??= this.#start();
+    return this.#next;
+  }
+
+  async #start(): Promise<void> {
+    const { manager, clock } = this.#options;
+    await this.#running;
+    const wait = take(this.#bucket, clock.now().getTime(), READS_PER_SECOND, 2 * READS_PER_SECOND);
+    if (wait > 0) await clock.sleep(wait);
+    this.#next = null;
+    const reading = manager.refresh();
+    this.#running = reading.catch(() => undefined);
+    return reading;
+  }
+}
+
 export interface WatchersOptions {
   readonly manager: CaManager;
   readonly clock: Clock;
@@ -46,6 +83,7 @@ export function createWatchers({ manager, clock, random, limits }: WatchersOptio
   const waiting = new Set<Waiter>();
   let timer: { readonly until: number; readonly stop: AbortController } | null = null;
   let closed = false;
+  const ahead = new ReadsAhead({ manager, clock });
   const indexOf = () => BigInt(wireIndex(manager.require().state));
 
   const wakeAll = async () => {
@@ -99,7 +137,7 @@ export function createWatchers({ manager, clock, random, limits }: WatchersOptio
     async wait(index, waitMs, gone, client) {
       // Where the store is away, what there is is the answer.
       if (indexOf() < index)
-        await manager.refresh().catch((error: unknown) => {
+        await ahead.read().catch((error: unknown) => {
           if (!(error instanceof StoreError)) throw error;
         });
       // Jitter of up to a sixteenth, so that waits that began together do not end together (consul-ca.md §1.1).

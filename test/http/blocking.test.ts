@@ -4,6 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import type { CaManager } from "../../src/core/ca/manager.ts";
+import { StoreError } from "../../src/core/errors.ts";
 import { rootsBody } from "../../src/http/answers.ts";
 import { createTestCa } from "../fakes/ca.ts";
 import { createTestApp, leafTtl, settle, type TestApp, until } from "./app.ts";
@@ -239,5 +241,65 @@ describe("X-Cache and Age of GET /v1/agent/connect/ca/roots", () => {
     await until(() => test.app.watchers.count === 1);
     await test.fetch("/v1/connect/ca/configuration", leafTtl("70h"));
     assert.deepEqual(cacheOf(await woken.response), ["HIT", "0"]);
+  });
+});
+
+describe("an index that this replica has not reached", () => {
+  /** An app whose reads of the store are counted, and last until they are let through. */
+  async function counted(held: boolean) {
+    const ca = await createTestCa();
+    const reads: (() => void)[] = [];
+    const refresh = async () => {
+      await new Promise<void>((resolve) => {
+        reads.push(resolve);
+        if (!held) resolve();
+      });
+      await ca.manager.refresh();
+    };
+    const manager: CaManager = Object.create(ca.manager, { refresh: { value: refresh } });
+    return { test: await createTestApp({ manager }, ca), reads };
+  }
+  const AHEAD = `${ROOTS}?index=18446744073709551615`;
+
+  it("is looked for by one read of the store for all who ask at that time, and by another for who comes later", async () => {
+    const { test, reads } = await counted(true);
+    const first = Array.from({ length: 200 }, () => ask(test, AHEAD));
+    await until(() => reads.length === 1);
+    const later = Array.from({ length: 200 }, () => ask(test, AHEAD));
+    await settle();
+    assert.equal(reads.length, 1);
+    reads[0]?.();
+    for (const { response } of first) assert.equal((await response).status, 200);
+    await until(() => reads.length === 2);
+    assert.equal(
+      later.some(({ answered }) => answered),
+      false,
+    );
+    reads[1]?.();
+    for (const { response } of later) assert.equal(indexOf(await response), 1);
+    assert.equal(reads.length, 2);
+  });
+
+  it("is looked for 50 times a second at most, whoever asks", async () => {
+    const { test, reads } = await counted(false);
+    for (let i = 0; i < 100; i++) await test.fetch(AHEAD);
+    assert.equal(reads.length, 100);
+    const asked = ask(test, AHEAD);
+    await settle();
+    assert.deepEqual([asked.answered, reads.length], [false, 100]);
+    test.clock.advance(20);
+    assert.equal((await asked.response).status, 200);
+    assert.equal(reads.length, 101);
+  });
+
+  it("is looked for again after a read that failed", async () => {
+    const ca = await createTestCa();
+    let reads = 0;
+    const refresh = async () => {
+      if (++reads === 1) throw new StoreError("store_unavailable", "away");
+    };
+    const manager: CaManager = Object.create(ca.manager, { refresh: { value: refresh } });
+    const test = await createTestApp({ manager }, ca);
+    assert.deepEqual([(await test.fetch(AHEAD)).status, (await test.fetch(AHEAD)).status, reads], [200, 200, 2]);
   });
 });
