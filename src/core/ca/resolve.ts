@@ -106,13 +106,21 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
         retired: Object.fromEntries(Object.entries(united.provider.retired).filter(([id]) => !leftByForce.includes(id))),
       },
     };
-    const retiring = other === null ? null : activeRoot(other).id;
-    await requireBudget({ next, retiring, force, forceWouldLeave }, context);
+    // A chain and a listing that are stored like this are no rotation's, however long they are.
+    if (isLonger(next, kept)) {
+      const retiring = other === null ? null : activeRoot(other).id;
+      await requireBudget({ next, retiring, force, forceWouldLeave }, context);
+    }
     return { snapshot: snapshotOf(withRemnants(united, next, types, policy, now), config, provider), kind: resolution.kind, leftByForce };
   } catch (error) {
     void provider.close();
     throw error;
   }
+}
+
+/** Whether leaves or the listing of roots become longer than they are in a state. */
+function isLonger(next: CaState, than: CaState): boolean {
+  return activeRoot(next).intermediates.length > activeRoot(than).intermediates.length || next.roots.length > than.roots.length;
 }
 
 function settled(entry: RootEntry, chain: readonly Certificate[], leftByForce: readonly string[]): RootEntry {
