@@ -21,17 +21,17 @@ export function exitCode(error: unknown): number {
   if (error instanceof DeniedError) return 77;
   if (error instanceof NotReadyError || error instanceof ConflictError || error instanceof RateLimitedError) return 75;
   if (error instanceof ProviderError || error instanceof StoreError) return 69;
-  return addressInUse(error) ? 69 : 70;
+  return isListenError(error) ? 69 : 70;
 }
 
-function addressInUse(error: unknown): error is Error {
-  return error instanceof Error && "code" in error && error.code === "EADDRINUSE";
+/** Whether it is of an address that cannot be listened on, which listen-platform.ts words. */
+function isListenError(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith("Cannot listen ");
 }
 
 /** The text for a person. An error that is not ours comes from the runtime: its text is all there is. */
 export function describe(error: unknown): string {
   if (error instanceof CaError) return error.message;
-  if (addressInUse(error)) return `${error.message}; set MESHCA_LISTEN to another, or port 0 for a free one`;
   if (!(error instanceof Error)) return "Cannot start";
-  return error.message.startsWith("Cannot listen ") ? error.message : `Cannot start: ${error.message}`;
+  return isListenError(error) ? error.message : `Cannot start: ${error.message}`;
 }

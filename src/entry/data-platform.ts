@@ -17,6 +17,7 @@ import {
   readFileSync,
   rmSync,
   type Stats,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
@@ -27,13 +28,14 @@ import type { Settings } from "../config/settings.ts";
 import { ConfigError, StoreError } from "../core/errors.ts";
 
 const SETTING = "MESHCA_DATA_DIR";
+const STORE = "MESHCA_STORE";
 
 /** Permissions of others. A folder that its group may enter and read is fine, as for PostgreSQL's data folder. */
 const OTHERS = 0o077;
 const OTHERS_OF_FOLDER = 0o027;
 const OTHERS_WRITE = 0o022;
 /** What meshca makes in its folder. A folder of earlier versions with nothing else in it may have its mode corrected. */
-const OURS = /^(?:kek|acl-bootstrap-|seen-|looks-|meshca\.db|emergency|lost\+found$)/;
+const OURS = /^(?:kek|acl-bootstrap-|seen-|looks-|meshca\.db|tls-emergency\.pem|lost\+found$)/;
 
 /** The user that this process runs as, or null if the system has none or does not tell. */
 function currentUser(): number | null {
@@ -62,12 +64,14 @@ export function prepareData({ store, dataDir }: Pick<Settings, "store" | "dataDi
  * @throws {ConfigError} naming the folder, and what to do
  */
 export function makeDataDir(path: string, user: number | null = currentUser()): void {
+  // Without a slash at its end, behind which the system follows a link.
+  const folder = resolve(path);
   try {
-    makeFolders(resolve(path));
+    makeFolders(folder);
   } catch (error) {
-    throw unusable(path, `cannot be made: ${fileReason(error) ?? "unknown"}`, error);
+    throw unusable(path, `cannot be made: ${whyNotMade(folder, error)}`, error);
   }
-  const found = lstatSync(path);
+  const found = lstatSync(folder);
   if (found.isSymbolicLink()) throw unusable(path, "is a symbolic link: name the folder that it leads to");
   if (!found.isDirectory()) throw unusable(path, "is not a folder");
   requireOwner(path, found, user);
@@ -107,6 +111,15 @@ function makeFolder(path: string): "ENOENT" | null {
   }
 }
 
+/** What is not a folder among those above the one that is to be made, else what the system says. */
+function whyNotMade(path: string, error: unknown): string {
+  let above = dirname(path);
+  while (lstatOf(above) === null && above !== dirname(above)) above = dirname(above);
+  if (!isFolder(above)) return `${JSON.stringify(above)} is not a folder`;
+  if (error instanceof Error && "code" in error && error.code === "ENOENT") return `no folder can be made in ${JSON.stringify(above)}`;
+  return fileReason(error) ?? "unknown";
+}
+
 function requireOwner(path: string, found: Stats, user: number | null): void {
   const { uid } = found;
   if (!isOwn(found, user))
@@ -136,7 +149,7 @@ function makePrivate(path: string, create: boolean): void {
   let descriptor: number;
   try {
     const flags = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK | (create ? constants.O_CREAT : 0);
-    requirePlain(path);
+    requirePlain(path, STORE);
     descriptor = openSync(path, flags, 0o600);
   } catch (error) {
     if (error instanceof ConfigError) throw error;
@@ -147,7 +160,7 @@ function makePrivate(path: string, create: boolean): void {
   }
   try {
     const found = fstatSync(descriptor);
-    if (!found.isFile()) throw new ConfigError(`The database ${JSON.stringify(path)} is not a regular file`);
+    if (!found.isFile()) throw new ConfigError(`${STORE}: ${JSON.stringify(path)} is not a regular file`);
     const user = currentUser();
     if (!isOwn(found, user))
       throw new ConfigError(
@@ -166,7 +179,7 @@ function makePrivate(path: string, create: boolean): void {
  * @throws {ConfigError} if it is a link, not a regular file, of another user, or open to others
  */
 export function readPrivate(path: string, refused = OTHERS, user: number | null = currentUser()): string | null {
-  requirePlain(path);
+  requirePlain(path, SETTING);
   let descriptor: number;
   try {
     descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
@@ -231,6 +244,14 @@ export function keptFile(folder: string, name: string): ReturnType<Platform["kep
   };
 }
 
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
 function lstatOf(path: string): Stats | null {
   try {
     return lstatSync(path);
@@ -240,15 +261,15 @@ function lstatOf(path: string): Stats | null {
 }
 
 /** O_NOFOLLOW and O_NONBLOCK are not honoured by every runtime: a FIFO would be waited for. @throws {ConfigError} */
-function requirePlain(path: string): void {
+function requirePlain(path: string, setting: string): void {
   const found = lstatOf(path);
-  if (found?.isSymbolicLink() === true) throw notFollowed(path);
-  if (found !== null && !found.isFile()) throw new ConfigError(`${JSON.stringify(path)} is not a regular file`);
+  if (found?.isSymbolicLink() === true) throw notFollowed(path, setting);
+  if (found !== null && !found.isFile()) throw new ConfigError(`${setting}: ${JSON.stringify(path)} is not a regular file`);
 }
 
-function notFollowed(path: string): ConfigError {
+function notFollowed(path: string, setting: string): ConfigError {
   return new ConfigError(
-    `${JSON.stringify(path)} is a symbolic link, which is not followed: name the file that it leads to, or put it there`,
+    `${setting}: ${JSON.stringify(path)} is a symbolic link, which is not followed: name the file that it leads to, or put it there`,
   );
 }
 

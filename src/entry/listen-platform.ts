@@ -7,11 +7,13 @@ import { CaError } from "../core/errors.ts";
 
 /** By the codes of the system. */
 const REASONS: Readonly<Record<string, string>> = {
-  EADDRINUSE: "the address is in use",
-  EADDRNOTAVAIL: "this machine has no such address",
+  EADDRINUSE: "the address is in use; set MESHCA_LISTEN to another, or port 0 for a free one",
+  EADDRNOTAVAIL: "this machine has no such address; set MESHCA_LISTEN to another, or to 0.0.0.0 or [::] for all addresses",
   EACCES: "permission denied; ports below 1024 are for root, or for CAP_NET_BIND_SERVICE",
   EPERM: "permission denied",
-  ENOTFOUND: "the host has no address",
+  ENOTFOUND: "the host has no address; set MESHCA_LISTEN to another",
+  // Bun's code for the same.
+  ENOENT: "the host has no address; set MESHCA_LISTEN to another",
   EAI_AGAIN: "the host has no address that could be found now",
 };
 

@@ -116,12 +116,20 @@ describe("meshca serve", () => {
       ...prepared(dataDir),
     });
     assert.equal(elsewhere.code, 78);
-    assert.match(elsewhere.stderr, /^MESHCA_DATA_DIR: ".*\/file\/below" cannot be made: there is no such file\n$/);
+    assert.match(elsewhere.stderr, /^MESHCA_DATA_DIR: ".*\/file\/below" cannot be made: ".*\/file" is not a folder\n$/);
     const token = "0123456789abcdef0123";
     const far = { MESHCA_LISTEN: "192.0.2.1:8500", MESHCA_DATA_DIR: dataDir, MESHCA_ACL: "deny", MESHCA_PLAIN_HTTP: "behind-proxy" };
     const away = await runServer({ ...far, MESHCA_INITIAL_MANAGEMENT_TOKEN: token });
-    assert.notEqual(away.code, 0);
-    assert.match(away.stderr, /^Cannot listen on 192\.0\.2\.1:8500: /);
+    assert.equal(away.code, 69);
+    assert.equal(
+      away.stderr,
+      "Cannot listen on 192.0.2.1:8500: this machine has no such address; set MESHCA_LISTEN to another, or to 0.0.0.0 or [::] for all addresses\n",
+    );
+    for (const host of ["no-such-host.invalid", "a..b"]) {
+      const unknown = await runServer({ ...far, MESHCA_LISTEN: `${host}:8500`, MESHCA_INITIAL_MANAGEMENT_TOKEN: token });
+      assert.equal(unknown.code, 69, unknown.stderr);
+      assert.equal(unknown.stderr, `Cannot listen on ${host}:8500: the host has no address; set MESHCA_LISTEN to another\n`);
+    }
   });
 
   it("meshca serve on port 0 prints the free port that it has taken, and listens there", async () => {

@@ -63,7 +63,7 @@ describe("the data folder", () => {
     makeDataDir(group);
     assert.equal(mode(group), "750");
     const open = fresh(0o755);
-    for (const name of ["kek", "meshca.db", "meshca.db-wal", "seen-sqlite.json", "acl-bootstrap-secret"])
+    for (const name of ["kek", "meshca.db", "meshca.db-wal", "seen-sqlite.json", "acl-bootstrap-secret", "tls-emergency.pem"])
       writeFileSync(join(open, name), "");
     makeDataDir(open);
     assert.equal(mode(open), "700");
@@ -102,6 +102,12 @@ describe("the data folder", () => {
       refusal(() => makeDataDir(at("link"))),
       /is a symbolic link: name the folder that it leads to/,
     );
+    for (const end of ["/", "//", "/.", "/./"])
+      assert.match(
+        refusal(() => makeDataDir(`${at("link")}${end}`)),
+        /is a symbolic link: name the folder that it leads to/,
+        end,
+      );
     symlinkSync(at("nowhere"), at("dangling"));
     assert.match(
       refusal(() => makeDataDir(at("dangling"))),
@@ -113,10 +119,14 @@ describe("the data folder", () => {
       /is not a folder/,
     );
     const below = refusal(() => makeDataDir(at("file/below")));
-    assert.match(below, /^MESHCA_DATA_DIR: ".*\/file\/below" cannot be made: /);
+    assert.match(below, /^MESHCA_DATA_DIR: ".*\/file\/below" cannot be made: ".*\/file" is not a folder$/);
+    assert.match(
+      refusal(() => makeDataDir(at("file/below/and/further"))),
+      /\/further" cannot be made: ".*\/file" is not a folder$/,
+    );
     assert.match(
       refusal(() => makeDataDir("/proc/meshca")),
-      /"\/proc\/meshca" cannot be made: /,
+      /"\/proc\/meshca" cannot be made: no folder can be made in "\/proc"$/,
     );
   });
 
@@ -144,6 +154,7 @@ describe("the data folder", () => {
     const path = (name: string) => join(folder, name);
     writeFileSync(path("open"), "secret", { mode: 0o644 });
     const text = refusal(() => secretFile(path("open"), () => "x"));
+    assert.match(text, /^MESHCA_DATA_DIR: /);
     assert.match(text, /is open to other users \(mode 0644\): run chmod 600 on it/);
     assert.ok(!text.includes("secret"));
     writeFileSync(path("target"), "secret", { mode: 0o600 });
@@ -225,12 +236,12 @@ describe("the data folder", () => {
     symlinkSync("old.db", join(folder, "link.db"));
     assert.match(
       refusal(() => prepare("link.db")),
-      /link\.db" is a symbolic link, which is not followed/,
+      /^MESHCA_STORE: ".*\/link\.db" is a symbolic link, which is not followed/,
     );
     mkdirSync(join(folder, "folder.db"));
     assert.match(
       refusal(() => prepare("folder.db")),
-      /folder\.db" is not a regular file/,
+      /^MESHCA_STORE: ".*\/folder\.db" is not a regular file$/,
     );
     linkSync(join(folder, "old.db"), join(folder, "hard.db"));
     prepare("hard.db");
