@@ -74,6 +74,22 @@ describe("the banner", () => {
       assert.match(sh(commandAfter(output, "Get a leaf:"), folder), /"CertPEM"/);
     }));
 
+  for (const host of ["0.0.0.0", "[::]"])
+    it(`has commands that work for a server on ${host}, by an address that its certificate has`, async () => {
+      const environment = { MESHCA_TLS: "self", MESHCA_LISTEN: `${host}:${await freePort()}` };
+      await onTerminal(environment, (output, folder) => {
+        sh(commandAfter(output, "Fetch the roots, to verify this server by:"), folder);
+        assert.match(sh(commandAfter(output, "Make the first token:"), folder), /"SecretID"/);
+      });
+    });
+
+  it("has no URL that a shell takes for a pattern", () =>
+    onTerminal({ MESHCA_TLS: "self", MESHCA_ACL: "deny", MESHCA_LISTEN: "[::1]:0" }, (output) => {
+      const commands = output.split("\n").filter((line) => line.startsWith("  "));
+      assert.equal(commands.length, 3);
+      for (const command of commands) assert.match(command, /"https:\/\/\[::1\]:\d+\/v1\/[^"]*"/);
+    }));
+
   it("has commands that work with access control: the first token, and a leaf by it", () =>
     onTerminal({ MESHCA_ACL: "deny" }, (output, folder) => {
       const made = JSON.parse(sh(commandAfter(output, "Make the first token:"), folder)) as { SecretID: string };
