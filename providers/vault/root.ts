@@ -3,6 +3,7 @@
  * mount holds an intermediate of an external one.
  * @module
  */
+import { equal } from "../../src/core/bytes.ts";
 import { ConfigError, FormatError, type Violation } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import { caCommonName, signingUri } from "../../src/core/x509/authority.ts";
@@ -113,8 +114,10 @@ async function readRoot(work: Work, config: VaultConfig, issuer: IssuerListing):
   for (;;) {
     const last = path.at(-1) as Certificate;
     if (!inForce(last, work.now)) throw unusable(config, `a certificate in its chain ${outOfForce(last, work.now)}`);
-    if (couldHaveIssued(last, last)) break;
-    const next = chain.find((candidate) => candidate !== last && couldHaveIssued(candidate, last));
+    if (await isIssuerOf(last, last)) break;
+    const others = chain.filter((candidate) => candidate !== last);
+    const next =
+      others.find((candidate) => couldHaveIssued(candidate, last)) ?? (await findAsync(others, (other) => isIssuerOf(other, last)));
     if (next === undefined || path.includes(next))
       throw unusable(config, "its issuer is no root and the root above it is not there: import the whole chain into the mount");
     path.push(next);
@@ -128,6 +131,19 @@ async function readRoot(work: Work, config: VaultConfig, issuer: IssuerListing):
   if (uris.length > 0 && !uris.includes(wanted)) throw unusable(config, `its issuer is of another trust domain than ${wanted}`);
   const facts = { mount, issuerId: issuer.id, isOurs: isOurName(issuer.name, work.clusterId) };
   return { certificate: path.at(-1) as Certificate, facts, path: path.slice(0, -1) };
+}
+
+/**
+ * Whether a certificate certifies another one, also if something else in it, such as its key usage or a key identifier, is
+ * at fault: that is named then, rather than that the issuer is missing.
+ */
+async function isIssuerOf(issuer: Certificate, subject: Certificate): Promise<boolean> {
+  return couldHaveIssued(issuer, subject) || (equal(issuer.subject, subject.issuer) && (await isSignedBy(subject, issuer)));
+}
+
+async function findAsync<T>(list: readonly T[], holds: (one: T) => Promise<boolean>): Promise<T | undefined> {
+  for (const one of list) if (await holds(one)) return one;
+  return undefined;
 }
 
 function readChain(config: VaultConfig, pem: string): Certificate[] {

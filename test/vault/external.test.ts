@@ -126,6 +126,16 @@ describe("a root above Vault", { skip: noOwnVault }, () => {
       /the root above it has a path length constraint of 1, and 2 CA certificates must have room below it/,
     ],
     [
+      "an issuer whose authority key identifier is of another key",
+      { root: CA, issuer: [...CA, "2.5.29.35=DER:3006800401020304"] },
+      /its issuer has an authority key identifier that is not its issuer's key identifier/,
+    ],
+    [
+      "a root whose authority key identifier is of another key",
+      { root: [...CA, "2.5.29.35=DER:3006800401020304"], issuer: CA },
+      /the root above it has an authority key identifier that is not its own key identifier/,
+    ],
+    [
       "an issuer with a path length of 0",
       { root: CA, issuer: withPathLength(0) },
       /its issuer has a path length constraint of 0, and 1 CA certificates must/,
