@@ -15,8 +15,9 @@ import {
   type CryptoKey as Key,
 } from "jose";
 import * as v from "valibot";
-import { fromUtf8 } from "../core/bytes.ts";
+import { fromUtf8, hex, utf8 } from "../core/bytes.ts";
 import { DeniedError, FormatError } from "../core/errors.ts";
+import { sha256 } from "../core/x509/digest.ts";
 import { KUBERNETES_FIELDS, MAX_LEEWAY_MS, type MethodSettings } from "./methods.ts";
 import type { Fields } from "./selector.ts";
 import type { Reviewed } from "./token-review.ts";
@@ -83,12 +84,14 @@ export async function verifyLoginToken(
     throw denied("it is for another audience");
   if (settings.once && claims.jti === undefined) throw denied("it has no jti, and this auth method takes each token once");
   const { fields, subject } = type === "kubernetes" ? kubernetesLogin(claims) : mappedLogin(claims, settings);
-  return { fields, subject, expiresAt, name: nameOf(claims, audiences, settings), deadAt: deathOf(claims) };
+  return { fields, subject, expiresAt, name: nameOf(jwt, claims, audiences), deadAt: deathOf(claims) };
 }
 
-/** Without an issuer its keys stand for it. */
-function nameOf({ iss, jti }: ClaimSet, audiences: readonly string[], { keySource, keys }: MethodSettings): string | null {
-  return jti === undefined ? null : JSON.stringify([iss ?? keySource?.url ?? keys, audiences.toSorted(), jti]);
+/** Without an issuer a token stands for itself, by the digest of what is signed: methods need not have its keys alike. */
+function nameOf(jwt: string, { iss, jti }: ClaimSet, audiences: readonly string[]): string | null {
+  if (jti === undefined) return null;
+  const issuer = iss ?? { signed: hex(sha256(utf8(jwt.slice(0, jwt.lastIndexOf("."))))) };
+  return JSON.stringify([issuer, audiences.toSorted(), jti]);
 }
 
 /** Every leeway of a method is bounded. */
@@ -122,7 +125,7 @@ export async function reviewLoginToken(
     fields: new Map(KUBERNETES_FIELDS.map((field, i) => [field, [name, namespace, uid][i] as string])),
     subject,
     expiresAt,
-    name: nameOf(claims.output, audiencesOf(claims.output), settings),
+    name: nameOf(jwt, claims.output, audiencesOf(claims.output)),
     deadAt: new Date(expiresAt.getTime() + MAX_LEEWAY_MS),
   };
 }

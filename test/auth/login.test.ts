@@ -392,6 +392,20 @@ describe("Login", () => {
     // A method with a longer leeway takes it for longer: the claim outlasts that.
     access.clock.advance(600_000 + 3_500_000);
     assert.match(await refusal(login.login({ authMethod: "anyone", bearerToken, meta: {} })), /it was used before/);
+    // Without an issuer the token stands for itself: the methods need not have the same keys.
+    const entry = access.directory.authMethods.get("anyone");
+    assert.ok(entry);
+    const { JWTValidationPubKeys } = method.value.config;
+    const keys = [...(JWTValidationPubKeys as string[]), await exportSPKI(rsa.publicKey)];
+    const more = { ...entry.value, name: "more keys", config: { ...entry.value.config, JWTValidationPubKeys: keys } };
+    await access.directory.write([{ kind: "auth-method", id: "more keys", replaces: null, content: more }]);
+    const id = makeUuid(systemRandom);
+    const rule = { id, description: "", authMethod: "more keys", bindType: "service", bindName: VARIABLE, selector: "" } as const;
+    await access.directory.write([{ kind: "binding-rule", id, replaces: null, content: rule }]);
+    const nobodys = await jwt({ iss: undefined });
+    await login.login({ authMethod: "anyone", bearerToken: nobodys, meta: {} });
+    for (const authMethod of ["anyone", "more keys"])
+      assert.match(await refusal(login.login({ authMethod, bearerToken: nobodys, meta: {} })), /it was used before/, authMethod);
     // Another audience's token is another one, though its jti is the same.
     const jti = "one";
     await login.login({ authMethod: "m", bearerToken: await jwt({ jti }), meta: {} });
