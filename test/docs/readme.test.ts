@@ -33,6 +33,8 @@ describe("the READMEs' blocks for a shell", () => {
         for (const shell of SHELLS) execFileSync(shell, ["-n"], { input: block });
         // An interactive zsh takes `#` for an argument, and `?` for a pattern that matches no file.
         assert.doesNotMatch(block, /(^|\s)#/m, block);
+        // It would stay for the blocks of other sections, which are pasted into the same shell.
+        assert.doesNotMatch(block, /\bexport MESHCA_/, block);
         assert.doesNotMatch(block.replaceAll(/"[^"]*"|'[^']*'/g, ""), /https?:\S*\?/, block);
         for (const [command] of block.matchAll(/\bcurl (?:[^|\n]|\\\n)*/g))
           assert.match(command, /--fail-with-body|-s?k?f -o \/dev\/null|\/readyz"?\s*$/, command);
