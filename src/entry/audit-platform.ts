@@ -4,6 +4,7 @@
  */
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
+import { fileReason } from "../config/cannot-read.ts";
 import { ConfigError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
@@ -16,7 +17,7 @@ import { AuditReserve, RESERVE_LENGTH, type ReserveFile } from "../telemetry/aud
  */
 export async function openAuditFile(path: string, worker: number | null, log: Log): Promise<AuditSink> {
   const file = await open(path, "a", 0o600).catch((error: unknown) => {
-    throw new ConfigError(`MESHCA_AUDIT: cannot open ${JSON.stringify(path)}`, [], { cause: error });
+    throw new ConfigError(`MESHCA_AUDIT: cannot open ${JSON.stringify(path)}: ${fileReason(error) ?? "unknown"}`, [], { cause: error });
   });
   // A pipe or a device has no disk of its own to be full.
   const reserve = (await file.stat()).isFile() ? await openReserve(`${path}.reserve${worker === null ? "" : `-${worker}`}`, log) : null;

@@ -81,7 +81,8 @@ export function createOwnCertificate({ manager, datacenter, names, clock, log }:
         return true;
       } catch (error) {
         failed = { at: now, root: active.id };
-        const why = error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown";
+        // Consul's texts of expired certificates end with a line.
+        const why = error instanceof CaError ? error.message.trim() : error instanceof Error ? error.name : "unknown";
         if (why !== reason) log.error("Cannot renew the certificate for TLS", { reason: why });
         reason = why;
         return false;

@@ -98,7 +98,7 @@ describe("MESHCA_AUDIT", () => {
 
   it("a file that cannot be opened stops the start, and the message names it", async () => {
     const failure = startServer({ MESHCA_AUDIT: "/nowhere/audit.jsonl", MESHCA_STORE: "memory:" });
-    await assert.rejects(failure, /ended with 78 .*MESHCA_AUDIT: cannot open "\/nowhere\/audit\.jsonl"/s);
+    await assert.rejects(failure, /ended with 78 .*MESHCA_AUDIT: cannot open "\/nowhere\/audit\.jsonl": there is no such file/s);
   });
 });
 
