@@ -114,7 +114,10 @@ async function roomFrom(
     const roots = next.roots
       .filter((root) => !isGone(root))
       .map((root) => (root === active ? { ...root, intermediates: [...issuersOf(root), ...line] } : root));
-    if (excessOf({ ...next, roots }, policy) === null) return { at, inMs: at.getTime() - time.now.getTime() };
+    if (excessOf({ ...next, roots }, policy) !== null) continue;
+    // What could be pruned already is pruned at the leader's next turn.
+    const inMs = at > time.now ? at.getTime() - time.now.getTime() : policy.leaderRetryMs;
+    return { at: new Date(time.now.getTime() + inMs), inMs };
   }
   return null;
 }

@@ -90,6 +90,19 @@ describe("the instant that a refused rotation names", { timeout: 60_000 }, () =>
     await rotateAt(manager, ca, at);
   });
 
+  it("is never past: the leader prunes within its next turn", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: POLICY });
+    const { manager } = ca;
+    await manager.rotate(NOW);
+    await manager.rotate(NOW);
+    await leadUntil(manager, ca, (await refusedUntil(manager, ca)) - 1);
+    ca.clock.advance(60_000);
+    const at = await refusedUntil(manager, ca);
+    assert.equal(at - ca.clock.now().getTime(), POLICY.leaderRetryMs);
+    await leadUntil(manager, ca, at);
+    await manager.rotate(NOW);
+  });
+
   it("goes by the first look that found a root over, if nobody looked in time", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: POLICY });
     const { manager } = ca;
