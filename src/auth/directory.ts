@@ -206,9 +206,14 @@ export class Directory {
     return this.#parts.writer.seal();
   }
 
-  /** True once for each id, until it is forgotten. @throws {StoreError} */
-  claim(id: string, ttlMs: number): Promise<boolean> {
-    return this.#parts.store.claim(id, ttlMs);
+  /**
+   * True once for each id, until it is forgotten.
+   * @param until when that may be. A clock here that is ahead of the store's, or behind it, does not make it sooner.
+   * @throws {StoreError}
+   */
+  claim(id: string, until: Date): Promise<boolean> {
+    const { store, clock } = this.#parts;
+    return store.claim(id, Math.max(1, until.getTime() - clock.now().getTime()), until);
   }
 
   /** Forgets what was claimed until an instant or before it. @throws {StoreError} */

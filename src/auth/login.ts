@@ -148,10 +148,8 @@ export class Login {
 
   /** Takes a login token that counts once. @throws {DeniedError} the second time @throws {StoreError} */
   async #claim({ name, deadAt }: LoginToken): Promise<void> {
-    const { directory, clock } = this.#options;
     if (name === null) return;
-    const leftMs = Math.max(1, deadAt.getTime() - clock.now().getTime());
-    if (!(await directory.claim(hex(sha256(utf8(name))), leftMs))) throw denied("it was used before");
+    if (!(await this.#options.directory.claim(hex(sha256(utf8(name))), deadAt))) throw denied("it was used before");
   }
 
   /** Writes a token, unless others that were written before leave it no room. */

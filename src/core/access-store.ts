@@ -20,8 +20,8 @@
  *   back. A write that is still on its way then is held off by the versions, once another one has changed them.
  * - `stop` sets the stop mark, unless another write was made since the caller read. It stays until a write resolves it.
  * - `claim` is true once for each id, for whichever replica asks first. It keeps the id, with its end `ttlMs` from now on
- *   by the store's clock, until `forgetClaims` deletes it: no store lets it expire by itself, since a clock that is ahead for
- *   a moment would end it. When it throws, the id may be claimed.
+ *   by the store's clock but not before `until`, until `forgetClaims` deletes it: no store lets it expire by itself, since a
+ *   clock that is ahead for a moment would end it. When it throws, the id may be claimed.
  * - `forgetClaims` deletes the claims that ended at an instant or before it.
  * - `watch` resolves when what is stored may differ from the mark, or `signal` fires. It may resolve for no reason; it
  *   never stays silent about a change for longer than a second while the store answers.
@@ -103,8 +103,8 @@ export interface AccessStore {
   write(changes: readonly RecordChange[], tip: string, set?: SetChange): Promise<number>;
   /** @param found the tip of the last write that the caller has read. @throws {StoreError} */
   stop(mark: string, found: string): Promise<void>;
-  /** @throws {StoreError} */
-  claim(id: string, ttlMs: number): Promise<boolean>;
+  /** @param until the end by the caller's clock. @throws {StoreError} */
+  claim(id: string, ttlMs: number, until: Date): Promise<boolean>;
   /** @param until by the store's clock. @throws {StoreError} */
   forgetClaims(until: Date): Promise<void>;
   watch(tip: string, signal: AbortSignal): Promise<void>;

@@ -71,9 +71,9 @@ export function createMemoryAccess(clock: Clock): AccessStore {
       stopped = mark;
       waiter.notify();
     },
-    async claim(id, ttlMs) {
+    async claim(id, ttlMs, until) {
       if (claims.has(id)) return false;
-      claims.set(id, clock.now().getTime() + ttlMs);
+      claims.set(id, Math.max(clock.now().getTime() + ttlMs, until.getTime()));
       return true;
     },
     async forgetClaims(until) {

@@ -124,13 +124,13 @@ return 1`,
   accessTip: `return redis.call('HGET', KEYS[1], 'tip') or ''`,
 
   /**
-   * KEYS claim, claims. ARGV milliseconds, id. Answers 1 for the first who asks. The key by itself is what older versions
+   * KEYS claim, claims. ARGV milliseconds, id, the earliest end in milliseconds since 1970. Answers 1 for the first who asks. The key by itself is what older versions
    * look at; Redis drops it by its clock, which may be ahead for a moment, so that the hash decides.
    */
   claim: `${PRELUDE}
 if redis.call('HGET', KEYS[2], ARGV[2]) or not redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 0 end
 local t = redis.call('TIME')
-redis.call('HSET', KEYS[2], ARGV[2], text(t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[1])))
+redis.call('HSET', KEYS[2], ARGV[2], text(math.max(t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[1]), tonumber(ARGV[3]))))
 return 1`,
 
   /** KEYS claims. ARGV milliseconds since 1970. Deletes what ended by then. Answers how many. */

@@ -79,8 +79,10 @@ export function createRedisAccess({ run, keys, clock, confirm, wait }: RedisAcce
     async stop(mark, found) {
       await run("accessStop", v.number(), [keys.access], [mark, found, keys.accessChanged]);
     },
-    claim: async (id, ttlMs) =>
-      (await run("claim", v.number(), [keys.claim(id), keys.accessClaims], [String(Math.max(1, Math.ceil(ttlMs))), id])) === 1,
+    async claim(id, ttlMs, until) {
+      const ttl = Math.max(1, Math.ceil(ttlMs));
+      return (await run("claim", v.number(), [keys.claim(id), keys.accessClaims], [String(ttl), id, String(until.getTime())])) === 1;
+    },
     async forgetClaims(until) {
       await run("forgetClaims", v.number(), [keys.accessClaims], [String(until.getTime())]);
     },

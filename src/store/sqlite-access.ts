@@ -139,8 +139,8 @@ export function createSqliteAccess({ db, clock, transaction, pollMs }: SqliteAcc
       });
       waiter.notify();
     },
-    async claim(id, ttlMs) {
-      const end = clock.now().getTime() + Math.ceil(ttlMs);
+    async claim(id, ttlMs, until) {
+      const end = Math.max(clock.now().getTime() + Math.ceil(ttlMs), until.getTime());
       return transaction(() => Number(sql.claim.run(id, end).changes) === 1);
     },
     async forgetClaims(until) {

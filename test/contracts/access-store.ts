@@ -21,6 +21,7 @@ import { createFakeClock } from "../fakes/clock.ts";
 import type { MakeBackend, StoreBackend } from "./store.ts";
 
 const TTL = 60_000;
+const AT_ONCE = new Date(0);
 let tips = 0;
 const newTip = () => `tip-${++tips}`;
 
@@ -313,31 +314,42 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
     });
 
     it("claim() is true once for each id, for one of all who ask", async () => {
-      const asked = await Promise.all([one, two, one, two].map((access) => access.claim("a", TTL)));
+      const asked = await Promise.all([one, two, one, two].map((access) => access.claim("a", TTL, AT_ONCE)));
       assert.equal(asked.filter((first) => first).length, 1);
-      assert.equal(await one.claim("b", TTL), true);
-      assert.equal(await two.claim("b", TTL), false);
+      assert.equal(await one.claim("b", TTL, AT_ONCE), true);
+      assert.equal(await two.claim("b", TTL, AT_ONCE), false);
+    });
+
+    it("claim() does not end before the instant by the caller's clock, which may differ from the store's", async () => {
+      const until = new Date(Date.now() + 1000 * 86_400_000);
+      assert.equal(await one.claim("a", 1, until), true);
+      await one.forgetClaims(new Date(until.getTime() - 1));
+      assert.equal(await two.claim("a", 1, AT_ONCE), false);
+      await one.forgetClaims(until);
+      // In Redis a key for earlier versions stands beside it, which ends by Redis's own clock.
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      assert.equal(await two.claim("a", 1, AT_ONCE), true);
     });
 
     it("claim() is held beyond its end, until it is forgotten", async () => {
-      assert.equal(await one.claim("a", 1), true);
+      assert.equal(await one.claim("a", 1, AT_ONCE), true);
       await backend.elapse(50);
       await new Promise((resolve) => setTimeout(resolve, 50));
-      assert.equal(await two.claim("a", 1), false);
+      assert.equal(await two.claim("a", 1, AT_ONCE), false);
       await one.forgetClaims(new Date(8.64e15));
-      assert.equal(await two.claim("a", 1), true);
+      assert.equal(await two.claim("a", 1, AT_ONCE), true);
     });
 
     it("forgetClaims() forgets what ended by an instant, and nothing else", async () => {
       const now = (await backend.open(codec, "clock").store.now()).getTime();
-      await one.claim("short", 1);
-      await one.claim("long", 3_600_000);
+      await one.claim("short", 1, AT_ONCE);
+      await one.claim("long", 3_600_000, AT_ONCE);
       // A real store's own clock has to reach the end of the short one.
       await new Promise((resolve) => setTimeout(resolve, 50));
       await one.forgetClaims(new Date(now + 60_000));
-      assert.deepEqual([await two.claim("short", 1000), await two.claim("long", 1000)], [true, false]);
+      assert.deepEqual([await two.claim("short", 1000, AT_ONCE), await two.claim("long", 1000, AT_ONCE)], [true, false]);
       await one.forgetClaims(new Date(0));
-      assert.deepEqual([await two.claim("short", 1000), await two.claim("long", 1000)], [false, false]);
+      assert.deepEqual([await two.claim("short", 1000, AT_ONCE), await two.claim("long", 1000, AT_ONCE)], [false, false]);
     });
 
     it("watch() resolves at once where the tip is another one", async () => {

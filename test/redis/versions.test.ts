@@ -100,8 +100,8 @@ describe("versions at one Redis", { skip: noRedis }, () => {
       const { access } = backend.open(createCodec(createSealer(await readKeks(makeKek()))), "new");
       // What the version before does.
       const claimBefore = async (id: string) => (await before.set(keys.claim(id), "1", "PX", 60_000, "NX")) === "OK";
-      assert.deepEqual([await claimBefore("a"), await access.claim("a", 60_000)], [true, false]);
-      assert.deepEqual([await access.claim("b", 60_000), await claimBefore("b")], [true, false]);
+      assert.deepEqual([await claimBefore("a"), await access.claim("a", 60_000, new Date(0))], [true, false]);
+      assert.deepEqual([await access.claim("b", 60_000, new Date(0)), await claimBefore("b")], [true, false]);
     } finally {
       before.disconnect();
       backend.close();
