@@ -9,6 +9,8 @@ import type { AuditSink } from "../telemetry/audit.ts";
 import { createLogger } from "../telemetry/logger.ts";
 import { systemClock, systemRandom } from "./system.ts";
 
+export { inRequest } from "../telemetry/logger.ts";
+
 /** The console takes whole lines and ends them itself. */
 // biome-ignore lint/suspicious/noConsole: it is the standard output of a Worker.
 const writeLine = (line: string) => console.log(line.trimEnd());

@@ -40,6 +40,8 @@ import { createWrongTokens, type WrongTokens } from "./wrong-tokens.ts";
 
 /** What the runtime hands over with each request. */
 export interface RequestEnvironment {
+  /** The id of the request, if work for it began before the app sees it. @default a new one */
+  readonly requestId?: string;
   /** Lifts the runtime's idle timeout for this request, which will wait. */
   readonly holdOpen?: () => void;
   /** The address of whoever sent it. */
@@ -194,7 +196,7 @@ export function createApp(options: AppOptions): App {
   return {
     fetch(request, environment = {}) {
       // Always our own: what a client names its request must not be found as another one's in the logs.
-      const requestId = crypto.randomUUID();
+      const requestId = environment.requestId ?? crypto.randomUUID();
       const response = options.inRequest(requestId, () => dispatch(request, { environment, requestId }));
       return response instanceof Promise ? response.then((made) => withRequestId(made, requestId)) : withRequestId(response, requestId);
     },

@@ -2,8 +2,8 @@
  * Structured logs: one JSON object a line, through LogTape, which runs on every runtime that we do.
  * @module
  */
-import { AsyncLocalStorage } from "node:async_hooks";
-import { configureSync, getJsonLinesFormatter, getLogger, withContext } from "@logtape/logtape";
+import type { AsyncLocalStorage } from "node:async_hooks";
+import { configureSync, getJsonLinesFormatter, getLogger } from "@logtape/logtape";
 import type { Log } from "../core/log.ts";
 
 export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
@@ -14,15 +14,24 @@ export interface LeveledLog extends Log {
   setLevel(level: LogLevel): void;
 }
 
-/** The fields of the request that the running code works for. */
-const contextLocalStorage = new AsyncLocalStorage<Record<string, unknown>>();
+/**
+ * The fields of the request that the running code works for. It is not imported, so that a Worker without Node's
+ * compatibility is still loaded, and can say so; it has none.
+ */
+const contextLocalStorage = createStorage();
+
+function createStorage(): AsyncLocalStorage<Record<string, unknown>> | undefined {
+  if (typeof process === "undefined" || !("getBuiltinModule" in process)) return undefined;
+  const hooks = process.getBuiltinModule("node:async_hooks");
+  return hooks === undefined ? undefined : new hooks.AsyncLocalStorage();
+}
 
 /**
  * Does the work of a request: every line that it logs has the id, however deep in the store or a provider it is written.
  * @param requestId the id on the request's answer.
  */
 export function inRequest<T>(requestId: string, work: () => T): T {
-  return withContext({ requestId }, work);
+  return contextLocalStorage === undefined ? work() : contextLocalStorage.run({ requestId }, work);
 }
 
 /**
@@ -36,7 +45,7 @@ export function createLogger(level: LogLevel, write: (line: string) => void): Le
     isDebug = next === "debug";
     configureSync({
       reset: true,
-      contextLocalStorage,
+      ...(contextLocalStorage === undefined ? {} : { contextLocalStorage }),
       sinks: { lines: (record) => write(format(record)) },
       loggers: [
         { category: ["meshca"], sinks: ["lines"], lowestLevel: next },

@@ -105,7 +105,7 @@ export function createChanges(options: ChangesOptions): Changes {
     onCommitted();
     await follower.adopt(change.snapshot);
     const { state, active } = change.snapshot;
-    const requestId = requestIdOf(operation);
+    const requestId = namedRequest(operation);
     log.info(`CA changed: ${change.kind}`, {
       change: change.kind,
       index: state.index,
@@ -113,9 +113,9 @@ export function createChanges(options: ChangesOptions): Changes {
       root: active.id,
       fields: changedFields(before, state.config.config),
       leftByForce: change.leftByForce,
-      requestId,
+      ...requestId,
     });
-    for (const warning of change.warnings ?? []) log.warn(`CA changed: ${change.kind}, with a warning`, { warning, requestId });
+    for (const warning of change.warnings ?? []) log.warn(`CA changed: ${change.kind}, with a warning`, { warning, ...requestId });
     return change.snapshot;
   };
 
@@ -125,7 +125,7 @@ export function createChanges(options: ChangesOptions): Changes {
     await operations.commit(snapshot.state, state, operation);
     await follower.adopt(snapshot);
     const gone = state.roots.filter(({ id }) => !next.roots.some((root) => root.id === id)).map(({ id }) => id);
-    log.info(`CA changed: ${kind}`, { change: kind, index: next.index, pruned: gone, requestId: requestIdOf(operation) });
+    log.info(`CA changed: ${kind}`, { change: kind, index: next.index, pruned: gone, ...namedRequest(operation) });
   };
 
   return { change, replace };
@@ -136,9 +136,9 @@ export function decided(action: string, subject: string, { caller }: Operation, 
   return { caller, action, subject, outcome: "allowed", code };
 }
 
-/** The id of the request that asked for a change, for the log; undefined if the CA does it by itself. */
-function requestIdOf({ caller }: Operation): string | undefined {
-  return caller.requestId ?? undefined;
+/** The id of the request that asked for a change, for the log; no field if the CA does it by itself. */
+function namedRequest({ caller }: Operation): { readonly requestId?: string } {
+  return caller.requestId === null ? {} : { requestId: caller.requestId };
 }
 
 /** The names of the fields in which two configurations differ; never their values. */
