@@ -137,3 +137,43 @@ describe("SIGTERM", () => {
       }
     });
 });
+
+describe("a terminal", () => {
+  for (const [name, command] of [
+    ["start", "npm run --silent --ignore-scripts start"],
+    ["start with workers", "npm run --silent --ignore-scripts start -- --workers 2"],
+    ["start:node", "npm run --silent --ignore-scripts start:node"],
+  ] as const)
+    it(`that is closed ends the server of ${name}, and SIGHUP in one that is open does not`, { timeout: 60_000 }, async () => {
+      const [port, dataDir] = [await freePort(), makeDataDir()];
+      const { PATH = "", HOME = "" } = process.env;
+      const env = { PATH: `${ROOT}node_modules/.bin:${PATH}`, HOME, MESHCA_LISTEN: `127.0.0.1:${port}`, MESHCA_DATA_DIR: dataDir };
+      const isThere = () =>
+        fetch(`http://127.0.0.1:${port}/readyz`).then(
+          (answer) => answer.ok,
+          () => false,
+        );
+      const child = spawn("script", ["-qefc", command, "/dev/null"], { cwd: ROOT, env });
+      let output = "";
+      child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+        output += chunk;
+      });
+      const gone = new Promise((resolve) => child.once("exit", resolve));
+      // The session that script(1) makes for its terminal.
+      const session = Number((await promisify(execFile)("pgrep", ["-P", String(child.pid)])).stdout.trim() || "0");
+      try {
+        await until(isThere);
+        // A worker that is still starting has no handler for the signal.
+        await until(() => output.includes(command.includes("--workers") ? '"workers":2' : '"message":"Ready"'));
+        await promisify(execFile)("pkill", ["-HUP", "-s", String(session), "-f", " serve"]);
+        await until(() => output.includes("after SIGHUP"));
+        assert.equal(await isThere(), true);
+        child.kill("SIGKILL");
+        await gone;
+        await until(async () => !(await isThere()));
+      } finally {
+        await promisify(execFile)("pkill", ["-KILL", "-s", String(session)]).catch(() => undefined);
+        rmSync(dataDir, { recursive: true, force: true });
+      }
+    });
+});

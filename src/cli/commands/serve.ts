@@ -2,7 +2,7 @@
  * `meshca serve`: runs the CA until it is stopped by a signal.
  * @module
  */
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { CONSUL_CONFIG_NAMES } from "../../../providers/consul/config.ts";
 import { VAULT_CONFIG_NAMES } from "../../../providers/vault/config.ts";
 import type { Meshca } from "../../compose.ts";
@@ -60,13 +60,28 @@ export async function serveCommand(worker: number | null = null): Promise<number
   return 0;
 }
 
-/** Resolves, with the reason, when the process is to end; a worker also when its server is gone. */
+/** Resolves, with the reason, when the process is to end: by a signal, with its terminal, and a worker with its server. */
 export function stopAsked(isWorker = false): Promise<string> {
   return new Promise((stop) => {
+    // SIGHUP has two senders: an operator, and the system when the terminal that shows the log is closed.
+    if (process.stdout.isTTY === true && hasTerminal())
+      process.on("SIGHUP", () => {
+        if (!hasTerminal()) stop("the terminal was closed");
+      });
     process.once("SIGINT", () => stop("SIGINT"));
     process.once("SIGTERM", () => stop("SIGTERM"));
     if (isWorker) process.once("disconnect", () => stop("the server of this worker is gone"));
   });
+}
+
+/** Whether this process has a controlling terminal that is open (tty(4)). */
+function hasTerminal(): boolean {
+  try {
+    closeSync(openSync("/dev/tty", "r"));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Where the state is, without a user, a password or a key. */
