@@ -7,9 +7,12 @@ import assert from "node:assert/strict";
 import { createHash, createPublicKey, X509Certificate } from "node:crypto";
 import { describe, it } from "node:test";
 import type { Token } from "../../src/core/access.ts";
+import type { Audit, AuditRecord } from "../../src/core/audit.ts";
 import { leafHorizonMs } from "../../src/core/ca/leaf-horizon.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
-import { configuration, opensslCsr, serviceUri, trustDomain } from "../fakes/ca.ts";
+import { CaError } from "../../src/core/errors.ts";
+import { providersWith } from "../core/ca/harness.ts";
+import { configuration, createTestCa, opensslCsr, serviceUri, trustDomain } from "../fakes/ca.ts";
 import { settle } from "./app.ts";
 import { type Guarded, guarded } from "./guarded.ts";
 
@@ -107,6 +110,55 @@ describe("the key of a leaf that is renewed", () => {
       await test.call("DELETE", `${DENY}/${made.ID}`, "");
     }
     assert.equal((await renew()).status, 200);
+  });
+});
+
+describe("a request that waits for a remote signature", () => {
+  it("is given no leaf if its identity was denied meanwhile, and the audit log says so", async () => {
+    let gate = Promise.resolve();
+    let asked = 0;
+    const remote = providersWith((type) => ({
+      ...type,
+      async open(record, root, context) {
+        const provider = await type.open(record, root, context);
+        const signLeaf: typeof provider.signLeaf = async (draft, csr) => {
+          asked++;
+          await gate;
+          return provider.signLeaf(draft, csr);
+        };
+        return { ...provider, remote: true, signLeaf };
+      },
+    }));
+    const records: AuditRecord[] = [];
+    const audit: Audit = {
+      record: (record) => void records.push(record),
+      beforeChange: async () => undefined,
+      refusal: (error, make) => void records.push(make(error instanceof CaError ? error.code : "internal")),
+      failure: null,
+      stopsSigning: false,
+      stopsChanges: false,
+      lost: 0,
+      reserveLeft: null,
+    };
+    const test = await guarded(await createTestCa({ providers: remote, audit }));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const uri = serviceUri(test.manager, "web");
+    const csr = csrOf(uri);
+    assert.equal((await test.call("PUT", SIGN, csr)).status, 200);
+    gate = promise;
+    const before = asked;
+    const waiting = test.call("PUT", SIGN, csr);
+    while (asked === before) await settle();
+    await test.call("PUT", DENY, { SPIFFEID: uri });
+    resolve();
+    assert.deepEqual(await waiting, DENIED);
+    assert.deepEqual(
+      records.filter(({ action }) => action === "sign").map(({ outcome, code }) => [outcome, code]),
+      [
+        ["allowed", null],
+        ["refused", "denylisted"],
+      ],
+    );
   });
 });
 

@@ -44,8 +44,9 @@ export interface LeafSubject {
 }
 
 /**
- * Says whether a caller may have an identity. It is asked when the request has been read, and again right before the
- * leaf is signed, since rights may be taken away while a request waits: each time it answers by what is so at that time.
+ * Says whether a caller may have an identity. It is asked when the request has been read, again right before the leaf is
+ * signed, and once more after a remote signature, since rights may be taken away while a request waits: each time it
+ * answers by what is so at that time.
  * @throws {DeniedError}
  */
 export type Permit = (subject: LeafSubject) => void | Promise<void>;
@@ -173,8 +174,14 @@ export function createIssuer(options: IssuerOptions): Issue {
           if (audit !== null && !provider.remote) audit.record(allowed(caller, fields, fields.serial));
           decided = true;
           const issued = await provider.signLeaf(provider.template.encode(fields), csr);
-          // The serial number of one that is signed elsewhere is known now; until here nobody was given it.
-          if (audit !== null && provider.remote) audit.record(allowed(caller, fields, issued.serial));
+          if (provider.remote) {
+            // Nobody was given it until here, and the right to it may have been taken away while it was signed elsewhere.
+            decided = false;
+            await permit?.(subject);
+            decided = true;
+            // Its serial number is known only now.
+            audit?.record(allowed(caller, fields, issued.serial));
+          }
           metrics.leafIssued(id.kind, (clock.now().getTime() - started) / 1000);
           return answer(prepared, fields, issued);
         } finally {
