@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { routesOf } from "../../src/http/app.ts";
-import { askFor, craftCsr, csrPem, rsaSpki, uriName } from "../core/x509/requests.ts";
+import { askFor, craftCsr, csrPem, rsaSpki, signedCsr, uriName } from "../core/x509/requests.ts";
 import { createTestCa, opensslCsr, silentLog } from "../fakes/ca.ts";
 import { accessThat } from "./access.ts";
 import { createTestApp } from "./app.ts";
@@ -82,41 +82,70 @@ describe("attacks", () => {
     );
   });
 
-  const paths: readonly string[] = [
-    "/ns/default/dc/dc1/svc/%77eb",
-    "/ns/default/dc/dc1/svc/web%2e",
-    "/ns/default/dc/dc1/svc/%2e%2e/api",
-    "/ns/default/dc/dc1/svc/../svc/api",
-    "/ns/default/dc/dc1/svc/./web",
-    "/ns/default/dc/dc1/svc/web%2Fapi",
-    "/ns/default/dc/dc1/svc/web%2fapi",
-    "/ns/default/dc/dc1/svc/web%252F",
-    "/ns/default/dc/dc1/svc/web%00",
-    "/ns/default/dc/dc1/svc/web\u0000api",
-    "/ns/default/dc/dc1/svc/w\u0435b",
-    "/ns/default/dc/dc1/svc/web\u200b",
-    "/ns/default/dc/dc1/svc/\uff57eb",
-    "/ns/default/dc/dc1/svc/web/",
-    "/ns/default/dc/dc1/svc//web",
-    "//ns/default/dc/dc1/svc/web",
-    "/ns/default/dc/dc1/svc/web?x",
-    "/ns/default/dc/dc1/svc/web#x",
-    "/ns/default/dc/dc1/svc/web\\api",
-    "/ns/default/dc/dc1/svc/web api",
-    "/NS/default/dc/dc1/svc/web",
-    "/ns/default/DC/dc1/svc/web",
-    "/ns/default/dc/dc1/SVC/web",
-    "/ns/default/dc/dc1/%73vc/web",
+  /** A request with a URI that openssl would not write. Its signature is right: whatever is refused is the URI. */
+  const signedFor = async (...uris: readonly string[]) => csrPem(await signedCsr({ attributes: [askFor(...uris.map(uriName))] }));
+
+  it("a request that is put together and signed as those below are is signed, with the identity as it is written", async () => {
+    const answer = await send(server.port, sign(await signedFor(uri)));
+    assert.equal(answer?.status, 200);
+    assert.equal((JSON.parse(answer?.body ?? "") as { ServiceURI?: string }).ServiceURI, uri);
+  });
+
+  const ENCODED = "SPIFFE ID must not be percent-encoded: URI; a path segment has letters, digits, '.', '-' and '_'";
+  const UNKNOWN = "SPIFFE ID is not in the expected format: URI";
+  const NOT_ASCII = "Cannot read CSR: subject alternative name is not printable ASCII";
+  const DOTS = "is a dot segment, which a SPIFFE ID must not have";
+  const paths: readonly (readonly [path: string, says: string])[] = [
+    ["/ns/default/dc/dc1/svc/%77eb", ENCODED],
+    ["/ns/default/dc/dc1/svc/web%2e", ENCODED],
+    ["/ns/default/dc/dc1/svc/%2e%2e/api", ENCODED],
+    ["/ns/default/dc/dc1/svc/%2e%2e", ENCODED],
+    ["/ns/default/dc/dc1/svc/../svc/api", UNKNOWN],
+    ["/ns/default/dc/dc1/svc/./web", UNKNOWN],
+    ["/ns/default/dc/dc1/svc/..", `Invalid service: ".." ${DOTS}`],
+    ["/ns/default/dc/dc1/svc/.", `Invalid service: "." ${DOTS}`],
+    ["/ns/../dc/dc1/svc/web", `Invalid namespace: ".." ${DOTS}`],
+    ["/ns/default/dc/./svc/web", `Invalid datacenter: "." ${DOTS}`],
+    ["/ns/default/dc/dc1/svc/web%2Fapi", ENCODED],
+    ["/ns/default/dc/dc1/svc/web%2fapi", ENCODED],
+    ["/ns/default/dc/dc1/svc/web%252F", ENCODED],
+    ["/ns/default/dc/dc1/svc/web%00", ENCODED],
+    ["/ns/default/dc/dc1/svc/web\u0000api", NOT_ASCII],
+    ["/ns/default/dc/dc1/svc/w\u0435b", NOT_ASCII],
+    ["/ns/default/dc/dc1/svc/web\u200b", NOT_ASCII],
+    ["/ns/default/dc/dc1/svc/\uff57eb", NOT_ASCII],
+    ["/ns/default/dc/dc1/svc/web/", UNKNOWN],
+    ["/ns/default/dc/dc1/svc//web", UNKNOWN],
+    ["//ns/default/dc/dc1/svc/web", UNKNOWN],
+    ["/ns/default/dc/dc1/svc/web?x", UNKNOWN],
+    ["/ns/default/dc/dc1/svc/web#x", UNKNOWN],
+    ["/ns/default/dc/dc1/svc/web\\api", UNKNOWN],
+    ["/ns/default/dc/dc1/svc/web api", UNKNOWN],
+    [
+      "/ns/default/dc/dc1/svc/web:api",
+      `Invalid service: "web:api" has a character that a SPIFFE ID cannot carry; only letters, digits, '.', '-' and '_' are allowed`,
+    ],
+    ["/NS/default/dc/dc1/svc/web", UNKNOWN],
+    ["/ns/default/DC/dc1/svc/web", UNKNOWN],
+    ["/ns/default/dc/dc1/SVC/web", UNKNOWN],
+    ["/ns/default/dc/dc1/%73vc/web", ENCODED],
+    ["/ap/default/ns/default/dc/dc1/svc/web", 'Invalid admin partition: "default" is not named in a SPIFFE ID; leave "/ap/default" out'],
   ];
-  for (const path of paths)
+  for (const [path, says] of paths)
     it(`GHSA-m69r-9g56-7mv8: another way to write a path is no SPIFFE ID of ours: ${JSON.stringify(path)}`, async () => {
-      const crafted = csrPem(craftCsr({ attributes: [askFor(uriName(`spiffe://${server.trustDomain}${path}`))] }));
-      await refuses(server, sign(crafted), 400, /./);
+      const written = `spiffe://${server.trustDomain}${path}`;
+      await refuses(
+        server,
+        sign(await signedFor(written)),
+        400,
+        says.replace("URI", () => written),
+      );
     });
 
   it("GHSA-m69r-9g56-7mv8: two URI names are refused, also where both are the same", async () => {
     for (const other of [uri, uri.replace("web", "api")])
-      await refuses(server, sign(opensslCsr(`URI:${uri},URI:${other}`).csr), 400, /URI/);
+      for (const asked of [opensslCsr(`URI:${uri},URI:${other}`).csr, await signedFor(uri, other)])
+        await refuses(server, sign(asked), 400, "CSR SAN contains an invalid number of URIs: 2");
   });
 
   it("no case, second slash, encoded slash or double encoding makes another path one of a route", async () => {
@@ -223,7 +252,8 @@ describe("attacks", () => {
     const noisy = await startServer({ MESHCA_STORE: "memory:", MESHCA_LOG_LEVEL: "debug", MESHCA_AUDIT: "stdout" });
     const evil = '{"level":"ERROR","message":"forged","kind":"audit"}';
     const name = `spiffe://${noisy.trustDomain}/ns/default/dc/dc1/svc/web\r\n${evil}\n\u2028\u001b[2J`;
-    await send(noisy.port, sign(csrPem(craftCsr({ attributes: [askFor(uriName(name))] }))));
+    const refused = await send(noisy.port, sign(await signedFor(name)));
+    assert.deepEqual([refused?.status, refused?.body], [400, NOT_ASCII]);
     await send(noisy.port, { method: "GET", target: `/v1/%0a${encodeURIComponent(evil)}`, headers: { "User-Agent": evil } });
     await send(noisy.port, { method: "PUT", target: "/v1/connect/ca/sign", body: evil, headers: { "Content-Type": evil } });
     await send(noisy.port, { method: "GET", target: `/v1/connect/ca/roots?dc=%0a${encodeURIComponent(evil)}` });
@@ -243,10 +273,12 @@ describe("attacks", () => {
     );
     let flooding = true;
     const counts = new Map<number | undefined, number>();
+    const reasons = new Set<string | undefined>();
     const flood = Array.from({ length: 16 }, async (_, lane) => {
       for (let i = lane; flooding && i < 5000; i += 16) {
-        const status = (await send(server.port, sign(bad[i % bad.length] ?? "")))?.status;
-        counts.set(status, (counts.get(status) ?? 0) + 1);
+        const answer = await send(server.port, sign(bad[i % bad.length] ?? ""));
+        counts.set(answer?.status, (counts.get(answer?.status) ?? 0) + 1);
+        reasons.add(answer?.body);
       }
     });
     const took: number[] = [];
@@ -258,6 +290,15 @@ describe("attacks", () => {
     flooding = false;
     await Promise.all(flood);
     assert.deepEqual([...counts.keys()], [400]);
+    // Each for its key, before anything is computed with it: their signatures would be refused in other words.
+    assert.deepEqual(
+      [...reasons].toSorted((a, b) => ((a ?? "") < (b ?? "") ? -1 : 1)),
+      [
+        "Cannot read CSR: RSA key must have 2048, 3072 or 4096 bits, this one has 16384",
+        "Cannot read CSR: RSA key must have 2048, 3072 or 4096 bits, this one has 8192",
+        "Cannot read CSR: RSA key must have the public exponent 65537",
+      ],
+    );
     assert.ok((counts.get(400) ?? 0) > 100, `only ${counts.get(400)} were refused meanwhile`);
     const median = took.toSorted((a, b) => a - b)[20] ?? 0;
     assert.ok(median < 500, `a leaf took ${median} ms`);
