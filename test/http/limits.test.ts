@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { DeniedError, RateLimitedError } from "../../src/core/errors.ts";
-import { clientKey, createGuard, DEFAULT_HTTP_LIMITS, type HttpLimits } from "../../src/http/limits.ts";
+import { clientKey, createGuard, DEFAULT_HTTP_LIMITS, type HttpLimits, take } from "../../src/http/limits.ts";
 import { createWrongTokens } from "../../src/http/wrong-tokens.ts";
 import { providersWith } from "../core/ca/harness.ts";
 import { createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
@@ -20,6 +20,9 @@ import { createTestApp, settle, until } from "./app.ts";
 import { type ServerProcess, startServer } from "./process.ts";
 import { send } from "./raw.ts";
 import { put, sign } from "./refusals.ts";
+
+/** Tests that wait for a real server's own time limits: longer than the 5 s that a runner gives a test by default. */
+const SLOW = { timeout: 60_000 };
 
 function guardOf(limits: Partial<HttpLimits>, clock: FakeClock = createFakeClock(), exceeded: string[] = []) {
   return createGuard({ limits: { ...DEFAULT_HTTP_LIMITS, ...limits }, clock, onExceeded: (kind) => exceeded.push(kind) });
@@ -100,6 +103,23 @@ describe("createGuard()", () => {
     assert.deepEqual(exceeded, ["read", "read"]);
     const disabled = guardOf(rates);
     for (let i = 0; i < 100; i++) disabled.enter(null, "write");
+  });
+});
+
+describe("take()", () => {
+  it("take() takes nothing away for a clock that was set back, and refills from there", () => {
+    const bucket = { tokens: 5, at: 100_000 };
+    assert.equal(take(bucket, 40_000, 1, 10), 0);
+    assert.deepEqual(bucket, { tokens: 4, at: 40_000 });
+    assert.equal(take(bucket, 42_000, 1, 10), 0);
+    assert.deepEqual(bucket, { tokens: 5, at: 42_000 });
+  });
+
+  it("take() fills a bucket no further than its burst, and says when there will be a token", () => {
+    const bucket = { tokens: 0.5, at: 0 };
+    assert.equal(take(bucket, 0, 2, 10), 250);
+    assert.equal(take(bucket, 3_600_000, 2, 10), 0);
+    assert.deepEqual(bucket, { tokens: 9, at: 3_600_000 });
   });
 });
 
@@ -257,7 +277,7 @@ describe("limits over sockets", () => {
       },
     ));
 
-  it("the connections of a client are limited by what is in flight on them", () =>
+  it("the connections of a client are limited by what is in flight on them", SLOW, () =>
     withServer({ MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT: "2", MESHCA_LIMITS_BODY_TIME: "2s" }, async ({ port }) => {
       const slow = await Promise.all([open(port), open(port)]);
       for (const { socket } of slow)
@@ -269,7 +289,8 @@ describe("limits over sockets", () => {
       assert.equal((await send(port, { method: "GET", target: "/v1/connect/ca/roots" }))?.status, 200);
       await Promise.all(slow.map(({ closed }) => closed));
       assert.equal((await get())?.status, 200);
-    }));
+    }),
+  );
 
   it("a client that sends more than MESHCA_LIMITS_REQUESTS_PER_CLIENT is answered 429", () =>
     withServer({ MESHCA_LIMITS_REQUESTS_PER_CLIENT: "20" }, async ({ port }) => {
@@ -280,7 +301,7 @@ describe("limits over sockets", () => {
       assert.ok(statuses.every((status) => status === 200 || status === 429));
     }));
 
-  it("slow-loris: a body that drips ends with 400 after MESHCA_LIMITS_BODY_TIME, and its connection is closed", () =>
+  it("slow-loris: a body that drips ends with 400 after MESHCA_LIMITS_BODY_TIME, and its connection is closed", SLOW, () =>
     withServer({ MESHCA_LIMITS_BODY_TIME: "1s" }, async (server) => {
       const heads = ["Content-Length: 1000", "Transfer-Encoding: chunked"];
       await Promise.all(
@@ -293,9 +314,10 @@ describe("limits over sockets", () => {
           assert.ok(took < 5000, `closed after ${took} ms`);
         }),
       );
-    }));
+    }),
+  );
 
-  it("slow-loris: a head that drips is cut off within 15 s, others are served meanwhile", () =>
+  it("slow-loris: a head that drips is cut off within 15 s, others are served meanwhile", SLOW, () =>
     withServer({}, async (server) => {
       const slow = await Promise.all(Array.from({ length: 200 }, () => open(server.port)));
       for (const { socket } of slow) socket.write("GET /v1/connect/ca/roots HTTP/1.1\r\nHost: localhost\r\n");
@@ -306,15 +328,17 @@ describe("limits over sockets", () => {
       for (let i = 0; i < 20; i++) assert.equal((await send(server.port, sign(csr)))?.status, 200);
       const took = await Promise.all(slow.map(({ closed }) => closed)).finally(() => clearInterval(drip));
       assert.ok(Math.max(...took) < 15_000, `the last was closed after ${Math.max(...took)} ms`);
-    }));
+    }),
+  );
 
-  it("a silent connection is closed after MESHCA_LIMITS_IDLE_TIME", () =>
+  it("a silent connection is closed after MESHCA_LIMITS_IDLE_TIME", SLOW, () =>
     withServer({ MESHCA_LIMITS_IDLE_TIME: "4s" }, async ({ port }) => {
       const { socket, closed } = await open(port);
       socket.write("GET /v1/connect/ca/roots HTTP/1.1\r\nHost: localhost\r\n\r\n");
       const took = await closed;
       assert.ok(took > 2000 && took < 12_000, `closed after ${took} ms`);
-    }));
+    }),
+  );
 
   it("MESHCA_HOSTS are the names that a Host may have, beside those of loopback while only that is served", () =>
     withServer({ MESHCA_HOSTS: "ca.example.com,[fd00::1]" }, async ({ port }) => {
@@ -371,7 +395,7 @@ describe("createWrongTokens()", () => {
 });
 
 describe("wrong tokens over a real connection", () => {
-  it("a client that guesses is answered 429, while its own tokens, the roots and its neighbours are served", async () => {
+  it("a client that guesses is answered 429, while its own tokens, the roots and its neighbours are served", SLOW, async () => {
     const token = "11111111-2222-4333-8444-555555555555";
     await inNewFolder(async (folder) => {
       const audit = join(folder, "audit.jsonl");
