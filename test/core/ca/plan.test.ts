@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import { plan } from "../../../src/core/ca/plan.ts";
+import { lookFor, plan } from "../../../src/core/ca/plan.ts";
 import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
 import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
 import { changeConfig, prune } from "../../../src/core/ca/transitions.ts";
@@ -20,6 +20,13 @@ let short: PoolRoot;
 const due = (state: CaState | null, now: Date) => plan(state, POLICY, trusted(now));
 const turn = (state: CaState, to: PoolRoot, hours: number, ttlHours = 1) =>
   rotated(state, pool, { to, now: at(hours), leafTtlMs: ttlHours * HOUR });
+/** Freezes all that can be reached; octets cannot be frozen. */
+function deeplyFrozen<T>(value: T): T {
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return value;
+  for (const inner of Object.values(value)) deeplyFrozen(inner);
+  return Object.freeze(value);
+}
+
 const after = (date: Date) => new Date(date.getTime() + 1);
 
 before(async () => {
@@ -75,11 +82,19 @@ describe("plan()", () => {
     assert.deepEqual(due(state, after(notAfter)), { kind: "prune" });
   });
 
-  it("plan() changes nothing", async () => {
-    const state = Object.freeze(await turn(firstState(a, HOUR), b, 0));
-    const copy = structuredClone({ ...state, roots: state.roots.length });
-    due(state, at(3));
-    assert.deepEqual(structuredClone({ ...state, roots: state.roots.length }), copy);
+  it("plan() changes nothing of a state, whatever is due", async () => {
+    const state = deeplyFrozen(await turn(await turn(firstState(a, 72 * HOUR), short, 0, 5), b, 0, 9));
+    const copy = structuredClone(state);
+    const kinds = new Set<string>();
+    for (const hours of [0, 3, 50, 144, 145, 1000, 100_000]) {
+      // A write into what is frozen throws.
+      kinds.add(due(state, at(hours)).kind);
+      kinds.add(plan(state, POLICY, trusted(at(hours)), at(1)).kind);
+      lookFor(state, POLICY, at(1));
+      // What octets hold cannot be frozen.
+      assert.deepEqual(structuredClone(state), copy, `${hours} hours on`);
+    }
+    assert.ok(kinds.has("wait") && kinds.has("prune"), [...kinds].join());
   });
 
   it("plan() counts an absent LeafCertTTL as 72 hours", async () => {
