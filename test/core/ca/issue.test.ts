@@ -6,9 +6,20 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { createIssuer } from "../../../src/core/ca/issue.ts";
+import { createLimiter } from "../../../src/core/ca/limiter.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import type { Snapshot } from "../../../src/core/ca/snapshot.ts";
+import type { LeafIssuer } from "../../../src/core/ca/state.ts";
 import { DeniedError, RateLimitedError, RequestError } from "../../../src/core/errors.ts";
-import { configuration, confirmOver, createTestCa, inFolder, openssl, opensslCsr } from "../../fakes/ca.ts";
+import { createIntermediate } from "../../../src/core/x509/authority.ts";
+import { readPublicKey } from "../../../src/core/x509/keys.ts";
+import { NO_SERVER_NAMES } from "../../../src/core/x509/profile.ts";
+import { generateRequestKey, makeRequest } from "../../../src/core/x509/request.ts";
+import { configuration, confirmOver, createTestCa, inFolder, noMetrics, openssl, opensslCsr } from "../../fakes/ca.ts";
+import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
 import { BOOTSTRAP, HOUR, readChain, suppliedRoot, TRUST_DOMAIN, webCsr } from "./harness.ts";
+import { makeRoot, START } from "./pool.ts";
 
 describe("sign()", () => {
   it("sign() lets no refused request count against CSRMaxPerSecond", async () => {
@@ -31,6 +42,36 @@ describe("sign()", () => {
     };
     await assert.rejects(manager.sign("garbage", { priority: "renewal", authenticate }), { code: "permission_denied" });
     assert.deepEqual([inFlight, manager.signing], [1, 0]);
+  });
+
+  const FOREIGN: readonly (readonly [string, string])[] = [
+    ["/ns/default/dc/dc2/svc/web", "SPIFFE ID in CSR from a different datacenter: dc2, we are dc1"],
+    ["/agent/client/dc/dc2/id/node", "SPIFFE ID in CSR from a different datacenter: dc2, we are dc1"],
+    [
+      "/ns/other/dc/dc1/svc/web",
+      "Non default partition or namespace is supported in Enterprise only.Provided namespace is other and partition is default",
+    ],
+    [
+      "/ap/other/ns/default/dc/dc1/svc/web",
+      "Non default partition or namespace is supported in Enterprise only.Provided namespace is default and partition is other",
+    ],
+    ["/ap/other/gateway/mesh/dc/dc1", "Non default partition is supported in Enterprise only.Provided partition is other"],
+    ["", "SPIFFE ID in CSR must be a service, mesh-gateway, or agent ID"],
+  ];
+  for (const [path, message] of FOREIGN)
+    it(`sign() refuses the identity ${JSON.stringify(path)}, with Consul's text`, async () => {
+      const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+      const { csr } = opensslCsr(`URI:spiffe://${TRUST_DOMAIN}${path}`);
+      await assert.rejects(manager.sign(csr), { name: "RequestError", message });
+    });
+
+  it("sign() refuses an identity of another trust domain, with Consul's text", async () => {
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+    const { csr } = opensslCsr("URI:spiffe://other.consul/ns/default/dc/dc1/svc/web");
+    await assert.rejects(manager.sign(csr), {
+      code: "profile_violation",
+      message: `SPIFFE ID in CSR from a different trust domain: other.consul, we are ${TRUST_DOMAIN}`,
+    });
   });
 
   it("sign() writes each name of a request once", async () => {
@@ -66,6 +107,73 @@ describe("sign() with a key of the CA (x509-and-threats.md §2, weak keys)", () 
     await manager.tick();
     assert.equal(manager.require().state.roots.length, 1);
     await manager.sign(csr);
+  });
+
+  /** A request whose key is that of an intermediate, and the intermediate. */
+  async function intermediateKey() {
+    const key = await generateRequestKey();
+    const info = readPublicKey(new Uint8Array(await crypto.subtle.exportKey("spki", key.publicKey)));
+    const options = { clusterId: TRUST_DOMAIN, provider: "vault", now: START, random: systemRandom, ttlMs: 50 * HOUR };
+    const certificate = await createIntermediate(info, await makeRoot(100), options);
+    const uri = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`;
+    return { csr: await makeRequest(key, { uri, dnsNames: [], ipAddresses: [] }), certificate };
+  }
+
+  /** Signs under a snapshot that the test changed. */
+  async function signUnder(csr: string, change: (snapshot: Snapshot) => Snapshot) {
+    const clock = createFakeClock();
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP, clock });
+    const snapshot = change(manager.require());
+    return createIssuer({
+      datacenter: "dc1",
+      serverNames: NO_SERVER_NAMES,
+      clock,
+      random: systemRandom,
+      limiter: createLimiter(clock, DEFAULT_POLICY),
+      metrics: noMetrics,
+      audit: null,
+      snapshot: () => snapshot,
+    })(csr);
+  }
+
+  const isOurs = { code: "profile_violation", message: "Cannot accept CSR: its public key is one of the CA's own" };
+
+  it("sign() refuses a request with the key of the issuer that signs leaves now, recorded or not", async () => {
+    const { csr, certificate } = await intermediateKey();
+    await signUnder(csr, (snapshot) => snapshot);
+    await assert.rejects(
+      signUnder(csr, (snapshot) => ({
+        ...snapshot,
+        provider: snapshot.provider === null ? null : { ...snapshot.provider, issuer: certificate },
+      })),
+      isOurs,
+    );
+  });
+
+  it("sign() refuses a request with the key of an issuer that was replaced, for as long as it is recorded", async () => {
+    const { csr, certificate } = await intermediateKey();
+    const replaced: LeafIssuer = { certificate, keyId: "", leavesUntil: new Date(0) };
+    await assert.rejects(
+      signUnder(csr, (snapshot) => ({
+        ...snapshot,
+        state: {
+          ...snapshot.state,
+          roots: snapshot.state.roots.map((root) => ({ ...root, leafIssuers: [...root.leafIssuers, replaced] })),
+        },
+      })),
+      isOurs,
+    );
+  });
+
+  it("sign() refuses a request with the key of a published root that signs no leaves itself", async () => {
+    const { csr, certificate } = await intermediateKey();
+    await assert.rejects(
+      signUnder(csr, (snapshot) => ({
+        ...snapshot,
+        state: { ...snapshot.state, roots: [...snapshot.state.roots, { ...snapshot.active, id: "another", certificate, leafIssuers: [] }] },
+      })),
+      isOurs,
+    );
   });
 });
 
