@@ -9,7 +9,7 @@ import { type CharTest, type Node, type Place, readRegexp } from "./regexp-synta
 
 /** A selector of a claim is some dozen characters. */
 const MAX_PATTERN = 1024;
-/** Steps of a compiled expression: with a text of MAX_TEXT it takes some 20 ms at worst. */
+/** Steps of a compiled expression: with a text of MAX_TEXT it takes some tenths of a second at worst. */
 const MAX_STEPS = 500;
 /** Characters of a text that is matched; claims are shorter. */
 export const MAX_TEXT = 2048;
@@ -31,10 +31,27 @@ export function compileRegexp(pattern: string): (text: string) => boolean {
   const steps: Step[] = [];
   write(readRegexp(pattern), steps);
   add(steps, { kind: "end" });
+  const places = new Map<CharTest, number>();
+  const testOf = steps.map((step) => {
+    if (step.kind !== "char") return 0;
+    const place = places.get(step.test) ?? places.size;
+    places.set(step.test, place);
+    return place;
+  });
+  const program: Program = { steps, tests: [...places.keys()], testOf };
   return (text) => {
     if (text.length > MAX_TEXT) throw new RangeError(`Text is longer than ${MAX_TEXT} characters`);
-    return matches(steps, text);
+    return matches(program, text);
   };
+}
+
+/** A compiled expression. A repetition repeats steps, and not their tests, of which one can be as long as the expression. */
+interface Program {
+  readonly steps: readonly Step[];
+  /** Each once. */
+  readonly tests: readonly CharTest[];
+  /** The place of a step's test among them. */
+  readonly testOf: readonly number[];
 }
 
 function add(steps: Step[], step: Step): void {
@@ -94,10 +111,20 @@ function write(node: Node, steps: Step[]): void {
   }
 }
 
-function matches(steps: readonly Step[], text: string): boolean {
+function matches({ steps, tests, testOf }: Program, text: string): boolean {
   const chars = Array.from(text, (char) => char.codePointAt(0) as number);
   /** At which place of the text each step was reached last. */
   const reached = new Int32Array(steps.length).fill(-1);
+  /** For which place of the text each test was made last, and its outcome: all steps are asked about the same character. */
+  const testedAt = new Int32Array(tests.length).fill(-1);
+  const outcomes = new Uint8Array(tests.length);
+  const holds = (test: number, at: number): boolean => {
+    if (testedAt[test] !== at) {
+      testedAt[test] = at;
+      outcomes[test] = tests[test]?.(chars[at] as number) === true ? 1 : 0;
+    }
+    return outcomes[test] === 1;
+  };
   let waiting: number[] = [];
   for (let at = 0; at <= chars.length; at++) {
     const next: number[] = [];
@@ -111,7 +138,7 @@ function matches(steps: readonly Step[], text: string): boolean {
       if (step.kind === "fork") open.push(...step.to);
       else if (step.kind === "place") {
         if (isAt(step.place, chars, at)) open.push(index + 1);
-      } else if (at < chars.length && step.test(chars[at] as number)) next.push(index + 1);
+      } else if (at < chars.length && holds(testOf[index] as number, at)) next.push(index + 1);
     }
     waiting = next;
   }
