@@ -124,8 +124,8 @@ return 1`,
   accessTip: `return redis.call('HGET', KEYS[1], 'tip') or ''`,
 
   /**
-   * KEYS claim, claims. ARGV milliseconds, id, the earliest end in milliseconds since 1970. Answers 1 for the first who asks. The key by itself is what older versions
-   * look at; Redis drops it by its clock, which may be ahead for a moment, so that the hash decides.
+   * KEYS claim, claims. ARGV milliseconds, id, the earliest end in milliseconds since 1970. Answers 1 for the first who asks.
+   * The key by itself is what older versions look at; Redis drops it by its clock, which may be ahead for a moment, so that the hash decides.
    */
   claim: `${PRELUDE}
 if redis.call('HGET', KEYS[2], ARGV[2]) or not redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 0 end
