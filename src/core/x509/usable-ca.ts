@@ -202,8 +202,9 @@ function readAuthorityKeyId(value: Bytes): AuthorityKeyId | null {
 function extensionFaults(extension: CertificateExtension, certificate: Certificate, use: CaUse): Violation[] {
   const { oid, critical } = extension;
   const text = extensionText(oid);
-  // The numbers of a dotted form, as Go reads them.
-  if (oid.split(".").some((number) => Number(number) >= 2 ** 31))
+  // The numbers as they are encoded, the first two as one (X.690 §8.19.4).
+  const [top = 0, second = 0, ...more] = oid.split(".").map(Number);
+  if ([40 * top + second, ...more].some((number) => number >= 2 ** 31))
     return [fault(oid, `has the extension ${text}, which keeps Go from reading it: ${WIDE_OID}`, "RFC 5280 §4.2")];
   const malformed = extensionFault(extension);
   if (malformed !== null) return [fault(oid, `has the malformed extension ${text}, which ${malformed}`, "RFC 5280 §4.2")];

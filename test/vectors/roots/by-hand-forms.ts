@@ -51,6 +51,7 @@ export const FORMS: readonly HandRow[] = [
   ["a subject with an attribute of a number of 2^31", { subject: nameOf(UTF8, utf8("Root"), PAST_INT) }, WIDE],
   ["a subject with an attribute of a number below 2^31", { subject: nameOf(UTF8, utf8("Root"), LARGEST) }, null],
   ["an extension below a UUID", extension(UUID, element(TAG.null)), WIDE],
+  ["an extension whose first two numbers make 2^31", extension("2.2147483568", element(TAG.null)), WIDE],
   ["an extension of a number of 2^31", extension(PAST_INT, element(TAG.null)), WIDE],
   ["an extension of a number below 2^31", extension(LARGEST, element(TAG.null)), null],
   ["an extended key usage below a UUID", extension(OID.extKeyUsage, sequence(...EKU, id(UUID))), WIDE],
