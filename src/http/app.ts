@@ -174,12 +174,9 @@ export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
 export function createApp(options: AppOptions): App {
   const app = new Hono<{ Bindings: Bindings }>({ strict: true });
   const watchers = createWatchers(options);
-  const guard = createGuard({
-    ...options,
-    onExceeded: (kind, requestId) => options.log.warn("A request is above the rate of the server, and is served", { kind, requestId }),
-  });
-  const wrongTokens = createWrongTokens(options);
   const failures = new FailureLog(options.log, options.clock);
+  const guard = createGuard({ ...options, onExceeded: (kind, requestId) => failures.overRate(kind, requestId) });
+  const wrongTokens = createWrongTokens(options);
   for (const route of routesOf(options, watchers)) app.all(route.path, (c) => serve(c, route, options, guard, wrongTokens, failures));
   const unrouted = ({ method }: Request, { requestId, environment }: Bindings, response: Response): Response => {
     options.countRequest("unknown", response.status);

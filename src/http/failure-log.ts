@@ -42,6 +42,14 @@ export class FailureLog {
     });
   }
 
+  /** Logs that a request was served though the rate of the server was reached (`request_limits` that are permissive). */
+  overRate(kind: "read" | "write", requestId: string | undefined): void {
+    const omitted = this.#take(`rate ${kind}`);
+    if (omitted === null) return;
+    const more = omitted === 0 ? {} : { omitted };
+    this.#log.warn("A request is above the rate of the server, and is served", { kind, requestId, ...more });
+  }
+
   /** @returns how many of a kind were left out since its last line, or null if this one is left out too. */
   #take(kind: string): number | null {
     const now = this.#clock.now().getTime();

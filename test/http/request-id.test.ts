@@ -181,6 +181,24 @@ describe("X-Request-Id", () => {
     assert.equal(failed().length, 7);
   });
 
+  it("requests above a rate that is only watched have one line a second, with the number of the others", async () => {
+    const { log, lines } = recorder();
+    const test = await createTestApp({ log, limits: { ...DEFAULT_HTTP_LIMITS, requestMode: "permissive", readRate: 0.1 } });
+    const ask = () => test.fetch("/v1/connect/ca/configuration");
+    const told = () => lines.filter(({ message }) => message === "A request is above the rate of the server, and is served");
+    for (let i = 0; i < 100; i++) assert.equal((await ask()).status, 200);
+    test.clock.advance(1000);
+    const last = (await ask()).headers.get("x-request-id");
+    assert.deepEqual(
+      told().map(({ kind, omitted }) => [kind, omitted]),
+      [
+        ["read", undefined],
+        ["read", 98],
+      ],
+    );
+    assert.equal(told()[1]?.requestId, last);
+  });
+
   it("over a real server, leaves, errors and blocked queries have it, and the log at debug the client's address", async () => {
     const server = await startServer({ MESHCA_STORE: "memory:", MESHCA_LOG_LEVEL: "debug" });
     const ids: (string | undefined)[] = [];
