@@ -10,11 +10,15 @@ import { parseTransitConfig, type VaultConnection } from "../providers/vault/con
 import { createTransitWrapper } from "../providers/vault/transit.ts";
 import type { Platform } from "./compose.ts";
 import { isLoopback, type Settings } from "./config/settings.ts";
+import { ConfigError } from "./core/errors.ts";
 import { makeKek } from "./seal/kek.ts";
 import { hasWrapped, type KeyWrapper, makeWrapped, openWrapped, renewWrapped } from "./seal/wrapped.ts";
 
 /** The file in the data folder with the key-encryption keys of an embedded store. */
 const FILE = "kek";
+
+/** The file in the data folder with the last-seen state. */
+export const lastSeenFile = (kind: Settings["store"]["kind"]): string => `seen-${kind}.json`;
 
 export interface KeptKeks {
   /** As `readKeks` reads them, opened. */
@@ -49,9 +53,22 @@ export async function readKekText(settings: Settings, platform: Platform): Promi
     return { text, open };
   }
   if (settings.store.kind === "memory") return { text: makeKek(), open };
+  requireKept(settings, platform);
   if (settings.kekVault === null) return { text: await open(platform.secretFile(FILE, makeKek)), open };
   const text = await withWrapper(settings, platform, (wrapper) => readOwnFile(wrapper as KeyWrapper, platform));
   return { text, open };
+}
+
+/**
+ * Another key than the one that is lost opens nothing, and would be in the way of a backup of it.
+ * @throws {ConfigError} if the data folder has a CA, and not its key
+ */
+function requireKept({ store }: Settings, platform: Platform): void {
+  const [keks, seen] = [platform.kept(FILE), platform.kept(lastSeenFile(store.kind))];
+  if (keks === null || seen === null || keks.read() !== null || seen.read() === null) return;
+  throw new ConfigError(
+    `The key-encryption key ${JSON.stringify(keks.name)} is missing, and the CA of this data folder cannot be used without it: put the file back from a backup, or name an empty folder in MESHCA_DATA_DIR for a new CA`,
+  );
 }
 
 /** The data folder's own keys, wrapped: made, wrapped anew where the Transit key has a newer version, and opened. */

@@ -9,7 +9,7 @@ import type { Access } from "./compose-access.ts";
 import { openBackend, readSource } from "./compose-backend.ts";
 import { assemble, beginState, createCaMemory, policyOf } from "./compose-ca.ts";
 import type { ReadServerCertificate } from "./compose-report.ts";
-import { readKekText, vaultConnector } from "./compose-seal.ts";
+import { lastSeenFile, readKekText, vaultConnector } from "./compose-seal.ts";
 import { ownAddress } from "./config/advertise.ts";
 import type { Settings } from "./config/settings.ts";
 import { hex } from "./core/bytes.ts";
@@ -84,9 +84,6 @@ const COLLECT_MS = 60_000;
 const EXPIRY_MS = 60_000;
 /** How soon a loop that failed tries again, in milliseconds. */
 const RETRY_MS = 1000;
-
-/** The file in the data folder with the last-seen state. */
-const lastSeenFile = (kind: Settings["store"]["kind"]): string => `seen-${kind}.json`;
 
 /** Builds a CA. @throws {ConfigError} @throws {StoreError} `store_unavailable` if a Redis does not answer and no state of it was seen */
 export async function compose(settings: Settings, platform: Platform, serverCertificate?: ReadServerCertificate): Promise<Meshca> {

@@ -11,12 +11,14 @@ import {
   ProviderError,
   RateLimitedError,
   RequestError,
+  SealError,
   StoreError,
 } from "../core/errors.ts";
 
 /** sysexits.h, as style has it for each kind of error. */
 export function exitCode(error: unknown): number {
-  if (error instanceof ConfigError) return 78;
+  // Keys that do not fit are a fault of the settings.
+  if (error instanceof ConfigError || error instanceof SealError) return 78;
   if (error instanceof RequestError) return 65;
   if (error instanceof DeniedError) return 77;
   if (error instanceof NotReadyError || error instanceof ConflictError || error instanceof RateLimitedError) return 75;

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, beforeEach, describe, it } from "node:test";
 import { STORE_FORMS } from "../../src/config/store-url.ts";
@@ -129,6 +129,30 @@ describe("meshca serve", () => {
       const unknown = await runServer({ ...far, MESHCA_LISTEN: `${host}:8500`, MESHCA_INITIAL_MANAGEMENT_TOKEN: token });
       assert.equal(unknown.code, 69, unknown.stderr);
       assert.equal(unknown.stderr, `Cannot listen on ${host}:8500: the host has no address; set MESHCA_LISTEN to another\n`);
+    }
+  });
+
+  it("meshca serve makes no other key-encryption key for a CA whose own is missing, and says what to do", { timeout: 60_000 }, async () => {
+    const folder = makeDataDir();
+    try {
+      const server = await startServer({ MESHCA_DATA_DIR: folder });
+      await server.stop();
+      const key = readFileSync(join(folder, "kek"), "utf8");
+      rmSync(join(folder, "kek"));
+      const { code, stderr } = await runServer({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: folder });
+      assert.equal(
+        stderr,
+        `The key-encryption key ${JSON.stringify(join(folder, "kek"))} is missing, and the CA of this data folder cannot be used without it: put the file back from a backup, or name an empty folder in MESHCA_DATA_DIR for a new CA\n`,
+      );
+      assert.deepEqual([code, existsSync(join(folder, "kek"))], [78, false]);
+      // Another key is no remedy, and the text says which one is needed.
+      const other = await runServer({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: folder, MESHCA_KEK: `2:${"A".repeat(43)}=` });
+      assert.equal(other.code, 78);
+      assert.ok(other.stderr.includes(`key-encryption key "${key.split(":")[0]}" is not among those given`), other.stderr);
+      writeFileSync(join(folder, "kek"), key, { mode: 0o600 });
+      assert.equal((await (await startServer({ MESHCA_DATA_DIR: folder })).stop()).code, 0);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
     }
   });
 
