@@ -57,6 +57,20 @@ describe("createAuthorizer()", () => {
     }
   });
 
+  it("authorize() forgets a secret that it has seen once its token has another one", async () => {
+    const access = await createTestAccess();
+    const { token, secret } = await access.addToken();
+    await ask(access.authorizer, secret);
+    const entry = access.directory.tokens.get(token.accessorId);
+    assert.ok(entry !== undefined);
+    const other = makeUuid(systemRandom);
+    const key = await access.directory.hashSecret(other);
+    await access.directory.write([{ kind: "token", id: token.accessorId, replaces: entry, content: token, key }]);
+    const { code, message } = await refusal(() => ask(access.authorizer, secret));
+    assert.deepEqual([code, message], ["token_unknown", "ACL not found"]);
+    assert.equal((await ask(access.authorizer, other)).accessorId, token.accessorId);
+  });
+
   it("authorize() makes a caller without a secret anonymous, with the rights of the anonymous token", async () => {
     const access = await createTestAccess();
     for (const secret of [null, "", "anonymous"]) {

@@ -179,6 +179,20 @@ describe("createDirectory()", () => {
     await assert.rejects(access.replica({ sealer: createSealer(await readKeks(makeKek())) }), codeOf(SealError, "kek_unknown"));
   });
 
+  it("start() refuses another access control whose key is not the one that the CA document names, though all in it is in order", async () => {
+    const keks = makeKek();
+    const [ours, theirs] = [await createTestAccess({ keks }), await createTestAccess({ keks })];
+    const { secret } = await theirs.addToken();
+    for (const access of [ours, theirs]) await access.require();
+    const replica = await ours.replica({ store: theirs.store });
+    assert.deepEqual(
+      [replica.state.loaded, replica.state.stopped, replica.tokens.size],
+      [false, "its key is not the one that the CA document names", 0],
+    );
+    const same = await theirs.replica();
+    assert.deepEqual([same.state.loaded, same.state.stopped, same.tokensByHash.has(await same.hashSecret(secret))], [true, null, true]);
+  });
+
   it("rewrap() seals one record anew; tokens stay as they are, and the old key-encryption key is not needed any more", async () => {
     const [old, fresh] = [makeKek(), makeKek()];
     const access = await createTestAccess({ keks: old });

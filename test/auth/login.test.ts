@@ -410,6 +410,10 @@ describe("Login", () => {
     const jti = "one";
     await login.login({ authMethod: "m", bearerToken: await jwt({ jti }), meta: {} });
     await login.login({ authMethod: "m", bearerToken: await jwt({ jti, aud: [AUDIENCE, "other"] }), meta: {} });
+    // So is another issuer's, though it has the same keys.
+    await login.login({ authMethod: "anyone", bearerToken: await jwt({ jti, iss: "https://other.example" }), meta: {} });
+    // And one issuer's is the same one, though the methods have other keys.
+    assert.match(await refusal(login.login({ authMethod: "more keys", bearerToken: await jwt({ jti }), meta: {} })), /it was used before/);
   });
 
   const kubernetes = async (maxTokens: number) => {

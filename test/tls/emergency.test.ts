@@ -157,6 +157,8 @@ describe("the emergency certificate for TLS", () => {
       const file = join(folder, "pinned.pem");
       writeFileSync(file, kept.get("tls-emergency.pem") ?? "");
       assert.match(await opensslHandshake(port, file), /^serial=/);
+      // Whoever pins it trusts one server, and nobody whom that could sign for.
+      assert.equal(new X509Certificate(kept.get("tls-emergency.pem") ?? "").ca, false);
     }));
 
   it("is the same over a restart and for all workers, and is replaced once it has expired, is malformed or lacks a name", async () => {

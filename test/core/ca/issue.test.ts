@@ -18,6 +18,7 @@ import { NO_SERVER_NAMES } from "../../../src/core/x509/profile.ts";
 import { generateRequestKey, makeRequest } from "../../../src/core/x509/request.ts";
 import { configuration, confirmOver, createTestCa, inFolder, noMetrics, openssl, opensslCsr } from "../../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
+import { askFor, craftCsr, csrPem, uriName } from "../x509/requests.ts";
 import { BOOTSTRAP, HOUR, readChain, suppliedRoot, TRUST_DOMAIN, webCsr } from "./harness.ts";
 import { makeRoot, START } from "./pool.ts";
 
@@ -83,7 +84,7 @@ describe("sign()", () => {
   });
 });
 
-describe("sign() with a key of the CA (x509-and-threats.md §2, weak keys)", () => {
+describe("sign() with a key of the CA", () => {
   const csrFor = (key: string) =>
     inFolder((folder) => {
       const file = join(folder, "key.pem");
@@ -135,6 +136,22 @@ describe("sign() with a key of the CA (x509-and-threats.md §2, weak keys)", () 
       snapshot: () => snapshot,
     })(csr);
   }
+
+  it("sign() makes no leaf that would end before it begins, whatever the configuration says", async () => {
+    for (const leafTtlMs of [0, -1000])
+      await assert.rejects(
+        signUnder(webCsr(), (snapshot) => ({ ...snapshot, config: { ...snapshot.config, leafTtlMs } })),
+        { name: "InvariantError", message: "Cannot sign leaf: it would end before it begins" },
+      );
+  });
+
+  it("sign() refuses a request that was not signed with its key", async () => {
+    const asked = csrPem(craftCsr({ attributes: [askFor(uriName(`spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`))] }));
+    await assert.rejects(
+      signUnder(asked, (snapshot) => snapshot),
+      { code: "csr_proof_failed", message: "Cannot accept CSR: its signature does not verify with its own public key" },
+    );
+  });
 
   const isOurs = { code: "profile_violation", message: "Cannot accept CSR: its public key is one of the CA's own" };
 
