@@ -1,0 +1,72 @@
+/**
+ * Guards of security: identities, requests and certificates.
+ * @module
+ */
+import { guardsOf, type Mutant } from "./mutant.ts";
+
+export const CERTIFICATES: readonly Mutant[] = [
+  ...guardsOf(
+    "src/core/spiffe/id.ts",
+    ["percent-encoding", 'if (path.includes("%"))', 'if (path.includes("%%"))', "core/spiffe/id"],
+    ["dot segments", 'if (segment === "." || segment === "..")', 'if (segment === "...")', "core/spiffe/id"],
+    ["characters that SPIFFE does not have", "if (SEGMENT.test(segment)) return null;", "return null;", "core/spiffe/id"],
+  ),
+  ...guardsOf(
+    "src/core/spiffe/kinds.ts",
+    ["the default partition spelt out", "if (partition === DEFAULT_PARTITION)", 'if (partition === "")', "core/spiffe/kinds"],
+    ["a partition in upper case", "if (partition !== partition.toLowerCase())", 'if (partition === "")', "core/spiffe/kinds"],
+    [
+      "a namespace that is not the default one",
+      "if (inDefaultPartition && id.namespace === DEFAULT_NAMESPACE) return;",
+      "if (inDefaultPartition) return;",
+      "core/spiffe/kinds",
+    ],
+    ["a partition of an agent or a gateway", "  if (!inDefaultPartition)\n", '  if (id.partition === "")\n', "core/spiffe/kinds"],
+  ),
+  ...guardsOf(
+    "src/core/x509/name-constraints.ts",
+    ["excluded names", "isOutside || without.some((subtree) => isExcluded(subtree, name))", "isOutside", "core/x509/name-constraints"],
+    ["permitted names", "within.length > 0 && !within.some", "within.length < 0 && !within.some", "core/x509/name-constraints"],
+    [
+      "a host of a URI without its subdomains",
+      ": host === text;\n}\n\n/** As Go",
+      ": host.endsWith(text);\n}\n\n/** As Go",
+      "core/x509/name-constraints",
+    ],
+    [
+      "the address range",
+      "equal(octets.slice(0, length).map(masked), address.map(masked))",
+      "octets.length > 0",
+      "core/x509/name-constraints",
+    ],
+    ["a mask of separate parts", "if (!/^1*0*$/.test(bits))", 'if (bits === "")', "core/x509/name-constraints"],
+  ),
+  ...guardsOf(
+    "src/core/x509/usable-ca.ts",
+    ["the path length of a root", "pathLength === null || pathLength >= casBelow", "true", "core/x509/usable-ca"],
+    [
+      "an authority key identifier with another serial number",
+      "if (serial !== null && !equal(serial, issuer.serial))",
+      "if (serial !== null && serial.length > 20)",
+      "core/x509/usable-ca",
+    ],
+    [
+      "an unknown critical extension",
+      "if (!critical || PROCESSED_BY_ALL.includes(oid) || isAccepted) return [];",
+      "return [];",
+      "core/x509/usable-ca",
+    ],
+    [
+      "basic constraints that are not critical",
+      "extensions.some(({ oid, critical }) => critical && oid === OID.basicConstraints)",
+      "extensions.some(({ oid }) => oid === OID.basicConstraints)",
+      "core/x509/usable-ca",
+    ],
+    [
+      "an extended key usage that leaves do not have",
+      "extKeyUsage === null || [OID.clientAuth",
+      "extKeyUsage !== undefined || [OID.clientAuth",
+      "core/x509/usable-ca",
+    ],
+  ),
+];

@@ -1,0 +1,118 @@
+/**
+ * Guards of security: changes of the CA, and what is deleted or made again by the clock.
+ * @module
+ */
+import { guardsOf, type Mutant } from "./mutant.ts";
+
+export const CHANGES: readonly Mutant[] = [
+  ...guardsOf(
+    "src/core/ca/standing.ts",
+    ["a clock that was set back", "return age >= 0 && age <= ms;", "return age <= ms;", "core/ca/freshness"],
+    [
+      "a comparison of clocks over a long way",
+      "if (after >= before && after - before <= policy.maxClockSkewMs)",
+      "if (after >= before)",
+      "core/ca/freshness",
+    ],
+    [
+      "half a leaf's life as a bound of staleness",
+      "Math.min(policy.maxStalenessMs, leafTtlMs / 2)",
+      "policy.maxStalenessMs",
+      "core/ca/freshness",
+    ],
+  ),
+  ...guardsOf(
+    "src/core/ca/upkeep.ts",
+    ["the backoff of a step that fails", "1000 * 2 ** failures", "2000", "core/ca/upkeep"],
+    ["the bound of the backoff", "Math.min(8, failures + 1)", "failures + 1", "core/ca/upkeep"],
+    [
+      "what a failed change made, once another change may use it",
+      "free = leftovers.filter(({ base }) => base === current)",
+      "free = leftovers",
+      "core/ca/upkeep",
+    ],
+  ),
+  ...guardsOf(
+    "src/core/ca/resolve.ts",
+    ["the first index of a root that both sides have", "createIndex: Math.min(", "createIndex: Math.max(", "core/ca/resolve"],
+    [
+      "a root that was abandoned on one side",
+      "forcedOut: root.forcedOut || twin.forcedOut",
+      "forcedOut: root.forcedOut",
+      "core/ca/resolve",
+    ],
+    ["a backup whose root was abandoned since", "  if (!force) requireNotAbandoned(kept, other);\n", "", "http/backup"],
+    ["a root that was pruned since a backup", "kept.roots.filter((root) => !isPruned(root))", "kept.roots", "core/ca/restore"],
+    [
+      "the index under which a backup is restored",
+      "if (modifyIndex === null || modifyIndex === 0n ||",
+      "if (modifyIndex !== null ||",
+      "http/backup",
+    ],
+  ),
+  ...guardsOf(
+    "src/core/ca/lineage.ts",
+    [
+      "another state under the same index",
+      "if (state.index === index && state.commitId !== commitId)",
+      "if (state.index < 0)",
+      "core/ca/conflict",
+    ],
+    [
+      "a state that does not descend from the one that was seen",
+      "if (!descends(state, seen.state))",
+      "if (state.index < 0)",
+      "core/ca/conflict",
+    ],
+    ["a lost grant of the lease", "if (stored.term < seen.term)", "if (stored.term < 0)", "core/ca/conflict"],
+  ),
+  ...guardsOf(
+    "src/core/ca/crossing.ts",
+    [
+      "the life of a cross-signed certificate",
+      "return new Date(Math.max(pruneAt(by, policy).getTime(), now.getTime()) + by.leafTtlMaxMs);",
+      "return by.certificate.notAfter;",
+      "core/ca/crossing-life",
+    ],
+    [
+      "of several cross-signed certificates the one that ends first",
+      "a.notAfter.getTime() - b.notAfter.getTime())[0]",
+      "b.notAfter.getTime() - a.notAfter.getTime())[0]",
+      "core/ca/crossing",
+    ],
+    [
+      "roots that were abandoned, to which no path leads",
+      'root.status === "retired" && !root.forcedOut && root',
+      'root.status === "retired" && root',
+      "core/ca/crossing",
+    ],
+  ),
+  ...guardsOf(
+    "src/core/ca/budget.ts",
+    [
+      "the leaf among the certificates of a chain",
+      "return 1 + below + intermediates.length;",
+      "return below + intermediates.length;",
+      "core/ca/room",
+    ],
+    ["the bound of a chain's length", "  if (force || excess === null) return;", "  if (force || excess !== null) return;", "core/ca/room"],
+  ),
+  ...guardsOf("src/core/ca/transitions.ts", [
+    "looks that confirm the end of a root",
+    "time.confirmed(confirmMs(root, policy)) > pruneAt(root, policy)",
+    "time.now > pruneAt(root, policy)",
+    "core/ca/clocks",
+  ]),
+  ...guardsOf("src/core/ca/config-names.ts", [
+    "two spellings of one field",
+    "if (same.length === 0) return;",
+    "if (same.length >= 0) return;",
+    "core/ca/config-names",
+  ]),
+  ...guardsOf(
+    "src/core/deletion-time.ts",
+    ["time that the monotonic clock does not confirm", "since: Math.min(since + jumped, now.wallMs)", "since", "core/deletion-time"],
+    ["a step back of the clock", "add({ reached: Math.min(reached, now.wallMs)", "add({ reached", "core/deletion-time"],
+    ["a first look that confirms nothing", "nowMs - since >= spanMs)", "nowMs - since >= 0)", "core/deletion-time"],
+  ),
+];

@@ -1,0 +1,103 @@
+/**
+ * Guards of security: HTTP, TLS and the audit log.
+ * @module
+ */
+import { guardsOf, type Mutant } from "./mutant.ts";
+
+export const EDGE: readonly Mutant[] = [
+  ...guardsOf("src/http/token.ts", [
+    "the length of two secrets",
+    "let different = a.length ^ b.length;",
+    "let different = 0;",
+    "http/token",
+  ]),
+  ...guardsOf("src/http/acl.ts", [
+    "the secret of the first token",
+    "if (given !== null && sameSecret(given, expected.secret)) return;",
+    "return;",
+    "http/acl",
+  ]),
+  ...guardsOf(
+    "src/http/limits.ts",
+    ["a clock that was set back", "(Math.max(0, now - bucket.at) / 1000)", "((now - bucket.at) / 1000)", "http/limits"],
+    [
+      "the requests of a client that are in flight",
+      "if (client.inFlight >= limits.connectionsPerClient)",
+      "if (client.inFlight < 0)",
+      "http/limits",
+    ],
+    ["one client for 64 bits of IPv6", '.slice(0, 4).join(":")', '.join(":")', "http/limits"],
+  ),
+  ...guardsOf(
+    "src/http/wrong-tokens.ts",
+    ["the bound of wrong tokens", "if (wait === 0) return error;", "return error;", "http/limits"],
+    ["the bound of clients that are remembered", "if (oldest !== undefined) clients.delete(oldest);", "", "http/limits"],
+  ),
+  ...guardsOf("src/http/status.ts", [
+    "who may see the details of readiness",
+    'return options.access === null || authorized?.allows("operator", "read") === true || isLocal',
+    'return options.access !== undefined || authorized?.allows("operator", "read") === true || isLocal',
+    "http/readyz",
+  ]),
+  ...guardsOf(
+    "src/http/caller.ts",
+    ["headers of a proxy", "return ![...headers.keys()].some((name) => FORWARDED.test(name));", "return true;", "http/readyz"],
+    [
+      "a name that is not of loopback",
+      'if (hostRefusal(headers.get("host"), { names: null, loopbackOnly }) !== null) return false;',
+      "",
+      "http/readyz",
+    ],
+    ["a caller that is not on this machine", '|| !isLoopbackAddress(remoteAddress ?? "")) return false;', ") return false;", "http/readyz"],
+  ),
+  ...guardsOf("src/http/host.ts", [
+    "names that are not served",
+    "return names.includes(name) ? null :",
+    "return names.length > 0 ? null :",
+    "http/limits",
+  ]),
+  ...guardsOf(
+    "src/http/renew.ts",
+    ["another identity than the leaf's", "if (uri !== identity) throw denied", 'if (uri === "") throw denied', "http/renew"],
+    ["the denylist at a renewal", "const keys = [spki, leaf.key.spki];", "const keys = [spki];", "http/denylist"],
+    ["the request that a proof is for", "!== hashOf(csr)) throw denied", '=== "") throw denied', "http/renew"],
+  ),
+  ...guardsOf("src/http/request.ts", [
+    "the length of a body that is not told",
+    "if (total > maxBytes) throw tooLarge();",
+    "",
+    "http/limits",
+  ]),
+  ...guardsOf(
+    "src/telemetry/refusal-tally.ts",
+    ["one line a second for anonymous callers", ", 1, () => record)", ", Number.POSITIVE_INFINITY, () => record)", "telemetry/audit"],
+    ["ten lines a second for a token", "const FULL_LINES = 10;", "const FULL_LINES = 1e9;", "telemetry/audit"],
+  ),
+  ...guardsOf("src/telemetry/audit-reserve.ts", [
+    "a reserve that is full",
+    "if (line.length > this.left) return false;",
+    "",
+    "telemetry/audit",
+  ]),
+  ...guardsOf(
+    "src/tls/emergency.ts",
+    [
+      "the names of a kept emergency certificate",
+      "names.dnsNames.every((name) => certificate.checkHost(name) !== undefined)",
+      "names.dnsNames.length >= 0",
+      "tls/emergency",
+    ],
+    ["the end of a kept emergency certificate", "now < Date.parse(certificate.validTo)", "now < Number.POSITIVE_INFINITY", "tls/emergency"],
+    [
+      "an emergency certificate that is no CA",
+      "raw(OID.basicConstraints, true, encode(sequence()))",
+      "raw(OID.basicConstraints, true, Uint8Array.of(0x30, 3, 1, 1, 0xff))",
+      "tls/emergency",
+    ],
+  ),
+  ...guardsOf(
+    "src/tls/own.ts",
+    ["a certificate that has expired", "now < held.notAfter ? held : null", "true ? held : null", "tls/emergency"],
+    ["another root", "if (failed?.root === root && failed.at", "if (failed !== null && failed.at", "tls/emergency"],
+  ),
+];

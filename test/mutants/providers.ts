@@ -1,0 +1,109 @@
+/**
+ * Guards of security: providers, and the files and servers that they may reach.
+ * @module
+ */
+import { guardsOf, type Mutant } from "./mutant.ts";
+
+export const PROVIDERS: readonly Mutant[] = [
+  ...guardsOf(
+    "providers/consul/supplied-root.ts",
+    [
+      "a root with a key that is not the one given",
+      "demand(equal(rootKey.spki, key.info.spki),",
+      "demand(rootKey.spki.length > 0,",
+      "providers/consul/supplied-root",
+    ],
+    [
+      "a root with another URI",
+      "uris.length === 1 && uris[0]?.toLowerCase() === wanted",
+      "uris.length >= 0",
+      "providers/consul/supplied-root",
+    ],
+    ["a private key in a root", "if (/PRIVATE KEY/i.test(pem))", 'if (pem === "")', "core/ca/issue"],
+    ["a root that is not signed by its own key", "demand(await isSignedBy(root, root),", "demand(true,", "providers/consul/supplied-root"],
+    ["a root that is not valid yet", "demand(root.notBefore <= now,", "demand(true,", "providers/consul/supplied-root"],
+  ),
+  ...guardsOf("src/core/x509/usable-ca.ts", [
+    "a serial number of more than 20 octets",
+    "demand(serial.length <= 20,",
+    "demand(serial.length > 0,",
+    "providers/consul/supplied-root",
+  ]),
+  ...guardsOf(
+    "providers/vault/secrets.ts",
+    ["a hidden secret for another address", '["Address", address],', "", "providers/vault/config"],
+    ["a hidden secret for another mount of the login", '["AuthMethod.MountPath", method?.mountPath],', "", "providers/vault/config"],
+    ["a hidden secret for a server that is not verified", '["TLSSkipVerify", tls.skipVerify],', "", "providers/vault/config"],
+    [
+      "a hidden secret for another namespace",
+      "for (const [field, namespace] of namespacesOf(next)) if (!known.includes(namespace)) return field;",
+      'if (known.length < 0) return "";',
+      "providers/vault/config",
+    ],
+    [
+      "a hidden secret_id for another role",
+      "sent[ROLE_ID] !== undefined && sent[ROLE_ID] !== kept[ROLE_ID]",
+      "false",
+      "providers/vault/config",
+    ],
+    ["a hidden secret with another user name", "    ...params,\n", "", "providers/vault/config"],
+  ),
+  ...guardsOf(
+    "providers/vault/allow.ts",
+    [
+      "addresses that no name stands for",
+      "return listed(url) && (literalOf(url) !== null || !inSome(address, NEVER_BY_NAME));",
+      "return listed(url);",
+      "providers/vault/allow",
+    ],
+    [
+      "plain HTTP beyond loopback",
+      'if (url.protocol !== "https:" && !maybeLoopback)',
+      'if (url.protocol === "ftp:")',
+      "providers/vault/allow",
+    ],
+    [
+      "plain HTTP to an address beyond loopback",
+      'if (url.protocol !== "https:" && !inSome(address, LOOPBACK))',
+      'if (url.protocol === "ftp:")',
+      "providers/vault/allow",
+    ],
+    [
+      "another name that leads to loopback",
+      'return loopback || (listed(url) && (literalOf(url) !== null || url.hostname === "localhost"));',
+      "return loopback || listed(url);",
+      "providers/vault/allow",
+    ],
+  ),
+  ...guardsOf(
+    "src/entry/files-platform.ts",
+    [
+      "folders that are not listed",
+      "if (!this.#isListed(real)) throw outside(path, this.#folderToList(resolve(path), real));",
+      "",
+      "entry/files-platform",
+    ],
+    ["the data folder", "if (this.#isBelowData(real)) throw", 'if (real === "") throw', "entry/files-platform"],
+    [
+      "files that settings name",
+      "if (isSameFile(opened, other)) throw refused(path, `is the file",
+      'if (other === "") throw refused(path, `is the file',
+      "entry/files-platform",
+    ],
+    ["a hard link to a file of the data folder", "if (isSameFile(opened, name)) throw", 'if (name === "") throw', "entry/files-platform"],
+    ["what is not a regular file", "if (!lstatSync(real).isFile()) throw", 'if (real === "") throw', "entry/files-platform"],
+    [
+      "a link to the root",
+      'return real !== null && real !== "/" && isBelow(path, real);',
+      "return real !== null && isBelow(path, real);",
+      "entry/files-platform",
+    ],
+    [
+      "a link that is changed between check and read",
+      "this.#require(path, pathOf(descriptor) ?? this.#resolveAgain(path, opened));",
+      "",
+      "entry/files-platform",
+    ],
+    ["a file without end", "if (length > MAX_BYTES) throw", "if (length < 0) throw", "entry/files-platform"],
+  ),
+];

@@ -1,0 +1,66 @@
+/**
+ * Guards of security: the signing of a leaf, and the record that decides which leaves are ours.
+ * @module
+ */
+import { guardsOf, type Mutant } from "./mutant.ts";
+
+export const SIGNING: readonly Mutant[] = [
+  ...guardsOf(
+    "src/core/ca/issue.ts",
+    [
+      "the present issuer's own key in a request",
+      "if ((provider !== null && isOurs(provider.issuer)) || state.roots.some(isOfRoot))",
+      "if (state.roots.some(isOfRoot))",
+      "core/ca/issue",
+    ],
+    [
+      "the key of an earlier issuer in a request",
+      "isOurs(certificate) || leafIssuers.some((issuer) => isOurs(issuer.certificate))",
+      "isOurs(certificate)",
+      "core/ca/issue",
+    ],
+    ["the key of a root in a request", "isOurs(certificate) || leafIssuers.some", "leafIssuers.some", "core/ca/issue"],
+    ["the canonical ID as what rights are decided on", "uri = formatSpiffeId(named);", "", "http/denylist"],
+    ["the denylist asked again after the queue", "if (permittedAgain !== undefined) await permittedAgain;", "", "http/denylist"],
+    ["the default partition and namespace", "  requireDefaultScope(id);\n", "", "core/ca/issue"],
+    ["the datacenter of an identity", "if (id.datacenter !== datacenter)", "if (id.datacenter === null)", "core/ca/issue"],
+    ["the trust domain of an identity", "if (id.trustDomain !== trustDomain)", "if (id.trustDomain === null)", "core/ca/issue"],
+    [
+      "a CA that is not valid yet",
+      "if (certificate.notBefore > now)",
+      "if (certificate.notBefore > certificate.notAfter)",
+      "core/ca/not-yet-valid",
+    ],
+    ["a leaf that ends before it begins", "if (fields.notBefore < fields.notAfter) return fields;", "return fields;", "core/ca/issue"],
+    ["the proof of possession", "await verifyProof(request);", "", "core/ca/issue"],
+  ),
+  ...guardsOf(
+    "src/core/ca/own-leaf.ts",
+    [
+      "roots that were abandoned",
+      "!root.forcedOut && inForce(root.certificate, now)",
+      "inForce(root.certificate, now)",
+      "core/ca/own-leaf",
+    ],
+    ["the end of an issuer's leaves", "leaf.notAfter.getTime() > ends(issuer)", "false", "core/ca/own-leaf"],
+    ["the signature of a leaf", "if (await isSignedBy(leaf, certificate)) return", "return", "core/ca/own-leaf"],
+    ["a CA certificate in place of a leaf", "leaf.isCa || leaf.uris.length !== 1", "leaf.uris.length !== 1", "core/ca/own-leaf"],
+    ["a leaf that is not valid yet", "if (leaf.notBefore > now)", "if (leaf.notBefore > leaf.notAfter)", "core/ca/own-leaf"],
+    ["a leaf that has expired", "if (leaf.notAfter <= now)", "if (leaf.notAfter <= leaf.notBefore)", "core/ca/own-leaf"],
+  ),
+  ...guardsOf(
+    "src/core/ca/leaf-issuers.ts",
+    [
+      "the end of a replaced issuer's leaves",
+      "leavesUntil: issuer.leavesUntil ?? leavesUntil(",
+      "leavesUntil: issuer.leavesUntil && leavesUntil(",
+      "core/ca/issuers",
+    ],
+    [
+      "the later end of one issuer in two states",
+      "toSorted((a, b) => end(a) - end(b))",
+      "toSorted((a, b) => end(b) - end(a))",
+      "core/ca/resolve",
+    ],
+  ),
+];

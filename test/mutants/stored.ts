@@ -1,0 +1,56 @@
+/**
+ * Guards of security: what is stored and sealed.
+ * @module
+ */
+import { guardsOf, type Mutant } from "./mutant.ts";
+
+export const STORED: readonly Mutant[] = [
+  ...guardsOf(
+    "src/store/codec.ts",
+    [
+      "the MAC of a stored state",
+      "if (!(await sealer.verifyMac(macInput(schema, clusterId, commitId, index, body), mac)))",
+      'if (mac === "")',
+      "core/ca/follow",
+    ],
+    ["a schema that would lose what was recorded", "if (schema < leastSchema(state))", "if (schema < 0)", "store/codec"],
+  ),
+  ...guardsOf(
+    "src/store/looks.ts",
+    ["looks that are not in order", "reached > before.reached && since > before.since", "true", "store/looks"],
+    ["looks that another worker saved", "if (read() !== version) return false;", "", "store/looks"],
+  ),
+  ...guardsOf("src/store/redis-wire.ts", [
+    "the end of a bulk string",
+    "return bytes.length < next + length + 2 ? null",
+    "return bytes.length < next + length ? null",
+    "store/redis-wire",
+  ]),
+  ...guardsOf(
+    "src/seal/envelope.ts",
+    [
+      "what a secret is sealed for",
+      'JSON.stringify(["meshca", 1, clusterId, purpose, id])',
+      'JSON.stringify(["meshca", 1, clusterId])',
+      "seal/envelope",
+    ],
+    [
+      "the cluster that a secret is sealed for",
+      'JSON.stringify(["meshca", 1, clusterId, purpose, id])',
+      'JSON.stringify(["meshca", 1, purpose, id])',
+      "seal/envelope",
+    ],
+    [
+      "the MAC key of the id that a MAC names",
+      "const key = ring.get(id)?.mac;",
+      "const key = ring.get(id) && ring.current.mac;",
+      "seal/envelope",
+    ],
+    ["a sealed text with a part too many", " || more.length > 0)\n      throw", ")\n      throw", "seal/envelope"],
+  ),
+  ...guardsOf(
+    "src/seal/kek.ts",
+    ["the length of a key-encryption key", " || key.length !== KEK_LENGTH)", ")", "seal/kek"],
+    ["two keys of one id", "else if (keys.has(id))", 'else if (id === "")', "seal/kek"],
+  ),
+];

@@ -1,0 +1,14 @@
+/**
+ * Every guard that is removed once, to see that a test fails without it.
+ * @module
+ */
+import { ACCESS } from "./access.ts";
+import { CERTIFICATES } from "./certificates.ts";
+import { CHANGES } from "./changes.ts";
+import { EDGE } from "./edge.ts";
+import type { Mutant } from "./mutant.ts";
+import { PROVIDERS } from "./providers.ts";
+import { SIGNING } from "./signing.ts";
+import { STORED } from "./stored.ts";
+
+export const MUTANTS: readonly Mutant[] = [...SIGNING, ...CHANGES, ...CERTIFICATES, ...ACCESS, ...STORED, ...EDGE, ...PROVIDERS];
