@@ -29,7 +29,8 @@ export const advertise = v.pipe(
 /** Whether a text is an address, or a name (RFC 1123 section 2.1), and not the unspecified address. */
 function isHost(host: string, six: boolean): boolean {
   const range = readRange(host);
-  if (six) return range !== null && host.includes(":") && range.base !== 0n;
+  // The other spelling of 0.0.0.0 is IPv4 mapped into IPv6 (RFC 4291 section 2.5.5.2).
+  if (six) return range !== null && host.includes(":") && range.base !== 0n && range.base !== readRange("0.0.0.0")?.base;
   if (/^[0-9.]+$/.test(host)) return range !== null && host !== "0.0.0.0";
   return (
     host.length <= 253 &&
