@@ -5,7 +5,7 @@
  */
 import * as v from "valibot";
 import type { Clock } from "../core/clock.ts";
-import type { LeaseName } from "../core/lease.ts";
+import { isOff, type LeaseName } from "../core/lease.ts";
 import type { Replica } from "../core/replicas.ts";
 import type { StopMark } from "../core/store.ts";
 import type { Backend } from "./backend.ts";
@@ -24,6 +24,9 @@ interface Grant {
   readonly term: number;
   readonly expiresAt: number;
 }
+
+/** An announcement that ends after so many times the caller's was made by a clock that has gone back since. */
+const FAR = 10;
 
 export function createMemoryBackend(clock: Clock): MemoryBackend {
   const waiter = createWaiter();
@@ -84,7 +87,8 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
         },
         leases: {
           async acquire(name, ttlMs) {
-            if (held(name) !== null) return null;
+            const grant = held(name);
+            if (grant !== null && !isOff(grant.expiresAt, now(), ttlMs)) return null;
             const term = (grants.get(name)?.term ?? 0) + 1;
             grants.set(name, { holder, term, expiresAt: now() + ttlMs });
             return { name, term };
@@ -102,7 +106,7 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
         replicas: {
           async announce(self, ttlMs) {
             announced.set(self.id, { replica: self, until: now() + ttlMs });
-            for (const [id, { until }] of announced) if (until <= now()) announced.delete(id);
+            for (const [id, { until }] of announced) if (until <= now() || until - now() > FAR * ttlMs) announced.delete(id);
             return [...announced.values()].map(({ replica }) => replica);
           },
           async leave(id) {

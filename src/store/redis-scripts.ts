@@ -73,12 +73,14 @@ return {}`,
 
   /**
    * KEYS lease. ARGV holder, milliseconds, the number of the holder's request, that of its last one where it was not answered
-   * or ''. Answers the term, or 0 where it is held. What that last one was granted is free: nobody acts under it.
+   * or ''. Answers the term, or 0 where it is held. What that last one was granted is free: nobody acts under it. So is what
+   * ends so far off that this clock has gone back since it was granted (isOff of core/lease.ts).
    */
   acquire: `${PRELUDE}
 local lease = redis.call('HMGET', KEYS[1], 'holder', 'term', 'expires', 'request')
 local mine = ARGV[4] ~= '' and lease[1] == ARGV[1] and lease[4] == ARGV[4]
-if lease[1] and lease[1] ~= '' and tonumber(lease[3]) > now() and not mine then return '0' end
+local left = tonumber(lease[3] or '0') - now()
+if lease[1] and lease[1] ~= '' and left > 0 and left <= 2 * tonumber(ARGV[2]) and not mine then return '0' end
 local term = text(tonumber(lease[2] or '0') + 1)
 redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'term', term, 'expires', text(now() + tonumber(ARGV[2])), 'request', ARGV[3])
 return term`,

@@ -8,7 +8,7 @@ import { DatabaseSync } from "node:sqlite";
 import * as v from "valibot";
 import type { Clock } from "../core/clock.ts";
 import { CaError, StoreError } from "../core/errors.ts";
-import type { LeaseName } from "../core/lease.ts";
+import { isOff, type LeaseName } from "../core/lease.ts";
 import type { LookStore } from "../core/looks.ts";
 import type { Backend } from "./backend.ts";
 import { requireExpected } from "./checks.ts";
@@ -82,7 +82,9 @@ export function openSqlite(path: string, clock: Clock, { shared = false, looks =
     raiseMark: db.prepare("UPDATE stop_mark SET term = max(term, ?)"),
     clearMark: db.prepare("DELETE FROM stop_mark"),
     announce: db.prepare("INSERT OR REPLACE INTO replica (id, replica, expires_at) VALUES (?, ?, ?)"),
-    forget: db.prepare("DELETE FROM replica WHERE id = ? OR expires_at <= ?"),
+    leave: db.prepare("DELETE FROM replica WHERE id = ?"),
+    // What ended, and what ends so far off that the clock has gone back since.
+    forget: db.prepare("DELETE FROM replica WHERE expires_at <= ?1 OR expires_at > ?1 + 10 * ?2"),
     replicas: db.prepare("SELECT replica FROM replica ORDER BY id"),
     lease: db.prepare("SELECT holder, term, expires_at FROM lease WHERE name = ?"),
     grant: db.prepare(
@@ -190,7 +192,8 @@ export function openSqlite(path: string, clock: Clock, { shared = false, looks =
           async acquire(name, ttlMs) {
             return transaction(() => {
               const lease = readLease(name);
-              if (lease !== null && lease.holder !== null && lease.expires_at > now()) return null;
+              const isHeld = lease !== null && lease.holder !== null && lease.expires_at > now();
+              if (isHeld && !isOff(lease.expires_at, now(), ttlMs)) return null;
               const term = (lease?.term ?? 0) + 1;
               sql.grant.run(name, holder, term, now() + ttlMs);
               return { name, term };
@@ -217,13 +220,13 @@ export function openSqlite(path: string, clock: Clock, { shared = false, looks =
           async announce(self, ttlMs) {
             const rows = transaction(() => {
               sql.announce.run(self.id, JSON.stringify(self), now() + ttlMs);
-              sql.forget.run("", now());
+              sql.forget.run(now(), ttlMs);
               return sql.replicas.all().map((row) => v.parse(ReplicaRow, row).replica);
             });
             return rows.flatMap(readReplica);
           },
           async leave(id) {
-            transaction(() => sql.forget.run(id, now()));
+            transaction(() => sql.leave.run(id));
           },
         },
         access,

@@ -67,6 +67,25 @@ export function describeLeases(name: string, makeBackend: MakeBackend): void {
       await granted(two);
     });
 
+    it("acquire() grants a lease that a clock granted which was days ahead, and the one before has it no more", async () => {
+      for (const lease of NAMES) {
+        const before = await granted(one, lease);
+        await backend.elapse(-7 * 86_400_000);
+        const next = await granted(two, lease);
+        assert.ok(next.term > before.term);
+        assert.equal(await one.renew(before, TTL), false);
+        assert.equal(await one.acquire(lease, TTL), null);
+        await two.release(next);
+      }
+    });
+
+    it("acquire() leaves a lease with its holder if the clock went back by less than it lasts", async () => {
+      const lease = await granted(one);
+      await backend.elapse(-TTL + backend.grainMs);
+      assert.equal(await two.acquire("operation", TTL), null);
+      assert.equal(await one.renew(lease, TTL), true);
+    });
+
     it("acquire() lets one of many that race win, and only one", async () => {
       const all = Array.from({ length: 8 }, (_, i) => backend.open(codec, `holder ${i}`).leases);
       const got = await Promise.all(all.map((leases) => leases.acquire("operation", TTL)));

@@ -61,6 +61,13 @@ export function describeReplicas(name: string, makeBackend: MakeBackend): void {
       assert.deepEqual(ids(await one.announce(exampleReplica("c"), TTL)), ["b", "c"]);
     });
 
+    it("announce() forgets who spoke by a clock that was days ahead, and not since", async () => {
+      await one.announce(exampleReplica("a"), TTL);
+      await backend.elapse(-7 * 86_400_000);
+      assert.deepEqual(ids(await two.announce(exampleReplica("b"), TTL)), ["b"]);
+      assert.deepEqual(ids(await one.announce(exampleReplica("a"), TTL)), ["a", "b"]);
+    });
+
     it("leave() takes one off, and may be repeated", async () => {
       await one.announce(exampleReplica("a"), TTL);
       await two.announce(exampleReplica("b"), TTL);
