@@ -112,4 +112,38 @@ export const ACCESS: readonly Mutant[] = [
       "auth/authorizer",
     ],
   ),
+  ...guardsOf(
+    "src/auth/guarded-fetch.ts",
+    ["addresses that are not public", "!addresses.every(isPublicAddress)", "addresses.length === 0", "auth/jwks"],
+    ["hosts that are not listed", "if (!listed(hosts, url) && !listed(privateHosts, url))", 'if (url.host === "")', "auth/jwks"],
+    ["redirects", 'redirect: "manual", addresses });', 'redirect: "follow" as "manual", addresses });', "auth/jwks"],
+    ["the length of an answer", "if (total > MAX_BYTES) throw", "if (total < 0) throw", "auth/jwks"],
+  ),
+  ...guardsOf(
+    "src/auth/jwks.ts",
+    [
+      "the issuer that a discovered configuration names",
+      "if (found.output.issuer !== issuer) throw",
+      'if (found.output.issuer === "") throw',
+      "auth/jwks",
+    ],
+    [
+      "the pause before a key set is asked for again",
+      "if (before !== undefined && (cooling || ",
+      "if (before !== undefined && (",
+      "auth/jwks",
+    ],
+  ),
+  ...guardsOf("src/auth/administration.ts", [
+    "a denylist that is not loaded",
+    "      directory.requireLoaded();\n      if (directory.denials.size === 0) return null;",
+    "      if (directory.denials.size === 0) return null;",
+    "redis/access-set",
+  ]),
+  ...guardsOf("src/auth/seen-denials.ts", [
+    "a denylist that was never kept",
+    "if (text === null) throw refuse();",
+    "if (text === null) return [];",
+    "redis/away-at-start",
+  ]),
 ];

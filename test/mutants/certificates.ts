@@ -69,4 +69,22 @@ export const CERTIFICATES: readonly Mutant[] = [
       "core/x509/usable-ca",
     ],
   ),
+  ...guardsOf(
+    "src/core/x509/csr.ts",
+    ["one URI in a request", "if (uris.length !== 1) throw", "if (uris.length < 1) throw", "core/x509/csr"],
+    ["e-mail addresses in a request", "if (emails > 0) throw", "if (emails < 0) throw", "core/x509/csr"],
+    ["the length of a URI", "if ((uris[0] as string).length > MAX_URI_LENGTH)", "if ((uris[0] as string).length < 0)", "core/x509/csr"],
+    [
+      "a signature algorithm that does not fit the key",
+      "if (scheme.type !== key.type) throw",
+      "if (key.type === null) throw",
+      "core/x509/csr",
+    ],
+  ),
+  ...guardsOf("src/core/x509/profile.ts", [
+    "IP addresses that an identity may not have",
+    "if (!allowedIps.some((allowed) => equal(allowed, address)))",
+    "if (allowedIps.length < 0)",
+    "core/x509/leaf",
+  ]),
 ];

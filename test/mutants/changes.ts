@@ -115,4 +115,14 @@ export const CHANGES: readonly Mutant[] = [
     ["a step back of the clock", "add({ reached: Math.min(reached, now.wallMs)", "add({ reached", "core/deletion-time"],
     ["a first look that confirms nothing", "nowMs - since >= spanMs)", "nowMs - since >= 0)", "core/deletion-time"],
   ),
+  ...guardsOf(
+    "src/core/ca/secrets.ts",
+    [
+      "a hidden secret for another provider",
+      "if (request.provider !== stored.provider)",
+      'if (request.provider === "")',
+      "core/ca/issuers",
+    ],
+    ["a hidden secret that is not stored", "if (!present.includes(foldedName(name)))", 'if (present.includes(""))', "core/ca/issuers"],
+  ),
 ];

@@ -100,4 +100,32 @@ export const EDGE: readonly Mutant[] = [
     ["a certificate that has expired", "now < held.notAfter ? held : null", "true ? held : null", "tls/emergency"],
     ["another root", "if (failed?.root === root && failed.at", "if (failed !== null && failed.at", "tls/emergency"],
   ),
+  ...guardsOf(
+    "src/http/sign.ts",
+    ["rights asked again after the queue", "    if (!asked) {", "    if (!asked || subject !== null) {", "http/denylist"],
+    ["the denylist", "if (denial !== null) throw new DeniedError", "if (denial === undefined) throw new DeniedError", "http/denylist"],
+  ),
+  ...guardsOf(
+    "src/entry/data-platform.ts",
+    [
+      "a data folder that is a link",
+      "if (found.isSymbolicLink()) throw unusable",
+      "if (found.isFIFO()) throw unusable",
+      "entry/data-platform",
+    ],
+    [
+      "a data folder of another user",
+      "if (!isOwn(found, user))\n    throw unusable(",
+      "if (user === -1)\n    throw unusable(",
+      "entry/data-platform",
+    ],
+    ["a data folder that others may write", "if ((mode & OTHERS_WRITE) !== 0 || !isOurs())", "if (!isOurs())", "entry/data-platform"],
+    ["a secret that others may read", "if ((found.mode & refused) !== 0)", "if (found.mode === refused)", "entry/data-platform"],
+    [
+      "a link in the data folder",
+      "if (found?.isSymbolicLink() === true) throw notFollowed",
+      "if (found?.isFIFO() === true) throw notFollowed",
+      "entry/data-platform",
+    ],
+  ),
 ];

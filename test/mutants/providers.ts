@@ -27,7 +27,7 @@ export const PROVIDERS: readonly Mutant[] = [
     "a serial number of more than 20 octets",
     "demand(serial.length <= 20,",
     "demand(serial.length > 0,",
-    "providers/consul/supplied-root",
+    "core/x509/usable-ca",
   ]),
   ...guardsOf(
     "providers/vault/secrets.ts",
@@ -98,12 +98,5 @@ export const PROVIDERS: readonly Mutant[] = [
       "return real !== null && isBelow(path, real);",
       "entry/files-platform",
     ],
-    [
-      "a link that is changed between check and read",
-      "this.#require(path, pathOf(descriptor) ?? this.#resolveAgain(path, opened));",
-      "",
-      "entry/files-platform",
-    ],
-    ["a file without end", "if (length > MAX_BYTES) throw", "if (length < 0) throw", "entry/files-platform"],
   ),
 ];

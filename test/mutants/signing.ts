@@ -63,4 +63,14 @@ export const SIGNING: readonly Mutant[] = [
       "core/ca/resolve",
     ],
   ),
+  ...guardsOf(
+    "src/core/ca/leaf-horizon.ts",
+    [
+      "leaves of retired roots, which lived longer",
+      "Math.max(config.leafTtlMs, ...state.roots.map(({ leafTtlMaxMs }) => leafTtlMaxMs))",
+      "config.leafTtlMs",
+      "http/denylist",
+    ],
+    ["replicas that do not know of a denial yet", "return longest + unaware +", "return longest +", "http/denylist"],
+  ),
 ];

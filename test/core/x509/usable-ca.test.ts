@@ -3,10 +3,13 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import { readCertificatePem } from "../../../src/core/x509/certificate.ts";
 import { CAS_BELOW_ROOT, caFaults } from "../../../src/core/x509/usable-ca.ts";
-import { CLUSTER, GOOD_EXTENSIONS, suppliedRoot } from "../ca/harness.ts";
+import { inFolder, openssl } from "../../fakes/ca.ts";
+import { CLUSTER, GOOD_EXTENSIONS, opensslKey, suppliedRoot } from "../ca/harness.ts";
 
 /** The extensions of a good root, with those of a name replaced, or left out by an empty text. */
 function extensionsWith(name: string, line: string): string[] {
@@ -31,6 +34,32 @@ describe("caFaults()", () => {
   ];
   for (const [what, name, line] of good)
     it(`caFaults() finds none in a root ${what}`, () => assert.deepEqual(faultsOf(extensionsWith(name, line)), []));
+
+  for (const octets of [20, 21])
+    it(`caFaults() finds ${octets > 20 ? "one" : "none"} in a root whose serial number has ${octets} octets`, () => {
+      // openssl adds these by itself.
+      const extensions = GOOD_EXTENSIONS.filter((line) => !/^(?:subjectKeyIdentifier|basicConstraints)=/.test(line));
+      const pem = inFolder((folder) => {
+        const key = join(folder, "key.pem");
+        writeFileSync(key, opensslKey());
+        return openssl([
+          "req",
+          "-x509",
+          "-new",
+          "-key",
+          key,
+          "-subj",
+          "/CN=r",
+          "-set_serial",
+          `0x41${"00".repeat(octets - 1)}`,
+          ...extensions.flatMap((line) => ["-addext", line]),
+        ]);
+      });
+      const root = readCertificatePem(pem);
+      assert.equal(root.serial.length, octets);
+      const faults = caFaults(root, { clusterId: CLUSTER, issuer: root, casBelow: CAS_BELOW_ROOT }).map(({ message }) => message);
+      assert.deepEqual(faults, octets > 20 ? ["has a serial number of more than 20 octets"] : []);
+    });
 
   const other = "authorityKeyIdentifier=DER:30168014000102030405060708090A0B0C0D0E0F10111213";
   const bad: readonly (readonly [string, string, string, RegExp])[] = [

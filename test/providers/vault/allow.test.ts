@@ -98,6 +98,20 @@ describe("createAllowList()", () => {
     assert.ok(!allowed(allow, "http://vault.internal", ["10.0.0.1"]), "plain HTTP");
   });
 
+  it("refuses plain HTTP beyond loopback by the URL, and by every address that its host leads to", () => {
+    const allow = list({ hosts: ["vault.internal", "localhost"], blocks: ["10.1.0.0/16"] });
+    const why = /plain HTTP is for loopback alone/;
+    for (const url of ["http://vault.internal", "http://10.1.2.3:8200"]) assert.throws(() => allow.check(new URL(url)), why, url);
+    // A name says nothing yet of where it leads.
+    allow.check(new URL("http://localhost"));
+    allow.checkAddresses(new URL("http://localhost"), ["127.0.0.1"]);
+    for (const addresses of [["10.1.2.3"], ["127.0.0.1", "10.1.2.3"]])
+      assert.throws(() => allow.checkAddresses(new URL("http://localhost"), addresses), {
+        reason: "not_allowed",
+        message: /it leads to 10\.1\.2\.3, and plain HTTP is for loopback alone/,
+      });
+  });
+
   it("lets a host through whose addresses are all in a listed range", () => {
     const allow = list({ blocks: ["10.1.0.0/16"] });
     assert.ok(allowed(allow, "https://vault.internal", ["10.1.2.3"]));
