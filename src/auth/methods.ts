@@ -5,10 +5,12 @@
  */
 import * as v from "valibot";
 import type { AuthMethod, BindingRule } from "../core/access.ts";
+import type { Bytes } from "../core/bytes.ts";
 import { parseDuration } from "../core/duration.ts";
 import { FormatError, RequestError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { isOnePem, readPem } from "../core/pem.ts";
+import { DerReader, TAG } from "../core/x509/der.ts";
 import type { KeySource } from "./jwks.ts";
 import type { SealedText } from "./method-secrets.ts";
 import { readSelector, readTemplate, type Selector, type Template } from "./selector.ts";
@@ -212,12 +214,26 @@ function isJwt(text: string): boolean {
 }
 
 function isCertificates(text: string): boolean {
+  if (text === "") return true;
   try {
-    return text === "" || readPem(text).every(({ label }) => label === "CERTIFICATE");
+    const blocks = readPem(text);
+    for (const { bytes } of blocks) requireCertificateForm(bytes);
+    return blocks.length > 0 && blocks.every(({ label }) => label === "CERTIFICATE");
   } catch (error) {
     if (error instanceof FormatError) return false;
     throw error;
   }
+}
+
+/** RFC 5280 section 4.1: what is signed, the algorithm, the signature. What TLS takes of it is up to TLS. @throws {FormatError} */
+function requireCertificateForm(der: Bytes): void {
+  const outer = new DerReader(der);
+  const certificate = outer.enter(TAG.sequence);
+  outer.finish();
+  certificate.expect(TAG.sequence);
+  certificate.expect(TAG.sequence);
+  certificate.bitString();
+  certificate.finish();
 }
 
 function isPublicPem(text: string): boolean {

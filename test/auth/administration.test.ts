@@ -14,6 +14,7 @@ import type { Administration, NewTokenRequest, PolicyRequest } from "../../src/c
 import { ANONYMOUS } from "../../src/core/authorizer.ts";
 import { CaError } from "../../src/core/errors.ts";
 import { systemRandom } from "../fakes/clock.ts";
+import { selfSigned } from "../tls/harness.ts";
 import { createTestAccess, type TestAccess } from "./access.ts";
 
 interface Setup extends TestAccess {
@@ -320,7 +321,7 @@ describe("auth methods and binding rules", () => {
 
   const config = (change: Record<string, unknown>) => ({ config: { ...METHOD.config, ...change } });
   const SOURCES = /exactly one of 'JWTValidationPubKeys', 'JWKSURL', or 'OIDCDiscoveryURL' must be set for type "jwt"/;
-  const CERTIFICATE = PUBLIC_KEY.replaceAll("PUBLIC KEY", "CERTIFICATE");
+  const CERTIFICATE = selfSigned("issuer.example").cert;
   const kubernetes = (change: Record<string, unknown>): Partial<AuthMethod> => ({
     type: "kubernetes",
     config: { Host: "https://issuer.example", CACert: CERTIFICATE, ServiceAccountJWT: "a.b.c", ...change },
@@ -345,6 +346,19 @@ describe("auth methods and binding rules", () => {
       /Invalid OIDCDiscoveryURL: host "other/,
     ],
     ["a CA without what it is for", config({ OIDCDiscoveryCACert: CERTIFICATE }), /OIDCDiscoveryCACert goes with OIDCDiscoveryURL/],
+    ...[
+      "garbage",
+      " ",
+      "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+      `-----BEGIN CERTIFICATE-----\n${btoa("0\u0003\u0002\u0001\u0001")}\n-----END CERTIFICATE-----\n`,
+    ].map(
+      (ca) =>
+        [`the CA ${JSON.stringify(ca)}`, config({ JWKSCACert: ca }), /JWKSCACert must be certificates in PEM, and nothing else/] as [
+          string,
+          Partial<AuthMethod>,
+          RegExp,
+        ],
+    ),
     ["a CA that is a key", config({ JWKSCACert: PUBLIC_KEY }), /JWKSCACert must be certificates in PEM, and nothing else/],
     ["a CA that is a list", config({ JWKSCACert: [CERTIFICATE] }), /JWKSCACert/],
     ["settings of Kubernetes", config({ Host: "https://issuer.example" }), /unknown field "Host"/],
