@@ -4,14 +4,15 @@
  */
 import type { Platform } from "./compose.ts";
 import type { KeptKeks } from "./compose-seal.ts";
+import { cannotRead } from "./config/cannot-read.ts";
 import type { Settings } from "./config/settings.ts";
 import { rewrapped } from "./core/ca/rewrap.ts";
 import type { CaState } from "./core/ca/state.ts";
-import { ConfigError } from "./core/errors.ts";
+import { ConfigError, StoreError } from "./core/errors.ts";
 import { createSealer } from "./seal/envelope.ts";
 import { readKeks } from "./seal/kek.ts";
 import type { Backend } from "./store/backend.ts";
-import { createCodec } from "./store/codec.ts";
+import { type Codec, createCodec } from "./store/codec.ts";
 import { createFileLooks, createMemoryLooks } from "./store/looks.ts";
 
 /**
@@ -58,23 +59,38 @@ export async function readSource({ kind, path }: NonNullable<Settings["source"]>
   const others = beside.split(/[\s,]+/).filter((entry) => entry !== "" && !given.includes(entry.split(":")[0] ?? ""));
   const sealer = createSealer(await readKeks([keks.text, await keks.open(others.join(","))].join(",")));
   const codec = createCodec(sealer);
-  let state: CaState | null = null;
-  if (kind === "backup") {
-    const text = readIfThere(platform, path);
-    if (text === "") throw new ConfigError(`MESHCA_IMPORT: cannot read ${JSON.stringify(path)}`);
-    state = await codec.decode(text);
-  } else {
-    if (!platform.isThere(path)) throw new ConfigError(`MESHCA_IMPORT: there is no file ${JSON.stringify(path)}`);
-    const backend = (await import("./store/sqlite.ts")).openSqlite(path, platform.clock);
-    try {
-      ({ state } = await backend.open(codec, "import").store.read());
-    } finally {
-      backend.close();
-    }
-  }
+  const state = await (kind === "backup" ? readBackup(path, codec, platform) : readDatabase(path, codec, platform)).catch(
+    (error: unknown) => {
+      if (!(error instanceof StoreError)) throw error;
+      throw new ConfigError(`MESHCA_IMPORT: cannot use ${JSON.stringify(path)}: ${error.message}`, [], { cause: error });
+    },
+  );
   if (state === null) throw new ConfigError(`MESHCA_IMPORT: ${JSON.stringify(path)} holds no CA`);
   // Access control does not come along: its records are no part of the state.
   return { ...state, access: null, provider: await rewrapped(state, sealer) };
+}
+
+/** @throws {ConfigError} @throws {StoreError} @throws {SealError} */
+async function readBackup(path: string, codec: Codec, platform: Platform): Promise<CaState> {
+  let text: string;
+  try {
+    text = platform.readFile(path);
+  } catch (error) {
+    throw new ConfigError(`MESHCA_IMPORT: ${cannotRead(path, error)}`, [], { cause: error });
+  }
+  if (text === "") throw new ConfigError(`MESHCA_IMPORT: ${JSON.stringify(path)} is empty`);
+  return codec.decode(text);
+}
+
+/** Null if there is no CA in the database. @throws {ConfigError} @throws {StoreError} @throws {SealError} */
+async function readDatabase(path: string, codec: Codec, platform: Platform): Promise<CaState | null> {
+  if (!platform.isThere(path)) throw new ConfigError(`MESHCA_IMPORT: there is no file ${JSON.stringify(path)}`);
+  const backend = (await import("./store/sqlite.ts")).openSqlite(path, platform.clock);
+  try {
+    return (await backend.open(codec, "import").store.read()).state;
+  } finally {
+    backend.close();
+  }
 }
 
 function readIfThere(platform: Platform, path: string): string {

@@ -23,6 +23,7 @@ import type { Log } from "./core/log.ts";
 import type { RequestEnvironment } from "./http/app.ts";
 import { createSealer } from "./seal/envelope.ts";
 import { readKeks } from "./seal/kek.ts";
+import { hasWrapped } from "./seal/wrapped.ts";
 import type { Backend } from "./store/backend.ts";
 import { createCodec } from "./store/codec.ts";
 import { createAccessRecollection, createRecollection, type Kept } from "./store/recollection.ts";
@@ -87,6 +88,8 @@ const RETRY_MS = 1000;
 
 /** Builds a CA. @throws {ConfigError} @throws {StoreError} `store_unavailable` if a Redis does not answer and no state of it was seen */
 export async function compose(settings: Settings, platform: Platform, serverCertificate?: ReadServerCertificate): Promise<Meshca> {
+  // A fault in them is not to wait for a store that is away.
+  if (settings.kek !== null && !hasWrapped(settings.kek)) await readKeks(settings.kek);
   const seen = settings.store.kind === "redis" ? platform.kept(lastSeenFile("redis")) : null;
   const backend = await openBackend(settings, platform, seen !== null && seen.read() !== null);
   try {

@@ -156,6 +156,37 @@ describe("meshca serve", () => {
     }
   });
 
+  it("meshca serve names MESHCA_IMPORT and its path if there is no backup, no file or no CA there", { timeout: 60_000 }, async () => {
+    const refused = async (path: string, expected: RegExp, kind = "backup") => {
+      const folder = makeDataDir();
+      const { code, stderr } = await runServer({ ...LISTEN, MESHCA_DATA_DIR: folder, MESHCA_IMPORT: `${kind}:${path}` });
+      rmSync(folder, { recursive: true, force: true });
+      assert.match(stderr, expected);
+      assert.ok(stderr.includes(JSON.stringify(path)), stderr);
+      assert.equal(code, 78);
+    };
+    const path = join(dataDir, "backup");
+    writeFileSync(path, "hello\n");
+    await refused(path, /^MESHCA_IMPORT: cannot use ".*": Cannot trust the stored state: it is not JSON\n$/);
+    writeFileSync(path, "");
+    await refused(path, /^MESHCA_IMPORT: ".*" is empty\n$/);
+    await refused(join(dataDir, "missing"), /^MESHCA_IMPORT: cannot read ".*": there is no such file\n$/);
+    await refused(dataDir, /^MESHCA_IMPORT: cannot read ".*": it is a folder\n$/);
+    writeFileSync(path, "hello world, this is no database\n");
+    await refused(path, /^MESHCA_IMPORT: cannot use ".*": Cannot open ".*": it is not a SQLite database, or a damaged one\n$/, "sqlite");
+  });
+
+  it("meshca serve looks at the key-encryption keys that it is given before it waits for a Redis", async () => {
+    const { code, stderr } = await runServer({
+      ...LISTEN,
+      MESHCA_DATA_DIR: dataDir,
+      MESHCA_STORE: "redis://127.0.0.1:1",
+      MESHCA_KEK: "bad",
+    });
+    assert.equal(code, 78);
+    assert.match(stderr, /^Cannot read key-encryption keys: entry 1 is not ID:BASE64/);
+  });
+
   it("meshca serve on port 0 prints the free port that it has taken, and listens there", async () => {
     const [one, two] = await Promise.all([startServer(), startServer()]);
     try {
