@@ -3,6 +3,7 @@
  * answers are arrays of text and integers. Keys are named by redis-keys in README.md.
  * @module
  */
+import { LEASE_SLACK_MS } from "../core/lease.ts";
 import { ACCESS_SCRIPTS } from "./redis-access-scripts.ts";
 
 /** Redis's clock in milliseconds since 1970, and a number as text without an exponent. */
@@ -80,7 +81,7 @@ return {}`,
 local lease = redis.call('HMGET', KEYS[1], 'holder', 'term', 'expires', 'request')
 local mine = ARGV[4] ~= '' and lease[1] == ARGV[1] and lease[4] == ARGV[4]
 local left = tonumber(lease[3] or '0') - now()
-if lease[1] and lease[1] ~= '' and left > 0 and left <= 2 * tonumber(ARGV[2]) and not mine then return '0' end
+if lease[1] and lease[1] ~= '' and left > 0 and left <= 2 * tonumber(ARGV[2]) + ${LEASE_SLACK_MS} and not mine then return '0' end
 local term = text(tonumber(lease[2] or '0') + 1)
 redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'term', term, 'expires', text(now() + tonumber(ARGV[2])), 'request', ARGV[3])
 return term`,
