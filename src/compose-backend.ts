@@ -61,7 +61,8 @@ export async function readSource({ kind, path }: NonNullable<Settings["source"]>
   const codec = createCodec(sealer);
   const state = await (kind === "backup" ? readBackup(path, codec, platform) : readDatabase(path, codec, platform)).catch(
     (error: unknown) => {
-      if (!(error instanceof StoreError)) throw error;
+      // Another replica may be reading the file: the caller tries again.
+      if (!(error instanceof StoreError) || error.code === "store_busy") throw error;
       throw new ConfigError(`MESHCA_IMPORT: cannot use ${JSON.stringify(path)}: ${error.message}`, [], { cause: error });
     },
   );
