@@ -96,6 +96,12 @@ export const CHANGES: readonly Mutant[] = [
       "core/ca/room",
     ],
     ["the bound of a chain's length", "  if (force || excess === null) return;", "  if (force || excess !== null) return;", "core/ca/room"],
+    [
+      "the root that signs now, which waiting does not retire",
+      "isGone = (root: RootEntry) => root.id !== retiring && isDead",
+      "isGone = (root: RootEntry) => isDead",
+      "core/ca/room",
+    ],
   ),
   ...guardsOf("src/core/ca/transitions.ts", [
     "looks that confirm the end of a root",

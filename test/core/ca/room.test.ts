@@ -90,6 +90,18 @@ describe("the instant that a refused rotation names", { timeout: 60_000 }, () =>
     await rotateAt(manager, ca, at);
   });
 
+  it("does not exist if the root that signs now stands in the way, although another root will be pruned", async () => {
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: { ...POLICY, maxChainLength: 1 } });
+    const { manager } = ca;
+    await manager.configure(configuration({ LeafCertTTL: "720h" }));
+    await manager.configure(configuration({ LeafCertTTL: "1h" }));
+    await manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
+    // The first root is pruned in two months. If the second one were retired now, it would be pruned long before.
+    const { message, retryAfterMs } = await refusalOf(manager);
+    assert.match(message, /and no root will be pruned that makes room/);
+    assert.equal(retryAfterMs, undefined);
+  });
+
   it("is never past: the leader prunes within its next turn", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: POLICY });
     const { manager } = ca;
