@@ -97,7 +97,8 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
 
   const requireFresh = () => {
     directory.requireLoaded();
-    if (maxStalenessMs !== null && clock.now().getTime() - directory.seenAt.getTime() > maxStalenessMs)
+    // A clock that was set back by more says nothing about how long ago the store answered.
+    if (maxStalenessMs !== null && Math.abs(clock.now().getTime() - directory.seenAt.getTime()) > maxStalenessMs)
       throw new NotReadyError("state_stale", "Cannot authorize: the store has been away for too long", { retryAfterMs: 3000 });
   };
 

@@ -205,6 +205,20 @@ describe("createAuthorizer()", () => {
     await ask(access.authorizer, secret);
   });
 
+  it("authorize() does not go on for days because the clock was ahead when the store answered last", async () => {
+    const access = await createTestAccess({ maxStalenessMs: 1000 });
+    const { secret } = await access.addToken();
+    access.clock.advance(7 * 86_400_000);
+    await access.directory.refresh();
+    await ask(access.authorizer, secret);
+    access.clock.advance(-1000);
+    await ask(access.authorizer, secret);
+    access.clock.advance(-7 * 86_400_000);
+    assert.equal((await refusal(() => ask(access.authorizer, secret))).code, "state_stale");
+    await access.directory.refresh();
+    await ask(access.authorizer, secret);
+  });
+
   it("authorize() costs a leaf next to nothing once a secret was seen", async () => {
     const access = await createTestAccess();
     const policies = await Promise.all(

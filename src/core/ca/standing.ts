@@ -132,7 +132,9 @@ export function createStanding(
       return memory.offset;
     },
     get stalenessMs() {
-      return memory.confirmedAt === null ? null : clock.now().getTime() - memory.confirmedAt;
+      const age = memory.confirmedAt === null ? null : clock.now().getTime() - memory.confirmedAt;
+      // Negative after the clock was set back: how long ago it was is not known then.
+      return age !== null && age >= 0 ? age : null;
     },
     get storeAway() {
       if (policy.maxStalenessMs === null) return false;

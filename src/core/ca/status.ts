@@ -11,7 +11,7 @@ export interface Status {
   /** The highest term of the lease `operation` that was seen. */
   readonly term: number;
   readonly index: number;
-  /** Milliseconds since the store last said what is stored; null where it never did. */
+  /** Milliseconds since the store last said what is stored; null if it never did, or the clock was set back since. */
   readonly stalenessMs: number | null;
   /** The store is overdue with its answer: what is served may be old. */
   readonly storeAway: boolean;

@@ -42,6 +42,17 @@ describe("createStanding()", () => {
     assert.equal(standing.signingObstacle(HOUR), null);
   });
 
+  it("stalenessMs is not known while the clock is behind the confirmation", () => {
+    const { clock, standing } = standingOf();
+    assert.equal(standing.stalenessMs, null);
+    clock.jump(7 * 24 * HOUR);
+    standing.confirm(clock.now());
+    clock.advance(2000);
+    assert.equal(standing.stalenessMs, 2000);
+    clock.jump(-7 * 24 * HOUR);
+    assert.equal(standing.stalenessMs, null);
+  });
+
   it("signingObstacle() goes by max_staleness, and by half a leaf's life if that is shorter", () => {
     const { clock, standing } = standingOf();
     standing.confirm(clock.now());
