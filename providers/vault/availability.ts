@@ -73,7 +73,8 @@ export function createAvailability(client: VaultClient, clock: Clock): Availabil
     },
     async call(work) {
       const now = clock.now().getTime();
-      if (absence !== null && now < tryAt) throw absence.error;
+      // An instant that is further off was set by a clock that has gone back since.
+      if (absence !== null && now < tryAt && tryAt - now <= PAUSE_MS) throw absence.error;
       // Who comes while this one tries fails at once, as long as it takes to be tried again.
       if (absence !== null) tryAt = now + PAUSE_MS;
       try {
@@ -100,7 +101,7 @@ export function createAvailability(client: VaultClient, clock: Clock): Availabil
         // That a mount or a role is missing, only the next call shows.
         if (absence !== null && !AWAY.includes(absence.error.reason)) return;
         const now = clock.now().getTime();
-        if (absence !== null || now - tokenAt >= TOKEN_MS) {
+        if (absence !== null || Math.abs(now - tokenAt) >= TOKEN_MS) {
           // What the token may not ask of itself is no leaf's affair.
           await client.connect().catch((error: unknown) => {
             if (isAway(error)) throw error;

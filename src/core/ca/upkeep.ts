@@ -66,27 +66,33 @@ interface Retry {
   isDue(): boolean;
 }
 
+/** Whether so much time has passed since an instant; also if the clock was ahead then and says nothing about it any more. */
+function hasPassed(clock: Clock, since: number, ms: number): boolean {
+  return Math.abs(clock.now().getTime() - since) >= ms;
+}
+
 /** Runs a step; after each failure in a row the next try waits twice as long, up to Consul's 256 s (consul-ca.md §4.8). */
 function createRetry(clock: Clock): Retry {
   let failures = 0;
-  let notBefore = 0;
+  let failedAt = 0;
+  let waitMs = 0;
   const attempt = async (work: () => Promise<void>): Promise<void> => {
     try {
       await work();
-      [failures, notBefore] = [0, 0];
+      [failures, waitMs] = [0, 0];
     } catch (error) {
       failures = Math.min(8, failures + 1);
-      notBefore = clock.now().getTime() + 1000 * 2 ** failures;
+      [failedAt, waitMs] = [clock.now().getTime(), 1000 * 2 ** failures];
       throw error;
     }
   };
-  return Object.assign(attempt, { isDue: () => clock.now().getTime() >= notBefore });
+  return Object.assign(attempt, { isDue: () => hasPassed(clock, failedAt, waitMs) });
 }
 
 export function createUpkeep(options: UpkeepOptions): Upkeep {
   const { clock, log, policy, operations, snapshot } = options;
   let leftovers: readonly Leftover[] = [];
-  let inspectAt = 0;
+  let inspectedAt = Number.NEGATIVE_INFINITY;
   /** Why the root that stands outside was not taken up, and since when. */
   let refused: Trouble | null = null;
   /** Why what was left behind cannot be deleted. */
@@ -163,7 +169,7 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
     });
 
   const inspect = async (): Promise<void> => {
-    inspectAt = clock.now().getTime() + policy.inspectMs;
+    inspectedAt = clock.now().getTime();
     const found: Inspection | undefined = await snapshot()?.provider?.inspect?.();
     if (found === undefined || !found.rootReplaced) refused = null;
     if (found?.issuerLost) await options.renew();
@@ -200,7 +206,7 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
       if (due.kind !== "cross") uncrossed = null;
       if (due.kind === "cross" && crossing.isDue() && (await cross())) return due;
       if (due.kind === "collect" && collecting.isDue() && (await collect())) return due;
-      if (now.getTime() >= inspectAt && inspecting.isDue()) await inspecting(inspect);
+      if (hasPassed(clock, inspectedAt, policy.inspectMs) && inspecting.isDue()) await inspecting(inspect);
       return waiting;
     },
     async close() {

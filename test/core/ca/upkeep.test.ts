@@ -56,6 +56,33 @@ describe("createUpkeep()", () => {
     assert.deepEqual(pauses().slice(-3), [256, 1, 2]);
   });
 
+  it("step() waits no longer because the clock was days ahead, neither to try again nor to look at what is outside", async () => {
+    const clock = createFakeClock();
+    const manager = (await createTestCa({ bootstrap: BOOTSTRAP })).manager;
+    let [renewals, looks] = [0, 0];
+    const provider = { ...manager.require().provider, inspect: async () => void looks++ };
+    const upkeep = upkeepOf(clock, {
+      policy: { ...DEFAULT_POLICY, inspectMs: 60_000 },
+      snapshot: () => ({ ...manager.require(), provider }) as unknown as Snapshot,
+      async renew() {
+        renewals++;
+        throw new Error("Vault is away");
+      },
+    });
+    const step = async () => {
+      await upkeep.step({ kind: "renew" }).catch(() => undefined);
+      await upkeep.step({ kind: "wait", until: null });
+    };
+    clock.jump(7 * 86_400_000);
+    await step();
+    assert.deepEqual([renewals, looks], [1, 1]);
+    await step();
+    assert.deepEqual([renewals, looks], [1, 1], "nothing is due again at once");
+    clock.jump(-7 * 86_400_000);
+    await step();
+    assert.deepEqual([renewals, looks], [2, 2]);
+  });
+
   it("step() waits for nothing longer where what failed is something else", async () => {
     const clock = createFakeClock();
     let collected = 0;
