@@ -56,8 +56,14 @@ async function allocate(file: FileHandle): Promise<void> {
   const stat = await file.stat();
   if (!stat.isFile()) throw Object.assign(new Error("The reserve is not a regular file"), { code: "not_a_file" });
   if (stat.size >= RESERVE_LENGTH) return;
-  await writeAll(file, stat.size, AuditReserve.blank().subarray(stat.size));
-  await file.sync();
+  try {
+    await writeAll(file, stat.size, AuditReserve.blank().subarray(stat.size));
+    await file.sync();
+  } catch (error) {
+    // What was written of it would take the room that the log itself needs.
+    await file.truncate(stat.size);
+    throw error;
+  }
 }
 
 function reserveFile(file: FileHandle): ReserveFile {

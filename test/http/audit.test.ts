@@ -3,6 +3,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -280,4 +281,22 @@ describe("MESHCA_AUDIT on a full disk", () => {
       assert.equal((await change(server))?.status, 200);
       assert.equal((await send(server.port, sign(csrOf(server))))?.status, 200);
     }));
+
+  it("a reserve for which there is no room takes none, so that the log itself can be written", () => {
+    const folder = mkdtempSync(join(tmpdir(), "meshca-reserve-"));
+    try {
+      const path = join(folder, "audit.jsonl");
+      const script = `const { openAuditFile } = await import(${JSON.stringify(new URL("../../src/entry/audit-platform.ts", import.meta.url).href)});
+        const log = { debug() {}, info() {}, warn: (text) => console.log(text), error() {} };
+        const { reserve } = await openAuditFile(${JSON.stringify(path)}, null, log);
+        console.log(reserve);`;
+      // A limit of the size of files in blocks of 512 octets, in place of a full disk: half of what the reserve needs.
+      const limited = 'trap "" XFSZ; ulimit -f 1000; exec "$0" -e "$1"';
+      const output = execFileSync("sh", ["-c", limited, process.execPath, script], { encoding: "utf8" });
+      assert.match(output, /^Cannot make the reserve of the audit log; .*\nnull\n$/);
+      assert.equal(statSync(`${path}.reserve`).size, 0);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
 });
