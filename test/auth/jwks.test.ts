@@ -69,6 +69,35 @@ describe("createKeySets()", () => {
     ["loopback by number", "https://127.0.0.1/", /is not among/],
     ["the metadata service", "https://169.254.169.254/latest", /is not among/],
   ];
+  const issuer = "https://issuer.example";
+  const found = (configuration: unknown) => {
+    const answers = [configuration, SET];
+    return keySets({ answer: () => Response.json(answers.shift()) });
+  };
+
+  it("get() asks an issuer for its configuration, and takes the keys from where that says", async () => {
+    const { sets, asked } = found({ issuer, jwks_uri: URL_OK });
+    assert.deepEqual(await sets.get({ url: issuer, discovery: true, ca: null }, false), SET);
+    assert.deepEqual(
+      asked.map(({ url }) => url),
+      [`${issuer}/.well-known/openid-configuration`, URL_OK],
+    );
+  });
+
+  const configurations: readonly (readonly [what: string, configuration: unknown, expected: RegExp])[] = [
+    ["names another issuer", { issuer: "https://other.example", jwks_uri: URL_OK }, /its configuration names another issuer than/],
+    ["names the issuer in another spelling", { issuer: `${issuer}/`, jwks_uri: URL_OK }, /its configuration names another issuer than/],
+    ["names no keys", { issuer }, /it answered no configuration of an OpenID provider/],
+    ["leads to a host that is not listed", { issuer, jwks_uri: "https://other.example/keys" }, /leads elsewhere: .*is not among/],
+    ["leads to plain HTTP", { issuer, jwks_uri: "http://issuer.example/keys" }, /leads elsewhere: .*not an https URL/],
+  ];
+  for (const [what, configuration, expected] of configurations)
+    it(`get() takes no keys of an issuer whose configuration ${what}, and asks for none`, async () => {
+      const { sets, asked } = found(configuration);
+      await assert.rejects(sets.get({ url: issuer, discovery: true, ca: null }, false), failsWith(ProviderError, expected));
+      assert.equal(asked.length, 1);
+    });
+
   for (const [what, url, expected] of refused)
     it(`get() refuses ${what}, and asks nobody`, async () => {
       const { sets, asked } = keySets();

@@ -73,7 +73,7 @@ export const CERTIFICATES: readonly Mutant[] = [
     "src/core/x509/csr.ts",
     ["one URI in a request", "if (uris.length !== 1) throw", "if (uris.length < 1) throw", "core/x509/csr"],
     ["e-mail addresses in a request", "if (emails > 0) throw", "if (emails < 0) throw", "core/x509/csr"],
-    ["the length of a URI", "if ((uris[0] as string).length > MAX_URI_LENGTH)", "if ((uris[0] as string).length < 0)", "core/x509/csr"],
+    ["the length of a URI", "if ((uris[0] as string).length > MAX_URI_LENGTH)", "if ((uris[0] as string).length < 0)", "core/ca/issue"],
     [
       "a signature algorithm that does not fit the key",
       "if (scheme.type !== key.type) throw",
@@ -85,6 +85,6 @@ export const CERTIFICATES: readonly Mutant[] = [
     "IP addresses that an identity may not have",
     "if (!allowedIps.some((allowed) => equal(allowed, address)))",
     "if (allowedIps.length < 0)",
-    "core/x509/leaf",
+    "core/ca/issue",
   ]),
 ];

@@ -18,7 +18,7 @@ import { NO_SERVER_NAMES } from "../../../src/core/x509/profile.ts";
 import { generateRequestKey, makeRequest } from "../../../src/core/x509/request.ts";
 import { configuration, confirmOver, createTestCa, inFolder, noMetrics, openssl, opensslCsr } from "../../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
-import { askFor, craftCsr, csrPem, uriName } from "../x509/requests.ts";
+import { askFor, craftCsr, csrPem, signedCsr, uriName } from "../x509/requests.ts";
 import { BOOTSTRAP, HOUR, readChain, suppliedRoot, TRUST_DOMAIN, webCsr } from "./harness.ts";
 import { makeRoot, START } from "./pool.ts";
 
@@ -64,6 +64,30 @@ describe("sign()", () => {
       const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
       const { csr } = opensslCsr(`URI:spiffe://${TRUST_DOMAIN}${path}`);
       await assert.rejects(manager.sign(csr), { name: "RequestError", message });
+    });
+
+  for (const [name, what] of [
+    ["IP:8.8.8.8", "the IP address 8.8.8.8"],
+    ["IP:127.0.0.1", "the IP address 127.0.0.1"],
+    ["DNS:localhost", 'the DNS name "localhost"'],
+  ] as const)
+    it(`sign() refuses a service ${what}`, async () => {
+      const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+      const uri = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`;
+      await assert.rejects(manager.sign(opensslCsr(`URI:${uri},${name}`).csr), {
+        code: "profile_violation",
+        message: `Cannot sign leaf for ${JSON.stringify(uri)}: it may not have ${what}`,
+      });
+    });
+
+  for (const length of [1024, 1025])
+    it(`sign() ${length > 1024 ? "refuses" : "takes"} a URI of ${length} characters`, async () => {
+      const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+      const uri = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`.padEnd(length, "x");
+      const asked = manager.sign(csrPem(await signedCsr({ attributes: [askFor(uriName(uri))] })));
+      if (length > 1024)
+        await assert.rejects(asked, { code: "csr_malformed", message: "Cannot read CSR: its URI is longer than 1024 characters" });
+      else assert.equal((await asked).uri, uri);
     });
 
   it("sign() refuses an identity of another trust domain, with Consul's text", async () => {
