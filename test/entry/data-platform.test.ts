@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,
+  chownSync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -92,11 +93,15 @@ describe("the data folder", () => {
   it("makeDataDir() refuses a folder of another user, a link, a file, and a place where none can be made", () => {
     const path = fresh();
     const { uid } = lstatSync(path);
-    if (uid !== 0)
-      assert.match(
-        refusal(() => makeDataDir(path, uid + 1)),
-        new RegExp(`belongs to user ${uid}, and meshca runs as user ${uid + 1}`),
-      );
+    // What root owns is taken by everybody, so root gives the folder away first.
+    const owner = uid === 0 ? 12_345 : uid;
+    if (uid === 0) chownSync(path, owner, -1);
+    assert.match(
+      refusal(() => makeDataDir(path, owner + 1)),
+      new RegExp(`belongs to user ${owner}, and meshca runs as user ${owner + 1}: run chown ${owner + 1} on it`),
+    );
+    makeDataDir(path, owner);
+    if (uid === 0) chownSync(path, 0, -1);
     symlinkSync(path, at("link"));
     assert.match(
       refusal(() => makeDataDir(at("link"))),
