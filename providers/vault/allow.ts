@@ -1,5 +1,5 @@
 /**
- * Which servers may be asked as Vault. A configuration comes from whoever may write it through the API, and with it go
+ * Which servers may be asked as Vault. A configuration comes from anyone who may write it through the API, and with it go
  * tokens and files of this machine: so a server goes only where its own settings let it go.
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Requests to hosts that auth methods name. A URL comes from whoever may write auth methods, so a server goes only where
+ * Requests to hosts that auth methods name. A URL comes from anyone who may write auth methods, so a server goes only where
  * its own configuration lets it go: listed hosts, public addresses unless the host is listed as private, no redirects,
  * bounded size and time (server-side request forgery, CWE-918).
  * @module

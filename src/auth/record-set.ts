@@ -5,7 +5,7 @@
  * It covers the index and the tip of the write that it is about, the writes before that, and a digest of all records: the
  * sum, modulo 2^256, of an HMAC of each, which a write changes by what it changes (MSet-Add-Hash: Clarke, Devadas, van Dijk,
  * Gassend and Suh, "Incremental Multiset Hash Functions", ASIACRYPT 2003). The digest itself is never stored: the sums
- * would tell the HMAC of each record, from which another set with the same sum could be looked for. Whoever has read all
+ * would tell the HMAC of each record, from which another set with the same sum could be looked for. Anyone who has read all
  * records has it.
  * @module
  */

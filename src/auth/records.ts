@@ -1,6 +1,6 @@
 /**
  * The stored form of access control's records: JSON under a MAC over the record's kind, id, version and key, so that
- * whoever can write the store can neither make a record nor change one, nor put one in another's place. That it does not
+ * anyone who can write the store can neither make a record nor change one, nor put one in another's place. That it does not
  * delete records either, nor put back an older one, is the business of the set document (record-set.ts).
  * @module
  */

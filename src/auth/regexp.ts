@@ -1,5 +1,5 @@
 /**
- * Regular expressions that whoever may write binding rules gives, matched in time that grows with the expression times the
+ * Regular expressions that anyone who may write binding rules gives, matched in time that grows with the expression times the
  * text whatever they are: all places of the expression are followed through the text at once (Thompson's construction), so
  * that there is no going back.
  * @module

@@ -446,7 +446,7 @@ function readPlaces(
   } else if (isWhole && store?.kind === "redis" && keys === undefined)
     fault(
       "MESHCA_KEK",
-      'must be given with Redis, the same to all replicas: whoever had a copy of Redis could sign if the key lay beside it. Make one with: echo "$(date +%Y):$(openssl rand -base64 32)"',
+      'must be given with Redis, the same to all replicas: anyone who had a copy of Redis could sign if the key lay beside it. Make one with: echo "$(date +%Y):$(openssl rand -base64 32)"',
     );
   return { store, kek };
 }

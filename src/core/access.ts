@@ -1,6 +1,6 @@
 /**
  * What access control is about: tokens, policies, auth methods, binding rules, denials. How each is kept is
- * access-store.ts's business, how each is shown that of whoever shows it.
+ * access-store.ts's business, how each is shown that of the layer that shows it.
  * @module
  */
 

@@ -1,5 +1,5 @@
 /**
- * Which addresses a server may be sent to by whoever may name a URL: those of the public internet, or of given ranges.
+ * Which addresses a server may be sent to by anyone who may name a URL: those of the public internet, or of given ranges.
  * @module
  */
 

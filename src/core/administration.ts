@@ -1,6 +1,6 @@
 /**
  * The administration port: what an operator does to tokens, policies, auth methods, binding rules and denials. The caller
- * has checked that whoever asks may do it. Reading is from memory and never fails; a change has happened, and this
+ * has checked that the caller may do it. Reading is from memory and never fails; a change has happened, and this
  * replica knows it, once its promise resolves. Other replicas know it within a second while the store answers.
  * @module
  */

@@ -188,7 +188,7 @@ export class InvariantError extends CaError {
 }
 
 /**
- * Input that is not of its format (PEM, DER, a duration). It never leaves core: whoever reads the input turns it
+ * Input that is not of its format (PEM, DER, a duration). It never leaves core: the reader of the input turns it
  * into the error that fits what the input was.
  */
 export class FormatError extends Error {

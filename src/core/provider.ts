@@ -150,7 +150,7 @@ export interface Provider {
   requireCrossSigning?(): Promise<void>;
   /**
    * Certifies another root, by this provider's root or by what is next below it.
-   * @param now the store's clock. @param until when the result ends at the latest: whoever steals the other root's key is
+   * @param now the store's clock. @param until when the result ends at the latest: anyone who steals the other root's key is
    * trusted through it for as long.
    * @returns the cross-signed certificate, and what stands between it and the root. @throws {ProviderError}
    */

@@ -1,5 +1,5 @@
 /**
- * Changes of access control in the audit log, which learns of each from whoever writes it.
+ * Changes of access control in the audit log, which learns of each from the code that writes it.
  * @module
  */
 import type { BeforeChange } from "../core/access-control.ts";

@@ -1,5 +1,5 @@
 /**
- * The log of requests that fail on our side. While a store or a provider is away every request fails, and whoever sends many
+ * The log of requests that fail on our side. While a store or a provider is away every request fails, and anyone who sends many
  * must not fill the disk with lines: of each kind there is one a second, with the number of those that were left out.
  * @module
  */

@@ -22,7 +22,7 @@ const PEM_CHAIN = "application/pem-certificate-chain";
 export function signRoutes({ manager, datacenter, access, limits }: AppOptions, bodies: BodyReader): Route[] {
   const sign: Handler = async (call) => {
     requireDatacenter(call.query().params, datacenter);
-    // Whoever is shed is shed before anything is read: the cheaper that is, the more is left for the others.
+    // A request is shed before anything of it is read: the cheaper that is, the more is left for the others.
     manager.requireRoom("issue");
     const csr = await readCsrBody(call.request, bodies, limits.maxBodySign);
     return leafAnswer(call, await manager.sign(csr, { caller: call.caller, permit: permitOf(call, access) }));

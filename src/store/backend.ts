@@ -1,5 +1,5 @@
 /**
- * What every kind of store gives to whoever composes a CA.
+ * What every kind of store gives to the composition root.
  * @module
  */
 import type { AccessStore } from "../core/access-store.ts";

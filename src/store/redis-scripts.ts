@@ -107,7 +107,7 @@ return ''`,
 
   /**
    * KEYS replicas. ARGV id, what it says of itself, milliseconds. Answers what each replica alive says. What was
-   * said later than now was said by a clock that has gone back since: whoever is alive says so again.
+   * said later than now was said by a clock that has gone back since: a replica that is alive says so again.
    */
   announce: `${PRELUDE}
 local time = now()

@@ -1,6 +1,6 @@
 /**
  * Auth methods as a configuration has them (vault.md §4), and what each sends to log in. What is a file is read at each
- * login, since whoever writes it changes it.
+ * login, since anyone who writes it changes it.
  * @module
  */
 import * as v from "valibot";

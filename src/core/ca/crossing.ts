@@ -102,7 +102,7 @@ export function findCrossing(
   // To the whole second, as a certificate ends.
   const required = Math.min(requiredUntil(by, policy, now), active.notAfter.getTime(), tip.notAfter.getTime());
   const until = wholeSecond(new Date(required)).getTime();
-  // Of several that do, the one that ends first: whoever steals the certified root's key is trusted through it until then.
+  // Of several that do, the one that ends first: anyone who steals the certified root's key is trusted through it until then.
   return pool
     .filter(
       (certificate) =>

@@ -159,7 +159,7 @@ export function createIssuer(options: IssuerOptions): Issue {
         // Only what will be signed counts against Consul's limits (consul-ca.md §4.9).
         const turn = limiter.enter(snapshot.config, priority);
         if (turn !== null) {
-          // Whoever waits for Consul's limits does not work.
+          // A request that waits for Consul's limits does not work.
           working = false;
           limiter.pause();
           await turn;

@@ -5,7 +5,7 @@
 import type { Policy } from "./policy.ts";
 import type { Snapshot } from "./snapshot.ts";
 
-/** By how much a leaf that is signed outside may outlive what was asked for: the clock of whoever signs it may be ahead. */
+/** By how much a leaf that is signed outside may outlive what was asked for: the clock of the signer may be ahead. */
 const REMOTE_EXCESS_MS = 60_000;
 
 /**

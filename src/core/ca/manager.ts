@@ -1,6 +1,6 @@
 /**
  * The CA: keeps the last snapshot, signs under it, and is the only one that commits. It has no loop and no timer of its
- * own: whoever composes it calls `heartbeat`, `tick` and `follow`.
+ * own: the composition root calls `heartbeat`, `tick` and `follow`.
  * @module
  */
 import type { Audit, Caller } from "../audit.ts";
@@ -331,7 +331,7 @@ export function createManager(options: ManagerOptions): CaManager {
         return;
       }
       requireKeks(follower.current?.state ?? null, sealer);
-      // Only whoever can serve the CA counts as alive, and from then on nothing is sealed that it cannot open: so once more.
+      // Only a replica that can serve the CA counts as alive, and from then on nothing is sealed that it cannot open: so once more.
       await heartbeat();
       await refresh();
       requireKeks(follower.current?.state ?? null, sealer);

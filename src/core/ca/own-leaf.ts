@@ -43,7 +43,7 @@ function issuersFor(leaf: Certificate, { roots }: Pick<CaState, "roots">, now: D
   const { authorityKeyId } = leaf;
   // RFC 5280 §4.2.1.1 requires it, and every leaf that we sign has it.
   if (authorityKeyId === null) return [];
-  // A leaf that ends later than any that the issuer signed for us was made by whoever has its key now.
+  // A leaf that ends later than any that the issuer signed for us was made by somebody else who has its key now.
   const ends = ({ certificate, leavesUntil }: LeafIssuer) => Math.min(certificate.notAfter.getTime(), leavesUntil?.getTime() ?? Infinity);
   return roots
     .filter((root) => !root.forcedOut && inForce(root.certificate, now))

@@ -52,7 +52,7 @@ export interface Policy {
   readonly maxStalenessMs: number | null;
   /**
    * For how long what the store confirmed is served without asking it again; null where the store tells of changes by itself.
-   * Whoever serves so may miss a change for this long, and counts for it as a replica that the store does not reach.
+   * A replica that serves so may miss a change for this long, and counts for it as a replica that the store does not reach.
    */
   readonly maxAgeMs: number | null;
   /** How often the leader looks whether what a provider relies on outside is still there. */

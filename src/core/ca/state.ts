@@ -108,7 +108,7 @@ export interface CaState {
   /** Grows by one with every commit; ModifyIndex on the wire. */
   readonly index: number;
   /**
-   * Commit ids of the states that it came from, the latest first, at most MAX_ANCESTORS: whoever has seen one of them
+   * Commit ids of the states that it came from, the latest first, at most MAX_ANCESTORS: anyone who has seen one of them
    * knows that nothing was lost since. Empty in schema 1.
    */
   readonly ancestors: readonly string[];

@@ -26,7 +26,7 @@ export interface Authority {
   readonly privateKey: CryptoKey;
 }
 
-/** Makes a CA key. It is extractable, since it has yet to be sealed; whoever seals it opens it as non-extractable. */
+/** Makes a CA key. It is extractable, since it has yet to be sealed; the code that seals it opens it as non-extractable. */
 export async function generateCaKey(spec: CaKeySpec): Promise<CaKey> {
   const algorithm = { ...keyAlgorithm(spec, caHash(spec)) };
   const parameters = spec.type === "rsa" ? { ...algorithm, modulusLength: spec.bits, publicExponent: Uint8Array.of(1, 0, 1) } : algorithm;
