@@ -19,13 +19,19 @@ export interface Generator {
   close(): void;
 }
 
-/** @param bodies a file with a JSON array of the PEM requests to send in turn, each with a token where it is `{pem, token}`. */
+/**
+ * @param bodies a file with a JSON array of the PEM requests to send in turn, each with a token
+ * where it is `{pem, token}`.
+ */
 export function startGenerator(port: string, bodies: string): Generator {
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, "load.ts"), port, "/v1/connect/ca/sign", bodies], {
-    stdin: "pipe",
-    stdout: "pipe",
-    stderr: "inherit",
-  });
+  const child = Bun.spawn(
+    [process.execPath, join(import.meta.dir, "load.ts"), port, "/v1/connect/ca/sign", bodies],
+    {
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "inherit",
+    },
+  );
   const read = createReader(child.stdout);
   return {
     async run(options) {

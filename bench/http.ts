@@ -1,6 +1,6 @@
 /**
- * What access control costs: CPU of the server process per leaf, denied by default with 10,000 tokens and 1,000 policies,
- * beside a server without it; in one run, in turn, on the same cores.
+ * What access control costs: CPU of the server process per leaf, denied by default with 10,000
+ * tokens and 1,000 policies, beside a server without it; in one run, in turn, on the same cores.
  * @module
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -12,7 +12,10 @@ import { type BenchRequest, CLUSTER, makeRequests, writeBodies } from "./request
 import { type BenchServer, startServer } from "./server.ts";
 
 const PAIRS = 9;
-/** Of each server: what a compiler and a collector make of a process differs from one to the next by more than the target. */
+/**
+ * Of each server: what a compiler and a collector make of a process differs from one to the next by
+ * more than the target.
+ */
 const STARTS = 3;
 const SECONDS = 2;
 const CONNECTIONS = 64;
@@ -35,7 +38,10 @@ interface Figures {
   readonly rates: number[];
 }
 
-async function launch(environment: Readonly<Record<string, string>>, dataDir: string): Promise<BenchServer> {
+async function launch(
+  environment: Readonly<Record<string, string>>,
+  dataDir: string,
+): Promise<BenchServer> {
   const server = await startServer(dataDir, { cluster_id: CLUSTER }, { environment });
   running.push(server);
   return server;
@@ -81,20 +87,37 @@ async function measure(): Promise<void> {
     "CPU s per 1,000 leaves": median(cpu).toFixed(4),
     "leaves/s": Math.round(median(rates)),
   });
-  console.log(`\nLeaves, EC P-256, ${CONNECTIONS} connections, ${PAIRS} pairs of ${SECONDS} s on ${STARTS} starts of each server, medians`);
+  console.log(
+    `\nLeaves, EC P-256, ${CONNECTIONS} connections, ${PAIRS} pairs of ${SECONDS} s on ${STARTS} starts of each server, medians`,
+  );
   console.table({
     "access control off": { ...row(open), ratio: "", target: "" },
-    [`deny, ${TOKENS} tokens, ${POLICIES} policies`]: { ...row(denied), ratio: median(ratios).toFixed(3), target: "<= 1.05" },
+    [`deny, ${TOKENS} tokens, ${POLICIES} policies`]: {
+      ...row(denied),
+      ratio: median(ratios).toFixed(3),
+      target: "<= 1.05",
+    },
   });
   console.log(`ratios of the pairs: ${ratios.map((value) => value.toFixed(3)).join(" ")}`);
 }
 
-/** Makes tokens, each with one of the policies, and writes the file with what each signs. @returns its path */
-async function writeTokens(server: BenchServer, requests: readonly BenchRequest[]): Promise<string> {
+/**
+ * Makes tokens, each with one of the policies, and writes the file with what each signs.
+ * @returns its path
+ */
+async function writeTokens(
+  server: BenchServer,
+  requests: readonly BenchRequest[],
+): Promise<string> {
   const put = async (path: string, body: object) => {
     const headers = { "X-Consul-Token": MANAGEMENT };
-    const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, { method: "PUT", headers, body: JSON.stringify(body) });
-    if (answer.status !== 200) throw new TypeError(`${path} answered ${answer.status}: ${await answer.text()}`);
+    const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, {
+      method: "PUT",
+      headers,
+      body: JSON.stringify(body),
+    });
+    if (answer.status !== 200)
+      throw new TypeError(`${path} answered ${answer.status}: ${await answer.text()}`);
     return (await answer.json()) as { ID: string; SecretID: string };
   };
   const policies: { readonly id: string; readonly pem: string }[] = [];
@@ -108,7 +131,10 @@ async function writeTokens(server: BenchServer, requests: readonly BenchRequest[
       `service_prefix "team-${i}-" { policy = "write" }`,
       `node_prefix "" { policy = "read" }`,
     ].join("\n");
-    policies.push({ id: (await put("/v1/acl/policy", { Name: `bench-${i}`, Rules })).ID, pem: request.pem });
+    policies.push({
+      id: (await put("/v1/acl/policy", { Name: `bench-${i}`, Rules })).ID,
+      pem: request.pem,
+    });
   }
   const bodies: { readonly pem: string; readonly token: string }[] = [];
   for (let i = 0; i < TOKENS; i++) {

@@ -1,7 +1,9 @@
 /**
- * How fast leaves are signed, beside what the crypto alone allows: in one run, in turn, on the same cores.
+ * How fast leaves are signed, beside what the crypto alone allows: in one run, in turn, on the same
+ * cores.
  *
- * - raw: import the request's key, verify its signature, sign as many octets as a leaf has; WebCrypto alone, 16 in flight
+ * - raw: import the request's key, verify its signature, sign as many octets as a leaf has;
+ *   WebCrypto alone, 16 in flight
  * - in process: the whole way of a request, 16 in flight
  * - http: the whole service, the load generator in another process on the same cores
  * - peculiar: the same work through @peculiar/x509
@@ -26,27 +28,45 @@ import { benchSettings } from "./settings.ts";
 /** Of the load generator: each has one request in flight, part of which is on its way. */
 const CONNECTIONS = 64;
 const ROUNDS = 5;
-/** Rounds that do not count: a compiler that learns while it runs needs some ten thousand leaves. */
+/**
+ * Rounds that do not count: a compiler that learns while it runs needs some ten thousand leaves.
+ */
 const WARM_UP = 2;
 /** Octets of a P-256 leaf's signed part. */
 const LEAF_OCTETS = 460;
 
 const CAS = {
-  "EC P-256": { key: { name: "ECDSA", namedCurve: "P-256" }, sign: { name: "ECDSA", hash: "SHA-256" }, config: {} },
+  "EC P-256": {
+    key: { name: "ECDSA", namedCurve: "P-256" },
+    sign: { name: "ECDSA", hash: "SHA-256" },
+    config: {},
+  },
   "RSA-2048": {
-    key: { name: "RSASSA-PKCS1-v1_5", modulusLength: 2048, publicExponent: Uint8Array.of(1, 0, 1), hash: "SHA-256" },
+    key: {
+      name: "RSASSA-PKCS1-v1_5",
+      modulusLength: 2048,
+      publicExponent: Uint8Array.of(1, 0, 1),
+      hash: "SHA-256",
+    },
     sign: { name: "RSASSA-PKCS1-v1_5" },
     config: { PrivateKeyType: "rsa", PrivateKeyBits: 2048 },
   },
 };
 
 /** The same work as the leaf path, through @peculiar/x509. */
-async function peculiarLeaf(request: BenchRequest, manager: CaManager, key: CryptoKey, signing: object): Promise<void> {
+async function peculiarLeaf(
+  request: BenchRequest,
+  manager: CaManager,
+  key: CryptoKey,
+  signing: object,
+): Promise<void> {
   const csr = new x509.Pkcs10CertificateRequest(request.pem);
   if (!(await csr.verify())) throw new TypeError("Proof of possession fails");
   const issuer = new x509.X509Certificate(manager.require().active.certificate.der);
   const now = Date.now();
-  const names = csr.extensions.find((extension) => extension instanceof x509.SubjectAlternativeNameExtension);
+  const names = csr.extensions.find(
+    (extension) => extension instanceof x509.SubjectAlternativeNameExtension,
+  );
   const leaf = await x509.X509CertificateGenerator.create({
     serialNumber: hex(crypto.getRandomValues(new Uint8Array(16))),
     subject: "",
@@ -58,7 +78,10 @@ async function peculiarLeaf(request: BenchRequest, manager: CaManager, key: Cryp
     signingAlgorithm: signing as EcdsaParams,
     extensions: [
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth, x509.ExtendedKeyUsage.serverAuth]),
+      new x509.ExtendedKeyUsageExtension([
+        x509.ExtendedKeyUsage.clientAuth,
+        x509.ExtendedKeyUsage.serverAuth,
+      ]),
       new x509.BasicConstraintsExtension(false, undefined, true),
       await x509.SubjectKeyIdentifierExtension.create(csr.publicKey),
       await x509.AuthorityKeyIdentifierExtension.create(issuer.publicKey),
@@ -83,19 +106,33 @@ async function measure(name: string, ca: (typeof CAS)[keyof typeof CAS]): Promis
   const requests = await makeRequests();
   const server = await startServer(here, { ...ca.config, cluster_id: CLUSTER });
   const generator = startGenerator(server.port, writeBodies(here, requests));
-  const key = ((await crypto.subtle.generateKey(ca.key as EcKeyGenParams, false, ["sign", "verify"])) as CryptoKeyPair).privateKey;
+  const key = (
+    (await crypto.subtle.generateKey(ca.key as EcKeyGenParams, false, [
+      "sign",
+      "verify",
+    ])) as CryptoKeyPair
+  ).privateKey;
   const leaf = crypto.getRandomValues(new Uint8Array(LEAF_OCTETS));
   const verifying = { name: "ECDSA", hash: "SHA-256" };
 
   const raw = async (i: number) => {
     const { spki, signed, signature } = pick(requests, i);
-    const imported = await crypto.subtle.importKey("spki", spki, { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);
+    const imported = await crypto.subtle.importKey(
+      "spki",
+      spki,
+      { name: "ECDSA", namedCurve: "P-256" },
+      false,
+      ["verify"],
+    );
     await crypto.subtle.verify(verifying, imported, signature, signed);
     await crypto.subtle.sign(ca.sign, key, leaf);
   };
   const ours = (i: number) => manager.sign(pick(requests, i).pem);
   const load = async () => {
-    const { count, errors, seconds } = await generator.run({ connections: CONNECTIONS, seconds: SECONDS });
+    const { count, errors, seconds } = await generator.run({
+      connections: CONNECTIONS,
+      seconds: SECONDS,
+    });
     if (errors > 0) throw new TypeError(`${errors} requests failed`);
     return count / seconds;
   };
@@ -106,8 +143,10 @@ async function measure(name: string, ca: (typeof CAS)[keyof typeof CAS]): Promis
   }
   // Last, since what it leaves to be collected would slow the others.
   const peculiar = await rate((i) => peculiarLeaf(pick(requests, i), manager, key, ca.sign));
-  const of = (column: keyof (typeof results)[number]) => median(results.map((result) => result[column]));
-  const share = (column: keyof (typeof results)[number]) => median(results.map((result) => result[column] / result.raw));
+  const of = (column: keyof (typeof results)[number]) =>
+    median(results.map((result) => result[column]));
+  const share = (column: keyof (typeof results)[number]) =>
+    median(results.map((result) => result[column] / result.raw));
   console.log(`\n${name} CA, P-256 leaves, ${ROUNDS} rounds of ${SECONDS} s, medians`);
   const row = (rate: number, portion: number, target: string) => ({
     "leaves/s": Math.round(rate),

@@ -1,10 +1,11 @@
 /**
- * A load generator in a process of its own: keep-alive connections, one request in flight on each, as little work per
- * request as can be, since it shares the cores with what it measures.
+ * A load generator in a process of its own: keep-alive connections, one request in flight on each,
+ * as little work per request as can be, since it shares the cores with what it measures.
  *
- * It reads one JSON line per run on standard input and prints one JSON line per run: `{connections, seconds, rate}` in,
- * `{count, errors, seconds, p50, p99}` out (milliseconds). With `rate`, requests are due at even times and each one's
- * latency counts from when it was due; without, every connection sends as soon as it has its answer.
+ * It reads one JSON line per run on standard input and prints one JSON line per run:
+ * `{connections, seconds, rate}` in, `{count, errors, seconds, p50, p99}` out (milliseconds). With
+ * `rate`, requests are due at even times and each one's latency counts from when it was due;
+ * without, every connection sends as soon as it has its answer.
  * @module
  */
 import type { Socket } from "bun";
@@ -24,10 +25,18 @@ interface Connection {
 }
 
 const [port = "", path = ""] = process.argv.slice(2);
-const bodies = JSON.parse(await Bun.file(process.argv[4] ?? "").text()) as (string | { pem: string; token: string })[];
+const bodies = JSON.parse(await Bun.file(process.argv[4] ?? "").text()) as (
+  | string
+  | { pem: string; token: string }
+)[];
 const requests = bodies.map((sent) => {
-  const { pem, head } = typeof sent === "string" ? { pem: sent, head: "" } : { pem: sent.pem, head: `X-Consul-Token: ${sent.token}\r\n` };
-  return Buffer.from(`PUT ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${head}Content-Length: ${pem.length}\r\n\r\n${pem}`);
+  const { pem, head } =
+    typeof sent === "string"
+      ? { pem: sent, head: "" }
+      : { pem: sent.pem, head: `X-Consul-Token: ${sent.token}\r\n` };
+  return Buffer.from(
+    `PUT ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${head}Content-Length: ${pem.length}\r\n\r\n${pem}`,
+  );
 });
 const LENGTH = Buffer.from("Content-Length: ");
 /** As Node writes it, and Deno. */
@@ -70,7 +79,8 @@ async function run({ connections, seconds, rate }: Run): Promise<object> {
       if (chunk[9] !== 0x32) errors++;
       const found = chunk.indexOf(LENGTH);
       const at = (found < 0 ? chunk.indexOf(LOWER_LENGTH) : found) + LENGTH.length;
-      connection.left = chunk.indexOf(HEAD_END) + 4 + Number.parseInt(chunk.toString("latin1", at, at + 8), 10);
+      connection.left =
+        chunk.indexOf(HEAD_END) + 4 + Number.parseInt(chunk.toString("latin1", at, at + 8), 10);
     }
     connection.left -= chunk.length;
     if (connection.left <= 0) {
@@ -79,7 +89,11 @@ async function run({ connections, seconds, rate }: Run): Promise<object> {
     }
   };
   for (let i = 0; i < connections; i++) {
-    const socket = await Bun.connect({ hostname: "127.0.0.1", port: Number(port), socket: { data } });
+    const socket = await Bun.connect({
+      hostname: "127.0.0.1",
+      port: Number(port),
+      socket: { data },
+    });
     open.set(socket, { socket, startedAt: 0, busy: false, left: 0 });
   }
   const started = performance.now();
@@ -105,8 +119,10 @@ async function run({ connections, seconds, rate }: Run): Promise<object> {
   await Bun.sleep(50);
   for (const socket of open.keys()) socket.end();
   const sorted = latencies.slice(0, count).toSorted((a, b) => a - b);
-  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+  const at = (share: number) =>
+    sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
   return { count, errors, seconds: elapsed, p50: at(0.5), p99: at(0.99) };
 }
 
-for await (const line of console) if (line !== "") console.log(JSON.stringify(await run(JSON.parse(line) as Run)));
+for await (const line of console)
+  if (line !== "") console.log(JSON.stringify(await run(JSON.parse(line) as Run)));

@@ -5,13 +5,19 @@
 import { startGenerator } from "./generator.ts";
 import type { BenchServer } from "./server.ts";
 
-/** Leaves for each process that do not count: a compiler that learns while it runs needs some ten thousand. */
+/**
+ * Leaves for each process that do not count: a compiler that learns while it runs needs some ten
+ * thousand.
+ */
 const WARM_UP = 20_000;
 /** A machine too slow for that is not waited for. */
 const WARM_UP_ROUNDS = 6;
 
 export interface Loaded {
-  /** CPU seconds per 1,000 leaves, leaves a second, and the share of the connections of whichever process has the fewest: by round. */
+  /**
+   * CPU seconds per 1,000 leaves, leaves a second, and the share of the connections of whichever
+   * process has the fewest: by round.
+   */
   readonly cpu: number[];
   readonly rates: number[];
   readonly least: number[];
@@ -22,7 +28,11 @@ export interface Loaded {
 }
 
 /** @param bodies a file with what is sent, in turn. */
-export function loaded(server: BenchServer, bodies: string, load: { readonly connections: number; readonly seconds: number }): Loaded {
+export function loaded(
+  server: BenchServer,
+  bodies: string,
+  load: { readonly connections: number; readonly seconds: number },
+): Loaded {
   const generator = startGenerator(server.port, bodies);
   const [cpu, rates, least]: [number[], number[], number[]] = [[], [], []];
   const run = async () => {

@@ -3,8 +3,13 @@
  * @module
  */
 
-/** @returns what waits until the output that was not taken yet has a match, and takes all up to its end. */
-export function createReader(output: ReadableStream<Uint8Array>): (pattern: RegExp) => Promise<RegExpExecArray> {
+/**
+ * @returns what waits until the output that was not taken yet has a match, and takes all up to its
+ * end.
+ */
+export function createReader(
+  output: ReadableStream<Uint8Array>,
+): (pattern: RegExp) => Promise<RegExpExecArray> {
   const reader = output.getReader();
   const decoder = new TextDecoder();
   let text = "";

@@ -37,7 +37,11 @@ export interface BenchRequest {
 
 /** Makes requests for 64 services. */
 export function makeRequests(trustDomain = `${CLUSTER}.consul`): Promise<BenchRequest[]> {
-  return Promise.all(Array.from({ length: 64 }, (_, i) => makeRequest(`spiffe://${trustDomain}/ns/default/dc/dc1/svc/bench-${i}`)));
+  return Promise.all(
+    Array.from({ length: 64 }, (_, i) =>
+      makeRequest(`spiffe://${trustDomain}/ns/default/dc/dc1/svc/bench-${i}`),
+    ),
+  );
 }
 
 /** Writes the file that the load generator reads. @returns its path */
@@ -56,9 +60,22 @@ async function makeRequest(uri: string): Promise<BenchRequest> {
     element(TAG.boolean, Uint8Array.of(0xff)),
     octetString(sequence(element(contextPrimitive(6), utf8(uri)))),
   );
-  const attribute = sequence(oid(oidContent(OID.extensionRequest)), element(TAG.set, sequence(names)));
-  const signed = encode(sequence(element(TAG.integer, Uint8Array.of(0)), sequence(), info.spki, element(contextConstructed(0), attribute)));
+  const attribute = sequence(
+    oid(oidContent(OID.extensionRequest)),
+    element(TAG.set, sequence(names)),
+  );
+  const signed = encode(
+    sequence(
+      element(TAG.integer, Uint8Array.of(0)),
+      sequence(),
+      info.spki,
+      element(contextConstructed(0), attribute),
+    ),
+  );
   const signature = await sign(privateKey, scheme, signed);
-  const pem = writePem("CERTIFICATE REQUEST", encode(sequence(signed, scheme.identifier, bitString(encodeSignature(scheme, signature)))));
+  const pem = writePem(
+    "CERTIFICATE REQUEST",
+    encode(sequence(signed, scheme.identifier, bitString(encodeSignature(scheme, signature)))),
+  );
   return { pem, uri, spki: info.spki, signed, signature };
 }

@@ -1,6 +1,6 @@
 /**
- * How soon 10,000 watchers on one process see a rotation, and what they cost; then memory over many leaves, and the time
- * to start on an existing store.
+ * How soon 10,000 watchers on one process see a rotation, and what they cost; then memory over many
+ * leaves, and the time to start on an existing store.
  * @module
  */
 import { mkdtempSync, rmSync } from "node:fs";
@@ -27,7 +27,9 @@ try {
     if (i === 4) await measureLeaves(server);
     await server.stop();
   }
-  console.log(`start to ready on an existing store: ${median(again).toFixed(0)} ms, median of 5 (target < 300 ms)`);
+  console.log(
+    `start to ready on an existing store: ${median(again).toFixed(0)} ms, median of 5 (target < 300 ms)`,
+  );
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
@@ -57,7 +59,9 @@ async function measureWatchers(server: Server): Promise<void> {
       "after MB": Math.round(server.memory().now),
     };
   }
-  console.log(`\n${WATCHERS} watchers, ${ROTATIONS} rotations; ${before.toFixed(0)} MB before (targets: p99 < 800 ms, peak < 300 MB)`);
+  console.log(
+    `\n${WATCHERS} watchers, ${ROTATIONS} rotations; ${before.toFixed(0)} MB before (targets: p99 < 800 ms, peak < 300 MB)`,
+  );
   console.table(rows);
 }
 

@@ -1,6 +1,7 @@
 /**
- * A CA in memory on the runtime that runs this. Prints its port, then for each line on standard input the rate of what
- * the line names: `raw`, what WebCrypto alone allows; `node`, the same through node:crypto; `process`, whole leaves.
+ * A CA in memory on the runtime that runs this. Prints its port, then for each line on standard
+ * input the rate of what the line names: `raw`, what WebCrypto alone allows; `node`, the same
+ * through node:crypto; `process`, whole leaves.
  * @module
  */
 import { createPublicKey, generateKeyPairSync, sign, verify } from "node:crypto";
@@ -18,7 +19,10 @@ const SHA256 = { name: "ECDSA", hash: "SHA-256" };
 const served = await serve(benchSettings("/nowhere"));
 const { manager } = await served.ready;
 const requests = await makeRequests();
-const { privateKey } = (await crypto.subtle.generateKey(P256, false, ["sign", "verify"])) as CryptoKeyPair;
+const { privateKey } = (await crypto.subtle.generateKey(P256, false, [
+  "sign",
+  "verify",
+])) as CryptoKeyPair;
 const nodeKey = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
 const leaf = crypto.getRandomValues(new Uint8Array(LEAF_OCTETS));
 

@@ -1,6 +1,6 @@
 /**
- * What WebCrypto alone allows in workerd: a leaf's share of it as often as the request's body says. It is timed by who
- * asks, since no clock moves in a Worker that computes.
+ * What WebCrypto alone allows in workerd: a leaf's share of it as often as the request's body says.
+ * It is timed by who asks, since no clock moves in a Worker that computes.
  * @module
  */
 
@@ -13,7 +13,10 @@ const SHA256 = { name: "ECDSA", hash: "SHA-256" };
 export default {
   async fetch(request: Request): Promise<Response> {
     let left = Number(await request.text());
-    const { privateKey, publicKey } = (await crypto.subtle.generateKey(P256, true, ["sign", "verify"])) as CryptoKeyPair;
+    const { privateKey, publicKey } = (await crypto.subtle.generateKey(P256, true, [
+      "sign",
+      "verify",
+    ])) as CryptoKeyPair;
     const spki = await crypto.subtle.exportKey("spki", publicKey);
     const leaf = crypto.getRandomValues(new Uint8Array(LEAF_OCTETS));
     const signature = await crypto.subtle.sign(SHA256, privateKey, leaf);

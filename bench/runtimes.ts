@@ -1,8 +1,10 @@
 /**
- * How fast each runtime signs, beside what its own crypto allows: in turn, in one process of it, on the same cores.
+ * How fast each runtime signs, beside what its own crypto allows: in turn, in one process of it, on
+ * the same cores.
  *
- * The servers have their state in memory and no access control. The Worker is the deployed one in workerd, with Redis and
- * access control, without which it does not serve; it has no way to sign but over HTTP.
+ * The servers have their state in memory and no access control. The Worker is the deployed one in
+ * workerd, with Redis and access control, without which it does not serve; it has no way to sign
+ * but over HTTP.
  * @module
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -20,7 +22,15 @@ import { makeRequests, writeBodies } from "./requests.ts";
 const RUNTIMES = {
   Bun: [process.execPath],
   Node: ["node_modules/.bin/node"],
-  Deno: ["node_modules/deno/deno", "run", "--no-lock", "--no-prompt", "--unstable-no-legacy-abort", "--allow-net", "--allow-env"],
+  Deno: [
+    "node_modules/deno/deno",
+    "run",
+    "--no-lock",
+    "--no-prompt",
+    "--unstable-no-legacy-abort",
+    "--allow-net",
+    "--allow-env",
+  ],
 } as const;
 const CONNECTIONS = 64;
 const ROUNDS = 5;
@@ -58,7 +68,10 @@ async function measure(command: readonly string[], bodies: string): Promise<Roun
   const rounds: Round[] = [];
   for (let round = 0; round < WARM_UP + ROUNDS; round++) {
     const [raw, node, ours] = [await rateOf("raw"), await rateOf("node"), await rateOf("process")];
-    const { count, errors, seconds } = await generator.run({ connections: CONNECTIONS, seconds: SECONDS });
+    const { count, errors, seconds } = await generator.run({
+      connections: CONNECTIONS,
+      seconds: SECONDS,
+    });
     if (errors > 0) throw new TypeError(`${errors} requests failed`);
     if (round >= WARM_UP) rounds.push({ raw, node, process: ours, http: count / seconds });
   }
@@ -74,13 +87,22 @@ async function measureWorker(folder: string): Promise<Round[]> {
   const token = "0123456789abcdef0123456789abcdef";
   const bundles = [buildWorker("bench/runtimes-worker.ts"), buildWorker()] as const;
   const redis = await startRedis({ config: ["appendonly yes"] });
-  const bindings = { MESHCA_STORE: `redis://127.0.0.1:${redis.port}`, MESHCA_KEK: makeKek(), MESHCA_INITIAL_MANAGEMENT_TOKEN: token };
+  const bindings = {
+    MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
+    MESHCA_KEK: makeKek(),
+    MESHCA_INITIAL_MANAGEMENT_TOKEN: token,
+  };
   const bare = await startWorker({ bundle: bundles[0], isolates: [{}] });
   const worker = await startWorker({ bundle: bundles[1], isolates: [bindings] });
   const [url = ""] = worker.urls;
-  const { TrustDomain } = (await (await fetch(`${url}/v1/connect/ca/roots`)).json()) as { TrustDomain: string };
+  const { TrustDomain } = (await (await fetch(`${url}/v1/connect/ca/roots`)).json()) as {
+    TrustDomain: string;
+  };
   const file = join(folder, "with-token.json");
-  writeFileSync(file, JSON.stringify((await makeRequests(TrustDomain)).map(({ pem }) => ({ pem, token }))));
+  writeFileSync(
+    file,
+    JSON.stringify((await makeRequests(TrustDomain)).map(({ pem }) => ({ pem, token }))),
+  );
   const generator = startGenerator(new URL(url).port, file);
   const raw = async () => {
     const started = performance.now();
@@ -93,9 +115,13 @@ async function measureWorker(folder: string): Promise<Round[]> {
     const rounds: Round[] = [];
     for (let round = 0; round < WARM_UP + ROUNDS; round++) {
       const limit = await raw();
-      const { count, errors, seconds } = await generator.run({ connections: CONNECTIONS, seconds: SECONDS });
+      const { count, errors, seconds } = await generator.run({
+        connections: CONNECTIONS,
+        seconds: SECONDS,
+      });
       if (errors > 0) throw new TypeError(`${errors} requests failed`);
-      if (round >= WARM_UP) rounds.push({ raw: limit, node: null, process: null, http: count / seconds });
+      if (round >= WARM_UP)
+        rounds.push({ raw: limit, node: null, process: null, http: count / seconds });
     }
     return rounds;
   } finally {
@@ -111,7 +137,9 @@ try {
   const bodies = writeBodies(folder, await makeRequests());
   const table: Record<string, object> = {};
   const measured = [
-    ...Object.entries(RUNTIMES).map(([name, command]) => [name, () => measure(command, bodies)] as const),
+    ...Object.entries(RUNTIMES).map(
+      ([name, command]) => [name, () => measure(command, bodies)] as const,
+    ),
     ["Workers", () => measureWorker(folder)] as const,
   ];
   for (const [name, work] of measured) {
@@ -120,7 +148,8 @@ try {
       const values = rounds.map(value).filter((number) => number !== null);
       return values.length === 0 ? null : median(values);
     };
-    const of = (column: keyof Round) => Math.round(medianOf((round) => round[column]) ?? Number.NaN) || "-";
+    const of = (column: keyof Round) =>
+      Math.round(medianOf((round) => round[column]) ?? Number.NaN) || "-";
     const share = (column: keyof Round) => {
       const part = medianOf((round) => (round[column] === null ? null : round[column] / round.raw));
       return part === null ? "-" : `${(100 * part).toFixed(0)} %`;
@@ -134,7 +163,9 @@ try {
       "of WebCrypto ": share("http"),
     };
   }
-  console.log(`\nP-256 CA and leaves, ${ROUNDS} rounds of ${SECONDS} s, medians; the target is 75 % of the runtime's own WebCrypto`);
+  console.log(
+    `\nP-256 CA and leaves, ${ROUNDS} rounds of ${SECONDS} s, medians; the target is 75 % of the runtime's own WebCrypto`,
+  );
   console.table(table);
 } finally {
   rmSync(folder, { recursive: true, force: true });

@@ -40,19 +40,22 @@ export async function startServer(
   writeFileSync(file, JSON.stringify({ connect: { ca_provider: provider, ca_config: caConfig } }));
   const started = performance.now();
   const command = ["serve", ...(workers === undefined ? [] : ["--workers", String(workers)])];
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, "../src/cli/main.ts"), ...command], {
-    env: {
-      ...process.env,
-      MESHCA_LISTEN: "127.0.0.1:0",
-      MESHCA_DATA_DIR: folder,
-      MESHCA_CONFIG: file,
-      // The port stands in the log.
-      MESHCA_LOG_LEVEL: "info",
-      ...environment,
+  const child = Bun.spawn(
+    [process.execPath, join(import.meta.dir, "../src/cli/main.ts"), ...command],
+    {
+      env: {
+        ...process.env,
+        MESHCA_LISTEN: "127.0.0.1:0",
+        MESHCA_DATA_DIR: folder,
+        MESHCA_CONFIG: file,
+        // The port stands in the log.
+        MESHCA_LOG_LEVEL: "info",
+        ...environment,
+      },
+      stdout: "pipe",
+      stderr: "inherit",
     },
-    stdout: "pipe",
-    stderr: "inherit",
-  });
+  );
   // A measurement that fails leaves no server behind.
   const kill = () => child.kill();
   process.once("exit", kill);
@@ -68,7 +71,8 @@ export async function startServer(
     pid: child.pid,
     readyMs,
     memory: () => memory(child.pid),
-    cpuSeconds: () => [...new Set([child.pid, ...pids])].reduce((sum, pid) => sum + cpuSeconds(pid), 0),
+    cpuSeconds: () =>
+      [...new Set([child.pid, ...pids])].reduce((sum, pid) => sum + cpuSeconds(pid), 0),
     connections: () => pids.map((pid) => connectionsOf(pid, Number(port))),
     async stop() {
       process.removeListener("exit", kill);

@@ -1,7 +1,7 @@
 /**
- * What is left of the service under twice the load that it can bear: leaves a second that are signed, beside the highest
- * rate, and how soon the roots are answered meanwhile. The load is open: requests are due at even times, whatever the
- * answers do.
+ * What is left of the service under twice the load that it can bear: leaves a second that are
+ * signed, beside the highest rate, and how soon the roots are answered meanwhile. The load is open:
+ * requests are due at even times, whatever the answers do.
  * @module
  */
 import { mkdtempSync, rmSync } from "node:fs";
@@ -19,9 +19,12 @@ const CONNECTIONS = 1024;
 const ROOTS_EVERY_MS = 10;
 
 const folder = mkdtempSync(join(tmpdir(), "meshca-bench-"));
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+const median = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 const quantile = (values: readonly number[], share: number): number =>
-  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * share))] ?? 0;
+  values.toSorted((a, b) => a - b)[
+    Math.min(values.length - 1, Math.floor(values.length * share))
+  ] ?? 0;
 
 /** Asks for the roots until it is told to stop. @returns how long each took, in milliseconds */
 async function askRoots(port: string, stop: { stopped: boolean }): Promise<number[]> {
@@ -41,13 +44,24 @@ try {
   const server = await startServer(folder, { cluster_id: CLUSTER });
   const generator = startGenerator(server.port, writeBodies(folder, await makeRequests()));
   for (let i = 0; i < 2; i++) await generator.run({ connections: 64, seconds: SECONDS });
-  const rounds: { best: number; accepted: number; shed: number; p50: number; p99: number; ratio: number }[] = [];
+  const rounds: {
+    best: number;
+    accepted: number;
+    shed: number;
+    p50: number;
+    p99: number;
+    ratio: number;
+  }[] = [];
   for (let round = 0; round < ROUNDS; round++) {
     const highest = await generator.run({ connections: 64, seconds: SECONDS });
     const best = highest.count / highest.seconds;
     const stop = { stopped: false };
     const roots = askRoots(server.port, stop);
-    const over = await generator.run({ connections: CONNECTIONS, seconds: SECONDS, rate: 2 * best });
+    const over = await generator.run({
+      connections: CONNECTIONS,
+      seconds: SECONDS,
+      rate: 2 * best,
+    });
     stop.stopped = true;
     const took = await roots;
     const accepted = (over.count - over.errors) / over.seconds;
@@ -60,8 +74,11 @@ try {
       ratio: accepted / best,
     });
   }
-  const of = (column: keyof (typeof rounds)[number]) => median(rounds.map((round) => round[column]));
-  console.log(`\nTwice the highest rate, ${ROUNDS} rounds of ${SECONDS} s, medians; the load generator is on the same cores`);
+  const of = (column: keyof (typeof rounds)[number]) =>
+    median(rounds.map((round) => round[column]));
+  console.log(
+    `\nTwice the highest rate, ${ROUNDS} rounds of ${SECONDS} s, medians; the load generator is on the same cores`,
+  );
   console.table({
     "highest rate, leaves/s": Math.round(of("best")),
     "signed under twice that, leaves/s": Math.round(of("accepted")),

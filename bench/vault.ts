@@ -1,5 +1,6 @@
 /**
- * What it costs to have the root in Vault: in one run, in turn, on the same cores, against the same Vault.
+ * What it costs to have the root in Vault: in one run, in turn, on the same cores, against the same
+ * Vault.
  *
  * - Vault itself: its sign endpoint, asked directly
  * - LeafSigning vault: the same leaves through meshca
@@ -28,8 +29,14 @@ interface CpuRate {
 
 type Ask = (request: BenchRequest) => Promise<Response>;
 
-/** Sends requests for SECONDS, IN_FLIGHT at once. @returns how many were answered, and in how many seconds */
-async function load(requests: readonly BenchRequest[], ask: Ask): Promise<{ count: number; seconds: number }> {
+/**
+ * Sends requests for SECONDS, IN_FLIGHT at once.
+ * @returns how many were answered, and in how many seconds
+ */
+async function load(
+  requests: readonly BenchRequest[],
+  ask: Ask,
+): Promise<{ count: number; seconds: number }> {
   const started = performance.now();
   const end = started + SECONDS * 1000;
   let count = 0;
@@ -49,7 +56,11 @@ const folder = mkdtempSync(join(tmpdir(), "meshca-bench-"));
 const vault = await startVault({ kind });
 const servers: BenchServer[] = [];
 const start = async (provider: string, config: object): Promise<BenchServer> => {
-  const server = await startServer(mkdtempSync(join(folder, "ca-")), { ...config, cluster_id: CLUSTER }, { provider });
+  const server = await startServer(
+    mkdtempSync(join(folder, "ca-")),
+    { ...config, cluster_id: CLUSTER },
+    { provider },
+  );
   servers.push(server);
   return server;
 };
@@ -87,12 +98,25 @@ try {
     const own = await load(requests, direct);
     const meshca = await load(requests, through(remote));
     const [held, built] = [await leafCpu(local), await leafCpu(builtIn)];
-    if (round >= WARM_UP) rounds.push({ own: own.count / own.seconds, meshca: meshca.count / meshca.seconds, held, built });
+    if (round >= WARM_UP)
+      rounds.push({
+        own: own.count / own.seconds,
+        meshca: meshca.count / meshca.seconds,
+        held,
+        built,
+      });
   }
   const of = (value: (round: (typeof rounds)[number]) => number) => median(rounds.map(value));
-  console.log(`\n${vault.kind}, P-256 leaves, ${IN_FLIGHT} in flight, ${ROUNDS} rounds of ${SECONDS} s, medians`);
+  console.log(
+    `\n${vault.kind}, P-256 leaves, ${IN_FLIGHT} in flight, ${ROUNDS} rounds of ${SECONDS} s, medians`,
+  );
   console.table({
-    "Vault itself": { "leaves/s": Math.round(of(({ own }) => own)), "CPU ms a leaf": "", ratio: "", target: "" },
+    "Vault itself": {
+      "leaves/s": Math.round(of(({ own }) => own)),
+      "CPU ms a leaf": "",
+      ratio: "",
+      target: "",
+    },
     "LeafSigning vault": {
       "leaves/s": Math.round(of(({ meshca }) => meshca)),
       "CPU ms a leaf": "",

@@ -1,6 +1,7 @@
 /**
- * What a leaf costs in this version and in another one, in CPU of the server process and in leaves a second over HTTP; in one
- * run, in turn, on the same cores: `bun bench/versions.ts FOLDER`, a checkout of the other version with its packages installed.
+ * What a leaf costs in this version and in another one, in CPU of the server process and in leaves
+ * a second over HTTP; in one run, in turn, on the same cores: `bun bench/versions.ts FOLDER`, a
+ * checkout of the other version with its packages installed.
  * @module
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +15,9 @@ import { CLUSTER, makeRequests, writeBodies } from "./requests.ts";
 import type { BenchServer } from "./server.ts";
 
 const PAIRS = 9;
-/** Of each server: what a compiler and a collector make of a process differs from one to the next. */
+/**
+ * Of each server: what a compiler and a collector make of a process differs from one to the next.
+ */
 const STARTS = 3;
 const SECONDS = 2;
 const CONNECTIONS = 64;
@@ -22,7 +25,9 @@ const KEYS = { "EC P-256": {}, "RSA-2048": { PrivateKeyType: "rsa", PrivateKeyBi
 
 const other = process.argv[2];
 if (other === undefined) {
-  console.error("Usage: bun bench/versions.ts FOLDER: name a checkout of the version to compare with");
+  console.error(
+    "Usage: bun bench/versions.ts FOLDER: name a checkout of the version to compare with",
+  );
   process.exit(64);
 }
 const folder = mkdtempSync(join(tmpdir(), "meshca-bench-"));
@@ -46,7 +51,8 @@ async function measure(name: string, key: object, before: string, bodies: string
   const figures = checkouts.map((): { cpu: number[]; rates: number[] } => ({ cpu: [], rates: [] }));
   for (let start = 0; start < STARTS; start++) {
     const servers: Loaded[] = [];
-    for (const checkout of checkouts) servers.push(loaded(await launch(checkout, key), bodies, load));
+    for (const checkout of checkouts)
+      servers.push(loaded(await launch(checkout, key), bodies, load));
     for (const server of servers) await server.warmUp();
     // In turn forwards and backwards, so that neither is always the first.
     for (let pair = 0; pair < PAIRS / STARTS; pair++)
@@ -59,7 +65,8 @@ async function measure(name: string, key: object, before: string, bodies: string
     await stopAll();
   }
   const [old, now] = figures as [(typeof figures)[number], (typeof figures)[number]];
-  const ratios = (column: "cpu" | "rates") => now[column].map((value, i) => value / (old[column][i] ?? Number.NaN));
+  const ratios = (column: "cpu" | "rates") =>
+    now[column].map((value, i) => value / (old[column][i] ?? Number.NaN));
   const row = ({ cpu, rates }: (typeof figures)[number]) => ({
     "CPU s per 1,000 leaves": median(cpu).toFixed(4),
     "leaves/s": Math.round(median(rates)),
@@ -69,7 +76,11 @@ async function measure(name: string, key: object, before: string, bodies: string
   );
   console.table({
     "the other version": { ...row(old), "CPU ratio": "", "rate ratio": "" },
-    "this version": { ...row(now), "CPU ratio": median(ratios("cpu")).toFixed(3), "rate ratio": median(ratios("rates")).toFixed(3) },
+    "this version": {
+      ...row(now),
+      "CPU ratio": median(ratios("cpu")).toFixed(3),
+      "rate ratio": median(ratios("rates")).toFixed(3),
+    },
   });
   console.log(
     `CPU ratios of the pairs: ${ratios("cpu")
@@ -78,16 +89,30 @@ async function measure(name: string, key: object, before: string, bodies: string
   );
 }
 
-/** Starts the server of a checkout on a free port. It is ready once `/readyz` says so, in every version. */
+/**
+ * Starts the server of a checkout on a free port. It is ready once `/readyz` says so, in every
+ * version.
+ */
 async function launch(checkout: string, key: object): Promise<BenchServer> {
   const data = mkdtempSync(join(folder, "ca-"));
   const file = join(data, "config.json");
-  writeFileSync(file, JSON.stringify({ connect: { ca_provider: "consul", ca_config: { ...key, cluster_id: CLUSTER } } }));
+  writeFileSync(
+    file,
+    JSON.stringify({
+      connect: { ca_provider: "consul", ca_config: { ...key, cluster_id: CLUSTER } },
+    }),
+  );
   const port = await freePort();
   const started = performance.now();
   const child = Bun.spawn([process.execPath, join(checkout, "src/cli/main.ts"), "serve"], {
     cwd: checkout,
-    env: { ...process.env, MESHCA_LISTEN: `127.0.0.1:${port}`, MESHCA_DATA_DIR: data, MESHCA_CONFIG: file, MESHCA_LOG_LEVEL: "warn" },
+    env: {
+      ...process.env,
+      MESHCA_LISTEN: `127.0.0.1:${port}`,
+      MESHCA_DATA_DIR: data,
+      MESHCA_CONFIG: file,
+      MESHCA_LOG_LEVEL: "warn",
+    },
     stdout: "ignore",
     stderr: "inherit",
   });
@@ -110,7 +135,8 @@ async function launch(checkout: string, key: object): Promise<BenchServer> {
       () => false,
     );
   while (!(await isReady())) {
-    if (child.exitCode !== null) throw new TypeError(`The server of ${checkout} ended with ${child.exitCode}`);
+    if (child.exitCode !== null)
+      throw new TypeError(`The server of ${checkout} ended with ${child.exitCode}`);
     await Bun.sleep(50);
   }
   return { ...server, readyMs: performance.now() - started };
@@ -121,7 +147,11 @@ function freePort(): Promise<number> {
     const probe = createServer().once("error", reject);
     probe.listen(0, "127.0.0.1", () => {
       const address = probe.address();
-      probe.close(() => (typeof address === "object" && address !== null ? resolve(address.port) : reject(new TypeError("No port"))));
+      probe.close(() =>
+        typeof address === "object" && address !== null
+          ? resolve(address.port)
+          : reject(new TypeError("No port")),
+      );
     });
   });
 }

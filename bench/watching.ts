@@ -6,8 +6,14 @@ import { join } from "node:path";
 import { createReader } from "./output.ts";
 
 export interface Watching {
-  /** Resolves once all have their answer: when each one's last byte came in, by port, in milliseconds since 1970. */
-  answered(): Promise<{ readonly errors: number; readonly answeredAt: readonly (readonly number[])[] }>;
+  /**
+   * Resolves once all have their answer: when each one's last byte came in, by port, in
+   * milliseconds since 1970.
+   */
+  answered(): Promise<{
+    readonly errors: number;
+    readonly answeredAt: readonly (readonly number[])[];
+  }>;
   stop(): Promise<void>;
 }
 
@@ -26,10 +32,13 @@ export async function indexOf(port: string): Promise<string> {
 /** Starts watchers on servers in turn. @returns once all of them wait */
 export async function startWatchers(ports: readonly string[], count: number): Promise<Watching> {
   const index = await indexOf(ports[0] ?? "");
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, "watchers.ts"), ports.join(), String(count), index], {
-    stdout: "pipe",
-    stderr: "inherit",
-  });
+  const child = Bun.spawn(
+    [process.execPath, join(import.meta.dir, "watchers.ts"), ports.join(), String(count), index],
+    {
+      stdout: "pipe",
+      stderr: "inherit",
+    },
+  );
   const read = createReader(child.stdout);
   await read(/ready\n/);
   await untilWaiting(ports, count);
@@ -45,7 +54,11 @@ export async function startWatchers(ports: readonly string[], count: number): Pr
 /** Resolves once so many watchers wait on some servers together. */
 export async function untilWaiting(ports: readonly string[], count: number): Promise<void> {
   const waiting = async (port: string) =>
-    Number(/^meshca_watchers (\d+)$/m.exec(await (await fetch(`http://127.0.0.1:${port}/metrics`)).text())?.[1]);
+    Number(
+      /^meshca_watchers (\d+)$/m.exec(
+        await (await fetch(`http://127.0.0.1:${port}/metrics`)).text(),
+      )?.[1],
+    );
   for (;;) {
     const counts = await Promise.all(ports.map(waiting));
     if (counts.reduce((sum, next) => sum + next, 0) === count) return;
@@ -53,7 +66,10 @@ export async function untilWaiting(ports: readonly string[], count: number): Pro
   }
 }
 
-/** When a change was sent and when it was answered. Some see it before the one who asked for it has the answer. */
+/**
+ * When a change was sent and when it was answered. Some see it before the one who asked for it has
+ * the answer.
+ */
 export interface Changed {
   readonly sentAt: number;
   readonly changedAt: number;
@@ -65,7 +81,11 @@ let changes = 0;
 
 /** A change that replaces no root: another life of leaves, in hours, than any of the last ones. */
 export const configure = (port: string): Promise<Changed> =>
-  change(port, "configuration", JSON.stringify({ Provider: "consul", Config: { LeafCertTTL: `${24 + (changes++ % 1000)}h` } }));
+  change(
+    port,
+    "configuration",
+    JSON.stringify({ Provider: "consul", Config: { LeafCertTTL: `${24 + (changes++ % 1000)}h` } }),
+  );
 
 async function change(port: string, path: string, body: string | null): Promise<Changed> {
   const sentAt = now();

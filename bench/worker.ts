@@ -1,6 +1,6 @@
 /**
- * What a leaf costs on Workers: CPU of the workerd process by leaf, over HTTP, with access control on and a real Redis;
- * and what an isolate costs to start, beside one that does nothing.
+ * What a leaf costs on Workers: CPU of the workerd process by leaf, over HTTP, with access control
+ * on and a real Redis; and what an isolate costs to start, beside one that does nothing.
  *
  *     npm run bench:worker
  *
@@ -19,17 +19,27 @@ const [WARM_UP, LEAVES, AT_ONCE] = [500, 4000, 16];
 const redis = await startRedis({ config: ["appendonly yes"] });
 const bundle: Bundle = buildWorker();
 try {
-  const bindings = { MESHCA_STORE: `redis://127.0.0.1:${redis.port}`, MESHCA_KEK: makeKek(), MESHCA_INITIAL_MANAGEMENT_TOKEN: TOKEN };
+  const bindings = {
+    MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
+    MESHCA_KEK: makeKek(),
+    MESHCA_INITIAL_MANAGEMENT_TOKEN: TOKEN,
+  };
   const worker = await startWorker({ bundle, isolates: [bindings] });
   try {
     const [url = ""] = worker.urls;
-    const { TrustDomain } = (await (await fetch(`${url}/v1/connect/ca/roots`)).json()) as { TrustDomain: string };
+    const { TrustDomain } = (await (await fetch(`${url}/v1/connect/ca/roots`)).json()) as {
+      TrustDomain: string;
+    };
     const body = opensslCsr(`URI:spiffe://${TrustDomain}/ns/default/dc/dc1/svc/web`).csr;
     const sign = async (leaves: number) => {
       let left = leaves;
       const one = async () => {
         while (left-- > 0) {
-          const answer = await fetch(`${url}/v1/connect/ca/sign`, { method: "PUT", body, headers: { "X-Consul-Token": TOKEN } });
+          const answer = await fetch(`${url}/v1/connect/ca/sign`, {
+            method: "PUT",
+            body,
+            headers: { "X-Consul-Token": TOKEN },
+          });
           if (answer.status !== 200) throw new Error(`A leaf was answered ${answer.status}`);
           await answer.arrayBuffer();
         }
@@ -41,7 +51,9 @@ try {
     await sign(LEAVES);
     const seconds = (performance.now() - started) / 1000;
     const each = ((cpuSeconds(worker.pid) - cpu) / LEAVES) * 1000;
-    console.log(`leaves: ${Math.round(LEAVES / seconds)}/s over HTTP, ${each.toFixed(2)} ms of CPU each`);
+    console.log(
+      `leaves: ${Math.round(LEAVES / seconds)}/s over HTTP, ${each.toFixed(2)} ms of CPU each`,
+    );
   } finally {
     await worker.stop();
   }

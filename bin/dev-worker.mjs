@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// Serves the Worker on this machine, in workerd, with the settings of the environment as its bindings: `npm run dev:worker`.
+// Serves the Worker on this machine, in workerd, with the settings of the environment as its
+// bindings: `npm run dev:worker`.
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
@@ -28,7 +29,12 @@ const child = spawn(
   {
     cwd: root,
     stdio: "inherit",
-    env: { WRANGLER_SEND_METRICS: "false", CLOUDFLARE_CF_FETCH_ENABLED: "false", ...environment, CLOUDFLARE_INCLUDE_PROCESS_ENV: "true" },
+    env: {
+      WRANGLER_SEND_METRICS: "false",
+      CLOUDFLARE_CF_FETCH_ENABLED: "false",
+      ...environment,
+      CLOUDFLARE_INCLUDE_PROCESS_ENV: "true",
+    },
   },
 );
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => child.kill(signal));

@@ -1,6 +1,7 @@
 /**
- * What the configurations of all providers have in common, as Consul defines it (consul-ca.md §2), with its messages. It
- * is decoded as weakly as Consul does: names in any case, numbers and booleans as text, a bare number as nanoseconds.
+ * What the configurations of all providers have in common, as Consul defines it (consul-ca.md §2),
+ * with its messages. It is decoded as weakly as Consul does: names in any case, numbers and
+ * booleans as text, a bare number as nanoseconds.
  * @module
  */
 import * as v from "valibot";
@@ -15,21 +16,25 @@ import type { CaKeySpec } from "../src/core/x509/keys.ts";
 const HOUR = 3_600_000;
 
 /** mapstructure's weak decoding of a JSON value, with its messages. */
-const duration = v.rawTransform<unknown, number | undefined>(({ dataset: { value }, addIssue, NEVER }) => {
-  if (value === null) return undefined;
-  try {
-    if (typeof value === "string") return parseDuration(value);
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-    addIssue({ message: `error decoding '{field}': ${error.message}` });
+const duration = v.rawTransform<unknown, number | undefined>(
+  ({ dataset: { value }, addIssue, NEVER }) => {
+    if (value === null) return undefined;
+    try {
+      if (typeof value === "string") return parseDuration(value);
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error;
+      addIssue({ message: `error decoding '{field}': ${error.message}` });
+      return NEVER;
+    }
+    // Go's time.Duration is a number of nanoseconds.
+    if (typeof value === "number") return value / 1e6;
+    if (typeof value === "boolean") return value ? 1e-6 : 0;
+    addIssue({
+      message: `'{field}' expected type 'time.Duration', got unconvertible type '${goType(value)}', value: '${goValue(value)}'`,
+    });
     return NEVER;
-  }
-  // Go's time.Duration is a number of nanoseconds.
-  if (typeof value === "number") return value / 1e6;
-  if (typeof value === "boolean") return value ? 1e-6 : 0;
-  addIssue({ message: `'{field}' expected type 'time.Duration', got unconvertible type '${goType(value)}', value: '${goValue(value)}'` });
-  return NEVER;
-});
+  },
+);
 
 const number = (goName: "int" | "float", parser: string) =>
   v.rawTransform<unknown, number | undefined>(({ dataset: { value }, addIssue, NEVER }) => {
@@ -38,8 +43,11 @@ const number = (goName: "int" | "float", parser: string) =>
     if (typeof value === "boolean") return value ? 1 : 0;
     if (typeof value === "string") {
       const text = value.trim();
-      if (goName === "int" ? /^[+-]?\d+$/.test(text) : text !== "" && Number.isFinite(Number(text))) return Number(text);
-      addIssue({ message: `cannot parse '{field}' as ${goName}: strconv.${parser}: parsing ${JSON.stringify(value)}: invalid syntax` });
+      if (goName === "int" ? /^[+-]?\d+$/.test(text) : text !== "" && Number.isFinite(Number(text)))
+        return Number(text);
+      addIssue({
+        message: `cannot parse '{field}' as ${goName}: strconv.${parser}: parsing ${JSON.stringify(value)}: invalid syntax`,
+      });
       return NEVER;
     }
     addIssue({
@@ -48,31 +56,37 @@ const number = (goName: "int" | "float", parser: string) =>
     return NEVER;
   });
 
-export const text = v.rawTransform<unknown, string | undefined>(({ dataset: { value }, addIssue, NEVER }) => {
-  if (value === null) return undefined;
-  if (typeof value === "string") return value;
-  if (typeof value === "number") return String(value);
-  if (typeof value === "boolean") return value ? "1" : "0";
-  // The value itself may be a secret.
-  addIssue({ message: `'{field}' expected type 'string', got unconvertible type '${goType(value)}'` });
-  return NEVER;
-});
+export const text = v.rawTransform<unknown, string | undefined>(
+  ({ dataset: { value }, addIssue, NEVER }) => {
+    if (value === null) return undefined;
+    if (typeof value === "string") return value;
+    if (typeof value === "number") return String(value);
+    if (typeof value === "boolean") return value ? "1" : "0";
+    // The value itself may be a secret.
+    addIssue({
+      message: `'{field}' expected type 'string', got unconvertible type '${goType(value)}'`,
+    });
+    return NEVER;
+  },
+);
 
-export const bool = v.rawTransform<unknown, boolean | undefined>(({ dataset: { value }, addIssue, NEVER }) => {
-  if (value === null) return undefined;
-  if (typeof value === "boolean") return value;
-  if (typeof value === "number") return value !== 0;
-  // strconv.ParseBool, and mapstructure's empty text.
-  if (typeof value === "string" && /^(?:1|t|T|TRUE|true|True)$/.test(value)) return true;
-  if (typeof value === "string" && /^(?:0|f|F|FALSE|false|False|)$/.test(value)) return false;
-  addIssue({
-    message:
-      typeof value === "string"
-        ? `cannot parse '{field}' as bool: strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`
-        : `'{field}' expected type 'bool', got unconvertible type '${goType(value)}'`,
-  });
-  return NEVER;
-});
+export const bool = v.rawTransform<unknown, boolean | undefined>(
+  ({ dataset: { value }, addIssue, NEVER }) => {
+    if (value === null) return undefined;
+    if (typeof value === "boolean") return value;
+    if (typeof value === "number") return value !== 0;
+    // strconv.ParseBool, and mapstructure's empty text.
+    if (typeof value === "string" && /^(?:1|t|T|TRUE|true|True)$/.test(value)) return true;
+    if (typeof value === "string" && /^(?:0|f|F|FALSE|false|False|)$/.test(value)) return false;
+    addIssue({
+      message:
+        typeof value === "string"
+          ? `cannot parse '{field}' as bool: strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`
+          : `'{field}' expected type 'bool', got unconvertible type '${goType(value)}'`,
+    });
+    return NEVER;
+  },
+);
 
 /** A field that may be absent, decoded by one of the above. */
 export const field = <T>(decode: v.GenericSchema<unknown, T> | v.RawTransformAction<unknown, T>) =>
@@ -90,10 +104,14 @@ export const COMMON_FIELDS = {
 };
 
 /**
- * Fields that Consul 1.16 puts into a configuration and takes no notice of, whatever the provider: an option without effect
- * that old guides name, and the cluster's id of the agent's file (agent/agent.go). They are accepted, shown again, and ignored.
+ * Fields that Consul 1.16 puts into a configuration and takes no notice of, whatever the provider:
+ * an option without effect that old guides name, and the cluster's id of the agent's file
+ * (agent/agent.go). They are accepted, shown again, and ignored.
  */
-export const IGNORED_FIELDS = { RotationPeriod: v.optional(v.unknown()), ClusterID: v.optional(v.unknown()) };
+export const IGNORED_FIELDS = {
+  RotationPeriod: v.optional(v.unknown()),
+  ClusterID: v.optional(v.unknown()),
+};
 
 const Common = v.object(COMMON_FIELDS);
 
@@ -101,14 +119,18 @@ const Common = v.object(COMMON_FIELDS);
  * The common fields with their defaults, held to Consul's rules.
  * @param faults gets what breaks them, in Consul's order and words.
  */
-export function readCommon(fields: v.InferOutput<typeof Common>, faults: Violation[]): CommonConfig & { readonly keySpec: CaKeySpec } {
+export function readCommon(
+  fields: v.InferOutput<typeof Common>,
+  faults: Violation[],
+): CommonConfig & { readonly keySpec: CaKeySpec } {
   const leafTtlMs = fields.LeafCertTTL ?? 72 * HOUR;
   const intermediateTtlMs = fields.IntermediateCertTTL ?? 8760 * HOUR;
   const rootTtlMs = fields.RootCertTTL ?? 87_600 * HOUR;
   const type = fields.PrivateKeyType || "ec";
   const bits = fields.PrivateKeyBits || 256;
   const refuse = (broken: boolean, name: string, message: string) => {
-    if (broken) faults.push({ code: "config_invalid", field: name, message, reference: "consul-ca.md §2.3" });
+    if (broken)
+      faults.push({ code: "config_invalid", field: name, message, reference: "consul-ca.md §2.3" });
   };
   refuse(
     rootTtlMs < intermediateTtlMs,
@@ -117,7 +139,8 @@ export function readCommon(fields: v.InferOutput<typeof Common>, faults: Violati
   );
   refuse(leafTtlMs < HOUR, "LeafCertTTL", "leaf cert TTL must be greater or equal than 1h0m0s");
   refuse(leafTtlMs > 8760 * HOUR, "LeafCertTTL", "leaf cert TTL must be less than 8760h0m0s");
-  if (intermediateTtlMs < 3 * HOUR) refuse(true, "IntermediateCertTTL", "Intermediate Cert TTL must be greater or equal than 3h");
+  if (intermediateTtlMs < 3 * HOUR)
+    refuse(true, "IntermediateCertTTL", "Intermediate Cert TTL must be greater or equal than 3h");
   else
     refuse(
       intermediateTtlMs < 3 * leafTtlMs,
@@ -125,8 +148,18 @@ export function readCommon(fields: v.InferOutput<typeof Common>, faults: Violati
       `Intermediate Cert TTL must be greater or equal than 3 * LeafCertTTL (>=${formatDuration(3 * leafTtlMs)}).`,
     );
   // No WebCrypto has P-224.
-  if (type === "ec") refuse(![256, 384, 521].includes(bits), "PrivateKeyBits", "EC key length must be one of (256, 384, 521) bits");
-  else if (type === "rsa") refuse(![2048, 4096].includes(bits), "PrivateKeyBits", "RSA key length must be 2048 or 4096 bits");
+  if (type === "ec")
+    refuse(
+      ![256, 384, 521].includes(bits),
+      "PrivateKeyBits",
+      "EC key length must be one of (256, 384, 521) bits",
+    );
+  else if (type === "rsa")
+    refuse(
+      ![2048, 4096].includes(bits),
+      "PrivateKeyBits",
+      "RSA key length must be 2048 or 4096 bits",
+    );
   else refuse(true, "PrivateKeyType", "private key type must be either 'ec' or 'rsa'");
   const perSecond = fields.CSRMaxPerSecond ?? 0;
   const concurrent = fields.CSRMaxConcurrent ?? 0;
@@ -152,18 +185,29 @@ export function decodeConfig<T extends v.ObjectEntries>(
   const found: Record<string, unknown> = {};
   const unknown: Violation[] = [];
   for (const [key, value] of Object.entries(config)) {
-    // Consul's agent hands on what it does not know in the file's own spelling: rotation_period, cluster_id.
-    const isIgnored = (candidate: string) => Object.hasOwn(IGNORED_FIELDS, candidate) && foldedName(candidate) === foldedName(key);
-    const name = names.find((candidate) => candidate.toLowerCase() === key.toLowerCase() || isIgnored(candidate));
+    // Consul's agent hands on what it does not know in the file's own spelling: rotation_period,
+    // cluster_id.
+    const isIgnored = (candidate: string) =>
+      Object.hasOwn(IGNORED_FIELDS, candidate) && foldedName(candidate) === foldedName(key);
+    const name = names.find(
+      (candidate) => candidate.toLowerCase() === key.toLowerCase() || isIgnored(candidate),
+    );
     // As in Go, the exact spelling wins over another case.
-    if (name !== undefined) found[name] = Object.hasOwn(found, name) && Object.hasOwn(config, name) ? config[name] : value;
+    if (name !== undefined)
+      found[name] =
+        Object.hasOwn(found, name) && Object.hasOwn(config, name) ? config[name] : value;
     else {
       const near = nearest(key.replaceAll("_", ""), names);
       const hint = near === null ? `known are ${names.join(", ")}` : `did you mean ${near}?`;
-      unknown.push({ code: "config_unknown", field: key, message: `unknown key ${JSON.stringify(key)} in Config, ${hint}` });
+      unknown.push({
+        code: "config_unknown",
+        field: key,
+        message: `unknown key ${JSON.stringify(key)} in Config, ${hint}`,
+      });
     }
   }
-  if (unknown.length > 0) throw new ConfigError(unknown.map(({ message }) => message).join("; "), unknown);
+  if (unknown.length > 0)
+    throw new ConfigError(unknown.map(({ message }) => message).join("; "), unknown);
   const result = v.safeParse(schema, found);
   if (result.success) return result.output;
   const faults = result.issues.map((issue): Violation => {
@@ -172,7 +216,10 @@ export function decodeConfig<T extends v.ObjectEntries>(
   });
   // mapstructure's form.
   const list = faults.map(({ message }) => `* ${message}`).join("\n");
-  throw new ConfigError(`error decoding config: ${faults.length} error(s) decoding:\n\n${list}`, faults);
+  throw new ConfigError(
+    `error decoding config: ${faults.length} error(s) decoding:\n\n${list}`,
+    faults,
+  );
 }
 
 /** How Go names the type of a decoded JSON value. */

@@ -3,8 +3,17 @@
  * @module
  */
 import { createAdministration, type Leaves } from "./auth/administration.ts";
-import { type AuthorizerMemory, createAuthorizer, createAuthorizerMemory } from "./auth/authorizer.ts";
-import { createDirectory, createDirectoryMemory, type Directory, type DirectoryMemory } from "./auth/directory.ts";
+import {
+  type AuthorizerMemory,
+  createAuthorizer,
+  createAuthorizerMemory,
+} from "./auth/authorizer.ts";
+import {
+  createDirectory,
+  createDirectoryMemory,
+  type Directory,
+  type DirectoryMemory,
+} from "./auth/directory.ts";
 import { createKeySetMemory, createKeySets, type KeySetMemory } from "./auth/jwks.ts";
 import { Login } from "./auth/login.ts";
 import { SEEN_DENIALS, SeenDenials } from "./auth/seen-denials.ts";
@@ -56,7 +65,9 @@ export interface AccessMemory {
   readonly directory: DirectoryMemory;
   readonly authorizer: AuthorizerMemory;
   readonly keySets: KeySetMemory;
-  /** Whether a set is in force, and whether the configured management token was looked for in it. */
+  /**
+   * Whether a set is in force, and whether the configured management token was looked for in it.
+   */
   started: boolean;
   ensured: boolean;
   /** When all that is stored was checked last, in milliseconds since 1970. */
@@ -76,17 +87,31 @@ export function createAccessMemory(random: Random): AccessMemory {
 
 export interface Access {
   readonly access: AccessControl;
-  /** Loads what is stored, once there is a CA. What cannot be trusted is no error: `access.state` says so. @throws {CaError} */
+  /**
+   * Loads what is stored, once there is a CA. What cannot be trusted is no error: `access.state`
+   * says so.
+   * @throws {CaError}
+   */
   start(): Promise<void>;
-  /** Records in the CA document what it is to know of access control. For the replica that leads. @throws {CaError} */
+  /**
+   * Records in the CA document what it is to know of access control. For the replica that leads.
+   * @throws {CaError}
+   */
   record(): Promise<void>;
   readonly started: boolean;
-  /** The file with the secret for the first token; null if there was a first token, or if nothing is loaded. */
+  /**
+   * The file with the secret for the first token; null if there was a first token, or if nothing is
+   * loaded.
+   */
   readonly firstTokenFile: string | null;
   follow(signal: AbortSignal): Promise<void>;
   /** Reads what changed, unless the store was asked within that time. @throws {CaError} */
   freshen(maxAgeMs: number): Promise<void>;
-  /** Deletes what has expired, and now and then checks all that is stored. For the replica that leads. @throws {CaError} */
+  /**
+   * Deletes what has expired, and now and then checks all that is stored. For the replica that
+   * leads.
+   * @throws {CaError}
+   */
   collect(): Promise<void>;
 }
 
@@ -100,13 +125,21 @@ interface AccessParts extends Platform {
   readonly self: Pick<Replica, "address">;
 }
 
-/** How often all that is stored is read and checked, in milliseconds: what was changed behind the log of writes shows only so. */
+/**
+ * How often all that is stored is read and checked, in milliseconds: what was changed behind the
+ * log of writes shows only so.
+ */
 const VERIFY_MS = 300_000;
 /** How often what is refused is looked at again by those who ask, in milliseconds. */
 const REFUSED_MS = 1000;
 
 /** Makes access control over a store; it is loaded with `start`. */
-export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny", policy: Policy, parts: AccessParts): Access {
+export function createAccess(
+  settings: Settings,
+  defaultPolicy: "allow" | "deny",
+  policy: Policy,
+  parts: AccessParts,
+): Access {
   const { clock, random, log, sealer, store, manager, audit, memory } = parts;
   const { datacenter } = settings;
   const { maxStalenessMs } = policy;
@@ -129,23 +162,48 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
   const outside = { fetch: parts.fetchKeys, resolve: parts.resolve, ...hosts, clock };
   const keySets = createKeySets({ ...outside, memory: memory.keySets });
   const reviews = createTokenReviews(outside);
-  const authorizer = createAuthorizer({ directory, defaultPolicy, datacenter, clock, random, maxStalenessMs, memory: memory.authorizer });
+  const authorizer = createAuthorizer({
+    directory,
+    defaultPolicy,
+    datacenter,
+    clock,
+    random,
+    maxStalenessMs,
+    memory: memory.authorizer,
+  });
   const leaves: Leaves = {
     scope: () => ({ trustDomain: trustDomainOf(clusterId()), datacenter }),
     horizonMs: () => leafHorizonMs(manager.require(), policy),
   };
-  const login = new Login({ directory, keySets, reviews, datacenter, clock, random, maxTokens: settings.limits.tokens_per_login });
-  // An end that is counted from a clock behind the store's would be over too soon, by the store's clock.
-  const later: Clock = { ...clock, now: () => new Date(clock.now().getTime() + Math.max(0, manager.status.clockOffsetMs)) };
+  const login = new Login({
+    directory,
+    keySets,
+    reviews,
+    datacenter,
+    clock,
+    random,
+    maxTokens: settings.limits.tokens_per_login,
+  });
+  // An end that is counted from a clock behind the store's would be over too soon, by the store's
+  // clock.
+  const later: Clock = {
+    ...clock,
+    now: () => new Date(clock.now().getTime() + Math.max(0, manager.status.clockOffsetMs)),
+  };
   const administrationOf = (through: Directory) =>
     createAdministration({ directory: through, clock: later, random, keySets, reviews, leaves });
-  const seenDenials = new SeenDenials(settings.store.kind === "redis" ? parts.kept(SEEN_DENIALS) : null, log);
-  const keepDenials = () => (directory.state.loaded ? seenDenials.keep(directory.denials) : Promise.resolve());
+  const seenDenials = new SeenDenials(
+    settings.store.kind === "redis" ? parts.kept(SEEN_DENIALS) : null,
+    log,
+  );
+  const keepDenials = () =>
+    directory.state.loaded ? seenDenials.keep(directory.denials) : Promise.resolve();
   directory.subscribe(() => void keepDenials());
   const loaded = administrationOf(directory);
   const administration: Administration = {
     ...loaded,
-    denialOf: (subject) => (directory.state.loaded ? loaded.denialOf(subject) : seenDenials.denialOf(subject)),
+    denialOf: (subject) =>
+      directory.state.loaded ? loaded.denialOf(subject) : seenDenials.denialOf(subject),
   };
   const access: AccessControl = {
     defaultPolicy,
@@ -170,37 +228,63 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
     const { loaded, stopped } = directory.state;
     const recorded = manager.require().state.access;
     const known = directory.bootstrap?.value.accessorId ?? null;
-    if (!loaded || stopped !== null || (recorded !== null && (known === null || recorded.bootstrapAccessorId === known))) return;
+    if (
+      !loaded ||
+      stopped !== null ||
+      (recorded !== null && (known === null || recorded.bootstrapAccessorId === known))
+    )
+      return;
     // Older replicas could not read the CA document then, and write records without a set document.
     const older = manager.status.live.find(({ schema }) => schema < SCHEMA);
     if (older !== undefined && awaited !== older.address)
-      log.info("The MAC over all records of access control is not required yet: a live replica runs an older version of meshca", {
-        replica: older.address,
-      });
+      log.info(
+        "The MAC over all records of access control is not required yet: a live replica runs an older version of meshca",
+        {
+          replica: older.address,
+        },
+      );
     awaited = older?.address ?? null;
     if (older !== undefined) return;
     await manager.recordAccess(async (before) => {
       if (before === null) await directory.seal();
       const { keyId, bootstrap } = directory;
-      return keyId === null ? null : { keyId, bootstrapAccessorId: bootstrap?.value.accessorId ?? before?.bootstrapAccessorId ?? null };
+      return keyId === null
+        ? null
+        : {
+            keyId,
+            bootstrapAccessorId: bootstrap?.value.accessorId ?? before?.bootstrapAccessorId ?? null,
+          };
     });
   };
   const makeSecret = () => {
     const file = parts.kept(BOOTSTRAP_SECRET);
     if (file === null) return;
-    // Also if there was a first token: an operator who writes the reset index down, or decides on a set, needs it too.
+    // Also if there was a first token: an operator who writes the reset index down, or decides on a
+    // set, needs it too.
     parts.secretFile(BOOTSTRAP_SECRET, () => hex(random.bytes(16)));
     if (directory.state.loaded && directory.bootstrap === null && settings.managementToken === null)
-      log.info("There is no token yet: PUT /v1/acl/bootstrap with the secret in the data folder as its token", { file: file.name });
+      log.info(
+        "There is no token yet: PUT /v1/acl/bootstrap with the secret in the data folder as its token",
+        { file: file.name },
+      );
   };
   /**
-   * Whether nothing is to be loaded yet: the CA document may be an older one, from before it named access control. Another
-   * replica says that the store lost writes, and an operator has to decide about the CA first.
+   * Whether nothing is to be loaded yet: the CA document may be an older one, from before it named
+   * access control. Another replica says that the store lost writes, and an operator has to decide
+   * about the CA first.
    */
-  const isHeld = () => !memory.started && manager.status.stopped !== null && manager.require().state.access === null;
+  const isHeld = () =>
+    !memory.started && manager.status.stopped !== null && manager.require().state.access === null;
   /** Of what nobody asked for. */
   const recorded = (action: string) => async (subject: string, detail?: AuditDetail) =>
-    audit?.beforeChange({ caller: NOBODY, action, subject, outcome: "allowed", code: null, detail });
+    audit?.beforeChange({
+      caller: NOBODY,
+      action,
+      subject,
+      outcome: "allowed",
+      code: null,
+      detail,
+    });
   return {
     access,
     get started() {
@@ -218,11 +302,15 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
       }
       if (!memory.started || memory.ensured || directory.state.stopped !== null) return;
       if (settings.managementToken !== null)
-        await access.administrationFor(recorded("initial-management")).ensureInitialManagement(settings.managementToken);
+        await access
+          .administrationFor(recorded("initial-management"))
+          .ensureInitialManagement(settings.managementToken);
       memory.ensured = true;
     },
     get firstTokenFile() {
-      return memory.started && directory.bootstrap === null ? (parts.kept(BOOTSTRAP_SECRET)?.name ?? null) : null;
+      return memory.started && directory.bootstrap === null
+        ? (parts.kept(BOOTSTRAP_SECRET)?.name ?? null)
+        : null;
     },
     record,
     follow: (signal) => (isHeld() ? clock.sleep(REFUSED_MS, signal) : directory.follow(signal)),
@@ -234,7 +322,8 @@ export function createAccess(settings: Settings, defaultPolicy: "allow" | "deny"
         memory.verifiedAt = now;
         await directory.verify();
       }
-      if (directory.state.stopped === null) await access.administrationFor(recorded("collect")).collect(await manager.confirmedTime());
+      if (directory.state.stopped === null)
+        await access.administrationFor(recorded("collect")).collect(await manager.confirmedTime());
     },
   };
 }

@@ -1,5 +1,6 @@
 /**
- * The part of the composition root that opens stores: the one that is served, and what a new cluster begins with.
+ * The part of the composition root that opens stores: the one that is served, and what a new
+ * cluster begins with.
  * @module
  */
 import type { Platform } from "./compose.ts";
@@ -17,7 +18,8 @@ import { createFileLooks, createMemoryLooks } from "./store/looks.ts";
 
 /**
  * Opens a store. Each is loaded only if it is used, since not every runtime has what it needs.
- * @param keepConnecting a Redis that does not answer is opened all the same, and connected to as soon as it does.
+ * @param keepConnecting a Redis that does not answer is opened all the same, and connected to as
+ * soon as it does.
  * @throws {StoreError}
  */
 export async function openBackend(
@@ -32,10 +34,18 @@ export async function openBackend(
     case "sqlite": {
       const kept = platform.kept("looks-sqlite.json");
       const looks = kept === null ? createMemoryLooks() : createFileLooks(kept, log);
-      return (await import("./store/sqlite.ts")).openSqlite(settings.store.path, clock, { shared: settings.worker !== null, looks });
+      return (await import("./store/sqlite.ts")).openSqlite(settings.store.path, clock, {
+        shared: settings.worker !== null,
+        looks,
+      });
     }
     case "redis":
-      return (await import("./store/redis.ts")).openRedis({ settings: settings.store, clock, log, keepConnecting });
+      return (await import("./store/redis.ts")).openRedis({
+        settings: settings.store,
+        clock,
+        log,
+        keepConnecting,
+      });
   }
 }
 
@@ -53,19 +63,32 @@ export async function claimStore({ store }: Pick<Settings, "store">): Promise<()
  * @param keks what was given; a SQLite CA's own lie beside it.
  * @throws {ConfigError} @throws {StoreError} @throws {SealError}
  */
-export async function readSource({ kind, path }: NonNullable<Settings["source"]>, keks: KeptKeks, platform: Platform): Promise<CaState> {
+export async function readSource(
+  { kind, path }: NonNullable<Settings["source"]>,
+  keks: KeptKeks,
+  platform: Platform,
+): Promise<CaState> {
   const beside = kind === "sqlite" ? readIfThere(platform, path.replace(/[^/]*$/, "kek")) : "";
   const given = (await readKeks(keks.text)).ids;
-  const others = beside.split(/[\s,]+/).filter((entry) => entry !== "" && !given.includes(entry.split(":")[0] ?? ""));
-  const sealer = createSealer(await readKeks([keks.text, await keks.open(others.join(","))].join(",")));
-  const codec = createCodec(sealer);
-  const state = await (kind === "backup" ? readBackup(path, codec, platform) : readDatabase(path, codec, platform)).catch(
-    (error: unknown) => {
-      // Another replica may be reading the file: the caller tries again.
-      if (!(error instanceof StoreError) || error.code === "store_busy") throw error;
-      throw new ConfigError(`MESHCA_IMPORT: cannot use ${JSON.stringify(path)}: ${error.message}`, [], { cause: error });
-    },
+  const others = beside
+    .split(/[\s,]+/)
+    .filter((entry) => entry !== "" && !given.includes(entry.split(":")[0] ?? ""));
+  const sealer = createSealer(
+    await readKeks([keks.text, await keks.open(others.join(","))].join(",")),
   );
+  const codec = createCodec(sealer);
+  const state = await (kind === "backup"
+    ? readBackup(path, codec, platform)
+    : readDatabase(path, codec, platform)
+  ).catch((error: unknown) => {
+    // Another replica may be reading the file: the caller tries again.
+    if (!(error instanceof StoreError) || error.code === "store_busy") throw error;
+    throw new ConfigError(
+      `MESHCA_IMPORT: cannot use ${JSON.stringify(path)}: ${error.message}`,
+      [],
+      { cause: error },
+    );
+  });
   if (state === null) throw new ConfigError(`MESHCA_IMPORT: ${JSON.stringify(path)} holds no CA`);
   // Access control does not come along: its records are no part of the state.
   return { ...state, access: null, provider: await rewrapped(state, sealer) };
@@ -83,9 +106,19 @@ async function readBackup(path: string, codec: Codec, platform: Platform): Promi
   return codec.decode(text);
 }
 
-/** Null if there is no CA in the database. @throws {ConfigError} @throws {StoreError} @throws {SealError} */
-async function readDatabase(path: string, codec: Codec, platform: Platform): Promise<CaState | null> {
-  if (!platform.isThere(path)) throw new ConfigError(`MESHCA_IMPORT: there is no file ${JSON.stringify(path)}`);
+/**
+ * Null if there is no CA in the database.
+ * @throws {ConfigError}
+ * @throws {StoreError}
+ * @throws {SealError}
+ */
+async function readDatabase(
+  path: string,
+  codec: Codec,
+  platform: Platform,
+): Promise<CaState | null> {
+  if (!platform.isThere(path))
+    throw new ConfigError(`MESHCA_IMPORT: there is no file ${JSON.stringify(path)}`);
   const backend = (await import("./store/sqlite.ts")).openSqlite(path, platform.clock);
   try {
     return (await backend.open(codec, "import").store.read()).state;

@@ -1,10 +1,17 @@
 /**
- * The part of the composition root that makes the CA and its API over ports that are open. It starts nothing.
+ * The part of the composition root that makes the CA and its API over ports that are open. It
+ * starts nothing.
  * @module
  */
 import { readRenewalToken } from "./auth/renewal.ts";
 import type { Platform } from "./compose.ts";
-import { type Access, type AccessMemory, bootstrapFiles, createAccess, createAccessMemory } from "./compose-access.ts";
+import {
+  type Access,
+  type AccessMemory,
+  bootstrapFiles,
+  createAccess,
+  createAccessMemory,
+} from "./compose-access.ts";
 import { httpLimits } from "./compose-limits.ts";
 import { type ReadServerCertificate, Report } from "./compose-report.ts";
 import { isLoopback, type Settings } from "./config/settings.ts";
@@ -68,7 +75,11 @@ const DEFAULT_CONFIG = { IntermediateCertTTL: "8760h", LeafCertTTL: "72h", RootC
 /** How long a start waits for the state that another replica is making. */
 const START_MS = 20_000;
 
-const UNCOUNTED: Metrics = { leafIssued: () => undefined, leafRefused: () => undefined, change: () => undefined };
+const UNCOUNTED: Metrics = {
+  leafIssued: () => undefined,
+  leafRefused: () => undefined,
+  change: () => undefined,
+};
 
 /** The numbers that the settings have a say in. */
 export function policyOf(settings: Settings): Policy {
@@ -83,13 +94,30 @@ export function policyOf(settings: Settings): Policy {
 
 /** Makes the CA. @throws {ConfigError} where the audit log cannot be opened */
 export async function assemble(parts: CaParts): Promise<Ca> {
-  const { settings, platform, providers, policy, ports, codec, sealer, self, recollection, memory, metrics } = parts;
+  const {
+    settings,
+    platform,
+    providers,
+    policy,
+    ports,
+    codec,
+    sealer,
+    self,
+    recollection,
+    memory,
+    metrics,
+  } = parts;
   const { clock, random, log } = platform;
   const { serverCertificate = () => null } = parts;
   const audit =
     settings.audit === null
       ? null
-      : createAudit({ sink: await platform.appendTo(settings.audit), onFailure: settings.auditFailure, clock, log });
+      : createAudit({
+          sink: await platform.appendTo(settings.audit),
+          onFailure: settings.auditFailure,
+          clock,
+          log,
+        });
   const manager = createManager({
     ...ports,
     recollection,
@@ -123,7 +151,8 @@ export async function assemble(parts: CaParts): Promise<Ca> {
     recollection: accessRecollection,
     self,
   };
-  const accessControl = settings.acl === "off" ? null : createAccess(settings, settings.acl, policy, accessParts);
+  const accessControl =
+    settings.acl === "off" ? null : createAccess(settings, settings.acl, policy, accessParts);
   const report = new Report({ manager, audit, serverCertificate, clock, log });
   const app: App = createApp({
     manager,
@@ -186,7 +215,8 @@ export async function beginState(
     await first(isLast()).catch((error: unknown) => {
       // A provider that is away is waited for, and after that the tick goes on trying.
       const isAway = error instanceof ProviderError && error.code === "provider_unavailable";
-      if (!(isAway || error instanceof NotReadyError || error instanceof ConflictError)) throw error;
+      if (!(isAway || error instanceof NotReadyError || error instanceof ConflictError))
+        throw error;
     });
     if (manager.snapshot !== null || manager.status.stopped !== null || isLast()) return;
     await clock.sleep(100 * (1 + random.fraction()), signal);

@@ -1,7 +1,8 @@
 /**
- * The part of the composition root for runtimes where a connection, a timer and a promise belong to one request, and many
- * isolates serve at once: each request has a CA and a connection of its own, over a memory that all of an isolate share.
- * That memory is data alone. Nothing runs between requests.
+ * The part of the composition root for runtimes where a connection, a timer and a promise belong to
+ * one request, and many isolates serve at once: each request has a CA and a connection of its own,
+ * over a memory that all of an isolate share. That memory is data alone. Nothing runs between
+ * requests.
  * @module
  */
 import { providers } from "../providers/index.ts";
@@ -24,16 +25,26 @@ export interface Edge {
    * @param after is handed what goes on behind the answer, and must not be cut off.
    * @throws {CaError} where there is no CA to ask, and none can be made
    */
-  fetch(request: Request, environment: RequestEnvironment, after: (work: Promise<unknown>) => void): Promise<Response>;
+  fetch(
+    request: Request,
+    environment: RequestEnvironment,
+    after: (work: Promise<unknown>) => void,
+  ): Promise<Response>;
   /** Does all that is due, if nobody else leads. @throws {CaError} */
   tick(): Promise<void>;
 }
 
 /** What the isolates of a deployment go by among replicas. */
 const ADDRESS = "cloudflare-workers";
-/** How often a blocked query looks for news, in milliseconds, where others of the isolate did not; up to a quarter is jitter. */
+/**
+ * How often a blocked query looks for news, in milliseconds, where others of the isolate did not;
+ * up to a quarter is jitter.
+ */
 const LOOK_MS = 1000;
-/** How soon a Redis that was away is asked again, in milliseconds: until then what there is is served without waiting for it. */
+/**
+ * How soon a Redis that was away is asked again, in milliseconds: until then what there is is
+ * served without waiting for it.
+ */
 const RETRY_MS = 1000;
 
 /** One request's share. */
@@ -80,7 +91,11 @@ export function composeEdge(settings: WorkerSettings, platform: Platform): Edge 
     if (manager.snapshot === null) {
       await manager.start();
       if (manager.snapshot === null) await beginState(manager, platform, signal);
-    } else await Promise.all([manager.freshen(), accessControl?.started === true ? accessControl.freshen(policy.maxAgeMs) : null]);
+    } else
+      await Promise.all([
+        manager.freshen(),
+        accessControl?.started === true ? accessControl.freshen(policy.maxAgeMs) : null,
+      ]);
     if (manager.snapshot !== null) await accessControl?.start();
   };
 
@@ -117,7 +132,9 @@ export function composeEdge(settings: WorkerSettings, platform: Platform): Edge 
   const finish = async (share: Share, changed: boolean): Promise<void> => {
     if (changed)
       await tickWith(share).catch((error: unknown) =>
-        log.error("Cannot do what is due", { reason: error instanceof CaError ? error.message : "unknown" }),
+        log.error("Cannot do what is due", {
+          reason: error instanceof CaError ? error.message : "unknown",
+        }),
       );
     // Whoever led, to make the first state or to do what is due, is gone with this request.
     await share.manager.resign();
@@ -135,8 +152,13 @@ export function composeEdge(settings: WorkerSettings, platform: Platform): Edge 
         // The first state is made also where whoever asked first hangs up.
         if (share.manager.snapshot === null) after(readying.catch(() => undefined));
         await readying.catch((error: unknown) => {
-          // What was read last is served for as long as the manager lets it; it says what it thinks of its age itself.
-          if (!(error instanceof StoreError || error instanceof NotReadyError) || share.manager.snapshot === null) throw error;
+          // What was read last is served for as long as the manager lets it; it says what it thinks
+          // of its age itself.
+          if (
+            !(error instanceof StoreError || error instanceof NotReadyError) ||
+            share.manager.snapshot === null
+          )
+            throw error;
         });
         void look(share, ended.signal);
         return await share.app.fetch(request, environment);

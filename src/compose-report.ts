@@ -1,10 +1,15 @@
 /**
- * The part of the composition root that tells an operator how things are: the lines of `/readyz`, and warnings of what
- * expires in the log.
+ * The part of the composition root that tells an operator how things are: the lines of `/readyz`,
+ * and warnings of what expires in the log.
  * @module
  */
 import type { Audit } from "./core/audit.ts";
-import { type Expiring, ExpiryWatch, expiringOf, type ServerCertificate } from "./core/ca/expiry.ts";
+import {
+  type Expiring,
+  ExpiryWatch,
+  expiringOf,
+  type ServerCertificate,
+} from "./core/ca/expiry.ts";
 import type { CaManager } from "./core/ca/manager.ts";
 import type { Clock } from "./core/clock.ts";
 import type { Log } from "./core/log.ts";
@@ -32,7 +37,10 @@ export class Report {
   /** Why the CA cannot be changed now, or null. */
   get changeObstacle(): string | null {
     const { manager, audit } = this.#options;
-    return manager.status.changeObstacle ?? (audit?.stopsChanges === true ? `the audit log cannot be written (${audit.failure})` : null);
+    return (
+      manager.status.changeObstacle ??
+      (audit?.stopsChanges === true ? `the audit log cannot be written (${audit.failure})` : null)
+    );
   }
 
   /** Facts for `/readyz`, a name and a value each. */
@@ -44,11 +52,17 @@ export class Report {
     return [
       ["store", storeAway ? `away since ${confirmedAt?.toISOString() ?? "the start"}` : "ok"],
       ["changes", obstacle === null ? "possible" : `not possible: ${obstacle}`],
-      ...this.#expiring().map(({ what, notAfter }): [string, string] => [`${NAMES[what]}_expires`, notAfter.toISOString()]),
+      ...this.#expiring().map(({ what, notAfter }): [string, string] => [
+        `${NAMES[what]}_expires`,
+        notAfter.toISOString(),
+      ]),
       ...(certificate === null || certificate.emergency === null
         ? []
         : [
-            ["tls", `self-signed emergency certificate, SHA-256 fingerprint ${certificate.fingerprint}: ${certificate.emergency}`] as const,
+            [
+              "tls",
+              `self-signed emergency certificate, SHA-256 fingerprint ${certificate.fingerprint}: ${certificate.emergency}`,
+            ] as const,
           ]),
     ];
   }
@@ -59,7 +73,11 @@ export class Report {
     for (const { what, id, notAfter, days } of this.#watch.check(this.#expiring(), clock.now())) {
       const fields = { what, id, notAfter: notAfter.toISOString() };
       if (days === 0) log.error(`The ${what} has expired: ${REMEDIES[what]}`, fields);
-      else log.warn(`The ${what} expires within ${days} ${days === 1 ? "day" : "days"}: ${REMEDIES[what]}`, fields);
+      else
+        log.warn(
+          `The ${what} expires within ${days} ${days === 1 ? "day" : "days"}: ${REMEDIES[what]}`,
+          fields,
+        );
     }
   }
 
@@ -74,6 +92,8 @@ const NAMES = { root: "root", issuer: "issuer", "server certificate": "tls" } as
 /** What an operator can do. */
 const REMEDIES = {
   root: "rotate it with PUT /v1/connect/ca/rotate",
-  issuer: "it is renewed at half of its life, so see /readyz why it was not, or rotate with PUT /v1/connect/ca/rotate",
-  "server certificate": "replace the files of MESHCA_TLS_CERT_FILE and MESHCA_TLS_KEY_FILE, or see /readyz why it was not renewed",
+  issuer:
+    "it is renewed at half of its life, so see /readyz why it was not, or rotate with PUT /v1/connect/ca/rotate",
+  "server certificate":
+    "replace the files of MESHCA_TLS_CERT_FILE and MESHCA_TLS_KEY_FILE, or see /readyz why it was not renewed",
 } as const;

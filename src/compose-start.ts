@@ -1,6 +1,6 @@
 /**
- * The part of the composition root that starts a CA behind a server that listens already: what is answered before it
- * is ready, and how it waits for a store that does not answer.
+ * The part of the composition root that starts a CA behind a server that listens already: what is
+ * answered before it is ready, and how it waits for a store that does not answer.
  * @module
  */
 import { compose, type Meshca, type Platform, type RequestEnvironment } from "./compose.ts";
@@ -9,12 +9,18 @@ import { isLoopback, type Settings } from "./config/settings.ts";
 import { NotReadyError, StoreError } from "./core/errors.ts";
 import { isLocal } from "./http/caller.ts";
 
-/** How long after a failed attempt the store is asked again, in milliseconds: from the first number up to the second. */
+/**
+ * How long after a failed attempt the store is asked again, in milliseconds: from the first number
+ * up to the second.
+ */
 const [FIRST_RETRY_MS, LAST_RETRY_MS] = [250, 3000];
 /** What Retry-After says, in seconds. */
 const RETRY_AFTER = 3;
 
-/** The answer between the first moment at which a server listens, and the one at which the start begins. */
+/**
+ * The answer between the first moment at which a server listens, and the one at which the start
+ * begins.
+ */
 export function notYet(): Response {
   const headers = { "Retry-After": String(RETRY_AFTER), "X-Request-Id": crypto.randomUUID() };
   return new Response("The CA is not ready: starting\n", { status: 503, headers });
@@ -41,7 +47,8 @@ export class Start {
   }
 
   /**
-   * Makes the CA ready. A Redis that does not answer is waited for, unless this replica has a last-seen state of it.
+   * Makes the CA ready. A Redis that does not answer is waited for, unless this replica has a
+   * last-seen state of it.
    * @param prepare the last step before requests reach the CA.
    * @throws {CaError} if it cannot start like this, or if `signal` fires first
    */
@@ -54,11 +61,19 @@ export class Start {
         this.#meshca = meshca;
         return meshca;
       } catch (error) {
-        if (this.#settings.store.kind !== "redis" || !(error instanceof StoreError) || error.code !== "store_unavailable") throw error;
+        if (
+          this.#settings.store.kind !== "redis" ||
+          !(error instanceof StoreError) ||
+          error.code !== "store_unavailable"
+        )
+          throw error;
         if (this.#reason !== error.message)
-          log.warn("Waiting for the store: nothing is served until it answers, since this replica has not seen a state of it", {
-            reason: error.message,
-          });
+          log.warn(
+            "Waiting for the store: nothing is served until it answers, since this replica has not seen a state of it",
+            {
+              reason: error.message,
+            },
+          );
         this.#reason = error.message;
         await clock.sleep(wait * (1 + random.fraction() / 4), signal);
       }
@@ -90,16 +105,21 @@ export class Start {
       "X-Request-Id": crypto.randomUUID(),
     };
     const answer = (status: number, text: string, more: Readonly<Record<string, string>> = {}) =>
-      new Response(request.method === "HEAD" ? null : text, { status, headers: { ...headers, ...more } });
+      new Response(request.method === "HEAD" ? null : text, {
+        status,
+        headers: { ...headers, ...more },
+      });
     const isRead = request.method === "GET" || request.method === "HEAD";
     // HTTP/1.0 without a Host has a path only on some runtimes.
     const url = request.url.startsWith("/") ? `http://localhost${request.url}` : request.url;
-    if (isRead && URL.canParse(url) && new URL(url).pathname === "/healthz") return answer(200, "ok\n");
+    if (isRead && URL.canParse(url) && new URL(url).pathname === "/healthz")
+      return answer(200, "ok\n");
     // Which store is waited for, and why it does not answer, is for callers on this machine.
     const { acl, plainHttp, listen } = this.#settings;
     const serving = { loopbackOnly: isLoopback(listen.host), behindProxy: plainHttp !== null };
     const mayKnow = acl === "off" || isLocal(request, environment, serving);
-    const reason = mayKnow && this.#reason !== null ? `waiting for the store: ${this.#reason}` : "starting";
+    const reason =
+      mayKnow && this.#reason !== null ? `waiting for the store: ${this.#reason}` : "starting";
     return answer(503, `The CA is not ready: ${reason}\n`, { "Retry-After": String(RETRY_AFTER) });
   }
 }

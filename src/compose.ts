@@ -1,6 +1,6 @@
 /**
- * The one composition root: from settings and a platform to a running CA. Nothing else knows both a port and the thing
- * behind it.
+ * The one composition root: from settings and a platform to a running CA. Nothing else knows both a
+ * port and the thing behind it.
  * @module
  */
 import { createProviders } from "../providers/index.ts";
@@ -39,16 +39,23 @@ export interface Platform {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  /** The text of a file in the data folder that nobody else may read, made with `make` when it is not there. */
+  /**
+   * The text of a file in the data folder that nobody else may read, made with `make` when it is
+   * not there.
+   */
   secretFile(name: string, make: () => string): string;
-  /** Text kept in the data folder over a restart, or null where there is no folder to keep it in. */
+  /**
+   * Text kept in the data folder over a restart, or null where there is no folder to keep it in.
+   */
   kept(name: string): Kept | null;
   /** The text of a file. @throws {Error} */
   readFile(path: string): string;
   /** The names of what is in a folder. @throws {Error} */
   listFolder(path: string): readonly string[];
   isThere(path: string): boolean;
-  /** The files that a provider's configuration may name: the text of one, and the names in a folder. */
+  /**
+   * The files that a provider's configuration may name: the text of one, and the names in a folder.
+   */
   readonly providerFiles: {
     /** @throws {ConfigError} if it must not be read @throws {Error} */
     readFile(path: string): string;
@@ -66,7 +73,10 @@ export interface Platform {
 
 export interface Meshca {
   readonly manager: CaManager;
-  /** The file with the secret for the first token; null if access control is off or there was a first token. */
+  /**
+   * The file with the secret for the first token; null if access control is off or there was a
+   * first token.
+   */
   readonly firstTokenFile: string | null;
   fetch(request: Request, environment?: RequestEnvironment): Response | Promise<Response>;
   /** Bootstraps or loads the state. @throws {CaError} when the CA can never start like this. */
@@ -79,15 +89,26 @@ export interface Meshca {
   close(): Promise<void>;
 }
 
-/** How often what has expired is deleted, in milliseconds. It counts for nothing from when it expires. */
+/**
+ * How often what has expired is deleted, in milliseconds. It counts for nothing from when it
+ * expires.
+ */
 const COLLECT_MS = 60_000;
 /** How often dates of expiry are compared with the clock, in milliseconds. */
 const EXPIRY_MS = 60_000;
 /** How soon a loop that failed tries again, in milliseconds. */
 const RETRY_MS = 1000;
 
-/** Builds a CA. @throws {ConfigError} @throws {StoreError} `store_unavailable` if a Redis does not answer and no state of it was seen */
-export async function compose(settings: Settings, platform: Platform, serverCertificate?: ReadServerCertificate): Promise<Meshca> {
+/**
+ * Builds a CA.
+ * @throws {ConfigError}
+ * @throws {StoreError} `store_unavailable` if a Redis does not answer and no state of it was seen
+ */
+export async function compose(
+  settings: Settings,
+  platform: Platform,
+  serverCertificate?: ReadServerCertificate,
+): Promise<Meshca> {
   // A fault in them is not to wait for a store that is away.
   if (settings.kek !== null && !hasWrapped(settings.kek)) await readKeks(settings.kek);
   const seen = settings.store.kind === "redis" ? platform.kept(lastSeenFile("redis")) : null;
@@ -120,11 +141,16 @@ export async function composeOver(
   const policy = { ...policyOf(settings), ...numbers };
   const self = { id: hex(random.bytes(8)), address: ownAddress(settings) };
   const ports = backend.open(codec, `${self.address} ${self.id}`);
-  const kept = settings.store.kind === "memory" ? null : platform.kept(lastSeenFile(settings.store.kind));
+  const kept =
+    settings.store.kind === "memory" ? null : platform.kept(lastSeenFile(settings.store.kind));
   const types = createProviders({ connect: vaultConnector(settings, platform), clock });
   const recollection = kept === null ? null : createRecollection(codec, kept);
-  const keptAccess = settings.store.kind === "memory" ? null : platform.kept(`seen-access-${settings.store.kind}.json`);
-  const accessRecollection = keptAccess === null ? null : createAccessRecollection(sealer, keptAccess);
+  const keptAccess =
+    settings.store.kind === "memory"
+      ? null
+      : platform.kept(`seen-access-${settings.store.kind}.json`);
+  const accessRecollection =
+    keptAccess === null ? null : createAccessRecollection(sealer, keptAccess);
   const memory = createCaMemory(random);
   const { manager, app, audit, accessControl, report } = await assemble({
     settings,
@@ -138,13 +164,19 @@ export async function composeOver(
     accessRecollection,
     self,
     memory,
-    metrics: createPrometheus({ version: VERSION, runtime: platform.process?.runtime ?? "unknown" }, platform.process?.usage),
+    metrics: createPrometheus(
+      { version: VERSION, runtime: platform.process?.runtime ?? "unknown" },
+      platform.process?.usage,
+    ),
     serverCertificate,
     compressed: false,
   });
 
   const closing = new AbortController();
-  /** Repeats `step`, which says how long to wait then, until the CA is closed. A failure is logged once, and tried again. */
+  /**
+   * Repeats `step`, which says how long to wait then, until the CA is closed. A failure is logged
+   * once, and tried again.
+   */
   const repeat = async (what: string, step: () => Promise<number>) => {
     let failing: string | null = null;
     while (!closing.signal.aborted) {
@@ -154,7 +186,12 @@ export async function composeOver(
         if (failing !== null) log.info(`Can ${what} again`);
         failing = null;
       } catch (error) {
-        const reason = error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown";
+        const reason =
+          error instanceof CaError
+            ? error.message
+            : error instanceof Error
+              ? error.name
+              : "unknown";
         if (reason !== failing) log.error(`Cannot ${what}`, { reason });
         failing = reason;
       }
@@ -167,7 +204,9 @@ export async function composeOver(
     const due = await manager.tick();
     if (due.kind !== "wait") return 0;
     if (manager.status.role === "leader") await accessControl?.record();
-    return due.until === null ? pace() : Math.max(100, Math.min(pace(), due.until.getTime() - clock.now().getTime()));
+    return due.until === null
+      ? pace()
+      : Math.max(100, Math.min(pace(), due.until.getTime() - clock.now().getTime()));
   };
   const follow = async () => {
     const before = manager.snapshot;
@@ -203,11 +242,19 @@ export async function composeOver(
 
   const begin = (): Promise<void> => {
     const { source } = settings;
-    return beginState(manager, platform, closing.signal, source === null ? undefined : (last) => bringIn(source, last));
+    return beginState(
+      manager,
+      platform,
+      closing.signal,
+      source === null ? undefined : (last) => bringIn(source, last),
+    );
   };
   const bringIn = async (source: NonNullable<Settings["source"]>, last: boolean) => {
     try {
-      return await manager.restore(await readSource(source, keks, platform), { forceWithoutCrossSigning: false, onlyWhereEmpty: true });
+      return await manager.restore(await readSource(source, keks, platform), {
+        forceWithoutCrossSigning: false,
+        onlyWhereEmpty: true,
+      });
     } catch (error) {
       // Another replica reads the file at this moment.
       if (last || !(error instanceof StoreError) || error.code !== "store_busy") throw error;
@@ -228,7 +275,9 @@ export async function composeOver(
     fetch: app.fetch,
     async start() {
       if (settings.ignored.length > 0)
-        log.info("Keys of the configuration file without a meaning here are ignored", { keys: settings.ignored });
+        log.info("Keys of the configuration file without a meaning here are ignored", {
+          keys: settings.ignored,
+        });
       if (!settings.connectEnabled) return;
       await manager.start();
       const first = manager.snapshot === null;
@@ -242,19 +291,31 @@ export async function composeOver(
             if (!(error instanceof CaError)) throw error;
           });
       } catch (error) {
-        // Without its records no token can be checked, and nobody knows what is denied; roots need neither.
-        if (first || !(error instanceof StoreError) || error.code !== "store_unavailable") throw error;
-        log.warn("The store is away: access control is not loaded, and what needs a token or asks for a leaf is answered with 503", {
-          reason: error.message,
-        });
+        // Without its records no token can be checked, and nobody knows what is denied; roots need
+        // neither.
+        if (first || !(error instanceof StoreError) || error.code !== "store_unavailable")
+          throw error;
+        log.warn(
+          "The store is away: access control is not loaded, and what needs a token or asks for a leaf is answered with 503",
+          {
+            reason: error.message,
+          },
+        );
       }
       if (!first && settings.bootstrap !== null) {
         const { state } = manager.snapshot;
-        const fields = fileDifferences(settings.bootstrap, state, types.get(state.config.provider)?.secretFields ?? []);
+        const fields = fileDifferences(
+          settings.bootstrap,
+          state,
+          types.get(state.config.provider)?.secretFields ?? [],
+        );
         if (fields.length > 0)
-          log.warn("The configuration file differs from the stored configuration and has no effect: it is used at the first start only", {
-            fields,
-          });
+          log.warn(
+            "The configuration file differs from the stored configuration and has no effect: it is used at the first start only",
+            {
+              fields,
+            },
+          );
       }
     },
     async run() {
@@ -269,7 +330,9 @@ export async function composeOver(
           ? []
           : [
               repeat("follow access control", () => followAccess(accessControl)),
-              repeat("delete what has expired of access control", () => collectAccess(accessControl)),
+              repeat("delete what has expired of access control", () =>
+                collectAccess(accessControl),
+              ),
             ]),
       ]);
     },
@@ -285,16 +348,19 @@ export async function composeOver(
 }
 
 /**
- * The names of what a configuration file says otherwise than what is stored. A secret is stored as something else than it
- * was sent, so that only its presence can be compared.
+ * The names of what a configuration file says otherwise than what is stored. A secret is stored as
+ * something else than it was sent, so that only its presence can be compared.
  */
 function fileDifferences(
   file: NonNullable<Settings["bootstrap"]>,
   { clusterId, config }: CaState,
   secretFields: readonly string[],
 ): string[] {
-  const stored = new Map(Object.entries(config.config ?? {}).map(([key, value]) => [key.toLowerCase(), value]));
-  const differs = ([key, value]: [string, unknown]) => JSON.stringify(stored.get(key.toLowerCase())) !== JSON.stringify(value);
+  const stored = new Map(
+    Object.entries(config.config ?? {}).map(([key, value]) => [key.toLowerCase(), value]),
+  );
+  const differs = ([key, value]: [string, unknown]) =>
+    JSON.stringify(stored.get(key.toLowerCase())) !== JSON.stringify(value);
   return [
     ...Object.entries(redact(file.config, secretFields) ?? {})
       .filter(differs)

@@ -1,13 +1,17 @@
 /**
- * Runs the test suite and closes with its count. What takes minutes runs beside it, some with MESHCA_SLOW=1 and in CI alone. With
- * CI=true a skipped test fails the run: there every server that a test may need has been brought up.
+ * Runs the test suite and closes with its count. What takes minutes runs beside it, some with
+ * MESHCA_SLOW=1 and in CI alone. With CI=true a skipped test fails the run: there every server that
+ * a test may need has been brought up.
  * @module
  */
 import { Glob } from "bun";
 
 const ci = process.env.CI === "true";
 const asked = process.argv.slice(2);
-const filesIn = (pattern: string) => [...new Glob(pattern).scanSync(".")].map((file) => `./${file}`).toSorted((a, b) => a.localeCompare(b));
+const filesIn = (pattern: string) =>
+  [...new Glob(pattern).scanSync(".")]
+    .map((file) => `./${file}`)
+    .toSorted((a, b) => a.localeCompare(b));
 const slow = ci || process.env.MESHCA_SLOW === "1" ? filesIn("test/**/*.slow.ts") : [];
 
 /** Of a failure, when it is told again at the end. */
@@ -15,14 +19,24 @@ const MAX_LINES = 40;
 
 /** Runs bun's test runner and counts by its last lines. */
 async function run(files: readonly string[]) {
-  const child = Bun.spawn([process.execPath, "test", "--timeout", "60000", ...files], { stdout: "inherit", stderr: "pipe" });
+  const child = Bun.spawn([process.execPath, "test", "--timeout", "60000", ...files], {
+    stdout: "inherit",
+    stderr: "pipe",
+  });
   let text = "";
   for await (const chunk of child.stderr.pipeThrough(new TextDecoderStream())) {
     process.stderr.write(chunk);
     text += chunk;
   }
-  const count = (word: string) => Number(new RegExp(`^ *(\\d+) ${word}$`, "m").exec(text)?.[1] ?? 0);
-  return { code: await child.exited, passed: count("pass"), failed: count("fail"), skipped: count("skip"), failures: failuresIn(text) };
+  const count = (word: string) =>
+    Number(new RegExp(`^ *(\\d+) ${word}$`, "m").exec(text)?.[1] ?? 0);
+  return {
+    code: await child.exited,
+    passed: count("pass"),
+    failed: count("fail"),
+    skipped: count("skip"),
+    failures: failuresIn(text),
+  };
 }
 
 /** What was said about each test that failed: all since the test before it. */
@@ -40,11 +54,14 @@ function failuresIn(text: string): string[] {
 
 const isAboutServers = (file: string) => /^\.\/test\/(?:faults|vault)\//.test(file);
 const all = filesIn("test/**/*.test.ts");
-// What is slow, and what is about other servers, waits most of the time: each by itself takes as long as the longest of them.
+// What is slow, and what is about other servers, waits most of the time: each by itself takes as
+// long as the longest of them.
 const beside = [all.filter(isAboutServers), ...slow.map((file) => [file])];
-const groups = asked.length > 0 ? [asked] : [all.filter((file) => !isAboutServers(file)), ...beside];
+const groups =
+  asked.length > 0 ? [asked] : [all.filter((file) => !isAboutServers(file)), ...beside];
 const results = await Promise.all(groups.map(run));
-const sum = (field: "passed" | "failed" | "skipped") => results.reduce((total, result) => total + result[field], 0);
+const sum = (field: "passed" | "failed" | "skipped") =>
+  results.reduce((total, result) => total + result[field], 0);
 for (const failure of results.flatMap(({ failures }) => failures)) console.error(`${failure}\n`);
 const skippedInCi = ci && sum("skipped") > 0;
 if (skippedInCi) console.error("A skipped test fails here: CI=true");

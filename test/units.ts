@@ -1,28 +1,62 @@
 /**
- * Runs the tests that need no server process on another runtime, by its own test runner: the same files as on Bun.
+ * Runs the tests that need no server process on another runtime, by its own test runner: the same
+ * files as on Bun.
  *   bun test/units.ts node|deno
  * @module
  */
 import { readdirSync } from "node:fs";
 
-/** Tests that spawn servers run on Bun alone: what they spawn is held to the contract on each runtime by test/runtimes. */
+/**
+ * Tests that spawn servers run on Bun alone: what they spawn is held to the contract on each
+ * runtime by test/runtimes.
+ */
 const FOLDERS = ["core", "auth", "config", "providers", "seal", "store", "telemetry"];
 
 /** What does not run there, and why. */
-const EXCEPTIONS: readonly (readonly [runtime: "all" | "node" | "deno", file: string, why: string])[] = [
-  ["all", "core/x509/leaf-differential.test.ts", "two minutes of @peculiar/x509, which is the same JavaScript on each runtime"],
-  ["all", "auth/timing.test.ts", "compares times, which the files that run beside it there disturb"],
+const EXCEPTIONS: readonly (readonly [
+  runtime: "all" | "node" | "deno",
+  file: string,
+  why: string,
+])[] = [
+  [
+    "all",
+    "core/x509/leaf-differential.test.ts",
+    "two minutes of @peculiar/x509, which is the same JavaScript on each runtime",
+  ],
+  [
+    "all",
+    "auth/timing.test.ts",
+    "compares times, which the files that run beside it there disturb",
+  ],
   ["all", "config/serve.test.ts", "spawns servers"],
   ["all", "config/workers.test.ts", "spawns servers"],
   ["all", "auth/replicas.test.ts", "spawns servers"],
-  ["all", "providers/consul/root-vectors.test.ts", "a minute of verifiers that are other processes"],
+  [
+    "all",
+    "providers/consul/root-vectors.test.ts",
+    "a minute of verifiers that are other processes",
+  ],
   ["all", "core/ca/faults.test.ts", "half a minute of plain JavaScript over a fake clock"],
   ["all", "core/ca/life.test.ts", "half a minute of plain JavaScript over a fake clock"],
 ];
 
 const FLAGS = {
-  node: ["node_modules/.bin/node", "--test", "--test-timeout=60000", "--test-concurrency=2", "--test-reporter=tap"],
-  deno: ["node_modules/deno/deno", "test", "--no-lock", "--no-check", "--allow-all", "--quiet", "--parallel"],
+  node: [
+    "node_modules/.bin/node",
+    "--test",
+    "--test-timeout=60000",
+    "--test-concurrency=2",
+    "--test-reporter=tap",
+  ],
+  deno: [
+    "node_modules/deno/deno",
+    "test",
+    "--no-lock",
+    "--no-check",
+    "--allow-all",
+    "--quiet",
+    "--parallel",
+  ],
 } as const;
 
 const [, , runtime = ""] = process.argv;
@@ -31,9 +65,13 @@ if (runtime !== "node" && runtime !== "deno") {
   process.exit(64);
 }
 const all = FOLDERS.flatMap((folder) =>
-  readdirSync(`test/${folder}`, { recursive: true, encoding: "utf8" }).map((name) => `${folder}/${name}`),
+  readdirSync(`test/${folder}`, { recursive: true, encoding: "utf8" }).map(
+    (name) => `${folder}/${name}`,
+  ),
 ).filter((file) => file.endsWith(".test.ts"));
-const excepted = EXCEPTIONS.filter(([on]) => on === "all" || on === runtime).map(([, file]) => file);
+const excepted = EXCEPTIONS.filter(([on]) => on === "all" || on === runtime).map(
+  ([, file]) => file,
+);
 const stale = excepted.filter((file) => !all.includes(file));
 if (stale.length > 0) {
   console.error(`There is no such test any more: ${stale.join(", ")}`);

@@ -1,5 +1,6 @@
 /**
- * The configuration of the built-in provider, as Consul defines it (consul-ca.md §2), with its messages.
+ * The configuration of the built-in provider, as Consul defines it (consul-ca.md §2), with its
+ * messages.
  * @module
  */
 import * as v from "valibot";
@@ -7,7 +8,14 @@ import type { ConfigMap } from "../../src/core/ca/state.ts";
 import { ConfigError, type Violation } from "../../src/core/errors.ts";
 import type { CommonConfig } from "../../src/core/provider.ts";
 import type { CaKeySpec } from "../../src/core/x509/keys.ts";
-import { COMMON_FIELDS, decodeConfig, field, IGNORED_FIELDS, readCommon, text } from "../common-config.ts";
+import {
+  COMMON_FIELDS,
+  decodeConfig,
+  field,
+  IGNORED_FIELDS,
+  readCommon,
+  text,
+} from "../common-config.ts";
 
 export interface ConsulConfig extends CommonConfig {
   readonly keySpec: CaKeySpec;
@@ -45,6 +53,7 @@ export function parseConsulConfig(config: ConfigMap | null): ConsulConfig {
       reference: "consul-ca.md §2.3",
     });
   const common = readCommon(fields, faults);
-  if (faults.length > 0) throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
+  if (faults.length > 0)
+    throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
   return { ...common, privateKey, rootCert };
 }

@@ -1,5 +1,6 @@
 /**
- * Reads a private key that an operator supplies: PKCS#8, SEC 1 or PKCS#1 in PEM. No message repeats any of it.
+ * Reads a private key that an operator supplies: PKCS#8, SEC 1 or PKCS#1 in PEM. No message repeats
+ * any of it.
  * @module
  */
 import type { Bytes } from "../../src/core/bytes.ts";
@@ -18,18 +19,26 @@ import {
   sequence,
   TAG,
 } from "../../src/core/x509/der.ts";
-import { caHash, type EcBits, keyAlgorithm, type RsaBits, readPublicKey } from "../../src/core/x509/keys.ts";
+import {
+  caHash,
+  type EcBits,
+  keyAlgorithm,
+  type RsaBits,
+  readPublicKey,
+} from "../../src/core/x509/keys.ts";
 import { OID, type OidName, readOid } from "../../src/core/x509/oids.ts";
 
 const CURVE_BITS: Readonly<Partial<Record<OidName, EcBits>>> = { p256: 256, p384: 384, p521: 521 };
 const VERSION_0 = encode(element(TAG.integer, Uint8Array.of(0)));
 
 /** A kind of key that an operator may supply; RSA with 3072 bits is never made here. */
-type SuppliedKeySpec = { readonly type: "ec"; readonly bits: EcBits } | { readonly type: "rsa"; readonly bits: RsaBits };
+type SuppliedKeySpec =
+  | { readonly type: "ec"; readonly bits: EcBits }
+  | { readonly type: "rsa"; readonly bits: RsaBits };
 
 /**
- * Reads a private key of a kind that a CA may have. Text around it is skipped (RFC 7468 §2), and so is an EC PARAMETERS block,
- * which `openssl ecparam -genkey` writes before it.
+ * Reads a private key of a kind that a CA may have. Text around it is skipped (RFC 7468 §2), and so
+ * is an EC PARAMETERS block, which `openssl ecparam -genkey` writes before it.
  * @returns the key, extractable, since it has yet to be sealed.
  * @throws {FormatError} with Consul's texts where it has some, and never with the key
  */
@@ -37,9 +46,14 @@ export async function readPrivateKey(pem: string): Promise<CaKey> {
   const blocks = readPem(pem);
   const keys = blocks.filter(({ label }) => label !== "EC PARAMETERS");
   const [block, ...more] = keys;
-  if (block === undefined) throw new FormatError(blocks.length === 0 ? noPemReason(pem) : "there is no private key, only EC PARAMETERS");
+  if (block === undefined)
+    throw new FormatError(
+      blocks.length === 0 ? noPemReason(pem) : "there is no private key, only EC PARAMETERS",
+    );
   if (keys.some(({ hasHeaders, label }) => hasHeaders || label.includes("ENCRYPTED")))
-    throw new FormatError("private key is encrypted: decrypt it first, for example with openssl pkey");
+    throw new FormatError(
+      "private key is encrypted: decrypt it first, for example with openssl pkey",
+    );
   if (more.length > 0)
     throw new FormatError(
       `private key must be exactly one PEM block, without certificates, not ${keys.map(({ label }) => label).join(" and ")}`,
@@ -47,7 +61,13 @@ export async function readPrivateKey(pem: string): Promise<CaKey> {
   try {
     const curve = curveOf(blocks.find(({ label }) => label === "EC PARAMETERS")?.bytes);
     const { pkcs8, spec } = toPkcs8(block.label, block.bytes, curve);
-    const privateKey = await crypto.subtle.importKey("pkcs8", pkcs8, keyAlgorithm(spec, caHash(spec)), true, ["sign"]);
+    const privateKey = await crypto.subtle.importKey(
+      "pkcs8",
+      pkcs8,
+      keyAlgorithm(spec, caHash(spec)),
+      true,
+      ["sign"],
+    );
     return { privateKey, info: readPublicKey(await publicHalf(privateKey, spec)) };
   } catch (error) {
     if (error instanceof FormatError && !(error instanceof DerError)) throw error;
@@ -64,21 +84,33 @@ function curveOf(parameters: Bytes | undefined): EcBits | null {
 async function publicHalf(privateKey: CryptoKey, spec: SuppliedKeySpec): Promise<Bytes> {
   const { kty, crv, x, y, n, e } = await crypto.subtle.exportKey("jwk", privateKey);
   const jwk = (spec.type === "ec" ? { kty, crv, x, y } : { kty, n, e }) as JsonWebKey;
-  const key = await crypto.subtle.importKey("jwk", jwk, keyAlgorithm(spec, caHash(spec)), true, ["verify"]);
+  const key = await crypto.subtle.importKey("jwk", jwk, keyAlgorithm(spec, caHash(spec)), true, [
+    "verify",
+  ]);
   return new Uint8Array(await crypto.subtle.exportKey("spki", key));
 }
 
-function toPkcs8(label: string, der: Bytes, curveBefore: EcBits | null): { pkcs8: Bytes; spec: SuppliedKeySpec } {
+function toPkcs8(
+  label: string,
+  der: Bytes,
+  curveBefore: EcBits | null,
+): { pkcs8: Bytes; spec: SuppliedKeySpec } {
   switch (label) {
     case "PRIVATE KEY":
       return { pkcs8: der, spec: readPkcs8(der) };
     case "EC PRIVATE KEY": {
       const bits = readSec1Curve(der, curveBefore);
       const curve = ({ 256: OID.p256, 384: OID.p384, 521: OID.p521 } as const)[bits];
-      return { pkcs8: wrap(sequence(oid(oidContent(OID.ecPublicKey)), oid(oidContent(curve))), der), spec: { type: "ec", bits } };
+      return {
+        pkcs8: wrap(sequence(oid(oidContent(OID.ecPublicKey)), oid(oidContent(curve))), der),
+        spec: { type: "ec", bits },
+      };
     }
     case "RSA PRIVATE KEY":
-      return { pkcs8: wrap(sequence(oid(oidContent(OID.rsaEncryption)), element(TAG.null)), der), spec: rsaSpec(der) };
+      return {
+        pkcs8: wrap(sequence(oid(oidContent(OID.rsaEncryption)), element(TAG.null)), der),
+        spec: rsaSpec(der),
+      };
     default:
       throw new FormatError(`unknown PEM block type for signing key: ${label}`);
   }
@@ -96,7 +128,10 @@ function readPkcs8(der: Bytes): SuppliedKeySpec {
   const name = readOid(algorithm);
   info.expect(TAG.octetString);
   if (name === "rsaEncryption") return rsaSpec(info.content());
-  const bits = name === "ecPublicKey" && algorithm.peek() === TAG.oid ? CURVE_BITS[readOid(algorithm) ?? "ecPublicKey"] : undefined;
+  const bits =
+    name === "ecPublicKey" && algorithm.peek() === TAG.oid
+      ? CURVE_BITS[readOid(algorithm) ?? "ecPublicKey"]
+      : undefined;
   if (bits === undefined) throw unsupported();
   return { type: "ec", bits };
 }
@@ -111,7 +146,8 @@ function readSec1Curve(der: Bytes, curveBefore: EcBits | null): EcBits {
     return curveBefore;
   }
   const parameters = key.inside();
-  const bits = parameters.peek() === TAG.oid ? CURVE_BITS[readOid(parameters) ?? "ecPublicKey"] : undefined;
+  const bits =
+    parameters.peek() === TAG.oid ? CURVE_BITS[readOid(parameters) ?? "ecPublicKey"] : undefined;
   if (bits === undefined) throw unsupported();
   return bits;
 }
@@ -127,5 +163,7 @@ function rsaSpec(der: Bytes): SuppliedKeySpec {
 }
 
 function unsupported(): FormatError {
-  return new FormatError("private key must be EC on P-256, P-384 or P-521, or RSA of 2048, 3072 or 4096 bits");
+  return new FormatError(
+    "private key must be EC on P-256, P-384 or P-521, or RSA of 2048, 3072 or 4096 bits",
+  );
 }

@@ -1,6 +1,7 @@
 /**
- * The built-in provider: keys made by WebCrypto or supplied by an operator, sealed at once, opened as non-extractable.
- * The root signs leaves itself, as in Consul. It never writes the store and knows nothing outside.
+ * The built-in provider: keys made by WebCrypto or supplied by an operator, sealed at once, opened
+ * as non-extractable. The root signs leaves itself, as in Consul. It never writes the store and
+ * knows nothing outside.
  * @module
  */
 import { hex } from "../../src/core/bytes.ts";
@@ -27,7 +28,12 @@ import {
   generateCaKey,
   signingUri,
 } from "../../src/core/x509/authority.ts";
-import { type Certificate, keyIdOf, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
+import {
+  type Certificate,
+  keyIdOf,
+  pemOf,
+  readCertificate,
+} from "../../src/core/x509/certificate.ts";
 import { readCaRequest } from "../../src/core/x509/csr.ts";
 import { requireIntermediates } from "../../src/core/x509/intermediate.ts";
 import { caHash, caScheme, keyAlgorithm, type PublicKeyInfo } from "../../src/core/x509/keys.ts";
@@ -53,7 +59,8 @@ export const consulProvider: ProviderType = {
     const { privateKey, rootCert } = parseConsulConfig(config);
     if (rootCert !== "")
       return "Cannot rotate: the root was supplied. Supply a new PrivateKey and RootCert by PUT /v1/connect/ca/configuration";
-    if (privateKey !== "") return "Cannot rotate: the key was supplied. Supply a new PrivateKey by PUT /v1/connect/ca/configuration";
+    if (privateKey !== "")
+      return "Cannot rotate: the key was supplied. Supply a new PrivateKey by PUT /v1/connect/ca/configuration";
     return null;
   },
 };
@@ -61,7 +68,11 @@ export const consulProvider: ProviderType = {
 async function prepare(request: PrepareRequest, context: ProviderContext): Promise<Prepared> {
   const config = parseConsulConfig(request.config);
   const { previous, now } = request;
-  if (previous !== null && !request.fresh && (await stillMeant(config, previous.record.config, previous.root, context, now)))
+  if (
+    previous !== null &&
+    !request.fresh &&
+    (await stillMeant(config, previous.record.config, previous.root, context, now))
+  )
     return { root: previous.root, state: previous.record.state };
 
   if (config.privateKey === HIDDEN) {
@@ -72,13 +83,19 @@ async function prepare(request: PrepareRequest, context: ProviderContext): Promi
     );
     return { root, state: previous.record.state, warnings: suppliedRootWarnings(root) };
   }
-  const key = config.privateKey === "" ? await generateCaKey(config.keySpec) : await supplied(config.privateKey);
+  const key =
+    config.privateKey === ""
+      ? await generateCaKey(config.keySpec)
+      : await supplied(config.privateKey);
   const root = await rootFor(key, config, context, now, async () => key.privateKey);
   const state = { key: await context.sealer.sealKey(key.privateKey, purposeOf(key.info, context)) };
   return { root, state, warnings: suppliedRootWarnings(root) };
 }
 
-/** Whether a configuration still means the root that is active: nothing it says of key or root differs. */
+/**
+ * Whether a configuration still means the root that is active: nothing it says of key or root
+ * differs.
+ */
 async function stillMeant(
   config: ConsulConfig,
   stored: ConfigMap | null,
@@ -88,12 +105,21 @@ async function stillMeant(
 ): Promise<boolean> {
   const before = parseConsulConfig(stored);
   if (config.privateKey === "")
-    return before.privateKey === "" && config.keySpec.type === before.keySpec.type && config.keySpec.bits === before.keySpec.bits;
-  const sameKey = config.privateKey === HIDDEN || hex((await supplied(config.privateKey)).info.spki) === hex(root.key.spki);
+    return (
+      before.privateKey === "" &&
+      config.keySpec.type === before.keySpec.type &&
+      config.keySpec.bits === before.keySpec.bits
+    );
+  const sameKey =
+    config.privateKey === HIDDEN ||
+    hex((await supplied(config.privateKey)).info.spki) === hex(root.key.spki);
   if (!sameKey) return false;
   if (config.rootCert === "") return before.rootCert === "" && before.privateKey !== "";
   if (config.rootCert === before.rootCert) return true;
-  return (await readSuppliedRoot(config.rootCert, { info: root.key }, context.clusterId, now)).id === root.id;
+  return (
+    (await readSuppliedRoot(config.rootCert, { info: root.key }, context.clusterId, now)).id ===
+    root.id
+  );
 }
 
 async function supplied(pem: string): Promise<CaKey> {
@@ -102,7 +128,9 @@ async function supplied(pem: string): Promise<CaKey> {
   } catch (error) {
     // Consul's text without the key that it prints (consul-ca.md Q-10).
     if (error instanceof FormatError)
-      throw new ConfigError(`error generating CA root certificate: error generating CA: error parsing private key: ${error.message}`);
+      throw new ConfigError(
+        `error generating CA root certificate: error generating CA: error parsing private key: ${error.message}`,
+      );
     throw error;
   }
 }
@@ -122,11 +150,18 @@ async function rootFor(
   );
 }
 
-async function requestIntermediate(request: SecondaryRequest, context: ProviderContext): Promise<RequestedIntermediate> {
+async function requestIntermediate(
+  request: SecondaryRequest,
+  context: ProviderContext,
+): Promise<RequestedIntermediate> {
   const { clusterId, random, sealer } = context;
   const key = await generateCaKey(parseConsulConfig(request.config).keySpec);
   return {
-    csr: await makeCaRequest(key, caCommonName("sec", NAME, clusterId, random), signingUri(clusterId)),
+    csr: await makeCaRequest(
+      key,
+      caCommonName("sec", NAME, clusterId, random),
+      signingUri(clusterId),
+    ),
     async accept(answered, root, now) {
       const path = await requireIntermediates(answered, key.info, root, clusterId, now);
       const sealed = await sealer.sealKey(key.privateKey, purposeOf(key.info, context));
@@ -135,7 +170,11 @@ async function requestIntermediate(request: SecondaryRequest, context: ProviderC
   };
 }
 
-async function open(record: ProviderRecord, root: Certificate, context: ProviderContext): Promise<Provider> {
+async function open(
+  record: ProviderRecord,
+  root: Certificate,
+  context: ProviderContext,
+): Promise<Provider> {
   const issuers = issuersOf(record.state);
   const [issuer = root] = issuers;
   const privateKey = await openKey(record.state, issuer.key, context);
@@ -144,7 +183,11 @@ async function open(record: ProviderRecord, root: Certificate, context: Provider
   const template = createLeafTemplate(issuer, scheme);
   const isPrimary = issuer === root;
   const requirePrimary = () => {
-    if (!isPrimary) throw new ProviderError("provider_rejected", "the root is the primary datacenter's: it cannot certify anything here");
+    if (!isPrimary)
+      throw new ProviderError(
+        "provider_rejected",
+        "the root is the primary datacenter's: it cannot certify anything here",
+      );
   };
   return {
     issuer,
@@ -154,38 +197,67 @@ async function open(record: ProviderRecord, root: Certificate, context: Provider
     canCrossSign: isPrimary,
     async signLeaf(draft) {
       // Straight to WebCrypto: one promise less for every leaf.
-      const der = draft.complete(new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)));
+      const der = draft.complete(
+        new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)),
+      );
       const { serial, notBefore, notAfter } = draft.fields;
       return { der, serial, notBefore, notAfter };
     },
     async crossSign(other, now, until) {
       requirePrimary();
-      return [await crossSign(other, { certificate: root, privateKey }, { now, until, random: context.random })];
+      return [
+        await crossSign(
+          other,
+          { certificate: root, privateKey },
+          { now, until, random: context.random },
+        ),
+      ];
     },
     async signIntermediate(csr, now) {
       requirePrimary();
       const { key } = await readCaRequest(csr, signingUri(context.clusterId));
       const ttlMs = parseConsulConfig(record.config).intermediateTtlMs;
       const { clusterId, random } = context;
-      return [await createIntermediate(key, { certificate: root, privateKey }, { clusterId, provider: NAME, ttlMs, now, random })];
+      return [
+        await createIntermediate(
+          key,
+          { certificate: root, privateKey },
+          { clusterId, provider: NAME, ttlMs, now, random },
+        ),
+      ];
     },
     async close() {},
   };
 }
 
-/** From what signs leaves up to below the root; none where the root signs them, as in a primary datacenter. */
+/**
+ * From what signs leaves up to below the root; none where the root signs them, as in a primary
+ * datacenter.
+ */
 function issuersOf({ issuers = "" }: ProviderState): Certificate[] {
   try {
     return readPem(issuers).map(({ bytes }) => readCertificate(bytes));
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
-    throw new ProviderError("provider_contract", "The intermediates in the CA's state cannot be read");
+    throw new ProviderError(
+      "provider_contract",
+      "The intermediates in the CA's state cannot be read",
+    );
   }
 }
 
-async function openKey(state: ProviderState, info: PublicKeyInfo, context: ProviderContext): Promise<CryptoKey> {
-  if (state.key === undefined) throw new ProviderError("provider_contract", "Provider state has no key");
-  return context.sealer.openKey(state.key, purposeOf(info, context), keyAlgorithm(info, caHash(info)));
+async function openKey(
+  state: ProviderState,
+  info: PublicKeyInfo,
+  context: ProviderContext,
+): Promise<CryptoKey> {
+  if (state.key === undefined)
+    throw new ProviderError("provider_contract", "Provider state has no key");
+  return context.sealer.openKey(
+    state.key,
+    purposeOf(info, context),
+    keyAlgorithm(info, caHash(info)),
+  );
 }
 
 /** Keys are sealed by key identifier, so that one key can stand behind several roots. */

@@ -1,6 +1,7 @@
 /**
- * Checks a root that an operator supplies, against all for which a verifier would refuse its leaves. Every fault is named at
- * once, before anything changes; none of them can be forced, since nobody could use the result.
+ * Checks a root that an operator supplies, against all for which a verifier would refuse its
+ * leaves. Every fault is named at once, before anything changes; none of them can be forced, since
+ * nobody could use the result.
  * @module
  */
 import { equal } from "../../src/core/bytes.ts";
@@ -25,10 +26,12 @@ export async function readSuppliedRoot(
   let root: Certificate;
   try {
     root = readCertificatePem(pem);
-    // RootCert is stored and shown as it was sent. Text around the certificate is skipped (RFC 7468 §2), but no key may hide in it.
+    // RootCert is stored and shown as it was sent. Text around the certificate is skipped (RFC 7468
+    // §2), but no key may hide in it.
     if (/PRIVATE KEY/i.test(pem)) throw new FormatError("there must be no private key in RootCert");
   } catch (error) {
-    if (error instanceof FormatError) throw new ConfigError(`error parsing root certificate: ${error.message}`);
+    if (error instanceof FormatError)
+      throw new ConfigError(`error parsing root certificate: ${error.message}`);
     throw error;
   }
   const faults: Violation[] = [];
@@ -36,18 +39,42 @@ export async function readSuppliedRoot(
     if (!holds) faults.push({ code: "config_invalid", field, message, reference });
   };
   const { uris, key: rootKey } = root;
-  demand(equal(rootKey.spki, key.info.spki), "PrivateKey", "PrivateKey is not the key of RootCert", "RFC 5280 §6.1");
-  for (const { message, reference = "" } of caFaults(root, { clusterId, issuer: root, casBelow: CAS_BELOW_ROOT }))
+  demand(
+    equal(rootKey.spki, key.info.spki),
+    "PrivateKey",
+    "PrivateKey is not the key of RootCert",
+    "RFC 5280 §6.1",
+  );
+  for (const { message, reference = "" } of caFaults(root, {
+    clusterId,
+    issuer: root,
+    casBelow: CAS_BELOW_ROOT,
+  }))
     demand(false, "RootCert", `RootCert ${message}`, reference);
-  demand(equal(root.issuer, root.subject), "RootCert", "RootCert is not self-signed: its issuer is not its subject", "RFC 5280 §3.2");
+  demand(
+    equal(root.issuer, root.subject),
+    "RootCert",
+    "RootCert is not self-signed: its issuer is not its subject",
+    "RFC 5280 §3.2",
+  );
   demand(
     rootKey.type !== "ed25519",
     "RootCert",
     "RootCert must have an EC key on P-256, P-384 or P-521, or an RSA key of 2048, 3072 or 4096 bits",
     "RFC 8446 §9.1",
   );
-  demand(root.notAfter > now, "RootCert", `RootCert expired on ${root.notAfter.toISOString()}`, "RFC 5280 §4.1.2.5");
-  demand(root.notBefore <= now, "RootCert", `RootCert is not valid before ${root.notBefore.toISOString()}`, "RFC 5280 §4.1.2.5");
+  demand(
+    root.notAfter > now,
+    "RootCert",
+    `RootCert expired on ${root.notAfter.toISOString()}`,
+    "RFC 5280 §4.1.2.5",
+  );
+  demand(
+    root.notBefore <= now,
+    "RootCert",
+    `RootCert is not valid before ${root.notBefore.toISOString()}`,
+    "RFC 5280 §4.1.2.5",
+  );
   const wanted = signingUri(clusterId);
   demand(
     uris.length === 1 && uris[0]?.toLowerCase() === wanted,
@@ -57,8 +84,14 @@ export async function readSuppliedRoot(
   );
   // A wrong signature matters only where the names say that it should be right.
   if (equal(root.issuer, root.subject))
-    demand(await isSignedBy(root, root), "RootCert", "RootCert is not signed by its own key", "RFC 5280 §6.1");
-  if (faults.length > 0) throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
+    demand(
+      await isSignedBy(root, root),
+      "RootCert",
+      "RootCert is not signed by its own key",
+      "RFC 5280 §6.1",
+    );
+  if (faults.length > 0)
+    throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
   return root;
 }
 

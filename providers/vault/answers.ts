@@ -22,13 +22,20 @@ const text = v.nullish(v.string(), "");
 const fields = v.record(v.string(), v.unknown());
 
 export const CertificateAnswer = v.object({
-  data: v.object({ certificate: pem, ca_chain: v.nullish(v.array(pem), []), issuing_ca: v.nullish(v.string()) }),
+  data: v.object({
+    certificate: pem,
+    ca_chain: v.nullish(v.array(pem), []),
+    issuing_ca: v.nullish(v.string()),
+  }),
   ...warnings,
 });
 
 export const LeafAnswer = v.object({ data: v.object({ certificate: pem }) });
 
-export const RootAnswer = v.object({ data: v.object({ certificate: pem, issuer_id: optionalId, key_id: optionalId }), ...warnings });
+export const RootAnswer = v.object({
+  data: v.object({ certificate: pem, issuer_id: optionalId, key_id: optionalId }),
+  ...warnings,
+});
 
 export const RequestAnswer = v.object({ data: v.object({ csr: pem, key_id: optionalId }) });
 
@@ -43,7 +50,13 @@ export const SetSignedAnswer = v.object({
 export const IssuersAnswer = v.object({
   data: v.object({
     keys: list,
-    key_info: v.nullish(v.record(v.string(), v.object({ issuer_name: text, key_id: text, is_default: v.nullish(v.boolean(), false) })), {}),
+    key_info: v.nullish(
+      v.record(
+        v.string(),
+        v.object({ issuer_name: text, key_id: text, is_default: v.nullish(v.boolean(), false) }),
+      ),
+      {},
+    ),
   }),
 });
 
@@ -60,7 +73,10 @@ export const IssuerAnswer = v.object({
 });
 
 export const KeysAnswer = v.object({
-  data: v.object({ keys: list, key_info: v.nullish(v.record(v.string(), v.object({ key_name: text })), {}) }),
+  data: v.object({
+    keys: list,
+    key_info: v.nullish(v.record(v.string(), v.object({ key_name: text })), {}),
+  }),
 });
 
 export const IssuersConfigAnswer = v.object({
@@ -98,5 +114,8 @@ export function readAs<T>(call: string, schema: v.GenericSchema<unknown, T>, ans
   const result = v.safeParse(schema, answer);
   if (result.success) return result.output;
   const field = v.getDotPath(result.issues[0]) ?? "the whole";
-  throw new VaultError("answer", `Vault: ${call}: its answer is not of the form it must have, at ${field}`);
+  throw new VaultError(
+    "answer",
+    `Vault: ${call}: its answer is not of the form it must have, at ${field}`,
+  );
 }

@@ -1,6 +1,7 @@
 /**
- * Whether Vault answers: after a call that found it away, others fail at once for a moment instead of waiting each for
- * itself, and one at a time tries again. Since when and why it is away is what an operator sees.
+ * Whether Vault answers: after a call that found it away, others fail at once for a moment instead
+ * of waiting each for itself, and one at a time tries again. Since when and why it is away is what
+ * an operator sees.
  * @module
  */
 import type { Clock } from "../../src/core/clock.ts";
@@ -22,10 +23,16 @@ const AWAY: readonly VaultReason[] = [
   "login_refused",
 ];
 
-/** How often it is looked whether Vault takes the token, where nothing else shows it, in milliseconds. */
+/**
+ * How often it is looked whether Vault takes the token, where nothing else shows it, in
+ * milliseconds.
+ */
 const TOKEN_MS = 60_000;
 
-/** For how long what Vault refused stands for what it would refuse now: without readiness no request would come to show it. */
+/**
+ * For how long what Vault refused stands for what it would refuse now: without readiness no request
+ * would come to show it.
+ */
 const REFUSED_MS = 15_000;
 
 /** Whether leaves can be expected to fail now. */
@@ -47,9 +54,18 @@ export interface Absence {
 export interface Availability {
   /** Since when and why calls fail, or null. */
   readonly absence: Absence | null;
-  /** Makes a call, unless Vault is known to be away. @throws {VaultError} @throws {RateLimitedError} */
+  /**
+   * Makes a call, unless Vault is known to be away.
+   * @throws {VaultError}
+   * @throws {RateLimitedError}
+   */
   call<T>(work: () => Promise<T>): Promise<T>;
-  /** Makes a call that no leaf needs, whatever is known: that Vault is away counts, what it refuses does not. @throws {VaultError} @throws {RateLimitedError} */
+  /**
+   * Makes a call that no leaf needs, whatever is known: that Vault is away counts, what it refuses
+   * does not.
+   * @throws {VaultError}
+   * @throws {RateLimitedError}
+   */
   look<T>(work: () => Promise<T>): Promise<T>;
   /** Looks whether Vault answers and takes the token. It never rejects. */
   probe(): Promise<void>;
@@ -97,7 +113,12 @@ export function createAvailability(client: VaultClient, clock: Clock): Availabil
     async probe() {
       try {
         const { initialized, sealed } = await client.health();
-        if (sealed || !initialized) throw new VaultError("sealed", `Vault is ${initialized ? "sealed" : "not initialised"}`, 503);
+        if (sealed || !initialized)
+          throw new VaultError(
+            "sealed",
+            `Vault is ${initialized ? "sealed" : "not initialised"}`,
+            503,
+          );
         // That a mount or a role is missing, only the next call shows.
         if (absence !== null && !AWAY.includes(absence.error.reason)) return;
         const now = clock.now().getTime();

@@ -21,7 +21,15 @@ import {
   readAs,
   SetSignedAnswer,
 } from "./answers.ts";
-import type { CaSubject, Fields, GeneratedRoot, Issued, Mount, RootRequest, VaultClient } from "./client.ts";
+import type {
+  CaSubject,
+  Fields,
+  GeneratedRoot,
+  Issued,
+  Mount,
+  RootRequest,
+  VaultClient,
+} from "./client.ts";
 import { VaultError, type VaultReason } from "./errors.ts";
 import { fileFaults } from "./files.ts";
 import { createSession, type SessionOptions } from "./session.ts";
@@ -47,7 +55,10 @@ const ISSUER_FIELDS = [
 export function createVaultClient(options: SessionOptions): VaultClient {
   const session = createSession(options);
   const { namespace: home, tls } = options.connection;
-  if (tls.skipVerify) options.log.warn("Vault: its certificate is not verified (TLSSkipVerify): whoever stands between can read the token");
+  if (tls.skipVerify)
+    options.log.warn(
+      "Vault: its certificate is not verified (TLSSkipVerify): whoever stands between can read the token",
+    );
 
   type Method = Parameters<typeof session.call>[0];
   const call = async <T>(
@@ -62,14 +73,26 @@ export function createVaultClient(options: SessionOptions): VaultClient {
     return readAs(
       `${method} ${full}`,
       schema,
-      await session.call(method, full, { namespace, ...(body === undefined ? {} : { body }), ...more }),
+      await session.call(method, full, {
+        namespace,
+        ...(body === undefined ? {} : { body }),
+        ...more,
+      }),
     );
   };
-  const act = async (method: "POST" | "DELETE", mount: Mount, under: string, body?: Fields): Promise<void> => {
+  const act = async (
+    method: "POST" | "DELETE",
+    mount: Mount,
+    under: string,
+    body?: Fields,
+  ): Promise<void> => {
     await call(method, mount, under, v.unknown(), body);
   };
   /** Null instead of an error for these reasons. */
-  const unless = async <T>(reasons: readonly VaultReason[], answer: Promise<T>): Promise<T | null> => {
+  const unless = async <T>(
+    reasons: readonly VaultReason[],
+    answer: Promise<T>,
+  ): Promise<T | null> => {
     try {
       return await answer;
     } catch (error) {
@@ -96,14 +119,26 @@ export function createVaultClient(options: SessionOptions): VaultClient {
     chain: data.ca_chain.filter((other) => other !== data.certificate),
     warnings,
   });
-  const newRoot = async (mount: Mount, under: string, request: RootRequest): Promise<GeneratedRoot> => {
+  const newRoot = async (
+    mount: Mount,
+    under: string,
+    request: RootRequest,
+  ): Promise<GeneratedRoot> => {
     const body = {
       ...subjectOf(request),
       ...named("issuer_name", request.issuerName),
       ...(request.ttlMs === null ? {} : { ttl: seconds(request.ttlMs) }),
     };
-    const { data, warnings } = await call("POST", mount, under, RootAnswer, body, { timeoutMs: KEY_TIMEOUT_MS });
-    return { certificate: data.certificate, chain: [], warnings, issuerId: data.issuer_id, keyId: data.key_id };
+    const { data, warnings } = await call("POST", mount, under, RootAnswer, body, {
+      timeoutMs: KEY_TIMEOUT_MS,
+    });
+    return {
+      certificate: data.certificate,
+      chain: [],
+      warnings,
+      issuerId: data.issuer_id,
+      keyId: data.key_id,
+    };
   };
 
   return {
@@ -152,7 +187,10 @@ export function createVaultClient(options: SessionOptions): VaultClient {
     },
     async enableMount(mount, { type, description, maxLeaseTtlMs, defaultLeaseTtlMs }) {
       const { mount: at, under } = sys(mount);
-      const config = { ...span("max_lease_ttl", maxLeaseTtlMs), ...span("default_lease_ttl", defaultLeaseTtlMs) };
+      const config = {
+        ...span("max_lease_ttl", maxLeaseTtlMs),
+        ...span("default_lease_ttl", defaultLeaseTtlMs),
+      };
       await act("POST", at, under, { type, description, config });
     },
     async disableMount(mount) {
@@ -165,20 +203,40 @@ export function createVaultClient(options: SessionOptions): VaultClient {
     generateRoot: (mount, request) => newRoot(mount, "root/generate/internal", request),
     rotateRoot: (mount, request) => newRoot(mount, "root/rotate/internal", request),
     async generateIntermediate(mount, subject) {
-      const { data } = await call("POST", mount, "intermediate/generate/internal", RequestAnswer, subjectOf(subject), {
-        timeoutMs: KEY_TIMEOUT_MS,
-      });
+      const { data } = await call(
+        "POST",
+        mount,
+        "intermediate/generate/internal",
+        RequestAnswer,
+        subjectOf(subject),
+        {
+          timeoutMs: KEY_TIMEOUT_MS,
+        },
+      );
       return { csr: data.csr, keyId: data.key_id };
     },
     async setSigned(mount, pem) {
-      const answer = await call("POST", mount, "intermediate/set-signed", v.nullable(SetSignedAnswer), { certificate: pem });
+      const answer = await call(
+        "POST",
+        mount,
+        "intermediate/set-signed",
+        v.nullable(SetSignedAnswer),
+        { certificate: pem },
+      );
       // Vault before 1.11 says nothing.
       if (answer === null) return { mapping: null, importedIssuers: [], existingIssuers: [] };
-      const { mapping, imported_issuers: importedIssuers, existing_issuers: existingIssuers } = answer.data;
+      const {
+        mapping,
+        imported_issuers: importedIssuers,
+        existing_issuers: existingIssuers,
+      } = answer.data;
       return { mapping, importedIssuers, existingIssuers };
     },
     async signIntermediate(mount, issuerId, { csr, ttlMs, maxPathLength }) {
-      const under = issuerId === null ? "root/sign-intermediate" : `issuer/${segment(issuerId)}/sign-intermediate`;
+      const under =
+        issuerId === null
+          ? "root/sign-intermediate"
+          : `issuer/${segment(issuerId)}/sign-intermediate`;
       // Without use_csr_values the URI of the request is dropped.
       const body = {
         csr,
@@ -190,11 +248,20 @@ export function createVaultClient(options: SessionOptions): VaultClient {
       return issued(await call("POST", mount, under, CertificateAnswer, body));
     },
     async signSelfIssued(mount, issuerId, pem) {
-      const under = issuerId === null ? "root/sign-self-issued" : `issuer/${segment(issuerId)}/sign-self-issued`;
+      const under =
+        issuerId === null
+          ? "root/sign-self-issued"
+          : `issuer/${segment(issuerId)}/sign-self-issued`;
       return issued(await call("POST", mount, under, CertificateAnswer, { certificate: pem }));
     },
-    async signLeaf(mount, { role, issuerId, csr, uriSans, dnsNames = [], ipAddresses = [], ttlMs }) {
-      const under = issuerId === null ? `sign/${segment(role)}` : `issuer/${segment(issuerId)}/sign/${segment(role)}`;
+    async signLeaf(
+      mount,
+      { role, issuerId, csr, uriSans, dnsNames = [], ipAddresses = [], ttlMs },
+    ) {
+      const under =
+        issuerId === null
+          ? `sign/${segment(role)}`
+          : `issuer/${segment(issuerId)}/sign/${segment(role)}`;
       const names = {
         uri_sans: uriSans.join(","),
         ...(dnsNames.length === 0 ? {} : { alt_names: dnsNames.join(",") }),
@@ -209,7 +276,11 @@ export function createVaultClient(options: SessionOptions): VaultClient {
       const answer = await unless(["not_found"], call("LIST", mount, "issuers", IssuersAnswer));
       const { keys, key_info: info } = answer?.data ?? { keys: [], key_info: {} };
       return keys.map((id) => {
-        const { issuer_name: name = "", key_id: keyId = "", is_default: isDefault = false } = info[id] ?? {};
+        const {
+          issuer_name: name = "",
+          key_id: keyId = "",
+          is_default: isDefault = false,
+        } = info[id] ?? {};
         return { id, name, keyId, isDefault };
       });
     },
@@ -231,41 +302,76 @@ export function createVaultClient(options: SessionOptions): VaultClient {
       const under = `issuer/${segment(ref)}`;
       const { data } = await call("GET", mount, under, FieldsAnswer);
       // What is not sent would go back to its default; PATCH needs a capability of its own.
-      const kept = ISSUER_FIELDS.filter((name) => data[name] !== undefined && data[name] !== null && data[name] !== "");
-      await act("POST", mount, under, { ...Object.fromEntries(kept.map((name) => [name, data[name]])), ...fields });
+      const kept = ISSUER_FIELDS.filter(
+        (name) => data[name] !== undefined && data[name] !== null && data[name] !== "",
+      );
+      await act("POST", mount, under, {
+        ...Object.fromEntries(kept.map((name) => [name, data[name]])),
+        ...fields,
+      });
     },
-    deleteIssuer: async (mount, ref) => void (await unlessGone(act("DELETE", mount, `issuer/${segment(ref)}`))),
+    deleteIssuer: async (mount, ref) =>
+      void (await unlessGone(act("DELETE", mount, `issuer/${segment(ref)}`))),
     async listKeys(mount) {
       const answer = await unless(["not_found"], call("LIST", mount, "keys", KeysAnswer));
       const { keys, key_info: info } = answer?.data ?? { keys: [], key_info: {} };
       return keys.map((id) => ({ id, name: info[id]?.key_name ?? "" }));
     },
-    deleteKey: async (mount, ref) => void (await unlessGone(act("DELETE", mount, `key/${segment(ref)}`))),
+    deleteKey: async (mount, ref) =>
+      void (await unlessGone(act("DELETE", mount, `key/${segment(ref)}`))),
     async readIssuersConfig(mount) {
       const { data } = await call("GET", mount, "config/issuers", IssuersConfigAnswer);
       return { default: data.default, defaultFollowsLatest: data.default_follows_latest_issuer };
     },
     async setDefaultIssuer(mount, issuerId) {
       const { data } = await call("GET", mount, "config/issuers", IssuersConfigAnswer);
-      await act("POST", mount, "config/issuers", { default_follows_latest_issuer: data.default_follows_latest_issuer, default: issuerId });
+      await act("POST", mount, "config/issuers", {
+        default_follows_latest_issuer: data.default_follows_latest_issuer,
+        default: issuerId,
+      });
     },
     async readRole(mount, role) {
-      const answer = await unless(["not_found"], call("GET", mount, `roles/${segment(role)}`, FieldsAnswer));
+      const answer = await unless(
+        ["not_found"],
+        call("GET", mount, `roles/${segment(role)}`, FieldsAnswer),
+      );
       return answer?.data ?? null;
     },
     writeRole: (mount, role, fields) => act("POST", mount, `roles/${segment(role)}`, fields),
-    deleteRole: async (mount, role) => void (await unlessGone(act("DELETE", mount, `roles/${segment(role)}`))),
+    deleteRole: async (mount, role) =>
+      void (await unlessGone(act("DELETE", mount, `roles/${segment(role)}`))),
 
     async transitDecrypt(mount, key, ciphertext) {
-      const answer = await call("POST", mount, `decrypt/${segment(key)}`, PlaintextAnswer, { ciphertext }, { repeatable: true });
+      const answer = await call(
+        "POST",
+        mount,
+        `decrypt/${segment(key)}`,
+        PlaintextAnswer,
+        { ciphertext },
+        { repeatable: true },
+      );
       return answer.data.plaintext;
     },
     async transitEncrypt(mount, key, plaintext) {
-      const answer = await call("POST", mount, `encrypt/${segment(key)}`, CiphertextAnswer, { plaintext }, { repeatable: true });
+      const answer = await call(
+        "POST",
+        mount,
+        `encrypt/${segment(key)}`,
+        CiphertextAnswer,
+        { plaintext },
+        { repeatable: true },
+      );
       return answer.data.ciphertext;
     },
     async transitRewrap(mount, key, ciphertext) {
-      const answer = await call("POST", mount, `rewrap/${segment(key)}`, CiphertextAnswer, { ciphertext }, { repeatable: true });
+      const answer = await call(
+        "POST",
+        mount,
+        `rewrap/${segment(key)}`,
+        CiphertextAnswer,
+        { ciphertext },
+        { repeatable: true },
+      );
       return answer.data.ciphertext;
     },
 
@@ -278,7 +384,10 @@ export function createVaultClient(options: SessionOptions): VaultClient {
     try {
       return await answer;
     } catch (error) {
-      if (error instanceof VaultError && (error.reason === "not_found" || /unable to find PKI (?:issuer|key)/.test(error.message)))
+      if (
+        error instanceof VaultError &&
+        (error.reason === "not_found" || /unable to find PKI (?:issuer|key)/.test(error.message))
+      )
         return null;
       throw error;
     }
@@ -288,7 +397,10 @@ export function createVaultClient(options: SessionOptions): VaultClient {
 /** One segment of a path. @throws {VaultError} for what would be more */
 function segment(text: string): string {
   if (!/^[A-Za-z0-9_.-]+$/.test(text) || /^\.+$/.test(text))
-    throw new VaultError("refused", `Vault: ${JSON.stringify(text.slice(0, 80))} cannot be part of a path`);
+    throw new VaultError(
+      "refused",
+      `Vault: ${JSON.stringify(text.slice(0, 80))} cannot be part of a path`,
+    );
   return text;
 }
 
@@ -305,7 +417,12 @@ function named(field: string, name: string | null): Fields {
   return name === null ? {} : { [field]: name };
 }
 
-function subjectOf({ commonName, uriSans, keySpec, keyName }: Omit<CaSubject, "issuerName">): Fields {
+function subjectOf({
+  commonName,
+  uriSans,
+  keySpec,
+  keyName,
+}: Omit<CaSubject, "issuerName">): Fields {
   return {
     common_name: commonName,
     uri_sans: uriSans.join(","),

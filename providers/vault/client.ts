@@ -1,9 +1,11 @@
 /**
- * The calls to Vault that meshca makes, typed: what the provider, and sealing with Transit, are written against.
+ * The calls to Vault that meshca makes, typed: what the provider, and sealing with Transit, are
+ * written against.
  *
- * All of them log in first where there is no token yet, ask once more where a read found no answer, and throw
- * `VaultError` or `RateLimitedError`. What changes something in Vault is sent once: after `unreachable`, `timeout` or
- * `failing` it may have happened, and the caller looks. Nothing here remembers what Vault said.
+ * All of them log in first where there is no token yet, ask once more where a read found no answer,
+ * and throw `VaultError` or `RateLimitedError`. What changes something in Vault is sent once: after
+ * `unreachable`, `timeout` or `failing` it may have happened, and the caller looks. Nothing here
+ * remembers what Vault said.
  * @module
  */
 import type { CaKeySpec } from "../../src/core/x509/keys.ts";
@@ -74,7 +76,9 @@ export interface GeneratedRequest {
 }
 
 export interface SetSigned {
-  /** Issuer id to the id of its key, which is empty where Vault has none; null in Vault before 1.11. */
+  /**
+   * Issuer id to the id of its key, which is empty where Vault has none; null in Vault before 1.11.
+   */
   readonly mapping: Readonly<Record<string, string>> | null;
   readonly importedIssuers: readonly string[];
   readonly existingIssuers: readonly string[];
@@ -135,7 +139,10 @@ export interface Health {
   readonly sealed: boolean;
   readonly standby: boolean;
   readonly version: string;
-  /** Names this cluster of servers, by whatever address it is asked; null where it does not say, as while it is sealed. */
+  /**
+   * Names this cluster of servers, by whatever address it is asked; null where it does not say, as
+   * while it is sealed.
+   */
   readonly clusterId: string | null;
 }
 
@@ -158,13 +165,22 @@ export interface VaultClient {
   /** Logs in, and looks whether the token is one. @throws {VaultError} */
   connect(): Promise<void>;
   readonly token: TokenStatus;
-  /** What is wrong with the files that the configuration names, a line each. They are read for it, now. */
+  /**
+   * What is wrong with the files that the configuration names, a line each. They are read for it,
+   * now.
+   */
   readonly fileFaults: readonly string[];
 
   /** Never refused, whatever the token may do; sealed is an answer. */
   health(): Promise<Health>;
-  /** What the token may do at each path; paths as in policies, without a leading slash. @returns capabilities by path. */
-  capabilities(namespace: string, paths: readonly string[]): Promise<ReadonlyMap<string, readonly string[]>>;
+  /**
+   * What the token may do at each path; paths as in policies, without a leading slash.
+   * @returns capabilities by path.
+   */
+  capabilities(
+    namespace: string,
+    paths: readonly string[],
+  ): Promise<ReadonlyMap<string, readonly string[]>>;
 
   /** Null where nothing is mounted. */
   readMount(mount: Mount): Promise<MountInfo | null>;
@@ -173,23 +189,39 @@ export interface VaultClient {
   /** Deletes an engine with all that is in it. Success where nothing is mounted. */
   disableMount(mount: Mount): Promise<void>;
 
-  /** The default issuer's certificate; null where the mount has none. @throws {VaultError} `mount_missing`, or `denied` for a token without a rule */
+  /**
+   * The default issuer's certificate; null where the mount has none.
+   * @throws {VaultError} `mount_missing`, or `denied` for a token without a rule
+   */
   readCa(mount: Mount): Promise<string | null>;
   /** The default issuer's chain as PEM, itself first; null where there is none. */
   readCaChain(mount: Mount): Promise<string | null>;
-  /** Adds a root whose key never leaves Vault. It becomes the default issuer only where there was none. */
+  /**
+   * Adds a root whose key never leaves Vault. It becomes the default issuer only where there was
+   * none.
+   */
   generateRoot(mount: Mount, request: RootRequest): Promise<GeneratedRoot>;
   /** Adds a root beside the present one; the default stays. */
   rotateRoot(mount: Mount, request: RootRequest): Promise<GeneratedRoot>;
   /** A key that never leaves Vault, and a request for it. */
-  generateIntermediate(mount: Mount, subject: Omit<CaSubject, "issuerName">): Promise<GeneratedRequest>;
+  generateIntermediate(
+    mount: Mount,
+    subject: Omit<CaSubject, "issuerName">,
+  ): Promise<GeneratedRequest>;
   /** Imports what a request of this mount became, with the chain above it. */
   setSigned(mount: Mount, pem: string): Promise<SetSigned>;
-  /** Signs a CA certificate with the names of its request. @param issuerId null: the default issuer. */
-  signIntermediate(mount: Mount, issuerId: string | null, request: SignIntermediateRequest): Promise<Issued>;
   /**
-   * Certifies a self-signed CA certificate by an issuer; serial and lifetime stay. By the path of the issuer, which needs
-   * no sudo, or, with null, by `root/sign-self-issued`, which does.
+   * Signs a CA certificate with the names of its request.
+   * @param issuerId null: the default issuer.
+   */
+  signIntermediate(
+    mount: Mount,
+    issuerId: string | null,
+    request: SignIntermediateRequest,
+  ): Promise<Issued>;
+  /**
+   * Certifies a self-signed CA certificate by an issuer; serial and lifetime stay. By the path of
+   * the issuer, which needs no sudo, or, with null, by `root/sign-self-issued`, which does.
    */
   signSelfIssued(mount: Mount, issuerId: string | null, pem: string): Promise<Issued>;
   /** @returns PEM */
@@ -220,7 +252,10 @@ export interface VaultClient {
   /** Encrypts anew by the key's latest version, inside Vault. */
   transitRewrap(mount: Mount, key: string, ciphertext: string): Promise<string>;
 
-  /** Revokes the token where a login of ours made it. Best effort: used when a configuration is left for good. */
+  /**
+   * Revokes the token where a login of ours made it. Best effort: used when a configuration is left
+   * for good.
+   */
   revoke(): Promise<void>;
   /** Ends renewals and connections. Calls under way end by themselves. */
   close(): void;

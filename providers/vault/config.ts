@@ -1,5 +1,6 @@
 /**
- * The configuration of the Vault provider, as Consul defines it (vault.md §1), and of any other use of Vault.
+ * The configuration of the Vault provider, as Consul defines it (vault.md §1), and of any other use
+ * of Vault.
  * @module
  */
 import * as v from "valibot";
@@ -8,7 +9,15 @@ import type { ConfigMap } from "../../src/core/ca/state.ts";
 import { ConfigError, type Violation } from "../../src/core/errors.ts";
 import type { CommonConfig } from "../../src/core/provider.ts";
 import type { CaKeySpec } from "../../src/core/x509/keys.ts";
-import { bool, COMMON_FIELDS, decodeConfig, field, IGNORED_FIELDS, readCommon, text } from "../common-config.ts";
+import {
+  bool,
+  COMMON_FIELDS,
+  decodeConfig,
+  field,
+  IGNORED_FIELDS,
+  readCommon,
+  text,
+} from "../common-config.ts";
 import { type AuthMethod, readAuthMethod } from "./auth/method.ts";
 import type { Mount } from "./client.ts";
 
@@ -20,7 +29,10 @@ export interface VaultConnection {
     | { readonly kind: "token"; readonly token: string }
     | { readonly kind: "file"; readonly path: string }
     | { readonly kind: "method"; readonly method: AuthMethod };
-  /** Where logins happen, and mounts without a namespace of their own are; empty: the root namespace. */
+  /**
+   * Where logins happen, and mounts without a namespace of their own are; empty: the root
+   * namespace.
+   */
   readonly namespace: string;
   readonly tls: {
     readonly caFile: string;
@@ -69,7 +81,11 @@ const Fields = v.object({
   ...IGNORED_FIELDS,
 });
 
-const TransitFields = v.object({ ...CONNECTION_FIELDS, TransitPath: field(text), TransitKey: field(text) });
+const TransitFields = v.object({
+  ...CONNECTION_FIELDS,
+  TransitPath: field(text),
+  TransitKey: field(text),
+});
 
 /** Files write these names in snake_case. */
 export const VAULT_CONFIG_NAMES: readonly string[] = Object.keys(Fields.entries);
@@ -95,19 +111,38 @@ export function parseVaultConfig(config: ConfigMap | null, primary = true): Vaul
   const { namespace } = connection;
   const mount = (path: string | undefined, own: string | undefined, name: string): Mount => ({
     path: readPath(path ?? "", `${name}Path`, refuse),
-    namespace: own === undefined || own === "" ? namespace : readNamespace(own, `${name}Namespace`, refuse),
+    namespace:
+      own === undefined || own === "" ? namespace : readNamespace(own, `${name}Namespace`, refuse),
   });
   const root = mount(fields.RootPKIPath, fields.RootPKINamespace, "RootPKI");
-  const intermediate = mount(fields.IntermediatePKIPath, fields.IntermediatePKINamespace, "IntermediatePKI");
-  refuse(primary && root.path === "", "RootPKIPath", "must provide a valid path to a root PKI backend");
-  refuse(intermediate.path === "", "IntermediatePKIPath", "must provide a valid path for the intermediate PKI backend");
+  const intermediate = mount(
+    fields.IntermediatePKIPath,
+    fields.IntermediatePKINamespace,
+    "IntermediatePKI",
+  );
   refuse(
-    intermediate.path !== "" && root.path === intermediate.path && root.namespace === intermediate.namespace,
+    primary && root.path === "",
+    "RootPKIPath",
+    "must provide a valid path to a root PKI backend",
+  );
+  refuse(
+    intermediate.path === "",
+    "IntermediatePKIPath",
+    "must provide a valid path for the intermediate PKI backend",
+  );
+  refuse(
+    intermediate.path !== "" &&
+      root.path === intermediate.path &&
+      root.namespace === intermediate.namespace,
     "IntermediatePKIPath",
     "must not be the root's own path: leaves would be signed by the root's mount",
   );
   const leafSigning = fields.LeafSigning ?? "";
-  refuse(!["", "vault", "local"].includes(leafSigning), "LeafSigning", 'LeafSigning must be "vault" or "local"');
+  refuse(
+    !["", "vault", "local"].includes(leafSigning),
+    "LeafSigning",
+    'LeafSigning must be "vault" or "local"',
+  );
   const common = readCommon(fields, faults);
   throwAll(faults);
   return {
@@ -134,12 +169,19 @@ export function parseTransitConfig(config: ConfigMap): TransitConfig {
   const connection = readConnection(fields, faults);
   const path = readPath(fields.TransitPath ?? "transit", "TransitPath", refuse);
   const key = fields.TransitKey ?? "";
-  refuse(!/^[A-Za-z0-9_.-]+$/.test(key), "TransitKey", "must name a key of the Transit engine, of letters, digits, _, - and .");
+  refuse(
+    !/^[A-Za-z0-9_.-]+$/.test(key),
+    "TransitKey",
+    "must name a key of the Transit engine, of letters, digits, _, - and .",
+  );
   throwAll(faults);
   return { connection, mount: { path, namespace: connection.namespace }, key };
 }
 
-function readConnection(fields: v.InferOutput<typeof ConnectionFields>, faults: Violation[]): VaultConnection {
+function readConnection(
+  fields: v.InferOutput<typeof ConnectionFields>,
+  faults: Violation[],
+): VaultConnection {
   const refuse = refuser(faults);
   const tls = {
     caFile: fields.CAFile ?? "",
@@ -149,9 +191,17 @@ function readConnection(fields: v.InferOutput<typeof ConnectionFields>, faults: 
     serverName: fields.TLSServerName ?? "",
     skipVerify: fields.TLSSkipVerify ?? false,
   };
-  refuse((tls.certFile === "") !== (tls.keyFile === ""), "CertFile", "CertFile and KeyFile go together");
+  refuse(
+    (tls.certFile === "") !== (tls.keyFile === ""),
+    "CertFile",
+    "CertFile and KeyFile go together",
+  );
   refuse(tls.caFile !== "" && tls.caPath !== "", "CAPath", "CAFile and CAPath exclude each other");
-  refuse(!/^[A-Za-z0-9_.:-]*$/.test(tls.serverName), "TLSServerName", "TLSServerName must be a host name");
+  refuse(
+    !/^[A-Za-z0-9_.:-]*$/.test(tls.serverName),
+    "TLSServerName",
+    "TLSServerName must be a host name",
+  );
   const login = readLogin(fields, faults);
   if (login.kind === "method" && login.method.type === "cert")
     refuse(tls.certFile === "", "CertFile", "AuthMethod cert needs CertFile and KeyFile");
@@ -164,7 +214,10 @@ function readConnection(fields: v.InferOutput<typeof ConnectionFields>, faults: 
 }
 
 /** Exactly one way to have a token. */
-function readLogin(fields: v.InferOutput<typeof ConnectionFields>, faults: Violation[]): VaultConnection["login"] {
+function readLogin(
+  fields: v.InferOutput<typeof ConnectionFields>,
+  faults: Violation[],
+): VaultConnection["login"] {
   const refuse = refuser(faults);
   const { Token: token = "", TokenFile: file = "", AuthMethod: method } = fields;
   const hasMethod = method !== undefined && method !== null;
@@ -178,7 +231,11 @@ function readLogin(fields: v.InferOutput<typeof ConnectionFields>, faults: Viola
       : "only one of Token, TokenFile and AuthMethod can be provided",
   );
   // What goes into a header.
-  refuse(!/^[\x21-\x7e]*$/.test(token), "Token", "Token must be printable characters without blanks");
+  refuse(
+    !/^[\x21-\x7e]*$/.test(token),
+    "Token",
+    "Token must be printable characters without blanks",
+  );
   if (hasMethod) return { kind: "method", method: readAuthMethod(method, refuse) };
   return file === "" ? { kind: "token", token } : { kind: "file", path: file };
 }
@@ -186,11 +243,19 @@ function readLogin(fields: v.InferOutput<typeof ConnectionFields>, faults: Viola
 function readAddress(text: string, refuse: Refuse): string {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || (url.protocol !== "https:" && url.protocol !== "http:")) {
-    refuse(true, "Address", "Address must be a URL of Vault, for example https://vault.example.com:8200");
+    refuse(
+      true,
+      "Address",
+      "Address must be a URL of Vault, for example https://vault.example.com:8200",
+    );
     return "";
   }
   refuse(
-    url.username !== "" || url.password !== "" || url.hash !== "" || url.search !== "" || url.pathname !== "/",
+    url.username !== "" ||
+      url.password !== "" ||
+      url.hash !== "" ||
+      url.search !== "" ||
+      url.pathname !== "/",
     "Address",
     "Address must have no user, password, path, query or fragment",
   );
@@ -202,31 +267,52 @@ const SEGMENT = /^[A-Za-z0-9_.~@:-]+$/;
 /** A mount's path without slashes at its ends. */
 function readPath(path: string, name: string, refuse: Refuse): string {
   const plain = path.replace(/^\/|\/$/g, "");
-  const good = plain.split("/").every((part) => SEGMENT.test(part) && part !== "." && part !== "..");
-  refuse(plain !== "" && !good, name, `${name} must be segments of letters, digits, -, _, ., ~, @ and : between single slashes`);
-  refuse(/^(?:sys|auth|identity|cubbyhole)(?:\/|$)/.test(plain), name, `${name} must not be one of Vault's own paths`);
+  const good = plain
+    .split("/")
+    .every((part) => SEGMENT.test(part) && part !== "." && part !== "..");
+  refuse(
+    plain !== "" && !good,
+    name,
+    `${name} must be segments of letters, digits, -, _, ., ~, @ and : between single slashes`,
+  );
+  refuse(
+    /^(?:sys|auth|identity|cubbyhole)(?:\/|$)/.test(plain),
+    name,
+    `${name} must not be one of Vault's own paths`,
+  );
   return plain;
 }
 
 function readNamespace(namespace: string, name: string, refuse: Refuse): string {
   const plain = namespace.replace(/^\/|\/$/g, "");
   const good = plain.split("/").every((part) => SEGMENT.test(part));
-  refuse(plain !== "" && !good, name, `${name} must be segments of letters, digits, -, _, ., ~, @ and : between single slashes`);
+  refuse(
+    plain !== "" && !good,
+    name,
+    `${name} must be segments of letters, digits, -, _, ., ~, @ and : between single slashes`,
+  );
   return plain;
 }
 
 /** Names in snake_case as they are otherwise: what a file has, and what people copy from it. */
 function snakeless(config: ConfigMap, names: readonly string[]): ConfigMap {
-  const known = (key: string) => names.find((name) => key.includes("_") && name.toLowerCase() === key.replaceAll("_", "").toLowerCase());
-  return Object.fromEntries(Object.entries(config).map(([key, value]) => [known(key) ?? key, value]));
+  const known = (key: string) =>
+    names.find(
+      (name) => key.includes("_") && name.toLowerCase() === key.replaceAll("_", "").toLowerCase(),
+    );
+  return Object.fromEntries(
+    Object.entries(config).map(([key, value]) => [known(key) ?? key, value]),
+  );
 }
 
 function refuser(faults: Violation[]): Refuse {
   return (broken, name, message) => {
-    if (broken) faults.push({ code: "config_invalid", field: name, message, reference: "vault.md §1" });
+    if (broken)
+      faults.push({ code: "config_invalid", field: name, message, reference: "vault.md §1" });
   };
 }
 
 function throwAll(faults: readonly Violation[]): void {
-  if (faults.length > 0) throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
+  if (faults.length > 0)
+    throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
 }

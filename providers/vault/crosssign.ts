@@ -1,12 +1,18 @@
 /**
- * Has the root in Vault certify another root, by the issuer's own path, which needs no sudo, or by the mount's.
+ * Has the root in Vault certify another root, by the issuer's own path, which needs no sudo, or by
+ * the mount's.
  * @module
  */
 
 import { FormatError, ProviderError } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import { type CrossSignOptions, crossSignTemplate } from "../../src/core/x509/authority.ts";
-import { type Certificate, inForce, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
+import {
+  type Certificate,
+  inForce,
+  pemOf,
+  readCertificate,
+} from "../../src/core/x509/certificate.ts";
 import { couldHaveIssued, isSignedBy, sameAuthority } from "../../src/core/x509/chain.ts";
 import type { IssuerListing, VaultClient } from "./client.ts";
 import { VaultError } from "./errors.ts";
@@ -16,7 +22,8 @@ import type { VaultRoot } from "./root.ts";
 
 /**
  * Certifies a root.
- * @param own the root that peers trust; with an external one above Vault, the path down to Vault's issuer comes along.
+ * @param own the root that peers trust; with an external one above Vault, the path down to Vault's
+ * issuer comes along.
  * @throws {ProviderError} @throws {ConfigError} where the token may not
  */
 export async function crossSignInVault(
@@ -26,9 +33,11 @@ export async function crossSignInVault(
   options: CrossSignOptions,
 ): Promise<readonly Certificate[]> {
   const issuer = path[0] ?? own;
-  if (!inForce(issuer, options.now)) throw new ProviderError("provider_rejected", "root certificate is expired");
-  // Vault takes subject, key, validity and extensions from what it is handed, looks whether that is self-issued, and does not
-  // verify its signature (builtin/logical/pki/path_root.go, pathIssuerSignSelfIssued): the root itself would give the root's life.
+  if (!inForce(issuer, options.now))
+    throw new ProviderError("provider_rejected", "root certificate is expired");
+  // Vault takes subject, key, validity and extensions from what it is handed, looks whether that is
+  // self-issued, and does not verify its signature (builtin/logical/pki/path_root.go,
+  // pathIssuerSignSelfIssued): the root itself would give the root's life.
   const template = await crossSignTemplate(root, issuer, options);
   const crossed = readCross(await sign(client, facts, pemOf(template)));
   const fits =
@@ -36,13 +45,18 @@ export async function crossSignInVault(
     couldHaveIssued(issuer, crossed) &&
     crossed.notAfter <= template.notAfter &&
     (await isSignedBy(crossed, issuer));
-  if (!fits) throw new VaultError("answer", "Vault: the cross-signed certificate that it made is not what was asked for");
+  if (!fits)
+    throw new VaultError(
+      "answer",
+      "Vault: the cross-signed certificate that it made is not what was asked for",
+    );
   return [crossed, ...path];
 }
 
 /**
  * Looks whether the token may have a root certify another one.
- * @throws {ConfigError} naming what it lacks @throws {ProviderError} where the issuer is gone @throws {VaultError}
+ * @throws {ConfigError} naming what it lacks @throws {ProviderError} where the issuer is gone
+ * @throws {VaultError}
  */
 export async function requireCrossSigning(client: VaultClient, facts: RootFacts): Promise<void> {
   requireIssuer(await client.listIssuers(facts.mount), facts);
@@ -60,12 +74,21 @@ export async function requireCrossSigning(client: VaultClient, facts: RootFacts)
 /** @throws {ProviderError} where it is gone */
 function requireIssuer(issuers: readonly IssuerListing[], { issuerId }: RootFacts): IssuerListing {
   const issuer = issuers.find(({ id }) => id === issuerId);
-  if (issuer === undefined) throw new ProviderError("provider_rejected", "its issuer or the issuer's key is gone from Vault");
+  if (issuer === undefined)
+    throw new ProviderError(
+      "provider_rejected",
+      "its issuer or the issuer's key is gone from Vault",
+    );
   return issuer;
 }
 
 function needToCross({ mount, issuerId }: RootFacts): Need {
-  return need(mount, `issuer/${issuerId}/sign-self-issued`, ["update"], "certify the new root by the old one");
+  return need(
+    mount,
+    `issuer/${issuerId}/sign-self-issued`,
+    ["update"],
+    "certify the new root by the old one",
+  );
 }
 
 async function sign(client: VaultClient, facts: RootFacts, pem: string): Promise<string> {
@@ -74,7 +97,11 @@ async function sign(client: VaultClient, facts: RootFacts, pem: string): Promise
     return (await client.signSelfIssued(mount, issuerId, pem)).certificate;
   } catch (error) {
     // Of an issuer that is gone Vault says 500.
-    if (!(error instanceof VaultError) || !["denied", "mount_type", "not_found", "failing"].includes(error.reason)) throw error;
+    if (
+      !(error instanceof VaultError) ||
+      !["denied", "mount_type", "not_found", "failing"].includes(error.reason)
+    )
+      throw error;
     const issuer = requireIssuer(await client.listIssuers(mount), facts);
     if (error.reason === "failing") throw error;
     const other = issuer.isDefault ? await byMount(client, mount, pem) : null;
@@ -86,7 +113,11 @@ async function sign(client: VaultClient, facts: RootFacts, pem: string): Promise
 }
 
 /** Older servers know the mount's path alone, which needs sudo. */
-async function byMount(client: VaultClient, mount: RootFacts["mount"], pem: string): Promise<string | null> {
+async function byMount(
+  client: VaultClient,
+  mount: RootFacts["mount"],
+  pem: string,
+): Promise<string | null> {
   try {
     return (await client.signSelfIssued(mount, null, pem)).certificate;
   } catch (error) {

@@ -40,7 +40,13 @@ export type VaultReason =
 const RETRY_MS = 5000;
 
 /** Reasons that pass without anybody doing something about the request. */
-const TRANSIENT: readonly VaultReason[] = ["sealed", "unreachable", "timeout", "failing", "token_invalid"];
+const TRANSIENT: readonly VaultReason[] = [
+  "sealed",
+  "unreachable",
+  "timeout",
+  "failing",
+  "token_invalid",
+];
 
 /** A call to Vault that failed. Its message has no token, no key and no body. */
 export class VaultError extends ProviderError {
@@ -50,10 +56,18 @@ export class VaultError extends ProviderError {
 
   constructor(reason: VaultReason, message: string, status: number | null = null, cause?: unknown) {
     const transient = TRANSIENT.includes(reason);
-    super(reason === "answer" ? "provider_contract" : transient ? "provider_unavailable" : "provider_rejected", message, {
-      ...(cause === undefined ? {} : { cause }),
-      ...(transient ? { retryAfterMs: RETRY_MS } : {}),
-    });
+    super(
+      reason === "answer"
+        ? "provider_contract"
+        : transient
+          ? "provider_unavailable"
+          : "provider_rejected",
+      message,
+      {
+        ...(cause === undefined ? {} : { cause }),
+        ...(transient ? { retryAfterMs: RETRY_MS } : {}),
+      },
+    );
     this.reason = reason;
     this.status = status;
   }
@@ -62,28 +76,56 @@ export class VaultError extends ProviderError {
 /** How long a line of Vault's is quoted. */
 const MAX_QUOTE = 300;
 
-/** What an answer that is no success means. @param call what was called, for example `POST pki/sign/leaf-cert`. */
-export function answerError(call: string, status: number, errors: readonly string[], retryAfterMs: number | null): Error {
+/**
+ * What an answer that is no success means.
+ * @param call what was called, for example `POST pki/sign/leaf-cert`.
+ */
+export function answerError(
+  call: string,
+  status: number,
+  errors: readonly string[],
+  retryAfterMs: number | null,
+): Error {
   const text = errors.join("; ").replace(/\s+/g, " ").trim();
-  const said = text === "" ? `status ${status}` : `${status} ${JSON.stringify(redact(text).slice(0, MAX_QUOTE))}`;
-  const failed = (reason: VaultReason, why: string) => new VaultError(reason, `Vault: ${call}: ${why}`, status);
+  const said =
+    text === ""
+      ? `status ${status}`
+      : `${status} ${JSON.stringify(redact(text).slice(0, MAX_QUOTE))}`;
+  const failed = (reason: VaultReason, why: string) =>
+    new VaultError(reason, `Vault: ${call}: ${why}`, status);
   // A quota's answer has no Retry-After by default (vault-observed.md §1).
   if (status === 429)
-    return new RateLimitedError(retryAfterMs ?? 1000, "sign_rate_limited", `Vault: ${call}: its rate limit is reached, try again later`);
+    return new RateLimitedError(
+      retryAfterMs ?? 1000,
+      "sign_rate_limited",
+      `Vault: ${call}: its rate limit is reached, try again later`,
+    );
   if (status === 503 && /sealed/i.test(text)) return failed("sealed", "Vault is sealed");
-  if (status >= 500 || status === 412 || status === 472 || status === 473) return failed("failing", `Vault failed: ${said}`);
+  if (status >= 500 || status === 412 || status === 472 || status === 473)
+    return failed("failing", `Vault failed: ${said}`);
   if (status === 403)
-    return failed("denied", `permission denied: the token's policies do not allow it; or the namespace or the mount does not exist`);
-  if (status === 404 && /namespace not found/.test(text)) return failed("namespace_missing", "the namespace does not exist");
-  if (status === 404 && /no handler for route/.test(text)) return failed("mount_missing", "nothing is mounted at this path");
+    return failed(
+      "denied",
+      `permission denied: the token's policies do not allow it; or the namespace or the mount does not exist`,
+    );
+  if (status === 404 && /namespace not found/.test(text))
+    return failed("namespace_missing", "the namespace does not exist");
+  if (status === 404 && /no handler for route/.test(text))
+    return failed("mount_missing", "nothing is mounted at this path");
   if (status === 404 && /unsupported path/.test(text))
-    return failed("mount_type", "what is mounted there has no such path: it is of another type or too old");
+    return failed(
+      "mount_type",
+      "what is mounted there has no such path: it is of another type or too old",
+    );
   if (status === 404) return failed("not_found", `not found: ${said}`);
-  if (status === 400 && /^unknown role/.test(text)) return failed("role_missing", `the role does not exist: ${said}`);
+  if (status === 400 && /^unknown role/.test(text))
+    return failed("role_missing", `the role does not exist: ${said}`);
   return failed("refused", `Vault refuses it: ${said}`);
 }
 
 /** Vault does not quote secrets, but a proxy before it might. */
 function redact(text: string): string {
-  return text.replace(/\b(?:hv[sbr]|[sbr])\.[A-Za-z0-9_-]{20,}/g, "…").replace(/-----BEGIN[\s\S]*?(?:-----END[^-]*-----|$)/g, "…");
+  return text
+    .replace(/\b(?:hv[sbr]|[sbr])\.[A-Za-z0-9_-]{20,}/g, "…")
+    .replace(/-----BEGIN[\s\S]*?(?:-----END[^-]*-----|$)/g, "…");
 }

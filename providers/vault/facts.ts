@@ -1,6 +1,7 @@
 /**
- * What the provider keeps in the CA's state: which issuers in Vault are ours to use, what we made there, and what is to be
- * deleted later. Secrets of the configuration and the key of an intermediate that we hold are sealed beside it.
+ * What the provider keeps in the CA's state: which issuers in Vault are ours to use, what we made
+ * there, and what is to be deleted later. Secrets of the configuration and the key of an
+ * intermediate that we hold are sealed beside it.
  * @module
  */
 import * as v from "valibot";
@@ -46,7 +47,9 @@ const Litter = v.object({
 
 const Facts = v.object({
   address: v.string(),
-  /** Vault's own id of its cluster, which one address or another leads to; null: it does not say. */
+  /**
+   * Vault's own id of its cluster, which one address or another leads to; null: it does not say.
+   */
   cluster: v.nullable(v.string()),
   /** Null in a secondary datacenter: the primary has it. */
   root: v.nullable(
@@ -84,7 +87,11 @@ export type Litter = v.InferOutput<typeof Litter>;
 /** @throws {ProviderError} `provider_contract` */
 export function readFacts(state: ProviderState): Facts {
   const read = v.safeParse(v.pipe(v.string(), v.parseJson(), Facts), state.facts);
-  if (!read.success) throw new ProviderError("provider_contract", "Vault: what was kept of it in the CA's state cannot be read");
+  if (!read.success)
+    throw new ProviderError(
+      "provider_contract",
+      "Vault: what was kept of it in the CA's state cannot be read",
+    );
   return read.output;
 }
 
@@ -92,13 +99,20 @@ export function writeFacts(facts: Facts): string {
   return JSON.stringify({
     ...facts,
     path: facts.path.map(({ der }) => base64(der)),
-    intermediate: { ...facts.intermediate, certificate: base64(facts.intermediate.certificate.der) },
+    intermediate: {
+      ...facts.intermediate,
+      certificate: base64(facts.intermediate.certificate.der),
+    },
   });
 }
 
 /** @throws {ProviderError} `provider_rejected` in a secondary datacenter */
 export function requireRoot({ root }: Facts): RootFacts {
-  if (root === null) throw new ProviderError("provider_rejected", "the root is the primary datacenter's: it cannot certify anything here");
+  if (root === null)
+    throw new ProviderError(
+      "provider_rejected",
+      "the root is the primary datacenter's: it cannot certify anything here",
+    );
   return root;
 }
 
@@ -115,5 +129,8 @@ export function sameMount(a: Mount, b: Mount): boolean {
 export function litterOf({ intermediate, litter }: Facts, after: Date): Litter[] {
   const { mount, accessor, isOurs, issuerId, keyId } = intermediate;
   if (issuerId === null) return litter;
-  return [...litter, { mount, accessor: isOurs ? accessor : null, issuerId, keyId: keyId ?? "", after }];
+  return [
+    ...litter,
+    { mount, accessor: isOurs ? accessor : null, issuerId, keyId: keyId ?? "", after },
+  ];
 }

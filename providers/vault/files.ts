@@ -9,7 +9,11 @@ import type { VaultConnection } from "./config.ts";
 /** The most that certificates of a folder may have together, in UTF-16 units. */
 export const MAX_FOLDER_LENGTH = 8 * 1024 * 1024;
 
-/** What reads files. @throws {ConfigError} if one must not be read @throws {Error} if it cannot be read */
+/**
+ * What reads files.
+ * @throws {ConfigError} if one must not be read
+ * @throws {Error} if it cannot be read
+ */
 export interface FileReader {
   readFile(path: string): string;
   listFolder(path: string): readonly string[];
@@ -30,15 +34,22 @@ function filesOf({ login, tls }: VaultConnection): Named[] {
     ["KeyFile", tls.keyFile],
   ];
   const named = files.map(([field, path]): Named => ({ field, path, isFolder: false }));
-  return [...named, { field: "CAPath", path: tls.caPath, isFolder: true }].filter(({ path }) => path !== "");
+  return [...named, { field: "CAPath", path: tls.caPath, isFolder: true }].filter(
+    ({ path }) => path !== "",
+  );
 }
 
 /** What is wrong with a file: what its reader says of it, or that it cannot be read. */
 export function fileFault(field: string, path: string, error: unknown): string {
-  return error instanceof ConfigError ? `${field}: ${error.message}` : `${field}: cannot read ${JSON.stringify(path)}`;
+  return error instanceof ConfigError
+    ? `${field}: ${error.message}`
+    : `${field}: cannot read ${JSON.stringify(path)}`;
 }
 
-/** Reads every file that a configuration names. @returns what is wrong, a line for each file that cannot be used */
+/**
+ * Reads every file that a configuration names.
+ * @returns what is wrong, a line for each file that cannot be used
+ */
 export function fileFaults(connection: VaultConnection, reader: FileReader): string[] {
   return filesOf(connection).flatMap(({ field, path, isFolder }) => {
     try {

@@ -13,7 +13,10 @@ import type { Mount, VaultClient } from "./client.ts";
 import { VaultError } from "./errors.ts";
 import { LEAF_ROLE } from "./role.ts";
 
-/** How far Vault's clock may be from ours before the end of a leaf counts as another one, in milliseconds. */
+/**
+ * How far Vault's clock may be from ours before the end of a leaf counts as another one, in
+ * milliseconds.
+ */
 export const CLOCK_MS = 60_000;
 
 export interface LeafIssuer {
@@ -45,8 +48,13 @@ export async function signInVault(
   });
   const leaf = readLeaf(pem);
   const faults = faultsOf(leaf, issuer.certificate, fields);
-  if (!(await isSignedBy(leaf, issuer.certificate))) faults.push("its signature is not the issuer's");
-  if (faults.length > 0) throw new VaultError("answer", `Vault: the leaf that it signed is not what was asked for: ${faults.join("; ")}`);
+  if (!(await isSignedBy(leaf, issuer.certificate)))
+    faults.push("its signature is not the issuer's");
+  if (faults.length > 0)
+    throw new VaultError(
+      "answer",
+      `Vault: the leaf that it signed is not what was asked for: ${faults.join("; ")}`,
+    );
   return leaf;
 }
 
@@ -55,19 +63,29 @@ function readLeaf(pem: string): Certificate {
     return readCertificatePem(pem);
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
-    throw new VaultError("answer", `Vault: the leaf that it signed cannot be read: ${error.message}`);
+    throw new VaultError(
+      "answer",
+      `Vault: the leaf that it signed cannot be read: ${error.message}`,
+    );
   }
 }
 
 /** In what a leaf differs from what was asked for. */
 export function faultsOf(leaf: Certificate, issuer: Certificate, fields: LeafFields): string[] {
-  const faults = lintFields(leaf, "remote-leaf", issuer).map(({ field, message }) => `${field}: ${message}`);
+  const faults = lintFields(leaf, "remote-leaf", issuer).map(
+    ({ field, message }) => `${field}: ${message}`,
+  );
   if (!equal(leaf.key.spki, fields.spki)) faults.push("its key is another one");
   if (leaf.uris.join(" ") !== fields.uri) faults.push("its SPIFFE ID is another one");
-  if (leaf.dnsNames.toSorted().join(" ") !== fields.dnsNames.toSorted().join(" ")) faults.push("its DNS names are others");
-  if (leaf.ipAddresses.map(ipText).toSorted().join(" ") !== fields.ipAddresses.map(ipText).toSorted().join(" "))
+  if (leaf.dnsNames.toSorted().join(" ") !== fields.dnsNames.toSorted().join(" "))
+    faults.push("its DNS names are others");
+  if (
+    leaf.ipAddresses.map(ipText).toSorted().join(" ") !==
+    fields.ipAddresses.map(ipText).toSorted().join(" ")
+  )
     faults.push("its addresses are others");
   if (!leaf.subjectEmpty) faults.push("it has a subject");
-  if (leaf.notAfter.getTime() > fields.notAfter.getTime() + CLOCK_MS) faults.push("it lives too long");
+  if (leaf.notAfter.getTime() > fields.notAfter.getTime() + CLOCK_MS)
+    faults.push("it lives too long");
   return faults;
 }

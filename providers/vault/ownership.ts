@@ -1,6 +1,6 @@
 /**
- * What in Vault is ours: by what we name it after, and by the accessor that it had when we made it. Only what was made
- * by us and is still recognised is ever deleted (vault.md §2.11).
+ * What in Vault is ours: by what we name it after, and by the accessor that it had when we made it.
+ * Only what was made by us and is still recognised is ever deleted (vault.md §2.11).
  * @module
  */
 import { hex } from "../../src/core/bytes.ts";
@@ -74,16 +74,29 @@ export async function findMount(
   return { kind: "pki", info, isOurs };
 }
 
-/** @throws {ConfigError} where the limit of the intermediate's mount would cut leaves short; one that has none of its own has the server's. */
+/**
+ * @throws {ConfigError} where the limit of the intermediate's mount would cut leaves short; one
+ * that has none of its own has the server's.
+ */
 export function requireRoomFor(leafTtlMs: number, { path }: Mount, found: Found): void {
-  if (found.kind !== "pki" || found.info.maxLeaseTtlMs === 0 || found.info.maxLeaseTtlMs >= leafTtlMs) return;
-  const [wanted, most] = [leafTtlMs, found.info.maxLeaseTtlMs].map((ms) => `${Math.ceil(ms / 1000)}s`);
+  if (
+    found.kind !== "pki" ||
+    found.info.maxLeaseTtlMs === 0 ||
+    found.info.maxLeaseTtlMs >= leafTtlMs
+  )
+    return;
+  const [wanted, most] = [leafTtlMs, found.info.maxLeaseTtlMs].map(
+    (ms) => `${Math.ceil(ms / 1000)}s`,
+  );
   throw new ConfigError(
     `error configuring provider: LeafCertTTL: ${wanted} is beyond max_lease_ttl of the mount ${JSON.stringify(path)}, which is ${most}; raise it (vault secrets tune -max-lease-ttl=${wanted} ${path}) or configure less`,
   );
 }
 
-/** Anybody may read the CA of a mount that there is; of one that there is not, without a rule for it, the answer is 403. */
+/**
+ * Anybody may read the CA of a mount that there is; of one that there is not, without a rule for
+ * it, the answer is 403.
+ */
 async function findByCa(client: VaultClient, mount: Mount): Promise<Found> {
   try {
     await client.readCa(mount);
@@ -91,12 +104,18 @@ async function findByCa(client: VaultClient, mount: Mount): Promise<Found> {
   } catch (error) {
     if (!(error instanceof VaultError)) throw error;
     if (error.reason === "mount_missing") return { kind: "none" };
-    if (error.reason === "denied") await preflight(client, [needOfMount(mount, "", ["read"], "see whether it is mounted")]);
+    if (error.reason === "denied")
+      await preflight(client, [needOfMount(mount, "", ["read"], "see whether it is mounted")]);
     throw error;
   }
 }
 
-/** Deletes a mount of ours. One that is no longer what we made stays. @param accessor null: whichever it has. @param before may throw. @throws {VaultError} */
+/**
+ * Deletes a mount of ours. One that is no longer what we made stays.
+ * @param accessor null: whichever it has.
+ * @param before may throw.
+ * @throws {VaultError}
+ */
 export async function deleteMount(
   client: VaultClient,
   mount: Mount,
@@ -105,16 +124,31 @@ export async function deleteMount(
     what,
     accessor,
     before,
-  }: { readonly clusterId: string; readonly what: Purpose; readonly accessor: string | null; readonly before?: () => void },
+  }: {
+    readonly clusterId: string;
+    readonly what: Purpose;
+    readonly accessor: string | null;
+    readonly before?: () => void;
+  },
 ): Promise<void> {
   const info = await client.readMount(mount);
-  if (info === null || !isOurMount(info, clusterId, what) || (accessor !== null && info.accessor !== accessor)) return;
+  if (
+    info === null ||
+    !isOurMount(info, clusterId, what) ||
+    (accessor !== null && info.accessor !== accessor)
+  )
+    return;
   before?.();
   await client.disableMount(mount);
 }
 
 /** Deletes an issuer and its key. @throws {VaultError} */
-export async function deleteIssuer(client: VaultClient, mount: Mount, issuerId: string, keyId: string): Promise<void> {
+export async function deleteIssuer(
+  client: VaultClient,
+  mount: Mount,
+  issuerId: string,
+  keyId: string,
+): Promise<void> {
   try {
     await client.deleteIssuer(mount, issuerId);
     if (keyId !== "") await client.deleteKey(mount, keyId);
@@ -134,21 +168,34 @@ export async function sweep(
   client: VaultClient,
   facts: Facts,
   inUse: readonly Facts[],
-  { clusterId, now, beforeEach }: { readonly clusterId: string; readonly now: Date; readonly beforeEach: () => void },
+  {
+    clusterId,
+    now,
+    beforeEach,
+  }: { readonly clusterId: string; readonly now: Date; readonly beforeEach: () => void },
 ): Promise<Litter[]> {
   const left: Litter[] = [];
   const all = [facts, ...inUse];
   for (const litter of facts.litter) {
     const signers = all.filter((other) => signsIn(other, litter, facts));
     const isUsed =
-      signers.length > 0 || all.some(({ root, ...at }) => root !== null && isSameServer(at, facts) && sameMount(root.mount, litter.mount));
+      signers.length > 0 ||
+      all.some(
+        ({ root, ...at }) =>
+          root !== null && isSameServer(at, facts) && sameMount(root.mount, litter.mount),
+      );
     if (litter.after > now) {
       left.push(litter);
       continue;
     }
     beforeEach();
     if (!isUsed && litter.accessor !== null)
-      await deleteMount(client, litter.mount, { clusterId, what: "intermediate", accessor: litter.accessor, before: beforeEach });
+      await deleteMount(client, litter.mount, {
+        clusterId,
+        what: "intermediate",
+        accessor: litter.accessor,
+        before: beforeEach,
+      });
     else if (!all.some(({ intermediate }) => intermediate.issuerId === litter.issuerId)) {
       await keepDefault(client, litter, signers[0]?.intermediate.issuerId ?? null);
       beforeEach();
@@ -166,8 +213,13 @@ function signsIn({ intermediate, ...at }: Facts, litter: Litter, of: Facts): boo
 }
 
 /** A mount whose default issuer is deleted has none: the one that took its place becomes it. */
-async function keepDefault(client: VaultClient, { mount, issuerId }: Litter, current: string | null): Promise<void> {
+async function keepDefault(
+  client: VaultClient,
+  { mount, issuerId }: Litter,
+  current: string | null,
+): Promise<void> {
   if (current === null) return;
   const issuers = await client.listIssuers(mount).catch(() => []);
-  if (issuers.some(({ id, isDefault }) => isDefault && id === issuerId)) await client.setDefaultIssuer(mount, current);
+  if (issuers.some(({ id, isDefault }) => isDefault && id === issuerId))
+    await client.setDefaultIssuer(mount, current);
 }

@@ -1,6 +1,6 @@
 /**
- * Whether a token may do all that an operation needs, before anything is changed: what is missing is named by path and
- * capability, with the policy that would give it (vault.md §3 B).
+ * Whether a token may do all that an operation needs, before anything is changed: what is missing
+ * is named by path and capability, with the policy that would give it (vault.md §3 B).
  * @module
  */
 import { ConfigError, type Violation } from "../../src/core/errors.ts";
@@ -18,17 +18,40 @@ export interface Need {
 }
 
 /** Needs for a path of an engine. */
-export function need(mount: Mount, under: string, capabilities: readonly Capability[], purpose: string): Need {
-  return { namespace: mount.namespace, path: under === "" ? mount.path : `${mount.path}/${under}`, capabilities, purpose };
+export function need(
+  mount: Mount,
+  under: string,
+  capabilities: readonly Capability[],
+  purpose: string,
+): Need {
+  return {
+    namespace: mount.namespace,
+    path: under === "" ? mount.path : `${mount.path}/${under}`,
+    capabilities,
+    purpose,
+  };
 }
 
 /** Needs for the mount itself: `sys/mounts/...`. */
-export function needOfMount(mount: Mount, under: "" | "/tune", capabilities: readonly Capability[], purpose: string): Need {
-  return { namespace: mount.namespace, path: `sys/mounts/${mount.path}${under}`, capabilities, purpose };
+export function needOfMount(
+  mount: Mount,
+  under: "" | "/tune",
+  capabilities: readonly Capability[],
+  purpose: string,
+): Need {
+  return {
+    namespace: mount.namespace,
+    path: `sys/mounts/${mount.path}${under}`,
+    capabilities,
+    purpose,
+  };
 }
 
 /** What of the needs the token lacks, by path. @throws {VaultError} */
-export async function missing(client: VaultClient, needs: readonly Need[]): Promise<readonly Need[]> {
+export async function missing(
+  client: VaultClient,
+  needs: readonly Need[],
+): Promise<readonly Need[]> {
   const lacking: Need[] = [];
   for (const namespace of new Set(needs.map((each) => each.namespace))) {
     const here = needs.filter((each) => each.namespace === namespace);
@@ -57,7 +80,8 @@ function concrete(path: string): string {
 
 /**
  * Refuses an operation for which the token lacks a right.
- * @throws {ConfigError} with one violation for each path, and a policy that gives what is missing. @throws {VaultError}
+ * @throws {ConfigError} with one violation for each path, and a policy that gives what is missing.
+ * @throws {VaultError}
  */
 export async function preflight(client: VaultClient, needs: readonly Need[]): Promise<void> {
   const lacking = await missing(client, needs);
@@ -71,7 +95,8 @@ export async function preflight(client: VaultClient, needs: readonly Need[]): Pr
     }),
   );
   // Whole stanzas, since one for a path makes Vault forget those for patterns around it.
-  const isLacking = (each: Need) => lacking.some(({ namespace, path }) => namespace === each.namespace && path === each.path);
+  const isLacking = (each: Need) =>
+    lacking.some(({ namespace, path }) => namespace === each.namespace && path === each.path);
   const list = faults.map(({ message }) => message).join("; ");
   throw new ConfigError(
     `Vault: the token lacks permissions, nothing was changed: ${list}. Add to its policy, and give a token made after that:\n${policyFor(needs.filter(isLacking))}`,
@@ -88,7 +113,8 @@ export function policyFor(needs: readonly Need[]): string {
       for (const { path, capabilities } of needs.filter((each) => each.namespace === namespace))
         paths.set(path, new Set([...(paths.get(path) ?? []), ...capabilities]));
       const stanzas = [...paths].map(
-        ([path, capabilities]) => `path "${path}" {\n  capabilities = [${[...capabilities].map((name) => `"${name}"`).join(", ")}]\n}`,
+        ([path, capabilities]) =>
+          `path "${path}" {\n  capabilities = [${[...capabilities].map((name) => `"${name}"`).join(", ")}]\n}`,
       );
       return namespace === "" ? stanzas : [`# In namespace ${namespace}:`, ...stanzas];
     })

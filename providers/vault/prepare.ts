@@ -1,6 +1,6 @@
 /**
- * Changes in Vault: looks at what is there and at what the token may do, and only then makes what is missing, beside what
- * is in use.
+ * Changes in Vault: looks at what is there and at what the token may do, and only then makes what
+ * is missing, beside what is in use.
  * @module
  */
 import type { ProviderRecord, ProviderState } from "../../src/core/ca/state.ts";
@@ -19,7 +19,16 @@ import { requireIntermediates } from "../../src/core/x509/intermediate.ts";
 import type { VaultClient } from "./client.ts";
 import type { VaultConfig, VaultConnection } from "./config.ts";
 import { VaultError, type VaultReason } from "./errors.ts";
-import { type Facts, isSameServer, litterOf, readFacts, requireRoot, type Server, sameMount, writeFacts } from "./facts.ts";
+import {
+  type Facts,
+  isSameServer,
+  litterOf,
+  readFacts,
+  requireRoot,
+  type Server,
+  sameMount,
+  writeFacts,
+} from "./facts.ts";
 import { certify, requestKey, type VaultIntermediate } from "./intermediate.ts";
 import { mountNeeds, rootNeeds, standingNeeds } from "./needs.ts";
 import { findMount, requireRoomFor } from "./ownership.ts";
@@ -32,7 +41,11 @@ import type { Work } from "./work.ts";
 export type Connect = (connection: VaultConnection) => VaultClient;
 
 /** Runs work with a client of its own. A token that it logged in for does not outlive it. */
-export async function withClient<T>(connect: Connect, connection: VaultConnection, work: (client: VaultClient) => Promise<T>): Promise<T> {
+export async function withClient<T>(
+  connect: Connect,
+  connection: VaultConnection,
+  work: (client: VaultClient) => Promise<T>,
+): Promise<T> {
   const client = connect(connection);
   try {
     return await work(client);
@@ -69,11 +82,19 @@ async function blamed<T>(work: Promise<T>): Promise<T> {
 const KEEP_FACTOR = 2;
 
 /** Makes or finds the root and the intermediate that a configuration asks for. */
-export function prepare(connect: Connect, request: PrepareRequest, context: ProviderContext): Promise<Prepared> {
+export function prepare(
+  connect: Connect,
+  request: PrepareRequest,
+  context: ProviderContext,
+): Promise<Prepared> {
   return blamed(prepareIn(connect, request, context));
 }
 
-async function prepareIn(connect: Connect, request: PrepareRequest, context: ProviderContext): Promise<Prepared> {
+async function prepareIn(
+  connect: Connect,
+  request: PrepareRequest,
+  context: ProviderContext,
+): Promise<Prepared> {
   const { previous, now, fresh } = request;
   const { config, sealed } = await settle(request.config, previous?.record ?? null, context, true);
   const warnings: string[] = [];
@@ -87,12 +108,17 @@ async function prepareIn(connect: Connect, request: PrepareRequest, context: Pro
     if (before !== null) requireKeySpec(before.config, config);
     await preflightAll(client, standingNeeds(config, true, client.token));
     const pinned =
-      previous === null || facts === null || facts.root === null || !sameMount(facts.root.mount, rootMount(config))
+      previous === null ||
+      facts === null ||
+      facts.root === null ||
+      !sameMount(facts.root.mount, rootMount(config))
         ? null
         : { certificate: previous.root, facts: facts.root, path: facts.path };
     const plan = await planRoot(work, config, pinned, fresh);
     const found =
-      config.leafSigning === "vault" ? await findMount(client, config.intermediate, "IntermediatePKIPath", context.clusterId) : null;
+      config.leafSigning === "vault"
+        ? await findMount(client, config.intermediate, "IntermediatePKIPath", context.clusterId)
+        : null;
     // A rotation, which may be forced, is not kept from what was configured before.
     const isKept =
       before?.config.leafTtlMs === config.leafTtlMs &&
@@ -105,27 +131,61 @@ async function prepareIn(connect: Connect, request: PrepareRequest, context: Pro
     const root = await makeRoot(work, config, plan);
     const same = previous !== null && root.certificate.id === previous.root.id;
     const isBelow = facts?.root?.issuerId === root.facts.issuerId;
-    const kept = same && facts !== null && isBelow && (await isStillGood(client, facts, config, now)) ? facts : null;
-    const made = kept === null ? await make(work, config, root) : { facts: kept.intermediate, key: previous?.record.state.key ?? null };
+    const kept =
+      same && facts !== null && isBelow && (await isStillGood(client, facts, config, now))
+        ? facts
+        : null;
+    const made =
+      kept === null
+        ? await make(work, config, root)
+        : { facts: kept.intermediate, key: previous?.record.state.key ?? null };
     if (kept !== null && config.leafSigning === "vault")
-      await ensureRole(client, config.intermediate, roleFields(context.clusterId, config.leafTtlMs), work.onAbandon);
-    const litter = kept !== null ? kept.litter : same && facts !== null ? litterOf(facts, keptUntil(now, config)) : [];
-    return { root: root.certificate, state: { ...sealed, ...stateOf(server, of(root), made, litter) }, warnings };
+      await ensureRole(
+        client,
+        config.intermediate,
+        roleFields(context.clusterId, config.leafTtlMs),
+        work.onAbandon,
+      );
+    const litter =
+      kept !== null
+        ? kept.litter
+        : same && facts !== null
+          ? litterOf(facts, keptUntil(now, config))
+          : [];
+    return {
+      root: root.certificate,
+      state: { ...sealed, ...stateOf(server, of(root), made, litter) },
+      warnings,
+    };
   });
 }
 
 /** Makes a new intermediate under the root that there is. */
-export async function renew(connect: Connect, request: RenewRequest, context: ProviderContext): Promise<Made> {
+export async function renew(
+  connect: Connect,
+  request: RenewRequest,
+  context: ProviderContext,
+): Promise<Made> {
   const { record, root, now } = request;
   const config = await configOf(record, context);
   const facts = readFacts(record.state);
   const known = { certificate: root, facts: requireRoot(facts), path: facts.path };
   const warnings: string[] = [];
   return withClient(connect, config.connection, async (client) => {
-    const made = await make(workOf(connect, config, request, context, client, warnings), config, known);
+    const made = await make(
+      workOf(connect, config, request, context, client, warnings),
+      config,
+      known,
+    );
     const { secrets } = record.state;
     const litter = litterOf(facts, keptUntil(now, config));
-    return { state: { ...(secrets === undefined ? {} : { secrets }), ...stateOf(facts, of(known), made, litter) }, warnings };
+    return {
+      state: {
+        ...(secrets === undefined ? {} : { secrets }),
+        ...stateOf(facts, of(known), made, litter),
+      },
+      warnings,
+    };
   });
 }
 
@@ -134,31 +194,56 @@ async function make(work: Work, config: VaultConfig, root: VaultRoot): Promise<V
   return requested.finish(work, await certify(work, config, root, requested));
 }
 
-/** Makes a key for what signs leaves in a secondary datacenter. With LeafSigning "local" Vault has no part in it. */
-export function requestIntermediate(connect: Connect, request: SecondaryRequest, context: ProviderContext): Promise<RequestedIntermediate> {
+/**
+ * Makes a key for what signs leaves in a secondary datacenter. With LeafSigning "local" Vault has
+ * no part in it.
+ */
+export function requestIntermediate(
+  connect: Connect,
+  request: SecondaryRequest,
+  context: ProviderContext,
+): Promise<RequestedIntermediate> {
   return blamed(requestIn(connect, request, context));
 }
 
-async function requestIn(connect: Connect, request: SecondaryRequest, context: ProviderContext): Promise<RequestedIntermediate> {
+async function requestIn(
+  connect: Connect,
+  request: SecondaryRequest,
+  context: ProviderContext,
+): Promise<RequestedIntermediate> {
   const { previous } = request;
   const { config, sealed } = await settle(request.config, previous, context, false);
   const warnings: string[] = [];
   await withClient(connect, config.connection, async (client) => requireFiles(client));
   const within = <T>(work: (open: Work) => Promise<T>, now = request.now): Promise<T> =>
-    withClient(connect, config.connection, (client) => work(workOf(connect, config, { ...request, now }, context, client, warnings)));
+    withClient(connect, config.connection, (client) =>
+      work(workOf(connect, config, { ...request, now }, context, client, warnings)),
+    );
   const { server, requested } = await within(async (work) => ({
-    server: config.leafSigning === "vault" ? await requireMount(work, config) : { address: config.connection.address, cluster: null },
+    server:
+      config.leafSigning === "vault"
+        ? await requireMount(work, config)
+        : { address: config.connection.address, cluster: null },
     requested: await requestKey(work, config),
   }));
   const before = previous === null ? null : await recordOf(previous, server, context);
   return {
     csr: requested.csr,
     async accept(answered, root, now) {
-      const path = await requireIntermediates(answered, requested.key, root, context.clusterId, now);
+      const path = await requireIntermediates(
+        answered,
+        requested.key,
+        root,
+        context.clusterId,
+        now,
+      );
       const [certificate, ...above] = path as [Certificate, ...Certificate[]];
       const made = await within((work) => requested.finish(work, certificate), now);
       const litter = before === null ? [] : litterOf(before.facts, keptUntil(now, config));
-      return { state: { ...sealed, ...stateOf(server, { root: null, path: above }, made, litter) }, warnings };
+      return {
+        state: { ...sealed, ...stateOf(server, { root: null, path: above }, made, litter) },
+        warnings,
+      };
     },
   };
 }
@@ -173,9 +258,14 @@ async function requireMount({ client, clusterId }: Work, config: VaultConfig): P
   return serverOf(client, config);
 }
 
-/** Refuses a configuration that names files which cannot be used, also those that nothing has asked for yet. @throws {ConfigError} */
+/**
+ * Refuses a configuration that names files which cannot be used, also those that nothing has asked
+ * for yet.
+ * @throws {ConfigError}
+ */
 function requireFiles({ fileFaults: faults }: VaultClient): void {
-  if (faults.length > 0) throw new ConfigError(`error configuring provider: Vault: ${faults.join("; ")}`);
+  if (faults.length > 0)
+    throw new ConfigError(`error configuring provider: Vault: ${faults.join("; ")}`);
 }
 
 function keptUntil(now: Date, { leafTtlMs }: VaultConfig): Date {
@@ -218,7 +308,11 @@ function workOf(
 async function serverOf(client: VaultClient, { connection }: VaultConfig): Promise<Server> {
   // What stands before Vault may not let it be asked.
   const health = await client.health().catch((error: unknown) => {
-    if (error instanceof VaultError && ["answer", "refused", "denied", "not_found"].includes(error.reason)) return null;
+    if (
+      error instanceof VaultError &&
+      ["answer", "refused", "denied", "not_found"].includes(error.reason)
+    )
+      return null;
     throw error;
   });
   return { address: connection.address, cluster: health?.clusterId ?? null };
@@ -233,25 +327,52 @@ async function recordOf(record: ProviderRecord, server: Server, context: Provide
 /** Consul's rule and text (vault.md §1.3): a root's key does not change by itself. */
 function requireKeySpec(before: VaultConfig, { keySpec, ...config }: VaultConfig): void {
   if (before.root === null || config.root === null || !sameMount(before.root, config.root)) return;
-  const field = before.keySpec.type !== keySpec.type ? "PrivateKeyType" : before.keySpec.bits !== keySpec.bits ? "PrivateKeyBits" : null;
+  const field =
+    before.keySpec.type !== keySpec.type
+      ? "PrivateKeyType"
+      : before.keySpec.bits !== keySpec.bits
+        ? "PrivateKeyBits"
+        : null;
   if (field !== null)
-    throw new ConfigError(`cannot update the ${field} field without choosing a new PKI mount for the root CA`, [
-      { code: "config_invalid", field, message: "the root's mount stays, and with it the root's key", reference: "vault.md §1.3" },
-    ]);
+    throw new ConfigError(
+      `cannot update the ${field} field without choosing a new PKI mount for the root CA`,
+      [
+        {
+          code: "config_invalid",
+          field,
+          message: "the root's mount stays, and with it the root's key",
+          reference: "vault.md §1.3",
+        },
+      ],
+    );
 }
 
-/** Whether what signs leaves can stay: a restart, or a change of what does not concern it, makes no new one. */
-async function isStillGood(client: VaultClient, { intermediate }: Facts, config: VaultConfig, now: Date): Promise<boolean> {
+/**
+ * Whether what signs leaves can stay: a restart, or a change of what does not concern it, makes no
+ * new one.
+ */
+async function isStillGood(
+  client: VaultClient,
+  { intermediate }: Facts,
+  config: VaultConfig,
+  now: Date,
+): Promise<boolean> {
   const { certificate, issuerId, keyId, mount } = intermediate;
-  const isHalf = now.getTime() > (certificate.notBefore.getTime() + certificate.notAfter.getTime()) / 2;
+  const isHalf =
+    now.getTime() > (certificate.notBefore.getTime() + certificate.notAfter.getTime()) / 2;
   if (isHalf) return false;
   if (config.leafSigning === "local") return issuerId === null;
   if (issuerId === null || !sameMount(mount, config.intermediate)) return false;
-  return (await client.listIssuers(mount)).some((issuer) => issuer.id === issuerId && issuer.keyId === keyId);
+  return (await client.listIssuers(mount)).some(
+    (issuer) => issuer.id === issuerId && issuer.keyId === keyId,
+  );
 }
 
 /** @throws {ConfigError} naming what the token lacks */
-async function preflightAll(client: VaultClient, needs: Parameters<typeof preflight>[1]): Promise<void> {
+async function preflightAll(
+  client: VaultClient,
+  needs: Parameters<typeof preflight>[1],
+): Promise<void> {
   try {
     await preflight(client, needs);
   } catch (error) {

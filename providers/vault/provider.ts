@@ -1,12 +1,19 @@
 /**
- * The Vault provider: the root in Vault's or OpenBao's PKI engine. Leaves are signed there, or here by an intermediate
- * whose key is sealed with the CA's state. It never writes the store.
+ * The Vault provider: the root in Vault's or OpenBao's PKI engine. Leaves are signed there, or here
+ * by an intermediate whose key is sealed with the CA's state. It never writes the store.
  * @module
  */
 import type { ProviderRecord } from "../../src/core/ca/state.ts";
 import type { Clock } from "../../src/core/clock.ts";
 import { NotReadyError } from "../../src/core/errors.ts";
-import type { CollectRequest, Inspection, Provider, ProviderContext, ProviderHealth, ProviderType } from "../../src/core/provider.ts";
+import type {
+  CollectRequest,
+  Inspection,
+  Provider,
+  ProviderContext,
+  ProviderHealth,
+  ProviderType,
+} from "../../src/core/provider.ts";
 import type { Certificate } from "../../src/core/x509/certificate.ts";
 import { caHash, caScheme, keyAlgorithm } from "../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
@@ -56,16 +63,29 @@ export function createVaultProvider({ connect, clock }: VaultProviderOptions): P
       const litter = litterOf(facts, after);
       if (litter.length === 0) return null;
       const { secrets } = record.state;
-      const left = { ...facts, intermediate: { ...facts.intermediate, issuerId: null, keyId: null }, litter };
-      return { ...record, state: { ...(secrets === undefined ? {} : { secrets }), facts: writeFacts(left) } };
+      const left = {
+        ...facts,
+        intermediate: { ...facts.intermediate, issuerId: null, keyId: null },
+        litter,
+      };
+      return {
+        ...record,
+        state: { ...(secrets === undefined ? {} : { secrets }), facts: writeFacts(left) },
+      };
     },
   };
 }
 
-async function collect(connect: Connect, { record, others, now, requireLease }: CollectRequest, context: ProviderContext) {
+async function collect(
+  connect: Connect,
+  { record, others, now, requireLease }: CollectRequest,
+  context: ProviderContext,
+) {
   const config = await configOf(record, context);
   const facts = readFacts(record.state);
-  const inUse = others.filter(({ provider }) => provider === NAME).map(({ state }) => readFacts(state));
+  const inUse = others
+    .filter(({ provider }) => provider === NAME)
+    .map(({ state }) => readFacts(state));
   const litter = await withClient(connect, config.connection, (client) =>
     sweep(client, facts, inUse, { clusterId: context.clusterId, now, beforeEach: requireLease }),
   );
@@ -89,7 +109,11 @@ async function open(
   const privateKey =
     key === undefined
       ? null
-      : await context.sealer.openKey(key, purposeOf(issuer.key, context.clusterId), keyAlgorithm(issuer.key, caHash(issuer.key)));
+      : await context.sealer.openKey(
+          key,
+          purposeOf(issuer.key, context.clusterId),
+          keyAlgorithm(issuer.key, caHash(issuer.key)),
+        );
 
   let inFlight = 0;
   let closed = false;
@@ -104,7 +128,10 @@ async function open(
       .catch(() => undefined)
       .then(client.close)
       .then(ended.resolve);
-  /** What is under way when this is closed ends by itself; what comes later, a leaf that was prepared before, has a client of its own. */
+  /**
+   * What is under way when this is closed ends by itself; what comes later, a leaf that was
+   * prepared before, has a client of its own.
+   */
   const use = async <T>(work: (open: VaultClient) => Promise<T>): Promise<T> => {
     if (closed) return withClient(connect, config.connection, work);
     inFlight++;
@@ -118,13 +145,20 @@ async function open(
 
   const signLeaf: Provider["signLeaf"] = async (draft, csr) => {
     if (privateKey !== null) {
-      const der = draft.complete(new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)));
+      const der = draft.complete(
+        new Uint8Array(await crypto.subtle.sign(scheme.params, privateKey, draft.signed)),
+      );
       const { serial, notBefore, notAfter } = draft.fields;
       return { der, serial, notBefore, notAfter };
     }
-    if (issuerId === null) throw new NotReadyError("ca_uninitialized", "CA is uninitialized: the root was left, and signs no leaves");
+    if (issuerId === null)
+      throw new NotReadyError(
+        "ca_uninitialized",
+        "CA is uninitialized: the root was left, and signs no leaves",
+      );
     const ask = (open: VaultClient) => {
-      const sign = () => signInVault(open, { mount, issuerId, certificate: issuer }, draft.fields, csr, clock.now());
+      const sign = () =>
+        signInVault(open, { mount, issuerId, certificate: issuer }, draft.fields, csr, clock.now());
       return sign().catch((error: unknown) => withRole(error, open, config, context, sign));
     };
     const leaf = await vault.call(() => use(ask));
@@ -143,18 +177,33 @@ async function open(
     requireCrossSigning: () => use((open) => requireCrossSigning(open, requireRoot(facts))),
     async crossSign(other, now, until) {
       const own = rootOf(root, facts);
-      return use((open) => crossSignInVault(open, own, other, { now, until, random: context.random }));
+      return use((open) =>
+        crossSignInVault(open, own, other, { now, until, random: context.random }),
+      );
     },
     async signIntermediate(csr, now) {
       const { clusterId, sealer, random } = context;
-      const work = { clusterId, sealer, random, now, onAbandon: () => undefined, warn: () => undefined };
+      const work = {
+        clusterId,
+        sealer,
+        random,
+        now,
+        onAbandon: () => undefined,
+        warn: () => undefined,
+      };
       const own = rootOf(root, facts);
       return use((open) => certifyOther({ ...work, client: open }, config, own, csr));
     },
     get health() {
       const { obstacle, notes } = healthOf(vault.absence, client, config, issuer, clock.now());
-      const files = fileFaults.map((fault) => `a file of the configuration cannot be used: ${fault}`);
-      const more = [files, cutShort === null ? [] : cutShortNote(cutShort, mount), rootGone === null ? [] : rootGoneNote(rootGone, issuer)];
+      const files = fileFaults.map(
+        (fault) => `a file of the configuration cannot be used: ${fault}`,
+      );
+      const more = [
+        files,
+        cutShort === null ? [] : cutShortNote(cutShort, mount),
+        rootGone === null ? [] : rootGoneNote(rootGone, issuer),
+      ];
       return { obstacle, notes: [...notes, ...more.flat()] };
     },
     async probe() {
@@ -163,7 +212,9 @@ async function open(
       await use(vault.probe);
     },
     async inspect() {
-      const { rootGone: isGone, ...found } = await vault.look(() => use((open) => inspectIn(open, facts, context.clusterId)));
+      const { rootGone: isGone, ...found } = await vault.look(() =>
+        use((open) => inspectIn(open, facts, context.clusterId)),
+      );
       rootGone = isGone ? (rootGone ?? clock.now()) : null;
       return found;
     },
@@ -189,24 +240,41 @@ async function withRole(
   again: () => Promise<Certificate>,
 ): Promise<Certificate> {
   if (!(error instanceof VaultError) || error.reason !== "role_missing") throw error;
-  await ensureRole(client, config.intermediate, roleFields(clusterId, config.leafTtlMs), () => undefined);
+  await ensureRole(
+    client,
+    config.intermediate,
+    roleFields(clusterId, config.leafTtlMs),
+    () => undefined,
+  );
   return again();
 }
 
-function healthOf(absence: Absence | null, { token }: VaultClient, config: VaultConfig, issuer: Certificate, now: Date): ProviderHealth {
+function healthOf(
+  absence: Absence | null,
+  { token }: VaultClient,
+  config: VaultConfig,
+  issuer: Certificate,
+  now: Date,
+): ProviderHealth {
   const notes: string[] = [];
   if (absence !== null) {
     const consequence =
       config.leafSigning === "vault"
         ? "no leaf can be signed"
         : `leaves are signed here, by an intermediate that ends at ${issuer.notAfter.toISOString()}`;
-    notes.push(`away since ${absence.since.toISOString()}: ${absence.error.message}; ${consequence}`);
+    notes.push(
+      `away since ${absence.since.toISOString()}: ${absence.error.message}; ${consequence}`,
+    );
   }
   if (token.failure !== null)
     notes.push(
       `the token cannot be renewed since ${token.failure.since.toISOString()}: ${token.failure.message}${token.expiresAt === null ? "" : `; it ends at ${token.expiresAt.toISOString()}`}`,
     );
-  else if (!token.renewable && token.expiresAt !== null && config.connection.login.kind !== "method")
+  else if (
+    !token.renewable &&
+    token.expiresAt !== null &&
+    config.connection.login.kind !== "method"
+  )
     notes.push(`the token cannot be renewed and ends at ${token.expiresAt.toISOString()}`);
   const obstacle =
     absence !== null && config.leafSigning === "vault" && isObstacle(absence, now)
@@ -230,23 +298,36 @@ async function inspectIn(
 ): Promise<Inspection & { readonly rootGone: boolean }> {
   const issuers = root === null ? [] : await issuersIn(client, root.mount);
   const current = issuers.find(({ isDefault }) => isDefault);
-  const rootReplaced = current !== undefined && current.id !== root?.issuerId && !isOurName(current.name, clusterId);
+  const rootReplaced =
+    current !== undefined && current.id !== root?.issuerId && !isOurName(current.name, clusterId);
   const rootGone = root !== null && !issuers.some(({ id }) => id === root.issuerId);
   return { rootReplaced, rootGone, issuerLost: await isLost(client, intermediate) };
 }
 
-async function isLost(client: VaultClient, { mount, issuerId, keyId }: Facts["intermediate"]): Promise<boolean> {
+async function isLost(
+  client: VaultClient,
+  { mount, issuerId, keyId }: Facts["intermediate"],
+): Promise<boolean> {
   if (issuerId === null) return false;
-  return !(await issuersIn(client, mount)).some((issuer) => issuer.id === issuerId && issuer.keyId === keyId);
+  return !(await issuersIn(client, mount)).some(
+    (issuer) => issuer.id === issuerId && issuer.keyId === keyId,
+  );
 }
 
-/** None where nothing is mounted. Anybody may list them: who is denied was answered for a path without a mount, unless something else refuses it. */
+/**
+ * None where nothing is mounted. Anybody may list them: who is denied was answered for a path
+ * without a mount, unless something else refuses it.
+ */
 async function issuersIn(client: VaultClient, mount: Mount): Promise<readonly IssuerListing[]> {
   try {
     return await client.listIssuers(mount);
   } catch (error) {
     if (!(error instanceof VaultError)) throw error;
-    if (error.reason === "mount_missing" || (error.reason === "denied" && (await client.readMount(mount)) === null)) return [];
+    if (
+      error.reason === "mount_missing" ||
+      (error.reason === "denied" && (await client.readMount(mount)) === null)
+    )
+      return [];
     throw error;
   }
 }

@@ -1,5 +1,6 @@
 /**
- * The role by which Vault signs leaves. It leaves a request no say: names come with the call, usage and life from the role.
+ * The role by which Vault signs leaves. It leaves a request no say: names come with the call, usage
+ * and life from the role.
  * @module
  */
 import { trustDomainOf } from "../../src/core/spiffe/kinds.ts";
@@ -46,13 +47,22 @@ export async function ensureRole(
   onAbandon: (undo: (client: VaultClient) => Promise<void>) => void,
 ): Promise<void> {
   const before = await client.readRole(mount, LEAF_ROLE);
-  if (before !== null && Object.entries(fields).every(([name, value]) => isSame(before[name], value))) return;
-  onAbandon((later) => (before === null ? later.deleteRole(mount, LEAF_ROLE) : later.writeRole(mount, LEAF_ROLE, before)));
+  if (
+    before !== null &&
+    Object.entries(fields).every(([name, value]) => isSame(before[name], value))
+  )
+    return;
+  onAbandon((later) =>
+    before === null
+      ? later.deleteRole(mount, LEAF_ROLE)
+      : later.writeRole(mount, LEAF_ROLE, before),
+  );
   await client.writeRole(mount, LEAF_ROLE, fields);
 }
 
 /** A server leaves out what it does not know, and writes an empty list as null or as one. */
 function isSame(found: unknown, wanted: unknown): boolean {
-  const plain = (value: unknown) => JSON.stringify(Array.isArray(value) && value.length === 0 ? null : (value ?? null));
+  const plain = (value: unknown) =>
+    JSON.stringify(Array.isArray(value) && value.length === 0 ? null : (value ?? null));
   return plain(found) === plain(wanted);
 }

@@ -1,20 +1,32 @@
 /**
- * The root in Vault: made where there is none, adopted where there is one, followed up to the root above it where the
- * mount holds an intermediate of an external one.
+ * The root in Vault: made where there is none, adopted where there is one, followed up to the root
+ * above it where the mount holds an intermediate of an external one.
  * @module
  */
 import { equal } from "../../src/core/bytes.ts";
 import { ConfigError, FormatError, type Violation } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import { caCommonName, signingUri } from "../../src/core/x509/authority.ts";
-import { type Certificate, inForce, readCertificate, readCertificatePem } from "../../src/core/x509/certificate.ts";
+import {
+  type Certificate,
+  inForce,
+  readCertificate,
+  readCertificatePem,
+} from "../../src/core/x509/certificate.ts";
 import { couldHaveIssued, isSignedBy } from "../../src/core/x509/chain.ts";
 import { CAS_BELOW_ROOT, caFaults, caWarnings } from "../../src/core/x509/usable-ca.ts";
 import type { IssuerListing, VaultClient } from "./client.ts";
 import type { VaultConfig } from "./config.ts";
 import { VaultError } from "./errors.ts";
 import type { RootFacts } from "./facts.ts";
-import { deleteIssuer, deleteMount, descriptionOf, findMount, isOurName, newName } from "./ownership.ts";
+import {
+  deleteIssuer,
+  deleteMount,
+  descriptionOf,
+  findMount,
+  isOurName,
+  newName,
+} from "./ownership.ts";
 import type { Work } from "./work.ts";
 
 export interface VaultRoot {
@@ -38,7 +50,12 @@ export type RootPlan =
  * @param fresh another one is wanted than the pinned one.
  * @throws {ConfigError} where what is there cannot be used @throws {VaultError}
  */
-export async function planRoot(work: Work, config: VaultConfig, pinned: VaultRoot | null, fresh: boolean): Promise<RootPlan> {
+export async function planRoot(
+  work: Work,
+  config: VaultConfig,
+  pinned: VaultRoot | null,
+  fresh: boolean,
+): Promise<RootPlan> {
   const { client, clusterId } = work;
   const mount = rootMount(config);
   const found = await findMount(client, mount, "RootPKIPath", clusterId);
@@ -47,10 +64,14 @@ export async function planRoot(work: Work, config: VaultConfig, pinned: VaultRoo
   const current = issuers.find(({ isDefault }) => isDefault);
   if (pinned !== null) {
     // Another default than ours that somebody else made is what the operator wants us to use.
-    const replaced = current !== undefined && current.id !== pinned.facts.issuerId && !isOurName(current.name, clusterId);
+    const replaced =
+      current !== undefined &&
+      current.id !== pinned.facts.issuerId &&
+      !isOurName(current.name, clusterId);
     if (!replaced && !fresh) return { kind: "use", root: pinned };
     const isGone = !issuers.some(({ id }) => id === pinned.facts.issuerId);
-    if (!replaced && (pinned.facts.isOurs || isGone)) return { kind: "generate", beside: issuers.length > 0 };
+    if (!replaced && (pinned.facts.isOurs || isGone))
+      return { kind: "generate", beside: issuers.length > 0 };
     if (!replaced) throw cannotRotate(config, pinned);
   }
   if (current === undefined) return { kind: "generate", beside: false };
@@ -59,14 +80,22 @@ export async function planRoot(work: Work, config: VaultConfig, pinned: VaultRoo
 }
 
 /** Carries a plan out. @throws {VaultError} @throws {ConfigError} */
-export async function makeRoot(work: Work, config: VaultConfig, plan: RootPlan): Promise<VaultRoot> {
+export async function makeRoot(
+  work: Work,
+  config: VaultConfig,
+  plan: RootPlan,
+): Promise<VaultRoot> {
   if (plan.kind === "use") return plan.root;
   const { client, clusterId, random, onAbandon } = work;
   const mount = rootMount(config);
   if (plan.kind === "mount") {
     onAbandon((later) => deleteMount(later, mount, { clusterId, what: "root", accessor: null }));
     const ttl = { maxLeaseTtlMs: config.rootTtlMs, defaultLeaseTtlMs: config.rootTtlMs };
-    await client.enableMount(mount, { type: "pki", description: descriptionOf(clusterId, "root"), ...ttl });
+    await client.enableMount(mount, {
+      type: "pki",
+      description: descriptionOf(clusterId, "root"),
+      ...ttl,
+    });
   }
   const name = newName(clusterId, "root", random);
   onAbandon((later) => deleteNamed(later, config, name));
@@ -79,11 +108,16 @@ export async function makeRoot(work: Work, config: VaultConfig, plan: RootPlan):
     ttlMs: config.rootTtlMs,
   };
   const beside = plan.kind === "generate" && plan.beside;
-  const made = await (beside ? client.rotateRoot(mount, request) : client.generateRoot(mount, request));
+  const made = await (beside
+    ? client.rotateRoot(mount, request)
+    : client.generateRoot(mount, request));
   if (made.issuerId === null) throw tooOld();
   const certificate = readCertificatePem(made.certificate);
   const cut = certificate.notAfter.getTime() < work.now.getTime() + config.rootTtlMs - 3_600_000;
-  if (cut) work.warn(`Vault cut the root's life to ${certificate.notAfter.toISOString()}: RootCertTTL is beyond the mount's max_lease_ttl`);
+  if (cut)
+    work.warn(
+      `Vault cut the root's life to ${certificate.notAfter.toISOString()}: RootCertTTL is beyond the mount's max_lease_ttl`,
+    );
   return { certificate, facts: { mount, issuerId: made.issuerId, isOurs: true }, path: [] };
 }
 
@@ -92,7 +126,8 @@ async function deleteNamed(client: VaultClient, config: VaultConfig, name: strin
   try {
     await deleteIssuer(client, rootMount(config), name, name);
   } catch (error) {
-    if (!(error instanceof VaultError) || !["mount_missing", "denied"].includes(error.reason)) throw error;
+    if (!(error instanceof VaultError) || !["mount_missing", "denied"].includes(error.reason))
+      throw error;
     // Without the mount there is no rule for what was in it.
     if ((await client.readMount(rootMount(config))) !== null) throw error;
   }
@@ -103,8 +138,15 @@ export function rootMount({ root }: VaultConfig): NonNullable<VaultConfig["root"
   return root;
 }
 
-/** Reads the default issuer with what stands above it, up to a self-signed root. Anybody may, so that no policy is needed. */
-async function readRoot(work: Work, config: VaultConfig, issuer: IssuerListing): Promise<VaultRoot> {
+/**
+ * Reads the default issuer with what stands above it, up to a self-signed root. Anybody may, so
+ * that no policy is needed.
+ */
+async function readRoot(
+  work: Work,
+  config: VaultConfig,
+  issuer: IssuerListing,
+): Promise<VaultRoot> {
   const mount = rootMount(config);
   const pem = (await work.client.readCa(mount)) ?? "";
   const chain = readChain(config, pem + ((await work.client.readCaChain(mount)) ?? ""));
@@ -113,35 +155,48 @@ async function readRoot(work: Work, config: VaultConfig, issuer: IssuerListing):
   const path = [own];
   for (;;) {
     const last = path.at(-1) as Certificate;
-    if (!inForce(last, work.now)) throw unusable(config, `a certificate in its chain ${outOfForce(last, work.now)}`);
+    if (!inForce(last, work.now))
+      throw unusable(config, `a certificate in its chain ${outOfForce(last, work.now)}`);
     if (await isIssuerOf(last, last)) break;
     const others = chain.filter((candidate) => candidate !== last);
     const next =
-      others.find((candidate) => couldHaveIssued(candidate, last)) ?? (await findAsync(others, (other) => isIssuerOf(other, last)));
+      others.find((candidate) => couldHaveIssued(candidate, last)) ??
+      (await findAsync(others, (other) => isIssuerOf(other, last)));
     if (next === undefined || path.includes(next))
-      throw unusable(config, "its issuer is no root and the root above it is not there: import the whole chain into the mount");
+      throw unusable(
+        config,
+        "its issuer is no root and the root above it is not there: import the whole chain into the mount",
+      );
     path.push(next);
   }
   requireUsable(work, config, path);
   for (const [i, certificate] of path.entries())
-    if (!(await isSignedBy(certificate, path[i + 1] ?? certificate))) throw unusable(config, "a signature in its chain is wrong");
+    if (!(await isSignedBy(certificate, path[i + 1] ?? certificate)))
+      throw unusable(config, "a signature in its chain is wrong");
   // Scheme and trust domain do not differ by case (SPIFFE-ID §2.1), and a CA's ID has nothing else.
   const uris = own.uris.map((uri) => uri.toLowerCase()).filter((uri) => uri.startsWith("spiffe:"));
   const wanted = signingUri(work.clusterId);
-  if (uris.length > 0 && !uris.includes(wanted)) throw unusable(config, `its issuer is of another trust domain than ${wanted}`);
+  if (uris.length > 0 && !uris.includes(wanted))
+    throw unusable(config, `its issuer is of another trust domain than ${wanted}`);
   const facts = { mount, issuerId: issuer.id, isOurs: isOurName(issuer.name, work.clusterId) };
   return { certificate: path.at(-1) as Certificate, facts, path: path.slice(0, -1) };
 }
 
 /**
- * Whether a certificate certifies another one, also if something else in it, such as its key usage or a key identifier, is
- * at fault: that is named then, rather than that the issuer is missing.
+ * Whether a certificate certifies another one, also if something else in it, such as its key usage
+ * or a key identifier, is at fault: that is named then, rather than that the issuer is missing.
  */
 async function isIssuerOf(issuer: Certificate, subject: Certificate): Promise<boolean> {
-  return couldHaveIssued(issuer, subject) || (equal(issuer.subject, subject.issuer) && (await isSignedBy(subject, issuer)));
+  return (
+    couldHaveIssued(issuer, subject) ||
+    (equal(issuer.subject, subject.issuer) && (await isSignedBy(subject, issuer)))
+  );
 }
 
-async function findAsync<T>(list: readonly T[], holds: (one: T) => Promise<boolean>): Promise<T | undefined> {
+async function findAsync<T>(
+  list: readonly T[],
+  holds: (one: T) => Promise<boolean>,
+): Promise<T | undefined> {
   for (const one of list) if (await holds(one)) return one;
   return undefined;
 }
@@ -151,7 +206,8 @@ function readChain(config: VaultConfig, pem: string): Certificate[] {
     const read = readPem(pem).map(({ bytes }) => readCertificate(bytes));
     return [...new Map(read.map((each) => [each.id, each])).values()];
   } catch (error) {
-    if (error instanceof FormatError) throw unusable(config, `its chain cannot be read: ${error.message}`);
+    if (error instanceof FormatError)
+      throw unusable(config, `its chain cannot be read: ${error.message}`);
     throw error;
   }
 }
@@ -171,19 +227,30 @@ function requireUsable(work: Work, config: VaultConfig, path: readonly Certifica
           : i === path.length - 1
             ? "the root above it"
             : "a certificate between it and its root";
-    const faults = caFaults(certificate, { clusterId, issuer: path[i + 1] ?? certificate, casBelow });
+    const faults = caFaults(certificate, {
+      clusterId,
+      issuer: path[i + 1] ?? certificate,
+      casBelow,
+    });
     all.push(...faults.map((fault) => ({ ...fault, message: `${who} ${fault.message}` })));
     if (faults.length > 0) continue;
-    for (const warning of caWarnings(certificate)) warn(`The root at ${JSON.stringify(rootMount(config).path)}: ${who} ${warning}`);
+    for (const warning of caWarnings(certificate))
+      warn(`The root at ${JSON.stringify(rootMount(config).path)}: ${who} ${warning}`);
   }
   if (all.length > 0) throw unusable(config, all.map(({ message }) => message).join("; "), all);
 }
 
 function outOfForce({ notBefore, notAfter }: Certificate, now: Date): string {
-  return notBefore > now ? `is not valid before ${notBefore.toISOString()}` : `expired on ${notAfter.toISOString()}`;
+  return notBefore > now
+    ? `is not valid before ${notBefore.toISOString()}`
+    : `expired on ${notAfter.toISOString()}`;
 }
 
-function unusable(config: VaultConfig, why: string, faults: readonly Violation[] = []): ConfigError {
+function unusable(
+  config: VaultConfig,
+  why: string,
+  faults: readonly Violation[] = [],
+): ConfigError {
   return new ConfigError(
     `error configuring provider: RootPKIPath: the root at ${JSON.stringify(rootMount(config).path)} cannot be used: ${why}`,
     faults,

@@ -17,16 +17,26 @@ function mapSecrets(config: ConfigMap, visit: Visit, above: readonly string[] = 
   const map = ([key, value]: [string, unknown]): [string, unknown] => {
     const at = [...above, key];
     const under = VAULT_SECRET_FIELDS.filter(
-      (path) => path.split(".").slice(0, at.length).map(foldedName).join(".") === at.map(foldedName).join("."),
+      (path) =>
+        path.split(".").slice(0, at.length).map(foldedName).join(".") ===
+        at.map(foldedName).join("."),
     );
     const [path] = under;
     if (path === undefined) return [key, value];
     if (path.split(".").length === at.length) {
       // A number or a boolean is decoded as text.
       const isPlain = typeof value === "number" || typeof value === "boolean";
-      return [key, isPlain || (typeof value === "string" && value !== "") ? visit(path, String(value)) : value];
+      return [
+        key,
+        isPlain || (typeof value === "string" && value !== "") ? visit(path, String(value)) : value,
+      ];
     }
-    return [key, typeof value === "object" && value !== null && !Array.isArray(value) ? mapSecrets(value as ConfigMap, visit, at) : value];
+    return [
+      key,
+      typeof value === "object" && value !== null && !Array.isArray(value)
+        ? mapSecrets(value as ConfigMap, visit, at)
+        : value,
+    ];
   };
   return Object.fromEntries(Object.entries(config).map(map));
 }
@@ -41,18 +51,26 @@ export function secretsOf(config: ConfigMap): Secrets {
   return found;
 }
 
-/** The configuration with its secrets in place of HIDDEN. @throws {ConfigError} where one is not kept */
+/**
+ * The configuration with its secrets in place of HIDDEN.
+ * @throws {ConfigError} where one is not kept
+ */
 export function withSecrets(config: ConfigMap, kept: Secrets): ConfigMap {
   return mapSecrets(config, (path, value) => {
     if (value !== HIDDEN) return value;
     const secret = kept[path];
     if (secret === undefined)
-      throw new ConfigError(`${path} is "hidden", which keeps the stored value, but none is stored: send the value itself`);
+      throw new ConfigError(
+        `${path} is "hidden", which keeps the stored value, but none is stored: send the value itself`,
+      );
     return secret;
   });
 }
 
-/** Fields that decide who gets to see a secret: where it is sent, as whom, and how the receiver is verified. */
+/**
+ * Fields that decide who gets to see a secret: where it is sent, as whom, and how the receiver is
+ * verified.
+ */
 function destinationOf({ connection }: VaultConfig): ReadonlyMap<string, unknown> {
   const { address, login, namespace, tls } = connection;
   const method = login.kind === "method" ? login.method : null;
@@ -77,7 +95,11 @@ function destinationOf({ connection }: VaultConfig): ReadonlyMap<string, unknown
 }
 
 /** Namespaces that calls with the token are made in, by the field that names each. */
-function namespacesOf({ connection, root, intermediate }: VaultConfig): ReadonlyMap<string, string> {
+function namespacesOf({
+  connection,
+  root,
+  intermediate,
+}: VaultConfig): ReadonlyMap<string, string> {
   return new Map([
     ["Namespace", connection.namespace],
     ...(root === null ? [] : [["RootPKINamespace", root.namespace] as const]),
@@ -88,7 +110,8 @@ function namespacesOf({ connection, root, intermediate }: VaultConfig): Readonly
 /** The first field that sends a secret elsewhere than before, or null. */
 function changedDestination(next: VaultConfig, before: VaultConfig): string | null {
   const [to, from] = [destinationOf(next), destinationOf(before)];
-  for (const field of new Set([...to.keys(), ...from.keys()])) if (to.get(field) !== from.get(field)) return field;
+  for (const field of new Set([...to.keys(), ...from.keys()]))
+    if (to.get(field) !== from.get(field)) return field;
   const known = [...namespacesOf(before).values()];
   for (const [field, namespace] of namespacesOf(next)) if (!known.includes(namespace)) return field;
   return null;
@@ -99,12 +122,17 @@ const ROLE_ID = "AuthMethod.Params.role_id";
 
 /** Whether a kept secret would log in as somebody else, whose name is sent in clear. */
 function changesRole(hidden: readonly string[], sent: Secrets, kept: Secrets): boolean {
-  return hidden.some((path) => path !== ROLE_ID) && sent[ROLE_ID] !== undefined && sent[ROLE_ID] !== kept[ROLE_ID];
+  return (
+    hidden.some((path) => path !== ROLE_ID) &&
+    sent[ROLE_ID] !== undefined &&
+    sent[ROLE_ID] !== kept[ROLE_ID]
+  );
 }
 
 /**
- * Refuses to send a kept secret anywhere but where it was given for: to another server, namespace, auth mount or user, or
- * to a server that is verified in another way. A caller who may change the configuration must not learn it that way.
+ * Refuses to send a kept secret anywhere but where it was given for: to another server, namespace,
+ * auth mount or user, or to a server that is verified in another way. A caller who may change the
+ * configuration must not learn it that way.
  * @param kept the stored secrets.
  * @throws {ConfigError} naming the secret and the field that changes
  */
@@ -115,8 +143,13 @@ export function requireSameDestination(config: ConfigMap, stored: ConfigMap, kep
     return value;
   });
   if (hidden.length === 0) return;
-  const moved = changedDestination(parseVaultConfig(config, false), parseVaultConfig(stored, false));
+  const moved = changedDestination(
+    parseVaultConfig(config, false),
+    parseVaultConfig(stored, false),
+  );
   const changed = moved ?? (changesRole(hidden, secretsOf(config), kept) ? ROLE_ID : null);
   if (changed !== null)
-    throw new ConfigError(`${hidden[0]} is "hidden", which keeps the stored value, but ${changed} changes: send the value itself`);
+    throw new ConfigError(
+      `${hidden[0]} is "hidden", which keeps the stored value, but ${changed} changes: send the value itself`,
+    );
 }

@@ -1,6 +1,7 @@
 /**
- * Calls to Vault by path: node-vault over our own transport, with the token that is valid now, a namespace for each call,
- * and one more try where that can do no harm. Answers are still unknown here.
+ * Calls to Vault by path: node-vault over our own transport, with the token that is valid now, a
+ * namespace for each call, and one more try where that can do no harm. Answers are still unknown
+ * here.
  * @module
  */
 import nodeVault from "node-vault";
@@ -28,8 +29,16 @@ export interface CallOptions {
 }
 
 export interface Session {
-  /** @returns parsed JSON, text for what is none, null for an answer without a body. @throws {VaultError} @throws {RateLimitedError} */
-  call(method: "GET" | "LIST" | "POST" | "DELETE", path: string, options: CallOptions): Promise<unknown>;
+  /**
+   * @returns parsed JSON, text for what is none, null for an answer without a body.
+   * @throws {VaultError}
+   * @throws {RateLimitedError}
+   */
+  call(
+    method: "GET" | "LIST" | "POST" | "DELETE",
+    path: string,
+    options: CallOptions,
+  ): Promise<unknown>;
   readonly token: TokenKeeper;
   close(): void;
 }
@@ -49,7 +58,10 @@ interface Outgoing {
   readonly timeoutMs: number;
 }
 
-/** What we hand back, and get again where node-vault would make an error of it that has lost the headers. */
+/**
+ * What we hand back, and get again where node-vault would make an error of it that has lost the
+ * headers.
+ */
 interface Incoming extends TransportAnswer {
   readonly statusCode: number;
 }
@@ -66,10 +78,21 @@ export function createSession(options: SessionOptions): Session {
     "request-promise": { defaults: () => outgoing },
   } as unknown as nodeVault.VaultOptions);
   // What it took from the environment where it was given nothing.
-  Object.assign(vault, { token: "", namespace: "", pathPrefix: "", handleVaultResponse: (answer: unknown) => answer });
+  Object.assign(vault, {
+    token: "",
+    namespace: "",
+    pathPrefix: "",
+    handleVaultResponse: (answer: unknown) => answer,
+  });
 
   async function outgoing({ uri, method, headers, json, timeoutMs }: Outgoing): Promise<Incoming> {
-    const answer = await transport.send({ url: uri, method, headers, body: json === undefined ? null : JSON.stringify(json), timeoutMs });
+    const answer = await transport.send({
+      url: uri,
+      method,
+      headers,
+      body: json === undefined ? null : JSON.stringify(json),
+      timeoutMs,
+    });
     return { ...answer, statusCode: answer.status };
   }
 
@@ -88,7 +111,9 @@ export function createSession(options: SessionOptions): Session {
       headers,
       timeoutMs,
     };
-    const answer: unknown = await vault.request(body === undefined ? request : { ...request, json: body });
+    const answer: unknown = await vault.request(
+      body === undefined ? request : { ...request, json: body },
+    );
     return readAnswer(`${method} ${path}`, answer as Incoming);
   };
 
@@ -99,7 +124,8 @@ export function createSession(options: SessionOptions): Session {
         return await act();
       } catch (error) {
         const passing =
-          error instanceof VaultError && (error.reason === "unreachable" || (error.reason === "failing" && error.status !== 501));
+          error instanceof VaultError &&
+          (error.reason === "unreachable" || (error.reason === "failing" && error.status !== 501));
         if (!passing) throw error;
         await clock.sleep(pause * (1 + random.fraction()));
       }
@@ -122,18 +148,28 @@ export function createSession(options: SessionOptions): Session {
 
   let namespaces: Promise<void> | null = null;
   /**
-   * Vault without namespaces takes no notice of the header: what is meant for one would happen in the root namespace. It is
-   * told by its answer for a namespace that cannot be there. @throws {VaultError} `namespace_missing`
+   * Vault without namespaces takes no notice of the header: what is meant for one would happen in
+   * the root namespace. It is told by its answer for a namespace that cannot be there. @throws
+   * {VaultError} `namespace_missing`
    */
   const requireNamespaces = (held: string): Promise<void> => {
-    namespaces ??= persistent(() => once(held, "GET", "auth/token/lookup-self", { namespace: `none-${hex(random.bytes(8))}` }), true).then(
+    namespaces ??= persistent(
+      () =>
+        once(held, "GET", "auth/token/lookup-self", { namespace: `none-${hex(random.bytes(8))}` }),
+      true,
+    ).then(
       () => {
-        throw new VaultError("namespace_missing", "Vault: this server has no namespaces and would use the root one: configure none");
+        throw new VaultError(
+          "namespace_missing",
+          "Vault: this server has no namespaces and would use the root one: configure none",
+        );
       },
       (error: unknown) => {
         if (
           error instanceof VaultError &&
-          (error.reason === "namespace_missing" || error.reason === "denied" || error.reason === "not_found")
+          (error.reason === "namespace_missing" ||
+            error.reason === "denied" ||
+            error.reason === "not_found")
         )
           return;
         namespaces = null;
@@ -146,14 +182,19 @@ export function createSession(options: SessionOptions): Session {
   return {
     async call(method, path, call) {
       const repeatable = call.repeatable ?? (method === "GET" || method === "LIST");
-      if (call.anonymous === true) return persistent(() => once("", method, path, call), repeatable);
+      if (call.anonymous === true)
+        return persistent(() => once("", method, path, call), repeatable);
       const held = await token.get();
       if (call.namespace !== "") await requireNamespaces(held);
       try {
         return await persistent(() => once(held, method, path, call), repeatable);
       } catch (error) {
         // A token that is dead and one that may not are answered alike.
-        if (!(error instanceof VaultError && error.reason === "denied") || !(await token.denied(held))) throw error;
+        if (
+          !(error instanceof VaultError && error.reason === "denied") ||
+          !(await token.denied(held))
+        )
+          throw error;
       }
       return persistent(async () => once(await token.get(), method, path, call), repeatable);
     },
@@ -165,7 +206,10 @@ export function createSession(options: SessionOptions): Session {
   };
 }
 
-function readAnswer(call: string, { status, text, isJson, retryAfterMs }: TransportAnswer): unknown {
+function readAnswer(
+  call: string,
+  { status, text, isJson, retryAfterMs }: TransportAnswer,
+): unknown {
   let body: unknown = text;
   if (isJson && text !== "") {
     try {
@@ -175,8 +219,10 @@ function readAnswer(call: string, { status, text, isJson, retryAfterMs }: Transp
     }
   }
   // Health tells its states by statuses, and has the same body in all of them.
-  if (status === 200 || status === 204 || (/ sys\/health$/.test(call) && typeof body === "object")) return text === "" ? null : body;
-  const errors: unknown = typeof body === "object" && body !== null && "errors" in body ? body.errors : [];
+  if (status === 200 || status === 204 || (/ sys\/health$/.test(call) && typeof body === "object"))
+    return text === "" ? null : body;
+  const errors: unknown =
+    typeof body === "object" && body !== null && "errors" in body ? body.errors : [];
   const list = Array.isArray(errors) ? errors.filter((error) => typeof error === "string") : [];
   // What a proxy in front of Vault says is not quoted; only Vault's own errors are.
   throw answerError(call, status, list, retryAfterMs);

@@ -1,5 +1,6 @@
 /**
- * A stored configuration with its secrets: they lie sealed in the provider's state, and read "hidden" everywhere else.
+ * A stored configuration with its secrets: they lie sealed in the provider's state, and read
+ * "hidden" everywhere else.
  * @module
  */
 import { fromUtf8, utf8 } from "../../src/core/bytes.ts";
@@ -11,7 +12,10 @@ import { requireSameDestination, type Secrets, secretsOf, withSecrets } from "./
 
 const purposeOf = (clusterId: string) => ({ clusterId, purpose: "vault-login", id: "vault" });
 
-async function openSecrets(state: ProviderState, { sealer, clusterId }: ProviderContext): Promise<Secrets> {
+async function openSecrets(
+  state: ProviderState,
+  { sealer, clusterId }: ProviderContext,
+): Promise<Secrets> {
   if (state.secrets === undefined) return {};
   const bytes = await sealer.openSecret(state.secrets, purposeOf(clusterId));
   try {
@@ -22,7 +26,10 @@ async function openSecrets(state: ProviderState, { sealer, clusterId }: Provider
 }
 
 /** The configuration of a record, secrets included. @throws {SealError} */
-export async function configOf(record: ProviderRecord, context: ProviderContext): Promise<VaultConfig> {
+export async function configOf(
+  record: ProviderRecord,
+  context: ProviderContext,
+): Promise<VaultConfig> {
   const filled = withSecrets(record.config ?? {}, await openSecrets(record.state, context));
   return parseVaultConfig(filled, readFacts(record.state).root !== null);
 }
@@ -36,7 +43,8 @@ export interface Settled {
 /**
  * A configuration as it was sent, with what it keeps of the one before.
  * @param primary whether this datacenter has the root.
- * @throws {ConfigError} where a secret would go to another server than it was given for @throws {SealError}
+ * @throws {ConfigError} where a secret would go to another server than it was given for @throws
+ * {SealError}
  */
 export async function settle(
   sent: ConfigMap | null,
@@ -53,5 +61,8 @@ export async function settle(
   // The same secrets stay as they are sealed, so that nothing changes where nothing changed.
   if (previous?.state.secrets !== undefined && JSON.stringify(kept) === text)
     return { config, sealed: { secrets: previous.state.secrets } };
-  return { config, sealed: { secrets: await context.sealer.sealSecret(utf8(text), purposeOf(context.clusterId)) } };
+  return {
+    config,
+    sealed: { secrets: await context.sealer.sealSecret(utf8(text), purposeOf(context.clusterId)) },
+  };
 }

@@ -1,8 +1,9 @@
 /**
- * The token with which Vault is asked: logs in, renews what can be renewed, and logs in anew before it ends. One for
- * each opened client; there is never more than one login or renewal at a time.
+ * The token with which Vault is asked: logs in, renews what can be renewed, and logs in anew before
+ * it ends. One for each opened client; there is never more than one login or renewal at a time.
  *
- * none -> valid -> renewing -> valid; a failure is tried again with growing pauses, and the token is used until it ends.
+ * none -> valid -> renewing -> valid; a failure is tried again with growing pauses, and the token
+ * is used until it ends.
  * @module
  */
 import * as v from "valibot";
@@ -14,7 +15,10 @@ import type { TokenStatus } from "./client.ts";
 import type { VaultConnection } from "./config.ts";
 import { VaultError } from "./errors.ts";
 
-/** What is left of a lease's life when it is renewed; less by a random part, so that replicas do not come at once. */
+/**
+ * What is left of a lease's life when it is renewed; less by a random part, so that replicas do not
+ * come at once.
+ */
 const RENEW_AT = 2 / 3;
 const JITTER = 0.1;
 const BACKOFF_MS = 1000;
@@ -45,7 +49,8 @@ export interface TokenKeeper {
   /** The token to use now. @throws {VaultError} where there is none and a login fails */
   get(): Promise<string>;
   /**
-   * Looks after a call was denied: whether another token is there now, so that the call may be made once more.
+   * Looks after a call was denied: whether another token is there now, so that the call may be made
+   * once more.
    * @throws {VaultError} `token_invalid` where the token is dead and there is no other.
    */
   denied(token: string): Promise<boolean>;
@@ -64,7 +69,11 @@ interface Held {
 }
 
 const Auth = v.object({
-  auth: v.object({ client_token: v.pipe(v.string(), v.nonEmpty()), lease_duration: v.number(), renewable: v.boolean() }),
+  auth: v.object({
+    client_token: v.pipe(v.string(), v.nonEmpty()),
+    lease_duration: v.number(),
+    renewable: v.boolean(),
+  }),
 });
 
 const Lookup = v.object({
@@ -93,7 +102,8 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
   const now = () => clock.now().getTime();
 
   /**
-   * Asks Vault of a token. One that is dead and one that may not ask this are answered alike: the latter may ask something else.
+   * Asks Vault of a token. One that is dead and one that may not ask this are answered alike: the
+   * latter may ask something else.
    * @throws {VaultError} `token_invalid` where it is dead
    */
   const askOf = async (token: string): Promise<unknown> => {
@@ -103,17 +113,29 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
       return await call(token, "GET", path, null);
     } catch (error) {
       if (!isDenied(error)) throw error;
-      await call(token, "POST", "sys/capabilities-self", { paths: [path] }).catch((other: unknown) => {
-        throw isDenied(other)
-          ? new VaultError("token_invalid", "Vault: the token is unknown, expired or revoked; configure another one", 403)
-          : other;
-      });
+      await call(token, "POST", "sys/capabilities-self", { paths: [path] }).catch(
+        (other: unknown) => {
+          throw isDenied(other)
+            ? new VaultError(
+                "token_invalid",
+                "Vault: the token is unknown, expired or revoked; configure another one",
+                403,
+              )
+            : other;
+        },
+      );
       throw error;
     }
   };
 
   const lookup = async (token: string): Promise<Held> => {
-    const { ttl, creation_ttl: first, period, renewable, expire_time: expires } = parse(Lookup, await askOf(token)).data;
+    const {
+      ttl,
+      creation_ttl: first,
+      period,
+      renewable,
+      expire_time: expires,
+    } = parse(Lookup, await askOf(token)).data;
     // A token of which less than a second is left says 0 too.
     const lasts = expires === null || expires === undefined ? null : Math.max(ttl, 0) * 1000;
     // What it is renewed by is what it was made for, not what is left of that.
@@ -126,7 +148,11 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
     options.beforeLogin();
     if (login.kind === "file") {
       const token = readSecret(login.path, options.readFile);
-      if (!/^[\x21-\x7e]+$/.test(token)) throw new VaultError("login_refused", `Vault: ${JSON.stringify(login.path)} holds no token`);
+      if (!/^[\x21-\x7e]+$/.test(token))
+        throw new VaultError(
+          "login_refused",
+          `Vault: ${JSON.stringify(login.path)} holds no token`,
+        );
       return lookup(token);
     }
     const { path, body } = loginRequest(login.method, options.readFile);
@@ -136,7 +162,12 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
     });
     const { client_token: token, lease_duration: seconds, renewable } = parse(Auth, answer).auth;
     // A lease of nothing is that of a token that does not expire.
-    return { token, expiresAt: seconds === 0 ? null : asked + seconds * 1000, leaseMs: seconds * 1000, renewable };
+    return {
+      token,
+      expiresAt: seconds === 0 ? null : asked + seconds * 1000,
+      leaseMs: seconds * 1000,
+      renewable,
+    };
   };
 
   const renew = async (before: Held): Promise<Held> => {
@@ -146,12 +177,18 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
       Auth,
       await call(before.token, "POST", "auth/token/renew-self", { increment }),
     ).auth;
-    return { ...before, expiresAt: asked + seconds * 1000, leaseMs: Math.max(before.leaseMs, seconds * 1000), renewable };
+    return {
+      ...before,
+      expiresAt: asked + seconds * 1000,
+      leaseMs: Math.max(before.leaseMs, seconds * 1000),
+      renewable,
+    };
   };
 
   /** One login or renewal at a time; who comes meanwhile gets its outcome. */
   const once = (act: () => Promise<Held>): Promise<Held> => {
-    if (closing.signal.aborted) return Promise.reject(new VaultError("unreachable", "Vault: this client was closed"));
+    if (closing.signal.aborted)
+      return Promise.reject(new VaultError("unreachable", "Vault: this client was closed"));
     busy ??= act()
       .then((next) => {
         held = next;
@@ -163,7 +200,10 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
       })
       .catch((error: unknown) => {
         state = "failing";
-        failure = { message: error instanceof CaError ? error.message : "unknown", since: failure?.since ?? clock.now() };
+        failure = {
+          message: error instanceof CaError ? error.message : "unknown",
+          since: failure?.since ?? clock.now(),
+        };
         throw error;
       })
       .finally(() => {
@@ -179,13 +219,15 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
   };
 
   /** When a lease is looked after: at two thirds of what is left of it. */
-  const dueAt = (expiresAt: number): number => now() + Math.max(0, expiresAt - now()) * RENEW_AT * (1 - JITTER * random.fraction());
+  const dueAt = (expiresAt: number): number =>
+    now() + Math.max(0, expiresAt - now()) * RENEW_AT * (1 - JITTER * random.fraction());
 
   /** Renews, or logs in where renewing gains nothing any more. */
   const extend = async (before: Held): Promise<Held> => {
     if (!before.renewable) return canLogIn ? logIn() : lookup(before.token);
     const next = await renew(before).catch((error: unknown) => {
-      const dead = error instanceof VaultError && (error.reason === "denied" || error.reason === "refused");
+      const dead =
+        error instanceof VaultError && (error.reason === "denied" || error.reason === "refused");
       if (dead && canLogIn) return logIn();
       throw error;
     });
@@ -205,26 +247,39 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
       if (closing.signal.aborted || held !== before) continue;
       if (!before.renewable && !canLogIn && !warned) {
         warned = true;
-        log.warn("Vault: the token cannot be renewed and will expire", { expires: new Date(held.expiresAt ?? 0).toISOString() });
+        log.warn("Vault: the token cannot be renewed and will expire", {
+          expires: new Date(held.expiresAt ?? 0).toISOString(),
+        });
       }
       state = "renewing";
       try {
         await once(() => extend(before));
         backoff = BACKOFF_MS;
       } catch (error) {
-        log.warn("Vault: cannot renew the token", { reason: error instanceof CaError ? error.message : "unknown" });
+        log.warn("Vault: cannot renew the token", {
+          reason: error instanceof CaError ? error.message : "unknown",
+        });
         if (!canLogIn && (await isDead(error, before.token))) break;
       }
-      // Not sooner, also where a lease is nearly over: the last seconds of one must not become a loop.
-      await until(now() + BACKOFF_MS * random.fraction() + (failure === null ? 0 : backoff * random.fraction()));
+      // Not sooner, also where a lease is nearly over: the last seconds of one must not become a
+      // loop.
+      await until(
+        now() +
+          BACKOFF_MS * random.fraction() +
+          (failure === null ? 0 : backoff * random.fraction()),
+      );
       if (failure !== null) backoff = Math.min(backoff * 2, MAX_BACKOFF_MS);
     }
     looping = false;
   };
 
-  /** Whether a renewal failed because the token is dead; one that may not renew itself may do so later. */
+  /**
+   * Whether a renewal failed because the token is dead; one that may not renew itself may do so
+   * later.
+   */
   const isDead = async (error: unknown, token: string): Promise<boolean> => {
-    if (!(error instanceof VaultError) || error.reason !== "denied") return error instanceof VaultError && error.reason === "token_invalid";
+    if (!(error instanceof VaultError) || error.reason !== "denied")
+      return error instanceof VaultError && error.reason === "token_invalid";
     return askOf(token).then(
       () => false,
       (other: unknown) => other instanceof VaultError && other.reason === "token_invalid",
@@ -252,7 +307,8 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
 
   return {
     async get() {
-      const isOver = held !== null && held.expiresAt !== null && held.expiresAt <= now() && canLogIn;
+      const isOver =
+        held !== null && held.expiresAt !== null && held.expiresAt <= now() && canLogIn;
       return held !== null && !isOver ? held.token : (await once(logIn)).token;
     },
     denied(token) {
@@ -264,7 +320,10 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
       return answer;
     },
     async revoke() {
-      const isOurs = login.kind === "method" && held !== null && (held.expiresAt === null || held.expiresAt > now());
+      const isOurs =
+        login.kind === "method" &&
+        held !== null &&
+        (held.expiresAt === null || held.expiresAt > now());
       if (isOurs && held !== null) await call(held.token, "POST", "auth/token/revoke-self", {});
     },
     get status() {
@@ -287,7 +346,9 @@ export function createTokenKeeper(options: TokenOptions): TokenKeeper {
 function loginError(error: unknown, type: string, mountPath: string): unknown {
   if (
     !(error instanceof VaultError) ||
-    !["refused", "denied", "not_found", "mount_missing", "mount_type", "role_missing"].includes(error.reason)
+    !["refused", "denied", "not_found", "mount_missing", "mount_type", "role_missing"].includes(
+      error.reason,
+    )
   )
     return error;
   return new VaultError(
@@ -300,6 +361,10 @@ function loginError(error: unknown, type: string, mountPath: string): unknown {
 function parse<T>(schema: v.GenericSchema<unknown, T>, answer: unknown): T {
   const result = v.safeParse(schema, answer);
   // What was answered may hold a token.
-  if (!result.success) throw new VaultError("answer", "Vault: its answer about a token is not of the form it must have");
+  if (!result.success)
+    throw new VaultError(
+      "answer",
+      "Vault: its answer about a token is not of the form it must have",
+    );
   return result.output;
 }

@@ -14,7 +14,11 @@ export interface TransitWrapper {
 }
 
 /** @param key the name of the Transit key. */
-export function createTransitWrapper(client: VaultClient, mount: Mount, key: string): TransitWrapper {
+export function createTransitWrapper(
+  client: VaultClient,
+  mount: Mount,
+  key: string,
+): TransitWrapper {
   const named = `Transit key ${JSON.stringify(key)} at ${JSON.stringify(mount.path)}`;
   /** Says what to do where Vault's own words do not. */
   const explained = async <T>(act: "encrypt" | "decrypt", answer: Promise<T>): Promise<T> => {
@@ -28,8 +32,16 @@ export function createTransitWrapper(client: VaultClient, mount: Mount, key: str
           `${named} cannot be used: permission denied. Add to the token's policy:\npath "${mount.path}/${act}/${key}" {\n  capabilities = ["update"]\n}`,
           error.status,
         );
-      if (error.reason === "mount_missing" || error.reason === "not_found" || error.reason === "refused")
-        throw new VaultError(error.reason, `${named} cannot be used: ${error.message.replace(/^Vault: /, "")}`, error.status);
+      if (
+        error.reason === "mount_missing" ||
+        error.reason === "not_found" ||
+        error.reason === "refused"
+      )
+        throw new VaultError(
+          error.reason,
+          `${named} cannot be used: ${error.message.replace(/^Vault: /, "")}`,
+          error.status,
+        );
       throw error;
     }
   };

@@ -1,6 +1,6 @@
 /**
- * One request to Vault over a socket of our own: to an address that was checked, within a time limit, without proxies,
- * cookies or anything else of the environment.
+ * One request to Vault over a socket of our own: to an address that was checked, within a time
+ * limit, without proxies, cookies or anything else of the environment.
  * @module
  */
 import http from "node:http";
@@ -17,13 +17,20 @@ import { fileFault, MAX_FOLDER_LENGTH } from "./files.ts";
 const MAX_BYTES = 8 * 1024 * 1024;
 /** How many redirects are followed: from a standby to the active node is one. */
 const MAX_REDIRECTS = 2;
-/** How long addresses of a name are used, and files of a connection, before they are read again, in milliseconds. */
+/**
+ * How long addresses of a name are used, and files of a connection, before they are read again, in
+ * milliseconds.
+ */
 const REREAD_MS = 10_000;
 
 /** What a client of Vault needs of its surroundings. */
 export interface VaultPlatform {
   readonly clock: Clock;
-  /** The text of a file. @throws {ConfigError} if it must not be read @throws {Error} if it cannot be read */
+  /**
+   * The text of a file.
+   * @throws {ConfigError} if it must not be read
+   * @throws {Error} if it cannot be read
+   */
   readFile(path: string): string;
   /** The names in a folder. @throws {ConfigError} @throws {Error} as `readFile` does */
   listFolder(path: string): readonly string[];
@@ -47,11 +54,20 @@ export interface TransportAnswer {
   readonly retryAfterMs: number | null;
 }
 
-/** Why an exchange is ended that is over, or late: without a reason an error with a trace is made of it, each time. */
+/**
+ * Why an exchange is ended that is over, or late: without a reason an error with a trace is made of
+ * it, each time.
+ */
 const OVER = "over";
 
 /** Of a socket that was never connected. Bun has a name of its own for it. */
-const NOT_CONNECTED = ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EADDRNOTAVAIL", "ConnectionRefused"];
+const NOT_CONNECTED = [
+  "ECONNREFUSED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "EADDRNOTAVAIL",
+  "ConnectionRefused",
+];
 
 export interface Transport {
   /** @throws {VaultError} `unreachable`, `timeout`, `tls`, `not_allowed`, `answer` */
@@ -93,7 +109,8 @@ export function createTransport(
       for (const name of listFolder(tls.caPath)) {
         const text = file("CAPath", `${tls.caPath}/${name}`);
         length += text.length;
-        if (length > MAX_FOLDER_LENGTH) throw new VaultError("tls", "Vault: CAPath: its files are too large together");
+        if (length > MAX_FOLDER_LENGTH)
+          throw new VaultError("tls", "Vault: CAPath: its files are too large together");
         found.push(text);
       }
       return found;
@@ -107,7 +124,8 @@ export function createTransport(
   const agentNow = (): Agent => {
     if (agent !== null && now() - agent.readAt < REREAD_MS) return agent.made;
     const ca = authorities();
-    const [cert, key] = tls.certFile === "" ? [] : [file("CertFile", tls.certFile), file("KeyFile", tls.keyFile)];
+    const [cert, key] =
+      tls.certFile === "" ? [] : [file("CertFile", tls.certFile), file("KeyFile", tls.keyFile)];
     const of = JSON.stringify([ca, cert, key]);
     if (agent?.of === of) {
       agent.readAt = now();
@@ -122,7 +140,11 @@ export function createTransport(
       ...(cert === undefined ? {} : { cert, key }),
       ...(tls.serverName === "" ? {} : { servername: tls.serverName }),
     };
-    agent = { made: base.protocol === "https:" ? new https.Agent(options) : new http.Agent(kept), of, readAt: now() };
+    agent = {
+      made: base.protocol === "https:" ? new https.Agent(options) : new http.Agent(kept),
+      of,
+      readAt: now(),
+    };
     return agent.made;
   };
 
@@ -130,10 +152,20 @@ export function createTransport(
     allow.check(url);
     const literal = literalOf(url);
     const before = places.get(url.hostname);
-    let addresses = literal === null ? (before !== undefined && now() - before.at < REREAD_MS ? before.addresses : null) : [literal];
+    let addresses =
+      literal === null
+        ? before !== undefined && now() - before.at < REREAD_MS
+          ? before.addresses
+          : null
+        : [literal];
     if (addresses === null) {
       addresses = await resolve(url.hostname).catch((error: unknown) => {
-        throw new VaultError("unreachable", `Vault: host ${JSON.stringify(url.hostname)} has no address`, null, error);
+        throw new VaultError(
+          "unreachable",
+          `Vault: host ${JSON.stringify(url.hostname)} has no address`,
+          null,
+          error,
+        );
       });
       places.set(url.hostname, { addresses, at: now() });
     }
@@ -142,18 +174,29 @@ export function createTransport(
   };
 
   /** Where nobody listens at one address of a name, nothing was sent, and the next one is tried. */
-  const sendTo = async ({ url, addresses }: Place, request: TransportRequest, signal: AbortSignal) => {
+  const sendTo = async (
+    { url, addresses }: Place,
+    request: TransportRequest,
+    signal: AbortSignal,
+  ) => {
     for (const [i, address] of addresses.entries())
       try {
         return await send(url, address, request, agentNow(), signal, tls.serverName);
       } catch (error) {
-        const unheard = error instanceof Error && "code" in error && NOT_CONNECTED.includes(String(error.code));
+        const unheard =
+          error instanceof Error && "code" in error && NOT_CONNECTED.includes(String(error.code));
         if (!unheard || i === addresses.length - 1) throw error;
       }
-    throw new VaultError("unreachable", `Vault: host ${JSON.stringify(url.hostname)} has no address`);
+    throw new VaultError(
+      "unreachable",
+      `Vault: host ${JSON.stringify(url.hostname)} has no address`,
+    );
   };
 
-  const exchange = async (request: TransportRequest, signal: AbortSignal): Promise<TransportAnswer> => {
+  const exchange = async (
+    request: TransportRequest,
+    signal: AbortSignal,
+  ): Promise<TransportAnswer> => {
     let url = new URL(request.url);
     for (let hops = 0; ; hops++) {
       const place = await placeOf(url);
@@ -161,13 +204,25 @@ export function createTransport(
       const answer = await sendTo(place, request, signal);
       if (answer.status !== 307) {
         if (answer.status >= 300 && answer.status < 400)
-          throw new VaultError("answer", `Vault answered a redirect of status ${answer.status}, which is not followed`, answer.status);
+          throw new VaultError(
+            "answer",
+            `Vault answered a redirect of status ${answer.status}, which is not followed`,
+            answer.status,
+          );
         return answer;
       }
-      const target = answer.location !== null && URL.canParse(answer.location, url) ? new URL(answer.location, url) : null;
-      if (target === null || hops >= MAX_REDIRECTS) throw new VaultError("answer", "Vault answered a redirect that leads nowhere", 307);
+      const target =
+        answer.location !== null && URL.canParse(answer.location, url)
+          ? new URL(answer.location, url)
+          : null;
+      if (target === null || hops >= MAX_REDIRECTS)
+        throw new VaultError("answer", "Vault answered a redirect that leads nowhere", 307);
       if (target.protocol !== url.protocol || target.username !== "" || target.password !== "")
-        throw new VaultError("not_allowed", "Vault answered a redirect to another scheme, or with a user in it", 307);
+        throw new VaultError(
+          "not_allowed",
+          "Vault answered a redirect to another scheme, or with a user in it",
+          307,
+        );
       url = target;
     }
   };
@@ -177,7 +232,10 @@ export function createTransport(
       const end = new AbortController();
       const late = clock.sleep(request.timeoutMs, end.signal).then((): null => {
         if (end.signal.aborted) return null;
-        throw new VaultError("timeout", `Vault did not answer within ${request.timeoutMs / 1000} s`);
+        throw new VaultError(
+          "timeout",
+          `Vault did not answer within ${request.timeoutMs / 1000} s`,
+        );
       });
       late.catch(() => end.abort(OVER));
       try {
@@ -200,13 +258,19 @@ export function createTransport(
 }
 
 function fileError(field: string, path: string, error: unknown): VaultError {
-  return new VaultError(error instanceof ConfigError ? "not_allowed" : "tls", `Vault: ${fileFault(field, path, error)}`, null, error);
+  return new VaultError(
+    error instanceof ConfigError ? "not_allowed" : "tls",
+    `Vault: ${fileFault(field, path, error)}`,
+    null,
+    error,
+  );
 }
 
 /** Lets what is under way end, and keeps no connection. */
 function retire(agent: Agent): void {
   agent.maxFreeSockets = 0;
-  for (const socket of Object.values(agent.freeSockets).flatMap((sockets) => sockets ?? [])) socket.destroy();
+  for (const socket of Object.values(agent.freeSockets).flatMap((sockets) => sockets ?? []))
+    socket.destroy();
 }
 
 function send(
@@ -229,7 +293,11 @@ function send(
       headers:
         body === null
           ? { ...headers }
-          : { ...headers, "Content-Type": "application/json", "Content-Length": String(new TextEncoder().encode(body).length) },
+          : {
+              ...headers,
+              "Content-Type": "application/json",
+              "Content-Length": String(new TextEncoder().encode(body).length),
+            },
       agent,
       signal,
       lookup,
@@ -268,13 +336,18 @@ async function readAll(answer: http.IncomingMessage): Promise<string> {
 }
 
 /** Errors of verification have codes of OpenSSL's, those of handshakes Node's. */
-const TLS_CODE = /^(?:CERT_|ERR_TLS|ERR_SSL|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|EPROTO|HOSTNAME_MISMATCH|INVALID_CA|CRL_|UNSPECIFIED)/;
+const TLS_CODE =
+  /^(?:CERT_|ERR_TLS|ERR_SSL|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|EPROTO|HOSTNAME_MISMATCH|INVALID_CA|CRL_|UNSPECIFIED)/;
 
 function transportError(error: unknown): Error {
   if (error instanceof ConfigError) return new VaultError("not_allowed", error.message);
   if (error instanceof CaError) return error;
   if (error instanceof FormatError) return new VaultError("answer", "Vault's answer is not UTF-8");
-  const code = error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "no code";
-  if (TLS_CODE.test(code)) return new VaultError("tls", `Vault: TLS cannot be established (${code})`, null, error);
+  const code =
+    error instanceof Error && "code" in error && typeof error.code === "string"
+      ? error.code
+      : "no code";
+  if (TLS_CODE.test(code))
+    return new VaultError("tls", `Vault: TLS cannot be established (${code})`, null, error);
   return new VaultError("unreachable", `Vault cannot be reached (${code})`, null, error);
 }

@@ -1,9 +1,19 @@
 /**
- * What a replica knows of access control, in memory: every record that it has read and trusts, ready to be asked. Data, and
- * how a record is put in and taken out; who reads the store, and what is trusted, is access-sync.ts's business.
+ * What a replica knows of access control, in memory: every record that it has read and trusts,
+ * ready to be asked. Data, and how a record is put in and taken out; who reads the store, and what
+ * is trusted, is access-sync.ts's business.
  * @module
  */
-import type { AuthMethod, BindingRule, Bootstrap, Denial, Entry, Policy, Token, Tombstone } from "../core/access.ts";
+import type {
+  AuthMethod,
+  BindingRule,
+  Bootstrap,
+  Denial,
+  Entry,
+  Policy,
+  Token,
+  Tombstone,
+} from "../core/access.ts";
 import type { Mark, RecordName, StoredRecord } from "../core/access-store.ts";
 import { NotReadyError } from "../core/errors.ts";
 import type { AccessKey } from "./access-key.ts";
@@ -28,7 +38,10 @@ export interface DirectoryMemory {
   };
   readonly byHash: Map<string, StoredToken>;
   readonly faulty: Set<string>;
-  /** Documents as they are stored, to find a write of ours again, and not to check twice what is the same. */
+  /**
+   * Documents as they are stored, to find a write of ours again, and not to check twice what is the
+   * same.
+   */
   readonly documents: Map<string, StoredRecord>;
   /** What each document adds to the digest. */
   readonly elements: Map<string, bigint>;
@@ -109,7 +122,9 @@ export function digestAfter(
   put: readonly { readonly name: string; readonly element: bigint }[],
   gone: readonly string[],
 ): bigint {
-  const replaced = [...put.map(({ name }) => name), ...gone].map((name) => elements.get(name) ?? 0n);
+  const replaced = [...put.map(({ name }) => name), ...gone].map(
+    (name) => elements.get(name) ?? 0n,
+  );
   return changedDigest(
     digest,
     replaced,
@@ -156,7 +171,10 @@ export function putRecord(memory: DirectoryMemory, { record, content, element }:
   }
 }
 
-/** The opened access key. @throws {NotReadyError} `state_stale` before there is one, or a set that can be trusted */
+/**
+ * The opened access key.
+ * @throws {NotReadyError} `state_stale` before there is one, or a set that can be trusted
+ */
 export function requireKey({ key, refused, mark }: DirectoryMemory): AccessKey {
   if (key !== null && mark !== null) return key.opened;
   throw new NotReadyError(

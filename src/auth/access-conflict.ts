@@ -1,10 +1,23 @@
 /**
- * What an operator decides when the stored access control is refused, or changes of it are stopped: which set goes on.
- * Whatever is decided replaces all that is stored, and lands above every write that anybody has seen.
+ * What an operator decides when the stored access control is refused, or changes of it are stopped:
+ * which set goes on. Whatever is decided replaces all that is stored, and lands above every write
+ * that anybody has seen.
  * @module
  */
-import type { AccessConflict, AccessSide, BeforeChange, KeptAccess } from "../core/access-control.ts";
-import { type AccessStore, type Changes, type Mark, NOTHING_WRITTEN, type RecordChange, type StoredRecord } from "../core/access-store.ts";
+import type {
+  AccessConflict,
+  AccessSide,
+  BeforeChange,
+  KeptAccess,
+} from "../core/access-control.ts";
+import {
+  type AccessStore,
+  type Changes,
+  type Mark,
+  NOTHING_WRITTEN,
+  type RecordChange,
+  type StoredRecord,
+} from "../core/access-store.ts";
 import type { AccessRecord } from "../core/ca/state.ts";
 import type { Clock, Random } from "../core/clock.ts";
 import { ConflictError, SealError, StoreError } from "../core/errors.ts";
@@ -13,7 +26,14 @@ import type { DirectoryMemory, ReadRecord } from "./access-cache.ts";
 import { type AccessKey, makeAccessKey, openAccessKey } from "./access-key.ts";
 import { type AccessSync, readRecord } from "./access-sync.ts";
 import { type AccessWriter, KEY_RECORD, recordsAfter } from "./access-writer.ts";
-import { ancestorsOf, changedDigest, decodeSet, elementOf, encodeSet, nameOf } from "./record-set.ts";
+import {
+  ancestorsOf,
+  changedDigest,
+  decodeSet,
+  elementOf,
+  encodeSet,
+  nameOf,
+} from "./record-set.ts";
 import type { Contents } from "./records.ts";
 
 /** Names of records that differ, in what an operator is shown. */
@@ -64,8 +84,12 @@ export class AccessConflicts {
       by: stop?.mark?.by ?? null,
       at: stop?.mark?.at ?? null,
       snapshot: mark === null || mine === null ? null : sideOf(mark, mine, true, 0),
-      stored: changes === null || theirs === null ? null : sideOf(changes, theirs, authentic, theirs.length - records.length),
-      differences: mine === null || theirs === null ? [] : differences(mine, theirs).slice(0, MAX_DIFFERENCES),
+      stored:
+        changes === null || theirs === null
+          ? null
+          : sideOf(changes, theirs, authentic, theirs.length - records.length),
+      differences:
+        mine === null || theirs === null ? [] : differences(mine, theirs).slice(0, MAX_DIFFERENCES),
     };
   }
 
@@ -74,9 +98,17 @@ export class AccessConflicts {
     const { sync, memory } = this.#options;
     await sync.verify();
     if (memory.refused === null && memory.stop === null)
-      throw new ConflictError("no_conflict", "There is no conflict to resolve: the stored access control is in force");
+      throw new ConflictError(
+        "no_conflict",
+        "There is no conflict to resolve: the stored access control is in force",
+      );
     const found = await this.#find();
-    const plan = keep === "snapshot" ? this.#snapshot() : keep === "stored" ? this.#stored(found) : this.#nothing();
+    const plan =
+      keep === "snapshot"
+        ? this.#snapshot()
+        : keep === "stored"
+          ? this.#stored(found)
+          : this.#nothing();
     const { key, records, began } = await plan;
     await before?.(`state-conflict/${keep}`);
     if (began !== null) await this.#options.record(began);
@@ -95,9 +127,17 @@ export class AccessConflicts {
       if (error instanceof StoreError && error.code === "state_corrupt") return nothing;
       throw error;
     }
-    const sealed = changes.records.find(({ kind }) => kind === "access-key")?.document ?? memory.key?.sealed.document;
-    const opened = sealed === undefined ? null : await openAccessKey(sealed, sealer, clusterId()).catch(notASeal);
-    const key = opened !== null && opened.id === this.#options.trust()?.keyId ? opened : (memory.key?.opened ?? null);
+    const sealed =
+      changes.records.find(({ kind }) => kind === "access-key")?.document ??
+      memory.key?.sealed.document;
+    const opened =
+      sealed === undefined
+        ? null
+        : await openAccessKey(sealed, sealer, clusterId()).catch(notASeal);
+    const key =
+      opened !== null && opened.id === this.#options.trust()?.keyId
+        ? opened
+        : (memory.key?.opened ?? null);
     if (key === null) return { ...nothing, changes };
     const read = await Promise.all(changes.records.map((record) => readRecord(record, key)));
     const digest = changedDigest(
@@ -106,8 +146,11 @@ export class AccessConflicts {
       read.map(({ element }) => element),
     );
     const set = changes.set === null ? null : await decodeSet(changes.set, digest, key);
-    const authentic = set?.authentic === true && set.set.index === changes.index && set.set.tip === changes.tip;
-    const records = read.filter(({ content, record }) => content !== null || record.kind === "access-key");
+    const authentic =
+      set?.authentic === true && set.set.index === changes.index && set.set.tip === changes.tip;
+    const records = read.filter(
+      ({ content, record }) => content !== null || record.kind === "access-key",
+    );
     return { changes, key, records, ancestors: authentic ? set.set.ancestors : [], authentic };
   }
 
@@ -119,11 +162,16 @@ export class AccessConflicts {
         "no_conflict",
         "Cannot keep the snapshot: this replica has none; ask another replica, or keep what is stored",
       );
-    const ours = [...memory.documents.values()].filter((record) => !memory.faulty.has(nameOf(record)));
+    const ours = [...memory.documents.values()].filter(
+      (record) => !memory.faulty.has(nameOf(record)),
+    );
     return { key, records: ours, began: null };
   }
 
-  /** What is stored, without what was deleted as far as anybody knows, and with the denials that it lost: rights that were taken away stay so. */
+  /**
+   * What is stored, without what was deleted as far as anybody knows, and with the denials that it
+   * lost: rights that were taken away stay so.
+   */
   async #stored({ changes, key, records: found }: Found) {
     const { memory, clock } = this.#options;
     if (changes === null || key === null || changes.records.length === 0)
@@ -133,12 +181,19 @@ export class AccessConflicts {
       );
     const records = new Map(found.map(({ record }) => [nameOf(record), record]));
     const sealed = memory.key?.sealed;
-    if (!found.some(({ record }) => record.kind === "access-key") && sealed !== undefined) records.set(nameOf(sealed), sealed);
+    if (!found.some(({ record }) => record.kind === "access-key") && sealed !== undefined)
+      records.set(nameOf(sealed), sealed);
     const now = clock.now();
-    const remembered = memory.mark === null ? [] : [...memory.documents.values()].filter(({ kind }) => kind === "tombstone");
-    for (const record of remembered) records.set(nameOf(record), newer(record, records.get(nameOf(record))));
+    const remembered =
+      memory.mark === null
+        ? []
+        : [...memory.documents.values()].filter(({ kind }) => kind === "tombstone");
+    for (const record of remembered)
+      records.set(nameOf(record), newer(record, records.get(nameOf(record))));
     const stones = [
-      ...found.flatMap(({ record, content }) => (record.kind === "tombstone" ? [content as Contents["tombstone"]] : [])),
+      ...found.flatMap(({ record, content }) =>
+        record.kind === "tombstone" ? [content as Contents["tombstone"]] : [],
+      ),
       ...[...memory.tables.tombstone.values()].map(({ value }) => value),
     ];
     for (const stone of stones) {
@@ -148,27 +203,55 @@ export class AccessConflicts {
     const deleted = new Set(stones.map(nameOf));
     for (const [id, { value }] of memory.tables.denial) {
       const [name, lost] = [`denial/${id}`, memory.documents.get(`denial/${id}`)];
-      if (lost !== undefined && !records.has(name) && !deleted.has(name) && value.expirationTime > now) records.set(name, lost);
+      if (
+        lost !== undefined &&
+        !records.has(name) &&
+        !deleted.has(name) &&
+        value.expirationTime > now
+      )
+        records.set(name, lost);
     }
     return { key, records: [...records.values()], began: null };
   }
 
-  /** Access control begins again, with another key and no record: for when no replica has a set, and what is stored is lost. */
+  /**
+   * Access control begins again, with another key and no record: for when no replica has a set, and
+   * what is stored is lost.
+   */
   async #nothing() {
     const { memory, sealer, clusterId, random } = this.#options;
     if (memory.mark !== null)
-      throw new ConflictError("no_conflict", "Cannot keep nothing: this replica has a snapshot; keep that, or what is stored");
+      throw new ConflictError(
+        "no_conflict",
+        "Cannot keep nothing: this replica has a snapshot; keep that, or what is stored",
+      );
     const document = await makeAccessKey(sealer, clusterId(), random);
     const key = await openAccessKey(document, sealer, clusterId());
-    const record: StoredRecord = { ...KEY_RECORD, version: 1, key: null, document, createIndex: 0, modifyIndex: 0 };
+    const record: StoredRecord = {
+      ...KEY_RECORD,
+      version: 1,
+      key: null,
+      document,
+      createIndex: 0,
+      modifyIndex: 0,
+    };
     return { key, records: [record], began: { keyId: key.id, bootstrapAccessorId: null } };
   }
 
   /** Replaces all that is stored by these records, at the versions that they have. */
-  async #replace(records: readonly StoredRecord[], key: AccessKey, { changes, ancestors, authentic }: Found): Promise<void> {
+  async #replace(
+    records: readonly StoredRecord[],
+    key: AccessKey,
+    { changes, ancestors, authentic }: Found,
+  ): Promise<void> {
     const { store, memory, writer } = this.#options;
     // An index that is not under a MAC may be anything.
-    const known = [memory.seen, memory.stop?.mark ?? null, memory.mark, authentic ? changes : null].filter((one) => one !== null);
+    const known = [
+      memory.seen,
+      memory.stop?.mark ?? null,
+      memory.mark,
+      authentic ? changes : null,
+    ].filter((one) => one !== null);
     const index = Math.max(NOTHING_WRITTEN.index, ...known.map((one) => one.index)) + 1;
     const tip = writer.newTip();
     const written = records.map(
@@ -179,7 +262,9 @@ export class AccessConflicts {
         next: { key: unique, document },
       }),
     );
-    const elements = await Promise.all(recordsAfter(written, index, new Map()).map((record) => elementOf(record, key)));
+    const elements = await Promise.all(
+      recordsAfter(written, index, new Map()).map((record) => elementOf(record, key)),
+    );
     const set = { index, tip, ancestors: ancestorsOf(...known, ...memory.ancestors, ...ancestors) };
     const document = await encodeSet(set, changedDigest(0n, [], elements), key);
     await store.write(written, tip, { at: null, index, document, resolves: null });
@@ -190,7 +275,12 @@ function newer(record: StoredRecord, other: StoredRecord | undefined): StoredRec
   return other !== undefined && other.version > record.version ? other : record;
 }
 
-function sideOf({ index, tip }: Mark, records: readonly StoredRecord[], authentic: boolean, faulty: number): AccessSide {
+function sideOf(
+  { index, tip }: Mark,
+  records: readonly StoredRecord[],
+  authentic: boolean,
+  faulty: number,
+): AccessSide {
   const counts: Record<string, number> = {};
   for (const { kind } of records) counts[kind] = (counts[kind] ?? 0) + 1;
   return { index, tip, authentic, faulty, records: counts };
@@ -199,7 +289,13 @@ function sideOf({ index, tip }: Mark, records: readonly StoredRecord[], authenti
 /** The names of records that differ. */
 function differences(mine: readonly StoredRecord[], theirs: readonly StoredRecord[]): string[] {
   const [a, b] = [mine, theirs].map(
-    (side) => new Map(side.map((record) => [nameOf(record), `${record.version} ${record.key} ${record.document}`])),
+    (side) =>
+      new Map(
+        side.map((record) => [
+          nameOf(record),
+          `${record.version} ${record.key} ${record.document}`,
+        ]),
+      ),
   );
   return [...new Set([...(a?.keys() ?? []), ...(b?.keys() ?? [])])]
     .filter((name) => a?.get(name) !== b?.get(name))

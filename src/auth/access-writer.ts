@@ -1,7 +1,7 @@
 /**
- * Writes access control: drafts become records and tombstones under a set document, sent once, and read back. Writes of one
- * replica go one after the other, those that wait together as one; a write that another replica was quicker than is worked
- * out again on what is stored then.
+ * Writes access control: drafts become records and tombstones under a set document, sent once, and
+ * read back. Writes of one replica go one after the other, those that wait together as one; a write
+ * that another replica was quicker than is worked out again on what is stored then.
  * @module
  */
 import type { BeforeChange } from "../core/access-control.ts";
@@ -25,13 +25,21 @@ import type { AccessSync } from "./access-sync.ts";
 import { ancestorsOf, elementOf, encodeSet, nameOf } from "./record-set.ts";
 import { type ContentKind, type Contents, encodeRecord, type RecordSchema } from "./records.ts";
 
-/** How often, and how long between, a write without an answer is looked for, in milliseconds: what a failover of Redis takes. */
+/**
+ * How often, and how long between, a write without an answer is looked for, in milliseconds: what a
+ * failover of Redis takes.
+ */
 const [LOOKS, BETWEEN_MS] = [5, 1000];
-/** How often a write is sent that other replicas were quicker than. Of all who race one always wins. */
+/**
+ * How often a write is sent that other replicas were quicker than. Of all who race one always wins.
+ */
 const MAX_TRIES = 40;
 /** From this try on it waits before it tries again, up to so long, in milliseconds. */
 const [EAGER_TRIES, MAX_PAUSE_MS] = [16, 50];
-/** How long a deleted record without an end of its own is remembered, in milliseconds: longer than a backup of the store is of use. */
+/**
+ * How long a deleted record without an end of its own is remembered, in milliseconds: longer than a
+ * backup of the store is of use.
+ */
 const TOMBSTONE_MS = 30 * 24 * 3_600_000;
 
 /** Records in writes that go together: a write of so many blocks no store for long. */
@@ -81,15 +89,20 @@ export class AccessWriter {
   /**
    * Writes all or none, and reads it back.
    * @param before awaited once, when it is known what is written.
-   * @throws {ConflictError} `index_mismatch`, `name_taken` @throws {NotReadyError} `outcome_unknown`, `state_stale`,
-   *   `operation_running` if other replicas write all the time @throws {StoreError} `state_regressed` while changes are stopped
+   * @throws {ConflictError} `index_mismatch`, `name_taken` @throws {NotReadyError}
+   * `outcome_unknown`, `state_stale`,
+   *   `operation_running` if other replicas write all the time @throws {StoreError}
+   *   `state_regressed` while changes are stopped
    */
   async write(drafts: readonly Draft[], before?: BeforeChange): Promise<void> {
     const key = requireKey(this.#memory);
     this.#requireWritable();
     const changes = await this.#changesOf(drafts, key);
     const details = drafts.flatMap(({ detail }) => (detail === undefined ? [] : [detail]));
-    await before?.(drafts.map(nameOf).join(" "), details.length === 0 ? undefined : Object.assign({}, ...details));
+    await before?.(
+      drafts.map(nameOf).join(" "),
+      details.length === 0 ? undefined : Object.assign({}, ...details),
+    );
     await this.#inTurn(changes, key);
   }
 
@@ -105,13 +118,20 @@ export class AccessWriter {
     }
   }
 
-  /** Makes the set document be about what is stored, and changes nothing else. @throws as `write` does */
+  /**
+   * Makes the set document be about what is stored, and changes nothing else.
+   * @throws as `write` does
+   */
   async seal(): Promise<void> {
     const key = requireKey(this.#memory);
     await this.#inTurn([], key);
   }
 
-  /** Seals the access key again with the current key-encryption key. @returns whether anything changed. @throws {CaError} */
+  /**
+   * Seals the access key again with the current key-encryption key.
+   * @returns whether anything changed.
+   * @throws {CaError}
+   */
   async rewrap(before?: BeforeChange): Promise<boolean> {
     const { sealer, sync } = this.#options;
     await sync.refresh();
@@ -150,7 +170,11 @@ export class AccessWriter {
     this.#running = false;
   }
 
-  /** Sends what goes together. @returns whether the records conflict; then nothing of it was written, and of several nobody was told. */
+  /**
+   * Sends what goes together.
+   * @returns whether the records conflict; then nothing of it was written, and of several nobody
+   * was told.
+   */
   async #sendAll(batch: readonly Waiting[]): Promise<boolean> {
     const [first] = batch;
     if (first === undefined) return false;
@@ -183,12 +207,19 @@ export class AccessWriter {
     const schema = this.#options.recordSchema();
     const all = [...drafts, ...drafts.flatMap((draft) => this.#tombstoneOf(draft))];
     return Promise.all(
-      all.map(async ({ kind, id, replaces, content, key: unique = null }): Promise<RecordChange> => {
-        const expected = replaces?.version ?? 0;
-        if (content === null) return { kind, id, expected, next: null };
-        const document = await encodeRecord({ kind, id, version: expected + 1, key: unique }, content, key, schema);
-        return { kind, id, expected, next: { key: unique, document } };
-      }),
+      all.map(
+        async ({ kind, id, replaces, content, key: unique = null }): Promise<RecordChange> => {
+          const expected = replaces?.version ?? 0;
+          if (content === null) return { kind, id, expected, next: null };
+          const document = await encodeRecord(
+            { kind, id, version: expected + 1, key: unique },
+            content,
+            key,
+            schema,
+          );
+          return { kind, id, expected, next: { key: unique, document } };
+        },
+      ),
     );
   }
 
@@ -199,13 +230,23 @@ export class AccessWriter {
     const name = `${kind}.${id}`;
     const before = this.#memory.tables.tombstone.get(name) ?? null;
     if (content !== null)
-      return replaces === null && before !== null ? [{ kind: "tombstone", id: name, replaces: before, content: null }] : [];
+      return replaces === null && before !== null
+        ? [{ kind: "tombstone", id: name, replaces: before, content: null }]
+        : [];
     const now = this.#options.clock.now();
-    const entry = kind === "token" || kind === "denial" ? this.#memory.tables[kind].get(id) : undefined;
+    const entry =
+      kind === "token" || kind === "denial" ? this.#memory.tables[kind].get(id) : undefined;
     const expirationTime = entry?.value.expirationTime ?? new Date(now.getTime() + TOMBSTONE_MS);
     // A record that has expired is of no use to an attacker who puts it back.
     if (expirationTime <= now || replaces === null) return [];
-    return [{ kind: "tombstone", id: name, replaces: before, content: { kind, id, version: replaces.version, expirationTime } }];
+    return [
+      {
+        kind: "tombstone",
+        id: name,
+        replaces: before,
+        content: { kind, id, version: replaces.version, expirationTime },
+      },
+    ];
   }
 
   /** Sends a write until it is the next one after what is known here, and reads it back. */
@@ -219,28 +260,49 @@ export class AccessWriter {
         await store.write(changes, tip, whole);
         return await this.#readBack(changes, null);
       } catch (error) {
-        if (error instanceof StoreError && error.code !== "state_regressed") return this.#readBack(changes, error);
+        if (error instanceof StoreError && error.code !== "state_regressed")
+          return this.#readBack(changes, error);
         if (error instanceof ConflictError || error instanceof StoreError) await sync.refresh();
         if (!(error instanceof ConflictError) || error.code !== "set_moved") throw error;
       }
       if (tries === MAX_TRIES)
-        throw new NotReadyError("operation_running", "Other replicas change access control all the time; try again", {
-          retryAfterMs: 1000,
-        });
+        throw new NotReadyError(
+          "operation_running",
+          "Other replicas change access control all the time; try again",
+          {
+            retryAfterMs: 1000,
+          },
+        );
       if (tries >= EAGER_TRIES) await clock.sleep(MAX_PAUSE_MS * random.fraction());
     }
   }
 
   /** The set document of a write after what is known here. */
-  async #setAfter(changes: readonly RecordChange[], tip: string, key: AccessKey, memory: DirectoryMemory): Promise<SetChange> {
+  async #setAfter(
+    changes: readonly RecordChange[],
+    tip: string,
+    key: AccessKey,
+    memory: DirectoryMemory,
+  ): Promise<SetChange> {
     // All that is known is taken before anything is awaited.
     const at = memory.mark ?? NOTHING_WRITTEN;
-    const [index, resolves] = [at.index + 1, this.#options.trust() === null ? (memory.stop?.text ?? null) : null];
+    const [index, resolves] = [
+      at.index + 1,
+      this.#options.trust() === null ? (memory.stop?.text ?? null) : null,
+    ];
     const ancestors = ancestorsOf(at, ...memory.ancestors);
     const { digest, elements } = memory;
-    const known = { digest, elements: new Map(changes.flatMap((change) => entryOf(elements, nameOf(change)))) };
+    const known = {
+      digest,
+      elements: new Map(changes.flatMap((change) => entryOf(elements, nameOf(change)))),
+    };
     const records = recordsAfter(changes, index, memory.documents);
-    const put = await Promise.all(records.map(async (record) => ({ name: nameOf(record), element: await elementOf(record, key) })));
+    const put = await Promise.all(
+      records.map(async (record) => ({
+        name: nameOf(record),
+        element: await elementOf(record, key),
+      })),
+    );
     const gone = changes.filter(({ next }) => next === null).map(nameOf);
     const document = await encodeSet({ index, tip, ancestors }, digestAfter(known, put, gone), key);
     return { at, index, document, resolves };
@@ -256,20 +318,27 @@ export class AccessWriter {
         () => false,
       );
       if (seen && (silence === null || this.#holds(changes))) return;
-      // The store answers, and the write is not there: it cannot be accepted any more once another one was.
+      // The store answers, and the write is not there: it cannot be accepted any more once another
+      // one was.
       if (seen) break;
     }
-    throw new NotReadyError("outcome_unknown", "The store did not say whether the change was made; look before you try again", {
-      cause: silence,
-      retryAfterMs: BETWEEN_MS,
-    });
+    throw new NotReadyError(
+      "outcome_unknown",
+      "The store did not say whether the change was made; look before you try again",
+      {
+        cause: silence,
+        retryAfterMs: BETWEEN_MS,
+      },
+    );
   }
 
   /** Whether what is stored is what these changes make. */
   #holds(changes: readonly RecordChange[]): boolean {
     return changes.every((change) => {
       const stored = this.#memory.documents.get(nameOf(change));
-      return change.next === null ? stored === undefined : isSameStamp({ ...change.next, version: change.expected + 1 }, stored);
+      return change.next === null
+        ? stored === undefined
+        : isSameStamp({ ...change.next, version: change.expected + 1 }, stored);
     });
   }
 }
@@ -282,12 +351,21 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
-/** Takes those who may go together from the front of a queue: no record and no key is in two of them. */
+/**
+ * Takes those who may go together from the front of a queue: no record and no key is in two of
+ * them.
+ */
 function takeBatch(waiting: Waiting[]): Waiting[] {
   const [taken, batch] = [new Set<string>(), [] as Waiting[]];
   for (const one of waiting) {
-    const names = one.changes.flatMap(({ kind, id, next }) => [`${kind}/${id}`, ...(next?.key ? [`${kind} ${next.key}`] : [])]);
-    const goes = one.key === waiting[0]?.key && taken.size + names.length <= MAX_BATCH && !names.some((name) => taken.has(name));
+    const names = one.changes.flatMap(({ kind, id, next }) => [
+      `${kind}/${id}`,
+      ...(next?.key ? [`${kind} ${next.key}`] : []),
+    ]);
+    const goes =
+      one.key === waiting[0]?.key &&
+      taken.size + names.length <= MAX_BATCH &&
+      !names.some((name) => taken.has(name));
     if (batch.length > 0 && !goes) break;
     batch.push(one);
     for (const name of names) taken.add(name);

@@ -1,7 +1,7 @@
 /**
- * Rules made ready to be asked: an exact name before the longest prefix, and among rules for one and the same thing deny
- * before write before read. A look-up costs one probe for each length of prefix that the rules have, however many there
- * are.
+ * Rules made ready to be asked: an exact name before the longest prefix, and among rules for one
+ * and the same thing deny before write before read. A look-up costs one probe for each length of
+ * prefix that the rules have, however many there are.
  * @module
  */
 import type { Access, Resource } from "../core/authorizer.ts";
@@ -25,14 +25,21 @@ interface Table {
 export function compileRules(rules: readonly Rule[]): CompiledRules {
   const tables = new Map<string, Table>();
   for (const { resource, match, name, level } of rules) {
-    const table: Table = tables.get(resource) ?? { exact: new Map(), prefixes: new Map(), lengths: [] };
+    const table: Table = tables.get(resource) ?? {
+      exact: new Map(),
+      prefixes: new Map(),
+      lengths: [],
+    };
     tables.set(resource, table);
     const levels = match === "prefix" ? table.prefixes : table.exact;
     const before = levels.get(name);
-    if (before === undefined || LEVELS.indexOf(level) < LEVELS.indexOf(before)) levels.set(name, level);
+    if (before === undefined || LEVELS.indexOf(level) < LEVELS.indexOf(before))
+      levels.set(name, level);
   }
   for (const table of tables.values())
-    table.lengths = [...new Set([...table.prefixes.keys()].map((prefix) => prefix.length))].toSorted((a, b) => b - a);
+    table.lengths = [
+      ...new Set([...table.prefixes.keys()].map((prefix) => prefix.length)),
+    ].toSorted((a, b) => b - a);
 
   const levelOf = (resource: Resource, name: string): Level | undefined => {
     const table = tables.get(resource);
@@ -49,14 +56,18 @@ export function compileRules(rules: readonly Rule[]): CompiledRules {
   return {
     decide(resource, access, name) {
       // Consul: where no rule is about the mesh, what may be done with it goes by operator.
-      const level = levelOf(resource, name) ?? (resource === "mesh" ? levelOf("operator", "") : undefined);
+      const level =
+        levelOf(resource, name) ?? (resource === "mesh" ? levelOf("operator", "") : undefined);
       if (level === undefined) return "default";
       return level === "write" || (level === "read" && access === "read") ? "allow" : "deny";
     },
   };
 }
 
-/** The rules of a service identity (Consul's synthetic policy): the service, its sidecar, and discovery. */
+/**
+ * The rules of a service identity (Consul's synthetic policy): the service, its sidecar, and
+ * discovery.
+ */
 export function serviceIdentityRules(service: string): Rule[] {
   return [
     { resource: "service", match: "exact", name: service, level: "write" },

@@ -1,5 +1,6 @@
 /**
- * All that an operator does to access control: tokens and policies, and here auth methods, binding rules and denials.
+ * All that an operator does to access control: tokens and policies, and here auth methods, binding
+ * rules and denials.
  * @module
  */
 import type { AuthMethod, BindingRule, Denial, Entry, Token } from "../core/access.ts";
@@ -13,7 +14,11 @@ import type { KeySets } from "./jwks.ts";
 import { isOrphaned, isRuleOf } from "./login-origin.ts";
 import { exposed, hideSecrets, sealMethod } from "./method-secrets.ts";
 import { readBinding, readSettings } from "./methods.ts";
-import { type AdministrationOptions, createTokenAdministration, requireDescription } from "./token-administration.ts";
+import {
+  type AdministrationOptions,
+  createTokenAdministration,
+  requireDescription,
+} from "./token-administration.ts";
 import type { TokenReviews } from "./token-review.ts";
 import { isExpired, makeUuid } from "./tokens.ts";
 
@@ -21,14 +26,18 @@ import { isExpired, makeUuid } from "./tokens.ts";
 const METHOD_NAME = /^[A-Za-z0-9_-]{1,128}$/;
 /** Consul's `token_min_ttl` and `token_max_ttl` by default. */
 const [MIN_TTL_MS, MAX_TTL_MS] = [60_000, 24 * 3_600_000];
-/** Deletions in one write: a record's name is about 50 octets, and a write of 100 blocks no store. */
+/**
+ * Deletions in one write: a record's name is about 50 octets, and a write of 100 blocks no store.
+ */
 const BATCH = 100;
 
 /** What denials are about. */
 export interface Leaves {
   /** Whose leaves this CA signs. */
   scope(): DenialScope;
-  /** How long a leaf may live, in milliseconds, that was signed until now; it may grow and shrink. */
+  /**
+   * How long a leaf may live, in milliseconds, that was signed until now; it may grow and shrink.
+   */
   horizonMs(): number;
 }
 
@@ -44,48 +53,75 @@ export function createAdministration(options: FullAdministrationOptions): Admini
 
   const requireMethod = (name: string): Entry<AuthMethod> => {
     const entry = directory.authMethods.get(name);
-    if (entry === undefined) throw new RequestError("not_found", `Cannot find auth method ${JSON.stringify(name)}`);
+    if (entry === undefined)
+      throw new RequestError("not_found", `Cannot find auth method ${JSON.stringify(name)}`);
     return entry;
   };
   /** Every rule that names a method, those of an earlier one of that name too. */
-  const rulesOf = (name: string) => [...directory.bindingRules.values()].filter(({ value }) => value.authMethod === name);
-  const orphaned = (entry: Entry<Token>) => isOrphaned(entry, directory.authMethods.get(entry.value.authMethod ?? ""));
+  const rulesOf = (name: string) =>
+    [...directory.bindingRules.values()].filter(({ value }) => value.authMethod === name);
+  const orphaned = (entry: Entry<Token>) =>
+    isOrphaned(entry, directory.authMethods.get(entry.value.authMethod ?? ""));
   const checkMethod = (method: AuthMethod) => {
     if (!METHOD_NAME.test(method.name))
-      throw malformed("Invalid Auth Method: invalid Name. Only alphanumeric characters, '-' and '_' are allowed");
+      throw malformed(
+        "Invalid Auth Method: invalid Name. Only alphanumeric characters, '-' and '_' are allowed",
+      );
     requireDescription(method.description);
     requireDescription(method.displayName);
     const ttl = method.maxTokenTtlMs;
     if (ttl !== 0 && !(ttl >= MIN_TTL_MS && ttl <= MAX_TTL_MS))
-      throw malformed(`MaxTokenTTL ${formatDuration(ttl)} must be between ${formatDuration(MIN_TTL_MS)} and ${formatDuration(MAX_TTL_MS)}`);
+      throw malformed(
+        `MaxTokenTTL ${formatDuration(ttl)} must be between ${formatDuration(MIN_TTL_MS)} and ${formatDuration(MAX_TTL_MS)}`,
+      );
     const before = directory.authMethods.get(method.name);
-    const settings = readSettings({ type: method.type, config: exposed(method, before?.value ?? null) });
+    const settings = readSettings({
+      type: method.type,
+      config: exposed(method, before?.value ?? null),
+    });
     if (settings.keySource !== null) keySets.check(settings.keySource);
     if (settings.review !== null) reviews.check(settings.review.host);
-    for (const rule of rulesOf(method.name)) if (before !== undefined && isRuleOf(rule, before)) readBinding(rule.value, settings);
+    for (const rule of rulesOf(method.name))
+      if (before !== undefined && isRuleOf(rule, before)) readBinding(rule.value, settings);
   };
   const checkRule = (request: BindingRuleRequest) => {
     const method = directory.authMethods.get(request.authMethod);
-    if (method === undefined) throw malformed(`Invalid Binding Rule: cannot find auth method ${JSON.stringify(request.authMethod)}`);
+    if (method === undefined)
+      throw malformed(
+        `Invalid Binding Rule: cannot find auth method ${JSON.stringify(request.authMethod)}`,
+      );
     requireDescription(request.description);
     readBinding(request, readSettings(method.value));
     return method;
   };
   const requireRule = (id: string): Entry<BindingRule> => {
     const entry = directory.bindingRules.get(id);
-    if (entry === undefined) throw new RequestError("not_found", `Cannot find binding rule ${JSON.stringify(id)}`);
+    if (entry === undefined)
+      throw new RequestError("not_found", `Cannot find binding rule ${JSON.stringify(id)}`);
     return entry;
   };
   const stored = <T>(entry: T | undefined): T => {
-    if (entry === undefined) throw new ConflictError("index_mismatch", "Cannot show what was written: it was deleted meanwhile");
+    if (entry === undefined)
+      throw new ConflictError(
+        "index_mismatch",
+        "Cannot show what was written: it was deleted meanwhile",
+      );
     return entry;
   };
-  const put = async (kind: "auth-method", method: AuthMethod, replaces: Entry<AuthMethod> | null) => {
+  const put = async (
+    kind: "auth-method",
+    method: AuthMethod,
+    replaces: Entry<AuthMethod> | null,
+  ) => {
     const content = await sealMethod(method, replaces?.value ?? null, directory, random);
     await directory.write([{ kind, id: content.name, replaces, content }]);
     return shown(stored(directory.authMethods.get(content.name)));
   };
-  const putRule = async (id: string, request: BindingRuleRequest, replaces: Entry<BindingRule> | null) => {
+  const putRule = async (
+    id: string,
+    request: BindingRuleRequest,
+    replaces: Entry<BindingRule> | null,
+  ) => {
     checkRule(request);
     await directory.write([{ kind: "binding-rule", id, replaces, content: { ...request, id } }]);
     return stored(directory.bindingRules.get(id));
@@ -105,13 +141,14 @@ export function createAdministration(options: FullAdministrationOptions): Admini
     return count;
   };
   /**
-   * When a denial ends. Not only what was so when it was made: a root with longer leaves may be published since, by a
-   * backup or by one of two states that became one.
+   * When a denial ends. Not only what was so when it was made: a root with longer leaves may be
+   * published since, by a backup or by one of two states that became one.
    */
   const endOf = ({ createTime, expirationTime }: Denial, horizonMs: number): Date =>
     new Date(Math.max(expirationTime.getTime(), createTime.getTime() + horizonMs));
   const deletion =
-    (kind: "token" | "binding-rule" | "denial") => (entry: { readonly value: object; readonly version: number }, id: string) =>
+    (kind: "token" | "binding-rule" | "denial") =>
+    (entry: { readonly value: object; readonly version: number }, id: string) =>
       ({ kind, id, replaces: entry, content: null }) as const;
 
   return {
@@ -124,14 +161,19 @@ export function createAdministration(options: FullAdministrationOptions): Admini
     },
     async createAuthMethod(method) {
       if (directory.authMethods.has(method.name))
-        throw new ConflictError("name_taken", `Invalid Auth Method: auth method ${JSON.stringify(method.name)} already exists`);
+        throw new ConflictError(
+          "name_taken",
+          `Invalid Auth Method: auth method ${JSON.stringify(method.name)} already exists`,
+        );
       checkMethod(method);
       return put("auth-method", { ...method, id: makeUuid(random) }, null);
     },
     async updateAuthMethod(method) {
       const entry = requireMethod(method.name);
       if (entry.value.type !== method.type)
-        throw malformed(`Changing an auth method's type from ${JSON.stringify(entry.value.type)} is not permitted`);
+        throw malformed(
+          `Changing an auth method's type from ${JSON.stringify(entry.value.type)} is not permitted`,
+        );
       checkMethod(method);
       return put("auth-method", { ...method, id: entry.value.id ?? makeUuid(random) }, entry);
     },
@@ -139,9 +181,14 @@ export function createAdministration(options: FullAdministrationOptions): Admini
       // Its tokens are good for nothing from then on; what a login makes meanwhile is collected.
       await directory.write([
         { kind: "auth-method", id: name, replaces: requireMethod(name), content: null },
-        ...rulesOf(name).map((rule) => ({ kind: "binding-rule", id: rule.value.id, replaces: rule, content: null }) as const),
+        ...rulesOf(name).map(
+          (rule) =>
+            ({ kind: "binding-rule", id: rule.value.id, replaces: rule, content: null }) as const,
+        ),
       ]);
-      const tokens = [...directory.tokens.values()].filter(({ value }) => value.authMethod === name);
+      const tokens = [...directory.tokens.values()].filter(
+        ({ value }) => value.authMethod === name,
+      );
       await remove(tokens.map((entry) => deletion("token")(entry, entry.value.accessorId)));
     },
 
@@ -150,11 +197,14 @@ export function createAdministration(options: FullAdministrationOptions): Admini
     createBindingRule: async (request) => putRule(makeUuid(random), request, null),
     async updateBindingRule(id, request) {
       const entry = requireRule(id);
-      if (entry.value.authMethod !== request.authMethod) throw malformed("Changing the auth method of a binding rule is not permitted");
+      if (entry.value.authMethod !== request.authMethod)
+        throw malformed("Changing the auth method of a binding rule is not permitted");
       return putRule(id, request, entry);
     },
     async deleteBindingRule(id) {
-      await directory.write([{ kind: "binding-rule", id, replaces: requireRule(id), content: null }]);
+      await directory.write([
+        { kind: "binding-rule", id, replaces: requireRule(id), content: null },
+      ]);
     },
 
     denials() {
@@ -169,32 +219,55 @@ export function createAdministration(options: FullAdministrationOptions): Admini
       requireDescription(request.reason);
       const id = denialId(request.kind, value);
       const now = clock.now();
-      const content = { ...request, id, value, createTime: now, expirationTime: new Date(now.getTime() + leaves.horizonMs()) };
-      await directory.write([{ kind: "denial", id, replaces: directory.denials.get(id) ?? null, content, detail: detailOf(content) }]);
+      const content = {
+        ...request,
+        id,
+        value,
+        createTime: now,
+        expirationTime: new Date(now.getTime() + leaves.horizonMs()),
+      };
+      await directory.write([
+        {
+          kind: "denial",
+          id,
+          replaces: directory.denials.get(id) ?? null,
+          content,
+          detail: detailOf(content),
+        },
+      ]);
       return stored(directory.denials.get(id));
     },
     async allow(id) {
       const entry = directory.denials.get(id);
-      if (entry === undefined) throw new RequestError("not_found", `Cannot find denial ${JSON.stringify(id)}`);
+      if (entry === undefined)
+        throw new RequestError("not_found", `Cannot find denial ${JSON.stringify(id)}`);
       await directory.write([{ ...deletion("denial")(entry, id), detail: detailOf(entry.value) }]);
     },
     denialOf(subject) {
-      // Without a set that can be trusted nobody knows what is denied: nothing is signed then, nor renewed.
+      // Without a set that can be trusted nobody knows what is denied: nothing is signed then, nor
+      // renewed.
       directory.requireLoaded();
       if (directory.denials.size === 0) return null;
       if (denials.revision !== directory.denialRevision)
-        denials = { revision: directory.denialRevision, of: indexDenials([...directory.denials.values()].map(({ value }) => value)) };
+        denials = {
+          revision: directory.denialRevision,
+          of: indexDenials([...directory.denials.values()].map(({ value }) => value)),
+        };
       return denials.of(subject)[0] ?? null;
     },
 
     async collect(until) {
-      const tokens = [...directory.tokens.values()].filter((entry) => isExpired(entry.value.expirationTime, until) || orphaned(entry));
+      const tokens = [...directory.tokens.values()].filter(
+        (entry) => isExpired(entry.value.expirationTime, until) || orphaned(entry),
+      );
       const rules = [...directory.bindingRules.values()].filter((rule) => {
         const method = directory.authMethods.get(rule.value.authMethod);
         return method === undefined || !isRuleOf(rule, method);
       });
       const horizonMs = directory.denials.size === 0 ? 0 : leaves.horizonMs();
-      const expired = [...directory.denials.values()].filter(({ value }) => isExpired(endOf(value, horizonMs), until));
+      const expired = [...directory.denials.values()].filter(({ value }) =>
+        isExpired(endOf(value, horizonMs), until),
+      );
       await directory.forgetClaims(until);
       return remove([
         ...tokens.map((entry) => deletion("token")(entry, entry.value.accessorId)),

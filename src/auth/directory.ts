@@ -1,11 +1,24 @@
 /**
- * The directory: all of access control as this replica knows it, in memory, following the store. Nothing asks the store
- * for a request; it answers by what the store held last. It has no loop of its own: the composition root calls `follow`
- * again and again.
+ * The directory: all of access control as this replica knows it, in memory, following the store.
+ * Nothing asks the store for a request; it answers by what the store held last. It has no loop of
+ * its own: the composition root calls `follow` again and again.
  * @module
  */
-import type { AuthMethod, BindingRule, Bootstrap, Denial, Entry, Policy, Tombstone } from "../core/access.ts";
-import type { AccessConflict, AccessState, BeforeChange, KeptAccess } from "../core/access-control.ts";
+import type {
+  AuthMethod,
+  BindingRule,
+  Bootstrap,
+  Denial,
+  Entry,
+  Policy,
+  Tombstone,
+} from "../core/access.ts";
+import type {
+  AccessConflict,
+  AccessState,
+  BeforeChange,
+  KeptAccess,
+} from "../core/access-control.ts";
 import type { AccessStore } from "../core/access-store.ts";
 import type { AccessRecord } from "../core/ca/state.ts";
 import type { Clock, Random } from "../core/clock.ts";
@@ -13,7 +26,12 @@ import { StoreError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { AccessRecollection } from "../core/recollection.ts";
 import type { Sealer } from "../core/sealer.ts";
-import { createDirectoryMemory, type DirectoryMemory, requireKey, type StoredToken } from "./access-cache.ts";
+import {
+  createDirectoryMemory,
+  type DirectoryMemory,
+  requireKey,
+  type StoredToken,
+} from "./access-cache.ts";
 import { AccessConflicts } from "./access-conflict.ts";
 import { AccessSync } from "./access-sync.ts";
 import { AccessWriter, type Draft } from "./access-writer.ts";
@@ -27,7 +45,10 @@ export interface DirectoryOptions {
   readonly sealer: Sealer;
   /** Asked for once there is a state. */
   readonly clusterId: () => string;
-  /** What the CA document says of access control: from then on the set document is required. @default null */
+  /**
+   * What the CA document says of access control: from then on the set document is required.
+   * @default null
+   */
   readonly trust?: () => AccessRecord | null;
   /** Reads the CA document again. @throws {StoreError} */
   readonly refreshTrust?: () => Promise<void>;
@@ -134,7 +155,9 @@ export class Directory {
   /** Whether there is a set that can be trusted, and whether it can be changed. */
   get state(): AccessState {
     const { mark, refused, stop } = this.#memory;
-    const stopped = refused?.reason ?? (stop === null ? null : (stop.mark?.reason ?? "the stored stop mark is not ours"));
+    const stopped =
+      refused?.reason ??
+      (stop === null ? null : (stop.mark?.reason ?? "the stored stop mark is not ours"));
     return { loaded: mark !== null, stopped, index: mark?.index ?? 0 };
   }
 
@@ -148,7 +171,10 @@ export class Directory {
     return requireKey(this.#memory).hashSecret(secret);
   }
 
-  /** Seals a text of a record under the access key, bound to a context. @throws {NotReadyError} `state_stale` */
+  /**
+   * Seals a text of a record under the access key, bound to a context.
+   * @throws {NotReadyError} `state_stale`
+   */
   async sealText(text: string, context: string, random: Random): Promise<string> {
     return requireKey(this.#memory).seal(text, context, random);
   }
@@ -156,12 +182,17 @@ export class Directory {
   /** @throws {StoreError} `state_corrupt` if it was not sealed here for this context */
   async openText(sealed: string, context: string): Promise<string> {
     const text = await requireKey(this.#memory).open(sealed, context);
-    if (text === null) throw new StoreError("state_corrupt", "Cannot open a secret of access control: it was not sealed for its place");
+    if (text === null)
+      throw new StoreError(
+        "state_corrupt",
+        "Cannot open a secret of access control: it was not sealed for its place",
+      );
     return text;
   }
 
   /**
-   * Makes the access key if there is none, and reads everything. What cannot be trusted is no error: `state` says so.
+   * Makes the access key if there is none, and reads everything. What cannot be trusted is no
+   * error: `state` says so.
    * @throws {StoreError} @throws {SealError}
    */
   async start(): Promise<void> {
@@ -185,13 +216,21 @@ export class Directory {
     return this.#parts.sync.verify();
   }
 
-  /** Reads what changed, unless the store was asked within `maxAgeMs`. @throws {StoreError} @throws {SealError} */
+  /**
+   * Reads what changed, unless the store was asked within `maxAgeMs`.
+   * @throws {StoreError}
+   * @throws {SealError}
+   */
   async freshen(maxAgeMs: number): Promise<void> {
     const age = this.#parts.clock.now().getTime() - this.#memory.askedAt.getTime();
     if (age < 0 || age > maxAgeMs) await this.refresh();
   }
 
-  /** Waits until something may have changed, and reads it. @throws {StoreError} @throws {SealError} */
+  /**
+   * Waits until something may have changed, and reads it.
+   * @throws {StoreError}
+   * @throws {SealError}
+   */
   follow(signal: AbortSignal): Promise<void> {
     return this.#parts.sync.follow(signal);
   }
@@ -208,7 +247,8 @@ export class Directory {
 
   /**
    * True once for each id, until it is forgotten.
-   * @param until when that may be. A clock here that is ahead of the store's, or behind it, does not make it sooner.
+   * @param until when that may be. A clock here that is ahead of the store's, or behind it, does
+   * not make it sooner.
    * @throws {StoreError}
    */
   claim(id: string, until: Date): Promise<boolean> {
@@ -226,7 +266,11 @@ export class Directory {
     return this.#parts.sync.subscribe(listener);
   }
 
-  /** Seals the access key again with the current key-encryption key. @returns whether anything changed. @throws {CaError} */
+  /**
+   * Seals the access key again with the current key-encryption key.
+   * @returns whether anything changed.
+   * @throws {CaError}
+   */
   rewrap(before: BeforeChange | undefined = this.#before): Promise<boolean> {
     return this.#parts.writer.rewrap(before);
   }
@@ -260,7 +304,12 @@ export function createDirectory(options: DirectoryOptions): Directory {
       throw new TypeError("There is no CA document to record access control in");
     });
   const base = { store, sealer, clusterId, trust, clock, random, log, memory };
-  const sync = new AccessSync({ ...base, refreshTrust, recollection: options.recollection ?? null, address: options.address ?? "" });
+  const sync = new AccessSync({
+    ...base,
+    refreshTrust,
+    recollection: options.recollection ?? null,
+    address: options.address ?? "",
+  });
   const writer = new AccessWriter({ ...base, sync, recordSchema });
   const conflicts = new AccessConflicts({ ...base, sync, writer, record });
   return new Directory({ memory, store, sealer, trust, clock, sync, writer, conflicts });

@@ -1,7 +1,8 @@
 /**
- * Requests to hosts that auth methods name. A URL comes from anyone who may write auth methods, so a server goes only where
- * its own configuration lets it go: listed hosts, public addresses unless the host is listed as private, no redirects,
- * bounded size and time (server-side request forgery, CWE-918).
+ * Requests to hosts that auth methods name. A URL comes from anyone who may write auth methods, so
+ * a server goes only where its own configuration lets it go: listed hosts, public addresses unless
+ * the host is listed as private, no redirects, bounded size and time (server-side request forgery,
+ * CWE-918).
  * @module
  */
 import * as v from "valibot";
@@ -20,7 +21,10 @@ export interface FetchInit {
   readonly method: "GET" | "POST";
   readonly headers: Record<string, string>;
   readonly body: string | null;
-  /** PEM of the CA certificates that the host's certificate must lead to; null for those that the runtime trusts. */
+  /**
+   * PEM of the CA certificates that the host's certificate must lead to; null for those that the
+   * runtime trusts.
+   */
   readonly ca: string | null;
   readonly signal: AbortSignal;
   readonly redirect: "manual";
@@ -28,8 +32,9 @@ export interface FetchInit {
 }
 
 /**
- * Fetches one URL. `addresses` are the ones that were checked: a runtime that can connect to a given address must take
- * one of them, so that a name which changes its mind between the check and the connection leads nowhere else.
+ * Fetches one URL. `addresses` are the ones that were checked: a runtime that can connect to a
+ * given address must take one of them, so that a name which changes its mind between the check and
+ * the connection leads nowhere else.
  * @throws {ProviderError} `provider_rejected` if the runtime cannot take a CA of one request
  */
 export type FetchKeys = (url: string, init: FetchInit) => Promise<Response>;
@@ -61,27 +66,47 @@ export interface Question {
 }
 
 export interface GuardedFetch {
-  /** Reads a URL that may be asked. @param field names it in the error. @throws {RequestError} `request_malformed` */
+  /**
+   * Reads a URL that may be asked.
+   * @param field names it in the error.
+   * @throws {RequestError} `request_malformed`
+   */
   check(text: string, field: string): URL;
-  /** @returns the JSON of a 200 or 201. @throws {ProviderError}, of whose texts none is the host's */
+  /**
+   * @returns the JSON of a 200 or 201.
+   * @throws {ProviderError}, of whose texts none is the host's
+   */
   ask(question: Question): Promise<unknown>;
 }
 
 const Json = v.pipe(v.string(), v.parseJson());
 
-export function createGuardedFetch({ fetch, resolve, hosts, privateHosts, clock }: GuardedFetchOptions): GuardedFetch {
-  const listed = (list: readonly string[], url: URL) => list.includes(url.host) || list.includes(`${url.hostname}:${url.port || "443"}`);
+export function createGuardedFetch({
+  fetch,
+  resolve,
+  hosts,
+  privateHosts,
+  clock,
+}: GuardedFetchOptions): GuardedFetch {
+  const listed = (list: readonly string[], url: URL) =>
+    list.includes(url.host) || list.includes(`${url.hostname}:${url.port || "443"}`);
 
   const addressesOf = async (url: URL, purpose: string): Promise<readonly string[]> => {
     const literal = url.hostname.startsWith("[") ? url.hostname.slice(1, -1) : url.hostname;
     const addresses = /^[\d.]+$|:/.test(literal) ? [literal] : await resolve(literal);
     if (addresses.length === 0) throw unavailable(purpose, "its host has no address");
     if (!listed(privateHosts, url) && !addresses.every(isPublicAddress))
-      throw new ProviderError("provider_rejected", `Cannot ${purpose}: the host has an address that is not public`);
+      throw new ProviderError(
+        "provider_rejected",
+        `Cannot ${purpose}: the host has an address that is not public`,
+      );
     return addresses;
   };
 
-  const send = async ({ url, ca, purpose, bearer, body }: Question, signal: AbortSignal): Promise<unknown> => {
+  const send = async (
+    { url, ca, purpose, bearer, body }: Question,
+    signal: AbortSignal,
+  ): Promise<unknown> => {
     const headers = {
       Accept: "application/json",
       ...(bearer === undefined ? {} : { Authorization: `Bearer ${bearer}` }),
@@ -89,7 +114,15 @@ export function createGuardedFetch({ fetch, resolve, hosts, privateHosts, clock 
     };
     const method = body === undefined ? "GET" : "POST";
     const addresses = await addressesOf(url, purpose);
-    const response = await fetch(url.href, { method, headers, body: body ?? null, ca, signal, redirect: "manual", addresses });
+    const response = await fetch(url.href, {
+      method,
+      headers,
+      body: body ?? null,
+      ca,
+      signal,
+      redirect: "manual",
+      addresses,
+    });
     if ((response.status !== 200 && response.status !== 201) || response.redirected) {
       await response.body?.cancel();
       const refused = response.status === 401 || response.status === 403;
@@ -108,11 +141,15 @@ export function createGuardedFetch({ fetch, resolve, hosts, privateHosts, clock 
   return {
     check(text, field) {
       const url = URL.canParse(text) ? new URL(text) : null;
-      const refused = (why: string) => new RequestError("request_malformed", `Invalid ${field}: ${why}`);
+      const refused = (why: string) =>
+        new RequestError("request_malformed", `Invalid ${field}: ${why}`);
       if (url === null || url.protocol !== "https:") throw refused("it is not an https URL");
-      if (url.username !== "" || url.password !== "" || url.hash !== "") throw refused("it has a user, a password or a fragment");
+      if (url.username !== "" || url.password !== "" || url.hash !== "")
+        throw refused("it has a user, a password or a fragment");
       if (!listed(hosts, url) && !listed(privateHosts, url))
-        throw refused(`host ${JSON.stringify(url.host)} is not among those that this server may ask`);
+        throw refused(
+          `host ${JSON.stringify(url.host)} is not among those that this server may ask`,
+        );
       return url;
     },
     async ask(question) {
@@ -126,7 +163,9 @@ export function createGuardedFetch({ fetch, resolve, hosts, privateHosts, clock 
         return await Promise.race([send(question, end.signal), late]);
       } catch (error) {
         // What else fails may quote what was answered.
-        throw error instanceof CaError ? error : unavailable(question.purpose, "it cannot be reached", error);
+        throw error instanceof CaError
+          ? error
+          : unavailable(question.purpose, "it cannot be reached", error);
       } finally {
         end.abort();
       }
@@ -147,5 +186,8 @@ async function readBody(response: Response, purpose: string): Promise<string> {
 
 /** @param purpose what is done, for example `fetch keys`. */
 export function unavailable(purpose: string, why: string, cause?: unknown): ProviderError {
-  return new ProviderError("provider_unavailable", `Cannot ${purpose}: ${why}`, { cause, retryAfterMs: RETRY_MS });
+  return new ProviderError("provider_unavailable", `Cannot ${purpose}: ${why}`, {
+    cause,
+    retryAfterMs: RETRY_MS,
+  });
 }

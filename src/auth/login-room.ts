@@ -1,6 +1,6 @@
 /**
- * How many live tokens one subject of an auth method may have: a workload that logs in again and again does not fill the
- * store, nor the memory of every replica.
+ * How many live tokens one subject of an auth method may have: a workload that logs in again and
+ * again does not fill the store, nor the memory of every replica.
  * @module
  */
 import type { AuthMethod, Entry, Token } from "../core/access.ts";
@@ -33,12 +33,19 @@ export class LoginRoom {
   }
 
   /**
-   * Why a token that was written has no room, or null. Logins that ran at the same time did not see each other: the order of
-   * their writes decides on every replica alike, and in one write the accessor.
+   * Why a token that was written has no room, or null. Logins that ran at the same time did not see
+   * each other: the order of their writes decides on every replica alike, and in one write the
+   * accessor.
    */
-  refusal(method: Entry<AuthMethod>, subject: string, { createIndex, value }: Entry<Token>): RateLimitedError | null {
+  refusal(
+    method: Entry<AuthMethod>,
+    subject: string,
+    { createIndex, value }: Entry<Token>,
+  ): RateLimitedError | null {
     const earlier = this.#liveTokens(method, subject).filter(
-      (other) => other.createIndex < createIndex || (other.createIndex === createIndex && other.value.accessorId < value.accessorId),
+      (other) =>
+        other.createIndex < createIndex ||
+        (other.createIndex === createIndex && other.value.accessorId < value.accessorId),
     );
     return earlier.length < this.#most ? null : this.#exceeded(earlier);
   }
@@ -55,8 +62,13 @@ export class LoginRoom {
   }
 
   #exceeded(live: readonly Entry<Token>[]): RateLimitedError {
-    const firstEnd = Math.min(...live.map(({ value }) => value.expirationTime?.getTime() ?? Number.POSITIVE_INFINITY));
-    const retryMs = Math.max(MIN_RETRY_MS, Math.min(MAX_RETRY_MS, firstEnd - this.#clock.now().getTime()));
+    const firstEnd = Math.min(
+      ...live.map(({ value }) => value.expirationTime?.getTime() ?? Number.POSITIVE_INFINITY),
+    );
+    const retryMs = Math.max(
+      MIN_RETRY_MS,
+      Math.min(MAX_RETRY_MS, firstEnd - this.#clock.now().getTime()),
+    );
     return new RateLimitedError(
       retryMs,
       "login_tokens_exceeded",

@@ -1,6 +1,6 @@
 /**
- * Login tokens: a JWT's signature, its claims by the clock that is handed in, and the fields that it shows. No I/O but
- * what is handed in.
+ * Login tokens: a JWT's signature, its claims by the clock that is handed in, and the fields that
+ * it shows. No I/O but what is handed in.
  * @module
  */
 import {
@@ -27,10 +27,16 @@ export const MAX_LENGTH = 16 * 1024;
 
 export interface LoginToken {
   readonly fields: Fields;
-  /** Who it is for: the subject, of a Kubernetes token with its pod; without one what the fields say. */
+  /**
+   * Who it is for: the subject, of a Kubernetes token with its pod; without one what the fields
+   * say.
+   */
   readonly subject: string;
   readonly expiresAt: Date;
-  /** Names the token whichever method takes it: issuer, audiences and `jti`. Null if it has no `jti`. */
+  /**
+   * Names the token whichever method takes it: issuer, audiences and `jti`. Null if it has no
+   * `jti`.
+   */
   readonly name: string | null;
   /** When no auth method can take it any more, whatever its leeways are. */
   readonly deadAt: Date;
@@ -55,7 +61,9 @@ const Kubernetes = v.looseObject({
   "kubernetes.io": v.looseObject({
     namespace: v.string(),
     serviceaccount: v.looseObject({ name: v.string(), uid: v.string() }),
-    pod: v.optional(v.looseObject({ name: v.optional(v.string(), ""), uid: v.optional(v.string(), "") })),
+    pod: v.optional(
+      v.looseObject({ name: v.optional(v.string(), ""), uid: v.optional(v.string(), "") }),
+    ),
   }),
 });
 const Payload = v.pipe(v.string(), v.parseJson(), Claims);
@@ -78,16 +86,31 @@ export async function verifyLoginToken(
   if (!json.success) throw denied("its claims are malformed");
   const claims = json.output;
   const expiresAt = requireTime(claims, settings, now);
-  if (settings.issuer !== null && claims.iss !== settings.issuer) throw denied("it is of another issuer");
+  if (settings.issuer !== null && claims.iss !== settings.issuer)
+    throw denied("it is of another issuer");
   const audiences = audiencesOf(claims);
-  if (settings.audiences.length > 0 && !audiences.some((audience) => settings.audiences.includes(audience)))
+  if (
+    settings.audiences.length > 0 &&
+    !audiences.some((audience) => settings.audiences.includes(audience))
+  )
     throw denied("it is for another audience");
-  if (settings.once && claims.jti === undefined) throw denied("it has no jti, and this auth method takes each token once");
-  const { fields, subject } = type === "kubernetes" ? kubernetesLogin(claims) : mappedLogin(claims, settings);
-  return { fields, subject, expiresAt, name: nameOf(jwt, claims, audiences), deadAt: deathOf(claims) };
+  if (settings.once && claims.jti === undefined)
+    throw denied("it has no jti, and this auth method takes each token once");
+  const { fields, subject } =
+    type === "kubernetes" ? kubernetesLogin(claims) : mappedLogin(claims, settings);
+  return {
+    fields,
+    subject,
+    expiresAt,
+    name: nameOf(jwt, claims, audiences),
+    deadAt: deathOf(claims),
+  };
 }
 
-/** Without an issuer a token stands for itself, by the digest of what is signed: methods need not have its keys alike. */
+/**
+ * Without an issuer a token stands for itself, by the digest of what is signed: methods need not
+ * have its keys alike.
+ */
 function nameOf(jwt: string, { iss, jti }: ClaimSet, audiences: readonly string[]): string | null {
   if (jti === undefined) return null;
   const issuer = iss ?? { signed: hex(sha256(utf8(jwt.slice(0, jwt.lastIndexOf("."))))) };
@@ -104,8 +127,10 @@ function deathOf({ exp, nbf, iat }: ClaimSet): Date {
 const REVIEWED_MS = 24 * 3_600_000;
 
 /**
- * Checks a login token that Kubernetes is to review: that it can be one, so that it is not asked about others.
- * @param review asks Kubernetes. @throws {DeniedError} `permission_denied` @throws {CaError} of `review`
+ * Checks a login token that Kubernetes is to review: that it can be one, so that it is not asked
+ * about others.
+ * @param review asks Kubernetes. @throws {DeniedError} `permission_denied` @throws {CaError} of
+ * `review`
  */
 export async function reviewLoginToken(
   jwt: string,
@@ -117,12 +142,16 @@ export async function reviewLoginToken(
   const claims = v.safeParse(Claims, claimsOf(jwt));
   if (!claims.success) throw denied("its claims are malformed");
   const { exp, jti } = claims.output;
-  const expiresAt = exp === undefined ? new Date(now.getTime() + REVIEWED_MS) : new Date(Math.ceil(exp * 1000));
+  const expiresAt =
+    exp === undefined ? new Date(now.getTime() + REVIEWED_MS) : new Date(Math.ceil(exp * 1000));
   if (expiresAt <= now) throw denied("it has expired");
-  if (settings.once && jti === undefined) throw denied("it has no jti, and this auth method takes each token once");
+  if (settings.once && jti === undefined)
+    throw denied("it has no jti, and this auth method takes each token once");
   const { name, namespace, uid, subject } = await review();
   return {
-    fields: new Map(KUBERNETES_FIELDS.map((field, i) => [field, [name, namespace, uid][i] as string])),
+    fields: new Map(
+      KUBERNETES_FIELDS.map((field, i) => [field, [name, namespace, uid][i] as string]),
+    ),
     subject,
     expiresAt,
     name: nameOf(jwt, claims.output, audiencesOf(claims.output)),
@@ -155,13 +184,18 @@ function textIn(bytes: Uint8Array): string | null {
 }
 
 /** @returns the payload */
-async function verifySignature(jwt: string, { algorithms, keys }: MethodSettings, getKeySet: GetKeySet | null): Promise<Uint8Array> {
+async function verifySignature(
+  jwt: string,
+  { algorithms, keys }: MethodSettings,
+  getKeySet: GetKeySet | null,
+): Promise<Uint8Array> {
   const options = { algorithms: [...algorithms] };
   try {
     const { alg } = decodeProtectedHeader(jwt);
     if (alg === undefined || !algorithms.includes(alg)) throw denied("its algorithm is not taken");
     if (getKeySet === null) return await verifyByAny(jwt, alg, keys, options);
-    const verify = async (missing: boolean) => compactVerify(jwt, createLocalJWKSet(publicKeys(await getKeySet(missing))), options);
+    const verify = async (missing: boolean) =>
+      compactVerify(jwt, createLocalJWKSet(publicKeys(await getKeySet(missing))), options);
     try {
       return (await verify(false)).payload;
     } catch (error) {
@@ -171,21 +205,36 @@ async function verifySignature(jwt: string, { algorithms, keys }: MethodSettings
     }
   } catch (error) {
     // WebCrypto throws a DOMException for a key of the issuer that is none.
-    if (error instanceof errors.JOSEError || error instanceof TypeError || error instanceof DOMException)
+    if (
+      error instanceof errors.JOSEError ||
+      error instanceof TypeError ||
+      error instanceof DOMException
+    )
       throw denied("its signature is not by a key of the issuer");
     throw error;
   }
 }
 
-/** Keys without a secret part: an issuer that publishes one, or a shared secret, has no key there. */
+/**
+ * Keys without a secret part: an issuer that publishes one, or a shared secret, has no key there.
+ */
 function publicKeys({ keys }: JSONWebKeySet): JSONWebKeySet {
-  return { keys: keys.filter(({ kty, d, k }) => kty !== "oct" && d === undefined && k === undefined) };
+  return {
+    keys: keys.filter(({ kty, d, k }) => kty !== "oct" && d === undefined && k === undefined),
+  };
 }
 
-async function verifyByAny(jwt: string, alg: string, keys: readonly string[], options: { algorithms: string[] }): Promise<Uint8Array> {
+async function verifyByAny(
+  jwt: string,
+  alg: string,
+  keys: readonly string[],
+  options: { algorithms: string[] },
+): Promise<Uint8Array> {
   for (const pem of keys) {
     try {
-      const key: Key = await (pem.includes("BEGIN CERTIFICATE") ? importX509(pem, alg) : importSPKI(pem, alg));
+      const key: Key = await (pem.includes("BEGIN CERTIFICATE")
+        ? importX509(pem, alg)
+        : importSPKI(pem, alg));
       return (await compactVerify(jwt, key, options)).payload;
     } catch {
       // Not a key for this algorithm, or not the one that signed.
@@ -194,15 +243,28 @@ async function verifyByAny(jwt: string, alg: string, keys: readonly string[], op
   throw denied("its signature is not by a key of the issuer");
 }
 
-/** Consul's rules for time: a token needs one of exp, nbf and iat; what is missing follows from the others. */
+/**
+ * Consul's rules for time: a token needs one of exp, nbf and iat; what is missing follows from the
+ * others.
+ */
 function requireTime({ exp, nbf, iat }: ClaimSet, settings: MethodSettings, now: Date): Date {
   const leeway = settings.clockLeewayMs;
   const at = now.getTime();
-  if (exp === undefined && nbf === undefined && iat === undefined) throw denied("it has none of exp, nbf and iat");
-  const expires = exp === undefined ? Math.max(nbf ?? 0, iat ?? 0) * 1000 + settings.expirationLeewayMs : exp * 1000;
-  const begins = nbf !== undefined ? nbf * 1000 : iat !== undefined ? iat * 1000 : expires - settings.notBeforeLeewayMs;
+  if (exp === undefined && nbf === undefined && iat === undefined)
+    throw denied("it has none of exp, nbf and iat");
+  const expires =
+    exp === undefined
+      ? Math.max(nbf ?? 0, iat ?? 0) * 1000 + settings.expirationLeewayMs
+      : exp * 1000;
+  const begins =
+    nbf !== undefined
+      ? nbf * 1000
+      : iat !== undefined
+        ? iat * 1000
+        : expires - settings.notBeforeLeewayMs;
   if (at >= expires + leeway) throw denied("it has expired");
-  if (at < begins - leeway || (iat !== undefined && at < iat * 1000 - leeway)) throw denied("it is not valid yet");
+  if (at < begins - leeway || (iat !== undefined && at < iat * 1000 - leeway))
+    throw denied("it is not valid yet");
   return new Date(expires + leeway);
 }
 
@@ -225,7 +287,10 @@ function mappedLogin(claims: ClaimSet, settings: MethodSettings): Presented {
   const fields = mappedFields(claims, settings);
   const { iss, sub } = claims;
   const name = typeof sub === "string" && sub !== "" ? sub : JSON.stringify([...fields]);
-  return { fields, subject: settings.issuer === null && iss !== undefined ? `${iss} ${name}` : name };
+  return {
+    fields,
+    subject: settings.issuer === null && iss !== undefined ? `${iss} ${name}` : name,
+  };
 }
 
 function mappedFields(claims: ClaimSet, settings: MethodSettings): Fields {
@@ -246,7 +311,11 @@ function mappedFields(claims: ClaimSet, settings: MethodSettings): Fields {
 }
 
 function textOf(value: unknown): string | null {
-  return typeof value === "string" ? value : typeof value === "number" || typeof value === "boolean" ? String(value) : null;
+  return typeof value === "string"
+    ? value
+    : typeof value === "number" || typeof value === "boolean"
+      ? String(value)
+      : null;
 }
 
 /** A claim by its name or by a JSON pointer (RFC 6901). */
@@ -262,5 +331,8 @@ function find(claims: ClaimSet, name: string): unknown {
 }
 
 function denied(why: string): DeniedError {
-  return new DeniedError("permission_denied", `Permission denied: login token is not accepted: ${why}`);
+  return new DeniedError(
+    "permission_denied",
+    `Permission denied: login token is not accepted: ${why}`,
+  );
 }

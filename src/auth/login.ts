@@ -1,8 +1,16 @@
 /**
- * Logging in: from a login token to a token of our own with the identities that binding rules give it, and back.
+ * Logging in: from a login token to a token of our own with the identities that binding rules give
+ * it, and back.
  * @module
  */
-import type { AuthMethod, BindingRule, Entry, NodeIdentity, ServiceIdentity, Token } from "../core/access.ts";
+import type {
+  AuthMethod,
+  BindingRule,
+  Entry,
+  NodeIdentity,
+  ServiceIdentity,
+  Token,
+} from "../core/access.ts";
 import type { BeforeChange, LoginRequest } from "../core/access-control.ts";
 import type { NewToken } from "../core/administration.ts";
 import { hex, utf8 } from "../core/bytes.ts";
@@ -34,9 +42,14 @@ export interface LoginOptions {
 
 /** Consul's bound for the name of an auth method; a longer one is not repeated whole. */
 const MAX_NAME = 128;
-/** Consul's `token_max_ttl` by default: how long a token lives at most if its method does not say. */
+/**
+ * Consul's `token_max_ttl` by default: how long a token lives at most if its method does not say.
+ */
 const DEFAULT_MAX_TTL_MS = 24 * 3_600_000;
-/** Consul's bounds for metadata (`metaMaxKeyPairs`, `metaKeyMaxLength`, `metaValueMaxLength` in agent/structs/structs.go). */
+/**
+ * Consul's bounds for metadata (`metaMaxKeyPairs`, `metaKeyMaxLength`, `metaValueMaxLength` in
+ * agent/structs/structs.go).
+ */
 const [MAX_META, MAX_META_KEY, MAX_META_VALUE] = [64, 128, 512];
 
 type Identities = Pick<Token, "serviceIdentities" | "nodeIdentities">;
@@ -46,29 +59,44 @@ export class Login {
   readonly #room: LoginRoom;
   // An entry is replaced by every change of it.
   readonly #settings = new WeakMap<Entry<AuthMethod>, MethodSettings>();
-  readonly #bindings = new WeakMap<Entry<BindingRule>, { readonly of: MethodSettings; readonly binding: BindingSettings }>();
+  readonly #bindings = new WeakMap<
+    Entry<BindingRule>,
+    { readonly of: MethodSettings; readonly binding: BindingSettings }
+  >();
 
   constructor(options: LoginOptions) {
     this.#options = options;
-    this.#room = new LoginRoom(options.directory, options.clock, options.maxTokens ?? DEFAULT_MAX_TOKENS);
+    this.#room = new LoginRoom(
+      options.directory,
+      options.clock,
+      options.maxTokens ?? DEFAULT_MAX_TOKENS,
+    );
   }
 
   /**
    * @returns the new token and its secret, which is nowhere else.
-   * @throws {DeniedError} @throws {RequestError} @throws {RateLimitedError} `login_tokens_exceeded` @throws {NotReadyError}
+   * @throws {DeniedError} @throws {RequestError} @throws {RateLimitedError} `login_tokens_exceeded`
+   * @throws {NotReadyError}
    * @throws {ProviderError} if keys or a review cannot be had @throws {StoreError}
    */
-  async login({ authMethod, bearerToken, meta }: LoginRequest, before?: BeforeChange): Promise<NewToken> {
+  async login(
+    { authMethod, bearerToken, meta }: LoginRequest,
+    before?: BeforeChange,
+  ): Promise<NewToken> {
     const { directory, clock, random } = this.#options;
     const description = describe(meta);
     const method = directory.authMethods.get(authMethod);
     // Consul's text (agent/consul/acl_endpoint.go).
     if (method === undefined)
-      throw new DeniedError("token_unknown", `ACL not found: auth method ${JSON.stringify(authMethod.slice(0, MAX_NAME))} not found`);
+      throw new DeniedError(
+        "token_unknown",
+        `ACL not found: auth method ${JSON.stringify(authMethod.slice(0, MAX_NAME))} not found`,
+      );
     const presented = await this.#present(bearerToken, method);
     const identities = this.#bind(method, presented.fields);
     // A token without any right would only be there to be stored.
-    if (identities.serviceIdentities.length + identities.nodeIdentities.length === 0) throw denied("no binding rule matches it");
+    if (identities.serviceIdentities.length + identities.nodeIdentities.length === 0)
+      throw denied("no binding rule matches it");
     const login = originOf(method, presented.subject);
     this.#room.require(method, login.subject);
     if (this.#settingsOf(method).once) await this.#claim(presented);
@@ -82,23 +110,43 @@ export class Login {
       ...identities,
       local: true,
       createTime: now,
-      expirationTime: new Date(maxTokenTtlMs > 0 ? longest : Math.min(longest, presented.expiresAt.getTime())),
+      expirationTime: new Date(
+        maxTokenTtlMs > 0 ? longest : Math.min(longest, presented.expiresAt.getTime()),
+      ),
       authMethod: name,
       login,
     };
     return this.#insert(token, method, login.subject, before);
   }
 
-  /** Deletes the token that a login made. @throws {DeniedError} @throws {NotReadyError} @throws {StoreError} */
+  /**
+   * Deletes the token that a login made.
+   * @throws {DeniedError}
+   * @throws {NotReadyError}
+   * @throws {StoreError}
+   */
   async logout(secret: string | null, before?: BeforeChange): Promise<void> {
     const { directory } = this.#options;
     const presented = presentedSecret(secret);
-    const entry = presented === null ? undefined : directory.tokensByHash.get(await directory.hashSecret(presented));
+    const entry =
+      presented === null
+        ? undefined
+        : directory.tokensByHash.get(await directory.hashSecret(presented));
     if (entry === undefined) throw new DeniedError("token_unknown", "ACL not found");
     // Consul's text (agent/consul/auth/token_writer.go).
-    if (entry.value.authMethod === null) throw new DeniedError("permission_denied", "Permission denied: token wasn't created via login");
-    const detail = { "auth-method": entry.value.authMethod, ...(entry.value.login && { subject: entry.value.login.subject }) };
-    await directory.write([{ kind: "token", id: entry.value.accessorId, replaces: entry, content: null, detail }], before);
+    if (entry.value.authMethod === null)
+      throw new DeniedError(
+        "permission_denied",
+        "Permission denied: token wasn't created via login",
+      );
+    const detail = {
+      "auth-method": entry.value.authMethod,
+      ...(entry.value.login && { subject: entry.value.login.subject }),
+    };
+    await directory.write(
+      [{ kind: "token", id: entry.value.accessorId, replaces: entry, content: null, detail }],
+      before,
+    );
   }
 
   #settingsOf(method: Entry<AuthMethod>): MethodSettings {
@@ -125,7 +173,8 @@ export class Login {
       const ask = async () => reviews.review({ ...review, token: await open() }, jwt, audiences);
       return reviewLoginToken(jwt, read, ask, clock.now());
     }
-    const getKeySet = keySource === null ? null : (missing: boolean) => keySets.get(keySource, missing);
+    const getKeySet =
+      keySource === null ? null : (missing: boolean) => keySets.get(keySource, missing);
     return verifyLoginToken(jwt, method.value.type, read, getKeySet, clock.now());
   }
 
@@ -139,30 +188,53 @@ export class Login {
       const { selector, bindName } = this.#bindingOf(rule, this.#settingsOf(method));
       if (!selector(fields)) continue;
       const name = bindName.fill(fields);
-      if (name === null || !isIdentityName(name)) throw denied("a binding rule gives it no name that a service or node can have");
-      if (rule.value.bindType === "service") services.set(name, { serviceName: name, datacenters: [] });
+      if (name === null || !isIdentityName(name))
+        throw denied("a binding rule gives it no name that a service or node can have");
+      if (rule.value.bindType === "service")
+        services.set(name, { serviceName: name, datacenters: [] });
       else nodes.set(name, { nodeName: name, datacenter });
     }
     return { serviceIdentities: [...services.values()], nodeIdentities: [...nodes.values()] };
   }
 
-  /** Takes a login token that counts once. @throws {DeniedError} the second time @throws {StoreError} */
+  /**
+   * Takes a login token that counts once.
+   * @throws {DeniedError} the second time
+   * @throws {StoreError}
+   */
   async #claim({ name, deadAt }: LoginToken): Promise<void> {
     if (name === null) return;
-    if (!(await this.#options.directory.claim(hex(sha256(utf8(name))), deadAt))) throw denied("it was used before");
+    if (!(await this.#options.directory.claim(hex(sha256(utf8(name))), deadAt)))
+      throw denied("it was used before");
   }
 
   /** Writes a token, unless others that were written before leave it no room. */
-  async #insert(token: Token, method: Entry<AuthMethod>, subject: string, before: BeforeChange | undefined): Promise<NewToken> {
+  async #insert(
+    token: Token,
+    method: Entry<AuthMethod>,
+    subject: string,
+    before: BeforeChange | undefined,
+  ): Promise<NewToken> {
     const { directory, random } = this.#options;
     this.#room.require(method, subject);
     const [secret, id] = [makeUuid(random), token.accessorId];
     const key = await directory.hashSecret(secret);
     const detail = { "auth-method": method.value.name, subject };
-    await directory.write([{ kind: "token", id, replaces: null, content: token, key, detail }], before);
+    await directory.write(
+      [{ kind: "token", id, replaces: null, content: token, key, detail }],
+      before,
+    );
     const entry = directory.tokens.get(id);
     if (entry === undefined)
-      return { token: { value: token, version: 1, createIndex: directory.index, modifyIndex: directory.index }, secret };
+      return {
+        token: {
+          value: token,
+          version: 1,
+          createIndex: directory.index,
+          modifyIndex: directory.index,
+        },
+        secret,
+      };
     const refusal = this.#room.refusal(method, subject, entry);
     if (refusal === null) return { token: entry, secret };
     await directory.write([{ kind: "token", id, replaces: entry, content: null, detail }], before);
@@ -173,13 +245,17 @@ export class Login {
 /** What a token shows of a login. @throws {RequestError} `request_malformed` */
 function describe(meta: Readonly<Record<string, string>>): string {
   const entries = Object.entries(meta);
-  if (entries.length > MAX_META) throw malformed(`Meta has ${entries.length} entries, at most ${MAX_META} are allowed`);
+  if (entries.length > MAX_META)
+    throw malformed(`Meta has ${entries.length} entries, at most ${MAX_META} are allowed`);
   for (const [key, value] of entries) {
-    if (key === "" || key.length > MAX_META_KEY) throw malformed(`Meta has a key of 0 or more than ${MAX_META_KEY} characters`);
-    if (value.length > MAX_META_VALUE) throw malformed(`Meta has a value of more than ${MAX_META_VALUE} characters`);
+    if (key === "" || key.length > MAX_META_KEY)
+      throw malformed(`Meta has a key of 0 or more than ${MAX_META_KEY} characters`);
+    if (value.length > MAX_META_VALUE)
+      throw malformed(`Meta has a value of more than ${MAX_META_VALUE} characters`);
   }
   const description = `token created via login${entries.length === 0 ? "" : `: ${JSON.stringify(meta)}`}`;
-  if (description.length > MAX_DESCRIPTION) throw malformed(`Meta has more than ${MAX_DESCRIPTION} characters as a whole`);
+  if (description.length > MAX_DESCRIPTION)
+    throw malformed(`Meta has more than ${MAX_DESCRIPTION} characters as a whole`);
   return description;
 }
 
@@ -188,5 +264,8 @@ function malformed(message: string): RequestError {
 }
 
 function denied(why: string): DeniedError {
-  return new DeniedError("permission_denied", `Permission denied: login token is not accepted: ${why}`);
+  return new DeniedError(
+    "permission_denied",
+    `Permission denied: login token is not accepted: ${why}`,
+  );
 }

@@ -1,6 +1,7 @@
 /**
- * The secret of an auth method: the token with which Kubernetes is asked. It is stored sealed under the access key, bound
- * to where it goes, and shown as `hidden`; sent back as that, it stays what it was as long as it goes to the same place.
+ * The secret of an auth method: the token with which Kubernetes is asked. It is stored sealed under
+ * the access key, bound to where it goes, and shown as `hidden`; sent back as that, it stays what
+ * it was as long as it goes to the same place.
  * @module
  */
 import type { AuthMethod } from "../core/access.ts";
@@ -25,16 +26,27 @@ function contextOf({ name, config }: Pick<AuthMethod, "name" | "config">): strin
 }
 
 function isSealed(value: unknown): value is SealedText {
-  return typeof value === "object" && value !== null && "sealed" in value && typeof value.sealed === "string";
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    "sealed" in value &&
+    typeof value.sealed === "string"
+  );
 }
 
 /**
  * Seals what an operator sent. Its settings have been read, with `exposed`.
  * @param before the method that it replaces, or null.
  */
-export async function sealMethod(method: AuthMethod, before: AuthMethod | null, directory: Directory, random: Random): Promise<AuthMethod> {
+export async function sealMethod(
+  method: AuthMethod,
+  before: AuthMethod | null,
+  directory: Directory,
+  random: Random,
+): Promise<AuthMethod> {
   const secret = method.config[SECRET];
-  if (secret === HIDDEN) return { ...method, config: { ...method.config, [SECRET]: keptSecret(method, before) } };
+  if (secret === HIDDEN)
+    return { ...method, config: { ...method.config, [SECRET]: keptSecret(method, before) } };
   if (typeof secret !== "string" || secret === "") return method;
   const sealed = await directory.sealText(secret, contextOf(method), random);
   return { ...method, config: { ...method.config, [SECRET]: { sealed } satisfies SealedText } };
@@ -43,28 +55,45 @@ export async function sealMethod(method: AuthMethod, before: AuthMethod | null, 
 /** @throws {RequestError} `request_malformed` */
 function keptSecret(method: AuthMethod, before: AuthMethod | null): SealedText {
   const kept = before?.config[SECRET];
-  if (before === null || !isSealed(kept)) throw malformed(`${SECRET} is "${HIDDEN}", and none is stored`);
+  if (before === null || !isSealed(kept))
+    throw malformed(`${SECRET} is "${HIDDEN}", and none is stored`);
   const moved = TARGET.filter((field) => method.config[field] !== before.config[field]);
-  if (moved.length > 0) throw malformed(`${SECRET} is "${HIDDEN}", but ${moved.join(" and ")} changed: send it again`);
+  if (moved.length > 0)
+    throw malformed(`${SECRET} is "${HIDDEN}", but ${moved.join(" and ")} changed: send it again`);
   return kept;
 }
 
-/** The configuration as an operator sent it, to be read: `hidden` stands for what is stored. @throws {RequestError} */
+/**
+ * The configuration as an operator sent it, to be read: `hidden` stands for what is stored.
+ * @throws {RequestError}
+ */
 export function exposed(method: AuthMethod, before: AuthMethod | null): Config {
   const secret = method.config[SECRET];
   // Only text comes from outside; sealed text is ours.
-  if (secret !== undefined && typeof secret !== "string") throw malformed(`${SECRET} must be a JWT`);
-  return secret === HIDDEN ? { ...method.config, [SECRET]: keptSecret(method, before) } : method.config;
+  if (secret !== undefined && typeof secret !== "string")
+    throw malformed(`${SECRET} must be a JWT`);
+  return secret === HIDDEN
+    ? { ...method.config, [SECRET]: keptSecret(method, before) }
+    : method.config;
 }
 
-/** Opens the secret of a method. @throws {StoreError} `state_corrupt` if it was sealed for another place */
-export async function openSecret(method: AuthMethod, token: string | SealedText, directory: Directory): Promise<string> {
+/**
+ * Opens the secret of a method.
+ * @throws {StoreError} `state_corrupt` if it was sealed for another place
+ */
+export async function openSecret(
+  method: AuthMethod,
+  token: string | SealedText,
+  directory: Directory,
+): Promise<string> {
   return typeof token === "string" ? token : directory.openText(token.sealed, contextOf(method));
 }
 
 /** A configuration as it is shown. */
 export function hideSecrets(config: Config): Config {
-  return config[SECRET] === undefined || config[SECRET] === "" ? config : { ...config, [SECRET]: HIDDEN };
+  return config[SECRET] === undefined || config[SECRET] === ""
+    ? config
+    : { ...config, [SECRET]: HIDDEN };
 }
 
 function malformed(message: string): RequestError {

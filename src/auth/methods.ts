@@ -1,6 +1,7 @@
 /**
- * Auth methods: what their settings may be, and which fields a login through one has. The names are Consul's; a method of
- * type `kubernetes` either asks the cluster's TokenReview, as Consul's does, or checks tokens by the cluster's key set.
+ * Auth methods: what their settings may be, and which fields a login through one has. The names are
+ * Consul's; a method of type `kubernetes` either asks the cluster's TokenReview, as Consul's does,
+ * or checks tokens by the cluster's key set.
  * @module
  */
 import * as v from "valibot";
@@ -16,8 +17,22 @@ import type { SealedText } from "./method-secrets.ts";
 import { readSelector, readTemplate, type Selector, type Template } from "./selector.ts";
 import { isIdentityName } from "./tokens.ts";
 
-/** Signatures by a private key. `none` and HS* are not among them: a public key must never become a shared secret. */
-export const ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"] as const;
+/**
+ * Signatures by a private key. `none` and HS* are not among them: a public key must never become a
+ * shared secret.
+ */
+export const ALGORITHMS = [
+  "RS256",
+  "RS384",
+  "RS512",
+  "PS256",
+  "PS384",
+  "PS512",
+  "ES256",
+  "ES384",
+  "ES512",
+  "EdDSA",
+] as const;
 
 /** Consul's leeways by default: for clocks, and for instants that a token does not have. */
 const [CLOCK_LEEWAY_MS, MISSING_LEEWAY_MS] = [60_000, 150_000];
@@ -34,8 +49,15 @@ export interface MethodSettings {
   readonly audiences: readonly string[];
   /** Where keys come from, or null. */
   readonly keySource: KeySource | null;
-  /** Where Kubernetes reviews tokens, with the sealed token that asks; null if they are checked by keys. */
-  readonly review: { readonly host: string; readonly ca: string; readonly token: string | SealedText } | null;
+  /**
+   * Where Kubernetes reviews tokens, with the sealed token that asks; null if they are checked by
+   * keys.
+   */
+  readonly review: {
+    readonly host: string;
+    readonly ca: string;
+    readonly token: string | SealedText;
+  } | null;
   /** PEM, public keys or certificates. */
   readonly keys: readonly string[];
   /** From a claim, by name or JSON pointer, to `value.<name>` or `list.<name>`. */
@@ -52,7 +74,10 @@ export interface MethodSettings {
 
 const texts = v.array(v.string());
 /** Read back, an auth method shows its keys: what is not public must not become one. */
-const publicKey = v.pipe(v.string(), v.check(isPublicPem, "must be a public key or a certificate in PEM, and nothing else"));
+const publicKey = v.pipe(
+  v.string(),
+  v.check(isPublicPem, "must be a public key or a certificate in PEM, and nothing else"),
+);
 /** Go reads a number as nanoseconds. Consul: zero means the default, a negative one none at all. */
 const leeway = (byDefault: number) =>
   v.optional(
@@ -60,7 +85,8 @@ const leeway = (byDefault: number) =>
       v.union([v.string(), v.number()]),
       v.rawTransform(({ dataset, addIssue, NEVER }): number => {
         try {
-          const ms = typeof dataset.value === "number" ? dataset.value / 1e6 : parseDuration(dataset.value);
+          const ms =
+            typeof dataset.value === "number" ? dataset.value / 1e6 : parseDuration(dataset.value);
           if (ms <= MAX_LEEWAY_MS) return ms < 0 ? 0 : ms || byDefault;
           addIssue({ message: "is more than an hour" });
         } catch (error) {
@@ -73,17 +99,26 @@ const leeway = (byDefault: number) =>
     0,
   );
 const FIELD_NAME = /^[A-Za-z0-9_]{1,64}$/;
-/** From claims to names of fields. valibot's records leave out keys such as `constructor`, which a claim may be called. */
+/**
+ * From claims to names of fields. valibot's records leave out keys such as `constructor`, which a
+ * claim may be called.
+ */
 const mappings = v.optional(
   v.pipe(
     v.unknown(),
     v.rawTransform(({ dataset, addIssue, NEVER }): ReadonlyMap<string, string> => {
       const { value } = dataset;
-      if (typeof value !== "object" || value === null || Array.isArray(value)) addIssue({ message: "must be an object" });
+      if (typeof value !== "object" || value === null || Array.isArray(value))
+        addIssue({ message: "must be an object" });
       else {
         const entries = Object.entries(value);
         if (entries.length > MAX_MAPPINGS) addIssue({ message: "has too many entries" });
-        else if (entries.every((entry): entry is [string, string] => typeof entry[1] === "string" && FIELD_NAME.test(entry[1])))
+        else if (
+          entries.every(
+            (entry): entry is [string, string] =>
+              typeof entry[1] === "string" && FIELD_NAME.test(entry[1]),
+          )
+        )
           return new Map(entries);
         else addIssue({ message: "has a name that is not letters, digits and _" });
       }
@@ -93,17 +128,27 @@ const mappings = v.optional(
   {},
 );
 
-const certificates = v.optional(v.pipe(v.string(), v.check(isCertificates, "must be certificates in PEM, and nothing else")), "");
+const certificates = v.optional(
+  v.pipe(v.string(), v.check(isCertificates, "must be certificates in PEM, and nothing else")),
+  "",
+);
 
 const Keys = {
-  JWTSupportedAlgs: v.optional(v.pipe(v.array(v.picklist(ALGORITHMS, "has an algorithm that is not taken")), v.minLength(1, "is empty")), [
-    "RS256",
-  ]),
+  JWTSupportedAlgs: v.optional(
+    v.pipe(
+      v.array(v.picklist(ALGORITHMS, "has an algorithm that is not taken")),
+      v.minLength(1, "is empty"),
+    ),
+    ["RS256"],
+  ),
   BoundIssuer: v.optional(v.string(), ""),
   BoundAudiences: v.optional(texts, []),
   JWKSURL: v.optional(v.string(), ""),
   JWKSCACert: certificates,
-  JWTValidationPubKeys: v.optional(v.pipe(v.array(publicKey), v.maxLength(MAX_KEYS, "has too many keys")), []),
+  JWTValidationPubKeys: v.optional(
+    v.pipe(v.array(publicKey), v.maxLength(MAX_KEYS, "has too many keys")),
+    [],
+  ),
   ClockSkewLeeway: leeway(CLOCK_LEEWAY_MS),
   /** Ours. */
   OneTime: v.optional(v.boolean()),
@@ -124,31 +169,55 @@ const Schemas = {
     CACert: certificates,
     /** As an operator gives it, and sealed as it is stored. */
     ServiceAccountJWT: v.optional(
-      v.union([v.pipe(v.string(), v.check(isJwt, "must be a JWT")), v.strictObject({ sealed: v.string() })], "must be a JWT"),
+      v.union(
+        [
+          v.pipe(v.string(), v.check(isJwt, "must be a JWT")),
+          v.strictObject({ sealed: v.string() }),
+        ],
+        "must be a JWT",
+      ),
       "",
     ),
   }),
 };
-type Config = Partial<v.InferOutput<typeof Schemas.jwt> & v.InferOutput<typeof Schemas.kubernetes>> &
+type Config = Partial<
+  v.InferOutput<typeof Schemas.jwt> & v.InferOutput<typeof Schemas.kubernetes>
+> &
   v.InferOutput<v.StrictObjectSchema<typeof Keys, undefined>>;
 
 /** Kubernetes' service account, as Consul names its fields. */
-export const KUBERNETES_FIELDS = ["serviceaccount.name", "serviceaccount.namespace", "serviceaccount.uid"] as const;
+export const KUBERNETES_FIELDS = [
+  "serviceaccount.name",
+  "serviceaccount.namespace",
+  "serviceaccount.uid",
+] as const;
 
 /** Reads an auth method's settings. @throws {RequestError} `request_malformed` with all faults */
-export function readSettings({ type, config }: Pick<AuthMethod, "type" | "config">): MethodSettings {
+export function readSettings({
+  type,
+  config,
+}: Pick<AuthMethod, "type" | "config">): MethodSettings {
   const schema: v.GenericSchema<unknown, Config> = Schemas[type];
   const known = Object.keys(Schemas[type].entries);
   const faults = Object.keys(config).flatMap((name) => {
     if (known.includes(name)) return [];
     const near = nearest(name, known);
-    return [`unknown field ${JSON.stringify(name)}${near === null ? "" : `; did you mean ${near}?`}`];
+    return [
+      `unknown field ${JSON.stringify(name)}${near === null ? "" : `; did you mean ${near}?`}`,
+    ];
   });
-  const read = v.safeParse(schema, Object.fromEntries(Object.entries(config).filter(([name]) => known.includes(name))));
-  if (!read.success) faults.push(...read.issues.map((issue) => `${v.getDotPath(issue) ?? "config"} ${issue.message}`));
+  const read = v.safeParse(
+    schema,
+    Object.fromEntries(Object.entries(config).filter(([name]) => known.includes(name))),
+  );
+  if (!read.success)
+    faults.push(
+      ...read.issues.map((issue) => `${v.getDotPath(issue) ?? "config"} ${issue.message}`),
+    );
   const result = read.success ? read.output : null;
   if (result !== null) faults.push(...contradictions(type, result));
-  if (faults.length > 0 || result === null) throw new RequestError("request_malformed", `Invalid auth method config: ${faults.join("; ")}`);
+  if (faults.length > 0 || result === null)
+    throw new RequestError("request_malformed", `Invalid auth method config: ${faults.join("; ")}`);
   const claims = result.ClaimMappings ?? new Map<string, string>();
   const listClaims = result.ListClaimMappings ?? new Map<string, string>();
   const fields = new Map<string, "text" | "list">([
@@ -162,7 +231,9 @@ export function readSettings({ type, config }: Pick<AuthMethod, "type" | "config
     issuer: result.BoundIssuer || result.OIDCDiscoveryURL || null,
     audiences: result.BoundAudiences,
     keySource: keySourceOf(result),
-    review: result.Host ? { host: result.Host, ca: result.CACert ?? "", token: result.ServiceAccountJWT ?? "" } : null,
+    review: result.Host
+      ? { host: result.Host, ca: result.CACert ?? "", token: result.ServiceAccountJWT ?? "" }
+      : null,
     keys: result.JWTValidationPubKeys,
     claims,
     listClaims,
@@ -175,16 +246,25 @@ export function readSettings({ type, config }: Pick<AuthMethod, "type" | "config
   };
 }
 
-function keySourceOf({ JWKSURL, JWKSCACert, OIDCDiscoveryURL, OIDCDiscoveryCACert }: Config): KeySource | null {
+function keySourceOf({
+  JWKSURL,
+  JWKSCACert,
+  OIDCDiscoveryURL,
+  OIDCDiscoveryCACert,
+}: Config): KeySource | null {
   if (JWKSURL !== "") return { url: JWKSURL, discovery: false, ca: JWKSCACert || null };
-  return OIDCDiscoveryURL ? { url: OIDCDiscoveryURL, discovery: true, ca: OIDCDiscoveryCACert || null } : null;
+  return OIDCDiscoveryURL
+    ? { url: OIDCDiscoveryURL, discovery: true, ca: OIDCDiscoveryCACert || null }
+    : null;
 }
 
 /** What settings do not go together. */
 function contradictions(type: AuthMethod["type"], config: Config): string[] {
   const faults: string[] = [];
   const given = (name: keyof Config) =>
-    config[name] !== undefined && config[name] !== "" && (config[name] as { length?: number }).length !== 0;
+    config[name] !== undefined &&
+    config[name] !== "" &&
+    (config[name] as { length?: number }).length !== 0;
   const sources =
     type === "jwt"
       ? (["JWTValidationPubKeys", "JWKSURL", "OIDCDiscoveryURL"] as const)
@@ -192,7 +272,9 @@ function contradictions(type: AuthMethod["type"], config: Config): string[] {
   // Consul's text (agent/consul/authmethod/ssoauth).
   if (sources.filter(given).length !== 1) {
     const [first, second, third] = sources;
-    faults.push(`exactly one of '${first}', '${second}', or '${third}' must be set for type ${JSON.stringify(type)}`);
+    faults.push(
+      `exactly one of '${first}', '${second}', or '${third}' must be set for type ${JSON.stringify(type)}`,
+    );
   }
   for (const [needs, other] of [
     ["JWKSCACert", "JWKSURL"],
@@ -202,8 +284,13 @@ function contradictions(type: AuthMethod["type"], config: Config): string[] {
   ] as const)
     if (given(needs) && !given(other)) faults.push(`${needs} goes with ${other}, which is not set`);
   if (given("Host"))
-    for (const name of ["CACert", "ServiceAccountJWT"] as const) if (!given(name)) faults.push(`${name} is required with Host`);
-  if (config.OIDCDiscoveryURL && config.BoundIssuer !== "" && config.BoundIssuer !== config.OIDCDiscoveryURL)
+    for (const name of ["CACert", "ServiceAccountJWT"] as const)
+      if (!given(name)) faults.push(`${name} is required with Host`);
+  if (
+    config.OIDCDiscoveryURL &&
+    config.BoundIssuer !== "" &&
+    config.BoundIssuer !== config.OIDCDiscoveryURL
+  )
     faults.push("BoundIssuer must be OIDCDiscoveryURL, which is the issuer, or be left out");
   return faults;
 }
@@ -225,7 +312,11 @@ function isCertificates(text: string): boolean {
   }
 }
 
-/** RFC 5280 section 4.1: what is signed, the algorithm, the signature. What TLS takes of it is up to TLS. @throws {FormatError} */
+/**
+ * RFC 5280 section 4.1: what is signed, the algorithm, the signature. What TLS takes of it is up to
+ * TLS.
+ * @throws {FormatError}
+ */
 function requireCertificateForm(der: Bytes): void {
   const outer = new DerReader(der);
   const certificate = outer.enter(TAG.sequence);
@@ -238,7 +329,10 @@ function requireCertificateForm(der: Bytes): void {
 
 function isPublicPem(text: string): boolean {
   try {
-    return isOnePem(text) && readPem(text).every(({ label }) => label === "PUBLIC KEY" || label === "CERTIFICATE");
+    return (
+      isOnePem(text) &&
+      readPem(text).every(({ label }) => label === "PUBLIC KEY" || label === "CERTIFICATE")
+    );
   } catch (error) {
     if (error instanceof FormatError) return false;
     throw error;
@@ -250,9 +344,16 @@ export interface BindingSettings {
   readonly bindName: Template;
 }
 
-/** Reads a binding rule against the fields of its method. @throws {RequestError} `request_malformed` */
-export function readBinding(rule: Pick<BindingRule, "bindName" | "selector">, { fields }: Pick<MethodSettings, "fields">): BindingSettings {
-  const malformed = (what: string, why: string) => new RequestError("request_malformed", `Invalid Binding Rule: ${what}: ${why}`);
+/**
+ * Reads a binding rule against the fields of its method.
+ * @throws {RequestError} `request_malformed`
+ */
+export function readBinding(
+  rule: Pick<BindingRule, "bindName" | "selector">,
+  { fields }: Pick<MethodSettings, "fields">,
+): BindingSettings {
+  const malformed = (what: string, why: string) =>
+    new RequestError("request_malformed", `Invalid Binding Rule: ${what}: ${why}`);
   const read = <T>(what: string, work: () => T): T => {
     try {
       return work();
@@ -263,10 +364,14 @@ export function readBinding(rule: Pick<BindingRule, "bindName" | "selector">, { 
   const selector = read("Selector is invalid", () => readSelector(rule.selector, fields));
   const bindName = read("BindName is invalid", () => readTemplate(rule.bindName));
   for (const variable of bindName.variables) {
-    if (fields.get(variable) !== "text") throw malformed("BindName is invalid", `unknown variable ${JSON.stringify(variable)}`);
+    if (fields.get(variable) !== "text")
+      throw malformed("BindName is invalid", `unknown variable ${JSON.stringify(variable)}`);
   }
   const sample = bindName.fill(new Map([...fields.keys()].map((name) => [name, "fake"])));
   if (sample === null || !isIdentityName(sample))
-    throw malformed("BindName is invalid", "only lowercase alphanumeric characters, '-' and '_' are allowed around variables");
+    throw malformed(
+      "BindName is invalid",
+      "only lowercase alphanumeric characters, '-' and '_' are allowed around variables",
+    );
   return { selector, bindName };
 }

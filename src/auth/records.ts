@@ -1,16 +1,28 @@
 /**
- * The stored form of access control's records: JSON under a MAC over the record's kind, id, version and key, so that
- * anyone who can write the store can neither make a record nor change one, nor put one in another's place. That it does not
- * delete records either, nor put back an older one, is the business of the set document (record-set.ts).
+ * The stored form of access control's records: JSON under a MAC over the record's kind, id, version
+ * and key, so that anyone who can write the store can neither make a record nor change one, nor put
+ * one in another's place. That it does not delete records either, nor put back an older one, is the
+ * business of the set document (record-set.ts).
  * @module
  */
 import * as v from "valibot";
-import type { AuthMethod, BindingRule, Bootstrap, Denial, Policy, Token, Tombstone } from "../core/access.ts";
+import type {
+  AuthMethod,
+  BindingRule,
+  Bootstrap,
+  Denial,
+  Policy,
+  Token,
+  Tombstone,
+} from "../core/access.ts";
 import type { RecordKind, StoredRecord } from "../core/access-store.ts";
 import { utf8 } from "../core/bytes.ts";
 import type { AccessKey } from "./access-key.ts";
 
-/** What a kind of record holds. The access key is no such record: it is sealed, and read before all others. */
+/**
+ * What a kind of record holds. The access key is no such record: it is sealed, and read before all
+ * others.
+ */
 export interface Contents {
   bootstrap: Bootstrap;
   token: Token;
@@ -41,9 +53,21 @@ const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[
     createTime: instant,
     expirationTime: v.nullable(instant),
     authMethod: v.nullable(v.string()),
-    login: v.optional(v.strictObject({ methodId: v.nullable(v.string()), methodVersion: v.number(), subject: v.string() })),
+    login: v.optional(
+      v.strictObject({
+        methodId: v.nullable(v.string()),
+        methodVersion: v.number(),
+        subject: v.string(),
+      }),
+    ),
   }),
-  policy: v.strictObject({ id: v.string(), name: v.string(), description: v.string(), rules: v.string(), datacenters: texts }),
+  policy: v.strictObject({
+    id: v.string(),
+    name: v.string(),
+    description: v.string(),
+    rules: v.string(),
+    datacenters: texts,
+  }),
   "auth-method": v.strictObject({
     name: v.string(),
     id: v.optional(v.string()),
@@ -78,13 +102,17 @@ const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[
 };
 
 /**
- * Every schema of a record that this code reads, the oldest first. A newer one is written only once every live replica reads
- * it: the first one until the CA document has an access part (`CaState.access`), which never goes away again.
+ * Every schema of a record that this code reads, the oldest first. A newer one is written only once
+ * every live replica reads it: the first one until the CA document has an access part
+ * (`CaState.access`), which never goes away again.
  */
 export const RECORD_SCHEMAS = [1, 2] as const;
 export type RecordSchema = (typeof RECORD_SCHEMAS)[number];
 
-/** What the second schema adds to each kind: left out of what is written in the first one, and optional when it is read. */
+/**
+ * What the second schema adds to each kind: left out of what is written in the first one, and
+ * optional when it is read.
+ */
 const ADDED_IN_2: { readonly [K in ContentKind]: readonly (keyof Contents[K])[] } = {
   bootstrap: [],
   token: ["login"],
@@ -121,12 +149,16 @@ export async function encodeRecord<K extends ContentKind>(
   schema: RecordSchema = RECORD_SCHEMAS[0],
 ): Promise<string> {
   const added: readonly PropertyKey[] = schema < 2 ? ADDED_IN_2[identity.kind] : [];
-  const body = JSON.stringify(Object.fromEntries(Object.entries(content).filter(([name]) => !added.includes(name))));
+  const body = JSON.stringify(
+    Object.fromEntries(Object.entries(content).filter(([name]) => !added.includes(name))),
+  );
   const mac = await key.mac(macInput(schema, identity, body));
   return JSON.stringify({ schema, body, mac } satisfies v.InferOutput<typeof Document>);
 }
 
-/** What a stored record holds; null if its MAC is wrong, or if it has no schema that is known here. */
+/**
+ * What a stored record holds; null if its MAC is wrong, or if it has no schema that is known here.
+ */
 export async function decodeRecord<K extends ContentKind>(
   record: StoredRecord & { readonly kind: K },
   key: AccessKey,

@@ -1,6 +1,6 @@
 /**
- * Go's regular expressions (golang.org/s/re2syntax) read into a tree. What Go refuses is refused with its text; of what
- * it takes, `\C` is left out.
+ * Go's regular expressions (golang.org/s/re2syntax) read into a tree. What Go refuses is refused
+ * with its text; of what it takes, `\C` is left out.
  * @module
  */
 import { FormatError } from "../core/errors.ts";
@@ -8,7 +8,13 @@ import { FormatError } from "../core/errors.ts";
 /** Whether a code point is one of a set. */
 export type CharTest = (codePoint: number) => boolean;
 /** A place in the text, without a character: Go's `^`, `$`, `\A`, `\z`, `\b`, `\B`. */
-export type Place = "text-start" | "text-end" | "line-start" | "line-end" | "word-edge" | "no-word-edge";
+export type Place =
+  | "text-start"
+  | "text-end"
+  | "line-start"
+  | "line-end"
+  | "word-edge"
+  | "no-word-edge";
 
 export type Node =
   | { readonly kind: "char"; readonly test: CharTest }
@@ -16,7 +22,12 @@ export type Node =
   | { readonly kind: "all"; readonly parts: readonly Node[] }
   | { readonly kind: "any"; readonly parts: readonly Node[] }
   /** `max` null: any number. */
-  | { readonly kind: "repeat"; readonly part: Node; readonly min: number; readonly max: number | null };
+  | {
+      readonly kind: "repeat";
+      readonly part: Node;
+      readonly min: number;
+      readonly max: number | null;
+    };
 
 /** Go's own bound for a repetition. */
 const MAX_REPEAT = 1000;
@@ -117,8 +128,10 @@ class RegexpReader {
       const bounds = this.#repetition();
       if (bounds !== null) {
         const part = parts.pop();
-        if (part === undefined) throw fault("missing argument to repetition operator", this.#since(start));
-        if (repeated !== null) throw fault("invalid nested repetition operator", this.#since(repeated));
+        if (part === undefined)
+          throw fault("missing argument to repetition operator", this.#since(start));
+        if (repeated !== null)
+          throw fault("invalid nested repetition operator", this.#since(repeated));
         parts.push({ kind: "repeat", part, ...bounds });
         repeated = start;
         continue;
@@ -130,11 +143,16 @@ class RegexpReader {
         else parts.push(group.node);
       } else parts.push(...this.#atom(flags));
     }
-    const all = branches.map((parts): Node => (parts.length === 1 ? (parts[0] as Node) : { kind: "all", parts }));
+    const all = branches.map(
+      (parts): Node => (parts.length === 1 ? (parts[0] as Node) : { kind: "all", parts }),
+    );
     return all.length === 1 ? (all[0] as Node) : { kind: "any", parts: all };
   }
 
-  /** `*`, `+`, `?`, `{n,m}`, with a `?` for the fewest, which makes no difference to whether there is a match. */
+  /**
+   * `*`, `+`, `?`, `{n,m}`, with a `?` for the fewest, which makes no difference to whether there
+   * is a match.
+   */
   #repetition(): { min: number; max: number | null } | null {
     const start = this.#at;
     const char = this.#peek();
@@ -146,7 +164,8 @@ class RegexpReader {
       bounds = this.#count();
       if (bounds === null) return null;
       const { min, max } = bounds;
-      if (min > MAX_REPEAT || (max !== null && (max > MAX_REPEAT || max < min))) throw fault("invalid repeat count", this.#since(start));
+      if (min > MAX_REPEAT || (max !== null && (max > MAX_REPEAT || max < min)))
+        throw fault("invalid repeat count", this.#since(start));
     } else return null;
     this.#takes("?");
     return bounds;
@@ -178,7 +197,10 @@ class RegexpReader {
     const start = this.#at++;
     let inner = flags;
     if (this.#takes("?")) {
-      if (this.#takes("P<") || (this.#peek() === "<" && this.#peek(1) !== "=" && this.#peek(1) !== "!" && this.#takes("<")))
+      if (
+        this.#takes("P<") ||
+        (this.#peek() === "<" && this.#peek(1) !== "=" && this.#peek(1) !== "!" && this.#takes("<"))
+      )
         this.#groupName(start);
       else {
         inner = this.#flags(flags, start);
@@ -195,7 +217,8 @@ class RegexpReader {
     const name = this.#at;
     while (/^\w$/.test(this.#peek() ?? "")) this.#at++;
     const empty = this.#at === name;
-    if (!this.#takes(">") || empty) throw fault("invalid named capture", this.#chars.slice(start).join(""));
+    if (!this.#takes(">") || empty)
+      throw fault("invalid named capture", this.#chars.slice(start).join(""));
   }
 
   /** The letters of `(?flags)` and `(?flags:`, up to what ends them. */
@@ -228,8 +251,10 @@ class RegexpReader {
     if (char === "[") return [{ kind: "char", test: this.#class(flags) }];
     this.#at++;
     if (char === "\\") return this.#escape(flags);
-    if (char === ".") return [{ kind: "char", test: (codePoint) => flags.dotAll || codePoint !== NEWLINE }];
-    if (char === "^") return [{ kind: "place", place: flags.multiLine ? "line-start" : "text-start" }];
+    if (char === ".")
+      return [{ kind: "char", test: (codePoint) => flags.dotAll || codePoint !== NEWLINE }];
+    if (char === "^")
+      return [{ kind: "place", place: flags.multiLine ? "line-start" : "text-start" }];
     if (char === "$") return [{ kind: "place", place: flags.multiLine ? "line-end" : "text-end" }];
     return [literal(char, flags)];
   }
@@ -254,7 +279,10 @@ class RegexpReader {
     return [literal(String.fromCodePoint(this.#escaped()), flags)];
   }
 
-  /** `\d`, `\pL` and their like, after the backslash; null for anything else. @throws {FormatError} */
+  /**
+   * `\d`, `\pL` and their like, after the backslash; null for anything else.
+   * @throws {FormatError}
+   */
   #namedSet({ fold }: Flags): CharTest | null {
     const name = this.#peek() ?? "";
     const perl = PERL[name.toLowerCase()];
@@ -290,9 +318,11 @@ class RegexpReader {
     if (char === "x") return this.#hexadecimal(start);
     if (/^[0-7]$/.test(char)) {
       // One digit that is not zero would refer to a group.
-      if (char !== "0" && !/^[0-7]$/.test(this.#peek() ?? "")) throw fault("invalid escape sequence", this.#since(start));
+      if (char !== "0" && !/^[0-7]$/.test(this.#peek() ?? ""))
+        throw fault("invalid escape sequence", this.#since(start));
       let value = Number(char);
-      for (let i = 0; i < 2 && /^[0-7]$/.test(this.#peek() ?? ""); i++, this.#at++) value = value * 8 + Number(this.#peek());
+      for (let i = 0; i < 2 && /^[0-7]$/.test(this.#peek() ?? ""); i++, this.#at++)
+        value = value * 8 + Number(this.#peek());
       return value;
     }
     if (char < "\x80" && !/^[0-9A-Za-z]$/.test(char)) return char.charCodeAt(0);
@@ -305,7 +335,9 @@ class RegexpReader {
     while (/^[0-9A-Fa-f]$/.test(this.#peek() ?? "") && (braces || this.#at < from + 2)) this.#at++;
     const digits = this.#since(from);
     const value = Number.parseInt(digits, 16);
-    const whole = braces ? digits !== "" && this.#takes("}") && value <= 0x10ffff : digits.length === 2;
+    const whole = braces
+      ? digits !== "" && this.#takes("}") && value <= 0x10ffff
+      : digits.length === 2;
     if (!whole) {
       // Go repeats the character that is no digit.
       this.#at = Math.min(this.#at + 1, this.#chars.length);
@@ -319,7 +351,8 @@ class RegexpReader {
     const negated = this.#takes("^");
     const tests: CharTest[] = [];
     for (let first = true; first || this.#peek() !== "]"; first = false) {
-      if (this.#peek() === undefined) throw fault("missing closing ]", this.#chars.slice(start).join(""));
+      if (this.#peek() === undefined)
+        throw fault("missing closing ]", this.#chars.slice(start).join(""));
       tests.push(this.#classItem(flags));
     }
     this.#at++;
@@ -346,7 +379,8 @@ class RegexpReader {
       this.#at = start;
     }
     const low = this.#classChar();
-    if (this.#peek() !== "-" || this.#peek(1) === "]" || this.#peek(1) === undefined) return rangeOf(low, low, flags);
+    if (this.#peek() !== "-" || this.#peek(1) === "]" || this.#peek(1) === undefined)
+      return rangeOf(low, low, flags);
     this.#at++;
     const high = this.#classChar();
     if (high < low) throw fault("invalid character class range", this.#since(start));
@@ -371,13 +405,18 @@ function rangeOf(low: number, high: number, { fold }: Flags): CharTest {
   return setOf(`[\\u{${low.toString(16)}}-\\u{${high.toString(16)}}]`, true);
 }
 
-/** A set that JavaScript knows. Its expression has one character, so that there is nothing to go back over. */
+/**
+ * A set that JavaScript knows. Its expression has one character, so that there is nothing to go
+ * back over.
+ */
 function setOf(set: string, fold: boolean): CharTest {
   const expression = new RegExp(`^${set}$`, fold ? "iu" : "u");
   return (codePoint) => expression.test(String.fromCodePoint(codePoint));
 }
 
-/** A general category or a script, by the names that Go and JavaScript share; null for another one. */
+/**
+ * A general category or a script, by the names that Go and JavaScript share; null for another one.
+ */
 function unicodeSet(name: string, fold: boolean): CharTest | null {
   if (name === "Any") return () => true;
   if (!/^[A-Z][A-Za-z_]*$/.test(name)) return null;

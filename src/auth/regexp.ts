@@ -1,7 +1,7 @@
 /**
- * Regular expressions that anyone who may write binding rules gives, matched in time that grows with the expression times the
- * text whatever they are: all places of the expression are followed through the text at once (Thompson's construction), so
- * that there is no going back.
+ * Regular expressions that anyone who may write binding rules gives, matched in time that grows
+ * with the expression times the text whatever they are: all places of the expression are followed
+ * through the text at once (Thompson's construction), so that there is no going back.
  * @module
  */
 import { FormatError } from "../core/errors.ts";
@@ -9,7 +9,10 @@ import { type CharTest, type Node, type Place, readRegexp } from "./regexp-synta
 
 /** A selector of a claim is some dozen characters. */
 const MAX_PATTERN = 1024;
-/** Steps of a compiled expression: with a text of MAX_TEXT it takes some tenths of a second at worst. */
+/**
+ * Steps of a compiled expression: with a text of MAX_TEXT it takes some tenths of a second at
+ * worst.
+ */
 const MAX_STEPS = 500;
 /** Characters of a text that is matched; claims are shorter. */
 export const MAX_TEXT = 2048;
@@ -23,11 +26,13 @@ type Step =
 
 /**
  * Compiles an expression in Go's syntax.
- * @returns whether a text has a match somewhere. It throws RangeError for a text longer than MAX_TEXT.
+ * @returns whether a text has a match somewhere. It throws RangeError for a text longer than
+ * MAX_TEXT.
  * @throws {FormatError} with Go's text, or if it is too large
  */
 export function compileRegexp(pattern: string): (text: string) => boolean {
-  if (pattern.length > MAX_PATTERN) throw new FormatError(`regular expression is longer than ${MAX_PATTERN} characters`);
+  if (pattern.length > MAX_PATTERN)
+    throw new FormatError(`regular expression is longer than ${MAX_PATTERN} characters`);
   const steps: Step[] = [];
   write(readRegexp(pattern), steps);
   add(steps, { kind: "end" });
@@ -45,7 +50,10 @@ export function compileRegexp(pattern: string): (text: string) => boolean {
   };
 }
 
-/** A compiled expression. A repetition repeats steps, and not their tests, of which one can be as long as the expression. */
+/**
+ * A compiled expression. A repetition repeats steps, and not their tests, of which one can be as
+ * long as the expression.
+ */
 interface Program {
   readonly steps: readonly Step[];
   /** Each once. */
@@ -115,7 +123,10 @@ function matches({ steps, tests, testOf }: Program, text: string): boolean {
   const chars = Array.from(text, (char) => char.codePointAt(0) as number);
   /** At which place of the text each step was reached last. */
   const reached = new Int32Array(steps.length).fill(-1);
-  /** For which place of the text each test was made last, and its outcome: all steps are asked about the same character. */
+  /**
+   * For which place of the text each test was made last, and its outcome: all steps are asked about
+   * the same character.
+   */
   const testedAt = new Int32Array(tests.length).fill(-1);
   const outcomes = new Uint8Array(tests.length);
   const holds = (test: number, at: number): boolean => {

@@ -1,7 +1,8 @@
 /**
- * Renewal by the certificate itself: a JWT signed with a leaf's key, which brings the leaf along (RFC 7515 §4.1.6, `x5c`)
- * and names the request that it is for. Nothing but the CA's state is needed to check it, so that it works at the edge,
- * behind any proxy and while the store is away; a replay gives a certificate for the same key again.
+ * Renewal by the certificate itself: a JWT signed with a leaf's key, which brings the leaf along
+ * (RFC 7515 §4.1.6, `x5c`) and names the request that it is for. Nothing but the CA's state is
+ * needed to check it, so that it works at the edge, behind any proxy and while the store is away; a
+ * replay gives a certificate for the same key again.
  * @module
  */
 import { compactVerify, decodeProtectedHeader, errors, importSPKI } from "jose";
@@ -21,7 +22,10 @@ const MAX_CHAIN = 32;
 /** How old a proof may be, and how far clocks may be apart, in seconds. */
 const [MAX_AGE, LEEWAY] = [300, 30];
 
-/** The algorithms that a key of a kind can sign with (RFC 7518 §3.1, RFC 8037 §3.1), by type and bits. */
+/**
+ * The algorithms that a key of a kind can sign with (RFC 7518 §3.1, RFC 8037 §3.1), by type and
+ * bits.
+ */
 const ALGORITHMS: Readonly<Record<string, readonly string[]>> = {
   "ec 256": ["ES256"],
   "ec 384": ["ES384"],
@@ -30,7 +34,10 @@ const ALGORITHMS: Readonly<Record<string, readonly string[]>> = {
   ed25519: ["EdDSA", "Ed25519"],
 };
 
-const Header = v.object({ alg: v.string(), x5c: v.pipe(v.array(v.string()), v.minLength(1), v.maxLength(MAX_CHAIN)) });
+const Header = v.object({
+  alg: v.string(),
+  x5c: v.pipe(v.array(v.string()), v.minLength(1), v.maxLength(MAX_CHAIN)),
+});
 const Claims = v.pipe(
   v.string(),
   v.parseJson(),
@@ -43,7 +50,8 @@ const Claims = v.pipe(
 );
 
 /**
- * Reads a proof. Of the certificates in it only the leaf is read: what stands above it is known to the CA.
+ * Reads a proof. Of the certificates in it only the leaf is read: what stands above it is known to
+ * the CA.
  * @throws {DeniedError} `permission_denied`
  */
 export function readRenewalToken(jwt: string): RenewalToken {
@@ -55,15 +63,26 @@ export function readRenewalToken(jwt: string): RenewalToken {
   return { leaf, verify: (audience, now) => verify(jwt, leaf, alg, audience, now) };
 }
 
-async function verify(jwt: string, leaf: Certificate, alg: string, audience: string, now: Date): Promise<string> {
+async function verify(
+  jwt: string,
+  leaf: Certificate,
+  alg: string,
+  audience: string,
+  now: Date,
+): Promise<string> {
   const payload = await payloadOf(jwt, leaf, alg);
   const claims = v.safeParse(Claims, payload);
-  if (!claims.success) throw denied("the proof must have the claims aud, iat and csr, the SHA-256 of the request's DER in base64url");
+  if (!claims.success)
+    throw denied(
+      "the proof must have the claims aud, iat and csr, the SHA-256 of the request's DER in base64url",
+    );
   const { aud, iat, exp, csr } = claims.output;
   const at = now.getTime() / 1000;
-  if (![aud].flat().includes(audience)) throw denied(`the proof is for another audience than ${audience}`);
+  if (![aud].flat().includes(audience))
+    throw denied(`the proof is for another audience than ${audience}`);
   if (iat > at + LEEWAY) throw denied("the proof is from the future");
-  if (iat + MAX_AGE + LEEWAY < at || (exp !== undefined && exp + LEEWAY < at)) throw denied("the proof is more than 5 minutes old");
+  if (iat + MAX_AGE + LEEWAY < at || (exp !== undefined && exp + LEEWAY < at))
+    throw denied("the proof is more than 5 minutes old");
   return csr;
 }
 
@@ -92,7 +111,12 @@ async function payloadOf(jwt: string, leaf: Certificate, alg: string): Promise<s
     const key = await importSPKI(writePem("PUBLIC KEY", leaf.key.spki), alg);
     return fromUtf8((await compactVerify(jwt, key, { algorithms: [alg] })).payload);
   } catch (error) {
-    if (error instanceof errors.JOSEError || error instanceof TypeError || error instanceof DOMException || error instanceof FormatError)
+    if (
+      error instanceof errors.JOSEError ||
+      error instanceof TypeError ||
+      error instanceof DOMException ||
+      error instanceof FormatError
+    )
       throw denied("the proof is not signed with the leaf's key");
     throw error;
   }

@@ -1,14 +1,26 @@
 /**
- * Consul's policy language: from its text, HCL or JSON, to a list of rules. All that Consul takes is checked; what grants
- * nothing in a CA is then left out. Other than Consul, which skips them, names that are not known are refused: a policy
- * with a slip of the pen must not look like one that is in force.
+ * Consul's policy language: from its text, HCL or JSON, to a list of rules. All that Consul takes
+ * is checked; what grants nothing in a CA is then left out. Other than Consul, which skips them,
+ * names that are not known are refused: a policy with a slip of the pen must not look like one that
+ * is in force.
  * @module
  */
 import { FormatError, RequestError } from "../core/errors.ts";
-import { type Body, type Item, isBody, type Place, placeOf, readHcl, type Value } from "../core/hcl.ts";
+import {
+  type Body,
+  type Item,
+  isBody,
+  type Place,
+  placeOf,
+  readHcl,
+  type Value,
+} from "../core/hcl.ts";
 import { nearest } from "../core/nearest.ts";
 
-/** What a rule grants: the first that is named in several rules for one thing wins (Consul's `takesPrecedenceOver`). */
+/**
+ * What a rule grants: the first that is named in several rules for one thing wins (Consul's
+ * `takesPrecedenceOver`).
+ */
 export const LEVELS = ["deny", "write", "read"] as const;
 export type Level = (typeof LEVELS)[number];
 
@@ -31,7 +43,11 @@ export interface Rule {
 const OTHER_NAMED = ["event", "identity", "key", "query", "session"] as const;
 const OTHER_WHOLE = ["keyring", "peering"] as const;
 
-const NAMED_KINDS = new Map([...NAMED, ...OTHER_NAMED].flatMap((kind) => [kind, `${kind}_prefix`].map((name) => [name, kind] as const)));
+const NAMED_KINDS = new Map(
+  [...NAMED, ...OTHER_NAMED].flatMap((kind) =>
+    [kind, `${kind}_prefix`].map((name) => [name, kind] as const),
+  ),
+);
 const WHOLE_KINDS: ReadonlySet<string> = new Set([...WHOLE, ...OTHER_WHOLE]);
 const KINDS = [...NAMED_KINDS.keys(), ...WHOLE_KINDS];
 /** Consul Enterprise's, which would narrow or widen what a rule says. */
@@ -55,7 +71,10 @@ export function readRules(text: string): Rule[] {
   }
   // Consul's text (agent/consul/acl_endpoint.go); what follows is ours.
   if (faults.length > 0)
-    throw new RequestError("request_malformed", `Failed to parse ACL rules: ${faults.slice(0, MAX_FAULTS).join("; ")}`);
+    throw new RequestError(
+      "request_malformed",
+      `Failed to parse ACL rules: ${faults.slice(0, MAX_FAULTS).join("; ")}`,
+    );
   return rules;
 }
 
@@ -68,13 +87,15 @@ function readItem(item: Item, rules: Rule[], faults: string[]): void {
   if (named !== undefined) {
     for (const { name, body, place } of namedBodies(item, kind, add)) {
       const level = readBody(body, kind, place, add);
-      if (level !== null && isIn(NAMED, named)) rules.push({ resource: named, match: kind === named ? "exact" : "prefix", name, level });
+      if (level !== null && isIn(NAMED, named))
+        rules.push({ resource: named, match: kind === named ? "exact" : "prefix", name, level });
     }
   } else if (!WHOLE_KINDS.has(kind)) add(item, unknownName(kind, KINDS, "resource"));
   else if (item.names.length > 1) add(item, `${kind} has no names; write ${kind} = "read"`);
   else if (item.value !== "") {
     const level = readLevel(item.value, kind, item, add);
-    if (level !== null && isIn(WHOLE, kind)) rules.push({ resource: kind, match: "whole", name: "", level });
+    if (level !== null && isIn(WHOLE, kind))
+      rules.push({ resource: kind, match: "whole", name: "", level });
   }
 }
 
@@ -86,7 +107,10 @@ interface NamedBody {
 
 type AddFault = (place: Place, message: string) => void;
 
-/** Each `"name" { … }` of a resource: as blocks, or as an object or a list of objects with names for keys. */
+/**
+ * Each `"name" { … }` of a resource: as blocks, or as an object or a list of objects with names for
+ * keys.
+ */
 function namedBodies(item: Item, kind: string, add: AddFault): NamedBody[] {
   const names = item.names.slice(1);
   if (names.length > 1) add(item, `${kind} has one name, found ${names.length}`);
@@ -100,7 +124,8 @@ function namedBodies(item: Item, kind: string, add: AddFault): NamedBody[] {
       if (!isBody(part)) add(item, `${kind} needs a name: ${kind} "name" { policy = "read" }`);
       for (const entry of entries)
         for (const body of partsOf(entry.value)) {
-          if (entry.names.length === 1 && isBody(body)) bodies.push({ name: entry.names[0]?.text ?? "", body, place: entry });
+          if (entry.names.length === 1 && isBody(body))
+            bodies.push({ name: entry.names[0]?.text ?? "", body, place: entry });
           else add(entry, `${kind} needs a name: ${kind} "name" { policy = "read" }`);
         }
     }
@@ -117,12 +142,14 @@ function partsOf(value: Value): readonly Value[] {
 /** The level in a `{ policy = "…" }`; null where there is none to go by. */
 function readBody(body: Body, kind: string, place: Place, add: AddFault): Level | null {
   const resource = NAMED_KINDS.get(kind);
-  const fields = resource === "service" || resource === "identity" ? ["policy", "intentions"] : ["policy"];
+  const fields =
+    resource === "service" || resource === "identity" ? ["policy", "intentions"] : ["policy"];
   let level: Level | null = null;
   let found = false;
   for (const item of body.items) {
     const field = item.names[0]?.text ?? "";
-    if (item.names.length > 1 || !fields.includes(field)) add(item, unknownName(field, fields, "field"));
+    if (item.names.length > 1 || !fields.includes(field))
+      add(item, unknownName(field, fields, "field"));
     else if (field === "policy") {
       found = true;
       level = readLevel(item.value, kind, item, add);
@@ -138,7 +165,10 @@ function readLevel(value: Value, kind: string, place: Place, add: AddFault): Lev
   if (typeof value === "string" && isIn(LEVELS, value)) return value;
   const near = typeof value === "string" ? nearest(value, LEVELS) : null;
   const hint = near === null ? "expected deny, read or write" : `did you mean ${near}?`;
-  add(place, `Invalid ${kind} policy: ${typeof value === "string" ? JSON.stringify(value.slice(0, 40)) : "not text"}; ${hint}`);
+  add(
+    place,
+    `Invalid ${kind} policy: ${typeof value === "string" ? JSON.stringify(value.slice(0, 40)) : "not text"}; ${hint}`,
+  );
   return null;
 }
 

@@ -1,6 +1,6 @@
 /**
- * The denylist as this replica saw it last, kept in its data folder: a replica that starts while the store is away renews
- * leaves without tokens, and must not renew what it knew to be denied.
+ * The denylist as this replica saw it last, kept in its data folder: a replica that starts while
+ * the store is away renews leaves without tokens, and must not renew what it knew to be denied.
  * @module
  */
 import * as v from "valibot";
@@ -68,16 +68,22 @@ export class SeenDenials {
         await kept.write(text);
         this.#written = text;
       } catch (error) {
-        this.#log.warn("Failed to persist the denylist; a restart while the store is away would not know it", {
-          file: kept.name,
-          reason: error instanceof Error && "code" in error ? String(error.code) : "unknown",
-        });
+        this.#log.warn(
+          "Failed to persist the denylist; a restart while the store is away would not know it",
+          {
+            file: kept.name,
+            reason: error instanceof Error && "code" in error ? String(error.code) : "unknown",
+          },
+        );
       }
     });
     return this.#writing;
   }
 
-  /** What denies a leaf, by the file. @throws {NotReadyError} `state_stale` if there is no file, or if it cannot be read */
+  /**
+   * What denies a leaf, by the file.
+   * @throws {NotReadyError} `state_stale` if there is no file, or if it cannot be read
+   */
   denialOf(subject: LeafSubject): Denial | null {
     this.#index ??= indexDenials(this.#read());
     return this.#index(subject)[0] ?? null;

@@ -1,13 +1,17 @@
 /**
- * Selectors and names of binding rules: Consul's expressions (go-bexpr's grammar.peg) and templates (HIL) in their simple
- * form. What is left out is refused: `any` and `all` of a list, and everything in a template but a variable.
+ * Selectors and names of binding rules: Consul's expressions (go-bexpr's grammar.peg) and templates
+ * (HIL) in their simple form. What is left out is refused: `any` and `all` of a list, and
+ * everything in a template but a variable.
  * @module
  */
 import { FormatError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { compileRegexp, MAX_TEXT } from "./regexp.ts";
 
-/** What a login shows of itself: texts and lists of texts by name, such as `value.name` and `list.groups`. */
+/**
+ * What a login shows of itself: texts and lists of texts by name, such as `value.name` and
+ * `list.groups`.
+ */
 export type Fields = ReadonlyMap<string, string | readonly string[]>;
 
 /** Whether a login is selected. A field that it does not have selects nothing. */
@@ -67,7 +71,8 @@ class SelectorReader {
   read(): Selector {
     const selector = this.#any(0);
     const rest = this.#peek();
-    if (rest.kind !== "end") throw fault(rest, `found ${JSON.stringify(rest.text)}, expected "and" or "or"`);
+    if (rest.kind !== "end")
+      throw fault(rest, `found ${JSON.stringify(rest.text)}, expected "and" or "or"`);
     return selector;
   }
 
@@ -120,14 +125,19 @@ class SelectorReader {
 
   #comparison(): Selector {
     const first = this.#next();
-    // A value before `in`, quoted or not; a text that is not one is a field in the form of a JSON pointer.
-    if (isWord(this.#peek(), "in") || (isWord(this.#peek(), "not") && isWord(this.#peek(1), "in"))) {
+    // A value before `in`, quoted or not; a text that is not one is a field in the form of a JSON
+    // pointer.
+    if (
+      isWord(this.#peek(), "in") ||
+      (isWord(this.#peek(), "not") && isWord(this.#peek(1), "in"))
+    ) {
       const wanted = textOf(first);
       const negated = this.#takes("not");
       this.#expect("in");
       return contains(this.#field(this.#next()), wanted, negated);
     }
-    if (first.kind === "text" && !first.text.startsWith("/")) throw fault(this.#peek(), 'expected "in"');
+    if (first.kind === "text" && !first.text.startsWith("/"))
+      throw fault(this.#peek(), 'expected "in"');
     const field = this.#field(first);
     if (this.#takes("is")) {
       const negated = this.#takes("not");
@@ -138,7 +148,12 @@ class SelectorReader {
     if (this.#takes("contains")) return contains(field, textOf(this.#next()), negated);
     const operator = this.#next();
     if (!isOperator(operator, negated))
-      throw fault(operator, negated ? "expected contains, matches or in" : "expected ==, !=, contains, matches, in or is empty");
+      throw fault(
+        operator,
+        negated
+          ? "expected contains, matches or in"
+          : "expected ==, !=, contains, matches, in or is empty",
+      );
     if (field.list) throw fault(first, `${field.name} is a list; use contains`);
     const value = this.#next();
     if (operator.text === "matches") return matches(field, value, negated);
@@ -151,7 +166,10 @@ class SelectorReader {
     const kind = this.#known.get(name);
     if (kind === undefined) {
       const near = nearest(name, [...this.#known.keys()]);
-      throw fault(token, `unknown field ${JSON.stringify(name)}${near === null ? "" : `; did you mean ${near}?`}`);
+      throw fault(
+        token,
+        `unknown field ${JSON.stringify(name)}${near === null ? "" : `; did you mean ${near}?`}`,
+      );
     }
     return {
       name,
@@ -187,7 +205,10 @@ class SelectorReader {
 /** go-bexpr takes a word or a number for a text. */
 function textOf(token: Token): string {
   if (token.kind === "text" || token.kind === "word" || token.kind === "number") return token.text;
-  throw fault(token, "expected a value; one that is not a word or a number stands in double quotes");
+  throw fault(
+    token,
+    "expected a value; one that is not a word or a number stands in double quotes",
+  );
 }
 
 function isOperator({ kind, text }: Token, negated: boolean): boolean {
@@ -218,8 +239,12 @@ function compile(token: Token): (text: string) => boolean {
   }
 }
 
-/** Blanks, texts in double quotes or backticks, words, numbers, signs: no two begin alike. A word may have what names of services have. */
-const TOKEN = /(\s+)|"((?:[^"\\\n]|\\["\\])*)"|`([^`]*)`|([A-Za-z_][A-Za-z0-9_./-]*)|(-?\d+(?:\.\d+)?)|(==|!=|[()[\]])/y;
+/**
+ * Blanks, texts in double quotes or backticks, words, numbers, signs: no two begin alike. A word
+ * may have what names of services have.
+ */
+const TOKEN =
+  /(\s+)|"((?:[^"\\\n]|\\["\\])*)"|`([^`]*)`|([A-Za-z_][A-Za-z0-9_./-]*)|(-?\d+(?:\.\d+)?)|(==|!=|[()[\]])/y;
 
 function scan(text: string): Token[] {
   const tokens: Token[] = [];
@@ -228,7 +253,8 @@ function scan(text: string): Token[] {
     const match = TOKEN.exec(text);
     if (match === null) throw fault({ at }, `unexpected ${JSON.stringify(text[at])}`);
     const [, , quoted, raw, word, number, sign] = match;
-    if (quoted !== undefined) tokens.push({ kind: "text", text: quoted.replace(/\\(.)/g, "$1"), at });
+    if (quoted !== undefined)
+      tokens.push({ kind: "text", text: quoted.replace(/\\(.)/g, "$1"), at });
     else if (raw !== undefined) tokens.push({ kind: "text", text: raw, at });
     else if (word !== undefined) tokens.push({ kind: "word", text: word, at });
     else if (number !== undefined) tokens.push({ kind: "number", text: number, at });
@@ -256,7 +282,8 @@ export interface Template {
 /** Reads a template. @throws {FormatError} */
 export function readTemplate(text: string): Template {
   // Longer names are refused wherever they are used (Consul's ServiceIdentityNameMaxLength).
-  if (text === "" || text.length > 256) throw new FormatError("it is empty, or longer than 256 characters");
+  if (text === "" || text.length > 256)
+    throw new FormatError("it is empty, or longer than 256 characters");
   const parts = [...text.matchAll(/([^$]+)|\$\{\s*([A-Za-z_][A-Za-z0-9_.-]*)\s*\}/gy)];
   if (parts.reduce((length, [whole]) => length + whole.length, 0) !== text.length)
     throw new FormatError("it has something else than text and variables");

@@ -1,6 +1,6 @@
 /**
- * Tokens by themselves: their ids, how long they live, what they may be called. Whoever stores one stores its secret as
- * a keyed hash alone.
+ * Tokens by themselves: their ids, how long they live, what they may be called. Whoever stores one
+ * stores its secret as a keyed hash alone.
  * @module
  */
 import type { Entry, Token } from "../core/access.ts";
@@ -17,9 +17,14 @@ const RESERVED = "00000000-0000-0000-0000-0000000000";
 
 /** Consul's `token_min_ttl` and `token_max_ttl` by default. */
 const [MIN_TTL_MS, MAX_TTL_MS] = [60_000, 24 * 3_600_000];
-/** Longer ones are no secret of ours, and are not hashed. Consul's are 36 characters; older ones may be longer. */
+/**
+ * Longer ones are no secret of ours, and are not hashed. Consul's are 36 characters; older ones may
+ * be longer.
+ */
 export const MAX_SECRET_LENGTH = 128;
-/** Consul's `ServiceIdentityNameMaxLength`, and the pattern that goes with it; nodes have the same. */
+/**
+ * Consul's `ServiceIdentityNameMaxLength`, and the pattern that goes with it; nodes have the same.
+ */
 const IDENTITY_NAME = /^[a-z0-9](?:[a-z0-9_-]{0,254}[a-z0-9])?$/;
 
 /** The anonymous token where nobody wrote one. */
@@ -60,7 +65,8 @@ export function isUuid(text: string): boolean {
  */
 export function requireNewId(id: string, what: string): void {
   // Consul's texts (agent/consul/auth/token_writer.go).
-  if (id.startsWith(RESERVED)) throw malformed(`Invalid Token: ${what} - UUIDs with the prefix "${RESERVED}" are reserved`);
+  if (id.startsWith(RESERVED))
+    throw malformed(`Invalid Token: ${what} - UUIDs with the prefix "${RESERVED}" are reserved`);
   if (!isUuid(id)) throw malformed(`Invalid Token: ${what} - not a valid UUID`);
 }
 
@@ -78,16 +84,20 @@ export function isReserved(id: string): boolean {
  */
 export function expiryOf(ttlMs: number | null, time: Date | null, now: Date): Date | null {
   // Consul's texts (agent/consul/auth/token_writer.go).
-  if (ttlMs !== null && ttlMs < 0) throw malformed(`Token Expiration TTL '${formatDuration(ttlMs)}' should be > 0`);
+  if (ttlMs !== null && ttlMs < 0)
+    throw malformed(`Token Expiration TTL '${formatDuration(ttlMs)}' should be > 0`);
   const fromTtl = ttlMs === null || ttlMs === 0 ? null : new Date(now.getTime() + ttlMs);
-  if (fromTtl !== null && time !== null) throw malformed("Token Expiration TTL and Expiration Time cannot both be set");
+  if (fromTtl !== null && time !== null)
+    throw malformed("Token Expiration TTL and Expiration Time cannot both be set");
   const expiry = fromTtl ?? time;
   if (expiry === null) return null;
   const left = expiry.getTime() - now.getTime();
   if (Number.isNaN(left)) throw malformed("Token expiration is not an instant");
   if (left < 0) throw malformed("ExpirationTime cannot be before CreateTime");
   const refused = (bound: string, ms: number) =>
-    malformed(`ExpirationTime cannot be ${bound} than ${formatDuration(ms)} in the future (was ${formatDuration(left)})`);
+    malformed(
+      `ExpirationTime cannot be ${bound} than ${formatDuration(ms)} in the future (was ${formatDuration(left)})`,
+    );
   if (left > MAX_TTL_MS) throw refused("more", MAX_TTL_MS);
   if (left < MIN_TTL_MS) throw refused("less", MIN_TTL_MS);
   return expiry;
@@ -103,7 +113,10 @@ export function isIdentityName(name: string): boolean {
   return IDENTITY_NAME.test(name);
 }
 
-/** A secret as a request presents it, made comparable; null where it cannot be one. No secret is the anonymous one. */
+/**
+ * A secret as a request presents it, made comparable; null where it cannot be one. No secret is the
+ * anonymous one.
+ */
 export function presentedSecret(secret: string | null): string | null {
   if (secret === null || secret === "") return ANONYMOUS.secret;
   return secret.length > MAX_SECRET_LENGTH ? null : secret;

@@ -1,5 +1,6 @@
 /**
- * What a person at a terminal reads once the server is ready: where it is, and commands that work in its present state.
+ * What a person at a terminal reads once the server is ready: where it is, and commands that work
+ * in its present state.
  * @module
  */
 import type { Meshca } from "../compose.ts";
@@ -17,32 +18,49 @@ export function banner({ url: listening, meshca, settings }: BannerOptions): str
   const { snapshot, status } = meshca.manager;
   const listens = `meshca listens on ${listening}`;
   const url = reachable(listening);
-  if (snapshot === null) return `${listens} (${status.stopped === null ? "connect is disabled" : "changes are stopped, see /readyz"})\n`;
+  if (snapshot === null)
+    return `${listens} (${status.stopped === null ? "connect is disabled" : "changes are stopped, see /readyz"})\n`;
   const trustDomain = trustDomainOf(snapshot.state.clusterId);
   const isOwn = settings.tls?.source.kind === "self";
-  const [curl, unverified] = [`curl -sS --fail-with-body${isOwn ? " --cacert CA.pem" : ""}`, `curl -sS${isOwn ? "k" : ""}`];
+  const [curl, unverified] = [
+    `curl -sS --fail-with-body${isOwn ? " --cacert CA.pem" : ""}`,
+    `curl -sS${isOwn ? "k" : ""}`,
+  ];
   const paragraphs = [`${listens}\ntrust domain ${trustDomain}`];
   const obstacle = meshca.manager.obstacle();
-  if (obstacle !== null) paragraphs.push(`No leaf can be signed now: ${obstacle}\n  ${unverified} "${url}/readyz"`);
+  if (obstacle !== null)
+    paragraphs.push(`No leaf can be signed now: ${obstacle}\n  ${unverified} "${url}/readyz"`);
   else {
     if (isOwn)
-      paragraphs.push(`Fetch the roots, to verify this server by:\n  ${unverified} "${url}/v1/connect/ca/roots?pem=true" -o CA.pem`);
+      paragraphs.push(
+        `Fetch the roots, to verify this server by:\n  ${unverified} "${url}/v1/connect/ca/roots?pem=true" -o CA.pem`,
+      );
     paragraphs.push(...tokenParagraphs(curl, url, meshca.firstTokenFile, settings));
     const token = settings.acl === "off" ? "" : ' -H "X-Consul-Token: $CONSUL_HTTP_TOKEN"';
     const uri = `spiffe://${trustDomain}/ns/default/dc/${settings.datacenter}/svc/web`;
     const request = `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout web.key -subj / -addext "subjectAltName=URI:${uri}"`;
-    paragraphs.push(`Get a leaf:\n  ${request} | ${curl}${token} --data-binary @- "${url}/v1/connect/ca/sign"`);
+    paragraphs.push(
+      `Get a leaf:\n  ${request} | ${curl}${token} --data-binary @- "${url}/v1/connect/ca/sign"`,
+    );
   }
   return `${paragraphs.join("\n\n")}\n\n`;
 }
 
-/** The URL of a server that listens on every address, by the loopback address that its own certificate has. */
+/**
+ * The URL of a server that listens on every address, by the loopback address that its own
+ * certificate has.
+ */
 function reachable(url: string): string {
   return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:");
 }
 
 /** How a caller comes by a token, if one is needed. */
-function tokenParagraphs(curl: string, url: string, file: string | null, { acl, managementToken }: BannerOptions["settings"]): string[] {
+function tokenParagraphs(
+  curl: string,
+  url: string,
+  file: string | null,
+  { acl, managementToken }: BannerOptions["settings"],
+): string[] {
   if (acl === "off") return [];
   if (file !== null && managementToken === null)
     return [

@@ -20,7 +20,10 @@ const USAGE = `Usage: meshca serve [--workers N]
 async function serve(args: readonly string[]): Promise<number | null> {
   let options: { workers?: string | undefined; worker?: string | undefined };
   try {
-    options = parseArgs({ args: [...args], options: { workers: { type: "string" }, worker: { type: "string" } } }).values;
+    options = parseArgs({
+      args: [...args],
+      options: { workers: { type: "string" }, worker: { type: "string" } },
+    }).values;
   } catch {
     return null;
   }
@@ -33,7 +36,12 @@ async function serve(args: readonly string[]): Promise<number | null> {
 }
 
 const [command, ...rest] = process.argv.slice(2);
-const code = command === "serve" ? await serve(rest) : command === "healthcheck" && rest.length === 0 ? await healthcheckCommand() : null;
+const code =
+  command === "serve"
+    ? await serve(rest)
+    : command === "healthcheck" && rest.length === 0
+      ? await healthcheckCommand()
+      : null;
 if (code !== null) process.exitCode = code;
 else {
   const asked = command === "help" || command === "--help" || command === "-h";

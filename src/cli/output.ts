@@ -21,7 +21,12 @@ export function exitCode(error: unknown): number {
   if (error instanceof ConfigError || error instanceof SealError) return 78;
   if (error instanceof RequestError) return 65;
   if (error instanceof DeniedError) return 77;
-  if (error instanceof NotReadyError || error instanceof ConflictError || error instanceof RateLimitedError) return 75;
+  if (
+    error instanceof NotReadyError ||
+    error instanceof ConflictError ||
+    error instanceof RateLimitedError
+  )
+    return 75;
   if (error instanceof ProviderError || error instanceof StoreError) return 69;
   return isListenError(error) ? 69 : 70;
 }
@@ -31,7 +36,10 @@ function isListenError(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith("Cannot listen ");
 }
 
-/** The text for a person. An error that is not ours comes from the runtime: its text is all there is. */
+/**
+ * The text for a person. An error that is not ours comes from the runtime: its text is all there
+ * is.
+ */
 export function describe(error: unknown): string {
   if (error instanceof CaError) return error.message;
   if (!(error instanceof Error)) return "Cannot start";

@@ -1,5 +1,6 @@
 /**
- * The address that a replica is known by to its users: a replica that listens on all addresses cannot tell it by itself.
+ * The address that a replica is known by to its users: a replica that listens on all addresses
+ * cannot tell it by itself.
  * @module
  */
 import * as v from "valibot";
@@ -17,24 +18,42 @@ export const advertise = v.pipe(
   v.string(),
   v.toLowerCase(),
   v.rawTransform(({ dataset: { value }, addIssue, NEVER }): Advertised => {
-    const [, six, name, digits] = /^(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::(\d{1,5}))?$/.exec(value) ?? [];
+    const [, six, name, digits] =
+      /^(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::(\d{1,5}))?$/.exec(value) ?? [];
     const host = six ?? name ?? "";
     const port = digits === undefined ? null : Number(digits);
-    if (isHost(host, six !== undefined) && (port === null || (port > 0 && port <= 65_535))) return { host, port };
-    addIssue({ message: "must be HOST or HOST:PORT that others reach this replica by, with IPv6 in brackets, and not 0.0.0.0 or [::]" });
+    if (isHost(host, six !== undefined) && (port === null || (port > 0 && port <= 65_535)))
+      return { host, port };
+    addIssue({
+      message:
+        "must be HOST or HOST:PORT that others reach this replica by, with IPv6 in brackets, and not 0.0.0.0 or [::]",
+    });
     return NEVER;
   }),
 );
 
-/** Whether a text is an address, or a name (RFC 1123 section 2.1), and not the unspecified address. */
+/**
+ * Whether a text is an address, or a name (RFC 1123 section 2.1), and not the unspecified address.
+ */
 function isHost(host: string, six: boolean): boolean {
   const range = readRange(host);
   // The other spelling of 0.0.0.0 is IPv4 mapped into IPv6 (RFC 4291 section 2.5.5.2).
-  if (six) return range !== null && host.includes(":") && range.base !== 0n && range.base !== readRange("0.0.0.0")?.base;
+  if (six)
+    return (
+      range !== null &&
+      host.includes(":") &&
+      range.base !== 0n &&
+      range.base !== readRange("0.0.0.0")?.base
+    );
   if (/^[0-9.]+$/.test(host)) return range !== null && host !== "0.0.0.0";
   return (
     host.length <= 253 &&
-    host.split(".").every((label) => label !== "" && label.length <= 63 && !label.startsWith("-") && !label.endsWith("-"))
+    host
+      .split(".")
+      .every(
+        (label) =>
+          label !== "" && label.length <= 63 && !label.startsWith("-") && !label.endsWith("-"),
+      )
   );
 }
 

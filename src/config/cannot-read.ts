@@ -20,7 +20,8 @@ const REASONS: Readonly<Record<string, string>> = {
 
 /** The reason of an error of the file system, in words; its code if it has no other, or null. */
 export function fileReason(error: unknown): string | null {
-  if (!(error instanceof Error) || !("code" in error) || typeof error.code !== "string") return null;
+  if (!(error instanceof Error) || !("code" in error) || typeof error.code !== "string")
+    return null;
   return REASONS[error.code] ?? error.code;
 }
 

@@ -19,7 +19,9 @@ export function readHclFile(content: string): HclFile {
   const plain = (value: Value, path: string): unknown => {
     if (isBody(value)) return object(value, path);
     // The list's own type is read-only.
-    return Array.isArray(value) ? (value as readonly Value[]).map((item, i) => plain(item, `${path}.${i}`)) : value;
+    return Array.isArray(value)
+      ? (value as readonly Value[]).map((item, i) => plain(item, `${path}.${i}`))
+      : value;
   };
 
   /** `a "b" { … }` is a member `b` of `a`, of which there may be others. */
@@ -31,19 +33,23 @@ export function readHclFile(content: string): HclFile {
       const name = first?.text ?? "";
       const whole = join(path, name);
       if (members.has(name) || (deeper.has(name) && rest.length === 0))
-        throw new FormatError(`${placeOf(item)}: ${JSON.stringify(name)} was set already, at ${places.get(whole)}`);
+        throw new FormatError(
+          `${placeOf(item)}: ${JSON.stringify(name)} was set already, at ${places.get(whole)}`,
+        );
       if (!places.has(whole)) places.set(whole, placeOf(item));
       if (rest.length === 0) members.set(name, plain(item.value, whole));
       else deeper.set(name, [...(deeper.get(name) ?? []), { ...item, names: rest }]);
     }
-    for (const [name, inner] of deeper) members.set(name, object({ items: inner }, join(path, name)));
+    for (const [name, inner] of deeper)
+      members.set(name, object({ items: inner }, join(path, name)));
     return Object.fromEntries(members);
   };
 
   try {
     return { json: object(readHcl(content, true), ""), places };
   } catch (error) {
-    if (error instanceof FormatError) throw new ConfigError(`the file is not HCL: ${error.message}`);
+    if (error instanceof FormatError)
+      throw new ConfigError(`the file is not HCL: ${error.message}`);
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The limits, by the name that each has in the configuration file, with Consul's names where Consul has them. In the
- * environment each is `MESHCA_LIMITS_` and the name in upper case.
+ * The limits, by the name that each has in the configuration file, with Consul's names where Consul
+ * has them. In the environment each is `MESHCA_LIMITS_` and the name in upper case.
  * @module
  */
 import * as v from "valibot";
@@ -8,7 +8,13 @@ import { duration } from "./duration.ts";
 
 const whole = (min: number, max: number) => {
   const message = `must be a whole number from ${min} to ${max}`;
-  return v.pipe(v.string(), v.regex(/^\d{1,10}$/, message), v.transform(Number), v.minValue(min, message), v.maxValue(max, message));
+  return v.pipe(
+    v.string(),
+    v.regex(/^\d{1,10}$/, message),
+    v.transform(Number),
+    v.minValue(min, message),
+    v.maxValue(max, message),
+  );
 };
 
 /** Consul's form of a rate: -1 is none. */
@@ -21,7 +27,10 @@ const rate = v.pipe(
 
 const MODES = ["disabled", "permissive", "enforcing"] as const;
 
-/** As the environment gives them; a key that is not there keeps what http/limits.ts or core/ca/policy.ts says. */
+/**
+ * As the environment gives them; a key that is not there keeps what http/limits.ts or
+ * core/ca/policy.ts says.
+ */
 export const LIMITS = {
   // As in Consul, 0 is none.
   http_max_conns_per_client: v.optional(

@@ -1,5 +1,6 @@
 /**
- * Files that settings name. A provider's configuration, which an operator may change through the API, must not read them.
+ * Files that settings name. A provider's configuration, which an operator may change through the
+ * API, must not read them.
  * @module
  */
 import { foldedName } from "../core/ca/config-names.ts";
@@ -15,11 +16,18 @@ export interface NamedFile {
 const DATABASE_ENDS = ["", "-wal", "-shm", "-journal", "-workers", "-workers-journal"];
 
 /** Fields of the Transit configuration that name secrets of its own login. */
-const TRANSIT_SECRETS = ["TokenFile", "KeyFile", "role_id_file_path", "secret_id_file_path", "password_file_path"].map(foldedName);
+const TRANSIT_SECRETS = [
+  "TokenFile",
+  "KeyFile",
+  "role_id_file_path",
+  "secret_id_file_path",
+  "password_file_path",
+].map(foldedName);
 
 /**
  * The files that settings name.
- * @param given each setting's text by its name. @param kekVault the content of the file that MESHCA_KEK_VAULT names.
+ * @param given each setting's text by its name. @param kekVault the content of the file that
+ * MESHCA_KEK_VAULT names.
  */
 export function namedFiles(
   given: Readonly<Record<string, string | undefined>>,
@@ -31,9 +39,12 @@ export function namedFiles(
     if (path !== undefined && path !== "") files.push({ setting, path });
   };
   for (const [setting, path] of Object.entries(given))
-    if (setting.endsWith("_FILE") && !(setting === "MESHCA_TLS_CLIENT_CA_FILE" && path === "self")) add(setting, path);
+    if (setting.endsWith("_FILE") && !(setting === "MESHCA_TLS_CLIENT_CA_FILE" && path === "self"))
+      add(setting, path);
   for (const setting of ["MESHCA_CONFIG", "MESHCA_KEK_VAULT"]) add(setting, given[setting]);
-  const audit = ["", "off", "stdout"].includes(given.MESHCA_AUDIT ?? "") ? null : given.MESHCA_AUDIT;
+  const audit = ["", "off", "stdout"].includes(given.MESHCA_AUDIT ?? "")
+    ? null
+    : given.MESHCA_AUDIT;
   if (audit !== null) for (const end of ["", ".reserve"]) add("MESHCA_AUDIT", `${audit}${end}`);
   const databases = [["MESHCA_STORE", store?.kind === "sqlite" ? store.path : undefined] as const];
   const source = /^(sqlite|backup):(.+)$/s.exec(given.MESHCA_IMPORT ?? "");
@@ -41,7 +52,8 @@ export function namedFiles(
   for (const [setting, path] of [...databases, ["MESHCA_IMPORT", source?.[2]] as const])
     if (path !== undefined) for (const end of DATABASE_ENDS) add(setting, `${path}${end}`);
   const query = /^rediss?[^?]*\?(.*)$/s.exec(given.MESHCA_STORE ?? "")?.[1];
-  for (const [option, path] of new URLSearchParams(query ?? "")) if (["ca", "cert", "key"].includes(option)) add("MESHCA_STORE", path);
+  for (const [option, path] of new URLSearchParams(query ?? ""))
+    if (["ca", "cert", "key"].includes(option)) add("MESHCA_STORE", path);
   addSecrets(kekVault, (path) => add("MESHCA_KEK_VAULT", path));
   return files;
 }

@@ -1,6 +1,6 @@
 /**
- * What meshca can be told: one schema over the environment, the configuration file and the defaults, in that order of
- * rank. Every fault is named at once.
+ * What meshca can be told: one schema over the environment, the configuration file and the
+ * defaults, in that order of rank. Every fault is named at once.
  * @module
  */
 import * as v from "valibot";
@@ -22,8 +22,11 @@ const listen = v.pipe(
   v.rawTransform(({ dataset: { value }, addIssue, NEVER }) => {
     const match = /^(\[[0-9a-fA-F:]+\]|[^:[\]]+):(\d{1,5})$/.exec(value);
     const port = Number(match?.[2]);
-    if (match !== null && port <= 65535) return { host: (match[1] as string).replace(/^\[|\]$/g, ""), port };
-    addIssue({ message: "must be HOST:PORT, for example 127.0.0.1:8500, with port 0 for a free one" });
+    if (match !== null && port <= 65535)
+      return { host: (match[1] as string).replace(/^\[|\]$/g, ""), port };
+    addIssue({
+      message: "must be HOST:PORT, for example 127.0.0.1:8500, with port 0 for a free one",
+    });
     return NEVER;
   }),
 );
@@ -38,8 +41,14 @@ const source = v.pipe(
   }),
 );
 
-/** As long as Consul's UUIDs at least, so that nobody guesses it; 128 is what a token may have at most. */
-const managementToken = v.pipe(v.string(), v.regex(/^[\x21-\x7e]{16,128}$/, "must be 16 to 128 printable characters without blanks"));
+/**
+ * As long as Consul's UUIDs at least, so that nobody guesses it; 128 is what a token may have at
+ * most.
+ */
+const managementToken = v.pipe(
+  v.string(),
+  v.regex(/^[\x21-\x7e]{16,128}$/, "must be 16 to 128 printable characters without blanks"),
+);
 
 const hostList = v.pipe(
   v.string(),
@@ -71,7 +80,12 @@ function inUrlForm(entry: string): string {
 /** `127.0.0.1:8200` or `[::1]:8200` in the form of a URL, or null for anything else. */
 function addressWithPort(entry: string): string | null {
   const [, address, port] = /^([\d.]+|\[[0-9a-f:.]+\]):(\d{1,5})$/i.exec(entry) ?? [];
-  if (address === undefined || port === undefined || readRange(address.replace(/^\[|\]$/g, "")) === null) return null;
+  if (
+    address === undefined ||
+    port === undefined ||
+    readRange(address.replace(/^\[|\]$/g, "")) === null
+  )
+    return null;
   const { hostname } = new URL(`http://${address}`);
   return `${hostname}:${port}`;
 }
@@ -86,10 +100,17 @@ const vaultAllow = v.pipe(
     for (const entry of entries) {
       const range = readRange(entry);
       if (range !== null) ranges.push(range);
-      else if (/^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?(:\d{1,5})?$/i.test(entry) && !/^[\d.:]+$/.test(entry)) hosts.push(entry.toLowerCase());
+      else if (
+        /^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?(:\d{1,5})?$/i.test(entry) &&
+        !/^[\d.:]+$/.test(entry)
+      )
+        hosts.push(entry.toLowerCase());
       else if (addressWithPort(entry) !== null) hosts.push(addressWithPort(entry) as string);
       else {
-        addIssue({ message: "must be HOST, HOST:PORT, ADDRESS, ADDRESS:PORT or ADDRESS/BITS, separated by commas" });
+        addIssue({
+          message:
+            "must be HOST, HOST:PORT, ADDRESS, ADDRESS:PORT or ADDRESS/BITS, separated by commas",
+        });
         return NEVER;
       }
     }
@@ -110,7 +131,8 @@ const secretDirs = v.pipe(
       .filter((folder) => folder !== ""),
   ),
   v.everyItem(
-    (folder) => /^\/+[^/]/.test(folder) && !folder.split("/").some((part) => part === "." || part === ".."),
+    (folder) =>
+      /^\/+[^/]/.test(folder) && !folder.split("/").some((part) => part === "." || part === ".."),
     "must be folders from the root on (/etc/meshca/secrets), without . and .., separated by commas",
   ),
   v.everyItem(
@@ -119,7 +141,13 @@ const secretDirs = v.pipe(
   ),
 );
 
-const LEVELS = { debug: "debug", info: "info", warn: "warning", warning: "warning", error: "error" } as const;
+const LEVELS = {
+  debug: "debug",
+  info: "info",
+  warn: "warning",
+  warning: "warning",
+  error: "error",
+} as const;
 
 /** Names and addresses as a Host header has them, without ports. */
 const hosts = v.pipe(
@@ -136,16 +164,27 @@ const audit = v.pipe(
   v.string(),
   v.nonEmpty("must be off, stdout or the path of a file"),
   v.transform((value) =>
-    value === "off" ? null : value === "stdout" ? ({ kind: "stdout" } as const) : ({ kind: "file", path: value } as const),
+    value === "off"
+      ? null
+      : value === "stdout"
+        ? ({ kind: "stdout" } as const)
+        : ({ kind: "file", path: value } as const),
   ),
 );
 
 const AUDIT_FAILURES = ["stop-changes", "stop-all", "go-on"] as const;
 
 /** Consul's own rule for a datacenter's name. */
-const datacenter = v.pipe(v.string(), v.toLowerCase(), v.regex(/^[a-z0-9_-]{1,64}$/, "must be letters, digits, - and _"));
+const datacenter = v.pipe(
+  v.string(),
+  v.toLowerCase(),
+  v.regex(/^[a-z0-9_-]{1,64}$/, "must be letters, digits, - and _"),
+);
 
-/** A leaf with an issuer and one cross-signed certificate at least; at most what is read of a proof of renewal. */
+/**
+ * A leaf with an issuer and one cross-signed certificate at least; at most what is read of a proof
+ * of renewal.
+ */
 const chainLength = v.pipe(
   v.string(),
   v.regex(/^\d{1,2}$/, "must be a whole number from 3 to 32"),
@@ -168,28 +207,45 @@ const Schema = v.object({
   MESHCA_SECRET_DIRS: v.optional(secretDirs, SERVICE_ACCOUNT),
   MESHCA_ACL: v.optional(v.picklist(["off", "allow", "deny"], "must be off, allow or deny")),
   MESHCA_INITIAL_MANAGEMENT_TOKEN: v.optional(managementToken),
-  MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE: v.optional(v.pipe(v.string(), v.nonEmpty("must name a file"))),
+  MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE: v.optional(
+    v.pipe(v.string(), v.nonEmpty("must name a file")),
+  ),
   MESHCA_JWKS_HOSTS: v.optional(hostList, ""),
   MESHCA_JWKS_PRIVATE_HOSTS: v.optional(hostList, ""),
   MESHCA_IMPORT: v.optional(source),
-  // A day: nothing that is signed under a root that old could be told from a leaf of a replica that was cut off.
-  MESHCA_MAX_STALENESS: v.optional(duration(1000, 86_400_000, "from 1s to 24h, for example 5m"), "5m"),
-  MESHCA_MAX_CLOCK_SKEW: v.optional(duration(1000, 3_600_000, "from 1s to 1h, for example 30s"), "30s"),
+  // A day: nothing that is signed under a root that old could be told from a leaf of a replica that
+  // was cut off.
+  MESHCA_MAX_STALENESS: v.optional(
+    duration(1000, 86_400_000, "from 1s to 24h, for example 5m"),
+    "5m",
+  ),
+  MESHCA_MAX_CLOCK_SKEW: v.optional(
+    duration(1000, 3_600_000, "from 1s to 1h, for example 30s"),
+    "30s",
+  ),
   MESHCA_MAX_CHAIN_LENGTH: v.optional(chainLength, "7"),
   MESHCA_DATACENTER: v.optional(datacenter, "dc1"),
   MESHCA_LOG_LEVEL: v.optional(
     v.pipe(
       v.string(),
       v.toLowerCase(),
-      v.picklist(Object.keys(LEVELS) as (keyof typeof LEVELS)[], `must be one of ${Object.keys(LEVELS).join(", ")}`),
+      v.picklist(
+        Object.keys(LEVELS) as (keyof typeof LEVELS)[],
+        `must be one of ${Object.keys(LEVELS).join(", ")}`,
+      ),
       v.transform((name) => LEVELS[name]),
     ),
     "info",
   ),
   MESHCA_HOSTS: v.optional(hosts),
   MESHCA_AUDIT: v.optional(audit, "off"),
-  MESHCA_AUDIT_FAILURE: v.optional(v.picklist(AUDIT_FAILURES, `must be one of ${AUDIT_FAILURES.join(", ")}`), "stop-changes"),
-  ...Object.fromEntries(Object.entries(LIMITS).map(([name, schema]) => [limitVariable(name), schema])),
+  MESHCA_AUDIT_FAILURE: v.optional(
+    v.picklist(AUDIT_FAILURES, `must be one of ${AUDIT_FAILURES.join(", ")}`),
+    "stop-changes",
+  ),
+  ...Object.fromEntries(
+    Object.entries(LIMITS).map(([name, schema]) => [limitVariable(name), schema]),
+  ),
 });
 
 /** The names of all variables. */
@@ -210,7 +266,10 @@ export interface Settings {
   /** How Vault is reached that wraps key-encryption keys, as the file has it, or null. */
   readonly kekVault: Readonly<Record<string, unknown>> | null;
   /** Which servers may be asked as Vault. */
-  readonly vaultAllow: { readonly hosts: readonly string[]; readonly ranges: readonly AddressRange[] };
+  readonly vaultAllow: {
+    readonly hosts: readonly string[];
+    readonly ranges: readonly AddressRange[];
+  };
   /** Folders whose files a provider's configuration may name. */
   readonly secretDirs: readonly string[];
   /** Files that settings name, which no provider may read. */
@@ -233,11 +292,17 @@ export interface Settings {
   readonly datacenter: string;
   readonly logLevel: (typeof LEVELS)[keyof typeof LEVELS];
   readonly connectEnabled: boolean;
-  /** The names that a Host header may have. Null: any, but loopback names alone where only loopback is served. */
+  /**
+   * The names that a Host header may have. Null: any, but loopback names alone where only loopback
+   * is served.
+   */
   readonly hosts: readonly string[] | null;
   readonly limits: LimitSettings;
   /** Where decisions are recorded, or null: nowhere. */
-  readonly audit: { readonly kind: "stdout" } | { readonly kind: "file"; readonly path: string } | null;
+  readonly audit:
+    | { readonly kind: "stdout" }
+    | { readonly kind: "file"; readonly path: string }
+    | null;
   /** What ends where they cannot be recorded. */
   readonly auditFailure: (typeof AUDIT_FAILURES)[number];
   readonly bootstrap: ConfigFile["bootstrap"];
@@ -260,13 +325,16 @@ export function readSettings(
   configNames: readonly string[],
 ): Settings {
   const faults: Violation[] = [];
-  const fault = (field: string, message: string) => faults.push({ code: "config_invalid", field, message: `${field}: ${message}` });
+  const fault = (field: string, message: string) =>
+    faults.push({ code: "config_invalid", field, message: `${field}: ${message}` });
   const given = givenSettings(environment);
   const unknown = unknownSettings(given);
   for (const { name, near } of unknown)
     fault(
       name,
-      near === null ? "is not a setting; README.md lists them, in the section Settings" : `is not a setting; did you mean ${near}?`,
+      near === null
+        ? "is not a setting; README.md lists them, in the section Settings"
+        : `is not a setting; did you mean ${near}?`,
     );
 
   const file = readFileSettings(given.MESHCA_CONFIG, readFile, configNames, faults);
@@ -280,19 +348,31 @@ export function readSettings(
   const { store, kek } = readPlaces(merged, readFile, fault, isWhole);
   const connectEnabled = file?.connectEnabled ?? true;
   const host = result.success ? result.output.MESHCA_LISTEN.host : "localhost";
-  const acl = (result.success ? result.output.MESHCA_ACL : undefined) ?? (isLoopback(host) ? "off" : "deny");
+  const acl =
+    (result.success ? result.output.MESHCA_ACL : undefined) ?? (isLoopback(host) ? "off" : "deny");
   let tls: TlsSettings | null = null;
   if (isWhole) {
     tls = tlsSettings(result.output, { host, connectEnabled, https: file?.https ?? false }, fault);
     const plainHttp = result.output.MESHCA_PLAIN_HTTP ?? null;
-    const refusal = requireServable({ host, tls: tls !== null, plainHttp, accessControl: acl !== "off" });
+    const refusal = requireServable({
+      host,
+      tls: tls !== null,
+      plainHttp,
+      accessControl: acl !== "off",
+    });
     if (refusal !== null) fault("MESHCA_LISTEN", refusal);
   }
   const managementToken = readManagementToken(merged, readFile, fault);
   if (isWhole && managementToken !== null && acl === "off")
-    fault("MESHCA_INITIAL_MANAGEMENT_TOKEN", "has no meaning without access control; set MESHCA_ACL to deny");
+    fault(
+      "MESHCA_INITIAL_MANAGEMENT_TOKEN",
+      "has no meaning without access control; set MESHCA_ACL to deny",
+    );
   if (!result.success || faults.length > 0)
-    throw new ConfigError(`Cannot start:\n${faults.map(({ message }) => `  ${message}`).join("\n")}`, faults);
+    throw new ConfigError(
+      `Cannot start:\n${faults.map(({ message }) => `  ${message}`).join("\n")}`,
+      faults,
+    );
   const settings = result.output;
   return {
     listen: settings.MESHCA_LISTEN,
@@ -328,7 +408,9 @@ export function readSettings(
 }
 
 /** The variables that are settings, or look so. An empty one counts as not given. */
-export function givenSettings(environment: Readonly<Record<string, string | undefined>>): Record<string, string> {
+export function givenSettings(
+  environment: Readonly<Record<string, string | undefined>>,
+): Record<string, string> {
   return Object.fromEntries(
     Object.entries(environment).flatMap(([name, value]): [string, string][] =>
       name.startsWith("MESHCA_") && value !== undefined && value !== "" ? [[name, value]] : [],
@@ -336,7 +418,10 @@ export function givenSettings(environment: Readonly<Record<string, string | unde
   );
 }
 
-/** Names that are no settings, each with the one that was probably meant. @param more settings of a runtime of its own */
+/**
+ * Names that are no settings, each with the one that was probably meant.
+ * @param more settings of a runtime of its own
+ */
 export function unknownSettings(
   given: Readonly<Record<string, string>>,
   more: readonly string[] = [],
@@ -358,7 +443,8 @@ function readFileSettings(
   try {
     return readConfigFile(readFile(path), configNames, path.endsWith(".hcl") ? "hcl" : "json");
   } catch (error) {
-    if (error instanceof ConfigError && error.violations.length > 0) faults.push(...error.violations);
+    if (error instanceof ConfigError && error.violations.length > 0)
+      faults.push(...error.violations);
     else
       faults.push({
         code: "config_invalid",
@@ -375,10 +461,14 @@ function readManagementToken(
   readFile: (path: string) => string,
   fault: (field: string, message: string) => void,
 ): string | null {
-  const { MESHCA_INITIAL_MANAGEMENT_TOKEN: text, MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE: path } = settings;
+  const { MESHCA_INITIAL_MANAGEMENT_TOKEN: text, MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE: path } =
+    settings;
   if (path === undefined || path === "") return text ?? null;
   if (text !== undefined)
-    fault("MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE", "is given together with MESHCA_INITIAL_MANAGEMENT_TOKEN; give one of them");
+    fault(
+      "MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE",
+      "is given together with MESHCA_INITIAL_MANAGEMENT_TOKEN; give one of them",
+    );
   try {
     const read = v.safeParse(managementToken, readFile(path).trim());
     if (read.success) return read.output;
@@ -398,7 +488,8 @@ function readKekVault(
   if (path === undefined || path === "") return null;
   try {
     const json = readJsonFile(readFile(path));
-    if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
+    if (typeof json === "object" && json !== null && !Array.isArray(json))
+      return json as Record<string, unknown>;
   } catch (error) {
     if (error instanceof ConfigError) {
       fault("MESHCA_KEK_VAULT", error.message);
@@ -437,7 +528,8 @@ function readPlaces(
   const store = faults.length > 0 ? null : (read as StoreUrl | null);
   let kek = keys ?? null;
   if (path !== undefined && path !== "") {
-    if (keys !== undefined) fault("MESHCA_KEK_FILE", "is given together with MESHCA_KEK; give one of them");
+    if (keys !== undefined)
+      fault("MESHCA_KEK_FILE", "is given together with MESHCA_KEK; give one of them");
     try {
       kek = readFile(path);
     } catch (error) {

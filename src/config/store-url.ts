@@ -1,11 +1,13 @@
 /**
- * Where the state is kept, as one URL: `sqlite:PATH`, `memory:`, or Redis in one of its three forms.
+ * Where the state is kept, as one URL: `sqlite:PATH`, `memory:`, or Redis in one of its three
+ * forms.
  *
  *     redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?OPTIONS]
  *     redis+sentinel://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]...]/MASTER[/DB][?OPTIONS]
  *     redis+cluster://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]...][?OPTIONS]
  *
- * `rediss` instead of `redis` is TLS. Nothing of a URL is repeated in a fault, since it may hold a password.
+ * `rediss` instead of `redis` is TLS. Nothing of a URL is repeated in a fault, since it may hold a
+ * password.
  * @module
  */
 
@@ -19,7 +21,10 @@ export interface RedisUrl extends RedisSettings {
   readonly kind: "redis";
 }
 
-export type StoreUrl = { readonly kind: "memory" } | { readonly kind: "sqlite"; readonly path: string } | RedisUrl;
+export type StoreUrl =
+  | { readonly kind: "memory" }
+  | { readonly kind: "sqlite"; readonly path: string }
+  | RedisUrl;
 
 export const STORE_FORMS =
   "must be sqlite:PATH, memory:, redis[s]://[USER:PASSWORD@]HOST[:PORT][/DB], redis[s]+sentinel://HOST[:PORT],.../MASTER[/DB] or redis[s]+cluster://HOST[:PORT],...";
@@ -45,10 +50,16 @@ const PORTS = { single: 6379, cluster: 6379, sentinel: 26379 } as const;
  * @param readFile reads a PEM file that the URL names.
  * @returns the store, or every fault in words.
  */
-export function readStoreUrl(text: string, readFile: (path: string) => string): StoreUrl | readonly string[] {
+export function readStoreUrl(
+  text: string,
+  readFile: (path: string) => string,
+): StoreUrl | readonly string[] {
   if (text === "memory:") return { kind: "memory" };
   if (/^sqlite:./.test(text)) return { kind: "sqlite", path: text.slice("sqlite:".length) };
-  const match = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/?#]*)@)?([^@/?#]+)(\/[^?#]*)?(?:\?([^#]*))?$/.exec(text);
+  const match =
+    /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/?#]*)@)?([^@/?#]+)(\/[^?#]*)?(?:\?([^#]*))?$/.exec(
+      text,
+    );
   if (match === null) return [STORE_FORMS];
   const [, secure, form, userinfo, hosts = "", path = "", query] = match;
   const mode = (form ?? "single") as RedisUrl["mode"];
@@ -59,19 +70,28 @@ export function readStoreUrl(text: string, readFile: (path: string) => string): 
   const nodes = hosts.split(",").map((host) => {
     const parts = /^(\[[0-9a-fA-F:.]+\]|[^:[\]]+)(?::(\d{1,5}))?$/.exec(host);
     const port = Number(parts?.[2] ?? PORTS[mode]);
-    if (parts === null || port < 1 || port > 65535) faults.push("each host must be HOST or HOST:PORT, with an IPv6 address in brackets");
+    if (parts === null || port < 1 || port > 65535)
+      faults.push("each host must be HOST or HOST:PORT, with an IPv6 address in brackets");
     return { host: (parts?.[1] ?? "").replace(/^\[|\]$/g, ""), port };
   });
-  if (mode === "single" && nodes.length > 1) faults.push("several hosts need redis+sentinel:// or redis+cluster://");
+  if (mode === "single" && nodes.length > 1)
+    faults.push("several hosts need redis+sentinel:// or redis+cluster://");
 
   const segments = path
     .split("/")
     .slice(1)
     .filter((part, i) => part !== "" || i === 0);
   const master = mode === "sentinel" ? (segments.shift() ?? "") : null;
-  if (master === "") faults.push("redis+sentinel:// must name the master that the sentinels know: redis+sentinel://HOST:26379/MASTER");
-  const db = segments[0] === undefined || segments[0] === "" ? 0 : Number(/^\d{1,4}$/.test(segments[0]) ? segments[0] : Number.NaN);
-  if (Number.isNaN(db) || segments.length > 1) faults.push("the path must be the number of a database");
+  if (master === "")
+    faults.push(
+      "redis+sentinel:// must name the master that the sentinels know: redis+sentinel://HOST:26379/MASTER",
+    );
+  const db =
+    segments[0] === undefined || segments[0] === ""
+      ? 0
+      : Number(/^\d{1,4}$/.test(segments[0]) ? segments[0] : Number.NaN);
+  if (Number.isNaN(db) || segments.length > 1)
+    faults.push("the path must be the number of a database");
   if (mode === "cluster" && db !== 0) faults.push("a Cluster has no database numbers");
 
   const file = (option: Option): string | null => {
@@ -101,7 +121,8 @@ export function readStoreUrl(text: string, readFile: (path: string) => string): 
     faults.push("ca, cert and key need rediss://");
   if (options.has("cert") !== options.has("key")) faults.push("cert and key belong together");
   const prefix = options.get("prefix") ?? "meshca";
-  if (!/^[A-Za-z0-9_.:-]{1,64}$/.test(prefix)) faults.push("prefix must be 1 to 64 letters, digits, or any of _ . : -");
+  if (!/^[A-Za-z0-9_.:-]{1,64}$/.test(prefix))
+    faults.push("prefix must be 1 to 64 letters, digits, or any of _ . : -");
   const wait = options.get("wait") ?? "0";
   if (!/^\d$/.test(wait)) faults.push("wait must be a number of replicas, 0 to 9");
   if (mode === "cluster" && wait !== "0") faults.push("wait is not to be had with a Cluster");
@@ -136,7 +157,12 @@ function readOptions(query: string, faults: string[]): Map<Option, string> {
     const near = nearest(name, OPTIONS);
     if (known !== undefined && value !== "") options.set(known, value);
     else if (known !== undefined) faults.push(`${known} must not be empty`);
-    else faults.push(near === null ? `an option is none of ${OPTIONS.join(", ")}` : `an option is unknown; did you mean ${near}?`);
+    else
+      faults.push(
+        near === null
+          ? `an option is none of ${OPTIONS.join(", ")}`
+          : `an option is unknown; did you mean ${near}?`,
+      );
   }
   return options;
 }

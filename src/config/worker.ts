@@ -1,6 +1,6 @@
 /**
- * The settings of a Worker: its bindings, read by the same schema as a process's environment, and what a Worker cannot be
- * told because there is no such thing there.
+ * The settings of a Worker: its bindings, read by the same schema as a process's environment, and
+ * what a Worker cannot be told because there is no such thing there.
  * @module
  */
 import * as v from "valibot";
@@ -26,7 +26,10 @@ const PROCESS_LIMITS: readonly LimitName[] = [
   "write_rate",
 ];
 
-/** One read a second is nothing to Redis; above a heartbeat's 3 s a Worker in use would not count as alive throughout. */
+/**
+ * One read a second is nothing to Redis; above a heartbeat's 3 s a Worker in use would not count as
+ * alive throughout.
+ */
 const maxAge = v.optional(duration(0, 3000, "from 0s to 3s, for example 1s"), "1s");
 
 export interface WorkerSettings extends Settings {
@@ -51,19 +54,33 @@ const REFUSED = new Map<string, string>([
   ["MESHCA_KEK_FILE", `${FILE}; put the keys into the secret MESHCA_KEK`],
   ["MESHCA_KEK_VAULT", `${FILE}; put the keys into the secret MESHCA_KEK`],
   ["MESHCA_SECRET_DIRS", FILE],
-  ["MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE", `${FILE}; use the secret MESHCA_INITIAL_MANAGEMENT_TOKEN`],
-  ["MESHCA_IMPORT", `${FILE}; import with one start of meshca serve on the same Redis, or PUT /v1/connect/ca/backup`],
-  ...PROCESS_LIMITS.filter((name) => Object.hasOwn(LIMITS, name)).map((name): [string, string] => [limitVariable(name), CLIENTS]),
+  [
+    "MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE",
+    `${FILE}; use the secret MESHCA_INITIAL_MANAGEMENT_TOKEN`,
+  ],
+  [
+    "MESHCA_IMPORT",
+    `${FILE}; import with one start of meshca serve on the same Redis, or PUT /v1/connect/ca/backup`,
+  ],
+  ...PROCESS_LIMITS.filter((name) => Object.hasOwn(LIMITS, name)).map((name): [string, string] => [
+    limitVariable(name),
+    CLIENTS,
+  ]),
 ]);
 
 /**
  * Reads the settings of a Worker.
- * @param bindings what the runtime hands over; those that do not begin with MESHCA_ are not looked at.
+ * @param bindings what the runtime hands over; those that do not begin with MESHCA_ are not looked
+ * at.
  * @throws {ConfigError} with every fault, and what to set
  */
-export function readWorkerSettings(bindings: Readonly<Record<string, unknown>>, configNames: readonly string[]): WorkerSettings {
+export function readWorkerSettings(
+  bindings: Readonly<Record<string, unknown>>,
+  configNames: readonly string[],
+): WorkerSettings {
   const faults: Violation[] = [];
-  const fault = (field: string, message: string) => faults.push({ code: "config_invalid", field, message: `${field}: ${message}` });
+  const fault = (field: string, message: string) =>
+    faults.push({ code: "config_invalid", field, message: `${field}: ${message}` });
   const texts: Record<string, string> = {};
   for (const [name, value] of Object.entries(bindings)) {
     if (!name.startsWith("MESHCA_") || value === "") continue;
@@ -75,14 +92,23 @@ export function readWorkerSettings(bindings: Readonly<Record<string, unknown>>, 
   const { MESHCA_MAX_AGE, ...shared } = texts;
   // A name that is nearly a setting's was meant as that one, which is not missing then.
   const meant = unknownSettings(texts, ["MESHCA_MAX_AGE"]).map(({ near }) => near);
-  const isMissing = (name: string) => shared[name] === undefined && !meant.includes(name) && !faults.some(({ field }) => field === name);
+  const isMissing = (name: string) =>
+    shared[name] === undefined &&
+    !meant.includes(name) &&
+    !faults.some(({ field }) => field === name);
   const age = v.safeParse(maxAge, MESHCA_MAX_AGE);
   if (!age.success) fault("MESHCA_MAX_AGE", age.issues[0].message);
   const { MESHCA_STORE: store, MESHCA_ACL: acl, MESHCA_AUDIT: audit } = shared;
   if (isMissing("MESHCA_STORE"))
-    fault("MESHCA_STORE", "is missing: set it to redis://... or rediss://... with: npx wrangler secret put MESHCA_STORE");
+    fault(
+      "MESHCA_STORE",
+      "is missing: set it to redis://... or rediss://... with: npx wrangler secret put MESHCA_STORE",
+    );
   else if (store !== undefined && !/^rediss?:/.test(store))
-    fault("MESHCA_STORE", "must be redis:// or rediss:// of one server: a Worker has no files, and opens one connection for a request");
+    fault(
+      "MESHCA_STORE",
+      "must be redis:// or rediss:// of one server: a Worker has no files, and opens one connection for a request",
+    );
   if (isMissing("MESHCA_KEK"))
     fault(
       "MESHCA_KEK",
@@ -94,15 +120,23 @@ export function readWorkerSettings(bindings: Readonly<Record<string, unknown>>, 
       "MESHCA_INITIAL_MANAGEMENT_TOKEN",
       "is missing: nobody could be let in; make one with openssl rand -hex 16, set it with: npx wrangler secret put MESHCA_INITIAL_MANAGEMENT_TOKEN",
     );
-  if (acl === "off") fault("MESHCA_ACL", "cannot be off in a Worker: it is open to the Internet; use deny");
+  if (acl === "off")
+    fault("MESHCA_ACL", "cannot be off in a Worker: it is open to the Internet; use deny");
   if (audit !== undefined && audit !== "off" && audit !== "stdout")
-    fault("MESHCA_AUDIT", "must be off or stdout, which is the log of the Worker: a Worker has no files");
+    fault(
+      "MESHCA_AUDIT",
+      "must be off or stdout, which is the log of the Worker: a Worker has no files",
+    );
   let settings: Settings | null = null;
   try {
     // As behind any proxy that ends TLS: what follows from serving beyond loopback follows here.
     const served = { ...shared, MESHCA_LISTEN: "0.0.0.0:443", MESHCA_PLAIN_HTTP: "behind-proxy" };
     // What would follow from no access control would only tell the same again.
-    settings = readSettings(acl === "off" ? { ...served, MESHCA_ACL: "deny" } : served, noFile, configNames);
+    settings = readSettings(
+      acl === "off" ? { ...served, MESHCA_ACL: "deny" } : served,
+      noFile,
+      configNames,
+    );
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     // What is missing was named above, in words that fit here; where it listens was told by us.
@@ -111,8 +145,12 @@ export function readWorkerSettings(bindings: Readonly<Record<string, unknown>>, 
   }
   if (age.success && settings !== null && age.output > settings.maxStalenessMs)
     fault("MESHCA_MAX_AGE", "must not be above MESHCA_MAX_STALENESS");
-  if (age.success && settings !== null && faults.length === 0) return { ...settings, maxAgeMs: age.output };
-  throw new ConfigError(`Cannot serve:\n${faults.map(({ message }) => `  ${message}`).join("\n")}`, faults);
+  if (age.success && settings !== null && faults.length === 0)
+    return { ...settings, maxAgeMs: age.output };
+  throw new ConfigError(
+    `Cannot serve:\n${faults.map(({ message }) => `  ${message}`).join("\n")}`,
+    faults,
+  );
 }
 
 function noFile(): never {

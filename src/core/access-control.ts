@@ -1,6 +1,6 @@
 /**
- * Access control as the edges have it: who calls, what an operator does to tokens and the rest, and logins. Where access
- * control is off there is none of it.
+ * Access control as the edges have it: who calls, what an operator does to tokens and the rest, and
+ * logins. Where access control is off there is none of it.
  * @module
  */
 import type { Administration, NewToken } from "./administration.ts";
@@ -9,7 +9,8 @@ import type { Authorizer } from "./authorizer.ts";
 
 /**
  * Awaited before something is written, when it is known what: where it throws, nothing is.
- * @param subject the names of the records, `kind/id`. @param detail what else the audit log says of them.
+ * @param subject the names of the records, `kind/id`. @param detail what else the audit log says of
+ * them.
  */
 export type BeforeChange = (subject: string, detail?: AuditDetail) => Promise<void>;
 
@@ -49,8 +50,8 @@ export interface AccessConflict {
 }
 
 /**
- * What is kept: what this replica has in force; what is stored, as far as it is ours; or, if no replica has a set in force,
- * nothing, so that access control begins anew.
+ * What is kept: what this replica has in force; what is stored, as far as it is ours; or, if no
+ * replica has a set in force, nothing, so that access control begins anew.
  */
 export type KeptAccess = "snapshot" | "stored" | "nothing";
 
@@ -58,7 +59,12 @@ export interface AccessControl extends Authorizer {
   readonly administration: Administration;
   /** The same administration, each of whose writes awaits `before`. */
   administrationFor(before: BeforeChange): Administration;
-  /** A token for whoever a login token names. @throws {DeniedError} @throws {RequestError} @throws {ProviderError} */
+  /**
+   * A token for whoever a login token names.
+   * @throws {DeniedError}
+   * @throws {RequestError}
+   * @throws {ProviderError}
+   */
   login(request: LoginRequest, before?: BeforeChange): Promise<NewToken>;
   /** Ends the token that a login made. @throws {DeniedError} for any other */
   logout(secret: string | null, before?: BeforeChange): Promise<void>;
@@ -67,9 +73,15 @@ export interface AccessControl extends Authorizer {
   conflict(): Promise<AccessConflict | null>;
   /** Decides it. @throws {ConflictError} `no_conflict` @throws {CaError} */
   resolve(keep: KeptAccess, before?: BeforeChange): Promise<void>;
-  /** The id of the key-encryption key that its own key is sealed with, or null before it is loaded. */
+  /**
+   * The id of the key-encryption key that its own key is sealed with, or null before it is loaded.
+   */
   readonly kek: string | null;
-  /** Seals its own key anew with the current key-encryption key. @returns whether anything changed. @throws {CaError} */
+  /**
+   * Seals its own key anew with the current key-encryption key.
+   * @returns whether anything changed.
+   * @throws {CaError}
+   */
   rewrap(before?: BeforeChange): Promise<boolean>;
 }
 

@@ -1,6 +1,6 @@
 /**
- * What access control is about: tokens, policies, auth methods, binding rules, denials. How each is kept is
- * access-store.ts's business, how each is shown that of the layer that shows it.
+ * What access control is about: tokens, policies, auth methods, binding rules, denials. How each is
+ * kept is access-store.ts's business, how each is shown that of the layer that shows it.
  * @module
  */
 
@@ -34,7 +34,10 @@ export interface Token {
 
 /** Where a token comes from that a login made. */
 export interface LoginOrigin {
-  /** The id of the auth method, which another one of the same name does not have; null if it had none. */
+  /**
+   * The id of the auth method, which another one of the same name does not have; null if it had
+   * none.
+   */
   readonly methodId: string | null;
   /** The version of the auth method's record. */
   readonly methodVersion: number;
@@ -53,12 +56,18 @@ export interface Policy {
 
 export interface AuthMethod {
   readonly name: string;
-  /** Random, and another one if the method is deleted and made again; records of the first schema do not have it. */
+  /**
+   * Random, and another one if the method is deleted and made again; records of the first schema do
+   * not have it.
+   */
   readonly id?: string | undefined;
   readonly type: "jwt" | "kubernetes";
   readonly displayName: string;
   readonly description: string;
-  /** How long a token made through it lives at most, in milliseconds; 0 for as long as the login token, a day at most. */
+  /**
+   * How long a token made through it lives at most, in milliseconds; 0 for as long as the login
+   * token, a day at most.
+   */
   readonly maxTokenTtlMs: number;
   /** Its type's own settings, as they were given; checked before they are stored. */
   readonly config: Readonly<Record<string, unknown>>;
@@ -86,7 +95,10 @@ export interface Denial {
   readonly expirationTime: Date;
 }
 
-/** Whether there was a bootstrap: the accessor that it made. The index of its record is Consul's reset index. */
+/**
+ * Whether there was a bootstrap: the accessor that it made. The index of its record is Consul's
+ * reset index.
+ */
 export interface Bootstrap {
   readonly accessorId: string;
 }

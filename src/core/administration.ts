@@ -1,10 +1,20 @@
 /**
- * The administration port: what an operator does to tokens, policies, auth methods, binding rules and denials. The caller
- * has checked that the caller may do it. Reading is from memory and never fails; a change has happened, and this
- * replica knows it, once its promise resolves. Other replicas know it within a second while the store answers.
+ * The administration port: what an operator does to tokens, policies, auth methods, binding rules
+ * and denials. The caller has checked that the caller may do it. Reading is from memory and never
+ * fails; a change has happened, and this replica knows it, once its promise resolves. Other
+ * replicas know it within a second while the store answers.
  * @module
  */
-import type { AuthMethod, BindingRule, Denial, Entry, NodeIdentity, Policy, ServiceIdentity, Token } from "./access.ts";
+import type {
+  AuthMethod,
+  BindingRule,
+  Denial,
+  Entry,
+  NodeIdentity,
+  Policy,
+  ServiceIdentity,
+  Token,
+} from "./access.ts";
 import type { Bytes } from "./bytes.ts";
 
 /** A token as it was just made: the secret is nowhere else. */
@@ -52,16 +62,27 @@ export interface LeafSubject {
   readonly serial: string | null;
 }
 
-/** Of every method: `request_malformed` for what is asked, `not_found` for what is not there, `name_taken`, `index_mismatch`. */
+/**
+ * Of every method: `request_malformed` for what is asked, `not_found` for what is not there,
+ * `name_taken`, `index_mismatch`.
+ */
 export interface Administration {
   /**
    * The first token with all rights.
    * @param resetIndex what an operator wrote down to be allowed another time, or null.
-   * @param requireCaller called if there may be one now: throws if the caller is not allowed to make it.
+   * @param requireCaller called if there may be one now: throws if the caller is not allowed to
+   * make it.
    * @throws {DeniedError} `permission_denied` where there was one, with Consul's text
    */
-  bootstrap(resetIndex: number | null, secret: string | null, requireCaller: () => void): Promise<NewToken>;
-  /** Makes the token that the configuration names where there is none with this secret. @returns whether it made one. */
+  bootstrap(
+    resetIndex: number | null,
+    secret: string | null,
+    requireCaller: () => void,
+  ): Promise<NewToken>;
+  /**
+   * Makes the token that the configuration names where there is none with this secret.
+   * @returns whether it made one.
+   */
   ensureInitialManagement(secret: string): Promise<boolean>;
 
   tokens(): readonly Entry<Token>[];
@@ -95,18 +116,24 @@ export interface Administration {
 
   denials(): readonly Entry<Denial>[];
   /**
-   * Denies until no leaf can be alive that was signed before, or by a replica that did not know of it yet. The same kind
-   * and value again replaces the denial that is there.
+   * Denies until no leaf can be alive that was signed before, or by a replica that did not know of
+   * it yet. The same kind and value again replaces the denial that is there.
    */
   deny(request: DenialRequest): Promise<Entry<Denial>>;
   allow(id: string): Promise<void>;
-  /** Why nothing is to be signed for somebody, or null. Costs one look-up for each segment of the ID and, if keys are denied, three digests for each key. @throws {NotReadyError} `state_stale` if nothing is loaded */
+  /**
+   * Why nothing is to be signed for somebody, or null. Costs one look-up for each segment of the ID
+   * and, if keys are denied, three digests for each key.
+   * @throws {NotReadyError} `state_stale` if nothing is loaded
+   */
   denialOf(subject: LeafSubject): Denial | null;
 
   /**
-   * Deletes the tokens and denials that ended at an instant or before it, and the tokens of auth methods that are gone.
-   * For the replica that leads, from time to time. A token's rights end by the clock; a denial's effect ends here.
-   * @param until the latest instant that looks at the store's clock have confirmed as past. @returns how much.
+   * Deletes the tokens and denials that ended at an instant or before it, and the tokens of auth
+   * methods that are gone. For the replica that leads, from time to time. A token's rights end by
+   * the clock; a denial's effect ends here.
+   * @param until the latest instant that looks at the store's clock have confirmed as past.
+   * @returns how much.
    */
   collect(until: Date): Promise<number>;
 }

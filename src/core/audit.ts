@@ -1,16 +1,21 @@
 /**
- * The audit log, as those who decide see it: one record for each decision, written before its effect.
+ * The audit log, as those who decide see it: one record for each decision, written before its
+ * effect.
  *
- * - A leaf: `record` is called when everything about it is decided and before it is signed. The record may still be in
+ * - A leaf: `record` is called when everything about it is decided and before it is signed. The
+ *   record may still be in
  *   memory when the leaf is answered; a crash may lose the last moments of such records.
- * - A change of what is stored: `beforeChange` is awaited before the commit. Once it has resolved, the record outlives a
+ * - A change of what is stored: `beforeChange` is awaited before the commit. Once it has resolved,
+ *   the record outlives a
  *   crash. Where it throws, nothing may be changed.
- * - A refusal: `refusal` is called with the error by everybody who sees it pass; the first call counts, since it is made
+ * - A refusal: `refusal` is called with the error by everybody who sees it pass; the first call
+ *   counts, since it is made
  *   where most is known.
  *
- * A record says who, from where, what and with which outcome: names, identifiers and codes, never a secret, a body or a
- * text of an error. What happens where records cannot be written is for the operator to choose, and for the
- * implementation to do: it throws `audit_unavailable`, or it does not.
+ * A record says who, from where, what and with which outcome: names, identifiers and codes, never a
+ * secret, a body or a text of an error. What happens where records cannot be written is for the
+ * operator to choose, and for the implementation to do: it throws `audit_unavailable`, or it does
+ * not.
  * @module
  */
 
@@ -38,7 +43,10 @@ export interface AuditRecord {
   /** Of a leaf, in colon hex. */
   readonly serial?: string;
   readonly keyId?: string;
-  /** What else names the subject: of a denial what it is about and why, of a login its auth method and who logged in. */
+  /**
+   * What else names the subject: of a denial what it is about and why, of a login its auth method
+   * and who logged in.
+   */
   readonly detail?: AuditDetail | undefined;
 }
 
@@ -49,7 +57,8 @@ export interface Audit {
   /** @throws {NotReadyError} `audit_unavailable` where signing must stop */
   record(record: AuditRecord): void;
   /**
-   * @param options.mayUseReserve whether the record may take of the room that is kept for a full disk, true unless given.
+   * @param options.mayUseReserve whether the record may take of the room that is kept for a full
+   * disk, true unless given.
    *   False for what callers without a token of an operator can do as often as they like.
    * @throws {NotReadyError} `audit_unavailable` where changes must stop
    */

@@ -52,11 +52,15 @@ interface NativeBase64Constructor {
 export function base64(bytes: Uint8Array & NativeBase64): string {
   if (bytes.toBase64 !== undefined) return bytes.toBase64();
   let binary = "";
-  for (let start = 0; start < bytes.length; start += 8192) binary += String.fromCharCode(...bytes.subarray(start, start + 8192));
+  for (let start = 0; start < bytes.length; start += 8192)
+    binary += String.fromCharCode(...bytes.subarray(start, start + 8192));
   return btoa(binary);
 }
 
-/** Decodes standard base64 (RFC 4648 §4) with padding; white space is skipped. Returns null where the text is not base64. */
+/**
+ * Decodes standard base64 (RFC 4648 §4) with padding; white space is skipped. Returns null where
+ * the text is not base64.
+ */
 export function fromBase64(text: string): Bytes | null {
   const native = (Uint8Array as NativeBase64Constructor).fromBase64;
   try {
@@ -65,7 +69,8 @@ export function fromBase64(text: string): Bytes | null {
     const binary = atob(compact);
     const bytes = new Uint8Array(binary.length);
     for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
-    // atob forgives missing padding and stray bits in the last character; base64 has one form for each byte string.
+    // atob forgives missing padding and stray bits in the last character; base64 has one form for
+    // each byte string.
     return base64(bytes) === compact ? bytes : null;
   } catch {
     return null;

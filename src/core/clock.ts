@@ -13,8 +13,8 @@ export interface Clock {
    */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
   /**
-   * Milliseconds since an instant that stays the same for the life of the process, by a clock that nobody sets. Absent if
-   * the runtime has none that goes on from one request to the next.
+   * Milliseconds since an instant that stays the same for the life of the process, by a clock that
+   * nobody sets. Absent if the runtime has none that goes on from one request to the next.
    */
   monotonicMs?(): number;
 }

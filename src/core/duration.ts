@@ -53,10 +53,13 @@ export function parseDuration(text: string): number {
     if (integer === "" && fraction === "") throw invalid();
     if (name === "") throw new FormatError(`time: missing unit in duration ${quoted}`);
     const unit = UNITS.get(name);
-    if (unit === undefined) throw new FormatError(`time: unknown unit ${JSON.stringify(name)} in duration ${quoted}`);
+    if (unit === undefined)
+      throw new FormatError(`time: unknown unit ${JSON.stringify(name)} in duration ${quoted}`);
     // What is below a nanosecond is cut off, as in Go; no unit has more than 13 digits.
     const digits = fraction.slice(0, 18);
-    total += BigInt(integer === "" ? 0 : integer.slice(0, 40)) * unit + (BigInt(`0${digits}`) * unit) / 10n ** BigInt(digits.length);
+    total +=
+      BigInt(integer === "" ? 0 : integer.slice(0, 40)) * unit +
+      (BigInt(`0${digits}`) * unit) / 10n ** BigInt(digits.length);
   }
   if (total > (sign === "-" ? MAX_NS + 1n : MAX_NS)) throw invalid();
   // Split, since nanoseconds of some months do not fit a number.

@@ -1,6 +1,6 @@
 /**
- * Every error the CA throws on purpose. No HTTP status and no exit code in here: those are made at the edges.
- * Codes are append-only, since clients and dashboards match on them.
+ * Every error the CA throws on purpose. No HTTP status and no exit code in here: those are made at
+ * the edges. Codes are append-only, since clients and dashboards match on them.
  * @module
  */
 
@@ -37,7 +37,11 @@ export class ConfigError extends CaError {
   readonly code = "config_invalid";
   readonly violations: readonly Violation[];
 
-  constructor(message: string, violations: readonly Violation[] = [], options: CaErrorOptions = {}) {
+  constructor(
+    message: string,
+    violations: readonly Violation[] = [],
+    options: CaErrorOptions = {},
+  ) {
     super(message, options);
     this.violations = violations;
   }
@@ -188,8 +192,8 @@ export class InvariantError extends CaError {
 }
 
 /**
- * Input that is not of its format (PEM, DER, a duration). It never leaves core: the reader of the input turns it
- * into the error that fits what the input was.
+ * Input that is not of its format (PEM, DER, a duration). It never leaves core: the reader of the
+ * input turns it into the error that fits what the input was.
  */
 export class FormatError extends Error {
   override readonly name = "FormatError";

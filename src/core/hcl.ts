@@ -1,6 +1,6 @@
 /**
- * A strict reader of HCL's simple form and of JSON, to one tree with the place of every name. It is our own, since the
- * kept parsers that were found on npm run Go as WebAssembly or GopherJS.
+ * A strict reader of HCL's simple form and of JSON, to one tree with the place of every name. It is
+ * our own, since the kept parsers that were found on npm run Go as WebAssembly or GopherJS.
  *
  * What is left out of HCL 1 is refused, never guessed at: interpolation, and lists of pairs.
  * @module
@@ -31,7 +31,19 @@ export interface Body {
   readonly items: readonly Item[];
 }
 
-type Kind = "word" | "string" | "heredoc" | "number" | "end" | "=" | ":" | "{" | "}" | "[" | "]" | ",";
+type Kind =
+  | "word"
+  | "string"
+  | "heredoc"
+  | "number"
+  | "end"
+  | "="
+  | ":"
+  | "{"
+  | "}"
+  | "["
+  | "]"
+  | ",";
 
 interface Token extends Place {
   readonly kind: Kind;
@@ -63,7 +75,8 @@ export function readHcl(text: string, secretive = false): Body {
   const describe = (token: Token) => (secretive && QUIET[token.kind]) || quote(token);
   const expect = (kind: Kind): Token => {
     const token = next();
-    if (token.kind !== kind) throw fault(token, `found ${describe(token)}, expected ${JSON.stringify(kind)}`);
+    if (token.kind !== kind)
+      throw fault(token, `found ${describe(token)}, expected ${JSON.stringify(kind)}`);
     return token;
   };
   const deeper = (depth: number) => {
@@ -82,7 +95,10 @@ export function readHcl(text: string, secretive = false): Body {
       case "word":
         if (token.text === "true" || token.text === "false") return token.text === "true";
         if (json && token.text === "null") return null;
-        throw fault(token, `found ${describe(token)}, expected a value; text stands in double quotes`);
+        throw fault(
+          token,
+          `found ${describe(token)}, expected a value; text stands in double quotes`,
+        );
       case "[":
         return list(deeper(depth));
       case "{":
@@ -132,7 +148,11 @@ export function readHcl(text: string, secretive = false): Body {
       if (assigned) {
         if (names.length > 1) throw fault(peek(), "a value is given to one name");
         next();
-      } else if (peek().kind !== "{") throw fault(peek(), `found ${describe(peek())}, expected "=" or "{" after ${describe(first)}`);
+      } else if (peek().kind !== "{")
+        throw fault(
+          peek(),
+          `found ${describe(peek())}, expected "=" or "{" after ${describe(first)}`,
+        );
       items.push({ ...placed(first), names, value: value(depth), assigned });
       if (peek().kind === ",") next();
     }
@@ -153,7 +173,8 @@ function requireOnce(items: readonly Item[]): void {
   const seen = new Set<string>();
   for (const item of items) {
     const name = item.names[0]?.text ?? "";
-    if (item.assigned && seen.has(name)) throw fault(item, `${JSON.stringify(name)} was set already`);
+    if (item.assigned && seen.has(name))
+      throw fault(item, `${JSON.stringify(name)} was set already`);
     if (item.assigned) seen.add(name);
   }
 }
@@ -163,10 +184,17 @@ function placed({ line, column }: Place): Place {
 }
 
 /** What a value is called that is not repeated. */
-const QUIET: Readonly<Partial<Record<Kind, string>>> = { word: "a word", string: "a text", heredoc: "a here document", number: "a number" };
+const QUIET: Readonly<Partial<Record<Kind, string>>> = {
+  word: "a word",
+  string: "a text",
+  heredoc: "a here document",
+  number: "a number",
+};
 
 function quote(token: Token): string {
-  return token.kind === "end" ? "the end" : JSON.stringify(token.text.length > 40 ? `${token.text.slice(0, 40)}…` : token.text);
+  return token.kind === "end"
+    ? "the end"
+    : JSON.stringify(token.text.length > 40 ? `${token.text.slice(0, 40)}…` : token.text);
 }
 
 function fault(place: Place, message: string): FormatError {
@@ -176,8 +204,12 @@ function fault(place: Place, message: string): FormatError {
 /** The first line of a here document. */
 const HEREDOC = /<<(-?)([A-Za-z0-9_]+)\r?\n/y;
 
-/** White space, comments, strings, numbers, words, signs. Each alternative is linear, since no two can begin alike. */
-const TOKEN = /([ \t\r]+)|(\n)|(#[^\n]*|\/\/[^\n]*)|(\/\*)|(")|(-?\d+(?:\.\d+)?)|([A-Za-z_][A-Za-z0-9_.-]*)|([=:{}[\],])/y;
+/**
+ * White space, comments, strings, numbers, words, signs. Each alternative is linear, since no two
+ * can begin alike.
+ */
+const TOKEN =
+  /([ \t\r]+)|(\n)|(#[^\n]*|\/\/[^\n]*)|(\/\*)|(")|(-?\d+(?:\.\d+)?)|([A-Za-z_][A-Za-z0-9_.-]*)|([=:{}[\],])/y;
 
 function scan(text: string, json: boolean): Token[] {
   const tokens: Token[] = [];
@@ -195,12 +227,17 @@ function scan(text: string, json: boolean): Token[] {
     if (match === null) throw fault(place, `unexpected ${JSON.stringify(text[at])}`);
     const [whole, , newline, comment, open, quote, number, word, sign] = match;
     at += whole.length;
-    if (json && (comment !== undefined || open !== undefined)) throw fault(place, "JSON has no comments");
+    if (json && (comment !== undefined || open !== undefined))
+      throw fault(place, "JSON has no comments");
     if (newline !== undefined) [line, lineStart] = [line + 1, at];
     else if (open !== undefined) {
       const close = text.indexOf("*/", at);
       if (close < 0) throw fault(place, "the comment does not end");
-      for (let end = text.indexOf("\n", at); end >= 0 && end < close; end = text.indexOf("\n", end + 1))
+      for (
+        let end = text.indexOf("\n", at);
+        end >= 0 && end < close;
+        end = text.indexOf("\n", end + 1)
+      )
         [line, lineStart] = [line + 1, end + 1];
       at = close + 2;
     } else if (quote !== undefined) {
@@ -224,14 +261,18 @@ interface Heredoc {
 }
 
 /**
- * Reads `<<MARK` or `<<-MARK` up to the line that has nothing but the mark, as HCL 1.0.0 does (hcl/scanner/scanner.go,
- * hcl/token/token.go): the value ends with a line end and has no escapes; `<<-` takes away the indentation of the last line if
- * every line has it.
+ * Reads `<<MARK` or `<<-MARK` up to the line that has nothing but the mark, as HCL 1.0.0 does
+ * (hcl/scanner/scanner.go, hcl/token/token.go): the value ends with a line end and has no escapes;
+ * `<<-` takes away the indentation of the last line if every line has it.
  */
 function readHeredoc(text: string, at: number, place: Place): Heredoc {
   HEREDOC.lastIndex = at;
   const [opening = "", dash, mark = ""] = HEREDOC.exec(text) ?? [];
-  if (opening === "") throw fault(place, "a here document begins with << or <<-, a mark of letters and digits, and the end of the line");
+  if (opening === "")
+    throw fault(
+      place,
+      "a here document begins with << or <<-, a mark of letters and digits, and the end of the line",
+    );
   const start = at + opening.length;
   let lines = 1;
   for (let from = start; from < text.length; lines++) {
@@ -241,7 +282,11 @@ function readHeredoc(text: string, at: number, place: Place): Heredoc {
     if (line === mark) {
       const indent = text.slice(from, end).slice(0, text.slice(from, end).indexOf(mark));
       const body = text.slice(start, from);
-      return { value: dash === "" ? body + indent : unindent(body, indent), lines: lines + 1, end: Math.min(end + 1, text.length) };
+      return {
+        value: dash === "" ? body + indent : unindent(body, indent),
+        lines: lines + 1,
+        end: Math.min(end + 1, text.length),
+      };
     }
     from = end + 1;
   }
@@ -251,7 +296,9 @@ function readHeredoc(text: string, at: number, place: Place): Heredoc {
 /** Takes the indentation away from every line, unless one of them lacks it. */
 function unindent(body: string, indent: string): string {
   const lines = body.split("\n").slice(0, -1);
-  return lines.every((line) => line.startsWith(indent)) ? lines.map((line) => `${line.slice(indent.length)}\n`).join("") : body;
+  return lines.every((line) => line.startsWith(indent))
+    ? lines.map((line) => `${line.slice(indent.length)}\n`).join("")
+    : body;
 }
 
 /** Where the closing quote of a string is. */
@@ -261,7 +308,8 @@ function endOfString(text: string, start: number, place: Place): number {
     if (char === "\\") at++;
     else if (char === '"') return at;
     else if (char === "\n") break;
-    else if (char === "$" && text[at + 1] === "{") throw fault(place, "interpolation is not available here");
+    else if (char === "$" && text[at + 1] === "{")
+      throw fault(place, "interpolation is not available here");
   }
   throw fault(place, "the string does not end on its line");
 }

@@ -1,9 +1,12 @@
 /**
- * What core has to say to an operator. Values must be names, numbers and identifiers: never a key, a token or PEM.
+ * What core has to say to an operator. Values must be names, numbers and identifiers: never a key,
+ * a token or PEM.
  * @module
  */
 
-export type LogFields = Readonly<Record<string, string | number | boolean | null | undefined | readonly string[]>>;
+export type LogFields = Readonly<
+  Record<string, string | number | boolean | null | undefined | readonly string[]>
+>;
 
 export interface Log {
   debug(message: string, fields?: LogFields): void;

@@ -1,5 +1,6 @@
 /**
- * What core counts. Labels come from fixed sets only, so that no caller can make the number of series grow.
+ * What core counts. Labels come from fixed sets only, so that no caller can make the number of
+ * series grow.
  * @module
  */
 

@@ -17,9 +17,10 @@ export interface PemBlock {
 const BEGIN = /^\uFEFF?-----BEGIN ([A-Z0-9][A-Z0-9 ]*)-----[ \t]*$/gm;
 
 /**
- * Reads every PEM block of a text. Text outside of blocks is skipped, as RFC 7468 §2 and Go do, and a byte order mark before
- * the first one, which Windows editors write.
- * @throws {FormatError} on a block without its END line, with another label there, or with a body that is not base64.
+ * Reads every PEM block of a text. Text outside of blocks is skipped, as RFC 7468 §2 and Go do, and
+ * a byte order mark before the first one, which Windows editors write.
+ * @throws {FormatError} on a block without its END line, with another label there, or with a body
+ * that is not base64.
  */
 export function readPem(text: string): PemBlock[] {
   const blocks: PemBlock[] = [];
@@ -39,19 +40,25 @@ export function readPem(text: string): PemBlock[] {
     const body = text.slice(start, stop);
     const hasHeaders = body.includes(":");
     const bytes = hasHeaders ? new Uint8Array() : fromBase64(body);
-    if (bytes === null || (bytes.length === 0 && !hasHeaders)) throw new FormatError(`PEM block ${label} is not base64`);
+    if (bytes === null || (bytes.length === 0 && !hasHeaders))
+      throw new FormatError(`PEM block ${label} is not base64`);
     blocks.push({ label, bytes, hasHeaders });
     BEGIN.lastIndex = stop + end.length;
   }
   return blocks;
 }
 
-/** A BEGIN line with its body behind it: what is left when a shell or a form has joined the lines, or escaped them twice. */
+/**
+ * A BEGIN line with its body behind it: what is left when a shell or a form has joined the lines,
+ * or escaped them twice.
+ */
 const JOINED = /-----BEGIN [A-Z0-9 ]{1,64}----- ?[A-Za-z0-9+/\\]/;
 
 /** Why a text has no PEM block: in Consul's words, or if its line ends are lost. */
 export function noPemReason(text: string): string {
-  return JOINED.test(text) ? "the line ends of its PEM text are lost; write each as \\n in JSON" : "no PEM-encoded data found";
+  return JOINED.test(text)
+    ? "the line ends of its PEM text are lost; write each as \\n in JSON"
+    : "no PEM-encoded data found";
 }
 
 /** Whether a text is one PEM block and nothing else but white space. */

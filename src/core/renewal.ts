@@ -10,8 +10,10 @@ export interface RenewalToken {
   readonly leaf: Certificate;
   /**
    * Checks the proof against the key of the leaf.
-   * @param audience the CA's own SPIFFE ID, `spiffe://<trust domain>`. @param now by this replica's clock.
-   * @returns the SHA-256 of the DER of the request that it is for, in base64url (RFC 4648 §5) without padding.
+   * @param audience the CA's own SPIFFE ID, `spiffe://<trust domain>`. @param now by this replica's
+   * clock.
+   * @returns the SHA-256 of the DER of the request that it is for, in base64url (RFC 4648 §5)
+   * without padding.
    * @throws {DeniedError} `permission_denied`
    */
   verify(audience: string, now: Date): Promise<string>;

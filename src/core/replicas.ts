@@ -1,8 +1,10 @@
 /**
- * The replicas port: who else serves this CA. It decides nothing about what is true; it only keeps a change from being
- * made that a replica alive could not follow, and tells an operator who is there.
+ * The replicas port: who else serves this CA. It decides nothing about what is true; it only keeps
+ * a change from being made that a replica alive could not follow, and tells an operator who is
+ * there.
  *
- * - `announce` says that this replica lives, for `ttlMs` from now on by the store's clock, and gives all that live, this
+ * - `announce` says that this replica lives, for `ttlMs` from now on by the store's clock, and
+ *   gives all that live, this
  *   one among them.
  * - `leave` takes this replica off the list.
  * @module

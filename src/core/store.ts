@@ -1,21 +1,35 @@
 /**
- * The store port: where the state lives. One contract suite, test/contracts/store.ts, holds every implementation.
+ * The store port: where the state lives. One contract suite, test/contracts/store.ts, holds every
+ * implementation.
  *
- * - `read` gives what is stored in one consistent look. It throws `state_corrupt` for a document whose MAC is wrong and
+ * - `read` gives what is stored in one consistent look. It throws `state_corrupt` for a document
+ *   whose MAC is wrong and
  *   `schema_unknown` for one of a newer schema, and leaves the document as it is.
- * - `commit` replaces the state at once and as a whole, or not at all. It is refused with `index_mismatch` when the
- *   stored index or commit id is not the expected one, with `lease_lost` when the term is below the highest one granted
- *   for the lease `operation`, and with `state_regressed` when the term is above it (the store forgot a grant) or a stop
- *   mark is set that the commit does not resolve. All are compared in the same atomic step as the write. A write is never
- *   sent twice. When `commit` throws a StoreError the outcome is unknown until a term above the caller's has been granted,
- *   which keeps a write that is still on its way from being accepted, and the commit id has been read back.
+ * - `commit` replaces the state at once and as a whole, or not at all. It is refused with
+ *   `index_mismatch` when the
+ *   stored index or commit id is not the expected one, with `lease_lost` when the term is below the
+ *   highest one granted
+ *   for the lease `operation`, and with `state_regressed` when the term is above it (the store
+ *   forgot a grant) or a stop
+ *   mark is set that the commit does not resolve. All are compared in the same atomic step as the
+ *   write. A write is never
+ *   sent twice. When `commit` throws a StoreError the outcome is unknown until a term above the
+ *   caller's has been granted,
+ *   which keeps a write that is still on its way from being accepted, and the commit id has been
+ *   read back.
  *   Once it has returned, no crash of this process loses the state.
- * - `stop` sets the stop mark: the store lost writes that this replica has seen, and until an operator decides no commit
- *   is accepted. Where a mark is set already, the state with the higher index and the higher term stay in it. Nothing
- *   happens where the stored commit id is not the one that was found lacking: what was lost may be back by now.
- * - `watch` resolves when the stored commit id may differ from `commitId`, or `signal` fires. It may resolve for no
- *   reason; it never stays silent about a change for longer than the implementation's poll interval.
- * - `now` is the store's clock. Every instant that decides something is taken from it, never from a replica's.
+ * - `stop` sets the stop mark: the store lost writes that this replica has seen, and until an
+ *   operator decides no commit
+ *   is accepted. Where a mark is set already, the state with the higher index and the higher term
+ *   stay in it. Nothing
+ *   happens where the stored commit id is not the one that was found lacking: what was lost may be
+ *   back by now.
+ * - `watch` resolves when the stored commit id may differ from `commitId`, or `signal` fires. It
+ *   may resolve for no
+ *   reason; it never stays silent about a change for longer than the implementation's poll
+ *   interval.
+ * - `now` is the store's clock. Every instant that decides something is taken from it, never from a
+ *   replica's.
  * @module
  */
 import type { CaState } from "./ca/state.ts";
@@ -28,7 +42,10 @@ export interface Stored {
   readonly term: number;
   /** The commit id of the state in the stop mark, or null where none is set. */
   readonly stopped: string | null;
-  /** The id of the key-encryption key under which the state has its MAC, or null where there is no state. */
+  /**
+   * The id of the key-encryption key under which the state has its MAC, or null where there is no
+   * state.
+   */
   readonly kek: string | null;
 }
 
@@ -46,7 +63,10 @@ export interface Expected {
   readonly commitId: string | null;
   /** The term of the lease `operation` under which the caller works. */
   readonly term: number;
-  /** The commit id of the state in the stop mark that this commit takes away. None: there must be no mark. */
+  /**
+   * The commit id of the state in the stop mark that this commit takes away. None: there must be no
+   * mark.
+   */
   readonly resolves?: string;
 }
 
@@ -71,11 +91,19 @@ export interface NewStopMark extends StopMark {
 export interface Store {
   /** @throws {StoreError} @throws {SealError} `kek_unknown` */
   read(): Promise<Stored>;
-  /** @throws {ConflictError} `index_mismatch` @throws {NotReadyError} `lease_lost` @throws {StoreError} */
+  /**
+   * @throws {ConflictError} `index_mismatch`
+   * @throws {NotReadyError} `lease_lost`
+   * @throws {StoreError}
+   */
   commit(next: CaState, expected: Expected): Promise<void>;
   /** @throws {StoreError} */
   stop(mark: NewStopMark): Promise<void>;
-  /** The stop mark, with when it was set by the store's clock, or null. @throws {StoreError} @throws {SealError} */
+  /**
+   * The stop mark, with when it was set by the store's clock, or null.
+   * @throws {StoreError}
+   * @throws {SealError}
+   */
   stopMark(): Promise<(StopMark & { readonly at: Date }) | null>;
   watch(commitId: string | null, signal: AbortSignal): Promise<void>;
   /** @throws {StoreError} */

@@ -11,22 +11,41 @@ import type { AuditSink } from "../telemetry/audit.ts";
 import { AuditReserve, RESERVE_LENGTH, type ReserveFile } from "../telemetry/audit-reserve.ts";
 
 /**
- * Opens an audit log to append to it, made for its owner only if it is not there, and its reserve, `PATH.reserve`.
- * @param worker the number of this process among those that append to the same log, each with a reserve of its own; or null.
+ * Opens an audit log to append to it, made for its owner only if it is not there, and its reserve,
+ * `PATH.reserve`.
+ * @param worker the number of this process among those that append to the same log, each with a
+ * reserve of its own; or null.
  * @throws {ConfigError} if the log cannot be opened. A reserve that cannot be made is a warning.
  */
-export async function openAuditFile(path: string, worker: number | null, log: Log): Promise<AuditSink> {
+export async function openAuditFile(
+  path: string,
+  worker: number | null,
+  log: Log,
+): Promise<AuditSink> {
   const file = await open(path, "a", 0o600).catch((error: unknown) => {
-    throw new ConfigError(`MESHCA_AUDIT: cannot open ${JSON.stringify(path)}: ${fileReason(error) ?? "unknown"}`, [], { cause: error });
+    throw new ConfigError(
+      `MESHCA_AUDIT: cannot open ${JSON.stringify(path)}: ${fileReason(error) ?? "unknown"}`,
+      [],
+      { cause: error },
+    );
   });
   // A pipe or a device has no disk of its own to be full.
-  const reserve = (await file.stat()).isFile() ? await openReserve(`${path}.reserve${worker === null ? "" : `-${worker}`}`, log) : null;
+  const reserve = (await file.stat()).isFile()
+    ? await openReserve(`${path}.reserve${worker === null ? "" : `-${worker}`}`, log)
+    : null;
   return {
     write: async (bytes) => (await file.write(bytes)).bytesWritten,
     // What is no plain file, a pipe or a device, cannot be synced, and needs not.
     sync: () =>
       file.datasync().catch((error: unknown) => {
-        if (!(error instanceof Error && "code" in error && (error.code === "EINVAL" || error.code === "ENOTSUP"))) throw error;
+        if (
+          !(
+            error instanceof Error &&
+            "code" in error &&
+            (error.code === "EINVAL" || error.code === "ENOTSUP")
+          )
+        )
+          throw error;
       }),
     close: () => file.close(),
     reserve,
@@ -36,7 +55,11 @@ export async function openAuditFile(path: string, worker: number | null, log: Lo
 async function openReserve(path: string, log: Log): Promise<AuditReserve | null> {
   try {
     // A link in its place would have another file overwritten.
-    const file = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+    const file = await open(
+      path,
+      constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW,
+      0o600,
+    );
     try {
       await allocate(file);
       return new AuditReserve(reserveFile(file));
@@ -46,7 +69,10 @@ async function openReserve(path: string, log: Log): Promise<AuditReserve | null>
     }
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
-    log.warn("Cannot make the reserve of the audit log; changes are refused while the log cannot be written", { path, code });
+    log.warn(
+      "Cannot make the reserve of the audit log; changes are refused while the log cannot be written",
+      { path, code },
+    );
     return null;
   }
 }
@@ -54,7 +80,8 @@ async function openReserve(path: string, log: Log): Promise<AuditReserve | null>
 /** Writes what is missing of the reserve, so that its blocks are allocated. */
 async function allocate(file: FileHandle): Promise<void> {
   const stat = await file.stat();
-  if (!stat.isFile()) throw Object.assign(new Error("The reserve is not a regular file"), { code: "not_a_file" });
+  if (!stat.isFile())
+    throw Object.assign(new Error("The reserve is not a regular file"), { code: "not_a_file" });
   if (stat.size >= RESERVE_LENGTH) return;
   try {
     await writeAll(file, stat.size, AuditReserve.blank().subarray(stat.size));
@@ -88,5 +115,6 @@ function reserveFile(file: FileHandle): ReserveFile {
 
 async function writeAll(file: FileHandle, at: number, bytes: Uint8Array): Promise<void> {
   for (let written = 0; written < bytes.length; )
-    written += (await file.write(bytes, written, bytes.length - written, at + written)).bytesWritten;
+    written += (await file.write(bytes, written, bytes.length - written, at + written))
+      .bytesWritten;
 }

@@ -16,7 +16,11 @@ const listenPlain: Listen = async ({ listen, worker, limits }, fetch) => {
     port: listen.port,
     reusePort: worker !== null,
     idleTimeout: Math.ceil((limits.idle_time ?? IDLE_MS) / 1000),
-    maxRequestBodySize: Math.max(MAX_BODY, limits.max_body_configuration ?? 0, limits.max_body_backup ?? 0),
+    maxRequestBodySize: Math.max(
+      MAX_BODY,
+      limits.max_body_configuration ?? 0,
+      limits.max_body_backup ?? 0,
+    ),
     fetch: (request, runtime) => fetch(request, environmentOf(request, runtime)),
   });
   return { port: server.port ?? listen.port, stop: (now) => server.stop(now) };

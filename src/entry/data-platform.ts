@@ -1,5 +1,6 @@
 /**
- * The data folder and the files in it: for this user only, and never by way of a link that somebody else may have put there.
+ * The data folder and the files in it: for this user only, and never by way of a link that somebody
+ * else may have put there.
  * @module
  */
 import {
@@ -30,11 +31,17 @@ import { ConfigError, StoreError } from "../core/errors.ts";
 const SETTING = "MESHCA_DATA_DIR";
 const STORE = "MESHCA_STORE";
 
-/** Permissions of others. A folder that its group may enter and read is fine, as for PostgreSQL's data folder. */
+/**
+ * Permissions of others. A folder that its group may enter and read is fine, as for PostgreSQL's
+ * data folder.
+ */
 const OTHERS = 0o077;
 const OTHERS_OF_FOLDER = 0o027;
 const OTHERS_WRITE = 0o022;
-/** What meshca makes in its folder. A folder of earlier versions with nothing else in it may have its mode corrected. */
+/**
+ * What meshca makes in its folder. A folder of earlier versions with nothing else in it may have
+ * its mode corrected.
+ */
 const OURS = /^(?:kek|acl-bootstrap-|seen-|looks-|meshca\.db|tls-emergency\.pem|lost\+found$)/;
 
 /** The user that this process runs as, or null if the system has none or does not tell. */
@@ -48,18 +55,22 @@ function currentUser(): number | null {
 }
 
 /**
- * Makes the data folder and the file of an embedded store ready, before anything is read from or written into them.
+ * Makes the data folder and the file of an embedded store ready, before anything is read from or
+ * written into them.
  * @throws {ConfigError} if another user may write into one, or it is a link, or it cannot be made
  */
 export function prepareData({ store, dataDir }: Pick<Settings, "store" | "dataDir">): void {
-  // Deno allows it with all of --allow-sys only. Every file is made with a mode of its own all the same.
+  // Deno allows it with all of --allow-sys only. Every file is made with a mode of its own all the
+  // same.
   if (!("deno" in process.versions)) process.umask(0o077);
   if (store.kind !== "memory") makeDataDir(dataDir);
-  if (store.kind === "sqlite") for (const end of ["", "-wal", "-shm"]) makePrivate(`${store.path}${end}`, end === "");
+  if (store.kind === "sqlite")
+    for (const end of ["", "-wal", "-shm"]) makePrivate(`${store.path}${end}`, end === "");
 }
 
 /**
- * Makes the folder that holds keys and state, for nobody else to enter, or checks the one that is there.
+ * Makes the folder that holds keys and state, for nobody else to enter, or checks the one that is
+ * there.
  * @param user the one that it must belong to, or null: not checked.
  * @throws {ConfigError} naming the folder, and what to do
  */
@@ -72,7 +83,8 @@ export function makeDataDir(path: string, user: number | null = currentUser()): 
     throw unusable(path, `cannot be made: ${whyNotMade(folder, error)}`, error);
   }
   const found = lstatSync(folder);
-  if (found.isSymbolicLink()) throw unusable(path, "is a symbolic link: name the folder that it leads to");
+  if (found.isSymbolicLink())
+    throw unusable(path, "is a symbolic link: name the folder that it leads to");
   if (!found.isDirectory()) throw unusable(path, "is not a folder");
   requireOwner(path, found, user);
   if ((found.mode & OTHERS_OF_FOLDER) !== 0) tighten(path, found);
@@ -88,7 +100,10 @@ function isOwn({ uid }: Stats, user: number | null): boolean {
   return user === null || uid === user || uid === 0;
 }
 
-/** Makes a folder with those above it. Node's own recursion never ends where the system answers ENOENT, as below /proc. */
+/**
+ * Makes a folder with those above it. Node's own recursion never ends where the system answers
+ * ENOENT, as below /proc.
+ */
 function makeFolders(path: string): void {
   const code = makeFolder(path);
   const above = dirname(path);
@@ -98,7 +113,10 @@ function makeFolders(path: string): void {
   if (again !== null) throw Object.assign(new Error(`Cannot make ${path}`), { code: again });
 }
 
-/** @returns null if the folder was made or something is there, else `ENOENT` @throws {Error} if it cannot be made */
+/**
+ * @returns null if the folder was made or something is there, else `ENOENT`
+ * @throws {Error} if it cannot be made
+ */
 function makeFolder(path: string): "ENOENT" | null {
   try {
     mkdirSync(path, 0o700);
@@ -116,7 +134,8 @@ function whyNotMade(path: string, error: unknown): string {
   let above = dirname(path);
   while (lstatOf(above) === null && above !== dirname(above)) above = dirname(above);
   if (!isFolder(above)) return `${JSON.stringify(above)} is not a folder`;
-  if (error instanceof Error && "code" in error && error.code === "ENOENT") return `no folder can be made in ${JSON.stringify(above)}`;
+  if (error instanceof Error && "code" in error && error.code === "ENOENT")
+    return `no folder can be made in ${JSON.stringify(above)}`;
   return fileReason(error) ?? "unknown";
 }
 
@@ -129,7 +148,10 @@ function requireOwner(path: string, found: Stats, user: number | null): void {
     );
 }
 
-/** @throws {ConfigError} unless the folder is readable only, and has nothing but files of meshca in it */
+/**
+ * @throws {ConfigError} unless the folder is readable only, and has nothing but files of meshca in
+ * it
+ */
 function tighten(path: string, { mode }: Stats): void {
   const isOurs = () => readdirSync(path).every((name) => OURS.test(name));
   if ((mode & OTHERS_WRITE) !== 0 || !isOurs())
@@ -148,7 +170,11 @@ function tighten(path: string, { mode }: Stats): void {
 function makePrivate(path: string, create: boolean): void {
   let descriptor: number;
   try {
-    const flags = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK | (create ? constants.O_CREAT : 0);
+    const flags =
+      constants.O_RDWR |
+      constants.O_NOFOLLOW |
+      constants.O_NONBLOCK |
+      (create ? constants.O_CREAT : 0);
     requirePlain(path, STORE);
     descriptor = openSync(path, flags, 0o600);
   } catch (error) {
@@ -156,11 +182,16 @@ function makePrivate(path: string, create: boolean): void {
     const code = error instanceof Error && "code" in error ? error.code : null;
     // That the folder is missing, SQLite says in its own words.
     if (!create || code === "ENOENT") return;
-    throw new ConfigError(`Cannot open the database ${JSON.stringify(path)}: ${fileReason(error) ?? "unknown"}`, [], { cause: error });
+    throw new ConfigError(
+      `Cannot open the database ${JSON.stringify(path)}: ${fileReason(error) ?? "unknown"}`,
+      [],
+      { cause: error },
+    );
   }
   try {
     const found = fstatSync(descriptor);
-    if (!found.isFile()) throw new ConfigError(`${STORE}: ${JSON.stringify(path)} is not a regular file`);
+    if (!found.isFile())
+      throw new ConfigError(`${STORE}: ${JSON.stringify(path)} is not a regular file`);
     const user = currentUser();
     if (!isOwn(found, user))
       throw new ConfigError(
@@ -178,7 +209,11 @@ function makePrivate(path: string, create: boolean): void {
  * @returns null if it is not there
  * @throws {ConfigError} if it is a link, not a regular file, of another user, or open to others
  */
-export function readPrivate(path: string, refused = OTHERS, user: number | null = currentUser()): string | null {
+export function readPrivate(
+  path: string,
+  refused = OTHERS,
+  user: number | null = currentUser(),
+): string | null {
   requirePlain(path, SETTING);
   let descriptor: number;
   try {
@@ -202,18 +237,23 @@ export function readPrivate(path: string, refused = OTHERS, user: number | null 
   }
 }
 
-/** The text of a file that only this user may read, made with `make` if it is not there. @throws {ConfigError} */
+/**
+ * The text of a file that only this user may read, made with `make` if it is not there.
+ * @throws {ConfigError}
+ */
 export function secretFile(path: string, make: () => string): string {
   const before = readPrivate(path);
   if (before !== null) return before;
-  // Written whole next to its place and then linked there, so that a crash leaves no half key and no race two.
+  // Written whole next to its place and then linked there, so that a crash leaves no half key and
+  // no race two.
   const draft = `${path}.${crypto.randomUUID()}`;
   try {
     writeFileSync(draft, `${make()}\n`, { mode: 0o600, flag: "wx", flush: true });
     linkSync(draft, path);
   } catch (error) {
     if (!(error instanceof Error && "code" in error)) throw error;
-    if (error.code !== "EEXIST") throw unusable(path, `cannot be made: ${fileReason(error) ?? "unknown"}`, error);
+    if (error.code !== "EEXIST")
+      throw unusable(path, `cannot be made: ${fileReason(error) ?? "unknown"}`, error);
   } finally {
     rmSync(draft, { force: true });
   }
@@ -236,9 +276,13 @@ export function keptFile(folder: string, name: string): ReturnType<Platform["kep
         await rename(draft, path);
       } catch (error) {
         rmSync(draft, { force: true });
-        throw new StoreError("store_unavailable", `Cannot write ${JSON.stringify(path)}: ${fileReason(error) ?? "unknown"}`, {
-          cause: error,
-        });
+        throw new StoreError(
+          "store_unavailable",
+          `Cannot write ${JSON.stringify(path)}: ${fileReason(error) ?? "unknown"}`,
+          {
+            cause: error,
+          },
+        );
       }
     },
   };
@@ -260,11 +304,15 @@ function lstatOf(path: string): Stats | null {
   }
 }
 
-/** O_NOFOLLOW and O_NONBLOCK are not honoured by every runtime: a FIFO would be waited for. @throws {ConfigError} */
+/**
+ * O_NOFOLLOW and O_NONBLOCK are not honoured by every runtime: a FIFO would be waited for.
+ * @throws {ConfigError}
+ */
 function requirePlain(path: string, setting: string): void {
   const found = lstatOf(path);
   if (found?.isSymbolicLink() === true) throw notFollowed(path, setting);
-  if (found !== null && !found.isFile()) throw new ConfigError(`${setting}: ${JSON.stringify(path)} is not a regular file`);
+  if (found !== null && !found.isFile())
+    throw new ConfigError(`${setting}: ${JSON.stringify(path)} is not a regular file`);
 }
 
 function notFollowed(path: string, setting: string): ConfigError {
@@ -274,7 +322,11 @@ function notFollowed(path: string, setting: string): ConfigError {
 }
 
 function unusable(path: string, why: string, cause?: unknown): ConfigError {
-  return new ConfigError(`${SETTING}: ${JSON.stringify(path)} ${why}`, [], cause === undefined ? {} : { cause });
+  return new ConfigError(
+    `${SETTING}: ${JSON.stringify(path)} ${why}`,
+    [],
+    cause === undefined ? {} : { cause },
+  );
 }
 
 function octal(mode: number): string {

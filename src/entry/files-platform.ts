@@ -1,7 +1,7 @@
 /**
- * The files of this machine that a provider's configuration may name: tokens, secrets of logins, certificates and keys.
- * A caller with `operator:write` chooses the path and the server that a token is sent to, so a path is read only if the
- * operator of this machine listed its folder.
+ * The files of this machine that a provider's configuration may name: tokens, secrets of logins,
+ * certificates and keys. A caller with `operator:write` chooses the path and the server that a
+ * token is sent to, so a path is read only if the operator of this machine listed its folder.
  * @module
  */
 import {
@@ -52,13 +52,18 @@ export class ProviderFiles {
 
   /**
    * Reads a file that a configuration names, without waiting for a writer.
-   * @returns its text. @throws {ConfigError} if it must not be read, and what to do @throws {Error} if it cannot be read
+   * @returns its text. @throws {ConfigError} if it must not be read, and what to do @throws {Error}
+   * if it cannot be read
    */
   readFile(path: string): string {
     const real = this.#resolve(path);
-    // O_NONBLOCK is not honoured by every runtime: a FIFO that is opened without it stops the server.
+    // O_NONBLOCK is not honoured by every runtime: a FIFO that is opened without it stops the
+    // server.
     if (!lstatSync(real).isFile()) throw refused(path, "is not a regular file");
-    const descriptor = openSync(real, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW | constants.O_NOCTTY);
+    const descriptor = openSync(
+      real,
+      constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW | constants.O_NOCTTY,
+    );
     try {
       const opened = fstatSync(descriptor, { bigint: true });
       if (!opened.isFile()) throw refused(path, "is not a regular file");
@@ -71,7 +76,11 @@ export class ProviderFiles {
     }
   }
 
-  /** The names of files in a folder that a configuration names. @throws {ConfigError} @throws {Error} as `readFile` does */
+  /**
+   * The names of files in a folder that a configuration names.
+   * @throws {ConfigError}
+   * @throws {Error} as `readFile` does
+   */
   listFolder(path: string): readonly string[] {
     const real = this.#resolve(path);
     if (!statSync(real).isDirectory()) throw refused(path, "is not a folder");
@@ -91,7 +100,8 @@ export class ProviderFiles {
       real = realpathSync.native(spelled);
     } catch (error) {
       // Whether a file is there is not shown outside of the folders.
-      if (!this.#isListed(spelled) && !this.#isSpelledBelow(spelled)) throw outside(path, dirname(spelled));
+      if (!this.#isListed(spelled) && !this.#isSpelledBelow(spelled))
+        throw outside(path, dirname(spelled));
       throw error;
     }
     this.#require(path, real);
@@ -102,7 +112,8 @@ export class ProviderFiles {
   #require(path: string, real: string): void {
     // First what no list of folders allows, so that nobody is advised to list it.
     requireNotKernel(path, real);
-    if (this.#isBelowData(real)) throw refused(path, "is below the data folder, of which nothing is read");
+    if (this.#isBelowData(real))
+      throw refused(path, "is below the data folder, of which nothing is read");
     if (!this.#isListed(real)) throw outside(path, this.#folderToList(resolve(path), real));
   }
 
@@ -118,23 +129,30 @@ export class ProviderFiles {
   }
 
   /**
-   * Checks the file that was opened, since what a path leads to may have changed after it was resolved.
+   * Checks the file that was opened, since what a path leads to may have changed after it was
+   * resolved.
    * @throws {ConfigError}
    */
   #requireOpened(path: string, descriptor: number, opened: BigIntStats): void {
     for (const { setting, path: other } of this.#named)
       if (isSameFile(opened, other)) throw refused(path, `is the file that ${setting} names`);
-    for (const name of filesBelow(this.#dataDir)) if (isSameFile(opened, name)) throw refused(path, "is a file of the data folder");
-    // A file system of the kernel that is mounted elsewhere has the same device. A /dev without one of its own has that of the root.
+    for (const name of filesBelow(this.#dataDir))
+      if (isSameFile(opened, name)) throw refused(path, "is a file of the data folder");
+    // A file system of the kernel that is mounted elsewhere has the same device. A /dev without one
+    // of its own has that of the root.
     const top = identityOf("/");
     for (const folder of NEVER) {
       const kernel = identityOf(folder);
-      if (kernel !== null && kernel.dev === opened.dev && kernel.dev !== top?.dev) throw refused(path, `is a file of ${folder}`);
+      if (kernel !== null && kernel.dev === opened.dev && kernel.dev !== top?.dev)
+        throw refused(path, `is a file of ${folder}`);
     }
     this.#require(path, pathOf(descriptor) ?? this.#resolveAgain(path, opened));
   }
 
-  /** Without a system that tells the path of a descriptor: the path must lead to the opened file, again. */
+  /**
+   * Without a system that tells the path of a descriptor: the path must lead to the opened file,
+   * again.
+   */
   #resolveAgain(path: string, opened: Identity): string {
     const real = this.#resolve(path);
     const now = lstatSync(real, { bigint: true });
@@ -142,10 +160,15 @@ export class ProviderFiles {
     return real;
   }
 
-  /** The folder as it was named, if the file is below it once both are resolved: what a link leads to may have another name every day. */
+  /**
+   * The folder as it was named, if the file is below it once both are resolved: what a link leads
+   * to may have another name every day.
+   */
   #folderToList(spelled: string, real: string): string {
     const folder = realOf(dirname(spelled));
-    return folder !== null && isBelow(real, folder) && !this.#isSpelledBelow(spelled) ? dirname(spelled) : dirname(real);
+    return folder !== null && isBelow(real, folder) && !this.#isSpelledBelow(spelled)
+      ? dirname(spelled)
+      : dirname(real);
   }
 
   /** Whether a path has the name of a listed folder before it, wherever it leads. */
@@ -175,7 +198,9 @@ function outside(path: string, folder: string): ConfigError {
 
 /** @throws {ConfigError} */
 function requireNotKernel(path: string, real: string): void {
-  const folder = NEVER.find((never) => isBelow(real, never) || isBelow(real, realOf(never) ?? never));
+  const folder = NEVER.find(
+    (never) => isBelow(real, never) || isBelow(real, realOf(never) ?? never),
+  );
   if (folder !== undefined) throw refused(path, `is below ${folder}, of which nothing is read`);
 }
 
@@ -220,7 +245,9 @@ function isFolder(path: string): boolean {
 /** Files of a folder, at any depth. None if it cannot be read. */
 function filesBelow(folder: string): string[] {
   try {
-    return readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) => join(folder, name));
+    return readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) =>
+      join(folder, name),
+    );
   } catch {
     return [];
   }

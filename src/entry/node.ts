@@ -13,8 +13,15 @@ const CHECK_MS = 1000;
 
 const listenPlain: Listen = async ({ listen, worker, limits }, fetch) => {
   const idleMs = limits.idle_time ?? IDLE_MS;
-  const serving = createServing({ ...listen, shared: worker !== null, idleMs, fetch }, () => undefined);
-  const times = { keepAliveTimeout: idleMs, headersTimeout: Math.min(idleMs, HEAD_MS), connectionsCheckingInterval: CHECK_MS };
+  const serving = createServing(
+    { ...listen, shared: worker !== null, idleMs, fetch },
+    () => undefined,
+  );
+  const times = {
+    keepAliveTimeout: idleMs,
+    headersTimeout: Math.min(idleMs, HEAD_MS),
+    connectionsCheckingInterval: CHECK_MS,
+  };
   // Which request needs a Host is looked at with the rest of the head.
   const server = createServer({ ...times, requireHostHeader: false }, serving.listener);
   server.on("clientError", serving.refuseConnection);

@@ -1,5 +1,6 @@
 /**
- * What the server runtimes have in common: the system's clock, randomness, files and standard output.
+ * What the server runtimes have in common: the system's clock, randomness, files and standard
+ * output.
  * @module
  */
 import { lookup } from "node:dns/promises";
@@ -48,15 +49,23 @@ export function createPlatform(settings: Settings): ProcessPlatform {
     readFile: (path) => readFileSync(path, "utf8"),
     listFolder: (path) => readdirSync(path),
     isThere: existsSync,
-    providerFiles: new ProviderFiles({ folders: settings.secretDirs, named: settings.namedFiles, dataDir: settings.dataDir }),
+    providerFiles: new ProviderFiles({
+      folders: settings.secretDirs,
+      named: settings.namedFiles,
+      dataDir: settings.dataDir,
+    }),
     fetchKeys,
     resolve: async (host) => (await lookup(host, { all: true })).map(({ address }) => address),
     process: { runtime: runtimeText(), usage: processUsage },
-    appendTo: async (target) => (target.kind === "stdout" ? stdoutSink : openAuditFile(target.path, settings.worker, log)),
+    appendTo: async (target) =>
+      target.kind === "stdout" ? stdoutSink : openAuditFile(target.path, settings.worker, log),
   };
 }
 
-/** One request over TLS, to one of the addresses that were checked, whatever its name resolves to by then. */
+/**
+ * One request over TLS, to one of the addresses that were checked, whatever its name resolves to by
+ * then.
+ */
 const fetchKeys: Platform["fetchKeys"] = (url, { addresses, method, headers, body, ca, signal }) =>
   new Promise((resolve, reject) => {
     const [address = ""] = addresses;
@@ -65,11 +74,23 @@ const fetchKeys: Platform["fetchKeys"] = (url, { addresses, method, headers, bod
       if (all) found(null, [{ address, family }]);
       else found(null, address, family);
     };
-    const options = { method, headers, signal, lookup: pinned, ...(ca === null ? {} : { ca }), agent: false as const };
+    const options = {
+      method,
+      headers,
+      signal,
+      lookup: pinned,
+      ...(ca === null ? {} : { ca }),
+      agent: false as const,
+    };
     const outgoing = request(url, options, (answer) => {
       const type = answer.headers["content-type"] ?? "";
       const stream = Readable.toWeb(answer) as ReadableStream<Uint8Array>;
-      resolve(new Response(stream, { status: answer.statusCode ?? 502, headers: { "Content-Type": type } }));
+      resolve(
+        new Response(stream, {
+          status: answer.statusCode ?? 502,
+          headers: { "Content-Type": type },
+        }),
+      );
     });
     outgoing.on("error", reject);
     outgoing.end(body ?? undefined);
@@ -81,7 +102,10 @@ function runtimeText(): string {
   return bun !== undefined ? `bun ${bun}` : deno !== undefined ? `deno ${deno}` : `node ${node}`;
 }
 
-/** What this process uses. What the runtime or the system does not tell, or does not allow to read, is left out. */
+/**
+ * What this process uses. What the runtime or the system does not tell, or does not allow to read,
+ * is left out.
+ */
 function processUsage(): ProcessUsage {
   const tried = <T>(read: () => T): T | undefined => {
     try {
@@ -91,9 +115,12 @@ function processUsage(): ProcessUsage {
     }
   };
   const cpu = tried(() => process.cpuUsage());
-  // proc(5): the 23rd field of stat is the size of virtual memory; the name in the second may have blanks.
+  // proc(5): the 23rd field of stat is the size of virtual memory; the name in the second may have
+  // blanks.
   const stat = tried(() => readFileSync("/proc/self/stat", "utf8").split(") ").at(-1)?.split(" "));
-  const limit = tried(() => /^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1]);
+  const limit = tried(
+    () => /^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1],
+  );
   const facts = {
     cpuUserSeconds: cpu === undefined ? undefined : cpu.user / 1e6,
     cpuSystemSeconds: cpu === undefined ? undefined : cpu.system / 1e6,

@@ -1,5 +1,6 @@
 /**
- * Reads files that are read again and again while the server runs, so that none of them can stop it.
+ * Reads files that are read again and again while the server runs, so that none of them can stop
+ * it.
  * @module
  */
 import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
@@ -9,8 +10,10 @@ import { ConfigError } from "../core/errors.ts";
 const MAX_BYTES = 1024 * 1024;
 
 /**
- * The text of a regular file; links are followed. A FIFO would be waited for, and a device has no end.
- * @throws {ConfigError} if it is another kind of file, or too large @throws {Error} with a `code` if it cannot be read
+ * The text of a regular file; links are followed. A FIFO would be waited for, and a device has no
+ * end.
+ * @throws {ConfigError} if it is another kind of file, or too large @throws {Error} with a `code`
+ * if it cannot be read
  */
 export function readRegularFile(path: string): string {
   const refuse = (reason: string) => new ConfigError(reason);

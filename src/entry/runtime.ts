@@ -22,16 +22,23 @@ export type RuntimeId = keyof typeof RUNTIMES;
  * @throws {ConfigError} naming the runtime and the way out, where it is too old
  */
 export function runtimeOf(versions: Readonly<Record<string, string | undefined>>): RuntimeId {
-  const id: RuntimeId = versions.bun !== undefined ? "bun" : versions.deno !== undefined ? "deno" : "node";
+  const id: RuntimeId =
+    versions.bun !== undefined ? "bun" : versions.deno !== undefined ? "deno" : "node";
   const { name, least, way } = RUNTIMES[id];
   const version = versions[id] ?? "";
   const [major = 0, minor = 0] = version.split(".").map(Number);
   if (major < least[0] || (major === least[0] && minor < least[1]))
-    throw new ConfigError(`Cannot run on ${name} ${version}: it must be ${name} ${least.join(".")} or newer; ${way}`);
+    throw new ConfigError(
+      `Cannot run on ${name} ${version}: it must be ${name} ${least.join(".")} or newer; ${way}`,
+    );
   return id;
 }
 
-/** Starts serving by the runtime's own server. @throws {CaError} @throws {Error} when the address is taken */
+/**
+ * Starts serving by the runtime's own server.
+ * @throws {CaError}
+ * @throws {Error} when the address is taken
+ */
 export async function serve(settings: Settings): Promise<Served> {
   switch (runtimeOf(process.versions)) {
     case "bun":

@@ -1,5 +1,6 @@
 /**
- * What serving is on every server runtime: listens with TLS or without, makes the CA ready, and ends in order.
+ * What serving is on every server runtime: listens with TLS or without, makes the CA ready, and
+ * ends in order.
  * @module
  */
 import type { Meshca } from "../compose.ts";
@@ -16,7 +17,10 @@ export interface Served {
   readonly listen: string;
   readonly url: string;
   readonly platform: ProcessPlatform;
-  /** Resolves once the CA answers. Rejects with a CaError if it cannot start like this, or if it is closed before. */
+  /**
+   * Resolves once the CA answers. Rejects with a CaError if it cannot start like this, or if it is
+   * closed before.
+   */
   readonly ready: Promise<Meshca>;
   /** Reads the files for TLS now. */
   reload(): void;
@@ -24,20 +28,35 @@ export interface Served {
   close(): Promise<void>;
 }
 
-/** Starts to listen and to make the CA ready. @param listenPlain the runtime's own server. @throws {CaError} @throws {Error} if the address is in use */
+/**
+ * Starts to listen and to make the CA ready.
+ * @param listenPlain the runtime's own server.
+ * @throws {CaError}
+ * @throws {Error} if the address is in use
+ */
 export async function serveWith(listenPlain: Listen, settings: Settings): Promise<Served> {
   prepareData(settings);
   const platform = createPlatform(settings);
   const closing = new AbortController();
-  // Listens first, so that the CA knows its own address, also if the system chose the port, and is watched from the start.
+  // Listens first, so that the CA knows its own address, also if the system chose the port, and is
+  // watched from the start.
   const start: { current: Start | null } = { current: null };
-  const server = await (settings.tls === null ? listenPlain : listenWithTls(settings.tls, platform))(
+  const server = await (settings.tls === null
+    ? listenPlain
+    : listenWithTls(settings.tls, platform))(
     settings,
     (request, environment) => start.current?.fetch(request, environment ?? {}) ?? notYet(),
   ).catch(listenFailed(settings.listen));
   const listen = { host: settings.listen.host, port: server.port };
-  start.current = new Start({ ...settings, listen }, platform, () => server.certificates?.shown ?? null);
-  const ready = start.current.run(async ({ manager }) => server.certificates?.start(manager), closing.signal);
+  start.current = new Start(
+    { ...settings, listen },
+    platform,
+    () => server.certificates?.shown ?? null,
+  );
+  const ready = start.current.run(
+    async ({ manager }) => server.certificates?.start(manager),
+    closing.signal,
+  );
   const running = ready.then((meshca) => meshca.run());
   running.catch(() => undefined);
   const address = hostPort(listen.host, listen.port);

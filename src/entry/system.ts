@@ -21,7 +21,10 @@ export const systemClock: Clock = {
 };
 
 /** The clock of a process. */
-export const processClock: Required<Clock> = { ...systemClock, monotonicMs: () => performance.now() };
+export const processClock: Required<Clock> = {
+  ...systemClock,
+  monotonicMs: () => performance.now(),
+};
 
 export const systemRandom: Random = {
   bytes: (length) => crypto.getRandomValues(new Uint8Array(length)),

@@ -16,7 +16,10 @@ export interface Listening {
   readonly port: number;
   /** The certificate that is shown; undefined without TLS. */
   readonly certificates?: Tls;
-  /** Stops accepting. @param now ends what is being answered too, also where it was called without before. */
+  /**
+   * Stops accepting.
+   * @param now ends what is being answered too, also where it was called without before.
+   */
   stop(now: boolean): Promise<void>;
 }
 
@@ -25,7 +28,12 @@ export type Listen = (settings: Settings, fetch: Meshca["fetch"]) => Promise<Lis
 
 export function listenWithTls(tls: TlsSettings, platform: Platform): Listen {
   return async ({ listen, worker, datacenter, limits }, fetch) => {
-    const certificates = openTls({ ...platform, readFile: readRegularFile, settings: tls, datacenter });
+    const certificates = openTls({
+      ...platform,
+      readFile: readRegularFile,
+      settings: tls,
+      datacenter,
+    });
     const { clientCa, clientCertificate, minVersion } = tls;
     const client = { clientCa, clientCertificate };
     const server = await listenTls({

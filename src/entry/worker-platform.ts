@@ -40,10 +40,14 @@ export function createWorkerPlatform({ logLevel }: Pick<Settings, "logLevel">): 
     listFolder: noFile,
     isThere: () => false,
     providerFiles: { readFile: noFile, listFolder: noFile },
-    // The runtime connects by name alone, and to nothing within Cloudflare's or anybody's private network.
+    // The runtime connects by name alone, and to nothing within Cloudflare's or anybody's private
+    // network.
     async fetchKeys(url, { ca, addresses: _, ...init }) {
       if (ca !== null)
-        throw new ProviderError("provider_rejected", "A Worker trusts public CA certificates only: CACert and JWKSCACert cannot be used");
+        throw new ProviderError(
+          "provider_rejected",
+          "A Worker trusts public CA certificates only: CACert and JWKSCACert cannot be used",
+        );
       return fetch(url, init);
     },
     async resolve(host) {

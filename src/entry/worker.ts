@@ -30,9 +30,13 @@ function unavailable(error: unknown, request: Request, requestId: string): Respo
   if (!(error instanceof CaError)) throw error;
   const headers = { "Cache-Control": "no-store", "X-Request-Id": requestId };
   const isRead = request.method === "GET" || request.method === "HEAD";
-  if (isRead && new URL(request.url).pathname === "/healthz") return new Response("ok\n", { headers });
+  if (isRead && new URL(request.url).pathname === "/healthz")
+    return new Response("ok\n", { headers });
   const retry = { "Retry-After": String(Math.ceil((error.retryAfterMs ?? 3000) / 1000)) };
-  return new Response(`meshca on Cloudflare Workers: ${error.message}\n`, { status: 503, headers: { ...headers, ...retry } });
+  return new Response(`meshca on Cloudflare Workers: ${error.message}\n`, {
+    status: 503,
+    headers: { ...headers, ...retry },
+  });
 }
 
 export default {
@@ -41,8 +45,13 @@ export default {
     // What is read from Redis before the app is asked belongs to the request, too.
     return inRequest(requestId, async () => {
       try {
-        const environment = { requestId, remoteAddress: request.headers.get("CF-Connecting-IP") ?? undefined };
-        const answer = edgeOf(bindings).fetch(request, environment, (work) => context.waitUntil(work));
+        const environment = {
+          requestId,
+          remoteAddress: request.headers.get("CF-Connecting-IP") ?? undefined,
+        };
+        const answer = edgeOf(bindings).fetch(request, environment, (work) =>
+          context.waitUntil(work),
+        );
         // A change goes on where its caller hangs up.
         if (request.method !== "GET") context.waitUntil(answer.catch(() => undefined));
         return await answer;

@@ -1,6 +1,6 @@
 /**
- * GET and PUT /v1/acl/state-conflict: why the stored access control is refused or its changes are stopped, and which set of
- * records goes on.
+ * GET and PUT /v1/acl/state-conflict: why the stored access control is refused or its changes are
+ * stopped, and which set of records goes on.
  * @module
  */
 import * as v from "valibot";
@@ -26,13 +26,20 @@ export function accessConflictRoutes(options: AppOptions, bodies: BodyReader): R
   const report = async (control: AccessControl, call: Call) => {
     const conflict = await control.conflict();
     return {
-      body: body("application/json", writeJson(conflict === null ? { Conflict: false } : conflictJson(conflict), call.query().pretty)),
+      body: body(
+        "application/json",
+        writeJson(
+          conflict === null ? { Conflict: false } : conflictJson(conflict),
+          call.query().pretty,
+        ),
+      ),
     };
   };
   return [
     {
       path: "/v1/acl/state-conflict",
-      // The handlers ask: without a set in force no token is known, and an operator must be able to decide all the same.
+      // The handlers ask: without a set in force no token is known, and an operator must be able to
+      // decide all the same.
       needs: { GET: "public", PUT: "public" },
       kind: "consul",
       methods: {
@@ -45,8 +52,14 @@ export function accessConflictRoutes(options: AppOptions, bodies: BodyReader): R
           if (access === null) return disabled;
           await requireOperator(access, call, "write", options);
           bodyForm(call.header("content-type"));
-          const decision = v.safeParse(Decision, readJson(await bodies.read(call.request, MAX_BODY)));
-          if (!decision.success) throw decodeFailed('the body must be {"Keep": "snapshot"}, {"Keep": "stored"} or {"Keep": "nothing"}');
+          const decision = v.safeParse(
+            Decision,
+            readJson(await bodies.read(call.request, MAX_BODY)),
+          );
+          if (!decision.success)
+            throw decodeFailed(
+              'the body must be {"Keep": "snapshot"}, {"Keep": "stored"} or {"Keep": "nothing"}',
+            );
           await access.resolve(decision.output.Keep, beforeChangeOf(call, audit));
           return report(access, call);
         },
@@ -56,18 +69,30 @@ export function accessConflictRoutes(options: AppOptions, bodies: BodyReader): R
 }
 
 /**
- * A token with the right, as far as tokens are known here; without a set in force the secret of the data folder, or the
- * management token that was configured.
+ * A token with the right, as far as tokens are known here; without a set in force the secret of the
+ * data folder, or the management token that was configured.
  * @throws {DeniedError} @throws {NotReadyError}
  */
-async function requireOperator(access: AccessControl, call: Call, need: Access, options: AppOptions): Promise<void> {
-  if (access.state.loaded) return (await access.authorize(secretOf(call.request))).require("acl", need);
+async function requireOperator(
+  access: AccessControl,
+  call: Call,
+  need: Access,
+  options: AppOptions,
+): Promise<void> {
+  if (access.state.loaded)
+    return (await access.authorize(secretOf(call.request))).require("acl", need);
   const given = secretOf(call.request);
   const file = options.bootstrapSecret();
-  const accepted = [file?.secret ?? null, options.managementToken].filter((secret) => secret !== null && secret !== "");
+  const accepted = [file?.secret ?? null, options.managementToken].filter(
+    (secret) => secret !== null && secret !== "",
+  );
   // All are compared, so that the time says nothing about which there are.
-  if (accepted.map((secret) => given !== null && sameSecret(given, secret ?? "")).includes(true)) return;
-  const where = file === null ? "MESHCA_INITIAL_MANAGEMENT_TOKEN" : `the secret in ${file.file}, or MESHCA_INITIAL_MANAGEMENT_TOKEN,`;
+  if (accepted.map((secret) => given !== null && sameSecret(given, secret ?? "")).includes(true))
+    return;
+  const where =
+    file === null
+      ? "MESHCA_INITIAL_MANAGEMENT_TOKEN"
+      : `the secret in ${file.file}, or MESHCA_INITIAL_MANAGEMENT_TOKEN,`;
   throw new DeniedError(
     "permission_denied",
     `Permission denied: no token is known while access control is not in force here; give ${where} as X-Consul-Token`,

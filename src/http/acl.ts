@@ -49,44 +49,77 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
     const sent = await bodies.read(call.request, MAX_BODY);
     return sent.trim() === "" ? {} : readJson(sent);
   };
-  const route = (path: string, methods: Partial<Record<Method, readonly [Need, AclHandler]>>): Route => {
+  const route = (
+    path: string,
+    methods: Partial<Record<Method, readonly [Need, AclHandler]>>,
+  ): Route => {
     const entries = Object.entries(methods) as [Method, readonly [Need, AclHandler]][];
     const handle =
       (handler: AclHandler): Handler =>
       async (call) => {
         // Consul's answer where access control is off.
-        if (access === null) return { status: 401, body: body("text/plain; charset=utf-8", "ACL support disabled") };
+        if (access === null)
+          return { status: 401, body: body("text/plain; charset=utf-8", "ACL support disabled") };
         refuseEnterprise(call);
         const before = beforeChangeOf(call, audit);
         const answer = await handler(call, {
-          administration: call.request.method === "GET" ? access.administration : access.administrationFor(before),
+          administration:
+            call.request.method === "GET"
+              ? access.administration
+              : access.administrationFor(before),
           login: (request) => access.login(request, before),
           logout: (secret) => access.logout(secret, before),
         });
-        if (typeof answer === "object" && answer !== null && ("status" in answer || "headers" in answer)) return answer as Answer;
-        return { secret: true, body: plainBody("application/json", writeJson(answer as Json, call.query().pretty)) };
+        if (
+          typeof answer === "object" &&
+          answer !== null &&
+          ("status" in answer || "headers" in answer)
+        )
+          return answer as Answer;
+        return {
+          secret: true,
+          body: plainBody("application/json", writeJson(answer as Json, call.query().pretty)),
+        };
       };
     return {
       path,
       kind: "consul",
-      needs: Object.fromEntries(entries.map(([method, [need]]) => [method, access === null ? "public" : need])),
-      methods: Object.fromEntries(entries.map(([method, [, handler]]) => [method, handle(handler)])),
+      needs: Object.fromEntries(
+        entries.map(([method, [need]]) => [method, access === null ? "public" : need]),
+      ),
+      methods: Object.fromEntries(
+        entries.map(([method, [, handler]]) => [method, handle(handler)]),
+      ),
     };
   };
-  /** Names the auth method, unless there is none of that name: then the caller has made the text up. */
+  /**
+   * Names the auth method, unless there is none of that name: then the caller has made the text up.
+   */
   const recordRefusedLogin = (error: unknown, { caller, action }: Call, authMethod: string) => {
     if (access?.administration.authMethod(authMethod) == null) return;
     const outcome =
-      error instanceof DeniedError || error instanceof RequestError || error instanceof RateLimitedError ? "refused" : "failed";
-    audit?.refusal(error, (code) => ({ caller, action, subject: `auth-method/${authMethod}`, outcome, code }));
+      error instanceof DeniedError ||
+      error instanceof RequestError ||
+      error instanceof RateLimitedError
+        ? "refused"
+        : "failed";
+    audit?.refusal(error, (code) => ({
+      caller,
+      action,
+      subject: `auth-method/${authMethod}`,
+      outcome,
+      code,
+    }));
   };
-  const policyName = (control: Control) => (id: string) => control.administration.policy(id)?.value.name ?? null;
+  const policyName = (control: Control) => (id: string) =>
+    control.administration.policy(id)?.value.name ?? null;
   const found = <T>(value: T | null, what: string): T => {
     if (value === null) throw new RequestError("not_found", what);
     return value;
   };
   const requireSame = (inBody: string | null, inPath: string, what: string) => {
-    if (inBody !== null && inBody !== "" && inBody !== inPath) throw decodeFailed(`${what} in URL and payload do not match`);
+    if (inBody !== null && inBody !== "" && inBody !== inPath)
+      throw decodeFailed(`${what} in URL and payload do not match`);
   };
 
   return [
@@ -99,8 +132,10 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
             await optionalJson(call),
             "bootstrap",
           );
-          const { token, secret: secretId } = await control.administration.bootstrap(options.bootstrapReset(), chosen || null, () =>
-            requireFirstCaller(call, options),
+          const { token, secret: secretId } = await control.administration.bootstrap(
+            options.bootstrapReset(),
+            chosen || null,
+            () => requireFirstCaller(call, options),
           );
           return { ID: secretId, ...(tokenJson(token, policyName(control), secretId) as object) };
         },
@@ -116,7 +151,11 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
             Meta: goField("Meta", "map[string]string", isObject),
             Namespace: onlyDefault("Namespace", "Namespaces"),
           };
-          const { AuthMethod, BearerToken, Meta } = decodeBody(fields, await json(call), "structs.ACLLoginParams");
+          const { AuthMethod, BearerToken, Meta } = decodeBody(
+            fields,
+            await json(call),
+            "structs.ACLLoginParams",
+          );
           const meta = decodeTexts(Meta, "Meta");
           const request = { authMethod: AuthMethod ?? "", bearerToken: BearerToken ?? "", meta };
           try {
@@ -139,15 +178,24 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
       ],
     }),
     route("/v1/acl/tokens", {
-      GET: [READ, (_call, control) => control.administration.tokens().map((entry) => tokenJson(entry, policyName(control)))],
+      GET: [
+        READ,
+        (_call, control) =>
+          control.administration.tokens().map((entry) => tokenJson(entry, policyName(control))),
+      ],
     }),
     route("/v1/acl/token/self", {
       GET: [
         "token",
         (call, control) => {
           const accessorId = call.authorized?.accessorId ?? ANONYMOUS.accessorId;
-          if (call.authorized?.anonymous !== false) throw new DeniedError("token_unknown", "ACL not found");
-          return tokenJson(readToken(control, accessorId), policyName(control), secretOf(call.request) ?? undefined);
+          if (call.authorized?.anonymous !== false)
+            throw new DeniedError("token_unknown", "ACL not found");
+          return tokenJson(
+            readToken(control, accessorId),
+            policyName(control),
+            secretOf(call.request) ?? undefined,
+          );
         },
       ],
     }),
@@ -155,19 +203,27 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
       PUT: [
         WRITE,
         async (call, control) => {
-          const { token, secret: secretId } = await control.administration.createToken(decodeToken(await json(call)));
+          const { token, secret: secretId } = await control.administration.createToken(
+            decodeToken(await json(call)),
+          );
           return tokenJson(token, policyName(control), secretId);
         },
       ],
     }),
     route("/v1/acl/token/:id", {
-      GET: [READ, (call, control) => tokenJson(readToken(control, call.param("id")), policyName(control))],
+      GET: [
+        READ,
+        (call, control) => tokenJson(readToken(control, call.param("id")), policyName(control)),
+      ],
       PUT: [
         WRITE,
         async (call, control) => {
           const request = decodeToken(await json(call));
           requireSame(request.accessorId, call.param("id"), "Token AccessorID");
-          return tokenJson(await control.administration.updateToken(call.param("id"), request), policyName(control));
+          return tokenJson(
+            await control.administration.updateToken(call.param("id"), request),
+            policyName(control),
+          );
         },
       ],
       DELETE: [
@@ -183,13 +239,20 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
         WRITE,
         async (call, control) => {
           const { description } = decodeToken(await optionalJson(call));
-          const { token, secret: secretId } = await control.administration.cloneToken(call.param("id"), description || null);
+          const { token, secret: secretId } = await control.administration.cloneToken(
+            call.param("id"),
+            description || null,
+          );
           return tokenJson(token, policyName(control), secretId);
         },
       ],
     }),
     route("/v1/acl/policies", {
-      GET: [READ, (_call, control) => control.administration.policies().map((entry) => policyJson(entry, { rules: false }))],
+      GET: [
+        READ,
+        (_call, control) =>
+          control.administration.policies().map((entry) => policyJson(entry, { rules: false })),
+      ],
     }),
     route("/v1/acl/policy", {
       PUT: [
@@ -205,21 +268,32 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
       GET: [
         READ,
         (call, control) =>
-          policyJson(found(control.administration.policyByName(call.param("name")), "Requested policy not found"), { rules: true }),
+          policyJson(
+            found(
+              control.administration.policyByName(call.param("name")),
+              "Requested policy not found",
+            ),
+            { rules: true },
+          ),
       ],
     }),
     route("/v1/acl/policy/:id", {
       GET: [
         READ,
         (call, control) =>
-          policyJson(found(control.administration.policy(call.param("id")), "Requested policy not found"), { rules: true }),
+          policyJson(
+            found(control.administration.policy(call.param("id")), "Requested policy not found"),
+            { rules: true },
+          ),
       ],
       PUT: [
         WRITE,
         async (call, control) => {
           const { id, ...request } = decodePolicy(await json(call));
           requireSame(id, call.param("id"), "Policy ID");
-          return policyJson(await control.administration.updatePolicy(call.param("id"), request), { rules: true });
+          return policyJson(await control.administration.updatePolicy(call.param("id"), request), {
+            rules: true,
+          });
         },
       ],
       DELETE: [
@@ -231,27 +305,43 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
       ],
     }),
     route("/v1/acl/auth-methods", {
-      GET: [READ, (_call, control) => control.administration.authMethods().map((entry) => methodJson(entry, { config: false }))],
+      GET: [
+        READ,
+        (_call, control) =>
+          control.administration.authMethods().map((entry) => methodJson(entry, { config: false })),
+      ],
     }),
     route("/v1/acl/auth-method", {
       PUT: [
         WRITE,
         async (call, control) =>
-          methodJson(await control.administration.createAuthMethod(decodeMethod(await json(call))), { config: true }),
+          methodJson(
+            await control.administration.createAuthMethod(decodeMethod(await json(call))),
+            { config: true },
+          ),
       ],
     }),
     route("/v1/acl/auth-method/:name", {
       GET: [
         READ,
         (call, control) =>
-          methodJson(found(control.administration.authMethod(call.param("name")), "Requested auth method not found"), { config: true }),
+          methodJson(
+            found(
+              control.administration.authMethod(call.param("name")),
+              "Requested auth method not found",
+            ),
+            { config: true },
+          ),
       ],
       PUT: [
         WRITE,
         async (call, control) => {
           const method = decodeMethod(await json(call));
           requireSame(method.name, call.param("name"), "Auth Method Name");
-          return methodJson(await control.administration.updateAuthMethod({ ...method, name: call.param("name") }), { config: true });
+          return methodJson(
+            await control.administration.updateAuthMethod({ ...method, name: call.param("name") }),
+            { config: true },
+          );
         },
       ],
       DELETE: [
@@ -263,15 +353,28 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
       ],
     }),
     route("/v1/acl/binding-rules", {
-      GET: [READ, (call, control) => rulesOf(control, call.params().get("authmethod") || null).map(ruleJson)],
+      GET: [
+        READ,
+        (call, control) => rulesOf(control, call.params().get("authmethod") || null).map(ruleJson),
+      ],
     }),
     route("/v1/acl/binding-rule", {
-      PUT: [WRITE, async (call, control) => ruleJson(await control.administration.createBindingRule(decodeRule(await json(call))))],
+      PUT: [
+        WRITE,
+        async (call, control) =>
+          ruleJson(await control.administration.createBindingRule(decodeRule(await json(call)))),
+      ],
     }),
     route("/v1/acl/binding-rule/:id", {
       GET: [
         READ,
-        (call, control) => ruleJson(found(control.administration.bindingRule(call.param("id")), "Requested binding rule not found")),
+        (call, control) =>
+          ruleJson(
+            found(
+              control.administration.bindingRule(call.param("id")),
+              "Requested binding rule not found",
+            ),
+          ),
       ],
       PUT: [
         WRITE,
@@ -279,7 +382,10 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
           const rule = decodeRule(await json(call));
           requireSame(rule.id, call.param("id"), "Binding Rule ID");
           return ruleJson(
-            await control.administration.updateBindingRule(call.param("id"), keepMethod(rule, control.administration.bindingRule(rule.id))),
+            await control.administration.updateBindingRule(
+              call.param("id"),
+              keepMethod(rule, control.administration.bindingRule(rule.id)),
+            ),
           );
         },
       ],
@@ -295,9 +401,9 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
 }
 
 /**
- * The first caller must not take a new server over, and an address says nothing about who calls: a proxy on this machine
- * that nobody declared makes every client look local. The first token always needs the secret that the server wrote into
- * its data folder, as the token of the request.
+ * The first caller must not take a new server over, and an address says nothing about who calls: a
+ * proxy on this machine that nobody declared makes every client look local. The first token always
+ * needs the secret that the server wrote into its data folder, as the token of the request.
  * @throws {DeniedError} `permission_denied`
  */
 function requireFirstCaller({ request }: Call, { bootstrapSecret }: AppOptions): void {
@@ -315,20 +421,30 @@ function requireFirstCaller({ request }: Call, { bootstrapSecret }: AppOptions):
   );
 }
 
-/** Other namespaces and partitions, in Consul's order and words (agent/http_ce.go). @throws {RequestError} */
+/**
+ * Other namespaces and partitions, in Consul's order and words (agent/http_ce.go).
+ * @throws {RequestError}
+ */
 function refuseEnterprise(call: Call): void {
   const refused = (where: string, what: string) =>
-    new RequestError("request_malformed", `Invalid ${where} - ${what} are a Consul Enterprise feature`);
+    new RequestError(
+      "request_malformed",
+      `Invalid ${where} - ${what} are a Consul Enterprise feature`,
+    );
   for (const [header, parameter, what] of [
     ["X-Consul-Namespace", "ns", "Namespaces"],
     ["X-Consul-Partition", "partition", "Partitions"],
   ] as const) {
     if (call.header(header)) throw refused(`header: ${JSON.stringify(header)}`, what);
-    if (call.params().get(parameter)) throw refused(`query parameter: ${JSON.stringify(parameter)}`, what);
+    if (call.params().get(parameter))
+      throw refused(`query parameter: ${JSON.stringify(parameter)}`, what);
   }
 }
 
-/** Consul says of a token that is not there what it says of one that is unknown. @throws {DeniedError} `token_unknown` */
+/**
+ * Consul says of a token that is not there what it says of one that is unknown.
+ * @throws {DeniedError} `token_unknown`
+ */
 function readToken({ administration }: Control, accessorId: string): Entry<Token> {
   const entry = administration.token(accessorId);
   if (entry === null) throw new DeniedError("token_unknown", "ACL not found");
@@ -336,10 +452,14 @@ function readToken({ administration }: Control, accessorId: string): Entry<Token
 }
 
 function rulesOf({ administration }: Control, authMethod: string | null): Entry<BindingRule>[] {
-  return administration.bindingRules().filter(({ value }) => authMethod === null || value.authMethod === authMethod);
+  return administration
+    .bindingRules()
+    .filter(({ value }) => authMethod === null || value.authMethod === authMethod);
 }
 
 /** A rule that is changed may leave its method out. */
 function keepMethod(rule: BindingRule, before: Entry<BindingRule> | null): BindingRule {
-  return rule.authMethod === "" && before !== null ? { ...rule, authMethod: before.value.authMethod } : rule;
+  return rule.authMethod === "" && before !== null
+    ? { ...rule, authMethod: before.value.authMethod }
+    : rule;
 }

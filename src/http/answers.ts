@@ -1,5 +1,6 @@
 /**
- * Response bodies: compressed when they are large and the client takes it, and shared by all who ask for the same.
+ * Response bodies: compressed when they are large and the client takes it, and shared by all who
+ * ask for the same.
  * @module
  */
 import { parseAccept } from "hono/utils/accept";
@@ -66,8 +67,8 @@ export function rootsBody(snapshot: Snapshot, form: RootsForm): Body {
 }
 
 /**
- * Whether an Accept-Encoding header takes gzip (RFC 9110 section 12.5.3): by its own weight where it is named, else by that
- * of "*".
+ * Whether an Accept-Encoding header takes gzip (RFC 9110 section 12.5.3): by its own weight where
+ * it is named, else by that of "*".
  */
 export function takesGzip(header: string | undefined): boolean {
   const codings = parseAccept(header ?? "");

@@ -1,6 +1,6 @@
 /**
- * The CA API as a Hono app: which routes there are, and all that every answer has in common. It knows the CA through
- * its manager and nothing of stores, keys or runtimes.
+ * The CA API as a Hono app: which routes there are, and all that every answer has in common. It
+ * knows the CA through its manager and nothing of stores, keys or runtimes.
  * @module
  */
 import { type Context, Hono } from "hono";
@@ -46,7 +46,10 @@ export interface RequestEnvironment {
   readonly holdOpen?: () => void;
   /** The address of whoever sent it. */
   readonly remoteAddress?: string | undefined;
-  /** DER of the certificate that the client showed over TLS, where one was asked for and it comes from whom it must. */
+  /**
+   * DER of the certificate that the client showed over TLS, where one was asked for and it comes
+   * from whom it must.
+   */
   readonly peerCertificate?: Uint8Array | undefined;
 }
 
@@ -58,9 +61,14 @@ export interface AppOptions {
   readonly readRenewalToken: ReadRenewalToken;
   /** Who may do what; null where access control is off. */
   readonly access: AccessControl | null;
-  /** The index that an operator wrote down so that the first token can be made once more, or null. */
+  /**
+   * The index that an operator wrote down so that the first token can be made once more, or null.
+   */
   readonly bootstrapReset: () => number | null;
-  /** The secret that the first token needs, and the path of the file that it is in; null if there is no data folder. */
+  /**
+   * The secret that the first token needs, and the path of the file that it is in; null if there is
+   * no data folder.
+   */
   readonly bootstrapSecret: () => { readonly secret: string; readonly file: string } | null;
   /** The management token that an operator configured, or null. */
   readonly managementToken: string | null;
@@ -74,7 +82,10 @@ export interface AppOptions {
   readonly connectEnabled: boolean;
   /** Refuse a Host header that is no loopback name: set where nothing but loopback is served. */
   readonly loopbackOnly: boolean;
-  /** The names that a Host header may have beside those. Null: any, where not only loopback is served. */
+  /**
+   * The names that a Host header may have beside those. Null: any, where not only loopback is
+   * served.
+   */
   readonly hosts: readonly string[] | null;
   readonly limits: HttpLimits;
   /** Whether every request comes from a proxy, whose address then says nothing of who sent it. */
@@ -105,7 +116,10 @@ export interface Answer {
   readonly headers?: Readonly<Record<string, string>>;
   /** None: an empty body without a media type. */
   readonly body?: Body;
-  /** Whether a secret is in it: it is not stored anywhere, nor compressed beside what a caller chose (BREACH). */
+  /**
+   * Whether a secret is in it: it is not stored anywhere, nor compressed beside what a caller chose
+   * (BREACH).
+   */
   readonly secret?: boolean;
 }
 
@@ -132,11 +146,16 @@ export type Handler = (call: Call) => Promise<Answer> | Answer;
 export type Method = "GET" | "PUT" | "POST" | "DELETE";
 
 /**
- * What a call needs. `public`: nothing, and a token is not looked at. `optional`: nothing, and a token that is sent must be
- * known. `token`: a token that is known. `identity`: the handler asks, since what is needed depends on what is asked for.
- * Else a permission on a resource without names.
+ * What a call needs. `public`: nothing, and a token is not looked at. `optional`: nothing, and a
+ * token that is sent must be known. `token`: a token that is known. `identity`: the handler asks,
+ * since what is needed depends on what is asked for. Else a permission on a resource without names.
  */
-export type Need = "public" | "optional" | "token" | "identity" | { readonly resource: "acl" | "operator"; readonly access: Access };
+export type Need =
+  | "public"
+  | "optional"
+  | "token"
+  | "identity"
+  | { readonly resource: "acl" | "operator"; readonly access: Access };
 
 export interface Route {
   readonly path: string;
@@ -146,7 +165,10 @@ export interface Route {
   readonly needs: Readonly<Partial<Record<Method, Need>>>;
   /** Whether the route is one of Consul's, with its headers, or one for machines that watch us. */
   readonly kind: "consul" | "operations";
-  /** Always answered, whatever a client or all of them ask for: the answer costs no more than a refusal. */
+  /**
+   * Always answered, whatever a client or all of them ask for: the answer costs no more than a
+   * refusal.
+   */
   readonly unlimited?: boolean;
   /** Headers that errors of this route have too. */
   readonly errorHeaders?: Readonly<Record<string, string>>;
@@ -175,34 +197,57 @@ export function createApp(options: AppOptions): App {
   const app = new Hono<{ Bindings: Bindings }>({ strict: true });
   const watchers = createWatchers(options);
   const failures = new FailureLog(options.log, options.clock);
-  const guard = createGuard({ ...options, onExceeded: (kind, requestId) => failures.overRate(kind, requestId) });
+  const guard = createGuard({
+    ...options,
+    onExceeded: (kind, requestId) => failures.overRate(kind, requestId),
+  });
   const wrongTokens = createWrongTokens(options);
-  for (const route of routesOf(options, watchers)) app.all(route.path, (c) => serve(c, route, options, guard, wrongTokens, failures));
-  const unrouted = ({ method }: Request, { requestId, environment }: Bindings, response: Response): Response => {
+  for (const route of routesOf(options, watchers))
+    app.all(route.path, (c) => serve(c, route, options, guard, wrongTokens, failures));
+  const unrouted = (
+    { method }: Request,
+    { requestId, environment }: Bindings,
+    response: Response,
+  ): Response => {
     options.countRequest("unknown", response.status);
-    logRequest(options.log, environment, { requestId, method, path: "unknown", status: response.status });
+    logRequest(options.log, environment, {
+      requestId,
+      method,
+      path: "unknown",
+      status: response.status,
+    });
     return response;
   };
   app.notFound((c) => unrouted(c.req.raw, c.env, unknownPath(c.req.raw)));
   const dispatch = (sent: Request, bindings: Bindings): Response | Promise<Response> => {
     // HTTP/1.0 without a Host has a path only on some runtimes.
-    const request = sent.url.startsWith("/") ? new Request(`http://localhost${sent.url}`, sent) : sent;
+    const request = sent.url.startsWith("/")
+      ? new Request(`http://localhost${sent.url}`, sent)
+      : sent;
     const refusal = requestRefusal(request, options.limits);
     return refusal === null ? app.fetch(request, bindings) : unrouted(request, bindings, refusal);
   };
   return {
     fetch(request, environment = {}) {
-      // Always our own: what a client names its request must not be found as another one's in the logs.
+      // Always our own: what a client names its request must not be found as another one's in the
+      // logs.
       const requestId = environment.requestId ?? crypto.randomUUID();
-      const response = options.inRequest(requestId, () => dispatch(request, { environment, requestId }));
-      return response instanceof Promise ? response.then((made) => withRequestId(made, requestId)) : withRequestId(response, requestId);
+      const response = options.inRequest(requestId, () =>
+        dispatch(request, { environment, requestId }),
+      );
+      return response instanceof Promise
+        ? response.then((made) => withRequestId(made, requestId))
+        : withRequestId(response, requestId);
     },
     watchers,
     close: () => watchers.close(),
   };
 }
 
-/** What every answer of a route has; those of Consul's routes have its own too, in the spelling seen on the wire. */
+/**
+ * What every answer of a route has; those of Consul's routes have its own too, in the spelling seen
+ * on the wire.
+ */
 const HEADERS = {
   operations: { allow: COMMON, deny: COMMON },
   consul: {
@@ -222,10 +267,14 @@ function requestRefusal({ url, headers }: Request, { maxUrlLength }: HttpLimits)
   // CONNECT: what the router would make of it is not what was sent.
   if (!url.startsWith("http")) return text(400, "Request must have a Host and a path", COMMON);
   const closing = { ...COMMON, Connection: "close" };
-  if (url.length > maxUrlLength) return text(414, `URL is longer than ${maxUrlLength} characters`, closing);
-  // RFC 9112 section 6.1: a coding that is not known here must not be read past. Not every runtime refuses it.
+  if (url.length > maxUrlLength)
+    return text(414, `URL is longer than ${maxUrlLength} characters`, closing);
+  // RFC 9112 section 6.1: a coding that is not known here must not be read past. Not every runtime
+  // refuses it.
   const coding = headers.get("transfer-encoding");
-  return coding === null || coding.toLowerCase() === "chunked" ? null : text(400, 'Transfer-Encoding must be "chunked"', closing);
+  return coding === null || coding.toLowerCase() === "chunked"
+    ? null
+    : text(400, 'Transfer-Encoding must be "chunked"', closing);
 }
 
 /** The line of an answered request. The address is looked up only if the line is written. */
@@ -254,13 +303,23 @@ async function serve(
   const finish = (response: Response): Response => {
     options.countRequest(route.path, response.status, (performance.now() - began) / 1000);
     const ms = options.clock.now().getTime() - started;
-    logRequest(options.log, environment, { requestId, method: request.method, path: route.path, status: response.status, ms });
+    logRequest(options.log, environment, {
+      requestId,
+      method: request.method,
+      path: route.path,
+      status: response.status,
+      ms,
+    });
     return response;
   };
-  const refusal = hostRefusal(request.headers.get("host"), { names: options.hosts, loopbackOnly: options.loopbackOnly });
+  const refusal = hostRefusal(request.headers.get("host"), {
+    names: options.hosts,
+    loopbackOnly: options.loopbackOnly,
+  });
   if (refusal !== null) return finish(text(403, refusal, common));
   // Consul has no HEAD: there it is refused as by Consul.
-  const method = request.method === "HEAD" && route.kind === "operations" ? "GET" : (request.method as Method);
+  const method =
+    request.method === "HEAD" && route.kind === "operations" ? "GET" : (request.method as Method);
   const handler = route.methods[method];
   if (handler === undefined) {
     const heads = route.kind === "operations" && route.methods.GET !== undefined ? ["HEAD"] : [];
@@ -279,7 +338,10 @@ async function serve(
       entered = true;
     }
     if (!options.connectEnabled && route.kind === "consul" && route.path.includes("/connect/"))
-      throw new NotReadyError("ca_disabled", "Connect must be enabled in order to use this endpoint");
+      throw new NotReadyError(
+        "ca_disabled",
+        "Connect must be enabled in order to use this endpoint",
+      );
     const need = route.needs[method] ?? "public";
     let authorized: Authorized | null = null;
     if (options.access !== null && need !== "public")
@@ -289,7 +351,8 @@ async function serve(
         authorized = found instanceof Promise ? await found : found;
       } catch (error) {
         // A call that needs no token is answered while tokens cannot be read.
-        if (need !== "optional" || error instanceof DeniedError) throw wrongTokens.refused(error, environment.remoteAddress);
+        if (need !== "optional" || error instanceof DeniedError)
+          throw wrongTokens.refused(error, environment.remoteAddress);
       }
     if (authorized?.anonymous === false) caller.accessor = authorized.accessorId;
     if (typeof need === "object") authorized?.require(need.resource, need.access);
@@ -313,16 +376,21 @@ async function serve(
         code,
       }));
     if (answer.status >= 500) failures.add(error, answer.status, route.path, requestId);
-    const retry: Record<string, string> = answer.retryAfter === undefined ? {} : { "Retry-After": String(answer.retryAfter) };
+    const retry: Record<string, string> =
+      answer.retryAfter === undefined ? {} : { "Retry-After": String(answer.retryAfter) };
     const headers = {
       ...common,
       ...(error instanceof NotReadyError ? route.errorHeaders : {}),
       ...(error instanceof UnknownDatacenterError ? error.headers : {}),
       ...retry,
       // What is left of a body that is not read would keep the connection.
-      ...(error instanceof RequestError && (error.code === "too_large" || error.code === "body_late") ? { Connection: "close" } : {}),
+      ...(error instanceof RequestError &&
+      (error.code === "too_large" || error.code === "body_late")
+        ? { Connection: "close" }
+        : {}),
     };
-    if (error instanceof BadQueryError) return finish(new Response(null, { status: answer.status, headers }));
+    if (error instanceof BadQueryError)
+      return finish(new Response(null, { status: answer.status, headers }));
     return finish(text(answer.status, answer.body, headers));
   } finally {
     if (entered) guard.leave(client);
@@ -332,7 +400,12 @@ async function serve(
 /** The options of a request without any. */
 const NO_QUERY = queryOptions(new Map(), undefined);
 
-function callOf(c: Context<{ Bindings: Bindings }>, caller: Caller, action: string, authorized: Authorized | null): Call {
+function callOf(
+  c: Context<{ Bindings: Bindings }>,
+  caller: Caller,
+  action: string,
+  authorized: Authorized | null,
+): Call {
   const request = c.req.raw;
   const params = () => parseQuery(rawQuery(request.url));
   const header = (name: string) => request.headers.get(name) ?? undefined;
@@ -346,6 +419,8 @@ function callOf(c: Context<{ Bindings: Bindings }>, caller: Caller, action: stri
     params,
     header,
     query: () =>
-      request.url.includes("?") || request.headers.has("cache-control") ? queryOptions(params(), header("cache-control")) : NO_QUERY,
+      request.url.includes("?") || request.headers.has("cache-control")
+        ? queryOptions(params(), header("cache-control"))
+        : NO_QUERY,
   };
 }

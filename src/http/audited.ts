@@ -6,9 +6,18 @@ import type { BeforeChange } from "../core/access-control.ts";
 import type { Audit } from "../core/audit.ts";
 import type { Call } from "./app.ts";
 
-/** What writes the record of a change by a call, before the change is made. A login has no caller with a token yet. */
-export function beforeChangeOf({ caller, action, authorized }: Call, audit: Audit | null): BeforeChange {
+/**
+ * What writes the record of a change by a call, before the change is made. A login has no caller
+ * with a token yet.
+ */
+export function beforeChangeOf(
+  { caller, action, authorized }: Call,
+  audit: Audit | null,
+): BeforeChange {
   const mayUseReserve = authorized !== null;
   return async (subject, detail) =>
-    audit?.beforeChange({ caller, action, subject, outcome: "allowed", code: null, detail }, { mayUseReserve });
+    audit?.beforeChange(
+      { caller, action, subject, outcome: "allowed", code: null, detail },
+      { mayUseReserve },
+    );
 }

@@ -11,21 +11,35 @@ import { writeJson } from "./json.ts";
 import { booleanParam, indexParam } from "./query.ts";
 import type { BodyReader } from "./request.ts";
 
-export function backupRoutes({ manager, codec, datacenter, limits, audit }: AppOptions, bodies: BodyReader): Route[] {
+export function backupRoutes(
+  { manager, codec, datacenter, limits, audit }: AppOptions,
+  bodies: BodyReader,
+): Route[] {
   return [
     {
       path: "/v1/connect/ca/backup",
-      needs: { GET: { resource: "operator", access: "write" }, PUT: { resource: "operator", access: "write" } },
+      needs: {
+        GET: { resource: "operator", access: "write" },
+        PUT: { resource: "operator", access: "write" },
+      },
       kind: "consul",
       methods: {
         async GET(call) {
           requireDatacenter(call.query().params, datacenter);
           const { state, active } = manager.require();
           // It leaves the house with every key, sealed as they are: as much as a change.
-          await audit?.beforeChange({ caller: call.caller, action: "backup", subject: active.id, outcome: "allowed", code: null });
+          await audit?.beforeChange({
+            caller: call.caller,
+            action: "backup",
+            subject: active.id,
+            outcome: "allowed",
+            code: null,
+          });
           return {
             secret: true,
-            headers: { "Content-Disposition": `attachment; filename="meshca-${state.clusterId}-${state.index}.backup"` },
+            headers: {
+              "Content-Disposition": `attachment; filename="meshca-${state.clusterId}-${state.index}.backup"`,
+            },
             body: body("application/octet-stream", await codec.encode(state)),
           };
         },
@@ -37,12 +51,21 @@ export function backupRoutes({ manager, codec, datacenter, limits, audit }: AppO
           const sent = await bodies.read(call.request, limits.maxBodyBackup);
           const state = await codec.decode(sent).catch((error: unknown) => {
             if (error instanceof StoreError || error instanceof SealError)
-              throw new RequestError("request_malformed", `Cannot read backup: ${error.message}`, { cause: error });
+              throw new RequestError("request_malformed", `Cannot read backup: ${error.message}`, {
+                cause: error,
+              });
             throw error;
           });
-          const { state: next, active } = await manager.restore(state, { forceWithoutCrossSigning, modifyIndex }, call.caller);
+          const { state: next, active } = await manager.restore(
+            state,
+            { forceWithoutCrossSigning, modifyIndex },
+            call.caller,
+          );
           const answer = { ActiveRootID: active.id, ModifyIndex: next.config.modifyIndex };
-          return { headers: abandonedHeader(next), body: body("application/json", writeJson(answer, query.pretty)) };
+          return {
+            headers: abandonedHeader(next),
+            body: body("application/json", writeJson(answer, query.pretty)),
+          };
         },
       },
     },

@@ -11,22 +11,35 @@ import { wireIndex } from "./wire.ts";
 
 /** Waits end at most this much late, so that one timer serves all of them. */
 const GRAIN_MS = 10;
-/** Reads of the store by the second that indexes ahead of ours may cause; twice as many may come at once. */
+/**
+ * Reads of the store by the second that indexes ahead of ours may cause; twice as many may come at
+ * once.
+ */
 const READS_PER_SECOND = 50;
-/** So many are answered before other work gets its turn, and before their answers' memory can be used again. */
+/**
+ * So many are answered before other work gets its turn, and before their answers' memory can be
+ * used again.
+ */
 const WAKE_AT_ONCE = 256;
 
 export interface Watchers {
   readonly count: number;
   /**
-   * Waits until the roots are newer than `index`, the wait is over, the client goes away or the server closes.
-   * @param index what the client has. One that we have not reached is not waited for: the store is read once, for all who
+   * Waits until the roots are newer than `index`, the wait is over, the client goes away or the
+   * server closes.
+   * @param index what the client has. One that we have not reached is not waited for: the store is
+   * read once, for all who
    *   ask at that time, then the answer is what there is.
    * @param client from `clientKey`.
    * @returns what to answer, and whether it is news.
    * @throws {RateLimitedError} where too many wait already
    */
-  wait(index: bigint, waitMs: number, gone: AbortSignal, client: string | null): Promise<{ snapshot: Snapshot; changed: boolean }>;
+  wait(
+    index: bigint,
+    waitMs: number,
+    gone: AbortSignal,
+    client: string | null,
+  ): Promise<{ snapshot: Snapshot; changed: boolean }>;
   /** Answers everybody who waits, and nobody waits from then on. */
   close(): void;
 }
@@ -37,8 +50,9 @@ interface Waiter {
 }
 
 /**
- * Reads of the store that anybody can cause by an index that we have not reached. They cost several times a request, so one
- * serves all who came before it began, one runs at a time, and there is a rate.
+ * Reads of the store that anybody can cause by an index that we have not reached. They cost several
+ * times a request, so one serves all who came before it began, one runs at a time, and there is a
+ * rate.
  */
 class ReadsAhead {
   readonly #options: Pick<WatchersOptions, "manager" | "clock">;
@@ -53,7 +67,10 @@ class ReadsAhead {
     this.#bucket = { tokens: 2 * READS_PER_SECOND, at: options.clock.now().getTime() };
   }
 
-  /** Resolves when the store has been read, by a read that began after this call. @throws {StoreError} */
+  /**
+   * Resolves when the store has been read, by a read that began after this call.
+   * @throws {StoreError}
+   */
   read(): Promise<void> {
     this.#next ??= this.#start();
     return this.#next;
@@ -117,11 +134,19 @@ export function createWatchers({ manager, clock, random, limits }: WatchersOptio
   /** Counts one in. @returns what counts it out. */
   const admit = (client: string | null): (() => void) => {
     if (waiting.size >= limits.watchers)
-      throw new RateLimitedError(1000, "watchers_exceeded", "Cannot wait for a change: too many clients wait already");
+      throw new RateLimitedError(
+        1000,
+        "watchers_exceeded",
+        "Cannot wait for a change: too many clients wait already",
+      );
     if (client === null) return () => undefined;
     const count = perClient.get(client) ?? 0;
     if (count >= limits.watchersPerClient)
-      throw new RateLimitedError(1000, "watchers_exceeded", `Cannot wait for a change: ${count} requests of this client wait already`);
+      throw new RateLimitedError(
+        1000,
+        "watchers_exceeded",
+        `Cannot wait for a change: ${count} requests of this client wait already`,
+      );
     perClient.set(client, count + 1);
     return () => {
       const left = (perClient.get(client) ?? 1) - 1;
@@ -140,7 +165,8 @@ export function createWatchers({ manager, clock, random, limits }: WatchersOptio
         await ahead.read().catch((error: unknown) => {
           if (!(error instanceof StoreError)) throw error;
         });
-      // Jitter of up to a sixteenth, so that waits that began together do not end together (consul-ca.md §1.1).
+      // Jitter of up to a sixteenth, so that waits that began together do not end together
+      // (consul-ca.md §1.1).
       const until = clock.now().getTime() + waitMs * (1 + random.fraction() / 16);
       while (indexOf() === index && !closed && !gone.aborted && clock.now().getTime() < until) {
         const leave = admit(client);

@@ -1,11 +1,20 @@
 /**
- * Decodes the bodies of configuration changes as Go would: names in any case, unknown ones refused, type errors in Go's
- * words (consul-ca.md §1.4). valibot holds the shape; Go's words hang on its issues.
+ * Decodes the bodies of configuration changes as Go would: names in any case, unknown ones refused,
+ * type errors in Go's words (consul-ca.md §1.4). valibot holds the shape; Go's words hang on its
+ * issues.
  * @module
  */
 import * as v from "valibot";
 import type { ConfigurationRequest, RotationRequest } from "../core/ca/reconfigure.ts";
-import { decodeStruct, goField, isBoolean, isObject, isString, isU64, type JsonObject } from "./go-struct.ts";
+import {
+  decodeStruct,
+  goField,
+  isBoolean,
+  isObject,
+  isString,
+  isU64,
+  type JsonObject,
+} from "./go-struct.ts";
 import { type Json, sortKeys } from "./json.ts";
 
 const Configuration = {
@@ -24,7 +33,8 @@ const Rotation = {
 };
 
 /** What Go calls the struct that it decodes a configuration into. */
-const GO_STRUCT = 'struct { ForceWithoutCrossSigningSnake bool "json:\\"force_without_cross_signing\\""; *structs.Alias }';
+const GO_STRUCT =
+  'struct { ForceWithoutCrossSigningSnake bool "json:\\"force_without_cross_signing\\""; *structs.Alias }';
 
 /** @throws {RequestError} `request_malformed` */
 export function decodeConfiguration(body: Json): ConfigurationRequest {
@@ -34,7 +44,8 @@ export function decodeConfiguration(body: Json): ConfigurationRequest {
     // Integers beyond a JS number become floats, as they do in Go.
     config: fields.Config === null ? null : (sortKeys(fields.Config) as JsonObject),
     state: fields.State,
-    forceWithoutCrossSigning: (fields.ForceWithoutCrossSigning ?? false) || (fields.force_without_cross_signing ?? false),
+    forceWithoutCrossSigning:
+      (fields.ForceWithoutCrossSigning ?? false) || (fields.force_without_cross_signing ?? false),
     modifyIndex: fields.ModifyIndex === null ? null : BigInt(fields.ModifyIndex),
   };
 }

@@ -23,13 +23,21 @@ export function configurationRoutes(options: AppOptions, bodies: BodyReader): Ro
   return [
     {
       path: "/v1/connect/ca/configuration",
-      needs: { GET: { resource: "operator", access: "read" }, PUT: { resource: "operator", access: "write" } },
+      needs: {
+        GET: { resource: "operator", access: "read" },
+        PUT: { resource: "operator", access: "write" },
+      },
       kind: "consul",
       methods: {
         GET(call) {
           const query = call.query();
           requireDatacenter(query.params, datacenter);
-          return { body: body("application/json", writeJson(configurationJson(manager.require()), query.pretty)) };
+          return {
+            body: body(
+              "application/json",
+              writeJson(configurationJson(manager.require()), query.pretty),
+            ),
+          };
         },
         async PUT(call) {
           const request: ConfigurationRequest = decodeConfiguration(readJson(await bodyOf(call)));
@@ -48,7 +56,10 @@ export function configurationRoutes(options: AppOptions, bodies: BodyReader): Ro
           const request: RotationRequest = decodeRotation(sent.trim() === "" ? {} : readJson(sent));
           const { state, active } = await manager.rotate(request, call.caller);
           const answer = { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex };
-          return { headers: abandonedHeader(state), body: body("application/json", writeJson(answer, call.query().pretty)) };
+          return {
+            headers: abandonedHeader(state),
+            body: body("application/json", writeJson(answer, call.query().pretty)),
+          };
         },
       },
     },
@@ -56,8 +67,8 @@ export function configurationRoutes(options: AppOptions, bodies: BodyReader): Ro
 }
 
 /**
- * Names the published roots that were abandoned by force, by this change or an earlier one: a client that has no newer root
- * verifies no new leaf. Without one there is no header.
+ * Names the published roots that were abandoned by force, by this change or an earlier one: a
+ * client that has no newer root verifies no new leaf. Without one there is no header.
  */
 export function abandonedHeader({ roots }: CaState): Readonly<Record<string, string>> {
   const ids = roots.filter(({ forcedOut }) => forcedOut).map(({ id }) => id);

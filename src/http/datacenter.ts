@@ -16,7 +16,11 @@ export class UnknownDatacenterError extends RequestError {
 }
 
 /** `?datacenter=` wins over `?dc=`. @throws {UnknownDatacenterError} */
-export function requireDatacenter(params: ReadonlyMap<string, string>, ours: string, headers: Readonly<Record<string, string>> = {}): void {
+export function requireDatacenter(
+  params: ReadonlyMap<string, string>,
+  ours: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
   const wanted = params.get("datacenter") || params.get("dc") || ours;
   if (wanted.toLowerCase() !== ours.toLowerCase()) throw new UnknownDatacenterError(headers);
 }

@@ -15,12 +15,19 @@ const READ: Need = { resource: "operator", access: "read" };
 const WRITE: Need = { resource: "operator", access: "write" };
 
 export function denyRoutes({ access, audit }: AppOptions, bodies: BodyReader): Route[] {
-  const disabled = { status: 401, body: body("text/plain; charset=utf-8", "ACL support disabled") } as const;
-  const answer = (call: Call, json: Json) => ({ body: body("application/json", writeJson(json, call.query().pretty)) });
-  const withAccess = (work: (call: Call, administration: Administration) => Promise<Json> | Json) => async (call: Call) => {
-    if (access === null) return disabled;
-    return answer(call, await work(call, access.administrationFor(beforeChangeOf(call, audit))));
-  };
+  const disabled = {
+    status: 401,
+    body: body("text/plain; charset=utf-8", "ACL support disabled"),
+  } as const;
+  const answer = (call: Call, json: Json) => ({
+    body: body("application/json", writeJson(json, call.query().pretty)),
+  });
+  const withAccess =
+    (work: (call: Call, administration: Administration) => Promise<Json> | Json) =>
+    async (call: Call) => {
+      if (access === null) return disabled;
+      return answer(call, await work(call, access.administrationFor(beforeChangeOf(call, audit))));
+    };
   return [
     {
       path: "/v1/connect/ca/deny",

@@ -28,14 +28,21 @@ export function internalBody(requestId: string): string {
   return `Internal error; the server's log has the reason under request ${requestId}`;
 }
 
-/** The answer for an error. One that is not ours, or a bug of ours, gets a generic body: its text may hold anything. */
+/**
+ * The answer for an error. One that is not ours, or a bug of ours, gets a generic body: its text
+ * may hold anything.
+ */
 export function errorAnswer(error: unknown, requestId: string): ErrorAnswer {
-  if (!(error instanceof CaError)) return { status: 500, body: internalBody(requestId), retryAfter: undefined };
+  if (!(error instanceof CaError))
+    return { status: 500, body: internalBody(requestId), retryAfter: undefined };
   const status = statusOf(error);
   return {
     status,
     body: error instanceof InvariantError ? internalBody(requestId) : error.message,
-    retryAfter: error.retryAfterMs === undefined ? undefined : Math.max(1, Math.ceil(error.retryAfterMs / 1000)),
+    retryAfter:
+      error.retryAfterMs === undefined
+        ? undefined
+        : Math.max(1, Math.ceil(error.retryAfterMs / 1000)),
   };
 }
 

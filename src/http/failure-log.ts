@@ -1,6 +1,7 @@
 /**
- * The log of requests that fail on our side. While a store or a provider is away every request fails, and anyone who sends many
- * must not fill the disk with lines: of each kind there is one a second, with the number of those that were left out.
+ * The log of requests that fail on our side. While a store or a provider is away every request
+ * fails, and anyone who sends many must not fill the disk with lines: of each kind there is one a
+ * second, with the number of those that were left out.
  * @module
  */
 import type { Clock } from "../core/clock.ts";
@@ -23,7 +24,10 @@ export class FailureLog {
     this.#clock = clock;
   }
 
-  /** Logs why a request failed: the text of an error of ours, the kind and stack of any other, whose text may hold anything. */
+  /**
+   * Logs why a request failed: the text of an error of ours, the kind and stack of any other, whose
+   * text may hold anything.
+   */
   add(error: unknown, status: number, path: string, requestId: string): void {
     const known = error instanceof CaError;
     const code = known ? error.code : error instanceof Error ? error.name : "unknown";
@@ -42,15 +46,25 @@ export class FailureLog {
     });
   }
 
-  /** Logs that a request was served though the rate of the server was reached (`request_limits` that are permissive). */
+  /**
+   * Logs that a request was served though the rate of the server was reached (`request_limits` that
+   * are permissive).
+   */
   overRate(kind: "read" | "write", requestId: string | undefined): void {
     const omitted = this.#take(`rate ${kind}`);
     if (omitted === null) return;
     const more = omitted === 0 ? {} : { omitted };
-    this.#log.warn("A request is above the rate of the server, and is served", { kind, requestId, ...more });
+    this.#log.warn("A request is above the rate of the server, and is served", {
+      kind,
+      requestId,
+      ...more,
+    });
   }
 
-  /** @returns how many of a kind were left out since its last line, or null if this one is left out too. */
+  /**
+   * @returns how many of a kind were left out since its last line, or null if this one is left out
+   * too.
+   */
   #take(kind: string): number | null {
     const now = this.#clock.now().getTime();
     const last = this.#kinds.get(kind);

@@ -1,11 +1,18 @@
 /**
- * JSON as Go reads and writes it, since Consul's clients see Go's texts and forms: errors worded by encoding/json,
- * integers that a JS number cannot hold kept as bigint, `<`, `>` and `&` escaped.
+ * JSON as Go reads and writes it, since Consul's clients see Go's texts and forms: errors worded by
+ * encoding/json, integers that a JS number cannot hold kept as bigint, `<`, `>` and `&` escaped.
  * @module
  */
 import { RequestError } from "../core/errors.ts";
 
-export type Json = null | boolean | number | bigint | string | readonly Json[] | { readonly [key: string]: Json };
+export type Json =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | readonly Json[]
+  | { readonly [key: string]: Json };
 
 /** No body that we read nests deeper; a bomb does. */
 const MAX_DEPTH = 64;
@@ -13,8 +20,9 @@ const MAX_DEPTH = 64;
 const MAX_ITEMS = 2000;
 
 /**
- * Reads the first JSON value of a text; what follows it is ignored, as Go's Decoder does. A key that comes twice in an
- * object is refused: which of the two counts is what readers of JSON disagree on (RFC 8259 §4).
+ * Reads the first JSON value of a text; what follows it is ignored, as Go's Decoder does. A key
+ * that comes twice in an object is refused: which of the two counts is what readers of JSON
+ * disagree on (RFC 8259 §4).
  * @throws {RequestError} `request_malformed` with Go's text
  */
 export function readJson(text: string): Json {
@@ -59,7 +67,8 @@ class Parser {
   #unexpected(where: string): RequestError {
     const char = this.#text[this.#at];
     if (char === undefined) return decodeFailed("unexpected EOF");
-    const quoted = char === "'" ? "'\\''" : char === '"' ? "'\"'" : `'${JSON.stringify(char).slice(1, -1)}'`;
+    const quoted =
+      char === "'" ? "'\\''" : char === '"' ? "'\"'" : `'${JSON.stringify(char).slice(1, -1)}'`;
     return decodeFailed(`invalid character ${quoted} ${where}`);
   }
 
@@ -75,10 +84,12 @@ class Parser {
       return {};
     }
     while (true) {
-      if (this.#skip() !== '"') throw this.#unexpected("looking for beginning of object key string");
+      if (this.#skip() !== '"')
+        throw this.#unexpected("looking for beginning of object key string");
       this.#count();
       const key = this.#string();
-      if (entries.has(key)) throw decodeFailed(`json: duplicate key ${JSON.stringify(key.slice(0, 64))}`);
+      if (entries.has(key))
+        throw decodeFailed(`json: duplicate key ${JSON.stringify(key.slice(0, 64))}`);
       if (this.#skip() !== ":") throw this.#unexpected("after object key");
       this.#at++;
       entries.set(key, this.value(depth + 1));
@@ -110,7 +121,8 @@ class Parser {
   #literal<T>(word: string, value: T): T {
     for (let i = 1; i < word.length; i++) {
       this.#at++;
-      if (this.#text[this.#at] !== word[i]) throw this.#unexpected(`in literal ${word} (expecting '${word[i]}')`);
+      if (this.#text[this.#at] !== word[i])
+        throw this.#unexpected(`in literal ${word} (expecting '${word[i]}')`);
     }
     this.#at++;
     return value;
@@ -125,11 +137,13 @@ class Parser {
       this.#at++;
       if (char !== "\\") continue;
       const code = this.#text[this.#at];
-      if (code === undefined || !'"\\/bfnrtu'.includes(code)) throw this.#unexpected("in string escape code");
+      if (code === undefined || !'"\\/bfnrtu'.includes(code))
+        throw this.#unexpected("in string escape code");
       this.#at++;
       if (code !== "u") continue;
       for (let i = 0; i < 4; i++, this.#at++)
-        if (!/^[0-9a-fA-F]$/.test(this.#text[this.#at] ?? "")) throw this.#unexpected("in \\u hexadecimal character escape");
+        if (!/^[0-9a-fA-F]$/.test(this.#text[this.#at] ?? ""))
+          throw this.#unexpected("in \\u hexadecimal character escape");
     }
     this.#at++;
     // Checked to be a JSON string.
@@ -162,7 +176,10 @@ class Parser {
     }
     const literal = this.#text.slice(start, this.#at);
     const value = Number(literal);
-    if (!Number.isFinite(value)) throw decodeFailed(`json: cannot unmarshal number ${literal.slice(0, 40)} into Go value of type float64`);
+    if (!Number.isFinite(value))
+      throw decodeFailed(
+        `json: cannot unmarshal number ${literal.slice(0, 40)} into Go value of type float64`,
+      );
     return integer && !Number.isSafeInteger(value) ? BigInt(literal) : value;
   }
 }
@@ -175,7 +192,10 @@ export function goKind(value: Json): string {
   return value === null ? "null" : typeof value;
 }
 
-/** Writes JSON as Go does: objects in the order of their keys here, 4 spaces and a final newline when pretty. */
+/**
+ * Writes JSON as Go does: objects in the order of their keys here, 4 spaces and a final newline
+ * when pretty.
+ */
 export function writeJson(value: Json, pretty: boolean): string {
   return pretty ? `${encode(value, "\n")}\n` : encode(value, null);
 }
@@ -185,13 +205,19 @@ const ALL_ESCAPED = new RegExp(ESCAPED, "g");
 
 function encodeString(text: string): string {
   const quoted = JSON.stringify(text);
-  return ESCAPED.test(quoted) ? quoted.replace(ALL_ESCAPED, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`) : quoted;
+  return ESCAPED.test(quoted)
+    ? quoted.replace(
+        ALL_ESCAPED,
+        (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+      )
+    : quoted;
 }
 
 /** @param line the line end with the indentation of this level, or null for compact. */
 function encode(value: Json, line: string | null): string {
   if (typeof value === "string") return encodeString(value);
-  if (typeof value !== "object" || value === null) return typeof value === "bigint" ? value.toString() : JSON.stringify(value);
+  if (typeof value !== "object" || value === null)
+    return typeof value === "bigint" ? value.toString() : JSON.stringify(value);
   const inner = line === null ? null : `${line}    `;
   let items = "";
   const add = (item: string) => {
@@ -203,15 +229,21 @@ function encode(value: Json, line: string | null): string {
   }
   const fields = value as { readonly [key: string]: Json };
   const colon = line === null ? ":" : ": ";
-  for (const key of Object.keys(fields)) add(encodeString(key) + colon + encode(fields[key] as Json, inner));
+  for (const key of Object.keys(fields))
+    add(encodeString(key) + colon + encode(fields[key] as Json, inner));
   return items === "" ? "{}" : `{${items}${line ?? ""}}`;
 }
 
-/** A copy with the keys of every object in order, as Go writes maps. Integers beyond a JS number become floats, as in Go. */
+/**
+ * A copy with the keys of every object in order, as Go writes maps. Integers beyond a JS number
+ * become floats, as in Go.
+ */
 export function sortKeys(value: Json): Json {
   if (typeof value === "bigint") return Number(value);
   if (typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) return value.map(sortKeys);
-  const entries = Object.entries(value as { readonly [key: string]: Json }).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  const entries = Object.entries(value as { readonly [key: string]: Json }).toSorted(([a], [b]) =>
+    a < b ? -1 : 1,
+  );
   return Object.fromEntries(entries.map(([key, item]) => [key, sortKeys(item)]));
 }

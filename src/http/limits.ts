@@ -1,6 +1,7 @@
 /**
- * What one client may ask for, and all of them together: how many requests at once and by the second. A refusal costs
- * as much as an answer that is ready, so what must always be answered is not counted here.
+ * What one client may ask for, and all of them together: how many requests at once and by the
+ * second. A refusal costs as much as an answer that is ready, so what must always be answered is
+ * not counted here.
  * @module
  */
 import type { Clock } from "../core/clock.ts";
@@ -15,7 +16,10 @@ export interface HttpLimits {
   readonly maxBodyBackup: number;
   /** How long a body may take to come in. */
   readonly bodyTimeMs: number;
-  /** Requests of one client in flight: one a connection, since a connection has its next one read when it is answered. */
+  /**
+   * Requests of one client in flight: one a connection, since a connection has its next one read
+   * when it is answered.
+   */
   readonly connectionsPerClient: number;
   /** Requests of one client by the second; as many may come at once. */
   readonly requestsPerClient: number;
@@ -24,9 +28,15 @@ export interface HttpLimits {
   /** Blocked queries of one client, and of all. */
   readonly watchersPerClient: number;
   readonly watchers: number;
-  /** Whether the limits of a client count for loopback too: a proxy stands there, and all who come through it would be one. */
+  /**
+   * Whether the limits of a client count for loopback too: a proxy stands there, and all who come
+   * through it would be one.
+   */
   readonly limitLoopback: boolean;
-  /** Consul's `request_limits`: requests by the second of all clients. `permissive` only logs what it would refuse. */
+  /**
+   * Consul's `request_limits`: requests by the second of all clients. `permissive` only logs what
+   * it would refuse.
+   */
   readonly requestMode: "disabled" | "permissive" | "enforcing";
   readonly readRate: number;
   readonly writeRate: number;
@@ -44,7 +54,8 @@ export const DEFAULT_HTTP_LIMITS: HttpLimits = {
   // Consul's default of http_max_conns_per_client.
   connectionsPerClient: 200,
   requestsPerClient: 2000,
-  // A fleet behind one address whose tokens were deleted asks that often; whoever guesses a UUID asks 10^34 times.
+  // A fleet behind one address whose tokens were deleted asks that often; whoever guesses a UUID
+  // asks 10^34 times.
   wrongTokensPerClient: 100,
   watchersPerClient: 200,
   // Each holds a socket and some 5 KB.
@@ -69,7 +80,10 @@ export interface Bucket {
 /** @returns the milliseconds until there is a token, 0 where one was taken. */
 export function take(bucket: Bucket, now: number, perSecond: number, burst: number): number {
   // A clock that was set back refills nothing.
-  bucket.tokens = Math.min(burst, bucket.tokens + (Math.max(0, now - bucket.at) / 1000) * perSecond);
+  bucket.tokens = Math.min(
+    burst,
+    bucket.tokens + (Math.max(0, now - bucket.at) / 1000) * perSecond,
+  );
   bucket.at = now;
   if (bucket.tokens < 1) return ((1 - bucket.tokens) / perSecond) * 1000;
   bucket.tokens--;
@@ -103,12 +117,19 @@ export function createGuard({ limits, clock, onExceeded }: GuardOptions): Guard 
   const clients = new Map<string, Client>();
   let sweptAt = 0;
   const rates = { read: limits.readRate, write: limits.writeRate };
-  const server = { read: { tokens: Number.POSITIVE_INFINITY, at: 0 }, write: { tokens: Number.POSITIVE_INFINITY, at: 0 } };
+  const server = {
+    read: { tokens: Number.POSITIVE_INFINITY, at: 0 },
+    write: { tokens: Number.POSITIVE_INFINITY, at: 0 },
+  };
 
   const sweep = (now: number) => {
     sweptAt = now;
     for (const [key, client] of clients)
-      if (client.inFlight === 0 && (now - client.at >= 1000 || client.tokens >= limits.requestsPerClient - 1)) clients.delete(key);
+      if (
+        client.inFlight === 0 &&
+        (now - client.at >= 1000 || client.tokens >= limits.requestsPerClient - 1)
+      )
+        clients.delete(key);
   };
 
   const enterServer = (kind: "read" | "write", now: number, requestId: string | undefined) => {
@@ -117,7 +138,12 @@ export function createGuard({ limits, clock, onExceeded }: GuardOptions): Guard 
     const wait = take(server[kind], now, rate, Math.max(1, rate * SERVER_BURST_S));
     if (wait === 0) return;
     if (limits.requestMode === "permissive") onExceeded(kind, requestId);
-    else throw new RateLimitedError(wait, "server_rate_limited", `Cannot serve request: the ${kind} rate of the server is reached`);
+    else
+      throw new RateLimitedError(
+        wait,
+        "server_rate_limited",
+        `Cannot serve request: the ${kind} rate of the server is reached`,
+      );
   };
 
   return {
@@ -139,7 +165,12 @@ export function createGuard({ limits, clock, onExceeded }: GuardOptions): Guard 
           "client_rate_limited",
           `Cannot serve request: ${limits.connectionsPerClient} of this client are in flight`,
         );
-      const wait = take(client, now, limits.requestsPerClient, Math.max(1, limits.requestsPerClient));
+      const wait = take(
+        client,
+        now,
+        limits.requestsPerClient,
+        Math.max(1, limits.requestsPerClient),
+      );
       if (wait > 0)
         throw new RateLimitedError(
           wait,
@@ -157,12 +188,16 @@ export function createGuard({ limits, clock, onExceeded }: GuardOptions): Guard 
 }
 
 /**
- * Who a request counts for: its address, an IPv6 one by its first 64 bits, which one host has to itself (RFC 4291 §2.5.1).
+ * Who a request counts for: its address, an IPv6 one by its first 64 bits, which one host has to
+ * itself (RFC 4291 §2.5.1).
  * @returns null where no limit of a client counts.
  */
 export function clientKey(address: string | undefined, limitLoopback: boolean): string | null {
   if (address === undefined) return null;
-  const plain = address.startsWith("::ffff:") && address.includes(".") ? address.slice("::ffff:".length) : address;
+  const plain =
+    address.startsWith("::ffff:") && address.includes(".")
+      ? address.slice("::ffff:".length)
+      : address;
   if (!limitLoopback && (plain === "::1" || plain.startsWith("127."))) return null;
   if (!plain.includes(":")) return plain;
   const [head = "", tail] = plain.split("::");

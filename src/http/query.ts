@@ -26,7 +26,9 @@ export class BadQueryError extends RequestError {
   }
 }
 
-/** What stands between the first question mark of a URL and its fragment; "" if there is no query. */
+/**
+ * What stands between the first question mark of a URL and its fragment; "" if there is no query.
+ */
 export function rawQuery(url: string): string {
   const start = url.indexOf("?");
   if (start < 0) return "";
@@ -34,7 +36,10 @@ export function rawQuery(url: string): string {
   return end < 0 ? url.slice(start + 1) : url.slice(start + 1, end);
 }
 
-/** Splits a raw query, the first value of each name winning, as Go's url.Values.Get does. @throws {BadQueryError} */
+/**
+ * Splits a raw query, the first value of each name winning, as Go's url.Values.Get does.
+ * @throws {BadQueryError}
+ */
 export function parseQuery(raw: string): Map<string, string> {
   const params = new Map<string, string>();
   for (const pair of raw.split("&")) {
@@ -42,7 +47,9 @@ export function parseQuery(raw: string): Map<string, string> {
     if (pair.includes(";")) throw new BadQueryError();
     const [name = "", ...value] = pair.split("=");
     try {
-      const [key, text] = [name, value.join("=")].map((part) => decodeURIComponent(part.replaceAll("+", " "))) as [string, string];
+      const [key, text] = [name, value.join("=")].map((part) =>
+        decodeURIComponent(part.replaceAll("+", " ")),
+      ) as [string, string];
       if (!params.has(key)) params.set(key, text);
     } catch {
       throw new BadQueryError();
@@ -55,8 +62,12 @@ export function parseQuery(raw: string): Map<string, string> {
  * Reads the common options.
  * @throws {RequestError} `request_malformed` with Consul's text
  */
-export function queryOptions(params: ReadonlyMap<string, string>, cacheControl: string | undefined): QueryOptions {
-  const conflict = (name: string) => refuse(`Cannot specify ?${name} with ?consistent, conflicting semantics.`);
+export function queryOptions(
+  params: ReadonlyMap<string, string>,
+  cacheControl: string | undefined,
+): QueryOptions {
+  const conflict = (name: string) =>
+    refuse(`Cannot specify ?${name} with ?consistent, conflicting semantics.`);
   if (params.has("consistent")) {
     if (params.has("stale")) throw conflict("stale");
     if (params.has("cached")) throw conflict("cached");
@@ -87,14 +98,18 @@ export function booleanParam(params: ReadonlyMap<string, string>, name: string):
   throw refuse(`The '${name}' query parameter must be a boolean value`);
 }
 
-/** An index for a comparison, by its name in any case; null if there is none. @throws {RequestError} `request_malformed` */
+/**
+ * An index for a comparison, by its name in any case; null if there is none.
+ * @throws {RequestError} `request_malformed`
+ */
 export function indexParam(params: ReadonlyMap<string, string>, name: string): bigint | null {
   const given = [...params].filter(([key]) => key.toLowerCase() === name.toLowerCase());
   if (given.length > 1) throw refuse(`The '${name}' query parameter is given twice`);
   const [value] = given;
   if (value === undefined) return null;
   const index = parseIndex(value[1]);
-  if (index === null) throw refuse(`The '${name}' query parameter must be a whole number below 2^64`);
+  if (index === null)
+    throw refuse(`The '${name}' query parameter must be a whole number below 2^64`);
   return index;
 }
 
@@ -106,7 +121,8 @@ function readIndex(text: string): bigint {
 }
 
 function parseIndex(text: string): bigint | null {
-  // Making a number of many digits takes the square of their count: leading zeros are all that a number below 2^64 may have more.
+  // Making a number of many digits takes the square of their count: leading zeros are all that a
+  // number below 2^64 may have more.
   const digits = /^\d+$/.test(text) ? text.replace(/^0+/, "") : null;
   if (digits === null || digits.length > MAX_U64_DIGITS || BigInt(digits) > MAX_U64) return null;
   return BigInt(digits);
@@ -124,7 +140,8 @@ function goDuration(text: string, message: string): number {
 function requireCacheControl(header: string | undefined): void {
   for (const directive of (header ?? "").toLowerCase().split(",")) {
     const [name, seconds = ""] = directive.trim().split("=");
-    if ((name === "max-age" || name === "stale-if-error") && !/^\d+$/.test(seconds)) throw refuse("Invalid Cache-Control header.");
+    if ((name === "max-age" || name === "stale-if-error") && !/^\d+$/.test(seconds))
+      throw refuse("Invalid Cache-Control header.");
   }
 }
 

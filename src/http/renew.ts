@@ -1,5 +1,6 @@
 /**
- * PUT /v1/connect/ca/renew: the same identity again, for whoever proves the key of a leaf that is still good.
+ * PUT /v1/connect/ca/renew: the same identity again, for whoever proves the key of a leaf that is
+ * still good.
  * @module
  */
 import { base64, colonHex } from "../core/bytes.ts";
@@ -22,22 +23,28 @@ export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
   const { manager, access, clock, datacenter, readRenewalToken } = options;
 
   /**
-   * The leaf that the caller has the key of, and its SPIFFE ID. That the leaf is ours is checked first: then no key that a
-   * stranger chose is worked with.
+   * The leaf that the caller has the key of, and its SPIFFE ID. That the leaf is ours is checked
+   * first: then no key that a stranger chose is worked with.
    * @throws {DeniedError}
    */
-  const provenLeaf = async (call: Call, csr: string, { state }: Snapshot): Promise<{ leaf: Certificate; identity: string }> => {
+  const provenLeaf = async (
+    call: Call,
+    csr: string,
+    { state }: Snapshot,
+  ): Promise<{ leaf: Certificate; identity: string }> => {
     const now = clock.now();
     const jwt = bearerOf(call.header("authorization") ?? null);
     if (jwt === null) {
       const { peerCertificate } = call.environment;
-      if (peerCertificate === undefined) throw denied("send a proof as bearer, or a client certificate");
+      if (peerCertificate === undefined)
+        throw denied("send a proof as bearer, or a client certificate");
       const leaf = readPeer(peerCertificate);
       return { leaf, identity: await requireOwnLeaf(leaf, state, now) };
     }
     const { leaf, verify } = readRenewalToken(jwt);
     const identity = await requireOwnLeaf(leaf, state, now);
-    if ((await verify(`spiffe://${trustDomainOf(state.clusterId)}`, now)) !== hashOf(csr)) throw denied("the proof is for another request");
+    if ((await verify(`spiffe://${trustDomainOf(state.clusterId)}`, now)) !== hashOf(csr))
+      throw denied("the proof is for another request");
     return { leaf, identity };
   };
 
@@ -51,7 +58,11 @@ export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
           requireDatacenter(call.query().params, datacenter);
           manager.requireRoom("renewal");
           const csr = await readCsrBody(call.request, bodies, options.limits.maxBodySign);
-          let proven: { readonly leaf: Certificate; readonly identity: string; readonly under: CaState } | null = null;
+          let proven: {
+            readonly leaf: Certificate;
+            readonly identity: string;
+            readonly under: CaState;
+          } | null = null;
           const renewed = await manager.sign(csr, {
             priority: "renewal",
             caller: call.caller,
@@ -59,17 +70,22 @@ export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
               proven = { ...(await provenLeaf(call, csr, snapshot)), under: snapshot.state };
             },
             async permit({ uri, spki }) {
-              if (proven === null) throw new InvariantError("A renewal is decided on before its proof was checked");
+              if (proven === null)
+                throw new InvariantError("A renewal is decided on before its proof was checked");
               const { leaf, identity, under } = proven;
               // The leaf's root may have been abandoned while the request waited.
               const { state } = manager.require();
               if (state !== under) await requireOwnLeaf(leaf, state, clock.now());
               const serial = colonHex(leaf.serial);
               const subjectKeyId = leaf.subjectKeyId === null ? null : colonHex(leaf.subjectKeyId);
-              if (uri !== identity) throw denied("the request is for another identity than the leaf's");
+              if (uri !== identity)
+                throw denied("the request is for another identity than the leaf's");
               // The key that is given up may be the one that was lost.
               const keys = [spki, leaf.key.spki];
-              requireNotDenied(access?.administration.denialOf({ spiffeId: uri, keys, subjectKeyId, serial }) ?? null);
+              requireNotDenied(
+                access?.administration.denialOf({ spiffeId: uri, keys, subjectKeyId, serial }) ??
+                  null,
+              );
             },
           });
           return leafAnswer(call, renewed);
@@ -89,11 +105,18 @@ function readPeer(der: Uint8Array): Certificate {
   }
 }
 
-/** SHA-256 of a request's DER, in base64url without padding. @throws {RequestError} `csr_malformed` */
+/**
+ * SHA-256 of a request's DER, in base64url without padding.
+ * @throws {RequestError} `csr_malformed`
+ */
 function hashOf(csr: string): string {
   try {
     const [block] = readPem(csr);
-    if (block !== undefined) return base64(sha256(block.bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+    if (block !== undefined)
+      return base64(sha256(block.bytes))
+        .replaceAll("+", "-")
+        .replaceAll("/", "_")
+        .replace(/=+$/, "");
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
   }

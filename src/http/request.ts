@@ -8,8 +8,8 @@ import type { Clock } from "../core/clock.ts";
 import { RequestError } from "../core/errors.ts";
 
 /**
- * What a media type says of a body: JSON, a request for a leaf (RFC 5967, and what is in use for PEM), or nothing, as curl's
- * default does.
+ * What a media type says of a body: JSON, a request for a leaf (RFC 5967, and what is in use for
+ * PEM), or nothing, as curl's default does.
  */
 const MEDIA_TYPES: Readonly<Record<string, "json" | "request" | "raw">> = {
   "application/json": "json",
@@ -35,9 +35,15 @@ export function bodyForm(contentType: string | undefined): "json" | "request" | 
   return form;
 }
 
-/** Reads bodies. One timer serves all that are on their way, since one for each would cost as much as reading it. */
+/**
+ * Reads bodies. One timer serves all that are on their way, since one for each would cost as much
+ * as reading it.
+ */
 export interface BodyReader {
-  /** As text. @throws {RequestError} `too_large`, `body_late`, `request_malformed` when it breaks off */
+  /**
+   * As text.
+   * @throws {RequestError} `too_large`, `body_late`, `request_malformed` when it breaks off
+   */
   read(request: Request, maxBytes: number): Promise<string>;
   /** As octets. @throws {RequestError} as `read` */
   readBytes(request: Request, maxBytes: number): Promise<Bytes>;
@@ -64,7 +70,9 @@ export function createBodyReader(clock: Clock, timeMs: number): BodyReader {
         until: clock.now().getTime() + timeMs,
         late() {
           coming.delete(body);
-          reject(new RequestError("body_late", `Cannot read body: it took more than ${timeMs / 1000} s`));
+          reject(
+            new RequestError("body_late", `Cannot read body: it took more than ${timeMs / 1000} s`),
+          );
         },
       };
       coming.add(body);
@@ -77,23 +85,37 @@ export function createBodyReader(clock: Clock, timeMs: number): BodyReader {
         },
         (error: unknown) => {
           done();
-          const broken = () => new RequestError("request_malformed", "Cannot read body: it broke off", { cause: error });
+          const broken = () =>
+            new RequestError("request_malformed", "Cannot read body: it broke off", {
+              cause: error,
+            });
           reject(error instanceof RequestError ? error : broken());
         },
       );
     });
 
   /** With a length the runtime reads no more than that; without one the stream is counted here. */
-  const readWith = async <T>(request: Request, maxBytes: number, whole: () => Promise<T>, of: (bytes: Bytes) => T): Promise<T> => {
-    const tooLarge = () => new RequestError("too_large", `Cannot read body: it is longer than ${maxBytes} bytes`);
+  const readWith = async <T>(
+    request: Request,
+    maxBytes: number,
+    whole: () => Promise<T>,
+    of: (bytes: Bytes) => T,
+  ): Promise<T> => {
+    const tooLarge = () =>
+      new RequestError("too_large", `Cannot read body: it is longer than ${maxBytes} bytes`);
     const length = request.headers.get("content-length");
     // The runtime joins a length that is sent twice, which RFC 9112 §6.3 lets a server refuse.
     if (length !== null && Number.isNaN(Number(length)))
-      throw new RequestError("request_malformed", "Cannot read body: Content-Length must be one number");
+      throw new RequestError(
+        "request_malformed",
+        "Cannot read body: Content-Length must be one number",
+      );
     if (length !== null && Number(length) > maxBytes) throw tooLarge();
     if (length === "0" || (length === null && request.body === null)) return of(new Uint8Array());
     if (length !== null) return withinTime(whole());
-    return of(await withinTime(readStream(request.body as ReadableStream<Uint8Array>, maxBytes, tooLarge)));
+    return of(
+      await withinTime(readStream(request.body as ReadableStream<Uint8Array>, maxBytes, tooLarge)),
+    );
   };
 
   return {
@@ -114,7 +136,11 @@ export function createBodyReader(clock: Clock, timeMs: number): BodyReader {
   };
 }
 
-async function readStream(stream: ReadableStream<Uint8Array>, maxBytes: number, tooLarge: () => RequestError): Promise<Bytes> {
+async function readStream(
+  stream: ReadableStream<Uint8Array>,
+  maxBytes: number,
+  tooLarge: () => RequestError,
+): Promise<Bytes> {
   const chunks: Uint8Array[] = [];
   let total = 0;
   for await (const chunk of stream) {

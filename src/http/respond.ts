@@ -1,6 +1,6 @@
 /**
- * Responses: headers that all of them have, bodies with and without compression, and what Consul answers on paths that are
- * no route.
+ * Responses: headers that all of them have, bodies with and without compression, and what Consul
+ * answers on paths that are no route.
  * @module
  */
 import { utf8 } from "../core/bytes.ts";
@@ -25,34 +25,50 @@ export async function respond(
   compressed: boolean,
 ): Promise<Response> {
   const { status = 200, body: content, secret = false } = answer;
-  const headers = secret ? { ...answer.headers, "Cache-Control": "no-store" } : (answer.headers ?? {});
-  if (content === undefined) return new Response(null, { status, headers: { ...common, ...headers } });
+  const headers = secret
+    ? { ...answer.headers, "Cache-Control": "no-store" }
+    : (answer.headers ?? {});
+  if (content === undefined)
+    return new Response(null, { status, headers: { ...common, ...headers } });
   const all: Record<string, string> = { "Content-Type": content.type, ...common, ...headers };
   // What is sent once is not worth compressing.
   const compressible = typeof content.content !== "string" && !secret && !compressed;
-  const gzip = compressible && takesGzip(request.headers.get("accept-encoding") ?? undefined) ? await content.gzip() : null;
+  const gzip =
+    compressible && takesGzip(request.headers.get("accept-encoding") ?? undefined)
+      ? await content.gzip()
+      : null;
   const sent = gzip ?? content.content;
   if (gzip !== null) all["Content-Encoding"] = "gzip";
   // Only a body that is sent tells its length by itself (RFC 9110 section 8.6).
-  if (request.method === "HEAD") all["Content-Length"] = String(typeof sent === "string" ? utf8(sent).length : sent.length);
+  if (request.method === "HEAD")
+    all["Content-Length"] = String(typeof sent === "string" ? utf8(sent).length : sent.length);
   return new Response(sent, { status, headers: all });
 }
 
-export function text(status: number, message: string, headers: Readonly<Record<string, string>>): Response {
+export function text(
+  status: number,
+  message: string,
+  headers: Readonly<Record<string, string>>,
+): Response {
   // The length is named, since an answer to HEAD has it too and no body to tell it from.
   const bytes = utf8(message);
-  return new Response(bytes, { status, headers: { ...headers, "Content-Length": String(bytes.length), "Content-Type": TEXT } });
+  return new Response(bytes, {
+    status,
+    headers: { ...headers, "Content-Length": String(bytes.length), "Content-Type": TEXT },
+  });
 }
 
 /**
- * What Consul answers on a path that it does not know (agent/http.go), and what Go's ServeMux does before that: a path with
- * two slashes in a row is redirected to the one without.
+ * What Consul answers on a path that it does not know (agent/http.go), and what Go's ServeMux does
+ * before that: a path with two slashes in a row is redirected to the one without.
  */
 export function unknownPath(request: Request): Response {
   const { pathname, search } = new URL(request.url);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  if (/%[01][0-9a-f]|%7f|[\u0000-\u001f\u007f]/i.test(pathname)) return new Response(null, { status: 400, headers: COMMON });
-  if (pathname.includes("//")) return movedTo(pathname.replaceAll(/\/+/g, "/") + search, request.method);
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: a path with them is refused
+  if (/%[01][0-9a-f]|%7f|[\u0000-\u001f\u007f]/i.test(pathname))
+    return new Response(null, { status: 400, headers: COMMON });
+  if (pathname.includes("//"))
+    return movedTo(pathname.replaceAll(/\/+/g, "/") + search, request.method);
   const message = pathname.includes("/v1/")
     ? "Invalid URL path: not a recognized HTTP API endpoint\n"
     : "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n";
@@ -65,7 +81,10 @@ function movedTo(location: string, method: string): Response {
   if (method !== "GET" && method !== "HEAD") return new Response(null, { status: 301, headers });
   const bytes = utf8(`<a href="${escapeHtml(location)}">Moved Permanently</a>.\n\n`);
   const length = method === "HEAD" ? {} : { "Content-Length": String(bytes.length) };
-  return new Response(bytes, { status: 301, headers: { ...headers, ...length, "Content-Type": "text/html; charset=utf-8" } });
+  return new Response(bytes, {
+    status: 301,
+    headers: { ...headers, ...length, "Content-Type": "text/html; charset=utf-8" },
+  });
 }
 
 /** As Go's html.EscapeString spells it. */

@@ -1,5 +1,6 @@
 /**
- * GET and PUT /v1/connect/ca/rewrap: which key-encryption keys are in use, and sealing everything anew with the first.
+ * GET and PUT /v1/connect/ca/rewrap: which key-encryption keys are in use, and sealing everything
+ * anew with the first.
  * @module
  */
 import { body } from "./answers.ts";
@@ -22,7 +23,10 @@ export function rewrapRoutes({ manager, access, audit, datacenter }: AppOptions)
   return [
     {
       path: "/v1/connect/ca/rewrap",
-      needs: { GET: { resource: "operator", access: "read" }, PUT: { resource: "operator", access: "write" } },
+      needs: {
+        GET: { resource: "operator", access: "read" },
+        PUT: { resource: "operator", access: "write" },
+      },
       kind: "consul",
       methods: {
         GET(call) {

@@ -19,13 +19,16 @@ const meta = (index: number, knownLeader: boolean, lastContactMs = 0) => ({
 });
 
 /**
- * How long a cache in front may answer for us, in seconds: as much as it may add to the time until new roots are seen.
- * What waits for a change is for whoever asked alone.
+ * How long a cache in front may answer for us, in seconds: as much as it may add to the time until
+ * new roots are seen. What waits for a change is for whoever asked alone.
  */
 const CACHEABLE = "public, max-age=1";
 const UNCACHEABLE = "no-store";
 
-/** Weak, since the same roots leave here compressed and not, and with other words on how old they may be. */
+/**
+ * Weak, since the same roots leave here compressed and not, and with other words on how old they
+ * may be.
+ */
 const tagOf = ({ state }: Snapshot): string => `W/"${state.commitId}"`;
 
 /** Whether a list of If-None-Match names what there is (RFC 9110 §13.1.2, compared weakly). */
@@ -50,20 +53,39 @@ export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
   /** Whether the agent's cache has been asked before: Consul's first read is a miss. */
   let warm = false;
 
-  const read = async ({ request, environment }: Call, query: QueryOptions): Promise<{ snapshot: Snapshot; changed: boolean }> => {
+  const read = async (
+    { request, environment }: Call,
+    query: QueryOptions,
+  ): Promise<{ snapshot: Snapshot; changed: boolean }> => {
     if (query.index === null) return { snapshot: options.manager.require(), changed: true };
     environment.holdOpen?.();
-    return watchers.wait(query.index, query.waitMs, request.signal, clientKey(environment.remoteAddress, options.limits.limitLoopback));
+    return watchers.wait(
+      query.index,
+      query.waitMs,
+      request.signal,
+      clientKey(environment.remoteAddress, options.limits.limitLoopback),
+    );
   };
-  const answer = (snapshot: Snapshot, pem: boolean, { query, call }: Asked, headers: Record<string, string> = {}): Answer => {
+  const answer = (
+    snapshot: Snapshot,
+    pem: boolean,
+    { query, call }: Asked,
+    headers: Record<string, string> = {},
+  ): Answer => {
     // What Consul says of a server without a leader: the answer may be old, by this much.
     const { storeAway, stalenessMs } = options.manager.status;
-    const contact = storeAway ? meta(wireIndex(snapshot.state), false, stalenessMs ?? 0) : meta(wireIndex(snapshot.state), true);
+    const contact = storeAway
+      ? meta(wireIndex(snapshot.state), false, stalenessMs ?? 0)
+      : meta(wireIndex(snapshot.state), true);
     const tag = tagOf(snapshot);
     const cache = { ETag: tag, "Cache-Control": query.index === null ? CACHEABLE : UNCACHEABLE };
     const all = { ...contact, ...headers, ...cache };
-    if (query.index === null && isKnown(call.header("if-none-match"), tag)) return { status: 304, headers: all };
-    return { headers: all, body: rootsBody(snapshot, pem ? "pem" : query.pretty ? "pretty" : "json") };
+    if (query.index === null && isKnown(call.header("if-none-match"), tag))
+      return { status: 304, headers: all };
+    return {
+      headers: all,
+      body: rootsBody(snapshot, pem ? "pem" : query.pretty ? "pretty" : "json"),
+    };
   };
 
   return [
@@ -92,10 +114,16 @@ export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
           const query = call.query();
           requireDatacenter(query.params, options.datacenter);
           const { snapshot, changed } = await read(call, query);
-          // Our agent's cache is the CA itself: always fresh. A wait that brought no news counts as a miss in Consul.
+          // Our agent's cache is the CA itself: always fresh. A wait that brought no news counts as
+          // a miss in Consul.
           const hit = warm && changed;
           warm = true;
-          return answer(snapshot, false, { query, call }, hit ? { "X-Cache": "HIT", Age: "0" } : { "X-Cache": "MISS" });
+          return answer(
+            snapshot,
+            false,
+            { query, call },
+            hit ? { "X-Cache": "HIT", Age: "0" } : { "X-Cache": "MISS" },
+          );
         },
       },
     },

@@ -19,16 +19,28 @@ import { leafJson } from "./wire.ts";
 
 const PEM_CHAIN = "application/pem-certificate-chain";
 
-export function signRoutes({ manager, datacenter, access, limits }: AppOptions, bodies: BodyReader): Route[] {
+export function signRoutes(
+  { manager, datacenter, access, limits }: AppOptions,
+  bodies: BodyReader,
+): Route[] {
   const sign: Handler = async (call) => {
     requireDatacenter(call.query().params, datacenter);
-    // A request is shed before anything of it is read: the cheaper that is, the more is left for the others.
+    // A request is shed before anything of it is read: the cheaper that is, the more is left for
+    // the others.
     manager.requireRoom("issue");
     const csr = await readCsrBody(call.request, bodies, limits.maxBodySign);
-    return leafAnswer(call, await manager.sign(csr, { caller: call.caller, permit: permitOf(call, access) }));
+    return leafAnswer(
+      call,
+      await manager.sign(csr, { caller: call.caller, permit: permitOf(call, access) }),
+    );
   };
   return [
-    { path: "/v1/connect/ca/sign", kind: "consul", needs: { PUT: "identity", POST: "identity" }, methods: { PUT: sign, POST: sign } },
+    {
+      path: "/v1/connect/ca/sign",
+      kind: "consul",
+      needs: { PUT: "identity", POST: "identity" },
+      methods: { PUT: sign, POST: sign },
+    },
   ];
 }
 
@@ -37,19 +49,29 @@ export function leafAnswer(call: Call, leaf: IssuedLeaf): Answer {
   const bare = call.header("accept")?.includes(PEM_CHAIN) === true;
   return {
     headers: { "X-Consul-Index": String(leaf.index), "Cache-Control": "no-store" },
-    body: bare ? plainBody(PEM_CHAIN, leaf.certificatePem) : plainBody("application/json", writeJson(leafJson(leaf), call.query().pretty)),
+    body: bare
+      ? plainBody(PEM_CHAIN, leaf.certificatePem)
+      : plainBody("application/json", writeJson(leafJson(leaf), call.query().pretty)),
   };
 }
 
 /**
- * Whether a caller may have the identity that it asks for (Consul's agent/consul/leader_connect_ca.go), and it is not on the
- * denylist. The first time by the rights that the request came with, then by those that its token has at that time.
+ * Whether a caller may have the identity that it asks for (Consul's
+ * agent/consul/leader_connect_ca.go), and it is not on the denylist. The first time by the rights
+ * that the request came with, then by those that its token has at that time.
  */
 function permitOf({ authorized, request }: Call, access: AccessControl | null): Permit | undefined {
   if (authorized === null || access === null) return undefined;
   const check = (caller: Caller, { id, uri, spki }: LeafSubject) => {
     requireIdentity(caller, id);
-    requireNotDenied(access.administration.denialOf({ spiffeId: uri, keys: [spki], subjectKeyId: null, serial: null }));
+    requireNotDenied(
+      access.administration.denialOf({
+        spiffeId: uri,
+        keys: [spki],
+        subjectKeyId: null,
+        serial: null,
+      }),
+    );
   };
   let asked = false;
   return (subject) => {
@@ -58,13 +80,19 @@ function permitOf({ authorized, request }: Call, access: AccessControl | null): 
       return check(authorized, subject);
     }
     const caller = access.authorize(secretOf(request));
-    return caller instanceof Promise ? caller.then((found) => check(found, subject)) : check(caller, subject);
+    return caller instanceof Promise
+      ? caller.then((found) => check(found, subject))
+      : check(caller, subject);
   };
 }
 
 /** @throws {DeniedError} `denylisted` */
 export function requireNotDenied(denial: Denial | null): void {
-  if (denial !== null) throw new DeniedError("denylisted", `Permission denied: this ${DENIED[denial.kind]} is on the deny list`);
+  if (denial !== null)
+    throw new DeniedError(
+      "denylisted",
+      `Permission denied: this ${DENIED[denial.kind]} is on the deny list`,
+    );
 }
 const DENIED = { "spiffe-id": "SPIFFE ID", "key-id": "key", serial: "leaf" } as const;
 

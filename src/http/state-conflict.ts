@@ -1,5 +1,6 @@
 /**
- * GET and PUT /v1/connect/ca/state-conflict: what the store lost, field by field, and which state is kept.
+ * GET and PUT /v1/connect/ca/state-conflict: what the store lost, field by field, and which state
+ * is kept.
  * @module
  */
 import * as v from "valibot";
@@ -21,11 +22,17 @@ const Decision = v.strictObject({
 
 type JsonObject = { readonly [key: string]: Json };
 
-export function stateConflictRoutes({ manager, datacenter }: AppOptions, bodies: BodyReader): Route[] {
+export function stateConflictRoutes(
+  { manager, datacenter }: AppOptions,
+  bodies: BodyReader,
+): Route[] {
   return [
     {
       path: "/v1/connect/ca/state-conflict",
-      needs: { GET: { resource: "operator", access: "read" }, PUT: { resource: "operator", access: "write" } },
+      needs: {
+        GET: { resource: "operator", access: "read" },
+        PUT: { resource: "operator", access: "write" },
+      },
       kind: "consul",
       methods: {
         async GET(call) {
@@ -33,18 +40,33 @@ export function stateConflictRoutes({ manager, datacenter }: AppOptions, bodies:
           requireDatacenter(query.params, datacenter);
           const conflict = await manager.conflict();
           return {
-            body: body("application/json", writeJson(conflict === null ? { Conflict: false } : conflictJson(conflict), query.pretty)),
+            body: body(
+              "application/json",
+              writeJson(
+                conflict === null ? { Conflict: false } : conflictJson(conflict),
+                query.pretty,
+              ),
+            ),
           };
         },
         async PUT(call) {
           const query = call.query();
           requireDatacenter(query.params, datacenter);
           bodyForm(call.header("content-type"));
-          const decision = v.safeParse(Decision, readJson(await bodies.read(call.request, MAX_BODY)));
+          const decision = v.safeParse(
+            Decision,
+            readJson(await bodies.read(call.request, MAX_BODY)),
+          );
           if (!decision.success)
-            throw decodeFailed('the body must be {"Keep": "snapshot"} or {"Keep": "stored"}, and may have ForceWithoutCrossSigning');
-          const { Keep: keep, ForceWithoutCrossSigning: forceWithoutCrossSigning } = decision.output;
-          const { state, active } = await manager.resolve({ keep, forceWithoutCrossSigning }, call.caller);
+            throw decodeFailed(
+              'the body must be {"Keep": "snapshot"} or {"Keep": "stored"}, and may have ForceWithoutCrossSigning',
+            );
+          const { Keep: keep, ForceWithoutCrossSigning: forceWithoutCrossSigning } =
+            decision.output;
+          const { state, active } = await manager.resolve(
+            { keep, forceWithoutCrossSigning },
+            call.caller,
+          );
           const answer = { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex };
           return { body: body("application/json", writeJson(answer, query.pretty)) };
         },
@@ -54,7 +76,10 @@ export function stateConflictRoutes({ manager, datacenter }: AppOptions, bodies:
 }
 
 function conflictJson({ reason, by, at, snapshot, stored }: StateConflict): Json {
-  const [mine, theirs] = [sideJson(snapshot), stored.state === null ? null : sideJson({ ...stored, state: stored.state })];
+  const [mine, theirs] = [
+    sideJson(snapshot),
+    stored.state === null ? null : sideJson({ ...stored, state: stored.state }),
+  ];
   return {
     Conflict: true,
     Reason: reason,
@@ -89,7 +114,8 @@ function sideJson({ state, term }: { readonly state: CaState; readonly term: num
 
 /** The paths of all fields in which two objects differ. */
 function differences(path: string, a: Json | undefined, b: Json | undefined): string[] {
-  const isObject = (value: Json | undefined): value is JsonObject => typeof value === "object" && value !== null && !Array.isArray(value);
+  const isObject = (value: Json | undefined): value is JsonObject =>
+    typeof value === "object" && value !== null && !Array.isArray(value);
   if (!isObject(a) || !isObject(b)) return JSON.stringify(a) === JSON.stringify(b) ? [] : [path];
   return [...new Set([...Object.keys(a), ...Object.keys(b)])].flatMap((key) =>
     differences(path === "" ? key : `${path}.${key}`, a[key], b[key]),

@@ -22,7 +22,12 @@ export function statusRoutes(options: AppOptions): Route[] {
       kind: "consul",
       methods: {
         async GET(call) {
-          return { body: body("application/json", writeJson((await manager.leader()) ?? "", call.query().pretty)) };
+          return {
+            body: body(
+              "application/json",
+              writeJson((await manager.leader()) ?? "", call.query().pretty),
+            ),
+          };
         },
       },
     },
@@ -32,7 +37,13 @@ export function statusRoutes(options: AppOptions): Route[] {
       kind: "consul",
       methods: {
         GET: (call) => ({
-          body: body("application/json", writeJson(manager.status.live.map(({ address }) => address).toSorted(), call.query().pretty)),
+          body: body(
+            "application/json",
+            writeJson(
+              manager.status.live.map(({ address }) => address).toSorted(),
+              call.query().pretty,
+            ),
+          ),
         }),
       },
     },
@@ -53,11 +64,22 @@ export function statusRoutes(options: AppOptions): Route[] {
       methods: {
         GET(call) {
           const obstacle =
-            manager.obstacle() ?? (audit?.stopsSigning === true ? "the audit log cannot be written" : null) ?? accessObstacle(access);
-          const [status, headers] = obstacle === null ? [200, {}] : [503, { "Retry-After": RETRY_AFTER }];
-          if (!maySeeDetails(call, options)) return { status, headers, body: body(TEXT, obstacle === null ? "ok\n" : "not ready\n") };
+            manager.obstacle() ??
+            (audit?.stopsSigning === true ? "the audit log cannot be written" : null) ??
+            accessObstacle(access);
+          const [status, headers] =
+            obstacle === null ? [200, {}] : [503, { "Retry-After": RETRY_AFTER }];
+          if (!maySeeDetails(call, options))
+            return {
+              status,
+              headers,
+              body: body(TEXT, obstacle === null ? "ok\n" : "not ready\n"),
+            };
           const summary = obstacle === null ? "ok" : `Cannot sign: ${obstacle}`;
-          const standing = describe(manager, facts()) + accessLine(access) + (audit === null ? "" : auditLine(audit));
+          const standing =
+            describe(manager, facts()) +
+            accessLine(access) +
+            (audit === null ? "" : auditLine(audit));
           return { status, headers, body: body(TEXT, `${summary}\n${standing}`) };
         },
       },
@@ -67,11 +89,15 @@ export function statusRoutes(options: AppOptions): Route[] {
 }
 
 /**
- * Names of roots, addresses of replicas and what a provider says are for operators: with access control for callers with
- * operator:read, and for those on this machine.
+ * Names of roots, addresses of replicas and what a provider says are for operators: with access
+ * control for callers with operator:read, and for those on this machine.
  */
 function maySeeDetails({ request, environment, authorized }: Call, options: AppOptions): boolean {
-  return options.access === null || authorized?.allows("operator", "read") === true || isLocal(request, environment, options);
+  return (
+    options.access === null ||
+    authorized?.allows("operator", "read") === true ||
+    isLocal(request, environment, options)
+  );
 }
 
 function metricsRoute(renderMetrics: NonNullable<AppOptions["renderMetrics"]>): Route {
@@ -90,7 +116,8 @@ function metricsRoute(renderMetrics: NonNullable<AppOptions["renderMetrics"]>): 
 }
 
 function auditLine({ failure, lost, reserveLeft }: Audit): string {
-  const reserve = reserveLeft === null ? "" : `, ${reserveLeft} octets of the reserve are left for changes`;
+  const reserve =
+    reserveLeft === null ? "" : `, ${reserveLeft} octets of the reserve are left for changes`;
   const state = failure === null ? "ok" : `cannot be written (${failure})${reserve}`;
   return `audit: ${state}${lost > 0 ? `, ${lost} records lost` : ""}\n`;
 }
@@ -99,7 +126,9 @@ function auditLine({ failure, lost, reserveLeft }: Audit): string {
 function accessObstacle(access: AppOptions["access"]): string | null {
   if (access === null || access.state.loaded) return null;
   const { stopped } = access.state;
-  return stopped === null ? "access control is not loaded yet" : `access control cannot be loaded: ${stopped}`;
+  return stopped === null
+    ? "access control is not loaded yet"
+    : `access control cannot be loaded: ${stopped}`;
 }
 
 function accessLine(access: AppOptions["access"]): string {
@@ -111,7 +140,8 @@ function accessLine(access: AppOptions["access"]): string {
 
 /** How this replica stands, a line each. */
 function describe({ status }: CaManager, facts: ReturnType<AppOptions["facts"]>): string {
-  const { role, term, index, stalenessMs, clockOffsetMs, clockAlarm, stopped, live, notes } = status;
+  const { role, term, index, stalenessMs, clockOffsetMs, clockAlarm, stopped, live, notes } =
+    status;
   const lines: (readonly [string, string | number])[] = [
     ["role", role],
     ["term", term],
@@ -120,9 +150,17 @@ function describe({ status }: CaManager, facts: ReturnType<AppOptions["facts"]>)
     ["clock_offset_ms", Math.round(clockOffsetMs)],
     ["replicas", live.length],
   ];
-  if (clockAlarm) lines.push(["alarm", "all replicas have another time than the store: its clock is off, and nothing is changed"]);
+  if (clockAlarm)
+    lines.push([
+      "alarm",
+      "all replicas have another time than the store: its clock is off, and nothing is changed",
+    ]);
   lines.push(...facts);
-  if (stopped !== null) lines.push(["conflict", `the store lost writes: ${stopped}; see /v1/connect/ca/state-conflict`]);
+  if (stopped !== null)
+    lines.push([
+      "conflict",
+      `the store lost writes: ${stopped}; see /v1/connect/ca/state-conflict`,
+    ]);
   for (const note of notes) lines.push(["provider", note]);
   return lines.map(([name, value]) => `${name}: ${value}\n`).join("");
 }

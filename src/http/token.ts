@@ -16,7 +16,8 @@ export function secretOf({ url, headers }: Pick<Request, "url" | "headers">): st
 
 /** The token of an Authorization header with the scheme Bearer (RFC 6750 section 2.1), or null. */
 export function bearerOf(authorization: string | null): string | null {
-  if (authorization === null || authorization.slice(0, SCHEME.length).toLowerCase() !== SCHEME) return null;
+  if (authorization === null || authorization.slice(0, SCHEME.length).toLowerCase() !== SCHEME)
+    return null;
   return authorization.slice(SCHEME.length).trim() || null;
 }
 const SCHEME = "bearer ";
@@ -24,6 +25,7 @@ const SCHEME = "bearer ";
 /** In a time that tells nothing about where two secrets differ. */
 export function sameSecret(a: string, b: string): boolean {
   let different = a.length ^ b.length;
-  for (let i = 0; i < b.length; i++) different |= (a.charCodeAt(i % Math.max(1, a.length)) || 0) ^ b.charCodeAt(i);
+  for (let i = 0; i < b.length; i++)
+    different |= (a.charCodeAt(i % Math.max(1, a.length)) || 0) ^ b.charCodeAt(i);
   return different === 0;
 }

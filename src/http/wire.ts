@@ -1,6 +1,6 @@
 /**
- * The wire form of what the CA knows: Consul's field names, order and texts (consul-ca.md §1.2, §1.3, §1.6).
- * PascalCase lives here alone.
+ * The wire form of what the CA knows: Consul's field names, order and texts (consul-ca.md §1.2,
+ * §1.3, §1.6). PascalCase lives here alone.
  * @module
  */
 
@@ -51,7 +51,10 @@ function rootJson(root: RootEntry): Json {
   };
 }
 
-/** Consul puts a cross-signed certificate before those that are there already, so that what signs leaves comes last (vault.md §2.12). */
+/**
+ * Consul puts a cross-signed certificate before those that are there already, so that what signs
+ * leaves comes last (vault.md §2.12).
+ */
 function inConsulsOrder(root: RootEntry): readonly Certificate[] {
   return [...lineOf(root), ...issuersOf(root).toReversed()];
 }

@@ -1,6 +1,7 @@
 /**
- * How many tokens that are none a client may present: guesses, or what was deleted and is still in use. Beyond that they
- * are answered 429. Whoever has a token is served all the same, since many clients may share an address.
+ * How many tokens that are none a client may present: guesses, or what was deleted and is still in
+ * use. Beyond that they are answered 429. Whoever has a token is served all the same, since many
+ * clients may share an address.
  * @module
  */
 import type { Clock } from "../core/clock.ts";
@@ -8,7 +9,10 @@ import { DeniedError, RateLimitedError } from "../core/errors.ts";
 import { type Bucket, clientKey, type HttpLimits, take } from "./limits.ts";
 
 const MINUTE_S = 60;
-/** Clients remembered at most: a few megabytes. The one whose first wrong token is longest ago is forgotten then. */
+/**
+ * Clients remembered at most: a few megabytes. The one whose first wrong token is longest ago is
+ * forgotten then.
+ */
 const MAX_CLIENTS = 10_000;
 
 export interface WrongTokens {
@@ -28,7 +32,11 @@ export interface WrongTokensOptions {
   readonly countWrongToken: () => void;
 }
 
-export function createWrongTokens({ limits, clock, countWrongToken }: WrongTokensOptions): WrongTokens {
+export function createWrongTokens({
+  limits,
+  clock,
+  countWrongToken,
+}: WrongTokensOptions): WrongTokens {
   const { wrongTokensPerClient: most, limitLoopback } = limits;
   const clients = new Map<string, Bucket>();
   return {

@@ -1,10 +1,11 @@
 /**
- * Envelope encryption: each secret has a data key of its own, which a key-encryption key wraps. Both layers are
- * AES-256-GCM; what the secret is sealed for is additional data of the inner one, the key-encryption key's id of the
- * outer one.
+ * Envelope encryption: each secret has a data key of its own, which a key-encryption key wraps.
+ * Both layers are AES-256-GCM; what the secret is sealed for is additional data of the inner one,
+ * the key-encryption key's id of the outer one.
  *
- * Sealed text: `sealed:1:<kek id>:<wrapped data key>:<secret>`, each part base64 of a 12-octet nonce and ciphertext.
- * A random nonce is safe here, since a data key encrypts once (NIST SP 800-38D §8.2.2).
+ * Sealed text: `sealed:1:<kek id>:<wrapped data key>:<secret>`, each part base64 of a 12-octet
+ * nonce and ciphertext. A random nonce is safe here, since a data key encrypts once (NIST SP
+ * 800-38D §8.2.2).
  * @module
  */
 import { type Bytes, base64, concat, fromBase64, utf8 } from "../core/bytes.ts";
@@ -24,19 +25,35 @@ interface Parts {
 /** Makes the sealer over a ring of key-encryption keys. */
 export function createSealer(ring: KekRing): Sealer {
   const split = (sealed: string): Parts => {
-    const [id = "", wrapped = "", secret = "", ...more] = sealed.startsWith(PREFIX) ? sealed.slice(PREFIX.length).split(":") : [];
+    const [id = "", wrapped = "", secret = "", ...more] = sealed.startsWith(PREFIX)
+      ? sealed.slice(PREFIX.length).split(":")
+      : [];
     const parts = { wrapped: fromBase64(wrapped), secret: fromBase64(secret) };
-    if (parts.wrapped === null || parts.secret === null || parts.secret.length <= NONCE || more.length > 0)
+    if (
+      parts.wrapped === null ||
+      parts.secret === null ||
+      parts.secret.length <= NONCE ||
+      more.length > 0
+    )
       throw new SealError("open_failed", "Cannot open sealed key: it is malformed");
     const kek = ring.get(id);
     if (kek === undefined)
-      throw new SealError("kek_unknown", `Cannot open sealed key: key-encryption key ${JSON.stringify(id)} is not among those given`);
+      throw new SealError(
+        "kek_unknown",
+        `Cannot open sealed key: key-encryption key ${JSON.stringify(id)} is not among those given`,
+      );
     return { kek, wrapped: parts.wrapped, secret: parts.secret };
   };
 
   const openDataKey = async ({ kek, wrapped }: Parts): Promise<Bytes> => {
     try {
-      return new Uint8Array(await crypto.subtle.decrypt(gcm(wrapped, utf8(kek.id)), kek.wrapping, wrapped.subarray(NONCE)));
+      return new Uint8Array(
+        await crypto.subtle.decrypt(
+          gcm(wrapped, utf8(kek.id)),
+          kek.wrapping,
+          wrapped.subarray(NONCE),
+        ),
+      );
     } catch {
       throw new SealError(
         "open_failed",
@@ -76,9 +93,15 @@ export function createSealer(ring: KekRing): Sealer {
     const parts = split(sealed);
     const raw = await openDataKey(parts);
     try {
-      return await open(await crypto.subtle.importKey("raw", raw, "AES-GCM", false, [usage]), parts.secret);
+      return await open(
+        await crypto.subtle.importKey("raw", raw, "AES-GCM", false, [usage]),
+        parts.secret,
+      );
     } catch {
-      throw new SealError("open_failed", `Cannot open sealed key: it was not sealed for ${purpose} ${id} of this cluster`);
+      throw new SealError(
+        "open_failed",
+        `Cannot open sealed key: it was not sealed for ${purpose} ${id} of this cluster`,
+      );
     } finally {
       raw.fill(0);
     }
@@ -86,20 +109,38 @@ export function createSealer(ring: KekRing): Sealer {
 
   return {
     sealKey: (key, purpose) =>
-      sealWith("wrapKey", (dataKey, nonce) => crypto.subtle.wrapKey("pkcs8", key, dataKey, gcm(nonce, additionalData(purpose)))),
+      sealWith("wrapKey", (dataKey, nonce) =>
+        crypto.subtle.wrapKey("pkcs8", key, dataKey, gcm(nonce, additionalData(purpose))),
+      ),
     openKey: (sealed: string, purpose: SealPurpose, algorithm: SealedKeyAlgorithm) =>
       openWith(sealed, purpose, "unwrapKey", (dataKey, secret) =>
-        crypto.subtle.unwrapKey("pkcs8", secret.subarray(NONCE), dataKey, gcm(secret, additionalData(purpose)), algorithm, false, ["sign"]),
+        crypto.subtle.unwrapKey(
+          "pkcs8",
+          secret.subarray(NONCE),
+          dataKey,
+          gcm(secret, additionalData(purpose)),
+          algorithm,
+          false,
+          ["sign"],
+        ),
       ),
     sealSecret: (secret, purpose) =>
-      sealWith("encrypt", (dataKey, nonce) => crypto.subtle.encrypt(gcm(nonce, additionalData(purpose)), dataKey, secret)),
+      sealWith("encrypt", (dataKey, nonce) =>
+        crypto.subtle.encrypt(gcm(nonce, additionalData(purpose)), dataKey, secret),
+      ),
     openSecret: (sealed, purpose) =>
       openWith(
         sealed,
         purpose,
         "decrypt",
         async (dataKey, secret) =>
-          new Uint8Array(await crypto.subtle.decrypt(gcm(secret, additionalData(purpose)), dataKey, secret.subarray(NONCE))),
+          new Uint8Array(
+            await crypto.subtle.decrypt(
+              gcm(secret, additionalData(purpose)),
+              dataKey,
+              secret.subarray(NONCE),
+            ),
+          ),
       ),
     keks: ring.ids,
     kekOf(sealed) {
@@ -125,7 +166,11 @@ export function createSealer(ring: KekRing): Sealer {
           "kek_unknown",
           `Cannot check the stored state: key-encryption key ${JSON.stringify(id)} is not among those given`,
         );
-      return key !== undefined && signature !== null && crypto.subtle.verify("HMAC", key, signature, bytes);
+      return (
+        key !== undefined &&
+        signature !== null &&
+        crypto.subtle.verify("HMAC", key, signature, bytes)
+      );
     },
   };
 }

@@ -1,5 +1,6 @@
 /**
- * Key-encryption keys: reads them from text, and derives from each what wraps data keys and what makes MACs.
+ * Key-encryption keys: reads them from text, and derives from each what wraps data keys and what
+ * makes MACs.
  * @module
  */
 import { type Bytes, base64, fromBase64, utf8 } from "../core/bytes.ts";
@@ -33,8 +34,8 @@ export function makeKek(): string {
 }
 
 /**
- * Reads key-encryption keys from text: `ID:BASE64`, separated by commas or line ends, the current one first. An id is
- * one to 32 letters, digits, `_` or `-`; a key is 32 octets.
+ * Reads key-encryption keys from text: `ID:BASE64`, separated by commas or line ends, the current
+ * one first. An id is one to 32 letters, digits, `_` or `-`; a key is 32 octets.
  * @throws {ConfigError} naming every entry at fault by its place, never its content.
  */
 export async function readKeks(text: string): Promise<KekRing> {
@@ -64,8 +65,18 @@ export async function readKeks(text: string): Promise<KekRing> {
 async function deriveKek(id: string, key: Bytes): Promise<Kek> {
   const base = await crypto.subtle.importKey("raw", key, "HKDF", false, ["deriveKey"]);
   // RFC 5869: one key, two uses, told apart by `info`.
-  const derive = (info: string, algorithm: AesDerivedKeyParams | HmacKeyGenParams, usages: KeyUsage[]) =>
-    crypto.subtle.deriveKey({ name: "HKDF", hash: "SHA-256", salt: new Uint8Array(32), info: utf8(info) }, base, algorithm, false, usages);
+  const derive = (
+    info: string,
+    algorithm: AesDerivedKeyParams | HmacKeyGenParams,
+    usages: KeyUsage[],
+  ) =>
+    crypto.subtle.deriveKey(
+      { name: "HKDF", hash: "SHA-256", salt: new Uint8Array(32), info: utf8(info) },
+      base,
+      algorithm,
+      false,
+      usages,
+    );
   const [wrapping, mac] = await Promise.all([
     derive("meshca data key wrapping", { name: "AES-GCM", length: 256 }, ["encrypt", "decrypt"]),
     derive("meshca state mac", { name: "HMAC", hash: "SHA-256", length: 256 }, ["sign", "verify"]),

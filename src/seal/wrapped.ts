@@ -1,9 +1,10 @@
 /**
- * Key-encryption keys that are themselves wrapped by a key elsewhere, which never leaves its place: what is configured,
- * or lies in the data folder, opens nothing without that place. They are opened once, at the start.
+ * Key-encryption keys that are themselves wrapped by a key elsewhere, which never leaves its place:
+ * what is configured, or lies in the data folder, opens nothing without that place. They are opened
+ * once, at the start.
  *
- * A wrapped key is written `ID:vault:vN:BASE64`, where a plain one is `ID:BASE64`; the text that opens is as `readKeks`
- * reads it.
+ * A wrapped key is written `ID:vault:vN:BASE64`, where a plain one is `ID:BASE64`; the text that
+ * opens is as `readKeks` reads it.
  * @module
  */
 import { fromBase64 } from "../core/bytes.ts";
@@ -29,7 +30,12 @@ export function hasWrapped(text: string): boolean {
   return entriesOf(text).some((entry) => ENTRY.test(entry));
 }
 
-/** Opens what is wrapped; the rest stays. @throws {ConfigError} where nothing is there to unwrap with @throws {SealError} @throws {CaError} */
+/**
+ * Opens what is wrapped; the rest stays.
+ * @throws {ConfigError} where nothing is there to unwrap with
+ * @throws {SealError}
+ * @throws {CaError}
+ */
 export async function openWrapped(text: string, wrapper: KeyWrapper | null): Promise<string> {
   const opened: string[] = [];
   for (const entry of entriesOf(text)) {
@@ -39,7 +45,9 @@ export async function openWrapped(text: string, wrapper: KeyWrapper | null): Pro
       continue;
     }
     if (wrapper === null)
-      throw new ConfigError(`Key-encryption key ${JSON.stringify(id)} is wrapped by Vault: set MESHCA_KEK_VAULT to what reaches it`);
+      throw new ConfigError(
+        `Key-encryption key ${JSON.stringify(id)} is wrapped by Vault: set MESHCA_KEK_VAULT to what reaches it`,
+      );
     const key = await wrapper.unwrap(wrapped);
     if (fromBase64(key)?.length !== 32)
       throw new SealError(
@@ -57,7 +65,10 @@ export async function makeWrapped(wrapper: KeyWrapper): Promise<string> {
   return `${id}:${await wrapper.wrap(key)}`;
 }
 
-/** The text with each wrapped key wrapped by what wraps now. Null where nothing differs. @throws {CaError} */
+/**
+ * The text with each wrapped key wrapped by what wraps now. Null where nothing differs.
+ * @throws {CaError}
+ */
 export async function renewWrapped(text: string, wrapper: KeyWrapper): Promise<string | null> {
   let differs = false;
   const renewed: string[] = [];

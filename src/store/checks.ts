@@ -1,5 +1,6 @@
 /**
- * What every store compares before it writes, in one place so that all refuse in the same order and words.
+ * What every store compares before it writes, in one place so that all refuse in the same order and
+ * words.
  * @module
  */
 import type { Mark, RecordChange, RecordName, SetChange } from "../core/access-store.ts";
@@ -16,12 +17,20 @@ export interface Stored {
   readonly stopped: string | null;
 }
 
-/** @throws {NotReadyError} `lease_lost` @throws {StoreError} `state_regressed` @throws {ConflictError} `index_mismatch` */
+/**
+ * @throws {NotReadyError} `lease_lost`
+ * @throws {StoreError} `state_regressed`
+ * @throws {ConflictError} `index_mismatch`
+ */
 export function requireExpected(stored: Stored, expected: Expected): void {
   if (expected.term < stored.term)
-    throw new NotReadyError("lease_lost", `Cannot commit: another operation took over with term ${stored.term}, ours is ${expected.term}`, {
-      retryAfterMs: 1000,
-    });
+    throw new NotReadyError(
+      "lease_lost",
+      `Cannot commit: another operation took over with term ${stored.term}, ours is ${expected.term}`,
+      {
+        retryAfterMs: 1000,
+      },
+    );
   if (expected.term > stored.term)
     throw new StoreError(
       "state_regressed",
@@ -35,12 +44,18 @@ export function requireExpected(stored: Stored, expected: Expected): void {
         : "Cannot commit: changes are stopped, since the store lost writes; see GET /v1/connect/ca/state-conflict",
     );
   if (expected.index !== stored.index || expected.commitId !== stored.commitId)
-    throw new ConflictError("index_mismatch", `Cannot commit: the state is at index ${stored.index}, expected ${expected.index}`);
+    throw new ConflictError(
+      "index_mismatch",
+      `Cannot commit: the state is at index ${stored.index}, expected ${expected.index}`,
+    );
 }
 
 /** A record is not at the version that a write expects. */
 export function versionConflict({ kind, id }: RecordName): ConflictError {
-  return new ConflictError("index_mismatch", `Cannot change ${kind} ${JSON.stringify(id)}: it was changed meanwhile`);
+  return new ConflictError(
+    "index_mismatch",
+    `Cannot change ${kind} ${JSON.stringify(id)}: it was changed meanwhile`,
+  );
 }
 
 /** Another record has the key that a write asks for. */
@@ -59,7 +74,10 @@ export function requireSet(last: Mark, stopped: string | null, { at, resolves }:
 }
 
 export function setMoved(): ConflictError {
-  return new ConflictError("set_moved", "Cannot change access control: another write was made since it was read");
+  return new ConflictError(
+    "set_moved",
+    "Cannot change access control: another write was made since it was read",
+  );
 }
 
 export function accessStopped(): StoreError {

@@ -1,13 +1,20 @@
 /**
- * The stored form of the state: JSON with a schema number and a MAC. Certificates are base64 DER in it, instants are
- * ISO 8601, keys are sealed text. The MAC covers the cluster id, the commit id, the index and the body as the octets
- * they are stored as.
+ * The stored form of the state: JSON with a schema number and a MAC. Certificates are base64 DER in
+ * it, instants are ISO 8601, keys are sealed text. The MAC covers the cluster id, the commit id,
+ * the index and the body as the octets they are stored as.
  * @module
  */
 import * as v from "valibot";
 import { base64, fromBase64, utf8 } from "../core/bytes.ts";
 import { withDerivedIssuers } from "../core/ca/leaf-issuers.ts";
-import { type CaState, leastSchema, type RootEntry, SCHEMA, SCHEMAS, type Schema } from "../core/ca/state.ts";
+import {
+  type CaState,
+  leastSchema,
+  type RootEntry,
+  SCHEMA,
+  SCHEMAS,
+  type Schema,
+} from "../core/ca/state.ts";
 import { FormatError, InvariantError, StoreError } from "../core/errors.ts";
 import type { Sealer } from "../core/sealer.ts";
 import type { StateCodec } from "../core/store.ts";
@@ -67,17 +74,26 @@ const Body1 = v.strictObject({
   roots: v.array(root),
   provider: v.strictObject({
     active: providerState,
-    retired: v.record(v.string(), v.strictObject({ provider: v.string(), config: configMap, state: providerState })),
+    retired: v.record(
+      v.string(),
+      v.strictObject({ provider: v.string(), config: configMap, state: providerState }),
+    ),
   }),
 });
 
 const Body2 = v.strictObject({ ...Body1.entries, ancestors: v.array(v.string()) });
 
-const leafIssuer = v.strictObject({ certificate, keyId: v.string(), leavesUntil: v.nullable(instant) });
+const leafIssuer = v.strictObject({
+  certificate,
+  keyId: v.string(),
+  leavesUntil: v.nullable(instant),
+});
 
 const Body3 = v.strictObject({
   ...Body2.entries,
-  access: v.nullable(v.strictObject({ keyId: v.string(), bootstrapAccessorId: v.nullable(v.string()) })),
+  access: v.nullable(
+    v.strictObject({ keyId: v.string(), bootstrapAccessorId: v.nullable(v.string()) }),
+  ),
   roots: v.array(v.strictObject({ ...root.entries, leafIssuers: v.array(leafIssuer) })),
 });
 
@@ -87,11 +103,20 @@ type Contents = Pick<CaState, "ancestors" | "access" | "config" | "roots" | "pro
 const upcasts = {
   1: v.pipe(
     Body1,
-    v.transform((body): Contents => ({ ...body, ancestors: [], access: null, roots: withDerivedIssuers(body.roots) })),
+    v.transform(
+      (body): Contents => ({
+        ...body,
+        ancestors: [],
+        access: null,
+        roots: withDerivedIssuers(body.roots),
+      }),
+    ),
   ),
   2: v.pipe(
     Body2,
-    v.transform((body): Contents => ({ ...body, access: null, roots: withDerivedIssuers(body.roots) })),
+    v.transform(
+      (body): Contents => ({ ...body, access: null, roots: withDerivedIssuers(body.roots) }),
+    ),
   ),
   3: v.pipe(
     Body3,
@@ -112,8 +137,10 @@ const Document = v.strictObject({
 export function createCodec(sealer: Pick<Sealer, "mac" | "verifyMac">): Codec {
   return {
     async encode(state) {
-      const { schema, clusterId, commitId, index, ancestors, access, config, roots, provider } = state;
-      if (schema < leastSchema(state)) throw new InvariantError(`Schema ${schema} cannot hold this state`);
+      const { schema, clusterId, commitId, index, ancestors, access, config, roots, provider } =
+        state;
+      if (schema < leastSchema(state))
+        throw new InvariantError(`Schema ${schema} cannot hold this state`);
       const body = JSON.stringify({
         ...(schema < 2 ? {} : { ancestors }),
         ...(schema < 3 ? {} : { access }),
@@ -122,11 +149,24 @@ export function createCodec(sealer: Pick<Sealer, "mac" | "verifyMac">): Codec {
         provider,
       });
       const mac = await sealer.mac(macInput(schema, clusterId, commitId, index, body));
-      return JSON.stringify({ schema, clusterId, commitId, index, body, mac } satisfies v.InferInput<typeof Document>);
+      return JSON.stringify({
+        schema,
+        clusterId,
+        commitId,
+        index,
+        body,
+        mac,
+      } satisfies v.InferInput<typeof Document>);
     },
     async decode(document) {
       const outer = parseJson(document);
-      if (typeof outer === "object" && outer !== null && "schema" in outer && typeof outer.schema === "number" && outer.schema > SCHEMA)
+      if (
+        typeof outer === "object" &&
+        outer !== null &&
+        "schema" in outer &&
+        typeof outer.schema === "number" &&
+        outer.schema > SCHEMA
+      )
         throw new StoreError(
           "schema_unknown",
           `Cannot read the stored state: it has schema ${outer.schema}, this version of meshca knows up to ${SCHEMA}; start the newer version that wrote it`,
@@ -134,9 +174,11 @@ export function createCodec(sealer: Pick<Sealer, "mac" | "verifyMac">): Codec {
       const read = v.safeParse(Document, outer);
       if (!read.success) throw corrupt("it is not a document of this schema");
       const { schema, clusterId, commitId, index, body, mac } = read.output;
-      if (!(await sealer.verifyMac(macInput(schema, clusterId, commitId, index, body), mac))) throw corrupt("its MAC is wrong");
+      if (!(await sealer.verifyMac(macInput(schema, clusterId, commitId, index, body), mac)))
+        throw corrupt("its MAC is wrong");
       const inner = v.safeParse(upcasts[schema], parseJson(body));
-      if (!inner.success) throw corrupt(`its body is malformed at ${v.getDotPath(inner.issues[0]) ?? "the top"}`);
+      if (!inner.success)
+        throw corrupt(`its body is malformed at ${v.getDotPath(inner.issues[0]) ?? "the top"}`);
       return { schema, clusterId, commitId, index, ...inner.output };
     },
     kekOf(document) {
@@ -151,7 +193,14 @@ function storedRoot({ leafIssuers, ...root }: RootEntry, schema: Schema) {
     ...root,
     certificate: base64(root.certificate.der),
     intermediates: root.intermediates.map(({ der }) => base64(der)),
-    ...(schema < 3 ? {} : { leafIssuers: leafIssuers.map((issuer) => ({ ...issuer, certificate: base64(issuer.certificate.der) })) }),
+    ...(schema < 3
+      ? {}
+      : {
+          leafIssuers: leafIssuers.map((issuer) => ({
+            ...issuer,
+            certificate: base64(issuer.certificate.der),
+          })),
+        }),
   };
 }
 

@@ -1,5 +1,6 @@
 /**
- * Looks at the clock in their stored form, `[[reached, since], …]` in JSON, and where a store of one machine keeps them.
+ * Looks at the clock in their stored form, `[[reached, since], …]` in JSON, and where a store of
+ * one machine keeps them.
  * @module
  */
 import * as v from "valibot";
@@ -15,7 +16,9 @@ const Stored = v.pipe(
   v.pipe(v.array(v.tuple([instant, instant])), v.maxLength(MAX_LOOKS)),
   v.transform((pairs) => pairs.map(([reached, since]): Look => ({ reached, since }))),
   // Anything else was not written by this program: no look is taken from it.
-  v.check((looks) => looks.every(({ reached, since }, i) => i === 0 || isAfter(looks[i - 1], { reached, since }))),
+  v.check((looks) =>
+    looks.every(({ reached, since }, i) => i === 0 || isAfter(looks[i - 1], { reached, since })),
+  ),
 );
 
 function isAfter(before: Look | undefined, { reached, since }: Look): boolean {
@@ -45,17 +48,23 @@ export function createMemoryLooks(): LookStore {
   };
 }
 
-/** Looks in a file beside the last-seen state. While the file cannot be used they are remembered in memory. */
+/**
+ * Looks in a file beside the last-seen state. While the file cannot be used they are remembered in
+ * memory.
+ */
 export function createFileLooks(kept: Kept, log: Log): LookStore {
   /** What could not be written. */
   let unwritten: string | null = null;
   let failing = false;
   const failed = (error: unknown) => {
     if (!failing)
-      log.warn("Failed to use the file with the looks at the clock; they are lost with this process", {
-        file: kept.name,
-        reason: error instanceof Error ? error.name : "unknown",
-      });
+      log.warn(
+        "Failed to use the file with the looks at the clock; they are lost with this process",
+        {
+          file: kept.name,
+          reason: error instanceof Error ? error.name : "unknown",
+        },
+      );
     failing = true;
   };
   const read = (): string => {

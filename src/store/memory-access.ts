@@ -2,7 +2,12 @@
  * The reference access store, in memory.
  * @module
  */
-import { type AccessStore, CHANGES_KEPT, type RecordName, type StoredRecord } from "../core/access-store.ts";
+import {
+  type AccessStore,
+  CHANGES_KEPT,
+  type RecordName,
+  type StoredRecord,
+} from "../core/access-store.ts";
 import type { Clock } from "../core/clock.ts";
 import { keyConflict, keysOf, requireSet, versionConflict } from "./checks.ts";
 import { createWaiter } from "./waiter.ts";
@@ -12,22 +17,43 @@ export function createMemoryAccess(clock: Clock): AccessStore {
   const records = new Map<string, StoredRecord>();
   const claims = new Map<string, number>();
   /** What the last writes were called and touched. */
-  const log: { readonly index: number; readonly tip: string; readonly touched: readonly RecordName[] }[] = [];
+  const log: {
+    readonly index: number;
+    readonly tip: string;
+    readonly touched: readonly RecordName[];
+  }[] = [];
   let index = 0;
   let tip = "";
   let set: string | null = null;
   let stopped: string | null = null;
   const nameOf = ({ kind, id }: RecordName) => `${kind}/${id}`;
-  const keyOwner = (kind: string, key: string) => [...records.values()].find((record) => record.kind === kind && record.key === key);
+  const keyOwner = (kind: string, key: string) =>
+    [...records.values()].find((record) => record.kind === kind && record.key === key);
 
   return {
     async read(since) {
       const at = since === null ? -1 : log.findIndex((entry) => entry.index === since.index);
-      if (since?.tip === tip) return { index, tip, set, stopped, complete: false, records: [], gone: [] };
+      if (since?.tip === tip)
+        return { index, tip, set, stopped, complete: false, records: [], gone: [] };
       if (since === null || log[at]?.tip !== since.tip)
-        return { index, tip, set, stopped, complete: true, records: [...records.values()], gone: [] };
-      const touched = new Map(log.slice(at + 1).flatMap((entry) => entry.touched.map((name) => [nameOf(name), name] as const)));
-      const changed = [...touched.values()].map((name) => ({ name, record: records.get(nameOf(name)) }));
+        return {
+          index,
+          tip,
+          set,
+          stopped,
+          complete: true,
+          records: [...records.values()],
+          gone: [],
+        };
+      const touched = new Map(
+        log
+          .slice(at + 1)
+          .flatMap((entry) => entry.touched.map((name) => [nameOf(name), name] as const)),
+      );
+      const changed = [...touched.values()].map((name) => ({
+        name,
+        record: records.get(nameOf(name)),
+      }));
       return {
         index,
         tip,
@@ -42,10 +68,12 @@ export function createMemoryAccess(clock: Clock): AccessStore {
       const { twice, gives } = keysOf(changes);
       const replacesAll = whole?.at === null;
       for (const change of replacesAll ? [] : changes) {
-        if ((records.get(nameOf(change))?.version ?? 0) !== change.expected) throw versionConflict(change);
+        if ((records.get(nameOf(change))?.version ?? 0) !== change.expected)
+          throw versionConflict(change);
         const key = change.next?.key ?? null;
         const owner = key === null ? undefined : keyOwner(change.kind, key);
-        if (owner !== undefined && owner.id !== change.id && !gives(owner.kind, owner.id)) throw keyConflict(change);
+        if (owner !== undefined && owner.id !== change.id && !gives(owner.kind, owner.id))
+          throw keyConflict(change);
       }
       if (twice !== null) throw keyConflict(twice);
       if (whole !== undefined) requireSet({ index, tip }, stopped, whole);
@@ -59,7 +87,15 @@ export function createMemoryAccess(clock: Clock): AccessStore {
       for (const { kind, id, expected, next: content } of changes) {
         const createIndex = records.get(nameOf({ kind, id }))?.createIndex ?? index;
         if (content === null) records.delete(nameOf({ kind, id }));
-        else records.set(nameOf({ kind, id }), { kind, id, version: expected + 1, ...content, createIndex, modifyIndex: index });
+        else
+          records.set(nameOf({ kind, id }), {
+            kind,
+            id,
+            version: expected + 1,
+            ...content,
+            createIndex,
+            modifyIndex: index,
+          });
       }
       log.push({ index, tip, touched: changes.map(({ kind, id }) => ({ kind, id })) });
       if (log.length > CHANGES_KEPT) log.shift();

@@ -1,6 +1,6 @@
 /**
- * The reference store and leases: all in memory, gone with the process. Several holders can share one backend, as
- * replicas share a server.
+ * The reference store and leases: all in memory, gone with the process. Several holders can share
+ * one backend, as replicas share a server.
  * @module
  */
 import * as v from "valibot";
@@ -25,14 +25,19 @@ interface Grant {
   readonly expiresAt: number;
 }
 
-/** An announcement that ends after so many times the caller's was made by a clock that has gone back since. */
+/**
+ * An announcement that ends after so many times the caller's was made by a clock that has gone back
+ * since.
+ */
 const FAR = 10;
 
 export function createMemoryBackend(clock: Clock): MemoryBackend {
   const waiter = createWaiter();
   const grants = new Map<LeaseName, Grant>();
   const announced = new Map<string, { readonly replica: Replica; readonly until: number }>();
-  let mark: (Omit<StopMark, "state"> & { document: string; index: number; commitId: string; at: Date }) | null = null;
+  let mark:
+    | (Omit<StopMark, "state"> & { document: string; index: number; commitId: string; at: Date })
+    | null = null;
   const access = createMemoryAccess(clock);
   const looks = createMemoryLooks();
   const now = () => clock.now().getTime();
@@ -44,23 +49,34 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
   const backend: MemoryBackend = {
     document: null,
     open(codec, holder) {
-      const owns = (name: LeaseName, term: number) => held(name)?.term === term && held(name)?.holder === holder;
+      const owns = (name: LeaseName, term: number) =>
+        held(name)?.term === term && held(name)?.holder === holder;
       return {
         store: {
           async read() {
             const { document } = backend;
             const [term, stopped] = [grants.get("operation")?.term ?? 0, mark?.commitId ?? null];
             if (document === null) return { state: null, term, stopped, kek: null };
-            return { state: await codec.decode(document), term, stopped, kek: codec.kekOf(document) };
+            return {
+              state: await codec.decode(document),
+              term,
+              stopped,
+              kek: codec.kekOf(document),
+            };
           },
           async commit(next, expected) {
             const document = await codec.encode(next);
             // No await from here on: comparison and write are one step.
             const { term = 0 } = grants.get("operation") ?? {};
-            requireExpected({ ...whereIs(backend.document), term, stopped: mark?.commitId ?? null }, expected);
+            requireExpected(
+              { ...whereIs(backend.document), term, stopped: mark?.commitId ?? null },
+              expected,
+            );
             backend.document = document;
-            // Whoever saw a higher term than is known here would take the store for one that lost writes.
-            if (mark !== null && mark.term > term) grants.set("operation", { holder: null, term: mark.term, expiresAt: 0 });
+            // Whoever saw a higher term than is known here would take the store for one that lost
+            // writes.
+            if (mark !== null && mark.term > term)
+              grants.set("operation", { holder: null, term: mark.term, expiresAt: 0 });
             mark = null;
             waiter.notify();
           },
@@ -69,7 +85,14 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
             if (whereIs(backend.document).commitId !== found) return;
             const newer = mark === null || mark.index < state.index;
             const set = newer
-              ? { document, index: state.index, commitId: state.commitId, reason, by, at: clock.now() }
+              ? {
+                  document,
+                  index: state.index,
+                  commitId: state.commitId,
+                  reason,
+                  by,
+                  at: clock.now(),
+                }
               : (mark as NonNullable<typeof mark>);
             mark = { ...set, term: Math.max(term, mark?.term ?? 0) };
             if (newer) waiter.notify();
@@ -106,7 +129,8 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
         replicas: {
           async announce(self, ttlMs) {
             announced.set(self.id, { replica: self, until: now() + ttlMs });
-            for (const [id, { until }] of announced) if (until <= now() || until - now() > FAR * ttlMs) announced.delete(id);
+            for (const [id, { until }] of announced)
+              if (until <= now() || until - now() > FAR * ttlMs) announced.delete(id);
             return [...announced.values()].map(({ replica }) => replica);
           },
           async leave(id) {
@@ -122,10 +146,17 @@ export function createMemoryBackend(clock: Clock): MemoryBackend {
   return backend;
 }
 
-const Outer = v.pipe(v.string(), v.parseJson(), v.object({ index: v.number(), commitId: v.string() }));
+const Outer = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.object({ index: v.number(), commitId: v.string() }),
+);
 
 /** Index and commit id of a document, as far as it is one. */
-function whereIs(document: string | null): { readonly index: number; readonly commitId: string | null } {
+function whereIs(document: string | null): {
+  readonly index: number;
+  readonly commitId: string | null;
+} {
   const outer = v.safeParse(Outer, document);
   return outer.success ? outer.output : { index: 0, commitId: null };
 }

@@ -1,6 +1,7 @@
 /**
- * The Lua scripts of access control's records. A record is a field of one hash: `version create modify key`, a line end,
- * and its document. A write in the log is its tip and the fields that it touched, a line each.
+ * The Lua scripts of access control's records. A record is a field of one hash:
+ * `version create modify key`, a line end, and its document. A write in the log is its tip and the
+ * fields that it touched, a line each.
  * @module
  */
 
@@ -16,8 +17,8 @@ end
 export const ACCESS_SCRIPTS = {
   /**
    * KEYS access, records, log. ARGV index and tip that the caller has, '' for none.
-   * Answers {index, tip, set document, stop mark, 'same' | 'changes' | 'all', field, record, …}; an empty record is one that
-   * is gone.
+   * Answers {index, tip, set document, stop mark, 'same' | 'changes' | 'all', field, record, …}; an
+   * empty record is one that is gone.
    */
   accessRead: `${PRELUDE}
 local now = redis.call('HMGET', KEYS[1], 'index', 'tip', 'set', 'stop')
@@ -51,11 +52,12 @@ for i = 1, #all do out[#out + 1] = all[i] end
 return out`,
 
   /**
-   * KEYS access, records, keys, log. ARGV tip, channel, how many writes the log keeps; the set document or '', and where
-   * there is one the index and tip of the last write and the stop mark that are expected, or all '' to replace whatever is
-   * stored, and the index of this write; then for each change: kind, id, expected version, 'set' or 'delete', key or '', document. Answers {'done', index},
-   * {'version', number of the change}, {'key', number of the change}, {'moved', ''} or {'stopped', ''}; anything was written
-   * in the first case alone.
+   * KEYS access, records, keys, log. ARGV tip, channel, how many writes the log keeps; the set
+   * document or '', and where there is one the index and tip of the last write and the stop mark
+   * that are expected, or all '' to replace whatever is stored, and the index of this write; then
+   * for each change: kind, id, expected version, 'set' or 'delete', key or '', document. Answers
+   * {'done', index}, {'version', number of the change}, {'key', number of the change}, {'moved',
+   * ''} or {'stopped', ''}; anything was written in the first case alone.
    */
   accessWrite: `${PRELUDE}
 local FIRST = 9
@@ -112,7 +114,10 @@ redis.call('HDEL', KEYS[4], text(next - tonumber(ARGV[3])))
 redis.call('PUBLISH', ARGV[2], ARGV[1])
 return {'done', index}`,
 
-  /** KEYS access. ARGV stop mark, the tip that the caller has read, the channel. Answers 1 if the mark was set. */
+  /**
+   * KEYS access. ARGV stop mark, the tip that the caller has read, the channel. Answers 1 if the
+   * mark was set.
+   */
   accessStop: `
 local now = redis.call('HMGET', KEYS[1], 'tip', 'stop')
 if (now[1] or '') ~= ARGV[2] or now[2] == ARGV[1] then return 0 end
@@ -124,8 +129,9 @@ return 1`,
   accessTip: `return redis.call('HGET', KEYS[1], 'tip') or ''`,
 
   /**
-   * KEYS claim, claims. ARGV milliseconds, id, the earliest end in milliseconds since 1970. Answers 1 for the first who asks.
-   * The key by itself is what older versions look at; Redis drops it by its clock, which may be ahead for a moment, so that the hash decides.
+   * KEYS claim, claims. ARGV milliseconds, id, the earliest end in milliseconds since 1970. Answers
+   * 1 for the first who asks. The key by itself is what older versions look at; Redis drops it by
+   * its clock, which may be ahead for a moment, so that the hash decides.
    */
   claim: `${PRELUDE}
 if redis.call('HGET', KEYS[2], ARGV[2]) or not redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 0 end

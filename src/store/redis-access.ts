@@ -1,19 +1,32 @@
 /**
- * Access control's records in Redis: fields of one hash, changed by one script that compares all versions first.
+ * Access control's records in Redis: fields of one hash, changed by one script that compares all
+ * versions first.
  * @module
  */
 import * as v from "valibot";
-import { type AccessStore, CHANGES_KEPT, RECORD_KINDS, type RecordName, type StoredRecord } from "../core/access-store.ts";
+import {
+  type AccessStore,
+  CHANGES_KEPT,
+  RECORD_KINDS,
+  type RecordName,
+  type StoredRecord,
+} from "../core/access-store.ts";
 import type { Clock } from "../core/clock.ts";
 import { InvariantError, StoreError } from "../core/errors.ts";
 import { accessStopped, keyConflict, setMoved, versionConflict } from "./checks.ts";
 import type { RedisKeys, RunScript } from "./redis-ports.ts";
 
-/** Behind the change notice, which may get lost, in milliseconds: with a quarter of jitter still within the port's second. */
+/**
+ * Behind the change notice, which may get lost, in milliseconds: with a quarter of jitter still
+ * within the port's second.
+ */
 const POLL_MS = 750;
 
 const ReadAnswer = v.array(v.string());
-const WriteAnswer = v.tuple([v.picklist(["done", "version", "key", "moved", "stopped"]), v.string()]);
+const WriteAnswer = v.tuple([
+  v.picklist(["done", "version", "key", "moved", "stopped"]),
+  v.string(),
+]);
 const Name = v.object({ kind: v.picklist(RECORD_KINDS), id: v.string() });
 
 export interface RedisAccessOptions {
@@ -26,7 +39,13 @@ export interface RedisAccessOptions {
   readonly wait: (signal: AbortSignal) => Promise<void>;
 }
 
-export function createRedisAccess({ run, keys, clock, confirm, wait }: RedisAccessOptions): AccessStore {
+export function createRedisAccess({
+  run,
+  keys,
+  clock,
+  confirm,
+  wait,
+}: RedisAccessOptions): AccessStore {
   return {
     async read(since) {
       const have = since === null ? ["", ""] : [String(since.index), since.tip];
@@ -59,7 +78,13 @@ export function createRedisAccess({ run, keys, clock, confirm, wait }: RedisAcce
       const whole =
         set === undefined
           ? ["", "", "", "", ""]
-          : [set.document, set.at === null ? "" : String(set.at.index), set.at?.tip ?? "", set.resolves ?? "", String(set.index)];
+          : [
+              set.document,
+              set.at === null ? "" : String(set.at.index),
+              set.at?.tip ?? "",
+              set.resolves ?? "",
+              String(set.index),
+            ];
       const [outcome, number] = await run(
         "accessWrite",
         WriteAnswer,
@@ -70,7 +95,8 @@ export function createRedisAccess({ run, keys, clock, confirm, wait }: RedisAcce
       if (outcome === "stopped") throw accessStopped();
       if (outcome !== "done") {
         const change = changes[Number(number)];
-        if (change === undefined) throw new InvariantError("Redis names a change that was not asked for");
+        if (change === undefined)
+          throw new InvariantError("Redis names a change that was not asked for");
         throw outcome === "version" ? versionConflict(change) : keyConflict(change);
       }
       await confirm();
@@ -81,7 +107,14 @@ export function createRedisAccess({ run, keys, clock, confirm, wait }: RedisAcce
     },
     async claim(id, ttlMs, until) {
       const ttl = Math.max(1, Math.ceil(ttlMs));
-      return (await run("claim", v.number(), [keys.claim(id), keys.accessClaims], [String(ttl), id, String(until.getTime())])) === 1;
+      return (
+        (await run(
+          "claim",
+          v.number(),
+          [keys.claim(id), keys.accessClaims],
+          [String(ttl), id, String(until.getTime())],
+        )) === 1
+      );
     },
     async forgetClaims(until) {
       await run("forgetClaims", v.number(), [keys.accessClaims], [String(until.getTime())]);
@@ -126,5 +159,8 @@ function readRecord(name: RecordName, text: string): StoredRecord {
 }
 
 function corrupt(): StoreError {
-  return new StoreError("state_corrupt", "Cannot trust the stored access control: a record is malformed");
+  return new StoreError(
+    "state_corrupt",
+    "Cannot trust the stored access control: a record is malformed",
+  );
 }

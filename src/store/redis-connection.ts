@@ -1,6 +1,6 @@
 /**
- * Connections to Redis: one server, Sentinel or Cluster, through ioredis. What is sent is sent once: a command whose
- * answer is missing may have been executed, and only its sender can find out.
+ * Connections to Redis: one server, Sentinel or Cluster, through ioredis. What is sent is sent
+ * once: a command whose answer is missing may have been executed, and only its sender can find out.
  * @module
  */
 import { Cluster, Redis } from "ioredis";
@@ -8,15 +8,22 @@ import type { RedisSettings } from "./redis-settings.ts";
 
 export type Client = Redis | Cluster;
 
-/** Backoff doubles from the first number to the second, in milliseconds; up to a quarter is jitter. */
+/**
+ * Backoff doubles from the first number to the second, in milliseconds; up to a quarter is jitter.
+ */
 const [FIRST_RETRY_MS, LAST_RETRY_MS] = [50, 3000];
 
-const backoff = (times: number) => Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(times, 10)) * (0.75 + Math.random() / 4);
+const backoff = (times: number) =>
+  Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(times, 10)) * (0.75 + Math.random() / 4);
 
-/** Makes a client that is not connected yet. Nothing is queued while it is not, and nothing is sent a second time. */
+/**
+ * Makes a client that is not connected yet. Nothing is queued while it is not, and nothing is sent
+ * a second time.
+ */
 export function createClient(settings: RedisSettings): Client {
   const { username, password, tls } = settings;
-  const secure = tls === null ? {} : { tls: { ...(tls.ca === null ? {} : { ca: tls.ca }), ...pair(tls) } };
+  const secure =
+    tls === null ? {} : { tls: { ...(tls.ca === null ? {} : { ca: tls.ca }), ...pair(tls) } };
   const common = {
     ...(username === null ? {} : { username }),
     ...(password === null ? {} : { password }),
@@ -27,13 +34,15 @@ export function createClient(settings: RedisSettings): Client {
     lazyConnect: true,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
-    // Without a queue ioredis subscribes again too early; whoever subscribes does it when the connection is ready.
+    // Without a queue ioredis subscribes again too early; whoever subscribes does it when the
+    // connection is ready.
     autoResubscribe: false,
     maxRetriesPerRequest: 0,
     connectTimeout: settings.connectTimeoutMs,
     commandTimeout: settings.commandTimeoutMs,
-    // A connection whose other end is gone without a word (a firewall that forgot it, a host that was switched off) is
-    // given up, instead of timing out command by command until the kernel does, a quarter of an hour later.
+    // A connection whose other end is gone without a word (a firewall that forgot it, a host that
+    // was switched off) is given up, instead of timing out command by command until the kernel
+    // does, a quarter of an hour later.
     socketTimeout: 2 * settings.commandTimeoutMs,
   };
   if (settings.mode === "cluster") {
@@ -41,11 +50,13 @@ export function createClient(settings: RedisSettings): Client {
       redisOptions: common,
       lazyConnect: true,
       enableOfflineQueue: false,
-      // A connection that closed may have had its command executed; 0 also gives up on a cluster that is down.
+      // A connection that closed may have had its command executed; 0 also gives up on a cluster
+      // that is down.
       retryDelayOnFailover: 0,
       retryDelayOnClusterDown: 0,
       clusterRetryStrategy: backoff,
-      // What moved is noticed by the answer MOVED, which did nothing; this is for a master that is gone.
+      // What moved is noticed by the answer MOVED, which did nothing; this is for a master that is
+      // gone.
       slotsRefreshInterval: 2000,
       slotsRefreshTimeout: settings.connectTimeoutMs,
     });
@@ -59,14 +70,17 @@ export function createClient(settings: RedisSettings): Client {
       name: master ?? "",
       ...(sentinelUsername === null ? {} : { sentinelUsername }),
       ...(sentinelPassword === null ? {} : { sentinelPassword }),
-      ...(secure.tls === undefined ? {} : { sentinelTLS: secure.tls, enableTLSForSentinelMode: true }),
+      ...(secure.tls === undefined
+        ? {}
+        : { sentinelTLS: secure.tls, enableTLSForSentinelMode: true }),
       retryStrategy: backoff,
       sentinelRetryStrategy: backoff,
       // Else one that takes connections and says nothing is waited for without an end.
       sentinelCommandTimeout: settings.commandTimeoutMs,
       // A master that was cut off does not know that it is none any more; the sentinels do.
       failoverDetector: true,
-      // The one that was a master answers so once it knows. Reconnects, without sending the command again.
+      // The one that was a master answers so once it knows. Reconnects, without sending the command
+      // again.
       reconnectOnError: (error: Error) => error.message.includes("READONLY"),
     });
   }
@@ -74,8 +88,8 @@ export function createClient(settings: RedisSettings): Client {
 }
 
 /**
- * Has a client connect again where ioredis gives up: when Sentinel tells of a failover while it looks for the master, it ends
- * for good (`FailoverDetector` closes what has not been opened).
+ * Has a client connect again where ioredis gives up: when Sentinel tells of a failover while it
+ * looks for the master, it ends for good (`FailoverDetector` closes what has not been opened).
  * @returns what ends that; the client has still to be disconnected.
  */
 export function keepConnecting(client: Client): () => void {

@@ -1,5 +1,6 @@
 /**
- * Leases in Redis. Terms are kept for ever; who holds a lease, and until when by Redis's clock, stands beside the term.
+ * Leases in Redis. Terms are kept for ever; who holds a lease, and until when by Redis's clock,
+ * stands beside the term.
  * @module
  */
 import * as v from "valibot";
@@ -9,7 +10,10 @@ import type { RedisKeys, RunScript } from "./redis-ports.ts";
 /** @param holder what this replica goes by: its own for each start. */
 export function createRedisLeases(run: RunScript, keys: RedisKeys, holder: string): Leases {
   const key = (name: LeaseName) => [keys.lease(name)];
-  /** The request of each lease that was not answered: it may have been granted under a term that nobody was told. */
+  /**
+   * The request of each lease that was not answered: it may have been granted under a term that
+   * nobody was told.
+   */
   const unanswered = new Map<LeaseName, string>();
   let asked = 0;
   return {
@@ -18,14 +22,17 @@ export function createRedisLeases(run: RunScript, keys: RedisKeys, holder: strin
       unanswered.delete(name);
       const request = lost === "" ? String(++asked) : lost;
       try {
-        const term = Number(await run("acquire", v.string(), key(name), [holder, String(ttlMs), request, lost]));
+        const term = Number(
+          await run("acquire", v.string(), key(name), [holder, String(ttlMs), request, lost]),
+        );
         return term === 0 ? null : { name, term };
       } catch (error) {
         unanswered.set(name, request);
         throw error;
       }
     },
-    renew: async ({ name, term }, ttlMs) => (await run("renew", v.number(), key(name), [holder, String(term), String(ttlMs)])) === 1,
+    renew: async ({ name, term }, ttlMs) =>
+      (await run("renew", v.number(), key(name), [holder, String(term), String(ttlMs)])) === 1,
     async release({ name, term }) {
       await run("release", v.number(), key(name), [holder, String(term)]);
     },

@@ -1,6 +1,6 @@
 /**
- * The ports over Redis, whatever connection the scripts go through. All keys of a CA have one hash tag, so that the same
- * scripts run on a Cluster.
+ * The ports over Redis, whatever connection the scripts go through. All keys of a CA have one hash
+ * tag, so that the same scripts run on a Cluster.
  * @module
  */
 import * as v from "valibot";
@@ -20,7 +20,9 @@ import { SCRIPTS } from "./redis-scripts.ts";
 import type { RedisSettings } from "./redis-settings.ts";
 import { readReplica } from "./replica.ts";
 
-/** Behind the change notice, which may get lost, in milliseconds; up to a quarter more is jitter. */
+/**
+ * Behind the change notice, which may get lost, in milliseconds; up to a quarter more is jitter.
+ */
 const POLL_MS = 4000;
 /** What the suite is run on. */
 const OLDEST_REDIS = 7;
@@ -91,10 +93,17 @@ export function redisKeys(prefix: string): RedisKeys {
 const Texts = v.array(v.string());
 const ReadAnswer = v.tuple([v.string(), v.string(), v.string(), v.string(), v.string()]);
 const CommitAnswer = v.tuple([v.string(), v.string(), v.string(), v.string()]);
-const MarkAnswer = v.union([v.tuple([v.string(), v.string(), v.string(), v.string(), v.string()]), v.tuple([])]);
+const MarkAnswer = v.union([
+  v.tuple([v.string(), v.string(), v.string(), v.string(), v.string()]),
+  v.tuple([]),
+]);
 
 /** @throws {StoreError} */
-export async function answered<T>(calls: RedisCalls, answer: v.GenericSchema<unknown, T>, call: () => Promise<unknown>): Promise<T> {
+export async function answered<T>(
+  calls: RedisCalls,
+  answer: v.GenericSchema<unknown, T>,
+  call: () => Promise<unknown>,
+): Promise<T> {
   try {
     return v.parse(answer, await call());
   } catch (error) {
@@ -104,10 +113,14 @@ export async function answered<T>(calls: RedisCalls, answer: v.GenericSchema<unk
 
 /** What runs scripts on a connection. */
 export function scriptsOf(calls: RedisCalls): RunScript {
-  return (script, answer, keys, args) => answered(calls, answer, () => calls.eval(SCRIPTS[script], keys, args));
+  return (script, answer, keys, args) =>
+    answered(calls, answer, () => calls.eval(SCRIPTS[script], keys, args));
 }
 
-/** @throws {StoreError} for a Redis that is too old, may evict keys, or does not allow what is needed */
+/**
+ * @throws {StoreError} for a Redis that is too old, may evict keys, or does not allow what is
+ * needed
+ */
 export async function checkRedis(calls: RedisCalls, keys: RedisKeys, log: Log): Promise<void> {
   await requireReliable((section) => answered(calls, v.string(), () => calls.info(section)), log);
   const [command, fault] = await scriptsOf(calls)("probe", Texts, [keys.probe], [keys.changed]);
@@ -115,24 +128,49 @@ export async function checkRedis(calls: RedisCalls, keys: RedisKeys, log: Log): 
 }
 
 /** @throws {StoreError} `store_refused` for a Redis that is too old or may drop keys */
-async function requireReliable(info: (section: string) => Promise<string>, log: Log): Promise<void> {
-  const values = (text: string, name: string) => [...text.matchAll(new RegExp(`^${name}:(.*?)\r?$`, "gm"))].map((match) => match[1] ?? "");
+async function requireReliable(
+  info: (section: string) => Promise<string>,
+  log: Log,
+): Promise<void> {
+  const values = (text: string, name: string) =>
+    [...text.matchAll(new RegExp(`^${name}:(.*?)\r?$`, "gm"))].map((match) => match[1] ?? "");
   for (const version of values(await info("server"), "redis_version"))
     if (Number.parseInt(version, 10) < OLDEST_REDIS)
-      throw new StoreError("store_refused", `Redis is too old: it is ${version}, meshca needs ${OLDEST_REDIS}.0 or newer`);
+      throw new StoreError(
+        "store_refused",
+        `Redis is too old: it is ${version}, meshca needs ${OLDEST_REDIS}.0 or newer`,
+      );
   for (const policy of values(await info("memory"), "maxmemory_policy"))
     if (policy !== "noeviction")
-      throw new StoreError("store_refused", `Redis may evict the CA: its maxmemory-policy is ${policy}; set it to noeviction`);
+      throw new StoreError(
+        "store_refused",
+        `Redis may evict the CA: its maxmemory-policy is ${policy}; set it to noeviction`,
+      );
   if (values(await info("persistence"), "aof_enabled").includes("0"))
-    log.warn("Redis keeps no append-only file: a restart of it loses changes; set appendonly yes and appendfsync always");
+    log.warn(
+      "Redis keeps no append-only file: a restart of it loses changes; set appendonly yes and appendfsync always",
+    );
 }
 
-/** After a commit: WAIT until copies have it, where that was asked for. The commit stands whether they do or not. */
-export function createConfirmation(calls: RedisCalls, { waitReplicas, commandTimeoutMs }: RedisSettings, log: Log): () => Promise<void> {
+/**
+ * After a commit: WAIT until copies have it, where that was asked for. The commit stands whether
+ * they do or not.
+ */
+export function createConfirmation(
+  calls: RedisCalls,
+  { waitReplicas, commandTimeoutMs }: RedisSettings,
+  log: Log,
+): () => Promise<void> {
   if (waitReplicas === 0) return async () => undefined;
   return async () => {
-    const copies = Number(await calls.wait(waitReplicas, Math.floor(commandTimeoutMs / 2)).catch(() => 0));
-    if (copies < waitReplicas) log.warn("A change was confirmed by fewer copies than asked for", { copies, wanted: waitReplicas });
+    const copies = Number(
+      await calls.wait(waitReplicas, Math.floor(commandTimeoutMs / 2)).catch(() => 0),
+    );
+    if (copies < waitReplicas)
+      log.warn("A change was confirmed by fewer copies than asked for", {
+        copies,
+        wanted: waitReplicas,
+      });
   };
 }
 
@@ -152,21 +190,36 @@ export interface PortsOptions {
   readonly memory: { known: { readonly state: CaState; readonly kek: string } | null };
 }
 
-export function openPorts({ run, keys, codec, clock, confirm, wait, accessWait, holder, memory }: PortsOptions): Ports {
+export function openPorts({
+  run,
+  keys,
+  codec,
+  clock,
+  confirm,
+  wait,
+  accessWait,
+  holder,
+  memory,
+}: PortsOptions): Ports {
   const all = [keys.state, keys.lease("operation"), keys.stop];
 
   return {
     store: {
       async read() {
         const before = memory.known;
-        const [index, commitId, term, stopped, document] = await run("read", ReadAnswer, all, [before?.state.commitId ?? ""]);
+        const [index, commitId, term, stopped, document] = await run("read", ReadAnswer, all, [
+          before?.state.commitId ?? "",
+        ]);
         const stored = { term: Number(term), stopped: stopped === "" ? null : stopped };
         if (commitId === "") return { ...stored, state: null, kek: null };
         if (before?.state.commitId === commitId) return { ...stored, ...before };
         const state = await codec.decode(document);
         // The fields are compared at each commit; only the document has a MAC.
         if (String(state.index) !== index || state.commitId !== commitId)
-          throw new StoreError("state_corrupt", "Cannot trust the stored state: its index and commit id are not of its document");
+          throw new StoreError(
+            "state_corrupt",
+            "Cannot trust the stored state: its index and commit id are not of its document",
+          );
         const known = { state, kek: codec.kekOf(document) };
         memory.known = known;
         return { ...stored, ...known };
@@ -177,18 +230,40 @@ export function openPorts({ run, keys, codec, clock, confirm, wait, accessWait, 
         const wanted = [String(index), commitId ?? "", String(term), resolves ?? ""];
         const was = await run("commit", CommitAnswer, all, [...written, ...wanted, keys.changed]);
         const [wasIndex, wasCommit, wasTerm, wasStopped] = was;
-        const found = { index: Number(wasIndex), commitId: wasCommit === "" ? null : wasCommit, term: Number(wasTerm) };
+        const found = {
+          index: Number(wasIndex),
+          commitId: wasCommit === "" ? null : wasCommit,
+          term: Number(wasTerm),
+        };
         requireExpected({ ...found, stopped: wasStopped === "" ? null : wasStopped }, expected);
         await confirm();
       },
       async stop({ state, term, reason, by, found }) {
-        const mark = [String(state.index), state.commitId, String(term), await codec.encode(state), reason, by];
-        await run("stop", v.number(), [keys.stop, keys.state], [...mark, keys.changed, found ?? ""]);
+        const mark = [
+          String(state.index),
+          state.commitId,
+          String(term),
+          await codec.encode(state),
+          reason,
+          by,
+        ];
+        await run(
+          "stop",
+          v.number(),
+          [keys.stop, keys.state],
+          [...mark, keys.changed, found ?? ""],
+        );
       },
       async stopMark() {
         const [document, term, reason, by, at] = await run("mark", MarkAnswer, [keys.stop], []);
         if (document === undefined) return null;
-        return { state: await codec.decode(document), term: Number(term), reason: reason ?? "", by: by ?? "", at: new Date(Number(at)) };
+        return {
+          state: await codec.decode(document),
+          term: Number(term),
+          reason: reason ?? "",
+          by: by ?? "",
+          at: new Date(Number(at)),
+        };
       },
       async watch(commitId, signal) {
         const poll = new AbortController();
@@ -196,7 +271,8 @@ export function openPorts({ run, keys, codec, clock, confirm, wait, accessWait, 
         const end = AbortSignal.any([signal, poll.signal]);
         const look = () => run("read", ReadAnswer, all, [commitId ?? ""]);
         try {
-          // Listens before it looks, so that nothing happens in between. A notice may be of what is known already.
+          // Listens before it looks, so that nothing happens in between. A notice may be of what is
+          // known already.
           for (let before: string | null = null; !end.aborted; ) {
             const changed = wait(end);
             const [, stored, , stopped] = await look();
@@ -214,7 +290,12 @@ export function openPorts({ run, keys, codec, clock, confirm, wait, accessWait, 
     leases: createRedisLeases(run, keys, holder),
     replicas: {
       async announce(self, ttlMs) {
-        const live = await run("announce", Texts, [keys.replicas], [self.id, JSON.stringify(self), String(ttlMs)]);
+        const live = await run(
+          "announce",
+          Texts,
+          [keys.replicas],
+          [self.id, JSON.stringify(self), String(ttlMs)],
+        );
         return live.flatMap(readReplica);
       },
       async leave(id) {
@@ -224,7 +305,8 @@ export function openPorts({ run, keys, codec, clock, confirm, wait, accessWait, 
     access: createRedisAccess({ run, keys, clock, confirm, wait: accessWait }),
     looks: {
       load: async () => readLooks(await run("looks", v.string(), [keys.looks], [])),
-      save: async (looks, version) => (await run("saveLooks", v.number(), [keys.looks], [version, writeLooks(looks)])) === 1,
+      save: async (looks, version) =>
+        (await run("saveLooks", v.number(), [keys.looks], [version, writeLooks(looks)])) === 1,
     },
   };
 }

@@ -1,13 +1,21 @@
 /**
- * Redis for one request: a connection that is made when something is asked for, and is gone with the request. On Workers a
- * socket belongs to the request that opened it; another one that waited for its answer would wait for ever.
+ * Redis for one request: a connection that is made when something is asked for, and is gone with
+ * the request. On Workers a socket belongs to the request that opened it; another one that waited
+ * for its answer would wait for ever.
  * @module
  */
 import type { CaState } from "../core/ca/state.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
 import type { Backend } from "./backend.ts";
-import { checkRedis, createConfirmation, openPorts, type RedisCalls, redisKeys, scriptsOf } from "./redis-ports.ts";
+import {
+  checkRedis,
+  createConfirmation,
+  openPorts,
+  type RedisCalls,
+  redisKeys,
+  scriptsOf,
+} from "./redis-ports.ts";
 import type { RedisSettings } from "./redis-settings.ts";
 import { connectWire, type Wire } from "./redis-wire.ts";
 
@@ -33,7 +41,9 @@ export interface RequestRedisOptions {
   readonly memory: RedisMemory;
 }
 
-/** Makes a backend that has no connection yet. Its ports throw StoreError where none can be made. */
+/**
+ * Makes a backend that has no connection yet. Its ports throw StoreError where none can be made.
+ */
 export function openRequestRedis({ settings, clock, log, memory }: RequestRedisOptions): Backend {
   const keys = redisKeys(settings.prefix);
   let connecting: Promise<Wire> | null = null;
@@ -53,7 +63,10 @@ export function openRequestRedis({ settings, clock, log, memory }: RequestRedisO
       throw error;
     }
   };
-  /** The connection of this request: another one where the last one ended, as in a query that was blocked over a restart. */
+  /**
+   * The connection of this request: another one where the last one ended, as in a query that was
+   * blocked over a restart.
+   */
   const connected = async (): Promise<Wire> => {
     connecting ??= connect();
     const wire = await connecting;
@@ -62,7 +75,8 @@ export function openRequestRedis({ settings, clock, log, memory }: RequestRedisO
     return connecting;
   };
   const calls: RedisCalls = {
-    eval: async (script, names, args) => (await connected()).send("EVAL", script, String(names.length), ...names, ...args),
+    eval: async (script, names, args) =>
+      (await connected()).send("EVAL", script, String(names.length), ...names, ...args),
     info: async (section) => (await connected()).send("INFO", section),
     wait: async (copies, ms) => (await connected()).send("WAIT", String(copies), String(ms)),
     get silence() {

@@ -1,6 +1,7 @@
 /**
- * The Lua scripts: all that reads and writes more than one thing in Redis, each one atomic. Arguments come in as text,
- * answers are arrays of text and integers. Keys are named by redis-keys in README.md.
+ * The Lua scripts: all that reads and writes more than one thing in Redis, each one atomic.
+ * Arguments come in as text, answers are arrays of text and integers. Keys are named by redis-keys
+ * in README.md.
  * @module
  */
 import { LEASE_SLACK_MS } from "../core/lease.ts";
@@ -17,7 +18,8 @@ export const SCRIPTS = {
 
   /**
    * KEYS state, lease:operation, stop. ARGV the commit id that the caller has the state of, or ''.
-   * Answers {index, commit id, term, commit id in the stop mark, document or '' where the caller has it}.
+   * Answers {index, commit id, term, commit id in the stop mark, document or '' where the caller
+   * has it}.
    */
   read: `
 local state = redis.call('HMGET', KEYS[1], 'index', 'commit')
@@ -27,9 +29,9 @@ if commit ~= ARGV[1] then document = redis.call('HGET', KEYS[1], 'document') or 
 return {state[1] or '0', commit, redis.call('HGET', KEYS[2], 'term') or '0', redis.call('HGET', KEYS[3], 'commit') or '', document}`,
 
   /**
-   * KEYS state, lease:operation, stop. ARGV next index, next commit id, document; expected index, commit id, term, commit
-   * id in the stop mark; the channel. Answers {index, commit id, term, commit id in the stop mark} as they were: the
-   * write was made where they are the expected ones.
+   * KEYS state, lease:operation, stop. ARGV next index, next commit id, document; expected index,
+   * commit id, term, commit id in the stop mark; the channel. Answers {index, commit id, term,
+   * commit id in the stop mark} as they were: the write was made where they are the expected ones.
    */
   commit: `
 local state = redis.call('HMGET', KEYS[1], 'index', 'commit')
@@ -48,8 +50,8 @@ end
 return {index, commit, term, stop}`,
 
   /**
-   * KEYS stop, state. ARGV index, commit id, term, document, reason, by; the channel; the commit id that must be stored.
-   * Answers 1 where the mark is another one now.
+   * KEYS stop, state. ARGV index, commit id, term, document, reason, by; the channel; the commit id
+   * that must be stored. Answers 1 where the mark is another one now.
    */
   stop: `${PRELUDE}
 if (redis.call('HGET', KEYS[2], 'commit') or '') ~= ARGV[8] then return 0 end
@@ -73,9 +75,10 @@ return {}`,
   now: `${PRELUDE} return text(now())`,
 
   /**
-   * KEYS lease. ARGV holder, milliseconds, the number of the holder's request, that of its last one where it was not answered
-   * or ''. Answers the term, or 0 where it is held. What that last one was granted is free: nobody acts under it. So is what
-   * ends so far off that this clock has gone back since it was granted (isOff of core/lease.ts).
+   * KEYS lease. ARGV holder, milliseconds, the number of the holder's request, that of its last one
+   * where it was not answered or ''. Answers the term, or 0 where it is held. What that last one
+   * was granted is free: nobody acts under it. So is what ends so far off that this clock has gone
+   * back since it was granted (isOff of core/lease.ts).
    */
   acquire: `${PRELUDE}
 local lease = redis.call('HMGET', KEYS[1], 'holder', 'term', 'expires', 'request')
@@ -86,7 +89,10 @@ local term = text(tonumber(lease[2] or '0') + 1)
 redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'term', term, 'expires', text(now() + tonumber(ARGV[2])), 'request', ARGV[3])
 return term`,
 
-  /** KEYS lease. ARGV holder, term, milliseconds. Answers 1 where it was the holder's under that term. */
+  /**
+   * KEYS lease. ARGV holder, term, milliseconds. Answers 1 where it was the holder's under that
+   * term.
+   */
   renew: `${PRELUDE}
 local lease = redis.call('HMGET', KEYS[1], 'holder', 'term', 'expires')
 if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] or tonumber(lease[3]) <= now() then return 0 end
@@ -106,8 +112,9 @@ if lease[1] and lease[1] ~= '' and tonumber(lease[2]) > now() then return lease[
 return ''`,
 
   /**
-   * KEYS replicas. ARGV id, what it says of itself, milliseconds. Answers what each replica alive says. What was
-   * said later than now was said by a clock that has gone back since: a replica that is alive says so again.
+   * KEYS replicas. ARGV id, what it says of itself, milliseconds. Answers what each replica alive
+   * says. What was said later than now was said by a clock that has gone back since: a replica that
+   * is alive says so again.
    */
   announce: `${PRELUDE}
 local time = now()
@@ -125,15 +132,17 @@ return live`,
   /** KEYS looks. Answers what is remembered of looks at the clock, or ''. */
   looks: `return redis.call('HGET', KEYS[1], 'looks') or ''`,
 
-  /** KEYS looks. ARGV what must be remembered now or '', what is to be. Answers 1 if it was written. */
+  /**
+   * KEYS looks. ARGV what must be remembered now or '', what is to be. Answers 1 if it was written.
+   */
   saveLooks: `
 if (redis.call('HGET', KEYS[1], 'looks') or '') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'looks', ARGV[2])
 return 1`,
 
   /**
-   * KEYS probe. ARGV the channel. Tries every command that the others use, since a script that may not run one does not
-   * say which. Answers {} or {command, error}.
+   * KEYS probe. ARGV the channel. Tries every command that the others use, since a script that may
+   * not run one does not say which. Answers {} or {command, error}.
    */
   probe: `
 local tries = {

@@ -1,5 +1,6 @@
 /**
- * What has to be known to reach Redis, as configuration reads it and the store uses it. Types alone: no client.
+ * What has to be known to reach Redis, as configuration reads it and the store uses it. Types
+ * alone: no client.
  * @module
  */
 
@@ -14,7 +15,11 @@ export interface RedisSettings {
   readonly sentinelPassword: string | null;
   readonly db: number;
   /** PEM texts, or null for plain TCP. */
-  readonly tls: { readonly ca: string | null; readonly cert: string | null; readonly key: string | null } | null;
+  readonly tls: {
+    readonly ca: string | null;
+    readonly cert: string | null;
+    readonly key: string | null;
+  } | null;
   readonly prefix: string;
   readonly connectTimeoutMs: number;
   readonly commandTimeoutMs: number;

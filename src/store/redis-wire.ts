@@ -1,6 +1,7 @@
 /**
- * A connection to one Redis that is made, used and dropped: RESP2 over a socket, pipelined, never reconnected. It is for
- * where a connection lives as long as a request; it costs a tenth of a full client to load.
+ * A connection to one Redis that is made, used and dropped: RESP2 over a socket, pipelined, never
+ * reconnected. It is for where a connection lives as long as a request; it costs a tenth of a full
+ * client to load.
  * @module
  */
 import type { Socket } from "node:net";
@@ -41,7 +42,9 @@ function parse(bytes: Uint8Array, at: number): Parsed {
     case "$": {
       const length = Number(line);
       if (length < 0) return [null, next];
-      return bytes.length < next + length + 2 ? null : [fromUtf8(bytes.subarray(next, next + length)), next + length + 2];
+      return bytes.length < next + length + 2
+        ? null
+        : [fromUtf8(bytes.subarray(next, next + length)), next + length + 2];
     }
     case "*":
       return parseArray(bytes, next, Number(line));
@@ -65,21 +68,33 @@ function parseArray(bytes: Uint8Array, at: number, length: number): Parsed {
 
 /** A command as Redis reads it: an array of strings, each with its length in octets. */
 function encode(command: readonly string[]): Uint8Array {
-  return utf8([`*${command.length}`, ...command.flatMap((part) => [`$${utf8(part).length}`, part])].map((line) => `${line}\r\n`).join(""));
+  return utf8(
+    [`*${command.length}`, ...command.flatMap((part) => [`$${utf8(part).length}`, part])]
+      .map((line) => `${line}\r\n`)
+      .join(""),
+  );
 }
 
-/** Opens a socket. Its modules are loaded here, so that a runtime without them can say so. @throws {StoreError} `store_refused` */
+/**
+ * Opens a socket. Its modules are loaded here, so that a runtime without them can say so.
+ * @throws {StoreError} `store_refused`
+ */
 async function openSocket({ nodes, tls }: RedisSettings): Promise<Socket> {
   const [node = { host: "localhost", port: 6379 }] = nodes;
-  const [net, secure] = await Promise.all([import("node:net"), import("node:tls")]).catch((error: unknown) => {
-    throw new StoreError(
-      "store_refused",
-      'Redis cannot be reached: this runtime has no node:net. On Cloudflare Workers, set compatibility_flags = ["nodejs_compat"] in wrangler.toml',
-      { cause: error },
-    );
-  });
+  const [net, secure] = await Promise.all([import("node:net"), import("node:tls")]).catch(
+    (error: unknown) => {
+      throw new StoreError(
+        "store_refused",
+        'Redis cannot be reached: this runtime has no node:net. On Cloudflare Workers, set compatibility_flags = ["nodejs_compat"] in wrangler.toml',
+        { cause: error },
+      );
+    },
+  );
   if (tls === null) return net.createConnection(node);
-  return secure.connect({ ...node, ...Object.fromEntries(Object.entries(tls).filter(([, text]) => text !== null)) });
+  return secure.connect({
+    ...node,
+    ...Object.fromEntries(Object.entries(tls).filter(([, text]) => text !== null)),
+  });
 }
 
 /** Connects, and says who we are. @throws {Error} as `send` rejects */
@@ -100,7 +115,11 @@ export async function connectWire(settings: RedisSettings, clock: Clock): Promis
   const take = (chunk: Uint8Array) => {
     rest = rest.length === 0 ? chunk : concat(rest, chunk);
     let at = 0;
-    for (let parsed = parse(rest, at); parsed !== null; parsed = at < rest.length ? parse(rest, at) : null) {
+    for (
+      let parsed = parse(rest, at);
+      parsed !== null;
+      parsed = at < rest.length ? parse(rest, at) : null
+    ) {
       const [reply] = parsed;
       at = parsed[1];
       const next = waiting.shift();
@@ -121,7 +140,10 @@ export async function connectWire(settings: RedisSettings, clock: Clock): Promis
   socket.on(tls === null ? "connect" : "secureConnect", () => opened.abort());
   socket.setNoDelay(true);
 
-  /** Rejects all that wait where an answer takes too long: what comes later could not be told from another one's. */
+  /**
+   * Rejects all that wait where an answer takes too long: what comes later could not be told from
+   * another one's.
+   */
   const within = async <T>(ms: number, work: Promise<T>): Promise<T> => {
     const done = new AbortController();
     void clock.sleep(ms, done.signal).then(() => {
@@ -145,7 +167,9 @@ export async function connectWire(settings: RedisSettings, clock: Clock): Promis
   if (fault !== null) throw fault;
   // The answers come in this order; nothing is waited for in between.
   const hello = [
-    ...(password === null ? [] : [username === null ? ["AUTH", password] : ["AUTH", username, password]]),
+    ...(password === null
+      ? []
+      : [username === null ? ["AUTH", password] : ["AUTH", username, password]]),
     ...(db === 0 ? [] : [["SELECT", String(db)]]),
   ].map((command) => send(...command));
   try {

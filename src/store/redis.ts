@@ -1,6 +1,6 @@
 /**
- * The shared store of a process: one document in Redis, replaced by one script that compares index, commit id and term,
- * over a connection that stays, with a second one that hears of changes.
+ * The shared store of a process: one document in Redis, replaced by one script that compares index,
+ * commit id and term, over a connection that stays, with a second one that hears of changes.
  * @module
  */
 import * as v from "valibot";
@@ -10,7 +10,15 @@ import type { Log } from "../core/log.ts";
 import type { Backend } from "./backend.ts";
 import { type Client, createClient, keepConnecting } from "./redis-connection.ts";
 import { refusalOf } from "./redis-error.ts";
-import { answered, checkRedis, createConfirmation, openPorts, type RedisCalls, redisKeys, scriptsOf } from "./redis-ports.ts";
+import {
+  answered,
+  checkRedis,
+  createConfirmation,
+  openPorts,
+  type RedisCalls,
+  redisKeys,
+  scriptsOf,
+} from "./redis-ports.ts";
 import type { RedisSettings } from "./redis-settings.ts";
 import { createWaiter } from "./waiter.ts";
 
@@ -18,20 +26,31 @@ export interface RedisOptions {
   readonly settings: RedisSettings;
   readonly clock: Clock;
   readonly log: Log;
-  /** Whether a Redis that does not answer is opened all the same, and connected to as soon as it does. @default false */
+  /**
+   * Whether a Redis that does not answer is opened all the same, and connected to as soon as it
+   * does. @default false
+   */
   readonly keepConnecting?: boolean;
 }
 
 /**
  * Connects to Redis and checks that it can be relied on.
- * @throws {StoreError} if it refuses, is too old or would evict keys, and, without `keepConnecting`, if it does not answer
+ * @throws {StoreError} if it refuses, is too old or would evict keys, and, without
+ * `keepConnecting`, if it does not answer
  */
-export async function openRedis({ settings, clock, log, keepConnecting: patient = false }: RedisOptions): Promise<Backend> {
+export async function openRedis({
+  settings,
+  clock,
+  log,
+  keepConnecting: patient = false,
+}: RedisOptions): Promise<Backend> {
   const client = createClient(settings);
   const subscriber = createClient(settings);
   const keys = redisKeys(settings.prefix);
   // Never the user or the password, which the URL has too.
-  const hosts = settings.nodes.map(({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`).join(", ");
+  const hosts = settings.nodes
+    .map(({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`)
+    .join(", ");
   const waiter = createWaiter();
   const accessWaiter = createWaiter();
   let silence: unknown = null;
@@ -80,13 +99,17 @@ export async function openRedis({ settings, clock, log, keepConnecting: patient 
     connected = true;
     log.info("Connected to Redis", { redis: hosts });
   });
-  subscriber.on("message", (channel: string) => (channel === keys.accessChanged ? accessWaiter : waiter).notify());
-  // What was published before was missed. Where it fails the poll is left, and the next connection tries again.
+  subscriber.on("message", (channel: string) =>
+    (channel === keys.accessChanged ? accessWaiter : waiter).notify(),
+  );
+  // What was published before was missed. Where it fails the poll is left, and the next connection
+  // tries again.
   const wakeAll = () => {
     waiter.notify();
     accessWaiter.notify();
   };
-  const subscribe = () => subscriber.subscribe(keys.changed, keys.accessChanged).then(wakeAll, () => undefined);
+  const subscribe = () =>
+    subscriber.subscribe(keys.changed, keys.accessChanged).then(wakeAll, () => undefined);
 
   const endings: (() => void)[] = [];
   const close = () => {
@@ -96,7 +119,9 @@ export async function openRedis({ settings, clock, log, keepConnecting: patient 
     subscriber.disconnect();
   };
   try {
-    await answered(calls, v.unknown(), () => connectWithin(client, settings.connectTimeoutMs, clock));
+    await answered(calls, v.unknown(), () =>
+      connectWithin(client, settings.connectTimeoutMs, clock),
+    );
     await requireChecked();
     await answered(calls, v.unknown(), async () => {
       await connectWithin(subscriber, settings.connectTimeoutMs, clock);
@@ -109,7 +134,10 @@ export async function openRedis({ settings, clock, log, keepConnecting: patient 
     }
     if (!patient || error.code !== "store_unavailable") {
       close();
-      throw new StoreError(error.code, `${error.message} (MESHCA_STORE: ${hosts})`, { cause: error, ...retryOf(error) });
+      throw new StoreError(error.code, `${error.message} (MESHCA_STORE: ${hosts})`, {
+        cause: error,
+        ...retryOf(error),
+      });
     }
     log.warn("Redis does not answer; it is tried again", { redis: hosts, reason: error.message });
   }

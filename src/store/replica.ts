@@ -1,5 +1,6 @@
 /**
- * The stored form of what a replica says of itself: JSON, read back through a schema, since anybody may have written it.
+ * The stored form of what a replica says of itself: JSON, read back through a schema, since anybody
+ * may have written it.
  * @module
  */
 import * as v from "valibot";

@@ -1,10 +1,16 @@
 /**
- * Access control's records in SQLite: a row each, and the names of the last writes to tell what changed.
+ * Access control's records in SQLite: a row each, and the names of the last writes to tell what
+ * changed.
  * @module
  */
 import type { DatabaseSync } from "node:sqlite";
 import * as v from "valibot";
-import { type AccessStore, CHANGES_KEPT, RECORD_KINDS, type StoredRecord } from "../core/access-store.ts";
+import {
+  type AccessStore,
+  CHANGES_KEPT,
+  RECORD_KINDS,
+  type StoredRecord,
+} from "../core/access-store.ts";
 import type { Clock } from "../core/clock.ts";
 import { keyConflict, keysOf, requireSet, versionConflict } from "./checks.ts";
 import { createWaiter } from "./waiter.ts";
@@ -41,11 +47,18 @@ export interface SqliteAccessOptions {
   readonly clock: Clock;
   /** Runs a step that sees and changes the file alone. @throws {StoreError} */
   readonly transaction: <T>(step: () => T) => T;
-  /** How often to look for other connections' writes, in milliseconds; null where there are none. */
+  /**
+   * How often to look for other connections' writes, in milliseconds; null where there are none.
+   */
   readonly pollMs: number | null;
 }
 
-export function createSqliteAccess({ db, clock, transaction, pollMs }: SqliteAccessOptions): AccessStore {
+export function createSqliteAccess({
+  db,
+  clock,
+  transaction,
+  pollMs,
+}: SqliteAccessOptions): AccessStore {
   const waiter = createWaiter();
   const columns = "kind, id, key, version, create_idx, modify_idx, document";
   const sql = {
@@ -55,7 +68,9 @@ export function createSqliteAccess({ db, clock, transaction, pollMs }: SqliteAcc
     one: db.prepare(`SELECT ${columns} FROM access_record WHERE kind = ? AND id = ?`),
     owner: db.prepare("SELECT kind, id FROM access_record WHERE kind = ? AND key = ?"),
     touched: db.prepare("SELECT DISTINCT kind, id FROM access_touched WHERE idx > ?"),
-    set: db.prepare(`INSERT OR REPLACE INTO access_record (${columns}) VALUES (?, ?, ?, ?, ?, ?, ?)`),
+    set: db.prepare(
+      `INSERT OR REPLACE INTO access_record (${columns}) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+    ),
     remove: db.prepare("DELETE FROM access_record WHERE kind = ? AND id = ?"),
     logWrite: db.prepare("INSERT INTO access_write (idx, tip) VALUES (?, ?)"),
     logTouched: db.prepare("INSERT INTO access_touched (idx, kind, id) VALUES (?, ?, ?)"),
@@ -88,9 +103,17 @@ export function createSqliteAccess({ db, clock, transaction, pollMs }: SqliteAcc
       return transaction(() => {
         const { idx: index, tip } = last();
         const whole = readSet();
-        if (since?.tip === tip) return { index, tip, ...whole, complete: false, records: [], gone: [] };
+        if (since?.tip === tip)
+          return { index, tip, ...whole, complete: false, records: [], gone: [] };
         if (since === null || optional(WriteRow, sql.write.get(since.index))?.tip !== since.tip)
-          return { index, tip, ...whole, complete: true, records: sql.all.all().map(readRow), gone: [] };
+          return {
+            index,
+            tip,
+            ...whole,
+            complete: true,
+            records: sql.all.all().map(readRow),
+            gone: [],
+          };
         const touched = sql.touched.all(since.index).map((row) => v.parse(NameRow, row));
         const found = touched.map((name) => ({ name, record: find(name) }));
         return {
@@ -109,19 +132,36 @@ export function createSqliteAccess({ db, clock, transaction, pollMs }: SqliteAcc
       const index = transaction(() => {
         for (const change of replacesAll ? [] : changes) {
           if ((find(change)?.version ?? 0) !== change.expected) throw versionConflict(change);
-          const owner = change.next === null ? null : optional(NameRow, sql.owner.get(change.kind, change.next.key));
-          if (owner !== null && owner.id !== change.id && !gives(owner.kind, owner.id)) throw keyConflict(change);
+          const owner =
+            change.next === null
+              ? null
+              : optional(NameRow, sql.owner.get(change.kind, change.next.key));
+          if (owner !== null && owner.id !== change.id && !gives(owner.kind, owner.id))
+            throw keyConflict(change);
         }
         if (twice !== null) throw keyConflict(twice);
         const before = last();
-        if (whole !== undefined) requireSet({ index: before.idx, tip: before.tip }, readSet().stopped, whole);
+        if (whole !== undefined)
+          requireSet({ index: before.idx, tip: before.tip }, readSet().stopped, whole);
         const next = whole?.index ?? before.idx + 1;
-        if (replacesAll) db.exec("DELETE FROM access_record; DELETE FROM access_write; DELETE FROM access_touched;");
+        if (replacesAll)
+          db.exec(
+            "DELETE FROM access_record; DELETE FROM access_write; DELETE FROM access_touched;",
+          );
         const made = changes.map(({ kind, id }) => find({ kind, id })?.createIndex ?? next);
         // What is given up first, so that it is free for the others.
         for (const { kind, id } of changes) sql.remove.run(kind, id);
         changes.forEach(({ kind, id, expected, next: content }, i) => {
-          if (content !== null) sql.set.run(kind, id, content.key, expected + 1, made[i] ?? next, next, content.document);
+          if (content !== null)
+            sql.set.run(
+              kind,
+              id,
+              content.key,
+              expected + 1,
+              made[i] ?? next,
+              next,
+              content.document,
+            );
           sql.logTouched.run(next, kind, id);
         });
         sql.logWrite.run(next, tip);

@@ -1,7 +1,8 @@
 /**
- * The embedded store and leases: one SQLite file. Every commit is on disk before it is answered (WAL with
- * synchronous=FULL). The file is locked for as long as it is open, so that no second process can serve from it; only the
- * workers of one server share it, and see each other's commits by a poll.
+ * The embedded store and leases: one SQLite file. Every commit is on disk before it is answered
+ * (WAL with synchronous=FULL). The file is locked for as long as it is open, so that no second
+ * process can serve from it; only the workers of one server share it, and see each other's commits
+ * by a poll.
  * @module
  */
 import { DatabaseSync } from "node:sqlite";
@@ -18,7 +19,10 @@ import { ACCESS_SET_TABLE, ACCESS_TABLES, createSqliteAccess } from "./sqlite-ac
 import { createTransaction, sqliteError } from "./sqlite-transaction.ts";
 import { createWaiter } from "./waiter.ts";
 
-/** Version of the tables, kept in SQLite's user_version. The document in them has a schema of its own. */
+/**
+ * Version of the tables, kept in SQLite's user_version. The document in them has a schema of its
+ * own.
+ */
 const TABLES = 4;
 
 /** The newest tables from the version before, where 0 is an empty file. */
@@ -39,7 +43,11 @@ const BUSY_MS = 5000;
 /** Grows with every transaction of another connection. */
 const DataVersion = v.object({ data_version: v.number() });
 const StateRow = v.object({ idx: v.number(), commit_id: v.string(), document: v.string() });
-const LeaseRow = v.object({ holder: v.nullable(v.string()), term: v.number(), expires_at: v.number() });
+const LeaseRow = v.object({
+  holder: v.nullable(v.string()),
+  term: v.number(),
+  expires_at: v.number(),
+});
 
 const MarkRow = v.object({
   idx: v.number(),
@@ -61,10 +69,15 @@ export interface SqliteOptions {
 
 /**
  * Opens or makes a database file.
- * @throws {StoreError} `store_busy` when another process has it, `schema_unknown` when a newer meshca made it,
+ * @throws {StoreError} `store_busy` when another process has it, `schema_unknown` when a newer
+ * meshca made it,
  *   `state_corrupt` when it is no database, `store_unavailable` when it cannot be opened.
  */
-export function openSqlite(path: string, clock: Clock, { shared = false, looks = createMemoryLooks() }: SqliteOptions = {}): Backend {
+export function openSqlite(
+  path: string,
+  clock: Clock,
+  { shared = false, looks = createMemoryLooks() }: SqliteOptions = {},
+): Backend {
   const db = openDatabase(path, shared);
   const waiter = createWaiter();
   const now = () => clock.now().getTime();
@@ -75,13 +88,17 @@ export function openSqlite(path: string, clock: Clock, { shared = false, looks =
     write: db.prepare(
       "INSERT INTO state (id, idx, commit_id, document) VALUES (1, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET idx = excluded.idx, commit_id = excluded.commit_id, document = excluded.document",
     ),
-    mark: db.prepare("SELECT idx, commit_id, term, document, reason, noticed_by, set_at FROM stop_mark WHERE id = 1"),
+    mark: db.prepare(
+      "SELECT idx, commit_id, term, document, reason, noticed_by, set_at FROM stop_mark WHERE id = 1",
+    ),
     setMark: db.prepare(
       "INSERT OR REPLACE INTO stop_mark (id, idx, commit_id, term, document, reason, noticed_by, set_at) VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
     ),
     raiseMark: db.prepare("UPDATE stop_mark SET term = max(term, ?)"),
     clearMark: db.prepare("DELETE FROM stop_mark"),
-    announce: db.prepare("INSERT OR REPLACE INTO replica (id, replica, expires_at) VALUES (?, ?, ?)"),
+    announce: db.prepare(
+      "INSERT OR REPLACE INTO replica (id, replica, expires_at) VALUES (?, ?, ?)",
+    ),
     leave: db.prepare("DELETE FROM replica WHERE id = ?"),
     // What ended, and what ends so far off that the clock has gone back since.
     forget: db.prepare("DELETE FROM replica WHERE expires_at <= ?1 OR expires_at > ?1 + 10 * ?2"),
@@ -121,7 +138,12 @@ export function openSqlite(path: string, clock: Clock, { shared = false, looks =
     open(codec, holder) {
       const owns = (name: LeaseName, term: number) => {
         const lease = readLease(name);
-        return lease !== null && lease.term === term && lease.holder === holder && lease.expires_at > now();
+        return (
+          lease !== null &&
+          lease.term === term &&
+          lease.holder === holder &&
+          lease.expires_at > now()
+        );
       };
       return {
         store: {
@@ -135,19 +157,32 @@ export function openSqlite(path: string, clock: Clock, { shared = false, looks =
             const state = await codec.decode(row.document);
             // The columns are compared at each commit; only the document has a MAC.
             if (state.index !== row.idx || state.commitId !== row.commit_id)
-              throw new StoreError("state_corrupt", "Cannot trust the stored state: its row is not of its document");
+              throw new StoreError(
+                "state_corrupt",
+                "Cannot trust the stored state: its row is not of its document",
+              );
             return { state, term, stopped, kek: codec.kekOf(row.document) };
           },
           async commit(next, expected) {
             const document = await codec.encode(next);
             transaction(() => {
-              const [state, mark, term] = [readState(), readMark(), readLease("operation")?.term ?? 0];
-              const stored = { index: state?.idx ?? 0, commitId: state?.commit_id ?? null, term, stopped: mark?.commit_id ?? null };
+              const [state, mark, term] = [
+                readState(),
+                readMark(),
+                readLease("operation")?.term ?? 0,
+              ];
+              const stored = {
+                index: state?.idx ?? 0,
+                commitId: state?.commit_id ?? null,
+                term,
+                stopped: mark?.commit_id ?? null,
+              };
               requireExpected(stored, expected);
               sql.write.run(next.index, next.commitId, document);
               if (mark === null) return;
               sql.clearMark.run();
-              // Whoever saw a higher term than is known here would take the store for one that lost writes.
+              // Whoever saw a higher term than is known here would take the store for one that lost
+              // writes.
               if (mark.term > term) sql.grant.run("operation", null, mark.term, 0);
             });
             emptyLog();
@@ -159,7 +194,15 @@ export function openSqlite(path: string, clock: Clock, { shared = false, looks =
               if ((readState()?.commit_id ?? null) !== found) return;
               const mark = readMark();
               if (mark === null || mark.idx < state.index)
-                sql.setMark.run(state.index, state.commitId, Math.max(term, mark?.term ?? 0), document, reason, by, now());
+                sql.setMark.run(
+                  state.index,
+                  state.commitId,
+                  Math.max(term, mark?.term ?? 0),
+                  document,
+                  reason,
+                  by,
+                  now(),
+                );
               else sql.raiseMark.run(term);
             });
             waiter.notify();
@@ -240,12 +283,15 @@ export function openSqlite(path: string, clock: Clock, { shared = false, looks =
 }
 
 /**
- * Claims a file for the workers of one server: makes its tables, frees its leases, and keeps every other server away.
+ * Claims a file for the workers of one server: makes its tables, frees its leases, and keeps every
+ * other server away.
  * @returns what gives it back.
  * @throws {StoreError} as `openSqlite` does
  */
 export function claimSqlite(path: string): () => void {
-  const guard = connect(`${path}-workers`, (db) => db.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;"));
+  const guard = connect(`${path}-workers`, (db) =>
+    db.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;"),
+  );
   try {
     openDatabase(path, false).close();
   } catch (error) {
@@ -257,24 +303,37 @@ export function claimSqlite(path: string): () => void {
 
 function openDatabase(path: string, shared: boolean): DatabaseSync {
   return connect(path, (db) => {
-    // EXCLUSIVE before WAL: the lock is taken at the first access and kept, and no shared memory file is needed.
+    // EXCLUSIVE before WAL: the lock is taken at the first access and kept, and no shared memory
+    // file is needed.
     db.exec(shared ? `PRAGMA busy_timeout = ${BUSY_MS}` : "PRAGMA locking_mode = EXCLUSIVE");
-    const version = v.parse(v.object({ user_version: v.number() }), db.prepare("PRAGMA user_version").get()).user_version;
+    const version = v.parse(
+      v.object({ user_version: v.number() }),
+      db.prepare("PRAGMA user_version").get(),
+    ).user_version;
     if (version > TABLES)
       throw new StoreError(
         "schema_unknown",
         `Cannot open ${JSON.stringify(path)}: a newer version of meshca made it (tables ${version}, this version knows up to ${TABLES})`,
       );
-    const { tables } = v.parse(v.object({ tables: v.number() }), db.prepare("SELECT count(*) AS tables FROM sqlite_master").get());
+    const { tables } = v.parse(
+      v.object({ tables: v.number() }),
+      db.prepare("SELECT count(*) AS tables FROM sqlite_master").get(),
+    );
     if (version === 0 && tables > 0)
-      throw new StoreError("state_corrupt", `Cannot open ${JSON.stringify(path)}: it is another program's database`);
+      throw new StoreError(
+        "state_corrupt",
+        `Cannot open ${JSON.stringify(path)}: it is another program's database`,
+      );
     // Only now is anything written: the file is ours.
     db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;");
     if (shared) return;
     db.exec("BEGIN IMMEDIATE");
     for (const create of CREATE.slice(version)) db.exec(create);
-    // Whoever held a lease held this file's lock too, and is gone. Terms stay, so that they only grow.
-    db.exec(`PRAGMA user_version = ${TABLES}; UPDATE lease SET holder = NULL, expires_at = 0; DELETE FROM replica; COMMIT;`);
+    // Whoever held a lease held this file's lock too, and is gone. Terms stay, so that they only
+    // grow.
+    db.exec(
+      `PRAGMA user_version = ${TABLES}; UPDATE lease SET holder = NULL, expires_at = 0; DELETE FROM replica; COMMIT;`,
+    );
   });
 }
 

@@ -1,13 +1,17 @@
 /**
- * Room for the audit records of changes on a full disk: a file beside the log whose blocks are allocated while there is
- * room for them. It is overwritten in place, so that nothing else that fills the disk can take the room.
+ * Room for the audit records of changes on a full disk: a file beside the log whose blocks are
+ * allocated while there is room for them. It is overwritten in place, so that nothing else that
+ * fills the disk can take the room.
  * @module
  */
 import { concat } from "../core/bytes.ts";
 
 /** Octets of a reserve: records of some 2,500 changes. */
 export const RESERVE_LENGTH = 1024 * 1024;
-/** What stands where no record is: the end of an empty line, so that the file is always lines of JSON. */
+/**
+ * What stands where no record is: the end of an empty line, so that the file is always lines of
+ * JSON.
+ */
 const BLANK = 0x0a;
 
 /** The file of a reserve, with `RESERVE_LENGTH` octets that were all written once. */
@@ -32,7 +36,10 @@ export class AuditReserve {
     return new Uint8Array(RESERVE_LENGTH).fill(BLANK);
   }
 
-  /** The lines that an earlier process left in it, which may be in the log already. @throws {Error} */
+  /**
+   * The lines that an earlier process left in it, which may be in the log already.
+   * @throws {Error}
+   */
   async recover(): Promise<Uint8Array> {
     const bytes = await this.#file.read();
     let end = bytes.length;
@@ -52,7 +59,11 @@ export class AuditReserve {
     return RESERVE_LENGTH - this.#end;
   }
 
-  /** Adds a line, which outlives a crash then. @returns false if there is no room for it. @throws {Error} */
+  /**
+   * Adds a line, which outlives a crash then.
+   * @returns false if there is no room for it.
+   * @throws {Error}
+   */
   async append(line: Uint8Array): Promise<boolean> {
     if (line.length > this.left) return false;
     const at = this.#end;

@@ -1,5 +1,6 @@
 /**
- * Writes the audit log: one JSON object a line, buffered for leaves and refusals, flushed for changes.
+ * Writes the audit log: one JSON object a line, buffered for leaves and refusals, flushed for
+ * changes.
  * @module
  */
 import { type Audit, type AuditRecord, NOBODY } from "../core/audit.ts";
@@ -12,12 +13,18 @@ import { RefusalTally } from "./refusal-tally.ts";
 
 /** Where the lines go. */
 export interface AuditSink {
-  /** Appends. @returns how many octets were written, at least one. @throws {Error} with a `code` such as ENOSPC */
+  /**
+   * Appends.
+   * @returns how many octets were written, at least one.
+   * @throws {Error} with a `code` such as ENOSPC
+   */
   write(bytes: Uint8Array): Promise<number>;
   /** Resolves when everything written would outlive a crash. @throws {Error} */
   sync(): Promise<void>;
   close(): Promise<void>;
-  /** Room for the records of changes while nothing can be appended; null if there is no such room. */
+  /**
+   * Room for the records of changes while nothing can be appended; null if there is no such room.
+   */
   readonly reserve: AuditReserve | null;
 }
 
@@ -39,13 +46,19 @@ export interface AuditLog extends Audit {
 const FLUSH_MS = 100;
 /** So many characters are written without waiting for that. */
 const FLUSH_AT = 64 * 1024;
-/** While nothing can be written, records up to so many characters wait in memory; the rest is counted. */
+/**
+ * While nothing can be written, records up to so many characters wait in memory; the rest is
+ * counted.
+ */
 const KEEP = 8 * 1024 * 1024;
 const RETRY_MS = 1000;
 /** Octets that the line of a change may have: a reserve with less left counts as full. */
 const MAX_LINE = 4096;
 
-/** What JSON lets through and a terminal or a reader of lines may act on: DEL and C1, line ends of Unicode, changes of direction. */
+/**
+ * What JSON lets through and a terminal or a reader of lines may act on: DEL and C1, line ends of
+ * Unicode, changes of direction.
+ */
 const UNSAFE = /[\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 
 export function createAudit({ sink, onFailure, clock, log }: AuditOptions): AuditLog {
@@ -102,7 +115,8 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
     try {
       pending = (await reserve?.recover()) ?? new Uint8Array();
       reserveState = "ready";
-      if (pending.length > 0) log.info("Appending audit records of changes from the reserve to the audit log");
+      if (pending.length > 0)
+        log.info("Appending audit records of changes from the reserve to the audit log");
     } catch (error) {
       reserveState = "unusable";
       log.error("Cannot read the reserve of the audit log", { code: codeOf(error) });
@@ -132,7 +146,10 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
     failure = null;
     log.info("Can write the audit log again", { lost: lost - lostTold });
     if (lost > lostTold)
-      enqueue({ caller: NOBODY, action: "audit", subject: null, outcome: "failed", code: "records_lost" }, lost - lostTold);
+      enqueue(
+        { caller: NOBODY, action: "audit", subject: null, outcome: "failed", code: "records_lost" },
+        lost - lostTold,
+      );
     lostTold = lost;
   };
 
@@ -159,9 +176,16 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
   };
 
   const unavailable = (what: string) =>
-    new NotReadyError("audit_unavailable", `Cannot ${what}: the audit log cannot be written (${failure})`, { retryAfterMs: RETRY_MS });
+    new NotReadyError(
+      "audit_unavailable",
+      `Cannot ${what}: the audit log cannot be written (${failure})`,
+      { retryAfterMs: RETRY_MS },
+    );
 
-  /** Writes a line that is queued, or was given up, to the reserve. @returns whether it would outlive a crash. */
+  /**
+   * Writes a line that is queued, or was given up, to the reserve.
+   * @returns whether it would outlive a crash.
+   */
   const appendToReserve = async (line: string): Promise<boolean> => {
     if (reserve === null || reserveState !== "ready") return false;
     try {
@@ -178,7 +202,11 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
       return failure;
     },
     get stopsChanges() {
-      return failure !== null && onFailure !== "go-on" && (reserve === null || reserveState !== "ready" || reserve.left < MAX_LINE);
+      return (
+        failure !== null &&
+        onFailure !== "go-on" &&
+        (reserve === null || reserveState !== "ready" || reserve.left < MAX_LINE)
+      );
     },
     get stopsSigning() {
       return failure !== null && onFailure === "stop-all";
@@ -226,7 +254,11 @@ export function createAudit({ sink, onFailure, clock, log }: AuditOptions): Audi
 }
 
 /** A record as a line of the log. @param count how many more of its kind it stands for */
-function lineOf({ caller, action, subject, outcome, code, serial, keyId, detail }: AuditRecord, now: Date, count?: number): string {
+function lineOf(
+  { caller, action, subject, outcome, code, serial, keyId, detail }: AuditRecord,
+  now: Date,
+  count?: number,
+): string {
   const line = JSON.stringify({
     kind: "audit",
     time: now.toISOString(),

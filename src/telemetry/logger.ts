@@ -15,8 +15,8 @@ export interface LeveledLog extends Log {
 }
 
 /**
- * The fields of the request that the running code works for. It is not imported, so that a Worker without Node's
- * compatibility is still loaded, and can say so; it has none.
+ * The fields of the request that the running code works for. It is not imported, so that a Worker
+ * without Node's compatibility is still loaded, and can say so; it has none.
  */
 const contextLocalStorage = createStorage();
 
@@ -27,7 +27,8 @@ function createStorage(): AsyncLocalStorage<Record<string, unknown>> | undefined
 }
 
 /**
- * Does the work of a request: every line that it logs has the id, however deep in the store or a provider it is written.
+ * Does the work of a request: every line that it logs has the id, however deep in the store or a
+ * provider it is written.
  * @param requestId the id on the request's answer.
  */
 export function inRequest<T>(requestId: string, work: () => T): T {

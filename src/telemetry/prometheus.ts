@@ -32,7 +32,10 @@ export interface PrometheusMetrics extends Metrics {
   render(observed: Observed): Promise<{ type: string; text: string }>;
 }
 
-/** The series of a counter for some label values, looked up by name: prom-client sorts and hashes labels at each call. */
+/**
+ * The series of a counter for some label values, looked up by name: prom-client sorts and hashes
+ * labels at each call.
+ */
 function childrenOf(): (counter: Counter, ...labels: string[]) => Counter.Internal {
   const children = new Map<Counter, Map<string, Counter.Internal>>();
   return (counter, ...labels) => {
@@ -64,24 +67,59 @@ export interface ProcessUsage {
 }
 
 /** The series of a process by the names that Prometheus's own clients use. */
-const PROCESS_SERIES: readonly (readonly [string, "counter" | "gauge", string, (usage: ProcessUsage) => number | undefined])[] = [
-  ["process_cpu_user_seconds_total", "counter", "User CPU time in seconds", ({ cpuUserSeconds }) => cpuUserSeconds],
-  ["process_cpu_system_seconds_total", "counter", "System CPU time in seconds", ({ cpuSystemSeconds }) => cpuSystemSeconds],
+const PROCESS_SERIES: readonly (readonly [
+  string,
+  "counter" | "gauge",
+  string,
+  (usage: ProcessUsage) => number | undefined,
+])[] = [
+  [
+    "process_cpu_user_seconds_total",
+    "counter",
+    "User CPU time in seconds",
+    ({ cpuUserSeconds }) => cpuUserSeconds,
+  ],
+  [
+    "process_cpu_system_seconds_total",
+    "counter",
+    "System CPU time in seconds",
+    ({ cpuSystemSeconds }) => cpuSystemSeconds,
+  ],
   [
     "process_cpu_seconds_total",
     "counter",
     "User and system CPU time in seconds",
     ({ cpuUserSeconds, cpuSystemSeconds }) =>
-      cpuUserSeconds === undefined || cpuSystemSeconds === undefined ? undefined : cpuUserSeconds + cpuSystemSeconds,
+      cpuUserSeconds === undefined || cpuSystemSeconds === undefined
+        ? undefined
+        : cpuUserSeconds + cpuSystemSeconds,
   ],
-  ["process_start_time_seconds", "gauge", "Start of the process, in seconds since 1970", ({ startTime }) => startTime],
-  ["process_resident_memory_bytes", "gauge", "Resident memory in octets", ({ residentBytes }) => residentBytes],
-  ["process_virtual_memory_bytes", "gauge", "Virtual memory in octets", ({ virtualBytes }) => virtualBytes],
+  [
+    "process_start_time_seconds",
+    "gauge",
+    "Start of the process, in seconds since 1970",
+    ({ startTime }) => startTime,
+  ],
+  [
+    "process_resident_memory_bytes",
+    "gauge",
+    "Resident memory in octets",
+    ({ residentBytes }) => residentBytes,
+  ],
+  [
+    "process_virtual_memory_bytes",
+    "gauge",
+    "Virtual memory in octets",
+    ({ virtualBytes }) => virtualBytes,
+  ],
   ["process_open_fds", "gauge", "Open file descriptors", ({ openFiles }) => openFiles],
   ["process_max_fds", "gauge", "Open file descriptors at most", ({ maxFiles }) => maxFiles],
 ];
 
-/** Adds the series of the process, without those of prom-client's default metrics that cost while nobody asks. */
+/**
+ * Adds the series of the process, without those of prom-client's default metrics that cost while
+ * nobody asks.
+ */
 function addProcess(registry: Registry, usage: () => ProcessUsage): void {
   for (const [name, kind, help, read] of PROCESS_SERIES) {
     // A series that the system does not tell is not there, rather than 0.
@@ -160,8 +198,17 @@ export function createPrometheus(build: Build, usage?: () => ProcessUsage): Prom
     durationOf.set(route, found);
     return found;
   };
-  const wrongTokens = new Counter({ name: "meshca_wrong_tokens_total", help: "Tokens presented that are unknown", registers });
-  const gauge = (name: string, help: string, read: (gauge: Gauge, now: Observed) => void, labelNames: string[] = []) =>
+  const wrongTokens = new Counter({
+    name: "meshca_wrong_tokens_total",
+    help: "Tokens presented that are unknown",
+    registers,
+  });
+  const gauge = (
+    name: string,
+    help: string,
+    read: (gauge: Gauge, now: Observed) => void,
+    labelNames: string[] = [],
+  ) =>
     new Gauge({
       name,
       help,
@@ -175,20 +222,38 @@ export function createPrometheus(build: Build, usage?: () => ProcessUsage): Prom
 
   gauge("meshca_watchers", "Blocked queries that wait", (g, { watchers }) => g.set(watchers));
   gauge("meshca_signing", "Signing requests in flight", (g, { signing }) => g.set(signing));
-  gauge("meshca_index", "Index of the state in use", (g, { snapshot }) => g.set(snapshot?.state.index ?? 0));
-  gauge("meshca_leader", "1 where this replica leads", (g, { status }) => g.set(status.role === "leader" ? 1 : 0));
-  gauge("meshca_operation_term", "Highest term of the operation lease seen", (g, { status }) => g.set(status.term));
-  gauge("meshca_replicas", "Replicas alive", (g, { status }) => g.set(status.live.length));
-  gauge("meshca_staleness_seconds", "Seconds since the store last said what is stored", (g, { status }) => {
-    const { stalenessMs } = status;
-    if (stalenessMs !== null) g.set(stalenessMs / 1000);
-  });
-  gauge("meshca_clock_offset_seconds", "Seconds that the store's clock is ahead of this one", (g, { status }) =>
-    g.set(status.clockOffsetMs / 1000),
+  gauge("meshca_index", "Index of the state in use", (g, { snapshot }) =>
+    g.set(snapshot?.state.index ?? 0),
   );
-  gauge("meshca_clock_alarm", "1 where all replicas have another time than the store", (g, { status }) => g.set(status.clockAlarm ? 1 : 0));
-  gauge("meshca_changes_stopped", "1 while the store has lost writes and no operator has decided", (g, { status }) =>
-    g.set(status.stopped === null ? 0 : 1),
+  gauge("meshca_leader", "1 where this replica leads", (g, { status }) =>
+    g.set(status.role === "leader" ? 1 : 0),
+  );
+  gauge("meshca_operation_term", "Highest term of the operation lease seen", (g, { status }) =>
+    g.set(status.term),
+  );
+  gauge("meshca_replicas", "Replicas alive", (g, { status }) => g.set(status.live.length));
+  gauge(
+    "meshca_staleness_seconds",
+    "Seconds since the store last said what is stored",
+    (g, { status }) => {
+      const { stalenessMs } = status;
+      if (stalenessMs !== null) g.set(stalenessMs / 1000);
+    },
+  );
+  gauge(
+    "meshca_clock_offset_seconds",
+    "Seconds that the store's clock is ahead of this one",
+    (g, { status }) => g.set(status.clockOffsetMs / 1000),
+  );
+  gauge(
+    "meshca_clock_alarm",
+    "1 where all replicas have another time than the store",
+    (g, { status }) => g.set(status.clockAlarm ? 1 : 0),
+  );
+  gauge(
+    "meshca_changes_stopped",
+    "1 while the store has lost writes and no operator has decided",
+    (g, { status }) => g.set(status.stopped === null ? 0 : 1),
   );
   gauge("meshca_audit_failing", "1 while the audit log cannot be written", (g, { audit }) => {
     if (audit !== null) g.set(audit.failure === null ? 0 : 1);
@@ -202,35 +267,58 @@ export function createPrometheus(build: Build, usage?: () => ProcessUsage): Prom
       this.inc(observed?.audit?.lost ?? 0);
     },
   });
-  gauge("meshca_changes_possible", "1 while the CA can be changed", (g, { changeObstacle }) => g.set(changeObstacle === null ? 1 : 0));
-  gauge("meshca_store_away_seconds", "Seconds since the store last answered, 0 while it answers", (g, { status, now }) => {
-    const { storeAway, confirmedAt } = status;
-    if (!storeAway) g.set(0);
-    else if (confirmedAt !== null) g.set((now.getTime() - confirmedAt.getTime()) / 1000);
-  });
-  gauge("meshca_tls_expiry_seconds", "Seconds until the certificate expires that the server shows", (g, { certificate, now }) => {
-    if (certificate !== null) g.set((certificate.notAfter.getTime() - now.getTime()) / 1000);
-  });
-  gauge("meshca_tls_emergency", "1 while the server shows its self-signed emergency certificate", (g, { certificate }) => {
-    if (certificate !== null) g.set(certificate.emergency === null ? 0 : 1);
-  });
-  new Gauge({ name: "meshca_build_info", help: "1, with the version and the runtime", labelNames: ["version", "runtime"], registers }).set(
-    build,
-    1,
+  gauge("meshca_changes_possible", "1 while the CA can be changed", (g, { changeObstacle }) =>
+    g.set(changeObstacle === null ? 1 : 0),
   );
+  gauge(
+    "meshca_store_away_seconds",
+    "Seconds since the store last answered, 0 while it answers",
+    (g, { status, now }) => {
+      const { storeAway, confirmedAt } = status;
+      if (!storeAway) g.set(0);
+      else if (confirmedAt !== null) g.set((now.getTime() - confirmedAt.getTime()) / 1000);
+    },
+  );
+  gauge(
+    "meshca_tls_expiry_seconds",
+    "Seconds until the certificate expires that the server shows",
+    (g, { certificate, now }) => {
+      if (certificate !== null) g.set((certificate.notAfter.getTime() - now.getTime()) / 1000);
+    },
+  );
+  gauge(
+    "meshca_tls_emergency",
+    "1 while the server shows its self-signed emergency certificate",
+    (g, { certificate }) => {
+      if (certificate !== null) g.set(certificate.emergency === null ? 0 : 1);
+    },
+  );
+  new Gauge({
+    name: "meshca_build_info",
+    help: "1, with the version and the runtime",
+    labelNames: ["version", "runtime"],
+    registers,
+  }).set(build, 1);
   gauge(
     "meshca_root_expiry_seconds",
     "Seconds until a root expires",
     (g, { snapshot, now }) => {
       for (const root of snapshot?.state.roots ?? [])
-        g.set({ id: root.id, status: root.status }, (root.certificate.notAfter.getTime() - now.getTime()) / 1000);
+        g.set(
+          { id: root.id, status: root.status },
+          (root.certificate.notAfter.getTime() - now.getTime()) / 1000,
+        );
     },
     ["id", "status"],
   );
-  gauge("meshca_issuer_expiry_seconds", "Seconds until what signs leaves expires", (g, { snapshot, now }) => {
-    const issuer = snapshot?.provider?.issuer;
-    if (issuer !== undefined) g.set((issuer.notAfter.getTime() - now.getTime()) / 1000);
-  });
+  gauge(
+    "meshca_issuer_expiry_seconds",
+    "Seconds until what signs leaves expires",
+    (g, { snapshot, now }) => {
+      const issuer = snapshot?.provider?.issuer;
+      if (issuer !== undefined) g.set((issuer.notAfter.getTime() - now.getTime()) / 1000);
+    },
+  );
 
   return {
     leafIssued(kind, seconds) {

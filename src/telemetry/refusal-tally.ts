@@ -1,6 +1,6 @@
 /**
- * Refusals come by the thousand from callers that need no right to send them. This bounds the lines that they make in the
- * audit log: what is counted here is written once a second, with its number.
+ * Refusals come by the thousand from callers that need no right to send them. This bounds the lines
+ * that they make in the audit log: what is counted here is written once a second, with its number.
  * @module
  */
 import { type AuditRecord, NOBODY } from "../core/audit.ts";
@@ -9,7 +9,10 @@ import { RateLimitedError } from "../core/errors.ts";
 
 /** Milliseconds in which refusals of the same kind are counted together. */
 const TALLY_MS = 1000;
-/** Refusals of one token with one code that are written in full within that time. Nobody is behind more of them in earnest. */
+/**
+ * Refusals of one token with one code that are written in full within that time. Nobody is behind
+ * more of them in earnest.
+ */
 const FULL_LINES = 10;
 
 interface Tally {
@@ -28,15 +31,19 @@ export class RefusalTally {
    * @param closing ends every count early, with its line.
    * @param write takes a record, and how many more refusals it stands for.
    */
-  constructor(clock: Clock, closing: AbortSignal, write: (record: AuditRecord, count?: number) => void) {
+  constructor(
+    clock: Clock,
+    closing: AbortSignal,
+    write: (record: AuditRecord, count?: number) => void,
+  ) {
     this.#clock = clock;
     this.#closing = closing;
     this.#write = write;
   }
 
   /**
-   * Writes a refusal, or counts it. Of a limit, and of callers without a token or with an unknown one, the first of a code
-   * within a second is written in full; of a known token, the first ten.
+   * Writes a refusal, or counts it. Of a limit, and of callers without a token or with an unknown
+   * one, the first of a code within a second is written in full; of a known token, the first ten.
    * @param make gives the record; it is not called for a limit that was just written.
    */
   add(error: unknown, code: string, make: (code: string) => AuditRecord): void {
@@ -74,7 +81,13 @@ export class RefusalTally {
       const { action, outcome, code } = first;
       // Those that are counted differ in everything but this.
       this.#write(
-        { caller: { ...NOBODY, accessor: key.startsWith("limit ") ? null : accessor }, action, subject: null, outcome, code },
+        {
+          caller: { ...NOBODY, accessor: key.startsWith("limit ") ? null : accessor },
+          action,
+          subject: null,
+          outcome,
+          code,
+        },
         begun.counted,
       );
     });

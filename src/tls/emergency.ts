@@ -1,6 +1,7 @@
 /**
- * A self-signed certificate for the time in which the CA cannot issue one for its own server: before it is loaded, and
- * after its root or its last certificate has expired. It is kept in the data folder, so that an operator can pin it.
+ * A self-signed certificate for the time in which the CA cannot issue one for its own server:
+ * before it is loaded, and after its root or its last certificate has expired. It is kept in the
+ * data folder, so that an operator can pin it.
  * @module
  */
 import { X509Certificate } from "node:crypto";
@@ -21,7 +22,10 @@ import { type Pair, readPair } from "./pair.ts";
 
 /** The file in the data folder: the certificate, and below it its key. */
 export const EMERGENCY_FILE = "tls-emergency.pem";
-/** How long a certificate lives, in milliseconds: a year, and a day back for a client whose clock is behind. */
+/**
+ * How long a certificate lives, in milliseconds: a year, and a day back for a client whose clock is
+ * behind.
+ */
 const [LIFE_MS, BACKDATE_MS] = [365 * 86_400_000, 86_400_000];
 
 /** A text that is kept over a restart. */
@@ -56,7 +60,10 @@ export class EmergencyCertificate {
     return this.#options.kept?.name ?? null;
   }
 
-  /** The certificate of the file if it can be used, else the one of this process, else a new one. It never rejects for a file. */
+  /**
+   * The certificate of the file if it can be used, else the one of this process, else a new one. It
+   * never rejects for a file.
+   */
   async pair(): Promise<Pair> {
     const kept = this.#read();
     if (kept !== null) this.#pair = kept;
@@ -83,10 +90,13 @@ export class EmergencyCertificate {
       // Text before a block is no part of it (RFC 7468 section 2).
       await kept?.write(`SHA-256 fingerprint ${fingerprintOf(pair.cert)}\n${pair.cert}${pair.key}`);
     } catch (error) {
-      log.warn("Cannot write the emergency certificate into the data folder; it is kept in memory", {
-        file: kept?.name,
-        reason: error instanceof Error && "code" in error ? String(error.code) : "unknown",
-      });
+      log.warn(
+        "Cannot write the emergency certificate into the data folder; it is kept in memory",
+        {
+          file: kept?.name,
+          reason: error instanceof Error && "code" in error ? String(error.code) : "unknown",
+        },
+      );
     }
   }
 
@@ -104,13 +114,20 @@ export class EmergencyCertificate {
   }
 }
 
-/** SHA-256 over the DER of a PEM text's first certificate, as `openssl x509 -fingerprint -sha256` prints it. */
+/**
+ * SHA-256 over the DER of a PEM text's first certificate, as `openssl x509 -fingerprint -sha256`
+ * prints it.
+ */
 export function fingerprintOf(cert: string): string {
   return new X509Certificate(cert).fingerprint256;
 }
 
 /** Makes a self-signed P-256 certificate for a server's names. It is not a CA. */
-export async function makeEmergency({ names, clock, random }: Pick<EmergencyOptions, "names" | "clock" | "random">): Promise<Pair> {
+export async function makeEmergency({
+  names,
+  clock,
+  random,
+}: Pick<EmergencyOptions, "names" | "clock" | "random">): Promise<Pair> {
   const key = await generateCaKey({ type: "ec", bits: 256 });
   const now = clock.now().getTime();
   const alternatives = sequence(
@@ -118,7 +135,8 @@ export async function makeEmergency({ names, clock, random }: Pick<EmergencyOpti
     ...names.ipAddresses.map((address) => element(contextPrimitive(7), address)),
   );
   const usages = sequence(oid(oidContent(OID.serverAuth)));
-  const raw = (id: string, critical: boolean, value: Bytes) => ({ kind: "raw", oid: id, critical, value }) as const;
+  const raw = (id: string, critical: boolean, value: Bytes) =>
+    ({ kind: "raw", oid: id, critical, value }) as const;
   const der = await makeCertificate({
     serial: createSerials(random)(),
     issuer: "meshca emergency certificate",

@@ -1,6 +1,6 @@
 /**
- * The certificate, key and client CAs of files, which whoever renews them replaces while they are in use. They are read
- * anew every few seconds, so that no way of replacing them goes unnoticed.
+ * The certificate, key and client CAs of files, which whoever renews them replaces while they are
+ * in use. They are read anew every few seconds, so that no way of replacing them goes unnoticed.
  * @module
  */
 import { fileReason } from "../config/cannot-read.ts";
@@ -19,14 +19,26 @@ export interface Loaded {
 export interface Files {
   /** The last that could be used. */
   readonly loaded: Loaded;
-  /** Reads again. What cannot be used is logged once, and what there was stays. @returns whether there is something new. */
+  /**
+   * Reads again. What cannot be used is logged once, and what there was stays.
+   * @returns whether there is something new.
+   */
   reload(): boolean;
 }
 
-const FIELDS = { cert: "MESHCA_TLS_CERT_FILE", key: "MESHCA_TLS_KEY_FILE", ca: "MESHCA_TLS_CLIENT_CA_FILE" } as const;
+const FIELDS = {
+  cert: "MESHCA_TLS_CERT_FILE",
+  key: "MESHCA_TLS_KEY_FILE",
+  ca: "MESHCA_TLS_CLIENT_CA_FILE",
+} as const;
 
 /** Reads the files for the first time. @throws {ConfigError} with every fault */
-export function openFiles(settings: TlsSettings, readFile: (path: string) => string, clock: Clock, log: Log): Files {
+export function openFiles(
+  settings: TlsSettings,
+  readFile: (path: string) => string,
+  clock: Clock,
+  log: Log,
+): Files {
   const { source, clientCa } = settings;
   const paths = {
     cert: source.kind === "files" ? source.certFile : null,
@@ -37,7 +49,11 @@ export function openFiles(settings: TlsSettings, readFile: (path: string) => str
   const read = (): { read: Loaded; faults: Violation[] } => {
     const faults: Violation[] = [];
     const fault = (of: keyof typeof FIELDS, message: string) =>
-      faults.push({ code: "config_invalid", field: FIELDS[of], message: `${FIELDS[of]}: ${JSON.stringify(paths[of])} ${message}` });
+      faults.push({
+        code: "config_invalid",
+        field: FIELDS[of],
+        message: `${FIELDS[of]}: ${JSON.stringify(paths[of])} ${message}`,
+      });
     const text = (of: keyof typeof FIELDS): string | null => {
       const path = paths[of];
       try {
@@ -54,7 +70,10 @@ export function openFiles(settings: TlsSettings, readFile: (path: string) => str
     const clientCa = ca === null ? null : readCertificates(ca);
     if (clientCa !== null && typeof clientCa !== "string") fault("ca", clientCa.message);
     return {
-      read: { pair: pair !== null && "of" in pair ? null : pair, clientCa: typeof clientCa === "string" ? clientCa : null },
+      read: {
+        pair: pair !== null && "of" in pair ? null : pair,
+        clientCa: typeof clientCa === "string" ? clientCa : null,
+      },
       faults,
     };
   };
@@ -66,7 +85,10 @@ export function openFiles(settings: TlsSettings, readFile: (path: string) => str
 
   const first = read();
   if (first.faults.length > 0)
-    throw new ConfigError(`Cannot start:\n${first.faults.map(({ message }) => `  ${message}`).join("\n")}`, first.faults);
+    throw new ConfigError(
+      `Cannot start:\n${first.faults.map(({ message }) => `  ${message}`).join("\n")}`,
+      first.faults,
+    );
   warn(first.read);
   let loaded = first.read;
   let refused = "";
@@ -80,7 +102,10 @@ export function openFiles(settings: TlsSettings, readFile: (path: string) => str
       const reasons = faults.map(({ message }) => message);
       // Once for each way of being wrong: half of a pair may be there for a moment.
       if (reasons.length > 0 && reasons.join() !== refused)
-        log.error("Cannot use the files for TLS as they are now; what was read before stays in use", { reasons });
+        log.error(
+          "Cannot use the files for TLS as they are now; what was read before stays in use",
+          { reasons },
+        );
       refused = reasons.join();
       if (reasons.length > 0 || JSON.stringify(next) === JSON.stringify(loaded)) return false;
       loaded = next;

@@ -1,17 +1,25 @@
 /**
- * What Node's servers have in common, with TLS or without: requests become `fetch`, silent connections end, and a server
- * ends when what is being answered has been.
+ * What Node's servers have in common, with TLS or without: requests become `fetch`, silent
+ * connections end, and a server ends when what is being answered has been.
  * @module
  */
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http";
-import { type Http2SecureServer, Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from "node:http2";
+import {
+  type Http2SecureServer,
+  Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from "node:http2";
 import type { Socket } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 
 /** How often connections are looked at whose time is over, in milliseconds. */
 const SWEEP_MS = 1000;
-/** Milliseconds from a new connection, or from the first octet of a later request, until the head of the request is complete. */
+/**
+ * Milliseconds from a new connection, or from the first octet of a later request, until the head of
+ * the request is complete.
+ */
 export const HEAD_MS = 10_000;
 /** Header lines of a request: as many as Bun's own server takes. */
 export const MAX_HEADERS = 200;
@@ -52,7 +60,10 @@ export interface NodeServing {
   refuseConnection(error: Error & { readonly code?: string }, connection: Socket): void;
   /** Starts to listen. Rejects when the address is taken. @returns the port */
   listen(server: Listener): Promise<number>;
-  /** Ends when what is being answered has been. @param now does not wait for it, also where it was called without before. */
+  /**
+   * Ends when what is being answered has been.
+   * @param now does not wait for it, also where it was called without before.
+   */
   close(server: Listener, now: boolean): Promise<void>;
 }
 
@@ -76,13 +87,26 @@ interface Connection {
   destroy(): void;
 }
 
-/** @param certificateOf reads what the client of a connection showed, where it was asked for that */
-export function createServing(options: NodeServerOptions, certificateOf: (socket: Socket) => Uint8Array | undefined): NodeServing {
+/**
+ * @param certificateOf reads what the client of a connection showed, where it was asked for that
+ */
+export function createServing(
+  options: NodeServerOptions,
+  certificateOf: (socket: Socket) => Uint8Array | undefined,
+): NodeServing {
   const connections = new Map<object, Connection>();
   let closing = false;
 
-  const answer = async (request: Request, incoming: Incoming, outgoing: Outgoing): Promise<Response> => {
-    const connection = connections.get(incoming instanceof Http2ServerRequest ? (incoming.stream.session ?? incoming) : incoming.socket);
+  const answer = async (
+    request: Request,
+    incoming: Incoming,
+    outgoing: Outgoing,
+  ): Promise<Response> => {
+    const connection = connections.get(
+      incoming instanceof Http2ServerRequest
+        ? (incoming.stream.session ?? incoming)
+        : incoming.socket,
+    );
     let held = false;
     if (connection !== undefined) {
       connection.open++;
@@ -115,7 +139,8 @@ export function createServing(options: NodeServerOptions, certificateOf: (socket
     return outgoing.destroyed ? RESPONSE_ALREADY_SENT : response;
   };
   const listener = getRequestListener(
-    (request, { incoming, outgoing }: { incoming: Incoming; outgoing: Outgoing }) => answer(request, incoming, outgoing),
+    (request, { incoming, outgoing }: { incoming: Incoming; outgoing: Outgoing }) =>
+      answer(request, incoming, outgoing),
     { overrideGlobalObjects: false, hostname: NO_HOST, errorHandler: unreadable },
   );
 
@@ -123,7 +148,8 @@ export function createServing(options: NodeServerOptions, certificateOf: (socket
     const now = performance.now();
     for (const connection of connections.values()) {
       const { open, held, lastActive, readThen } = connection;
-      if (open === 0 && connection.headSince === null && connection.read() !== readThen) connection.headSince = now;
+      if (open === 0 && connection.headSince === null && connection.read() !== readThen)
+        connection.headSince = now;
       const { headSince } = connection;
       const isLate = headSince !== null && now - headSince > Math.min(HEAD_MS, options.idleMs);
       if (isLate || (held === 0 && now - lastActive > options.idleMs)) connection.destroy();
@@ -141,14 +167,25 @@ export function createServing(options: NodeServerOptions, certificateOf: (socket
       const now = performance.now();
       const read = () => ("bytesRead" in connection ? connection.bytesRead : 0);
       const destroy = () => void connection.destroy();
-      connections.set(connection, { open: 0, held: 0, lastActive: now, headSince: now, outgoing: null, readThen: 0, read, end, destroy });
+      connections.set(connection, {
+        open: 0,
+        held: 0,
+        lastActive: now,
+        headSince: now,
+        outgoing: null,
+        readThen: 0,
+        read,
+        end,
+        destroy,
+      });
       connection.once("close", () => connections.delete(connection));
       // The other side may be gone at any time; what matters is that it is.
       connection.on("error", () => connection.destroy());
     },
     refuseConnection(error, socket) {
       const outgoing = connections.get(socket)?.outgoing;
-      // Before its handshake has ended, or in the middle of an answer, whose reader would take this for a part of it.
+      // Before its handshake has ended, or in the middle of an answer, whose reader would take this
+      // for a part of it.
       const isAnswering = outgoing?.headersSent === true && !outgoing.writableEnded;
       if (!connections.has(socket) || isAnswering || !socket.writable) socket.destroy();
       else socket.end(headOf(STATUS_OF[error.code ?? ""] ?? 400), () => socket.destroy());
@@ -166,7 +203,9 @@ export function createServing(options: NodeServerOptions, certificateOf: (socket
       }
       server.on("error", () => undefined);
       // RFC 9110 section 10.1.1.
-      server.on("checkExpectation", (incoming: Incoming, outgoing: Outgoing) => refuse(incoming, outgoing, 417));
+      server.on("checkExpectation", (incoming: Incoming, outgoing: Outgoing) =>
+        refuse(incoming, outgoing, 417),
+      );
       const address = server.address();
       return typeof address === "object" && address !== null ? address.port : port;
     },
@@ -187,17 +226,31 @@ function headRefusal(incoming: Incoming): 400 | 431 | null {
   // RFC 6585 section 5. A name and a value each.
   if (incoming.rawHeaders.length > MAX_HEADERS * 2) return 431;
   // RFC 9112 section 3.2: HTTP/1.1 must have a Host; HTTP/2 has an authority.
-  if (incoming instanceof Http2ServerRequest || incoming.headers.host !== undefined || incoming.httpVersion === "1.0") return null;
+  if (
+    incoming instanceof Http2ServerRequest ||
+    incoming.headers.host !== undefined ||
+    incoming.httpVersion === "1.0"
+  )
+    return null;
   return 400;
 }
 
-/** The answer to a request that cannot be made one of fetch, such as one with a Host that is no name. */
+/**
+ * The answer to a request that cannot be made one of fetch, such as one with a Host that is no
+ * name.
+ */
 function unreadable(): Response {
-  return new Response("Cannot read request: its Host or path is malformed", { status: 400, headers: headersOf() });
+  return new Response("Cannot read request: its Host or path is malformed", {
+    status: 400,
+    headers: headersOf(),
+  });
 }
 
 /** What every answer has that an app does not give. */
-const headersOf = () => ({ "X-Content-Type-Options": "nosniff", "X-Request-Id": crypto.randomUUID() });
+const headersOf = () => ({
+  "X-Content-Type-Options": "nosniff",
+  "X-Request-Id": crypto.randomUUID(),
+});
 
 /** The status of what Node's parser refuses, by its code; 400 for all others. */
 const STATUS_OF: Readonly<Record<string, 408 | 413 | 431>> = {
@@ -213,10 +266,17 @@ function headOf(status: number): string {
   return `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join("")}\r\n`;
 }
 
-/** Answers before an app sees the request. What else was sent on an HTTP/1.1 connection is not read. @param text in ASCII */
+/**
+ * Answers before an app sees the request. What else was sent on an HTTP/1.1 connection is not read.
+ * @param text in ASCII
+ */
 export function refuse(incoming: Incoming, outgoing: Outgoing, status: number, text = ""): void {
   outgoing.statusCode = status;
-  const headers = { ...headersOf(), "Content-Length": String(text.length), ...(text === "" ? {} : { "Content-Type": TEXT }) };
+  const headers = {
+    ...headersOf(),
+    "Content-Length": String(text.length),
+    ...(text === "" ? {} : { "Content-Type": TEXT }),
+  };
   for (const [name, value] of Object.entries(headers)) outgoing.setHeader(name, value);
   if (!(incoming instanceof Http2ServerRequest)) outgoing.setHeader("Connection", "close");
   outgoing.end(text);

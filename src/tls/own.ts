@@ -1,6 +1,7 @@
 /**
- * A server certificate of our own CA: requested as any client would request it, and renewed at half of its life and after
- * each rotation. Its key is made with each certificate and never leaves the process.
+ * A server certificate of our own CA: requested as any client would request it, and renewed at half
+ * of its life and after each rotation. Its key is made with each certificate and never leaves the
+ * process.
  * @module
  */
 import type { CaManager } from "../core/ca/manager.ts";
@@ -18,13 +19,16 @@ export interface OwnCertificate {
   /** Why the last request failed, or null. */
   readonly reason: string | null;
   /**
-   * Requests a certificate if one is due. A failure is logged. Under the same root it is retried after `RETRY_MS`, under
-   * another root at once. @returns whether there is a new one.
+   * Requests a certificate if one is due. A failure is logged. Under the same root it is retried
+   * after `RETRY_MS`, under another root at once. @returns whether there is a new one.
    */
   renew(): Promise<boolean>;
 }
 
-/** How soon after a failure a request is retried, in milliseconds: sooner while no certificate is in force. */
+/**
+ * How soon after a failure a request is retried, in milliseconds: sooner while no certificate is in
+ * force.
+ */
 const RETRY_MS = { first: 1000, renewal: 30_000 };
 
 export interface OwnCertificateOptions {
@@ -43,18 +47,28 @@ interface Held {
   readonly notAfter: number;
 }
 
-export function createOwnCertificate({ manager, datacenter, names, clock, log }: OwnCertificateOptions): OwnCertificate {
+export function createOwnCertificate({
+  manager,
+  datacenter,
+  names,
+  clock,
+  log,
+}: OwnCertificateOptions): OwnCertificate {
   let held: Held | null = null;
   let failed: { readonly at: number; readonly root: string } | null = null;
   let reason: string | null = null;
 
-  const inForce = (now: number): Held | null => (held !== null && held.notBefore <= now && now < held.notAfter ? held : null);
+  const inForce = (now: number): Held | null =>
+    held !== null && held.notBefore <= now && now < held.notAfter ? held : null;
   const isDue = (root: string, now: number): boolean => {
     const current = inForce(now);
     const pause = current === null ? RETRY_MS.first : RETRY_MS.renewal;
-    // What failed under one root says nothing of the next one. A clock that was set back must not make the pause longer.
+    // What failed under one root says nothing of the next one. A clock that was set back must not
+    // make the pause longer.
     if (failed?.root === root && failed.at <= now && now < failed.at + pause) return false;
-    return current === null || current.root !== root || now >= (current.notBefore + current.notAfter) / 2;
+    return (
+      current === null || current.root !== root || now >= (current.notBefore + current.notAfter) / 2
+    );
   };
 
   return {
@@ -71,18 +85,38 @@ export function createOwnCertificate({ manager, datacenter, names, clock, log }:
       if (!isDue(active.id, now)) return false;
       try {
         const key = await generateRequestKey();
-        const uri = formatSpiffeId({ kind: "server", trustDomain: trustDomainOf(state.clusterId), datacenter });
-        const leaf = await manager.sign(await makeRequest(key, { uri, ...names }), { priority: "renewal" });
+        const uri = formatSpiffeId({
+          kind: "server",
+          trustDomain: trustDomainOf(state.clusterId),
+          datacenter,
+        });
+        const leaf = await manager.sign(await makeRequest(key, { uri, ...names }), {
+          priority: "renewal",
+        });
         const [notBefore, notAfter] = [leaf.notBefore.getTime(), leaf.notAfter.getTime()];
         // A rotation during the request is noticed the next time.
-        held = { pair: { cert: leaf.certificatePem, key: await privateKeyPem(key.privateKey) }, root: active.id, notBefore, notAfter };
+        held = {
+          pair: { cert: leaf.certificatePem, key: await privateKeyPem(key.privateKey) },
+          root: active.id,
+          notBefore,
+          notAfter,
+        };
         failed = reason = null;
-        log.info("The certificate for TLS was renewed", { serial: leaf.serialNumber, until: leaf.notAfter.toISOString(), root: active.id });
+        log.info("The certificate for TLS was renewed", {
+          serial: leaf.serialNumber,
+          until: leaf.notAfter.toISOString(),
+          root: active.id,
+        });
         return true;
       } catch (error) {
         failed = { at: now, root: active.id };
         // Consul's texts of expired certificates end with a line.
-        const why = error instanceof CaError ? error.message.trim() : error instanceof Error ? error.name : "unknown";
+        const why =
+          error instanceof CaError
+            ? error.message.trim()
+            : error instanceof Error
+              ? error.name
+              : "unknown";
         if (why !== reason) log.error("Cannot renew the certificate for TLS", { reason: why });
         reason = why;
         return false;

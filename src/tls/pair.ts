@@ -20,8 +20,8 @@ export interface PairFault {
 }
 
 /**
- * Reads a pair out of the texts of two files, which may hold more than that, and may be one. An expired certificate is
- * no fault: it is for its client to refuse, as with Consul.
+ * Reads a pair out of the texts of two files, which may hold more than that, and may be one. An
+ * expired certificate is no fault: it is for its client to refuse, as with Consul.
  */
 export function readPair(certText: string, keyText: string): Pair | PairFault {
   const cert = readCertificates(certText);
@@ -34,7 +34,8 @@ export function readPair(certText: string, keyText: string): Pair | PairFault {
   } catch {
     return { of: "key", message: "holds a private key that cannot be read" };
   }
-  if (!new X509Certificate(cert).checkPrivateKey(privateKey)) return { of: "key", message: "holds another key than the certificate's" };
+  if (!new X509Certificate(cert).checkPrivateKey(privateKey))
+    return { of: "key", message: "holds another key than the certificate's" };
   try {
     createSecureContext({ cert, key });
   } catch {
@@ -51,7 +52,12 @@ export function readCertificates(text: string): string | { readonly message: str
     for (const { bytes } of certificates) new X509Certificate(bytes);
     return certificates.map(({ bytes }) => certificatePem(bytes)).join("");
   } catch (error) {
-    return { message: error instanceof FormatError ? `is broken: ${error.message}` : "holds something that is no certificate" };
+    return {
+      message:
+        error instanceof FormatError
+          ? `is broken: ${error.message}`
+          : "holds something that is no certificate",
+    };
   }
 }
 
@@ -60,7 +66,10 @@ function readKey(text: string): string | { readonly message: string } {
     const found = readPem(text).find(({ label }) => label.endsWith("PRIVATE KEY"));
     if (found === undefined) return { message: "holds no private key in PEM" };
     if (found.label.startsWith("ENCRYPTED") || found.hasHeaders)
-      return { message: "is encrypted, and nobody is there to give its passphrase: decrypt it, for example with openssl pkey" };
+      return {
+        message:
+          "is encrypted, and nobody is there to give its passphrase: decrypt it, for example with openssl pkey",
+      };
     return writePem(found.label, found.bytes);
   } catch (error) {
     if (error instanceof FormatError) return { message: `is broken: ${error.message}` };
@@ -72,5 +81,7 @@ function readKey(text: string): string | { readonly message: string } {
 export function dateWarning(cert: string, now: Date): string | null {
   const { validFrom, validTo } = new X509Certificate(cert);
   if (Date.parse(validTo) <= now.getTime()) return `expired ${new Date(validTo).toISOString()}`;
-  return Date.parse(validFrom) > now.getTime() ? `is not valid before ${new Date(validFrom).toISOString()}` : null;
+  return Date.parse(validFrom) > now.getTime()
+    ? `is not valid before ${new Date(validFrom).toISOString()}`
+    : null;
 }

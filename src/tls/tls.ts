@@ -36,7 +36,10 @@ export interface TlsOptions {
 export interface Tls {
   /** The certificate in use; null before `open`. */
   readonly shown: ServerCertificate | null;
-  /** Gives the server its first certificate: that of the files, or the emergency one until the CA issues one. */
+  /**
+   * Gives the server its first certificate: that of the files, or the emergency one until the CA
+   * issues one.
+   */
   open(server: TlsServer): Promise<void>;
   /** The CA is loaded: from now on its certificate and its roots are in use. */
   start(manager: Pick<CaManager, "snapshot" | "sign" | "subscribe">): Promise<void>;
@@ -58,7 +61,10 @@ class CertificateKeeper implements Tls {
   #server: TlsServer | null = null;
   #manager: Pick<CaManager, "snapshot"> | null = null;
   #own: OwnCertificate | null = null;
-  /** A CA for clients' certificates whose key nobody has: for the time before our own roots are known. */
+  /**
+   * A CA for clients' certificates whose key nobody has: for the time before our own roots are
+   * known.
+   */
   #nobody: Promise<Pair> | null = null;
   #shown: ServerCertificate | null = null;
   /** What the server was given last. */
@@ -79,7 +85,13 @@ class CertificateKeeper implements Tls {
     const { source } = settings;
     this.#emergency =
       source.kind === "self"
-        ? new EmergencyCertificate({ kept: options.kept(EMERGENCY_FILE), names: source.names, clock, random, log })
+        ? new EmergencyCertificate({
+            kept: options.kept(EMERGENCY_FILE),
+            names: source.names,
+            clock,
+            random,
+            log,
+          })
         : null;
   }
 
@@ -96,7 +108,8 @@ class CertificateKeeper implements Tls {
     const { settings, datacenter, clock, log } = this.#options;
     const { source } = settings;
     this.#manager = manager;
-    if (source.kind === "self") this.#own = createOwnCertificate({ manager, datacenter, names: source.names, clock, log });
+    if (source.kind === "self")
+      this.#own = createOwnCertificate({ manager, datacenter, names: source.names, clock, log });
     this.#unsubscribe = manager.subscribe(() => this.reload());
     await this.#step();
     this.#logEmergency();
@@ -114,9 +127,12 @@ class CertificateKeeper implements Tls {
       this.#pending = false;
       if (signal.aborted) break;
       await this.#step().catch((error: unknown) =>
-        this.#options.log.error("Cannot replace the certificate for TLS; the previous one stays in use", {
-          reason: error instanceof Error ? error.name : "unknown",
-        }),
+        this.#options.log.error(
+          "Cannot replace the certificate for TLS; the previous one stays in use",
+          {
+            reason: error instanceof Error ? error.name : "unknown",
+          },
+        ),
       );
       this.#logEmergency();
     }
@@ -143,11 +159,21 @@ class CertificateKeeper implements Tls {
     if (pair === null || this.#server === null) return;
     const trusted = await this.#clientCa();
     const now = JSON.stringify([pair, trusted]);
-    if (now !== this.#used) this.#server.use(pair, trusted, this.#options.settings.clientCa?.kind === "self" ? this.#isOurs : null);
+    if (now !== this.#used)
+      this.#server.use(
+        pair,
+        trusted,
+        this.#options.settings.clientCa?.kind === "self" ? this.#isOurs : null,
+      );
     this.#used = now;
     const { validFrom, validTo } = new X509Certificate(pair.cert);
     const emergency = issued === null ? (this.#own?.reason ?? "the CA is not loaded yet") : null;
-    this.#shown = { notBefore: new Date(validFrom), notAfter: new Date(validTo), fingerprint: fingerprintOf(pair.cert), emergency };
+    this.#shown = {
+      notBefore: new Date(validFrom),
+      notAfter: new Date(validTo),
+      fingerprint: fingerprintOf(pair.cert),
+      emergency,
+    };
   }
 
   /** PEM of the CAs that clients' certificates must come from; null if none is requested. */
@@ -165,7 +191,8 @@ class CertificateKeeper implements Tls {
   /** Whether a client's certificate that verified is one of this CA's leaves. */
   readonly #isOurs = async (der: Uint8Array): Promise<boolean> => {
     const state = this.#manager?.snapshot?.state;
-    if (state === undefined) throw new NotReadyError("ca_uninitialized", "The CA is not loaded yet");
+    if (state === undefined)
+      throw new NotReadyError("ca_uninitialized", "The CA is not loaded yet");
     return isOwnLeaf(readCertificate(new Uint8Array(der)), state, this.#options.clock.now());
   };
 
@@ -179,11 +206,14 @@ class CertificateKeeper implements Tls {
       log.info("The emergency certificate for TLS is no longer in use");
       return;
     }
-    log.error("Serving TLS with a self-signed emergency certificate, since this CA cannot issue one for its own server", {
-      reason: shown.emergency,
-      fingerprint: shown.fingerprint,
-      ...(this.#emergency?.file == null ? {} : { file: this.#emergency.file }),
-    });
+    log.error(
+      "Serving TLS with a self-signed emergency certificate, since this CA cannot issue one for its own server",
+      {
+        reason: shown.emergency,
+        fingerprint: shown.fingerprint,
+        ...(this.#emergency?.file == null ? {} : { file: this.#emergency.file }),
+      },
+    );
     const { clientCa, clientCertificate } = this.#options.settings;
     if (clientCa?.kind === "self" && clientCertificate === "required")
       log.error(
@@ -193,12 +223,16 @@ class CertificateKeeper implements Tls {
 }
 
 /**
- * The PEM of the certificates by which TLS verifies a client's: the published roots that were not abandoned, and the
- * issuers of their leaves, so that a client need not send them along. Which of what verifies is a leaf of ours is decided
- * by the record of issuers (own-leaf.ts).
+ * The PEM of the certificates by which TLS verifies a client's: the published roots that were not
+ * abandoned, and the issuers of their leaves, so that a client need not send them along. Which of
+ * what verifies is a leaf of ours is decided by the record of issuers (own-leaf.ts).
  */
 function trustedPem({ roots }: CaState): string {
   const trusted = roots.filter(({ forcedOut }) => !forcedOut);
-  const issuers = trusted.flatMap(({ leafIssuers }) => leafIssuers.map(({ certificate }) => certificate));
-  return [...new Set([...trusted.map(({ certificate }) => certificate), ...issuers].map(pemOf))].join("");
+  const issuers = trusted.flatMap(({ leafIssuers }) =>
+    leafIssuers.map(({ certificate }) => certificate),
+  );
+  return [
+    ...new Set([...trusted.map(({ certificate }) => certificate), ...issuers].map(pemOf)),
+  ].join("");
 }

@@ -56,7 +56,8 @@ export async function createTestAccess(
 ): Promise<TestAccess> {
   const clock = options.clock ?? createFakeClock();
   const sealer = createSealer(await readKeks(options.keks ?? makeKek()));
-  const store = options.store ?? createMemoryBackend(clock).open(createCodec(sealer), "test").access;
+  const store =
+    options.store ?? createMemoryBackend(clock).open(createCodec(sealer), "test").access;
   /** What the CA document says of access control. */
   let trust: AccessRecord | null = null;
   const replica: TestAccess["replica"] = async (other = {}) => {
@@ -102,7 +103,9 @@ export async function createTestAccess(
     async addPolicy(rules, more = {}) {
       const id = makeUuid(systemRandom);
       const policy: Policy = { id, name: id, description: "", rules, datacenters: [], ...more };
-      await directory.write([{ kind: "policy", id, replaces: null, content: policy, key: policy.name }]);
+      await directory.write([
+        { kind: "policy", id, replaces: null, content: policy, key: policy.name },
+      ]);
       return policy;
     },
     async addToken(more = {}) {
@@ -120,7 +123,9 @@ export async function createTestAccess(
         ...more,
       };
       const key = await directory.hashSecret(secret);
-      await directory.write([{ kind: "token", id: token.accessorId, replaces: null, content: token, key }]);
+      await directory.write([
+        { kind: "token", id: token.accessorId, replaces: null, content: token, key },
+      ]);
       return { token, secret };
     },
   };

@@ -4,7 +4,13 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { compileRules, type Decision, GLOBAL_MANAGEMENT, nodeIdentityRules, serviceIdentityRules } from "../../src/auth/acl.ts";
+import {
+  compileRules,
+  type Decision,
+  GLOBAL_MANAGEMENT,
+  nodeIdentityRules,
+  serviceIdentityRules,
+} from "../../src/auth/acl.ts";
 import { readRules } from "../../src/auth/rules.ts";
 import type { Access, Resource } from "../../src/core/authorizer.ts";
 
@@ -15,7 +21,9 @@ describe("compileRules()", () => {
     ["nothing decides nothing", [], [["service", "read", "web", "default"]]],
     [
       "write grants read, read does not grant write, deny grants neither",
-      ['service "w" { policy = "write" } service "r" { policy = "read" } service "d" { policy = "deny" }'],
+      [
+        'service "w" { policy = "write" } service "r" { policy = "read" } service "d" { policy = "deny" }',
+      ],
       [
         ["service", "write", "w", "allow"],
         ["service", "read", "w", "allow"],
@@ -28,7 +36,9 @@ describe("compileRules()", () => {
     ],
     [
       "an exact name comes before any prefix",
-      ['service_prefix "" { policy = "deny" } service "web" { policy = "write" } service_prefix "we" { policy = "read" }'],
+      [
+        'service_prefix "" { policy = "deny" } service "web" { policy = "write" } service_prefix "we" { policy = "read" }',
+      ],
       [
         ["service", "write", "web", "allow"],
         ["service", "write", "web-1", "deny"],
@@ -38,7 +48,9 @@ describe("compileRules()", () => {
     ],
     [
       "the longest prefix counts, whatever it grants",
-      ['node_prefix "a" { policy = "write" } node_prefix "ab" { policy = "deny" } node_prefix "abc" { policy = "write" }'],
+      [
+        'node_prefix "a" { policy = "write" } node_prefix "ab" { policy = "deny" } node_prefix "abc" { policy = "write" }',
+      ],
       [
         ["node", "write", "a", "allow"],
         ["node", "write", "ab", "deny"],
@@ -81,8 +93,16 @@ describe("compileRules()", () => {
         ["agent", "write", "x", "allow"],
       ],
     ],
-    ["the mesh goes by operator where no rule is about it, as in Consul", ['operator = "write"'], [["mesh", "write", "", "allow"]]],
-    ["a rule about the mesh comes before operator", ['operator = "write" mesh = "read"'], [["mesh", "write", "", "deny"]]],
+    [
+      "the mesh goes by operator where no rule is about it, as in Consul",
+      ['operator = "write"'],
+      [["mesh", "write", "", "allow"]],
+    ],
+    [
+      "a rule about the mesh comes before operator",
+      ['operator = "write" mesh = "read"'],
+      [["mesh", "write", "", "deny"]],
+    ],
     [
       "names of objects' own properties are names like any other",
       ['service "web" { policy = "write" }'],
@@ -96,11 +116,17 @@ describe("compileRules()", () => {
     it(`compileRules(): ${what}`, () => {
       const acl = compileRules(policies.flatMap((policy) => readRules(policy)));
       for (const [resource, access, name, decision] of asked)
-        assert.equal(acl.decide(resource, access, name), decision, `${resource}:${access} on ${JSON.stringify(name)}`);
+        assert.equal(
+          acl.decide(resource, access, name),
+          decision,
+          `${resource}:${access} on ${JSON.stringify(name)}`,
+        );
     });
 
   it("compileRules() does not depend on the order of rules", () => {
-    const rules = readRules('service "a" { policy = "read" } service "a" { policy = "deny" } service_prefix "" { policy = "write" }');
+    const rules = readRules(
+      'service "a" { policy = "read" } service "a" { policy = "deny" } service_prefix "" { policy = "write" }',
+    );
     for (const order of [rules, rules.toReversed()]) {
       assert.equal(compileRules(order).decide("service", "read", "a"), "deny");
       assert.equal(compileRules(order).decide("service", "write", "b"), "allow");
@@ -109,7 +135,8 @@ describe("compileRules()", () => {
 
   it("serviceIdentityRules() lets a service write itself and its sidecar, and read all services and nodes", () => {
     const acl = compileRules(serviceIdentityRules("web"));
-    for (const name of ["web", "web-sidecar-proxy"]) assert.equal(acl.decide("service", "write", name), "allow");
+    for (const name of ["web", "web-sidecar-proxy"])
+      assert.equal(acl.decide("service", "write", name), "allow");
     for (const name of ["web-1", "web-sidecar-proxy-1", "api"]) {
       assert.equal(acl.decide("service", "write", name), "deny");
       assert.equal(acl.decide("service", "read", name), "allow");
@@ -136,7 +163,11 @@ describe("compileRules()", () => {
   it("decide() costs as much with ten thousand prefixes as with ten", () => {
     const compiled = (count: number) =>
       compileRules(
-        Array.from({ length: count }, (_, i) => ({ resource: "service", match: "prefix", name: `p${i}-`, level: "read" }) as const),
+        Array.from(
+          { length: count },
+          (_, i) =>
+            ({ resource: "service", match: "prefix", name: `p${i}-`, level: "read" }) as const,
+        ),
       );
     const [few, many] = [compiled(10), compiled(10_000)];
     const cost = (acl: ReturnType<typeof compileRules>) => {
@@ -144,7 +175,8 @@ describe("compileRules()", () => {
       for (let i = 0; i < 200_000; i++) acl.decide("service", "write", `p${i % 10}-some-service`);
       return performance.now() - started;
     };
-    const measured = (acl: ReturnType<typeof compileRules>) => Math.min(...Array.from({ length: 5 }, () => cost(acl)));
+    const measured = (acl: ReturnType<typeof compileRules>) =>
+      Math.min(...Array.from({ length: 5 }, () => cost(acl)));
     measured(few);
     const [ten, tenThousand] = [measured(few), measured(many)];
     assert.ok(tenThousand < 10 * ten + 50, `${tenThousand} ms against ${ten} ms`);

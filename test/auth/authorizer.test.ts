@@ -1,5 +1,6 @@
 /**
- * The authorizer: who a secret makes the caller, what follows of a change at once, and Consul's words for a refusal.
+ * The authorizer: who a secret makes the caller, what follows of a change at once, and Consul's
+ * words for a refusal.
  * @module
  */
 import assert from "node:assert/strict";
@@ -11,12 +12,18 @@ import { DeniedError, NotReadyError, StoreError } from "../../src/core/errors.ts
 import { systemRandom } from "../fakes/clock.ts";
 import { createTestAccess } from "./access.ts";
 
-const ask = async (authorizer: Authorizer, secret: string | null): Promise<Caller> => authorizer.authorize(secret);
-const refusal = async (work: () => Promise<unknown>): Promise<{ code: string; message: string }> => {
+const ask = async (authorizer: Authorizer, secret: string | null): Promise<Caller> =>
+  authorizer.authorize(secret);
+const refusal = async (
+  work: () => Promise<unknown>,
+): Promise<{ code: string; message: string }> => {
   try {
     await work();
   } catch (error) {
-    assert.ok(error instanceof DeniedError || error instanceof NotReadyError || error instanceof StoreError, String(error));
+    assert.ok(
+      error instanceof DeniedError || error instanceof NotReadyError || error instanceof StoreError,
+      String(error),
+    );
     return error;
   }
   throw new assert.AssertionError({ message: "it was not refused" });
@@ -65,7 +72,9 @@ describe("createAuthorizer()", () => {
     assert.ok(entry !== undefined);
     const other = makeUuid(systemRandom);
     const key = await access.directory.hashSecret(other);
-    await access.directory.write([{ kind: "token", id: token.accessorId, replaces: entry, content: token, key }]);
+    await access.directory.write([
+      { kind: "token", id: token.accessorId, replaces: entry, content: token, key },
+    ]);
     const { code, message } = await refusal(() => ask(access.authorizer, secret));
     assert.deepEqual([code, message], ["token_unknown", "ACL not found"]);
     assert.equal((await ask(access.authorizer, other)).accessorId, token.accessorId);
@@ -92,7 +101,12 @@ describe("createAuthorizer()", () => {
     assert.equal((await ask(authorizer, secret)).allows("service", "write", "web"), false);
     const draft = { kind: "token", id: token.accessorId } as const;
     await directory.write([
-      { ...draft, replaces: entry() ?? null, content: { ...token, policies: [policy.id] }, key: entry()?.hash ?? null },
+      {
+        ...draft,
+        replaces: entry() ?? null,
+        content: { ...token, policies: [policy.id] },
+        key: entry()?.hash ?? null,
+      },
     ]);
     assert.equal((await ask(authorizer, secret)).allows("service", "write", "web"), true);
     await directory.write([{ ...draft, replaces: entry() ?? null, content: null }]);
@@ -111,7 +125,13 @@ describe("createAuthorizer()", () => {
     assert.equal(await may(), true);
     const draft = { kind: "policy", id: policy.id, key: policy.name } as const;
     const entry = () => directory.policies.get(policy.id) ?? null;
-    await directory.write([{ ...draft, replaces: entry(), content: { ...policy, rules: 'service "web" { policy = "deny" }' } }]);
+    await directory.write([
+      {
+        ...draft,
+        replaces: entry(),
+        content: { ...policy, rules: 'service "web" { policy = "deny" }' },
+      },
+    ]);
     assert.equal(await may(), false);
     await directory.write([{ ...draft, replaces: entry(), content: policy }]);
     assert.equal(await may(), true);
@@ -121,7 +141,9 @@ describe("createAuthorizer()", () => {
 
   it("authorize() ends a token at its very instant, seen before or not", async () => {
     const access = await createTestAccess();
-    const { secret } = await access.addToken({ expirationTime: new Date(access.clock.now().getTime() + 1000) });
+    const { secret } = await access.addToken({
+      expirationTime: new Date(access.clock.now().getTime() + 1000),
+    });
     await ask(access.authorizer, secret);
     access.clock.advance(999);
     await ask(access.authorizer, secret);
@@ -171,13 +193,19 @@ describe("createAuthorizer()", () => {
   it("require() refuses in Consul's sentences", async () => {
     const access = await createTestAccess();
     const { token, secret } = await access.addToken();
-    const [nobody, holder] = [await ask(access.authorizer, null), await ask(access.authorizer, secret)];
+    const [nobody, holder] = [
+      await ask(access.authorizer, null),
+      await ask(access.authorizer, secret),
+    ];
     const said = async (work: () => void) => (await refusal(async () => work())).message;
     assert.equal(
       await said(() => nobody.require("operator", "write")),
       "Permission denied: anonymous token lacks permission 'operator:write'. The anonymous token is used implicitly when a request does not specify a token.",
     );
-    assert.match(await said(() => nobody.require("service", "write", "web")), /lacks permission 'service:write' on "web"\. The anonymous/);
+    assert.match(
+      await said(() => nobody.require("service", "write", "web")),
+      /lacks permission 'service:write' on "web"\. The anonymous/,
+    );
     assert.equal(
       await said(() => holder.require("operator", "write")),
       `Permission denied: token with AccessorID '${token.accessorId}' lacks permission 'operator:write'`,
@@ -189,7 +217,10 @@ describe("createAuthorizer()", () => {
     const policy = await access.addPolicy(WEB);
     const { secret } = await access.addToken({ policies: [policy.id] });
     await ask(access.authorizer, secret);
-    await access.store.write([{ kind: "policy", id: policy.id, expected: 1, next: { key: policy.name, document: "{}" } }], "tampered");
+    await access.store.write(
+      [{ kind: "policy", id: policy.id, expected: 1, next: { key: policy.name, document: "{}" } }],
+      "tampered",
+    );
     await access.directory.refresh();
     assert.equal((await refusal(() => ask(access.authorizer, secret))).code, "state_corrupt");
   });
@@ -222,9 +253,15 @@ describe("createAuthorizer()", () => {
   it("authorize() costs a leaf next to nothing once a secret was seen", async () => {
     const access = await createTestAccess();
     const policies = await Promise.all(
-      Array.from({ length: 10 }, (_, i) => access.addPolicy(`service_prefix "p${i}-" { policy = "read" }`)),
+      Array.from({ length: 10 }, (_, i) =>
+        access.addPolicy(`service_prefix "p${i}-" { policy = "read" }`),
+      ),
     );
-    const made = await Promise.all(Array.from({ length: 200 }, () => access.addToken({ policies: policies.map(({ id }) => id) })));
+    const made = await Promise.all(
+      Array.from({ length: 200 }, () =>
+        access.addToken({ policies: policies.map(({ id }) => id) }),
+      ),
+    );
     for (const { secret } of made) await ask(access.authorizer, secret);
     const started = performance.now();
     const calls = 20_000;

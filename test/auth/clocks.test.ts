@@ -1,5 +1,6 @@
 /**
- * What becomes of access control while a clock is wrong: rights end by the clock, and nothing is deleted by it alone.
+ * What becomes of access control while a clock is wrong: rights end by the clock, and nothing is
+ * deleted by it alone.
  * @module
  */
 import assert from "node:assert/strict";
@@ -39,7 +40,8 @@ describe("records whose time seems to be over", () => {
   });
 
   /** What the leader does each minute. @returns how much it deleted. */
-  const collect = async () => admin.collect((await looks.look({ deadlines: [], spanMs: SPAN })).confirmed(SPAN));
+  const collect = async () =>
+    admin.collect((await looks.look({ deadlines: [], spanMs: SPAN })).confirmed(SPAN));
   const live = async (ms: number) => {
     let deleted = 0;
     for (let left = ms; left > 0; left -= 600_000) {
@@ -85,15 +87,27 @@ describe("records whose time seems to be over", () => {
 
   it("what was claimed once cannot be claimed again because a clock was ahead", async () => {
     const { directory } = access;
-    assert.equal(await directory.claim("a jti", new Date(access.clock.now().getTime() + HOUR)), true);
+    assert.equal(
+      await directory.claim("a jti", new Date(access.clock.now().getTime() + HOUR)),
+      true,
+    );
     await collect();
     access.clock.jump(7 * DAY);
     await live(600_000);
-    assert.equal(await directory.claim("a jti", new Date(access.clock.now().getTime() + HOUR)), false);
+    assert.equal(
+      await directory.claim("a jti", new Date(access.clock.now().getTime() + HOUR)),
+      false,
+    );
     access.clock.jump(-7 * DAY);
     await live(600_000);
-    assert.equal(await directory.claim("a jti", new Date(access.clock.now().getTime() + HOUR)), false);
+    assert.equal(
+      await directory.claim("a jti", new Date(access.clock.now().getTime() + HOUR)),
+      false,
+    );
     await live(2 * HOUR + SPAN);
-    assert.equal(await directory.claim("a jti", new Date(access.clock.now().getTime() + HOUR)), true);
+    assert.equal(
+      await directory.claim("a jti", new Date(access.clock.now().getTime() + HOUR)),
+      true,
+    );
   });
 });

@@ -1,5 +1,6 @@
 /**
- * What the replica that leads deletes of access control, as it is composed: by looks at the store's clock.
+ * What the replica that leads deletes of access control, as it is composed: by looks at the store's
+ * clock.
  * @module
  */
 import assert from "node:assert/strict";
@@ -39,7 +40,12 @@ describe("collect()", () => {
     await access.start();
   });
 
-  const deny = () => access.access.administration.deny({ kind: "spiffe-id", value: serviceUri(ca.manager, "web"), reason: "" });
+  const deny = () =>
+    access.access.administration.deny({
+      kind: "spiffe-id",
+      value: serviceUri(ca.manager, "web"),
+      reason: "",
+    });
   const live = async (ms: number) => {
     for (let left = ms; left > 0; left -= HOUR / 4) {
       ca.clock.advance(Math.min(left, HOUR / 4));
@@ -63,7 +69,10 @@ describe("collect()", () => {
   it("deny() counts from the store's clock where the replica's own is behind it", async () => {
     const { manager, backend, sealer, clock } = await createTestCa({
       replicas: { announce: async () => [], leave: async () => undefined },
-      store: { ...ca.backend.open(createCodec(ca.sealer), "test").store, now: async () => new Date(ca.clock.now().getTime() + 7 * DAY) },
+      store: {
+        ...ca.backend.open(createCodec(ca.sealer), "test").store,
+        now: async () => new Date(ca.clock.now().getTime() + 7 * DAY),
+      },
       backend: ca.backend,
       clock: ca.clock,
       sealer: ca.sealer,

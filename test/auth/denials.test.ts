@@ -1,5 +1,6 @@
 /**
- * The denylist: what denials match, how they may be written, what is refused because it could never match, and when they end.
+ * The denylist: what denials match, how they may be written, what is refused because it could never
+ * match, and when they end.
  * @module
  */
 import assert from "node:assert/strict";
@@ -27,11 +28,26 @@ async function setup() {
   const access = await createTestAccess();
   const { clock } = access;
   const life = { horizonMs: 48 * HOUR };
-  const leaves = { scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }), horizonMs: () => life.horizonMs };
+  const leaves = {
+    scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }),
+    horizonMs: () => life.horizonMs,
+  };
   const keySets = { check: () => undefined };
   const over = (directory: typeof access.directory) =>
-    createAdministration({ directory, clock, random: systemRandom, keySets, reviews: keySets, leaves });
-  return { ...access, life, admin: over(access.directory), other: async () => over(await access.replica()) };
+    createAdministration({
+      directory,
+      clock,
+      random: systemRandom,
+      keySets,
+      reviews: keySets,
+      leaves,
+    });
+  return {
+    ...access,
+    life,
+    admin: over(access.directory),
+    other: async () => over(await access.replica()),
+  };
 }
 
 async function refusal(work: () => unknown): Promise<{ code: string; message: string }> {
@@ -49,11 +65,15 @@ const SUBJECT: LeafSubject = { spiffeId: ID, keys: [SPKI], subjectKeyId: GIVEN, 
 
 describe("keyIdsOf()", () => {
   it("keyIdsOf() gives SHA-256 of the key, SHA-1 of its bits, and their SHA-256 cut to 160 bits, as openssl counts them", () => {
-    // openssl pkey -pubin -outform DER | openssl sha256; ... | tail -c 65 | openssl sha1; ... | openssl sha256
+    // openssl pkey -pubin -outform DER | openssl sha256; ... | tail -c 65 | openssl sha1; ... |
+    // openssl sha256
     const colons = (text: string) => (text.match(/../g) ?? []).join(":");
     assert.equal(SHA256, colons(createHash("sha256").update(SPKI).digest("hex")));
     assert.equal(SHA1, colons(createHash("sha1").update(SPKI.subarray(-65)).digest("hex")));
-    assert.equal(CUT, colons(createHash("sha256").update(SPKI.subarray(-65)).digest("hex").slice(0, 40)));
+    assert.equal(
+      CUT,
+      colons(createHash("sha256").update(SPKI.subarray(-65)).digest("hex").slice(0, 40)),
+    );
     assert.equal(BITS, colons(createHash("sha256").update(SPKI.subarray(-65)).digest("hex")));
     assert.equal(CUT_KEY, SHA256.slice(0, 59));
   });
@@ -109,7 +129,14 @@ describe("denials", () => {
   it("denialOf() finds a serial number that an earlier version stored with leading zero octets", async () => {
     const { admin, directory, clock } = await setup();
     const now = clock.now();
-    const content: Denial = { id: "d", kind: "serial", value: "00:00:2c:3d", reason: "", createTime: now, expirationTime: now };
+    const content: Denial = {
+      id: "d",
+      kind: "serial",
+      value: "00:00:2c:3d",
+      reason: "",
+      createTime: now,
+      expirationTime: now,
+    };
     await directory.write([{ kind: "denial", id: "d", replaces: null, content }]);
     assert.equal(admin.denialOf(SUBJECT)?.id, "d");
   });
@@ -117,7 +144,14 @@ describe("denials", () => {
   it("deny() gives one thing one denial, however it is written", async () => {
     const { admin } = await setup();
     for (const [kind, values] of [
-      ["spiffe-id", [ID, "SPIFFE://ABC.CONSUL/ns/default/dc/dc1/svc/web", "spiffe://abc.consul/ap/default/ns/default/dc/dc1/svc/web"]],
+      [
+        "spiffe-id",
+        [
+          ID,
+          "SPIFFE://ABC.CONSUL/ns/default/dc/dc1/svc/web",
+          "spiffe://abc.consul/ap/default/ns/default/dc/dc1/svc/web",
+        ],
+      ],
       ["serial", ["0a:1b", "000a1b", "0A1B", "00:0A:1B"]],
       ["key-id", [SHA1, SHA1.toUpperCase(), SHA1.replaceAll(":", "")]],
     ] as const) {
@@ -131,25 +165,53 @@ describe("denials", () => {
   const never: readonly [kind: Denial["kind"], value: string, says: RegExp][] = [
     ["spiffe-id", "spiffe://abc.consul/ns/*/dc/dc1/svc/web*", /"\*" may only stand at its end/],
     ["spiffe-id", "spiffe://abc.consul/ns/*/x/*", /"\*" may only stand at its end/],
-    ["spiffe-id", "spiffe://abc.consul/ns/default/dc/dc1/svc/web*", /"\*" may only stand at its end/],
+    [
+      "spiffe-id",
+      "spiffe://abc.consul/ns/default/dc/dc1/svc/web*",
+      /"\*" may only stand at its end/,
+    ],
     ["spiffe-id", "*", /"\*" may only stand at its end/],
     ["spiffe-id", "https://abc.consul/*", /must have 'spiffe' scheme/],
     ["spiffe-id", "spiffe://abc.consul/../*", /".." is a dot segment/],
     ["spiffe-id", "spiffe://abc.consul//*", /"" is empty/],
     ["spiffe-id", "spiffe://abc.consul/ns/default/dc/dc1/svc/w%65b", /must not be percent-encoded/],
     ["spiffe-id", "spiffe://abc.consul/ns/def%61ult/*", /must not be percent-encoded/],
-    ["spiffe-id", "spiffe://abc.consul/ns/default/dc/dc1/svc/w~b", /Invalid service: "w~b" has a character/],
+    [
+      "spiffe-id",
+      "spiffe://abc.consul/ns/default/dc/dc1/svc/w~b",
+      /Invalid service: "w~b" has a character/,
+    ],
     ["spiffe-id", "spiffe://abc.consul/ns/default/dc/dc1/svc/web/", /not in the expected format/],
     ["spiffe-id", "spiffe://abc.consul/NS/default/dc/dc1/svc/web", /not in the expected format/],
-    ["spiffe-id", "spiffe://abc.consul:443/ns/default/dc/dc1/svc/web", /not in the expected format/],
+    [
+      "spiffe-id",
+      "spiffe://abc.consul:443/ns/default/dc/dc1/svc/web",
+      /not in the expected format/,
+    ],
     ["spiffe-id", "spiffe://abc.consul", /it is the CA's own/],
-    ["spiffe-id", "spiffe://other.consul/ns/default/dc/dc1/svc/web", /trust domain other.consul, and this CA signs for abc.consul only/],
+    [
+      "spiffe-id",
+      "spiffe://other.consul/ns/default/dc/dc1/svc/web",
+      /trust domain other.consul, and this CA signs for abc.consul only/,
+    ],
     ["spiffe-id", "spiffe://other.consul/*", /trust domain other.consul/],
-    ["spiffe-id", "spiffe://abc.consul/ns/default/dc/dc2/svc/web", /datacenter dc2, and this CA signs for dc1 only/],
+    [
+      "spiffe-id",
+      "spiffe://abc.consul/ns/default/dc/dc2/svc/web",
+      /datacenter dc2, and this CA signs for dc1 only/,
+    ],
     ["spiffe-id", "spiffe://abc.consul/agent/client/dc/DC1/*", /datacenter DC1/],
-    ["spiffe-id", "spiffe://abc.consul/ns/other/dc/dc1/svc/web", /Enterprise only.Provided namespace is other/],
+    [
+      "spiffe-id",
+      "spiffe://abc.consul/ns/other/dc/dc1/svc/web",
+      /Enterprise only.Provided namespace is other/,
+    ],
     ["spiffe-id", "spiffe://abc.consul/ns/def/*", /Enterprise only.Provided namespace is def/],
-    ["spiffe-id", "spiffe://abc.consul/ap/east/ns/default/dc/dc1/svc/web", /Enterprise only.*partition is east/],
+    [
+      "spiffe-id",
+      "spiffe://abc.consul/ap/east/ns/default/dc/dc1/svc/web",
+      /Enterprise only.*partition is east/,
+    ],
     ["spiffe-id", "spiffe://abc.consul/ap/east/*", /no identity begins with "\/ap\/east\/"/],
     ["spiffe-id", "spiffe://abc.consul/svc/*", /no identity begins with "\/svc\/"/],
     ["spiffe-id", "spiffe://abc.consul/ns/default/dc/dc1/svc/web/*", /no identity begins with/],
@@ -204,7 +266,10 @@ describe("denials", () => {
     life.horizonMs = 720 * HOUR;
     clock.advance(48 * HOUR);
     assert.equal(admin.denialOf(SUBJECT)?.id, value.id);
-    assert.equal(admin.denials()[0]?.value.expirationTime.getTime(), value.createTime.getTime() + 720 * HOUR);
+    assert.equal(
+      admin.denials()[0]?.value.expirationTime.getTime(),
+      value.createTime.getTime() + 720 * HOUR,
+    );
     assert.equal(await admin.collect(clock.now()), 0);
     clock.advance(672 * HOUR);
     assert.equal(await admin.collect(clock.now()), 1);

@@ -1,5 +1,6 @@
 /**
- * The directory: what a replica takes from the store, what it refuses, and what it makes of a missing answer.
+ * The directory: what a replica takes from the store, what it refuses, and what it makes of a
+ * missing answer.
  * @module
  */
 import assert from "node:assert/strict";
@@ -19,18 +20,28 @@ const codeOf = (type: new (...args: never[]) => Error, code: string) => (error: 
 };
 
 /** Writes a record behind the directory's back. */
-async function tamper(store: AccessStore, record: StoredRecord, change: Partial<StoredRecord>): Promise<void> {
+async function tamper(
+  store: AccessStore,
+  record: StoredRecord,
+  change: Partial<StoredRecord>,
+): Promise<void> {
   const { kind, id, version, key, document } = { ...record, ...change };
-  const there = (await store.read(null)).records.find((other) => other.kind === kind && other.id === id);
-  if (there !== undefined) await store.write([{ kind, id, expected: there.version, next: null }], `gone-${id}`);
-  for (let v = 0; v < version; v++) await store.write([{ kind, id, expected: v, next: { key, document } }], `tip-${id}-${v}`);
+  const there = (await store.read(null)).records.find(
+    (other) => other.kind === kind && other.id === id,
+  );
+  if (there !== undefined)
+    await store.write([{ kind, id, expected: there.version, next: null }], `gone-${id}`);
+  for (let v = 0; v < version; v++)
+    await store.write([{ kind, id, expected: v, next: { key, document } }], `tip-${id}-${v}`);
 }
 
 describe("createDirectory()", () => {
   it("start() makes one access key, whoever of several replicas comes first", async () => {
     const access = await createTestAccess();
     const replicas = await Promise.all([access.replica(), access.replica(), access.replica()]);
-    const hashes = await Promise.all([access.directory, ...replicas].map((directory) => directory.hashSecret("secret")));
+    const hashes = await Promise.all(
+      [access.directory, ...replicas].map((directory) => directory.hashSecret("secret")),
+    );
     assert.equal(new Set(hashes).size, 1);
     assert.equal((await access.store.read(null)).records.length, 1);
   });
@@ -41,11 +52,16 @@ describe("createDirectory()", () => {
     const follow = () => other.follow(AbortSignal.timeout(5000));
     const { token } = await access.addToken({ description: "one" });
     await follow();
-    assert.deepEqual(other.tokens.get(token.accessorId), access.directory.tokens.get(token.accessorId));
+    assert.deepEqual(
+      other.tokens.get(token.accessorId),
+      access.directory.tokens.get(token.accessorId),
+    );
     const entry = access.directory.tokens.get(token.accessorId);
     assert.ok(entry !== undefined);
     const draft = { kind: "token", id: token.accessorId, replaces: entry } as const;
-    await access.directory.write([{ ...draft, content: { ...token, description: "two" }, key: entry.hash }]);
+    await access.directory.write([
+      { ...draft, content: { ...token, description: "two" }, key: entry.hash },
+    ]);
     await follow();
     assert.equal(other.tokens.get(token.accessorId)?.value.description, "two");
     const second = access.directory.tokens.get(token.accessorId);
@@ -70,7 +86,10 @@ describe("createDirectory()", () => {
         return answer;
       },
     };
-    const [late, prompt] = [await access.replica({ memory, store: slow }), await access.replica({ memory })];
+    const [late, prompt] = [
+      await access.replica({ memory, store: slow }),
+      await access.replica({ memory }),
+    ];
     const { token } = await access.addToken();
     let release = () => {};
     hold = new Promise((resolve) => {
@@ -83,7 +102,9 @@ describe("createDirectory()", () => {
     await reading;
     const entry = access.directory.tokens.get(token.accessorId);
     assert.ok(entry !== undefined);
-    await access.directory.write([{ kind: "token", id: token.accessorId, replaces: entry, content: null }]);
+    await access.directory.write([
+      { kind: "token", id: token.accessorId, replaces: entry, content: null },
+    ]);
     access.clock.advance(1);
     await prompt.refresh();
     release();
@@ -95,7 +116,10 @@ describe("createDirectory()", () => {
   it("freshen() asks the store only where that was longer ago than it may be", async () => {
     const access = await createTestAccess();
     let reads = 0;
-    const counted: AccessStore = { ...access.store, read: (since) => access.store.read(since).finally(() => reads++) };
+    const counted: AccessStore = {
+      ...access.store,
+      read: (since) => access.store.read(since).finally(() => reads++),
+    };
     const directory = await access.replica({ store: counted });
     reads = 0;
     await directory.freshen(1000);
@@ -130,10 +154,16 @@ describe("createDirectory()", () => {
   it("write() refuses a policy with the name of another one", async () => {
     const access = await createTestAccess();
     await access.addPolicy("", { name: "ops" });
-    await assert.rejects(access.addPolicy("", { name: "ops" }), codeOf(ConflictError, "name_taken"));
+    await assert.rejects(
+      access.addPolicy("", { name: "ops" }),
+      codeOf(ConflictError, "name_taken"),
+    );
   });
 
-  const forgeries: readonly [what: string, change: (token: StoredRecord, other: StoredRecord) => Partial<StoredRecord>][] = [
+  const forgeries: readonly [
+    what: string,
+    change: (token: StoredRecord, other: StoredRecord) => Partial<StoredRecord>,
+  ][] = [
     ["without a document", () => ({ document: "" })],
     ["that is no JSON", () => ({ document: "{" })],
     ["with another hash of a secret", () => ({ key: "0".repeat(64) })],
@@ -143,7 +173,10 @@ describe("createDirectory()", () => {
     ["with another one's document", (_, other) => ({ document: other.document })],
     ["at another version", () => ({ version: 2 })],
     ["with another body", ({ document }) => ({ document: document.replace("plain", "extra") })],
-    ["without its MAC", ({ document }) => ({ document: document.replace(/"mac":"[^"]*"/, '"mac":""') })],
+    [
+      "without its MAC",
+      ({ document }) => ({ document: document.replace(/"mac":"[^"]*"/, '"mac":""') }),
+    ],
   ];
   for (const [what, change] of forgeries)
     it(`refresh() leaves out a record ${what}, and keeps the others`, async () => {
@@ -151,7 +184,9 @@ describe("createDirectory()", () => {
       const { token } = await access.addToken({ description: "plain" });
       const { token: kept } = await access.addToken();
       const records = (await access.store.read(null)).records;
-      const [one, two] = [token, kept].map(({ accessorId }) => records.find(({ id }) => id === accessorId));
+      const [one, two] = [token, kept].map(({ accessorId }) =>
+        records.find(({ id }) => id === accessorId),
+      );
       assert.ok(one !== undefined && two !== undefined);
       await access.store.write([{ kind: "token", id: one.id, expected: 1, next: null }], "away");
       await tamper(access.store, one, change(one, two));
@@ -168,7 +203,10 @@ describe("createDirectory()", () => {
     const { token } = await access.addToken();
     const key = (await access.store.read(null)).records.find(({ kind }) => kind === "access-key");
     assert.ok(key !== undefined);
-    await access.store.write([{ kind: "access-key", id: key.id, expected: key.version, next: null }], "gone");
+    await access.store.write(
+      [{ kind: "access-key", id: key.id, expected: key.version, next: null }],
+      "gone",
+    );
     await assert.rejects(access.directory.refresh(), codeOf(StoreError, "state_corrupt"));
     await assert.rejects(access.replica(), codeOf(StoreError, "state_corrupt"));
     assert.ok(access.directory.tokens.has(token.accessorId));
@@ -176,7 +214,10 @@ describe("createDirectory()", () => {
 
   it("start() refuses records whose key belongs to another cluster or key-encryption key", async () => {
     const access = await createTestAccess();
-    await assert.rejects(access.replica({ sealer: createSealer(await readKeks(makeKek())) }), codeOf(SealError, "kek_unknown"));
+    await assert.rejects(
+      access.replica({ sealer: createSealer(await readKeks(makeKek())) }),
+      codeOf(SealError, "kek_unknown"),
+    );
   });
 
   it("start() refuses another access control whose key is not the one that the CA document names, though all in it is in order", async () => {
@@ -190,7 +231,10 @@ describe("createDirectory()", () => {
       [false, "its key is not the one that the CA document names", 0],
     );
     const same = await theirs.replica();
-    assert.deepEqual([same.state.loaded, same.state.stopped, same.tokensByHash.has(await same.hashSecret(secret))], [true, null, true]);
+    assert.deepEqual(
+      [same.state.loaded, same.state.stopped, same.tokensByHash.has(await same.hashSecret(secret))],
+      [true, null, true],
+    );
   });
 
   it("rewrap() seals one record anew; tokens stay as they are, and the old key-encryption key is not needed any more", async () => {
@@ -205,7 +249,10 @@ describe("createDirectory()", () => {
     assert.equal(both.kek, fresh.split(":")[0]);
     assert.equal((await access.store.read(null)).index, before + 1);
     const later = await access.replica({ sealer: createSealer(await readKeks(fresh)) });
-    assert.equal(later.tokensByHash.get(await later.hashSecret(secret))?.value.accessorId, token.accessorId);
+    assert.equal(
+      later.tokensByHash.get(await later.hashSecret(secret))?.value.accessorId,
+      token.accessorId,
+    );
   });
 
   it("no record holds a secret, nor the access key unsealed", async () => {
@@ -233,7 +280,9 @@ describe("createDirectory()", () => {
         },
       };
       const directory = await access.replica({ store });
-      const write = directory.write([{ kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } }]);
+      const write = directory.write([
+        { kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } },
+      ]);
       return { directory, write: passing(access.clock, write) };
     };
 
@@ -260,7 +309,12 @@ describe("createDirectory()", () => {
         },
       };
       const directory = await access.replica({ store });
-      await passing(access.clock, directory.write([{ kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } }]));
+      await passing(
+        access.clock,
+        directory.write([
+          { kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } },
+        ]),
+      );
       assert.equal(directory.bootstrap?.value.accessorId, "a");
     });
 
@@ -269,7 +323,10 @@ describe("createDirectory()", () => {
         [false, 0],
         [true, 100],
       ] as const)
-        await assert.rejects((await lost(made, failures)).write, codeOf(NotReadyError, "outcome_unknown"));
+        await assert.rejects(
+          (await lost(made, failures)).write,
+          codeOf(NotReadyError, "outcome_unknown"),
+        );
     });
   });
 });

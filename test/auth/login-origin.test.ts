@@ -21,13 +21,20 @@ const METHOD: AuthMethod = {
   displayName: "",
   description: "",
   maxTokenTtlMs: 0,
-  config: { BoundAudiences: ["meshca"], JWTValidationPubKeys: [PUBLIC_KEY], ClaimMappings: { sub: "name" } },
+  config: {
+    BoundAudiences: ["meshca"],
+    JWTValidationPubKeys: [PUBLIC_KEY],
+    ClaimMappings: { sub: "name" },
+  },
 };
 
 async function setup(recordSchema: RecordSchema) {
   const access = await createTestAccess({ recordSchema });
   const { directory, clock } = access;
-  const leaves = { scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }), horizonMs: () => 0 };
+  const leaves = {
+    scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }),
+    horizonMs: () => 0,
+  };
   const admin = createAdministration({
     directory,
     clock,
@@ -85,7 +92,13 @@ for (const schema of [1, 2] as const)
     it("does not bring the binding rules back that were made for the one before it", async () => {
       const { admin, loseMethod, directory, clock } = await setup(schema);
       await admin.createAuthMethod(METHOD);
-      const rule: Omit<BindingRule, "id"> = { description: "", authMethod: "m", bindType: "service", bindName: "web", selector: "" };
+      const rule: Omit<BindingRule, "id"> = {
+        description: "",
+        authMethod: "m",
+        bindType: "service",
+        bindName: "web",
+        selector: "",
+      };
       await admin.createBindingRule(rule);
       await loseMethod();
       await admin.createAuthMethod({ ...METHOD, config: { ...METHOD.config, ClaimMappings: {} } });
@@ -129,7 +142,11 @@ describe("a token of a login that ran while its auth method was made again", () 
     const { admin, directory, addToken, isKnown } = await setup(2);
     await admin.createAuthMethod(METHOD);
     const method = directory.authMethods.get("m");
-    const login = { methodId: method?.value.id ?? null, methodVersion: 2, subject: makeUuid(systemRandom) };
+    const login = {
+      methodId: method?.value.id ?? null,
+      methodVersion: 2,
+      subject: makeUuid(systemRandom),
+    };
     const { secret } = await addToken({ authMethod: "m", login });
     assert.equal(await isKnown(secret), false);
   });

@@ -11,7 +11,15 @@ import { RateLimitedError } from "../../src/core/errors.ts";
 import { createFakeClock } from "../fakes/clock.ts";
 
 const METHOD: Entry<AuthMethod> = {
-  value: { name: "m", id: "id", type: "jwt", displayName: "", description: "", maxTokenTtlMs: 0, config: {} },
+  value: {
+    name: "m",
+    id: "id",
+    type: "jwt",
+    displayName: "",
+    description: "",
+    maxTokenTtlMs: 0,
+    config: {},
+  },
   version: 1,
   createIndex: 1,
   modifyIndex: 1,
@@ -21,7 +29,11 @@ const SUBJECT = "web";
 function roomOf(most: number) {
   const clock = createFakeClock();
   const tokens = new Map<string, StoredToken>();
-  const token = (accessorId: string, createIndex: number, change: Partial<Token> = {}): StoredToken => {
+  const token = (
+    accessorId: string,
+    createIndex: number,
+    change: Partial<Token> = {},
+  ): StoredToken => {
     const value: Token = {
       accessorId,
       description: "",
@@ -43,7 +55,10 @@ function roomOf(most: number) {
 }
 
 const full = (error: unknown) => {
-  assert.ok(error instanceof RateLimitedError && error.code === "login_tokens_exceeded", String(error));
+  assert.ok(
+    error instanceof RateLimitedError && error.code === "login_tokens_exceeded",
+    String(error),
+  );
   assert.match(error.message, /^Cannot log in: 2 tokens of this subject are live;/);
   return true;
 };
@@ -72,7 +87,12 @@ describe("LoginRoom", () => {
 
   it("refusal() lets those stay that were written first, and in one write those whose accessor comes first", () => {
     const { token, room } = roomOf(2);
-    const [first, last, second, third] = [token("z", 2), token("c", 9), token("a", 5), token("b", 5)];
+    const [first, last, second, third] = [
+      token("z", 2),
+      token("c", 9),
+      token("a", 5),
+      token("b", 5),
+    ];
     assert.equal(room.refusal(METHOD, SUBJECT, first), null);
     assert.equal(room.refusal(METHOD, SUBJECT, second), null);
     assert.ok(full(room.refusal(METHOD, SUBJECT, third)));

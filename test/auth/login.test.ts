@@ -1,10 +1,19 @@
 /**
- * Logging in with JWTs and Kubernetes' tokens: what is taken, what it gives, and every way that it must not work.
+ * Logging in with JWTs and Kubernetes' tokens: what is taken, what it gives, and every way that it
+ * must not work.
  * @module
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import { base64url, CompactSign, exportJWK, exportSPKI, generateKeyPair, SignJWT, UnsecuredJWT } from "jose";
+import {
+  base64url,
+  CompactSign,
+  exportJWK,
+  exportSPKI,
+  generateKeyPair,
+  SignJWT,
+  UnsecuredJWT,
+} from "jose";
 import { createKeySets } from "../../src/auth/jwks.ts";
 import { Login } from "../../src/auth/login.ts";
 import { makeUuid } from "../../src/auth/tokens.ts";
@@ -21,7 +30,10 @@ interface Setup {
   readonly access: TestAccess;
   readonly login: Login;
   now(): number;
-  jwt(claims?: Readonly<Record<string, unknown>>, options?: { key?: CryptoKey; header?: Record<string, string> }): Promise<string>;
+  jwt(
+    claims?: Readonly<Record<string, unknown>>,
+    options?: { key?: CryptoKey; header?: Record<string, string> },
+  ): Promise<string>;
   enter(bearerToken: string, authMethod?: string): ReturnType<Login["login"]>;
 }
 
@@ -72,10 +84,20 @@ describe("Login", () => {
       },
       ...more,
     };
-    await directory.write([{ kind: "auth-method", id: method.name, replaces: null, content: method }]);
+    await directory.write([
+      { kind: "auth-method", id: method.name, replaces: null, content: method },
+    ]);
     for (const rule of rules) {
       const id = makeUuid(systemRandom);
-      const content: BindingRule = { id, description: "", authMethod: "m", bindType: "service", bindName: VARIABLE, selector: "", ...rule };
+      const content: BindingRule = {
+        id,
+        description: "",
+        authMethod: "m",
+        bindType: "service",
+        bindName: VARIABLE,
+        selector: "",
+        ...rule,
+      };
       await directory.write([{ kind: "binding-rule", id, replaces: null, content }]);
     }
     const keySets = createKeySets({
@@ -85,14 +107,29 @@ describe("Login", () => {
       privateHosts: [],
       clock,
     });
-    const login = new Login({ directory, keySets, reviews: {} as never, datacenter: "dc1", clock, random: systemRandom });
+    const login = new Login({
+      directory,
+      keySets,
+      reviews: {} as never,
+      datacenter: "dc1",
+      clock,
+      random: systemRandom,
+    });
     const now = () => Math.floor(clock.now().getTime() / 1000);
     return {
       access,
       login,
       now,
       jwt: (claims = {}, { key = ec.privateKey, header = {} } = {}) =>
-        new SignJWT({ iss: ISSUER, aud: AUDIENCE, sub: "web", exp: now() + 600, iat: now(), jti: makeUuid(systemRandom), ...claims })
+        new SignJWT({
+          iss: ISSUER,
+          aud: AUDIENCE,
+          sub: "web",
+          exp: now() + 600,
+          iat: now(),
+          jti: makeUuid(systemRandom),
+          ...claims,
+        })
           .setProtectedHeader({ alg: "ES256", ...header })
           .sign(key),
       enter: (bearerToken, authMethod = "m") => login.login({ authMethod, bearerToken, meta: {} }),
@@ -125,7 +162,10 @@ describe("Login", () => {
 
   it("login() makes a token that lives as long as its method says", async () => {
     const { enter, jwt, now } = await setup({}, { maxTokenTtlMs: 120_000 });
-    assert.equal((await enter(await jwt())).token.value.expirationTime?.getTime(), (now() + 120) * 1000);
+    assert.equal(
+      (await enter(await jwt())).token.value.expirationTime?.getTime(),
+      (now() + 120) * 1000,
+    );
   });
 
   it("login() takes keys by URL, by their kid", async () => {
@@ -138,10 +178,24 @@ describe("Login", () => {
 
   it("login() refuses tokens whose claims are no text, or nest without end, though the issuer signed them", async () => {
     const { enter } = await setup({ JWKSURL: `${ISSUER}/keys`, JWTValidationPubKeys: [] });
-    const signed = (payload: Uint8Array) => new CompactSign(payload).setProtectedHeader({ alg: "ES256", kid: "ec" }).sign(ec.privateKey);
-    const texts = ["[".repeat(10_000), `{"a":${"[".repeat(5000)}${"]".repeat(5000)}}`, "null", '"x"', "", "{"];
-    for (const payload of [Uint8Array.of(0xff, 0xfe), ...texts.map((text) => new TextEncoder().encode(text))])
-      assert.match(await refusal(enter(await signed(payload))), /its claims are malformed|it has none of exp, nbf and iat/);
+    const signed = (payload: Uint8Array) =>
+      new CompactSign(payload).setProtectedHeader({ alg: "ES256", kid: "ec" }).sign(ec.privateKey);
+    const texts = [
+      "[".repeat(10_000),
+      `{"a":${"[".repeat(5000)}${"]".repeat(5000)}}`,
+      "null",
+      '"x"',
+      "",
+      "{",
+    ];
+    for (const payload of [
+      Uint8Array.of(0xff, 0xfe),
+      ...texts.map((text) => new TextEncoder().encode(text)),
+    ])
+      assert.match(
+        await refusal(enter(await signed(payload))),
+        /its claims are malformed|it has none of exp, nbf and iat/,
+      );
   });
 
   it("login() refuses a token that names a key of the issuer which is none", async () => {
@@ -168,7 +222,11 @@ describe("Login", () => {
         const token = await jwt({}, { header: { kid } });
         const [, ...rest] = token.split(".");
         const header = base64url.encode(JSON.stringify({ alg, kid }));
-        assert.match(await refusal(enter([header, ...rest].join("."))), /its signature is not by a key of the issuer/, kid);
+        assert.match(
+          await refusal(enter([header, ...rest].join("."))),
+          /its signature is not by a key of the issuer/,
+          kid,
+        );
       }
     } finally {
       served = before;
@@ -184,14 +242,29 @@ describe("Login", () => {
       { authMethod: "other", bindName: "other" },
     ]);
     const { token } = await enter(await jwt({ groups: ["ops", "dev"], deep: { er: 7 } }));
-    assert.deepEqual(token.value.serviceIdentities.map(({ serviceName }) => serviceName).toSorted(), ["ops", "web"]);
+    assert.deepEqual(
+      token.value.serviceIdentities.map(({ serviceName }) => serviceName).toSorted(),
+      ["ops", "web"],
+    );
     assert.deepEqual(token.value.nodeIdentities, [{ nodeName: "n-web", datacenter: "dc1" }]);
   });
 
   it("login() takes a Kubernetes service account's token, again and again", async () => {
-    const config = { JWTSupportedAlgs: ["ES256"], BoundIssuer: ISSUER, BoundAudiences: [AUDIENCE], JWTValidationPubKeys: [spki] };
+    const config = {
+      JWTSupportedAlgs: ["ES256"],
+      BoundIssuer: ISSUER,
+      BoundAudiences: [AUDIENCE],
+      JWTValidationPubKeys: [spki],
+    };
     const { access, login, jwt } = await setup();
-    const content: AuthMethod = { name: "k8s", type: "kubernetes", displayName: "", description: "", maxTokenTtlMs: 0, config };
+    const content: AuthMethod = {
+      name: "k8s",
+      type: "kubernetes",
+      displayName: "",
+      description: "",
+      maxTokenTtlMs: 0,
+      config,
+    };
     const id = makeUuid(systemRandom);
     const bindName = VARIABLE.replace("value.name", "serviceaccount.name");
     const selector = 'serviceaccount.namespace == "shop"';
@@ -201,19 +274,42 @@ describe("Login", () => {
         kind: "binding-rule",
         id,
         replaces: null,
-        content: { id, description: "", authMethod: "k8s", bindType: "service", bindName, selector },
+        content: {
+          id,
+          description: "",
+          authMethod: "k8s",
+          bindType: "service",
+          bindName,
+          selector,
+        },
       },
     ]);
     const pod = (namespace: string) =>
-      jwt({ "kubernetes.io": { namespace, serviceaccount: { name: "cart", uid: "u" }, pod: { name: "p" } } });
+      jwt({
+        "kubernetes.io": {
+          namespace,
+          serviceaccount: { name: "cart", uid: "u" },
+          pod: { name: "p" },
+        },
+      });
     const bearerToken = await pod("shop");
     for (let i = 0; i < 3; i++) {
-      const { token } = await login.login({ authMethod: "k8s", bearerToken, meta: { pod: "shop/cart" } });
+      const { token } = await login.login({
+        authMethod: "k8s",
+        bearerToken,
+        meta: { pod: "shop/cart" },
+      });
       assert.deepEqual(token.value.serviceIdentities, [{ serviceName: "cart", datacenters: [] }]);
       assert.equal(token.value.description, 'token created via login: {"pod":"shop/cart"}');
     }
-    assert.match(await refusal(login.login({ authMethod: "k8s", bearerToken: await pod("other"), meta: {} })), /no binding rule/);
-    assert.match(await refusal(login.login({ authMethod: "k8s", bearerToken: await jwt(), meta: {} })), /no token of a Kubernetes/);
+    assert.match(
+      await refusal(login.login({ authMethod: "k8s", bearerToken: await pod("other"), meta: {} })),
+      /no binding rule/,
+    );
+    assert.match(
+      await refusal(login.login({ authMethod: "k8s", bearerToken: await jwt(), meta: {} })),
+      /no token of a Kubernetes/,
+    );
   });
 
   it("login() takes a token once, whichever replica is asked, and another one of the same holder", async () => {
@@ -235,10 +331,15 @@ describe("Login", () => {
       clock: access.clock,
       random: systemRandom,
     });
-    assert.match(await refusal(other.login({ authMethod: "m", bearerToken, meta: {} })), /it was used before/);
+    assert.match(
+      await refusal(other.login({ authMethod: "m", bearerToken, meta: {} })),
+      /it was used before/,
+    );
     const racing = await jwt();
     const outcomes = await Promise.allSettled(
-      [login, other, login].map((one) => one.login({ authMethod: "m", bearerToken: racing, meta: {} })),
+      [login, other, login].map((one) =>
+        one.login({ authMethod: "m", bearerToken: racing, meta: {} }),
+      ),
     );
     assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
     await enter(await jwt());
@@ -253,15 +354,27 @@ describe("Login", () => {
 
   it("login() refuses an auth method that is not there", async () => {
     const { enter, jwt } = await setup();
-    for (const name of ["x", "__proto__"]) assert.match(await refusal(enter(await jwt(), name)), /^ACL not found: auth method /);
+    for (const name of ["x", "__proto__"])
+      assert.match(await refusal(enter(await jwt(), name)), /^ACL not found: auth method /);
   });
 
-  const bad: readonly [what: string, make: (setup: Setup) => Promise<string> | string, expected: RegExp][] = [
+  const bad: readonly [
+    what: string,
+    make: (setup: Setup) => Promise<string> | string,
+    expected: RegExp,
+  ][] = [
     ["nothing", () => "", /signature/],
     ["what is no JWT", () => "a.b.c", /signature/],
     [
       "alg none (RFC 8725 §3.2)",
-      ({ now }) => new UnsecuredJWT({ iss: ISSUER, aud: AUDIENCE, sub: "web", exp: now() + 60, jti: "x" }).encode(),
+      ({ now }) =>
+        new UnsecuredJWT({
+          iss: ISSUER,
+          aud: AUDIENCE,
+          sub: "web",
+          exp: now() + 60,
+          jti: "x",
+        }).encode(),
       /algorithm is not taken/,
     ],
     [
@@ -279,13 +392,23 @@ describe("Login", () => {
     ],
     [
       "an algorithm that is not listed",
-      ({ jwt }) => generateKeyPair("ES384").then(({ privateKey }) => jwt({}, { key: privateKey, header: { alg: "ES384" } })),
+      ({ jwt }) =>
+        generateKeyPair("ES384").then(({ privateKey }) =>
+          jwt({}, { key: privateKey, header: { alg: "ES384" } }),
+        ),
       /algorithm is not taken/,
     ],
     ["another key", ({ jwt }) => jwt({}, { key: stranger.privateKey }), /signature/],
     [
       "a key in its own header",
-      async ({ jwt }) => jwt({}, { key: stranger.privateKey, header: { jwk: (await exportJWK(stranger.publicKey)) as unknown as string } }),
+      async ({ jwt }) =>
+        jwt(
+          {},
+          {
+            key: stranger.privateKey,
+            header: { jwk: (await exportJWK(stranger.publicKey)) as unknown as string },
+          },
+        ),
       /signature/,
     ],
     [
@@ -298,24 +421,53 @@ describe("Login", () => {
     ],
     [
       "a header that must be understood",
-      ({ jwt }) => jwt({}, { header: { crit: ["exp"] as unknown as string, exp: "1" } }).catch(() => "x.y.z"),
+      ({ jwt }) =>
+        jwt({}, { header: { crit: ["exp"] as unknown as string, exp: "1" } }).catch(() => "x.y.z"),
       /signature/,
     ],
     ["another issuer", ({ jwt }) => jwt({ iss: "https://other.example" }), /another issuer/],
     ["no issuer", ({ jwt }) => jwt({ iss: undefined }), /another issuer/],
     ["another audience", ({ jwt }) => jwt({ aud: ["vault", "meshca2"] }), /another audience/],
     ["no audience", ({ jwt }) => jwt({ aud: undefined }), /another audience/],
-    ["one that has expired", ({ jwt, now }) => jwt({ exp: now() - 60, iat: now() - 600 }), /has expired/],
+    [
+      "one that has expired",
+      ({ jwt, now }) => jwt({ exp: now() - 60, iat: now() - 600 }),
+      /has expired/,
+    ],
     ["one that is not valid yet", ({ jwt, now }) => jwt({ nbf: now() + 61 }), /not valid yet/],
-    ["one that was issued in the future", ({ jwt, now }) => jwt({ iat: now() + 61, nbf: now() }), /not valid yet/],
-    ["one without any time", ({ jwt }) => jwt({ exp: undefined, iat: undefined }), /none of exp, nbf and iat/],
+    [
+      "one that was issued in the future",
+      ({ jwt, now }) => jwt({ iat: now() + 61, nbf: now() }),
+      /not valid yet/,
+    ],
+    [
+      "one without any time",
+      ({ jwt }) => jwt({ exp: undefined, iat: undefined }),
+      /none of exp, nbf and iat/,
+    ],
     ["an end beyond all dates", ({ jwt }) => jwt({ exp: 1e300 }), /claims are malformed/],
-    ["an end that is text", ({ jwt }) => jwt({ exp: "9999999999" }).catch(() => "x.y.z"), /malformed|signature/],
+    [
+      "an end that is text",
+      ({ jwt }) => jwt({ exp: "9999999999" }).catch(() => "x.y.z"),
+      /malformed|signature/,
+    ],
     ["one without a jti", ({ jwt }) => jwt({ jti: undefined }), /has no jti/],
     ["an empty jti", ({ jwt }) => jwt({ jti: "" }), /claims are malformed/],
-    ["a name that no service has", ({ jwt }) => jwt({ sub: "Web" }), /no name that a service or node can have/],
-    ["a name with a slash", ({ jwt }) => jwt({ sub: "web/../api" }), /no name that a service or node can have/],
-    ["no claim for the name", ({ jwt }) => jwt({ sub: undefined }), /no name that a service or node can have/],
+    [
+      "a name that no service has",
+      ({ jwt }) => jwt({ sub: "Web" }),
+      /no name that a service or node can have/,
+    ],
+    [
+      "a name with a slash",
+      ({ jwt }) => jwt({ sub: "web/../api" }),
+      /no name that a service or node can have/,
+    ],
+    [
+      "no claim for the name",
+      ({ jwt }) => jwt({ sub: undefined }),
+      /no name that a service or node can have/,
+    ],
     ["a claim that is no text", ({ jwt }) => jwt({ sub: { a: 1 } }), /no name|malformed/],
     ["a list of other things than text", ({ jwt }) => jwt({ groups: [{}] }), /is no list of texts/],
     ["too long a token", ({ jwt }) => jwt({ pad: "x".repeat(20_000) }), /it is too long/],
@@ -326,12 +478,17 @@ describe("Login", () => {
       const bearerToken = await make(made);
       const message = await refusal(made.enter(bearerToken));
       assert.match(message, expected);
-      for (const part of bearerToken.split(".")) assert.ok(part.length < 8 || !message.includes(part));
+      for (const part of bearerToken.split("."))
+        assert.ok(part.length < 8 || !message.includes(part));
       assert.equal(made.access.directory.tokens.size, 0);
     });
 
   it("login() counts time as Consul does where a token lacks exp or nbf", async () => {
-    const { access, enter, jwt, now } = await setup({ ExpirationLeeway: "10s", NotBeforeLeeway: "10s", ClockSkewLeeway: "-1s" });
+    const { access, enter, jwt, now } = await setup({
+      ExpirationLeeway: "10s",
+      NotBeforeLeeway: "10s",
+      ClockSkewLeeway: "-1s",
+    });
     const started = now();
     const withoutEnd = await jwt({ exp: undefined, iat: started, jti: "a" });
     const withoutStart = await jwt({ exp: started + 20, iat: undefined, jti: "b" });
@@ -339,7 +496,10 @@ describe("Login", () => {
     access.clock.advance(9_999);
     await enter(withoutEnd);
     access.clock.advance(1);
-    assert.match(await refusal(enter(await jwt({ exp: undefined, iat: started, jti: "c" }))), /has expired/);
+    assert.match(
+      await refusal(enter(await jwt({ exp: undefined, iat: started, jti: "c" }))),
+      /has expired/,
+    );
     await enter(withoutStart);
   });
 
@@ -350,7 +510,10 @@ describe("Login", () => {
     it(`login() makes a token that ends within a day for one that ${what}, if the method says nothing`, async () => {
       const { enter, jwt, now } = await setup({ ExpirationLeeway: "1h" });
       const { token } = await enter(await jwt(claims));
-      assert.ok((token.value.expirationTime?.getTime() ?? Number.POSITIVE_INFINITY) <= (now() + 86_400) * 1000);
+      assert.ok(
+        (token.value.expirationTime?.getTime() ?? Number.POSITIVE_INFINITY) <=
+          (now() + 86_400) * 1000,
+      );
     });
 
   for (const [claim, value] of [
@@ -366,7 +529,10 @@ describe("Login", () => {
   ] as const)
     it(`login() refuses a token whose ${claim} is ${value}, which is no date, and claims nothing for it`, async () => {
       const { access, enter, jwt } = await setup();
-      assert.match(await refusal(enter(await jwt({ [claim]: value, jti: "j" }))), /its claims are malformed/);
+      assert.match(
+        await refusal(enter(await jwt({ [claim]: value, jti: "j" }))),
+        /its claims are malformed/,
+      );
       assert.equal(access.directory.tokens.size, 0);
       await enter(await jwt({ jti: "j" }));
     });
@@ -382,46 +548,107 @@ describe("Login", () => {
       const content = { ...method.value, name, config: { ...method.value.config, ...config } };
       await access.directory.write([{ kind: "auth-method", id: name, replaces: null, content }]);
       const id = makeUuid(systemRandom);
-      const rule = { id, description: "", authMethod: name, bindType: "service", bindName: VARIABLE, selector: "" } as const;
+      const rule = {
+        id,
+        description: "",
+        authMethod: name,
+        bindType: "service",
+        bindName: VARIABLE,
+        selector: "",
+      } as const;
       await access.directory.write([{ kind: "binding-rule", id, replaces: null, content: rule }]);
     }
     const bearerToken = await jwt();
     await login.login({ authMethod: "m", bearerToken, meta: {} });
     for (const authMethod of ["second", "anyone"])
-      assert.match(await refusal(login.login({ authMethod, bearerToken, meta: {} })), /it was used before/, authMethod);
+      assert.match(
+        await refusal(login.login({ authMethod, bearerToken, meta: {} })),
+        /it was used before/,
+        authMethod,
+      );
     // A method with a longer leeway takes it for longer: the claim outlasts that.
     access.clock.advance(600_000 + 3_500_000);
-    assert.match(await refusal(login.login({ authMethod: "anyone", bearerToken, meta: {} })), /it was used before/);
+    assert.match(
+      await refusal(login.login({ authMethod: "anyone", bearerToken, meta: {} })),
+      /it was used before/,
+    );
     // Without an issuer the token stands for itself: the methods need not have the same keys.
     const entry = access.directory.authMethods.get("anyone");
     assert.ok(entry);
     const { JWTValidationPubKeys } = method.value.config;
     const keys = [...(JWTValidationPubKeys as string[]), await exportSPKI(rsa.publicKey)];
-    const more = { ...entry.value, name: "more keys", config: { ...entry.value.config, JWTValidationPubKeys: keys } };
-    await access.directory.write([{ kind: "auth-method", id: "more keys", replaces: null, content: more }]);
+    const more = {
+      ...entry.value,
+      name: "more keys",
+      config: { ...entry.value.config, JWTValidationPubKeys: keys },
+    };
+    await access.directory.write([
+      { kind: "auth-method", id: "more keys", replaces: null, content: more },
+    ]);
     const id = makeUuid(systemRandom);
-    const rule = { id, description: "", authMethod: "more keys", bindType: "service", bindName: VARIABLE, selector: "" } as const;
+    const rule = {
+      id,
+      description: "",
+      authMethod: "more keys",
+      bindType: "service",
+      bindName: VARIABLE,
+      selector: "",
+    } as const;
     await access.directory.write([{ kind: "binding-rule", id, replaces: null, content: rule }]);
     const nobodys = await jwt({ iss: undefined });
     await login.login({ authMethod: "anyone", bearerToken: nobodys, meta: {} });
     for (const authMethod of ["anyone", "more keys"])
-      assert.match(await refusal(login.login({ authMethod, bearerToken: nobodys, meta: {} })), /it was used before/, authMethod);
+      assert.match(
+        await refusal(login.login({ authMethod, bearerToken: nobodys, meta: {} })),
+        /it was used before/,
+        authMethod,
+      );
     // Another audience's token is another one, though its jti is the same.
     const jti = "one";
     await login.login({ authMethod: "m", bearerToken: await jwt({ jti }), meta: {} });
-    await login.login({ authMethod: "m", bearerToken: await jwt({ jti, aud: [AUDIENCE, "other"] }), meta: {} });
+    await login.login({
+      authMethod: "m",
+      bearerToken: await jwt({ jti, aud: [AUDIENCE, "other"] }),
+      meta: {},
+    });
     // So is another issuer's, though it has the same keys.
-    await login.login({ authMethod: "anyone", bearerToken: await jwt({ jti, iss: "https://other.example" }), meta: {} });
+    await login.login({
+      authMethod: "anyone",
+      bearerToken: await jwt({ jti, iss: "https://other.example" }),
+      meta: {},
+    });
     // And one issuer's is the same one, though the methods have other keys.
-    assert.match(await refusal(login.login({ authMethod: "more keys", bearerToken: await jwt({ jti }), meta: {} })), /it was used before/);
+    assert.match(
+      await refusal(
+        login.login({ authMethod: "more keys", bearerToken: await jwt({ jti }), meta: {} }),
+      ),
+      /it was used before/,
+    );
   });
 
   const kubernetes = async (maxTokens: number) => {
-    const { access, jwt } = await setup({}, { type: "kubernetes", config: KUBERNETES() }, [{ bindName: "cart" }]);
-    const options = { keySets: {} as never, reviews: {} as never, datacenter: "dc1", clock: access.clock, random: systemRandom, maxTokens };
+    const { access, jwt } = await setup({}, { type: "kubernetes", config: KUBERNETES() }, [
+      { bindName: "cart" },
+    ]);
+    const options = {
+      keySets: {} as never,
+      reviews: {} as never,
+      datacenter: "dc1",
+      clock: access.clock,
+      random: systemRandom,
+      maxTokens,
+    };
     const pod = (uid: string) =>
-      jwt({ "kubernetes.io": { namespace: "shop", serviceaccount: { name: "cart", uid: "u" }, pod: { name: "cart-1", uid } } });
-    const replicas = [access.directory, await access.replica()].map((directory) => new Login({ ...options, directory }));
+      jwt({
+        "kubernetes.io": {
+          namespace: "shop",
+          serviceaccount: { name: "cart", uid: "u" },
+          pod: { name: "cart-1", uid },
+        },
+      });
+    const replicas = [access.directory, await access.replica()].map(
+      (directory) => new Login({ ...options, directory }),
+    );
     return { access, pod, replicas: replicas as [Login, Login] };
   };
   const KUBERNETES = () => ({
@@ -434,12 +661,14 @@ describe("Login", () => {
   it("login() makes so many live tokens for one subject and no more, until one ends or is logged out", async () => {
     const { access, pod, replicas } = await kubernetes(3);
     const [login] = replicas;
-    const enter = async (uid: string) => login.login({ authMethod: "m", bearerToken: await pod(uid), meta: {} });
+    const enter = async (uid: string) =>
+      login.login({ authMethod: "m", bearerToken: await pod(uid), meta: {} });
     const made = [await enter("a"), await enter("a"), await enter("a")];
     await assert.rejects(enter("a"), {
       name: "RateLimitedError",
       code: "login_tokens_exceeded",
-      message: "Cannot log in: 3 tokens of this subject are live; log out of those that are not needed, or wait until one expires",
+      message:
+        "Cannot log in: 3 tokens of this subject are live; log out of those that are not needed, or wait until one expires",
       retryAfterMs: 660_000,
     });
     // Another pod of the same account has room of its own.
@@ -455,16 +684,23 @@ describe("Login", () => {
     const { access, pod, replicas } = await kubernetes(5);
     const bearerToken = await pod("a");
     const outcomes = await Promise.allSettled(
-      Array.from({ length: 40 }, (_, i) => (replicas[i % 2] as Login).login({ authMethod: "m", bearerToken, meta: {} })),
+      Array.from({ length: 40 }, (_, i) =>
+        (replicas[i % 2] as Login).login({ authMethod: "m", bearerToken, meta: {} }),
+      ),
     );
     await access.directory.refresh();
     assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 5);
     assert.equal(access.directory.tokens.size, 5);
-    for (const outcome of outcomes) if (outcome.status === "rejected") assert.equal(outcome.reason.code, "login_tokens_exceeded");
+    for (const outcome of outcomes)
+      if (outcome.status === "rejected") assert.equal(outcome.reason.code, "login_tokens_exceeded");
   });
 
   const metas: readonly (readonly [what: string, meta: Record<string, string>, says: RegExp])[] = [
-    ["65 entries", Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`k${i}`, ""])), /Meta has 65 entries, at most 64 are allowed/],
+    [
+      "65 entries",
+      Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`k${i}`, ""])),
+      /Meta has 65 entries, at most 64 are allowed/,
+    ],
     ["a long key", { ["k".repeat(129)]: "" }, /Meta has a key of 0 or more than 128 characters/],
     ["an empty key", { "": "v" }, /Meta has a key of 0 or more than 128 characters/],
     ["a long value", { k: "v".repeat(513) }, /Meta has a value of more than 512 characters/],
@@ -478,10 +714,13 @@ describe("Login", () => {
     it(`login() refuses Meta with ${what}, before the token is used up`, async () => {
       const { access, login, jwt } = await setup();
       const bearerToken = await jwt();
-      await assert.rejects(login.login({ authMethod: "m", bearerToken, meta }), (error: Error & { code?: string }) => {
-        assert.match(error.message, says);
-        return error.code === "request_malformed";
-      });
+      await assert.rejects(
+        login.login({ authMethod: "m", bearerToken, meta }),
+        (error: Error & { code?: string }) => {
+          assert.match(error.message, says);
+          return error.code === "request_malformed";
+        },
+      );
       assert.equal(access.directory.tokens.size, 0);
       await login.login({ authMethod: "m", bearerToken, meta: { pod: "a" } });
     });
@@ -490,7 +729,10 @@ describe("Login", () => {
     const { login, jwt } = await setup();
     const told: unknown[] = [];
     const before = async (subject: string, detail?: unknown) => void told.push([subject, detail]);
-    const { token, secret } = await login.login({ authMethod: "m", bearerToken: await jwt({ sub: "web" }), meta: {} }, before);
+    const { token, secret } = await login.login(
+      { authMethod: "m", bearerToken: await jwt({ sub: "web" }), meta: {} },
+      before,
+    );
     await login.logout(secret, before);
     const line = [`token/${token.value.accessorId}`, { "auth-method": "m", subject: "web" }];
     assert.deepEqual(told, [line, line]);

@@ -19,7 +19,13 @@ describe("the record codec", () => {
   });
 
   const name = { kind: "policy", id: "p", version: 1, key: "ops" } as const;
-  const policy = { id: "p", name: "ops", description: "", rules: 'operator = "read"', datacenters: [] };
+  const policy = {
+    id: "p",
+    name: "ops",
+    description: "",
+    rules: 'operator = "read"',
+    datacenters: [],
+  };
   const stored = (document: string) => ({ ...name, document, createIndex: 1, modifyIndex: 1 });
 
   it("reads what it writes in every schema, and says in which one it is", async () => {
@@ -31,12 +37,18 @@ describe("the record codec", () => {
   });
 
   it("writes the first schema as long as nobody says that every replica reads another one", async () => {
-    assert.equal((JSON.parse(await encodeRecord(name, policy, key)) as { schema: number }).schema, 1);
+    assert.equal(
+      (JSON.parse(await encodeRecord(name, policy, key)) as { schema: number }).schema,
+      1,
+    );
   });
 
   it("refuses a record whose schema was changed: the MAC covers it", async () => {
     const document = await encodeRecord(name, policy, key, 2);
     for (const schema of ["1", "3", '"2"'])
-      assert.equal(await decodeRecord(stored(document.replace('"schema":2', `"schema":${schema}`)), key), null);
+      assert.equal(
+        await decodeRecord(stored(document.replace('"schema":2', `"schema":${schema}`)), key),
+        null,
+      );
   });
 });

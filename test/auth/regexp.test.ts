@@ -89,24 +89,48 @@ describe("compileRegexp()", () => {
 
   for (const [pattern, says] of REFUSED)
     it(`compileRegexp() refuses ${JSON.stringify(pattern)} with Go's text`, () => {
-      assert.throws(() => compileRegexp(pattern), { name: "FormatError", message: `error parsing regexp: ${says}` });
+      assert.throws(() => compileRegexp(pattern), {
+        name: "FormatError",
+        message: `error parsing regexp: ${says}`,
+      });
     });
 
   const empty = "(".repeat(200) + ")".repeat(200);
-  for (const pattern of ["a{1000}", "((a{30}){30})", "(((a?){10}){10}){10}", "(a|b|c|d){200}", `${"a?".repeat(500)}`])
+  for (const pattern of [
+    "a{1000}",
+    "((a{30}){30})",
+    "(((a?){10}){10}){10}",
+    "(a|b|c|d){200}",
+    `${"a?".repeat(500)}`,
+  ])
     it(`compileRegexp() refuses ${pattern.slice(0, 30)}, which is too large`, () => {
-      assert.throws(() => compileRegexp(pattern), { name: "FormatError", message: "regular expression is too large" });
+      assert.throws(() => compileRegexp(pattern), {
+        name: "FormatError",
+        message: "regular expression is too large",
+      });
     });
   it("compileRegexp() reads what is empty however often it is repeated", () => {
     assert.equal(compileRegexp("((((){1000}){1000}){1000}){1000}")(""), true);
     assert.equal(compileRegexp(empty)("x"), true);
   });
   it("compileRegexp() throws nothing but FormatError for deep nesting", () => {
-    for (const pattern of ["(".repeat(1024), "(?i".repeat(341), "[".repeat(1024), "\\".repeat(1023)])
+    for (const pattern of [
+      "(".repeat(1024),
+      "(?i".repeat(341),
+      "[".repeat(1024),
+      "\\".repeat(1023),
+    ])
       assert.throws(() => compileRegexp(pattern), FormatError);
   });
 
-  for (const pattern of ["^(a+)+$", "^(a|a)*$", "^(a*)*b", "(.*)*x", "(a?){50}a{50}$", "^(([a-z])+.)+[A-Z]([a-z])+$"])
+  for (const pattern of [
+    "^(a+)+$",
+    "^(a|a)*$",
+    "^(a*)*b",
+    "(.*)*x",
+    "(a?){50}a{50}$",
+    "^(([a-z])+.)+[A-Z]([a-z])+$",
+  ])
     it(`compileRegexp() matches ${pattern} in time that grows with the text, where going back would take for ever`, () => {
       const matches = compileRegexp(pattern);
       matches("a".repeat(100));
@@ -117,7 +141,10 @@ describe("compileRegexp()", () => {
 
   for (const flags of ["", "(?i)"])
     it(`compileRegexp() asks a long class that is repeated with ${flags || "no flags"} once for each character`, () => {
-      const ranges = Array.from({ length: 160 }, (_, i) => `${String.fromCodePoint(0x400 + 2 * i)}-${String.fromCodePoint(0x401 + 2 * i)}`);
+      const ranges = Array.from(
+        { length: 160 },
+        (_, i) => `${String.fromCodePoint(0x400 + 2 * i)}-${String.fromCodePoint(0x401 + 2 * i)}`,
+      );
       const matches = compileRegexp(`${flags}[${ranges.join("")}z]{490}b`);
       const started = performance.now();
       assert.equal(matches("z".repeat(MAX_TEXT)), false);

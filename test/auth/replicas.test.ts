@@ -1,6 +1,6 @@
 /**
- * Replicas over a store that they share: what one of them changes the others go by within a second, and they go on by
- * what they saw last while the store is away.
+ * Replicas over a store that they share: what one of them changes the others go by within a second,
+ * and they go on by what they saw last while the store is away.
  * @module
  */
 import assert from "node:assert/strict";
@@ -32,7 +32,9 @@ interface Replica {
 }
 
 /** Starts replicas that follow a store each on a backend of its own. */
-async function startReplicas(open: () => Promise<Backend>): Promise<{ replicas: Replica[]; stop(): Promise<void> }> {
+async function startReplicas(
+  open: () => Promise<Backend>,
+): Promise<{ replicas: Replica[]; stop(): Promise<void> }> {
   const sealer = createSealer(await readKeks(makeKek()));
   const closing = new AbortController();
   const backends: Backend[] = [];
@@ -43,16 +45,30 @@ async function startReplicas(open: () => Promise<Backend>): Promise<{ replicas: 
     backends.push(backend);
     const { access } = backend.open(createCodec(sealer), `replica ${i}`);
     const options = { clock: systemClock, random: systemRandom };
-    const directory = createDirectory({ ...options, store: access, sealer, clusterId: () => CLUSTER, log: silentLog });
+    const directory = createDirectory({
+      ...options,
+      store: access,
+      sealer,
+      clusterId: () => CLUSTER,
+      log: silentLog,
+    });
     await directory.start();
     const loop = async () => {
       while (!closing.signal.aborted)
-        await directory.follow(closing.signal).catch(() => new Promise((resolve) => setTimeout(resolve, 100)));
+        await directory
+          .follow(closing.signal)
+          .catch(() => new Promise((resolve) => setTimeout(resolve, 100)));
     };
     loops.push(loop());
     replicas.push({
       directory,
-      authorizer: createAuthorizer({ ...options, directory, defaultPolicy: "deny", datacenter: "dc1", maxStalenessMs: null }),
+      authorizer: createAuthorizer({
+        ...options,
+        directory,
+        defaultPolicy: "deny",
+        datacenter: "dc1",
+        maxStalenessMs: null,
+      }),
     });
   }
   return {
@@ -78,7 +94,15 @@ async function addToken({ directory }: Replica): Promise<{ token: Token; secret:
     expirationTime: null,
     authMethod: null,
   };
-  await directory.write([{ kind: "token", id: accessorId, replaces: null, content: token, key: await directory.hashSecret(secret) }]);
+  await directory.write([
+    {
+      kind: "token",
+      id: accessorId,
+      replaces: null,
+      content: token,
+      key: await directory.hashSecret(secret),
+    },
+  ]);
   return { token, secret };
 }
 
@@ -114,7 +138,9 @@ function describeReplicas(
       const within = async (known: boolean) => {
         const started = performance.now();
         await until(async () =>
-          (await Promise.all(group.replicas.map((replica) => isKnown(replica, secret)))).every((one) => one === known),
+          (await Promise.all(group.replicas.map((replica) => isKnown(replica, secret)))).every(
+            (one) => one === known,
+          ),
         );
         assert.ok(performance.now() - started < 1000);
       };
@@ -122,7 +148,9 @@ function describeReplicas(
       const last = others.at(-1) as Replica;
       const entry = last.directory.tokens.get(token.accessorId);
       assert.ok(entry !== undefined);
-      await last.directory.write([{ kind: "token", id: token.accessorId, replaces: entry, content: null }]);
+      await last.directory.write([
+        { kind: "token", id: token.accessorId, replaces: entry, content: null },
+      ]);
       await within(false);
     });
   });
@@ -143,7 +171,10 @@ describeReplicas("SQLite, as workers of one server", false, async () => {
 
 describeReplicas("Redis", noRedis, async () => {
   const server = await startRedis();
-  return { open: () => openRedis({ settings: redisUrl(server.port), clock: systemClock, log: silentLog }), end: () => server.stop() };
+  return {
+    open: () => openRedis({ settings: redisUrl(server.port), clock: systemClock, log: silentLog }),
+    end: () => server.stop(),
+  };
 });
 
 describe("replicas over Redis that is away", { skip: noRedis }, () => {
@@ -151,7 +182,9 @@ describe("replicas over Redis that is away", { skip: noRedis }, () => {
   let group: Awaited<ReturnType<typeof startReplicas>>;
   before(async () => {
     server = await startRedis({ config: ["appendonly yes", "appendfsync always"] });
-    group = await startReplicas(() => openRedis({ settings: redisUrl(server.port), clock: systemClock, log: silentLog }));
+    group = await startReplicas(() =>
+      openRedis({ settings: redisUrl(server.port), clock: systemClock, log: silentLog }),
+    );
   });
   after(async () => {
     await group.stop();
@@ -167,7 +200,9 @@ describe("replicas over Redis that is away", { skip: noRedis }, () => {
     assert.equal(await isKnown(first, secret), true);
     assert.equal(await isKnown(second, secret), true);
     await server.restart();
-    const later = await until(async () => (await addToken(first).catch(() => null)) !== null).then(() => first.directory.index);
+    const later = await until(async () => (await addToken(first).catch(() => null)) !== null).then(
+      () => first.directory.index,
+    );
     await until(() => second.directory.index >= later);
     assert.equal(await isKnown(second, secret), true);
     // Nothing that would tell a token's secret is in Redis.

@@ -98,23 +98,47 @@ describe("readSelector()", () => {
     });
 
   const bad: readonly [what: string, selector: string, expected: RegExp][] = [
-    ["a field that is not known", 'value.nmae == "x"', /column 1: unknown field "value.nmae"; did you mean value.name\?/],
+    [
+      "a field that is not known",
+      'value.nmae == "x"',
+      /column 1: unknown field "value.nmae"; did you mean value.name\?/,
+    ],
     ["a value that is a sign", "value.name == (", /column 15: expected a value/],
     ["no value", "value.name ==", /column 14: expected a value/],
-    ["a regular expression that Go refuses", "value.name matches `(a`", /column 20: error parsing regexp: missing closing \): `\(a`/],
+    [
+      "a regular expression that Go refuses",
+      "value.name matches `(a`",
+      /column 20: error parsing regexp: missing closing \): `\(a`/,
+    ],
     ["a look ahead", 'value.name matches "(?=a)"', /invalid or unsupported Perl syntax: `\(\?=`/],
     ["a back reference", "value.name matches `(a)\\1`", /invalid escape sequence: `\\1`/],
-    ["a regular expression that is too large", 'value.name matches "((a{100}){10}){10}"', /regular expression is too large/],
-    ["a long regular expression", `value.name matches "${"a".repeat(1025)}"`, /longer than 1024 characters/],
+    [
+      "a regular expression that is too large",
+      'value.name matches "((a{100}){10}){10}"',
+      /regular expression is too large/,
+    ],
+    [
+      "a long regular expression",
+      `value.name matches "${"a".repeat(1025)}"`,
+      /longer than 1024 characters/,
+    ],
     ["a list that is matched", 'list.groups matches "ops"', /list.groups is a list; use contains/],
-    ["not before an operator that it does not go with", 'value.name not == "x"', /expected contains, matches or in/],
+    [
+      "not before an operator that it does not go with",
+      'value.name not == "x"',
+      /expected contains, matches or in/,
+    ],
     ["any of a list", 'any list.groups as g { g == "x" }', /unknown field "any"|unexpected/],
     ["an index that is no text", "value[name] == web", /expected a text in quotes/],
     ["an index that does not end", 'value["name" == web', /expected "\]"/],
     ["a pointer to what is not there", '"/value/nmae" == web', /unknown field "value.nmae"/],
     ["a list compared as text", 'list.groups == "ops"', /list.groups is a list; use contains/],
     ["an operator that is not known", 'value.name = "x"', /column 12: unexpected "="/],
-    ["two comparisons side by side", 'value.name == "x" value.name == "y"', /expected "and" or "or"/],
+    [
+      "two comparisons side by side",
+      'value.name == "x" value.name == "y"',
+      /expected "and" or "or"/,
+    ],
     ["a parenthesis that does not end", '(value.name == "x"', /expected "\)"/],
     ["a parenthesis too many", 'value.name == "x")', /found "\)"/],
     ["a text that does not end", 'value.name == "x', /column 15: unexpected "\\""/],
@@ -123,7 +147,11 @@ describe("readSelector()", () => {
     ["a text compared with a text", '"x" == "x"', /expected "in"/],
     ["a field on its own", "value.name", /expected ==/],
     ["a property of all objects", 'constructor == "x"', /unknown field "constructor"/],
-    ["deep nesting", `${"(".repeat(1000)}value.name == "x"${")".repeat(1000)}`, /nesting is deeper than 16/],
+    [
+      "deep nesting",
+      `${"(".repeat(1000)}value.name == "x"${")".repeat(1000)}`,
+      /nesting is deeper than 16/,
+    ],
     ["many nots", `${"not ".repeat(1000)}value.name == "x"`, /nesting is deeper than 16/],
     ["too much text", `value.name == "${"x".repeat(5000)}"`, /longer than 4096 characters/],
   ];

@@ -1,6 +1,7 @@
 /**
- * How long the check of a token takes says nothing of what a guess has in common with a token that is there: by the
- * distribution of many checks, which tells one that compares from the first character on.
+ * How long the check of a token takes says nothing of what a guess has in common with a token that
+ * is there: by the distribution of many checks, which tells one that compares from the first
+ * character on.
  * @module
  */
 import assert from "node:assert/strict";
@@ -16,7 +17,9 @@ const TOKENS = 200;
 /** The same for all tokens that are there but for the last four characters. */
 const PREFIX = "5f3c9a10-77aa-4b1e-9c55-0d2f6a8b";
 const ending = (n: number) => n.toString(16).padStart(4, "0");
-/** Guesses: one that is a token but for its end, and one that differs from its first character on. */
+/**
+ * Guesses: one that is a token but for its end, and one that differs from its first character on.
+ */
 const near = (n: number) => `${PREFIX}${ending(0x8000 + n)}`;
 const far = (n: number) =>
   `a${PREFIX.slice(1).replace(/[0-9a-f]/g, (digit) => ((Number.parseInt(digit, 16) + 7) % 16).toString(16))}${ending(0x8000 + n)}`;
@@ -36,9 +39,15 @@ async function timesOf(check: (guess: string) => unknown): Promise<readonly [num
   return times;
 }
 
-/** Of all pairs of one from each, the share in which the first takes longer (Mann-Whitney's U): 0.5 where they are alike. */
+/**
+ * Of all pairs of one from each, the share in which the first takes longer (Mann-Whitney's U): 0.5
+ * where they are alike.
+ */
 function shareLonger([a, b]: readonly [number[], number[]]): number {
-  const all = [...a.map((time) => ({ time, first: 1 })), ...b.map((time) => ({ time, first: 0 }))].toSorted((x, y) => x.time - y.time);
+  const all = [
+    ...a.map((time) => ({ time, first: 1 })),
+    ...b.map((time) => ({ time, first: 0 })),
+  ].toSorted((x, y) => x.time - y.time);
   let [ranks, at] = [0, 0];
   while (at < all.length) {
     let end = at;
@@ -51,14 +60,18 @@ function shareLonger([a, b]: readonly [number[], number[]]): number {
 }
 
 describe("token guessing (CWE-208)", () => {
-  it("authorize() takes as long for a guess that is nearly a token as for any other", { timeout: 60_000 }, async () => {
+  it("authorize() takes as long for a guess that is nearly a token as for any other", {
+    timeout: 60_000,
+  }, async () => {
     const { authorizer, directory, addToken } = await createTestAccess();
     for (let n = 0; n < TOKENS; n++) {
       const { token } = await addToken();
       const entry = directory.tokens.get(token.accessorId);
       assert.ok(entry);
       const key = await directory.hashSecret(`${PREFIX}${ending(n)}`);
-      await directory.write([{ kind: "token", id: token.accessorId, replaces: entry, content: token, key }]);
+      await directory.write([
+        { kind: "token", id: token.accessorId, replaces: entry, content: token, key },
+      ]);
     }
     assert.equal((await authorizer.authorize(`${PREFIX}${ending(7)}`)).anonymous, false);
     const share = shareLonger(
@@ -72,15 +85,21 @@ describe("token guessing (CWE-208)", () => {
         throw new Error("It was let in");
       }),
     );
-    assert.ok(Math.abs(share - 0.5) < 0.1, `of a guess that is near and one that is not the first takes longer in ${share} of all pairs`);
+    assert.ok(
+      Math.abs(share - 0.5) < 0.1,
+      `of a guess that is near and one that is not the first takes longer in ${share} of all pairs`,
+    );
   });
 
-  it("the same distribution finds a check that compares character by character", { timeout: 60_000 }, async () => {
+  it("the same distribution finds a check that compares character by character", {
+    timeout: 60_000,
+  }, async () => {
     const secrets = Array.from({ length: TOKENS }, (_, n) => `${PREFIX}${ending(n)}`);
     const share = shareLonger(
       await timesOf((guess) =>
         secrets.some((secret) => {
-          for (let i = 0; i < secret.length; i++) if (secret.charCodeAt(i) !== guess.charCodeAt(i)) return false;
+          for (let i = 0; i < secret.length; i++)
+            if (secret.charCodeAt(i) !== guess.charCodeAt(i)) return false;
           return true;
         }),
       ),

@@ -4,7 +4,15 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { expiryOf, isExpired, isIdentityName, isUuid, makeUuid, presentedSecret, requireNewId } from "../../src/auth/tokens.ts";
+import {
+  expiryOf,
+  isExpired,
+  isIdentityName,
+  isUuid,
+  makeUuid,
+  presentedSecret,
+  requireNewId,
+} from "../../src/auth/tokens.ts";
 import { RequestError } from "../../src/core/errors.ts";
 import { systemRandom } from "../fakes/clock.ts";
 
@@ -20,7 +28,8 @@ describe("tokens", () => {
   it("makeUuid() makes UUIDs of version 4, new each time", () => {
     const made = new Set(Array.from({ length: 1000 }, () => makeUuid(systemRandom)));
     assert.equal(made.size, 1000);
-    for (const uuid of made) assert.match(uuid, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    for (const uuid of made)
+      assert.match(uuid, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   });
 
   it("isUuid() takes UUIDs of any version in lower case, and nothing else", () => {
@@ -58,13 +67,24 @@ describe("tokens", () => {
     assert.deepEqual(expiryOf(24 * 3_600_000, null, NOW), after(24 * 3_600_000));
   });
 
-  const bad: readonly [what: string, ttlMs: number | null, time: Date | null, expected: RegExp][] = [
-    ["a negative one", -1000, null, /Token Expiration TTL '-1s' should be > 0/],
-    ["both forms", 60_000, after(60_000), /cannot both be set/],
-    ["one in the past", null, after(-1), /ExpirationTime cannot be before CreateTime/],
-    ["one that is too soon", 59_999, null, /cannot be less than 1m0s in the future \(was 59\.999s\)/],
-    ["one that is too far", null, after(24 * 3_600_000 + 1000), /cannot be more than 24h0m0s in the future \(was 24h0m1s\)/],
-  ];
+  const bad: readonly [what: string, ttlMs: number | null, time: Date | null, expected: RegExp][] =
+    [
+      ["a negative one", -1000, null, /Token Expiration TTL '-1s' should be > 0/],
+      ["both forms", 60_000, after(60_000), /cannot both be set/],
+      ["one in the past", null, after(-1), /ExpirationTime cannot be before CreateTime/],
+      [
+        "one that is too soon",
+        59_999,
+        null,
+        /cannot be less than 1m0s in the future \(was 59\.999s\)/,
+      ],
+      [
+        "one that is too far",
+        null,
+        after(24 * 3_600_000 + 1000),
+        /cannot be more than 24h0m0s in the future \(was 24h0m1s\)/,
+      ],
+    ];
   for (const [what, ttlMs, time, expected] of bad)
     it(`expiryOf() refuses ${what}`, () => {
       assert.throws(() => expiryOf(ttlMs, time, NOW), refused(expected));
@@ -77,8 +97,21 @@ describe("tokens", () => {
   });
 
   it("isIdentityName() takes Consul's names and no others", () => {
-    for (const name of ["a", "web", "web-1", "a_b", "0", "a".repeat(256)]) assert.ok(isIdentityName(name), name);
-    for (const name of ["", "Web", "-a", "a-", "_a", "a.b", "a/b", "*", "a b", "a\n", "a".repeat(257)])
+    for (const name of ["a", "web", "web-1", "a_b", "0", "a".repeat(256)])
+      assert.ok(isIdentityName(name), name);
+    for (const name of [
+      "",
+      "Web",
+      "-a",
+      "a-",
+      "_a",
+      "a.b",
+      "a/b",
+      "*",
+      "a b",
+      "a\n",
+      "a".repeat(257),
+    ])
       assert.ok(!isIdentityName(name), name);
   });
 

@@ -14,8 +14,14 @@ import { freePort, until } from "../redis/server.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
-/** Runs a server with a terminal as its output, by util-linux's script(1), and shows `work` what it printed. */
-async function onTerminal(environment: Readonly<Record<string, string>>, work: (output: string, folder: string) => void): Promise<void> {
+/**
+ * Runs a server with a terminal as its output, by util-linux's script(1), and shows `work` what it
+ * printed.
+ */
+async function onTerminal(
+  environment: Readonly<Record<string, string>>,
+  work: (output: string, folder: string) => void,
+): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "meshca-banner-"));
   const { PATH = "" } = process.env;
   const env = {
@@ -25,7 +31,11 @@ async function onTerminal(environment: Readonly<Record<string, string>>, work: (
     MESHCA_DATA_DIR: join(folder, "the data"),
     ...environment,
   };
-  const child = spawn("script", ["-qefc", `exec '${process.execPath}' src/cli/main.ts serve`, "/dev/null"], { cwd: ROOT, env });
+  const child = spawn(
+    "script",
+    ["-qefc", `exec '${process.execPath}' src/cli/main.ts serve`, "/dev/null"],
+    { cwd: ROOT, env },
+  );
   try {
     let output = "";
     child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
@@ -60,7 +70,8 @@ describe("the banner", () => {
   it("is not printed if standard output is no terminal: each line is JSON", async () => {
     const server = await startServer({ MESHCA_STORE: "memory:" });
     const { stdout } = await server.stop();
-    for (const line of stdout.trimEnd().split("\n")) assert.doesNotThrow(() => JSON.parse(line), line);
+    for (const line of stdout.trimEnd().split("\n"))
+      assert.doesNotThrow(() => JSON.parse(line), line);
   });
 
   it("has a command that gets a leaf", () =>
@@ -92,7 +103,12 @@ describe("the banner", () => {
 
   it("has commands that work with access control: the first token, and a leaf by it", () =>
     onTerminal({ MESHCA_ACL: "deny" }, (output, folder) => {
-      const made = JSON.parse(sh(commandAfter(output, "Make the first token:"), folder)) as { SecretID: string };
-      assert.match(sh(commandAfter(output, "Get a leaf:"), folder, { CONSUL_HTTP_TOKEN: made.SecretID }), /"CertPEM"/);
+      const made = JSON.parse(sh(commandAfter(output, "Make the first token:"), folder)) as {
+        SecretID: string;
+      };
+      assert.match(
+        sh(commandAfter(output, "Get a leaf:"), folder, { CONSUL_HTTP_TOKEN: made.SecretID }),
+        /"CertPEM"/,
+      );
     }));
 });

@@ -20,7 +20,10 @@ function healthcheck(
 ): Promise<{ code: number | null; stderr: string }> {
   const [program = "", ...flags] = command;
   const { PATH = "", HOME = "" } = process.env;
-  const child = spawn(program, [...flags, "src/cli/main.ts", "healthcheck"], { cwd: ROOT, env: { PATH, HOME, ...environment } });
+  const child = spawn(program, [...flags, "src/cli/main.ts", "healthcheck"], {
+    cwd: ROOT,
+    env: { PATH, HOME, ...environment },
+  });
   let stderr = "";
   child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
     stderr += chunk;
@@ -34,11 +37,22 @@ describe("meshca healthcheck", () => {
   const settings: readonly (readonly [string, Environment])[] = [
     ["plain HTTP", {}],
     ["TLS with a certificate of its own CA", { MESHCA_TLS: "self" }],
-    ["client certificates, if there are any", { MESHCA_TLS: "self", MESHCA_TLS_CLIENT_CA_FILE: "self" }],
-    ["client certificates only", { MESHCA_TLS: "self", MESHCA_TLS_CLIENT_CA_FILE: "self", MESHCA_TLS_CLIENT_CERT: "required" }],
+    [
+      "client certificates, if there are any",
+      { MESHCA_TLS: "self", MESHCA_TLS_CLIENT_CA_FILE: "self" },
+    ],
+    [
+      "client certificates only",
+      { MESHCA_TLS: "self", MESHCA_TLS_CLIENT_CA_FILE: "self", MESHCA_TLS_CLIENT_CERT: "required" },
+    ],
     [
       "any address, with access control and names for Host",
-      { MESHCA_LISTEN: "0.0.0.0:0", MESHCA_TLS: "self", MESHCA_ACL: "deny", MESHCA_HOSTS: "ca.example" },
+      {
+        MESHCA_LISTEN: "0.0.0.0:0",
+        MESHCA_TLS: "self",
+        MESHCA_ACL: "deny",
+        MESHCA_HOSTS: "ca.example",
+      },
     ],
   ];
   for (const [what, environment] of settings)
@@ -52,13 +66,20 @@ describe("meshca healthcheck", () => {
       } finally {
         await server.stop();
       }
-      assert.deepEqual(await healthcheck(given), { code: 1, stderr: `Not healthy: 127.0.0.1:${port} cannot be asked: ECONNREFUSED\n` });
+      assert.deepEqual(await healthcheck(given), {
+        code: 1,
+        stderr: `Not healthy: 127.0.0.1:${port} cannot be asked: ECONNREFUSED\n`,
+      });
     });
 
   for (const name of ["node", "deno"] as const)
     it(`runs on ${name} too`, { timeout: 60_000 }, async () => {
       const [port, dataDir] = [await freePort(), makeDataDir()];
-      const given = { MESHCA_TLS: "self", MESHCA_STORE: "memory:", MESHCA_LISTEN: `127.0.0.1:${port}` };
+      const given = {
+        MESHCA_TLS: "self",
+        MESHCA_STORE: "memory:",
+        MESHCA_LISTEN: `127.0.0.1:${port}`,
+      };
       const server = await startServer(given);
       try {
         assert.deepEqual(await healthcheck(given, COMMANDS[name](dataDir)), FINE);
@@ -67,7 +88,9 @@ describe("meshca healthcheck", () => {
       }
     });
 
-  it("is 1 for a server that takes connections and says nothing, within three seconds", { timeout: 60_000 }, async () => {
+  it("is 1 for a server that takes connections and says nothing, within three seconds", {
+    timeout: 60_000,
+  }, async () => {
     const silent: Server = createServer(() => undefined);
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const address = silent.address();
@@ -79,17 +102,24 @@ describe("meshca healthcheck", () => {
     ] as Environment[]) {
       const started = performance.now();
       const { code, stderr } = await healthcheck({ MESHCA_LISTEN: `127.0.0.1:${port}`, ...more });
-      assert.deepEqual([code, stderr], [1, `Not healthy: 127.0.0.1:${port} does not answer in time\n`]);
+      assert.deepEqual(
+        [code, stderr],
+        [1, `Not healthy: 127.0.0.1:${port} does not answer in time\n`],
+      );
       assert.ok(performance.now() - started < 5000);
     }
     silent.close();
   });
 
   it("is 1, with the reason, for settings that cannot be served and for a port that is not known", async () => {
-    assert.match((await healthcheck({ MESHCA_LISTEN: "x" })).stderr, /^Not healthy: Cannot start:\n {2}MESHCA_LISTEN: must be HOST:PORT/);
+    assert.match(
+      (await healthcheck({ MESHCA_LISTEN: "x" })).stderr,
+      /^Not healthy: Cannot start:\n {2}MESHCA_LISTEN: must be HOST:PORT/,
+    );
     assert.deepEqual(await healthcheck({ MESHCA_LISTEN: "127.0.0.1:0" }), {
       code: 1,
-      stderr: "Not healthy: MESHCA_LISTEN has port 0: the system chose the port, which is not known here\n",
+      stderr:
+        "Not healthy: MESHCA_LISTEN has port 0: the system chose the port, which is not known here\n",
     });
   });
 });

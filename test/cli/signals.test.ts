@@ -1,6 +1,6 @@
 /**
- * Signals as an operator and a supervisor send them: SIGHUP re-reads and ends nothing, SIGTERM ends the server, also
- * through npm and a shell.
+ * Signals as an operator and a supervisor send them: SIGHUP re-reads and ends nothing, SIGTERM ends
+ * the server, also through npm and a shell.
  * @module
  */
 import assert from "node:assert/strict";
@@ -23,7 +23,10 @@ describe("SIGHUP", () => {
     it(`ends nothing on ${name}, a hundred times`, { timeout: 60_000 }, async () => {
       const dataDir = makeDataDir();
       const server = await startServer({ MESHCA_DATA_DIR: dataDir }, [], COMMANDS[name](dataDir));
-      const reloaded = () => linesOf(server.stdout()).filter(({ message }) => String(message).startsWith("Reloaded the TLS files")).length;
+      const reloaded = () =>
+        linesOf(server.stdout()).filter(({ message }) =>
+          String(message).startsWith("Reloaded the TLS files"),
+        ).length;
       for (let i = 0; i < 100; i++) process.kill(server.pid, "SIGHUP");
       // Signals of one kind that are pending are one (signal(7)).
       await until(() => reloaded() > 0);
@@ -32,47 +35,74 @@ describe("SIGHUP", () => {
       rmSync(dataDir, { recursive: true, force: true });
     });
 
-  it("re-reads the files for TLS and the log level, and names what needs a restart", { timeout: 60_000 }, () =>
-    inNewFolder(async (folder) => {
-      const [one, other] = [selfSigned("one"), selfSigned("other")];
-      const [cert_file, key_file, config] = [join(folder, "cert.pem"), join(folder, "key.pem"), join(folder, "consul.json")];
-      const write = (log_level: string, datacenter: string) =>
-        writeFileSync(
-          config,
-          JSON.stringify({ datacenter, log_level, ports: { http: -1, https: 0 }, tls: { https: { cert_file, key_file } } }),
-        );
-      const pair = ({ cert, key }: typeof one) => {
-        writeFileSync(cert_file, cert);
-        writeFileSync(key_file, key);
-      };
-      pair(one);
-      write("info", "dc1");
-      const server = await startServer({ MESHCA_CONFIG: config, MESHCA_LISTEN: "127.0.0.1:0" });
-      try {
-        const last = () => linesOf(server.stdout()).findLast(({ message }) => String(message).includes("after SIGHUP"));
-        pair(other);
-        write("debug", "dc2");
-        process.kill(server.pid, "SIGHUP");
-        await until(() => last() !== undefined);
-        assert.deepEqual([last()?.logLevel, last()?.needRestart], ["debug", ["datacenter"]]);
-        await until(async () => (await get(server.port, "/healthz")).serial === new X509Certificate(other.cert).serialNumber);
-        await until(() => server.stdout().includes('"level":"DEBUG"'));
-        // What cannot be used changes nothing.
-        writeFileSync(cert_file, "x");
-        writeFileSync(config, "{");
-        process.kill(server.pid, "SIGHUP");
-        await until(() => last()?.level === "ERROR");
-        assert.equal((await get(server.port, "/healthz")).serial, new X509Certificate(other.cert).serialNumber);
-      } finally {
-        assert.deepEqual([(await server.stop()).code, server.stderr()], [0, ""]);
-      }
-    }),
+  it(
+    "re-reads the files for TLS and the log level, and names what needs a restart",
+    { timeout: 60_000 },
+    () =>
+      inNewFolder(async (folder) => {
+        const [one, other] = [selfSigned("one"), selfSigned("other")];
+        const [cert_file, key_file, config] = [
+          join(folder, "cert.pem"),
+          join(folder, "key.pem"),
+          join(folder, "consul.json"),
+        ];
+        const write = (log_level: string, datacenter: string) =>
+          writeFileSync(
+            config,
+            JSON.stringify({
+              datacenter,
+              log_level,
+              ports: { http: -1, https: 0 },
+              tls: { https: { cert_file, key_file } },
+            }),
+          );
+        const pair = ({ cert, key }: typeof one) => {
+          writeFileSync(cert_file, cert);
+          writeFileSync(key_file, key);
+        };
+        pair(one);
+        write("info", "dc1");
+        const server = await startServer({ MESHCA_CONFIG: config, MESHCA_LISTEN: "127.0.0.1:0" });
+        try {
+          const last = () =>
+            linesOf(server.stdout()).findLast(({ message }) =>
+              String(message).includes("after SIGHUP"),
+            );
+          pair(other);
+          write("debug", "dc2");
+          process.kill(server.pid, "SIGHUP");
+          await until(() => last() !== undefined);
+          assert.deepEqual([last()?.logLevel, last()?.needRestart], ["debug", ["datacenter"]]);
+          await until(
+            async () =>
+              (await get(server.port, "/healthz")).serial ===
+              new X509Certificate(other.cert).serialNumber,
+          );
+          await until(() => server.stdout().includes('"level":"DEBUG"'));
+          // What cannot be used changes nothing.
+          writeFileSync(cert_file, "x");
+          writeFileSync(config, "{");
+          process.kill(server.pid, "SIGHUP");
+          await until(() => last()?.level === "ERROR");
+          assert.equal(
+            (await get(server.port, "/healthz")).serial,
+            new X509Certificate(other.cert).serialNumber,
+          );
+        } finally {
+          assert.deepEqual([(await server.stop()).code, server.stderr()], [0, ""]);
+        }
+      }),
   );
 
   it("ends no worker that is still starting", { timeout: 60_000 }, async () => {
     const starting = startServer({}, ["--workers", "2"]);
     const parent = async (): Promise<number> => {
-      const { stdout } = await promisify(execFile)("pgrep", ["-P", String(process.pid), "-f", "main.ts serve --workers 2"]).catch(() => ({
+      const { stdout } = await promisify(execFile)("pgrep", [
+        "-P",
+        String(process.pid),
+        "-f",
+        "main.ts serve --workers 2",
+      ]).catch(() => ({
         stdout: "",
       }));
       return Number(stdout.trim().split("\n")[0]);
@@ -82,8 +112,12 @@ describe("SIGHUP", () => {
       pid = await parent();
       return pid > 0;
     });
-    // Its own modules are loaded, and those of its workers are not, once the first of them is there.
-    await until(async () => (await promisify(execFile)("pgrep", ["-P", String(pid)]).catch(() => null)) !== null);
+    // Its own modules are loaded, and those of its workers are not, once the first of them is
+    // there.
+    await until(
+      async () =>
+        (await promisify(execFile)("pgrep", ["-P", String(pid)]).catch(() => null)) !== null,
+    );
     for (let i = 0; i < 20; i++) {
       process.kill(pid, "SIGHUP");
       await new Promise((resolve) => setImmediate(resolve));
@@ -96,7 +130,10 @@ describe("SIGHUP", () => {
   it("reaches every worker", { timeout: 60_000 }, async () => {
     const server = await startServer({}, ["--workers", "2"]);
     process.kill(server.pid, "SIGHUP");
-    const reloaded = () => linesOf(server.stdout()).filter(({ message }) => String(message).startsWith("Reloaded the TLS files")).length;
+    const reloaded = () =>
+      linesOf(server.stdout()).filter(({ message }) =>
+        String(message).startsWith("Reloaded the TLS files"),
+      ).length;
     await until(() => reloaded() === 2);
     assert.equal((await fetch(`${server.url}/healthz`)).status, 200);
     assert.equal((await server.stop()).code, 0);
@@ -106,7 +143,10 @@ describe("SIGHUP", () => {
 describe("SIGTERM", () => {
   const scripts = [
     ["start", "npm run --silent --ignore-scripts start"],
-    ["start through a shell that goes on", "sh -c 'npm run --silent --ignore-scripts start; exit 0'"],
+    [
+      "start through a shell that goes on",
+      "sh -c 'npm run --silent --ignore-scripts start; exit 0'",
+    ],
     ["start:node", "npm run --silent --ignore-scripts start:node"],
     ["start:deno", "npm run --silent --ignore-scripts start:deno"],
     ["bin/meshca.mjs", "node bin/meshca.mjs serve"],
@@ -115,16 +155,27 @@ describe("SIGTERM", () => {
     it(`to what runs ${name} leaves no server behind`, { timeout: 60_000 }, async () => {
       const [port, dataDir] = [await freePort(), makeDataDir()];
       const { PATH = "", HOME = "" } = process.env;
-      const env = { PATH: `${ROOT}node_modules/.bin:${PATH}`, HOME, MESHCA_LISTEN: `127.0.0.1:${port}`, MESHCA_DATA_DIR: dataDir };
+      const env = {
+        PATH: `${ROOT}node_modules/.bin:${PATH}`,
+        HOME,
+        MESHCA_LISTEN: `127.0.0.1:${port}`,
+        MESHCA_DATA_DIR: dataDir,
+      };
       const isThere = () =>
         fetch(`http://127.0.0.1:${port}/readyz`).then(
           (answer) => answer.ok,
           () => false,
         );
-      const child: ChildProcess = spawn("sh", ["-c", `exec ${command}`], { cwd: ROOT, env, stdio: "ignore", detached: true });
+      const child: ChildProcess = spawn("sh", ["-c", `exec ${command}`], {
+        cwd: ROOT,
+        env,
+        stdio: "ignore",
+        detached: true,
+      });
       try {
         await until(isThere);
-        // A shell that waits for npm has to be signalled with its group, as a terminal or a supervisor does.
+        // A shell that waits for npm has to be signalled with its group, as a terminal or a
+        // supervisor does.
         process.kill(name.includes("shell") ? -(child.pid ?? 0) : (child.pid ?? 0), "SIGTERM");
         await until(async () => !(await isThere()));
       } finally {
@@ -144,10 +195,17 @@ describe("a terminal", () => {
     ["start with workers", "npm run --silent --ignore-scripts start -- --workers 2"],
     ["start:node", "npm run --silent --ignore-scripts start:node"],
   ] as const)
-    it(`that is closed ends the server of ${name}, and SIGHUP in one that is open does not`, { timeout: 60_000 }, async () => {
+    it(`that is closed ends the server of ${name}, and SIGHUP in one that is open does not`, {
+      timeout: 60_000,
+    }, async () => {
       const [port, dataDir] = [await freePort(), makeDataDir()];
       const { PATH = "", HOME = "" } = process.env;
-      const env = { PATH: `${ROOT}node_modules/.bin:${PATH}`, HOME, MESHCA_LISTEN: `127.0.0.1:${port}`, MESHCA_DATA_DIR: dataDir };
+      const env = {
+        PATH: `${ROOT}node_modules/.bin:${PATH}`,
+        HOME,
+        MESHCA_LISTEN: `127.0.0.1:${port}`,
+        MESHCA_DATA_DIR: dataDir,
+      };
       const isThere = () =>
         fetch(`http://127.0.0.1:${port}/readyz`).then(
           (answer) => answer.ok,
@@ -160,11 +218,15 @@ describe("a terminal", () => {
       });
       const gone = new Promise((resolve) => child.once("exit", resolve));
       // The session that script(1) makes for its terminal.
-      const session = Number((await promisify(execFile)("pgrep", ["-P", String(child.pid)])).stdout.trim() || "0");
+      const session = Number(
+        (await promisify(execFile)("pgrep", ["-P", String(child.pid)])).stdout.trim() || "0",
+      );
       try {
         await until(isThere);
         // A worker that is still starting has no handler for the signal.
-        await until(() => output.includes(command.includes("--workers") ? '"workers":2' : '"message":"Ready"'));
+        await until(() =>
+          output.includes(command.includes("--workers") ? '"workers":2' : '"message":"Ready"'),
+        );
         await promisify(execFile)("pkill", ["-HUP", "-s", String(session), "-f", " serve"]);
         await until(() => output.includes("after SIGHUP"));
         assert.equal(await isThere(), true);

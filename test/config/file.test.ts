@@ -9,14 +9,17 @@ import { CONSUL_AGENT_KEYS } from "../../src/config/consul-agent-keys.ts";
 import { type ConfigFile, readConfigFile } from "../../src/config/file.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 
-const read = (file: unknown): ConfigFile => readConfigFile(typeof file === "string" ? file : JSON.stringify(file), CONSUL_CONFIG_NAMES);
+const read = (file: unknown): ConfigFile =>
+  readConfigFile(typeof file === "string" ? file : JSON.stringify(file), CONSUL_CONFIG_NAMES);
 
 function faults(file: unknown): string[] {
   try {
     read(file);
   } catch (error) {
     assert.ok(error instanceof ConfigError, String(error));
-    return error.violations.length > 0 ? error.violations.map(({ message }) => message) : [error.message];
+    return error.violations.length > 0
+      ? error.violations.map(({ message }) => message)
+      : [error.message];
   }
   throw new Error("The file was accepted");
 }
@@ -37,11 +40,21 @@ describe("readConfigFile()", () => {
       connect: {
         enabled: true,
         ca_provider: "consul",
-        ca_config: { leaf_cert_ttl: "48h", private_key_bits: 384, csr_max_per_second: 10, cluster_id: CLUSTER_ID },
+        ca_config: {
+          leaf_cert_ttl: "48h",
+          private_key_bits: 384,
+          csr_max_per_second: 10,
+          cluster_id: CLUSTER_ID,
+        },
       },
     };
     assert.deepEqual(read(file), {
-      settings: { MESHCA_DATACENTER: "eu1", MESHCA_DATA_DIR: "/opt/consul", MESHCA_LOG_LEVEL: "INFO", MESHCA_LISTEN: "127.0.0.1:8501" },
+      settings: {
+        MESHCA_DATACENTER: "eu1",
+        MESHCA_DATA_DIR: "/opt/consul",
+        MESHCA_LOG_LEVEL: "INFO",
+        MESHCA_LISTEN: "127.0.0.1:8501",
+      },
       connectEnabled: true,
       https: false,
       bootstrap: {
@@ -54,7 +67,13 @@ describe("readConfigFile()", () => {
   });
 
   it("readConfigFile() says nothing where the file says nothing", () => {
-    assert.deepEqual(read({}), { settings: {}, connectEnabled: true, https: false, bootstrap: null, ignored: [] });
+    assert.deepEqual(read({}), {
+      settings: {},
+      connectEnabled: true,
+      https: false,
+      bootstrap: null,
+      ignored: [],
+    });
     assert.equal(read({ connect: { enabled: false } }).connectEnabled, false);
     assert.equal(read({ connect: {} }).bootstrap, null);
   });
@@ -76,13 +95,22 @@ describe("readConfigFile()", () => {
       private_key: "PrivateKey",
       root_cert: "RootCert",
     };
-    const { bootstrap } = read({ connect: { ca_config: Object.fromEntries(Object.keys(names).map((key) => [key, key])) } });
-    assert.deepEqual(bootstrap?.config, Object.fromEntries(Object.entries(names).map(([key, name]) => [name, key])));
+    const { bootstrap } = read({
+      connect: { ca_config: Object.fromEntries(Object.keys(names).map((key) => [key, key])) },
+    });
+    assert.deepEqual(
+      bootstrap?.config,
+      Object.fromEntries(Object.entries(names).map(([key, name]) => [name, key])),
+    );
   });
 
   it("readConfigFile() takes CamelCase names too, and leaves unknown ones for the provider to refuse", () => {
     const { bootstrap } = read({ connect: { ca_config: { LeafCertTTL: "48h", leaf_ttl: "1h" } } });
-    assert.deepEqual(bootstrap, { provider: "consul", config: { LeafCertTTL: "48h", leaf_ttl: "1h" }, clusterId: null });
+    assert.deepEqual(bootstrap, {
+      provider: "consul",
+      config: { LeafCertTTL: "48h", leaf_ttl: "1h" },
+      clusterId: null,
+    });
   });
 
   it("readConfigFile() takes Consul's names of log levels", () => {
@@ -104,7 +132,13 @@ describe("readConfigFile()", () => {
 
   it("readConfigFile() takes Consul's certificates where HTTPS has a port, those for HTTPS before those for all", () => {
     const tls = {
-      defaults: { ca_file: "ca.pem", cert_file: "all.pem", key_file: "key.pem", verify_incoming: true, verify_outgoing: true },
+      defaults: {
+        ca_file: "ca.pem",
+        cert_file: "all.pem",
+        key_file: "key.pem",
+        verify_incoming: true,
+        verify_outgoing: true,
+      },
       https: { cert_file: "https.pem", tls_min_version: "TLSv1_3" },
       internal_rpc: { verify_server_hostname: true },
     };
@@ -118,28 +152,42 @@ describe("readConfigFile()", () => {
       MESHCA_TLS_CLIENT_CERT: "required",
       MESHCA_TLS_MIN_VERSION: "1.3",
     });
-    const optional = read({ ports: { https: 1 }, tls: { ...tls, https: { verify_incoming: false } } });
+    const optional = read({
+      ports: { https: 1 },
+      tls: { ...tls, https: { verify_incoming: false } },
+    });
     assert.equal(optional.settings.MESHCA_TLS_CLIENT_CERT, undefined);
   });
 
   it("readConfigFile() ignores Consul's certificates where HTTPS has no port, as Consul does", () => {
-    const { settings, https, ignored } = read({ tls: { defaults: { cert_file: "a", tls_min_version: "TLSv1_0" } } });
+    const { settings, https, ignored } = read({
+      tls: { defaults: { cert_file: "a", tls_min_version: "TLSv1_0" } },
+    });
     assert.deepEqual([settings, https, ignored], [{}, false, ["tls"]]);
   });
 
   it("readConfigFile() takes a certificate of our own CA on either port", () => {
     assert.deepEqual(read({ tls: "self" }).settings, { MESHCA_TLS: "self" });
-    assert.deepEqual(read({ tls: "self", ports: { https: 1 } }).settings, { MESHCA_TLS: "self", MESHCA_LISTEN: "127.0.0.1:1" });
+    assert.deepEqual(read({ tls: "self", ports: { https: 1 } }).settings, {
+      MESHCA_TLS: "self",
+      MESHCA_LISTEN: "127.0.0.1:1",
+    });
   });
 
   it("readConfigFile() takes a block that is a list of one object, as HCL is written in JSON", () => {
     const plain = {
       datacenter: "dc2",
       ports: { http: 8600 },
-      acl: { enabled: true, tokens: { initial_management: "11111111-2222-4333-8444-555555555555" } },
+      acl: {
+        enabled: true,
+        tokens: { initial_management: "11111111-2222-4333-8444-555555555555" },
+      },
       connect: {
         ca_provider: "vault",
-        ca_config: { address: "https://v", auth_method: { type: "approle", params: { role_id: "r" } } },
+        ca_config: {
+          address: "https://v",
+          auth_method: { type: "approle", params: { role_id: "r" } },
+        },
       },
       limits: { request_limits: { mode: "enforcing" } },
       tls: { https: { cert_file: "/c" }, defaults: { ca_file: "/d" } },
@@ -151,7 +199,10 @@ describe("readConfigFile()", () => {
         : [Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, listed(inner)]))];
     const [json] = listed(plain) as unknown[];
     assert.deepEqual(read(json), read(plain));
-    assert.deepEqual(read({ connect: [{ ca_config: [{ leaf_cert_ttl: ["24h"] }] }] }).bootstrap?.config, { LeafCertTTL: "24h" });
+    assert.deepEqual(
+      read({ connect: [{ ca_config: [{ leaf_cert_ttl: ["24h"] }] }] }).bootstrap?.config,
+      { LeafCertTTL: "24h" },
+    );
     const hcl = 'connect = [{ ca_config = [{ leaf_cert_ttl = "24h" }] }]\nports = [{ http = 1 }]';
     assert.deepEqual(
       readConfigFile(hcl, CONSUL_CONFIG_NAMES, "hcl"),
@@ -160,44 +211,100 @@ describe("readConfigFile()", () => {
   });
 
   const refused: readonly (readonly [string, unknown, string])[] = [
-    ["a block that is a list of two objects", { connect: [{ enabled: true }, { enabled: false }] }, "connect: "],
-    ["a list of two objects inside a block", { connect: { ca_config: [{}, {}] } }, "connect.ca_config: must be an object"],
-    ["a key that is given twice", '{"datacenter":"a","ports":{"http":1},"datacenter":"b"}', '"datacenter" is given twice in one object'],
-    ["a key of a block that is given twice", '{"acl":{"enabled":true,"\\u0065nabled":false}}', '"enabled" is given twice in one object'],
+    [
+      "a block that is a list of two objects",
+      { connect: [{ enabled: true }, { enabled: false }] },
+      "connect: ",
+    ],
+    [
+      "a list of two objects inside a block",
+      { connect: { ca_config: [{}, {}] } },
+      "connect.ca_config: must be an object",
+    ],
+    [
+      "a key that is given twice",
+      '{"datacenter":"a","ports":{"http":1},"datacenter":"b"}',
+      '"datacenter" is given twice in one object',
+    ],
+    [
+      "a key of a block that is given twice",
+      '{"acl":{"enabled":true,"\\u0065nabled":false}}',
+      '"enabled" is given twice in one object',
+    ],
     [
       "a field of ca_config in two spellings",
       { connect: { ca_config: { leaf_cert_ttl: "1h", LeafCertTTL: "72h" } } },
       'connect.ca_config.LeafCertTTL: "connect.ca_config.leaf_cert_ttl" and "connect.ca_config.LeafCertTTL" are the same field: give one of them',
     ],
-    ["text that is no JSON", "datacenter = 1", "the file is not JSON; a file in HCL has a name that ends in .hcl"],
+    [
+      "text that is no JSON",
+      "datacenter = 1",
+      "the file is not JSON; a file in HCL has a name that ends in .hcl",
+    ],
     ["an empty file", "", "the file is not JSON; a file in HCL has a name that ends in .hcl"],
-    ["a misspelt key", { datacentre: "x" }, "datacentre: is not a key of Consul's agent configuration; did you mean datacenter?"],
+    [
+      "a misspelt key",
+      { datacentre: "x" },
+      "datacentre: is not a key of Consul's agent configuration; did you mean datacenter?",
+    ],
     [
       "a misspelt key that would be ignored",
       { retry_joins: [] },
       "retry_joins: is not a key of Consul's agent configuration; did you mean retry_join?",
     ],
-    ["an unknown key", { completely_different_thing: 1 }, "completely_different_thing: is not a key of Consul's agent configuration"],
-    ["a misspelt key of connect", { connect: { ca_confg: {} } }, "connect.ca_confg: is not a key of connect; did you mean ca_config?"],
+    [
+      "an unknown key",
+      { completely_different_thing: 1 },
+      "completely_different_thing: is not a key of Consul's agent configuration",
+    ],
+    [
+      "a misspelt key of connect",
+      { connect: { ca_confg: {} } },
+      "connect.ca_confg: is not a key of connect; did you mean ca_config?",
+    ],
     [
       "an unknown key of connect",
       { connect: { xyz: {} } },
       "connect.xyz: is not a key of connect; known are enabled, ca_provider, ca_config",
     ],
-    ["connect.enabled as text", { connect: { enabled: "false" } }, "connect.enabled: must be true or false"],
-    ["ca_provider as a number", { connect: { ca_provider: 1 } }, "connect.ca_provider: must be the name of a provider"],
+    [
+      "connect.enabled as text",
+      { connect: { enabled: "false" } },
+      "connect.enabled: must be true or false",
+    ],
+    [
+      "ca_provider as a number",
+      { connect: { ca_provider: 1 } },
+      "connect.ca_provider: must be the name of a provider",
+    ],
     ["ca_config as a list", { connect: { ca_config: [] } }, "connect.ca_config: must be an object"],
     ["datacenter as a number", { datacenter: 1 }, "datacenter: must be a name"],
     ["an empty data_dir", { data_dir: "" }, "data_dir: must be a folder"],
     ["ports as a list", { ports: [] }, "ports: must be an object"],
     ["connect as a list", { connect: [] }, "connect: "],
-    ["a key with the name of a property", { constructor: 1 }, "constructor: is not a key of Consul's agent configuration"],
+    [
+      "a key with the name of a property",
+      { constructor: 1 },
+      "constructor: is not a key of Consul's agent configuration",
+    ],
     ["a port above 65535", { ports: { http: 65_536 } }, "ports.http: must be a port"],
     ["a port below -1", { ports: { http: -2 } }, "ports.http: must be a port"],
-    ["no port at all", { ports: { http: -1 } }, "ports.http: cannot be -1 without ports.https: nothing would be served"],
-    ["both ports", { ports: { http: 8500, https: 8501 }, tls: "self" }, "ports.http: is not served beside ports.https: set it to -1"],
+    [
+      "no port at all",
+      { ports: { http: -1 } },
+      "ports.http: cannot be -1 without ports.https: nothing would be served",
+    ],
+    [
+      "both ports",
+      { ports: { http: 8500, https: 8501 }, tls: "self" },
+      "ports.http: is not served beside ports.https: set it to -1",
+    ],
     ["tls as text", { tls: "other" }, "tls: must be an object"],
-    ["a certificate as a number", { tls: { https: { cert_file: 1 } } }, "tls.https.cert_file: must be a file"],
+    [
+      "a certificate as a number",
+      { tls: { https: { cert_file: 1 } } },
+      "tls.https.cert_file: must be a file",
+    ],
     [
       "an old version of TLS",
       { ports: { https: 8501 }, tls: { https: { tls_min_version: "TLSv1_1" } } },
@@ -205,8 +312,16 @@ describe("readConfigFile()", () => {
     ],
     ["a port with a fraction", { ports: { http: 1.5 } }, "ports.http: must be a port"],
     ["a port as text", { ports: { http: "8500" } }, "ports.http: must be a port"],
-    ["a cluster ID that is no UUID", { connect: { ca_config: { cluster_id: "x" } } }, "connect.ca_config.cluster_id: must be a UUID"],
-    ["a cluster ID that is a number", { connect: { ca_config: { cluster_id: 1 } } }, "connect.ca_config.cluster_id: must be a UUID"],
+    [
+      "a cluster ID that is no UUID",
+      { connect: { ca_config: { cluster_id: "x" } } },
+      "connect.ca_config.cluster_id: must be a UUID",
+    ],
+    [
+      "a cluster ID that is a number",
+      { connect: { ca_config: { cluster_id: 1 } } },
+      "connect.ca_config.cluster_id: must be a UUID",
+    ],
   ];
   for (const [name, file, says] of refused)
     it(`readConfigFile() refuses ${name}`, () => {
@@ -221,10 +336,16 @@ describe("readConfigFile()", () => {
     ["a number", "1"],
     ["text", '"x"'],
   ] as const)
-    it(`readConfigFile() refuses a file that is ${name}, which is no object`, () => assert.ok(faults(file).length > 0));
+    it(`readConfigFile() refuses a file that is ${name}, which is no object`, () =>
+      assert.ok(faults(file).length > 0));
 
   it("readConfigFile() names every fault at once", () => {
-    const found = faults({ datacentre: "x", data_dir: 1, connect: { enabled: 1, ca_confg: {} }, ports: { http: -2 } });
+    const found = faults({
+      datacentre: "x",
+      data_dir: 1,
+      connect: { enabled: 1, ca_confg: {} },
+      ports: { http: -2 },
+    });
     assert.deepEqual(
       new Set(found.map((fault) => fault.split(":")[0])),
       new Set(["connect.ca_confg", "connect.enabled", "data_dir", "datacentre", "ports.http"]),
@@ -261,7 +382,11 @@ describe("readConfigFile() of HCL", () => {
     const json = {
       datacenter: "dc2",
       ports: { http: 8600 },
-      acl: { enabled: true, default_policy: "deny", tokens: { initial_management: "11111111-2222-4333-8444-555555555555" } },
+      acl: {
+        enabled: true,
+        default_policy: "deny",
+        tokens: { initial_management: "11111111-2222-4333-8444-555555555555" },
+      },
       connect: {
         enabled: true,
         ca_provider: "consul",
@@ -283,12 +408,23 @@ describe("readConfigFile() of HCL", () => {
     const pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     const hcl = `connect {\n  ca_config {\n    root_cert = <<EOF\n${pem}EOF\n    private_key = <<-KEY\n      k\n      KEY\n  }\n}\ndatacenter = "dc9"\n`;
     const { bootstrap, settings } = readHcl(hcl);
-    assert.deepEqual([bootstrap?.config, settings.MESHCA_DATACENTER], [{ RootCert: pem, PrivateKey: "k\n" }, "dc9"]);
+    assert.deepEqual(
+      [bootstrap?.config, settings.MESHCA_DATACENTER],
+      [{ RootCert: pem, PrivateKey: "k\n" }, "dc9"],
+    );
   });
 
   const refused: readonly (readonly [what: string, text: string, message: string])[] = [
-    ["what is not closed", "connect {\n  enabled = true", "the file is not HCL: line 2, column 17: found the end, expected a name"],
-    ["a value set twice", 'datacenter = "a"\ndatacenter = "b"', 'the file is not HCL: line 2, column 1: "datacenter" was set already'],
+    [
+      "what is not closed",
+      "connect {\n  enabled = true",
+      "the file is not HCL: line 2, column 17: found the end, expected a name",
+    ],
+    [
+      "a value set twice",
+      'datacenter = "a"\ndatacenter = "b"',
+      'the file is not HCL: line 2, column 1: "datacenter" was set already',
+    ],
     [
       "a block written twice",
       "connect { enabled = true }\nconnect { enabled = false }",
@@ -304,8 +440,16 @@ describe("readConfigFile() of HCL", () => {
       "datacenter = << EOF\na\nEOF",
       "the file is not HCL: line 1, column 14: a here document begins with << or <<-, a mark of letters and digits, and the end of the line",
     ],
-    ["a here document as a name", "<<EOF\na\nEOF\n = 1", "the file is not HCL: line 1, column 1: found a here document, expected a name"],
-    ["what follows a here document", "datacenter = <<EOF\na\nEOF\n}", 'the file is not HCL: line 4, column 1: found "}", expected a name'],
+    [
+      "a here document as a name",
+      "<<EOF\na\nEOF\n = 1",
+      "the file is not HCL: line 1, column 1: found a here document, expected a name",
+    ],
+    [
+      "what follows a here document",
+      "datacenter = <<EOF\na\nEOF\n}",
+      'the file is not HCL: line 4, column 1: found "}", expected a name',
+    ],
     [
       "a key with a slip",
       "\nconnect {\n  enable = true\n}",
@@ -317,9 +461,14 @@ describe("readConfigFile() of HCL", () => {
       "datacentre (line 1, column 1): is not a key of Consul's agent configuration; did you mean datacenter?",
     ],
     ["a wrong type", "ports { http = true }", "ports.http (line 1, column 9): must be a port"],
-    ["a limit that is none", "limits {\n watcher = 1 }", "limits.watcher (line 2, column 2): is not a limit; did you mean watchers?"],
+    [
+      "a limit that is none",
+      "limits {\n watcher = 1 }",
+      "limits.watcher (line 2, column 2): is not a limit; did you mean watchers?",
+    ],
   ];
-  for (const [what, text, message] of refused) it(`readConfigFile() refuses ${what}`, () => assert.equal(refusal(text), message));
+  for (const [what, text, message] of refused)
+    it(`readConfigFile() refuses ${what}`, () => assert.equal(refusal(text), message));
 
   it("readConfigFile() repeats no value of a file that it cannot read", () => {
     const secret = "b19c2f1e-secret";
@@ -335,6 +484,9 @@ describe("readConfigFile() of HCL", () => {
   });
 
   it("readConfigFile() takes no name for more than a name", () => {
-    assert.match(refusal("__proto__ { connect { enabled = false } }"), /^__proto__ \(line 1, column 1\): is not a key/);
+    assert.match(
+      refusal("__proto__ { connect { enabled = false } }"),
+      /^__proto__ \(line 1, column 1\): is not a key/,
+    );
   });
 });

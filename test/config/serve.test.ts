@@ -1,5 +1,6 @@
 /**
- * The server as an operator meets it: what it refuses to start with, how it ends, what it remembers, what it logs.
+ * The server as an operator meets it: what it refuses to start with, how it ends, what it
+ * remembers, what it logs.
  * @module
  */
 import assert from "node:assert/strict";
@@ -49,7 +50,12 @@ describe("meshca serve", () => {
   };
 
   it("meshca serve ends with 78 and every fault on standard error", async () => {
-    const environment = { MESHCA_LISTEN: "x", MESHCA_STORE: "redis:", MESHCA_LOGLEVEL: "info", ...withFile({ datacentre: "a" }) };
+    const environment = {
+      MESHCA_LISTEN: "x",
+      MESHCA_STORE: "redis:",
+      MESHCA_LOGLEVEL: "info",
+      ...withFile({ datacentre: "a" }),
+    };
     const { code, stdout, stderr } = await runServer(environment);
     assert.deepEqual([code, stdout], [78, ""]);
     assert.deepEqual(stderr.trimEnd().split("\n").toSorted(), [
@@ -89,16 +95,26 @@ describe("meshca serve", () => {
   });
 
   it("meshca serve ends with 78 where key-encryption keys are malformed, without showing them", async () => {
-    const { code, stderr } = await runServer({ ...LISTEN, MESHCA_DATA_DIR: dataDir, MESHCA_KEK: "a=c2VjcmV0c2VjcmV0" });
+    const { code, stderr } = await runServer({
+      ...LISTEN,
+      MESHCA_DATA_DIR: dataDir,
+      MESHCA_KEK: "a=c2VjcmV0c2VjcmV0",
+    });
     assert.equal(code, 78);
-    assert.match(stderr, /^Cannot read key-encryption keys: entry 1 is not ID:BASE64 with a key of 32 octets/);
+    assert.match(
+      stderr,
+      /^Cannot read key-encryption keys: entry 1 is not ID:BASE64 with a key of 32 octets/,
+    );
     assert.ok(!stderr.includes("c2VjcmV0"));
   });
 
   it("meshca serve says what to do where its address is taken", async () => {
     const server = await startServer();
     try {
-      const { code, stderr } = await runServer({ MESHCA_LISTEN: `127.0.0.1:${server.port}`, MESHCA_DATA_DIR: dataDir });
+      const { code, stderr } = await runServer({
+        MESHCA_LISTEN: `127.0.0.1:${server.port}`,
+        MESHCA_DATA_DIR: dataDir,
+      });
       assert.notEqual(code, 0);
       assert.equal(
         stderr,
@@ -116,9 +132,17 @@ describe("meshca serve", () => {
       ...prepared(dataDir),
     });
     assert.equal(elsewhere.code, 78);
-    assert.match(elsewhere.stderr, /^MESHCA_DATA_DIR: ".*\/file\/below" cannot be made: ".*\/file" is not a folder\n$/);
+    assert.match(
+      elsewhere.stderr,
+      /^MESHCA_DATA_DIR: ".*\/file\/below" cannot be made: ".*\/file" is not a folder\n$/,
+    );
     const token = "0123456789abcdef0123";
-    const far = { MESHCA_LISTEN: "192.0.2.1:8500", MESHCA_DATA_DIR: dataDir, MESHCA_ACL: "deny", MESHCA_PLAIN_HTTP: "behind-proxy" };
+    const far = {
+      MESHCA_LISTEN: "192.0.2.1:8500",
+      MESHCA_DATA_DIR: dataDir,
+      MESHCA_ACL: "deny",
+      MESHCA_PLAIN_HTTP: "behind-proxy",
+    };
     const away = await runServer({ ...far, MESHCA_INITIAL_MANAGEMENT_TOKEN: token });
     assert.equal(away.code, 69);
     assert.equal(
@@ -126,29 +150,48 @@ describe("meshca serve", () => {
       "Cannot listen on 192.0.2.1:8500: this machine has no such address; set MESHCA_LISTEN to another, or to 0.0.0.0 or [::] for all addresses\n",
     );
     for (const host of ["no-such-host.invalid", "a..b"]) {
-      const unknown = await runServer({ ...far, MESHCA_LISTEN: `${host}:8500`, MESHCA_INITIAL_MANAGEMENT_TOKEN: token });
+      const unknown = await runServer({
+        ...far,
+        MESHCA_LISTEN: `${host}:8500`,
+        MESHCA_INITIAL_MANAGEMENT_TOKEN: token,
+      });
       assert.equal(unknown.code, 69, unknown.stderr);
-      assert.equal(unknown.stderr, `Cannot listen on ${host}:8500: the host has no address; set MESHCA_LISTEN to another\n`);
+      assert.equal(
+        unknown.stderr,
+        `Cannot listen on ${host}:8500: the host has no address; set MESHCA_LISTEN to another\n`,
+      );
     }
   });
 
-  it("meshca serve makes no other key-encryption key for a CA whose own is missing, and says what to do", { timeout: 60_000 }, async () => {
+  it("meshca serve makes no other key-encryption key for a CA whose own is missing, and says what to do", {
+    timeout: 60_000,
+  }, async () => {
     const folder = makeDataDir();
     try {
       const server = await startServer({ MESHCA_DATA_DIR: folder });
       await server.stop();
       const key = readFileSync(join(folder, "kek"), "utf8");
       rmSync(join(folder, "kek"));
-      const { code, stderr } = await runServer({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: folder });
+      const { code, stderr } = await runServer({
+        MESHCA_LISTEN: "127.0.0.1:0",
+        MESHCA_DATA_DIR: folder,
+      });
       assert.equal(
         stderr,
         `The key-encryption key ${JSON.stringify(join(folder, "kek"))} is missing, and the CA of this data folder cannot be used without it: put the file back from a backup, or name an empty folder in MESHCA_DATA_DIR for a new CA\n`,
       );
       assert.deepEqual([code, existsSync(join(folder, "kek"))], [78, false]);
       // Another key is no remedy, and the text says which one is needed.
-      const other = await runServer({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: folder, MESHCA_KEK: `2:${"A".repeat(43)}=` });
+      const other = await runServer({
+        MESHCA_LISTEN: "127.0.0.1:0",
+        MESHCA_DATA_DIR: folder,
+        MESHCA_KEK: `2:${"A".repeat(43)}=`,
+      });
       assert.equal(other.code, 78);
-      assert.ok(other.stderr.includes(`key-encryption key "${key.split(":")[0]}" is not among those given`), other.stderr);
+      assert.ok(
+        other.stderr.includes(`key-encryption key "${key.split(":")[0]}" is not among those given`),
+        other.stderr,
+      );
       writeFileSync(join(folder, "kek"), key, { mode: 0o600 });
       assert.equal((await (await startServer({ MESHCA_DATA_DIR: folder })).stop()).code, 0);
     } finally {
@@ -156,10 +199,16 @@ describe("meshca serve", () => {
     }
   });
 
-  it("meshca serve names MESHCA_IMPORT and its path if there is no backup, no file or no CA there", { timeout: 60_000 }, async () => {
+  it("meshca serve names MESHCA_IMPORT and its path if there is no backup, no file or no CA there", {
+    timeout: 60_000,
+  }, async () => {
     const refused = async (path: string, expected: RegExp, kind = "backup") => {
       const folder = makeDataDir();
-      const { code, stderr } = await runServer({ ...LISTEN, MESHCA_DATA_DIR: folder, MESHCA_IMPORT: `${kind}:${path}` });
+      const { code, stderr } = await runServer({
+        ...LISTEN,
+        MESHCA_DATA_DIR: folder,
+        MESHCA_IMPORT: `${kind}:${path}`,
+      });
       rmSync(folder, { recursive: true, force: true });
       assert.match(stderr, expected);
       assert.ok(stderr.includes(JSON.stringify(path)), stderr);
@@ -167,13 +216,23 @@ describe("meshca serve", () => {
     };
     const path = join(dataDir, "backup");
     writeFileSync(path, "hello\n");
-    await refused(path, /^MESHCA_IMPORT: cannot use ".*": Cannot trust the stored state: it is not JSON\n$/);
+    await refused(
+      path,
+      /^MESHCA_IMPORT: cannot use ".*": Cannot trust the stored state: it is not JSON\n$/,
+    );
     writeFileSync(path, "");
     await refused(path, /^MESHCA_IMPORT: ".*" is empty\n$/);
-    await refused(join(dataDir, "missing"), /^MESHCA_IMPORT: cannot read ".*": there is no such file\n$/);
+    await refused(
+      join(dataDir, "missing"),
+      /^MESHCA_IMPORT: cannot read ".*": there is no such file\n$/,
+    );
     await refused(dataDir, /^MESHCA_IMPORT: cannot read ".*": it is a folder\n$/);
     writeFileSync(path, "hello world, this is no database\n");
-    await refused(path, /^MESHCA_IMPORT: cannot use ".*": Cannot open ".*": it is not a SQLite database, or a damaged one\n$/, "sqlite");
+    await refused(
+      path,
+      /^MESHCA_IMPORT: cannot use ".*": Cannot open ".*": it is not a SQLite database, or a damaged one\n$/,
+      "sqlite",
+    );
   });
 
   it("meshca serve looks at the key-encryption keys that it is given before it waits for a Redis", async () => {
@@ -194,7 +253,10 @@ describe("meshca serve", () => {
       for (const { port, url } of [one, two]) {
         assert.equal(url, `http://127.0.0.1:${port}`);
         assert.equal((await send(port, ROOTS))?.status, 200);
-        assert.equal((await send(port, { method: "GET", target: "/v1/status/leader" }))?.body, `"127.0.0.1:${port}"`);
+        assert.equal(
+          (await send(port, { method: "GET", target: "/v1/status/leader" }))?.body,
+          `"127.0.0.1:${port}"`,
+        );
       }
     } finally {
       await Promise.all([one.stop(), two.stop()]);
@@ -204,10 +266,17 @@ describe("meshca serve", () => {
   for (const signal of ["SIGTERM", "SIGINT"] as const)
     it(`meshca serve answers waiting watchers on ${signal} and ends with 0`, async () => {
       const server = await startServer();
-      const waiting = Array.from({ length: 5 }, () => send(server.port, { ...ROOTS, target: `${ROOTS.target}?index=1&wait=600s` }));
-      while (!/^meshca_\w*watchers\w* 5$/m.test((await send(server.port, { method: "GET", target: "/metrics" }))?.body ?? ""));
+      const waiting = Array.from({ length: 5 }, () =>
+        send(server.port, { ...ROOTS, target: `${ROOTS.target}?index=1&wait=600s` }),
+      );
+      while (
+        !/^meshca_\w*watchers\w* 5$/m.test(
+          (await send(server.port, { method: "GET", target: "/metrics" }))?.body ?? "",
+        )
+      );
       server.kill(signal);
-      for (const answer of await Promise.all(waiting)) assert.deepEqual([answer?.status, answer?.header("X-Consul-Index")], [200, "1"]);
+      for (const answer of await Promise.all(waiting))
+        assert.deepEqual([answer?.status, answer?.header("X-Consul-Index")], [200, "1"]);
       const { code, stderr } = await server.ended;
       assert.deepEqual([code, stderr], [0, ""]);
       await server.stop();
@@ -218,12 +287,18 @@ describe("meshca serve", () => {
       const first = await startServer({ MESHCA_DATA_DIR: dataDir });
       await send(first.port, put({ Provider: "consul", Config: { LeafCertTTL: "50h" } }));
       await send(first.port, { method: "PUT", target: "/v1/connect/ca/rotate", body: "" });
-      const before = [bodyOf(await send(first.port, ROOTS)), bodyOf(await send(first.port, CONFIGURATION))];
+      const before = [
+        bodyOf(await send(first.port, ROOTS)),
+        bodyOf(await send(first.port, CONFIGURATION)),
+      ];
       first.kill(signal);
       await first.ended;
       const second = await startServer({ MESHCA_DATA_DIR: dataDir });
       try {
-        assert.deepEqual([bodyOf(await send(second.port, ROOTS)), bodyOf(await send(second.port, CONFIGURATION))], before);
+        assert.deepEqual(
+          [bodyOf(await send(second.port, ROOTS)), bodyOf(await send(second.port, CONFIGURATION))],
+          before,
+        );
         const { csr } = opensslCsr(`URI:spiffe://${second.trustDomain}/ns/default/dc/dc1/svc/web`);
         assert.equal((await send(second.port, sign(csr)))?.status, 200);
       } finally {
@@ -248,7 +323,8 @@ describe("meshca serve", () => {
     try {
       assert.equal(statSync(dataDir).mode & 0o777, 0o700);
       assert.equal(statSync(join(dataDir, "kek")).mode & 0o777, 0o600);
-      for (const name of readdirSync(dataDir)) assert.ok(!readFileSync(join(dataDir, name), "latin1").includes("PRIVATE KEY"), name);
+      for (const name of readdirSync(dataDir))
+        assert.ok(!readFileSync(join(dataDir, name), "latin1").includes("PRIVATE KEY"), name);
     } finally {
       await server.stop();
     }
@@ -269,13 +345,21 @@ describe("meshca serve", () => {
   });
 
   it("meshca serve takes the cluster ID and the configuration of the file at the first start only", async () => {
-    const ca = (config: Record<string, unknown>) => ({ datacenter: "eu1", connect: { ca_provider: "consul", ca_config: config } });
+    const ca = (config: Record<string, unknown>) => ({
+      datacenter: "eu1",
+      connect: { ca_provider: "consul", ca_config: config },
+    });
     const first = await startServer(withFile(ca({ cluster_id: CLUSTER_ID, leaf_cert_ttl: "48h" })));
     const before = bodyOf(await send(first.port, CONFIGURATION));
     assert.equal(first.trustDomain, `${CLUSTER_ID}.consul`);
-    assert.match(before, /"Config":\{"IntermediateCertTTL":"8760h","LeafCertTTL":"48h","RootCertTTL":"87600h"\}/);
+    assert.match(
+      before,
+      /"Config":\{"IntermediateCertTTL":"8760h","LeafCertTTL":"48h","RootCertTTL":"87600h"\}/,
+    );
     await first.stop();
-    const second = await startServer(withFile(ca({ cluster_id: CLUSTER_ID.replaceAll("1", "9"), leaf_cert_ttl: "20h" })));
+    const second = await startServer(
+      withFile(ca({ cluster_id: CLUSTER_ID.replaceAll("1", "9"), leaf_cert_ttl: "20h" })),
+    );
     assert.equal(second.trustDomain, `${CLUSTER_ID}.consul`);
     assert.equal(bodyOf(await send(second.port, CONFIGURATION)), before);
     assert.match(
@@ -291,8 +375,14 @@ describe("meshca serve", () => {
       const { csr } = opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/eu1/svc/web`);
       assert.equal((await send(server.port, sign(csr)))?.status, 200);
       for (const dc of ["eu1", "EU1"])
-        assert.equal((await send(server.port, { ...ROOTS, target: `${ROOTS.target}?dc=${dc}` }))?.status, 200);
-      assert.equal((await send(server.port, { ...ROOTS, target: `${ROOTS.target}?dc=dc1` }))?.status, 400);
+        assert.equal(
+          (await send(server.port, { ...ROOTS, target: `${ROOTS.target}?dc=${dc}` }))?.status,
+          200,
+        );
+      assert.equal(
+        (await send(server.port, { ...ROOTS, target: `${ROOTS.target}?dc=dc1` }))?.status,
+        400,
+      );
     } finally {
       await server.stop();
     }
@@ -310,7 +400,11 @@ describe("meshca serve", () => {
         { method: "PUT", target: "/v1/connect/ca/rotate", body: "" },
       ]) {
         const answer = await send(server.port, request);
-        assert.deepEqual([answer?.status, answer?.body], [503, "Connect must be enabled in order to use this endpoint"], request.target);
+        assert.deepEqual(
+          [answer?.status, answer?.body],
+          [503, "Connect must be enabled in order to use this endpoint"],
+          request.target,
+        );
       }
       assert.equal((await send(server.port, { method: "GET", target: "/healthz" }))?.status, 200);
       assert.equal((await send(server.port, { method: "GET", target: "/readyz" }))?.status, 503);
@@ -321,12 +415,30 @@ describe("meshca serve", () => {
 
   it("meshca serve logs one JSON object a line, without keys, certificates or requests", async () => {
     const server = await startServer({ MESHCA_LOG_LEVEL: "debug", MESHCA_DATA_DIR: dataDir });
-    const { csr, key: leafKey } = opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`);
+    const { csr, key: leafKey } = opensslCsr(
+      `URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`,
+    );
     const { key, certificate } = makeRoot(server.trustDomain);
     assert.equal((await send(server.port, sign(csr)))?.status, 200);
     assert.equal((await send(server.port, sign(csr + leafKey)))?.status, 400);
-    assert.equal((await send(server.port, put({ Provider: "consul", Config: { PrivateKey: key, RootCert: certificate } })))?.status, 200);
-    assert.equal((await send(server.port, put({ Provider: "consul", Config: { PrivateKey: `${key}x`, RootCert: "abc" } })))?.status, 400);
+    assert.equal(
+      (
+        await send(
+          server.port,
+          put({ Provider: "consul", Config: { PrivateKey: key, RootCert: certificate } }),
+        )
+      )?.status,
+      200,
+    );
+    assert.equal(
+      (
+        await send(
+          server.port,
+          put({ Provider: "consul", Config: { PrivateKey: `${key}x`, RootCert: "abc" } }),
+        )
+      )?.status,
+      400,
+    );
     const { stdout, stderr } = await server.stop();
     assert.equal(stderr, "");
     const lines = stdout.trimEnd().split("\n");
@@ -335,10 +447,21 @@ describe("meshca serve", () => {
       const record = JSON.parse(line) as Record<string, unknown>;
       assert.ok("@timestamp" in record && "level" in record && "message" in record, line);
     }
-    assert.match(stdout, /"message":"CA changed: rotate".*"fields":\[[^\]]*"PrivateKey","RootCert"\]/);
+    assert.match(
+      stdout,
+      /"message":"CA changed: rotate".*"fields":\[[^\]]*"PrivateKey","RootCert"\]/,
+    );
     assert.ok(!stdout.includes("-----BEGIN"), "PEM shows");
-    for (const pem of [csr, leafKey, key, certificate, readFileSync(join(dataDir, "kek"), "utf8").replace(/^.*?=/, "\n")])
-      for (const line of pem.split("\n").filter((text) => text.length > 16 && !text.startsWith("--")))
+    for (const pem of [
+      csr,
+      leafKey,
+      key,
+      certificate,
+      readFileSync(join(dataDir, "kek"), "utf8").replace(/^.*?=/, "\n"),
+    ])
+      for (const line of pem
+        .split("\n")
+        .filter((text) => text.length > 16 && !text.startsWith("--")))
         assert.ok(!stdout.includes(line.slice(0, 16)));
   });
 });
@@ -362,7 +485,8 @@ describe("what a replica calls itself", () => {
         const ask = async (path: string) => (await fetch(`${server.url}${path}`)).json();
         const leader = (await ask("/v1/status/leader")) as string;
         assert.match(leader, wanted);
-        if (advertise?.includes(":9000") !== true) assert.ok(leader.endsWith(`:${server.port}`), leader);
+        if (advertise?.includes(":9000") !== true)
+          assert.ok(leader.endsWith(`:${server.port}`), leader);
         assert.deepEqual(await ask("/v1/status/peers"), [leader]);
       } finally {
         await server.stop();
@@ -372,7 +496,11 @@ describe("what a replica calls itself", () => {
 
 describe("meshca", () => {
   const meshca = (...args: readonly string[]) =>
-    spawnSync(process.execPath, [new URL("../../src/cli/main.ts", import.meta.url).pathname, ...args], { encoding: "utf8" });
+    spawnSync(
+      process.execPath,
+      [new URL("../../src/cli/main.ts", import.meta.url).pathname, ...args],
+      { encoding: "utf8" },
+    );
 
   it("meshca without a command it knows prints its usage and ends with 64", () => {
     for (const args of [[], ["server"], ["serve", "--port", "1"]]) {

@@ -5,7 +5,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { CONSUL_CONFIG_NAMES } from "../../providers/consul/config.ts";
-import { isLoopback, readSettings, requireServable, SETTING_NAMES, type Settings } from "../../src/config/settings.ts";
+import {
+  isLoopback,
+  readSettings,
+  requireServable,
+  SETTING_NAMES,
+  type Settings,
+} from "../../src/config/settings.ts";
 import { STORE_FORMS } from "../../src/config/store-url.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 
@@ -18,7 +24,10 @@ function read(environment: Readonly<Record<string, string | undefined>>, file?: 
 }
 
 /** The faults that are found, without the first line. */
-function faults(environment: Readonly<Record<string, string | undefined>>, file?: unknown): string[] {
+function faults(
+  environment: Readonly<Record<string, string | undefined>>,
+  file?: unknown,
+): string[] {
   try {
     read(environment, file);
   } catch (error) {
@@ -34,7 +43,8 @@ function faults(environment: Readonly<Record<string, string | undefined>>, file?
   throw new Error("The settings were accepted");
 }
 
-const LISTEN = "MESHCA_LISTEN: must be HOST:PORT, for example 127.0.0.1:8500, with port 0 for a free one";
+const LISTEN =
+  "MESHCA_LISTEN: must be HOST:PORT, for example 127.0.0.1:8500, with port 0 for a free one";
 const ADVERTISE =
   "MESHCA_ADVERTISE: must be HOST or HOST:PORT that others reach this replica by, with IPv6 in brackets, and not 0.0.0.0 or [::]";
 const UNLISTED = "is not a setting; README.md lists them, in the section Settings";
@@ -53,8 +63,21 @@ describe("readSettings()", () => {
         ["[fd00::a]:6443", "10.96.0.1:443"],
       ],
     );
-    for (const entry of ["fd00::1", "[fd00::1", "[10.0.0.1]", "[::1]6443", "[fd00::1%eth0]", "[:::1]", "[::1]:x", "https://[::1]"])
-      assert.throws(() => read({ MESHCA_JWKS_HOSTS: entry }), /MESHCA_JWKS_HOSTS\.0: must be HOST or HOST:PORT/, entry);
+    for (const entry of [
+      "fd00::1",
+      "[fd00::1",
+      "[10.0.0.1]",
+      "[::1]6443",
+      "[fd00::1%eth0]",
+      "[:::1]",
+      "[::1]:x",
+      "https://[::1]",
+    ])
+      assert.throws(
+        () => read({ MESHCA_JWKS_HOSTS: entry }),
+        /MESHCA_JWKS_HOSTS\.0: must be HOST or HOST:PORT/,
+        entry,
+      );
   });
 
   it("readSettings() has a default for everything", () => {
@@ -91,48 +114,125 @@ describe("readSettings()", () => {
     });
   });
 
-  const accepted: readonly (readonly [string, string, (settings: Settings) => unknown, unknown])[] = [
-    ["MESHCA_LISTEN", "127.0.0.1:0", ({ listen }) => listen, { host: "127.0.0.1", port: 0 }],
-    ["MESHCA_LISTEN", "localhost:65535", ({ listen }) => listen, { host: "localhost", port: 65_535 }],
-    ["MESHCA_LISTEN", "[::1]:8500", ({ listen }) => listen, { host: "::1", port: 8500 }],
-    ["MESHCA_ADVERTISE", "CA-1.example.com:8500", ({ advertised }) => advertised, { host: "ca-1.example.com", port: 8500 }],
-    ["MESHCA_ADVERTISE", "10.0.0.1", ({ advertised }) => advertised, { host: "10.0.0.1", port: null }],
-    ["MESHCA_ADVERTISE", "[FD00::1]", ({ advertised }) => advertised, { host: "fd00::1", port: null }],
-    ["MESHCA_ADVERTISE", "[fd00::1]:1", ({ advertised }) => advertised, { host: "fd00::1", port: 1 }],
-    ["MESHCA_DATA_DIR", "/srv/ca", ({ store }) => store, { kind: "sqlite", path: "/srv/ca/meshca.db" }],
-    ["MESHCA_STORE", "memory:", ({ store }) => store, { kind: "memory" }],
-    ["MESHCA_STORE", "sqlite:/srv/x.db", ({ store }) => store, { kind: "sqlite", path: "/srv/x.db" }],
-    ["MESHCA_KEK", "a=b", ({ kek }) => kek, "a=b"],
-    ["MESHCA_IMPORT", "sqlite:/srv/x.db", ({ source }) => source, { kind: "sqlite", path: "/srv/x.db" }],
-    ["MESHCA_IMPORT", "backup:b", ({ source }) => source, { kind: "backup", path: "b" }],
-    ["MESHCA_MAX_CHAIN_LENGTH", "32", ({ maxChainLength }) => maxChainLength, 32],
-    ["MESHCA_MAX_STALENESS", "90s", ({ maxStalenessMs }) => maxStalenessMs, 90_000],
-    ["MESHCA_MAX_CLOCK_SKEW", "1s", ({ maxClockSkewMs }) => maxClockSkewMs, 1000],
-    ["MESHCA_DATACENTER", "EU-West_1", ({ datacenter }) => datacenter, "eu-west_1"],
-    ["MESHCA_LOG_LEVEL", "WARN", ({ logLevel }) => logLevel, "warning"],
-    ["MESHCA_LOG_LEVEL", "debug", ({ logLevel }) => logLevel, "debug"],
-    ["MESHCA_HOSTS", "ca.example.com, CA,[fd00::1]", ({ hosts }) => hosts, ["ca.example.com", "ca", "[fd00::1]"]],
-    ["MESHCA_SECRET_DIRS", "/etc/a, /run/b/,", ({ secretDirs }) => secretDirs, ["/etc/a", "/run/b/"]],
+  const accepted: readonly (readonly [string, string, (settings: Settings) => unknown, unknown])[] =
     [
-      "MESHCA_VAULT_ALLOW",
-      "127.0.0.1:8200,[0::1]:8201,LOCALHOST,vault:1,10.0.0.0/8",
-      ({ vaultAllow }) => [vaultAllow.hosts, vaultAllow.ranges.length],
-      [["127.0.0.1:8200", "[::1]:8201", "localhost", "vault:1"], 1],
-    ],
-    ["MESHCA_AUDIT", "off", ({ audit }) => audit, null],
-    ["MESHCA_AUDIT", "stdout", ({ audit }) => audit, { kind: "stdout" }],
-    ["MESHCA_AUDIT", "/var/log/ca.jsonl", ({ audit }) => audit, { kind: "file", path: "/var/log/ca.jsonl" }],
-    ["MESHCA_AUDIT_FAILURE", "stop-all", ({ auditFailure }) => auditFailure, "stop-all"],
-    ["MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT", "50", ({ limits }) => limits, { http_max_conns_per_client: 50 }],
-    ["MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT", "0", ({ limits }) => limits, { http_max_conns_per_client: Number.POSITIVE_INFINITY }],
-    ["MESHCA_LIMITS_WRONG_TOKENS_PER_CLIENT", "7", ({ limits }) => limits, { wrong_tokens_per_client: 7 }],
-    ["MESHCA_LIMITS_BODY_TIME", "2s", ({ limits }) => limits, { body_time: 2000 }],
-    ["MESHCA_LIMITS_MODE", "enforcing", ({ limits }) => limits, { mode: "enforcing" }],
-    ["MESHCA_LIMITS_READ_RATE", "-1", ({ limits }) => limits, { read_rate: Number.POSITIVE_INFINITY }],
-    ["MESHCA_LIMITS_WRITE_RATE", "0.5", ({ limits }) => limits, { write_rate: 0.5 }],
-  ];
+      ["MESHCA_LISTEN", "127.0.0.1:0", ({ listen }) => listen, { host: "127.0.0.1", port: 0 }],
+      [
+        "MESHCA_LISTEN",
+        "localhost:65535",
+        ({ listen }) => listen,
+        { host: "localhost", port: 65_535 },
+      ],
+      ["MESHCA_LISTEN", "[::1]:8500", ({ listen }) => listen, { host: "::1", port: 8500 }],
+      [
+        "MESHCA_ADVERTISE",
+        "CA-1.example.com:8500",
+        ({ advertised }) => advertised,
+        { host: "ca-1.example.com", port: 8500 },
+      ],
+      [
+        "MESHCA_ADVERTISE",
+        "10.0.0.1",
+        ({ advertised }) => advertised,
+        { host: "10.0.0.1", port: null },
+      ],
+      [
+        "MESHCA_ADVERTISE",
+        "[FD00::1]",
+        ({ advertised }) => advertised,
+        { host: "fd00::1", port: null },
+      ],
+      [
+        "MESHCA_ADVERTISE",
+        "[fd00::1]:1",
+        ({ advertised }) => advertised,
+        { host: "fd00::1", port: 1 },
+      ],
+      [
+        "MESHCA_DATA_DIR",
+        "/srv/ca",
+        ({ store }) => store,
+        { kind: "sqlite", path: "/srv/ca/meshca.db" },
+      ],
+      ["MESHCA_STORE", "memory:", ({ store }) => store, { kind: "memory" }],
+      [
+        "MESHCA_STORE",
+        "sqlite:/srv/x.db",
+        ({ store }) => store,
+        { kind: "sqlite", path: "/srv/x.db" },
+      ],
+      ["MESHCA_KEK", "a=b", ({ kek }) => kek, "a=b"],
+      [
+        "MESHCA_IMPORT",
+        "sqlite:/srv/x.db",
+        ({ source }) => source,
+        { kind: "sqlite", path: "/srv/x.db" },
+      ],
+      ["MESHCA_IMPORT", "backup:b", ({ source }) => source, { kind: "backup", path: "b" }],
+      ["MESHCA_MAX_CHAIN_LENGTH", "32", ({ maxChainLength }) => maxChainLength, 32],
+      ["MESHCA_MAX_STALENESS", "90s", ({ maxStalenessMs }) => maxStalenessMs, 90_000],
+      ["MESHCA_MAX_CLOCK_SKEW", "1s", ({ maxClockSkewMs }) => maxClockSkewMs, 1000],
+      ["MESHCA_DATACENTER", "EU-West_1", ({ datacenter }) => datacenter, "eu-west_1"],
+      ["MESHCA_LOG_LEVEL", "WARN", ({ logLevel }) => logLevel, "warning"],
+      ["MESHCA_LOG_LEVEL", "debug", ({ logLevel }) => logLevel, "debug"],
+      [
+        "MESHCA_HOSTS",
+        "ca.example.com, CA,[fd00::1]",
+        ({ hosts }) => hosts,
+        ["ca.example.com", "ca", "[fd00::1]"],
+      ],
+      [
+        "MESHCA_SECRET_DIRS",
+        "/etc/a, /run/b/,",
+        ({ secretDirs }) => secretDirs,
+        ["/etc/a", "/run/b/"],
+      ],
+      [
+        "MESHCA_VAULT_ALLOW",
+        "127.0.0.1:8200,[0::1]:8201,LOCALHOST,vault:1,10.0.0.0/8",
+        ({ vaultAllow }) => [vaultAllow.hosts, vaultAllow.ranges.length],
+        [["127.0.0.1:8200", "[::1]:8201", "localhost", "vault:1"], 1],
+      ],
+      ["MESHCA_AUDIT", "off", ({ audit }) => audit, null],
+      ["MESHCA_AUDIT", "stdout", ({ audit }) => audit, { kind: "stdout" }],
+      [
+        "MESHCA_AUDIT",
+        "/var/log/ca.jsonl",
+        ({ audit }) => audit,
+        { kind: "file", path: "/var/log/ca.jsonl" },
+      ],
+      ["MESHCA_AUDIT_FAILURE", "stop-all", ({ auditFailure }) => auditFailure, "stop-all"],
+      [
+        "MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT",
+        "50",
+        ({ limits }) => limits,
+        { http_max_conns_per_client: 50 },
+      ],
+      [
+        "MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT",
+        "0",
+        ({ limits }) => limits,
+        { http_max_conns_per_client: Number.POSITIVE_INFINITY },
+      ],
+      [
+        "MESHCA_LIMITS_WRONG_TOKENS_PER_CLIENT",
+        "7",
+        ({ limits }) => limits,
+        { wrong_tokens_per_client: 7 },
+      ],
+      ["MESHCA_LIMITS_BODY_TIME", "2s", ({ limits }) => limits, { body_time: 2000 }],
+      ["MESHCA_LIMITS_MODE", "enforcing", ({ limits }) => limits, { mode: "enforcing" }],
+      [
+        "MESHCA_LIMITS_READ_RATE",
+        "-1",
+        ({ limits }) => limits,
+        { read_rate: Number.POSITIVE_INFINITY },
+      ],
+      ["MESHCA_LIMITS_WRITE_RATE", "0.5", ({ limits }) => limits, { write_rate: 0.5 }],
+    ];
   for (const [name, value, of, expected] of accepted)
-    it(`readSettings() takes ${name}=${value}`, () => assert.deepEqual(of(read({ [name]: value })), expected));
+    it(`readSettings() takes ${name}=${value}`, () =>
+      assert.deepEqual(of(read({ [name]: value })), expected));
 
   const refused: readonly (readonly [string, string, string])[] = [
     ...[
@@ -174,18 +274,40 @@ describe("readSettings()", () => {
     ),
     ["MESHCA_KEK_FILE", "nowhere", 'MESHCA_KEK_FILE: cannot read "nowhere"'],
     ...["redis://x", "sqlite:", "/x.db"].map(
-      (value) => ["MESHCA_IMPORT", value, "MESHCA_IMPORT: must be sqlite:PATH or backup:PATH"] as const,
+      (value) =>
+        ["MESHCA_IMPORT", value, "MESHCA_IMPORT: must be sqlite:PATH or backup:PATH"] as const,
     ),
     ...["2", "33", "7.0", "-7", "seven", "100"].map(
-      (value) => ["MESHCA_MAX_CHAIN_LENGTH", value, "MESHCA_MAX_CHAIN_LENGTH: must be a whole number from 3 to 32"] as const,
+      (value) =>
+        [
+          "MESHCA_MAX_CHAIN_LENGTH",
+          value,
+          "MESHCA_MAX_CHAIN_LENGTH: must be a whole number from 3 to 32",
+        ] as const,
     ),
-    ...["5", "0s", "25h", "-5m"].map((value) => ["MESHCA_MAX_STALENESS", value, STALENESS] as const),
-    ["MESHCA_MAX_CLOCK_SKEW", "2h", "MESHCA_MAX_CLOCK_SKEW: must be a duration from 1s to 1h, for example 30s"],
+    ...["5", "0s", "25h", "-5m"].map(
+      (value) => ["MESHCA_MAX_STALENESS", value, STALENESS] as const,
+    ),
+    [
+      "MESHCA_MAX_CLOCK_SKEW",
+      "2h",
+      "MESHCA_MAX_CLOCK_SKEW: must be a duration from 1s to 1h, for example 30s",
+    ],
     ...["a b", "dc.1", "x".repeat(65)].map(
-      (value) => ["MESHCA_DATACENTER", value, "MESHCA_DATACENTER: must be letters, digits, - and _"] as const,
+      (value) =>
+        [
+          "MESHCA_DATACENTER",
+          value,
+          "MESHCA_DATACENTER: must be letters, digits, - and _",
+        ] as const,
     ),
     ...["trace", "loud"].map(
-      (value) => ["MESHCA_LOG_LEVEL", value, "MESHCA_LOG_LEVEL: must be one of debug, info, warn, warning, error"] as const,
+      (value) =>
+        [
+          "MESHCA_LOG_LEVEL",
+          value,
+          "MESHCA_LOG_LEVEL: must be one of debug, info, warn, warning, error",
+        ] as const,
     ),
     ...["ca.example.com:8500", "a b", "a,,b", "http://a", "::1"].map(
       (value) =>
@@ -219,12 +341,36 @@ describe("readSettings()", () => {
           "MESHCA_VAULT_ALLOW: must be HOST, HOST:PORT, ADDRESS, ADDRESS:PORT or ADDRESS/BITS, separated by commas",
         ] as const,
     ),
-    ["MESHCA_AUDIT_FAILURE", "stop", "MESHCA_AUDIT_FAILURE: must be one of stop-changes, stop-all, go-on"],
-    ["MESHCA_LIMITS_WATCHERS", "0", "MESHCA_LIMITS_WATCHERS: must be a whole number from 1 to 1000000"],
-    ["MESHCA_LIMITS_WATCHERS", "1e3", "MESHCA_LIMITS_WATCHERS: must be a whole number from 1 to 1000000"],
-    ["MESHCA_LIMITS_BODY_TIME", "1ms", "MESHCA_LIMITS_BODY_TIME: must be a duration from 100ms to 10m, for example 10s"],
-    ["MESHCA_LIMITS_READ_RATE", "-2", "MESHCA_LIMITS_READ_RATE: must be a number of requests a second, or -1 for any"],
-    ["MESHCA_LIMITS_WATCHER", "1", "MESHCA_LIMITS_WATCHER: is not a setting; did you mean MESHCA_LIMITS_WATCHERS?"],
+    [
+      "MESHCA_AUDIT_FAILURE",
+      "stop",
+      "MESHCA_AUDIT_FAILURE: must be one of stop-changes, stop-all, go-on",
+    ],
+    [
+      "MESHCA_LIMITS_WATCHERS",
+      "0",
+      "MESHCA_LIMITS_WATCHERS: must be a whole number from 1 to 1000000",
+    ],
+    [
+      "MESHCA_LIMITS_WATCHERS",
+      "1e3",
+      "MESHCA_LIMITS_WATCHERS: must be a whole number from 1 to 1000000",
+    ],
+    [
+      "MESHCA_LIMITS_BODY_TIME",
+      "1ms",
+      "MESHCA_LIMITS_BODY_TIME: must be a duration from 100ms to 10m, for example 10s",
+    ],
+    [
+      "MESHCA_LIMITS_READ_RATE",
+      "-2",
+      "MESHCA_LIMITS_READ_RATE: must be a number of requests a second, or -1 for any",
+    ],
+    [
+      "MESHCA_LIMITS_WATCHER",
+      "1",
+      "MESHCA_LIMITS_WATCHER: is not a setting; did you mean MESHCA_LIMITS_WATCHERS?",
+    ],
     ["MESHCA_LISTN", "x", "MESHCA_LISTN: is not a setting; did you mean MESHCA_LISTEN?"],
     ["MESHCA_DATADIR", "x", "MESHCA_DATADIR: is not a setting; did you mean MESHCA_DATA_DIR?"],
     ["MESHCA_LOGLEVEL", "x", "MESHCA_LOGLEVEL: is not a setting; did you mean MESHCA_LOG_LEVEL?"],
@@ -243,15 +389,36 @@ describe("readSettings()", () => {
     assert.deepEqual(read({ MESHCA_NOT_A_SETTING: "" }), usual);
     assert.deepEqual(read(Object.fromEntries(SETTING_NAMES.map((name) => [name, ""]))), usual);
     const file = { datacenter: "dc7", tls: "self" };
-    const both = read({ MESHCA_CONFIG: "meshca.json", MESHCA_DATACENTER: "", MESHCA_TLS_CERT_FILE: "", MESHCA_TLS: "" }, file);
-    assert.deepEqual([both.datacenter, both.tls?.source.kind], ["dc7", "self"], "the file counts then");
+    const both = read(
+      {
+        MESHCA_CONFIG: "meshca.json",
+        MESHCA_DATACENTER: "",
+        MESHCA_TLS_CERT_FILE: "",
+        MESHCA_TLS: "",
+      },
+      file,
+    );
+    assert.deepEqual(
+      [both.datacenter, both.tls?.source.kind],
+      ["dc7", "self"],
+      "the file counts then",
+    );
   });
 
   const token = { MESHCA_INITIAL_MANAGEMENT_TOKEN: "0123456789abcdef" };
-  const single: readonly (readonly [name: string, environment: Record<string, string>, fault: string, file?: unknown])[] = [
+  const single: readonly (readonly [
+    name: string,
+    environment: Record<string, string>,
+    fault: string,
+    file?: unknown,
+  ])[] = [
     ["a wrong address to listen on", { MESHCA_LISTEN: "0.0.0.0:99999", ...token }, LISTEN],
     ["a wrong ACL", { MESHCA_ACL: "on", ...token }, "MESHCA_ACL: must be off, allow or deny"],
-    ["a misspelt ACL", { MESHCA_ACLS: "deny", ...token }, "MESHCA_ACLS: is not a setting; did you mean MESHCA_ACL?"],
+    [
+      "a misspelt ACL",
+      { MESHCA_ACLS: "deny", ...token },
+      "MESHCA_ACLS: is not a setting; did you mean MESHCA_ACL?",
+    ],
     [
       "a misspelt key-encryption key",
       { MESHCA_STORE: "redis://h", MESHCA_KEKS: "a:b" },
@@ -264,10 +431,19 @@ describe("readSettings()", () => {
     ],
     [
       "a wrong version of TLS",
-      { MESHCA_LISTEN: "0.0.0.0:1", MESHCA_TLS: "self", MESHCA_TLS_MIN_VERSION: "1.1", MESHCA_TLS_NAMES: "a" },
+      {
+        MESHCA_LISTEN: "0.0.0.0:1",
+        MESHCA_TLS: "self",
+        MESHCA_TLS_MIN_VERSION: "1.1",
+        MESHCA_TLS_NAMES: "a",
+      },
       "MESHCA_TLS_MIN_VERSION: must be 1.2 or 1.3",
     ],
-    ["a file that is not there", { MESHCA_CONFIG: "nowhere", ...token }, 'MESHCA_CONFIG: cannot read "nowhere"'],
+    [
+      "a file that is not there",
+      { MESHCA_CONFIG: "nowhere", ...token },
+      'MESHCA_CONFIG: cannot read "nowhere"',
+    ],
     [
       "a fault in the file, which turns access control on",
       { MESHCA_CONFIG: "c", ...token },
@@ -280,7 +456,11 @@ describe("readSettings()", () => {
       "datacentre: is not a key of Consul's agent configuration; did you mean datacenter?",
       { datacentre: "x", tls: "self" },
     ],
-    ["a file of keys that is not there", { MESHCA_STORE: "redis://h", MESHCA_KEK_FILE: "no" }, 'MESHCA_KEK_FILE: cannot read "no"'],
+    [
+      "a file of keys that is not there",
+      { MESHCA_STORE: "redis://h", MESHCA_KEK_FILE: "no" },
+      'MESHCA_KEK_FILE: cannot read "no"',
+    ],
   ];
   for (const [name, environment, fault, file] of single)
     it(`readSettings() names one fault for ${name}, and none that follows from it`, () =>
@@ -298,12 +478,18 @@ describe("readSettings()", () => {
       }
       return [];
     };
-    assert.deepEqual(fault("ENOENT", { MESHCA_KEK_FILE: "/a" }), ['MESHCA_KEK_FILE: cannot read "/a": there is no such file']);
-    assert.deepEqual(fault("EACCES", { MESHCA_CONFIG: "/a" }), ['MESHCA_CONFIG: cannot read "/a": permission denied']);
+    assert.deepEqual(fault("ENOENT", { MESHCA_KEK_FILE: "/a" }), [
+      'MESHCA_KEK_FILE: cannot read "/a": there is no such file',
+    ]);
+    assert.deepEqual(fault("EACCES", { MESHCA_CONFIG: "/a" }), [
+      'MESHCA_CONFIG: cannot read "/a": permission denied',
+    ]);
     assert.deepEqual(fault("EISDIR", { MESHCA_STORE: "rediss://h?ca=/a", MESHCA_KEK: "k" }), [
       'MESHCA_STORE: ca: cannot read "/a": it is a folder',
     ]);
-    assert.deepEqual(fault("EIO", { MESHCA_KEK_VAULT: "/a" }), ['MESHCA_KEK_VAULT: cannot read "/a": EIO']);
+    assert.deepEqual(fault("EIO", { MESHCA_KEK_VAULT: "/a" }), [
+      'MESHCA_KEK_VAULT: cannot read "/a": EIO',
+    ]);
   });
 
   it("readSettings() names every fault at once, of the environment and of the file", () => {
@@ -317,7 +503,14 @@ describe("readSettings()", () => {
     const found = faults(environment, { datacentre: "dc1", connect: { enable: true } });
     assert.deepEqual(
       new Set(found.map((fault) => fault.split(":")[0])),
-      new Set(["MESHCA_DATACENTR", "MESHCA_LISTEN", "MESHCA_LOG_LEVEL", "MESHCA_STORE", "connect.enable", "datacentre"]),
+      new Set([
+        "MESHCA_DATACENTR",
+        "MESHCA_LISTEN",
+        "MESHCA_LOG_LEVEL",
+        "MESHCA_STORE",
+        "connect.enable",
+        "datacentre",
+      ]),
     );
   });
 
@@ -333,8 +526,15 @@ describe("readSettings()", () => {
       MESHCA_STORE: "rediss://h?ca=/redis-ca&key=/redis-key&cert=/redis-cert",
       MESHCA_IMPORT: "sqlite:/old/ca.db",
     };
-    const transit = { Address: "https://v", AuthMethod: { Params: { secret_id_file_path: "/transit-secret", role_id: "r" } } };
-    const { namedFiles } = readSettings(environment, (path) => (path === "/transit.json" ? JSON.stringify(transit) : "{}"), []);
+    const transit = {
+      Address: "https://v",
+      AuthMethod: { Params: { secret_id_file_path: "/transit-secret", role_id: "r" } },
+    };
+    const { namedFiles } = readSettings(
+      environment,
+      (path) => (path === "/transit.json" ? JSON.stringify(transit) : "{}"),
+      [],
+    );
     const named = new Set(namedFiles.map(({ setting, path }) => `${setting} ${path}`));
     for (const expected of [
       "MESHCA_CONFIG /c.json",
@@ -353,8 +553,17 @@ describe("readSettings()", () => {
     ])
       assert.ok(named.has(expected), expected);
     assert.ok(!namedFiles.some(({ path }) => path === "self" || path === "r"));
-    const sqlite = read({ MESHCA_STORE: "sqlite:/db/x", MESHCA_AUDIT: "stdout" }).namedFiles.map(({ path }) => path);
-    assert.deepEqual(sqlite, ["/db/x", "/db/x-wal", "/db/x-shm", "/db/x-journal", "/db/x-workers", "/db/x-workers-journal"]);
+    const sqlite = read({ MESHCA_STORE: "sqlite:/db/x", MESHCA_AUDIT: "stdout" }).namedFiles.map(
+      ({ path }) => path,
+    );
+    assert.deepEqual(sqlite, [
+      "/db/x",
+      "/db/x-wal",
+      "/db/x-shm",
+      "/db/x-journal",
+      "/db/x-workers",
+      "/db/x-workers-journal",
+    ]);
   });
 
   it("readSettings() never repeats a value, which may be a secret", () => {
@@ -383,18 +592,32 @@ describe("readSettings()", () => {
     const file = { store: "redis://127.0.0.1:7/3" };
     const { store } = read({ MESHCA_CONFIG: "meshca.json", MESHCA_KEK: "a:b" }, file);
     assert.ok(store.kind === "redis" && store.db === 3 && store.nodes[0]?.port === 7);
-    assert.deepEqual(read({ MESHCA_CONFIG: "meshca.json", MESHCA_STORE: "memory:" }, file).store, { kind: "memory" });
+    assert.deepEqual(read({ MESHCA_CONFIG: "meshca.json", MESHCA_STORE: "memory:" }, file).store, {
+      kind: "memory",
+    });
   });
 
   it("readSettings() prefers the environment to the file, and the file to the default", () => {
-    const file = { datacenter: "from-file", data_dir: "/from/file", log_level: "ERR", client_addr: "127.0.0.2", ports: { http: 1234 } };
-    const both = read({ MESHCA_CONFIG: "meshca.json", MESHCA_DATACENTER: "from-env", MESHCA_LISTEN: "127.0.0.1:9" }, file);
+    const file = {
+      datacenter: "from-file",
+      data_dir: "/from/file",
+      log_level: "ERR",
+      client_addr: "127.0.0.2",
+      ports: { http: 1234 },
+    };
+    const both = read(
+      { MESHCA_CONFIG: "meshca.json", MESHCA_DATACENTER: "from-env", MESHCA_LISTEN: "127.0.0.1:9" },
+      file,
+    );
     assert.deepEqual(
       [both.datacenter, both.dataDir, both.logLevel, both.listen],
       ["from-env", "/from/file", "error", { host: "127.0.0.1", port: 9 }],
     );
     const fromFile = read({ MESHCA_CONFIG: "meshca.json" }, file);
-    assert.deepEqual([fromFile.datacenter, fromFile.listen], ["from-file", { host: "127.0.0.2", port: 1234 }]);
+    assert.deepEqual(
+      [fromFile.datacenter, fromFile.listen],
+      ["from-file", { host: "127.0.0.2", port: 1234 }],
+    );
     assert.deepEqual(fromFile.store, { kind: "sqlite", path: "/from/file/meshca.db" });
   });
 
@@ -419,7 +642,9 @@ describe("the form of the file", () => {
   it("readSettings() reads HCL where the file's name ends in .hcl, and JSON else", () => {
     const hcl = 'datacenter = "dc2"';
     assert.equal(readSettings({ MESHCA_CONFIG: "meshca.hcl" }, () => hcl, []).datacenter, "dc2");
-    assert.deepEqual(messages("meshca.json", hcl), ["MESHCA_CONFIG: the file is not JSON; a file in HCL has a name that ends in .hcl"]);
+    assert.deepEqual(messages("meshca.json", hcl), [
+      "MESHCA_CONFIG: the file is not JSON; a file in HCL has a name that ends in .hcl",
+    ]);
     assert.deepEqual(messages("meshca.hcl", `${hcl}\n}`), [
       'MESHCA_CONFIG: the file is not HCL: line 2, column 1: found "}", expected a name',
     ]);
@@ -450,13 +675,17 @@ describe("limits in the file", () => {
 
   it("readSettings() names each fault of the limits in the file", () => {
     const found = (limits: unknown) => faults({ MESHCA_CONFIG: "meshca.json" }, { limits });
-    assert.deepEqual(found({ watcher: 1 }), ["limits.watcher: is not a limit; did you mean watchers?"]);
+    assert.deepEqual(found({ watcher: 1 }), [
+      "limits.watcher: is not a limit; did you mean watchers?",
+    ]);
     assert.deepEqual(found({ watchers: true }), ["limits.watchers: must be a number or text"]);
     assert.deepEqual(found({ request_limits: [] }), ["limits.request_limits: must be an object"]);
     assert.deepEqual(found({ request_limits: { rate: 1 } }), [
       "limits.request_limits.rate: is not a limit; known are mode, read_rate, write_rate",
     ]);
-    assert.deepEqual(found({ watchers: -1 }), ["MESHCA_LIMITS_WATCHERS: must be a whole number from 1 to 1000000"]);
+    assert.deepEqual(found({ watchers: -1 }), [
+      "MESHCA_LIMITS_WATCHERS: must be a whole number from 1 to 1000000",
+    ]);
     assert.deepEqual(found([]), ["limits: must be an object"]);
   });
 });
@@ -465,7 +694,10 @@ describe("requireServable()", () => {
   const tls = { host: "10.0.0.1", tls: true, plainHttp: null, accessControl: true };
 
   it("requireServable() lets loopback serve anything", () =>
-    assert.equal(requireServable({ host: "::1", tls: false, plainHttp: null, accessControl: false }), null));
+    assert.equal(
+      requireServable({ host: "::1", tls: false, plainHttp: null, accessControl: false }),
+      null,
+    ));
 
   it("requireServable() lets TLS with access control serve anywhere, and plain HTTP behind a proxy that is named", () => {
     assert.equal(requireServable(tls), null);
@@ -473,15 +705,31 @@ describe("requireServable()", () => {
   });
 
   it("requireServable() says what is missing beyond loopback", () => {
-    assert.match(requireServable({ ...tls, accessControl: false }) ?? "", /^cannot listen on "10\.0\.0\.1": without access control/);
-    assert.match(requireServable({ ...tls, tls: false }) ?? "", /^cannot serve plain HTTP on "10\.0\.0\.1": set MESHCA_TLS_CERT_FILE/);
+    assert.match(
+      requireServable({ ...tls, accessControl: false }) ?? "",
+      /^cannot listen on "10\.0\.0\.1": without access control/,
+    );
+    assert.match(
+      requireServable({ ...tls, tls: false }) ?? "",
+      /^cannot serve plain HTTP on "10\.0\.0\.1": set MESHCA_TLS_CERT_FILE/,
+    );
   });
 });
 
 describe("isLoopback()", () => {
   it("isLoopback() knows loopback from everything else", () => {
-    for (const host of ["localhost", "::1", "127.0.0.1", "127.255.255.255"]) assert.ok(isLoopback(host), host);
-    for (const host of ["0.0.0.0", "::", "10.0.0.1", "example.com", "127.0.0.1.example.com", "localhost.example.com", "128.0.0.1", ""])
+    for (const host of ["localhost", "::1", "127.0.0.1", "127.255.255.255"])
+      assert.ok(isLoopback(host), host);
+    for (const host of [
+      "0.0.0.0",
+      "::",
+      "10.0.0.1",
+      "example.com",
+      "127.0.0.1.example.com",
+      "localhost.example.com",
+      "128.0.0.1",
+      "",
+    ])
       assert.ok(!isLoopback(host), host);
   });
 });

@@ -42,7 +42,10 @@ describe("readStoreUrl()", () => {
       { prefix: "prod.mesh", connectTimeoutMs: 1000, commandTimeoutMs: 500, waitReplicas: 2 },
     ],
     ["rediss://127.0.0.1", { tls: { ca: null, cert: null, key: null } }],
-    ["rediss://127.0.0.1?ca=/a&cert=/b&key=/c", { tls: { ca: `${PEM} /a`, cert: `${PEM} /b`, key: `${PEM} /c` } }],
+    [
+      "rediss://127.0.0.1?ca=/a&cert=/b&key=/c",
+      { tls: { ca: `${PEM} /a`, cert: `${PEM} /b`, key: `${PEM} /c` } },
+    ],
     [
       "redis+sentinel://u:p@a:1,b/mesh/2?sentinel_user=s&sentinel_password=t",
       {
@@ -72,7 +75,8 @@ describe("readStoreUrl()", () => {
     ],
   ];
   for (const [text, differs] of accepted)
-    it(`readStoreUrl() takes ${text}`, () => assert.deepEqual(read(text), { ...DEFAULTS, ...differs }));
+    it(`readStoreUrl() takes ${text}`, () =>
+      assert.deepEqual(read(text), { ...DEFAULTS, ...differs }));
 
   it("readStoreUrl() takes the stores that are no Redis", () => {
     assert.deepEqual(read("memory:"), { kind: "memory" });
@@ -86,7 +90,10 @@ describe("readStoreUrl()", () => {
     ["redis://a,b", "several hosts need redis+sentinel:// or redis+cluster://"],
     ["redis://a/x", "the path must be the number of a database"],
     ["redis://a/1/2", "the path must be the number of a database"],
-    ["redis+sentinel://a", "redis+sentinel:// must name the master that the sentinels know: redis+sentinel://HOST:26379/MASTER"],
+    [
+      "redis+sentinel://a",
+      "redis+sentinel:// must name the master that the sentinels know: redis+sentinel://HOST:26379/MASTER",
+    ],
     ["redis+cluster://a/1", "a Cluster has no database numbers"],
     ["redis+cluster://a?wait=1", "wait is not to be had with a Cluster"],
     ["redis://a?prefixx=1", "an option is unknown; did you mean prefix?"],
@@ -106,12 +113,21 @@ describe("readStoreUrl()", () => {
     ["rediss://a?cert=/a", "cert and key belong together"],
     ["rediss://a?ca=/no", 'ca: cannot read "/no"'],
     ["redis://a?sentinel_user=x", "sentinel_user and sentinel_password need redis+sentinel://"],
-    ["redis://%zz@a", "user and password must be percent-encoded where they hold special characters"],
+    [
+      "redis://%zz@a",
+      "user and password must be percent-encoded where they hold special characters",
+    ],
   ];
-  for (const [text, ...faults] of refused) it(`readStoreUrl() refuses ${text}`, () => assert.deepEqual(read(text), faults));
+  for (const [text, ...faults] of refused)
+    it(`readStoreUrl() refuses ${text}`, () => assert.deepEqual(read(text), faults));
 
   it("readStoreUrl() repeats no password, whatever else is wrong", () => {
-    for (const text of ["redis://u:hunter2@a:x", "redis://u:hunter2@a/x?wait=hunter2", "redis+sentinel://hunter2@a?x=hunter2", "hunter2"])
+    for (const text of [
+      "redis://u:hunter2@a:x",
+      "redis://u:hunter2@a/x?wait=hunter2",
+      "redis+sentinel://hunter2@a?x=hunter2",
+      "hunter2",
+    ])
       assert.ok(!JSON.stringify(read(text)).includes("hunter2"), text);
   });
 });

@@ -28,20 +28,30 @@ const FILES = { MESHCA_TLS_CERT_FILE: "c.pem", MESHCA_TLS_KEY_FILE: "k.pem" };
 function namesOf(environment: Environment): { dnsNames: readonly string[]; ips: string[] } {
   const source = read({ MESHCA_TLS: "self", ...environment })?.source;
   assert.ok(source?.kind === "self");
-  return { dnsNames: source.names.dnsNames, ips: source.names.ipAddresses.map((address) => [...address].join(".")) };
+  return {
+    dnsNames: source.names.dnsNames,
+    ips: source.names.ipAddresses.map((address) => [...address].join(".")),
+  };
 }
 
 describe("the settings of TLS", () => {
   it("are plain HTTP by default", () => assert.equal(read({}), null));
 
   it("take a pair of files, and whom clients' certificates must come from", () => {
-    assert.deepEqual(read({ ...FILES, MESHCA_TLS_CLIENT_CA_FILE: "ca.pem", MESHCA_TLS_MIN_VERSION: "1.3" }), {
-      source: { kind: "files", certFile: "c.pem", keyFile: "k.pem" },
-      clientCa: { kind: "file", path: "ca.pem" },
-      clientCertificate: "optional",
-      minVersion: "TLSv1.3",
+    assert.deepEqual(
+      read({ ...FILES, MESHCA_TLS_CLIENT_CA_FILE: "ca.pem", MESHCA_TLS_MIN_VERSION: "1.3" }),
+      {
+        source: { kind: "files", certFile: "c.pem", keyFile: "k.pem" },
+        clientCa: { kind: "file", path: "ca.pem" },
+        clientCertificate: "optional",
+        minVersion: "TLSv1.3",
+      },
+    );
+    const self = read({
+      ...FILES,
+      MESHCA_TLS_CLIENT_CA_FILE: "self",
+      MESHCA_TLS_CLIENT_CERT: "required",
     });
-    const self = read({ ...FILES, MESHCA_TLS_CLIENT_CA_FILE: "self", MESHCA_TLS_CLIENT_CERT: "required" });
     assert.deepEqual([self?.clientCa, self?.clientCertificate], [{ kind: "self" }, "required"]);
   });
 
@@ -63,21 +73,80 @@ describe("the settings of TLS", () => {
   });
 
   const refused: readonly (readonly [string, Environment, string, unknown?])[] = [
-    ["a certificate without its key", { MESHCA_TLS_CERT_FILE: "c" }, "MESHCA_TLS_KEY_FILE: must be given with MESHCA_TLS_CERT_FILE"],
-    ["a key without its certificate", { MESHCA_TLS_KEY_FILE: "k" }, "MESHCA_TLS_CERT_FILE: must be given with MESHCA_TLS_KEY_FILE"],
+    [
+      "a certificate without its key",
+      { MESHCA_TLS_CERT_FILE: "c" },
+      "MESHCA_TLS_KEY_FILE: must be given with MESHCA_TLS_CERT_FILE",
+    ],
+    [
+      "a key without its certificate",
+      { MESHCA_TLS_KEY_FILE: "k" },
+      "MESHCA_TLS_CERT_FILE: must be given with MESHCA_TLS_KEY_FILE",
+    ],
     ["an unknown mode", { MESHCA_TLS: "on" }, "MESHCA_TLS: must be self; "],
-    ["files and self", { ...FILES, MESHCA_TLS: "self" }, "MESHCA_TLS: is given together with MESHCA_TLS_CERT_FILE"],
-    ["clients' certificates over plain HTTP", { MESHCA_TLS_CLIENT_CA_FILE: "self" }, "MESHCA_TLS_CLIENT_CA_FILE: needs TLS: "],
+    [
+      "files and self",
+      { ...FILES, MESHCA_TLS: "self" },
+      "MESHCA_TLS: is given together with MESHCA_TLS_CERT_FILE",
+    ],
+    [
+      "clients' certificates over plain HTTP",
+      { MESHCA_TLS_CLIENT_CA_FILE: "self" },
+      "MESHCA_TLS_CLIENT_CA_FILE: needs TLS: ",
+    ],
     ["names over plain HTTP", { MESHCA_TLS_NAMES: "a" }, "MESHCA_TLS_NAMES: needs TLS: "],
-    ["names beside files", { ...FILES, MESHCA_TLS_NAMES: "a" }, "MESHCA_TLS_NAMES: needs MESHCA_TLS=self"],
-    ["required certificates of anybody", { ...FILES, MESHCA_TLS_CLIENT_CERT: "required" }, "MESHCA_TLS_CLIENT_CERT: can be required only"],
-    ["TLS and plain HTTP", { ...FILES, MESHCA_PLAIN_HTTP: "behind-proxy" }, "MESHCA_PLAIN_HTTP: is given together with TLS"],
-    ["another reason for plain HTTP", { MESHCA_PLAIN_HTTP: "yes" }, "MESHCA_PLAIN_HTTP: must be behind-proxy: "],
-    ["TLS 1.1", { ...FILES, MESHCA_TLS_MIN_VERSION: "1.1" }, "MESHCA_TLS_MIN_VERSION: must be 1.2 or 1.3"],
-    ["self without a CA", { MESHCA_TLS: "self" }, "MESHCA_TLS: cannot be self where connect is disabled", { connect: { enabled: false } }],
-    ["a port for HTTPS without a certificate", {}, "ports.https: needs a certificate: ", { ports: { https: 8501 } }],
-    ...["a_b", "a b", "a,,b", "*.example.com", "10.0.0.256", "x".repeat(64), Array(17).fill("a").join()].map(
-      (names) => [`the names ${names}`, { MESHCA_TLS: "self", MESHCA_TLS_NAMES: names }, "MESHCA_TLS_NAMES: must be at most 16 "] as const,
+    [
+      "names beside files",
+      { ...FILES, MESHCA_TLS_NAMES: "a" },
+      "MESHCA_TLS_NAMES: needs MESHCA_TLS=self",
+    ],
+    [
+      "required certificates of anybody",
+      { ...FILES, MESHCA_TLS_CLIENT_CERT: "required" },
+      "MESHCA_TLS_CLIENT_CERT: can be required only",
+    ],
+    [
+      "TLS and plain HTTP",
+      { ...FILES, MESHCA_PLAIN_HTTP: "behind-proxy" },
+      "MESHCA_PLAIN_HTTP: is given together with TLS",
+    ],
+    [
+      "another reason for plain HTTP",
+      { MESHCA_PLAIN_HTTP: "yes" },
+      "MESHCA_PLAIN_HTTP: must be behind-proxy: ",
+    ],
+    [
+      "TLS 1.1",
+      { ...FILES, MESHCA_TLS_MIN_VERSION: "1.1" },
+      "MESHCA_TLS_MIN_VERSION: must be 1.2 or 1.3",
+    ],
+    [
+      "self without a CA",
+      { MESHCA_TLS: "self" },
+      "MESHCA_TLS: cannot be self where connect is disabled",
+      { connect: { enabled: false } },
+    ],
+    [
+      "a port for HTTPS without a certificate",
+      {},
+      "ports.https: needs a certificate: ",
+      { ports: { https: 8501 } },
+    ],
+    ...[
+      "a_b",
+      "a b",
+      "a,,b",
+      "*.example.com",
+      "10.0.0.256",
+      "x".repeat(64),
+      Array(17).fill("a").join(),
+    ].map(
+      (names) =>
+        [
+          `the names ${names}`,
+          { MESHCA_TLS: "self", MESHCA_TLS_NAMES: names },
+          "MESHCA_TLS_NAMES: must be at most 16 ",
+        ] as const,
     ),
   ];
   for (const [name, environment, says, file] of refused)
@@ -91,14 +160,27 @@ describe("the settings of TLS", () => {
 describe("ipBytes()", () => {
   it("ipBytes() reads addresses, and nothing else", () => {
     assert.deepEqual([...(ipBytes("10.0.255.1") ?? [])], [10, 0, 255, 1]);
-    assert.deepEqual([...(ipBytes("2001:db8::ff") ?? [])], [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff]);
+    assert.deepEqual(
+      [...(ipBytes("2001:db8::ff") ?? [])],
+      [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff],
+    );
     assert.deepEqual(ipBytes("::"), new Uint8Array(16));
     assert.deepEqual(
       [...(ipBytes("1:2:3:4:5:6:7:8") ?? [])].filter((_, i) => i % 2 === 1),
       [1, 2, 3, 4, 5, 6, 7, 8],
     );
     assert.deepEqual([...(ipBytes("::ffff:1.2.3.4") ?? [])].slice(10), [255, 255, 1, 2, 3, 4]);
-    for (const text of ["", "1.2.3", "1.2.3.256", "::1::", "[::1]", "1:2", "a", "::1%lo", "1.2.3.4.5"])
+    for (const text of [
+      "",
+      "1.2.3",
+      "1.2.3.256",
+      "::1::",
+      "[::1]",
+      "1:2",
+      "a",
+      "::1%lo",
+      "1.2.3.4.5",
+    ])
       assert.equal(ipBytes(text), null, text);
   });
 });

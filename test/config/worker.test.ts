@@ -26,16 +26,23 @@ function faults(bindings: Readonly<Record<string, unknown>>): Map<string, string
 
 describe("readWorkerSettings()", () => {
   it("readWorkerSettings() reads bindings by the schema of the environment, denies by default, and looks at no others", () => {
-    const settings = readWorkerSettings({ ...NEEDED, MESHCA_DATACENTER: "DC2", ASSETS: { fetch: () => null }, OTHER: "x" }, []);
+    const settings = readWorkerSettings(
+      { ...NEEDED, MESHCA_DATACENTER: "DC2", ASSETS: { fetch: () => null }, OTHER: "x" },
+      [],
+    );
     const { acl, datacenter, maxAgeMs, plainHttp, store, tls } = settings;
-    assert.deepEqual([acl, datacenter, maxAgeMs, plainHttp, store.kind, tls], ["deny", "dc2", 1000, "behind-proxy", "redis", null]);
+    assert.deepEqual(
+      [acl, datacenter, maxAgeMs, plainHttp, store.kind, tls],
+      ["deny", "dc2", 1000, "behind-proxy", "redis", null],
+    );
     assert.equal(readWorkerSettings({ ...NEEDED, MESHCA_MAX_AGE: "0s" }, []).maxAgeMs, 0);
   });
 
   it("readWorkerSettings() names everything that is missing at once, once each, and how to set it", () => {
     const found = faults({});
     assert.deepEqual(new Set(found.keys()), new Set(Object.keys(NEEDED)));
-    for (const [name, message] of found) assert.ok(message.endsWith(`wrangler secret put ${name}`), message);
+    for (const [name, message] of found)
+      assert.ok(message.endsWith(`wrangler secret put ${name}`), message);
   });
 
   for (const [name, value, says] of [
@@ -63,9 +70,19 @@ describe("readWorkerSettings()", () => {
     });
 
   it("readWorkerSettings() takes an empty binding as one that is not given", () => {
-    const empty = { MESHCA_CONFIG: "", MESHCA_LISTEN: "", MESHCA_DATACENTER: "", MESHCA_MAX_AGE: "", MESHCA_OTHER: "" };
-    assert.deepEqual(readWorkerSettings({ ...NEEDED, ...empty }, []), readWorkerSettings(NEEDED, []));
-    for (const name of Object.keys(NEEDED)) assert.deepEqual([...faults({ ...NEEDED, [name]: "" }).keys()], [name]);
+    const empty = {
+      MESHCA_CONFIG: "",
+      MESHCA_LISTEN: "",
+      MESHCA_DATACENTER: "",
+      MESHCA_MAX_AGE: "",
+      MESHCA_OTHER: "",
+    };
+    assert.deepEqual(
+      readWorkerSettings({ ...NEEDED, ...empty }, []),
+      readWorkerSettings(NEEDED, []),
+    );
+    for (const name of Object.keys(NEEDED))
+      assert.deepEqual([...faults({ ...NEEDED, [name]: "" }).keys()], [name]);
   });
 
   for (const name of Object.keys(NEEDED))
@@ -83,7 +100,11 @@ describe("readWorkerSettings()", () => {
   });
 
   it("readWorkerSettings() repeats no secret in a fault", () => {
-    const found = faults({ MESHCA_STORE: "redis://u:hush@h:0", MESHCA_KEK: "hush", MESHCA_INITIAL_MANAGEMENT_TOKEN: "hush" });
+    const found = faults({
+      MESHCA_STORE: "redis://u:hush@h:0",
+      MESHCA_KEK: "hush",
+      MESHCA_INITIAL_MANAGEMENT_TOKEN: "hush",
+    });
     assert.ok(found.size > 0);
     assert.doesNotMatch([...found.values()].join(), /hush/);
   });

@@ -22,14 +22,19 @@ function childrenOf(pid: number): number[] {
 
 /** Asks over a new connection each time, so that the system picks a worker. */
 const ask = async (server: ServerProcess, path: string, method = "GET") => {
-  const answer = await fetch(`${server.url}${path}`, { method, headers: { Connection: "close" }, keepalive: false });
+  const answer = await fetch(`${server.url}${path}`, {
+    method,
+    headers: { Connection: "close" },
+    keepalive: false,
+  });
   return { status: answer.status, text: await answer.text() };
 };
 
 async function serveTogether(environment: Readonly<Record<string, string>>): Promise<void> {
   const server = await startServer(environment, ["--workers", "2"]);
   try {
-    const ids = async () => (JSON.parse((await ask(server, "/v1/status/peers")).text) as string[]).length;
+    const ids = async () =>
+      (JSON.parse((await ask(server, "/v1/status/peers")).text) as string[]).length;
     await until(async () => (await ids()) === 2);
     assert.equal((await ask(server, "/v1/connect/ca/rotate", "PUT")).status, 200);
     // Each worker's own count of requests tells them apart; all of them have the new root soon.
@@ -39,7 +44,9 @@ async function serveTogether(environment: Readonly<Record<string, string>>): Pro
     });
     const [victim] = childrenOf(server.pid);
     process.kill(victim ?? 0, "SIGKILL");
-    await until(() => childrenOf(server.pid).length === 2 && !childrenOf(server.pid).includes(victim ?? 0));
+    await until(
+      () => childrenOf(server.pid).length === 2 && !childrenOf(server.pid).includes(victim ?? 0),
+    );
     assert.equal((await ask(server, "/v1/connect/ca/roots")).status, 200);
     const workers = childrenOf(server.pid);
     const ended = await server.stop();
@@ -51,12 +58,22 @@ async function serveTogether(environment: Readonly<Record<string, string>>): Pro
 }
 
 describe("meshca serve --workers", () => {
-  it("serves one SQLite CA with two processes, and starts one again that ended", { timeout: 60_000 }, () => serveTogether({}));
+  it(
+    "serves one SQLite CA with two processes, and starts one again that ended",
+    { timeout: 60_000 },
+    () => serveTogether({}),
+  );
 
-  it("serves one Redis CA with two processes, and starts one again that ended", { skip: noRedis, timeout: 60_000 }, async () => {
+  it("serves one Redis CA with two processes, and starts one again that ended", {
+    skip: noRedis,
+    timeout: 60_000,
+  }, async () => {
     const redis = await startRedis();
     try {
-      await serveTogether({ MESHCA_STORE: `redis://127.0.0.1:${redis.port}`, MESHCA_KEK: makeKek() });
+      await serveTogether({
+        MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
+        MESHCA_KEK: makeKek(),
+      });
     } finally {
       await redis.stop();
     }
@@ -66,7 +83,10 @@ describe("meshca serve --workers", () => {
     const server = await startServer({}, ["--workers", "2"]);
     try {
       for (const args of [[], ["--workers", "2"]]) {
-        const second = await runServer({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: server.dataDir }, args);
+        const second = await runServer(
+          { MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: server.dataDir },
+          args,
+        );
         assert.equal(second.code, 69);
         assert.match(second.stderr, /another process has it open/);
       }
@@ -91,14 +111,28 @@ describe("meshca serve --workers", () => {
   });
 
   it("refuses a number of workers that makes no sense, and memory:", async () => {
-    for (const args of [["--workers", "0"], ["--workers", "65"], ["--workers", "x"], ["--workers"], ["--worker"], ["--other"], ["x"]])
+    for (const args of [
+      ["--workers", "0"],
+      ["--workers", "65"],
+      ["--workers", "x"],
+      ["--workers"],
+      ["--worker"],
+      ["--other"],
+      ["x"],
+    ])
       assert.equal((await runServer({}, args)).code, 64, args.join(" "));
     const refused = await runServer({ MESHCA_STORE: "memory:" }, ["--workers", "2"]);
     assert.equal(refused.code, 78);
-    assert.match(refused.stderr, /^Cannot start workers: each would have a CA of its own in memory/);
+    assert.match(
+      refused.stderr,
+      /^Cannot start workers: each would have a CA of its own in memory/,
+    );
   });
 
   it("prints what it can be told", () => {
-    assert.match(execFileSync(process.execPath, ["src/cli/main.ts", "help"], { encoding: "utf8" }), /--workers N {3}N processes/);
+    assert.match(
+      execFileSync(process.execPath, ["src/cli/main.ts", "help"], { encoding: "utf8" }),
+      /--workers N {3}N processes/,
+    );
   });
 });

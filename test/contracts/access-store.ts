@@ -1,5 +1,6 @@
 /**
- * What every implementation of the access store must do, sentence by sentence of src/core/access-store.ts.
+ * What every implementation of the access store must do, sentence by sentence of
+ * src/core/access-store.ts.
  * @module
  */
 import assert from "node:assert/strict";
@@ -25,13 +26,24 @@ const AT_ONCE = new Date(0);
 let tips = 0;
 const newTip = () => `tip-${++tips}`;
 
-const set = (kind: RecordKind, id: string, expected: number, document: string, key: string | null = null): RecordChange => ({
+const set = (
+  kind: RecordKind,
+  id: string,
+  expected: number,
+  document: string,
+  key: string | null = null,
+): RecordChange => ({
   kind,
   id,
   expected,
   next: { key, document },
 });
-const remove = (kind: RecordKind, id: string, expected: number): RecordChange => ({ kind, id, expected, next: null });
+const remove = (kind: RecordKind, id: string, expected: number): RecordChange => ({
+  kind,
+  id,
+  expected,
+  next: null,
+});
 const refusedWith = (code: string) => (error: unknown) => {
   assert.ok(error instanceof ConflictError);
   assert.equal(error.code, code);
@@ -59,7 +71,14 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
     afterEach(() => backend.close());
 
     it("read() gives nothing, and all of it, before the first write", async () => {
-      assert.deepEqual(await one.read(null), { ...NOTHING_WRITTEN, set: null, stopped: null, complete: true, records: [], gone: [] });
+      assert.deepEqual(await one.read(null), {
+        ...NOTHING_WRITTEN,
+        set: null,
+        stopped: null,
+        complete: true,
+        records: [],
+        gone: [],
+      });
       assert.deepEqual(await one.read(NOTHING_WRITTEN), {
         ...NOTHING_WRITTEN,
         set: null,
@@ -71,8 +90,14 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
     });
 
     it("read() gives records as they were written, whatever is in a document", async () => {
-      const document = JSON.stringify({ text: 'é\u2028\n"\\ \u0000 {} ', long: "x".repeat(100_000) });
-      const index = await one.write([set("token", "a", 0, document, "key-a"), set("policy", "a", 0, "")], "tip-x");
+      const document = JSON.stringify({
+        text: 'é\u2028\n"\\ \u0000 {} ',
+        long: "x".repeat(100_000),
+      });
+      const index = await one.write(
+        [set("token", "a", 0, document, "key-a"), set("policy", "a", 0, "")],
+        "tip-x",
+      );
       const read = await two.read(null);
       assert.equal(index, 1);
       assert.deepEqual(
@@ -84,8 +109,24 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
           stopped: null,
           complete: true,
           records: [
-            { kind: "policy", id: "a", version: 1, key: null, document: "", createIndex: 1, modifyIndex: 1 },
-            { kind: "token", id: "a", version: 1, key: "key-a", document, createIndex: 1, modifyIndex: 1 },
+            {
+              kind: "policy",
+              id: "a",
+              version: 1,
+              key: null,
+              document: "",
+              createIndex: 1,
+              modifyIndex: 1,
+            },
+            {
+              kind: "token",
+              id: "a",
+              version: 1,
+              key: "key-a",
+              document,
+              createIndex: 1,
+              modifyIndex: 1,
+            },
           ],
           gone: [],
         },
@@ -93,7 +134,14 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
     });
 
     it("read() gives what changed since a mark, each once and as it is now, and what is gone", async () => {
-      await one.write([set("token", "kept", 0, "k"), set("token", "changed", 0, "1"), set("token", "gone", 0, "g")], newTip());
+      await one.write(
+        [
+          set("token", "kept", 0, "k"),
+          set("token", "changed", 0, "1"),
+          set("token", "gone", 0, "g"),
+        ],
+        newTip(),
+      );
       const mark = markOf(await two.read(null));
       await one.write([set("token", "changed", 1, "2")], newTip());
       await one.write([set("token", "changed", 2, "3"), remove("token", "gone", 1)], newTip());
@@ -145,7 +193,8 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       const old = markOf(await one.read(null));
       await one.write([remove("token", "first", 1)], newTip());
       const recent = markOf(await one.read(null));
-      for (let i = 1; i < CHANGES_KEPT; i++) await one.write([set("policy", "p", i, String(i))], newTip());
+      for (let i = 1; i < CHANGES_KEPT; i++)
+        await one.write([set("policy", "p", i, String(i))], newTip());
       const changes = await one.read(recent);
       assert.deepEqual([changes.complete, ids(changes)], [false, ["policy/p"]]);
       const all = await one.read(old);
@@ -162,7 +211,11 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
         remove("token", "c", 1),
         set("token", "c", 1, "x"),
       ])
-        for (const changes of [[wrong], [set("token", "b", 1, "x"), wrong], [wrong, set("token", "new", 0, "x")]])
+        for (const changes of [
+          [wrong],
+          [set("token", "b", 1, "x"), wrong],
+          [wrong, set("token", "new", 0, "x")],
+        ])
           await assert.rejects(two.write(changes, newTip()), refusedWith("index_mismatch"));
       assert.deepEqual(await one.read(null), before);
     });
@@ -174,10 +227,19 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
     });
 
     it("write() is refused for a key that another record of the kind has, and then nothing of it is written", async () => {
-      await one.write([set("policy", "a", 0, "", "name-a"), set("policy", "b", 0, "", "name-b")], newTip());
+      await one.write(
+        [set("policy", "a", 0, "", "name-a"), set("policy", "b", 0, "", "name-b")],
+        newTip(),
+      );
       const before = await one.read(null);
-      await assert.rejects(two.write([set("token", "t", 0, ""), set("policy", "c", 0, "", "name-a")], newTip()), refusedWith("name_taken"));
-      await assert.rejects(two.write([set("policy", "b", 1, "", "name-a")], newTip()), refusedWith("name_taken"));
+      await assert.rejects(
+        two.write([set("token", "t", 0, ""), set("policy", "c", 0, "", "name-a")], newTip()),
+        refusedWith("name_taken"),
+      );
+      await assert.rejects(
+        two.write([set("policy", "b", 1, "", "name-a")], newTip()),
+        refusedWith("name_taken"),
+      );
       assert.deepEqual(await one.read(null), before);
       await two.write([set("policy", "a", 1, "again", "name-a")], newTip());
     });
@@ -190,7 +252,10 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       await one.write([set("policy", "c", 0, "", "second")], newTip());
       await one.write([set("policy", "c", 1, "", null)], newTip());
       await one.write([set("policy", "d", 0, "", "second")], newTip());
-      await assert.rejects(one.write([set("policy", "e", 0, "", "first")], newTip()), refusedWith("name_taken"));
+      await assert.rejects(
+        one.write([set("policy", "e", 0, "", "first")], newTip()),
+        refusedWith("name_taken"),
+      );
     });
 
     it("write() begins anew with a record that was deleted", async () => {
@@ -205,18 +270,30 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
     it("write() lets one of many that race win, and only one", async () => {
       const all = Array.from({ length: 8 }, (_, i) => backend.open(codec, `holder ${i}`).access);
       const outcomes = await Promise.allSettled(
-        all.map((access, i) => access.write([set("bootstrap", "bootstrap", 0, String(i))], newTip())),
+        all.map((access, i) =>
+          access.write([set("bootstrap", "bootstrap", 0, String(i))], newTip()),
+        ),
       );
       assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
-      for (const outcome of outcomes) if (outcome.status === "rejected") refusedWith("index_mismatch")(outcome.reason);
+      for (const outcome of outcomes)
+        if (outcome.status === "rejected") refusedWith("index_mismatch")(outcome.reason);
       assert.equal((await one.read(null)).records.length, 1);
     });
 
     it("write() lets a record have a key that another one gives up in the same write, and no two records one key", async () => {
-      await one.write([set("policy", "a", 0, "", "ops"), set("policy", "b", 0, "", "dev")], newTip());
+      await one.write(
+        [set("policy", "a", 0, "", "ops"), set("policy", "b", 0, "", "dev")],
+        newTip(),
+      );
       await one.write([set("policy", "c", 0, "", "ops"), remove("policy", "a", 1)], newTip());
-      await one.write([set("policy", "c", 1, "", "dev"), set("policy", "b", 1, "", "ops")], newTip());
-      assert.deepEqual((await two.read(null)).records.map(({ id, key }) => `${id} ${key}`).toSorted(), ["b ops", "c dev"]);
+      await one.write(
+        [set("policy", "c", 1, "", "dev"), set("policy", "b", 1, "", "ops")],
+        newTip(),
+      );
+      assert.deepEqual(
+        (await two.read(null)).records.map(({ id, key }) => `${id} ${key}`).toSorted(),
+        ["b ops", "c dev"],
+      );
       await assert.rejects(
         one.write([set("policy", "c", 2, "", "x"), set("policy", "d", 0, "", "x")], newTip()),
         refusedWith("name_taken"),
@@ -225,18 +302,36 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
         one.write([set("policy", "c", 2, "", "dev"), set("policy", "d", 0, "", "dev")], newTip()),
         refusedWith("name_taken"),
       );
-      await assert.rejects(one.write([set("policy", "e", 0, "", "ops")], newTip()), refusedWith("name_taken"));
+      await assert.rejects(
+        one.write([set("policy", "e", 0, "", "ops")], newTip()),
+        refusedWith("name_taken"),
+      );
     });
 
     it("write() replaces the set document with the records, where the last write is the one that is known", async () => {
-      const whole = (at: Mark, document: string, more = {}) => ({ at, index: at.index + 1, document, resolves: null, ...more });
-      assert.equal(await one.write([set("token", "a", 0, "1")], "first", whole(NOTHING_WRITTEN, "set 1")), 1);
+      const whole = (at: Mark, document: string, more = {}) => ({
+        at,
+        index: at.index + 1,
+        document,
+        resolves: null,
+        ...more,
+      });
+      assert.equal(
+        await one.write([set("token", "a", 0, "1")], "first", whole(NOTHING_WRITTEN, "set 1")),
+        1,
+      );
       const read = await two.read(null);
       assert.deepEqual([read.index, read.tip, read.set, read.stopped], [1, "first", "set 1", null]);
       for (const at of [NOTHING_WRITTEN, { index: 1, tip: "other" }, { index: 2, tip: "first" }])
-        await assert.rejects(two.write([set("token", "b", 0, "1")], newTip(), whole(at, "set 2")), refusedWith("set_moved"));
+        await assert.rejects(
+          two.write([set("token", "b", 0, "1")], newTip(), whole(at, "set 2")),
+          refusedWith("set_moved"),
+        );
       // What is wrong with the records is said first: asking again would not help.
-      await assert.rejects(two.write([set("token", "a", 0, "x")], newTip(), whole(NOTHING_WRITTEN, "x")), refusedWith("index_mismatch"));
+      await assert.rejects(
+        two.write([set("token", "a", 0, "x")], newTip(), whole(NOTHING_WRITTEN, "x")),
+        refusedWith("index_mismatch"),
+      );
       assert.deepEqual(await two.read(null), read);
       assert.equal(await two.write([], "second", whole(markOf(read), "set 2")), 2);
       assert.deepEqual(await one.read(markOf(read)), {
@@ -256,14 +351,22 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       const jump = { at, index: 7, document: "set 7", resolves: null };
       assert.equal(await one.write([set("token", "b", 0, "1")], "seventh", jump), 7);
       const changes = await two.read(at);
-      assert.deepEqual([changes.index, changes.tip, changes.complete, ids(changes)], [7, "seventh", false, ["token/b"]]);
+      assert.deepEqual(
+        [changes.index, changes.tip, changes.complete, ids(changes)],
+        [7, "seventh", false, ["token/b"]],
+      );
       assert.equal((await two.read(null)).records.find(({ id }) => id === "b")?.modifyIndex, 7);
       assert.equal(await two.write([set("token", "c", 0, "1")], "eighth"), 8);
       assert.deepEqual(ids(await one.read({ index: 7, tip: "seventh" })), ["token/c"]);
     });
 
     it("write() without a set document leaves the one there is as it is, which is then not about the last write", async () => {
-      await one.write([], "first", { at: NOTHING_WRITTEN, index: 1, document: "set 1", resolves: null });
+      await one.write([], "first", {
+        at: NOTHING_WRITTEN,
+        index: 1,
+        document: "set 1",
+        resolves: null,
+      });
       await one.write([set("token", "a", 0, "1")], "second");
       const { index, tip, set: document } = await two.read(null);
       assert.deepEqual([index, tip, document], [2, "second", "set 1"]);
@@ -273,48 +376,88 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       const all = Array.from({ length: 8 }, (_, i) => backend.open(codec, `holder ${i}`).access);
       const outcomes = await Promise.allSettled(
         all.map((access, i) =>
-          access.write([set("token", String(i), 0, "")], newTip(), { at: NOTHING_WRITTEN, index: 1, document: "set", resolves: null }),
+          access.write([set("token", String(i), 0, "")], newTip(), {
+            at: NOTHING_WRITTEN,
+            index: 1,
+            document: "set",
+            resolves: null,
+          }),
         ),
       );
       assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
-      for (const outcome of outcomes) if (outcome.status === "rejected") refusedWith("set_moved")(outcome.reason);
+      for (const outcome of outcomes)
+        if (outcome.status === "rejected") refusedWith("set_moved")(outcome.reason);
       assert.equal((await one.read(null)).records.length, 1);
     });
 
     it("write() replaces all that is stored where it is told to, whatever versions and keys there were", async () => {
-      await one.write([set("token", "a", 0, "1", "k"), set("token", "b", 0, "1"), set("policy", "p", 0, "", "ops")], "first");
+      await one.write(
+        [
+          set("token", "a", 0, "1", "k"),
+          set("token", "b", 0, "1"),
+          set("policy", "p", 0, "", "ops"),
+        ],
+        "first",
+      );
       await one.stop("mark", "first");
       const all = { at: null, index: 5, document: "set 5", resolves: null };
-      await two.write([set("token", "a", 6, "7", "k"), set("policy", "q", 0, "", "ops")], "fifth", all);
+      await two.write(
+        [set("token", "a", 6, "7", "k"), set("policy", "q", 0, "", "ops")],
+        "fifth",
+        all,
+      );
       const read = await one.read({ index: 1, tip: "first" });
-      assert.deepEqual([read.index, read.tip, read.set, read.stopped, read.complete], [5, "fifth", "set 5", null, true]);
+      assert.deepEqual(
+        [read.index, read.tip, read.set, read.stopped, read.complete],
+        [5, "fifth", "set 5", null, true],
+      );
       assert.deepEqual(ids(read), ["policy/q", "token/a"]);
       const a = read.records.find(({ id }) => id === "a");
       assert.deepEqual([a?.version, a?.createIndex, a?.modifyIndex, a?.key], [7, 5, 5, "k"]);
       await one.write([set("token", "a", 7, "8", "k"), set("policy", "r", 0, "", "dev")], newTip());
-      await assert.rejects(one.write([set("policy", "s", 0, "", "ops")], newTip()), refusedWith("name_taken"));
+      await assert.rejects(
+        one.write([set("policy", "s", 0, "", "ops")], newTip()),
+        refusedWith("name_taken"),
+      );
     });
 
     it("stop() keeps writes with a set document away until one resolves it", async () => {
-      await one.write([], "first", { at: NOTHING_WRITTEN, index: 1, document: "set 1", resolves: null });
+      await one.write([], "first", {
+        at: NOTHING_WRITTEN,
+        index: 1,
+        document: "set 1",
+        resolves: null,
+      });
       await two.stop("not this", "earlier");
       assert.equal((await one.read(null)).stopped, null);
       await two.stop("mark", "first");
       const read = await one.read({ index: 1, tip: "first" });
       assert.deepEqual([read.stopped, read.set], ["mark", "set 1"]);
       const whole = { at: { index: 1, tip: "first" }, index: 2, document: "set 2" };
-      const stopped = (error: unknown) => error instanceof StoreError && error.code === "state_regressed";
-      for (const resolves of [null, "other"]) await assert.rejects(one.write([], newTip(), { ...whole, resolves }), stopped);
+      const stopped = (error: unknown) =>
+        error instanceof StoreError && error.code === "state_regressed";
+      for (const resolves of [null, "other"])
+        await assert.rejects(one.write([], newTip(), { ...whole, resolves }), stopped);
       await one.write([], "second", { ...whole, resolves: "mark" });
-      assert.deepEqual([(await two.read(null)).stopped, (await two.read(null)).set], [null, "set 2"]);
+      assert.deepEqual(
+        [(await two.read(null)).stopped, (await two.read(null)).set],
+        [null, "set 2"],
+      );
       await assert.rejects(
-        one.write([], newTip(), { at: { index: 2, tip: "second" }, index: 3, document: "set 3", resolves: "mark" }),
+        one.write([], newTip(), {
+          at: { index: 2, tip: "second" },
+          index: 3,
+          document: "set 3",
+          resolves: "mark",
+        }),
         stopped,
       );
     });
 
     it("claim() is true once for each id, for one of all who ask", async () => {
-      const asked = await Promise.all([one, two, one, two].map((access) => access.claim("a", TTL, AT_ONCE)));
+      const asked = await Promise.all(
+        [one, two, one, two].map((access) => access.claim("a", TTL, AT_ONCE)),
+      );
       assert.equal(asked.filter((first) => first).length, 1);
       assert.equal(await one.claim("b", TTL, AT_ONCE), true);
       assert.equal(await two.claim("b", TTL, AT_ONCE), false);
@@ -349,9 +492,15 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       // A real store's own clock has to reach the end of the short one.
       await new Promise((resolve) => setTimeout(resolve, 50));
       await one.forgetClaims(new Date(now + 60_000));
-      assert.deepEqual([await two.claim("short", 1000, AT_ONCE), await two.claim("long", 1000, AT_ONCE)], [true, false]);
+      assert.deepEqual(
+        [await two.claim("short", 1000, AT_ONCE), await two.claim("long", 1000, AT_ONCE)],
+        [true, false],
+      );
       await one.forgetClaims(new Date(0));
-      assert.deepEqual([await two.claim("short", 1000, AT_ONCE), await two.claim("long", 1000, AT_ONCE)], [false, false]);
+      assert.deepEqual(
+        [await two.claim("short", 1000, AT_ONCE), await two.claim("long", 1000, AT_ONCE)],
+        [false, false],
+      );
     });
 
     it("watch() resolves at once where the tip is another one", async () => {

@@ -101,7 +101,8 @@ export function describeLeases(name: string, makeBackend: MakeBackend): void {
         if (i % 2 === 0) await leases.release(lease);
         else await backend.elapse(TTL);
       }
-      for (const [i, term] of terms.entries()) assert.ok(i === 0 ? term > 0 : term > (terms[i - 1] ?? 0), `terms: ${terms.join()}`);
+      for (const [i, term] of terms.entries())
+        assert.ok(i === 0 ? term > 0 : term > (terms[i - 1] ?? 0), `terms: ${terms.join()}`);
     });
 
     it("renew() lengthens the lease of its holder from now on", async () => {

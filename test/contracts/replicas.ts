@@ -1,5 +1,6 @@
 /**
- * What every implementation of the list of replicas must do, sentence by sentence of src/core/replicas.ts.
+ * What every implementation of the list of replicas must do, sentence by sentence of
+ * src/core/replicas.ts.
  * @module
  */
 import assert from "node:assert/strict";
@@ -14,7 +15,14 @@ import type { MakeBackend, StoreBackend } from "./store.ts";
 const TTL = 60_000;
 
 export function exampleReplica(id: string): Replica {
-  return { id, address: `${id}:8500`, keks: ["new", "old"], schema: 2, index: 7, clockOffsetMs: -12 };
+  return {
+    id,
+    address: `${id}:8500`,
+    keks: ["new", "old"],
+    schema: 2,
+    index: 7,
+    clockOffsetMs: -12,
+  };
 }
 
 /** Runs the contract on fresh backends. */

@@ -22,7 +22,9 @@ export interface StoreBackend {
   open(codec: Codec, holder: string): Ports;
   /** The stored document as it is, or null. */
   document(): Promise<string | null> | string | null;
-  /** Replaces the stored document behind the store's back. What was opened before is not used again. */
+  /**
+   * Replaces the stored document behind the store's back. What was opened before is not used again.
+   */
   replace(document: string): Promise<unknown> | unknown;
   /** The store's clock. */
   time(): Promise<Date>;
@@ -43,30 +45,62 @@ const CLUSTER = "0f0f0f0f-1111-2222-3333-444444444444";
 
 /** What `commit` expects when `state` is stored. */
 export function expectedOf(state: CaState | null, term: number): Expected {
-  return state === null ? { ...NOTHING, term } : { index: state.index, commitId: state.commitId, term };
+  return state === null
+    ? { ...NOTHING, term }
+    : { index: state.index, commitId: state.commitId, term };
 }
 
-/** A state with two roots, a cross-signed certificate, odd instants and every kind of configuration value. */
+/**
+ * A state with two roots, a cross-signed certificate, odd instants and every kind of configuration
+ * value.
+ */
 export async function exampleStates(): Promise<readonly [CaState, CaState, CaState]> {
   const now = new Date("2026-06-01T12:00:00.123Z");
   const options = { now, random: systemRandom };
-  const [keyA, keyB] = [await generateCaKey({ type: "ec", bits: 256 }), await generateCaKey({ type: "ec", bits: 384 })];
-  const rootOptions = { ...options, clusterId: CLUSTER, provider: "consul", ttlMs: 87_600 * 3_600_000 };
+  const [keyA, keyB] = [
+    await generateCaKey({ type: "ec", bits: 256 }),
+    await generateCaKey({ type: "ec", bits: 384 }),
+  ];
+  const rootOptions = {
+    ...options,
+    clusterId: CLUSTER,
+    provider: "consul",
+    ttlMs: 87_600 * 3_600_000,
+  };
   const [a, b] = [await createRoot(keyA, rootOptions), await createRoot(keyB, rootOptions)];
-  const crossed = await crossSign(b, { certificate: a, privateKey: keyA.privateKey }, { ...options, until: a.notAfter });
-  const config = { LeafCertTTL: "1h", PrivateKeyBits: 384, Deep: { list: [1, null, "é\u2028"], yes: true }, Empty: "" };
+  const crossed = await crossSign(
+    b,
+    { certificate: a, privateKey: keyA.privateKey },
+    { ...options, until: a.notAfter },
+  );
+  const config = {
+    LeafCertTTL: "1h",
+    PrivateKeyBits: 384,
+    Deep: { list: [1, null, "é\u2028"], yes: true },
+    Empty: "",
+  };
   const newConfig = { provider: "consul", config: null, forceWithoutCrossSigning: false };
   const first = bootstrap(
     CLUSTER,
     "a".repeat(32),
     newConfig,
-    { name: "Root", certificate: a, issuerKeyId: keyA.info.spki.slice(0, 20), state: { key: "sealed:1:x:AAAA:BBBB" } },
+    {
+      name: "Root",
+      certificate: a,
+      issuerKeyId: keyA.info.spki.slice(0, 20),
+      state: { key: "sealed:1:x:AAAA:BBBB" },
+    },
     3_600_000,
     now,
   );
   const second = rotate(first, "b".repeat(32), {
     config: { ...newConfig, config, forceWithoutCrossSigning: true },
-    root: { name: "Root", certificate: b, issuerKeyId: keyB.info.spki.slice(0, 20), state: { key: "sealed:1:x:CCCC:DDDD" } },
+    root: {
+      name: "Root",
+      certificate: b,
+      issuerKeyId: keyB.info.spki.slice(0, 20),
+      state: { key: "sealed:1:x:CCCC:DDDD" },
+    },
     chain: [crossed],
     leftByForce: [],
     leafTtlMs: 3_600_000.5,
@@ -77,7 +111,12 @@ export async function exampleStates(): Promise<readonly [CaState, CaState, CaSta
 }
 
 const refusedWith = (code: string) => (error: unknown) => {
-  assert.ok(error instanceof ConflictError || error instanceof NotReadyError || error instanceof StoreError || error instanceof SealError);
+  assert.ok(
+    error instanceof ConflictError ||
+      error instanceof NotReadyError ||
+      error instanceof StoreError ||
+      error instanceof SealError,
+  );
   assert.equal(error.code, code);
   return true;
 };
@@ -113,7 +152,8 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
     /** Commits the first `count` example states under one term. */
     const commitStates = async (count: number): Promise<number> => {
       const granted = await term();
-      for (let i = 0; i < count; i++) await store.commit(states[i] as CaState, expectedOf(states[i - 1] ?? null, granted));
+      for (let i = 0; i < count; i++)
+        await store.commit(states[i] as CaState, expectedOf(states[i - 1] ?? null, granted));
       return granted;
     };
 
@@ -134,7 +174,10 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
     it("commit() stores no certificate, name or configuration that was not in the state", async () => {
       const granted = await commitStates(2);
       await store.commit(states[2], expectedOf(states[1], granted));
-      assert.ok(!((await backend.document()) ?? "").includes("Deep"), "the replaced state is still there");
+      assert.ok(
+        !((await backend.document()) ?? "").includes("Deep"),
+        "the replaced state is still there",
+      );
     });
 
     it("commit() refuses a state when another index is stored, and stores nothing", async () => {
@@ -158,12 +201,18 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
     it("commit() refuses a second first state", async () => {
       const granted = await commitStates(1);
       const other = { ...states[0], commitId: "e".repeat(32) };
-      await assert.rejects(store.commit(other, { ...NOTHING, term: granted }), refusedWith("index_mismatch"));
+      await assert.rejects(
+        store.commit(other, { ...NOTHING, term: granted }),
+        refusedWith("index_mismatch"),
+      );
       assert.deepEqual((await store.read()).state, states[0]);
     });
 
     it("commit() refuses a first state that expects another one", async () => {
-      await assert.rejects(store.commit(states[1], expectedOf(states[0], await term())), refusedWith("index_mismatch"));
+      await assert.rejects(
+        store.commit(states[1], expectedOf(states[0], await term())),
+        refusedWith("index_mismatch"),
+      );
       assert.equal((await store.read()).state, null);
     });
 
@@ -202,19 +251,28 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
     it("commit() lets one of many that race win, and only one", async () => {
       const granted = await commitStates(1);
       const next = states[1];
-      const rivals = Array.from({ length: 8 }, (_, i) => ({ ...next, commitId: String(i).repeat(32) }));
+      const rivals = Array.from({ length: 8 }, (_, i) => ({
+        ...next,
+        commitId: String(i).repeat(32),
+      }));
       const outcomes = await Promise.allSettled(
-        rivals.map((rival, i) => backend.open(codec, `holder ${i}`).store.commit(rival, expectedOf(states[0], granted))),
+        rivals.map((rival, i) =>
+          backend.open(codec, `holder ${i}`).store.commit(rival, expectedOf(states[0], granted)),
+        ),
       );
       const winners = rivals.filter((_, i) => outcomes[i]?.status === "fulfilled");
       assert.equal(winners.length, 1);
       assert.deepEqual((await store.read()).state, winners[0]);
-      for (const outcome of outcomes) if (outcome.status === "rejected") refusedWith("index_mismatch")(outcome.reason);
+      for (const outcome of outcomes)
+        if (outcome.status === "rejected") refusedWith("index_mismatch")(outcome.reason);
     });
 
     it("commit() refuses a term that was never granted here: the store forgot it", async () => {
       const granted = await commitStates(1);
-      await assert.rejects(store.commit(states[1], expectedOf(states[0], granted + 1)), refusedWith("state_regressed"));
+      await assert.rejects(
+        store.commit(states[1], expectedOf(states[0], granted + 1)),
+        refusedWith("state_regressed"),
+      );
       assert.deepEqual((await store.read()).state, states[0]);
     });
 
@@ -222,7 +280,12 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       assert.deepEqual(await store.read(), { state: null, term: 0, stopped: null, kek: null });
       const granted = await commitStates(1);
       await leases.acquire("leader", TTL);
-      assert.deepEqual(await store.read(), { state: states[0], term: granted, stopped: null, kek: sealer.keks[0] });
+      assert.deepEqual(await store.read(), {
+        state: states[0],
+        term: granted,
+        stopped: null,
+        kek: sealer.keks[0],
+      });
       await backend.elapse(TTL);
       const next = await backend.open(codec, "two").leases.acquire("operation", TTL);
       assert.equal((await store.read()).term, next?.term);
@@ -232,20 +295,40 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       const granted = await commitStates(1);
       assert.equal(await store.stopMark(), null);
       const before = await backend.time();
-      await store.stop({ state: states[1], term: granted, reason: "it forgot", by: "one", found: states[0].commitId });
+      await store.stop({
+        state: states[1],
+        term: granted,
+        reason: "it forgot",
+        by: "one",
+        found: states[0].commitId,
+      });
       const other = backend.open(codec, "two").store;
       assert.equal((await other.read()).stopped, states[1].commitId);
       const mark = await other.stopMark();
       assert.ok(mark !== null && mark.at >= before && mark.at <= (await backend.time()));
-      assert.deepEqual({ ...mark, at: null }, { state: states[1], term: granted, reason: "it forgot", by: "one", at: null });
+      assert.deepEqual(
+        { ...mark, at: null },
+        { state: states[1], term: granted, reason: "it forgot", by: "one", at: null },
+      );
       for (const from of [store, other]) {
-        await assert.rejects(from.commit(states[1], expectedOf(states[0], granted)), refusedWith("state_regressed"));
+        await assert.rejects(
+          from.commit(states[1], expectedOf(states[0], granted)),
+          refusedWith("state_regressed"),
+        );
         const wrong = { ...expectedOf(states[0], granted), resolves: states[0].commitId };
         await assert.rejects(from.commit(states[2], wrong), refusedWith("state_regressed"));
       }
       assert.deepEqual((await store.read()).state, states[0]);
-      await store.commit(states[2], { ...expectedOf(states[0], granted), resolves: states[1].commitId });
-      assert.deepEqual(await other.read(), { state: states[2], term: granted, stopped: null, kek: sealer.keks[0] });
+      await store.commit(states[2], {
+        ...expectedOf(states[0], granted),
+        resolves: states[1].commitId,
+      });
+      assert.deepEqual(await other.read(), {
+        state: states[2],
+        term: granted,
+        stopped: null,
+        kek: sealer.keks[0],
+      });
       assert.equal(await store.stopMark(), null);
       const again = { ...expectedOf(states[2], granted), resolves: states[1].commitId };
       await assert.rejects(store.commit(states[1], again), refusedWith("state_regressed"));
@@ -253,11 +336,29 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
 
     it("stop() keeps the state with the higher index and the higher term, and resolving raises the term to it", async () => {
       const granted = await commitStates(1);
-      await store.stop({ state: states[2], term: granted, reason: "first", by: "one", found: states[0].commitId });
-      await store.stop({ state: states[1], term: granted + 7, reason: "second", by: "two", found: states[0].commitId });
+      await store.stop({
+        state: states[2],
+        term: granted,
+        reason: "first",
+        by: "one",
+        found: states[0].commitId,
+      });
+      await store.stop({
+        state: states[1],
+        term: granted + 7,
+        reason: "second",
+        by: "two",
+        found: states[0].commitId,
+      });
       const mark = await store.stopMark();
-      assert.deepEqual([mark?.state.index, mark?.reason, mark?.term], [states[2].index, "first", granted + 7]);
-      await store.commit(states[1], { ...expectedOf(states[0], granted), resolves: states[2].commitId });
+      assert.deepEqual(
+        [mark?.state.index, mark?.reason, mark?.term],
+        [states[2].index, "first", granted + 7],
+      );
+      await store.commit(states[1], {
+        ...expectedOf(states[0], granted),
+        resolves: states[2].commitId,
+      });
       assert.equal((await store.read()).term, granted + 7);
       const next = await leases.acquire("operation", TTL);
       assert.equal(next?.term, granted + 8);
@@ -266,16 +367,36 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
     it("stop() sets no mark where something else is stored than what was found lacking", async () => {
       const granted = await commitStates(2);
       for (const found of [states[0].commitId, null])
-        await store.stop({ state: states[2], term: granted, reason: "it forgot", by: "one", found });
+        await store.stop({
+          state: states[2],
+          term: granted,
+          reason: "it forgot",
+          by: "one",
+          found,
+        });
       assert.equal(await store.stopMark(), null);
-      await store.stop({ state: states[2], term: granted, reason: "it forgot", by: "one", found: states[1].commitId });
+      await store.stop({
+        state: states[2],
+        term: granted,
+        reason: "it forgot",
+        by: "one",
+        found: states[1].commitId,
+      });
       assert.equal((await store.read()).stopped, states[2].commitId);
     });
 
     it("watch() wakes whoever waits when a stop mark is set", async () => {
       const granted = await commitStates(1);
-      const waiting = backend.open(codec, "two").store.watch(states[0].commitId, new AbortController().signal);
-      await store.stop({ state: states[1], term: granted, reason: "it forgot", by: "one", found: states[0].commitId });
+      const waiting = backend
+        .open(codec, "two")
+        .store.watch(states[0].commitId, new AbortController().signal);
+      await store.stop({
+        state: states[1],
+        term: granted,
+        reason: "it forgot",
+        by: "one",
+        found: states[0].commitId,
+      });
       await waiting;
     });
 
@@ -301,7 +422,11 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       const granted = await term();
       const never = new AbortController().signal;
       const other = backend.open(codec, "two").store;
-      const waiting = [store.watch(null, never), store.watch(null, never), other.watch(null, never)];
+      const waiting = [
+        store.watch(null, never),
+        store.watch(null, never),
+        other.watch(null, never),
+      ];
       await store.commit(states[0], expectedOf(null, granted));
       await Promise.all(waiting);
       const next = store.watch(states[0].commitId, never);
@@ -333,8 +458,15 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
 
     it("now() is the store's clock", async () => {
       for (let i = 0; i < 2; i++) {
-        const [before, now, after] = [await backend.time(), await store.now(), await backend.time()];
-        assert.ok(before <= now && now <= after, `${before.toISOString()} <= ${now.toISOString()} <= ${after.toISOString()}`);
+        const [before, now, after] = [
+          await backend.time(),
+          await store.now(),
+          await backend.time(),
+        ];
+        assert.ok(
+          before <= now && now <= after,
+          `${before.toISOString()} <= ${now.toISOString()} <= ${after.toISOString()}`,
+        );
         clock.advance(1234);
       }
     });
@@ -363,15 +495,24 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
         const document = JSON.stringify({ ...original, ...change });
         await backend.replace(document);
         const reopened = backend.open(codec, "one").store;
-        await assert.rejects(reopened.read(), refusedWith("state_corrupt"), JSON.stringify(Object.keys(change)));
+        await assert.rejects(
+          reopened.read(),
+          refusedWith("state_corrupt"),
+          JSON.stringify(Object.keys(change)),
+        );
         assert.equal(await backend.document(), document);
       }
       for (const text of ["", "{", "null", "[]", '"x"', "\u0000"]) {
         await backend.replace(text);
-        await assert.rejects(backend.open(codec, "one").store.read(), refusedWith("state_corrupt"), JSON.stringify(text));
+        await assert.rejects(
+          backend.open(codec, "one").store.read(),
+          refusedWith("state_corrupt"),
+          JSON.stringify(text),
+        );
         const document = await backend.document();
         // Deno's node:sqlite shows a text as far as its first NUL.
-        if (process.versions.deno === undefined || document !== text.split("\0")[0]) assert.equal(document, text);
+        if (process.versions.deno === undefined || document !== text.split("\0")[0])
+          assert.equal(document, text);
       }
       await backend.replace(JSON.stringify(original));
       assert.deepEqual((await backend.open(codec, "one").store.read()).state, states[1]);

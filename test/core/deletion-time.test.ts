@@ -4,7 +4,14 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { deletionTime, type Looks, look, MAX_LOOKS, type Reading, reference } from "../../src/core/deletion-time.ts";
+import {
+  deletionTime,
+  type Looks,
+  look,
+  MAX_LOOKS,
+  type Reading,
+  reference,
+} from "../../src/core/deletion-time.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -113,7 +120,11 @@ describe("look()", () => {
       "a second jump confirmed the first",
     );
     assert.equal(looker.pass(SPAN - 1001).look(due), false);
-    assert.equal(looker.pass(1).look(due), true, "a clock that is ahead for good delays and does not prevent");
+    assert.equal(
+      looker.pass(1).look(due),
+      true,
+      "a clock that is ahead for good delays and does not prevent",
+    );
   });
 
   it("look() counts a clock that stands still, or goes slower than the monotonic one, as it is", () => {
@@ -186,7 +197,11 @@ describe("look()", () => {
     for (let i = 0; i < 1000; i++) looker.jump((i % 7) * HOUR - 3 * HOUR).look(START);
     assert.ok(looker.looks.length <= MAX_LOOKS);
     for (const [i, one] of looker.looks.entries())
-      if (i > 0) assert.ok(one.since > (looker.looks[i - 1]?.since ?? 0) && one.reached > (looker.looks[i - 1]?.reached ?? 0));
+      if (i > 0)
+        assert.ok(
+          one.since > (looker.looks[i - 1]?.since ?? 0) &&
+            one.reached > (looker.looks[i - 1]?.reached ?? 0),
+        );
   });
 
   it("look() takes what reading the clocks may be wrong by for no jump, and does not let it add up", () => {

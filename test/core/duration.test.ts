@@ -115,7 +115,9 @@ describe("formatDuration()", () => {
       assert.equal(formatDuration(ms), text);
     });
   it("formatDuration() prints what parseDuration() reads back", () => {
-    for (const ms of [1, 999, 1000, 59_999, 60_000, 61_001, 3_599_999, 3_600_000, 86_400_001, 315_360_000_000])
+    for (const ms of [
+      1, 999, 1000, 59_999, 60_000, 61_001, 3_599_999, 3_600_000, 86_400_001, 315_360_000_000,
+    ])
       assert.equal(parseDuration(formatDuration(ms)), ms);
   });
   it("formatDuration() prints any whole number of milliseconds as parseDuration() reads it, to the last bit", () => {

@@ -14,19 +14,40 @@ describe("readHcl()", () => {
     ["one line", "a = <<EOF\nb\nEOF\n", "b\n"],
     ["no line", "a = <<EOF\nEOF\n", ""],
     ["empty lines", "a = <<EOF\n\n\nEOF\n", "\n\n"],
-    ["quotes, escapes and interpolation as they stand", 'a = <<EOF\n"\\n" \u0024{x} #\nEOF\n', '"\\n" \u0024{x} #\n'],
-    ["lines with the mark and more", "a = <<EOF\nEOF b\nb EOF\nEOF.\nEOF\n", "EOF b\nb EOF\nEOF.\n"],
-    ["an end that is indented, with its indentation, as HCL has it", "a = <<EOF\nb\n  EOF\n", "b\n  "],
+    [
+      "quotes, escapes and interpolation as they stand",
+      'a = <<EOF\n"\\n" \u0024{x} #\nEOF\n',
+      '"\\n" \u0024{x} #\n',
+    ],
+    [
+      "lines with the mark and more",
+      "a = <<EOF\nEOF b\nb EOF\nEOF.\nEOF\n",
+      "EOF b\nb EOF\nEOF.\n",
+    ],
+    [
+      "an end that is indented, with its indentation, as HCL has it",
+      "a = <<EOF\nb\n  EOF\n",
+      "b\n  ",
+    ],
     ["lines of Windows", "a = <<EOF\r\nb\r\nEOF\r\n", "b\r\n"],
     ["no line end behind it", "a = <<EOF\nb\nEOF", "b\n"],
     ["another mark", "a = <<MY_MARK2\nb\nEOF\nMY_MARK2\n", "b\nEOF\n"],
     ["the indentation of the end taken away", "a = <<-EOF\n  b\n    c\n  EOF\n", "b\n  c\n"],
     ["tabs taken away", "a = <<-EOF\n\tb\n\tEOF\n", "b\n"],
     ["no indentation to take away", "a = <<-EOF\n  b\nEOF\n", "  b\n"],
-    ["a line that is less indented, so that nothing is taken away", "a = <<-EOF\n b\n    c\n  EOF\n", " b\n    c\n"],
-    ["an empty line, so that nothing is taken away", "a = <<-EOF\n  b\n\n  c\n  EOF\n", "  b\n\n  c\n"],
+    [
+      "a line that is less indented, so that nothing is taken away",
+      "a = <<-EOF\n b\n    c\n  EOF\n",
+      " b\n    c\n",
+    ],
+    [
+      "an empty line, so that nothing is taken away",
+      "a = <<-EOF\n  b\n\n  c\n  EOF\n",
+      "  b\n\n  c\n",
+    ],
   ];
-  for (const [what, text, value] of values) it(`reads a here document with ${what}`, () => assert.equal(firstValue(text), value));
+  for (const [what, text, value] of values)
+    it(`reads a here document with ${what}`, () => assert.equal(firstValue(text), value));
 
   it("reads on behind a here document, with the right places", () => {
     const { items } = readHcl('a = <<EOF\n1\n2\nEOF\nb = [<<X\nc\nX\n, "d"]\n e = 1');
@@ -59,7 +80,10 @@ describe("readHcl()", () => {
   it("repeats nothing of a here document in an error of a file that may hold secrets", () => {
     assert.throws(
       () => readHcl("a <<EOF\nsecret\nEOF\n", true),
-      (error: unknown) => error instanceof FormatError && /found a here document/.test(error.message) && !error.message.includes("secret"),
+      (error: unknown) =>
+        error instanceof FormatError &&
+        /found a here document/.test(error.message) &&
+        !error.message.includes("secret"),
     );
   });
 

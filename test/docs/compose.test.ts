@@ -1,5 +1,6 @@
 /**
- * compose.yaml is read by Compose, which refuses a mapping with a key twice, as YAML 1.2 section 3.2.1.3 has it.
+ * compose.yaml is read by Compose, which refuses a mapping with a key twice, as YAML 1.2 section
+ * 3.2.1.3 has it.
  * @module
  */
 import assert from "node:assert/strict";
@@ -17,7 +18,8 @@ function duplicateKeys(yaml: string): string[] {
     const [, blanks, key] = /^( *)([\w<-]+):(?: |$)/.exec(line) ?? [];
     if (blanks === undefined || key === undefined) continue;
     while ((open.at(-1)?.indent ?? -1) > blanks.length) open.pop();
-    if (open.at(-1)?.indent !== blanks.length) open.push({ indent: blanks.length, keys: new Set() });
+    if (open.at(-1)?.indent !== blanks.length)
+      open.push({ indent: blanks.length, keys: new Set() });
     const { keys } = open.at(-1) ?? { keys: new Set<string>() };
     if (keys.has(key)) duplicates.push(`${at + 1}: ${key}`);
     keys.add(key);

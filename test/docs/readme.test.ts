@@ -1,5 +1,6 @@
 /**
- * The blocks of the READMEs can be pasted into sh and zsh as they are, and the first ones do what the text says.
+ * The blocks of the READMEs can be pasted into sh and zsh as they are, and the first ones do what
+ * the text says.
  * @module
  */
 import assert from "node:assert/strict";
@@ -12,9 +13,17 @@ import { fileURLToPath } from "node:url";
 import { freePort, noRedis, startRedis, until } from "../redis/server.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
-const FILES = ["README.md", "src/http/README.md", "src/store/README.md", "providers/vault/README.md", ".github/SECURITY.md"];
+const FILES = [
+  "README.md",
+  "src/http/README.md",
+  "src/store/README.md",
+  "providers/vault/README.md",
+  ".github/SECURITY.md",
+];
 const blocksOf = (file: string): string[] =>
-  [...readFileSync(join(ROOT, file), "utf8").matchAll(/^```sh\n(.*?)^```$/gms)].map((match) => match[1] ?? "");
+  [...readFileSync(join(ROOT, file), "utf8").matchAll(/^```sh\n(.*?)^```$/gms)].map(
+    (match) => match[1] ?? "",
+  );
 
 const isInstalled = (shell: string): boolean => {
   try {
@@ -42,11 +51,21 @@ describe("the READMEs' blocks for a shell", () => {
     });
 });
 
-/** Runs blocks, as they are but for the port, the data folder and the set-up, which is done already. */
+/**
+ * Runs blocks, as they are but for the port, the data folder and the set-up, which is done already.
+ */
 async function paste(
   shell: string,
   blocks: readonly string[],
-  { port, folder, more = {} }: { readonly port: number; readonly folder: string; readonly more?: Readonly<Record<string, string>> },
+  {
+    port,
+    folder,
+    more = {},
+  }: {
+    readonly port: number;
+    readonly folder: string;
+    readonly more?: Readonly<Record<string, string>>;
+  },
 ): Promise<string> {
   const { PATH = "" } = process.env;
   const script = blocks
@@ -56,17 +75,30 @@ async function paste(
     .replaceAll("npm run setup", "true")
     .replaceAll("npm start", `npm --prefix '${ROOT}' --silent --ignore-scripts start`)
     .replaceAll("node bin/meshca.mjs", `node '${ROOT}bin/meshca.mjs'`)
-    .replaceAll(/-o CA\.pem|-keyout web\.key|--cacert CA\.pem/g, (option) => option.replace(" ", ` ${folder}/`));
+    .replaceAll(/-o CA\.pem|-keyout web\.key|--cacert CA\.pem/g, (option) =>
+      option.replace(" ", ` ${folder}/`),
+    );
   const env = {
-    ...{ PATH: `${ROOT}node_modules/.bin:${PATH}`, HOME: folder, MESHCA_LISTEN: `127.0.0.1:${port}` },
+    ...{
+      PATH: `${ROOT}node_modules/.bin:${PATH}`,
+      HOME: folder,
+      MESHCA_LISTEN: `127.0.0.1:${port}`,
+    },
     ...{ MESHCA_DATA_DIR: join(folder, "data"), ...more },
   };
-  const child: ChildProcess = spawn(shell, ["-e"], { cwd: folder, env, detached: true, stdio: ["pipe", "pipe", "inherit"] });
+  const child: ChildProcess = spawn(shell, ["-e"], {
+    cwd: folder,
+    env,
+    detached: true,
+    stdio: ["pipe", "pipe", "inherit"],
+  });
   let output = "";
   child.stdout?.setEncoding("utf8").on("data", (chunk: string) => {
     output += chunk;
   });
-  const ended = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
+  const ended = new Promise<number | null>((resolve) =>
+    child.once("exit", (code) => resolve(code)),
+  );
   child.stdin?.end(script);
   try {
     assert.equal(await ended, 0, `${script}\n${output}`);
@@ -99,15 +131,22 @@ const blockWith = (text: string): string => {
 
 for (const shell of SHELLS)
   describe(`README.md in ${shell}`, () => {
-    it("gets the roots, a leaf, a new root and another type of key, with all other fields as they were", { timeout: 120_000 }, async () => {
+    it("gets the roots, a leaf, a new root and another type of key, with all other fields as they were", {
+      timeout: 120_000,
+    }, async () => {
       const [start = "", ...next] = README;
-      const pasted = [`${start.trim()} &\n`, ...next.slice(0, next.findIndex((block) => block.includes("configuration")) + 1)];
+      const pasted = [
+        `${start.trim()} &\n`,
+        ...next.slice(0, next.findIndex((block) => block.includes("configuration")) + 1),
+      ];
       const port = await freePort();
       const read = `curl -sS "http://127.0.0.1:${port}/v1/connect/ca/configuration"\n`;
       const output = await paste(shell, [...pasted, read], { port, folder: newFolder() });
       assert.match(output, /"TrustDomain"/);
       assert.match(output, /"CertPEM":/);
-      const { Config } = JSON.parse(output.slice(output.lastIndexOf('{"Provider"'))) as { Config: Record<string, unknown> };
+      const { Config } = JSON.parse(output.slice(output.lastIndexOf('{"Provider"'))) as {
+        Config: Record<string, unknown>;
+      };
       assert.deepEqual(Config, {
         ...{ IntermediateCertTTL: "8760h", LeafCertTTL: "72h", RootCertTTL: "87600h" },
         ...{ PrivateKeyType: "rsa", PrivateKeyBits: 2048 },
@@ -115,24 +154,42 @@ for (const shell of SHELLS)
     });
 
     it("serves TLS with a certificate of its own CA", { timeout: 120_000 }, async () => {
-      const output = await paste(shell, [blockWith("MESHCA_TLS=self npm start")], { port: await freePort(), folder: newFolder() });
+      const output = await paste(shell, [blockWith("MESHCA_TLS=self npm start")], {
+        port: await freePort(),
+        folder: newFolder(),
+      });
       assert.match(output, /"TrustDomain"/);
     });
 
     it("makes a token with access control", { timeout: 120_000 }, async () => {
-      const output = await paste(shell, [blockWith("MESHCA_ACL=deny")], { port: await freePort(), folder: newFolder() });
+      const output = await paste(shell, [blockWith("MESHCA_ACL=deny")], {
+        port: await freePort(),
+        folder: newFolder(),
+      });
       assert.match(output, /"SecretID"/);
     });
 
-    it("starts three replicas over one Redis, each with a data folder of its own", { timeout: 120_000, skip: noRedis }, async () => {
+    it("starts three replicas over one Redis, each with a data folder of its own", {
+      timeout: 120_000,
+      skip: noRedis,
+    }, async () => {
       const redis = await startRedis();
       try {
-        const block = blockWith("MESHCA_STORE=redis://").replaceAll("127.0.0.1:6379", `127.0.0.1:${redis.port}`);
+        const block = blockWith("MESHCA_STORE=redis://").replaceAll(
+          "127.0.0.1:6379",
+          `127.0.0.1:${redis.port}`,
+        );
         const ports = [await freePort(), await freePort(), await freePort()];
         // The loops count 1 to 3 behind a common beginning.
-        const other = ports.reduce((text, port, i) => text.replaceAll(`:850${i + 1}`, `:${port}`), block.replaceAll("850$N", "$(port $N)"));
+        const other = ports.reduce(
+          (text, port, i) => text.replaceAll(`:850${i + 1}`, `:${port}`),
+          block.replaceAll("850$N", "$(port $N)"),
+        );
         const define = `port() { case $1 in 1) echo ${ports[0]};; 2) echo ${ports[1]};; *) echo ${ports[2]};; esac; }\n`;
-        const output = await paste(shell, [define, other], { port: ports[0] ?? 0, folder: newFolder() });
+        const output = await paste(shell, [define, other], {
+          port: ports[0] ?? 0,
+          folder: newFolder(),
+        });
         assert.match(output, /^\["127\.0\.0\.1:\d+"/m);
         assert.match(output, /ok\nrole: /);
       } finally {

@@ -1,5 +1,6 @@
 /**
- * The data folder and its files on a real file system: modes, owners, links, and what is said of one that cannot be used.
+ * The data folder and its files on a real file system: modes, owners, links, and what is said of
+ * one that cannot be used.
  * @module
  */
 import assert from "node:assert/strict";
@@ -21,7 +22,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { ConfigError, StoreError } from "../../src/core/errors.ts";
-import { keptFile, makeDataDir, prepareData, readPrivate, secretFile } from "../../src/entry/data-platform.ts";
+import {
+  keptFile,
+  makeDataDir,
+  prepareData,
+  readPrivate,
+  secretFile,
+} from "../../src/entry/data-platform.ts";
 
 describe("the data folder", () => {
   let top: string;
@@ -64,7 +71,14 @@ describe("the data folder", () => {
     makeDataDir(group);
     assert.equal(mode(group), "750");
     const open = fresh(0o755);
-    for (const name of ["kek", "meshca.db", "meshca.db-wal", "seen-sqlite.json", "acl-bootstrap-secret", "tls-emergency.pem"])
+    for (const name of [
+      "kek",
+      "meshca.db",
+      "meshca.db-wal",
+      "seen-sqlite.json",
+      "acl-bootstrap-secret",
+      "tls-emergency.pem",
+    ])
       writeFileSync(join(open, name), "");
     makeDataDir(open);
     assert.equal(mode(open), "700");
@@ -98,7 +112,9 @@ describe("the data folder", () => {
     if (uid === 0) chownSync(path, owner, -1);
     assert.match(
       refusal(() => makeDataDir(path, owner + 1)),
-      new RegExp(`belongs to user ${owner}, and meshca runs as user ${owner + 1}: run chown ${owner + 1} on it`),
+      new RegExp(
+        `belongs to user ${owner}, and meshca runs as user ${owner + 1}: run chown ${owner + 1} on it`,
+      ),
     );
     makeDataDir(path, owner);
     if (uid === 0) chownSync(path, 0, -1);
@@ -124,7 +140,10 @@ describe("the data folder", () => {
       /is not a folder/,
     );
     const below = refusal(() => makeDataDir(at("file/below")));
-    assert.match(below, /^MESHCA_DATA_DIR: ".*\/file\/below" cannot be made: ".*\/file" is not a folder$/);
+    assert.match(
+      below,
+      /^MESHCA_DATA_DIR: ".*\/file\/below" cannot be made: ".*\/file" is not a folder$/,
+    );
     assert.match(
       refusal(() => makeDataDir(at("file/below/and/further"))),
       /\/further" cannot be made: ".*\/file" is not a folder$/,
@@ -206,7 +225,11 @@ describe("the data folder", () => {
       /is a symbolic link/,
     );
     await link?.write("other");
-    assert.deepEqual([lstatSync(join(folder, "link")).isFile(), kept.read()], [true, "text"], "the link is replaced, not followed");
+    assert.deepEqual(
+      [lstatSync(join(folder, "link")).isFile(), kept.read()],
+      [true, "text"],
+      "the link is replaced, not followed",
+    );
     assert.equal(keptFile(at("absent"), "x"), null);
     assert.equal(readPrivate(at("absent")), null);
   });
@@ -229,14 +252,18 @@ describe("the data folder", () => {
   it("prepareData() makes a database elsewhere for this user only, closes one that is open, and follows no link", () => {
     const folder = fresh(0o755);
     const dataDir = fresh();
-    const prepare = (name: string) => prepareData({ dataDir, store: { kind: "sqlite", path: join(folder, name) } });
+    const prepare = (name: string) =>
+      prepareData({ dataDir, store: { kind: "sqlite", path: join(folder, name) } });
     prepare("new.db");
     assert.equal(mode(join(folder, "new.db")), "600");
     writeFileSync(join(folder, "old.db"), "kept", { mode: 0o644 });
     writeFileSync(join(folder, "old.db-wal"), "", { mode: 0o644 });
     chmodSync(join(folder, "old.db"), 0o664);
     prepare("old.db");
-    assert.deepEqual([mode(join(folder, "old.db")), mode(join(folder, "old.db-wal"))], ["600", "600"]);
+    assert.deepEqual(
+      [mode(join(folder, "old.db")), mode(join(folder, "old.db-wal"))],
+      ["600", "600"],
+    );
     assert.equal(readFileSync(join(folder, "old.db"), "utf8"), "kept");
     symlinkSync("old.db", join(folder, "link.db"));
     assert.match(
@@ -250,6 +277,7 @@ describe("the data folder", () => {
     );
     linkSync(join(folder, "old.db"), join(folder, "hard.db"));
     prepare("hard.db");
-    if (!("deno" in process.versions)) assert.equal(process.umask(), 0o077, "what is made from now on is for this user only");
+    if (!("deno" in process.versions))
+      assert.equal(process.umask(), 0o077, "what is made from now on is for this user only");
   });
 });

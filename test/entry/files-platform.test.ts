@@ -1,5 +1,6 @@
 /**
- * Which files a provider's configuration may read, on a real file system: links, hard links, FIFOs, sockets, races.
+ * Which files a provider's configuration may read, on a real file system: links, hard links, FIFOs,
+ * sockets, races.
  * @module
  */
 import assert from "node:assert/strict";
@@ -42,7 +43,8 @@ describe("ProviderFiles", () => {
   before(() => {
     top = realpathSync(mkdtempSync(join(tmpdir(), "meshca-files-")));
     listed = at("listed");
-    for (const folder of ["listed", "listed/deep", "listed-too", "data", "elsewhere"]) mkdirSync(at(folder));
+    for (const folder of ["listed", "listed/deep", "listed-too", "data", "elsewhere"])
+      mkdirSync(at(folder));
     writeFileSync(at("listed/token"), "s.token\n");
     writeFileSync(at("listed/deep/token"), "deep");
     writeFileSync(at("listed-too/token"), "not listed");
@@ -73,10 +75,20 @@ describe("ProviderFiles", () => {
     writeFileSync(at("run/secrets/pod/..2026_01/token"), "projected");
     mkdirSync(at("var"));
     symlinkSync(at("run"), at("var/run"));
-    for (const folder of [at("var/run/secrets/pod"), at("run/secrets/pod"), `${at("var/run/secrets")}/`])
+    for (const folder of [
+      at("var/run/secrets/pod"),
+      at("run/secrets/pod"),
+      `${at("var/run/secrets")}/`,
+    ])
       for (const path of [at("var/run/secrets/pod/token"), at("run/secrets/pod/token")])
-        assert.equal(new ProviderFiles({ folders: [folder], named: [], dataDir: at("data") }).readFile(path), "projected");
-    assert.match(refusal(at("var/run/secrets/pod/token")), /add ".*\/var\/run\/secrets\/pod" to MESHCA_SECRET_DIRS/);
+        assert.equal(
+          new ProviderFiles({ folders: [folder], named: [], dataDir: at("data") }).readFile(path),
+          "projected",
+        );
+    assert.match(
+      refusal(at("var/run/secrets/pod/token")),
+      /add ".*\/var\/run\/secrets\/pod" to MESHCA_SECRET_DIRS/,
+    );
   });
 
   it("refuses what is in no listed folder, and names the folder to list", () => {
@@ -84,9 +96,20 @@ describe("ProviderFiles", () => {
       `${JSON.stringify(path)} is in no folder that MESHCA_SECRET_DIRS lists: add ${JSON.stringify(folder)} to MESHCA_SECRET_DIRS, or move the file`;
     const outside = at("elsewhere/secret");
     assert.equal(refusal(outside), hint(outside, at("elsewhere")));
-    assert.equal(refusal(at("listed-too/token")), hint(at("listed-too/token"), at("listed-too")), "a name that begins alike");
-    assert.equal(refusal(`${listed}/../elsewhere/secret`), hint(`${listed}/../elsewhere/secret`, at("elsewhere")));
-    assert.equal(refusal(at("elsewhere/missing")), hint(at("elsewhere/missing"), at("elsewhere")), "not whether it is there");
+    assert.equal(
+      refusal(at("listed-too/token")),
+      hint(at("listed-too/token"), at("listed-too")),
+      "a name that begins alike",
+    );
+    assert.equal(
+      refusal(`${listed}/../elsewhere/secret`),
+      hint(`${listed}/../elsewhere/secret`, at("elsewhere")),
+    );
+    assert.equal(
+      refusal(at("elsewhere/missing")),
+      hint(at("elsewhere/missing"), at("elsewhere")),
+      "not whether it is there",
+    );
     assert.equal(refusal("/etc/shadow"), hint("/etc/shadow", "/etc"));
     assert.match(refusal("package.json"), /is in no folder/, "a relative path");
     assert.match(refusal(`${at("listed/token")}\0.pem`), /NUL/);
@@ -108,7 +131,11 @@ describe("ProviderFiles", () => {
   });
 
   it("refuses /proc, /sys and /dev, even if they are listed, and does not say where their links lead", () => {
-    const all = new ProviderFiles({ folders: ["/proc", "/sys", "/dev", top], named: [], dataDir: at("data") });
+    const all = new ProviderFiles({
+      folders: ["/proc", "/sys", "/dev", top],
+      named: [],
+      dataDir: at("data"),
+    });
     for (const path of [
       "/proc/self/environ",
       "/proc/1/environ",
@@ -118,25 +145,44 @@ describe("ProviderFiles", () => {
       "/dev/zero",
       "/sys/power/state",
     ])
-      for (const reader of [files, all]) assert.match(refusal(path, reader), /is below \/(proc|dev|sys), of which nothing is read/, path);
+      for (const reader of [files, all])
+        assert.match(
+          refusal(path, reader),
+          /is below \/(proc|dev|sys), of which nothing is read/,
+          path,
+        );
     symlinkSync("/proc/self/environ", at("listed/environ"));
     symlinkSync("/proc/self", at("listed/process"));
-    for (const path of [at("listed/environ"), at("listed/process/environ")]) assert.match(refusal(path, all), /is below \/proc/);
+    for (const path of [at("listed/environ"), at("listed/process/environ")])
+      assert.match(refusal(path, all), /is below \/proc/);
   });
 
   it("advises nobody to list the folder that a link leads to, if nothing of it is ever read", () => {
     symlinkSync("/proc/self/environ", at("listed/to-environ"));
     symlinkSync("/dev/null", at("elsewhere/null"));
     symlinkSync(at("data"), at("listed/to-data"));
-    assert.match(refusal(at("listed/to-environ")), /is below \/proc, of which nothing is read: name another file$/);
-    assert.match(refusal(at("elsewhere/null")), /is below \/dev, of which nothing is read: name another file$/);
+    assert.match(
+      refusal(at("listed/to-environ")),
+      /is below \/proc, of which nothing is read: name another file$/,
+    );
+    assert.match(
+      refusal(at("elsewhere/null")),
+      /is below \/dev, of which nothing is read: name another file$/,
+    );
     for (const path of ["data/kek", "listed/to-data/kek"])
-      assert.match(refusal(at(path)), /is below the data folder, of which nothing is read: name another file$/);
+      assert.match(
+        refusal(at(path)),
+        /is below the data folder, of which nothing is read: name another file$/,
+      );
   });
 
   it("takes no link to the root for a listed folder", () => {
     symlinkSync("/", at("everything"));
-    const reader = new ProviderFiles({ folders: [at("everything"), "/"], named: [], dataDir: at("data") });
+    const reader = new ProviderFiles({
+      folders: [at("everything"), "/"],
+      named: [],
+      dataDir: at("data"),
+    });
     assert.match(refusal("/etc/passwd", reader), /is in no folder that MESHCA_SECRET_DIRS lists/);
   });
 
@@ -165,7 +211,8 @@ describe("ProviderFiles", () => {
     const socket = createServer().listen(at("listed/socket"));
     await new Promise((resolve) => socket.once("listening", resolve));
     symlinkSync("fifo", at("listed/to-fifo"));
-    for (const name of ["fifo", "to-fifo", "deep", "socket"]) assert.match(refusal(at("listed", name)), /is not a regular file/, name);
+    for (const name of ["fifo", "to-fifo", "deep", "socket"])
+      assert.match(refusal(at("listed", name)), /is not a regular file/, name);
     await new Promise((resolve) => socket.close(resolve));
   });
 
@@ -215,7 +262,10 @@ describe("ProviderFiles", () => {
       };
       turn();
     `;
-    const worker = new Worker(code, { eval: true, workerData: [at("listed/turn"), at("elsewhere")] });
+    const worker = new Worker(code, {
+      eval: true,
+      workerData: [at("listed/turn"), at("elsewhere")],
+    });
     await new Promise((resolve) => worker.once("online", resolve));
     const seen = new Set<string>();
     for (let i = 0; i < 5000; i++) {

@@ -19,21 +19,37 @@ describe("runtimeOf", () => {
   });
 
   for (const [versions, message] of [
-    [{ bun: "1.2.99", node: "24.3.0" }, "Cannot run on Bun 1.2.99: it must be Bun 1.3 or newer; npm start brings Bun 1.4.5"],
-    [{ deno: "2.8.3", node: "24.2.0" }, "Cannot run on Deno 2.8.3: it must be Deno 2.9 or newer; npm run start:deno brings Deno 2.9.6"],
-    [{ node: "22.19.0" }, "Cannot run on Node 22.19.0: it must be Node 24.0 or newer; npm run start:node brings Node 24.21.0"],
+    [
+      { bun: "1.2.99", node: "24.3.0" },
+      "Cannot run on Bun 1.2.99: it must be Bun 1.3 or newer; npm start brings Bun 1.4.5",
+    ],
+    [
+      { deno: "2.8.3", node: "24.2.0" },
+      "Cannot run on Deno 2.8.3: it must be Deno 2.9 or newer; npm run start:deno brings Deno 2.9.6",
+    ],
+    [
+      { node: "22.19.0" },
+      "Cannot run on Node 22.19.0: it must be Node 24.0 or newer; npm run start:node brings Node 24.21.0",
+    ],
   ] as const)
     it(`runtimeOf() refuses ${message.slice("Cannot run on ".length, message.indexOf(":"))}, and says how to come by a newer one`, () => {
       assert.throws(() => runtimeOf(versions), { name: "ConfigError", message });
     });
 
   it("meshca on a Node that does not run TypeScript ends with 78 and says so", () => {
-    const { status, stdout, stderr } = spawnSync("node_modules/.bin/node", ["--no-strip-types", "bin/meshca-node.mjs", "serve"], {
-      cwd: ROOT,
-      encoding: "utf8",
-    });
+    const { status, stdout, stderr } = spawnSync(
+      "node_modules/.bin/node",
+      ["--no-strip-types", "bin/meshca-node.mjs", "serve"],
+      {
+        cwd: ROOT,
+        encoding: "utf8",
+      },
+    );
     assert.deepEqual([status, stdout], [78, ""]);
-    assert.match(stderr, /^Cannot run on Node 24\.\d+\.\d+: it must be Node 24\.0 or newer; npm run start:node brings Node 24\.21\.0\n$/);
+    assert.match(
+      stderr,
+      /^Cannot run on Node 24\.\d+\.\d+: it must be Node 24\.0 or newer; npm run start:node brings Node 24\.21\.0\n$/,
+    );
   });
 
   it("a message names the version that is installed", async () => {
@@ -42,7 +58,10 @@ describe("runtimeOf", () => {
     for (const versions of [{ bun: "0" }, { deno: "0" }, { node: "0" }])
       assert.throws(
         () => runtimeOf(versions),
-        (error: Error) => error.message.endsWith(`${"bun" in versions ? manifest.dependencies.bun : "deno" in versions ? deno : node}`),
+        (error: Error) =>
+          error.message.endsWith(
+            `${"bun" in versions ? manifest.dependencies.bun : "deno" in versions ? deno : node}`,
+          ),
       );
   });
 });

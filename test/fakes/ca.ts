@@ -1,5 +1,6 @@
 /**
- * A CA in one process over the memory store and a fake clock: the real manager, sealer, codec and provider.
+ * A CA in one process over the memory store and a fake clock: the real manager, sealer, codec and
+ * provider.
  * @module
  */
 import { execFileSync } from "node:child_process";
@@ -38,7 +39,11 @@ export interface TestCa {
 
 /** Starts a CA. `started: false` leaves the bootstrap to the test. */
 export async function createTestCa(
-  overrides: Partial<ManagerOptions> & { started?: boolean; backend?: MemoryBackend; clock?: FakeClock } = {},
+  overrides: Partial<ManagerOptions> & {
+    started?: boolean;
+    backend?: MemoryBackend;
+    clock?: FakeClock;
+  } = {},
 ): Promise<TestCa> {
   const { started = true, ...rest } = overrides;
   const clock = overrides.clock ?? createFakeClock();
@@ -64,17 +69,30 @@ export async function createTestCa(
 }
 
 /**
- * Lets looks at the clock confirm whatever is over: a first look now, and as much time as must pass before another look may
- * delete it.
+ * Lets looks at the clock confirm whatever is over: a first look now, and as much time as must pass
+ * before another look may delete it.
  */
-export async function confirmOver({ manager, clock }: Pick<TestCa, "manager" | "clock">): Promise<void> {
+export async function confirmOver({
+  manager,
+  clock,
+}: Pick<TestCa, "manager" | "clock">): Promise<void> {
   await manager.tick();
   clock.advance(longestConfirmMs(manager.require().state.roots, DEFAULT_POLICY));
 }
 
 /** A configuration request for the built-in provider. */
-export function configuration(config: Record<string, unknown> | null, more: Partial<ConfigurationRequest> = {}): ConfigurationRequest {
-  return { provider: "consul", config, state: null, forceWithoutCrossSigning: false, modifyIndex: null, ...more };
+export function configuration(
+  config: Record<string, unknown> | null,
+  more: Partial<ConfigurationRequest> = {},
+): ConfigurationRequest {
+  return {
+    provider: "consul",
+    config,
+    state: null,
+    forceWithoutCrossSigning: false,
+    modifyIndex: null,
+    ...more,
+  };
 }
 
 /** The trust domain of a CA. */
@@ -100,14 +118,31 @@ export function opensslCsr(
   return inFolder((folder) => {
     const [csr, key] = [join(folder, "csr.pem"), join(folder, "key.pem")];
     const names = san === null ? [] : ["-addext", `subjectAltName=${san}`];
-    openssl(["req", "-new", ...newkey, "-nodes", "-keyout", key, "-out", csr, "-subj", "/", ...names, ...more]);
+    openssl([
+      "req",
+      "-new",
+      ...newkey,
+      "-nodes",
+      "-keyout",
+      key,
+      "-out",
+      csr,
+      "-subj",
+      "/",
+      ...names,
+      ...more,
+    ]);
     return { csr: readFileSync(csr, "utf8"), key: readFileSync(key, "utf8") };
   });
 }
 
 /** Runs openssl. @returns what it printed. @throws when it fails. */
 export function openssl(args: readonly string[], input?: string): string {
-  return execFileSync("openssl", [...args], { encoding: "utf8", input, stdio: ["pipe", "pipe", "pipe"] });
+  return execFileSync("openssl", [...args], {
+    encoding: "utf8",
+    input,
+    stdio: ["pipe", "pipe", "pipe"],
+  });
 }
 
 /** Runs `work` with a temporary folder that is removed afterwards. */

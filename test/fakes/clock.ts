@@ -7,7 +7,10 @@ import type { Clock, Random } from "../../src/core/clock.ts";
 export interface FakeClock extends Clock {
   /** Moves on by `ms` milliseconds and ends every sleep that is over by then. */
   advance(ms: number): void;
-  /** Sets the wall clock `ms` milliseconds ahead, or back if negative; the monotonic clock and sleeps do not notice. */
+  /**
+   * Sets the wall clock `ms` milliseconds ahead, or back if negative; the monotonic clock and
+   * sleeps do not notice.
+   */
   jump(ms: number): void;
   monotonicMs(): number;
   /** How many sleep. */
@@ -68,7 +71,10 @@ export const systemRandom: Random = {
   fraction: () => Math.random(),
 };
 
-/** The same numbers for the same seed: a 32-bit linear congruential generator (Numerical Recipes' constants). */
+/**
+ * The same numbers for the same seed: a 32-bit linear congruential generator (Numerical Recipes'
+ * constants).
+ */
 export function createSeededRandom(seed: number): Random {
   let state = seed >>> 0;
   const next = () => {

@@ -24,13 +24,18 @@ describe("check()", () => {
 
   const write = (state: CaState, term: number): StoreEvent => ({ kind: "write", state, term });
   const grant = (term: number): StoreEvent => ({ kind: "grant", term, holder: "somebody" });
-  const activeId = (state: CaState) => state.roots.find(({ status }) => status === "active")?.id ?? "";
+  const activeId = (state: CaState) =>
+    state.roots.find(({ status }) => status === "active")?.id ?? "";
   const read = (state: CaState, at: number, more: Partial<RootsRead> = {}): RootsRead => ({
     client: "peer",
     replica: "replica",
     index: state.index,
     activeRootId: activeId(state),
-    roots: state.roots.map(({ id, status, certificate }) => ({ id, active: status === "active", pem: pemOf(certificate) })),
+    roots: state.roots.map(({ id, status, certificate }) => ({
+      id,
+      active: status === "active",
+      pem: pemOf(certificate),
+    })),
     begin: at,
     end: at,
     ...more,
@@ -45,20 +50,26 @@ describe("check()", () => {
     end: at,
     ...more,
   });
-  const line = (events: readonly StoreEvent[]): Pick<History, "lines"> => ({ lines: [{ server: "redis", events }] });
-  const adoptions = (...of: readonly CaState[]) => of.map(({ index, commitId }) => ({ replica: "replica", index, commitId }));
+  const line = (events: readonly StoreEvent[]): Pick<History, "lines"> => ({
+    lines: [{ server: "redis", events }],
+  });
+  const adoptions = (...of: readonly CaState[]) =>
+    of.map(({ index, commitId }) => ({ replica: "replica", index, commitId }));
   /** The rules that a history breaks, each once. */
   const rules = async (changed: Partial<History>): Promise<Violation["rule"][]> => [
     ...new Set((await check({ ...good, ...changed })).map(({ rule }) => rule)),
   ];
-  const breaks = async (changed: Partial<History>, ...expected: Violation["rule"][]) => assert.deepEqual(await rules(changed), expected);
+  const breaks = async (changed: Partial<History>, ...expected: Violation["rule"][]) =>
+    assert.deepEqual(await rules(changed), expected);
 
   before(async () => {
     const { manager } = await createTestCa({ clock: createFakeClock(new Date()) });
     const { csr } = opensslCsr(`URI:${serviceUri(manager, "peer")}`);
     const early = (await manager.sign(csr)).certificatePem;
     const first = manager.require().state;
-    await manager.configure(configuration({ LeafCertTTL: "73h", IntermediateCertTTL: "8760h", RootCertTTL: "87600h" }));
+    await manager.configure(
+      configuration({ LeafCertTTL: "73h", IntermediateCertTTL: "8760h", RootCertTTL: "87600h" }),
+    );
     const second = manager.require().state;
     await manager.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
     const third = manager.require().state;
@@ -66,7 +77,11 @@ describe("check()", () => {
     leaves = [early, (await manager.sign(csr)).certificatePem];
     good = {
       ...line([grant(1), write(first, 1), grant(2), write(second, 2), grant(3), write(third, 3)]),
-      reads: [read(first, 12), read(third, 40), read(first, 12, { client: "other peer", replica: "other replica" })],
+      reads: [
+        read(first, 12),
+        read(third, 40),
+        read(first, 12, { client: "other peer", replica: "other replica" }),
+      ],
       leaves: [
         { client: "peer", replica: "replica", pem: leaves[0], begin: 10, end: 11 },
         { client: "other peer", replica: "other replica", pem: leaves[0], begin: 10, end: 11 },
@@ -83,16 +98,29 @@ describe("check()", () => {
 
   it("finds two active roots, stored and answered", async () => {
     const [first, second, third] = states;
-    const two: CaState = { ...third, roots: third.roots.map((root) => ({ ...root, status: "active" })) };
-    assert.ok((await rules(line([grant(1), write(first, 1), write(second, 1), write(two, 1)]))).includes("active-root"));
+    const two: CaState = {
+      ...third,
+      roots: third.roots.map((root) => ({ ...root, status: "active" })),
+    };
+    assert.ok(
+      (await rules(line([grant(1), write(first, 1), write(second, 1), write(two, 1)]))).includes(
+        "active-root",
+      ),
+    );
     const answer = read(third, 40);
-    await breaks({ reads: [{ ...answer, roots: answer.roots.map((root) => ({ ...root, active: true })) }] }, "active-root");
+    await breaks(
+      { reads: [{ ...answer, roots: answer.roots.map((root) => ({ ...root, active: true })) }] },
+      "active-root",
+    );
   });
 
   it("finds a write that came from another state than the one that it replaced", async () => {
     const [first, second, third] = states;
     const other: CaState = { ...third, ancestors: [first.commitId] };
-    await breaks(line([grant(1), write(first, 1), write(second, 1), write(other, 1)]), "write-lost");
+    await breaks(
+      line([grant(1), write(first, 1), write(second, 1), write(other, 1)]),
+      "write-lost",
+    );
   });
 
   it("finds an index that went back or was given twice", async () => {
@@ -104,22 +132,43 @@ describe("check()", () => {
 
   it("finds a write under a term that is over", async () => {
     const [first, second, third] = states;
-    await breaks(line([grant(1), grant(2), write(first, 1), write(second, 2), write(third, 2)]), "term-below-grant");
+    await breaks(
+      line([grant(1), grant(2), write(first, 1), write(second, 2), write(third, 2)]),
+      "term-below-grant",
+    );
     await breaks(line([write(first, 3), write(second, 2), write(third, 3)]), "term-back");
-    await breaks(line([grant(2), grant(2), write(first, 2), write(second, 2), write(third, 2)]), "grant-back");
+    await breaks(
+      line([grant(2), grant(2), write(first, 2), write(second, 2), write(third, 2)]),
+      "grant-back",
+    );
   });
 
   it("finds a write while changes are stopped, and none where the write resolves it", async () => {
     const [first, second, third] = states;
     const mark: StoreEvent = { kind: "mark", state: third };
-    await breaks(line([grant(1), write(first, 1), write(second, 1), mark, write(third, 1)]), "write-while-stopped");
-    await breaks(line([grant(1), write(first, 1), write(second, 1), mark, write(third, 1), { kind: "unmark" }]));
+    await breaks(
+      line([grant(1), write(first, 1), write(second, 1), mark, write(third, 1)]),
+      "write-while-stopped",
+    );
+    await breaks(
+      line([
+        grant(1),
+        write(first, 1),
+        write(second, 1),
+        mark,
+        write(third, 1),
+        { kind: "unmark" },
+      ]),
+    );
   });
 
   it("finds a replica that serves what nobody stored, or goes back", async () => {
     const [first, second, third] = states;
     await breaks({ adoptions: adoptions(first, third, second) }, "adopted-back");
-    await breaks({ adoptions: adoptions(first, { ...second, commitId: "f".repeat(32) }, third) }, "adopted-unknown");
+    await breaks(
+      { adoptions: adoptions(first, { ...second, commitId: "f".repeat(32) }, third) },
+      "adopted-unknown",
+    );
   });
 
   it("finds answers that go back, are of no state, or are older than the replica's own change", async () => {
@@ -133,7 +182,10 @@ describe("check()", () => {
   it("finds a change that was acknowledged and not made, or refused and made", async () => {
     const { changes } = good;
     await breaks({ changes: [...changes, change({ leafTtl: "99h" }, 21)] }, "change-unmade");
-    await breaks({ changes: [change({ leafTtl: "73h" }, 20, { outcome: "refused" }), ...changes.slice(1)] }, "change-refused-but-made");
+    await breaks(
+      { changes: [change({ leafTtl: "73h" }, 20, { outcome: "refused" }), ...changes.slice(1)] },
+      "change-refused-but-made",
+    );
     await breaks({ changes: changes.slice(0, 1) }, "rotated-unasked");
     await breaks({ changes: changes.map((asked) => ({ ...asked, outcome: "unknown" })) });
   });
@@ -141,7 +193,10 @@ describe("check()", () => {
   it("finds a change that was lost, unless it was reported after a failover", async () => {
     const [first, second, third] = states;
     const events = [grant(1), write(first, 1), write(second, 1), write(third, 1)];
-    const copy = { server: "copy", events: [{ kind: "found", state: first, writtenUnder: 1, granted: 1 }] as StoreEvent[] };
+    const copy = {
+      server: "copy",
+      events: [{ kind: "found", state: first, writtenUnder: 1, granted: 1 }] as StoreEvent[],
+    };
     const last = { server: "copy", state: first };
     const [old] = line(events).lines;
     assert.ok(old);
@@ -161,9 +216,15 @@ describe("check()", () => {
 
   it("finds roots without the one of a leaf that is alive", async () => {
     const [first, second, third] = states;
-    const pruned: CaState = { ...third, roots: third.roots.filter(({ status }) => status === "active") };
+    const pruned: CaState = {
+      ...third,
+      roots: third.roots.filter(({ status }) => status === "active"),
+    };
     const events = [grant(1), write(first, 1), write(second, 1), write(pruned, 1)];
-    await breaks({ ...line(events), reads: [read(pruned, 40)], last: { server: "redis", state: pruned } }, "pair-fails");
+    await breaks(
+      { ...line(events), reads: [read(pruned, 40)], last: { server: "redis", state: pruned } },
+      "pair-fails",
+    );
   });
 });
 

@@ -1,5 +1,6 @@
 /**
- * Clocks an hour apart: who is off neither signs nor changes, unless everybody is, and then it is the store's that is.
+ * Clocks an hour apart: who is off neither signs nor changes, unless everybody is, and then it is
+ * the store's that is.
  * @module
  */
 import assert from "node:assert/strict";
@@ -25,7 +26,9 @@ describe("clocks an hour apart", { skip: noRedis }, () => {
     async (choices) => {
       const mesh = await createMesh([redis as RedisServer]);
       try {
-        const started = await Promise.all([-HOUR, 0, HOUR].map((clockOffsetMs) => mesh.start({ clockOffsetMs })));
+        const started = await Promise.all(
+          [-HOUR, 0, HOUR].map((clockOffsetMs) => mesh.start({ clockOffsetMs })),
+        );
         const [late, right, early] = started as [ReplicaProcess, ReplicaProcess, ReplicaProcess];
         const [one, two] = [mesh.client(), mesh.client()];
         for (let round = 0; round < 2; round++) {

@@ -1,5 +1,6 @@
 /**
- * The master of a Cluster that holds the CA dies in the middle of a change, and its copy takes its place.
+ * The master of a Cluster that holds the CA dies in the middle of a change, and its copy takes its
+ * place.
  * @module
  */
 import assert from "node:assert/strict";
@@ -49,6 +50,11 @@ describe("a master of a Cluster", { skip: noRedis }, () => {
 
 async function copyOf(master: RedisServer, servers: readonly RedisServer[]): Promise<RedisServer> {
   for (const server of servers)
-    if (new RegExp(`^master_port:${master.port}\\r?$`, "m").test(await server.admin.info("replication"))) return server;
+    if (
+      new RegExp(`^master_port:${master.port}\\r?$`, "m").test(
+        await server.admin.info("replication"),
+      )
+    )
+      return server;
   throw new Error("The master has no copy");
 }

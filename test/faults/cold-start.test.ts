@@ -1,5 +1,6 @@
 /**
- * Eight replicas start at once on an empty Redis: one CA comes of it, whoever of them dies on the way.
+ * Eight replicas start at once on an empty Redis: one CA comes of it, whoever of them dies on the
+ * way.
  * @module
  */
 import assert from "node:assert/strict";
@@ -33,13 +34,23 @@ describe("cold start", { skip: noRedis }, () => {
     }
   });
 
-  itWithSeeds("the first of four replicas is killed or stopped at a call of its start", async (choices) => {
-    const call = { scope: "any", moment: choices.pick(["before", "after"] as const), port: null, call: 1 + choices.below(16) } as const;
-    await firstIsLost(call, choices.below(2) === 0);
-  });
+  itWithSeeds(
+    "the first of four replicas is killed or stopped at a call of its start",
+    async (choices) => {
+      const call = {
+        scope: "any",
+        moment: choices.pick(["before", "after"] as const),
+        port: null,
+        call: 1 + choices.below(16),
+      } as const;
+      await firstIsLost(call, choices.below(2) === 0);
+    },
+  );
 
-  it("the first replica is killed in its commit, and its lease outlasts the others' patience", () => firstIsLost(COMMIT, true));
-  it("the first replica is stopped in its commit, and starts when it wakes", () => firstIsLost(COMMIT, false));
+  it("the first replica is killed in its commit, and its lease outlasts the others' patience", () =>
+    firstIsLost(COMMIT, true));
+  it("the first replica is stopped in its commit, and starts when it wakes", () =>
+    firstIsLost(COMMIT, false));
 
   /** Starts a replica that is lost at a call, then three others, then it again. */
   const firstIsLost = async (arm: Arm, kill: boolean) => {

@@ -1,6 +1,7 @@
 /**
- * Sentinel makes a copy the master that lacks what was acknowledged: it is noticed by whoever saw it, reported, and nothing
- * is changed until an operator keeps one of the two states. Leaves are signed all the time.
+ * Sentinel makes a copy the master that lacks what was acknowledged: it is noticed by whoever saw
+ * it, reported, and nothing is changed until an operator keeps one of the two states. Leaves are
+ * signed all the time.
  * @module
  */
 import assert from "node:assert/strict";
@@ -9,12 +10,17 @@ import { loseMaster, noRedis, type RedisServer, startSentinels, until } from "..
 import { changeUntilMade, createMesh, type Mesh } from "./mesh.ts";
 import { type Choices, itWithSeeds } from "./seeds.ts";
 
-/** On a busy machine nothing fails over by itself, and no sentinel repairs the copy before it is to take over. */
+/**
+ * On a busy machine nothing fails over by itself, and no sentinel repairs the copy before it is to
+ * take over.
+ */
 const PATIENT = { downAfterMs: 3000, failoverTimeoutMs: 60_000 };
 
 describe("a failover that loses writes", { skip: noRedis }, () => {
   /** A mesh of three replicas on a master that is about to fail, and its copy. */
-  const inMesh = async (work: (mesh: Mesh, copy: RedisServer, failOver: () => Promise<void>) => Promise<void>) => {
+  const inMesh = async (
+    work: (mesh: Mesh, copy: RedisServer, failOver: () => Promise<void>) => Promise<void>,
+  ) => {
     const group = await startSentinels([], PATIENT);
     const [master, copy] = group.servers as [RedisServer, RedisServer];
     const mesh = await createMesh([master, copy], group.url);
@@ -26,7 +32,11 @@ describe("a failover that loses writes", { skip: noRedis }, () => {
         assert.equal(await group.master(), master);
         assert.equal((await mesh.stored(copy))?.index, 1);
         master.kill("SIGKILL");
-        await until(async () => (await group.master()) === copy && /role:master/.test(await copy.admin.info("replication")));
+        await until(
+          async () =>
+            (await group.master()) === copy &&
+            /role:master/.test(await copy.admin.info("replication")),
+        );
         await mesh.monitors[1]?.attach();
       });
       await mesh.settle(copy);
@@ -41,7 +51,9 @@ describe("a failover that loses writes", { skip: noRedis }, () => {
   /** Waits for the report, sees that nothing is changed, and decides. */
   const decide = async (mesh: Mesh, copy: RedisServer, choices: Choices) => {
     const operator = mesh.client();
-    await until(async () => (await Promise.all(mesh.awake.map(operator.conflict))).every((conflict) => conflict === true));
+    await until(async () =>
+      (await Promise.all(mesh.awake.map(operator.conflict))).every((conflict) => conflict === true),
+    );
     for (const replica of mesh.awake) {
       assert.equal((await operator.configure(replica)).outcome, "refused");
       assert.equal(await operator.sign(replica), 200);

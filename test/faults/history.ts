@@ -1,6 +1,6 @@
 /**
- * The record of one run: what clients asked and were answered, what replicas took into use, and what each Redis accepted,
- * in its order. check.ts says what must hold of it.
+ * The record of one run: what clients asked and were answered, what replicas took into use, and
+ * what each Redis accepted, in its order. check.ts says what must hold of it.
  * @module
  */
 import type { CaState } from "../../src/core/ca/state.ts";
@@ -8,14 +8,21 @@ import type { CaState } from "../../src/core/ca/state.ts";
 /** Something that one Redis accepted, or what it held when it was first looked at. */
 export type StoreEvent =
   /** What was there when the record began, or after a time in which nobody looked. */
-  | { readonly kind: "found"; readonly state: CaState | null; readonly writtenUnder: number; readonly granted: number }
+  | {
+      readonly kind: "found";
+      readonly state: CaState | null;
+      readonly writtenUnder: number;
+      readonly granted: number;
+    }
   | { readonly kind: "write"; readonly state: CaState; readonly term: number }
   /** A term of the lease `operation`; the holder is empty where a term was only raised. */
   | { readonly kind: "grant"; readonly term: number; readonly holder: string }
   | { readonly kind: "mark"; readonly state: CaState }
   | { readonly kind: "unmark" };
 
-/** What one Redis accepted, in its order. A copy of it that became the master has a line of its own. */
+/**
+ * What one Redis accepted, in its order. A copy of it that became the master has a line of its own.
+ */
 export interface Line {
   readonly server: string;
   readonly events: readonly StoreEvent[];
@@ -33,7 +40,11 @@ export interface RootsRead extends Span {
   readonly replica: string;
   readonly index: number;
   readonly activeRootId: string;
-  readonly roots: readonly { readonly id: string; readonly active: boolean; readonly pem: string }[];
+  readonly roots: readonly {
+    readonly id: string;
+    readonly active: boolean;
+    readonly pem: string;
+  }[];
 }
 
 export interface Leaf extends Span {
@@ -47,7 +58,10 @@ export interface Leaf extends Span {
 export interface Change extends Span {
   readonly client: string;
   readonly replica: string;
-  /** By which it is found among what was written: a life of leaves that no other change asks for, or the new root. */
+  /**
+   * By which it is found among what was written: a life of leaves that no other change asks for, or
+   * the new root.
+   */
   readonly asked: { readonly leafTtl: string } | { readonly rootId: string | null };
   /** `unknown` where the answer is missing, or says so itself. */
   readonly outcome: "made" | "refused" | "unknown";

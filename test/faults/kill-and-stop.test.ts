@@ -1,6 +1,6 @@
 /**
- * A replica dies, or is stopped for longer than its lease and wakes, at every call of a port during a rotation that it
- * makes, and at any call while it leads.
+ * A replica dies, or is stopped for longer than its lease and wakes, at every call of a port during
+ * a rotation that it makes, and at any call while it leads.
  * @module
  */
 import assert from "node:assert/strict";
@@ -42,7 +42,10 @@ describe("kill -9 and SIGSTOP", { skip: noRedis }, () => {
         const target = choices.pick(mesh.awake);
         const held = target.arm({ call, moment: choices.pick(["before", "after"] as const) });
         const rotation = one.rotate(target);
-        const first = await Promise.race([held.then(() => "held"), rotation.then(({ outcome }) => outcome)]);
+        const first = await Promise.race([
+          held.then(() => "held"),
+          rotation.then(({ outcome }) => outcome),
+        ]);
         if (first === "made") break;
         // On a busy machine one may be refused before it comes so far.
         if (first !== "held") continue;
@@ -60,7 +63,11 @@ describe("kill -9 and SIGSTOP", { skip: noRedis }, () => {
       const client = mesh.client();
       for (let round = 0; round < 2; round++) {
         const leader = await leaderOf(mesh);
-        await leader.arm({ scope: "any", call: 1 + choices.below(12), moment: choices.pick(["before", "after"] as const) });
+        await leader.arm({
+          scope: "any",
+          call: 1 + choices.below(12),
+          moment: choices.pick(["before", "after"] as const),
+        });
         await strike(mesh, leader, client, choices, async () => {
           const others = mesh.awake;
           await until(async () => others.includes(await leaderOf(mesh)));

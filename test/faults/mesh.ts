@@ -21,7 +21,10 @@ import type { Arm, Mutation, ReplicaOptions } from "./messages.ts";
 import { createMonitor, type Monitor } from "./monitor.ts";
 import { agreed, type ReplicaProcess, startReplica } from "./process.ts";
 
-/** Short, so that a lease that nobody gives back is not waited for long; their order is what the policy asks for. */
+/**
+ * Short, so that a lease that nobody gives back is not waited for long; their order is what the
+ * policy asks for.
+ */
 export const QUICK: Partial<Policy> = {
   operationLeaseMs: 1000,
   operationWaitMs: 4000,
@@ -60,10 +63,16 @@ export interface Mesh {
   stored(server?: RedisServer): Promise<CaState | null>;
   /** Waits until all replicas that are awake serve what is stored. */
   settle(server?: RedisServer): Promise<void>;
-  /** Waits until every replica that is awake hears change notices of one of these servers; the slow poll would hide that it does not. */
+  /**
+   * Waits until every replica that is awake hears change notices of one of these servers; the slow
+   * poll would hide that it does not.
+   */
   heard(servers?: readonly RedisServer[]): Promise<void>;
   /** Lets everybody fetch everything once more. @returns what must not be. */
-  verdict(options?: { readonly lossy?: boolean; readonly server?: RedisServer }): Promise<Violation[]>;
+  verdict(options?: {
+    readonly lossy?: boolean;
+    readonly server?: RedisServer;
+  }): Promise<Violation[]>;
   /** The same, and nothing may be found. */
   prove(options?: { readonly lossy?: boolean; readonly server?: RedisServer }): Promise<void>;
   close(): Promise<void>;
@@ -73,7 +82,10 @@ export interface Mesh {
 const STARTS = 5;
 let meshes = 0;
 
-/** @param servers all that may ever hold the state, the present master first. @param url how replicas reach it; by default directly. */
+/**
+ * @param servers all that may ever hold the state, the present master first.
+ * @param url how replicas reach it; by default directly.
+ */
 export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl): Promise<Mesh> {
   const folder = mkdtempSync(join(tmpdir(), "meshca-faults-"));
   const kek = makeKek();
@@ -107,7 +119,8 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
     const document = await server.admin.hget(keys.state, "document");
     return document === null ? null : codec.decode(document);
   };
-  const settle = (server?: RedisServer) => agreed(awake(), async () => (await stored(server))?.commitId ?? null);
+  const settle = (server?: RedisServer) =>
+    agreed(awake(), async () => (await stored(server))?.commitId ?? null);
 
   const verdict: Mesh["verdict"] = async ({ lossy = false, server = master } = {}) => {
     for (const replica of awake())
@@ -118,7 +131,12 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
     const lines = await Promise.all(monitors.map((monitor) => monitor.line()));
     const state = await stored(server);
     assert.ok(state !== null, "Redis holds no state");
-    const history: History = { ...recorder, lines, last: { server: `redis ${server.port}`, state }, lossy };
+    const history: History = {
+      ...recorder,
+      lines,
+      last: { server: `redis ${server.port}`, state },
+      lossy,
+    };
     const found = await check(history);
     judged = true;
     return found;
@@ -136,10 +154,23 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
       return awake();
     },
     monitors,
-    start: ({ port, clockOffsetMs = 0, mutation = null, policy = {}, commandTimeoutMs = 5000, arm, onHeld } = {}) =>
+    start: ({
+      port,
+      clockOffsetMs = 0,
+      mutation = null,
+      policy = {},
+      commandTimeoutMs = 5000,
+      arm,
+      onHeld,
+    } = {}) =>
       start(
         {
-          store: { ...(url ?? redisUrl(port ?? master.port)), prefix, connectTimeoutMs: 5000, commandTimeoutMs },
+          store: {
+            ...(url ?? redisUrl(port ?? master.port)),
+            prefix,
+            connectTimeoutMs: 5000,
+            commandTimeoutMs,
+          },
           kek,
           dataDir: join(folder, String(++folders)),
           policy: { ...QUICK, ...policy },
@@ -171,7 +202,9 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
     settle,
     heard: (among = [master]) =>
       until(async () => {
-        const answers = await Promise.all(among.map(({ admin }) => admin.call("PUBSUB", "NUMSUB", keys.changed)));
+        const answers = await Promise.all(
+          among.map(({ admin }) => admin.call("PUBSUB", "NUMSUB", keys.changed)),
+        );
         const listeners = answers.map((answer) => (Array.isArray(answer) ? Number(answer[1]) : 0));
         return listeners.reduce((sum, count) => sum + count, 0) >= awake().length;
       }),
@@ -192,7 +225,10 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
 }
 
 /** Asks until a change was made, by whichever of the replicas that are awake. */
-export async function changeUntilMade(mesh: Mesh, change: (replica: ReplicaProcess) => Promise<Change>): Promise<void> {
+export async function changeUntilMade(
+  mesh: Mesh,
+  change: (replica: ReplicaProcess) => Promise<Change>,
+): Promise<void> {
   let turn = 0;
   let last: Change | null = null;
   await until(async () => {
@@ -204,7 +240,10 @@ export async function changeUntilMade(mesh: Mesh, change: (replica: ReplicaProce
   });
 }
 
-/** Asks for a change until one has come as far as `reached`; on a busy machine one may be refused before. */
+/**
+ * Asks for a change until one has come as far as `reached`; on a busy machine one may be refused
+ * before.
+ */
 export async function changeUntil(
   reached: () => Promise<unknown>,
   ask: () => Promise<Change>,

@@ -29,7 +29,9 @@ export interface ReplicaOptions {
 
 /** Where a replica is to wait. */
 export interface Arm {
-  /** Only calls that a change makes which came in over HTTP, or those of the background loops too. */
+  /**
+   * Only calls that a change makes which came in over HTTP, or those of the background loops too.
+   */
   readonly scope: "change" | "any";
   /** Before the call is made, or after its answer has come. */
   readonly moment: "before" | "after";
@@ -39,12 +41,25 @@ export interface Arm {
   readonly call: number;
 }
 
-export type Command = ({ readonly kind: "arm" } & Arm) | { readonly kind: "disarm" } | { readonly kind: "go" };
+export type Command =
+  | ({ readonly kind: "arm" } & Arm)
+  | { readonly kind: "disarm" }
+  | { readonly kind: "go" };
 
 export type Report =
   | { readonly kind: "listening"; readonly url: string }
   | { readonly kind: "failed"; readonly reason: string }
   /** It waits at this call until it is told to go on. */
   | { readonly kind: "held"; readonly port: string }
-  | { readonly kind: "adopted"; readonly index: number; readonly commit: string; readonly active: string }
-  | { readonly kind: "log"; readonly level: string; readonly message: string; readonly fields: object | undefined };
+  | {
+      readonly kind: "adopted";
+      readonly index: number;
+      readonly commit: string;
+      readonly active: string;
+    }
+  | {
+      readonly kind: "log";
+      readonly level: string;
+      readonly message: string;
+      readonly fields: object | undefined;
+    };

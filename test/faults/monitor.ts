@@ -1,6 +1,6 @@
 /**
- * Every accepted write, lease grant and stop mark of one Redis in its order. MONITOR shows the commands that a script
- * runs, not the script's intention: what stands here was done.
+ * Every accepted write, lease grant and stop mark of one Redis in its order. MONITOR shows the
+ * commands that a script runs, not the script's intention: what stands here was done.
  * @module
  */
 import { connect, type Socket } from "node:net";
@@ -11,14 +11,21 @@ import type { Line, StoreEvent } from "./history.ts";
 
 export interface Monitor {
   readonly server: RedisServer;
-  /** Looks again, beginning with what there is now: after the server was started again, or a sentinel cut off its clients. */
+  /**
+   * Looks again, beginning with what there is now: after the server was started again, or a
+   * sentinel cut off its clients.
+   */
   attach(): Promise<void>;
   /** All until now. */
   line(): Promise<Line>;
   close(): void;
 }
 
-export async function createMonitor(server: RedisServer, prefix: string, codec: StateCodec): Promise<Monitor> {
+export async function createMonitor(
+  server: RedisServer,
+  prefix: string,
+  codec: StateCodec,
+): Promise<Monitor> {
   const keys = redisKeys(prefix);
   /** In order; a state is decoded when all is over. */
   const events: Promise<StoreEvent>[] = [];
@@ -40,12 +47,20 @@ export async function createMonitor(server: RedisServer, prefix: string, codec: 
   const take = ([command = "", key = "", ...rest]: readonly string[]) => {
     const name = command.toUpperCase();
     if (name === "ECHO" && key.startsWith(`${prefix} `)) seen = Number(key.slice(prefix.length));
-    const fields = new Map(rest.flatMap((field, i): [string, string][] => (i % 2 === 0 ? [[field, rest[i + 1] ?? ""]] : [])));
+    const fields = new Map(
+      rest.flatMap((field, i): [string, string][] =>
+        i % 2 === 0 ? [[field, rest[i + 1] ?? ""]] : [],
+      ),
+    );
     const [document, term] = [fields.get("document"), fields.get("term")];
     if (name === "HSET" && key === keys.state && document !== undefined)
-      events.push(codec.decode(document).then((state) => ({ kind: "write", state, term: Number(term) })));
+      events.push(
+        codec.decode(document).then((state) => ({ kind: "write", state, term: Number(term) })),
+      );
     else if (name === "HSET" && key === keys.lease("operation") && term !== undefined)
-      events.push(Promise.resolve({ kind: "grant", term: Number(term), holder: fields.get("holder") ?? "" }));
+      events.push(
+        Promise.resolve({ kind: "grant", term: Number(term), holder: fields.get("holder") ?? "" }),
+      );
     else if (name === "HSET" && key === keys.stop && document !== undefined)
       events.push(codec.decode(document).then((state) => ({ kind: "mark", state })));
     else if (name === "DEL" && key === keys.stop) events.push(Promise.resolve({ kind: "unmark" }));
@@ -96,13 +111,17 @@ export async function createMonitor(server: RedisServer, prefix: string, codec: 
 /** The arguments in a line of MONITOR, with Redis's escapes (sdscatrepr) undone. */
 export function argumentsOf(line: string): string[] {
   const quoted = line.slice(line.indexOf("] ") + 2);
-  return [...quoted.matchAll(/"((?:[^"\\]|\\.)*)"/g)].map(([, text = ""]) => Buffer.from(unescaped(text), "latin1").toString("utf8"));
+  return [...quoted.matchAll(/"((?:[^"\\]|\\.)*)"/g)].map(([, text = ""]) =>
+    Buffer.from(unescaped(text), "latin1").toString("utf8"),
+  );
 }
 
 const ESCAPES: Readonly<Record<string, string>> = { n: "\n", r: "\r", t: "\t", a: "\x07", b: "\b" };
 
 function unescaped(text: string): string {
   return text.replace(/\\(?:x([0-9a-f]{2})|(.))/g, (_, code: string | undefined, letter: string) =>
-    code === undefined ? (ESCAPES[letter] ?? letter) : String.fromCharCode(Number.parseInt(code, 16)),
+    code === undefined
+      ? (ESCAPES[letter] ?? letter)
+      : String.fromCharCode(Number.parseInt(code, 16)),
   );
 }

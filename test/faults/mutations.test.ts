@@ -1,6 +1,6 @@
 /**
- * The checker notices what would break if the code forgot something: each schedule is right with the code as it is, and
- * caught with the fault put into it.
+ * The checker notices what would break if the code forgot something: each schedule is right with
+ * the code as it is, and caught with the fault put into it.
  * @module
  */
 import assert from "node:assert/strict";
@@ -33,10 +33,13 @@ describe("faults put into the code", { skip: noRedis }, () => {
   };
 
   /** What a schedule breaks with the code as it is, and with a fault in it. */
-  const both = (schedule: (mutated: boolean) => Promise<Rules>) => Promise.all([schedule(false), schedule(true)]);
+  const both = (schedule: (mutated: boolean) => Promise<Rules>) =>
+    Promise.all([schedule(false), schedule(true)]);
 
   it("the term left out of the commit script is noticed", async () => {
-    const [right, wrong] = await both((mutated) => inMesh((mesh) => lateCommit(mesh, mutated ? "no-term" : null)));
+    const [right, wrong] = await both((mutated) =>
+      inMesh((mesh) => lateCommit(mesh, mutated ? "no-term" : null)),
+    );
     assert.deepEqual(right, []);
     assert.ok(wrong.includes("term-below-grant"), wrong.join());
     assert.ok(wrong.includes("change-refused-but-made"), wrong.join());
@@ -45,17 +48,27 @@ describe("faults put into the code", { skip: noRedis }, () => {
   it("index and commit id left out of the commit script are noticed", async () => {
     const [right, wrong] = await both((mutated) => lostGrant(mutated ? "no-index" : null));
     assert.deepEqual(right, []);
-    for (const rule of ["index-back", "write-lost", "change-lost"] as const) assert.ok(wrong.includes(rule), wrong.join());
+    for (const rule of ["index-back", "write-lost", "change-lost"] as const)
+      assert.ok(wrong.includes(rule), wrong.join());
   });
 
   it("pruning at once is noticed", async () =>
-    assert.deepEqual(await both((mutated) => inMesh((mesh) => oldLeaf(mesh, mutated))), [[], ["pair-fails"]]));
+    assert.deepEqual(await both((mutated) => inMesh((mesh) => oldLeaf(mesh, mutated))), [
+      [],
+      ["pair-fails"],
+    ]));
 
   it("a cross-signed certificate left out is noticed", async () =>
-    assert.deepEqual(await both((mutated) => inMesh((mesh) => oldRoots(mesh, mutated ? "no-crossing" : null))), [[], ["pair-fails"]]));
+    assert.deepEqual(
+      await both((mutated) => inMesh((mesh) => oldRoots(mesh, mutated ? "no-crossing" : null))),
+      [[], ["pair-fails"]],
+    ));
 });
 
-/** A replica stalls before its commit, another one gets the next term and stalls there too, and the first goes on. */
+/**
+ * A replica stalls before its commit, another one gets the next term and stalls there too, and the
+ * first goes on.
+ */
 async function lateCommit(mesh: Mesh, mutation: Mutation | null): Promise<Rules> {
   const [late, next] = [await mesh.start({ mutation }), await mesh.start()];
   const [one, two] = [mesh.client(), mesh.client()];
@@ -79,10 +92,14 @@ async function lateCommit(mesh: Mesh, mutation: Mutation | null): Promise<Rules>
   return rulesOf(await mesh.verdict());
 }
 
-/** A failover loses the grant of a term, so that it is granted again, and both who have it commit. */
+/**
+ * A failover loses the grant of a term, so that it is granted again, and both who have it commit.
+ */
 async function lostGrant(mutation: Mutation | null): Promise<Rules> {
   const master = await startRedis();
-  const copy = await startRedis({ config: [`replicaof 127.0.0.1 ${master.port}`, "repl-diskless-sync-delay 0"] });
+  const copy = await startRedis({
+    config: [`replicaof 127.0.0.1 ${master.port}`, "repl-diskless-sync-delay 0"],
+  });
   const [toLate, toNext] = [await createProxy(master.port), await createProxy(master.port)];
   await until(async () => /master_link_status:up/.test(await copy.admin.info("replication")));
   const mesh = await createMesh([master, copy]);
@@ -115,7 +132,9 @@ async function lostGrant(mutation: Mutation | null): Promise<Rules> {
     // Both have worked under the same term.
     const lines = await Promise.all(mesh.monitors.map((monitor) => monitor.line()));
     assert.deepEqual(
-      lines.map(({ events }) => events.findLast(({ kind }) => kind === "grant")).map((event) => event?.kind === "grant" && event.term),
+      lines
+        .map(({ events }) => events.findLast(({ kind }) => kind === "grant"))
+        .map((event) => event?.kind === "grant" && event.term),
       [2, 2],
     );
     if (mutation === null) await mesh.settle(copy);

@@ -1,6 +1,6 @@
 /**
- * A bad network between one replica and Redis: it delays, cuts, falls silent, loses notices, and cuts the very answer of
- * a commit.
+ * A bad network between one replica and Redis: it delays, cuts, falls silent, loses notices, and
+ * cuts the very answer of a commit.
  * @module
  */
 import assert from "node:assert/strict";
@@ -146,7 +146,9 @@ describe("a bad network", { skip: noRedis }, () => {
       ];
       for (let step = 0; step < 6; step++) {
         choices.pick(faults)();
-        const changes = clients.map((client) => choices.pick([client.rotate, client.configure])(choices.pick(mesh.awake)));
+        const changes = clients.map((client) =>
+          choices.pick([client.rotate, client.configure])(choices.pick(mesh.awake)),
+        );
         await mesh.traffic(choices.pick);
         await Promise.all(changes);
       }

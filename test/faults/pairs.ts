@@ -1,6 +1,6 @@
 /**
- * Whether any two peers whose leaves are alive would verify each other: every leaf with its chain under every root set
- * that the other side had fetched since it got its own leaf.
+ * Whether any two peers whose leaves are alive would verify each other: every leaf with its chain
+ * under every root set that the other side had fetched since it got its own leaf.
  * @module
  */
 import { readPem } from "../../src/core/pem.ts";
@@ -17,8 +17,14 @@ function certificatesOf(pem: string): Certificate[] {
   return readPem(pem).map(({ bytes }) => readCertificate(bytes));
 }
 
-/** In words, each leaf that a peer could not have verified. The same leaf under the same roots is tried once. */
-export async function brokenPairs({ reads, leaves }: Pick<History, "reads" | "leaves">): Promise<string[]> {
+/**
+ * In words, each leaf that a peer could not have verified. The same leaf under the same roots is
+ * tried once.
+ */
+export async function brokenPairs({
+  reads,
+  leaves,
+}: Pick<History, "reads" | "leaves">): Promise<string[]> {
   const all = leaves.map((leaf): ReadLeaf => {
     const [own, ...chain] = certificatesOf(leaf.pem);
     return { ...leaf, own: own as Certificate, chain };
@@ -29,7 +35,11 @@ export async function brokenPairs({ reads, leaves }: Pick<History, "reads" | "le
   for (const read of reads)
     for (const leaf of all) {
       const key = `${setName(read)} ${leaf.own.id}`;
-      if (tried.has(key) || !all.some((mine) => mine.client === read.client && meets(mine, leaf, read, now))) continue;
+      if (
+        tried.has(key) ||
+        !all.some((mine) => mine.client === read.client && meets(mine, leaf, read, now))
+      )
+        continue;
       tried.add(key);
       if (!(await verifies(leaf, read, now)))
         broken.push(
@@ -52,7 +62,11 @@ function setName({ roots }: RootsRead): string {
     .join();
 }
 
-async function verifies({ own, chain }: ReadLeaf, { roots }: RootsRead, at: Date): Promise<boolean> {
+async function verifies(
+  { own, chain }: ReadLeaf,
+  { roots }: RootsRead,
+  at: Date,
+): Promise<boolean> {
   for (const { pem } of roots) {
     const [root] = certificatesOf(pem);
     if (root !== undefined && (await findPath(own, chain, root, at)) !== null) return true;

@@ -15,7 +15,11 @@ export interface ReplicaProcess {
   readonly url: string;
   readonly options: ReplicaOptions;
   /** The state in use, as far as it was told. */
-  readonly adopted: { readonly index: number; readonly commit: string; readonly active: string } | null;
+  readonly adopted: {
+    readonly index: number;
+    readonly commit: string;
+    readonly active: string;
+  } | null;
   /** Whether it runs: neither ended nor stopped. */
   readonly awake: boolean;
   /** What it has logged. */
@@ -46,7 +50,11 @@ export async function startReplica(
   onHeld: (replica: ReplicaProcess) => void = () => undefined,
 ): Promise<ReplicaProcess> {
   const name = `replica ${++started}`;
-  const child = fork(fileURLToPath(new URL("./replica.ts", import.meta.url)), [JSON.stringify(options)], { execPath: process.execPath });
+  const child = fork(
+    fileURLToPath(new URL("./replica.ts", import.meta.url)),
+    [JSON.stringify(options)],
+    { execPath: process.execPath },
+  );
   const end = () => child.kill("SIGKILL");
   process.once("exit", end);
   child.once("exit", () => process.removeListener("exit", end));
@@ -62,9 +70,11 @@ export async function startReplica(
   });
   child.on("message", (report: Report) => {
     if (report.kind === "listening") serving.resolve(report.url);
-    else if (report.kind === "failed") serving.reject(new Error(`${name} cannot start: ${report.reason}`));
+    else if (report.kind === "failed")
+      serving.reject(new Error(`${name} cannot start: ${report.reason}`));
     else if (report.kind === "held") held(report.port);
-    else if (report.kind === "log") log.push(`${report.level} ${report.message} ${JSON.stringify(report.fields ?? {})}`);
+    else if (report.kind === "log")
+      log.push(`${report.level} ${report.message} ${JSON.stringify(report.fields ?? {})}`);
     else {
       adopted = report;
       recorder.adoptions.push({ replica: name, index: report.index, commitId: report.commit });
@@ -119,7 +129,10 @@ async function ended(child: ChildProcess): Promise<void> {
 }
 
 /** Resolves once all of some replicas serve the same state. */
-export async function agreed(replicas: readonly ReplicaProcess[], commit: () => Promise<string | null>): Promise<void> {
+export async function agreed(
+  replicas: readonly ReplicaProcess[],
+  commit: () => Promise<string | null>,
+): Promise<void> {
   await until(async () => {
     const wanted = await commit();
     return replicas.every(({ adopted }) => adopted?.commit === wanted);

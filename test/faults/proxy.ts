@@ -1,5 +1,6 @@
 /**
- * A bad network between one replica and Redis: delays, cuts, silence, an answer that never comes, lost notices.
+ * A bad network between one replica and Redis: delays, cuts, silence, an answer that never comes,
+ * lost notices.
  * @module
  */
 import { connect, createServer, type Socket } from "node:net";
@@ -12,9 +13,15 @@ export interface Network {
   delay(ms: number): void;
   /** Closes every connection. */
   cut(): void;
-  /** Every connection falls silent for ever, without an end; those that begin while `on` are silent as well. */
+  /**
+   * Every connection falls silent for ever, without an end; those that begin while `on` are silent
+   * as well.
+   */
   silence(on: boolean): void;
-  /** Lets the next commit through and drops its answer with the connection. Resolves when that happened. */
+  /**
+   * Lets the next commit through and drops its answer with the connection. Resolves when that
+   * happened.
+   */
   cutNextCommitAnswer(): Promise<void>;
   /** Whether change notices are lost. */
   dropNotices(on: boolean): void;

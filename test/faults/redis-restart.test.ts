@@ -1,6 +1,6 @@
 /**
- * Redis dies in the middle of a change and is started again on its append-only file: nothing that was acknowledged is
- * lost, and every replica comes back by itself.
+ * Redis dies in the middle of a change and is started again on its append-only file: nothing that
+ * was acknowledged is lost, and every replica comes back by itself.
  * @module
  */
 import assert from "node:assert/strict";
@@ -20,7 +20,10 @@ describe("kill -9 of Redis", { skip: noRedis }, () => {
         await changeUntilMade(mesh, two.configure);
         const target = choices.pick(mesh.awake);
         // The last one that counts is the commit.
-        const at = { call: 1 + choices.below(6), moment: choices.pick(["before", "after"] as const) };
+        const at = {
+          call: 1 + choices.below(6),
+          moment: choices.pick(["before", "after"] as const),
+        };
         const ask = choices.pick([one.rotate, one.configure]);
         const { change } = await changeUntil(
           () => target.arm(at),

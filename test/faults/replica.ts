@@ -1,6 +1,7 @@
 /**
- * A replica whose test can have it wait at any call of a port: the real composition over the real Redis, served as
- * src/entry/bun.ts serves it. Run as a child process with its options as the one argument.
+ * A replica whose test can have it wait at any call of a port: the real composition over the real
+ * Redis, served as src/entry/bun.ts serves it. Run as a child process with its options as the one
+ * argument.
  * @module
  */
 import { AsyncLocalStorage } from "node:async_hooks";
@@ -94,14 +95,16 @@ const logAt =
     report({ kind: "log", level, message, fields });
 
 if (options.mutation === "no-term") SCRIPTS.commit = mutate(SCRIPTS.commit, "term == ARGV[6] and ");
-if (options.mutation === "no-index") SCRIPTS.commit = mutate(SCRIPTS.commit, " and index == ARGV[4] and commit == ARGV[5]");
+if (options.mutation === "no-index")
+  SCRIPTS.commit = mutate(SCRIPTS.commit, " and index == ARGV[4] and commit == ARGV[5]");
 
 let meshca: Meshca | null = null;
 const server = Bun.serve({
   hostname: "127.0.0.1",
   port: 0,
   idleTimeout: 0,
-  fetch: (request) => change.run(true, () => meshca?.fetch(request) ?? new Response(null, { status: 503 })),
+  fetch: (request) =>
+    change.run(true, () => meshca?.fetch(request) ?? new Response(null, { status: 503 })),
 });
 const settings: Settings = {
   listen: { host: "127.0.0.1", port: server.port ?? 0 },
@@ -142,7 +145,12 @@ const platform: Platform = {
   log: { debug() {}, info: logAt("info"), warn: logAt("warn"), error: logAt("error") },
 };
 try {
-  const composed = await composeOver(testBackend(await openBackend(settings, platform)), settings, platform, options.policy);
+  const composed = await composeOver(
+    testBackend(await openBackend(settings, platform)),
+    settings,
+    platform,
+    options.policy,
+  );
   const adopted = () => {
     const { snapshot } = composed.manager;
     if (snapshot === null) return;
@@ -156,6 +164,9 @@ try {
   void composed.run();
   report({ kind: "listening", url: `http://127.0.0.1:${server.port}` });
 } catch (error) {
-  report({ kind: "failed", reason: error instanceof CaError ? `${error.code}: ${error.message}` : String(error) });
+  report({
+    kind: "failed",
+    reason: error instanceof CaError ? `${error.code}: ${error.message}` : String(error),
+  });
   process.disconnect?.();
 }

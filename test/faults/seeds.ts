@@ -1,5 +1,6 @@
 /**
- * Every choice of a scenario comes from a seed, which is printed: MESHCA_FAULT_SEED makes the same choices again.
+ * Every choice of a scenario comes from a seed, which is printed: MESHCA_FAULT_SEED makes the same
+ * choices again.
  * @module
  */
 import { it } from "node:test";
@@ -40,7 +41,10 @@ const LANES = 4;
 const waiting: (() => Promise<void>)[] = [];
 let busy = 0;
 
-/** Begins what there is room for. Only when a test runs have all of its file been named and its servers started. */
+/**
+ * Begins what there is room for. Only when a test runs have all of its file been named and its
+ * servers started.
+ */
 function advance(): void {
   while (busy < LANES) {
     const round = waiting.shift();
@@ -57,7 +61,11 @@ function advance(): void {
  * A test for each seed, with the seed in its name.
  * @param fixed a seed chooses little here: without the full run one round will do.
  */
-export function itWithSeeds(name: string, work: (choices: Choices) => Promise<void>, { fixed = false } = {}): void {
+export function itWithSeeds(
+  name: string,
+  work: (choices: Choices) => Promise<void>,
+  { fixed = false } = {},
+): void {
   const rounds = given !== undefined || (fixed && ROUNDS <= SHORT_ROUNDS) ? 1 : ROUNDS;
   for (let round = 0; round < rounds; round++) {
     const done = Promise.withResolvers<void>();

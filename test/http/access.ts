@@ -7,13 +7,16 @@ import type { Access, Caller, Resource } from "../../src/core/authorizer.ts";
 import { DeniedError } from "../../src/core/errors.ts";
 
 /** @param rule what a caller may do. */
-export function accessThat(rule: { allows(resource: Resource, access: Access, name?: string): boolean }): AccessControl {
+export function accessThat(rule: {
+  allows(resource: Resource, access: Access, name?: string): boolean;
+}): AccessControl {
   const caller: Caller = {
     accessorId: "11111111-2222-4333-8444-555555555555",
     anonymous: false,
     allows: rule.allows,
     require(resource, access, name = "") {
-      if (!rule.allows(resource, access, name)) throw new DeniedError("permission_denied", `Permission denied: '${resource}:${access}'`);
+      if (!rule.allows(resource, access, name))
+        throw new DeniedError("permission_denied", `Permission denied: '${resource}:${access}'`);
     },
   };
   const nothing = new Proxy({}, { get: () => () => [] });

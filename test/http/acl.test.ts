@@ -1,5 +1,6 @@
 /**
- * Access control over HTTP, on every store: who may do what, in Consul's JSON, from the first token to the last login.
+ * Access control over HTTP, on every store: who may do what, in Consul's JSON, from the first token
+ * to the last login.
  * @module
  */
 import assert from "node:assert/strict";
@@ -20,9 +21,16 @@ interface Answer {
   readonly headers: Headers;
 }
 
-async function call(server: ServerProcess, method: string, path: string, token: string | null, body?: unknown): Promise<Answer> {
+async function call(
+  server: ServerProcess,
+  method: string,
+  path: string,
+  token: string | null,
+  body?: unknown,
+): Promise<Answer> {
   const headers: Record<string, string> = token === null ? {} : { "X-Consul-Token": token };
-  const sent = body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) };
+  const sent =
+    body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) };
   const answer = await fetch(`${server.url}${path}`, { method, headers, ...sent });
   return { status: answer.status, text: await answer.text(), headers: answer.headers };
 }
@@ -52,9 +60,14 @@ function csrOf(server: ServerProcess, path: string): string {
   return opensslCsr(`URI:spiffe://${server.trustDomain}${path}`).csr;
 }
 const web = (server: ServerProcess) => csrOf(server, "/ns/default/dc/dc1/svc/web");
-const sign = (server: ServerProcess, csr: string, token: string | null) => call(server, "PUT", "/v1/connect/ca/sign", token, csr);
+const sign = (server: ServerProcess, csr: string, token: string | null) =>
+  call(server, "PUT", "/v1/connect/ca/sign", token, csr);
 
-function onStore(name: string, skip: string | false, start: (more?: Record<string, string>) => Promise<ServerProcess>): void {
+function onStore(
+  name: string,
+  skip: string | false,
+  start: (more?: Record<string, string>) => Promise<ServerProcess>,
+): void {
   describe(`access control on ${name}`, { skip }, () => {
     let server: ServerProcess;
     before(async () => {
@@ -62,25 +75,41 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
     });
     after(() => server?.stop());
 
-    const policy = (Name: string, Rules: string) => json<{ ID: string }>(server, "PUT", "/v1/acl/policy", MANAGEMENT, { Name, Rules });
+    const policy = (Name: string, Rules: string) =>
+      json<{ ID: string }>(server, "PUT", "/v1/acl/policy", MANAGEMENT, { Name, Rules });
     const token = async (Rules: string): Promise<string> => {
       const { ID } = await policy(`p-${crypto.randomUUID()}`, Rules);
-      return (await json<Token>(server, "PUT", "/v1/acl/token", MANAGEMENT, { Policies: [{ ID }] })).SecretID;
+      return (await json<Token>(server, "PUT", "/v1/acl/token", MANAGEMENT, { Policies: [{ ID }] }))
+        .SecretID;
     };
 
     it("a query that cannot be read is refused before anything is changed", async () => {
       const [tokens, denied] = ["/v1/acl/tokens", "/v1/connect/ca/deny"];
-      const before = [await json(server, "GET", tokens, MANAGEMENT), await json(server, "GET", denied, MANAGEMENT)];
+      const before = [
+        await json(server, "GET", tokens, MANAGEMENT),
+        await json(server, "GET", denied, MANAGEMENT),
+      ];
       for (const [path, body] of [
         ["/v1/acl/token", {}],
         [denied, { SerialNumber: "01:02" }],
       ] as const)
         assert.equal((await call(server, "PUT", `${path}?index=x`, MANAGEMENT, body)).status, 400);
-      assert.deepEqual([await json(server, "GET", tokens, MANAGEMENT), await json(server, "GET", denied, MANAGEMENT)], before);
+      assert.deepEqual(
+        [
+          await json(server, "GET", tokens, MANAGEMENT),
+          await json(server, "GET", denied, MANAGEMENT),
+        ],
+        before,
+      );
     });
 
     it("lets everybody read the roots, and nobody else do anything without a token", async () => {
-      for (const path of ["/v1/connect/ca/roots", "/v1/connect/ca/roots?pem=true", "/v1/agent/connect/ca/roots", "/healthz"])
+      for (const path of [
+        "/v1/connect/ca/roots",
+        "/v1/connect/ca/roots?pem=true",
+        "/v1/agent/connect/ca/roots",
+        "/healthz",
+      ])
         for (const secret of [null, "00000000-1111-4222-8333-444444444444"])
           assert.equal((await call(server, "GET", path, secret)).status, 200);
       assert.equal((await call(server, "GET", "/readyz", null)).status, 200);
@@ -94,7 +123,12 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
           "Permission denied: anonymous token lacks permission 'operator:read'. The anonymous token is used implicitly when a request does not specify a token.",
         ],
       );
-      const unknown = await call(server, "PUT", "/v1/connect/ca/rotate", "00000000-1111-4222-8333-444444444444");
+      const unknown = await call(
+        server,
+        "PUT",
+        "/v1/connect/ca/rotate",
+        "00000000-1111-4222-8333-444444444444",
+      );
       assert.deepEqual([unknown.status, unknown.text], [403, "ACL not found"]);
       assert.equal(
         (await sign(server, web(server), null)).text,
@@ -119,7 +153,10 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
         assert.equal(answer.status, 403, path);
         assert.match(answer.text, says);
       }
-      assert.equal((await sign(server, csrOf(server, "/agent/client/dc/dc1/id/n-1"), secret)).status, 200);
+      assert.equal(
+        (await sign(server, csrOf(server, "/agent/client/dc/dc1/id/n-1"), secret)).status,
+        200,
+      );
       for (const [method, path] of [
         ["GET", "/v1/connect/ca/configuration"],
         ["PUT", "/v1/connect/ca/rotate"],
@@ -137,31 +174,71 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
       assert.equal((await ask(`?token=${secret}`, {})).status, 200);
       assert.equal((await ask("", { "X-Consul-Token": secret })).status, 200);
       // The query is asked first, as in Consul.
-      assert.equal((await ask("?token=00000000-1111-4222-8333-444444444444", { "X-Consul-Token": secret })).status, 403);
+      assert.equal(
+        (await ask("?token=00000000-1111-4222-8333-444444444444", { "X-Consul-Token": secret }))
+          .status,
+        403,
+      );
       assert.ok(!server.stdout().includes(secret), "a token is in the log");
     });
 
     it("makes, shows, changes, clones and ends tokens and policies, and shows a secret once", async () => {
       const { ID } = await policy("operators", 'operator = "write"');
-      const made = await json<Token>(server, "PUT", "/v1/acl/token", MANAGEMENT, { Description: "one", Policies: [{ Name: "operators" }] });
+      const made = await json<Token>(server, "PUT", "/v1/acl/token", MANAGEMENT, {
+        Description: "one",
+        Policies: [{ Name: "operators" }],
+      });
       assert.deepEqual(made.Policies, [{ ID, Name: "operators" }]);
       const read = await json<Token>(server, "GET", `/v1/acl/token/${made.AccessorID}`, MANAGEMENT);
       assert.equal(read.SecretID, "<hidden>");
       const list = await call(server, "GET", "/v1/acl/tokens", MANAGEMENT);
       for (const secret of [made.SecretID, MANAGEMENT]) assert.ok(!list.text.includes(secret));
-      assert.equal((await json<Token>(server, "GET", "/v1/acl/token/self", made.SecretID)).AccessorID, made.AccessorID);
+      assert.equal(
+        (await json<Token>(server, "GET", "/v1/acl/token/self", made.SecretID)).AccessorID,
+        made.AccessorID,
+      );
       assert.equal((await call(server, "PUT", "/v1/connect/ca/rotate", made.SecretID)).status, 200);
-      const clone = await json<Token>(server, "PUT", `/v1/acl/token/${made.AccessorID}/clone`, MANAGEMENT, {});
-      await json(server, "PUT", `/v1/acl/policy/${ID}`, MANAGEMENT, { ID, Name: "operators", Rules: 'operator = "read"' });
+      const clone = await json<Token>(
+        server,
+        "PUT",
+        `/v1/acl/token/${made.AccessorID}/clone`,
+        MANAGEMENT,
+        {},
+      );
+      await json(server, "PUT", `/v1/acl/policy/${ID}`, MANAGEMENT, {
+        ID,
+        Name: "operators",
+        Rules: 'operator = "read"',
+      });
       for (const secret of [made.SecretID, clone.SecretID]) {
-        await until(async () => (await call(server, "PUT", "/v1/connect/ca/rotate", secret)).status === 403);
-        assert.equal((await call(server, "GET", "/v1/connect/ca/configuration", secret)).status, 200);
+        await until(
+          async () => (await call(server, "PUT", "/v1/connect/ca/rotate", secret)).status === 403,
+        );
+        assert.equal(
+          (await call(server, "GET", "/v1/connect/ca/configuration", secret)).status,
+          200,
+        );
       }
-      await json(server, "PUT", `/v1/acl/token/${made.AccessorID}`, MANAGEMENT, { Description: "two", Policies: [] });
-      assert.equal((await call(server, "GET", "/v1/connect/ca/configuration", made.SecretID)).status, 403);
-      assert.equal(await json<unknown>(server, "DELETE", `/v1/acl/token/${clone.AccessorID}`, MANAGEMENT), true);
-      assert.equal((await call(server, "GET", "/v1/connect/ca/configuration", clone.SecretID)).text, "ACL not found");
-      assert.equal((await call(server, "GET", `/v1/acl/token/${clone.AccessorID}`, MANAGEMENT)).status, 403);
+      await json(server, "PUT", `/v1/acl/token/${made.AccessorID}`, MANAGEMENT, {
+        Description: "two",
+        Policies: [],
+      });
+      assert.equal(
+        (await call(server, "GET", "/v1/connect/ca/configuration", made.SecretID)).status,
+        403,
+      );
+      assert.equal(
+        await json<unknown>(server, "DELETE", `/v1/acl/token/${clone.AccessorID}`, MANAGEMENT),
+        true,
+      );
+      assert.equal(
+        (await call(server, "GET", "/v1/connect/ca/configuration", clone.SecretID)).text,
+        "ACL not found",
+      );
+      assert.equal(
+        (await call(server, "GET", `/v1/acl/token/${clone.AccessorID}`, MANAGEMENT)).status,
+        403,
+      );
       assert.equal(await json<unknown>(server, "DELETE", `/v1/acl/policy/${ID}`, MANAGEMENT), true);
       assert.equal((await call(server, "GET", `/v1/acl/policy/${ID}`, MANAGEMENT)).status, 404);
     });
@@ -169,21 +246,69 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
     it("refuses what makes no sense, by name, and changes nothing", async () => {
       const before = (await call(server, "GET", "/v1/acl/tokens", MANAGEMENT)).text;
       const refused: readonly (readonly [string, string, unknown, number, RegExp])[] = [
-        ["PUT", "/v1/acl/token", { Policies: [{ Name: "nowhere" }] }, 400, /^No such ACL policy with name "nowhere"$/],
+        [
+          "PUT",
+          "/v1/acl/token",
+          { Policies: [{ Name: "nowhere" }] },
+          400,
+          /^No such ACL policy with name "nowhere"$/,
+        ],
         ["PUT", "/v1/acl/token", { Policies: "all" }, 400, /cannot unmarshal string/],
         ["PUT", "/v1/acl/token", { Polices: [] }, 400, /unknown field "Polices"/],
         ["PUT", "/v1/acl/token", { Roles: [{ Name: "x" }] }, 400, /Roles are not supported/],
-        ["PUT", "/v1/acl/token", { ServiceIdentities: [{ ServiceName: "No!" }] }, 400, /has an invalid name/],
-        ["PUT", "/v1/acl/token", { NodeIdentities: [{ NodeName: "n" }] }, 400, /missing the datacenter/],
-        ["PUT", "/v1/acl/token", { AccessorID: "00000000-0000-0000-0000-000000000009" }, 400, /reserved/],
+        [
+          "PUT",
+          "/v1/acl/token",
+          { ServiceIdentities: [{ ServiceName: "No!" }] },
+          400,
+          /has an invalid name/,
+        ],
+        [
+          "PUT",
+          "/v1/acl/token",
+          { NodeIdentities: [{ NodeName: "n" }] },
+          400,
+          /missing the datacenter/,
+        ],
+        [
+          "PUT",
+          "/v1/acl/token",
+          { AccessorID: "00000000-0000-0000-0000-000000000009" },
+          400,
+          /reserved/,
+        ],
         ["PUT", "/v1/acl/token", { SecretID: "short" }, 400, /not a valid UUID/],
-        ["PUT", "/v1/acl/token", { ExpirationTTL: "1s" }, 400, /ExpirationTime cannot be less than/],
+        [
+          "PUT",
+          "/v1/acl/token",
+          { ExpirationTTL: "1s" },
+          400,
+          /ExpirationTime cannot be less than/,
+        ],
         ["PUT", "/v1/acl/token", "null", 400, /null where an object belongs/],
-        ["PUT", "/v1/acl/token/00000000-0000-0000-0000-00000000000f", { Description: "x" }, 404, /^Cannot find token /],
+        [
+          "PUT",
+          "/v1/acl/token/00000000-0000-0000-0000-00000000000f",
+          { Description: "x" },
+          404,
+          /^Cannot find token /,
+        ],
         ["PUT", "/v1/acl/policy", { Name: "a b", Rules: "" }, 400, /invalid Name/],
-        ["PUT", "/v1/acl/policy", { Name: "x", Rules: 'service "web" { policy = "wirte" }' }, 400, /^Failed to parse ACL rules: /],
+        [
+          "PUT",
+          "/v1/acl/policy",
+          { Name: "x", Rules: 'service "web" { policy = "wirte" }' },
+          400,
+          /^Failed to parse ACL rules: /,
+        ],
         ["PUT", "/v1/acl/policy", { Name: "global-management", Rules: "" }, 409, /already exists/],
-        ["DELETE", "/v1/acl/token/00000000-0000-0000-0000-000000000002", undefined, 400, /not permitted on the anonymous token/],
+        [
+          "DELETE",
+          "/v1/acl/token/00000000-0000-0000-0000-000000000002",
+          undefined,
+          400,
+          /not permitted on the anonymous token/,
+        ],
         [
           "DELETE",
           "/v1/acl/policy/00000000-0000-0000-0000-000000000001",
@@ -191,8 +316,20 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
           400,
           /builtin global-management policy is not permitted/,
         ],
-        ["PUT", "/v1/acl/auth-method", { Name: "x", Type: "oidc", Config: {} }, 400, /Type should be one of/],
-        ["PUT", "/v1/acl/binding-rule", { AuthMethod: "none", BindType: "service", BindName: "x" }, 400, /cannot find auth method "none"/],
+        [
+          "PUT",
+          "/v1/acl/auth-method",
+          { Name: "x", Type: "oidc", Config: {} },
+          400,
+          /Type should be one of/,
+        ],
+        [
+          "PUT",
+          "/v1/acl/binding-rule",
+          { AuthMethod: "none", BindType: "service", BindName: "x" },
+          400,
+          /cannot find auth method "none"/,
+        ],
         ["PUT", "/v1/connect/ca/deny", { SPIFFEID: "x" }, 400, /SPIFFE ID must have/],
         ["PUT", "/v1/connect/ca/deny", {}, 400, /one of SPIFFEID, KeyID and SerialNumber/],
       ];
@@ -218,7 +355,10 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
     it("is bootstrapped already where a management token is configured", async () => {
       const again = await call(server, "PUT", "/v1/acl/bootstrap", null);
       assert.equal(again.status, 403);
-      assert.match(again.text, /^Permission denied: ACL bootstrap no longer allowed \(reset index: \d+\)$/);
+      assert.match(
+        again.text,
+        /^Permission denied: ACL bootstrap no longer allowed \(reset index: \d+\)$/,
+      );
     });
 
     it("lets a workload log in with a JWT, once for each, and log out", async () => {
@@ -230,7 +370,12 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
         JWTValidationPubKeys: [await exportSPKI(publicKey)],
         ClaimMappings: { service: "service" },
       };
-      await json(server, "PUT", "/v1/acl/auth-method", MANAGEMENT, { Name: "ci", Type: "jwt", MaxTokenTTL: "5m", Config });
+      await json(server, "PUT", "/v1/acl/auth-method", MANAGEMENT, {
+        Name: "ci",
+        Type: "jwt",
+        MaxTokenTTL: "5m",
+        Config,
+      });
       await json(server, "PUT", "/v1/acl/binding-rule", MANAGEMENT, {
         AuthMethod: "ci",
         BindType: "service",
@@ -247,7 +392,8 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
           .setJti(crypto.randomUUID())
           .setExpirationTime("2m")
           .sign(privateKey);
-      const login = (BearerToken: string) => call(server, "POST", "/v1/acl/login", null, { AuthMethod: "ci", BearerToken });
+      const login = (BearerToken: string) =>
+        call(server, "POST", "/v1/acl/login", null, { AuthMethod: "ci", BearerToken });
       const first = await jwt({ service: "web" });
       const granted = await login(first);
       assert.equal(granted.status, 200, granted.text);
@@ -255,7 +401,10 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
       assert.equal(token.ServiceIdentities?.[0]?.ServiceName, "web");
       assert.ok(token.ExpirationTime !== undefined);
       assert.equal((await sign(server, web(server), token.SecretID)).status, 200);
-      assert.equal((await sign(server, csrOf(server, "/ns/default/dc/dc1/svc/api"), token.SecretID)).status, 403);
+      assert.equal(
+        (await sign(server, csrOf(server, "/ns/default/dc/dc1/svc/api"), token.SecretID)).status,
+        403,
+      );
       for (const bad of [
         await jwt({ service: "web" }, "other"),
         await jwt({ service: "root" }),
@@ -272,18 +421,30 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
     it("refuses what is on the deny list, on every replica, until it is taken off", async () => {
       const secret = await token('service_prefix "" { policy = "write" }');
       const prefix = `spiffe://${server.trustDomain}/ns/default/dc/dc1/svc`;
-      const denied = await json<{ ID: string; ExpirationTime: string }>(server, "PUT", "/v1/connect/ca/deny", MANAGEMENT, {
-        SPIFFEID: `${prefix}/web`,
-        Reason: "lost",
-      });
+      const denied = await json<{ ID: string; ExpirationTime: string }>(
+        server,
+        "PUT",
+        "/v1/connect/ca/deny",
+        MANAGEMENT,
+        {
+          SPIFFEID: `${prefix}/web`,
+          Reason: "lost",
+        },
+      );
       assert.ok(new Date(denied.ExpirationTime).getTime() > Date.now() + 70 * 3_600_000);
       const refused = await sign(server, web(server), secret);
-      assert.deepEqual([refused.status, refused.text], [403, "Permission denied: this SPIFFE ID is on the deny list"]);
+      assert.deepEqual(
+        [refused.status, refused.text],
+        [403, "Permission denied: this SPIFFE ID is on the deny list"],
+      );
       const api = csrOf(server, "/ns/default/dc/dc1/svc/api");
       assert.equal((await sign(server, api, secret)).status, 200);
-      const all = await json<{ ID: string }>(server, "PUT", "/v1/connect/ca/deny", MANAGEMENT, { SPIFFEID: `${prefix}/*` });
+      const all = await json<{ ID: string }>(server, "PUT", "/v1/connect/ca/deny", MANAGEMENT, {
+        SPIFFEID: `${prefix}/*`,
+      });
       assert.equal((await sign(server, api, secret)).status, 403);
-      for (const { ID } of [denied, all]) await json(server, "DELETE", `/v1/connect/ca/deny/${ID}`, MANAGEMENT);
+      for (const { ID } of [denied, all])
+        await json(server, "DELETE", `/v1/connect/ca/deny/${ID}`, MANAGEMENT);
       assert.equal((await sign(server, web(server), secret)).status, 200);
       assert.deepEqual(await json<unknown>(server, "GET", "/v1/connect/ca/deny", MANAGEMENT), []);
     });
@@ -291,7 +452,9 @@ function onStore(name: string, skip: string | false, start: (more?: Record<strin
 }
 
 onStore("SQLite", false, (more = {}) => startServer({ MESHCA_KEK: KEK, ...more }));
-onStore("memory", false, (more = {}) => startServer({ MESHCA_STORE: "memory:", MESHCA_KEK: KEK, ...more }));
+onStore("memory", false, (more = {}) =>
+  startServer({ MESHCA_STORE: "memory:", MESHCA_KEK: KEK, ...more }),
+);
 
 let redis: RedisServer | undefined;
 onStore("Redis", noRedis, async (more = {}) => {
@@ -301,7 +464,8 @@ onStore("Redis", noRedis, async (more = {}) => {
 after(() => redis?.stop());
 
 /** The secret in a server's data folder. */
-const bootstrapSecret = async ({ dataDir }: ServerProcess) => (await Bun.file(`${dataDir}/acl-bootstrap-secret`).text()).trim();
+const bootstrapSecret = async ({ dataDir }: ServerProcess) =>
+  (await Bun.file(`${dataDir}/acl-bootstrap-secret`).text()).trim();
 
 describe("the first token", () => {
   it("goes to who has the secret in the data folder, once, and again if the operator wrote the reset index down", async () => {
@@ -309,7 +473,9 @@ describe("the first token", () => {
     try {
       const secret = await bootstrapSecret(server);
       const made = await json<Token>(server, "PUT", "/v1/acl/bootstrap", secret);
-      assert.deepEqual(made.Policies, [{ ID: "00000000-0000-0000-0000-000000000001", Name: "global-management" }]);
+      assert.deepEqual(made.Policies, [
+        { ID: "00000000-0000-0000-0000-000000000001", Name: "global-management" },
+      ]);
       const again = await call(server, "PUT", "/v1/acl/bootstrap", null);
       const index = /reset index: (\d+)\)$/.exec(again.text)?.[1] ?? "";
       assert.equal(again.status, 403);
@@ -317,10 +483,14 @@ describe("the first token", () => {
       assert.match((await call(server, "PUT", "/v1/acl/bootstrap", secret)).text, /reset index/);
       await Bun.write(`${server.dataDir}/acl-bootstrap-reset`, `${index}\n`);
       // A reset opens it to no one else.
-      assert.match((await call(server, "PUT", "/v1/acl/bootstrap", null)).text, /needs the secret in /);
+      assert.match(
+        (await call(server, "PUT", "/v1/acl/bootstrap", null)).text,
+        /needs the secret in /,
+      );
       const second = await json<Token>(server, "PUT", "/v1/acl/bootstrap", secret);
       assert.equal((await call(server, "PUT", "/v1/acl/bootstrap", secret)).status, 403);
-      for (const { SecretID } of [made, second]) assert.equal((await call(server, "GET", "/v1/acl/tokens", SecretID)).status, 200);
+      for (const { SecretID } of [made, second])
+        assert.equal((await call(server, "GET", "/v1/acl/tokens", SecretID)).status, 200);
     } finally {
       await server.stop();
     }
@@ -328,8 +498,12 @@ describe("the first token", () => {
 
   for (const plain of ["", "behind-proxy"])
     it(`needs the secret from loopback too, since a stock proxy looks like it (MESHCA_PLAIN_HTTP=${JSON.stringify(plain)})`, async () => {
-      const server = await startServer({ MESHCA_ACL: "deny", ...(plain === "" ? {} : { MESHCA_PLAIN_HTTP: plain }) });
-      const bootstrap = (headers: Record<string, string>) => fetch(`${server.url}/v1/acl/bootstrap`, { method: "PUT", headers });
+      const server = await startServer({
+        MESHCA_ACL: "deny",
+        ...(plain === "" ? {} : { MESHCA_PLAIN_HTTP: plain }),
+      });
+      const bootstrap = (headers: Record<string, string>) =>
+        fetch(`${server.url}/v1/acl/bootstrap`, { method: "PUT", headers });
       try {
         const secret = await bootstrapSecret(server);
         const file = `${server.dataDir}/acl-bootstrap-secret`;

@@ -17,7 +17,10 @@ export interface TestApp extends TestCa {
 }
 
 /** Makes an app over a CA that has been started, or over the CA given. */
-export async function createTestApp(overrides: Partial<AppOptions> = {}, ca?: TestCa): Promise<TestApp> {
+export async function createTestApp(
+  overrides: Partial<AppOptions> = {},
+  ca?: TestCa,
+): Promise<TestApp> {
   const started = ca ?? (await createTestCa());
   const options: AppOptions = {
     manager: started.manager,
@@ -60,7 +63,10 @@ export async function createTestApp(overrides: Partial<AppOptions> = {}, ca?: Te
 
 /** A configuration with this life of leaves and everything else as it is at first. */
 export function leafTtl(ttl: string): RequestInit {
-  const body = JSON.stringify({ Provider: "consul", Config: { IntermediateCertTTL: "8760h", LeafCertTTL: ttl, RootCertTTL: "87600h" } });
+  const body = JSON.stringify({
+    Provider: "consul",
+    Config: { IntermediateCertTTL: "8760h", LeafCertTTL: ttl, RootCertTTL: "87600h" },
+  });
   return { method: "PUT", body };
 }
 

@@ -18,7 +18,11 @@ import { refuses, sign } from "./refusals.ts";
 const HOST = "Host: localhost\r\n";
 
 /** Sends octets as they are. @returns all that came back until the server closed or fell silent. */
-function raw(port: number, text: string, silenceMs = 500): Promise<{ text: string; closed: boolean }> {
+function raw(
+  port: number,
+  text: string,
+  silenceMs = 500,
+): Promise<{ text: string; closed: boolean }> {
   return new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1", () => socket.write(Buffer.from(text, "latin1")));
     let received = "";
@@ -38,7 +42,8 @@ function raw(port: number, text: string, silenceMs = 500): Promise<{ text: strin
   });
 }
 
-const answersIn = (text: string) => [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => Number(status));
+const answersIn = (text: string) =>
+  [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => Number(status));
 
 describe("attacks", () => {
   let server: ServerProcess;
@@ -57,22 +62,49 @@ describe("attacks", () => {
     const { manager } = await createTestCa();
     const spied = new Proxy(manager, {
       get(target, name, receiver) {
-        if (["sign", "configure", "rotate", "rewrap", "resolve", "restore", "requireRoom"].includes(String(name)))
+        if (
+          ["sign", "configure", "rotate", "rewrap", "resolve", "restore", "requireRoom"].includes(
+            String(name),
+          )
+        )
           reached.push(String(name));
         return Reflect.get(target, name, receiver) as unknown;
       },
     });
-    const test = await createTestApp({ manager: spied, log: silentLog, access: accessThat({ allows: () => true }) });
+    const test = await createTestApp({
+      manager: spied,
+      log: silentLog,
+      access: accessThat({ allows: () => true }),
+    });
     for (const { path, methods, kind } of routesOf(test.options, test.app.watchers)) {
       for (const method of ["DELETE", "PATCH", "HEAD", "POST", "PUT", "GET"]) {
-        if (Object.hasOwn(methods, method) || (method === "HEAD" && kind === "operations")) continue;
-        const answer = await test.fetch(path, { method, ...(/^(HEAD|GET)$/.test(method) ? {} : { body: csr }) });
+        if (Object.hasOwn(methods, method) || (method === "HEAD" && kind === "operations"))
+          continue;
+        const answer = await test.fetch(path, {
+          method,
+          ...(/^(HEAD|GET)$/.test(method) ? {} : { body: csr }),
+        });
         assert.equal(answer.status, 405, `${method} ${path}`);
       }
-      // The backup is read as it is, rewrap reads nothing, and the first token is for somebody on this machine.
-      if (methods.PUT === undefined || /\/connect\/ca\/(backup|rewrap)$|\/acl\/bootstrap$/.test(path)) continue;
-      for (const type of ["text/html", "multipart/form-data; boundary=x", "application/json5", "*/*", "application/x-protobuf"]) {
-        const answer = await test.fetch(path, { method: "PUT", body: csr, headers: { "Content-Type": type } });
+      // The backup is read as it is, rewrap reads nothing, and the first token is for somebody on
+      // this machine.
+      if (
+        methods.PUT === undefined ||
+        /\/connect\/ca\/(backup|rewrap)$|\/acl\/bootstrap$/.test(path)
+      )
+        continue;
+      for (const type of [
+        "text/html",
+        "multipart/form-data; boundary=x",
+        "application/json5",
+        "*/*",
+        "application/x-protobuf",
+      ]) {
+        const answer = await test.fetch(path, {
+          method: "PUT",
+          body: csr,
+          headers: { "Content-Type": type },
+        });
         assert.equal(answer.status, 415, `${type} ${path}`);
       }
     }
@@ -82,8 +114,12 @@ describe("attacks", () => {
     );
   });
 
-  /** A request with a URI that openssl would not write. Its signature is right: whatever is refused is the URI. */
-  const signedFor = async (...uris: readonly string[]) => csrPem(await signedCsr({ attributes: [askFor(...uris.map(uriName))] }));
+  /**
+   * A request with a URI that openssl would not write. Its signature is right: whatever is refused
+   * is the URI.
+   */
+  const signedFor = async (...uris: readonly string[]) =>
+    csrPem(await signedCsr({ attributes: [askFor(...uris.map(uriName))] }));
 
   it("a request that is put together and signed as those below are is signed, with the identity as it is written", async () => {
     const answer = await send(server.port, sign(await signedFor(uri)));
@@ -91,7 +127,8 @@ describe("attacks", () => {
     assert.equal((JSON.parse(answer?.body ?? "") as { ServiceURI?: string }).ServiceURI, uri);
   });
 
-  const ENCODED = "SPIFFE ID must not be percent-encoded: URI; a path segment has letters, digits, '.', '-' and '_'";
+  const ENCODED =
+    "SPIFFE ID must not be percent-encoded: URI; a path segment has letters, digits, '.', '-' and '_'";
   const UNKNOWN = "SPIFFE ID is not in the expected format: URI";
   const NOT_ASCII = "Cannot read CSR: subject alternative name is not printable ASCII";
   const DOTS = "is a dot segment, which a SPIFFE ID must not have";
@@ -129,7 +166,10 @@ describe("attacks", () => {
     ["/ns/default/DC/dc1/svc/web", UNKNOWN],
     ["/ns/default/dc/dc1/SVC/web", UNKNOWN],
     ["/ns/default/dc/dc1/%73vc/web", ENCODED],
-    ["/ap/default/ns/default/dc/dc1/svc/web", 'Invalid admin partition: "default" is not named in a SPIFFE ID; leave "/ap/default" out'],
+    [
+      "/ap/default/ns/default/dc/dc1/svc/web",
+      'Invalid admin partition: "default" is not named in a SPIFFE ID; leave "/ap/default" out',
+    ],
   ];
   for (const [path, says] of paths)
     it(`GHSA-m69r-9g56-7mv8: another way to write a path is no SPIFFE ID of ours: ${JSON.stringify(path)}`, async () => {
@@ -158,7 +198,11 @@ describe("attacks", () => {
       "/v1/connect/ca/sign;x",
       "/v1/connect/ca/sign%20",
     ])
-      assert.equal((await send(server.port, { method: "PUT", target, body: csr }))?.status, 404, target);
+      assert.equal(
+        (await send(server.port, { method: "PUT", target, body: csr }))?.status,
+        404,
+        target,
+      );
     // Redirected as by Consul, to a path of ours: no other host, no scheme.
     for (const [target, location] of [
       ["/v1//connect/ca/sign", "/v1/connect/ca/sign"],
@@ -168,16 +212,27 @@ describe("attacks", () => {
       ["/x:///v1/connect/ca/sign", "/x:/v1/connect/ca/sign"],
     ] as const) {
       const answer = await send(server.port, { method: "PUT", target, body: csr });
-      assert.deepEqual([answer?.status, answer?.header("Location"), answer?.body], [301, location, ""], target);
+      assert.deepEqual(
+        [answer?.status, answer?.header("Location"), answer?.body],
+        [301, location, ""],
+        target,
+      );
     }
   });
 
   const INNER = `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}\r\n`;
-  const put = (headers: string, body: string) => `PUT /v1/connect/ca/sign HTTP/1.1\r\n${HOST}${headers}\r\n\r\n${body}`;
+  const put = (headers: string, body: string) =>
+    `PUT /v1/connect/ca/sign HTTP/1.1\r\n${HOST}${headers}\r\n\r\n${body}`;
   const chunked = "Transfer-Encoding: chunked";
   const smuggled: readonly (readonly [string, string])[] = [
-    ["Content-Length and Transfer-Encoding", put(`Content-Length: 5\r\n${chunked}`, `0\r\n\r\n${INNER}`)],
-    ["Transfer-Encoding and Content-Length", put(`${chunked}\r\nContent-Length: 5`, `0\r\n\r\n${INNER}`)],
+    [
+      "Content-Length and Transfer-Encoding",
+      put(`Content-Length: 5\r\n${chunked}`, `0\r\n\r\n${INNER}`),
+    ],
+    [
+      "Transfer-Encoding and Content-Length",
+      put(`${chunked}\r\nContent-Length: 5`, `0\r\n\r\n${INNER}`),
+    ],
     ["two lengths", put("Content-Length: 5\r\nContent-Length: 0", `hello${INNER}`)],
     ["a list of lengths", put("Content-Length: 5, 5", `hello${INNER}`)],
     ["a length with a sign", put("Content-Length: +5", `hello${INNER}`)],
@@ -191,10 +246,19 @@ describe("attacks", () => {
     ["a coding behind chunked", put("Transfer-Encoding: chunked, identity", `0\r\n\r\n${INNER}`)],
     ["two codings", put(`${chunked}\r\nTransfer-Encoding: identity`, `0\r\n\r\n${INNER}`)],
     ["a space before the colon", put("Transfer-Encoding : chunked", `0\r\n\r\n${INNER}`)],
-    ["a vertical tab before the coding", put("Transfer-Encoding: \u000bchunked", `0\r\n\r\n${INNER}`)],
+    [
+      "a vertical tab before the coding",
+      put("Transfer-Encoding: \u000bchunked", `0\r\n\r\n${INNER}`),
+    ],
     ["obs-fold", put("Transfer-Encoding:\r\n chunked", `0\r\n\r\n${INNER}`)],
-    ["obs-fold in another header", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}X: a\r\n b\r\n\r\n`],
-    ["a space before the first header", `GET /v1/connect/ca/roots HTTP/1.1\r\n X: a\r\n${HOST}\r\n`],
+    [
+      "obs-fold in another header",
+      `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}X: a\r\n b\r\n\r\n`,
+    ],
+    [
+      "a space before the first header",
+      `GET /v1/connect/ca/roots HTTP/1.1\r\n X: a\r\n${HOST}\r\n`,
+    ],
     ["a bare LF behind the request line", `GET /v1/connect/ca/roots HTTP/1.1\n${HOST}\r\n`],
     ["a bare LF in the head", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}X: a\nY: b\r\n\r\n`],
     ["bare LFs alone", "GET /v1/connect/ca/roots HTTP/1.1\nHost: localhost\n\n"],
@@ -209,7 +273,10 @@ describe("attacks", () => {
     ["a version of its own", `GET /v1/connect/ca/roots HTTP/9.9\r\n${HOST}\r\n`],
     ["no Host", "GET /v1/connect/ca/roots HTTP/1.1\r\n\r\n"],
     ["two Hosts", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}Host: evil\r\n\r\n`],
-    ["another Host than in the target", "GET http://localhost/v1/connect/ca/roots HTTP/1.1\r\nHost: evil\r\n\r\n"],
+    [
+      "another Host than in the target",
+      "GET http://localhost/v1/connect/ca/roots HTTP/1.1\r\nHost: evil\r\n\r\n",
+    ],
     ["a method that nobody knows", `BREW /v1/connect/ca/roots HTTP/1.1\r\n${HOST}\r\n`],
     ["a method in small letters", `get /v1/connect/ca/roots HTTP/1.1\r\n${HOST}\r\n`],
     ["TRACE", `TRACE /v1/connect/ca/roots HTTP/1.1\r\n${HOST}\r\n`],
@@ -220,7 +287,10 @@ describe("attacks", () => {
     it(`RFC 9112 §11.2, smuggling: ${name} is refused, and nothing behind it is answered`, async () => {
       const answer = await raw(server.port, text);
       const statuses = answersIn(answer.text);
-      assert.ok(statuses.length <= 1 && statuses.every((status) => status >= 400), `answered ${statuses.join()}`);
+      assert.ok(
+        statuses.length <= 1 && statuses.every((status) => status >= 400),
+        `answered ${statuses.join()}`,
+      );
     });
 
   it("RFC 9112 §6.3: a length that is sent twice is refused even where both agree, and counts against no other limit", async () => {
@@ -239,7 +309,11 @@ describe("attacks", () => {
   it("CORS: no origin is allowed anything, not even to ask", async () => {
     for (const method of ["OPTIONS", "GET"]) {
       const headers = { Origin: "https://evil.example", "Access-Control-Request-Method": "PUT" };
-      const answer = await send(server.port, { method, target: "/v1/connect/ca/configuration", headers });
+      const answer = await send(server.port, {
+        method,
+        target: "/v1/connect/ca/configuration",
+        headers,
+      });
       assert.deepEqual(
         answer?.headers.filter(([name]) => /^access-control/i.test(name)),
         [],
@@ -249,26 +323,55 @@ describe("attacks", () => {
   });
 
   it("log injection: what a client sends makes no line of its own in the log, at any level", async () => {
-    const noisy = await startServer({ MESHCA_STORE: "memory:", MESHCA_LOG_LEVEL: "debug", MESHCA_AUDIT: "stdout" });
+    const noisy = await startServer({
+      MESHCA_STORE: "memory:",
+      MESHCA_LOG_LEVEL: "debug",
+      MESHCA_AUDIT: "stdout",
+    });
     const evil = '{"level":"ERROR","message":"forged","kind":"audit"}';
     const name = `spiffe://${noisy.trustDomain}/ns/default/dc/dc1/svc/web\r\n${evil}\n\u2028\u001b[2J`;
     const refused = await send(noisy.port, sign(await signedFor(name)));
     assert.deepEqual([refused?.status, refused?.body], [400, NOT_ASCII]);
-    await send(noisy.port, { method: "GET", target: `/v1/%0a${encodeURIComponent(evil)}`, headers: { "User-Agent": evil } });
-    await send(noisy.port, { method: "PUT", target: "/v1/connect/ca/sign", body: evil, headers: { "Content-Type": evil } });
-    await send(noisy.port, { method: "GET", target: `/v1/connect/ca/roots?dc=%0a${encodeURIComponent(evil)}` });
+    await send(noisy.port, {
+      method: "GET",
+      target: `/v1/%0a${encodeURIComponent(evil)}`,
+      headers: { "User-Agent": evil },
+    });
+    await send(noisy.port, {
+      method: "PUT",
+      target: "/v1/connect/ca/sign",
+      body: evil,
+      headers: { "Content-Type": evil },
+    });
+    await send(noisy.port, {
+      method: "GET",
+      target: `/v1/connect/ca/roots?dc=%0a${encodeURIComponent(evil)}`,
+    });
     const { stdout } = await noisy.stop();
     const lines = stdout.split("\n").filter((line) => line.startsWith("{"));
     assert.ok(lines.length > 4);
-    for (const line of lines) assert.notEqual((JSON.parse(line) as { message?: string }).message, "forged");
+    for (const line of lines)
+      assert.notEqual((JSON.parse(line) as { message?: string }).message, "forged");
     assert.doesNotMatch(stdout.replaceAll("\n", ""), /[^\u0020-\u007e]/);
   });
 
   it("CVE-2023-29409: RSA keys with huge exponents by the thousand are refused, and others are served meanwhile", async () => {
-    const exponents = [Array.from({ length: 256 }, () => 0xff), Array.from({ length: 8 }, () => 0xff), [3], [1], [1, 0, 3]];
+    const exponents = [
+      Array.from({ length: 256 }, () => 0xff),
+      Array.from({ length: 8 }, () => 0xff),
+      [3],
+      [1],
+      [1, 0, 3],
+    ];
     const bad = [2048, 4096, 8192, 16_384].flatMap((bits) =>
       exponents.map((exponent) =>
-        csrPem(craftCsr({ spki: rsaSpki(bits, exponent), scheme: "rsaSha256", attributes: [askFor(uriName(uri))] })),
+        csrPem(
+          craftCsr({
+            spki: rsaSpki(bits, exponent),
+            scheme: "rsaSha256",
+            attributes: [askFor(uriName(uri))],
+          }),
+        ),
       ),
     );
     let flooding = true;
@@ -290,7 +393,8 @@ describe("attacks", () => {
     flooding = false;
     await Promise.all(flood);
     assert.deepEqual([...counts.keys()], [400]);
-    // Each for its key, before anything is computed with it: their signatures would be refused in other words.
+    // Each for its key, before anything is computed with it: their signatures would be refused in
+    // other words.
     assert.deepEqual(
       [...reasons].toSorted((a, b) => ((a ?? "") < (b ?? "") ? -1 : 1)),
       [
@@ -306,7 +410,9 @@ describe("attacks", () => {
 
   it("x509-and-threats.md §2, connections: 10,000 idle ones leave the server to others", async () => {
     // Fewer where neither process may have so many files open.
-    const files = Number(/^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1]);
+    const files = Number(
+      /^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1],
+    );
     const count = Math.min(10_000, files - 500);
     const idle: Socket[] = [];
     let refused = 0;
@@ -328,7 +434,10 @@ describe("attacks", () => {
         );
       for (let i = 0; i < 20; i++) {
         await signs();
-        assert.equal((await send(server.port, { method: "GET", target: "/v1/connect/ca/roots" }))?.status, 200);
+        assert.equal(
+          (await send(server.port, { method: "GET", target: "/v1/connect/ca/roots" }))?.status,
+          200,
+        );
       }
       assert.equal(refused, 0);
     } finally {

@@ -1,5 +1,6 @@
 /**
- * The audit log of a real server: a line for each decision, before its effect; what stops where it cannot be written.
+ * The audit log of a real server: a line for each decision, before its effect; what stops where it
+ * cannot be written.
  * @module
  */
 import assert from "node:assert/strict";
@@ -24,7 +25,9 @@ const parse = (text: string): Line[] =>
     .map((line) => JSON.parse(line) as Line);
 
 /** Runs a server with an audit file. @returns what is in the file at the end. */
-async function audited(work: (server: ServerProcess, lines: () => Line[]) => Promise<void>): Promise<Line[]> {
+async function audited(
+  work: (server: ServerProcess, lines: () => Line[]) => Promise<void>,
+): Promise<Line[]> {
   return inFolderAsync(async (folder) => {
     const path = join(folder, "audit.jsonl");
     const server = await startServer({ MESHCA_AUDIT: path, MESHCA_STORE: "memory:" });
@@ -73,15 +76,25 @@ describe("MESHCA_AUDIT", () => {
     );
     const [bootstrap, signed, refused] = lines;
     assert.deepEqual([bootstrap?.address, bootstrap?.request], [null, null]);
-    assert.deepEqual([signed?.subject, signed?.serial, signed?.address], [leaf.ServiceURI, leaf.SerialNumber, "127.0.0.1"]);
+    assert.deepEqual(
+      [signed?.subject, signed?.serial, signed?.address],
+      [leaf.ServiceURI, leaf.SerialNumber, "127.0.0.1"],
+    );
     assert.match(String(signed?.key_id), /^([0-9a-f]{2}:){31}[0-9a-f]{2}$/);
-    assert.deepEqual([refused?.subject, refused?.request], ["spiffe://other.consul/ns/default/dc/dc1/svc/web", refusedId]);
+    assert.deepEqual(
+      [refused?.subject, refused?.request],
+      ["spiffe://other.consul/ns/default/dc/dc1/svc/web", refusedId],
+    );
     assert.doesNotMatch(JSON.stringify(lines), /hunter2|PRIVATE/);
   });
 
   it("the line of a change is in the file before the change is answered", async () => {
     await audited(async (server, lines) => {
-      const answer = await send(server.port, { method: "PUT", target: "/v1/connect/ca/rotate", body: "" });
+      const answer = await send(server.port, {
+        method: "PUT",
+        target: "/v1/connect/ca/rotate",
+        body: "",
+      });
       const { ActiveRootID } = JSON.parse(answer?.body ?? "") as { ActiveRootID: string };
       assert.deepEqual([lines().at(-1)?.action, lines().at(-1)?.subject], ["rotate", ActiveRootID]);
     });
@@ -99,7 +112,10 @@ describe("MESHCA_AUDIT", () => {
 
   it("a file that cannot be opened stops the start, and the message names it", async () => {
     const failure = startServer({ MESHCA_AUDIT: "/nowhere/audit.jsonl", MESHCA_STORE: "memory:" });
-    await assert.rejects(failure, /ended with 78 .*MESHCA_AUDIT: cannot open "\/nowhere\/audit\.jsonl": there is no such file/s);
+    await assert.rejects(
+      failure,
+      /ended with 78 .*MESHCA_AUDIT: cannot open "\/nowhere\/audit\.jsonl": there is no such file/s,
+    );
   });
 });
 
@@ -107,7 +123,13 @@ describe("MESHCA_AUDIT with access control", () => {
   const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
   const KEY_ID = Array.from({ length: 20 }, () => "ab").join(":");
   const ACL = { MESHCA_ACL: "deny", MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT };
-  const call = async (server: ServerProcess, method: string, target: string, token: string | null, body?: unknown) => {
+  const call = async (
+    server: ServerProcess,
+    method: string,
+    target: string,
+    token: string | null,
+    body?: unknown,
+  ) => {
     const headers = token === null ? {} : { "X-Consul-Token": token };
     const answer = await fetch(`${server.url}${target}`, {
       method,
@@ -124,18 +146,41 @@ describe("MESHCA_AUDIT with access control", () => {
       let secret = "";
       let accessor = "";
       try {
-        const made = await call(server, "PUT", "/v1/acl/token", MANAGEMENT, { ServiceIdentities: [{ ServiceName: "web" }] });
-        ({ SecretID: secret, AccessorID: accessor } = JSON.parse(made.text) as { SecretID: string; AccessorID: string });
-        assert.deepEqual([made.headers.get("cache-control"), made.headers.get("content-encoding")], ["no-store", null]);
+        const made = await call(server, "PUT", "/v1/acl/token", MANAGEMENT, {
+          ServiceIdentities: [{ ServiceName: "web" }],
+        });
+        ({ SecretID: secret, AccessorID: accessor } = JSON.parse(made.text) as {
+          SecretID: string;
+          AccessorID: string;
+        });
+        assert.deepEqual(
+          [made.headers.get("cache-control"), made.headers.get("content-encoding")],
+          ["no-store", null],
+        );
         await call(server, "PUT", "/v1/acl/policy", secret, { Name: "p" });
-        const deny = await call(server, "PUT", "/v1/connect/ca/deny", MANAGEMENT, { KeyID: KEY_ID.toUpperCase(), Reason: "stolen" });
-        await call(server, "DELETE", `/v1/connect/ca/deny/${(JSON.parse(deny.text) as { ID: string }).ID}`, MANAGEMENT);
+        const deny = await call(server, "PUT", "/v1/connect/ca/deny", MANAGEMENT, {
+          KeyID: KEY_ID.toUpperCase(),
+          Reason: "stolen",
+        });
+        await call(
+          server,
+          "DELETE",
+          `/v1/connect/ca/deny/${(JSON.parse(deny.text) as { ID: string }).ID}`,
+          MANAGEMENT,
+        );
         await call(server, "PUT", "/v1/connect/ca/deny", MANAGEMENT, {
           SPIFFEID: `spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/db`,
         });
-        await send(server.port, { ...sign(csrOf(server, "db")), headers: { "X-Consul-Token": MANAGEMENT } });
+        await send(server.port, {
+          ...sign(csrOf(server, "db")),
+          headers: { "X-Consul-Token": MANAGEMENT },
+        });
         await call(server, "GET", "/v1/acl/tokens", MANAGEMENT);
-        for (const name of ["web", "api"]) await send(server.port, { ...sign(csrOf(server, name)), headers: { "X-Consul-Token": secret } });
+        for (const name of ["web", "api"])
+          await send(server.port, {
+            ...sign(csrOf(server, name)),
+            headers: { "X-Consul-Token": secret },
+          });
         await call(server, "DELETE", `/v1/acl/token/${accessor}`, MANAGEMENT);
       } finally {
         await server.stop();
@@ -159,25 +204,34 @@ describe("MESHCA_AUDIT with access control", () => {
           "DELETE /v1/acl/token/:id allowed null",
         ],
       );
-      const [, initial, , created, refused, denied, undenied, deniedId, leaf, signed, , deleted] = lines;
+      const [, initial, , created, refused, denied, undenied, deniedId, leaf, signed, , deleted] =
+        lines;
       assert.equal(initial?.accessor, null);
       assert.match(String(created?.accessor), /^[0-9a-f-]{36}$/);
       assert.deepEqual([created?.subject, created?.address], [`token/${accessor}`, "127.0.0.1"]);
       assert.deepEqual([refused?.accessor, signed?.accessor], [accessor, accessor]);
       assert.match(String(denied?.subject), /^denial\/[0-9a-f]{32}$/);
       assert.equal(undenied?.subject, denied?.subject);
-      for (const line of [denied, undenied]) assert.deepEqual(line?.detail, { "key-id": KEY_ID, reason: "stolen" });
+      for (const line of [denied, undenied])
+        assert.deepEqual(line?.detail, { "key-id": KEY_ID, reason: "stolen" });
       const id = `spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/db`;
       assert.deepEqual(deniedId?.detail, { "spiffe-id": id, reason: "" });
       assert.equal(leaf?.subject, id);
-      assert.deepEqual([deleted?.subject, deleted?.accessor], [`token/${accessor}`, created?.accessor]);
+      assert.deepEqual(
+        [deleted?.subject, deleted?.accessor],
+        [`token/${accessor}`, created?.accessor],
+      );
       assert.ok(!text.includes(secret) && !text.includes(MANAGEMENT));
     }));
 
   it("changes of access control answer 503 and change nothing where the line cannot be written", () =>
     inFolderAsync(async (dataDir) => {
       await (await startServer({ ...ACL, MESHCA_DATA_DIR: dataDir })).stop();
-      const server = await startServer({ ...ACL, MESHCA_DATA_DIR: dataDir, MESHCA_AUDIT: "/dev/full" });
+      const server = await startServer({
+        ...ACL,
+        MESHCA_DATA_DIR: dataDir,
+        MESHCA_AUDIT: "/dev/full",
+      });
       try {
         const tokens = async () => (await call(server, "GET", "/v1/acl/tokens", MANAGEMENT)).text;
         const before = await tokens();
@@ -198,9 +252,17 @@ describe("MESHCA_AUDIT with access control", () => {
 describe("MESHCA_AUDIT within a limit of its size", () => {
   // A file that would grow beyond the limit is refused with EFBIG, as on a full disk with ENOSPC.
   const LIMIT = 2 * 1024 * 1024;
-  const LIMITED: Command = ["sh", "-c", `trap '' XFSZ; ulimit -f ${LIMIT / 512}; exec "$@"`, "sh", process.execPath];
-  const change = (server: ServerProcess, ttl: string) => send(server.port, put({ Provider: "consul", Config: { LeafCertTTL: ttl } }));
-  const actions = (path: string) => parse(readFileSync(path, "utf8")).map(({ action, code }) => `${action} ${code}`);
+  const LIMITED: Command = [
+    "sh",
+    "-c",
+    `trap '' XFSZ; ulimit -f ${LIMIT / 512}; exec "$@"`,
+    "sh",
+    process.execPath,
+  ];
+  const change = (server: ServerProcess, ttl: string) =>
+    send(server.port, put({ Provider: "consul", Config: { LeafCertTTL: ttl } }));
+  const actions = (path: string) =>
+    parse(readFileSync(path, "utf8")).map(({ action, code }) => `${action} ${code}`);
 
   it("changes go on in the reserve, and their lines are in the log once there is room again", () =>
     inFolderAsync(async (folder) => {
@@ -212,7 +274,10 @@ describe("MESHCA_AUDIT within a limit of its size", () => {
       const server = await startServer(settings, [], LIMITED);
       for (const ttl of ["50h", "51h"]) assert.equal((await change(server, ttl))?.status, 200);
       const ready = await send(server.port, { method: "GET", target: "/readyz" });
-      assert.match(ready?.body ?? "", /^audit: cannot be written \(EFBIG\), \d+ octets of the reserve are left for changes$/m);
+      assert.match(
+        ready?.body ?? "",
+        /^audit: cannot be written \(EFBIG\), \d+ octets of the reserve are left for changes$/m,
+      );
       assert.doesNotMatch(ready?.body ?? "", /^changes: not possible/m);
       server.kill("SIGKILL");
       await server.ended.catch(() => undefined);
@@ -221,7 +286,12 @@ describe("MESHCA_AUDIT within a limit of its size", () => {
       const again = await startServer(settings);
       assert.equal((await change(again, "52h"))?.status, 200);
       await again.stop();
-      assert.deepEqual(actions(path), ["bootstrap null", "configure null", "configure null", "configure null"]);
+      assert.deepEqual(actions(path), [
+        "bootstrap null",
+        "configure null",
+        "configure null",
+        "configure null",
+      ]);
       assert.equal(readFileSync(`${path}.reserve`, "utf8").trim(), "");
     }));
 
@@ -232,7 +302,10 @@ describe("MESHCA_AUDIT within a limit of its size", () => {
       symlinkSync(other, `${path}.reserve`);
       const server = await startServer({ MESHCA_AUDIT: path, MESHCA_STORE: "memory:" });
       const { stdout } = await server.stop();
-      assert.match(stdout, /"Cannot make the reserve of the audit log; changes are refused while the log cannot be written".*ELOOP/);
+      assert.match(
+        stdout,
+        /"Cannot make the reserve of the audit log; changes are refused while the log cannot be written".*ELOOP/,
+      );
       assert.equal(readFileSync(other, "utf8"), "precious");
     }));
 });
@@ -242,14 +315,19 @@ describe("MESHCA_AUDIT on a full disk", () => {
   const withFull = (onFailure: string, work: (server: ServerProcess) => Promise<void>) =>
     inFolderAsync(async (dataDir) => {
       await (await startServer({ MESHCA_DATA_DIR: dataDir })).stop();
-      const server = await startServer({ MESHCA_DATA_DIR: dataDir, MESHCA_AUDIT: "/dev/full", MESHCA_AUDIT_FAILURE: onFailure });
+      const server = await startServer({
+        MESHCA_DATA_DIR: dataDir,
+        MESHCA_AUDIT: "/dev/full",
+        MESHCA_AUDIT_FAILURE: onFailure,
+      });
       try {
         await work(server);
       } finally {
         await server.stop();
       }
     });
-  const change = (server: ServerProcess) => send(server.port, put({ Provider: "consul", Config: { LeafCertTTL: "50h" } }));
+  const change = (server: ServerProcess) =>
+    send(server.port, put({ Provider: "consul", Config: { LeafCertTTL: "50h" } }));
   const get = async (server: ServerProcess, target: string) => {
     const answer = await send(server.port, { method: "GET", target });
     return `${answer?.status} ${answer?.body}`;
@@ -259,11 +337,17 @@ describe("MESHCA_AUDIT on a full disk", () => {
     withFull("stop-changes", async (server) => {
       const before = await get(server, "/v1/connect/ca/configuration");
       const answer = await change(server);
-      assert.deepEqual([answer?.status, answer?.body], [503, "Cannot change the CA: the audit log cannot be written (ENOSPC)"]);
+      assert.deepEqual(
+        [answer?.status, answer?.body],
+        [503, "Cannot change the CA: the audit log cannot be written (ENOSPC)"],
+      );
       assert.equal(answer?.header("Retry-After"), "1");
       assert.equal(await get(server, "/v1/connect/ca/configuration"), before);
       assert.equal((await send(server.port, sign(csrOf(server))))?.status, 200);
-      assert.match(await get(server, "/readyz"), /^200 ok\n[\s\S]*^audit: cannot be written \(ENOSPC\)$/m);
+      assert.match(
+        await get(server, "/readyz"),
+        /^200 ok\n[\s\S]*^audit: cannot be written \(ENOSPC\)$/m,
+      );
       assert.match(await get(server, "/metrics"), /^meshca_audit_failing 1$/m);
     }));
 
@@ -271,8 +355,14 @@ describe("MESHCA_AUDIT on a full disk", () => {
     withFull("stop-all", async (server) => {
       assert.equal((await change(server))?.status, 503);
       const answer = await send(server.port, sign(csrOf(server)));
-      assert.deepEqual([answer?.status, answer?.body], [503, "Cannot sign leaf: the audit log cannot be written (ENOSPC)"]);
-      assert.match(await get(server, "/readyz"), /^503 Cannot sign: the audit log cannot be written\n/);
+      assert.deepEqual(
+        [answer?.status, answer?.body],
+        [503, "Cannot sign leaf: the audit log cannot be written (ENOSPC)"],
+      );
+      assert.match(
+        await get(server, "/readyz"),
+        /^503 Cannot sign: the audit log cannot be written\n/,
+      );
       assert.match(await get(server, "/v1/connect/ca/roots"), /^200 /);
     }));
 
@@ -290,9 +380,12 @@ describe("MESHCA_AUDIT on a full disk", () => {
         const log = { debug() {}, info() {}, warn: (text) => console.log(text), error() {} };
         const { reserve } = await openAuditFile(${JSON.stringify(path)}, null, log);
         console.log(reserve);`;
-      // A limit of the size of files in blocks of 512 octets, in place of a full disk: half of what the reserve needs.
+      // A limit of the size of files in blocks of 512 octets, in place of a full disk: half of what
+      // the reserve needs.
       const limited = 'trap "" XFSZ; ulimit -f 1000; exec "$0" -e "$1"';
-      const output = execFileSync("sh", ["-c", limited, process.execPath, script], { encoding: "utf8" });
+      const output = execFileSync("sh", ["-c", limited, process.execPath, script], {
+        encoding: "utf8",
+      });
       assert.match(output, /^Cannot make the reserve of the audit log; .*\nnull\n$/);
       assert.equal(statSync(`${path}.reserve`).size, 0);
     } finally {

@@ -1,6 +1,6 @@
 /**
- * Backup and restore, import, and the end of a conflict: which roots are published afterwards, and that every leaf that
- * is out there still verifies.
+ * Backup and restore, import, and the end of a conflict: which roots are published afterwards, and
+ * that every leaf that is out there still verifies.
  * @module
  */
 import assert from "node:assert/strict";
@@ -22,18 +22,32 @@ import { type ServerProcess, startServer } from "./process.ts";
 interface WireRoots {
   readonly ActiveRootID: string;
   readonly TrustDomain: string;
-  readonly Roots: readonly { readonly ID: string; readonly RootCert: string; readonly Active: boolean }[];
+  readonly Roots: readonly {
+    readonly ID: string;
+    readonly RootCert: string;
+    readonly Active: boolean;
+  }[];
 }
 
 const KEK = makeKek();
 const BACKUP = "/v1/connect/ca/backup";
 
-async function call(server: ServerProcess, method: string, path: string, body?: string): Promise<{ status: number; text: string }> {
-  const answer = await fetch(`${server.url}${path}`, { method, ...(body === undefined ? {} : { body }) });
+async function call(
+  server: ServerProcess,
+  method: string,
+  path: string,
+  body?: string,
+): Promise<{ status: number; text: string }> {
+  const answer = await fetch(`${server.url}${path}`, {
+    method,
+    ...(body === undefined ? {} : { body }),
+  });
   return { status: answer.status, text: await answer.text() };
 }
-const roots = async (server: ServerProcess) => JSON.parse((await call(server, "GET", "/v1/connect/ca/roots")).text) as WireRoots;
-const rotate = async (server: ServerProcess) => assert.equal((await call(server, "PUT", "/v1/connect/ca/rotate")).status, 200);
+const roots = async (server: ServerProcess) =>
+  JSON.parse((await call(server, "GET", "/v1/connect/ca/roots")).text) as WireRoots;
+const rotate = async (server: ServerProcess) =>
+  assert.equal((await call(server, "PUT", "/v1/connect/ca/rotate")).status, 200);
 
 /** Signs a leaf, which must verify under each published root taken alone. @returns its chain */
 async function sign(server: ServerProcess): Promise<string> {
@@ -45,7 +59,8 @@ async function sign(server: ServerProcess): Promise<string> {
     headers: { Accept: "application/pem-certificate-chain" },
   });
   const pem = await answer.text();
-  for (const { RootCert, ID } of Roots) assert.ok(await verifies(pem, RootCert), `no path to root ${ID}`);
+  for (const { RootCert, ID } of Roots)
+    assert.ok(await verifies(pem, RootCert), `no path to root ${ID}`);
   return pem;
 }
 
@@ -57,7 +72,10 @@ async function verifies(pem: string, root: string): Promise<boolean> {
 }
 
 /** Every store, with what starts a server on a fresh one. */
-function onBothStores(name: string, work: (environment: () => Promise<Record<string, string>>) => Promise<void>): void {
+function onBothStores(
+  name: string,
+  work: (environment: () => Promise<Record<string, string>>) => Promise<void>,
+): void {
   it(`${name} (SQLite)`, () => work(async () => ({ MESHCA_KEK: KEK })));
   it(`${name} (Redis)`, { skip: noRedis }, async () => {
     const servers: RedisServer[] = [];
@@ -80,94 +98,135 @@ describe("backup and restore", () => {
   });
   after(() => rmSync(folder, { recursive: true }));
 
-  onBothStores("a backup put back makes its root active again, and keeps what came since as retired", async (environment) => {
-    const server = await startServer(await environment());
-    try {
-      await rotate(server);
-      const then = await roots(server);
-      const backup = await fetch(`${server.url}${BACKUP}`);
-      assert.match(backup.headers.get("content-disposition") ?? "", /^attachment; filename="meshca-[0-9a-f-]{36}-2\.backup"$/);
-      const file = await backup.text();
-      assert.ok(!file.includes("PRIVATE KEY"));
-      await rotate(server);
-      await rotate(server);
-      const between = [await sign(server), (await roots(server)).ActiveRootID] as const;
-      assert.deepEqual(JSON.parse((await call(server, "PUT", BACKUP, file)).text), { ActiveRootID: then.ActiveRootID, ModifyIndex: 5 });
-      const now = await roots(server);
-      assert.equal(now.ActiveRootID, then.ActiveRootID);
-      assert.equal(now.Roots.filter(({ Active }) => Active).length, 1);
-      assert.ok(now.Roots.some(({ ID }) => ID === between[1]));
-      for (const { ID } of then.Roots) assert.ok(now.Roots.some((root) => root.ID === ID));
-      await sign(server);
-      // What was signed since verifies before whoever has the roots that are published now.
-      const found = await Promise.all(now.Roots.map(({ RootCert }) => verifies(between[0], RootCert)));
-      assert.ok(found.includes(true));
-      await rotate(server);
-      await sign(server);
-    } finally {
-      await server.stop();
-    }
-  });
-
-  onBothStores("a backup is put back only under the ModifyIndex that is named, and says which root becomes active", async (environment) => {
-    const server = await startServer(await environment());
-    try {
-      const file = (await call(server, "GET", BACKUP)).text;
-      const then = await roots(server);
-      await rotate(server);
-      const now = await roots(server);
-      const { ModifyIndex } = JSON.parse((await call(server, "GET", "/v1/connect/ca/configuration")).text) as { ModifyIndex: number };
-      assert.equal(ModifyIndex, 2);
-      for (const stale of ["1", "3", "18446744073709551615"]) {
-        const refused = await call(server, "PUT", `${BACKUP}?ModifyIndex=${stale}`, file);
-        const text = `ModifyIndex did not match existing: it is 2. Nothing was restored; the backup would make root ${then.ActiveRootID} active, and root ${now.ActiveRootID} is active now`;
-        assert.deepEqual([refused.status, refused.text], [409, text]);
+  onBothStores(
+    "a backup put back makes its root active again, and keeps what came since as retired",
+    async (environment) => {
+      const server = await startServer(await environment());
+      try {
+        await rotate(server);
+        const then = await roots(server);
+        const backup = await fetch(`${server.url}${BACKUP}`);
+        assert.match(
+          backup.headers.get("content-disposition") ?? "",
+          /^attachment; filename="meshca-[0-9a-f-]{36}-2\.backup"$/,
+        );
+        const file = await backup.text();
+        assert.ok(!file.includes("PRIVATE KEY"));
+        await rotate(server);
+        await rotate(server);
+        const between = [await sign(server), (await roots(server)).ActiveRootID] as const;
+        assert.deepEqual(JSON.parse((await call(server, "PUT", BACKUP, file)).text), {
+          ActiveRootID: then.ActiveRootID,
+          ModifyIndex: 5,
+        });
+        const now = await roots(server);
+        assert.equal(now.ActiveRootID, then.ActiveRootID);
+        assert.equal(now.Roots.filter(({ Active }) => Active).length, 1);
+        assert.ok(now.Roots.some(({ ID }) => ID === between[1]));
+        for (const { ID } of then.Roots) assert.ok(now.Roots.some((root) => root.ID === ID));
+        await sign(server);
+        // What was signed since verifies before whoever has the roots that are published now.
+        const found = await Promise.all(
+          now.Roots.map(({ RootCert }) => verifies(between[0], RootCert)),
+        );
+        assert.ok(found.includes(true));
+        await rotate(server);
+        await sign(server);
+      } finally {
+        await server.stop();
       }
-      for (const [wrong, text] of [
-        ["ModifyIndex=", /^The 'ModifyIndex' query parameter must be a whole number below 2\^64$/],
-        ["ModifyIndex=-1", /must be a whole number/],
-        ["ModifyIndex=2.0", /must be a whole number/],
-        ["ModifyIndex=18446744073709551616", /must be a whole number/],
-        ["ModifyIndex=2&modifyindex=3", /is given twice$/],
-      ] as const) {
-        const refused = await call(server, "PUT", `${BACKUP}?${wrong}`, file);
-        assert.deepEqual([refused.status, text.test(refused.text)], [400, true], `${wrong}: ${refused.text}`);
-      }
-      assert.deepEqual(await roots(server), now);
-      const done = await call(server, "PUT", `${BACKUP}?modifyindex=${ModifyIndex}`, file);
-      assert.deepEqual(JSON.parse(done.text), { ActiveRootID: then.ActiveRootID, ModifyIndex: 3 });
-      assert.equal((await call(server, "PUT", `${BACKUP}?ModifyIndex=${ModifyIndex}`, file)).status, 409);
-      assert.equal((await call(server, "PUT", `${BACKUP}?ModifyIndex=0`, file)).status, 200);
-      await sign(server);
-    } finally {
-      await server.stop();
-    }
-  });
+    },
+  );
 
-  onBothStores("a backup begins an empty store with MESHCA_IMPORT, and is refused by another CA", async (environment) => {
-    const server = await startServer(await environment());
-    await rotate(server);
-    const expected = await roots(server);
-    const path = join(folder, `${crypto.randomUUID()}.backup`);
-    writeFileSync(path, (await call(server, "GET", BACKUP)).text);
-    await server.stop();
-    const again = await startServer({ ...(await environment()), MESHCA_IMPORT: `backup:${path}` });
-    try {
-      const found = await roots(again);
-      assert.deepEqual([found.ActiveRootID, found.TrustDomain], [expected.ActiveRootID, expected.TrustDomain]);
-      await sign(again);
-    } finally {
-      await again.stop();
-    }
-    const other = await startServer(await environment());
-    try {
-      const refused = await call(other, "PUT", BACKUP, readFileSync(path, "utf8"));
-      assert.equal(refused.status, 409);
-      assert.match(refused.text, /^Cannot restore: the backup is of cluster \S+, this is \S+; start on an empty store with MESHCA_IMPORT/);
-    } finally {
-      await other.stop();
-    }
-  });
+  onBothStores(
+    "a backup is put back only under the ModifyIndex that is named, and says which root becomes active",
+    async (environment) => {
+      const server = await startServer(await environment());
+      try {
+        const file = (await call(server, "GET", BACKUP)).text;
+        const then = await roots(server);
+        await rotate(server);
+        const now = await roots(server);
+        const { ModifyIndex } = JSON.parse(
+          (await call(server, "GET", "/v1/connect/ca/configuration")).text,
+        ) as { ModifyIndex: number };
+        assert.equal(ModifyIndex, 2);
+        for (const stale of ["1", "3", "18446744073709551615"]) {
+          const refused = await call(server, "PUT", `${BACKUP}?ModifyIndex=${stale}`, file);
+          const text = `ModifyIndex did not match existing: it is 2. Nothing was restored; the backup would make root ${then.ActiveRootID} active, and root ${now.ActiveRootID} is active now`;
+          assert.deepEqual([refused.status, refused.text], [409, text]);
+        }
+        for (const [wrong, text] of [
+          [
+            "ModifyIndex=",
+            /^The 'ModifyIndex' query parameter must be a whole number below 2\^64$/,
+          ],
+          ["ModifyIndex=-1", /must be a whole number/],
+          ["ModifyIndex=2.0", /must be a whole number/],
+          ["ModifyIndex=18446744073709551616", /must be a whole number/],
+          ["ModifyIndex=2&modifyindex=3", /is given twice$/],
+        ] as const) {
+          const refused = await call(server, "PUT", `${BACKUP}?${wrong}`, file);
+          assert.deepEqual(
+            [refused.status, text.test(refused.text)],
+            [400, true],
+            `${wrong}: ${refused.text}`,
+          );
+        }
+        assert.deepEqual(await roots(server), now);
+        const done = await call(server, "PUT", `${BACKUP}?modifyindex=${ModifyIndex}`, file);
+        assert.deepEqual(JSON.parse(done.text), {
+          ActiveRootID: then.ActiveRootID,
+          ModifyIndex: 3,
+        });
+        assert.equal(
+          (await call(server, "PUT", `${BACKUP}?ModifyIndex=${ModifyIndex}`, file)).status,
+          409,
+        );
+        assert.equal((await call(server, "PUT", `${BACKUP}?ModifyIndex=0`, file)).status, 200);
+        await sign(server);
+      } finally {
+        await server.stop();
+      }
+    },
+  );
+
+  onBothStores(
+    "a backup begins an empty store with MESHCA_IMPORT, and is refused by another CA",
+    async (environment) => {
+      const server = await startServer(await environment());
+      await rotate(server);
+      const expected = await roots(server);
+      const path = join(folder, `${crypto.randomUUID()}.backup`);
+      writeFileSync(path, (await call(server, "GET", BACKUP)).text);
+      await server.stop();
+      const again = await startServer({
+        ...(await environment()),
+        MESHCA_IMPORT: `backup:${path}`,
+      });
+      try {
+        const found = await roots(again);
+        assert.deepEqual(
+          [found.ActiveRootID, found.TrustDomain],
+          [expected.ActiveRootID, expected.TrustDomain],
+        );
+        await sign(again);
+      } finally {
+        await again.stop();
+      }
+      const other = await startServer(await environment());
+      try {
+        const refused = await call(other, "PUT", BACKUP, readFileSync(path, "utf8"));
+        assert.equal(refused.status, 409);
+        assert.match(
+          refused.text,
+          /^Cannot restore: the backup is of cluster \S+, this is \S+; start on an empty store with MESHCA_IMPORT/,
+        );
+      } finally {
+        await other.stop();
+      }
+    },
+  );
 
   it("PUT /v1/connect/ca/backup refuses what is no backup of ours, and changes nothing", async () => {
     const server = await startServer({ MESHCA_KEK: KEK });
@@ -177,9 +236,21 @@ describe("backup and restore", () => {
       const bad: readonly (readonly [string, number, RegExp])[] = [
         ["", 400, /^Cannot read backup: .* it is not JSON$/],
         ["{}", 400, /^Cannot read backup: .* it is not a document of this schema$/],
-        [file.replace('\\"retired\\":{}', '\\"retired\\":{ }'), 400, /^Cannot read backup: .* its MAC is wrong$/],
-        [file.replace(/"schema":3/, '"schema":99'), 400, /^Cannot read backup: .* it has schema 99/],
-        [file.replace(/"mac":"[^:]+/, '"mac":"other'), 400, /^Cannot read backup: .*key-encryption key "other"/],
+        [
+          file.replace('\\"retired\\":{}', '\\"retired\\":{ }'),
+          400,
+          /^Cannot read backup: .* its MAC is wrong$/,
+        ],
+        [
+          file.replace(/"schema":3/, '"schema":99'),
+          400,
+          /^Cannot read backup: .* it has schema 99/,
+        ],
+        [
+          file.replace(/"mac":"[^:]+/, '"mac":"other'),
+          400,
+          /^Cannot read backup: .*key-encryption key "other"/,
+        ],
         ["x".repeat(129 * 1024), 413, /longer than/],
       ];
       for (const [body, status, says] of bad) {
@@ -193,7 +264,9 @@ describe("backup and restore", () => {
     }
   });
 
-  it("MESHCA_IMPORT=sqlite:PATH takes a CA from one machine over into Redis, sealed anew", { skip: noRedis }, async () => {
+  it("MESHCA_IMPORT=sqlite:PATH takes a CA from one machine over into Redis, sealed anew", {
+    skip: noRedis,
+  }, async () => {
     const data = mkdtempSync(join(folder, "data-"));
     const alone = await startServer({ MESHCA_DATA_DIR: data });
     await rotate(alone);
@@ -209,7 +282,10 @@ describe("backup and restore", () => {
       const replicas = await Promise.all([startServer(environment), startServer(environment)]);
       for (const replica of replicas) {
         const found = await roots(replica);
-        assert.deepEqual([found.ActiveRootID, found.TrustDomain], [expected.ActiveRootID, expected.TrustDomain]);
+        assert.deepEqual(
+          [found.ActiveRootID, found.TrustDomain],
+          [expected.ActiveRootID, expected.TrustDomain],
+        );
         assert.deepEqual(
           found.Roots.map(({ ID }) => ID),
           expected.Roots.map(({ ID }) => ID),
@@ -217,7 +293,9 @@ describe("backup and restore", () => {
         assert.ok(await verifies(leaf, found.Roots.find(({ Active }) => Active)?.RootCert ?? ""));
         await sign(replica);
       }
-      const use = JSON.parse((await call(replicas[0], "GET", "/v1/connect/ca/rewrap")).text) as { InUse: string[] };
+      const use = JSON.parse((await call(replicas[0], "GET", "/v1/connect/ca/rewrap")).text) as {
+        InUse: string[];
+      };
       assert.deepEqual(use.InUse, [KEK.split(":")[0]]);
       await Promise.all(replicas.map((replica) => replica.stop()));
       // The store is not empty any more: the import has nothing to do, and the file may be gone.
@@ -239,7 +317,10 @@ describe("a backup from before its root was abandoned", () => {
     const before = ca.backend.document;
     const refused = await put("");
     assert.equal(refused.status, 409);
-    assert.match(await refused.text(), /^Cannot make root [0-9a-f:]+ active: it was abandoned since, .*ForceWithoutCrossSigning/);
+    assert.match(
+      await refused.text(),
+      /^Cannot make root [0-9a-f:]+ active: it was abandoned since, .*ForceWithoutCrossSigning/,
+    );
     assert.equal(ca.backend.document, before);
     const forced = await put("?force=true");
     assert.equal(forced.status, 200);

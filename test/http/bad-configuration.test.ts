@@ -1,5 +1,6 @@
 /**
- * Bad configurations to a real server: the status, a message that says what to do, no secret in it, and nothing changed.
+ * Bad configurations to a real server: the status, a message that says what to do, no secret in it,
+ * and nothing changed.
  * @module
  */
 import assert from "node:assert/strict";
@@ -24,7 +25,10 @@ describe("bad configurations", () => {
     ["broken JSON", '{"Provider":', "Request decode failed: unexpected EOF"],
     [
       "an address that is given twice, as Address and Addr_ess",
-      { Provider: "vault", Config: { Address: "https://vault.example.com", Addr_ess: "https://other.example.com" } },
+      {
+        Provider: "vault",
+        Config: { Address: "https://vault.example.com", Addr_ess: "https://other.example.com" },
+      },
       'error configuring provider: "Addr_ess" and "Address" are the same field: give one of them',
     ],
     [
@@ -52,8 +56,16 @@ describe("bad configurations", () => {
       '{"Provider":"consul","Config":{"__proto__":{"LeafCertTTL":"1h"}}}',
       /unknown key "__proto__" in Config/,
     ],
-    ["an unknown field", { Provider: "consul", Nope: 1 }, 'Request decode failed: json: unknown field "Nope"'],
-    ["a cluster ID", { Provider: "consul", ClusterID: "x" }, 'Request decode failed: json: unknown field "ClusterID"'],
+    [
+      "an unknown field",
+      { Provider: "consul", Nope: 1 },
+      'Request decode failed: json: unknown field "Nope"',
+    ],
+    [
+      "a cluster ID",
+      { Provider: "consul", ClusterID: "x" },
+      'Request decode failed: json: unknown field "ClusterID"',
+    ],
     [
       "a provider that is a number",
       { Provider: 1 },
@@ -84,9 +96,21 @@ describe("bad configurations", () => {
       '{"Provider":"consul","ModifyIndex":18446744073709551616}',
       "Request decode failed: json: cannot unmarshal number 18446744073709551616 into Go struct field .Alias.RaftIndex.ModifyIndex of type uint64",
     ],
-    ["nesting without end", `{"Provider":"consul","Config":${'{"a":'.repeat(5000)}`, "Request decode failed: exceeded max depth"],
-    ["an unknown provider", { Provider: "nosuch" }, 'could not initialize provider: unknown CA provider "nosuch"'],
-    ["a provider in another case", { Provider: "Consul" }, 'could not initialize provider: unknown CA provider "Consul"'],
+    [
+      "nesting without end",
+      `{"Provider":"consul","Config":${'{"a":'.repeat(5000)}`,
+      "Request decode failed: exceeded max depth",
+    ],
+    [
+      "an unknown provider",
+      { Provider: "nosuch" },
+      'could not initialize provider: unknown CA provider "nosuch"',
+    ],
+    [
+      "a provider in another case",
+      { Provider: "Consul" },
+      'could not initialize provider: unknown CA provider "Consul"',
+    ],
     [
       "a provider with the name of a property",
       { Provider: "constructor" },
@@ -120,28 +144,47 @@ describe("bad configurations", () => {
       roots ??= badRoots(server.trustDomain);
       const { config = {}, says = "" } = roots[at] ?? {};
       const answer = await refuses(server, put({ Provider: "consul", Config: config }), 400, says);
-      for (const line of `${config.PrivateKey}`.split("\n").filter((text) => text.length > 40 && !text.startsWith("--")))
-        assert.ok(!answer.body.includes(line.slice(0, 20)) && !server.stdout().includes(line.slice(0, 20)), "the key shows");
+      for (const line of `${config.PrivateKey}`
+        .split("\n")
+        .filter((text) => text.length > 40 && !text.startsWith("--")))
+        assert.ok(
+          !answer.body.includes(line.slice(0, 20)) && !server.stdout().includes(line.slice(0, 20)),
+          "the key shows",
+        );
     });
   });
 
   it("PUT /v1/connect/ca/configuration answers 409 to a stale ModifyIndex, also where it would rotate", async () => {
     const { key, certificate } = makeRoot(server.trustDomain);
-    for (const Config of [{ LeafCertTTL: "60h" }, { PrivateKeyBits: 384 }, { PrivateKey: key, RootCert: certificate }])
+    for (const Config of [
+      { LeafCertTTL: "60h" },
+      { PrivateKeyBits: 384 },
+      { PrivateKey: key, RootCert: certificate },
+    ])
       for (const ModifyIndex of [999, 2 ** 53])
-        await refuses(server, put({ Provider: "consul", Config, ModifyIndex }), 409, "ModifyIndex did not match existing");
+        await refuses(
+          server,
+          put({ Provider: "consul", Config, ModifyIndex }),
+          409,
+          "ModifyIndex did not match existing",
+        );
   });
 
   it("PUT /v1/connect/ca/configuration works after all of that, and the old leaves' root stays listed", async () => {
     const { key, certificate } = makeRoot(server.trustDomain);
-    const body = { Provider: "consul", Config: { PrivateKey: key, RootCert: certificate }, ModifyIndex: 1 };
+    const body = {
+      Provider: "consul",
+      Config: { PrivateKey: key, RootCert: certificate },
+      ModifyIndex: 1,
+    };
     assert.deepEqual([(await send(server.port, put(body)))?.status, server.stderr()], [200, ""]);
     const listed = await send(server.port, { method: "GET", target: "/v1/connect/ca/roots" });
     assert.equal((listed?.body ?? "").match(/"ID":/g)?.length, 2);
   });
 
   it("PUT /v1/connect/ca/rotate answers 400 while the root is supplied, and says what to send instead", async () => {
-    const says = /^Cannot rotate: the root was supplied\. Supply a new PrivateKey and RootCert by PUT \/v1\/connect\/ca\/configuration$/;
+    const says =
+      /^Cannot rotate: the root was supplied\. Supply a new PrivateKey and RootCert by PUT \/v1\/connect\/ca\/configuration$/;
     await refuses(server, { method: "PUT", target: "/v1/connect/ca/rotate", body: "" }, 400, says);
   });
 });

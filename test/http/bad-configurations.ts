@@ -13,7 +13,9 @@ export interface BadConfiguration {
 
 const configured = (says: string) => `error configuring provider: ${says}`;
 const decoded = (...faults: readonly string[]) =>
-  configured(`error decoding config: ${faults.length} error(s) decoding:\n\n${faults.map((fault) => `* ${fault}`).join("\n")}`);
+  configured(
+    `error decoding config: ${faults.length} error(s) decoding:\n\n${faults.map((fault) => `* ${fault}`).join("\n")}`,
+  );
 const LEAF_SHORT = "leaf cert TTL must be greater or equal than 1h0m0s";
 const EC_BITS = "EC key length must be one of (256, 384, 521) bits";
 const RSA_BITS = "RSA key length must be 2048 or 4096 bits";
@@ -34,10 +36,22 @@ export const BAD_VALUES: readonly BadConfiguration[] = [
       "root cert TTL is set and is not greater than intermediate cert ttl. root cert ttl: 8759h0m0s, intermediate cert ttl: 8760h0m0s",
     ),
   },
-  { name: "leaves of a millisecond less than an hour", config: { LeafCertTTL: "59m59.999s" }, says: configured(LEAF_SHORT) },
+  {
+    name: "leaves of a millisecond less than an hour",
+    config: { LeafCertTTL: "59m59.999s" },
+    says: configured(LEAF_SHORT),
+  },
   { name: "leaves of no life", config: { LeafCertTTL: "0" }, says: configured(LEAF_SHORT) },
-  { name: "leaves of negative life", config: { LeafCertTTL: "-72h" }, says: configured(LEAF_SHORT) },
-  { name: "leaves of 3600 nanoseconds", config: { LeafCertTTL: 3600 }, says: configured(LEAF_SHORT) },
+  {
+    name: "leaves of negative life",
+    config: { LeafCertTTL: "-72h" },
+    says: configured(LEAF_SHORT),
+  },
+  {
+    name: "leaves of 3600 nanoseconds",
+    config: { LeafCertTTL: 3600 },
+    says: configured(LEAF_SHORT),
+  },
   {
     name: "leaves of more than a year",
     config: { LeafCertTTL: "8760h1s", IntermediateCertTTL: "30000h" },
@@ -51,7 +65,9 @@ export const BAD_VALUES: readonly BadConfiguration[] = [
   {
     name: "intermediates of less than three leaves",
     config: { LeafCertTTL: "72h", IntermediateCertTTL: "215h59m" },
-    says: configured("Intermediate Cert TTL must be greater or equal than 3 * LeafCertTTL (>=216h0m0s)."),
+    says: configured(
+      "Intermediate Cert TTL must be greater or equal than 3 * LeafCertTTL (>=216h0m0s).",
+    ),
   },
   ...[224, 255, 2048, -256].map((bits) => ({
     name: `EC keys of ${bits} bits`,
@@ -63,7 +79,11 @@ export const BAD_VALUES: readonly BadConfiguration[] = [
     config: { PrivateKeyType: "rsa", PrivateKeyBits: bits },
     says: configured(RSA_BITS),
   })),
-  { name: "RSA keys without their size", config: { PrivateKeyType: "rsa" }, says: configured(RSA_BITS) },
+  {
+    name: "RSA keys without their size",
+    config: { PrivateKeyType: "rsa" },
+    says: configured(RSA_BITS),
+  },
   ...["dsa", "EC", "ed25519"].map((type) => ({
     name: `keys of the type ${type}`,
     config: { PrivateKeyType: type },
@@ -87,12 +107,16 @@ export const BAD_VALUES: readonly BadConfiguration[] = [
   {
     name: "a list for a duration",
     config: { LeafCertTTL: ["1h"] },
-    says: decoded("'LeafCertTTL' expected type 'time.Duration', got unconvertible type '[]interface {}', value: '[1h]'"),
+    says: decoded(
+      "'LeafCertTTL' expected type 'time.Duration', got unconvertible type '[]interface {}', value: '[1h]'",
+    ),
   },
   {
     name: "a map for a number",
     config: { PrivateKeyBits: { b: 1, a: null } },
-    says: decoded("'PrivateKeyBits' expected type 'int', got unconvertible type 'map[string]interface {}', value: 'map[a:<nil> b:1]'"),
+    says: decoded(
+      "'PrivateKeyBits' expected type 'int', got unconvertible type 'map[string]interface {}', value: 'map[a:<nil> b:1]'",
+    ),
   },
   {
     name: "words for numbers, all at once",
@@ -120,7 +144,11 @@ export const BAD_VALUES: readonly BadConfiguration[] = [
     config: { leaf_cert_ttl: "72h" },
     says: configured('unknown key "leaf_cert_ttl" in Config, did you mean LeafCertTTL?'),
   },
-  { name: "a key of another provider", config: { Address: "x" }, says: configured(`unknown key "Address" in Config, ${KNOWN}`) },
+  {
+    name: "a key of another provider",
+    config: { Address: "x" },
+    says: configured(`unknown key "Address" in Config, ${KNOWN}`),
+  },
   {
     name: "a kept key where none is stored",
     config: { PrivateKey: "hidden" },
@@ -128,28 +156,45 @@ export const BAD_VALUES: readonly BadConfiguration[] = [
   },
 ];
 
-const KEY = "error generating CA root certificate: error generating CA: error parsing private key: ";
+const KEY =
+  "error generating CA root certificate: error generating CA: error parsing private key: ";
 
 /** Keys and roots that nobody could use, for a trust domain. */
 export function badRoots(trustDomain: string): BadConfiguration[] {
   const good = makeRoot(trustDomain);
   const second = makeRoot(trustDomain);
   const config = (key: string, certificate: string) => ({ PrivateKey: key, RootCert: certificate });
-  const made = (name: string, says: string | RegExp, options: SuppliedRootOptions): BadConfiguration => {
+  const made = (
+    name: string,
+    says: string | RegExp,
+    options: SuppliedRootOptions,
+  ): BadConfiguration => {
     const root = makeRoot(trustDomain, options);
     return { name, config: config(root.key, root.certificate), says };
   };
   const without = (what: string, ...instead: readonly string[]) => ({
-    extensions: [...rootExtensions(trustDomain).filter((line) => !line.startsWith(what)), ...instead],
+    extensions: [
+      ...rootExtensions(trustDomain).filter((line) => !line.startsWith(what)),
+      ...instead,
+    ],
   });
-  const with_ = (...more: readonly string[]) => ({ extensions: [...rootExtensions(trustDomain), ...more] });
-  const encrypted = (...args: readonly string[]) => openssl([...args, "-passout", "pass:x"], good.key);
+  const with_ = (...more: readonly string[]) => ({
+    extensions: [...rootExtensions(trustDomain), ...more],
+  });
+  const encrypted = (...args: readonly string[]) =>
+    openssl([...args, "-passout", "pass:x"], good.key);
   const other = "99999999-2222-3333-4444-555555555555.consul";
   const forgedAt = good.certificate.lastIndexOf("\n-----END") - 8;
   const forged =
-    good.certificate.slice(0, forgedAt) + (good.certificate[forgedAt] === "A" ? "B" : "A") + good.certificate.slice(forgedAt + 1);
+    good.certificate.slice(0, forgedAt) +
+    (good.certificate[forgedAt] === "A" ? "B" : "A") +
+    good.certificate.slice(forgedAt + 1);
   return [
-    { name: "a key that is no PEM", config: { PrivateKey: "abc" }, says: `${KEY}no PEM-encoded data found` },
+    {
+      name: "a key that is no PEM",
+      config: { PrivateKey: "abc" },
+      says: `${KEY}no PEM-encoded data found`,
+    },
     {
       name: "a key in PEM that is not base64",
       config: { PrivateKey: good.key.replace(/\n..../, "\n!!!!") },
@@ -160,7 +205,11 @@ export function badRoots(trustDomain: string): BadConfiguration[] {
       config: { PrivateKey: good.certificate },
       says: `${KEY}unknown PEM block type for signing key: CERTIFICATE`,
     },
-    { name: "two keys", config: { PrivateKey: good.key + second.key }, says: /private key must be exactly one PEM block/ },
+    {
+      name: "two keys",
+      config: { PrivateKey: good.key + second.key },
+      says: /private key must be exactly one PEM block/,
+    },
     {
       name: "a truncated key",
       config: { PrivateKey: good.key.replace(/\n(.{20}).*\n/, "\n$1\n") },
@@ -178,7 +227,15 @@ export function badRoots(trustDomain: string): BadConfiguration[] {
     },
     {
       name: "a key on P-224",
-      config: { PrivateKey: openssl(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp224r1"]) },
+      config: {
+        PrivateKey: openssl([
+          "genpkey",
+          "-algorithm",
+          "EC",
+          "-pkeyopt",
+          "ec_paramgen_curve:secp224r1",
+        ]),
+      },
       says: `${KEY}private key must be EC on P-256, P-384 or P-521, or RSA of 2048, 3072 or 4096 bits`,
     },
     {
@@ -188,19 +245,41 @@ export function badRoots(trustDomain: string): BadConfiguration[] {
     },
     {
       name: "an RSA key of 1024 bits",
-      config: { PrivateKey: openssl(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"]) },
+      config: {
+        PrivateKey: openssl(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"]),
+      },
       says: `${KEY}private key must be EC on P-256, P-384 or P-521, or RSA of 2048, 3072 or 4096 bits`,
     },
-    { name: "a key that is a number", config: { PrivateKey: 1 }, says: `${KEY}no PEM-encoded data found` },
+    {
+      name: "a key that is a number",
+      config: { PrivateKey: 1 },
+      says: `${KEY}no PEM-encoded data found`,
+    },
     {
       name: "a key that is a list",
       config: { PrivateKey: [good.key] },
       says: decoded("'PrivateKey' expected type 'string', got unconvertible type '[]interface {}'"),
     },
-    { name: "a root that is no PEM", config: config(good.key, "abc"), says: /^error parsing root certificate: / },
-    { name: "a key for a root", config: config(good.key, good.key), says: /^error parsing root certificate: / },
-    { name: "the root of another key", config: config(good.key, second.certificate), says: "PrivateKey is not the key of RootCert" },
-    made("a root that is no CA", /RootCert is not a CA certificate/, without("basicConstraints", "basicConstraints=critical,CA:FALSE")),
+    {
+      name: "a root that is no PEM",
+      config: config(good.key, "abc"),
+      says: /^error parsing root certificate: /,
+    },
+    {
+      name: "a key for a root",
+      config: config(good.key, good.key),
+      says: /^error parsing root certificate: /,
+    },
+    {
+      name: "the root of another key",
+      config: config(good.key, second.certificate),
+      says: "PrivateKey is not the key of RootCert",
+    },
+    made(
+      "a root that is no CA",
+      /RootCert is not a CA certificate/,
+      without("basicConstraints", "basicConstraints=critical,CA:FALSE"),
+    ),
     made(
       "a root that may not sign certificates",
       /RootCert may not sign certificates: its key usage lacks keyCertSign/,
@@ -244,10 +323,18 @@ export function badRoots(trustDomain: string): BadConfiguration[] {
     made("a root that has expired", /^RootCert expired on 2020-01-02T00:00:00\.000Z$/, {
       validity: ["20200101000000Z", "20200102000000Z"],
     }),
-    made("a root that is not valid yet", /^RootCert is not valid before 2999-01-01T00:00:00\.000Z$/, {
-      validity: ["29990101000000Z", "29991231000000Z"],
-    }),
-    { name: "a root with a wrong signature", config: config(good.key, forged), says: "RootCert is not signed by its own key" },
+    made(
+      "a root that is not valid yet",
+      /^RootCert is not valid before 2999-01-01T00:00:00\.000Z$/,
+      {
+        validity: ["29990101000000Z", "29991231000000Z"],
+      },
+    ),
+    {
+      name: "a root with a wrong signature",
+      config: config(good.key, forged),
+      says: "RootCert is not signed by its own key",
+    },
     made(
       "a root with several faults",
       /^RootCert is not a CA certificate; .*RootCert has no subject key identifier; RootCert must have exactly the URI/,

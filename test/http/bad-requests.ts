@@ -5,7 +5,17 @@
 
 import { writePem } from "../../src/core/pem.ts";
 import { bitString, encode, sequence, unsignedInteger } from "../../src/core/x509/der.ts";
-import { askFor, type CraftedRequest, craftCsr, csrPem, derOf, ecSpki, named, rsaSpki, uriName } from "../core/x509/requests.ts";
+import {
+  askFor,
+  type CraftedRequest,
+  craftCsr,
+  csrPem,
+  derOf,
+  ecSpki,
+  named,
+  rsaSpki,
+  uriName,
+} from "../core/x509/requests.ts";
 import { opensslCsr } from "../fakes/ca.ts";
 
 export interface BadRequest {
@@ -24,7 +34,14 @@ function lengthOctets(der: Uint8Array): number {
 function overlongLength(der: Uint8Array): Uint8Array {
   const header = 1 + lengthOctets(der);
   const length = der.length - header;
-  return Uint8Array.from([0x30, 0x83, length >> 16, (length >> 8) & 0xff, length & 0xff, ...der.subarray(header)]);
+  return Uint8Array.from([
+    0x30,
+    0x83,
+    length >> 16,
+    (length >> 8) & 0xff,
+    length & 0xff,
+    ...der.subarray(header),
+  ]);
 }
 
 /** SEQUENCEs in one another, as many as fit into a request. */
@@ -56,7 +73,11 @@ export function badTexts(uri: string): BadRequest[] {
       csr: JSON.stringify({ request: csr }),
       says: read('the body has an unknown key "request"; the body must be {"CSR": "<PEM>"}'),
     },
-    { name: "PEM on one line", csr: csr.replaceAll("\n", ""), says: read(`the line ends of its PEM text are lost; ${WHOLE}`) },
+    {
+      name: "PEM on one line",
+      csr: csr.replaceAll("\n", ""),
+      says: read(`the line ends of its PEM text are lost; ${WHOLE}`),
+    },
     {
       name: "PEM with blanks for line ends",
       csr: csr.replaceAll("\n", " "),
@@ -67,8 +88,16 @@ export function badTexts(uri: string): BadRequest[] {
       csr: csr.replaceAll("\n", "\\n"),
       says: read(`the line ends of its PEM text are lost; ${WHOLE}`),
     },
-    { name: "URL-encoded PEM", csr: encodeURIComponent(csr), says: read(`it is URL-encoded; ${WHOLE}`) },
-    { name: "PEM from a form", csr: new URLSearchParams([["", csr]]).toString(), says: read(`it is URL-encoded; ${WHOLE}`) },
+    {
+      name: "URL-encoded PEM",
+      csr: encodeURIComponent(csr),
+      says: read(`it is URL-encoded; ${WHOLE}`),
+    },
+    {
+      name: "PEM from a form",
+      csr: new URLSearchParams([["", csr]]).toString(),
+      says: read(`it is URL-encoded; ${WHOLE}`),
+    },
     {
       name: "PEM without its END line",
       csr: csr.replace(/-----END.*/, ""),
@@ -94,14 +123,34 @@ export function badTexts(uri: string): BadRequest[] {
       csr: "-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n",
       says: read("PEM block CERTIFICATE REQUEST is not base64"),
     },
-    { name: "a certificate", csr: writePem("CERTIFICATE", der), says: read("first PEM-block should be CERTIFICATE REQUEST type") },
-    { name: "a private key", csr: key, says: read("first PEM-block should be CERTIFICATE REQUEST type") },
-    { name: "a private key before the request", csr: key + csr, says: read("first PEM-block should be CERTIFICATE REQUEST type") },
+    {
+      name: "a certificate",
+      csr: writePem("CERTIFICATE", der),
+      says: read("first PEM-block should be CERTIFICATE REQUEST type"),
+    },
+    {
+      name: "a private key",
+      csr: key,
+      says: read("first PEM-block should be CERTIFICATE REQUEST type"),
+    },
+    {
+      name: "a private key before the request",
+      csr: key + csr,
+      says: read("first PEM-block should be CERTIFICATE REQUEST type"),
+    },
     { name: "two requests", csr: csr + csr, says: read("there must be exactly one PEM block") },
-    { name: "a request and its key", csr: csr + key, says: read("there must be exactly one PEM block") },
+    {
+      name: "a request and its key",
+      csr: csr + key,
+      says: read("there must be exactly one PEM block"),
+    },
     { name: "truncated DER", csr: csrPem(der.subarray(0, -1)), says: read("it ends too early") },
     { name: "DER of one octet", csr: csrPem(Uint8Array.of(0x30)), says: read("it ends too early") },
-    { name: "octets after the DER", csr: csrPem(Uint8Array.of(...der, 0)), says: read("it has more in it than belongs there") },
+    {
+      name: "octets after the DER",
+      csr: csrPem(Uint8Array.of(...der, 0)),
+      says: read("it has more in it than belongs there"),
+    },
     {
       name: "a length that is not minimal",
       csr: csrPem(overlongLength(der)),
@@ -112,16 +161,27 @@ export function badTexts(uri: string): BadRequest[] {
       csr: csrPem(Uint8Array.of(0x30, 0x80, ...der.subarray(1 + lengthOctets(der)), 0, 0)),
       says: read("it is encoded in BER with indefinite lengths, not in DER"),
     },
-    { name: "a length of four octets", csr: csrPem(Uint8Array.of(0x30, 0x84, 0, 0, 0, 1, 0)), says: read("it ends too early") },
-    { name: "SEQUENCEs nested without end", csr: csrPem(nested()), says: /^Cannot read CSR: its version has a field of the wrong type$/ },
+    {
+      name: "a length of four octets",
+      csr: csrPem(Uint8Array.of(0x30, 0x84, 0, 0, 0, 1, 0)),
+      says: read("it ends too early"),
+    },
+    {
+      name: "SEQUENCEs nested without end",
+      csr: csrPem(nested()),
+      says: /^Cannot read CSR: its version has a field of the wrong type$/,
+    },
   ];
 }
 
 /** Requests whose key or signature is not accepted. */
 export function badKeys(uri: string): BadRequest[] {
-  const made = (newkey: readonly string[], more: readonly string[] = []) => opensslCsr(`URI:${uri}`, newkey, more).csr;
-  const ec = (curve: string, ...more: readonly string[]) => made(["-newkey", "ec", "-pkeyopt", `ec_paramgen_curve:${curve}`, ...more]);
-  const crafted = (parts: CraftedRequest) => csrPem(craftCsr({ attributes: [askFor(uriName(uri))], ...parts }));
+  const made = (newkey: readonly string[], more: readonly string[] = []) =>
+    opensslCsr(`URI:${uri}`, newkey, more).csr;
+  const ec = (curve: string, ...more: readonly string[]) =>
+    made(["-newkey", "ec", "-pkeyopt", `ec_paramgen_curve:${curve}`, ...more]);
+  const crafted = (parts: CraftedRequest) =>
+    csrPem(craftCsr({ attributes: [askFor(uriName(uri))], ...parts }));
   const good = derOf(made(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]));
   const forged = Uint8Array.from(good);
   const last = forged.length - 1;
@@ -135,13 +195,17 @@ export function badKeys(uri: string): BadRequest[] {
       name: "a point that is not on its curve",
       csr: crafted({
         spki: ecSpki(named("p256"), Uint8Array.of(4, ...new Uint8Array(64).fill(1))),
-        signature: bitString(encode(sequence(unsignedInteger(Uint8Array.of(1)), unsignedInteger(Uint8Array.of(1))))),
+        signature: bitString(
+          encode(sequence(unsignedInteger(Uint8Array.of(1)), unsignedInteger(Uint8Array.of(1)))),
+        ),
       }),
       says: proof,
     },
     {
       name: "a compressed point",
-      csr: crafted({ spki: ecSpki(named("p256"), Uint8Array.of(2, ...new Uint8Array(32).fill(1))) }),
+      csr: crafted({
+        spki: ecSpki(named("p256"), Uint8Array.of(2, ...new Uint8Array(32).fill(1))),
+      }),
       says: read("EC key must be an uncompressed point"),
     },
     {
@@ -179,14 +243,20 @@ export function badKeys(uri: string): BadRequest[] {
     {
       name: "a signature with SHA-1",
       csr: made(["-newkey", "rsa:2048"], ["-sha1"]),
-      says: read("signature algorithm RSA with SHA-1 is not one of ECDSA or RSA PKCS#1 with SHA-256, SHA-384 or SHA-512, or Ed25519"),
+      says: read(
+        "signature algorithm RSA with SHA-1 is not one of ECDSA or RSA PKCS#1 with SHA-256, SHA-384 or SHA-512, or Ed25519",
+      ),
     },
     {
       name: "a signature of another key type",
       csr: crafted({ scheme: "rsaSha256" }),
       says: read("signature algorithm does not fit the ec key"),
     },
-    { name: "version 3", csr: crafted({ version: unsignedInteger(Uint8Array.of(3)) }), says: read("version must be 0") },
+    {
+      name: "version 3",
+      csr: crafted({ version: unsignedInteger(Uint8Array.of(3)) }),
+      says: read("version must be 0"),
+    },
   ];
 }
 
@@ -195,7 +265,11 @@ export function badIdentities(trustDomain: string): BadRequest[] {
   const other = "99999999-2222-3333-4444-555555555555.consul";
   const id = (path: string, domain = trustDomain) => `spiffe://${domain}${path}`;
   const web = id("/ns/default/dc/dc1/svc/web");
-  const ask = (name: string, san: string | null, says: string | RegExp): BadRequest => ({ name, csr: opensslCsr(san).csr, says });
+  const ask = (name: string, san: string | null, says: string | RegExp): BadRequest => ({
+    name,
+    csr: opensslCsr(san).csr,
+    says,
+  });
   const raw = (name: string, uri: string, says: string | RegExp): BadRequest => ({
     name,
     csr: csrPem(craftCsr({ attributes: [askFor(uriName(uri))] })),
@@ -205,20 +279,38 @@ export function badIdentities(trustDomain: string): BadRequest[] {
   return [
     ask("no names at all", null, "CSR SAN contains an invalid number of URIs: 0"),
     ask("no URI", "DNS:web", "CSR SAN contains an invalid number of URIs: 0"),
-    ask("two URIs", `URI:${web},URI:${id("/ns/default/dc/dc1/svc/api")}`, "CSR SAN contains an invalid number of URIs: 2"),
-    ask("an e-mail address", `URI:${web},email:web@example.com`, "CSR SAN does not allow specifying email addresses"),
+    ask(
+      "two URIs",
+      `URI:${web},URI:${id("/ns/default/dc/dc1/svc/api")}`,
+      "CSR SAN contains an invalid number of URIs: 2",
+    ),
+    ask(
+      "an e-mail address",
+      `URI:${web},email:web@example.com`,
+      "CSR SAN does not allow specifying email addresses",
+    ),
     ask(
       "another kind of name",
       `URI:${web},RID:1.2.3.4`,
-      read("subject alternative name has a registered ID: only URIs, DNS names and IP addresses can be asked for"),
+      read(
+        "subject alternative name has a registered ID: only URIs, DNS names and IP addresses can be asked for",
+      ),
     ),
-    ask("a DNS name", `URI:${web},DNS:google.com`, `Cannot sign leaf for "${web}": it may not have the DNS name "google.com"`),
+    ask(
+      "a DNS name",
+      `URI:${web},DNS:google.com`,
+      `Cannot sign leaf for "${web}": it may not have the DNS name "google.com"`,
+    ),
     ask(
       "the DNS name of a server, for a service",
       `URI:${web},DNS:server.dc1.peering.${trustDomain}`,
       /it may not have the DNS name "server\.dc1\.peering\./,
     ),
-    ask("an IP address", `URI:${web},IP:8.8.8.8`, `Cannot sign leaf for "${web}": it may not have the IP address 8.8.8.8`),
+    ask(
+      "an IP address",
+      `URI:${web},IP:8.8.8.8`,
+      `Cannot sign leaf for "${web}": it may not have the IP address 8.8.8.8`,
+    ),
     ask(
       "another trust domain",
       `URI:${id("/ns/default/dc/dc1/svc/web", other)}`,
@@ -229,10 +321,22 @@ export function badIdentities(trustDomain: string): BadRequest[] {
       `URI:${id("/agent/client/dc/dc1/id/x", other)}`,
       `SPIFFE ID in CSR from a different trust domain: ${other}, we are ${trustDomain}`,
     ),
-    ask("another datacenter", `URI:${id("/ns/default/dc/dc2/svc/web")}`, "SPIFFE ID in CSR from a different datacenter: dc2, we are dc1"),
-    ask("the trust domain itself", `URI:${id("")}`, "SPIFFE ID in CSR must be a service, mesh-gateway, or agent ID"),
+    ask(
+      "another datacenter",
+      `URI:${id("/ns/default/dc/dc2/svc/web")}`,
+      "SPIFFE ID in CSR from a different datacenter: dc2, we are dc1",
+    ),
+    ask(
+      "the trust domain itself",
+      `URI:${id("")}`,
+      "SPIFFE ID in CSR must be a service, mesh-gateway, or agent ID",
+    ),
     ask("an unknown path", `URI:${id("/foo")}`, form(id("/foo"))),
-    ask("an empty service", `URI:${id("/ns/default/dc/dc1/svc/")}`, form(id("/ns/default/dc/dc1/svc/"))),
+    ask(
+      "an empty service",
+      `URI:${id("/ns/default/dc/dc1/svc/")}`,
+      form(id("/ns/default/dc/dc1/svc/")),
+    ),
     ask("a longer path", `URI:${web}/x`, form(`${web}/x`)),
     ask("a web address", "URI:http://example.com/", "SPIFFE ID must have 'spiffe' scheme"),
     ...["%zz", "web%2", "%ff", "a%2fb", "%2e%2e", "a%00", "%77eb", "we%62"].map((service) =>
@@ -242,8 +346,16 @@ export function badIdentities(trustDomain: string): BadRequest[] {
         `SPIFFE ID must not be percent-encoded: ${id(`/ns/default/dc/dc1/svc/${service}`)}; a path segment has letters, digits, '.', '-' and '_'`,
       ),
     ),
-    raw("an escape in the datacenter", id("/ns/default/dc/%64c1/svc/web"), /^SPIFFE ID must not be percent-encoded: /),
-    raw("an escape in a fixed word", id("/n%73/default/dc/dc1/svc/web"), /^SPIFFE ID must not be percent-encoded: /),
+    raw(
+      "an escape in the datacenter",
+      id("/ns/default/dc/%64c1/svc/web"),
+      /^SPIFFE ID must not be percent-encoded: /,
+    ),
+    raw(
+      "an escape in a fixed word",
+      id("/n%73/default/dc/dc1/svc/web"),
+      /^SPIFFE ID must not be percent-encoded: /,
+    ),
     ...["w~b", "a:b", "a@b", "a+b", "a,b", "a!b", "a=b"].map((service) =>
       raw(
         `the service ${service}`,
@@ -251,15 +363,24 @@ export function badIdentities(trustDomain: string): BadRequest[] {
         `Invalid service: "${service}" has a character that a SPIFFE ID cannot carry; only letters, digits, '.', '-' and '_' are allowed`,
       ),
     ),
-    raw("a dot segment", id("/ns/default/dc/dc1/svc/.."), 'Invalid service: ".." is a dot segment, which a SPIFFE ID must not have'),
-    ...["/ns/default/dc/dc1/svc/web", "/agent/client/dc/dc1/id/n", "/gateway/mesh/dc/dc1"].map((path) =>
-      raw(
-        `the default partition named in ${path}`,
-        id(`/ap/default${path}`),
-        'Invalid admin partition: "default" is not named in a SPIFFE ID; leave "/ap/default" out',
-      ),
+    raw(
+      "a dot segment",
+      id("/ns/default/dc/dc1/svc/.."),
+      'Invalid service: ".." is a dot segment, which a SPIFFE ID must not have',
     ),
-    raw("a partition in upper case", id("/ap/DEFAULT/gateway/mesh/dc/dc1"), 'Invalid admin partition: "DEFAULT" must be in lower case'),
+    ...["/ns/default/dc/dc1/svc/web", "/agent/client/dc/dc1/id/n", "/gateway/mesh/dc/dc1"].map(
+      (path) =>
+        raw(
+          `the default partition named in ${path}`,
+          id(`/ap/default${path}`),
+          'Invalid admin partition: "default" is not named in a SPIFFE ID; leave "/ap/default" out',
+        ),
+    ),
+    raw(
+      "a partition in upper case",
+      id("/ap/DEFAULT/gateway/mesh/dc/dc1"),
+      'Invalid admin partition: "DEFAULT" must be in lower case',
+    ),
     raw(
       "a service of another namespace",
       id("/ns/other/dc/dc1/svc/web"),
@@ -281,12 +402,32 @@ export function badIdentities(trustDomain: string): BadRequest[] {
       "Non default partition is supported in Enterprise only.Provided partition is east",
     ),
     raw("a trailing slash", `${web}/`, form(`${web}/`)),
-    raw("an empty segment", id("//ns/default/dc/dc1/svc/web"), form(id("//ns/default/dc/dc1/svc/web"))),
+    raw(
+      "an empty segment",
+      id("//ns/default/dc/dc1/svc/web"),
+      form(id("//ns/default/dc/dc1/svc/web")),
+    ),
     raw("a fragment", `${web}#x`, form(`${web}#x`)),
     raw("a query", `${web}?x`, form(`${web}?x`)),
-    raw("a port", id("/ns/default/dc/dc1/svc/web", `${trustDomain}:1`), /^SPIFFE ID is not in the expected format: /),
-    raw("a user", id("/ns/default/dc/dc1/svc/web", `a@${trustDomain}`), /^SPIFFE ID is not in the expected format: /),
-    raw("a URI of 1025 characters", web.padEnd(1025, "x"), /^Cannot read CSR: its URI is longer than 1024 characters/),
-    raw("a URI that is not ASCII", `${web}\u00e9`, read("subject alternative name is not printable ASCII")),
+    raw(
+      "a port",
+      id("/ns/default/dc/dc1/svc/web", `${trustDomain}:1`),
+      /^SPIFFE ID is not in the expected format: /,
+    ),
+    raw(
+      "a user",
+      id("/ns/default/dc/dc1/svc/web", `a@${trustDomain}`),
+      /^SPIFFE ID is not in the expected format: /,
+    ),
+    raw(
+      "a URI of 1025 characters",
+      web.padEnd(1025, "x"),
+      /^Cannot read CSR: its URI is longer than 1024 characters/,
+    ),
+    raw(
+      "a URI that is not ASCII",
+      `${web}\u00e9`,
+      read("subject alternative name is not printable ASCII"),
+    ),
   ];
 }

@@ -122,12 +122,18 @@ for (const path of [ROOTS, AGENT_ROOTS])
 
     it(`GET ${path} with an index that another replica has reached takes it from the store and waits for the next`, async () => {
       const test = await start();
-      const other = await createTestCa({ started: false, backend: test.backend, clock: test.clock, sealer: test.sealer });
+      const other = await createTestCa({
+        started: false,
+        backend: test.backend,
+        clock: test.clock,
+        sealer: test.sealer,
+      });
       await other.manager.refresh();
       const second = await createTestApp({ random: fixed(0) }, other);
       await test.fetch("/v1/connect/ca/configuration", leafTtl("70h"));
       assert.equal(indexOf(await second.fetch(path)), 2);
-      // Asked for what follows index 3, the second replica reads the store first; then 3 is the present index.
+      // Asked for what follows index 3, the second replica reads the store first; then 3 is the
+      // present index.
       const asked = second.fetch(`${path}?index=3&wait=1s`);
       await until(() => second.app.watchers.count === 1);
       test.clock.advance(1000);
@@ -179,7 +185,8 @@ for (const path of [ROOTS, AGENT_ROOTS])
       const asked = [1, 2, 3].map(() => ask(test, `${path}?index=2`));
       await until(() => test.app.watchers.count === 3);
       test.app.close();
-      for (const { response } of asked) assert.deepEqual([(await response).status, indexOf(await response)], [200, 2]);
+      for (const { response } of asked)
+        assert.deepEqual([(await response).status, indexOf(await response)], [200, 2]);
       assert.equal(indexOf(await test.fetch(`${path}?index=2`)), 2);
       assert.equal(test.app.watchers.count, 0);
     });
@@ -191,7 +198,10 @@ describe("waiting watchers", () => {
     const snapshot = manager.require();
     assert.equal(rootsBody(snapshot, "json"), rootsBody(snapshot, "json"));
     assert.equal(rootsBody(snapshot, "json").content, rootsBody(snapshot, "json").content);
-    assert.equal(await rootsBody(snapshot, "json").gzip(), await rootsBody(snapshot, "json").gzip());
+    assert.equal(
+      await rootsBody(snapshot, "json").gzip(),
+      await rootsBody(snapshot, "json").gzip(),
+    );
     assert.notEqual(rootsBody(snapshot, "json"), rootsBody(snapshot, "pretty"));
   });
 
@@ -200,7 +210,11 @@ describe("waiting watchers", () => {
     const asked = Array.from({ length: 1000 }, () => ask(test, `${ROOTS}?index=2`));
     await until(() => test.app.watchers.count === 1000);
     await test.fetch("/v1/connect/ca/configuration", leafTtl("70h"));
-    const answers = await Promise.all(asked.map(async ({ response }) => `${indexOf(await response)} ${await (await response).text()}`));
+    const answers = await Promise.all(
+      asked.map(
+        async ({ response }) => `${indexOf(await response)} ${await (await response).text()}`,
+      ),
+    );
     assert.equal(new Set(answers).size, 1);
     assert.match(answers[0] ?? "", /^3 \{"ActiveRootID"/);
     assert.equal(test.app.watchers.count, 0);
@@ -210,7 +224,8 @@ describe("waiting watchers", () => {
     const test = await start();
     let held = 0;
     const environment = { holdOpen: () => held++ };
-    const request = (query: string) => new Request(`http://127.0.0.1${ROOTS}${query}`, { headers: { Host: "127.0.0.1" } });
+    const request = (query: string) =>
+      new Request(`http://127.0.0.1${ROOTS}${query}`, { headers: { Host: "127.0.0.1" } });
     await test.app.fetch(request(""), environment);
     assert.equal(held, 0);
     const waiting = Promise.resolve(test.app.fetch(request("?index=2&wait=1s"), environment));
@@ -300,6 +315,9 @@ describe("an index that this replica has not reached", () => {
     };
     const manager: CaManager = Object.create(ca.manager, { refresh: { value: refresh } });
     const test = await createTestApp({ manager }, ca);
-    assert.deepEqual([(await test.fetch(AHEAD)).status, (await test.fetch(AHEAD)).status, reads], [200, 200, 2]);
+    assert.deepEqual(
+      [(await test.fetch(AHEAD)).status, (await test.fetch(AHEAD)).status, reads],
+      [200, 200, 2],
+    );
   });
 });

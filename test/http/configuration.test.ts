@@ -1,5 +1,6 @@
 /**
- * Reading the configuration, changing it and sending it back: secrets, names, indexes, what rotates and what does not.
+ * Reading the configuration, changing it and sending it back: secrets, names, indexes, what rotates
+ * and what does not.
  * @module
  */
 import assert from "node:assert/strict";
@@ -17,7 +18,8 @@ interface Read {
   readonly ModifyIndex: number;
 }
 
-const read = async (test: TestApp) => JSON.parse(await (await test.fetch(CONFIGURATION)).text()) as Read;
+const read = async (test: TestApp) =>
+  JSON.parse(await (await test.fetch(CONFIGURATION)).text()) as Read;
 const activeRoot = (test: TestApp) => test.manager.require().active.id;
 
 /** Sends a configuration. @returns the status, and the text of a refusal. */
@@ -33,7 +35,10 @@ async function supplied(): Promise<{ test: TestApp; key: string; certificate: st
   const test = await createTestApp();
   const { key, certificate } = makeRoot(trustDomain(test.manager));
   test.clock.advance(Date.now() - test.clock.now().getTime());
-  assert.deepEqual(await put(test, { Provider: "consul", Config: { PrivateKey: key, RootCert: certificate } }), OK);
+  assert.deepEqual(
+    await put(test, { Provider: "consul", Config: { PrivateKey: key, RootCert: certificate } }),
+    OK,
+  );
   return { test, key, certificate };
 }
 
@@ -49,7 +54,10 @@ describe("PUT /v1/connect/ca/configuration", () => {
   it("PUT /v1/connect/ca/configuration keeps a hidden key while something else changes", async () => {
     const { test } = await supplied();
     const [before, root] = [await read(test), activeRoot(test)];
-    assert.deepEqual(await put(test, { ...before, Config: { ...before.Config, LeafCertTTL: "50h" } }), OK);
+    assert.deepEqual(
+      await put(test, { ...before, Config: { ...before.Config, LeafCertTTL: "50h" } }),
+      OK,
+    );
     assert.equal(activeRoot(test), root);
     assert.deepEqual((await read(test)).Config, { LeafCertTTL: "50h", ...before.Config });
   });
@@ -57,7 +65,10 @@ describe("PUT /v1/connect/ca/configuration", () => {
   it("PUT /v1/connect/ca/configuration with the same key in full changes nothing", async () => {
     const { test, key, certificate } = await supplied();
     const before = await read(test);
-    assert.deepEqual(await put(test, { Provider: "consul", Config: { PrivateKey: key, RootCert: certificate } }), OK);
+    assert.deepEqual(
+      await put(test, { Provider: "consul", Config: { PrivateKey: key, RootCert: certificate } }),
+      OK,
+    );
     assert.deepEqual(await read(test), before);
   });
 
@@ -67,7 +78,10 @@ describe("PUT /v1/connect/ca/configuration", () => {
     assert.deepEqual(await put(test, { Provider: "consul", Config: {} }), OK);
     assert.notEqual(activeRoot(test), root);
     assert.deepEqual((await read(test)).Config, {});
-    const [status, text] = await put(test, { Provider: "consul", Config: { PrivateKey: "hidden" } });
+    const [status, text] = await put(test, {
+      Provider: "consul",
+      Config: { PrivateKey: "hidden" },
+    });
     assert.equal(status, 400);
     assert.match(text, /none is stored: send the value itself$/);
   });
@@ -88,7 +102,10 @@ describe("PUT /v1/connect/ca/configuration", () => {
       [3, OK],
     ] as const) {
       const Config = { LeafCertTTL: `${50 + (await read(test)).ModifyIndex}h` };
-      assert.deepEqual(await put(test, { Provider: "consul", Config, ModifyIndex: index }), expected);
+      assert.deepEqual(
+        await put(test, { Provider: "consul", Config, ModifyIndex: index }),
+        expected,
+      );
     }
     assert.equal((await read(test)).ModifyIndex, 4);
   });
@@ -111,7 +128,14 @@ describe("PUT /v1/connect/ca/configuration", () => {
 
   it("PUT /v1/connect/ca/configuration echoes ForceWithoutCrossSigning, which does not stick", async () => {
     const test = await createTestApp();
-    assert.deepEqual(await put(test, { Provider: "consul", Config: { LeafCertTTL: "50h" }, force_without_cross_signing: true }), OK);
+    assert.deepEqual(
+      await put(test, {
+        Provider: "consul",
+        Config: { LeafCertTTL: "50h" },
+        force_without_cross_signing: true,
+      }),
+      OK,
+    );
     assert.equal((await read(test)).ForceWithoutCrossSigning, true);
     assert.equal((await test.fetch(CONFIGURATION, leafTtl("51h"))).status, 200);
     assert.equal((await read(test)).ForceWithoutCrossSigning, false);
@@ -120,7 +144,10 @@ describe("PUT /v1/connect/ca/configuration", () => {
   it("PUT /v1/connect/ca/rotate answers the new root and index, and keeps the configuration", async () => {
     const test = await createTestApp();
     const before = await read(test);
-    const answer = await test.fetch("/v1/connect/ca/rotate", { method: "PUT", body: JSON.stringify({ ModifyIndex: 1 }) });
+    const answer = await test.fetch("/v1/connect/ca/rotate", {
+      method: "PUT",
+      body: JSON.stringify({ ModifyIndex: 1 }),
+    });
     assert.equal(await answer.text(), `{"ActiveRootID":"${activeRoot(test)}","ModifyIndex":2}`);
     assert.deepEqual(await read(test), { ...before, ModifyIndex: 2 });
   });

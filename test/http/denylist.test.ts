@@ -1,6 +1,6 @@
 /**
- * The denylist and rights against requests that spell an identity in another way, that wait in the queue, and that come
- * from a leaf whose key has another identifier.
+ * The denylist and rights against requests that spell an identity in another way, that wait in the
+ * queue, and that come from a leaf whose key has another identifier.
  * @module
  */
 import assert from "node:assert/strict";
@@ -37,14 +37,29 @@ describe("a denied identity", () => {
       uri.replace("spiffe", "Spiffe"),
     ])
       assert.deepEqual(await test.call("PUT", SIGN, csrOf(spelling)), DENIED, spelling);
-    for (const path of ["/ns/default/dc/dc1/svc/%77eb", "/ns/default/dc/%64c1/svc/web", "/ns/%64efault/dc/dc1/svc/web"]) {
+    for (const path of [
+      "/ns/default/dc/dc1/svc/%77eb",
+      "/ns/default/dc/%64c1/svc/web",
+      "/ns/%64efault/dc/dc1/svc/web",
+    ]) {
       const answer = await test.call("PUT", SIGN, csrOf(`spiffe://${domain}${path}`));
-      assert.deepEqual([answer.status, /must not be percent-encoded/.test(answer.text)], [400, true], path);
+      assert.deepEqual(
+        [answer.status, /must not be percent-encoded/.test(answer.text)],
+        [400, true],
+        path,
+      );
     }
-    const named = await test.call("PUT", SIGN, csrOf(`spiffe://${domain}/ap/default/ns/default/dc/dc1/svc/web`));
+    const named = await test.call(
+      "PUT",
+      SIGN,
+      csrOf(`spiffe://${domain}/ap/default/ns/default/dc/dc1/svc/web`),
+    );
     assert.match(named.text, /leave "\/ap\/default" out/);
     assert.equal(named.status, 400);
-    assert.equal((await test.call("PUT", SIGN, csrOf(serviceUri(test.manager, "api")))).status, 200);
+    assert.equal(
+      (await test.call("PUT", SIGN, csrOf(serviceUri(test.manager, "api")))).status,
+      200,
+    );
   });
 
   it("is refused to a token that has the right to the service, in every spelling of the denial", async () => {
@@ -53,8 +68,13 @@ describe("a denied identity", () => {
     const csr = csrOf(serviceUri(test.manager, "web"));
     assert.equal((await test.call("PUT", SIGN, csr, secret)).status, 200);
     const domain = trustDomain(test.manager);
-    for (const denial of [`SPIFFE://${domain.toUpperCase()}/ap/default/ns/default/dc/dc1/svc/web`, `spiffe://${domain}/ap/default/ns/*`]) {
-      const made = JSON.parse((await test.call("PUT", DENY, { SPIFFEID: denial })).text) as { ID: string };
+    for (const denial of [
+      `SPIFFE://${domain.toUpperCase()}/ap/default/ns/default/dc/dc1/svc/web`,
+      `spiffe://${domain}/ap/default/ns/*`,
+    ]) {
+      const made = JSON.parse((await test.call("PUT", DENY, { SPIFFEID: denial })).text) as {
+        ID: string;
+      };
       assert.deepEqual(await test.call("PUT", SIGN, csr, secret), DENIED, denial);
       assert.equal((await test.call("DELETE", `${DENY}/${made.ID}`, "")).status, 200);
     }
@@ -71,7 +91,11 @@ describe("a denied key", () => {
       ["SHA-1", createHash("sha1").update(spki.subarray(-65)).digest("hex")],
     ] as const) {
       const made = JSON.parse((await test.call("PUT", DENY, { KeyID: id })).text) as { ID: string };
-      assert.deepEqual(await test.call("PUT", SIGN, csr), { status: 403, text: "Permission denied: this key is on the deny list" }, name);
+      assert.deepEqual(
+        await test.call("PUT", SIGN, csr),
+        { status: 403, text: "Permission denied: this key is on the deny list" },
+        name,
+      );
       await test.call("DELETE", `${DENY}/${made.ID}`, "");
       assert.equal((await test.call("PUT", SIGN, csr)).status, 200, name);
     }
@@ -83,7 +107,8 @@ describe("the key of a leaf that is renewed", () => {
     const test = await guarded();
     const uri = serviceUri(test.manager, "web");
     const { csr, key } = opensslCsr(`URI:${uri}`);
-    const pem = (JSON.parse((await test.call("PUT", SIGN, csr)).text) as { CertPEM: string }).CertPEM;
+    const pem = (JSON.parse((await test.call("PUT", SIGN, csr)).text) as { CertPEM: string })
+      .CertPEM;
     const leaf = new X509Certificate(pem);
     const renew = async () => {
       const request = new Request("http://127.0.0.1:8500/v1/connect/ca/renew", {
@@ -133,7 +158,8 @@ describe("a request that waits for a remote signature", () => {
     const audit: Audit = {
       record: (record) => void records.push(record),
       beforeChange: async () => undefined,
-      refusal: (error, make) => void records.push(make(error instanceof CaError ? error.code : "internal")),
+      refusal: (error, make) =>
+        void records.push(make(error instanceof CaError ? error.code : "internal")),
       failure: null,
       stopsSigning: false,
       stopsChanges: false,
@@ -189,19 +215,30 @@ describe("a request that waits for its turn", () => {
 
   it("is refused if its token was deleted while it waited", async () => {
     const { test, second } = await waiting(webToken);
-    const entry = [...test.access.directory.tokens.values()].find(({ value }) => value.serviceIdentities.length > 0);
+    const entry = [...test.access.directory.tokens.values()].find(
+      ({ value }) => value.serviceIdentities.length > 0,
+    );
     assert.ok(entry);
-    await test.access.directory.write([{ kind: "token", id: entry.value.accessorId, replaces: entry, content: null }]);
+    await test.access.directory.write([
+      { kind: "token", id: entry.value.accessorId, replaces: entry, content: null },
+    ]);
     test.clock.advance(1000);
     assert.deepEqual(await second, { status: 403, text: "ACL not found" });
   });
 
   it("is refused if its token lost the right while it waited", async () => {
     const { test, second } = await waiting(webToken);
-    const entry = [...test.access.directory.tokens.values()].find(({ value }) => value.serviceIdentities.length > 0);
+    const entry = [...test.access.directory.tokens.values()].find(
+      ({ value }) => value.serviceIdentities.length > 0,
+    );
     assert.ok(entry);
-    const content = { ...entry.value, serviceIdentities: [{ serviceName: "api", datacenters: [] }] };
-    await test.access.directory.write([{ kind: "token", id: entry.value.accessorId, replaces: entry, content, key: entry.hash }]);
+    const content = {
+      ...entry.value,
+      serviceIdentities: [{ serviceName: "api", datacenters: [] }],
+    };
+    await test.access.directory.write([
+      { kind: "token", id: entry.value.accessorId, replaces: entry, content, key: entry.hash },
+    ]);
     test.clock.advance(1000);
     const { status, text } = await second;
     assert.equal(status, 403);
@@ -221,12 +258,15 @@ describe("a request that waits for its turn", () => {
 });
 
 describe("the end of a denial", () => {
-  const endOf = (text: string) => new Date((JSON.parse(text) as { ExpirationTime: string }).ExpirationTime).getTime();
+  const endOf = (text: string) =>
+    new Date((JSON.parse(text) as { ExpirationTime: string }).ExpirationTime).getTime();
 
   it("is not before a leaf of a retired root, whose leaves lived longer than today's", async () => {
     const test = await guarded();
     await test.manager.configure(configuration({ LeafCertTTL: "720h" }));
-    const leaf = JSON.parse((await test.call("PUT", SIGN, csrOf(serviceUri(test.manager, "web")))).text) as { ValidBefore: string };
+    const leaf = JSON.parse(
+      (await test.call("PUT", SIGN, csrOf(serviceUri(test.manager, "web")))).text,
+    ) as { ValidBefore: string };
     await test.manager.configure(configuration({ LeafCertTTL: "1h" }));
     await test.manager.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
     await test.manager.configure(configuration({ LeafCertTTL: "1h" }));
@@ -245,9 +285,13 @@ describe("the end of a denial", () => {
 
   it("moves on when LeafCertTTL is raised after the denial was made", async () => {
     const test = await guarded();
-    const first = endOf((await test.call("PUT", DENY, { SPIFFEID: serviceUri(test.manager, "web") })).text);
+    const first = endOf(
+      (await test.call("PUT", DENY, { SPIFFEID: serviceUri(test.manager, "web") })).text,
+    );
     await test.manager.configure(configuration({ LeafCertTTL: "720h" }));
-    const [shown] = JSON.parse((await test.call("GET", DENY, undefined)).text) as { ExpirationTime: string }[];
+    const [shown] = JSON.parse((await test.call("GET", DENY, undefined)).text) as {
+      ExpirationTime: string;
+    }[];
     assert.equal(new Date(shown?.ExpirationTime ?? 0).getTime() - first, (720 - 72) * 3_600_000);
   });
 });

@@ -1,7 +1,8 @@
 /**
- * Requests that are made up by the thousand against a real server with access control over Redis: none brings it down,
- * makes it hang, fail or leak, and none that is refused changes what is stored. For a minute, or for
- * MESHCA_GENERATED_SECONDS; MESHCA_SEED repeats a run. `npm test` runs it with MESHCA_SLOW=1 and in CI alone.
+ * Requests that are made up by the thousand against a real server with access control over Redis:
+ * none brings it down, makes it hang, fail or leak, and none that is refused changes what is
+ * stored. For a minute, or for MESHCA_GENERATED_SECONDS; MESHCA_SEED repeats a run. `npm test` runs
+ * it with MESHCA_SLOW=1 and in CI alone.
  * @module
  */
 import assert from "node:assert/strict";
@@ -26,11 +27,17 @@ const MANAGEMENT = crypto.randomUUID();
 const MAX_MEMORY_KB = 700 * 1024;
 
 /** A valid request for each method of each route. */
-async function makeSeeds(server: ServerProcess): Promise<{ seeds: Seed[]; credentials: Credentials }> {
+async function makeSeeds(
+  server: ServerProcess,
+): Promise<{ seeds: Seed[]; credentials: Credentials }> {
   const token = { "X-Consul-Token": MANAGEMENT };
   const json = { ...token, "Content-Type": "application/json" };
   const call = async (method: string, path: string, body: unknown) => {
-    const answer = await fetch(`${server.url}${path}`, { method, headers: token, body: JSON.stringify(body) });
+    const answer = await fetch(`${server.url}${path}`, {
+      method,
+      headers: token,
+      body: JSON.stringify(body),
+    });
     assert.equal(answer.status, 200, path);
     return (await answer.json()) as { ID: string; AccessorID: string; SecretID: string };
   };
@@ -51,8 +58,18 @@ async function makeSeeds(server: ServerProcess): Promise<{ seeds: Seed[]; creden
       OneTime: false,
     },
   };
-  const policy = { Name: "web", Description: "", Rules: 'service "web" { policy = "write" }\noperator = "read"', Datacenters: ["dc1"] };
-  const rule = { AuthMethod: "jwt", BindType: "service", BindName: "web", Selector: 'value.name == "someone" and "a" in list.groups' };
+  const policy = {
+    Name: "web",
+    Description: "",
+    Rules: 'service "web" { policy = "write" }\noperator = "read"',
+    Datacenters: ["dc1"],
+  };
+  const rule = {
+    AuthMethod: "jwt",
+    BindType: "service",
+    BindName: "web",
+    Selector: 'value.name == "someone" and "a" in list.groups',
+  };
   const made = await call("PUT", "/v1/acl/policy", policy);
   const identity = {
     Policies: [{ ID: made.ID }],
@@ -71,14 +88,23 @@ async function makeSeeds(server: ServerProcess): Promise<{ seeds: Seed[]; creden
     .sign(issuer.privateKey);
   const { csr, key } = opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`);
   const Accept = "application/pem-certificate-chain";
-  const signed = await fetch(`${server.url}/v1/connect/ca/sign`, { method: "PUT", headers: { ...token, Accept }, body: csr });
-  const x5c = [...(await signed.text()).matchAll(/-----BEGIN CERTIFICATE-----([^-]+)-----/g)].map((match) =>
-    (match[1] ?? "").replace(/\s/g, ""),
+  const signed = await fetch(`${server.url}/v1/connect/ca/sign`, {
+    method: "PUT",
+    headers: { ...token, Accept },
+    body: csr,
+  });
+  const x5c = [...(await signed.text()).matchAll(/-----BEGIN CERTIFICATE-----([^-]+)-----/g)].map(
+    (match) => (match[1] ?? "").replace(/\s/g, ""),
   );
-  const proof = await new SignJWT({ aud: `spiffe://${server.trustDomain}`, iat: Math.floor(Date.now() / 1000) })
+  const proof = await new SignJWT({
+    aud: `spiffe://${server.trustDomain}`,
+    iat: Math.floor(Date.now() / 1000),
+  })
     .setProtectedHeader({ alg: "ES256", x5c })
     .sign(await importPKCS8(key, "ES256"));
-  const backup = await (await fetch(`${server.url}/v1/connect/ca/backup`, { headers: token })).text();
+  const backup = await (
+    await fetch(`${server.url}/v1/connect/ca/backup`, { headers: token })
+  ).text();
   const root = makeRoot(server.trustDomain);
   const configuration = {
     Provider: "consul",
@@ -117,27 +143,47 @@ async function makeSeeds(server: ServerProcess): Promise<{ seeds: Seed[]; creden
     "PUT /v1/acl/token": [identity],
     "PUT /v1/acl/token/:id": [identity],
     "PUT /v1/acl/token/:id/clone": [{ Description: "x" }],
-    "PUT /v1/acl/policy": [policy, { ...policy, Name: "json", Rules: '{"service_prefix": {"": {"policy": "read"}}}' }],
+    "PUT /v1/acl/policy": [
+      policy,
+      { ...policy, Name: "json", Rules: '{"service_prefix": {"": {"policy": "read"}}}' },
+    ],
     "PUT /v1/acl/policy/:id": [policy],
     "PUT /v1/acl/auth-method": [
       method,
-      { Name: "k", Type: "kubernetes", Config: { JWKSURL: "https://issuer.example/keys", BoundAudiences: ["x"] } },
+      {
+        Name: "k",
+        Type: "kubernetes",
+        Config: { JWKSURL: "https://issuer.example/keys", BoundAudiences: ["x"] },
+      },
     ],
     "PUT /v1/acl/auth-method/:name": [method],
     "PUT /v1/acl/binding-rule": [rule],
     "PUT /v1/acl/binding-rule/:id": [rule],
   };
   const idOf = (path: string) =>
-    path.includes("token") ? weak.AccessorID : path.includes("rule") ? bound.ID : path.includes("policy") ? made.ID : "none";
+    path.includes("token")
+      ? weak.AccessorID
+      : path.includes("rule")
+        ? bound.ID
+        : path.includes("policy")
+          ? made.ID
+          : "none";
   const { app, options } = await createTestApp();
   const seeds = routesOf(options, app.watchers).flatMap(({ path, methods }) =>
     Object.keys(methods).flatMap((name) =>
       (bodies[`${name} ${path}`] ?? [""]).map((body): Seed => {
         const id = name === "DELETE" ? "none" : idOf(path);
-        const target = path.replace(":id", id).replace(":name", path.includes("method") ? (name === "DELETE" ? "none" : "jwt") : "web");
+        const target = path
+          .replace(":id", id)
+          .replace(":name", path.includes("method") ? (name === "DELETE" ? "none" : "jwt") : "web");
         const text = typeof body === "string" ? body : JSON.stringify(body);
         const headers = typeof body === "string" ? token : json;
-        return { method: name, target, headers: path.endsWith("renew") ? { Authorization: `Bearer ${proof}` } : headers, body: text };
+        return {
+          method: name,
+          target,
+          headers: path.endsWith("renew") ? { Authorization: `Bearer ${proof}` } : headers,
+          body: text,
+        };
       }),
     ),
   );
@@ -156,7 +202,10 @@ async function makeSeeds(server: ServerProcess): Promise<{ seeds: Seed[]; creden
 
 /** What is stored, by the numbers that every write moves. */
 const storedIn = async ({ admin }: RedisServer): Promise<string> =>
-  JSON.stringify([await admin.hmget("{meshca}:state", "index", "commit"), await admin.hmget("{meshca}:access", "index", "tip")]);
+  JSON.stringify([
+    await admin.hmget("{meshca}:state", "index", "commit"),
+    await admin.hmget("{meshca}:access", "index", "tip"),
+  ]);
 
 describe("requests that are made up", () => {
   it(`none of those made in ${SECONDS} s fails, hangs, leaks, or changes anything where it is refused`, {
@@ -164,7 +213,9 @@ describe("requests that are made up", () => {
     timeout: (SECONDS + 120) * 1000,
   }, async () => {
     const kek = makeKek();
-    const redis = await startRedis({ config: ["appendonly yes", "appendfsync always", "maxmemory-policy noeviction"] });
+    const redis = await startRedis({
+      config: ["appendonly yes", "appendfsync always", "maxmemory-policy noeviction"],
+    });
     const server = await startServer({
       MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
       MESHCA_KEK: kek,
@@ -176,28 +227,47 @@ describe("requests that are made up", () => {
       const search = createSearch();
       search.plant("the key-encryption key", Buffer.from(kek.trim().split(":")[1] ?? "", "base64"));
       search.plant("the management token", MANAGEMENT, ["own"]);
-      search.plant("a private key", Buffer.from("308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420", "hex"));
+      search.plant(
+        "a private key",
+        Buffer.from(
+          "308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420",
+          "hex",
+        ),
+      );
       const { seeds, credentials } = await makeSeeds(server);
       const statuses = new Map<number, number>();
       console.log(`MESHCA_SEED=${SEED}`);
       let stored = await storedIn(redis);
       await fc.assert(
-        fc.asyncProperty(requestsFrom(seeds, credentials, `127.0.0.1:${server.port}`), async (made) => {
-          const before = stored;
-          const answer = await exchange(server.port, made);
-          stored = await storedIn(redis);
-          if (answer === null) return;
-          statuses.set(answer.status, (statuses.get(answer.status) ?? 0) + 1);
-          assert.equal(faultOf(answer), null);
-          if (answer.status >= 400) assert.equal(stored, before, `the refusal with ${answer.status} changed something`);
-          if (/token\/self/.test(made.head)) return;
-          const seen = search.leaksIn("answer", `${[...answer.headers].join("\n")}\n${answer.body}`);
-          assert.deepEqual(seen, []);
-        }),
-        { seed: SEED, numRuns: 1_000_000_000, interruptAfterTimeLimit: SECONDS * 1000, markInterruptAsFailure: false },
+        fc.asyncProperty(
+          requestsFrom(seeds, credentials, `127.0.0.1:${server.port}`),
+          async (made) => {
+            const before = stored;
+            const answer = await exchange(server.port, made);
+            stored = await storedIn(redis);
+            if (answer === null) return;
+            statuses.set(answer.status, (statuses.get(answer.status) ?? 0) + 1);
+            assert.equal(faultOf(answer), null);
+            if (answer.status >= 400)
+              assert.equal(stored, before, `the refusal with ${answer.status} changed something`);
+            if (/token\/self/.test(made.head)) return;
+            const seen = search.leaksIn(
+              "answer",
+              `${[...answer.headers].join("\n")}\n${answer.body}`,
+            );
+            assert.deepEqual(seen, []);
+          },
+        ),
+        {
+          seed: SEED,
+          numRuns: 1_000_000_000,
+          interruptAfterTimeLimit: SECONDS * 1000,
+          markInterruptAsFailure: false,
+        },
       );
       console.log(JSON.stringify(Object.fromEntries([...statuses].toSorted(([a], [b]) => a - b))));
-      for (const status of [200, 400, 403, 404, 405]) assert.ok((statuses.get(status) ?? 0) > 0, `nothing was answered ${status}`);
+      for (const status of [200, 400, 403, 404, 405])
+        assert.ok((statuses.get(status) ?? 0) > 0, `nothing was answered ${status}`);
       assert.equal((await fetch(`${server.url}/readyz`)).status, 200);
       assert.deepEqual(
         server
@@ -206,7 +276,9 @@ describe("requests that are made up", () => {
           .filter((line) => /"level":"error"/i.test(line)),
         [],
       );
-      const memory = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${server.pid}/status`, "utf8"))?.[1]);
+      const memory = Number(
+        /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${server.pid}/status`, "utf8"))?.[1],
+      );
       assert.ok(memory < MAX_MEMORY_KB, `it takes ${memory} KB`);
     } finally {
       await server.stop();

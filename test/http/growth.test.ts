@@ -1,6 +1,7 @@
 /**
- * What a client sends costs time that grows no faster than its length: every reader of headers, queries and bodies is fed
- * 16 KiB of the characters that lists and parameters are separated by, and its time is compared with that for 1 KiB.
+ * What a client sends costs time that grows no faster than its length: every reader of headers,
+ * queries and bodies is fed 16 KiB of the characters that lists and parameters are separated by,
+ * and its time is compared with that for 1 KiB.
  * @module
  */
 import assert from "node:assert/strict";
@@ -28,8 +29,9 @@ import { tableOf } from "./tables.ts";
 
 const [SMALL, LARGE] = [1024, 16 * 1024];
 /**
- * Sixteen times the text may take so many times as long, and so many milliseconds that no machine spends on 16 KiB in one
- * pass. What grows with the square takes 256 times as long, and more than 50 ms.
+ * Sixteen times the text may take so many times as long, and so many milliseconds that no machine
+ * spends on 16 KiB in one pass. What grows with the square takes 256 times as long, and more than
+ * 50 ms.
  */
 const [MOST, GRACE_MS] = [48, 15];
 /** A measurement that is too long may be the machine's: the shortest of so many counts. */
@@ -64,11 +66,17 @@ const FILLS = [
 ];
 /** What lists and parameters are separated by, and what numbers are made of. */
 const SEPARATORS = [" ", ",", ";", "\t", "a;", "0"];
-const fill = (text: string, length: number): string => text.repeat(Math.ceil(length / text.length)).slice(0, length);
+const fill = (text: string, length: number): string =>
+  text.repeat(Math.ceil(length / text.length)).slice(0, length);
 
 /** A place for a text, in something that a reader takes. */
 type Shape = (filled: string) => string;
-const SHAPES: readonly Shape[] = [(text) => text, (text) => `a${text}`, (text) => `a${text}x`, (text) => `${text}x`];
+const SHAPES: readonly Shape[] = [
+  (text) => text,
+  (text) => `a${text}`,
+  (text) => `a${text}x`,
+  (text) => `${text}x`,
+];
 
 /** The milliseconds that some work takes; what it throws is an answer as well. */
 async function timed(work: () => unknown): Promise<number> {
@@ -80,43 +88,89 @@ async function timed(work: () => unknown): Promise<number> {
 }
 
 /** Compares the time for much text with that for little. */
-async function requireLinear(what: string, work: (length: number) => unknown, large = LARGE): Promise<void> {
+async function requireLinear(
+  what: string,
+  work: (length: number) => unknown,
+  large = LARGE,
+): Promise<void> {
   let [least, small] = [Number.POSITIVE_INFINITY, 0];
   for (let tries = 0; tries < TRIES; tries++) {
     small = Math.max(small, await timed(() => work(large / (LARGE / SMALL))));
     least = Math.min(least, await timed(() => work(large)));
     if (least <= GRACE_MS + small * MOST) return;
   }
-  assert.fail(`${what} took ${least.toFixed(1)} ms for ${large} characters, and ${small.toFixed(2)} ms for a sixteenth of them`);
+  assert.fail(
+    `${what} took ${least.toFixed(1)} ms for ${large} characters, and ${small.toFixed(2)} ms for a sixteenth of them`,
+  );
 }
 
 describe("a reader of what a client sends takes time that grows no faster than the text", () => {
   const known = new Map([["value.name", "text"]] as const);
-  const READERS: readonly (readonly [name: string, read: (text: string) => unknown, shapes?: readonly Shape[]])[] = [
+  const READERS: readonly (readonly [
+    name: string,
+    read: (text: string) => unknown,
+    shapes?: readonly Shape[],
+  ])[] = [
     [
       "Accept-Encoding",
       takesGzip,
-      [(text) => `gzip${text}`, (text) => `gzip;${text}x`, (text) => `gzip;q=${text}`, (text) => `${text}, gzip;q=0`],
+      [
+        (text) => `gzip${text}`,
+        (text) => `gzip;${text}x`,
+        (text) => `gzip;q=${text}`,
+        (text) => `${text}, gzip;q=0`,
+      ],
     ],
-    ["Host", (text) => hostRefusal(text, { names: ["a"], loopbackOnly: true }), [(text) => `a${text}`, (text) => `127.0.0.1:${text}x`]],
-    ["Authorization", bearerOf, [(text) => `Bearer ${text}`, (text) => `Bearer ${text}x\u2028`, (text) => `Bearer${text}x`]],
+    [
+      "Host",
+      (text) => hostRefusal(text, { names: ["a"], loopbackOnly: true }),
+      [(text) => `a${text}`, (text) => `127.0.0.1:${text}x`],
+    ],
+    [
+      "Authorization",
+      bearerOf,
+      [(text) => `Bearer ${text}`, (text) => `Bearer ${text}x\u2028`, (text) => `Bearer${text}x`],
+    ],
     ["Content-Type", bodyForm],
     ["Cache-Control", (text) => queryOptions(new Map(), text), [(text) => `max-age=1${text}x`]],
     ["a query", parseQuery, [(text) => `a=${text}`, (text) => `${text}=x`]],
-    ["index", (text) => queryOptions(new Map([["index", text]]), undefined), [(text) => `1${text}`]],
-    ["wait", (text) => queryOptions(new Map([["wait", text]]), undefined), [(text) => `1${text}`, (text) => `-${text}h`]],
+    [
+      "index",
+      (text) => queryOptions(new Map([["index", text]]), undefined),
+      [(text) => `1${text}`],
+    ],
+    [
+      "wait",
+      (text) => queryOptions(new Map([["wait", text]]), undefined),
+      [(text) => `1${text}`, (text) => `-${text}h`],
+    ],
     ["a duration", parseDuration, [(text) => `1${text}`, (text) => `1.${text}h`]],
     [
       "JSON",
       readJson,
-      [(text) => `{"a":"${text}"}`, (text) => `[${text}`, (text) => `{"a":1${text}}`, (text) => `-1${text}`, (text) => `"\\u00${text}`],
+      [
+        (text) => `{"a":"${text}"}`,
+        (text) => `[${text}`,
+        (text) => `{"a":1${text}}`,
+        (text) => `-1${text}`,
+        (text) => `"\\u00${text}`,
+      ],
     ],
     [
       "a policy",
       readRules,
-      [(text) => `service "${text}" { policy = "read" }`, (text) => `/*${text}`, (text) => `a = ${text}`, (text) => `{"service":${text}`],
+      [
+        (text) => `service "${text}" { policy = "read" }`,
+        (text) => `/*${text}`,
+        (text) => `a = ${text}`,
+        (text) => `{"service":${text}`,
+      ],
     ],
-    ["a selector", (text) => readSelector(text, known), [(text) => `value.name == "${text}`, (text) => `not${text}value.name`]],
+    [
+      "a selector",
+      (text) => readSelector(text, known),
+      [(text) => `value.name == "${text}`, (text) => `not${text}value.name`],
+    ],
     ["a template", readTemplate, [(text) => `\${${text}`, (text) => `\${ a${text}`]],
     [
       "PEM",
@@ -131,9 +185,20 @@ describe("a reader of what a client sends takes time that grows no faster than t
     [
       "one PEM block",
       isOnePem,
-      [(text) => `${text}-----BEGIN A`, (text) => `-----BEGIN A${text}`, (text) => `-----BEGIN A-----${text}-----END A-----${text}x`],
+      [
+        (text) => `${text}-----BEGIN A`,
+        (text) => `-----BEGIN A${text}`,
+        (text) => `-----BEGIN A-----${text}-----END A-----${text}x`,
+      ],
     ],
-    ["a request", readCsr, [(text) => `-----BEGIN CERTIFICATE REQUEST-----\n${text}\n-----END CERTIFICATE REQUEST-----\n`]],
+    [
+      "a request",
+      readCsr,
+      [
+        (text) =>
+          `-----BEGIN CERTIFICATE REQUEST-----\n${text}\n-----END CERTIFICATE REQUEST-----\n`,
+      ],
+    ],
     ["a SPIFFE ID", splitSpiffeUri, [(text) => `spiffe://${text}`, (text) => `spiffe://a/${text}`]],
     ["base64", fromBase64],
     ["a name with a near one", (text) => nearest(text, ["LeafCertTTL", "IntermediateCertTTL"])],
@@ -143,7 +208,9 @@ describe("a reader of what a client sends takes time that grows no faster than t
     it(`${name}: of blanks, commas, semicolons, tabs and other marks`, async () => {
       for (const [at, shape] of [...SHAPES, ...shapes].entries())
         for (const mark of FILLS)
-          await requireLinear(`${name}, shape ${at}, of ${JSON.stringify(mark)},`, (length) => read(shape(fill(mark, length))));
+          await requireLinear(`${name}, shape ${at}, of ${JSON.stringify(mark)},`, (length) =>
+            read(shape(fill(mark, length))),
+          );
     });
 });
 
@@ -166,7 +233,19 @@ const HEADERS = [
   "X-Forwarded-For",
   "X-Request-Id",
 ];
-const PARAMETERS = ["", "index", "wait", "dc", "datacenter", "pem", "token", "max_stale", "authmethod", "policy", "accessor"];
+const PARAMETERS = [
+  "",
+  "index",
+  "wait",
+  "dc",
+  "datacenter",
+  "pem",
+  "token",
+  "max_stale",
+  "authmethod",
+  "policy",
+  "accessor",
+];
 
 const HEADED = new Set([
   "GET /v1/connect/ca/roots",
@@ -181,25 +260,50 @@ const BODIES: readonly (readonly [path: string, body: (text: string) => unknown]
   ["sign", (CSR) => ({ CSR })],
   ["renew", (CSR) => ({ CSR })],
   ["configuration", (LeafCertTTL) => ({ Provider: "consul", Config: { LeafCertTTL } })],
-  ["configuration", (RootCert) => ({ Provider: "consul", Config: { RootCert, PrivateKey: RootCert } })],
-  ["configuration", (Token) => ({ Provider: "vault", Config: { Address: Token, Token, RootPKIPath: Token } })],
+  [
+    "configuration",
+    (RootCert) => ({ Provider: "consul", Config: { RootCert, PrivateKey: RootCert } }),
+  ],
+  [
+    "configuration",
+    (Token) => ({ Provider: "vault", Config: { Address: Token, Token, RootPKIPath: Token } }),
+  ],
   ["configuration", (Provider) => ({ Provider, Config: { [Provider]: 1 } })],
   ["deny", (SPIFFEID) => ({ SPIFFEID, Reason: SPIFFEID })],
   ["deny", (KeyID) => ({ KeyID })],
   ["deny", (Serial) => ({ Serial })],
   ["acl/policy", (Rules) => ({ Name: "a", Rules, Description: Rules })],
   ["acl/token", (ExpirationTTL) => ({ ExpirationTTL, Description: ExpirationTTL })],
-  ["acl/token", (ServiceName) => ({ ServiceIdentities: [{ ServiceName }], Policies: [{ Name: ServiceName }] })],
+  [
+    "acl/token",
+    (ServiceName) => ({ ServiceIdentities: [{ ServiceName }], Policies: [{ Name: ServiceName }] }),
+  ],
   ["acl/login", (BearerToken) => ({ AuthMethod: BearerToken, BearerToken })],
-  ["acl/auth-method", (MaxTokenTTL) => ({ Name: MaxTokenTTL, Type: "jwt", MaxTokenTTL, Config: { BoundIssuer: MaxTokenTTL } })],
-  ["acl/binding-rule", (Selector) => ({ AuthMethod: "a", Selector, BindName: Selector, BindType: Selector })],
+  [
+    "acl/auth-method",
+    (MaxTokenTTL) => ({
+      Name: MaxTokenTTL,
+      Type: "jwt",
+      MaxTokenTTL,
+      Config: { BoundIssuer: MaxTokenTTL },
+    }),
+  ],
+  [
+    "acl/binding-rule",
+    (Selector) => ({ AuthMethod: "a", Selector, BindName: Selector, BindType: Selector }),
+  ],
 ];
 
 describe("the server takes time that grows no faster than what a client sends", () => {
   let meshca: Meshca;
   let loops: Promise<void>;
   before(async () => {
-    const environment = { MESHCA_STORE: "memory:", MESHCA_ACL: "deny", MESHCA_INITIAL_MANAGEMENT_TOKEN: TOKEN, MESHCA_LOG_LEVEL: "error" };
+    const environment = {
+      MESHCA_STORE: "memory:",
+      MESHCA_ACL: "deny",
+      MESHCA_INITIAL_MANAGEMENT_TOKEN: TOKEN,
+      MESHCA_LOG_LEVEL: "error",
+    };
     const settings = readSettings(environment, () => "", CONSUL_CONFIG_NAMES);
     meshca = await compose(settings, createPlatform(settings));
     await meshca.start();
@@ -210,12 +314,22 @@ describe("the server takes time that grows no faster than what a client sends", 
     await loops;
   });
 
-  const ask = async (method: string, path: string, headers: Readonly<Record<string, string>>, body?: string): Promise<string> => {
+  const ask = async (
+    method: string,
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    body?: string,
+  ): Promise<string> => {
     const all = { Host: "127.0.0.1:8500", "X-Consul-Token": TOKEN, ...headers };
-    const init = { method, headers: all, ...(method === "GET" || body === undefined ? {} : { body }) };
+    const init = {
+      method,
+      headers: all,
+      ...(method === "GET" || body === undefined ? {} : { body }),
+    };
     const gone = new AbortController();
     const request = new Request(`http://127.0.0.1:8500${path}`, { ...init, signal: gone.signal });
-    const answered = (async () => (await meshca.fetch(request, { remoteAddress: "127.0.0.1" })).text())();
+    const answered = (async () =>
+      (await meshca.fetch(request, { remoteAddress: "127.0.0.1" })).text())();
     // A query may block; it has been read by then.
     const stop = setTimeout(() => gone.abort(), 1);
     const text = await answered;
@@ -231,16 +345,23 @@ describe("the server takes time that grows no faster than what a client sends", 
       for (const mark of SEPARATORS) {
         const text = (length: number) => fill(mark, length);
         const what = (part: string) => `${method} ${path}: ${part} of ${JSON.stringify(mark)}`;
-        // A header has no white space at its ends. Those of a whole kind of route are read in one place.
+        // A header has no white space at its ends. Those of a whole kind of route are read in one
+        // place.
         if (HEADED.has(`${method} ${path}`))
           for (const name of HEADERS)
             await requireLinear(what(name), (length) =>
-              ask(method, path, { [name]: `a${text(length)}x` }, method === "GET" ? undefined : "{}"),
+              ask(
+                method,
+                path,
+                { [name]: `a${text(length)}x` },
+                method === "GET" ? undefined : "{}",
+              ),
             );
         for (const name of PARAMETERS)
           await requireLinear(
             what(`?${name}`),
-            (length) => ask(method, `${path}?${name}${name === "" ? "" : "="}${text(length)}`, {}, "{}"),
+            (length) =>
+              ask(method, `${path}?${name}${name === "" ? "" : "="}${text(length)}`, {}, "{}"),
             LARGE / 2.1,
           );
         if (method === "GET") continue;
@@ -248,7 +369,12 @@ describe("the server takes time that grows no faster than what a client sends", 
         for (const [part, body] of BODIES)
           if (path.includes(part))
             await requireLinear(what(`body of ${part}`), (length) =>
-              ask(method, path, { "Content-Type": "application/json" }, JSON.stringify(body(text(length)))),
+              ask(
+                method,
+                path,
+                { "Content-Type": "application/json" },
+                JSON.stringify(body(text(length))),
+              ),
             );
       }
     });

@@ -1,5 +1,6 @@
 /**
- * The app with access control in one process: the real directory, authorizer, administration and login, on one fake clock.
+ * The app with access control in one process: the real directory, authorizer, administration and
+ * login, on one fake clock.
  * @module
  */
 import { createAdministration } from "../../src/auth/administration.ts";
@@ -19,7 +20,12 @@ export interface Guarded extends TestApp {
   readonly access: TestAccess;
   /** The secret of a token that may do everything. */
   readonly management: string;
-  call(method: string, path: string, body: unknown, secret?: string): Promise<{ status: number; text: string }>;
+  call(
+    method: string,
+    path: string,
+    body: unknown,
+    secret?: string,
+  ): Promise<{ status: number; text: string }>;
 }
 
 /** The app over a CA with access control, on one fake clock. */
@@ -40,8 +46,22 @@ export async function guarded(ca?: TestCa, overrides: Partial<AppOptions> = {}):
     clock,
   };
   const [keySets, reviews] = [createKeySets(outside), createTokenReviews(outside)];
-  const administration = createAdministration({ directory, clock, random: systemRandom, keySets, reviews, leaves });
-  const login = new Login({ directory, keySets, reviews, datacenter: "dc1", clock, random: systemRandom });
+  const administration = createAdministration({
+    directory,
+    clock,
+    random: systemRandom,
+    keySets,
+    reviews,
+    leaves,
+  });
+  const login = new Login({
+    directory,
+    keySets,
+    reviews,
+    datacenter: "dc1",
+    clock,
+    random: systemRandom,
+  });
   const control: AccessControl = {
     defaultPolicy: "deny",
     authorize: authorizer.authorize,
@@ -69,7 +89,9 @@ export async function guarded(ca?: TestCa, overrides: Partial<AppOptions> = {}):
     async call(method, path, body, secret = management) {
       const response = await app.fetch(path, {
         method,
-        ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+        ...(body === undefined
+          ? {}
+          : { body: typeof body === "string" ? body : JSON.stringify(body) }),
         headers: { "X-Consul-Token": secret },
       });
       return { status: response.status, text: await response.text() };

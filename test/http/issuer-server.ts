@@ -1,5 +1,6 @@
 /**
- * A host over TLS with a CA of its own, on a free port, which answers what a test says: an API server or an issuer.
+ * A host over TLS with a CA of its own, on a free port, which answers what a test says: an API
+ * server or an issuer.
  * @module
  */
 import { readFileSync, writeFileSync } from "node:fs";
@@ -31,11 +32,48 @@ function makeCertificates(): { ca: string; cert: string; key: string } {
   return inFolder((folder) => {
     const at = (name: string) => join(folder, name);
     const p256 = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-    const ca = ["-x509", "-days", "2", "-subj", "/CN=issuer test CA", "-keyout", at("ca.key"), "-out", at("ca.pem")];
-    openssl(["req", ...p256, ...ca, "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]);
-    openssl(["req", ...p256, "-subj", "/CN=127.0.0.1", "-keyout", at("key.pem"), "-out", at("csr.pem")]);
+    const ca = [
+      "-x509",
+      "-days",
+      "2",
+      "-subj",
+      "/CN=issuer test CA",
+      "-keyout",
+      at("ca.key"),
+      "-out",
+      at("ca.pem"),
+    ];
+    openssl([
+      "req",
+      ...p256,
+      ...ca,
+      "-addext",
+      "basicConstraints=critical,CA:TRUE",
+      "-addext",
+      "keyUsage=critical,keyCertSign",
+    ]);
+    openssl([
+      "req",
+      ...p256,
+      "-subj",
+      "/CN=127.0.0.1",
+      "-keyout",
+      at("key.pem"),
+      "-out",
+      at("csr.pem"),
+    ]);
     writeFileSync(at("ext"), "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n");
-    const signed = ["-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-CAcreateserial", "-days", "1", "-extfile", at("ext")];
+    const signed = [
+      "-CA",
+      at("ca.pem"),
+      "-CAkey",
+      at("ca.key"),
+      "-CAcreateserial",
+      "-days",
+      "1",
+      "-extfile",
+      at("ext"),
+    ];
     openssl(["x509", "-req", "-in", at("csr.pem"), ...signed, "-out", at("cert.pem")]);
     const read = (name: string) => readFileSync(at(name), "utf8");
     return { ca: read("ca.pem"), cert: read("cert.pem"), key: read("key.pem") };
@@ -43,7 +81,9 @@ function makeCertificates(): { ca: string; cert: string; key: string } {
 }
 
 /** @param answer the status and the JSON for what is asked. */
-export async function startIssuer(answer: (asked: Asked) => readonly [status: number, body: unknown]): Promise<IssuerServer> {
+export async function startIssuer(
+  answer: (asked: Asked) => readonly [status: number, body: unknown],
+): Promise<IssuerServer> {
   const { ca, cert, key } = makeCertificates();
   const asked: Asked[] = [];
   const server = createServer({ cert, key }, (request, response) => {
@@ -56,7 +96,9 @@ export async function startIssuer(answer: (asked: Asked) => readonly [status: nu
       const question = { method, path, authorization: headers.authorization, body };
       asked.push(question);
       const [status, content] = answer(question);
-      response.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(content));
+      response
+        .writeHead(status, { "Content-Type": "application/json" })
+        .end(JSON.stringify(content));
     });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

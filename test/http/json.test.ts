@@ -71,7 +71,8 @@ const GO_ERRORS: readonly (readonly [string, string])[] = [
 
 describe("readJson()", () => {
   for (const [text, message] of GO_ERRORS)
-    it(`readJson() refuses ${JSON.stringify(text)} as Go does: ${message}`, () => assert.equal(goError(text), message));
+    it(`readJson() refuses ${JSON.stringify(text)} as Go does: ${message}`, () =>
+      assert.equal(goError(text), message));
 
   it("readJson() ignores what follows the first value, as Go's Decoder does", () => {
     assert.deepEqual(readJson('{"a":1} trailing'), { a: 1 });
@@ -80,7 +81,12 @@ describe("readJson()", () => {
   });
 
   it("readJson() keeps integers exact that a number cannot hold", () => {
-    for (const literal of ["18446744073709551615", "9007199254740993", "-9223372036854775808", "16238269036752183483"])
+    for (const literal of [
+      "18446744073709551615",
+      "9007199254740993",
+      "-9223372036854775808",
+      "16238269036752183483",
+    ])
       assert.equal(readJson(literal), BigInt(literal), literal);
     assert.equal(readJson("9007199254740991"), Number.MAX_SAFE_INTEGER);
     assert.equal(readJson("0"), 0);
@@ -93,7 +99,12 @@ describe("readJson()", () => {
   });
 
   it("readJson() refuses a key that comes twice in an object, however it is written", () => {
-    for (const text of ['{"a":1,"a":2}', '{"a":1,"b":{},"a":1}', '{"a":1,"\\u0061":2}', '[{"x":{"a":1,"a":1}}]'])
+    for (const text of [
+      '{"a":1,"a":2}',
+      '{"a":1,"b":{},"a":1}',
+      '{"a":1,"\\u0061":2}',
+      '[{"x":{"a":1,"a":1}}]',
+    ])
       assert.equal(goError(text), 'json: duplicate key "a"', text);
     assert.equal(goError('{"__proto__":1,"__proto__":2}'), 'json: duplicate key "__proto__"');
     assert.deepEqual(readJson('[{"a":1},{"a":2,"A":3}]'), [{ a: 1 }, { a: 2, A: 3 }]);
@@ -101,14 +112,18 @@ describe("readJson()", () => {
 
   it("readJson() refuses what has more than 2,000 keys and items in all, and takes that many", () => {
     const list = (count: number) => `[${Array.from({ length: count }, () => "0").join()}]`;
-    const object = (count: number) => `{${Array.from({ length: count }, (_, i) => `"${i}":0`).join()}}`;
+    const object = (count: number) =>
+      `{${Array.from({ length: count }, (_, i) => `"${i}":0`).join()}}`;
     const nested = `[${Array.from({ length: 1001 }, () => "[0]").join()}]`;
-    for (const text of [list(2001), object(2001), nested]) assert.equal(goError(text), "more than 2000 keys and items");
+    for (const text of [list(2001), object(2001), nested])
+      assert.equal(goError(text), "more than 2000 keys and items");
     for (const text of [list(2000), object(2000)]) assert.doesNotThrow(() => readJson(text));
   });
 
   it("readJson() makes a plain value of a key that JavaScript knows", () => {
-    const read = readJson('{"__proto__":{"polluted":true},"constructor":1}') as { readonly [key: string]: Json };
+    const read = readJson('{"__proto__":{"polluted":true},"constructor":1}') as {
+      readonly [key: string]: Json;
+    };
     assert.deepEqual(Object.keys(read), ["__proto__", "constructor"]);
     assert.equal(Object.getPrototypeOf(read), Object.prototype);
     assert.equal("polluted" in read, false);
@@ -116,7 +131,8 @@ describe("readJson()", () => {
 
   it("readJson() refuses what nests too deeply, however deeply", () => {
     for (const depth of [66, 10_000, 1_000_000])
-      for (const open of ["[", '{"a":']) assert.equal(goError(open.repeat(depth)), "exceeded max depth", `${depth} of ${open}`);
+      for (const open of ["[", '{"a":'])
+        assert.equal(goError(open.repeat(depth)), "exceeded max depth", `${depth} of ${open}`);
     assert.doesNotThrow(() => readJson("[".repeat(64) + "]".repeat(64)));
   });
 
@@ -124,7 +140,9 @@ describe("readJson()", () => {
     fc.assert(
       fc.property(fc.json({ maxDepth: 8 }), (text) => {
         const asNumbers = (value: Json): unknown =>
-          JSON.parse(JSON.stringify(value, (_, item) => (typeof item === "bigint" ? Number(item) : item)));
+          JSON.parse(
+            JSON.stringify(value, (_, item) => (typeof item === "bigint" ? Number(item) : item)),
+          );
         assert.deepEqual(asNumbers(readJson(text)), JSON.parse(JSON.stringify(JSON.parse(text))));
       }),
       { numRuns: 2000 },
@@ -132,7 +150,14 @@ describe("readJson()", () => {
   });
 
   it("readJson() throws a RequestError or nothing, whatever it is given", () => {
-    const token = fc.constantFrom(..."{}[],:\"\\'-+.0123456789eEtrufalsn \n\t\u0000é", "null", "true", '"a"', "\\u00", "\ud800");
+    const token = fc.constantFrom(
+      ..."{}[],:\"\\'-+.0123456789eEtrufalsn \n\t\u0000é",
+      "null",
+      "true",
+      '"a"',
+      "\\u00",
+      "\ud800",
+    );
     const nearJson = fc.array(token, { maxLength: 40 }).map((parts) => parts.join(""));
     fc.assert(
       fc.property(fc.oneof(nearJson, fc.string({ unit: "binary" })), (text) => {

@@ -1,5 +1,6 @@
 /**
- * Logins through Kubernetes' TokenReview and through an issuer that is discovered, over real TLS with a CA of their own.
+ * Logins through Kubernetes' TokenReview and through an issuer that is discovered, over real TLS
+ * with a CA of their own.
  * @module
  */
 import assert from "node:assert/strict";
@@ -17,13 +18,26 @@ interface Answered {
   readonly text: string;
 }
 
-async function call(server: ServerProcess, method: string, path: string, body?: unknown): Promise<Answered> {
+async function call(
+  server: ServerProcess,
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<Answered> {
   const headers = { "X-Consul-Token": MANAGEMENT };
-  const answer = await fetch(`${server.url}${path}`, { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+  const answer = await fetch(`${server.url}${path}`, {
+    method,
+    headers,
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
   return { status: answer.status, text: await answer.text() };
 }
 
-async function made(server: ServerProcess, path: string, body: unknown): Promise<Record<string, unknown>> {
+async function made(
+  server: ServerProcess,
+  path: string,
+  body: unknown,
+): Promise<Record<string, unknown>> {
   const { status, text } = await call(server, "PUT", path, body);
   assert.equal(status, 200, text);
   return JSON.parse(text) as Record<string, unknown>;
@@ -43,18 +57,27 @@ describe("an auth method of type kubernetes with Host", () => {
   const USER = {
     username: "system:serviceaccount:shop:cart",
     uid: "u-1",
-    extra: { "authentication.kubernetes.io/pod-name": ["cart-7"], "authentication.kubernetes.io/pod-uid": ["p-7"] },
+    extra: {
+      "authentication.kubernetes.io/pod-name": ["cart-7"],
+      "authentication.kubernetes.io/pod-uid": ["p-7"],
+    },
   };
   const answer = ({ method, path, authorization }: Asked): readonly [number, unknown] => {
     if (authorization !== `Bearer ${REVIEWER}` || refused) return [401, { kind: "Status" }];
-    if (method === "POST" && path === "/apis/authentication.k8s.io/v1/tokenreviews") return [201, { kind: "TokenReview", status }];
-    if (path === "/api/v1/namespaces/shop/serviceaccounts/cart") return [200, { metadata: { name: "cart" } }];
+    if (method === "POST" && path === "/apis/authentication.k8s.io/v1/tokenreviews")
+      return [201, { kind: "TokenReview", status }];
+    if (path === "/api/v1/namespaces/shop/serviceaccounts/cart")
+      return [200, { metadata: { name: "cart" } }];
     if (path === "/api/v1/namespaces/shop/serviceaccounts/front")
       return [200, { metadata: { annotations: { "consul.hashicorp.com/service-name": "web" } } }];
     return [404, {}];
   };
   const jwt = (claims: Record<string, unknown> = {}) =>
-    new SignJWT({ iss: "https://kubernetes.default.svc", sub: "system:serviceaccount:shop:cart", ...claims })
+    new SignJWT({
+      iss: "https://kubernetes.default.svc",
+      sub: "system:serviceaccount:shop:cart",
+      ...claims,
+    })
       .setProtectedHeader({ alg: "ES256" })
       .sign(key.privateKey);
   const config = () => ({ Host: api.url, CACert: api.ca, ServiceAccountJWT: REVIEWER });
@@ -68,7 +91,11 @@ describe("an auth method of type kubernetes with Host", () => {
       MESHCA_JWKS_PRIVATE_HOSTS: api.host,
       MESHCA_LIMITS_TOKENS_PER_LOGIN: "5",
     });
-    await made(server, "/v1/acl/auth-method", { Name: "k8s", Type: "kubernetes", Config: config() });
+    await made(server, "/v1/acl/auth-method", {
+      Name: "k8s",
+      Type: "kubernetes",
+      Config: config(),
+    });
     await made(server, "/v1/acl/binding-rule", {
       AuthMethod: "k8s",
       BindType: "service",
@@ -88,37 +115,82 @@ describe("an auth method of type kubernetes with Host", () => {
     for (let i = 0; i < 2; i++) {
       const { status: code, text } = await service(server, "k8s", bearer);
       assert.equal(code, 200, text);
-      const token = JSON.parse(text) as { ServiceIdentities: { ServiceName: string }[]; ExpirationTime: string };
+      const token = JSON.parse(text) as {
+        ServiceIdentities: { ServiceName: string }[];
+        ExpirationTime: string;
+      };
       assert.deepEqual(token.ServiceIdentities, [{ ServiceName: "cart" }]);
       assert.ok(new Date(token.ExpirationTime).getTime() <= Date.now() + 3_600_000);
     }
-    const [review] = api.asked.filter(({ method }) => method === "POST").map(({ body }) => JSON.parse(body) as Record<string, unknown>);
-    assert.deepEqual(review, { apiVersion: "authentication.k8s.io/v1", kind: "TokenReview", spec: { token: bearer } });
+    const [review] = api.asked
+      .filter(({ method }) => method === "POST")
+      .map(({ body }) => JSON.parse(body) as Record<string, unknown>);
+    assert.deepEqual(review, {
+      apiVersion: "authentication.k8s.io/v1",
+      kind: "TokenReview",
+      spec: { token: bearer },
+    });
   });
 
   it("takes the service that a service account names by Consul's annotation", async () => {
-    status = { authenticated: true, user: { username: "system:serviceaccount:shop:front", uid: "u" } };
+    status = {
+      authenticated: true,
+      user: { username: "system:serviceaccount:shop:front", uid: "u" },
+    };
     const { text } = await service(server, "k8s", await jwt());
-    assert.deepEqual((JSON.parse(text) as { ServiceIdentities: unknown }).ServiceIdentities, [{ ServiceName: "web" }]);
+    assert.deepEqual((JSON.parse(text) as { ServiceIdentities: unknown }).ServiceIdentities, [
+      { ServiceName: "web" },
+    ]);
   });
 
   it("makes as many live tokens for one pod as MESHCA_LIMITS_TOKENS_PER_LOGIN says, and then answers 429", async () => {
-    const pod = { "authentication.kubernetes.io/pod-name": ["cart-8"], "authentication.kubernetes.io/pod-uid": ["p-8"] };
+    const pod = {
+      "authentication.kubernetes.io/pod-name": ["cart-8"],
+      "authentication.kubernetes.io/pod-uid": ["p-8"],
+    };
     status = { authenticated: true, user: { ...USER, extra: pod } };
     const bearer = await jwt();
-    const answers = await Promise.all(Array.from({ length: 30 }, () => service(server, "k8s", bearer)));
+    const answers = await Promise.all(
+      Array.from({ length: 30 }, () => service(server, "k8s", bearer)),
+    );
     const codes = answers.map((one) => one.status).toSorted();
-    assert.deepEqual(codes, [...Array.from({ length: 5 }, () => 200), ...Array.from({ length: 25 }, () => 429)]);
-    assert.match(answers.find((one) => one.status === 429)?.text ?? "", /^Cannot log in: 5 tokens of this subject are live/);
+    assert.deepEqual(codes, [
+      ...Array.from({ length: 5 }, () => 200),
+      ...Array.from({ length: 25 }, () => 429),
+    ]);
+    assert.match(
+      answers.find((one) => one.status === 429)?.text ?? "",
+      /^Cannot log in: 5 tokens of this subject are live/,
+    );
   });
 
   const denials: readonly (readonly [what: string, status: unknown, says: RegExp])[] = [
-    ["a token that Kubernetes does not know", { authenticated: false, error: "[invalid bearer token]" }, /Kubernetes does not know it/],
+    [
+      "a token that Kubernetes does not know",
+      { authenticated: false, error: "[invalid bearer token]" },
+      /Kubernetes does not know it/,
+    ],
     ["a token without a user", { authenticated: true }, /Kubernetes does not know it/],
-    ["a user who is no service account", { authenticated: true, user: { username: "alice" } }, /no token of a Kubernetes service account/],
-    ["a node", { authenticated: true, user: { username: "system:node:n1" } }, /no token of a Kubernetes service account/],
-    ["a name that leads elsewhere", { authenticated: true, user: { username: "system:serviceaccount:..:cart" } }, /no token of/],
-    ["a longer name", { authenticated: true, user: { username: "system:serviceaccount:shop:cart:x" } }, /no token of/],
+    [
+      "a user who is no service account",
+      { authenticated: true, user: { username: "alice" } },
+      /no token of a Kubernetes service account/,
+    ],
+    [
+      "a node",
+      { authenticated: true, user: { username: "system:node:n1" } },
+      /no token of a Kubernetes service account/,
+    ],
+    [
+      "a name that leads elsewhere",
+      { authenticated: true, user: { username: "system:serviceaccount:..:cart" } },
+      /no token of/,
+    ],
+    [
+      "a longer name",
+      { authenticated: true, user: { username: "system:serviceaccount:shop:cart:x" } },
+      /no token of/,
+    ],
   ];
   for (const [what, said, says] of denials)
     it(`refuses ${what} with 403`, async () => {
@@ -130,7 +202,14 @@ describe("an auth method of type kubernetes with Host", () => {
 
   it("does not ask Kubernetes about what is no JWT or has expired", async () => {
     const before = api.asked.length;
-    for (const bearer of ["", "a", "a.b.c", await jwt({ exp: 1 }), await jwt({ exp: 1e300 }), "x".repeat(20_000)])
+    for (const bearer of [
+      "",
+      "a",
+      "a.b.c",
+      await jwt({ exp: 1 }),
+      await jwt({ exp: 1e300 }),
+      "x".repeat(20_000),
+    ])
       assert.equal((await service(server, "k8s", bearer)).status, 403);
     assert.equal(api.asked.length, before);
   });
@@ -139,12 +218,18 @@ describe("an auth method of type kubernetes with Host", () => {
     refused = true;
     const answered = await service(server, "k8s", await jwt());
     refused = false;
-    assert.deepEqual(answered, { status: 502, text: "Cannot review login token: the host refused the token of the auth method (401)" });
+    assert.deepEqual(answered, {
+      status: 502,
+      text: "Cannot review login token: the host refused the token of the auth method (401)",
+    });
   });
 
   it("shows the token of the auth method as hidden, writes it nowhere, and keeps it when hidden is sent back", async () => {
     const { text } = await call(server, "GET", "/v1/acl/auth-method/k8s");
-    assert.equal((JSON.parse(text) as { Config: Record<string, unknown> }).Config.ServiceAccountJWT, "hidden");
+    assert.equal(
+      (JSON.parse(text) as { Config: Record<string, unknown> }).Config.ServiceAccountJWT,
+      "hidden",
+    );
     const updated = await made(server, "/v1/acl/auth-method/k8s", {
       Name: "k8s",
       Type: "kubernetes",
@@ -155,9 +240,12 @@ describe("an auth method of type kubernetes with Host", () => {
     status = { authenticated: true, user: USER };
     assert.equal((await service(server, "k8s", await jwt())).status, 200);
     const answers = await Promise.all(
-      ["/v1/acl/auth-methods", "/v1/acl/auth-method/k8s", "/v1/acl/tokens"].map((path) => call(server, "GET", path)),
+      ["/v1/acl/auth-methods", "/v1/acl/auth-method/k8s", "/v1/acl/tokens"].map((path) =>
+        call(server, "GET", path),
+      ),
     );
-    for (const written of [...answers.map((one) => one.text), server.stdout(), server.stderr()]) assert.ok(!written.includes(REVIEWER));
+    for (const written of [...answers.map((one) => one.text), server.stdout(), server.stderr()])
+      assert.ok(!written.includes(REVIEWER));
   });
 
   it("refuses hidden if the token would go elsewhere, and for a method that has none", async () => {
@@ -194,8 +282,16 @@ describe("an auth method of type kubernetes with Host", () => {
     });
     const other = await startIssuer(answer);
     await other.stop();
-    await made(server, "/v1/acl/auth-method", { Name: "forged", Type: "kubernetes", Config: { ...config(), CACert: other.ca } });
-    await made(server, "/v1/acl/binding-rule", { AuthMethod: "forged", BindType: "service", BindName: "web" });
+    await made(server, "/v1/acl/auth-method", {
+      Name: "forged",
+      Type: "kubernetes",
+      Config: { ...config(), CACert: other.ca },
+    });
+    await made(server, "/v1/acl/binding-rule", {
+      AuthMethod: "forged",
+      BindType: "service",
+      BindName: "web",
+    });
     const before = api.asked.length;
     assert.deepEqual(await service(server, "forged", await jwt()), {
       status: 503,
@@ -223,8 +319,13 @@ describe("an auth method of type jwt with OIDCDiscoveryURL", () => {
     });
     try {
       const method = (Name: string, Config: Record<string, unknown>) =>
-        made(server, "/v1/acl/auth-method", { Name, Type: "jwt", Config: { JWTSupportedAlgs: ["ES256"], ...Config } });
-      const rule = (AuthMethod: string) => made(server, "/v1/acl/binding-rule", { AuthMethod, BindType: "service", BindName: "web" });
+        made(server, "/v1/acl/auth-method", {
+          Name,
+          Type: "jwt",
+          Config: { JWTSupportedAlgs: ["ES256"], ...Config },
+        });
+      const rule = (AuthMethod: string) =>
+        made(server, "/v1/acl/binding-rule", { AuthMethod, BindType: "service", BindName: "web" });
       const jwt = (iss: string, aud?: string) =>
         new SignJWT({ jti: crypto.randomUUID(), iss, ...(aud === undefined ? {} : { aud }) })
           .setProtectedHeader({ alg: "ES256", kid: "k" })
@@ -232,14 +333,27 @@ describe("an auth method of type jwt with OIDCDiscoveryURL", () => {
           .setExpirationTime("5m")
           .sign(key.privateKey);
       await method("oidc", { OIDCDiscoveryURL: idp.url, OIDCDiscoveryCACert: idp.ca });
-      await method("jwks", { JWKSURL: `${idp.url}/keys`, JWKSCACert: idp.ca, BoundAudiences: ["meshca"] });
+      await method("jwks", {
+        JWKSURL: `${idp.url}/keys`,
+        JWKSCACert: idp.ca,
+        BoundAudiences: ["meshca"],
+      });
       for (const name of ["oidc", "jwks"]) await rule(name);
       assert.equal((await service(server, "oidc", await jwt(idp.url))).status, 200);
       assert.equal((await service(server, "oidc", await jwt(idp.url, "anybody"))).status, 200);
-      assert.match((await service(server, "oidc", await jwt("https://other.example"))).text, /it is of another issuer/);
+      assert.match(
+        (await service(server, "oidc", await jwt("https://other.example"))).text,
+        /it is of another issuer/,
+      );
       assert.equal((await service(server, "jwks", await jwt("x", "meshca"))).status, 200);
-      assert.match((await service(server, "jwks", await jwt("x", "anybody"))).text, /it is for another audience/);
-      assert.match((await service(server, "jwks", await jwt("x"))).text, /it is for another audience/);
+      assert.match(
+        (await service(server, "jwks", await jwt("x", "anybody"))).text,
+        /it is for another audience/,
+      );
+      assert.match(
+        (await service(server, "jwks", await jwt("x"))).text,
+        /it is for another audience/,
+      );
 
       // Without its CA, with another issuer, and with keys on a host that is not listed.
       await method("untrusted", { JWKSURL: `${idp.url}/keys` });
@@ -256,7 +370,10 @@ describe("an auth method of type jwt with OIDCDiscoveryURL", () => {
         text: "Cannot fetch keys: its configuration names another issuer than OIDCDiscoveryURL",
       });
       [issuer, keysAt] = [`${idp.url}/`, "https://169.254.169.254/keys"];
-      await method("leading-away", { OIDCDiscoveryURL: issuer, OIDCDiscoveryCACert: `${idp.ca}\n` });
+      await method("leading-away", {
+        OIDCDiscoveryURL: issuer,
+        OIDCDiscoveryCACert: `${idp.ca}\n`,
+      });
       await rule("leading-away");
       assert.deepEqual(await service(server, "leading-away", await jwt(issuer)), {
         status: 502,

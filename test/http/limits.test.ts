@@ -1,5 +1,6 @@
 /**
- * Limits: what one client and all of them may ask for, on a clock that is told the time and over real sockets.
+ * Limits: what one client and all of them may ask for, on a clock that is told the time and over
+ * real sockets.
  * @module
  */
 import assert from "node:assert/strict";
@@ -10,7 +11,13 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { DeniedError, RateLimitedError } from "../../src/core/errors.ts";
-import { clientKey, createGuard, DEFAULT_HTTP_LIMITS, type HttpLimits, take } from "../../src/http/limits.ts";
+import {
+  clientKey,
+  createGuard,
+  DEFAULT_HTTP_LIMITS,
+  type HttpLimits,
+  take,
+} from "../../src/http/limits.ts";
 import { createWrongTokens } from "../../src/http/wrong-tokens.ts";
 import { providersWith } from "../core/ca/harness.ts";
 import { createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
@@ -21,11 +28,22 @@ import { type ServerProcess, startServer } from "./process.ts";
 import { send } from "./raw.ts";
 import { put, sign } from "./refusals.ts";
 
-/** Tests that wait for a real server's own time limits: longer than the 5 s that a runner gives a test by default. */
+/**
+ * Tests that wait for a real server's own time limits: longer than the 5 s that a runner gives a
+ * test by default.
+ */
 const SLOW = { timeout: 60_000 };
 
-function guardOf(limits: Partial<HttpLimits>, clock: FakeClock = createFakeClock(), exceeded: string[] = []) {
-  return createGuard({ limits: { ...DEFAULT_HTTP_LIMITS, ...limits }, clock, onExceeded: (kind) => exceeded.push(kind) });
+function guardOf(
+  limits: Partial<HttpLimits>,
+  clock: FakeClock = createFakeClock(),
+  exceeded: string[] = [],
+) {
+  return createGuard({
+    limits: { ...DEFAULT_HTTP_LIMITS, ...limits },
+    clock,
+    onExceeded: (kind) => exceeded.push(kind),
+  });
 }
 
 const limited = (code: string, retryAfterMs?: number) => (error: unknown) => {
@@ -98,7 +116,11 @@ describe("createGuard()", () => {
     assert.throws(() => enforcing.enter("a", "read"), limited("server_rate_limited", 1000));
     enforcing.enter("b", "write");
     assert.throws(() => enforcing.enter(null, "write"), limited("server_rate_limited", 10_000));
-    const permissive = guardOf({ ...rates, requestMode: "permissive" }, createFakeClock(), exceeded);
+    const permissive = guardOf(
+      { ...rates, requestMode: "permissive" },
+      createFakeClock(),
+      exceeded,
+    );
     for (let i = 0; i < 12; i++) permissive.enter(null, "read");
     assert.deepEqual(exceeded, ["read", "read"]);
     const disabled = guardOf(rates);
@@ -139,45 +161,70 @@ describe("clientKey()", () => {
     ["fe80::", false, "fe80:0:0:0"],
   ];
   for (const [address, loopback, key] of cases)
-    it(`clientKey(${address}, ${loopback}) is ${key}`, () => assert.equal(clientKey(address, loopback), key));
+    it(`clientKey(${address}, ${loopback}) is ${key}`, () =>
+      assert.equal(clientKey(address, loopback), key));
 });
 
 describe("the app under limits", () => {
   it("roots, health and metrics are answered whatever a client has sent", async () => {
-    const test = await createTestApp({ limits: { ...DEFAULT_HTTP_LIMITS, requestsPerClient: 1, limitLoopback: true } });
+    const test = await createTestApp({
+      limits: { ...DEFAULT_HTTP_LIMITS, requestsPerClient: 1, limitLoopback: true },
+    });
     const ask = (path: string) =>
-      test.app.fetch(new Request(`http://127.0.0.1${path}`, { headers: { Host: "127.0.0.1" } }), { remoteAddress: "127.0.0.1" });
+      test.app.fetch(new Request(`http://127.0.0.1${path}`, { headers: { Host: "127.0.0.1" } }), {
+        remoteAddress: "127.0.0.1",
+      });
     assert.equal((await ask("/v1/connect/ca/configuration")).status, 200);
     const refused = await ask("/v1/connect/ca/configuration");
     assert.equal(refused.status, 429);
     assert.equal(refused.headers.get("retry-after"), "1");
-    for (const path of ["/v1/connect/ca/roots", "/v1/agent/connect/ca/roots", "/healthz", "/readyz", "/metrics"])
+    for (const path of [
+      "/v1/connect/ca/roots",
+      "/v1/agent/connect/ca/roots",
+      "/healthz",
+      "/readyz",
+      "/metrics",
+    ])
       assert.equal((await ask(path)).status, 200, path);
   });
 
   it("blocked queries are limited for each client and in all (consul#7527)", async () => {
-    const test = await createTestApp({ limits: { ...DEFAULT_HTTP_LIMITS, watchersPerClient: 2, watchers: 3 } });
+    const test = await createTestApp({
+      limits: { ...DEFAULT_HTTP_LIMITS, watchersPerClient: 2, watchers: 3 },
+    });
     const index = (await test.fetch("/v1/connect/ca/roots")).headers.get("x-consul-index");
     const gone = new AbortController();
     const watch = (remoteAddress: string) =>
       test.app.fetch(
-        new Request(`http://127.0.0.1/v1/connect/ca/roots?index=${index}`, { headers: { Host: "127.0.0.1" }, signal: gone.signal }),
+        new Request(`http://127.0.0.1/v1/connect/ca/roots?index=${index}`, {
+          headers: { Host: "127.0.0.1" },
+          signal: gone.signal,
+        }),
         { remoteAddress },
       );
     const waiting = [watch("10.0.0.1"), watch("10.0.0.1")];
     await until(() => test.app.watchers.count === 2);
     const third = await watch("10.0.0.1");
-    assert.deepEqual([third.status, await third.text()], [429, "Cannot wait for a change: 2 requests of this client wait already"]);
+    assert.deepEqual(
+      [third.status, await third.text()],
+      [429, "Cannot wait for a change: 2 requests of this client wait already"],
+    );
     waiting.push(watch("10.0.0.2"));
     await until(() => test.app.watchers.count === 3);
     const fourth = await watch("10.0.0.3");
-    assert.deepEqual([fourth.status, await fourth.text()], [429, "Cannot wait for a change: too many clients wait already"]);
+    assert.deepEqual(
+      [fourth.status, await fourth.text()],
+      [429, "Cannot wait for a change: too many clients wait already"],
+    );
     gone.abort();
     for (const response of await Promise.all(waiting)) assert.equal(response.status, 200);
     await settle();
     const again = new AbortController();
     void test.app.fetch(
-      new Request(`http://127.0.0.1/v1/connect/ca/roots?index=${index}`, { headers: { Host: "127.0.0.1" }, signal: again.signal }),
+      new Request(`http://127.0.0.1/v1/connect/ca/roots?index=${index}`, {
+        headers: { Host: "127.0.0.1" },
+        signal: again.signal,
+      }),
       { remoteAddress: "10.0.0.1" },
     );
     await until(() => test.app.watchers.count === 1);
@@ -205,13 +252,21 @@ describe("the app under limits", () => {
     await manager.refresh();
     const test = await createTestApp({}, { ...first, manager });
     const { csr } = opensslCsr(`URI:${serviceUri(manager, "web")}`);
-    const asked = Array.from({ length: 6 }, () => test.fetch("/v1/connect/ca/sign", { method: "PUT", body: csr }));
+    const asked = Array.from({ length: 6 }, () =>
+      test.fetch("/v1/connect/ca/sign", { method: "PUT", body: csr }),
+    );
     await until(() => manager.signing === 6);
     // Its body never comes.
-    const shed = await test.fetch("/v1/connect/ca/sign", { method: "PUT", body: new ReadableStream({}) });
+    const shed = await test.fetch("/v1/connect/ca/sign", {
+      method: "PUT",
+      body: new ReadableStream({}),
+    });
     assert.deepEqual([shed.status, shed.headers.get("retry-after")], [429, "1"]);
     assert.equal((await test.fetch("/v1/connect/ca/roots")).status, 200);
-    const renewals = [manager.sign(csr, { priority: "renewal" }), manager.sign(csr, { priority: "renewal" })];
+    const renewals = [
+      manager.sign(csr, { priority: "renewal" }),
+      manager.sign(csr, { priority: "renewal" }),
+    ];
     await assert.rejects(manager.sign(csr, { priority: "renewal" }), limited("sign_rate_limited"));
     gate.resolve();
     assert.deepEqual(
@@ -224,7 +279,9 @@ describe("the app under limits", () => {
 });
 
 /** A connection that says what the test says, with what came back and when it was closed. */
-async function open(port: number): Promise<{ socket: Socket; text(): string; closed: Promise<number> }> {
+async function open(
+  port: number,
+): Promise<{ socket: Socket; text(): string; closed: Promise<number> }> {
   const socket = connect(port, "127.0.0.1");
   await once(socket, "connect");
   const started = performance.now();
@@ -233,11 +290,16 @@ async function open(port: number): Promise<{ socket: Socket; text(): string; clo
     text += chunk.toString("latin1");
   });
   socket.on("error", () => undefined);
-  const closed = new Promise<number>((resolve) => socket.on("close", () => resolve(performance.now() - started)));
+  const closed = new Promise<number>((resolve) =>
+    socket.on("close", () => resolve(performance.now() - started)),
+  );
   return { socket, text: () => text, closed };
 }
 
-async function withServer(environment: Readonly<Record<string, string>>, work: (server: ServerProcess) => Promise<void>): Promise<void> {
+async function withServer(
+  environment: Readonly<Record<string, string>>,
+  work: (server: ServerProcess) => Promise<void>,
+): Promise<void> {
   const server = await startServer({ MESHCA_STORE: "memory:", ...environment });
   try {
     await work(server);
@@ -249,7 +311,8 @@ async function withServer(environment: Readonly<Record<string, string>>, work: (
 describe("limits over sockets", () => {
   it("a URL of more than MESHCA_LIMITS_MAX_URL_LENGTH is 414, a head of more than 16 KiB is 431", () =>
     withServer({ MESHCA_LIMITS_MAX_URL_LENGTH: "1000" }, async ({ port }) => {
-      const get = async (target: string, headers = {}) => (await send(port, { method: "GET", target, headers }))?.status;
+      const get = async (target: string, headers = {}) =>
+        (await send(port, { method: "GET", target, headers }))?.status;
       assert.equal(await get(`/v1/connect/ca/roots?x=${"a".repeat(500)}`), 200);
       assert.equal(await get(`/v1/connect/ca/roots?x=${"a".repeat(1000)}`), 414);
       assert.equal(await get("/v1/connect/ca/roots", { X: "a".repeat(12_000) }), 200);
@@ -266,11 +329,20 @@ describe("limits over sockets", () => {
         MESHCA_LIMITS_MAX_BODY_BACKUP: "4096",
       },
       async ({ port }) => {
-        const status = async (request: Parameters<typeof send>[1]) => (await send(port, request))?.status;
+        const status = async (request: Parameters<typeof send>[1]) =>
+          (await send(port, request))?.status;
         for (const chunked of [{}, { chunkSize: 1000 }]) {
           assert.equal(await status({ ...sign("x".repeat(2049)), ...chunked }), 413);
           assert.equal(await status({ ...sign("x".repeat(2048)), ...chunked }), 400);
-          assert.equal(await status({ method: "PUT", target: "/v1/connect/ca/backup", body: "x".repeat(4097), ...chunked }), 413);
+          assert.equal(
+            await status({
+              method: "PUT",
+              target: "/v1/connect/ca/backup",
+              body: "x".repeat(4097),
+              ...chunked,
+            }),
+            413,
+          );
           assert.equal(await status({ ...put("x".repeat(200_001)), ...chunked }), 413);
           assert.equal(await status({ ...put(`{"x":"${"x".repeat(150_000)}"}`), ...chunked }), 400);
         }
@@ -278,57 +350,84 @@ describe("limits over sockets", () => {
     ));
 
   it("the connections of a client are limited by what is in flight on them", SLOW, () =>
-    withServer({ MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT: "2", MESHCA_LIMITS_BODY_TIME: "2s" }, async ({ port }) => {
-      const slow = await Promise.all([open(port), open(port)]);
-      for (const { socket } of slow)
-        socket.write("PUT /v1/connect/ca/configuration HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx");
-      const get = async () => send(port, { method: "GET", target: "/v1/connect/ca/configuration" });
-      let answer = await get();
-      for (let i = 0; i < 50 && answer?.status !== 429; i++) answer = await get();
-      assert.deepEqual([answer?.status, answer?.header("Retry-After")], [429, "1"]);
-      assert.equal((await send(port, { method: "GET", target: "/v1/connect/ca/roots" }))?.status, 200);
-      await Promise.all(slow.map(({ closed }) => closed));
-      assert.equal((await get())?.status, 200);
-    }),
+    withServer(
+      { MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT: "2", MESHCA_LIMITS_BODY_TIME: "2s" },
+      async ({ port }) => {
+        const slow = await Promise.all([open(port), open(port)]);
+        for (const { socket } of slow)
+          socket.write(
+            "PUT /v1/connect/ca/configuration HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx",
+          );
+        const get = async () =>
+          send(port, { method: "GET", target: "/v1/connect/ca/configuration" });
+        let answer = await get();
+        for (let i = 0; i < 50 && answer?.status !== 429; i++) answer = await get();
+        assert.deepEqual([answer?.status, answer?.header("Retry-After")], [429, "1"]);
+        assert.equal(
+          (await send(port, { method: "GET", target: "/v1/connect/ca/roots" }))?.status,
+          200,
+        );
+        await Promise.all(slow.map(({ closed }) => closed));
+        assert.equal((await get())?.status, 200);
+      },
+    ),
   );
 
   it("a client that sends more than MESHCA_LIMITS_REQUESTS_PER_CLIENT is answered 429", () =>
     withServer({ MESHCA_LIMITS_REQUESTS_PER_CLIENT: "20" }, async ({ port }) => {
       const statuses: (number | undefined)[] = [];
-      for (let i = 0; i < 60; i++) statuses.push((await send(port, { method: "GET", target: "/v1/connect/ca/configuration" }))?.status);
+      for (let i = 0; i < 60; i++)
+        statuses.push(
+          (await send(port, { method: "GET", target: "/v1/connect/ca/configuration" }))?.status,
+        );
       const passed = statuses.filter((status) => status === 200).length;
       assert.ok(passed >= 20 && passed < 60, `${passed} passed`);
       assert.ok(statuses.every((status) => status === 200 || status === 429));
     }));
 
-  it("slow-loris: a body that drips ends with 400 after MESHCA_LIMITS_BODY_TIME, and its connection is closed", SLOW, () =>
-    withServer({ MESHCA_LIMITS_BODY_TIME: "1s" }, async (server) => {
-      const heads = ["Content-Length: 1000", "Transfer-Encoding: chunked"];
-      await Promise.all(
-        heads.map(async (length) => {
-          const { socket, text, closed } = await open(server.port);
-          socket.write(`PUT /v1/connect/ca/sign HTTP/1.1\r\nHost: localhost\r\n${length}\r\n\r\n`);
-          const drip = setInterval(() => socket.write(length.startsWith("T") ? "1\r\nx\r\n" : "x"), 100);
-          const took = await closed.finally(() => clearInterval(drip));
-          assert.match(text(), /^HTTP\/1\.1 400 [\s\S]*Cannot read body: it took more than 1 s$/);
-          assert.ok(took < 5000, `closed after ${took} ms`);
-        }),
-      );
-    }),
+  it(
+    "slow-loris: a body that drips ends with 400 after MESHCA_LIMITS_BODY_TIME, and its connection is closed",
+    SLOW,
+    () =>
+      withServer({ MESHCA_LIMITS_BODY_TIME: "1s" }, async (server) => {
+        const heads = ["Content-Length: 1000", "Transfer-Encoding: chunked"];
+        await Promise.all(
+          heads.map(async (length) => {
+            const { socket, text, closed } = await open(server.port);
+            socket.write(
+              `PUT /v1/connect/ca/sign HTTP/1.1\r\nHost: localhost\r\n${length}\r\n\r\n`,
+            );
+            const drip = setInterval(
+              () => socket.write(length.startsWith("T") ? "1\r\nx\r\n" : "x"),
+              100,
+            );
+            const took = await closed.finally(() => clearInterval(drip));
+            assert.match(text(), /^HTTP\/1\.1 400 [\s\S]*Cannot read body: it took more than 1 s$/);
+            assert.ok(took < 5000, `closed after ${took} ms`);
+          }),
+        );
+      }),
   );
 
-  it("slow-loris: a head that drips is cut off within 15 s, others are served meanwhile", SLOW, () =>
-    withServer({}, async (server) => {
-      const slow = await Promise.all(Array.from({ length: 200 }, () => open(server.port)));
-      for (const { socket } of slow) socket.write("GET /v1/connect/ca/roots HTTP/1.1\r\nHost: localhost\r\n");
-      const drip = setInterval(() => {
-        for (const { socket } of slow) socket.write("X: y\r\n");
-      }, 1000);
-      const csr = opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`).csr;
-      for (let i = 0; i < 20; i++) assert.equal((await send(server.port, sign(csr)))?.status, 200);
-      const took = await Promise.all(slow.map(({ closed }) => closed)).finally(() => clearInterval(drip));
-      assert.ok(Math.max(...took) < 15_000, `the last was closed after ${Math.max(...took)} ms`);
-    }),
+  it(
+    "slow-loris: a head that drips is cut off within 15 s, others are served meanwhile",
+    SLOW,
+    () =>
+      withServer({}, async (server) => {
+        const slow = await Promise.all(Array.from({ length: 200 }, () => open(server.port)));
+        for (const { socket } of slow)
+          socket.write("GET /v1/connect/ca/roots HTTP/1.1\r\nHost: localhost\r\n");
+        const drip = setInterval(() => {
+          for (const { socket } of slow) socket.write("X: y\r\n");
+        }, 1000);
+        const csr = opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`).csr;
+        for (let i = 0; i < 20; i++)
+          assert.equal((await send(server.port, sign(csr)))?.status, 200);
+        const took = await Promise.all(slow.map(({ closed }) => closed)).finally(() =>
+          clearInterval(drip),
+        );
+        assert.ok(Math.max(...took) < 15_000, `the last was closed after ${Math.max(...took)} ms`);
+      }),
   );
 
   it("a silent connection is closed after MESHCA_LIMITS_IDLE_TIME", SLOW, () =>
@@ -343,10 +442,29 @@ describe("limits over sockets", () => {
   it("MESHCA_HOSTS are the names that a Host may have, beside those of loopback while only that is served", () =>
     withServer({ MESHCA_HOSTS: "ca.example.com,[fd00::1]" }, async ({ port }) => {
       const status = async (host: string) =>
-        (await send(port, { method: "GET", target: "/v1/connect/ca/roots", headers: { Host: host } }))?.status;
-      for (const host of ["ca.example.com", "CA.example.com:8500", "ca.example.com.", "[fd00::1]:1", "localhost"])
+        (
+          await send(port, {
+            method: "GET",
+            target: "/v1/connect/ca/roots",
+            headers: { Host: host },
+          })
+        )?.status;
+      for (const host of [
+        "ca.example.com",
+        "CA.example.com:8500",
+        "ca.example.com.",
+        "[fd00::1]:1",
+        "localhost",
+      ])
         assert.equal(await status(host), 200, host);
-      for (const host of ["example.com", "x.ca.example.com", "ca.example.com.evil.org", "ca.example.com, evil", "fd00::1", ""])
+      for (const host of [
+        "example.com",
+        "x.ca.example.com",
+        "ca.example.com.evil.org",
+        "ca.example.com, evil",
+        "fd00::1",
+        "",
+      ])
         assert.notEqual(await status(host), 200, host);
     }));
 });
@@ -364,7 +482,8 @@ describe("createWrongTokens()", () => {
   it("refused() lets a client be wrong so often a minute, and each client for itself, an IPv6 one by its first 64 bits", () => {
     const { clock, counted, tokens } = wrongTokensOf(3);
     const [one, same, other] = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:3::1"];
-    for (const address of [one, same, one, other, other]) assert.ok(tokens.refused(wrong(), address) instanceof DeniedError);
+    for (const address of [one, same, one, other, other])
+      assert.ok(tokens.refused(wrong(), address) instanceof DeniedError);
     limited("token_rate_limited", 20_000)(tokens.refused(wrong(), same));
     assert.ok(tokens.refused(wrong(), other) instanceof DeniedError);
     clock.advance(20_000);
@@ -388,47 +507,63 @@ describe("createWrongTokens()", () => {
 
   it("refused() remembers a bounded number of clients, and the latest of them", () => {
     const { tokens } = wrongTokensOf(1);
-    for (let i = 0; i < 30_000; i++) tokens.refused(wrong(), `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`);
+    for (let i = 0; i < 30_000; i++)
+      tokens.refused(wrong(), `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`);
     assert.equal(tokens.clients, 10_000);
     limited("token_rate_limited")(tokens.refused(wrong(), "10.0.117.47"));
   });
 });
 
 describe("wrong tokens over a real connection", () => {
-  it("a client that guesses is answered 429, while its own tokens, the roots and its neighbours are served", SLOW, async () => {
-    const token = "11111111-2222-4333-8444-555555555555";
-    await inNewFolder(async (folder) => {
-      const audit = join(folder, "audit.jsonl");
-      const server = await startServer({
-        MESHCA_STORE: "memory:",
-        MESHCA_ACL: "deny",
-        MESHCA_INITIAL_MANAGEMENT_TOKEN: token,
-        MESHCA_LIMITS_WRONG_TOKENS_PER_CLIENT: "5",
-        MESHCA_AUDIT: audit,
+  it(
+    "a client that guesses is answered 429, while its own tokens, the roots and its neighbours are served",
+    SLOW,
+    async () => {
+      const token = "11111111-2222-4333-8444-555555555555";
+      await inNewFolder(async (folder) => {
+        const audit = join(folder, "audit.jsonl");
+        const server = await startServer({
+          MESHCA_STORE: "memory:",
+          MESHCA_ACL: "deny",
+          MESHCA_INITIAL_MANAGEMENT_TOKEN: token,
+          MESHCA_LIMITS_WRONG_TOKENS_PER_CLIENT: "5",
+          MESHCA_AUDIT: audit,
+        });
+        try {
+          const get = (target: string, secret: string) =>
+            send(server.port, { method: "GET", target, headers: { "X-Consul-Token": secret } });
+          const guess = () => get("/v1/acl/tokens", crypto.randomUUID());
+          for (let i = 0; i < 5; i++) assert.equal((await guess())?.status, 403);
+          assert.equal((await guess())?.status, 429);
+          // Where requests are not counted, wrong tokens are.
+          const refused = await get("/metrics", crypto.randomUUID());
+          assert.deepEqual(
+            [refused?.status, refused?.header("Content-Type")],
+            [429, "text/plain; charset=utf-8"],
+          );
+          assert.match(
+            refused?.body ?? "",
+            /^Cannot serve request: its token is unknown, as were more than 5 of this client within a minute$/,
+          );
+          assert.ok(
+            Number(refused?.header("Retry-After")) >= 1 &&
+              Number(refused?.header("Retry-After")) <= 12,
+          );
+          assert.equal((await get("/v1/acl/tokens", token))?.status, 200);
+          assert.equal((await get("/v1/connect/ca/roots", crypto.randomUUID()))?.status, 200);
+          for (let i = 0; i < 300; i++) await guess();
+          assert.match(
+            (await get("/metrics", token))?.body ?? "",
+            /^meshca_wrong_tokens_total 307$/m,
+          );
+        } finally {
+          await server.stop();
+        }
+        const lines =
+          readFileSync(audit, "utf8").match(/"code":"token_(unknown|rate_limited)"/g) ?? [];
+        // Within the seconds that it took: of each code the first and a count, again every second.
+        assert.ok(lines.length >= 2 && lines.length < 40, `${lines.length} lines`);
       });
-      try {
-        const get = (target: string, secret: string) => send(server.port, { method: "GET", target, headers: { "X-Consul-Token": secret } });
-        const guess = () => get("/v1/acl/tokens", crypto.randomUUID());
-        for (let i = 0; i < 5; i++) assert.equal((await guess())?.status, 403);
-        assert.equal((await guess())?.status, 429);
-        // Where requests are not counted, wrong tokens are.
-        const refused = await get("/metrics", crypto.randomUUID());
-        assert.deepEqual([refused?.status, refused?.header("Content-Type")], [429, "text/plain; charset=utf-8"]);
-        assert.match(
-          refused?.body ?? "",
-          /^Cannot serve request: its token is unknown, as were more than 5 of this client within a minute$/,
-        );
-        assert.ok(Number(refused?.header("Retry-After")) >= 1 && Number(refused?.header("Retry-After")) <= 12);
-        assert.equal((await get("/v1/acl/tokens", token))?.status, 200);
-        assert.equal((await get("/v1/connect/ca/roots", crypto.randomUUID()))?.status, 200);
-        for (let i = 0; i < 300; i++) await guess();
-        assert.match((await get("/metrics", token))?.body ?? "", /^meshca_wrong_tokens_total 307$/m);
-      } finally {
-        await server.stop();
-      }
-      const lines = readFileSync(audit, "utf8").match(/"code":"token_(unknown|rate_limited)"/g) ?? [];
-      // Within the seconds that it took: of each code the first and a count, again every second.
-      assert.ok(lines.length >= 2 && lines.length < 40, `${lines.length} lines`);
-    });
-  });
+    },
+  );
 });

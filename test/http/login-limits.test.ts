@@ -1,6 +1,6 @@
 /**
- * Logins of somebody who makes things up: auth methods that are not there count as wrong tokens, and the audit log names
- * the method of a login that is refused.
+ * Logins of somebody who makes things up: auth methods that are not there count as wrong tokens,
+ * and the audit log names the method of a login that is refused.
  * @module
  */
 import assert from "node:assert/strict";
@@ -14,9 +14,17 @@ const PUBLIC_KEY = `-----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==
 -----END PUBLIC KEY-----
 `;
-const METHOD = { Name: "m", Type: "jwt", Config: { BoundAudiences: ["meshca"], JWTValidationPubKeys: [PUBLIC_KEY] } };
+const METHOD = {
+  Name: "m",
+  Type: "jwt",
+  Config: { BoundAudiences: ["meshca"], JWTValidationPubKeys: [PUBLIC_KEY] },
+};
 
-async function logIn(test: Guarded, method: string, address = "10.0.0.1"): Promise<{ status: number; text: string }> {
+async function logIn(
+  test: Guarded,
+  method: string,
+  address = "10.0.0.1",
+): Promise<{ status: number; text: string }> {
   const request = new Request("http://127.0.0.1:8500/v1/acl/login", {
     method: "POST",
     body: JSON.stringify({ AuthMethod: method, BearerToken: "a.b.c" }),
@@ -32,7 +40,10 @@ describe("POST /v1/acl/login", () => {
     const limits = { ...DEFAULT_HTTP_LIMITS, wrongTokensPerClient: 3, limitLoopback: true };
     const test = await guarded(undefined, { limits, countWrongToken: () => wrong++ });
     for (const name of ["x", "y", "__proto__"])
-      assert.deepEqual(await logIn(test, name), { status: 403, text: `ACL not found: auth method ${JSON.stringify(name)} not found` });
+      assert.deepEqual(await logIn(test, name), {
+        status: 403,
+        text: `ACL not found: auth method ${JSON.stringify(name)} not found`,
+      });
     assert.equal((await logIn(test, "z")).status, 429);
     assert.equal(wrong, 4);
     assert.equal((await logIn(test, "z", "10.0.0.2")).status, 403);

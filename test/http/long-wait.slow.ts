@@ -1,6 +1,6 @@
 /**
- * A blocked query outlives every idle timeout of the server. It takes five minutes, so `npm test` runs it
- * with MESHCA_SLOW=1 and in CI alone, beside the other tests.
+ * A blocked query outlives every idle timeout of the server. It takes five minutes, so `npm test`
+ * runs it with MESHCA_SLOW=1 and in CI alone, beside the other tests.
  * @module
  */
 import assert from "node:assert/strict";
@@ -17,7 +17,10 @@ describe("GET /v1/connect/ca/roots over a real connection", () => {
     const server = await startServer();
     try {
       const started = performance.now();
-      const answer = await send(server.port, { method: "GET", target: `/v1/connect/ca/roots?index=1&wait=${WAIT_SECONDS}s` });
+      const answer = await send(server.port, {
+        method: "GET",
+        target: `/v1/connect/ca/roots?index=1&wait=${WAIT_SECONDS}s`,
+      });
       const seconds = (performance.now() - started) / 1000;
       assert.deepEqual([answer?.status, answer?.header("X-Consul-Index")], [200, "1"]);
       // The jitter is at most a sixteenth; 10 s are left for a slow machine.

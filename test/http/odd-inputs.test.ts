@@ -1,6 +1,6 @@
 /**
- * Requests, roots and health checks as real tools make them: each file of test/vectors/odd-inputs, with what it should get.
- * Those for Vault are in test/vault/odd-inputs.test.ts.
+ * Requests, roots and health checks as real tools make them: each file of test/vectors/odd-inputs,
+ * with what it should get. Those for Vault are in test/vault/odd-inputs.test.ts.
  * @module
  */
 import assert from "node:assert/strict";
@@ -23,12 +23,23 @@ const read = (name: string): string => readFileSync(join(FOLDER, name), "utf8");
 
 /** A CA with the cluster id that the inputs are made for. */
 async function start(): Promise<TestApp> {
-  return createTestApp({}, await createTestCa({ clock: createFakeClock(NOW), bootstrap: { ...DEFAULT_BOOTSTRAP, clusterId: CLUSTER } }));
+  return createTestApp(
+    {},
+    await createTestCa({
+      clock: createFakeClock(NOW),
+      bootstrap: { ...DEFAULT_BOOTSTRAP, clusterId: CLUSTER },
+    }),
+  );
 }
 
-/** Has OpenSSL verify the chain that a request was answered with, under each published root by itself. */
+/**
+ * Has OpenSSL verify the chain that a request was answered with, under each published root by
+ * itself.
+ */
 async function requireVerifies(test: TestApp, chain: string): Promise<void> {
-  const { Roots } = (await (await test.fetch("/v1/connect/ca/roots")).json()) as { Roots: { RootCert: string }[] };
+  const { Roots } = (await (await test.fetch("/v1/connect/ca/roots")).json()) as {
+    Roots: { RootCert: string }[];
+  };
   inFolder((folder) => {
     const [leaf, root] = [join(folder, "leaf.pem"), join(folder, "root.pem")];
     writeFileSync(leaf, chain);
@@ -36,13 +47,19 @@ async function requireVerifies(test: TestApp, chain: string): Promise<void> {
       writeFileSync(root, RootCert);
       const at = ["-attime", String(NOW.getTime() / 1000)];
       for (const strict of [[], ["-x509_strict"]])
-        assert.match(openssl(["verify", ...strict, ...at, "-CAfile", root, "-untrusted", leaf, leaf]), /: OK/);
+        assert.match(
+          openssl(["verify", ...strict, ...at, "-CAfile", root, "-untrusted", leaf, leaf]),
+          /: OK/,
+        );
     }
   });
 }
 
 async function sign(test: TestApp, csr: string): Promise<Response> {
-  const headers = { "Content-Type": "application/pkcs10", Accept: "application/pem-certificate-chain" };
+  const headers = {
+    "Content-Type": "application/pkcs10",
+    Accept: "application/pem-certificate-chain",
+  };
   return test.fetch(SIGN, { method: "PUT", body: csr, headers });
 }
 
@@ -58,19 +75,44 @@ const REQUESTS: readonly (readonly [file: string, what: string])[] = [
 /** Roots: taken, or refused with a text that names the fault. */
 const ROOTS: readonly (readonly [file: string, what: string, refusal: RegExp | null])[] = [
   ["root-good.json", "an ordinary root", null],
-  ["root-openssl-nameconstraints.json", "name constraints that forbid our URIs", /name constraint/i],
-  ["root-consul-tls-ca-name-constraint.json", "name constraints on DNS names only, of consul tls ca create", null],
+  [
+    "root-openssl-nameconstraints.json",
+    "name constraints that forbid our URIs",
+    /name constraint/i,
+  ],
+  [
+    "root-consul-tls-ca-name-constraint.json",
+    "name constraints on DNS names only, of consul tls ca create",
+    null,
+  ],
   ["root-eku-any.json", "anyExtendedKeyUsage alone", /extended key usage/i],
-  ["root-renewed-aki-serial.json", "an authority key identifier that names the serial before a renewal", /authority key identifier/i],
+  [
+    "root-renewed-aki-serial.json",
+    "an authority key identifier that names the serial before a renewal",
+    /authority key identifier/i,
+  ],
   ["root-printablestring-underscore.json", "an underscore in a PrintableString", /PrintableString/],
-  ["root-easyrsa-bc-noncritical.json", "basic constraints that are not critical, as easy-rsa makes them", /basic constraints.*critical/i],
+  [
+    "root-easyrsa-bc-noncritical.json",
+    "basic constraints that are not critical, as easy-rsa makes them",
+    /basic constraints.*critical/i,
+  ],
   ["root-bad-utf8-forced.json", "a UTF8String that is not UTF-8, with force", /UTF-?8/i],
-  ["root-malformed-policies.json", "a malformed extension that nothing interprets", /certificate policies|certificatePolicies|policies/i],
+  [
+    "root-malformed-policies.json",
+    "a malformed extension that nothing interprets",
+    /certificate policies|certificatePolicies|policies/i,
+  ],
   ["root-pkcs12-bag-attributes.json", "text of openssl pkcs12 -nokeys before the PEM block", null],
 ];
 
 /** Files that another test has a row for. */
-const ELSEWHERE = ["README.md", "haproxy.cfg", "vault-ext-pathlen1.bundle.pem", "vault-rotationperiod.json"];
+const ELSEWHERE = [
+  "README.md",
+  "haproxy.cfg",
+  "vault-ext-pathlen1.bundle.pem",
+  "vault-rotationperiod.json",
+];
 
 describe("odd inputs", () => {
   it("every file has a row", () => {
@@ -111,7 +153,9 @@ describe("odd inputs", () => {
     const server = await startServer({ MESHCA_STORE: "memory:" });
     try {
       const answer = await new Promise<string>((resolve, reject) => {
-        const socket = connect(server.port, "127.0.0.1", () => socket.write(`${method} ${path} HTTP/1.0\r\n\r\n`));
+        const socket = connect(server.port, "127.0.0.1", () =>
+          socket.write(`${method} ${path} HTTP/1.0\r\n\r\n`),
+        );
         socket.setEncoding("latin1").once("data", resolve).once("error", reject);
       });
       // HAProxy takes every 2xx and 3xx.

@@ -1,6 +1,7 @@
 /**
- * JSON bodies whose values are objects with odd `toString`, `toJSON`, `constructor` and the like, numbers beyond every range
- * and texts that are no Unicode, at every place of every body of every route: none of them is a fault of the server.
+ * JSON bodies whose values are objects with odd `toString`, `toJSON`, `constructor` and the like,
+ * numbers beyond every range and texts that are no Unicode, at every place of every body of every
+ * route: none of them is a fault of the server.
  * @module
  */
 import assert from "node:assert/strict";
@@ -27,7 +28,13 @@ const ODD: readonly string[] = [
     "length",
     "message",
     "status",
-  ].flatMap((name) => [`{"${name}":null}`, `{"${name}":{}}`, `{"${name}":"x"}`, `{"a":{"${name}":null}}`, `[{"${name}":null}]`]),
+  ].flatMap((name) => [
+    `{"${name}":null}`,
+    `{"${name}":{}}`,
+    `{"${name}":"x"}`,
+    `{"a":{"${name}":null}}`,
+    `[{"${name}":null}]`,
+  ]),
   '{"__proto__":{"toString":null}}',
   '{"constructor":{"prototype":null}}',
   "{}",
@@ -60,19 +67,30 @@ const ODD: readonly string[] = [
   `"${"x".repeat(5000)}"`,
 ];
 
-type Template = null | boolean | number | string | readonly Template[] | { readonly [key: string]: Template };
+type Template =
+  | null
+  | boolean
+  | number
+  | string
+  | readonly Template[]
+  | { readonly [key: string]: Template };
 const MARK = "@odd@";
 
-/** The body with a mark at each place in turn: for each value, and for one more key of each object and item of each list. */
+/**
+ * The body with a mark at each place in turn: for each value, and for one more key of each object
+ * and item of each list.
+ */
 function* places(body: Template): Generator<Template> {
   yield MARK;
   if (Array.isArray(body)) {
     const items = body as readonly Template[];
-    for (const [i, item] of items.entries()) for (const changed of places(item)) yield items.with(i, changed);
+    for (const [i, item] of items.entries())
+      for (const changed of places(item)) yield items.with(i, changed);
     yield [...items, MARK];
   } else if (typeof body === "object" && body !== null) {
     const fields = body as { readonly [key: string]: Template };
-    for (const [key, value] of Object.entries(fields)) for (const changed of places(value)) yield { ...fields, [key]: changed };
+    for (const [key, value] of Object.entries(fields))
+      for (const changed of places(value)) yield { ...fields, [key]: changed };
     for (const key of ["extra", "toString", "constructor"]) yield { ...fields, [key]: MARK };
   }
 }
@@ -107,7 +125,13 @@ const METHOD = {
     OneTime: true,
   },
 };
-const RULE = { AuthMethod: "m", BindType: "service", BindName: "web", Selector: 'value.name == "web"', Description: "" };
+const RULE = {
+  AuthMethod: "m",
+  BindType: "service",
+  BindName: "web",
+  Selector: 'value.name == "web"',
+  Description: "",
+};
 const CONSUL = {
   PrivateKeyType: "ec",
   PrivateKeyBits: 256,
@@ -126,8 +150,16 @@ const VAULT = {
 };
 
 const BODIES: readonly (readonly [method: string, path: () => string, body: () => Template])[] = [
-  ["PUT", () => "/v1/acl/bootstrap", () => ({ BootstrapSecret: "11111111-2222-4333-8444-555555555555" })],
-  ["POST", () => "/v1/acl/login", () => ({ AuthMethod: "m", BearerToken: "a.b.c", Meta: { a: "b" } })],
+  [
+    "PUT",
+    () => "/v1/acl/bootstrap",
+    () => ({ BootstrapSecret: "11111111-2222-4333-8444-555555555555" }),
+  ],
+  [
+    "POST",
+    () => "/v1/acl/login",
+    () => ({ AuthMethod: "m", BearerToken: "a.b.c", Meta: { a: "b" } }),
+  ],
   ["PUT", () => "/v1/acl/token", () => TOKEN],
   ["PUT", () => `/v1/acl/token/${ids.token}`, () => ({ ...TOKEN, AccessorID: ids.token })],
   ["PUT", () => `/v1/acl/token/${ids.token}/clone`, () => ({ Description: "d" })],
@@ -141,7 +173,13 @@ const BODIES: readonly (readonly [method: string, path: () => string, body: () =
   [
     "PUT",
     () => "/v1/connect/ca/configuration",
-    () => ({ Provider: "consul", Config: CONSUL, State: null, ForceWithoutCrossSigning: false, ModifyIndex: 1 }),
+    () => ({
+      Provider: "consul",
+      Config: CONSUL,
+      State: null,
+      ForceWithoutCrossSigning: false,
+      ModifyIndex: 1,
+    }),
   ],
   ["PUT", () => "/v1/connect/ca/configuration", () => ({ Provider: "vault", Config: VAULT })],
   ["PUT", () => "/v1/connect/ca/state-conflict", () => ({ Keep: "snapshot" })],
@@ -178,7 +216,11 @@ describe("odd JSON", () => {
       answer.status < 500 || (answer.status === 503 && text.includes('"vault"')),
       `${answer.status} ${answer.text}: ${text.slice(0, 2000)}`,
     );
-    if (answer.status >= 400) assert.doesNotMatch(answer.text, /\[object |Internal error|Cannot convert|is not a function|undefined/);
+    if (answer.status >= 400)
+      assert.doesNotMatch(
+        answer.text,
+        /\[object |Internal error|Cannot convert|is not a function|undefined/,
+      );
   };
 
   for (const [method, path, body] of BODIES)
@@ -192,7 +234,8 @@ describe("odd JSON", () => {
             text.replace(`"${MARK}"`, () => odd),
           );
       }
-      for (const list of LISTS) assert.equal((await test.call("GET", list, undefined)).status, 200, list);
+      for (const list of LISTS)
+        assert.equal((await test.call("GET", list, undefined)).status, 200, list);
     });
 
   it("PUT /v1/connect/ca/sign and renew answer none with 500", async () => {
@@ -234,13 +277,31 @@ describe("odd JSON", () => {
         text: `Invalid query parameter: "partition" - ${feature("Partitions")}`,
       });
       const headers = { "X-Consul-Token": test.management, "X-Consul-Namespace": "other" };
-      const response = await test.fetch(path, { method: "PUT", body: JSON.stringify(body), headers });
-      assert.deepEqual([response.status, await response.text()], [400, `Invalid header: "X-Consul-Namespace" - ${feature("Namespaces")}`]);
+      const response = await test.fetch(path, {
+        method: "PUT",
+        body: JSON.stringify(body),
+        headers,
+      });
+      assert.deepEqual(
+        [response.status, await response.text()],
+        [400, `Invalid header: "X-Consul-Namespace" - ${feature("Namespaces")}`],
+      );
     }
-    assert.equal((await test.call("PUT", "/v1/acl/token", { ...TOKEN, Namespace: "default", Partition: "" })).status, 200);
+    assert.equal(
+      (await test.call("PUT", "/v1/acl/token", { ...TOKEN, Namespace: "default", Partition: "" }))
+        .status,
+      200,
+    );
     const rules = [{ Selector: "", BindNamespace: "other" }];
-    const { status, text } = await test.call("PUT", "/v1/acl/auth-method", { ...METHOD, Name: "n", NamespaceRules: rules });
-    assert.deepEqual([status, text], [400, `Request decode failed: Invalid NamespaceRules - ${feature("Namespaces")}`]);
+    const { status, text } = await test.call("PUT", "/v1/acl/auth-method", {
+      ...METHOD,
+      Name: "n",
+      NamespaceRules: rules,
+    });
+    assert.deepEqual(
+      [status, text],
+      [400, `Request decode failed: Invalid NamespaceRules - ${feature("Namespaces")}`],
+    );
   });
 
   it("no route that takes a body of another form answers odd JSON with 500", async () => {
@@ -261,10 +322,17 @@ describe("odd JSON", () => {
       ["1", "number"],
       ["true", "bool"],
     ])
-      assert.deepEqual(await test.call("POST", "/v1/acl/login", `{"AuthMethod":"m","BearerToken":"a.b.c","Meta":{"a":${odd}}}`), {
-        status: 400,
-        text: `Request decode failed: json: cannot unmarshal ${kind} into Go struct field .Meta of type string`,
-      });
+      assert.deepEqual(
+        await test.call(
+          "POST",
+          "/v1/acl/login",
+          `{"AuthMethod":"m","BearerToken":"a.b.c","Meta":{"a":${odd}}}`,
+        ),
+        {
+          status: 400,
+          text: `Request decode failed: json: cannot unmarshal ${kind} into Go struct field .Meta of type string`,
+        },
+      );
   });
 
   it("PUT /v1/acl/token answers 400 to a time to live that no Go duration holds, and makes no token without end", async () => {
@@ -275,7 +343,8 @@ describe("odd JSON", () => {
       assert.match(text, /ExpirationTTL/);
     }
     const tomorrow = new Date(Date.now() + 86_400_000).toISOString().slice(0, 10);
-    // Days and hours that no calendar has, which Date moves on to the next ones; one of them is in time on each day of a year.
+    // Days and hours that no calendar has, which Date moves on to the next ones; one of them is in
+    // time on each day of a year.
     const overflowing = [
       "2026-02-30T00:00:00Z",
       "2026-11-31T04:00:00Z",
@@ -283,11 +352,25 @@ describe("odd JSON", () => {
       `${tomorrow}T24:00:00Z`,
       "2026-00-01T00:00:00Z",
     ];
-    for (const time of ["2026", "1", "June 2 2026", "+275760-09-13T00:00:00Z", "", ...overflowing]) {
+    for (const time of [
+      "2026",
+      "1",
+      "June 2 2026",
+      "+275760-09-13T00:00:00Z",
+      "",
+      ...overflowing,
+    ]) {
       const { status, text } = await test.call("PUT", "/v1/acl/token", { ExpirationTime: time });
-      assert.deepEqual([status, /RFC 3339: ExpirationTime/.test(text)], [400, true], `${time}: ${text}`);
+      assert.deepEqual(
+        [status, /RFC 3339: ExpirationTime/.test(text)],
+        [400, true],
+        `${time}: ${text}`,
+      );
     }
-    assert.equal((await test.call("PUT", "/v1/acl/token", { ExpirationTTL: 3_600_000_000_000 })).status, 200);
+    assert.equal(
+      (await test.call("PUT", "/v1/acl/token", { ExpirationTTL: 3_600_000_000_000 })).status,
+      200,
+    );
     assert.notEqual((await test.call("GET", "/v1/acl/tokens", undefined)).text, before);
   });
 });

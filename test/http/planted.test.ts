@@ -26,8 +26,10 @@ describe("createSearch()", () => {
     "in base64 behind one octet": (secret) => Buffer.from(`a${secret}bc`).toString("base64"),
     "in base64 behind two octets": (secret) => Buffer.from(`ab${secret}c`).toString("base64"),
     "in base64url": (secret) => Buffer.from(`Basic user:${secret}`).toString("base64url"),
-    "in base64 on lines of ten": (secret) => Buffer.from(secret).toString("base64").replace(/.{10}/g, "$&\n"),
-    "in PEM within JSON": (secret) => JSON.stringify(Buffer.from(secret).toString("base64").replace(/.{10}/g, "$&\r\n")),
+    "in base64 on lines of ten": (secret) =>
+      Buffer.from(secret).toString("base64").replace(/.{10}/g, "$&\n"),
+    "in PEM within JSON": (secret) =>
+      JSON.stringify(Buffer.from(secret).toString("base64").replace(/.{10}/g, "$&\r\n")),
   };
   for (const [name, write] of Object.entries(forms))
     it(`finds a secret ${name}, and not another one`, () => {
@@ -52,13 +54,18 @@ describe("createSearch()", () => {
 
 describe("leaksOf()", () => {
   it("finds each secret of a server's environment in what it wrote", () => {
-    const [token, key, password] = ["a-token-of-16-or-more", "b2N0ZXRzb2ZhS0VLb2N0ZXRzb2ZhS0VLb2N0ZXRzb2Y=", "a-password-of-redis"];
+    const [token, key, password] = [
+      "a-token-of-16-or-more",
+      "b2N0ZXRzb2ZhS0VLb2N0ZXRzb2ZhS0VLb2N0ZXRzb2Y=",
+      "a-password-of-redis",
+    ];
     const environment = {
       MESHCA_INITIAL_MANAGEMENT_TOKEN: token,
       MESHCA_KEK: `id:${key}`,
       MESHCA_STORE: `redis://user:${password}@127.0.0.1`,
     };
     assert.deepEqual(leaksOf(environment, "meshca listens on http://127.0.0.1"), []);
-    for (const secret of [token, key, password]) assert.equal(leaksOf(environment, `{"reason":"${secret}"}`).length, 1);
+    for (const secret of [token, key, password])
+      assert.equal(leaksOf(environment, `{"reason":"${secret}"}`).length, 1);
   });
 });

@@ -1,6 +1,6 @@
 /**
- * Secrets that a test planted, and everything that came out of a server: what of the one is in the other, in whatever
- * form it may have been written.
+ * Secrets that a test planted, and everything that came out of a server: what of the one is in the
+ * other, in whatever form it may have been written.
  * @module
  */
 
@@ -17,7 +17,8 @@ interface Planted {
 export interface Search {
   /**
    * A secret to look for.
-   * @param except how the names of sources begin that have it by intent, each of which must have it.
+   * @param except how the names of sources begin that have it by intent, each of which must have
+   * it.
    */
   plant(name: string, secret: Content, except?: readonly string[]): void;
   /** Something that came out. */
@@ -26,7 +27,9 @@ export interface Search {
   leaksIn(source: string, content: Content): string[];
   /** `secret as form in source`, for whatever is where it must not be. */
   leaks(): string[];
-  /** Exceptions that nothing was found for: there the search saw nothing, or the exception is none. */
+  /**
+   * Exceptions that nothing was found for: there the search saw nothing, or the exception is none.
+   */
   unused(): string[];
   readonly sources: readonly string[];
 }
@@ -57,7 +60,13 @@ export function createSearch(): Search {
     unused: () =>
       planted.flatMap((secret) =>
         secret.except
-          .filter((start) => !collected.some(({ source, texts }) => source.startsWith(start) && holds(texts, secret) !== undefined))
+          .filter(
+            (start) =>
+              !collected.some(
+                ({ source, texts }) =>
+                  source.startsWith(start) && holds(texts, secret) !== undefined,
+              ),
+          )
           .map((start) => `${secret.name} in ${start}`),
       ),
     get sources() {
@@ -68,7 +77,9 @@ export function createSearch(): Search {
 
 /** As it came, and without what wraps base64 in PEM, also where PEM is in JSON. */
 function textsOf(content: Content): string[] {
-  const text = (typeof content === "string" ? Buffer.from(content) : Buffer.from(content)).toString("latin1");
+  const text = (typeof content === "string" ? Buffer.from(content) : Buffer.from(content)).toString(
+    "latin1",
+  );
   return [text, text.replace(/\\[nrt]|\s/g, "")];
 }
 
@@ -97,7 +108,10 @@ function formsOf(bytes: Buffer): Planted["forms"] {
   ];
 }
 
-/** What base64 makes of octets that stand so many octets after a multiple of three, without what depends on their neighbours. */
+/**
+ * What base64 makes of octets that stand so many octets after a multiple of three, without what
+ * depends on their neighbours.
+ */
 function base64At(bytes: Buffer, offset: number): string {
   const encoded = Buffer.concat([Buffer.alloc(offset), bytes])
     .toString("base64")

@@ -46,7 +46,12 @@ export type Command = readonly [program: string, ...flags: string[]];
 
 const THIS_RUNTIME: Command = [process.execPath];
 
-function run(environment: Readonly<Record<string, string>>, args: readonly string[], [program, ...flags]: Command, root: string): Running {
+function run(
+  environment: Readonly<Record<string, string>>,
+  args: readonly string[],
+  [program, ...flags]: Command,
+  root: string,
+): Running {
   const { PATH = "", HOME = "" } = process.env;
   const env = { PATH, HOME, ...environment };
   const child = spawn(program, [...flags, "src/cli/main.ts", "serve", ...args], { cwd: root, env });
@@ -70,17 +75,27 @@ function run(environment: Readonly<Record<string, string>>, args: readonly strin
       else resolve({ code, stdout, stderr });
     });
   });
-  return { child, ended, stdout: () => stdout, stderr: () => stderr, onOutput: (listener) => listeners.push(listener) };
+  return {
+    child,
+    ended,
+    stdout: () => stdout,
+    stderr: () => stderr,
+    onOutput: (listener) => listeners.push(listener),
+  };
 }
 
-/** Secrets that the environment of a server has, in what it wrote. Whichever test it is of, there are none. */
+/**
+ * Secrets that the environment of a server has, in what it wrote. Whichever test it is of, there
+ * are none.
+ */
 export function leaksOf(environment: Readonly<Record<string, string>>, output: string): string[] {
   const search = createSearch();
   const plant = (name: string, secret: string | undefined) => {
     if (secret !== undefined && secret.length >= 12) search.plant(name, secret);
   };
   plant("the management token", environment.MESHCA_INITIAL_MANAGEMENT_TOKEN);
-  for (const key of (environment.MESHCA_KEK ?? "").split(/[\s,]+/)) plant("a key-encryption key", key.split(":")[1]);
+  for (const key of (environment.MESHCA_KEK ?? "").split(/[\s,]+/))
+    plant("a key-encryption key", key.split(":")[1]);
   const password = /^redis[^/]*:\/\/[^/@]*:([^/@]*)@/.exec(environment.MESHCA_STORE ?? "")?.[1];
   plant("a password", password);
   search.collect("its output", output);
@@ -113,8 +128,10 @@ export function runServer(
 
 /**
  * Starts a server on a free port and waits until it listens.
- * @param environment MESHCA_* variables, which win over the free port and the fresh data folder that are set here.
- * @param args of `meshca serve`. @param root the folder of the program: another version's, for example.
+ * @param environment MESHCA_* variables, which win over the free port and the fresh data folder
+ * that are set here.
+ * @param args of `meshca serve`. @param root the folder of the program: another version's, for
+ * example.
  * @throws when it ends instead of listening.
  */
 export async function startServer(
@@ -125,7 +142,12 @@ export async function startServer(
 ): Promise<ServerProcess> {
   const owned = environment.MESHCA_DATA_DIR === undefined;
   const dataDir = environment.MESHCA_DATA_DIR ?? makeDataDir();
-  const running = run({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: dataDir, ...environment }, args, command, root);
+  const running = run(
+    { MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: dataDir, ...environment },
+    args,
+    command,
+    root,
+  );
   const url = await Promise.race([
     new Promise<string>((resolve) => {
       running.onOutput(() => {
@@ -133,7 +155,8 @@ export async function startServer(
           (line) => line.message === "Ready" && (!args.includes("--workers") || "workers" in line),
         );
         // What an earlier version wrote when it was ready.
-        const written = root === ROOT ? null : /meshca listens on (https?:\/\/\S+)/.exec(running.stdout());
+        const written =
+          root === ROOT ? null : /meshca listens on (https?:\/\/\S+)/.exec(running.stdout());
         const url = ready?.url ?? written?.[1];
         if (typeof url === "string") resolve(url);
       });
@@ -148,7 +171,9 @@ export async function startServer(
     pid: running.child.pid ?? 0,
     dataDir,
     get trustDomain() {
-      const trustDomain = linesOf(running.stdout()).find((line) => "trustDomain" in line)?.trustDomain;
+      const trustDomain = linesOf(running.stdout()).find(
+        (line) => "trustDomain" in line,
+      )?.trustDomain;
       return typeof trustDomain === "string" ? trustDomain : "";
     },
     stdout: running.stdout,

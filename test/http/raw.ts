@@ -1,6 +1,6 @@
 /**
- * An HTTP/1.1 client over a bare socket: what is sent is what the test says, and answers are shown as they came, with
- * the spelling of their headers.
+ * An HTTP/1.1 client over a bare socket: what is sent is what the test says, and answers are shown
+ * as they came, with the spelling of their headers.
  * @module
  */
 import { connect, type Socket } from "node:net";
@@ -29,8 +29,9 @@ export interface RawAnswer {
 const RESENDS = 5;
 
 /**
- * Sends one request over a connection of its own. A server that answers before it has read the whole body and closes
- * may take its answer back from a client that still writes (RFC 9112 §9.6): then it is asked again.
+ * Sends one request over a connection of its own. A server that answers before it has read the
+ * whole body and closes may take its answer back from a client that still writes (RFC 9112 §9.6):
+ * then it is asked again.
  * @returns null where the connection was closed without an answer.
  */
 export async function send(port: number, request: RawRequest): Promise<RawAnswer | null> {
@@ -38,7 +39,11 @@ export async function send(port: number, request: RawRequest): Promise<RawAnswer
     try {
       return await sendOnce(port, request);
     } catch (error) {
-      if (left === 0 || request.body === undefined || !["EPIPE", "ECONNRESET"].includes((error as { code?: string }).code ?? ""))
+      if (
+        left === 0 ||
+        request.body === undefined ||
+        !["EPIPE", "ECONNRESET"].includes((error as { code?: string }).code ?? "")
+      )
         throw error;
     }
 }
@@ -59,13 +64,22 @@ function sendOnce(port: number, request: RawRequest): Promise<RawAnswer | null> 
     });
     socket.on("end", () => finish(null));
     // A server that refuses a body may cut the connection off after its answer.
-    socket.on("error", (error) => (received.length > 0 ? finish(parse(received, request.method)) : reject(error)));
+    socket.on("error", (error) =>
+      received.length > 0 ? finish(parse(received, request.method)) : reject(error),
+    );
   });
 }
 
-function write(socket: Socket, port: number, { method, target, headers = {}, body, chunkSize }: RawRequest): void {
+function write(
+  socket: Socket,
+  port: number,
+  { method, target, headers = {}, body, chunkSize }: RawRequest,
+): void {
   const bytes = Buffer.from(body ?? "", "utf8");
-  const length = chunkSize !== undefined ? { "Transfer-Encoding": "chunked" } : { "Content-Length": String(bytes.length) };
+  const length =
+    chunkSize !== undefined
+      ? { "Transfer-Encoding": "chunked" }
+      : { "Content-Length": String(bytes.length) };
   const all = { Host: `127.0.0.1:${port}`, ...(body === undefined ? {} : length), ...headers };
   const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
   socket.write(`${method} ${target} HTTP/1.1\r\n${lines.join("")}\r\n`);
@@ -91,7 +105,8 @@ function parse(received: Buffer, method: string): RawAnswer | null {
     const colon = line.indexOf(":");
     return [line.slice(0, colon), line.slice(colon + 1).trim()];
   });
-  const header = (name: string) => headers.find(([other]) => other.toLowerCase() === name.toLowerCase())?.[1];
+  const header = (name: string) =>
+    headers.find(([other]) => other.toLowerCase() === name.toLowerCase())?.[1];
   const rest = received.subarray(end + 4);
   let body: Buffer | null = Buffer.alloc(0);
   if (method !== "HEAD") {
@@ -103,7 +118,12 @@ function parse(received: Buffer, method: string): RawAnswer | null {
   }
   if (body === null) return null;
   const plain = header("content-encoding") === "gzip" ? gunzipSync(body) : body;
-  return { status: Number(statusLine.split(" ")[1]), headers, body: plain.toString("utf8"), header };
+  return {
+    status: Number(statusLine.split(" ")[1]),
+    headers,
+    body: plain.toString("utf8"),
+    header,
+  };
 }
 
 function dechunk(data: Buffer): Buffer | null {

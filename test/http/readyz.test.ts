@@ -1,6 +1,6 @@
 /**
- * Whom GET /readyz shows more than whether leaves can be signed: names of roots, addresses of replicas and what a provider
- * says are for operators.
+ * Whom GET /readyz shows more than whether leaves can be signed: names of roots, addresses of
+ * replicas and what a provider says are for operators.
  * @module
  */
 import assert from "node:assert/strict";
@@ -13,7 +13,9 @@ import { accessThat } from "./access.ts";
 import { createTestApp } from "./app.ts";
 
 const DETAILS = /^ok\nrole: leader\n/;
-const operators = accessThat({ allows: (resource, access) => resource === "operator" && access === "read" });
+const operators = accessThat({
+  allows: (resource, access) => resource === "operator" && access === "read",
+});
 const nobody = accessThat({ allows: () => false });
 
 async function ask(
@@ -22,7 +24,10 @@ async function ask(
   environment: RequestEnvironment = { remoteAddress: "127.0.0.1" },
 ): Promise<string> {
   const { app } = await createTestApp(overrides);
-  const answer = await app.fetch(new Request("http://127.0.0.1/readyz", { headers: { Host: "127.0.0.1", ...headers } }), environment);
+  const answer = await app.fetch(
+    new Request("http://127.0.0.1/readyz", { headers: { Host: "127.0.0.1", ...headers } }),
+    environment,
+  );
   return answer.text();
 }
 
@@ -30,7 +35,10 @@ describe("GET /readyz with access control", () => {
   it("a caller on this machine, and one with operator:read, see how the replica stands", async () => {
     for (const remoteAddress of ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
       assert.match(await ask({ access: nobody }, {}, { remoteAddress }), DETAILS, remoteAddress);
-    assert.match(await ask({ access: operators, loopbackOnly: false }, {}, { remoteAddress: "10.0.0.1" }), DETAILS);
+    assert.match(
+      await ask({ access: operators, loopbackOnly: false }, {}, { remoteAddress: "10.0.0.1" }),
+      DETAILS,
+    );
   });
 
   for (const [what, overrides, headers, remoteAddress] of [
@@ -39,20 +47,48 @@ describe("GET /readyz with access control", () => {
     ["loopback where more than loopback is served", { loopbackOnly: false }, {}, "127.0.0.1"],
     ["loopback behind a proxy that is configured", { behindProxy: true }, {}, "127.0.0.1"],
     ...[
-      ...["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "X-Forwarded-Port"],
-      ...["X-Envoy-Expected-Rq-Timeout-Ms", "X-Amzn-Trace-Id", "X-Original-For", "True-Client-IP", "CF-Connecting-IP", "CDN-Loop"],
+      ...[
+        "Forwarded",
+        "Via",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "X-Real-IP",
+        "X-Forwarded-Port",
+      ],
+      ...[
+        "X-Envoy-Expected-Rq-Timeout-Ms",
+        "X-Amzn-Trace-Id",
+        "X-Original-For",
+        "True-Client-IP",
+        "CF-Connecting-IP",
+        "CDN-Loop",
+      ],
     ].map((name) => [`loopback with ${name}`, {}, { [name]: "x" }, "127.0.0.1"] as const),
     ["loopback by nginx without a word of configuration", {}, { Connection: "close" }, "127.0.0.1"],
-    ["loopback for a name that is served beside loopback's", { hosts: ["ca.example"] }, { Host: "ca.example" }, "127.0.0.1"],
+    [
+      "loopback for a name that is served beside loopback's",
+      { hosts: ["ca.example"] },
+      { Host: "ca.example" },
+      "127.0.0.1",
+    ],
   ] as const)
     it(`a caller from ${what} is told ok, and nothing else`, async () => {
       assert.equal(await ask({ access: nobody, ...overrides }, headers, { remoteAddress }), "ok\n");
     });
 
   it("a caller without rights is told not ready, without the reason", async () => {
-    const { app } = await createTestApp({ access: nobody, loopbackOnly: false }, await createTestCa({ started: false }));
-    const answer = await app.fetch(new Request("http://127.0.0.1/readyz"), { remoteAddress: "10.0.0.1" });
-    assert.deepEqual([answer.status, await answer.text(), answer.headers.get("retry-after")], [503, "not ready\n", "1"]);
+    const { app } = await createTestApp(
+      { access: nobody, loopbackOnly: false },
+      await createTestCa({ started: false }),
+    );
+    const answer = await app.fetch(new Request("http://127.0.0.1/readyz"), {
+      remoteAddress: "10.0.0.1",
+    });
+    assert.deepEqual(
+      [answer.status, await answer.text(), answer.headers.get("retry-after")],
+      [503, "not ready\n", "1"],
+    );
   });
 
   it("a token that is not known is refused and counted, so that nobody can try tokens here", async () => {
@@ -63,7 +99,10 @@ describe("GET /readyz with access control", () => {
         throw new DeniedError("token_unknown", "ACL not found");
       },
     } as AccessControl;
-    assert.equal(await ask({ access, countWrongToken: () => counted++ }, { "X-Consul-Token": "guess" }), "ACL not found");
+    assert.equal(
+      await ask({ access, countWrongToken: () => counted++ }, { "X-Consul-Token": "guess" }),
+      "ACL not found",
+    );
     assert.equal(counted, 1);
   });
 
@@ -74,7 +113,10 @@ describe("GET /readyz with access control", () => {
         throw new NotReadyError("ca_uninitialized", "not read yet");
       },
     } as AccessControl;
-    assert.equal(await ask({ access, loopbackOnly: false }, {}, { remoteAddress: "10.0.0.1" }), "ok\n");
+    assert.equal(
+      await ask({ access, loopbackOnly: false }, {}, { remoteAddress: "10.0.0.1" }),
+      "ok\n",
+    );
   });
 });
 

@@ -1,6 +1,6 @@
 /**
- * Every recorded request, sent to a server of ours: the answer is what Consul's was, or differs as a row of the table
- * of deviations in src/http/README.md says.
+ * Every recorded request, sent to a server of ours: the answer is what Consul's was, or differs as
+ * a row of the table of deviations in src/http/README.md says.
  * @module
  */
 import assert from "node:assert/strict";
@@ -15,7 +15,13 @@ import { createTestCa, silentLog } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import { makeDataDir, startServer } from "./process.ts";
 import { send } from "./raw.ts";
-import { comparable, expected, RECORDINGS, type RecordedCase, type RecordedGroup } from "./recordings.ts";
+import {
+  comparable,
+  expected,
+  RECORDINGS,
+  type RecordedCase,
+  type RecordedGroup,
+} from "./recordings.ts";
 import { makeRoot } from "./supplied-root.ts";
 import { tableOf } from "./tables.ts";
 
@@ -55,7 +61,11 @@ async function startUninitialized(): Promise<Peer> {
     countRequest: () => undefined,
     countWrongToken: () => undefined,
   });
-  const server = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: (request) => app.fetch(request) });
+  const server = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch: (request) => app.fetch(request),
+  });
   return { port: server.port ?? 0, trustDomain: "", stop: () => server.stop(true) };
 }
 
@@ -64,7 +74,10 @@ async function start(group: RecordedGroup["name"]): Promise<Peer> {
   if (group !== "connect disabled") return startServer();
   const dataDir = makeDataDir();
   writeFileSync(join(dataDir, "meshca.json"), JSON.stringify({ connect: { enabled: false } }));
-  const server = await startServer({ MESHCA_DATA_DIR: dataDir, MESHCA_CONFIG: join(dataDir, "meshca.json") });
+  const server = await startServer({
+    MESHCA_DATA_DIR: dataDir,
+    MESHCA_CONFIG: join(dataDir, "meshca.json"),
+  });
   const stop = async () => {
     await server.stop();
     rmSync(dataDir, { recursive: true, force: true });
@@ -76,12 +89,21 @@ async function start(group: RecordedGroup["name"]): Promise<Peer> {
 async function fill(text: string, peer: Peer): Promise<string> {
   let filled = text;
   if (/\{index/.test(text)) {
-    const index = Number((await send(peer.port, { method: "GET", target: "/v1/connect/ca/roots" }))?.header("X-Consul-Index"));
-    filled = filled.replace(/\{index([+-]\d+)?\}/g, (_, offset = "0") => String(index + Number(offset)));
+    const index = Number(
+      (await send(peer.port, { method: "GET", target: "/v1/connect/ca/roots" }))?.header(
+        "X-Consul-Index",
+      ),
+    );
+    filled = filled.replace(/\{index([+-]\d+)?\}/g, (_, offset = "0") =>
+      String(index + Number(offset)),
+    );
   }
   if (text.includes("{modifyIndex}")) {
     const answer = await send(peer.port, { method: "GET", target: "/v1/connect/ca/configuration" });
-    filled = filled.replaceAll("{modifyIndex}", /"ModifyIndex":(\d+)/.exec(answer?.body ?? "")?.[1] ?? "");
+    filled = filled.replaceAll(
+      "{modifyIndex}",
+      /"ModifyIndex":(\d+)/.exec(answer?.body ?? "")?.[1] ?? "",
+    );
   }
   if (text.includes("{root}")) {
     const root = makeRoot(peer.trustDomain);
@@ -95,7 +117,10 @@ describe("recorded answers of Consul 1.16.6", () => {
   let [equal, deviating] = [0, 0];
   after(() => console.log(`${equal} equal, ${deviating} deviate`));
 
-  const check = async (peer: Peer, { request, answer: recorded, blocked = false, deviates = [], ours = {} }: RecordedCase) => {
+  const check = async (
+    peer: Peer,
+    { request, answer: recorded, blocked = false, deviates = [], ours = {} }: RecordedCase,
+  ) => {
     const target = await fill(request.target, peer);
     const body = request.body === undefined ? undefined : await fill(request.body, peer);
     const wait = Number(/wait=(\d+)s/.exec(target)?.[1] ?? 0);
@@ -105,7 +130,8 @@ describe("recorded answers of Consul 1.16.6", () => {
     if (recorded === undefined) return;
     assert.ok(answer !== null, "the connection was closed without an answer");
     assert.equal(answer.header("X-Content-Type-Options"), "nosniff");
-    for (const row of deviates) assert.ok(rows.has(row), `src/http/README.md has no deviation ${row}`);
+    for (const row of deviates)
+      assert.ok(rows.has(row), `src/http/README.md has no deviation ${row}`);
     // Timers may fire a little early.
     const waited = wait > 0 && took >= wait * 1000 - 50;
     const theirs = recorded ?? { status: 0, headers: [], body: "" };
@@ -113,7 +139,11 @@ describe("recorded answers of Consul 1.16.6", () => {
     assert.deepEqual(compared.ours, expected(compared.recorded, ours));
     if (deviates.length === 0) equal++;
     else {
-      assert.notDeepEqual(compared.ours, compared.recorded, `marked as ${deviates.join()}, but it is what Consul answers`);
+      assert.notDeepEqual(
+        compared.ours,
+        compared.recorded,
+        `marked as ${deviates.join()}, but it is what Consul answers`,
+      );
       deviating++;
     }
   };

@@ -1,6 +1,7 @@
 /**
- * Answers that a real Consul gave, and how one of ours is compared with them: what differs from run to run (dates, IDs,
- * certificates, indexes) is replaced by its kind, everything else must be the same.
+ * Answers that a real Consul gave, and how one of ours is compared with them: what differs from run
+ * to run (dates, IDs, certificates, indexes) is replaced by its kind, everything else must be the
+ * same.
  * @module
  */
 import { readFileSync } from "node:fs";
@@ -22,7 +23,9 @@ export interface Comparable {
   /** By name in its spelling; null where there is none. */
   readonly headers: Readonly<Record<string, string | null>>;
   readonly body: string;
-  /** Whether it came only after the wait that the request asked for; false where it asked for none. */
+  /**
+   * Whether it came only after the wait that the request asked for; false where it asked for none.
+   */
   readonly blocked: boolean;
 }
 
@@ -33,7 +36,10 @@ export interface RecordedCase {
     readonly headers?: Readonly<Record<string, string>>;
     readonly body?: string;
   };
-  /** Null: the connection was closed without one. None: what brings the server to the state of the recording. */
+  /**
+   * Null: the connection was closed without one. None: what brings the server to the state of the
+   * recording.
+   */
   readonly answer?: Recorded | null;
   /** Whether the recorded answer came only after the wait. */
   readonly blocked?: boolean;
@@ -44,7 +50,13 @@ export interface RecordedCase {
 }
 
 export interface RecordedGroup {
-  readonly name: "dev agent" | "plain server" | "connect disabled" | "no leader" | "client agent" | "many roots";
+  readonly name:
+    | "dev agent"
+    | "plain server"
+    | "connect disabled"
+    | "no leader"
+    | "client agent"
+    | "many roots";
   readonly cases: readonly RecordedCase[];
 }
 
@@ -53,16 +65,26 @@ export const RECORDINGS = JSON.parse(
   readFileSync(new URL("../vectors/consul-1.16.6/http.json", import.meta.url), "utf8"),
 ) as readonly RecordedGroup[];
 
-type Value = null | boolean | number | string | readonly Value[] | { readonly [key: string]: Value };
+type Value =
+  | null
+  | boolean
+  | number
+  | string
+  | readonly Value[]
+  | { readonly [key: string]: Value };
 
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n/g;
-const PRIVATE_KEY = /-----BEGIN [A-Z ]*PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END [A-Z ]*PRIVATE KEY-----\n/g;
+const PRIVATE_KEY =
+  /-----BEGIN [A-Z ]*PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END [A-Z ]*PRIVATE KEY-----\n/g;
 
 function normalText(key: string, text: string): string {
-  if (/^(ActiveRootID|ID)$/.test(key)) return text.replace(/^([0-9a-f]{2}:){19}[0-9a-f]{2}$/, "<id>");
+  if (/^(ActiveRootID|ID)$/.test(key))
+    return text.replace(/^([0-9a-f]{2}:){19}[0-9a-f]{2}$/, "<id>");
   if (key === "SigningKeyID") return text.replace(/^([0-9a-f]{2}:){19,31}[0-9a-f]{2}$/, "<key id>");
-  if (/TrustDomain$/.test(key)) return text.replace(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?=\.consul$|$)/, "<cluster>");
-  if (/^Not(Before|After)$/.test(key)) return text.replace(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, "<instant>");
+  if (/TrustDomain$/.test(key))
+    return text.replace(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?=\.consul$|$)/, "<cluster>");
+  if (/^Not(Before|After)$/.test(key))
+    return text.replace(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, "<instant>");
   return text.replace(CERTIFICATE, "<certificate>").replace(PRIVATE_KEY, "<private key>");
 }
 
@@ -72,14 +94,21 @@ function normalValue(key: string, value: Value): Value {
   if (typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) {
     const items = value as readonly Value[];
-    // Roots are listed by their IDs, which are random: for the comparison, in the order in which they were made.
-    return (key === "Roots" ? items.toSorted((a, b) => createIndex(a) - createIndex(b)) : items).map((item) => normalValue(key, item));
+    // Roots are listed by their IDs, which are random: for the comparison, in the order in which
+    // they were made.
+    return (
+      key === "Roots" ? items.toSorted((a, b) => createIndex(a) - createIndex(b)) : items
+    ).map((item) => normalValue(key, item));
   }
-  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, normalValue(name, inner)]));
+  return Object.fromEntries(
+    Object.entries(value).map(([name, inner]) => [name, normalValue(name, inner)]),
+  );
 }
 
 function createIndex(value: Value): number {
-  return typeof value === "object" && value !== null && "CreateIndex" in value ? Number(value.CreateIndex) : 0;
+  return typeof value === "object" && value !== null && "CreateIndex" in value
+    ? Number(value.CreateIndex)
+    : 0;
 }
 
 /** The keys of JSON in their order, as far as it goes. */
@@ -88,7 +117,8 @@ function keysOf(json: string): string[] {
 }
 
 function normalBody(type: string | null | undefined, body: string): string {
-  if (type === "application/json") return JSON.stringify(normalValue("", JSON.parse(body) as Value));
+  if (type === "application/json")
+    return JSON.stringify(normalValue("", JSON.parse(body) as Value));
   return body.replace(CERTIFICATE, "<certificate>\n");
 }
 
@@ -116,24 +146,48 @@ export function comparable(
     ourBody = normalBody(oursType, ours.body);
   }
   return {
-    recorded: { status: recorded.status, headers: normalHeaders(recorded.headers), body: theirBody, blocked: blocked.recorded },
-    ours: { status: ours.status, headers: normalHeaders(ours.headers), body: ourBody, blocked: blocked.ours },
+    recorded: {
+      status: recorded.status,
+      headers: normalHeaders(recorded.headers),
+      body: theirBody,
+      blocked: blocked.recorded,
+    },
+    ours: {
+      status: ours.status,
+      headers: normalHeaders(ours.headers),
+      body: ourBody,
+      blocked: blocked.ours,
+    },
   };
 }
 
 /** What we send and Consul does not. */
-const EXTRA_HEADERS: readonly string[] = ["X-Content-Type-Options", "X-Request-Id", "Cache-Control", "ETag"];
+const EXTRA_HEADERS: readonly string[] = [
+  "X-Content-Type-Options",
+  "X-Request-Id",
+  "Cache-Control",
+  "ETag",
+];
 
-/** Of a text that can be the same, the length counts; of any other, only that there is one way to tell the end. */
+/**
+ * Of a text that can be the same, the length counts; of any other, only that there is one way to
+ * tell the end.
+ */
 function normalHeaders(headers: Recorded["headers"]): Record<string, string> {
-  const plain = headers.some(([name, value]) => name.toLowerCase() === "content-type" && value.startsWith("text/plain"));
-  const empty = headers.some(([name, value]) => name.toLowerCase() === "content-length" && value === "0");
-  // On every answer, on refusals and on roots: the rows "extra-headers" and "cache-headers" of the deviations, checked where answers are compared.
+  const plain = headers.some(
+    ([name, value]) => name.toLowerCase() === "content-type" && value.startsWith("text/plain"),
+  );
+  const empty = headers.some(
+    ([name, value]) => name.toLowerCase() === "content-length" && value === "0",
+  );
+  // On every answer, on refusals and on roots: the rows "extra-headers" and "cache-headers" of the
+  // deviations, checked where answers are compared.
   const theirs = headers.filter(([name]) => !EXTRA_HEADERS.includes(name));
   const normal = theirs.map(([name, value]): [string, string] => {
     if (name === "Date") return [name, "<date>"];
     if (name === "X-Consul-Index" && !plain) return [name, "<index>"];
-    if (/^(Content-Length|Transfer-Encoding)$/.test(name) && !plain && !empty) return ["<end of body>", "<told>"];
+    if (/^(Content-Length|Transfer-Encoding)$/.test(name) && !plain && !empty)
+      return ["<end of body>", "<told>"];
     return [name, value];
   });
   return Object.fromEntries(normal.toSorted(([a], [b]) => (a < b ? -1 : 1)));
@@ -143,8 +197,17 @@ function normalHeaders(headers: Recorded["headers"]): Record<string, string> {
 export function expected(recorded: Comparable, ours: Partial<Comparable>): Comparable {
   const body = ours.body ?? recorded.body;
   const merged: Record<string, string | null> = { ...recorded.headers, ...ours.headers };
-  if (ours.body !== undefined && merged["Content-Length"] !== undefined && merged["Content-Length"] !== null)
+  if (
+    ours.body !== undefined &&
+    merged["Content-Length"] !== undefined &&
+    merged["Content-Length"] !== null
+  )
     merged["Content-Length"] = String(Buffer.byteLength(body));
   const kept = Object.entries(merged).filter(([, value]) => value !== null);
-  return { ...recorded, ...ours, body, headers: Object.fromEntries(kept.toSorted(([a], [b]) => (a < b ? -1 : 1))) };
+  return {
+    ...recorded,
+    ...ours,
+    body,
+    headers: Object.fromEntries(kept.toSorted(([a], [b]) => (a < b ? -1 : 1))),
+  };
 }

@@ -15,7 +15,12 @@ async function visible(port: number): Promise<(string | undefined)[]> {
 }
 
 /** Sends a request, and checks its refusal, what the refusal says, and that nothing has changed. */
-export async function refuses(server: ServerProcess, request: RawRequest, status: number, says: string | RegExp): Promise<RawAnswer> {
+export async function refuses(
+  server: ServerProcess,
+  request: RawRequest,
+  status: number,
+  says: string | RegExp,
+): Promise<RawAnswer> {
   const before = await visible(server.port);
   const answer = await send(server.port, request);
   assert.ok(answer !== null, "the connection was closed without an answer");
@@ -31,7 +36,11 @@ export async function refuses(server: ServerProcess, request: RawRequest, status
 
 /** A change of the configuration. A body that is not text is sent as JSON. */
 export function put(body: unknown): RawRequest {
-  return { method: "PUT", target: "/v1/connect/ca/configuration", body: typeof body === "string" ? body : JSON.stringify(body) };
+  return {
+    method: "PUT",
+    target: "/v1/connect/ca/configuration",
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  };
 }
 
 /** A request for a leaf. */

@@ -42,14 +42,21 @@ const csrFor = (server: ServerProcess, service: string, newkey: readonly string[
   opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/${service}`, newkey);
 
 /** Somebody who has a leaf of the server. */
-async function holder(server: ServerProcess, service = "web", newkey: readonly string[] = P256, alg = "ES256"): Promise<Holder> {
+async function holder(
+  server: ServerProcess,
+  service = "web",
+  newkey: readonly string[] = P256,
+  alg = "ES256",
+): Promise<Holder> {
   const { csr, key } = csrFor(server, service, newkey);
   const { status, text } = await put(server, "/v1/connect/ca/sign", csr, {
     "X-Consul-Token": MANAGEMENT,
     Accept: "application/pem-certificate-chain",
   });
   assert.equal(status, 200, text);
-  const x5c = [...text.matchAll(/-----BEGIN CERTIFICATE-----([^-]+)-----/g)].map((match) => (match[1] ?? "").replace(/\s/g, ""));
+  const x5c = [...text.matchAll(/-----BEGIN CERTIFICATE-----([^-]+)-----/g)].map((match) =>
+    (match[1] ?? "").replace(/\s/g, ""),
+  );
   const pkcs8 = createPrivateKey(key).export({ type: "pkcs8", format: "pem" }).toString();
   return { key: await importPKCS8(pkcs8, alg, { extractable: true }), pem: pkcs8, x5c };
 }
@@ -66,14 +73,26 @@ interface Proof {
   readonly key?: CryptoKey | Uint8Array;
 }
 
-function prove(server: ServerProcess, by: Holder, { csr, claims = {}, header = {}, key = by.key }: Proof): Promise<string> {
-  return new SignJWT({ aud: `spiffe://${server.trustDomain}`, iat: Math.floor(Date.now() / 1000), csr: hash(csr), ...claims })
+function prove(
+  server: ServerProcess,
+  by: Holder,
+  { csr, claims = {}, header = {}, key = by.key }: Proof,
+): Promise<string> {
+  return new SignJWT({
+    aud: `spiffe://${server.trustDomain}`,
+    iat: Math.floor(Date.now() / 1000),
+    csr: hash(csr),
+    ...claims,
+  })
     .setProtectedHeader({ alg: "ES256", x5c: [...by.x5c], ...header })
     .sign(key);
 }
 
 const renew = (server: ServerProcess, jwt: string, csr: string) =>
-  put(server, RENEW, csr, { Authorization: `Bearer ${jwt}`, Accept: "application/pem-certificate-chain" });
+  put(server, RENEW, csr, {
+    Authorization: `Bearer ${jwt}`,
+    Accept: "application/pem-certificate-chain",
+  });
 
 describe("PUT /v1/connect/ca/renew", () => {
   let server: ServerProcess;
@@ -85,10 +104,17 @@ describe("PUT /v1/connect/ca/renew", () => {
   it("gives whoever proves the key of a leaf the same identity for a new key, without a token", async () => {
     const web = await holder(server);
     const next = csrFor(server, "web");
-    const { status, text } = await renew(server, await prove(server, web, { csr: next.csr }), next.csr);
+    const { status, text } = await renew(
+      server,
+      await prove(server, web, { csr: next.csr }),
+      next.csr,
+    );
     assert.equal(status, 200, text);
     const leaf = new X509Certificate(text);
-    assert.equal(leaf.subjectAltName, `URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`);
+    assert.equal(
+      leaf.subjectAltName,
+      `URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`,
+    );
     assert.ok(leaf.publicKey.equals(createPublicKey(next.key)));
   });
 
@@ -100,7 +126,11 @@ describe("PUT /v1/connect/ca/renew", () => {
     it(`takes a proof by a key on ${name}`, async () => {
       const web = await holder(server, "web", newkey, alg);
       const { csr } = csrFor(server, "web");
-      const { status, text } = await renew(server, await prove(server, web, { csr, header: { alg } }), csr);
+      const { status, text } = await renew(
+        server,
+        await prove(server, web, { csr, header: { alg } }),
+        csr,
+      );
       assert.equal(status, 200, text);
     });
 
@@ -113,7 +143,10 @@ describe("PUT /v1/connect/ca/renew", () => {
       assert.ok(new X509Certificate(text).publicKey.equals(createPublicKey(mine.key)));
     }
     const { status, text } = await renew(server, jwt, theirs.csr);
-    assert.deepEqual([status, text], [403, "Permission denied: cannot renew: the proof is for another request"]);
+    assert.deepEqual(
+      [status, text],
+      [403, "Permission denied: cannot renew: the proof is for another request"],
+    );
   });
 
   it("refuses every proof that does not hold", async () => {
@@ -129,7 +162,12 @@ describe("PUT /v1/connect/ca/renew", () => {
     const none = `${Buffer.from(JSON.stringify({ alg: "none", x5c: web.x5c })).toString("base64url")}.${Buffer.from(JSON.stringify({ aud: `spiffe://${server.trustDomain}`, iat: now, csr: hash(csr) })).toString("base64url")}.`;
     const cases: readonly (readonly [string, string, string, RegExp])[] = [
       ["another identity", await prove(server, web, { csr: api }), api, /another identity/],
-      ["another key than the leaf's", await prove(server, web, { csr, key: stolen.privateKey }), csr, /not signed with the leaf's key/],
+      [
+        "another key than the leaf's",
+        await prove(server, web, { csr, key: stolen.privateKey }),
+        csr,
+        /not signed with the leaf's key/,
+      ],
       ["alg none", none, csr, /a key of this kind signs with ES256/],
       [
         "a MAC by the public key (key confusion)",
@@ -137,14 +175,49 @@ describe("PUT /v1/connect/ca/renew", () => {
         csr,
         /a key of this kind signs with ES256/,
       ],
-      ["another audience", await prove(server, web, { csr, claims: { aud: "spiffe://other.consul" } }), csr, /another audience/],
-      ["no audience", await prove(server, web, { csr, claims: { aud: undefined } }), csr, /must have the claims/],
-      ["more than five minutes old", await prove(server, web, { csr, claims: { iat: now - 400 } }), csr, /more than 5 minutes old/],
-      ["from the future", await prove(server, web, { csr, claims: { iat: now + 400 } }), csr, /from the future/],
-      ["no request named", await prove(server, web, { csr, claims: { csr: undefined } }), csr, /must have the claims/],
+      [
+        "another audience",
+        await prove(server, web, { csr, claims: { aud: "spiffe://other.consul" } }),
+        csr,
+        /another audience/,
+      ],
+      [
+        "no audience",
+        await prove(server, web, { csr, claims: { aud: undefined } }),
+        csr,
+        /must have the claims/,
+      ],
+      [
+        "more than five minutes old",
+        await prove(server, web, { csr, claims: { iat: now - 400 } }),
+        csr,
+        /more than 5 minutes old/,
+      ],
+      [
+        "from the future",
+        await prove(server, web, { csr, claims: { iat: now + 400 } }),
+        csr,
+        /from the future/,
+      ],
+      [
+        "no request named",
+        await prove(server, web, { csr, claims: { csr: undefined } }),
+        csr,
+        /must have the claims/,
+      ],
       ["a leaf of another CA", await prove(server, stranger, { csr }), csr, /not of this CA/],
-      ["no certificate", await prove(server, web, { csr, header: { x5c: [] } }), csr, /must be a JWT with the leaf in x5c/],
-      ["a certificate that is none", await prove(server, web, { csr, header: { x5c: ["AAAA"] } }), csr, /x5c must hold certificates/],
+      [
+        "no certificate",
+        await prove(server, web, { csr, header: { x5c: [] } }),
+        csr,
+        /must be a JWT with the leaf in x5c/,
+      ],
+      [
+        "a certificate that is none",
+        await prove(server, web, { csr, header: { x5c: ["AAAA"] } }),
+        csr,
+        /x5c must hold certificates/,
+      ],
       ["no JWT", "x.y.z", csr, /must be a JWT/],
     ];
     const wrong: string[] = [];
@@ -155,16 +228,26 @@ describe("PUT /v1/connect/ca/renew", () => {
     assert.deepEqual(wrong, []);
     assert.equal((await put(server, RENEW, csr, {})).status, 403);
     // A kid says nothing: the leaf in x5c does.
-    const { status } = await renew(server, await prove(server, web, { csr, header: { kid: "someone-else" } }), csr);
+    const { status } = await renew(
+      server,
+      await prove(server, web, { csr, header: { kid: "someone-else" } }),
+      csr,
+    );
     assert.equal(status, 200);
   });
 
   it("refuses a CA certificate in place of a leaf", async () => {
     const web = await holder(server);
-    const roots = (await (await fetch(`${server.url}/v1/connect/ca/roots`)).json()) as { Roots: { RootCert: string }[] };
+    const roots = (await (await fetch(`${server.url}/v1/connect/ca/roots`)).json()) as {
+      Roots: { RootCert: string }[];
+    };
     const root = (roots.Roots[0]?.RootCert ?? "").replace(/-----[^-]+-----|\s/g, "");
     const { csr } = csrFor(server, "web");
-    const { status, text } = await renew(server, await prove(server, { ...web, x5c: [root] }, { csr }), csr);
+    const { status, text } = await renew(
+      server,
+      await prove(server, { ...web, x5c: [root] }, { csr }),
+      csr,
+    );
     assert.equal(status, 403, text);
   });
 
@@ -183,23 +266,39 @@ describe("PUT /v1/connect/ca/renew", () => {
       { KeyID: keyId },
       { SPIFFEID: `spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web` },
     ]) {
-      const made = JSON.parse((await put(server, "/v1/connect/ca/deny", JSON.stringify(denial), admin)).text) as { ID: string };
+      const made = JSON.parse(
+        (await put(server, "/v1/connect/ca/deny", JSON.stringify(denial), admin)).text,
+      ) as { ID: string };
       const refused = await renew(server, await prove(server, web, { csr }), csr);
       assert.equal(refused.status, 403, JSON.stringify(denial));
       assert.match(refused.text, /is on the deny list$/);
-      await fetch(`${server.url}/v1/connect/ca/deny/${made.ID}`, { method: "DELETE", headers: admin });
+      await fetch(`${server.url}/v1/connect/ca/deny/${made.ID}`, {
+        method: "DELETE",
+        headers: admin,
+      });
     }
     assert.equal((await renew(server, await prove(server, web, { csr }), csr)).status, 200);
   });
 
   it("goes on while Redis is away, and after a rotation", { skip: noRedis }, async () => {
     const redis: RedisServer = await startRedis();
-    const replica = await startServer({ ...ACL, MESHCA_STORE: `redis://127.0.0.1:${redis.port}`, MESHCA_KEK: makeKek() });
+    const replica = await startServer({
+      ...ACL,
+      MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
+      MESHCA_KEK: makeKek(),
+    });
     try {
       const web = await holder(replica);
-      assert.equal((await put(replica, "/v1/connect/ca/rotate", "", { "X-Consul-Token": MANAGEMENT })).status, 200);
+      assert.equal(
+        (await put(replica, "/v1/connect/ca/rotate", "", { "X-Consul-Token": MANAGEMENT })).status,
+        200,
+      );
       redis.kill("SIGKILL");
-      await until(async () => (await put(replica, "/v1/connect/ca/rotate", "", { "X-Consul-Token": MANAGEMENT })).status === 503);
+      await until(
+        async () =>
+          (await put(replica, "/v1/connect/ca/rotate", "", { "X-Consul-Token": MANAGEMENT }))
+            .status === 503,
+      );
       const { csr } = csrFor(replica, "web");
       const { status, text } = await renew(replica, await prove(replica, web, { csr }), csr);
       assert.equal(status, 200, text);
@@ -219,12 +318,19 @@ describe("PUT /v1/connect/ca/renew while a request waits for its turn", () => {
     const { app } = await createTestApp({}, ca);
     const { csr } = opensslCsr(`URI:${serviceUri(manager, "web")}`);
     const { certificatePem } = await manager.sign(csr);
-    const rotate = (forceWithoutCrossSigning: boolean) => manager.rotate({ forceWithoutCrossSigning, modifyIndex: null });
+    const rotate = (forceWithoutCrossSigning: boolean) =>
+      manager.rotate({ forceWithoutCrossSigning, modifyIndex: null });
     await rotate(false);
     const before = clock.sleepers;
     const headers = { Host: "127.0.0.1:8500" };
-    const request = new Request(`http://127.0.0.1:8500${RENEW}`, { method: "PUT", body: csr, headers });
-    const renewed = app.fetch(request, { peerCertificate: new Uint8Array(new X509Certificate(certificatePem).raw) });
+    const request = new Request(`http://127.0.0.1:8500${RENEW}`, {
+      method: "PUT",
+      body: csr,
+      headers,
+    });
+    const renewed = app.fetch(request, {
+      peerCertificate: new Uint8Array(new X509Certificate(certificatePem).raw),
+    });
     await until(() => clock.sleepers === before + 1);
     await meanwhile(manager);
     clock.advance(1000);
@@ -243,7 +349,9 @@ describe("PUT /v1/connect/ca/renew while a request waits for its turn", () => {
   });
 
   it("gives a leaf if another change was made meanwhile", async () => {
-    const { status, text } = await waited((manager) => manager.configure(configuration({ LeafCertTTL: "24h" })));
+    const { status, text } = await waited((manager) =>
+      manager.configure(configuration({ LeafCertTTL: "24h" })),
+    );
     assert.equal(status, 200, text);
   });
 });
@@ -255,14 +363,22 @@ describe("PUT /v1/connect/ca/renew with a leaf of an abandoned root", () => {
     const trustDomain = `${ca.manager.require().state.clusterId}.consul`;
     const { csr } = opensslCsr(`URI:spiffe://${trustDomain}/ns/default/dc/dc1/svc/web`);
     const renewWith = async ({ cert, key }: { cert: string; key: string }, more: string) => {
-      const x5c = [...(cert + more).matchAll(/-----BEGIN CERTIFICATE-----([^-]+)-----/g)].map((match) =>
-        (match[1] ?? "").replace(/\s/g, ""),
+      const x5c = [...(cert + more).matchAll(/-----BEGIN CERTIFICATE-----([^-]+)-----/g)].map(
+        (match) => (match[1] ?? "").replace(/\s/g, ""),
       );
       const pkcs8 = createPrivateKey(key).export({ type: "pkcs8", format: "pem" }).toString();
-      const claims = { aud: `spiffe://${trustDomain}`, iat: Math.floor(Date.now() / 1000), csr: hash(csr) };
+      const claims = {
+        aud: `spiffe://${trustDomain}`,
+        iat: Math.floor(Date.now() / 1000),
+        csr: hash(csr),
+      };
       const signed = new SignJWT(claims).setProtectedHeader({ alg: "ES256", x5c });
       const jwt = await signed.sign(await importPKCS8(pkcs8, "ES256"));
-      const answer = await fetch(RENEW, { method: "PUT", body: csr, headers: { Authorization: `Bearer ${jwt}` } });
+      const answer = await fetch(RENEW, {
+        method: "PUT",
+        body: csr,
+        headers: { Authorization: `Bearer ${jwt}` },
+      });
       return [answer.status, await answer.text()] as const;
     };
     const forged = forge("web");
@@ -276,16 +392,27 @@ describe("PUT /v1/connect/ca/renew with a leaf of an abandoned root", () => {
       );
     }
     const byCertificate = (pem: string) =>
-      app.fetch(new Request(`http://127.0.0.1:8500${RENEW}`, { method: "PUT", body: csr, headers: { Host: "127.0.0.1:8500" } }), {
-        peerCertificate: new Uint8Array(new X509Certificate(pem).raw),
-      });
+      app.fetch(
+        new Request(`http://127.0.0.1:8500${RENEW}`, {
+          method: "PUT",
+          body: csr,
+          headers: { Host: "127.0.0.1:8500" },
+        }),
+        {
+          peerCertificate: new Uint8Array(new X509Certificate(pem).raw),
+        },
+      );
     const refused = await byCertificate(forged.cert);
-    assert.deepEqual([refused.status, /the leaf is not of this CA/.test(await refused.text())], [403, true]);
+    assert.deepEqual(
+      [refused.status, /the leaf is not of this CA/.test(await refused.text())],
+      [403, true],
+    );
     const own = opensslCsr(`URI:spiffe://${trustDomain}/ns/default/dc/dc1/svc/web`);
     const { certificatePem } = await ca.manager.sign(own.csr);
     // The leaf is enough: what stands above it is known.
     const [leaf = ""] = certificatePem.split(/(?<=-----END CERTIFICATE-----\n)/);
-    for (const cert of [certificatePem, leaf, leaf + forged.cert]) assert.equal((await renewWith({ ...own, cert }, ""))[0], 200);
+    for (const cert of [certificatePem, leaf, leaf + forged.cert])
+      assert.equal((await renewWith({ ...own, cert }, ""))[0], 200);
     assert.equal((await byCertificate(leaf)).status, 200);
   });
 });

@@ -1,5 +1,6 @@
 /**
- * Every answer has the id of its request, the server's own, and every line of the log of that request has it too.
+ * Every answer has the id of its request, the server's own, and every line of the log of that
+ * request has it too.
  * @module
  */
 import assert from "node:assert/strict";
@@ -46,14 +47,21 @@ describe("X-Request-Id", () => {
     [405, "/v1/connect/ca/roots", { method: "DELETE" }],
     [413, "/v1/connect/ca/sign", { method: "PUT", body: "x".repeat(20_000) }],
     [414, `/${"x".repeat(9000)}`],
-    [415, "/v1/connect/ca/sign", { method: "PUT", body: "x", headers: { "Content-Type": "image/png" } }],
+    [
+      415,
+      "/v1/connect/ca/sign",
+      { method: "PUT", body: "x", headers: { "Content-Type": "image/png" } },
+    ],
   ];
   for (const [status, target, init] of cases)
     it(`${init?.method ?? "GET"} ${target.slice(0, 40)} with ${status} has one, which the log has too`, async () => {
       const { log, lines } = recorder();
       const { app } = await createTestApp({ log });
       const headers = { ...init?.headers, Host: "127.0.0.1", "X-Request-Id": "mine" };
-      const answer = await app.fetch(new Request(`http://127.0.0.1${target}`, { ...init, headers }), { remoteAddress: "127.0.0.1" });
+      const answer = await app.fetch(
+        new Request(`http://127.0.0.1${target}`, { ...init, headers }),
+        { remoteAddress: "127.0.0.1" },
+      );
       const id = answer.headers.get("x-request-id") ?? "";
       assert.equal(answer.status, status);
       assert.match(id, UUID);
@@ -71,7 +79,9 @@ describe("X-Request-Id", () => {
       limits: { ...DEFAULT_HTTP_LIMITS, requestsPerClient: 1, limitLoopback: true },
     });
     const ask = (host: string, path: string) =>
-      app.fetch(new Request(`http://127.0.0.1${path}`, { headers: { Host: host } }), { remoteAddress: "127.0.0.1" });
+      app.fetch(new Request(`http://127.0.0.1${path}`, { headers: { Host: host } }), {
+        remoteAddress: "127.0.0.1",
+      });
     const answers = [
       await ask("evil.example", "/healthz"),
       await ask("127.0.0.1", "/v1/connect/ca/configuration"),
@@ -89,10 +99,16 @@ describe("X-Request-Id", () => {
   it("the lines of a change have it, and a failure of ours has it in its text", async () => {
     const { log, lines } = recorder();
     const ca = await createTestCa({ log });
-    const { app } = await createTestApp({ log, renderMetrics: () => Promise.reject(new RangeError("x")) }, ca);
+    const { app } = await createTestApp(
+      { log, renderMetrics: () => Promise.reject(new RangeError("x")) },
+      ca,
+    );
     lines.length = 0;
     const changed = await app.fetch(
-      new Request("http://127.0.0.1/v1/connect/ca/rotate", { method: "PUT", headers: { Host: "127.0.0.1" } }),
+      new Request("http://127.0.0.1/v1/connect/ca/rotate", {
+        method: "PUT",
+        headers: { Host: "127.0.0.1" },
+      }),
     );
     assert.equal(changed.status, 200);
     const made = lines.filter(({ message }) => message === "CA changed: rotate");
@@ -100,8 +116,13 @@ describe("X-Request-Id", () => {
       made.map(({ requestId }) => requestId),
       [changed.headers.get("x-request-id")],
     );
-    const failed = await app.fetch(new Request("http://127.0.0.1/metrics", { headers: { Host: "127.0.0.1" } }));
-    assert.match(await failed.text(), new RegExp(`under request ${failed.headers.get("x-request-id")}$`));
+    const failed = await app.fetch(
+      new Request("http://127.0.0.1/metrics", { headers: { Host: "127.0.0.1" } }),
+    );
+    assert.match(
+      await failed.text(),
+      new RegExp(`under request ${failed.headers.get("x-request-id")}$`),
+    );
   });
 
   it("lines that stores, providers and what they start write within a request have it, and others have none", async () => {
@@ -121,7 +142,9 @@ describe("X-Request-Id", () => {
     };
     const { app } = await createTestApp({ log, inRequest, renderMetrics });
     const ask = async () => {
-      const answer = await app.fetch(new Request("http://127.0.0.1/metrics", { headers: { Host: "127.0.0.1" } }));
+      const answer = await app.fetch(
+        new Request("http://127.0.0.1/metrics", { headers: { Host: "127.0.0.1" } }),
+      );
       await later;
       return answer.headers.get("x-request-id");
     };
@@ -148,7 +171,9 @@ describe("X-Request-Id", () => {
     try {
       // What was seen last cannot be written any more.
       renameSync(dataDir, `${dataDir}-gone`);
-      id = (await send(server.port, { method: "PUT", target: "/v1/connect/ca/rotate" }))?.header("X-Request-Id");
+      id = (await send(server.port, { method: "PUT", target: "/v1/connect/ca/rotate" }))?.header(
+        "X-Request-Id",
+      );
     } finally {
       await server.stop();
       rmSync(`${dataDir}-gone`, { recursive: true, force: true });
@@ -163,8 +188,12 @@ describe("X-Request-Id", () => {
   it("failures of one kind have one line a second, with the number of the others, and unexpected ones a line each", async () => {
     const { log, lines } = recorder();
     const ca = await createTestCa({ started: false });
-    const { app } = await createTestApp({ log, renderMetrics: () => Promise.reject(new RangeError("x")) }, ca);
-    const ask = (path: string) => app.fetch(new Request(`http://127.0.0.1${path}`, { headers: { Host: "127.0.0.1" } }));
+    const { app } = await createTestApp(
+      { log, renderMetrics: () => Promise.reject(new RangeError("x")) },
+      ca,
+    );
+    const ask = (path: string) =>
+      app.fetch(new Request(`http://127.0.0.1${path}`, { headers: { Host: "127.0.0.1" } }));
     const failed = () => lines.filter(({ message }) => message === "Request failed");
     for (let i = 0; i < 100; i++) assert.equal((await ask("/v1/connect/ca/roots")).status, 503);
     assert.equal(failed().length, 1);
@@ -183,9 +212,15 @@ describe("X-Request-Id", () => {
 
   it("requests above a rate that is only watched have one line a second, with the number of the others", async () => {
     const { log, lines } = recorder();
-    const test = await createTestApp({ log, limits: { ...DEFAULT_HTTP_LIMITS, requestMode: "permissive", readRate: 0.1 } });
+    const test = await createTestApp({
+      log,
+      limits: { ...DEFAULT_HTTP_LIMITS, requestMode: "permissive", readRate: 0.1 },
+    });
     const ask = () => test.fetch("/v1/connect/ca/configuration");
-    const told = () => lines.filter(({ message }) => message === "A request is above the rate of the server, and is served");
+    const told = () =>
+      lines.filter(
+        ({ message }) => message === "A request is above the rate of the server, and is served",
+      );
     for (let i = 0; i < 100; i++) assert.equal((await ask()).status, 200);
     test.clock.advance(1000);
     const last = (await ask()).headers.get("x-request-id");

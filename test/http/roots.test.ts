@@ -27,11 +27,13 @@ interface Listed {
 /** An app that has rotated so many times. */
 async function rotated(times: number): Promise<TestApp> {
   const test = await createTestApp();
-  for (let i = 0; i < times; i++) assert.equal((await test.fetch("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
+  for (let i = 0; i < times; i++)
+    assert.equal((await test.fetch("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
   return test;
 }
 
-const listed = async (test: TestApp) => JSON.parse(await (await test.fetch(ROOTS)).text()) as Listed;
+const listed = async (test: TestApp) =>
+  JSON.parse(await (await test.fetch(ROOTS)).text()) as Listed;
 
 describe("GET /v1/connect/ca/roots", () => {
   it("GET /v1/connect/ca/roots lists roots by their IDs, one of them active, all with the index of the last change", async () => {
@@ -53,7 +55,10 @@ describe("GET /v1/connect/ca/roots", () => {
     const [root] = (JSON.parse(text) as Listed).Roots;
     const certificate = new X509Certificate(root?.RootCert ?? "");
     assert.equal(root?.ID, certificate.fingerprint.toLowerCase());
-    assert.equal(/"SerialNumber":(\d+)/.exec(text)?.[1], BigInt(`0x${certificate.serialNumber.slice(-16)}`).toString());
+    assert.equal(
+      /"SerialNumber":(\d+)/.exec(text)?.[1],
+      BigInt(`0x${certificate.serialNumber.slice(-16)}`).toString(),
+    );
   });
 
   it("GET /v1/connect/ca/roots?pem=true gives every root with its intermediates in the order of the listing", async () => {
@@ -64,7 +69,9 @@ describe("GET /v1/connect/ca/roots", () => {
     assert.equal(response.headers.get("x-consul-index"), "3");
     assert.equal(
       await response.text(),
-      Roots.map(({ RootCert, IntermediateCerts }) => RootCert + (IntermediateCerts ?? []).join("")).join(""),
+      Roots.map(
+        ({ RootCert, IntermediateCerts }) => RootCert + (IntermediateCerts ?? []).join(""),
+      ).join(""),
     );
   });
 
@@ -78,10 +85,16 @@ describe("GET /v1/connect/ca/roots", () => {
       for (const known of [tag, tag.slice(2), `"other", ${tag}`, "*"]) {
         const same = await test.fetch(path, { headers: { "If-None-Match": known } });
         assert.deepEqual([same.status, await same.text()], [304, ""]);
-        assert.deepEqual([same.headers.get("etag"), same.headers.get("cache-control")], [tag, "public, max-age=1"]);
+        assert.deepEqual(
+          [same.headers.get("etag"), same.headers.get("cache-control")],
+          [tag, "public, max-age=1"],
+        );
         assert.equal(same.headers.get("x-consul-index"), first.headers.get("x-consul-index"));
       }
-      assert.equal((await test.fetch(path, { headers: { "If-None-Match": '"other"' } })).status, 200);
+      assert.equal(
+        (await test.fetch(path, { headers: { "If-None-Match": '"other"' } })).status,
+        200,
+      );
     }
     const before = (await test.fetch(ROOTS)).headers.get("etag") ?? "";
     await test.fetch("/v1/connect/ca/rotate", { method: "PUT" });
@@ -94,7 +107,9 @@ describe("GET /v1/connect/ca/roots", () => {
     const test = await rotated(1);
     for (const path of [ROOTS, "/v1/agent/connect/ca/roots"]) {
       const { headers } = await test.fetch(path);
-      const waited = await test.fetch(`${path}?index=1&wait=1s`, { headers: { "If-None-Match": headers.get("etag") ?? "" } });
+      const waited = await test.fetch(`${path}?index=1&wait=1s`, {
+        headers: { "If-None-Match": headers.get("etag") ?? "" },
+      });
       assert.deepEqual([waited.status, waited.headers.get("cache-control")], [200, "no-store"]);
     }
   });
@@ -113,23 +128,36 @@ describe("GET /v1/connect/ca/roots", () => {
       const answer = await test.fetch(ROOTS, { headers: { "Accept-Encoding": accept } });
       assert.equal(answer.headers.get("content-encoding"), gzip ? "gzip" : null, accept);
       const bytes = new Uint8Array(await answer.arrayBuffer());
-      assert.equal(new TextDecoder().decode(gzip ? gunzipSync(bytes) : bytes), await plain.clone().text());
-      for (const name of ["x-consul-index", "vary", "content-type"]) assert.equal(answer.headers.get(name), plain.headers.get(name));
+      assert.equal(
+        new TextDecoder().decode(gzip ? gunzipSync(bytes) : bytes),
+        await plain.clone().text(),
+      );
+      for (const name of ["x-consul-index", "vary", "content-type"])
+        assert.equal(answer.headers.get(name), plain.headers.get(name));
     }
   });
 
   it("GET /v1/connect/ca/roots does not compress what is short", async () => {
     const test = await createTestApp();
     const headers = { "Accept-Encoding": "gzip" };
-    assert.equal((await test.fetch("/v1/connect/ca/configuration", { headers })).headers.get("content-encoding"), null);
-    assert.equal((await test.fetch(`${ROOTS}?pem=true`, { headers })).headers.get("content-encoding"), null);
+    assert.equal(
+      (await test.fetch("/v1/connect/ca/configuration", { headers })).headers.get(
+        "content-encoding",
+      ),
+      null,
+    );
+    assert.equal(
+      (await test.fetch(`${ROOTS}?pem=true`, { headers })).headers.get("content-encoding"),
+      null,
+    );
   });
 
   it("GET /v1/connect/ca/roots of a client that closes its connection frees its place in the server", async () => {
     const server = await startServer();
     try {
       const watchers = async () => {
-        const { body = "" } = (await send(server.port, { method: "GET", target: "/metrics" })) ?? {};
+        const { body = "" } =
+          (await send(server.port, { method: "GET", target: "/metrics" })) ?? {};
         return Number(/^meshca_\w*watchers\w* (\d+)$/m.exec(body)?.[1]);
       };
       let waiting = 0;
@@ -137,7 +165,9 @@ describe("GET /v1/connect/ca/roots", () => {
         while (waiting !== count) waiting = await watchers();
       };
       const gone = new AbortController();
-      const asked = fetch(`${server.url}${ROOTS}?index=1&wait=600s`, { signal: gone.signal }).catch(() => null);
+      const asked = fetch(`${server.url}${ROOTS}?index=1&wait=600s`, { signal: gone.signal }).catch(
+        () => null,
+      );
       await watch(1);
       gone.abort();
       assert.equal(await asked, null);
@@ -151,14 +181,19 @@ describe("GET /v1/connect/ca/roots", () => {
   it("GET /v1/connect/ca/roots marks abandoned roots and no other, and changes name them in a header", async () => {
     const { ca } = await abandonedRoot(new Date());
     const test = await createTestApp({}, ca);
-    const { Roots } = (await (await test.fetch(ROOTS)).json()) as { Roots: { ID: string; Abandoned?: boolean }[] };
+    const { Roots } = (await (await test.fetch(ROOTS)).json()) as {
+      Roots: { ID: string; Abandoned?: boolean }[];
+    };
     const abandoned = Roots.filter((root) => "Abandoned" in root);
     assert.deepEqual(
       abandoned.map(({ Abandoned }) => Abandoned),
       [true],
     );
     const ttl = JSON.stringify({ Provider: "consul", Config: { LeafCertTTL: "71h" } });
-    const configured = await test.fetch("/v1/connect/ca/configuration", { method: "PUT", body: ttl });
+    const configured = await test.fetch("/v1/connect/ca/configuration", {
+      method: "PUT",
+      body: ttl,
+    });
     const force = JSON.stringify({ ForceWithoutCrossSigning: true });
     const again = await test.fetch("/v1/connect/ca/rotate", { method: "PUT", body: force });
     for (const answer of [configured, again]) assert.equal(answer.status, 200);
@@ -177,20 +212,29 @@ describe("MESHCA_MAX_CHAIN_LENGTH", () => {
   it("refuses the rotation past it with the instant from which it works, and names what force abandons before and after", async () => {
     const server = await startServer({ MESHCA_MAX_CHAIN_LENGTH: "3" });
     const rotate = (body?: string) =>
-      fetch(`${server.url}/v1/connect/ca/rotate`, { method: "PUT", ...(body === undefined ? {} : { body }) });
+      fetch(`${server.url}/v1/connect/ca/rotate`, {
+        method: "PUT",
+        ...(body === undefined ? {} : { body }),
+      });
     try {
       for (let i = 0; i < 2; i++) assert.equal((await rotate()).status, 200);
       const refused = await rotate();
       const text = await refused.text();
       assert.equal(refused.status, 409, text);
-      assert.match(text, /^Cannot rotate: the chain of a leaf would have 4 certificates, and at most 3 are allowed/);
-      const [, from = "", id] = /possible from (\S+) on, .* abandons root ([0-9a-f:]+):/.exec(text) ?? [];
+      assert.match(
+        text,
+        /^Cannot rotate: the chain of a leaf would have 4 certificates, and at most 3 are allowed/,
+      );
+      const [, from = "", id] =
+        /possible from (\S+) on, .* abandons root ([0-9a-f:]+):/.exec(text) ?? [];
       const days = (Date.parse(from) - Date.now()) / 86_400_000;
       assert.ok(days > 6 && days < 7, from);
       assert.ok(Number(refused.headers.get("Retry-After")) > 6 * 86_400);
       const forced = await rotate(JSON.stringify({ ForceWithoutCrossSigning: true }));
       assert.deepEqual([forced.status, forced.headers.get("X-Meshca-Abandoned-Roots")], [200, id]);
-      const { Roots } = (await (await fetch(`${server.url}${ROOTS}`)).json()) as { Roots: { ID: string; Abandoned?: boolean }[] };
+      const { Roots } = (await (await fetch(`${server.url}${ROOTS}`)).json()) as {
+        Roots: { ID: string; Abandoned?: boolean }[];
+      };
       assert.deepEqual(
         Roots.filter(({ Abandoned }) => Abandoned).map(({ ID }) => ID),
         [id],

@@ -1,5 +1,6 @@
 /**
- * Every route is in the README, answers OPTIONS and refuses what it does not know; what machines watch us by.
+ * Every route is in the README, answers OPTIONS and refuses what it does not know; what machines
+ * watch us by.
  * @module
  */
 import assert from "node:assert/strict";
@@ -16,7 +17,9 @@ describe("routes", () => {
     const routes = routesOf(options, app.watchers).flatMap(({ path, methods }) =>
       Object.keys(methods).map((method) => `${method} ${path}`),
     );
-    const rows = tableOf("Routes").flatMap(([methods = "", path = ""]) => methods.split(", ").map((method) => `${method} ${path}`));
+    const rows = tableOf("Routes").flatMap(([methods = "", path = ""]) =>
+      methods.split(", ").map((method) => `${method} ${path}`),
+    );
     assert.deepEqual(rows.toSorted(), routes.toSorted());
   });
 
@@ -25,23 +28,33 @@ describe("routes", () => {
     const { app, options } = await createTestApp({ access });
     const words = (need: Need | undefined): string => {
       if (typeof need === "object") return `${need.resource}:${need.access}`;
-      return { public: "nothing", optional: "nothing, or a token", token: "a token", identity: "what the identity needs" }[
-        need ?? "public"
-      ];
+      return {
+        public: "nothing",
+        optional: "nothing, or a token",
+        token: "a token",
+        identity: "what the identity needs",
+      }[need ?? "public"];
     };
     for (const { path, methods, needs } of routesOf(options, app.watchers))
-      assert.deepEqual(Object.keys(needs), Object.keys(methods), `${path} has a method without a need`);
+      assert.deepEqual(
+        Object.keys(needs),
+        Object.keys(methods),
+        `${path} has a method without a need`,
+      );
     const asked = new Map(
       routesOf(options, app.watchers).flatMap(({ path, needs }) =>
         Object.entries(needs).map(([method, need]) => [`${method} ${path}`, words(need)] as const),
       ),
     );
     for (const [methods = "", path = "", need = ""] of tableOf("Routes"))
-      for (const method of methods.split(", ")) assert.equal(asked.get(`${method} ${path}`), need, `${method} ${path}`);
+      for (const method of methods.split(", "))
+        assert.equal(asked.get(`${method} ${path}`), need, `${method} ${path}`);
   });
 
   it("every call that needs something is refused to whoever has nothing, before anything is read", async () => {
-    const { app, options, fetch } = await createTestApp({ access: accessThat({ allows: () => false }) });
+    const { app, options, fetch } = await createTestApp({
+      access: accessThat({ allows: () => false }),
+    });
     for (const { path, needs } of routesOf(options, app.watchers))
       for (const [method, need] of Object.entries(needs)) {
         if (typeof need !== "object") continue;
@@ -64,10 +77,20 @@ describe("routes", () => {
       const heads = kind === "operations" ? ["HEAD"] : [];
       const allow = ["OPTIONS", ...Object.keys(methods), ...heads].join();
       const asked = await fetch(path, { method: "OPTIONS" });
-      assert.deepEqual([asked.status, asked.headers.get("allow"), await asked.text()], [200, allow, ""], path);
-      for (const method of ["DELETE", "PATCH", "HEAD"].filter((name) => !Object.hasOwn(methods, name) && !heads.includes(name))) {
+      assert.deepEqual(
+        [asked.status, asked.headers.get("allow"), await asked.text()],
+        [200, allow, ""],
+        path,
+      );
+      for (const method of ["DELETE", "PATCH", "HEAD"].filter(
+        (name) => !Object.hasOwn(methods, name) && !heads.includes(name),
+      )) {
         const refused = await fetch(path, { method });
-        assert.deepEqual([refused.status, refused.headers.get("allow")], [405, allow], `${method} ${path}`);
+        assert.deepEqual(
+          [refused.status, refused.headers.get("allow")],
+          [405, allow],
+          `${method} ${path}`,
+        );
         // An answer to HEAD has the length of its text, and no text.
         assert.equal(await refused.text(), method === "HEAD" ? "" : `method ${method} not allowed`);
       }
@@ -78,21 +101,34 @@ describe("routes", () => {
     const { app, options, fetch } = await createTestApp();
     for (const { path, kind } of routesOf(options, app.watchers)) {
       const { headers } = await fetch(path, { method: "OPTIONS" });
-      assert.equal(headers.get("x-consul-default-acl-policy"), kind === "consul" ? "allow" : null, path);
+      assert.equal(
+        headers.get("x-consul-default-acl-policy"),
+        kind === "consul" ? "allow" : null,
+        path,
+      );
       assert.equal(headers.get("vary"), kind === "consul" ? "Accept-Encoding" : null, path);
     }
   });
 
   it("a path that only begins like a route is unknown", async () => {
     const { fetch } = await createTestApp();
-    for (const path of ["/v1/connect/ca/roots/", "/v1/connect/ca/root", "/v1/connect/ca/roots/x", "/v1/connect/ca/ROOTS"])
+    for (const path of [
+      "/v1/connect/ca/roots/",
+      "/v1/connect/ca/root",
+      "/v1/connect/ca/roots/x",
+      "/v1/connect/ca/ROOTS",
+    ])
       assert.equal((await fetch(path)).status, 404, path);
   });
 
   // What Go's http.ServeMux answers, and with it Consul.
   for (const [path, location, link = location] of [
     ["//v1/connect/ca/roots", "/v1/connect/ca/roots"],
-    ["///v1//status///leader?pretty&dc=dc1", "/v1/status/leader?pretty&dc=dc1", "/v1/status/leader?pretty&amp;dc=dc1"],
+    [
+      "///v1//status///leader?pretty&dc=dc1",
+      "/v1/status/leader?pretty&dc=dc1",
+      "/v1/status/leader?pretty&amp;dc=dc1",
+    ],
     ["/v1/nosuch//", "/v1/nosuch/"],
     ["//evil.example/%22%3E", "/evil.example/%22%3E"],
     ["//", "/"],
@@ -101,11 +137,19 @@ describe("routes", () => {
       const { fetch } = await createTestApp();
       const answer = await fetch(path);
       assert.deepEqual(
-        [answer.status, answer.headers.get("location"), answer.headers.get("content-type"), await answer.text()],
+        [
+          answer.status,
+          answer.headers.get("location"),
+          answer.headers.get("content-type"),
+          await answer.text(),
+        ],
         [301, location, "text/html; charset=utf-8", `<a href="${link}">Moved Permanently</a>.\n\n`],
       );
       const put = await fetch(path, { method: "PUT", body: "x" });
-      assert.deepEqual([put.status, put.headers.get("location"), await put.text()], [301, location, ""]);
+      assert.deepEqual(
+        [put.status, put.headers.get("location"), await put.text()],
+        [301, location, ""],
+      );
     });
 
   it("HEAD is answered as GET without the body where machines watch us", async () => {
@@ -141,7 +185,10 @@ describe("GET /healthz and GET /readyz", () => {
     const { fetch } = await createTestApp();
     for (const [path, text] of [
       ["/healthz", /^ok\n$/],
-      ["/readyz", /^ok\nrole: leader\nterm: 1\nindex: 1\nstaleness_ms: 0\nclock_offset_ms: 0\nreplicas: 1\n$/],
+      [
+        "/readyz",
+        /^ok\nrole: leader\nterm: 1\nindex: 1\nstaleness_ms: 0\nclock_offset_ms: 0\nreplicas: 1\n$/,
+      ],
     ] as const) {
       const answer = await fetch(path);
       assert.equal(answer.status, 200);
@@ -153,7 +200,10 @@ describe("GET /healthz and GET /readyz", () => {
     const { fetch } = await createTestApp({}, await createTestCa({ started: false }));
     const answer = await fetch("/readyz");
     assert.equal(answer.status, 503);
-    assert.match(await answer.text(), /^Cannot sign: CA has not finished initializing\nrole: follower\nterm: 0\n/);
+    assert.match(
+      await answer.text(),
+      /^Cannot sign: CA has not finished initializing\nrole: follower\nterm: 0\n/,
+    );
     assert.equal((await fetch("/healthz")).status, 200);
   });
 
@@ -167,21 +217,31 @@ describe("GET /healthz and GET /readyz", () => {
     clock.advance(87_600 * 3_600_000);
     const answer = await fetch("/readyz");
     assert.equal(answer.status, 503);
-    assert.match(await answer.text(), /^Cannot sign: root expired: certificate expired, expiration date: \d{4}-\d\d-\d\d .* UTC\nrole: /);
+    assert.match(
+      await answer.text(),
+      /^Cannot sign: root expired: certificate expired, expiration date: \d{4}-\d\d-\d\d .* UTC\nrole: /,
+    );
   });
 });
 
 describe("GET /metrics", () => {
   it("GET /metrics answers what the renderer gives, with its media type", async () => {
     const type = "text/plain; version=0.0.4; charset=utf-8";
-    const { fetch } = await createTestApp({ renderMetrics: async () => ({ type, text: "meshca_up 1\n" }) });
+    const { fetch } = await createTestApp({
+      renderMetrics: async () => ({ type, text: "meshca_up 1\n" }),
+    });
     const answer = await fetch("/metrics");
-    assert.deepEqual([answer.status, answer.headers.get("content-type"), await answer.text()], [200, type, "meshca_up 1\n"]);
+    assert.deepEqual(
+      [answer.status, answer.headers.get("content-type"), await answer.text()],
+      [200, type, "meshca_up 1\n"],
+    );
   });
 
   it("each answered request is counted by its route, never by its path", async () => {
     const counted: [string, number][] = [];
-    const { fetch } = await createTestApp({ countRequest: (route, status) => counted.push([route, status]) });
+    const { fetch } = await createTestApp({
+      countRequest: (route, status) => counted.push([route, status]),
+    });
     await fetch("/v1/connect/ca/roots?index=abc");
     await fetch("/v1/connect/ca/roots");
     await fetch("/v1/connect/nosuch");
@@ -196,13 +256,21 @@ describe("GET /metrics", () => {
 describe("an error that is not of the CA", () => {
   it("an unexpected error answers 500 without its text, and the log has the reason under the same request", async () => {
     const logged: Record<string, unknown>[] = [];
-    const log = { debug() {}, info() {}, warn() {}, error: (_: string, fields?: Record<string, unknown>) => logged.push(fields ?? {}) };
+    const log = {
+      debug() {},
+      info() {},
+      warn() {},
+      error: (_: string, fields?: Record<string, unknown>) => logged.push(fields ?? {}),
+    };
     const renderMetrics = () => Promise.reject(new RangeError("secret of the renderer"));
     const { fetch } = await createTestApp({ log, renderMetrics });
     const answer = await fetch("/metrics");
     const text = await answer.text();
     assert.equal(answer.status, 500);
-    assert.match(text, /^Internal error; the server's log has the reason under request [0-9a-f-]{36}$/);
+    assert.match(
+      text,
+      /^Internal error; the server's log has the reason under request [0-9a-f-]{36}$/,
+    );
     assert.equal(logged.length, 1);
     assert.ok(text.endsWith(String(logged[0]?.requestId)));
     assert.equal(logged[0]?.code, "RangeError");

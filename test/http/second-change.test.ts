@@ -21,7 +21,9 @@ const CONFIGURATION = "/v1/connect/ca/configuration";
 const BUSY = 'CA is already in state "RECONFIGURING"';
 
 /** An app over a store whose commits go through `commit`. */
-async function startOver(commit: (inner: Store, ...args: Parameters<Store["commit"]>) => Promise<void>): Promise<TestApp> {
+async function startOver(
+  commit: (inner: Store, ...args: Parameters<Store["commit"]>) => Promise<void>,
+): Promise<TestApp> {
   const clock = createFakeClock();
   const sealer = createSealer(await readKeks(makeKek()));
   const backend = createMemoryBackend(clock);
@@ -46,7 +48,9 @@ async function startHeld() {
 }
 
 async function visible(test: TestApp): Promise<string[]> {
-  return Promise.all([CONFIGURATION, "/v1/connect/ca/roots"].map(async (path) => (await test.fetch(path)).text()));
+  return Promise.all(
+    [CONFIGURATION, "/v1/connect/ca/roots"].map(async (path) => (await test.fetch(path)).text()),
+  );
 }
 
 describe("a second change while one runs", () => {
@@ -57,11 +61,17 @@ describe("a second change while one runs", () => {
     const before = await visible(test);
     for (const [path, init] of [
       [CONFIGURATION, leafTtl("70h")],
-      [CONFIGURATION, { method: "PUT", body: '{"Provider":"consul","Config":{"PrivateKeyBits":384}}' }],
+      [
+        CONFIGURATION,
+        { method: "PUT", body: '{"Provider":"consul","Config":{"PrivateKeyBits":384}}' },
+      ],
       ["/v1/connect/ca/rotate", { method: "PUT" }],
     ] as const) {
       const second = await test.fetch(path, init);
-      assert.deepEqual([second.status, await second.text(), second.headers.get("retry-after")], [503, BUSY, "1"]);
+      assert.deepEqual(
+        [second.status, await second.text(), second.headers.get("retry-after")],
+        [503, BUSY, "1"],
+      );
     }
     assert.deepEqual(await visible(test), before);
     letGo();
@@ -74,11 +84,17 @@ describe("a second change while one runs", () => {
     const { test, letGo, committing } = await startHeld();
     const { leases } = test.backend.open(createCodec(test.sealer), "other");
     const { backend, clock, sealer } = test;
-    const other = await createTestApp({}, await createTestCa({ started: false, backend, clock, sealer, leases }));
+    const other = await createTestApp(
+      {},
+      await createTestCa({ started: false, backend, clock, sealer, leases }),
+    );
     const first = test.fetch(CONFIGURATION, leafTtl("71h"));
     await committing();
     const second = await passing(clock, other.fetch(CONFIGURATION, leafTtl("70h")));
-    assert.deepEqual([second.status, await second.text(), second.headers.get("retry-after")], [503, BUSY, "1"]);
+    assert.deepEqual(
+      [second.status, await second.text(), second.headers.get("retry-after")],
+      [503, BUSY, "1"],
+    );
     letGo();
     assert.equal((await first).status, 200);
     assert.equal((await other.fetch(CONFIGURATION, leafTtl("70h"))).status, 200);
@@ -89,7 +105,10 @@ describe("a second change while one runs", () => {
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
     const first = test.fetch("/v1/connect/ca/rotate", { method: "PUT" });
     await committing();
-    assert.equal((await test.fetch("/v1/connect/ca/sign", { method: "PUT", body: csr })).status, 200);
+    assert.equal(
+      (await test.fetch("/v1/connect/ca/sign", { method: "PUT", body: csr })).status,
+      200,
+    );
     assert.equal((await test.fetch("/v1/connect/ca/roots")).headers.get("x-consul-index"), "1");
     letGo();
     assert.equal((await first).status, 200);
@@ -105,9 +124,14 @@ describe("a second change while one runs", () => {
       const answers = await Promise.all(sent);
       const done = answers.filter((answer) => answer?.status === 200).length;
       for (const answer of answers)
-        if (answer?.status !== 200) assert.deepEqual([answer?.status, answer?.body, answer?.header("Retry-After")], [503, BUSY, "1"]);
+        if (answer?.status !== 200)
+          assert.deepEqual(
+            [answer?.status, answer?.body, answer?.header("Retry-After")],
+            [503, BUSY, "1"],
+          );
       assert.ok(done >= 1);
-      const { body = "" } = (await send(server.port, { method: "GET", target: CONFIGURATION })) ?? {};
+      const { body = "" } =
+        (await send(server.port, { method: "GET", target: CONFIGURATION })) ?? {};
       assert.equal(Number(/"ModifyIndex":(\d+)/.exec(body)?.[1]), 1 + done);
     } finally {
       await server.stop();
@@ -116,7 +140,8 @@ describe("a second change while one runs", () => {
 });
 
 describe("a change whose store fails", () => {
-  const lost = () => new StoreError("store_unavailable", "Cannot write the state: the store is away");
+  const lost = () =>
+    new StoreError("store_unavailable", "Cannot write the state: the store is away");
 
   it("PUT /v1/connect/ca/configuration answers 503 where the commit failed, and the old state stays in use", async () => {
     let failing = false;
@@ -128,10 +153,19 @@ describe("a change whose store fails", () => {
     const before = await visible(test);
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
     for (const body of [{ LeafCertTTL: "71h" }, { PrivateKeyBits: 384 }]) {
-      const answer = await test.fetch(CONFIGURATION, { method: "PUT", body: JSON.stringify({ Provider: "consul", Config: body }) });
-      assert.deepEqual([answer.status, await answer.text()], [503, "Cannot write the state: the store is away"]);
+      const answer = await test.fetch(CONFIGURATION, {
+        method: "PUT",
+        body: JSON.stringify({ Provider: "consul", Config: body }),
+      });
+      assert.deepEqual(
+        [answer.status, await answer.text()],
+        [503, "Cannot write the state: the store is away"],
+      );
       assert.deepEqual(await visible(test), before);
-      assert.equal((await test.fetch("/v1/connect/ca/sign", { method: "PUT", body: csr })).status, 200);
+      assert.equal(
+        (await test.fetch("/v1/connect/ca/sign", { method: "PUT", body: csr })).status,
+        200,
+      );
     }
     failing = false;
     assert.equal((await test.fetch(CONFIGURATION, leafTtl("71h"))).status, 200);

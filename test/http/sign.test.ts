@@ -1,5 +1,6 @@
 /**
- * PUT and POST /v1/connect/ca/sign: every kind of identity, the form of the answer, and openssl's opinion of the leaf.
+ * PUT and POST /v1/connect/ca/sign: every kind of identity, the form of the answer, and openssl's
+ * opinion of the leaf.
  * @module
  */
 import assert from "node:assert/strict";
@@ -7,13 +8,26 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { systemClock } from "../../src/entry/platform.ts";
-import { createTestCa, inFolder, openssl, opensslCsr, serviceUri, trustDomain } from "../fakes/ca.ts";
+import {
+  createTestCa,
+  inFolder,
+  openssl,
+  opensslCsr,
+  serviceUri,
+  trustDomain,
+} from "../fakes/ca.ts";
 import type { FakeClock } from "../fakes/clock.ts";
 import { createTestApp, type TestApp } from "./app.ts";
 
 const SIGN = "/v1/connect/ca/sign";
 /** The media types of a body that is not named JSON. */
-const TYPES = ["application/pkcs10", "application/x-pem-file", "text/plain; charset=utf-8", "application/x-www-form-urlencoded", ""];
+const TYPES = [
+  "application/pkcs10",
+  "application/x-pem-file",
+  "text/plain; charset=utf-8",
+  "application/x-www-form-urlencoded",
+  "",
+];
 const INSTANT = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/;
 
 type Leaf = Readonly<Record<string, string | number>>;
@@ -34,15 +48,49 @@ async function leafOf(response: Response): Promise<Leaf> {
   return JSON.parse(text) as Leaf;
 }
 
-/** Verifies a leaf and its chain against roots with openssl. @returns what openssl prints of the leaf. */
+/**
+ * Verifies a leaf and its chain against roots with openssl.
+ * @returns what openssl prints of the leaf.
+ */
 function verify(bundle: string, roots: string): string {
   return inFolder((folder) => {
     const [leaf, ca] = [join(folder, "leaf.pem"), join(folder, "roots.pem")];
     writeFileSync(leaf, bundle);
     writeFileSync(ca, roots);
-    openssl(["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", ca, "-untrusted", leaf, leaf]);
-    openssl(["verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", ca, "-untrusted", leaf, leaf]);
-    return openssl(["x509", "-in", leaf, "-noout", "-serial", "-startdate", "-enddate", "-subject", "-ext", "subjectAltName"]);
+    openssl([
+      "verify",
+      "-x509_strict",
+      "-purpose",
+      "sslserver",
+      "-CAfile",
+      ca,
+      "-untrusted",
+      leaf,
+      leaf,
+    ]);
+    openssl([
+      "verify",
+      "-x509_strict",
+      "-purpose",
+      "sslclient",
+      "-CAfile",
+      ca,
+      "-untrusted",
+      leaf,
+      leaf,
+    ]);
+    return openssl([
+      "x509",
+      "-in",
+      leaf,
+      "-noout",
+      "-serial",
+      "-startdate",
+      "-enddate",
+      "-subject",
+      "-ext",
+      "subjectAltName",
+    ]);
   });
 }
 
@@ -63,12 +111,21 @@ describe("PUT /v1/connect/ca/sign", () => {
       assert.equal(response.headers.get("content-type"), "application/json");
       assert.equal(response.headers.get("cache-control"), "no-store");
       const leaf = await leafOf(response);
-      assert.deepEqual(Object.keys(leaf), ["SerialNumber", "CertPEM", ...Object.keys(names), uriField, ...AFTER_NAMES]);
+      assert.deepEqual(Object.keys(leaf), [
+        "SerialNumber",
+        "CertPEM",
+        ...Object.keys(names),
+        uriField,
+        ...AFTER_NAMES,
+      ]);
       for (const [name, value] of Object.entries(names)) assert.equal(leaf[name], value);
       assert.equal(leaf[uriField], uri);
       assert.match(String(leaf.ValidAfter), INSTANT);
       assert.match(String(leaf.ValidBefore), INSTANT);
-      assert.deepEqual([leaf.CreateIndex, leaf.ModifyIndex, response.headers.get("x-consul-index")], [1, 1, "1"]);
+      assert.deepEqual(
+        [leaf.CreateIndex, leaf.ModifyIndex, response.headers.get("x-consul-index")],
+        [1, 1, "1"],
+      );
     });
 
   it("PUT /v1/connect/ca/sign names the encoding of a request in UTF-16, as PowerShell writes it", async () => {
@@ -77,9 +134,19 @@ describe("PUT /v1/connect/ca/sign", () => {
     for (const text of [csr, JSON.stringify({ CSR: csr })])
       for (const type of ["", "application/json", "application/pkcs10"]) {
         const littleEndian = Buffer.from(`\ufeff${text}`, "utf16le");
-        for (const body of [new Uint8Array(littleEndian), new Uint8Array(Buffer.from(littleEndian).swap16())]) {
-          const answer = await test.fetch(SIGN, { method: "PUT", body, headers: { "Content-Type": type } });
-          assert.deepEqual([answer.status, await answer.text()], [400, "Cannot read CSR: the body is text in UTF-16; send it in UTF-8"]);
+        for (const body of [
+          new Uint8Array(littleEndian),
+          new Uint8Array(Buffer.from(littleEndian).swap16()),
+        ]) {
+          const answer = await test.fetch(SIGN, {
+            method: "PUT",
+            body,
+            headers: { "Content-Type": type },
+          });
+          assert.deepEqual(
+            [answer.status, await answer.text()],
+            [400, "Cannot read CSR: the body is text in UTF-16; send it in UTF-8"],
+          );
         }
       }
   });
@@ -90,7 +157,10 @@ describe("PUT /v1/connect/ca/sign", () => {
     const leaf = await leafOf(await post(test, opensslCsr(`URI:${uri}`).csr));
     const roots = await (await test.fetch("/v1/connect/ca/roots?pem=true")).text();
     const seen = verify(String(leaf.CertPEM), roots);
-    assert.equal(/serial=([0-9A-F]+)/.exec(seen)?.[1]?.toLowerCase(), String(leaf.SerialNumber).replaceAll(":", ""));
+    assert.equal(
+      /serial=([0-9A-F]+)/.exec(seen)?.[1]?.toLowerCase(),
+      String(leaf.SerialNumber).replaceAll(":", ""),
+    );
     assert.match(String(leaf.SerialNumber), /^[0-9a-f]{2}(:[0-9a-f]{2})+$/);
     assert.ok(seen.includes(`URI:${uri}`), seen);
     assert.match(seen, /X509v3 Subject Alternative Name: critical/);
@@ -98,14 +168,20 @@ describe("PUT /v1/connect/ca/sign", () => {
       ["ValidAfter", "notBefore"],
       ["ValidBefore", "notAfter"],
     ] as const)
-      assert.equal(new Date(new RegExp(`${line}=(.*)`).exec(seen)?.[1] ?? "").getTime(), new Date(String(leaf[field])).getTime(), field);
+      assert.equal(
+        new Date(new RegExp(`${line}=(.*)`).exec(seen)?.[1] ?? "").getTime(),
+        new Date(String(leaf[field])).getTime(),
+        field,
+      );
   });
 
   it("PUT /v1/connect/ca/sign gives a leaf that verifies under the old root and the new one after a rotation", async () => {
     const test = await start();
     const before = await (await test.fetch("/v1/connect/ca/roots?pem=true")).text();
     assert.equal((await test.fetch("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
-    const leaf = await leafOf(await post(test, opensslCsr(`URI:${serviceUri(test.manager, "web")}`).csr));
+    const leaf = await leafOf(
+      await post(test, opensslCsr(`URI:${serviceUri(test.manager, "web")}`).csr),
+    );
     assert.equal(String(leaf.CertPEM).match(/BEGIN CERTIFICATE/g)?.length, 2);
     verify(String(leaf.CertPEM), before);
     const listed = JSON.parse(await (await test.fetch("/v1/connect/ca/roots")).text()) as {
@@ -122,18 +198,29 @@ describe("PUT /v1/connect/ca/sign", () => {
   ] as const)
     it(`PUT /v1/connect/ca/sign signs a key on ${key}`, async () => {
       const test = await start();
-      const leaf = await leafOf(await post(test, opensslCsr(`URI:${serviceUri(test.manager, "web")}`, newkey).csr));
-      verify(String(leaf.CertPEM), await (await test.fetch("/v1/connect/ca/roots?pem=true")).text());
+      const leaf = await leafOf(
+        await post(test, opensslCsr(`URI:${serviceUri(test.manager, "web")}`, newkey).csr),
+      );
+      verify(
+        String(leaf.CertPEM),
+        await (await test.fetch("/v1/connect/ca/roots?pem=true")).text(),
+      );
     });
 
   it("PUT /v1/connect/ca/sign takes JSON, PEM of every accepted media type and none, and POST as well", async () => {
     const test = await start();
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
     for (const type of TYPES) {
-      const leaf = await leafOf(await post(test, csr, { method: "POST", headers: { "Content-Type": type } }));
+      const leaf = await leafOf(
+        await post(test, csr, { method: "POST", headers: { "Content-Type": type } }),
+      );
       assert.equal(leaf.Service, "web", type);
     }
-    const json = { method: "PUT", body: JSON.stringify({ CSR: csr }), headers: { "Content-Type": "Application/JSON; charset=utf-8" } };
+    const json = {
+      method: "PUT",
+      body: JSON.stringify({ CSR: csr }),
+      headers: { "Content-Type": "Application/JSON; charset=utf-8" },
+    };
     assert.equal((await leafOf(await test.fetch(SIGN, json))).Service, "web");
   });
 
@@ -144,15 +231,27 @@ describe("PUT /v1/connect/ca/sign", () => {
     const der = Uint8Array.from(Buffer.from(base64.join(""), "base64"));
     for (const type of [...TYPES, "application/json"]) {
       const bodies: (string | Uint8Array<ArrayBuffer>)[] =
-        type === "application/json" ? [der] : [der, base64.join("\n"), base64.join("\r\n"), base64.join("")];
+        type === "application/json"
+          ? [der]
+          : [der, base64.join("\n"), base64.join("\r\n"), base64.join("")];
       for (const body of bodies) {
-        const leaf = await leafOf(await test.fetch(SIGN, { method: "PUT", body, headers: { "Content-Type": type } }));
+        const leaf = await leafOf(
+          await test.fetch(SIGN, { method: "PUT", body, headers: { "Content-Type": type } }),
+        );
         assert.equal(leaf.Service, "web", type);
       }
     }
     const streamed = new Blob([der]).stream();
     assert.equal(
-      (await leafOf(await test.fetch(SIGN, { method: "PUT", body: streamed, headers: { "Content-Type": "application/pkcs10" } }))).Service,
+      (
+        await leafOf(
+          await test.fetch(SIGN, {
+            method: "PUT",
+            body: streamed,
+            headers: { "Content-Type": "application/pkcs10" },
+          }),
+        )
+      ).Service,
       "web",
     );
   });
@@ -163,8 +262,16 @@ describe("PUT /v1/connect/ca/sign", () => {
     const base64 = csr.split("\n").slice(1, -2).join("");
     for (const type of [...TYPES, "application/json"])
       for (const body of [{ CSR: csr }, { csr }, { Csr: csr }, { cSr: base64 }]) {
-        const init = { method: "PUT", body: ` \n${JSON.stringify(body)}`, headers: { "Content-Type": type } };
-        assert.equal((await leafOf(await test.fetch(SIGN, init))).Service, "web", `${type} ${Object.keys(body)}`);
+        const init = {
+          method: "PUT",
+          body: ` \n${JSON.stringify(body)}`,
+          headers: { "Content-Type": type },
+        };
+        assert.equal(
+          (await leafOf(await test.fetch(SIGN, init))).Service,
+          "web",
+          `${type} ${Object.keys(body)}`,
+        );
       }
   });
 
@@ -178,7 +285,11 @@ describe("PUT /v1/connect/ca/sign", () => {
       Buffer.from([0x30, 0x80]),
       Buffer.concat([der, Buffer.from("\n")]),
     ]) {
-      const answer = await test.fetch(SIGN, { method: "PUT", body, headers: { "Content-Type": "application/pkcs10" } });
+      const answer = await test.fetch(SIGN, {
+        method: "PUT",
+        body,
+        headers: { "Content-Type": "application/pkcs10" },
+      });
       assert.equal(answer.status, 400);
       assert.match(await answer.text(), /^Cannot read CSR: /);
     }
@@ -187,7 +298,9 @@ describe("PUT /v1/connect/ca/sign", () => {
   it("PUT /v1/connect/ca/sign answers the chain alone where application/pem-certificate-chain is asked for", async () => {
     const test = await start();
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
-    const response = await post(test, csr, { headers: { Accept: "application/pem-certificate-chain" } });
+    const response = await post(test, csr, {
+      headers: { Accept: "application/pem-certificate-chain" },
+    });
     const text = await response.text();
     assert.equal(response.headers.get("content-type"), "application/pem-certificate-chain");
     assert.match(text, /^-----BEGIN CERTIFICATE-----\n[\s\S]+\n-----END CERTIFICATE-----\n$/);
@@ -213,30 +326,46 @@ describe("PUT /v1/connect/ca/sign", () => {
   it("PUT /v1/connect/ca/sign never gives the same serial twice", async () => {
     const test = await start();
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
-    const leaves = await Promise.all(Array.from({ length: 50 }, async () => leafOf(await post(test, csr))));
+    const leaves = await Promise.all(
+      Array.from({ length: 50 }, async () => leafOf(await post(test, csr))),
+    );
     assert.equal(new Set(leaves.map(({ SerialNumber }) => SerialNumber)).size, 50);
   });
 
   it("PUT /v1/connect/ca/sign answers 429 with Retry-After and Consul's text above CSRMaxPerSecond", async () => {
     const test = await createTestApp();
     const body = JSON.stringify({ Provider: "consul", Config: { CSRMaxPerSecond: 0.01 } });
-    assert.equal((await test.fetch("/v1/connect/ca/configuration", { method: "PUT", body })).status, 200);
+    assert.equal(
+      (await test.fetch("/v1/connect/ca/configuration", { method: "PUT", body })).status,
+      200,
+    );
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
     assert.equal((await post(test, csr)).status, 200);
     const refused = await post(test, csr);
-    assert.deepEqual([refused.status, await refused.text()], [429, "Rate limit reached, try again later"]);
+    assert.deepEqual(
+      [refused.status, await refused.text()],
+      [429, "Rate limit reached, try again later"],
+    );
     assert.equal(refused.headers.get("retry-after"), "100");
   });
 
   it("PUT /v1/connect/ca/sign answers 503 before there is a CA, and once the root has expired", async () => {
     const unready = await createTestApp({}, await createTestCa({ started: false }));
-    const { csr } = opensslCsr("URI:spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/web");
+    const { csr } = opensslCsr(
+      "URI:spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/web",
+    );
     const early = await post(unready, csr);
-    assert.deepEqual([early.status, await early.text(), early.headers.get("retry-after")], [503, "CA has not finished initializing", "1"]);
+    assert.deepEqual(
+      [early.status, await early.text(), early.headers.get("retry-after")],
+      [503, "CA has not finished initializing", "1"],
+    );
     const test = await createTestApp();
     test.clock.advance(87_600 * 3_600_000);
     const late = await post(test, opensslCsr(`URI:${serviceUri(test.manager, "web")}`).csr);
     assert.equal(late.status, 503);
-    assert.match(await late.text(), /^root expired: certificate expired, expiration date: .* \+0000 UTC $/);
+    assert.match(
+      await late.text(),
+      /^root expired: certificate expired, expiration date: .* \+0000 UTC $/,
+    );
   });
 });

@@ -32,7 +32,11 @@ export function rootExtensions(trustDomain: string): string[] {
 
 /** Makes a key and a self-signed root for it. */
 export function makeRoot(trustDomain: string, options: SuppliedRootOptions = {}): SuppliedRoot {
-  const { newkey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], extensions = rootExtensions(trustDomain), validity } = options;
+  const {
+    newkey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+    extensions = rootExtensions(trustDomain),
+    validity,
+  } = options;
   return inFolder((folder) => {
     const path = (name: string) => join(folder, name);
     const [key, certificate, config] = [path("key.pem"), path("root.pem"), path("root.cnf")];
@@ -43,8 +47,27 @@ export function makeRoot(trustDomain: string, options: SuppliedRootOptions = {})
       writeFileSync(path("index"), "");
       openssl([...request, "-new", "-out", path("csr.pem")]);
       const dates = ["-startdate", validity[0], "-enddate", validity[1]];
-      const files = ["-config", config, "-keyfile", key, "-in", path("csr.pem"), "-out", certificate];
-      openssl(["ca", "-batch", "-selfsign", "-create_serial", "-notext", "-extensions", "ext", ...files, ...dates]);
+      const files = [
+        "-config",
+        config,
+        "-keyfile",
+        key,
+        "-in",
+        path("csr.pem"),
+        "-out",
+        certificate,
+      ];
+      openssl([
+        "ca",
+        "-batch",
+        "-selfsign",
+        "-create_serial",
+        "-notext",
+        "-extensions",
+        "ext",
+        ...files,
+        ...dates,
+      ]);
     }
     return { key: readFileSync(key, "utf8"), certificate: readFileSync(certificate, "utf8") };
   });

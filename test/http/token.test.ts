@@ -24,7 +24,8 @@ describe("sameSecret()", () => {
     ["secret", "", false],
   ];
   for (const [a, b, same] of cases)
-    it(`sameSecret(${JSON.stringify(a)}, ${JSON.stringify(b)}) is ${same}`, () => assert.equal(sameSecret(a, b), same));
+    it(`sameSecret(${JSON.stringify(a)}, ${JSON.stringify(b)}) is ${same}`, () =>
+      assert.equal(sameSecret(a, b), same));
 });
 
 describe("bearerOf()", () => {
@@ -39,5 +40,6 @@ describe("bearerOf()", () => {
     ["Bearerx", null],
   ];
   for (const [header, token] of cases)
-    it(`bearerOf(${JSON.stringify(header)}) is ${JSON.stringify(token)}`, () => assert.equal(bearerOf(header), token));
+    it(`bearerOf(${JSON.stringify(header)}) is ${JSON.stringify(token)}`, () =>
+      assert.equal(bearerOf(header), token));
 });

@@ -29,16 +29,22 @@ describe("Consul's Go API client", { skip: noGo }, () => {
   });
   after(() => rmSync(folder, { recursive: true }));
 
-  it("bootstraps, makes policies, tokens and logins, and is refused where it should be", { timeout: 300_000 }, async () => {
+  it("bootstraps, makes policies, tokens and logins, and is refused where it should be", {
+    timeout: 300_000,
+  }, async () => {
     const run = promisify(execFile);
     const program = join(folder, "interop");
     await run("go", ["build", "-o", program, "."], { cwd: import.meta.dirname });
     const server = await startServer({ MESHCA_ACL: "deny" });
     try {
       const secret = readFileSync(join(server.dataDir, "acl-bootstrap-secret"), "utf8").trim();
-      const { stdout } = await run(program, [new URL(server.url).host, secret]).catch((error: unknown) => {
-        throw new Error(error instanceof Error && "stdout" in error ? String(error.stdout) : String(error));
-      });
+      const { stdout } = await run(program, [new URL(server.url).host, secret]).catch(
+        (error: unknown) => {
+          throw new Error(
+            error instanceof Error && "stdout" in error ? String(error.stdout) : String(error),
+          );
+        },
+      );
       assert.match(stdout, /^done$/m);
     } finally {
       await server.stop();

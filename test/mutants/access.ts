@@ -7,23 +7,58 @@ import { guardsOf, type Mutant } from "./mutant.ts";
 export const ACCESS: readonly Mutant[] = [
   ...guardsOf(
     "src/auth/denials.ts",
-    ["a denial of another trust domain", "if (trustDomain !== ours.trustDomain)", 'if (trustDomain === "")', "auth/denials"],
-    ["a key identifier of the wrong length", "if (!KEY_ID_LENGTHS.includes(octets.length))", "if (octets.length === 0)", "auth/denials"],
-    ["leading zeros of a serial number", "const significant = octets.slice(first);", "const significant = octets;", "auth/denials"],
+    [
+      "a denial of another trust domain",
+      "if (trustDomain !== ours.trustDomain)",
+      'if (trustDomain === "")',
+      "auth/denials",
+    ],
+    [
+      "a key identifier of the wrong length",
+      "if (!KEY_ID_LENGTHS.includes(octets.length))",
+      "if (octets.length === 0)",
+      "auth/denials",
+    ],
+    [
+      "leading zeros of a serial number",
+      "const significant = octets.slice(first);",
+      "const significant = octets;",
+      "auth/denials",
+    ],
     [
       "the key's other identifiers",
       "for (const spki of keys) for (const keyId of keyIdsOf(spki))",
       "for (const keyId of [] as string[])",
       "auth/denials",
     ],
-    ["denials of whole segments", "at >= 0; at = spiffeId", "at < 0; at = spiffeId", "auth/denials"],
+    [
+      "denials of whole segments",
+      "at >= 0; at = spiffeId",
+      "at < 0; at = spiffeId",
+      "auth/denials",
+    ],
   ),
   ...guardsOf(
     "src/auth/record-set.ts",
-    ["a set that is older than what was seen", "if (set.index < seen.index)", "if (set.index < 0)", "auth/record-set"],
-    ["another write under the same index", "if (set.index === seen.index) return", "if (set.index < 0) return", "auth/record-set"],
+    [
+      "a set that is older than what was seen",
+      "if (set.index < seen.index)",
+      "if (set.index < 0)",
+      "auth/record-set",
+    ],
+    [
+      "another write under the same index",
+      "if (set.index === seen.index) return",
+      "if (set.index < 0) return",
+      "auth/record-set",
+    ],
     ["the digest under the set's MAC", "digest.toString(16)]", '""]', "auth/record-set"],
-    ["a record's version in the digest", "kind, id, version, unique,", "kind, id, unique,", "auth/record-set"],
+    [
+      "a record's version in the digest",
+      "kind, id, version, unique,",
+      "kind, id, unique,",
+      "auth/record-set",
+    ],
     [
       "a stop mark that is not ours",
       "return (await key.verifyMac(stopInput(index, tip, reason, by, at), mac)) ?",
@@ -33,9 +68,24 @@ export const ACCESS: readonly Mutant[] = [
   ),
   ...guardsOf(
     "src/auth/access-sync.ts",
-    ["the MAC over all records", "if (!decoded.authentic)", "if (decoded.set.index < 0)", "redis/access-set"],
-    ["a set that lost writes", "if (lost !== null) return { refused:", 'if (lost === "") return { refused:', "redis/access-set"],
-    ["the key that the CA document names", "return trust === null || trust.keyId === key.opened.id;", "return true;", "auth/directory"],
+    [
+      "the MAC over all records",
+      "if (!decoded.authentic)",
+      "if (decoded.set.index < 0)",
+      "redis/access-set",
+    ],
+    [
+      "a set that lost writes",
+      "if (lost !== null) return { refused:",
+      'if (lost === "") return { refused:',
+      "redis/access-set",
+    ],
+    [
+      "the key that the CA document names",
+      "return trust === null || trust.keyId === key.opened.id;",
+      "return true;",
+      "auth/directory",
+    ],
     [
       "a set document that is gone",
       "if (changes.set === null) return { refused:",
@@ -63,11 +113,21 @@ export const ACCESS: readonly Mutant[] = [
       "login.methodId !== method.value.id",
       "auth/login-origin",
     ],
-    ["binding rules of the method before", "&& rule.createIndex >= method.createIndex", "", "auth/login-origin"],
+    [
+      "binding rules of the method before",
+      "&& rule.createIndex >= method.createIndex",
+      "",
+      "auth/login-origin",
+    ],
   ),
   ...guardsOf(
     "src/auth/login-room.ts",
-    ["the bound of a subject's tokens", "if (live.length >= this.#most) throw", "if (live.length < 0) throw", "auth/login-room"],
+    [
+      "the bound of a subject's tokens",
+      "if (live.length >= this.#most) throw",
+      "if (live.length < 0) throw",
+      "auth/login-room",
+    ],
     [
       "the bound among logins that ran at once",
       "return earlier.length < this.#most ? null",
@@ -77,10 +137,30 @@ export const ACCESS: readonly Mutant[] = [
   ),
   ...guardsOf(
     "src/auth/login-token.ts",
-    ["the issuer", "if (settings.issuer !== null && claims.iss !== settings.issuer)", 'if (settings.issuer === "")', "auth/login"],
-    ["the audience", "!audiences.some((audience) => settings.audiences.includes(audience))", "audiences.length === 0", "auth/login"],
-    ["the signature algorithm", "if (alg === undefined || !algorithms.includes(alg))", "if (alg === undefined)", "auth/login"],
-    ["an end that is no date", "v.maxValue(LAST_SECOND)", "v.maxValue(Number.MAX_VALUE)", "auth/login"],
+    [
+      "the issuer",
+      "if (settings.issuer !== null && claims.iss !== settings.issuer)",
+      'if (settings.issuer === "")',
+      "auth/login",
+    ],
+    [
+      "the audience",
+      "!audiences.some((audience) => settings.audiences.includes(audience))",
+      "audiences.length === 0",
+      "auth/login",
+    ],
+    [
+      "the signature algorithm",
+      "if (alg === undefined || !algorithms.includes(alg))",
+      "if (alg === undefined)",
+      "auth/login",
+    ],
+    [
+      "an end that is no date",
+      "v.maxValue(LAST_SECOND)",
+      "v.maxValue(Number.MAX_VALUE)",
+      "auth/login",
+    ],
     ["a token's end", "if (at >= expires + leeway) throw", "if (at < 0) throw", "auth/login"],
     [
       "one use for each issuer of a jti",
@@ -88,11 +168,21 @@ export const ACCESS: readonly Mutant[] = [
       "JSON.stringify([audiences.toSorted(), jti])",
       "auth/login",
     ],
-    ["one use of a token without an issuer", "const issuer = iss ?? {", "const issuer = iss ?? { by: Math.random(),", "auth/login"],
+    [
+      "one use of a token without an issuer",
+      "const issuer = iss ?? {",
+      "const issuer = iss ?? { by: Math.random(),",
+      "auth/login",
+    ],
   ),
   ...guardsOf(
     "src/auth/renewal.ts",
-    ["the audience of a proof", "if (![aud].flat().includes(audience))", 'if (aud === "")', "http/renew"],
+    [
+      "the audience of a proof",
+      "if (![aud].flat().includes(audience))",
+      'if (aud === "")',
+      "http/renew",
+    ],
     ["the age of a proof", "if (iat + MAX_AGE + LEEWAY < at ||", "if (iat < 0 ||", "http/renew"],
     ["a proof from the future", "if (iat > at + LEEWAY)", "if (iat < 0)", "http/renew"],
     [
@@ -104,7 +194,12 @@ export const ACCESS: readonly Mutant[] = [
   ),
   ...guardsOf(
     "src/auth/authorizer.ts",
-    ["a token that was made again with another secret", "entry?.hash !== seen.entry.hash", "entry === undefined", "auth/authorizer"],
+    [
+      "a token that was made again with another secret",
+      "entry?.hash !== seen.entry.hash",
+      "entry === undefined",
+      "auth/authorizer",
+    ],
     [
       "tokens, which allowing by default does not open",
       'defaultPolicy === "allow" && resource !== "acl"',
@@ -114,10 +209,30 @@ export const ACCESS: readonly Mutant[] = [
   ),
   ...guardsOf(
     "src/auth/guarded-fetch.ts",
-    ["addresses that are not public", "!addresses.every(isPublicAddress)", "addresses.length === 0", "auth/jwks"],
-    ["hosts that are not listed", "if (!listed(hosts, url) && !listed(privateHosts, url))", 'if (url.host === "")', "auth/jwks"],
-    ["redirects", 'redirect: "manual", addresses });', 'redirect: "follow" as "manual", addresses });', "auth/jwks"],
-    ["the length of an answer", "if (total > MAX_BYTES) throw", "if (total < 0) throw", "auth/jwks"],
+    [
+      "addresses that are not public",
+      "!addresses.every(isPublicAddress)",
+      "addresses.length === 0",
+      "auth/jwks",
+    ],
+    [
+      "hosts that are not listed",
+      "if (!listed(hosts, url) && !listed(privateHosts, url))",
+      'if (url.host === "")',
+      "auth/jwks",
+    ],
+    [
+      "redirects",
+      'redirect: "manual", addresses });',
+      'redirect: "follow" as "manual", addresses });',
+      "auth/jwks",
+    ],
+    [
+      "the length of an answer",
+      "if (total > MAX_BYTES) throw",
+      "if (total < 0) throw",
+      "auth/jwks",
+    ],
   ),
   ...guardsOf(
     "src/auth/jwks.ts",

@@ -8,25 +8,60 @@ export const CERTIFICATES: readonly Mutant[] = [
   ...guardsOf(
     "src/core/spiffe/id.ts",
     ["percent-encoding", 'if (path.includes("%"))', 'if (path.includes("%%"))', "core/spiffe/id"],
-    ["dot segments", 'if (segment === "." || segment === "..")', 'if (segment === "...")', "core/spiffe/id"],
-    ["characters that SPIFFE does not have", "if (SEGMENT.test(segment)) return null;", "return null;", "core/spiffe/id"],
+    [
+      "dot segments",
+      'if (segment === "." || segment === "..")',
+      'if (segment === "...")',
+      "core/spiffe/id",
+    ],
+    [
+      "characters that SPIFFE does not have",
+      "if (SEGMENT.test(segment)) return null;",
+      "return null;",
+      "core/spiffe/id",
+    ],
   ),
   ...guardsOf(
     "src/core/spiffe/kinds.ts",
-    ["the default partition spelt out", "if (partition === DEFAULT_PARTITION)", 'if (partition === "")', "core/spiffe/kinds"],
-    ["a partition in upper case", "if (partition !== partition.toLowerCase())", 'if (partition === "")', "core/spiffe/kinds"],
+    [
+      "the default partition spelt out",
+      "if (partition === DEFAULT_PARTITION)",
+      'if (partition === "")',
+      "core/spiffe/kinds",
+    ],
+    [
+      "a partition in upper case",
+      "if (partition !== partition.toLowerCase())",
+      'if (partition === "")',
+      "core/spiffe/kinds",
+    ],
     [
       "a namespace that is not the default one",
       "if (inDefaultPartition && id.namespace === DEFAULT_NAMESPACE) return;",
       "if (inDefaultPartition) return;",
       "core/spiffe/kinds",
     ],
-    ["a partition of an agent or a gateway", "  if (!inDefaultPartition)\n", '  if (id.partition === "")\n', "core/spiffe/kinds"],
+    [
+      "a partition of an agent or a gateway",
+      "  if (!inDefaultPartition)\n",
+      '  if (id.partition === "")\n',
+      "core/spiffe/kinds",
+    ],
   ),
   ...guardsOf(
     "src/core/x509/name-constraints.ts",
-    ["excluded names", "isOutside || without.some((subtree) => isExcluded(subtree, name))", "isOutside", "core/x509/name-constraints"],
-    ["permitted names", "within.length > 0 && !within.some", "within.length < 0 && !within.some", "core/x509/name-constraints"],
+    [
+      "excluded names",
+      "isOutside || without.some((subtree) => isExcluded(subtree, name))",
+      "isOutside",
+      "core/x509/name-constraints",
+    ],
+    [
+      "permitted names",
+      "within.length > 0 && !within.some",
+      "within.length < 0 && !within.some",
+      "core/x509/name-constraints",
+    ],
     [
       "a host of a URI without its subdomains",
       ": host === text;\n}\n\n/** As Go",
@@ -39,11 +74,21 @@ export const CERTIFICATES: readonly Mutant[] = [
       "octets.length > 0",
       "core/x509/name-constraints",
     ],
-    ["a mask of separate parts", "if (!/^1*0*$/.test(bits))", 'if (bits === "")', "core/x509/name-constraints"],
+    [
+      "a mask of separate parts",
+      "if (!/^1*0*$/.test(bits))",
+      'if (bits === "")',
+      "core/x509/name-constraints",
+    ],
   ),
   ...guardsOf(
     "src/core/x509/usable-ca.ts",
-    ["the path length of a root", "pathLength === null || pathLength >= casBelow", "true", "core/x509/usable-ca"],
+    [
+      "the path length of a root",
+      "pathLength === null || pathLength >= casBelow",
+      "true",
+      "core/x509/usable-ca",
+    ],
     [
       "an authority key identifier with another serial number",
       "if (serial !== null && !equal(serial, issuer.serial))",
@@ -71,9 +116,24 @@ export const CERTIFICATES: readonly Mutant[] = [
   ),
   ...guardsOf(
     "src/core/x509/csr.ts",
-    ["one URI in a request", "if (uris.length !== 1) throw", "if (uris.length < 1) throw", "core/x509/csr"],
-    ["e-mail addresses in a request", "if (emails > 0) throw", "if (emails < 0) throw", "core/x509/csr"],
-    ["the length of a URI", "if ((uris[0] as string).length > MAX_URI_LENGTH)", "if ((uris[0] as string).length < 0)", "core/ca/issue"],
+    [
+      "one URI in a request",
+      "if (uris.length !== 1) throw",
+      "if (uris.length < 1) throw",
+      "core/x509/csr",
+    ],
+    [
+      "e-mail addresses in a request",
+      "if (emails > 0) throw",
+      "if (emails < 0) throw",
+      "core/x509/csr",
+    ],
+    [
+      "the length of a URI",
+      "if ((uris[0] as string).length > MAX_URI_LENGTH)",
+      "if ((uris[0] as string).length < 0)",
+      "core/ca/issue",
+    ],
     [
       "a signature algorithm that does not fit the key",
       "if (scheme.type !== key.type) throw",

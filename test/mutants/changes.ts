@@ -7,7 +7,12 @@ import { guardsOf, type Mutant } from "./mutant.ts";
 export const CHANGES: readonly Mutant[] = [
   ...guardsOf(
     "src/core/ca/standing.ts",
-    ["a clock that was set back", "return age >= 0 && age <= ms;", "return age <= ms;", "core/ca/freshness"],
+    [
+      "a clock that was set back",
+      "return age >= 0 && age <= ms;",
+      "return age <= ms;",
+      "core/ca/freshness",
+    ],
     [
       "a comparison of clocks over a long way",
       "if (after >= before && after - before <= policy.maxClockSkewMs)",
@@ -34,15 +39,30 @@ export const CHANGES: readonly Mutant[] = [
   ),
   ...guardsOf(
     "src/core/ca/resolve.ts",
-    ["the first index of a root that both sides have", "createIndex: Math.min(", "createIndex: Math.max(", "core/ca/resolve"],
+    [
+      "the first index of a root that both sides have",
+      "createIndex: Math.min(",
+      "createIndex: Math.max(",
+      "core/ca/resolve",
+    ],
     [
       "a root that was abandoned on one side",
       "forcedOut: root.forcedOut || twin.forcedOut",
       "forcedOut: root.forcedOut",
       "core/ca/resolve",
     ],
-    ["a backup whose root was abandoned since", "  if (!force) requireNotAbandoned(kept, other);\n", "", "http/backup"],
-    ["a root that was pruned since a backup", "kept.roots.filter((root) => !isPruned(root))", "kept.roots", "core/ca/restore"],
+    [
+      "a backup whose root was abandoned since",
+      "  if (!force) requireNotAbandoned(kept, other);\n",
+      "",
+      "http/backup",
+    ],
+    [
+      "a root that was pruned since a backup",
+      "kept.roots.filter((root) => !isPruned(root))",
+      "kept.roots",
+      "core/ca/restore",
+    ],
     [
       "the index under which a backup is restored",
       "if (modifyIndex === null || modifyIndex === 0n ||",
@@ -64,7 +84,12 @@ export const CHANGES: readonly Mutant[] = [
       "if (state.index < 0)",
       "core/ca/conflict",
     ],
-    ["a lost grant of the lease", "if (stored.term < seen.term)", "if (stored.term < 0)", "core/ca/conflict"],
+    [
+      "a lost grant of the lease",
+      "if (stored.term < seen.term)",
+      "if (stored.term < 0)",
+      "core/ca/conflict",
+    ],
   ),
   ...guardsOf(
     "src/core/ca/crossing.ts",
@@ -95,7 +120,12 @@ export const CHANGES: readonly Mutant[] = [
       "return below + intermediates.length;",
       "core/ca/room",
     ],
-    ["the bound of a chain's length", "  if (force || excess === null) return;", "  if (force || excess !== null) return;", "core/ca/room"],
+    [
+      "the bound of a chain's length",
+      "  if (force || excess === null) return;",
+      "  if (force || excess !== null) return;",
+      "core/ca/room",
+    ],
     [
       "the root that signs now, which waiting does not retire",
       "isGone = (root: RootEntry) => root.id !== retiring && isDead",
@@ -117,9 +147,24 @@ export const CHANGES: readonly Mutant[] = [
   ]),
   ...guardsOf(
     "src/core/deletion-time.ts",
-    ["time that the monotonic clock does not confirm", "since: Math.min(since + jumped, now.wallMs)", "since", "core/deletion-time"],
-    ["a step back of the clock", "add({ reached: Math.min(reached, now.wallMs)", "add({ reached", "core/deletion-time"],
-    ["a first look that confirms nothing", "nowMs - since >= spanMs)", "nowMs - since >= 0)", "core/deletion-time"],
+    [
+      "time that the monotonic clock does not confirm",
+      "since: Math.min(since + jumped, now.wallMs)",
+      "since",
+      "core/deletion-time",
+    ],
+    [
+      "a step back of the clock",
+      "add({ reached: Math.min(reached, now.wallMs)",
+      "add({ reached",
+      "core/deletion-time",
+    ],
+    [
+      "a first look that confirms nothing",
+      "nowMs - since >= spanMs)",
+      "nowMs - since >= 0)",
+      "core/deletion-time",
+    ],
   ),
   ...guardsOf(
     "src/core/ca/secrets.ts",
@@ -129,6 +174,11 @@ export const CHANGES: readonly Mutant[] = [
       'if (request.provider === "")',
       "core/ca/issuers",
     ],
-    ["a hidden secret that is not stored", "if (!present.includes(foldedName(name)))", 'if (present.includes(""))', "core/ca/issuers"],
+    [
+      "a hidden secret that is not stored",
+      "if (!present.includes(foldedName(name)))",
+      'if (present.includes(""))',
+      "core/ca/issuers",
+    ],
   ),
 ];

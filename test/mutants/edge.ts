@@ -19,7 +19,12 @@ export const EDGE: readonly Mutant[] = [
   ]),
   ...guardsOf(
     "src/http/limits.ts",
-    ["a clock that was set back", "(Math.max(0, now - bucket.at) / 1000)", "((now - bucket.at) / 1000)", "http/limits"],
+    [
+      "a clock that was set back",
+      "(Math.max(0, now - bucket.at) / 1000)",
+      "((now - bucket.at) / 1000)",
+      "http/limits",
+    ],
     [
       "the requests of a client that are in flight",
       "if (client.inFlight >= limits.connectionsPerClient)",
@@ -31,24 +36,39 @@ export const EDGE: readonly Mutant[] = [
   ...guardsOf(
     "src/http/wrong-tokens.ts",
     ["the bound of wrong tokens", "if (wait === 0) return error;", "return error;", "http/limits"],
-    ["the bound of clients that are remembered", "if (oldest !== undefined) clients.delete(oldest);", "", "http/limits"],
+    [
+      "the bound of clients that are remembered",
+      "if (oldest !== undefined) clients.delete(oldest);",
+      "",
+      "http/limits",
+    ],
   ),
   ...guardsOf("src/http/status.ts", [
     "who may see the details of readiness",
-    'return options.access === null || authorized?.allows("operator", "read") === true || isLocal',
-    'return options.access !== undefined || authorized?.allows("operator", "read") === true || isLocal',
+    'options.access === null || authorized?.allows("operator", "read") === true',
+    'options.access !== undefined || authorized?.allows("operator", "read") === true',
     "http/readyz",
   ]),
   ...guardsOf(
     "src/http/caller.ts",
-    ["headers of a proxy", "return ![...headers.keys()].some((name) => FORWARDED.test(name));", "return true;", "http/readyz"],
+    [
+      "headers of a proxy",
+      "return ![...headers.keys()].some((name) => FORWARDED.test(name));",
+      "return true;",
+      "http/readyz",
+    ],
     [
       "a name that is not of loopback",
       'if (hostRefusal(headers.get("host"), { names: null, loopbackOnly }) !== null) return false;',
       "",
       "http/readyz",
     ],
-    ["a caller that is not on this machine", '|| !isLoopbackAddress(remoteAddress ?? "")) return false;', ") return false;", "http/readyz"],
+    [
+      "a caller that is not on this machine",
+      '|| !isLoopbackAddress(remoteAddress ?? "")) return false;',
+      ") return false;",
+      "http/readyz",
+    ],
   ),
   ...guardsOf("src/http/host.ts", [
     "names that are not served",
@@ -58,9 +78,24 @@ export const EDGE: readonly Mutant[] = [
   ]),
   ...guardsOf(
     "src/http/renew.ts",
-    ["another identity than the leaf's", "if (uri !== identity) throw denied", 'if (uri === "") throw denied', "http/renew"],
-    ["the denylist at a renewal", "const keys = [spki, leaf.key.spki];", "const keys = [spki];", "http/denylist"],
-    ["the request that a proof is for", "!== hashOf(csr)) throw denied", '=== "") throw denied', "http/renew"],
+    [
+      "another identity than the leaf's",
+      "if (uri !== identity) throw denied",
+      'if (uri === "") throw denied',
+      "http/renew",
+    ],
+    [
+      "the denylist at a renewal",
+      "const keys = [spki, leaf.key.spki];",
+      "const keys = [spki];",
+      "http/denylist",
+    ],
+    [
+      "the request that a proof is for",
+      "!== hashOf(csr)) throw denied",
+      '=== "") throw denied',
+      "http/renew",
+    ],
   ),
   ...guardsOf("src/http/request.ts", [
     "the length of a body that is not told",
@@ -70,8 +105,18 @@ export const EDGE: readonly Mutant[] = [
   ]),
   ...guardsOf(
     "src/telemetry/refusal-tally.ts",
-    ["one line a second for anonymous callers", ", 1, () => record)", ", Number.POSITIVE_INFINITY, () => record)", "telemetry/audit"],
-    ["ten lines a second for a token", "const FULL_LINES = 10;", "const FULL_LINES = 1e9;", "telemetry/audit"],
+    [
+      "one line a second for anonymous callers",
+      ", 1, () => record)",
+      ", Number.POSITIVE_INFINITY, () => record)",
+      "telemetry/audit",
+    ],
+    [
+      "ten lines a second for a token",
+      "const FULL_LINES = 10;",
+      "const FULL_LINES = 1e9;",
+      "telemetry/audit",
+    ],
   ),
   ...guardsOf("src/telemetry/audit-reserve.ts", [
     "a reserve that is full",
@@ -87,7 +132,12 @@ export const EDGE: readonly Mutant[] = [
       "names.dnsNames.length >= 0",
       "tls/emergency",
     ],
-    ["the end of a kept emergency certificate", "now < Date.parse(certificate.validTo)", "now < Number.POSITIVE_INFINITY", "tls/emergency"],
+    [
+      "the end of a kept emergency certificate",
+      "now < Date.parse(certificate.validTo)",
+      "now < Number.POSITIVE_INFINITY",
+      "tls/emergency",
+    ],
     [
       "an emergency certificate that is no CA",
       "raw(OID.basicConstraints, true, encode(sequence()))",
@@ -97,13 +147,33 @@ export const EDGE: readonly Mutant[] = [
   ),
   ...guardsOf(
     "src/tls/own.ts",
-    ["a certificate that has expired", "now < held.notAfter ? held : null", "true ? held : null", "tls/emergency"],
-    ["another root", "if (failed?.root === root && failed.at", "if (failed !== null && failed.at", "tls/emergency"],
+    [
+      "a certificate that has expired",
+      "now < held.notAfter ? held : null",
+      "true ? held : null",
+      "tls/emergency",
+    ],
+    [
+      "another root",
+      "if (failed?.root === root && failed.at",
+      "if (failed !== null && failed.at",
+      "tls/emergency",
+    ],
   ),
   ...guardsOf(
     "src/http/sign.ts",
-    ["rights asked again after the queue", "    if (!asked) {", "    if (!asked || subject !== null) {", "http/denylist"],
-    ["the denylist", "if (denial !== null) throw new DeniedError", "if (denial === undefined) throw new DeniedError", "http/denylist"],
+    [
+      "rights asked again after the queue",
+      "    if (!asked) {",
+      "    if (!asked || subject !== null) {",
+      "http/denylist",
+    ],
+    [
+      "the denylist",
+      "if (denial !== null) throw new DeniedError",
+      "if (denial === undefined) throw new DeniedError",
+      "http/denylist",
+    ],
   ),
   ...guardsOf(
     "src/entry/data-platform.ts",
@@ -119,8 +189,18 @@ export const EDGE: readonly Mutant[] = [
       "if (user === -1)\n    throw unusable(",
       "entry/data-platform",
     ],
-    ["a data folder that others may write", "if ((mode & OTHERS_WRITE) !== 0 || !isOurs())", "if (!isOurs())", "entry/data-platform"],
-    ["a secret that others may read", "if ((found.mode & refused) !== 0)", "if (found.mode === refused)", "entry/data-platform"],
+    [
+      "a data folder that others may write",
+      "if ((mode & OTHERS_WRITE) !== 0 || !isOurs())",
+      "if (!isOurs())",
+      "entry/data-platform",
+    ],
+    [
+      "a secret that others may read",
+      "if ((found.mode & refused) !== 0)",
+      "if (found.mode === refused)",
+      "entry/data-platform",
+    ],
     [
       "a link in the data folder",
       "if (found?.isSymbolicLink() === true) throw notFollowed",

@@ -8,17 +8,26 @@ export interface Mutant {
   readonly name: string;
   /** From the root of the tree. */
   readonly file: string;
-  /** Text that is in the file exactly once. */
+  /** Text that is in the file exactly once, in any layout. */
   readonly from: string;
   readonly to: string;
   /** Test files, every one of which must fail. */
   readonly tests: readonly string[];
 }
 
-/** A guard, the text that is replaced, its replacement, and the test files that must fail, as in `test/NAME.test.ts`. */
+/**
+ * A guard, the text that is replaced, its replacement, and the test files that must fail, as in
+ * `test/NAME.test.ts`.
+ */
 type Row = readonly [name: string, from: string, to: string, ...tests: string[]];
 
 /** The guards of one file. */
 export function guardsOf(file: string, ...rows: readonly Row[]): Mutant[] {
-  return rows.map(([name, from, to, ...tests]) => ({ name, file, from, to, tests: tests.map((test) => `test/${test}.test.ts`) }));
+  return rows.map(([name, from, to, ...tests]) => ({
+    name,
+    file,
+    from,
+    to,
+    tests: tests.map((test) => `test/${test}.test.ts`),
+  }));
 }

@@ -19,9 +19,24 @@ export const PROVIDERS: readonly Mutant[] = [
       "uris.length >= 0",
       "providers/consul/supplied-root",
     ],
-    ["a private key in a root", "if (/PRIVATE KEY/i.test(pem))", 'if (pem === "")', "core/ca/issue"],
-    ["a root that is not signed by its own key", "demand(await isSignedBy(root, root),", "demand(true,", "providers/consul/supplied-root"],
-    ["a root that is not valid yet", "demand(root.notBefore <= now,", "demand(true,", "providers/consul/supplied-root"],
+    [
+      "a private key in a root",
+      "if (/PRIVATE KEY/i.test(pem))",
+      'if (pem === "")',
+      "core/ca/issue",
+    ],
+    [
+      "a root that is not signed by its own key",
+      "demand(await isSignedBy(root, root),",
+      "demand(true,",
+      "providers/consul/supplied-root",
+    ],
+    [
+      "a root that is not valid yet",
+      "demand(root.notBefore <= now,",
+      "demand(true,",
+      "providers/consul/supplied-root",
+    ],
   ),
   ...guardsOf("src/core/x509/usable-ca.ts", [
     "a serial number of more than 20 octets",
@@ -32,8 +47,18 @@ export const PROVIDERS: readonly Mutant[] = [
   ...guardsOf(
     "providers/vault/secrets.ts",
     ["a hidden secret for another address", '["Address", address],', "", "providers/vault/config"],
-    ["a hidden secret for another mount of the login", '["AuthMethod.MountPath", method?.mountPath],', "", "providers/vault/config"],
-    ["a hidden secret for a server that is not verified", '["TLSSkipVerify", tls.skipVerify],', "", "providers/vault/config"],
+    [
+      "a hidden secret for another mount of the login",
+      '["AuthMethod.MountPath", method?.mountPath],',
+      "",
+      "providers/vault/config",
+    ],
+    [
+      "a hidden secret for a server that is not verified",
+      '["TLSSkipVerify", tls.skipVerify],',
+      "",
+      "providers/vault/config",
+    ],
     [
       "a hidden secret for another namespace",
       "for (const [field, namespace] of namespacesOf(next)) if (!known.includes(namespace)) return field;",
@@ -83,15 +108,30 @@ export const PROVIDERS: readonly Mutant[] = [
       "",
       "entry/files-platform",
     ],
-    ["the data folder", "if (this.#isBelowData(real)) throw", 'if (real === "") throw', "entry/files-platform"],
+    [
+      "the data folder",
+      "if (this.#isBelowData(real)) throw",
+      'if (real === "") throw',
+      "entry/files-platform",
+    ],
     [
       "files that settings name",
       "if (isSameFile(opened, other)) throw refused(path, `is the file",
       'if (other === "") throw refused(path, `is the file',
       "entry/files-platform",
     ],
-    ["a hard link to a file of the data folder", "if (isSameFile(opened, name)) throw", 'if (name === "") throw', "entry/files-platform"],
-    ["what is not a regular file", "if (!lstatSync(real).isFile()) throw", 'if (real === "") throw', "entry/files-platform"],
+    [
+      "a hard link to a file of the data folder",
+      "if (isSameFile(opened, name)) throw",
+      'if (name === "") throw',
+      "entry/files-platform",
+    ],
+    [
+      "what is not a regular file",
+      "if (!lstatSync(real).isFile()) throw",
+      'if (real === "") throw',
+      "entry/files-platform",
+    ],
     [
       "a link to the root",
       'return real !== null && real !== "/" && isBelow(path, real);',

@@ -13,11 +13,21 @@ export const STORED: readonly Mutant[] = [
       'if (mac === "")',
       "core/ca/follow",
     ],
-    ["a schema that would lose what was recorded", "if (schema < leastSchema(state))", "if (schema < 0)", "store/codec"],
+    [
+      "a schema that would lose what was recorded",
+      "if (schema < leastSchema(state))",
+      "if (schema < 0)",
+      "store/codec",
+    ],
   ),
   ...guardsOf(
     "src/store/looks.ts",
-    ["looks that are not in order", "reached > before.reached && since > before.since", "true", "store/looks"],
+    [
+      "looks that are not in order",
+      "reached > before.reached && since > before.since",
+      "true",
+      "store/looks",
+    ],
     ["looks that another worker saved", "if (read() !== version) return false;", "", "store/looks"],
   ),
   ...guardsOf("src/store/redis-wire.ts", [
@@ -46,7 +56,12 @@ export const STORED: readonly Mutant[] = [
       "const key = ring.get(id) && ring.current.mac;",
       "seal/envelope",
     ],
-    ["a sealed text with a part too many", " || more.length > 0)\n      throw", ")\n      throw", "seal/envelope"],
+    [
+      "a sealed text with a part too many",
+      " || more.length > 0)\n      throw",
+      ")\n      throw",
+      "seal/envelope",
+    ],
   ),
   ...guardsOf(
     "src/seal/kek.ts",

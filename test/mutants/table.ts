@@ -11,4 +11,12 @@ import { PROVIDERS } from "./providers.ts";
 import { SIGNING } from "./signing.ts";
 import { STORED } from "./stored.ts";
 
-export const MUTANTS: readonly Mutant[] = [...SIGNING, ...CHANGES, ...CERTIFICATES, ...ACCESS, ...STORED, ...EDGE, ...PROVIDERS];
+export const MUTANTS: readonly Mutant[] = [
+  ...SIGNING,
+  ...CHANGES,
+  ...CERTIFICATES,
+  ...ACCESS,
+  ...STORED,
+  ...EDGE,
+  ...PROVIDERS,
+];

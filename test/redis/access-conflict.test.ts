@@ -1,6 +1,6 @@
 /**
- * Access control in a Redis that somebody else writes, that lost writes or was emptied: what servers answer meanwhile, and
- * how an operator decides, over HTTP.
+ * Access control in a Redis that somebody else writes, that lost writes or was emptied: what
+ * servers answer meanwhile, and how an operator decides, over HTTP.
  * @module
  */
 import assert from "node:assert/strict";
@@ -13,7 +13,12 @@ import { noRedis, type RedisServer, startRedis, until } from "./server.ts";
 
 const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
 const CONFLICT = "/v1/acl/state-conflict";
-const KEYS = ["{meshca}:access", "{meshca}:access:records", "{meshca}:access:keys", "{meshca}:access:log"];
+const KEYS = [
+  "{meshca}:access",
+  "{meshca}:access:records",
+  "{meshca}:access:keys",
+  "{meshca}:access:log",
+];
 
 interface Token {
   readonly AccessorID: string;
@@ -47,24 +52,49 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
   });
   after(() => redis?.stop());
 
-  const call = async ({ url }: ServerProcess, method: string, path: string, secret: string | null, body?: unknown) => {
+  const call = async (
+    { url }: ServerProcess,
+    method: string,
+    path: string,
+    secret: string | null,
+    body?: unknown,
+  ) => {
     const headers: Record<string, string> = secret === null ? {} : { "X-Consul-Token": secret };
-    const sent = body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) };
+    const sent =
+      body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) };
     const answer = await fetch(`${url}${path}`, { method, headers, ...sent });
     return { status: answer.status, text: await answer.text() };
   };
-  const json = async <T>(server: ServerProcess, method: string, path: string, secret: string, body?: unknown): Promise<T> => {
+  const json = async <T>(
+    server: ServerProcess,
+    method: string,
+    path: string,
+    secret: string,
+    body?: unknown,
+  ): Promise<T> => {
     const { status, text } = await call(server, method, path, secret, body);
     assert.equal(status, 200, text);
     return JSON.parse(text) as T;
   };
   const makeToken = (server: ServerProcess, secret = MANAGEMENT) =>
-    json<Token>(server, "PUT", "/v1/acl/token", secret, { ServiceIdentities: [{ ServiceName: "web" }] });
+    json<Token>(server, "PUT", "/v1/acl/token", secret, {
+      ServiceIdentities: [{ ServiceName: "web" }],
+    });
   const sign = (server: ServerProcess, secret: string | null) =>
-    call(server, "PUT", "/v1/connect/ca/sign", secret, opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`).csr);
-  const secretOf = async ({ dataDir }: ServerProcess) => (await Bun.file(`${dataDir}/acl-bootstrap-secret`).text()).trim();
+    call(
+      server,
+      "PUT",
+      "/v1/connect/ca/sign",
+      secret,
+      opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`).csr,
+    );
+  const secretOf = async ({ dataDir }: ServerProcess) =>
+    (await Bun.file(`${dataDir}/acl-bootstrap-secret`).text()).trim();
   /** Waits until the set document is required. */
-  const required = () => until(async () => /"access\\":\{\\"keyId/.test((await redis.admin.hget("{meshca}:state", "document")) ?? ""));
+  const required = () =>
+    until(async () =>
+      /"access\\":\{\\"keyId/.test((await redis.admin.hget("{meshca}:state", "document")) ?? ""),
+    );
   const save = () => Promise.all(KEYS.map((key) => redis.admin.hgetall(key)));
   const put = async (content: readonly Record<string, string>[]) => {
     const writes = redis.admin.multi().del(...KEYS);
@@ -75,7 +105,9 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     await redis.admin.publish("{meshca}:access:changed", "");
   };
   const stopped = (server: ServerProcess) =>
-    until(async () => (await call(server, "GET", "/readyz", null)).text.includes("access_control: changes stopped"));
+    until(async () =>
+      (await call(server, "GET", "/readyz", null)).text.includes("access_control: changes stopped"),
+    );
 
   it("is not taken: a token that was deleted stays dead, also on a server that starts, until an operator decides", async () => {
     const one = await start();
@@ -87,19 +119,31 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     await stopped(one);
     const ready = await call(one, "GET", "/readyz", null);
     assert.equal(ready.status, 200);
-    assert.match(ready.text, /access_control: changes stopped, what was read before stays in force: the store lost writes: /);
+    assert.match(
+      ready.text,
+      /access_control: changes stopped, what was read before stays in force: the store lost writes: /,
+    );
     assert.ok(
       linesOf(one.stdout()).some(
-        ({ level, message }) => String(level).toLowerCase() === "error" && /^Refusing the stored access control/.test(String(message)),
+        ({ level, message }) =>
+          String(level).toLowerCase() === "error" &&
+          /^Refusing the stored access control/.test(String(message)),
       ),
     );
-    assert.deepEqual([(await sign(one, gone.SecretID)).status, (await sign(one, kept.SecretID)).status], [403, 200]);
+    assert.deepEqual(
+      [(await sign(one, gone.SecretID)).status, (await sign(one, kept.SecretID)).status],
+      [403, 200],
+    );
     const refused = await call(one, "PUT", "/v1/acl/token", MANAGEMENT, {});
     assert.equal(refused.status, 503);
-    assert.match(refused.text, /^Cannot change access control: the store lost writes.*see GET \/v1\/acl\/state-conflict$/);
+    assert.match(
+      refused.text,
+      /^Cannot change access control: the store lost writes.*see GET \/v1\/acl\/state-conflict$/,
+    );
     const two = await start();
     assert.equal((await call(two, "GET", "/v1/connect/ca/roots", null)).status, 200);
-    for (const secret of [gone.SecretID, kept.SecretID, MANAGEMENT, null]) assert.equal((await sign(two, secret)).status, 503);
+    for (const secret of [gone.SecretID, kept.SecretID, MANAGEMENT, null])
+      assert.equal((await sign(two, secret)).status, 503);
     const notReady = await call(two, "GET", "/readyz", null);
     assert.equal(notReady.status, 503);
     assert.match(notReady.text, /access control cannot be loaded: the store lost writes/);
@@ -117,12 +161,17 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
       readonly Differences: readonly string[];
     }
     const report = await json<Report>(one, "GET", CONFLICT, MANAGEMENT);
-    assert.deepEqual(report.Differences, [`token/${gone.AccessorID}`, `tombstone/token.${gone.AccessorID}`]);
+    assert.deepEqual(report.Differences, [
+      `token/${gone.AccessorID}`,
+      `tombstone/token.${gone.AccessorID}`,
+    ]);
     assert.equal((await json<Report>(two, "GET", CONFLICT, await secretOf(two))).Snapshot, null);
     assert.equal((await call(two, "PUT", CONFLICT, MANAGEMENT, { Keep: "snapshot" })).status, 409);
     for (const body of [{}, { Keep: "x" }, { Keep: "stored", More: 1 }, "", "["])
       assert.equal((await call(one, "PUT", CONFLICT, MANAGEMENT, body)).status, 400);
-    assert.deepEqual(await json(one, "PUT", CONFLICT, MANAGEMENT, { Keep: "snapshot" }), { Conflict: false });
+    assert.deepEqual(await json(one, "PUT", CONFLICT, MANAGEMENT, { Keep: "snapshot" }), {
+      Conflict: false,
+    });
     assert.equal((await call(one, "PUT", CONFLICT, MANAGEMENT, { Keep: "snapshot" })).status, 409);
     await until(async () => (await sign(two, kept.SecretID)).status === 200);
     for (const server of [one, two]) assert.equal((await sign(server, gone.SecretID)).status, 403);
@@ -135,7 +184,12 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     await required();
     const { SecretID } = await makeToken(one);
     const then = await save();
-    const seen = async () => (JSON.parse(await Bun.file(`${one.dataDir}/seen-access-redis.json`).text()) as { index: number }).index;
+    const seen = async () =>
+      (
+        JSON.parse(await Bun.file(`${one.dataDir}/seen-access-redis.json`).text()) as {
+          index: number;
+        }
+      ).index;
     await makeToken(one);
     await until(async () => (await seen()) > Number(then[0]?.index));
     one.kill("SIGKILL");
@@ -143,10 +197,15 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     open.splice(0);
     await put(then);
     const again = await start({ MESHCA_DATA_DIR: one.dataDir });
-    assert.match((await call(again, "GET", "/readyz", null)).text, /access control cannot be loaded: the store lost writes/);
+    assert.match(
+      (await call(again, "GET", "/readyz", null)).text,
+      /access control cannot be loaded: the store lost writes/,
+    );
     assert.equal((await sign(again, SecretID)).status, 503);
     // The operator knows of a failover, and goes on with what there is.
-    assert.deepEqual(await json(again, "PUT", CONFLICT, MANAGEMENT, { Keep: "stored" }), { Conflict: false });
+    assert.deepEqual(await json(again, "PUT", CONFLICT, MANAGEMENT, { Keep: "stored" }), {
+      Conflict: false,
+    });
     assert.equal((await sign(again, SecretID)).status, 200);
   });
 
@@ -160,7 +219,11 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
       index: 1,
       clockOffsetMs: 0,
     };
-    await redis.admin.hset("{meshca}:replicas", "older", `${Date.now() + 500_000} 600000 ${JSON.stringify(older)}`);
+    await redis.admin.hset(
+      "{meshca}:replicas",
+      "older",
+      `${Date.now() + 500_000} 600000 ${JSON.stringify(older)}`,
+    );
     const one = await start();
     const { AccessorID, SecretID } = await makeToken(one);
     const [then, state] = [await save(), await redis.admin.hgetall("{meshca}:state")];
@@ -174,9 +237,15 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     const two = await start();
     assert.equal((await sign(two, SecretID)).status, 503);
     assert.equal((await sign(one, SecretID)).status, 403);
-    assert.equal((await call(one, "PUT", "/v1/connect/ca/state-conflict", MANAGEMENT, { Keep: "snapshot" })).status, 200);
+    assert.equal(
+      (await call(one, "PUT", "/v1/connect/ca/state-conflict", MANAGEMENT, { Keep: "snapshot" }))
+        .status,
+      200,
+    );
     await stopped(one);
-    assert.deepEqual(await json(one, "PUT", CONFLICT, MANAGEMENT, { Keep: "snapshot" }), { Conflict: false });
+    assert.deepEqual(await json(one, "PUT", CONFLICT, MANAGEMENT, { Keep: "snapshot" }), {
+      Conflict: false,
+    });
     await until(async () => (await sign(two, SecretID)).status === 403);
     const made = await makeToken(two);
     assert.equal((await sign(two, made.SecretID)).status, 200);
@@ -195,10 +264,16 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     environment = without;
     const again = await start({ MESHCA_DATA_DIR: dataDir });
     assert.equal((await sign(again, SecretID)).status, 503);
-    assert.equal((await call(again, "PUT", "/v1/acl/bootstrap", await secretOf(again))).status, 503);
+    assert.equal(
+      (await call(again, "PUT", "/v1/acl/bootstrap", await secretOf(again))).status,
+      503,
+    );
     const secret = await secretOf(again);
-    for (const Keep of ["snapshot", "stored"]) assert.equal((await call(again, "PUT", CONFLICT, secret, { Keep })).status, 409);
-    assert.deepEqual(await json(again, "PUT", CONFLICT, secret, { Keep: "nothing" }), { Conflict: false });
+    for (const Keep of ["snapshot", "stored"])
+      assert.equal((await call(again, "PUT", CONFLICT, secret, { Keep })).status, 409);
+    assert.deepEqual(await json(again, "PUT", CONFLICT, secret, { Keep: "nothing" }), {
+      Conflict: false,
+    });
     const first = await json<Token>(again, "PUT", "/v1/acl/bootstrap", secret);
     assert.equal((await sign(again, SecretID)).status, 403);
     const { SecretID: fresh } = await makeToken(again, first.SecretID);
@@ -216,11 +291,19 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     await redis.admin.publish("{meshca}:access:changed", "");
     await redis.admin.publish("{meshca}:changed", "");
     await stopped(one);
-    await until(async () => (await call(one, "GET", "/readyz", null)).text.includes("/v1/connect/ca/state-conflict"));
+    await until(async () =>
+      (await call(one, "GET", "/readyz", null)).text.includes("/v1/connect/ca/state-conflict"),
+    );
     assert.equal((await sign(one, SecretID)).status, 200);
     assert.equal((await call(one, "PUT", "/v1/acl/bootstrap", await secretOf(one))).status, 403);
-    assert.equal((await call(one, "PUT", "/v1/connect/ca/state-conflict", MANAGEMENT, { Keep: "snapshot" })).status, 200);
-    assert.deepEqual(await json(one, "PUT", CONFLICT, MANAGEMENT, { Keep: "snapshot" }), { Conflict: false });
+    assert.equal(
+      (await call(one, "PUT", "/v1/connect/ca/state-conflict", MANAGEMENT, { Keep: "snapshot" }))
+        .status,
+      200,
+    );
+    assert.deepEqual(await json(one, "PUT", CONFLICT, MANAGEMENT, { Keep: "snapshot" }), {
+      Conflict: false,
+    });
     await makeToken(one);
     const other = await start();
     assert.equal((await sign(other, SecretID)).status, 200);
@@ -234,16 +317,26 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     try {
       const { AccessorID, SecretID } = await makeToken(embedded);
       assert.equal((await sign(embedded, SecretID)).status, 200);
-      await Bun.write(backup, (await call(embedded, "GET", "/v1/connect/ca/backup", MANAGEMENT)).text);
+      await Bun.write(
+        backup,
+        (await call(embedded, "GET", "/v1/connect/ca/backup", MANAGEMENT)).text,
+      );
       await embedded.stop();
       const kek = (await Bun.file(`${dataDir}/kek`).text()).trim();
       for (const source of [`sqlite:${dataDir}/meshca.db`, `backup:${backup}`]) {
         await redis.admin.flushall();
-        const one = await start({ MESHCA_STORE, MESHCA_IMPORT: source, MESHCA_KEK: `${environment.MESHCA_KEK},${kek}` });
+        const one = await start({
+          MESHCA_STORE,
+          MESHCA_IMPORT: source,
+          MESHCA_KEK: `${environment.MESHCA_KEK},${kek}`,
+        });
         assert.equal(one.trustDomain, embedded.trustDomain);
         await required();
         assert.deepEqual(
-          [(await sign(one, SecretID)).status, (await call(one, "GET", `/v1/acl/token/${AccessorID}`, MANAGEMENT)).status],
+          [
+            (await sign(one, SecretID)).status,
+            (await call(one, "GET", `/v1/acl/token/${AccessorID}`, MANAGEMENT)).status,
+          ],
           [403, 403],
         );
         assert.equal((await sign(one, (await makeToken(one)).SecretID)).status, 200);

@@ -1,6 +1,6 @@
 /**
- * The set document: what a replica refuses of a store that somebody else wrote, or that lost writes, and how an operator
- * decides.
+ * The set document: what a replica refuses of a store that somebody else wrote, or that lost
+ * writes, and how an operator decides.
  * @module
  */
 import assert from "node:assert/strict";
@@ -26,8 +26,13 @@ const codeOf = (type: new (...args: never[]) => Error, code: string) => (error: 
 };
 const denied = (error: unknown) => error instanceof Error && error.message === "ACL not found";
 
-/** All that Redis holds of access control: the last write with its set document, records, keys, and the log of writes. */
-type Content = Readonly<Record<"access" | "records" | "keys" | "log", Readonly<Record<string, string>>>>;
+/**
+ * All that Redis holds of access control: the last write with its set document, records, keys, and
+ * the log of writes.
+ */
+type Content = Readonly<
+  Record<"access" | "records" | "keys" | "log", Readonly<Record<string, string>>>
+>;
 const KEYS = {
   access: "{meshca}:access",
   records: "{meshca}:access:records",
@@ -37,7 +42,9 @@ const KEYS = {
 const entries = Object.entries(KEYS) as [keyof Content, string][];
 
 async function save(redis: RedisServer): Promise<Content> {
-  return Object.fromEntries(await Promise.all(entries.map(async ([name, key]) => [name, await redis.admin.hgetall(key)]))) as Content;
+  return Object.fromEntries(
+    await Promise.all(entries.map(async ([name, key]) => [name, await redis.admin.hgetall(key)])),
+  ) as Content;
 }
 
 /** Puts content in the place of what is stored, as who can write Redis may. */
@@ -93,7 +100,11 @@ describe("the set document", { skip: noRedis }, () => {
     const fresh = await access.replica();
     for (const directory of [access.directory, other, fresh]) {
       await directory.refresh();
-      assert.deepEqual(directory.state, { loaded: true, stopped: null, index: (await access.store.read(null)).index });
+      assert.deepEqual(directory.state, {
+        loaded: true,
+        stopped: null,
+        index: (await access.store.read(null)).index,
+      });
     }
   });
 
@@ -102,28 +113,76 @@ describe("the set document", { skip: noRedis }, () => {
     return JSON.stringify({ ...set, index: Number(access.index), tip: access.tip });
   };
   const MAC = /the MAC over all records is wrong/;
-  const attacks: readonly [what: string, reason: RegExp, forge: (now: Content, then: Content) => Content][] = [
-    ["a deleted token is put back", MAC, (now, then) => ({ ...now, records: { ...then.records, ...now.records } })],
+  const attacks: readonly [
+    what: string,
+    reason: RegExp,
+    forge: (now: Content, then: Content) => Content,
+  ][] = [
+    [
+      "a deleted token is put back",
+      MAC,
+      (now, then) => ({ ...now, records: { ...then.records, ...now.records } }),
+    ],
     [
       "a deleted token is put back and its tombstone taken away",
       MAC,
-      (now, then) => ({ ...now, records: pick({ ...then.records, ...now.records }, isNot("tombstone")) }),
+      (now, then) => ({
+        ...now,
+        records: pick({ ...then.records, ...now.records }, isNot("tombstone")),
+      }),
     ],
-    ["a policy is rolled back", MAC, (now, then) => ({ ...now, records: { ...now.records, ...pick(then.records, isA("policy")) } })],
-    ["a policy is removed", MAC, (now) => ({ ...now, records: pick(now.records, isNot("policy")) })],
-    ["the bootstrap record is removed", MAC, (now) => ({ ...now, records: pick(now.records, isNot("bootstrap")) })],
+    [
+      "a policy is rolled back",
+      MAC,
+      (now, then) => ({
+        ...now,
+        records: { ...now.records, ...pick(then.records, isA("policy")) },
+      }),
+    ],
+    [
+      "a policy is removed",
+      MAC,
+      (now) => ({ ...now, records: pick(now.records, isNot("policy")) }),
+    ],
+    [
+      "the bootstrap record is removed",
+      MAC,
+      (now) => ({ ...now, records: pick(now.records, isNot("bootstrap")) }),
+    ],
     [
       "the index by which bootstrap is opened again is changed",
       MAC,
       (now) => ({
         ...now,
-        records: { ...now.records, "bootstrap/bootstrap": (now.records["bootstrap/bootstrap"] ?? "").replace(/^(\d+ \d+) \d+/, "$1 77") },
+        records: {
+          ...now.records,
+          "bootstrap/bootstrap": (now.records["bootstrap/bootstrap"] ?? "").replace(
+            /^(\d+ \d+) \d+/,
+            "$1 77",
+          ),
+        },
       }),
     ],
-    ["a record is malformed", /a record is malformed/, (now) => ({ ...now, records: { ...now.records, "token/x": "garbage" } })],
-    ["a record is of no kind", /a record is malformed/, (now) => ({ ...now, records: { ...now.records, x: "1 1 1 \n{}" } })],
-    ["the set document is removed", /its set document is gone/, (now) => ({ ...now, access: pick(now.access, (name) => name !== "set") })],
-    ["the set document is garbage", /its set document is malformed/, (now) => ({ ...now, access: { ...now.access, set: "{" } })],
+    [
+      "a record is malformed",
+      /a record is malformed/,
+      (now) => ({ ...now, records: { ...now.records, "token/x": "garbage" } }),
+    ],
+    [
+      "a record is of no kind",
+      /a record is malformed/,
+      (now) => ({ ...now, records: { ...now.records, x: "1 1 1 \n{}" } }),
+    ],
+    [
+      "the set document is removed",
+      /its set document is gone/,
+      (now) => ({ ...now, access: pick(now.access, (name) => name !== "set") }),
+    ],
+    [
+      "the set document is garbage",
+      /its set document is malformed/,
+      (now) => ({ ...now, access: { ...now.access, set: "{" } }),
+    ],
     [
       "an older set document is put beside the newer records",
       /its set document is about the write at index \d+, and the last write is at index/,
@@ -137,29 +196,52 @@ describe("the set document", { skip: noRedis }, () => {
     [
       "all is taken away but the key",
       /its set document is gone/,
-      (now) => ({ ...EMPTY, access: pick(now.access, (name) => name !== "set"), records: pick(now.records, isA("access-key")) }),
+      (now) => ({
+        ...EMPTY,
+        access: pick(now.access, (name) => name !== "set"),
+        records: pick(now.records, isA("access-key")),
+      }),
     ],
-    ["the key is taken away", /its key is gone/, (now) => ({ ...now, records: pick(now.records, isNot("access-key")) })],
+    [
+      "the key is taken away",
+      /its key is gone/,
+      (now) => ({ ...now, records: pick(now.records, isNot("access-key")) }),
+    ],
     ["all is taken away", /the store holds no access control/, () => EMPTY],
-    ["all is rolled back", /the store lost writes: it is at index \d+, index \d+ was seen/, (_now, then) => then],
+    [
+      "all is rolled back",
+      /the store lost writes: it is at index \d+, index \d+ was seen/,
+      (_now, then) => then,
+    ],
     [
       "all is rolled back under the last index and tip",
       /its set document is about the write at index/,
-      (now, then) => ({ ...then, access: { ...then.access, index: now.access.index ?? "", tip: now.access.tip ?? "" } }),
+      (now, then) => ({
+        ...then,
+        access: { ...then.access, index: now.access.index ?? "", tip: now.access.tip ?? "" },
+      }),
     ],
   ];
   for (const [what, reason, forge] of attacks)
     it(`is refused whole where ${what}: what was in force stays, and changes stop`, async () => {
       const access = await make();
       const policy = await access.addPolicy('operator = "write"', { name: "ops" });
-      await access.directory.write([{ kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } }]);
+      await access.directory.write([
+        { kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } },
+      ]);
       await access.require();
       const { token, secret } = await access.addToken();
       const { secret: good } = await access.addToken();
       const then = await save(redis);
       const entry = access.directory.policies.get(policy.id);
       await access.directory.write([
-        { kind: "policy", id: policy.id, key: "ops", replaces: entry ?? null, content: { ...policy, rules: "" } },
+        {
+          kind: "policy",
+          id: policy.id,
+          key: "ops",
+          replaces: entry ?? null,
+          content: { ...policy, rules: "" },
+        },
       ]);
       await remove(access.directory, token.accessorId);
       await put(redis, forge(await save(redis), then));
@@ -172,7 +254,8 @@ describe("the set document", { skip: noRedis }, () => {
       assert.equal(access.directory.policies.get(policy.id)?.value.rules, "");
       await assert.rejects(access.addToken(), codeOf(StoreError, "state_regressed"));
       await assert.rejects(access.directory.seal(), codeOf(StoreError, "state_regressed"));
-      // One that starts has no set that it may take: also of the store that was rolled back, since the other one said so.
+      // One that starts has no set that it may take: also of the store that was rolled back, since
+      // the other one said so.
       const fresh = await access.replica();
       assert.equal(fresh.state.loaded, false);
       assert.match(fresh.state.stopped ?? "", reason);
@@ -201,9 +284,15 @@ describe("the set document", { skip: noRedis }, () => {
     assert.ok(old !== undefined);
     await remove(access.directory, token.accessorId);
     // As an older version of meshca would write it, or somebody who copies what it did.
-    await access.store.write([{ kind: "token", id: old.id, expected: 0, next: { key: old.key, document: old.document } }], "by hand");
+    await access.store.write(
+      [{ kind: "token", id: old.id, expected: 0, next: { key: old.key, document: old.document } }],
+      "by hand",
+    );
     await access.directory.refresh();
-    assert.match(access.directory.state.stopped ?? "", /its set document is about the write at index 4, and the last write is at index 5/);
+    assert.match(
+      access.directory.state.stopped ?? "",
+      /its set document is about the write at index 4, and the last write is at index 5/,
+    );
     assert.equal(await knows(access.directory, secret), false);
   });
 
@@ -237,14 +326,19 @@ describe("the set document", { skip: noRedis }, () => {
     await other.refresh();
     assert.match(other.state.stopped ?? "", /store lost writes/);
     await assert.rejects(
-      other.write([{ kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } }]),
+      other.write([
+        { kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } },
+      ]),
       codeOf(StoreError, "state_regressed"),
     );
     // Keeping what is stored does not bring back what was deleted.
     await access.directory.resolve("stored");
     for (const directory of [access.directory, other, await access.replica()]) {
       await directory.refresh();
-      assert.deepEqual([directory.state.stopped, directory.tokens.size, directory.policies.size], [null, 0, 5]);
+      assert.deepEqual(
+        [directory.state.stopped, directory.tokens.size, directory.policies.size],
+        [null, 0, 5],
+      );
     }
   });
 
@@ -268,18 +362,37 @@ describe("the set document", { skip: noRedis }, () => {
     await access.directory.verify();
     const conflict = await access.directory.conflict();
     assert.deepEqual(conflict?.differences, ["denial/d", "token/forged"]);
-    assert.deepEqual([conflict.snapshot?.authentic, conflict.stored?.authentic, conflict.stored?.faulty], [true, false, 1]);
+    assert.deepEqual(
+      [conflict.snapshot?.authentic, conflict.stored?.authentic, conflict.stored?.faulty],
+      [true, false, 1],
+    );
     await access.directory.resolve("stored");
     const fresh = await access.replica();
-    assert.deepEqual([fresh.state.stopped, fresh.denials.has("d"), fresh.tokens.size, await knows(fresh, secret)], [null, true, 1, true]);
+    assert.deepEqual(
+      [fresh.state.stopped, fresh.denials.has("d"), fresh.tokens.size, await knows(fresh, secret)],
+      [null, true, 1, true],
+    );
   });
 
   it("is asked for denials, so that nothing is renewed by a replica that does not know what is denied", async () => {
     const access = await make();
     await access.require();
-    const options = { clock: access.clock, random: systemRandom, keySets: { check: () => undefined }, reviews: { check: () => undefined } };
-    const leaves = { scope: () => ({ trustDomain: "x.consul", datacenter: "dc1" }), horizonMs: () => 60_000 };
-    const subject = { spiffeId: "spiffe://x.consul/ns/default/dc/dc1/svc/web", keys: [], subjectKeyId: null, serial: null };
+    const options = {
+      clock: access.clock,
+      random: systemRandom,
+      keySets: { check: () => undefined },
+      reviews: { check: () => undefined },
+    };
+    const leaves = {
+      scope: () => ({ trustDomain: "x.consul", datacenter: "dc1" }),
+      horizonMs: () => 60_000,
+    };
+    const subject = {
+      spiffeId: "spiffe://x.consul/ns/default/dc/dc1/svc/web",
+      keys: [],
+      subjectKeyId: null,
+      serial: null,
+    };
     await redis.admin.hdel("{meshca}:access", "set");
     const fresh = createAdministration({ ...options, leaves, directory: await access.replica() });
     assert.throws(() => fresh.denialOf(subject), codeOf(NotReadyError, "state_stale"));
@@ -302,7 +415,10 @@ describe("the set document", { skip: noRedis }, () => {
       await access.directory.resolve("snapshot");
       await access.addToken();
       const fresh = await access.replica();
-      assert.deepEqual([fresh.state.loaded, fresh.state.stopped, await knows(fresh, secret)], [true, null, true]);
+      assert.deepEqual(
+        [fresh.state.loaded, fresh.state.stopped, await knows(fresh, secret)],
+        [true, null, true],
+      );
     });
 
   it("lets access control begin with nothing only where no set is in force", async () => {
@@ -319,7 +435,9 @@ describe("the set document", { skip: noRedis }, () => {
     await fresh.start();
     assert.deepEqual([fresh.state.loaded, fresh.state.stopped, fresh.tokens.size], [true, null, 0]);
     assert.equal(await knows(fresh, secret), false);
-    await fresh.write([{ kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } }]);
+    await fresh.write([
+      { kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } },
+    ]);
     await assert.rejects(fresh.resolve("stored"), codeOf(ConflictError, "no_conflict"));
   });
 
@@ -386,8 +504,19 @@ describe("the set document", { skip: noRedis }, () => {
     await remove(access.directory, token.accessorId);
     const stone = { kind: "token", id: token.accessorId, version: 1, expirationTime: end };
     assert.deepEqual(access.directory.tombstones.get(`token.${token.accessorId}`)?.value, stone);
-    assert.deepEqual((await access.replica()).tombstones.get(`token.${token.accessorId}`)?.value, stone);
-    await access.directory.write([{ kind: "token", id: token.accessorId, replaces: null, content: token, key: entry?.hash ?? "" }]);
+    assert.deepEqual(
+      (await access.replica()).tombstones.get(`token.${token.accessorId}`)?.value,
+      stone,
+    );
+    await access.directory.write([
+      {
+        kind: "token",
+        id: token.accessorId,
+        replaces: null,
+        content: token,
+        key: entry?.hash ?? "",
+      },
+    ]);
     assert.equal(access.directory.tombstones.size, 0);
     access.clock.advance(3_600_001);
     await remove(access.directory, token.accessorId);
@@ -400,11 +529,21 @@ describe("the set document", { skip: noRedis }, () => {
     const replicas = await Promise.all(Array.from({ length: 6 }, () => access.replica()));
     const write = (directory: Directory, id: string) =>
       directory.write([
-        { kind: "policy", id, key: id, replaces: null, content: { id, name: id, description: "", rules: "", datacenters: [] } },
+        {
+          kind: "policy",
+          id,
+          key: id,
+          replaces: null,
+          content: { id, name: id, description: "", rules: "", datacenters: [] },
+        },
       ]);
     await passing(
       access.clock,
-      Promise.all(replicas.flatMap((directory, i) => Array.from({ length: 5 }, (_, j) => write(directory, `p${i}-${j}`)))),
+      Promise.all(
+        replicas.flatMap((directory, i) =>
+          Array.from({ length: 5 }, (_, j) => write(directory, `p${i}-${j}`)),
+        ),
+      ),
     );
     const fresh = await access.replica();
     assert.deepEqual([fresh.policies.size, fresh.state.stopped], [30, null]);
@@ -415,14 +554,29 @@ describe("the set document", { skip: noRedis }, () => {
     await access.require();
     const write = (id: string, name: string) =>
       access.directory.write([
-        { kind: "policy", id, key: name, replaces: null, content: { id, name, description: "", rules: "", datacenters: [] } },
+        {
+          kind: "policy",
+          id,
+          key: name,
+          replaces: null,
+          content: { id, name, description: "", rules: "", datacenters: [] },
+        },
       ]);
     await write("taken", "taken");
     const before = access.directory.index;
-    const outcomes = await Promise.allSettled([write("a", "a"), write("b", "b"), write("c", "taken"), write("d", "d"), write("d", "e")]);
-    const codes = outcomes.map((outcome) => (outcome.status === "fulfilled" ? "done" : (outcome.reason as ConflictError).code));
+    const outcomes = await Promise.allSettled([
+      write("a", "a"),
+      write("b", "b"),
+      write("c", "taken"),
+      write("d", "d"),
+      write("d", "e"),
+    ]);
+    const codes = outcomes.map((outcome) =>
+      outcome.status === "fulfilled" ? "done" : (outcome.reason as ConflictError).code,
+    );
     assert.deepEqual(codes.slice(0, 3), ["done", "done", "name_taken"]);
-    // Of two that make the same record either may come first: their documents are made at the same time.
+    // Of two that make the same record either may come first: their documents are made at the same
+    // time.
     assert.deepEqual(codes.slice(3).toSorted(), ["done", "index_mismatch"]);
     assert.deepEqual(new Set(access.directory.policies.keys()), new Set(["a", "b", "d", "taken"]));
     await Promise.all(Array.from({ length: 50 }, (_, i) => write(`p${i}`, `p${i}`)));
@@ -438,10 +592,24 @@ describe("the set document", { skip: noRedis }, () => {
     await other.refresh();
     const entry = other.policies.get(policy.id) ?? null;
     await access.directory.write([
-      { kind: "policy", id: policy.id, key: "ops", replaces: entry, content: { ...policy, description: "first" } },
+      {
+        kind: "policy",
+        id: policy.id,
+        key: "ops",
+        replaces: entry,
+        content: { ...policy, description: "first" },
+      },
     ]);
     await assert.rejects(
-      other.write([{ kind: "policy", id: policy.id, key: "ops", replaces: entry, content: { ...policy, description: "second" } }]),
+      other.write([
+        {
+          kind: "policy",
+          id: policy.id,
+          key: "ops",
+          replaces: entry,
+          content: { ...policy, description: "second" },
+        },
+      ]),
       codeOf(ConflictError, "index_mismatch"),
     );
     assert.equal(other.policies.get(policy.id)?.value.description, "first");
@@ -474,7 +642,14 @@ describe("the set document", { skip: noRedis }, () => {
         kind: "binding-rule" as const,
         id: `r${i}-${j}`,
         replaces: null,
-        content: { id: `r${i}-${j}`, description: "", authMethod: "m", bindType: "service" as const, bindName: "x", selector: "" },
+        content: {
+          id: `r${i}-${j}`,
+          description: "",
+          authMethod: "m",
+          bindType: "service" as const,
+          bindName: "x",
+          selector: "",
+        },
       }));
       await access.directory.write(drafts);
     }
@@ -496,7 +671,13 @@ describe("the set document", { skip: noRedis }, () => {
     };
     try {
       await other.write([
-        { kind: "policy", id: "p", key: "p", replaces: null, content: { id: "p", name: "p", description: "", rules: "", datacenters: [] } },
+        {
+          kind: "policy",
+          id: "p",
+          key: "p",
+          replaces: null,
+          content: { id: "p", name: "p", description: "", rules: "", datacenters: [] },
+        },
       ]);
     } finally {
       crypto.subtle.sign = sign;

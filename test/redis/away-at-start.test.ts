@@ -1,6 +1,6 @@
 /**
- * A replica that starts while Redis is away: it serves its last-seen state as a running replica would, or waits and says
- * so. What no waiting can mend ends the start.
+ * A replica that starts while Redis is away: it serves its last-seen state as a running replica
+ * would, or waits and says so. What no waiting can mend ends the start.
  * @module
  */
 import assert from "node:assert/strict";
@@ -30,12 +30,19 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     return replica;
   };
   const sign = (replica: TestReplica, token?: string) => {
-    const { csr } = opensslCsr(`URI:spiffe://${replica.meshca.manager.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`);
+    const { csr } = opensslCsr(
+      `URI:spiffe://${replica.meshca.manager.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`,
+    );
     return replica.call("PUT", "/v1/connect/ca/sign", csr, token);
   };
 
-  /** A Redis that is killed after a replica has served from it. @returns it with the folder of that replica */
-  async function lost(settings: ReplicaOptions["settings"] = {}): Promise<{ redis: RedisServer; folder: Map<string, string> }> {
+  /**
+   * A Redis that is killed after a replica has served from it.
+   * @returns it with the folder of that replica
+   */
+  async function lost(
+    settings: ReplicaOptions["settings"] = {},
+  ): Promise<{ redis: RedisServer; folder: Map<string, string> }> {
     const redis = await startRedis({ config: ["appendonly yes", "appendfsync always"] });
     endings.push(redis.stop);
     const folder = new Map<string, string>();
@@ -45,7 +52,9 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     return { redis, folder };
   }
 
-  it("serves the last-seen state, signs, refuses changes, and follows Redis when it is back", { timeout: 60_000 }, async () => {
+  it("serves the last-seen state, signs, refuses changes, and follows Redis when it is back", {
+    timeout: 60_000,
+  }, async () => {
     const { redis, folder } = await lost();
     const replica = await start({ port: redis.port, folder });
     assert.equal((await replica.call("GET", ROOTS)).status, 200);
@@ -58,26 +67,39 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     // At once, and not only after the time in which a heartbeat is due.
     assert.match(ready.text, /^store: away since \d{4}-/m);
     assert.match(ready.text, /^changes: not possible: the store has not answered since \d{4}-/m);
-    assert.ok(replica.lines.some(({ message }) => message === "The store is away: starting from the last-seen state in the data folder"));
+    assert.ok(
+      replica.lines.some(
+        ({ message }) =>
+          message === "The store is away: starting from the last-seen state in the data folder",
+      ),
+    );
     await redis.restart();
     await until(async () => (await replica.call("PUT", ROTATE)).status === 200);
     assert.equal(replica.meshca.manager.snapshot?.state.index, 2);
-    await until(async () => /^store: ok\nchanges: possible$/m.test((await replica.call("GET", "/readyz")).text));
+    await until(async () =>
+      /^store: ok\nchanges: possible$/m.test((await replica.call("GET", "/readyz")).text),
+    );
   });
 
-  it("says that the store is away as soon as a running replica gets no answer, and that it is back", { timeout: 60_000 }, async () => {
+  it("says that the store is away as soon as a running replica gets no answer, and that it is back", {
+    timeout: 60_000,
+  }, async () => {
     const redis = await startRedis({ config: ["appendonly yes", "appendfsync always"] });
     endings.push(redis.stop);
     const replica = await start({ port: redis.port, folder: new Map() });
     assert.match((await replica.call("GET", "/readyz")).text, /^store: ok\nchanges: possible$/m);
     redis.kill("SIGKILL");
     const began = Date.now();
-    const away = /^store: away since \d{4}-.*\nchanges: not possible: the store has not answered since \d{4}-/m;
+    const away =
+      /^store: away since \d{4}-.*\nchanges: not possible: the store has not answered since \d{4}-/m;
     await until(async () => away.test((await replica.call("GET", "/readyz")).text));
-    // A heartbeat, and the time for a command: less than the 10 s after which a replica that is silent counts as gone.
+    // A heartbeat, and the time for a command: less than the 10 s after which a replica that is
+    // silent counts as gone.
     assert.ok(Date.now() - began < 9000);
     await redis.restart();
-    await until(async () => /^store: ok\nchanges: possible$/m.test((await replica.call("GET", "/readyz")).text));
+    await until(async () =>
+      /^store: ok\nchanges: possible$/m.test((await replica.call("GET", "/readyz")).text),
+    );
   });
 
   it("counts max_staleness from when the store confirmed that state, not from its own start", async () => {
@@ -91,7 +113,12 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     assert.equal(ready.status, 503);
     const { confirmedAt } = JSON.parse(folder.get(SEEN) ?? "{}") as { confirmedAt: string };
     assert.ok(ready.text.includes(`\nstore: away since ${confirmedAt}\n`), ready.text);
-    assert.ok(ready.text.includes(`\nchanges: not possible: the store has not answered since ${confirmedAt}\n`), ready.text);
+    assert.ok(
+      ready.text.includes(
+        `\nchanges: not possible: the store has not answered since ${confirmedAt}\n`,
+      ),
+      ready.text,
+    );
   });
 
   it("keeps from time to time when the store confirmed the state, so that a kill costs at most 15 s", async () => {
@@ -100,7 +127,8 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     const folder = new Map<string, string>();
     const replica = await start({ port: redis.port, folder, running: false });
     await replica.meshca.start();
-    const instant = () => Date.parse((JSON.parse(folder.get(SEEN) ?? "{}") as { confirmedAt: string }).confirmedAt);
+    const instant = () =>
+      Date.parse((JSON.parse(folder.get(SEEN) ?? "{}") as { confirmedAt: string }).confirmedAt);
     const first = instant();
     replica.clock.aheadMs = 14_000;
     await replica.meshca.manager.refresh();
@@ -128,7 +156,10 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
 
   it("signs nothing by a file of an earlier version, which does not say when the state was confirmed", async () => {
     const { redis, folder } = await lost();
-    const { term, document } = JSON.parse(folder.get(SEEN) ?? "{}") as { term: number; document: string };
+    const { term, document } = JSON.parse(folder.get(SEEN) ?? "{}") as {
+      term: number;
+      document: string;
+    };
     folder.set(SEEN, JSON.stringify({ term, document }));
     const replica = await start({ port: redis.port, folder });
     assert.equal((await replica.call("GET", ROOTS)).status, 200);
@@ -161,13 +192,22 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     const folder = new Map<string, string>();
     const before = await startReplica({ port: redis.port, folder, settings });
     const domain = `${before.meshca.manager.require().state.clusterId}.consul`;
-    const csrOf = (name: string) => opensslCsr(`URI:spiffe://${domain}/ns/default/dc/dc1/svc/${name}`).csr;
+    const csrOf = (name: string) =>
+      opensslCsr(`URI:spiffe://${domain}/ns/default/dc/dc1/svc/${name}`).csr;
     const leafOf = async (name: string) => {
-      const { text } = await before.call("PUT", "/v1/connect/ca/sign", JSON.stringify({ CSR: csrOf(name) }), TOKEN);
+      const { text } = await before.call(
+        "PUT",
+        "/v1/connect/ca/sign",
+        JSON.stringify({ CSR: csrOf(name) }),
+        TOKEN,
+      );
       return new X509Certificate((JSON.parse(text) as { CertPEM: string }).CertPEM).raw;
     };
     const [web, stolen] = [await leafOf("web"), await leafOf("stolen")];
-    const denial = JSON.stringify({ SPIFFEID: `spiffe://${domain}/ns/default/dc/dc1/svc/stolen`, Reason: "stolen" });
+    const denial = JSON.stringify({
+      SPIFFEID: `spiffe://${domain}/ns/default/dc/dc1/svc/stolen`,
+      Reason: "stolen",
+    });
     assert.equal((await before.call("PUT", "/v1/connect/ca/deny", denial, TOKEN)).status, 200);
     await before.close();
     redis.kill("SIGKILL");
@@ -198,7 +238,9 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     assert.deepEqual(await renewAt(fresh, "stolen", stolen), [503, text]);
   });
 
-  it("listens and says what it waits for if it has seen no state, and serves once Redis answers", { timeout: 60_000 }, async () => {
+  it("listens and says what it waits for if it has seen no state, and serves once Redis answers", {
+    timeout: 60_000,
+  }, async () => {
     const port = await freePort();
     const listen = await freePort();
     const environment = {
@@ -208,7 +250,8 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
       MESHCA_DATA_DIR: makeDataDir(),
     };
     const starting = startServer(environment);
-    const call = (path: string, method = "GET") => fetch(`http://127.0.0.1:${listen}${path}`, { method }).catch(() => null);
+    const call = (path: string, method = "GET") =>
+      fetch(`http://127.0.0.1:${listen}${path}`, { method }).catch(() => null);
     await until(async () => (await call("/healthz"))?.status === 200);
     assert.equal((await call("/healthz", "HEAD"))?.status, 200);
     const waiting = `The CA is not ready: waiting for the store: Redis is away: ECONNREFUSED (MESHCA_STORE: 127.0.0.1:${port})\n`;
@@ -235,7 +278,12 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
         .filter((message) => ["Listening", "The store answers", "Ready"].includes(String(message))),
       ["Listening", "The store answers", "Ready"],
     );
-    assert.equal(linesOf(server.stdout()).filter(({ message }) => String(message).startsWith("Waiting for the store")).length, 1);
+    assert.equal(
+      linesOf(server.stdout()).filter(({ message }) =>
+        String(message).startsWith("Waiting for the store"),
+      ).length,
+      1,
+    );
     assert.deepEqual([(await server.stop()).code, server.stderr()], [0, ""]);
   });
 
@@ -248,16 +296,25 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
       MESHCA_DATA_DIR: makeDataDir(),
     });
     const ended = server.catch((error: unknown) => String(error));
-    await until(async () => (await fetch(`http://127.0.0.1:${listen}/healthz`).catch(() => null))?.status === 200);
+    await until(
+      async () =>
+        (await fetch(`http://127.0.0.1:${listen}/healthz`).catch(() => null))?.status === 200,
+    );
     const { execFileSync } = await import("node:child_process");
-    const pid = execFileSync("sh", ["-c", `ss -ltnp 'sport = :${listen}' | sed -n 's/.*pid=\\([0-9]*\\).*/\\1/p'`], {
-      encoding: "utf8",
-    }).trim();
+    const pid = execFileSync(
+      "sh",
+      ["-c", `ss -ltnp 'sport = :${listen}' | sed -n 's/.*pid=\\([0-9]*\\).*/\\1/p'`],
+      {
+        encoding: "utf8",
+      },
+    ).trim();
     process.kill(Number(pid), "SIGTERM");
     assert.match(String(await ended), /The server ended with 0 instead of listening: $/);
   });
 
-  it("ends with a clear error for a wrong password, and for what is no Redis", { timeout: 60_000 }, async () => {
+  it("ends with a clear error for a wrong password, and for what is no Redis", {
+    timeout: 60_000,
+  }, async () => {
     const redis = await startRedis({ config: ["requirepass secret"] });
     endings.push(redis.stop);
     const web = createServer((_request, response) => response.end("hello"));
@@ -280,6 +337,9 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
       await run(`redis://127.0.0.1:${port}`),
       `69 What MESHCA_STORE names does not speak Redis's protocol (MESHCA_STORE: 127.0.0.1:${port})`,
     );
-    assert.match(await run(`redis+cluster://:secret@127.0.0.1:${redis.port}`), /^69 What MESHCA_STORE names is no Redis Cluster/);
+    assert.match(
+      await run(`redis+cluster://:secret@127.0.0.1:${redis.port}`),
+      /^69 What MESHCA_STORE names is no Redis Cluster/,
+    );
   });
 });

@@ -1,5 +1,6 @@
 /**
- * A Cluster, or all Sentinels, away at the start: what was opened all the same connects as soon as they answer.
+ * A Cluster, or all Sentinels, away at the start: what was opened all the same connects as soon as
+ * they answer.
  * @module
  */
 import assert from "node:assert/strict";
@@ -11,13 +12,25 @@ import { createCodec } from "../../src/store/codec.ts";
 import { openRedis } from "../../src/store/redis.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { KEK } from "./replica.ts";
-import { noRedis, type RedisGroup, type RedisServer, startCluster, startSentinels, until } from "./server.ts";
+import {
+  noRedis,
+  type RedisGroup,
+  type RedisServer,
+  startCluster,
+  startSentinels,
+  until,
+} from "./server.ts";
 
 /** Opens a group whose servers were killed, and starts them again. */
 async function comesBack(group: RedisGroup, killed: readonly RedisServer[]): Promise<void> {
   for (const server of killed) server.kill("SIGKILL");
   const settings = { ...group.url, connectTimeoutMs: 500 };
-  const backend = await openRedis({ settings, clock: systemClock, log: silentLog, keepConnecting: true });
+  const backend = await openRedis({
+    settings,
+    clock: systemClock,
+    log: silentLog,
+    keepConnecting: true,
+  });
   try {
     const { store } = backend.open(createCodec(createSealer(await readKeks(KEK))), "test");
     await assert.rejects(store.now(), { code: "store_unavailable" });

@@ -1,5 +1,6 @@
 /**
- * A Redis that cannot be relied on, or that holds something else: one clear error at the start, and nothing overwritten.
+ * A Redis that cannot be relied on, or that holds something else: one clear error at the start, and
+ * nothing overwritten.
  * @module
  */
 import assert from "node:assert/strict";
@@ -13,12 +14,24 @@ import { openRedis } from "../../src/store/redis.ts";
 import type { RedisSettings } from "../../src/store/redis-settings.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { startReplica } from "./replica.ts";
-import { freePort, noRedis, type RedisServer, type RedisServerOptions, redisUrl, startRedis, until } from "./server.ts";
+import {
+  freePort,
+  noRedis,
+  type RedisServer,
+  type RedisServerOptions,
+  redisUrl,
+  startRedis,
+  until,
+} from "./server.ts";
 
-const open = (settings: RedisSettings) => openRedis({ settings, clock: systemClock, log: silentLog });
+const open = (settings: RedisSettings) =>
+  openRedis({ settings, clock: systemClock, log: silentLog });
 
 /** Runs `work` with a server of its own. */
-async function withRedis(options: RedisServerOptions, work: (server: RedisServer) => Promise<void>): Promise<void> {
+async function withRedis(
+  options: RedisServerOptions,
+  work: (server: RedisServer) => Promise<void>,
+): Promise<void> {
   const server = await startRedis(options);
   try {
     await work(server);
@@ -28,7 +41,8 @@ async function withRedis(options: RedisServerOptions, work: (server: RedisServer
 }
 
 /** What a start says of a Redis, with where it is. @param says a regular expression. */
-const refusal = (says: string): RegExp => new RegExp(String.raw`^StoreError: Redis ${says} \(MESHCA_STORE: 127\.0\.0\.1:\d+\)$`);
+const refusal = (says: string): RegExp =>
+  new RegExp(String.raw`^StoreError: Redis ${says} \(MESHCA_STORE: 127\.0\.0\.1:\d+\)$`);
 
 describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
   let redis: RedisServer;
@@ -40,7 +54,10 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
   it("is refused where nobody listens", async () => {
     const url = redisUrl(await freePort(), { connectTimeoutMs: 500 });
     await assert.rejects(open(url), refusal("is away: ECONNREFUSED"));
-    await assert.rejects(open({ ...url, mode: "cluster" }), refusal("is away: no node of the cluster is reachable"));
+    await assert.rejects(
+      open({ ...url, mode: "cluster" }),
+      refusal("is away: no node of the cluster is reachable"),
+    );
     await assert.rejects(
       open({ ...url, mode: "sentinel", master: "mesh" }),
       refusal("is away: no sentinel is reachable, or none knows the master"),
@@ -49,37 +66,76 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
 
   it("is refused where it wants a password, or another one", async () => {
     await withRedis({ config: ["requirepass secret"] }, async ({ port }) => {
-      await assert.rejects(open(redisUrl(port)), refusal("(is away: it )?refused the user or the password"));
-      await assert.rejects(open(redisUrl(port, { password: "wrong" })), refusal("(is away: it )?refused the user or the password"));
+      await assert.rejects(
+        open(redisUrl(port)),
+        refusal("(is away: it )?refused the user or the password"),
+      );
+      await assert.rejects(
+        open(redisUrl(port, { password: "wrong" })),
+        refusal("(is away: it )?refused the user or the password"),
+      );
       (await open(redisUrl(port, { password: "secret" }))).close();
     });
   });
 
   for (const command of ["eval", "info", "set", "hset", "publish", "hgetall", "time", "subscribe"])
     it(`is refused where the user may not run ${command}, by name`, async () => {
-      await redis.admin.call("ACL", "SETUSER", "ca", "on", ">secret", "~*", "&*", "+@all", `-${command}`);
+      await redis.admin.call(
+        "ACL",
+        "SETUSER",
+        "ca",
+        "on",
+        ">secret",
+        "~*",
+        "&*",
+        "+@all",
+        `-${command}`,
+      );
       const url = redisUrl(redis.port, { username: "ca", password: "secret" });
-      await assert.rejects(open(url), refusal(`does not allow the user to run ${command.toUpperCase()}; its ACL must`));
+      await assert.rejects(
+        open(url),
+        refusal(`does not allow the user to run ${command.toUpperCase()}; its ACL must`),
+      );
     });
 
   it("is refused where the user may not use the keys or the channel", async () => {
     const url = redisUrl(redis.port, { username: "narrow", password: "secret" });
-    await redis.admin.call("ACL", "SETUSER", "narrow", "on", ">secret", "~{other}:*", "&{other}:*", "+@all");
-    await assert.rejects(open(url), refusal("does not allow the user to access the keys of meshca's prefix; its ACL must"));
+    await redis.admin.call(
+      "ACL",
+      "SETUSER",
+      "narrow",
+      "on",
+      ">secret",
+      "~{other}:*",
+      "&{other}:*",
+      "+@all",
+    );
+    await assert.rejects(
+      open(url),
+      refusal("does not allow the user to access the keys of meshca's prefix; its ACL must"),
+    );
     await redis.admin.call("ACL", "SETUSER", "narrow", "~{meshca}:*");
-    await assert.rejects(open(url), refusal("does not allow the user to access the channel of meshca's prefix; its ACL must"));
+    await assert.rejects(
+      open(url),
+      refusal("does not allow the user to access the channel of meshca's prefix; its ACL must"),
+    );
     await redis.admin.call("ACL", "SETUSER", "narrow", "&{meshca}:*");
     (await open(url)).close();
   });
 
   it("is probed by many replicas at once, and nothing is left of it", async () => {
-    const backends = await Promise.all(Array.from({ length: 16 }, () => open(redisUrl(redis.port))));
+    const backends = await Promise.all(
+      Array.from({ length: 16 }, () => open(redisUrl(redis.port))),
+    );
     for (const backend of backends) backend.close();
     assert.deepEqual(await redis.admin.keys("*probe*"), []);
   });
 
   it("is enough with the permissions that the README names", async () => {
-    const documented = /ACL SETUSER (.*)/.exec(readFileSync(new URL("../../src/store/README.md", import.meta.url), "utf8"))?.[1] ?? "";
+    const documented =
+      /ACL SETUSER (.*)/.exec(
+        readFileSync(new URL("../../src/store/README.md", import.meta.url), "utf8"),
+      )?.[1] ?? "";
     const rules = documented
       .replaceAll("`", "")
       .split(" ")
@@ -114,7 +170,10 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
   for (const policy of ["allkeys-lru", "volatile-ttl", "allkeys-random"])
     it(`is refused with maxmemory-policy ${policy}`, async () => {
       await withRedis({ config: [`maxmemory-policy ${policy}`] }, async ({ port }) => {
-        await assert.rejects(open(redisUrl(port)), refusal(`may evict the CA: its maxmemory-policy is ${policy}; set it to noeviction`));
+        await assert.rejects(
+          open(redisUrl(port)),
+          refusal(`may evict the CA: its maxmemory-policy is ${policy}; set it to noeviction`),
+        );
       });
     });
 
@@ -124,7 +183,10 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
       const before = await admin.hgetall("{meshca}:state");
       await admin.config("SET", "maxmemory", "1mb");
       const refused = await replica.call("PUT", "/v1/connect/ca/rotate");
-      assert.deepEqual([refused.status, refused.text], [503, "Redis is out of memory: maxmemory is reached"]);
+      assert.deepEqual(
+        [refused.status, refused.text],
+        [503, "Redis is out of memory: maxmemory is reached"],
+      );
       assert.deepEqual(await admin.hgetall("{meshca}:state"), before);
       await admin.config("SET", "maxmemory", "0");
       assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 200);
@@ -137,18 +199,50 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     const file = (name: string) => join(folder, name);
     const openssl = (...args: string[]) => execFileSync("openssl", args, { stdio: "ignore" });
     const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-    openssl("req", "-x509", ...key, "-keyout", file("ca.key"), "-out", file("ca.pem"), "-subj", "/CN=ca", "-days", "2");
+    openssl(
+      "req",
+      "-x509",
+      ...key,
+      "-keyout",
+      file("ca.key"),
+      "-out",
+      file("ca.pem"),
+      "-subj",
+      "/CN=ca",
+      "-days",
+      "2",
+    );
     const names = ["-subj", "/CN=redis", "-addext", "subjectAltName=IP:127.0.0.1"];
     openssl("req", "-new", ...key, "-keyout", file("key.pem"), "-out", file("csr.pem"), ...names);
-    const by = ["-CA", file("ca.pem"), "-CAkey", file("ca.key"), "-CAcreateserial", "-copy_extensions", "copyall"];
+    const by = [
+      "-CA",
+      file("ca.pem"),
+      "-CAkey",
+      file("ca.key"),
+      "-CAcreateserial",
+      "-copy_extensions",
+      "copyall",
+    ];
     openssl("x509", "-req", "-in", file("csr.pem"), ...by, "-out", file("cert.pem"), "-days", "2");
-    const [ca, cert, pem] = ["ca.pem", "cert.pem", "key.pem"].map((name) => readFileSync(file(name), "utf8")) as [string, string, string];
-    const config = [`tls-cert-file ${file("cert.pem")}`, `tls-key-file ${file("key.pem")}`, `tls-ca-cert-file ${file("ca.pem")}`];
+    const [ca, cert, pem] = ["ca.pem", "cert.pem", "key.pem"].map((name) =>
+      readFileSync(file(name), "utf8"),
+    ) as [string, string, string];
+    const config = [
+      `tls-cert-file ${file("cert.pem")}`,
+      `tls-key-file ${file("key.pem")}`,
+      `tls-ca-cert-file ${file("ca.pem")}`,
+    ];
     try {
       await withRedis({ config, tls: { ca, cert, key: pem } }, async ({ port }) => {
         (await open(redisUrl(port, { tls: { ca, cert, key: pem }, db: 3 }))).close();
-        await assert.rejects(open(redisUrl(port, { tls: { ca: null, cert, key: pem } })), /^StoreError: Redis is away: /);
-        await assert.rejects(open(redisUrl(port, { tls: { ca, cert: null, key: null } })), /^StoreError: Redis is away/);
+        await assert.rejects(
+          open(redisUrl(port, { tls: { ca: null, cert, key: pem } })),
+          /^StoreError: Redis is away: /,
+        );
+        await assert.rejects(
+          open(redisUrl(port, { tls: { ca, cert: null, key: null } })),
+          /^StoreError: Redis is away/,
+        );
         await assert.rejects(open(redisUrl(port)), /^StoreError: Redis is away/);
       });
     } finally {
@@ -156,7 +250,11 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     }
   });
 
-  const others: readonly (readonly [string, (admin: RedisServer["admin"]) => Promise<unknown>, RegExp])[] = [
+  const others: readonly (readonly [
+    string,
+    (admin: RedisServer["admin"]) => Promise<unknown>,
+    RegExp,
+  ])[] = [
     [
       "a key of another type",
       (admin) => admin.lpush("{meshca}:state", "x"),
@@ -169,7 +267,8 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     ],
     [
       "a state of a newer schema",
-      (admin) => admin.hset("{meshca}:state", { index: "1", commit: "a", document: '{"schema":9}' }),
+      (admin) =>
+        admin.hset("{meshca}:state", { index: "1", commit: "a", document: '{"schema":9}' }),
       /^StoreError: Cannot read the stored state: it has schema 9/,
     ],
   ];
@@ -207,7 +306,11 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
       .replace('\\"forcedOut\\":false', '\\"forcedOut\\":true')
       .replace(stored.commit ?? "", "f".repeat(32));
     assert.notEqual(forged, stored.document);
-    await redis.admin.hset("{meshca}:state", { index: "1", commit: "f".repeat(32), document: forged });
+    await redis.admin.hset("{meshca}:state", {
+      index: "1",
+      commit: "f".repeat(32),
+      document: forged,
+    });
     await assert.rejects(replica.meshca.manager.refresh(), /its MAC is wrong/);
     assert.equal((await replica.call("GET", "/v1/connect/ca/roots")).text, roots);
     assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 500);

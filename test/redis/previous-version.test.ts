@@ -1,6 +1,6 @@
 /**
- * This version and the one before share one Redis: both as real processes, the older one out of the history of this
- * repository.
+ * This version and the one before share one Redis: both as real processes, the older one out of the
+ * history of this repository.
  * @module
  */
 import assert from "node:assert/strict";
@@ -17,13 +17,18 @@ import { noRedis, type RedisServer, startRedis, until } from "./server.ts";
 /** The last commit that knows schema 2 of the state and the first one of records. */
 const PREVIOUS = "3eac74d";
 
-/** Why the older version cannot be had here, or false. With CI=true nothing is skipped: a clone needs its whole history. */
+/**
+ * Why the older version cannot be had here, or false. With CI=true nothing is skipped: a clone
+ * needs its whole history.
+ */
 const noPrevious: string | false = (() => {
   try {
     execFileSync("git", ["cat-file", "-e", `${PREVIOUS}^{commit}`], { cwd: ROOT, stdio: "ignore" });
     return false;
   } catch {
-    return process.env.CI === "true" ? false : `commit ${PREVIOUS} is not in the history of this checkout (git fetch --unshallow)`;
+    return process.env.CI === "true"
+      ? false
+      : `commit ${PREVIOUS} is not in the history of this checkout (git fetch --unshallow)`;
   }
 })();
 
@@ -63,30 +68,60 @@ describe("this version and the one before at one Redis", { skip: noRedis || noPr
     rmSync(folder, { recursive: true, force: true });
   });
 
-  const call = async ({ url }: ServerProcess, method: string, path: string, secret: string, body?: string) => {
-    const answer = await fetch(`${url}${path}`, { method, headers: { "X-Consul-Token": secret }, ...(body === undefined ? {} : { body }) });
+  const call = async (
+    { url }: ServerProcess,
+    method: string,
+    path: string,
+    secret: string,
+    body?: string,
+  ) => {
+    const answer = await fetch(`${url}${path}`, {
+      method,
+      headers: { "X-Consul-Token": secret },
+      ...(body === undefined ? {} : { body }),
+    });
     return { status: answer.status, text: await answer.text() };
   };
   const makeToken = async (server: ServerProcess): Promise<Token> => {
-    const { status, text } = await call(server, "PUT", "/v1/acl/token", MANAGEMENT, '{"ServiceIdentities": [{"ServiceName": "web"}]}');
+    const { status, text } = await call(
+      server,
+      "PUT",
+      "/v1/acl/token",
+      MANAGEMENT,
+      '{"ServiceIdentities": [{"ServiceName": "web"}]}',
+    );
     assert.equal(status, 200, text);
     return JSON.parse(text) as Token;
   };
   const sign = (server: ServerProcess, { trustDomain }: ServerProcess, secret: string) =>
-    call(server, "PUT", "/v1/connect/ca/sign", secret, opensslCsr(`URI:spiffe://${trustDomain}/ns/default/dc/dc1/svc/web`).csr);
+    call(
+      server,
+      "PUT",
+      "/v1/connect/ca/sign",
+      secret,
+      opensslCsr(`URI:spiffe://${trustDomain}/ns/default/dc/dc1/svc/web`).csr,
+    );
   const roots = async (server: ServerProcess) =>
-    (JSON.parse((await call(server, "GET", "/v1/connect/ca/roots", "")).text) as { Roots: { ID: string }[] }).Roots;
+    (
+      JSON.parse((await call(server, "GET", "/v1/connect/ca/roots", "")).text) as {
+        Roots: { ID: string }[];
+      }
+    ).Roots;
   interface Document {
     readonly schema: number;
     readonly body: string;
   }
-  const document = async () => JSON.parse((await redis.admin.hget("{meshca}:state", "document")) ?? "") as Document;
-  const access = async () => (JSON.parse((await document()).body) as { access?: object | null }).access ?? null;
+  const document = async () =>
+    JSON.parse((await redis.admin.hget("{meshca}:state", "document")) ?? "") as Document;
+  const access = async () =>
+    (JSON.parse((await document()).body) as { access?: object | null }).access ?? null;
   const records = () => redis.admin.hgetall("{meshca}:access:records");
   const schemas = async () =>
     Object.entries(await records())
       .filter(([name]) => !name.startsWith("access-key/"))
-      .map(([, text]) => (JSON.parse(text.slice(text.indexOf("\n") + 1)) as { schema: number }).schema);
+      .map(
+        ([, text]) => (JSON.parse(text.slice(text.indexOf("\n") + 1)) as { schema: number }).schema,
+      );
 
   it("both serve tokens, leaves and roots, and the newer schema is written when the older one has gone", async () => {
     const servers: ServerProcess[] = [];
@@ -100,16 +135,24 @@ describe("this version and the one before at one Redis", { skip: noRedis || noPr
       const present = await start(startServer(environment));
       const tokens = [await makeToken(previous), await makeToken(present)];
       for (const server of [previous, present]) {
-        for (const { SecretID } of tokens) await until(async () => (await sign(server, present, SecretID)).status === 200);
+        for (const { SecretID } of tokens)
+          await until(async () => (await sign(server, present, SecretID)).status === 200);
         assert.deepEqual(await roots(server), await roots(previous));
       }
       const [gone, kept] = tokens as [Token, Token];
-      assert.equal((await call(present, "DELETE", `/v1/acl/token/${gone.AccessorID}`, MANAGEMENT)).status, 200);
+      assert.equal(
+        (await call(present, "DELETE", `/v1/acl/token/${gone.AccessorID}`, MANAGEMENT)).status,
+        200,
+      );
       await until(async () => (await sign(previous, present, gone.SecretID)).status === 403);
       for (const server of [previous, present]) {
         assert.equal((await call(server, "PUT", "/v1/connect/ca/rotate", MANAGEMENT)).status, 200);
-        await until(async () => JSON.stringify(await roots(previous)) === JSON.stringify(await roots(present)));
-        for (const other of [previous, present]) assert.equal((await sign(other, present, kept.SecretID)).status, 200);
+        await until(
+          async () =>
+            JSON.stringify(await roots(previous)) === JSON.stringify(await roots(present)),
+        );
+        for (const other of [previous, present])
+          assert.equal((await sign(other, present, kept.SecretID)).status, 200);
       }
       assert.ok((await document()).schema <= 2);
       assert.equal(await access(), null);
@@ -118,7 +161,10 @@ describe("this version and the one before at one Redis", { skip: noRedis || noPr
       await until(async () => (await access()) !== null);
       assert.equal((await document()).schema, 3);
       const later = await makeToken(present);
-      assert.equal((await call(present, "DELETE", `/v1/acl/token/${later.AccessorID}`, MANAGEMENT)).status, 200);
+      assert.equal(
+        (await call(present, "DELETE", `/v1/acl/token/${later.AccessorID}`, MANAGEMENT)).status,
+        200,
+      );
       assert.ok(Object.keys(await records()).includes(`tombstone/token.${later.AccessorID}`));
       assert.ok((await schemas()).includes(2));
       assert.equal((await sign(present, present, kept.SecretID)).status, 200);

@@ -1,6 +1,6 @@
 /**
- * A whole replica in this process over a real Redis: what `meshca serve` composes, without a socket of its own, on a
- * clock that may be set wrong.
+ * A whole replica in this process over a real Redis: what `meshca serve` composes, without a socket
+ * of its own, on a clock that may be set wrong.
  * @module
  */
 import { composeOver, type Meshca, openBackend, type Platform } from "../../src/compose.ts";
@@ -24,7 +24,12 @@ export interface TestReplica {
   readonly meshca: Meshca;
   readonly clock: ShiftedClock;
   readonly lines: readonly Line[];
-  call(method: "GET" | "PUT", path: string, body?: string, token?: string): Promise<{ status: number; text: string; headers: Headers }>;
+  call(
+    method: "GET" | "PUT",
+    path: string,
+    body?: string,
+    token?: string,
+  ): Promise<{ status: number; text: string; headers: Headers }>;
   close(): Promise<void>;
 }
 
@@ -82,12 +87,20 @@ export function testSettings(port: number, overrides: Partial<Settings> = {}): S
 }
 
 /** What a process with a data folder has, the folder being a map. */
-export function testPlatform(clock: Clock, folder: Map<string, string>, lines: Line[] = []): Platform {
+export function testPlatform(
+  clock: Clock,
+  folder: Map<string, string>,
+  lines: Line[] = [],
+): Platform {
   const write =
     (level: Line["level"]) =>
     (message: string, fields: LogFields = {}) =>
       void lines.push({ level, message, fields });
-  const kept = (name: string): Kept => ({ name, read: () => folder.get(name) ?? null, write: async (text) => void folder.set(name, text) });
+  const kept = (name: string): Kept => ({
+    name,
+    read: () => folder.get(name) ?? null,
+    write: async (text) => void folder.set(name, text),
+  });
   return {
     clock,
     random: systemRandom,
@@ -105,7 +118,11 @@ export function testPlatform(clock: Clock, folder: Map<string, string>, lines: L
 }
 
 export function shiftedClock(aheadMs = 0): ShiftedClock {
-  const clock: ShiftedClock = { aheadMs, now: () => new Date(systemClock.now().getTime() + clock.aheadMs), sleep: systemClock.sleep };
+  const clock: ShiftedClock = {
+    aheadMs,
+    now: () => new Date(systemClock.now().getTime() + clock.aheadMs),
+    sleep: systemClock.sleep,
+  };
   return clock;
 }
 
@@ -152,4 +169,7 @@ export async function startReplica({
 }
 
 export const leafTtl = (ttl: string): string =>
-  JSON.stringify({ Provider: "consul", Config: { IntermediateCertTTL: "8760h", LeafCertTTL: ttl, RootCertTTL: "87600h" } });
+  JSON.stringify({
+    Provider: "consul",
+    Config: { IntermediateCertTTL: "8760h", LeafCertTTL: ttl, RootCertTTL: "87600h" },
+  });

@@ -1,6 +1,6 @@
 /**
- * Many replicas over one Redis: they are one CA, and what each does while Redis, its clock or its peers are not as they
- * should be.
+ * Many replicas over one Redis: they are one CA, and what each does while Redis, its clock or its
+ * peers are not as they should be.
  * @module
  */
 import assert from "node:assert/strict";
@@ -33,7 +33,9 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     return replica;
   };
   const sign = (replica: TestReplica) => {
-    const { csr } = opensslCsr(`URI:spiffe://${replica.meshca.manager.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`);
+    const { csr } = opensslCsr(
+      `URI:spiffe://${replica.meshca.manager.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`,
+    );
     return replica.call("PUT", "/v1/connect/ca/sign", csr);
   };
   const index = (replica: TestReplica) => replica.meshca.manager.snapshot?.state.index;
@@ -50,23 +52,34 @@ describe("replicas over Redis", { skip: noRedis }, () => {
   it("show one CA, take a change at any of them, and wake each other's watchers", async () => {
     const replicas = await Promise.all([start(), start(), start()]);
     const [a, b, c] = replicas as [TestReplica, TestReplica, TestReplica];
-    const roots = await Promise.all(replicas.map(async (replica) => (await replica.call("GET", ROOTS)).text));
+    const roots = await Promise.all(
+      replicas.map(async (replica) => (await replica.call("GET", ROOTS)).text),
+    );
     assert.equal(new Set(roots).size, 1);
     const watching = [a, c].map((replica) => replica.call("GET", `${ROOTS}?index=1&wait=30s`));
     assert.equal((await b.call("PUT", ROTATE)).status, 200);
-    for (const answer of await Promise.all(watching)) assert.equal(answer.headers.get("x-consul-index"), "2");
+    for (const answer of await Promise.all(watching))
+      assert.equal(answer.headers.get("x-consul-index"), "2");
     for (const replica of replicas) assert.equal((await sign(replica)).status, 200);
     const peers = JSON.parse((await a.call("GET", "/v1/status/peers")).text) as string[];
-    await until(async () => (JSON.parse((await a.call("GET", "/v1/status/peers")).text) as string[]).length === 3);
+    await until(
+      async () =>
+        (JSON.parse((await a.call("GET", "/v1/status/peers")).text) as string[]).length === 3,
+    );
     const leader = JSON.parse((await a.call("GET", "/v1/status/leader")).text) as string;
-    await until(() => replicas.filter(({ meshca }) => meshca.manager.status.role === "leader").length === 1);
+    await until(
+      () => replicas.filter(({ meshca }) => meshca.manager.status.role === "leader").length === 1,
+    );
     assert.match(leader, /^127\.0\.0\.1:\d+$/);
     assert.ok(peers.length > 0);
   });
 
   it("answer a second change at another replica once the first has ended", async () => {
     const [a, b] = (await Promise.all([start(), start()])) as [TestReplica, TestReplica];
-    const outcomes = await Promise.all([a.call("PUT", ROTATE), b.call("PUT", CONFIGURATION, leafTtl("71h"))]);
+    const outcomes = await Promise.all([
+      a.call("PUT", ROTATE),
+      b.call("PUT", CONFIGURATION, leafTtl("71h")),
+    ]);
     assert.deepEqual(
       outcomes.map(({ status }) => status),
       [200, 200],
@@ -83,19 +96,40 @@ describe("replicas over Redis", { skip: noRedis }, () => {
         .filter(([, name]) => name !== "info")
         .map(([line]) => line)
         .join();
-    const { csr } = opensslCsr(`URI:spiffe://${replica.meshca.manager.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`);
+    const { csr } = opensslCsr(
+      `URI:spiffe://${replica.meshca.manager.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`,
+    );
     const before = await calls();
-    for (let i = 0; i < 200; i++) assert.equal((await replica.call("PUT", "/v1/connect/ca/sign", csr)).status, 200);
+    for (let i = 0; i < 200; i++)
+      assert.equal((await replica.call("PUT", "/v1/connect/ca/sign", csr)).status, 200);
     assert.equal(await calls(), before);
   });
 
   it("write nothing when the leader changes, a thousand times", async () => {
     const sealer = createSealer(await readKeks(KEK));
-    const backend = await openRedis({ settings: redisUrl(redis.port), clock: systemClock, log: silentLog });
+    const backend = await openRedis({
+      settings: redisUrl(redis.port),
+      clock: systemClock,
+      log: silentLog,
+    });
     const leader = (name: string) => {
       const ports = backend.open(createCodec(sealer), name);
-      const common = { sealer, providers, clock: systemClock, random: systemRandom, log: silentLog, metrics: noMetrics, datacenter: "dc1" };
-      return createManager({ ...ports, ...common, bootstrap: DEFAULT_BOOTSTRAP, recollection: null, self: { id: name, address: name } });
+      const common = {
+        sealer,
+        providers,
+        clock: systemClock,
+        random: systemRandom,
+        log: silentLog,
+        metrics: noMetrics,
+        datacenter: "dc1",
+      };
+      return createManager({
+        ...ports,
+        ...common,
+        bootstrap: DEFAULT_BOOTSTRAP,
+        recollection: null,
+        self: { id: name, address: name },
+      });
     };
     const first = leader("first");
     await first.tick();
@@ -133,7 +167,10 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     assert.match(late.text, /^Cannot sign leaf: the store has not answered for more than 60 s/);
     const ready = await replica.call("GET", "/readyz");
     assert.equal(ready.status, 503);
-    assert.match(ready.text, /^Cannot sign: the store has not answered for more than 60 s.*\nrole: follower\n/);
+    assert.match(
+      ready.text,
+      /^Cannot sign: the store has not answered for more than 60 s.*\nrole: follower\n/,
+    );
     const roots = await replica.call("GET", ROOTS);
     assert.deepEqual([roots.status, roots.headers.get("x-consul-knownleader")], [200, "false"]);
     assert.ok(Number(roots.headers.get("x-consul-lastcontact")) > 60_000);
@@ -160,8 +197,14 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     assert.equal((await again.call("GET", ROOTS)).text, before);
     assert.equal((await sign(again)).status, 200);
     assert.equal((await again.call("PUT", ROTATE)).status, 503);
-    const conflict = JSON.parse((await again.call("GET", CONFLICT)).text) as Record<string, unknown>;
-    assert.deepEqual([conflict.Conflict, conflict.Stored, conflict.Reason], [true, null, "it holds no state, index 2 was seen"]);
+    const conflict = JSON.parse((await again.call("GET", CONFLICT)).text) as Record<
+      string,
+      unknown
+    >;
+    assert.deepEqual(
+      [conflict.Conflict, conflict.Stored, conflict.Reason],
+      [true, null, "it holds no state, index 2 was seen"],
+    );
     assert.equal((await again.call("PUT", CONFLICT, '{"Keep":"stored"}')).status, 409);
     assert.equal((await other.call("PUT", CONFLICT, '{"Keep":"snapshot"}')).status, 200);
     await until(() => index(again) === 3 && index(other) === 3);
@@ -176,9 +219,18 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     await until(() => wrong.meshca.manager.status.live.length === 2);
     const refused = await sign(wrong);
     assert.equal(refused.status, 503);
-    assert.match(refused.text, /^Cannot sign leaf: the clock is 45 s ahead of the store's, more than the 30 s allowed; set the clock$/);
-    assert.match((await wrong.call("PUT", ROTATE)).text, /^Cannot change the CA: the clock is 45 s ahead/);
-    assert.match((await wrong.call("GET", "/readyz")).text, /^Cannot sign: the clock is 45 s ahead/);
+    assert.match(
+      refused.text,
+      /^Cannot sign leaf: the clock is 45 s ahead of the store's, more than the 30 s allowed; set the clock$/,
+    );
+    assert.match(
+      (await wrong.call("PUT", ROTATE)).text,
+      /^Cannot change the CA: the clock is 45 s ahead/,
+    );
+    assert.match(
+      (await wrong.call("GET", "/readyz")).text,
+      /^Cannot sign: the clock is 45 s ahead/,
+    );
     assert.equal((await sign(right)).status, 200);
   });
 
@@ -191,9 +243,15 @@ describe("replicas over Redis", { skip: noRedis }, () => {
       // The last answer of the store is from before the clock was set back.
       await replica.meshca.manager.refresh();
       assert.equal((await sign(replica)).status, 200);
-      assert.match((await replica.call("GET", "/readyz")).text, /^ok\n(.+\n)*alarm: all replicas have another time than the store/);
+      assert.match(
+        (await replica.call("GET", "/readyz")).text,
+        /^ok\n(.+\n)*alarm: all replicas have another time than the store/,
+      );
       assert.match((await replica.call("GET", "/metrics")).text, /^meshca_clock_alarm 1$/m);
-      assert.match((await replica.call("PUT", ROTATE)).text, /^Cannot change the CA: the clock is 45 s behind the store's/);
+      assert.match(
+        (await replica.call("PUT", ROTATE)).text,
+        /^Cannot change the CA: the clock is 45 s behind the store's/,
+      );
     }
   });
 
@@ -201,7 +259,11 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     const [a, b] = [await start(), await start()];
     const dead = { ...a.meshca.manager.status.live[0], id: "dead", clockOffsetMs: 0 };
     // As by a clock that is an hour ahead of the one that is asked now.
-    await redis.admin.hset("{meshca}:replicas", "dead", `${Date.now() + 3_610_000} 10000 ${JSON.stringify(dead)}`);
+    await redis.admin.hset(
+      "{meshca}:replicas",
+      "dead",
+      `${Date.now() + 3_610_000} 10000 ${JSON.stringify(dead)}`,
+    );
     for (const { clock } of [a, b]) clock.aheadMs = 45_000;
     // The first that compares its clock stands alone until the other has.
     await a.meshca.manager.heartbeat();
@@ -247,17 +309,30 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     assert.equal((await sign(fresh)).status, 200);
     // One that slept through it all is told which file it is.
     const asleep = new Map([
-      ["seen-redis.json", JSON.stringify({ term: 1, document: (await redis.admin.hget("{meshca}:state", "document")) ?? "" })],
+      [
+        "seen-redis.json",
+        JSON.stringify({
+          term: 1,
+          document: (await redis.admin.hget("{meshca}:state", "document")) ?? "",
+        }),
+      ],
     ]);
-    const named = /^SealError: Cannot read seen-redis\.json, .* Give that key too, or remove the file to go by the store alone$/;
+    const named =
+      /^SealError: Cannot read seen-redis\.json, .* Give that key too, or remove the file to go by the store alone$/;
     await assert.rejects(start({ folder: asleep, settings: { kek: KEK } }), named);
   });
 
   it("do not sign with a copy of Redis and other keys", async () => {
     await start();
     const id = KEK.split(":")[0];
-    await assert.rejects(start({ settings: { kek: makeKek() } }), new RegExp(`key-encryption key "${id}" is not among those given`));
-    await assert.rejects(start({ settings: { kek: `${id}:${makeKek().split(":")[1]}` } }), /its MAC is wrong/);
+    await assert.rejects(
+      start({ settings: { kek: makeKek() } }),
+      new RegExp(`key-encryption key "${id}" is not among those given`),
+    );
+    await assert.rejects(
+      start({ settings: { kek: `${id}:${makeKek().split(":")[1]}` } }),
+      /its MAC is wrong/,
+    );
     const document = (await redis.admin.hget("{meshca}:state", "document")) ?? "";
     const key = hex(new TextEncoder().encode("PRIVATE KEY"));
     assert.ok(!document.includes("PRIVATE KEY") && !document.includes(key));
@@ -274,13 +349,18 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     assert.equal(refused.status, 503);
     assert.match(
       refused.text,
-      new RegExp(`^Cannot change the CA: replica 127\\.0\\.0\\.1:\\d+ does not have key-encryption key "${newId}"`),
+      new RegExp(
+        `^Cannot change the CA: replica 127\\.0\\.0\\.1:\\d+ does not have key-encryption key "${newId}"`,
+      ),
     );
     assert.equal((await ahead.call("PUT", ROTATE)).status, 503);
     await behind.close();
     open.splice(open.indexOf(behind), 1);
     const both = await start({ settings: { kek: `${KEK},${next}` } });
-    const done = JSON.parse((await ahead.call("PUT", REWRAP)).text) as { Current: string; InUse: string[] };
+    const done = JSON.parse((await ahead.call("PUT", REWRAP)).text) as {
+      Current: string;
+      InUse: string[];
+    };
     assert.deepEqual([done.Current, done.InUse], [newId, [newId]]);
     await until(() => index(both) === 3);
     for (const replica of [ahead, both]) assert.equal((await sign(replica)).status, 200);
@@ -288,7 +368,11 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     await assert.rejects(start(), new RegExp(`"${newId}" is not among those given`));
     const fresh = await start({ settings: { kek: next } });
     assert.equal((await fresh.call("PUT", ROTATE)).status, 200);
-    assert.equal((await both.call("PUT", ROTATE)).status, 503, "replica fresh does not have the old key");
+    assert.equal(
+      (await both.call("PUT", ROTATE)).status,
+      503,
+      "replica fresh does not have the old key",
+    );
     assert.ok(oldId !== newId);
   });
 
@@ -306,6 +390,9 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     await mixed.close();
     open.length = 0;
     const id = KEK.split(":")[0];
-    await assert.rejects(start({ settings: { kek: next } }), new RegExp(`^SealError: Cannot start: .*key-encryption key "${id}"`));
+    await assert.rejects(
+      start({ settings: { kek: next } }),
+      new RegExp(`^SealError: Cannot start: .*key-encryption key "${id}"`),
+    );
   });
 });

@@ -17,7 +17,11 @@ describe("a connection through Sentinel", { skip: noRedis }, () => {
     const group = await startSentinels();
     const [master, copy] = group.servers as [RedisServer, RedisServer];
     const [silent, other] = group.sentinels as [RedisServer, RedisServer];
-    const backend = await openRedis({ settings: { ...group.url, commandTimeoutMs: 3000 }, clock: systemClock, log: silentLog });
+    const backend = await openRedis({
+      settings: { ...group.url, commandTimeoutMs: 3000 },
+      clock: systemClock,
+      log: silentLog,
+    });
     try {
       const { store } = backend.open(createCodec(createSealer(await readKeks(makeKek()))), "test");
       const reads = () =>

@@ -1,5 +1,6 @@
 /**
- * Real Redis servers for tests: each on a free port of loopback with a folder of its own, gone with the test.
+ * Real Redis servers for tests: each on a free port of loopback with a folder of its own, gone with
+ * the test.
  * @module
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
@@ -68,7 +69,18 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
   const folder = mkdtempSync(join(tmpdir(), "meshca-redis-"));
   const file = join(folder, "redis.conf");
   const listen = tls === undefined ? [`port ${port}`] : ["port 0", `tls-port ${port}`];
-  writeFileSync(file, [...listen, "bind 127.0.0.1", `dir ${folder}`, 'save ""', "loglevel warning", ...config, ""].join("\n"));
+  writeFileSync(
+    file,
+    [
+      ...listen,
+      "bind 127.0.0.1",
+      `dir ${folder}`,
+      'save ""',
+      "loglevel warning",
+      ...config,
+      "",
+    ].join("\n"),
+  );
   const password = config.find((line) => line.startsWith("requirepass "))?.split(" ")[1];
   const admin = new Redis({
     host: "127.0.0.1",
@@ -96,7 +108,9 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
   };
   await answers();
   const ended = () =>
-    child.exitCode !== null || child.signalCode !== null ? Promise.resolve() : new Promise((resolve) => child.once("exit", resolve));
+    child.exitCode !== null || child.signalCode !== null
+      ? Promise.resolve()
+      : new Promise((resolve) => child.once("exit", resolve));
   return {
     port,
     folder,
@@ -150,7 +164,8 @@ export interface RedisGroup {
 
 /**
  * A master, a replica of it, and three sentinels that agree soon that a master is gone.
- * @param times how long a master must be silent, and for how long sentinels leave a replica alone that has lost it.
+ * @param times how long a master must be silent, and for how long sentinels leave a replica alone
+ * that has lost it.
  */
 export async function startSentinels(
   config: readonly string[] = [],
@@ -158,18 +173,25 @@ export async function startSentinels(
 ): Promise<RedisGroup & { readonly sentinels: readonly RedisServer[] }> {
   const { downAfterMs = 1000, failoverTimeoutMs = 5000 } = times;
   const master = await startRedis({ config: ["repl-diskless-sync-delay 0", ...config] });
-  const replica = await startRedis({ config: [`replicaof 127.0.0.1 ${master.port}`, "repl-diskless-sync-delay 0", ...config] });
+  const replica = await startRedis({
+    config: [`replicaof 127.0.0.1 ${master.port}`, "repl-diskless-sync-delay 0", ...config],
+  });
   const watch = [
     `sentinel monitor mesh 127.0.0.1 ${master.port} 2`,
     `sentinel down-after-milliseconds mesh ${downAfterMs}`,
     `sentinel failover-timeout mesh ${failoverTimeoutMs}`,
   ];
-  const sentinels = await Promise.all([1, 2, 3].map(() => startRedis({ program: "redis-sentinel", config: watch })));
+  const sentinels = await Promise.all(
+    [1, 2, 3].map(() => startRedis({ program: "redis-sentinel", config: watch })),
+  );
   const servers = [master, replica];
   await until(async () => {
     const views = await Promise.all(
       sentinels.map(async ({ admin }) => {
-        const [replicas, others] = [await admin.call("SENTINEL", "REPLICAS", "mesh"), await admin.call("SENTINEL", "SENTINELS", "mesh")];
+        const [replicas, others] = [
+          await admin.call("SENTINEL", "REPLICAS", "mesh"),
+          await admin.call("SENTINEL", "SENTINELS", "mesh"),
+        ];
         return [replicas, others].map((list) => (Array.isArray(list) ? list.length : 0));
       }),
     );
@@ -182,30 +204,51 @@ export async function startSentinels(
   return {
     servers,
     sentinels,
-    url: redisUrl(0, { mode: "sentinel", master: "mesh", nodes: sentinels.map(({ port }) => ({ host: "127.0.0.1", port })) }),
+    url: redisUrl(0, {
+      mode: "sentinel",
+      master: "mesh",
+      nodes: sentinels.map(({ port }) => ({ host: "127.0.0.1", port })),
+    }),
     async master() {
       const address = await sentinels[0]?.admin.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mesh");
       return find(Number(Array.isArray(address) ? address[1] : 0));
     },
-    stop: async () => void (await Promise.all([...sentinels, ...servers].map((server) => server.stop()))),
+    stop: async () =>
+      void (await Promise.all([...sentinels, ...servers].map((server) => server.stop()))),
   };
 }
 
 /** Three masters, each with a replica. */
 export async function startCluster(): Promise<RedisGroup> {
-  const config = ["cluster-enabled yes", "cluster-node-timeout 1000", "repl-diskless-sync-delay 0", "cluster-require-full-coverage no"];
+  const config = [
+    "cluster-enabled yes",
+    "cluster-node-timeout 1000",
+    "repl-diskless-sync-delay 0",
+    "cluster-require-full-coverage no",
+  ];
   const servers = await Promise.all(Array.from({ length: 6 }, () => startRedis({ config })));
   const addresses = servers.map(({ port }) => `127.0.0.1:${port}`);
-  execFileSync("redis-cli", ["--cluster", "create", ...addresses, "--cluster-replicas", "1", "--cluster-yes"], { stdio: "ignore" });
+  execFileSync(
+    "redis-cli",
+    ["--cluster", "create", ...addresses, "--cluster-replicas", "1", "--cluster-yes"],
+    { stdio: "ignore" },
+  );
   await until(async () => {
     const infos = await Promise.all(
-      servers.map(async ({ admin }) => [await admin.cluster("INFO"), await admin.info("replication")].join("\n")),
+      servers.map(async ({ admin }) =>
+        [await admin.cluster("INFO"), await admin.info("replication")].join("\n"),
+      ),
     );
-    return infos.every((info) => /cluster_state:ok/.test(info) && !/master_link_status:down/.test(info));
+    return infos.every(
+      (info) => /cluster_state:ok/.test(info) && !/master_link_status:down/.test(info),
+    );
   });
   return {
     servers,
-    url: redisUrl(0, { mode: "cluster", nodes: servers.map(({ port }) => ({ host: "127.0.0.1", port })) }),
+    url: redisUrl(0, {
+      mode: "cluster",
+      nodes: servers.map(({ port }) => ({ host: "127.0.0.1", port })),
+    }),
     async master() {
       const slot = await servers[0]?.admin.cluster("KEYSLOT", "{meshca}:state");
       for (const server of servers) {
@@ -224,7 +267,10 @@ export async function startCluster(): Promise<RedisGroup> {
   };
 }
 
-/** From now on a copy gets nothing of what its master writes. What waits in a socket would still reach one that is stopped. */
+/**
+ * From now on a copy gets nothing of what its master writes. What waits in a socket would still
+ * reach one that is stopped.
+ */
 export async function loseMaster(copy: RedisServer): Promise<void> {
   await copy.admin.call("REPLICAOF", "127.0.0.1", String(await freePort()));
 }

@@ -1,6 +1,6 @@
 /**
- * Versions that meet at one Redis: an older meshca that is still alive, a Redis that is too old, and copies that are to
- * confirm a change.
+ * Versions that meet at one Redis: an older meshca that is still alive, a Redis that is too old,
+ * and copies that are to confirm a change.
  * @module
  */
 import assert from "node:assert/strict";
@@ -25,12 +25,18 @@ describe("versions at one Redis", { skip: noRedis }, () => {
     open.push(replica);
     return replica;
   };
-  const schema = async () => (JSON.parse((await redis.admin.hget("{meshca}:state", "document")) ?? "") as { schema: number }).schema;
+  const schema = async () =>
+    (JSON.parse((await redis.admin.hget("{meshca}:state", "document")) ?? "") as { schema: number })
+      .schema;
 
   /** Has a replica stand among the living that reads a schema and no newer one. */
   const announceOlder = async ({ meshca }: TestReplica, schema: number) => {
     const older = { ...meshca.manager.status.live[0], id: "older", address: "127.0.0.1:1", schema };
-    await redis.admin.hset("{meshca}:replicas", "older", `${Date.now() + 50_000} 60000 ${JSON.stringify(older)}`);
+    await redis.admin.hset(
+      "{meshca}:replicas",
+      "older",
+      `${Date.now() + 50_000} 60000 ${JSON.stringify(older)}`,
+    );
   };
 
   before(async () => {
@@ -52,7 +58,10 @@ describe("versions at one Redis", { skip: noRedis }, () => {
       const other = await start();
       assert.equal(other.meshca.manager.snapshot?.state.index, 2);
       // What the older schema does not hold is worked out again.
-      const issuers = other.meshca.manager.snapshot?.state.roots.map(({ status, leafIssuers }) => [status, leafIssuers.length]);
+      const issuers = other.meshca.manager.snapshot?.state.roots.map(({ status, leafIssuers }) => [
+        status,
+        leafIssuers.length,
+      ]);
       assert.deepEqual(issuers?.toSorted(), [
         ["active", 1],
         ["retired", 1],
@@ -73,7 +82,12 @@ describe("versions at one Redis", { skip: noRedis }, () => {
       for (const socket of [client, server]) sockets.add(socket.on("error", () => undefined));
       client.pipe(server);
       server.on("data", (bytes) =>
-        client.write(Buffer.from(bytes.toString("latin1").replace("redis_version:7", "redis_version:6"), "latin1")),
+        client.write(
+          Buffer.from(
+            bytes.toString("latin1").replace("redis_version:7", "redis_version:6"),
+            "latin1",
+          ),
+        ),
       );
       server.on("close", () => client.destroy());
       client.on("close", () => server.destroy());
@@ -99,9 +113,16 @@ describe("versions at one Redis", { skip: noRedis }, () => {
       await before.connect();
       const { access } = backend.open(createCodec(createSealer(await readKeks(makeKek()))), "new");
       // What the version before does.
-      const claimBefore = async (id: string) => (await before.set(keys.claim(id), "1", "PX", 60_000, "NX")) === "OK";
-      assert.deepEqual([await claimBefore("a"), await access.claim("a", 60_000, new Date(0))], [true, false]);
-      assert.deepEqual([await access.claim("b", 60_000, new Date(0)), await claimBefore("b")], [true, false]);
+      const claimBefore = async (id: string) =>
+        (await before.set(keys.claim(id), "1", "PX", 60_000, "NX")) === "OK";
+      assert.deepEqual(
+        [await claimBefore("a"), await access.claim("a", 60_000, new Date(0))],
+        [true, false],
+      );
+      assert.deepEqual(
+        [await access.claim("b", 60_000, new Date(0)), await claimBefore("b")],
+        [true, false],
+      );
     } finally {
       before.disconnect();
       backend.close();
@@ -110,11 +131,15 @@ describe("versions at one Redis", { skip: noRedis }, () => {
 
   it("a change waits for the copies that are to confirm it, and says where there are fewer", async () => {
     const fewer = (replica: TestReplica) =>
-      replica.lines.filter(({ message }) => message.startsWith("A change was confirmed by fewer copies"));
+      replica.lines.filter(({ message }) =>
+        message.startsWith("A change was confirmed by fewer copies"),
+      );
     const copy = await startRedis({ config: [`replicaof 127.0.0.1 ${redis.port}`] });
     try {
       await until(async () => /master_link_status:up/.test(await copy.admin.info("replication")));
-      const replica = await start({ settings: { store: redisUrl(redis.port, { waitReplicas: 1 }) } });
+      const replica = await start({
+        settings: { store: redisUrl(redis.port, { waitReplicas: 1 }) },
+      });
       assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 200);
       assert.deepEqual(fewer(replica), []);
       assert.equal((await copy.admin.hgetall("{meshca}:state")).index, "2");

@@ -1,6 +1,6 @@
 /**
- * What a rotation is tried on: a CA process spoken to over HTTP, workloads with keys of every kind, and processes of TLS
- * peers.
+ * What a rotation is tried on: a CA process spoken to over HTTP, workloads with keys of every kind,
+ * and processes of TLS peers.
  * @module
  */
 import assert from "node:assert/strict";
@@ -66,13 +66,25 @@ export const newName = (): string => `n${++named}`;
 export function leafOf(identity: Identity, pem: string, serial: string): Leaf {
   const end = "-----END CERTIFICATE-----\n";
   const length = pem.indexOf(end) + end.length;
-  return { name: newName(), own: pem.slice(0, length), chain: pem.slice(length), key: identity.key, uri: identity.uri, serial };
+  return {
+    name: newName(),
+    own: pem.slice(0, length),
+    chain: pem.slice(length),
+    key: identity.key,
+    uri: identity.uri,
+    serial,
+  };
 }
 
 interface WireRoots {
   readonly ActiveRootID: string;
   readonly TrustDomain: string;
-  readonly Roots: readonly { ID: string; RootCert: string; PrivateKeyType: string; PrivateKeyBits: number }[];
+  readonly Roots: readonly {
+    ID: string;
+    RootCert: string;
+    PrivateKeyType: string;
+    PrivateKeyBits: number;
+  }[];
 }
 
 interface WireLeaf {
@@ -93,10 +105,19 @@ export interface CaProcess {
 /** Runs `meshca serve` over a data folder of its own. */
 export async function serveCa(): Promise<CaProcess> {
   const folder = newFolder();
-  const child = spawn(process.execPath, [fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url)), "serve"], {
-    env: { PATH: process.env.PATH, MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: folder, MESHCA_MAX_CHAIN_LENGTH: "16" },
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const child = spawn(
+    process.execPath,
+    [fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url)), "serve"],
+    {
+      env: {
+        PATH: process.env.PATH,
+        MESHCA_LISTEN: "127.0.0.1:0",
+        MESHCA_DATA_DIR: folder,
+        MESHCA_MAX_CHAIN_LENGTH: "16",
+      },
+      stdio: ["ignore", "pipe", "inherit"],
+    },
+  );
   const url = await new Promise<string>((resolve, reject) => {
     child.once("exit", (code) => reject(new Error(`The CA ended with ${code}`)));
     createInterface({ input: child.stdout }).on("line", (line) => {
@@ -105,7 +126,10 @@ export async function serveCa(): Promise<CaProcess> {
     });
   });
   const call = async (method: "GET" | "PUT", path: string, sent?: unknown): Promise<string> => {
-    const body = sent === undefined ? {} : { body: JSON.stringify(sent), headers: { "Content-Type": "application/json" } };
+    const body =
+      sent === undefined
+        ? {}
+        : { body: JSON.stringify(sent), headers: { "Content-Type": "application/json" } };
     const response = await fetch(`${url}/v1/connect/ca/${path}`, { method, ...body });
     const text = await response.text();
     assert.equal(response.status, 200, `${method} ${path}: ${text}`);
@@ -114,11 +138,16 @@ export async function serveCa(): Promise<CaProcess> {
   return {
     roots: async () => JSON.parse(await call("GET", "roots")) as WireRoots,
     async sign(identity) {
-      const { CertPEM, SerialNumber } = JSON.parse(await call("PUT", "sign", { CSR: identity.csr })) as WireLeaf;
+      const { CertPEM, SerialNumber } = JSON.parse(
+        await call("PUT", "sign", { CSR: identity.csr }),
+      ) as WireLeaf;
       return leafOf(identity, CertPEM, SerialNumber);
     },
     async configure(changes) {
-      const { Provider, Config } = JSON.parse(await call("GET", "configuration")) as { Provider: string; Config: object };
+      const { Provider, Config } = JSON.parse(await call("GET", "configuration")) as {
+        Provider: string;
+        Config: object;
+      };
       await call("PUT", "configuration", { Provider, Config: { ...Config, ...changes } });
     },
     async rotate() {
@@ -160,7 +189,9 @@ export async function startPeers(processes: number): Promise<Peers> {
 const ENDED = "the peers' process ended";
 
 async function startPeerProcess(): Promise<Peers> {
-  const child = fork(fileURLToPath(new URL("./peers-child.ts", import.meta.url)), { execPath: process.execPath });
+  const child = fork(fileURLToPath(new URL("./peers-child.ts", import.meta.url)), {
+    execPath: process.execPath,
+  });
   const waiting = new Map<number, (fault: string | null) => void>();
   const told = new Set<string>();
   let attempts = 0;
@@ -187,7 +218,12 @@ async function startPeerProcess(): Promise<Peers> {
   return {
     async attempt(server, client) {
       if (!child.connected) return ENDED;
-      const command: AttemptCommand = { kind: "attempt", id: ++attempts, server: announce(server), client: announce(client) };
+      const command: AttemptCommand = {
+        kind: "attempt",
+        id: ++attempts,
+        server: announce(server),
+        client: announce(client),
+      };
       const outcome = new Promise<string | null>((resolve) => waiting.set(command.id, resolve));
       send(command);
       return outcome;
@@ -197,7 +233,11 @@ async function startPeerProcess(): Promise<Peers> {
 }
 
 /** Works through items, a number of them at a time. */
-export async function inLanes<T, R>(lanes: number, items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+export async function inLanes<T, R>(
+  lanes: number,
+  items: readonly T[],
+  work: (item: T) => Promise<R>,
+): Promise<R[]> {
   const results: R[] = [];
   let next = 0;
   const lane = async () => {

@@ -1,6 +1,6 @@
 /**
- * Verifiers whose clock is behind. A TLS library takes the system's clock, so openssl, whose clock can be set, verifies
- * what was presented to them.
+ * Verifiers whose clock is behind. A TLS library takes the system's clock, so openssl, whose clock
+ * can be set, verifies what was presented to them.
  * @module
  */
 import { execFile } from "node:child_process";
@@ -12,7 +12,10 @@ import { inLanes, type Leaf, newFolder, type Roots, remove } from "./harness.ts"
 export const BEHIND_MS = 30_000;
 
 export interface LateVerifiers {
-  /** How many verifications were asked for, and how many runs of openssl and leaves in them answered for those. */
+  /**
+   * How many verifications were asked for, and how many runs of openssl and leaves in them answered
+   * for those.
+   */
   readonly counts: { readonly asked: number; readonly runs: number; readonly distinct: number };
   /** Notes that a verifier, `BEHIND_MS` behind, has this leaf presented now. */
   note(leaf: Leaf, roots: Roots): void;
@@ -22,8 +25,8 @@ export interface LateVerifiers {
 }
 
 /**
- * Verifiers whose clock is behind. The first time that a leaf meets a root set decides for all later ones: time only
- * takes it further into its validity, which ends days after the test.
+ * Verifiers whose clock is behind. The first time that a leaf meets a root set decides for all
+ * later ones: time only takes it further into its validity, which ends days after the test.
  */
 export function createLateVerifiers(): LateVerifiers {
   const folder = newFolder();
@@ -70,8 +73,16 @@ export function createLateVerifiers(): LateVerifiers {
   };
 }
 
-/** Has openssl verify leaves that share a chain, by a clock that stands at `at`. @returns what it said of failures, or null. */
-export function opensslVerify(roots: string, untrusted: string | null, leaves: readonly string[], at = new Date()): Promise<string | null> {
+/**
+ * Has openssl verify leaves that share a chain, by a clock that stands at `at`.
+ * @returns what it said of failures, or null.
+ */
+export function opensslVerify(
+  roots: string,
+  untrusted: string | null,
+  leaves: readonly string[],
+  at = new Date(),
+): Promise<string | null> {
   const chain = untrusted === null ? [] : ["-untrusted", untrusted];
   const args = [
     "verify",
@@ -88,7 +99,11 @@ export function opensslVerify(roots: string, untrusted: string | null, leaves: r
   return new Promise((resolve) => {
     execFile("openssl", args, (error, stdout, stderr) => {
       const good = leaves.every((leaf) => stdout.includes(`${leaf}: OK`));
-      resolve(error === null && good ? null : stderr || stdout || (error?.message ?? "openssl printed nothing"));
+      resolve(
+        error === null && good
+          ? null
+          : stderr || stdout || (error?.message ?? "openssl printed nothing"),
+      );
     });
   });
 }

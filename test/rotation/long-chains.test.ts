@@ -1,6 +1,6 @@
 /**
- * Rotation as often as the default bound of a chain allows, before the libraries that verify chains elsewhere: each with its
- * default limits, in real handshakes, as a client and as a server.
+ * Rotation as often as the default bound of a chain allows, before the libraries that verify chains
+ * elsewhere: each with its default limits, in real handshakes, as a client and as a server.
  * @module
  */
 import assert from "node:assert/strict";
@@ -11,13 +11,23 @@ import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { configuration, createTestCa, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";
-import { LIBRARIES, type Library, noPeer, peerCommand, type Verdict, verdicts } from "../verifiers/peers.ts";
+import {
+  LIBRARIES,
+  type Library,
+  noPeer,
+  peerCommand,
+  type Verdict,
+  verdicts,
+} from "../verifiers/peers.ts";
 import { newFolder, remove, SUBJECT_KEYS } from "./harness.ts";
 import { opensslVerify } from "./late-verifiers.ts";
 
 /** MESHCA_MAX_CHAIN_LENGTH by default: the leaf and all that goes with it. */
 const LONGEST = DEFAULT_POLICY.maxChainLength;
-/** A certificate more than JDK clients take by default (jdk.tls.client.maxInboundCertificateChainLength), and servers at least. */
+/**
+ * A certificate more than JDK clients take by default
+ * (jdk.tls.client.maxInboundCertificateChainLength), and servers at least.
+ */
 const TOO_LONG = 11;
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
 /** Root keys that follow each other in a line: every kind that all of these libraries verify. */
@@ -104,7 +114,8 @@ describe("chains after several rotations within the drain window", () => {
 
   it("verify by OpenSSL under each published root, and under all", async () => {
     for (const { chain, each, all } of [...shortest, ...longest])
-      for (const roots of [...each, all]) assert.equal(await opensslVerify(roots, chain, [chain]), null);
+      for (const roots of [...each, all])
+        assert.equal(await opensslVerify(roots, chain, [chain]), null);
   });
 
   for (const library of LIBRARIES) {
@@ -124,19 +135,39 @@ describe("chains after several rotations within the drain window", () => {
       }
     });
 
-    it(`are refused by ${library} under a root of another CA, in both roles`, { skip, timeout: 120_000 }, async () => {
-      const [{ chain, key }, other] = [longest[0] as Presented, await present(await createTestCa({ clock: createFakeClock(new Date()) }))];
+    it(`are refused by ${library} under a root of another CA, in both roles`, {
+      skip,
+      timeout: 120_000,
+    }, async () => {
+      const [{ chain, key }, other] = [
+        longest[0] as Presented,
+        await present(await createTestCa({ clock: createFakeClock(new Date()) })),
+      ];
       const [verdict] = await verdicts(library, { chain, key, roots: [other.all] });
-      for (const role of ["client", "server"] as const) assert.match(verdict?.[role] ?? "verified", UNTRUSTED[library]);
+      for (const role of ["client", "server"] as const)
+        assert.match(verdict?.[role] ?? "verified", UNTRUSTED[library]);
     });
   }
 
-  it("are refused by JDKs beyond the bound, whatever they trust, in both roles", { skip: noPeer("JDK"), timeout: 120_000 }, async () => {
+  it("are refused by JDKs beyond the bound, whatever they trust, in both roles", {
+    skip: noPeer("JDK"),
+    timeout: 120_000,
+  }, async () => {
     const { chain, key, each, all } = tooLong;
-    for (const { client, server } of await verdicts("JDK", { chain, key, roots: [each[0] as string, all] })) {
-      assert.match(client ?? "verified", /chain length \(11\) exceeds the maximum allowed length \(10\)/);
+    for (const { client, server } of await verdicts("JDK", {
+      chain,
+      key,
+      roots: [each[0] as string, all],
+    })) {
+      assert.match(
+        client ?? "verified",
+        /chain length \(11\) exceeds the maximum allowed length \(10\)/,
+      );
       // 8 since JDK 21 and later updates of the older ones, 10 before.
-      assert.match(server ?? "verified", /chain length \(11\) exceeds the maximum allowed length \((8|10)\)/);
+      assert.match(
+        server ?? "verified",
+        /chain length \(11\) exceeds the maximum allowed length \((8|10)\)/,
+      );
     }
   });
 
@@ -149,7 +180,8 @@ describe("chains after several rotations within the drain window", () => {
       ["mbed TLS", /chain is too long/],
     ] as const) {
       const found = await verdicts(library, { chain, key, roots: each });
-      for (const role of ["client", "server"] as const) assert.ok(found.some((verdict) => says.test(verdict[role] ?? "")));
+      for (const role of ["client", "server"] as const)
+        assert.ok(found.some((verdict) => says.test(verdict[role] ?? "")));
     }
   });
 });

@@ -1,6 +1,6 @@
 /**
- * The traffic of a mesh: peers that fetch roots and leaves at random moments, and a record of what was fetched after
- * each rotation, which is tried again after every later one.
+ * The traffic of a mesh: peers that fetch roots and leaves at random moments, and a record of what
+ * was fetched after each rotation, which is tried again after every later one.
  * @module
  */
 import assert from "node:assert/strict";
@@ -22,7 +22,10 @@ import { createLateVerifiers } from "./late-verifiers.ts";
 const LANES = 32;
 /** As many handshakes at once there are in living traffic. */
 const LIVING_PEERS = 12;
-/** Before a handshake each side fetches roots, and a leaf, once in so many times; more often while the CA rotates. */
+/**
+ * Before a handshake each side fetches roots, and a leaf, once in so many times; more often while
+ * the CA rotates.
+ */
 const FETCH_ONCE_IN = { quiet: 16, rotating: 4 };
 
 interface Peer {
@@ -54,13 +57,15 @@ export interface Mesh {
   readonly anchors: readonly Roots[];
   /** Leaves on record, the oldest first, one for each kind of key at a time. */
   readonly leaves: readonly { readonly leaf: Leaf; readonly generation: number }[];
-  /** How often a late verifier was asked, and how many leaves and runs of openssl answered for it. */
+  /**
+   * How often a late verifier was asked, and how many leaves and runs of openssl answered for it.
+   */
   readonly late: { readonly asked: number; readonly distinct: number; readonly runs: number };
   /** Puts on record the roots as they are, and a leaf for each kind of key. */
   record(): Promise<Recorded>;
   /**
-   * Sends traffic before, during and after a change, until there were enough handshakes and every leaf on record met
-   * every root set on record, in both roles.
+   * Sends traffic before, during and after a change, until there were enough handshakes and every
+   * leaf on record met every root set on record, in both roles.
    * @throws {AssertionError} when a handshake failed
    */
   window(handshakes: number, change: () => Promise<void>): Promise<WindowCounts>;
@@ -105,7 +110,11 @@ export async function createMesh(ca: CaProcess, peers: Peers): Promise<Mesh> {
   const living = await Promise.all(identities.map(peerOf));
 
   /** One handshake, of which each side may be late. */
-  const attempt = async (server: Holding, client: Holding, late: { server: boolean; client: boolean }) => {
+  const attempt = async (
+    server: Holding,
+    client: Holding,
+    late: { server: boolean; client: boolean },
+  ) => {
     if (late.server) verifiers.note(client.leaf, server.roots);
     if (late.client) verifiers.note(server.leaf, client.roots);
     const fault = await peers.attempt(server, client);
@@ -147,13 +156,22 @@ export async function createMesh(ca: CaProcess, peers: Peers): Promise<Mesh> {
     await Promise.all([rotation(), ...Array.from({ length: LIVING_PEERS }, lane)]);
   };
 
-  /** Who meets whom: a leaf before each set ever fetched, and before each root alone that was there when it was signed. */
+  /**
+   * Who meets whom: a leaf before each set ever fetched, and before each root alone that was there
+   * when it was signed.
+   */
   const meetings = (): Holding[] =>
     leaves.flatMap(({ leaf, generation }) =>
-      [...new Set([...sets.values(), ...anchors.slice(0, generation)])].map((roots) => ({ leaf, roots })),
+      [...new Set([...sets.values(), ...anchors.slice(0, generation)])].map((roots) => ({
+        leaf,
+        roots,
+      })),
     );
 
-  /** Handshakes of what is on record, so that each meeting takes place once on the server's side and once on the client's. */
+  /**
+   * Handshakes of what is on record, so that each meeting takes place once on the server's side and
+   * once on the client's.
+   */
   const recordedTraffic = async (least: number) => {
     const all = meetings();
     const missing = Math.max(all.length, least - counts.handshakes);
@@ -164,7 +182,11 @@ export async function createMesh(ca: CaProcess, peers: Peers): Promise<Mesh> {
       // After one time round, by chance.
       const other = number < all.length ? at(all, number + shift) : pick(all);
       const late = { server: number % 2 === 0, client: number % 4 < 2 };
-      return attempt({ leaf: one.leaf, roots: other.roots }, { leaf: other.leaf, roots: one.roots }, late);
+      return attempt(
+        { leaf: one.leaf, roots: other.roots },
+        { leaf: other.leaf, roots: one.roots },
+        late,
+      );
     });
   };
 

@@ -1,10 +1,17 @@
 /**
- * TLS peers in a process of their own. One listening server stands for every server peer: the server name that a client
- * asks for says which leaf to present and which roots to trust. Commands come over IPC, in order.
+ * TLS peers in a process of their own. One listening server stands for every server peer: the
+ * server name that a client asks for says which leaf to present and which roots to trust. Commands
+ * come over IPC, in order.
  * @module
  */
 import type { AddressInfo } from "node:net";
-import { connect, createSecureContext, createServer, type SecureContext, type TLSSocket } from "node:tls";
+import {
+  connect,
+  createSecureContext,
+  createServer,
+  type SecureContext,
+  type TLSSocket,
+} from "node:tls";
 
 /** What one side of a handshake holds, by name. */
 export interface Side {
@@ -44,7 +51,10 @@ export interface Outcome {
   readonly fault: string | null;
 }
 
-/** Longer than any handshake takes on a busy machine; one that hangs is a fault, not a wait without end. */
+/**
+ * Longer than any handshake takes on a busy machine; one that hangs is a fault, not a wait without
+ * end.
+ */
 const PATIENCE_MS = 30_000;
 
 const leaves = new Map<string, LeafCommand>();
@@ -70,15 +80,27 @@ function contextOf({ leaf, roots: set }: Side): SecureContext {
   return context;
 }
 
-/** What a socket says about this handshake: who the other side is, and whether it was a full one. */
+/**
+ * What a socket says about this handshake: who the other side is, and whether it was a full one.
+ */
 function describe(socket: TLSSocket): string {
   const { serialNumber = "", subjectaltname = "" } = socket.getPeerCertificate();
-  return JSON.stringify([socket.authorized, socket.isSessionReused(), BigInt(`0x${serialNumber || "0"}`).toString(16), subjectaltname]);
+  return JSON.stringify([
+    socket.authorized,
+    socket.isSessionReused(),
+    BigInt(`0x${serialNumber || "0"}`).toString(16),
+    subjectaltname,
+  ]);
 }
 
 /** What the other side must say about a handshake with this leaf. */
 function expectedOf({ serial, uri }: LeafCommand): string {
-  return JSON.stringify([true, false, BigInt(`0x${serial.replaceAll(":", "")}`).toString(16), `URI:${uri}`]);
+  return JSON.stringify([
+    true,
+    false,
+    BigInt(`0x${serial.replaceAll(":", "")}`).toString(16),
+    `URI:${uri}`,
+  ]);
 }
 
 const server = createServer(
@@ -108,7 +130,10 @@ function reasonOf(error: Error): string {
 }
 
 /** One new connection with a full handshake. @returns why it failed, or null. */
-function attempt({ server: far, client: near }: AttemptCommand, port: number): Promise<string | null> {
+function attempt(
+  { server: far, client: near }: AttemptCommand,
+  port: number,
+): Promise<string | null> {
   return new Promise((resolve) => {
     let [heard, seen, fault] = ["", "", ""];
     const socket = connect({
@@ -135,9 +160,22 @@ function attempt({ server: far, client: near }: AttemptCommand, port: number): P
     socket.on("close", () => {
       const refusal = refusals.get(from);
       refusals.delete(from);
-      if (seen === expectedOf(found(leaves, far.leaf)) && heard === expectedOf(found(leaves, near.leaf)) && fault === "") resolve(null);
+      if (
+        seen === expectedOf(found(leaves, far.leaf)) &&
+        heard === expectedOf(found(leaves, near.leaf)) &&
+        fault === ""
+      )
+        resolve(null);
       else
-        resolve([refusal === undefined ? "" : `server: ${refusal}`, fault, `saw ${seen}, was seen as ${heard}`].filter(Boolean).join("; "));
+        resolve(
+          [
+            refusal === undefined ? "" : `server: ${refusal}`,
+            fault,
+            `saw ${seen}, was seen as ${heard}`,
+          ]
+            .filter(Boolean)
+            .join("; "),
+        );
     });
   });
 }

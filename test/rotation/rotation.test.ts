@@ -1,6 +1,7 @@
 /**
- * Rotation under traffic: through ten rotations no TLS handshake fails between peers that fetch leaves and roots
- * whenever they like, and the same handshakes do fail where something that rotation rests on is taken away.
+ * Rotation under traffic: through ten rotations no TLS handshake fails between peers that fetch
+ * leaves and roots whenever they like, and the same handshakes do fail where something that
+ * rotation rests on is taken away.
  * @module
  */
 import assert from "node:assert/strict";
@@ -33,7 +34,10 @@ const HANDSHAKES_PER_ROTATION = 1000;
 
 type KeySpec = readonly [type: "ec" | "rsa", bits: number];
 
-/** The root's key after each rotation, from `ec 256` on. What is in one row follows at once: within one second, as is printed. */
+/**
+ * The root's key after each rotation, from `ec 256` on. What is in one row follows at once: within
+ * one second, as is printed.
+ */
 const ROTATIONS: readonly (readonly KeySpec[])[] = [
   [["ec", 256]],
   [["ec", 384]],
@@ -50,10 +54,11 @@ const ROTATIONS: readonly (readonly KeySpec[])[] = [
 ];
 
 /**
- * What is said of a leaf without a path to a trusted root. The last is for one that was given no chain: the TLS library
- * then presents what it finds among the roots that it trusts itself.
+ * What is said of a leaf without a path to a trusted root. The last is for one that was given no
+ * chain: the TLS library then presents what it finds among the roots that it trusts itself.
  */
-const NO_PATH = "(UNABLE_TO_GET_ISSUER_CERT_LOCALLY|UNABLE_TO_VERIFY_LEAF_SIGNATURE|SELF_SIGNED_CERT_IN_CHAIN)";
+const NO_PATH =
+  "(UNABLE_TO_GET_ISSUER_CERT_LOCALLY|UNABLE_TO_VERIFY_LEAF_SIGNATURE|SELF_SIGNED_CERT_IN_CHAIN)";
 
 describe("rotation under TLS traffic", () => {
   let peers: Peers;
@@ -62,7 +67,9 @@ describe("rotation under TLS traffic", () => {
   });
   after(() => peers.close());
 
-  it("rotate() ten times fails no handshake, whatever each side has fetched, also 30 s behind", { timeout: 300_000 }, async () => {
+  it("rotate() ten times fails no handshake, whatever each side has fetched, also 30 s behind", {
+    timeout: 300_000,
+  }, async () => {
     await withCa(async (ca) => {
       const mesh = await createMesh(ca, peers);
       try {
@@ -87,16 +94,25 @@ describe("rotation under TLS traffic", () => {
       const stayed = { leaf: first, roots: old };
       assert.equal(await peers.attempt({ leaf: whole, roots: refreshed }, stayed), null);
       assert.equal(await peers.attempt(stayed, { leaf: whole, roots: refreshed }), null);
-      assert.equal(await peers.attempt({ leaf: bare, roots: refreshed }, { leaf: first, roots: refreshed }), null);
+      assert.equal(
+        await peers.attempt({ leaf: bare, roots: refreshed }, { leaf: first, roots: refreshed }),
+        null,
+      );
       await refusesBothWays(peers, stayed, { leaf: bare, roots: refreshed });
     });
   });
 
   it("a leaf that outlives its root's place in the listing fails before verifiers that have refreshed", async () => {
     const clock = createFakeClock(new Date());
-    const { manager } = await createTestCa({ clock, policy: { ...DEFAULT_POLICY, pruneFactor: 0 } });
+    const { manager } = await createTestCa({
+      clock,
+      policy: { ...DEFAULT_POLICY, pruneFactor: 0 },
+    });
     const [identity] = createIdentities(trustDomain(manager), 1) as [Identity];
-    const fetch = (): Roots => ({ name: newName(), ca: manager.require().state.roots.map(({ certificate }) => pemOf(certificate)) });
+    const fetch = (): Roots => ({
+      name: newName(),
+      ca: manager.require().state.roots.map(({ certificate }) => pemOf(certificate)),
+    });
     const sign = async () => {
       const { certificatePem, serialNumber } = await manager.sign(identity.csr);
       return leafOf(identity, certificatePem, serialNumber);
@@ -150,7 +166,8 @@ async function rotateTenTimes(ca: CaProcess, mesh: Mesh): Promise<void> {
       }
     });
     const walked = roots.slice(first).map(({ rootKey }) => rootKey);
-    for (const [at, key] of walked.slice(1).entries()) families.add(`${walked[at]?.split(" ")[0]} -> ${key.split(" ")[0]}`);
+    for (const [at, key] of walked.slice(1).entries())
+      families.add(`${walked[at]?.split(" ")[0]} -> ${key.split(" ")[0]}`);
     assert.ok(counts.handshakes >= HANDSHAKES_PER_ROTATION * keys.length);
     assert.ok(counts.during > 0, "The CA rotated while there was no traffic");
     total += counts.handshakes;
@@ -172,7 +189,10 @@ async function rotateTenTimes(ca: CaProcess, mesh: Mesh): Promise<void> {
   );
 }
 
-/** A last word from openssl: the newest leaves, one for each kind of key, under each root taken alone. */
+/**
+ * A last word from openssl: the newest leaves, one for each kind of key, under each root taken
+ * alone.
+ */
 async function verifyNewestUnderEachRoot(mesh: Mesh): Promise<void> {
   const newest = mesh.leaves.slice(-SUBJECT_KEYS.length).map(({ leaf }) => leaf);
   await inNewFolder(async (folder) => {
@@ -182,15 +202,24 @@ async function verifyNewestUnderEachRoot(mesh: Mesh): Promise<void> {
     };
     const own = newest.map((leaf) => write(`${leaf.name}.pem`, leaf.own));
     const chain = write("chain.pem", newest[0]?.chain ?? "");
-    for (const anchor of mesh.anchors) assert.equal(await opensslVerify(write("root.pem", anchor.ca.join("")), chain, own), null);
-    console.log(`the last chain, of ${newest[0]?.chain.length} octets, verifies under each of ${mesh.anchors.length} roots alone`);
+    for (const anchor of mesh.anchors)
+      assert.equal(await opensslVerify(write("root.pem", anchor.ca.join("")), chain, own), null);
+    console.log(
+      `the last chain, of ${newest[0]?.chain.length} octets, verifies under each of ${mesh.anchors.length} roots alone`,
+    );
   });
 }
 
 /** One side finds no path for the other's leaf, be it the client or the server. */
 async function refusesBothWays(peers: Peers, verifier: Holding, refused: Holding): Promise<void> {
-  assert.match((await peers.attempt(refused, verifier)) ?? "no fault", new RegExp(`^client: ${NO_PATH}`));
-  assert.match((await peers.attempt(verifier, refused)) ?? "no fault", new RegExp(`^server: ${NO_PATH}`));
+  assert.match(
+    (await peers.attempt(refused, verifier)) ?? "no fault",
+    new RegExp(`^client: ${NO_PATH}`),
+  );
+  assert.match(
+    (await peers.attempt(verifier, refused)) ?? "no fault",
+    new RegExp(`^server: ${NO_PATH}`),
+  );
 }
 
 async function rootsOf(ca: CaProcess) {

@@ -1,5 +1,6 @@
 /**
- * A client of one server under test: what it sends is what the test says, and chains are checked by OpenSSL.
+ * A client of one server under test: what it sends is what the test says, and chains are checked by
+ * OpenSSL.
  * @module
  */
 import assert from "node:assert/strict";
@@ -10,7 +11,10 @@ import { type RawAnswer, type RawRequest, send } from "../http/raw.ts";
 
 export const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
 /** Access control is on: a Worker serves with nothing else. */
-export const SETTINGS = { MESHCA_ACL: "deny", MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT } as const;
+export const SETTINGS = {
+  MESHCA_ACL: "deny",
+  MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT,
+} as const;
 export const CONFIGURATION = "/v1/connect/ca/configuration";
 export const ROOTS = "/v1/connect/ca/roots";
 export const SIGN = "/v1/connect/ca/sign";
@@ -25,7 +29,12 @@ export interface Call {
 }
 
 /** Sends one request. A body that is not text is sent as JSON. */
-export async function call(url: string, method: string, target: string, options: Call = {}): Promise<RawAnswer> {
+export async function call(
+  url: string,
+  method: string,
+  target: string,
+  options: Call = {},
+): Promise<RawAnswer> {
   const { body, type, token = MANAGEMENT, headers = {}, chunkSize } = options;
   const request: RawRequest = {
     method,
@@ -44,7 +53,12 @@ export async function call(url: string, method: string, target: string, options:
 }
 
 /** Sends one request that must succeed. @returns its JSON */
-export async function json<T>(url: string, method: string, target: string, options: Call = {}): Promise<T> {
+export async function json<T>(
+  url: string,
+  method: string,
+  target: string,
+  options: Call = {},
+): Promise<T> {
   const answer = await call(url, method, target, options);
   assert.equal(answer.status, 200, `${method} ${target}: ${answer.body}`);
   return JSON.parse(answer.body) as T;
@@ -53,12 +67,18 @@ export async function json<T>(url: string, method: string, target: string, optio
 export interface Roots {
   readonly ActiveRootID: string;
   readonly TrustDomain: string;
-  readonly Roots: readonly { readonly ID: string; readonly RootCert: string; readonly Active: boolean }[];
+  readonly Roots: readonly {
+    readonly ID: string;
+    readonly RootCert: string;
+    readonly Active: boolean;
+  }[];
 }
 
-export const roots = (url: string): Promise<Roots> => json<Roots>(url, "GET", ROOTS, { token: null });
+export const roots = (url: string): Promise<Roots> =>
+  json<Roots>(url, "GET", ROOTS, { token: null });
 
-export const serviceUri = (trustDomain: string, service: string) => `spiffe://${trustDomain}/ns/default/dc/dc1/svc/${service}`;
+export const serviceUri = (trustDomain: string, service: string) =>
+  `spiffe://${trustDomain}/ns/default/dc/dc1/svc/${service}`;
 
 export interface Leaf {
   /** PEM of the leaf and what goes with it. */
@@ -67,10 +87,17 @@ export interface Leaf {
 }
 
 /** Gets a leaf. @param newkey OpenSSL's arguments for its key */
-export async function leaf(url: string, service: string, newkey?: readonly string[]): Promise<Leaf> {
+export async function leaf(
+  url: string,
+  service: string,
+  newkey?: readonly string[],
+): Promise<Leaf> {
   const { TrustDomain } = await roots(url);
   const { csr, key } = opensslCsr(`URI:${serviceUri(TrustDomain, service)}`, newkey);
-  const answer = await call(url, "PUT", SIGN, { body: csr, headers: { Accept: "application/pem-certificate-chain" } });
+  const answer = await call(url, "PUT", SIGN, {
+    body: csr,
+    headers: { Accept: "application/pem-certificate-chain" },
+  });
   assert.equal(answer.status, 200, answer.body);
   return { chain: answer.body, key };
 }
@@ -87,7 +114,10 @@ export function verifies(chain: string, root: string): void {
 
 /** What a client can see of the CA's state, with the index that grows with every change. */
 export async function visible(url: string): Promise<readonly (string | undefined)[]> {
-  const [configuration, published] = [await call(url, "GET", CONFIGURATION), await call(url, "GET", ROOTS)];
+  const [configuration, published] = [
+    await call(url, "GET", CONFIGURATION),
+    await call(url, "GET", ROOTS),
+  ];
   assert.deepEqual([configuration.status, published.status], [200, 200]);
   return [configuration.body, published.body, published.header("X-Consul-Index")];
 }

@@ -10,11 +10,20 @@ import { makeDataDir, runServer } from "../http/process.ts";
 import { noRedis, type RedisServer, startRedis } from "../redis/server.ts";
 import { roots, SETTINGS } from "./client.ts";
 import { itKeepsTheContract } from "./contract.ts";
-import { COMMANDS, EXCEPTIONS, excepted, type Running, type StoreName, TARGETS } from "./targets.ts";
+import {
+  COMMANDS,
+  EXCEPTIONS,
+  excepted,
+  type Running,
+  type StoreName,
+  TARGETS,
+} from "./targets.ts";
 
 for (const target of TARGETS)
   for (const store of target.stores)
-    describe(`meshca on ${target.name} with ${store}`, { skip: store === "redis" ? noRedis : false }, () => {
+    describe(`meshca on ${target.name} with ${store}`, {
+      skip: store === "redis" ? noRedis : false,
+    }, () => {
       let redis: RedisServer | null = null;
       let dataDir = "";
       let running: Running | null = null;
@@ -26,7 +35,11 @@ for (const target of TARGETS)
         },
         redis: async () => {
           redis = await startRedis();
-          return { ...SETTINGS, MESHCA_STORE: `redis://127.0.0.1:${redis.port}`, MESHCA_KEK: makeKek() };
+          return {
+            ...SETTINGS,
+            MESHCA_STORE: `redis://127.0.0.1:${redis.port}`,
+            MESHCA_KEK: makeKek(),
+          };
         },
       };
       before(async () => {
@@ -51,7 +64,8 @@ for (const target of TARGETS)
 
 describe("exceptions", () => {
   it("each is of a target that there is, with its reason", () => {
-    for (const { target, why } of EXCEPTIONS) assert.ok(TARGETS.some(({ name }) => name === target) && why.length > 20, target);
+    for (const { target, why } of EXCEPTIONS)
+      assert.ok(TARGETS.some(({ name }) => name === target) && why.length > 20, target);
   });
 
   for (const name of ["bun", "node", "deno"] as const)
@@ -59,10 +73,23 @@ describe("exceptions", () => {
       const dataDir = makeDataDir();
       try {
         // Workers with a memory each are refused wherever there are workers at all.
-        const environment = { MESHCA_LISTEN: "127.0.0.1:0", MESHCA_DATA_DIR: dataDir, MESHCA_STORE: "memory:" };
-        const { code, stdout, stderr } = await runServer(environment, ["--workers", "2"], COMMANDS[name](dataDir));
+        const environment = {
+          MESHCA_LISTEN: "127.0.0.1:0",
+          MESHCA_DATA_DIR: dataDir,
+          MESHCA_STORE: "memory:",
+        };
+        const { code, stdout, stderr } = await runServer(
+          environment,
+          ["--workers", "2"],
+          COMMANDS[name](dataDir),
+        );
         assert.deepEqual([code, stdout], [78, ""]);
-        assert.match(stderr, excepted(name, "no workers") ? /^Cannot start workers on Deno: / : /^Cannot start workers: each would have/);
+        assert.match(
+          stderr,
+          excepted(name, "no workers")
+            ? /^Cannot start workers on Deno: /
+            : /^Cannot start workers: each would have/,
+        );
       } finally {
         rmSync(dataDir, { recursive: true, force: true });
       }

@@ -1,5 +1,6 @@
 /**
- * The HTTP contract, black-box: what holds of a server whatever it runs on and wherever its state is.
+ * The HTTP contract, black-box: what holds of a server whatever it runs on and wherever its state
+ * is.
  * @module
  */
 import assert from "node:assert/strict";
@@ -9,7 +10,19 @@ import { it } from "node:test";
 import { importPKCS8, SignJWT } from "jose";
 import { opensslCsr } from "../fakes/ca.ts";
 import { type BadRequest, badIdentities, badKeys, badTexts } from "../http/bad-requests.ts";
-import { type Call, CONFIGURATION, call, json, leaf, ROOTS, roots, SIGN, serviceUri, verifies, visible } from "./client.ts";
+import {
+  type Call,
+  CONFIGURATION,
+  call,
+  json,
+  leaf,
+  ROOTS,
+  roots,
+  SIGN,
+  serviceUri,
+  verifies,
+  visible,
+} from "./client.ts";
 import { excepted } from "./targets.ts";
 
 const UNKNOWN = "99999999-2222-4333-8444-555555555555";
@@ -34,9 +47,30 @@ const TABLES: readonly (readonly [string, (trustDomain: string) => BadRequest[]]
   ["identity", badIdentities],
 ];
 const REFUSALS: readonly (readonly [string, string, string, Call, number, RegExp])[] = [
-  ["a body of 17 KiB", "PUT", SIGN, { body: "x".repeat(17 * 1024), type: "application/pkcs10" }, 413, /longer than 16384 bytes/],
-  ["17 KiB in chunks", "PUT", SIGN, { body: "x".repeat(17 * 1024), chunkSize: 1000 }, 413, /longer than 16384 bytes/],
-  ["a configuration of 65 KiB", "PUT", CONFIGURATION, { body: "x".repeat(65 * 1024) }, 413, /longer than 65536 bytes/],
+  [
+    "a body of 17 KiB",
+    "PUT",
+    SIGN,
+    { body: "x".repeat(17 * 1024), type: "application/pkcs10" },
+    413,
+    /longer than 16384 bytes/,
+  ],
+  [
+    "17 KiB in chunks",
+    "PUT",
+    SIGN,
+    { body: "x".repeat(17 * 1024), chunkSize: 1000 },
+    413,
+    /longer than 16384 bytes/,
+  ],
+  [
+    "a configuration of 65 KiB",
+    "PUT",
+    CONFIGURATION,
+    { body: "x".repeat(65 * 1024) },
+    413,
+    /longer than 65536 bytes/,
+  ],
   ["an image", "PUT", SIGN, { body: "x", type: "image/png" }, 415, /media type "image\/png"/],
   [
     "a coding before chunked",
@@ -46,9 +80,30 @@ const REFUSALS: readonly (readonly [string, string, string, Call, number, RegExp
     400,
     /^$|^Transfer-Encoding must be "chunked"$/,
   ],
-  ["broken JSON", "PUT", SIGN, { body: '{"CSR":"x"', type: "application/json" }, 400, /unexpected EOF/],
-  ["a provider that there is not", "PUT", CONFIGURATION, { body: { Provider: "x", Config: {} } }, 400, /provider/i],
-  ["leaves of a minute", "PUT", CONFIGURATION, { body: { Provider: "consul", Config: { LeafCertTTL: "1m" } } }, 400, /leaf cert TTL/],
+  [
+    "broken JSON",
+    "PUT",
+    SIGN,
+    { body: '{"CSR":"x"', type: "application/json" },
+    400,
+    /unexpected EOF/,
+  ],
+  [
+    "a provider that there is not",
+    "PUT",
+    CONFIGURATION,
+    { body: { Provider: "x", Config: {} } },
+    400,
+    /provider/i,
+  ],
+  [
+    "leaves of a minute",
+    "PUT",
+    CONFIGURATION,
+    { body: { Provider: "consul", Config: { LeafCertTTL: "1m" } } },
+    400,
+    /leaf cert TTL/,
+  ],
   [
     "a curve that no runtime's WebCrypto has",
     "PUT",
@@ -57,13 +112,27 @@ const REFUSALS: readonly (readonly [string, string, string, Call, number, RegExp
     400,
     /EC key length must be one of \(256, 384, 521\) bits/,
   ],
-  ["a stale ModifyIndex", "PUT", CONFIGURATION, { body: { Provider: "consul", Config: {}, ModifyIndex: 99 } }, 409, /ModifyIndex/],
+  [
+    "a stale ModifyIndex",
+    "PUT",
+    CONFIGURATION,
+    { body: { Provider: "consul", Config: {}, ModifyIndex: 99 } },
+    409,
+    /ModifyIndex/,
+  ],
   ["a method that a route does not have", "DELETE", ROOTS, {}, 405, /method DELETE not allowed/],
   ["a path that there is not", "GET", "/v1/connect/ca/nothing", {}, 404, /Invalid URL path/],
   ["an index that is none", "GET", `${ROOTS}?index=x`, {}, 400, /index/],
   ["a wait that is none", "GET", `${ROOTS}?index=1&wait=x`, {}, 400, /wait/],
   ["a token that there is not", "GET", CONFIGURATION, { token: UNKNOWN }, 403, /ACL not found/],
-  ["nobody who reads the configuration", "GET", CONFIGURATION, { token: null }, 403, /Permission denied/],
+  [
+    "nobody who reads the configuration",
+    "GET",
+    CONFIGURATION,
+    { token: null },
+    403,
+    /Permission denied/,
+  ],
   ["nobody who rotates", "PUT", "/v1/connect/ca/rotate", { token: null }, 403, /Permission denied/],
   ["nobody who reads the metrics", "GET", "/metrics", { token: null }, 403, /Permission denied/],
 ];
@@ -87,7 +156,10 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     );
     assert.equal(answer.header("Keep-Alive") !== undefined, excepted(name, "a Keep-Alive header"));
     const pem = await call(url(), "GET", `${ROOTS}?pem=true`, { token: null });
-    assert.equal(new X509Certificate(pem.body).fingerprint, new X509Certificate(Roots.at(-1).RootCert).fingerprint);
+    assert.equal(
+      new X509Certificate(pem.body).fingerprint,
+      new X509Certificate(Roots.at(-1).RootCert).fingerprint,
+    );
     const agent = await call(url(), "GET", "/v1/agent/connect/ca/roots", { token: null });
     assert.deepEqual([agent.status, JSON.parse(agent.body).ActiveRootID], [200, ActiveRootID]);
   });
@@ -105,7 +177,10 @@ export function itKeepsTheContract(name: string, url: () => string): void {
   it("signs for a request within JSON, and answers as Consul does", async () => {
     const { TrustDomain } = await roots(url());
     const { csr } = opensslCsr(`URI:${web(TrustDomain)}`);
-    const signed = await json<Record<string, string>>(url(), "PUT", SIGN, { body: { CSR: csr }, type: "application/json" });
+    const signed = await json<Record<string, string>>(url(), "PUT", SIGN, {
+      body: { CSR: csr },
+      type: "application/json",
+    });
     assert.deepEqual([signed.Service, signed.ServiceURI], ["web", web(TrustDomain)]);
     assert.ok(signed.CertPEM?.startsWith("-----BEGIN CERTIFICATE-----"));
   });
@@ -121,7 +196,11 @@ export function itKeepsTheContract(name: string, url: () => string): void {
   it("answers a blocking query with the new roots once there are some", async () => {
     const index = (await call(url(), "GET", ROOTS)).header("X-Consul-Index");
     const waiting = call(url(), "GET", `${ROOTS}?index=${index}&wait=20s`);
-    const { ActiveRootID } = await json<{ ActiveRootID: string }>(url(), "PUT", "/v1/connect/ca/rotate");
+    const { ActiveRootID } = await json<{ ActiveRootID: string }>(
+      url(),
+      "PUT",
+      "/v1/connect/ca/rotate",
+    );
     const answer = await waiting;
     assert.equal(JSON.parse(answer.body).ActiveRootID, ActiveRootID);
     assert.ok(Number(answer.header("X-Consul-Index")) > Number(index));
@@ -132,7 +211,9 @@ export function itKeepsTheContract(name: string, url: () => string): void {
       const old = await leaf(url(), "web");
       const before = await roots(url());
       const Config = { LeafCertTTL: "24h", PrivateKeyType: type, PrivateKeyBits: bits };
-      const changed = await call(url(), "PUT", CONFIGURATION, { body: { Provider: "consul", Config } });
+      const changed = await call(url(), "PUT", CONFIGURATION, {
+        body: { Provider: "consul", Config },
+      });
       assert.equal(changed.status, 200, changed.body);
       const after = await roots(url());
       assert.notEqual(after.ActiveRootID, before.ActiveRootID);
@@ -147,7 +228,10 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     it(`refuses every request that is bad by its ${what}, says why, and changes nothing`, async () => {
       const before = await visible(url());
       for (const { name: bad, csr, says } of table((await roots(url())).TrustDomain)) {
-        const { status, body } = await call(url(), "PUT", SIGN, { body: csr, type: "application/pkcs10" });
+        const { status, body } = await call(url(), "PUT", SIGN, {
+          body: csr,
+          type: "application/pkcs10",
+        });
         assert.equal(status, 400, `${bad}: ${body}`);
         if (typeof says === "string") assert.equal(body, says, bad);
         else assert.match(body, says, bad);
@@ -157,7 +241,10 @@ export function itKeepsTheContract(name: string, url: () => string): void {
 
   for (const row of REFUSALS) {
     const [what, method, target, options] = row;
-    const [status, says] = target === "/metrics" && excepted(name, "no metrics") ? [404, /Invalid URL path/] : [row[4], row[5]];
+    const [status, says] =
+      target === "/metrics" && excepted(name, "no metrics")
+        ? [404, /Invalid URL path/]
+        : [row[4], row[5]];
     it(`answers ${status} to ${what}, and changes nothing`, async () => {
       const before = await visible(url());
       const answer = await call(url(), method, target, options);
@@ -168,14 +255,26 @@ export function itKeepsTheContract(name: string, url: () => string): void {
   }
 
   it("signs for whom a token may be, and for nobody else", async () => {
-    const { SecretID, AccessorID } = await json<{ SecretID: string; AccessorID: string }>(url(), "PUT", "/v1/acl/token", {
-      body: { ServiceIdentities: [{ ServiceName: "web" }] },
-    });
+    const { SecretID, AccessorID } = await json<{ SecretID: string; AccessorID: string }>(
+      url(),
+      "PUT",
+      "/v1/acl/token",
+      {
+        body: { ServiceIdentities: [{ ServiceName: "web" }] },
+      },
+    );
     const { TrustDomain } = await roots(url());
     const ask = (service: string, token: string | null) =>
-      call(url(), "PUT", SIGN, { body: opensslCsr(`URI:${serviceUri(TrustDomain, service)}`).csr, token });
+      call(url(), "PUT", SIGN, {
+        body: opensslCsr(`URI:${serviceUri(TrustDomain, service)}`).csr,
+        token,
+      });
     assert.equal((await ask("web", SecretID)).status, 200);
-    for (const refused of [await ask("db", SecretID), await ask("web", null), await ask("web", UNKNOWN)])
+    for (const refused of [
+      await ask("db", SecretID),
+      await ask("web", null),
+      await ask("web", UNKNOWN),
+    ])
       assert.equal(refused.status, 403, refused.body);
     await json(url(), "DELETE", `/v1/acl/token/${AccessorID}`);
     assert.equal((await ask("web", SecretID)).status, 403);
@@ -185,17 +284,31 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     const { chain, key } = await leaf(url(), "web");
     const { TrustDomain } = await roots(url());
     const next = opensslCsr(`URI:${web(TrustDomain)}`);
-    const x5c = [...chain.matchAll(/-----BEGIN CERTIFICATE-----([^-]+)-----/g)].map(([, base64 = ""]) => base64.replace(/\s/g, ""));
+    const x5c = [...chain.matchAll(/-----BEGIN CERTIFICATE-----([^-]+)-----/g)].map(
+      ([, base64 = ""]) => base64.replace(/\s/g, ""),
+    );
     const der = Buffer.from(next.csr.replace(/-----[^-]+-----|\s/g, ""), "base64");
     const prove = async (aud: string) =>
-      new SignJWT({ aud, iat: Math.floor(Date.now() / 1000), csr: createHash("sha256").update(der).digest("base64url") })
+      new SignJWT({
+        aud,
+        iat: Math.floor(Date.now() / 1000),
+        csr: createHash("sha256").update(der).digest("base64url"),
+      })
         .setProtectedHeader({ alg: "ES256", x5c })
-        .sign(await importPKCS8(createPrivateKey(key).export({ type: "pkcs8", format: "pem" }).toString(), "ES256"));
+        .sign(
+          await importPKCS8(
+            createPrivateKey(key).export({ type: "pkcs8", format: "pem" }).toString(),
+            "ES256",
+          ),
+        );
     const renew = async (aud: string) =>
       call(url(), "PUT", "/v1/connect/ca/renew", {
         body: next.csr,
         token: null,
-        headers: { Authorization: `Bearer ${await prove(aud)}`, Accept: "application/pem-certificate-chain" },
+        headers: {
+          Authorization: `Bearer ${await prove(aud)}`,
+          Accept: "application/pem-certificate-chain",
+        },
       });
     const renewed = await renew(`spiffe://${TrustDomain}`);
     assert.equal(renewed.status, 200, renewed.body);
@@ -207,9 +320,14 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     const { TrustDomain } = await roots(url());
     const uri = serviceUri(TrustDomain, "denied");
     const ask = () => call(url(), "PUT", SIGN, { body: opensslCsr(`URI:${uri}`).csr });
-    const { ID } = await json<{ ID: string }>(url(), "PUT", "/v1/connect/ca/deny", { body: { SPIFFEID: uri, Reason: "lost" } });
+    const { ID } = await json<{ ID: string }>(url(), "PUT", "/v1/connect/ca/deny", {
+      body: { SPIFFEID: uri, Reason: "lost" },
+    });
     const refused = await ask();
-    assert.deepEqual([refused.status, refused.body], [403, "Permission denied: this SPIFFE ID is on the deny list"]);
+    assert.deepEqual(
+      [refused.status, refused.body],
+      [403, "Permission denied: this SPIFFE ID is on the deny list"],
+    );
     await json(url(), "DELETE", `/v1/connect/ca/deny/${ID}`);
     assert.equal((await ask()).status, 200);
   });
@@ -219,7 +337,9 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     const ready = await call(url(), "GET", "/readyz", { token: null });
     assert.equal(ready.status, 200, ready.body);
     const metrics = await call(url(), "GET", "/metrics");
-    const counted = excepted(name, "no metrics") ? [404, /Invalid URL path/] : ([200, /^meshca_\w+.* \d/m] as const);
+    const counted = excepted(name, "no metrics")
+      ? [404, /Invalid URL path/]
+      : ([200, /^meshca_\w+.* \d/m] as const);
     assert.equal(metrics.status, counted[0]);
     assert.match(metrics.body, counted[1] as RegExp);
     assert.equal((await call(url(), "GET", "/v1/status/leader", { token: null })).status, 200);
@@ -228,7 +348,10 @@ export function itKeepsTheContract(name: string, url: () => string): void {
   it("names every request on its answer, and takes no name from a client", async () => {
     const ids = [];
     for (const target of [ROOTS, "/healthz", "/nosuch", CONFIGURATION, `${ROOTS}?index=x`]) {
-      const answer = await call(url(), "GET", target, { token: null, headers: { "X-Request-Id": "mine" } });
+      const answer = await call(url(), "GET", target, {
+        token: null,
+        headers: { "X-Request-Id": "mine" },
+      });
       ids.push(answer.header("X-Request-Id"));
     }
     for (const id of ids) assert.match(id ?? "", /^[0-9a-f-]{36}$/);
@@ -237,8 +360,15 @@ export function itKeepsTheContract(name: string, url: () => string): void {
 
   it("answers HEAD without a body where machines watch it, and refuses it elsewhere as Consul does", async () => {
     for (const target of ["/healthz", "/readyz"]) {
-      const [head, get] = [await call(url(), "HEAD", target, { token: null }), await call(url(), "GET", target, { token: null })];
-      assert.deepEqual([head.status, head.header("Content-Type")], [200, get.header("Content-Type")], target);
+      const [head, get] = [
+        await call(url(), "HEAD", target, { token: null }),
+        await call(url(), "GET", target, { token: null }),
+      ];
+      assert.deepEqual(
+        [head.status, head.header("Content-Type")],
+        [200, get.header("Content-Type")],
+        target,
+      );
     }
     assert.equal((await call(url(), "HEAD", ROOTS)).status, 405);
   });
@@ -249,7 +379,8 @@ export function itKeepsTheContract(name: string, url: () => string): void {
   });
 
   it("answers HTTP/1.0 without a Host, and refuses HTTP/1.1 without one", async () => {
-    const ask = (version: string, method = "GET") => exchange(url(), `${method} /healthz HTTP/${version}\r\nConnection: close\r\n\r\n`);
+    const ask = (version: string, method = "GET") =>
+      exchange(url(), `${method} /healthz HTTP/${version}\r\nConnection: close\r\n\r\n`);
     assert.match(await ask("1.1"), /^HTTP\/1\.1 400 /);
     if (excepted(name, "no HTTP/1.0 without a Host")) {
       assert.match(await ask("1.0"), /^HTTP\/1\.0 400 /);

@@ -1,5 +1,6 @@
 /**
- * How a server ends, the same on every server runtime: what is being answered is answered, and nobody can hold it up.
+ * How a server ends, the same on every server runtime: what is being answered is answered, and
+ * nobody can hold it up.
  * @module
  */
 import assert from "node:assert/strict";
@@ -25,8 +26,14 @@ async function open({ port }: ServerProcess, text: string): Promise<Socket> {
   return socket;
 }
 
-/** Runs a server and tells it to end while `hold` holds it. @returns how long it took, in milliseconds */
-async function end(name: (typeof NAMES)[number], hold: (server: ServerProcess) => Promise<void>): Promise<number> {
+/**
+ * Runs a server and tells it to end while `hold` holds it.
+ * @returns how long it took, in milliseconds
+ */
+async function end(
+  name: (typeof NAMES)[number],
+  hold: (server: ServerProcess) => Promise<void>,
+): Promise<number> {
   const dataDir = makeDataDir();
   try {
     const server = await startServer({ MESHCA_DATA_DIR: dataDir }, [], COMMANDS[name](dataDir));
@@ -51,11 +58,14 @@ describe("meshca serve on SIGTERM", () => {
         const used = await open(server, `GET ${ROOTS} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`);
         await once(used, "data");
         sockets.push(used);
-        for (let i = 0; i < 3; i++) answers.push(send(server.port, { method: "GET", target: `${ROOTS}?index=1&wait=600s` }));
-        const metrics = async () => (await send(server.port, { method: "GET", target: "/metrics" }))?.body ?? "";
+        for (let i = 0; i < 3; i++)
+          answers.push(send(server.port, { method: "GET", target: `${ROOTS}?index=1&wait=600s` }));
+        const metrics = async () =>
+          (await send(server.port, { method: "GET", target: "/metrics" }))?.body ?? "";
         await until(async () => /^meshca_watchers 3$/m.test(await metrics()));
       });
-      for (const answer of await Promise.all(answers)) assert.deepEqual([answer?.status, answer?.header("X-Consul-Index")], [200, "1"]);
+      for (const answer of await Promise.all(answers))
+        assert.deepEqual([answer?.status, answer?.header("X-Consul-Index")], [200, "1"]);
       assert.ok(ms < CLOSE_MS, `it took ${ms} ms although nothing was left to answer`);
       for (const socket of sockets) socket.destroy();
     });
@@ -64,7 +74,10 @@ describe("meshca serve on SIGTERM", () => {
     const took = await Promise.all(
       NAMES.map((name) =>
         end(name, async (server) => {
-          const body = await open(server, `PUT ${SIGN} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 400\r\n\r\nabc`);
+          const body = await open(
+            server,
+            `PUT ${SIGN} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 400\r\n\r\nabc`,
+          );
           const head = await open(server, `GET ${ROOTS} HTTP/1.1\r\nHo`);
           void server.ended.finally(() => [body, head].map((socket) => socket.destroy()));
           // Answered behind both: it has read them.
@@ -72,6 +85,7 @@ describe("meshca serve on SIGTERM", () => {
         }),
       ),
     );
-    for (const ms of took) assert.ok(ms > CLOSE_MS - 100 && ms < CLOSE_MS + 3000, `it took ${took.join(", ")} ms`);
+    for (const ms of took)
+      assert.ok(ms > CLOSE_MS - 100 && ms < CLOSE_MS + 3000, `it took ${took.join(", ")} ms`);
   });
 });

@@ -1,6 +1,6 @@
 /**
- * What ends a connection that gives nothing, or gives it too slowly, on every server runtime, with TLS and without: nobody
- * holds a connection that asks for nothing.
+ * What ends a connection that gives nothing, or gives it too slowly, on every server runtime, with
+ * TLS and without: nobody holds a connection that asks for nothing.
  * @module
  */
 import assert from "node:assert/strict";
@@ -11,7 +11,10 @@ import { connect as connectTls } from "node:tls";
 import { makeDataDir, type ServerProcess, startServer } from "../http/process.ts";
 import { COMMANDS } from "./targets.ts";
 
-/** Within so many seconds the first head is complete, or the connection is closed; 3 more are left for a slow machine. */
+/**
+ * Within so many seconds the first head is complete, or the connection is closed; 3 more are left
+ * for a slow machine.
+ */
 const [HEAD_SECONDS, SLACK] = [12, 3];
 /** Octets of a head are sent as often, in milliseconds. */
 const DRIP_MS = 500;
@@ -54,7 +57,10 @@ function open({ secure, server }: Peer, protocol: "tcp" | "http/1.1" | "h2"): Pr
     const { port } = server;
     const socket: Socket =
       secure && protocol !== "tcp"
-        ? connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false, ALPNProtocols: [protocol] }, () => resolve(socket))
+        ? connectTls(
+            { port, host: "127.0.0.1", rejectUnauthorized: false, ALPNProtocols: [protocol] },
+            () => resolve(socket),
+          )
         : connectTcp(port, "127.0.0.1", () => resolve(socket));
     socket.once("error", reject);
   });
@@ -70,7 +76,9 @@ function held(socket: Socket): Promise<Held> {
       .on("data", (chunk: Buffer) => {
         received += chunk.toString("latin1");
       });
-    socket.once("close", () => resolve({ seconds: (performance.now() - started) / 1000, received }));
+    socket.once("close", () =>
+      resolve({ seconds: (performance.now() - started) / 1000, received }),
+    );
   });
 }
 
@@ -91,14 +99,22 @@ describe("a client that is slow", () => {
   it(`is cut off after ${HEAD_SECONDS} s: silent, in its handshake, after it, and with a head that drips`, {
     timeout: 60_000,
   }, async () => {
-    const cut = async (peer: Peer, what: string, protocol: "tcp" | "http/1.1" | "h2", text = "") => {
+    const cut = async (
+      peer: Peer,
+      what: string,
+      protocol: "tcp" | "http/1.1" | "h2",
+      text = "",
+    ) => {
       const socket = await open(peer, protocol);
       if (text !== "") {
         socket.write(text);
         drip(socket);
       }
       const { seconds, received } = await held(socket);
-      assert.ok(seconds < HEAD_SECONDS + SLACK, `${named(peer)}: ${what} was held for ${seconds.toFixed(1)} s`);
+      assert.ok(
+        seconds < HEAD_SECONDS + SLACK,
+        `${named(peer)}: ${what} was held for ${seconds.toFixed(1)} s`,
+      );
       assert.doesNotMatch(received, /^HTTP\/1\.[01] 200/, named(peer));
     };
     await Promise.all(
@@ -107,7 +123,10 @@ describe("a client that is slow", () => {
         cut(peer, "a head that drips", "http/1.1", `${HEAD}X-Slow: `),
         cut(peer, "a request line that drips", "http/1.1", "GET /"),
         ...(peer.secure
-          ? [cut(peer, "a silent connection after its handshake", "http/1.1"), cut(peer, "a silent connection with HTTP/2", "h2")]
+          ? [
+              cut(peer, "a silent connection after its handshake", "http/1.1"),
+              cut(peer, "a silent connection with HTTP/2", "h2"),
+            ]
           : []),
       ]),
     );
@@ -130,7 +149,10 @@ describe("a client that is slow", () => {
       dripping.write(`${HEAD}X-Slow: `);
       drip(dripping);
       const { seconds } = await held(dripping);
-      assert.ok(seconds < HEAD_SECONDS + SLACK, `${named(peer)}: a later head was on its way for ${seconds.toFixed(1)} s`);
+      assert.ok(
+        seconds < HEAD_SECONDS + SLACK,
+        `${named(peer)}: a later head was on its way for ${seconds.toFixed(1)} s`,
+      );
       assert.equal(ended, false, `${named(peer)}: a silent connection was closed before idle_time`);
       idle.destroy();
       await kept;
@@ -157,12 +179,17 @@ describe("the head of a request", () => {
 
   it("of more than 16 KiB is answered 431", async () => {
     for (const peer of peers)
-      assert.match(await exchange(peer, `${HEAD}X: ${"x".repeat(17 * 1024)}\r\n\r\n`), /^HTTP\/1\.[01] 431 /, named(peer));
+      assert.match(
+        await exchange(peer, `${HEAD}X: ${"x".repeat(17 * 1024)}\r\n\r\n`),
+        /^HTTP\/1\.[01] 431 /,
+        named(peer),
+      );
   });
 
   it("without a Host is answered over HTTP/1.0, and refused over HTTP/1.1", async () => {
     for (const peer of peers) {
-      const ask = (version: string) => exchange(peer, `GET /healthz HTTP/${version}\r\nConnection: close\r\n\r\n`);
+      const ask = (version: string) =>
+        exchange(peer, `GET /healthz HTTP/${version}\r\nConnection: close\r\n\r\n`);
       assert.match(await ask("1.0"), /^HTTP\/1\.[01] 200 [\s\S]*\r\n\r\nok\n$/, named(peer));
       assert.match(await ask("1.1"), /^HTTP\/1\.1 400 /, named(peer));
     }
@@ -172,13 +199,23 @@ describe("the head of a request", () => {
     ["that is no HTTP", "GARBAGE\r\n\r\n", 400],
     ["with an unknown method", "FOO / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400],
     ["without a Host", "GET / HTTP/1.1\r\n\r\n", 400],
-    ["with a length and a coding", "PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400],
-    ["with an unknown expectation", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: x\r\nConnection: close\r\n\r\n", 417],
+    [
+      "with a length and a coding",
+      "PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+      400,
+    ],
+    [
+      "with an unknown expectation",
+      "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: x\r\nConnection: close\r\n\r\n",
+      417,
+    ],
     ["that is too long", `${HEAD}X: ${"x".repeat(17 * 1024)}\r\n\r\n`, 431],
   ] as const)
     it(`${name} is refused with an X-Request-Id, but by Bun's and Deno's own code`, async () => {
       // Bun's server for plain HTTP answers these by itself, and so does Deno's node:http.
-      for (const peer of peers.filter(({ name, secure }) => name === "node" || (name === "bun" && secure))) {
+      for (const peer of peers.filter(
+        ({ name, secure }) => name === "node" || (name === "bun" && secure),
+      )) {
         const received = await exchange(peer, sent);
         assert.match(received, new RegExp(`^HTTP/1\\.1 ${status} `), named(peer));
         assert.match(received, /\r\nX-Request-Id: [0-9a-f-]{36}\r\n/i, named(peer));

@@ -1,5 +1,6 @@
 /**
- * What the conformance suite runs against: each runtime as a real process, started as its README says.
+ * What the conformance suite runs against: each runtime as a real process, started as its README
+ * says.
  * @module
  */
 import { rmSync } from "node:fs";
@@ -15,7 +16,10 @@ export interface Target {
   readonly name: string;
   /** Where it can keep its state. */
   readonly stores: readonly StoreName[];
-  /** @param settings MESHCA_* variables; a target without a file system is given none that names a file. */
+  /**
+   * @param settings MESHCA_* variables; a target without a file system is given none that names a
+   * file.
+   */
   start(settings: Readonly<Record<string, string>>): Promise<Running>;
 }
 
@@ -25,7 +29,9 @@ export interface Running {
   stop(): Promise<void>;
 }
 
-/** How each server runtime is started, with no more rights over files and the network than it needs. */
+/**
+ * How each server runtime is started, with no more rights over files and the network than it needs.
+ */
 export const COMMANDS = {
   bun: (): Command => [join(BIN, "bun")],
   node: (): Command => [join(BIN, "node")],
@@ -51,7 +57,11 @@ function processTarget(name: keyof typeof COMMANDS): Target {
     async start(settings) {
       const { MESHCA_DATA_DIR } = settings;
       const dataDir = MESHCA_DATA_DIR ?? makeDataDir();
-      const server = await startServer({ ...settings, MESHCA_DATA_DIR: dataDir }, [], COMMANDS[name](dataDir));
+      const server = await startServer(
+        { ...settings, MESHCA_DATA_DIR: dataDir },
+        [],
+        COMMANDS[name](dataDir),
+      );
       return {
         url: server.url,
         async stop() {
@@ -75,21 +85,50 @@ const workersTarget: Target = {
   },
 };
 
-export const TARGETS: readonly Target[] = [processTarget("bun"), processTarget("node"), processTarget("deno"), workersTarget];
+export const TARGETS: readonly Target[] = [
+  processTarget("bun"),
+  processTarget("node"),
+  processTarget("deno"),
+  workersTarget,
+];
 
 /** What a runtime does otherwise than Bun, and why. Each row is asserted. */
 export const EXCEPTIONS = [
-  { target: "node", what: "a Keep-Alive header", why: "Node tells how long a connection may be silent" },
-  { target: "deno", what: "a Keep-Alive header", why: "meshca serves by node:http there, since Deno.serve bounds no silent connection" },
-  { target: "deno", what: "header names in lower case", why: "node:http writes the names of a fetch Response as its Headers list them" },
-  { target: "node", what: "header names in lower case", why: "Node writes the names of a fetch Response as its Headers list them" },
+  {
+    target: "node",
+    what: "a Keep-Alive header",
+    why: "Node tells how long a connection may be silent",
+  },
+  {
+    target: "deno",
+    what: "a Keep-Alive header",
+    why: "meshca serves by node:http there, since Deno.serve bounds no silent connection",
+  },
+  {
+    target: "deno",
+    what: "header names in lower case",
+    why: "node:http writes the names of a fetch Response as its Headers list them",
+  },
+  {
+    target: "node",
+    what: "header names in lower case",
+    why: "Node writes the names of a fetch Response as its Headers list them",
+  },
   {
     target: "deno",
     what: "no workers",
     why: "Deno starts processes with all permissions, and shares a port behind an unstable flag alone",
   },
-  { target: "workers", what: "no HTTP/1.0 without a Host", why: "Cloudflare speaks HTTP/1.0 with clients, and names the host itself" },
-  { target: "workers", what: "no metrics", why: "an isolate sees a part of the requests alone, and is gone before anybody asks" },
+  {
+    target: "workers",
+    what: "no HTTP/1.0 without a Host",
+    why: "Cloudflare speaks HTTP/1.0 with clients, and names the host itself",
+  },
+  {
+    target: "workers",
+    what: "no metrics",
+    why: "an isolate sees a part of the requests alone, and is gone before anybody asks",
+  },
 ] as const;
 
 /** Whether `target` has this exception. */

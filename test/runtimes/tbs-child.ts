@@ -5,4 +5,6 @@
 import { createSeededRandom } from "../fakes/clock.ts";
 import { toBeSigned } from "./tbs.ts";
 
-console.log(JSON.stringify(await toBeSigned(JSON.parse(process.argv[2] ?? "[]"), createSeededRandom)));
+console.log(
+  JSON.stringify(await toBeSigned(JSON.parse(process.argv[2] ?? "[]"), createSeededRandom)),
+);

@@ -6,5 +6,6 @@ import { createSeededRandom } from "../fakes/clock.ts";
 import { type KeyVector, toBeSigned } from "./tbs.ts";
 
 export default {
-  fetch: async (request: Request) => Response.json(await toBeSigned((await request.json()) as KeyVector[], createSeededRandom)),
+  fetch: async (request: Request) =>
+    Response.json(await toBeSigned((await request.json()) as KeyVector[], createSeededRandom)),
 };

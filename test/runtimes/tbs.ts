@@ -1,6 +1,7 @@
 /**
- * What the core makes of given keys at a given time with given chance: the bytes to be signed of one certificate of each
- * kind and key. Knows Web APIs alone, as the core does, so that every runtime can run it.
+ * What the core makes of given keys at a given time with given chance: the bytes to be signed of
+ * one certificate of each kind and key. Knows Web APIs alone, as the core does, so that every
+ * runtime can run it.
  * @module
  */
 import { hex } from "../../src/core/bytes.ts";
@@ -23,10 +24,14 @@ const CLUSTER_ID = "11111111-2222-3333-4444-555555555555";
 const YEAR_MS = 365 * 24 * 3_600_000;
 const NOW = new Date("2026-06-01T12:00:00Z");
 
-const bytesOf = (base64: string) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+const bytesOf = (base64: string) =>
+  Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 
 /** @param randomOf chance from a seed. @returns hexadecimal by what it is of */
-export async function toBeSigned(keys: readonly KeyVector[], randomOf: (seed: number) => Random): Promise<Record<string, string>> {
+export async function toBeSigned(
+  keys: readonly KeyVector[],
+  randomOf: (seed: number) => Random,
+): Promise<Record<string, string>> {
   const out: Record<string, string> = {};
   const note = (what: string, certificate: Pick<Certificate, "signed">) => {
     out[what] = hex(certificate.signed);
@@ -35,12 +40,27 @@ export async function toBeSigned(keys: readonly KeyVector[], randomOf: (seed: nu
   for (const [at, { name, pkcs8, spki }] of keys.entries()) {
     const info = readPublicKey(bytesOf(spki));
     const scheme = caScheme(info, caHash(info));
-    const privateKey = await crypto.subtle.importKey("pkcs8", bytesOf(pkcs8), keyAlgorithm(info, scheme.hash), false, ["sign"]);
-    const options = { now: NOW, random: randomOf(at), clusterId: CLUSTER_ID, provider: "consul", ttlMs: 10 * YEAR_MS };
+    const privateKey = await crypto.subtle.importKey(
+      "pkcs8",
+      bytesOf(pkcs8),
+      keyAlgorithm(info, scheme.hash),
+      false,
+      ["sign"],
+    );
+    const options = {
+      now: NOW,
+      random: randomOf(at),
+      clusterId: CLUSTER_ID,
+      provider: "consul",
+      ttlMs: 10 * YEAR_MS,
+    };
     const certificate = await createRoot({ info, privateKey }, options);
     note(`root on ${name}`, certificate);
     const authority = { certificate, privateKey };
-    note(`intermediate under ${name}`, await createIntermediate(info, authority, { ...options, ttlMs: YEAR_MS }));
+    note(
+      `intermediate under ${name}`,
+      await createIntermediate(info, authority, { ...options, ttlMs: YEAR_MS }),
+    );
     if (before !== null)
       note(
         `root on ${name}, cross-signed by the one before`,

@@ -13,7 +13,13 @@ import { startReplica } from "../redis/replica.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
 import { vaultConfig } from "../vault/harness.ts";
 import { noOwnVault, startVault } from "../vault/server.ts";
-import { type Bindings, type Bundle, buildWorker, type RunningWorker, startWorker } from "./workerd.ts";
+import {
+  type Bindings,
+  type Bundle,
+  buildWorker,
+  type RunningWorker,
+  startWorker,
+} from "./workerd.ts";
 
 const ROOTS = "/v1/connect/ca/roots";
 const TOKEN = "0123456789abcdef0123456789abcdef";
@@ -26,16 +32,22 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
   let bindings: Bindings;
 
   /** Calls an isolate with the management token. */
-  const call = (path: string, init: RequestInit & { isolate?: number; token?: string | null } = {}) => {
+  const call = (
+    path: string,
+    init: RequestInit & { isolate?: number; token?: string | null } = {},
+  ) => {
     const { isolate = 0, token = TOKEN, ...rest } = init;
     return fetch(`${worker.urls[isolate]}${path}`, {
       ...rest,
       headers: { ...(token === null ? {} : { "X-Consul-Token": token }), ...rest.headers },
     });
   };
-  const trustDomain = async () => ((await (await call(ROOTS)).json()) as { TrustDomain: string }).TrustDomain;
-  const csrFor = async (service: string) => opensslCsr(`URI:spiffe://${await trustDomain()}/ns/default/dc/dc1/svc/${service}`).csr;
-  const activeRoot = async (isolate: number) => ((await (await call(ROOTS, { isolate })).json()) as { ActiveRootID: string }).ActiveRootID;
+  const trustDomain = async () =>
+    ((await (await call(ROOTS)).json()) as { TrustDomain: string }).TrustDomain;
+  const csrFor = async (service: string) =>
+    opensslCsr(`URI:spiffe://${await trustDomain()}/ns/default/dc/dc1/svc/${service}`).csr;
+  const activeRoot = async (isolate: number) =>
+    ((await (await call(ROOTS, { isolate })).json()) as { ActiveRootID: string }).ActiveRootID;
 
   before(async () => {
     bundle = buildWorker();
@@ -70,15 +82,20 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.equal(first.status, 200);
     assert.equal((await call(ROOTS)).status, 200);
     const csr = await csrFor("web");
-    const answers = await Promise.all(Array.from({ length: 50 }, () => call("/v1/connect/ca/sign", { method: "PUT", body: csr })));
-    const leaves = await Promise.all(answers.map((answer) => answer.json() as Promise<{ CertPEM: string }>));
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, () => call("/v1/connect/ca/sign", { method: "PUT", body: csr })),
+    );
+    const leaves = await Promise.all(
+      answers.map((answer) => answer.json() as Promise<{ CertPEM: string }>),
+    );
     assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
     assert.equal(new Set(leaves.map(({ CertPEM }) => CertPEM)).size, 50);
   });
 
   it("signs from what it has, without a question to Redis while that is fresh", async () => {
     const csr = await csrFor("web");
-    const questions = async () => Number(/cmdstat_eval:calls=(\d+)/.exec(await redis.admin.info("commandstats"))?.[1] ?? 0);
+    const questions = async () =>
+      Number(/cmdstat_eval:calls=(\d+)/.exec(await redis.admin.info("commandstats"))?.[1] ?? 0);
     // Two reads in a row cannot both fall on the end of a second.
     const counts: number[] = [];
     for (let i = 0; i < 5; i++) {
@@ -92,16 +109,29 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
 
   it("refuses who has no token, and one that was deleted within a second, in every isolate", async () => {
     const csr = await csrFor("web");
-    assert.equal((await call("/v1/connect/ca/sign", { method: "PUT", body: csr, token: null })).status, 403);
+    assert.equal(
+      (await call("/v1/connect/ca/sign", { method: "PUT", body: csr, token: null })).status,
+      403,
+    );
     const body = JSON.stringify({ ServiceIdentities: [{ ServiceName: "web" }] });
-    const made = (await (await call("/v1/acl/token", { method: "PUT", body })).json()) as { AccessorID: string; SecretID: string };
-    const sign = (isolate: number) => call("/v1/connect/ca/sign", { method: "PUT", body: csr, token: made.SecretID, isolate });
+    const made = (await (await call("/v1/acl/token", { method: "PUT", body })).json()) as {
+      AccessorID: string;
+      SecretID: string;
+    };
+    const sign = (isolate: number) =>
+      call("/v1/connect/ca/sign", { method: "PUT", body: csr, token: made.SecretID, isolate });
     await until(async () => (await sign(1)).status === 200);
-    assert.equal((await call(`/v1/acl/token/${made.AccessorID}`, { method: "DELETE" })).status, 200);
+    assert.equal(
+      (await call(`/v1/acl/token/${made.AccessorID}`, { method: "DELETE" })).status,
+      200,
+    );
     const deleted = performance.now();
     assert.equal((await sign(0)).status, 403);
     await until(async () => (await sign(1)).status === 403);
-    assert.ok(performance.now() - deleted < 2500, "another isolate took a deleted token for too long");
+    assert.ok(
+      performance.now() - deleted < 2500,
+      "another isolate took a deleted token for too long",
+    );
   });
 
   it("sees a rotation of another isolate within a second or so, and wakes who waits for it there and here", async () => {
@@ -135,20 +165,27 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     await until(async () => (await clients()) === 1);
     const { headers } = await call(ROOTS);
     const hangUp = new AbortController();
-    const waiting = call(`${ROOTS}?index=${headers.get("x-consul-index")}&wait=60s`, { signal: hangUp.signal });
+    const waiting = call(`${ROOTS}?index=${headers.get("x-consul-index")}&wait=60s`, {
+      signal: hangUp.signal,
+    });
     // It has looked once, on a connection of its own.
     await until(async () => (await clients()) > 1);
     hangUp.abort();
     await assert.rejects(waiting);
     await until(async () => (await clients()) === 1);
-    assert.equal((await call("/v1/connect/ca/sign", { method: "PUT", body: await csrFor("web") })).status, 200);
+    assert.equal(
+      (await call("/v1/connect/ca/sign", { method: "PUT", body: await csrFor("web") })).status,
+      200,
+    );
   });
 
   it("lets a cache answer roots for a second, and leaves compression to what is in front", async () => {
     const answer = await call(ROOTS);
     assert.equal(answer.headers.get("cache-control"), "public, max-age=1");
     assert.equal(answer.headers.get("content-encoding"), null);
-    const same = await call(ROOTS, { headers: { "If-None-Match": answer.headers.get("etag") ?? "" } });
+    const same = await call(ROOTS, {
+      headers: { "If-None-Match": answer.headers.get("etag") ?? "" },
+    });
     assert.equal(same.status, 304);
   });
 
@@ -165,7 +202,8 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
   it("has every decision in its log, and no secret", async () => {
     assert.match(worker.output(), /"kind":"audit".*"action":"sign".*"outcome":"allowed"/);
     assert.match(worker.output(), /"action":"rotate"/);
-    for (const secret of [TOKEN, KEK.split(":")[1] ?? KEK]) assert.ok(!worker.output().includes(secret));
+    for (const secret of [TOKEN, KEK.split(":")[1] ?? KEK])
+      assert.ok(!worker.output().includes(secret));
     // The first request makes the CA, before its route is looked for.
     assert.match(worker.output(), /"message":"CA changed: bootstrap".*"requestId":"[0-9a-f-]{36}"/);
   });
@@ -173,12 +211,19 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
   it("shares a CA with servers: each sees what the other one changes, and who is alive", async () => {
     const server = await startReplica({ port: redis.port, settings: { kek: KEK } });
     try {
-      await until(async () => String(await (await call("/v1/status/peers")).text()).split(",").length === 2);
+      await until(
+        async () => String(await (await call("/v1/status/peers")).text()).split(",").length === 2,
+      );
       assert.equal((await call("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
       const rotated = await activeRoot(0);
       await until(() => server.meshca.manager.require().active.id === rotated);
-      const { active } = await server.meshca.manager.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
-      await until(async () => (await activeRoot(0)) === active.id && (await activeRoot(1)) === active.id);
+      const { active } = await server.meshca.manager.rotate({
+        forceWithoutCrossSigning: false,
+        modifyIndex: null,
+      });
+      await until(
+        async () => (await activeRoot(0)) === active.id && (await activeRoot(1)) === active.id,
+      );
     } finally {
       await server.close();
     }
@@ -191,7 +236,10 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.match(text, /^meshca on Cloudflare Workers: /);
     assert.match(text, /MESHCA_STORE: is missing: .*wrangler secret put MESHCA_STORE/);
     assert.match(text, /MESHCA_KEK: is missing: .*wrangler secret put MESHCA_KEK/);
-    assert.match(text, /MESHCA_INITIAL_MANAGEMENT_TOKEN: is missing: .*wrangler secret put MESHCA_INITIAL_MANAGEMENT_TOKEN/);
+    assert.match(
+      text,
+      /MESHCA_INITIAL_MANAGEMENT_TOKEN: is missing: .*wrangler secret put MESHCA_INITIAL_MANAGEMENT_TOKEN/,
+    );
     const noKek = await (await call(ROOTS, { isolate: 3 })).text();
     assert.match(noKek, /MESHCA_KEK: is missing/);
     assert.doesNotMatch(noKek, /MESHCA_STORE/);
@@ -223,7 +271,9 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.match(await change.text(), /Redis is away/);
     assert.ok(Number(change.headers.get("retry-after")) > 0);
     await redis.restart();
-    await until(async () => (await call("/v1/connect/ca/rotate", { method: "PUT" })).status === 200);
+    await until(
+      async () => (await call("/v1/connect/ca/rotate", { method: "PUT" })).status === 200,
+    );
   });
 
   it("says what to do where servers have moved the CA to Vault, which no Worker has, and serves again once it is back", {
@@ -235,7 +285,11 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
       settings: { kek: KEK, vaultAllow: { hosts: ["127.0.0.1"], ranges: [] } },
     });
     const change = async (body: object) => {
-      const { status, text } = await server.call("PUT", "/v1/connect/ca/configuration", JSON.stringify(body));
+      const { status, text } = await server.call(
+        "PUT",
+        "/v1/connect/ca/configuration",
+        JSON.stringify(body),
+      );
       assert.equal(status, 200, text);
     };
     try {
@@ -250,7 +304,8 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
         assert.equal(answer.headers.get("cache-control"), "no-store");
       }
       await change({ Provider: "consul", Config: {} });
-      for (const isolate of [0, 1]) await until(async () => (await call(ROOTS, { isolate })).status === 200);
+      for (const isolate of [0, 1])
+        await until(async () => (await call(ROOTS, { isolate })).status === 200);
     } finally {
       await server.close();
       await vault.stop();
@@ -258,7 +313,10 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
   });
 
   it("says that Redis is away, and why, where it has seen no CA yet", async () => {
-    const cold = await startWorker({ bundle, isolates: [{ ...bindings, MESHCA_STORE: "redis://127.0.0.1:1?connect_timeout=1s" }] });
+    const cold = await startWorker({
+      bundle,
+      isolates: [{ ...bindings, MESHCA_STORE: "redis://127.0.0.1:1?connect_timeout=1s" }],
+    });
     try {
       const answer = await fetch(`${cold.urls[0]}${ROOTS}`);
       assert.equal(answer.status, 503);
@@ -285,7 +343,10 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
       "subjectAltName=DNS:localhost,IP:127.0.0.1",
     ];
     openssl(["req", ...common, "-keyout", file("key.pem"), "-out", file("cert.pem")]);
-    const [cert, key] = ["cert.pem", "key.pem"].map((name) => readFileSync(file(name), "utf8")) as [string, string];
+    const [cert, key] = ["cert.pem", "key.pem"].map((name) => readFileSync(file(name), "utf8")) as [
+      string,
+      string,
+    ];
     const config = [
       `tls-cert-file ${file("cert.pem")}`,
       `tls-key-file ${file("key.pem")}`,
@@ -295,18 +356,30 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
       "user edge on >right ~{meshca}:* &{meshca}:* +@all",
     ];
     const secure = await startRedis({ config, tls: { ca: cert, cert, key } });
-    const at = (password: string): Bindings => ({ ...bindings, MESHCA_STORE: `rediss://edge:${password}@localhost:${secure.port}` });
-    const trusting = await startWorker({ bundle, isolates: [at("right"), at("wrong")], trusted: cert });
+    const at = (password: string): Bindings => ({
+      ...bindings,
+      MESHCA_STORE: `rediss://edge:${password}@localhost:${secure.port}`,
+    });
+    const trusting = await startWorker({
+      bundle,
+      isolates: [at("right"), at("wrong")],
+      trusted: cert,
+    });
     const doubting = await startWorker({ bundle, isolates: [at("right")] });
     try {
-      const answers = await Promise.all([...trusting.urls, ...doubting.urls].map((url) => fetch(`${url}${ROOTS}`)));
+      const answers = await Promise.all(
+        [...trusting.urls, ...doubting.urls].map((url) => fetch(`${url}${ROOTS}`)),
+      );
       const texts = await Promise.all(answers.map((answer) => answer.text()));
       assert.deepEqual(
         answers.map(({ status }) => status),
         [200, 503, 503],
         texts.join(),
       );
-      assert.match(texts[1] ?? "", /^meshca on Cloudflare Workers: Redis refused the user or the password/);
+      assert.match(
+        texts[1] ?? "",
+        /^meshca on Cloudflare Workers: Redis refused the user or the password/,
+      );
       assert.match(texts[2] ?? "", /^meshca on Cloudflare Workers: Redis is away/);
       assert.doesNotMatch(texts.join(), /right|wrong@/);
     } finally {

@@ -1,6 +1,6 @@
 /**
- * The Worker as it is deployed: built by wrangler, served by workerd itself, with the compatibility date and flags of
- * wrangler.toml. Each isolate has a port of its own.
+ * The Worker as it is deployed: built by wrangler, served by workerd itself, with the compatibility
+ * date and flags of wrangler.toml. Each isolate has a port of its own.
  * @module
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
@@ -26,13 +26,30 @@ export interface Bundle {
  */
 export function buildWorker(entry = "src/entry/worker.ts"): Bundle {
   const folder = mkdtempSync(join(tmpdir(), "meshca-worker-"));
-  const args = ["deploy", entry, "--dry-run", "--outdir", folder, "--metafile", join(folder, "meta.json")];
+  const args = [
+    "deploy",
+    entry,
+    "--dry-run",
+    "--outdir",
+    folder,
+    "--metafile",
+    join(folder, "meta.json"),
+  ];
   execFileSync(join(BIN, "node"), [join(ROOT, "node_modules/wrangler/bin/wrangler.js"), ...args], {
     cwd: ROOT,
-    env: { PATH: `${BIN}:${process.env.PATH ?? ""}`, HOME: folder, CI: "true", WRANGLER_SEND_METRICS: "false" },
+    env: {
+      PATH: `${BIN}:${process.env.PATH ?? ""}`,
+      HOME: folder,
+      CI: "true",
+      WRANGLER_SEND_METRICS: "false",
+    },
     stdio: ["ignore", "pipe", "pipe"],
   });
-  return { folder, script: basename(entry).replace(/ts$/, "js"), remove: () => rmSync(folder, { recursive: true, force: true }) };
+  return {
+    folder,
+    script: basename(entry).replace(/ts$/, "js"),
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  };
 }
 
 export type Bindings = Readonly<Record<string, string>>;
@@ -61,7 +78,9 @@ export interface RunningWorker {
 }
 
 const setting = (name: string): string =>
-  new RegExp(`^${name} = (.*)$`, "m").exec(readFileSync(join(ROOT, "wrangler.toml"), "utf8"))?.[1] ?? "";
+  new RegExp(`^${name} = (.*)$`, "m").exec(
+    readFileSync(join(ROOT, "wrangler.toml"), "utf8"),
+  )?.[1] ?? "";
 
 /** Calls the handler of the cron trigger, as the platform does. */
 const CRON = `export default {
@@ -72,7 +91,13 @@ const CRON = `export default {
 };`;
 
 /** Starts workerd, and waits until it listens. @throws {Error} when it ends instead */
-export async function startWorker({ bundle, isolates, flags, date, trusted }: WorkerOptions): Promise<RunningWorker> {
+export async function startWorker({
+  bundle,
+  isolates,
+  flags,
+  date,
+  trusted,
+}: WorkerOptions): Promise<RunningWorker> {
   const folder = mkdtempSync(join(tmpdir(), "meshca-workerd-"));
   const text = (value: string) => JSON.stringify(value);
   const compatibility = (more: readonly string[]) =>
@@ -96,10 +121,12 @@ export async function startWorker({ bundle, isolates, flags, date, trusted }: Wo
   );
   const sockets = isolates.flatMap((_, i) =>
     ["worker", "cron"].map(
-      (name, j) => `(name = "${name}${i}", address = "127.0.0.1:${ports[2 * i + j]}", http = (), service = "${name}${i}")`,
+      (name, j) =>
+        `(name = "${name}${i}", address = "127.0.0.1:${ports[2 * i + j]}", http = (), service = "${name}${i}")`,
     ),
   );
-  const trust = trusted === undefined ? "trustBrowserCas = true" : `trustedCertificates = [${text(trusted)}]`;
+  const trust =
+    trusted === undefined ? "trustBrowserCas = true" : `trustedCertificates = [${text(trusted)}]`;
   writeFileSync(join(folder, "worker.js"), readFileSync(join(bundle.folder, bundle.script)));
   writeFileSync(join(folder, "cron.js"), CRON);
   writeFileSync(
@@ -156,22 +183,34 @@ const config :Workerd.Config = (
   };
 }
 
-/** Milliseconds of CPU that all threads of a process had so far, to the nanosecond: proc(5), schedstat. */
+/**
+ * Milliseconds of CPU that all threads of a process had so far, to the nanosecond: proc(5),
+ * schedstat.
+ */
 function cpuMs(pid: number): number {
   const threads = readdirSync(`/proc/${pid}/task`);
-  return threads.reduce((sum, id) => sum + Number(readFileSync(`/proc/${pid}/task/${id}/schedstat`, "utf8").split(" ")[0]), 0) / 1e6;
+  return (
+    threads.reduce(
+      (sum, id) =>
+        sum + Number(readFileSync(`/proc/${pid}/task/${id}/schedstat`, "utf8").split(" ")[0]),
+      0,
+    ) / 1e6
+  );
 }
 
 /**
- * Milliseconds of CPU that an isolate takes to start, parsing and compiling included, more than one that does nothing:
- * the least of some runs, since whatever else runs here only adds to it.
+ * Milliseconds of CPU that an isolate takes to start, parsing and compiling included, more than one
+ * that does nothing: the least of some runs, since whatever else runs here only adds to it.
  */
 export async function startupCpuMs(bundle: Bundle): Promise<number> {
   const [runs, isolates] = [10, 4];
   const empty = mkdtempSync(join(tmpdir(), "meshca-empty-"));
   writeFileSync(join(empty, bundle.script), "export default { fetch: () => new Response() };");
   const started = async (folder: string): Promise<number> => {
-    const worker = await startWorker({ bundle: { ...bundle, folder }, isolates: Array.from({ length: isolates }, () => ({})) });
+    const worker = await startWorker({
+      bundle: { ...bundle, folder },
+      isolates: Array.from({ length: isolates }, () => ({})),
+    });
     const ms = cpuMs(worker.pid);
     await worker.stop();
     return ms / isolates;

@@ -8,7 +8,15 @@ import { base64, fromBase64, utf8 } from "../../src/core/bytes.ts";
 import { SealError } from "../../src/core/errors.ts";
 import type { SealedKeyAlgorithm, Sealer } from "../../src/core/sealer.ts";
 import { generateCaKey } from "../../src/core/x509/authority.ts";
-import { type CaKeySpec, caHash, caScheme, encodeSignature, keyAlgorithm, sign, verifySignature } from "../../src/core/x509/keys.ts";
+import {
+  type CaKeySpec,
+  caHash,
+  caScheme,
+  encodeSignature,
+  keyAlgorithm,
+  sign,
+  verifySignature,
+} from "../../src/core/x509/keys.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 
@@ -66,12 +74,24 @@ describe("createSealer()", () => {
       await assert.rejects(crypto.subtle.exportKey("jwk", opened));
       const scheme = caScheme(key.info, caHash(key.info));
       const data = utf8("a certificate to be");
-      assert.ok(await verifySignature(key.info, scheme, encodeSignature(scheme, await sign(opened, scheme, data)), data));
+      assert.ok(
+        await verifySignature(
+          key.info,
+          scheme,
+          encodeSignature(scheme, await sign(opened, scheme, data)),
+          data,
+        ),
+      );
     });
 
   it("openKey() gives back an Ed25519 key", async () => {
-    const pair = (await crypto.subtle.generateKey("Ed25519", true, ["sign", "verify"])) as CryptoKeyPair;
-    const opened = await old.openKey(await old.sealKey(pair.privateKey, PURPOSE), PURPOSE, { name: "Ed25519" });
+    const pair = (await crypto.subtle.generateKey("Ed25519", true, [
+      "sign",
+      "verify",
+    ])) as CryptoKeyPair;
+    const opened = await old.openKey(await old.sealKey(pair.privateKey, PURPOSE), PURPOSE, {
+      name: "Ed25519",
+    });
     assert.equal(opened.extractable, false);
   });
 
@@ -130,17 +150,24 @@ describe("createSealer()", () => {
 
   it("openKey() refuses the wrapped data key of one secret with the ciphertext of another", async () => {
     const [a, b] = [sealed.split(":"), (await old.sealKey(privateKey, PURPOSE)).split(":")];
-    await assert.rejects(old.openKey([...a.slice(0, 4), b[4]].join(":"), PURPOSE, EC), refusedWith("open_failed"));
+    await assert.rejects(
+      old.openKey([...a.slice(0, 4), b[4]].join(":"), PURPOSE, EC),
+      refusedWith("open_failed"),
+    );
   });
 
   it("openKey() refuses text wrapped with an unknown key-encryption key, naming its id", async () => {
     await assert.rejects(fresh.openKey(sealed, PURPOSE, EC), refusedWith("kek_unknown"));
     await assert.rejects(fresh.rewrap(sealed), refusedWith("kek_unknown"));
-    await assert.rejects(fresh.openKey(sealed, PURPOSE, EC), (error: Error) => error.message.includes(sealed.split(":")[2] ?? "?"));
+    await assert.rejects(fresh.openKey(sealed, PURPOSE, EC), (error: Error) =>
+      error.message.includes(sealed.split(":")[2] ?? "?"),
+    );
   });
 
   it("openKey() refuses text wrapped with another key-encryption key of the same id", async () => {
-    const impostor = createSealer(await readKeks(`${oldText.split(":")[0]}:${newText.split(":")[1]}`));
+    const impostor = createSealer(
+      await readKeks(`${oldText.split(":")[0]}:${newText.split(":")[1]}`),
+    );
     await assert.rejects(impostor.openKey(sealed, PURPOSE, EC), refusedWith("open_failed"));
   });
 
@@ -164,7 +191,10 @@ describe("createSealer()", () => {
     assert.equal(both.kekOf(rewrapped), both.keks[0]);
     assert.equal(rewrapped.split(":")[4], sealed.split(":")[4], "the secret itself was not opened");
     for (const sealer of [both, fresh]) await sealer.openKey(rewrapped, PURPOSE, EC);
-    await assert.rejects(fresh.openKey(rewrapped, { ...PURPOSE, id: "other" }, EC), refusedWith("open_failed"));
+    await assert.rejects(
+      fresh.openKey(rewrapped, { ...PURPOSE, id: "other" }, EC),
+      refusedWith("open_failed"),
+    );
     await assert.rejects(old.openKey(rewrapped, PURPOSE, EC), refusedWith("kek_unknown"));
   });
 
@@ -175,7 +205,14 @@ describe("createSealer()", () => {
     assert.equal(await old.verifyMac(bytes, mac), true);
     assert.equal(await old.verifyMac(utf8("a document."), mac), false);
     assert.equal(await old.verifyMac(utf8(""), mac), false);
-    for (const wrong of [`${id}:${flipped(value, 0)}`, `${id}:${flipped(value, -1)}`, `${id}:`, `${id}:AAAA`, `${id}:!`, id])
+    for (const wrong of [
+      `${id}:${flipped(value, 0)}`,
+      `${id}:${flipped(value, -1)}`,
+      `${id}:`,
+      `${id}:AAAA`,
+      `${id}:!`,
+      id,
+    ])
       assert.equal(await old.verifyMac(bytes, wrong), false, wrong);
   });
 
@@ -197,7 +234,9 @@ describe("createSealer()", () => {
     const bytes = utf8("a document");
     const mac = await old.mac(bytes);
     await assert.rejects(fresh.verifyMac(bytes, mac), refusedWith("kek_unknown"));
-    await assert.rejects(fresh.verifyMac(bytes, mac), (error: Error) => error.message.includes(mac.split(":")[0] ?? "?"));
+    await assert.rejects(fresh.verifyMac(bytes, mac), (error: Error) =>
+      error.message.includes(mac.split(":")[0] ?? "?"),
+    );
   });
 });
 
@@ -215,18 +254,27 @@ describe("sealSecret()", () => {
       { ...PURPOSE, id: "other" },
     ])
       await assert.rejects(sealer.openSecret(sealed, other), refusedWith("open_failed"));
-    await assert.rejects(createSealer(await readKeks(newText)).openSecret(sealed, PURPOSE), refusedWith("kek_unknown"));
+    await assert.rejects(
+      createSealer(await readKeks(newText)).openSecret(sealed, PURPOSE),
+      refusedWith("kek_unknown"),
+    );
     assert.ok(!sealed.includes(base64(secret).slice(0, 16)));
   });
 
   it("rewrap() keeps a secret that is sealed anew", async () => {
     const sealed = await createSealer(await readKeks(oldText)).sealSecret(secret, PURPOSE);
     const again = await createSealer(await readKeks(`${newText},${oldText}`)).rewrap(sealed);
-    assert.deepEqual(await createSealer(await readKeks(newText)).openSecret(again, PURPOSE), secret);
+    assert.deepEqual(
+      await createSealer(await readKeks(newText)).openSecret(again, PURPOSE),
+      secret,
+    );
   });
 
   it("openKey() does not open what is no key, nor openSecret() what is one, for another purpose", async () => {
     const sealer = createSealer(await readKeks(oldText));
-    await assert.rejects(sealer.openKey(await sealer.sealSecret(secret, PURPOSE), PURPOSE, EC), refusedWith("open_failed"));
+    await assert.rejects(
+      sealer.openKey(await sealer.sealSecret(secret, PURPOSE), PURPOSE, EC),
+      refusedWith("open_failed"),
+    );
   });
 });

@@ -46,7 +46,8 @@ describe("readKeks()", () => {
     it(`readKeks() refuses ${why} without repeating any of it`, async () => {
       const message = await refusal(text);
       assert.match(message, expected);
-      for (const word of text.split(/[\s,:=]+/)) assert.ok(word.length < 4 || !message.includes(word), `message repeats ${word}`);
+      for (const word of text.split(/[\s,:=]+/))
+        assert.ok(word.length < 4 || !message.includes(word), `message repeats ${word}`);
     });
 
   it("readKeks() says how to make a key", async () => {
@@ -64,7 +65,8 @@ describe("readKeks()", () => {
   });
 
   it("readKeks() takes ids of one to 32 letters, digits, _ and -", async () => {
-    for (const id of ["a", "2026", "_-_", "Z".repeat(32)]) assert.equal((await readKeks(`${id}:${KEY}`)).current.id, id);
+    for (const id of ["a", "2026", "_-_", "Z".repeat(32)])
+      assert.equal((await readKeks(`${id}:${KEY}`)).current.id, id);
   });
 
   it("readKeks() derives keys that cannot be exported", async () => {
@@ -77,7 +79,9 @@ describe("readKeks()", () => {
   it("readKeks() derives the same keys from the same text, and others from another", async () => {
     const data = new Uint8Array(8);
     const macOf = async (text: string) =>
-      base64(new Uint8Array(await crypto.subtle.sign("HMAC", (await readKeks(text)).current.mac, data)));
+      base64(
+        new Uint8Array(await crypto.subtle.sign("HMAC", (await readKeks(text)).current.mac, data)),
+      );
     assert.equal(await macOf(`a:${KEY}`), await macOf(`b:${KEY}`));
     assert.notEqual(await macOf(`a:${KEY}`), await macOf(`a:${OTHER}`));
   });

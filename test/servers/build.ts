@@ -1,6 +1,7 @@
 /**
- * Builds the servers of Vault's API that tests run against, once a machine, into a cache folder outside the tree:
- * `bun test/servers/build.ts`. Minutes where nothing of it was built before; a change of their sources builds anew.
+ * Builds the servers of Vault's API that tests run against, once a machine, into a cache folder
+ * outside the tree: `bun test/servers/build.ts`. Minutes where nothing of it was built before; a
+ * change of their sources builds anew.
  * @module
  */
 import { execFile } from "node:child_process";
@@ -20,11 +21,15 @@ const LINKER_FLAGS: Readonly<Record<VaultKind, string>> = {
   vault: "-s -w",
 };
 
-/** The program of a server, built where it is not there yet. @throws {Error} where it cannot be built */
+/**
+ * The program of a server, built where it is not there yet.
+ * @throws {Error} where it cannot be built
+ */
 export async function vaultProgram(kind: VaultKind): Promise<string> {
   const source = join(import.meta.dirname, kind);
   const hash = createHash("sha256").update(LINKER_FLAGS[kind]);
-  for (const file of readdirSync(source).toSorted()) hash.update(`${file}\0`).update(readFileSync(join(source, file)));
+  for (const file of readdirSync(source).toSorted())
+    hash.update(`${file}\0`).update(readFileSync(join(source, file)));
   const cache = process.env.XDG_CACHE_HOME ?? "";
   const folder = join(cache === "" ? join(homedir(), ".cache") : cache, "meshca", "servers");
   const program = join(folder, `${kind}-${hash.digest("hex").slice(0, 16)}`);
@@ -32,8 +37,17 @@ export async function vaultProgram(kind: VaultKind): Promise<string> {
   mkdirSync(folder, { recursive: true });
   // Under another name until it is whole, since several may build at once.
   const draft = `${program}.${process.pid}`;
-  const env = { ...process.env, CGO_ENABLED: "0", GOTOOLCHAIN: "local", GOFLAGS: "-mod=readonly -buildvcs=false" };
-  await promisify(execFile)("go", ["build", "-trimpath", "-ldflags", LINKER_FLAGS[kind], "-o", draft, "."], { cwd: source, env });
+  const env = {
+    ...process.env,
+    CGO_ENABLED: "0",
+    GOTOOLCHAIN: "local",
+    GOFLAGS: "-mod=readonly -buildvcs=false",
+  };
+  await promisify(execFile)(
+    "go",
+    ["build", "-trimpath", "-ldflags", LINKER_FLAGS[kind], "-o", draft, "."],
+    { cwd: source, env },
+  );
   renameSync(draft, program);
   return program;
 }

@@ -1,5 +1,6 @@
 /**
- * The stored form of the state: each schema that there was is read, and none that would lose something is written.
+ * The stored form of the state: each schema that there was is read, and none that would lose
+ * something is written.
  * @module
  */
 import assert from "node:assert/strict";
@@ -24,7 +25,10 @@ describe("codec", () => {
   it("gives every field of the newest schema back", async () => {
     const state = await rotatedState();
     assert.equal(state.schema, SCHEMA);
-    const full = { ...state, access: { keyId: "k1", bootstrapAccessorId: "11111111-2222-4333-8444-555555555555" } };
+    const full = {
+      ...state,
+      access: { keyId: "k1", bootstrapAccessorId: "11111111-2222-4333-8444-555555555555" },
+    };
     assert.deepEqual(await recode(full), full);
     assert.deepEqual(await recode(state), state);
   });
@@ -37,7 +41,12 @@ describe("codec", () => {
       assert.deepEqual(ancestors, schema < 2 ? [] : state.ancestors);
       assert.deepEqual(roots, state.roots);
       assert.deepEqual(
-        roots.map(({ status, leafIssuers }) => [status, leafIssuers.map(({ leavesUntil }) => leavesUntil !== null)]).toSorted(),
+        roots
+          .map(({ status, leafIssuers }) => [
+            status,
+            leafIssuers.map(({ leavesUntil }) => leavesUntil !== null),
+          ])
+          .toSorted(),
         [
           ["active", [false]],
           ["retired", [true]],
@@ -59,20 +68,31 @@ describe("codec", () => {
       [3, "leafIssuers"],
     ] as const)
       for (const written of SCHEMAS)
-        assert.equal((await fields(written)).includes(field), written >= schema, `${field} in schema ${written}`);
+        assert.equal(
+          (await fields(written)).includes(field),
+          written >= schema,
+          `${field} in schema ${written}`,
+        );
   });
 
   it("refuses to write a schema that would lose what access control recorded", async () => {
     const state = { ...(await rotatedState()), access: { keyId: "k1", bootstrapAccessorId: null } };
-    for (const schema of [1, 2] as const) await assert.rejects(codec.encode({ ...state, schema }), /Schema \d cannot hold this state/);
+    for (const schema of [1, 2] as const)
+      await assert.rejects(codec.encode({ ...state, schema }), /Schema \d cannot hold this state/);
   });
 
   it("refuses a schema that is too new, and a body with a field that its schema does not have", async () => {
-    const document = JSON.parse(await codec.encode(await rotatedState())) as Record<string, unknown>;
+    const document = JSON.parse(await codec.encode(await rotatedState())) as Record<
+      string,
+      unknown
+    >;
     await assert.rejects(
       codec.decode(JSON.stringify({ ...document, schema: SCHEMA + 1 })),
       /it has schema 4, this version of meshca knows up to 3/,
     );
-    await assert.rejects(codec.decode(JSON.stringify({ ...document, schema: 2 })), /its MAC is wrong/);
+    await assert.rejects(
+      codec.decode(JSON.stringify({ ...document, schema: 2 })),
+      /its MAC is wrong/,
+    );
   });
 });

@@ -38,7 +38,10 @@ describe("a pruned root's key", () => {
         bootstrap: DEFAULT_BOOTSTRAP,
       },
     });
-    const holds = (text: string) => [path, `${path}-wal`].some((file) => existsSync(file) && readFileSync(file, "latin1").includes(text));
+    const holds = (text: string) =>
+      [path, `${path}-wal`].some(
+        (file) => existsSync(file) && readFileSync(file, "latin1").includes(text),
+      );
     try {
       await manager.tick();
       const sealed = manager.require().state.provider.active.key ?? "";

@@ -41,7 +41,18 @@ describe("createFileLooks()", () => {
     assert.deepEqual((await open().load()).looks, LOOKS);
   });
 
-  for (const text of ["", "{", "null", "[1]", "[[1]]", '[["1",2]]', "[[1,null]]", "[[2,2],[1,3]]", "[[1,3],[2,3]]", "[[1e999,1]]"])
+  for (const text of [
+    "",
+    "{",
+    "null",
+    "[1]",
+    "[[1]]",
+    '[["1",2]]',
+    "[[1,null]]",
+    "[[2,2],[1,3]]",
+    "[[1,3],[2,3]]",
+    "[[1e999,1]]",
+  ])
     it(`load() takes no looks from ${JSON.stringify(text)}, and save() replaces it`, async () => {
       const { open } = setup(text);
       const looks = open();

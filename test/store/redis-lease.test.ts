@@ -24,14 +24,24 @@ describe("a lease in Redis whose grant was not heard of", { skip: noRedis }, () 
   it("is granted again to whoever asked, and to nobody else", async () => {
     const codec = createCodec(createSealer(await readKeks(makeKek())));
     const network = await createProxy(redis.port);
-    const backend = await openRedis({ settings: redisUrl(redis.port), clock: systemClock, log: silentLog });
-    const far = await openRedis({ settings: redisUrl(network.port, { commandTimeoutMs: 200 }), clock: systemClock, log: silentLog });
+    const backend = await openRedis({
+      settings: redisUrl(redis.port),
+      clock: systemClock,
+      log: silentLog,
+    });
+    const far = await openRedis({
+      settings: redisUrl(network.port, { commandTimeoutMs: 200 }),
+      clock: systemClock,
+      log: silentLog,
+    });
     try {
       const [one, two] = [far.open(codec, "one").leases, backend.open(codec, "two").leases];
       // There in time, and back too late.
       network.delay(150);
       await assert.rejects(one.acquire("operation", 60_000), StoreError);
-      await until(async () => (await redis.admin.hget("{meshca}:lease:operation", "holder")) === "one");
+      await until(
+        async () => (await redis.admin.hget("{meshca}:lease:operation", "holder")) === "one",
+      );
       assert.equal(await two.acquire("operation", 60_000), null);
       // Another start under the same name knows of no request.
       assert.equal(await backend.open(codec, "one").leases.acquire("operation", 60_000), null);

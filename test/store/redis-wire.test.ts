@@ -11,7 +11,9 @@ import type { RedisSettings } from "../../src/store/redis-settings.ts";
 import { connectWire, type Wire } from "../../src/store/redis-wire.ts";
 
 /** Connects to a server whose side of the connection the test writes. */
-async function connected(work: (wire: Wire, answers: Socket, other: () => Promise<void>) => Promise<void>): Promise<void> {
+async function connected(
+  work: (wire: Wire, answers: Socket, other: () => Promise<void>) => Promise<void>,
+): Promise<void> {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
@@ -31,14 +33,20 @@ async function connected(work: (wire: Wire, answers: Socket, other: () => Promis
     waitReplicas: 0,
   };
   const connect = async () => {
-    const [wire, [socket]] = await Promise.all([connectWire(settings, systemClock), once(server, "connection") as Promise<[Socket]>]);
+    const [wire, [socket]] = await Promise.all([
+      connectWire(settings, systemClock),
+      once(server, "connection") as Promise<[Socket]>,
+    ]);
     socket.setNoDelay(true);
     return [wire, socket] as const;
   };
   const [wire, answers] = await connect();
   const [second, echo] = await connect();
   echo.on("data", () => echo.write("+PONG\r\n"));
-  /** What was written before has come: each of these goes to the server and back on another connection. */
+  /**
+   * What was written before has come: each of these goes to the server and back on another
+   * connection.
+   */
   const other = async () => {
     for (let i = 0; i < 5; i++) assert.equal(await second.send("PING"), "PONG");
   };

@@ -17,12 +17,22 @@ import { describeLooks } from "../contracts/looks.ts";
 import { describeReplicas } from "../contracts/replicas.ts";
 import { describeStore, type MakeBackend } from "../contracts/store.ts";
 import { silentLog } from "../fakes/ca.ts";
-import { noRedis, type RedisGroup, redisUrl, startCluster, startRedis, startSentinels } from "../redis/server.ts";
+import {
+  noRedis,
+  type RedisGroup,
+  redisUrl,
+  startCluster,
+  startRedis,
+  startSentinels,
+} from "../redis/server.ts";
 
 let prefixes = 0;
 
 /** Backends with a prefix of their own, on servers that are up. */
-function redisBackends(url: () => RedisUrl, open: (settings: RedisUrl) => Promise<Backend>): MakeBackend {
+function redisBackends(
+  url: () => RedisUrl,
+  open: (settings: RedisUrl) => Promise<Backend>,
+): MakeBackend {
   return async () => {
     const settings = { ...url(), prefix: `test-${++prefixes}` };
     const keys = redisKeys(settings.prefix);
@@ -34,7 +44,11 @@ function redisBackends(url: () => RedisUrl, open: (settings: RedisUrl) => Promis
       document: () => admin.hget(keys.state, "document"),
       replace: (document) => admin.hset(keys.state, "document", document),
       time: async () => {
-        const answer = await admin.eval("local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)", 1, keys.state);
+        const answer = await admin.eval(
+          "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)",
+          1,
+          keys.state,
+        );
         return new Date(Number(answer));
       },
       // Time passes for what is kept by making it so much older.
@@ -60,7 +74,11 @@ function redisBackends(url: () => RedisUrl, open: (settings: RedisUrl) => Promis
 
 const kept = (settings: RedisUrl) => openRedis({ settings, clock: systemClock, log: silentLog });
 
-function describeOn(name: string, start: () => Promise<{ url: RedisUrl; stop(): Promise<void> }>, open = kept): void {
+function describeOn(
+  name: string,
+  start: () => Promise<{ url: RedisUrl; stop(): Promise<void> }>,
+  open = kept,
+): void {
   describe(name, { skip: noRedis }, () => {
     let group: { url: RedisUrl; stop(): Promise<void> } | undefined;
     before(async () => {
@@ -86,7 +104,8 @@ describeOn(
     const server = await startRedis();
     return { url: redisUrl(server.port), stop: () => server.stop() };
   },
-  async (settings) => openRequestRedis({ settings, clock: systemClock, log: silentLog, memory: createRedisMemory() }),
+  async (settings) =>
+    openRequestRedis({ settings, clock: systemClock, log: silentLog, memory: createRedisMemory() }),
 );
 describeOn("Redis Sentinel", startSentinels);
 describeOn("Redis Cluster", startCluster);

@@ -1,6 +1,7 @@
 /**
- * A second process for the SQLite tests. `open PATH` tries to open a file and prints how that went; `commit PATH KEK`
- * commits one state after the other, and prints the index of each once it is acknowledged, until it is killed.
+ * A second process for the SQLite tests. `open PATH` tries to open a file and prints how that went;
+ * `commit PATH KEK` commits one state after the other, and prints the index of each once it is
+ * acknowledged, until it is killed.
  * @module
  */
 import type { CaState } from "../../src/core/ca/state.ts";
@@ -14,7 +15,10 @@ import { exampleStates, expectedOf } from "../contracts/store.ts";
 import { createFakeClock } from "../fakes/clock.ts";
 
 async function commitForEver(path: string, kek: string): Promise<void> {
-  const { store, leases } = openSqlite(path, createFakeClock()).open(createCodec(createSealer(await readKeks(kek))), "child");
+  const { store, leases } = openSqlite(path, createFakeClock()).open(
+    createCodec(createSealer(await readKeks(kek))),
+    "child",
+  );
   const lease = await leases.acquire("operation", 60_000);
   if (lease === null) throw new Error("The lease is not free");
   let { state } = await store.read();
@@ -22,7 +26,13 @@ async function commitForEver(path: string, kek: string): Promise<void> {
     const next: CaState =
       state === null
         ? (await exampleStates())[0]
-        : changeConfig(state, (state.index + 1).toString(16).padStart(32, "0"), state.config, state.provider.active, 1);
+        : changeConfig(
+            state,
+            (state.index + 1).toString(16).padStart(32, "0"),
+            state.config,
+            state.provider.active,
+            1,
+          );
     await store.commit(next, expectedOf(state, lease.term));
     state = next;
     process.stdout.write(`${next.index}\n`);

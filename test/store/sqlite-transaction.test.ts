@@ -39,14 +39,19 @@ describe("createTransaction()", () => {
 
   it("says that the disk is full, with the path, though SQLite has rolled back by itself, and works again with room", () => {
     const transaction = createTransaction(db, path);
-    const fill = () => transaction(() => db.prepare("INSERT INTO t VALUES (?)").run("x".repeat(100_000)));
+    const fill = () =>
+      transaction(() => db.prepare("INSERT INTO t VALUES (?)").run("x".repeat(100_000)));
     db.exec("PRAGMA max_page_count = 3");
     for (let i = 0; i < 2; i++) {
       const error = failure(fill);
       assert.ok(error instanceof StoreError);
       assert.deepEqual(
         [error.code, error.message, error.retryAfterMs],
-        ["store_unavailable", `Cannot use the SQLite file ${JSON.stringify(path)}: the disk is full`, 5000],
+        [
+          "store_unavailable",
+          `Cannot use the SQLite file ${JSON.stringify(path)}: the disk is full`,
+          5000,
+        ],
       );
       assert.equal(count(), 1, "nothing was changed");
     }
@@ -87,15 +92,26 @@ describe("createTransaction()", () => {
     mkdirSync(join(folder, "folder"));
     writeFileSync(join(folder, "text"), "this is no database at all, but a text".repeat(100));
     for (const name of ["missing/a.db", "folder"]) {
-      assert.match(open(name), /^Cannot use the SQLite file ".*": it cannot be opened or made; check that its folder is there/);
+      assert.match(
+        open(name),
+        /^Cannot use the SQLite file ".*": it cannot be opened or made; check that its folder is there/,
+      );
       assert.ok(open(name).includes(JSON.stringify(join(folder, name))));
     }
-    assert.equal(open("text"), `Cannot open ${JSON.stringify(join(folder, "text"))}: it is not a SQLite database, or a damaged one`);
+    assert.equal(
+      open("text"),
+      `Cannot open ${JSON.stringify(join(folder, "text"))}: it is not a SQLite database, or a damaged one`,
+    );
   });
 });
 
 describe("sqliteError()", () => {
-  const cases: readonly (readonly [errcode: number | null, text: string, code: string, says: RegExp])[] = [
+  const cases: readonly (readonly [
+    errcode: number | null,
+    text: string,
+    code: string,
+    says: RegExp,
+  ])[] = [
     [13, "database or disk is full", "store_unavailable", /: the disk is full$/],
     [null, "database or disk is full", "store_unavailable", /: the disk is full$/],
     [778, "disk I/O error", "store_unavailable", /: the disk answers with an I\/O error$/],

@@ -44,7 +44,12 @@ function sqlite(clock: FakeClock): StoreBackend {
   };
   return {
     open: (codec, holder) => backend.open(codec, holder),
-    document: () => aside((db) => (db.prepare("SELECT document FROM state").get() as { document: string } | undefined)?.document ?? null),
+    document: () =>
+      aside(
+        (db) =>
+          (db.prepare("SELECT document FROM state").get() as { document: string } | undefined)
+            ?.document ?? null,
+      ),
     replace: (document) => aside((db) => db.prepare("UPDATE state SET document = ?").run(document)),
     time: async () => clock.now(),
     elapse: (ms) => clock.advance(ms),
@@ -74,7 +79,12 @@ function shared(clock: FakeClock): StoreBackend {
       opened.push(backend);
       return backend.open(codec, holder);
     },
-    document: () => aside((db) => (db.prepare("SELECT document FROM state").get() as { document: string } | undefined)?.document ?? null),
+    document: () =>
+      aside(
+        (db) =>
+          (db.prepare("SELECT document FROM state").get() as { document: string } | undefined)
+            ?.document ?? null,
+      ),
     replace: (document) => aside((db) => db.prepare("UPDATE state SET document = ?").run(document)),
     time: async () => clock.now(),
     elapse: (ms) => clock.advance(ms),
@@ -115,7 +125,8 @@ describe("openSqlite()", () => {
     const path = newPath();
     const clock = createFakeClock();
     const backend = openSqlite(path, clock);
-    const tryOpen = () => execFileSync(process.execPath, [CHILD, "open", path], { encoding: "utf8" }).trim();
+    const tryOpen = () =>
+      execFileSync(process.execPath, [CHILD, "open", path], { encoding: "utf8" }).trim();
     assert.equal(tryOpen(), "store_busy");
     const { store, leases } = backend.open(codec, "one");
     const lease = await leases.acquire("operation", 1000);
@@ -183,7 +194,10 @@ describe("openSqlite()", () => {
     const [state] = await exampleStates();
     const old = openSqlite(path, clock);
     const { store, leases } = old.open(codec, "one");
-    await store.commit(state, expectedOf(null, (await leases.acquire("operation", 1000))?.term ?? 0));
+    await store.commit(
+      state,
+      expectedOf(null, (await leases.acquire("operation", 1000))?.term ?? 0),
+    );
     old.close();
     const db = new DatabaseSync(path);
     db.exec(
@@ -199,7 +213,8 @@ describe("openSqlite()", () => {
 
   it("claimSqlite() keeps every other server away from the workers' file, and is kept away by one", () => {
     const path = newPath();
-    const tryOpen = () => execFileSync(process.execPath, [CHILD, "open", path], { encoding: "utf8" }).trim();
+    const tryOpen = () =>
+      execFileSync(process.execPath, [CHILD, "open", path], { encoding: "utf8" }).trim();
     const alone = openSqlite(path, createFakeClock());
     assert.throws(() => claimSqlite(path), throwsWith("store_busy"));
     alone.close();
@@ -213,7 +228,10 @@ describe("openSqlite()", () => {
   });
 
   it("openSqlite() refuses a path in a folder that is not there", () => {
-    assert.throws(() => openSqlite(join(folder, "missing", "a.db"), createFakeClock()), throwsWith("store_unavailable"));
+    assert.throws(
+      () => openSqlite(join(folder, "missing", "a.db"), createFakeClock()),
+      throwsWith("store_unavailable"),
+    );
   });
 
   it("openSqlite() frees the leases of a former process, and its terms go on growing", async () => {
@@ -224,7 +242,10 @@ describe("openSqlite()", () => {
       const backend = openSqlite(path, clock);
       const { leases } = backend.open(codec, `process ${i}`);
       assert.equal(await leases.holder("leader"), null);
-      const [leader, operation] = [await leases.acquire("leader", 60_000), await leases.acquire("operation", 60_000)];
+      const [leader, operation] = [
+        await leases.acquire("leader", 60_000),
+        await leases.acquire("operation", 60_000),
+      ];
       assert.ok(leader !== null && operation !== null);
       assert.ok(leader.term > last.leader && operation.term > last.operation);
       last = { leader: leader.term, operation: operation.term };
@@ -243,22 +264,30 @@ describe("openSqlite()", () => {
     assert.ok(old !== null);
     assert.equal(await leases.renew(old, 60_000), false);
     await leases.acquire("operation", 60_000);
-    await assert.rejects(store.commit((await exampleStates())[0], expectedOf(null, old.term)), /another operation took over/);
+    await assert.rejects(
+      store.commit((await exampleStates())[0], expectedOf(null, old.term)),
+      /another operation took over/,
+    );
     second.close();
   });
 
-  it("commit() loses nothing it has acknowledged when its process is killed", { timeout: 60_000 }, async () => {
+  it("commit() loses nothing it has acknowledged when its process is killed", {
+    timeout: 60_000,
+  }, async () => {
     const path = newPath();
     let acknowledged = 0;
     for (let round = 1; round <= 5; round++) {
-      const child = spawn(process.execPath, [CHILD, "commit", path, kek], { stdio: ["ignore", "pipe", "inherit"] });
+      const child = spawn(process.execPath, [CHILD, "commit", path, kek], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
       const goal = acknowledged + round * 3;
       await new Promise<void>((resolve) => {
         let text = "";
         child.stdout.on("data", (chunk: Buffer) => {
           text += chunk.toString();
           const last = text.lastIndexOf("\n");
-          if (last > 0) acknowledged = Number(text.slice(text.lastIndexOf("\n", last - 1) + 1, last));
+          if (last > 0)
+            acknowledged = Number(text.slice(text.lastIndexOf("\n", last - 1) + 1, last));
           if (acknowledged >= goal) child.kill("SIGKILL");
         });
         child.on("close", () => resolve());
@@ -267,7 +296,10 @@ describe("openSqlite()", () => {
       const backend = openSqlite(path, createFakeClock());
       const { state } = await backend.open(codec, "after").store.read();
       backend.close();
-      assert.ok(state !== null && state.index >= acknowledged, `read index ${state?.index}, acknowledged ${acknowledged}`);
+      assert.ok(
+        state !== null && state.index >= acknowledged,
+        `read index ${state?.index}, acknowledged ${acknowledged}`,
+      );
       acknowledged = state.index;
     }
   });

@@ -1,5 +1,6 @@
 /**
- * The audit log's writer: when lines are written, what stops where they cannot be, and what a line can hold.
+ * The audit log's writer: when lines are written, what stops where they cannot be, and what a line
+ * can hold.
  * @module
  */
 import assert from "node:assert/strict";
@@ -7,7 +8,11 @@ import { beforeEach, describe, it } from "node:test";
 import { type AuditRecord, NOBODY } from "../../src/core/audit.ts";
 import { DeniedError, NotReadyError, RateLimitedError } from "../../src/core/errors.ts";
 import { type AuditFailure, type AuditLog, createAudit } from "../../src/telemetry/audit.ts";
-import { AuditReserve, RESERVE_LENGTH, type ReserveFile } from "../../src/telemetry/audit-reserve.ts";
+import {
+  AuditReserve,
+  RESERVE_LENGTH,
+  type ReserveFile,
+} from "../../src/telemetry/audit-reserve.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
 import { settle } from "../http/app.ts";
@@ -33,7 +38,10 @@ function reserveFile(): ReserveFile & { text(): string } {
   };
 }
 
-function start(onFailure: AuditFailure = "stop-changes", reserve: AuditReserve | null = null): AuditLog {
+function start(
+  onFailure: AuditFailure = "stop-changes",
+  reserve: AuditReserve | null = null,
+): AuditLog {
   const sink = {
     reserve,
     async write(bytes: Uint8Array) {
@@ -51,7 +59,13 @@ function start(onFailure: AuditFailure = "stop-changes", reserve: AuditReserve |
   return createAudit({ sink, onFailure, clock, log: silentLog });
 }
 
-const leaf = (subject: string): AuditRecord => ({ caller: NOBODY, action: "sign", subject, outcome: "allowed", code: null });
+const leaf = (subject: string): AuditRecord => ({
+  caller: NOBODY,
+  action: "sign",
+  subject,
+  outcome: "allowed",
+  code: null,
+});
 const lines = () =>
   disk.text
     .split("\n")
@@ -93,7 +107,10 @@ describe("createAudit()", () => {
       serial: "01:02",
       key_id: "03:04",
     });
-    assert.deepEqual([lines().map(({ subject }) => subject), disk.syncs], [["spiffe://x/svc/web", "two"], 0]);
+    assert.deepEqual(
+      [lines().map(({ subject }) => subject), disk.syncs],
+      [["spiffe://x/svc/web", "two"], 0],
+    );
   });
 
   it("beforeChange() resolves once the record, and all before it, would outlive a crash", async () => {
@@ -118,7 +135,12 @@ describe("createAudit()", () => {
       "\ud800",
       "\0",
     ];
-    for (const text of evil) audit.record({ ...leaf(text), action: text, caller: { accessor: text, address: text, requestId: text } });
+    for (const text of evil)
+      audit.record({
+        ...leaf(text),
+        action: text,
+        caller: { accessor: text, address: text, requestId: text },
+      });
     await audit.beforeChange(leaf("end"));
     assert.equal(lines().length, evil.length + 1);
     assert.doesNotMatch(disk.text.replaceAll("\n", ""), /[^\u0020-\u007e]/);
@@ -128,7 +150,8 @@ describe("createAudit()", () => {
   it("refusal() writes an error once, with its code, whoever tells of it", async () => {
     const audit = start();
     const error = new DeniedError("permission_denied", "a text with a secret");
-    const make = (action: string) => (code: string) => ({ ...leaf("x"), action, outcome: "refused", code }) as const;
+    const make = (action: string) => (code: string) =>
+      ({ ...leaf("x"), action, outcome: "refused", code }) as const;
     audit.refusal(error, make("inner"));
     audit.refusal(error, make("outer"));
     audit.refusal(new RangeError("secret"), make("other"));
@@ -138,7 +161,10 @@ describe("createAudit()", () => {
     assert.doesNotMatch(disk.text, /secret/);
   });
 
-  const caller = (accessor: string | null, requestId: string | null = "r"): AuditRecord["caller"] => ({
+  const caller = (
+    accessor: string | null,
+    requestId: string | null = "r",
+  ): AuditRecord["caller"] => ({
     accessor,
     address: "10.0.0.1",
     requestId,
@@ -156,7 +182,12 @@ describe("createAudit()", () => {
     const audit = start();
     for (let second = 0; second < 3; second++) {
       for (let i = 0; i < 5000; i++) refuse(audit, { subject: String(i), action: `PUT /${i}` });
-      audit.refusal(new RangeError("other"), (code) => ({ ...leaf("y"), caller: caller(null), outcome: "failed", code }));
+      audit.refusal(new RangeError("other"), (code) => ({
+        ...leaf("y"),
+        caller: caller(null),
+        outcome: "failed",
+        code,
+      }));
       clock.advance(1000);
       await settle();
     }
@@ -175,7 +206,9 @@ describe("createAudit()", () => {
 
   it("refusal() of a known token writes ten of a code within a second, and then how many, with the accessor", async () => {
     const audit = start();
-    for (let i = 0; i < 1000; i++) for (const accessor of ["a", "b"]) refuse(audit, { caller: caller(accessor), subject: String(i) });
+    for (let i = 0; i < 1000; i++)
+      for (const accessor of ["a", "b"])
+        refuse(audit, { caller: caller(accessor), subject: String(i) });
     clock.advance(1000);
     await settle();
     await audit.close();
@@ -309,10 +342,14 @@ describe("createAudit() on a full disk", () => {
     const file = reserveFile();
     const audit = start("stop-changes", new AuditReserve(file));
     disk.room = 0;
-    await assert.rejects(audit.beforeChange(leaf("login"), { mayUseReserve: false }), { code: "audit_unavailable" });
+    await assert.rejects(audit.beforeChange(leaf("login"), { mayUseReserve: false }), {
+      code: "audit_unavailable",
+    });
     assert.deepEqual([file.text(), audit.stopsChanges], ["", false]);
     for (let at = 0; at < 10; at++) await audit.beforeChange(leaf("x".repeat(100_000)));
-    await assert.rejects(audit.beforeChange(leaf("x".repeat(100_000))), { code: "audit_unavailable" });
+    await assert.rejects(audit.beforeChange(leaf("x".repeat(100_000))), {
+      code: "audit_unavailable",
+    });
     await audit.beforeChange(leaf("small"));
     while ((audit.reserveLeft ?? 0) >= 4096) await audit.beforeChange(leaf("x".repeat(3000)));
     assert.equal(audit.stopsChanges, true);
@@ -323,7 +360,10 @@ describe("createAudit() on a full disk", () => {
     const audit = start("stop-changes", new AuditReserve(file));
     disk.room = 0;
     await assert.rejects(audit.beforeChange(leaf("one")), { code: "audit_unavailable" });
-    const unreadable = start("stop-changes", new AuditReserve({ ...reserveFile(), read: () => Promise.reject(new DiskFull()) }));
+    const unreadable = start(
+      "stop-changes",
+      new AuditReserve({ ...reserveFile(), read: () => Promise.reject(new DiskFull()) }),
+    );
     await assert.rejects(unreadable.beforeChange(leaf("two")), { code: "audit_unavailable" });
     disk.room = Number.POSITIVE_INFINITY;
     await unreadable.beforeChange(leaf("three"));

@@ -27,7 +27,17 @@ async function report(audit: Audit | null = null) {
     (message: string, fields: LogFields = {}) =>
       void lines.push({ level, message, fields });
   const log = { ...silentLog, warn: note("warn"), error: note("error") };
-  return { ...ca, lines, report: new Report({ manager: ca.manager, audit, serverCertificate: () => null, clock: ca.clock, log }) };
+  return {
+    ...ca,
+    lines,
+    report: new Report({
+      manager: ca.manager,
+      audit,
+      serverCertificate: () => null,
+      clock: ca.clock,
+      log,
+    }),
+  };
 }
 
 describe("Report", () => {
@@ -45,7 +55,13 @@ describe("Report", () => {
   it("says that an audit log that cannot be written stops changes", async () => {
     const { report: subject } = await report(FAILING);
     assert.equal(subject.changeObstacle, "the audit log cannot be written (ENOSPC)");
-    assert.ok(subject.lines().some(([name, value]) => name === "changes" && value.startsWith("not possible: the audit log")));
+    assert.ok(
+      subject
+        .lines()
+        .some(
+          ([name, value]) => name === "changes" && value.startsWith("not possible: the audit log"),
+        ),
+    );
   });
 
   it("warns in the log of a root 30, 7 and 1 day before its end, and of its end, with what to do", async () => {
@@ -76,8 +92,14 @@ describe("Report", () => {
 
 describe("/metrics", () => {
   for (const name of ["bun", "node", "deno"] as const)
-    it(`has the process, the build, durations by route and what can be changed on ${name}`, { timeout: 60_000 }, async () => {
-      const server = await startServer({ MESHCA_STORE: "memory:", MESHCA_AUDIT: "stdout" }, [], COMMANDS[name]("/nowhere"));
+    it(`has the process, the build, durations by route and what can be changed on ${name}`, {
+      timeout: 60_000,
+    }, async () => {
+      const server = await startServer(
+        { MESHCA_STORE: "memory:", MESHCA_AUDIT: "stdout" },
+        [],
+        COMMANDS[name]("/nowhere"),
+      );
       try {
         assert.equal((await fetch(`${server.url}/v1/connect/ca/roots`)).status, 200);
         const text = await (await fetch(`${server.url}/metrics`)).text();

@@ -1,6 +1,6 @@
 /**
- * A server always has a certificate: what is shown while the CA cannot issue one for its own server, how an operator
- * recognises it, and how soon it is replaced.
+ * A server always has a certificate: what is shown while the CA cannot issue one for its own
+ * server, how an operator recognises it, and how soon it is replaced.
  * @module
  */
 import assert from "node:assert/strict";
@@ -22,7 +22,10 @@ import { until } from "../redis/server.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
 import { get, inNewFolder, opensslHandshake } from "./harness.ts";
 
-const NAMES = { dnsNames: ["localhost"], ipAddresses: [Uint8Array.of(127, 0, 0, 1), new Uint8Array([...Array<number>(15).fill(0), 1])] };
+const NAMES = {
+  dnsNames: ["localhost"],
+  ipAddresses: [Uint8Array.of(127, 0, 0, 1), new Uint8Array([...Array<number>(15).fill(0), 1])],
+};
 const YEAR = 365 * 86_400_000;
 const CLIENT = { clientCa: null, clientCertificate: "optional" } as const;
 const FORCE = { forceWithoutCrossSigning: true, modifyIndex: null };
@@ -45,12 +48,25 @@ describe("the emergency certificate for TLS", () => {
     const lines: { message: string; fields: LogFields }[] = [];
     const note = (message: string, fields: LogFields = {}) => void lines.push({ message, fields });
     const server: TlsServer = await listenTls({
-      ...{ host: "127.0.0.1", port: 0, shared: false, client: CLIENT, minVersion: "TLSv1.2", idleMs: 30_000 },
+      ...{
+        host: "127.0.0.1",
+        port: 0,
+        shared: false,
+        client: CLIENT,
+        minVersion: "TLSv1.2",
+        idleMs: 30_000,
+      },
       fetch: () => new Response("here"),
     });
     const tls: Tls = openTls({
       settings: { ...CLIENT, source: { kind: "self", names: NAMES }, minVersion: "TLSv1.2" },
-      ...{ datacenter: "dc1", clock: ca.clock, random: systemRandom, readFile: () => "", kept: keptIn(folder) },
+      ...{
+        datacenter: "dc1",
+        clock: ca.clock,
+        random: systemRandom,
+        readFile: () => "",
+        kept: keptIn(folder),
+      },
       log: { ...silentLog, info: note, warn: note, error: note },
     });
     await tls.open(server);
@@ -87,12 +103,17 @@ describe("the emergency certificate for TLS", () => {
     const { serial } = await get(port, "/");
     const text = folder.get("tls-emergency.pem") ?? "";
     assert.equal(serial, new X509Certificate(text).serialNumber);
-    const line = lines.find(({ message }) => message.startsWith("Serving TLS with a self-signed emergency certificate"));
+    const line = lines.find(({ message }) =>
+      message.startsWith("Serving TLS with a self-signed emergency certificate"),
+    );
     assert.match(String(line?.fields.reason), /expired.*\S$/);
     assert.equal(line?.fields.fingerprint, fingerprintOf(text));
     assert.equal(line?.fields.file, "tls-emergency.pem");
     assert.equal(tls.shown?.fingerprint, fingerprintOf(text));
-    assert.match(text, new RegExp(`^SHA-256 fingerprint ${fingerprintOf(text)}\n-----BEGIN CERTIFICATE-----`));
+    assert.match(
+      text,
+      new RegExp(`^SHA-256 fingerprint ${fingerprintOf(text)}\n-----BEGIN CERTIFICATE-----`),
+    );
   });
 
   it("gives way to a certificate of a new root at once, without waiting for the next look at the clock", async () => {
@@ -112,7 +133,8 @@ describe("the emergency certificate for TLS", () => {
     const { tls } = await open(ca);
     await tls.start(ca.manager);
     const first = tls.shown?.fingerprint;
-    // Half of the leaf's life is over and the root has expired: the renewal fails, and is due again in 30 s.
+    // Half of the leaf's life is over and the root has expired: the renewal fails, and is due again
+    // in 30 s.
     ca.clock.advance(11 * YEAR);
     await until(() => tls.shown?.emergency !== null);
     await ca.manager.rotate(FORCE);
@@ -147,7 +169,9 @@ describe("the emergency certificate for TLS", () => {
     await until(() => tls.shown?.fingerprint !== first);
     ahead = 0;
     tls.reload();
-    await until(() => tls.shown?.emergency === null && (tls.shown?.notBefore ?? new Date()) <= ca.clock.now());
+    await until(
+      () => tls.shown?.emergency === null && (tls.shown?.notBefore ?? new Date()) <= ca.clock.now(),
+    );
   });
 
   it("verifies by its own file for a client that pins it, with its names", () =>
@@ -165,7 +189,13 @@ describe("the emergency certificate for TLS", () => {
     const folder = new Map<string, string>();
     const clock = createFakeClock(new Date());
     const make = (names = NAMES) =>
-      new EmergencyCertificate({ kept: keptIn(folder)("tls-emergency.pem"), names, clock, random: systemRandom, log: silentLog });
+      new EmergencyCertificate({
+        kept: keptIn(folder)("tls-emergency.pem"),
+        names,
+        clock,
+        random: systemRandom,
+        log: silentLog,
+      });
     const [one, other] = [make(), make()];
     const first = await one.pair();
     assert.deepEqual(await other.pair(), first);
@@ -178,7 +208,10 @@ describe("the emergency certificate for TLS", () => {
     clock.advance(366 * 86_400_000);
     const third = await one.pair();
     assert.notEqual(third.cert, second.cert);
-    assert.notEqual((await make({ ...NAMES, dnsNames: ["localhost", "ca.example"] }).pair()).cert, third.cert);
+    assert.notEqual(
+      (await make({ ...NAMES, dnsNames: ["localhost", "ca.example"] }).pair()).cert,
+      third.cert,
+    );
   });
 
   it("is kept in memory if the data folder cannot be written, and the log says so", async () => {
@@ -188,10 +221,22 @@ describe("the emergency certificate for TLS", () => {
       read: () => null,
       write: () => Promise.reject(Object.assign(new Error("x"), { code: "ENOSPC" })),
     };
-    const log = { ...silentLog, warn: (message: string, fields?: LogFields) => void lines.push(`${message}: ${fields?.reason}`) };
-    const emergency = new EmergencyCertificate({ kept, names: NAMES, clock: createFakeClock(new Date()), random: systemRandom, log });
+    const log = {
+      ...silentLog,
+      warn: (message: string, fields?: LogFields) =>
+        void lines.push(`${message}: ${fields?.reason}`),
+    };
+    const emergency = new EmergencyCertificate({
+      kept,
+      names: NAMES,
+      clock: createFakeClock(new Date()),
+      random: systemRandom,
+      log,
+    });
     assert.deepEqual(await emergency.pair(), await emergency.pair());
-    assert.deepEqual(lines, ["Cannot write the emergency certificate into the data folder; it is kept in memory: ENOSPC"]);
+    assert.deepEqual(lines, [
+      "Cannot write the emergency certificate into the data folder; it is kept in memory: ENOSPC",
+    ]);
   });
 
   for (const name of ["bun", "node", "deno"] as const)
@@ -199,20 +244,37 @@ describe("the emergency certificate for TLS", () => {
       timeout: 60_000,
     }, async () => {
       const dataDir = makeDataDir();
-      const environment = { MESHCA_DATA_DIR: dataDir, MESHCA_TLS: "self", MESHCA_LISTEN: "127.0.0.1:0" };
+      const environment = {
+        MESHCA_DATA_DIR: dataDir,
+        MESHCA_TLS: "self",
+        MESHCA_LISTEN: "127.0.0.1:0",
+      };
       try {
         const settings = settingsOf(environment);
-        const past = { now: () => new Date(Date.now() - 11 * YEAR), sleep: () => new Promise<void>(() => undefined) };
+        const past = {
+          now: () => new Date(Date.now() - 11 * YEAR),
+          sleep: () => new Promise<void>(() => undefined),
+        };
         const old = await compose(settings, { ...createPlatform(settings), clock: past });
         await old.start();
         await old.close();
         const server = await startServer(environment, [], COMMANDS[name](dataDir));
         try {
-          const pinned = { ca: readFileSync(join(dataDir, "tls-emergency.pem"), "utf8"), rejectUnauthorized: true };
+          const pinned = {
+            ca: readFileSync(join(dataDir, "tls-emergency.pem"), "utf8"),
+            rejectUnauthorized: true,
+          };
           const ready = await get(server.port, "/readyz", pinned);
           assert.equal(ready.status, 503);
-          assert.ok(linesOf(server.stdout()).some(({ fingerprint }) => fingerprint === fingerprintOf(pinned.ca)));
-          assert.ok(ready.body.includes(`SHA-256 fingerprint ${fingerprintOf(pinned.ca)}`), ready.body);
+          assert.ok(
+            linesOf(server.stdout()).some(
+              ({ fingerprint }) => fingerprint === fingerprintOf(pinned.ca),
+            ),
+          );
+          assert.ok(
+            ready.body.includes(`SHA-256 fingerprint ${fingerprintOf(pinned.ca)}`),
+            ready.body,
+          );
           const response = await fetch(`${server.url}/v1/connect/ca/rotate`, {
             method: "PUT",
             body: JSON.stringify({ ForceWithoutCrossSigning: true }),
@@ -221,7 +283,11 @@ describe("the emergency certificate for TLS", () => {
           assert.equal(response.status, 200, await response.text());
           await until(async () => (await get(server.port, "/readyz")).status === 200);
           const roots = await get(server.port, "/v1/connect/ca/roots?pem=true");
-          assert.equal((await get(server.port, "/healthz", { ca: roots.body, rejectUnauthorized: true })).status, 200);
+          assert.equal(
+            (await get(server.port, "/healthz", { ca: roots.body, rejectUnauthorized: true }))
+              .status,
+            200,
+          );
         } finally {
           assert.deepEqual([(await server.stop()).code, server.stderr()], [0, ""]);
         }

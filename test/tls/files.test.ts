@@ -32,7 +32,8 @@ function open(given: Readonly<Record<string, string>>, now = new Date()) {
     return text;
   };
   for (const [name, text] of disk) if (text === "") disk.delete(name);
-  const files = (): Files => openFiles(SETTINGS, readFile, createFakeClock(now), { ...silentLog, warn: note, error: note });
+  const files = (): Files =>
+    openFiles(SETTINGS, readFile, createFakeClock(now), { ...silentLog, warn: note, error: note });
   return { disk, lines, files };
 }
 
@@ -54,20 +55,44 @@ const KEY = 'MESHCA_TLS_KEY_FILE: "key"';
 const CA = 'MESHCA_TLS_CLIENT_CA_FILE: "ca"';
 
 describe("openFiles()", () => {
-  const refused: readonly (readonly [string, Readonly<Record<string, string>>, readonly string[]])[] = [
-    ["files that are missing", { cert: "", key: "", ca: "" }, [CERT, KEY, CA].map((file) => `${file} cannot be read`)],
+  const refused: readonly (readonly [
+    string,
+    Readonly<Record<string, string>>,
+    readonly string[],
+  ])[] = [
+    [
+      "files that are missing",
+      { cert: "", key: "", ca: "" },
+      [CERT, KEY, CA].map((file) => `${file} cannot be read`),
+    ],
     ["a certificate that is none", { cert: "x" }, [`${CERT} holds no certificate in PEM`]],
     ["a key for a certificate", { cert: ONE.key }, [`${CERT} holds no certificate in PEM`]],
-    ["half a certificate", { cert: ONE.cert.slice(0, 300) }, [`${CERT} is broken: PEM block CERTIFICATE has no matching END line`]],
-    ["half a chain", { cert: ONE.cert + OTHER.cert.slice(0, 300) }, [`${CERT} is broken: PEM block CERTIFICATE has no matching END line`]],
+    [
+      "half a certificate",
+      { cert: ONE.cert.slice(0, 300) },
+      [`${CERT} is broken: PEM block CERTIFICATE has no matching END line`],
+    ],
+    [
+      "half a chain",
+      { cert: ONE.cert + OTHER.cert.slice(0, 300) },
+      [`${CERT} is broken: PEM block CERTIFICATE has no matching END line`],
+    ],
     [
       "something else under the name of a certificate",
       { cert: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" },
       [`${CERT} holds something that is no certificate`],
     ],
-    ["the key of another certificate", { key: OTHER.key }, [`${KEY} holds another key than the certificate's`]],
+    [
+      "the key of another certificate",
+      { key: OTHER.key },
+      [`${KEY} holds another key than the certificate's`],
+    ],
     ["a certificate for a key", { key: ONE.cert }, [`${KEY} holds no private key in PEM`]],
-    ["half a key", { key: ONE.key.slice(0, 60) }, [`${KEY} is broken: PEM block PRIVATE KEY has no matching END line`]],
+    [
+      "half a key",
+      { key: ONE.key.slice(0, 60) },
+      [`${KEY} is broken: PEM block PRIVATE KEY has no matching END line`],
+    ],
     [
       "a broken key",
       { key: "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n" },
@@ -84,16 +109,21 @@ describe("openFiles()", () => {
         [
           `a key that ${form[0]} encrypted`,
           { key: encrypted(form) },
-          [`${KEY} is encrypted, and nobody is there to give its passphrase: decrypt it, for example with openssl pkey`],
+          [
+            `${KEY} is encrypted, and nobody is there to give its passphrase: decrypt it, for example with openssl pkey`,
+          ],
         ] as const,
     ),
   ];
-  for (const [name, given, expected] of refused) it(`openFiles() refuses ${name}`, () => assert.deepEqual(faults(given), expected));
+  for (const [name, given, expected] of refused)
+    it(`openFiles() refuses ${name}`, () => assert.deepEqual(faults(given), expected));
 
   it("openFiles() takes a pair in one file, parameters before the key, and text around them", () => {
     const key = openssl(["ecparam", "-genkey", "-name", "prime256v1"]);
     assert.match(key, /BEGIN EC PARAMETERS/);
-    const cert = inNewFolder(() => openssl(["req", "-x509", "-key", "/dev/stdin", "-subj", "/CN=x"], key));
+    const cert = inNewFolder(() =>
+      openssl(["req", "-x509", "-key", "/dev/stdin", "-subj", "/CN=x"], key),
+    );
     const both = `Subject: x\n${key}${cert}and more\n`;
     const { pair } = open({ cert: both, key: both }).files().loaded;
     assert.equal(pair?.cert, cert);

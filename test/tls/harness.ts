@@ -16,7 +16,10 @@ export interface Made {
 }
 
 /** A self-signed certificate for localhost, for 30 days. */
-export function selfSigned(name: string, newkey = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]): Made {
+export function selfSigned(
+  name: string,
+  newkey = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+): Made {
   return inNewFolder((folder) => {
     const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
     const names = `subjectAltName=DNS:localhost,IP:127.0.0.1,URI:spiffe://test/${name}`;
@@ -64,8 +67,15 @@ export interface TlsAnswer {
   readonly serial: string;
 }
 
-/** One HTTP/1.1 request over a connection of its own; the answer is read to its end. Rejects when there is none. */
-export async function get(port: number, path: string, options: ConnectionOptions = {}): Promise<TlsAnswer> {
+/**
+ * One HTTP/1.1 request over a connection of its own; the answer is read to its end. Rejects when
+ * there is none.
+ */
+export async function get(
+  port: number,
+  path: string,
+  options: ConnectionOptions = {},
+): Promise<TlsAnswer> {
   const client = await openHttp1(port, options);
   try {
     return await client.get(path);
@@ -106,7 +116,11 @@ export function openHttp1(port: number, options: ConnectionOptions = {}): Promis
               const length = Number(/^content-length: (\d+)$/im.exec(head)?.[1]);
               if (body === undefined || Buffer.byteLength(body) < length) return;
               socket.off("data", read).off("close", closed);
-              give({ status: Number(head.split(" ")[1]), body, serial: socket.getPeerCertificate().serialNumber });
+              give({
+                status: Number(head.split(" ")[1]),
+                body,
+                serial: socket.getPeerCertificate().serialNumber,
+              });
             };
             socket.on("data", read);
             socket.once("close", closed);
@@ -119,7 +133,11 @@ export function openHttp1(port: number, options: ConnectionOptions = {}): Promis
 
 export interface Http2Client {
   readonly session: ClientHttp2Session;
-  request(path: string, headers?: Readonly<Record<string, string>>, body?: string | Uint8Array): Promise<Omit<TlsAnswer, "serial">>;
+  request(
+    path: string,
+    headers?: Readonly<Record<string, string>>,
+    body?: string | Uint8Array,
+  ): Promise<Omit<TlsAnswer, "serial">>;
 }
 
 export function openHttp2(port: number, options: ConnectionOptions = {}): Promise<Http2Client> {
@@ -131,7 +149,11 @@ export function openHttp2(port: number, options: ConnectionOptions = {}): Promis
         session,
         request: (path, headers = {}, body) =>
           new Promise((give, fail) => {
-            const stream = session.request({ ":path": path, ":method": body === undefined ? "GET" : "PUT", ...headers });
+            const stream = session.request({
+              ":path": path,
+              ":method": body === undefined ? "GET" : "PUT",
+              ...headers,
+            });
             let [status, text] = [0, ""];
             stream.setEncoding("utf8");
             stream.on("response", (answer) => {
@@ -140,7 +162,11 @@ export function openHttp2(port: number, options: ConnectionOptions = {}): Promis
             stream.on("data", (chunk: string) => {
               text += chunk;
             });
-            stream.on("end", () => (status === 0 ? fail(new Error("The stream ended without an answer")) : give({ status, body: text })));
+            stream.on("end", () =>
+              status === 0
+                ? fail(new Error("The stream ended without an answer"))
+                : give({ status, body: text }),
+            );
             stream.on("error", fail);
             stream.end(body);
           }),
@@ -149,8 +175,15 @@ export function openHttp2(port: number, options: ConnectionOptions = {}): Promis
   });
 }
 
-/** A handshake by openssl, which fails where the certificate does not verify under `ca`. @returns the serial that was shown */
-export function opensslHandshake(port: number, caFile: string, more: readonly string[] = []): Promise<string> {
+/**
+ * A handshake by openssl, which fails where the certificate does not verify under `ca`.
+ * @returns the serial that was shown
+ */
+export function opensslHandshake(
+  port: number,
+  caFile: string,
+  more: readonly string[] = [],
+): Promise<string> {
   const args = [
     "s_client",
     "-connect",
@@ -165,7 +198,8 @@ export function opensslHandshake(port: number, caFile: string, more: readonly st
   return new Promise((resolve, reject) => {
     const child = execFile("openssl", args, { encoding: "utf8" }, (error, stdout, stderr) => {
       if (error !== null) return reject(new Error(`${error.message}: ${stderr}`));
-      const pem = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/.exec(stdout)?.[0] ?? "";
+      const pem =
+        /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/.exec(stdout)?.[0] ?? "";
       resolve(openssl(["x509", "-noout", "-serial"], pem).trim());
     });
     child.stdin?.end();

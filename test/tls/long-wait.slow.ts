@@ -1,6 +1,6 @@
 /**
- * A blocked query outlives every idle timeout of the server for TLS too. It takes five minutes, so `npm test` runs it
- * with MESHCA_SLOW=1 and in CI alone, beside the other tests.
+ * A blocked query outlives every idle timeout of the server for TLS too. It takes five minutes, so
+ * `npm test` runs it with MESHCA_SLOW=1 and in CI alone, beside the other tests.
  * @module
  */
 import assert from "node:assert/strict";
@@ -23,7 +23,10 @@ describe("GET /v1/connect/ca/roots over TLS", () => {
         assert.equal((await answer).status, 200);
         const seconds = (performance.now() - started) / 1000;
         // The jitter is at most a sixteenth; 10 s are left for a slow machine.
-        assert.ok(seconds >= WAIT_SECONDS && seconds < WAIT_SECONDS * (17 / 16) + 10, `${seconds} s`);
+        assert.ok(
+          seconds >= WAIT_SECONDS && seconds < WAIT_SECONDS * (17 / 16) + 10,
+          `${seconds} s`,
+        );
       }
       one.socket.destroy();
       two.session.destroy();

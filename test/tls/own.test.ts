@@ -85,7 +85,8 @@ describe("createOwnCertificate()", () => {
     const first = leaf().serialNumber;
     clock.advance(36 * HOUR);
     fail(true);
-    for (let tries = 0; tries < 3; tries++, clock.advance(30_000)) assert.equal(await own.renew(), false);
+    for (let tries = 0; tries < 3; tries++, clock.advance(30_000))
+      assert.equal(await own.renew(), false);
     assert.equal(errors.length, 2);
     assert.equal(leaf().serialNumber, first);
     fail(false);

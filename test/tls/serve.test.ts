@@ -1,6 +1,6 @@
 /**
- * `meshca serve` with TLS as an operator meets it: what it does not start with, a pair of files that is replaced, and a
- * certificate of its own that nobody notices a rotation by.
+ * `meshca serve` with TLS as an operator meets it: what it does not start with, a pair of files
+ * that is replaced, and a certificate of its own that nobody notices a rotation by.
  * @module
  */
 import assert from "node:assert/strict";
@@ -12,7 +12,15 @@ import { describe, it } from "node:test";
 import { opensslCsr } from "../fakes/ca.ts";
 import { makeDataDir, runServer, type ServerProcess, startServer } from "../http/process.ts";
 import { until } from "../redis/server.ts";
-import { get, inNewFolder, type Made, openHttp1, openHttp2, opensslHandshake, selfSigned } from "./harness.ts";
+import {
+  get,
+  inNewFolder,
+  type Made,
+  openHttp1,
+  openHttp2,
+  opensslHandshake,
+  selfSigned,
+} from "./harness.ts";
 
 const ROOTS = "/v1/connect/ca/roots";
 
@@ -33,11 +41,16 @@ async function serving(
 interface Root {
   readonly RootCert: string;
 }
-const rootsAt = async (port: number): Promise<readonly Root[]> => (JSON.parse((await get(port, ROOTS)).body) as { Roots: Root[] }).Roots;
+const rootsAt = async (port: number): Promise<readonly Root[]> =>
+  (JSON.parse((await get(port, ROOTS)).body) as { Roots: Root[] }).Roots;
 
 async function put(port: number, path: string, body = "", as: Partial<Made> = {}): Promise<string> {
   const client = await openHttp2(port, as);
-  const answer = await client.request(path, body.startsWith("{") ? { "content-type": "application/json" } : {}, body);
+  const answer = await client.request(
+    path,
+    body.startsWith("{") ? { "content-type": "application/json" } : {},
+    body,
+  );
   client.session.destroy();
   assert.equal(answer.status, 200, answer.body);
   return answer.body;
@@ -51,7 +64,10 @@ describe("meshca serve with MESHCA_TLS=self", () => {
       assert.match(server.url, /^https:/);
       const { csr } = opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/web`);
       await put(server.port, "/v1/connect/ca/sign", csr);
-      assert.equal((await get(server.port, "/v1/status/leader")).body, `"127.0.0.1:${server.port}"`);
+      assert.equal(
+        (await get(server.port, "/v1/status/leader")).body,
+        `"127.0.0.1:${server.port}"`,
+      );
     }));
 
   const refusals: readonly (readonly [string, (port: number) => Promise<number>])[] = [
@@ -66,64 +82,83 @@ describe("meshca serve with MESHCA_TLS=self", () => {
       },
     ],
   ];
-  // A server each: refusals of anonymous callers are counted by the second, and the first one of it has a line.
+  // A server each: refusals of anonymous callers are counted by the second, and the first one of it
+  // has a line.
   for (const [protocol, refused] of refusals)
     it(`knows where a request comes from, over ${protocol}`, () =>
-      serving({ MESHCA_TLS: "self", MESHCA_AUDIT: "stdout", MESHCA_ACL: "deny" }, async ({ port, stdout }) => {
-        assert.equal(await refused(port), 403);
-        await until(() => stdout().includes("GET /v1/acl/tokens"));
-        const line = stdout()
-          .split("\n")
-          .find((one) => one.includes('"kind":"audit"') && one.includes("/v1/acl/"));
-        assert.equal((JSON.parse(line ?? "{}") as { address?: string }).address, "127.0.0.1");
-      }));
+      serving(
+        { MESHCA_TLS: "self", MESHCA_AUDIT: "stdout", MESHCA_ACL: "deny" },
+        async ({ port, stdout }) => {
+          assert.equal(await refused(port), 403);
+          await until(() => stdout().includes("GET /v1/acl/tokens"));
+          const line = stdout()
+            .split("\n")
+            .find((one) => one.includes('"kind":"audit"') && one.includes("/v1/acl/"));
+          assert.equal((JSON.parse(line ?? "{}") as { address?: string }).address, "127.0.0.1");
+        },
+      ));
 
-  it("verifies under every published root through rotations, without one failed handshake", { timeout: 120_000 }, () =>
-    serving({ MESHCA_TLS: "self" }, ({ port }) =>
-      inNewFolder(async (folder) => {
-        /** The roots as they were fetched at some moment, and each alone. */
-        const files: string[] = [];
-        const note = async () => {
-          const roots = (await rootsAt(port)).map(({ RootCert }) => RootCert);
-          for (const pem of [roots.join(""), ...roots]) {
-            files.push(join(folder, `${files.length}.pem`));
-            writeFileSync(files.at(-1) as string, pem);
-          }
-        };
-        await note();
-        let [handshakes, over] = [0, false];
-        const serials = new Set<string>();
-        const lane = async () => {
-          while (!over) serials.add(await opensslHandshake(port, files[handshakes++ % files.length] as string));
-        };
-        const lanes = [lane(), lane()];
-        const failed = Promise.all(lanes);
-        const enough = async () => {
-          const aim = handshakes + 20;
-          await Promise.race([failed, until(() => handshakes >= aim)]);
-        };
-        await enough();
-        for (const seen of [1, 2]) {
-          assert.equal(serials.size, seen);
-          await rotate(port);
-          await Promise.race([failed, until(() => serials.size > seen)]);
+  it(
+    "verifies under every published root through rotations, without one failed handshake",
+    { timeout: 120_000 },
+    () =>
+      serving({ MESHCA_TLS: "self" }, ({ port }) =>
+        inNewFolder(async (folder) => {
+          /** The roots as they were fetched at some moment, and each alone. */
+          const files: string[] = [];
+          const note = async () => {
+            const roots = (await rootsAt(port)).map(({ RootCert }) => RootCert);
+            for (const pem of [roots.join(""), ...roots]) {
+              files.push(join(folder, `${files.length}.pem`));
+              writeFileSync(files.at(-1) as string, pem);
+            }
+          };
           await note();
+          let [handshakes, over] = [0, false];
+          const serials = new Set<string>();
+          const lane = async () => {
+            while (!over)
+              serials.add(
+                await opensslHandshake(port, files[handshakes++ % files.length] as string),
+              );
+          };
+          const lanes = [lane(), lane()];
+          const failed = Promise.all(lanes);
+          const enough = async () => {
+            const aim = handshakes + 20;
+            await Promise.race([failed, until(() => handshakes >= aim)]);
+          };
           await enough();
-        }
-        over = true;
-        await failed;
-        assert.equal(serials.size, 3);
-        for (const file of files) await opensslHandshake(port, file);
-      }),
-    ),
+          for (const seen of [1, 2]) {
+            assert.equal(serials.size, seen);
+            await rotate(port);
+            await Promise.race([failed, until(() => serials.size > seen)]);
+            await note();
+            await enough();
+          }
+          over = true;
+          await failed;
+          assert.equal(serials.size, 3);
+          for (const file of files) await opensslHandshake(port, file);
+        }),
+      ),
   );
 
   it("takes leaves of its own CA for clients' certificates, those from before a rotation too, and none from elsewhere", async () => {
     const dataDir = makeDataDir();
-    const environment = { MESHCA_TLS: "self", MESHCA_TLS_CLIENT_CA_FILE: "self", MESHCA_DATA_DIR: dataDir };
-    const leafOf = async ({ port, trustDomain }: ServerProcess, as: Partial<Made>): Promise<Made> => {
+    const environment = {
+      MESHCA_TLS: "self",
+      MESHCA_TLS_CLIENT_CA_FILE: "self",
+      MESHCA_DATA_DIR: dataDir,
+    };
+    const leafOf = async (
+      { port, trustDomain }: ServerProcess,
+      as: Partial<Made>,
+    ): Promise<Made> => {
       const { csr, key } = opensslCsr(`URI:spiffe://${trustDomain}/ns/default/dc/dc1/svc/web`);
-      const { CertPEM } = JSON.parse(await put(port, "/v1/connect/ca/sign", JSON.stringify({ CSR: csr }), as)) as { CertPEM: string };
+      const { CertPEM } = JSON.parse(
+        await put(port, "/v1/connect/ca/sign", JSON.stringify({ CSR: csr }), as),
+      ) as { CertPEM: string };
       return { cert: CertPEM, key };
     };
     try {
@@ -133,7 +168,8 @@ describe("meshca serve with MESHCA_TLS=self", () => {
       });
       await serving({ ...environment, MESHCA_TLS_CLIENT_CERT: "required" }, async (server) => {
         const { port } = server;
-        for (const stranger of [{}, selfSigned("stranger")]) await assert.rejects(get(port, ROOTS, stranger));
+        for (const stranger of [{}, selfSigned("stranger")])
+          await assert.rejects(get(port, ROOTS, stranger));
         assert.equal((await get(port, ROOTS, first)).status, 200);
         await put(port, "/v1/connect/ca/rotate", "", first);
         // What is signed now is trusted once the roots of the change are.
@@ -148,7 +184,8 @@ describe("meshca serve with MESHCA_TLS=self", () => {
 
   it("frees the place of a watcher that is gone, over HTTP/1.1 and HTTP/2", () =>
     serving({ MESHCA_TLS: "self" }, async ({ port }) => {
-      const watchers = async () => Number(/^meshca_watchers (\d+)$/m.exec((await get(port, "/metrics")).body)?.[1]);
+      const watchers = async () =>
+        Number(/^meshca_watchers (\d+)$/m.exec((await get(port, "/metrics")).body)?.[1]);
       const one = await openHttp1(port);
       one.socket.write(`GET ${ROOTS}?index=1&wait=600s HTTP/1.1\r\nHost: localhost\r\n\r\n`);
       const two = await openHttp2(port);
@@ -166,7 +203,9 @@ describe("meshca serve with MESHCA_TLS=self", () => {
     const two = await openHttp2(server.port);
     const path = `${ROOTS}?index=1&wait=600s`;
     const answers = [one.get(path), two.request(path), two.request(path)];
-    await until(async () => (await get(server.port, "/metrics")).body.includes("\nmeshca_watchers 3\n"));
+    await until(async () =>
+      (await get(server.port, "/metrics")).body.includes("\nmeshca_watchers 3\n"),
+    );
     server.kill("SIGTERM");
     for (const answer of answers) assert.equal((await answer).status, 200);
     const { code, stderr } = await server.ended;
@@ -181,9 +220,14 @@ describe("meshca serve with MESHCA_TLS=self", () => {
       for (const headers of [{}, { "content-length": String(body.length) }])
         assert.equal((await client.request("/v1/connect/ca/sign", headers, body)).status, 413);
       client.session.destroy();
-      for (const head of [`Content-Length: ${body.length}\r\n\r\n`, `Transfer-Encoding: chunked\r\n\r\n${body.length.toString(16)}\r\n`]) {
+      for (const head of [
+        `Content-Length: ${body.length}\r\n\r\n`,
+        `Transfer-Encoding: chunked\r\n\r\n${body.length.toString(16)}\r\n`,
+      ]) {
         const { socket } = await openHttp1(port);
-        const status = new Promise<string>((resolve) => socket.once("data", (text: string) => resolve(text.slice(0, 12))));
+        const status = new Promise<string>((resolve) =>
+          socket.once("data", (text: string) => resolve(text.slice(0, 12))),
+        );
         socket.on("error", () => undefined);
         socket.write(`PUT /v1/connect/ca/sign HTTP/1.1\r\nHost: localhost\r\n${head}${body}`);
         assert.equal(await status, "HTTP/1.1 413");
@@ -197,7 +241,10 @@ describe("meshca serve with MESHCA_TLS=self", () => {
       async ({ port }) => {
         const serials = new Set<string>();
         await until(async () => {
-          for (const { serial } of await Promise.all(Array.from({ length: 10 }, () => get(port, ROOTS)))) serials.add(serial);
+          for (const { serial } of await Promise.all(
+            Array.from({ length: 10 }, () => get(port, ROOTS)),
+          ))
+            serials.add(serial);
           return serials.size === 2;
         });
       },
@@ -208,7 +255,10 @@ describe("meshca serve with MESHCA_TLS=self", () => {
 
 describe("meshca serve with MESHCA_TLS_CERT_FILE", () => {
   const environmentIn = (folder: string, { cert, key }: Partial<Made>) => {
-    const [MESHCA_TLS_CERT_FILE, MESHCA_TLS_KEY_FILE] = [join(folder, "cert.pem"), join(folder, "key.pem")];
+    const [MESHCA_TLS_CERT_FILE, MESHCA_TLS_KEY_FILE] = [
+      join(folder, "cert.pem"),
+      join(folder, "key.pem"),
+    ];
     if (cert !== undefined) writeFileSync(MESHCA_TLS_CERT_FILE, cert);
     if (key !== undefined) writeFileSync(MESHCA_TLS_KEY_FILE, key);
     return { MESHCA_TLS_CERT_FILE, MESHCA_TLS_KEY_FILE };
@@ -231,7 +281,10 @@ describe("meshca serve with MESHCA_TLS_CERT_FILE", () => {
         assert.equal((await get(server.port, ROOTS)).serial, serialOf(one));
         writeFileSync(environment.MESHCA_TLS_KEY_FILE, other.key);
         await until(async () => (await get(server.port, ROOTS)).serial === serialOf(other));
-        assert.deepEqual([(await held.get(ROOTS)).status, (await held.get(ROOTS)).serial], [200, serialOf(one)]);
+        assert.deepEqual(
+          [(await held.get(ROOTS)).status, (await held.get(ROOTS)).serial],
+          [200, serialOf(one)],
+        );
         await rotate(server.port);
         assert.equal((await waiting).status, 200);
         held.socket.destroy();
@@ -263,7 +316,10 @@ describe("meshca serve with MESHCA_TLS_CERT_FILE", () => {
             make();
             process.kill(server.pid, "SIGHUP");
             await until(() => server.stdout().slice(before).includes(`cannot be read: ${reason}`));
-            assert.equal((await get(server.port, "/healthz")).serial, new X509Certificate(made.cert).serialNumber);
+            assert.equal(
+              (await get(server.port, "/healthz")).serial,
+              new X509Certificate(made.cert).serialNumber,
+            );
           }
         });
       }),
@@ -273,7 +329,11 @@ describe("meshca serve with MESHCA_TLS_CERT_FILE", () => {
     inNewFolder(async (folder) => {
       const environment = environmentIn(folder, {});
       const run = async () => {
-        const { code, stdout, stderr } = await runServer({ MESHCA_LISTEN: "127.0.0.1:0", MESHCA_STORE: "memory:", ...environment });
+        const { code, stdout, stderr } = await runServer({
+          MESHCA_LISTEN: "127.0.0.1:0",
+          MESHCA_STORE: "memory:",
+          ...environment,
+        });
         assert.deepEqual([code, stdout], [78, ""]);
         return stderr;
       };
@@ -282,15 +342,24 @@ describe("meshca serve with MESHCA_TLS_CERT_FILE", () => {
         `Cannot start:\n  MESHCA_TLS_CERT_FILE: "${folder}/cert.pem" cannot be read: there is no such file\n  MESHCA_TLS_KEY_FILE: "${folder}/key.pem" cannot be read: there is no such file\n`,
       );
       environmentIn(folder, { cert: selfSigned("one").cert, key: selfSigned("other").key });
-      assert.match(await run(), /MESHCA_TLS_KEY_FILE: ".*" holds another key than the certificate's\n$/);
+      assert.match(
+        await run(),
+        /MESHCA_TLS_KEY_FILE: ".*" holds another key than the certificate's\n$/,
+      );
     }));
 
   it("follows a file of Consul's agent", () =>
     inNewFolder(async (folder) => {
       const made = selfSigned("one");
-      const { MESHCA_TLS_CERT_FILE: cert_file, MESHCA_TLS_KEY_FILE: key_file } = environmentIn(folder, made);
+      const { MESHCA_TLS_CERT_FILE: cert_file, MESHCA_TLS_KEY_FILE: key_file } = environmentIn(
+        folder,
+        made,
+      );
       const config = join(folder, "consul.json");
-      const file = { ports: { http: -1, https: 0 }, tls: { defaults: { cert_file, key_file, verify_incoming: true, ca_file: cert_file } } };
+      const file = {
+        ports: { http: -1, https: 0 },
+        tls: { defaults: { cert_file, key_file, verify_incoming: true, ca_file: cert_file } },
+      };
       writeFileSync(config, JSON.stringify(file));
       const server = await startServer({ MESHCA_CONFIG: config, MESHCA_LISTEN: "127.0.0.1:0" });
       try {

@@ -1,6 +1,6 @@
 /**
- * The server for TLS over real sockets: what it speaks, what it shows the app of a client, and that nothing breaks when
- * its certificate is replaced.
+ * The server for TLS over real sockets: what it speaks, what it shows the app of a client, and that
+ * nothing breaks when its certificate is replaced.
  * @module
  */
 import assert from "node:assert/strict";
@@ -18,7 +18,15 @@ import { abandonedRoot } from "../core/ca/abandoned.ts";
 import { createTestCa, opensslCsr, serviceUri, silentLog, type TestCa } from "../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../fakes/clock.ts";
 import { until } from "../redis/server.ts";
-import { get, inNewFolder, type Made, openHttp1, openHttp2, opensslHandshake, selfSigned } from "./harness.ts";
+import {
+  get,
+  inNewFolder,
+  type Made,
+  openHttp1,
+  openHttp2,
+  opensslHandshake,
+  selfSigned,
+} from "./harness.ts";
 
 const ONE = selfSigned("one");
 const OTHER = selfSigned("other");
@@ -32,17 +40,31 @@ const show: Fetch = async (request, { peerCertificate }) => {
     path: pathname,
     host: request.headers.get("host"),
     length: request.method === "PUT" ? (await request.text()).length : null,
-    peer: peerCertificate === undefined ? null : new X509Certificate(peerCertificate).subjectAltName,
+    peer:
+      peerCertificate === undefined ? null : new X509Certificate(peerCertificate).subjectAltName,
   });
 };
 
 function listen(fetch: Fetch = show, options: Partial<TlsServerOptions> = {}): Promise<TlsServer> {
   const client = { clientCa: null, clientCertificate: "optional" } as const;
-  return listenTls({ host: "127.0.0.1", port: 0, shared: false, client, minVersion: "TLSv1.2", idleMs: 30_000, fetch, ...options });
+  return listenTls({
+    host: "127.0.0.1",
+    port: 0,
+    shared: false,
+    client,
+    minVersion: "TLSv1.2",
+    idleMs: 30_000,
+    fetch,
+    ...options,
+  });
 }
 
 /** Runs `work` with a server that shows ONE. */
-async function served(work: (server: TlsServer) => Promise<void>, fetch?: Fetch, options?: Partial<TlsServerOptions>): Promise<void> {
+async function served(
+  work: (server: TlsServer) => Promise<void>,
+  fetch?: Fetch,
+  options?: Partial<TlsServerOptions>,
+): Promise<void> {
   const server = await listen(fetch, options);
   try {
     server.use(ONE, null);
@@ -56,7 +78,10 @@ describe("listenTls()", () => {
   it("listenTls() speaks HTTP/1.1 and HTTP/2, and tells the app the same of both", () =>
     served(async ({ port }) => {
       const { status, body } = await get(port, "/a?b");
-      assert.deepEqual([status, JSON.parse(body)], [200, { path: "/a", host: "localhost", length: null, peer: null }]);
+      assert.deepEqual(
+        [status, JSON.parse(body)],
+        [200, { path: "/a", host: "localhost", length: null, peer: null }],
+      );
       const client = await openHttp2(port);
       const answer = await client.request("/a?b");
       assert.deepEqual(
@@ -64,22 +89,32 @@ describe("listenTls()", () => {
         [200, { path: "/a", host: `localhost:${port}`, length: null, peer: null }],
       );
       assert.equal((await client.request("/nothing")).status, 204);
-      assert.equal(JSON.parse((await client.request("/a", {}, "x".repeat(100_000))).body).length, 100_000);
+      assert.equal(
+        JSON.parse((await client.request("/a", {}, "x".repeat(100_000))).body).length,
+        100_000,
+      );
       client.session.destroy();
     }));
 
   it("listenTls() refuses an HTTP/2 request whose Host is another than its authority", () =>
     served(async ({ port }) => {
       const client = await openHttp2(port);
-      assert.equal((await client.request("/", { host: "other", ":authority": "localhost" })).status, 400);
-      assert.equal((await client.request("/", { host: "localhost", ":authority": "localhost" })).status, 200);
+      assert.equal(
+        (await client.request("/", { host: "other", ":authority": "localhost" })).status,
+        400,
+      );
+      assert.equal(
+        (await client.request("/", { host: "localhost", ":authority": "localhost" })).status,
+        200,
+      );
       client.session.destroy();
     }));
 
   it("listenTls() refuses an HTTP/2 body that is not as long as it says", () =>
     served(async ({ port }) => {
       const client = await openHttp2(port);
-      for (const length of ["1", "1000"]) await assert.rejects(client.request("/", { "content-length": length }, "12345"), length);
+      for (const length of ["1", "1000"])
+        await assert.rejects(client.request("/", { "content-length": length }, "12345"), length);
       assert.equal((await client.request("/")).status, 200);
       client.session.destroy();
     }));
@@ -113,7 +148,11 @@ describe("listenTls()", () => {
   });
 
   // The second one may be the beginning of a handshake, which has ten seconds.
-  for (const text of ["GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "\u0016\u0003\u0001\u0000\u0001x", "\u0000".repeat(100)])
+  for (const text of [
+    "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "\u0016\u0003\u0001\u0000\u0001x",
+    "\u0000".repeat(100),
+  ])
     it(`listenTls() closes a connection that begins with ${JSON.stringify(text.slice(0, 8))}, and goes on`, () =>
       served(async ({ port }) => {
         await new Promise<void>((resolve) => {
@@ -127,7 +166,10 @@ describe("listenTls()", () => {
 
   it("listenTls() answers 400 to what is no HTTP, and ends the connection", () =>
     served(async ({ port }) => {
-      for (const text of ["GARBAGE\r\n\r\n", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"]) {
+      for (const text of [
+        "GARBAGE\r\n\r\n",
+        "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+      ]) {
         const { socket } = await openHttp1(port);
         let received = "";
         socket.on("data", (chunk: string) => {
@@ -170,7 +212,10 @@ describe("listenTls()", () => {
     await assert.rejects(get(server.port, "/"));
     server.use(ONE, null);
     assert.equal((await get(server.port, "/")).status, 200);
-    await assert.rejects(listen(show, { port: server.port }), (error: NodeJS.ErrnoException) => error.code === "EADDRINUSE");
+    await assert.rejects(
+      listen(show, { port: server.port }),
+      (error: NodeJS.ErrnoException) => error.code === "EADDRINUSE",
+    );
     await server.close(false);
   });
 
@@ -237,8 +282,13 @@ describe("listenTls() with clients' certificates", () => {
     client.session.destroy();
     return answers.map((body) => (JSON.parse(body) as { peer: string | null }).peer);
   };
-  const asking = async (clientCertificate: "optional" | "required", work: (server: TlsServer) => Promise<void>) => {
-    const server = await listen(show, { client: { clientCa: { kind: "self" }, clientCertificate } });
+  const asking = async (
+    clientCertificate: "optional" | "required",
+    work: (server: TlsServer) => Promise<void>,
+  ) => {
+    const server = await listen(show, {
+      client: { clientCa: { kind: "self" }, clientCertificate },
+    });
     try {
       server.use(ONE, rootsOf(ca));
       await work(server);
@@ -276,10 +326,16 @@ describe("listenTls() with clients' certificates", () => {
       for (const accepts of [async () => false, () => Promise.reject(new Error("unreadable"))]) {
         server.use(ONE, rootsOf(ca), accepts);
         const client = await openHttp2(server.port, leaf);
-        for (const { status, body } of [await get(server.port, "/", leaf), await client.request("/")])
+        for (const { status, body } of [
+          await get(server.port, "/", leaf),
+          await client.request("/"),
+        ])
           assert.deepEqual(
             [status, body],
-            [403, "Permission denied: the client certificate is not a leaf of this CA, or its root was abandoned"],
+            [
+              403,
+              "Permission denied: the client certificate is not a leaf of this CA, or its root was abandoned",
+            ],
           );
         client.session.destroy();
       }
@@ -296,7 +352,13 @@ describe("listenTls() with clients' certificates", () => {
       clientCertificate: "required",
       minVersion: "TLSv1.3",
     };
-    const given = { readFile: () => assert.fail(), kept: () => null, clock: ca.clock, random: systemRandom, log: silentLog };
+    const given = {
+      readFile: () => assert.fail(),
+      kept: () => null,
+      clock: ca.clock,
+      random: systemRandom,
+      log: silentLog,
+    };
     const certificates = openTls({ settings, datacenter: "dc1", ...given });
     const server = await listen(show, { client: settings });
     try {
@@ -307,7 +369,8 @@ describe("listenTls() with clients' certificates", () => {
       assert.deepEqual([forged.status, /is not a leaf of this CA/.test(forged.body)], [403, true]);
       const leaf = await leafOf(ca);
       const [alone] = leaf.cert.split(/(?<=-----END CERTIFICATE-----\n)/);
-      for (const cert of [leaf.cert, alone ?? ""]) assert.equal((await get(server.port, "/", { ...leaf, cert })).status, 200);
+      for (const cert of [leaf.cert, alone ?? ""])
+        assert.equal((await get(server.port, "/", { ...leaf, cert })).status, 200);
     } finally {
       await server.close(true);
     }
@@ -319,10 +382,15 @@ describe("listenTls() with clients' certificates", () => {
       const first = await openHttp1(server.port, leaf);
       const session = new Promise<Buffer>((resolve) => first.socket.once("session", resolve));
       assert.notEqual(JSON.parse((await first.get("/")).body).peer, null);
-      const ticket = await Promise.race([session, new Promise<null>((resolve) => setTimeout(() => resolve(null), 500))]);
+      const ticket = await Promise.race([
+        session,
+        new Promise<null>((resolve) => setTimeout(() => resolve(null), 500)),
+      ]);
       first.socket.destroy();
       server.use(ONE, rootsOf(old));
-      const body = (await get(server.port, "/", { ...leaf, ...(ticket === null ? {} : { session: ticket }) })).body;
+      const body = (
+        await get(server.port, "/", { ...leaf, ...(ticket === null ? {} : { session: ticket }) })
+      ).body;
       assert.equal(JSON.parse(body).peer, null);
     }));
 

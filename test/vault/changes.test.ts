@@ -1,6 +1,7 @@
 /**
- * What changes in Vault beside us, and what a change of ours looks at first: another name of the same server, an issuer or
- * a limit that somebody else changed, a right that the old root's token lacks.
+ * What changes in Vault beside us, and what a change of ours looks at first: another name of the
+ * same server, an issuer or a limit that somebody else changed, a right that the old root's token
+ * lacks.
  * @module
  */
 import assert from "node:assert/strict";
@@ -13,9 +14,24 @@ import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 import { systemClock } from "../../src/entry/platform.ts";
 import { requireSigning } from "../core/ca/harness.ts";
-import { configuration, confirmOver, opensslCsr, serviceUri, silentLog, type TestCa } from "../fakes/ca.ts";
+import {
+  configuration,
+  confirmOver,
+  opensslCsr,
+  serviceUri,
+  silentLog,
+  type TestCa,
+} from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
-import { bootstrapIn, createVaultCa, cutting, inventory, readSent, toVault, vaultConfig } from "./harness.ts";
+import {
+  bootstrapIn,
+  createVaultCa,
+  cutting,
+  inventory,
+  readSent,
+  toVault,
+  vaultConfig,
+} from "./harness.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
 
 const HOUR = 3_600_000;
@@ -42,11 +58,30 @@ function policyOf(
   { RootPKIPath, IntermediatePKIPath }: Record<string, unknown>,
   more: readonly (readonly [string, string])[] = [],
 ): string {
-  const own = ["auth/token/lookup-self", "auth/token/renew-self", "sys/capabilities-self", "sys/mounts/R", "sys/mounts/I"];
-  const paths = [...own, "R/root/generate/internal", "R/issuer/+", "R/key/+", "R/issuer/+/sign-intermediate", "I/*"];
-  const rows = [...paths.map((path) => [path, '"create", "read", "update", "delete", "list"'] as const), ...more];
-  const real = (path: string) => path.replace(/\bR\b/, String(RootPKIPath)).replace(/\bI\b/, String(IntermediatePKIPath));
-  return rows.map(([path, names]) => `path "${real(path)}" { capabilities = [${names}] }`).join("\n");
+  const own = [
+    "auth/token/lookup-self",
+    "auth/token/renew-self",
+    "sys/capabilities-self",
+    "sys/mounts/R",
+    "sys/mounts/I",
+  ];
+  const paths = [
+    ...own,
+    "R/root/generate/internal",
+    "R/issuer/+",
+    "R/key/+",
+    "R/issuer/+/sign-intermediate",
+    "I/*",
+  ];
+  const rows = [
+    ...paths.map((path) => [path, '"create", "read", "update", "delete", "list"'] as const),
+    ...more,
+  ];
+  const real = (path: string) =>
+    path.replace(/\bR\b/, String(RootPKIPath)).replace(/\bI\b/, String(IntermediatePKIPath));
+  return rows
+    .map(([path, names]) => `path "${real(path)}" { capabilities = [${names}] }`)
+    .join("\n");
 }
 
 async function settle(ca: TestCa): Promise<void> {
@@ -112,21 +147,33 @@ for (const kind of vaultKinds)
       const config = vaultConfig(server);
       const cuts = cutting();
       const token = await server.tokenWith(policyOf(config));
-      const ca = await createVaultCa({ connect: cuts.connect, bootstrap: bootstrapIn({ ...config, Token: token }) });
+      const ca = await createVaultCa({
+        connect: cuts.connect,
+        bootstrap: bootstrapIn({ ...config, Token: token }),
+      });
       const before = await inventory(server);
       const next = toVault(vaultConfig(server));
-      for (const refused of [() => ca.manager.configure(next), () => ca.manager.configure(configuration({ LeafCertTTL: "72h" }))]) {
+      for (const refused of [
+        () => ca.manager.configure(next),
+        () => ca.manager.configure(configuration({ LeafCertTTL: "72h" })),
+      ]) {
         cuts.arm(0, "refuse");
         await assert.rejects(refused(), (error: unknown) => {
           assert.ok(error instanceof ConfigError, String(error));
-          assert.match(error.message, new RegExp(`${config.RootPKIPath}/issuer/[0-9a-f-]{36}/sign-self-issued`));
+          assert.match(
+            error.message,
+            new RegExp(`${config.RootPKIPath}/issuer/[0-9a-f-]{36}/sign-self-issued`),
+          );
           assert.match(error.message, /update/);
           return true;
         });
-        for (const made of ["enableMount", "generateRoot", "generateIntermediate"]) assert.ok(!cuts.calls.includes(made), made);
+        for (const made of ["enableMount", "generateRoot", "generateIntermediate"])
+          assert.ok(!cuts.calls.includes(made), made);
       }
       assert.deepEqual(await inventory(server), before);
-      const better = await server.tokenWith(policyOf(config, [["R/root/sign-self-issued", '"sudo", "update"']]));
+      const better = await server.tokenWith(
+        policyOf(config, [["R/root/sign-self-issued", '"sudo", "update"']]),
+      );
       assert.ok(await ca.manager.configure(toVault({ ...config, Token: better })));
       assert.ok(await ca.manager.configure(next));
       assert.equal(ca.manager.require().state.roots.length, 2);
@@ -136,8 +183,13 @@ for (const kind of vaultKinds)
 
     it("a root whose issuer somebody deleted is told of, and is left by force", async () => {
       const config = vaultConfig(server);
-      const Token = await server.tokenWith(policyOf(config, [["R/root/rotate/internal", '"update"']]));
-      const ca = await createVaultCa({ policy: { ...DEFAULT_POLICY, inspectMs: 0 }, bootstrap: bootstrapIn({ ...config, Token }) });
+      const Token = await server.tokenWith(
+        policyOf(config, [["R/root/rotate/internal", '"update"']]),
+      );
+      const ca = await createVaultCa({
+        policy: { ...DEFAULT_POLICY, inspectMs: 0 },
+        bootstrap: bootstrapIn({ ...config, Token }),
+      });
       await settle(ca);
       assert.deepEqual(ca.manager.status.notes, []);
       const { data } = await server.must("GET", `${config.RootPKIPath}/issuers?list=true`);
@@ -173,12 +225,17 @@ for (const kind of vaultKinds)
       };
       await server.must("POST", role, { ...data, max_ttl: "1h" });
       assert.ok((await lifeOf()) < 2 * HOUR);
-      assert.match(ca.manager.status.notes.join(), /leaves end sooner than LeafCertTTL says since \d{4}-/);
+      assert.match(
+        ca.manager.status.notes.join(),
+        /leaves end sooner than LeafCertTTL says since \d{4}-/,
+      );
       await server.must("POST", role, data);
       assert.ok((await lifeOf()) > 71 * HOUR);
       assert.deepEqual(ca.manager.status.notes, []);
 
-      await server.must("POST", `sys/mounts/${config.IntermediatePKIPath}/tune`, { max_lease_ttl: "2h" });
+      await server.must("POST", `sys/mounts/${config.IntermediatePKIPath}/tune`, {
+        max_lease_ttl: "2h",
+      });
       await assert.rejects(
         ca.manager.configure(toVault({ ...config, LeafCertTTL: "71h" })),
         /LeafCertTTL: 255600s is beyond max_lease_ttl of the mount "int-[0-9a-f]+", which is 7200s; raise it \(vault secrets tune/,
@@ -192,16 +249,23 @@ for (const kind of vaultKinds)
       const warnings: string[] = [];
       const log = {
         ...silentLog,
-        warn: (_: string, fields?: Readonly<Record<string, unknown>>) => void warnings.push(String(fields?.warning)),
+        warn: (_: string, fields?: Readonly<Record<string, unknown>>) =>
+          void warnings.push(String(fields?.warning)),
       };
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config), log });
-      await server.must("POST", `sys/mounts/${config.RootPKIPath}/tune`, { max_lease_ttl: "300h", default_lease_ttl: "300h" });
+      await server.must("POST", `sys/mounts/${config.RootPKIPath}/tune`, {
+        max_lease_ttl: "300h",
+        default_lease_ttl: "300h",
+      });
       const [issuer] = issuersOf(ca.manager.require().active);
       assert.deepEqual(warnings, []);
       ca.clock.advance(365 * 12 * HOUR + HOUR);
       await settle(ca);
       assert.notEqual(issuersOf(ca.manager.require().active)[0]?.id, issuer?.id);
-      assert.match(warnings.join(), /The intermediate ends at .*, sooner than IntermediateCertTTL says/);
+      assert.match(
+        warnings.join(),
+        /The intermediate ends at .*, sooner than IntermediateCertTTL says/,
+      );
       await ca.manager.close();
     });
 
@@ -210,7 +274,8 @@ for (const kind of vaultKinds)
       const at = `approle-${config.RootPKIPath}`;
       await server.must("POST", `sys/auth/${at}`, { type: "approle" });
       await server.must("PUT", `sys/policies/acl/${at}`, {
-        policy: 'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }',
+        policy:
+          'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }',
       });
       await server.must("POST", `auth/${at}/role/mesh`, { token_policies: [at], token_ttl: "1h" });
       const { data: role } = await server.must("GET", `auth/${at}/role/mesh/role-id`);
@@ -218,7 +283,8 @@ for (const kind of vaultKinds)
       const { Token: _, ...rest } = config;
       const Params = { role_id: role.role_id, secret_id: secret.secret_id };
       const login = { ...rest, AuthMethod: { Type: "approle", MountPath: at, Params } };
-      const tokens = async () => (await server.must("GET", "auth/token/accessors?list=true")).data.keys.length as number;
+      const tokens = async () =>
+        (await server.must("GET", "auth/token/accessors?list=true")).data.keys.length as number;
       const before = await tokens();
       const ca = await createVaultCa({ bootstrap: bootstrapIn(login) });
       await signs(ca);
@@ -233,5 +299,6 @@ for (const kind of vaultKinds)
 
 async function until(holds: () => Promise<boolean>): Promise<void> {
   const deadline = performance.now() + 10_000;
-  while (!(await holds())) if (performance.now() > deadline) throw new Error("It never became true");
+  while (!(await holds()))
+    if (performance.now() > deadline) throw new Error("It never became true");
 }

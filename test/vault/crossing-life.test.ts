@@ -1,5 +1,6 @@
 /**
- * Cross-signed certificates that Vault makes: they end when nobody can need them, whatever kinds of keys the two roots have.
+ * Cross-signed certificates that Vault makes: they end when nobody can need them, whatever kinds of
+ * keys the two roots have.
  * @module
  */
 import assert from "node:assert/strict";
@@ -9,7 +10,16 @@ import { pemOf } from "../../src/core/x509/certificate.ts";
 import { lint } from "../../src/core/x509/lint.ts";
 import { requireSigning } from "../core/ca/harness.ts";
 import { configuration, type TestCa } from "../fakes/ca.ts";
-import { bootstrapIn, createVaultCa, csrOf, importBelowExternal, NOW, requireOpenssl, toVault, vaultConfig } from "./harness.ts";
+import {
+  bootstrapIn,
+  createVaultCa,
+  csrOf,
+  importBelowExternal,
+  NOW,
+  requireOpenssl,
+  toVault,
+  vaultConfig,
+} from "./harness.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
 
 const HOUR = 3_600_000;
@@ -26,7 +36,8 @@ async function requireShortCrossing(ca: TestCa): Promise<void> {
   await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
   const { certificatePem, notAfter } = await ca.manager.sign(csrOf(ca, "api"));
   assert.ok(notAfter.getTime() > ca.clock.now().getTime() + 70 * HOUR, "the leaf was cut short");
-  for (const { certificate } of [active, old]) requireOpenssl(certificatePem, pemOf(certificate), ca.clock.now());
+  for (const { certificate } of [active, old])
+    requireOpenssl(certificatePem, pemOf(certificate), ca.clock.now());
 }
 
 for (const kind of vaultKinds)

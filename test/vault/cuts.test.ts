@@ -1,6 +1,6 @@
 /**
- * Switches to, from and within Vault that fail half-way: wherever it is, what signs goes on and nothing is left, and the
- * next try does its work.
+ * Switches to, from and within Vault that fail half-way: wherever it is, what signs goes on and
+ * nothing is left, and the next try does its work.
  * @module
  */
 import assert from "node:assert/strict";
@@ -87,13 +87,27 @@ const SWITCHES: readonly Switch[] = [
     name: "path A to path B",
     from: inVault,
     ready: configuring((servers) => toVault(inVault(servers))),
-    calls: ["enableMount", "generateRoot", "signIntermediate", "setSigned", "writeRole", "signSelfIssued"],
+    calls: [
+      "enableMount",
+      "generateRoot",
+      "signIntermediate",
+      "setSigned",
+      "writeRole",
+      "signSelfIssued",
+    ],
   },
   {
     name: "a server to another server",
     from: inVault,
     ready: configuring(({ other }) => toVault(vaultConfig(other))),
-    calls: ["enableMount", "generateRoot", "signIntermediate", "setSigned", "writeRole", "signSelfIssued"],
+    calls: [
+      "enableMount",
+      "generateRoot",
+      "signIntermediate",
+      "setSigned",
+      "writeRole",
+      "signSelfIssued",
+    ],
   },
   {
     name: "Vault to local",
@@ -119,7 +133,14 @@ const SWITCHES: readonly Switch[] = [
         await manager.tick().finally(() => clock.advance(1000));
       };
     },
-    calls: ["listIssuers", "readCa", "generateIntermediate", "signIntermediate", "setSigned", "signSelfIssued"],
+    calls: [
+      "listIssuers",
+      "readCa",
+      "generateIntermediate",
+      "signIntermediate",
+      "setSigned",
+      "signSelfIssued",
+    ],
   },
   {
     name: "a root to one that we make beside it",
@@ -128,7 +149,13 @@ const SWITCHES: readonly Switch[] = [
       async () =>
       ({ manager }) =>
         manager.rotate(NOW),
-    calls: ["rotateRoot", "generateIntermediate", "signIntermediate", "setSigned", "signSelfIssued"],
+    calls: [
+      "rotateRoot",
+      "generateIntermediate",
+      "signIntermediate",
+      "setSigned",
+      "signSelfIssued",
+    ],
   },
 ];
 
@@ -147,13 +174,23 @@ for (const kind of vaultKinds)
 
     for (const { name, from, ready, calls } of SWITCHES)
       for (const how of ["refuse", "lose"] as const satisfies readonly Cut[])
-        it(`${name}, cut (${how}) at every call, signs on and leaves nothing`, { timeout: 240_000 }, async () => {
+        it(`${name}, cut (${how}) at every call, signs on and leaves nothing`, {
+          timeout: 240_000,
+        }, async () => {
           const cuts = cutting();
           const start = async () => {
             const config = from({ server, other });
-            const ca = await createVaultCa({ connect: cuts.connect, ...(config === null ? {} : { bootstrap: bootstrapIn(config) }) });
+            const ca = await createVaultCa({
+              connect: cuts.connect,
+              ...(config === null ? {} : { bootstrap: bootstrapIn(config) }),
+            });
             const attempt = await ready({ server, other }, { ...config });
-            return { ca, attempt, old: ca.manager.require().state.commitId, before: await inventories() };
+            return {
+              ca,
+              attempt,
+              old: ca.manager.require().state.commitId,
+              before: await inventories(),
+            };
           };
           let { ca, attempt, old, before } = await start();
           const hits: string[] = [];
@@ -167,24 +204,32 @@ for (const kind of vaultKinds)
             cuts.disarm();
             if (hit === null) assert.equal(failed, null);
             else hits.push(hit);
-            assert.equal(ca.manager.require().state.commitId === old, failed !== null, `cut at ${hit}`);
+            assert.equal(
+              ca.manager.require().state.commitId === old,
+              failed !== null,
+              `cut at ${hit}`,
+            );
             await requireAll(ca);
             if (hit === null) break;
             if (failed !== null) {
               await settle(ca);
               assert.deepEqual(await inventories(), before, `cut at ${hit} leaves something`);
             }
-            // It did without that call, or is so far ahead of Vault's clock that what Vault signs would soon be dead by its own.
+            // It did without that call, or is so far ahead of Vault's clock that what Vault signs
+            // would soon be dead by its own.
             if (failed === null || ca.clock.now().getTime() > Date.now() + 30 * MINUTE) {
               await ca.manager.close();
               ({ ca, attempt, old, before } = await start());
             }
           }
-          for (const call of calls) assert.ok(hits.includes(call), `${call} is not among ${hits.join()}`);
+          for (const call of calls)
+            assert.ok(hits.includes(call), `${call} is not among ${hits.join()}`);
           await ca.manager.close();
         });
 
-    it("what a switch made before Vault went away is not undone once a second try has put it to use", { timeout: 240_000 }, async () => {
+    it("what a switch made before Vault went away is not undone once a second try has put it to use", {
+      timeout: 240_000,
+    }, async () => {
       const cuts = cutting();
       for (let n = 1; ; n++) {
         const ca = await createVaultCa({ connect: cuts.connect });

@@ -1,6 +1,6 @@
 /**
- * Roots above Vault as operators bring them: what no leaf could verify under is refused with the certificate and the reason,
- * never with 500, and nothing is made in Vault.
+ * Roots above Vault as operators bring them: what no leaf could verify under is refused with the
+ * certificate and the reason, never with 500, and nothing is made in Vault.
  * @module
  */
 import assert from "node:assert/strict";
@@ -25,17 +25,28 @@ interface Chain {
   readonly issuer: Extensions;
 }
 
-const CA: Extensions = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign", "subjectKeyIdentifier=hash"];
-const withPathLength = (length: number): Extensions => [`basicConstraints=critical,CA:TRUE,pathlen:${length}`, ...CA.slice(1)];
+const CA: Extensions = [
+  "basicConstraints=critical,CA:TRUE",
+  "keyUsage=critical,keyCertSign,cRLSign",
+  "subjectKeyIdentifier=hash",
+];
+const withPathLength = (length: number): Extensions => [
+  `basicConstraints=critical,CA:TRUE,pathlen:${length}`,
+  ...CA.slice(1),
+];
 
 /** A key and the certificates of a chain, the issuer's first, as Vault imports them. */
 function bundle({ root, middle, issuer }: Chain): string {
   return inFolder((folder) => {
     const file = (name: string) => join(folder, name);
     const make = (name: string, extensions: Extensions, above: string | null): void => {
-      writeFileSync(file(`${name}.cnf`), `[req]\ndistinguished_name=dn\nx509_extensions=ext\n[dn]\n[ext]\n${extensions.join("\n")}\n`);
+      writeFileSync(
+        file(`${name}.cnf`),
+        `[req]\ndistinguished_name=dn\nx509_extensions=ext\n[dn]\n[ext]\n${extensions.join("\n")}\n`,
+      );
       openssl(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", file(`${name}.key`)]);
-      const signing = above === null ? [] : ["-CA", file(`${above}.pem`), "-CAkey", file(`${above}.key`)];
+      const signing =
+        above === null ? [] : ["-CA", file(`${above}.pem`), "-CAkey", file(`${above}.key`)];
       const out = ["-subj", `/CN=${name}`, "-days", "3650", "-out", file(`${name}.pem`)];
       openssl([
         "req",
@@ -80,25 +91,46 @@ describe("a root above Vault", { skip: noOwnVault }, () => {
   });
 
   /** Has an operator import a chain, and configures it. */
-  const configure = async (pem: string, LeafSigning: string): Promise<[status: number, text: string]> => {
+  const configure = async (
+    pem: string,
+    LeafSigning: string,
+  ): Promise<[status: number, text: string]> => {
     const config = vaultConfig(vault, { LeafSigning });
-    await vault.must("POST", `sys/mounts/${config.RootPKIPath}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
-    const { data } = await vault.must("POST", `${config.RootPKIPath}/issuers/import/bundle`, { pem_bundle: pem });
-    const [issuer] = Object.entries(data.mapping as Record<string, string>).find(([, key]) => key !== "") ?? [];
+    await vault.must("POST", `sys/mounts/${config.RootPKIPath}`, {
+      type: "pki",
+      config: { max_lease_ttl: "87600h" },
+    });
+    const { data } = await vault.must("POST", `${config.RootPKIPath}/issuers/import/bundle`, {
+      pem_bundle: pem,
+    });
+    const [issuer] =
+      Object.entries(data.mapping as Record<string, string>).find(([, key]) => key !== "") ?? [];
     await vault.must("POST", `${config.RootPKIPath}/config/issuers`, { default: issuer });
-    const body = JSON.stringify({ Provider: "vault", Config: config, ForceWithoutCrossSigning: true });
-    const answer = await fetch(`${server.url}/v1/connect/ca/configuration`, { method: "PUT", body });
+    const body = JSON.stringify({
+      Provider: "vault",
+      Config: config,
+      ForceWithoutCrossSigning: true,
+    });
+    const answer = await fetch(`${server.url}/v1/connect/ca/configuration`, {
+      method: "PUT",
+      body,
+    });
     return [answer.status, await answer.text()];
   };
 
   it("is asked of Vault alone: a server at Address that answers something else is answered with 400", async () => {
-    const other = createServer((_request, answer) => answer.setHeader("Content-Type", "application/json").end('{"data":{}}'));
+    const other = createServer((_request, answer) =>
+      answer.setHeader("Content-Type", "application/json").end('{"data":{}}'),
+    );
     await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
     const bound = other.address();
     assert.ok(typeof bound === "object" && bound !== null);
     const config = vaultConfig(vault, { Address: `http://127.0.0.1:${bound.port}` });
     const body = JSON.stringify({ Provider: "vault", Config: config });
-    const answer = await fetch(`${server.url}/v1/connect/ca/configuration`, { method: "PUT", body });
+    const answer = await fetch(`${server.url}/v1/connect/ca/configuration`, {
+      method: "PUT",
+      body,
+    });
     const text = await answer.text();
     other.close();
     assert.match(text, /^error configuring provider: Vault: /);
@@ -108,7 +140,10 @@ describe("a root above Vault", { skip: noOwnVault }, () => {
   for (const LeafSigning of ["vault", "local"])
     for (const [name, chain] of [
       ["a path length of 2", { root: withPathLength(2), issuer: withPathLength(1) }],
-      ["no path length, with a certificate in between", { root: CA, middle: withPathLength(2), issuer: CA }],
+      [
+        "no path length, with a certificate in between",
+        { root: CA, middle: withPathLength(2), issuer: CA },
+      ],
       ["an extension that nobody knows", { root: [...CA, "1.2.3.4.5=DER:0500"], issuer: CA }],
     ] as const)
       it(`is taken with ${name}, with LeafSigning ${LeafSigning}`, async () => {
@@ -212,9 +247,15 @@ describe("leaves below a root above Vault", { skip: noOwnVault }, () => {
 
   const adopt = async (pem: string): Promise<Record<string, unknown>> => {
     const config = vaultConfig(vault, { LeafSigning: "local" });
-    await vault.must("POST", `sys/mounts/${config.RootPKIPath}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
-    const { data } = await vault.must("POST", `${config.RootPKIPath}/issuers/import/bundle`, { pem_bundle: pem });
-    const [issuer] = Object.entries(data.mapping as Record<string, string>).find(([, key]) => key !== "") ?? [];
+    await vault.must("POST", `sys/mounts/${config.RootPKIPath}`, {
+      type: "pki",
+      config: { max_lease_ttl: "87600h" },
+    });
+    const { data } = await vault.must("POST", `${config.RootPKIPath}/issuers/import/bundle`, {
+      pem_bundle: pem,
+    });
+    const [issuer] =
+      Object.entries(data.mapping as Record<string, string>).find(([, key]) => key !== "") ?? [];
     await vault.must("POST", `${config.RootPKIPath}/config/issuers`, { default: issuer });
     return config;
   };
@@ -224,12 +265,22 @@ describe("leaves below a root above Vault", { skip: noOwnVault }, () => {
     [
       "constraints that forbid nothing",
       {
-        root: [...CA, "nameConstraints=critical,excluded;DNS:example.com", "policyConstraints=requireExplicitPolicy:0"],
-        issuer: [...CA, "extendedKeyUsage=serverAuth,clientAuth", "nameConstraints=permitted;DNS:consul,permitted;DNS:localhost"],
+        root: [
+          ...CA,
+          "nameConstraints=critical,excluded;DNS:example.com",
+          "policyConstraints=requireExplicitPolicy:0",
+        ],
+        issuer: [
+          ...CA,
+          "extendedKeyUsage=serverAuth,clientAuth",
+          "nameConstraints=permitted;DNS:consul,permitted;DNS:localhost",
+        ],
       },
     ],
   ] as const)
-    it(`verify by OpenSSL, Go and the JDK with ${name}, before and after the next rotation`, { timeout: 60_000 }, async () => {
+    it(`verify by OpenSSL, Go and the JDK with ${name}, before and after the next rotation`, {
+      timeout: 60_000,
+    }, async () => {
       const pem = bundle(chain);
       const ca = await createVaultCa();
       const csr = opensslCsr(`URI:${serviceUri(ca.manager, "web")}`).csr;
@@ -237,18 +288,35 @@ describe("leaves below a root above Vault", { skip: noOwnVault }, () => {
         const { leaf, intermediates } = readSent((await ca.manager.sign(csr)).certificatePem);
         for (const { certificate } of rootsInUse(ca.manager.require().state, ca.clock.now()))
           for (const verifier of verifiers.verifiers) {
-            const question = { leaf: leaf.der, chain: intermediates.map(({ der }) => der), roots: [certificate.der], at: ca.clock.now() };
-            assert.equal(await verifier.verify(question), null, `${verifier.name}, root ${certificate.id}`);
+            const question = {
+              leaf: leaf.der,
+              chain: intermediates.map(({ der }) => der),
+              roots: [certificate.der],
+              at: ca.clock.now(),
+            };
+            assert.equal(
+              await verifier.verify(question),
+              null,
+              `${verifier.name}, root ${certificate.id}`,
+            );
           }
       };
       await ca.manager.configure(toVault(await adopt(pem)));
       await requireVerified();
-      const next = { provider: "consul", config: {}, state: null, forceWithoutCrossSigning: false, modifyIndex: null };
+      const next = {
+        provider: "consul",
+        config: {},
+        state: null,
+        forceWithoutCrossSigning: false,
+        modifyIndex: null,
+      };
       await ca.manager.configure(next);
       await requireVerified();
-      // There is room for one rotation below this path length: the second one is refused, not broken.
+      // There is room for one rotation below this path length: the second one is refused, not
+      // broken.
       const rotated = ca.manager.configure({ ...next, config: { PrivateKeyBits: 384 } });
-      if (name.startsWith("a path length")) await assert.rejects(rotated, /would not verify under it/);
+      if (name.startsWith("a path length"))
+        await assert.rejects(rotated, /would not verify under it/);
       else await rotated;
       await requireVerified();
     });

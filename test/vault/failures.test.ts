@@ -1,6 +1,7 @@
 /**
- * What happens over HTTP when Vault fails: each failure has its own answer, readiness says since when and why, and all is
- * well by itself when Vault is back. Where meshca holds the intermediate's key, signing never notices.
+ * What happens over HTTP when Vault fails: each failure has its own answer, readiness says since
+ * when and why, and all is well by itself when Vault is back. Where meshca holds the intermediate's
+ * key, signing never notices.
  * @module
  */
 import assert from "node:assert/strict";
@@ -66,7 +67,8 @@ async function sign(app: TestApp, csr: string): Promise<Response> {
 
 async function until(holds: () => Promise<boolean>): Promise<void> {
   const deadline = performance.now() + 20_000;
-  while (!(await holds())) if (performance.now() > deadline) throw new Error("It never became true");
+  while (!(await holds()))
+    if (performance.now() > deadline) throw new Error("It never became true");
 }
 
 for (const kind of VAULT_KINDS)
@@ -84,11 +86,19 @@ for (const kind of VAULT_KINDS)
       const config = vaultConfig(server, more);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       const csr = opensslCsr(`URI:${serviceUri(ca.manager, "web")}`).csr;
-      return { ca, csr, config, app: await createTestApp({}, ca), int: String(config.IntermediatePKIPath) };
+      return {
+        ca,
+        csr,
+        config,
+        app: await createTestApp({}, ca),
+        int: String(config.IntermediatePKIPath),
+      };
     };
 
     for (const failure of FAILURES)
-      it(`${failure.name}: ${failure.status}, and by itself well again`, { timeout: 90_000 }, async () => {
+      it(`${failure.name}: ${failure.status}, and by itself well again`, {
+        timeout: 90_000,
+      }, async () => {
         const { ca, app, csr, int } = await start();
         const local = await start({ LeafSigning: "local" });
         assert.equal((await sign(app, csr)).status, 200);
@@ -133,12 +143,17 @@ for (const kind of VAULT_KINDS)
     });
 
     it("a token that was revoked: 503, and readiness says so until another one is configured", async () => {
-      const token = await server.tokenWith('path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }');
+      const token = await server.tokenWith(
+        'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }',
+      );
       const { ca, app, csr, config } = await start({ Token: token });
       await server.must("POST", "auth/token/revoke", { token });
       const answer = await sign(app, csr);
       assert.equal(answer.status, 503, await answer.text());
-      assert.match(await (await app.fetch("/readyz")).text(), /token is unknown, expired or revoked.*since \d{4}-/);
+      assert.match(
+        await (await app.fetch("/readyz")).text(),
+        /token is unknown, expired or revoked.*since \d{4}-/,
+      );
       assert.ok(await ca.manager.configure(toVault({ ...config, Token: server.token })));
       assert.equal((await sign(app, csr)).status, 200);
       assert.equal((await app.fetch("/readyz")).status, 200);
@@ -160,26 +175,39 @@ for (const kind of VAULT_KINDS)
         [{ PrivateKeyType: "rsa", PrivateKeyBits: 2048 }, /cannot update the PrivateKeyType field/],
         [{ RootPKIPath: config.IntermediatePKIPath }, /must not be the root's own path/],
         [{ AuthMethod: { Type: "approle" } }, /but not both/],
-        [{ Address: "http://192.0.2.1:8200" }, /MESHCA_VAULT_ALLOW|not one that this server may ask/],
+        [
+          { Address: "http://192.0.2.1:8200" },
+          /MESHCA_VAULT_ALLOW|not one that this server may ask/,
+        ],
         [{ Tokn: "x" }, /did you mean Token/],
         ...(kind === "openbao"
           ? ([
               [{ Namespace: "nowhere" }, /namespace/i],
               [{ RootPKIPath: "not-pki" }, /not pki/],
             ] as [Record<string, unknown>, RegExp][])
-          : ([[{ Namespace: "nowhere" }, /has no namespaces/]] as [Record<string, unknown>, RegExp][])),
+          : ([[{ Namespace: "nowhere" }, /has no namespaces/]] as [
+              Record<string, unknown>,
+              RegExp,
+            ][])),
       ];
       for (const [more, says] of cases) {
         const answer = await put(more);
         const text = await answer.text();
-        assert.equal(answer.status, 400, `${JSON.stringify(Object.keys(more))}: ${answer.status} ${text}`);
+        assert.equal(
+          answer.status,
+          400,
+          `${JSON.stringify(Object.keys(more))}: ${answer.status} ${text}`,
+        );
         assert.match(text, says);
         assert.equal(ca.backend.document, document);
       }
       assert.deepEqual(await inventory(server), before);
       // Another cluster's mount is not ours to use.
       const other = await createVaultCa();
-      await assert.rejects(other.manager.configure(toVault(config)), /another (cluster|trust domain)|other cluster/);
+      await assert.rejects(
+        other.manager.configure(toVault(config)),
+        /another (cluster|trust domain)|other cluster/,
+      );
       assert.deepEqual(await inventory(server), before);
       await ca.manager.close();
     });

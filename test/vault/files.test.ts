@@ -1,6 +1,7 @@
 /**
- * Files and addresses that a Vault configuration names, over HTTP against a real server: what the settings of this machine
- * do not list is not read and not asked, and a stored configuration outlives a setting that refuses it.
+ * Files and addresses that a Vault configuration names, over HTTP against a real server: what the
+ * settings of this machine do not list is not read and not asked, and a stored configuration
+ * outlives a setting that refuses it.
  * @module
  */
 import assert from "node:assert/strict";
@@ -28,7 +29,8 @@ describe("files of a Vault configuration", { skip: noOwnVault }, () => {
       mkdirSync(listed);
       mkdirSync(join(top, "unlisted"));
       mkdirSync(join(top, "data"), { mode: 0o700 });
-      for (const folder of ["listed", "unlisted"]) writeFileSync(join(top, folder, "token"), vault.token);
+      for (const folder of ["listed", "unlisted"])
+        writeFileSync(join(top, folder, "token"), vault.token);
       writeFileSync(join(listed, "kek"), `k:${Buffer.alloc(32, 7).toString("base64")}`);
       writeFileSync(join(listed, "management"), MANAGEMENT);
       execFileSync("mkfifo", [join(listed, "fifo")]);
@@ -51,7 +53,10 @@ describe("files of a Vault configuration", { skip: noOwnVault }, () => {
     ...more,
   });
   const headers = { "X-Consul-Token": MANAGEMENT };
-  const configure = async (server: ServerProcess, Config: Readonly<Record<string, unknown>>): Promise<[number, string]> => {
+  const configure = async (
+    server: ServerProcess,
+    Config: Readonly<Record<string, unknown>>,
+  ): Promise<[number, string]> => {
     const answer = await fetch(`${server.url}/v1/connect/ca/configuration`, {
       method: "PUT",
       headers,
@@ -65,10 +70,12 @@ describe("files of a Vault configuration", { skip: noOwnVault }, () => {
     await answer.text();
     return answer.status;
   };
-  const readiness = async ({ url }: ServerProcess): Promise<string> => (await fetch(`${url}/readyz`, { headers })).text();
+  const readiness = async ({ url }: ServerProcess): Promise<string> =>
+    (await fetch(`${url}/readyz`, { headers })).text();
   const until = async (holds: () => Promise<boolean>): Promise<void> => {
     const deadline = performance.now() + 20_000;
-    while (!(await holds())) if (performance.now() > deadline) throw new Error("It never became true");
+    while (!(await holds()))
+      if (performance.now() > deadline) throw new Error("It never became true");
   };
   const withFile = (path: string, more: Readonly<Record<string, unknown>> = {}) => {
     const { Token: _, ...config } = vaultConfig(vault);
@@ -90,23 +97,50 @@ describe("files of a Vault configuration", { skip: noOwnVault }, () => {
       const token = { TokenFile: undefined, Token: vault.token };
       const hint = new RegExp(`add "${join(top, "unlisted")}" to MESHCA_SECRET_DIRS`);
       const cases: readonly (readonly [more: Readonly<Record<string, unknown>>, says: RegExp])[] = [
-        [{ TokenFile: join(listed, "kek") }, /TokenFile: ".*" is the file that MESHCA_KEK_FILE names/],
-        [{ TokenFile: join(listed, "management") }, /is the file that MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE names/],
+        [
+          { TokenFile: join(listed, "kek") },
+          /TokenFile: ".*" is the file that MESHCA_KEK_FILE names/,
+        ],
+        [
+          { TokenFile: join(listed, "management") },
+          /is the file that MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE names/,
+        ],
         [{ TokenFile: join(listed, "audit.log") }, /is the file that MESHCA_AUDIT names/],
         [{ TokenFile: "/proc/self/environ" }, /is below \/proc, of which nothing is read/],
-        [{ TokenFile: join(top, "data", "meshca.db") }, /is below the data folder, of which nothing is read/],
+        [
+          { TokenFile: join(top, "data", "meshca.db") },
+          /is below the data folder, of which nothing is read/,
+        ],
         [{ TokenFile: join(listed, "fifo") }, /is not a regular file/],
         [{ TokenFile: unlisted }, hint],
         [{ ...token, CAFile: unlisted }, hint],
         [{ ...token, CAPath: join(top, "unlisted") }, /CAPath: .*MESHCA_SECRET_DIRS/],
         [{ ...token, CertFile: unlisted, KeyFile: join(listed, "kek") }, hint],
-        [{ ...token, CertFile: join(listed, "token"), KeyFile: join(listed, "kek") }, /KeyFile: .* is the file that MESHCA_KEK_FILE names/],
+        [
+          { ...token, CertFile: join(listed, "token"), KeyFile: join(listed, "kek") },
+          /KeyFile: .* is the file that MESHCA_KEK_FILE names/,
+        ],
         [approle({ role_id_file_path: unlisted, secret_id: "s" }), hint],
         [approle({ role_id: "r", secret_id_file_path: unlisted }), hint],
         [jwt("jwt", { path: unlisted }), hint],
         [jwt("kubernetes", { token_path: unlisted }), hint],
-        [{ TokenFile: undefined, AuthMethod: { Type: "userpass", Params: { username: "u", password_file_path: unlisted } } }, hint],
-        [{ TokenFile: undefined, AuthMethod: { Type: "ldap", Params: { username: "u", password_file_path: unlisted } } }, hint],
+        [
+          {
+            TokenFile: undefined,
+            AuthMethod: {
+              Type: "userpass",
+              Params: { username: "u", password_file_path: unlisted },
+            },
+          },
+          hint,
+        ],
+        [
+          {
+            TokenFile: undefined,
+            AuthMethod: { Type: "ldap", Params: { username: "u", password_file_path: unlisted } },
+          },
+          hint,
+        ],
       ];
       for (const [more, says] of cases) {
         const [status, text] = await configure(server, withFile("", more));
@@ -123,16 +157,23 @@ describe("files of a Vault configuration", { skip: noOwnVault }, () => {
   });
 
   it("of a stored configuration that are not listed any more are named by readiness, and leaves are signed here", async () => {
-    const first = await startServer(environment({ MESHCA_SECRET_DIRS: `${listed}, ${join(top, "unlisted")}` }));
+    const first = await startServer(
+      environment({ MESHCA_SECRET_DIRS: `${listed}, ${join(top, "unlisted")}` }),
+    );
     try {
-      assert.deepEqual(await configure(first, withFile(join(top, "unlisted", "token"), { LeafSigning: "local" })), [200, ""]);
+      assert.deepEqual(
+        await configure(first, withFile(join(top, "unlisted", "token"), { LeafSigning: "local" })),
+        [200, ""],
+      );
     } finally {
       await first.stop();
     }
     const second = await startServer(environment());
     try {
       assert.equal(await sign(second), 200);
-      await until(async () => (await readiness(second)).includes(`add "${join(top, "unlisted")}" to MESHCA_SECRET_DIRS`));
+      await until(async () =>
+        (await readiness(second)).includes(`add "${join(top, "unlisted")}" to MESHCA_SECRET_DIRS`),
+      );
       assert.match(await readiness(second), /^ok\n/);
       assert.equal(await sign(second), 200);
     } finally {
@@ -145,7 +186,10 @@ describe("files of a Vault configuration", { skip: noOwnVault }, () => {
     try {
       const [status, text] = await configure(server, withFile(join(listed, "token")));
       assert.equal(status, 400, text);
-      assert.match(text, /is not one that this server may ask: name its host or its range of addresses in MESHCA_VAULT_ALLOW/);
+      assert.match(
+        text,
+        /is not one that this server may ask: name its host or its range of addresses in MESHCA_VAULT_ALLOW/,
+      );
     } finally {
       await server.stop();
     }

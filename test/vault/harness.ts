@@ -1,5 +1,6 @@
 /**
- * A CA whose root is in a real Vault: the real manager, sealer, provider and client over the memory store.
+ * A CA whose root is in a real Vault: the real manager, sealer, provider and client over the memory
+ * store.
  * @module
  */
 import assert from "node:assert/strict";
@@ -18,7 +19,16 @@ import type { ProviderTypes } from "../../src/core/provider.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { systemClock } from "../../src/entry/platform.ts";
 import { readChain, requireSigning } from "../core/ca/harness.ts";
-import { createTestCa, DEFAULT_BOOTSTRAP, inFolder, openssl, opensslCsr, serviceUri, silentLog, type TestCa } from "../fakes/ca.ts";
+import {
+  createTestCa,
+  DEFAULT_BOOTSTRAP,
+  inFolder,
+  openssl,
+  opensslCsr,
+  serviceUri,
+  silentLog,
+  type TestCa,
+} from "../fakes/ca.ts";
 import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts";
 import type { VaultServer } from "./server.ts";
 
@@ -46,7 +56,9 @@ export interface VaultCaOptions extends Partial<Omit<ManagerOptions, "clock">> {
 /** The clock of the CA, set to the time that Vault has. */
 export const clockNow = (): FakeClock => createFakeClock(new Date());
 
-/** Starts a CA with the built-in provider, to which Vault is known; or with `bootstrap` in Vault. */
+/**
+ * Starts a CA with the built-in provider, to which Vault is known; or with `bootstrap` in Vault.
+ */
 export async function createVaultCa({
   connect = connectReal,
   clock = clockNow(),
@@ -58,7 +70,10 @@ export async function createVaultCa({
 }
 
 /** Fresh mounts of a server, also of one that earlier tests or runs have used. */
-export function vaultConfig(server: VaultServer, more: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {
+export function vaultConfig(
+  server: VaultServer,
+  more: Readonly<Record<string, unknown>> = {},
+): Record<string, unknown> {
   const n = crypto.randomUUID().slice(0, 8);
   return {
     Address: server.address,
@@ -70,8 +85,18 @@ export function vaultConfig(server: VaultServer, more: Readonly<Record<string, u
   };
 }
 
-export function toVault(config: Readonly<Record<string, unknown>>, more: Partial<ConfigurationRequest> = {}): ConfigurationRequest {
-  return { provider: "vault", config, state: null, forceWithoutCrossSigning: false, modifyIndex: null, ...more };
+export function toVault(
+  config: Readonly<Record<string, unknown>>,
+  more: Partial<ConfigurationRequest> = {},
+): ConfigurationRequest {
+  return {
+    provider: "vault",
+    config,
+    state: null,
+    forceWithoutCrossSigning: false,
+    modifyIndex: null,
+    ...more,
+  };
 }
 
 export function bootstrapIn(config: Readonly<Record<string, unknown>>) {
@@ -81,14 +106,22 @@ export function bootstrapIn(config: Readonly<Record<string, unknown>>) {
 /** Rotates whatever was changed since. */
 export const NOW: RotationRequest = { forceWithoutCrossSigning: false, modifyIndex: null };
 
-/** All of Vault that is ours to leave as it was: mounts, and in each PKI engine issuers, keys and roles. */
+/**
+ * All of Vault that is ours to leave as it was: mounts, and in each PKI engine issuers, keys and
+ * roles.
+ */
 export async function inventory(server: VaultServer): Promise<Record<string, unknown>> {
   const mounts = (await server.must("GET", "sys/mounts")).data as Record<string, { type: string }>;
   const found: Record<string, unknown> = {};
   for (const [path, { type }] of Object.entries(mounts)) {
     if (type !== "pki") continue;
-    const list = async (what: string) => ((await server.call("GET", `${path}${what}?list=true`)).body?.data?.keys ?? []).length;
-    found[path] = { issuers: await list("issuers"), keys: await list("keys"), roles: await list("roles") };
+    const list = async (what: string) =>
+      ((await server.call("GET", `${path}${what}?list=true`)).body?.data?.keys ?? []).length;
+    found[path] = {
+      issuers: await list("issuers"),
+      keys: await list("keys"),
+      roles: await list("roles"),
+    };
   }
   return found;
 }
@@ -110,13 +143,24 @@ export function requireOpenssl(pem: string, root: string, at: Date): void {
     };
     const chain = file("chain.pem", pem);
     const seconds = String(Math.floor(at.getTime() / 1000));
-    const said = openssl(["verify", "-x509_strict", "-attime", seconds, "-CAfile", file("root.pem", root), "-untrusted", chain, chain]);
+    const said = openssl([
+      "verify",
+      "-x509_strict",
+      "-attime",
+      seconds,
+      "-CAfile",
+      file("root.pem", root),
+      "-untrusted",
+      chain,
+      chain,
+    ]);
     assert.match(said, /: OK/);
   });
 }
 
 /** A request for a service of a CA. */
-export const csrOf = ({ manager }: TestCa, service = "web"): string => opensslCsr(`URI:${serviceUri(manager, service)}`).csr;
+export const csrOf = ({ manager }: TestCa, service = "web"): string =>
+  opensslCsr(`URI:${serviceUri(manager, service)}`).csr;
 
 /** Has leaves signed, and verified under each published root, by openssl too. */
 export async function requireAll(ca: TestCa): Promise<void> {
@@ -135,7 +179,10 @@ export async function settle(ca: TestCa): Promise<void> {
   }
 }
 
-/** `refuse`: no effect, an error. `lose`: the effect, and an error. `away`: that call and all after it are refused. */
+/**
+ * `refuse`: no effect, an error. `lose`: the effect, and an error. `away`: that call and all after
+ * it are refused.
+ */
 export type Cut = "refuse" | "lose" | "away";
 
 export interface Cutting {
@@ -160,7 +207,10 @@ export function cutting(inner: Connect = connectReal): Cutting {
     left--;
     if (left !== 0 && !(mode === "away" && hit !== null)) return call();
     hit ??= name;
-    const fail = () => Promise.reject(new VaultError(mode === "lose" ? "timeout" : "unreachable", `Vault: ${name} was cut`));
+    const fail = () =>
+      Promise.reject(
+        new VaultError(mode === "lose" ? "timeout" : "unreachable", `Vault: ${name} was cut`),
+      );
     return mode === "lose" ? Promise.resolve(call()).then(fail) : fail();
   };
   return {
@@ -170,7 +220,8 @@ export function cutting(inner: Connect = connectReal): Cutting {
         get(target, name: keyof VaultClient) {
           const value = target[name];
           if (typeof value !== "function" || name === "close") return value;
-          return (...args: unknown[]) => cut(name, () => (value as (...args: unknown[]) => unknown).apply(target, args));
+          return (...args: unknown[]) =>
+            cut(name, () => (value as (...args: unknown[]) => unknown).apply(target, args));
         },
       });
     },
@@ -190,20 +241,43 @@ export function cutting(inner: Connect = connectReal): Cutting {
 }
 
 /** Has an operator make another root in a mount, and its default. */
-export async function generateAnother(server: VaultServer, { RootPKIPath }: Record<string, unknown>): Promise<void> {
-  const { data } = await server.must("POST", `${RootPKIPath}/root/generate/internal`, { common_name: "theirs", ttl: "80000h" });
+export async function generateAnother(
+  server: VaultServer,
+  { RootPKIPath }: Record<string, unknown>,
+): Promise<void> {
+  const { data } = await server.must("POST", `${RootPKIPath}/root/generate/internal`, {
+    common_name: "theirs",
+    ttl: "80000h",
+  });
   await server.must("POST", `${RootPKIPath}/config/issuers`, { default: data.issuer_id });
 }
 
-/** Has an operator import an intermediate of an external root, with its chain, where the root of a configuration is to be. @returns that root as PEM */
-export async function importBelowExternal(server: VaultServer, { RootPKIPath }: Record<string, unknown>): Promise<string> {
+/**
+ * Has an operator import an intermediate of an external root, with its chain, where the root of a
+ * configuration is to be.
+ * @returns that root as PEM
+ */
+export async function importBelowExternal(
+  server: VaultServer,
+  { RootPKIPath }: Record<string, unknown>,
+): Promise<string> {
   const above = `${RootPKIPath}-above`;
   for (const path of [above, RootPKIPath])
-    await server.must("POST", `sys/mounts/${path}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
-  const top = await server.must("POST", `${above}/root/generate/internal`, { common_name: "company root", ttl: "87600h" });
-  const { data } = await server.must("POST", `${RootPKIPath}/intermediate/generate/internal`, { common_name: "mesh issuer" });
+    await server.must("POST", `sys/mounts/${path}`, {
+      type: "pki",
+      config: { max_lease_ttl: "87600h" },
+    });
+  const top = await server.must("POST", `${above}/root/generate/internal`, {
+    common_name: "company root",
+    ttl: "87600h",
+  });
+  const { data } = await server.must("POST", `${RootPKIPath}/intermediate/generate/internal`, {
+    common_name: "mesh issuer",
+  });
   const certify = { csr: data.csr, use_csr_values: true, format: "pem_bundle", ttl: "60000h" };
   const signed = await server.must("POST", `${above}/root/sign-intermediate`, certify);
-  await server.must("POST", `${RootPKIPath}/intermediate/set-signed`, { certificate: signed.data.certificate });
+  await server.must("POST", `${RootPKIPath}/intermediate/set-signed`, {
+    certificate: signed.data.certificate,
+  });
   return top.data.certificate as string;
 }

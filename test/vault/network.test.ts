@@ -1,6 +1,7 @@
 /**
- * What lies between meshca and Vault fails: names, certificates, proxies, redirects, and the server's own end. Each has its
- * own answer over HTTP, readiness says since when and why, and all is well by itself when it is over.
+ * What lies between meshca and Vault fails: names, certificates, proxies, redirects, and the
+ * server's own end. Each has its own answer over HTTP, readiness says since when and why, and all
+ * is well by itself when it is over.
  * @module
  */
 import assert from "node:assert/strict";
@@ -26,7 +27,14 @@ import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "./server.ts"
 
 const HOST = "vault.test";
 
-type Trouble = "none" | "name" | "certificate" | "html" | "to Vault" | "elsewhere" | "another status";
+type Trouble =
+  | "none"
+  | "name"
+  | "certificate"
+  | "html"
+  | "to Vault"
+  | "elsewhere"
+  | "another status";
 
 interface Case {
   readonly trouble: Trouble;
@@ -39,8 +47,16 @@ const CASES: readonly Case[] = [
   { trouble: "name", status: 503, says: /host \\?"vault\.test\\?" has no address/ },
   { trouble: "certificate", status: 502, says: /TLS cannot be established/ },
   { trouble: "html", status: 503, says: /Vault failed: status 502/ },
-  { trouble: "elsewhere", status: 502, says: /192\.0\.2\.1.*MESHCA_VAULT_ALLOW|not one that this server may ask/ },
-  { trouble: "another status", status: 500, says: /a redirect of status 302, which is not followed/ },
+  {
+    trouble: "elsewhere",
+    status: 502,
+    says: /192\.0\.2\.1.*MESHCA_VAULT_ALLOW|not one that this server may ask/,
+  },
+  {
+    trouble: "another status",
+    status: 500,
+    says: /a redirect of status 302, which is not followed/,
+  },
 ];
 
 async function listening(server: Server): Promise<number> {
@@ -48,7 +64,8 @@ async function listening(server: Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-const sign = (app: TestApp, csr: string) => app.fetch("/v1/connect/ca/sign", { method: "PUT", body: csr });
+const sign = (app: TestApp, csr: string) =>
+  app.fetch("/v1/connect/ca/sign", { method: "PUT", body: csr });
 
 for (const kind of VAULT_KINDS)
   describe(`the way to ${kind}`, { skip: noOwnVault }, () => {
@@ -60,17 +77,30 @@ for (const kind of VAULT_KINDS)
 
     /** A proxy before Vault, which may do something else. */
     const proxy: RequestListener = async (request, response) => {
-      const redirect = (status: number, to: string) => void response.writeHead(status, { Location: `${to}${request.url}` }).end();
-      if (trouble === "html") return void response.writeHead(502, { "Content-Type": "text/html" }).end("<html>Bad Gateway</html>");
+      const redirect = (status: number, to: string) =>
+        void response.writeHead(status, { Location: `${to}${request.url}` }).end();
+      if (trouble === "html")
+        return void response
+          .writeHead(502, { "Content-Type": "text/html" })
+          .end("<html>Bad Gateway</html>");
       if (trouble === "elsewhere") return redirect(307, "https://192.0.2.1:8200");
       if (trouble === "another status") return redirect(302, `https://${HOST}:${port}`);
-      if (trouble === "to Vault" && request.headers.host === `${HOST}:${port}`) return redirect(307, `https://other.${HOST}:${port}`);
+      if (trouble === "to Vault" && request.headers.host === `${HOST}:${port}`)
+        return redirect(307, `https://other.${HOST}:${port}`);
       const chunks: Uint8Array[] = [];
       for await (const chunk of request) chunks.push(chunk);
-      const headers = Object.entries(request.headers).filter(([name]) => name.startsWith("x-vault-")) as [string, string][];
+      const headers = Object.entries(request.headers).filter(([name]) =>
+        name.startsWith("x-vault-"),
+      ) as [string, string][];
       const body = chunks.length === 0 ? {} : { body: Buffer.concat(chunks) };
-      const answer = await fetch(`${server.address}${request.url}`, { method: request.method ?? "GET", headers, ...body });
-      response.writeHead(answer.status, { "Content-Type": answer.headers.get("Content-Type") ?? "text/plain" });
+      const answer = await fetch(`${server.address}${request.url}`, {
+        method: request.method ?? "GET",
+        headers,
+        ...body,
+      });
+      response.writeHead(answer.status, {
+        "Content-Type": answer.headers.get("Content-Type") ?? "text/plain",
+      });
       response.end(new Uint8Array(await answer.arrayBuffer()));
     };
 
@@ -82,20 +112,34 @@ for (const kind of VAULT_KINDS)
           clock: { now: () => clock.now(), sleep: systemClock.sleep },
           random: systemRandom,
           log: silentLog,
-          readFile: () => readFileSync(join(folder, trouble === "certificate" ? "b-ca.pem" : "a-ca.pem"), "utf8"),
+          readFile: () =>
+            readFileSync(join(folder, trouble === "certificate" ? "b-ca.pem" : "a-ca.pem"), "utf8"),
           listFolder: () => [],
           resolve: async () => {
             if (trouble === "name") throw new Error("ENOTFOUND");
             // Nobody listens at the first.
             return ["127.0.0.2", "127.0.0.1"];
           },
-          allow: createAllowList({ hosts: [HOST, `other.${HOST}`], ranges: [readRange("127.0.0.0/8") ?? []].flat(), loopback: false }),
+          allow: createAllowList({
+            hosts: [HOST, `other.${HOST}`],
+            ranges: [readRange("127.0.0.0/8") ?? []].flat(),
+            loopback: false,
+          }),
         });
 
     const start = async () => {
       const clock = clockNow();
-      const config = { ...vaultConfig(server), Address: `https://${HOST}:${port}`, CAFile: "ca.pem", TLSServerName: HOST };
-      const ca = await createVaultCa({ bootstrap: bootstrapIn(config), clock, connect: connectBy(clock) });
+      const config = {
+        ...vaultConfig(server),
+        Address: `https://${HOST}:${port}`,
+        CAFile: "ca.pem",
+        TLSServerName: HOST,
+      };
+      const ca = await createVaultCa({
+        bootstrap: bootstrapIn(config),
+        clock,
+        connect: connectBy(clock),
+      });
       const { csr } = opensslCsr(`URI:${serviceUri(ca.manager, "web")}`);
       return { ca, csr, clock, app: await createTestApp({}, ca) };
     };
@@ -126,7 +170,9 @@ for (const kind of VAULT_KINDS)
     });
 
     for (const { trouble: kindOf, status, says } of CASES)
-      it(`trouble with ${kindOf}: ${status}, and by itself well again`, { timeout: 60_000 }, async () => {
+      it(`trouble with ${kindOf}: ${status}, and by itself well again`, {
+        timeout: 60_000,
+      }, async () => {
         const { ca, csr, clock, app } = await start();
         assert.equal((await sign(app, csr)).status, 200);
         try {
@@ -167,7 +213,9 @@ for (const kind of VAULT_KINDS)
       await ca.manager.close();
     });
 
-    it("a server that is killed and started again is found again, with what it has on disk", { timeout: 90_000 }, async () => {
+    it("a server that is killed and started again is found again, with what it has on disk", {
+      timeout: 90_000,
+    }, async () => {
       const durable = await startVault({ kind, durable: true });
       try {
         const ca = await createVaultCa({ bootstrap: bootstrapIn(vaultConfig(durable)) });

@@ -1,6 +1,6 @@
 /**
- * Which leaves are ours where Vault has the root: those of the issuers that signed for us, earlier ones and those of a
- * retired root too, and none that hangs below the same root by other ways.
+ * Which leaves are ours where Vault has the root: those of the issuers that signed for us, earlier
+ * ones and those of a retired root too, and none that hangs below the same root by other ways.
  * @module
  */
 import assert from "node:assert/strict";
@@ -18,8 +18,10 @@ import { serviceUri, type TestCa } from "../fakes/ca.ts";
 import { bootstrapIn, createVaultCa, csrOf, NOW, toVault, vaultConfig } from "./harness.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
 
-const isOurs = (ca: TestCa, leaf: Certificate, state = ca.manager.require().state) => isOwnLeaf(leaf, state, ca.clock.now());
-const signed = async (ca: TestCa) => readChain((await ca.manager.sign(csrOf(ca))).certificatePem).leaf;
+const isOurs = (ca: TestCa, leaf: Certificate, state = ca.manager.require().state) =>
+  isOwnLeaf(leaf, state, ca.clock.now());
+const signed = async (ca: TestCa) =>
+  readChain((await ca.manager.sign(csrOf(ca))).certificatePem).leaf;
 
 for (const kind of vaultKinds)
   describe(`leaves of ours with the root in ${kind}`, { skip: noVault }, () => {
@@ -43,9 +45,12 @@ for (const kind of vaultKinds)
       const third = await signed(ca);
       for (const leaf of [first, second, third]) assert.equal(await isOurs(ca, leaf), true);
 
-      // Schema 2 has no record: the retired root's last issuer stands in what Vault's provider keeps.
+      // Schema 2 has no record: the retired root's last issuer stands in what Vault's provider
+      // keeps.
       const codec = createCodec(ca.sealer);
-      const old = await codec.decode(await codec.encode({ ...ca.manager.require().state, schema: 2 }));
+      const old = await codec.decode(
+        await codec.encode({ ...ca.manager.require().state, schema: 2 }),
+      );
       assert.equal(await isOurs(ca, second, old), false);
       const complete = withKeptIssuers(old, ca.providers);
       for (const [leaf, known] of [
@@ -66,7 +71,11 @@ for (const kind of vaultKinds)
       const request = await makeCaRequest(key, "sec.example", signingUri(state.clusterId));
       const [theirs] = (await provider?.signIntermediate(request, now)) ?? [];
       assert.ok(theirs !== undefined);
-      const below = await makeLeaf({ certificate: theirs, privateKey: key.privateKey }, now, new Date(now.getTime() + 60_000));
+      const below = await makeLeaf(
+        { certificate: theirs, privateKey: key.privateKey },
+        now,
+        new Date(now.getTime() + 60_000),
+      );
       assert.notEqual(await findPath(below, [theirs], root, now), null);
       assert.equal(await isOurs(ca, below), false);
 
@@ -81,7 +90,9 @@ for (const kind of vaultKinds)
         not_before_duration: "10m",
       };
       await server.must("POST", `${config.RootPKIPath}/roles/other`, role);
-      const { data } = await server.must("POST", `${config.RootPKIPath}/issue/other`, { uri_sans: uri });
+      const { data } = await server.must("POST", `${config.RootPKIPath}/issue/other`, {
+        uri_sans: uri,
+      });
       const direct = readCertificatePem(String(data.certificate));
       assert.deepEqual(direct.uris, [uri]);
       assert.equal(await isOurs(ca, direct), false);

@@ -1,6 +1,6 @@
 /**
- * The least that a token must be allowed: with it all works, and without any one row of it a change is refused, naming
- * path and capability, and changes nothing.
+ * The least that a token must be allowed: with it all works, and without any one row of it a change
+ * is refused, naming path and capability, and changes nothing.
  * @module
  */
 import assert from "node:assert/strict";
@@ -45,11 +45,27 @@ interface Mode {
   readonly rows: readonly Row[];
 }
 
-const withoutMounts = (rows: readonly Row[]) => rows.filter(([path]) => !path.startsWith("sys/mounts/"));
+const withoutMounts = (rows: readonly Row[]) =>
+  rows.filter(([path]) => !path.startsWith("sys/mounts/"));
 const MODES: readonly Mode[] = [
-  { name: "self-managed, vault", signing: "vault", operator: false, rows: [...COMMON, ...MAKES_ROOT, ...SIGNS_IN_VAULT] },
-  { name: "self-managed, local", signing: "local", operator: false, rows: [...COMMON, ...MAKES_ROOT] },
-  { name: "vault-managed, vault", signing: "vault", operator: true, rows: [...COMMON, ...withoutMounts(SIGNS_IN_VAULT)] },
+  {
+    name: "self-managed, vault",
+    signing: "vault",
+    operator: false,
+    rows: [...COMMON, ...MAKES_ROOT, ...SIGNS_IN_VAULT],
+  },
+  {
+    name: "self-managed, local",
+    signing: "local",
+    operator: false,
+    rows: [...COMMON, ...MAKES_ROOT],
+  },
+  {
+    name: "vault-managed, vault",
+    signing: "vault",
+    operator: true,
+    rows: [...COMMON, ...withoutMounts(SIGNS_IN_VAULT)],
+  },
   { name: "vault-managed, local", signing: "local", operator: true, rows: COMMON },
 ];
 
@@ -65,17 +81,31 @@ for (const kind of vaultKinds)
     after(() => server.stop());
 
     for (const mode of MODES)
-      it(`${mode.name}: every row is needed, and together they are enough`, { timeout: 120_000 }, async () => {
+      it(`${mode.name}: every row is needed, and together they are enough`, {
+        timeout: 120_000,
+      }, async () => {
         const config = vaultConfig(server, { LeafSigning: mode.signing });
         const [R, I] = [String(config.RootPKIPath), String(config.IntermediatePKIPath)];
         if (mode.operator) {
-          for (const path of [R, I]) await server.must("POST", `sys/mounts/${path}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
-          await server.must("POST", `${R}/root/generate/internal`, { common_name: "made by operators", ttl: "87600h" });
+          for (const path of [R, I])
+            await server.must("POST", `sys/mounts/${path}`, {
+              type: "pki",
+              config: { max_lease_ttl: "87600h" },
+            });
+          await server.must("POST", `${R}/root/generate/internal`, {
+            common_name: "made by operators",
+            ttl: "87600h",
+          });
         }
         const real = (path: string) => path.replace(/\bR\b/, R).replace(/\bI\b/, I);
         const tokenFor = (rows: readonly Row[]) =>
           server.tokenWith(
-            rows.map(([path, names]) => `path "${real(path)}" { capabilities = [${names.map((n) => `"${n}"`).join(", ")}] }`).join("\n"),
+            rows
+              .map(
+                ([path, names]) =>
+                  `path "${real(path)}" { capabilities = [${names.map((n) => `"${n}"`).join(", ")}] }`,
+              )
+              .join("\n"),
             // The default policy would give the first three rows.
             { no_default_policy: true },
           );
@@ -92,13 +122,24 @@ for (const kind of vaultKinds)
           assert.ok(error.message.includes(real(path)), `${path}: ${error.message}`);
           // The token's own path is met before what it may do is looked at.
           if (path !== "auth/token/lookup-self")
-            assert.ok(error.message.includes(path.startsWith("sys/mounts") ? "read" : (capability as string)), error.message);
+            assert.ok(
+              error.message.includes(
+                path.startsWith("sys/mounts") ? "read" : (capability as string),
+              ),
+              error.message,
+            );
           assert.ok(!error.message.includes(token));
           assert.deepEqual(await inventory(server), before, path);
           assert.equal(ca.manager.require().state.config.provider, "consul");
         }
-        assert.ok(await ca.manager.configure(toVault({ ...config, Token: await tokenFor(mode.rows) })));
-        await requireSigning(ca.manager, opensslCsr(`URI:${serviceUri(ca.manager, "web")}`).csr, ca.clock.now());
+        assert.ok(
+          await ca.manager.configure(toVault({ ...config, Token: await tokenFor(mode.rows) })),
+        );
+        await requireSigning(
+          ca.manager,
+          opensslCsr(`URI:${serviceUri(ca.manager, "web")}`).csr,
+          ca.clock.now(),
+        );
         await ca.manager.close();
       });
   });

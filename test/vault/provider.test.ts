@@ -1,5 +1,6 @@
 /**
- * The root in Vault: made, adopted, under an external one; leaves in both modes; switches there and back.
+ * The root in Vault: made, adopted, under an external one; leaves in both modes; switches there and
+ * back.
  * @module
  */
 import assert from "node:assert/strict";
@@ -11,7 +12,16 @@ import { lint } from "../../src/core/x509/lint.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
 import { requireSigning } from "../core/ca/harness.ts";
 import { configuration, confirmOver } from "../fakes/ca.ts";
-import { bootstrapIn, createVaultCa, csrOf, inventory, readSent, requireOpenssl, toVault, vaultConfig } from "./harness.ts";
+import {
+  bootstrapIn,
+  createVaultCa,
+  csrOf,
+  inventory,
+  readSent,
+  requireOpenssl,
+  toVault,
+  vaultConfig,
+} from "./harness.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
 
 const HOUR = 3_600_000;
@@ -29,7 +39,9 @@ for (const kind of vaultKinds)
 
     for (const mode of ["vault", "local"] as const)
       it(`bootstrap makes root and intermediate, and leaves are signed with LeafSigning ${mode}`, async () => {
-        const ca = await createVaultCa({ bootstrap: bootstrapIn(vaultConfig(server, { LeafSigning: mode })) });
+        const ca = await createVaultCa({
+          bootstrap: bootstrapIn(vaultConfig(server, { LeafSigning: mode })),
+        });
         const leaf = await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
         const { state, active } = ca.manager.require();
         assert.equal(active.certificate.uris[0], `spiffe://${state.clusterId}.consul`);
@@ -42,7 +54,8 @@ for (const kind of vaultKinds)
         );
         assert.ok(leaf.notAfter <= (issuersOf(active)[0]?.notAfter as Date));
         requireOpenssl(certificatePem, pemOf(active.certificate), ca.clock.now());
-        // A given server's token may be a word, such as "root", that the state has for other reasons.
+        // A given server's token may be a word, such as "root", that the state has for other
+        // reasons.
         if (kind !== "given") assert.ok(!JSON.stringify(state).includes(server.token));
         await ca.manager.close();
       });
@@ -53,13 +66,19 @@ for (const kind of vaultKinds)
       assert.ok(provider !== null);
       const key = await generateCaKey({ type: "ec", bits: 384 });
       const uri = signingUri(state.clusterId);
-      const [made] = await provider.signIntermediate(await makeCaRequest(key, "sec.example", uri), ca.clock.now());
+      const [made] = await provider.signIntermediate(
+        await makeCaRequest(key, "sec.example", uri),
+        ca.clock.now(),
+      );
       assert.ok(made !== undefined);
       assert.deepEqual(await lint(made, "intermediate", active.certificate), []);
       assert.deepEqual(made.key.spki, key.info.spki);
       requireOpenssl(pemOf(made), pemOf(active.certificate), ca.clock.now());
       const other = await makeCaRequest(key, "sec.example", "spiffe://elsewhere.consul");
-      await assert.rejects(provider.signIntermediate(other, ca.clock.now()), /must have the one name/);
+      await assert.rejects(
+        provider.signIntermediate(other, ca.clock.now()),
+        /must have the one name/,
+      );
       await ca.manager.close();
     });
 
@@ -71,12 +90,16 @@ for (const kind of vaultKinds)
       await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
       assert.ok(await ca.manager.configure(configuration({ LeafCertTTL: "72h" })));
       await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
-      // What it leaves is deleted when no leaf of that root is alive: the intermediate's mount, not the root's.
+      // What it leaves is deleted when no leaf of that root is alive: the intermediate's mount, not
+      // the root's.
       ca.clock.advance(2 * 72 * HOUR + 1000);
       await confirmOver(ca);
       while ((await ca.manager.tick()).kind !== "wait") {}
       const left = await inventory(server);
-      assert.deepEqual(new Set(Object.keys(left)), new Set([...Object.keys(before), `${config.RootPKIPath}/`]));
+      assert.deepEqual(
+        new Set(Object.keys(left)),
+        new Set([...Object.keys(before), `${config.RootPKIPath}/`]),
+      );
       await ca.manager.close();
     });
   });

@@ -1,5 +1,6 @@
 /**
- * What gets lost or worn out in Vault is noticed in time, is told of, and is made good without a request that would show it.
+ * What gets lost or worn out in Vault is noticed in time, is told of, and is made good without a
+ * request that would show it.
  * @module
  */
 import assert from "node:assert/strict";
@@ -51,11 +52,29 @@ for (const kind of vaultKinds)
       const { id } = ca.manager.require().active;
       const replace = async () => {
         const { RootPKIPath } = config;
-        const { data } = await server.must("POST", `${RootPKIPath}/intermediate/generate/internal`, { common_name: "next issuer" });
-        const certify = { csr: data.csr, use_csr_values: true, format: "pem_bundle", ttl: "60000h" };
-        const signed = await server.must("POST", `${RootPKIPath}-above/root/sign-intermediate`, certify);
-        const set = await server.must("POST", `${RootPKIPath}/intermediate/set-signed`, { certificate: signed.data.certificate });
-        const [issuer] = Object.entries(set.data.mapping as Record<string, string>).find(([, key]) => key === data.key_id) ?? [];
+        const { data } = await server.must(
+          "POST",
+          `${RootPKIPath}/intermediate/generate/internal`,
+          { common_name: "next issuer" },
+        );
+        const certify = {
+          csr: data.csr,
+          use_csr_values: true,
+          format: "pem_bundle",
+          ttl: "60000h",
+        };
+        const signed = await server.must(
+          "POST",
+          `${RootPKIPath}-above/root/sign-intermediate`,
+          certify,
+        );
+        const set = await server.must("POST", `${RootPKIPath}/intermediate/set-signed`, {
+          certificate: signed.data.certificate,
+        });
+        const [issuer] =
+          Object.entries(set.data.mapping as Record<string, string>).find(
+            ([, key]) => key === data.key_id,
+          ) ?? [];
         await server.must("POST", `${RootPKIPath}/config/issuers`, { default: issuer });
       };
       for (const takeUp of [() => settle(ca), () => ca.manager.rotate(NOW)]) {
@@ -118,10 +137,16 @@ for (const kind of vaultKinds)
 
     it("a token that may not look itself up any more is no obstacle", async () => {
       const token = await server.tokenWith(ALL);
-      const ca = await createVaultCa({ bootstrap: bootstrapIn(vaultConfig(server, { Token: token })) });
+      const ca = await createVaultCa({
+        bootstrap: bootstrapIn(vaultConfig(server, { Token: token })),
+      });
       const { data } = await server.must("POST", "auth/token/lookup", { token });
       const policy = `${ALL}\npath "auth/token/lookup-self" { capabilities = ["deny"] }`;
-      await server.must("PUT", `sys/policies/acl/${data.policies.find((name: string) => name !== "default")}`, { policy });
+      await server.must(
+        "PUT",
+        `sys/policies/acl/${data.policies.find((name: string) => name !== "default")}`,
+        { policy },
+      );
       await ca.manager.probe();
       assert.equal(ca.manager.obstacle(), null);
       await ca.manager.sign(csrOf(ca));
@@ -139,11 +164,17 @@ for (const kind of vaultKinds)
       await server.must("POST", "auth/token/revoke", { token });
       ca.clock.advance(61_000);
       await ca.manager.probe();
-      assert.match(ca.manager.status.notes.join(), /token is unknown, expired or revoked.*leaves are signed here/);
+      assert.match(
+        ca.manager.status.notes.join(),
+        /token is unknown, expired or revoked.*leaves are signed here/,
+      );
       assert.equal(ca.manager.obstacle(), null);
       ca.clock.advance(200 * DAY);
       await settle(ca);
-      assert.match(ca.manager.status.notes.join("\n"), /what signs leaves cannot be renewed since \d{4}-.*token is unknown/);
+      assert.match(
+        ca.manager.status.notes.join("\n"),
+        /what signs leaves cannot be renewed since \d{4}-.*token is unknown/,
+      );
       await ca.manager.close();
     });
 
@@ -152,7 +183,9 @@ for (const kind of vaultKinds)
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       const before = await inventory(server);
       await assert.rejects(
-        ca.manager.configure(toVault(vaultConfig(server, { IntermediatePKIPath: config.RootPKIPath }))),
+        ca.manager.configure(
+          toVault(vaultConfig(server, { IntermediatePKIPath: config.RootPKIPath })),
+        ),
         /IntermediatePKIPath: the mount .* was made by meshca for another purpose/,
       );
       assert.deepEqual(await inventory(server), before);
@@ -162,7 +195,11 @@ for (const kind of vaultKinds)
     it("a root that can certify nothing any more costs nothing at each look", async () => {
       const cuts = cutting();
       const config = vaultConfig(server);
-      const ca = await createVaultCa({ bootstrap: bootstrapIn(config), policy: POLICY, connect: cuts.connect });
+      const ca = await createVaultCa({
+        bootstrap: bootstrapIn(config),
+        policy: POLICY,
+        connect: cuts.connect,
+      });
       const { data } = await server.must("GET", `${config.RootPKIPath}/config/issuers`);
       await generateAnother(server, config);
       await server.must("DELETE", `${config.RootPKIPath}/issuer/${data.default}`);
@@ -176,8 +213,14 @@ for (const kind of vaultKinds)
 
     it("an adopted root that is gone is left by a forced rotation", async () => {
       const config = vaultConfig(server);
-      await server.must("POST", `sys/mounts/${config.RootPKIPath}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
-      const { data } = await server.must("POST", `${config.RootPKIPath}/root/generate/internal`, { common_name: "theirs", ttl: "87600h" });
+      await server.must("POST", `sys/mounts/${config.RootPKIPath}`, {
+        type: "pki",
+        config: { max_lease_ttl: "87600h" },
+      });
+      const { data } = await server.must("POST", `${config.RootPKIPath}/root/generate/internal`, {
+        common_name: "theirs",
+        ttl: "87600h",
+      });
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       await server.must("DELETE", `${config.RootPKIPath}/issuer/${data.issuer_id}`);
       await ca.manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
@@ -187,8 +230,14 @@ for (const kind of vaultKinds)
 
     it("leaves up to the end of what signs them are not refused for a second", async () => {
       const config = vaultConfig(server);
-      await server.must("POST", `sys/mounts/${config.RootPKIPath}`, { type: "pki", config: { max_lease_ttl: "50h" } });
-      await server.must("POST", `${config.RootPKIPath}/root/generate/internal`, { common_name: "short", ttl: "50h" });
+      await server.must("POST", `sys/mounts/${config.RootPKIPath}`, {
+        type: "pki",
+        config: { max_lease_ttl: "50h" },
+      });
+      await server.must("POST", `${config.RootPKIPath}/root/generate/internal`, {
+        common_name: "short",
+        ttl: "50h",
+      });
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       // By so much Vault's clock may be ahead.
       ca.clock.advance(-20_000);
@@ -201,12 +250,20 @@ for (const kind of vaultKinds)
 
     it("an old token that is dead is told from the new one", async () => {
       const token = await server.tokenWith(ALL);
-      const ca = await createVaultCa({ bootstrap: bootstrapIn(vaultConfig(server, { Token: token })) });
+      const ca = await createVaultCa({
+        bootstrap: bootstrapIn(vaultConfig(server, { Token: token })),
+      });
       await server.must("POST", "auth/token/revoke", { token });
       for (const request of [toVault(vaultConfig(server)), configuration({ LeafCertTTL: "72h" })])
         await assert.rejects(ca.manager.configure(request), (error: unknown) => {
-          assert.ok(error instanceof ProviderError && !(error instanceof ConfigError), String(error));
-          assert.match(error.message, /^The root in use cannot certify another one now: .*token is unknown/);
+          assert.ok(
+            error instanceof ProviderError && !(error instanceof ConfigError),
+            String(error),
+          );
+          assert.match(
+            error.message,
+            /^The root in use cannot certify another one now: .*token is unknown/,
+          );
           return true;
         });
       await ca.manager.close();
@@ -218,7 +275,11 @@ for (const kind of vaultKinds)
       const ca = await createVaultCa({ bootstrap: bootstrapIn({ ...config, Token: token }) });
       const { data } = await server.must("POST", "auth/token/lookup", { token });
       const policy = `${ALL}\npath "sys/capabilities-self" { capabilities = ["deny"] }`;
-      await server.must("PUT", `sys/policies/acl/${data.policies.find((name: string) => name !== "default")}`, { policy });
+      await server.must(
+        "PUT",
+        `sys/policies/acl/${data.policies.find((name: string) => name !== "default")}`,
+        { policy },
+      );
       assert.ok(await ca.manager.configure(toVault(vaultConfig(server))));
       assert.equal(ca.manager.require().state.roots.length, 2);
       await ca.manager.close();
@@ -230,12 +291,18 @@ for (const kind of vaultKinds)
       await server.must("POST", `sys/auth/${at}`, { type: "approle" });
       const policy = `${ALL}\npath "auth/token/renew-self" { capabilities = ["deny"] }`;
       await server.must("PUT", `sys/policies/acl/${at}`, { policy });
-      await server.must("POST", `auth/${at}/role/mesh`, { token_policies: [at], token_no_default_policy: true, token_ttl: "1h" });
+      await server.must("POST", `auth/${at}/role/mesh`, {
+        token_policies: [at],
+        token_no_default_policy: true,
+        token_ttl: "1h",
+      });
       const { data: role } = await server.must("GET", `auth/${at}/role/mesh/role-id`);
       const { data: secret } = await server.must("POST", `auth/${at}/role/mesh/secret-id`, {});
       const { Token: _, ...rest } = config;
       const Params = { role_id: role.role_id, secret_id: secret.secret_id };
-      const ca = await createVaultCa({ bootstrap: bootstrapIn({ ...rest, AuthMethod: { Type: "approle", MountPath: at, Params } }) });
+      const ca = await createVaultCa({
+        bootstrap: bootstrapIn({ ...rest, AuthMethod: { Type: "approle", MountPath: at, Params } }),
+      });
       await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
       await ca.manager.close();
     });
@@ -251,11 +318,20 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("a token is renewed by what it was made for, not by what was left of that", { timeout: 30_000 }, async () => {
-      const { auth } = await server.must("POST", "auth/token/create", { ttl: "12s", no_parent: true });
-      const left = async () => (await server.must("POST", "auth/token/lookup", { token: auth.client_token })).data.ttl as number;
+    it("a token is renewed by what it was made for, not by what was left of that", {
+      timeout: 30_000,
+    }, async () => {
+      const { auth } = await server.must("POST", "auth/token/create", {
+        ttl: "12s",
+        no_parent: true,
+      });
+      const left = async () =>
+        (await server.must("POST", "auth/token/lookup", { token: auth.client_token })).data
+          .ttl as number;
       while ((await left()) > 5) await new Promise((resolve) => setTimeout(resolve, 200));
-      const client = connectReal(parseVaultConfig(vaultConfig(server, { Token: auth.client_token })).connection);
+      const client = connectReal(
+        parseVaultConfig(vaultConfig(server, { Token: auth.client_token })).connection,
+      );
       await client.connect();
       const deadline = performance.now() + 8000;
       while ((await left()) < 8) {

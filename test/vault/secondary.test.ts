@@ -1,6 +1,6 @@
 /**
- * A secondary datacenter's calls through the provider port: what signs leaves there is made by its own provider and certified
- * by the primary's, whichever of the two is in Vault.
+ * A secondary datacenter's calls through the provider port: what signs leaves there is made by its
+ * own provider and certified by the primary's, whichever of the two is in Vault.
  * @module
  */
 import assert from "node:assert/strict";
@@ -9,8 +9,19 @@ import { providers as builtIn } from "../../providers/index.ts";
 import { redact } from "../../src/core/ca/secrets.ts";
 import type { ProviderRecord } from "../../src/core/ca/state.ts";
 import { ConfigError, ProviderError } from "../../src/core/errors.ts";
-import type { Provider, ProviderContext, ProviderType, RequestedIntermediate, Undo } from "../../src/core/provider.ts";
-import { createIntermediate, createRoot, generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
+import type {
+  Provider,
+  ProviderContext,
+  ProviderType,
+  RequestedIntermediate,
+  Undo,
+} from "../../src/core/provider.ts";
+import {
+  createIntermediate,
+  createRoot,
+  generateCaKey,
+  signingUri,
+} from "../../src/core/x509/authority.ts";
 import { type Certificate, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
 import { readCsr } from "../../src/core/x509/csr.ts";
 import { leafKeyUsage } from "../../src/core/x509/profile.ts";
@@ -18,7 +29,16 @@ import { makeCaRequest } from "../../src/core/x509/request.ts";
 import { createSerials } from "../../src/core/x509/serial.ts";
 import { createTestCa, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
-import { bootstrapIn, type Cut, clockNow, createVaultCa, cutting, inventory, requireOpenssl, vaultConfig } from "./harness.ts";
+import {
+  bootstrapIn,
+  type Cut,
+  clockNow,
+  createVaultCa,
+  cutting,
+  inventory,
+  requireOpenssl,
+  vaultConfig,
+} from "./harness.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
 
 const HOUR = 3_600_000;
@@ -40,7 +60,10 @@ function requestFrom(
   now = ca.clock.now(),
 ): Promise<RequestedIntermediate> {
   undos.length = 0;
-  return type.requestIntermediate({ config, previous, now, onAbandon: (undo) => void undos.push(undo) }, context);
+  return type.requestIntermediate(
+    { config, previous, now, onAbandon: (undo) => void undos.push(undo) },
+    context,
+  );
 }
 
 async function abandon(): Promise<void> {
@@ -48,13 +71,21 @@ async function abandon(): Promise<void> {
 }
 
 /** Both calls with the primary's between them. @returns the record that would be committed */
-async function follow(secondary: Secondary, previous: ProviderRecord | null = null, now?: Date): Promise<ProviderRecord> {
+async function follow(
+  secondary: Secondary,
+  previous: ProviderRecord | null = null,
+  now?: Date,
+): Promise<ProviderRecord> {
   const { ca, type, config } = secondary;
   const { active, provider } = ca.manager.require();
   const requested = await requestFrom(secondary, previous, now);
   const answered = (await provider?.signIntermediate(requested.csr, ca.clock.now())) ?? [];
   // Consul's primaries send the root along.
-  const { state } = await requested.accept([...answered, active.certificate], active.certificate, now ?? ca.clock.now());
+  const { state } = await requested.accept(
+    [...answered, active.certificate],
+    active.certificate,
+    now ?? ca.clock.now(),
+  );
   return { provider: type.name, config: redact(config, type.secretFields), state };
 }
 
@@ -70,7 +101,9 @@ async function signed(provider: Provider, ca: TestCa): Promise<string> {
     serial: createSerials(systemRandom)(),
     spki: key.spki,
     keyUsage: leafKeyUsage(key.type),
-    notBefore: new Date(Math.max(Math.floor(now / 1000) * 1000 - 60_000, provider.issuer.notBefore.getTime())),
+    notBefore: new Date(
+      Math.max(Math.floor(now / 1000) * 1000 - 60_000, provider.issuer.notBefore.getTime()),
+    ),
     notAfter: new Date(Math.floor(now / 1000) * 1000 + 72 * HOUR),
   });
   const leaf = readCertificate((await provider.signLeaf(draft, csr)).der);
@@ -78,13 +111,17 @@ async function signed(provider: Provider, ca: TestCa): Promise<string> {
 }
 
 /** Leaves are signed under the primary's root, and nothing else is. */
-async function requireSecondary({ ca, type, context }: Secondary, record: ProviderRecord): Promise<Provider> {
+async function requireSecondary(
+  { ca, type, context }: Secondary,
+  record: ProviderRecord,
+): Promise<Provider> {
   const root = ca.manager.require().active.certificate;
   const provider = await type.open(record, root, context);
   requireOpenssl(await signed(provider, ca), pemOf(root), ca.clock.now());
   assert.ok(provider.issuers.length > 0 && provider.issuers.every(({ id }) => id !== root.id));
   assert.equal(provider.canCrossSign, false);
-  const isRejected = (error: unknown) => error instanceof ProviderError && error.code === "provider_rejected";
+  const isRejected = (error: unknown) =>
+    error instanceof ProviderError && error.code === "provider_rejected";
   await assert.rejects(provider.crossSign(root, ca.clock.now(), root.notAfter), isRejected);
   const key = await generateCaKey({ type: "ec", bits: 256 });
   const csr = await makeCaRequest(key, "third.example", signingUri(context.clusterId));
@@ -129,7 +166,13 @@ describe("a secondary datacenter with the built-in provider", () => {
     const [good] = (await provider.signIntermediate(csr, now)) as [Certificate];
     const other = await requestFrom(secondary);
     const rootKey = await generateCaKey({ type: "ec", bits: 256 });
-    const options = { clusterId: context.clusterId, provider: "consul", ttlMs: 1000 * HOUR, now, random: systemRandom };
+    const options = {
+      clusterId: context.clusterId,
+      provider: "consul",
+      ttlMs: 1000 * HOUR,
+      now,
+      random: systemRandom,
+    };
     const stranger = await createRoot(rootKey, options);
     const byStranger = await createIntermediate(
       readCsr(csr).key,
@@ -159,12 +202,22 @@ describe("a secondary datacenter with the built-in provider", () => {
     assert.ok(provider !== null);
     const key = await generateCaKey({ type: "ec", bits: 256 });
     const now = ca.clock.now();
-    const refuses = async (csr: string, says: RegExp) => assert.rejects(provider.signIntermediate(csr, now), says);
-    await refuses(await makeCaRequest(key, "sec.example", "spiffe://elsewhere.consul"), /must have the one name/);
-    await refuses(opensslCsr(`URI:${signingUri(context.clusterId)},DNS:web.example`).csr, /must have the one name/);
+    const refuses = async (csr: string, says: RegExp) =>
+      assert.rejects(provider.signIntermediate(csr, now), says);
+    await refuses(
+      await makeCaRequest(key, "sec.example", "spiffe://elsewhere.consul"),
+      /must have the one name/,
+    );
+    await refuses(
+      opensslCsr(`URI:${signingUri(context.clusterId)},DNS:web.example`).csr,
+      /must have the one name/,
+    );
     const another = await generateCaKey({ type: "ec", bits: 256 });
     const unproved = { info: key.info, privateKey: another.privateKey };
-    await refuses(await makeCaRequest(unproved, "sec.example", signingUri(context.clusterId)), /does not verify/);
+    await refuses(
+      await makeCaRequest(unproved, "sec.example", signingUri(context.clusterId)),
+      /does not verify/,
+    );
   });
 });
 
@@ -185,7 +238,10 @@ for (const kind of vaultKinds)
       assert.equal(typeof RootPKIPath, "string");
       const all = '{ capabilities = ["create", "read", "update", "delete", "list"] }';
       const int = String(config.IntermediatePKIPath);
-      return { ...config, Token: await server.tokenWith(`path "${int}/*" ${all}\npath "sys/mounts/${int}" ${all}`) };
+      return {
+        ...config,
+        Token: await server.tokenWith(`path "${int}/*" ${all}\npath "sys/mounts/${int}" ${all}`),
+      };
     };
     const primaries = {
       "the built-in provider": () => createVaultCa(),
@@ -205,7 +261,10 @@ for (const kind of vaultKinds)
           await opened.close();
           assert.ok(!JSON.stringify(first).includes(String(config.Token)));
 
-          const second = await follow({ ...secondary, config: { ...config, Token: "hidden" } }, first);
+          const second = await follow(
+            { ...secondary, config: { ...config, Token: "hidden" } },
+            first,
+          );
           const renewed = await requireSecondary(secondary, second);
           assert.notEqual(renewed.issuer.id, opened.issuer.id);
           await renewed.close();
@@ -235,16 +294,28 @@ for (const kind of vaultKinds)
     it("what stands between the primary and an external root goes with each leaf", async () => {
       const [above, config] = [vaultConfig(server), vaultConfig(server)];
       for (const path of [above.RootPKIPath, config.RootPKIPath])
-        await server.must("POST", `sys/mounts/${path}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
-      await server.must("POST", `${above.RootPKIPath}/root/generate/internal`, { common_name: "company root", ttl: "87600h" });
-      const { data } = await server.must("POST", `${config.RootPKIPath}/intermediate/generate/internal`, { common_name: "mesh issuer" });
+        await server.must("POST", `sys/mounts/${path}`, {
+          type: "pki",
+          config: { max_lease_ttl: "87600h" },
+        });
+      await server.must("POST", `${above.RootPKIPath}/root/generate/internal`, {
+        common_name: "company root",
+        ttl: "87600h",
+      });
+      const { data } = await server.must(
+        "POST",
+        `${config.RootPKIPath}/intermediate/generate/internal`,
+        { common_name: "mesh issuer" },
+      );
       const answer = await server.must("POST", `${above.RootPKIPath}/root/sign-intermediate`, {
         csr: data.csr,
         use_csr_values: true,
         format: "pem_bundle",
         ttl: "60000h",
       });
-      await server.must("POST", `${config.RootPKIPath}/intermediate/set-signed`, { certificate: answer.data.certificate });
+      await server.must("POST", `${config.RootPKIPath}/intermediate/set-signed`, {
+        certificate: answer.data.certificate,
+      });
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       const secondary = secondaryOf(ca, ca.providers.get("vault"), await configFor());
       const opened = await requireSecondary(secondary, await follow(secondary));
@@ -256,11 +327,18 @@ for (const kind of vaultKinds)
     it("a token without the rights is refused by path and capability, and nothing is made", async () => {
       const ca = await createVaultCa();
       const before = await inventory(server);
-      const config: Config = { ...(await configFor()), Token: await server.tokenWith('path "nothing" { capabilities = ["read"] }') };
+      const config: Config = {
+        ...(await configFor()),
+        Token: await server.tokenWith('path "nothing" { capabilities = ["read"] }'),
+      };
       const secondary = secondaryOf(ca, ca.providers.get("vault"), config);
       await assert.rejects(requestFrom(secondary), (error: unknown) => {
         assert.ok(error instanceof ConfigError);
-        assert.ok(error.violations.some(({ field }) => field === `${config.IntermediatePKIPath}/intermediate/set-signed`));
+        assert.ok(
+          error.violations.some(
+            ({ field }) => field === `${config.IntermediatePKIPath}/intermediate/set-signed`,
+          ),
+        );
         assert.ok(error.violations.every(({ field }) => !field.includes("sign-intermediate")));
         return true;
       });
@@ -292,7 +370,12 @@ for (const kind of vaultKinds)
           await abandon();
           assert.deepEqual(await inventory(server), empty, `cut at ${hit} leaves something`);
         }
-        assert.ok(hits.includes("generateIntermediate") && hits.includes("setSigned") && hits.includes("writeRole"), hits.join());
+        assert.ok(
+          hits.includes("generateIntermediate") &&
+            hits.includes("setSigned") &&
+            hits.includes("writeRole"),
+          hits.join(),
+        );
         await ca.manager.close();
       });
   });

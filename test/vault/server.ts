@@ -1,6 +1,7 @@
 /**
- * Real servers of Vault's API for tests: OpenBao and Vault, built from source, each on a free port of loopback, gone with
- * the test. With VAULT_ADDR and VAULT_TOKEN the tests run against the server that is there instead.
+ * Real servers of Vault's API for tests: OpenBao and Vault, built from source, each on a free port
+ * of loopback, gone with the test. With VAULT_ADDR and VAULT_TOKEN the tests run against the server
+ * that is there instead.
  * @module
  */
 import { type ChildProcess, execFileSync } from "node:child_process";
@@ -15,7 +16,10 @@ export type { VaultKind };
 /** The server that VAULT_ADDR names. It is not ours to seal, stop or start again. */
 const given = process.env.VAULT_ADDR ?? "";
 
-/** Why the tests that need any server of Vault's API cannot run here, or false. With CI=true nothing is skipped. */
+/**
+ * Why the tests that need any server of Vault's API cannot run here, or false. With CI=true nothing
+ * is skipped.
+ */
 export const noVault: string | false = (() => {
   if (process.env.CI === "true" || given !== "") return false;
   return withoutGo();
@@ -45,7 +49,7 @@ export const BUILD_MS = 1_200_000;
 export interface VaultAnswer {
   readonly status: number;
   /** The parsed JSON, the text where it is none, null where there is no body. */
-  // biome-ignore lint/suspicious/noExplicitAny: what a server answers is looked at by tests as they please.
+  // biome-ignore lint/suspicious/noExplicitAny: tests read any field of a server's response
   readonly body: any;
 }
 
@@ -56,18 +60,44 @@ export interface VaultServer {
   readonly port: number;
   /** The root token. */
   readonly token: string;
-  /** One call as it is, without any client: by default with the root token and in the root namespace. */
-  call(method: string, path: string, body?: unknown, as?: { token?: string; namespace?: string }): Promise<VaultAnswer>;
-  /** The same, for what must succeed. @returns the body. @throws where the status is not 200 or 204 */
-  must(method: string, path: string, body?: unknown, as?: { token?: string; namespace?: string }): Promise<VaultAnswer["body"]>;
-  /** A token with a policy of its own, in HCL. @param fields of `auth/token/create`, for example ttl. */
+  /**
+   * One call as it is, without any client: by default with the root token and in the root
+   * namespace.
+   */
+  call(
+    method: string,
+    path: string,
+    body?: unknown,
+    as?: { token?: string; namespace?: string },
+  ): Promise<VaultAnswer>;
+  /**
+   * The same, for what must succeed.
+   * @returns the body.
+   * @throws where the status is not 200 or 204
+   */
+  must(
+    method: string,
+    path: string,
+    body?: unknown,
+    as?: { token?: string; namespace?: string },
+  ): Promise<VaultAnswer["body"]>;
+  /**
+   * A token with a policy of its own, in HCL.
+   * @param fields of `auth/token/create`, for example ttl.
+   */
   tokenWith(policy: string, fields?: Readonly<Record<string, unknown>>): Promise<string>;
   seal(): Promise<void>;
   unseal(): Promise<void>;
   kill(signal: "SIGKILL" | "SIGCONT" | "SIGTERM"): void;
-  /** Stops it without an end, until SIGCONT. It answers until the system has come to all of its threads, which is awaited. */
+  /**
+   * Stops it without an end, until SIGCONT. It answers until the system has come to all of its
+   * threads, which is awaited.
+   */
   suspend(): Promise<void>;
-  /** Starts it again on its port after it was killed or stopped, and unseals it. What was in memory is gone. */
+  /**
+   * Starts it again on its port after it was killed or stopped, and unseals it. What was in memory
+   * is gone.
+   */
   restart(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -85,16 +115,31 @@ export async function startVault(options: VaultServerOptions): Promise<VaultServ
   return options.kind === "given" ? givenServer() : startOwn({ ...options, kind: options.kind });
 }
 
-function caller(address: string, root: () => string, ca: string | undefined): Pick<VaultServer, "call" | "must" | "tokenWith"> {
-  const call: VaultServer["call"] = async (method, path, body, { token = root(), namespace } = {}) => {
-    const headers = { "X-Vault-Token": token, ...(namespace === undefined ? {} : { "X-Vault-Namespace": namespace }) };
+function caller(
+  address: string,
+  root: () => string,
+  ca: string | undefined,
+): Pick<VaultServer, "call" | "must" | "tokenWith"> {
+  const call: VaultServer["call"] = async (
+    method,
+    path,
+    body,
+    { token = root(), namespace } = {},
+  ) => {
+    const headers = {
+      "X-Vault-Token": token,
+      ...(namespace === undefined ? {} : { "X-Vault-Namespace": namespace }),
+    };
     const payload = body === undefined ? {} : { body: JSON.stringify(body) };
     const tls = ca === undefined ? {} : { tls: { ca } };
     const answer = await fetch(`${address}/v1/${path}`, { method, headers, ...payload, ...tls });
     const text = await answer.text();
     return {
       status: answer.status,
-      body: answer.headers.get("Content-Type")?.includes("json") && text !== "" ? JSON.parse(text) : text || null,
+      body:
+        answer.headers.get("Content-Type")?.includes("json") && text !== ""
+          ? JSON.parse(text)
+          : text || null,
     };
   };
   const must: VaultServer["must"] = async (method, path, body, as) => {
@@ -109,7 +154,11 @@ function caller(address: string, root: () => string, ca: string | undefined): Pi
     async tokenWith(policy, fields = {}) {
       const name = `test-${crypto.randomUUID()}`;
       await must("PUT", `sys/policies/acl/${name}`, { policy });
-      const { auth } = await must("POST", "auth/token/create", { policies: [name], no_parent: true, ...fields });
+      const { auth } = await must("POST", "auth/token/create", {
+        policies: [name],
+        no_parent: true,
+        ...fields,
+      });
       return auth.client_token;
     },
   };
@@ -136,7 +185,11 @@ function givenServer(): VaultServer {
   };
 }
 
-async function startOwn({ kind, durable = false, tls }: VaultServerOptions & { kind: VaultKind }): Promise<VaultServer> {
+async function startOwn({
+  kind,
+  durable = false,
+  tls,
+}: VaultServerOptions & { kind: VaultKind }): Promise<VaultServer> {
   const program = await vaultProgram(kind);
   const port = await freePort();
   const folder = mkdtempSync(join(tmpdir(), "meshca-vault-"));
@@ -165,14 +218,19 @@ async function startOwn({ kind, durable = false, tls }: VaultServerOptions & { k
     child.removeListener("exit", onExit);
     const { initialized } = await talk.must("GET", "sys/init");
     if (!initialized) {
-      const { keys_base64: keys, root_token } = await talk.must("PUT", "sys/init", { secret_shares: 1, secret_threshold: 1 });
+      const { keys_base64: keys, root_token } = await talk.must("PUT", "sys/init", {
+        secret_shares: 1,
+        secret_threshold: 1,
+      });
       key = keys[0];
       token = root_token;
     }
     await unseal();
   };
   const end = (): Promise<unknown> =>
-    child.exitCode !== null || child.signalCode !== null ? Promise.resolve() : new Promise((resolve) => child.once("exit", resolve));
+    child.exitCode !== null || child.signalCode !== null
+      ? Promise.resolve()
+      : new Promise((resolve) => child.once("exit", resolve));
   const signal = (name: Parameters<ChildProcess["kill"]>[0]) => void child.kill(name);
 
   await begin();
@@ -189,7 +247,11 @@ async function startOwn({ kind, durable = false, tls }: VaultServerOptions & { k
     kill: signal,
     async suspend() {
       signal("SIGSTOP");
-      await until(() => /^(T\S*\n)+$/.test(execFileSync("ps", ["-L", "-o", "state=", "-p", String(child.pid)], { encoding: "utf8" })));
+      await until(() =>
+        /^(T\S*\n)+$/.test(
+          execFileSync("ps", ["-L", "-o", "state=", "-p", String(child.pid)], { encoding: "utf8" }),
+        ),
+      );
     },
     async restart() {
       signal("SIGKILL");
@@ -214,7 +276,11 @@ interface Arguments {
 
 /** The command line of a server; its files are written into its folder. */
 function argumentsOf(kind: VaultKind, { port, folder, durable, tls }: Arguments): string[] {
-  const files = { cert: join(folder, "cert.pem"), key: join(folder, "key.pem"), data: join(folder, "data") };
+  const files = {
+    cert: join(folder, "cert.pem"),
+    key: join(folder, "key.pem"),
+    data: join(folder, "data"),
+  };
   if (durable) mkdirSync(files.data);
   if (tls !== undefined) {
     writeFileSync(files.cert, tls.cert);
@@ -222,14 +288,21 @@ function argumentsOf(kind: VaultKind, { port, folder, durable, tls }: Arguments)
   }
   if (kind === "vault") {
     const encrypted = tls === undefined ? [] : ["-tls-cert", files.cert, "-tls-key", files.key];
-    return ["-listen", `127.0.0.1:${port}`, ...encrypted, ...(durable ? ["-data", files.data] : [])];
+    return [
+      "-listen",
+      `127.0.0.1:${port}`,
+      ...encrypted,
+      ...(durable ? ["-data", files.data] : []),
+    ];
   }
   const config = {
     storage: durable ? { file: { path: files.data } } : { inmem: {} },
     listener: {
       tcp: {
         address: `127.0.0.1:${port}`,
-        ...(tls === undefined ? { tls_disable: true } : { tls_cert_file: files.cert, tls_key_file: files.key }),
+        ...(tls === undefined
+          ? { tls_disable: true }
+          : { tls_cert_file: files.cert, tls_key_file: files.key }),
       },
     },
     log_level: "warn",

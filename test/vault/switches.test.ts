@@ -1,6 +1,6 @@
 /**
- * Switches to, from and within Vault: every root stays in reach, and what is left is deleted when nobody needs it any
- * more.
+ * Switches to, from and within Vault: every root stays in reach, and what is left is deleted when
+ * nobody needs it any more.
  * @module
  */
 import assert from "node:assert/strict";
@@ -47,7 +47,10 @@ for (const kind of vaultKinds)
 
     it("a Vault that is gone for good is left under force alone", async () => {
       const cuts = cutting();
-      const ca = await createVaultCa({ connect: cuts.connect, bootstrap: bootstrapIn(vaultConfig(server)) });
+      const ca = await createVaultCa({
+        connect: cuts.connect,
+        bootstrap: bootstrapIn(vaultConfig(server)),
+      });
       const old = ca.manager.require().active.id;
       cuts.arm(1, "away");
       const away = configuration({ LeafCertTTL: "72h" });
@@ -79,12 +82,21 @@ for (const kind of vaultKinds)
       const path = `userpass-${crypto.randomUUID().slice(0, 8)}`;
       await server.must("POST", `sys/auth/${path}`, { type: "userpass" });
       await server.must("POST", `sys/policies/acl/${path}`, {
-        policy: 'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }',
+        policy:
+          'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }',
       });
-      await server.must("POST", `auth/${path}/users/mesh`, { password: "secret of mesh", token_policies: path });
-      const AuthMethod = { Type: "userpass", MountPath: path, Params: { username: "mesh", password: "secret of mesh" } };
+      await server.must("POST", `auth/${path}/users/mesh`, {
+        password: "secret of mesh",
+        token_policies: path,
+      });
+      const AuthMethod = {
+        Type: "userpass",
+        MountPath: path,
+        Params: { username: "mesh", password: "secret of mesh" },
+      };
       const ca = await createVaultCa();
-      const tokens = async () => ((await server.must("GET", "auth/token/accessors?list=true")).data.keys as string[]).length;
+      const tokens = async () =>
+        ((await server.must("GET", "auth/token/accessors?list=true")).data.keys as string[]).length;
       const before = await tokens();
       const { Token: _, ...config } = vaultConfig(server);
       assert.ok(await ca.manager.configure(toVault({ ...config, AuthMethod })));
@@ -100,18 +112,34 @@ for (const kind of vaultKinds)
       const { id } = ca.manager.require().active;
       const [first] = issuersOf(ca.manager.require().active);
       const leaf = await ca.manager.sign(csrOf(ca));
-      assert.ok(await ca.manager.configure(toVault({ ...config, Token: "hidden", LeafSigning: "local" })));
+      assert.ok(
+        await ca.manager.configure(toVault({ ...config, Token: "hidden", LeafSigning: "local" })),
+      );
       assert.equal(ca.manager.require().active.id, id);
       assert.notEqual(issuersOf(ca.manager.require().active)[0]?.id, first?.id);
       await requireAll(ca);
-      requireOpenssl(leaf.certificatePem, pemOf(ca.manager.require().active.certificate), ca.clock.now());
+      requireOpenssl(
+        leaf.certificatePem,
+        pemOf(ca.manager.require().active.certificate),
+        ca.clock.now(),
+      );
       assert.ok(await ca.manager.configure(toVault({ ...config, Token: "hidden" })));
       await requireAll(ca);
-      assert.equal(((await inventory(server)) as Record<string, { issuers: number }>)[`${config.IntermediatePKIPath}/`]?.issuers, 2);
+      assert.equal(
+        ((await inventory(server)) as Record<string, { issuers: number }>)[
+          `${config.IntermediatePKIPath}/`
+        ]?.issuers,
+        2,
+      );
       ca.clock.advance(LEFT_FOR);
       await confirmOver(ca);
       await settle(ca);
-      assert.equal(((await inventory(server)) as Record<string, { issuers: number }>)[`${config.IntermediatePKIPath}/`]?.issuers, 1);
+      assert.equal(
+        ((await inventory(server)) as Record<string, { issuers: number }>)[
+          `${config.IntermediatePKIPath}/`
+        ]?.issuers,
+        1,
+      );
       await ca.manager.close();
     });
 
@@ -122,14 +150,18 @@ for (const kind of vaultKinds)
       assert.ok(await ca.manager.configure(toVault(vaultConfig(server))));
       assert.notEqual(ca.manager.require().active.id, old);
       await requireAll(ca);
-      // A server that is given is the only one: what its own token may not follow to is tested with our own servers.
+      // A server that is given is the only one: what its own token may not follow to is tested with
+      // our own servers.
       if (kind === "given") return ca.manager.close();
       const other = await startVault({ kind });
       try {
         assert.ok(await ca.manager.configure(toVault(vaultConfig(other))));
         assert.equal(ca.manager.require().state.roots.length, 3);
         await requireAll(ca);
-        await assert.rejects(ca.manager.configure(toVault({ ...vaultConfig(server), Token: "hidden" })), /"hidden"/);
+        await assert.rejects(
+          ca.manager.configure(toVault({ ...vaultConfig(server), Token: "hidden" })),
+          /"hidden"/,
+        );
       } finally {
         await ca.manager.close();
         await other.stop();
@@ -150,11 +182,20 @@ for (const kind of vaultKinds)
       await ca.manager.close();
 
       const adopted = vaultConfig(server);
-      await server.must("POST", `sys/mounts/${adopted.RootPKIPath}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
-      await server.must("POST", `${adopted.RootPKIPath}/root/generate/internal`, { common_name: "the company", ttl: "87600h" });
+      await server.must("POST", `sys/mounts/${adopted.RootPKIPath}`, {
+        type: "pki",
+        config: { max_lease_ttl: "87600h" },
+      });
+      await server.must("POST", `${adopted.RootPKIPath}/root/generate/internal`, {
+        common_name: "the company",
+        ttl: "87600h",
+      });
       const second = await createVaultCa({ bootstrap: bootstrapIn(adopted) });
       await requireAll(second);
-      await assert.rejects(second.manager.rotate(NOW), /was not made by meshca[\s\S]*root\/rotate\/internal/);
+      await assert.rejects(
+        second.manager.rotate(NOW),
+        /was not made by meshca[\s\S]*root\/rotate\/internal/,
+      );
       await second.manager.close();
     });
 
@@ -163,20 +204,25 @@ for (const kind of vaultKinds)
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config), policy: LOOKS_EACH_TIME });
       const old = ca.manager.require().active.id;
       const generate = () => generateAnother(server, config);
-      const oldIssuer = (await server.must("GET", `${config.RootPKIPath}/config/issuers`)).data.default;
+      const oldIssuer = (await server.must("GET", `${config.RootPKIPath}/config/issuers`)).data
+        .default;
       await generate();
       await ca.manager.tick();
       assert.notEqual(ca.manager.require().active.id, old);
       await requireAll(ca);
       // Now the pinned one can certify nothing any more.
-      const pinned = (await server.must("GET", `${config.RootPKIPath}/config/issuers`)).data.default as string;
+      const pinned = (await server.must("GET", `${config.RootPKIPath}/config/issuers`)).data
+        .default as string;
       const present = ca.manager.require().active.id;
       await generate();
       await server.must("DELETE", `${config.RootPKIPath}/issuer/${pinned}`);
       await server.must("DELETE", `${config.RootPKIPath}/issuer/${oldIssuer}`);
       await ca.manager.tick();
       assert.equal(ca.manager.require().active.id, present);
-      assert.match(ca.manager.status.notes.join(), /another root stands outside since .*ForceWithoutCrossSigning/);
+      assert.match(
+        ca.manager.status.notes.join(),
+        /another root stands outside since .*ForceWithoutCrossSigning/,
+      );
       await requireAll(ca);
       await ca.manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
       assert.notEqual(ca.manager.require().active.id, present);
@@ -194,7 +240,10 @@ for (const kind of vaultKinds)
       assert.equal(pemOf(active.certificate).trim(), top.trim());
       assert.equal(issuersOf(active).length, 2);
       await requireAll(ca);
-      await assert.rejects(ca.manager.rotate(NOW), /import another intermediate of the external root/);
+      await assert.rejects(
+        ca.manager.rotate(NOW),
+        /import another intermediate of the external root/,
+      );
       assert.ok(await ca.manager.configure(configuration({ LeafCertTTL: "72h" })));
       await requireAll(ca);
       await ca.manager.close();
@@ -228,10 +277,14 @@ for (const kind of vaultKinds)
     });
 
     it("an intermediate in Vault is renewed at half its life, and the old one goes when its leaves are dead", async () => {
-      // Vault's clock cannot be moved: what it makes is backdated until the first intermediate is past half its life.
+      // Vault's clock cannot be moved: what it makes is backdated until the first intermediate is
+      // past half its life.
       const config = vaultConfig(server);
       const [root, int] = [String(config.RootPKIPath), String(config.IntermediatePKIPath)];
-      await server.must("POST", `sys/mounts/${root}`, { type: "pki", config: { max_lease_ttl: "87600h" } });
+      await server.must("POST", `sys/mounts/${root}`, {
+        type: "pki",
+        config: { max_lease_ttl: "87600h" },
+      });
       await server.must("POST", `${root}/root/generate/internal`, {
         common_name: "made before",
         ttl: "80000h",
@@ -243,8 +296,18 @@ for (const kind of vaultKinds)
           get(target, name: keyof VaultClient) {
             if (name !== "signIntermediate" || !aged) return Reflect.get(target, name);
             const sign: VaultClient["signIntermediate"] = async (mount, issuerId, { csr }) => {
-              const body = { csr, use_csr_values: true, max_path_length: 0, ttl: "100h", not_before_duration: "200h" };
-              const { data } = await server.must("POST", `${mount.path}/issuer/${issuerId}/sign-intermediate`, body);
+              const body = {
+                csr,
+                use_csr_values: true,
+                max_path_length: 0,
+                ttl: "100h",
+                not_before_duration: "200h",
+              };
+              const { data } = await server.must(
+                "POST",
+                `${mount.path}/issuer/${issuerId}/sign-intermediate`,
+                body,
+              );
               return { certificate: data.certificate, chain: [], warnings: [] };
             };
             return sign;
@@ -259,7 +322,8 @@ for (const kind of vaultKinds)
       assert.notEqual(issuersOf(active)[0]?.id, first?.id);
       await requireAll(ca);
       requireOpenssl(leaf.certificatePem, pemOf(active.certificate), ca.clock.now());
-      const issuers = async () => ((await inventory(server)) as Record<string, { issuers: number }>)[`${int}/`]?.issuers;
+      const issuers = async () =>
+        ((await inventory(server)) as Record<string, { issuers: number }>)[`${int}/`]?.issuers;
       assert.equal(await issuers(), 2);
       ca.clock.advance(LEFT_FOR);
       await confirmOver(ca);
@@ -268,7 +332,9 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("200 restarts and leader changes make no call that changes anything", { timeout: 240_000 }, async () => {
+    it("200 restarts and leader changes make no call that changes anything", {
+      timeout: 240_000,
+    }, async () => {
       const cuts = cutting();
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config), connect: cuts.connect });

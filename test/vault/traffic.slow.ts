@@ -1,6 +1,6 @@
 /**
- * Switches under traffic: while TLS peers fetch leaves and roots whenever they like, the root goes into Vault, from mount to
- * mount, and back, and no handshake fails.
+ * Switches under traffic: while TLS peers fetch leaves and roots whenever they like, the root goes
+ * into Vault, from mount to mount, and back, and no handshake fails.
  * @module
  */
 import assert from "node:assert/strict";
@@ -37,7 +37,12 @@ for (const kind of vaultKinds)
       const mesh = await createMesh(ca, peers);
       try {
         const ids = [(await mesh.record()).rootId];
-        const [a, b, c, external] = [vaultConfig(server), vaultConfig(server), vaultConfig(other), vaultConfig(other)];
+        const [a, b, c, external] = [
+          vaultConfig(server),
+          vaultConfig(server),
+          vaultConfig(other),
+          vaultConfig(other),
+        ];
         await importBelowExternal(other, external);
         const takeUp = async () => {
           const { ActiveRootID } = await ca.roots();
@@ -51,7 +56,11 @@ for (const kind of vaultKinds)
         const steps: [string, () => Promise<void>, boolean][] = [
           ["built-in -> Vault", () => ca.switchTo("vault", a), true],
           ["mount A -> mount B", () => ca.switchTo("vault", b), true],
-          ["vault -> local", () => ca.switchTo("vault", { ...b, Token: "hidden", LeafSigning: "local" }), false],
+          [
+            "vault -> local",
+            () => ca.switchTo("vault", { ...b, Token: "hidden", LeafSigning: "local" }),
+            false,
+          ],
           ["a new root in the same mount", () => ca.rotate(), true],
           ["local -> vault", () => ca.switchTo("vault", { ...b, Token: "hidden" }), false],
           ["Vault -> another server", () => ca.switchTo("vault", c), true],
@@ -66,7 +75,9 @@ for (const kind of vaultKinds)
           });
           assert.equal(ids.at(-1) !== ids.at(-2), isNew, name);
           assert.ok(counts.handshakes >= HANDSHAKES && counts.during > 0, name);
-          console.log(`${name}: ${counts.handshakes} handshakes, ${counts.during} of them meanwhile, 0 failed; ${counts.leaves} leaves`);
+          console.log(
+            `${name}: ${counts.handshakes} handshakes, ${counts.during} of them meanwhile, 0 failed; ${counts.leaves} leaves`,
+          );
         }
       } finally {
         mesh.close();

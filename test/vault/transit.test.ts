@@ -1,5 +1,6 @@
 /**
- * Key-encryption keys that Vault Transit wraps: on a real server, which a meshca needs at its start and never after.
+ * Key-encryption keys that Vault Transit wraps: on a real server, which a meshca needs at its start
+ * and never after.
  * @module
  */
 import assert from "node:assert/strict";
@@ -17,12 +18,19 @@ path "transit/decrypt/mesh" { capabilities = ["update"] }
 path "transit/rewrap/mesh" { capabilities = ["update"] }`;
 
 describe("openWrapped()", () => {
-  const wrapper = { wrap: async () => "", unwrap: async (text: string) => text.split(":")[2] ?? "", rewrap: async () => null };
+  const wrapper = {
+    wrap: async () => "",
+    unwrap: async (text: string) => text.split(":")[2] ?? "",
+    rewrap: async () => null,
+  };
 
   it("opens what is wrapped and leaves the rest", async () => {
     const plain = makeKek();
     const [, key = ""] = plain.split(":");
-    assert.equal(await openWrapped(`new:vault:v3:${key}\n${plain}`, wrapper), `new:${key},${plain}`);
+    assert.equal(
+      await openWrapped(`new:vault:v3:${key}\n${plain}`, wrapper),
+      `new:${key},${plain}`,
+    );
     assert.equal(hasWrapped(plain), false);
   });
 
@@ -58,11 +66,15 @@ describe("key-encryption keys wrapped by Transit", { skip: noOwnVault }, () => {
   const environment = async (policy = POLICY, more: Readonly<Record<string, unknown>> = {}) => {
     const file = join(dataDir, "transit.json");
     const token = await vault.tokenWith(policy);
-    writeFileSync(file, JSON.stringify({ Address: vault.address, Token: token, TransitKey: "mesh", ...more }));
+    writeFileSync(
+      file,
+      JSON.stringify({ Address: vault.address, Token: token, TransitKey: "mesh", ...more }),
+    );
     return { MESHCA_DATA_DIR: dataDir, MESHCA_KEK_VAULT: file };
   };
   const kek = () => readFileSync(join(dataDir, "kek"), "utf8").trim();
-  const roots = async (url: string): Promise<{ ActiveRootID: string }> => (await fetch(`${url}/v1/connect/ca/roots`)).json() as never;
+  const roots = async (url: string): Promise<{ ActiveRootID: string }> =>
+    (await fetch(`${url}/v1/connect/ca/roots`)).json() as never;
 
   it("lie wrapped in the data folder, open at the start, and need no Vault after it", async () => {
     const settings = await environment();
@@ -100,7 +112,9 @@ describe("key-encryption keys wrapped by Transit", { skip: noOwnVault }, () => {
     assert.equal(version(kek()), version(before) + 1);
     assert.equal((await roots(second.url)).ActiveRootID, id);
     await second.stop();
-    await vault.must("POST", "transit/keys/mesh/config", { min_decryption_version: version(kek()) });
+    await vault.must("POST", "transit/keys/mesh/config", {
+      min_decryption_version: version(kek()),
+    });
     const third = await startServer(settings);
     assert.equal((await roots(third.url)).ActiveRootID, id);
     await third.stop();
@@ -109,7 +123,11 @@ describe("key-encryption keys wrapped by Transit", { skip: noOwnVault }, () => {
 
   it("may be given wrapped, as a data key that nobody has seen", async () => {
     const { data } = await vault.must("POST", "transit/datakey/wrapped/mesh", { bits: 256 });
-    const settings = { ...(await environment()), MESHCA_STORE: "memory:", MESHCA_KEK: `2026:${data.ciphertext}` };
+    const settings = {
+      ...(await environment()),
+      MESHCA_STORE: "memory:",
+      MESHCA_KEK: `2026:${data.ciphertext}`,
+    };
     const server = await startServer(settings);
     assert.equal((await fetch(`${server.url}/v1/connect/ca/roots`)).status, 200);
     assert.ok(!server.stdout().includes(data.ciphertext));
@@ -134,7 +152,12 @@ describe("key-encryption keys wrapped by Transit", { skip: noOwnVault }, () => {
     await alone.stop();
   });
 
-  const refused: readonly [why: string, policy: string, more: Readonly<Record<string, unknown>>, expected: RegExp][] = [
+  const refused: readonly [
+    why: string,
+    policy: string,
+    more: Readonly<Record<string, unknown>>,
+    expected: RegExp,
+  ][] = [
     [
       "a key that is not there",
       `path "transit/*" { capabilities = ["update"] }`,
@@ -153,12 +176,20 @@ describe("key-encryption keys wrapped by Transit", { skip: noOwnVault }, () => {
       { TransitPath: "elsewhere" },
       /nothing is mounted/,
     ],
-    ["an address that may not be asked", POLICY, { Address: "https://169.254.169.254" }, /MESHCA_VAULT_ALLOW/],
+    [
+      "an address that may not be asked",
+      POLICY,
+      { Address: "https://169.254.169.254" },
+      /MESHCA_VAULT_ALLOW/,
+    ],
     ["a configuration with a mistake", POLICY, { TransitKy: "mesh" }, /did you mean TransitKey\?/],
   ];
   for (const [why, policy, more, expected] of refused)
     it(`stop the start and leave nothing behind with ${why}`, async () => {
-      const ended = await runServer({ ...(await environment(policy, more)), MESHCA_LISTEN: "127.0.0.1:0" });
+      const ended = await runServer({
+        ...(await environment(policy, more)),
+        MESHCA_LISTEN: "127.0.0.1:0",
+      });
       assert.notEqual(ended.code, 0);
       assert.match(ended.stderr, expected);
       assert.throws(kek, /ENOENT/);

@@ -1,14 +1,24 @@
 /**
- * TLS peers on the libraries that verify chains elsewhere: built once a machine into a cache folder outside of the tree by
- * `bun test/verifiers/peers.ts`, each from one source beside this file.
+ * TLS peers on the libraries that verify chains elsewhere: built once a machine into a cache folder
+ * outside of the tree by `bun test/verifiers/peers.ts`, each from one source beside this file.
  *
- * A peer is run as `PROGRAM CHAIN KEY ROOTS...`, all files in PEM. By each root set it verifies the chain in a real handshake
- * with itself, first as a client, then as a server, with the default limits of its library.
+ * A peer is run as `PROGRAM CHAIN KEY ROOTS...`, all files in PEM. By each root set it verifies the
+ * chain in a real handshake with itself, first as a client, then as a server, with the default
+ * limits of its library.
  * @module
  */
 import { execFile, execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -30,7 +40,10 @@ interface Build {
   /** How to get that. */
   readonly install: string;
   /** Builds into an empty folder. */
-  readonly build: (source: string, folder: string) => readonly [command: string, args: readonly string[], env?: Record<string, string>];
+  readonly build: (
+    source: string,
+    folder: string,
+  ) => readonly [command: string, args: readonly string[], env?: Record<string, string>];
   /** The command that runs it from there. */
   readonly command: (folder: string) => readonly [command: string, ...args: string[]];
 }
@@ -38,10 +51,24 @@ interface Build {
 const compiled =
   (program: string, ...libraries: string[]) =>
   (source: string, folder: string) =>
-    ["cc", ["-O1", "-Wall", "-Wextra", "-Werror", "-o", join(folder, program), source, ...libraries, "-lpthread"]] as const;
+    [
+      "cc",
+      [
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-o",
+        join(folder, program),
+        source,
+        ...libraries,
+        "-lpthread",
+      ],
+    ] as const;
 const alone = (program: string) => (folder: string) => [join(folder, program)] as const;
 /** A header is there. */
-const header = (path: string) => ["cc", "-fsyntax-only", "-include", path, "-x", "c", "/dev/null"] as const;
+const header = (path: string) =>
+  ["cc", "-fsyntax-only", "-include", path, "-x", "c", "/dev/null"] as const;
 
 const BUILDS: Readonly<Record<Library, Build>> = {
   JDK: {
@@ -49,7 +76,14 @@ const BUILDS: Readonly<Record<Library, Build>> = {
     needs: ["javac", "-version"],
     install: "apt-get install default-jdk-headless",
     build: (source, folder) => ["javac", ["-Xlint:all", "-Werror", "-d", folder, source]],
-    command: (folder) => ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", folder, "JdkPeer"],
+    command: (folder) => [
+      "java",
+      "-XX:TieredStopAtLevel=1",
+      "-XX:+UseSerialGC",
+      "-cp",
+      folder,
+      "JdkPeer",
+    ],
   },
   rustls: {
     source: "rustls",
@@ -57,7 +91,16 @@ const BUILDS: Readonly<Record<Library, Build>> = {
     install: "https://rustup.rs, with Rust 1.78 or later",
     build: (source, folder) => [
       "cargo",
-      ["build", "--quiet", "--locked", "--release", "--manifest-path", join(source, "Cargo.toml"), "--target-dir", join(folder, "target")],
+      [
+        "build",
+        "--quiet",
+        "--locked",
+        "--release",
+        "--manifest-path",
+        join(source, "Cargo.toml"),
+        "--target-dir",
+        join(folder, "target"),
+      ],
     ],
     command: (folder) => [join(folder, "rustls-peer")],
   },
@@ -79,7 +122,11 @@ const BUILDS: Readonly<Record<Library, Build>> = {
     source: "go",
     needs: ["go", "version"],
     install: "https://go.dev/doc/install",
-    build: (_, folder) => ["go", ["build", "-trimpath", "-o", join(folder, "go-peer"), "."], { CGO_ENABLED: "0", GOTOOLCHAIN: "local" }],
+    build: (_, folder) => [
+      "go",
+      ["build", "-trimpath", "-o", join(folder, "go-peer"), "."],
+      { CGO_ENABLED: "0", GOTOOLCHAIN: "local" },
+    ],
     command: alone("go-peer"),
   },
 };
@@ -106,12 +153,18 @@ function filesOf(source: string): string[] {
   return names.map((name) => join(source, name)).filter((path) => statSync(path).isFile());
 }
 
-/** The command that runs a peer, built if it is not there yet. @throws {Error} if it cannot be built */
-export async function peerCommand(library: Library): Promise<readonly [command: string, ...args: string[]]> {
+/**
+ * The command that runs a peer, built if it is not there yet.
+ * @throws {Error} if it cannot be built
+ */
+export async function peerCommand(
+  library: Library,
+): Promise<readonly [command: string, ...args: string[]]> {
   const { source: name, build, command } = BUILDS[library];
   const source = join(import.meta.dirname, name);
   const hash = createHash("sha256").update(JSON.stringify(build("source", "folder")));
-  for (const file of filesOf(source)) hash.update(`${file.slice(source.length)}\0`).update(readFileSync(file));
+  for (const file of filesOf(source))
+    hash.update(`${file.slice(source.length)}\0`).update(readFileSync(file));
   const cache = process.env.XDG_CACHE_HOME ?? "";
   const all = join(cache === "" ? join(homedir(), ".cache") : cache, "meshca", "verifiers");
   const folder = join(all, `${name}-${hash.digest("hex").slice(0, 16)}`);
@@ -146,7 +199,11 @@ const LINE = /^(client|server) (.*)$/;
  */
 export async function verdicts(
   library: Library,
-  { chain, key, roots }: { readonly chain: string; readonly key: string; readonly roots: readonly string[] },
+  {
+    chain,
+    key,
+    roots,
+  }: { readonly chain: string; readonly key: string; readonly roots: readonly string[] },
 ): Promise<Verdict[]> {
   const [command, ...args] = await peerCommand(library);
   const { stdout } = await running(command, [...args, chain, key, ...roots], { timeout: 120_000 });
@@ -157,11 +214,13 @@ export async function verdicts(
   return roots.map((_, i) => {
     const said = (at: number, role: Role): string | null => {
       const [, by, text] = lines[at] ?? [];
-      if (by !== role || text === undefined) throw new Error(`The peer on ${library} printed: ${stdout}`);
+      if (by !== role || text === undefined)
+        throw new Error(`The peer on ${library} printed: ${stdout}`);
       return text === "ok" ? null : text;
     };
     return { client: said(2 * i, "client"), server: said(2 * i + 1, "server") };
   });
 }
 
-if (import.meta.main) for (const library of LIBRARIES) console.log((await peerCommand(library)).join(" "));
+if (import.meta.main)
+  for (const library of LIBRARIES) console.log((await peerCommand(library)).join(" "));

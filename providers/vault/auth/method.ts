@@ -1,6 +1,6 @@
 /**
- * Auth methods as a configuration has them (vault.md §4), and what each sends to log in. What is a file is read at each
- * login, since anyone who writes it changes it.
+ * Auth methods as a configuration has them (vault.md §4), and what each sends to log in. What is a
+ * file is read at each login, since anyone who writes it changes it.
  * @module
  */
 import * as v from "valibot";
@@ -13,9 +13,15 @@ const KUBERNETES_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const string = v.string("must be text");
 const given = v.pipe(string, v.nonEmpty("must not be empty"));
 /** What becomes a segment of a path. */
-const username = v.pipe(given, v.regex(/^[A-Za-z0-9_.@-]+$/, "must be letters, digits, _, -, . and @"));
+const username = v.pipe(
+  given,
+  v.regex(/^[A-Za-z0-9_.@-]+$/, "must be letters, digits, _, -, . and @"),
+);
 
-/** The parameters of each method that is supported; files are named by parameters that end in `path`. */
+/**
+ * The parameters of each method that is supported; files are named by parameters that end in
+ * `path`.
+ */
 const PARAMS = {
   approle: v.object({
     role_id: v.optional(given),
@@ -25,7 +31,11 @@ const PARAMS = {
   }),
   kubernetes: v.object({ role: given, jwt: v.optional(given), token_path: v.optional(given) }),
   jwt: v.object({ role: given, jwt: v.optional(given), path: v.optional(given) }),
-  userpass: v.object({ username, password: v.optional(given), password_file_path: v.optional(given) }),
+  userpass: v.object({
+    username,
+    password: v.optional(given),
+    password_file_path: v.optional(given),
+  }),
   ldap: v.object({ username, password: v.optional(given), password_file_path: v.optional(given) }),
   cert: v.object({ name: v.optional(given) }),
 };
@@ -52,7 +62,10 @@ const SOURCES: Readonly<Record<MethodType, readonly (readonly [value: string, fi
 };
 
 /** Reads `AuthMethod`; what is wrong goes to `refuse`, without any value in it. */
-export function readAuthMethod(value: unknown, refuse: (broken: boolean, name: string, message: string) => void): AuthMethod {
+export function readAuthMethod(
+  value: unknown,
+  refuse: (broken: boolean, name: string, message: string) => void,
+): AuthMethod {
   const fault = (message: string) => refuse(true, "AuthMethod", `AuthMethod: ${message}`);
   const none: AuthMethod = { type: "cert", mountPath: "cert", params: {} };
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
@@ -61,7 +74,9 @@ export function readAuthMethod(value: unknown, refuse: (broken: boolean, name: s
   }
   const found = new Map<string, unknown>();
   for (const [key, inner] of Object.entries(value)) {
-    const name = ["type", "mountpath", "params"].find((candidate) => candidate === key.replaceAll("_", "").toLowerCase());
+    const name = ["type", "mountpath", "params"].find(
+      (candidate) => candidate === key.replaceAll("_", "").toLowerCase(),
+    );
     if (name !== undefined) found.set(name, inner);
     else fault(`unknown key ${JSON.stringify(key)}, ${hint(key, ["Type", "MountPath", "Params"])}`);
   }
@@ -74,11 +89,16 @@ export function readAuthMethod(value: unknown, refuse: (broken: boolean, name: s
   }
   const mount = found.get("mountpath") ?? "";
   const mountPath = typeof mount === "string" ? mount.replace(/^\/|\/$/g, "") || type : "";
-  if (!mountPath.split("/").every((part) => /^[A-Za-z0-9_~@:-][A-Za-z0-9_.~@:-]*$/.test(part))) fault("MountPath must be a path");
+  if (!mountPath.split("/").every((part) => /^[A-Za-z0-9_~@:-][A-Za-z0-9_.~@:-]*$/.test(part)))
+    fault("MountPath must be a path");
   return { type, mountPath, params: readParams(type, found.get("params") ?? {}, fault) };
 }
 
-function readParams(type: MethodType, value: unknown, fault: (message: string) => void): Record<string, string> {
+function readParams(
+  type: MethodType,
+  value: unknown,
+  fault: (message: string) => void,
+): Record<string, string> {
   const schema = PARAMS[type];
   const names = Object.keys(schema.entries);
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
@@ -86,12 +106,16 @@ function readParams(type: MethodType, value: unknown, fault: (message: string) =
     return {};
   }
   for (const key of Object.keys(value))
-    if (!names.includes(key)) fault(`Params of ${type} have no ${JSON.stringify(key)}, ${hint(key, names)}`);
+    if (!names.includes(key))
+      fault(`Params of ${type} have no ${JSON.stringify(key)}, ${hint(key, names)}`);
   const result = v.safeParse(schema as v.GenericSchema<unknown, Record<string, string>>, value);
   for (const issue of result.issues ?? [])
-    fault(`Params.${v.getDotPath(issue) ?? ""} ${issue.received === "undefined" ? "must be given" : issue.message}`);
+    fault(
+      `Params.${v.getDotPath(issue) ?? ""} ${issue.received === "undefined" ? "must be given" : issue.message}`,
+    );
   for (const [own, file] of SOURCES[type])
-    if (!Object.hasOwn(value, own) && !Object.hasOwn(value, file)) fault(`Params must have ${file} or ${own}`);
+    if (!Object.hasOwn(value, own) && !Object.hasOwn(value, file))
+      fault(`Params must have ${file} or ${own}`);
   return result.success ? result.output : {};
 }
 
@@ -101,7 +125,10 @@ function hint(key: string, names: readonly string[]): string {
 }
 
 /** What is posted to log in. @throws {VaultError} where a file cannot be read */
-export function loginRequest(method: AuthMethod, readFile: (path: string) => string): { path: string; body: Record<string, string> } {
+export function loginRequest(
+  method: AuthMethod,
+  readFile: (path: string) => string,
+): { path: string; body: Record<string, string> } {
   const { type, mountPath, params } = method;
   const login = `auth/${mountPath}/login`;
   /** A parameter, else what a file has, else nothing. */
@@ -115,14 +142,26 @@ export function loginRequest(method: AuthMethod, readFile: (path: string) => str
   };
   switch (type) {
     case "approle":
-      return { path: login, body: { ...take("role_id", "role_id_file_path"), ...take("secret_id", "secret_id_file_path") } };
+      return {
+        path: login,
+        body: {
+          ...take("role_id", "role_id_file_path"),
+          ...take("secret_id", "secret_id_file_path"),
+        },
+      };
     case "kubernetes":
-      return { path: login, body: { role: params.role ?? "", ...take("jwt", "token_path", KUBERNETES_TOKEN) } };
+      return {
+        path: login,
+        body: { role: params.role ?? "", ...take("jwt", "token_path", KUBERNETES_TOKEN) },
+      };
     case "jwt":
       return { path: login, body: { role: params.role ?? "", ...take("jwt", "path") } };
     case "userpass":
     case "ldap":
-      return { path: `${login}/${params.username ?? ""}`, body: take("password", "password_file_path") };
+      return {
+        path: `${login}/${params.username ?? ""}`,
+        body: take("password", "password_file_path"),
+      };
     case "cert":
       return { path: login, body: { ...params } };
   }
@@ -133,7 +172,8 @@ export function filesOfMethod({ type, params }: AuthMethod): [field: string, pat
   const files = Object.entries(params)
     .filter(([name]) => name.endsWith("path"))
     .map(([name, path]): [string, string] => [`AuthMethod.Params.${name}`, path]);
-  const isDefault = type === "kubernetes" && params.jwt === undefined && params.token_path === undefined;
+  const isDefault =
+    type === "kubernetes" && params.jwt === undefined && params.token_path === undefined;
   return isDefault ? [...files, ["AuthMethod.Params.token_path", KUBERNETES_TOKEN]] : files;
 }
 
@@ -142,7 +182,13 @@ export function readSecret(path: string, readFile: (path: string) => string): st
   try {
     return readFile(path).trim();
   } catch (error) {
-    if (error instanceof ConfigError) throw new VaultError("not_allowed", `Vault: cannot log in: ${error.message}`, null, error);
-    throw new VaultError("login_refused", `Vault: cannot log in: cannot read ${JSON.stringify(path)}`, null, error);
+    if (error instanceof ConfigError)
+      throw new VaultError("not_allowed", `Vault: cannot log in: ${error.message}`, null, error);
+    throw new VaultError(
+      "login_refused",
+      `Vault: cannot log in: cannot read ${JSON.stringify(path)}`,
+      null,
+      error,
+    );
   }
 }

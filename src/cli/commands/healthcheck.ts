@@ -9,24 +9,30 @@ import type { Settings } from "../../config/settings.ts";
 import { CaError } from "../../core/errors.ts";
 import { settingsOf } from "./serve.ts";
 
-/** Milliseconds for the answer: less than the three seconds that a supervisor usually gives the command. */
+/**
+ * Milliseconds for the answer: less than the three seconds that a supervisor usually gives the
+ * command.
+ */
 const TIMEOUT_MS = 2000;
 
 /**
- * Asks `/healthz`. The certificate of the server is not verified: the connection stays on this machine, and what is asked
- * is whether the server answers, also with an emergency certificate.
+ * Asks `/healthz`. The certificate of the server is not verified: the connection stays on this
+ * machine, and what is asked is whether the server answers, also with an emergency certificate.
  * @returns the exit code: 0 if it answers, else 1
  */
-export async function healthcheckCommand(environment: NodeJS.ProcessEnv = process.env): Promise<0 | 1> {
+export async function healthcheckCommand(
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<0 | 1> {
   try {
     const settings = settingsOf(environment);
     const { host, port } = settings.listen;
-    if (port === 0) throw new Error("MESHCA_LISTEN has port 0: the system chose the port, which is not known here");
-    await (settings.tls?.clientCa != null && settings.tls.clientCertificate === "required" ? handshake : ask)(
-      reachable(host),
-      port,
-      settings,
-    );
+    if (port === 0)
+      throw new Error(
+        "MESHCA_LISTEN has port 0: the system chose the port, which is not known here",
+      );
+    await (settings.tls?.clientCa != null && settings.tls.clientCertificate === "required"
+      ? handshake
+      : ask)(reachable(host), port, settings);
     return 0;
   } catch (error) {
     const reason = error instanceof CaError || error instanceof Error ? error.message : "unknown";
@@ -50,7 +56,8 @@ function ask(host: string, port: number, { tls, hosts }: Settings): Promise<void
       headers: { Host: hosts?.[0] ?? "localhost" },
       agent: false,
     } as const;
-    const request = tls === null ? requestHttp(options) : requestHttps({ ...options, rejectUnauthorized: false });
+    const request =
+      tls === null ? requestHttp(options) : requestHttps({ ...options, rejectUnauthorized: false });
     const fail = (reason: string) => {
       reject(new Error(`${where(host, port)} ${reason}`));
       request.destroy();
@@ -71,7 +78,10 @@ function ask(host: string, port: number, { tls, hosts }: Settings): Promise<void
   });
 }
 
-/** A server that requires client certificates answers nothing without one: it is alive if it shows its own. */
+/**
+ * A server that requires client certificates answers nothing without one: it is alive if it shows
+ * its own.
+ */
 function handshake(host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     let socket: TLSSocket | null = null;
@@ -83,12 +93,21 @@ function handshake(host: string, port: number): Promise<void> {
     };
     const late = setTimeout(() => end("does not answer in time"), TIMEOUT_MS);
     // Called once the server's certificate has come, before it knows that the client has none.
-    socket = connect({ host, port, servername: "localhost", rejectUnauthorized: false }, () => end(null));
-    socket.on("error", (error) => end(socket?.getPeerCertificate()?.raw === undefined ? `cannot be asked: ${codeOf(error)}` : null));
+    socket = connect({ host, port, servername: "localhost", rejectUnauthorized: false }, () =>
+      end(null),
+    );
+    socket.on("error", (error) =>
+      end(
+        socket?.getPeerCertificate()?.raw === undefined
+          ? `cannot be asked: ${codeOf(error)}`
+          : null,
+      ),
+    );
   });
 }
 
-const where = (host: string, port: number) => (host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`);
+const where = (host: string, port: number) =>
+  host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 
 function codeOf(error: Error): string {
   return "code" in error && typeof error.code === "string" ? error.code : error.message;

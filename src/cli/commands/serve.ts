@@ -19,7 +19,9 @@ const LINGER_MS = 100;
 
 /** What the environment says. @throws {ConfigError} */
 export function settingsOf(environment: NodeJS.ProcessEnv): Settings {
-  return readSettings(environment, (path) => readFileSync(path, "utf8"), [...new Set([...CONSUL_CONFIG_NAMES, ...VAULT_CONFIG_NAMES])]);
+  return readSettings(environment, (path) => readFileSync(path, "utf8"), [
+    ...new Set([...CONSUL_CONFIG_NAMES, ...VAULT_CONFIG_NAMES]),
+  ]);
 }
 
 /**
@@ -37,13 +39,23 @@ export async function serveCommand(worker: number | null = null): Promise<number
     process.on("SIGHUP", () => hangUp());
     served = await serve(settings);
     const { log } = served.platform;
-    log.info("Listening", { url: served.url, version: VERSION, store: describeStore(settings.store), ...workerField(worker) });
+    log.info("Listening", {
+      url: served.url,
+      version: VERSION,
+      store: describeStore(settings.store),
+      ...workerField(worker),
+    });
     hangUp = reloader(settings, served);
     const meshca = await Promise.race([served.ready, stopped]);
     if (typeof meshca !== "string") {
-      log.info("Ready", { url: served.url, ...stateFields(meshca, settings), ...workerField(worker) });
+      log.info("Ready", {
+        url: served.url,
+        ...stateFields(meshca, settings),
+        ...workerField(worker),
+      });
       const text = banner({ url: served.url, meshca, settings });
-      if (worker !== null) process.send?.({ listen: served.listen, url: served.url, greeting: text });
+      if (worker !== null)
+        process.send?.({ listen: served.listen, url: served.url, greeting: text });
       else if (process.stdout.isTTY) process.stdout.write(text);
     }
     log.info("Stopping", { reason: await stopped });
@@ -60,10 +72,14 @@ export async function serveCommand(worker: number | null = null): Promise<number
   return 0;
 }
 
-/** Resolves, with the reason, when the process is to end: by a signal, with its terminal, and a worker with its server. */
+/**
+ * Resolves, with the reason, when the process is to end: by a signal, with its terminal, and a
+ * worker with its server.
+ */
 export function stopAsked(isWorker = false): Promise<string> {
   return new Promise((stop) => {
-    // SIGHUP has two senders: an operator, and the system when the terminal that shows the log is closed.
+    // SIGHUP has two senders: an operator, and the system when the terminal that shows the log is
+    // closed.
     if (process.stdout.isTTY === true && hasTerminal())
       process.on("SIGHUP", () => {
         if (!hasTerminal()) stop("the terminal was closed");
@@ -93,11 +109,16 @@ export function describeStore(store: Settings["store"]): string {
 }
 
 /** The CA that is served, and why it cannot sign, if it cannot. */
-function stateFields({ manager }: Meshca, { connectEnabled }: Settings): Readonly<Record<string, string | number>> {
+function stateFields(
+  { manager }: Meshca,
+  { connectEnabled }: Settings,
+): Readonly<Record<string, string | number>> {
   const state = manager.snapshot?.state;
   const obstacle = connectEnabled ? manager.obstacle() : "connect is disabled";
   return {
-    ...(state === undefined ? {} : { trustDomain: trustDomainOf(state.clusterId), index: state.index }),
+    ...(state === undefined
+      ? {}
+      : { trustDomain: trustDomainOf(state.clusterId), index: state.index }),
     ...(obstacle === null ? {} : { obstacle }),
   };
 }
@@ -112,16 +133,20 @@ function reloader(before: Settings, { platform: { log }, reload }: Served): () =
       const after = { ...settingsOf(process.env), worker: before.worker };
       log.setLevel(after.logLevel);
       const changed = (Object.keys(after) as (keyof Settings)[]).filter(
-        (name) => name !== "logLevel" && JSON.stringify(after[name]) !== JSON.stringify(before[name]),
+        (name) =>
+          name !== "logLevel" && JSON.stringify(after[name]) !== JSON.stringify(before[name]),
       );
       log.info("Reloaded the TLS files and the log level after SIGHUP", {
         logLevel: after.logLevel,
         ...(changed.length > 0 ? { needRestart: changed } : {}),
       });
     } catch (error) {
-      log.error("Cannot re-read the settings after SIGHUP; the present ones stay in use, TLS files were re-read", {
-        reason: describe(error),
-      });
+      log.error(
+        "Cannot re-read the settings after SIGHUP; the present ones stay in use, TLS files were re-read",
+        {
+          reason: describe(error),
+        },
+      );
     }
   };
 }

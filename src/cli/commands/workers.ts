@@ -1,6 +1,6 @@
 /**
- * `meshca serve --workers N`: several processes behind one port, each an ordinary replica. This one serves nothing
- * itself: it starts the workers, starts one again that ended, and ends them all.
+ * `meshca serve --workers N`: several processes behind one port, each an ordinary replica. This one
+ * serves nothing itself: it starts the workers, starts one again that ended, and ends them all.
  * @module
  */
 import { type ChildProcess, fork } from "node:child_process";
@@ -30,7 +30,10 @@ interface Ready {
 export async function workersCommand(count: number): Promise<number> {
   const children = new Set<ChildProcess>();
   const stopped = stopAsked();
-  /** Workers that listen. One that is still starting has no handler for the signal, and reads everything in a moment. */
+  /**
+   * Workers that listen. One that is still starting has no handler for the signal, and reads
+   * everything in a moment.
+   */
   const reloadable = new Set<ChildProcess>();
   process.on("SIGHUP", () => {
     for (const child of reloadable) child.kill("SIGHUP");
@@ -42,7 +45,9 @@ export async function workersCommand(count: number): Promise<number> {
   const start = (worker: number, listen: string): Promise<Ready | number> =>
     new Promise((resolve) => {
       const main = fileURLToPath(new URL("../main.ts", import.meta.url));
-      const child = fork(main, ["serve", "--worker", String(worker)], { env: { ...process.env, MESHCA_LISTEN: listen } });
+      const child = fork(main, ["serve", "--worker", String(worker)], {
+        env: { ...process.env, MESHCA_LISTEN: listen },
+      });
       children.add(child);
       let ready = false;
       child.once("message", (message) => {
@@ -54,14 +59,17 @@ export async function workersCommand(count: number): Promise<number> {
         children.delete(child);
         reloadable.delete(child);
         if (!ready) resolve(code ?? 70);
-        if (!stopping && ready) setTimeout(() => void (stopping || start(worker, listen)), RESTART_MS);
+        if (!stopping && ready)
+          setTimeout(() => void (stopping || start(worker, listen)), RESTART_MS);
       });
     });
 
   try {
     // Deno starts processes with all permissions, and shares a port behind an unstable flag alone.
     if (runtimeOf(process.versions) === "deno")
-      throw new ConfigError("Cannot start workers on Deno: serve without --workers, several replicas with Redis, or on Bun or Node");
+      throw new ConfigError(
+        "Cannot start workers on Deno: serve without --workers, several replicas with Redis, or on Bun or Node",
+      );
     const settings = settingsOf(process.env);
     if (settings.store.kind === "memory")
       throw new ConfigError(
@@ -73,13 +81,23 @@ export async function workersCommand(count: number): Promise<number> {
     const { host, port } = settings.listen;
     // The first one finds a free port, where that is asked for.
     // A stop while they start is not waited for: a worker may wait for its store.
-    const first = await Promise.race([start(0, `${host.includes(":") ? `[${host}]` : host}:${port}`), stopped.then(() => 0)]);
+    const first = await Promise.race([
+      start(0, `${host.includes(":") ? `[${host}]` : host}:${port}`),
+      stopped.then(() => 0),
+    ]);
     if (typeof first === "number") return first;
-    const starting = Promise.all(Array.from({ length: count - 1 }, (_, i) => start(i + 1, first.listen)));
+    const starting = Promise.all(
+      Array.from({ length: count - 1 }, (_, i) => start(i + 1, first.listen)),
+    );
     const others = await Promise.race([starting, stopped.then(() => [])]);
     const failed = others.find((other) => typeof other === "number");
     if (typeof failed === "number") return failed;
-    log.info("Ready", { url: first.url, version: VERSION, store: describeStore(settings.store), workers: count });
+    log.info("Ready", {
+      url: first.url,
+      version: VERSION,
+      store: describeStore(settings.store),
+      workers: count,
+    });
     if (process.stdout.isTTY) process.stdout.write(`${first.greeting}${count} workers\n`);
     log.info("Stopping", { reason: await stopped, workers: count });
     return 0;
@@ -88,7 +106,9 @@ export async function workersCommand(count: number): Promise<number> {
     return exitCode(error);
   } finally {
     stopping = true;
-    const ended = [...children].map((child) => new Promise((resolve) => child.once("exit", resolve)));
+    const ended = [...children].map(
+      (child) => new Promise((resolve) => child.once("exit", resolve)),
+    );
     for (const child of children) child.kill("SIGTERM");
     await Promise.all(ended);
     giveBack();

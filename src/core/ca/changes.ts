@@ -1,5 +1,6 @@
 /**
- * How the manager makes a change: worked out, recorded, committed, taken into use, and, where it fails, undone outside.
+ * How the manager makes a change: worked out, recorded, committed, taken into use, and, where it
+ * fails, undone outside.
  * @module
  */
 import type { Audit, AuditRecord } from "../audit.ts";
@@ -38,7 +39,8 @@ export interface ChangesOptions {
 
 export interface Changes {
   /**
-   * Works out a change, commits it and takes it into use. What a change that fails had made outside is undone.
+   * Works out a change, commits it and takes it into use. What a change that fails had made outside
+   * is undone.
    * @returns null where there is nothing to change. @throws {CaError} of every kind
    */
   change(
@@ -56,7 +58,18 @@ export interface Changes {
 }
 
 export function createChanges(options: ChangesOptions): Changes {
-  const { store, operations, follower, providers, sealer, random, policy, audit, log, serverNames } = options;
+  const {
+    store,
+    operations,
+    follower,
+    providers,
+    sealer,
+    random,
+    policy,
+    audit,
+    log,
+    serverNames,
+  } = options;
 
   const change: Changes["change"] = async (from, operation, work) => {
     let undos: readonly Undo[] = [];
@@ -92,7 +105,12 @@ export function createChanges(options: ChangesOptions): Changes {
   };
 
   /** Commits a worked-out change and takes it into use. */
-  const apply = async (planned: Change, from: Omit<Expected, "term">, operation: Operation, onCommitted: () => void): Promise<Snapshot> => {
+  const apply = async (
+    planned: Change,
+    from: Omit<Expected, "term">,
+    operation: Operation,
+    onCommitted: () => void,
+  ): Promise<Snapshot> => {
     const change = { ...planned, snapshot: withSchema(planned.snapshot, operation.schema) };
     const before = follower.current?.state.config.config;
     try {
@@ -115,28 +133,48 @@ export function createChanges(options: ChangesOptions): Changes {
       leftByForce: change.leftByForce,
       ...requestId,
     });
-    for (const warning of change.warnings ?? []) log.warn(`CA changed: ${change.kind}, with a warning`, { warning, ...requestId });
+    for (const warning of change.warnings ?? [])
+      log.warn(`CA changed: ${change.kind}, with a warning`, { warning, ...requestId });
     return change.snapshot;
   };
 
-  const replace: Changes["replace"] = async (kind, next, { state, config, provider, fault }, operation) => {
+  const replace: Changes["replace"] = async (
+    kind,
+    next,
+    { state, config, provider, fault },
+    operation,
+  ) => {
     const snapshot = withSchema({ ...snapshotOf(next, config, provider), fault }, operation.schema);
     await audit?.beforeChange(decided(kind, snapshot.active.id, operation));
     await operations.commit(snapshot.state, state, operation);
     await follower.adopt(snapshot);
-    const gone = state.roots.filter(({ id }) => !next.roots.some((root) => root.id === id)).map(({ id }) => id);
-    log.info(`CA changed: ${kind}`, { change: kind, index: next.index, pruned: gone, ...namedRequest(operation) });
+    const gone = state.roots
+      .filter(({ id }) => !next.roots.some((root) => root.id === id))
+      .map(({ id }) => id);
+    log.info(`CA changed: ${kind}`, {
+      change: kind,
+      index: next.index,
+      pruned: gone,
+      ...namedRequest(operation),
+    });
   };
 
   return { change, replace };
 }
 
 /** The record of a change that was decided on. @param subject the root that will be active. */
-export function decided(action: string, subject: string, { caller }: Operation, code: string | null = null): AuditRecord {
+export function decided(
+  action: string,
+  subject: string,
+  { caller }: Operation,
+  code: string | null = null,
+): AuditRecord {
   return { caller, action, subject, outcome: "allowed", code };
 }
 
-/** The id of the request that asked for a change, for the log; no field if the CA does it by itself. */
+/**
+ * The id of the request that asked for a change, for the log; no field if the CA does it by itself.
+ */
 function namedRequest({ caller }: Operation): { readonly requestId?: string } {
   return caller.requestId === null ? {} : { requestId: caller.requestId };
 }
@@ -147,5 +185,7 @@ function changedFields(
   after: Readonly<Record<string, unknown>> | null,
 ): string[] {
   const [a, b] = [before ?? {}, after ?? {}];
-  return [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]));
+  return [...new Set([...Object.keys(a), ...Object.keys(b)])].filter(
+    (key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]),
+  );
 }

@@ -1,5 +1,6 @@
 /**
- * Names of configuration fields, whose spelling counts for neither case nor underscores, as in Consul.
+ * Names of configuration fields, whose spelling counts for neither case nor underscores, as in
+ * Consul.
  * @module
  */
 import { ConfigError, type Violation } from "../errors.ts";
@@ -38,12 +39,19 @@ export function sameFieldText([first, second]: SameField): string {
 }
 
 /**
- * Refuses a configuration in which two keys decode to one field: which of them counts would depend on the reader.
+ * Refuses a configuration in which two keys decode to one field: which of them counts would depend
+ * on the reader.
  * @throws {ConfigError} naming both
  */
 export function requireDistinctFields(config: unknown): void {
   const same = sameFields(config);
   if (same.length === 0) return;
-  const violations = same.map((pair): Violation => ({ code: "config_duplicate", field: pair[1], message: sameFieldText(pair) }));
+  const violations = same.map(
+    (pair): Violation => ({
+      code: "config_duplicate",
+      field: pair[1],
+      message: sameFieldText(pair),
+    }),
+  );
   throw new ConfigError(violations.map(({ message }) => message).join("; "), violations);
 }

@@ -7,30 +7,45 @@ import type { Provider, ProviderContext } from "../provider.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { sameAuthority } from "../x509/chain.ts";
 import { chainFits } from "./budget.ts";
-import { crossedUntil, findCrossing, inOrderOfNeed, lineOf, poolOf, rootsToReach } from "./crossing.ts";
+import {
+  crossedUntil,
+  findCrossing,
+  inOrderOfNeed,
+  lineOf,
+  poolOf,
+  rootsToReach,
+} from "./crossing.ts";
 import type { Policy } from "./policy.ts";
 import type { ChangeContext } from "./reconfigure.ts";
 import { proveCrossing, type Snapshot, typeOf } from "./snapshot.ts";
 import type { CaState, RootEntry } from "./state.ts";
 
 /**
- * Looks whether the active root can certify another one, before anything is made outside for that one.
+ * Looks whether the active root can certify another one, before anything is made outside for that
+ * one.
  * @param root null: one that is still to be made.
  * @throws {ConfigError} @throws {ProviderError}
  */
-export async function requireCrossing(snapshot: Snapshot, root: Certificate | null, { now, policy }: ChangeContext): Promise<void> {
+export async function requireCrossing(
+  snapshot: Snapshot,
+  root: Certificate | null,
+  { now, policy }: ChangeContext,
+): Promise<void> {
   const { state, active, provider } = snapshot;
   if (provider === null || !provider.canCrossSign) return;
   if (root?.id === active.id || !inForce(active.certificate, now)) return;
   const by = retiredAt(active, now);
   const isReached = (to: Certificate) =>
-    sameAuthority(to, active.certificate) || findCrossing(to, by, poolOf(state.roots), to, now, policy) !== undefined;
+    sameAuthority(to, active.certificate) ||
+    findCrossing(to, by, poolOf(state.roots), to, now, policy) !== undefined;
   if (root !== null && isReached(root)) return;
   try {
     await provider.requireCrossSigning?.();
   } catch (reason) {
     if (!(reason instanceof CaError)) throw reason;
-    throw isPassing(reason) ? laterCrossing(reason) : cannotCross([active], new Map([[active.id, reason]]), new Map());
+    throw isPassing(reason)
+      ? laterCrossing(reason)
+      : cannotCross([active], new Map([[active.id, reason]]), new Map());
   }
 }
 
@@ -48,17 +63,26 @@ function laterCrossing(reason: CaError): ProviderError {
 interface Crossed {
   readonly chain: readonly Certificate[];
   readonly leftByForce: readonly string[];
-  /** IDs of the roots at the end of the chain that force gives up so that the chain keeps its bounds. */
+  /**
+   * IDs of the roots at the end of the chain that force gives up so that the chain keeps its
+   * bounds.
+   */
   readonly forceWouldLeave: readonly string[];
 }
 
-/** One step of the line: a root to be reached, and the way there from the step before; empty where it needs none. */
+/**
+ * One step of the line: a root to be reached, and the way there from the step before; empty where
+ * it needs none.
+ */
 interface Step {
   readonly target: RootEntry;
   readonly crossing: readonly Certificate[];
 }
 
-/** Finds or makes the line of cross-signed certificates that a new root needs, and proves that it does its work. */
+/**
+ * Finds or makes the line of cross-signed certificates that a new root needs, and proves that it
+ * does its work.
+ */
 export async function cross(
   snapshot: Snapshot,
   provider: Provider,
@@ -69,8 +93,11 @@ export async function cross(
   const { state, active } = snapshot;
   const { now, policy, random } = context;
   const pool = poolOf(state.roots);
-  // As they will be: the active root retired at this moment. The one rotated to is no target, it is where the line starts.
-  const retiring = state.roots.map((entry) => (entry.id === active.id ? retiredAt(entry, now) : entry));
+  // As they will be: the active root retired at this moment. The one rotated to is no target, it is
+  // where the line starts.
+  const retiring = state.roots.map((entry) =>
+    entry.id === active.id ? retiredAt(entry, now) : entry,
+  );
   const targets = rootsToReach(retiring, now).filter(({ id }) => id !== root.id);
   const reasons = new Map<string, unknown>();
   const steps: Step[] = [];
@@ -81,11 +108,16 @@ export async function cross(
       requireBegun(target, now);
       const known = passed.some((certificate) => sameAuthority(certificate, target.certificate));
       const found = known ? undefined : findCrossing(tip, target, pool, root, now, policy);
-      const crossing = known ? [] : found === undefined ? await crossBy(target, tip, snapshot, context) : [found];
+      const crossing = known
+        ? []
+        : found === undefined
+          ? await crossBy(target, tip, snapshot, context)
+          : [found];
       steps.push({ target, crossing });
       if (crossing.length > 0) passed.push(target.certificate);
     } catch (reason) {
-      // What may work in a moment is not "cannot", unless an operator says so: what is gone for good answers the same.
+      // What may work in a moment is not "cannot", unless an operator says so: what is gone for
+      // good answers the same.
       if (!(reason instanceof CaError)) throw reason;
       if (isPassing(reason) && !force) throw laterCrossing(reason);
       reasons.set(target.id, reason);
@@ -95,10 +127,18 @@ export async function cross(
   const kept = force ? within : steps;
   const chain = chainOf(kept);
   const reached = kept.map(({ target }) => target.certificate);
-  const failed = await proveCrossing(provider, root, chain, reached, { clusterId: state.clusterId, random, now });
-  const lost = targets.filter(({ certificate }) => !reached.includes(certificate) || failed.has(certificate.id));
+  const failed = await proveCrossing(provider, root, chain, reached, {
+    clusterId: state.clusterId,
+    random,
+    now,
+  });
+  const lost = targets.filter(
+    ({ certificate }) => !reached.includes(certificate) || failed.has(certificate.id),
+  );
   if (lost.length > 0 && !force) throw cannotCross(lost, reasons, failed);
-  const forceWouldLeave = steps.filter((step) => !within.includes(step)).map(({ target }) => target.id);
+  const forceWouldLeave = steps
+    .filter((step) => !within.includes(step))
+    .map(({ target }) => target.id);
   return { chain, leftByForce: lost.map(({ id }) => id), forceWouldLeave };
 }
 
@@ -121,18 +161,31 @@ function chainOf(steps: readonly Step[]): Certificate[] {
 }
 
 /** The part of a line that keeps its bounds: under force, its end is given up until it does. */
-function withinBudget(steps: readonly Step[], root: Certificate, issuers: readonly Certificate[], policy: Policy): readonly Step[] {
+function withinBudget(
+  steps: readonly Step[],
+  root: Certificate,
+  issuers: readonly Certificate[],
+  policy: Policy,
+): readonly Step[] {
   let kept = steps;
-  while (kept.length > 0 && !chainFits([...issuers, ...chainOf(kept)], policy)) kept = kept.slice(0, -1);
-  // A root that needs no certificate of its own, since another one that is reached has its name and key, costs nothing.
+  while (kept.length > 0 && !chainFits([...issuers, ...chainOf(kept)], policy))
+    kept = kept.slice(0, -1);
+  // A root that needs no certificate of its own, since another one that is reached has its name and
+  // key, costs nothing.
   const reached = [root, ...kept.map(({ target }) => target.certificate)];
   const isFree = ({ target, crossing }: Step) =>
-    crossing.length === 0 && reached.some((certificate) => sameAuthority(certificate, target.certificate));
+    crossing.length === 0 &&
+    reached.some((certificate) => sameAuthority(certificate, target.certificate));
   return steps.filter((step) => kept.includes(step) || isFree(step));
 }
 
 /** Has a root that is still trusted certify another one. */
-async function crossBy(target: RootEntry, root: Certificate, snapshot: Snapshot, context: ChangeContext): Promise<readonly Certificate[]> {
+async function crossBy(
+  target: RootEntry,
+  root: Certificate,
+  snapshot: Snapshot,
+  context: ChangeContext,
+): Promise<readonly Certificate[]> {
   const { state } = snapshot;
   const { now, policy } = context;
   const until = crossedUntil(target, policy, now);
@@ -142,7 +195,11 @@ async function crossBy(target: RootEntry, root: Certificate, snapshot: Snapshot,
   }
   const record = state.provider.retired[target.id];
   if (record === undefined) throw new ProviderError("provider_rejected", "its key is gone");
-  const provider = await typeOf(context.types, record.provider).open(record, target.certificate, contextOf(state, context));
+  const provider = await typeOf(context.types, record.provider).open(
+    record,
+    target.certificate,
+    contextOf(state, context),
+  );
   try {
     return await crossWith(provider, root, now, until);
   } finally {
@@ -150,13 +207,23 @@ async function crossBy(target: RootEntry, root: Certificate, snapshot: Snapshot,
   }
 }
 
-async function crossWith(provider: Provider, root: Certificate, now: Date, until: Date): Promise<readonly Certificate[]> {
-  if (!provider.canCrossSign) throw new ProviderError("provider_rejected", "its provider does not support cross-signing");
+async function crossWith(
+  provider: Provider,
+  root: Certificate,
+  now: Date,
+  until: Date,
+): Promise<readonly Certificate[]> {
+  if (!provider.canCrossSign)
+    throw new ProviderError("provider_rejected", "its provider does not support cross-signing");
   return provider.crossSign(root, now, until);
 }
 
 /** @param failed why a leaf does not verify under a root, by the root's ID. */
-function cannotCross(lost: readonly RootEntry[], reasons: ReadonlyMap<string, unknown>, failed: ReadonlyMap<string, string>): ConfigError {
+function cannotCross(
+  lost: readonly RootEntry[],
+  reasons: ReadonlyMap<string, unknown>,
+  failed: ReadonlyMap<string, string>,
+): ConfigError {
   const why = (root: RootEntry) => {
     const reason = reasons.get(root.id);
     const proof = failed.get(root.certificate.id) ?? "";

@@ -3,7 +3,14 @@
  * @module
  */
 import type { Clock } from "../clock.ts";
-import { type DeletionTime, deletionTime, type LookOptions, look, type Reading, reference } from "../deletion-time.ts";
+import {
+  type DeletionTime,
+  deletionTime,
+  type LookOptions,
+  look,
+  type Reading,
+  reference,
+} from "../deletion-time.ts";
 import type { LookStore } from "../looks.ts";
 import type { Store } from "../store.ts";
 

@@ -36,14 +36,21 @@ const DAY_MS = 86_400_000;
 /** Days before an expiry at which an operator is warned. */
 const WARNING_DAYS = [30, 7, 1] as const;
 
-/** The active root, the issuer of leaves, which may be the same certificate, and the server's, as far as there are any. */
-export function expiringOf(snapshot: Snapshot | null, server: ServerCertificate | null): Expiring[] {
+/**
+ * The active root, the issuer of leaves, which may be the same certificate, and the server's, as
+ * far as there are any.
+ */
+export function expiringOf(
+  snapshot: Snapshot | null,
+  server: ServerCertificate | null,
+): Expiring[] {
   const expiring: Expiring[] = [];
   if (snapshot !== null) {
     const { id, certificate } = snapshot.active;
     expiring.push({ what: "root", id, ...validityOf(certificate) });
     const issuer = snapshot.provider?.issuer;
-    if (issuer !== undefined) expiring.push({ what: "issuer", id: issuer.id, ...validityOf(issuer) });
+    if (issuer !== undefined)
+      expiring.push({ what: "issuer", id: issuer.id, ...validityOf(issuer) });
   }
   if (server !== null && server.emergency === null)
     expiring.push({ what: "server certificate", id: server.fingerprint, ...validityOf(server) });
@@ -55,11 +62,15 @@ function validityOf({ notBefore, notAfter }: Pick<Certificate, "notBefore" | "no
 }
 
 /**
- * How near an expiry is. Within the first half of a life nothing is near: what is renewed by itself is renewed at half of
- * its life, so that a short-lived certificate that is renewed in time warns of nothing.
+ * How near an expiry is. Within the first half of a life nothing is near: what is renewed by itself
+ * is renewed at half of its life, so that a short-lived certificate that is renewed in time warns
+ * of nothing.
  * @returns the smallest number of days that contains it, 0 if it has expired, or null
  */
-export function warningDays({ notBefore, notAfter }: Pick<Expiring, "notBefore" | "notAfter">, now: Date): WarningDays | null {
+export function warningDays(
+  { notBefore, notAfter }: Pick<Expiring, "notBefore" | "notAfter">,
+  now: Date,
+): WarningDays | null {
   const left = notAfter.getTime() - now.getTime();
   if (left <= 0) return 0;
   if (left > (notAfter.getTime() - notBefore.getTime()) / 2) return null;
@@ -81,7 +92,8 @@ export class ExpiryWatch {
     return expiring.flatMap((one) => {
       const days = warningDays(one, now);
       if (one.what === "issuer" && roots.has(one.id)) return [];
-      if (days === null || days >= (this.#warned.get(keyOf(one)) ?? Number.POSITIVE_INFINITY)) return [];
+      if (days === null || days >= (this.#warned.get(keyOf(one)) ?? Number.POSITIVE_INFINITY))
+        return [];
       this.#warned.set(keyOf(one), days);
       return [{ ...one, days }];
     });

@@ -1,6 +1,6 @@
 /**
- * What this replica serves and has seen: takes what is stored, as far as it follows what was seen before, and stops all
- * changes where it does not.
+ * What this replica serves and has seen: takes what is stored, as far as it follows what was seen
+ * before, and stops all changes where it does not.
  * @module
  */
 import type { Clock, Random } from "../clock.ts";
@@ -22,7 +22,10 @@ export interface FollowerOptions {
   readonly store: Store;
   readonly standing: Standing;
   readonly recollection: Recollection | null;
-  /** How old the kept instant of the last confirmation may be, in milliseconds; null if it is kept with the state only. */
+  /**
+   * How old the kept instant of the last confirmation may be, in milliseconds; null if it is kept
+   * with the state only.
+   */
   readonly confirmationMs: number | null;
   readonly self: Pick<Replica, "address">;
   readonly providers: ProviderTypes;
@@ -43,7 +46,11 @@ export interface Follower {
   readonly stopped: string | null;
   /** @throws {NotReadyError} `ca_uninitialized` */
   require(): Snapshot;
-  /** Takes what this replica saw before it was restarted, and when the store confirmed it. @throws {StoreError} @throws {SealError} */
+  /**
+   * Takes what this replica saw before it was restarted, and when the store confirmed it.
+   * @throws {StoreError}
+   * @throws {SealError}
+   */
   recollect(): Promise<void>;
   /** Reads the store and takes what is newer. @throws {StoreError} @throws {SealError} */
   refresh(): Promise<void>;
@@ -53,7 +60,10 @@ export interface Follower {
   tell(): void;
   /** Stops all changes, here and everywhere. @throws {StoreError} */
   stop(reason: string): Promise<void>;
-  /** Keeps beside the store what was seen last, under the present key-encryption key; it never rejects. */
+  /**
+   * Keeps beside the store what was seen last, under the present key-encryption key; it never
+   * rejects.
+   */
   keep(): Promise<void>;
   sawTerm(term: number): void;
   /** The conflict is over; the highest term that anybody saw is known now. */
@@ -75,7 +85,10 @@ export function createFollower(options: FollowerOptions): Follower {
 
   const require = (): Snapshot => {
     // Consul's text (consul-ca.md §1.2).
-    if (memory.current === null) throw new NotReadyError("ca_uninitialized", "CA has not finished initializing", { retryAfterMs: 1000 });
+    if (memory.current === null)
+      throw new NotReadyError("ca_uninitialized", "CA has not finished initializing", {
+        retryAfterMs: 1000,
+      });
     return memory.current;
   };
 
@@ -85,7 +98,10 @@ export function createFollower(options: FollowerOptions): Follower {
     for (const listener of [...listeners]) listener(told);
   };
 
-  /** Makes a snapshot the current one, unless something newer is by now: a read, or the answer to a commit, may come late. */
+  /**
+   * Makes a snapshot the current one, unless something newer is by now: a read, or the answer to a
+   * commit, may come late.
+   */
   const adopt = async (next: Snapshot): Promise<void> => {
     const previous = memory.current;
     if (previous !== null && next.state.index < previous.state.index) {
@@ -98,7 +114,9 @@ export function createFollower(options: FollowerOptions): Follower {
     await keep();
   };
 
-  /** Keeps what was seen last, one after the other: two writes at once could leave the older one. */
+  /**
+   * Keeps what was seen last, one after the other: two writes at once could leave the older one.
+   */
   const keep = (): Promise<void> => {
     keeping = keeping.then(async () => {
       if (memory.current === null) return;
@@ -106,24 +124,38 @@ export function createFollower(options: FollowerOptions): Follower {
       keptConfirmation = confirmedAt?.getTime() ?? null;
       await options.recollection
         ?.save({ state: memory.current.state, term: memory.term, confirmedAt })
-        .catch((error: unknown) => log.warn("Cannot keep beside the store what was seen last", { reason: reasonOf(error) }));
+        .catch((error: unknown) =>
+          log.warn("Cannot keep beside the store what was seen last", { reason: reasonOf(error) }),
+        );
     });
     return keeping;
   };
 
-  /** Keeps from time to time when the store confirmed what is served: a restart while it is away counts from then. */
+  /**
+   * Keeps from time to time when the store confirmed what is served: a restart while it is away
+   * counts from then.
+   */
   const keepConfirmation = (): void => {
     const { confirmedAt } = standing;
-    if (options.confirmationMs === null || options.recollection === null || confirmedAt === null) return;
-    const age = keptConfirmation === null ? Number.POSITIVE_INFINITY : confirmedAt.getTime() - keptConfirmation;
+    if (options.confirmationMs === null || options.recollection === null || confirmedAt === null)
+      return;
+    const age =
+      keptConfirmation === null
+        ? Number.POSITIVE_INFINITY
+        : confirmedAt.getTime() - keptConfirmation;
     if (age < 0 || age >= options.confirmationMs) void keep();
   };
 
   const refresh = async (): Promise<void> => {
-    // When this throws, what was read last stays in use: it was right, and its keys are still valid.
-    const [asked, seen] = [clock.now(), { state: memory.current?.state ?? null, term: memory.term }];
+    // When this throws, what was read last stays in use: it was right, and its keys are still
+    // valid.
+    const [asked, seen] = [
+      clock.now(),
+      { state: memory.current?.state ?? null, term: memory.term },
+    ];
     const stored = await store.read().catch((error: unknown) => {
-      // An answer that cannot be trusted is not the silence that the staleness would be put down to.
+      // An answer that cannot be trusted is not the silence that the staleness would be put down
+      // to.
       standing.doubt(isSilence(error) ? null : reasonOf(error));
       standing.failed(error);
       throw error;
@@ -161,10 +193,17 @@ export function createFollower(options: FollowerOptions): Follower {
   /** Stops all changes, here and everywhere. Signing goes on under what was seen. */
   const stop = async (reason: string): Promise<void> => {
     const snapshot = require();
-    if (memory.stopped === null) log.error("The store lost writes: changes are stopped until an operator decides", { reason });
+    if (memory.stopped === null)
+      log.error("The store lost writes: changes are stopped until an operator decides", { reason });
     memory.stopped = reason;
     // Also where the mark has this state already: the term that was seen here may be higher.
-    await store.stop({ state: snapshot.state, term: memory.term, reason, by: self.address, found: memory.found });
+    await store.stop({
+      state: snapshot.state,
+      term: memory.term,
+      reason,
+      by: self.address,
+      found: memory.found,
+    });
   };
 
   /** Takes a state that was read into use, if it is news or its key could not be opened before. */
@@ -172,18 +211,34 @@ export function createFollower(options: FollowerOptions): Follower {
     const known = state.commitId === memory.current?.state.commitId;
     if (known && memory.current?.fault === null) return;
     const complete = withKeptIssuers(state, providers);
-    const next = reopened(complete) ?? (await loadSnapshot(complete, providers, { sealer, random }, clock.now()));
+    const next =
+      reopened(complete) ??
+      (await loadSnapshot(complete, providers, { sealer, random }, clock.now()));
     if (next.fault !== null && known) return;
-    if (next.fault !== null) log.error("Cannot open the signing key", { root: next.active.id, reason: reasonOf(next.fault) });
+    if (next.fault !== null)
+      log.error("Cannot open the signing key", {
+        root: next.active.id,
+        reason: reasonOf(next.fault),
+      });
     await adopt(next);
   };
 
-  /** A state under whose root and configuration this replica signs already: its key is not opened a second time. */
+  /**
+   * A state under whose root and configuration this replica signs already: its key is not opened a
+   * second time.
+   */
   const reopened = (state: CaState): Snapshot | null => {
     if (memory.current === null || memory.current.provider === null) return null;
     const what = ({ config, roots, provider }: CaState) =>
-      JSON.stringify([config.provider, config.config, roots.find(({ status }) => status === "active")?.id, provider.active]);
-    return what(memory.current.state) === what(state) ? snapshotOf(state, memory.current.config, memory.current.provider) : null;
+      JSON.stringify([
+        config.provider,
+        config.config,
+        roots.find(({ status }) => status === "active")?.id,
+        provider.active,
+      ]);
+    return what(memory.current.state) === what(state)
+      ? snapshotOf(state, memory.current.config, memory.current.provider)
+      : null;
   };
 
   return {
@@ -202,7 +257,12 @@ export function createFollower(options: FollowerOptions): Follower {
       if (seen === null) return;
       memory.term = seen.term;
       if (seen.confirmedAt !== null) standing.confirm(seen.confirmedAt);
-      memory.current = await loadSnapshot(withKeptIssuers(seen.state, providers), providers, { sealer, random }, clock.now());
+      memory.current = await loadSnapshot(
+        withKeptIssuers(seen.state, providers),
+        providers,
+        { sealer, random },
+        clock.now(),
+      );
     },
     refresh,
     adopt,
@@ -225,7 +285,10 @@ export function createFollower(options: FollowerOptions): Follower {
 
 /** Whether an error only says that the store gave no answer that could be used. */
 export function isSilence(error: unknown): boolean {
-  return error instanceof StoreError && ["store_unavailable", "store_refused", "store_busy"].includes(error.code);
+  return (
+    error instanceof StoreError &&
+    ["store_unavailable", "store_refused", "store_busy"].includes(error.code)
+  );
 }
 
 /** The text of an error of ours; only the kind of any other, whose text may hold anything. */

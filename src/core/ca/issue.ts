@@ -1,6 +1,6 @@
 /**
- * The way of a request: read, checked, prepared, signed. What was checked is what is signed: `prepare` gives a value
- * that can be signed once, and nothing else can be signed.
+ * The way of a request: read, checked, prepared, signed. What was checked is what is signed:
+ * `prepare` gives a value that can be signed once, and nothing else can be signed.
  * @module
  */
 import { type Audit, type AuditRecord, type Caller, NOBODY } from "../audit.ts";
@@ -10,7 +10,14 @@ import { CaError, ConflictError, InvariantError, NotReadyError, RequestError } f
 import type { Metrics } from "../metrics.ts";
 import { certificatePem } from "../pem.ts";
 import type { SignedLeaf } from "../provider.ts";
-import { formatSpiffeId, type LeafId, parseSpiffeId, requireDefaultScope, type SpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
+import {
+  formatSpiffeId,
+  type LeafId,
+  parseSpiffeId,
+  requireDefaultScope,
+  type SpiffeId,
+  trustDomainOf,
+} from "../spiffe/kinds.ts";
 import { type Certificate, keyIdOf } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
 import type { LeafFields } from "../x509/leaf.ts";
@@ -44,14 +51,17 @@ export interface LeafSubject {
 }
 
 /**
- * Says whether a caller may have an identity. It is asked when the request has been read, again right before the leaf is
- * signed, and once more after a remote signature, since rights may be taken away while a request waits: each time it
- * answers by what is so at that time.
+ * Says whether a caller may have an identity. It is asked when the request has been read, again
+ * right before the leaf is signed, and once more after a remote signature, since rights may be
+ * taken away while a request waits: each time it answers by what is so at that time.
  * @throws {DeniedError}
  */
 export type Permit = (subject: LeafSubject) => void | Promise<void>;
 
-/** A leaf whose every field was checked and decided. It can be spent once, and only what it gives is signed. */
+/**
+ * A leaf whose every field was checked and decided. It can be spent once, and only what it gives is
+ * signed.
+ */
 class PreparedLeaf {
   readonly snapshot: Snapshot;
   readonly id: LeafId;
@@ -66,7 +76,11 @@ class PreparedLeaf {
   /** @throws {ConflictError} `prepared_spent` the second time */
   spend(): LeafFields {
     const fields = this.#fields;
-    if (fields === null) throw new ConflictError("prepared_spent", "Cannot sign leaf: what was prepared has been signed already");
+    if (fields === null)
+      throw new ConflictError(
+        "prepared_spent",
+        "Cannot sign leaf: what was prepared has been signed already",
+      );
     this.#fields = null;
     return fields;
   }
@@ -90,7 +104,8 @@ export interface SignOptions {
   /** @default NOBODY */
   readonly caller?: Caller;
   /**
-   * Checks who asks, once the request has its place to work and before it is read; what it costs counts against the limiter.
+   * Checks who asks, once the request has its place to work and before it is read; what it costs
+   * counts against the limiter.
    * @throws {DeniedError}
    * @default undefined: the caller is known
    */
@@ -103,13 +118,22 @@ export type Issue = (csr: string, options?: SignOptions) => Promise<IssuedLeaf>;
 
 const FIRST_ISSUE: SignOptions = {};
 
-/** Signs requests. @returns a function from one PEM request to its leaf, with the errors of `readCsr`, `verifyProof`, `leafNames` and the limiter. */
+/**
+ * Signs requests.
+ * @returns a function from one PEM request to its leaf, with the errors of `readCsr`,
+ * `verifyProof`, `leafNames` and the limiter.
+ */
 export function createIssuer(options: IssuerOptions): Issue {
   const { clock, metrics, limiter, random, audit } = options;
   const nextSerial = createSerials(random);
 
   /** Decides every field of a leaf for a request whose proof of possession was verified. */
-  const prepare = (request: CertificateRequest, id: LeafId, names: LeafNames, snapshot: Snapshot): PreparedLeaf => {
+  const prepare = (
+    request: CertificateRequest,
+    id: LeafId,
+    names: LeafNames,
+    snapshot: Snapshot,
+  ): PreparedLeaf => {
     const now = clock.now();
     const { issuer, root } = requireInForce(snapshot, now);
     const fields = {
@@ -122,7 +146,11 @@ export function createIssuer(options: IssuerOptions): Issue {
     return new PreparedLeaf(snapshot, id, requireLife(fields));
   };
 
-  const answer = ({ snapshot, id }: PreparedLeaf, { uri }: LeafFields, issued: SignedLeaf): IssuedLeaf => ({
+  const answer = (
+    { snapshot, id }: PreparedLeaf,
+    { uri }: LeafFields,
+    issued: SignedLeaf,
+  ): IssuedLeaf => ({
     id,
     uri,
     serialNumber: colonHex(issued.serial),
@@ -132,7 +160,10 @@ export function createIssuer(options: IssuerOptions): Issue {
     index: snapshot.state.index,
   });
 
-  return async (csr, { priority = "issue", caller = NOBODY, authenticate, permit } = FIRST_ISSUE) => {
+  return async (
+    csr,
+    { priority = "issue", caller = NOBODY, authenticate, permit } = FIRST_ISSUE,
+  ) => {
     const started = clock.now().getTime();
     let uri: string | null = null;
     let decided = false;
@@ -167,15 +198,18 @@ export function createIssuer(options: IssuerOptions): Issue {
         try {
           const permittedAgain = permit?.(subject);
           if (permittedAgain !== undefined) await permittedAgain;
-          // Not the snapshot that it began with: the process may have been suspended since, until that one's root was pruned.
+          // Not the snapshot that it began with: the process may have been suspended since, until
+          // that one's root was pruned.
           const prepared = prepare(request, id, names, options.snapshot());
           const provider = requireProvider(prepared.snapshot);
           const fields = prepared.spend();
-          if (audit !== null && !provider.remote) audit.record(allowed(caller, fields, fields.serial));
+          if (audit !== null && !provider.remote)
+            audit.record(allowed(caller, fields, fields.serial));
           decided = true;
           const issued = await provider.signLeaf(provider.template.encode(fields), csr);
           if (provider.remote) {
-            // Nobody was given it until here, and the right to it may have been taken away while it was signed elsewhere.
+            // Nobody was given it until here, and the right to it may have been taken away while it
+            // was signed elsewhere.
             decided = false;
             await permit?.(subject);
             decided = true;
@@ -193,7 +227,13 @@ export function createIssuer(options: IssuerOptions): Issue {
       }
     } catch (error) {
       metrics.leafRefused(error instanceof CaError ? error.code : "internal");
-      audit?.refusal(error, (code) => ({ caller, action: "sign", subject: uri, outcome: decided ? "failed" : "refused", code }));
+      audit?.refusal(error, (code) => ({
+        caller,
+        action: "sign",
+        subject: uri,
+        outcome: decided ? "failed" : "refused",
+        code,
+      }));
       throw error;
     }
   };
@@ -211,24 +251,43 @@ function allowed(caller: Caller, { uri, spki }: LeafFields, serial: Uint8Array):
   };
 }
 
-/** A leaf with the CA's own key could stand for the CA wherever keys are compared, not certificates. @throws {RequestError} `profile_violation` */
-function requireForeignKey({ key: { spki } }: CertificateRequest, { state, provider }: Snapshot): void {
+/**
+ * A leaf with the CA's own key could stand for the CA wherever keys are compared, not certificates.
+ * @throws {RequestError} `profile_violation`
+ */
+function requireForeignKey(
+  { key: { spki } }: CertificateRequest,
+  { state, provider }: Snapshot,
+): void {
   const isOurs = ({ key }: Certificate) => equal(key.spki, spki);
   const isOfRoot = ({ certificate, leafIssuers }: RootEntry) =>
     isOurs(certificate) || leafIssuers.some((issuer) => isOurs(issuer.certificate));
   if ((provider !== null && isOurs(provider.issuer)) || state.roots.some(isOfRoot))
-    throw new RequestError("profile_violation", "Cannot accept CSR: its public key is one of the CA's own");
+    throw new RequestError(
+      "profile_violation",
+      "Cannot accept CSR: its public key is one of the CA's own",
+    );
 }
 
 function requireLeafId(id: SpiffeId, snapshot: Snapshot, datacenter: string): LeafId {
   // Consul's texts, in its order (agent/consul/leader_connect_ca.go).
-  if (id.kind === "signing") throw new RequestError("spiffe_id_malformed", "SPIFFE ID in CSR must be a service, mesh-gateway, or agent ID");
+  if (id.kind === "signing")
+    throw new RequestError(
+      "spiffe_id_malformed",
+      "SPIFFE ID in CSR must be a service, mesh-gateway, or agent ID",
+    );
   requireDefaultScope(id);
   const trustDomain = trustDomainOf(snapshot.state.clusterId);
   if (id.datacenter !== datacenter)
-    throw new RequestError("profile_violation", `SPIFFE ID in CSR from a different datacenter: ${id.datacenter}, we are ${datacenter}`);
+    throw new RequestError(
+      "profile_violation",
+      `SPIFFE ID in CSR from a different datacenter: ${id.datacenter}, we are ${datacenter}`,
+    );
   if (id.trustDomain !== trustDomain)
-    throw new RequestError("profile_violation", `SPIFFE ID in CSR from a different trust domain: ${id.trustDomain}, we are ${trustDomain}`);
+    throw new RequestError(
+      "profile_violation",
+      `SPIFFE ID in CSR from a different trust domain: ${id.trustDomain}, we are ${trustDomain}`,
+    );
   return id;
 }
 
@@ -246,7 +305,10 @@ function requireProvider(snapshot: Snapshot) {
  * The two certificates outside whose validity nothing is signed.
  * @throws {NotReadyError} `ca_expired`, with Consul's text; `ca_not_valid_yet`
  */
-export function requireInForce(snapshot: Snapshot, now: Date): { issuer: Certificate; root: Certificate } {
+export function requireInForce(
+  snapshot: Snapshot,
+  now: Date,
+): { issuer: Certificate; root: Certificate } {
   const root = snapshot.active.certificate;
   const { issuer } = requireProvider(snapshot);
   for (const [what, certificate] of [
@@ -254,7 +316,10 @@ export function requireInForce(snapshot: Snapshot, now: Date): { issuer: Certifi
     ["intermediate", issuer],
   ] as const) {
     if (certificate.notAfter <= now)
-      throw new NotReadyError("ca_expired", `${what} expired: certificate expired, expiration date: ${goTime(certificate.notAfter)} `);
+      throw new NotReadyError(
+        "ca_expired",
+        `${what} expired: certificate expired, expiration date: ${goTime(certificate.notAfter)} `,
+      );
     if (certificate.notBefore > now)
       throw new NotReadyError(
         "ca_not_valid_yet",

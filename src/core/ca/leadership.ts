@@ -7,7 +7,11 @@ import type { Lease, Leases } from "../lease.ts";
 import type { Policy } from "./policy.ts";
 
 export interface Leadership {
-  /** Renews the lease, or tries for it. @returns whether this replica leads. @throws {StoreError} */
+  /**
+   * Renews the lease, or tries for it.
+   * @returns whether this replica leads.
+   * @throws {StoreError}
+   */
   lead(): Promise<boolean>;
   /** The lease while it counts: it was renewed within the renew deadline. */
   readonly lease: Lease | null;

@@ -1,6 +1,6 @@
 /**
- * The record of the certificates by which this cluster signed leaves under a root. It decides which leaves are ours, and
- * so which may renew themselves.
+ * The record of the certificates by which this cluster signed leaves under a root. It decides which
+ * leaves are ours, and so which may renew themselves.
  * @module
  */
 import { colonHex } from "../bytes.ts";
@@ -12,41 +12,71 @@ import { issuersOf } from "./crossing.ts";
 import type { CaState, LeafIssuer, ProviderRecord, RootEntry } from "./state.ts";
 
 /**
- * After so many of the largest leaf lives no leaf of a replaced issuer is alive. One is the leaf's own; a replica that has
- * not yet read of the replacement signs for up to max_staleness, which is at most half of one (policy.ts).
+ * After so many of the largest leaf lives no leaf of a replaced issuer is alive. One is the leaf's
+ * own; a replica that has not yet read of the replacement signs for up to max_staleness, which is
+ * at most half of one (policy.ts).
  */
 const LEAF_LIVES = 2;
 
-/** The record of the certificate that signs leaves now. @param certificate with a subject key identifier. */
+/**
+ * The record of the certificate that signs leaves now.
+ * @param certificate with a subject key identifier.
+ */
 export function presentIssuer(certificate: Certificate): LeafIssuer {
-  return { certificate, keyId: colonHex(certificate.subjectKeyId ?? new Uint8Array()), leavesUntil: null };
+  return {
+    certificate,
+    keyId: colonHex(certificate.subjectKeyId ?? new Uint8Array()),
+    leavesUntil: null,
+  };
 }
 
-/** Until when a leaf of an issuer can be alive that signed its last one at `since`, by the store's clock. */
+/**
+ * Until when a leaf of an issuer can be alive that signed its last one at `since`, by the store's
+ * clock.
+ */
 function leavesUntil(certificate: Certificate, leafTtlMaxMs: number, since: Date): Date {
-  return new Date(Math.min(since.getTime() + LEAF_LIVES * leafTtlMaxMs, certificate.notAfter.getTime()));
+  return new Date(
+    Math.min(since.getTime() + LEAF_LIVES * leafTtlMaxMs, certificate.notAfter.getTime()),
+  );
 }
 
 /**
  * The record after the present issuer was replaced.
- * @param next the certificate that signs leaves from now on; null: none does, since the root was retired.
+ * @param next the certificate that signs leaves from now on; null: none does, since the root was
+ * retired.
  * @param now the store's clock.
  */
-export function replacedIssuers(root: Pick<RootEntry, "leafIssuers" | "leafTtlMaxMs">, next: Certificate | null, now: Date): LeafIssuer[] {
+export function replacedIssuers(
+  root: Pick<RootEntry, "leafIssuers" | "leafTtlMaxMs">,
+  next: Certificate | null,
+  now: Date,
+): LeafIssuer[] {
   const earlier = root.leafIssuers
     .filter(({ certificate }) => certificate.id !== next?.id)
-    .map((issuer) => ({ ...issuer, leavesUntil: issuer.leavesUntil ?? leavesUntil(issuer.certificate, root.leafTtlMaxMs, now) }));
+    .map((issuer) => ({
+      ...issuer,
+      leavesUntil: issuer.leavesUntil ?? leavesUntil(issuer.certificate, root.leafTtlMaxMs, now),
+    }));
   // One whose time is over stays until a prune: this clock may be ahead for a moment.
   return [...(next === null ? [] : [presentIssuer(next)]), ...earlier];
 }
 
-/** The issuers of which a leaf can be alive. @param confirmed an instant that looks at the store's clock confirmed as past. */
-export function withoutEnded(issuers: readonly LeafIssuer[], confirmed: Date): readonly LeafIssuer[] {
+/**
+ * The issuers of which a leaf can be alive.
+ * @param confirmed an instant that looks at the store's clock confirmed as past.
+ */
+export function withoutEnded(
+  issuers: readonly LeafIssuer[],
+  confirmed: Date,
+): readonly LeafIssuer[] {
   return issuers.filter(({ leavesUntil: until }) => until === null || until >= confirmed);
 }
 
 /** The records of one root in two states as one: of each issuer the later end. */
-export function unitedIssuers(one: readonly LeafIssuer[], other: readonly LeafIssuer[]): LeafIssuer[] {
+export function unitedIssuers(
+  one: readonly LeafIssuer[],
+  other: readonly LeafIssuer[],
+): LeafIssuer[] {
   const end = ({ leavesUntil: until }: LeafIssuer) => until?.getTime() ?? Infinity;
   const byEnd = [...one, ...other].toSorted((a, b) => end(a) - end(b));
   const united = new Map(byEnd.map((issuer) => [issuer.certificate.id, issuer]));
@@ -60,28 +90,33 @@ const RECORDED_FROM = 3;
 export type RootWithoutIssuers = Omit<RootEntry, "leafIssuers">;
 
 /**
- * The roots of a state that was stored without the record: of each root the issuer that signed last, as far as its
- * certificate is among those of the state. Earlier ones are not known any more.
+ * The roots of a state that was stored without the record: of each root the issuer that signed
+ * last, as far as its certificate is among those of the state. Earlier ones are not known any more.
  */
 export function withDerivedIssuers(roots: readonly RootWithoutIssuers[]): RootEntry[] {
   const known = roots.flatMap((root) => [root.certificate, ...root.intermediates]);
   return roots.map((root) => {
-    const issuer = root.status === "active" ? (issuersOf(root)[0] ?? root.certificate) : lastIssuer(root, known);
+    const issuer =
+      root.status === "active" ? (issuersOf(root)[0] ?? root.certificate) : lastIssuer(root, known);
     if (issuer === undefined) return { ...root, leafIssuers: [] };
-    const until = root.status === "active" ? null : leavesUntil(issuer, root.leafTtlMaxMs, root.rotatedOutAt ?? root.since);
+    const until =
+      root.status === "active"
+        ? null
+        : leavesUntil(issuer, root.leafTtlMaxMs, root.rotatedOutAt ?? root.since);
     return { ...root, leafIssuers: [{ ...presentIssuer(issuer), leavesUntil: until }] };
   });
 }
 
 /**
- * Completes what was derived of a state that was stored without the record, by what providers keep of retired roots: the
- * certificate of an intermediate stands there alone.
+ * Completes what was derived of a state that was stored without the record, by what providers keep
+ * of retired roots: the certificate of an intermediate stands there alone.
  */
 export function withKeptIssuers(state: CaState, types: ProviderTypes): CaState {
   if (state.schema >= RECORDED_FROM) return state;
   const roots = state.roots.map((root) => {
     const record = state.provider.retired[root.id];
-    if (root.leafIssuers.length > 0 || root.status === "active" || record === undefined) return root;
+    if (root.leafIssuers.length > 0 || root.status === "active" || record === undefined)
+      return root;
     const certificate = keptIssuer(record, types);
     if (certificate === null || presentIssuer(certificate).keyId !== root.signingKeyId) return root;
     const until = leavesUntil(certificate, root.leafTtlMaxMs, root.rotatedOutAt ?? root.since);
@@ -101,7 +136,13 @@ function keptIssuer({ provider, state }: ProviderRecord, types: ProviderTypes): 
 }
 
 /** The certificate with the key by which a retired root's leaves were signed last. */
-function lastIssuer({ certificate, signingKeyId }: RootWithoutIssuers, known: readonly Certificate[]): Certificate | undefined {
-  const signs = ({ subjectKeyId }: Certificate) => subjectKeyId !== null && colonHex(subjectKeyId) === signingKeyId;
-  return signs(certificate) ? certificate : known.find((other) => signs(other) && couldHaveIssued(certificate, other));
+function lastIssuer(
+  { certificate, signingKeyId }: RootWithoutIssuers,
+  known: readonly Certificate[],
+): Certificate | undefined {
+  const signs = ({ subjectKeyId }: Certificate) =>
+    subjectKeyId !== null && colonHex(subjectKeyId) === signingKeyId;
+  return signs(certificate)
+    ? certificate
+    : known.find((other) => signs(other) && couldHaveIssued(certificate, other));
 }

@@ -1,6 +1,6 @@
 /**
- * How many leaves may be signed: Consul's two limits (consul-ca.md §4.9), and always a bound on what is in flight, so
- * that a flood is answered at once instead of piling up.
+ * How many leaves may be signed: Consul's two limits (consul-ca.md §4.9), and always a bound on
+ * what is in flight, so that a flood is answered at once instead of piling up.
  * @module
  */
 import type { Clock } from "../clock.ts";
@@ -11,26 +11,39 @@ import type { Policy } from "./policy.ts";
 
 export type Limits = Pick<CommonConfig, "csrMaxPerSecond" | "csrMaxConcurrent">;
 
-/** A renewal is for who had a leaf until now: it goes before a first issue, and part of the room is kept for it. */
+/**
+ * A renewal is for who had a leaf until now: it goes before a first issue, and part of the room is
+ * kept for it.
+ */
 export type Priority = "issue" | "renewal";
 
 export interface Limiter {
-  /** Looks whether there is room, so that a request is shed before its body is read. @throws {RateLimitedError} */
+  /**
+   * Looks whether there is room, so that a request is shed before its body is read.
+   * @throws {RateLimitedError}
+   */
   requireRoom(priority: Priority): void;
-  /** Counts a request in, whatever will become of it. @throws {RateLimitedError} when too many are in flight. */
+  /**
+   * Counts a request in, whatever will become of it.
+   * @throws {RateLimitedError} when too many are in flight.
+   */
   arrive(priority: Priority): void;
   /** Counts a request out again. */
   depart(): void;
   /**
-   * Takes a place among those that are worked on, renewals first. Whoever has it gives it back with `pause`.
+   * Takes a place among those that are worked on, renewals first. Whoever has it gives it back with
+   * `pause`.
    * @returns null when there is one at once; else a promise of it.
    */
   work(priority: Priority): Promise<void> | null;
   pause(): void;
   /**
-   * Takes a turn under Consul's limits. Whoever has taken one gives it back with `leave`, under the same limits.
-   * @returns null when the turn is there at once, which is the usual case and must cost nothing; else a promise of it.
-   * @throws {RateLimitedError} at once or from the promise, when the turn would come too late; then there is none to give back.
+   * Takes a turn under Consul's limits. Whoever has taken one gives it back with `leave`, under the
+   * same limits.
+   * @returns null when the turn is there at once, which is the usual case and must cost nothing;
+   * else a promise of it.
+   * @throws {RateLimitedError} at once or from the promise, when the turn would come too late; then
+   * there is none to give back.
    */
   enter(limits: Limits, priority: Priority): Promise<void> | null;
   leave(limits: Limits): void;
@@ -53,7 +66,10 @@ export function createLimiter(
     renewal: policy.maxPendingLeaves,
     issue: Math.max(1, Math.floor(policy.maxPendingLeaves * (1 - policy.renewalShare))),
   };
-  /** Consul's time is that of a first issue; a renewal may wait a little longer, where nobody else may. */
+  /**
+   * Consul's time is that of a first issue; a renewal may wait a little longer, where nobody else
+   * may.
+   */
   const queueMs: Readonly<Record<Priority, number>> = {
     renewal: policy.maxQueueMs / (1 - policy.renewalShare),
     issue: policy.maxQueueMs,
@@ -61,7 +77,8 @@ export function createLimiter(
 
   const takeToken = async (perSecond: number, priority: Priority) => {
     const now = clock.now().getTime();
-    // The rate may have been raised since, or the clock set back: no debt is longer than what this rate can cause.
+    // The rate may have been raised since, or the clock set back: no debt is longer than what this
+    // rate can cause.
     memory.nextTokenAt = Math.min(memory.nextTokenAt, now + queueMs.renewal + 1000 / perSecond);
     const wait = Math.max(0, memory.nextTokenAt - now);
     if (wait > queueMs[priority]) throw new RateLimitedError(wait);

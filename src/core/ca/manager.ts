@@ -1,6 +1,6 @@
 /**
- * The CA: keeps the last snapshot, signs under it, and is the only one that commits. It has no loop and no timer of its
- * own: the composition root calls `heartbeat`, `tick` and `follow`.
+ * The CA: keeps the last snapshot, signs under it, and is the only one that commits. It has no loop
+ * and no timer of its own: the composition root calls `heartbeat`, `tick` and `follow`.
  * @module
  */
 import type { Audit, Caller } from "../audit.ts";
@@ -53,8 +53,9 @@ import { prune, recordAccess, reseal } from "./transitions.ts";
 import { createUpkeep } from "./upkeep.ts";
 
 /**
- * The last-seen file says to within this time when the store confirmed the state, in milliseconds. A tenth of max_staleness
- * if that is less: a replica that starts while the store is away then signs for at least nine tenths of it.
+ * The last-seen file says to within this time when the store confirmed the state, in milliseconds.
+ * A tenth of max_staleness if that is less: a replica that starts while the store is away then
+ * signs for at least nine tenths of it.
  */
 const MAX_CONFIRMATION_MS = 15_000;
 
@@ -94,48 +95,74 @@ export interface CaManager {
   /** The last snapshot. @throws {NotReadyError} `ca_uninitialized` */
   require(): Snapshot;
   /**
-   * Takes what this replica saw before it was restarted, and what is stored. If a shared store does not answer, the
-   * last-seen state is served as after any other loss of the store. @throws {CaError} if the CA cannot be served like this.
+   * Takes what this replica saw before it was restarted, and what is stored. If a shared store does
+   * not answer, the last-seen state is served as after any other loss of the store. @throws
+   * {CaError} if the CA cannot be served like this.
    */
   start(): Promise<void>;
   /** Signs one PEM request, if `permit` lets it. @throws {CaError} of every kind */
   sign(csr: string, options?: SignOptions): Promise<IssuedLeaf>;
-  /** Looks whether a request would be taken now, before its body is read. @throws {RateLimitedError} */
+  /**
+   * Looks whether a request would be taken now, before its body is read.
+   * @throws {RateLimitedError}
+   */
   requireRoom(priority: Priority): void;
-  /** Changes the configuration. @returns whether anything changed. @throws {CaError} of every kind; then nothing changed. */
+  /**
+   * Changes the configuration.
+   * @returns whether anything changed.
+   * @throws {CaError} of every kind; then nothing changed.
+   */
   configure(request: ConfigurationRequest, caller?: Caller): Promise<boolean>;
-  /** Rotates to a new root now. @returns the snapshot with it. @throws {CaError} of every kind; then nothing changed. */
+  /**
+   * Rotates to a new root now.
+   * @returns the snapshot with it.
+   * @throws {CaError} of every kind; then nothing changed.
+   */
   rotate(request: RotationRequest, caller?: Caller): Promise<Snapshot>;
-  /** Seals everything anew with the current key-encryption key. @returns whether anything changed. @throws {CaError} */
+  /**
+   * Seals everything anew with the current key-encryption key.
+   * @returns whether anything changed.
+   * @throws {CaError}
+   */
   rewrap(caller?: Caller): Promise<boolean>;
   /**
-   * Records in the CA document what is known of access control, once every live replica can read that.
+   * Records in the CA document what is known of access control, once every live replica can read
+   * that.
    * @param work gets what is recorded; null leaves it as it is.
    * @returns whether anything changed. @throws {CaError}
    */
-  recordAccess(work: (recorded: AccessRecord | null) => Promise<AccessRecord | null>): Promise<boolean>;
+  recordAccess(
+    work: (recorded: AccessRecord | null) => Promise<AccessRecord | null>,
+  ): Promise<boolean>;
   /** Which key-encryption keys are needed. @throws {StoreError} */
   kekUse(): Promise<KekUse>;
   /** The two states where the store lost writes, or null. @throws {StoreError} */
   conflict(): Promise<StateConflict | null>;
   /** Keeps one of the two. @throws {ConflictError} `no_conflict` @throws {CaError} */
   resolve(request: ResolutionRequest, caller?: Caller): Promise<Snapshot>;
-  /** Makes a state of this CA, or of one that is to go on in an empty store, the present one. @throws {CaError} */
+  /**
+   * Makes a state of this CA, or of one that is to go on in an empty store, the present one.
+   * @throws {CaError}
+   */
   restore(state: CaState, options: RestoreOptions, caller?: Caller): Promise<Snapshot>;
   /** Reads the store and takes what is newer. @throws {StoreError} */
   refresh(): Promise<void>;
   /**
-   * Refreshes unless the store confirmed what is served within `policy.maxAgeMs`, with a heartbeat where it is time for one.
+   * Refreshes unless the store confirmed what is served within `policy.maxAgeMs`, with a heartbeat
+   * where it is time for one.
    * @throws {StoreError}
    */
   freshen(): Promise<void>;
   /** Says that this replica lives, and looks who else does. @throws {StoreError} */
   heartbeat(): Promise<void>;
-  /** Does the one thing that is due, if this replica leads. @returns what it did, or when something is due next. */
+  /**
+   * Does the one thing that is due, if this replica leads.
+   * @returns what it did, or when something is due next.
+   */
   tick(): Promise<Plan>;
   /**
-   * The instant up to which what is over may be deleted that belongs to no root, such as tokens, by the store's clock
-   * (deletion-time.ts). For the replica that leads. @throws {StoreError}
+   * The instant up to which what is over may be deleted that belongs to no root, such as tokens, by
+   * the store's clock (deletion-time.ts). For the replica that leads. @throws {StoreError}
    */
   confirmedTime(): Promise<Date>;
   /** Looks whether what the provider needs outside answers. It never rejects. */
@@ -155,7 +182,10 @@ export interface CaManager {
   close(): Promise<void>;
 }
 
-/** Makes the CA over its ports. Nothing is read or written before the first call. @throws {RangeError} for lease times that cannot work */
+/**
+ * Makes the CA over its ports. Nothing is read or written before the first call.
+ * @throws {RangeError} for lease times that cannot work
+ */
 export function createManager(options: ManagerOptions): CaManager {
   const { store, leases, sealer, providers, clock, random, log, metrics, self } = options;
   const policy = options.policy ?? DEFAULT_POLICY;
@@ -168,15 +198,25 @@ export function createManager(options: ManagerOptions): CaManager {
   const standing = createStanding(store, options.replicas, clock, policy, memory.standing);
   const deletionClock = new DeletionClock(store, options.looks, clock);
   const kek = sealer.keks[0] as string;
-  const confirmationMs = policy.maxStalenessMs === null ? null : Math.min(MAX_CONFIRMATION_MS, policy.maxStalenessMs / 10);
-  const follower = createFollower({ ...options, standing, confirmationMs, memory: memory.follower });
+  const confirmationMs =
+    policy.maxStalenessMs === null
+      ? null
+      : Math.min(MAX_CONFIRMATION_MS, policy.maxStalenessMs / 10);
+  const follower = createFollower({
+    ...options,
+    standing,
+    confirmationMs,
+    memory: memory.follower,
+  });
   const { require, refresh } = follower;
   /** The snapshot to sign under, while it may still be what is true. */
   const requireCurrent = (): Snapshot => {
     const snapshot = require();
     const obstacle = standing.signingObstacle(snapshot.config.leafTtlMs);
     if (obstacle !== null)
-      throw new NotReadyError(obstacle.code, `Cannot sign leaf: ${obstacle.message}`, { retryAfterMs: policy.heartbeatMs });
+      throw new NotReadyError(obstacle.code, `Cannot sign leaf: ${obstacle.message}`, {
+        retryAfterMs: policy.heartbeatMs,
+      });
     return snapshot;
   };
   const issue = createIssuer({
@@ -190,12 +230,22 @@ export function createManager(options: ManagerOptions): CaManager {
     snapshot: requireCurrent,
   });
 
-  const heartbeat = () => standing.heartbeat({ ...self, keks: sealer.keks, schema: SCHEMA, index: follower.current?.state.index ?? 0 });
+  const heartbeat = () =>
+    standing.heartbeat({
+      ...self,
+      keks: sealer.keks,
+      schema: SCHEMA,
+      index: follower.current?.state.index ?? 0,
+    });
 
-  /** Takes what is stored before a change. @throws {StoreError} `state_regressed` where nothing may be changed. */
+  /**
+   * Takes what is stored before a change.
+   * @throws {StoreError} `state_regressed` where nothing may be changed.
+   */
   const begin = async (lease: Lease, name: OperationName, before: number): Promise<void> => {
     await refresh();
-    if (lease.term <= before && follower.current !== null) await follower.stop(`it granted term ${lease.term}, term ${before} was seen`);
+    if (lease.term <= before && follower.current !== null)
+      await follower.stop(`it granted term ${lease.term}, term ${before} was seen`);
     follower.sawTerm(lease.term);
     if (follower.stopped === null || name === "RESOLVING") return;
     throw new StoreError(
@@ -203,7 +253,8 @@ export function createManager(options: ManagerOptions): CaManager {
       `Cannot change the CA: the store lost writes (${follower.stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
     );
   };
-  const least = () => (follower.current === null ? SCHEMAS[0] : leastSchema(follower.current.state));
+  const least = () =>
+    follower.current === null ? SCHEMAS[0] : leastSchema(follower.current.state);
   const operations = createOperations({
     ...options,
     policy,
@@ -216,9 +267,18 @@ export function createManager(options: ManagerOptions): CaManager {
   });
 
   /** Looks at the store's clock. @throws {StoreError} */
-  const lookAt = (state: CaState | null) => deletionClock.look(lookFor(state, policy, state === null ? null : collectAt(state, providers)));
+  const lookAt = (state: CaState | null) =>
+    deletionClock.look(lookFor(state, policy, state === null ? null : collectAt(state, providers)));
 
-  const { change, replace } = createChanges({ ...options, operations, follower, policy, audit, lookAt, upkeep: () => upkeep });
+  const { change, replace } = createChanges({
+    ...options,
+    operations,
+    follower,
+    policy,
+    audit,
+    lookAt,
+    upkeep: () => upkeep,
+  });
 
   const stepBootstrap = () =>
     operations.run("INITIALIZING", async (operation) => {
@@ -236,7 +296,13 @@ export function createManager(options: ManagerOptions): CaManager {
       if (plan(state, policy, time).kind === "prune")
         await replace(
           "prune",
-          withRemnants(state, prune(state, newCommitId(random), policy, time), providers, policy, time.now),
+          withRemnants(
+            state,
+            prune(state, newCommitId(random), policy, time),
+            providers,
+            policy,
+            time.now,
+          ),
           snapshot,
           operation,
         );
@@ -247,9 +313,23 @@ export function createManager(options: ManagerOptions): CaManager {
     operations.run("RENEWING", async (operation) => {
       const snapshot = require();
       const requireLease = () => operations.requireHeld(operation);
-      const now = (await lookAt(snapshot.state)).confirmed(longestConfirmMs(snapshot.state.roots, policy));
-      const collected = await collect(snapshot.state, { types: providers, sealer, random, now, requireLease });
-      if (collected !== null) await replace("collect", reseal(snapshot.state, newCommitId(random), collected), snapshot, operation);
+      const now = (await lookAt(snapshot.state)).confirmed(
+        longestConfirmMs(snapshot.state.roots, policy),
+      );
+      const collected = await collect(snapshot.state, {
+        types: providers,
+        sealer,
+        random,
+        now,
+        requireLease,
+      });
+      if (collected !== null)
+        await replace(
+          "collect",
+          reseal(snapshot.state, newCommitId(random), collected),
+          snapshot,
+          operation,
+        );
     });
 
   /** Has cross-signed certificates made again that are needed for longer than they live. */
@@ -259,17 +339,26 @@ export function createManager(options: ManagerOptions): CaManager {
       const look = () => lookAt(snapshot.state);
       const { now } = await look();
       const onAbandon = () => operations.requireHeld(operation);
-      const next = await planCrossing(snapshot, { types: providers, sealer, random, policy, now, look, onAbandon });
+      const next = await planCrossing(snapshot, {
+        types: providers,
+        sealer,
+        random,
+        policy,
+        now,
+        look,
+        onAbandon,
+      });
       if (next !== null) await replace("cross", next, snapshot, operation);
       return next !== null;
     });
 
   /** A change of the manager's own accord. */
-  const stepChange = (work: (snapshot: Snapshot, context: ChangeContext) => Promise<Change | null>) => () =>
-    operations.run("RENEWING", async (operation) => {
-      const snapshot = require();
-      await change(snapshot.state, operation, (context) => work(snapshot, context));
-    });
+  const stepChange =
+    (work: (snapshot: Snapshot, context: ChangeContext) => Promise<Change | null>) => () =>
+      operations.run("RENEWING", async (operation) => {
+        const snapshot = require();
+        await change(snapshot.state, operation, (context) => work(snapshot, context));
+      });
 
   const upkeep = createUpkeep({
     clock,
@@ -291,8 +380,10 @@ export function createManager(options: ManagerOptions): CaManager {
       const since = standing.confirmedAt;
       return `the store has not answered ${since === null ? "since the start" : `since ${since.toISOString()}`}`;
     }
-    if (standing.unwritten !== null) return `the last write to the store failed: ${standing.unwritten}`;
-    if (follower.stopped !== null) return `the store lost writes (${follower.stopped}); decide with PUT /v1/connect/ca/state-conflict`;
+    if (standing.unwritten !== null)
+      return `the last write to the store failed: ${standing.unwritten}`;
+    if (follower.stopped !== null)
+      return `the store lost writes (${follower.stopped}); decide with PUT /v1/connect/ca/state-conflict`;
     if (follower.current === null) return "the CA has not finished initializing";
     return operations.whyNotFollowed();
   };
@@ -309,7 +400,20 @@ export function createManager(options: ManagerOptions): CaManager {
       const index = current?.state.index ?? 0;
       const { confirmedAt } = standing;
       const changeObstacle = whyNoChange();
-      return { role, term, index, stalenessMs, storeAway, confirmedAt, changeObstacle, clockOffsetMs, clockAlarm, stopped, live, notes };
+      return {
+        role,
+        term,
+        index,
+        stalenessMs,
+        storeAway,
+        confirmedAt,
+        changeObstacle,
+        clockOffsetMs,
+        clockAlarm,
+        stopped,
+        live,
+        notes,
+      };
     },
     get signing() {
       return limiter.inFlight;
@@ -331,7 +435,8 @@ export function createManager(options: ManagerOptions): CaManager {
         return;
       }
       requireKeks(follower.current?.state ?? null, sealer);
-      // Only a replica that can serve the CA counts as alive, and from then on nothing is sealed that it cannot open: so once more.
+      // Only a replica that can serve the CA counts as alive, and from then on nothing is sealed
+      // that it cannot open: so once more.
       await heartbeat();
       await refresh();
       requireKeks(follower.current?.state ?? null, sealer);
@@ -348,7 +453,8 @@ export function createManager(options: ManagerOptions): CaManager {
     },
     refresh,
     async freshen() {
-      if (!standing.isFresh(policy.maxAgeMs ?? 0)) await Promise.all([refresh(), standing.silent ? heartbeat() : null]);
+      if (!standing.isFresh(policy.maxAgeMs ?? 0))
+        await Promise.all([refresh(), standing.silent ? heartbeat() : null]);
       // What is stored may be what somebody else has taken already.
       follower.tell();
     },
@@ -358,8 +464,11 @@ export function createManager(options: ManagerOptions): CaManager {
         "RECONFIGURING",
         async (operation) => {
           const snapshot = require();
-          const changed = await change(snapshot.state, operation, (context) => planConfiguration(snapshot, request, context));
-          if (changed === null) audit?.record(decided("configure", snapshot.active.id, operation, "unchanged"));
+          const changed = await change(snapshot.state, operation, (context) =>
+            planConfiguration(snapshot, request, context),
+          );
+          if (changed === null)
+            audit?.record(decided("configure", snapshot.active.id, operation, "unchanged"));
           return changed !== null;
         },
         caller,
@@ -370,7 +479,11 @@ export function createManager(options: ManagerOptions): CaManager {
         "RECONFIGURING",
         async (operation) => {
           const snapshot = require();
-          return done(await change(snapshot.state, operation, (context) => planNewRoot(snapshot, request, context)));
+          return done(
+            await change(snapshot.state, operation, (context) =>
+              planNewRoot(snapshot, request, context),
+            ),
+          );
         },
         caller,
       );
@@ -386,7 +499,12 @@ export function createManager(options: ManagerOptions): CaManager {
             audit?.record(decided("rewrap", snapshot.active.id, operation, "unchanged"));
             return false;
           }
-          await replace("rewrap", reseal(state, newCommitId(random), await rewrapped(state, sealer)), snapshot, operation);
+          await replace(
+            "rewrap",
+            reseal(state, newCommitId(random), await rewrapped(state, sealer)),
+            snapshot,
+            operation,
+          );
           return true;
         },
         caller,
@@ -398,16 +516,26 @@ export function createManager(options: ManagerOptions): CaManager {
         if (operation.schema < SCHEMA) return false;
         const { access } = snapshot.state;
         const next = await work(access);
-        const same = next?.keyId === access?.keyId && next?.bootstrapAccessorId === access?.bootstrapAccessorId;
+        const same =
+          next?.keyId === access?.keyId &&
+          next?.bootstrapAccessorId === access?.bootstrapAccessorId;
         if (next === null || same) return false;
-        await replace("record-access", recordAccess(snapshot.state, newCommitId(random), next), snapshot, operation);
+        await replace(
+          "record-access",
+          recordAccess(snapshot.state, newCommitId(random), next),
+          snapshot,
+          operation,
+        );
         return true;
       });
     },
     async kekUse() {
       await heartbeat();
       const { state, kek: authenticates } = await store.read();
-      const ids = state === null ? [] : [...keksInUse(state, sealer), ...(authenticates === null ? [] : [authenticates])];
+      const ids =
+        state === null
+          ? []
+          : [...keksInUse(state, sealer), ...(authenticates === null ? [] : [authenticates])];
       return { current: kek, inUse: [...new Set(ids)], live: standing.live };
     },
     async conflict() {
@@ -420,20 +548,41 @@ export function createManager(options: ManagerOptions): CaManager {
         "RESOLVING",
         async (operation) => {
           const [mark, stored] = [await store.stopMark(), await store.read()];
-          if (mark === null) throw new ConflictError("no_conflict", "There is no conflict to resolve: the store lost nothing");
+          if (mark === null)
+            throw new ConflictError(
+              "no_conflict",
+              "There is no conflict to resolve: the store lost nothing",
+            );
           const [kept, other] = choose(keep, mark.state, stored.state);
-          const index = Math.max(mark.state.index, stored.state?.index ?? 0, follower.current?.state.index ?? 0);
+          const index = Math.max(
+            mark.state.index,
+            stored.state?.index ?? 0,
+            follower.current?.state.index ?? 0,
+          );
           const time = await lookAt(other);
-          const resolution = { kept, other, index, forceWithoutCrossSigning, kind: "resolve", time } as const;
+          const resolution = {
+            kept,
+            other,
+            index,
+            forceWithoutCrossSigning,
+            kind: "resolve",
+            time,
+          } as const;
           const from = { ...(stored.state ?? NOTHING_STORED), resolves: mark.state.commitId };
-          const snapshot = done(await change(from, operation, (context) => planResolution(resolution, context)));
+          const snapshot = done(
+            await change(from, operation, (context) => planResolution(resolution, context)),
+          );
           follower.resolved(mark.term);
           return snapshot;
         },
         caller,
       );
     },
-    async restore(state, { forceWithoutCrossSigning, modifyIndex = null, onlyWhereEmpty = false }, caller) {
+    async restore(
+      state,
+      { forceWithoutCrossSigning, modifyIndex = null, onlyWhereEmpty = false },
+      caller,
+    ) {
       return operations.run(
         "RECONFIGURING",
         async (operation) => {
@@ -443,8 +592,19 @@ export function createManager(options: ManagerOptions): CaManager {
           requireRestorable(state, other, modifyIndex);
           const index = Math.max(state.index, other?.index ?? 0);
           const time = await lookAt(other);
-          const resolution = { kept: state, other, index, forceWithoutCrossSigning, kind: "restore", time } as const;
-          return done(await change(other ?? NOTHING_STORED, operation, (context) => planResolution(resolution, context)));
+          const resolution = {
+            kept: state,
+            other,
+            index,
+            forceWithoutCrossSigning,
+            kind: "restore",
+            time,
+          } as const;
+          return done(
+            await change(other ?? NOTHING_STORED, operation, (context) =>
+              planResolution(resolution, context),
+            ),
+          );
         },
         caller,
       );
@@ -453,10 +613,12 @@ export function createManager(options: ManagerOptions): CaManager {
       const until = new Date(clock.now().getTime() + policy.leaderRetryMs);
       await upkeep.tidy();
       // Times that decide are the store's: while they cannot be trusted nothing is due.
-      if (standing.changeObstacle() !== null || !(await leadership.lead())) return { kind: "wait", until };
+      if (standing.changeObstacle() !== null || !(await leadership.lead()))
+        return { kind: "wait", until };
       await refresh();
       const state = follower.current?.state ?? null;
-      // Also while changes are stopped: what is over by then is not to be asked for again once an operator has decided.
+      // Also while changes are stopped: what is over by then is not to be asked for again once an
+      // operator has decided.
       const time = await lookAt(state);
       if (follower.stopped !== null) return { kind: "wait", until };
       const due = plan(state, policy, time, state === null ? null : collectAt(state, providers));
@@ -474,10 +636,12 @@ export function createManager(options: ManagerOptions): CaManager {
       await follower.current?.provider?.probe?.();
     },
     async follow(signal) {
-      await store.watch(follower.current?.state.commitId ?? null, signal).catch((error: unknown) => {
-        standing.failed(error);
-        throw error;
-      });
+      await store
+        .watch(follower.current?.state.commitId ?? null, signal)
+        .catch((error: unknown) => {
+          standing.failed(error);
+          throw error;
+        });
       if (!signal.aborted) await refresh();
     },
     subscribe: follower.subscribe,
@@ -485,7 +649,9 @@ export function createManager(options: ManagerOptions): CaManager {
       try {
         const snapshot = require();
         requireInForce(snapshot, clock.now());
-        return standing.signingObstacle(snapshot.config.leafTtlMs)?.message ?? upkeep.health().obstacle;
+        return (
+          standing.signingObstacle(snapshot.config.leafTtlMs)?.message ?? upkeep.health().obstacle
+        );
       } catch (error) {
         return reasonOf(error).trim();
       }

@@ -1,6 +1,7 @@
 /**
- * What a replica knows of its CA from one call to the next: data alone, no connection, timer or promise. A process has one
- * for its life. Where each request is served by itself, all requests of an isolate share one, and none waits for another.
+ * What a replica knows of its CA from one call to the next: data alone, no connection, timer or
+ * promise. A process has one for its life. Where each request is served by itself, all requests of
+ * an isolate share one, and none waits for another.
  * @module
  */
 import type { Replica } from "../replicas.ts";

@@ -1,6 +1,6 @@
 /**
- * How a change is made: one at a time under the operation lease, followed by every replica alive, and committed so that
- * its outcome is known.
+ * How a change is made: one at a time under the operation lease, followed by every replica alive,
+ * and committed so that its outcome is known.
  * @module
  */
 import { type Caller, NOBODY } from "../audit.ts";
@@ -17,7 +17,10 @@ import { type CaState, SCHEMA, SCHEMAS, type Schema } from "./state.ts";
 /** What runs, in Consul's words (consul-ca.md §4.2); resolving a conflict is ours. */
 export type OperationName = "INITIALIZING" | "RECONFIGURING" | "RENEWING" | "RESOLVING";
 
-/** A change under its lease. The lease is another one after the outcome of a commit had to be looked for. */
+/**
+ * A change under its lease. The lease is another one after the outcome of a commit had to be looked
+ * for.
+ */
 export interface Operation {
   lease: Lease;
   /** By the clock, in milliseconds: how long the lease is known to last. */
@@ -52,7 +55,8 @@ export interface OperationsOptions {
   readonly leastSchema: () => Schema;
   /**
    * Called with each lease, before anything is done under it: takes what is stored.
-   * @param before the highest term that had been seen when the lease was asked for: a store that lost nothing grants a higher one.
+   * @param before the highest term that had been seen when the lease was asked for: a store that
+   * lost nothing grants a higher one.
    * @throws {CaError} where nothing may be changed
    */
   readonly begin: (lease: Lease, name: OperationName, before: number) => Promise<void>;
@@ -60,16 +64,26 @@ export interface OperationsOptions {
 
 export interface Operations {
   /** Runs one change. @throws {NotReadyError} where it cannot begin, and whatever `work` throws */
-  run<T>(name: OperationName, work: (operation: Operation) => Promise<T>, caller?: Caller): Promise<T>;
+  run<T>(
+    name: OperationName,
+    work: (operation: Operation) => Promise<T>,
+    caller?: Caller,
+  ): Promise<T>;
   /**
    * Commits a state.
    * @throws {NotReadyError} `outcome_unknown` while nobody can know whether it was accepted
    * @throws {ConflictError} @throws {StoreError} when it was not
    */
   commit(next: CaState, from: Omit<Expected, "term">, operation: Operation): Promise<void>;
-  /** Lengthens a change's lease, and says whether it still has it: else another change may run, and may use what this one made. */
+  /**
+   * Lengthens a change's lease, and says whether it still has it: else another change may run, and
+   * may use what this one made.
+   */
   hold(operation: Operation): Promise<boolean>;
-  /** Called before each step outside. @throws {NotReadyError} `operation_running` where another change may run by now */
+  /**
+   * Called before each step outside.
+   * @throws {NotReadyError} `operation_running` where another change may run by now
+   */
   requireHeld(operation: Operation): void;
   /** Why a replica that is alive could not follow a change, by what is known of it; or null. */
   whyNotFollowed(): string | null;
@@ -87,7 +101,10 @@ export function createOperations(options: OperationsOptions): Operations {
   /** @throws {NotReadyError} `clock_skewed` */
   const requireTime = () => {
     const skew = standing.changeObstacle();
-    if (skew !== null) throw new NotReadyError(skew.code, `Cannot change the CA: ${skew.message}`, { retryAfterMs: policy.heartbeatMs });
+    if (skew !== null)
+      throw new NotReadyError(skew.code, `Cannot change the CA: ${skew.message}`, {
+        retryAfterMs: policy.heartbeatMs,
+      });
   };
 
   /** Why a replica that is alive could not follow a change, or null. */
@@ -102,14 +119,20 @@ export function createOperations(options: OperationsOptions): Operations {
     return null;
   };
 
-  /** The schema to write. @throws {NotReadyError} `replica_behind` if a replica alive could not follow, `clock_skewed` */
+  /**
+   * The schema to write.
+   * @throws {NotReadyError} `replica_behind` if a replica alive could not follow, `clock_skewed`
+   */
   const requireFollowable = async (): Promise<Schema> => {
     await options.heartbeat();
-    // A failover since the last comparison may have brought another clock, by which everything retired looks dead.
+    // A failover since the last comparison may have brought another clock, by which everything
+    // retired looks dead.
     requireTime();
     const reason = whyNotFollowed();
     if (reason !== null)
-      throw new NotReadyError("replica_behind", `Cannot change the CA: ${reason}`, { retryAfterMs: policy.replicaTtlMs });
+      throw new NotReadyError("replica_behind", `Cannot change the CA: ${reason}`, {
+        retryAfterMs: policy.replicaTtlMs,
+      });
     const newest = Math.min(...standing.live.map(({ schema }) => schema));
     return SCHEMAS.findLast((schema) => schema <= newest) ?? SCHEMAS[0];
   };
@@ -129,9 +152,15 @@ export function createOperations(options: OperationsOptions): Operations {
   };
 
   const busy = (state: OperationName) =>
-    new NotReadyError("operation_running", `CA is already in state ${JSON.stringify(state)}`, { retryAfterMs: 1000 });
+    new NotReadyError("operation_running", `CA is already in state ${JSON.stringify(state)}`, {
+      retryAfterMs: 1000,
+    });
 
-  const perform = async <T>(name: OperationName, work: (operation: Operation) => Promise<T>, caller: Caller): Promise<T> => {
+  const perform = async <T>(
+    name: OperationName,
+    work: (operation: Operation) => Promise<T>,
+    caller: Caller,
+  ): Promise<T> => {
     if (running !== null) throw busy(running);
     running = name;
     let operation: Operation | null = null;
@@ -168,7 +197,10 @@ export function createOperations(options: OperationsOptions): Operations {
     return held === true;
   };
 
-  /** Lengthens the lease for as long as a change is worked out: a key that is made outside may take longer than one lasts. */
+  /**
+   * Lengthens the lease for as long as a change is worked out: a key that is made outside may take
+   * longer than one lasts.
+   */
   const keep = async (operation: Operation): Promise<void> => {
     const { signal } = operation.keeping;
     const pause = policy.operationLeaseMs / 3;
@@ -182,13 +214,18 @@ export function createOperations(options: OperationsOptions): Operations {
   const release = (lease: Lease) =>
     leases.release(lease).catch((error: unknown) =>
       log.warn("Cannot release the operation lease", {
-        reason: error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown",
+        reason:
+          error instanceof CaError
+            ? error.message
+            : error instanceof Error
+              ? error.name
+              : "unknown",
       }),
     );
 
   /**
-   * Whether a commit whose answer is missing was accepted. A higher term is granted first, so that a write which is still
-   * on its way is refused when it arrives, and what is then read stays true.
+   * Whether a commit whose answer is missing was accepted. A higher term is granted first, so that
+   * a write which is still on its way is refused when it arrives, and what is then read stays true.
    */
   const settle = async (commitId: string, operation: Operation): Promise<boolean> => {
     const until = clock.now().getTime() + policy.settleMs;
@@ -196,9 +233,11 @@ export function createOperations(options: OperationsOptions): Operations {
     for (let wait = 50; ; wait = Math.min(1000, 2 * wait)) {
       try {
         await leases.release(operation.lease);
-        operation.lease = (await leases.acquire("operation", policy.operationLeaseMs)) ?? operation.lease;
+        operation.lease =
+          (await leases.acquire("operation", policy.operationLeaseMs)) ?? operation.lease;
         const stored = await store.read();
-        if (stored.state?.commitId === commitId || stored.state?.ancestors.includes(commitId)) return true;
+        if (stored.state?.commitId === commitId || stored.state?.ancestors.includes(commitId))
+          return true;
         if (stored.term > term) return false;
       } catch (error) {
         if (!(error instanceof StoreError)) throw error;
@@ -216,7 +255,10 @@ export function createOperations(options: OperationsOptions): Operations {
   return {
     whyNotFollowed,
     run(name, work, caller = NOBODY) {
-      if (closed) return Promise.reject(new NotReadyError("closing", "The CA is shutting down", { retryAfterMs: 1000 }));
+      if (closed)
+        return Promise.reject(
+          new NotReadyError("closing", "The CA is shutting down", { retryAfterMs: 1000 }),
+        );
       const done = perform(name, work, caller);
       idle = Promise.allSettled([idle, done]);
       return done;
@@ -227,16 +269,25 @@ export function createOperations(options: OperationsOptions): Operations {
       try {
         await store.commit(next, { ...from, term: operation.lease.term });
       } catch (error) {
-        if (!(error instanceof StoreError) || error.code === "state_regressed" || !(await settle(next.commitId, operation))) throw error;
+        if (
+          !(error instanceof StoreError) ||
+          error.code === "state_regressed" ||
+          !(await settle(next.commitId, operation))
+        )
+          throw error;
       }
     },
     hold,
     requireHeld({ heldUntil }) {
       // What is begun now takes a while.
       if (clock.now().getTime() + policy.operationLeaseMs / 3 < heldUntil) return;
-      throw new NotReadyError("operation_running", "The lease of this change is over, and another one may run: it is not gone on with", {
-        retryAfterMs: policy.operationLeaseMs,
-      });
+      throw new NotReadyError(
+        "operation_running",
+        "The lease of this change is over, and another one may run: it is not gone on with",
+        {
+          retryAfterMs: policy.operationLeaseMs,
+        },
+      );
     },
     async close() {
       closed = true;

@@ -1,6 +1,7 @@
 /**
- * Two states of one CA become one: after a store lost writes, or when a backup is restored. One side is kept; what the
- * other side published stays published as retired until its leaves are dead, since leaves of both are out there.
+ * Two states of one CA become one: after a store lost writes, or when a backup is restored. One
+ * side is kept; what the other side published stays published as retired until its leaves are dead,
+ * since leaves of both are out there.
  * @module
  */
 import type { DeletionTime } from "../deletion-time.ts";
@@ -10,10 +11,22 @@ import { requireBudget } from "./budget.ts";
 import { cross } from "./cross.ts";
 import { issuersOf } from "./crossing.ts";
 import { replacedIssuers, unitedIssuers, withKeptIssuers } from "./leaf-issuers.ts";
-import { type Change, type ChangeContext, configured, newCommitId, openChecked } from "./reconfigure.ts";
+import {
+  type Change,
+  type ChangeContext,
+  configured,
+  newCommitId,
+  openChecked,
+} from "./reconfigure.ts";
 import { isRemnant, withRemnants } from "./remnants.ts";
 import { type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
-import { activeRoot, type CaState, MAX_ANCESTORS, type ProviderRecord, type RootEntry } from "./state.ts";
+import {
+  activeRoot,
+  type CaState,
+  MAX_ANCESTORS,
+  type ProviderRecord,
+  type RootEntry,
+} from "./state.ts";
 import type { ResolutionRequest } from "./status.ts";
 import { isDead, retire } from "./transitions.ts";
 
@@ -30,10 +43,17 @@ export interface Resolution {
 }
 
 /** Which of two states is kept, and the other one. @throws {ConflictError} `no_conflict` */
-export function choose(keep: ResolutionRequest["keep"], snapshot: CaState, stored: CaState | null): [CaState, CaState | null] {
+export function choose(
+  keep: ResolutionRequest["keep"],
+  snapshot: CaState,
+  stored: CaState | null,
+): [CaState, CaState | null] {
   if (keep === "snapshot") return [snapshot, stored];
   if (stored !== null) return [stored, snapshot];
-  throw new ConflictError("no_conflict", "Cannot keep what is stored: the store holds no state; keep the snapshot");
+  throw new ConflictError(
+    "no_conflict",
+    "Cannot keep what is stored: the store holds no state; keep the snapshot",
+  );
 }
 
 /** @throws {ConflictError} `cluster_differs` where a backup is not of the CA that there is */
@@ -46,21 +66,30 @@ export function requireSameCluster(backup: CaState, present: CaState | null): vo
 }
 
 /**
- * Compares the index under which an operator decided to restore a backup, as a change of the configuration does.
+ * Compares the index under which an operator decided to restore a backup, as a change of the
+ * configuration does.
  * @param modifyIndex 0 or null: no comparison.
  * @throws {ConflictError} `index_mismatch`, with the root that would become active
  */
-export function requireRestorable(backup: CaState, present: CaState | null, modifyIndex: bigint | null): void {
+export function requireRestorable(
+  backup: CaState,
+  present: CaState | null,
+  modifyIndex: bigint | null,
+): void {
   const index = present?.config.modifyIndex ?? 0;
   if (modifyIndex === null || modifyIndex === 0n || modifyIndex === BigInt(index)) return;
-  const now = present === null ? "there is no CA now" : `root ${activeRoot(present).id} is active now`;
+  const now =
+    present === null ? "there is no CA now" : `root ${activeRoot(present).id} is active now`;
   throw new ConflictError(
     "index_mismatch",
     `ModifyIndex did not match existing: it is ${index}. Nothing was restored; the backup would make root ${activeRoot(backup).id} active, and ${now}`,
   );
 }
 
-/** @throws {ConflictError} `root_abandoned` if the root that would become active was abandoned on the other side */
+/**
+ * @throws {ConflictError} `root_abandoned` if the root that would become active was abandoned on
+ * the other side
+ */
 function requireNotAbandoned(kept: CaState, other: CaState | null): void {
   const { id } = activeRoot(kept);
   if (other?.roots.some((root) => root.id === id && root.forcedOut) !== true) return;
@@ -72,10 +101,14 @@ function requireNotAbandoned(kept: CaState, other: CaState | null): void {
 
 /**
  * Works out the state that follows both.
- * @throws {ConfigError} where the kept root cannot be reached from another one that is published, without force
+ * @throws {ConfigError} where the kept root cannot be reached from another one that is published,
+ * without force
  * @throws {SealError} @throws {ProviderError} @throws {ConflictError}
  */
-export async function planResolution(resolution: Resolution, context: ChangeContext): Promise<Change> {
+export async function planResolution(
+  resolution: Resolution,
+  context: ChangeContext,
+): Promise<Change> {
   const { forceWithoutCrossSigning: force } = resolution;
   const { now, policy, random, types } = context;
   const kept = withKeptIssuers(resolution.kept, types);
@@ -86,14 +119,30 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
   const type = typeOf(types, kept.config.provider);
   const config = configured(() => type.parse(kept.config.config));
   const root = activeRoot(united).certificate;
-  const provider = await openChecked(type, { root, state: kept.provider.active }, kept.config.config, united, context);
+  const provider = await openChecked(
+    type,
+    { root, state: kept.provider.active },
+    kept.config.config,
+    united,
+    context,
+  );
   try {
     const base: Snapshot = { ...snapshotOf(united, config, provider) };
-    const { chain, leftByForce, forceWouldLeave } = await cross(base, provider, root, force, context);
+    const { chain, leftByForce, forceWouldLeave } = await cross(
+      base,
+      provider,
+      root,
+      force,
+      context,
+    );
     const next: CaState = {
       ...united,
-      // A backup has no records of access control: what is there stays, and an empty store begins without.
-      access: resolution.kind === "restore" ? (other?.access ?? null) : (kept.access ?? other?.access ?? null),
+      // A backup has no records of access control: what is there stays, and an empty store begins
+      // without.
+      access:
+        resolution.kind === "restore"
+          ? (other?.access ?? null)
+          : (kept.access ?? other?.access ?? null),
       commitId: newCommitId(random),
       index,
       config: { ...kept.config, modifyIndex: index },
@@ -103,7 +152,9 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
         .toSorted((a, b) => (a.id < b.id ? -1 : 1)),
       provider: {
         active: kept.provider.active,
-        retired: Object.fromEntries(Object.entries(united.provider.retired).filter(([id]) => !leftByForce.includes(id))),
+        retired: Object.fromEntries(
+          Object.entries(united.provider.retired).filter(([id]) => !leftByForce.includes(id)),
+        ),
       },
     };
     // A chain and a listing that are stored like this are no rotation's, however long they are.
@@ -111,7 +162,11 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
       const retiring = other === null ? null : activeRoot(other).id;
       await requireBudget({ next, retiring, force, forceWouldLeave }, context);
     }
-    return { snapshot: snapshotOf(withRemnants(united, next, types, policy, now), config, provider), kind: resolution.kind, leftByForce };
+    return {
+      snapshot: snapshotOf(withRemnants(united, next, types, policy, now), config, provider),
+      kind: resolution.kind,
+      leftByForce,
+    };
   } catch (error) {
     void provider.close();
     throw error;
@@ -120,16 +175,31 @@ export async function planResolution(resolution: Resolution, context: ChangeCont
 
 /** Whether leaves or the listing of roots become longer than they are in a state. */
 function isLonger(next: CaState, than: CaState): boolean {
-  return activeRoot(next).intermediates.length > activeRoot(than).intermediates.length || next.roots.length > than.roots.length;
+  return (
+    activeRoot(next).intermediates.length > activeRoot(than).intermediates.length ||
+    next.roots.length > than.roots.length
+  );
 }
 
-function settled(entry: RootEntry, chain: readonly Certificate[], leftByForce: readonly string[]): RootEntry {
+function settled(
+  entry: RootEntry,
+  chain: readonly Certificate[],
+  leftByForce: readonly string[],
+): RootEntry {
   if (entry.status === "active") return { ...entry, intermediates: chain };
   return { ...entry, forcedOut: entry.forcedOut || leftByForce.includes(entry.id) };
 }
 
-/** The kept state with every root of the other one that may still be needed, and the keys of all of them. */
-function unite(kept: CaState, other: CaState | null, { now, policy }: Pick<ChangeContext, "now" | "policy">, time: DeletionTime): CaState {
+/**
+ * The kept state with every root of the other one that may still be needed, and the keys of all of
+ * them.
+ */
+function unite(
+  kept: CaState,
+  other: CaState | null,
+  { now, policy }: Pick<ChangeContext, "now" | "policy">,
+  time: DeletionTime,
+): CaState {
   if (other === null) return { ...kept, ancestors: ancestorsOf(kept, null) };
   const active = activeRoot(kept);
   const theirs = new Map(other.roots.map((root) => [root.id, root]));
@@ -144,14 +214,24 @@ function unite(kept: CaState, other: CaState | null, { now, policy }: Pick<Chang
     const leafTtlMaxMs = Math.max(root.leafTtlMaxMs, twin.leafTtlMaxMs);
     const leafIssuers = unitedIssuers(root.leafIssuers, twin.leafIssuers);
     const issuer = issuersOf(root)[0] ?? root.certificate;
-    return { ...root, leafTtlMaxMs, leafIssuers: replacedIssuers({ leafIssuers, leafTtlMaxMs }, issuer, now) };
+    return {
+      ...root,
+      leafTtlMaxMs,
+      leafIssuers: replacedIssuers({ leafIssuers, leafTtlMaxMs }, issuer, now),
+    };
   });
   // Not by the clock alone, which may be ahead for a moment.
-  const added = [...theirs.values()].map((root) => retiredSince(root, now)).filter((root) => !isDead(root, policy, time));
+  const added = [...theirs.values()]
+    .map((root) => retiredSince(root, now))
+    .filter((root) => !isDead(root, policy, time));
   const roots = [...mine, ...added];
   const records: Record<string, ProviderRecord> = {
     ...other.provider.retired,
-    [activeRoot(other).id]: { provider: other.config.provider, config: other.config.config, state: other.provider.active },
+    [activeRoot(other).id]: {
+      provider: other.config.provider,
+      config: other.config.config,
+      state: other.provider.active,
+    },
     ...kept.provider.retired,
   };
   const wanted = roots.filter(({ id, forcedOut }) => id !== active.id && !forcedOut);
@@ -163,7 +243,9 @@ function unite(kept: CaState, other: CaState | null, { now, policy }: Pick<Chang
       active: kept.provider.active,
       retired: Object.fromEntries([
         ...Object.entries(records).filter(([id]) => isRemnant(id)),
-        ...wanted.flatMap(({ id }) => (records[id] === undefined ? [] : [[id, records[id]] as const])),
+        ...wanted.flatMap(({ id }) =>
+          records[id] === undefined ? [] : [[id, records[id]] as const],
+        ),
       ]),
     },
   };
@@ -172,7 +254,11 @@ function unite(kept: CaState, other: CaState | null, { now, policy }: Pick<Chang
 /** A root that both sides have, retired in the kept one. */
 function both(root: RootEntry, twin: RootEntry, now: Date): RootEntry {
   // Where the other side still signed by it, its leaves are as young as now.
-  const last = Math.max(...[root.rotatedOutAt, retiredSince(twin, now).rotatedOutAt].map((date) => date?.getTime() ?? 0));
+  const last = Math.max(
+    ...[root.rotatedOutAt, retiredSince(twin, now).rotatedOutAt].map(
+      (date) => date?.getTime() ?? 0,
+    ),
+  );
   const leafTtlMaxMs = Math.max(root.leafTtlMaxMs, twin.leafTtlMaxMs);
   const leafIssuers = unitedIssuers(root.leafIssuers, twin.leafIssuers);
   return {
@@ -191,7 +277,10 @@ function retiredSince(root: RootEntry, now: Date): RootEntry {
 
 /** The newest of both sides in turn, so that a replica of either side finds what it has seen. */
 function ancestorsOf(kept: CaState, other: CaState | null): string[] {
-  const [mine, theirs] = [[kept.commitId, ...kept.ancestors], other === null ? [] : [other.commitId, ...other.ancestors]];
+  const [mine, theirs] = [
+    [kept.commitId, ...kept.ancestors],
+    other === null ? [] : [other.commitId, ...other.ancestors],
+  ];
   const ids = Array.from({ length: MAX_ANCESTORS }, (_, i) => [mine[i], theirs[i]]).flat();
   return [...new Set(ids.filter((id) => id !== undefined))].slice(0, MAX_ANCESTORS);
 }

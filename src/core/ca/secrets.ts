@@ -1,15 +1,20 @@
 /**
- * The secret fields of a configuration: what is stored and shown in their place, and when they are kept.
+ * The secret fields of a configuration: what is stored and shown in their place, and when they are
+ * kept.
  * @module
  */
 import { ConfigError } from "../errors.ts";
 import { foldedName } from "./config-names.ts";
 import { type CaConfig, type ConfigMap, HIDDEN } from "./state.ts";
 
-/** `AuthMethod.Params.*` names every value of a map inside a map; spelling counts for neither case nor underscores. */
+/**
+ * `AuthMethod.Params.*` names every value of a map inside a map; spelling counts for neither case
+ * nor underscores.
+ */
 type Paths = readonly string[];
 
-const isMap = (value: unknown): value is ConfigMap => typeof value === "object" && value !== null && !Array.isArray(value);
+const isMap = (value: unknown): value is ConfigMap =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** The paths that lead on from a key, without it; an empty one where the key itself is secret. */
 function behind(key: string, paths: Paths): string[] {
@@ -23,13 +28,23 @@ function behind(key: string, paths: Paths): string[] {
  * A configuration with every secret that is there replaced.
  * @param replace takes the path as it is spelled, and the value, which is neither empty nor null.
  */
-function mapSecrets(config: ConfigMap, paths: Paths, replace: (name: string, value: unknown) => unknown, prefix = ""): ConfigMap {
+function mapSecrets(
+  config: ConfigMap,
+  paths: Paths,
+  replace: (name: string, value: unknown) => unknown,
+  prefix = "",
+): ConfigMap {
   const replaced = (key: string, value: unknown): unknown => {
     const rest = behind(key, paths);
-    if (rest.includes("")) return value === "" || value === null ? value : replace(`${prefix}${key}`, value);
-    return rest.length > 0 && isMap(value) ? mapSecrets(value, rest, replace, `${prefix}${key}.`) : value;
+    if (rest.includes(""))
+      return value === "" || value === null ? value : replace(`${prefix}${key}`, value);
+    return rest.length > 0 && isMap(value)
+      ? mapSecrets(value, rest, replace, `${prefix}${key}.`)
+      : value;
   };
-  return Object.fromEntries(Object.entries(config).map(([key, value]) => [key, replaced(key, value)]));
+  return Object.fromEntries(
+    Object.entries(config).map(([key, value]) => [key, replaced(key, value)]),
+  );
 }
 
 /** A configuration as it is stored and shown: every secret that is there reads HIDDEN. */
@@ -63,11 +78,16 @@ export function requireKept(
   }
 }
 
-/** Whether two JSON values are equal, keys in any order, types included (consul-ca.md §4.5, step 5). */
+/**
+ * Whether two JSON values are equal, keys in any order, types included (consul-ca.md §4.5, step 5).
+ */
 export function sameJson(a: unknown, b: unknown): boolean {
   if (a === b) return true;
   if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
   if (Array.isArray(a) !== Array.isArray(b)) return false;
   const [left, right] = [Object.entries(a), b as Record<string, unknown>];
-  return left.length === Object.keys(b).length && left.every(([key, value]) => Object.hasOwn(right, key) && sameJson(value, right[key]));
+  return (
+    left.length === Object.keys(b).length &&
+    left.every(([key, value]) => Object.hasOwn(right, key) && sameJson(value, right[key]))
+  );
 }

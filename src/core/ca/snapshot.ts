@@ -1,11 +1,18 @@
 /**
- * A committed state made ready to serve: its provider opened, its leaf template proved, its chain written out. A new
- * state gets a new snapshot; a leaf is signed under the one that is current when its fields are decided.
+ * A committed state made ready to serve: its provider opened, its leaf template proved, its chain
+ * written out. A new state gets a new snapshot; a leaf is signed under the one that is current when
+ * its fields are decided.
  * @module
  */
 import type { Random } from "../clock.ts";
 import { InvariantError, ProviderError } from "../errors.ts";
-import type { CommonConfig, Provider, ProviderContext, ProviderType, ProviderTypes } from "../provider.ts";
+import type {
+  CommonConfig,
+  Provider,
+  ProviderContext,
+  ProviderType,
+  ProviderTypes,
+} from "../provider.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
 import { generateCaKey } from "../x509/authority.ts";
 import { type Certificate, inForce, pemOf, readCertificate } from "../x509/certificate.ts";
@@ -36,8 +43,9 @@ export interface Snapshot {
 }
 
 /**
- * The PEM of what goes with a leaf at an instant: a cross-signed certificate that has expired, and what follows it, only
- * lengthens a chain for verifiers. It stays in the state until looks at the clock have confirmed that it has expired.
+ * The PEM of what goes with a leaf at an instant: a cross-signed certificate that has expired, and
+ * what follows it, only lengthens a chain for verifiers. It stays in the state until looks at the
+ * clock have confirmed that it has expired.
  */
 export function chainPemAt({ active, chainPem, chainEndsAt }: Snapshot, now: Date): string {
   if (chainEndsAt === null || now < chainEndsAt) return chainPem;
@@ -46,14 +54,33 @@ export function chainPemAt({ active, chainPem, chainEndsAt }: Snapshot, now: Dat
   return [...issuersOf(active), ...line.slice(0, ended)].map(pemOf).join("");
 }
 
-/** How a leaf's validity is cut: to its issuer and to the active root. Cross-signed certificates do not count. */
-export function leafValidity(issuer: Certificate, root: Certificate, ttlMs: number, now: Date): { notBefore: Date; notAfter: Date } {
-  const start = Math.max(now.getTime() - LEAF_BACKDATE_MS, issuer.notBefore.getTime(), root.notBefore.getTime());
-  const end = Math.min(now.getTime() - LEAF_BACKDATE_MS + ttlMs, issuer.notAfter.getTime(), root.notAfter.getTime());
+/**
+ * How a leaf's validity is cut: to its issuer and to the active root. Cross-signed certificates do
+ * not count.
+ */
+export function leafValidity(
+  issuer: Certificate,
+  root: Certificate,
+  ttlMs: number,
+  now: Date,
+): { notBefore: Date; notAfter: Date } {
+  const start = Math.max(
+    now.getTime() - LEAF_BACKDATE_MS,
+    issuer.notBefore.getTime(),
+    root.notBefore.getTime(),
+  );
+  const end = Math.min(
+    now.getTime() - LEAF_BACKDATE_MS + ttlMs,
+    issuer.notAfter.getTime(),
+    root.notAfter.getTime(),
+  );
   return { notBefore: wholeSecond(new Date(start)), notAfter: wholeSecond(new Date(end)) };
 }
 
-/** The type of a provider by its wire name. @throws {ProviderError} when this replica does not have what a stored state names. */
+/**
+ * The type of a provider by its wire name.
+ * @throws {ProviderError} when this replica does not have what a stored state names.
+ */
 export function typeOf(types: ProviderTypes, name: string): ProviderType {
   const type = types.get(name);
   if (type === undefined)
@@ -64,7 +91,10 @@ export function typeOf(types: ProviderTypes, name: string): ProviderType {
   return type;
 }
 
-/** Opens the provider of a state. A provider that cannot be opened is a fault of the snapshot, not an error. */
+/**
+ * Opens the provider of a state. A provider that cannot be opened is a fault of the snapshot, not
+ * an error.
+ */
 export async function loadSnapshot(
   state: CaState,
   types: ProviderTypes,
@@ -76,12 +106,20 @@ export async function loadSnapshot(
   const { provider: name, config } = state.config;
   const base = snapshotOf(state, type.parse(config), null);
   try {
-    const provider = await type.open({ provider: name, config, state: state.provider.active }, active.certificate, {
-      ...context,
-      clusterId: state.clusterId,
-    });
+    const provider = await type.open(
+      { provider: name, config, state: state.provider.active },
+      active.certificate,
+      {
+        ...context,
+        clusterId: state.clusterId,
+      },
+    );
     if (inForce(provider.issuer, now))
-      await proveTemplate(provider.issuer, active.certificate, { clusterId: state.clusterId, random: context.random, now });
+      await proveTemplate(provider.issuer, active.certificate, {
+        clusterId: state.clusterId,
+        random: context.random,
+        now,
+      });
     return { ...base, provider };
   } catch (fault) {
     return { ...base, fault };
@@ -89,7 +127,11 @@ export async function loadSnapshot(
 }
 
 /** Assembles a snapshot from parts that are ready. */
-export function snapshotOf(state: CaState, config: CommonConfig, provider: Provider | null): Snapshot {
+export function snapshotOf(
+  state: CaState,
+  config: CommonConfig,
+  provider: Provider | null,
+): Snapshot {
   const active = activeRoot(state);
   const ends = lineOf(active).map(({ notAfter }) => notAfter.getTime());
   return {
@@ -109,10 +151,19 @@ export function withSchema(snapshot: Snapshot, schema: Schema): Snapshot {
 }
 
 /** The fields of a leaf that is made to be checked and dropped. */
-function probeFields(key: PublicKeyInfo, issuer: Certificate, root: Certificate, context: ProbeContext): LeafFields {
+function probeFields(
+  key: PublicKeyInfo,
+  issuer: Certificate,
+  root: Certificate,
+  context: ProbeContext,
+): LeafFields {
   const { clusterId, random, now } = context;
   return {
-    uri: formatSpiffeId({ kind: "server", trustDomain: trustDomainOf(clusterId), datacenter: "probe" }),
+    uri: formatSpiffeId({
+      kind: "server",
+      trustDomain: trustDomainOf(clusterId),
+      datacenter: "probe",
+    }),
     dnsNames: [],
     ipAddresses: [],
     ...leafValidity(issuer, root, 3_600_000, now),
@@ -129,28 +180,37 @@ interface ProbeContext {
 }
 
 /**
- * Checks an issuer's leaf template once: a leaf of it goes through lint, both readers and the chain check. A throw-away
- * key stands in for the issuer's, so that the real one never signs what was not checked.
+ * Checks an issuer's leaf template once: a leaf of it goes through lint, both readers and the chain
+ * check. A throw-away key stands in for the issuer's, so that the real one never signs what was not
+ * checked.
  * @throws {InvariantError}
  */
-export async function proveTemplate(issuer: Certificate, root: Certificate, context: ProbeContext): Promise<void> {
+export async function proveTemplate(
+  issuer: Certificate,
+  root: Certificate,
+  context: ProbeContext,
+): Promise<void> {
   const key = await generateCaKey({ type: "ec", bits: 256 });
   const standIn: Certificate = { ...issuer, key: key.info };
   const template = createLeafTemplate(standIn, caScheme(key.info, "SHA-256"));
   const draft = template.encode(probeFields(key.info, issuer, root, context));
-  const leaf = readCertificate(draft.complete(await sign(key.privateKey, template.scheme, draft.signed)));
+  const leaf = readCertificate(
+    draft.complete(await sign(key.privateKey, template.scheme, draft.signed)),
+  );
   const violations = await lint(leaf, "leaf", issuer);
   if (violations.length > 0)
     throw new InvariantError(
       `Leaf template of the issuer breaks rules: ${violations.map(({ field, message }) => `${field}: ${message}`).join("; ")}`,
     );
-  if ((await findPath(leaf, [], standIn, context.now)) === null) throw new InvariantError("Leaf template does not chain to its issuer");
+  if ((await findPath(leaf, [], standIn, context.now)) === null)
+    throw new InvariantError("Leaf template does not chain to its issuer");
 }
 
 /**
- * Proves, before a new root becomes active, that a leaf signed by it verifies under every root that somebody may trust
- * alone. The leaf has a throw-away key and is dropped.
- * @returns of each root under which it does not verify, by its ID, the reason as the rest of a sentence; empty if it is not known.
+ * Proves, before a new root becomes active, that a leaf signed by it verifies under every root that
+ * somebody may trust alone. The leaf has a throw-away key and is dropped.
+ * @returns of each root under which it does not verify, by its ID, the reason as the rest of a
+ * sentence; empty if it is not known.
  */
 export async function proveCrossing(
   provider: Provider,
@@ -162,7 +222,9 @@ export async function proveCrossing(
   const pair = await generateRequestKey();
   const key = readPublicKey(new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey)));
   const draft = provider.template.encode(probeFields(key, provider.issuer, root, context));
-  const leaf = readCertificate((await provider.signLeaf(draft, await makeRequest(pair, draft.fields))).der);
+  const leaf = readCertificate(
+    (await provider.signLeaf(draft, await makeRequest(pair, draft.fields))).der,
+  );
   const sent = [...provider.issuers, ...chain];
   const failed = new Map<string, string>();
   for (const target of targets) {

@@ -1,6 +1,6 @@
 /**
- * How this replica stands to its store and to the others: when it last heard that what it serves is what is stored,
- * how far its clock is from the store's, who else is alive.
+ * How this replica stands to its store and to the others: when it last heard that what it serves is
+ * what is stored, how far its clock is from the store's, who else is alive.
  * @module
  */
 import type { Clock } from "../clock.ts";
@@ -35,7 +35,10 @@ export interface Standing {
   readonly clockOffsetMs: number;
   /** Milliseconds since the store was last asked with success; null where it never was. */
   readonly stalenessMs: number | null;
-  /** The store did not answer when it was asked last, or is overdue with its answer: what is served may be old. */
+  /**
+   * The store did not answer when it was asked last, or is overdue with its answer: what is served
+   * may be old.
+   */
   readonly storeAway: boolean;
   /** Why no leaf may be signed, or null. */
   signingObstacle(leafTtlMs: number): NotReadyError | null;
@@ -55,11 +58,17 @@ export function createStanding(
   const skewed = () => Math.abs(memory.offset) > policy.maxClockSkewMs;
   /** All who are alive have the same time, and it is the store that has another. */
   const agreed = () =>
-    memory.live.length > 1 && memory.live.every(({ clockOffsetMs }) => Math.abs(clockOffsetMs - memory.offset) <= policy.maxClockSkewMs);
+    memory.live.length > 1 &&
+    memory.live.every(
+      ({ clockOffsetMs }) => Math.abs(clockOffsetMs - memory.offset) <= policy.maxClockSkewMs,
+    );
 
   const skew = (): NotReadyError | null => {
     if (!skewed()) return null;
-    const [seconds, where] = [Math.round(Math.abs(memory.offset) / 1000), memory.offset > 0 ? "behind" : "ahead of"];
+    const [seconds, where] = [
+      Math.round(Math.abs(memory.offset) / 1000),
+      memory.offset > 0 ? "behind" : "ahead of",
+    ];
     return new NotReadyError(
       "clock_skewed",
       `the clock is ${seconds} s ${where} the store's, more than the ${policy.maxClockSkewMs / 1000} s allowed; set the clock`,
@@ -100,17 +109,20 @@ export function createStanding(
       const before = clock.now().getTime();
       const stored = (await store.now().catch(passOn)).getTime();
       const after = clock.now().getTime();
-      // The store looked at its clock somewhere between: off by half of the way at most, which says nothing where the way was long.
+      // The store looked at its clock somewhere between: off by half of the way at most, which says
+      // nothing where the way was long.
       if (after >= before && after - before <= policy.maxClockSkewMs) {
         memory.offset = stored - (before + after) / 2;
         memory.apart = skewed() ? memory.apart + (memory.compared ? 1 : 2) : 0;
         memory.compared = true;
       }
       const announcement = { ...self, clockOffsetMs: Math.round(memory.offset) };
-      memory.live = await replicas.announce(announcement, policy.replicaTtlMs).catch((error: unknown) => {
-        notWritten(error);
-        throw error;
-      });
+      memory.live = await replicas
+        .announce(announcement, policy.replicaTtlMs)
+        .catch((error: unknown) => {
+          notWritten(error);
+          throw error;
+        });
       memory.unwritten = null;
       memory.announcedAt = after;
     },
@@ -139,10 +151,14 @@ export function createStanding(
     get storeAway() {
       if (policy.maxStalenessMs === null) return false;
       if (memory.unanswered) return true;
-      return memory.confirmedAt === null || Math.abs(clock.now().getTime() - memory.confirmedAt) > policy.replicaTtlMs;
+      return (
+        memory.confirmedAt === null ||
+        Math.abs(clock.now().getTime() - memory.confirmedAt) > policy.replicaTtlMs
+      );
     },
     signingObstacle(leafTtlMs) {
-      // Where the store's clock jumped, the others have to compare theirs first before they can agree.
+      // Where the store's clock jumped, the others have to compare theirs first before they can
+      // agree.
       if (memory.apart > 1 && !agreed()) return skew();
       if (policy.maxStalenessMs === null) return null;
       const limit = Math.min(policy.maxStalenessMs, leafTtlMs / 2);

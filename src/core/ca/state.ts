@@ -1,16 +1,19 @@
 /**
- * The one document that is the CA: its configuration, its roots and its sealed keys. All that must change together is
- * in here, so that a change is one commit.
+ * The one document that is the CA: its configuration, its roots and its sealed keys. All that must
+ * change together is in here, so that a change is one commit.
  * @module
  */
 import type { Certificate } from "../x509/certificate.ts";
 
-/** The newest schema that this code reads and writes. A change of what is stored makes it grow, with an upcast in the codec. */
+/**
+ * The newest schema that this code reads and writes. A change of what is stored makes it grow, with
+ * an upcast in the codec.
+ */
 export const SCHEMA = 3;
 
 /**
- * Every schema that this code reads, the oldest first. An older one is still written while a replica is alive that reads
- * no newer one.
+ * Every schema that this code reads, the oldest first. An older one is still written while a
+ * replica is alive that reads no newer one.
  * - 1: configuration, roots, provider.
  * - 2: and `ancestors`.
  * - 3: and `leafIssuers` of each root, and `access`.
@@ -19,16 +22,24 @@ export const SCHEMAS = [1, 2, SCHEMA] as const;
 
 export type Schema = (typeof SCHEMAS)[number];
 
-/** So many ancestors a state names: more changes than an operator makes between two looks of a replica at the store. */
+/**
+ * So many ancestors a state names: more changes than an operator makes between two looks of a
+ * replica at the store.
+ */
 export const MAX_ANCESTORS = 64;
 
-/** A provider's configuration as an operator wrote it: any keys, secret values replaced by HIDDEN. */
+/**
+ * A provider's configuration as an operator wrote it: any keys, secret values replaced by HIDDEN.
+ */
 export type ConfigMap = Readonly<Record<string, unknown>>;
 
 /** What stands in a configuration for a secret that is kept sealed. */
 export const HIDDEN = "hidden";
 
-/** What a provider keeps. Every value that is secret is sealed text (sealer.ts); the manager never looks inside. */
+/**
+ * What a provider keeps. Every value that is secret is sealed text (sealer.ts); the manager never
+ * looks inside.
+ */
 export type ProviderState = Readonly<Record<string, string>>;
 
 export interface CaConfig {
@@ -47,11 +58,16 @@ export interface LeafIssuer {
   readonly certificate: Certificate;
   /** The certificate's subject key identifier in colon hex. */
   readonly keyId: string;
-  /** Until when a leaf signed by it can be alive, by the store's clock; null while it signs leaves. */
+  /**
+   * Until when a leaf signed by it can be alive, by the store's clock; null while it signs leaves.
+   */
   readonly leavesUntil: Date | null;
 }
 
-/** What the CA document records about access control, so that it is protected by the document's MAC and rollback detection. */
+/**
+ * What the CA document records about access control, so that it is protected by the document's MAC
+ * and rollback detection.
+ */
 export interface AccessRecord {
   /** The id of the key under which the records of access control have their MAC. */
   readonly keyId: string;
@@ -67,8 +83,8 @@ export interface RootEntry {
   readonly name: string;
   readonly certificate: Certificate;
   /**
-   * Cross-signed certificates. Of the active root: all that a leaf's holder sends along, in path order. Of a retired
-   * one: those of its own key, which later rotations build paths from.
+   * Cross-signed certificates. Of the active root: all that a leaf's holder sends along, in path
+   * order. Of a retired one: those of its own key, which later rotations build paths from.
    */
   readonly intermediates: readonly Certificate[];
   readonly status: RootStatus;
@@ -81,8 +97,9 @@ export interface RootEntry {
   /** Key identifier of what signs leaves under this root, in colon hex. */
   readonly signingKeyId: string;
   /**
-   * The certificates by which this cluster signed leaves under this root, the latest first, until no leaf of them can be
-   * alive: the root itself or an intermediate. Never one that was certified for somebody else.
+   * The certificates by which this cluster signed leaves under this root, the latest first, until
+   * no leaf of them can be alive: the root itself or an intermediate. Never one that was certified
+   * for somebody else.
    */
   readonly leafIssuers: readonly LeafIssuer[];
   /** The largest LeafCertTTL in force since it first was active, in milliseconds. */
@@ -103,13 +120,15 @@ export interface CaState {
   /** The schema that it is stored in. */
   readonly schema: Schema;
   readonly clusterId: string;
-  /** 128 random bits in hex: names this state even where an index exists twice after lost writes. */
+  /**
+   * 128 random bits in hex: names this state even where an index exists twice after lost writes.
+   */
   readonly commitId: string;
   /** Grows by one with every commit; ModifyIndex on the wire. */
   readonly index: number;
   /**
-   * Commit ids of the states that it came from, the latest first, at most MAX_ANCESTORS: anyone who has seen one of them
-   * knows that nothing was lost since. Empty in schema 1.
+   * Commit ids of the states that it came from, the latest first, at most MAX_ANCESTORS: anyone who
+   * has seen one of them knows that nothing was lost since. Empty in schema 1.
    */
   readonly ancestors: readonly string[];
   /** Null before access control wrote it, and in schemas below 3. */

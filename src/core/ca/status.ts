@@ -11,11 +11,16 @@ export interface Status {
   /** The highest term of the lease `operation` that was seen. */
   readonly term: number;
   readonly index: number;
-  /** Milliseconds since the store last said what is stored; null if it never did, or the clock was set back since. */
+  /**
+   * Milliseconds since the store last said what is stored; null if it never did, or the clock was
+   * set back since.
+   */
   readonly stalenessMs: number | null;
   /** The store is overdue with its answer: what is served may be old. */
   readonly storeAway: boolean;
-  /** When the store last confirmed what is served, by this replica's clock; null if it never did. */
+  /**
+   * When the store last confirmed what is served, by this replica's clock; null if it never did.
+   */
   readonly confirmedAt: Date | null;
   /** Why the CA cannot be changed now, or null. */
   readonly changeObstacle: string | null;

@@ -1,13 +1,22 @@
 /**
- * Every change of the state, as pure functions from one state to the next. A write stamps one new index on what it
- * changed; the root rows share one, as in Consul (consul-ca.md §1.2).
+ * Every change of the state, as pure functions from one state to the next. A write stamps one new
+ * index on what it changed; the root rows share one, as in Consul (consul-ca.md §1.2).
  * @module
  */
 import { colonHex } from "../bytes.ts";
 import type { DeletionTime } from "../deletion-time.ts";
 import { InvariantError } from "../errors.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import { confirmMs, issuersOf, lineOf, longestConfirmMs, ownCrossings, pruneAt, rootsToReach, usefulPart } from "./crossing.ts";
+import {
+  confirmMs,
+  issuersOf,
+  lineOf,
+  longestConfirmMs,
+  ownCrossings,
+  pruneAt,
+  rootsToReach,
+  usefulPart,
+} from "./crossing.ts";
 import { presentIssuer, replacedIssuers, withoutEnded } from "./leaf-issuers.ts";
 import type { Policy } from "./policy.ts";
 import {
@@ -46,7 +55,14 @@ export interface Issuing extends Pick<NewRoot, "issuerKeyId" | "issuers"> {
   readonly now: Date;
 }
 
-export function bootstrap(clusterId: string, commitId: string, config: NewConfig, root: NewRoot, leafTtlMs: number, now: Date): CaState {
+export function bootstrap(
+  clusterId: string,
+  commitId: string,
+  config: NewConfig,
+  root: NewRoot,
+  leafTtlMs: number,
+  now: Date,
+): CaState {
   const index = 1;
   return checked({
     schema: SCHEMA,
@@ -72,7 +88,9 @@ export function changeConfig(
 ): CaState {
   const index = state.index + 1;
   const roots = state.roots.map((root) =>
-    root.status === "active" ? { ...root, leafTtlMaxMs: Math.max(root.leafTtlMaxMs, leafTtlMs) } : root,
+    root.status === "active"
+      ? { ...root, leafTtlMaxMs: Math.max(root.leafTtlMaxMs, leafTtlMs) }
+      : root,
   );
   return checked({
     ...after(state, commitId),
@@ -83,7 +101,12 @@ export function changeConfig(
 }
 
 /** A new issuer under the active root. */
-export function renewIssuer(state: CaState, commitId: string, provider: ProviderState, issuing: Issuing): CaState {
+export function renewIssuer(
+  state: CaState,
+  commitId: string,
+  provider: ProviderState,
+  issuing: Issuing,
+): CaState {
   return checked({
     ...after(state, commitId),
     roots: underIssuer(state.roots, issuing, state.index + 1),
@@ -92,10 +115,15 @@ export function renewIssuer(state: CaState, commitId: string, provider: Provider
 }
 
 /** The rows with what signs leaves under the active root; all are stamped where that is new. */
-function underIssuer(roots: readonly RootEntry[], { issuerKeyId, issuers = [], now }: Issuing, index: number): readonly RootEntry[] {
+function underIssuer(
+  roots: readonly RootEntry[],
+  { issuerKeyId, issuers = [], now }: Issuing,
+  index: number,
+): readonly RootEntry[] {
   const signingKeyId = colonHex(issuerKeyId);
   const ids = (certificates: readonly Certificate[]) => certificates.map(({ id }) => id).join();
-  const isSame = (root: RootEntry) => root.signingKeyId === signingKeyId && ids(issuersOf(root)) === ids(issuers);
+  const isSame = (root: RootEntry) =>
+    root.signingKeyId === signingKeyId && ids(issuersOf(root)) === ids(issuers);
   if (roots.some((root) => root.status === "active" && isSame(root))) return roots;
   const under = (root: RootEntry): RootEntry => {
     if (root.status !== "active") return root;
@@ -116,13 +144,22 @@ export interface Rotation {
   readonly now: Date;
 }
 
-/** A new root becomes active and the old one is retired. A root that is still listed becomes active again. */
+/**
+ * A new root becomes active and the old one is retired. A root that is still listed becomes active
+ * again.
+ */
 export function rotate(state: CaState, commitId: string, rotation: Rotation): CaState {
   const { root, now, leftByForce } = rotation;
   const index = state.index + 1;
   const old = activeRoot(state);
   const listed = state.roots.find(({ id }) => id === root.certificate.id);
-  const fresh = entryOf(root, state.clusterId, Math.max(rotation.leafTtlMs, listed?.leafTtlMaxMs ?? 0), now, listed?.createIndex ?? index);
+  const fresh = entryOf(
+    root,
+    state.clusterId,
+    Math.max(rotation.leafTtlMs, listed?.leafTtlMaxMs ?? 0),
+    now,
+    listed?.createIndex ?? index,
+  );
   const roots = state.roots
     .filter(({ id }) => id !== root.certificate.id)
     .map((entry): RootEntry => {
@@ -131,14 +168,27 @@ export function rotate(state: CaState, commitId: string, rotation: Rotation): Ca
       return retire({ ...entry, forcedOut }, now);
     });
   const issuer = root.issuers?.[0] ?? root.certificate;
-  const leafIssuers = listed === undefined ? fresh.leafIssuers : replacedIssuers(listed, issuer, now);
+  const leafIssuers =
+    listed === undefined ? fresh.leafIssuers : replacedIssuers(listed, issuer, now);
   const { [root.certificate.id]: _revived, ...kept } = state.provider.retired;
-  const record = { provider: state.config.provider, config: state.config.config, state: state.provider.active };
-  const retired = Object.entries({ ...kept, [old.id]: record }).filter(([id]) => !leftByForce.includes(id));
+  const record = {
+    provider: state.config.provider,
+    config: state.config.config,
+    state: state.provider.active,
+  };
+  const retired = Object.entries({ ...kept, [old.id]: record }).filter(
+    ([id]) => !leftByForce.includes(id),
+  );
   return checked({
     ...after(state, commitId),
     config: { ...rotation.config, createIndex: state.config.createIndex, modifyIndex: index },
-    roots: stamp([...roots, { ...fresh, leafIssuers, intermediates: [...(root.issuers ?? []), ...rotation.chain] }], index),
+    roots: stamp(
+      [
+        ...roots,
+        { ...fresh, leafIssuers, intermediates: [...(root.issuers ?? []), ...rotation.chain] },
+      ],
+      index,
+    ),
     provider: { active: root.state, retired: Object.fromEntries(retired) },
   });
 }
@@ -156,26 +206,45 @@ export function retire(root: RootEntry, now: Date): RootEntry {
 }
 
 /** Other cross-signed certificates for the active root. @param chain the whole line. */
-export function crossAgain(state: CaState, commitId: string, chain: readonly Certificate[]): CaState {
-  const again = (root: RootEntry) => (root.status === "active" ? { ...root, intermediates: [...issuersOf(root), ...chain] } : root);
-  return checked({ ...after(state, commitId), roots: stamp(state.roots.map(again), state.index + 1) });
+export function crossAgain(
+  state: CaState,
+  commitId: string,
+  chain: readonly Certificate[],
+): CaState {
+  const again = (root: RootEntry) =>
+    root.status === "active" ? { ...root, intermediates: [...issuersOf(root), ...chain] } : root;
+  return checked({
+    ...after(state, commitId),
+    roots: stamp(state.roots.map(again), state.index + 1),
+  });
 }
 
 /** Whether there is something for `prune` to do. */
 export function prunable(state: CaState, policy: Policy, time: DeletionTime): boolean {
   const { roots } = state;
   return (
-    roots.some((root) => isDead(root, policy, time) || liveIssuers(root, policy, time).length !== root.leafIssuers.length) ||
-    chainAt(state, policy, time).length !== activeRoot(state).intermediates.length
+    roots.some(
+      (root) =>
+        isDead(root, policy, time) ||
+        liveIssuers(root, policy, time).length !== root.leafIssuers.length,
+    ) || chainAt(state, policy, time).length !== activeRoot(state).intermediates.length
   );
 }
 
 /**
- * Drops dead roots with their keys, cross-signed certificates that have expired or lead nowhere needed, and the record of
- * issuers of which no leaf is alive. The rows are stamped if a client can see the difference.
+ * Drops dead roots with their keys, cross-signed certificates that have expired or lead nowhere
+ * needed, and the record of issuers of which no leaf is alive. The rows are stamped if a client can
+ * see the difference.
  */
-export function prune(state: CaState, commitId: string, policy: Policy, time: DeletionTime): CaState {
-  const dead = new Set(state.roots.filter((root) => isDead(root, policy, time)).map(({ id }) => id));
+export function prune(
+  state: CaState,
+  commitId: string,
+  policy: Policy,
+  time: DeletionTime,
+): CaState {
+  const dead = new Set(
+    state.roots.filter((root) => isDead(root, policy, time)).map(({ id }) => id),
+  );
   const chain = chainAt(state, policy, time);
   const ended = time.confirmed(longestConfirmMs(state.roots, policy));
   const roots = state.roots
@@ -183,9 +252,13 @@ export function prune(state: CaState, commitId: string, policy: Policy, time: De
     .map((root) => ({
       ...root,
       leafIssuers: liveIssuers(root, policy, time),
-      intermediates: root.status === "active" ? chain : root.intermediates.filter((certificate) => certificate.notAfter > ended),
+      intermediates:
+        root.status === "active"
+          ? chain
+          : root.intermediates.filter((certificate) => certificate.notAfter > ended),
     }));
-  const count = (rows: readonly RootEntry[]) => rows.reduce((sum, { intermediates }) => sum + intermediates.length, rows.length);
+  const count = (rows: readonly RootEntry[]) =>
+    rows.reduce((sum, { intermediates }) => sum + intermediates.length, rows.length);
   const isVisible = count(roots) !== count(state.roots);
   const retired = Object.entries(state.provider.retired).filter(([id]) => !dead.has(id));
   return checked({
@@ -195,12 +268,16 @@ export function prune(state: CaState, commitId: string, policy: Policy, time: De
   });
 }
 
-/** The issuers of a root of which a leaf may be alive, as far as looks at the clock have confirmed. */
+/**
+ * The issuers of a root of which a leaf may be alive, as far as looks at the clock have confirmed.
+ */
 function liveIssuers(root: RootEntry, policy: Policy, time: DeletionTime): readonly LeafIssuer[] {
   return withoutEnded(root.leafIssuers, time.confirmed(confirmMs(root, policy)));
 }
 
-/** Replaces sealed provider states by ones that are sealed anew; nothing a client can see changes. */
+/**
+ * Replaces sealed provider states by ones that are sealed anew; nothing a client can see changes.
+ */
 export function reseal(state: CaState, commitId: string, provider: CaState["provider"]): CaState {
   return checked({ ...after(state, commitId), provider });
 }
@@ -210,9 +287,14 @@ export function recordAccess(state: CaState, commitId: string, access: AccessRec
   return checked({ ...after(state, commitId), access });
 }
 
-/** Whether a root is retired and no leaf that it signed can still be alive, as looks at the clock have confirmed. */
+/**
+ * Whether a root is retired and no leaf that it signed can still be alive, as looks at the clock
+ * have confirmed.
+ */
 export function isDead(root: RootEntry, policy: Policy, time: DeletionTime): boolean {
-  return root.status === "retired" && time.confirmed(confirmMs(root, policy)) > pruneAt(root, policy);
+  return (
+    root.status === "retired" && time.confirmed(confirmMs(root, policy)) > pruneAt(root, policy)
+  );
 }
 
 /** The part of the active root's chain that is still of use. */
@@ -223,7 +305,13 @@ function chainAt(state: CaState, policy: Policy, time: DeletionTime): readonly C
   return [...issuersOf(active), ...usefulPart(lineOf(active), rootsToReach(alive, ended), ended)];
 }
 
-function entryOf(root: NewRoot, clusterId: string, leafTtlMaxMs: number, now: Date, createIndex: number): RootEntry {
+function entryOf(
+  root: NewRoot,
+  clusterId: string,
+  leafTtlMaxMs: number,
+  now: Date,
+  createIndex: number,
+): RootEntry {
   return {
     id: root.certificate.id,
     name: root.name,
@@ -244,16 +332,25 @@ function entryOf(root: NewRoot, clusterId: string, leafTtlMaxMs: number, now: Da
 
 /** Rows in order of their IDs, which is Consul's order, all with the index of this write. */
 function stamp(roots: readonly RootEntry[], index: number): RootEntry[] {
-  return roots.map((root) => ({ ...root, modifyIndex: index })).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  return roots
+    .map((root) => ({ ...root, modifyIndex: index }))
+    .toSorted((a, b) => (a.id < b.id ? -1 : 1));
 }
 
 /** What every state has new when it follows another. */
 function after(state: CaState, commitId: string): CaState {
-  return { ...state, commitId, index: state.index + 1, ancestors: [state.commitId, ...state.ancestors].slice(0, MAX_ANCESTORS) };
+  return {
+    ...state,
+    commitId,
+    index: state.index + 1,
+    ancestors: [state.commitId, ...state.ancestors].slice(0, MAX_ANCESTORS),
+  };
 }
 
 function checked(state: CaState): CaState {
-  if (state.roots.filter(({ status }) => status === "active").length !== 1) throw new InvariantError("there must be exactly one active CA");
-  if (new Set(state.roots.map(({ id }) => id)).size !== state.roots.length) throw new InvariantError("A root is listed twice");
+  if (state.roots.filter(({ status }) => status === "active").length !== 1)
+    throw new InvariantError("there must be exactly one active CA");
+  if (new Set(state.roots.map(({ id }) => id)).size !== state.roots.length)
+    throw new InvariantError("A root is listed twice");
   return state;
 }

@@ -1,6 +1,7 @@
 /**
- * The part of the CA's work that concerns what providers keep outside: what a failed change made there is undone, an issuer
- * is renewed, what was left behind is deleted, and what is relied on is looked after.
+ * The part of the CA's work that concerns what providers keep outside: what a failed change made
+ * there is undone, an issuer is renewed, what was left behind is deleted, and what is relied on is
+ * looked after.
  * @module
  */
 import type { Clock } from "../clock.ts";
@@ -19,7 +20,10 @@ export interface UpkeepOptions {
   readonly policy: Policy;
   readonly operations: Operations;
   readonly snapshot: () => Snapshot | null;
-  /** Takes up another root that stands where the active one stood. @throws {ConfigError} where that needs force */
+  /**
+   * Takes up another root that stands where the active one stood.
+   * @throws {ConfigError} where that needs force
+   */
   readonly followRoot: () => Promise<void>;
   readonly renew: () => Promise<void>;
   /** Has cross-signed certificates made again. @returns whether there was one to make */
@@ -29,19 +33,28 @@ export interface UpkeepOptions {
 
 export interface Upkeep {
   /**
-   * Undoes what a change made outside, the latest first, as long as it has its lease. What cannot be undone now is left for
-   * `tidy`. It never rejects.
-   * @param base the commit id of the state that the change was worked out from; null: there was none.
+   * Undoes what a change made outside, the latest first, as long as it has its lease. What cannot
+   * be undone now is left for `tidy`. It never rejects.
+   * @param base the commit id of the state that the change was worked out from; null: there was
+   * none.
    */
   abandon(undos: readonly Undo[], base: string | null, operation: Operation): Promise<void>;
   /**
-   * Tries again to undo what could not be undone: as a change of its own, and only where nothing was committed since. A
-   * later change may have put to use what a failed one had made. It never rejects.
+   * Tries again to undo what could not be undone: as a change of its own, and only where nothing
+   * was committed since. A later change may have put to use what a failed one had made. It never
+   * rejects.
    */
   tidy(): Promise<void>;
-  /** Does one step, if one is due and the last one that failed is long enough ago. @returns what it did, or the plan. @throws {CaError} */
+  /**
+   * Does one step, if one is due and the last one that failed is long enough ago.
+   * @returns what it did, or the plan.
+   * @throws {CaError}
+   */
   step(due: Plan): Promise<Plan>;
-  /** Ends the provider that signs, and waits a little for what it still does outside. It never rejects. */
+  /**
+   * Ends the provider that signs, and waits a little for what it still does outside. It never
+   * rejects.
+   */
   close(): Promise<void>;
   /** How what is outside is doing, with what was found on looking. */
   health(): ProviderHealth;
@@ -66,12 +79,18 @@ interface Retry {
   isDue(): boolean;
 }
 
-/** Whether so much time has passed since an instant; also if the clock was ahead then and says nothing about it any more. */
+/**
+ * Whether so much time has passed since an instant; also if the clock was ahead then and says
+ * nothing about it any more.
+ */
 function hasPassed(clock: Clock, since: number, ms: number): boolean {
   return Math.abs(clock.now().getTime() - since) >= ms;
 }
 
-/** Runs a step; after each failure in a row the next try waits twice as long, up to Consul's 256 s (consul-ca.md §4.8). */
+/**
+ * Runs a step; after each failure in a row the next try waits twice as long, up to Consul's 256 s
+ * (consul-ca.md §4.8).
+ */
 function createRetry(clock: Clock): Retry {
   let failures = 0;
   let failedAt = 0;
@@ -103,38 +122,45 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
   let uncrossed: Trouble | null = null;
 
   /** @returns what is left */
-  const undoAll = async (steps: readonly Leftover[], operation: Operation): Promise<readonly Leftover[]> => {
+  const undoAll = async (
+    steps: readonly Leftover[],
+    operation: Operation,
+  ): Promise<readonly Leftover[]> => {
     const left: Leftover[] = [];
     for (const step of steps.toReversed())
       try {
-        if (!(await operations.hold(operation))) throw new NotReadyError("operation_running", "another change may run by now");
+        if (!(await operations.hold(operation)))
+          throw new NotReadyError("operation_running", "another change may run by now");
         await step.undo();
       } catch (error) {
-        log.warn("Cannot undo yet what a change that failed had made outside", { reason: reasonOf(error) });
+        log.warn("Cannot undo yet what a change that failed had made outside", {
+          reason: reasonOf(error),
+        });
         left.unshift(step);
       }
     return left;
   };
 
-  const [renewing, crossing, collecting, inspecting, undoing] = [1, 2, 3, 4, 5].map(() => createRetry(clock)) as [
-    Retry,
-    Retry,
-    Retry,
-    Retry,
-    Retry,
-  ];
+  const [renewing, crossing, collecting, inspecting, undoing] = [1, 2, 3, 4, 5].map(() =>
+    createRetry(clock),
+  ) as [Retry, Retry, Retry, Retry, Retry];
 
-  /** The certificate that there is lasts for some time yet: a failure is said once, and nothing waits for it. */
+  /**
+   * The certificate that there is lasts for some time yet: a failure is said once, and nothing
+   * waits for it.
+   */
   const cross = async (): Promise<boolean> => {
     try {
       await crossing(async () => {
-        if (!(await options.cross())) throw new InvariantError("No cross-signed certificate is due after all");
+        if (!(await options.cross()))
+          throw new InvariantError("No cross-signed certificate is due after all");
       });
       uncrossed = null;
       return true;
     } catch (error) {
       const reason = reasonOf(error);
-      if (reason !== uncrossed?.reason) log.warn("Failed to renew a cross-signed certificate; will retry", { reason });
+      if (reason !== uncrossed?.reason)
+        log.warn("Failed to renew a cross-signed certificate; will retry", { reason });
       uncrossed = { reason, since: uncrossed?.since ?? clock.now() };
       return false;
     }
@@ -148,7 +174,8 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
       return true;
     } catch (error) {
       const reason = reasonOf(error);
-      if (reason !== uncollected?.reason) log.warn("Cannot delete yet what was left behind outside", { reason });
+      if (reason !== uncollected?.reason)
+        log.warn("Cannot delete yet what was left behind outside", { reason });
       uncollected = { reason, since: uncollected?.since ?? clock.now() };
       return false;
     }
@@ -160,9 +187,12 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
       const current = snapshot()?.state.commitId ?? null;
       const free = leftovers.filter(({ base }) => base === current);
       if (free.length < leftovers.length)
-        log.warn("What a change that failed had made outside stays there: the CA was changed since and may use it", {
-          steps: leftovers.length - free.length,
-        });
+        log.warn(
+          "What a change that failed had made outside stays there: the CA was changed since and may use it",
+          {
+            steps: leftovers.length - free.length,
+          },
+        );
       leftovers = free;
       leftovers = await undoAll(free, operation);
       if (leftovers.length > 0) throw new Error("Something is left");
@@ -189,11 +219,15 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
       leftovers = [...leftovers, ...(await undoAll(steps, operation))];
     },
     async tidy() {
-      if (leftovers.length > 0 && undoing.isDue()) await undoing(undoLeftovers).catch(() => undefined);
+      if (leftovers.length > 0 && undoing.isDue())
+        await undoing(undoLeftovers).catch(() => undefined);
     },
     async step(due) {
       const now = clock.now();
-      const waiting: Plan = due.kind === "wait" ? due : { kind: "wait", until: new Date(now.getTime() + policy.leaderRetryMs) };
+      const waiting: Plan =
+        due.kind === "wait"
+          ? due
+          : { kind: "wait", until: new Date(now.getTime() + policy.leaderRetryMs) };
       if (due.kind !== "renew") unrenewed = null;
       if (due.kind === "renew" && renewing.isDue()) {
         await renewing(options.renew).catch((error: unknown) => {
@@ -206,7 +240,8 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
       if (due.kind !== "cross") uncrossed = null;
       if (due.kind === "cross" && crossing.isDue() && (await cross())) return due;
       if (due.kind === "collect" && collecting.isDue() && (await collect())) return due;
-      if (hasPassed(clock, inspectedAt, policy.inspectMs) && inspecting.isDue()) await inspecting(inspect);
+      if (hasPassed(clock, inspectedAt, policy.inspectMs) && inspecting.isDue())
+        await inspecting(inspect);
       return waiting;
     },
     async close() {

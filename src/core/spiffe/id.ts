@@ -1,5 +1,6 @@
 /**
- * SPIFFE IDs as URIs: scheme, trust domain, path segments (SPIFFE-ID §2). What the paths mean is in kinds.ts.
+ * SPIFFE IDs as URIs: scheme, trust domain, path segments (SPIFFE-ID §2). What the paths mean is in
+ * kinds.ts.
  * @module
  */
 import { RequestError } from "../errors.ts";
@@ -8,9 +9,15 @@ import { RequestError } from "../errors.ts";
 const MAX_LENGTH = 2048;
 const MAX_TRUST_DOMAIN = 255;
 
-/** SPIFFE-ID §2.1 has lower case only; upper case is lowered, since hosts do not differ by case (RFC 3986 §3.2.2). */
+/**
+ * SPIFFE-ID §2.1 has lower case only; upper case is lowered, since hosts do not differ by case (RFC
+ * 3986 §3.2.2).
+ */
 const HOST = /^[A-Za-z0-9._-]+$/;
-/** RFC 3986 §3.3: what the path of any URI may have. What is not of SPIFFE's is refused segment by segment. */
+/**
+ * RFC 3986 §3.3: what the path of any URI may have. What is not of SPIFFE's is refused segment by
+ * segment.
+ */
 const PATH = /^[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$/;
 /** SPIFFE-ID §2.2: letters, digits, dots, dashes and underscores; no percent-encoding. */
 const SEGMENT = /^[A-Za-z0-9._-]+$/;
@@ -30,11 +37,23 @@ export function splitSpiffeUri(uri: string): SpiffeUri {
   // Consul's texts (agent/connect/uri.go).
   if (!/^spiffe:/i.test(uri)) throw malformed("SPIFFE ID must have 'spiffe' scheme");
   const slash = uri.indexOf("/", "spiffe://".length);
-  const [host, path] = slash < 0 ? [uri.slice("spiffe://".length), ""] : [uri.slice("spiffe://".length, slash), uri.slice(slash)];
-  if (uri.length > MAX_LENGTH || !uri.startsWith("//", "spiffe:".length) || !HOST.test(host) || !PATH.test(path)) throw unexpected(uri);
-  if (host.length > MAX_TRUST_DOMAIN) throw malformed(`SPIFFE ID has a trust domain of more than ${MAX_TRUST_DOMAIN} characters`);
+  const [host, path] =
+    slash < 0
+      ? [uri.slice("spiffe://".length), ""]
+      : [uri.slice("spiffe://".length, slash), uri.slice(slash)];
+  if (
+    uri.length > MAX_LENGTH ||
+    !uri.startsWith("//", "spiffe:".length) ||
+    !HOST.test(host) ||
+    !PATH.test(path)
+  )
+    throw unexpected(uri);
+  if (host.length > MAX_TRUST_DOMAIN)
+    throw malformed(`SPIFFE ID has a trust domain of more than ${MAX_TRUST_DOMAIN} characters`);
   if (path.includes("%"))
-    throw malformed(`SPIFFE ID must not be percent-encoded: ${uri}; a path segment has letters, digits, '.', '-' and '_'`);
+    throw malformed(
+      `SPIFFE ID must not be percent-encoded: ${uri}; a path segment has letters, digits, '.', '-' and '_'`,
+    );
   return { trustDomain: host.toLowerCase(), segments: path === "" ? [] : path.slice(1).split("/") };
 }
 
@@ -55,10 +74,14 @@ export function requireSegment(segment: string, what: string): string {
   return segment;
 }
 
-/** What keeps a name out of a SPIFFE ID's path, as the end of a sentence about the name; null if nothing does. */
+/**
+ * What keeps a name out of a SPIFFE ID's path, as the end of a sentence about the name; null if
+ * nothing does.
+ */
 export function segmentFault(segment: string): string | null {
   if (segment === "") return "is empty, which a segment of a SPIFFE ID must not be";
-  if (segment === "." || segment === "..") return "is a dot segment, which a SPIFFE ID must not have";
+  if (segment === "." || segment === "..")
+    return "is a dot segment, which a SPIFFE ID must not have";
   if (SEGMENT.test(segment)) return null;
   return "has a character that a SPIFFE ID cannot carry; only letters, digits, '.', '-' and '_' are allowed";
 }

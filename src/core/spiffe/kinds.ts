@@ -1,6 +1,6 @@
 /**
- * The kinds of identity in a Consul mesh, and the SPIFFE ID of each (Consul's agent/connect/uri.go). An ID has one
- * spelling: what is decided about one is decided on it.
+ * The kinds of identity in a Consul mesh, and the SPIFFE ID of each (Consul's
+ * agent/connect/uri.go). An ID has one spelling: what is decided about one is decided on it.
  * @module
  */
 import { RequestError } from "../errors.ts";
@@ -43,13 +43,16 @@ export interface SigningId {
 export type LeafId = ServiceId | AgentId | MeshGatewayId | ServerId;
 export type SpiffeId = LeafId | SigningId;
 
-/** Consul's default admin partition, which an ID does not name, and its default namespace, which an ID names. */
+/**
+ * Consul's default admin partition, which an ID does not name, and its default namespace, which an
+ * ID names.
+ */
 const DEFAULT_PARTITION = "default";
 const DEFAULT_NAMESPACE = "default";
 
 /**
- * Reads a SPIFFE ID of any kind. Scheme and trust domain may be in any case; everything else must be as `formatSpiffeId`
- * writes it.
+ * Reads a SPIFFE ID of any kind. Scheme and trust domain may be in any case; everything else must
+ * be as `formatSpiffeId` writes it.
  * @throws {RequestError} `spiffe_id_malformed`
  */
 export function parseSpiffeId(uri: string): SpiffeId {
@@ -60,7 +63,8 @@ export function parseSpiffeId(uri: string): SpiffeId {
   }
   const inPartition = segments[0] === "ap" && segments.length > 2;
   const path = inPartition ? segments.slice(2) : segments;
-  const partition = () => (inPartition ? requirePartition(segments[1] as string) : DEFAULT_PARTITION);
+  const partition = () =>
+    inPartition ? requirePartition(segments[1] as string) : DEFAULT_PARTITION;
   const datacenter = (at: number) => requireSegment(path[at] as string, "datacenter");
 
   if (matches(path, SERVICE))
@@ -80,24 +84,33 @@ export function parseSpiffeId(uri: string): SpiffeId {
       datacenter: datacenter(3),
       node: requireSegment(path[5] as string, "node"),
     };
-  if (matches(path, MESH_GATEWAY)) return { kind: "mesh-gateway", trustDomain, partition: partition(), datacenter: datacenter(3) };
-  if (!inPartition && matches(path, SERVER)) return { kind: "server", trustDomain, datacenter: datacenter(3) };
+  if (matches(path, MESH_GATEWAY))
+    return { kind: "mesh-gateway", trustDomain, partition: partition(), datacenter: datacenter(3) };
+  if (!inPartition && matches(path, SERVER))
+    return { kind: "server", trustDomain, datacenter: datacenter(3) };
   throw unexpected(uri);
 }
 
-/** A partition that an ID names: Consul lowers its case and leaves the default one out, so other spellings are not canonical. */
+/**
+ * A partition that an ID names: Consul lowers its case and leaves the default one out, so other
+ * spellings are not canonical.
+ */
 function requirePartition(segment: string): string {
   const partition = requireSegment(segment, "admin partition");
-  if (partition !== partition.toLowerCase()) throw malformed(`Invalid admin partition: ${JSON.stringify(partition)} must be in lower case`);
+  if (partition !== partition.toLowerCase())
+    throw malformed(`Invalid admin partition: ${JSON.stringify(partition)} must be in lower case`);
   if (partition === DEFAULT_PARTITION)
-    throw malformed('Invalid admin partition: "default" is not named in a SPIFFE ID; leave "/ap/default" out');
+    throw malformed(
+      'Invalid admin partition: "default" is not named in a SPIFFE ID; leave "/ap/default" out',
+    );
   return partition;
 }
 
 /**
- * Refuses the identities of Consul Enterprise: rights do not tell namespaces and partitions apart here, so that a right
- * to one would be a right to all.
- * @throws {RequestError} `profile_violation`, with Consul's texts (agent/consul/leader_connect_ca_ce.go).
+ * Refuses the identities of Consul Enterprise: rights do not tell namespaces and partitions apart
+ * here, so that a right to one would be a right to all.
+ * @throws {RequestError} `profile_violation`, with Consul's texts
+ * (agent/consul/leader_connect_ca_ce.go).
  */
 export function requireDefaultScope(id: LeafId): void {
   if (id.kind === "server") return;
@@ -135,11 +148,15 @@ export function beginsAnId(path: readonly string[]): boolean {
 
 function matches(path: readonly string[], pattern: Pattern): boolean {
   if (path.length !== pattern.length) return false;
-  for (let i = 0; i < pattern.length; i++) if (pattern[i] === null ? path[i] === "" : pattern[i] !== path[i]) return false;
+  for (let i = 0; i < pattern.length; i++)
+    if (pattern[i] === null ? path[i] === "" : pattern[i] !== path[i]) return false;
   return true;
 }
 
-/** Writes a SPIFFE ID in its one canonical form: lower-case trust domain, the default partition left out. */
+/**
+ * Writes a SPIFFE ID in its one canonical form: lower-case trust domain, the default partition left
+ * out.
+ */
 export function formatSpiffeId(id: SpiffeId): string {
   const root = `spiffe://${id.trustDomain}`;
   if (id.kind === "signing") return root;
@@ -155,7 +172,9 @@ export function formatSpiffeId(id: SpiffeId): string {
   }
 }
 
-/** The trust domain of a cluster: Consul's top-level domain is fixed (agent/connect/uri_signing.go). */
+/**
+ * The trust domain of a cluster: Consul's top-level domain is fixed (agent/connect/uri_signing.go).
+ */
 export function trustDomainOf(clusterId: string): string {
   return `${clusterId.toLowerCase()}.consul`;
 }

@@ -1,5 +1,6 @@
 /**
- * Makes CA keys and CA certificates: roots, cross-signed roots, intermediates. Each is linted before it is returned.
+ * Makes CA keys and CA certificates: roots, cross-signed roots, intermediates. Each is linted
+ * before it is returned.
  * @module
  */
 import { type Bytes, equal } from "../bytes.ts";
@@ -7,7 +8,15 @@ import type { Random } from "../clock.ts";
 import { InvariantError } from "../errors.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
 import { type Certificate, keyIdOf, readCertificate } from "./certificate.ts";
-import { type CaKeySpec, caHash, caScheme, type EcBits, keyAlgorithm, type PublicKeyInfo, readPublicKey } from "./keys.ts";
+import {
+  type CaKeySpec,
+  caHash,
+  caScheme,
+  type EcBits,
+  keyAlgorithm,
+  type PublicKeyInfo,
+  readPublicKey,
+} from "./keys.ts";
 import { type CertificateKind, lint } from "./lint.ts";
 import { type CertificateSpec, type ExtensionSpec, makeCertificate } from "./peculiar.ts";
 import { CA_BACKDATE_MS, CA_KEY_USAGE } from "./profile.ts";
@@ -26,12 +35,24 @@ export interface Authority {
   readonly privateKey: CryptoKey;
 }
 
-/** Makes a CA key. It is extractable, since it has yet to be sealed; the code that seals it opens it as non-extractable. */
+/**
+ * Makes a CA key. It is extractable, since it has yet to be sealed; the code that seals it opens it
+ * as non-extractable.
+ */
 export async function generateCaKey(spec: CaKeySpec): Promise<CaKey> {
   const algorithm = { ...keyAlgorithm(spec, caHash(spec)) };
-  const parameters = spec.type === "rsa" ? { ...algorithm, modulusLength: spec.bits, publicExponent: Uint8Array.of(1, 0, 1) } : algorithm;
-  const pair = (await crypto.subtle.generateKey(parameters as EcKeyGenParams, true, ["sign", "verify"])) as CryptoKeyPair;
-  return { privateKey: pair.privateKey, info: readPublicKey(new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey))) };
+  const parameters =
+    spec.type === "rsa"
+      ? { ...algorithm, modulusLength: spec.bits, publicExponent: Uint8Array.of(1, 0, 1) }
+      : algorithm;
+  const pair = (await crypto.subtle.generateKey(parameters as EcKeyGenParams, true, [
+    "sign",
+    "verify",
+  ])) as CryptoKeyPair;
+  return {
+    privateKey: pair.privateKey,
+    info: readPublicKey(new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey))),
+  };
 }
 
 export interface CaCertificateOptions {
@@ -46,7 +67,11 @@ export interface CaCertificateOptions {
  */
 export async function createRoot(
   key: CaKey,
-  options: CaCertificateOptions & { readonly clusterId: string; readonly provider: string; readonly ttlMs: number },
+  options: CaCertificateOptions & {
+    readonly clusterId: string;
+    readonly provider: string;
+    readonly ttlMs: number;
+  },
 ): Promise<Certificate> {
   const { now, random, clusterId, provider } = options;
   const commonName = caCommonName("pri", provider, clusterId, random);
@@ -76,12 +101,18 @@ export interface CrossSignOptions extends CaCertificateOptions {
 }
 
 /**
- * Certifies a root by another one: the same subject and key, and of its extensions what a path needs (RFC 5280 §6.1), written
- * anew. Nothing else is copied: it would stand in every chain, and a constraint of the root would bind those who do not even
- * trust it. The algorithm follows the key that signs, not the certificate that is signed.
- * @param root not expired, with a subject key identifier. @param by not expired, with a subject key identifier.
+ * Certifies a root by another one: the same subject and key, and of its extensions what a path
+ * needs (RFC 5280 §6.1), written anew. Nothing else is copied: it would stand in every chain, and a
+ * constraint of the root would bind those who do not even trust it. The algorithm follows the key
+ * that signs, not the certificate that is signed.
+ * @param root not expired, with a subject key identifier. @param by not expired, with a subject key
+ * identifier.
  */
-export async function crossSign(root: Certificate, by: Authority, options: CrossSignOptions): Promise<Certificate> {
+export async function crossSign(
+  root: Certificate,
+  by: Authority,
+  options: CrossSignOptions,
+): Promise<Certificate> {
   return finish("cross-signed", by.certificate, {
     serial: createSerials(options.random)(),
     issuer: by.certificate.subject,
@@ -95,15 +126,22 @@ export async function crossSign(root: Certificate, by: Authority, options: Cross
 }
 
 /**
- * Makes what a CA elsewhere is to certify in place of a root, if it takes the validity and the extensions from what it is
- * handed: a self-issued certificate of the root's name and key with the validity that the result is to have. Its signature
- * is by a key that is thrown away, of the kind that `by` has, and is not the root's: it must not be taken for a root.
+ * Makes what a CA elsewhere is to certify in place of a root, if it takes the validity and the
+ * extensions from what it is handed: a self-issued certificate of the root's name and key with the
+ * validity that the result is to have. Its signature is by a key that is thrown away, of the kind
+ * that `by` has, and is not the root's: it must not be taken for a root.
  * @param root not expired. @param by the certificate whose key is to sign; not expired.
  * @throws {InvariantError}
  */
-export async function crossSignTemplate(root: Certificate, by: Certificate, options: CrossSignOptions): Promise<Certificate> {
+export async function crossSignTemplate(
+  root: Certificate,
+  by: Certificate,
+  options: CrossSignOptions,
+): Promise<Certificate> {
   // A key of that kind makes a signature of the algorithm that is to be in the result.
-  const signer = await generateCaKey(by.key.type === "rsa" ? { type: "rsa", bits: 2048 } : { type: "ec", bits: ecBits(by.key) });
+  const signer = await generateCaKey(
+    by.key.type === "rsa" ? { type: "rsa", bits: 2048 } : { type: "ec", bits: ecBits(by.key) },
+  );
   const spec = {
     serial: createSerials(options.random)(),
     issuer: root.subject,
@@ -128,18 +166,28 @@ function crossExtensions(root: Certificate, by: Certificate): readonly Extension
     { kind: "ca", pathLength: null },
     { kind: "subjectKeyId", id: root.subjectKeyId as Bytes },
     { kind: "authorityKeyId", id: by.subjectKeyId as Bytes },
-    ...(uri === undefined ? [] : ([{ kind: "uri", uri: uri.toLowerCase(), critical: false }] as const)),
+    ...(uri === undefined
+      ? []
+      : ([{ kind: "uri", uri: uri.toLowerCase(), critical: false }] as const)),
   ];
 }
 
 /**
- * From when both roots are valid: the clock by which it is made does not matter, so that one that is ahead makes no
- * certificate which is not valid yet. @throws {InvariantError} if no instant is left
+ * From when both roots are valid: the clock by which it is made does not matter, so that one that
+ * is ahead makes no certificate which is not valid yet. @throws {InvariantError} if no instant is
+ * left
  */
-function crossValidity(root: Certificate, by: Certificate, { until }: CrossSignOptions): Pick<CertificateSpec, "notBefore" | "notAfter"> {
+function crossValidity(
+  root: Certificate,
+  by: Certificate,
+  { until }: CrossSignOptions,
+): Pick<CertificateSpec, "notBefore" | "notAfter"> {
   const notBefore = laterOf(root.notBefore.getTime(), by.notBefore);
-  const notAfter = wholeSecond(new Date(Math.min(root.notAfter.getTime(), by.notAfter.getTime(), until.getTime())));
-  if (notBefore > notAfter) throw new InvariantError("Cannot cross-sign: the certificate would end before it begins");
+  const notAfter = wholeSecond(
+    new Date(Math.min(root.notAfter.getTime(), by.notAfter.getTime(), until.getTime())),
+  );
+  if (notBefore > notAfter)
+    throw new InvariantError("Cannot cross-sign: the certificate would end before it begins");
   return { notBefore, notAfter };
 }
 
@@ -150,7 +198,11 @@ function crossValidity(root: Certificate, by: Certificate, { until }: CrossSignO
 export function createIntermediate(
   key: PublicKeyInfo,
   by: Authority,
-  options: CaCertificateOptions & { readonly clusterId: string; readonly provider: string; readonly ttlMs: number },
+  options: CaCertificateOptions & {
+    readonly clusterId: string;
+    readonly provider: string;
+    readonly ttlMs: number;
+  },
 ): Promise<Certificate> {
   const { now, random, clusterId, provider } = options;
   return finish("intermediate", by.certificate, {
@@ -158,7 +210,9 @@ export function createIntermediate(
     issuer: by.certificate.subject,
     subject: caCommonName("sec", provider, clusterId, random),
     notBefore: laterOf(now.getTime() - CA_BACKDATE_MS, by.certificate.notBefore),
-    notAfter: wholeSecond(new Date(Math.min(now.getTime() + options.ttlMs, by.certificate.notAfter.getTime()))),
+    notAfter: wholeSecond(
+      new Date(Math.min(now.getTime() + options.ttlMs, by.certificate.notAfter.getTime())),
+    ),
     spki: key.spki,
     extensions: [
       { kind: "keyUsage", bits: CA_KEY_USAGE },
@@ -178,11 +232,20 @@ export function signingUri(clusterId: string): string {
 }
 
 /**
- * `pri-<uid>.<provider>.ca.<first 8 of the cluster ID>.consul` (consul-ca.md §3.2). The uid, 40 random bits, makes
- * the name of every CA certificate unique, without which verifiers with many roots try each of them.
+ * `pri-<uid>.<provider>.ca.<first 8 of the cluster ID>.consul` (consul-ca.md §3.2). The uid, 40
+ * random bits, makes the name of every CA certificate unique, without which verifiers with many
+ * roots try each of them.
  */
-export function caCommonName(prefix: "pri" | "sec", provider: string, clusterId: string, random: Random): string {
-  const uid = Array.from(random.bytes(8), (byte) => "abcdefghijklmnopqrstuvwxyz234567"[byte & 31]).join("");
+export function caCommonName(
+  prefix: "pri" | "sec",
+  provider: string,
+  clusterId: string,
+  random: Random,
+): string {
+  const uid = Array.from(
+    random.bytes(8),
+    (byte) => "abcdefghijklmnopqrstuvwxyz234567"[byte & 31],
+  ).join("");
   const label = provider
     .toLowerCase()
     .replace(/[^a-z0-9]/g, "")
@@ -194,12 +257,22 @@ function laterOf(ms: number, other: Date): Date {
   return wholeSecond(new Date(Math.max(ms, other.getTime())));
 }
 
-async function finish(kind: CertificateKind, issuer: Certificate | null, spec: CertificateSpec): Promise<Certificate> {
+async function finish(
+  kind: CertificateKind,
+  issuer: Certificate | null,
+  spec: CertificateSpec,
+): Promise<Certificate> {
   const certificate = readCertificate(await makeCertificate(spec));
-  // What is copied must be the same octets: names match by octets, and a library that encodes them again may change them.
+  // What is copied must be the same octets: names match by octets, and a library that encodes them
+  // again may change them.
   if (spec.subject instanceof Uint8Array && !equal(certificate.subject, spec.subject))
-    throw new InvariantError(`Cannot issue ${kind} certificate: its subject is not the one that was asked for`);
-  const violations = (await lint(certificate, kind, issuer ?? certificate)).map(({ field, message }) => `${field}: ${message}`);
-  if (violations.length > 0) throw new InvariantError(`Cannot issue ${kind} certificate: ${violations.join("; ")}`);
+    throw new InvariantError(
+      `Cannot issue ${kind} certificate: its subject is not the one that was asked for`,
+    );
+  const violations = (await lint(certificate, kind, issuer ?? certificate)).map(
+    ({ field, message }) => `${field}: ${message}`,
+  );
+  if (violations.length > 0)
+    throw new InvariantError(`Cannot issue ${kind} certificate: ${violations.join("; ")}`);
   return certificate;
 }

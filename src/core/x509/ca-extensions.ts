@@ -1,12 +1,21 @@
 /**
- * The form of extensions that nothing here interprets, but that verifiers read: Go and OpenSSL refuse a certificate if one of
- * them is malformed, wherever it stands in a path.
+ * The form of extensions that nothing here interprets, but that verifiers read: Go and OpenSSL
+ * refuse a certificate if one of them is malformed, wherever it stands in a path.
  * @module
  */
 import { type Bytes, hex } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
 import type { CertificateExtension } from "./certificate.ts";
-import { contextConstructed, contextPrimitive, DerError, DerReader, element, encode, oidContent, TAG } from "./der.ts";
+import {
+  contextConstructed,
+  contextPrimitive,
+  DerError,
+  DerReader,
+  element,
+  encode,
+  oidContent,
+  TAG,
+} from "./der.ts";
 import { embeddedNameFault, WIDE_OID } from "./names.ts";
 import { OID } from "./oids.ts";
 
@@ -31,7 +40,8 @@ const CHECKS: ReadonlyMap<string, Check> = new Map<string, Check>([
 ]);
 
 /**
- * Looks for what keeps a verifier from reading an extension. The value of an extension without a rule in CHECKS is not read.
+ * Looks for what keeps a verifier from reading an extension. The value of an extension without a
+ * rule in CHECKS is not read.
  * @returns the rest of a sentence that the extension is the subject of, or null.
  */
 export function extensionFault({ oid, value }: CertificateExtension): string | null {
@@ -68,8 +78,10 @@ function checkBits(value: DerReader): void {
 }
 
 function requireBits([unused, ...octets]: Bytes): void {
-  if (unused === undefined || unused > 7 || (octets.length === 0 && unused > 0)) throw new FormatError("is not a bit string");
-  if (((octets.at(-1) ?? 0) & ((1 << unused) - 1)) !== 0) throw new FormatError("has bits set that it does not use");
+  if (unused === undefined || unused > 7 || (octets.length === 0 && unused > 0))
+    throw new FormatError("is not a bit string");
+  if (((octets.at(-1) ?? 0) & ((1 << unused) - 1)) !== 0)
+    throw new FormatError("has bits set that it does not use");
 }
 
 function checkNames(value: DerReader): void {
@@ -84,11 +96,14 @@ export function checkName(list: DerReader): void {
     case contextPrimitive(2):
     case contextPrimitive(6):
       // In a critical extension it keeps Java from reading the certificate.
-      if (list.tag === contextPrimitive(1) && list.contentStart === list.contentEnd) throw new FormatError("has an empty e-mail address");
-      if (list.content().some((octet) => octet >= 0x80)) throw new FormatError("has a name that is not ASCII");
+      if (list.tag === contextPrimitive(1) && list.contentStart === list.contentEnd)
+        throw new FormatError("has an empty e-mail address");
+      if (list.content().some((octet) => octet >= 0x80))
+        throw new FormatError("has a name that is not ASCII");
       return;
     case contextPrimitive(7):
-      if (![4, 16].includes(list.contentEnd - list.contentStart)) throw new FormatError("has an IP address that is not of 4 or 16 octets");
+      if (![4, 16].includes(list.contentEnd - list.contentStart))
+        throw new FormatError("has an IP address that is not of 4 or 16 octets");
       return;
     default:
       checkRareName(list);
@@ -96,7 +111,8 @@ export function checkName(list: DerReader): void {
 }
 
 /**
- * Checks the form of a GeneralName of one of the kinds that are rare: OpenSSL reads no certificate in which one is malformed.
+ * Checks the form of a GeneralName of one of the kinds that are rare: OpenSSL reads no certificate
+ * in which one is malformed.
  * @param list which has read the name last. @throws {FormatError}
  */
 export function checkRareName(list: DerReader): void {
@@ -147,7 +163,8 @@ function checkDistributionPoints(value: DerReader): void {
     const isNamed = point.optional(contextConstructed(0));
     if (isNamed) {
       const name = point.inside();
-      if (name.peek() === contextConstructed(1)) throw new FormatError("names a point relative to its issuer, which Go does not read");
+      if (name.peek() === contextConstructed(1))
+        throw new FormatError("names a point relative to its issuer, which Go does not read");
       each(name.enter(contextConstructed(0)), checkName);
       name.finish();
     }
@@ -252,11 +269,15 @@ function readPolicyConstraints(value: DerReader): { readonly requiresExplicit: b
 }
 
 function requireNumber(content: Bytes): void {
-  if (content.length === 0 || (content[0] as number) >= 0x80) throw new FormatError("has a number that is empty or negative");
+  if (content.length === 0 || (content[0] as number) >= 0x80)
+    throw new FormatError("has a number that is empty or negative");
   if (content.length > 4) throw new FormatError("has a number that is too large");
 }
 
-/** Whether policy constraints demand that certificates below have a policy, which leaves do not have. */
+/**
+ * Whether policy constraints demand that certificates below have a policy, which leaves do not
+ * have.
+ */
 export function requiresPolicies({ value }: CertificateExtension): boolean {
   return readPolicyConstraints(new DerReader(value)).requiresExplicit;
 }

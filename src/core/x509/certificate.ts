@@ -1,6 +1,6 @@
 /**
- * Reads a certificate (RFC 5280 §4.1) into what the CA decides on. Names and the signed part are kept as the octets
- * they came in, since issuer and subject match by octets.
+ * Reads a certificate (RFC 5280 §4.1) into what the CA decides on. Names and the signed part are
+ * kept as the octets they came in, since issuer and subject match by octets.
  * @module
  */
 import { type Bytes, colonHex, fromUtf8 } from "../bytes.ts";
@@ -13,7 +13,12 @@ import { extensionText, OID } from "./oids.ts";
 import { readTime } from "./time.ts";
 
 /** KeyUsage bits (RFC 5280 §4.2.1.3), bit 0 first. */
-export const KEY_USAGE = { digitalSignature: 1 << 0, keyEncipherment: 1 << 2, keyCertSign: 1 << 5, cRLSign: 1 << 6 } as const;
+export const KEY_USAGE = {
+  digitalSignature: 1 << 0,
+  keyEncipherment: 1 << 2,
+  keyCertSign: 1 << 5,
+  cRLSign: 1 << 6,
+} as const;
 
 export interface CertificateExtension {
   /** Dotted object identifier. */
@@ -52,7 +57,10 @@ export interface Certificate {
   readonly signature: Bytes;
 }
 
-/** The key identifier that Consul derives from a public key: SHA-256 of the DER SubjectPublicKeyInfo, whole. */
+/**
+ * The key identifier that Consul derives from a public key: SHA-256 of the DER
+ * SubjectPublicKeyInfo, whole.
+ */
 export function keyIdOf(spki: Bytes): Bytes {
   return sha256(spki);
 }
@@ -98,7 +106,8 @@ function readParts(der: Bytes, walk: Walk): Certificate {
   const serial = body.unsigned();
   walk.part = "its signature algorithm";
   body.expect(TAG.sequence);
-  if (!body.elementIs(scheme.identifier)) throw new FormatError("its two signature algorithms differ (RFC 5280 §4.1.1.2)");
+  if (!body.elementIs(scheme.identifier))
+    throw new FormatError("its two signature algorithms differ (RFC 5280 §4.1.1.2)");
   walk.part = "its issuer";
   body.expect(TAG.sequence);
   const issuer = body.element();
@@ -116,8 +125,11 @@ function readParts(der: Bytes, walk: Walk): Certificate {
   const key = readPublicKey(body.element());
   walk.part = "it";
   if (body.peek() === contextPrimitive(1) || body.peek() === contextPrimitive(2))
-    throw new FormatError("it has a unique identifier, which a certificate must not have (RFC 5280 §4.1.2.8)");
-  if (version !== 2 && !body.done) throw new FormatError("it has extensions, but is not of version 3 (RFC 5280 §4.1.2.1)");
+    throw new FormatError(
+      "it has a unique identifier, which a certificate must not have (RFC 5280 §4.1.2.8)",
+    );
+  if (version !== 2 && !body.done)
+    throw new FormatError("it has extensions, but is not of version 3 (RFC 5280 §4.1.2.1)");
   const extensions: CertificateExtension[] = [];
   walk.part = "its list of extensions";
   if (body.optional(contextConstructed(3))) {
@@ -152,8 +164,10 @@ function readParts(der: Bytes, walk: Walk): Certificate {
 export function readCertificatePem(pem: string): Certificate {
   const [block, ...more] = readPem(pem);
   if (block === undefined) throw new FormatError(noPemReason(pem));
-  if (block.label !== "CERTIFICATE") throw new FormatError("first PEM-block should be CERTIFICATE type");
-  if (more.length > 0) throw new FormatError(`there must be exactly one PEM block, not ${more.length + 1}`);
+  if (block.label !== "CERTIFICATE")
+    throw new FormatError("first PEM-block should be CERTIFICATE type");
+  if (more.length > 0)
+    throw new FormatError(`there must be exactly one PEM block, not ${more.length + 1}`);
   return readCertificate(block.bytes);
 }
 
@@ -173,14 +187,21 @@ function readDotted(reader: DerReader): string {
   for (const byte of content) {
     value = value * 128 + (byte & 0x7f);
     if (byte >= 0x80) continue;
-    if (arcs.length === 0) arcs.push(Math.min(2, Math.floor(value / 40)), value - 40 * Math.min(2, Math.floor(value / 40)));
+    if (arcs.length === 0)
+      arcs.push(
+        Math.min(2, Math.floor(value / 40)),
+        value - 40 * Math.min(2, Math.floor(value / 40)),
+      );
     else arcs.push(value);
     value = 0;
   }
   return arcs.join(".");
 }
 
-/** The same for numbers that are larger than a Number holds exactly, such as the UUIDs below 2.25 (X.667). */
+/**
+ * The same for numbers that are larger than a Number holds exactly, such as the UUIDs below 2.25
+ * (X.667).
+ */
 function wideDotted(content: Bytes): string {
   const arcs: bigint[] = [];
   let value = 0n;
@@ -203,14 +224,23 @@ function readExtensions(list: DerReader, extensions: CertificateExtension[]): vo
     extension.expect(TAG.octetString);
     const value = extension.content();
     extension.finish();
-    if (extensions.some((other) => other.oid === oid)) throw new FormatError(`extension ${extensionText(oid)} appears twice`);
+    if (extensions.some((other) => other.oid === oid))
+      throw new FormatError(`extension ${extensionText(oid)} appears twice`);
     extensions.push({ oid, critical, value });
   }
 }
 
 type Interpreted = Pick<
   Certificate,
-  "isCa" | "pathLength" | "keyUsage" | "extKeyUsage" | "subjectKeyId" | "authorityKeyId" | "uris" | "dnsNames" | "ipAddresses"
+  | "isCa"
+  | "pathLength"
+  | "keyUsage"
+  | "extKeyUsage"
+  | "subjectKeyId"
+  | "authorityKeyId"
+  | "uris"
+  | "dnsNames"
+  | "ipAddresses"
 >;
 
 function interpret(extensions: readonly CertificateExtension[], walk: Walk): Interpreted {
@@ -252,7 +282,8 @@ function interpret(extensions: readonly CertificateExtension[], walk: Walk): Int
     keyUsage = 0;
     // RFC 5280 §4.2.1.3 names nine bits; what comes behind them has no meaning.
     for (const [octet, byte] of octets.slice(0, 2).entries())
-      for (let bit = 0; bit < 8; bit++) if (byte & (0x80 >> bit)) keyUsage |= 1 << (8 * octet + bit);
+      for (let bit = 0; bit < 8; bit++)
+        if (byte & (0x80 >> bit)) keyUsage |= 1 << (8 * octet + bit);
   }
 
   const purposes = open(OID.extKeyUsage);
@@ -293,10 +324,26 @@ function interpret(extensions: readonly CertificateExtension[], walk: Walk): Int
       else if (list.tag === contextPrimitive(7)) ipAddresses.push(list.content());
     }
   }
-  return { isCa, pathLength, keyUsage, extKeyUsage, subjectKeyId, authorityKeyId, uris, dnsNames, ipAddresses };
+  return {
+    isCa,
+    pathLength,
+    keyUsage,
+    extKeyUsage,
+    subjectKeyId,
+    authorityKeyId,
+    uris,
+    dnsNames,
+    ipAddresses,
+  };
 }
 
 /** Whether the certificate is in force at an instant; NotAfter is inclusive (RFC 5280 §4.1.2.5). */
-export function inForce(certificate: Pick<Certificate, "notBefore" | "notAfter">, at: Date): boolean {
-  return certificate.notBefore.getTime() <= at.getTime() && at.getTime() <= certificate.notAfter.getTime() + 999;
+export function inForce(
+  certificate: Pick<Certificate, "notBefore" | "notAfter">,
+  at: Date,
+): boolean {
+  return (
+    certificate.notBefore.getTime() <= at.getTime() &&
+    at.getTime() <= certificate.notAfter.getTime() + 999
+  );
 }

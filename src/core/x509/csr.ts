@@ -1,16 +1,26 @@
 /**
- * Reads a PKCS#10 request (RFC 2986) in one pass. A request gives a public key, asks for an identity, and proves that
- * its sender has the key; nothing else in it has any effect on a certificate.
+ * Reads a PKCS#10 request (RFC 2986) in one pass. A request gives a public key, asks for an
+ * identity, and proves that its sender has the key; nothing else in it has any effect on a
+ * certificate.
  * @module
  */
 import { type Bytes, equal, fromUtf8 } from "../bytes.ts";
 import { FormatError, RequestError } from "../errors.ts";
 import { readPem } from "../pem.ts";
 import { contextConstructed, contextPrimitive, DerReader, inWords, TAG } from "./der.ts";
-import { type PublicKeyInfo, readPublicKey, readScheme, type SignatureScheme, verifySignature } from "./keys.ts";
+import {
+  type PublicKeyInfo,
+  readPublicKey,
+  readScheme,
+  type SignatureScheme,
+  verifySignature,
+} from "./keys.ts";
 import { readOid } from "./oids.ts";
 
-/** The longest URI accepted, in octets (SPIFFE-ID §2.3 allows 2048): a leaf with it keeps its part of the chain's budget. */
+/**
+ * The longest URI accepted, in octets (SPIFFE-ID §2.3 allows 2048): a leaf with it keeps its part
+ * of the chain's budget.
+ */
 export const MAX_URI_LENGTH = 1024;
 
 /** The longest request accepted, in characters of PEM. */
@@ -37,17 +47,23 @@ const LABELS = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
  * @throws {RequestError} `csr_malformed` (also: a key of a kind that is not accepted), `too_large`.
  */
 export function readCsr(pem: string): CertificateRequest {
-  if (pem.length > MAX_CSR_LENGTH) throw new RequestError("too_large", `Cannot read CSR: it is longer than ${MAX_CSR_LENGTH} characters`);
+  if (pem.length > MAX_CSR_LENGTH)
+    throw new RequestError(
+      "too_large",
+      `Cannot read CSR: it is longer than ${MAX_CSR_LENGTH} characters`,
+    );
   try {
     const blocks = readPem(pem);
     const [block] = blocks;
     if (block === undefined) throw new FormatError("no PEM-encoded data found");
-    if (!LABELS.includes(block.label)) throw new FormatError("first PEM-block should be CERTIFICATE REQUEST type");
+    if (!LABELS.includes(block.label))
+      throw new FormatError("first PEM-block should be CERTIFICATE REQUEST type");
     if (blocks.length > 1) throw new FormatError("there must be exactly one PEM block");
     if (block.hasHeaders) throw new FormatError("the PEM block must have no headers");
     return readCsrDer(block.bytes);
   } catch (error) {
-    if (error instanceof FormatError) throw new RequestError("csr_malformed", `Cannot read CSR: ${error.message}`);
+    if (error instanceof FormatError)
+      throw new RequestError("csr_malformed", `Cannot read CSR: ${error.message}`);
     throw error;
   }
 }
@@ -57,7 +73,14 @@ export function readCsr(pem: string): CertificateRequest {
  * @throws {FormatError} @throws {RequestError} `csr_malformed` where Consul has a text of its own.
  */
 export function readCsrDer(der: Bytes): CertificateRequest {
-  const walk: Walk = { part: "it", uris: [], emails: 0, dnsNames: [], ipAddresses: [], asked: null };
+  const walk: Walk = {
+    part: "it",
+    uris: [],
+    emails: 0,
+    dnsNames: [],
+    ipAddresses: [],
+    asked: null,
+  };
   try {
     return readParts(der, walk);
   } catch (error) {
@@ -72,7 +95,8 @@ function readParts(der: Bytes, walk: Walk): CertificateRequest {
   const info = request.enter(TAG.sequence);
   const signed = request.element();
   walk.part = "its version";
-  // Only version 0 is defined, but many programs write that of a certificate, and OpenSSL, Go and Consul do not look at it.
+  // Only version 0 is defined, but many programs write that of a certificate, and OpenSSL, Go and
+  // Consul do not look at it.
   if (info.small() > 2) throw new FormatError("version must be 0");
   walk.part = "its subject";
   checkName(info.enter(TAG.sequence));
@@ -93,13 +117,22 @@ function readParts(der: Bytes, walk: Walk): CertificateRequest {
   const signature = request.bitString();
   walk.part = "it";
   request.finish();
-  if (scheme.type !== key.type) throw new FormatError(`signature algorithm does not fit the ${key.type} key`);
+  if (scheme.type !== key.type)
+    throw new FormatError(`signature algorithm does not fit the ${key.type} key`);
   const { uris, dnsNames, ipAddresses, emails } = walk;
   // Consul's texts, which its users search for (agent/consul/leader_connect_ca.go).
-  if (uris.length !== 1) throw new RequestError("csr_malformed", `CSR SAN contains an invalid number of URIs: ${uris.length}`);
+  if (uris.length !== 1)
+    throw new RequestError(
+      "csr_malformed",
+      `CSR SAN contains an invalid number of URIs: ${uris.length}`,
+    );
   if ((uris[0] as string).length > MAX_URI_LENGTH)
-    throw new RequestError("csr_malformed", `Cannot read CSR: its URI is longer than ${MAX_URI_LENGTH} characters`);
-  if (emails > 0) throw new RequestError("csr_malformed", "CSR SAN does not allow specifying email addresses");
+    throw new RequestError(
+      "csr_malformed",
+      `Cannot read CSR: its URI is longer than ${MAX_URI_LENGTH} characters`,
+    );
+  if (emails > 0)
+    throw new RequestError("csr_malformed", "CSR SAN does not allow specifying email addresses");
   return { key, uri: uris[0] as string, dnsNames, ipAddresses, signed, scheme, signature };
 }
 
@@ -109,18 +142,29 @@ function readParts(der: Bytes, walk: Walk): CertificateRequest {
  */
 export async function verifyProof(request: CertificateRequest): Promise<void> {
   if (!(await verifySignature(request.key, request.scheme, request.signature, request.signed)))
-    throw new RequestError("csr_proof_failed", "Cannot accept CSR: its signature does not verify with its own public key");
+    throw new RequestError(
+      "csr_proof_failed",
+      "Cannot accept CSR: its signature does not verify with its own public key",
+    );
 }
 
 /**
- * Reads the request of a CA of this trust domain and proves that it has its key. Names it asks for besides are refused.
+ * Reads the request of a CA of this trust domain and proves that it has its key. Names it asks for
+ * besides are refused.
  * @param uri the trust domain's SPIFFE ID. @throws {RequestError}
  */
 export async function readCaRequest(pem: string, uri: string): Promise<CertificateRequest> {
   const request = readCsr(pem);
   if (request.uri !== uri || request.dnsNames.length > 0 || request.ipAddresses.length > 0)
-    throw new RequestError("profile_violation", `Cannot sign intermediate: its request must have the one name ${JSON.stringify(uri)}`);
-  if (request.key.type === "ed25519") throw new RequestError("profile_violation", "Cannot sign intermediate: its key must be EC or RSA");
+    throw new RequestError(
+      "profile_violation",
+      `Cannot sign intermediate: its request must have the one name ${JSON.stringify(uri)}`,
+    );
+  if (request.key.type === "ed25519")
+    throw new RequestError(
+      "profile_violation",
+      "Cannot sign intermediate: its key must be EC or RSA",
+    );
   await verifyProof(request);
   return request;
 }
@@ -137,8 +181,9 @@ interface Walk {
 }
 
 /**
- * Walks a Name (RFC 5280 §4.1.2.4). Its content is not used, so that an empty relative distinguished name, which some
- * tools write for an empty field, does no harm; but it must be a Name.
+ * Walks a Name (RFC 5280 §4.1.2.4). Its content is not used, so that an empty relative
+ * distinguished name, which some tools write for an empty field, does no harm; but it must be a
+ * Name.
  */
 function checkName(name: DerReader): void {
   while (!name.done) {
@@ -152,7 +197,10 @@ function checkName(name: DerReader): void {
   }
 }
 
-/** Only extension requests have an effect. Of other attributes nothing but the type is read: some tools write no value. */
+/**
+ * Only extension requests have an effect. Of other attributes nothing but the type is read: some
+ * tools write no value.
+ */
 function readAttributes(attributes: DerReader, walk: Walk): void {
   while (!attributes.done) {
     walk.part = "its list of attributes";
@@ -168,8 +216,9 @@ function readAttributes(attributes: DerReader, walk: Walk): void {
 }
 
 /**
- * Reads the one extension that has an effect. OpenSSL and Go take requests with a `critical FALSE` that is spelled out, and
- * with several extension requests: subject names that are asked for twice must be the same.
+ * Reads the one extension that has an effect. OpenSSL and Go take requests with a `critical FALSE`
+ * that is spelled out, and with several extension requests: subject names that are asked for twice
+ * must be the same.
  */
 function readExtensions(extensions: DerReader, walk: Walk): void {
   while (!extensions.done) {
@@ -185,7 +234,10 @@ function readExtensions(extensions: DerReader, walk: Walk): void {
     const inside = extension.inside();
     extension.finish();
     if (walk.asked !== null) {
-      if (!equal(walk.asked, value)) throw new FormatError("it asks twice for subject alternative names, and not for the same ones");
+      if (!equal(walk.asked, value))
+        throw new FormatError(
+          "it asks twice for subject alternative names, and not for the same ones",
+        );
       continue;
     }
     walk.asked = value;
@@ -225,6 +277,8 @@ function readSubjectNames(outer: DerReader, walk: Walk): void {
 }
 
 function ia5(content: Bytes): string {
-  for (const byte of content) if (byte < 0x20 || byte > 0x7e) throw new FormatError("subject alternative name is not printable ASCII");
+  for (const byte of content)
+    if (byte < 0x20 || byte > 0x7e)
+      throw new FormatError("subject alternative name is not printable ASCII");
   return fromUtf8(content);
 }

@@ -1,6 +1,7 @@
 /**
- * DER (ITU-T X.690): a strict reader over one buffer, and a writer that computes every length first and then writes
- * each byte once. Only what certificates, requests and keys need; nothing here knows what it reads.
+ * DER (ITU-T X.690): a strict reader over one buffer, and a writer that computes every length first
+ * and then writes each byte once. Only what certificates, requests and keys need; nothing here
+ * knows what it reads.
  * @module
  */
 import type { Bytes } from "../bytes.ts";
@@ -32,7 +33,10 @@ const MAX_DEPTH = 16;
 
 /** A fault of an encoding, in X.690's words and in those of a user who does not know them. */
 export class DerError extends FormatError {
-  /** What is wrong with the thing that was read, as the rest of a sentence of which that thing is the subject. */
+  /**
+   * What is wrong with the thing that was read, as the rest of a sentence of which that thing is
+   * the subject.
+   */
   readonly predicate: string;
 
   constructor(message: string, predicate: string) {
@@ -51,8 +55,9 @@ export function inWords(subject: string, error: unknown): unknown {
 }
 
 /**
- * A cursor over the content of one constructed element. Offsets are into the shared buffer. What is handed out is a copy:
- * for some hundred octets that is cheaper than a view, for which engines first have to move a small array's memory.
+ * A cursor over the content of one constructed element. Offsets are into the shared buffer. What is
+ * handed out is a copy: for some hundred octets that is cheaper than a view, for which engines
+ * first have to move a small array's memory.
  */
 export class DerReader {
   readonly #bytes: Bytes;
@@ -69,7 +74,11 @@ export class DerReader {
   contentEnd = 0;
 
   constructor(bytes: Bytes, start = 0, end = bytes.length, depth = 0) {
-    if (depth > MAX_DEPTH) throw new DerError(`DER nests deeper than ${MAX_DEPTH} levels`, `is nested more than ${MAX_DEPTH} levels deep`);
+    if (depth > MAX_DEPTH)
+      throw new DerError(
+        `DER nests deeper than ${MAX_DEPTH} levels`,
+        `is nested more than ${MAX_DEPTH} levels deep`,
+      );
     this.#bytes = bytes;
     this.#position = start;
     this.#end = end;
@@ -88,7 +97,8 @@ export class DerReader {
 
   /**
    * Steps over the next element, of any tag, and points the public offsets at it.
-   * @throws {FormatError} on a multi-byte tag, a length that is indefinite, not minimal or past the end.
+   * @throws {FormatError} on a multi-byte tag, a length that is indefinite, not minimal or past the
+   * end.
    */
   next(): void {
     const bytes = this.#bytes;
@@ -96,19 +106,29 @@ export class DerReader {
     if (position + 2 > this.#end) throw new DerError("DER is truncated", "ends too early");
     this.start = position;
     const tag = bytes[position++] as number;
-    if ((tag & 0x1f) === 0x1f) throw new DerError("DER tag is longer than one byte", "has a field of an unknown type");
+    if ((tag & 0x1f) === 0x1f)
+      throw new DerError("DER tag is longer than one byte", "has a field of an unknown type");
     let length = bytes[position++] as number;
     if (length >= 0x80) {
       // X.690 §10.1: definite form, the fewest octets that hold the length.
       const count = length & 0x7f;
-      if (count === 0) throw new DerError("DER length is indefinite", "is encoded in BER with indefinite lengths, not in DER");
-      if (count > 3 || position + count > this.#end) throw new DerError("DER length is past the end", "ends too early");
+      if (count === 0)
+        throw new DerError(
+          "DER length is indefinite",
+          "is encoded in BER with indefinite lengths, not in DER",
+        );
+      if (count > 3 || position + count > this.#end)
+        throw new DerError("DER length is past the end", "ends too early");
       length = 0;
       for (let i = 0; i < count; i++) length = (length << 8) | (bytes[position++] as number);
       if (length < 0x80 || length < 1 << (8 * (count - 1)))
-        throw new DerError("DER length is not minimal", "is encoded in BER with overlong lengths, not in DER");
+        throw new DerError(
+          "DER length is not minimal",
+          "is encoded in BER with overlong lengths, not in DER",
+        );
     }
-    if (length > this.#end - position) throw new DerError("DER length is past the end", "ends too early");
+    if (length > this.#end - position)
+      throw new DerError("DER length is past the end", "ends too early");
     this.tag = tag;
     this.contentStart = position;
     this.contentEnd = position + length;
@@ -125,14 +145,20 @@ export class DerReader {
     this.next();
   }
 
-  /** Steps over the next element when it has this tag, and says whether it had. @throws {FormatError} */
+  /**
+   * Steps over the next element when it has this tag, and says whether it had.
+   * @throws {FormatError}
+   */
   optional(tag: number): boolean {
     if (this.done || this.peek() !== tag) return false;
     this.next();
     return true;
   }
 
-  /** Steps over the next element, which must have this tag, and reads its content. @throws {FormatError} */
+  /**
+   * Steps over the next element, which must have this tag, and reads its content.
+   * @throws {FormatError}
+   */
   enter(tag: number): DerReader {
     this.expect(tag);
     return this.inside();
@@ -148,7 +174,9 @@ export class DerReader {
     return this.#bytes.slice(this.contentStart, this.contentEnd);
   }
 
-  /** Whether the content of the element read last is these octets. Makes no copy, unlike `content`. */
+  /**
+   * Whether the content of the element read last is these octets. Makes no copy, unlike `content`.
+   */
   contentIs(octets: Bytes): boolean {
     return this.#are(this.contentStart, this.contentEnd, octets);
   }
@@ -171,12 +199,13 @@ export class DerReader {
 
   /** @throws {FormatError} when anything is left. */
   finish(): void {
-    if (!this.done) throw new DerError("DER has trailing bytes", "has more in it than belongs there");
+    if (!this.done)
+      throw new DerError("DER has trailing bytes", "has more in it than belongs there");
   }
 
   /**
-   * Steps over an INTEGER that must not be negative, and points the content offsets at its magnitude: without the sign
-   * octet. @throws {FormatError}
+   * Steps over an INTEGER that must not be negative, and points the content offsets at its
+   * magnitude: without the sign octet. @throws {FormatError}
    */
   expectUnsigned(): void {
     this.expect(TAG.integer);
@@ -196,14 +225,18 @@ export class DerReader {
     return this.content();
   }
 
-  /** A small non-negative INTEGER. @throws {FormatError} when it is negative or does not fit 31 bits. */
+  /**
+   * A small non-negative INTEGER.
+   * @throws {FormatError} when it is negative or does not fit 31 bits.
+   */
   small(): number {
     this.expectUnsigned();
     const length = this.contentEnd - this.contentStart;
     if (length > 4 || (length === 4 && (this.#bytes[this.contentStart] as number) > 0x7f))
       throw new DerError("DER INTEGER is too large", "has a number that is too large");
     let value = 0;
-    for (let i = this.contentStart; i < this.contentEnd; i++) value = (value << 8) | (this.#bytes[i] as number);
+    for (let i = this.contentStart; i < this.contentEnd; i++)
+      value = (value << 8) | (this.#bytes[i] as number);
     return value;
   }
 
@@ -212,7 +245,10 @@ export class DerReader {
     this.expect(TAG.boolean);
     const value = this.#bytes[this.contentStart];
     if (this.contentEnd - this.contentStart !== 1 || (value !== 0x00 && value !== 0xff))
-      throw new DerError("DER BOOLEAN is not 00 or ff", "has a flag that is neither true nor false");
+      throw new DerError(
+        "DER BOOLEAN is not 00 or ff",
+        "has a flag that is neither true nor false",
+      );
     return value === 0xff;
   }
 
@@ -224,14 +260,21 @@ export class DerReader {
     let fresh = true;
     for (let i = this.contentStart; i < this.contentEnd; i++) {
       const byte = bytes[i] as number;
-      if (fresh && byte === 0x80) throw new DerError("DER OBJECT IDENTIFIER is not minimal", "has a malformed object identifier");
+      if (fresh && byte === 0x80)
+        throw new DerError(
+          "DER OBJECT IDENTIFIER is not minimal",
+          "has a malformed object identifier",
+        );
       fresh = byte < 0x80;
     }
     if (!fresh || this.contentStart === this.contentEnd)
       throw new DerError("DER OBJECT IDENTIFIER is truncated", "has a malformed object identifier");
   }
 
-  /** Whether the OBJECT IDENTIFIER read last has a number of 2^31 or more, which Go's reader refuses (cryptobyte, readBase128Int). */
+  /**
+   * Whether the OBJECT IDENTIFIER read last has a number of 2^31 or more, which Go's reader refuses
+   * (cryptobyte, readBase128Int).
+   */
   get oidIsWide(): boolean {
     let value = 0;
     for (let i = this.contentStart; i < this.contentEnd; i++) {
@@ -247,7 +290,10 @@ export class DerReader {
   bitString(): Bytes {
     this.expect(TAG.bitString);
     if (this.contentEnd === this.contentStart || this.#bytes[this.contentStart] !== 0)
-      throw new DerError("DER BIT STRING is not of whole octets", "has a bit string that is not of whole octets");
+      throw new DerError(
+        "DER BIT STRING is not of whole octets",
+        "has a bit string that is not of whole octets",
+      );
     return this.#bytes.slice(this.contentStart + 1, this.contentEnd);
   }
 }
@@ -282,7 +328,10 @@ function sizeOf(node: DerNode): number {
   return node instanceof Uint8Array ? node.length : 1 + lengthSize(node.length) + node.length;
 }
 
-/** An element whose content is `parts`, one behind the other. Raw bytes among them are taken as they are. */
+/**
+ * An element whose content is `parts`, one behind the other. Raw bytes among them are taken as they
+ * are.
+ */
 export function element(tag: number, ...parts: readonly DerNode[]): DerNode {
   let length = 0;
   for (const part of parts) length += sizeOf(part);
@@ -290,8 +339,10 @@ export function element(tag: number, ...parts: readonly DerNode[]): DerNode {
 }
 
 export const sequence = (...parts: readonly DerNode[]): DerNode => element(TAG.sequence, ...parts);
-export const octetString = (...parts: readonly DerNode[]): DerNode => element(TAG.octetString, ...parts);
-export const bitString = (...parts: readonly DerNode[]): DerNode => element(TAG.bitString, new Uint8Array(1), ...parts);
+export const octetString = (...parts: readonly DerNode[]): DerNode =>
+  element(TAG.octetString, ...parts);
+export const bitString = (...parts: readonly DerNode[]): DerNode =>
+  element(TAG.bitString, new Uint8Array(1), ...parts);
 export const oid = (content: Uint8Array): DerNode => element(TAG.oid, content);
 
 /** An INTEGER from big-endian magnitude octets, leading zeros allowed. */
@@ -299,7 +350,9 @@ export function unsignedInteger(magnitude: Uint8Array): DerNode {
   let start = 0;
   while (start < magnitude.length - 1 && magnitude[start] === 0) start++;
   const digits = magnitude.subarray(start);
-  return (digits[0] ?? 0) >= 0x80 ? element(TAG.integer, new Uint8Array(1), digits) : element(TAG.integer, digits);
+  return (digits[0] ?? 0) >= 0x80
+    ? element(TAG.integer, new Uint8Array(1), digits)
+    : element(TAG.integer, digits);
 }
 
 /** Encodes a node into one new buffer. */
@@ -329,7 +382,8 @@ export function oidContent(dotted: string): Bytes {
   const octets: number[] = [];
   for (const arc of [first * 40 + second, ...rest]) {
     const digits = [arc & 0x7f];
-    for (let value = Math.floor(arc / 128); value > 0; value = Math.floor(value / 128)) digits.unshift((value & 0x7f) | 0x80);
+    for (let value = Math.floor(arc / 128); value > 0; value = Math.floor(value / 128))
+      digits.unshift((value & 0x7f) | 0x80);
     octets.push(...digits);
   }
   return Uint8Array.from(octets);

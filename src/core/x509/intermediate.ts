@@ -1,5 +1,6 @@
 /**
- * Checks of what certifies a key that is to sign leaves: of ours, and of what a primary datacenter answered.
+ * Checks of what certifies a key that is to sign leaves: of ours, and of what a primary datacenter
+ * answered.
  * @module
  */
 import { equal } from "../bytes.ts";
@@ -10,25 +11,32 @@ import { couldHaveIssued, findPath, isSignedBy } from "./chain.ts";
 import type { PublicKeyInfo } from "./keys.ts";
 import { lint } from "./lint.ts";
 
-/** In what a certificate is not an intermediate of this trust domain for a key, made by an issuer. */
+/**
+ * In what a certificate is not an intermediate of this trust domain for a key, made by an issuer.
+ */
 export async function intermediateFaults(
   certificate: Certificate,
   key: PublicKeyInfo,
   issuer: Certificate,
   clusterId: string,
 ): Promise<string[]> {
-  const faults = (await lint(certificate, "intermediate", issuer)).map(({ field, message }) => `${field}: ${message}`);
-  if (!equal(certificate.key.spki, key.spki)) faults.push("subjectPublicKeyInfo: Must be the one of the request");
-  if (!certificate.uris.includes(signingUri(clusterId))) faults.push("subjectAltName: Must be the trust domain's SPIFFE ID");
+  const faults = (await lint(certificate, "intermediate", issuer)).map(
+    ({ field, message }) => `${field}: ${message}`,
+  );
+  if (!equal(certificate.key.spki, key.spki))
+    faults.push("subjectPublicKeyInfo: Must be the one of the request");
+  if (!certificate.uris.includes(signingUri(clusterId)))
+    faults.push("subjectAltName: Must be the trust domain's SPIFFE ID");
   if (!(await isSignedBy(certificate, issuer))) faults.push("signature: Must be the issuer's");
   return faults;
 }
 
 /**
- * Reads the way from a key up to below a root out of what a primary datacenter answered, which may have self-signed
- * certificates and others that lead elsewhere among it.
+ * Reads the way from a key up to below a root out of what a primary datacenter answered, which may
+ * have self-signed certificates and others that lead elsewhere among it.
  * @param answered the certificate of the key first.
- * @returns in path order. @throws {ProviderError} `provider_contract` where leaves under it would not verify
+ * @returns in path order. @throws {ProviderError} `provider_contract` where leaves under it would
+ * not verify
  */
 export async function requireIntermediates(
   answered: readonly Certificate[],
@@ -38,7 +46,10 @@ export async function requireIntermediates(
   now: Date,
 ): Promise<readonly Certificate[]> {
   const refuse = (why: string) =>
-    new ProviderError("provider_contract", `Cannot take the intermediate that the primary datacenter signed: ${why}`);
+    new ProviderError(
+      "provider_contract",
+      `Cannot take the intermediate that the primary datacenter signed: ${why}`,
+    );
   const [first, ...above] = answered;
   if (first === undefined) throw refuse("there is none");
   const path = await findPath(
@@ -49,7 +60,8 @@ export async function requireIntermediates(
   );
   if (path === null) throw refuse("there is no path to the root from it in which all is in force");
   const faults = await intermediateFaults(first, key, path[1] as Certificate, clusterId);
-  // A leaf comes below, so that one more may stand under each than findPath() allowed (RFC 5280 §4.2.1.9).
+  // A leaf comes below, so that one more may stand under each than findPath() allowed (RFC 5280
+  // §4.2.1.9).
   if (path.some(({ pathLength }, below) => pathLength !== null && pathLength < below))
     faults.push("basicConstraints: No certificate of the path may have a pathLen that forbids it");
   if (faults.length > 0) throw refuse(faults.join("; "));

@@ -1,10 +1,23 @@
 /**
- * Public keys and signature algorithms: what is accepted, how each is written in DER, and what WebCrypto calls it.
+ * Public keys and signature algorithms: what is accepted, how each is written in DER, and what
+ * WebCrypto calls it.
  * @module
  */
 import { type Bytes, equal } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
-import { bitString, type DerNode, DerReader, element, encode, lengthSize, oid, oidContent, sequence, TAG, writeLength } from "./der.ts";
+import {
+  bitString,
+  type DerNode,
+  DerReader,
+  element,
+  encode,
+  lengthSize,
+  oid,
+  oidContent,
+  sequence,
+  TAG,
+  writeLength,
+} from "./der.ts";
 import { OID, type OidName, readOid } from "./oids.ts";
 
 export type KeyType = "ec" | "rsa" | "ed25519";
@@ -12,7 +25,9 @@ export type EcBits = 256 | 384 | 521;
 export type RsaBits = 2048 | 3072 | 4096;
 
 /** What kind of key a CA signs with. */
-export type CaKeySpec = { readonly type: "ec"; readonly bits: EcBits } | { readonly type: "rsa"; readonly bits: 2048 | 4096 };
+export type CaKeySpec =
+  | { readonly type: "ec"; readonly bits: EcBits }
+  | { readonly type: "rsa"; readonly bits: 2048 | 4096 };
 
 /** A public key that was found to be of an accepted kind. */
 export interface PublicKeyInfo {
@@ -39,7 +54,10 @@ const CURVES: Readonly<Record<string, { bits: EcBits; point: number }>> = {
   p521: { bits: 521, point: 133 },
 };
 const RSA_BITS: readonly number[] = [2048, 3072, 4096];
-/** e = 65537, the one exponent accepted: any other is either weak or slow to verify (x509-and-threats.md §2). */
+/**
+ * e = 65537, the one exponent accepted: any other is either weak or slow to verify
+ * (x509-and-threats.md §2).
+ */
 const RSA_EXPONENT = Uint8Array.of(1, 0, 1);
 
 function scheme(type: KeyType, hash: HashName | null, name: OidName): SignatureScheme {
@@ -66,7 +84,10 @@ export const SCHEMES: Readonly<Partial<Record<OidName, SignatureScheme>>> = {
 
 const ALL_SCHEMES = Object.values(SCHEMES);
 
-/** Signature algorithms that are known by name and not accepted. RFC 3279 §2.2, RFC 4055 §3, RFC 5758 §3, RFC 8410 §3. */
+/**
+ * Signature algorithms that are known by name and not accepted. RFC 3279 §2.2, RFC 4055 §3, RFC
+ * 5758 §3, RFC 8410 §3.
+ */
 const REFUSED: readonly (readonly [dotted: string, name: string])[] = [
   ["1.2.840.113549.1.1.2", "RSA with MD2"],
   ["1.2.840.113549.1.1.4", "RSA with MD5"],
@@ -82,9 +103,11 @@ const REFUSED: readonly (readonly [dotted: string, name: string])[] = [
 ];
 
 /**
- * Reads an AlgorithmIdentifier of a signature. Parameters of ECDSA may be NULL, as the JDK up to 15 writes them, and those of
- * RSA may be absent, as PKI.js writes them (RFC 4055 §5: both must be accepted). Ed25519 has none (RFC 8410 §3).
- * @returns the scheme, with `identifier` as it was read; one of SCHEMES itself where that is spelled as it should be.
+ * Reads an AlgorithmIdentifier of a signature. Parameters of ECDSA may be NULL, as the JDK up to 15
+ * writes them, and those of RSA may be absent, as PKI.js writes them (RFC 4055 §5: both must be
+ * accepted). Ed25519 has none (RFC 8410 §3).
+ * @returns the scheme, with `identifier` as it was read; one of SCHEMES itself where that is
+ * spelled as it should be.
  * @throws {FormatError} for an algorithm that is not accepted, with its name.
  */
 export function readScheme(reader: DerReader): SignatureScheme {
@@ -95,8 +118,13 @@ export function readScheme(reader: DerReader): SignatureScheme {
   const name = readOid(fields);
   const known = name === undefined ? undefined : SCHEMES[name];
   if (known !== undefined) {
-    const isSpelled = fields.done || (known.type !== "ed25519" && fields.optional(TAG.null) && fields.contentStart === fields.contentEnd);
-    if (!isSpelled || !fields.done) throw new FormatError("signature algorithm has parameters that it must not have");
+    const isSpelled =
+      fields.done ||
+      (known.type !== "ed25519" &&
+        fields.optional(TAG.null) &&
+        fields.contentStart === fields.contentEnd);
+    if (!isSpelled || !fields.done)
+      throw new FormatError("signature algorithm has parameters that it must not have");
     return { ...known, identifier };
   }
   const refused = REFUSED.find(([dotted]) => fields.contentIs(oidContent(dotted)));
@@ -107,19 +135,23 @@ export function readScheme(reader: DerReader): SignatureScheme {
 
 /** EC keys of one curve differ in their point alone: what stands before it, its 04 included. */
 const EC_HEADS = Object.entries(CURVES).map(([name, { bits, point }]) => {
-  const algorithm = sequence(oid(oidContent(OID.ecPublicKey)), oid(oidContent(OID[name as "p256" | "p384" | "p521"])));
+  const algorithm = sequence(
+    oid(oidContent(OID.ecPublicKey)),
+    oid(oidContent(OID[name as "p256" | "p384" | "p521"])),
+  );
   const whole = encode(sequence(algorithm, bitString(Uint8Array.of(4), new Uint8Array(point - 1))));
   return { bits, length: whole.length, head: whole.slice(0, whole.length - point + 1) };
 });
 
 /**
- * Reads a SubjectPublicKeyInfo and checks that its key is of an accepted kind: EC P-256, P-384, P-521 with an
- * uncompressed point, RSA 2048, 3072, 4096 with e = 65537, or Ed25519. Whether the point lies on its curve is checked
- * when the key is imported.
+ * Reads a SubjectPublicKeyInfo and checks that its key is of an accepted kind: EC P-256, P-384,
+ * P-521 with an uncompressed point, RSA 2048, 3072, 4096 with e = 65537, or Ed25519. Whether the
+ * point lies on its curve is checked when the key is imported.
  * @throws {FormatError} saying what the key is and what is accepted.
  */
 export function readPublicKey(spki: Bytes): PublicKeyInfo {
-  for (const { bits, length, head } of EC_HEADS) if (spki.length === length && startsWith(spki, head)) return { type: "ec", bits, spki };
+  for (const { bits, length, head } of EC_HEADS)
+    if (spki.length === length && startsWith(spki, head)) return { type: "ec", bits, spki };
   const outer = new DerReader(spki);
   const info = outer.enter(TAG.sequence);
   outer.finish();
@@ -128,12 +160,22 @@ export function readPublicKey(spki: Bytes): PublicKeyInfo {
   if (name === "ecPublicKey") {
     if (algorithm.peek() !== TAG.oid) throw new FormatError("EC key must name its curve");
     const curve = CURVES[readOid(algorithm) ?? ""];
-    throw new FormatError(curve === undefined ? "EC key must be on P-256, P-384 or P-521" : "EC key must be an uncompressed point");
+    throw new FormatError(
+      curve === undefined
+        ? "EC key must be on P-256, P-384 or P-521"
+        : "EC key must be an uncompressed point",
+    );
   }
   if (name === "rsaEncryption") {
     // RFC 3279 §2.3.1; a leaf with the key as it is would be one that Go cannot read.
-    if (!algorithm.optional(TAG.null) || algorithm.contentEnd !== algorithm.contentStart || !algorithm.done)
-      throw new FormatError("RSA key lacks the NULL parameters of its algorithm, without which Go clients cannot read it");
+    if (
+      !algorithm.optional(TAG.null) ||
+      algorithm.contentEnd !== algorithm.contentStart ||
+      !algorithm.done
+    )
+      throw new FormatError(
+        "RSA key lacks the NULL parameters of its algorithm, without which Go clients cannot read it",
+      );
     const outerKey = new DerReader(info.bitString());
     info.finish();
     const key = outerKey.enter(TAG.sequence);
@@ -142,8 +184,10 @@ export function readPublicKey(spki: Bytes): PublicKeyInfo {
     const exponent = key.unsigned();
     key.finish();
     const bits = modulus.length * 8 - Math.clz32(modulus[0] as number) + 24;
-    if (!RSA_BITS.includes(bits)) throw new FormatError(`RSA key must have 2048, 3072 or 4096 bits, this one has ${bits}`);
-    if (!equal(exponent, RSA_EXPONENT)) throw new FormatError("RSA key must have the public exponent 65537");
+    if (!RSA_BITS.includes(bits))
+      throw new FormatError(`RSA key must have 2048, 3072 or 4096 bits, this one has ${bits}`);
+    if (!equal(exponent, RSA_EXPONENT))
+      throw new FormatError("RSA key must have the public exponent 65537");
     return { type: "rsa", bits, spki };
   }
   if (name === "ed25519") {
@@ -177,15 +221,25 @@ function startsWith(bytes: Bytes, head: Bytes): boolean {
   return true;
 }
 
-/** The hash whose strength fits a CA key: SHA-256, but SHA-384 and SHA-512 for P-384 and P-521 (RFC 5480 §4). */
+/**
+ * The hash whose strength fits a CA key: SHA-256, but SHA-384 and SHA-512 for P-384 and P-521 (RFC
+ * 5480 §4).
+ */
 export function caHash(key: { type: KeyType; bits: number }): HashName {
-  return key.type === "ec" && key.bits === 521 ? "SHA-512" : key.type === "ec" && key.bits === 384 ? "SHA-384" : "SHA-256";
+  return key.type === "ec" && key.bits === 521
+    ? "SHA-512"
+    : key.type === "ec" && key.bits === 384
+      ? "SHA-384"
+      : "SHA-256";
 }
 
 /** The scheme by which a CA key signs with `hash`. */
 export function caScheme(key: { type: KeyType }, hash: HashName): SignatureScheme {
-  const found = ALL_SCHEMES.find((candidate) => candidate.type === key.type && candidate.hash === hash);
-  if (found === undefined) throw new RangeError(`No signature scheme for a ${key.type} key with ${hash}`);
+  const found = ALL_SCHEMES.find(
+    (candidate) => candidate.type === key.type && candidate.hash === hash,
+  );
+  if (found === undefined)
+    throw new RangeError(`No signature scheme for a ${key.type} key with ${hash}`);
   return found;
 }
 
@@ -195,7 +249,8 @@ function ecdsaHalf(bits: number): number {
 }
 
 /**
- * Turns an ECDSA signature from DER (RFC 3279 §2.2.3) into WebCrypto's form, r and s of fixed length.
+ * Turns an ECDSA signature from DER (RFC 3279 §2.2.3) into WebCrypto's form, r and s of fixed
+ * length.
  * @throws {FormatError} when it is not DER, or r or s do not fit the curve.
  */
 export function ecdsaFromDer(signature: Bytes, bits: number): Bytes {
@@ -208,7 +263,8 @@ export function ecdsaFromDer(signature: Bytes, bits: number): Bytes {
     values.expectUnsigned();
     const length = values.contentEnd - values.contentStart;
     if (length > half) throw new FormatError("ECDSA signature does not fit its curve");
-    for (let i = 0; i < length; i++) out[end - length + i] = signature[values.contentStart + i] as number;
+    for (let i = 0; i < length; i++)
+      out[end - length + i] = signature[values.contentStart + i] as number;
   }
   values.finish();
   return out;
@@ -228,10 +284,20 @@ export function ecdsaLength(signature: Bytes): number {
 export function writeEcdsa(out: Uint8Array, offset: number, signature: Bytes): void {
   const half = signature.length / 2;
   const [r, s] = [firstDigit(signature, 0, half), firstDigit(signature, half, 2 * half)];
-  const [rLength, sLength] = [integerLength(signature, r, half), integerLength(signature, s, 2 * half)];
+  const [rLength, sLength] = [
+    integerLength(signature, r, half),
+    integerLength(signature, s, 2 * half),
+  ];
   out[offset] = TAG.sequence;
   const at = writeLength(out, offset + 1, 4 + rLength + sLength);
-  writeInteger(out, writeInteger(out, at, signature, r, half, rLength), signature, s, 2 * half, sLength);
+  writeInteger(
+    out,
+    writeInteger(out, at, signature, r, half, rLength),
+    signature,
+    s,
+    2 * half,
+    sLength,
+  );
 }
 
 /** Where a number that is written from `start` to `end` begins, leading zeros skipped. */
@@ -241,26 +307,43 @@ function firstDigit(bytes: Bytes, start: number, end: number): number {
   return at;
 }
 
-/** Octets of the INTEGER, the sign octet of a number with its top bit set included; at most 67, so that its length takes one. */
+/**
+ * Octets of the INTEGER, the sign octet of a number with its top bit set included; at most 67, so
+ * that its length takes one.
+ */
 function integerLength(bytes: Bytes, start: number, end: number): number {
   return end - start + ((bytes[start] as number) >= 0x80 ? 1 : 0);
 }
 
-function writeInteger(out: Uint8Array, offset: number, bytes: Bytes, start: number, end: number, length: number): number {
+function writeInteger(
+  out: Uint8Array,
+  offset: number,
+  bytes: Bytes,
+  start: number,
+  end: number,
+  length: number,
+): number {
   out[offset] = TAG.integer;
   out[offset + 1] = length;
   out[offset + 2] = 0;
   const next = offset + 2 + length;
-  for (let from = end - 1, to = next - 1; from >= start; from--, to--) out[to] = bytes[from] as number;
+  for (let from = end - 1, to = next - 1; from >= start; from--, to--)
+    out[to] = bytes[from] as number;
   return next;
 }
 
 /**
  * Verifies a signature with a key that was read before.
- * @returns false for a wrong signature, one that is not even well formed or of another type of key, and for a key that
+ * @returns false for a wrong signature, one that is not even well formed or of another type of key,
+ * and for a key that
  *   is no point of its curve.
  */
-export async function verifySignature(key: PublicKeyInfo, method: SignatureScheme, signature: Bytes, data: Bytes): Promise<boolean> {
+export async function verifySignature(
+  key: PublicKeyInfo,
+  method: SignatureScheme,
+  signature: Bytes,
+  data: Bytes,
+): Promise<boolean> {
   if (method.type !== key.type) return false;
   try {
     const raw = key.type === "ec" ? ecdsaFromDer(signature, key.bits) : signature;
@@ -271,7 +354,9 @@ export async function verifySignature(key: PublicKeyInfo, method: SignatureSchem
   }
 }
 
-/** An EC key goes in as its point, which is cheaper to read than the SubjectPublicKeyInfo around it. */
+/**
+ * An EC key goes in as its point, which is cheaper to read than the SubjectPublicKeyInfo around it.
+ */
 function importPublicKey(key: PublicKeyInfo, hash: HashName | null): Promise<CryptoKey> {
   const algorithm = keyAlgorithm(key, hash);
   if (key.type !== "ec") return crypto.subtle.importKey("spki", key.spki, algorithm, false, VERIFY);

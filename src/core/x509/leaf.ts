@@ -1,6 +1,7 @@
 /**
- * Encodes leaves. This is the hot path: all that an issuer's leaves share is encoded once, in its template; for each
- * leaf every length is computed first, and then each field written once, into an array of the right size.
+ * Encodes leaves. This is the hot path: all that an issuer's leaves share is encoded once, in its
+ * template; for each leaf every length is computed first, and then each field written once, into an
+ * array of the right size.
  * @module
  */
 import type { Bytes } from "../bytes.ts";
@@ -60,36 +61,59 @@ function extension(dotted: string, critical: boolean, value: DerNode): DerNode {
   return sequence(oid(oidContent(dotted)), ...flag, octetString(value));
 }
 
-/** The named bits that a leaf may have all lie in the first octet; trailing zero bits are not encoded (X.690 §11.2.2). */
+/**
+ * The named bits that a leaf may have all lie in the first octet; trailing zero bits are not
+ * encoded (X.690 §11.2.2).
+ */
 function keyUsageExtension(usage: number): Bytes {
   const octet = usage & KEY_USAGE.keyEncipherment ? 0xa0 : 0x80;
   const unused = octet === 0xa0 ? 5 : 7;
-  return encode(extension(OID.keyUsage, true, element(TAG.bitString, Uint8Array.of(unused, octet))));
+  return encode(
+    extension(OID.keyUsage, true, element(TAG.bitString, Uint8Array.of(unused, octet))),
+  );
 }
 
 const KEY_USAGE_SIGN = keyUsageExtension(KEY_USAGE.digitalSignature);
-const KEY_USAGE_SIGN_AND_ENCIPHER = keyUsageExtension(KEY_USAGE.digitalSignature | KEY_USAGE.keyEncipherment);
+const KEY_USAGE_SIGN_AND_ENCIPHER = keyUsageExtension(
+  KEY_USAGE.digitalSignature | KEY_USAGE.keyEncipherment,
+);
 
-/** Extended key usage (client, then server, as in Consul) and basic constraints (not a CA), which no leaf varies. */
+/**
+ * Extended key usage (client, then server, as in Consul) and basic constraints (not a CA), which no
+ * leaf varies.
+ */
 const FIXED_EXTENSIONS = encode(
   sequence(
-    extension(OID.extKeyUsage, false, sequence(oid(oidContent(OID.clientAuth)), oid(oidContent(OID.serverAuth)))),
+    extension(
+      OID.extKeyUsage,
+      false,
+      sequence(oid(oidContent(OID.clientAuth)), oid(oidContent(OID.serverAuth))),
+    ),
     extension(OID.basicConstraints, true, sequence()),
   ),
 ).subarray(2);
 
-const SUBJECT_KEY_ID_HEAD = encode(extension(OID.subjectKeyIdentifier, false, octetString(new Uint8Array(32)))).slice(0, -32);
+const SUBJECT_KEY_ID_HEAD = encode(
+  extension(OID.subjectKeyIdentifier, false, octetString(new Uint8Array(32))),
+).slice(0, -32);
 const SUBJECT_ALT_NAME_OID = encode(oid(oidContent(OID.subjectAltName)));
 const CRITICAL = encode(element(TAG.boolean, Uint8Array.of(0xff)));
 const EMPTY_SUBJECT = encode(sequence());
 
 /**
  * Prepares all that leaves of one issuer share.
- * @param issuer has a subject key identifier; without one there is no authority key identifier to write.
+ * @param issuer has a subject key identifier; without one there is no authority key identifier to
+ * write.
  */
 export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme): LeafTemplate {
   if (issuer.subjectKeyId === null) throw new TypeError("Issuer has no subject key identifier");
-  const authorityKeyId = encode(extension(OID.authorityKeyIdentifier, false, sequence(element(contextPrimitive(0), issuer.subjectKeyId))));
+  const authorityKeyId = encode(
+    extension(
+      OID.authorityKeyIdentifier,
+      false,
+      sequence(element(contextPrimitive(0), issuer.subjectKeyId)),
+    ),
+  );
   const identifierAndIssuer = encode(sequence(scheme.identifier, issuer.subject)).subarray(
     -(scheme.identifier.length + issuer.subject.length),
   );
@@ -98,7 +122,11 @@ export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme)
   const validityOf = (notBefore: Date, notAfter: Date): Bytes => {
     // Leaves come by the thousand in a second, and certificates hold whole seconds.
     if (validity?.notBefore !== notBefore.getTime() || validity.notAfter !== notAfter.getTime())
-      validity = { notBefore: notBefore.getTime(), notAfter: notAfter.getTime(), der: encode(encodeValidity(notBefore, notAfter)) };
+      validity = {
+        notBefore: notBefore.getTime(),
+        notAfter: notAfter.getTime(),
+        der: encode(encodeValidity(notBefore, notAfter)),
+      };
     return validity.der;
   };
 
@@ -106,12 +134,15 @@ export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme)
     issuer,
     scheme,
     encode(fields) {
-      if (fields.serial.length !== SERIAL_LENGTH) throw new RangeError(`Serial must have ${SERIAL_LENGTH} octets`);
-      const keyUsage = fields.keyUsage & KEY_USAGE.keyEncipherment ? KEY_USAGE_SIGN_AND_ENCIPHER : KEY_USAGE_SIGN;
+      if (fields.serial.length !== SERIAL_LENGTH)
+        throw new RangeError(`Serial must have ${SERIAL_LENGTH} octets`);
+      const keyUsage =
+        fields.keyUsage & KEY_USAGE.keyEncipherment ? KEY_USAGE_SIGN_AND_ENCIPHER : KEY_USAGE_SIGN;
       const dates = validityOf(fields.notBefore, fields.notAfter);
       const namesBody = namesLength(fields);
       const sanValue = 1 + lengthSize(namesBody) + namesBody;
-      const sanBody = SUBJECT_ALT_NAME_OID.length + CRITICAL.length + 1 + lengthSize(sanValue) + sanValue;
+      const sanBody =
+        SUBJECT_ALT_NAME_OID.length + CRITICAL.length + 1 + lengthSize(sanValue) + sanValue;
       const extensionsBody =
         keyUsage.length +
         FIXED_EXTENSIONS.length +
@@ -175,7 +206,9 @@ export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme)
   };
 }
 
-/** Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue } (RFC 5280 §4.1). */
+/**
+ * Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue } (RFC 5280 §4.1).
+ */
 function complete(signed: Bytes, scheme: SignatureScheme, signature: Bytes): Bytes {
   const signatureLength = scheme.type === "ec" ? ecdsaLength(signature) : signature.length;
   const bits = 1 + lengthSize(signatureLength + 1) + 1 + signatureLength;
@@ -197,7 +230,10 @@ function complete(signed: Bytes, scheme: SignatureScheme, signature: Bytes): Byt
 
 const nameLength = (length: number): number => 1 + lengthSize(length) + length;
 
-/** Octets of the content of GeneralNames. All names are ASCII: SPIFFE IDs are percent-encoded, DNS names checked. */
+/**
+ * Octets of the content of GeneralNames. All names are ASCII: SPIFFE IDs are percent-encoded, DNS
+ * names checked.
+ */
 function namesLength({ dnsNames, ipAddresses, uri }: LeafNames): number {
   let length = nameLength(uri.length);
   for (const name of dnsNames) length += nameLength(name.length);
@@ -205,8 +241,15 @@ function namesLength({ dnsNames, ipAddresses, uri }: LeafNames): number {
   return length;
 }
 
-/** Writes the content of GeneralNames in Go's order: DNS, IP, URI (consul-ca.md §3.1). @returns the offset behind it. */
-function writeNames(out: Uint8Array, offset: number, { dnsNames, ipAddresses, uri }: LeafNames): number {
+/**
+ * Writes the content of GeneralNames in Go's order: DNS, IP, URI (consul-ca.md §3.1).
+ * @returns the offset behind it.
+ */
+function writeNames(
+  out: Uint8Array,
+  offset: number,
+  { dnsNames, ipAddresses, uri }: LeafNames,
+): number {
   let at = offset;
   for (const name of dnsNames) at = writeAscii(out, at, contextPrimitive(2), name);
   for (const address of ipAddresses) {

@@ -1,7 +1,7 @@
 /**
- * Name constraints (RFC 5280 §4.2.1.10) against the names that this CA puts into certificates. A constraint that forbids none
- * of them does no harm, critical or not; one that forbids one makes every leaf useless. If verifiers differ, the strictest
- * of OpenSSL, Go and Java counts.
+ * Name constraints (RFC 5280 §4.2.1.10) against the names that this CA puts into certificates. A
+ * constraint that forbids none of them does no harm, critical or not; one that forbids one makes
+ * every leaf useless. If verifiers differ, the strictest of OpenSSL, Go and Java counts.
  * @module
  */
 import { type Bytes, equal } from "../bytes.ts";
@@ -45,7 +45,8 @@ const KINDS: ReadonlyMap<number, Kind> = new Map([
 ]);
 
 /**
- * Reads the extension's value as strictly as Go does, which refuses a certificate whose constraints it cannot read.
+ * Reads the extension's value as strictly as Go does, which refuses a certificate whose constraints
+ * it cannot read.
  * @throws {FormatError} with the rest of a sentence that the constraints are the subject of
  */
 export function readNameConstraints(value: Bytes): NameConstraints {
@@ -67,9 +68,13 @@ function readSubtrees(list: DerReader): Subtree[] {
     const kind = KINDS.get(subtree.tag) ?? "other";
     const octets = subtree.content();
     if (kind === "other" || kind === "directory") requireForm(subtree);
-    // RFC 5280 §4.2.1.10: minimum is 0, maximum is absent. OpenSSL refuses all that such a subtree is compared with.
-    const isMinimumZero = !subtree.optional(contextPrimitive(0)) || (subtree.content().length === 1 && subtree.content()[0] === 0);
-    if (!isMinimumZero || !subtree.done) throw new FormatError("have a minimum or maximum distance, which must not be used");
+    // RFC 5280 §4.2.1.10: minimum is 0, maximum is absent. OpenSSL refuses all that such a subtree
+    // is compared with.
+    const isMinimumZero =
+      !subtree.optional(contextPrimitive(0)) ||
+      (subtree.content().length === 1 && subtree.content()[0] === 0);
+    if (!isMinimumZero || !subtree.done)
+      throw new FormatError("have a minimum or maximum distance, which must not be used");
     found.push({ kind, octets, text: textOf(kind, octets) });
   }
   return found;
@@ -80,7 +85,8 @@ function requireForm(subtree: DerReader): void {
   try {
     checkRareName(subtree);
   } catch (error) {
-    if (error instanceof FormatError) throw new FormatError("have a malformed directory name or other name");
+    if (error instanceof FormatError)
+      throw new FormatError("have a malformed directory name or other name");
     throw error;
   }
 }
@@ -96,19 +102,27 @@ function textOf(kind: Kind, octets: Bytes): string {
     if (octet >= 0x80) throw new FormatError("have a name that is not ASCII");
     text += String.fromCharCode(octet);
   }
-  if (!(kind === "email" && text.includes("@") ? isMailbox(text) : isDomainOrHost(text)) || (kind === "uri" && IPV4.test(text)))
+  if (
+    !(kind === "email" && text.includes("@") ? isMailbox(text) : isDomainOrHost(text)) ||
+    (kind === "uri" && IPV4.test(text))
+  )
     throw new FormatError(`have the malformed name ${JSON.stringify(text)}`);
   return text.toLowerCase();
 }
 
-/** Go reads no constraint on URIs that is an IP address; one of IPv6 has colons and no brackets to be one. */
+/**
+ * Go reads no constraint on URIs that is an IP address; one of IPv6 has colons and no brackets to
+ * be one.
+ */
 const IPV4 = /^\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}$|:.*:[0-9a-fA-F:.]*$/;
 
 /** A local part as Go reads it (crypto/x509, parseRFC2821Mailbox), and a host. */
 function isMailbox(text: string): boolean {
   const at = text.lastIndexOf("@");
   const [local, host] = [text.slice(0, at), text.slice(at + 1)];
-  const isLocal = /^"[ -~]+"$/.test(local) || local.split(".").every((atom) => /^[\w!#$%&'*+\-/=?^`{|}~]+$/.test(atom));
+  const isLocal =
+    /^"[ -~]+"$/.test(local) ||
+    local.split(".").every((atom) => /^[\w!#$%&'*+\-/=?^`{|}~]+$/.test(atom));
   return isLocal && host !== "" && isDomain(host);
 }
 
@@ -119,11 +133,14 @@ function isDomainOrHost(text: string): boolean {
 
 /** Labels of printable ASCII, none of them empty (Go, domainToReverseLabels). */
 function isDomain(text: string): boolean {
-  return text === "" || text.split(".").every((label) => label.length > 0 && /^[!-~]*$/.test(label));
+  return (
+    text === "" || text.split(".").every((label) => label.length > 0 && /^[!-~]*$/.test(label))
+  );
 }
 
 function requireMask(octets: Bytes): void {
-  if (octets.length !== 8 && octets.length !== 32) throw new FormatError("have an IP range that is not of 8 or 32 octets");
+  if (octets.length !== 8 && octets.length !== 32)
+    throw new FormatError("have an IP range that is not of 8 or 32 octets");
   const mask = octets.slice(octets.length / 2);
   const bits = Array.from(mask, (octet) => octet.toString(2).padStart(8, "0")).join("");
   if (!/^1*0*$/.test(bits)) throw new FormatError("have an IP range with a mask of separate parts");
@@ -135,11 +152,16 @@ function requireMask(octets: Bytes): void {
  */
 export function forbiddenBy({ permitted, excluded }: NameConstraints, below: NamesBelow): string[] {
   const faults: string[] = [];
-  const check = <T>(kind: Kind, names: readonly T[], isPermitted: Match<T>, isExcluded: Match<T>, text: (name: T) => string) => {
-    const [within, without] = [permitted, excluded].map((list) => list.filter((subtree) => subtree.kind === kind)) as [
-      Subtree[],
-      Subtree[],
-    ];
+  const check = <T>(
+    kind: Kind,
+    names: readonly T[],
+    isPermitted: Match<T>,
+    isExcluded: Match<T>,
+    text: (name: T) => string,
+  ) => {
+    const [within, without] = [permitted, excluded].map((list) =>
+      list.filter((subtree) => subtree.kind === kind),
+    ) as [Subtree[], Subtree[]];
     for (const name of names) {
       const isOutside = within.length > 0 && !within.some((subtree) => isPermitted(subtree, name));
       if (isOutside || without.some((subtree) => isExcluded(subtree, name)))
@@ -148,17 +170,37 @@ export function forbiddenBy({ permitted, excluded }: NameConstraints, below: Nam
   };
   check("uri", below.uris, isUriWithin, isUriBelow, (uri) => `the URI ${uri}`);
   check("dns", below.dnsNames, isDnsWithin, isDnsWithin, (name) => `the DNS name ${name}`);
-  check("ip", below.ipAddresses, isIpWithin, isIpWithin, (address) => `the IP address ${ipText(address)}`);
+  check(
+    "ip",
+    below.ipAddresses,
+    isIpWithin,
+    isIpWithin,
+    (address) => `the IP address ${ipText(address)}`,
+  );
   const subjects = below.subjects.filter((subject) => relativeNames(subject).length > 0);
-  check("directory", subjects, isNameWithin, isNameWithin, () => "the subject of a CA certificate below");
+  check(
+    "directory",
+    subjects,
+    isNameWithin,
+    isNameWithin,
+    () => "the subject of a CA certificate below",
+  );
   const emails = below.subjects.flatMap(emailsIn);
-  check("email", emails, isEmailPermitted, isEmailExcluded, ({ text }) => `the e-mail address ${text} in a subject`);
+  check(
+    "email",
+    emails,
+    isEmailPermitted,
+    isEmailExcluded,
+    ({ text }) => `the e-mail address ${text} in a subject`,
+  );
   return faults;
 }
 
 type Match<T> = (subtree: Subtree, name: T) => boolean;
 
-/** RFC 5280 §4.2.1.10: a host is that host; only one with a leading period has subdomains within. */
+/**
+ * RFC 5280 §4.2.1.10: a host is that host; only one with a leading period has subdomains within.
+ */
 function isUriWithin({ text }: Subtree, uri: string): boolean {
   const host = hostOf(uri);
   return text.startsWith(".") ? host.endsWith(text) && host.length > text.length : host === text;
@@ -175,7 +217,9 @@ function hostOf(uri: string): string {
 
 function isDnsWithin({ text }: Subtree, name: string): boolean {
   if (text === "" || name === text) return true;
-  return text.startsWith(".") ? name.endsWith(text) && name.length > text.length : name.endsWith(`.${text}`);
+  return text.startsWith(".")
+    ? name.endsWith(text) && name.length > text.length
+    : name.endsWith(`.${text}`);
 }
 
 /** Whether a Name begins with the parts of another one (RFC 5280 §4.2.1.10, directoryName). */
@@ -209,13 +253,17 @@ function isIpWithin({ octets }: Subtree, address: Bytes): boolean {
 }
 
 /**
- * Whether Java cannot read a constraint (sun.security.x509, URIName and RFC822Name), and so no certificate in which the
- * extension is critical.
+ * Whether Java cannot read a constraint (sun.security.x509, URIName and RFC822Name), and so no
+ * certificate in which the extension is critical.
  */
 export function isUnreadableByJava({ permitted, excluded }: NameConstraints): boolean {
   const isHost = (text: string) =>
-    (text.startsWith(".") ? text.slice(1) : text).split(".").every((label) => /^[a-z0-9][a-z0-9-]*$/.test(label));
-  return [...permitted, ...excluded].some(({ kind, text }) => (kind === "uri" && !isHost(text)) || (kind === "email" && text === ""));
+    (text.startsWith(".") ? text.slice(1) : text)
+      .split(".")
+      .every((label) => /^[a-z0-9][a-z0-9-]*$/.test(label));
+  return [...permitted, ...excluded].some(
+    ({ kind, text }) => (kind === "uri" && !isHost(text)) || (kind === "email" && text === ""),
+  );
 }
 
 /** Whether Go leaves a constraint unhandled, and so refuses an extension that is critical. */
@@ -223,9 +271,15 @@ export function hasUnusualKind({ permitted, excluded }: NameConstraints): boolea
   return [...permitted, ...excluded].some(({ kind }) => kind === "directory" || kind === "other");
 }
 
-/** Whether there is a constraint on URIs, or one that excludes directory names: rustls refuses all leaves below it. */
+/**
+ * Whether there is a constraint on URIs, or one that excludes directory names: rustls refuses all
+ * leaves below it.
+ */
 export function constrainsUris({ permitted, excluded }: NameConstraints): boolean {
-  return [...permitted, ...excluded].some(({ kind }) => kind === "uri") || excluded.some(({ kind }) => kind === "directory");
+  return (
+    [...permitted, ...excluded].some(({ kind }) => kind === "uri") ||
+    excluded.some(({ kind }) => kind === "directory")
+  );
 }
 
 /** Whether names of a kind that GnuTLS does not read are excluded: it refuses all that is below. */

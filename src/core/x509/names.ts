@@ -1,27 +1,48 @@
 /**
- * Names of certificates (RFC 5280 §4.1.2.4) as verifiers read them. Leaves carry the subject of their issuer octet by octet,
- * so that one verifier that cannot decode it refuses all of them.
+ * Names of certificates (RFC 5280 §4.1.2.4) as verifiers read them. Leaves carry the subject of
+ * their issuer octet by octet, so that one verifier that cannot decode it refuses all of them.
  * @module
  */
 import { type Bytes, equal, fromUtf8, hex } from "../bytes.ts";
 import { DerError, DerReader, encode, oidContent, sequence, TAG } from "./der.ts";
 
-/** PrintableString as Go reads it (crypto/x509, isPrintable): X.680 §41.4, with `*` and `&`, which old CAs wrote into it. */
+/**
+ * PrintableString as Go reads it (crypto/x509, isPrintable): X.680 §41.4, with `*` and `&`, which
+ * old CAs wrote into it.
+ */
 const PRINTABLE = /^[A-Za-z0-9 '()+,\-./:=?*&]*$/;
 
 /** By tag, what is wrong with a string's content, or null. Go reads these types and no other. */
-const STRINGS: ReadonlyMap<number, (content: Bytes) => string | null> = new Map<number, (content: Bytes) => string | null>([
+const STRINGS: ReadonlyMap<number, (content: Bytes) => string | null> = new Map<
+  number,
+  (content: Bytes) => string | null
+>([
   [0x0c, (content) => (isUtf8(content) ? null : "a UTF8String that is not UTF-8")],
-  [0x12, (content) => (/^[0-9 ]*$/.test(latin1(content)) ? null : "a NumericString with other characters than digits")],
+  [
+    0x12,
+    (content) =>
+      /^[0-9 ]*$/.test(latin1(content))
+        ? null
+        : "a NumericString with other characters than digits",
+  ],
   [
     0x13,
-    (content) => (PRINTABLE.test(latin1(content)) ? null : "a PrintableString with a character that it must not have, such as _ or @"),
+    (content) =>
+      PRINTABLE.test(latin1(content))
+        ? null
+        : "a PrintableString with a character that it must not have, such as _ or @",
   ],
   [0x14, () => null],
-  [0x16, (content) => (content.every((octet) => octet < 0x80) ? null : "an IA5String that is not ASCII")],
+  [
+    0x16,
+    (content) => (content.every((octet) => octet < 0x80) ? null : "an IA5String that is not ASCII"),
+  ],
   [
     0x1e,
-    (content) => (isBmp(content) ? null : "a BMPString that is not of whole characters of UCS-2, or has a surrogate or a noncharacter"),
+    (content) =>
+      isBmp(content)
+        ? null
+        : "a BMPString that is not of whole characters of UCS-2, or has a surrogate or a noncharacter",
   ],
 ]);
 
@@ -40,12 +61,16 @@ function latin1(content: Bytes): string {
   return text;
 }
 
-/** UCS-2 has no surrogates (X.680 §41.3); Go takes none of Unicode's noncharacters either (crypto/x509, parseASN1String). */
+/**
+ * UCS-2 has no surrogates (X.680 §41.3); Go takes none of Unicode's noncharacters either
+ * (crypto/x509, parseASN1String).
+ */
 function isBmp(content: Bytes): boolean {
   if (content.length % 2 !== 0) return false;
   for (let i = 0; i < content.length; i += 2) {
     const unit = ((content[i] as number) << 8) | (content[i + 1] as number);
-    if ((unit & 0xf800) === 0xd800 || unit >= 0xfffe || (unit >= 0xfdd0 && unit <= 0xfdef)) return false;
+    if ((unit & 0xf800) === 0xd800 || unit >= 0xfffe || (unit >= 0xfdd0 && unit <= 0xfdef))
+      return false;
   }
   return true;
 }
@@ -53,7 +78,8 @@ function isBmp(content: Bytes): boolean {
 /**
  * Looks for what keeps a verifier from decoding a Name.
  * @param name in DER.
- * @returns the rest of a sentence of which the name is the subject, such as `has a PrintableString ...`, or null.
+ * @returns the rest of a sentence of which the name is the subject, such as
+ * `has a PrintableString ...`, or null.
  */
 export function nameFault(name: Bytes): string | null {
   try {
@@ -79,17 +105,28 @@ export function nameFault(name: Bytes): string | null {
 export const WIDE_OID = "its object identifier has a number of 2^31 or more";
 
 /** Types of a value that OpenSSL reads in a Name (B_ASN1_PRINTABLE of asn1.h, and UTF8String). */
-const TYPES_OF_OPENSSL: readonly number[] = [TAG.bitString, 0x0c, 0x12, 0x13, 0x14, 0x16, 0x1c, 0x1e, TAG.sequence];
+const TYPES_OF_OPENSSL: readonly number[] = [
+  TAG.bitString,
+  0x0c,
+  0x12,
+  0x13,
+  0x14,
+  0x16,
+  0x1c,
+  0x1e,
+  TAG.sequence,
+];
 
 /**
- * Looks for what keeps OpenSSL from decoding a Name inside of an extension. Other verifiers do not read it, so that less is
- * demanded of it than of a subject.
+ * Looks for what keeps OpenSSL from decoding a Name inside of an extension. Other verifiers do not
+ * read it, so that less is demanded of it than of a subject.
  * @param name in DER. @returns the rest of a sentence of which the name is the subject, or null.
  */
 export function embeddedNameFault(name: Bytes): string | null {
   try {
     for (const { tag, content } of attributesOf(name)) {
-      if (!TYPES_OF_OPENSSL.includes(tag)) return `has a value of a type that OpenSSL does not read (tag ${tag})`;
+      if (!TYPES_OF_OPENSSL.includes(tag))
+        return `has a value of a type that OpenSSL does not read (tag ${tag})`;
       const fault = tag === 0x0c || tag === 0x1e ? STRINGS.get(tag)?.(content) : null;
       if (fault) return `has ${fault}`;
     }
@@ -136,13 +173,16 @@ export function relativeNames(name: Bytes): Bytes[] {
 }
 
 /**
- * The parts of a Name in a form in which equal ones are the same text, whatever their type of string, case and white space, as
- * RFC 5280 §7.1 and OpenSSL compare them. @throws {DerError}
+ * The parts of a Name in a form in which equal ones are the same text, whatever their type of
+ * string, case and white space, as RFC 5280 §7.1 and OpenSSL compare them. @throws {DerError}
  */
 export function comparableParts(name: Bytes): string[] {
   return relativeNames(name).map((relative) =>
     [...attributesOf(encode(sequence(relative)))]
-      .map(({ type, tag, content }) => `${hex(type)}=${textOf(tag, content).trim().toLowerCase().replaceAll(/\s+/g, " ")}`)
+      .map(
+        ({ type, tag, content }) =>
+          `${hex(type)}=${textOf(tag, content).trim().toLowerCase().replaceAll(/\s+/g, " ")}`,
+      )
       .toSorted((a, b) => a.localeCompare(b))
       .join("+"),
   );
@@ -151,18 +191,27 @@ export function comparableParts(name: Bytes): string[] {
 function textOf(tag: number, content: Bytes): string {
   if (tag === 0x1e)
     return String.fromCharCode(
-      ...Array.from({ length: content.length >> 1 }, (_, i) => ((content[2 * i] ?? 0) << 8) | (content[2 * i + 1] ?? 0)),
+      ...Array.from(
+        { length: content.length >> 1 },
+        (_, i) => ((content[2 * i] ?? 0) << 8) | (content[2 * i + 1] ?? 0),
+      ),
     );
   return tag === 0x0c && isUtf8(content) ? fromUtf8(content) : latin1(content);
 }
 
 export interface SubjectEmail {
   readonly text: string;
-  /** Whether OpenSSL compares it with constraints, rather than to refuse it: an IA5String with an `@` (nc_email). */
+  /**
+   * Whether OpenSSL compares it with constraints, rather than to refuse it: an IA5String with an
+   * `@` (nc_email).
+   */
   readonly isComparable: boolean;
 }
 
-/** The e-mail addresses in a Name (RFC 5280 §4.1.2.6), which constraints bind too. @throws {DerError} */
+/**
+ * The e-mail addresses in a Name (RFC 5280 §4.1.2.6), which constraints bind too.
+ * @throws {DerError}
+ */
 export function emailsIn(name: Bytes): SubjectEmail[] {
   return [...attributesOf(name)]
     .filter(({ type }) => equal(type, EMAIL_ADDRESS))

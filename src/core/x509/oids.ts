@@ -60,9 +60,16 @@ export const OID = {
 
 export type OidName = keyof typeof OID;
 
-const NAMES = Object.entries(OID).map(([name, dotted]) => ({ name: name as OidName, content: oidContent(dotted) }));
+const NAMES = Object.entries(OID).map(([name, dotted]) => ({
+  name: name as OidName,
+  content: oidContent(dotted),
+}));
 
-/** Reads an object identifier. @returns its name, or undefined for one that is not in the table. @throws {FormatError} */
+/**
+ * Reads an object identifier.
+ * @returns its name, or undefined for one that is not in the table.
+ * @throws {FormatError}
+ */
 export function readOid(reader: DerReader): OidName | undefined {
   reader.oid();
   for (const known of NAMES) if (reader.contentIs(known.content)) return known.name;

@@ -1,6 +1,6 @@
 /**
- * The one file that knows @peculiar/x509: makes CA certificates, and reads any certificate a second time for lint.ts.
- * It is off the hot path; a certificate through it costs milliseconds.
+ * The one file that knows @peculiar/x509: makes CA certificates, and reads any certificate a second
+ * time for lint.ts. It is off the hot path; a certificate through it costs milliseconds.
  * @module
  */
 import type { Extension, Name } from "@peculiar/x509";
@@ -14,7 +14,12 @@ export type ExtensionSpec =
   | { readonly kind: "subjectKeyId"; readonly id: Bytes }
   | { readonly kind: "authorityKeyId"; readonly id: Bytes }
   | { readonly kind: "uri"; readonly uri: string; readonly critical: boolean }
-  | { readonly kind: "raw"; readonly oid: string; readonly critical: boolean; readonly value: Bytes };
+  | {
+      readonly kind: "raw";
+      readonly oid: string;
+      readonly critical: boolean;
+      readonly value: Bytes;
+    };
 
 export interface CertificateSpec {
   /** Big-endian octets of a positive number. */
@@ -30,7 +35,10 @@ export interface CertificateSpec {
   readonly scheme: SignatureScheme;
 }
 
-/** Loaded at the first use: it is most of what there is to load, and nothing on the way of a request needs it. */
+/**
+ * Loaded at the first use: it is most of what there is to load, and nothing on the way of a request
+ * needs it.
+ */
 const load = async () => {
   await import("reflect-metadata");
   return import("@peculiar/x509");
@@ -51,7 +59,10 @@ function extension(x509: Peculiar, spec: ExtensionSpec): Extension {
     case "authorityKeyId":
       return new x509.AuthorityKeyIdentifierExtension(hex(spec.id));
     case "uri":
-      return new x509.SubjectAlternativeNameExtension([{ type: "url", value: spec.uri }], spec.critical);
+      return new x509.SubjectAlternativeNameExtension(
+        [{ type: "url", value: spec.uri }],
+        spec.critical,
+      );
     case "raw":
       return new x509.Extension(spec.oid, spec.critical, spec.value);
   }
@@ -97,6 +108,8 @@ export async function readAgain(der: Bytes): Promise<SecondReading> {
     spki: new Uint8Array(certificate.publicKey.rawData),
     isCa: certificate.getExtension(x509.BasicConstraintsExtension)?.ca ?? false,
     extensionOids: certificate.extensions.map(({ type }) => type),
-    uris: (names?.names.toJSON() ?? []).filter(({ type }) => type === "url").map(({ value }) => value),
+    uris: (names?.names.toJSON() ?? [])
+      .filter(({ type }) => type === "url")
+      .map(({ value }) => value),
   };
 }

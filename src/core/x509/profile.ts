@@ -1,6 +1,6 @@
 /**
- * What each kind of certificate looks like. Every field of a leaf is decided here; a request gives a public key and
- * asks for an identity, nothing else.
+ * What each kind of certificate looks like. Every field of a leaf is decided here; a request gives
+ * a public key and asks for an identity, nothing else.
  * @module
  */
 import { type Bytes, equal, hex } from "../bytes.ts";
@@ -12,7 +12,10 @@ import type { KeyType } from "./keys.ts";
 
 /** Leaves start a minute back, as Consul's do (consul-ca.md §3.1). */
 export const LEAF_BACKDATE_MS = 60_000;
-/** CA certificates start an hour back, so that a verifier whose clock is behind trusts them from the first moment. */
+/**
+ * CA certificates start an hour back, so that a verifier whose clock is behind trusts them from the
+ * first moment.
+ */
 export const CA_BACKDATE_MS = 3_600_000;
 
 /** CA certificates sign certificates and revocation lists, and nothing else (RFC 5280 §4.2.1.3). */
@@ -20,7 +23,9 @@ export const CA_KEY_USAGE = KEY_USAGE.keyCertSign | KEY_USAGE.cRLSign;
 
 /** RFC 8813 §3: no keyEncipherment for an EC key. RFC 5246 §7.4.2 needs it for an RSA one. */
 export function leafKeyUsage(type: KeyType): number {
-  return type === "rsa" ? KEY_USAGE.digitalSignature | KEY_USAGE.keyEncipherment : KEY_USAGE.digitalSignature;
+  return type === "rsa"
+    ? KEY_USAGE.digitalSignature | KEY_USAGE.keyEncipherment
+    : KEY_USAGE.digitalSignature;
 }
 
 /** The subject names of a leaf. */
@@ -31,23 +36,37 @@ export interface LeafNames {
   readonly ipAddresses: readonly Bytes[];
 }
 
-/** The DNS and IP names by which the servers of this CA are reached, which only their own identity may have. */
+/**
+ * The DNS and IP names by which the servers of this CA are reached, which only their own identity
+ * may have.
+ */
 export type ServerNames = Omit<LeafNames, "uri">;
 export const NO_SERVER_NAMES: ServerNames = { dnsNames: [], ipAddresses: [] };
 
-const LOOPBACK = [Uint8Array.of(127, 0, 0, 1), Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1)];
+const LOOPBACK = [
+  Uint8Array.of(127, 0, 0, 1),
+  Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1),
+];
 
 /**
- * The subject names for an identity: its SPIFFE ID, and of the DNS and IP names that the request asks for those that
- * the identity may have. Consul copies whatever is asked for (consul-ca.md Q-13); its own agents ask for these.
+ * The subject names for an identity: its SPIFFE ID, and of the DNS and IP names that the request
+ * asks for those that the identity may have. Consul copies whatever is asked for (consul-ca.md
+ * Q-13); its own agents ask for these.
  * @param server what the identity of a server may have beside Consul's own.
  * @throws {RequestError} `profile_violation` naming the first name that is not allowed.
  */
-export function leafNames(id: LeafId, request: CertificateRequest, server: ServerNames = NO_SERVER_NAMES): LeafNames {
+export function leafNames(
+  id: LeafId,
+  request: CertificateRequest,
+  server: ServerNames = NO_SERVER_NAMES,
+): LeafNames {
   const uri = formatSpiffeId(id);
-  if (request.dnsNames.length === 0 && request.ipAddresses.length === 0) return { uri, dnsNames: [], ipAddresses: [] };
-  const allowedDns = id.kind === "server" ? [...dnsNamesFor(id), ...server.dnsNames] : dnsNamesFor(id);
-  const allowedIps = id.kind === "agent" ? LOOPBACK : id.kind === "server" ? server.ipAddresses : [];
+  if (request.dnsNames.length === 0 && request.ipAddresses.length === 0)
+    return { uri, dnsNames: [], ipAddresses: [] };
+  const allowedDns =
+    id.kind === "server" ? [...dnsNamesFor(id), ...server.dnsNames] : dnsNamesFor(id);
+  const allowedIps =
+    id.kind === "agent" ? LOOPBACK : id.kind === "server" ? server.ipAddresses : [];
   const dnsNames = [...new Set(request.dnsNames.map((name) => name.toLowerCase()))];
   for (const name of dnsNames)
     if (!allowedDns.includes(name))
@@ -61,7 +80,13 @@ export function leafNames(id: LeafId, request: CertificateRequest, server: Serve
         "profile_violation",
         `Cannot sign leaf for ${JSON.stringify(uri)}: it may not have the IP address ${ipText(address)}`,
       );
-  return { uri, dnsNames, ipAddresses: allowedIps.filter((allowed) => request.ipAddresses.some((address) => equal(allowed, address))) };
+  return {
+    uri,
+    dnsNames,
+    ipAddresses: allowedIps.filter((allowed) =>
+      request.ipAddresses.some((address) => equal(allowed, address)),
+    ),
+  };
 }
 
 /** consul-ca.md §3.7: what Consul's own agents, servers and gateways put into their requests. */

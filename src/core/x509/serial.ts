@@ -1,5 +1,6 @@
 /**
- * Serial numbers (RFC 5280 §4.1.2.2): positive, unique, unpredictable. Random, so that no counter can be lost.
+ * Serial numbers (RFC 5280 §4.1.2.2): positive, unique, unpredictable. Random, so that no counter
+ * can be lost.
  * @module
  */
 import type { Bytes } from "../bytes.ts";
@@ -9,9 +10,10 @@ import type { Random } from "../clock.ts";
 export const SERIAL_LENGTH = 16;
 
 /**
- * Makes random serial numbers of 16 octets, as positive DER INTEGER content. The top two bits are 01, so that the
- * number is positive, minimal and always of one length; 126 bits are random, where the CA/Browser Forum asks for 64.
- * Randomness is taken in blocks, since a call for 16 octets costs as much as one for 4096.
+ * Makes random serial numbers of 16 octets, as positive DER INTEGER content. The top two bits are
+ * 01, so that the number is positive, minimal and always of one length; 126 bits are random, where
+ * the CA/Browser Forum asks for 64. Randomness is taken in blocks, since a call for 16 octets costs
+ * as much as one for 4096.
  */
 export function createSerials(random: Random): () => Bytes {
   let pool = new Uint8Array(0) as Bytes;

@@ -1,5 +1,6 @@
 /**
- * X.509 times (RFC 5280 §4.1.2.5): UTCTime through 2049, GeneralizedTime from 2050, whole seconds, Z.
+ * X.509 times (RFC 5280 §4.1.2.5): UTCTime through 2049, GeneralizedTime from 2050, whole seconds,
+ * Z.
  * @module
  */
 import { type Bytes, fromUtf8, utf8 } from "../bytes.ts";
@@ -14,7 +15,9 @@ export function wholeSecond(instant: Date): Date {
 export function encodeTime(instant: Date): DerNode {
   const digits = `${instant.toISOString().replace(/[-:T]/g, "").slice(0, 14)}Z`;
   const year = instant.getUTCFullYear();
-  return year >= 2050 || year < 1950 ? element(TAG.generalizedTime, utf8(digits)) : element(TAG.utcTime, utf8(digits.slice(2)));
+  return year >= 2050 || year < 1950
+    ? element(TAG.generalizedTime, utf8(digits))
+    : element(TAG.utcTime, utf8(digits.slice(2)));
 }
 
 /** The Validity SEQUENCE. */
@@ -31,7 +34,10 @@ export function readTime(reader: DerReader): Date {
 function parseTime(tag: number, content: Bytes): Date {
   const text = fromUtf8(content);
   const long = tag === TAG.generalizedTime;
-  if (!long && tag !== TAG.utcTime) throw new FormatError("its validity is neither UTCTime nor GeneralizedTime (RFC 5280 §4.1.2.5)");
+  if (!long && tag !== TAG.utcTime)
+    throw new FormatError(
+      "its validity is neither UTCTime nor GeneralizedTime (RFC 5280 §4.1.2.5)",
+    );
   if (!(long ? /^\d{14}Z$/ : /^\d{12}Z$/).test(text))
     throw new FormatError("its validity is not in whole seconds of UTC (RFC 5280 §4.1.2.5)");
   // RFC 5280 §4.1.2.5.1: two-digit years from 50 on are 19YY.

@@ -1,6 +1,6 @@
 /**
- * A CA one of whose roots was abandoned although an older published root had certified it, and whoever stole the
- * abandoned root's key.
+ * A CA one of whose roots was abandoned although an older published root had certified it, and
+ * whoever stole the abandoned root's key.
  * @module
  */
 import assert from "node:assert/strict";
@@ -21,7 +21,10 @@ export interface Abandoned {
   readonly stolen: SuppliedRoot;
   /** PEM of the abandoned root as the older, published root certified it. */
   readonly crossed: string;
-  /** A leaf for a service with its key, signed by the stolen key; the cross-signed certificate follows it. */
+  /**
+   * A leaf for a service with its key, signed by the stolen key; the cross-signed certificate
+   * follows it.
+   */
   forge(service: string): { readonly cert: string; readonly key: string };
 }
 
@@ -30,10 +33,17 @@ const opensslDate = (date: Date) => `${date.toISOString().replace(/\D/g, "").sli
 /** @param now what the CA's clock shows. */
 export async function abandonedRoot(now: Date): Promise<Abandoned> {
   const room = { ...DEFAULT_POLICY, maxChainBytes: 3584 + 1024 };
-  const ca = await createTestCa({ bootstrap: BOOTSTRAP, clock: createFakeClock(now), policy: room });
+  const ca = await createTestCa({
+    bootstrap: BOOTSTRAP,
+    clock: createFakeClock(now),
+    policy: room,
+  });
   const { manager } = ca;
-  // It ends first, so that it stands at the end of the chain and is what a forced rotation abandons.
-  const [from, to] = [new Date(now.getTime() - HOUR), new Date(now.getTime() + 48 * HOUR)].map(opensslDate) as [string, string];
+  // It ends first, so that it stands at the end of the chain and is what a forced rotation
+  // abandons.
+  const [from, to] = [new Date(now.getTime() - HOUR), new Date(now.getTime() + 48 * HOUR)].map(
+    opensslDate,
+  ) as [string, string];
   const stolen = suppliedRoot({ from, to });
   await manager.configure(configuration({ PrivateKey: stolen.key, RootCert: stolen.cert }));
   const { active, state: backup } = manager.require();
@@ -82,7 +92,19 @@ export async function abandonedRoot(now: Date): Promise<Abandoned> {
           `subjectAltName=critical,URI:spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/${service}`,
         ];
         const by = ["-CA", file("ca.pem", stolen.cert), "-CAkey", file("cakey.pem", stolen.key)];
-        openssl(["x509", "-req", "-in", csr, ...by, "-days", "1", "-out", cert, "-extfile", file("ext.cnf", extensions.join("\n"))]);
+        openssl([
+          "x509",
+          "-req",
+          "-in",
+          csr,
+          ...by,
+          "-days",
+          "1",
+          "-out",
+          cert,
+          "-extfile",
+          file("ext.cnf", extensions.join("\n")),
+        ]);
         return { cert: readFileSync(cert, "utf8") + crossed, key: readFileSync(key, "utf8") };
       }),
   };

@@ -1,5 +1,6 @@
 /**
- * What becomes of a CA whose clock is wrong for a while: nothing is deleted that could not be had back.
+ * What becomes of a CA whose clock is wrong for a while: nothing is deleted that could not be had
+ * back.
  * @module
  */
 import assert from "node:assert/strict";
@@ -61,7 +62,10 @@ describe("a root whose time seems to be over", () => {
 
   it("is pruned once an eighth of its largest leaf life has passed since the first look, as tick() says beforehand", async () => {
     ca.clock.advance(DUE);
-    assert.deepEqual(await manager.tick(), { kind: "wait", until: new Date(ca.clock.now().getTime() + 1) });
+    assert.deepEqual(await manager.tick(), {
+      kind: "wait",
+      until: new Date(ca.clock.now().getTime() + 1),
+    });
     ca.clock.advance(1);
     const until = new Date(ca.clock.now().getTime() + SPAN);
     assert.deepEqual(await manager.tick(), { kind: "wait", until });

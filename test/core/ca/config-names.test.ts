@@ -8,8 +8,18 @@ describe("requireDistinctFields()", () => {
     ["another case", '{"Address":"a","address":"b"}', "Address", "address"],
     ["underscores", '{"Address":"a","Addr_ess":"b"}', "Address", "Addr_ess"],
     ["snake case", '{"root_pki_path":"a","RootPKIPath":"b"}', "root_pki_path", "RootPKIPath"],
-    ["a nested level", '{"AuthMethod":{"MountPath":"a","mount_path":"b"}}', "AuthMethod.MountPath", "AuthMethod.mount_path"],
-    ["parameters", '{"A":{"Params":{"role_id":1,"RoleID":2}}}', "A.Params.role_id", "A.Params.RoleID"],
+    [
+      "a nested level",
+      '{"AuthMethod":{"MountPath":"a","mount_path":"b"}}',
+      "AuthMethod.MountPath",
+      "AuthMethod.mount_path",
+    ],
+    [
+      "parameters",
+      '{"A":{"Params":{"role_id":1,"RoleID":2}}}',
+      "A.Params.role_id",
+      "A.Params.RoleID",
+    ],
     ["an object in a list", '{"A":[{"b":1,"B":2}]}', "A.0.b", "A.0.B"],
     ["a property that every object has", '{"__proto__":{"a":1},"PROTO":2}', "__proto__", "PROTO"],
     ["the name of a method", '{"constructor":1,"Constructor":2}', "constructor", "Constructor"],
@@ -21,7 +31,8 @@ describe("requireDistinctFields()", () => {
         () => requireDistinctFields(JSON.parse(json)),
         (error: unknown) =>
           error instanceof ConfigError &&
-          error.message === `${JSON.stringify(first)} and ${JSON.stringify(second)} are the same field: give one of them`,
+          error.message ===
+            `${JSON.stringify(first)} and ${JSON.stringify(second)} are the same field: give one of them`,
       );
     });
 

@@ -43,13 +43,20 @@ beforeEach(async () => {
   await two.refresh();
 });
 
-async function leafOf(manager: CaManager): Promise<{ leaf: Certificate; intermediates: Certificate[] }> {
+async function leafOf(
+  manager: CaManager,
+): Promise<{ leaf: Certificate; intermediates: Certificate[] }> {
   return readChain((await manager.sign(csr)).certificatePem);
 }
 
 /** A leaf verifies before whoever trusts some roots, any one of which is enough. */
-async function verifies({ leaf, intermediates }: Awaited<ReturnType<typeof leafOf>>, roots: readonly Certificate[]): Promise<boolean> {
-  const paths = await Promise.all(roots.map((root) => findPath(leaf, intermediates, root, ca.clock.now())));
+async function verifies(
+  { leaf, intermediates }: Awaited<ReturnType<typeof leafOf>>,
+  roots: readonly Certificate[],
+): Promise<boolean> {
+  const paths = await Promise.all(
+    roots.map((root) => findPath(leaf, intermediates, root, ca.clock.now())),
+  );
   return paths.some((path) => path !== null);
 }
 
@@ -73,7 +80,10 @@ describe("a store that lost writes", () => {
     }
     assert.equal(ca.backend.document, before);
     const conflict = await two.conflict();
-    assert.deepEqual([conflict?.snapshot.state.index, conflict?.stored.state?.index, conflict?.by], [2, 1, "test"]);
+    assert.deepEqual(
+      [conflict?.snapshot.state.index, conflict?.stored.state?.index, conflict?.by],
+      [2, 1, "test"],
+    );
   });
 
   it("refresh() notices another state under the same index, and a state whose ancestors are others", async () => {
@@ -93,7 +103,10 @@ describe("a store that lost writes", () => {
     await third.rotate(NOW);
     await third.rotate(NOW);
     await other.manager.refresh();
-    assert.match(other.manager.status.stopped ?? "", /^the state at index 2 that was seen is not among those that index 3 came from$/);
+    assert.match(
+      other.manager.status.stopped ?? "",
+      /^the state at index 2 that was seen is not among those that index 3 came from$/,
+    );
   });
 
   for (const keep of ["snapshot", "stored"] as const)
@@ -105,7 +118,9 @@ describe("a store that lost writes", () => {
       await two.rotate(NOW);
       await one.refresh();
       const [mine, theirs] = [active(one), active(two)];
-      const seen = [one, two].map((manager) => rootsInUse(manager.require().state, ca.clock.now()).map(({ certificate }) => certificate));
+      const seen = [one, two].map((manager) =>
+        rootsInUse(manager.require().state, ca.clock.now()).map(({ certificate }) => certificate),
+      );
       const leaves = [await leafOf(one), await leafOf(two)];
 
       await two.resolve(KEEP(keep));
@@ -116,13 +131,21 @@ describe("a store that lost writes", () => {
         assert.equal(active(manager), keep === "snapshot" ? mine : theirs);
         for (const id of [mine, theirs]) assert.ok(ids(manager).includes(id));
         // A new leaf verifies under each published root, taken alone.
-        const leaf = { leaf: await requireSigning(manager, csr, ca.clock.now()), intermediates: (await leafOf(manager)).intermediates };
+        const leaf = {
+          leaf: await requireSigning(manager, csr, ca.clock.now()),
+          intermediates: (await leafOf(manager)).intermediates,
+        };
         for (const roots of seen) assert.ok(await verifies(leaf, roots));
       }
       assert.equal(await one.conflict(), null);
-      const published = rootsInUse(one.require().state, ca.clock.now()).map(({ certificate }) => certificate);
+      const published = rootsInUse(one.require().state, ca.clock.now()).map(
+        ({ certificate }) => certificate,
+      );
       for (const leaf of leaves) assert.ok(await verifies(leaf, published));
-      assert.deepEqual(one.require().state.config.config, keep === "snapshot" ? { PrivateKeyBits: 384 } : BOOTSTRAP.config);
+      assert.deepEqual(
+        one.require().state.config.config,
+        keep === "snapshot" ? { PrivateKeyBits: 384 } : BOOTSTRAP.config,
+      );
 
       await one.rotate(NOW);
       await requireSigning(one, csr, ca.clock.now());
@@ -162,7 +185,9 @@ describe("a store that lost writes", () => {
     const before = ca.backend.document;
     const compromised = active(one);
     const { cert, key } = (await import("./harness.ts")).suppliedRoot();
-    await one.configure(configuration({ PrivateKey: key, RootCert: cert }, { forceWithoutCrossSigning: true }));
+    await one.configure(
+      configuration({ PrivateKey: key, RootCert: cert }, { forceWithoutCrossSigning: true }),
+    );
     lose(before);
     await one.refresh();
     await one.resolve(KEEP("snapshot"));
@@ -179,7 +204,10 @@ describe("a store that lost writes", () => {
     lose(null);
     await two.refresh();
     assert.equal(two.status.stopped, "it holds no state, index 2 was seen");
-    await assert.rejects(one.resolve(KEEP("stored")), (error: unknown) => error instanceof ConflictError && error.code === "no_conflict");
+    await assert.rejects(
+      one.resolve(KEEP("stored")),
+      (error: unknown) => error instanceof ConflictError && error.code === "no_conflict",
+    );
     await one.resolve(KEEP("snapshot"));
     await two.refresh();
     assert.deepEqual([two.require().state.index, two.status.stopped], [3, null]);
@@ -191,7 +219,10 @@ describe("a store that lost writes", () => {
     await two.refresh();
     // A grant that led to no commit, which the other replica knows nothing of.
     const { store } = ca.backend.open(createCodec(ca.sealer), "two");
-    const forgetful = { ...store, read: async () => ({ ...(await store.read()), term: (await store.read()).term - 1 }) };
+    const forgetful = {
+      ...store,
+      read: async () => ({ ...(await store.read()), term: (await store.read()).term - 1 }),
+    };
     const behind = await replica(ca, "behind", { store: forgetful });
     await behind.refresh();
     const seen = two.status.term;
@@ -204,7 +235,10 @@ describe("a store that lost writes", () => {
   });
 
   it("resolve() refuses where nothing is in conflict", async () => {
-    await assert.rejects(one.resolve(KEEP("snapshot")), (error: unknown) => error instanceof ConflictError && error.code === "no_conflict");
+    await assert.rejects(
+      one.resolve(KEEP("snapshot")),
+      (error: unknown) => error instanceof ConflictError && error.code === "no_conflict",
+    );
   });
 
   it("start() goes by what was seen before, and never makes another CA in an emptied store", async () => {
@@ -250,22 +284,53 @@ describe("regression()", () => {
     commitId,
     ancestors,
   });
-  const stored = (of: CaState | null, term = 5): Stored => ({ state: of, term, stopped: null, kek: "k" });
+  const stored = (of: CaState | null, term = 5): Stored => ({
+    state: of,
+    term,
+    stopped: null,
+    kek: "k",
+  });
   const cases: readonly (readonly [string, () => CaState | null, () => Stored, boolean])[] = [
     ["nothing was seen", () => null, () => stored(null), false],
-    ["the same state", () => state(3, "c", ["b", "a"]), () => stored(state(3, "c", ["b", "a"])), false],
-    ["the next state", () => state(3, "c", ["b", "a"]), () => stored(state(4, "d", ["c", "b", "a"])), false],
-    ["more states on than are named", () => state(3, "c", []), () => stored(state(90, "z", ["y", "x"])), false],
-    ["a schema without ancestors", () => state(3, "c", ["b"]), () => stored(state(4, "d", [])), false],
+    [
+      "the same state",
+      () => state(3, "c", ["b", "a"]),
+      () => stored(state(3, "c", ["b", "a"])),
+      false,
+    ],
+    [
+      "the next state",
+      () => state(3, "c", ["b", "a"]),
+      () => stored(state(4, "d", ["c", "b", "a"])),
+      false,
+    ],
+    [
+      "more states on than are named",
+      () => state(3, "c", []),
+      () => stored(state(90, "z", ["y", "x"])),
+      false,
+    ],
+    [
+      "a schema without ancestors",
+      () => state(3, "c", ["b"]),
+      () => stored(state(4, "d", [])),
+      false,
+    ],
     ["no state", () => state(1, "a", []), () => stored(null), true],
     ["a lower index", () => state(3, "c", ["b"]), () => stored(state(2, "b", ["a"])), true],
     ["another commit id", () => state(3, "c", ["b"]), () => stored(state(3, "x", ["b"])), true],
-    ["other ancestors", () => state(3, "c", ["b", "a"]), () => stored(state(4, "d", ["x", "b", "a"])), true],
+    [
+      "other ancestors",
+      () => state(3, "c", ["b", "a"]),
+      () => stored(state(4, "d", ["x", "b", "a"])),
+      true,
+    ],
     ["a lower term", () => state(3, "c", []), () => stored(state(3, "c", []), 4), true],
   ];
   for (const [what, seen, is, lost] of cases)
     it(`regression() is ${lost ? "noticed" : "none"}: ${what}`, () =>
       assert.equal(regression({ state: seen(), term: 5 }, is()) !== null, lost));
 
-  it("activeRoot() of every side stays one", () => assert.equal(activeRoot(one.require().state).status, "active"));
+  it("activeRoot() of every side stays one", () =>
+    assert.equal(activeRoot(one.require().state).status, "active"));
 });

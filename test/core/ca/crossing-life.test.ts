@@ -1,5 +1,6 @@
 /**
- * How long a cross-signed certificate lives: as long as somebody can need it, and not as long as the two roots.
+ * How long a cross-signed certificate lives: as long as somebody can need it, and not as long as
+ * the two roots.
  * @module
  */
 import assert from "node:assert/strict";
@@ -10,12 +11,21 @@ import type { RootEntry } from "../../../src/core/ca/state.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
 import { createCodec } from "../../../src/store/codec.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
-import { BOOTSTRAP, HOUR, providersWith, readChain, requireSigning, suppliedRoot, webCsr } from "./harness.ts";
+import {
+  BOOTSTRAP,
+  HOUR,
+  providersWith,
+  readChain,
+  requireSigning,
+  suppliedRoot,
+  webCsr,
+} from "./harness.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
 const csr = webCsr();
 const roots = ({ manager }: TestCa) => manager.require().state.roots;
-const retired = (ca: TestCa) => roots(ca).find(({ status }) => status === "retired") ?? assert.fail();
+const retired = (ca: TestCa) =>
+  roots(ca).find(({ status }) => status === "retired") ?? assert.fail();
 const crossings = (ca: TestCa) => lineOf(ca.manager.require().active);
 const signs = (ca: TestCa) => requireSigning(ca.manager, csr, ca.clock.now());
 
@@ -41,12 +51,21 @@ async function pass(ca: TestCa, hours: number): Promise<string[]> {
 }
 
 /** Commits that each root had a larger LeafCertTTL, so that it is pruned later. */
-async function neededForLonger({ manager, backend, sealer }: TestCa, leafTtlMaxMs: number): Promise<void> {
+async function neededForLonger(
+  { manager, backend, sealer }: TestCa,
+  leafTtlMaxMs: number,
+): Promise<void> {
   const { store, leases } = backend.open(createCodec(sealer), "other");
   const lease = (await leases.acquire("operation", 30_000)) ?? assert.fail();
   const { state } = manager.require();
   const changed = state.roots.map((root) => ({ ...root, leafTtlMaxMs }));
-  const next = { ...state, index: state.index + 1, commitId: "a".repeat(32), ancestors: [state.commitId], roots: changed };
+  const next = {
+    ...state,
+    index: state.index + 1,
+    commitId: "a".repeat(32),
+    ancestors: [state.commitId],
+    roots: changed,
+  };
   await store.commit(next, { index: state.index, commitId: state.commitId, term: lease.term });
   await leases.release(lease);
   await manager.refresh();
@@ -57,13 +76,16 @@ describe("the life of a cross-signed certificate", () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     await ca.manager.configure(configuration({ LeafCertTTL: "10h" }));
     await ca.manager.rotate(NOW);
-    for (const [expected, by] of [[1, retired(ca)]] as const) assert.equal(crossings(ca).length, expected, by.id);
-    const end = (by: RootEntry) => Math.floor((pruneAt(by, DEFAULT_POLICY).getTime() + by.leafTtlMaxMs) / 1000) * 1000;
+    for (const [expected, by] of [[1, retired(ca)]] as const)
+      assert.equal(crossings(ca).length, expected, by.id);
+    const end = (by: RootEntry) =>
+      Math.floor((pruneAt(by, DEFAULT_POLICY).getTime() + by.leafTtlMaxMs) / 1000) * 1000;
     // It signed with 72h before.
     assert.equal(retired(ca).leafTtlMaxMs, 72 * HOUR);
     assert.equal(crossings(ca)[0]?.notAfter.getTime(), end(retired(ca)));
     await ca.manager.rotate(NOW);
-    for (const certificate of crossings(ca)) assert.ok(certificate.notAfter.getTime() <= ca.clock.now().getTime() + 3 * 72 * HOUR);
+    for (const certificate of crossings(ca))
+      assert.ok(certificate.notAfter.getTime() <= ca.clock.now().getTime() + 3 * 72 * HOUR);
     await signs(ca);
   });
 
@@ -85,11 +107,19 @@ describe("the life of a cross-signed certificate", () => {
     const { leaf } = readChain((await ca.manager.sign(csr)).certificatePem);
     const later = new Date(ca.clock.now().getTime() + 3 * 72 * HOUR + HOUR);
     const forged = { ...leaf, notAfter: new Date(later.getTime() + HOUR) };
-    assert.notEqual(await findPath(leaf, [crossed ?? assert.fail()], retired(ca).certificate, ca.clock.now()), null);
-    assert.equal(await findPath(forged, [crossed ?? assert.fail()], retired(ca).certificate, later), null);
+    assert.notEqual(
+      await findPath(leaf, [crossed ?? assert.fail()], retired(ca).certificate, ca.clock.now()),
+      null,
+    );
+    assert.equal(
+      await findPath(forged, [crossed ?? assert.fail()], retired(ca).certificate, later),
+      null,
+    );
   });
 
-  it("is pruned with its root and not made again, in every rotation that follows", { timeout: 60_000 }, async () => {
+  it("is pruned with its root and not made again, in every rotation that follows", {
+    timeout: 60_000,
+  }, async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     await ca.manager.configure(configuration({ LeafCertTTL: "10h" }));
     await ca.manager.rotate(NOW);
@@ -149,7 +179,8 @@ describe("the life of a cross-signed certificate", () => {
     const before = crossings(ca);
     await neededForLonger(ca, 200 * HOUR);
     assert.deepEqual(await settle(ca), []);
-    const why = /^a cross-signed certificate of a retired root cannot be renewed since .*does not support cross-signing/;
+    const why =
+      /^a cross-signed certificate of a retired root cannot be renewed since .*does not support cross-signing/;
     assert.match(ca.manager.status.notes.join(), why);
     assert.deepEqual(crossings(ca), before);
     await signs(ca);

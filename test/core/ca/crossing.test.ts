@@ -1,5 +1,6 @@
 /**
- * Which cross-signed certificates go with a leaf, on real certificates: single cases, then any sequence of rotations.
+ * Which cross-signed certificates go with a leaf, on real certificates: single cases, then any
+ * sequence of rotations.
  * @module
  */
 import assert from "node:assert/strict";
@@ -63,8 +64,17 @@ describe("rootsToReach()", () => {
 
 describe("pruneAt()", () => {
   it("pruneAt() is twice the largest leaf life after the root was retired last", () => {
-    assert.deepEqual(pruneAt(entry(root(a), { leafTtlMaxMs: 5 * HOUR, rotatedOutAt: at(3), since: at(1) }), POLICY), at(13));
-    assert.deepEqual(pruneAt(entry(root(a), { leafTtlMaxMs: 5 * HOUR, rotatedOutAt: null, since: at(1) }), POLICY), at(11));
+    assert.deepEqual(
+      pruneAt(
+        entry(root(a), { leafTtlMaxMs: 5 * HOUR, rotatedOutAt: at(3), since: at(1) }),
+        POLICY,
+      ),
+      at(13),
+    );
+    assert.deepEqual(
+      pruneAt(entry(root(a), { leafTtlMaxMs: 5 * HOUR, rotatedOutAt: null, since: at(1) }), POLICY),
+      at(11),
+    );
   });
 });
 
@@ -101,24 +111,36 @@ describe("findCrossing()", () => {
 
   it("findCrossing() takes no certificate that ends before its root is needed no longer, or has not begun", async () => {
     const early = await crossed(root(c), root(a), at(0), at(200));
-    const needed = (leafTtlMaxMs: number) => find(root(c), entry(root(a), { leafTtlMaxMs }), [early]);
+    const needed = (leafTtlMaxMs: number) =>
+      find(root(c), entry(root(a), { leafTtlMaxMs }), [early]);
     assert.equal(needed(99 * HOUR), early);
     assert.equal(needed(101 * HOUR), undefined);
     assert.equal(find(root(c), entry(root(a), { leafTtlMaxMs: HOUR }), [early], at(-2)), undefined);
     // A root that should have been pruned and is published all the same needs it for some time yet.
-    assert.equal(find(root(c), entry(root(a), { leafTtlMaxMs: 10 * HOUR }), [early], at(194)), early);
-    assert.equal(find(root(c), entry(root(a), { leafTtlMaxMs: 10 * HOUR }), [early], at(196)), undefined);
+    assert.equal(
+      find(root(c), entry(root(a), { leafTtlMaxMs: 10 * HOUR }), [early], at(194)),
+      early,
+    );
+    assert.equal(
+      find(root(c), entry(root(a), { leafTtlMaxMs: 10 * HOUR }), [early], at(196)),
+      undefined,
+    );
   });
 
   it("findCrossing() takes the one that ends first of those that last long enough", async () => {
-    const made = await Promise.all([87_000, 10, 300, 50].map((hours) => crossed(root(c), root(a), at(0), at(hours))));
+    const made = await Promise.all(
+      [87_000, 10, 300, 50].map((hours) => crossed(root(c), root(a), at(0), at(hours))),
+    );
     assert.equal(find(root(c), entry(root(a), { leafTtlMaxMs: 20 * HOUR }), made), made[3]);
     assert.equal(find(root(c), entry(root(a), { leafTtlMaxMs: 30 * HOUR }), made), made[2]);
   });
 
   it("findCrossing() takes a certificate that ends with the root that it certifies, since no other could live longer", async () => {
     const whole = await crossed(root(shortLived), root(a));
-    assert.equal(find(root(shortLived), entry(root(a), { leafTtlMaxMs: 101 * HOUR }), [whole]), whole);
+    assert.equal(
+      find(root(shortLived), entry(root(a), { leafTtlMaxMs: 101 * HOUR }), [whole]),
+      whole,
+    );
   });
 });
 
@@ -135,27 +157,47 @@ describe("crossesAgain()", () => {
   const TTL = 10 * HOUR;
   /** a was rotated out for b at hour 1: its key is there until it is pruned. */
   const stateWith = async (until: Date, more: Partial<RootEntry> = {}): Promise<CaState> => {
-    const state = await rotated(firstState(root(a), TTL), [root(a)], { to: root(b), now: at(1), leafTtlMs: TTL });
+    const state = await rotated(firstState(root(a), TTL), [root(a)], {
+      to: root(b),
+      now: at(1),
+      leafTtlMs: TTL,
+    });
     const chain = [await crossed(root(b), root(a), at(1), until)];
-    const roots = state.roots.map((one) => (one.status === "active" ? { ...one, intermediates: chain } : { ...one, ...more }));
+    const roots = state.roots.map((one) =>
+      one.status === "active" ? { ...one, intermediates: chain } : { ...one, ...more },
+    );
     return { ...state, roots };
   };
 
   it("crossesAgain() says no while each lives until the root that issued it is pruned, however late that is", async () => {
     for (const until of [21, 31])
-      for (const now of [1, 21, 500]) assert.equal(crossesAgain(await stateWith(at(until)), POLICY, at(now)), false);
+      for (const now of [1, 21, 500])
+        assert.equal(crossesAgain(await stateWith(at(until)), POLICY, at(now)), false);
   });
   it("crossesAgain() says yes of one that ends before its root is pruned, and of one that is missing", async () => {
-    assert.equal(crossesAgain(await stateWith(at(31), { leafTtlMaxMs: 2 * TTL }), POLICY, at(1)), true);
+    assert.equal(
+      crossesAgain(await stateWith(at(31), { leafTtlMaxMs: 2 * TTL }), POLICY, at(1)),
+      true,
+    );
     assert.equal(crossesAgain(await stateWith(at(20)), POLICY, at(1)), true);
     const state = await stateWith(at(31));
     const without = { ...state, roots: state.roots.map((one) => ({ ...one, intermediates: [] })) };
     assert.equal(crossesAgain(without, POLICY, at(2)), true);
   });
   it("crossesAgain() says no for a root that was left, has no key any more or has ended, and for one that ends with it", async () => {
-    assert.equal(crossesAgain(await stateWith(at(31), { leafTtlMaxMs: 2 * TTL, forcedOut: true }), POLICY, at(1)), false);
+    assert.equal(
+      crossesAgain(
+        await stateWith(at(31), { leafTtlMaxMs: 2 * TTL, forcedOut: true }),
+        POLICY,
+        at(1),
+      ),
+      false,
+    );
     const state = await stateWith(at(31), { leafTtlMaxMs: 2 * TTL });
-    assert.equal(crossesAgain({ ...state, provider: { ...state.provider, retired: {} } }, POLICY, at(1)), false);
+    assert.equal(
+      crossesAgain({ ...state, provider: { ...state.provider, retired: {} } }, POLICY, at(1)),
+      false,
+    );
     assert.equal(crossesAgain(state, POLICY, root(a).certificate.notAfter), false);
     const whole = await stateWith(root(a).certificate.notAfter, { leafTtlMaxMs: 90_000 * HOUR });
     assert.equal(crossesAgain(whole, POLICY, at(1)), false);
@@ -171,7 +213,10 @@ describe("usefulPart()", () => {
   });
 
   it("usefulPart() ends before what has expired", async () => {
-    const [cs, sa] = [await crossed(root(c), root(shortLived)), await crossed(root(shortLived), root(a))];
+    const [cs, sa] = [
+      await crossed(root(c), root(shortLived)),
+      await crossed(root(shortLived), root(a)),
+    ];
     assert.deepEqual(usefulPart([cs, sa], [entry(root(a))], at(199)), [cs, sa]);
     assert.deepEqual(usefulPart([cs, sa], [entry(root(a))], at(200)), []);
   });
@@ -181,7 +226,13 @@ describe("ownCrossings()", () => {
   it("ownCrossings() keeps the certificates of a root's own key", async () => {
     const [cb, ba] = [await crossed(root(c), root(b)), await crossed(root(b), root(a))];
     assert.deepEqual(ownCrossings(entry(root(c), { intermediates: [cb, ba] })), [cb]);
-    assert.deepEqual(poolOf([entry(root(c), { intermediates: [cb, ba] }), entry(root(b), { intermediates: [ba] })]), [cb, ba]);
+    assert.deepEqual(
+      poolOf([
+        entry(root(c), { intermediates: [cb, ba] }),
+        entry(root(b), { intermediates: [ba] }),
+      ]),
+      [cb, ba],
+    );
   });
 });
 
@@ -196,18 +247,34 @@ describe("any sequence of rotations", () => {
   const requireCrossed = async (state: CaState, now: Date) => {
     const active = activeRoot(state);
     const chain = active.intermediates;
-    assert.equal(new Set(chain.map(({ id }) => id)).size, chain.length, "a certificate is there twice");
-    for (const target of state.roots) assert.equal(target.forcedOut && state.provider.retired[target.id] !== undefined, false);
+    assert.equal(
+      new Set(chain.map(({ id }) => id)).size,
+      chain.length,
+      "a certificate is there twice",
+    );
+    for (const target of state.roots)
+      assert.equal(target.forcedOut && state.provider.retired[target.id] !== undefined, false);
     if (active.certificate.notAfter <= now) return;
     // A line: each certifies the root that issued the one before it.
     chain.forEach((certificate, i) => {
       const before = chain[i - 1];
-      assert.ok(before === undefined ? equal(certificate.key.spki, active.certificate.key.spki) : couldHaveIssued(certificate, before));
+      assert.ok(
+        before === undefined
+          ? equal(certificate.key.spki, active.certificate.key.spki)
+          : couldHaveIssued(certificate, before),
+      );
     });
-    assert.equal(new Set(chain.map(({ subject }) => hex(subject))).size, chain.length, "a name is there twice");
+    assert.equal(
+      new Set(chain.map(({ subject }) => hex(subject))).size,
+      chain.length,
+      "a name is there twice",
+    );
     const leaf = root(pool.find(({ certificate }) => certificate.id === active.id)).leaf;
     for (const target of [active, ...rootsToReach(state.roots, now)])
-      assert.ok((await findPath(leaf, chain, target.certificate, now)) !== null, "a published root is not reached");
+      assert.ok(
+        (await findPath(leaf, chain, target.certificate, now)) !== null,
+        "a published root is not reached",
+      );
   };
 
   it("a line reaches every published, unexpired root that was not left by force, after any sequence", {
@@ -220,11 +287,13 @@ describe("any sequence of rotations", () => {
         for (const { to, ttl, force, ...step } of turns) {
           hours += step.hours;
           const now = at(hours);
-          if (prunable(state, POLICY, trusted(now))) state = prune(state, commitId(), POLICY, trusted(now));
+          if (prunable(state, POLICY, trusted(now)))
+            state = prune(state, commitId(), POLICY, trusted(now));
           assert.equal(prunable(state, POLICY, trusted(now)), false);
           await requireCrossed(state, now);
           const next = root(pool[to]);
-          if (next.certificate.notAfter <= now || next.certificate.id === activeRoot(state).id) continue;
+          if (next.certificate.notAfter <= now || next.certificate.id === activeRoot(state).id)
+            continue;
           state = await rotated(state, pool, { to: next, now, leafTtlMs: ttl * HOUR, force });
           assert.equal(state.roots.filter(({ id }) => id === next.certificate.id).length, 1);
           await requireCrossed(state, now);

@@ -4,7 +4,12 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type Expiring, ExpiryWatch, expiringOf, warningDays } from "../../../src/core/ca/expiry.ts";
+import {
+  type Expiring,
+  ExpiryWatch,
+  expiringOf,
+  warningDays,
+} from "../../../src/core/ca/expiry.ts";
 import { createTestCa } from "../../fakes/ca.ts";
 
 const DAY = 86_400_000;
@@ -15,7 +20,12 @@ const expiring = (life: number, more: Partial<Expiring> = {}): Expiring => ({
 });
 
 describe("warningDays()", () => {
-  const cases: readonly (readonly [what: string, life: number, day: number, days: number | null])[] = [
+  const cases: readonly (readonly [
+    what: string,
+    life: number,
+    day: number,
+    days: number | null,
+  ])[] = [
     ["a root with years to go", 3650, 0, null],
     ["a root 31 days before its end", 3650, 3619, null],
     ["a root 30 days before its end", 3650, 3620, 30],
@@ -31,15 +41,21 @@ describe("warningDays()", () => {
     ["a certificate whose time has not begun", 3, -10, null],
   ];
   for (const [what, life, day, days] of cases)
-    it(`warningDays() is ${days} for ${what}`, () => assert.equal(warningDays(expiring(life), at(day)), days));
+    it(`warningDays() is ${days} for ${what}`, () =>
+      assert.equal(warningDays(expiring(life), at(day)), days));
 });
 
 describe("ExpiryWatch", () => {
   it("warns once at each threshold, however often it looks, and again for another certificate", () => {
     const watch = new ExpiryWatch();
-    const look = (day: number, one = expiring(3650)) => watch.check([one], at(day)).map(({ days }) => days);
-    assert.deepEqual([look(3000), look(3621), look(3622), look(3643), look(3644)], [[], [30], [], [7], []]);
-    // A process that slept through a threshold warns of the nearest only; a clock that goes back warns of nothing.
+    const look = (day: number, one = expiring(3650)) =>
+      watch.check([one], at(day)).map(({ days }) => days);
+    assert.deepEqual(
+      [look(3000), look(3621), look(3622), look(3643), look(3644)],
+      [[], [30], [], [7], []],
+    );
+    // A process that slept through a threshold warns of the nearest only; a clock that goes back
+    // warns of nothing.
     assert.deepEqual([look(3649.5), look(3643), look(3651), look(3652)], [[1], [], [0], []]);
     assert.deepEqual(look(3651, expiring(3650, { id: "b" })), [0]);
   });
@@ -62,7 +78,8 @@ describe("expiringOf()", () => {
   it("expiringOf() names root, issuer and the server's certificate, and no emergency certificate", async () => {
     const { manager } = await createTestCa();
     const server = { notBefore: at(0), notAfter: at(3), fingerprint: "AA", emergency: null };
-    const names = (certificate: typeof server | null) => expiringOf(manager.snapshot, certificate).map(({ what }) => what);
+    const names = (certificate: typeof server | null) =>
+      expiringOf(manager.snapshot, certificate).map(({ what }) => what);
     assert.deepEqual(names(server), ["root", "issuer", "server certificate"]);
     assert.deepEqual(names(null), ["root", "issuer"]);
     assert.deepEqual(

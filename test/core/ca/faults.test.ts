@@ -1,6 +1,6 @@
 /**
- * Every operation with a fault at every call it makes to a port: the state is as before or as after, never between, the
- * operation says which, and whoever comes next goes on.
+ * Every operation with a fault at every call it makes to a port: the state is as before or as
+ * after, never between, the operation says which, and whoever comes next goes on.
  * @module
  */
 import assert from "node:assert/strict";
@@ -14,7 +14,16 @@ import { makeKek, readKeks } from "../../../src/seal/kek.ts";
 import { configuration, confirmOver, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { passing } from "../../fakes/clock.ts";
 import { createFaults, MODES } from "./faults.ts";
-import { BOOTSTRAP, HOUR, replica, requireSigning, type SuppliedRoot, suppliedRoot, visible, webCsr } from "./harness.ts";
+import {
+  BOOTSTRAP,
+  HOUR,
+  replica,
+  requireSigning,
+  type SuppliedRoot,
+  suppliedRoot,
+  visible,
+  webCsr,
+} from "./harness.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
 /** Longer than every lease. */
@@ -44,7 +53,12 @@ before(async () => {
 
 const bits = (state: CaState) => activeRoot(state).certificate.key.bits;
 const operations: readonly Operation[] = [
-  { name: "the bootstrap", start: null, run: (manager) => manager.tick(), done: (state) => state.roots.length === 1 },
+  {
+    name: "the bootstrap",
+    start: null,
+    run: (manager) => manager.tick(),
+    done: (state) => state.roots.length === 1,
+  },
   {
     name: "a change of a TTL",
     start: async () => {},
@@ -59,13 +73,19 @@ const operations: readonly Operation[] = [
       clock.advance(1000);
     },
     run: (manager) => manager.configure(configuration({ PrivateKeyBits: 384 })),
-    done: (state) => bits(state) === 384 && state.roots.length === 3 && activeRoot(state).intermediates.length === 2,
+    done: (state) =>
+      bits(state) === 384 &&
+      state.roots.length === 3 &&
+      activeRoot(state).intermediates.length === 2,
   },
   {
     name: "a rotation to a supplied root",
     start: async () => {},
-    run: (manager) => manager.configure(configuration({ PrivateKey: supplied.key, RootCert: supplied.cert })),
-    done: (state) => state.config.config?.RootCert === supplied.cert && activeRoot(state).intermediates.length === 1,
+    run: (manager) =>
+      manager.configure(configuration({ PrivateKey: supplied.key, RootCert: supplied.cert })),
+    done: (state) =>
+      state.config.config?.RootCert === supplied.cert &&
+      activeRoot(state).intermediates.length === 1,
   },
   {
     name: "a rotation now",
@@ -86,8 +106,15 @@ const operations: readonly Operation[] = [
   },
 ];
 
-/** Runs an operation with its n-th call to a port failing. @returns whether there was an n-th call. */
-async function runWithFault(operation: Operation, mode: (typeof MODES)[number], n: number): Promise<boolean> {
+/**
+ * Runs an operation with its n-th call to a port failing.
+ * @returns whether there was an n-th call.
+ */
+async function runWithFault(
+  operation: Operation,
+  mode: (typeof MODES)[number],
+  n: number,
+): Promise<boolean> {
   const { start, run, done } = operation;
   const ca = await createTestCa({ bootstrap: BOOTSTRAP, sealer, started: start !== null });
   await start?.(ca);
@@ -113,9 +140,14 @@ async function runWithFault(operation: Operation, mode: (typeof MODES)[number], 
   await next.refresh();
   const state = next.snapshot?.state ?? null;
   const unchanged = ca.backend.document === document;
-  assert.ok(unchanged || (state !== null && done(state)), `the state is neither as before nor as after: ${where}`);
-  if (outcome === "done") assert.ok(!unchanged, `it says that it was done, and it was not: ${where}`);
-  if (outcome === "refused") assert.ok(unchanged, `it says that it failed, and it was done: ${where}`);
+  assert.ok(
+    unchanged || (state !== null && done(state)),
+    `the state is neither as before nor as after: ${where}`,
+  );
+  if (outcome === "done")
+    assert.ok(!unchanged, `it says that it was done, and it was not: ${where}`);
+  if (outcome === "refused")
+    assert.ok(unchanged, `it says that it failed, and it was done: ${where}`);
   if (state !== null) await requireSigning(next, csr, ca.clock.now());
   if (faulty.snapshot !== null) await requireSigning(faulty, csr, ca.clock.now());
   if (faults.hit === null) {
@@ -137,13 +169,17 @@ async function runWithFault(operation: Operation, mode: (typeof MODES)[number], 
 describe("a fault at any call", () => {
   for (const operation of operations)
     for (const mode of MODES)
-      it(`${operation.name} is done or not done where a port's call fails (${mode})`, { timeout: 60_000 }, async () => {
+      it(`${operation.name} is done or not done where a port's call fails (${mode})`, {
+        timeout: 60_000,
+      }, async () => {
         let n = 1;
         while (await runWithFault(operation, mode, n)) n++;
         assert.ok(n > 5, "the ports were not called");
       });
 
-  it("rewrap() seals keys anew wholly or not at all, at whichever call it fails", { timeout: 60_000 }, async () => {
+  it("rewrap() seals keys anew wholly or not at all, at whichever call it fails", {
+    timeout: 60_000,
+  }, async () => {
     for (let n = 1; ; n++) {
       const ca = await createTestCa({ bootstrap: BOOTSTRAP, sealer });
       await ca.manager.rotate(NOW);
@@ -214,7 +250,8 @@ describe("an unknown outcome", () => {
     await faulty.refresh();
     const { modifyIndex } = faulty.require().state.config;
     const request = configuration({ PrivateKeyBits: 384 }, { modifyIndex: BigInt(modifyIndex) });
-    const unknown = (error: unknown) => error instanceof NotReadyError && error.code === "outcome_unknown";
+    const unknown = (error: unknown) =>
+      error instanceof NotReadyError && error.code === "outcome_unknown";
     await assert.rejects(passing(ca.clock, faulty.configure(request)), unknown);
     await requireSigning(faulty, csr, ca.clock.now());
     away = false;

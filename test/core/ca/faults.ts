@@ -1,6 +1,6 @@
 /**
- * Ports that fail at one chosen call: the call fails before it has an effect, or has its effect and the answer is lost,
- * or the process ends there, before or after the effect.
+ * Ports that fail at one chosen call: the call fails before it has an effect, or has its effect and
+ * the answer is lost, or the process ends there, before or after the effect.
  * @module
  */
 import { StoreError } from "../../../src/core/errors.ts";
@@ -11,7 +11,10 @@ import { createCodec } from "../../../src/store/codec.ts";
 import type { MemoryBackend } from "../../../src/store/memory.ts";
 import { providersWith } from "./harness.ts";
 
-/** `refuse`: no effect, an error. `lose`: the effect, an error. `die`: no effect, no answer. `dieAfter`: the effect, no answer. */
+/**
+ * `refuse`: no effect, an error. `lose`: the effect, an error. `die`: no effect, no answer.
+ * `dieAfter`: the effect, no answer.
+ */
 export const MODES = ["refuse", "lose", "die", "dieAfter"] as const;
 export type Mode = (typeof MODES)[number];
 
@@ -39,7 +42,9 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
     if (mode === "lose" || mode === "dieAfter") await call();
     reached.resolve();
     if (mode === "die" || mode === "dieAfter") return new Promise<T>(() => {});
-    throw name.startsWith("sealer") ? new Error(`${name} failed`) : new StoreError("store_unavailable", `${name} failed`);
+    throw name.startsWith("sealer")
+      ? new Error(`${name} failed`)
+      : new StoreError("store_unavailable", `${name} failed`);
   };
 
   const sealer: Sealer = {
@@ -101,7 +106,8 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
             return {
               ...provider,
               signLeaf: (...args) => step("provider.signLeaf", () => provider.signLeaf(...args)),
-              crossSign: (...crossing) => step("provider.crossSign", () => provider.crossSign(...crossing)),
+              crossSign: (...crossing) =>
+                step("provider.crossSign", () => provider.crossSign(...crossing)),
             };
           }),
       })),

@@ -1,5 +1,6 @@
 /**
- * How a replica takes what is stored: changes of others, tampering, a key that cannot be opened, a new key-encryption key.
+ * How a replica takes what is stored: changes of others, tampering, a key that cannot be opened, a
+ * new key-encryption key.
  * @module
  */
 import assert from "node:assert/strict";
@@ -70,7 +71,9 @@ describe("freshen()", () => {
     const heard: string[] = [];
     one.subscribe(({ state }) => heard.push(state.commitId));
     for (const age of [0, 2000]) {
-      const { commitId } = await two.rotate({ forceWithoutCrossSigning: false, modifyIndex: null }).then(({ state }) => state);
+      const { commitId } = await two
+        .rotate({ forceWithoutCrossSigning: false, modifyIndex: null })
+        .then(({ state }) => state);
       ca.clock.advance(age);
       await one.freshen();
       assert.equal(heard.at(-1), commitId);
@@ -113,7 +116,10 @@ describe("refresh()", () => {
     const other = await replica(ca, "other", { providers: flaky });
     await other.refresh();
     assert.match(other.obstacle() ?? "", /the signing key cannot be opened/);
-    await assert.rejects(other.sign(csr), (error: unknown) => error instanceof NotReadyError && error.code === "ca_uninitialized");
+    await assert.rejects(
+      other.sign(csr),
+      (error: unknown) => error instanceof NotReadyError && error.code === "ca_uninitialized",
+    );
     away = false;
     await other.refresh();
     await requireSigning(other, csr, ca.clock.now());
@@ -123,11 +129,16 @@ describe("refresh()", () => {
 describe("a new key-encryption key", () => {
   it("rewrap() seals every key anew, once, and the old key-encryption key is needed no more", async () => {
     const [old, next] = [makeKek(), makeKek()];
-    const first = await createTestCa({ bootstrap: BOOTSTRAP, sealer: createSealer(await readKeks(old)) });
+    const first = await createTestCa({
+      bootstrap: BOOTSTRAP,
+      sealer: createSealer(await readKeks(old)),
+    });
     await first.manager.configure(configuration({ PrivateKeyBits: 384 }));
     const before = visible(stateOf(first.manager));
     await first.manager.close();
-    const both = await replica(first, "both", { sealer: createSealer(await readKeks(`${next},${old}`)) });
+    const both = await replica(first, "both", {
+      sealer: createSealer(await readKeks(`${next},${old}`)),
+    });
     await both.refresh();
     assert.equal(await both.rewrap(), true);
     await requireSigning(both, csr, first.clock.now());

@@ -11,7 +11,14 @@ import type { Replica } from "../../../src/core/replicas.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 import { HOUR } from "./harness.ts";
 
-const SELF: Replica = { id: "one", address: "one:1", keks: [], schema: 3, index: 1, clockOffsetMs: 0 };
+const SELF: Replica = {
+  id: "one",
+  address: "one:1",
+  keks: [],
+  schema: 3,
+  index: 1,
+  clockOffsetMs: 0,
+};
 const POLICY = { ...DEFAULT_POLICY, maxStalenessMs: 10 * 60_000, maxClockSkewMs: 30_000 };
 
 /** @param storeNow answers the question for the store's clock. */
@@ -19,7 +26,17 @@ function standingOf(storeNow?: () => Promise<Date>) {
   const clock = createFakeClock();
   const memory = createMemory().standing;
   const replicas = { announce: async (self: Replica) => [self], leave: async () => undefined };
-  return { clock, memory, standing: createStanding({ now: storeNow ?? (async () => clock.now()) }, replicas, clock, POLICY, memory) };
+  return {
+    clock,
+    memory,
+    standing: createStanding(
+      { now: storeNow ?? (async () => clock.now()) },
+      replicas,
+      clock,
+      POLICY,
+      memory,
+    ),
+  };
 }
 
 describe("createStanding()", () => {
@@ -71,7 +88,10 @@ describe("createStanding()", () => {
       return stored;
     });
     await standing.heartbeat(SELF);
-    assert.deepEqual([standing.clockOffsetMs, memory.compared, standing.changeObstacle()], [0, false, null]);
+    assert.deepEqual(
+      [standing.clockOffsetMs, memory.compared, standing.changeObstacle()],
+      [0, false, null],
+    );
   });
 
   it("heartbeat() believes no comparison during which the clock was set back", async () => {

@@ -1,5 +1,6 @@
 /**
- * What the tests of the CA share: roots made by openssl, providers with less ability, leaves checked under every root.
+ * What the tests of the CA share: roots made by openssl, providers with less ability, leaves
+ * checked under every root.
  * @module
  */
 import assert from "node:assert/strict";
@@ -16,7 +17,14 @@ import type { ProviderType, ProviderTypes } from "../../../src/core/provider.ts"
 import { type Certificate, readCertificate } from "../../../src/core/x509/certificate.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
 import { createCodec } from "../../../src/store/codec.ts";
-import { createTestCa, DEFAULT_BOOTSTRAP, inFolder, openssl, opensslCsr, type TestCa } from "../../fakes/ca.ts";
+import {
+  createTestCa,
+  DEFAULT_BOOTSTRAP,
+  inFolder,
+  openssl,
+  opensslCsr,
+  type TestCa,
+} from "../../fakes/ca.ts";
 
 export const HOUR = 3_600_000;
 export const CLUSTER = "11111111-2222-3333-4444-555555555555";
@@ -61,7 +69,9 @@ export function suppliedRoot(options: SuppliedRootOptions = {}): SuppliedRoot {
   const { from = "20260101000000Z", to = "20360101000000Z", by } = options;
   const asked = options.extensions ?? GOOD_EXTENSIONS;
   // openssl adds a key identifier of its own accord.
-  const extensions = asked.some((line) => line.startsWith("subjectKey")) ? asked : [...asked, "subjectKeyIdentifier=none"];
+  const extensions = asked.some((line) => line.startsWith("subjectKey"))
+    ? asked
+    : [...asked, "subjectKeyIdentifier=none"];
   const name = options.name ?? `root ${++madeRoots}`;
   return inFolder((folder) => {
     const file = (base: string, text: string) => {
@@ -77,14 +87,33 @@ export function suppliedRoot(options: SuppliedRootOptions = {}): SuppliedRoot {
     const [request, cert] = [join(folder, "request.pem"), join(folder, "cert.pem")];
     openssl(["req", "-new", "-key", keyFile, "-subj", `/CN=${name}`, "-out", request]);
     const signer =
-      by === undefined ? ["-selfsign", "-keyfile", keyFile] : ["-cert", file("by.pem", by.cert), "-keyfile", file("bykey.pem", by.key)];
-    openssl(["ca", "-batch", ...signer, "-config", config, "-in", request, "-out", cert, "-notext", "-startdate", from, "-enddate", to]);
+      by === undefined
+        ? ["-selfsign", "-keyfile", keyFile]
+        : ["-cert", file("by.pem", by.cert), "-keyfile", file("bykey.pem", by.key)];
+    openssl([
+      "ca",
+      "-batch",
+      ...signer,
+      "-config",
+      config,
+      "-in",
+      request,
+      "-out",
+      cert,
+      "-notext",
+      "-startdate",
+      from,
+      "-enddate",
+      to,
+    ]);
     return { cert: readFileSync(cert, "utf8"), key };
   });
 }
 
 /** A private key in PKCS#8. */
-export function opensslKey(kind: readonly string[] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]): string {
+export function opensslKey(
+  kind: readonly string[] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
+): string {
   return openssl(["genpkey", ...kind]);
 }
 
@@ -96,7 +125,10 @@ export function providersWith(change: (type: ProviderType) => ProviderType): Pro
 /** The built-in provider without the ability to certify another root. */
 export const withoutCrossSigning: ProviderTypes = providersWith((type) => ({
   ...type,
-  open: async (record, root, context) => ({ ...(await type.open(record, root, context)), canCrossSign: false }),
+  open: async (record, root, context) => ({
+    ...(await type.open(record, root, context)),
+    canCrossSign: false,
+  }),
 }));
 
 /** A leaf and what goes with it, read. */
@@ -112,13 +144,20 @@ export function rootsInUse(state: CaState, now: Date): RootEntry[] {
 }
 
 /** Signs a leaf and verifies it under each published root, taken alone. */
-export async function requireSigning(manager: CaManager, csr: string, now: Date): Promise<Certificate> {
+export async function requireSigning(
+  manager: CaManager,
+  csr: string,
+  now: Date,
+): Promise<Certificate> {
   const { leaf, intermediates } = readChain((await manager.sign(csr)).certificatePem);
   const { state } = manager.require();
   const targets = rootsInUse(state, now);
   assert.ok(targets.some(({ id }) => id === activeRoot(state).id));
   for (const { id, certificate } of targets)
-    assert.ok((await findPath(leaf, intermediates, certificate, now)) !== null, `leaf does not verify under root ${id}`);
+    assert.ok(
+      (await findPath(leaf, intermediates, certificate, now)) !== null,
+      `leaf does not verify under root ${id}`,
+    );
   return leaf;
 }
 
@@ -138,7 +177,11 @@ export function visible(state: CaState) {
 }
 
 /** Another replica over the same backend. */
-export async function replica(of: TestCa, holder: string, overrides: Partial<Omit<ManagerOptions, "clock">> = {}): Promise<CaManager> {
+export async function replica(
+  of: TestCa,
+  holder: string,
+  overrides: Partial<Omit<ManagerOptions, "clock">> = {},
+): Promise<CaManager> {
   const { backend, clock, sealer } = of;
   const ports = backend.open(createCodec(overrides.sealer ?? sealer), holder);
   const { manager } = await createTestCa({
@@ -154,7 +197,10 @@ export async function replica(of: TestCa, holder: string, overrides: Partial<Omi
   return manager;
 }
 
-/** Expects `work` to be refused and nothing to have changed: the stored document, and that leaves are signed. */
+/**
+ * Expects `work` to be refused and nothing to have changed: the stored document, and that leaves
+ * are signed.
+ */
 export async function requireRefused(
   ca: TestCa,
   csr: string,
@@ -175,8 +221,12 @@ export async function requireRefused(
 }
 
 /** A provider type whose `prepare` waits at a gate once it is closed. */
-export function gatedProviders(): { providers: ProviderTypes; close(): { reached: Promise<void>; open(): void } } {
-  let gate: { reached: PromiseWithResolvers<void>; opened: PromiseWithResolvers<void> } | null = null;
+export function gatedProviders(): {
+  providers: ProviderTypes;
+  close(): { reached: Promise<void>; open(): void };
+} {
+  let gate: { reached: PromiseWithResolvers<void>; opened: PromiseWithResolvers<void> } | null =
+    null;
   return {
     providers: providersWith((type) => ({
       ...type,
@@ -189,7 +239,10 @@ export function gatedProviders(): { providers: ProviderTypes; close(): { reached
       },
     })),
     close() {
-      const made = { reached: Promise.withResolvers<void>(), opened: Promise.withResolvers<void>() };
+      const made = {
+        reached: Promise.withResolvers<void>(),
+        opened: Promise.withResolvers<void>(),
+      };
       gate = made;
       return { reached: made.reached.promise, open: made.opened.resolve };
     },

@@ -16,7 +16,15 @@ import { createIntermediate } from "../../../src/core/x509/authority.ts";
 import { readPublicKey } from "../../../src/core/x509/keys.ts";
 import { NO_SERVER_NAMES } from "../../../src/core/x509/profile.ts";
 import { generateRequestKey, makeRequest } from "../../../src/core/x509/request.ts";
-import { configuration, confirmOver, createTestCa, inFolder, noMetrics, openssl, opensslCsr } from "../../fakes/ca.ts";
+import {
+  configuration,
+  confirmOver,
+  createTestCa,
+  inFolder,
+  noMetrics,
+  openssl,
+  opensslCsr,
+} from "../../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
 import { askFor, craftCsr, csrPem, signedCsr, uriName } from "../x509/requests.ts";
 import { BOOTSTRAP, HOUR, readChain, suppliedRoot, TRUST_DOMAIN, webCsr } from "./harness.ts";
@@ -26,8 +34,14 @@ describe("sign()", () => {
   it("sign() lets no refused request count against CSRMaxPerSecond", async () => {
     const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
     await manager.configure(configuration({ CSRMaxPerSecond: 1 }));
-    const broken = webCsr().replace(/[A-Za-z](?=[A-Za-z0-9+/=]*\n-----END)/, (char) => (char === "A" ? "B" : "A"));
-    for (const bad of ["garbage", broken, opensslCsr("URI:spiffe://other.consul/ns/default/dc/dc1/svc/web").csr])
+    const broken = webCsr().replace(/[A-Za-z](?=[A-Za-z0-9+/=]*\n-----END)/, (char) =>
+      char === "A" ? "B" : "A",
+    );
+    for (const bad of [
+      "garbage",
+      broken,
+      opensslCsr("URI:spiffe://other.consul/ns/default/dc/dc1/svc/web").csr,
+    ])
       await assert.rejects(manager.sign(bad), RequestError);
     await manager.sign(webCsr());
     await assert.rejects(manager.sign(webCsr()), RateLimitedError);
@@ -41,13 +55,18 @@ describe("sign()", () => {
       inFlight = manager.signing;
       throw new DeniedError("permission_denied", "refused");
     };
-    await assert.rejects(manager.sign("garbage", { priority: "renewal", authenticate }), { code: "permission_denied" });
+    await assert.rejects(manager.sign("garbage", { priority: "renewal", authenticate }), {
+      code: "permission_denied",
+    });
     assert.deepEqual([inFlight, manager.signing], [1, 0]);
   });
 
   const FOREIGN: readonly (readonly [string, string])[] = [
     ["/ns/default/dc/dc2/svc/web", "SPIFFE ID in CSR from a different datacenter: dc2, we are dc1"],
-    ["/agent/client/dc/dc2/id/node", "SPIFFE ID in CSR from a different datacenter: dc2, we are dc1"],
+    [
+      "/agent/client/dc/dc2/id/node",
+      "SPIFFE ID in CSR from a different datacenter: dc2, we are dc1",
+    ],
     [
       "/ns/other/dc/dc1/svc/web",
       "Non default partition or namespace is supported in Enterprise only.Provided namespace is other and partition is default",
@@ -56,7 +75,10 @@ describe("sign()", () => {
       "/ap/other/ns/default/dc/dc1/svc/web",
       "Non default partition or namespace is supported in Enterprise only.Provided namespace is default and partition is other",
     ],
-    ["/ap/other/gateway/mesh/dc/dc1", "Non default partition is supported in Enterprise only.Provided partition is other"],
+    [
+      "/ap/other/gateway/mesh/dc/dc1",
+      "Non default partition is supported in Enterprise only.Provided partition is other",
+    ],
     ["", "SPIFFE ID in CSR must be a service, mesh-gateway, or agent ID"],
   ];
   for (const [path, message] of FOREIGN)
@@ -86,7 +108,10 @@ describe("sign()", () => {
       const uri = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`.padEnd(length, "x");
       const asked = manager.sign(csrPem(await signedCsr({ attributes: [askFor(uriName(uri))] })));
       if (length > 1024)
-        await assert.rejects(asked, { code: "csr_malformed", message: "Cannot read CSR: its URI is longer than 1024 characters" });
+        await assert.rejects(asked, {
+          code: "csr_malformed",
+          message: "Cannot read CSR: its URI is longer than 1024 characters",
+        });
       else assert.equal((await asked).uri, uri);
     });
 
@@ -101,8 +126,14 @@ describe("sign()", () => {
 
   it("sign() writes each name of a request once", async () => {
     const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
-    const names = ["URI:spiffe://TD/agent/client/dc/dc1/id/node".replace("TD", TRUST_DOMAIN), "DNS:localhost", "DNS:LOCALHOST"];
-    const { csr } = opensslCsr([...names, ...Array.from({ length: 50 }, () => "IP:127.0.0.1")].join());
+    const names = [
+      "URI:spiffe://TD/agent/client/dc/dc1/id/node".replace("TD", TRUST_DOMAIN),
+      "DNS:localhost",
+      "DNS:LOCALHOST",
+    ];
+    const { csr } = opensslCsr(
+      [...names, ...Array.from({ length: 50 }, () => "IP:127.0.0.1")].join(),
+    );
     const { leaf } = readChain((await manager.sign(csr)).certificatePem);
     assert.deepEqual([leaf.dnsNames, leaf.ipAddresses.length], [["localhost"], 1]);
   });
@@ -123,7 +154,10 @@ describe("sign() with a key of the CA", () => {
     const csr = csrFor(key);
     await manager.sign(csr);
     await manager.configure(configuration({ PrivateKey: key, RootCert: cert }));
-    await assert.rejects(manager.sign(csr), { code: "profile_violation", message: /its public key is one of the CA's own$/ });
+    await assert.rejects(manager.sign(csr), {
+      code: "profile_violation",
+      message: /its public key is one of the CA's own$/,
+    });
     await manager.configure(configuration({ PrivateKeyBits: 384 }));
     assert.equal(manager.require().state.roots.length, 3);
     await assert.rejects(manager.sign(csr), { code: "profile_violation" });
@@ -137,8 +171,16 @@ describe("sign() with a key of the CA", () => {
   /** A request whose key is that of an intermediate, and the intermediate. */
   async function intermediateKey() {
     const key = await generateRequestKey();
-    const info = readPublicKey(new Uint8Array(await crypto.subtle.exportKey("spki", key.publicKey)));
-    const options = { clusterId: TRUST_DOMAIN, provider: "vault", now: START, random: systemRandom, ttlMs: 50 * HOUR };
+    const info = readPublicKey(
+      new Uint8Array(await crypto.subtle.exportKey("spki", key.publicKey)),
+    );
+    const options = {
+      clusterId: TRUST_DOMAIN,
+      provider: "vault",
+      now: START,
+      random: systemRandom,
+      ttlMs: 50 * HOUR,
+    };
     const certificate = await createIntermediate(info, await makeRoot(100), options);
     const uri = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`;
     return { csr: await makeRequest(key, { uri, dnsNames: [], ipAddresses: [] }), certificate };
@@ -164,20 +206,33 @@ describe("sign() with a key of the CA", () => {
   it("sign() makes no leaf that would end before it begins, whatever the configuration says", async () => {
     for (const leafTtlMs of [0, -1000])
       await assert.rejects(
-        signUnder(webCsr(), (snapshot) => ({ ...snapshot, config: { ...snapshot.config, leafTtlMs } })),
+        signUnder(webCsr(), (snapshot) => ({
+          ...snapshot,
+          config: { ...snapshot.config, leafTtlMs },
+        })),
         { name: "InvariantError", message: "Cannot sign leaf: it would end before it begins" },
       );
   });
 
   it("sign() refuses a request that was not signed with its key", async () => {
-    const asked = csrPem(craftCsr({ attributes: [askFor(uriName(`spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`))] }));
+    const asked = csrPem(
+      craftCsr({
+        attributes: [askFor(uriName(`spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`))],
+      }),
+    );
     await assert.rejects(
       signUnder(asked, (snapshot) => snapshot),
-      { code: "csr_proof_failed", message: "Cannot accept CSR: its signature does not verify with its own public key" },
+      {
+        code: "csr_proof_failed",
+        message: "Cannot accept CSR: its signature does not verify with its own public key",
+      },
     );
   });
 
-  const isOurs = { code: "profile_violation", message: "Cannot accept CSR: its public key is one of the CA's own" };
+  const isOurs = {
+    code: "profile_violation",
+    message: "Cannot accept CSR: its public key is one of the CA's own",
+  };
 
   it("sign() refuses a request with the key of the issuer that signs leaves now, recorded or not", async () => {
     const { csr, certificate } = await intermediateKey();
@@ -199,7 +254,10 @@ describe("sign() with a key of the CA", () => {
         ...snapshot,
         state: {
           ...snapshot.state,
-          roots: snapshot.state.roots.map((root) => ({ ...root, leafIssuers: [...root.leafIssuers, replaced] })),
+          roots: snapshot.state.roots.map((root) => ({
+            ...root,
+            leafIssuers: [...root.leafIssuers, replaced],
+          })),
         },
       })),
       isOurs,
@@ -211,7 +269,13 @@ describe("sign() with a key of the CA", () => {
     await assert.rejects(
       signUnder(csr, (snapshot) => ({
         ...snapshot,
-        state: { ...snapshot.state, roots: [...snapshot.state.roots, { ...snapshot.active, id: "another", certificate, leafIssuers: [] }] },
+        state: {
+          ...snapshot.state,
+          roots: [
+            ...snapshot.state.roots,
+            { ...snapshot.active, id: "another", certificate, leafIssuers: [] },
+          ],
+        },
       })),
       isOurs,
     );
@@ -223,7 +287,10 @@ describe("configure()", () => {
     const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
     const { cert, key } = suppliedRoot();
     for (const extra of [key, key.replace(/^/gm, "  "), `a note\n${key}`])
-      await assert.rejects(manager.configure(configuration({ PrivateKey: key, RootCert: `${cert}${extra}` })), /RootCert|root certificate/);
+      await assert.rejects(
+        manager.configure(configuration({ PrivateKey: key, RootCert: `${cert}${extra}` })),
+        /RootCert|root certificate/,
+      );
     assert.equal(manager.require().state.config.config?.RootCert, undefined);
     await manager.configure(configuration({ PrivateKey: key, RootCert: `\n${cert}\n\n` }));
   });
@@ -232,7 +299,9 @@ describe("configure()", () => {
 describe("close()", () => {
   it("close() lets the change that runs end, and refuses others", async () => {
     const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
-    const change = manager.configure(configuration({ PrivateKeyType: "rsa", PrivateKeyBits: 2048 }));
+    const change = manager.configure(
+      configuration({ PrivateKeyType: "rsa", PrivateKeyBits: 2048 }),
+    );
     await manager.close();
     assert.equal(await change, true);
     assert.equal(manager.require().active.certificate.key.type, "rsa");

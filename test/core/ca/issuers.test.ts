@@ -1,5 +1,6 @@
 /**
- * Issuers below the root: where they stand among its certificates, when they are renewed, and secrets inside maps.
+ * Issuers below the root: where they stand among its certificates, when they are renewed, and
+ * secrets inside maps.
  * @module
  */
 import assert from "node:assert/strict";
@@ -10,9 +11,20 @@ import { plan } from "../../../src/core/ca/plan.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { redact, requireKept } from "../../../src/core/ca/secrets.ts";
 import { type CaState, HIDDEN } from "../../../src/core/ca/state.ts";
-import { bootstrap, changeConfig, prune, renewIssuer, rotate } from "../../../src/core/ca/transitions.ts";
+import {
+  bootstrap,
+  changeConfig,
+  prune,
+  renewIssuer,
+  rotate,
+} from "../../../src/core/ca/transitions.ts";
 import { type DeletionTime, trusted } from "../../../src/core/deletion-time.ts";
-import { createIntermediate, createRoot, crossSign, generateCaKey } from "../../../src/core/x509/authority.ts";
+import {
+  createIntermediate,
+  createRoot,
+  crossSign,
+  generateCaKey,
+} from "../../../src/core/x509/authority.ts";
 import type { Certificate } from "../../../src/core/x509/certificate.ts";
 import { systemRandom } from "../../fakes/clock.ts";
 import { CLUSTER, HOUR } from "./harness.ts";
@@ -25,7 +37,11 @@ async function rootWithIssuer(ttlMs = 1000 * HOUR) {
   const key = await generateCaKey({ type: "ec", bits: 256 });
   const certificate = await createRoot(key, { ...OPTIONS, ttlMs: 10_000 * HOUR });
   const authority = { certificate, privateKey: key.privateKey };
-  const issue = async () => createIntermediate((await generateCaKey({ type: "ec", bits: 256 })).info, authority, { ...OPTIONS, ttlMs });
+  const issue = async () =>
+    createIntermediate((await generateCaKey({ type: "ec", bits: 256 })).info, authority, {
+      ...OPTIONS,
+      ttlMs,
+    });
   return { authority, certificate, issue, issuer: await issue() };
 }
 
@@ -41,11 +57,30 @@ const id = (n: number) => n.toString(16).padStart(32, "0");
 describe("issuers below the root", () => {
   it("issuersOf() finds them before the line of cross-signed certificates, through rotation, renewal and pruning", async () => {
     const [old, next] = [await rootWithIssuer(), await rootWithIssuer()];
-    const first = bootstrap(CLUSTER, id(1), CONFIG, newRoot(old.certificate, old.issuer), HOUR, NOW);
-    const crossed = await crossSign(next.certificate, old.authority, { now: NOW, random: systemRandom, until: old.certificate.notAfter });
+    const first = bootstrap(
+      CLUSTER,
+      id(1),
+      CONFIG,
+      newRoot(old.certificate, old.issuer),
+      HOUR,
+      NOW,
+    );
+    const crossed = await crossSign(next.certificate, old.authority, {
+      now: NOW,
+      random: systemRandom,
+      until: old.certificate.notAfter,
+    });
     const root = newRoot(next.certificate, next.issuer);
-    const second = rotate(first, id(2), { config: CONFIG, root, chain: [crossed], leftByForce: [], leafTtlMs: HOUR, now: NOW });
-    const active = (state: CaState) => state.roots.find(({ status }) => status === "active") ?? assert.fail();
+    const second = rotate(first, id(2), {
+      config: CONFIG,
+      root,
+      chain: [crossed],
+      leftByForce: [],
+      leafTtlMs: HOUR,
+      now: NOW,
+    });
+    const active = (state: CaState) =>
+      state.roots.find(({ status }) => status === "active") ?? assert.fail();
     assert.deepEqual(issuersOf(active(second)), [next.issuer]);
     assert.deepEqual(lineOf(active(second)), [crossed]);
 
@@ -70,32 +105,60 @@ describe("issuers below the root", () => {
   it("each root records the issuers that signed its leaves, until no leaf of them can be alive", async () => {
     const [old, next] = [await rootWithIssuer(), await rootWithIssuer(1.5 * HOUR)];
     const record = (state: CaState, { id: of }: Certificate) =>
-      state.roots.find((root) => root.id === of)?.leafIssuers.map(({ certificate, leavesUntil }) => [certificate, leavesUntil]);
+      state.roots
+        .find((root) => root.id === of)
+        ?.leafIssuers.map(({ certificate, leavesUntil }) => [certificate, leavesUntil]);
     const at = (hours: number) => new Date(NOW.getTime() + hours * HOUR);
-    const first = bootstrap(CLUSTER, id(1), CONFIG, newRoot(old.certificate, old.issuer), HOUR, NOW);
+    const first = bootstrap(
+      CLUSTER,
+      id(1),
+      CONFIG,
+      newRoot(old.certificate, old.issuer),
+      HOUR,
+      NOW,
+    );
     assert.deepEqual(record(first, old.certificate), [[old.issuer, null]]);
-    assert.equal(first.roots[0]?.leafIssuers[0]?.keyId, colonHex(old.issuer.subjectKeyId as Uint8Array));
+    assert.equal(
+      first.roots[0]?.leafIssuers[0]?.keyId,
+      colonHex(old.issuer.subjectKeyId as Uint8Array),
+    );
 
     const renewed = await old.issue();
-    const issuing = { issuerKeyId: renewed.subjectKeyId as Uint8Array, issuers: [renewed], now: at(1) };
+    const issuing = {
+      issuerKeyId: renewed.subjectKeyId as Uint8Array,
+      issuers: [renewed],
+      now: at(1),
+    };
     const second = renewIssuer(first, id(2), {}, issuing);
     const both = [
       [renewed, null],
       [old.issuer, at(3)],
     ];
     assert.deepEqual(record(second, old.certificate), both);
-    assert.deepEqual(record(changeConfig(second, id(3), CONFIG, {}, HOUR, issuing), old.certificate), both);
+    assert.deepEqual(
+      record(changeConfig(second, id(3), CONFIG, {}, HOUR, issuing), old.certificate),
+      both,
+    );
 
     const rotation = { config: CONFIG, chain: [], leftByForce: [], leafTtlMs: HOUR };
-    const third = rotate(second, id(4), { ...rotation, root: newRoot(next.certificate, next.issuer), now: at(2) });
+    const third = rotate(second, id(4), {
+      ...rotation,
+      root: newRoot(next.certificate, next.issuer),
+      now: at(2),
+    });
     assert.deepEqual(record(third, old.certificate), [
       [renewed, at(4)],
       [old.issuer, at(3)],
     ]);
     assert.deepEqual(record(third, next.certificate), [[next.issuer, null]]);
 
-    // Back to the first root: what it signed before counts as long as it did, and a certificate that ends sooner ends its record.
-    const fourth = rotate(third, id(5), { ...rotation, root: newRoot(old.certificate, old.issuer), now: at(3) });
+    // Back to the first root: what it signed before counts as long as it did, and a certificate
+    // that ends sooner ends its record.
+    const fourth = rotate(third, id(5), {
+      ...rotation,
+      root: newRoot(old.certificate, old.issuer),
+      now: at(3),
+    });
     assert.deepEqual(record(fourth, old.certificate), [
       [old.issuer, null],
       [renewed, at(4)],
@@ -110,7 +173,10 @@ describe("issuers below the root", () => {
     const { certificate, issuer } = await rootWithIssuer();
     const state = bootstrap(CLUSTER, id(1), CONFIG, newRoot(certificate, issuer), HOUR, NOW);
     const half = (issuer.notBefore.getTime() + issuer.notAfter.getTime()) / 2;
-    assert.deepEqual(plan(state, DEFAULT_POLICY, trusted(new Date(half - 1))), { kind: "wait", until: new Date(half + 1) });
+    assert.deepEqual(plan(state, DEFAULT_POLICY, trusted(new Date(half - 1))), {
+      kind: "wait",
+      until: new Date(half + 1),
+    });
     assert.equal(plan(state, DEFAULT_POLICY, trusted(new Date(half))).kind, "renew");
     assert.equal(plan(state, DEFAULT_POLICY, trusted(new Date(half)), NOW).kind, "renew");
     assert.equal(plan(state, DEFAULT_POLICY, trusted(new Date(half - 1)), NOW).kind, "collect");
@@ -129,20 +195,38 @@ describe("secrets of a configuration", () => {
   const PATHS = ["Token", "AuthMethod.Params.secret_id"];
 
   it("redact() hides them at any depth and in any spelling, and leaves what is empty", () => {
-    const config = { token: "t", AuthMethod: { Type: "approle", params: { SecretID: "s", role_id_file_path: "/r" } }, Address: "a" };
+    const config = {
+      token: "t",
+      AuthMethod: { Type: "approle", params: { SecretID: "s", role_id_file_path: "/r" } },
+      Address: "a",
+    };
     assert.deepEqual(redact(config, PATHS), {
       token: HIDDEN,
       AuthMethod: { Type: "approle", params: { SecretID: HIDDEN, role_id_file_path: "/r" } },
       Address: "a",
     });
-    assert.deepEqual(redact({ Token: "", AuthMethod: null }, PATHS), { Token: "", AuthMethod: null });
+    assert.deepEqual(redact({ Token: "", AuthMethod: null }, PATHS), {
+      Token: "",
+      AuthMethod: null,
+    });
   });
 
   it("requireKept() takes a hidden secret where that one is stored, and nowhere else", () => {
     const kept = { AuthMethod: { Params: { secret_id: HIDDEN } } };
     const stored = { provider: "vault", config: kept };
     requireKept({ provider: "vault", config: kept }, stored, PATHS);
-    assert.throws(() => requireKept({ provider: "vault", config: { Token: HIDDEN } }, stored, PATHS), /none is stored/);
-    assert.throws(() => requireKept({ provider: "vault", config: kept }, { provider: "consul", config: kept }, PATHS), /provider changes/);
+    assert.throws(
+      () => requireKept({ provider: "vault", config: { Token: HIDDEN } }, stored, PATHS),
+      /none is stored/,
+    );
+    assert.throws(
+      () =>
+        requireKept(
+          { provider: "vault", config: kept },
+          { provider: "consul", config: kept },
+          PATHS,
+        ),
+      /provider changes/,
+    );
   });
 });

@@ -21,7 +21,12 @@ async function setUp() {
   const backend = createMemoryBackend(clock);
   const codec = createCodec(createSealer(await readKeks(makeKek())));
   const leases = (holder: string): Leases => backend.open(codec, holder).leases;
-  return { clock, leases, leadership: (holder: string, of = leases(holder)) => createLeadership(of, clock, DEFAULT_POLICY) };
+  return {
+    clock,
+    leases,
+    leadership: (holder: string, of = leases(holder)) =>
+      createLeadership(of, clock, DEFAULT_POLICY),
+  };
 }
 
 describe("createLeadership()", () => {
@@ -77,9 +82,24 @@ describe("checkLeaseTimes()", () => {
       const policy = { ...DEFAULT_POLICY, ...wrong };
       assert.throws(() => checkLeaseTimes(policy), RangeError);
       const ports = ca.backend.open(createCodec(ca.sealer), "x");
-      const rest = { sealer: ca.sealer, providers: new Map(), clock: ca.clock, random: systemRandom, log: silentLog, metrics: noMetrics };
-      const identity = { datacenter: "dc1", bootstrap: DEFAULT_BOOTSTRAP, recollection: null, self: { id: "x", address: "x" } };
-      assert.throws(() => createManager({ ...ports, ...rest, ...identity, policy }), /^RangeError: Lease times must fall/);
+      const rest = {
+        sealer: ca.sealer,
+        providers: new Map(),
+        clock: ca.clock,
+        random: systemRandom,
+        log: silentLog,
+        metrics: noMetrics,
+      };
+      const identity = {
+        datacenter: "dc1",
+        bootstrap: DEFAULT_BOOTSTRAP,
+        recollection: null,
+        self: { id: "x", address: "x" },
+      };
+      assert.throws(
+        () => createManager({ ...ports, ...rest, ...identity, policy }),
+        /^RangeError: Lease times must fall/,
+      );
     }
   });
 });

@@ -1,6 +1,6 @@
 /**
- * The lives of a CA from its first root to the end of its last one and on, hour by hour: leaves are signed all the way,
- * and each verifies for as long as it lives, whoever fetched the roots when.
+ * The lives of a CA from its first root to the end of its last one and on, hour by hour: leaves are
+ * signed all the way, and each verifies for as long as it lives, whoever fetched the roots when.
  * @module
  */
 import assert from "node:assert/strict";
@@ -13,7 +13,16 @@ import { findPath } from "../../../src/core/x509/chain.ts";
 import { LEAF_BACKDATE_MS } from "../../../src/core/x509/profile.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
-import { BOOTSTRAP, HOUR, readChain, replica, requireSigning, rootsInUse, suppliedRoot, webCsr } from "./harness.ts";
+import {
+  BOOTSTRAP,
+  HOUR,
+  readChain,
+  replica,
+  requireSigning,
+  rootsInUse,
+  suppliedRoot,
+  webCsr,
+} from "./harness.ts";
 
 const STEP = HOUR / 2;
 const SHORT = { LeafCertTTL: "1h", IntermediateCertTTL: "20h", RootCertTTL: "100h" };
@@ -25,7 +34,9 @@ interface Issued {
   readonly paths: (readonly Certificate[])[];
 }
 
-/** A CA with a second replica that reads the store a step late, and all leaves that are still alive. */
+/**
+ * A CA with a second replica that reads the store a step late, and all leaves that are still alive.
+ */
 class Life {
   readonly ca: TestCa;
   readonly late: CaManager;
@@ -57,7 +68,10 @@ class Life {
     for (const manager of [this.ca.manager, this.late]) {
       const issued = { ...readChain((await manager.sign(this.#csr)).certificatePem), paths: [] };
       const { active, config } = manager.require();
-      const end = Math.min(this.now.getTime() - LEAF_BACKDATE_MS + config.leafTtlMs, active.certificate.notAfter.getTime());
+      const end = Math.min(
+        this.now.getTime() - LEAF_BACKDATE_MS + config.leafTtlMs,
+        active.certificate.notAfter.getTime(),
+      );
       assert.equal(issued.leaf.notAfter.getTime(), end);
       assert.ok(issued.leaf.notBefore >= active.certificate.notBefore);
       this.#alive.push(issued);
@@ -66,14 +80,18 @@ class Life {
     const published = rootsInUse(this.state, this.now).map(({ certificate }) => certificate);
     for (const trusted of [published, this.#fetched.filter(({ notAfter }) => notAfter > this.now)])
       for (const issued of trusted.length > 0 ? this.#alive : [])
-        assert.ok(await this.#verifies(issued, trusted), `a leaf that is alive does not verify at hour ${this.hour}`);
+        assert.ok(
+          await this.#verifies(issued, trusted),
+          `a leaf that is alive does not verify at hour ${this.hour}`,
+        );
     this.#fetched = published;
   }
 
   /** A path that was found holds for as long as its certificates do, and its root is trusted. */
   async #verifies(issued: Issued, trusted: readonly Certificate[]): Promise<boolean> {
     const holds = (path: readonly Certificate[]) =>
-      path.every((one) => inForce(one, this.now)) && trusted.some(({ id }) => id === path.at(-1)?.id);
+      path.every((one) => inForce(one, this.now)) &&
+      trusted.some(({ id }) => id === path.at(-1)?.id);
     if (issued.paths.some(holds)) return true;
     for (const root of trusted) {
       const path = await findPath(issued.leaf, issued.intermediates, root, this.now);
@@ -112,7 +130,9 @@ class Life {
     await this.check();
   }
 
-  /** The moment of the end: a millisecond before it leaves are signed, from it on they are refused. */
+  /**
+   * The moment of the end: a millisecond before it leaves are signed, from it on they are refused.
+   */
   async end(): Promise<void> {
     const { notAfter } = activeRoot(this.state).certificate;
     await this.until((notAfter.getTime() - createFakeClock().now().getTime()) / HOUR - 0.5);
@@ -125,7 +145,12 @@ class Life {
         assert.ok(error instanceof NotReadyError);
         assert.equal(error.code, "ca_expired");
         const date = notAfter.toISOString().slice(0, 19).replace("T", " ");
-        assert.ok(error.message.startsWith(`root expired: certificate expired, expiration date: ${date} +0000 UTC`), error.message);
+        assert.ok(
+          error.message.startsWith(
+            `root expired: certificate expired, expiration date: ${date} +0000 UTC`,
+          ),
+          error.message,
+        );
         return true;
       });
       assert.match(manager.obstacle() ?? "", /^root expired/);
@@ -148,12 +173,15 @@ describe("the life of a CA", () => {
     life = new Life(ca, late, webCsr());
   });
 
-  it("leaves verify through rotations, prunes, the end of the root and two recoveries", { timeout: 60_000 }, async () => {
+  it("leaves verify through rotations, prunes, the end of the root and two recoveries", {
+    timeout: 60_000,
+  }, async () => {
     await life.check();
     await life.until(20);
     await life.change((manager) => manager.rotate(NOW));
     assert.equal(life.state.roots.length, 2);
-    // Due at 22; the first look that finds it so is half an hour later, and confirmed an eighth of an hour after that.
+    // Due at 22; the first look that finds it so is half an hour later, and confirmed an eighth of
+    // an hour after that.
     await life.until(22.5);
     assert.equal(life.state.roots.length, 2);
     await life.until(23);
@@ -162,11 +190,17 @@ describe("the life of a CA", () => {
     assert.deepEqual(life.state.provider.retired, {});
 
     await life.until(30);
-    await life.change((manager) => manager.configure(configuration({ ...SHORT, LeafCertTTL: "5h" })));
+    await life.change((manager) =>
+      manager.configure(configuration({ ...SHORT, LeafCertTTL: "5h" })),
+    );
     await life.until(40);
-    await life.change((manager) => manager.configure(configuration({ ...SHORT, LeafCertTTL: "5h", PrivateKeyBits: 384 })));
+    await life.change((manager) =>
+      manager.configure(configuration({ ...SHORT, LeafCertTTL: "5h", PrivateKeyBits: 384 })),
+    );
     await life.until(41);
-    await life.change((manager) => manager.configure(configuration({ ...SHORT, PrivateKeyBits: 384 })));
+    await life.change((manager) =>
+      manager.configure(configuration({ ...SHORT, PrivateKeyBits: 384 })),
+    );
     await life.until(51);
     assert.equal(life.state.roots.length, 2);
     await life.until(51.5);
@@ -175,18 +209,24 @@ describe("the life of a CA", () => {
     await life.end();
     assert.equal(life.hour, 140);
     const { cert, key } = suppliedRoot();
-    await life.recover((manager) => manager.configure(configuration({ ...SHORT, PrivateKey: key, RootCert: cert })));
+    await life.recover((manager) =>
+      manager.configure(configuration({ ...SHORT, PrivateKey: key, RootCert: cert })),
+    );
     assert.deepEqual(activeRoot(life.state).intermediates, []);
     await life.until(151);
     assert.equal(life.state.roots.length, 2);
     await life.until(151.5);
     assert.equal(life.state.roots.length, 1);
-    await life.change((manager) => manager.configure(configuration({ ...SHORT, PrivateKeyBits: 521 })));
+    await life.change((manager) =>
+      manager.configure(configuration({ ...SHORT, PrivateKeyBits: 521 })),
+    );
     await life.until(160);
 
     await life.end();
     assert.equal(life.hour, 251.5);
-    await life.recover((manager) => manager.configure(configuration({ ...SHORT, PrivateKeyBits: 256 })));
+    await life.recover((manager) =>
+      manager.configure(configuration({ ...SHORT, PrivateKeyBits: 256 })),
+    );
     await life.until(252);
     await life.change((manager) => manager.rotate(NOW));
     await life.until(260);
@@ -199,7 +239,9 @@ describe("the life of a CA", () => {
 
   it("leaves verify where the old root ends before the new one may be pruned", async () => {
     await life.until(95);
-    await life.change((manager) => manager.configure(configuration({ ...SHORT, LeafCertTTL: "6h", RootCertTTL: "300h" })));
+    await life.change((manager) =>
+      manager.configure(configuration({ ...SHORT, LeafCertTTL: "6h", RootCertTTL: "300h" })),
+    );
     await life.change((manager) => manager.rotate(NOW));
     assert.equal(activeRoot(life.state).intermediates.length, 1);
     await life.until(99.5);
@@ -221,7 +263,9 @@ describe("the life of a CA", () => {
     const roots = [suppliedRoot(), suppliedRoot()];
     for (let turn = 0; turn < 12; turn++) {
       const { cert, key } = roots[turn % 2] ?? suppliedRoot();
-      await life.change((manager) => manager.configure(configuration({ ...SHORT, PrivateKey: key, RootCert: cert })));
+      await life.change((manager) =>
+        manager.configure(configuration({ ...SHORT, PrivateKey: key, RootCert: cert })),
+      );
       await life.until(turn + 1);
       assert.ok(life.state.roots.length <= 3);
     }

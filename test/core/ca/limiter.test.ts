@@ -14,7 +14,12 @@ let limiter: Limiter;
 
 beforeEach(() => {
   clock = createFakeClock();
-  limiter = createLimiter(clock, { maxPendingLeaves: 10, maxWorkingLeaves: 4, maxQueueMs: 500, renewalShare: 0 });
+  limiter = createLimiter(clock, {
+    maxPendingLeaves: 10,
+    maxWorkingLeaves: 4,
+    maxQueueMs: 500,
+    renewalShare: 0,
+  });
 });
 
 /** Takes a turn, works and gives the turn back, as issuing a leaf does. */
@@ -125,7 +130,10 @@ describe("createLimiter() with CSRMaxPerSecond", () => {
   it("enter() takes a rate below one a second", async () => {
     const slow: Limits = { csrMaxPerSecond: 0.5, csrMaxConcurrent: null };
     await quick(slow);
-    await assert.rejects(quick(slow), (error: unknown) => limited(error) && (error as RateLimitedError).retryAfterMs === 2000);
+    await assert.rejects(
+      quick(slow),
+      (error: unknown) => limited(error) && (error as RateLimitedError).retryAfterMs === 2000,
+    );
     clock.advance(2000);
     assert.equal(await quick(slow), "done");
   });
@@ -266,7 +274,12 @@ describe("createLimiter() without limits", () => {
 describe("createLimiter() with a share for renewals", () => {
   const one: Limits = { csrMaxPerSecond: null, csrMaxConcurrent: 1 };
   beforeEach(() => {
-    limiter = createLimiter(clock, { maxPendingLeaves: 8, maxWorkingLeaves: 2, maxQueueMs: 500, renewalShare: 0.25 });
+    limiter = createLimiter(clock, {
+      maxPendingLeaves: 8,
+      maxWorkingLeaves: 2,
+      maxQueueMs: 500,
+      renewalShare: 0.25,
+    });
   });
 
   it("arrive() keeps a share of the room for renewals (consul#12593)", () => {

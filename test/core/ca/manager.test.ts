@@ -1,5 +1,6 @@
 /**
- * The manager over the memory store: the first root, changes that keep the root, comparison of indexes, and who waits.
+ * The manager over the memory store: the first root, changes that keep the root, comparison of
+ * indexes, and who waits.
  * @module
  */
 import assert from "node:assert/strict";
@@ -7,11 +8,26 @@ import { before, beforeEach, describe, it } from "node:test";
 import { providers } from "../../../providers/index.ts";
 import type { CaManager } from "../../../src/core/ca/manager.ts";
 import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
-import { type CaError, ConfigError, ConflictError, NotReadyError } from "../../../src/core/errors.ts";
+import {
+  type CaError,
+  ConfigError,
+  ConflictError,
+  NotReadyError,
+} from "../../../src/core/errors.ts";
 import type { ProviderType } from "../../../src/core/provider.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { passing } from "../../fakes/clock.ts";
-import { BOOTSTRAP, CLUSTER, gatedProviders, HOUR, replica, requireRefused, requireSigning, visible, webCsr } from "./harness.ts";
+import {
+  BOOTSTRAP,
+  CLUSTER,
+  gatedProviders,
+  HOUR,
+  replica,
+  requireRefused,
+  requireSigning,
+  visible,
+  webCsr,
+} from "./harness.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
 
@@ -36,7 +52,12 @@ const coded = (code: string, text?: string | RegExp) => (error: CaError) => {
 };
 /** For use where the error itself is compared. */
 const rejected = (code: string, text?: string | RegExp) => (error: unknown) => {
-  assert.ok(error instanceof NotReadyError || error instanceof ConflictError || error instanceof ConfigError, String(error));
+  assert.ok(
+    error instanceof NotReadyError ||
+      error instanceof ConflictError ||
+      error instanceof ConfigError,
+    String(error),
+  );
   coded(code, text)(error);
   return true;
 };
@@ -45,8 +66,15 @@ describe("bootstrap", () => {
   it("tick() makes one cluster with one root where two managers race for it", async () => {
     for (let round = 0; round < 5; round++) {
       const first = await createTestCa({ started: false });
-      const second = await replica(first, "second", { bootstrap: { ...BOOTSTRAP, clusterId: null } });
-      await Promise.allSettled([first.manager.tick(), second.tick(), first.manager.tick(), second.tick()]);
+      const second = await replica(first, "second", {
+        bootstrap: { ...BOOTSTRAP, clusterId: null },
+      });
+      await Promise.allSettled([
+        first.manager.tick(),
+        second.tick(),
+        first.manager.tick(),
+        second.tick(),
+      ]);
       await first.manager.refresh();
       await second.refresh();
       assert.equal(stateOf(first.manager).commitId, stateOf(second).commitId);
@@ -85,7 +113,9 @@ describe("bootstrap", () => {
   it("tick() never bootstraps again", async () => {
     const state = stateOf();
     await manager.tick();
-    const other = await replica(ca, "other", { bootstrap: { ...BOOTSTRAP, clusterId: null, config: { PrivateKeyType: "rsa" } } });
+    const other = await replica(ca, "other", {
+      bootstrap: { ...BOOTSTRAP, clusterId: null, config: { PrivateKeyType: "rsa" } },
+    });
     await manager.close();
     await other.tick();
     assert.equal(stateOf(other).commitId, state.commitId);
@@ -93,16 +123,28 @@ describe("bootstrap", () => {
 
   it("require() and sign() say that the CA has not finished initializing before there is a state", async () => {
     const empty = await createTestCa({ started: false });
-    assert.throws(() => empty.manager.require(), rejected("ca_uninitialized", "CA has not finished initializing"));
+    assert.throws(
+      () => empty.manager.require(),
+      rejected("ca_uninitialized", "CA has not finished initializing"),
+    );
     await assert.rejects(empty.manager.sign(csr), rejected("ca_uninitialized"));
-    await assert.rejects(empty.manager.configure(configuration(null)), rejected("ca_uninitialized"));
+    await assert.rejects(
+      empty.manager.configure(configuration(null)),
+      rejected("ca_uninitialized"),
+    );
     await assert.rejects(empty.manager.rotate(NOW), rejected("ca_uninitialized"));
     assert.equal(empty.backend.document, null);
   });
 
   it("tick() stores nothing where the first configuration is refused", async () => {
-    const refused = await createTestCa({ started: false, bootstrap: { ...BOOTSTRAP, config: { LeafCertTTL: "1s" } } });
-    await assert.rejects(refused.manager.tick(), rejected("config_invalid", /^error configuring provider: leaf cert TTL must be/));
+    const refused = await createTestCa({
+      started: false,
+      bootstrap: { ...BOOTSTRAP, config: { LeafCertTTL: "1s" } },
+    });
+    await assert.rejects(
+      refused.manager.tick(),
+      rejected("config_invalid", /^error configuring provider: leaf cert TTL must be/),
+    );
     assert.equal(refused.backend.document, null);
   });
 });
@@ -112,7 +154,10 @@ describe("configure()", () => {
     await manager.configure(configuration({ PrivateKeyBits: 384 }));
     const before = stateOf();
     assert.equal(activeRoot(before).intermediates.length, 1);
-    assert.equal(await manager.configure(configuration({ PrivateKeyBits: 384, LeafCertTTL: "5h" })), true);
+    assert.equal(
+      await manager.configure(configuration({ PrivateKeyBits: 384, LeafCertTTL: "5h" })),
+      true,
+    );
     const after = stateOf();
     assert.deepEqual(visible(after).roots, visible(before).roots);
     assert.deepEqual(after.provider, before.provider);
@@ -136,11 +181,17 @@ describe("configure()", () => {
     await requireRefused(
       ca,
       csr,
-      (to) => to.configure(configuration({ LeafCertTTL: "1s", PrivateKeyType: "dsa", RootCertTTL: "1h" })),
+      (to) =>
+        to.configure(
+          configuration({ LeafCertTTL: "1s", PrivateKeyType: "dsa", RootCertTTL: "1h" }),
+        ),
       (error) => {
         coded("config_invalid", /^error configuring provider: /)(error);
         assert.ok(error instanceof ConfigError);
-        assert.deepEqual(new Set(error.violations.map(({ field }) => field)), new Set(["RootCertTTL", "LeafCertTTL", "PrivateKeyType"]));
+        assert.deepEqual(
+          new Set(error.violations.map(({ field }) => field)),
+          new Set(["RootCertTTL", "LeafCertTTL", "PrivateKeyType"]),
+        );
       },
     );
   });
@@ -166,8 +217,17 @@ describe("configure()", () => {
       manager.configure(configuration(config, { modifyIndex }));
     assert.equal(await change({ LeafCertTTL: "5h" }, stale), true);
     for (const modifyIndex of [stale, indexOf(stateOf()) + 1n, 1n << 63n])
-      for (const config of [{ LeafCertTTL: "6h" }, { PrivateKeyBits: 384 }, { PrivateKeyType: "rsa" }])
-        await requireRefused(ca, csr, () => change(config, modifyIndex), coded("index_mismatch", "ModifyIndex did not match existing"));
+      for (const config of [
+        { LeafCertTTL: "6h" },
+        { PrivateKeyBits: 384 },
+        { PrivateKeyType: "rsa" },
+      ])
+        await requireRefused(
+          ca,
+          csr,
+          () => change(config, modifyIndex),
+          coded("index_mismatch", "ModifyIndex did not match existing"),
+        );
     assert.equal(await change({ LeafCertTTL: "6h" }, indexOf(stateOf())), true);
     assert.equal(await change({ LeafCertTTL: "7h" }, 0n), true);
   });
@@ -177,7 +237,10 @@ describe("configure()", () => {
     await other.refresh();
     const seen = indexOf(stateOf());
     await other.configure(configuration({ LeafCertTTL: "5h" }, { modifyIndex: seen }));
-    await assert.rejects(manager.configure(configuration({ LeafCertTTL: "6h" }, { modifyIndex: seen })), rejected("index_mismatch"));
+    await assert.rejects(
+      manager.configure(configuration({ LeafCertTTL: "6h" }, { modifyIndex: seen })),
+      rejected("index_mismatch"),
+    );
     assert.deepEqual(stateOf().config.config, { LeafCertTTL: "5h" });
   });
 });
@@ -193,13 +256,19 @@ describe("two changes at once", () => {
     await reached;
     for (const replica of [first.manager, other]) {
       const busy = rejected("operation_running", 'CA is already in state "RECONFIGURING"');
-      await assert.rejects(passing(first.clock, replica.configure(configuration({ LeafCertTTL: "5h" }))), busy);
+      await assert.rejects(
+        passing(first.clock, replica.configure(configuration({ LeafCertTTL: "5h" }))),
+        busy,
+      );
       await assert.rejects(passing(first.clock, replica.rotate(NOW)), busy);
       await requireSigning(replica, csr, first.clock.now());
     }
     open();
     assert.equal(await running, true);
-    assert.equal(await other.configure(configuration({ PrivateKeyBits: 384, LeafCertTTL: "5h" })), true);
+    assert.equal(
+      await other.configure(configuration({ PrivateKeyBits: 384, LeafCertTTL: "5h" })),
+      true,
+    );
     assert.equal(stateOf(other).roots.length, 2);
   });
 
@@ -269,7 +338,8 @@ describe("two changes at once", () => {
   it("configure() called twice in the same moment changes the CA once", async () => {
     const outcomes = await Promise.allSettled([1, 2, 3].map(() => manager.rotate(NOW)));
     assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
-    for (const outcome of outcomes) if (outcome.status === "rejected") rejected("operation_running")(outcome.reason);
+    for (const outcome of outcomes)
+      if (outcome.status === "rejected") rejected("operation_running")(outcome.reason);
     assert.equal(stateOf().roots.length, 2);
   });
 });

@@ -1,5 +1,6 @@
 /**
- * A CA that was made while the clock was ahead: it signs nothing that is not valid yet, and says why and what to do.
+ * A CA that was made while the clock was ahead: it signs nothing that is not valid yet, and says
+ * why and what to do.
  * @module
  */
 import assert from "node:assert/strict";
@@ -42,7 +43,10 @@ describe("a CA that was made while the clock was ahead", () => {
       await assert.rejects(ca.manager.sign(csr), notYet(says));
       assert.match(ca.manager.obstacle() ?? "", says);
       ca.clock.advance(notBefore.getTime() - ca.clock.now().getTime() - 1);
-      await assert.rejects(ca.manager.sign(csr), notYet(/^Cannot sign leaf: the root is not valid before/));
+      await assert.rejects(
+        ca.manager.sign(csr),
+        notYet(/^Cannot sign leaf: the root is not valid before/),
+      );
       ca.clock.advance(1);
       assert.equal(ca.manager.obstacle(), null);
       await requireSigning(ca.manager, csr, ca.clock.now());
@@ -51,7 +55,10 @@ describe("a CA that was made while the clock was ahead", () => {
   it("answers 503 with the reason, and /readyz as well", async () => {
     const test = await createTestApp({}, await madeAhead(48));
     const signed = await test.fetch("/v1/connect/ca/sign", { method: "PUT", body: csr });
-    assert.deepEqual([signed.status, /the root is not valid before .*clock was ahead/.test(await signed.text())], [503, true]);
+    assert.deepEqual(
+      [signed.status, /the root is not valid before .*clock was ahead/.test(await signed.text())],
+      [503, true],
+    );
     assert.equal((await test.fetch("/readyz")).status, 503);
     assert.equal((await test.fetch("/v1/connect/ca/roots")).status, 200);
   });
@@ -60,11 +67,18 @@ describe("a CA that was made while the clock was ahead", () => {
     const ca = await madeAhead(48);
     const { active } = ca.manager.require();
     const before = ca.backend.document;
-    for (const change of [() => ca.manager.rotate(NOW), () => ca.manager.configure(configuration({ PrivateKeyBits: 384 }))])
+    for (const change of [
+      () => ca.manager.rotate(NOW),
+      () => ca.manager.configure(configuration({ PrivateKeyBits: 384 })),
+    ])
       await assert.rejects(change(), (error: unknown) => {
         assert.ok(error instanceof ConfigError, String(error));
         const why = `root ${active.id}: it is not valid before ${active.certificate.notBefore.toISOString()}, and the clock says `;
-        assert.ok(error.message.includes(why) && error.message.includes("it was made while a clock was ahead"), error.message);
+        assert.ok(
+          error.message.includes(why) &&
+            error.message.includes("it was made while a clock was ahead"),
+          error.message,
+        );
         return true;
       });
     assert.equal(ca.backend.document, before);
@@ -85,13 +99,22 @@ describe("a CA that was made while the clock was ahead", () => {
       ...type,
       async open(record, root, context) {
         const provider = await type.open(record, root, context);
-        return { ...provider, issuer: { ...provider.issuer, notBefore: new Date(provider.issuer.notBefore.getTime() + ahead) } };
+        return {
+          ...provider,
+          issuer: {
+            ...provider.issuer,
+            notBefore: new Date(provider.issuer.notBefore.getTime() + ahead),
+          },
+        };
       },
     }));
     const ca = await createTestCa({ bootstrap: BOOTSTRAP, providers });
     ahead = 10 * HOUR;
     const document = ca.backend.document;
-    await assert.rejects(ca.manager.rotate(NOW), notYet(/^Cannot use the new issuer: it is not valid before .*the store's clock says/));
+    await assert.rejects(
+      ca.manager.rotate(NOW),
+      notYet(/^Cannot use the new issuer: it is not valid before .*the store's clock says/),
+    );
     assert.equal(ca.backend.document, document);
     ahead = 0;
     await requireSigning(ca.manager, csr, ca.clock.now());
@@ -105,7 +128,13 @@ describe("a certificate that would end before it begins", () => {
     const { notBefore, notAfter } = leafValidity(root.certificate, root.certificate, HOUR, later);
     assert.ok(notBefore >= notAfter, "what sign() refuses");
     const key = await generateCaKey({ type: "ec", bits: 256 });
-    const options = { clusterId: "c", provider: "consul", ttlMs: HOUR, now: new Date(later.getTime() + 2 * HOUR), random: systemRandom };
+    const options = {
+      clusterId: "c",
+      provider: "consul",
+      ttlMs: HOUR,
+      now: new Date(later.getTime() + 2 * HOUR),
+      random: systemRandom,
+    };
     await assert.rejects(createIntermediate(key.info, root, options), { code: "invariant" });
   });
 });

@@ -1,5 +1,6 @@
 /**
- * The line of cross-signed certificates as OpenSSL sees it, which takes the first issuer that fits and never comes back.
+ * The line of cross-signed certificates as OpenSSL sees it, which takes the first issuer that fits
+ * and never comes back.
  * @module
  */
 import assert from "node:assert/strict";
@@ -13,7 +14,8 @@ import { createFakeClock } from "../../fakes/clock.ts";
 import { BOOTSTRAP, HOUR, rootsInUse, type SuppliedRoot, suppliedRoot, webCsr } from "./harness.ts";
 
 /** openssl's form of an instant. */
-const stamp = (instant: Date): string => `${instant.toISOString().replace(/[-:T]/g, "").slice(0, 14)}Z`;
+const stamp = (instant: Date): string =>
+  `${instant.toISOString().replace(/[-:T]/g, "").slice(0, 14)}Z`;
 
 async function requireVerified({ manager, clock }: TestCa): Promise<number> {
   const { certificatePem } = await manager.sign(webCsr());
@@ -25,13 +27,18 @@ async function requireVerified({ manager, clock }: TestCa): Promise<number> {
       const root = join(folder, "root.pem");
       writeFileSync(root, pemOf(certificate));
       const at = String(Math.floor(clock.now().getTime() / 1000));
-      execFileSync("openssl", ["verify", "-x509_strict", "-attime", at, "-CAfile", root, "-untrusted", leaf, leaf], { stdio: "pipe" });
+      execFileSync(
+        "openssl",
+        ["verify", "-x509_strict", "-attime", at, "-CAfile", root, "-untrusted", leaf, leaf],
+        { stdio: "pipe" },
+      );
     }
   });
   return targets.length;
 }
 
-const supply = (ca: TestCa, { cert, key }: SuppliedRoot) => ca.manager.configure(configuration({ PrivateKey: key, RootCert: cert }));
+const supply = (ca: TestCa, { cert, key }: SuppliedRoot) =>
+  ca.manager.configure(configuration({ PrivateKey: key, RootCert: cert }));
 
 describe("a leaf under each published root, taken alone, by openssl", () => {
   it("verifies after the CA went back to a root that is still listed", async () => {

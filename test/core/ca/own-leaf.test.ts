@@ -1,5 +1,6 @@
 /**
- * Which leaves are ours: those of the issuers that are recorded under a published root that was not abandoned.
+ * Which leaves are ours: those of the issuers that are recorded under a published root that was not
+ * abandoned.
  * @module
  */
 import assert from "node:assert/strict";
@@ -10,17 +11,33 @@ import type { CaState } from "../../../src/core/ca/state.ts";
 import { bootstrap, prune, renewIssuer, rotate } from "../../../src/core/ca/transitions.ts";
 import { trusted } from "../../../src/core/deletion-time.ts";
 import { DeniedError } from "../../../src/core/errors.ts";
-import { type Authority, createIntermediate, generateCaKey } from "../../../src/core/x509/authority.ts";
+import {
+  type Authority,
+  createIntermediate,
+  generateCaKey,
+} from "../../../src/core/x509/authority.ts";
 import { type Certificate, readCertificate } from "../../../src/core/x509/certificate.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
 import { systemRandom } from "../../fakes/clock.ts";
 import { CLUSTER, HOUR } from "./harness.ts";
-import { at, CONFIG, commitId, crossed, firstState, makeLeaf, makeRoot, newRoot, type PoolRoot, rotated } from "./pool.ts";
+import {
+  at,
+  CONFIG,
+  commitId,
+  crossed,
+  firstState,
+  makeLeaf,
+  makeRoot,
+  newRoot,
+  type PoolRoot,
+  rotated,
+} from "./pool.ts";
 
 const TTL = 72 * HOUR;
 
 /** A leaf of an hour's life, signed at `now`. */
-const leafOf = (by: Authority, now: Date, hours = 1) => makeLeaf(by, now, new Date(now.getTime() + hours * HOUR));
+const leafOf = (by: Authority, now: Date, hours = 1) =>
+  makeLeaf(by, now, new Date(now.getTime() + hours * HOUR));
 
 async function refused(leaf: Certificate, state: CaState, now: Date, why: RegExp): Promise<void> {
   await assert.rejects(requireOwnLeaf(leaf, state, now), (error: unknown) => {
@@ -31,12 +48,22 @@ async function refused(leaf: Certificate, state: CaState, now: Date, why: RegExp
   assert.equal(await isOwnLeaf(leaf, state, now), false);
 }
 
-const NOT_OURS = /not of this CA: no issuer of a published root signed it, or its root was abandoned$/;
+const NOT_OURS =
+  /not of this CA: no issuer of a published root signed it, or its root was abandoned$/;
 
 async function intermediateOf(root: PoolRoot, ttlHours = 5000): Promise<Authority> {
   const key = await generateCaKey({ type: "ec", bits: 256 });
-  const options = { clusterId: CLUSTER, provider: "vault", now: at(0), random: systemRandom, ttlMs: ttlHours * HOUR };
-  return { certificate: await createIntermediate(key.info, root, options), privateKey: key.privateKey };
+  const options = {
+    clusterId: CLUSTER,
+    provider: "vault",
+    now: at(0),
+    random: systemRandom,
+    ttlMs: ttlHours * HOUR,
+  };
+  return {
+    certificate: await createIntermediate(key.info, root, options),
+    privateKey: key.privateKey,
+  };
 }
 
 const below = (root: PoolRoot, { certificate }: Authority) => ({
@@ -53,13 +80,24 @@ describe("requireOwnLeaf()", () => {
   });
 
   it("takes a leaf of the active root and of a retired one, and gives its identity", async () => {
-    const state = await rotated(firstState(root(a), TTL), [root(a)], { to: root(b), now: at(1), leafTtlMs: TTL });
+    const state = await rotated(firstState(root(a), TTL), [root(a)], {
+      to: root(b),
+      now: at(1),
+      leafTtlMs: TTL,
+    });
     for (const by of [root(a), root(b)])
-      assert.equal(await requireOwnLeaf(await leafOf(by, at(1)), state, at(1.5)), `spiffe://${CLUSTER}.consul/agent/server/dc/dc1`);
+      assert.equal(
+        await requireOwnLeaf(await leafOf(by, at(1)), state, at(1.5)),
+        `spiffe://${CLUSTER}.consul/agent/server/dc/dc1`,
+      );
   });
 
   it("refuses a leaf of a root that was abandoned, although a cross-signed certificate leads from it to a published root", async () => {
-    const two = await rotated(firstState(root(a), TTL), [root(a), root(b)], { to: root(b), now: at(1), leafTtlMs: TTL });
+    const two = await rotated(firstState(root(a), TTL), [root(a), root(b)], {
+      to: root(b),
+      now: at(1),
+      leafTtlMs: TTL,
+    });
     const three = rotate(two, commitId(), {
       config: CONFIG,
       root: newRoot(root(c)),
@@ -70,14 +108,25 @@ describe("requireOwnLeaf()", () => {
     });
     const forged = await leafOf(root(b), at(2));
     // What the thief of b's key shows: b certified by a, which is published.
-    assert.notEqual(await findPath(forged, [await crossed(root(b), root(a), at(1))], root(a).certificate, at(2)), null);
+    assert.notEqual(
+      await findPath(forged, [await crossed(root(b), root(a), at(1))], root(a).certificate, at(2)),
+      null,
+    );
     await refused(forged, three, at(2), NOT_OURS);
     assert.ok(await isOwnLeaf(await leafOf(root(a), at(2)), three, at(2)));
   });
 
   it("refuses a leaf of a root that was pruned, whatever leads from it to a published root", async () => {
-    const two = await rotated(firstState(root(a), TTL), [root(a), root(b)], { to: root(b), now: at(1), leafTtlMs: TTL });
-    const three = await rotated(two, [root(a), root(b)], { to: root(c), now: at(2), leafTtlMs: 10 * TTL });
+    const two = await rotated(firstState(root(a), TTL), [root(a), root(b)], {
+      to: root(b),
+      now: at(1),
+      leafTtlMs: TTL,
+    });
+    const three = await rotated(two, [root(a), root(b)], {
+      to: root(c),
+      now: at(2),
+      leafTtlMs: 10 * TTL,
+    });
     const later = at(2 + 2 * 72 + 1);
     const pruned = prune(three, commitId(), DEFAULT_POLICY, trusted(later));
     assert.deepEqual(pruned.roots.map(({ id }) => id).includes(root(b).certificate.id), false);
@@ -87,9 +136,14 @@ describe("requireOwnLeaf()", () => {
   it("takes a leaf of an issuer that was renewed since, until no leaf of it can be alive", async () => {
     const [first, second] = [await intermediateOf(root(a)), await intermediateOf(root(a))];
     const state = bootstrap(CLUSTER, commitId(), CONFIG, below(root(a), first), TTL, at(0));
-    const issuing = { issuerKeyId: second.certificate.subjectKeyId as Uint8Array, issuers: [second.certificate], now: at(10) };
+    const issuing = {
+      issuerKeyId: second.certificate.subjectKeyId as Uint8Array,
+      issuers: [second.certificate],
+      now: at(10),
+    };
     const renewed = renewIssuer(state, commitId(), {}, issuing);
-    for (const by of [first, second]) assert.ok(await isOwnLeaf(await leafOf(by, at(20)), renewed, at(20)));
+    for (const by of [first, second])
+      assert.ok(await isOwnLeaf(await leafOf(by, at(20)), renewed, at(20)));
     // The leaf ends after every leaf that the first signed for us, or is shown after that time.
     await refused(await leafOf(first, at(20), 200), renewed, at(20), NOT_OURS);
     await refused(await leafOf(first, at(160)), renewed, at(160), NOT_OURS);
@@ -99,9 +153,19 @@ describe("requireOwnLeaf()", () => {
   it("takes a leaf of a retired root's issuer, which no published certificate shows any more", async () => {
     const issuer = await intermediateOf(root(a));
     const state = bootstrap(CLUSTER, commitId(), CONFIG, below(root(a), issuer), TTL, at(0));
-    const rotation = { config: CONFIG, chain: [await crossed(root(b), root(a), at(5))], leftByForce: [], leafTtlMs: TTL, now: at(5) };
+    const rotation = {
+      config: CONFIG,
+      chain: [await crossed(root(b), root(a), at(5))],
+      leftByForce: [],
+      leafTtlMs: TTL,
+      now: at(5),
+    };
     const next = rotate(state, commitId(), { ...rotation, root: newRoot(root(b)) });
-    assert.ok(next.roots.every(({ intermediates }) => !intermediates.some(({ id }) => id === issuer.certificate.id)));
+    assert.ok(
+      next.roots.every(
+        ({ intermediates }) => !intermediates.some(({ id }) => id === issuer.certificate.id),
+      ),
+    );
     assert.ok(await isOwnLeaf(await leafOf(issuer, at(4)), next, at(4.5)));
   });
 
@@ -109,7 +173,10 @@ describe("requireOwnLeaf()", () => {
     const [ours, theirs] = [await intermediateOf(root(a)), await intermediateOf(root(a))];
     const state = bootstrap(CLUSTER, commitId(), CONFIG, below(root(a), ours), TTL, at(0));
     const foreign = await leafOf(theirs, at(1));
-    assert.notEqual(await findPath(foreign, [theirs.certificate], root(a).certificate, at(1)), null);
+    assert.notEqual(
+      await findPath(foreign, [theirs.certificate], root(a).certificate, at(1)),
+      null,
+    );
     await refused(foreign, state, at(1), NOT_OURS);
     await refused(await leafOf(root(a), at(1)), state, at(1), NOT_OURS);
     // A twin of our issuer by name and key identifier, with another key.
@@ -127,7 +194,11 @@ describe("requireOwnLeaf()", () => {
   });
 
   it("verifies one signature at most for a certificate that names our issuer, and none for any other", async () => {
-    const state = await rotated(firstState(root(a), TTL), [root(a)], { to: root(b), now: at(1), leafTtlMs: TTL });
+    const state = await rotated(firstState(root(a), TTL), [root(a)], {
+      to: root(b),
+      now: at(1),
+      leafTtlMs: TTL,
+    });
     const { verify } = crypto.subtle;
     let verified = 0;
     crypto.subtle.verify = (...args: Parameters<typeof verify>) => {

@@ -83,7 +83,9 @@ describe("plan()", () => {
   });
 
   it("plan() changes nothing of a state, whatever is due", async () => {
-    const state = deeplyFrozen(await turn(await turn(firstState(a, 72 * HOUR), short, 0, 5), b, 0, 9));
+    const state = deeplyFrozen(
+      await turn(await turn(firstState(a, 72 * HOUR), short, 0, 5), b, 0, 9),
+    );
     const copy = structuredClone(state);
     const kinds = new Set<string>();
     for (const hours of [0, 3, 50, 144, 145, 1000, 100_000]) {
@@ -99,7 +101,12 @@ describe("plan()", () => {
 
   it("plan() counts an absent LeafCertTTL as 72 hours", async () => {
     const { manager, clock } = await createTestCa({
-      bootstrap: { clusterId: null, provider: "consul", config: null, forceWithoutCrossSigning: false },
+      bootstrap: {
+        clusterId: null,
+        provider: "consul",
+        config: null,
+        forceWithoutCrossSigning: false,
+      },
     });
     await manager.configure(configuration({ PrivateKeyBits: 384 }));
     clock.advance(144 * HOUR);

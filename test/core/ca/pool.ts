@@ -1,15 +1,30 @@
 /**
- * A small pool of real roots, each with a leaf of its own, that certify each other on demand: material for the pure
- * functions of the CA.
+ * A small pool of real roots, each with a leaf of its own, that certify each other on demand:
+ * material for the pure functions of the CA.
  * @module
  */
 import { hex } from "../../../src/core/bytes.ts";
-import { findCrossing, inOrderOfNeed, poolOf, rootsToReach } from "../../../src/core/ca/crossing.ts";
+import {
+  findCrossing,
+  inOrderOfNeed,
+  poolOf,
+  rootsToReach,
+} from "../../../src/core/ca/crossing.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { activeRoot, type CaState, type RootEntry } from "../../../src/core/ca/state.ts";
-import { bootstrap, type NewConfig, type NewRoot, rotate } from "../../../src/core/ca/transitions.ts";
+import {
+  bootstrap,
+  type NewConfig,
+  type NewRoot,
+  rotate,
+} from "../../../src/core/ca/transitions.ts";
 import { formatSpiffeId, trustDomainOf } from "../../../src/core/spiffe/kinds.ts";
-import { type Authority, createRoot, crossSign, generateCaKey } from "../../../src/core/x509/authority.ts";
+import {
+  type Authority,
+  createRoot,
+  crossSign,
+  generateCaKey,
+} from "../../../src/core/x509/authority.ts";
 import { type Certificate, readCertificate } from "../../../src/core/x509/certificate.ts";
 import { caScheme, sign } from "../../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../../src/core/x509/leaf.ts";
@@ -20,7 +35,11 @@ import { CLUSTER, HOUR } from "./harness.ts";
 
 export const START = new Date("2026-06-01T12:00:00Z");
 export const at = (hours: number): Date => new Date(START.getTime() + hours * HOUR);
-export const CONFIG: NewConfig = { provider: "consul", config: null, forceWithoutCrossSigning: false };
+export const CONFIG: NewConfig = {
+  provider: "consul",
+  config: null,
+  forceWithoutCrossSigning: false,
+};
 
 export interface PoolRoot {
   readonly certificate: Certificate;
@@ -32,13 +51,27 @@ export interface PoolRoot {
 /** One root that lives for `hours` from START on. */
 export async function makeRoot(hours: number): Promise<PoolRoot> {
   const { privateKey, info } = await generateCaKey({ type: "ec", bits: 256 });
-  const options = { now: START, random: systemRandom, clusterId: CLUSTER, provider: "consul", ttlMs: hours * HOUR };
+  const options = {
+    now: START,
+    random: systemRandom,
+    clusterId: CLUSTER,
+    provider: "consul",
+    ttlMs: hours * HOUR,
+  };
   const certificate = await createRoot({ privateKey, info }, options);
-  return { certificate, privateKey, leaf: await makeLeaf({ certificate, privateKey }, certificate.notBefore, certificate.notAfter) };
+  return {
+    certificate,
+    privateKey,
+    leaf: await makeLeaf({ certificate, privateKey }, certificate.notBefore, certificate.notAfter),
+  };
 }
 
 /** A leaf that an authority signs. */
-export async function makeLeaf({ certificate, privateKey }: Authority, notBefore: Date, notAfter: Date): Promise<Certificate> {
+export async function makeLeaf(
+  { certificate, privateKey }: Authority,
+  notBefore: Date,
+  notAfter: Date,
+): Promise<Certificate> {
   const { key } = certificate;
   const template = createLeafTemplate(certificate, caScheme(key, "SHA-256"));
   const draft = template.encode({
@@ -57,11 +90,20 @@ export async function makeLeaf({ certificate, privateKey }: Authority, notBefore
 const crossings = new Map<string, Promise<Certificate>>();
 
 /** `root` certified by `by`, made once for each instant. */
-export function crossed(root: PoolRoot, by: PoolRoot, now: Date = START, until: Date = by.certificate.notAfter): Promise<Certificate> {
+export function crossed(
+  root: PoolRoot,
+  by: PoolRoot,
+  now: Date = START,
+  until: Date = by.certificate.notAfter,
+): Promise<Certificate> {
   const key = `${root.certificate.id} ${by.certificate.id} ${now.getTime()} ${until.getTime()}`;
   const made =
     crossings.get(key) ??
-    crossSign(root.certificate, { certificate: by.certificate, privateKey: by.privateKey }, { now, random: systemRandom, until });
+    crossSign(
+      root.certificate,
+      { certificate: by.certificate, privateKey: by.privateKey },
+      { now, random: systemRandom, until },
+    );
   crossings.set(key, made);
   return made;
 }
@@ -90,10 +132,19 @@ export interface Turn {
   readonly force?: boolean;
 }
 
-/** Rotates, each root of the line certified by the next; under `force` by what there is already alone. */
-export async function rotated(state: CaState, pool: readonly PoolRoot[], { to, now, leafTtlMs, force = false }: Turn): Promise<CaState> {
+/**
+ * Rotates, each root of the line certified by the next; under `force` by what there is already
+ * alone.
+ */
+export async function rotated(
+  state: CaState,
+  pool: readonly PoolRoot[],
+  { to, now, leafTtlMs, force = false }: Turn,
+): Promise<CaState> {
   const old = activeRoot(state);
-  const pretend = state.roots.map((root): RootEntry => (root === old ? { ...root, status: "retired", rotatedOutAt: now } : root));
+  const pretend = state.roots.map(
+    (root): RootEntry => (root === old ? { ...root, status: "retired", rotatedOutAt: now } : root),
+  );
   const targets = rootsToReach(pretend, now).filter(({ id }) => id !== to.certificate.id);
   const certificates = poolOf(state.roots);
   const chain: Certificate[] = [];
@@ -102,15 +153,33 @@ export async function rotated(state: CaState, pool: readonly PoolRoot[], { to, n
   for (const target of inOrderOfNeed(targets, old.intermediates, DEFAULT_POLICY)) {
     const by = pool.find(({ certificate }) => certificate.id === target.id);
     if (by === undefined) throw new TypeError("The target is not of the pool");
-    const known = findCrossing(tip.certificate, target, certificates, to.certificate, now, DEFAULT_POLICY);
+    const known = findCrossing(
+      tip.certificate,
+      target,
+      certificates,
+      to.certificate,
+      now,
+      DEFAULT_POLICY,
+    );
     if (known === undefined && force) {
       leftByForce.push(target.id);
       continue;
     }
-    if (known === undefined && target.id !== old.id && state.provider.retired[target.id] === undefined)
+    if (
+      known === undefined &&
+      target.id !== old.id &&
+      state.provider.retired[target.id] === undefined
+    )
       throw new TypeError("The target's key is gone");
     chain.push(known ?? (await crossed(tip, by, now)));
     tip = by;
   }
-  return rotate(state, commitId(), { config: CONFIG, root: newRoot(to), chain, leftByForce, leafTtlMs, now });
+  return rotate(state, commitId(), {
+    config: CONFIG,
+    root: newRoot(to),
+    chain,
+    leftByForce,
+    leafTtlMs,
+    now,
+  });
 }

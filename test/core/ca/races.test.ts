@@ -1,6 +1,7 @@
 /**
- * What a replica may not do however its own loops, its answers and the others come between: go back to a state that is
- * over, take the store for one that lost writes, trust a clock or a snapshot for longer than it may.
+ * What a replica may not do however its own loops, its answers and the others come between: go back
+ * to a state that is over, take the store for one that lost writes, trust a clock or a snapshot for
+ * longer than it may.
  * @module
  */
 import assert from "node:assert/strict";
@@ -64,7 +65,9 @@ describe("a change that races with others", () => {
 describe("a store that was emptied", () => {
   it("tick() makes the first state where only the grant of a lease was lost", async () => {
     const ca = await createTestCa({ started: false });
-    const [before, after] = [ca.backend, createMemoryBackend(ca.clock)].map((backend) => backend.open(createCodec(ca.sealer), "first"));
+    const [before, after] = [ca.backend, createMemoryBackend(ca.clock)].map((backend) =>
+      backend.open(createCodec(ca.sealer), "first"),
+    );
     assert.ok(before && after);
     let ports = before;
     const first = await replica(ca, "first", {
@@ -117,7 +120,9 @@ describe("what was seen last", () => {
     await ca.manager.configure(configuration({ LeafCertTTL: "5h" }));
     const slow = reader.refresh();
     await ca.manager.configure(configuration({ LeafCertTTL: "6h" }));
-    const taken = new Promise<void>((take) => reader.subscribe(({ state }) => state.index === 3 && take()));
+    const taken = new Promise<void>((take) =>
+      reader.subscribe(({ state }) => state.index === 3 && take()),
+    );
     const quick = reader.refresh();
     await taken;
     // What can be done at once has been done.
@@ -135,7 +140,9 @@ describe("a clock that jumps", () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP, clock, backend });
     const { store } = backend.open(createCodec(ca.sealer), "test");
     let ahead = 0;
-    const failedOver = await replica(ca, "test", { store: { ...store, now: async () => new Date(clock.now().getTime() + ahead) } });
+    const failedOver = await replica(ca, "test", {
+      store: { ...store, now: async () => new Date(clock.now().getTime() + ahead) },
+    });
     await failedOver.heartbeat();
     await failedOver.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
     clock.advance(DEFAULT_POLICY.leaderLeaseMs);
@@ -149,7 +156,10 @@ describe("a clock that jumps", () => {
 
 describe("a replica that was suspended", () => {
   it("sign() refuses a request that it began before it was suspended", async () => {
-    const ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: { ...DEFAULT_POLICY, maxStalenessMs: 300_000 } });
+    const ca = await createTestCa({
+      bootstrap: BOOTSTRAP,
+      policy: { ...DEFAULT_POLICY, maxStalenessMs: 300_000 },
+    });
     const signing = ca.manager.sign(webCsr());
     ca.clock.advance(300_001);
     await assert.rejects(signing, refusedAs("state_stale"));

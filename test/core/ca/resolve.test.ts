@@ -50,7 +50,10 @@ async function united(kept: Partial<RootEntry>, other: Partial<RootEntry>): Prom
       onAbandon: () => assert.fail("Nothing is made outside here"),
     },
   );
-  return snapshot.state.roots.find(({ status }) => status === "retired") ?? assert.fail("The retired root is gone");
+  return (
+    snapshot.state.roots.find(({ status }) => status === "retired") ??
+    assert.fail("The retired root is gone")
+  );
 }
 
 describe("planResolution()", () => {
@@ -59,7 +62,10 @@ describe("planResolution()", () => {
     [5, 3],
   ] as const)
     it(`planResolution() keeps the lower createIndex of a root that both sides have: ${kept} and ${other}`, async () => {
-      const { createIndex, modifyIndex } = await united({ createIndex: kept }, { createIndex: other });
+      const { createIndex, modifyIndex } = await united(
+        { createIndex: kept },
+        { createIndex: other },
+      );
       assert.deepEqual([createIndex, modifyIndex], [3, 8]);
     });
 
@@ -85,7 +91,10 @@ describe("planResolution()", () => {
       [long, short],
     ] as const) {
       const { leafTtlMaxMs, rotatedOutAt, leafIssuers } = await united(kept, other);
-      assert.deepEqual([leafTtlMaxMs, rotatedOutAt, leafIssuers.map(({ leavesUntil }) => leavesUntil)], [90 * HOUR, later, [later]]);
+      assert.deepEqual(
+        [leafTtlMaxMs, rotatedOutAt, leafIssuers.map(({ leavesUntil }) => leavesUntil)],
+        [90 * HOUR, later, [later]],
+      );
     }
   });
 });

@@ -1,5 +1,6 @@
 /**
- * Backups that are restored: with a chain that is longer than the bound, and with roots that the CA has pruned since.
+ * Backups that are restored: with a chain that is longer than the bound, and with roots that the CA
+ * has pruned since.
  * @module
  */
 import assert from "node:assert/strict";
@@ -19,7 +20,12 @@ describe("a backup with a chain that is longer than the bound", () => {
     for (let i = 0; i < 4; i++) await ca.manager.rotate(NOW);
     const backup = ca.manager.require();
     const policy = { ...DEFAULT_POLICY, maxChainLength: 3 };
-    const empty = await createTestCa({ started: false, bootstrap: BOOTSTRAP, policy, sealer: ca.sealer });
+    const empty = await createTestCa({
+      started: false,
+      bootstrap: BOOTSTRAP,
+      policy,
+      sealer: ca.sealer,
+    });
     const strict = await replica(ca, "strict", { policy });
     await strict.refresh();
     for (const [manager, clock] of [
@@ -41,9 +47,13 @@ describe("a backup with a chain that is longer than the bound", () => {
     for (let i = 0; i < 3; i++) await ca.manager.rotate(NOW);
     const backup = ca.manager.require();
     await ca.manager.rotate(NOW);
-    const strict = await replica(ca, "strict", { policy: { ...DEFAULT_POLICY, maxChainLength: 3 } });
+    const strict = await replica(ca, "strict", {
+      policy: { ...DEFAULT_POLICY, maxChainLength: 3 },
+    });
     await strict.refresh();
-    await assert.rejects(strict.restore(backup.state, { forceWithoutCrossSigning: false }), { code: "budget_exceeded" });
+    await assert.rejects(strict.restore(backup.state, { forceWithoutCrossSigning: false }), {
+      code: "budget_exceeded",
+    });
   });
 });
 

@@ -1,5 +1,6 @@
 /**
- * The instant from which a rotation is possible that was refused for the length of its chain: it works then, and not before.
+ * The instant from which a rotation is possible that was refused for the length of its chain: it
+ * works then, and not before.
  * @module
  */
 import assert from "node:assert/strict";
@@ -33,19 +34,27 @@ const refusalOf = (manager: CaManager) =>
 /** The instant that a refused rotation names, which Retry-After must agree with. */
 async function refusedUntil(manager: CaManager, { clock }: Pick<TestCa, "clock">): Promise<number> {
   const { message, retryAfterMs } = await refusalOf(manager);
-  const at = new Date(/possible from (\S+) on, when an old root is pruned/.exec(message)?.[1] ?? "").getTime();
+  const at = new Date(
+    /possible from (\S+) on, when an old root is pruned/.exec(message)?.[1] ?? "",
+  ).getTime();
   assert.equal(at - clock.now().getTime(), retryAfterMs);
   return at;
 }
 
 /** Lets the leader do all that is due until an instant. */
-async function leadUntil(manager: CaManager, { clock }: Pick<TestCa, "clock">, at: number): Promise<void> {
+async function leadUntil(
+  manager: CaManager,
+  { clock }: Pick<TestCa, "clock">,
+  at: number,
+): Promise<void> {
   for (;;) {
     const done = await manager.tick();
     if (done.kind !== "wait") continue;
     const left = at - clock.now().getTime();
     if (left <= 0) return;
-    clock.advance(done.until === null ? left : Math.min(left, done.until.getTime() - clock.now().getTime()));
+    clock.advance(
+      done.until === null ? left : Math.min(left, done.until.getTime() - clock.now().getTime()),
+    );
   }
 }
 
@@ -55,7 +64,9 @@ async function rotateAt(manager: CaManager, ca: Pick<TestCa, "clock">, at: numbe
   await refusalOf(manager);
   await leadUntil(manager, ca, at);
   await manager.rotate(NOW);
-  assert.ok(chainLength(activeRoot(manager.require().state).intermediates) <= POLICY.maxChainLength);
+  assert.ok(
+    chainLength(activeRoot(manager.require().state).intermediates) <= POLICY.maxChainLength,
+  );
   await requireSigning(manager, csr, ca.clock.now());
 }
 
@@ -91,12 +102,16 @@ describe("the instant that a refused rotation names", { timeout: 60_000 }, () =>
   });
 
   it("does not exist if the root that signs now stands in the way, although another root will be pruned", async () => {
-    const ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: { ...POLICY, maxChainLength: 1 } });
+    const ca = await createTestCa({
+      bootstrap: BOOTSTRAP,
+      policy: { ...POLICY, maxChainLength: 1 },
+    });
     const { manager } = ca;
     await manager.configure(configuration({ LeafCertTTL: "720h" }));
     await manager.configure(configuration({ LeafCertTTL: "1h" }));
     await manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
-    // The first root is pruned in two months. If the second one were retired now, it would be pruned long before.
+    // The first root is pruned in two months. If the second one were retired now, it would be
+    // pruned long before.
     const { message, retryAfterMs } = await refusalOf(manager);
     assert.match(message, /and no root will be pruned that makes room/);
     assert.equal(retryAfterMs, undefined);

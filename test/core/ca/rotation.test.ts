@@ -1,5 +1,6 @@
 /**
- * Rotations by the manager: by key type, at once, back to a listed root, by force, at the end of a root, and how many.
+ * Rotations by the manager: by key type, at once, back to a listed root, by force, at the end of a
+ * root, and how many.
  * @module
  */
 import assert from "node:assert/strict";
@@ -11,7 +12,16 @@ import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
 import { type CaError, ConflictError } from "../../../src/core/errors.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
-import { BOOTSTRAP, HOUR, replica, requireRefused, requireSigning, suppliedRoot, webCsr, withoutCrossSigning } from "./harness.ts";
+import {
+  BOOTSTRAP,
+  HOUR,
+  replica,
+  requireRefused,
+  requireSigning,
+  suppliedRoot,
+  webCsr,
+  withoutCrossSigning,
+} from "./harness.ts";
 
 const CROSS_SIGNING =
   "The current CA Provider does not support cross-signing. You can try again with ForceWithoutCrossSigningSet but this may cause disruption - see documentation for more.";
@@ -43,7 +53,9 @@ const mismatch = (error: unknown) => {
 };
 
 describe("configure() with another kind of key", () => {
-  it("configure() rotates for each change of key type or size, and leaves verify under every root", { timeout: 60_000 }, async () => {
+  it("configure() rotates for each change of key type or size, and leaves verify under every root", {
+    timeout: 60_000,
+  }, async () => {
     const kinds = [
       { PrivateKeyType: "ec", PrivateKeyBits: 384 },
       { PrivateKeyType: "rsa", PrivateKeyBits: 2048 },
@@ -88,7 +100,8 @@ describe("rotate()", () => {
     await manager.rotate({ ...NOW, modifyIndex });
     const { document } = ca.backend;
     const other = await replica(ca, "other");
-    for (const replica of [manager, other]) await assert.rejects(replica.rotate({ ...NOW, modifyIndex }), mismatch);
+    for (const replica of [manager, other])
+      await assert.rejects(replica.rotate({ ...NOW, modifyIndex }), mismatch);
     assert.equal(ca.backend.document, document);
     assert.equal(stateOf().roots.length, 2);
   });
@@ -96,9 +109,19 @@ describe("rotate()", () => {
   it("rotate() is refused where root or key were supplied, saying what to do", async () => {
     const { cert, key } = suppliedRoot();
     await manager.configure(configuration({ PrivateKey: key, RootCert: cert }));
-    await requireRefused(ca, csr, (to) => to.rotate(NOW), coded("config_invalid", /^Cannot rotate: the root was supplied\. Supply a new/));
+    await requireRefused(
+      ca,
+      csr,
+      (to) => to.rotate(NOW),
+      coded("config_invalid", /^Cannot rotate: the root was supplied\. Supply a new/),
+    );
     await manager.configure(configuration({ PrivateKey: suppliedRoot().key }));
-    await requireRefused(ca, csr, (to) => to.rotate(NOW), coded("config_invalid", /^Cannot rotate: the key was supplied\. Supply a new/));
+    await requireRefused(
+      ca,
+      csr,
+      (to) => to.rotate(NOW),
+      coded("config_invalid", /^Cannot rotate: the key was supplied\. Supply a new/),
+    );
   });
 
   it("a leaf signed before a rotation verifies under the new listing, and one signed after it under the old", async () => {
@@ -127,7 +150,10 @@ describe("going back", () => {
     assert.equal(activeRoot(stateOf()).createIndex, row.createIndex);
     assert.ok(!(id in stateOf().provider.retired));
     const { certificate, intermediates } = activeRoot(stateOf());
-    assert.ok(!intermediates.some(({ issuer }) => equal(issuer, certificate.subject)), "the root certified itself");
+    assert.ok(
+      !intermediates.some(({ issuer }) => equal(issuer, certificate.subject)),
+      "the root certified itself",
+    );
     await signs();
     await manager.configure(configuration({ PrivateKey: two.key, RootCert: two.cert }));
     assert.equal(activeId(), twoId);
@@ -158,7 +184,10 @@ describe("force", () => {
   });
 
   it("configure() and rotate() are refused in Consul's words where the old root cannot cross-sign, and name it", async () => {
-    for (const work of [(to: CaManager) => to.configure(configuration({ PrivateKeyBits: 384 })), (to: CaManager) => to.rotate(NOW)])
+    for (const work of [
+      (to: CaManager) => to.configure(configuration({ PrivateKeyBits: 384 })),
+      (to: CaManager) => to.rotate(NOW),
+    ])
       await requireRefused(ca, csr, work, (error) => {
         coded("config_invalid")(error);
         assert.ok(error.message.startsWith(CROSS_SIGNING), error.message);
@@ -170,7 +199,9 @@ describe("force", () => {
     const id = activeId();
     const sealed = stateOf().provider.active.key ?? "?";
     assert.ok((ca.backend.document ?? "").includes(sealed));
-    await manager.configure(configuration({ PrivateKeyBits: 384 }, { forceWithoutCrossSigning: true }));
+    await manager.configure(
+      configuration({ PrivateKeyBits: 384 }, { forceWithoutCrossSigning: true }),
+    );
     assert.ok(!(ca.backend.document ?? "").includes(sealed), "the old key is still stored");
     assert.equal(stateOf().roots.find((root) => root.id === id)?.forcedOut, true);
     assert.deepEqual(stateOf().provider.retired, {});
@@ -181,7 +212,12 @@ describe("force", () => {
 
   it("configure() does not take force over from an earlier change", async () => {
     await manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
-    await requireRefused(ca, csr, (to) => to.rotate(NOW), coded("config_invalid", /does not support cross-signing/));
+    await requireRefused(
+      ca,
+      csr,
+      (to) => to.rotate(NOW),
+      coded("config_invalid", /does not support cross-signing/),
+    );
   });
 
   it("configure() needs neither force nor cross-signing for a TTL", async () => {
@@ -190,7 +226,9 @@ describe("force", () => {
   });
 
   it("rotate() with force keeps the road to every root that can cross-sign", async () => {
-    const able = await replica(ca, "able", { providers: (await import("../../../providers/index.ts")).providers });
+    const able = await replica(ca, "able", {
+      providers: (await import("../../../providers/index.ts")).providers,
+    });
     await able.rotate({ ...NOW, forceWithoutCrossSigning: true });
     assert.equal(
       stateOf(able).roots.some(({ forcedOut }) => forcedOut),
@@ -212,9 +250,15 @@ describe("an expired root", () => {
       },
     ]) {
       const config = { LeafCertTTL: "1h", IntermediateCertTTL: "10h", RootCertTTL: "10h" };
-      const short = await createTestCa({ bootstrap: { ...BOOTSTRAP, config }, providers: withoutCrossSigning });
+      const short = await createTestCa({
+        bootstrap: { ...BOOTSTRAP, config },
+        providers: withoutCrossSigning,
+      });
       short.clock.advance(10 * HOUR);
-      await assert.rejects(short.manager.sign(csr), /^NotReadyError: root expired: certificate expired, expiration date:/);
+      await assert.rejects(
+        short.manager.sign(csr),
+        /^NotReadyError: root expired: certificate expired, expiration date:/,
+      );
       await work(short.manager);
       const { state } = short.manager.require();
       assert.equal(state.roots.length, 2);
@@ -234,13 +278,17 @@ describe("the budget", () => {
     assert.ok(rootsBytes(state.roots) <= DEFAULT_POLICY.maxRootsBytes);
   };
 
-  it("rotate() is refused once a leaf's chain would have too many certificates, until the time it names", { timeout: 60_000 }, async () => {
+  it("rotate() is refused once a leaf's chain would have too many certificates, until the time it names", {
+    timeout: 60_000,
+  }, async () => {
     for (let i = 0; i < 6; i++) {
       ca.clock.advance(HOUR);
       await manager.rotate(NOW);
       assert.equal(chainLength(activeRoot(stateOf()).intermediates), i + 2);
     }
-    const oldest = stateOf().roots.toSorted((a, b) => Number(a.rotatedOutAt ?? Infinity) - Number(b.rotatedOutAt ?? Infinity))[0];
+    const oldest = stateOf().roots.toSorted(
+      (a, b) => Number(a.rotatedOutAt ?? Infinity) - Number(b.rotatedOutAt ?? Infinity),
+    )[0];
     assert.ok(oldest !== undefined);
     // Retired five hours ago; 144 h after that it is pruned, once looks of 9 h have found that due.
     const from = new Date(ca.clock.now().getTime() + (2 * 72 + 9 - 5) * HOUR + 1);
@@ -250,7 +298,12 @@ describe("the budget", () => {
     const other = await replica(ca, "configured");
     await other.refresh();
     await requireRefused(ca, csr, (to) => to.rotate(NOW), coded("budget_exceeded", says));
-    await requireRefused(ca, csr, (to) => to.configure(configuration({ PrivateKeyBits: 384 })), coded("budget_exceeded", says));
+    await requireRefused(
+      ca,
+      csr,
+      (to) => to.configure(configuration({ PrivateKeyBits: 384 })),
+      coded("budget_exceeded", says),
+    );
     // What rotates nothing is refused nothing.
     assert.equal(await manager.configure(configuration({ LeafCertTTL: "71h" })), true);
     ca.clock.advance((2 * 72 - 5) * HOUR + 1);
@@ -285,14 +338,21 @@ describe("the budget", () => {
     await signs();
   });
 
-  it("a stored chain that is longer than the bound signs on, and is kept by whatever rotates nothing", { timeout: 60_000 }, async () => {
+  it("a stored chain that is longer than the bound signs on, and is kept by whatever rotates nothing", {
+    timeout: 60_000,
+  }, async () => {
     for (let i = 0; i < 5; i++) await manager.rotate(NOW);
-    const strict = await replica(ca, "strict", { policy: { ...DEFAULT_POLICY, maxChainLength: 3 } });
+    const strict = await replica(ca, "strict", {
+      policy: { ...DEFAULT_POLICY, maxChainLength: 3 },
+    });
     await strict.refresh();
     assert.equal(strict.obstacle(), null);
     await requireSigning(strict, csr, ca.clock.now());
     assert.equal(await strict.configure(configuration({ LeafCertTTL: "71h" })), true);
-    await assert.rejects(strict.rotate(NOW), { code: "budget_exceeded", message: /would have 7 certificates, and at most 3 are allowed/ });
+    await assert.rejects(strict.rotate(NOW), {
+      code: "budget_exceeded",
+      message: /would have 7 certificates, and at most 3 are allowed/,
+    });
     await requireSigning(strict, csr, ca.clock.now());
     await strict.rotate({ ...NOW, forceWithoutCrossSigning: true });
     assert.equal(chainLength(activeRoot(stateOf(strict)).intermediates), 3);
@@ -306,7 +366,10 @@ describe("the budget", () => {
   it("rotate() is refused once one more root would be too large for TLS clients, until the time it names", {
     timeout: 60_000,
   }, async () => {
-    ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: { ...DEFAULT_POLICY, maxChainLength: 32 } });
+    ca = await createTestCa({
+      bootstrap: BOOTSTRAP,
+      policy: { ...DEFAULT_POLICY, maxChainLength: 32 },
+    });
     ({ manager } = ca);
     let refusal: CaError | null = null;
     for (let i = 0; i < 30 && refusal === null; i++) {
@@ -338,7 +401,10 @@ describe("the budget", () => {
   it("rotate() with force is not refused: it leaves the oldest roots behind, and the chain stays within its budget", {
     timeout: 60_000,
   }, async () => {
-    ca = await createTestCa({ bootstrap: BOOTSTRAP, policy: { ...DEFAULT_POLICY, maxChainLength: 32 } });
+    ca = await createTestCa({
+      bootstrap: BOOTSTRAP,
+      policy: { ...DEFAULT_POLICY, maxChainLength: 32 },
+    });
     ({ manager } = ca);
     for (let i = 0; i < 30; i++) {
       ca.clock.advance(1000);
@@ -352,6 +418,7 @@ describe("the budget", () => {
     const left = retired.map(({ forcedOut }) => forcedOut);
     assert.ok(left.includes(true) && left.includes(false));
     assert.ok(left.lastIndexOf(true) < left.indexOf(false), "not the oldest were left");
-    for (const { id, forcedOut } of retired) assert.equal(id in stateOf().provider.retired, !forcedOut);
+    for (const { id, forcedOut } of retired)
+      assert.equal(id in stateOf().provider.retired, !forcedOut);
   });
 });

@@ -1,5 +1,6 @@
 /**
- * Replicas that read an older schema of the state: it is written for them, unless it would lose what access control recorded.
+ * Replicas that read an older schema of the state: it is written for them, unless it would lose
+ * what access control recorded.
  * @module
  */
 import assert from "node:assert/strict";
@@ -10,23 +11,40 @@ import { createCodec } from "../../../src/store/codec.ts";
 import { createTestCa, type TestCa } from "../../fakes/ca.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
-const ACCESS: AccessRecord = { keyId: "k1", bootstrapAccessorId: "11111111-2222-4333-8444-555555555555" };
+const ACCESS: AccessRecord = {
+  keyId: "k1",
+  bootstrapAccessorId: "11111111-2222-4333-8444-555555555555",
+};
 
 /** Commits the state with a record of access control, as another replica would. */
 async function commitAccess({ manager, backend, sealer }: TestCa): Promise<void> {
   const { store, leases } = backend.open(createCodec(sealer), "other");
   const lease = (await leases.acquire("operation", 30_000)) ?? assert.fail();
   const { state } = manager.require();
-  const next: CaState = { ...state, index: state.index + 1, commitId: "a".repeat(32), ancestors: [state.commitId], access: ACCESS };
+  const next: CaState = {
+    ...state,
+    index: state.index + 1,
+    commitId: "a".repeat(32),
+    ancestors: [state.commitId],
+    access: ACCESS,
+  };
   await store.commit(next, { index: state.index, commitId: state.commitId, term: lease.term });
   await leases.release(lease);
   await manager.refresh();
 }
 
 const announce = ({ backend, sealer }: TestCa, schema: number) =>
-  backend
-    .open(createCodec(sealer), "old")
-    .replicas.announce({ id: "old", address: "10.0.0.2:8500", keks: sealer.keks, schema, index: 1, clockOffsetMs: 0 }, 60_000);
+  backend.open(createCodec(sealer), "old").replicas.announce(
+    {
+      id: "old",
+      address: "10.0.0.2:8500",
+      keks: sealer.keks,
+      schema,
+      index: 1,
+      clockOffsetMs: 0,
+    },
+    60_000,
+  );
 
 describe("schemas of the state", () => {
   it("a change is refused while a replica is alive that reads no schema with the record of access control", async () => {

@@ -56,7 +56,10 @@ describe("status", () => {
     const state = { reason: null as string | null };
     const manager = await unwritable(state);
     await manager.start();
-    await assert.rejects(manager.configure({ ...configuration({ PrivateKeyBits: 384 }), modifyIndex: 77n }), ConflictError);
+    await assert.rejects(
+      manager.configure({ ...configuration({ PrivateKeyBits: 384 }), modifyIndex: 77n }),
+      ConflictError,
+    );
     assert.equal(manager.status.changeObstacle, null);
   });
 });

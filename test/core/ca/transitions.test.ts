@@ -7,11 +7,28 @@ import { before, describe, it } from "node:test";
 import { pruneAt } from "../../../src/core/ca/crossing.ts";
 import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
 import { activeRoot, type CaState, type RootEntry } from "../../../src/core/ca/state.ts";
-import { changeConfig, isDead, prunable, prune, reseal, rotate } from "../../../src/core/ca/transitions.ts";
+import {
+  changeConfig,
+  isDead,
+  prunable,
+  prune,
+  reseal,
+  rotate,
+} from "../../../src/core/ca/transitions.ts";
 import { type DeletionTime, trusted } from "../../../src/core/deletion-time.ts";
 import { InvariantError } from "../../../src/core/errors.ts";
 import { HOUR } from "./harness.ts";
-import { at, CONFIG, commitId, crossed, firstState, makeRoot, newRoot, type PoolRoot, rotated } from "./pool.ts";
+import {
+  at,
+  CONFIG,
+  commitId,
+  crossed,
+  firstState,
+  makeRoot,
+  newRoot,
+  type PoolRoot,
+  rotated,
+} from "./pool.ts";
 
 let pool: PoolRoot[];
 let a: PoolRoot;
@@ -20,7 +37,12 @@ let c: PoolRoot;
 let short: PoolRoot;
 
 before(async () => {
-  [a, b, c, short] = [await makeRoot(87_600), await makeRoot(87_600), await makeRoot(87_600), await makeRoot(100)];
+  [a, b, c, short] = [
+    await makeRoot(87_600),
+    await makeRoot(87_600),
+    await makeRoot(87_600),
+    await makeRoot(100),
+  ];
   pool = [a, b, c, short];
 });
 
@@ -44,8 +66,13 @@ function requireSound(next: CaState, former: CaState | null): void {
     next.roots.map(({ id }) => id),
     next.roots.map(({ id }) => id).toSorted(),
   );
-  assert.equal(new Set(next.roots.map(({ modifyIndex }) => modifyIndex)).size, 1, "rows share one ModifyIndex");
-  for (const row of [...next.roots, next.config]) assert.ok(row.createIndex <= row.modifyIndex && row.modifyIndex <= next.index);
+  assert.equal(
+    new Set(next.roots.map(({ modifyIndex }) => modifyIndex)).size,
+    1,
+    "rows share one ModifyIndex",
+  );
+  for (const row of [...next.roots, next.config])
+    assert.ok(row.createIndex <= row.modifyIndex && row.modifyIndex <= next.index);
   for (const row of next.roots) assert.equal(row.rotatedOutAt === null, row.status === "active");
   for (const id of Object.keys(next.provider.retired))
     assert.ok(
@@ -66,7 +93,10 @@ describe("bootstrap()", () => {
     assert.equal(state.index, 1);
     assert.equal(state.config.modifyIndex, 1);
     const row = activeRoot(state);
-    assert.deepEqual([row.createIndex, row.modifyIndex, row.leafTtlMaxMs, row.since], [1, 1, 72 * HOUR, at(0)]);
+    assert.deepEqual(
+      [row.createIndex, row.modifyIndex, row.leafTtlMaxMs, row.since],
+      [1, 1, 72 * HOUR, at(0)],
+    );
     assert.deepEqual(state.provider.retired, {});
   });
 });
@@ -74,7 +104,13 @@ describe("bootstrap()", () => {
 describe("changeConfig()", () => {
   it("changeConfig() moves the configuration's index and no root's", () => {
     const state = firstState(a, HOUR);
-    const next = changeConfig(state, commitId(), { ...CONFIG, config: { LeafCertTTL: "2h" } }, { key: "k" }, 2 * HOUR);
+    const next = changeConfig(
+      state,
+      commitId(),
+      { ...CONFIG, config: { LeafCertTTL: "2h" } },
+      { key: "k" },
+      2 * HOUR,
+    );
     requireSound(next, state);
     assert.deepEqual([next.config.modifyIndex, activeRoot(next).modifyIndex], [2, 1]);
     assert.deepEqual(next.provider.active, { key: "k" });
@@ -107,10 +143,18 @@ describe("rotate()", () => {
     requireSound(next, state);
     assert.equal(activeRoot(next).id, b.certificate.id);
     assert.deepEqual(
-      [rowOf(next, b).createIndex, rowOf(next, b).modifyIndex, rowOf(next, a).createIndex, rowOf(next, a).modifyIndex],
+      [
+        rowOf(next, b).createIndex,
+        rowOf(next, b).modifyIndex,
+        rowOf(next, a).createIndex,
+        rowOf(next, a).modifyIndex,
+      ],
       [2, 2, 1, 2],
     );
-    assert.deepEqual([rowOf(next, a).status, rowOf(next, a).since, rowOf(next, a).rotatedOutAt], ["retired", at(3), at(3)]);
+    assert.deepEqual(
+      [rowOf(next, a).status, rowOf(next, a).since, rowOf(next, a).rotatedOutAt],
+      ["retired", at(3), at(3)],
+    );
     assert.deepEqual(next.provider.retired[a.certificate.id]?.state, state.provider.active);
     assert.deepEqual(next.provider.active, newRoot(b).state);
     assert.equal(next.config.modifyIndex, 2);
@@ -124,7 +168,10 @@ describe("rotate()", () => {
     assert.equal(third.roots.length, 2);
     const row = activeRoot(third);
     assert.equal(row.id, a.certificate.id);
-    assert.deepEqual([row.createIndex, row.rotatedOutAt, row.leafTtlMaxMs, row.since], [1, null, 9 * HOUR, at(2)]);
+    assert.deepEqual(
+      [row.createIndex, row.rotatedOutAt, row.leafTtlMaxMs, row.since],
+      [1, null, 9 * HOUR, at(2)],
+    );
     assert.deepEqual(Object.keys(third.provider.retired), [b.certificate.id]);
   });
 
@@ -161,9 +208,23 @@ describe("rotate()", () => {
 
   it("rotate() refuses a state with a root listed twice", () => {
     const state = firstState(a, HOUR);
-    const twice = { ...state, roots: [...state.roots, ...state.roots.map((row) => ({ ...row, status: "retired" as const }))] };
+    const twice = {
+      ...state,
+      roots: [
+        ...state.roots,
+        ...state.roots.map((row) => ({ ...row, status: "retired" as const })),
+      ],
+    };
     assert.throws(
-      () => rotate(twice, commitId(), { config: CONFIG, root: newRoot(b), chain: [], leftByForce: [], leafTtlMs: HOUR, now: at(0) }),
+      () =>
+        rotate(twice, commitId(), {
+          config: CONFIG,
+          root: newRoot(b),
+          chain: [],
+          leftByForce: [],
+          leafTtlMs: HOUR,
+          now: at(0),
+        }),
       InvariantError,
     );
   });
@@ -197,14 +258,25 @@ describe("prune()", () => {
     const second = await turn(first, b, 1, 72);
     assert.equal(rowOf(second, a).intermediates.length, 1);
     const end = short.certificate.notAfter;
-    const doubted: DeletionTime = { now: at(1000), confirmed: () => at(2), confirmsAt: () => null, at: () => doubted };
+    const doubted: DeletionTime = {
+      now: at(1000),
+      confirmed: () => at(2),
+      confirmsAt: () => null,
+      at: () => doubted,
+    };
     assert.equal(prunable(second, POLICY, doubted), false);
     const kept = prune(second, commitId(), POLICY, doubted);
     assert.deepEqual(kept.roots, second.roots);
     assert.equal(rowOf(prune(second, commitId(), POLICY, trusted(end)), a).intermediates.length, 0);
 
     // A record of an issuer that no leaf is alive of is nothing that a client sees.
-    const over = { ...second, roots: second.roots.map((root) => ({ ...root, leafIssuers: [...root.leafIssuers, ...ended(root)] })) };
+    const over = {
+      ...second,
+      roots: second.roots.map((root) => ({
+        ...root,
+        leafIssuers: [...root.leafIssuers, ...ended(root)],
+      })),
+    };
     assert.equal(prunable(over, POLICY, trusted(at(1))), true);
     assert.deepEqual(prune(over, commitId(), POLICY, trusted(at(1))).roots, second.roots);
   });
@@ -214,7 +286,10 @@ describe("prune()", () => {
     const third = await turn(second, c, 1);
     const next = prune(third, commitId(), POLICY, trusted(at(4)));
     requireSound(next, third);
-    assert.deepEqual(new Set(next.roots.map(({ id }) => id)), new Set([a.certificate.id, c.certificate.id]));
+    assert.deepEqual(
+      new Set(next.roots.map(({ id }) => id)),
+      new Set([a.certificate.id, c.certificate.id]),
+    );
     assert.deepEqual(Object.keys(next.provider.retired), [a.certificate.id]);
     assert.deepEqual(activeRoot(next).intermediates, [await crossed(c, a, at(1))]);
     const fourth = await turn(next, short, 4);

@@ -1,5 +1,6 @@
 /**
- * Steps that fail are tried again, later each time, and what a failed change made outside is undone only if nothing can use it.
+ * Steps that fail are tried again, later each time, and what a failed change made outside is undone
+ * only if nothing can use it.
  * @module
  */
 import assert from "node:assert/strict";

@@ -8,10 +8,18 @@ import fc from "fast-check";
 import { RequestError } from "../../../src/core/errors.ts";
 import { requireSegment, splitSpiffeUri } from "../../../src/core/spiffe/id.ts";
 
-const malformed = (message: string) => ({ name: "RequestError", code: "spiffe_id_malformed", message });
+const malformed = (message: string) => ({
+  name: "RequestError",
+  code: "spiffe_id_malformed",
+  message,
+});
 
 describe("splitSpiffeUri()", () => {
-  const read: readonly (readonly [uri: string, trustDomain: string, segments: readonly string[]])[] = [
+  const read: readonly (readonly [
+    uri: string,
+    trustDomain: string,
+    segments: readonly string[],
+  ])[] = [
     ["spiffe://a.consul", "a.consul", []],
     ["spiffe://A.CONSUL", "a.consul", []],
     ["SPIFFE://a.consul/x", "a.consul", ["x"]],
@@ -29,7 +37,15 @@ describe("splitSpiffeUri()", () => {
       assert.deepEqual(splitSpiffeUri(uri), { trustDomain, segments });
     });
 
-  for (const uri of ["", "https://a.consul/x", "a.consul/x", "//a.consul", " spiffe://a.consul", "spiff://a", "xspiffe://a"])
+  for (const uri of [
+    "",
+    "https://a.consul/x",
+    "a.consul/x",
+    "//a.consul",
+    " spiffe://a.consul",
+    "spiff://a",
+    "xspiffe://a",
+  ])
     it(`splitSpiffeUri() refuses the scheme of ${JSON.stringify(uri)}`, () => {
       assert.throws(() => splitSpiffeUri(uri), malformed("SPIFFE ID must have 'spiffe' scheme"));
     });
@@ -61,7 +77,10 @@ describe("splitSpiffeUri()", () => {
   ];
   for (const [name, uri] of unexpected)
     it(`splitSpiffeUri() refuses ${name}`, () => {
-      assert.throws(() => splitSpiffeUri(uri), malformed(`SPIFFE ID is not in the expected format: ${uri.slice(0, 2048)}`));
+      assert.throws(
+        () => splitSpiffeUri(uri),
+        malformed(`SPIFFE ID is not in the expected format: ${uri.slice(0, 2048)}`),
+      );
     });
   it("splitSpiffeUri() refuses a trust domain of 256 characters", () => {
     assert.throws(
@@ -74,13 +93,17 @@ describe("splitSpiffeUri()", () => {
       const uri = `spiffe://a.consul${path}`;
       assert.throws(
         () => splitSpiffeUri(uri),
-        malformed(`SPIFFE ID must not be percent-encoded: ${uri}; a path segment has letters, digits, '.', '-' and '_'`),
+        malformed(
+          `SPIFFE ID must not be percent-encoded: ${uri}; a path segment has letters, digits, '.', '-' and '_'`,
+        ),
       );
     });
   it("splitSpiffeUri() throws nothing but RequestError on any text", () => {
     const text = fc.oneof(
       fc.string({ unit: "binary" }),
-      fc.string({ unit: fc.constantFrom(..."spiffe:/a.%2F?#@A[]\n") }).map((rest) => `spiffe://${rest}`),
+      fc
+        .string({ unit: fc.constantFrom(..."spiffe:/a.%2F?#@A[]\n") })
+        .map((rest) => `spiffe://${rest}`),
     );
     fc.assert(
       fc.property(text, (uri) => {
@@ -104,17 +127,33 @@ describe("requireSegment()", () => {
       assert.equal(requireSegment(segment, "service"), segment);
     });
 
-  const CHARACTERS = "has a character that a SPIFFE ID cannot carry; only letters, digits, '.', '-' and '_' are allowed";
+  const CHARACTERS =
+    "has a character that a SPIFFE ID cannot carry; only letters, digits, '.', '-' and '_' are allowed";
   const refused: readonly (readonly [segment: string, what: string, why: string])[] = [
     ["", "datacenter", "is empty, which a segment of a SPIFFE ID must not be"],
     [".", "service", "is a dot segment, which a SPIFFE ID must not have"],
     ["..", "namespace", "is a dot segment, which a SPIFFE ID must not have"],
-    ...["a~b", "a b", "a%20b", "a/b", "a:b", "a@b", "a!b", "a+b", "a,b", "é", "a\n", "a\u0000", "a*"].map(
-      (segment) => [segment, "node", CHARACTERS] as const,
-    ),
+    ...[
+      "a~b",
+      "a b",
+      "a%20b",
+      "a/b",
+      "a:b",
+      "a@b",
+      "a!b",
+      "a+b",
+      "a,b",
+      "é",
+      "a\n",
+      "a\u0000",
+      "a*",
+    ].map((segment) => [segment, "node", CHARACTERS] as const),
   ];
   for (const [segment, what, why] of refused)
     it(`requireSegment() refuses ${JSON.stringify(segment)} as a ${what}`, () => {
-      assert.throws(() => requireSegment(segment, what), malformed(`Invalid ${what}: ${JSON.stringify(segment)} ${why}`));
+      assert.throws(
+        () => requireSegment(segment, what),
+        malformed(`Invalid ${what}: ${JSON.stringify(segment)} ${why}`),
+      );
     });
 });

@@ -15,14 +15,31 @@ import {
   generateCaKey,
   signingUri,
 } from "../../../src/core/x509/authority.ts";
-import { type Certificate, KEY_USAGE, keyIdOf, readCertificatePem } from "../../../src/core/x509/certificate.ts";
+import {
+  type Certificate,
+  KEY_USAGE,
+  keyIdOf,
+  readCertificatePem,
+} from "../../../src/core/x509/certificate.ts";
 import { findPath, isSignedBy } from "../../../src/core/x509/chain.ts";
 import { lint } from "../../../src/core/x509/lint.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { openssl } from "../../fakes/ca.ts";
 import { createSeededRandom, systemRandom } from "../../fakes/clock.ts";
 import { readRootVectors, URI } from "../../vectors/roots/vector.ts";
-import { CA_KEY_SPECS, type Ca, CLUSTER_ID, makeCa, makeCas, makeLeaf, NOW, opensslVerify, required, SLOW, YEAR_MS } from "./cas.ts";
+import {
+  CA_KEY_SPECS,
+  type Ca,
+  CLUSTER_ID,
+  makeCa,
+  makeCas,
+  makeLeaf,
+  NOW,
+  opensslVerify,
+  required,
+  SLOW,
+  YEAR_MS,
+} from "./cas.ts";
 import { assertVerifies } from "./second-reading.ts";
 
 const NAMES = [...CA_KEY_SPECS.keys()];
@@ -32,7 +49,8 @@ const CROSSING = { now: NOW, random: systemRandom, until: new Date(NOW.getTime()
 const BELOW = { ...CROSSING, clusterId: CLUSTER_ID, provider: "consul", ttlMs: YEAR_MS };
 
 const subjectOf = (certificate: Certificate) => new X509Certificate(certificate.der).subject;
-const sorted = (certificate: Certificate) => certificate.extensions.map(({ oid }) => oid).sort((a, b) => a.localeCompare(b));
+const sorted = (certificate: Certificate) =>
+  certificate.extensions.map(({ oid }) => oid).sort((a, b) => a.localeCompare(b));
 
 let cas: ReadonlyMap<string, Ca> = new Map();
 before(async () => {
@@ -72,13 +90,22 @@ describe("createRoot()", () => {
     assert.equal(new Set(made.map(({ serial }) => hex(serial))).size, 50);
   });
   it("createRoot() keeps to letters and digits of the provider's name, and to lower case", async () => {
-    const options = { ...BELOW, provider: "Vault_PKI-2.x", clusterId: CLUSTER_ID.replace(/1/g, "A"), random: createSeededRandom(1) };
+    const options = {
+      ...BELOW,
+      provider: "Vault_PKI-2.x",
+      clusterId: CLUSTER_ID.replace(/1/g, "A"),
+      random: createSeededRandom(1),
+    };
     const root = await createRoot(required(cas, "EC 256").key, options);
     assert.match(subjectOf(root), /^CN=pri-[a-z2-7]{8}\.vaultpki2x\.ca\.aaaaaaaa\.consul$/);
     assert.deepEqual(root.uris, ["spiffe://aaaaaaaa-2222-3333-4444-555555555555.consul"]);
   });
   it("createRoot() cuts times to the whole second", async () => {
-    const root = await createRoot(required(cas, "EC 256").key, { ...BELOW, now: new Date(NOW.getTime() + 999), ttlMs: 1500 });
+    const root = await createRoot(required(cas, "EC 256").key, {
+      ...BELOW,
+      now: new Date(NOW.getTime() + 999),
+      ttlMs: 1500,
+    });
     assert.equal(root.notBefore.getTime(), NOW.getTime() - HOUR_MS);
     assert.equal(root.notAfter.getTime(), NOW.getTime() + 2000);
   });
@@ -101,7 +128,10 @@ describe("generateCaKey()", () => {
       assert.equal(privateKey.extractable, true);
     });
   it("generateCaKey() makes another key each time", async () => {
-    const [one, other] = [await generateCaKey({ type: "ec", bits: 256 }), await generateCaKey({ type: "ec", bits: 256 })];
+    const [one, other] = [
+      await generateCaKey({ type: "ec", bits: 256 }),
+      await generateCaKey({ type: "ec", bits: 256 }),
+    ];
     assert.notEqual(hex(one.info.spki), hex(other.info.spki));
   });
 });
@@ -137,12 +167,21 @@ describe("crossSign()", () => {
       });
   it("crossSign() ends with the earlier of the two roots, whichever that is", async () => {
     const [long, short] = [required(cas, "EC 256"), required(olds, "EC 384")];
-    assert.equal((await crossSign(long.certificate, short, CROSSING)).notAfter.getTime(), NOW.getTime() + 5 * YEAR_MS);
-    assert.equal((await crossSign(short.certificate, long, CROSSING)).notAfter.getTime(), NOW.getTime() + 5 * YEAR_MS);
+    assert.equal(
+      (await crossSign(long.certificate, short, CROSSING)).notAfter.getTime(),
+      NOW.getTime() + 5 * YEAR_MS,
+    );
+    assert.equal(
+      (await crossSign(short.certificate, long, CROSSING)).notAfter.getTime(),
+      NOW.getTime() + 5 * YEAR_MS,
+    );
   });
   it("crossSign() ends at the instant given, to the whole second, if both roots live longer", async () => {
     const until = new Date(NOW.getTime() + HOUR_MS + 400);
-    const crossed = await crossSign(required(cas, "EC 256").certificate, required(olds, "EC 384"), { ...CROSSING, until });
+    const crossed = await crossSign(required(cas, "EC 256").certificate, required(olds, "EC 384"), {
+      ...CROSSING,
+      until,
+    });
     assert.equal(crossed.notAfter.getTime(), NOW.getTime() + HOUR_MS);
     await assert.rejects(
       crossSign(required(cas, "EC 256").certificate, required(olds, "EC 384"), {
@@ -157,24 +196,46 @@ describe("crossSign()", () => {
       const [root, by] = [required(cas, "RSA 2048").certificate, required(olds, name).certificate];
       const until = new Date(NOW.getTime() + HOUR_MS);
       const template = await crossSignTemplate(root, by, { ...CROSSING, until });
-      assert.deepEqual([template.issuer, template.subject, template.key.spki], [root.subject, root.subject, root.key.spki]);
+      assert.deepEqual(
+        [template.issuer, template.subject, template.key.spki],
+        [root.subject, root.subject, root.key.spki],
+      );
       assert.deepEqual([template.notAfter, template.isCa], [until, true]);
-      assert.deepEqual([template.scheme.type, template.scheme.hash], [by.key.type, HASHES[name] ?? "SHA-256"]);
+      assert.deepEqual(
+        [template.scheme.type, template.scheme.hash],
+        [by.key.type, HASHES[name] ?? "SHA-256"],
+      );
       assert.notEqual(hex(template.serial), hex(root.serial));
       assert.equal(await isSignedBy(template, root), false);
     });
   it("crossSign() begins with the younger of the two roots, whatever the clock says", async () => {
     const [one, other] = [required(cas, "EC 256"), required(olds, "EC 384")];
     const later = { ...CROSSING, now: new Date(NOW.getTime() + YEAR_MS) };
-    assert.equal((await crossSign(one.certificate, other, later)).notBefore.getTime(), NOW.getTime() - HOUR_MS);
-    const young = await makeCa({ type: "ec", bits: 256 }, YEAR_MS, new Date(NOW.getTime() + 1800_000));
-    assert.equal((await crossSign(one.certificate, young, CROSSING)).notBefore.getTime(), young.certificate.notBefore.getTime());
+    assert.equal(
+      (await crossSign(one.certificate, other, later)).notBefore.getTime(),
+      NOW.getTime() - HOUR_MS,
+    );
+    const young = await makeCa(
+      { type: "ec", bits: 256 },
+      YEAR_MS,
+      new Date(NOW.getTime() + 1800_000),
+    );
+    assert.equal(
+      (await crossSign(one.certificate, young, CROSSING)).notBefore.getTime(),
+      young.certificate.notBefore.getTime(),
+    );
   });
   it("crossSign() copies the root's own key identifier and points to the one that signs", async () => {
     const [root, old] = [required(cas, "RSA 2048").certificate, required(olds, "EC 521")];
     const crossed = await crossSign(root, old, CROSSING);
-    assert.equal(hex(crossed.subjectKeyId ?? new Uint8Array()), hex(root.subjectKeyId ?? new Uint8Array(1)));
-    assert.equal(hex(crossed.authorityKeyId ?? new Uint8Array()), hex(old.certificate.subjectKeyId ?? new Uint8Array(1)));
+    assert.equal(
+      hex(crossed.subjectKeyId ?? new Uint8Array()),
+      hex(root.subjectKeyId ?? new Uint8Array(1)),
+    );
+    assert.equal(
+      hex(crossed.authorityKeyId ?? new Uint8Array()),
+      hex(old.certificate.subjectKeyId ?? new Uint8Array(1)),
+    );
     assert.notEqual(hex(crossed.serial), hex(root.serial));
   });
   it("crossSign() copies nothing of a root but its subject, octet by octet, its key, its key identifier and its URI", async () => {
@@ -182,19 +243,35 @@ describe("crossSign()", () => {
     const old = required(olds, "EC 384");
     for (const { cert } of vectors) {
       const root = readCertificatePem(cert);
-      const crossed = await crossSign(root, old, { ...CROSSING, now: new Date("2027-01-01T00:00:00Z") });
+      const crossed = await crossSign(root, old, {
+        ...CROSSING,
+        now: new Date("2027-01-01T00:00:00Z"),
+      });
       assert.equal(hex(crossed.subject), hex(root.subject));
       assert.equal(hex(crossed.key.spki), hex(root.key.spki));
-      assert.equal(hex(crossed.subjectKeyId ?? new Uint8Array()), hex(root.subjectKeyId ?? new Uint8Array(1)));
+      assert.equal(
+        hex(crossed.subjectKeyId ?? new Uint8Array()),
+        hex(root.subjectKeyId ?? new Uint8Array(1)),
+      );
       assert.deepEqual(crossed.uris, [URI]);
-      const { keyUsage, basicConstraints, subjectKeyIdentifier, authorityKeyIdentifier, subjectAltName } = OID;
+      const {
+        keyUsage,
+        basicConstraints,
+        subjectKeyIdentifier,
+        authorityKeyIdentifier,
+        subjectAltName,
+      } = OID;
       assert.deepEqual(
         crossed.extensions.map(({ oid }) => oid),
         [keyUsage, basicConstraints, subjectKeyIdentifier, authorityKeyIdentifier, subjectAltName],
       );
     }
   });
-  for (const san of [null, "URI:http://ca.example/", "URI:http://ca.example/,URI:spiffe://corp.example/ca,DNS:ca.example"])
+  for (const san of [
+    null,
+    "URI:http://ca.example/",
+    "URI:http://ca.example/,URI:spiffe://corp.example/ca,DNS:ca.example",
+  ])
     it(`crossSign() certifies a root that was made elsewhere with ${san ?? "no subject alternative name"}, without one`, async () => {
       const names = san === null ? [] : ["-addext", `subjectAltName=${san}`];
       const made = openssl([
@@ -212,13 +289,18 @@ describe("crossSign()", () => {
         ...names,
       ]);
       const root = readCertificatePem(made);
-      const crossed = await crossSign(root, required(olds, "EC 384"), { ...CROSSING, until: root.notAfter });
+      const crossed = await crossSign(root, required(olds, "EC 384"), {
+        ...CROSSING,
+        until: root.notAfter,
+      });
       assert.deepEqual([crossed.uris, crossed.dnsNames], [[], []]);
       assert.equal(hex(crossed.subject), hex(root.subject));
     });
   it("crossSign() refuses a root that ended before the other one starts", async () => {
     const ended = await makeCa({ type: "ec", bits: 256 }, 1000, new Date(NOW.getTime() - YEAR_MS));
-    await assert.rejects(crossSign(ended.certificate, required(cas, "EC 256"), CROSSING), { code: "invariant" });
+    await assert.rejects(crossSign(ended.certificate, required(cas, "EC 256"), CROSSING), {
+      code: "invariant",
+    });
   });
 });
 
@@ -249,14 +331,27 @@ describe("createIntermediate()", () => {
     const root = required(cas, "EC 256");
     const first = required(cas, "EC 384").key;
     const second = required(cas, "EC 521").key;
-    const outer: Authority = { certificate: await createIntermediate(first.info, root, BELOW), privateKey: first.privateKey };
-    const inner = { certificate: await createIntermediate(second.info, outer, BELOW), privateKey: second.privateKey };
+    const outer: Authority = {
+      certificate: await createIntermediate(first.info, root, BELOW),
+      privateKey: first.privateKey,
+    };
+    const inner = {
+      certificate: await createIntermediate(second.info, outer, BELOW),
+      privateKey: second.privateKey,
+    };
     const leaf = await makeLeaf(inner);
-    assert.throws(() => opensslVerify(leaf, root.certificate, [outer.certificate, inner.certificate]));
-    assert.equal(await findPath(leaf, [outer.certificate, inner.certificate], root.certificate, NOW), null);
+    assert.throws(() =>
+      opensslVerify(leaf, root.certificate, [outer.certificate, inner.certificate]),
+    );
+    assert.equal(
+      await findPath(leaf, [outer.certificate, inner.certificate], root.certificate, NOW),
+      null,
+    );
     assert.equal(
       OID.basicConstraints,
-      inner.certificate.extensions.find(({ critical, oid }) => critical && oid === OID.basicConstraints)?.oid,
+      inner.certificate.extensions.find(
+        ({ critical, oid }) => critical && oid === OID.basicConstraints,
+      )?.oid,
     );
   });
 });

@@ -4,7 +4,12 @@
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Authority, type CaKey, createRoot, generateCaKey } from "../../../src/core/x509/authority.ts";
+import {
+  type Authority,
+  type CaKey,
+  createRoot,
+  generateCaKey,
+} from "../../../src/core/x509/authority.ts";
 import { type Certificate, pemOf, readCertificate } from "../../../src/core/x509/certificate.ts";
 import { type CaKeySpec, caScheme, sign } from "../../../src/core/x509/keys.ts";
 import { createLeafTemplate, type LeafFields } from "../../../src/core/x509/leaf.ts";
@@ -16,7 +21,9 @@ import { publicKey, URI } from "./requests.ts";
 
 export const CLUSTER_ID = "11111111-2222-3333-4444-555555555555";
 export const NOW = createFakeClock().now();
-/** For what makes RSA keys or works for seconds: more time than the runner gives a test by itself. */
+/**
+ * For what makes RSA keys or works for seconds: more time than the runner gives a test by itself.
+ */
 export const SLOW = { timeout: 60_000 };
 export const YEAR_MS = 365 * 24 * 3_600_000;
 
@@ -34,15 +41,27 @@ export interface Ca extends Authority {
 }
 
 /** Makes a root and its key. */
-export async function makeCa(spec: CaKeySpec = { type: "ec", bits: 256 }, ttlMs = 10 * YEAR_MS, now = NOW): Promise<Ca> {
+export async function makeCa(
+  spec: CaKeySpec = { type: "ec", bits: 256 },
+  ttlMs = 10 * YEAR_MS,
+  now = NOW,
+): Promise<Ca> {
   const key = await generateCaKey(spec);
-  const certificate = await createRoot(key, { now, random: systemRandom, clusterId: CLUSTER_ID, provider: "consul", ttlMs });
+  const certificate = await createRoot(key, {
+    now,
+    random: systemRandom,
+    clusterId: CLUSTER_ID,
+    provider: "consul",
+    ttlMs,
+  });
   return { certificate, privateKey: key.privateKey, key };
 }
 
 /** One root of every key type. */
 export async function makeCas(ttlMs = 10 * YEAR_MS): Promise<ReadonlyMap<string, Ca>> {
-  const made = await Promise.all(Array.from(CA_KEY_SPECS, async ([name, spec]) => [name, await makeCa(spec, ttlMs)] as const));
+  const made = await Promise.all(
+    Array.from(CA_KEY_SPECS, async ([name, spec]) => [name, await makeCa(spec, ttlMs)] as const),
+  );
   return new Map(made);
 }
 
@@ -68,14 +87,22 @@ export function leafFields(more: Partial<LeafFields> = {}): LeafFields {
 }
 
 /** Signs a leaf. */
-export async function makeLeaf(by: Authority, more: Partial<LeafFields> = {}): Promise<Certificate> {
+export async function makeLeaf(
+  by: Authority,
+  more: Partial<LeafFields> = {},
+): Promise<Certificate> {
   const scheme = caScheme(by.certificate.key, "SHA-256");
   const draft = createLeafTemplate(by.certificate, scheme).encode(leafFields(more));
   return readCertificate(draft.complete(await sign(by.privateKey, scheme, draft.signed)));
 }
 
 /** Has openssl verify a certificate, strictly. @throws when it does not verify. */
-export function opensslVerify(certificate: Certificate, root: Certificate, untrusted: readonly Certificate[] = [], at = NOW): string {
+export function opensslVerify(
+  certificate: Certificate,
+  root: Certificate,
+  untrusted: readonly Certificate[] = [],
+  at = NOW,
+): string {
   return inFolder((folder) => {
     const file = (name: string, certificates: readonly Certificate[]) => {
       writeFileSync(join(folder, name), certificates.map(pemOf).join(""));
@@ -84,6 +111,14 @@ export function opensslVerify(certificate: Certificate, root: Certificate, untru
     const through = untrusted.length === 0 ? [] : ["-untrusted", file("untrusted.pem", untrusted)];
     const time = String(Math.floor(at.getTime() / 1000));
     const trusted = ["-no-CApath", "-no-CAstore", "-CAfile", file("root.pem", [root])];
-    return openssl(["verify", "-x509_strict", "-attime", time, ...trusted, ...through, file("one.pem", [certificate])]);
+    return openssl([
+      "verify",
+      "-x509_strict",
+      "-attime",
+      time,
+      ...trusted,
+      ...through,
+      file("one.pem", [certificate]),
+    ]);
   });
 }

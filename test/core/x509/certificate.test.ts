@@ -30,7 +30,13 @@ import {
 } from "../../../src/core/x509/der.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { type Ca, makeCa, makeLeaf } from "./cas.ts";
-import { type CraftedCertificate, craftCertificate, generalizedTime, rawExtension, utcTime } from "./odd-certificates.ts";
+import {
+  type CraftedCertificate,
+  craftCertificate,
+  generalizedTime,
+  rawExtension,
+  utcTime,
+} from "./odd-certificates.ts";
 import { URI } from "./requests.ts";
 
 interface RecordedRoot {
@@ -46,7 +52,11 @@ interface RecordedRoot {
 /** The roots of a recorded answer; serial numbers as text, since a number would round them. */
 function recorded(name: string): readonly RecordedRoot[] {
   const text = readFileSync(new URL(`../../vectors/${name}`, import.meta.url), "utf8");
-  return (JSON.parse(text.replace(/("SerialNumber": )(\d+)/g, '$1"$2"')) as { Roots: readonly RecordedRoot[] }).Roots;
+  return (
+    JSON.parse(text.replace(/("SerialNumber": )(\d+)/g, '$1"$2"')) as {
+      Roots: readonly RecordedRoot[];
+    }
+  ).Roots;
 }
 
 const FILES = ["roots-before-rotation.consul.json", "roots-after-rotation.consul.json"];
@@ -58,27 +68,44 @@ describe("readCertificatePem()", () => {
       it(`readCertificatePem() reads the root ${root.ID.slice(0, 8)} of ${file} as Consul does`, async () => {
         const certificate = readCertificatePem(root.RootCert);
         assert.equal(certificate.id, root.ID);
-        assert.equal(BigInt.asUintN(64, BigInt(`0x${hex(certificate.serial)}`)), BigInt(root.SerialNumber));
+        assert.equal(
+          BigInt.asUintN(64, BigInt(`0x${hex(certificate.serial)}`)),
+          BigInt(root.SerialNumber),
+        );
         assert.equal(certificate.notBefore.getTime(), Date.parse(root.NotBefore));
         assert.equal(certificate.notAfter.getTime(), Date.parse(root.NotAfter));
-        assert.deepEqual(certificate.uris, ["spiffe://36cb52cd-4058-f811-0432-6798a240c5d3.consul"]);
+        assert.deepEqual(certificate.uris, [
+          "spiffe://36cb52cd-4058-f811-0432-6798a240c5d3.consul",
+        ]);
         assert.equal(pemOf(certificate).trim(), root.RootCert.trim());
         assert.equal(await isSignedBy(certificate, certificate), true);
       });
 
-  const [built = "", other = ""] = recorded("roots-after-rotation.consul.json").map(({ RootCert }) => RootCert);
+  const [built = "", other = ""] = recorded("roots-after-rotation.consul.json").map(
+    ({ RootCert }) => RootCert,
+  );
   it("readCertificatePem() reads the built-in provider's root of 2018", () => {
     const { key, isCa, pathLength, keyUsage, subjectKeyId } = readCertificatePem(built);
     assert.deepEqual([key.type, key.bits, isCa, pathLength], ["ec", 256, true, null]);
     assert.equal(keyUsage, KEY_USAGE.digitalSignature | KEY_USAGE.keyCertSign | KEY_USAGE.cRLSign);
     // Consul wrote the text of the key identifier, not its octets, into certificates then.
-    assert.equal(fromUtf8(subjectKeyId ?? new Uint8Array()), recorded("roots-after-rotation.consul.json")[0]?.SigningKeyID);
-    assert.equal(colonHex(keyIdOf(key.spki)), recorded("roots-after-rotation.consul.json")[0]?.SigningKeyID);
+    assert.equal(
+      fromUtf8(subjectKeyId ?? new Uint8Array()),
+      recorded("roots-after-rotation.consul.json")[0]?.SigningKeyID,
+    );
+    assert.equal(
+      colonHex(keyIdOf(key.spki)),
+      recorded("roots-after-rotation.consul.json")[0]?.SigningKeyID,
+    );
   });
   it("readCertificatePem() reads a root with one extension alone and a serial number over 2^63", () => {
-    const { key, isCa, keyUsage, extKeyUsage, subjectKeyId, authorityKeyId, serial } = readCertificatePem(other);
+    const { key, isCa, keyUsage, extKeyUsage, subjectKeyId, authorityKeyId, serial } =
+      readCertificatePem(other);
     assert.deepEqual([key.type, key.bits, isCa], ["rsa", 2048, false]);
-    assert.deepEqual([keyUsage, extKeyUsage, subjectKeyId, authorityKeyId], [null, null, null, null]);
+    assert.deepEqual(
+      [keyUsage, extKeyUsage, subjectKeyId, authorityKeyId],
+      [null, null, null, null],
+    );
     assert.equal(BigInt(`0x${hex(serial)}`), 16238269036752183483n);
   });
   it("readCertificatePem() reads the recorded cross-signed root, which verifies under the old root", async () => {
@@ -96,7 +123,11 @@ describe("readCertificatePem()", () => {
 
   const refused: readonly (readonly [name: string, pem: string, message: string])[] = [
     ["an empty text", "", "no PEM-encoded data found"],
-    ["another label", built.replaceAll("CERTIFICATE", "PUBLIC KEY"), "first PEM-block should be CERTIFICATE type"],
+    [
+      "another label",
+      built.replaceAll("CERTIFICATE", "PUBLIC KEY"),
+      "first PEM-block should be CERTIFICATE type",
+    ],
     ["two certificates", `${built}${built}`, "there must be exactly one PEM block, not 2"],
   ];
   for (const [name, pem, message] of refused)
@@ -110,28 +141,58 @@ describe("readCertificate()", () => {
   let leaf: Certificate;
   before(async () => {
     ca = await makeCa();
-    leaf = await makeLeaf(ca, { dnsNames: ["localhost"], ipAddresses: [Uint8Array.of(127, 0, 0, 1)] });
+    leaf = await makeLeaf(ca, {
+      dnsNames: ["localhost"],
+      ipAddresses: [Uint8Array.of(127, 0, 0, 1)],
+    });
   });
 
   const names = (...entries: readonly Uint8Array[]) =>
-    rawExtension(OID.subjectAltName, sequence(...entries.map((entry) => element(contextPrimitive(6), entry))));
+    rawExtension(
+      OID.subjectAltName,
+      sequence(...entries.map((entry) => element(contextPrimitive(6), entry))),
+    );
   const san = names(utf8(URI));
   const malformed: readonly (readonly [name: string, parts: CraftedCertificate])[] = [
     ["a negative serial number", { serial: element(TAG.integer, Uint8Array.of(0xff)) }],
     ["a serial number that is not minimal", { serial: element(TAG.integer, Uint8Array.of(0, 1)) }],
-    ["two signature algorithms", { innerIdentifier: encode(sequence(oid(oidContent(OID.ecdsaSha384)))) }],
+    [
+      "two signature algorithms",
+      { innerIdentifier: encode(sequence(oid(oidContent(OID.ecdsaSha384)))) },
+    ],
     ["extensions in version 1", { version: [], extensions: [san] }],
     ["a unique identifier", { behindKey: [element(contextPrimitive(1), Uint8Array.of(0, 1))] }],
     ["an extension that appears twice", { extensions: [san, san] }],
     [
       "a critical flag that is no BOOLEAN",
-      { extensions: [rawExtension(OID.subjectAltName, sequence(), element(TAG.boolean, Uint8Array.of(1)))] },
+      {
+        extensions: [
+          rawExtension(OID.subjectAltName, sequence(), element(TAG.boolean, Uint8Array.of(1))),
+        ],
+      },
     ],
-    ["basic constraints that are no SEQUENCE", { extensions: [rawExtension(OID.basicConstraints, element(TAG.null))] }],
-    ["a negative path length", { extensions: [rawExtension(OID.basicConstraints, sequence(element(TAG.integer, Uint8Array.of(0x80))))] }],
+    [
+      "basic constraints that are no SEQUENCE",
+      { extensions: [rawExtension(OID.basicConstraints, element(TAG.null))] },
+    ],
+    [
+      "a negative path length",
+      {
+        extensions: [
+          rawExtension(OID.basicConstraints, sequence(element(TAG.integer, Uint8Array.of(0x80)))),
+        ],
+      },
+    ],
     [
       "a key identifier with trailing octets",
-      { extensions: [rawExtension(OID.subjectKeyIdentifier, concat(encode(element(TAG.octetString)), Uint8Array.of(5, 0)))] },
+      {
+        extensions: [
+          rawExtension(
+            OID.subjectKeyIdentifier,
+            concat(encode(element(TAG.octetString)), Uint8Array.of(5, 0)),
+          ),
+        ],
+      },
     ],
     ["a time of another type", { notBefore: element(TAG.utf8String, utf8("260101000000Z")) }],
     ["a UTCTime without seconds", { notBefore: utcTime("2601010000Z") }],
@@ -146,7 +207,14 @@ describe("readCertificate()", () => {
     ["the hour 24", { notBefore: utcTime("260101240000Z") }],
     ["a time that is no UTF-8", { notBefore: element(TAG.utcTime, new Uint8Array(13).fill(0xff)) }],
     ["a URI that is no UTF-8", { extensions: [names(Uint8Array.of(0xff))] }],
-    ["octets behind the version", { version: [element(contextConstructed(0), element(TAG.integer, Uint8Array.of(2)), element(TAG.null))] }],
+    [
+      "octets behind the version",
+      {
+        version: [
+          element(contextConstructed(0), element(TAG.integer, Uint8Array.of(2)), element(TAG.null)),
+        ],
+      },
+    ],
   ];
   for (const [name, parts] of malformed)
     it(`readCertificate() refuses ${name}`, () => {
@@ -163,23 +231,40 @@ describe("readCertificate()", () => {
     ["240229000000Z", "2024-02-29T00:00:00Z"],
   ] as const)
     it(`readCertificate() reads the UTCTime ${text} as ${iso}`, () => {
-      assert.equal(readCertificate(craftCertificate({ notBefore: utcTime(text) })).notBefore.getTime(), Date.parse(iso));
+      assert.equal(
+        readCertificate(craftCertificate({ notBefore: utcTime(text) })).notBefore.getTime(),
+        Date.parse(iso),
+      );
     });
   it("readCertificate() reads no usage into a key usage bit that has no name", () => {
     // Bit 37 of a BIT STRING of five octets: 37 modulo 32 is keyCertSign's bit.
     const long = element(TAG.bitString, Uint8Array.of(2, 0x80, 0, 0, 0, 0x04));
-    const { keyUsage } = readCertificate(craftCertificate({ extensions: [rawExtension(OID.keyUsage, long)] }));
+    const { keyUsage } = readCertificate(
+      craftCertificate({ extensions: [rawExtension(OID.keyUsage, long)] }),
+    );
     assert.equal((keyUsage ?? 0) & KEY_USAGE.keyCertSign, 0);
   });
   it("readCertificate() reads key identifiers, purposes and path length", () => {
     const { pathLength, extKeyUsage, authorityKeyId } = readCertificate(
       craftCertificate({
         extensions: [
-          rawExtension(OID.basicConstraints, sequence(element(TAG.boolean, Uint8Array.of(0xff)), element(TAG.integer, Uint8Array.of(3)))),
-          rawExtension(OID.extKeyUsage, sequence(oid(oidContent("2.999.3")), oid(oidContent(OID.serverAuth)))),
+          rawExtension(
+            OID.basicConstraints,
+            sequence(
+              element(TAG.boolean, Uint8Array.of(0xff)),
+              element(TAG.integer, Uint8Array.of(3)),
+            ),
+          ),
+          rawExtension(
+            OID.extKeyUsage,
+            sequence(oid(oidContent("2.999.3")), oid(oidContent(OID.serverAuth))),
+          ),
           rawExtension(
             OID.authorityKeyIdentifier,
-            sequence(element(contextPrimitive(0), utf8("id")), element(contextPrimitive(2), utf8("1"))),
+            sequence(
+              element(contextPrimitive(0), utf8("id")),
+              element(contextPrimitive(2), utf8("1")),
+            ),
           ),
         ],
       }),
@@ -227,12 +312,18 @@ describe("readCertificate()", () => {
     }
   });
   it("readCertificate() refuses a signature that is not of whole octets", () => {
-    assert.throws(() => readCertificate(encode(sequence(sequence(), sequence(), bitString()))), FormatError);
+    assert.throws(
+      () => readCertificate(encode(sequence(sequence(), sequence(), bitString()))),
+      FormatError,
+    );
   });
 });
 
 describe("inForce()", () => {
-  const span = { notBefore: new Date("2026-01-01T00:00:00Z"), notAfter: new Date("2026-02-01T00:00:00Z") };
+  const span = {
+    notBefore: new Date("2026-01-01T00:00:00Z"),
+    notAfter: new Date("2026-02-01T00:00:00Z"),
+  };
   for (const [at, holds] of [
     ["2025-12-31T23:59:59.999Z", false],
     ["2026-01-01T00:00:00.000Z", true],

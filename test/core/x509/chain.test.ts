@@ -8,7 +8,14 @@ import type { Authority } from "../../../src/core/x509/authority.ts";
 import { type Certificate, KEY_USAGE } from "../../../src/core/x509/certificate.ts";
 import { couldHaveIssued, findPath, isSignedBy } from "../../../src/core/x509/chain.ts";
 import { NOW, opensslVerify, YEAR_MS } from "./cas.ts";
-import { authorityKey, basic, makeOdd, makeOddCa, type OddCertificate, usage } from "./odd-certificates.ts";
+import {
+  authorityKey,
+  basic,
+  makeOdd,
+  makeOddCa,
+  type OddCertificate,
+  usage,
+} from "./odd-certificates.ts";
 
 const WITHOUT_KEY_IDS = { subjectKey: null, authorityKey: null };
 
@@ -35,8 +42,18 @@ describe("findPath()", () => {
   });
   it("findPath() finds a leaf below an intermediate, whatever else is sent along", async () => {
     const other = await makeOddCa(null, { subject: "CN=issuer" });
-    const sent = [other.certificate, root.certificate, leaf, issuer.certificate, issuer.certificate];
-    assert.deepEqual(await findPath(leaf, sent, root.certificate, NOW), [leaf, issuer.certificate, root.certificate]);
+    const sent = [
+      other.certificate,
+      root.certificate,
+      leaf,
+      issuer.certificate,
+      issuer.certificate,
+    ];
+    assert.deepEqual(await findPath(leaf, sent, root.certificate, NOW), [
+      leaf,
+      issuer.certificate,
+      root.certificate,
+    ]);
     assert.match(opensslVerify(leaf, root.certificate, [issuer.certificate]), /: OK/);
   });
   it("findPath() finds no path without the intermediate", async () => {
@@ -53,8 +70,14 @@ describe("findPath()", () => {
 
   it("findPath() finds no path over a wrong signature", async () => {
     for (const fromEnd of [1, 5, 20]) {
-      assert.equal(await findPath(damaged(leaf, fromEnd, 1), [issuer.certificate], root.certificate, NOW), null);
-      assert.equal(await findPath(leaf, [damaged(issuer.certificate, fromEnd, 1)], root.certificate, NOW), null);
+      assert.equal(
+        await findPath(damaged(leaf, fromEnd, 1), [issuer.certificate], root.certificate, NOW),
+        null,
+      );
+      assert.equal(
+        await findPath(leaf, [damaged(issuer.certificate, fromEnd, 1)], root.certificate, NOW),
+        null,
+      );
     }
   });
   it("findPath() finds no path over a signature that is not DER", async () => {
@@ -64,7 +87,10 @@ describe("findPath()", () => {
   it("findPath() finds no path over a signed part that was changed", async () => {
     const signed = leaf.signed.slice();
     signed[20] = (signed[20] ?? 0) ^ 1;
-    assert.equal(await findPath({ ...leaf, signed }, [issuer.certificate], root.certificate, NOW), null);
+    assert.equal(
+      await findPath({ ...leaf, signed }, [issuer.certificate], root.certificate, NOW),
+      null,
+    );
   });
 
   const [past, future] = [new Date(NOW.getTime() - 1000), new Date(NOW.getTime() + 1000)];
@@ -74,12 +100,22 @@ describe("findPath()", () => {
     ["has not begun", { notBefore: future }],
   ] as const) {
     it(`findPath() finds no path from a leaf that ${when}`, async () => {
-      assert.equal(await findPath(await makeOdd(issuer, times), [issuer.certificate], root.certificate, NOW), null);
+      assert.equal(
+        await findPath(await makeOdd(issuer, times), [issuer.certificate], root.certificate, NOW),
+        null,
+      );
     });
     it(`findPath() finds no path over an intermediate that ${when}`, async () => {
-      const { certificate } = await makeOddCa(root, { subject: "CN=issuer", key: issuer, ...times });
+      const { certificate } = await makeOddCa(root, {
+        subject: "CN=issuer",
+        key: issuer,
+        ...times,
+      });
       assert.equal(await findPath(leaf, [certificate], root.certificate, NOW), null);
-      assert.equal((await findPath(leaf, [certificate, issuer.certificate], root.certificate, NOW))?.[1], issuer.certificate);
+      assert.equal(
+        (await findPath(leaf, [certificate, issuer.certificate], root.certificate, NOW))?.[1],
+        issuer.certificate,
+      );
     });
     it(`findPath() finds no path to a root that ${when}`, async () => {
       const { certificate } = await makeOddCa(null, { key: root, ...times });
@@ -88,19 +124,30 @@ describe("findPath()", () => {
   }
   it("findPath() counts the whole second in which a certificate ends", async () => {
     const short = await makeOdd(issuer, { notAfter: future });
-    const at = (ms: number) => findPath(short, [issuer.certificate], root.certificate, new Date(future.getTime() + ms));
+    const at = (ms: number) =>
+      findPath(short, [issuer.certificate], root.certificate, new Date(future.getTime() + ms));
     assert.equal((await at(999))?.length, 3);
     assert.equal(await at(1000), null);
   });
 
-  const unable: readonly (readonly [name: string, extensions: NonNullable<OddCertificate["extensions"]>])[] = [
+  const unable: readonly (readonly [
+    name: string,
+    extensions: NonNullable<OddCertificate["extensions"]>,
+  ])[] = [
     ["is no CA", { basic: basic(false) }],
     ["has no basic constraints", { basic: null }],
-    ["may not sign certificates", { keyUsage: usage(KEY_USAGE.cRLSign | KEY_USAGE.digitalSignature) }],
+    [
+      "may not sign certificates",
+      { keyUsage: usage(KEY_USAGE.cRLSign | KEY_USAGE.digitalSignature) },
+    ],
   ];
   for (const [name, extensions] of unable) {
     it(`findPath() finds no path over an intermediate that ${name}`, async () => {
-      const { certificate } = await makeOddCa(root, { subject: "CN=issuer", key: issuer, extensions });
+      const { certificate } = await makeOddCa(root, {
+        subject: "CN=issuer",
+        key: issuer,
+        extensions,
+      });
       assert.equal(await findPath(leaf, [certificate], root.certificate, NOW), null);
       assert.throws(() => opensslVerify(leaf, root.certificate, [certificate]));
     });
@@ -110,7 +157,11 @@ describe("findPath()", () => {
     });
   }
   it("findPath() finds a path over a CA without key usage", async () => {
-    const { certificate } = await makeOddCa(root, { subject: "CN=issuer", key: issuer, extensions: { keyUsage: null } });
+    const { certificate } = await makeOddCa(root, {
+      subject: "CN=issuer",
+      key: issuer,
+      extensions: { keyUsage: null },
+    });
     assert.equal((await findPath(leaf, [certificate], root.certificate, NOW))?.length, 3);
   });
 
@@ -124,7 +175,9 @@ describe("findPath()", () => {
     [0, undefined, 0, false],
   ] as const)
     it(`findPath() finds ${found ? "a" : "no"} path over two intermediates with pathLen ${rootLength}, ${outerLength}, ${innerLength}`, async () => {
-      const limited = (length: number | undefined) => ({ extensions: { basic: basic(true, length) } });
+      const limited = (length: number | undefined) => ({
+        extensions: { basic: basic(true, length) },
+      });
       const top = await makeOddCa(null, limited(rootLength));
       const outer = await makeOddCa(top, { subject: "CN=outer", ...limited(outerLength) });
       const inner = await makeOddCa(outer, { subject: "CN=inner", ...limited(innerLength) });
@@ -145,34 +198,48 @@ describe("findPath()", () => {
     const below = await makeOdd(genuine, { extensions });
     assert.equal(await findPath(below, [impostor.certificate], top.certificate, NOW), null);
     // The first of the name is taken and never given back, as OpenSSL does.
-    assert.equal(await findPath(below, [impostor.certificate, genuine.certificate], top.certificate, NOW), null);
-    assert.deepEqual(await findPath(below, [genuine.certificate, impostor.certificate], top.certificate, NOW), [
-      below,
-      genuine.certificate,
-      top.certificate,
-    ]);
+    assert.equal(
+      await findPath(below, [impostor.certificate, genuine.certificate], top.certificate, NOW),
+      null,
+    );
+    assert.deepEqual(
+      await findPath(below, [genuine.certificate, impostor.certificate], top.certificate, NOW),
+      [below, genuine.certificate, top.certificate],
+    );
   });
   it("findPath() finds no path to a root of the right name and another key", async () => {
     const extensions = WITHOUT_KEY_IDS;
-    const [top, impostor] = [await makeOddCa(null, { extensions }), await makeOddCa(null, { extensions })];
+    const [top, impostor] = [
+      await makeOddCa(null, { extensions }),
+      await makeOddCa(null, { extensions }),
+    ];
     const below = await makeOdd(top, { extensions });
     assert.equal((await findPath(below, [], top.certificate, NOW))?.length, 2);
     assert.equal(await findPath(below, [], impostor.certificate, NOW), null);
   });
   it("findPath() finds no path where the key identifiers differ", async () => {
-    const below = await makeOdd(root, { extensions: { authorityKey: authorityKey(new Uint8Array(32)) } });
+    const below = await makeOdd(root, {
+      extensions: { authorityKey: authorityKey(new Uint8Array(32)) },
+    });
     assert.equal(couldHaveIssued(root.certificate, below), false);
     assert.equal(await findPath(below, [], root.certificate, NOW), null);
     assert.equal(await isSignedBy(below, root.certificate), true);
   });
 
   it("findPath() finds the way through roots that cross-signed each other, and ends where there is none", async () => {
-    const all = await Promise.all(["a", "b", "c"].map((name) => makeOddCa(null, { subject: `CN=${name}` })));
+    const all = await Promise.all(
+      ["a", "b", "c"].map((name) => makeOddCa(null, { subject: `CN=${name}` })),
+    );
     const [a, b, c] = all;
     assert.ok(a && b && c);
     const cross = async (one: Authority, by: Authority, name: string) =>
       (await makeOddCa(by, { subject: `CN=${name}`, key: one })).certificate;
-    const sent = [await cross(a, b, "a"), await cross(b, c, "b"), await cross(b, a, "b"), await cross(c, b, "c")];
+    const sent = [
+      await cross(a, b, "a"),
+      await cross(b, c, "b"),
+      await cross(b, a, "b"),
+      await cross(c, b, "c"),
+    ];
     const below = await makeOdd(a);
     for (const [{ certificate }, length] of [
       [a, 2],
@@ -187,7 +254,10 @@ describe("findPath()", () => {
     assert.equal(await findPath(below, [ab, ba, bc], c.certificate, NOW), null);
   });
   it("findPath() passes no CA twice, so that repeated cross-signing does not multiply the paths", async () => {
-    const [a, b] = [await makeOddCa(null, { subject: "CN=a" }), await makeOddCa(null, { subject: "CN=b" })];
+    const [a, b] = [
+      await makeOddCa(null, { subject: "CN=a" }),
+      await makeOddCa(null, { subject: "CN=b" }),
+    ];
     let checked = 0;
     const counted = (certificate: Certificate): Certificate => ({
       ...certificate,
@@ -211,6 +281,9 @@ describe("isSignedBy()", () => {
     const ca = await makeOddCa(null);
     const { certificate } = ca;
     assert.equal(await isSignedBy(certificate, certificate), true);
-    assert.equal(await isSignedBy(certificate, { ...certificate, key: { ...certificate.key, type: "rsa" } }), false);
+    assert.equal(
+      await isSignedBy(certificate, { ...certificate, key: { ...certificate.key, type: "rsa" } }),
+      false,
+    );
   });
 });

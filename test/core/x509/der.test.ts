@@ -1,5 +1,6 @@
 /**
- * The DER reader refuses what X.690 forbids and nothing else; the writer's output is what the reader reads.
+ * The DER reader refuses what X.690 forbids and nothing else; the writer's output is what the
+ * reader reads.
  * @module
  */
 import assert from "node:assert/strict";
@@ -24,7 +25,8 @@ import {
   unsignedInteger,
 } from "../../../src/core/x509/der.ts";
 
-const bytes = (text: string): Bytes => Uint8Array.from(text.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+const bytes = (text: string): Bytes =>
+  Uint8Array.from(text.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
 const format = (message: string) => ({ name: "FormatError", message });
 
 /** Reads everything that can be read, however deep it lies. */
@@ -43,13 +45,21 @@ describe("DerReader", () => {
     ["a length that needs no long form", "308105" + "0203010001", "DER length is not minimal"],
     ["a length of 127 in the long form", `04817f${"00".repeat(127)}`, "DER length is not minimal"],
     ["a length with a leading zero", `048200ff${"00".repeat(255)}`, "DER length is not minimal"],
-    ["a three-byte length with a leading zero", `04830000ff${"00".repeat(255)}`, "DER length is not minimal"],
+    [
+      "a three-byte length with a leading zero",
+      `04830000ff${"00".repeat(255)}`,
+      "DER length is not minimal",
+    ],
     ["a length of four bytes", "048400000001", "DER length is past the end"],
     ["a length of 127 bytes", "04ff", "DER length is past the end"],
     ["a length whose octets are missing", "048201", "DER length is past the end"],
     ["a content that is cut short", "04050102", "DER length is past the end"],
     ["a content one byte short", "0402ff", "DER length is past the end"],
-    ["a content of sixteen megabytes that is not there", "0483ffffff00", "DER length is past the end"],
+    [
+      "a content of sixteen megabytes that is not there",
+      "0483ffffff00",
+      "DER length is past the end",
+    ],
   ];
   for (const [name, der, message] of malformed)
     it(`DerReader.next() refuses ${name}`, () => {
@@ -71,8 +81,14 @@ describe("DerReader", () => {
     assert.throws(() => reader.finish(), format("DER has trailing bytes"));
   });
   it("DerReader.expect() names both tags", () => {
-    assert.throws(() => new DerReader(bytes("0500")).expect(TAG.integer), format("DER tag 0x5 where 0x2 belongs"));
-    assert.throws(() => new DerReader(bytes("")).expect(TAG.integer), format("DER tag 0x0 where 0x2 belongs"));
+    assert.throws(
+      () => new DerReader(bytes("0500")).expect(TAG.integer),
+      format("DER tag 0x5 where 0x2 belongs"),
+    );
+    assert.throws(
+      () => new DerReader(bytes("")).expect(TAG.integer),
+      format("DER tag 0x0 where 0x2 belongs"),
+    );
     assert.throws(() => new DerReader(bytes("")).expect(0), FormatError);
   });
   it("DerReader.optional() leaves another element where it is", () => {
@@ -84,7 +100,10 @@ describe("DerReader", () => {
   it("DerReader.inside() refuses a bomb of nested elements", () => {
     let bomb: DerNode = element(TAG.null);
     for (let i = 0; i < 17; i++) bomb = sequence(bomb);
-    assert.throws(() => readAll(new DerReader(encode(bomb))), format("DER nests deeper than 16 levels"));
+    assert.throws(
+      () => readAll(new DerReader(encode(bomb))),
+      format("DER nests deeper than 16 levels"),
+    );
     // Encoded level by level: not every runtime's stack is deep enough to do it at once.
     let deeper = encode(bomb);
     for (let i = 0; i < 5000; i++) deeper = encode(sequence(deeper));
@@ -106,10 +125,30 @@ describe("DerReader", () => {
     ["DerReader.unsigned() refuses an empty INTEGER", unsigned, "0200", "DER INTEGER is empty"],
     ["DerReader.unsigned() refuses -1", unsigned, "0201ff", "DER INTEGER is negative"],
     ["DerReader.unsigned() refuses -128", unsigned, "020180", "DER INTEGER is negative"],
-    ["DerReader.unsigned() refuses a negative number of two octets", unsigned, "0202ff7f", "DER INTEGER is negative"],
-    ["DerReader.unsigned() refuses zero in two octets", unsigned, "02020000", "DER INTEGER is not minimal"],
-    ["DerReader.unsigned() refuses a needless sign octet", unsigned, "0202007f", "DER INTEGER is not minimal"],
-    ["DerReader.unsigned() refuses another tag", unsigned, "0a0101", "DER tag 0xa where 0x2 belongs"],
+    [
+      "DerReader.unsigned() refuses a negative number of two octets",
+      unsigned,
+      "0202ff7f",
+      "DER INTEGER is negative",
+    ],
+    [
+      "DerReader.unsigned() refuses zero in two octets",
+      unsigned,
+      "02020000",
+      "DER INTEGER is not minimal",
+    ],
+    [
+      "DerReader.unsigned() refuses a needless sign octet",
+      unsigned,
+      "0202007f",
+      "DER INTEGER is not minimal",
+    ],
+    [
+      "DerReader.unsigned() refuses another tag",
+      unsigned,
+      "0a0101",
+      "DER tag 0xa where 0x2 belongs",
+    ],
     ["DerReader.small() refuses 2^31", small, "02050080000000", "DER INTEGER is too large"],
     ["DerReader.small() refuses 2^32", small, "02050100000000", "DER INTEGER is too large"],
     ["DerReader.small() refuses a negative number", small, "0201ff", "DER INTEGER is negative"],
@@ -117,12 +156,42 @@ describe("DerReader", () => {
     ["DerReader.boolean() refuses an empty one", boolean, "0100", "DER BOOLEAN is not 00 or ff"],
     ["DerReader.boolean() refuses two octets", boolean, "0102ffff", "DER BOOLEAN is not 00 or ff"],
     ["DerReader.oid() refuses an empty one", readOid, "0600", "DER OBJECT IDENTIFIER is truncated"],
-    ["DerReader.oid() refuses one whose last octet goes on", readOid, "06022a86", "DER OBJECT IDENTIFIER is truncated"],
-    ["DerReader.oid() refuses an arc with a leading zero", readOid, "06032a8001", "DER OBJECT IDENTIFIER is not minimal"],
-    ["DerReader.oid() refuses a first arc with a leading zero", readOid, "0602802a", "DER OBJECT IDENTIFIER is not minimal"],
-    ["DerReader.bitString() refuses an empty one", readBits, "0300", "DER BIT STRING is not of whole octets"],
-    ["DerReader.bitString() refuses unused bits", readBits, "03020780", "DER BIT STRING is not of whole octets"],
-    ["DerReader.bitString() refuses the constructed form", readBits, "23040302" + "00aa", "DER tag 0x23 where 0x3 belongs"],
+    [
+      "DerReader.oid() refuses one whose last octet goes on",
+      readOid,
+      "06022a86",
+      "DER OBJECT IDENTIFIER is truncated",
+    ],
+    [
+      "DerReader.oid() refuses an arc with a leading zero",
+      readOid,
+      "06032a8001",
+      "DER OBJECT IDENTIFIER is not minimal",
+    ],
+    [
+      "DerReader.oid() refuses a first arc with a leading zero",
+      readOid,
+      "0602802a",
+      "DER OBJECT IDENTIFIER is not minimal",
+    ],
+    [
+      "DerReader.bitString() refuses an empty one",
+      readBits,
+      "0300",
+      "DER BIT STRING is not of whole octets",
+    ],
+    [
+      "DerReader.bitString() refuses unused bits",
+      readBits,
+      "03020780",
+      "DER BIT STRING is not of whole octets",
+    ],
+    [
+      "DerReader.bitString() refuses the constructed form",
+      readBits,
+      "23040302" + "00aa",
+      "DER tag 0x23 where 0x3 belongs",
+    ],
   ];
   for (const [name, read, der, message] of refused)
     it(name, () => {
@@ -147,8 +216,20 @@ describe("DerReader", () => {
 
   it("DerReader throws nothing but FormatError on any bytes", () => {
     const tag = fc.constantFrom(...Object.values(TAG), 0xa0, 0x82, 0x86, 0x1f);
-    const soup = fc.array(fc.oneof(tag, fc.constantFrom(0, 1, 2, 3, 0x7f, 0x80, 0x81, 0x82, 0xff), fc.nat(255)), { maxLength: 60 });
-    const reads: readonly Read[] = [unsigned, small, boolean, readOid, readBits, readAll, (r) => r.enter(TAG.sequence), (r) => r.next()];
+    const soup = fc.array(
+      fc.oneof(tag, fc.constantFrom(0, 1, 2, 3, 0x7f, 0x80, 0x81, 0x82, 0xff), fc.nat(255)),
+      { maxLength: 60 },
+    );
+    const reads: readonly Read[] = [
+      unsigned,
+      small,
+      boolean,
+      readOid,
+      readBits,
+      readAll,
+      (r) => r.enter(TAG.sequence),
+      (r) => r.next(),
+    ];
     fc.assert(
       fc.property(
         fc.oneof(fc.uint8Array({ maxLength: 300 }), soup),
@@ -161,7 +242,11 @@ describe("DerReader", () => {
           } catch (error) {
             assert.ok(error instanceof FormatError, String(error));
           }
-          assert.ok(reader.contentEnd <= input.length && reader.contentStart <= reader.contentEnd && reader.start <= reader.contentEnd);
+          assert.ok(
+            reader.contentEnd <= input.length &&
+              reader.contentStart <= reader.contentEnd &&
+              reader.start <= reader.contentEnd,
+          );
         },
       ),
       { numRuns: 10_000 },
@@ -169,10 +254,14 @@ describe("DerReader", () => {
   });
 });
 
-type Tree = { readonly tag: number; readonly content: Uint8Array } | { readonly tag: number; readonly children: readonly Tree[] };
+type Tree =
+  | { readonly tag: number; readonly content: Uint8Array }
+  | { readonly tag: number; readonly children: readonly Tree[] };
 
 function node(tree: Tree): DerNode {
-  return "children" in tree ? element(tree.tag, ...tree.children.map(node)) : element(tree.tag, tree.content);
+  return "children" in tree
+    ? element(tree.tag, ...tree.children.map(node))
+    : element(tree.tag, tree.content);
 }
 
 function read(reader: DerReader): Tree[] {
@@ -180,7 +269,11 @@ function read(reader: DerReader): Tree[] {
   while (!reader.done) {
     reader.next();
     const { tag } = reader;
-    trees.push(tag & 0x20 ? { tag, children: read(reader.inside()) } : { tag, content: reader.content().slice() });
+    trees.push(
+      tag & 0x20
+        ? { tag, children: read(reader.inside()) }
+        : { tag, content: reader.content().slice() },
+    );
   }
   return trees;
 }
@@ -198,8 +291,17 @@ describe("encode()", () => {
       assert.equal(hex(reader.element()), hex(der));
     });
   it("encode() writes trees that read back as they were", () => {
-    const primitive = fc.constantFrom(...Object.values(TAG).filter((tag) => !(tag & 0x20)), contextPrimitive(0), contextPrimitive(6));
-    const constructed = fc.constantFrom(TAG.sequence, TAG.set, contextConstructed(0), contextConstructed(3));
+    const primitive = fc.constantFrom(
+      ...Object.values(TAG).filter((tag) => !(tag & 0x20)),
+      contextPrimitive(0),
+      contextPrimitive(6),
+    );
+    const constructed = fc.constantFrom(
+      TAG.sequence,
+      TAG.set,
+      contextConstructed(0),
+      contextConstructed(3),
+    );
     const leaf = fc.record({ tag: primitive, content: fc.uint8Array({ maxLength: 300 }) });
     const { tree } = fc.letrec<{ tree: Tree }>((tie) => ({
       tree: fc.oneof(
@@ -209,7 +311,9 @@ describe("encode()", () => {
       ),
     }));
     const plain = (one: Tree): unknown =>
-      "children" in one ? { tag: one.tag, children: one.children.map(plain) } : { tag: one.tag, content: hex(one.content) };
+      "children" in one
+        ? { tag: one.tag, children: one.children.map(plain) }
+        : { tag: one.tag, content: hex(one.content) };
     fc.assert(
       fc.property(fc.array(tree, { maxLength: 4 }), (trees) => {
         const der = concat(...trees.map((one) => encode(node(one))));

@@ -20,10 +20,18 @@ import {
 import { type Bytes, hex } from "../../../src/core/bytes.ts";
 import type { Random } from "../../../src/core/clock.ts";
 import { formatSpiffeId, type LeafId } from "../../../src/core/spiffe/kinds.ts";
-import { type Certificate, KEY_USAGE, readCertificate } from "../../../src/core/x509/certificate.ts";
+import {
+  type Certificate,
+  KEY_USAGE,
+  readCertificate,
+} from "../../../src/core/x509/certificate.ts";
 import { sha256 } from "../../../src/core/x509/digest.ts";
 import { caScheme, type HashName } from "../../../src/core/x509/keys.ts";
-import { createLeafTemplate, type LeafFields, type LeafTemplate } from "../../../src/core/x509/leaf.ts";
+import {
+  createLeafTemplate,
+  type LeafFields,
+  type LeafTemplate,
+} from "../../../src/core/x509/leaf.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { createSerials } from "../../../src/core/x509/serial.ts";
 import { createSeededRandom } from "../../fakes/clock.ts";
@@ -40,7 +48,10 @@ function below(random: Random, limit: number): number {
 }
 
 function text(random: Random, alphabet: readonly string[], longest: number): string {
-  return Array.from({ length: 1 + below(random, longest) }, () => alphabet[below(random, alphabet.length)]).join("");
+  return Array.from(
+    { length: 1 + below(random, longest) },
+    () => alphabet[below(random, alphabet.length)],
+  ).join("");
 }
 
 const LABEL = [..."abcdefghijklmnopqrstuvwxyz0123456789-"];
@@ -48,7 +59,11 @@ const ANY = [...LABEL, ..."ABCXYZ_."];
 
 function randomId(random: Random): LeafId {
   const word = () => `x${text(random, ANY, below(random, 8) === 0 ? 150 : 20)}`;
-  const at = { trustDomain: `${text(random, LABEL, 36)}.consul`, datacenter: word(), partition: below(random, 2) ? "default" : "east" };
+  const at = {
+    trustDomain: `${text(random, LABEL, 36)}.consul`,
+    datacenter: word(),
+    partition: below(random, 2) ? "default" : "east",
+  };
   const ids: readonly LeafId[] = [
     { kind: "service", ...at, namespace: word(), service: word() },
     { kind: "agent", ...at, node: word() },
@@ -68,8 +83,13 @@ function randomFields(random: Random, serial: () => Bytes): LeafFields {
     spki: SPKIS[below(random, SPKIS.length)] ?? new Uint8Array(),
     keyUsage: KEY_USAGE.digitalSignature | (below(random, 2) ? KEY_USAGE.keyEncipherment : 0),
     uri: formatSpiffeId(randomId(random)),
-    dnsNames: Array.from({ length: below(random, 4) }, () => `${text(random, LABEL, 60)}.${text(random, LABEL, 8)}`),
-    ipAddresses: Array.from({ length: below(random, 4) }, () => random.bytes(below(random, 2) ? 4 : 16)),
+    dnsNames: Array.from(
+      { length: below(random, 4) },
+      () => `${text(random, LABEL, 60)}.${text(random, LABEL, 8)}`,
+    ),
+    ipAddresses: Array.from({ length: below(random, 4) }, () =>
+      random.bytes(below(random, 2) ? 4 : 16),
+    ),
   };
 }
 
@@ -78,7 +98,12 @@ function address(octets: Bytes): string {
   return octets.length === 4 ? octets.join(".") : (hex(octets).match(/..../g) ?? []).join(":");
 }
 
-async function peculiarTbs(issuer: Certificate, template: LeafTemplate, signature: Bytes, fields: LeafFields): Promise<Bytes> {
+async function peculiarTbs(
+  issuer: Certificate,
+  template: LeafTemplate,
+  signature: Bytes,
+  fields: LeafFields,
+): Promise<Bytes> {
   const names: JsonGeneralName[] = [
     ...fields.dnsNames.map((value) => ({ type: "dns", value }) as const),
     ...fields.ipAddresses.map((octets) => ({ type: "ip", value: address(octets) }) as const),
@@ -112,22 +137,32 @@ describe("LeafTemplate.encode()", () => {
   }, SLOW);
 
   for (const [name, spec] of CA_KEY_SPECS)
-    it(`LeafTemplate.encode() writes ${LEAVES_PER_ISSUER} random leaves of an ${name} issuer as @peculiar/x509 does`, SLOW, async () => {
-      const issuer = required(cas, name).certificate;
-      const templates = HASHES.map((hash) => createLeafTemplate(issuer, caScheme(spec, hash)));
-      const random = createSeededRandom(spec.bits);
-      const serials = createSerials(random);
-      // The length of a WebCrypto signature, which alone is looked at when it is put into DER.
-      const signature = new Uint8Array(spec.type === "ec" ? 2 * Math.ceil(spec.bits / 8) : spec.bits / 8).fill(1);
-      let lateDates = 0;
-      for (let i = 0; i < LEAVES_PER_ISSUER; i++) {
-        const template = templates[i % templates.length];
-        assert.ok(template);
-        const fields = randomFields(random, serials);
-        if (fields.notAfter.getUTCFullYear() >= 2050) lateDates++;
-        const ours = template.encode(fields).signed;
-        assert.equal(hex(ours), hex(await peculiarTbs(issuer, template, signature, fields)), `leaf ${i}`);
-      }
-      assert.ok(lateDates > LEAVES_PER_ISSUER / 10 && lateDates < LEAVES_PER_ISSUER);
-    });
+    it(
+      `LeafTemplate.encode() writes ${LEAVES_PER_ISSUER} random leaves of an ${name} issuer as @peculiar/x509 does`,
+      SLOW,
+      async () => {
+        const issuer = required(cas, name).certificate;
+        const templates = HASHES.map((hash) => createLeafTemplate(issuer, caScheme(spec, hash)));
+        const random = createSeededRandom(spec.bits);
+        const serials = createSerials(random);
+        // The length of a WebCrypto signature, which alone is looked at when it is put into DER.
+        const signature = new Uint8Array(
+          spec.type === "ec" ? 2 * Math.ceil(spec.bits / 8) : spec.bits / 8,
+        ).fill(1);
+        let lateDates = 0;
+        for (let i = 0; i < LEAVES_PER_ISSUER; i++) {
+          const template = templates[i % templates.length];
+          assert.ok(template);
+          const fields = randomFields(random, serials);
+          if (fields.notAfter.getUTCFullYear() >= 2050) lateDates++;
+          const ours = template.encode(fields).signed;
+          assert.equal(
+            hex(ours),
+            hex(await peculiarTbs(issuer, template, signature, fields)),
+            `leaf ${i}`,
+          );
+        }
+        assert.ok(lateDates > LEAVES_PER_ISSUER / 10 && lateDates < LEAVES_PER_ISSUER);
+      },
+    );
 });

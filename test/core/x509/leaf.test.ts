@@ -7,14 +7,36 @@ import { createHash, X509Certificate } from "node:crypto";
 import { before, describe, it } from "node:test";
 import { concat, hex } from "../../../src/core/bytes.ts";
 import { createIntermediate } from "../../../src/core/x509/authority.ts";
-import { type Certificate, KEY_USAGE, readCertificate } from "../../../src/core/x509/certificate.ts";
-import { type KeyType, type PublicKeyInfo, readPublicKey, caScheme as schemeFor, sign } from "../../../src/core/x509/keys.ts";
+import {
+  type Certificate,
+  KEY_USAGE,
+  readCertificate,
+} from "../../../src/core/x509/certificate.ts";
+import {
+  type KeyType,
+  type PublicKeyInfo,
+  readPublicKey,
+  caScheme as schemeFor,
+  sign,
+} from "../../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../../src/core/x509/leaf.ts";
 import { lint } from "../../../src/core/x509/lint.ts";
 import { leafKeyUsage } from "../../../src/core/x509/profile.ts";
 import { createSerials, SERIAL_LENGTH } from "../../../src/core/x509/serial.ts";
 import { createSeededRandom, systemRandom } from "../../fakes/clock.ts";
-import { CA_KEY_SPECS, type Ca, CLUSTER_ID, leafFields, makeCas, makeLeaf, NOW, opensslVerify, required, SLOW, YEAR_MS } from "./cas.ts";
+import {
+  CA_KEY_SPECS,
+  type Ca,
+  CLUSTER_ID,
+  leafFields,
+  makeCas,
+  makeLeaf,
+  NOW,
+  opensslVerify,
+  required,
+  SLOW,
+  YEAR_MS,
+} from "./cas.ts";
 import { PUBLIC_KEYS, URI } from "./requests.ts";
 import { assertVerifies } from "./second-reading.ts";
 
@@ -64,16 +86,25 @@ describe("LeafDraft.complete()", () => {
       }),
       privateKey: key.privateKey,
     };
-    const leaf = await makeLeaf(issuer, { dnsNames: ["localhost", "a.b"], ipAddresses: [LOOPBACK, new Uint8Array(16)] });
+    const leaf = await makeLeaf(issuer, {
+      dnsNames: ["localhost", "a.b"],
+      ipAddresses: [LOOPBACK, new Uint8Array(16)],
+    });
     assert.match(opensslVerify(leaf, root.certificate, [issuer.certificate]), /: OK/);
     assert.equal(
       // Deno writes IPv6 addresses shortened.
-      new X509Certificate(leaf.der).subjectAltName?.replace("IP Address:::,", "IP Address:0:0:0:0:0:0:0:0,"),
+      new X509Certificate(leaf.der).subjectAltName?.replace(
+        "IP Address:::,",
+        "IP Address:0:0:0:0:0:0:0:0,",
+      ),
       `DNS:localhost, DNS:a.b, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:0, URI:${URI}`,
     );
   });
   it("LeafDraft.complete() writes signatures of every length", () => {
-    const template = createLeafTemplate(required(cas, "RSA 2048").certificate, schemeFor({ type: "rsa" }, "SHA-256"));
+    const template = createLeafTemplate(
+      required(cas, "RSA 2048").certificate,
+      schemeFor({ type: "rsa" }, "SHA-256"),
+    );
     for (const length of [1, 64, 70, 71, 72, 126, 127, 128, 254, 255, 256, 512]) {
       const signature = new Uint8Array(length).fill(9);
       const draft = template.encode(leafFields());
@@ -99,13 +130,19 @@ describe("LeafTemplate.encode()", () => {
     assert.deepEqual(leaf.ipAddresses.map(hex), ["7f000001"]);
     assert.equal(leaf.subjectEmpty, true);
     assert.equal(hex(leaf.issuer), hex(ca.certificate.subject));
-    assert.equal(hex(leaf.authorityKeyId ?? new Uint8Array()), hex(ca.certificate.subjectKeyId ?? new Uint8Array(1)));
+    assert.equal(
+      hex(leaf.authorityKeyId ?? new Uint8Array()),
+      hex(ca.certificate.subjectKeyId ?? new Uint8Array(1)),
+    );
   });
   for (const name of PUBLIC_KEYS.keys())
     it(`LeafTemplate.encode() takes SHA-256 of an ${name} SubjectPublicKeyInfo as the subject key identifier`, async () => {
       const { spki } = keyOf(name);
       const leaf = await makeLeaf(required(cas, "EC 256"), { spki });
-      assert.equal(hex(leaf.subjectKeyId ?? new Uint8Array()), createHash("sha256").update(spki).digest("hex"));
+      assert.equal(
+        hex(leaf.subjectKeyId ?? new Uint8Array()),
+        createHash("sha256").update(spki).digest("hex"),
+      );
     });
   for (const [type, usage] of [
     ["ec", KEY_USAGE.digitalSignature],
@@ -113,26 +150,44 @@ describe("LeafTemplate.encode()", () => {
     ["rsa", KEY_USAGE.digitalSignature | KEY_USAGE.keyEncipherment],
   ] as readonly (readonly [KeyType, number])[])
     it(`LeafTemplate.encode() writes the key usage of an ${type} key`, async () => {
-      assert.equal((await makeLeaf(required(cas, "EC 256"), { keyUsage: leafKeyUsage(type) })).keyUsage, usage);
+      assert.equal(
+        (await makeLeaf(required(cas, "EC 256"), { keyUsage: leafKeyUsage(type) })).keyUsage,
+        usage,
+      );
     });
   it("LeafTemplate.encode() writes another validity when only one of its ends has changed", async () => {
-    const template = createLeafTemplate(required(cas, "EC 256").certificate, schemeFor({ type: "ec" }, "SHA-256"));
+    const template = createLeafTemplate(
+      required(cas, "EC 256").certificate,
+      schemeFor({ type: "ec" }, "SHA-256"),
+    );
     const key = required(cas, "EC 256").privateKey;
-    const dates = [NOW, new Date(NOW.getTime() + 1000), new Date("2049-12-31T23:59:59Z"), new Date("2050-01-01T00:00:00Z")];
+    const dates = [
+      NOW,
+      new Date(NOW.getTime() + 1000),
+      new Date("2049-12-31T23:59:59Z"),
+      new Date("2050-01-01T00:00:00Z"),
+    ];
     for (const notBefore of dates)
       for (const notAfter of dates) {
         const draft = template.encode(leafFields({ notBefore, notAfter }));
-        const leaf = readCertificate(draft.complete(await sign(key, template.scheme, draft.signed)));
+        const leaf = readCertificate(
+          draft.complete(await sign(key, template.scheme, draft.signed)),
+        );
         assert.equal(leaf.notBefore.getTime(), notBefore.getTime());
         assert.equal(leaf.notAfter.getTime(), notAfter.getTime());
       }
   });
   it("LeafTemplate.encode() cuts times to the whole second", async () => {
-    const leaf = await makeLeaf(required(cas, "EC 256"), { notBefore: new Date(NOW.getTime() + 999) });
+    const leaf = await makeLeaf(required(cas, "EC 256"), {
+      notBefore: new Date(NOW.getTime() + 999),
+    });
     assert.equal(leaf.notBefore.getTime(), NOW.getTime());
   });
   it("LeafTemplate.encode() gives drafts that do not share their octets", () => {
-    const template = createLeafTemplate(required(cas, "EC 256").certificate, schemeFor({ type: "ec" }, "SHA-256"));
+    const template = createLeafTemplate(
+      required(cas, "EC 256").certificate,
+      schemeFor({ type: "ec" }, "SHA-256"),
+    );
     const first = template.encode(leafFields());
     const before = hex(first.signed);
     const second = template.encode(leafFields({ uri: `${URI}2` }));
@@ -141,12 +196,21 @@ describe("LeafTemplate.encode()", () => {
   });
   for (const length of [0, 15, 17, 20])
     it(`LeafTemplate.encode() refuses a serial of ${length} octets`, () => {
-      const template = createLeafTemplate(required(cas, "EC 256").certificate, schemeFor({ type: "ec" }, "SHA-256"));
-      assert.throws(() => template.encode(leafFields({ serial: new Uint8Array(length) })), RangeError);
+      const template = createLeafTemplate(
+        required(cas, "EC 256").certificate,
+        schemeFor({ type: "ec" }, "SHA-256"),
+      );
+      assert.throws(
+        () => template.encode(leafFields({ serial: new Uint8Array(length) })),
+        RangeError,
+      );
     });
   it("createLeafTemplate() refuses an issuer without a subject key identifier", () => {
     const issuer = { ...required(cas, "EC 256").certificate, subjectKeyId: null };
-    assert.throws(() => createLeafTemplate(issuer, schemeFor({ type: "ec" }, "SHA-256")), TypeError);
+    assert.throws(
+      () => createLeafTemplate(issuer, schemeFor({ type: "ec" }, "SHA-256")),
+      TypeError,
+    );
   });
 });
 
@@ -161,7 +225,10 @@ describe("createSerials()", () => {
     assert.equal(new Set(serials.map(hex)).size, serials.length);
   });
   it("createSerials() takes 126 of 128 bits from its randomness", () => {
-    const [from, ones] = [createSeededRandom(3), createSerials({ bytes: (n) => new Uint8Array(n).fill(0xff), fraction: () => 0 })()];
+    const [from, ones] = [
+      createSeededRandom(3),
+      createSerials({ bytes: (n) => new Uint8Array(n).fill(0xff), fraction: () => 0 })(),
+    ];
     const zeros = createSerials({ bytes: (n) => new Uint8Array(n), fraction: () => 0 })();
     assert.equal(hex(ones), `7f${"ff".repeat(15)}`);
     assert.equal(hex(zeros), `40${"00".repeat(15)}`);

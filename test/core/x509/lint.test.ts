@@ -28,15 +28,51 @@ const CA_USAGE = KEY_USAGE.keyCertSign | KEY_USAGE.cRLSign;
 const extensions = (some: Partial<Extensions>): OddCertificate => ({ extensions: some });
 const ended = new Date(NOW.getTime() - 1000);
 
-type Rule = readonly [breaks: string, kind: CertificateKind, odd: OddCertificate, field: string, message: string];
+type Rule = readonly [
+  breaks: string,
+  kind: CertificateKind,
+  odd: OddCertificate,
+  field: string,
+  message: string,
+];
 
 const EVERY_KIND: readonly Rule[] = [
-  ["a serial number of 21 octets", "leaf", { serial: `40${"00".repeat(20)}` }, "serialNumber", "Must be positive and at most 20 octets"],
+  [
+    "a serial number of 21 octets",
+    "leaf",
+    { serial: `40${"00".repeat(20)}` },
+    "serialNumber",
+    "Must be positive and at most 20 octets",
+  ],
   ["another issuer name", "leaf", { issuer: "CN=other" }, "issuer", "Must be the issuer's subject"],
-  ["an end before the start", "leaf", { notAfter: ended }, "validity", "Must not end before it starts"],
-  ["an end behind its issuer's", "leaf", { notAfter: new Date(NOW.getTime() + 3 * YEAR_MS) }, "validity", "Must not outlive its issuer"],
-  ["a start before its issuer's", "leaf", { notBefore: ended }, "validity", "Must not start before its issuer"],
-  ["no key usage", "leaf", extensions({ keyUsage: null }), "keyUsage", "Must be present and critical"],
+  [
+    "an end before the start",
+    "leaf",
+    { notAfter: ended },
+    "validity",
+    "Must not end before it starts",
+  ],
+  [
+    "an end behind its issuer's",
+    "leaf",
+    { notAfter: new Date(NOW.getTime() + 3 * YEAR_MS) },
+    "validity",
+    "Must not outlive its issuer",
+  ],
+  [
+    "a start before its issuer's",
+    "leaf",
+    { notBefore: ended },
+    "validity",
+    "Must not start before its issuer",
+  ],
+  [
+    "no key usage",
+    "leaf",
+    extensions({ keyUsage: null }),
+    "keyUsage",
+    "Must be present and critical",
+  ],
   [
     "key usage that is not critical",
     "leaf",
@@ -44,7 +80,13 @@ const EVERY_KIND: readonly Rule[] = [
     "keyUsage",
     "Must be present and critical",
   ],
-  ["no basic constraints", "leaf", extensions({ basic: null }), "basicConstraints", "Must be present and critical"],
+  [
+    "no basic constraints",
+    "leaf",
+    extensions({ basic: null }),
+    "basicConstraints",
+    "Must be present and critical",
+  ],
   [
     "basic constraints that are not critical",
     "leaf",
@@ -52,7 +94,13 @@ const EVERY_KIND: readonly Rule[] = [
     "basicConstraints",
     "Must be present and critical",
   ],
-  ["no subject key identifier", "leaf", extensions({ subjectKey: null }), "subjectKeyIdentifier", "Must be present"],
+  [
+    "no subject key identifier",
+    "leaf",
+    extensions({ subjectKey: null }),
+    "subjectKeyIdentifier",
+    "Must be present",
+  ],
   [
     "no authority key identifier",
     "leaf",
@@ -74,14 +122,44 @@ const EVERY_KIND: readonly Rule[] = [
     "authorityKeyIdentifier",
     "Must be the issuer's subject key identifier",
   ],
-  ["no URI", "leaf", extensions({ names: uris([]) }), "subjectAltName", "Must have exactly one URI"],
-  ["no subject names", "leaf", extensions({ names: null }), "subjectAltName", "Must have exactly one URI"],
-  ["two URIs", "leaf", extensions({ names: uris([URI, `${URI}2`]) }), "subjectAltName", "Must have exactly one URI"],
+  [
+    "no URI",
+    "leaf",
+    extensions({ names: uris([]) }),
+    "subjectAltName",
+    "Must have exactly one URI",
+  ],
+  [
+    "no subject names",
+    "leaf",
+    extensions({ names: null }),
+    "subjectAltName",
+    "Must have exactly one URI",
+  ],
+  [
+    "two URIs",
+    "leaf",
+    extensions({ names: uris([URI, `${URI}2`]) }),
+    "subjectAltName",
+    "Must have exactly one URI",
+  ],
 ];
 
 const LEAVES: readonly Rule[] = [
-  ["the CA flag", "leaf", extensions({ basic: basic(true) }), "basicConstraints", "Must not be a CA"],
-  ["no digitalSignature", "leaf", extensions({ keyUsage: usage(KEY_USAGE.keyEncipherment) }), "keyUsage", "Must have digitalSignature"],
+  [
+    "the CA flag",
+    "leaf",
+    extensions({ basic: basic(true) }),
+    "basicConstraints",
+    "Must not be a CA",
+  ],
+  [
+    "no digitalSignature",
+    "leaf",
+    extensions({ keyUsage: usage(KEY_USAGE.keyEncipherment) }),
+    "keyUsage",
+    "Must have digitalSignature",
+  ],
   ...[KEY_USAGE.keyCertSign, KEY_USAGE.cRLSign].map(
     (bit) =>
       [
@@ -112,7 +190,16 @@ const LEAVES: readonly Rule[] = [
       ["the purposes in another order", purposes(OID.serverAuth, OID.clientAuth)],
       ["a third purpose", purposes(OID.clientAuth, OID.serverAuth, "1.3.6.1.5.5.7.3.3")],
     ] as const
-  ).map(([name, extKeyUsage]) => [name, "leaf", extensions({ extKeyUsage }), "extKeyUsage", "Must be clientAuth and serverAuth"] as const),
+  ).map(
+    ([name, extKeyUsage]) =>
+      [
+        name,
+        "leaf",
+        extensions({ extKeyUsage }),
+        "extKeyUsage",
+        "Must be clientAuth and serverAuth",
+      ] as const,
+  ),
   [
     "an empty subject and names that are not critical",
     "leaf",
@@ -121,7 +208,14 @@ const LEAVES: readonly Rule[] = [
     "Must be critical with an empty subject",
   ],
   ...["spiffe://a.consul", "spiffe://a.consul/", "https://a.consul/x", "spiffe:///x"].map(
-    (uri) => [`the URI ${uri}`, "leaf", extensions({ names: uris([uri]) }), "subjectAltName", "Must be a SPIFFE ID with a path"] as const,
+    (uri) =>
+      [
+        `the URI ${uri}`,
+        "leaf",
+        extensions({ names: uris([uri]) }),
+        "subjectAltName",
+        "Must be a SPIFFE ID with a path",
+      ] as const,
   ),
   [
     "another subject key identifier",
@@ -132,18 +226,56 @@ const LEAVES: readonly Rule[] = [
   ],
 ];
 
-const CAS: readonly Rule[] = (["root", "cross-signed", "intermediate"] as const).flatMap((kind): readonly Rule[] => [
-  ["no CA flag", kind, extensions({ basic: basic(false) }), "basicConstraints", "Must be a CA"],
-  ["an empty subject", kind, { subject: "" }, "subject", "Must not be empty"],
-  ["no keyCertSign", kind, extensions({ keyUsage: usage(KEY_USAGE.cRLSign) }), "keyUsage", "Must have keyCertSign"],
-  ["a URI with a path", kind, extensions({ names: uris([URI], false) }), "subjectAltName", "Must be the trust domain's SPIFFE ID"],
-  kind === "intermediate"
-    ? ["no pathLen", kind, extensions({ basic: basic(true) }), "basicConstraints", "Must have pathLen 0"]
-    : ["pathLen 0", kind, extensions({ basic: basic(true, 0) }), "basicConstraints", "Must have no pathLen"],
-  kind === "intermediate"
-    ? ["pathLen 1", kind, extensions({ basic: basic(true, 1) }), "basicConstraints", "Must have pathLen 0"]
-    : ["pathLen 3", kind, extensions({ basic: basic(true, 3) }), "basicConstraints", "Must have no pathLen"],
-]);
+const CAS: readonly Rule[] = (["root", "cross-signed", "intermediate"] as const).flatMap(
+  (kind): readonly Rule[] => [
+    ["no CA flag", kind, extensions({ basic: basic(false) }), "basicConstraints", "Must be a CA"],
+    ["an empty subject", kind, { subject: "" }, "subject", "Must not be empty"],
+    [
+      "no keyCertSign",
+      kind,
+      extensions({ keyUsage: usage(KEY_USAGE.cRLSign) }),
+      "keyUsage",
+      "Must have keyCertSign",
+    ],
+    [
+      "a URI with a path",
+      kind,
+      extensions({ names: uris([URI], false) }),
+      "subjectAltName",
+      "Must be the trust domain's SPIFFE ID",
+    ],
+    kind === "intermediate"
+      ? [
+          "no pathLen",
+          kind,
+          extensions({ basic: basic(true) }),
+          "basicConstraints",
+          "Must have pathLen 0",
+        ]
+      : [
+          "pathLen 0",
+          kind,
+          extensions({ basic: basic(true, 0) }),
+          "basicConstraints",
+          "Must have no pathLen",
+        ],
+    kind === "intermediate"
+      ? [
+          "pathLen 1",
+          kind,
+          extensions({ basic: basic(true, 1) }),
+          "basicConstraints",
+          "Must have pathLen 0",
+        ]
+      : [
+          "pathLen 3",
+          kind,
+          extensions({ basic: basic(true, 3) }),
+          "basicConstraints",
+          "Must have no pathLen",
+        ],
+  ],
+);
 
 describe("lint()", () => {
   let root: Authority;
@@ -154,7 +286,10 @@ describe("lint()", () => {
   });
 
   /** A certificate that keeps all rules of its kind but for what `odd` says. */
-  async function make(kind: CertificateKind, odd: OddCertificate): Promise<readonly [Certificate, Certificate]> {
+  async function make(
+    kind: CertificateKind,
+    odd: OddCertificate,
+  ): Promise<readonly [Certificate, Certificate]> {
     if (kind === "leaf") return [await makeOdd(root, odd), root.certificate];
     const own = { subject: `CN=${kind}`, ...odd };
     if (kind === "root") {
@@ -162,7 +297,10 @@ describe("lint()", () => {
       return [certificate, certificate];
     }
     const limits = kind === "intermediate" ? { basic: basic(true, 0) } : {};
-    const { certificate } = await makeOddCa(root, { ...own, extensions: { ...limits, ...odd.extensions } });
+    const { certificate } = await makeOddCa(root, {
+      ...own,
+      extensions: { ...limits, ...odd.extensions },
+    });
     return [certificate, root.certificate];
   }
 
@@ -174,9 +312,18 @@ describe("lint()", () => {
   it("lint() finds nothing wrong with what the CA makes", async () => {
     const options = { now: NOW, random: systemRandom };
     const other = await makeCa();
-    const below = await createIntermediate(other.key.info, ca, { ...options, clusterId: CLUSTER_ID, provider: "consul", ttlMs: YEAR_MS });
+    const below = await createIntermediate(other.key.info, ca, {
+      ...options,
+      clusterId: CLUSTER_ID,
+      provider: "consul",
+      ttlMs: YEAR_MS,
+    });
     assert.deepEqual(
-      await lint(await crossSign(other.certificate, ca, { ...options, until: ca.certificate.notAfter }), "cross-signed", ca.certificate),
+      await lint(
+        await crossSign(other.certificate, ca, { ...options, until: ca.certificate.notAfter }),
+        "cross-signed",
+        ca.certificate,
+      ),
       [],
     );
     assert.deepEqual(await lint(below, "intermediate", ca.certificate), []);
@@ -206,10 +353,17 @@ describe("lint()", () => {
       }
     });
   it("lint() finds an issuer without a name and one without a subject key identifier", async () => {
-    const nameless = await makeOddCa(null, { subject: "", extensions: { keyUsage: usage(CA_USAGE), subjectKey: null } });
-    const found = (await lint(await makeOdd(nameless), "leaf", nameless.certificate)).map(({ field, message }) => `${field}: ${message}`);
+    const nameless = await makeOddCa(null, {
+      subject: "",
+      extensions: { keyUsage: usage(CA_USAGE), subjectKey: null },
+    });
+    const found = (await lint(await makeOdd(nameless), "leaf", nameless.certificate)).map(
+      ({ field, message }) => `${field}: ${message}`,
+    );
     assert.ok(found.includes("issuer: Must not be empty"));
-    assert.ok(found.includes("authorityKeyIdentifier: Must be the issuer's subject key identifier"));
+    assert.ok(
+      found.includes("authorityKeyIdentifier: Must be the issuer's subject key identifier"),
+    );
   });
   it("lint() finds a serial number of zero", async () => {
     const leaf = await makeLeaf(ca, { serial: new Uint8Array(16).fill(1) });
@@ -222,7 +376,10 @@ describe("lint()", () => {
     });
   });
 
-  const misread: readonly (readonly [field: string, change: (leaf: Certificate) => Partial<Certificate>])[] = [
+  const misread: readonly (readonly [
+    field: string,
+    change: (leaf: Certificate) => Partial<Certificate>,
+  ])[] = [
     ["serialNumber", () => ({ serial: new Uint8Array(16).fill(2) })],
     ["notBefore", ({ notBefore }) => ({ notBefore: new Date(notBefore.getTime() + 1000) })],
     ["notAfter", ({ notAfter }) => ({ notAfter: new Date(notAfter.getTime() - 1000) })],
@@ -235,6 +392,11 @@ describe("lint()", () => {
     it(`lint() finds a ${field} that a second reader reads otherwise`, async () => {
       const leaf = await makeLeaf(ca);
       const found = await lint({ ...leaf, ...change(leaf) }, "leaf", ca.certificate);
-      assert.ok(found.some((violation) => violation.field === field && violation.message === "Two readers disagree on it"));
+      assert.ok(
+        found.some(
+          (violation) =>
+            violation.field === field && violation.message === "Two readers disagree on it",
+        ),
+      );
     });
 });

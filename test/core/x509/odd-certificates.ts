@@ -1,5 +1,6 @@
 /**
- * Certificates that the CA itself would not make: signed ones through @peculiar/x509, unsigned ones octet by octet.
+ * Certificates that the CA itself would not make: signed ones through @peculiar/x509, unsigned ones
+ * octet by octet.
  * @module
  */
 import "reflect-metadata";
@@ -18,7 +19,12 @@ import {
 } from "@peculiar/x509";
 import { type Bytes, hex, utf8 } from "../../../src/core/bytes.ts";
 import { type Authority, generateCaKey } from "../../../src/core/x509/authority.ts";
-import { type Certificate, KEY_USAGE, keyIdOf, readCertificate } from "../../../src/core/x509/certificate.ts";
+import {
+  type Certificate,
+  KEY_USAGE,
+  keyIdOf,
+  readCertificate,
+} from "../../../src/core/x509/certificate.ts";
 import {
   bitString,
   contextConstructed,
@@ -57,15 +63,21 @@ export interface OddCertificate {
   readonly extensions?: Partial<Extensions>;
 }
 
-export const usage = (bits: number, critical = true): Extension => new KeyUsagesExtension(bits, critical);
+export const usage = (bits: number, critical = true): Extension =>
+  new KeyUsagesExtension(bits, critical);
 export const basic = (ca: boolean, pathLength?: number, critical = true): Extension =>
   new BasicConstraintsExtension(ca, pathLength, critical);
-export const purposes = (...oids: readonly string[]): Extension => new ExtendedKeyUsageExtension([...oids]);
+export const purposes = (...oids: readonly string[]): Extension =>
+  new ExtendedKeyUsageExtension([...oids]);
 export const subjectKey = (id: Uint8Array): Extension => new SubjectKeyIdentifierExtension(hex(id));
-export const authorityKey = (id: Uint8Array): Extension => new AuthorityKeyIdentifierExtension(hex(id));
+export const authorityKey = (id: Uint8Array): Extension =>
+  new AuthorityKeyIdentifierExtension(hex(id));
 export const uris = (values: readonly string[], critical = true): Extension => {
   const names: JsonGeneralName[] = values.map((value) => ({ type: "url", value }));
-  return new SubjectAlternativeNameExtension([...names, { type: "dns", value: "localhost" }], critical);
+  return new SubjectAlternativeNameExtension(
+    [...names, { type: "dns", value: "localhost" }],
+    critical,
+  );
 };
 
 /** Signs a certificate; what `odd` leaves out is as in a good leaf of `by`. */
@@ -88,8 +100,11 @@ export async function makeOdd(by: Authority, odd: OddCertificate = {}): Promise<
     notAfter: odd.notAfter ?? new Date(NOW.getTime() + YEAR_MS),
     publicKey: new PublicKey(spki),
     signingKey: by.privateKey,
-    signingAlgorithm: caScheme(by.certificate.key, caHash(by.certificate.key)).params as EcdsaParams,
-    extensions: Object.values(extensions).filter((extension): extension is Extension => extension !== null),
+    signingAlgorithm: caScheme(by.certificate.key, caHash(by.certificate.key))
+      .params as EcdsaParams,
+    extensions: Object.values(extensions).filter(
+      (extension): extension is Extension => extension !== null,
+    ),
   });
   return readCertificate(new Uint8Array(certificate.rawData));
 }
@@ -102,15 +117,25 @@ export const CA_EXTENSIONS: Partial<Extensions> = {
   names: uris(["spiffe://a.consul"], false),
 };
 
-/** Makes a CA with a new EC key. `by` is null for one that signs itself; `key` gives it the key of another CA. */
-export async function makeOddCa(by: Authority | null, odd: OddCertificate & { readonly key?: Authority } = {}): Promise<Authority> {
+/**
+ * Makes a CA with a new EC key. `by` is null for one that signs itself; `key` gives it the key of
+ * another CA.
+ */
+export async function makeOddCa(
+  by: Authority | null,
+  odd: OddCertificate & { readonly key?: Authority } = {},
+): Promise<Authority> {
   const fresh = odd.key === undefined ? await generateCaKey({ type: "ec", bits: 256 }) : null;
   const spki = fresh?.info.spki ?? odd.key?.certificate.key.spki ?? new Uint8Array();
   const privateKey = fresh?.privateKey ?? odd.key?.privateKey;
   if (privateKey === undefined) throw new RangeError("No key");
   const signer = by ?? {
     privateKey,
-    certificate: { ...(await template()), key: { type: "ec", bits: 256, spki }, subjectKeyId: keyIdOf(spki) },
+    certificate: {
+      ...(await template()),
+      key: { type: "ec", bits: 256, spki },
+      subjectKeyId: keyIdOf(spki),
+    },
   };
   const subject = odd.subject ?? "CN=root";
   const certificate = await makeOdd(signer, {
@@ -128,8 +153,11 @@ async function template(): Promise<Certificate> {
   return readCertificate(craftCertificate());
 }
 
-export const rawExtension = (dotted: string, value: DerNode, ...flag: readonly DerNode[]): DerNode =>
-  sequence(oid(oidContent(dotted)), ...flag, octetString(encode(value)));
+export const rawExtension = (
+  dotted: string,
+  value: DerNode,
+  ...flag: readonly DerNode[]
+): DerNode => sequence(oid(oidContent(dotted)), ...flag, octetString(encode(value)));
 
 export interface CraftedCertificate {
   readonly version?: readonly DerNode[];

@@ -11,7 +11,10 @@ import type { ServerNames } from "../../../src/core/x509/profile.ts";
 import { generateRequestKey, makeRequest, privateKeyPem } from "../../../src/core/x509/request.ts";
 import { createTestCa, openssl, opensslCsr, trustDomain } from "../../fakes/ca.ts";
 
-const NAMES: ServerNames = { dnsNames: ["localhost", "ca.example.com"], ipAddresses: [Uint8Array.of(127, 0, 0, 1)] };
+const NAMES: ServerNames = {
+  dnsNames: ["localhost", "ca.example.com"],
+  ipAddresses: [Uint8Array.of(127, 0, 0, 1)],
+};
 const URI = "spiffe://a.consul/agent/server/dc/dc1";
 
 describe("makeRequest()", () => {
@@ -20,24 +23,37 @@ describe("makeRequest()", () => {
     const pem = await makeRequest(key, { uri: URI, ...NAMES });
     const request = readCsr(pem);
     await verifyProof(request);
-    assert.deepEqual({ ...NAMES, uri: URI }, { dnsNames: request.dnsNames, ipAddresses: request.ipAddresses, uri: request.uri });
+    assert.deepEqual(
+      { ...NAMES, uri: URI },
+      { dnsNames: request.dnsNames, ipAddresses: request.ipAddresses, uri: request.uri },
+    );
     assert.match(
       openssl(["req", "-verify", "-noout", "-text"], pem),
       /URI:spiffe:\/\/a\.consul.*DNS:ca\.example\.com, IP Address:127\.0\.0\.1/,
     );
-    assert.match(openssl(["pkey", "-check", "-noout"], await privateKeyPem(key.privateKey)), /valid/i);
+    assert.match(
+      openssl(["pkey", "-check", "-noout"], await privateKeyPem(key.privateKey)),
+      /valid/i,
+    );
   });
 });
 
 describe("the certificate of a server", () => {
-  const signed = async (names: ServerNames | undefined, san: string, kind = "agent/server/dc/dc1") => {
+  const signed = async (
+    names: ServerNames | undefined,
+    san: string,
+    kind = "agent/server/dc/dc1",
+  ) => {
     const { manager } = await createTestCa(names === undefined ? {} : { serverNames: names });
     const { csr } = opensslCsr(`URI:spiffe://${trustDomain(manager)}/${kind},${san}`);
     return new X509Certificate((await manager.sign(csr)).certificatePem).subjectAltName ?? "";
   };
 
   it("has the names by which the server is reached, where they are known", async () => {
-    assert.match(await signed(NAMES, "DNS:CA.example.com,IP:127.0.0.1"), /DNS:ca\.example\.com, IP Address:127\.0\.0\.1/);
+    assert.match(
+      await signed(NAMES, "DNS:CA.example.com,IP:127.0.0.1"),
+      /DNS:ca\.example\.com, IP Address:127\.0\.0\.1/,
+    );
   });
 
   for (const [what, names, san, kind] of [
@@ -49,5 +65,8 @@ describe("the certificate of a server", () => {
     ["a server's name for a gateway", NAMES, "DNS:ca.example.com", "gateway/mesh/dc/dc1"],
   ] as const)
     it(`is refused ${what}`, () =>
-      assert.rejects(signed(names, san, kind), (error) => error instanceof RequestError && error.code === "profile_violation"));
+      assert.rejects(
+        signed(names, san, kind),
+        (error) => error instanceof RequestError && error.code === "profile_violation",
+      ));
 });

@@ -1,5 +1,6 @@
 /**
- * Requests for tests: made by openssl, or put together octet by octet where openssl would not make them.
+ * Requests for tests: made by openssl, or put together octet by octet where openssl would not make
+ * them.
  * @module
  */
 import { readFileSync } from "node:fs";
@@ -19,15 +20,24 @@ import {
   TAG,
   unsignedInteger,
 } from "../../../src/core/x509/der.ts";
-import { encodeSignature, SCHEMES, type SignatureScheme, sign } from "../../../src/core/x509/keys.ts";
+import {
+  encodeSignature,
+  SCHEMES,
+  type SignatureScheme,
+  sign,
+} from "../../../src/core/x509/keys.ts";
 import { OID, type OidName } from "../../../src/core/x509/oids.ts";
 
 export const URI = "spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/web";
 
-/** SubjectPublicKeyInfos that openssl made, by key type and size: `EC 256`, `RSA 4096`, `Ed25519`. */
+/**
+ * SubjectPublicKeyInfos that openssl made, by key type and size: `EC 256`, `RSA 4096`, `Ed25519`.
+ */
 export const PUBLIC_KEYS: ReadonlyMap<string, Bytes> = new Map(
   Object.entries(
-    JSON.parse(readFileSync(new URL("../../vectors/public-keys.openssl.json", import.meta.url), "utf8")) as Record<string, string>,
+    JSON.parse(
+      readFileSync(new URL("../../vectors/public-keys.openssl.json", import.meta.url), "utf8"),
+    ) as Record<string, string>,
   ).map(([name, base64]) => [name, fromBase64(base64) as Bytes]),
 );
 
@@ -67,7 +77,9 @@ export function rsaSpki(bits: number, exponent: readonly number[] = [1, 0, 1]): 
   const modulus = new Uint8Array(Math.ceil(bits / 8)).fill(0xa5);
   modulus[0] = 1 << ((bits - 1) % 8);
   const key = sequence(unsignedInteger(modulus), unsignedInteger(Uint8Array.from(exponent)));
-  return encode(sequence(sequence(named("rsaEncryption"), element(TAG.null)), bitString(encode(key))));
+  return encode(
+    sequence(sequence(named("rsaEncryption"), element(TAG.null)), bitString(encode(key))),
+  );
 }
 
 /** An EC SubjectPublicKeyInfo with these octets as its point. */
@@ -101,9 +113,13 @@ export interface CraftedRequest {
   readonly signature?: DerNode;
 }
 
-/** A request with a signature that does not verify: what reads it must refuse it, or not look at the signature. */
+/**
+ * A request with a signature that does not verify: what reads it must refuse it, or not look at the
+ * signature.
+ */
 export function craftCsr(parts: CraftedRequest = {}): Bytes {
-  const identifier = parts.identifier ?? SCHEMES[parts.scheme ?? "ecdsaSha256"]?.identifier ?? new Uint8Array();
+  const identifier =
+    parts.identifier ?? SCHEMES[parts.scheme ?? "ecdsaSha256"]?.identifier ?? new Uint8Array();
   const info = sequence(
     parts.version ?? unsignedInteger(new Uint8Array(1)),
     parts.subject ?? sequence(),
@@ -122,13 +138,23 @@ export interface SignedRequest {
   readonly attributes?: readonly DerNode[];
 }
 
-/** A request that was signed with its key, put together as some tool does it and openssl does not. */
+/**
+ * A request that was signed with its key, put together as some tool does it and openssl does not.
+ */
 export async function signedCsr(parts: SignedRequest = {}): Promise<Bytes> {
   const isRsa = parts.key === "RSA";
   const algorithm = isRsa
-    ? { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256", modulusLength: 2048, publicExponent: Uint8Array.of(1, 0, 1) }
+    ? {
+        name: "RSASSA-PKCS1-v1_5",
+        hash: "SHA-256",
+        modulusLength: 2048,
+        publicExponent: Uint8Array.of(1, 0, 1),
+      }
     : { name: "ECDSA", namedCurve: "P-256" };
-  const pair = (await crypto.subtle.generateKey(algorithm as EcKeyGenParams, true, ["sign", "verify"])) as CryptoKeyPair;
+  const pair = (await crypto.subtle.generateKey(algorithm as EcKeyGenParams, true, [
+    "sign",
+    "verify",
+  ])) as CryptoKeyPair;
   const scheme = SCHEMES[isRsa ? "rsaSha256" : "ecdsaSha256"] as SignatureScheme;
   const info = encode(
     sequence(
@@ -142,6 +168,10 @@ export async function signedCsr(parts: SignedRequest = {}): Promise<Bytes> {
   const { parameters } = parts;
   const algorithmName = named(isRsa ? "rsaSha256" : "ecdsaSha256");
   const identifier =
-    parameters === undefined ? scheme.identifier : parameters === null ? sequence(algorithmName) : sequence(algorithmName, parameters);
+    parameters === undefined
+      ? scheme.identifier
+      : parameters === null
+        ? sequence(algorithmName)
+        : sequence(algorithmName, parameters);
   return encode(sequence(info, identifier, bitString(signature)));
 }

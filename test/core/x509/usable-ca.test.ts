@@ -1,5 +1,6 @@
 /**
- * What keeps a CA certificate from being used, one fault at a time, with certificates that openssl made.
+ * What keeps a CA certificate from being used, one fault at a time, with certificates that openssl
+ * made.
  * @module
  */
 import assert from "node:assert/strict";
@@ -19,26 +20,51 @@ function extensionsWith(name: string, line: string): string[] {
 
 function faultsOf(extensions: readonly string[]): string[] {
   const root = readCertificatePem(suppliedRoot({ extensions }).cert);
-  return caFaults(root, { clusterId: CLUSTER, issuer: root, casBelow: CAS_BELOW_ROOT }).map(({ message }) => message);
+  return caFaults(root, { clusterId: CLUSTER, issuer: root, casBelow: CAS_BELOW_ROOT }).map(
+    ({ message }) => message,
+  );
 }
 
 describe("caFaults()", () => {
   const good: readonly (readonly [string, string, string])[] = [
     ["as it should be", "none", ""],
-    ["with room below it", "basicConstraints", `basicConstraints=critical,CA:TRUE,pathlen:${CAS_BELOW_ROOT}`],
-    ["with its own key identifier as its issuer's", "authorityKeyIdentifier", "authorityKeyIdentifier=keyid"],
-    ["with its own name and serial number as its issuer's", "authorityKeyIdentifier", "authorityKeyIdentifier=keyid,issuer:always"],
-    ["with an extended key usage that leaves have", "extendedKeyUsage", "extendedKeyUsage=clientAuth,serverAuth"],
+    [
+      "with room below it",
+      "basicConstraints",
+      `basicConstraints=critical,CA:TRUE,pathlen:${CAS_BELOW_ROOT}`,
+    ],
+    [
+      "with its own key identifier as its issuer's",
+      "authorityKeyIdentifier",
+      "authorityKeyIdentifier=keyid",
+    ],
+    [
+      "with its own name and serial number as its issuer's",
+      "authorityKeyIdentifier",
+      "authorityKeyIdentifier=keyid,issuer:always",
+    ],
+    [
+      "with an extended key usage that leaves have",
+      "extendedKeyUsage",
+      "extendedKeyUsage=clientAuth,serverAuth",
+    ],
     ["with an unknown extension that is not critical", "1.2.3.4", "1.2.3.4=ASN1:NULL"],
-    ["with critical name constraints that forbid nothing of ours", "nameConstraints", "nameConstraints=critical,excluded;DNS:example.com"],
+    [
+      "with critical name constraints that forbid nothing of ours",
+      "nameConstraints",
+      "nameConstraints=critical,excluded;DNS:example.com",
+    ],
   ];
   for (const [what, name, line] of good)
-    it(`caFaults() finds none in a root ${what}`, () => assert.deepEqual(faultsOf(extensionsWith(name, line)), []));
+    it(`caFaults() finds none in a root ${what}`, () =>
+      assert.deepEqual(faultsOf(extensionsWith(name, line)), []));
 
   for (const octets of [20, 21])
     it(`caFaults() finds ${octets > 20 ? "one" : "none"} in a root whose serial number has ${octets} octets`, () => {
       // openssl adds these by itself.
-      const extensions = GOOD_EXTENSIONS.filter((line) => !/^(?:subjectKeyIdentifier|basicConstraints)=/.test(line));
+      const extensions = GOOD_EXTENSIONS.filter(
+        (line) => !/^(?:subjectKeyIdentifier|basicConstraints)=/.test(line),
+      );
       const pem = inFolder((folder) => {
         const key = join(folder, "key.pem");
         writeFileSync(key, opensslKey());
@@ -57,13 +83,22 @@ describe("caFaults()", () => {
       });
       const root = readCertificatePem(pem);
       assert.equal(root.serial.length, octets);
-      const faults = caFaults(root, { clusterId: CLUSTER, issuer: root, casBelow: CAS_BELOW_ROOT }).map(({ message }) => message);
+      const faults = caFaults(root, {
+        clusterId: CLUSTER,
+        issuer: root,
+        casBelow: CAS_BELOW_ROOT,
+      }).map(({ message }) => message);
       assert.deepEqual(faults, octets > 20 ? ["has a serial number of more than 20 octets"] : []);
     });
 
   const other = "authorityKeyIdentifier=DER:30168014000102030405060708090A0B0C0D0E0F10111213";
   const bad: readonly (readonly [string, string, string, RegExp])[] = [
-    ["that is no CA", "basicConstraints", "basicConstraints=critical,CA:FALSE", /^is not a CA certificate$/],
+    [
+      "that is no CA",
+      "basicConstraints",
+      "basicConstraints=critical,CA:FALSE",
+      /^is not a CA certificate$/,
+    ],
     [
       "with basic constraints that are not critical",
       "basicConstraints",
@@ -102,7 +137,12 @@ describe("caFaults()", () => {
       "authorityKeyIdentifier=DER:3003820101",
       /^has an authority key identifier whose serial number is not its own, as of a root that was renewed/,
     ],
-    ["with an unknown critical extension", "1.2.3.4", "1.2.3.4=critical,ASN1:NULL", /^has the critical extension 1\.2\.3\.4/],
+    [
+      "with an unknown critical extension",
+      "1.2.3.4",
+      "1.2.3.4=critical,ASN1:NULL",
+      /^has the critical extension 1\.2\.3\.4/,
+    ],
     [
       "with name constraints that exclude our names",
       "nameConstraints",

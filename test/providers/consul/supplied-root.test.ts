@@ -1,6 +1,6 @@
 /**
- * Roots and keys that an operator supplies: what is taken, and that all else is refused with every fault named, no
- * secret repeated and nothing changed.
+ * Roots and keys that an operator supplies: what is taken, and that all else is refused with every
+ * fault named, no secret repeated and nothing changed.
  * @module
  */
 import assert from "node:assert/strict";
@@ -50,23 +50,44 @@ async function refused(root: SuppliedRoot, ...texts: readonly RegExp[]): Promise
     for (const text of texts) assert.match(error.message, text);
     const all = `${error.message} ${error.stack} ${JSON.stringify(error)} ${String(error.cause)}`;
     for (const line of `${root.key}\n${root.cert}`.split("\n"))
-      assert.ok(line.length < 20 || line.startsWith("-----") || !all.includes(line), "the message repeats what was supplied");
+      assert.ok(
+        line.length < 20 || line.startsWith("-----") || !all.includes(line),
+        "the message repeats what was supplied",
+      );
   };
-  await requireRefused(ca, csr, (to) => to.configure(configuration({ PrivateKey: root.key, RootCert: root.cert })), echoed);
+  await requireRefused(
+    ca,
+    csr,
+    (to) => to.configure(configuration({ PrivateKey: root.key, RootCert: root.cert })),
+    echoed,
+  );
 }
 
-/** A key whose curve stands in the EC PARAMETERS before it alone (RFC 5915 §3: parameters are optional). */
+/**
+ * A key whose curve stands in the EC PARAMETERS before it alone (RFC 5915 §3: parameters are
+ * optional).
+ */
 function sec1WithoutCurve(pem: string): string {
   const key = readPem(pem).find(({ label }) => label === "EC PRIVATE KEY") as PemBlock;
   // SEQUENCE { version, OCTET STRING of 32, [0] { OID }, [1] public key }.
   const fields = key.bytes.slice(2, 2 + 3 + 34);
-  return pem.slice(0, pem.indexOf("-----BEGIN EC PRIVATE")) + writePem("EC PRIVATE KEY", Uint8Array.of(0x30, fields.length, ...fields));
+  return (
+    pem.slice(0, pem.indexOf("-----BEGIN EC PRIVATE")) +
+    writePem("EC PRIVATE KEY", Uint8Array.of(0x30, fields.length, ...fields))
+  );
 }
 
 async function taken(root: SuppliedRoot): Promise<void> {
-  assert.equal(await ca.manager.configure(configuration({ PrivateKey: root.key, RootCert: root.cert })), true);
+  assert.equal(
+    await ca.manager.configure(configuration({ PrivateKey: root.key, RootCert: root.cert })),
+    true,
+  );
   const { state } = ca.manager.require();
-  assert.ok(root.cert.replaceAll("\r", "").includes(certificatePem(activeRoot(state).certificate.der).trim()));
+  assert.ok(
+    root.cert
+      .replaceAll("\r", "")
+      .includes(certificatePem(activeRoot(state).certificate.der).trim()),
+  );
   const leaf = await requireSigning(ca.manager, csr, ca.clock.now());
   inFolder((folder) => {
     const [leafFile, rootFile] = [join(folder, "leaf.pem"), join(folder, "root.pem")];
@@ -74,7 +95,17 @@ async function taken(root: SuppliedRoot): Promise<void> {
     writeFileSync(rootFile, root.cert);
     const at = String(ca.clock.now().getTime() / 1000);
     for (const purpose of ["sslclient", "sslserver"])
-      openssl(["verify", "-x509_strict", "-attime", at, "-purpose", purpose, "-CAfile", rootFile, leafFile]);
+      openssl([
+        "verify",
+        "-x509_strict",
+        "-attime",
+        at,
+        "-purpose",
+        purpose,
+        "-CAfile",
+        rootFile,
+        leafFile,
+      ]);
   });
 }
 
@@ -82,9 +113,14 @@ describe("a supplied root", () => {
   it("configure() takes a root made by openssl, keeps its key hidden and sealed, and signs under it", async () => {
     await taken(good);
     const { document } = ca.backend;
-    assert.deepEqual(ca.manager.require().state.config.config, { PrivateKey: "hidden", RootCert: good.cert });
-    // The private number of a key on P-256 in PKCS#8 stands in the first two lines; after it comes the public key.
-    for (const line of good.key.split("\n").slice(1, 3)) assert.ok(!(document ?? "").includes(line), "the key is stored in clear");
+    assert.deepEqual(ca.manager.require().state.config.config, {
+      PrivateKey: "hidden",
+      RootCert: good.cert,
+    });
+    // The private number of a key on P-256 in PKCS#8 stands in the first two lines; after it comes
+    // the public key.
+    for (const line of good.key.split("\n").slice(1, 3))
+      assert.ok(!(document ?? "").includes(line), "the key is stored in clear");
     const other = await replica(ca, "other");
     await other.refresh();
     await requireSigning(other, csr, ca.clock.now());
@@ -95,10 +131,18 @@ describe("a supplied root", () => {
     const { state } = ca.manager.require();
     const read = { ...state.config.config };
     assert.equal(await ca.manager.configure(configuration(read)), false);
-    assert.equal(await ca.manager.configure(configuration({ ...read, PrivateKey: good.key })), false);
+    assert.equal(
+      await ca.manager.configure(configuration({ ...read, PrivateKey: good.key })),
+      false,
+    );
     assert.equal(ca.manager.require().state.commitId, state.commitId);
     assert.equal(await ca.manager.configure(configuration({ ...read, LeafCertTTL: "5h" })), true);
-    assert.equal(await ca.manager.configure(configuration({ ...read, PrivateKey: good.key, LeafCertTTL: "6h" })), true);
+    assert.equal(
+      await ca.manager.configure(
+        configuration({ ...read, PrivateKey: good.key, LeafCertTTL: "6h" }),
+      ),
+      true,
+    );
     const after = ca.manager.require().state;
     assert.deepEqual(
       after.roots.map(({ id, status, intermediates }) => [id, status, intermediates.length]),
@@ -107,7 +151,9 @@ describe("a supplied root", () => {
     await requireSigning(ca.manager, csr, ca.clock.now());
   });
 
-  it("configure() takes every kind of key that a root may have, in every PEM form", { timeout: 60_000 }, async () => {
+  it("configure() takes every kind of key that a root may have, in every PEM form", {
+    timeout: 60_000,
+  }, async () => {
     const keys = [
       opensslKey(["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]),
       opensslKey(["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"]),
@@ -117,7 +163,10 @@ describe("a supplied root", () => {
       openssl(["genrsa", "-traditional", "2048"]),
       openssl(["ecparam", "-name", "prime256v1", "-genkey"]),
     ];
-    assert.ok(keys.some((key) => key.includes("BEGIN EC PRIVATE KEY")) && keys.some((key) => key.includes("BEGIN RSA PRIVATE KEY")));
+    assert.ok(
+      keys.some((key) => key.includes("BEGIN EC PRIVATE KEY")) &&
+        keys.some((key) => key.includes("BEGIN RSA PRIVATE KEY")),
+    );
     for (const key of keys) {
       ca = await createTestCa({ bootstrap: BOOTSTRAP });
       await taken(suppliedRoot({ key }));
@@ -165,50 +214,107 @@ describe("a supplied root", () => {
   });
 
   const bad: readonly [why: string, make: () => SuppliedRoot, ...texts: RegExp[]][] = [
-    ["a key that is not the root's", () => ({ cert: good.cert, key: opensslKey() }), /PrivateKey is not the key of RootCert/],
     [
-      "an RSA key for an EC root",
-      () => ({ cert: good.cert, key: opensslKey(["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]) }),
+      "a key that is not the root's",
+      () => ({ cert: good.cert, key: opensslKey() }),
       /PrivateKey is not the key of RootCert/,
     ],
-    ["a root that is no CA", () => suppliedRoot({ extensions: extensions(["basic"], ["basicConstraints=critical,CA:FALSE"]) }), /not a CA/],
-    ["a root without basic constraints", () => suppliedRoot({ extensions: extensions(["basic"]) }), /not a CA/],
-    ["an expired root", () => suppliedRoot({ to: "20260601115959Z" }), /RootCert expired on 2026-06-01T11:59:59\.000Z/],
-    ["a root that is not valid yet", () => suppliedRoot({ from: "20260601120001Z" }), /not valid before 2026-06-01T12:00:01\.000Z/],
+    [
+      "an RSA key for an EC root",
+      () => ({
+        cert: good.cert,
+        key: opensslKey(["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]),
+      }),
+      /PrivateKey is not the key of RootCert/,
+    ],
+    [
+      "a root that is no CA",
+      () =>
+        suppliedRoot({ extensions: extensions(["basic"], ["basicConstraints=critical,CA:FALSE"]) }),
+      /not a CA/,
+    ],
+    [
+      "a root without basic constraints",
+      () => suppliedRoot({ extensions: extensions(["basic"]) }),
+      /not a CA/,
+    ],
+    [
+      "an expired root",
+      () => suppliedRoot({ to: "20260601115959Z" }),
+      /RootCert expired on 2026-06-01T11:59:59\.000Z/,
+    ],
+    [
+      "a root that is not valid yet",
+      () => suppliedRoot({ from: "20260601120001Z" }),
+      /not valid before 2026-06-01T12:00:01\.000Z/,
+    ],
     [
       "a root of another trust domain",
       () =>
         suppliedRoot({
-          extensions: extensions(["subjectAlt"], ["subjectAltName=URI:spiffe://99999999-2222-3333-4444-555555555555.consul"]),
+          extensions: extensions(
+            ["subjectAlt"],
+            ["subjectAltName=URI:spiffe://99999999-2222-3333-4444-555555555555.consul"],
+          ),
         }),
       /must have exactly the URI spiffe:\/\/11111111-.*it has spiffe:\/\/99999999-/,
     ],
     [
       "a root with a path in its URI",
-      () => suppliedRoot({ extensions: extensions(["subjectAlt"], [`subjectAltName=URI:spiffe://${TRUST_DOMAIN}/x`]) }),
+      () =>
+        suppliedRoot({
+          extensions: extensions(["subjectAlt"], [`subjectAltName=URI:spiffe://${TRUST_DOMAIN}/x`]),
+        }),
       /must have exactly the URI/,
     ],
     [
       "a root with two URIs",
-      () => suppliedRoot({ extensions: extensions(["subjectAlt"], [`subjectAltName=URI:spiffe://${TRUST_DOMAIN},URI:spiffe://other`]) }),
+      () =>
+        suppliedRoot({
+          extensions: extensions(
+            ["subjectAlt"],
+            [`subjectAltName=URI:spiffe://${TRUST_DOMAIN},URI:spiffe://other`],
+          ),
+        }),
       /must have exactly the URI/,
     ],
-    ["a root without a URI", () => suppliedRoot({ extensions: extensions(["subjectAlt"]) }), /must have exactly the URI .* it has none/],
-    ["a root without a key identifier", () => suppliedRoot({ extensions: extensions(["subjectKey"]) }), /no subject key identifier/],
+    [
+      "a root without a URI",
+      () => suppliedRoot({ extensions: extensions(["subjectAlt"]) }),
+      /must have exactly the URI .* it has none/,
+    ],
+    [
+      "a root without a key identifier",
+      () => suppliedRoot({ extensions: extensions(["subjectKey"]) }),
+      /no subject key identifier/,
+    ],
     [
       "a root with a path length",
-      () => suppliedRoot({ extensions: extensions(["basic"], ["basicConstraints=critical,CA:TRUE,pathlen:0"]) }),
+      () =>
+        suppliedRoot({
+          extensions: extensions(["basic"], ["basicConstraints=critical,CA:TRUE,pathlen:0"]),
+        }),
       /path length constraint/,
     ],
     [
       "a root that may not sign certificates",
-      () => suppliedRoot({ extensions: extensions(["keyUsage"], ["keyUsage=critical,cRLSign,digitalSignature"]) }),
+      () =>
+        suppliedRoot({
+          extensions: extensions(["keyUsage"], ["keyUsage=critical,cRLSign,digitalSignature"]),
+        }),
       /key usage lacks keyCertSign/,
     ],
-    ["a root without key usage", () => suppliedRoot({ extensions: extensions(["keyUsage"]) }), /no key usage/],
+    [
+      "a root without key usage",
+      () => suppliedRoot({ extensions: extensions(["keyUsage"]) }),
+      /no key usage/,
+    ],
     [
       "a root with a critical name constraint",
-      () => suppliedRoot({ extensions: extensions([], ["nameConstraints=critical,permitted;DNS:example.com"]) }),
+      () =>
+        suppliedRoot({
+          extensions: extensions([], ["nameConstraints=critical,permitted;DNS:example.com"]),
+        }),
       /name constraints that do not permit the DNS name server\.dc1\.peering\./,
     ],
     [
@@ -216,36 +322,76 @@ describe("a supplied root", () => {
       () => suppliedRoot({ extensions: extensions([], ["extendedKeyUsage=serverAuth"]) }),
       /RootCert.*(extended key usage|client)/,
     ],
-    ["a root that another signed", () => suppliedRoot({ by: suppliedRoot() }), /not self-signed: its issuer is not its subject/],
+    [
+      "a root that another signed",
+      () => suppliedRoot({ by: suppliedRoot() }),
+      /not self-signed: its issuer is not its subject/,
+    ],
     [
       "a root that another of the same name signed",
       () => suppliedRoot({ name: "twin", by: suppliedRoot({ name: "twin" }) }),
       /RootCert is not signed by its own key/,
     ],
-    ["two certificates", () => ({ cert: good.cert + suppliedRoot().cert, key: good.key }), /exactly one PEM block, not 2/],
-    ["the same certificate twice", () => ({ cert: good.cert + good.cert, key: good.key }), /exactly one PEM block, not 2/],
-    ["a key in place of the certificate", () => ({ cert: good.key, key: good.key }), /first PEM-block should be CERTIFICATE type/],
-    ["a certificate that is no PEM", () => ({ cert: "not PEM at all", key: good.key }), /no PEM-encoded data found/],
-    ["a certificate that was cut off", () => ({ cert: good.cert.slice(0, 300), key: good.key }), /error parsing root certificate/],
     [
-      "a certificate of garbage",
-      () => ({ cert: "-----BEGIN CERTIFICATE-----\nAAAAAAAA\n-----END CERTIFICATE-----\n", key: good.key }),
+      "two certificates",
+      () => ({ cert: good.cert + suppliedRoot().cert, key: good.key }),
+      /exactly one PEM block, not 2/,
+    ],
+    [
+      "the same certificate twice",
+      () => ({ cert: good.cert + good.cert, key: good.key }),
+      /exactly one PEM block, not 2/,
+    ],
+    [
+      "a key in place of the certificate",
+      () => ({ cert: good.key, key: good.key }),
+      /first PEM-block should be CERTIFICATE type/,
+    ],
+    [
+      "a certificate that is no PEM",
+      () => ({ cert: "not PEM at all", key: good.key }),
+      /no PEM-encoded data found/,
+    ],
+    [
+      "a certificate that was cut off",
+      () => ({ cert: good.cert.slice(0, 300), key: good.key }),
       /error parsing root certificate/,
     ],
-    ["an Ed25519 root", () => suppliedRoot({ key: opensslKey(["-algorithm", "ed25519"]) }), /private key must be EC on/],
+    [
+      "a certificate of garbage",
+      () => ({
+        cert: "-----BEGIN CERTIFICATE-----\nAAAAAAAA\n-----END CERTIFICATE-----\n",
+        key: good.key,
+      }),
+      /error parsing root certificate/,
+    ],
+    [
+      "an Ed25519 root",
+      () => suppliedRoot({ key: opensslKey(["-algorithm", "ed25519"]) }),
+      /private key must be EC on/,
+    ],
     [
       "a key that is encrypted",
-      () => ({ cert: good.cert, key: openssl(["pkcs8", "-topk8", "-passout", "pass:secret"], good.key) }),
+      () => ({
+        cert: good.cert,
+        key: openssl(["pkcs8", "-topk8", "-passout", "pass:secret"], good.key),
+      }),
       /private key is encrypted/,
     ],
     [
       "a key that is encrypted the old way",
-      () => ({ cert: good.cert, key: openssl(["ec", "-aes128", "-passout", "pass:secret"], good.key) }),
+      () => ({
+        cert: good.cert,
+        key: openssl(["ec", "-aes128", "-passout", "pass:secret"], good.key),
+      }),
       /private key is encrypted/,
     ],
     [
       "a key of garbage",
-      () => ({ cert: good.cert, key: "-----BEGIN PRIVATE KEY-----\nAAAAAAAAAAAA\n-----END PRIVATE KEY-----\n" }),
+      () => ({
+        cert: good.cert,
+        key: "-----BEGIN PRIVATE KEY-----\nAAAAAAAAAAAA\n-----END PRIVATE KEY-----\n",
+      }),
       /parsing private key/,
     ],
     [
@@ -263,8 +409,16 @@ describe("a supplied root", () => {
       () => ({ cert: good.cert, key: good.key.replaceAll("\n", "\\n") }),
       /error parsing private key: the line ends of its PEM text are lost/,
     ],
-    ["a key that is no PEM", () => ({ cert: good.cert, key: "very secret words of mine" }), /no PEM-encoded data found/],
-    ["a key that was cut off", () => ({ cert: good.cert, key: good.key.slice(0, 120) }), /parsing private key/],
+    [
+      "a key that is no PEM",
+      () => ({ cert: good.cert, key: "very secret words of mine" }),
+      /no PEM-encoded data found/,
+    ],
+    [
+      "a key that was cut off",
+      () => ({ cert: good.cert, key: good.key.slice(0, 120) }),
+      /parsing private key/,
+    ],
     [
       "a public key",
       () => ({ cert: good.cert, key: openssl(["pkey", "-pubout"], good.key) }),
@@ -275,7 +429,11 @@ describe("a supplied root", () => {
       () => ({ cert: good.cert, key: good.key + opensslKey() }),
       /exactly one PEM block, without certificates, not PRIVATE KEY and PRIVATE KEY/,
     ],
-    ["a key with its certificate", () => ({ cert: good.cert, key: good.key + good.cert }), /exactly one PEM block, without certificates/],
+    [
+      "a key with its certificate",
+      () => ({ cert: good.cert, key: good.key + good.cert }),
+      /exactly one PEM block, without certificates/,
+    ],
     [
       "the parameters of a key alone",
       () => ({ cert: good.cert, key: openssl(["ecparam", "-name", "prime256v1"]) }),
@@ -291,7 +449,11 @@ describe("a supplied root", () => {
       () => ({ cert: `${good.key.replaceAll("-----", "----")}${good.cert}`, key: good.key }),
       /no private key in RootCert/,
     ],
-    ["a root without its key", () => ({ cert: good.cert, key: "" }), /must provide a private key when providing a root cert/],
+    [
+      "a root without its key",
+      () => ({ cert: good.cert, key: "" }),
+      /must provide a private key when providing a root cert/,
+    ],
   ];
   for (const [why, make, ...texts] of bad)
     it(`configure() refuses ${why}, and changes nothing`, async () => {
@@ -301,7 +463,11 @@ describe("a supplied root", () => {
   it("configure() names all faults of a root at once", async () => {
     const root = suppliedRoot({
       to: "20260301000000Z",
-      extensions: ["basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature", "subjectAltName=URI:spiffe://b.consul"],
+      extensions: [
+        "basicConstraints=critical,CA:FALSE",
+        "keyUsage=critical,digitalSignature",
+        "subjectAltName=URI:spiffe://b.consul",
+      ],
     });
     await refused(
       { cert: root.cert, key: opensslKey() },
@@ -316,7 +482,10 @@ describe("a supplied root", () => {
 
   it("configure() refuses the same roots with force", async () => {
     const root = { cert: good.cert, key: opensslKey() };
-    const request = configuration({ PrivateKey: root.key, RootCert: root.cert }, { forceWithoutCrossSigning: true });
+    const request = configuration(
+      { PrivateKey: root.key, RootCert: root.cert },
+      { forceWithoutCrossSigning: true },
+    );
     await requireRefused(
       ca,
       csr,
@@ -336,7 +505,8 @@ describe("a supplied root", () => {
         () => "taken",
         (error: unknown) => (error as CaError).code,
       );
-      // A change in what is not read, such as the copy of the public key, may pass: then the key is the root's all the same.
+      // A change in what is not read, such as the copy of the public key, may pass: then the key is
+      // the root's all the same.
       assert.ok(outcome === "config_invalid" || outcome === "taken", `octet ${i}: ${outcome}`);
       await requireSigning(ca.manager, csr, ca.clock.now());
     }
@@ -349,17 +519,36 @@ describe("a supplied root with name constraints", () => {
       const [config, key] = [join(folder, "c.cnf"), opensslKey()];
       writeFileSync(join(folder, "key.pem"), key);
       const lines = [...GOOD_EXTENSIONS, "authorityKeyIdentifier=none"].join("\n");
-      writeFileSync(config, `[req]\ndistinguished_name=dn\nx509_extensions=ext\n[dn]\n[ext]\n${lines}\n`);
-      const args = ["-config", config, "-key", join(folder, "key.pem"), "-subj", subject, "-days", "3650"];
+      writeFileSync(
+        config,
+        `[req]\ndistinguished_name=dn\nx509_extensions=ext\n[dn]\n[ext]\n${lines}\n`,
+      );
+      const args = [
+        "-config",
+        config,
+        "-key",
+        join(folder, "key.pem"),
+        "-subj",
+        subject,
+        "-days",
+        "3650",
+      ];
       return { RootCert: openssl(["req", "-x509", "-new", ...args]), PrivateKey: key };
     });
-  const constraint = (value: string) => suppliedRoot({ extensions: extensions([], [`nameConstraints=${value}`]) });
+  const constraint = (value: string) =>
+    suppliedRoot({ extensions: extensions([], [`nameConstraints=${value}`]) });
 
   it("configure() refuses one that forbids a name of this server's own certificate", async () => {
     const root = constraint("permitted;DNS:consul,permitted;DNS:localhost");
     await taken(root);
-    ca = await createTestCa({ bootstrap: BOOTSTRAP, serverNames: { dnsNames: ["ca.example.com"], ipAddresses: [] } });
-    await refused(root, /^The root cannot be used: name constraints of the root do not permit the DNS name ca\.example\.com, which the/);
+    ca = await createTestCa({
+      bootstrap: BOOTSTRAP,
+      serverNames: { dnsNames: ["ca.example.com"], ipAddresses: [] },
+    });
+    await refused(
+      root,
+      /^The root cannot be used: name constraints of the root do not permit the DNS name ca\.example\.com, which the/,
+    );
   });
 
   it("configure() refuses to leave one for a root whose subject it forbids, however that is spelled", async () => {
@@ -369,18 +558,26 @@ describe("a supplied root with name constraints", () => {
     const section = "excluded;dirName:evil\n[evil]\nO=Evil Corp";
     const old = constraint(section);
     await ca.manager.configure(configuration({ PrivateKey: old.key, RootCert: old.cert }));
-    const why = /a leaf of the new root would not verify under it: name constraints of the root exclude the subject of a CA certificate/;
+    const why =
+      /a leaf of the new root would not verify under it: name constraints of the root exclude the subject of a CA certificate/;
     await assert.rejects(ca.manager.configure(configuration(evil)), why);
     await ca.manager.configure(configuration(fine));
     await requireSigning(ca.manager, csr, ca.clock.now());
   });
 
   it("configure() refuses to leave one on e-mail addresses for a root with one that OpenSSL cannot compare", async () => {
-    const [odd, fine] = [named("/CN=x/emailAddress=not an address"), named("/CN=x/emailAddress=ca@example.com")];
-    ca = await createTestCa({ bootstrap: BOOTSTRAP, clock: createFakeClock(new Date(Date.now() + 60_000)) });
+    const [odd, fine] = [
+      named("/CN=x/emailAddress=not an address"),
+      named("/CN=x/emailAddress=ca@example.com"),
+    ];
+    ca = await createTestCa({
+      bootstrap: BOOTSTRAP,
+      clock: createFakeClock(new Date(Date.now() + 60_000)),
+    });
     const old = constraint("critical,excluded;email:example.org");
     await ca.manager.configure(configuration({ PrivateKey: old.key, RootCert: old.cert }));
-    const why = /would not verify under it: name constraints of the root exclude the e-mail address not an address in a subject/;
+    const why =
+      /would not verify under it: name constraints of the root exclude the e-mail address not an address in a subject/;
     await assert.rejects(ca.manager.configure(configuration(odd)), why);
     await ca.manager.configure(configuration(fine));
     await requireSigning(ca.manager, csr, ca.clock.now());
@@ -399,7 +596,10 @@ describe("what Consul gets wrong", () => {
   });
 
   it("configure() refuses a root without key identifier, so that its leaves never lack one", async () => {
-    await refused(suppliedRoot({ extensions: extensions(["subjectKey"]) }), /no subject key identifier/);
+    await refused(
+      suppliedRoot({ extensions: extensions(["subjectKey"]) }),
+      /no subject key identifier/,
+    );
   });
 
   it("configure() keeps a CA with a supplied root alive through a change of its TTL", async () => {

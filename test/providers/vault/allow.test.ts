@@ -18,7 +18,11 @@ const list = (entries: Partial<AllowOptions> & { readonly blocks?: readonly stri
     loopback: entries.loopback ?? false,
   });
 
-function allowed(allow: ReturnType<typeof list>, address: string, resolved: readonly string[]): boolean {
+function allowed(
+  allow: ReturnType<typeof list>,
+  address: string,
+  resolved: readonly string[],
+): boolean {
   try {
     const url = new URL(address);
     allow.check(url);
@@ -44,7 +48,16 @@ describe("readRange()", () => {
       assert.ok(!isInRange(outside, range));
     });
 
-  for (const bad of ["", "10.0.0.0/33", "10.0.0.0/08", "10.0.0/8", "::/129", "host", "10.0.0.0/8/8", "10.0.0.0/"])
+  for (const bad of [
+    "",
+    "10.0.0.0/33",
+    "10.0.0.0/08",
+    "10.0.0/8",
+    "::/129",
+    "host",
+    "10.0.0.0/8/8",
+    "10.0.0.0/",
+  ])
     it(`refuses ${JSON.stringify(bad)}`, () => assert.equal(readRange(bad), null));
 });
 
@@ -61,9 +74,18 @@ describe("createAllowList()", () => {
 
   it("lets a server on loopback ask a Vault there, in plain HTTP too", () => {
     const allow = list({ loopback: true });
-    for (const url of ["http://127.0.0.1:8200", "http://127.9.9.9", "https://127.0.0.1", "http://[::1]:8200", "http://localhost:8200"])
+    for (const url of [
+      "http://127.0.0.1:8200",
+      "http://127.9.9.9",
+      "https://127.0.0.1",
+      "http://[::1]:8200",
+      "http://localhost:8200",
+    ])
       assert.ok(allowed(allow, url, [url.includes("[") ? "::1" : "127.0.0.1"]), url);
-    assert.ok(!allowed(allow, "http://localhost:8200", ["10.0.0.1"]), "a localhost that is elsewhere");
+    assert.ok(
+      !allowed(allow, "http://localhost:8200", ["10.0.0.1"]),
+      "a localhost that is elsewhere",
+    );
     assert.ok(!allowed(allow, "https://10.0.0.1", ["10.0.0.1"]));
   });
 
@@ -74,7 +96,10 @@ describe("createAllowList()", () => {
     assert.ok(allowed(allow, "http://localhost:1234", ["127.0.0.1", "::1"]));
     assert.ok(!allowed(allow, "http://127.0.0.1:8201", ["127.0.0.1"]), "another port");
     assert.ok(!allowed(allow, "http://127.0.0.2:8200", ["127.0.0.2"]), "another address");
-    assert.ok(!allowed(allow, "https://vault.internal", ["127.0.0.1"]), "another name that leads to loopback");
+    assert.ok(
+      !allowed(allow, "https://vault.internal", ["127.0.0.1"]),
+      "another name that leads to loopback",
+    );
     assert.ok(allowed(list({ blocks: ["127.0.0.0/8"] }), "http://localhost:8200", ["127.0.0.1"]));
   });
 
@@ -101,7 +126,8 @@ describe("createAllowList()", () => {
   it("refuses plain HTTP beyond loopback by the URL, and by every address that its host leads to", () => {
     const allow = list({ hosts: ["vault.internal", "localhost"], blocks: ["10.1.0.0/16"] });
     const why = /plain HTTP is for loopback alone/;
-    for (const url of ["http://vault.internal", "http://10.1.2.3:8200"]) assert.throws(() => allow.check(new URL(url)), why, url);
+    for (const url of ["http://vault.internal", "http://10.1.2.3:8200"])
+      assert.throws(() => allow.check(new URL(url)), why, url);
     // A name says nothing yet of where it leads.
     allow.check(new URL("http://localhost"));
     allow.checkAddresses(new URL("http://localhost"), ["127.0.0.1"]);

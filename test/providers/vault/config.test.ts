@@ -1,25 +1,43 @@
 /**
- * The Vault provider's configuration: what is taken, what is refused and in which words, and which fields are secret.
+ * The Vault provider's configuration: what is taken, what is refused and in which words, and which
+ * fields are secret.
  * @module
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { parseTransitConfig, parseVaultConfig, VAULT_CONFIG_NAMES, VAULT_SECRET_FIELDS } from "../../../providers/vault/config.ts";
-import { requireSameDestination, secretsOf, withSecrets } from "../../../providers/vault/secrets.ts";
+import {
+  parseTransitConfig,
+  parseVaultConfig,
+  VAULT_CONFIG_NAMES,
+  VAULT_SECRET_FIELDS,
+} from "../../../providers/vault/config.ts";
+import {
+  requireSameDestination,
+  secretsOf,
+  withSecrets,
+} from "../../../providers/vault/secrets.ts";
 import { readConfigFile } from "../../../src/config/file.ts";
 import { redact } from "../../../src/core/ca/secrets.ts";
 import type { ConfigMap } from "../../../src/core/ca/state.ts";
 import { ConfigError } from "../../../src/core/errors.ts";
 
 const SECRET = "hvs.PlantedSecretThatNobodyMaySee";
-const GOOD = { Address: "https://vault.example.com:8200", Token: SECRET, RootPKIPath: "pki-root/", IntermediatePKIPath: "pki-int" };
+const GOOD = {
+  Address: "https://vault.example.com:8200",
+  Token: SECRET,
+  RootPKIPath: "pki-root/",
+  IntermediatePKIPath: "pki-int",
+};
 
 function refusal(config: ConfigMap, primary = true): ConfigError {
   try {
     parseVaultConfig(config, primary);
   } catch (error) {
     assert.ok(error instanceof ConfigError);
-    assert.ok(!JSON.stringify([error.message, error.violations]).includes("Planted"), "a secret is in the error");
+    assert.ok(
+      !JSON.stringify([error.message, error.violations]).includes("Planted"),
+      "a secret is in the error",
+    );
     return error;
   }
   throw new assert.AssertionError({ message: `not refused: ${JSON.stringify(config)}` });
@@ -47,17 +65,30 @@ describe("parseVaultConfig()", () => {
     ])
       assert.deepEqual(parseVaultConfig({ ...GOOD, ...more }), usual);
     const { Address, Token } = GOOD;
-    assert.throws(() => parseTransitConfig({ Address, Token, TransitKey: "k", RotationPeriod: "1h" }), /unknown key "RotationPeriod"/);
+    assert.throws(
+      () => parseTransitConfig({ Address, Token, TransitKey: "k", RotationPeriod: "1h" }),
+      /unknown key "RotationPeriod"/,
+    );
     for (const provider of ["vault", "consul"]) {
       const file = { connect: { ca_provider: provider, ca_config: { rotation_period: "2160h" } } };
-      assert.deepEqual(readConfigFile(JSON.stringify(file), VAULT_CONFIG_NAMES).bootstrap?.config, { RotationPeriod: "2160h" });
+      assert.deepEqual(readConfigFile(JSON.stringify(file), VAULT_CONFIG_NAMES).bootstrap?.config, {
+        RotationPeriod: "2160h",
+      });
     }
   });
 
   it("gives a mount without a namespace of its own the common one", () => {
-    const all = { ...GOOD, Namespace: "/team/", RootPKINamespace: "roots", IntermediatePKINamespace: "" };
+    const all = {
+      ...GOOD,
+      Namespace: "/team/",
+      RootPKINamespace: "roots",
+      IntermediatePKINamespace: "",
+    };
     const { connection, root, intermediate } = parseVaultConfig(all);
-    assert.deepEqual([connection.namespace, root?.namespace, intermediate.namespace], ["team", "roots", "team"]);
+    assert.deepEqual(
+      [connection.namespace, root?.namespace, intermediate.namespace],
+      ["team", "roots", "team"],
+    );
     const none = parseVaultConfig({ ...GOOD, IntermediatePKINamespace: "ints" });
     assert.deepEqual([none.root?.namespace, none.intermediate.namespace], ["", "ints"]);
   });
@@ -69,7 +100,11 @@ describe("parseVaultConfig()", () => {
           ca_provider: "vault",
           ca_config: {
             address: "http://127.0.0.1:8200",
-            auth_method: { type: "approle", mount_path: "mesh/", params: { role_id_file_path: "/r", secret_id_file_path: "/s" } },
+            auth_method: {
+              type: "approle",
+              mount_path: "mesh/",
+              params: { role_id_file_path: "/r", secret_id_file_path: "/s" },
+            },
             root_pki_path: "a",
             intermediate_pki_path: "b",
             tls_skip_verify: "true",
@@ -99,7 +134,11 @@ describe("parseVaultConfig()", () => {
     const { login } = parseVaultConfig(bootstrap?.config ?? {}).connection;
     assert.deepEqual(login, {
       kind: "method",
-      method: { type: "approle", mountPath: "mesh", params: { role_id_file_path: "/r", secret_id_file_path: "/s" } },
+      method: {
+        type: "approle",
+        mountPath: "mesh",
+        params: { role_id_file_path: "/r", secret_id_file_path: "/s" },
+      },
     });
   });
 
@@ -110,11 +149,26 @@ describe("parseVaultConfig()", () => {
   });
 
   it("names all faults at once", () => {
-    const { violations } = refusal({ Address: "vault:8200", LeafCertTTL: "1m", LeafSigning: "both", CertFile: "/c" });
+    const { violations } = refusal({
+      Address: "vault:8200",
+      LeafCertTTL: "1m",
+      LeafSigning: "both",
+      CertFile: "/c",
+    });
     assert.deepEqual(
       violations.map(({ field }) => field),
-      ["Token", "CertFile", "Address", "RootPKIPath", "IntermediatePKIPath", "LeafSigning", "LeafCertTTL"].toSorted(
-        (a, b) => violations.findIndex(({ field }) => field === a) - violations.findIndex(({ field }) => field === b),
+      [
+        "Token",
+        "CertFile",
+        "Address",
+        "RootPKIPath",
+        "IntermediatePKIPath",
+        "LeafSigning",
+        "LeafCertTTL",
+      ].toSorted(
+        (a, b) =>
+          violations.findIndex(({ field }) => field === a) -
+          violations.findIndex(({ field }) => field === b),
       ),
     );
     assert.equal(violations.length, 7);
@@ -122,58 +176,159 @@ describe("parseVaultConfig()", () => {
 
   const method = (AuthMethod: unknown) => ({ ...GOOD, Token: "", AuthMethod });
   const bad: readonly [why: string, config: ConfigMap, expected: RegExp][] = [
-    ["an unknown key", { ...GOOD, RootPkiPth: "x" }, /unknown key "RootPkiPth" in Config, did you mean RootPKIPath\?/],
-    ["no token and no method", { ...GOOD, Token: "" }, /must provide a Vault token or configure a Vault auth method/],
+    [
+      "an unknown key",
+      { ...GOOD, RootPkiPth: "x" },
+      /unknown key "RootPkiPth" in Config, did you mean RootPKIPath\?/,
+    ],
+    [
+      "no token and no method",
+      { ...GOOD, Token: "" },
+      /must provide a Vault token or configure a Vault auth method/,
+    ],
     [
       "a token and a method",
       { ...GOOD, AuthMethod: { Type: "cert" } },
       /only one of Vault token or Vault auth method can be provided, but not both/,
     ],
-    ["a token and a file", { ...GOOD, TokenFile: "/t" }, /only one of Token, TokenFile and AuthMethod/],
+    [
+      "a token and a file",
+      { ...GOOD, TokenFile: "/t" },
+      /only one of Token, TokenFile and AuthMethod/,
+    ],
     ["a token with a line end", { ...GOOD, Token: `${SECRET}\n` }, /Token must be printable/],
-    ["the same path twice", { ...GOOD, IntermediatePKIPath: "/pki-root" }, /must not be the root's own path/],
+    [
+      "the same path twice",
+      { ...GOOD, IntermediatePKIPath: "/pki-root" },
+      /must not be the root's own path/,
+    ],
     ["an address that is none", { ...GOOD, Address: "" }, /Address must be a URL/],
-    ["an address of another scheme", { ...GOOD, Address: "unix:///run/vault.sock" }, /Address must be a URL/],
-    ["an address with a user", { ...GOOD, Address: `https://u:${SECRET}@vault.example.com` }, /must have no user/],
-    ["an address with a path", { ...GOOD, Address: "https://vault.example.com/v1/sys" }, /must have no user, password, path/],
+    [
+      "an address of another scheme",
+      { ...GOOD, Address: "unix:///run/vault.sock" },
+      /Address must be a URL/,
+    ],
+    [
+      "an address with a user",
+      { ...GOOD, Address: `https://u:${SECRET}@vault.example.com` },
+      /must have no user/,
+    ],
+    [
+      "an address with a path",
+      { ...GOOD, Address: "https://vault.example.com/v1/sys" },
+      /must have no user, password, path/,
+    ],
     ["a path that climbs", { ...GOOD, RootPKIPath: "pki/../sys" }, /RootPKIPath must be segments/],
-    ["a path with a query", { ...GOOD, IntermediatePKIPath: "pki?x=1" }, /IntermediatePKIPath must be segments/],
-    ["one of Vault's paths", { ...GOOD, RootPKIPath: "sys/mounts" }, /must not be one of Vault's own paths/],
-    ["a namespace with a line end", { ...GOOD, Namespace: "a\r\nX-Evil: 1" }, /Namespace must be segments/],
-    ["a mode of signing that is none", { ...GOOD, LeafSigning: "remote" }, /LeafSigning must be "vault" or "local"/],
-    ["a leaf's life of a minute", { ...GOOD, LeafCertTTL: "1m" }, /leaf cert TTL must be greater or equal than 1h0m0s/],
-    ["an intermediate shorter than three leaves", { ...GOOD, IntermediateCertTTL: "100h" }, />=216h0m0s/],
-    ["a root shorter than the intermediate", { ...GOOD, RootCertTTL: "3000h" }, /root cert TTL is set and is not greater/],
-    ["a curve that WebCrypto lacks", { ...GOOD, PrivateKeyBits: 224 }, /EC key length must be one of/],
-    ["a bool that is none", { ...GOOD, TLSSkipVerify: "perhaps" }, /cannot parse 'TLSSkipVerify' as bool/],
+    [
+      "a path with a query",
+      { ...GOOD, IntermediatePKIPath: "pki?x=1" },
+      /IntermediatePKIPath must be segments/,
+    ],
+    [
+      "one of Vault's paths",
+      { ...GOOD, RootPKIPath: "sys/mounts" },
+      /must not be one of Vault's own paths/,
+    ],
+    [
+      "a namespace with a line end",
+      { ...GOOD, Namespace: "a\r\nX-Evil: 1" },
+      /Namespace must be segments/,
+    ],
+    [
+      "a mode of signing that is none",
+      { ...GOOD, LeafSigning: "remote" },
+      /LeafSigning must be "vault" or "local"/,
+    ],
+    [
+      "a leaf's life of a minute",
+      { ...GOOD, LeafCertTTL: "1m" },
+      /leaf cert TTL must be greater or equal than 1h0m0s/,
+    ],
+    [
+      "an intermediate shorter than three leaves",
+      { ...GOOD, IntermediateCertTTL: "100h" },
+      />=216h0m0s/,
+    ],
+    [
+      "a root shorter than the intermediate",
+      { ...GOOD, RootCertTTL: "3000h" },
+      /root cert TTL is set and is not greater/,
+    ],
+    [
+      "a curve that WebCrypto lacks",
+      { ...GOOD, PrivateKeyBits: 224 },
+      /EC key length must be one of/,
+    ],
+    [
+      "a bool that is none",
+      { ...GOOD, TLSSkipVerify: "perhaps" },
+      /cannot parse 'TLSSkipVerify' as bool/,
+    ],
     ["half a client certificate", { ...GOOD, KeyFile: "/k" }, /CertFile and KeyFile go together/],
     ["a method that is no object", method("approle"), /AuthMethod: must be an object/],
     ["the method token", method({ Type: "token" }), /use Token or TokenFile/],
-    ["a method that there is not", method({ Type: "aws" }), /Type must be one of approle, kubernetes, jwt, userpass, ldap, cert/],
-    ["a key of a method that there is not", method({ Type: "cert", MountPth: "x" }), /unknown key "MountPth", did you mean MountPath\?/],
+    [
+      "a method that there is not",
+      method({ Type: "aws" }),
+      /Type must be one of approle, kubernetes, jwt, userpass, ldap, cert/,
+    ],
+    [
+      "a key of a method that there is not",
+      method({ Type: "cert", MountPth: "x" }),
+      /unknown key "MountPth", did you mean MountPath\?/,
+    ],
     [
       "a parameter that there is not",
       method({ Type: "approle", Params: { role_di: SECRET } }),
       /Params of approle have no "role_di", did you mean role_id\?/,
     ],
-    ["approle without a role", method({ Type: "approle", Params: {} }), /Params must have role_id_file_path or role_id/],
-    ["kubernetes without a role", method({ Type: "kubernetes", Params: {} }), /Params.role must be given/],
-    ["jwt without a source", method({ Type: "jwt", Params: { role: "r" } }), /Params must have path or jwt/],
+    [
+      "approle without a role",
+      method({ Type: "approle", Params: {} }),
+      /Params must have role_id_file_path or role_id/,
+    ],
+    [
+      "kubernetes without a role",
+      method({ Type: "kubernetes", Params: {} }),
+      /Params.role must be given/,
+    ],
+    [
+      "jwt without a source",
+      method({ Type: "jwt", Params: { role: "r" } }),
+      /Params must have path or jwt/,
+    ],
     [
       "a user that leads elsewhere",
       method({ Type: "userpass", Params: { username: "a/../b", password: SECRET } }),
       /Params.username must be letters/,
     ],
-    ["a parameter that is no text", method({ Type: "approle", Params: { role_id: [SECRET] } }), /Params.role_id must be text/],
-    ["a mount that climbs", method({ Type: "cert", MountPath: "../sys" }), /MountPath must be a path/],
-    ["cert without a certificate", method({ Type: "cert" }), /AuthMethod cert needs CertFile and KeyFile/],
+    [
+      "a parameter that is no text",
+      method({ Type: "approle", Params: { role_id: [SECRET] } }),
+      /Params.role_id must be text/,
+    ],
+    [
+      "a mount that climbs",
+      method({ Type: "cert", MountPath: "../sys" }),
+      /MountPath must be a path/,
+    ],
+    [
+      "cert without a certificate",
+      method({ Type: "cert" }),
+      /AuthMethod cert needs CertFile and KeyFile/,
+    ],
   ];
-  for (const [why, config, expected] of bad) it(`refuses ${why}`, () => assert.match(refusal(config).message, expected));
+  for (const [why, config, expected] of bad)
+    it(`refuses ${why}`, () => assert.match(refusal(config).message, expected));
 });
 
 describe("parseTransitConfig()", () => {
   it("takes a connection, a path and a key", () => {
-    const config = parseTransitConfig({ address: "http://127.0.0.1:8200", token_file: "/t", transit_key: "meshca" });
+    const config = parseTransitConfig({
+      address: "http://127.0.0.1:8200",
+      token_file: "/t",
+      transit_key: "meshca",
+    });
     assert.deepEqual(
       [config.mount, config.key, config.connection.login],
       [{ path: "transit", namespace: "" }, "meshca", { kind: "file", path: "/t" }],
@@ -182,7 +337,10 @@ describe("parseTransitConfig()", () => {
 
   it("refuses what is of the provider, and a key that is none", () => {
     const base = { Address: "http://127.0.0.1:8200", Token: "t" };
-    assert.throws(() => parseTransitConfig({ ...base, TransitKey: "k", RootPKIPath: "x" }), /unknown key "RootPKIPath"/);
+    assert.throws(
+      () => parseTransitConfig({ ...base, TransitKey: "k", RootPKIPath: "x" }),
+      /unknown key "RootPKIPath"/,
+    );
     assert.throws(() => parseTransitConfig({ ...base, TransitKey: "a/b" }), /must name a key/);
     assert.throws(() => parseTransitConfig(base), /must name a key/);
   });
@@ -193,12 +351,19 @@ describe("secrets of a configuration", () => {
   const config = {
     ...rest,
     token: SECRET,
-    auth_method: { type: "approle", Params: { role_id: "r", secret_id: SECRET, secret_id_file_path: "/s" } },
+    auth_method: {
+      type: "approle",
+      Params: { role_id: "r", secret_id: SECRET, secret_id_file_path: "/s" },
+    },
   };
 
   it("are taken out, shown as hidden, and put back", () => {
     const secrets = secretsOf(config);
-    assert.deepEqual(secrets, { Token: SECRET, "AuthMethod.Params.role_id": "r", "AuthMethod.Params.secret_id": SECRET });
+    assert.deepEqual(secrets, {
+      Token: SECRET,
+      "AuthMethod.Params.role_id": "r",
+      "AuthMethod.Params.secret_id": SECRET,
+    });
     const shown = redact(config, VAULT_SECRET_FIELDS) ?? {};
     assert.ok(!JSON.stringify(shown).includes("Planted"));
     assert.ok(JSON.stringify(shown).includes("/s"), "the path of a file is no secret");
@@ -217,38 +382,92 @@ describe("secrets of a configuration", () => {
     const shown = { ...GOOD, Token: "hidden" };
     requireSameDestination(shown, shown, {});
     requireSameDestination({ ...shown, LeafCertTTL: "24h" }, shown, {});
-    requireSameDestination({ ...shown, RootPKIPath: "other", IntermediatePKIPath: "others" }, shown, {});
+    requireSameDestination(
+      { ...shown, RootPKIPath: "other", IntermediatePKIPath: "others" },
+      shown,
+      {},
+    );
     requireSameDestination({ ...GOOD, Address: "https://other.example.com" }, shown, {});
     const other = { ...shown, Address: "https://other.example.com" };
-    assert.throws(() => requireSameDestination(other, shown, {}), /Token is "hidden".*Address changes/);
-    assert.throws(() => requireSameDestination({ ...shown, TLSSkipVerify: true }, shown, {}), /TLSSkipVerify changes/);
+    assert.throws(
+      () => requireSameDestination(other, shown, {}),
+      /Token is "hidden".*Address changes/,
+    );
+    assert.throws(
+      () => requireSameDestination({ ...shown, TLSSkipVerify: true }, shown, {}),
+      /TLSSkipVerify changes/,
+    );
   });
 
-  const approle = { Type: "approle", MountPath: "mesh", Params: { role_id: "hidden", secret_id: "hidden" } };
-  const withApprole = { ...GOOD, Token: undefined, AuthMethod: approle, Namespace: "team", TLSServerName: "vault", CAFile: "/ca.pem" };
-  const userpass = { ...withApprole, AuthMethod: { Type: "userpass", Params: { username: "mesh", password: "hidden" } } };
+  const approle = {
+    Type: "approle",
+    MountPath: "mesh",
+    Params: { role_id: "hidden", secret_id: "hidden" },
+  };
+  const withApprole = {
+    ...GOOD,
+    Token: undefined,
+    AuthMethod: approle,
+    Namespace: "team",
+    TLSServerName: "vault",
+    CAFile: "/ca.pem",
+  };
+  const userpass = {
+    ...withApprole,
+    AuthMethod: { Type: "userpass", Params: { username: "mesh", password: "hidden" } },
+  };
   const moved: readonly [field: string, before: ConfigMap, after: ConfigMap][] = [
-    ["AuthMethod.MountPath", withApprole, { ...withApprole, AuthMethod: { ...approle, MountPath: "evil" } }],
-    ["AuthMethod.MountPath", withApprole, { ...withApprole, AuthMethod: { ...approle, MountPath: undefined } }],
+    [
+      "AuthMethod.MountPath",
+      withApprole,
+      { ...withApprole, AuthMethod: { ...approle, MountPath: "evil" } },
+    ],
+    [
+      "AuthMethod.MountPath",
+      withApprole,
+      { ...withApprole, AuthMethod: { ...approle, MountPath: undefined } },
+    ],
     [
       "AuthMethod.Type",
-      { ...GOOD, Token: undefined, AuthMethod: { Type: "jwt", MountPath: "m", Params: { role: "r", jwt: "hidden" } } },
-      { ...GOOD, Token: undefined, AuthMethod: { Type: "kubernetes", MountPath: "m", Params: { role: "r", jwt: "hidden" } } },
+      {
+        ...GOOD,
+        Token: undefined,
+        AuthMethod: { Type: "jwt", MountPath: "m", Params: { role: "r", jwt: "hidden" } },
+      },
+      {
+        ...GOOD,
+        Token: undefined,
+        AuthMethod: { Type: "kubernetes", MountPath: "m", Params: { role: "r", jwt: "hidden" } },
+      },
     ],
     [
       "AuthMethod.Params.role",
-      { ...GOOD, Token: undefined, AuthMethod: { Type: "jwt", Params: { role: "r", jwt: "hidden" } } },
-      { ...GOOD, Token: undefined, AuthMethod: { Type: "jwt", Params: { role: "other", jwt: "hidden" } } },
+      {
+        ...GOOD,
+        Token: undefined,
+        AuthMethod: { Type: "jwt", Params: { role: "r", jwt: "hidden" } },
+      },
+      {
+        ...GOOD,
+        Token: undefined,
+        AuthMethod: { Type: "jwt", Params: { role: "other", jwt: "hidden" } },
+      },
     ],
     [
       "AuthMethod.Params.username",
       userpass,
-      { ...withApprole, AuthMethod: { Type: "userpass", Params: { username: "mallory", password: "hidden" } } },
+      {
+        ...withApprole,
+        AuthMethod: { Type: "userpass", Params: { username: "mallory", password: "hidden" } },
+      },
     ],
     [
       "AuthMethod.Params.secret_id_file_path",
       withApprole,
-      { ...withApprole, AuthMethod: { ...approle, Params: { ...approle.Params, secret_id_file_path: "/s" } } },
+      {
+        ...withApprole,
+        AuthMethod: { ...approle, Params: { ...approle.Params, secret_id_file_path: "/s" } },
+      },
     ],
     ["Namespace", withApprole, { ...withApprole, Namespace: "" }],
     ["IntermediatePKINamespace", withApprole, { ...withApprole, IntermediatePKINamespace: "evil" }],
@@ -265,20 +484,39 @@ describe("secrets of a configuration", () => {
       requireSameDestination(defined(before), defined(before), {});
       assert.throws(
         () => requireSameDestination(defined(after), defined(before), {}),
-        (error: unknown) => error instanceof ConfigError && error.message.includes(`keeps the stored value, but ${field} changes`),
+        (error: unknown) =>
+          error instanceof ConfigError &&
+          error.message.includes(`keeps the stored value, but ${field} changes`),
       );
     });
 
   it("a secret_id that is hidden is not kept for another role, and a role_id that is hidden is kept for another secret_id", () => {
-    const of = (Params: ConfigMap): ConfigMap => ({ ...defined(withApprole), AuthMethod: { ...approle, Params } });
+    const of = (Params: ConfigMap): ConfigMap => ({
+      ...defined(withApprole),
+      AuthMethod: { ...approle, Params },
+    });
     const kept = { "AuthMethod.Params.role_id": "r", "AuthMethod.Params.secret_id": SECRET };
-    const moves = { message: /AuthMethod\.Params\.secret_id is "hidden", .* but AuthMethod\.Params\.role_id changes/ };
+    const moves = {
+      message:
+        /AuthMethod\.Params\.secret_id is "hidden", .* but AuthMethod\.Params\.role_id changes/,
+    };
     const file = { role_id_file_path: "/role", secret_id: "hidden" };
     requireSameDestination(of({ role_id: "r", secret_id: "hidden" }), of(approle.Params), kept);
     requireSameDestination(of({ role_id: "hidden", secret_id: "new" }), of(approle.Params), kept);
-    assert.throws(() => requireSameDestination(of({ role_id: "mallory", secret_id: "hidden" }), of(approle.Params), kept), moves);
     assert.throws(
-      () => requireSameDestination(of({ ...file, role_id: "mallory" }), of(file), { "AuthMethod.Params.secret_id": SECRET }),
+      () =>
+        requireSameDestination(
+          of({ role_id: "mallory", secret_id: "hidden" }),
+          of(approle.Params),
+          kept,
+        ),
+      moves,
+    );
+    assert.throws(
+      () =>
+        requireSameDestination(of({ ...file, role_id: "mallory" }), of(file), {
+          "AuthMethod.Params.secret_id": SECRET,
+        }),
       moves,
     );
   });

@@ -1,5 +1,6 @@
 /**
- * The client's calls against each real server: what they give back, and how each failure is told from the others.
+ * The client's calls against each real server: what they give back, and how each failure is told
+ * from the others.
  * @module
  */
 import assert from "node:assert/strict";
@@ -51,14 +52,22 @@ for (const kind of vaultKinds)
       if (folder !== undefined) rmSync(folder, { recursive: true });
     });
     const enable = async (mount: Mount) =>
-      client.enableMount(mount, { type: "pki", description: "test", maxLeaseTtlMs: 48 * HOUR, defaultLeaseTtlMs: null });
+      client.enableMount(mount, {
+        type: "pki",
+        description: "test",
+        maxLeaseTtlMs: 48 * HOUR,
+        defaultLeaseTtlMs: null,
+      });
 
     it("mounts, looks at and deletes an engine", async () => {
       const mount = freshMount();
       assert.equal(await client.readMount(mount), null);
       await enable(mount);
       const info = await client.readMount(mount);
-      assert.deepEqual([info?.type, info?.description, info?.maxLeaseTtlMs], ["pki", "test", 48 * HOUR]);
+      assert.deepEqual(
+        [info?.type, info?.description, info?.maxLeaseTtlMs],
+        ["pki", "test", 48 * HOUR],
+      );
       assert.equal(await reason(enable(mount)), "refused");
       assert.equal(await client.readCa(mount), null);
       assert.equal(await client.readCaChain(mount), null);
@@ -73,10 +82,21 @@ for (const kind of vaultKinds)
       await Promise.all([enable(root), enable(int)]);
       const made = await client.generateRoot(root, { ...ROOT, issuerName: "first" });
       assert.equal(await client.readCa(root), made.certificate);
-      const { csr, keyId } = await client.generateIntermediate(int, { ...ROOT, keyName: "mesh-key" });
+      const { csr, keyId } = await client.generateIntermediate(int, {
+        ...ROOT,
+        keyName: "mesh-key",
+      });
       assert.ok(keyId !== null);
-      const signed = await client.signIntermediate(root, made.issuerId, { csr, ttlMs: 12 * HOUR, maxPathLength: 0 });
-      const long = await client.signIntermediate(root, null, { csr, ttlMs: 200 * HOUR, maxPathLength: null });
+      const signed = await client.signIntermediate(root, made.issuerId, {
+        csr,
+        ttlMs: 12 * HOUR,
+        maxPathLength: 0,
+      });
+      const long = await client.signIntermediate(root, null, {
+        csr,
+        ttlMs: 200 * HOUR,
+        maxPathLength: null,
+      });
       assert.ok(long.warnings.some((warning) => /longer than permitted/.test(warning)));
       const { mapping } = await client.setSigned(int, signed.certificate + made.certificate);
       const [issuerId = ""] = Object.entries(mapping ?? {}).find(([, key]) => key === keyId) ?? [];
@@ -90,7 +110,10 @@ for (const kind of vaultKinds)
       await client.updateIssuer(int, issuerId, { issuer_name: "mesh" });
       await client.updateIssuer(int, issuerId, { leaf_not_after_behavior: "truncate" });
       const issuer = await client.readIssuer(int, "mesh");
-      assert.deepEqual([issuer?.id, issuer?.name, issuer?.leafNotAfterBehavior], [issuerId, "mesh", "truncate"]);
+      assert.deepEqual(
+        [issuer?.id, issuer?.name, issuer?.leafNotAfterBehavior],
+        [issuerId, "mesh", "truncate"],
+      );
 
       assert.equal(await client.readRole(int, "leaf"), null);
       const leaf = {
@@ -115,15 +138,24 @@ for (const kind of vaultKinds)
       assert.equal((await client.readRole(int, "leaf"))?.no_store, true);
       for (const by of [issuerId, null]) {
         const certificate = await client.signLeaf(int, { ...leaf, issuerId: by });
-        assert.match(certificate, /^-----BEGIN CERTIFICATE-----\n[\s\S]*-----END CERTIFICATE-----\n$/);
+        assert.match(
+          certificate,
+          /^-----BEGIN CERTIFICATE-----\n[\s\S]*-----END CERTIFICATE-----\n$/,
+        );
       }
       assert.equal(await reason(client.signLeaf(int, { ...leaf, csr: "garbage" })), "refused");
-      assert.equal(await reason(client.signLeaf(int, { ...leaf, role: "../../sys/seal" })), "refused");
+      assert.equal(
+        await reason(client.signLeaf(int, { ...leaf, role: "../../sys/seal" })),
+        "refused",
+      );
 
       const other = await client.rotateRoot(root, ROOT);
       assert.equal((await client.readIssuersConfig(root)).default, made.issuerId);
       for (const by of [made.issuerId, null])
-        assert.match((await client.signSelfIssued(root, by, other.certificate)).certificate, /CERTIFICATE/);
+        assert.match(
+          (await client.signSelfIssued(root, by, other.certificate)).certificate,
+          /CERTIFICATE/,
+        );
       await client.setDefaultIssuer(root, other.issuerId ?? "");
       assert.equal(await client.readCa(root), other.certificate);
 
@@ -142,16 +174,25 @@ for (const kind of vaultKinds)
       const bad = openClient({ Address: server.address, Token: "hvs.PlantedTokenThatIsUnknown" });
       const error = await failure(bad.readIssuersConfig(mount));
       assert.ok(error instanceof VaultError);
-      assert.deepEqual([error.reason, error.code, error.retryAfterMs], ["token_invalid", "provider_unavailable", 5000]);
+      assert.deepEqual(
+        [error.reason, error.code, error.retryAfterMs],
+        ["token_invalid", "provider_unavailable", 5000],
+      );
       // One that may not even look itself up is told from a dead one.
       const policy = 'path "sys/capabilities-self" { capabilities = ["update"] }';
-      const mute = openClient({ Address: server.address, Token: await server.tokenWith(policy, { no_default_policy: true }) });
+      const mute = openClient({
+        Address: server.address,
+        Token: await server.tokenWith(policy, { no_default_policy: true }),
+      });
       const silent = await failure(mute.readIssuersConfig(mount));
       assert.ok(silent instanceof VaultError);
       assert.equal(silent.reason, "denied");
       assert.match(silent.message, /auth\/token\/lookup-self/);
       mute.close();
-      const poor = openClient({ Address: server.address, Token: await server.tokenWith(`path "other/*" { capabilities = ["read"] }`) });
+      const poor = openClient({
+        Address: server.address,
+        Token: await server.tokenWith(`path "other/*" { capabilities = ["read"] }`),
+      });
       await poor.connect();
       assert.equal(await reason(poor.readIssuersConfig(mount)), "denied");
       // Seen valid, then revoked.
@@ -161,17 +202,25 @@ for (const kind of vaultKinds)
       await server.must("POST", "auth/token/revoke", { token: dying });
       const dead = await failure(revoked.readIssuersConfig(mount));
       assert.ok(dead instanceof VaultError);
-      assert.deepEqual([dead.reason, dead.code, dead.retryAfterMs], ["token_invalid", "provider_unavailable", 5000]);
+      assert.deepEqual(
+        [dead.reason, dead.code, dead.retryAfterMs],
+        ["token_invalid", "provider_unavailable", 5000],
+      );
       assert.equal(revoked.token.state, "failing");
       assert.equal(await reason(client.readCa({ path: "cubbyhole", namespace: "" })), "not_found");
-      assert.equal(await reason(client.generateRoot({ path: "cubbyhole", namespace: "" }, ROOT)), "answer");
+      assert.equal(
+        await reason(client.generateRoot({ path: "cubbyhole", namespace: "" }, ROOT)),
+        "answer",
+      );
       for (const each of [bad, poor, revoked]) each.close();
       await client.disableMount(mount);
     });
 
     it("names what a token lacks, with the policy that gives it, and changes nothing", async () => {
       const mount = freshMount();
-      const token = await server.tokenWith(`path "${mount.path}/issuer/+" { capabilities = ["read"] }`);
+      const token = await server.tokenWith(
+        `path "${mount.path}/issuer/+" { capabilities = ["read"] }`,
+      );
       const poor = openClient({ Address: server.address, Token: token });
       const needs = [
         needOfMount(mount, "", ["create", "update"], "mount the engine"),
@@ -183,7 +232,11 @@ for (const kind of vaultKinds)
       assert.ok(error instanceof ConfigError);
       assert.deepEqual(
         error.violations.map(({ field }) => field),
-        [`sys/mounts/${mount.path}`, `${mount.path}/issuer/+`, `${mount.path}/root/sign-self-issued`],
+        [
+          `sys/mounts/${mount.path}`,
+          `${mount.path}/issuer/+`,
+          `${mount.path}/root/sign-self-issued`,
+        ],
       );
       const [, policy = ""] = error.message.split("after that:\n");
       assert.match(policy, /issuer\/\+" \{\n {2}capabilities = \["read", "delete"\]\n\}/);
@@ -200,17 +253,27 @@ for (const kind of vaultKinds)
     it("logs in by approle and userpass, reads their files at each login, and logs in anew before the end", async () => {
       const [approle, userpass] = [freshMount("approle").path, freshMount("userpass").path];
       await server.must("POST", `sys/auth/${approle}`, { type: "approle" });
-      await server.must("POST", `auth/${approle}/role/mesh`, { token_ttl: "2s", token_max_ttl: "3s" });
+      await server.must("POST", `auth/${approle}/role/mesh`, {
+        token_ttl: "2s",
+        token_max_ttl: "3s",
+      });
       const { data: role } = await server.must("GET", `auth/${approle}/role/mesh/role-id`);
       const { data: secret } = await server.must("POST", `auth/${approle}/role/mesh/secret-id`, {});
       const [roleFile, secretFile] = [join(folder, "role"), join(folder, "secret")];
       writeFileSync(roleFile, `${role.role_id}\n`);
       writeFileSync(secretFile, "PlantedWrongSecret\n");
-      const files = { Type: "approle", MountPath: approle, Params: { role_id_file_path: roleFile, secret_id_file_path: secretFile } };
+      const files = {
+        Type: "approle",
+        MountPath: approle,
+        Params: { role_id_file_path: roleFile, secret_id_file_path: secretFile },
+      };
       const lines = logged();
       const by = openClient({ Address: server.address, AuthMethod: files }, lines);
       const refused = await failure(by.connect());
-      assert.ok(refused instanceof VaultError && refused.reason === "login_refused", String(refused));
+      assert.ok(
+        refused instanceof VaultError && refused.reason === "login_refused",
+        String(refused),
+      );
       assert.ok(!refused.message.includes("Planted"));
       writeFileSync(secretFile, `${secret.secret_id}\n`);
       await by.connect();
@@ -228,7 +291,11 @@ for (const kind of vaultKinds)
       const user = (password: string) =>
         openClient({
           Address: server.address,
-          AuthMethod: { Type: "userpass", MountPath: userpass, Params: { username: "mesh", password } },
+          AuthMethod: {
+            Type: "userpass",
+            MountPath: userpass,
+            Params: { username: "mesh", password },
+          },
         });
       const good = user("PlantedPassword");
       await Promise.all([good.connect(), good.connect()]);
@@ -236,20 +303,34 @@ for (const kind of vaultKinds)
       good.close();
       const wrong = user("PlantedOther");
       const error = await failure(wrong.connect());
-      assert.ok(error instanceof VaultError && error.reason === "login_refused" && !error.message.includes("Planted"), String(error));
+      assert.ok(
+        error instanceof VaultError &&
+          error.reason === "login_refused" &&
+          !error.message.includes("Planted"),
+        String(error),
+      );
       wrong.close();
     });
 
     it("renews a token that lives for two seconds, and says when one cannot be renewed", async () => {
       const policy = `path "sys/mounts/*" { capabilities = ["read"] }`;
-      const periodic = openClient({ Address: server.address, Token: await server.tokenWith(policy, { period: "2s" }) });
+      const periodic = openClient({
+        Address: server.address,
+        Token: await server.tokenWith(policy, { period: "2s" }),
+      });
       await periodic.connect();
       const began = periodic.token.renewedAt?.getTime() ?? 0;
       await until(() => (periodic.token.renewedAt?.getTime() ?? 0) > began + 4000);
       await periodic.readMount(freshMount()).catch((error: unknown) => assert.fail(String(error)));
       periodic.close();
       const lines = logged();
-      const fixed = openClient({ Address: server.address, Token: await server.tokenWith(policy, { ttl: "2s", renewable: false }) }, lines);
+      const fixed = openClient(
+        {
+          Address: server.address,
+          Token: await server.tokenWith(policy, { ttl: "2s", renewable: false }),
+        },
+        lines,
+      );
       await fixed.connect();
       await until(() => lines.lines.some((line) => /cannot be renewed and will expire/.test(line)));
       await until(() => fixed.token.state === "failing");
@@ -270,7 +351,9 @@ for (const kind of vaultKinds)
       by.close();
     });
 
-    it("uses a namespace, and refuses one where the server would take no notice of it", { skip: kind === "given" }, async () => {
+    it("uses a namespace, and refuses one where the server would take no notice of it", {
+      skip: kind === "given",
+    }, async () => {
       const name = `ns-${crypto.randomUUID().slice(0, 8)}`;
       const inside = freshMount("pki", name);
       if (kind === "vault") {
@@ -290,21 +373,31 @@ for (const kind of vaultKinds)
       await enable(mount);
       const quota = `sys/quotas/rate-limit/${mount.path}`;
       await server.must("POST", quota, { rate: 1, path: mount.path });
-      const results = await Promise.allSettled([1, 2, 3, 4].map(() => client.readIssuersConfig(mount)));
-      const limited = results.flatMap((result) => (result.status === "rejected" ? [result.reason] : []));
+      const results = await Promise.allSettled(
+        [1, 2, 3, 4].map(() => client.readIssuersConfig(mount)),
+      );
+      const limited = results.flatMap((result) =>
+        result.status === "rejected" ? [result.reason] : [],
+      );
       assert.ok(limited.length > 0);
-      for (const error of limited) assert.ok(error instanceof RateLimitedError && error.retryAfterMs === 1000, String(error));
+      for (const error of limited)
+        assert.ok(error instanceof RateLimitedError && error.retryAfterMs === 1000, String(error));
       await server.must("DELETE", quota);
       await client.disableMount(mount);
     });
 
-    it("says sealed, away and slow, and goes on by itself afterwards", { skip: kind === "given" }, async () => {
+    it("says sealed, away and slow, and goes on by itself afterwards", {
+      skip: kind === "given",
+    }, async () => {
       const mount = freshMount();
       await enable(mount);
       await server.seal();
       const error = await failure(client.readIssuersConfig(mount));
       assert.ok(error instanceof VaultError);
-      assert.deepEqual([error.reason, error.code, error.retryAfterMs], ["sealed", "provider_unavailable", 5000]);
+      assert.deepEqual(
+        [error.reason, error.code, error.retryAfterMs],
+        ["sealed", "provider_unavailable", 5000],
+      );
       assert.equal((await client.health()).sealed, true);
       await server.unseal();
       await client.readIssuersConfig(mount);

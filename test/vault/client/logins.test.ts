@@ -1,5 +1,6 @@
 /**
- * TLS to Vault, and the ways to log in that need something beside it: a client certificate, a signed token, a cluster.
+ * TLS to Vault, and the ways to log in that need something beside it: a client certificate, a
+ * signed token, a cluster.
  * @module
  */
 import assert from "node:assert/strict";
@@ -34,7 +35,11 @@ for (const kind of KINDS)
     const file = (name: string) => join(folder, name);
     const read = (name: string) => readFileSync(file(name), "utf8");
     const open = (config: ConfigMap, names: Record<string, readonly string[]> = {}) => {
-      const client = openClient({ Address: server.address, CAFile: file("a-ca.pem"), ...config }, logged(), vaultPlatform(names));
+      const client = openClient(
+        { Address: server.address, CAFile: file("a-ca.pem"), ...config },
+        logged(),
+        vaultPlatform(names),
+      );
       clients.push(client);
       return client;
     };
@@ -42,7 +47,10 @@ for (const kind of KINDS)
       async () => {
         folder = mkdtempSync(join(tmpdir(), "meshca-vault-tls-"));
         for (const name of ["a", "b"]) makePki(folder, name);
-        server = await startVault({ kind, tls: { ca: read("a-ca.pem"), cert: read("a-server.pem"), key: read("a-server.key") } });
+        server = await startVault({
+          kind,
+          tls: { ca: read("a-ca.pem"), cert: read("a-server.pem"), key: read("a-server.key") },
+        });
       },
       { timeout: BUILD_MS },
     );
@@ -57,15 +65,24 @@ for (const kind of KINDS)
       const only = mkdtempSync(join(folder, "only-"));
       writeFileSync(join(only, "ca.pem"), read("a-ca.pem"));
       await open({ Token: server.token, CAFile: "", CAPath: only }).connect();
-      assert.equal(await reason(open({ Token: server.token, CAFile: file("b-ca.pem") }).connect()), "tls");
+      assert.equal(
+        await reason(open({ Token: server.token, CAFile: file("b-ca.pem") }).connect()),
+        "tls",
+      );
       assert.equal(await reason(open({ Token: server.token, CAFile: "" }).connect()), "tls");
-      assert.equal(await reason(open({ Token: server.token, CAFile: file("missing.pem") }).connect()), "tls");
+      assert.equal(
+        await reason(open({ Token: server.token, CAFile: file("missing.pem") }).connect()),
+        "tls",
+      );
       await open({ Token: server.token, CAFile: file("b-ca.pem"), TLSSkipVerify: true }).connect();
     });
 
     it("holds the certificate to the server's name", async () => {
       await open({ Token: server.token, TLSServerName: "vault.test" }).connect();
-      assert.equal(await reason(open({ Token: server.token, TLSServerName: "other.test" }).connect()), "tls");
+      assert.equal(
+        await reason(open({ Token: server.token, TLSServerName: "other.test" }).connect()),
+        "tls",
+      );
     });
 
     it("reads the file of a CA anew after a failure", async () => {
@@ -95,8 +112,14 @@ for (const kind of KINDS)
       const mount = freshMount("jwt").path;
       const { publicKey, privateKey } = await generateKeyPair("ES256", { extractable: true });
       await server.must("POST", `sys/auth/${mount}`, { type: "jwt" });
-      await server.must("POST", `auth/${mount}/config`, { jwt_validation_pubkeys: [await exportSPKI(publicKey)] });
-      await server.must("POST", `auth/${mount}/role/mesh`, { role_type: "jwt", user_claim: "sub", bound_audiences: ["vault"] });
+      await server.must("POST", `auth/${mount}/config`, {
+        jwt_validation_pubkeys: [await exportSPKI(publicKey)],
+      });
+      await server.must("POST", `auth/${mount}/role/mesh`, {
+        role_type: "jwt",
+        user_claim: "sub",
+        bound_audiences: ["vault"],
+      });
       const token = (audience: string) =>
         new SignJWT({})
           .setProtectedHeader({ alg: "ES256" })
@@ -105,7 +128,9 @@ for (const kind of KINDS)
           .setIssuedAt()
           .setExpirationTime("5m")
           .sign(privateKey);
-      const client = open({ AuthMethod: { Type: "jwt", MountPath: mount, Params: { role: "mesh", path: file("jwt") } } });
+      const client = open({
+        AuthMethod: { Type: "jwt", MountPath: mount, Params: { role: "mesh", path: file("jwt") } },
+      });
       assert.equal(await reason(client.connect()), "login_refused");
       writeFileSync(file("jwt"), await token("another"));
       assert.equal(await reason(client.connect()), "login_refused");
@@ -124,9 +149,13 @@ for (const kind of KINDS)
           const { token } = JSON.parse(body).spec;
           reviewed.push(token);
           const user = { username: "system:serviceaccount:mesh:ca", uid: "1", groups: [] };
-          const status = token.startsWith("ey") ? { authenticated: true, user } : { authenticated: false, error: "no" };
+          const status = token.startsWith("ey")
+            ? { authenticated: true, user }
+            : { authenticated: false, error: "no" };
           response.writeHead(201, { "Content-Type": "application/json" });
-          response.end(JSON.stringify({ apiVersion: "authentication.k8s.io/v1", kind: "TokenReview", status }));
+          response.end(
+            JSON.stringify({ apiVersion: "authentication.k8s.io/v1", kind: "TokenReview", status }),
+          );
         });
       });
       await new Promise<void>((resolve) => cluster.listen(0, "127.0.0.1", resolve));
@@ -154,10 +183,18 @@ for (const kind of KINDS)
           bound_service_account_names: ["ca"],
           bound_service_account_namespaces: ["mesh"],
         });
-        const pod = await signed({ "kubernetes.io": { namespace: "mesh", serviceaccount: { name: "ca", uid: "1" } } });
+        const pod = await signed({
+          "kubernetes.io": { namespace: "mesh", serviceaccount: { name: "ca", uid: "1" } },
+        });
         writeFileSync(file("pod"), `${pod}\n`);
         const by = (role: string) =>
-          open({ AuthMethod: { Type: "kubernetes", MountPath: mount, Params: { role, token_path: file("pod") } } });
+          open({
+            AuthMethod: {
+              Type: "kubernetes",
+              MountPath: mount,
+              Params: { role, token_path: file("pod") },
+            },
+          });
         await by("mesh").connect();
         assert.deepEqual(reviewed, [pod]);
         assert.equal(await reason(by("other").connect()), "login_refused");
@@ -173,13 +210,31 @@ for (const kind of KINDS)
       const sockets = new Set<Socket>();
       const directory = createTcp((socket) => {
         sockets.add(socket);
-        // RFC 4511 §4.2: answers a bind by whether it has the password, a search (§4.5) with nothing found.
+        // RFC 4511 §4.2: answers a bind by whether it has the password, a search (§4.5) with
+        // nothing found.
         socket.on("data", (message) => {
           if (typeof message === "string") return;
           const [id, operation] = [message[4] ?? 0, message[5]];
           if (operation !== 0x60 && operation !== 0x63) return;
           const result = operation === 0x60 && !message.includes("PlantedPassword") ? 49 : 0;
-          socket.write(Buffer.from([0x30, 12, 0x02, 1, id, operation === 0x60 ? 0x61 : 0x65, 7, 0x0a, 1, result, 0x04, 0, 0x04, 0]));
+          socket.write(
+            Buffer.from([
+              0x30,
+              12,
+              0x02,
+              1,
+              id,
+              operation === 0x60 ? 0x61 : 0x65,
+              7,
+              0x0a,
+              1,
+              result,
+              0x04,
+              0,
+              0x04,
+              0,
+            ]),
+          );
         });
         socket.on("error", () => undefined);
       });
@@ -198,7 +253,11 @@ for (const kind of KINDS)
         await server.must("POST", `auth/${mount}/users/mesh`, { policies: "default" });
         writeFileSync(file("password"), "PlantedOther\n");
         const client = open({
-          AuthMethod: { Type: "ldap", MountPath: mount, Params: { username: "mesh", password_file_path: file("password") } },
+          AuthMethod: {
+            Type: "ldap",
+            MountPath: mount,
+            Params: { username: "mesh", password_file_path: file("password") },
+          },
         });
         assert.equal(await reason(client.connect()), "login_refused");
         writeFileSync(file("password"), "PlantedPassword\n");

@@ -20,12 +20,15 @@ export interface Logged extends Log {
 
 export function logged(): Logged {
   const lines: string[] = [];
-  const write = (message: string, fields: LogFields = {}) => void lines.push(`${message} ${JSON.stringify(fields)}`);
+  const write = (message: string, fields: LogFields = {}) =>
+    void lines.push(`${message} ${JSON.stringify(fields)}`);
   return { lines, debug: write, info: write, warn: write, error: write };
 }
 
 /** The platform of a server that may ask loopback, whatever name leads there in `names`. */
-export function vaultPlatform(names: Readonly<Record<string, readonly string[]>> = {}): VaultPlatform {
+export function vaultPlatform(
+  names: Readonly<Record<string, readonly string[]>> = {},
+): VaultPlatform {
   const ranges = ["127.0.0.1", "::1"].flatMap((text) => readRange(text) ?? []);
   return {
     clock: systemClock,
@@ -37,8 +40,16 @@ export function vaultPlatform(names: Readonly<Record<string, readonly string[]>>
 }
 
 /** A client by a configuration of the provider, whose paths do not matter here. */
-export function openClient(config: ConfigMap, log: Log = logged(), platform: VaultPlatform = vaultPlatform()): VaultClient {
-  const { connection } = parseVaultConfig({ RootPKIPath: "unused-root", IntermediatePKIPath: "unused-int", ...config });
+export function openClient(
+  config: ConfigMap,
+  log: Log = logged(),
+  platform: VaultPlatform = vaultPlatform(),
+): VaultClient {
+  const { connection } = parseVaultConfig({
+    RootPKIPath: "unused-root",
+    IntermediatePKIPath: "unused-int",
+    ...config,
+  });
   return createVaultClient({ ...platform, connection, random: systemRandom, log });
 }
 

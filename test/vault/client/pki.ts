@@ -11,13 +11,32 @@ export function makePki(folder: string, name: string): void {
   const file = (suffix: string) => join(folder, `${name}-${suffix}`);
   const openssl = (...args: string[]) => execFileSync("openssl", args, { stdio: "ignore" });
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
-  openssl("req", "-x509", ...key, "-keyout", file("ca.key"), "-out", file("ca.pem"), "-subj", `/CN=${name} ca`);
+  openssl(
+    "req",
+    "-x509",
+    ...key,
+    "-keyout",
+    file("ca.key"),
+    "-out",
+    file("ca.pem"),
+    "-subj",
+    `/CN=${name} ca`,
+  );
   for (const [who, extension] of [
     ["server", "subjectAltName=IP:127.0.0.1,DNS:vault.test"],
     ["client", "extendedKeyUsage=clientAuth"],
   ] as const) {
     writeFileSync(file("ext"), `${extension}\nbasicConstraints=critical,CA:FALSE\n`);
-    openssl("req", ...key, "-keyout", file(`${who}.key`), "-out", file(`${who}.csr`), "-subj", `/CN=mesh-${who}`);
+    openssl(
+      "req",
+      ...key,
+      "-keyout",
+      file(`${who}.key`),
+      "-out",
+      file(`${who}.csr`),
+      "-subj",
+      `/CN=mesh-${who}`,
+    );
     openssl(
       "x509",
       "-req",

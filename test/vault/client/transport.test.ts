@@ -1,6 +1,6 @@
 /**
- * The way to Vault against servers that are not: slow ones, ones that redirect, ones that lie, and names that lead
- * elsewhere.
+ * The way to Vault against servers that are not: slow ones, ones that redirect, ones that lie, and
+ * names that lead elsewhere.
  * @module
  */
 import assert from "node:assert/strict";
@@ -26,7 +26,10 @@ after(() => {
   for (const stop of stops) stop();
 });
 
-async function listening(server: ReturnType<typeof createServer>, host = "127.0.0.1"): Promise<number> {
+async function listening(
+  server: ReturnType<typeof createServer>,
+  host = "127.0.0.1",
+): Promise<number> {
   const sockets = new Set<Socket>();
   server.on("connection", (socket) => {
     sockets.add(socket);
@@ -41,10 +44,21 @@ async function listening(server: ReturnType<typeof createServer>, host = "127.0.
   return typeof address === "object" && address !== null ? address.port : 0;
 }
 
-const web = (listener: RequestListener, host?: string) => listening(createHttp(listener) as ReturnType<typeof createServer>, host);
+const web = (listener: RequestListener, host?: string) =>
+  listening(createHttp(listener) as ReturnType<typeof createServer>, host);
 
-function transportTo(address: string, platform = vaultPlatform(), files: Readonly<Record<string, string>> = {}) {
-  const { connection } = parseVaultConfig({ Address: address, Token: TOKEN, RootPKIPath: "a", IntermediatePKIPath: "b", ...files });
+function transportTo(
+  address: string,
+  platform = vaultPlatform(),
+  files: Readonly<Record<string, string>> = {},
+) {
+  const { connection } = parseVaultConfig({
+    Address: address,
+    Token: TOKEN,
+    RootPKIPath: "a",
+    IntermediatePKIPath: "b",
+    ...files,
+  });
   return createTransport(connection, platform);
 }
 
@@ -75,7 +89,10 @@ describe("createTransport()", () => {
     for (const port of [silent, dripping]) {
       const address = `http://127.0.0.1:${port}`;
       const began = performance.now();
-      assert.equal(await reason(transportTo(address).send(get(`${address}/v1/x`, { timeoutMs: 300 }))), "timeout");
+      assert.equal(
+        await reason(transportTo(address).send(get(`${address}/v1/x`, { timeoutMs: 300 }))),
+        "timeout",
+      );
       assert.ok(performance.now() - began < 3000);
     }
   });
@@ -87,7 +104,11 @@ describe("createTransport()", () => {
     const address = `http://127.0.0.1:${port}`;
     assert.equal(await reason(transportTo(address).send(get(`${address}/v1/x`))), "unreachable");
     assert.equal(
-      await reason(transportTo("https://nowhere.test", vaultPlatform({ "nowhere.test": [] })).send(get("https://nowhere.test/v1/x"))),
+      await reason(
+        transportTo("https://nowhere.test", vaultPlatform({ "nowhere.test": [] })).send(
+          get("https://nowhere.test/v1/x"),
+        ),
+      ),
       "unreachable",
     );
   });
@@ -115,8 +136,13 @@ describe("createTransport()", () => {
       response.writeHead(307, { Location: `http://127.0.0.1:${active}${request.url}` }).end(),
     );
     const address = `http://127.0.0.1:${standby}`;
-    const answer = await transportTo(address).send(get(`${address}/v1/x`, { method: "POST", body: '{"a":1}' }));
-    assert.deepEqual([answer.status, answer.text, seen], [200, "done", [`POST /v1/x {"a":1} ${TOKEN}`]]);
+    const answer = await transportTo(address).send(
+      get(`${address}/v1/x`, { method: "POST", body: '{"a":1}' }),
+    );
+    assert.deepEqual(
+      [answer.status, answer.text, seen],
+      [200, "done", [`POST /v1/x {"a":1} ${TOKEN}`]],
+    );
   });
 
   it("follows nothing else", async () => {
@@ -126,7 +152,9 @@ describe("createTransport()", () => {
       response.end();
     }, "127.0.0.2");
     const to = (status: number, location?: string) =>
-      web((_request, response) => response.writeHead(status, location === undefined ? {} : { Location: location }).end());
+      web((_request, response) =>
+        response.writeHead(status, location === undefined ? {} : { Location: location }).end(),
+      );
     const cases: [status: number, location: string | undefined, expected: string][] = [
       [307, `http://127.0.0.2:${other}/`, "not_allowed"],
       [307, "http://169.254.169.254/latest/meta-data", "not_allowed"],
@@ -139,10 +167,21 @@ describe("createTransport()", () => {
     ];
     for (const [status, location, expected] of cases) {
       const address = `http://127.0.0.1:${await to(status, location)}`;
-      assert.equal(await reason(transportTo(address).send(get(`${address}/v1/x`))), expected, `${status} ${location}`);
+      assert.equal(
+        await reason(transportTo(address).send(get(`${address}/v1/x`))),
+        expected,
+        `${status} ${location}`,
+      );
     }
-    const loop = await web((request, response) => response.writeHead(307, { Location: request.url ?? "/" }).end());
-    assert.equal(await reason(transportTo(`http://127.0.0.1:${loop}`).send(get(`http://127.0.0.1:${loop}/v1/x`))), "answer");
+    const loop = await web((request, response) =>
+      response.writeHead(307, { Location: request.url ?? "/" }).end(),
+    );
+    assert.equal(
+      await reason(
+        transportTo(`http://127.0.0.1:${loop}`).send(get(`http://127.0.0.1:${loop}/v1/x`)),
+      ),
+      "answer",
+    );
     assert.equal(reached, 0);
   });
 
@@ -154,9 +193,15 @@ describe("createTransport()", () => {
     });
     const names: Record<string, readonly string[]> = { "vault.test": ["169.254.169.254"] };
     const url = `https://vault.test:${port}`;
-    assert.equal(await reason(transportTo(url, vaultPlatform(names)).send(get(`${url}/v1/x`))), "not_allowed");
+    assert.equal(
+      await reason(transportTo(url, vaultPlatform(names)).send(get(`${url}/v1/x`))),
+      "not_allowed",
+    );
     names["vault.test"] = ["10.255.255.1", "0.0.0.0"];
-    assert.equal(await reason(transportTo(url, vaultPlatform(names)).send(get(`${url}/v1/x`))), "not_allowed");
+    assert.equal(
+      await reason(transportTo(url, vaultPlatform(names)).send(get(`${url}/v1/x`))),
+      "not_allowed",
+    );
     assert.equal(reached, 0);
   });
 
@@ -187,7 +232,12 @@ describe("createTransport()", () => {
       const read = (name: string) => readFileSync(join(folder, name));
       // It says whose certificate it was shown, which Bun's server of HTTPS cannot.
       const server = createTls(
-        { cert: read("a-server.pem"), key: read("a-server.key"), ca: [read("a-ca.pem"), read("b-ca.pem")], requestCert: true },
+        {
+          cert: read("a-server.pem"),
+          key: read("a-server.key"),
+          ca: [read("a-ca.pem"), read("b-ca.pem")],
+          requestCert: true,
+        },
         (socket) => {
           ends.push(new Promise((resolve) => socket.once("close", resolve)));
           socket.on("error", () => undefined);
@@ -206,7 +256,11 @@ describe("createTransport()", () => {
       const transport = transportTo(
         address,
         { ...vaultPlatform(), clock: { now: clock.now, sleep: systemClock.sleep } },
-        { CAFile: join(folder, "ca.pem"), CertFile: join(folder, "client.pem"), KeyFile: join(folder, "client.key") },
+        {
+          CAFile: join(folder, "ca.pem"),
+          CertFile: join(folder, "client.pem"),
+          KeyFile: join(folder, "client.key"),
+        },
       );
       const ask = (path: string) =>
         transport.send(get(`${address}${path}`)).then(
@@ -233,8 +287,12 @@ describe("the client of Vault", () => {
   it("takes nothing from the environment", async () => {
     const seen: string[] = [];
     const vault = await web((request, response) => {
-      seen.push(`${request.url} ${request.headers["x-vault-token"]} ${request.headers["x-vault-namespace"]}`);
-      response.writeHead(200, { "Content-Type": "application/json" }).end('{"data":{"ttl":0,"renewable":false,"expire_time":null}}');
+      seen.push(
+        `${request.url} ${request.headers["x-vault-token"]} ${request.headers["x-vault-namespace"]}`,
+      );
+      response
+        .writeHead(200, { "Content-Type": "application/json" })
+        .end('{"data":{"ttl":0,"renewable":false,"expire_time":null}}');
     });
     let foreign = 0;
     const proxy = await web((_request, response) => {
@@ -247,16 +305,25 @@ describe("the client of Vault", () => {
       await client.connect(); client.close(); process.exit(0);`;
     const env = {
       PATH: process.env.PATH ?? "",
-      ...Object.fromEntries(["VAULT_ADDR", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"].map((name) => [name, elsewhere])),
+      ...Object.fromEntries(
+        ["VAULT_ADDR", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"].map((name) => [
+          name,
+          elsewhere,
+        ]),
+      ),
       VAULT_TOKEN: "hvs.foreign",
       VAULT_NAMESPACE: "foreign",
       VAULT_PREFIX: "/foreign",
       VAULT_SKIP_VERIFY: "true",
       DEBUG: "*",
     };
-    const child = spawn(process.execPath, ["-e", script], { env, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(process.execPath, ["-e", script], {
+      env,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     let output = "";
-    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (chunk: string) => (output += chunk));
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (chunk: string) => (output += chunk));
     const code = await new Promise((resolve) => child.once("close", resolve));
     assert.equal(code, 0, output);
     assert.equal(output, "");
@@ -270,8 +337,14 @@ describe("the client of Vault", () => {
       const call = `${request.method} ${request.url}`;
       count.set(call, (count.get(call) ?? 0) + 1);
       const isLookup = request.url === "/v1/auth/token/lookup-self";
-      response.writeHead(isLookup ? 200 : 502, { "Content-Type": isLookup ? "application/json" : "text/html" });
-      response.end(isLookup ? '{"data":{"ttl":0,"renewable":false,"expire_time":null}}' : `<html>${TOKEN}</html>`);
+      response.writeHead(isLookup ? 200 : 502, {
+        "Content-Type": isLookup ? "application/json" : "text/html",
+      });
+      response.end(
+        isLookup
+          ? '{"data":{"ttl":0,"renewable":false,"expire_time":null}}'
+          : `<html>${TOKEN}</html>`,
+      );
     });
     const client = openClient({ Address: `http://127.0.0.1:${port}`, Token: TOKEN });
     const mount = { path: "pki", namespace: "" };
@@ -283,7 +356,14 @@ describe("the client of Vault", () => {
   });
 
   it("refuses answers that are not of the form they must have, without quoting them", async () => {
-    for (const body of ["null", "[]", '{"data":{}}', `{"data":{"default":["${TOKEN}"]}}`, "not json", ""]) {
+    for (const body of [
+      "null",
+      "[]",
+      '{"data":{}}',
+      `{"data":{"default":["${TOKEN}"]}}`,
+      "not json",
+      "",
+    ]) {
       const port = await web((request, response) => {
         const isLookup = request.url === "/v1/auth/token/lookup-self";
         response.writeHead(200, { "Content-Type": "application/json" });
@@ -291,7 +371,8 @@ describe("the client of Vault", () => {
       });
       const client = openClient({ Address: `http://127.0.0.1:${port}`, Token: TOKEN });
       const asked = client.readIssuersConfig({ path: "pki", namespace: "" });
-      if (body === '{"data":{}}') assert.deepEqual(await asked, { default: "", defaultFollowsLatest: false });
+      if (body === '{"data":{}}')
+        assert.deepEqual(await asked, { default: "", defaultFollowsLatest: false });
       else assert.equal(await reason(asked), "answer", body);
       client.close();
     }

@@ -18,7 +18,12 @@ import {
   sequence,
   TAG,
 } from "../../../src/core/x509/der.ts";
-import { encodeSignature, SCHEMES, type SignatureScheme, sign } from "../../../src/core/x509/keys.ts";
+import {
+  encodeSignature,
+  SCHEMES,
+  type SignatureScheme,
+  sign,
+} from "../../../src/core/x509/keys.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { encodeTime } from "../../../src/core/x509/time.ts";
 import { type RootVector, URI } from "./vector.ts";
@@ -29,9 +34,13 @@ const NOT_AFTER = new Date("2046-01-01T00:00:00Z");
 
 export const id = (dotted: string): DerNode => oid(oidContent(dotted));
 const flag = (value: boolean): DerNode => element(TAG.boolean, Uint8Array.of(value ? 0xff : 0));
-export const integer = (...octets: readonly number[]): DerNode => element(TAG.integer, Uint8Array.from(octets));
-export const attribute = (tag: number, content: Uint8Array, type: string = OID.commonName): DerNode =>
-  sequence(id(type), element(tag, content));
+export const integer = (...octets: readonly number[]): DerNode =>
+  element(TAG.integer, Uint8Array.from(octets));
+export const attribute = (
+  tag: number,
+  content: Uint8Array,
+  type: string = OID.commonName,
+): DerNode => sequence(id(type), element(tag, content));
 export const nameOf = (tag: number, content: Uint8Array, type?: string): DerNode =>
   sequence(element(TAG.set, attribute(tag, content, type)));
 
@@ -68,9 +77,17 @@ export interface Parts {
 export async function make(parts: Parts): Promise<Pick<RootVector, "cert" | "key">> {
   const algorithm =
     parts.rsa === true
-      ? { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256", modulusLength: 2048, publicExponent: Uint8Array.of(1, 0, 1) }
+      ? {
+          name: "RSASSA-PKCS1-v1_5",
+          hash: "SHA-256",
+          modulusLength: 2048,
+          publicExponent: Uint8Array.of(1, 0, 1),
+        }
       : { name: "ECDSA", namedCurve: "P-256" };
-  const pair = (await crypto.subtle.generateKey(algorithm as EcKeyGenParams, true, ["sign", "verify"])) as CryptoKeyPair;
+  const pair = (await crypto.subtle.generateKey(algorithm as EcKeyGenParams, true, [
+    "sign",
+    "verify",
+  ])) as CryptoKeyPair;
   const spki = new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey));
   const scheme = SCHEMES[parts.rsa === true ? "rsaSha256" : "ecdsaSha256"] as SignatureScheme;
   const keyId = parts.keyId ?? keyIdOf(spki);
@@ -86,7 +103,11 @@ export async function make(parts: Parts): Promise<Pick<RootVector, "cert" | "key
   const all = [...good.filter((one) => !replaced.includes(one.oid)), ...extensions];
   const subject = parts.subject ?? nameOf(UTF8, utf8("Root by hand"));
   const version =
-    parts.version === undefined ? [element(contextConstructed(0), integer(2))] : parts.version === null ? [] : [parts.version];
+    parts.version === undefined
+      ? [element(contextConstructed(0), integer(2))]
+      : parts.version === null
+        ? []
+        : [parts.version];
   const signed = encode(
     sequence(
       ...version,
@@ -97,116 +118,246 @@ export async function make(parts: Parts): Promise<Pick<RootVector, "cert" | "key
       subject,
       spki,
       ...(parts.uniqueId === undefined ? [] : [parts.uniqueId]),
-      ...(all.length === 0 ? [] : [element(contextConstructed(3), sequence(...all.map(extension)))]),
+      ...(all.length === 0
+        ? []
+        : [element(contextConstructed(3), sequence(...all.map(extension)))]),
     ),
   );
   const signature = encodeSignature(scheme, await sign(pair.privateKey, scheme, signed));
-  const der = encode(sequence(signed, parts.outer ?? parts.inner ?? scheme.identifier, bitString(signature)));
+  const der = encode(
+    sequence(signed, parts.outer ?? parts.inner ?? scheme.identifier, bitString(signature)),
+  );
   const pkcs8 = new Uint8Array(await crypto.subtle.exportKey("pkcs8", pair.privateKey));
   return { cert: certificatePem(parts.change?.(der) ?? der), key: writePem("PRIVATE KEY", pkcs8) };
 }
 
-export const subtree = (tag: number, content: DerNode | Uint8Array, ...more: readonly DerNode[]): DerNode =>
-  sequence(element(tag, content), ...more);
-export const constraints = (permitted: readonly DerNode[], excluded: readonly DerNode[] = []): DerNode =>
+export const subtree = (
+  tag: number,
+  content: DerNode | Uint8Array,
+  ...more: readonly DerNode[]
+): DerNode => sequence(element(tag, content), ...more);
+export const constraints = (
+  permitted: readonly DerNode[],
+  excluded: readonly DerNode[] = [],
+): DerNode =>
   sequence(
     ...(permitted.length === 0 ? [] : [element(contextConstructed(0), ...permitted)]),
     ...(excluded.length === 0 ? [] : [element(contextConstructed(1), ...excluded)]),
   );
 const dns = (text: string) => subtree(contextPrimitive(2), utf8(text));
-export const nc = (value: DerNode, critical = true): Parts => ({ extensions: [{ oid: OID.nameConstraints, critical, value }] });
+export const nc = (value: DerNode, critical = true): Parts => ({
+  extensions: [{ oid: OID.nameConstraints, critical, value }],
+});
 const policy = (dotted: string): DerNode => sequence(id(dotted));
 const anotherName = nameOf(UTF8, utf8("Another root"));
 export const garbage = Uint8Array.of(0x02, 0x80, 0xff);
-const general = (date: Date): DerNode => element(TAG.generalizedTime, utf8(`${date.toISOString().replaceAll(/[-:T]/g, "").slice(0, 14)}Z`));
+const general = (date: Date): DerNode =>
+  element(
+    TAG.generalizedTime,
+    utf8(`${date.toISOString().replaceAll(/[-:T]/g, "").slice(0, 14)}Z`),
+  );
 
 export type HandRow = readonly [what: string, parts: Parts, refused: string | null];
 
 /** What each root is, the parts in which it differs from a good one, and what must be said of it; null: it is taken. */
 const ROOTS: readonly HandRow[] = [
   ["a good root", {}, null],
-  ["a subject in PrintableString with _", { subject: nameOf(0x13, utf8("Corp_Root_CA")) }, "a PrintableString with a character"],
-  ["a subject in PrintableString with @", { subject: nameOf(0x13, utf8("ca@corp")) }, "a PrintableString with a character"],
+  [
+    "a subject in PrintableString with _",
+    { subject: nameOf(0x13, utf8("Corp_Root_CA")) },
+    "a PrintableString with a character",
+  ],
+  [
+    "a subject in PrintableString with @",
+    { subject: nameOf(0x13, utf8("ca@corp")) },
+    "a PrintableString with a character",
+  ],
   ["a subject in PrintableString with * and &", { subject: nameOf(0x13, utf8("A & B *")) }, null],
-  ["a subject in UTF8String that is not UTF-8", { subject: nameOf(UTF8, Uint8Array.of(0xff, 0xfe)) }, "a UTF8String that is not UTF-8"],
-  ["a subject in UTF8String with letters of all kinds", { subject: nameOf(UTF8, utf8("Wurzel ü 根 🌱")) }, null],
+  [
+    "a subject in UTF8String that is not UTF-8",
+    { subject: nameOf(UTF8, Uint8Array.of(0xff, 0xfe)) },
+    "a UTF8String that is not UTF-8",
+  ],
+  [
+    "a subject in UTF8String with letters of all kinds",
+    { subject: nameOf(UTF8, utf8("Wurzel ü 根 🌱")) },
+    null,
+  ],
   ["a subject in BMPString", { subject: nameOf(0x1e, Uint8Array.of(0, 0x52, 0x20, 0xac)) }, null],
-  ["a subject in BMPString of three octets", { subject: nameOf(0x1e, Uint8Array.of(0, 0x52, 0x20)) }, "a BMPString that is not of whole"],
+  [
+    "a subject in BMPString of three octets",
+    { subject: nameOf(0x1e, Uint8Array.of(0, 0x52, 0x20)) },
+    "a BMPString that is not of whole",
+  ],
   [
     "a subject in BMPString with a surrogate",
     { subject: nameOf(0x1e, Uint8Array.of(0xd8, 0x3c, 0, 0x52)) },
     "a BMPString that is not of whole",
   ],
   ["a subject in T61String", { subject: nameOf(0x14, Uint8Array.of(0x52, 0xe9)) }, null],
-  ["a subject in UniversalString", { subject: nameOf(0x1c, Uint8Array.of(0, 0, 0, 0x52)) }, "a type that Go does not read"],
-  ["a subject in VisibleString", { subject: nameOf(0x1a, utf8("Root")) }, "a type that Go does not read"],
+  [
+    "a subject in UniversalString",
+    { subject: nameOf(0x1c, Uint8Array.of(0, 0, 0, 0x52)) },
+    "a type that Go does not read",
+  ],
+  [
+    "a subject in VisibleString",
+    { subject: nameOf(0x1a, utf8("Root")) },
+    "a type that Go does not read",
+  ],
   ["a subject in IA5String", { subject: nameOf(0x16, utf8("Root_@")) }, null],
-  ["a subject in IA5String that is not ASCII", { subject: nameOf(0x16, Uint8Array.of(0x52, 0xe9)) }, "an IA5String that is not ASCII"],
+  [
+    "a subject in IA5String that is not ASCII",
+    { subject: nameOf(0x16, Uint8Array.of(0x52, 0xe9)) },
+    "an IA5String that is not ASCII",
+  ],
   ["a subject in NumericString", { subject: nameOf(0x12, utf8("12 34")) }, null],
-  ["a subject in NumericString with letters", { subject: nameOf(0x12, utf8("12a")) }, "a NumericString with other characters"],
-  ["a subject with a BIT STRING", { subject: nameOf(TAG.bitString, Uint8Array.of(0, 1), "2.5.4.45") }, "a type that Go does not read"],
-  ["a subject with an empty part", { subject: sequence(element(TAG.set), element(TAG.set, attribute(UTF8, utf8("Root")))) }, null],
+  [
+    "a subject in NumericString with letters",
+    { subject: nameOf(0x12, utf8("12a")) },
+    "a NumericString with other characters",
+  ],
+  [
+    "a subject with a BIT STRING",
+    { subject: nameOf(TAG.bitString, Uint8Array.of(0, 1), "2.5.4.45") },
+    "a type that Go does not read",
+  ],
+  [
+    "a subject with an empty part",
+    { subject: sequence(element(TAG.set), element(TAG.set, attribute(UTF8, utf8("Root")))) },
+    null,
+  ],
   [
     "a subject with an empty value",
-    { subject: sequence(element(TAG.set, attribute(UTF8, utf8("Root"))), element(TAG.set, attribute(UTF8, new Uint8Array(), "2.5.4.11"))) },
+    {
+      subject: sequence(
+        element(TAG.set, attribute(UTF8, utf8("Root"))),
+        element(TAG.set, attribute(UTF8, new Uint8Array(), "2.5.4.11")),
+      ),
+    },
     "has an empty value",
   ],
   ["an empty subject", { subject: sequence() }, "has an empty subject"],
   ["a subject that is no Name", { subject: sequence(element(TAG.null)) }, "decode"],
-  ["an issuer in another type of string than the subject", { issuer: nameOf(0x13, utf8("Root by hand")) }, "its issuer is not its subject"],
+  [
+    "an issuer in another type of string than the subject",
+    { issuer: nameOf(0x13, utf8("Root by hand")) },
+    "its issuer is not its subject",
+  ],
   ["a serial number of zero", { serial: integer(0) }, null],
   ["a negative serial number", { serial: integer(0x80) }, "its serial number is negative"],
   ["a serial number of 20 octets", { serial: integer(0x7f, ...Array(19).fill(1)) }, null],
-  ["a serial number of 21 octets", { serial: integer(0x7f, ...Array(20).fill(1)) }, "serial number of more than 20 octets"],
-  ["a serial number with leading zeros", { serial: integer(0, 7) }, "its serial number has a number with needless leading zeros"],
+  [
+    "a serial number of 21 octets",
+    { serial: integer(0x7f, ...Array(20).fill(1)) },
+    "serial number of more than 20 octets",
+  ],
+  [
+    "a serial number with leading zeros",
+    { serial: integer(0, 7) },
+    "its serial number has a number with needless leading zeros",
+  ],
   ["version 1 with extensions", { version: null }, "it has extensions, but is not of version 3"],
   ["version 1", { version: null, without: Object.values(OID) }, "is not a CA certificate"],
-  ["version 2 with extensions", { version: element(contextConstructed(0), integer(1)) }, "it has extensions, but is not of version 3"],
-  ["a unique identifier of the issuer", { uniqueId: element(contextPrimitive(1), Uint8Array.of(0, 1)) }, "it has a unique identifier"],
-  ["two signature algorithms", { outer: encode(sequence(id(OID.ecdsaSha384))) }, "its two signature algorithms differ"],
+  [
+    "version 2 with extensions",
+    { version: element(contextConstructed(0), integer(1)) },
+    "it has extensions, but is not of version 3",
+  ],
+  [
+    "a unique identifier of the issuer",
+    { uniqueId: element(contextPrimitive(1), Uint8Array.of(0, 1)) },
+    "it has a unique identifier",
+  ],
+  [
+    "two signature algorithms",
+    { outer: encode(sequence(id(OID.ecdsaSha384))) },
+    "its two signature algorithms differ",
+  ],
   ["NULL parameters of ECDSA", { inner: sequence(id(OID.ecdsaSha256), element(TAG.null)) }, null],
   ["absent parameters of RSA", { rsa: true, inner: sequence(id(OID.rsaSha256)) }, null],
   [
     "NULL parameters in one of the two signature algorithms",
-    { inner: SCHEMES.ecdsaSha256?.identifier ?? sequence(), outer: sequence(id(OID.ecdsaSha256), element(TAG.null)) },
+    {
+      inner: SCHEMES.ecdsaSha256?.identifier ?? sequence(),
+      outer: sequence(id(OID.ecdsaSha256), element(TAG.null)),
+    },
     "its two signature algorithms differ",
   ],
-  ["GeneralizedTime before 2050", { notBefore: general(NOT_BEFORE), notAfter: general(NOT_AFTER) }, null],
+  [
+    "GeneralizedTime before 2050",
+    { notBefore: general(NOT_BEFORE), notAfter: general(NOT_AFTER) },
+    null,
+  ],
   ["the year 9999", { notAfter: general(new Date("9999-12-31T23:59:59Z")) }, null],
-  ["UTCTime without seconds", { notAfter: element(TAG.utcTime, utf8("4601010000Z")) }, "its validity is not in whole seconds of UTC"],
-  ["UTCTime with an offset", { notAfter: element(TAG.utcTime, utf8("460101000000+0100")) }, "its validity is not in whole seconds of UTC"],
+  [
+    "UTCTime without seconds",
+    { notAfter: element(TAG.utcTime, utf8("4601010000Z")) },
+    "its validity is not in whole seconds of UTC",
+  ],
+  [
+    "UTCTime with an offset",
+    { notAfter: element(TAG.utcTime, utf8("460101000000+0100")) },
+    "its validity is not in whole seconds of UTC",
+  ],
   [
     "GeneralizedTime with fractions",
     { notAfter: element(TAG.generalizedTime, utf8("20460101000000.5Z")) },
     "its validity is not in whole seconds of UTC",
   ],
-  ["a 30th of February", { notAfter: element(TAG.utcTime, utf8("460230000000Z")) }, "its validity has a time that is not a date"],
-  ["an end before its start", { notBefore: encodeTime(NOT_AFTER), notAfter: encodeTime(NOT_BEFORE) }, "expired on"],
+  [
+    "a 30th of February",
+    { notAfter: element(TAG.utcTime, utf8("460230000000Z")) },
+    "its validity has a time that is not a date",
+  ],
+  [
+    "an end before its start",
+    { notBefore: encodeTime(NOT_AFTER), notAfter: encodeTime(NOT_BEFORE) },
+    "expired on",
+  ],
   ["a subject key identifier of its own making", { keyId: utf8("root-1") }, null],
   [
     "a critical subject key identifier",
     {
-      extensions: [{ oid: OID.subjectKeyIdentifier, critical: true, value: octetString(utf8("root-1")) }],
+      extensions: [
+        { oid: OID.subjectKeyIdentifier, critical: true, value: octetString(utf8("root-1")) },
+      ],
       without: [OID.authorityKeyIdentifier],
     },
     "critical extension 2.5.29.14 (subject key identifier)",
   ],
   [
     "an empty subject key identifier",
-    { extensions: [{ oid: OID.subjectKeyIdentifier, value: octetString(new Uint8Array()) }], without: [OID.authorityKeyIdentifier] },
+    {
+      extensions: [{ oid: OID.subjectKeyIdentifier, value: octetString(new Uint8Array()) }],
+      without: [OID.authorityKeyIdentifier],
+    },
     "no subject key identifier",
   ],
   [
     "a critical authority key identifier",
     {
       keyId: utf8("root-1"),
-      extensions: [{ oid: OID.authorityKeyIdentifier, critical: true, value: sequence(element(contextPrimitive(0), utf8("root-1"))) }],
+      extensions: [
+        {
+          oid: OID.authorityKeyIdentifier,
+          critical: true,
+          value: sequence(element(contextPrimitive(0), utf8("root-1"))),
+        },
+      ],
     },
     "critical extension 2.5.29.35 (authority key identifier)",
   ],
   [
     "an authority key identifier of another key",
-    { extensions: [{ oid: OID.authorityKeyIdentifier, value: sequence(element(contextPrimitive(0), utf8("another"))) }] },
+    {
+      extensions: [
+        {
+          oid: OID.authorityKeyIdentifier,
+          value: sequence(element(contextPrimitive(0), utf8("another"))),
+        },
+      ],
+    },
     "that is not its own key identifier",
   ],
   [
@@ -216,7 +367,10 @@ const ROOTS: readonly HandRow[] = [
         {
           oid: OID.authorityKeyIdentifier,
           value: sequence(
-            element(contextConstructed(1), element(contextConstructed(4), nameOf(UTF8, utf8("Root by hand")))),
+            element(
+              contextConstructed(1),
+              element(contextConstructed(4), nameOf(UTF8, utf8("Root by hand"))),
+            ),
             element(contextPrimitive(2), Uint8Array.of(7)),
           ),
         },
@@ -246,7 +400,10 @@ const ROOTS: readonly HandRow[] = [
         {
           oid: OID.authorityKeyIdentifier,
           value: sequence(
-            element(contextConstructed(1), element(contextConstructed(4), nameOf(UTF8, utf8("Root by hand")))),
+            element(
+              contextConstructed(1),
+              element(contextConstructed(4), nameOf(UTF8, utf8("Root by hand"))),
+            ),
             element(contextPrimitive(2), Uint8Array.of(8)),
           ),
         },
@@ -262,7 +419,11 @@ const ROOTS: readonly HandRow[] = [
   ],
   [
     "a certificate policy twice",
-    { extensions: [{ oid: OID.certificatePolicies, value: sequence(policy("1.2.3.4"), policy("1.2.3.4")) }] },
+    {
+      extensions: [
+        { oid: OID.certificatePolicies, value: sequence(policy("1.2.3.4"), policy("1.2.3.4")) },
+      ],
+    },
     "names a policy twice",
   ],
   [
@@ -272,7 +433,11 @@ const ROOTS: readonly HandRow[] = [
   ],
   [
     "a mapping of anyPolicy",
-    { extensions: [{ oid: OID.policyMappings, value: sequence(sequence(id(OID.anyPolicy), id("1.2.3"))) }] },
+    {
+      extensions: [
+        { oid: OID.policyMappings, value: sequence(sequence(id(OID.anyPolicy), id("1.2.3"))) },
+      ],
+    },
     "which maps anyPolicy",
   ],
   [
@@ -282,7 +447,11 @@ const ROOTS: readonly HandRow[] = [
   ],
   [
     "malformed authority information access",
-    { extensions: [{ oid: OID.authorityInfoAccess, value: sequence(sequence(id("1.3.6.1.5.5.7.48.1"))) }] },
+    {
+      extensions: [
+        { oid: OID.authorityInfoAccess, value: sequence(sequence(id("1.3.6.1.5.5.7.48.1"))) },
+      ],
+    },
     "malformed extension 1.3.6.1.5.5.7.1.1 (authority information access)",
   ],
   [
@@ -292,7 +461,12 @@ const ROOTS: readonly HandRow[] = [
         {
           oid: OID.authorityInfoAccess,
           critical: true,
-          value: sequence(sequence(id("1.3.6.1.5.5.7.48.1"), element(contextPrimitive(6), utf8("http://ca.example/")))),
+          value: sequence(
+            sequence(
+              id("1.3.6.1.5.5.7.48.1"),
+              element(contextPrimitive(6), utf8("http://ca.example/")),
+            ),
+          ),
         },
       ],
     },
@@ -300,15 +474,35 @@ const ROOTS: readonly HandRow[] = [
   ],
   [
     "a key usage with bits that are not used",
-    { extensions: [{ oid: OID.keyUsage, critical: true, value: element(TAG.bitString, Uint8Array.of(3, 0x07)) }] },
+    {
+      extensions: [
+        {
+          oid: OID.keyUsage,
+          critical: true,
+          value: element(TAG.bitString, Uint8Array.of(3, 0x07)),
+        },
+      ],
+    },
     "malformed extension 2.5.29.15 (key usage)",
   ],
-  ["an empty extended key usage", { extensions: [{ oid: OID.extKeyUsage, value: sequence() }] }, "extended key usage"],
+  [
+    "an empty extended key usage",
+    { extensions: [{ oid: OID.extKeyUsage, value: sequence() }] },
+    "extended key usage",
+  ],
   ["malformed name constraints", nc(garbage, false), "name constraints that cannot be read"],
   ["empty name constraints", nc(sequence()), "name constraints that are empty"],
   [
     "a name constraint with a maximum",
-    nc(constraints([subtree(contextPrimitive(6), utf8(".consul"), element(contextPrimitive(1), Uint8Array.of(1)))])),
+    nc(
+      constraints([
+        subtree(
+          contextPrimitive(6),
+          utf8(".consul"),
+          element(contextPrimitive(1), Uint8Array.of(1)),
+        ),
+      ]),
+    ),
     "minimum or maximum distance",
   ],
   [
@@ -321,16 +515,36 @@ const ROOTS: readonly HandRow[] = [
     nc(constraints([], [subtree(contextPrimitive(7), Uint8Array.of(10, 0, 0, 0, 8))])),
     "not of 8 or 32 octets",
   ],
-  ["a name constraint that is not a domain", nc(constraints([], [dns("a..b")])), 'the malformed name "a..b"'],
-  ["a name constraint that is not ASCII", nc(constraints([], [dns("bücher.example")])), "a name that is not ASCII"],
-  ["a name constraint that excludes all DNS names", nc(constraints([], [dns("")])), "exclude the DNS name localhost"],
-  ["a name constraint that permits no URI", nc(constraints([subtree(contextPrimitive(6), utf8(""))])), "do not permit the URI"],
+  [
+    "a name constraint that is not a domain",
+    nc(constraints([], [dns("a..b")])),
+    'the malformed name "a..b"',
+  ],
+  [
+    "a name constraint that is not ASCII",
+    nc(constraints([], [dns("bücher.example")])),
+    "a name that is not ASCII",
+  ],
+  [
+    "a name constraint that excludes all DNS names",
+    nc(constraints([], [dns("")])),
+    "exclude the DNS name localhost",
+  ],
+  [
+    "a name constraint that permits no URI",
+    nc(constraints([subtree(contextPrimitive(6), utf8(""))])),
+    "do not permit the URI",
+  ],
   [
     "a name constraint that permits the top-level domain without its subdomains",
     nc(constraints([subtree(contextPrimitive(6), utf8("consul"))])),
     "do not permit the URI",
   ],
-  ["a name constraint with a URI in place of a host", nc(constraints([subtree(contextPrimitive(6), utf8(URI))])), "do not permit the URI"],
+  [
+    "a name constraint with a URI in place of a host",
+    nc(constraints([subtree(contextPrimitive(6), utf8(URI))])),
+    "do not permit the URI",
+  ],
   [
     "a critical name constraint on an otherName",
     nc(
@@ -339,7 +553,9 @@ const ROOTS: readonly HandRow[] = [
         [
           subtree(
             contextConstructed(0),
-            encode(sequence(id("1.2.3.4"), element(contextConstructed(0), element(UTF8, utf8("x"))))).slice(2),
+            encode(
+              sequence(id("1.2.3.4"), element(contextConstructed(0), element(UTF8, utf8("x")))),
+            ).slice(2),
           ),
         ],
       ),
@@ -357,7 +573,11 @@ const ROOTS: readonly HandRow[] = [
     "critical extension 1.2.3.4",
   ],
   ["an unknown extension of garbage", { extensions: [{ oid: "1.2.3.4", value: garbage }] }, null],
-  ["a critical FALSE that is spelled out", { extensions: [{ oid: "1.2.3.4", critical: "false", value: element(TAG.null) }] }, null],
+  [
+    "a critical FALSE that is spelled out",
+    { extensions: [{ oid: "1.2.3.4", critical: "false", value: element(TAG.null) }] },
+    null,
+  ],
   [
     "an extension twice",
     {
@@ -370,7 +590,15 @@ const ROOTS: readonly HandRow[] = [
   ],
   [
     "proxy certificate information",
-    { extensions: [{ oid: OID.proxyCertInfo, critical: true, value: sequence(sequence(id("1.3.6.1.5.5.7.21.1"))) }] },
+    {
+      extensions: [
+        {
+          oid: OID.proxyCertInfo,
+          critical: true,
+          value: sequence(sequence(id("1.3.6.1.5.5.7.21.1"))),
+        },
+      ],
+    },
     "which a CA must not have",
   ],
   [
@@ -379,7 +607,10 @@ const ROOTS: readonly HandRow[] = [
       extensions: [
         {
           oid: OID.subjectAltName,
-          value: sequence(element(contextPrimitive(6), utf8(URI)), element(contextPrimitive(7), Uint8Array.of(1, 2, 3, 4, 5))),
+          value: sequence(
+            element(contextPrimitive(6), utf8(URI)),
+            element(contextPrimitive(7), Uint8Array.of(1, 2, 3, 4, 5)),
+          ),
         },
       ],
     },
@@ -393,20 +624,29 @@ const ROOTS: readonly HandRow[] = [
           oid: OID.subjectAltName,
           value: sequence(
             element(contextPrimitive(6), utf8(URI)),
-            element(contextConstructed(0), id("1.2.3.4"), element(contextConstructed(0), element(UTF8, utf8("x")))),
+            element(
+              contextConstructed(0),
+              id("1.2.3.4"),
+              element(contextConstructed(0), element(UTF8, utf8("x"))),
+            ),
           ),
         },
       ],
     },
     null,
   ],
-  ["octets behind its end", { change: (der) => concat(der, Uint8Array.of(0)) }, "it has more in it than belongs there"],
+  [
+    "octets behind its end",
+    { change: (der) => concat(der, Uint8Array.of(0)) },
+    "it has more in it than belongs there",
+  ],
   ["an end that is cut off", { change: (der) => der.slice(0, -1) }, "it ends too early"],
 ];
 
 /** Makes roots, each with a key of its own. */
 export async function rootsByHand(rows: readonly HandRow[] = ROOTS): Promise<RootVector[]> {
   const made: RootVector[] = [];
-  for (const [what, parts, refused] of rows) made.push({ name: what, how: "by hand", ...(await make(parts)), refused });
+  for (const [what, parts, refused] of rows)
+    made.push({ name: what, how: "by hand", ...(await make(parts)), refused });
   return made;
 }

@@ -23,5 +23,7 @@ export interface RootVector {
 
 /** The vectors that make.ts made. */
 export function readRootVectors(): readonly RootVector[] {
-  return JSON.parse(readFileSync(new URL("./roots.json", import.meta.url), "utf8")) as readonly RootVector[];
+  return JSON.parse(
+    readFileSync(new URL("./roots.json", import.meta.url), "utf8"),
+  ) as readonly RootVector[];
 }

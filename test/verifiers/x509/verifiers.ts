@@ -1,6 +1,6 @@
 /**
- * Other implementations of X.509 as verifiers: they say whether a leaf verifies under roots. Go and the JDK run as processes that
- * live as long as the test, since a JDK takes half a second to start.
+ * Other implementations of X.509 as verifiers: they say whether a leaf verifies under roots. Go and
+ * the JDK run as processes that live as long as the test, since a JDK takes half a second to start.
  * @module
  */
 import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from "node:child_process";
@@ -39,7 +39,11 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
 const TOOLS: readonly Tool[] = [
   { name: "OpenSSL", needs: ["openssl"], start: (folder) => createOpenssl("OpenSSL", folder, []) },
-  { name: "OpenSSL, strict", needs: ["openssl"], start: (folder) => createOpenssl("OpenSSL, strict", folder, ["-x509_strict"]) },
+  {
+    name: "OpenSSL, strict",
+    needs: ["openssl"],
+    start: (folder) => createOpenssl("OpenSSL, strict", folder, ["-x509_strict"]),
+  },
   {
     name: "Go",
     needs: ["go"],
@@ -50,15 +54,28 @@ const TOOLS: readonly Tool[] = [
     },
   },
   // The compiler, since the program is given as source.
-  { name: "Java", needs: ["java", "javac"], start: () => createProcess("Java", "java", ["-XX:+UseSerialGC", here("./java/Verify.java")]) },
+  {
+    name: "Java",
+    needs: ["java", "javac"],
+    start: () => createProcess("Java", "java", ["-XX:+UseSerialGC", here("./java/Verify.java")]),
+  },
 ];
 
-/** The verifiers whose tools are installed, and the names of those that are missing. With CI=true none may be. */
-export function startVerifiers(): { readonly verifiers: readonly Verifier[]; readonly missing: readonly string[]; close(): void } {
+/**
+ * The verifiers whose tools are installed, and the names of those that are missing. With CI=true
+ * none may be.
+ */
+export function startVerifiers(): {
+  readonly verifiers: readonly Verifier[];
+  readonly missing: readonly string[];
+  close(): void;
+} {
   const folder = mkdtempSync(join(tmpdir(), "meshca-verifiers-"));
-  const isThere = ({ needs }: Tool) => needs.every((command) => spawnSync("sh", ["-c", `command -v ${command}`]).status === 0);
+  const isThere = ({ needs }: Tool) =>
+    needs.every((command) => spawnSync("sh", ["-c", `command -v ${command}`]).status === 0);
   const missing = TOOLS.filter((tool) => !isThere(tool)).map(({ name }) => name);
-  if (missing.length > 0 && process.env.CI === "true") throw new Error(`Verifiers are missing: ${missing.join("; ")}`);
+  if (missing.length > 0 && process.env.CI === "true")
+    throw new Error(`Verifiers are missing: ${missing.join("; ")}`);
   const verifiers = TOOLS.filter(isThere).map((tool) => tool.start(folder));
   return {
     verifiers,
@@ -83,9 +100,24 @@ function createOpenssl(name: string, folder: string, flags: readonly string[]): 
     async verify({ leaf, chain, roots, at }) {
       const [leafFile, chainFile, rootsFile] = [file([leaf]), file(chain), file(roots)];
       const untrusted = chain.length === 0 ? [] : ["-untrusted", chainFile];
-      const common = ["-no-CApath", "-no-CAstore", "-attime", String(Math.floor(at.getTime() / 1000)), "-CAfile", rootsFile, ...untrusted];
+      const common = [
+        "-no-CApath",
+        "-no-CAstore",
+        "-attime",
+        String(Math.floor(at.getTime() / 1000)),
+        "-CAfile",
+        rootsFile,
+        ...untrusted,
+      ];
       for (const purpose of ["sslserver", "sslclient"]) {
-        const reason = await run("openssl", ["verify", ...flags, ...common, "-purpose", purpose, leafFile]);
+        const reason = await run("openssl", [
+          "verify",
+          ...flags,
+          ...common,
+          "-purpose",
+          purpose,
+          leafFile,
+        ]);
         if (reason !== null) return reason;
       }
       return null;
@@ -117,13 +149,16 @@ function createProcess(name: string, command: string, args: readonly string[]): 
   child.on("exit", () => {
     for (const answer of waiting.values()) answer(`${name} ended`);
   });
-  const list = (certificates: readonly Uint8Array[]) => certificates.map((der) => base64(der)).join(",");
+  const list = (certificates: readonly Uint8Array[]) =>
+    certificates.map((der) => base64(der)).join(",");
   return {
     name,
     verify({ leaf, chain, roots, at }) {
       const id = String(++asked);
       const answer = new Promise<string | null>((resolve) => waiting.set(id, resolve));
-      stdin.write(`${[id, Math.floor(at.getTime() / 1000), list([leaf]), list(chain), list(roots)].join("\t")}\n`);
+      stdin.write(
+        `${[id, Math.floor(at.getTime() / 1000), list([leaf]), list(chain), list(roots)].join("\t")}\n`,
+      );
       return answer;
     },
     close: () => void stdin.end(),
