@@ -3,7 +3,7 @@
  * @module
  */
 import type { Settings } from "../src/config/settings.ts";
-import type { ConfigMap } from "../src/core/ca/state.ts";
+import type { ConfigMap } from "../src/core/state.ts";
 import { CLUSTER } from "./requests.ts";
 
 export function benchSettings(dataDir: string, config: ConfigMap = {}): Settings {

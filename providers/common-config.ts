@@ -5,12 +5,12 @@
  * @module
  */
 import * as v from "valibot";
+import { formatDuration, parseDuration } from "../src/consul/duration.ts";
 import { foldedName } from "../src/core/ca/config-names.ts";
-import type { ConfigMap } from "../src/core/ca/state.ts";
-import { formatDuration, parseDuration } from "../src/core/duration.ts";
 import { ConfigError, FormatError, type Violation } from "../src/core/errors.ts";
 import { nearest } from "../src/core/nearest.ts";
-import type { CommonConfig } from "../src/core/provider.ts";
+import type { CommonConfig } from "../src/core/ports/provider.ts";
+import type { ConfigMap } from "../src/core/state.ts";
 import type { CaKeySpec } from "../src/core/x509/keys.ts";
 
 const HOUR = 3_600_000;

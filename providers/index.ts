@@ -2,7 +2,7 @@
  * Every provider that there is, by wire name.
  * @module
  */
-import type { ProviderTypes } from "../src/core/provider.ts";
+import type { ProviderTypes } from "../src/core/ports/provider.ts";
 import { consulProvider } from "./consul/provider.ts";
 import { createVaultProvider, type VaultProviderOptions } from "./vault/provider.ts";
 

@@ -10,7 +10,7 @@ import { readdirSync } from "node:fs";
  * Tests that spawn servers run on Bun alone: what they spawn is held to the contract on each
  * runtime by test/runtimes.
  */
-const FOLDERS = ["core", "auth", "config", "providers", "seal", "store", "telemetry"];
+const FOLDERS = ["core", "acl", "consul", "config", "providers", "seal", "store", "telemetry"];
 
 /** What does not run there, and why. */
 const EXCEPTIONS: readonly (readonly [
@@ -23,14 +23,10 @@ const EXCEPTIONS: readonly (readonly [
     "core/x509/leaf-differential.test.ts",
     "two minutes of @peculiar/x509, which is the same JavaScript on each runtime",
   ],
-  [
-    "all",
-    "auth/timing.test.ts",
-    "compares times, which the files that run beside it there disturb",
-  ],
+  ["all", "acl/timing.test.ts", "compares times, which the files that run beside it there disturb"],
   ["all", "config/serve.test.ts", "spawns servers"],
   ["all", "config/workers.test.ts", "spawns servers"],
-  ["all", "auth/replicas.test.ts", "spawns servers"],
+  ["all", "acl/replicas.test.ts", "spawns servers"],
   [
     "all",
     "providers/consul/root-vectors.test.ts",

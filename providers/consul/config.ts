@@ -4,9 +4,9 @@
  * @module
  */
 import * as v from "valibot";
-import type { ConfigMap } from "../../src/core/ca/state.ts";
 import { ConfigError, type Violation } from "../../src/core/errors.ts";
-import type { CommonConfig } from "../../src/core/provider.ts";
+import type { CommonConfig } from "../../src/core/ports/provider.ts";
+import type { ConfigMap } from "../../src/core/state.ts";
 import type { CaKeySpec } from "../../src/core/x509/keys.ts";
 import {
   COMMON_FIELDS,

@@ -5,8 +5,6 @@
  * @module
  */
 import { hex } from "../../src/core/bytes.ts";
-import type { ConfigMap, ProviderRecord, ProviderState } from "../../src/core/ca/state.ts";
-import { HIDDEN } from "../../src/core/ca/state.ts";
 import { ConfigError, FormatError, ProviderError } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import type {
@@ -17,8 +15,10 @@ import type {
   ProviderType,
   RequestedIntermediate,
   SecondaryRequest,
-} from "../../src/core/provider.ts";
-import type { SealPurpose } from "../../src/core/sealer.ts";
+} from "../../src/core/ports/provider.ts";
+import type { SealPurpose } from "../../src/core/ports/sealer.ts";
+import type { ConfigMap, ProviderRecord, ProviderState } from "../../src/core/state.ts";
+import { HIDDEN } from "../../src/core/state.ts";
 import {
   type CaKey,
   caCommonName,

@@ -5,9 +5,9 @@
  */
 import * as v from "valibot";
 import { requireDistinctFields } from "../../src/core/ca/config-names.ts";
-import type { ConfigMap } from "../../src/core/ca/state.ts";
 import { ConfigError, type Violation } from "../../src/core/errors.ts";
-import type { CommonConfig } from "../../src/core/provider.ts";
+import type { CommonConfig } from "../../src/core/ports/provider.ts";
+import type { ConfigMap } from "../../src/core/state.ts";
 import type { CaKeySpec } from "../../src/core/x509/keys.ts";
 import {
   bool,

@@ -16,9 +16,9 @@ import {
 import { couldHaveIssued, isSignedBy, sameAuthority } from "../../src/core/x509/chain.ts";
 import type { IssuerListing, VaultClient } from "./client.ts";
 import { VaultError } from "./errors.ts";
-import type { RootFacts } from "./facts.ts";
 import { missing, type Need, need, preflight } from "./preflight.ts";
 import type { VaultRoot } from "./root.ts";
+import type { RootFacts } from "./vault-state.ts";
 
 /**
  * Certifies a root.

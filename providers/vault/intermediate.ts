@@ -6,7 +6,7 @@
 import { hex } from "../../src/core/bytes.ts";
 import { ConfigError, FormatError, RequestError } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
-import type { SealPurpose } from "../../src/core/sealer.ts";
+import type { SealPurpose } from "../../src/core/ports/sealer.ts";
 import { caCommonName, generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
 import {
   type Certificate,
@@ -20,8 +20,8 @@ import type { PublicKeyInfo } from "../../src/core/x509/keys.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
 import type { Mount, VaultClient } from "./client.ts";
 import type { VaultConfig } from "./config.ts";
+import type { Work } from "./context.ts";
 import { VaultError } from "./errors.ts";
-import type { IntermediateFacts } from "./facts.ts";
 import {
   deleteIssuer,
   deleteMount,
@@ -29,10 +29,10 @@ import {
   findMount,
   isOurName,
   newName,
-} from "./ownership.ts";
+} from "./mounts.ts";
 import { ensureRole, roleFields } from "./role.ts";
 import { tooOld, type VaultRoot } from "./root.ts";
-import type { Work } from "./work.ts";
+import type { IntermediateFacts } from "./vault-state.ts";
 
 export interface VaultIntermediate {
   readonly facts: IntermediateFacts;

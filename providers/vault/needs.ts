@@ -5,7 +5,7 @@
  */
 import type { TokenStatus } from "./client.ts";
 import type { VaultConfig } from "./config.ts";
-import type { Found } from "./ownership.ts";
+import type { Found } from "./mounts.ts";
 import { type Need, need, needOfMount } from "./preflight.ts";
 import { LEAF_ROLE } from "./role.ts";
 import { type RootPlan, rootMount } from "./root.ts";

@@ -3,7 +3,7 @@
  * is missing, beside what is in use.
  * @module
  */
-import type { ProviderRecord, ProviderState } from "../../src/core/ca/state.ts";
+
 import { ConfigError } from "../../src/core/errors.ts";
 import type {
   Made,
@@ -13,12 +13,21 @@ import type {
   RenewRequest,
   RequestedIntermediate,
   SecondaryRequest,
-} from "../../src/core/provider.ts";
+} from "../../src/core/ports/provider.ts";
+import type { ProviderRecord, ProviderState } from "../../src/core/state.ts";
 import type { Certificate } from "../../src/core/x509/certificate.ts";
 import { requireIntermediates } from "../../src/core/x509/intermediate.ts";
 import type { VaultClient } from "./client.ts";
 import type { VaultConfig, VaultConnection } from "./config.ts";
+import { configOf, settle } from "./config-secrets.ts";
+import type { Work } from "./context.ts";
 import { VaultError, type VaultReason } from "./errors.ts";
+import { certify, requestKey, type VaultIntermediate } from "./intermediate.ts";
+import { findMount, requireRoomFor } from "./mounts.ts";
+import { mountNeeds, rootNeeds, standingNeeds } from "./needs.ts";
+import { preflight } from "./preflight.ts";
+import { ensureRole, roleFields } from "./role.ts";
+import { makeRoot, planRoot, rootMount, type VaultRoot } from "./root.ts";
 import {
   type Facts,
   isSameServer,
@@ -28,15 +37,7 @@ import {
   type Server,
   sameMount,
   writeFacts,
-} from "./facts.ts";
-import { certify, requestKey, type VaultIntermediate } from "./intermediate.ts";
-import { mountNeeds, rootNeeds, standingNeeds } from "./needs.ts";
-import { findMount, requireRoomFor } from "./ownership.ts";
-import { preflight } from "./preflight.ts";
-import { ensureRole, roleFields } from "./role.ts";
-import { makeRoot, planRoot, rootMount, type VaultRoot } from "./root.ts";
-import { configOf, settle } from "./settings.ts";
-import type { Work } from "./work.ts";
+} from "./vault-state.ts";
 
 export type Connect = (connection: VaultConnection) => VaultClient;
 

@@ -3,9 +3,9 @@
  * by an intermediate whose key is sealed with the CA's state. It never writes the store.
  * @module
  */
-import type { ProviderRecord } from "../../src/core/ca/state.ts";
-import type { Clock } from "../../src/core/clock.ts";
+
 import { NotReadyError } from "../../src/core/errors.ts";
+import type { Clock } from "../../src/core/ports/clock.ts";
 import type {
   CollectRequest,
   Inspection,
@@ -13,23 +13,24 @@ import type {
   ProviderContext,
   ProviderHealth,
   ProviderType,
-} from "../../src/core/provider.ts";
+} from "../../src/core/ports/provider.ts";
+import type { ProviderRecord } from "../../src/core/state.ts";
 import type { Certificate } from "../../src/core/x509/certificate.ts";
 import { caHash, caScheme, keyAlgorithm } from "../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
-import { type Absence, createAvailability, isObstacle } from "./availability.ts";
+import { type Absence, createAvailability, isObstacle } from "./circuit-breaker.ts";
 import type { IssuerListing, Mount, VaultClient } from "./client.ts";
 import { parseVaultConfig, VAULT_SECRET_FIELDS, type VaultConfig } from "./config.ts";
+import { configOf } from "./config-secrets.ts";
 import { crossSignInVault, requireCrossSigning } from "./crosssign.ts";
 import { VaultError } from "./errors.ts";
-import { type Facts, litterOf, readFacts, requireRoot, writeFacts } from "./facts.ts";
 import { certifyOther, purposeOf } from "./intermediate.ts";
 import { CLOCK_MS, signInVault } from "./leaf.ts";
-import { isOurName, sweep } from "./ownership.ts";
+import { isOurName, sweep } from "./mounts.ts";
 import { type Connect, prepare, renew, requestIntermediate, withClient } from "./prepare.ts";
 import { ensureRole, roleFields } from "./role.ts";
 import type { VaultRoot } from "./root.ts";
-import { configOf } from "./settings.ts";
+import { type Facts, litterOf, readFacts, requireRoot, writeFacts } from "./vault-state.ts";
 
 const NAME = "vault";
 

@@ -17,8 +17,8 @@ import { couldHaveIssued, isSignedBy } from "../../src/core/x509/chain.ts";
 import { CAS_BELOW_ROOT, caFaults, caWarnings } from "../../src/core/x509/usable-ca.ts";
 import type { IssuerListing, VaultClient } from "./client.ts";
 import type { VaultConfig } from "./config.ts";
+import type { Work } from "./context.ts";
 import { VaultError } from "./errors.ts";
-import type { RootFacts } from "./facts.ts";
 import {
   deleteIssuer,
   deleteMount,
@@ -26,8 +26,8 @@ import {
   findMount,
   isOurName,
   newName,
-} from "./ownership.ts";
-import type { Work } from "./work.ts";
+} from "./mounts.ts";
+import type { RootFacts } from "./vault-state.ts";
 
 export interface VaultRoot {
   /** The root that peers trust. */

@@ -3,8 +3,8 @@
  * @module
  */
 import { foldedName } from "../../src/core/ca/config-names.ts";
-import { type ConfigMap, HIDDEN } from "../../src/core/ca/state.ts";
 import { ConfigError } from "../../src/core/errors.ts";
+import { type ConfigMap, HIDDEN } from "../../src/core/state.ts";
 import { parseVaultConfig, VAULT_SECRET_FIELDS, type VaultConfig } from "./config.ts";
 
 /** Secrets by the path to them: `Token`, `AuthMethod.Params.secret_id`. */

@@ -6,11 +6,11 @@
  */
 import nodeVault from "node-vault";
 import { hex } from "../../src/core/bytes.ts";
-import type { Random } from "../../src/core/clock.ts";
-import type { Log } from "../../src/core/log.ts";
+import type { Random } from "../../src/core/ports/clock.ts";
+import type { Log } from "../../src/core/ports/log.ts";
 import type { VaultConnection } from "./config.ts";
 import { answerError, VaultError } from "./errors.ts";
-import { createTokenKeeper, type TokenKeeper } from "./token.ts";
+import { createTokenKeeper, type TokenKeeper } from "./token-renewer.ts";
 import { createTransport, type TransportAnswer, type VaultPlatform } from "./transport.ts";
 
 /** What most calls take is some milliseconds; what is slower than this is as good as away. */

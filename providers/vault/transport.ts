@@ -6,10 +6,10 @@
 import http from "node:http";
 import https from "node:https";
 import { concat, fromUtf8 } from "../../src/core/bytes.ts";
-import type { Clock } from "../../src/core/clock.ts";
 import { CaError, ConfigError, FormatError } from "../../src/core/errors.ts";
-import { type AllowList, literalOf } from "./allow.ts";
+import type { Clock } from "../../src/core/ports/clock.ts";
 import type { VaultConnection } from "./config.ts";
+import { type AllowList, literalOf } from "./egress-allowlist.ts";
 import { VaultError } from "./errors.ts";
 import { fileFault, MAX_FOLDER_LENGTH } from "./files.ts";
 

@@ -3,7 +3,7 @@
  * in its present state.
  * @module
  */
-import type { Meshca } from "../compose.ts";
+import type { Meshca } from "../compose/process.ts";
 import type { Settings } from "../config/settings.ts";
 import { trustDomainOf } from "../core/spiffe/kinds.ts";
 

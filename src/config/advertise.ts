@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from "valibot";
-import { readRange } from "../core/addresses.ts";
+import { readRange } from "../net/ip.ts";
 
 export interface Advertised {
   /** A name, an IPv4 address, or an IPv6 address without brackets. */

@@ -3,7 +3,7 @@
  * @module
  */
 import * as v from "valibot";
-import { parseDuration } from "../core/duration.ts";
+import { parseDuration } from "../consul/duration.ts";
 import { FormatError } from "../core/errors.ts";
 
 /** A duration in milliseconds, within bounds that `what` names. */

@@ -5,10 +5,10 @@
  * @module
  */
 import * as v from "valibot";
+import { CONSUL_AGENT_KEYS } from "../consul/agent-keys.ts";
 import { sameFields, sameFieldText } from "../core/ca/config-names.ts";
 import { ConfigError, type Violation } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
-import { CONSUL_AGENT_KEYS } from "./consul-agent-keys.ts";
 import { readHclFile } from "./hcl-file.ts";
 import { readJsonFile, withoutListsOfOne } from "./json-file.ts";
 import { CONSUL_LIMITS, LIMITS, limitVariable, REQUEST_LIMITS } from "./limits.ts";

@@ -2,8 +2,9 @@
  * A configuration file in HCL, as the JSON that says the same.
  * @module
  */
+
+import { type Body, type Item, isBody, placeOf, readHcl, type Value } from "../consul/hcl.ts";
 import { ConfigError, FormatError } from "../core/errors.ts";
-import { type Body, type Item, isBody, placeOf, readHcl, type Value } from "../core/hcl.ts";
 
 export interface HclFile {
   readonly json: unknown;

@@ -4,9 +4,9 @@
  * @module
  */
 import * as v from "valibot";
-import { type AddressRange, readRange } from "../core/addresses.ts";
 import { ConfigError, type Violation } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
+import { type AddressRange, readRange } from "../net/ip.ts";
 import { type Advertised, advertise } from "./advertise.ts";
 import { cannotRead } from "./cannot-read.ts";
 import { duration } from "./duration.ts";

@@ -11,10 +11,10 @@
  * @module
  */
 
-import { parseDuration } from "../core/duration.ts";
+import { parseDuration } from "../consul/duration.ts";
 import { FormatError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
-import type { RedisSettings } from "../store/redis-settings.ts";
+import type { RedisSettings } from "../store/redis/settings.ts";
 import { cannotRead } from "./cannot-read.ts";
 
 export interface RedisUrl extends RedisSettings {

@@ -6,7 +6,7 @@ import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { fileReason } from "../config/cannot-read.ts";
 import { ConfigError } from "../core/errors.ts";
-import type { Log } from "../core/log.ts";
+import type { Log } from "../core/ports/log.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import { AuditReserve, RESERVE_LENGTH, type ReserveFile } from "../telemetry/audit-reserve.ts";
 

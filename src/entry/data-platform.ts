@@ -23,7 +23,7 @@ import {
 } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import type { Platform } from "../compose.ts";
+import type { Platform } from "../compose/process.ts";
 import { fileReason } from "../config/cannot-read.ts";
 import type { Settings } from "../config/settings.ts";
 import { ConfigError, StoreError } from "../core/errors.ts";

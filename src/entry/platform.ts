@@ -9,7 +9,7 @@ import { request } from "node:https";
 import type { LookupFunction } from "node:net";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import type { Platform } from "../compose.ts";
+import type { Platform } from "../compose/process.ts";
 import type { Settings } from "../config/settings.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import { createLogger, type LeveledLog } from "../telemetry/logger.ts";

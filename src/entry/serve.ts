@@ -3,8 +3,8 @@
  * ends in order.
  * @module
  */
-import type { Meshca } from "../compose.ts";
-import { notYet, Start } from "../compose-start.ts";
+import type { Meshca } from "../compose/process.ts";
+import { notYet, Start } from "../compose/start.ts";
 import { hostPort } from "../config/advertise.ts";
 import type { Settings } from "../config/settings.ts";
 import { listenFailed } from "./listen-platform.ts";

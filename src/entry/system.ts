@@ -2,7 +2,7 @@
  * The clock and the randomness of every runtime.
  * @module
  */
-import type { Clock, Random } from "../core/clock.ts";
+import type { Clock, Random } from "../core/ports/clock.ts";
 
 /** Without a monotonic clock: on Workers none goes on between requests. */
 export const systemClock: Clock = {

@@ -2,7 +2,7 @@
  * What a Worker has: the runtime's clock, randomness and console, and no files.
  * @module
  */
-import type { Platform } from "../compose.ts";
+import type { Platform } from "../compose/process.ts";
 import type { Settings } from "../config/settings.ts";
 import { ConfigError, ProviderError } from "../core/errors.ts";
 import type { AuditSink } from "../telemetry/audit.ts";

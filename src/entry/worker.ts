@@ -3,7 +3,7 @@
  * @module
  */
 import { CONSUL_CONFIG_NAMES } from "../../providers/consul/config.ts";
-import { composeEdge, type Edge } from "../compose-edge.ts";
+import { composeEdge, type Edge } from "../compose/edge.ts";
 import { readWorkerSettings } from "../config/worker.ts";
 import { CaError } from "../core/errors.ts";
 import { createWorkerPlatform, inRequest } from "./worker-platform.ts";

@@ -3,14 +3,21 @@
  * @module
  */
 import * as v from "valibot";
-import type { AuthMethod, BindingRule, Denial, Entry, Policy, Token } from "../core/access.ts";
-import type { NewTokenRequest, PolicyRequest } from "../core/administration.ts";
+import { formatDuration, parseDuration } from "../consul/duration.ts";
+import { decodeFailed, goKind, type Json, writeJson } from "../consul/go-json.ts";
+import {
+  decodeStruct,
+  goField,
+  isBoolean,
+  isObject,
+  isString,
+  isU64,
+} from "../consul/go-struct.ts";
+import type { NewTokenRequest, PolicyRequest } from "../core/acl/admin.ts";
+import type { AuthMethod, BindingRule, Denial, Entry, Policy, Token } from "../core/acl/types.ts";
 import { base64, utf8 } from "../core/bytes.ts";
-import { formatDuration, parseDuration } from "../core/duration.ts";
 import { FormatError, type RequestError } from "../core/errors.ts";
 import { sha256 } from "../core/x509/digest.ts";
-import { decodeStruct, goField, isBoolean, isObject, isString, isU64 } from "./go-struct.ts";
-import { decodeFailed, goKind, type Json, writeJson } from "./json.ts";
 
 /** What Consul shows in place of a secret. */
 const REDACTED = "<hidden>";

@@ -4,39 +4,39 @@
  * @module
  */
 import { type Context, Hono } from "hono";
-import type { AccessControl } from "../core/access-control.ts";
-import type { Audit, Caller } from "../core/audit.ts";
-import type { Access, Caller as Authorized } from "../core/authorizer.ts";
-import type { CaManager } from "../core/ca/manager.ts";
-import type { Clock, Random } from "../core/clock.ts";
+import type { AccessControl } from "../core/acl/access-control.ts";
+import type { Access, Caller as Authorized } from "../core/acl/authorizer.ts";
+import type { CaManager } from "../core/ca/ca.ts";
 import { CaError, DeniedError, NotReadyError, RequestError } from "../core/errors.ts";
-import type { Log, LogFields } from "../core/log.ts";
-import type { ReadRenewalToken } from "../core/renewal.ts";
-import type { StateCodec } from "../core/store.ts";
-import { aclRoutes } from "./acl.ts";
-import { accessConflictRoutes } from "./acl-conflict.ts";
-import type { Body } from "./answers.ts";
-import { backupRoutes } from "./backup.ts";
+import type { Audit, Caller } from "../core/ports/audit.ts";
+import type { Clock, Random } from "../core/ports/clock.ts";
+import type { Log, LogFields } from "../core/ports/log.ts";
+import type { ReadRenewalToken } from "../core/ports/renewal-token.ts";
+import type { StateCodec } from "../core/ports/store.ts";
 import { createWatchers, type Watchers } from "./blocking.ts";
 import { callerOf } from "./caller.ts";
-import { configurationRoutes } from "./configuration.ts";
 import { UnknownDatacenterError } from "./datacenter.ts";
-import { denyRoutes } from "./deny.ts";
 import { errorAnswer } from "./errors.ts";
+import { createWrongTokens, type WrongTokens } from "./failed-auth-limiter.ts";
 import { FailureLog } from "./failure-log.ts";
 import { hostRefusal } from "./host.ts";
 import { clientKey, createGuard, type Guard, type HttpLimits } from "./limits.ts";
 import { BadQueryError, parseQuery, type QueryOptions, queryOptions, rawQuery } from "./query.ts";
-import { renewRoutes } from "./renew.ts";
-import { createBodyReader } from "./request.ts";
-import { COMMON, respond, text, unknownPath, withRequestId } from "./respond.ts";
-import { rewrapRoutes } from "./rewrap.ts";
-import { rootsRoutes } from "./roots.ts";
-import { signRoutes } from "./sign.ts";
-import { stateConflictRoutes } from "./state-conflict.ts";
-import { statusRoutes } from "./status.ts";
-import { secretOf } from "./token.ts";
-import { createWrongTokens, type WrongTokens } from "./wrong-tokens.ts";
+import { createBodyReader } from "./request-body.ts";
+import { secretOf } from "./request-token.ts";
+import { COMMON, respond, text, unknownPath, withRequestId } from "./responses.ts";
+import { aclRoutes } from "./routes/acl.ts";
+import { accessConflictRoutes } from "./routes/acl-conflict.ts";
+import { backupRoutes } from "./routes/backup.ts";
+import { configurationRoutes } from "./routes/configuration.ts";
+import { denyRoutes } from "./routes/denylist.ts";
+import { renewRoutes } from "./routes/renew.ts";
+import { rewrapRoutes } from "./routes/rewrap.ts";
+import { rootsRoutes } from "./routes/roots.ts";
+import { signRoutes } from "./routes/sign.ts";
+import { stateConflictRoutes } from "./routes/state-conflict.ts";
+import { statusRoutes } from "./routes/status.ts";
+import type { Body } from "./shared-body.ts";
 
 /** What the runtime hands over with each request. */
 export interface RequestEnvironment {

@@ -2,8 +2,8 @@
  * Changes of access control in the audit log, which learns of each from the code that writes it.
  * @module
  */
-import type { BeforeChange } from "../core/access-control.ts";
-import type { Audit } from "../core/audit.ts";
+import type { BeforeChange } from "../core/acl/access-control.ts";
+import type { Audit } from "../core/ports/audit.ts";
 import type { Call } from "./app.ts";
 
 /**

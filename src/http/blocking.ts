@@ -2,10 +2,10 @@
  * Blocking queries on the roots (consul-ca.md §1.1): who waits, who is woken, who goes away.
  * @module
  */
-import type { CaManager } from "../core/ca/manager.ts";
+import type { CaManager } from "../core/ca/ca.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
-import type { Clock, Random } from "../core/clock.ts";
 import { RateLimitedError, StoreError } from "../core/errors.ts";
+import type { Clock, Random } from "../core/ports/clock.ts";
 import { type Bucket, type HttpLimits, take } from "./limits.ts";
 import { wireIndex } from "./wire.ts";
 

@@ -2,8 +2,9 @@
  * Who calls, as far as the connection and the headers tell.
  * @module
  */
-import { isLoopbackAddress } from "../core/addresses.ts";
-import type { Caller } from "../core/audit.ts";
+
+import type { Caller } from "../core/ports/audit.ts";
+import { isLoopbackAddress } from "../net/ip.ts";
 import type { AppOptions, RequestEnvironment } from "./app.ts";
 import { hostRefusal } from "./host.ts";
 

@@ -5,7 +5,7 @@
  * @module
  */
 import * as v from "valibot";
-import type { ConfigurationRequest, RotationRequest } from "../core/ca/reconfigure.ts";
+import { type Json, sortKeys } from "../consul/go-json.ts";
 import {
   decodeStruct,
   goField,
@@ -14,8 +14,8 @@ import {
   isString,
   isU64,
   type JsonObject,
-} from "./go-struct.ts";
-import { type Json, sortKeys } from "./json.ts";
+} from "../consul/go-struct.ts";
+import type { ConfigurationRequest, RotationRequest } from "../core/ca/plan-change.ts";
 
 const Configuration = {
   Provider: goField("Alias.Provider", "string", isString),

@@ -4,13 +4,14 @@
  * type.
  * @module
  */
+
+import { type Json, readJson } from "../consul/go-json.ts";
+import { isObject } from "../consul/go-struct.ts";
 import { fromBase64 } from "../core/bytes.ts";
 import { RequestError } from "../core/errors.ts";
 import { writePem } from "../core/pem.ts";
 import { MAX_CSR_LENGTH } from "../core/x509/csr.ts";
-import { isObject } from "./go-struct.ts";
-import { type Json, readJson } from "./json.ts";
-import { type BodyReader, bodyForm } from "./request.ts";
+import { type BodyReader, bodyForm } from "./request-body.ts";
 
 /** The label of a request (RFC 7468 section 7). */
 const LABEL = "CERTIFICATE REQUEST";

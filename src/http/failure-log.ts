@@ -4,9 +4,10 @@
  * second, with the number of those that were left out.
  * @module
  */
-import type { Clock } from "../core/clock.ts";
+
 import { CaError, InvariantError } from "../core/errors.ts";
-import type { Log } from "../core/log.ts";
+import type { Clock } from "../core/ports/clock.ts";
+import type { Log } from "../core/ports/log.ts";
 
 /** Milliseconds from one line of a kind to the next. */
 const EVERY_MS = 1000;

@@ -3,7 +3,7 @@
  * still sends its own name.
  * @module
  */
-import { isLoopbackAddress } from "../core/addresses.ts";
+import { isLoopbackAddress } from "../net/ip.ts";
 
 export interface Hosts {
   /**

@@ -4,8 +4,9 @@
  * not counted here.
  * @module
  */
-import type { Clock } from "../core/clock.ts";
+
 import { RateLimitedError } from "../core/errors.ts";
+import type { Clock } from "../core/ports/clock.ts";
 
 export interface HttpLimits {
   /** Characters of a URL. */

@@ -2,7 +2,7 @@
  * The query of a request: Consul's common parameters and their errors (consul-ca.md §1.1).
  * @module
  */
-import { parseDuration } from "../core/duration.ts";
+import { parseDuration } from "../consul/duration.ts";
 import { FormatError, RequestError } from "../core/errors.ts";
 
 /** consul-ca.md §1.1: the wait of a blocking query when none is named, and the longest. */

@@ -4,13 +4,13 @@
  * @module
  */
 
-import { issuersOf, lineOf } from "../core/ca/crossing.ts";
-import type { IssuedLeaf } from "../core/ca/issue.ts";
+import { type Json, sortKeys } from "../consul/go-json.ts";
+import { issuersOf, lineOf } from "../core/ca/cross-chain.ts";
+import type { IssuedLeaf } from "../core/ca/signer.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
-import type { CaState, RootEntry } from "../core/ca/state.ts";
 import { trustDomainOf } from "../core/spiffe/kinds.ts";
+import type { CaState, RootEntry } from "../core/state.ts";
 import { type Certificate, pemOf } from "../core/x509/certificate.ts";
-import { type Json, sortKeys } from "./json.ts";
 
 /** Consul's names of the key types that a root can have. */
 type WireKeyType = "ec" | "rsa" | "ed25519";

@@ -10,7 +10,7 @@
  */
 import { type Bytes, base64, concat, fromBase64, utf8 } from "../core/bytes.ts";
 import { SealError } from "../core/errors.ts";
-import type { SealedKeyAlgorithm, Sealer, SealPurpose } from "../core/sealer.ts";
+import type { SealedKeyAlgorithm, Sealer, SealPurpose } from "../core/ports/sealer.ts";
 import type { Kek, KekRing } from "./kek.ts";
 
 const PREFIX = "sealed:1:";

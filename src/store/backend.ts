@@ -2,11 +2,12 @@
  * What every kind of store gives to the composition root.
  * @module
  */
-import type { AccessStore } from "../core/access-store.ts";
-import type { Leases } from "../core/lease.ts";
-import type { LookStore } from "../core/looks.ts";
-import type { Replicas } from "../core/replicas.ts";
-import type { Store } from "../core/store.ts";
+
+import type { Leases } from "../core/ports/lease.ts";
+import type { LookStore } from "../core/ports/looks.ts";
+import type { AccessStore } from "../core/ports/record-store.ts";
+import type { Replicas } from "../core/ports/replicas.ts";
+import type { Store } from "../core/ports/store.ts";
 import type { Codec } from "./codec.ts";
 
 /** What one replica gets. */

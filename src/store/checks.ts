@@ -3,9 +3,10 @@
  * words.
  * @module
  */
-import type { Mark, RecordChange, RecordName, SetChange } from "../core/access-store.ts";
+
 import { ConflictError, NotReadyError, StoreError } from "../core/errors.ts";
-import type { Expected } from "../core/store.ts";
+import type { Mark, RecordChange, RecordName, SetChange } from "../core/ports/record-store.ts";
+import type { Expected } from "../core/ports/store.ts";
 
 /** What is stored now. */
 export interface Stored {

@@ -7,6 +7,9 @@
 import * as v from "valibot";
 import { base64, fromBase64, utf8 } from "../core/bytes.ts";
 import { withDerivedIssuers } from "../core/ca/leaf-issuers.ts";
+import { FormatError, InvariantError, StoreError } from "../core/errors.ts";
+import type { Sealer } from "../core/ports/sealer.ts";
+import type { StateCodec } from "../core/ports/store.ts";
 import {
   type CaState,
   leastSchema,
@@ -14,10 +17,7 @@ import {
   SCHEMA,
   SCHEMAS,
   type Schema,
-} from "../core/ca/state.ts";
-import { FormatError, InvariantError, StoreError } from "../core/errors.ts";
-import type { Sealer } from "../core/sealer.ts";
-import type { StateCodec } from "../core/store.ts";
+} from "../core/state.ts";
 import { type Certificate, readCertificate } from "../core/x509/certificate.ts";
 
 export interface Codec extends StateCodec {

@@ -5,9 +5,9 @@
  */
 import * as v from "valibot";
 import { type Look, type Looks, MAX_LOOKS } from "../core/deletion-time.ts";
-import type { Log } from "../core/log.ts";
-import type { LookStore, StoredLooks } from "../core/looks.ts";
-import type { Kept } from "./recollection.ts";
+import type { Log } from "../core/ports/log.ts";
+import type { LookStore, StoredLooks } from "../core/ports/looks.ts";
+import type { Kept } from "./last-seen.ts";
 
 const instant = v.pipe(v.number(), v.finite());
 const Stored = v.pipe(

@@ -3,11 +3,12 @@
  * changes.
  * @module
  */
-import { type Audit, type AuditRecord, NOBODY } from "../core/audit.ts";
+
 import { utf8 } from "../core/bytes.ts";
-import type { Clock } from "../core/clock.ts";
 import { CaError, NotReadyError } from "../core/errors.ts";
-import type { Log } from "../core/log.ts";
+import { type Audit, type AuditRecord, NOBODY } from "../core/ports/audit.ts";
+import type { Clock } from "../core/ports/clock.ts";
+import type { Log } from "../core/ports/log.ts";
 import type { AuditReserve } from "./audit-reserve.ts";
 import { RefusalTally } from "./refusal-tally.ts";
 

@@ -4,7 +4,7 @@
  */
 import type { AsyncLocalStorage } from "node:async_hooks";
 import { configureSync, getJsonLinesFormatter, getLogger } from "@logtape/logtape";
-import type { Log } from "../core/log.ts";
+import type { Log } from "../core/ports/log.ts";
 
 export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];

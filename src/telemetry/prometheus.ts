@@ -3,11 +3,11 @@
  * @module
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { Audit } from "../core/audit.ts";
+import type { Status } from "../core/ca/api.ts";
 import type { ServerCertificate } from "../core/ca/expiry.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
-import type { Status } from "../core/ca/status.ts";
-import type { Metrics } from "../core/metrics.ts";
+import type { Audit } from "../core/ports/audit.ts";
+import type { Metrics } from "../core/ports/metrics.ts";
 
 /** How things are when the metrics are asked for. */
 export interface Observed {

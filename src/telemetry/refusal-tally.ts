@@ -3,9 +3,10 @@
  * that they make in the audit log: what is counted here is written once a second, with its number.
  * @module
  */
-import { type AuditRecord, NOBODY } from "../core/audit.ts";
-import type { Clock } from "../core/clock.ts";
+
 import { RateLimitedError } from "../core/errors.ts";
+import { type AuditRecord, NOBODY } from "../core/ports/audit.ts";
+import type { Clock } from "../core/ports/clock.ts";
 
 /** Milliseconds in which refusals of the same kind are counted together. */
 const TALLY_MS = 1000;

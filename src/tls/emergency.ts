@@ -6,9 +6,9 @@
  */
 import { X509Certificate } from "node:crypto";
 import { type Bytes, utf8 } from "../core/bytes.ts";
-import type { Clock, Random } from "../core/clock.ts";
-import type { Log } from "../core/log.ts";
 import { certificatePem } from "../core/pem.ts";
+import type { Clock, Random } from "../core/ports/clock.ts";
+import type { Log } from "../core/ports/log.ts";
 import { generateCaKey } from "../core/x509/authority.ts";
 import { contextPrimitive, element, encode, oid, oidContent, sequence } from "../core/x509/der.ts";
 import { caScheme } from "../core/x509/keys.ts";

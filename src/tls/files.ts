@@ -5,9 +5,9 @@
  */
 import { fileReason } from "../config/cannot-read.ts";
 import type { TlsSettings } from "../config/tls.ts";
-import type { Clock } from "../core/clock.ts";
 import { ConfigError, type Violation } from "../core/errors.ts";
-import type { Log } from "../core/log.ts";
+import type { Clock } from "../core/ports/clock.ts";
+import type { Log } from "../core/ports/log.ts";
 import { dateWarning, type Pair, readCertificates, readPair } from "./pair.ts";
 
 /** What came of files; null where a setting names none. */

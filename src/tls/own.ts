@@ -4,10 +4,10 @@
  * process.
  * @module
  */
-import type { CaManager } from "../core/ca/manager.ts";
-import type { Clock } from "../core/clock.ts";
+import type { CaManager } from "../core/ca/ca.ts";
 import { CaError } from "../core/errors.ts";
-import type { Log } from "../core/log.ts";
+import type { Clock } from "../core/ports/clock.ts";
+import type { Log } from "../core/ports/log.ts";
 import { formatSpiffeId, trustDomainOf } from "../core/spiffe/kinds.ts";
 import type { ServerNames } from "../core/x509/profile.ts";
 import { generateRequestKey, makeRequest, privateKeyPem } from "../core/x509/request.ts";

@@ -4,13 +4,13 @@
  */
 import { X509Certificate } from "node:crypto";
 import type { TlsSettings } from "../config/tls.ts";
+import type { CaManager } from "../core/ca/ca.ts";
 import type { ServerCertificate } from "../core/ca/expiry.ts";
-import type { CaManager } from "../core/ca/manager.ts";
-import { isOwnLeaf } from "../core/ca/own-leaf.ts";
-import type { CaState } from "../core/ca/state.ts";
-import type { Clock, Random } from "../core/clock.ts";
+import { isOwnLeaf } from "../core/ca/renewal-check.ts";
 import { NotReadyError } from "../core/errors.ts";
-import type { Log } from "../core/log.ts";
+import type { Clock, Random } from "../core/ports/clock.ts";
+import type { Log } from "../core/ports/log.ts";
+import type { CaState } from "../core/state.ts";
 import { pemOf, readCertificate } from "../core/x509/certificate.ts";
 import { NO_SERVER_NAMES } from "../core/x509/profile.ts";
 import { EMERGENCY_FILE, EmergencyCertificate, fingerprintOf, makeEmergency } from "./emergency.ts";
@@ -225,7 +225,7 @@ class CertificateKeeper implements Tls {
 /**
  * The PEM of the certificates by which TLS verifies a client's: the published roots that were not
  * abandoned, and the issuers of their leaves, so that a client need not send them along. Which of
- * what verifies is a leaf of ours is decided by the record of issuers (own-leaf.ts).
+ * what verifies is a leaf of ours is decided by the record of issuers (renewal-check.ts).
  */
 function trustedPem({ roots }: CaState): string {
   const trusted = roots.filter(({ forcedOut }) => !forcedOut);

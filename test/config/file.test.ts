@@ -5,8 +5,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { CONSUL_CONFIG_NAMES } from "../../providers/consul/config.ts";
-import { CONSUL_AGENT_KEYS } from "../../src/config/consul-agent-keys.ts";
 import { type ConfigFile, readConfigFile } from "../../src/config/file.ts";
+import { CONSUL_AGENT_KEYS } from "../../src/consul/agent-keys.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 
 const read = (file: unknown): ConfigFile =>

@@ -1,10 +1,10 @@
 /**
- * What every implementation of leases must do, sentence by sentence of src/core/lease.ts.
+ * What every implementation of leases must do, sentence by sentence of src/core/ports/lease.ts.
  * @module
  */
 import assert from "node:assert/strict";
 import { afterEach, before, beforeEach, describe, it } from "node:test";
-import type { Lease, LeaseName, Leases } from "../../src/core/lease.ts";
+import type { Lease, LeaseName, Leases } from "../../src/core/ports/lease.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { type Codec, createCodec } from "../../src/store/codec.ts";

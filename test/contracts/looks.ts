@@ -1,10 +1,10 @@
 /**
- * What every store of looks at the clock must do, sentence by sentence of src/core/looks.ts.
+ * What every store of looks at the clock must do, sentence by sentence of src/core/ports/looks.ts.
  * @module
  */
 import assert from "node:assert/strict";
 import { afterEach, before, beforeEach, describe, it } from "node:test";
-import type { LookStore } from "../../src/core/looks.ts";
+import type { LookStore } from "../../src/core/ports/looks.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { type Codec, createCodec } from "../../src/store/codec.ts";

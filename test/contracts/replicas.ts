@@ -1,11 +1,11 @@
 /**
  * What every implementation of the list of replicas must do, sentence by sentence of
- * src/core/replicas.ts.
+ * src/core/ports/replicas.ts.
  * @module
  */
 import assert from "node:assert/strict";
 import { afterEach, before, beforeEach, describe, it } from "node:test";
-import type { Replica, Replicas } from "../../src/core/replicas.ts";
+import type { Replica, Replicas } from "../../src/core/ports/replicas.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { type Codec, createCodec } from "../../src/store/codec.ts";

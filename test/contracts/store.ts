@@ -1,15 +1,15 @@
 /**
- * What every store must do, sentence by sentence of src/core/store.ts.
+ * What every store must do, sentence by sentence of src/core/ports/store.ts.
  * @module
  */
 import assert from "node:assert/strict";
 import { afterEach, before, beforeEach, describe, it } from "node:test";
-import { type CaState, SCHEMA } from "../../src/core/ca/state.ts";
 import { bootstrap, changeConfig, rotate } from "../../src/core/ca/transitions.ts";
 import { ConflictError, NotReadyError, SealError, StoreError } from "../../src/core/errors.ts";
-import type { Leases } from "../../src/core/lease.ts";
-import type { Sealer } from "../../src/core/sealer.ts";
-import type { Expected, Store } from "../../src/core/store.ts";
+import type { Leases } from "../../src/core/ports/lease.ts";
+import type { Sealer } from "../../src/core/ports/sealer.ts";
+import type { Expected, Store } from "../../src/core/ports/store.ts";
+import { type CaState, SCHEMA } from "../../src/core/state.ts";
 import { createRoot, crossSign, generateCaKey } from "../../src/core/x509/authority.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";

@@ -2,7 +2,7 @@
  * Time and randomness for tests: a clock that moves when it is told to, and the real one.
  * @module
  */
-import type { Clock, Random } from "../../src/core/clock.ts";
+import type { Clock, Random } from "../../src/core/ports/clock.ts";
 
 export interface FakeClock extends Clock {
   /** Moves on by `ms` milliseconds and ends every sleep that is over by then. */

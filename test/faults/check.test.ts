@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import type { CaState } from "../../src/core/ca/state.ts";
+import type { CaState } from "../../src/core/state.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { configuration, createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";

@@ -3,7 +3,7 @@
  * design.md, section 8.
  * @module
  */
-import type { CaState } from "../../src/core/ca/state.ts";
+import type { CaState } from "../../src/core/state.ts";
 import { wireIndex } from "../../src/http/wire.ts";
 import type { Change, History, Line, StoreEvent } from "./history.ts";
 import { brokenPairs } from "./pairs.ts";

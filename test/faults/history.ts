@@ -3,7 +3,7 @@
  * what each Redis accepted, in its order. check.ts says what must hold of it.
  * @module
  */
-import type { CaState } from "../../src/core/ca/state.ts";
+import type { CaState } from "../../src/core/state.ts";
 
 /** Something that one Redis accepted, or what it held when it was first looked at. */
 export type StoreEvent =

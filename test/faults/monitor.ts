@@ -4,8 +4,8 @@
  * @module
  */
 import { connect, type Socket } from "node:net";
-import type { StateCodec } from "../../src/core/store.ts";
-import { redisKeys } from "../../src/store/redis-ports.ts";
+import type { StateCodec } from "../../src/core/ports/store.ts";
+import { redisKeys } from "../../src/store/redis/ports.ts";
 import { type RedisServer, until } from "../redis/server.ts";
 import type { Line, StoreEvent } from "./history.ts";
 

@@ -28,7 +28,7 @@ export interface Network {
   close(): void;
 }
 
-/** What only the commit script says (redis-scripts.ts). */
+/** What only the commit script says (scripts.ts). */
 const COMMIT = "'term', ARGV[6], 'document'";
 /** Its answer: index, commit id, term, commit id in the stop mark. */
 const COMMIT_ANSWER = /\*4\r\n\$\d+\r\n\d+\r\n\$(32|0)\r\n/;

@@ -5,15 +5,15 @@
  * @module
  */
 import { AsyncLocalStorage } from "node:async_hooks";
-import { composeOver, type Meshca, openBackend, type Platform } from "../../src/compose.ts";
+import { composeOver, type Meshca, openBackend, type Platform } from "../../src/compose/process.ts";
 import type { Settings } from "../../src/config/settings.ts";
-import type { CaState } from "../../src/core/ca/state.ts";
 import { CaError } from "../../src/core/errors.ts";
-import type { Log } from "../../src/core/log.ts";
+import type { Log } from "../../src/core/ports/log.ts";
+import type { CaState } from "../../src/core/state.ts";
 import { makeDataDir } from "../../src/entry/data-platform.ts";
 import { createPlatform, systemClock } from "../../src/entry/platform.ts";
 import type { Backend } from "../../src/store/backend.ts";
-import { SCRIPTS } from "../../src/store/redis-scripts.ts";
+import { SCRIPTS } from "../../src/store/redis/scripts.ts";
 import type { Arm, Command, ReplicaOptions, Report } from "./messages.ts";
 
 const options = JSON.parse(process.argv[2] ?? "") as ReplicaOptions;

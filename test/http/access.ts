@@ -2,8 +2,8 @@
  * Access control that says yes or no to everything, for tests of what is asked of it.
  * @module
  */
-import type { AccessControl } from "../../src/core/access-control.ts";
-import type { Access, Caller, Resource } from "../../src/core/authorizer.ts";
+import type { AccessControl } from "../../src/core/acl/access-control.ts";
+import type { Access, Caller, Resource } from "../../src/core/acl/authorizer.ts";
 import { DeniedError } from "../../src/core/errors.ts";
 
 /** @param rule what a caller may do. */

@@ -3,7 +3,7 @@
  * @module
  */
 
-import { readRenewalToken } from "../../src/auth/renewal.ts";
+import { readRenewalToken } from "../../src/acl/renewal-token.ts";
 import { type App, type AppOptions, createApp } from "../../src/http/app.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { createCodec } from "../../src/store/codec.ts";

@@ -4,9 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { CaManager } from "../../src/core/ca/manager.ts";
+import type { CaManager } from "../../src/core/ca/ca.ts";
 import { StoreError } from "../../src/core/errors.ts";
-import { rootsBody } from "../../src/http/answers.ts";
+import { rootsBody } from "../../src/http/shared-body.ts";
 import { createTestCa } from "../fakes/ca.ts";
 import { createTestApp, leafTtl, settle, type TestApp, until } from "./app.ts";
 

@@ -6,11 +6,11 @@
 import assert from "node:assert/strict";
 import { createHash, createPublicKey, X509Certificate } from "node:crypto";
 import { describe, it } from "node:test";
-import type { Token } from "../../src/core/access.ts";
-import type { Audit, AuditRecord } from "../../src/core/audit.ts";
+import type { Token } from "../../src/core/acl/types.ts";
 import { leafHorizonMs } from "../../src/core/ca/leaf-horizon.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { CaError } from "../../src/core/errors.ts";
+import type { Audit, AuditRecord } from "../../src/core/ports/audit.ts";
 import { providersWith } from "../core/ca/harness.ts";
 import { configuration, createTestCa, opensslCsr, serviceUri, trustDomain } from "../fakes/ca.ts";
 import { settle } from "./app.ts";

@@ -3,15 +3,15 @@
  * login, on one fake clock.
  * @module
  */
-import { createAdministration } from "../../src/auth/administration.ts";
-import { createKeySets } from "../../src/auth/jwks.ts";
-import { Login } from "../../src/auth/login.ts";
-import { createTokenReviews } from "../../src/auth/token-review.ts";
-import type { AccessControl } from "../../src/core/access-control.ts";
+import { createAdministration } from "../../src/acl/admin.ts";
+import { createKeySets } from "../../src/acl/jwks.ts";
+import { Login } from "../../src/acl/login.ts";
+import { createTokenReviews } from "../../src/acl/token-review.ts";
+import type { AccessControl } from "../../src/core/acl/access-control.ts";
 import { leafHorizonMs } from "../../src/core/ca/leaf-horizon.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import type { AppOptions } from "../../src/http/app.ts";
-import { createTestAccess, type TestAccess } from "../auth/access.ts";
+import { createTestAccess, type TestAccess } from "../acl/access.ts";
 import { createTestCa, type TestCa, trustDomain } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import { createTestApp, type TestApp } from "./app.ts";

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { DeniedError, RateLimitedError } from "../../src/core/errors.ts";
+import { createWrongTokens } from "../../src/http/failed-auth-limiter.ts";
 import {
   clientKey,
   createGuard,
@@ -18,7 +19,6 @@ import {
   type HttpLimits,
   take,
 } from "../../src/http/limits.ts";
-import { createWrongTokens } from "../../src/http/wrong-tokens.ts";
 import { providersWith } from "../core/ca/harness.ts";
 import { createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { createFakeClock, type FakeClock } from "../fakes/clock.ts";

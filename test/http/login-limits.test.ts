@@ -5,8 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { AuditRecord } from "../../src/core/audit.ts";
 import { CaError } from "../../src/core/errors.ts";
+import type { AuditRecord } from "../../src/core/ports/audit.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { type Guarded, guarded } from "./guarded.ts";
 

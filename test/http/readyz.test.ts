@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { AccessControl } from "../../src/core/access-control.ts";
+import type { AccessControl } from "../../src/core/acl/access-control.ts";
 import { DeniedError, NotReadyError } from "../../src/core/errors.ts";
 import type { AppOptions, RequestEnvironment } from "../../src/http/app.ts";
 import { createTestCa } from "../fakes/ca.ts";

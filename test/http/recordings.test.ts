@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
-import { readRenewalToken } from "../../src/auth/renewal.ts";
+import { readRenewalToken } from "../../src/acl/renewal-token.ts";
 import { createApp } from "../../src/http/app.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { createCodec } from "../../src/store/codec.ts";

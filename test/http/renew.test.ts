@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { createHash, createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import { exportSPKI, generateKeyPair, importPKCS8, SignJWT } from "jose";
-import type { CaManager } from "../../src/core/ca/manager.ts";
+import type { CaManager } from "../../src/core/ca/ca.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { makeKek } from "../../src/seal/kek.ts";

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { renameSync, rmSync } from "node:fs";
 import { describe, it } from "node:test";
-import type { Log } from "../../src/core/log.ts";
+import type { Log } from "../../src/core/ports/log.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { createLogger, inRequest } from "../../src/telemetry/logger.ts";
 import { createTestCa, opensslCsr } from "../fakes/ca.ts";

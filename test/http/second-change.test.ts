@@ -5,11 +5,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { StoreError } from "../../src/core/errors.ts";
-import type { Store } from "../../src/core/store.ts";
+import type { Store } from "../../src/core/ports/store.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { createMemoryBackend } from "../../src/store/memory.ts";
+import { createMemoryBackend } from "../../src/store/memory/store.ts";
 import { createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { createFakeClock, passing } from "../fakes/clock.ts";
 import { createTestApp, leafTtl, type TestApp, until } from "./app.ts";

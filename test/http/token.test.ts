@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { bearerOf, sameSecret } from "../../src/http/token.ts";
+import { bearerOf, sameSecret } from "../../src/http/request-token.ts";
 
 describe("sameSecret()", () => {
   const cases: readonly (readonly [string, string, boolean])[] = [

@@ -132,7 +132,7 @@ export const CERTIFICATES: readonly Mutant[] = [
       "the length of a URI",
       "if ((uris[0] as string).length > MAX_URI_LENGTH)",
       "if ((uris[0] as string).length < 0)",
-      "core/ca/issue",
+      "core/ca/signer",
     ],
     [
       "a signature algorithm that does not fit the key",
@@ -145,6 +145,6 @@ export const CERTIFICATES: readonly Mutant[] = [
     "IP addresses that an identity may not have",
     "if (!allowedIps.some((allowed) => equal(allowed, address)))",
     "if (allowedIps.length < 0)",
-    "core/ca/issue",
+    "core/ca/signer",
   ]),
 ];

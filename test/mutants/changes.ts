@@ -6,7 +6,7 @@ import { guardsOf, type Mutant } from "./mutant.ts";
 
 export const CHANGES: readonly Mutant[] = [
   ...guardsOf(
-    "src/core/ca/standing.ts",
+    "src/core/ca/replica-health.ts",
     [
       "a clock that was set back",
       "return age >= 0 && age <= ms;",
@@ -27,14 +27,19 @@ export const CHANGES: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "src/core/ca/upkeep.ts",
-    ["the backoff of a step that fails", "1000 * 2 ** failures", "2000", "core/ca/upkeep"],
-    ["the bound of the backoff", "Math.min(8, failures + 1)", "failures + 1", "core/ca/upkeep"],
+    "src/core/ca/maintenance.ts",
+    ["the backoff of a step that fails", "1000 * 2 ** failures", "2000", "core/ca/maintenance"],
+    [
+      "the bound of the backoff",
+      "Math.min(8, failures + 1)",
+      "failures + 1",
+      "core/ca/maintenance",
+    ],
     [
       "what a failed change made, once another change may use it",
       "free = leftovers.filter(({ base }) => base === current)",
       "free = leftovers",
-      "core/ca/upkeep",
+      "core/ca/maintenance",
     ],
   ),
   ...guardsOf(
@@ -71,7 +76,7 @@ export const CHANGES: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "src/core/ca/lineage.ts",
+    "src/core/ca/rollback-detection.ts",
     [
       "another state under the same index",
       "if (state.index === index && state.commitId !== commitId)",
@@ -92,45 +97,45 @@ export const CHANGES: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "src/core/ca/crossing.ts",
+    "src/core/ca/cross-chain.ts",
     [
       "the life of a cross-signed certificate",
       "return new Date(Math.max(pruneAt(by, policy).getTime(), now.getTime()) + by.leafTtlMaxMs);",
       "return by.certificate.notAfter;",
-      "core/ca/crossing-life",
+      "core/ca/cross-chain-life",
     ],
     [
       "of several cross-signed certificates the one that ends first",
       "a.notAfter.getTime() - b.notAfter.getTime())[0]",
       "b.notAfter.getTime() - a.notAfter.getTime())[0]",
-      "core/ca/crossing",
+      "core/ca/cross-chain",
     ],
     [
       "roots that were abandoned, to which no path leads",
       'root.status === "retired" && !root.forcedOut && root',
       'root.status === "retired" && root',
-      "core/ca/crossing",
+      "core/ca/cross-chain",
     ],
   ),
   ...guardsOf(
-    "src/core/ca/budget.ts",
+    "src/core/ca/chain-size.ts",
     [
       "the leaf among the certificates of a chain",
       "return 1 + below + intermediates.length;",
       "return below + intermediates.length;",
-      "core/ca/room",
+      "core/ca/chain-size",
     ],
     [
       "the bound of a chain's length",
       "  if (force || excess === null) return;",
       "  if (force || excess !== null) return;",
-      "core/ca/room",
+      "core/ca/chain-size",
     ],
     [
       "the root that signs now, which waiting does not retire",
       "isGone = (root: RootEntry) => root.id !== retiring && isDead",
       "isGone = (root: RootEntry) => isDead",
-      "core/ca/room",
+      "core/ca/chain-size",
     ],
   ),
   ...guardsOf("src/core/ca/transitions.ts", [
@@ -167,7 +172,7 @@ export const CHANGES: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "src/core/ca/secrets.ts",
+    "src/core/ca/sealed-config.ts",
     [
       "a hidden secret for another provider",
       "if (request.provider !== stored.provider)",

@@ -5,13 +5,13 @@
 import { guardsOf, type Mutant } from "./mutant.ts";
 
 export const EDGE: readonly Mutant[] = [
-  ...guardsOf("src/http/token.ts", [
+  ...guardsOf("src/http/request-token.ts", [
     "the length of two secrets",
     "let different = a.length ^ b.length;",
     "let different = 0;",
     "http/token",
   ]),
-  ...guardsOf("src/http/acl.ts", [
+  ...guardsOf("src/http/routes/acl.ts", [
     "the secret of the first token",
     "if (given !== null && sameSecret(given, expected.secret)) return;",
     "return;",
@@ -34,7 +34,7 @@ export const EDGE: readonly Mutant[] = [
     ["one client for 64 bits of IPv6", '.slice(0, 4).join(":")', '.join(":")', "http/limits"],
   ),
   ...guardsOf(
-    "src/http/wrong-tokens.ts",
+    "src/http/failed-auth-limiter.ts",
     ["the bound of wrong tokens", "if (wait === 0) return error;", "return error;", "http/limits"],
     [
       "the bound of clients that are remembered",
@@ -43,7 +43,7 @@ export const EDGE: readonly Mutant[] = [
       "http/limits",
     ],
   ),
-  ...guardsOf("src/http/status.ts", [
+  ...guardsOf("src/http/routes/status.ts", [
     "who may see the details of readiness",
     'options.access === null || authorized?.allows("operator", "read") === true',
     'options.access !== undefined || authorized?.allows("operator", "read") === true',
@@ -77,7 +77,7 @@ export const EDGE: readonly Mutant[] = [
     "http/limits",
   ]),
   ...guardsOf(
-    "src/http/renew.ts",
+    "src/http/routes/renew.ts",
     [
       "another identity than the leaf's",
       "if (uri !== identity) throw denied",
@@ -97,7 +97,7 @@ export const EDGE: readonly Mutant[] = [
       "http/renew",
     ],
   ),
-  ...guardsOf("src/http/request.ts", [
+  ...guardsOf("src/http/request-body.ts", [
     "the length of a body that is not told",
     "if (total > maxBytes) throw tooLarge();",
     "",
@@ -161,7 +161,7 @@ export const EDGE: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "src/http/sign.ts",
+    "src/http/routes/sign.ts",
     [
       "rights asked again after the queue",
       "    if (!asked) {",

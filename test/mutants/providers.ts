@@ -23,7 +23,7 @@ export const PROVIDERS: readonly Mutant[] = [
       "a private key in a root",
       "if (/PRIVATE KEY/i.test(pem))",
       'if (pem === "")',
-      "core/ca/issue",
+      "core/ca/signer",
     ],
     [
       "a root that is not signed by its own key",
@@ -74,30 +74,30 @@ export const PROVIDERS: readonly Mutant[] = [
     ["a hidden secret with another user name", "    ...params,\n", "", "providers/vault/config"],
   ),
   ...guardsOf(
-    "providers/vault/allow.ts",
+    "providers/vault/egress-allowlist.ts",
     [
       "addresses that no name stands for",
       "return listed(url) && (literalOf(url) !== null || !inSome(address, NEVER_BY_NAME));",
       "return listed(url);",
-      "providers/vault/allow",
+      "providers/vault/egress-allowlist",
     ],
     [
       "plain HTTP beyond loopback",
       'if (url.protocol !== "https:" && !maybeLoopback)',
       'if (url.protocol === "ftp:")',
-      "providers/vault/allow",
+      "providers/vault/egress-allowlist",
     ],
     [
       "plain HTTP to an address beyond loopback",
       'if (url.protocol !== "https:" && !inSome(address, LOOPBACK))',
       'if (url.protocol === "ftp:")',
-      "providers/vault/allow",
+      "providers/vault/egress-allowlist",
     ],
     [
       "another name that leads to loopback",
       'return loopback || (listed(url) && (literalOf(url) !== null || url.hostname === "localhost"));',
       "return loopback || listed(url);",
-      "providers/vault/allow",
+      "providers/vault/egress-allowlist",
     ],
   ),
   ...guardsOf(

@@ -6,24 +6,24 @@ import { guardsOf, type Mutant } from "./mutant.ts";
 
 export const SIGNING: readonly Mutant[] = [
   ...guardsOf(
-    "src/core/ca/issue.ts",
+    "src/core/ca/signer.ts",
     [
       "the present issuer's own key in a request",
       "if ((provider !== null && isOurs(provider.issuer)) || state.roots.some(isOfRoot))",
       "if (state.roots.some(isOfRoot))",
-      "core/ca/issue",
+      "core/ca/signer",
     ],
     [
       "the key of an earlier issuer in a request",
       "isOurs(certificate) || leafIssuers.some((issuer) => isOurs(issuer.certificate))",
       "isOurs(certificate)",
-      "core/ca/issue",
+      "core/ca/signer",
     ],
     [
       "the key of a root in a request",
       "isOurs(certificate) || leafIssuers.some",
       "leafIssuers.some",
-      "core/ca/issue",
+      "core/ca/signer",
     ],
     [
       "the canonical ID as what rights are decided on",
@@ -37,18 +37,18 @@ export const SIGNING: readonly Mutant[] = [
       "",
       "http/denylist",
     ],
-    ["the default partition and namespace", "  requireDefaultScope(id);\n", "", "core/ca/issue"],
+    ["the default partition and namespace", "  requireDefaultScope(id);\n", "", "core/ca/signer"],
     [
       "the datacenter of an identity",
       "if (id.datacenter !== datacenter)",
       "if (id.datacenter === null)",
-      "core/ca/issue",
+      "core/ca/signer",
     ],
     [
       "the trust domain of an identity",
       "if (id.trustDomain !== trustDomain)",
       "if (id.trustDomain === null)",
-      "core/ca/issue",
+      "core/ca/signer",
     ],
     [
       "a CA that is not valid yet",
@@ -60,47 +60,47 @@ export const SIGNING: readonly Mutant[] = [
       "a leaf that ends before it begins",
       "if (fields.notBefore < fields.notAfter) return fields;",
       "return fields;",
-      "core/ca/issue",
+      "core/ca/signer",
     ],
-    ["the proof of possession", "await verifyProof(request);", "", "core/ca/issue"],
+    ["the proof of possession", "await verifyProof(request);", "", "core/ca/signer"],
   ),
   ...guardsOf(
-    "src/core/ca/own-leaf.ts",
+    "src/core/ca/renewal-check.ts",
     [
       "roots that were abandoned",
       "!root.forcedOut && inForce(root.certificate, now)",
       "inForce(root.certificate, now)",
-      "core/ca/own-leaf",
+      "core/ca/renewal-check",
     ],
     [
       "the end of an issuer's leaves",
       "leaf.notAfter.getTime() > ends(issuer)",
       "false",
-      "core/ca/own-leaf",
+      "core/ca/renewal-check",
     ],
     [
       "the signature of a leaf",
       "if (await isSignedBy(leaf, certificate)) return",
       "return",
-      "core/ca/own-leaf",
+      "core/ca/renewal-check",
     ],
     [
       "a CA certificate in place of a leaf",
       "leaf.isCa || leaf.uris.length !== 1",
       "leaf.uris.length !== 1",
-      "core/ca/own-leaf",
+      "core/ca/renewal-check",
     ],
     [
       "a leaf that is not valid yet",
       "if (leaf.notBefore > now)",
       "if (leaf.notBefore > leaf.notAfter)",
-      "core/ca/own-leaf",
+      "core/ca/renewal-check",
     ],
     [
       "a leaf that has expired",
       "if (leaf.notAfter <= now)",
       "if (leaf.notAfter <= leaf.notBefore)",
-      "core/ca/own-leaf",
+      "core/ca/renewal-check",
     ],
   ),
   ...guardsOf(

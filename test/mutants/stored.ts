@@ -11,7 +11,7 @@ export const STORED: readonly Mutant[] = [
       "the MAC of a stored state",
       "if (!(await sealer.verifyMac(macInput(schema, clusterId, commitId, index, body), mac)))",
       'if (mac === "")',
-      "core/ca/follow",
+      "core/ca/replica",
     ],
     [
       "a schema that would lose what was recorded",
@@ -30,11 +30,11 @@ export const STORED: readonly Mutant[] = [
     ],
     ["looks that another worker saved", "if (read() !== version) return false;", "", "store/looks"],
   ),
-  ...guardsOf("src/store/redis-wire.ts", [
+  ...guardsOf("src/store/redis/wire.ts", [
     "the end of a bulk string",
     "return bytes.length < next + length + 2 ? null",
     "return bytes.length < next + length ? null",
-    "store/redis-wire",
+    "store/redis/wire",
   ]),
   ...guardsOf(
     "src/seal/envelope.ts",

@@ -5,16 +5,16 @@
  */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, it } from "node:test";
-import { createAdministration } from "../../src/auth/administration.ts";
-import { createDirectoryMemory, type Directory } from "../../src/auth/directory.ts";
-import type { AccessStore, Mark } from "../../src/core/access-store.ts";
+import { createAdministration } from "../../src/acl/admin.ts";
+import { createDirectoryMemory, type Directory } from "../../src/acl/directory.ts";
 import { ConflictError, NotReadyError, StoreError } from "../../src/core/errors.ts";
-import type { AccessRecollection } from "../../src/core/recollection.ts";
+import type { AccessRecollection } from "../../src/core/ports/last-seen.ts";
+import type { AccessStore, Mark } from "../../src/core/ports/record-store.ts";
 import { systemClock } from "../../src/entry/platform.ts";
 import type { Backend } from "../../src/store/backend.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis.ts";
-import { createTestAccess } from "../auth/access.ts";
+import { openRedis } from "../../src/store/redis/store.ts";
+import { createTestAccess } from "../acl/access.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { passing, systemRandom } from "../fakes/clock.ts";
 import { noRedis, type RedisServer, redisUrl, startRedis } from "./server.ts";

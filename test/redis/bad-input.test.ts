@@ -10,8 +10,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { systemClock } from "../../src/entry/platform.ts";
-import { openRedis } from "../../src/store/redis.ts";
-import type { RedisSettings } from "../../src/store/redis-settings.ts";
+import type { RedisSettings } from "../../src/store/redis/settings.ts";
+import { openRedis } from "../../src/store/redis/store.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { startReplica } from "./replica.ts";
 import {

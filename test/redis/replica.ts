@@ -3,13 +3,13 @@
  * of its own, on a clock that may be set wrong.
  * @module
  */
-import { composeOver, type Meshca, openBackend, type Platform } from "../../src/compose.ts";
+import { composeOver, type Meshca, openBackend, type Platform } from "../../src/compose/process.ts";
 import type { Settings } from "../../src/config/settings.ts";
-import type { Clock } from "../../src/core/clock.ts";
-import type { LogFields } from "../../src/core/log.ts";
+import type { Clock } from "../../src/core/ports/clock.ts";
+import type { LogFields } from "../../src/core/ports/log.ts";
 import { systemClock, systemRandom } from "../../src/entry/platform.ts";
 import { makeKek } from "../../src/seal/kek.ts";
-import type { Kept } from "../../src/store/recollection.ts";
+import type { Kept } from "../../src/store/last-seen.ts";
 import { redisUrl } from "./server.ts";
 
 export const KEK = makeKek();

@@ -8,7 +8,7 @@ import { systemClock } from "../../src/entry/platform.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis.ts";
+import { openRedis } from "../../src/store/redis/store.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { noRedis, type RedisServer, startSentinels, until } from "./server.ts";
 

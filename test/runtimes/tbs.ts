@@ -5,7 +5,7 @@
  * @module
  */
 import { hex } from "../../src/core/bytes.ts";
-import type { Random } from "../../src/core/clock.ts";
+import type { Random } from "../../src/core/ports/clock.ts";
 import { createIntermediate, createRoot, crossSign } from "../../src/core/x509/authority.ts";
 import { type Certificate, keyIdOf } from "../../src/core/x509/certificate.ts";
 import { caHash, caScheme, keyAlgorithm, readPublicKey } from "../../src/core/x509/keys.ts";

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { base64, fromBase64, utf8 } from "../../src/core/bytes.ts";
 import { SealError } from "../../src/core/errors.ts";
-import type { SealedKeyAlgorithm, Sealer } from "../../src/core/sealer.ts";
+import type { SealedKeyAlgorithm, Sealer } from "../../src/core/ports/sealer.ts";
 import { generateCaKey } from "../../src/core/x509/authority.ts";
 import {
   type CaKeySpec,

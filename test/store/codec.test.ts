@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type CaState, SCHEMA, SCHEMAS } from "../../src/core/ca/state.ts";
+import { type CaState, SCHEMA, SCHEMAS } from "../../src/core/state.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";

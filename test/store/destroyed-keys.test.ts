@@ -8,11 +8,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { providers } from "../../providers/index.ts";
-import { createManager } from "../../src/core/ca/manager.ts";
+import { createManager } from "../../src/core/ca/ca.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openSqlite } from "../../src/store/sqlite.ts";
+import { openSqlite } from "../../src/store/sqlite/store.ts";
 import { confirmOver, DEFAULT_BOOTSTRAP, noMetrics, silentLog } from "../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../fakes/clock.ts";
 

@@ -4,9 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { Log } from "../../src/core/log.ts";
+import type { Log } from "../../src/core/ports/log.ts";
+import type { Kept } from "../../src/store/last-seen.ts";
 import { createFileLooks } from "../../src/store/looks.ts";
-import type { Kept } from "../../src/store/recollection.ts";
 
 const LOOKS = [{ reached: 1000, since: 2000 }];
 

@@ -5,8 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
-import { type AuditRecord, NOBODY } from "../../src/core/audit.ts";
 import { DeniedError, NotReadyError, RateLimitedError } from "../../src/core/errors.ts";
+import { type AuditRecord, NOBODY } from "../../src/core/ports/audit.ts";
 import { type AuditFailure, type AuditLog, createAudit } from "../../src/telemetry/audit.ts";
 import {
   AuditReserve,

@@ -4,9 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { Report } from "../../src/compose-report.ts";
-import type { Audit } from "../../src/core/audit.ts";
-import type { LogFields } from "../../src/core/log.ts";
+import { Report } from "../../src/compose/report.ts";
+import type { Audit } from "../../src/core/ports/audit.ts";
+import type { LogFields } from "../../src/core/ports/log.ts";
 import { createTestCa, silentLog } from "../fakes/ca.ts";
 import { startServer } from "../http/process.ts";
 import { COMMANDS } from "../runtimes/targets.ts";

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { TlsSettings } from "../../src/config/tls.ts";
 import { ConfigError } from "../../src/core/errors.ts";
-import type { LogFields } from "../../src/core/log.ts";
+import type { LogFields } from "../../src/core/ports/log.ts";
 import { type Files, openFiles } from "../../src/tls/files.ts";
 import { openssl, silentLog } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";

@@ -6,10 +6,10 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { createAllowList } from "../../providers/vault/allow.ts";
-import { createVaultClient } from "../../providers/vault/calls.ts";
+import { createAllowList } from "../../providers/vault/egress-allowlist.ts";
+import { createVaultClient } from "../../providers/vault/pki-api.ts";
 import type { Connect } from "../../providers/vault/prepare.ts";
-import { issuersOf } from "../../src/core/ca/crossing.ts";
+import { issuersOf } from "../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 import { systemClock } from "../../src/entry/platform.ts";

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import type { ConfigurationRequest } from "../../src/core/ca/reconfigure.ts";
+import type { ConfigurationRequest } from "../../src/core/ca/plan-change.ts";
 import { configuration, type TestCa } from "../fakes/ca.ts";
 import {
   bootstrapIn,

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { issuersOf } from "../../src/core/ca/crossing.ts";
+import { issuersOf } from "../../src/core/ca/cross-chain.ts";
 import { generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { lint } from "../../src/core/x509/lint.ts";

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { parseVaultConfig } from "../../providers/vault/config.ts";
-import { issuersOf } from "../../src/core/ca/crossing.ts";
+import { issuersOf } from "../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { ConfigError, ProviderError } from "../../src/core/errors.ts";
 import { requireSigning } from "../core/ca/harness.ts";

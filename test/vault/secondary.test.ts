@@ -6,8 +6,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { providers as builtIn } from "../../providers/index.ts";
-import { redact } from "../../src/core/ca/secrets.ts";
-import type { ProviderRecord } from "../../src/core/ca/state.ts";
+import { redact } from "../../src/core/ca/sealed-config.ts";
 import { ConfigError, ProviderError } from "../../src/core/errors.ts";
 import type {
   Provider,
@@ -15,7 +14,8 @@ import type {
   ProviderType,
   RequestedIntermediate,
   Undo,
-} from "../../src/core/provider.ts";
+} from "../../src/core/ports/provider.ts";
+import type { ProviderRecord } from "../../src/core/state.ts";
 import {
   createIntermediate,
   createRoot,

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { VaultClient } from "../../providers/vault/client.ts";
 import type { Connect } from "../../providers/vault/prepare.ts";
-import { issuersOf } from "../../src/core/ca/crossing.ts";
+import { issuersOf } from "../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { replica, requireSigning } from "../core/ca/harness.ts";

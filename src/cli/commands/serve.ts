@@ -5,7 +5,7 @@
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { CONSUL_CONFIG_NAMES } from "../../../providers/consul/config.ts";
 import { VAULT_CONFIG_NAMES } from "../../../providers/vault/config.ts";
-import type { Meshca } from "../../compose.ts";
+import type { Meshca } from "../../compose/process.ts";
 import { readSettings, type Settings } from "../../config/settings.ts";
 import { trustDomainOf } from "../../core/spiffe/kinds.ts";
 import { serve } from "../../entry/runtime.ts";

@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { claimStore } from "../../compose.ts";
+import { claimStore } from "../../compose/process.ts";
 import { ConfigError } from "../../core/errors.ts";
 import { prepareData } from "../../entry/data-platform.ts";
 import { createPlatform } from "../../entry/platform.ts";

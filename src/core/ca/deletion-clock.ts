@@ -2,7 +2,7 @@
  * Looks at the store's clock, and remembers the looks by which it is decided what may be deleted.
  * @module
  */
-import type { Clock } from "../clock.ts";
+
 import {
   type DeletionTime,
   deletionTime,
@@ -11,8 +11,9 @@ import {
   type Reading,
   reference,
 } from "../deletion-time.ts";
-import type { LookStore } from "../looks.ts";
-import type { Store } from "../store.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { LookStore } from "../ports/looks.ts";
+import type { Store } from "../ports/store.ts";
 
 /** How often a look is tried again that another replica was faster with. */
 const TRIES = 3;

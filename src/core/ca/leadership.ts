@@ -2,8 +2,8 @@
  * Whether this replica leads, which decides who does the background work and nothing else.
  * @module
  */
-import type { Clock } from "../clock.ts";
-import type { Lease, Leases } from "../lease.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Lease, Leases } from "../ports/lease.ts";
 import type { Policy } from "./policy.ts";
 
 export interface Leadership {

@@ -5,11 +5,11 @@
  */
 import { colonHex } from "../bytes.ts";
 import { ProviderError } from "../errors.ts";
-import type { ProviderTypes } from "../provider.ts";
+import type { ProviderTypes } from "../ports/provider.ts";
+import type { CaState, LeafIssuer, ProviderRecord, RootEntry } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { couldHaveIssued } from "../x509/chain.ts";
-import { issuersOf } from "./crossing.ts";
-import type { CaState, LeafIssuer, ProviderRecord, RootEntry } from "./state.ts";
+import { issuersOf } from "./cross-chain.ts";
 
 /**
  * After so many of the largest leaf lives no leaf of a replaced issuer is alive. One is the leaf's

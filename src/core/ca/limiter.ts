@@ -3,11 +3,12 @@
  * what is in flight, so that a flood is answered at once instead of piling up.
  * @module
  */
-import type { Clock } from "../clock.ts";
+
 import { RateLimitedError } from "../errors.ts";
-import type { CommonConfig } from "../provider.ts";
-import { createMemory, type LimiterMemory } from "./memory.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { CommonConfig } from "../ports/provider.ts";
 import type { Policy } from "./policy.ts";
+import { createMemory, type LimiterMemory } from "./replica-memory.ts";
 
 export type Limits = Pick<CommonConfig, "csrMaxPerSecond" | "csrMaxConcurrent">;
 

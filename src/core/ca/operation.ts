@@ -3,16 +3,17 @@
  * and committed so that its outcome is known.
  * @module
  */
-import { type Caller, NOBODY } from "../audit.ts";
-import type { Clock, Random } from "../clock.ts";
+
 import { CaError, NotReadyError, StoreError } from "../errors.ts";
-import type { Lease, Leases } from "../lease.ts";
-import type { Log } from "../log.ts";
-import type { Metrics } from "../metrics.ts";
-import type { Expected, Store } from "../store.ts";
+import { type Caller, NOBODY } from "../ports/audit.ts";
+import type { Clock, Random } from "../ports/clock.ts";
+import type { Lease, Leases } from "../ports/lease.ts";
+import type { Log } from "../ports/log.ts";
+import type { Metrics } from "../ports/metrics.ts";
+import type { Expected, Store } from "../ports/store.ts";
+import { type CaState, SCHEMA, SCHEMAS, type Schema } from "../state.ts";
 import type { Policy } from "./policy.ts";
-import type { Standing } from "./standing.ts";
-import { type CaState, SCHEMA, SCHEMAS, type Schema } from "./state.ts";
+import type { Standing } from "./replica-health.ts";
 
 /** What runs, in Consul's words (consul-ca.md §4.2); resolving a conflict is ours. */
 export type OperationName = "INITIALIZING" | "RECONFIGURING" | "RENEWING" | "RESOLVING";

@@ -6,10 +6,19 @@
  */
 import type { DeletionTime } from "../deletion-time.ts";
 import { ConflictError } from "../errors.ts";
+import {
+  activeRoot,
+  type CaState,
+  MAX_ANCESTORS,
+  type ProviderRecord,
+  type RootEntry,
+} from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import { requireBudget } from "./budget.ts";
-import { cross } from "./cross.ts";
-import { issuersOf } from "./crossing.ts";
+import type { ResolutionRequest } from "./api.ts";
+import { requireBudget } from "./chain-size.ts";
+import { issuersOf } from "./cross-chain.ts";
+import { cross } from "./cross-sign.ts";
+import { isRemnant, withRemnants } from "./garbage.ts";
 import { replacedIssuers, unitedIssuers, withKeptIssuers } from "./leaf-issuers.ts";
 import {
   type Change,
@@ -17,17 +26,8 @@ import {
   configured,
   newCommitId,
   openChecked,
-} from "./reconfigure.ts";
-import { isRemnant, withRemnants } from "./remnants.ts";
+} from "./plan-change.ts";
 import { type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
-import {
-  activeRoot,
-  type CaState,
-  MAX_ANCESTORS,
-  type ProviderRecord,
-  type RootEntry,
-} from "./state.ts";
-import type { ResolutionRequest } from "./status.ts";
 import { isDead, retire } from "./transitions.ts";
 
 export interface Resolution {

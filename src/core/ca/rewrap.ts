@@ -3,8 +3,8 @@
  * @module
  */
 import { SealError } from "../errors.ts";
-import type { Sealer } from "../sealer.ts";
-import type { CaState, ProviderState } from "./state.ts";
+import type { Sealer } from "../ports/sealer.ts";
+import type { CaState, ProviderState } from "../state.ts";
 
 function sealedStates(state: CaState): ProviderState[] {
   return [

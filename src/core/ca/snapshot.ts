@@ -4,16 +4,18 @@
  * its fields are decided.
  * @module
  */
-import type { Random } from "../clock.ts";
+
 import { InvariantError, ProviderError } from "../errors.ts";
+import type { Random } from "../ports/clock.ts";
 import type {
   CommonConfig,
   Provider,
   ProviderContext,
   ProviderType,
   ProviderTypes,
-} from "../provider.ts";
+} from "../ports/provider.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
+import { activeRoot, type CaState, type RootEntry, type Schema } from "../state.ts";
 import { generateCaKey } from "../x509/authority.ts";
 import { type Certificate, inForce, pemOf, readCertificate } from "../x509/certificate.ts";
 import { findPath } from "../x509/chain.ts";
@@ -25,8 +27,7 @@ import { generateRequestKey, makeRequest } from "../x509/request.ts";
 import { createSerials } from "../x509/serial.ts";
 import { wholeSecond } from "../x509/time.ts";
 import { pathConstraintFaults } from "../x509/usable-ca.ts";
-import { issuersOf, lineOf } from "./crossing.ts";
-import { activeRoot, type CaState, type RootEntry, type Schema } from "./state.ts";
+import { issuersOf, lineOf } from "./cross-chain.ts";
 
 export interface Snapshot {
   readonly state: CaState;

@@ -6,19 +6,6 @@
 import { colonHex } from "../bytes.ts";
 import type { DeletionTime } from "../deletion-time.ts";
 import { InvariantError } from "../errors.ts";
-import type { Certificate } from "../x509/certificate.ts";
-import {
-  confirmMs,
-  issuersOf,
-  lineOf,
-  longestConfirmMs,
-  ownCrossings,
-  pruneAt,
-  rootsToReach,
-  usefulPart,
-} from "./crossing.ts";
-import { presentIssuer, replacedIssuers, withoutEnded } from "./leaf-issuers.ts";
-import type { Policy } from "./policy.ts";
 import {
   type AccessRecord,
   activeRoot,
@@ -29,7 +16,20 @@ import {
   type ProviderState,
   type RootEntry,
   SCHEMA,
-} from "./state.ts";
+} from "../state.ts";
+import type { Certificate } from "../x509/certificate.ts";
+import {
+  confirmMs,
+  issuersOf,
+  lineOf,
+  longestConfirmMs,
+  ownCrossings,
+  pruneAt,
+  rootsToReach,
+  usefulPart,
+} from "./cross-chain.ts";
+import { presentIssuer, replacedIssuers, withoutEnded } from "./leaf-issuers.ts";
+import type { Policy } from "./policy.ts";
 
 /** A configuration to be stored, secrets replaced by HIDDEN. */
 export interface NewConfig {

@@ -4,8 +4,8 @@
  * @module
  */
 import { type Bytes, equal } from "../bytes.ts";
-import type { Random } from "../clock.ts";
 import { InvariantError } from "../errors.ts";
+import type { Random } from "../ports/clock.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
 import { type Certificate, keyIdOf, readCertificate } from "./certificate.ts";
 import {

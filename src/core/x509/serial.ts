@@ -4,7 +4,7 @@
  * @module
  */
 import type { Bytes } from "../bytes.ts";
-import type { Random } from "../clock.ts";
+import type { Random } from "../ports/clock.ts";
 
 /** Octets of a serial number: 128 bits, below the 20 octets that RFC 5280 §4.1.2.2 allows. */
 export const SERIAL_LENGTH = 16;

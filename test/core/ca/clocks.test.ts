@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
-import type { CaManager } from "../../../src/core/ca/manager.ts";
+import type { CaManager } from "../../../src/core/ca/ca.ts";
 import { createMemoryLooks } from "../../../src/store/looks.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { BOOTSTRAP, HOUR, replica, requireSigning, webCsr } from "./harness.ts";

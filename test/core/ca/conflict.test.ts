@@ -4,12 +4,12 @@
  */
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
-import { regression } from "../../../src/core/ca/lineage.ts";
-import type { CaManager } from "../../../src/core/ca/manager.ts";
-import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
+import type { CaManager } from "../../../src/core/ca/ca.ts";
+import { regression } from "../../../src/core/ca/rollback-detection.ts";
 import { ConflictError, StoreError } from "../../../src/core/errors.ts";
-import type { Recollected } from "../../../src/core/recollection.ts";
-import type { Stored } from "../../../src/core/store.ts";
+import type { Recollected } from "../../../src/core/ports/last-seen.ts";
+import type { Stored } from "../../../src/core/ports/store.ts";
+import { activeRoot, type CaState } from "../../../src/core/state.ts";
 import type { Certificate } from "../../../src/core/x509/certificate.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
 import { createCodec } from "../../../src/store/codec.ts";

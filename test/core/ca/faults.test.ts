@@ -5,10 +5,10 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import type { CaManager } from "../../../src/core/ca/manager.ts";
-import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
+import type { CaManager } from "../../../src/core/ca/ca.ts";
 import { NotReadyError, StoreError } from "../../../src/core/errors.ts";
-import type { Sealer } from "../../../src/core/sealer.ts";
+import type { Sealer } from "../../../src/core/ports/sealer.ts";
+import { activeRoot, type CaState } from "../../../src/core/state.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../../src/seal/kek.ts";
 import { configuration, confirmOver, createTestCa, type TestCa } from "../../fakes/ca.ts";

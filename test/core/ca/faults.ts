@@ -4,11 +4,11 @@
  * @module
  */
 import { StoreError } from "../../../src/core/errors.ts";
-import type { ProviderTypes } from "../../../src/core/provider.ts";
-import type { Sealer } from "../../../src/core/sealer.ts";
+import type { ProviderTypes } from "../../../src/core/ports/provider.ts";
+import type { Sealer } from "../../../src/core/ports/sealer.ts";
 import type { Ports } from "../../../src/store/backend.ts";
 import { createCodec } from "../../../src/store/codec.ts";
-import type { MemoryBackend } from "../../../src/store/memory.ts";
+import type { MemoryBackend } from "../../../src/store/memory/store.ts";
 import { providersWith } from "./harness.ts";
 
 /**

@@ -4,10 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createMemory } from "../../../src/core/ca/memory.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
-import { createStanding } from "../../../src/core/ca/standing.ts";
-import type { Replica } from "../../../src/core/replicas.ts";
+import { createStanding } from "../../../src/core/ca/replica-health.ts";
+import { createMemory } from "../../../src/core/ca/replica-memory.ts";
+import type { Replica } from "../../../src/core/ports/replicas.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 import { HOUR } from "./harness.ts";
 

@@ -6,11 +6,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { colonHex } from "../../../src/core/bytes.ts";
-import { issuersOf, lineOf } from "../../../src/core/ca/crossing.ts";
-import { plan } from "../../../src/core/ca/plan.ts";
+import { issuersOf, lineOf } from "../../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
-import { redact, requireKept } from "../../../src/core/ca/secrets.ts";
-import { type CaState, HIDDEN } from "../../../src/core/ca/state.ts";
+import { plan } from "../../../src/core/ca/schedule.ts";
+import { redact, requireKept } from "../../../src/core/ca/sealed-config.ts";
 import {
   bootstrap,
   changeConfig,
@@ -19,6 +18,7 @@ import {
   rotate,
 } from "../../../src/core/ca/transitions.ts";
 import { type DeletionTime, trusted } from "../../../src/core/deletion-time.ts";
+import { type CaState, HIDDEN } from "../../../src/core/state.ts";
 import {
   createIntermediate,
   createRoot,

@@ -4,15 +4,15 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { createManager } from "../../../src/core/ca/ca.ts";
 import { createLeadership } from "../../../src/core/ca/leadership.ts";
-import { createManager } from "../../../src/core/ca/manager.ts";
 import { checkLeaseTimes, DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { StoreError } from "../../../src/core/errors.ts";
-import type { Leases } from "../../../src/core/lease.ts";
+import type { Leases } from "../../../src/core/ports/lease.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../../src/seal/kek.ts";
 import { createCodec } from "../../../src/store/codec.ts";
-import { createMemoryBackend } from "../../../src/store/memory.ts";
+import { createMemoryBackend } from "../../../src/store/memory/store.ts";
 import { createTestCa, DEFAULT_BOOTSTRAP, noMetrics, silentLog } from "../../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
 

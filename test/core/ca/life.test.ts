@@ -5,9 +5,9 @@
  */
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
-import type { CaManager } from "../../../src/core/ca/manager.ts";
-import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
+import type { CaManager } from "../../../src/core/ca/ca.ts";
 import { NotReadyError } from "../../../src/core/errors.ts";
+import { activeRoot, type CaState } from "../../../src/core/state.ts";
 import { type Certificate, inForce } from "../../../src/core/x509/certificate.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
 import { LEAF_BACKDATE_MS } from "../../../src/core/x509/profile.ts";

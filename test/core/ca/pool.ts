@@ -9,9 +9,8 @@ import {
   inOrderOfNeed,
   poolOf,
   rootsToReach,
-} from "../../../src/core/ca/crossing.ts";
+} from "../../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
-import { activeRoot, type CaState, type RootEntry } from "../../../src/core/ca/state.ts";
 import {
   bootstrap,
   type NewConfig,
@@ -19,6 +18,7 @@ import {
   rotate,
 } from "../../../src/core/ca/transitions.ts";
 import { formatSpiffeId, trustDomainOf } from "../../../src/core/spiffe/kinds.ts";
+import { activeRoot, type CaState, type RootEntry } from "../../../src/core/state.ts";
 import {
   type Authority,
   createRoot,

@@ -6,11 +6,11 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { CaManager } from "../../../src/core/ca/manager.ts";
+import type { CaManager } from "../../../src/core/ca/ca.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { CaError, StoreError } from "../../../src/core/errors.ts";
 import { createCodec } from "../../../src/store/codec.ts";
-import { createMemoryBackend } from "../../../src/store/memory.ts";
+import { createMemoryBackend } from "../../../src/store/memory/store.ts";
 import { configuration, createTestCa } from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 import { BOOTSTRAP, HOUR, replica, webCsr } from "./harness.ts";

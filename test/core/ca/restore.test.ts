@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { chainLength } from "../../../src/core/ca/budget.ts";
+import { chainLength } from "../../../src/core/ca/chain-size.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import type { TestCa } from "../../fakes/ca.ts";
 import { confirmOver, createTestCa } from "../../fakes/ca.ts";

@@ -6,11 +6,11 @@
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
 import { equal } from "../../../src/core/bytes.ts";
-import { chainBytes, chainLength, rootsBytes } from "../../../src/core/ca/budget.ts";
-import type { CaManager } from "../../../src/core/ca/manager.ts";
+import type { CaManager } from "../../../src/core/ca/ca.ts";
+import { chainBytes, chainLength, rootsBytes } from "../../../src/core/ca/chain-size.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
-import { activeRoot, type CaState } from "../../../src/core/ca/state.ts";
 import { type CaError, ConflictError } from "../../../src/core/errors.ts";
+import { activeRoot, type CaState } from "../../../src/core/state.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import {
   BOOTSTRAP,

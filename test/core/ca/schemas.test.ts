@@ -5,8 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { AccessRecord, CaState } from "../../../src/core/ca/state.ts";
 import { NotReadyError } from "../../../src/core/errors.ts";
+import type { AccessRecord, CaState } from "../../../src/core/state.ts";
 import { createCodec } from "../../../src/store/codec.ts";
 import { createTestCa, type TestCa } from "../../fakes/ca.ts";
 

@@ -4,9 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import { pruneAt } from "../../../src/core/ca/crossing.ts";
+import { pruneAt } from "../../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
-import { activeRoot, type CaState, type RootEntry } from "../../../src/core/ca/state.ts";
 import {
   changeConfig,
   isDead,
@@ -17,6 +16,7 @@ import {
 } from "../../../src/core/ca/transitions.ts";
 import { type DeletionTime, trusted } from "../../../src/core/deletion-time.ts";
 import { InvariantError } from "../../../src/core/errors.ts";
+import { activeRoot, type CaState, type RootEntry } from "../../../src/core/state.ts";
 import { HOUR } from "./harness.ts";
 import {
   at,

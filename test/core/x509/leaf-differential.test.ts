@@ -18,7 +18,7 @@ import {
   X509CertificateGenerator,
 } from "@peculiar/x509";
 import { type Bytes, hex } from "../../../src/core/bytes.ts";
-import type { Random } from "../../../src/core/clock.ts";
+import type { Random } from "../../../src/core/ports/clock.ts";
 import { formatSpiffeId, type LeafId } from "../../../src/core/spiffe/kinds.ts";
 import {
   type Certificate,

@@ -7,9 +7,9 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, beforeEach, describe, it } from "node:test";
-import { activeRoot } from "../../../src/core/ca/state.ts";
 import type { CaError } from "../../../src/core/errors.ts";
 import { certificatePem, type PemBlock, readPem, writePem } from "../../../src/core/pem.ts";
+import { activeRoot } from "../../../src/core/state.ts";
 import {
   BOOTSTRAP,
   GOOD_EXTENSIONS,

@@ -17,9 +17,9 @@ import {
   withSecrets,
 } from "../../../providers/vault/secrets.ts";
 import { readConfigFile } from "../../../src/config/file.ts";
-import { redact } from "../../../src/core/ca/secrets.ts";
-import type { ConfigMap } from "../../../src/core/ca/state.ts";
+import { redact } from "../../../src/core/ca/sealed-config.ts";
 import { ConfigError } from "../../../src/core/errors.ts";
+import type { ConfigMap } from "../../../src/core/state.ts";
 
 const SECRET = "hvs.PlantedSecretThatNobodyMaySee";
 const GOOD = {

@@ -13,7 +13,7 @@ import { after, before, describe, it } from "node:test";
 import { exportSPKI, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 import type { VaultClient } from "../../../providers/vault/client.ts";
 import { VaultError } from "../../../providers/vault/errors.ts";
-import type { ConfigMap } from "../../../src/core/ca/state.ts";
+import type { ConfigMap } from "../../../src/core/state.ts";
 import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "../server.ts";
 import { failure, freshMount, logged, openClient, vaultPlatform } from "./open.ts";
 import { makePki } from "./pki.ts";

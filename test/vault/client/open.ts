@@ -3,15 +3,15 @@
  * @module
  */
 import { readdirSync, readFileSync } from "node:fs";
-import { createAllowList } from "../../../providers/vault/allow.ts";
-import { createVaultClient } from "../../../providers/vault/calls.ts";
 import type { Mount, VaultClient } from "../../../providers/vault/client.ts";
 import { parseVaultConfig } from "../../../providers/vault/config.ts";
+import { createAllowList } from "../../../providers/vault/egress-allowlist.ts";
+import { createVaultClient } from "../../../providers/vault/pki-api.ts";
 import type { VaultPlatform } from "../../../providers/vault/transport.ts";
-import { readRange } from "../../../src/core/addresses.ts";
-import type { ConfigMap } from "../../../src/core/ca/state.ts";
-import type { Log, LogFields } from "../../../src/core/log.ts";
+import type { Log, LogFields } from "../../../src/core/ports/log.ts";
+import type { ConfigMap } from "../../../src/core/state.ts";
 import { systemClock, systemRandom } from "../../../src/entry/platform.ts";
+import { readRange } from "../../../src/net/ip.ts";
 
 /** What was logged, as text. */
 export interface Logged extends Log {

@@ -1,0 +1,197 @@
+/**
+ * The denylist: SPIFFE IDs, whole or up to a trailing `*`, keys and serial numbers that nothing is
+ * signed for, each in one form. What could never match is refused, since an operator would rely on
+ * it.
+ * @module
+ */
+
+import type { LeafSubject } from "../core/acl/admin.ts";
+import type { Denial } from "../core/acl/types.ts";
+import { hex, utf8 } from "../core/bytes.ts";
+import { RequestError } from "../core/errors.ts";
+import { requireSegment, splitSpiffeUri } from "../core/spiffe/id.ts";
+import {
+  beginsAnId,
+  formatSpiffeId,
+  type LeafId,
+  parseSpiffeId,
+  requireDefaultScope,
+} from "../core/spiffe/kinds.ts";
+import { MAX_URI_LENGTH } from "../core/x509/csr.ts";
+import { sha256 } from "../core/x509/digest.ts";
+import { keyIdsOf } from "../core/x509/key-ids.ts";
+
+/** Whose leaves are denied. */
+export interface DenialScope {
+  readonly trustDomain: string;
+  readonly datacenter: string;
+}
+
+/**
+ * Octet pairs, joined by colons or by nothing; a serial number has at most 20 (RFC 5280 §4.1.2.2),
+ * a key identifier 20 or 32.
+ */
+const PAIRS = /^(?:[0-9a-f]{2}){1,64}$/;
+const COLON_PAIRS = /^[0-9a-f]{2}(?::[0-9a-f]{2}){0,63}$/;
+const MAX_SERIAL = 20;
+/**
+ * SHA-1 and SHA-256 cut to 160 bits (RFC 5280 §4.2.1.2, RFC 7093 §2), and SHA-256 as this CA and
+ * Consul write it.
+ */
+const KEY_ID_LENGTHS = [20, 32];
+
+/**
+ * The one form of what is denied. Case of hexadecimal digits, scheme and trust domain, colons,
+ * leading zero octets of a serial number and the default partition are not told apart.
+ * @throws {RequestError} `request_malformed`, `spiffe_id_malformed`, `profile_violation` for what
+ * no leaf of this CA can have
+ */
+export function canonicalDenial(kind: Denial["kind"], value: string, scope: DenialScope): string {
+  switch (kind) {
+    case "serial":
+      return canonicalSerial(value);
+    case "key-id":
+      return canonicalKeyId(value);
+    case "spiffe-id":
+      return canonicalId(value, scope);
+  }
+}
+
+function canonicalSerial(value: string): string {
+  const octets = octetsOf(value, "serial number");
+  const first = octets.findIndex((octet) => octet !== "00");
+  if (first < 0) throw malformed("Cannot deny serial number: it is zero, which no certificate has");
+  const significant = octets.slice(first);
+  if (significant.length > MAX_SERIAL)
+    throw malformed(`Cannot deny serial number: it has more than ${MAX_SERIAL} octets`);
+  return significant.join(":");
+}
+
+function canonicalKeyId(value: string): string {
+  const octets = octetsOf(value, "key");
+  if (!KEY_ID_LENGTHS.includes(octets.length))
+    throw malformed(
+      `Cannot deny key: a key identifier has 20 octets (SHA-1) or 32 (SHA-256), this one has ${octets.length}`,
+    );
+  return octets.join(":");
+}
+
+function octetsOf(value: string, what: string): string[] {
+  const text = value.toLowerCase();
+  if (COLON_PAIRS.test(text)) return text.split(":");
+  if (PAIRS.test(text)) return text.match(/../g) ?? [];
+  throw malformed(
+    `Cannot deny ${what}: it must be octets of two hexadecimal digits each, such as 0a:1b or 0a1b`,
+  );
+}
+
+function canonicalId(value: string, scope: DenialScope): string {
+  if (value.length > MAX_URI_LENGTH)
+    throw malformed(
+      `Cannot deny SPIFFE ID: it is longer than the ${MAX_URI_LENGTH} characters of a leaf's`,
+    );
+  const prefix = value.endsWith("/*") ? value.slice(0, -2) : null;
+  if ((prefix ?? value).includes("*"))
+    throw malformed(
+      'Cannot deny SPIFFE ID: "*" may only stand at its end, for whole segments: .../svc/*',
+    );
+  return prefix === null ? canonicalWhole(value, scope) : canonicalPrefix(prefix, scope);
+}
+
+function canonicalWhole(value: string, scope: DenialScope): string {
+  const id = parseSpiffeId(withoutDefaultPartition(value));
+  if (id.kind === "signing")
+    throw malformed(
+      "Cannot deny SPIFFE ID: it is the CA's own, which no leaf has; its leaves end in /*",
+    );
+  requireOurs(id, scope);
+  requireDefaultScope(id);
+  return formatSpiffeId(id);
+}
+
+function canonicalPrefix(prefix: string, scope: DenialScope): string {
+  const { trustDomain, segments } = splitSpiffeUri(
+    withoutDefaultPartition(`${prefix}/`).slice(0, -1),
+  );
+  const path = segments.map((segment) => requireSegment(segment, "segment"));
+  if (!beginsAnId(path))
+    throw malformed(
+      `Cannot deny SPIFFE ID: no identity begins with ${JSON.stringify(`/${path.join("/")}/`)}`,
+    );
+  // Namespace and datacenter stand at the same place in every kind of ID that has them.
+  const [kind, namespace = "default", , datacenter = scope.datacenter] = path;
+  requireOurs({ trustDomain, datacenter }, scope);
+  if (kind === "ns")
+    requireDefaultScope({
+      kind: "service",
+      trustDomain,
+      datacenter,
+      partition: "default",
+      namespace,
+      service: "any",
+    } satisfies LeafId);
+  return ["spiffe:/", trustDomain, ...path, "*"].join("/");
+}
+
+/** Consul reads an ID that names the default partition as the one without it. */
+function withoutDefaultPartition(uri: string): string {
+  return uri.replace(/^([^/]*\/\/[^/]*)\/ap\/default\//i, "$1/");
+}
+
+function requireOurs({ trustDomain, datacenter }: DenialScope, ours: DenialScope): void {
+  if (trustDomain !== ours.trustDomain)
+    throw malformed(
+      `Cannot deny SPIFFE ID: it is of the trust domain ${trustDomain}, and this CA signs for ${ours.trustDomain} only`,
+    );
+  if (datacenter !== ours.datacenter)
+    throw malformed(
+      `Cannot deny SPIFFE ID: it is of the datacenter ${datacenter}, and this CA signs for ${ours.datacenter} only`,
+    );
+}
+
+/** The id of a denial: the same for the same thing. */
+export function denialId(kind: Denial["kind"], value: string): string {
+  return hex(sha256(utf8(`${kind} ${value}`))).slice(0, 32);
+}
+
+export type DenialIndex = (subject: LeafSubject) => readonly Denial[];
+
+/**
+ * Makes denials ready to be asked: one look-up for each segment of an ID, however many there are. A
+ * denial counts until its record is deleted, which waits until looks at the clock have confirmed
+ * its end: a clock that is ahead for a moment ends none.
+ */
+export function indexDenials(denials: Iterable<Denial>): DenialIndex {
+  // Serial numbers were stored with leading zero octets once, and matched nothing.
+  const index = new Map(
+    [...denials].map((denial) => [`${denial.kind} ${significant(denial)}`, denial]),
+  );
+  const aboutKeys = [...index.values()].some(({ kind }) => kind === "key-id");
+  return ({ spiffeId, keys, subjectKeyId, serial }) => {
+    const wanted = [`spiffe-id ${spiffeId}`];
+    for (
+      let at = spiffeId.indexOf("/", "spiffe://".length);
+      at >= 0;
+      at = spiffeId.indexOf("/", at + 1)
+    )
+      wanted.push(`spiffe-id ${spiffeId.slice(0, at)}/*`);
+    if (aboutKeys) {
+      for (const spki of keys) for (const keyId of keyIdsOf(spki)) wanted.push(`key-id ${keyId}`);
+      if (subjectKeyId !== null) wanted.push(`key-id ${subjectKeyId}`);
+    }
+    // The content of a DER INTEGER begins with a zero octet if its first bit is set (X.690 §8.3).
+    if (serial !== null) wanted.push(`serial ${significant({ kind: "serial", value: serial })}`);
+    return wanted.flatMap((name) => index.get(name) ?? []);
+  };
+}
+
+function significant({ kind, value }: Pick<Denial, "kind" | "value">): string {
+  if (kind !== "serial") return value;
+  let start = 0;
+  while (value.startsWith("00:", start)) start += 3;
+  return value.slice(start);
+}
+
+function malformed(message: string): RequestError {
+  return new RequestError("request_malformed", message);
+}

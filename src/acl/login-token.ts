@@ -1,0 +1,338 @@
+/**
+ * Login tokens: a JWT's signature, its claims by the clock that is handed in, and the fields that
+ * it shows. No I/O but what is handed in.
+ * @module
+ */
+import {
+  compactVerify,
+  createLocalJWKSet,
+  decodeJwt,
+  decodeProtectedHeader,
+  errors,
+  importSPKI,
+  importX509,
+  type JSONWebKeySet,
+  type CryptoKey as Key,
+} from "jose";
+import * as v from "valibot";
+import { fromUtf8, hex, utf8 } from "../core/bytes.ts";
+import { DeniedError, FormatError } from "../core/errors.ts";
+import { sha256 } from "../core/x509/digest.ts";
+import { KUBERNETES_FIELDS, MAX_LEEWAY_MS, type MethodSettings } from "./auth-methods.ts";
+import type { Fields } from "./selector.ts";
+import type { Reviewed } from "./token-review.ts";
+
+/** Kubernetes' are about 1 KiB; a header line is 8 KiB at most in most servers. */
+export const MAX_LENGTH = 16 * 1024;
+
+export interface LoginToken {
+  readonly fields: Fields;
+  /**
+   * Who it is for: the subject, of a Kubernetes token with its pod; without one what the fields
+   * say.
+   */
+  readonly subject: string;
+  readonly expiresAt: Date;
+  /**
+   * Names the token whichever method takes it: issuer, audiences and `jti`. Null if it has no
+   * `jti`.
+   */
+  readonly name: string | null;
+  /** When no auth method can take it any more, whatever its leeways are. */
+  readonly deadAt: Date;
+}
+
+/** Gives the key set of an issuer; `missing` where the last one lacks a key. */
+export type GetKeySet = (missing: boolean) => Promise<JSONWebKeySet>;
+
+/** NumericDate (RFC 7519 §2). What is after the year 9999 is no date that is meant. */
+const LAST_SECOND = 253_402_300_799;
+const seconds = v.optional(v.pipe(v.number(), v.finite(), v.minValue(0), v.maxValue(LAST_SECOND)));
+const Claims = v.looseObject({
+  iss: v.optional(v.string()),
+  aud: v.optional(v.union([v.string(), v.array(v.string())])),
+  exp: seconds,
+  nbf: seconds,
+  iat: seconds,
+  jti: v.optional(v.pipe(v.string(), v.nonEmpty(), v.maxLength(512))),
+  sub: v.optional(v.unknown()),
+});
+const Kubernetes = v.looseObject({
+  "kubernetes.io": v.looseObject({
+    namespace: v.string(),
+    serviceaccount: v.looseObject({ name: v.string(), uid: v.string() }),
+    pod: v.optional(
+      v.looseObject({ name: v.optional(v.string(), ""), uid: v.optional(v.string(), "") }),
+    ),
+  }),
+});
+const Payload = v.pipe(v.string(), v.parseJson(), Claims);
+type ClaimSet = v.InferOutput<typeof Claims>;
+
+/**
+ * Checks a login token.
+ * @throws {DeniedError} `permission_denied` with what is wrong, never with anything of the token
+ * @throws {CaError} of `getKeySet`
+ */
+export async function verifyLoginToken(
+  jwt: string,
+  type: "jwt" | "kubernetes",
+  settings: MethodSettings,
+  getKeySet: GetKeySet | null,
+  now: Date,
+): Promise<LoginToken> {
+  if (jwt.length > MAX_LENGTH) throw denied("it is too long");
+  const json = v.safeParse(Payload, textIn(await verifySignature(jwt, settings, getKeySet)));
+  if (!json.success) throw denied("its claims are malformed");
+  const claims = json.output;
+  const expiresAt = requireTime(claims, settings, now);
+  if (settings.issuer !== null && claims.iss !== settings.issuer)
+    throw denied("it is of another issuer");
+  const audiences = audiencesOf(claims);
+  if (
+    settings.audiences.length > 0 &&
+    !audiences.some((audience) => settings.audiences.includes(audience))
+  )
+    throw denied("it is for another audience");
+  if (settings.once && claims.jti === undefined)
+    throw denied("it has no jti, and this auth method takes each token once");
+  const { fields, subject } =
+    type === "kubernetes" ? kubernetesLogin(claims) : mappedLogin(claims, settings);
+  return {
+    fields,
+    subject,
+    expiresAt,
+    name: nameOf(jwt, claims, audiences),
+    deadAt: deathOf(claims),
+  };
+}
+
+/**
+ * Without an issuer a token stands for itself, by the digest of what is signed: methods need not
+ * have its keys alike.
+ */
+function nameOf(jwt: string, { iss, jti }: ClaimSet, audiences: readonly string[]): string | null {
+  if (jti === undefined) return null;
+  const issuer = iss ?? { signed: hex(sha256(utf8(jwt.slice(0, jwt.lastIndexOf("."))))) };
+  return JSON.stringify([issuer, audiences.toSorted(), jti]);
+}
+
+/** Every leeway of a method is bounded. */
+function deathOf({ exp, nbf, iat }: ClaimSet): Date {
+  const end = exp === undefined ? Math.max(nbf ?? 0, iat ?? 0) * 1000 + MAX_LEEWAY_MS : exp * 1000;
+  return new Date(Math.ceil(end) + MAX_LEEWAY_MS);
+}
+
+/** How long a token that Kubernetes has reviewed and that names no end is taken for good. */
+const REVIEWED_MS = 24 * 3_600_000;
+
+/**
+ * Checks a login token that Kubernetes is to review: that it can be one, so that it is not asked
+ * about others.
+ * @param review asks Kubernetes. @throws {DeniedError} `permission_denied` @throws {CaError} of
+ * `review`
+ */
+export async function reviewLoginToken(
+  jwt: string,
+  settings: MethodSettings,
+  review: () => Promise<Reviewed>,
+  now: Date,
+): Promise<LoginToken> {
+  if (jwt.length > MAX_LENGTH) throw denied("it is too long");
+  const claims = v.safeParse(Claims, claimsOf(jwt));
+  if (!claims.success) throw denied("its claims are malformed");
+  const { exp, jti } = claims.output;
+  const expiresAt =
+    exp === undefined ? new Date(now.getTime() + REVIEWED_MS) : new Date(Math.ceil(exp * 1000));
+  if (expiresAt <= now) throw denied("it has expired");
+  if (settings.once && jti === undefined)
+    throw denied("it has no jti, and this auth method takes each token once");
+  const { name, namespace, uid, subject } = await review();
+  return {
+    fields: new Map(
+      KUBERNETES_FIELDS.map((field, i) => [field, [name, namespace, uid][i] as string]),
+    ),
+    subject,
+    expiresAt,
+    name: nameOf(jwt, claims.output, audiencesOf(claims.output)),
+    deadAt: new Date(expiresAt.getTime() + MAX_LEEWAY_MS),
+  };
+}
+
+/** The claims of a JWT whose signature somebody else checks; null if it is no JWT. */
+function claimsOf(jwt: string): unknown {
+  try {
+    return decodeJwt(jwt);
+  } catch (error) {
+    if (error instanceof errors.JOSEError || error instanceof TypeError) return null;
+    throw error;
+  }
+}
+
+function audiencesOf({ aud }: ClaimSet): readonly string[] {
+  return typeof aud === "string" ? [aud] : (aud ?? []);
+}
+
+/** Text in UTF-8, or null. */
+function textIn(bytes: Uint8Array): string | null {
+  try {
+    return fromUtf8(bytes);
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
+}
+
+/** @returns the payload */
+async function verifySignature(
+  jwt: string,
+  { algorithms, keys }: MethodSettings,
+  getKeySet: GetKeySet | null,
+): Promise<Uint8Array> {
+  const options = { algorithms: [...algorithms] };
+  try {
+    const { alg } = decodeProtectedHeader(jwt);
+    if (alg === undefined || !algorithms.includes(alg)) throw denied("its algorithm is not taken");
+    if (getKeySet === null) return await verifyByAny(jwt, alg, keys, options);
+    const verify = async (missing: boolean) =>
+      compactVerify(jwt, createLocalJWKSet(publicKeys(await getKeySet(missing))), options);
+    try {
+      return (await verify(false)).payload;
+    } catch (error) {
+      // The issuer may have a new key.
+      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
+      return (await verify(true)).payload;
+    }
+  } catch (error) {
+    // WebCrypto throws a DOMException for a key of the issuer that is none.
+    if (
+      error instanceof errors.JOSEError ||
+      error instanceof TypeError ||
+      error instanceof DOMException
+    )
+      throw denied("its signature is not by a key of the issuer");
+    throw error;
+  }
+}
+
+/**
+ * Keys without a secret part: an issuer that publishes one, or a shared secret, has no key there.
+ */
+function publicKeys({ keys }: JSONWebKeySet): JSONWebKeySet {
+  return {
+    keys: keys.filter(({ kty, d, k }) => kty !== "oct" && d === undefined && k === undefined),
+  };
+}
+
+async function verifyByAny(
+  jwt: string,
+  alg: string,
+  keys: readonly string[],
+  options: { algorithms: string[] },
+): Promise<Uint8Array> {
+  for (const pem of keys) {
+    try {
+      const key: Key = await (pem.includes("BEGIN CERTIFICATE")
+        ? importX509(pem, alg)
+        : importSPKI(pem, alg));
+      return (await compactVerify(jwt, key, options)).payload;
+    } catch {
+      // Not a key for this algorithm, or not the one that signed.
+    }
+  }
+  throw denied("its signature is not by a key of the issuer");
+}
+
+/**
+ * Consul's rules for time: a token needs one of exp, nbf and iat; what is missing follows from the
+ * others.
+ */
+function requireTime({ exp, nbf, iat }: ClaimSet, settings: MethodSettings, now: Date): Date {
+  const leeway = settings.clockLeewayMs;
+  const at = now.getTime();
+  if (exp === undefined && nbf === undefined && iat === undefined)
+    throw denied("it has none of exp, nbf and iat");
+  const expires =
+    exp === undefined
+      ? Math.max(nbf ?? 0, iat ?? 0) * 1000 + settings.expirationLeewayMs
+      : exp * 1000;
+  const begins =
+    nbf !== undefined
+      ? nbf * 1000
+      : iat !== undefined
+        ? iat * 1000
+        : expires - settings.notBeforeLeewayMs;
+  if (at >= expires + leeway) throw denied("it has expired");
+  if (at < begins - leeway || (iat !== undefined && at < iat * 1000 - leeway))
+    throw denied("it is not valid yet");
+  return new Date(expires + leeway);
+}
+
+type Presented = Pick<LoginToken, "fields" | "subject">;
+
+function kubernetesLogin(claims: ClaimSet): Presented {
+  const read = v.safeParse(Kubernetes, claims);
+  if (!read.success) throw denied("it is no token of a Kubernetes service account");
+  const { namespace, serviceaccount, pod } = read.output["kubernetes.io"];
+  const values = [serviceaccount.name, namespace, serviceaccount.uid];
+  const account = `system:serviceaccount:${namespace}:${serviceaccount.name}`;
+  return {
+    fields: new Map(KUBERNETES_FIELDS.map((name, i) => [name, values[i] as string])),
+    // Pods of one account are many, and each has a token of its own.
+    subject: pod === undefined ? account : `${account} pod ${pod.name} ${pod.uid}`,
+  };
+}
+
+function mappedLogin(claims: ClaimSet, settings: MethodSettings): Presented {
+  const fields = mappedFields(claims, settings);
+  const { iss, sub } = claims;
+  const name = typeof sub === "string" && sub !== "" ? sub : JSON.stringify([...fields]);
+  return {
+    fields,
+    subject: settings.issuer === null && iss !== undefined ? `${iss} ${name}` : name,
+  };
+}
+
+function mappedFields(claims: ClaimSet, settings: MethodSettings): Fields {
+  const fields = new Map<string, string | readonly string[]>();
+  for (const [claim, name] of settings.claims) {
+    const value = textOf(find(claims, claim));
+    if (value !== null) fields.set(`value.${name}`, value);
+  }
+  for (const [claim, name] of settings.listClaims) {
+    const found = find(claims, claim);
+    if (found === undefined) continue;
+    // Consul: a single value counts as a list of one.
+    const values = (Array.isArray(found) ? (found as readonly unknown[]) : [found]).map(textOf);
+    if (values.includes(null)) throw denied(`its claim for list.${name} is no list of texts`);
+    fields.set(`list.${name}`, values as string[]);
+  }
+  return fields;
+}
+
+function textOf(value: unknown): string | null {
+  return typeof value === "string"
+    ? value
+    : typeof value === "number" || typeof value === "boolean"
+      ? String(value)
+      : null;
+}
+
+/** A claim by its name or by a JSON pointer (RFC 6901). */
+function find(claims: ClaimSet, name: string): unknown {
+  if (!name.startsWith("/")) return Object.hasOwn(claims, name) ? claims[name] : undefined;
+  let at: unknown = claims;
+  for (const part of name.slice(1).split("/")) {
+    const key = part.replaceAll("~1", "/").replaceAll("~0", "~");
+    if (typeof at !== "object" || at === null || !Object.hasOwn(at, key)) return undefined;
+    at = (at as Record<string, unknown>)[key];
+  }
+  return at;
+}
+
+function denied(why: string): DeniedError {
+  return new DeniedError(
+    "permission_denied",
+    `Permission denied: login token is not accepted: ${why}`,
+  );
+}

@@ -1,0 +1,277 @@
+/**
+ * Logging in: from a login token to a token of our own with the identities that binding rules give
+ * it, and back.
+ * @module
+ */
+
+import type { BeforeChange, LoginRequest } from "../core/acl/access-control.ts";
+import type { NewToken } from "../core/acl/admin.ts";
+import type {
+  AuthMethod,
+  BindingRule,
+  Entry,
+  NodeIdentity,
+  ServiceIdentity,
+  Token,
+} from "../core/acl/types.ts";
+import { hex, utf8 } from "../core/bytes.ts";
+import { DeniedError, RequestError } from "../core/errors.ts";
+import type { Clock, Random } from "../core/ports/clock.ts";
+import { sha256 } from "../core/x509/digest.ts";
+import {
+  type BindingSettings,
+  type MethodSettings,
+  readBinding,
+  readSettings,
+} from "./auth-methods.ts";
+import type { Directory } from "./directory.ts";
+import type { KeySets } from "./jwks.ts";
+import { isRuleOf, originOf } from "./login-origin.ts";
+import { DEFAULT_MAX_TOKENS, LoginRoom } from "./login-quota.ts";
+import { type LoginToken, reviewLoginToken, verifyLoginToken } from "./login-token.ts";
+import { openSecret } from "./method-secrets.ts";
+import type { Fields } from "./selector.ts";
+import { MAX_DESCRIPTION } from "./token-admin.ts";
+import type { TokenReviews } from "./token-review.ts";
+import { isIdentityName, makeUuid, presentedSecret } from "./tokens.ts";
+
+export interface LoginOptions {
+  readonly directory: Directory;
+  readonly keySets: KeySets;
+  readonly reviews: Pick<TokenReviews, "review">;
+  readonly datacenter: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** How many live tokens a subject of a method may have. @default DEFAULT_MAX_TOKENS */
+  readonly maxTokens?: number | undefined;
+}
+
+/** Consul's bound for the name of an auth method; a longer one is not repeated whole. */
+const MAX_NAME = 128;
+/**
+ * Consul's `token_max_ttl` by default: how long a token lives at most if its method does not say.
+ */
+const DEFAULT_MAX_TTL_MS = 24 * 3_600_000;
+/**
+ * Consul's bounds for metadata (`metaMaxKeyPairs`, `metaKeyMaxLength`, `metaValueMaxLength` in
+ * agent/structs/structs.go).
+ */
+const [MAX_META, MAX_META_KEY, MAX_META_VALUE] = [64, 128, 512];
+
+type Identities = Pick<Token, "serviceIdentities" | "nodeIdentities">;
+
+export class Login {
+  readonly #options: LoginOptions;
+  readonly #room: LoginRoom;
+  // An entry is replaced by every change of it.
+  readonly #settings = new WeakMap<Entry<AuthMethod>, MethodSettings>();
+  readonly #bindings = new WeakMap<
+    Entry<BindingRule>,
+    { readonly of: MethodSettings; readonly binding: BindingSettings }
+  >();
+
+  constructor(options: LoginOptions) {
+    this.#options = options;
+    this.#room = new LoginRoom(
+      options.directory,
+      options.clock,
+      options.maxTokens ?? DEFAULT_MAX_TOKENS,
+    );
+  }
+
+  /**
+   * @returns the new token and its secret, which is nowhere else.
+   * @throws {DeniedError} @throws {RequestError} @throws {RateLimitedError} `login_tokens_exceeded`
+   * @throws {NotReadyError}
+   * @throws {ProviderError} if keys or a review cannot be had @throws {StoreError}
+   */
+  async login(
+    { authMethod, bearerToken, meta }: LoginRequest,
+    before?: BeforeChange,
+  ): Promise<NewToken> {
+    const { directory, clock, random } = this.#options;
+    const description = describe(meta);
+    const method = directory.authMethods.get(authMethod);
+    // Consul's text (agent/consul/acl_endpoint.go).
+    if (method === undefined)
+      throw new DeniedError(
+        "token_unknown",
+        `ACL not found: auth method ${JSON.stringify(authMethod.slice(0, MAX_NAME))} not found`,
+      );
+    const presented = await this.#present(bearerToken, method);
+    const identities = this.#bind(method, presented.fields);
+    // A token without any right would only be there to be stored.
+    if (identities.serviceIdentities.length + identities.nodeIdentities.length === 0)
+      throw denied("no binding rule matches it");
+    const login = originOf(method, presented.subject);
+    this.#room.require(method, login.subject);
+    if (this.#settingsOf(method).once) await this.#claim(presented);
+    const { name, maxTokenTtlMs } = method.value;
+    const now = clock.now();
+    const longest = now.getTime() + (maxTokenTtlMs || DEFAULT_MAX_TTL_MS);
+    const token: Token = {
+      accessorId: makeUuid(random),
+      description,
+      policies: [],
+      ...identities,
+      local: true,
+      createTime: now,
+      expirationTime: new Date(
+        maxTokenTtlMs > 0 ? longest : Math.min(longest, presented.expiresAt.getTime()),
+      ),
+      authMethod: name,
+      login,
+    };
+    return this.#insert(token, method, login.subject, before);
+  }
+
+  /**
+   * Deletes the token that a login made.
+   * @throws {DeniedError}
+   * @throws {NotReadyError}
+   * @throws {StoreError}
+   */
+  async logout(secret: string | null, before?: BeforeChange): Promise<void> {
+    const { directory } = this.#options;
+    const presented = presentedSecret(secret);
+    const entry =
+      presented === null
+        ? undefined
+        : directory.tokensByHash.get(await directory.hashSecret(presented));
+    if (entry === undefined) throw new DeniedError("token_unknown", "ACL not found");
+    // Consul's text (agent/consul/auth/token_writer.go).
+    if (entry.value.authMethod === null)
+      throw new DeniedError(
+        "permission_denied",
+        "Permission denied: token wasn't created via login",
+      );
+    const detail = {
+      "auth-method": entry.value.authMethod,
+      ...(entry.value.login && { subject: entry.value.login.subject }),
+    };
+    await directory.write(
+      [{ kind: "token", id: entry.value.accessorId, replaces: entry, content: null, detail }],
+      before,
+    );
+  }
+
+  #settingsOf(method: Entry<AuthMethod>): MethodSettings {
+    const read = this.#settings.get(method) ?? readSettings(method.value);
+    this.#settings.set(method, read);
+    return read;
+  }
+
+  #bindingOf(rule: Entry<BindingRule>, of: MethodSettings): BindingSettings {
+    const before = this.#bindings.get(rule);
+    if (before?.of === of) return before.binding;
+    const binding = readBinding(rule.value, of);
+    this.#bindings.set(rule, { of, binding });
+    return binding;
+  }
+
+  /** What a login token shows, once it is known to be good. */
+  #present(jwt: string, method: Entry<AuthMethod>): Promise<LoginToken> {
+    const { directory, keySets, reviews, clock } = this.#options;
+    const read = this.#settingsOf(method);
+    const { keySource, review, audiences } = read;
+    if (review !== null) {
+      const open = () => openSecret(method.value, review.token, directory);
+      const ask = async () => reviews.review({ ...review, token: await open() }, jwt, audiences);
+      return reviewLoginToken(jwt, read, ask, clock.now());
+    }
+    const getKeySet =
+      keySource === null ? null : (missing: boolean) => keySets.get(keySource, missing);
+    return verifyLoginToken(jwt, method.value.type, read, getKeySet, clock.now());
+  }
+
+  /** The identities that the rules of a method give to a login. */
+  #bind(method: Entry<AuthMethod>, fields: Fields): Identities {
+    const { directory, datacenter } = this.#options;
+    const services = new Map<string, ServiceIdentity>();
+    const nodes = new Map<string, NodeIdentity>();
+    for (const rule of directory.bindingRules.values()) {
+      if (!isRuleOf(rule, method)) continue;
+      const { selector, bindName } = this.#bindingOf(rule, this.#settingsOf(method));
+      if (!selector(fields)) continue;
+      const name = bindName.fill(fields);
+      if (name === null || !isIdentityName(name))
+        throw denied("a binding rule gives it no name that a service or node can have");
+      if (rule.value.bindType === "service")
+        services.set(name, { serviceName: name, datacenters: [] });
+      else nodes.set(name, { nodeName: name, datacenter });
+    }
+    return { serviceIdentities: [...services.values()], nodeIdentities: [...nodes.values()] };
+  }
+
+  /**
+   * Takes a login token that counts once.
+   * @throws {DeniedError} the second time
+   * @throws {StoreError}
+   */
+  async #claim({ name, deadAt }: LoginToken): Promise<void> {
+    if (name === null) return;
+    if (!(await this.#options.directory.claim(hex(sha256(utf8(name))), deadAt)))
+      throw denied("it was used before");
+  }
+
+  /** Writes a token, unless others that were written before leave it no room. */
+  async #insert(
+    token: Token,
+    method: Entry<AuthMethod>,
+    subject: string,
+    before: BeforeChange | undefined,
+  ): Promise<NewToken> {
+    const { directory, random } = this.#options;
+    this.#room.require(method, subject);
+    const [secret, id] = [makeUuid(random), token.accessorId];
+    const key = await directory.hashSecret(secret);
+    const detail = { "auth-method": method.value.name, subject };
+    await directory.write(
+      [{ kind: "token", id, replaces: null, content: token, key, detail }],
+      before,
+    );
+    const entry = directory.tokens.get(id);
+    if (entry === undefined)
+      return {
+        token: {
+          value: token,
+          version: 1,
+          createIndex: directory.index,
+          modifyIndex: directory.index,
+        },
+        secret,
+      };
+    const refusal = this.#room.refusal(method, subject, entry);
+    if (refusal === null) return { token: entry, secret };
+    await directory.write([{ kind: "token", id, replaces: entry, content: null, detail }], before);
+    throw refusal;
+  }
+}
+
+/** What a token shows of a login. @throws {RequestError} `request_malformed` */
+function describe(meta: Readonly<Record<string, string>>): string {
+  const entries = Object.entries(meta);
+  if (entries.length > MAX_META)
+    throw malformed(`Meta has ${entries.length} entries, at most ${MAX_META} are allowed`);
+  for (const [key, value] of entries) {
+    if (key === "" || key.length > MAX_META_KEY)
+      throw malformed(`Meta has a key of 0 or more than ${MAX_META_KEY} characters`);
+    if (value.length > MAX_META_VALUE)
+      throw malformed(`Meta has a value of more than ${MAX_META_VALUE} characters`);
+  }
+  const description = `token created via login${entries.length === 0 ? "" : `: ${JSON.stringify(meta)}`}`;
+  if (description.length > MAX_DESCRIPTION)
+    throw malformed(`Meta has more than ${MAX_DESCRIPTION} characters as a whole`);
+  return description;
+}
+
+function malformed(message: string): RequestError {
+  return new RequestError("request_malformed", `Cannot log in: ${message}`);
+}
+
+function denied(why: string): DeniedError {
+  return new DeniedError(
+    "permission_denied",
+    `Permission denied: login token is not accepted: ${why}`,
+  );
+}

@@ -1,0 +1,177 @@
+/**
+ * The stored form of access control's records: JSON under a MAC over the record's kind, id, version
+ * and key, so that anyone who can write the store can neither make a record nor change one, nor put
+ * one in another's place. That it does not delete records either, nor put back an older one, is the
+ * business of the set document (record-set.ts).
+ * @module
+ */
+import * as v from "valibot";
+import type {
+  AuthMethod,
+  BindingRule,
+  Bootstrap,
+  Denial,
+  Policy,
+  Token,
+  Tombstone,
+} from "../core/acl/types.ts";
+import { utf8 } from "../core/bytes.ts";
+import type { RecordKind, StoredRecord } from "../core/ports/record-store.ts";
+import type { AccessKey } from "./access-key.ts";
+
+/**
+ * What a kind of record holds. The access key is no such record: it is sealed, and read before all
+ * others.
+ */
+export interface Contents {
+  bootstrap: Bootstrap;
+  token: Token;
+  policy: Policy;
+  "auth-method": AuthMethod;
+  "binding-rule": BindingRule;
+  denial: Denial;
+  tombstone: Tombstone;
+}
+export type ContentKind = keyof Contents;
+
+const texts = v.array(v.string());
+const instant = v.pipe(
+  v.string(),
+  v.isoTimestamp(),
+  v.transform((text) => new Date(text)),
+);
+
+const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[K]> } = {
+  bootstrap: v.strictObject({ accessorId: v.string() }),
+  token: v.strictObject({
+    accessorId: v.string(),
+    description: v.string(),
+    policies: texts,
+    serviceIdentities: v.array(v.strictObject({ serviceName: v.string(), datacenters: texts })),
+    nodeIdentities: v.array(v.strictObject({ nodeName: v.string(), datacenter: v.string() })),
+    local: v.boolean(),
+    createTime: instant,
+    expirationTime: v.nullable(instant),
+    authMethod: v.nullable(v.string()),
+    login: v.optional(
+      v.strictObject({
+        methodId: v.nullable(v.string()),
+        methodVersion: v.number(),
+        subject: v.string(),
+      }),
+    ),
+  }),
+  policy: v.strictObject({
+    id: v.string(),
+    name: v.string(),
+    description: v.string(),
+    rules: v.string(),
+    datacenters: texts,
+  }),
+  "auth-method": v.strictObject({
+    name: v.string(),
+    id: v.optional(v.string()),
+    type: v.picklist(["jwt", "kubernetes"]),
+    displayName: v.string(),
+    description: v.string(),
+    maxTokenTtlMs: v.number(),
+    config: v.record(v.string(), v.unknown()),
+  }),
+  "binding-rule": v.strictObject({
+    id: v.string(),
+    description: v.string(),
+    authMethod: v.string(),
+    bindType: v.picklist(["service", "node"]),
+    bindName: v.string(),
+    selector: v.string(),
+  }),
+  denial: v.strictObject({
+    id: v.string(),
+    kind: v.picklist(["spiffe-id", "key-id", "serial"]),
+    value: v.string(),
+    reason: v.string(),
+    createTime: instant,
+    expirationTime: instant,
+  }),
+  tombstone: v.strictObject({
+    kind: v.picklist(["token", "policy", "auth-method", "binding-rule", "denial"]),
+    id: v.string(),
+    version: v.number(),
+    expirationTime: instant,
+  }),
+};
+
+/**
+ * Every schema of a record that this code reads, the oldest first. A newer one is written only once
+ * every live replica reads it: the first one until the CA document has an access part
+ * (`CaState.access`), which never goes away again.
+ */
+export const RECORD_SCHEMAS = [1, 2] as const;
+export type RecordSchema = (typeof RECORD_SCHEMAS)[number];
+
+/**
+ * What the second schema adds to each kind: left out of what is written in the first one, and
+ * optional when it is read.
+ */
+const ADDED_IN_2: { readonly [K in ContentKind]: readonly (keyof Contents[K])[] } = {
+  bootstrap: [],
+  token: ["login"],
+  policy: [],
+  "auth-method": ["id"],
+  "binding-rule": [],
+  denial: [],
+  tombstone: [],
+};
+
+const Document = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.strictObject({ schema: v.picklist(RECORD_SCHEMAS), body: v.string(), mac: v.string() }),
+);
+const Json = v.pipe(v.string(), v.parseJson());
+
+/** What a record is, as its MAC covers it. */
+export interface Identity {
+  readonly kind: RecordKind;
+  readonly id: string;
+  readonly version: number;
+  readonly key: string | null;
+}
+
+/**
+ * The document of a record that is to be written.
+ * @param schema the newest one that every live replica reads.
+ */
+export async function encodeRecord<K extends ContentKind>(
+  identity: Identity & { readonly kind: K },
+  content: Contents[K],
+  key: AccessKey,
+  schema: RecordSchema = RECORD_SCHEMAS[0],
+): Promise<string> {
+  const added: readonly PropertyKey[] = schema < 2 ? ADDED_IN_2[identity.kind] : [];
+  const body = JSON.stringify(
+    Object.fromEntries(Object.entries(content).filter(([name]) => !added.includes(name))),
+  );
+  const mac = await key.mac(macInput(schema, identity, body));
+  return JSON.stringify({ schema, body, mac } satisfies v.InferOutput<typeof Document>);
+}
+
+/**
+ * What a stored record holds; null if its MAC is wrong, or if it has no schema that is known here.
+ */
+export async function decodeRecord<K extends ContentKind>(
+  record: StoredRecord & { readonly kind: K },
+  key: AccessKey,
+): Promise<Contents[K] | null> {
+  const document = v.safeParse(Document, record.document);
+  if (!document.success) return null;
+  const { schema, body, mac } = document.output;
+  if (!(await key.verifyMac(macInput(schema, record, body), mac))) return null;
+  const json = v.safeParse(Json, body);
+  const content = json.success ? v.safeParse(SCHEMAS[record.kind], json.output) : json;
+  return content.success ? (content.output as Contents[K]) : null;
+}
+
+function macInput(schema: RecordSchema, { kind, id, version, key }: Identity, body: string) {
+  return utf8(JSON.stringify(["meshca access", schema, kind, id, version, key, body]));
+}

@@ -1,0 +1,127 @@
+/**
+ * Renewal by the certificate itself: a JWT signed with a leaf's key, which brings the leaf along
+ * (RFC 7515 §4.1.6, `x5c`) and names the request that it is for. Nothing but the CA's state is
+ * needed to check it, so that it works at the edge, behind any proxy and while the store is away; a
+ * replay gives a certificate for the same key again.
+ * @module
+ */
+import { compactVerify, decodeProtectedHeader, errors, importSPKI } from "jose";
+import * as v from "valibot";
+import { fromBase64, fromUtf8 } from "../core/bytes.ts";
+import { denied } from "../core/ca/renewal-check.ts";
+import { FormatError } from "../core/errors.ts";
+import { writePem } from "../core/pem.ts";
+import type { RenewalToken } from "../core/ports/renewal-token.ts";
+import { type Certificate, readCertificate } from "../core/x509/certificate.ts";
+import type { PublicKeyInfo } from "../core/x509/keys.ts";
+
+/** A leaf with a chain of 16 KiB (design §8, invariant 8) in base64 twice over, and the claims. */
+const MAX_LENGTH = 48 * 1024;
+/** More certificates than a chain within its bounds has. Only the first of them is read. */
+const MAX_CHAIN = 32;
+/** How old a proof may be, and how far clocks may be apart, in seconds. */
+const [MAX_AGE, LEEWAY] = [300, 30];
+
+/**
+ * The algorithms that a key of a kind can sign with (RFC 7518 §3.1, RFC 8037 §3.1), by type and
+ * bits.
+ */
+const ALGORITHMS: Readonly<Record<string, readonly string[]>> = {
+  "ec 256": ["ES256"],
+  "ec 384": ["ES384"],
+  "ec 521": ["ES512"],
+  rsa: ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"],
+  ed25519: ["EdDSA", "Ed25519"],
+};
+
+const Header = v.object({
+  alg: v.string(),
+  x5c: v.pipe(v.array(v.string()), v.minLength(1), v.maxLength(MAX_CHAIN)),
+});
+const Claims = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.looseObject({
+    aud: v.union([v.string(), v.array(v.string())]),
+    iat: v.pipe(v.number(), v.finite()),
+    exp: v.optional(v.pipe(v.number(), v.finite())),
+    csr: v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/)),
+  }),
+);
+
+/**
+ * Reads a proof. Of the certificates in it only the leaf is read: what stands above it is known to
+ * the CA.
+ * @throws {DeniedError} `permission_denied`
+ */
+export function readRenewalToken(jwt: string): RenewalToken {
+  if (jwt.length > MAX_LENGTH) throw denied("the proof is too long");
+  const { alg, x5c } = readHeader(jwt);
+  const leaf = certificateOf(x5c[0] as string);
+  const allowed = ALGORITHMS[kindOf(leaf.key)] ?? [];
+  if (!allowed.includes(alg)) throw denied(`a key of this kind signs with ${allowed.join(" or ")}`);
+  return { leaf, verify: (audience, now) => verify(jwt, leaf, alg, audience, now) };
+}
+
+async function verify(
+  jwt: string,
+  leaf: Certificate,
+  alg: string,
+  audience: string,
+  now: Date,
+): Promise<string> {
+  const payload = await payloadOf(jwt, leaf, alg);
+  const claims = v.safeParse(Claims, payload);
+  if (!claims.success)
+    throw denied(
+      "the proof must have the claims aud, iat and csr, the SHA-256 of the request's DER in base64url",
+    );
+  const { aud, iat, exp, csr } = claims.output;
+  const at = now.getTime() / 1000;
+  if (![aud].flat().includes(audience))
+    throw denied(`the proof is for another audience than ${audience}`);
+  if (iat > at + LEEWAY) throw denied("the proof is from the future");
+  if (iat + MAX_AGE + LEEWAY < at || (exp !== undefined && exp + LEEWAY < at))
+    throw denied("the proof is more than 5 minutes old");
+  return csr;
+}
+
+function readHeader(jwt: string): v.InferOutput<typeof Header> {
+  try {
+    const header = v.safeParse(Header, decodeProtectedHeader(jwt));
+    if (header.success) return header.output;
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+  }
+  throw denied("the proof must be a JWT with the leaf in x5c");
+}
+
+function certificateOf(text: string): Certificate {
+  try {
+    const der = fromBase64(text);
+    if (der !== null) return readCertificate(der);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+  }
+  throw denied("x5c must hold certificates, DER in base64");
+}
+
+async function payloadOf(jwt: string, leaf: Certificate, alg: string): Promise<string> {
+  try {
+    const key = await importSPKI(writePem("PUBLIC KEY", leaf.key.spki), alg);
+    return fromUtf8((await compactVerify(jwt, key, { algorithms: [alg] })).payload);
+  } catch (error) {
+    if (
+      error instanceof errors.JOSEError ||
+      error instanceof TypeError ||
+      error instanceof DOMException ||
+      error instanceof FormatError
+    )
+      throw denied("the proof is not signed with the leaf's key");
+    throw error;
+  }
+}
+
+function kindOf({ type, bits }: PublicKeyInfo): string {
+  return type === "ec" ? `ec ${bits}` : type;
+}

@@ -1,0 +1,126 @@
+/**
+ * The part of the composition root that starts a CA behind a server that listens already: what is
+ * answered before it is ready, and how it waits for a store that does not answer.
+ * @module
+ */
+
+import { isLoopback, type Settings } from "../config/settings.ts";
+import { NotReadyError, StoreError } from "../core/errors.ts";
+import { isLocal } from "../http/caller.ts";
+import { compose, type Meshca, type Platform, type RequestEnvironment } from "./process.ts";
+import type { ReadServerCertificate } from "./report.ts";
+
+/**
+ * How long after a failed attempt the store is asked again, in milliseconds: from the first number
+ * up to the second.
+ */
+const [FIRST_RETRY_MS, LAST_RETRY_MS] = [250, 3000];
+/** What Retry-After says, in seconds. */
+const RETRY_AFTER = 3;
+
+/**
+ * The answer between the first moment at which a server listens, and the one at which the start
+ * begins.
+ */
+export function notYet(): Response {
+  const headers = { "Retry-After": String(RETRY_AFTER), "X-Request-Id": crypto.randomUUID() };
+  return new Response("The CA is not ready: starting\n", { status: 503, headers });
+}
+
+/** A CA that is being started. */
+export class Start {
+  readonly #settings: Settings;
+  readonly #platform: Platform;
+  readonly #serverCertificate: ReadServerCertificate;
+  #meshca: Meshca | null = null;
+  /** What is waited for, or null. */
+  #reason: string | null = null;
+
+  constructor(settings: Settings, platform: Platform, serverCertificate: ReadServerCertificate) {
+    this.#serverCertificate = serverCertificate;
+    this.#settings = settings;
+    this.#platform = platform;
+  }
+
+  /** Answers by the CA once it is ready. Before that `/healthz` is 200 and everything else 503. */
+  fetch(request: Request, environment: RequestEnvironment): Response | Promise<Response> {
+    return this.#meshca?.fetch(request, environment) ?? this.#unavailable(request, environment);
+  }
+
+  /**
+   * Makes the CA ready. A Redis that does not answer is waited for, unless this replica has a
+   * last-seen state of it.
+   * @param prepare the last step before requests reach the CA.
+   * @throws {CaError} if it cannot start like this, or if `signal` fires first
+   */
+  async run(prepare: (meshca: Meshca) => Promise<void>, signal: AbortSignal): Promise<Meshca> {
+    const { clock, random, log } = this.#platform;
+    for (let wait = FIRST_RETRY_MS; !signal.aborted; wait = Math.min(LAST_RETRY_MS, 2 * wait))
+      try {
+        const meshca = await this.#attempt(prepare, signal);
+        if (this.#reason !== null) log.info("The store answers");
+        this.#meshca = meshca;
+        return meshca;
+      } catch (error) {
+        if (
+          this.#settings.store.kind !== "redis" ||
+          !(error instanceof StoreError) ||
+          error.code !== "store_unavailable"
+        )
+          throw error;
+        if (this.#reason !== error.message)
+          log.warn(
+            "Waiting for the store: nothing is served until it answers, since this replica has not seen a state of it",
+            {
+              reason: error.message,
+            },
+          );
+        this.#reason = error.message;
+        await clock.sleep(wait * (1 + random.fraction() / 4), signal);
+      }
+    throw new NotReadyError("closing", "Stopped before the CA was ready");
+  }
+
+  async #attempt(prepare: (meshca: Meshca) => Promise<void>, signal: AbortSignal): Promise<Meshca> {
+    const meshca = await compose(this.#settings, this.#platform, this.#serverCertificate);
+    // A start that waits for the state that another replica makes ends with the process.
+    const drain = () => meshca.drain();
+    signal.addEventListener("abort", drain, { once: true });
+    try {
+      await meshca.start();
+      await prepare(meshca);
+      return meshca;
+    } catch (error) {
+      await meshca.close();
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", drain);
+    }
+  }
+
+  #unavailable(request: Request, environment: RequestEnvironment): Response {
+    const headers = {
+      "Content-Type": "text/plain; charset=utf-8",
+      "X-Content-Type-Options": "nosniff",
+      "Cache-Control": "no-store",
+      "X-Request-Id": crypto.randomUUID(),
+    };
+    const answer = (status: number, text: string, more: Readonly<Record<string, string>> = {}) =>
+      new Response(request.method === "HEAD" ? null : text, {
+        status,
+        headers: { ...headers, ...more },
+      });
+    const isRead = request.method === "GET" || request.method === "HEAD";
+    // HTTP/1.0 without a Host has a path only on some runtimes.
+    const url = request.url.startsWith("/") ? `http://localhost${request.url}` : request.url;
+    if (isRead && URL.canParse(url) && new URL(url).pathname === "/healthz")
+      return answer(200, "ok\n");
+    // Which store is waited for, and why it does not answer, is for callers on this machine.
+    const { acl, plainHttp, listen } = this.#settings;
+    const serving = { loopbackOnly: isLoopback(listen.host), behindProxy: plainHttp !== null };
+    const mayKnow = acl === "off" || isLocal(request, environment, serving);
+    const reason =
+      mayKnow && this.#reason !== null ? `waiting for the store: ${this.#reason}` : "starting";
+    return answer(503, `The CA is not ready: ${reason}\n`, { "Retry-After": String(RETRY_AFTER) });
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * The one document that is the CA: its configuration, its roots and its sealed keys. All that must
+ * change together is in here, so that a change is one commit.
+ * @module
+ */
+import type { Certificate } from "./x509/certificate.ts";
+
+/**
+ * The newest schema that this code reads and writes. A change of what is stored makes it grow, with
+ * an upcast in the codec.
+ */
+export const SCHEMA = 3;
+
+/**
+ * Every schema that this code reads, the oldest first. An older one is still written while a
+ * replica is alive that reads no newer one.
+ * - 1: configuration, roots, provider.
+ * - 2: and `ancestors`.
+ * - 3: and `leafIssuers` of each root, and `access`.
+ */
+export const SCHEMAS = [1, 2, SCHEMA] as const;
+
+export type Schema = (typeof SCHEMAS)[number];
+
+/**
+ * So many ancestors a state names: more changes than an operator makes between two looks of a
+ * replica at the store.
+ */
+export const MAX_ANCESTORS = 64;
+
+/**
+ * A provider's configuration as an operator wrote it: any keys, secret values replaced by HIDDEN.
+ */
+export type ConfigMap = Readonly<Record<string, unknown>>;
+
+/** What stands in a configuration for a secret that is kept sealed. */
+export const HIDDEN = "hidden";
+
+/**
+ * What a provider keeps. Every value that is secret is sealed text (ports/sealer.ts); the manager never
+ * looks inside.
+ */
+export type ProviderState = Readonly<Record<string, string>>;
+
+export interface CaConfig {
+  /** The provider's wire name. */
+  readonly provider: string;
+  /** Null where the operator sent none. */
+  readonly config: ConfigMap | null;
+  /** As last sent; it has no effect on later changes. */
+  readonly forceWithoutCrossSigning: boolean;
+  readonly createIndex: number;
+  readonly modifyIndex: number;
+}
+
+/** A certificate by whose key this cluster signed leaves. */
+export interface LeafIssuer {
+  readonly certificate: Certificate;
+  /** The certificate's subject key identifier in colon hex. */
+  readonly keyId: string;
+  /**
+   * Until when a leaf signed by it can be alive, by the store's clock; null while it signs leaves.
+   */
+  readonly leavesUntil: Date | null;
+}
+
+/**
+ * What the CA document records about access control, so that it is protected by the document's MAC
+ * and rollback detection.
+ */
+export interface AccessRecord {
+  /** The id of the key under which the records of access control have their MAC. */
+  readonly keyId: string;
+  /** The accessor ID of the first management token; null before there was one. */
+  readonly bootstrapAccessorId: string | null;
+}
+
+export type RootStatus = "active" | "retired";
+
+export interface RootEntry {
+  /** SHA-1 of the DER in colon hex. */
+  readonly id: string;
+  readonly name: string;
+  readonly certificate: Certificate;
+  /**
+   * Cross-signed certificates. Of the active root: all that a leaf's holder sends along, in path
+   * order. Of a retired one: those of its own key, which later rotations build paths from.
+   */
+  readonly intermediates: readonly Certificate[];
+  readonly status: RootStatus;
+  /** Since when it has this status, by the store's clock. */
+  readonly since: Date;
+  /** When it was retired last, by the store's clock; null while active. */
+  readonly rotatedOutAt: Date | null;
+  /** Left by force: what trusts it alone does not verify new leaves, and its key is gone. */
+  readonly forcedOut: boolean;
+  /** Key identifier of what signs leaves under this root, in colon hex. */
+  readonly signingKeyId: string;
+  /**
+   * The certificates by which this cluster signed leaves under this root, the latest first, until
+   * no leaf of them can be alive: the root itself or an intermediate. Never one that was certified
+   * for somebody else.
+   */
+  readonly leafIssuers: readonly LeafIssuer[];
+  /** The largest LeafCertTTL in force since it first was active, in milliseconds. */
+  readonly leafTtlMaxMs: number;
+  readonly externalTrustDomain: string;
+  readonly createIndex: number;
+  readonly modifyIndex: number;
+}
+
+/** All that is needed to open a provider again. */
+export interface ProviderRecord {
+  readonly provider: string;
+  readonly config: ConfigMap | null;
+  readonly state: ProviderState;
+}
+
+export interface CaState {
+  /** The schema that it is stored in. */
+  readonly schema: Schema;
+  readonly clusterId: string;
+  /**
+   * 128 random bits in hex: names this state even where an index exists twice after lost writes.
+   */
+  readonly commitId: string;
+  /** Grows by one with every commit; ModifyIndex on the wire. */
+  readonly index: number;
+  /**
+   * Commit ids of the states that it came from, the latest first, at most MAX_ANCESTORS: anyone who
+   * has seen one of them knows that nothing was lost since. Empty in schema 1.
+   */
+  readonly ancestors: readonly string[];
+  /** Null before access control wrote it, and in schemas below 3. */
+  readonly access: AccessRecord | null;
+  readonly config: CaConfig;
+  readonly roots: readonly RootEntry[];
+  readonly provider: {
+    readonly active: ProviderState;
+    /** By root ID: the keys of retired roots, until their roots are pruned. */
+    readonly retired: Readonly<Record<string, ProviderRecord>>;
+  };
+}
+
+/** The active root. @throws {TypeError} when there is none, which no committed state allows. */
+export function activeRoot(state: CaState): RootEntry {
+  const active = state.roots.find((root) => root.status === "active");
+  if (active === undefined) throw new TypeError("State has no active root");
+  return active;
+}
+
+/** The oldest schema that holds all of a state that must not be lost. */
+export function leastSchema({ access }: CaState): Schema {
+  return access === null ? SCHEMAS[0] : 3;
+}

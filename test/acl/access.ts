@@ -1,0 +1,133 @@
+/**
+ * Access control in one process over the memory store: the real directory, sealer and authorizer.
+ * @module
+ */
+
+import { createDirectory, type Directory, type DirectoryMemory } from "../../src/acl/directory.ts";
+import type { RecordSchema } from "../../src/acl/records.ts";
+import { type AuthorizerOptions, createAuthorizer } from "../../src/acl/token-authorizer.ts";
+import { makeUuid } from "../../src/acl/tokens.ts";
+import type { Authorizer } from "../../src/core/acl/authorizer.ts";
+import type { Policy, Token } from "../../src/core/acl/types.ts";
+import type { AccessRecollection } from "../../src/core/ports/last-seen.ts";
+import type { Log } from "../../src/core/ports/log.ts";
+import type { AccessStore } from "../../src/core/ports/record-store.ts";
+import type { Sealer } from "../../src/core/ports/sealer.ts";
+import type { AccessRecord } from "../../src/core/state.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import { createCodec } from "../../src/store/codec.ts";
+import { createMemoryBackend } from "../../src/store/memory/store.ts";
+import { silentLog } from "../fakes/ca.ts";
+import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts";
+
+export const CLUSTER = "0f0f0f0f-1111-2222-3333-444444444444";
+
+export interface TestAccess {
+  readonly store: AccessStore;
+  readonly clock: FakeClock;
+  readonly sealer: Sealer;
+  readonly directory: Directory;
+  readonly authorizer: Authorizer;
+  /** Another replica over the same store. */
+  replica(options?: ReplicaOptions): Promise<Directory>;
+  /** Says in the CA document that the set document is required from now on. */
+  require(): Promise<void>;
+  addPolicy(rules: string, more?: Partial<Policy>): Promise<Policy>;
+  /** @returns the token and its secret. */
+  addToken(more?: Partial<Token>): Promise<{ token: Token; secret: string }>;
+}
+
+export interface ReplicaOptions {
+  readonly sealer?: Sealer;
+  readonly store?: AccessStore;
+  readonly memory?: DirectoryMemory;
+  readonly recollection?: AccessRecollection;
+  readonly log?: Log;
+}
+
+export async function createTestAccess(
+  options: Partial<Pick<AuthorizerOptions, "defaultPolicy" | "maxStalenessMs">> & {
+    keks?: string;
+    store?: AccessStore;
+    clock?: FakeClock;
+    /** @default the newest */
+    recordSchema?: RecordSchema;
+  } = {},
+): Promise<TestAccess> {
+  const clock = options.clock ?? createFakeClock();
+  const sealer = createSealer(await readKeks(options.keks ?? makeKek()));
+  const store =
+    options.store ?? createMemoryBackend(clock).open(createCodec(sealer), "test").access;
+  /** What the CA document says of access control. */
+  let trust: AccessRecord | null = null;
+  const replica: TestAccess["replica"] = async (other = {}) => {
+    const made = createDirectory({
+      store: other.store ?? store,
+      sealer: other.sealer ?? sealer,
+      clusterId: () => CLUSTER,
+      recordSchema: () => options.recordSchema ?? 2,
+      clock,
+      random: systemRandom,
+      log: other.log ?? silentLog,
+      memory: other.memory,
+      recollection: other.recollection ?? null,
+      address: "127.0.0.1:8500",
+      trust: () => trust,
+      record: async (next) => {
+        trust = next;
+      },
+    });
+    await made.start();
+    return made;
+  };
+  const directory = await replica();
+  const authorizer = createAuthorizer({
+    directory,
+    defaultPolicy: options.defaultPolicy ?? "deny",
+    datacenter: "dc1",
+    clock,
+    random: systemRandom,
+    maxStalenessMs: options.maxStalenessMs ?? null,
+  });
+  return {
+    store,
+    clock,
+    sealer,
+    directory,
+    authorizer,
+    replica,
+    async require() {
+      await directory.seal();
+      trust = { keyId: directory.keyId ?? "", bootstrapAccessorId: null };
+    },
+    async addPolicy(rules, more = {}) {
+      const id = makeUuid(systemRandom);
+      const policy: Policy = { id, name: id, description: "", rules, datacenters: [], ...more };
+      await directory.write([
+        { kind: "policy", id, replaces: null, content: policy, key: policy.name },
+      ]);
+      return policy;
+    },
+    async addToken(more = {}) {
+      const [accessorId, secret] = [makeUuid(systemRandom), makeUuid(systemRandom)];
+      const token: Token = {
+        accessorId,
+        description: "",
+        policies: [],
+        serviceIdentities: [],
+        nodeIdentities: [],
+        local: false,
+        createTime: clock.now(),
+        expirationTime: null,
+        authMethod: null,
+        ...more,
+      };
+      const key = await directory.hashSecret(secret);
+      await directory.write([
+        { kind: "token", id: token.accessorId, replaces: null, content: token, key },
+      ]);
+      return { token, secret };
+    },
+  };
+}

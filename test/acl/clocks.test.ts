@@ -1,0 +1,113 @@
+/**
+ * What becomes of access control while a clock is wrong: rights end by the clock, and nothing is
+ * deleted by it alone.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { beforeEach, describe, it } from "node:test";
+import { createAdministration } from "../../src/acl/admin.ts";
+import type { Administration, LeafSubject } from "../../src/core/acl/admin.ts";
+import { DeletionClock } from "../../src/core/ca/deletion-clock.ts";
+import { createMemoryLooks } from "../../src/store/looks.ts";
+import { systemRandom } from "../fakes/clock.ts";
+import { createTestAccess, type TestAccess } from "./access.ts";
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+/** An eighth of the default LeafCertTTL. */
+const SPAN = 9 * HOUR;
+const ID = "spiffe://0f0f0f0f-1111-2222-3333-444444444444.consul/ns/default/dc/dc1/svc/web";
+const SUBJECT: LeafSubject = { spiffeId: ID, keys: [], subjectKeyId: null, serial: null };
+const SCOPE = { trustDomain: "0f0f0f0f-1111-2222-3333-444444444444.consul", datacenter: "dc1" };
+
+describe("records whose time seems to be over", () => {
+  let access: TestAccess;
+  let admin: Administration;
+  let looks: DeletionClock;
+
+  beforeEach(async () => {
+    access = await createTestAccess();
+    const { directory, clock } = access;
+    admin = createAdministration({
+      directory,
+      clock,
+      random: systemRandom,
+      keySets: { check() {} },
+      reviews: { check() {} },
+      leaves: { scope: () => SCOPE, horizonMs: () => HOUR },
+    });
+    looks = new DeletionClock({ now: async () => clock.now() }, createMemoryLooks(), clock);
+  });
+
+  /** What the leader does each minute. @returns how much it deleted. */
+  const collect = async () =>
+    admin.collect((await looks.look({ deadlines: [], spanMs: SPAN })).confirmed(SPAN));
+  const live = async (ms: number) => {
+    let deleted = 0;
+    for (let left = ms; left > 0; left -= 600_000) {
+      access.clock.advance(Math.min(left, 600_000));
+      deleted += await collect();
+    }
+    return deleted;
+  };
+  const inAnHour = () => new Date(access.clock.now().getTime() + HOUR);
+  const allowed = async (secret: string) =>
+    (async () => access.authorizer.authorize(secret))().then(
+      () => true,
+      () => false,
+    );
+
+  it("a token is refused by a clock that is past its end, and good again when the clock is right", async () => {
+    const { secret } = await access.addToken({ expirationTime: inAnHour() });
+    await collect();
+    access.clock.jump(7 * DAY);
+    assert.equal(await live(600_000), 0);
+    assert.equal(await allowed(secret), false);
+    access.clock.jump(-7 * DAY);
+    await collect();
+    assert.equal(await allowed(secret), true);
+    assert.equal(await live(HOUR + SPAN - 1_200_000), 0);
+    assert.equal(await allowed(secret), false);
+    assert.equal(await live(HOUR), 1);
+    assert.equal(access.directory.tokens.size, 0);
+  });
+
+  it("a denial goes on denying while a clock is ahead, and afterwards, until its end is confirmed", async () => {
+    await admin.deny({ kind: "spiffe-id", value: ID, reason: "stolen" });
+    await collect();
+    access.clock.jump(7 * DAY);
+    await live(600_000);
+    assert.equal(admin.denialOf(SUBJECT)?.reason, "stolen");
+    access.clock.jump(-7 * DAY);
+    assert.equal(await live(HOUR + SPAN - 1_200_000), 0);
+    assert.equal(admin.denialOf(SUBJECT)?.reason, "stolen");
+    assert.equal(await live(HOUR), 1);
+    assert.equal(admin.denialOf(SUBJECT), null);
+  });
+
+  it("what was claimed once cannot be claimed again because a clock was ahead", async () => {
+    const { directory } = access;
+    assert.equal(
+      await directory.claim("a jti", new Date(access.clock.now().getTime() + HOUR)),
+      true,
+    );
+    await collect();
+    access.clock.jump(7 * DAY);
+    await live(600_000);
+    assert.equal(
+      await directory.claim("a jti", new Date(access.clock.now().getTime() + HOUR)),
+      false,
+    );
+    access.clock.jump(-7 * DAY);
+    await live(600_000);
+    assert.equal(
+      await directory.claim("a jti", new Date(access.clock.now().getTime() + HOUR)),
+      false,
+    );
+    await live(2 * HOUR + SPAN);
+    assert.equal(
+      await directory.claim("a jti", new Date(access.clock.now().getTime() + HOUR)),
+      true,
+    );
+  });
+});

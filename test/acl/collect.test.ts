@@ -1,0 +1,101 @@
+/**
+ * What the replica that leads deletes of access control, as it is composed: by looks at the store's
+ * clock.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { beforeEach, describe, it } from "node:test";
+import { type Access, createAccess, createAccessMemory } from "../../src/compose/access.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { createCodec } from "../../src/store/codec.ts";
+import { createTestCa, serviceUri, type TestCa } from "../fakes/ca.ts";
+import { systemRandom } from "../fakes/clock.ts";
+import { testPlatform, testSettings } from "../redis/replica.ts";
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+/** What a denial lasts at least: the default LeafCertTTL. */
+const LIFE = 72 * HOUR;
+/** An eighth of that. */
+const SPAN = 9 * HOUR;
+
+describe("collect()", () => {
+  let ca: TestCa;
+  let access: Access;
+
+  beforeEach(async () => {
+    ca = await createTestCa();
+    const { backend, clock, sealer, manager } = ca;
+    const ports = backend.open(createCodec(sealer), "test");
+    access = createAccess(testSettings(0), "deny", DEFAULT_POLICY, {
+      ...testPlatform(clock, new Map()),
+      store: ports.access,
+      sealer,
+      manager,
+      audit: null,
+      recollection: null,
+      self: { address: "test" },
+      memory: createAccessMemory(systemRandom),
+    });
+    await access.start();
+  });
+
+  const deny = () =>
+    access.access.administration.deny({
+      kind: "spiffe-id",
+      value: serviceUri(ca.manager, "web"),
+      reason: "",
+    });
+  const live = async (ms: number) => {
+    for (let left = ms; left > 0; left -= HOUR / 4) {
+      ca.clock.advance(Math.min(left, HOUR / 4));
+      await access.collect();
+    }
+  };
+  const denials = () => access.access.administration.denials().length;
+
+  it("collect() deletes a denial an eighth of a leaf life after its end, and not by a clock that is ahead for a moment", async () => {
+    const { value } = await deny();
+    await access.collect();
+    ca.clock.jump(30 * DAY);
+    await live(HOUR);
+    ca.clock.jump(-30 * DAY);
+    await live(value.expirationTime.getTime() - ca.clock.now().getTime() + SPAN - HOUR / 4);
+    assert.equal(denials(), 1);
+    await live(HOUR);
+    assert.equal(denials(), 0);
+  });
+
+  it("deny() counts from the store's clock where the replica's own is behind it", async () => {
+    const { manager, backend, sealer, clock } = await createTestCa({
+      replicas: { announce: async () => [], leave: async () => undefined },
+      store: {
+        ...ca.backend.open(createCodec(ca.sealer), "test").store,
+        now: async () => new Date(ca.clock.now().getTime() + 7 * DAY),
+      },
+      backend: ca.backend,
+      clock: ca.clock,
+      sealer: ca.sealer,
+      started: false,
+    });
+    await manager.refresh();
+    await manager.heartbeat();
+    const behind = createAccess(testSettings(0), "deny", DEFAULT_POLICY, {
+      ...testPlatform(clock, new Map()),
+      store: backend.open(createCodec(sealer), "behind").access,
+      sealer,
+      manager,
+      audit: null,
+      recollection: null,
+      self: { address: "test" },
+      memory: createAccessMemory(systemRandom),
+    });
+    await behind.start();
+    const { value } = await behind.access.administration.deny({
+      kind: "spiffe-id",
+      value: serviceUri(manager, "web"),
+      reason: "",
+    });
+    assert.ok(value.expirationTime.getTime() >= clock.now().getTime() + 7 * DAY + LIFE);
+  });
+});

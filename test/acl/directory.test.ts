@@ -1,0 +1,332 @@
+/**
+ * The directory: what a replica takes from the store, what it refuses, and what it makes of a
+ * missing answer.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { createDirectoryMemory } from "../../src/acl/directory.ts";
+import { ConflictError, NotReadyError, SealError, StoreError } from "../../src/core/errors.ts";
+import type { AccessStore, StoredRecord } from "../../src/core/ports/record-store.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import { passing } from "../fakes/clock.ts";
+import { createTestAccess } from "./access.ts";
+
+const codeOf = (type: new (...args: never[]) => Error, code: string) => (error: unknown) => {
+  assert.ok(error instanceof type, String(error));
+  assert.equal((error as Error & { code?: string }).code, code);
+  return true;
+};
+
+/** Writes a record behind the directory's back. */
+async function tamper(
+  store: AccessStore,
+  record: StoredRecord,
+  change: Partial<StoredRecord>,
+): Promise<void> {
+  const { kind, id, version, key, document } = { ...record, ...change };
+  const there = (await store.read(null)).records.find(
+    (other) => other.kind === kind && other.id === id,
+  );
+  if (there !== undefined)
+    await store.write([{ kind, id, expected: there.version, next: null }], `gone-${id}`);
+  for (let v = 0; v < version; v++)
+    await store.write([{ kind, id, expected: v, next: { key, document } }], `tip-${id}-${v}`);
+}
+
+describe("createDirectory()", () => {
+  it("start() makes one access key, whoever of several replicas comes first", async () => {
+    const access = await createTestAccess();
+    const replicas = await Promise.all([access.replica(), access.replica(), access.replica()]);
+    const hashes = await Promise.all(
+      [access.directory, ...replicas].map((directory) => directory.hashSecret("secret")),
+    );
+    assert.equal(new Set(hashes).size, 1);
+    assert.equal((await access.store.read(null)).records.length, 1);
+  });
+
+  it("follow() takes what another replica wrote, changed and deleted", async () => {
+    const access = await createTestAccess();
+    const other = await access.replica();
+    const follow = () => other.follow(AbortSignal.timeout(5000));
+    const { token } = await access.addToken({ description: "one" });
+    await follow();
+    assert.deepEqual(
+      other.tokens.get(token.accessorId),
+      access.directory.tokens.get(token.accessorId),
+    );
+    const entry = access.directory.tokens.get(token.accessorId);
+    assert.ok(entry !== undefined);
+    const draft = { kind: "token", id: token.accessorId, replaces: entry } as const;
+    await access.directory.write([
+      { ...draft, content: { ...token, description: "two" }, key: entry.hash },
+    ]);
+    await follow();
+    assert.equal(other.tokens.get(token.accessorId)?.value.description, "two");
+    const second = access.directory.tokens.get(token.accessorId);
+    assert.ok(second !== undefined);
+    await access.directory.write([{ ...draft, replaces: second, content: null }]);
+    await follow();
+    assert.equal(other.tokens.size, 0);
+    assert.equal(other.tokensByHash.size, 0);
+  });
+
+  it("a read that was asked for before another one, and comes after it, does not bring back what was deleted meanwhile", async () => {
+    const access = await createTestAccess();
+    const memory = createDirectoryMemory();
+    let hold: Promise<void> = Promise.resolve();
+    let asked = () => {};
+    const slow: AccessStore = {
+      ...access.store,
+      async read(since) {
+        const answer = await access.store.read(since);
+        asked();
+        await hold;
+        return answer;
+      },
+    };
+    const [late, prompt] = [
+      await access.replica({ memory, store: slow }),
+      await access.replica({ memory }),
+    ];
+    const { token } = await access.addToken();
+    let release = () => {};
+    hold = new Promise((resolve) => {
+      release = resolve;
+    });
+    const reading = new Promise<void>((resolve) => {
+      asked = resolve;
+    });
+    const refreshed = late.refresh();
+    await reading;
+    const entry = access.directory.tokens.get(token.accessorId);
+    assert.ok(entry !== undefined);
+    await access.directory.write([
+      { kind: "token", id: token.accessorId, replaces: entry, content: null },
+    ]);
+    access.clock.advance(1);
+    await prompt.refresh();
+    release();
+    await refreshed;
+    assert.equal(late.tokens.size, 0);
+    assert.equal(memory.mark?.index, access.directory.index);
+  });
+
+  it("freshen() asks the store only where that was longer ago than it may be", async () => {
+    const access = await createTestAccess();
+    let reads = 0;
+    const counted: AccessStore = {
+      ...access.store,
+      read: (since) => access.store.read(since).finally(() => reads++),
+    };
+    const directory = await access.replica({ store: counted });
+    reads = 0;
+    await directory.freshen(1000);
+    access.clock.advance(1000);
+    await directory.freshen(1000);
+    assert.equal(reads, 0);
+    access.clock.advance(1);
+    await directory.freshen(1000);
+    assert.equal(reads, 1);
+    // A clock that was set back says nothing about how old it is.
+    access.clock.advance(-5000);
+    await directory.freshen(1000);
+    assert.equal(reads, 2);
+  });
+
+  it("write() refuses what was changed meanwhile, and knows the change then", async () => {
+    const access = await createTestAccess();
+    const other = await access.replica();
+    const policy = await access.addPolicy('operator = "read"');
+    await other.refresh();
+    const replaces = access.directory.policies.get(policy.id);
+    assert.ok(replaces !== undefined);
+    const draft = { kind: "policy", id: policy.id, key: policy.name, replaces } as const;
+    await access.directory.write([{ ...draft, content: { ...policy, description: "ours" } }]);
+    await assert.rejects(
+      other.write([{ ...draft, content: { ...policy, description: "theirs" } }]),
+      codeOf(ConflictError, "index_mismatch"),
+    );
+    assert.equal(other.policies.get(policy.id)?.value.description, "ours");
+  });
+
+  it("write() refuses a policy with the name of another one", async () => {
+    const access = await createTestAccess();
+    await access.addPolicy("", { name: "ops" });
+    await assert.rejects(
+      access.addPolicy("", { name: "ops" }),
+      codeOf(ConflictError, "name_taken"),
+    );
+  });
+
+  const forgeries: readonly [
+    what: string,
+    change: (token: StoredRecord, other: StoredRecord) => Partial<StoredRecord>,
+  ][] = [
+    ["without a document", () => ({ document: "" })],
+    ["that is no JSON", () => ({ document: "{" })],
+    ["with another hash of a secret", () => ({ key: "0".repeat(64) })],
+    ["without a hash", () => ({ key: null })],
+    ["under another accessor", () => ({ id: "12345678-1234-1234-1234-123456789abc" })],
+    ["as a policy", () => ({ kind: "policy" })],
+    ["with another one's document", (_, other) => ({ document: other.document })],
+    ["at another version", () => ({ version: 2 })],
+    ["with another body", ({ document }) => ({ document: document.replace("plain", "extra") })],
+    [
+      "without its MAC",
+      ({ document }) => ({ document: document.replace(/"mac":"[^"]*"/, '"mac":""') }),
+    ],
+  ];
+  for (const [what, change] of forgeries)
+    it(`refresh() leaves out a record ${what}, and keeps the others`, async () => {
+      const access = await createTestAccess();
+      const { token } = await access.addToken({ description: "plain" });
+      const { token: kept } = await access.addToken();
+      const records = (await access.store.read(null)).records;
+      const [one, two] = [token, kept].map(({ accessorId }) =>
+        records.find(({ id }) => id === accessorId),
+      );
+      assert.ok(one !== undefined && two !== undefined);
+      await access.store.write([{ kind: "token", id: one.id, expected: 1, next: null }], "away");
+      await tamper(access.store, one, change(one, two));
+      for (const directory of [access.directory, await access.replica()]) {
+        await directory.refresh();
+        assert.deepEqual([...directory.tokens.keys()], [kept.accessorId]);
+        assert.equal(directory.policies.size, 0);
+        assert.equal(directory.faulty.size, 1);
+      }
+    });
+
+  it("refresh() does not take a token back out of what it said of a store that lost its key", async () => {
+    const access = await createTestAccess();
+    const { token } = await access.addToken();
+    const key = (await access.store.read(null)).records.find(({ kind }) => kind === "access-key");
+    assert.ok(key !== undefined);
+    await access.store.write(
+      [{ kind: "access-key", id: key.id, expected: key.version, next: null }],
+      "gone",
+    );
+    await assert.rejects(access.directory.refresh(), codeOf(StoreError, "state_corrupt"));
+    await assert.rejects(access.replica(), codeOf(StoreError, "state_corrupt"));
+    assert.ok(access.directory.tokens.has(token.accessorId));
+  });
+
+  it("start() refuses records whose key belongs to another cluster or key-encryption key", async () => {
+    const access = await createTestAccess();
+    await assert.rejects(
+      access.replica({ sealer: createSealer(await readKeks(makeKek())) }),
+      codeOf(SealError, "kek_unknown"),
+    );
+  });
+
+  it("start() refuses another access control whose key is not the one that the CA document names, though all in it is in order", async () => {
+    const keks = makeKek();
+    const [ours, theirs] = [await createTestAccess({ keks }), await createTestAccess({ keks })];
+    const { secret } = await theirs.addToken();
+    for (const access of [ours, theirs]) await access.require();
+    const replica = await ours.replica({ store: theirs.store });
+    assert.deepEqual(
+      [replica.state.loaded, replica.state.stopped, replica.tokens.size],
+      [false, "its key is not the one that the CA document names", 0],
+    );
+    const same = await theirs.replica();
+    assert.deepEqual(
+      [same.state.loaded, same.state.stopped, same.tokensByHash.has(await same.hashSecret(secret))],
+      [true, null, true],
+    );
+  });
+
+  it("rewrap() seals one record anew; tokens stay as they are, and the old key-encryption key is not needed any more", async () => {
+    const [old, fresh] = [makeKek(), makeKek()];
+    const access = await createTestAccess({ keks: old });
+    const { secret, token } = await access.addToken();
+    const both = await access.replica({ sealer: createSealer(await readKeks(`${fresh},${old}`)) });
+    const before = (await access.store.read(null)).index;
+    assert.equal(both.kek, old.split(":")[0]);
+    assert.equal(await both.rewrap(), true);
+    assert.equal(await both.rewrap(), false);
+    assert.equal(both.kek, fresh.split(":")[0]);
+    assert.equal((await access.store.read(null)).index, before + 1);
+    const later = await access.replica({ sealer: createSealer(await readKeks(fresh)) });
+    assert.equal(
+      later.tokensByHash.get(await later.hashSecret(secret))?.value.accessorId,
+      token.accessorId,
+    );
+  });
+
+  it("no record holds a secret, nor the access key unsealed", async () => {
+    const access = await createTestAccess();
+    const { secret } = await access.addToken();
+    const text = JSON.stringify((await access.store.read(null)).records);
+    assert.ok(!text.includes(secret) && !text.includes(secret.replaceAll("-", "")));
+  });
+
+  describe("a write without an answer", () => {
+    const lost = async (made: boolean, failures: number) => {
+      const access = await createTestAccess();
+      let left = 0;
+      const away = () => new StoreError("store_unavailable", "away");
+      const store: AccessStore = {
+        ...access.store,
+        async write(changes, tip) {
+          if (made) await access.store.write(changes, tip);
+          left = failures;
+          throw away();
+        },
+        async read(since) {
+          if (left-- > 0) throw away();
+          return access.store.read(since);
+        },
+      };
+      const directory = await access.replica({ store });
+      const write = directory.write([
+        { kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } },
+      ]);
+      return { directory, write: passing(access.clock, write) };
+    };
+
+    it("write() succeeds where the record is there when the store answers again", async () => {
+      for (const failures of [0, 2]) {
+        const { directory, write } = await lost(true, failures);
+        await write;
+        assert.equal(directory.bootstrap?.value.accessorId, "a");
+      }
+    });
+
+    it("write() waits for a store that goes away right after it answered", async () => {
+      const access = await createTestAccess();
+      let left = 0;
+      const store: AccessStore = {
+        ...access.store,
+        async write(changes, tip) {
+          left = 2;
+          return access.store.write(changes, tip);
+        },
+        async read(since) {
+          if (left-- > 0) throw new StoreError("store_unavailable", "away");
+          return access.store.read(since);
+        },
+      };
+      const directory = await access.replica({ store });
+      await passing(
+        access.clock,
+        directory.write([
+          { kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } },
+        ]),
+      );
+      assert.equal(directory.bootstrap?.value.accessorId, "a");
+    });
+
+    it("write() says that the outcome is unknown where it is not there, or the store stays away", async () => {
+      for (const [made, failures] of [
+        [false, 0],
+        [true, 100],
+      ] as const)
+        await assert.rejects(
+          (await lost(made, failures)).write,
+          codeOf(NotReadyError, "outcome_unknown"),
+        );
+    });
+  });
+});

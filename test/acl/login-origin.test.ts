@@ -1,0 +1,153 @@
+/**
+ * Auth methods that are deleted and made again under the same name: what was theirs stays dead.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { createAdministration } from "../../src/acl/admin.ts";
+import type { RecordSchema } from "../../src/acl/records.ts";
+import { makeUuid } from "../../src/acl/tokens.ts";
+import type { AuthMethod, BindingRule } from "../../src/core/acl/types.ts";
+import { systemRandom } from "../fakes/clock.ts";
+import { createTestAccess } from "./access.ts";
+
+const PUBLIC_KEY = `-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==
+-----END PUBLIC KEY-----
+`;
+const METHOD: AuthMethod = {
+  name: "m",
+  type: "jwt",
+  displayName: "",
+  description: "",
+  maxTokenTtlMs: 0,
+  config: {
+    BoundAudiences: ["meshca"],
+    JWTValidationPubKeys: [PUBLIC_KEY],
+    ClaimMappings: { sub: "name" },
+  },
+};
+
+async function setup(recordSchema: RecordSchema) {
+  const access = await createTestAccess({ recordSchema });
+  const { directory, clock } = access;
+  const leaves = {
+    scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }),
+    horizonMs: () => 0,
+  };
+  const admin = createAdministration({
+    directory,
+    clock,
+    random: systemRandom,
+    keySets: { check: () => undefined },
+    reviews: { check: () => undefined },
+    leaves,
+  });
+  /** A token as a login makes it. */
+  const logIn = async () => {
+    const method = directory.authMethods.get("m");
+    assert.ok(method);
+    return access.addToken({
+      authMethod: "m",
+      login: { methodId: method.value.id ?? null, methodVersion: method.version, subject: "s" },
+      serviceIdentities: [{ serviceName: "web", datacenters: [] }],
+    });
+  };
+  /** Deletes the method alone, as a replica that dies in the middle leaves it. */
+  const loseMethod = async () => {
+    const replaces = directory.authMethods.get("m") ?? null;
+    await directory.write([{ kind: "auth-method", id: "m", replaces, content: null }]);
+  };
+  const isKnown = async (secret: string) => {
+    try {
+      await access.authorizer.authorize(secret);
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  return { ...access, admin, logIn, loseMethod, isKnown };
+}
+
+for (const schema of [1, 2] as const)
+  describe(`an auth method that is made again, in records of schema ${schema}`, () => {
+    it("does not bring the tokens back that were made through the one before it", async () => {
+      const { admin, logIn, loseMethod, isKnown, directory, clock } = await setup(schema);
+      await admin.createAuthMethod(METHOD);
+      const { secret, token } = await logIn();
+      assert.equal(await isKnown(secret), true);
+      await loseMethod();
+      assert.equal(await isKnown(secret), false);
+      await admin.createAuthMethod(METHOD);
+      assert.equal(await isKnown(secret), false);
+      assert.equal(admin.token(token.accessorId), null);
+      assert.equal(await admin.tokenOf(secret), null);
+      assert.ok(!admin.tokens().some(({ value }) => value.accessorId === token.accessorId));
+      const fresh = await logIn();
+      assert.equal(await isKnown(fresh.secret), true);
+      assert.equal(await admin.collect(clock.now()), 1);
+      assert.deepEqual([...directory.tokens.keys()], [fresh.token.accessorId]);
+    });
+
+    it("does not bring the binding rules back that were made for the one before it", async () => {
+      const { admin, loseMethod, directory, clock } = await setup(schema);
+      await admin.createAuthMethod(METHOD);
+      const rule: Omit<BindingRule, "id"> = {
+        description: "",
+        authMethod: "m",
+        bindType: "service",
+        bindName: "web",
+        selector: "",
+      };
+      await admin.createBindingRule(rule);
+      await loseMethod();
+      await admin.createAuthMethod({ ...METHOD, config: { ...METHOD.config, ClaimMappings: {} } });
+      assert.equal(await admin.collect(clock.now()), 1);
+      assert.equal(directory.bindingRules.size, 0);
+    });
+
+    it("keeps its tokens when it is changed", async () => {
+      const { admin, logIn, isKnown } = await setup(schema);
+      await admin.createAuthMethod(METHOD);
+      const { secret } = await logIn();
+      await admin.updateAuthMethod({ ...METHOD, description: "changed" });
+      assert.equal(await isKnown(secret), true);
+    });
+
+    it("takes its tokens along when it is deleted", async () => {
+      const { admin, logIn, isKnown, directory } = await setup(schema);
+      await admin.createAuthMethod(METHOD);
+      const { secret } = await logIn();
+      await admin.deleteAuthMethod("m");
+      assert.equal(await isKnown(secret), false);
+      assert.equal(directory.tokens.size, 0);
+    });
+  });
+
+describe("a token of a login that ran while its auth method was made again", () => {
+  it("is dead: it names the method that it was made through by id", async () => {
+    const { admin, loseMethod, directory, addToken, isKnown } = await setup(2);
+    await admin.createAuthMethod(METHOD);
+    const before = directory.authMethods.get("m");
+    await loseMethod();
+    await admin.createAuthMethod(METHOD);
+    const { secret } = await addToken({
+      authMethod: "m",
+      login: { methodId: before?.value.id ?? null, methodVersion: 1, subject: "s" },
+    });
+    assert.equal(await isKnown(secret), false);
+  });
+
+  it("is dead if the method's record is of a lower version than the one it was made through", async () => {
+    const { admin, directory, addToken, isKnown } = await setup(2);
+    await admin.createAuthMethod(METHOD);
+    const method = directory.authMethods.get("m");
+    const login = {
+      methodId: method?.value.id ?? null,
+      methodVersion: 2,
+      subject: makeUuid(systemRandom),
+    };
+    const { secret } = await addToken({ authMethod: "m", login });
+    assert.equal(await isKnown(secret), false);
+  });
+});

@@ -1,0 +1,212 @@
+/**
+ * Replicas over a store that they share: what one of them changes the others go by within a second,
+ * and they go on by what they saw last while the store is away.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { createDirectory, type Directory } from "../../src/acl/directory.ts";
+import { createAuthorizer } from "../../src/acl/token-authorizer.ts";
+import { makeUuid } from "../../src/acl/tokens.ts";
+import type { Authorizer } from "../../src/core/acl/authorizer.ts";
+import type { Token } from "../../src/core/acl/types.ts";
+import { CaError } from "../../src/core/errors.ts";
+import { systemClock } from "../../src/entry/platform.ts";
+import { createSealer } from "../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../src/seal/kek.ts";
+import type { Backend } from "../../src/store/backend.ts";
+import { createCodec } from "../../src/store/codec.ts";
+import { openRedis } from "../../src/store/redis/store.ts";
+import { claimSqlite, openSqlite } from "../../src/store/sqlite/store.ts";
+import { silentLog } from "../fakes/ca.ts";
+import { systemRandom } from "../fakes/clock.ts";
+import { noRedis, type RedisServer, redisUrl, startRedis, until } from "../redis/server.ts";
+import { CLUSTER } from "./access.ts";
+
+interface Replica {
+  readonly directory: Directory;
+  readonly authorizer: Authorizer;
+}
+
+/** Starts replicas that follow a store each on a backend of its own. */
+async function startReplicas(
+  open: () => Promise<Backend>,
+): Promise<{ replicas: Replica[]; stop(): Promise<void> }> {
+  const sealer = createSealer(await readKeks(makeKek()));
+  const closing = new AbortController();
+  const backends: Backend[] = [];
+  const loops: Promise<void>[] = [];
+  const replicas: Replica[] = [];
+  for (let i = 0; i < 3; i++) {
+    const backend = await open();
+    backends.push(backend);
+    const { access } = backend.open(createCodec(sealer), `replica ${i}`);
+    const options = { clock: systemClock, random: systemRandom };
+    const directory = createDirectory({
+      ...options,
+      store: access,
+      sealer,
+      clusterId: () => CLUSTER,
+      log: silentLog,
+    });
+    await directory.start();
+    const loop = async () => {
+      while (!closing.signal.aborted)
+        await directory
+          .follow(closing.signal)
+          .catch(() => new Promise((resolve) => setTimeout(resolve, 100)));
+    };
+    loops.push(loop());
+    replicas.push({
+      directory,
+      authorizer: createAuthorizer({
+        ...options,
+        directory,
+        defaultPolicy: "deny",
+        datacenter: "dc1",
+        maxStalenessMs: null,
+      }),
+    });
+  }
+  return {
+    replicas,
+    async stop() {
+      closing.abort();
+      await Promise.all(loops);
+      for (const backend of backends) backend.close();
+    },
+  };
+}
+
+async function addToken({ directory }: Replica): Promise<{ token: Token; secret: string }> {
+  const [accessorId, secret] = [makeUuid(systemRandom), makeUuid(systemRandom)];
+  const token: Token = {
+    accessorId,
+    description: "",
+    policies: [],
+    serviceIdentities: [{ serviceName: "web", datacenters: [] }],
+    nodeIdentities: [],
+    local: false,
+    createTime: new Date(),
+    expirationTime: null,
+    authMethod: null,
+  };
+  await directory.write([
+    {
+      kind: "token",
+      id: accessorId,
+      replaces: null,
+      content: token,
+      key: await directory.hashSecret(secret),
+    },
+  ]);
+  return { token, secret };
+}
+
+async function isKnown({ authorizer }: Replica, secret: string): Promise<boolean> {
+  try {
+    return (await authorizer.authorize(secret)).allows("service", "write", "web");
+  } catch (error) {
+    assert.ok(error instanceof CaError && error.code === "token_unknown", String(error));
+    return false;
+  }
+}
+
+function describeReplicas(
+  name: string,
+  skip: string | false,
+  make: () => Promise<{ open(): Promise<Backend>; end(): Promise<void> | void }>,
+): void {
+  describe(`replicas over ${name}`, { skip }, () => {
+    let made: Awaited<ReturnType<typeof make>>;
+    let group: Awaited<ReturnType<typeof startReplicas>>;
+    before(async () => {
+      made = await make();
+      group = await startReplicas(made.open);
+    });
+    after(async () => {
+      await group.stop();
+      await made.end();
+    });
+
+    it("a new token is known, and a deleted one refused, at every replica within a second", async () => {
+      const [first, ...others] = group.replicas as [Replica, ...Replica[]];
+      const { token, secret } = await addToken(first);
+      const within = async (known: boolean) => {
+        const started = performance.now();
+        await until(async () =>
+          (await Promise.all(group.replicas.map((replica) => isKnown(replica, secret)))).every(
+            (one) => one === known,
+          ),
+        );
+        assert.ok(performance.now() - started < 1000);
+      };
+      await within(true);
+      const last = others.at(-1) as Replica;
+      const entry = last.directory.tokens.get(token.accessorId);
+      assert.ok(entry !== undefined);
+      await last.directory.write([
+        { kind: "token", id: token.accessorId, replaces: entry, content: null },
+      ]);
+      await within(false);
+    });
+  });
+}
+
+describeReplicas("SQLite, as workers of one server", false, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "meshca-access-"));
+  const path = join(folder, "access.db");
+  const giveBack = claimSqlite(path);
+  return {
+    open: async () => openSqlite(path, systemClock, { shared: true }),
+    end() {
+      giveBack();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+});
+
+describeReplicas("Redis", noRedis, async () => {
+  const server = await startRedis();
+  return {
+    open: () => openRedis({ settings: redisUrl(server.port), clock: systemClock, log: silentLog }),
+    end: () => server.stop(),
+  };
+});
+
+describe("replicas over Redis that is away", { skip: noRedis }, () => {
+  let server: RedisServer;
+  let group: Awaited<ReturnType<typeof startReplicas>>;
+  before(async () => {
+    server = await startRedis({ config: ["appendonly yes", "appendfsync always"] });
+    group = await startReplicas(() =>
+      openRedis({ settings: redisUrl(server.port), clock: systemClock, log: silentLog }),
+    );
+  });
+  after(async () => {
+    await group.stop();
+    await server.stop();
+  });
+
+  it("replicas go on by what they saw last, and follow again once it is back", async () => {
+    const [first, second] = group.replicas as [Replica, Replica];
+    const { secret } = await addToken(first);
+    await until(() => isKnown(second, secret));
+    server.kill("SIGKILL");
+    await until(async () => (await first.directory.refresh().catch(() => null)) === null);
+    assert.equal(await isKnown(first, secret), true);
+    assert.equal(await isKnown(second, secret), true);
+    await server.restart();
+    const later = await until(async () => (await addToken(first).catch(() => null)) !== null).then(
+      () => first.directory.index,
+    );
+    await until(() => second.directory.index >= later);
+    assert.equal(await isKnown(second, secret), true);
+    // Nothing that would tell a token's secret is in Redis.
+    const dump = JSON.stringify(await server.admin.hgetall("{meshca}:access:records"));
+    assert.ok(dump.includes("access-key/current") && !dump.includes(secret));
+  });
+});

@@ -1,0 +1,156 @@
+/**
+ * How a replica takes what is stored: changes of others, tampering, a key that cannot be opened, a
+ * new key-encryption key.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { before, beforeEach, describe, it } from "node:test";
+import type { CaManager } from "../../../src/core/ca/ca.ts";
+import { DEFAULT_POLICY, type Policy } from "../../../src/core/ca/policy.ts";
+import { createMemory } from "../../../src/core/ca/replica-memory.ts";
+import { NotReadyError, ProviderError } from "../../../src/core/errors.ts";
+import type { CaState } from "../../../src/core/state.ts";
+import { createSealer } from "../../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../../src/seal/kek.ts";
+import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
+import { BOOTSTRAP, providersWith, replica, requireSigning, visible, webCsr } from "./harness.ts";
+
+let csr: string;
+let ca: TestCa;
+let manager: CaManager;
+
+before(() => {
+  csr = webCsr();
+});
+beforeEach(async () => {
+  ca = await createTestCa({ bootstrap: BOOTSTRAP });
+  ({ manager } = ca);
+});
+
+const stateOf = (of: CaManager = manager): CaState => of.require().state;
+
+describe("follow()", () => {
+  it("follow() takes a change of another replica, and every subscriber hears of it", async () => {
+    const other = await replica(ca, "other");
+    await other.refresh();
+    const heard: string[] = [];
+    const stop = other.subscribe(({ state }) => heard.push(state.commitId));
+    const following = other.follow(new AbortController().signal);
+    await manager.configure(configuration({ PrivateKeyBits: 384 }));
+    await following;
+    assert.deepEqual(heard, [stateOf().commitId]);
+    stop();
+    await manager.configure(configuration({ PrivateKeyBits: 521 }));
+    await other.follow(new AbortController().signal);
+    assert.equal(heard.length, 1);
+    await requireSigning(other, csr, ca.clock.now());
+  });
+});
+
+describe("freshen()", () => {
+  const policy: Policy = { ...DEFAULT_POLICY, maxStalenessMs: 300_000, maxAgeMs: 1000 };
+
+  it("freshen() asks the store only where what is served is older than it may be, and signs under what it found", async () => {
+    const other = await replica(ca, "other", { policy });
+    await other.start();
+    await manager.configure(configuration({ PrivateKeyBits: 384 }));
+    ca.clock.advance(1000);
+    await other.freshen();
+    assert.notEqual(stateOf(other).commitId, stateOf().commitId);
+    ca.clock.advance(1);
+    await other.freshen();
+    assert.equal(stateOf(other).commitId, stateOf().commitId);
+    await requireSigning(other, csr, ca.clock.now());
+  });
+
+  it("freshen() tells the subscribers of one of what another one with the same memory took", async () => {
+    const memory = createMemory();
+    const one = await replica(ca, "one", { policy, memory });
+    await one.start();
+    const two = await replica(ca, "two", { policy, memory });
+    const heard: string[] = [];
+    one.subscribe(({ state }) => heard.push(state.commitId));
+    for (const age of [0, 2000]) {
+      const { commitId } = await two
+        .rotate({ forceWithoutCrossSigning: false, modifyIndex: null })
+        .then(({ state }) => state);
+      ca.clock.advance(age);
+      await one.freshen();
+      assert.equal(heard.at(-1), commitId);
+    }
+    assert.equal(heard.length, 2);
+  });
+
+  it("what is served may not be older than what may be signed under", async () => {
+    for (const wrong of [{ maxStalenessMs: 500 }, { maxStalenessMs: null }])
+      await assert.rejects(replica(ca, "other", { policy: { ...policy, ...wrong } }), RangeError);
+  });
+});
+
+describe("refresh()", () => {
+  it("refresh() keeps signing under the last good state where the stored one was tampered with", async () => {
+    const state = stateOf();
+    const { document } = ca.backend;
+    ca.backend.document = (document ?? "").replace('\\"forcedOut\\":false', '\\"forcedOut\\":true');
+    assert.notEqual(ca.backend.document, document);
+    await assert.rejects(manager.refresh(), /MAC is wrong/);
+    assert.equal(stateOf(), state);
+    // It can still sign, which is what readiness says.
+    assert.equal(manager.obstacle(), null);
+    await requireSigning(manager, csr, ca.clock.now());
+    await assert.rejects(manager.configure(configuration({ LeafCertTTL: "5h" })), /MAC is wrong/);
+    ca.backend.document = document;
+    await manager.refresh();
+    assert.equal(manager.obstacle(), null);
+  });
+
+  it("refresh() opens the key again where that failed for a moment", async () => {
+    let away = true;
+    const flaky = providersWith((type) => ({
+      ...type,
+      open: async (record, root, context) => {
+        if (away) throw new ProviderError("provider_unavailable", "away");
+        return type.open(record, root, context);
+      },
+    }));
+    const other = await replica(ca, "other", { providers: flaky });
+    await other.refresh();
+    assert.match(other.obstacle() ?? "", /the signing key cannot be opened/);
+    await assert.rejects(
+      other.sign(csr),
+      (error: unknown) => error instanceof NotReadyError && error.code === "ca_uninitialized",
+    );
+    away = false;
+    await other.refresh();
+    await requireSigning(other, csr, ca.clock.now());
+  });
+});
+
+describe("a new key-encryption key", () => {
+  it("rewrap() seals every key anew, once, and the old key-encryption key is needed no more", async () => {
+    const [old, next] = [makeKek(), makeKek()];
+    const first = await createTestCa({
+      bootstrap: BOOTSTRAP,
+      sealer: createSealer(await readKeks(old)),
+    });
+    await first.manager.configure(configuration({ PrivateKeyBits: 384 }));
+    const before = visible(stateOf(first.manager));
+    await first.manager.close();
+    const both = await replica(first, "both", {
+      sealer: createSealer(await readKeks(`${next},${old}`)),
+    });
+    await both.refresh();
+    assert.equal(await both.rewrap(), true);
+    await requireSigning(both, csr, first.clock.now());
+    assert.equal(await both.rewrap(), false);
+    await both.close();
+    const fresh = await replica(first, "fresh", { sealer: createSealer(await readKeks(next)) });
+    await fresh.refresh();
+    assert.deepEqual(visible(stateOf(fresh)), before);
+    await requireSigning(fresh, csr, first.clock.now());
+    await fresh.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });
+    await requireSigning(fresh, csr, first.clock.now());
+    const lost = await replica(first, "lost", { sealer: createSealer(await readKeks(old)) });
+    await assert.rejects(lost.refresh(), /is not among those given/);
+  });
+});

@@ -1,0 +1,310 @@
+/**
+ * The way of a request through the CA: what counts against the limits, and what a leaf can hold.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { createLimiter } from "../../../src/core/ca/limiter.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { createIssuer } from "../../../src/core/ca/signer.ts";
+import type { Snapshot } from "../../../src/core/ca/snapshot.ts";
+import { DeniedError, RateLimitedError, RequestError } from "../../../src/core/errors.ts";
+import type { LeafIssuer } from "../../../src/core/state.ts";
+import { createIntermediate } from "../../../src/core/x509/authority.ts";
+import { readPublicKey } from "../../../src/core/x509/keys.ts";
+import { NO_SERVER_NAMES } from "../../../src/core/x509/profile.ts";
+import { generateRequestKey, makeRequest } from "../../../src/core/x509/request.ts";
+import {
+  configuration,
+  confirmOver,
+  createTestCa,
+  inFolder,
+  noMetrics,
+  openssl,
+  opensslCsr,
+} from "../../fakes/ca.ts";
+import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
+import { askFor, craftCsr, csrPem, signedCsr, uriName } from "../x509/requests.ts";
+import { BOOTSTRAP, HOUR, readChain, suppliedRoot, TRUST_DOMAIN, webCsr } from "./harness.ts";
+import { makeRoot, START } from "./pool.ts";
+
+describe("sign()", () => {
+  it("sign() lets no refused request count against CSRMaxPerSecond", async () => {
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+    await manager.configure(configuration({ CSRMaxPerSecond: 1 }));
+    const broken = webCsr().replace(/[A-Za-z](?=[A-Za-z0-9+/=]*\n-----END)/, (char) =>
+      char === "A" ? "B" : "A",
+    );
+    for (const bad of [
+      "garbage",
+      broken,
+      opensslCsr("URI:spiffe://other.consul/ns/default/dc/dc1/svc/web").csr,
+    ])
+      await assert.rejects(manager.sign(bad), RequestError);
+    await manager.sign(webCsr());
+    await assert.rejects(manager.sign(webCsr()), RateLimitedError);
+    await assert.rejects(manager.sign("garbage"), RequestError);
+  });
+
+  it("sign() checks who asks inside the limiter, and reads nothing of a request whose caller is refused", async () => {
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+    let inFlight = 0;
+    const authenticate = async () => {
+      inFlight = manager.signing;
+      throw new DeniedError("permission_denied", "refused");
+    };
+    await assert.rejects(manager.sign("garbage", { priority: "renewal", authenticate }), {
+      code: "permission_denied",
+    });
+    assert.deepEqual([inFlight, manager.signing], [1, 0]);
+  });
+
+  const FOREIGN: readonly (readonly [string, string])[] = [
+    ["/ns/default/dc/dc2/svc/web", "SPIFFE ID in CSR from a different datacenter: dc2, we are dc1"],
+    [
+      "/agent/client/dc/dc2/id/node",
+      "SPIFFE ID in CSR from a different datacenter: dc2, we are dc1",
+    ],
+    [
+      "/ns/other/dc/dc1/svc/web",
+      "Non default partition or namespace is supported in Enterprise only.Provided namespace is other and partition is default",
+    ],
+    [
+      "/ap/other/ns/default/dc/dc1/svc/web",
+      "Non default partition or namespace is supported in Enterprise only.Provided namespace is default and partition is other",
+    ],
+    [
+      "/ap/other/gateway/mesh/dc/dc1",
+      "Non default partition is supported in Enterprise only.Provided partition is other",
+    ],
+    ["", "SPIFFE ID in CSR must be a service, mesh-gateway, or agent ID"],
+  ];
+  for (const [path, message] of FOREIGN)
+    it(`sign() refuses the identity ${JSON.stringify(path)}, with Consul's text`, async () => {
+      const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+      const { csr } = opensslCsr(`URI:spiffe://${TRUST_DOMAIN}${path}`);
+      await assert.rejects(manager.sign(csr), { name: "RequestError", message });
+    });
+
+  for (const [name, what] of [
+    ["IP:8.8.8.8", "the IP address 8.8.8.8"],
+    ["IP:127.0.0.1", "the IP address 127.0.0.1"],
+    ["DNS:localhost", 'the DNS name "localhost"'],
+  ] as const)
+    it(`sign() refuses a service ${what}`, async () => {
+      const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+      const uri = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`;
+      await assert.rejects(manager.sign(opensslCsr(`URI:${uri},${name}`).csr), {
+        code: "profile_violation",
+        message: `Cannot sign leaf for ${JSON.stringify(uri)}: it may not have ${what}`,
+      });
+    });
+
+  for (const length of [1024, 1025])
+    it(`sign() ${length > 1024 ? "refuses" : "takes"} a URI of ${length} characters`, async () => {
+      const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+      const uri = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`.padEnd(length, "x");
+      const asked = manager.sign(csrPem(await signedCsr({ attributes: [askFor(uriName(uri))] })));
+      if (length > 1024)
+        await assert.rejects(asked, {
+          code: "csr_malformed",
+          message: "Cannot read CSR: its URI is longer than 1024 characters",
+        });
+      else assert.equal((await asked).uri, uri);
+    });
+
+  it("sign() refuses an identity of another trust domain, with Consul's text", async () => {
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+    const { csr } = opensslCsr("URI:spiffe://other.consul/ns/default/dc/dc1/svc/web");
+    await assert.rejects(manager.sign(csr), {
+      code: "profile_violation",
+      message: `SPIFFE ID in CSR from a different trust domain: other.consul, we are ${TRUST_DOMAIN}`,
+    });
+  });
+
+  it("sign() writes each name of a request once", async () => {
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+    const names = [
+      "URI:spiffe://TD/agent/client/dc/dc1/id/node".replace("TD", TRUST_DOMAIN),
+      "DNS:localhost",
+      "DNS:LOCALHOST",
+    ];
+    const { csr } = opensslCsr(
+      [...names, ...Array.from({ length: 50 }, () => "IP:127.0.0.1")].join(),
+    );
+    const { leaf } = readChain((await manager.sign(csr)).certificatePem);
+    assert.deepEqual([leaf.dnsNames, leaf.ipAddresses.length], [["localhost"], 1]);
+  });
+});
+
+describe("sign() with a key of the CA", () => {
+  const csrFor = (key: string) =>
+    inFolder((folder) => {
+      const file = join(folder, "key.pem");
+      writeFileSync(file, key);
+      const names = `subjectAltName=URI:spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`;
+      return openssl(["req", "-new", "-key", file, "-subj", "/", "-addext", names]);
+    });
+
+  it("sign() refuses a request with the key of the active root or of a published one, and takes it once that is pruned", async () => {
+    const { manager, clock } = await createTestCa({ bootstrap: BOOTSTRAP });
+    const { cert, key } = suppliedRoot();
+    const csr = csrFor(key);
+    await manager.sign(csr);
+    await manager.configure(configuration({ PrivateKey: key, RootCert: cert }));
+    await assert.rejects(manager.sign(csr), {
+      code: "profile_violation",
+      message: /its public key is one of the CA's own$/,
+    });
+    await manager.configure(configuration({ PrivateKeyBits: 384 }));
+    assert.equal(manager.require().state.roots.length, 3);
+    await assert.rejects(manager.sign(csr), { code: "profile_violation" });
+    clock.advance(7 * 24 * HOUR);
+    await confirmOver({ manager, clock });
+    await manager.tick();
+    assert.equal(manager.require().state.roots.length, 1);
+    await manager.sign(csr);
+  });
+
+  /** A request whose key is that of an intermediate, and the intermediate. */
+  async function intermediateKey() {
+    const key = await generateRequestKey();
+    const info = readPublicKey(
+      new Uint8Array(await crypto.subtle.exportKey("spki", key.publicKey)),
+    );
+    const options = {
+      clusterId: TRUST_DOMAIN,
+      provider: "vault",
+      now: START,
+      random: systemRandom,
+      ttlMs: 50 * HOUR,
+    };
+    const certificate = await createIntermediate(info, await makeRoot(100), options);
+    const uri = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`;
+    return { csr: await makeRequest(key, { uri, dnsNames: [], ipAddresses: [] }), certificate };
+  }
+
+  /** Signs under a snapshot that the test changed. */
+  async function signUnder(csr: string, change: (snapshot: Snapshot) => Snapshot) {
+    const clock = createFakeClock();
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP, clock });
+    const snapshot = change(manager.require());
+    return createIssuer({
+      datacenter: "dc1",
+      serverNames: NO_SERVER_NAMES,
+      clock,
+      random: systemRandom,
+      limiter: createLimiter(clock, DEFAULT_POLICY),
+      metrics: noMetrics,
+      audit: null,
+      snapshot: () => snapshot,
+    })(csr);
+  }
+
+  it("sign() makes no leaf that would end before it begins, whatever the configuration says", async () => {
+    for (const leafTtlMs of [0, -1000])
+      await assert.rejects(
+        signUnder(webCsr(), (snapshot) => ({
+          ...snapshot,
+          config: { ...snapshot.config, leafTtlMs },
+        })),
+        { name: "InvariantError", message: "Cannot sign leaf: it would end before it begins" },
+      );
+  });
+
+  it("sign() refuses a request that was not signed with its key", async () => {
+    const asked = csrPem(
+      craftCsr({
+        attributes: [askFor(uriName(`spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`))],
+      }),
+    );
+    await assert.rejects(
+      signUnder(asked, (snapshot) => snapshot),
+      {
+        code: "csr_proof_failed",
+        message: "Cannot accept CSR: its signature does not verify with its own public key",
+      },
+    );
+  });
+
+  const isOurs = {
+    code: "profile_violation",
+    message: "Cannot accept CSR: its public key is one of the CA's own",
+  };
+
+  it("sign() refuses a request with the key of the issuer that signs leaves now, recorded or not", async () => {
+    const { csr, certificate } = await intermediateKey();
+    await signUnder(csr, (snapshot) => snapshot);
+    await assert.rejects(
+      signUnder(csr, (snapshot) => ({
+        ...snapshot,
+        provider: snapshot.provider === null ? null : { ...snapshot.provider, issuer: certificate },
+      })),
+      isOurs,
+    );
+  });
+
+  it("sign() refuses a request with the key of an issuer that was replaced, for as long as it is recorded", async () => {
+    const { csr, certificate } = await intermediateKey();
+    const replaced: LeafIssuer = { certificate, keyId: "", leavesUntil: new Date(0) };
+    await assert.rejects(
+      signUnder(csr, (snapshot) => ({
+        ...snapshot,
+        state: {
+          ...snapshot.state,
+          roots: snapshot.state.roots.map((root) => ({
+            ...root,
+            leafIssuers: [...root.leafIssuers, replaced],
+          })),
+        },
+      })),
+      isOurs,
+    );
+  });
+
+  it("sign() refuses a request with the key of a published root that signs no leaves itself", async () => {
+    const { csr, certificate } = await intermediateKey();
+    await assert.rejects(
+      signUnder(csr, (snapshot) => ({
+        ...snapshot,
+        state: {
+          ...snapshot.state,
+          roots: [
+            ...snapshot.state.roots,
+            { ...snapshot.active, id: "another", certificate, leafIssuers: [] },
+          ],
+        },
+      })),
+      isOurs,
+    );
+  });
+});
+
+describe("configure()", () => {
+  it("configure() refuses a RootCert with a private key beside the certificate, since it is stored and shown as it was sent", async () => {
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+    const { cert, key } = suppliedRoot();
+    for (const extra of [key, key.replace(/^/gm, "  "), `a note\n${key}`])
+      await assert.rejects(
+        manager.configure(configuration({ PrivateKey: key, RootCert: `${cert}${extra}` })),
+        /RootCert|root certificate/,
+      );
+    assert.equal(manager.require().state.config.config?.RootCert, undefined);
+    await manager.configure(configuration({ PrivateKey: key, RootCert: `\n${cert}\n\n` }));
+  });
+});
+
+describe("close()", () => {
+  it("close() lets the change that runs end, and refuses others", async () => {
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP });
+    const change = manager.configure(
+      configuration({ PrivateKeyType: "rsa", PrivateKeyBits: 2048 }),
+    );
+    await manager.close();
+    assert.equal(await change, true);
+    assert.equal(manager.require().active.certificate.key.type, "rsa");
+    await assert.rejects(manager.configure(configuration({})), /shutting down/);
+  });
+});

@@ -1,0 +1,32 @@
+/**
+ * The reference store under both contracts.
+ * @module
+ */
+import { createMemoryBackend } from "../../../src/store/memory/store.ts";
+import { describeLeases } from "../../contracts/lease.ts";
+import { describeLooks } from "../../contracts/looks.ts";
+import { describeAccessStore } from "../../contracts/record-store.ts";
+import { describeReplicas } from "../../contracts/replicas.ts";
+import { describeStore, type StoreBackend } from "../../contracts/store.ts";
+import type { FakeClock } from "../../fakes/clock.ts";
+
+function memory(clock: FakeClock): StoreBackend {
+  const backend = createMemoryBackend(clock);
+  return {
+    open: backend.open,
+    document: () => backend.document,
+    replace(document) {
+      backend.document = document;
+    },
+    time: async () => clock.now(),
+    elapse: (ms) => clock.advance(ms),
+    grainMs: 1,
+    close() {},
+  };
+}
+
+describeStore("memory", memory);
+describeLeases("memory", memory);
+describeReplicas("memory", memory);
+describeAccessStore("memory", memory);
+describeLooks("memory", memory);

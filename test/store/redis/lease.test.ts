@@ -1,0 +1,58 @@
+/**
+ * A lease whose grant nobody heard of.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { StoreError } from "../../../src/core/errors.ts";
+import { systemClock } from "../../../src/entry/platform.ts";
+import { createSealer } from "../../../src/seal/envelope.ts";
+import { makeKek, readKeks } from "../../../src/seal/kek.ts";
+import { createCodec } from "../../../src/store/codec.ts";
+import { openRedis } from "../../../src/store/redis/store.ts";
+import { silentLog } from "../../fakes/ca.ts";
+import { createProxy } from "../../faults/proxy.ts";
+import { noRedis, type RedisServer, redisUrl, startRedis, until } from "../../redis/server.ts";
+
+describe("a lease in Redis whose grant was not heard of", { skip: noRedis }, () => {
+  let redis: RedisServer;
+  before(async () => {
+    redis = await startRedis();
+  });
+  after(() => redis.stop());
+
+  it("is granted again to whoever asked, and to nobody else", async () => {
+    const codec = createCodec(createSealer(await readKeks(makeKek())));
+    const network = await createProxy(redis.port);
+    const backend = await openRedis({
+      settings: redisUrl(redis.port),
+      clock: systemClock,
+      log: silentLog,
+    });
+    const far = await openRedis({
+      settings: redisUrl(network.port, { commandTimeoutMs: 200 }),
+      clock: systemClock,
+      log: silentLog,
+    });
+    try {
+      const [one, two] = [far.open(codec, "one").leases, backend.open(codec, "two").leases];
+      // There in time, and back too late.
+      network.delay(150);
+      await assert.rejects(one.acquire("operation", 60_000), StoreError);
+      await until(
+        async () => (await redis.admin.hget("{meshca}:lease:operation", "holder")) === "one",
+      );
+      assert.equal(await two.acquire("operation", 60_000), null);
+      // Another start under the same name knows of no request.
+      assert.equal(await backend.open(codec, "one").leases.acquire("operation", 60_000), null);
+      network.delay(0);
+      await until(() => one.holder("operation").then(Boolean, () => false));
+      assert.deepEqual(await one.acquire("operation", 60_000), { name: "operation", term: 2 });
+      assert.equal(await one.acquire("operation", 60_000), null);
+    } finally {
+      far.close();
+      backend.close();
+      network.close();
+    }
+  });
+});

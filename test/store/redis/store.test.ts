@@ -1,0 +1,111 @@
+/**
+ * The shared store under the contracts: over one server, Sentinel and Cluster.
+ * @module
+ */
+import { after, before, describe } from "node:test";
+import type { Cluster, Redis } from "ioredis";
+import type { RedisUrl } from "../../../src/config/store-url.ts";
+import { systemClock } from "../../../src/entry/platform.ts";
+import type { Backend } from "../../../src/store/backend.ts";
+import { createClient } from "../../../src/store/redis/connection.ts";
+import { redisKeys } from "../../../src/store/redis/ports.ts";
+import { createRedisMemory, openRequestRedis } from "../../../src/store/redis/request.ts";
+import { openRedis } from "../../../src/store/redis/store.ts";
+import { describeLeases } from "../../contracts/lease.ts";
+import { describeLooks } from "../../contracts/looks.ts";
+import { describeAccessStore } from "../../contracts/record-store.ts";
+import { describeReplicas } from "../../contracts/replicas.ts";
+import { describeStore, type MakeBackend } from "../../contracts/store.ts";
+import { silentLog } from "../../fakes/ca.ts";
+import {
+  noRedis,
+  type RedisGroup,
+  redisUrl,
+  startCluster,
+  startRedis,
+  startSentinels,
+} from "../../redis/server.ts";
+
+let prefixes = 0;
+
+/** Backends with a prefix of their own, on servers that are up. */
+function redisBackends(
+  url: () => RedisUrl,
+  open: (settings: RedisUrl) => Promise<Backend>,
+): MakeBackend {
+  return async () => {
+    const settings = { ...url(), prefix: `test-${++prefixes}` };
+    const keys = redisKeys(settings.prefix);
+    const admin: Redis | Cluster = createClient(settings);
+    await admin.connect();
+    const backend = await open(settings);
+    return {
+      open: backend.open,
+      document: () => admin.hget(keys.state, "document"),
+      replace: (document) => admin.hset(keys.state, "document", document),
+      time: async () => {
+        const answer = await admin.eval(
+          "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)",
+          1,
+          keys.state,
+        );
+        return new Date(Number(answer));
+      },
+      // Time passes for what is kept by making it so much older.
+      async elapse(ms) {
+        for (const key of [keys.lease("leader"), keys.lease("operation")])
+          if ((await admin.exists(key)) === 1) await admin.hincrby(key, "expires", -ms);
+        for (const [id, text] of Object.entries(await admin.hgetall(keys.replicas)))
+          await admin.hset(
+            keys.replicas,
+            id,
+            text.replace(/^\d+/, (expires) => String(Number(expires) - ms)),
+          );
+      },
+      // What a test may take from one step to the next.
+      grainMs: 20_000,
+      close() {
+        backend.close();
+        admin.disconnect();
+      },
+    };
+  };
+}
+
+const kept = (settings: RedisUrl) => openRedis({ settings, clock: systemClock, log: silentLog });
+
+function describeOn(
+  name: string,
+  start: () => Promise<{ url: RedisUrl; stop(): Promise<void> }>,
+  open = kept,
+): void {
+  describe(name, { skip: noRedis }, () => {
+    let group: { url: RedisUrl; stop(): Promise<void> } | undefined;
+    before(async () => {
+      group = await start();
+    });
+    after(() => group?.stop());
+    const backends = redisBackends(() => (group as RedisGroup).url, open);
+    describeStore(name, backends);
+    describeLeases(name, backends);
+    describeReplicas(name, backends);
+    describeAccessStore(name, backends);
+    describeLooks(name, backends);
+  });
+}
+
+describeOn("Redis", async () => {
+  const server = await startRedis();
+  return { url: redisUrl(server.port), stop: () => server.stop() };
+});
+describeOn(
+  "Redis for one request",
+  async () => {
+    const server = await startRedis();
+    return { url: redisUrl(server.port), stop: () => server.stop() };
+  },
+  async (settings) =>
+    openRequestRedis({ settings, clock: systemClock, log: silentLog, memory: createRedisMemory() }),
+);
+describeOn("Redis Sentinel", startSentinels);
+describeOn("Redis Cluster", startCluster);
