@@ -34,7 +34,7 @@ import type { Sealer } from "../core/ports/sealer.ts";
 import { trustDomainOf } from "../core/spiffe/kinds.ts";
 import { SCHEMA } from "../core/state.ts";
 import type { AppOptions } from "../http/app.ts";
-import type { Platform } from "./process.ts";
+import type { Platform } from "./platform.ts";
 
 /** Consul's name for the file by which an operator who lost all tokens makes a first one again. */
 const BOOTSTRAP_RESET = "acl-bootstrap-reset";
@@ -42,17 +42,17 @@ const BOOTSTRAP_SECRET = "acl-bootstrap-secret";
 
 /** What an operator leaves in the data folder, and finds there, to make a first token. */
 export function bootstrapFiles(
-  { kept }: Platform,
+  { persistentFile }: Platform,
   { managementToken }: Pick<Settings, "managementToken">,
 ): Pick<AppOptions, "bootstrapReset" | "bootstrapSecret" | "managementToken"> {
   return {
     managementToken,
     bootstrapReset() {
-      const text = kept(BOOTSTRAP_RESET)?.read()?.trim() ?? "";
+      const text = persistentFile(BOOTSTRAP_RESET)?.read()?.trim() ?? "";
       return /^\d+$/.test(text) ? Number(text) : null;
     },
     bootstrapSecret() {
-      const file = kept(BOOTSTRAP_SECRET);
+      const file = persistentFile(BOOTSTRAP_SECRET);
       const secret = file?.read()?.trim() ?? "";
       // An empty file is no secret that a caller could know.
       return file === null || secret === "" ? null : { secret, file: file.name };
@@ -193,7 +193,7 @@ export function createAccess(
   const administrationOf = (through: Directory) =>
     createAdministration({ directory: through, clock: later, random, keySets, reviews, leaves });
   const seenDenials = new SeenDenials(
-    settings.store.kind === "redis" ? parts.kept(SEEN_DENIALS) : null,
+    settings.store.kind === "redis" ? parts.persistentFile(SEEN_DENIALS) : null,
     log,
   );
   const keepDenials = () =>
@@ -257,11 +257,11 @@ export function createAccess(
     });
   };
   const makeSecret = () => {
-    const file = parts.kept(BOOTSTRAP_SECRET);
+    const file = parts.persistentFile(BOOTSTRAP_SECRET);
     if (file === null) return;
     // Also if there was a first token: an operator who writes the reset index down, or decides on a
     // set, needs it too.
-    parts.secretFile(BOOTSTRAP_SECRET, () => hex(random.bytes(16)));
+    parts.readSecretFile(BOOTSTRAP_SECRET, () => hex(random.bytes(16)));
     if (directory.state.loaded && directory.bootstrap === null && settings.managementToken === null)
       log.info(
         "There is no token yet: PUT /v1/acl/bootstrap with the secret in the data folder as its token",
@@ -309,7 +309,7 @@ export function createAccess(
     },
     get firstTokenFile() {
       return memory.started && directory.bootstrap === null
-        ? (parts.kept(BOOTSTRAP_SECRET)?.name ?? null)
+        ? (parts.persistentFile(BOOTSTRAP_SECRET)?.name ?? null)
         : null;
     },
     record,

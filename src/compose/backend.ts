@@ -14,7 +14,7 @@ import { readKeks } from "../seal/kek.ts";
 import type { Backend } from "../store/backend.ts";
 import { type Codec, createCodec } from "../store/codec.ts";
 import { createFileLooks, createMemoryLooks } from "../store/looks.ts";
-import type { Platform } from "./process.ts";
+import type { Platform } from "./platform.ts";
 import type { KeptKeks } from "./seal.ts";
 
 /**
@@ -33,7 +33,7 @@ export async function openBackend(
     case "memory":
       return (await import("../store/memory/store.ts")).createMemoryBackend(clock);
     case "sqlite": {
-      const kept = platform.kept("looks-sqlite.json");
+      const kept = platform.persistentFile("looks-sqlite.json");
       const looks = kept === null ? createMemoryLooks() : createFileLooks(kept, log);
       return (await import("../store/sqlite/store.ts")).openSqlite(settings.store.path, clock, {
         shared: settings.worker !== null,
@@ -118,7 +118,7 @@ async function readDatabase(
   codec: Codec,
   platform: Platform,
 ): Promise<CaState | null> {
-  if (!platform.isThere(path))
+  if (!platform.fileExists(path))
     throw new ConfigError(`MESHCA_IMPORT: there is no file ${JSON.stringify(path)}`);
   const backend = (await import("../store/sqlite/store.ts")).openSqlite(path, platform.clock);
   try {
@@ -129,5 +129,5 @@ async function readDatabase(
 }
 
 function readIfThere(platform: Platform, path: string): string {
-  return platform.isThere(path) ? platform.readFile(path) : "";
+  return platform.fileExists(path) ? platform.readFile(path) : "";
 }

@@ -29,7 +29,7 @@ import {
   createAccessMemory,
 } from "./access.ts";
 import { httpLimits } from "./limits.ts";
-import type { Platform } from "./process.ts";
+import type { Platform } from "./platform.ts";
 import { type ReadServerCertificate, Report } from "./report.ts";
 
 /** What a CA knows from one request to the next: data alone. */
@@ -113,7 +113,7 @@ export async function assemble(parts: CaParts): Promise<Ca> {
     settings.audit === null
       ? null
       : createAudit({
-          sink: await platform.appendTo(settings.audit),
+          sink: await platform.openAuditSink(settings.audit),
           onFailure: settings.auditFailure,
           clock,
           log,

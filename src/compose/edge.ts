@@ -17,7 +17,7 @@ import type { Backend } from "../store/backend.ts";
 import { createCodec } from "../store/codec.ts";
 import { createRedisMemory, openRequestRedis } from "../store/redis/request.ts";
 import { assemble, beginState, type Ca, createCaMemory, policyOf } from "./ca.ts";
-import type { Platform, RequestEnvironment } from "./process.ts";
+import type { Platform, RequestEnvironment } from "./platform.ts";
 
 export interface Edge {
   /**

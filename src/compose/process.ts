@@ -11,65 +11,24 @@ import type { CaManager } from "../core/ca/ca.ts";
 import type { Policy } from "../core/ca/policy.ts";
 import { redact } from "../core/ca/sealed-config.ts";
 import { CaError, StoreError } from "../core/errors.ts";
-import type { Clock, Random } from "../core/ports/clock.ts";
-import type { Log } from "../core/ports/log.ts";
 import type { CaState } from "../core/state.ts";
 import type { RequestEnvironment } from "../http/app.ts";
-import type { FetchKeys, Resolve } from "../net/guarded-fetch.ts";
 import { createSealer } from "../seal/envelope.ts";
 import { readKeks } from "../seal/kek.ts";
 import { hasWrapped } from "../seal/wrapped.ts";
 import type { Backend } from "../store/backend.ts";
 import { createCodec } from "../store/codec.ts";
-import { createAccessRecollection, createRecollection, type Kept } from "../store/last-seen.ts";
-import type { AuditSink } from "../telemetry/audit.ts";
-import { createPrometheus, type ProcessUsage } from "../telemetry/prometheus.ts";
+import { createAccessRecollection, createRecollection } from "../store/last-seen.ts";
+import { createPrometheus } from "../telemetry/prometheus.ts";
 import { VERSION } from "../version.ts";
 import type { Access } from "./access.ts";
 import { openBackend, readSource } from "./backend.ts";
 import { assemble, beginState, createCaMemory, policyOf } from "./ca.ts";
+import type { Platform } from "./platform.ts";
 import type { ReadServerCertificate } from "./report.ts";
 import { lastSeenFile, readKekText, vaultConnector } from "./seal.ts";
 
 export { claimStore, openBackend } from "./backend.ts";
-export type { RequestEnvironment };
-
-/** What a runtime gives. */
-export interface Platform {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
-  /**
-   * The text of a file in the data folder that nobody else may read, made with `make` when it is
-   * not there.
-   */
-  secretFile(name: string, make: () => string): string;
-  /**
-   * Text kept in the data folder over a restart, or null where there is no folder to keep it in.
-   */
-  kept(name: string): Kept | null;
-  /** The text of a file. @throws {Error} */
-  readFile(path: string): string;
-  /** The names of what is in a folder. @throws {Error} */
-  listFolder(path: string): readonly string[];
-  isThere(path: string): boolean;
-  /**
-   * The files that a provider's configuration may name: the text of one, and the names in a folder.
-   */
-  readonly providerFiles: {
-    /** @throws {ConfigError} if it must not be read @throws {Error} */
-    readFile(path: string): string;
-    /** @throws {ConfigError} if it must not be read @throws {Error} */
-    listFolder(path: string): readonly string[];
-  };
-  /** Fetches the keys of an auth method's issuer, and looks names up. */
-  readonly fetchKeys: FetchKeys;
-  readonly resolve: Resolve;
-  /** What runs this, for `/metrics`; left out if that is not known. */
-  readonly process?: { readonly runtime: string; usage(): ProcessUsage };
-  /** Where lines are appended. @throws {ConfigError} where the file cannot be opened */
-  appendTo(target: NonNullable<Settings["audit"]>): Promise<AuditSink>;
-}
 
 export interface Meshca {
   readonly manager: CaManager;
@@ -111,7 +70,8 @@ export async function compose(
 ): Promise<Meshca> {
   // A fault in them is not to wait for a store that is away.
   if (settings.kek !== null && !hasWrapped(settings.kek)) await readKeks(settings.kek);
-  const seen = settings.store.kind === "redis" ? platform.kept(lastSeenFile("redis")) : null;
+  const seen =
+    settings.store.kind === "redis" ? platform.persistentFile(lastSeenFile("redis")) : null;
   const backend = await openBackend(settings, platform, seen !== null && seen.read() !== null);
   try {
     return await composeOver(backend, settings, platform, {}, serverCertificate);
@@ -142,13 +102,15 @@ export async function composeOver(
   const self = { id: hex(random.bytes(8)), address: ownAddress(settings) };
   const ports = backend.open(codec, `${self.address} ${self.id}`);
   const kept =
-    settings.store.kind === "memory" ? null : platform.kept(lastSeenFile(settings.store.kind));
+    settings.store.kind === "memory"
+      ? null
+      : platform.persistentFile(lastSeenFile(settings.store.kind));
   const types = createProviders({ connect: vaultConnector(settings, platform), clock });
   const recollection = kept === null ? null : createRecollection(codec, kept);
   const keptAccess =
     settings.store.kind === "memory"
       ? null
-      : platform.kept(`seen-access-${settings.store.kind}.json`);
+      : platform.persistentFile(`seen-access-${settings.store.kind}.json`);
   const accessRecollection =
     keptAccess === null ? null : createAccessRecollection(sealer, keptAccess);
   const memory = createCaMemory(random);

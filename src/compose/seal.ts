@@ -19,7 +19,7 @@ import {
   openWrapped,
   renewWrapped,
 } from "../seal/wrapped.ts";
-import type { Platform } from "./process.ts";
+import type { Platform } from "./platform.ts";
 
 /** The file in the data folder with the key-encryption keys of an embedded store. */
 const FILE = "kek";
@@ -76,7 +76,7 @@ export async function readKekText(settings: Settings, platform: Platform): Promi
   if (settings.store.kind === "memory") return { text: makeKek(), open };
   requireKept(settings, platform);
   if (settings.kekVault === null)
-    return { text: await open(platform.secretFile(FILE, makeKek)), open };
+    return { text: await open(platform.readSecretFile(FILE, makeKek)), open };
   const text = await withWrapper(settings, platform, (wrapper) =>
     readOwnFile(wrapper as KeyWrapper, platform),
   );
@@ -88,7 +88,10 @@ export async function readKekText(settings: Settings, platform: Platform): Promi
  * @throws {ConfigError} if the data folder has a CA, and not its key
  */
 function requireKept({ store }: Settings, platform: Platform): void {
-  const [keks, seen] = [platform.kept(FILE), platform.kept(lastSeenFile(store.kind))];
+  const [keks, seen] = [
+    platform.persistentFile(FILE),
+    platform.persistentFile(lastSeenFile(store.kind)),
+  ];
   if (keks === null || seen === null || keks.read() !== null || seen.read() === null) return;
   throw new ConfigError(
     `The key-encryption key ${JSON.stringify(keks.name)} is missing, and the CA of this data folder cannot be used without it: put the file back from a backup, or name an empty folder in MESHCA_DATA_DIR for a new CA`,
@@ -100,12 +103,12 @@ function requireKept({ store }: Settings, platform: Platform): void {
  * version, and opened.
  */
 async function readOwnFile(wrapper: KeyWrapper, platform: Platform): Promise<string> {
-  const kept = platform.kept(FILE);
+  const kept = platform.persistentFile(FILE);
   const before = kept?.read() ?? null;
   if (before === null) {
     const made = await makeWrapped(wrapper);
     return openWrapped(
-      platform.secretFile(FILE, () => made),
+      platform.readSecretFile(FILE, () => made),
       wrapper,
     );
   }

@@ -7,7 +7,8 @@
 import { isLoopback, type Settings } from "../config/settings.ts";
 import { NotReadyError, StoreError } from "../core/errors.ts";
 import { isLocal } from "../http/caller.ts";
-import { compose, type Meshca, type Platform, type RequestEnvironment } from "./process.ts";
+import type { Platform, RequestEnvironment } from "./platform.ts";
+import { compose, type Meshca } from "./process.ts";
 import type { ReadServerCertificate } from "./report.ts";
 
 /**

@@ -23,7 +23,7 @@ import {
 } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import type { Platform } from "../compose/process.ts";
+import type { Platform } from "../compose/platform.ts";
 import { fileReason } from "../config/cannot-read.ts";
 import type { Settings } from "../config/settings.ts";
 import { ConfigError, StoreError } from "../core/errors.ts";
@@ -241,7 +241,7 @@ export function readPrivate(
  * The text of a file that only this user may read, made with `make` if it is not there.
  * @throws {ConfigError}
  */
-export function secretFile(path: string, make: () => string): string {
+export function readSecretFile(path: string, make: () => string): string {
   const before = readPrivate(path);
   if (before !== null) return before;
   // Written whole next to its place and then linked there, so that a crash leaves no half key and
@@ -261,7 +261,10 @@ export function secretFile(path: string, make: () => string): string {
 }
 
 /** Text that is kept in the data folder over a restart. */
-export function keptFile(folder: string, name: string): ReturnType<Platform["kept"]> {
+export function persistentFile(
+  folder: string,
+  name: string,
+): ReturnType<Platform["persistentFile"]> {
   if (lstatOf(folder)?.isDirectory() !== true) return null;
   const path = join(folder, name);
   return {

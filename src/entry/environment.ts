@@ -2,7 +2,7 @@
  * What Bun's server can say of a request and do for it.
  * @module
  */
-import type { RequestEnvironment } from "../compose/process.ts";
+import type { RequestEnvironment } from "../compose/platform.ts";
 
 /** The part of Bun.serve's server that is used. */
 interface Runtime {

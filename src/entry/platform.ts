@@ -9,13 +9,13 @@ import { request } from "node:https";
 import type { LookupFunction } from "node:net";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import type { Platform } from "../compose/process.ts";
+import type { Platform } from "../compose/platform.ts";
 import type { Settings } from "../config/settings.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import { createLogger, type LeveledLog } from "../telemetry/logger.ts";
 import type { ProcessUsage } from "../telemetry/prometheus.ts";
 import { openAuditFile } from "./audit-platform.ts";
-import { keptFile, secretFile } from "./data-platform.ts";
+import { persistentFile, readSecretFile } from "./data-platform.ts";
 import { ProviderFiles } from "./files-platform.ts";
 import { processClock as systemClock, systemRandom } from "./system.ts";
 
@@ -44,11 +44,11 @@ export function createPlatform(settings: Settings): ProcessPlatform {
     clock: systemClock,
     random: systemRandom,
     log,
-    secretFile: (name, make) => secretFile(join(settings.dataDir, name), make),
-    kept: (name) => keptFile(settings.dataDir, name),
+    readSecretFile: (name, make) => readSecretFile(join(settings.dataDir, name), make),
+    persistentFile: (name) => persistentFile(settings.dataDir, name),
     readFile: (path) => readFileSync(path, "utf8"),
     listFolder: (path) => readdirSync(path),
-    isThere: existsSync,
+    fileExists: existsSync,
     providerFiles: new ProviderFiles({
       folders: settings.secretDirs,
       named: settings.namedFiles,
@@ -57,7 +57,7 @@ export function createPlatform(settings: Settings): ProcessPlatform {
     fetchKeys,
     resolve: async (host) => (await lookup(host, { all: true })).map(({ address }) => address),
     process: { runtime: runtimeText(), usage: processUsage },
-    appendTo: async (target) =>
+    openAuditSink: async (target) =>
       target.kind === "stdout" ? stdoutSink : openAuditFile(target.path, settings.worker, log),
   };
 }

@@ -2,7 +2,8 @@
  * Serves over TLS, in the same way on every server runtime.
  * @module
  */
-import type { Meshca, Platform } from "../compose/process.ts";
+import type { Platform } from "../compose/platform.ts";
+import type { Meshca } from "../compose/process.ts";
 import type { Settings } from "../config/settings.ts";
 import type { TlsSettings } from "../config/tls.ts";
 import { listenTls } from "../tls/server.ts";

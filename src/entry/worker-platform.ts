@@ -2,7 +2,7 @@
  * What a Worker has: the runtime's clock, randomness and console, and no files.
  * @module
  */
-import type { Platform } from "../compose/process.ts";
+import type { Platform } from "../compose/platform.ts";
 import type { Settings } from "../config/settings.ts";
 import { ConfigError, ProviderError } from "../core/errors.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
@@ -34,11 +34,11 @@ export function createWorkerPlatform({ logLevel }: Pick<Settings, "logLevel">): 
     clock: systemClock,
     random: systemRandom,
     log: createLogger(logLevel, writeLine),
-    secretFile: noFile,
-    kept: () => null,
+    readSecretFile: noFile,
+    persistentFile: () => null,
     readFile: noFile,
     listFolder: noFile,
-    isThere: () => false,
+    fileExists: () => false,
     providerFiles: { readFile: noFile, listFolder: noFile },
     // The runtime connects by name alone, and to nothing within Cloudflare's or anybody's private
     // network.
@@ -55,6 +55,6 @@ export function createWorkerPlatform({ logLevel }: Pick<Settings, "logLevel">): 
       const answers = await Promise.allSettled([resolve4(host), resolve6(host)]);
       return answers.flatMap((answer) => ("value" in answer ? answer.value : []));
     },
-    appendTo: async () => consoleSink,
+    openAuditSink: async () => consoleSink,
   };
 }

@@ -27,7 +27,9 @@ export interface TlsOptions {
   readonly datacenter: string;
   readonly readFile: (path: string) => string;
   /** A text in the data folder, or null if there is no such folder. */
-  readonly kept: (name: string) => ConstructorParameters<typeof EmergencyCertificate>[0]["kept"];
+  readonly persistentFile: (
+    name: string,
+  ) => ConstructorParameters<typeof EmergencyCertificate>[0]["kept"];
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -86,7 +88,7 @@ class CertificateKeeper implements Tls {
     this.#emergency =
       source.kind === "self"
         ? new EmergencyCertificate({
-            kept: options.kept(EMERGENCY_FILE),
+            kept: options.persistentFile(EMERGENCY_FILE),
             names: source.names,
             clock,
             random,

@@ -23,11 +23,11 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { ConfigError, StoreError } from "../../src/core/errors.ts";
 import {
-  keptFile,
   makeDataDir,
+  persistentFile,
   prepareData,
   readPrivate,
-  secretFile,
+  readSecretFile,
 } from "../../src/entry/data-platform.ts";
 
 describe("the data folder", () => {
@@ -154,72 +154,72 @@ describe("the data folder", () => {
     );
   });
 
-  it("secretFile() makes a file for this user only, once, and leaves no draft", () => {
+  it("readSecretFile() makes a file for this user only, once, and leaves no draft", () => {
     const folder = fresh();
     const path = join(folder, "kek");
     assert.equal(
-      secretFile(path, () => "one"),
+      readSecretFile(path, () => "one"),
       "one\n",
     );
     assert.equal(
-      secretFile(path, () => "two"),
+      readSecretFile(path, () => "two"),
       "one\n",
     );
     assert.equal(mode(path), "600");
     assert.deepEqual(readdirSync(folder), ["kek"]);
     assert.match(
-      refusal(() => secretFile(join(folder, "missing/kek"), () => "x")),
+      refusal(() => readSecretFile(join(folder, "missing/kek"), () => "x")),
       /missing\/kek" cannot be made: there is no such file/,
     );
   });
 
-  it("secretFile() refuses a link, a file that others may read, a folder and a FIFO, and says what to do", () => {
+  it("readSecretFile() refuses a link, a file that others may read, a folder and a FIFO, and says what to do", () => {
     const folder = fresh();
     const path = (name: string) => join(folder, name);
     writeFileSync(path("open"), "secret", { mode: 0o644 });
-    const text = refusal(() => secretFile(path("open"), () => "x"));
+    const text = refusal(() => readSecretFile(path("open"), () => "x"));
     assert.match(text, /^MESHCA_DATA_DIR: /);
     assert.match(text, /is open to other users \(mode 0644\): run chmod 600 on it/);
     assert.ok(!text.includes("secret"));
     writeFileSync(path("target"), "secret", { mode: 0o600 });
     symlinkSync("target", path("link"));
     assert.match(
-      refusal(() => secretFile(path("link"), () => "x")),
+      refusal(() => readSecretFile(path("link"), () => "x")),
       /is a symbolic link, which is not followed/,
     );
     symlinkSync("nowhere", path("dangling"));
     assert.match(
-      refusal(() => secretFile(path("dangling"), () => "x")),
+      refusal(() => readSecretFile(path("dangling"), () => "x")),
       /is a symbolic link, which is not followed/,
     );
     mkdirSync(path("folder"));
     assert.match(
-      refusal(() => secretFile(path("folder"), () => "x")),
+      refusal(() => readSecretFile(path("folder"), () => "x")),
       /is not a regular file/,
     );
     execFileSync("mkfifo", ["-m", "600", path("fifo")]);
     assert.match(
-      refusal(() => secretFile(path("fifo"), () => "x")),
+      refusal(() => readSecretFile(path("fifo"), () => "x")),
       /is not a regular file/,
     );
   });
 
-  it("keptFile() reads what an operator put there, but no link and nothing that others may write", async () => {
+  it("persistentFile() reads what an operator put there, but no link and nothing that others may write", async () => {
     const folder = fresh();
-    const kept = keptFile(folder, "seen.json");
+    const kept = persistentFile(folder, "seen.json");
     assert.ok(kept !== null);
     assert.equal(kept.read(), null);
     await kept.write("text");
     assert.deepEqual([kept.read(), mode(kept.name)], ["text", "600"]);
     writeFileSync(join(folder, "reset"), "5", { mode: 0o644 });
-    assert.equal(keptFile(folder, "reset")?.read(), "5");
+    assert.equal(persistentFile(folder, "reset")?.read(), "5");
     chmodSync(join(folder, "reset"), 0o666);
     assert.match(
-      refusal(() => keptFile(folder, "reset")?.read()),
+      refusal(() => persistentFile(folder, "reset")?.read()),
       /is open to other users \(mode 0666\)/,
     );
     symlinkSync("seen.json", join(folder, "link"));
-    const link = keptFile(folder, "link");
+    const link = persistentFile(folder, "link");
     assert.match(
       refusal(() => link?.read()),
       /is a symbolic link/,
@@ -230,15 +230,15 @@ describe("the data folder", () => {
       [true, "text"],
       "the link is replaced, not followed",
     );
-    assert.equal(keptFile(at("absent"), "x"), null);
+    assert.equal(persistentFile(at("absent"), "x"), null);
     assert.equal(readPrivate(at("absent")), null);
   });
 
-  it("keptFile() names the path and the reason of a file that cannot be written, and leaves no draft", async () => {
+  it("persistentFile() names the path and the reason of a file that cannot be written, and leaves no draft", async () => {
     const folder = fresh();
     mkdirSync(join(folder, "taken"));
     writeFileSync(join(folder, "taken/x"), "");
-    const error = await keptFile(folder, "taken")
+    const error = await persistentFile(folder, "taken")
       ?.write("text")
       .then(
         () => null,

@@ -5,7 +5,8 @@
  * @module
  */
 import { AsyncLocalStorage } from "node:async_hooks";
-import { composeOver, type Meshca, openBackend, type Platform } from "../../src/compose/process.ts";
+import type { Platform } from "../../src/compose/platform.ts";
+import { composeOver, type Meshca, openBackend } from "../../src/compose/process.ts";
 import type { Settings } from "../../src/config/settings.ts";
 import { CaError } from "../../src/core/errors.ts";
 import type { Log } from "../../src/core/ports/log.ts";

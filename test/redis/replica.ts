@@ -3,7 +3,8 @@
  * of its own, on a clock that may be set wrong.
  * @module
  */
-import { composeOver, type Meshca, openBackend, type Platform } from "../../src/compose/process.ts";
+import type { Platform } from "../../src/compose/platform.ts";
+import { composeOver, type Meshca, openBackend } from "../../src/compose/process.ts";
 import type { Settings } from "../../src/config/settings.ts";
 import type { Clock } from "../../src/core/ports/clock.ts";
 import type { LogFields } from "../../src/core/ports/log.ts";
@@ -96,7 +97,7 @@ export function testPlatform(
     (level: Line["level"]) =>
     (message: string, fields: LogFields = {}) =>
       void lines.push({ level, message, fields });
-  const kept = (name: string): Kept => ({
+  const persistentFile = (name: string): Kept => ({
     name,
     read: () => folder.get(name) ?? null,
     write: async (text) => void folder.set(name, text),
@@ -105,15 +106,15 @@ export function testPlatform(
     clock,
     random: systemRandom,
     log: { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") },
-    secretFile: (_name, make) => make(),
-    kept,
+    readSecretFile: (_name, make) => make(),
+    persistentFile,
     readFile: (path) => folder.get(path) ?? "",
     listFolder: () => [],
-    isThere: (path) => folder.has(path),
+    fileExists: (path) => folder.has(path),
     providerFiles: { readFile: (path) => folder.get(path) ?? "", listFolder: () => [] },
     fetchKeys: () => Promise.reject(new Error("There is no network")),
     resolve: () => Promise.reject(new Error("There is no network")),
-    appendTo: () => Promise.reject(new TypeError("No audit log here")),
+    openAuditSink: () => Promise.reject(new TypeError("No audit log here")),
   };
 }
 

@@ -65,7 +65,7 @@ describe("the emergency certificate for TLS", () => {
         clock: ca.clock,
         random: systemRandom,
         readFile: () => "",
-        kept: keptIn(folder),
+        persistentFile: keptIn(folder),
       },
       log: { ...silentLog, info: note, warn: note, error: note },
     });

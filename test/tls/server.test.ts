@@ -354,7 +354,7 @@ describe("listenTls() with clients' certificates", () => {
     };
     const given = {
       readFile: () => assert.fail(),
-      kept: () => null,
+      persistentFile: () => null,
       clock: ca.clock,
       random: systemRandom,
       log: silentLog,

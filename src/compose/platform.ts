@@ -1,0 +1,53 @@
+/**
+ * What a runtime provides to the composition root: clock, randomness, log, files and network.
+ * @module
+ */
+import type { Settings } from "../config/settings.ts";
+import type { Clock, Random } from "../core/ports/clock.ts";
+import type { Log } from "../core/ports/log.ts";
+import type { FetchKeys, Resolve } from "../net/guarded-fetch.ts";
+import type { Kept } from "../store/last-seen.ts";
+import type { AuditSink } from "../telemetry/audit.ts";
+import type { ProcessUsage } from "../telemetry/prometheus.ts";
+
+export type { RequestEnvironment } from "../http/app.ts";
+
+/** The data folder, which only the user of this process can read. */
+export interface DataFolder {
+  /** The text of a file; `make` returns the text of a file that does not exist yet. */
+  readSecretFile(name: string, make: () => string): string;
+  /** A file whose text survives a restart; null if there is no data folder. */
+  persistentFile(name: string): Kept | null;
+}
+
+/** Files that the operator names in settings. */
+export interface LocalFiles {
+  /** The text of a file. @throws {Error} */
+  readFile(path: string): string;
+  /** The names of the entries of a folder. @throws {Error} */
+  listFolder(path: string): readonly string[];
+  fileExists(path: string): boolean;
+}
+
+/** Files that a provider's configuration may name. */
+export interface ProviderFileReader {
+  /** @throws {ConfigError} if the file must not be read @throws {Error} */
+  readFile(path: string): string;
+  /** @throws {ConfigError} if the folder must not be read @throws {Error} */
+  listFolder(path: string): readonly string[];
+}
+
+export interface Platform extends DataFolder, LocalFiles {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly providerFiles: ProviderFileReader;
+  /** Fetches the signing keys of an auth method's issuer. */
+  readonly fetchKeys: FetchKeys;
+  /** Resolves a host name. */
+  readonly resolve: Resolve;
+  /** The runtime and its resource usage, for `/metrics`. @default unknown */
+  readonly process?: { readonly runtime: string; usage(): ProcessUsage };
+  /** Opens the audit log. @throws {ConfigError} if the file cannot be opened */
+  openAuditSink(target: NonNullable<Settings["audit"]>): Promise<AuditSink>;
+}
