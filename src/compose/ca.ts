@@ -19,7 +19,6 @@ import { type App, createApp } from "../http/app.ts";
 import type { Ports } from "../store/backend.ts";
 import type { Codec } from "../store/codec.ts";
 import { type AuditLog, createAudit } from "../telemetry/audit.ts";
-import { inRequest } from "../telemetry/logger.ts";
 import type { PrometheusMetrics } from "../telemetry/prometheus.ts";
 import {
   type Access,
@@ -164,7 +163,7 @@ export async function assemble(parts: CaParts): Promise<Ca> {
     clock,
     random,
     log,
-    inRequest,
+    inRequest: (requestId, work) => log.inRequest(requestId, work),
     datacenter: settings.datacenter,
     connectEnabled: settings.connectEnabled,
     loopbackOnly: isLoopback(settings.listen.host),

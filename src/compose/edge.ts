@@ -142,31 +142,38 @@ export function composeEdge(settings: WorkerSettings, platform: Platform): Edge 
     share.backend.close();
   };
 
+  const answer: Edge["fetch"] = async (request, environment, after) => {
+    const share = await open();
+    const before = share.manager.snapshot?.state.commitId;
+    const ended = new AbortController();
+    try {
+      const readying = ready(share, ended.signal);
+      // The first state is made also where whoever asked first hangs up.
+      if (share.manager.snapshot === null) after(readying.catch(() => undefined));
+      await readying.catch((error: unknown) => {
+        // What was read last is served for as long as the manager lets it; it says what it thinks
+        // of its age itself.
+        if (
+          !(error instanceof StoreError || error instanceof NotReadyError) ||
+          share.manager.snapshot === null
+        )
+          throw error;
+      });
+      void look(share, ended.signal);
+      return await share.app.fetch(request, environment);
+    } finally {
+      ended.abort();
+      const isRead = request.method === "GET" || request.method === "HEAD";
+      after(finish(share, !isRead && share.manager.snapshot?.state.commitId !== before));
+    }
+  };
+
   return {
-    async fetch(request, environment, after) {
-      const share = await open();
-      const before = share.manager.snapshot?.state.commitId;
-      const ended = new AbortController();
-      try {
-        const readying = ready(share, ended.signal);
-        // The first state is made also where whoever asked first hangs up.
-        if (share.manager.snapshot === null) after(readying.catch(() => undefined));
-        await readying.catch((error: unknown) => {
-          // What was read last is served for as long as the manager lets it; it says what it thinks
-          // of its age itself.
-          if (
-            !(error instanceof StoreError || error instanceof NotReadyError) ||
-            share.manager.snapshot === null
-          )
-            throw error;
-        });
-        void look(share, ended.signal);
-        return await share.app.fetch(request, environment);
-      } finally {
-        ended.abort();
-        const isRead = request.method === "GET" || request.method === "HEAD";
-        after(finish(share, !isRead && share.manager.snapshot?.state.commitId !== before));
-      }
+    fetch(request, environment, after) {
+      const work = () => answer(request, environment, after);
+      // Also what is read from Redis before the app is asked belongs to the request.
+      const { requestId } = environment;
+      return requestId === undefined ? work() : log.inRequest(requestId, work);
     },
     async tick() {
       const share = await open();

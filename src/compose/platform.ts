@@ -4,10 +4,10 @@
  */
 import type { Settings } from "../config/settings.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
-import type { Log } from "../core/ports/log.ts";
 import type { FetchKeys, Resolve } from "../net/guarded-fetch.ts";
 import type { Kept } from "../store/last-seen.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
+import type { RequestLog } from "../telemetry/logger.ts";
 import type { ProcessUsage } from "../telemetry/prometheus.ts";
 
 export type { RequestEnvironment } from "../http/app.ts";
@@ -40,7 +40,7 @@ export interface ProviderFileReader {
 export interface Platform extends DataFolder, LocalFiles {
   readonly clock: Clock;
   readonly random: Random;
-  readonly log: Log;
+  readonly log: RequestLog;
   readonly providerFiles: ProviderFileReader;
   /** Fetches the signing keys of an auth method's issuer. */
   readonly fetchKeys: FetchKeys;

@@ -12,7 +12,7 @@ import { Readable } from "node:stream";
 import type { Platform } from "../compose/platform.ts";
 import type { Settings } from "../config/settings.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
-import { createLogger, type LeveledLog } from "../telemetry/logger.ts";
+import { Logger } from "../telemetry/logger.ts";
 import type { ProcessUsage } from "../telemetry/prometheus.ts";
 import { openAuditFile } from "./audit-platform.ts";
 import { persistentFile, readSecretFile } from "./data-platform.ts";
@@ -34,12 +34,17 @@ const stdoutSink: AuditSink = {
 
 /** A platform whose log level can be changed while it runs. */
 export interface ProcessPlatform extends Platform {
-  readonly log: LeveledLog;
+  readonly log: Logger;
 }
 
 /** The platform of a process with a file system. */
 export function createPlatform(settings: Settings): ProcessPlatform {
-  const log = createLogger(settings.logLevel, (line) => process.stdout.write(line));
+  const log = new Logger({
+    level: settings.logLevel,
+    clock: systemClock,
+    write: (line) => process.stdout.write(line),
+    format: process.stdout.isTTY ? "text" : "json",
+  });
   return {
     clock: systemClock,
     random: systemRandom,

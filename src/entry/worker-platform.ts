@@ -6,10 +6,8 @@ import type { Platform } from "../compose/platform.ts";
 import type { Settings } from "../config/settings.ts";
 import { ConfigError, ProviderError } from "../core/errors.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
-import { createLogger } from "../telemetry/logger.ts";
+import { Logger } from "../telemetry/logger.ts";
 import { systemClock, systemRandom } from "./system.ts";
-
-export { inRequest } from "../telemetry/logger.ts";
 
 /** The console takes whole lines and ends them itself. */
 // biome-ignore lint/suspicious/noConsole: it is the standard output of a Worker.
@@ -33,7 +31,7 @@ export function createWorkerPlatform({ logLevel }: Pick<Settings, "logLevel">): 
   return {
     clock: systemClock,
     random: systemRandom,
-    log: createLogger(logLevel, writeLine),
+    log: new Logger({ level: logLevel, clock: systemClock, write: writeLine }),
     readSecretFile: noFile,
     persistentFile: () => null,
     readFile: noFile,

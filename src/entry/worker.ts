@@ -6,7 +6,7 @@ import { CONSUL_CONFIG_NAMES } from "../../providers/consul/config.ts";
 import { composeEdge, type Edge } from "../compose/edge.ts";
 import { readWorkerSettings } from "../config/worker.ts";
 import { CaError } from "../core/errors.ts";
-import { createWorkerPlatform, inRequest } from "./worker-platform.ts";
+import { createWorkerPlatform } from "./worker-platform.ts";
 
 /** The part of the runtime's context that is used. */
 interface Context {
@@ -40,25 +40,22 @@ function unavailable(error: unknown, request: Request, requestId: string): Respo
 }
 
 export default {
-  fetch(request: Request, bindings: Bindings, context: Context): Promise<Response> {
+  async fetch(request: Request, bindings: Bindings, context: Context): Promise<Response> {
     const requestId = crypto.randomUUID();
-    // What is read from Redis before the app is asked belongs to the request, too.
-    return inRequest(requestId, async () => {
-      try {
-        const environment = {
-          requestId,
-          remoteAddress: request.headers.get("CF-Connecting-IP") ?? undefined,
-        };
-        const answer = edgeOf(bindings).fetch(request, environment, (work) =>
-          context.waitUntil(work),
-        );
-        // A change goes on where its caller hangs up.
-        if (request.method !== "GET") context.waitUntil(answer.catch(() => undefined));
-        return await answer;
-      } catch (error) {
-        return unavailable(error, request, requestId);
-      }
-    });
+    try {
+      const environment = {
+        requestId,
+        remoteAddress: request.headers.get("CF-Connecting-IP") ?? undefined,
+      };
+      const answer = edgeOf(bindings).fetch(request, environment, (work) =>
+        context.waitUntil(work),
+      );
+      // A change goes on where its caller hangs up.
+      if (request.method !== "GET") context.waitUntil(answer.catch(() => undefined));
+      return await answer;
+    } catch (error) {
+      return unavailable(error, request, requestId);
+    }
   },
   async scheduled(_event: unknown, bindings: Bindings): Promise<void> {
     await edgeOf(bindings).tick();

@@ -10,6 +10,7 @@ import { type Audit, type AuditRecord, NOBODY } from "../core/ports/audit.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { AuditReserve } from "./audit-reserve.ts";
+import { escapeUnsafe } from "./escape.ts";
 import { RefusalTally } from "./refusal-tally.ts";
 
 /** Where the lines go. */
@@ -55,12 +56,6 @@ const KEEP = 8 * 1024 * 1024;
 const RETRY_MS = 1000;
 /** Octets that the line of a change may have: a reserve with less left counts as full. */
 const MAX_LINE = 4096;
-
-/**
- * What JSON lets through and a terminal or a reader of lines may act on: DEL and C1, line ends of
- * Unicode, changes of direction.
- */
-const UNSAFE = /[\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 
 export function createAudit({ sink, onFailure, clock, log }: AuditOptions): AuditLog {
   let queued: string[] = [];
@@ -275,7 +270,7 @@ function lineOf(
     detail,
     count,
   });
-  return `${line.replace(UNSAFE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`)}\n`;
+  return `${escapeUnsafe(line)}\n`;
 }
 
 function codeOf(error: unknown): string {

@@ -1,69 +1,114 @@
 /**
- * Structured logs: one JSON object a line, through LogTape, which runs on every runtime that we do.
+ * Structured logs: one JSON object per line, or one readable line for a terminal. A logger is a
+ * value: two of them in one process share nothing.
  * @module
  */
 import type { AsyncLocalStorage } from "node:async_hooks";
-import { configureSync, getJsonLinesFormatter, getLogger } from "@logtape/logtape";
-import type { Log } from "../core/ports/log.ts";
+import type { Clock } from "../core/ports/clock.ts";
+import type { Log, LogFields } from "../core/ports/log.ts";
+import { escapeUnsafe } from "./escape.ts";
 
-export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
+/** Names of the levels, from the most to the least detailed, with the names that lines have. */
+const LEVELS = { debug: "DEBUG", info: "INFO", warning: "WARN", error: "ERROR" } as const;
+const ORDER = Object.values(LEVELS);
 
-/** A log whose level can be changed. */
-export interface LeveledLog extends Log {
-  setLevel(level: LogLevel): void;
+export type LogLevel = keyof typeof LEVELS;
+type LevelName = (typeof ORDER)[number];
+
+/** A log that adds the id of a request to each line that the request's code writes. */
+export interface RequestLog extends Log {
+  /**
+   * Runs the work of a request: every line that it writes has `requestId`, however deep in a store
+   * or a provider it is written.
+   */
+  inRequest<T>(requestId: string, work: () => T): T;
+}
+
+export interface LoggerOptions {
+  /** The least severe level that is written. */
+  readonly level: LogLevel;
+  readonly clock: Pick<Clock, "now">;
+  /** Takes one line with its line end. */
+  readonly write: (line: string) => void;
+  /** `text` is for a terminal. @default "json" */
+  readonly format?: "json" | "text";
+}
+
+type Entry = Readonly<Record<string, unknown>>;
+
+export class Logger implements RequestLog {
+  /** Null in a Worker without `nodejs_compat`, which has no AsyncLocalStorage: no line has an id. */
+  readonly #requests: AsyncLocalStorage<string> | null = createStorage();
+  readonly #options: LoggerOptions;
+  #least = 0;
+
+  constructor(options: LoggerOptions) {
+    this.#options = options;
+    this.setLevel(options.level);
+  }
+
+  setLevel(level: LogLevel): void {
+    this.#least = ORDER.indexOf(LEVELS[level]);
+  }
+
+  inRequest<T>(requestId: string, work: () => T): T {
+    return this.#requests === null ? work() : this.#requests.run(requestId, work);
+  }
+
+  debug(message: string, fields?: LogFields): void {
+    this.#log("DEBUG", message, fields);
+  }
+
+  info(message: string, fields?: LogFields): void {
+    this.#log("INFO", message, fields);
+  }
+
+  warn(message: string, fields?: LogFields): void {
+    this.#log("WARN", message, fields);
+  }
+
+  error(message: string, fields?: LogFields): void {
+    this.#log("ERROR", message, fields);
+  }
+
+  #log(level: LevelName, message: string, fields: LogFields = {}): void {
+    if (ORDER.indexOf(level) < this.#least) return;
+    const { clock, write, format } = this.#options;
+    const requestId = this.#requests?.getStore();
+    const entry: Entry = {
+      "@timestamp": clock.now().toISOString(),
+      level,
+      message,
+      logger: "meshca",
+      ...(requestId === undefined ? {} : { requestId }),
+      ...fields,
+    };
+    try {
+      write(format === "text" ? textLine(entry) : `${JSON.stringify(entry)}\n`);
+    } catch {
+      // What is logged must not fail because the log cannot be written.
+    }
+  }
 }
 
 /**
- * The fields of the request that the running code works for. It is not imported, so that a Worker
- * without Node's compatibility is still loaded, and can say so; it has none.
+ * Not imported, so that a Worker without Node's compatibility is still loaded and can answer with
+ * the reason.
  */
-const contextLocalStorage = createStorage();
-
-function createStorage(): AsyncLocalStorage<Record<string, unknown>> | undefined {
-  if (typeof process === "undefined" || !("getBuiltinModule" in process)) return undefined;
+function createStorage(): AsyncLocalStorage<string> | null {
+  if (typeof process === "undefined" || !("getBuiltinModule" in process)) return null;
   const hooks = process.getBuiltinModule("node:async_hooks");
-  return hooks === undefined ? undefined : new hooks.AsyncLocalStorage();
+  return hooks === undefined ? null : new hooks.AsyncLocalStorage();
 }
 
-/**
- * Does the work of a request: every line that it logs has the id, however deep in the store or a
- * provider it is written.
- * @param requestId the id on the request's answer.
- */
-export function inRequest<T>(requestId: string, work: () => T): T {
-  return contextLocalStorage === undefined ? work() : contextLocalStorage.run({ requestId }, work);
+/** `TIME LEVEL message name=value …`; values with blanks or control characters are quoted. */
+function textLine({ "@timestamp": time, level, message, logger: _, ...fields }: Entry): string {
+  const pairs = Object.entries(fields)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => ` ${name}=${textValue(value)}`);
+  return `${escapeUnsafe(`${time} ${String(level).padEnd(5)} ${message}${pairs.join("")}`)}\n`;
 }
 
-/**
- * Makes the process's log.
- * @param write takes one line with its end.
- */
-export function createLogger(level: LogLevel, write: (line: string) => void): LeveledLog {
-  const format = getJsonLinesFormatter({ properties: "flatten" });
-  let isDebug = false;
-  const setLevel = (next: LogLevel) => {
-    isDebug = next === "debug";
-    configureSync({
-      reset: true,
-      ...(contextLocalStorage === undefined ? {} : { contextLocalStorage }),
-      sinks: { lines: (record) => write(format(record)) },
-      loggers: [
-        { category: ["meshca"], sinks: ["lines"], lowestLevel: next },
-        { category: ["logtape", "meta"], sinks: ["lines"], lowestLevel: "error" },
-      ],
-    });
-  };
-  setLevel(level);
-  const logger = getLogger(["meshca"]);
-  return {
-    setLevel,
-    // One line a request: nothing at all if the level leaves it out.
-    debug(message, fields = {}) {
-      if (isDebug) logger.debug(message, fields);
-    },
-    info: (message, fields = {}) => logger.info(message, fields),
-    warn: (message, fields = {}) => logger.warn(message, fields),
-    error: (message, fields = {}) => logger.error(message, fields),
-  };
+function textValue(value: unknown): string {
+  return typeof value === "string" && /^[\w.:/@+-]+$/.test(value) ? value : JSON.stringify(value);
 }

@@ -143,7 +143,13 @@ makeDataDir(settings.dataDir);
 const platform: Platform = {
   ...createPlatform(settings),
   clock: { ...systemClock, now: () => new Date(Date.now() + options.clockOffsetMs) },
-  log: { debug() {}, info: logAt("info"), warn: logAt("warn"), error: logAt("error") },
+  log: {
+    debug() {},
+    info: logAt("info"),
+    warn: logAt("warn"),
+    error: logAt("error"),
+    inRequest: (_requestId, work) => work(),
+  },
 };
 try {
   const composed = await composeOver(

@@ -7,8 +7,9 @@ import assert from "node:assert/strict";
 import { renameSync, rmSync } from "node:fs";
 import { describe, it } from "node:test";
 import type { Log } from "../../src/core/ports/log.ts";
+import { systemClock } from "../../src/entry/system.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
-import { createLogger, inRequest } from "../../src/telemetry/logger.ts";
+import { Logger } from "../../src/telemetry/logger.ts";
 import { createTestCa, opensslCsr } from "../fakes/ca.ts";
 import { accessThat } from "./access.ts";
 import { createTestApp, leafTtl } from "./app.ts";
@@ -127,7 +128,11 @@ describe("X-Request-Id", () => {
 
   it("lines that stores, providers and what they start write within a request have it, and others have none", async () => {
     const written: Line[] = [];
-    const log = createLogger("info", (line) => void written.push(JSON.parse(line)));
+    const log = new Logger({
+      level: "info",
+      clock: systemClock,
+      write: (line) => void written.push(JSON.parse(line)),
+    });
     let later: Promise<void> = Promise.resolve();
     const renderMetrics = async () => {
       await null;
@@ -140,7 +145,11 @@ describe("X-Request-Id", () => {
       });
       return { type: "text/plain", text: "" };
     };
-    const { app } = await createTestApp({ log, inRequest, renderMetrics });
+    const { app } = await createTestApp({
+      log,
+      inRequest: (requestId, work) => log.inRequest(requestId, work),
+      renderMetrics,
+    });
     const ask = async () => {
       const answer = await app.fetch(
         new Request("http://127.0.0.1/metrics", { headers: { Host: "127.0.0.1" } }),

@@ -105,7 +105,13 @@ export function testPlatform(
   return {
     clock,
     random: systemRandom,
-    log: { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") },
+    log: {
+      debug: write("debug"),
+      info: write("info"),
+      warn: write("warn"),
+      error: write("error"),
+      inRequest: (_requestId, work) => work(),
+    },
     readSecretFile: (_name, make) => make(),
     persistentFile,
     readFile: (path) => folder.get(path) ?? "",

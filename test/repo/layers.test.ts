@@ -56,7 +56,7 @@ const RULES: readonly Rule[] = [
   {
     files: "src/telemetry/",
     ours: ["src/core/", "src/telemetry/"],
-    packages: ["@logtape/logtape", "node:async_hooks", "prom-client"],
+    packages: ["node:async_hooks", "prom-client"],
   },
   {
     files: "src/config/",
