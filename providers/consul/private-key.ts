@@ -19,13 +19,7 @@ import {
   sequence,
   TAG,
 } from "../../src/core/x509/der.ts";
-import {
-  caHash,
-  type EcBits,
-  keyAlgorithm,
-  type RsaBits,
-  readPublicKey,
-} from "../../src/core/x509/keys.ts";
+import { caHash, type EcBits, keyAlgorithm, readPublicKey } from "../../src/core/x509/keys.ts";
 import { OID, type OidName, readOid } from "../../src/core/x509/oids.ts";
 
 const CURVE_BITS: Readonly<Partial<Record<OidName, EcBits>>> = { p256: 256, p384: 384, p521: 521 };
@@ -34,7 +28,7 @@ const VERSION_0 = encode(element(TAG.integer, Uint8Array.of(0)));
 /** A kind of key that an operator may supply; RSA with 3072 bits is never made here. */
 type SuppliedKeySpec =
   | { readonly type: "ec"; readonly bits: EcBits }
-  | { readonly type: "rsa"; readonly bits: RsaBits };
+  | { readonly type: "rsa"; readonly bits: 2048 | 3072 | 4096 };
 
 /**
  * Reads a private key of a kind that a CA may have. Text around it is skipped (RFC 7468 §2), and so

@@ -28,15 +28,16 @@ import {
   generateCaKey,
   signingUri,
 } from "../../src/core/x509/authority.ts";
-import {
-  type Certificate,
-  keyIdOf,
-  pemOf,
-  readCertificate,
-} from "../../src/core/x509/certificate.ts";
+import { type Certificate, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
 import { readCaRequest } from "../../src/core/x509/csr.ts";
 import { requireIntermediates } from "../../src/core/x509/intermediate.ts";
-import { caHash, caScheme, keyAlgorithm, type PublicKeyInfo } from "../../src/core/x509/keys.ts";
+import {
+  caHash,
+  caScheme,
+  keyAlgorithm,
+  keyIdOf,
+  type PublicKeyInfo,
+} from "../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
 import { type ConsulConfig, parseConsulConfig } from "./config.ts";

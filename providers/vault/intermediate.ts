@@ -8,15 +8,10 @@ import { ConfigError, FormatError, RequestError } from "../../src/core/errors.ts
 import { readPem } from "../../src/core/pem.ts";
 import type { SealPurpose } from "../../src/core/ports/sealer.ts";
 import { caCommonName, generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
-import {
-  type Certificate,
-  keyIdOf,
-  pemOf,
-  readCertificate,
-} from "../../src/core/x509/certificate.ts";
+import { type Certificate, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
 import { readCaRequest } from "../../src/core/x509/csr.ts";
 import { intermediateFaults } from "../../src/core/x509/intermediate.ts";
-import type { PublicKeyInfo } from "../../src/core/x509/keys.ts";
+import { keyIdOf, type PublicKeyInfo } from "../../src/core/x509/keys.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
 import type { Mount, VaultClient } from "./client.ts";
 import type { VaultConfig } from "./config.ts";

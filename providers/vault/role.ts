@@ -3,7 +3,7 @@
  * and life from the role.
  * @module
  */
-import { trustDomainOf } from "../../src/core/spiffe/kinds.ts";
+import { trustDomainOf } from "../../src/core/spiffe/id.ts";
 import type { Fields, Mount, VaultClient } from "./client.ts";
 
 /** Consul's name for it (vault.md §2.7). */

@@ -7,19 +7,19 @@
 
 import type { LeafSubject } from "../core/acl/admin.ts";
 import type { Denial } from "../core/acl/types.ts";
-import { hex, utf8 } from "../core/bytes.ts";
+import { hex, sha256, utf8 } from "../core/bytes.ts";
 import { RequestError } from "../core/errors.ts";
-import { requireSegment, splitSpiffeUri } from "../core/spiffe/id.ts";
 import {
   beginsAnId,
   formatSpiffeId,
   type LeafId,
   parseSpiffeId,
   requireDefaultScope,
-} from "../core/spiffe/kinds.ts";
+  requireSegment,
+  splitSpiffeUri,
+} from "../core/spiffe/id.ts";
 import { MAX_URI_LENGTH } from "../core/x509/csr.ts";
-import { sha256 } from "../core/x509/digest.ts";
-import { keyIdsOf } from "../core/x509/key-ids.ts";
+import { keyIdsOf } from "../core/x509/keys.ts";
 
 /** Whose leaves are denied. */
 export interface DenialScope {

@@ -4,8 +4,7 @@
  * @module
  */
 import type { AuthMethod, BindingRule, Entry, LoginOrigin, Token } from "../core/acl/types.ts";
-import { hex, utf8 } from "../core/bytes.ts";
-import { sha256 } from "../core/x509/digest.ts";
+import { hex, sha256, utf8 } from "../core/bytes.ts";
 
 /**
  * Longer subjects are known by their digest: a subject is stored with every token, and stands in

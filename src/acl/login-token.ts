@@ -15,9 +15,8 @@ import {
   type CryptoKey as Key,
 } from "jose";
 import * as v from "valibot";
-import { fromUtf8, hex, utf8 } from "../core/bytes.ts";
+import { fromUtf8, hex, sha256, utf8 } from "../core/bytes.ts";
 import { DeniedError, FormatError } from "../core/errors.ts";
-import { sha256 } from "../core/x509/digest.ts";
 import { KUBERNETES_FIELDS, MAX_LEEWAY_MS, type MethodSettings } from "./auth-methods.ts";
 import type { Fields } from "./selector.ts";
 import type { Reviewed } from "./token-review.ts";

@@ -14,10 +14,9 @@ import type {
   ServiceIdentity,
   Token,
 } from "../core/acl/types.ts";
-import { hex, utf8 } from "../core/bytes.ts";
+import { hex, sha256, utf8 } from "../core/bytes.ts";
 import { DeniedError, RequestError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
-import { sha256 } from "../core/x509/digest.ts";
 import {
   type BindingSettings,
   type MethodSettings,

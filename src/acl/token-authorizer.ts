@@ -14,9 +14,9 @@ import {
   type Resource,
 } from "../core/acl/authorizer.ts";
 import type { Entry, Policy, Token } from "../core/acl/types.ts";
+import { sha256 } from "../core/bytes.ts";
 import { DeniedError, NotReadyError, StoreError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
-import { sha256 } from "../core/x509/digest.ts";
 import type { Directory, StoredToken } from "./directory.ts";
 import { isOrphaned } from "./login-origin.ts";
 import {

@@ -5,7 +5,7 @@
  */
 import type { Meshca } from "../compose/process.ts";
 import type { Settings } from "../config/settings.ts";
-import { trustDomainOf } from "../core/spiffe/kinds.ts";
+import { trustDomainOf } from "../core/spiffe/id.ts";
 
 export interface BannerOptions {
   readonly url: string;

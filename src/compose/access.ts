@@ -31,7 +31,7 @@ import type { AccessRecollection } from "../core/ports/last-seen.ts";
 import type { AccessStore } from "../core/ports/record-store.ts";
 import type { Replica } from "../core/ports/replicas.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
-import { trustDomainOf } from "../core/spiffe/kinds.ts";
+import { trustDomainOf } from "../core/spiffe/id.ts";
 import { SCHEMA } from "../core/state.ts";
 import type { AppOptions } from "../http/app.ts";
 import type { Platform } from "./platform.ts";

@@ -15,9 +15,8 @@ import {
 } from "../consul/go-struct.ts";
 import type { NewTokenRequest, PolicyRequest } from "../core/acl/admin.ts";
 import type { AuthMethod, BindingRule, Denial, Entry, Policy, Token } from "../core/acl/types.ts";
-import { base64, utf8 } from "../core/bytes.ts";
+import { base64, sha256, utf8 } from "../core/bytes.ts";
 import { FormatError, type RequestError } from "../core/errors.ts";
-import { sha256 } from "../core/x509/digest.ts";
 
 /** What Consul shows in place of a secret. */
 const REDACTED = "<hidden>";

@@ -8,7 +8,7 @@ import { type Json, sortKeys } from "../consul/go-json.ts";
 import { issuersOf, lineOf } from "../core/ca/cross-chain.ts";
 import type { IssuedLeaf } from "../core/ca/signer.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
-import { trustDomainOf } from "../core/spiffe/kinds.ts";
+import { trustDomainOf } from "../core/spiffe/id.ts";
 import type { CaState, RootEntry } from "../core/state.ts";
 import { type Certificate, pemOf } from "../core/x509/certificate.ts";
 

@@ -10,14 +10,20 @@ import { certificatePem } from "../core/pem.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
 import { generateCaKey } from "../core/x509/authority.ts";
-import { contextPrimitive, element, encode, oid, oidContent, sequence } from "../core/x509/der.ts";
+import {
+  contextPrimitive,
+  element,
+  encode,
+  oid,
+  oidContent,
+  sequence,
+  wholeSecond,
+} from "../core/x509/der.ts";
 import { caScheme } from "../core/x509/keys.ts";
 import { OID } from "../core/x509/oids.ts";
 import { makeCertificate } from "../core/x509/peculiar.ts";
-import { ipText, type ServerNames } from "../core/x509/profile.ts";
+import { createSerials, ipText, type ServerNames } from "../core/x509/profile.ts";
 import { privateKeyPem } from "../core/x509/request.ts";
-import { createSerials } from "../core/x509/serial.ts";
-import { wholeSecond } from "../core/x509/time.ts";
 import { type Pair, readPair } from "./pair.ts";
 
 /** The file in the data folder: the certificate, and below it its key. */

@@ -8,7 +8,7 @@ import type { CaManager } from "../core/ca/ca.ts";
 import { CaError } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
-import { formatSpiffeId, trustDomainOf } from "../core/spiffe/kinds.ts";
+import { formatSpiffeId, trustDomainOf } from "../core/spiffe/id.ts";
 import type { ServerNames } from "../core/x509/profile.ts";
 import { generateRequestKey, makeRequest, privateKeyPem } from "../core/x509/request.ts";
 import type { Pair } from "./pair.ts";

@@ -11,7 +11,7 @@ import type { LeafSubject } from "../../src/core/acl/admin.ts";
 import type { Denial } from "../../src/core/acl/types.ts";
 import { fromBase64 } from "../../src/core/bytes.ts";
 import { CaError } from "../../src/core/errors.ts";
-import { keyIdsOf } from "../../src/core/x509/key-ids.ts";
+import { keyIdsOf } from "../../src/core/x509/keys.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import { createTestAccess } from "./access.ts";
 

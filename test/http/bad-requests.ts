@@ -4,7 +4,7 @@
  */
 
 import { writePem } from "../../src/core/pem.ts";
-import { bitString, encode, sequence, unsignedInteger } from "../../src/core/x509/der.ts";
+import { bitString, encode, sequence } from "../../src/core/x509/der.ts";
 import {
   askFor,
   type CraftedRequest,
@@ -14,6 +14,7 @@ import {
   ecSpki,
   named,
   rsaSpki,
+  unsignedInteger,
   uriName,
 } from "../core/x509/requests.ts";
 import { opensslCsr } from "../fakes/ca.ts";

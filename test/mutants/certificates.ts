@@ -22,30 +22,30 @@ export const CERTIFICATES: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "src/core/spiffe/kinds.ts",
+    "src/core/spiffe/id.ts",
     [
       "the default partition spelt out",
       "if (partition === DEFAULT_PARTITION)",
       'if (partition === "")',
-      "core/spiffe/kinds",
+      "core/spiffe/id",
     ],
     [
       "a partition in upper case",
       "if (partition !== partition.toLowerCase())",
       'if (partition === "")',
-      "core/spiffe/kinds",
+      "core/spiffe/id",
     ],
     [
       "a namespace that is not the default one",
       "if (inDefaultPartition && id.namespace === DEFAULT_NAMESPACE) return;",
       "if (inDefaultPartition) return;",
-      "core/spiffe/kinds",
+      "core/spiffe/id",
     ],
     [
       "a partition of an agent or a gateway",
       "  if (!inDefaultPartition)\n",
       '  if (id.partition === "")\n',
-      "core/spiffe/kinds",
+      "core/spiffe/id",
     ],
   ),
   ...guardsOf(

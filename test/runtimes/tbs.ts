@@ -7,11 +7,16 @@
 import { hex } from "../../src/core/bytes.ts";
 import type { Random } from "../../src/core/ports/clock.ts";
 import { createIntermediate, createRoot, crossSign } from "../../src/core/x509/authority.ts";
-import { type Certificate, keyIdOf } from "../../src/core/x509/certificate.ts";
-import { caHash, caScheme, keyAlgorithm, readPublicKey } from "../../src/core/x509/keys.ts";
+import type { Certificate } from "../../src/core/x509/certificate.ts";
+import {
+  caHash,
+  caScheme,
+  keyAlgorithm,
+  keyIdOf,
+  readPublicKey,
+} from "../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
-import { leafKeyUsage } from "../../src/core/x509/profile.ts";
-import { createSerials } from "../../src/core/x509/serial.ts";
+import { createSerials, leafKeyUsage } from "../../src/core/x509/profile.ts";
 
 /** A key pair, both halves in base64 of their DER. */
 export interface KeyVector {

@@ -24,9 +24,8 @@ import {
 } from "../../src/core/x509/authority.ts";
 import { type Certificate, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
 import { readCsr } from "../../src/core/x509/csr.ts";
-import { leafKeyUsage } from "../../src/core/x509/profile.ts";
+import { createSerials, leafKeyUsage } from "../../src/core/x509/profile.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
-import { createSerials } from "../../src/core/x509/serial.ts";
 import { createTestCa, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import {

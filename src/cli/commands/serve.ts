@@ -7,7 +7,7 @@ import { CONSUL_CONFIG_NAMES } from "../../../providers/consul/config.ts";
 import { VAULT_CONFIG_NAMES } from "../../../providers/vault/config.ts";
 import type { Meshca } from "../../compose/process.ts";
 import { readSettings, type Settings } from "../../config/settings.ts";
-import { trustDomainOf } from "../../core/spiffe/kinds.ts";
+import { trustDomainOf } from "../../core/spiffe/id.ts";
 import { serve } from "../../entry/runtime.ts";
 import type { Served } from "../../entry/serve.ts";
 import { VERSION } from "../../version.ts";

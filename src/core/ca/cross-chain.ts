@@ -9,7 +9,7 @@ import { colonHex } from "../bytes.ts";
 import type { CaState, RootEntry } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { couldHaveIssued, sameAuthority } from "../x509/chain.ts";
-import { wholeSecond } from "../x509/time.ts";
+import { wholeSecond } from "../x509/der.ts";
 import type { Policy } from "./policy.ts";
 
 /**

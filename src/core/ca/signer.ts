@@ -18,15 +18,23 @@ import {
   requireDefaultScope,
   type SpiffeId,
   trustDomainOf,
-} from "../spiffe/kinds.ts";
+} from "../spiffe/id.ts";
 import type { RootEntry } from "../state.ts";
-import { type Certificate, keyIdOf } from "../x509/certificate.ts";
+import { type Certificate, pemOf } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
+import { keyIdOf } from "../x509/keys.ts";
 import type { LeafFields } from "../x509/leaf.ts";
-import { type LeafNames, leafKeyUsage, leafNames, type ServerNames } from "../x509/profile.ts";
-import { createSerials } from "../x509/serial.ts";
+import {
+  createSerials,
+  type LeafNames,
+  leafKeyUsage,
+  leafNames,
+  leafValidity,
+  type ServerNames,
+} from "../x509/profile.ts";
+import { issuersOf, lineOf } from "./cross-chain.ts";
 import type { Limiter, Priority } from "./limiter.ts";
-import { chainPemAt, leafValidity, type Snapshot } from "./snapshot.ts";
+import type { Snapshot } from "./snapshot.ts";
 
 /** A signed leaf, as the edges need it. */
 export interface IssuedLeaf {
@@ -300,6 +308,18 @@ function requireProvider(snapshot: Snapshot) {
       { cause: snapshot.fault },
     );
   return snapshot.provider;
+}
+
+/**
+ * The PEM of what goes with a leaf at an instant: a cross-signed certificate that has expired, and
+ * what follows it, only lengthens a chain for verifiers. It stays in the state until looks at the
+ * clock have confirmed that it has expired.
+ */
+function chainPemAt({ active, chainPem, chainEndsAt }: Snapshot, now: Date): string {
+  if (chainEndsAt === null || now < chainEndsAt) return chainPem;
+  const line = lineOf(active);
+  const ended = line.findIndex(({ notAfter }) => notAfter <= now);
+  return [...issuersOf(active), ...line.slice(0, ended)].map(pemOf).join("");
 }
 
 /**

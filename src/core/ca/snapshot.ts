@@ -14,7 +14,7 @@ import type {
   ProviderType,
   ProviderTypes,
 } from "../ports/provider.ts";
-import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
+import { formatSpiffeId, trustDomainOf } from "../spiffe/id.ts";
 import { activeRoot, type CaState, type RootEntry, type Schema } from "../state.ts";
 import { generateCaKey } from "../x509/authority.ts";
 import { type Certificate, inForce, pemOf, readCertificate } from "../x509/certificate.ts";
@@ -22,12 +22,10 @@ import { findPath } from "../x509/chain.ts";
 import { caScheme, type PublicKeyInfo, readPublicKey, sign } from "../x509/keys.ts";
 import { createLeafTemplate, type LeafFields } from "../x509/leaf.ts";
 import { lint } from "../x509/lint.ts";
-import { LEAF_BACKDATE_MS, leafKeyUsage, NO_SERVER_NAMES } from "../x509/profile.ts";
+import { createSerials, leafKeyUsage, leafValidity, NO_SERVER_NAMES } from "../x509/profile.ts";
 import { generateRequestKey, makeRequest } from "../x509/request.ts";
-import { createSerials } from "../x509/serial.ts";
-import { wholeSecond } from "../x509/time.ts";
 import { pathConstraintFaults } from "../x509/usable-ca.ts";
-import { issuersOf, lineOf } from "./cross-chain.ts";
+import { lineOf } from "./cross-chain.ts";
 
 export interface Snapshot {
   readonly state: CaState;
@@ -41,41 +39,6 @@ export interface Snapshot {
   readonly chainPem: string;
   /** When the first of the cross-signed certificates among them expires; null if there is none. */
   readonly chainEndsAt: Date | null;
-}
-
-/**
- * The PEM of what goes with a leaf at an instant: a cross-signed certificate that has expired, and
- * what follows it, only lengthens a chain for verifiers. It stays in the state until looks at the
- * clock have confirmed that it has expired.
- */
-export function chainPemAt({ active, chainPem, chainEndsAt }: Snapshot, now: Date): string {
-  if (chainEndsAt === null || now < chainEndsAt) return chainPem;
-  const line = lineOf(active);
-  const ended = line.findIndex(({ notAfter }) => notAfter <= now);
-  return [...issuersOf(active), ...line.slice(0, ended)].map(pemOf).join("");
-}
-
-/**
- * How a leaf's validity is cut: to its issuer and to the active root. Cross-signed certificates do
- * not count.
- */
-export function leafValidity(
-  issuer: Certificate,
-  root: Certificate,
-  ttlMs: number,
-  now: Date,
-): { notBefore: Date; notAfter: Date } {
-  const start = Math.max(
-    now.getTime() - LEAF_BACKDATE_MS,
-    issuer.notBefore.getTime(),
-    root.notBefore.getTime(),
-  );
-  const end = Math.min(
-    now.getTime() - LEAF_BACKDATE_MS + ttlMs,
-    issuer.notAfter.getTime(),
-    root.notAfter.getTime(),
-  );
-  return { notBefore: wholeSecond(new Date(start)), notAfter: wholeSecond(new Date(end)) };
 }
 
 /**

@@ -6,22 +6,22 @@
 import { type Bytes, equal } from "../bytes.ts";
 import { InvariantError } from "../errors.ts";
 import type { Random } from "../ports/clock.ts";
-import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
-import { type Certificate, keyIdOf, readCertificate } from "./certificate.ts";
+import { formatSpiffeId, trustDomainOf } from "../spiffe/id.ts";
+import { type Certificate, readCertificate } from "./certificate.ts";
+import { wholeSecond } from "./der.ts";
 import {
   type CaKeySpec,
   caHash,
   caScheme,
   type EcBits,
   keyAlgorithm,
+  keyIdOf,
   type PublicKeyInfo,
   readPublicKey,
 } from "./keys.ts";
 import { type CertificateKind, lint } from "./lint.ts";
 import { type CertificateSpec, type ExtensionSpec, makeCertificate } from "./peculiar.ts";
-import { CA_BACKDATE_MS, CA_KEY_USAGE } from "./profile.ts";
-import { createSerials } from "./serial.ts";
-import { wholeSecond } from "./time.ts";
+import { CA_BACKDATE_MS, CA_KEY_USAGE, createSerials } from "./profile.ts";
 
 /** A key that certifies, with its public half read. */
 export interface CaKey {

@@ -3,14 +3,12 @@
  * kept as the octets they came in, since issuer and subject match by octets.
  * @module
  */
-import { type Bytes, colonHex, fromUtf8 } from "../bytes.ts";
+import { type Bytes, colonHex, fromUtf8, sha1 } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
 import { certificatePem, noPemReason, readPem } from "../pem.ts";
 import { contextConstructed, contextPrimitive, DerReader, inWords, TAG } from "./der.ts";
-import { sha1, sha256 } from "./digest.ts";
 import { type PublicKeyInfo, readPublicKey, readScheme, type SignatureScheme } from "./keys.ts";
 import { extensionText, OID } from "./oids.ts";
-import { readTime } from "./time.ts";
 
 /** KeyUsage bits (RFC 5280 §4.2.1.3), bit 0 first. */
 export const KEY_USAGE = {
@@ -55,14 +53,6 @@ export interface Certificate {
   readonly signed: Bytes;
   readonly scheme: SignatureScheme;
   readonly signature: Bytes;
-}
-
-/**
- * The key identifier that Consul derives from a public key: SHA-256 of the DER
- * SubjectPublicKeyInfo, whole.
- */
-export function keyIdOf(spki: Bytes): Bytes {
-  return sha256(spki);
 }
 
 /** The PEM text of a certificate. */
@@ -113,8 +103,8 @@ function readParts(der: Bytes, walk: Walk): Certificate {
   const issuer = body.element();
   walk.part = "its validity";
   const validity = body.enter(TAG.sequence);
-  const notBefore = readTime(validity);
-  const notAfter = readTime(validity);
+  const notBefore = validity.time();
+  const notAfter = validity.time();
   validity.finish();
   walk.part = "its subject";
   body.expect(TAG.sequence);

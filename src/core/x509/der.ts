@@ -4,7 +4,7 @@
  * knows what it reads.
  * @module
  */
-import type { Bytes } from "../bytes.ts";
+import { type Bytes, fromUtf8, utf8 } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
 
 export const TAG = {
@@ -31,22 +31,19 @@ export const contextConstructed = (number: number): number => 0xa0 | number;
 /** No certificate or request nests deeper; a bomb does. */
 const MAX_DEPTH = 16;
 
-/** A fault of an encoding, in X.690's words and in those of a user who does not know them. */
+/** A fault of an encoding. */
 export class DerError extends FormatError {
-  /**
-   * What is wrong with the thing that was read, as the rest of a sentence of which that thing is
-   * the subject.
-   */
+  /** The fault as the predicate of a sentence whose subject is what was read: `ends too early`. */
   readonly predicate: string;
 
-  constructor(message: string, predicate: string) {
-    super(message);
+  constructor(predicate: string) {
+    super(`DER ${predicate}`);
     this.predicate = predicate;
   }
 }
 
 /**
- * Puts a fault of an encoding into a user's words.
+ * Gives a fault of an encoding its subject.
  * @param subject what was read, for example `its subject`.
  * @returns the error to throw: a FormatError for a DerError, and any other as it is.
  */
@@ -74,11 +71,7 @@ export class DerReader {
   contentEnd = 0;
 
   constructor(bytes: Bytes, start = 0, end = bytes.length, depth = 0) {
-    if (depth > MAX_DEPTH)
-      throw new DerError(
-        `DER nests deeper than ${MAX_DEPTH} levels`,
-        `is nested more than ${MAX_DEPTH} levels deep`,
-      );
+    if (depth > MAX_DEPTH) throw new DerError(`is nested more than ${MAX_DEPTH} levels deep`);
     this.#bytes = bytes;
     this.#position = start;
     this.#end = end;
@@ -103,32 +96,22 @@ export class DerReader {
   next(): void {
     const bytes = this.#bytes;
     let position = this.#position;
-    if (position + 2 > this.#end) throw new DerError("DER is truncated", "ends too early");
+    if (position + 2 > this.#end) throw new DerError("ends too early");
     this.start = position;
     const tag = bytes[position++] as number;
-    if ((tag & 0x1f) === 0x1f)
-      throw new DerError("DER tag is longer than one byte", "has a field of an unknown type");
+    if ((tag & 0x1f) === 0x1f) throw new DerError("has a field of an unknown type");
     let length = bytes[position++] as number;
     if (length >= 0x80) {
       // X.690 §10.1: definite form, the fewest octets that hold the length.
       const count = length & 0x7f;
-      if (count === 0)
-        throw new DerError(
-          "DER length is indefinite",
-          "is encoded in BER with indefinite lengths, not in DER",
-        );
-      if (count > 3 || position + count > this.#end)
-        throw new DerError("DER length is past the end", "ends too early");
+      if (count === 0) throw new DerError("is encoded in BER with indefinite lengths, not in DER");
+      if (count > 3 || position + count > this.#end) throw new DerError("ends too early");
       length = 0;
       for (let i = 0; i < count; i++) length = (length << 8) | (bytes[position++] as number);
       if (length < 0x80 || length < 1 << (8 * (count - 1)))
-        throw new DerError(
-          "DER length is not minimal",
-          "is encoded in BER with overlong lengths, not in DER",
-        );
+        throw new DerError("is encoded in BER with overlong lengths, not in DER");
     }
-    if (length > this.#end - position)
-      throw new DerError("DER length is past the end", "ends too early");
+    if (length > this.#end - position) throw new DerError("ends too early");
     this.tag = tag;
     this.contentStart = position;
     this.contentEnd = position + length;
@@ -138,10 +121,7 @@ export class DerReader {
   /** Steps over the next element, which must have this tag. @throws {FormatError} */
   expect(tag: number): void {
     if (this.#position >= this.#end || this.#bytes[this.#position] !== tag)
-      throw new DerError(
-        `DER tag 0x${this.peek().toString(16)} where 0x${tag.toString(16)} belongs`,
-        this.done ? "ends too early" : "has a field of the wrong type",
-      );
+      throw new DerError(this.done ? "ends too early" : "has a field of the wrong type");
     this.next();
   }
 
@@ -199,8 +179,7 @@ export class DerReader {
 
   /** @throws {FormatError} when anything is left. */
   finish(): void {
-    if (!this.done)
-      throw new DerError("DER has trailing bytes", "has more in it than belongs there");
+    if (!this.done) throw new DerError("has more in it than belongs there");
   }
 
   /**
@@ -210,12 +189,12 @@ export class DerReader {
   expectUnsigned(): void {
     this.expect(TAG.integer);
     const length = this.contentEnd - this.contentStart;
-    if (length === 0) throw new DerError("DER INTEGER is empty", "has an empty number");
+    if (length === 0) throw new DerError("has an empty number");
     const first = this.#bytes[this.contentStart] as number;
-    if (first >= 0x80) throw new DerError("DER INTEGER is negative", "is negative");
+    if (first >= 0x80) throw new DerError("is negative");
     if (first !== 0 || length === 1) return;
     if ((this.#bytes[this.contentStart + 1] as number) < 0x80)
-      throw new DerError("DER INTEGER is not minimal", "has a number with needless leading zeros");
+      throw new DerError("has a number with needless leading zeros");
     this.contentStart++;
   }
 
@@ -233,7 +212,7 @@ export class DerReader {
     this.expectUnsigned();
     const length = this.contentEnd - this.contentStart;
     if (length > 4 || (length === 4 && (this.#bytes[this.contentStart] as number) > 0x7f))
-      throw new DerError("DER INTEGER is too large", "has a number that is too large");
+      throw new DerError("has a number that is too large");
     let value = 0;
     for (let i = this.contentStart; i < this.contentEnd; i++)
       value = (value << 8) | (this.#bytes[i] as number);
@@ -245,11 +224,27 @@ export class DerReader {
     this.expect(TAG.boolean);
     const value = this.#bytes[this.contentStart];
     if (this.contentEnd - this.contentStart !== 1 || (value !== 0x00 && value !== 0xff))
-      throw new DerError(
-        "DER BOOLEAN is not 00 or ff",
-        "has a flag that is neither true nor false",
-      );
+      throw new DerError("has a flag that is neither true nor false");
     return value === 0xff;
+  }
+
+  /** A Time (RFC 5280 §4.1.2.5), in whole seconds of UTC. @throws {FormatError} */
+  time(): Date {
+    this.next();
+    const long = this.tag === TAG.generalizedTime;
+    if (!long && this.tag !== TAG.utcTime)
+      throw new DerError("is neither UTCTime nor GeneralizedTime (RFC 5280 §4.1.2.5)");
+    const text = fromUtf8(this.content());
+    if (!(long ? /^\d{14}Z$/ : /^\d{12}Z$/).test(text))
+      throw new DerError("is not in whole seconds of UTC (RFC 5280 §4.1.2.5)");
+    // RFC 5280 §4.1.2.5.1: two-digit years from 50 on are 19YY.
+    const digits = long ? text : `${text < "5" ? "20" : "19"}${text}`;
+    const iso = digits.replace(/^(....)(..)(..)(..)(..)(..)Z$/, "$1-$2-$3T$4:$5:$6Z");
+    const instant = new Date(iso);
+    // Date accepts 30 February and 24 o'clock, as days after.
+    if (Number.isNaN(instant.getTime()) || instant.toISOString() !== iso.replace("Z", ".000Z"))
+      throw new DerError("has a time that is not a date");
+    return instant;
   }
 
   /** Steps over an OBJECT IDENTIFIER that must be well formed. @throws {FormatError} */
@@ -260,15 +255,11 @@ export class DerReader {
     let fresh = true;
     for (let i = this.contentStart; i < this.contentEnd; i++) {
       const byte = bytes[i] as number;
-      if (fresh && byte === 0x80)
-        throw new DerError(
-          "DER OBJECT IDENTIFIER is not minimal",
-          "has a malformed object identifier",
-        );
+      if (fresh && byte === 0x80) throw new DerError("has a malformed object identifier");
       fresh = byte < 0x80;
     }
     if (!fresh || this.contentStart === this.contentEnd)
-      throw new DerError("DER OBJECT IDENTIFIER is truncated", "has a malformed object identifier");
+      throw new DerError("has a malformed object identifier");
   }
 
   /**
@@ -290,10 +281,7 @@ export class DerReader {
   bitString(): Bytes {
     this.expect(TAG.bitString);
     if (this.contentEnd === this.contentStart || this.#bytes[this.contentStart] !== 0)
-      throw new DerError(
-        "DER BIT STRING is not of whole octets",
-        "has a bit string that is not of whole octets",
-      );
+      throw new DerError("has a bit string that is not of whole octets");
     return this.#bytes.slice(this.contentStart + 1, this.contentEnd);
   }
 }
@@ -345,14 +333,21 @@ export const bitString = (...parts: readonly DerNode[]): DerNode =>
   element(TAG.bitString, new Uint8Array(1), ...parts);
 export const oid = (content: Uint8Array): DerNode => element(TAG.oid, content);
 
-/** An INTEGER from big-endian magnitude octets, leading zeros allowed. */
-export function unsignedInteger(magnitude: Uint8Array): DerNode {
-  let start = 0;
-  while (start < magnitude.length - 1 && magnitude[start] === 0) start++;
-  const digits = magnitude.subarray(start);
-  return (digits[0] ?? 0) >= 0x80
-    ? element(TAG.integer, new Uint8Array(1), digits)
-    : element(TAG.integer, digits);
+/**
+ * A Time (RFC 5280 §4.1.2.5): UTCTime from 1950 through 2049, else GeneralizedTime; whole seconds
+ * of UTC.
+ */
+export function time(instant: Date): DerNode {
+  const digits = `${instant.toISOString().replace(/[-:T]/g, "").slice(0, 14)}Z`;
+  const year = instant.getUTCFullYear();
+  return year >= 2050 || year < 1950
+    ? element(TAG.generalizedTime, utf8(digits))
+    : element(TAG.utcTime, utf8(digits.slice(2)));
+}
+
+/** Cuts an instant to the whole second that a certificate can hold. */
+export function wholeSecond(instant: Date): Date {
+  return new Date(Math.floor(instant.getTime() / 1000) * 1000);
 }
 
 /** Encodes a node into one new buffer. */

@@ -3,7 +3,7 @@
  * WebCrypto calls it.
  * @module
  */
-import { type Bytes, equal } from "../bytes.ts";
+import { type Bytes, colonHex, equal, sha1, sha256 } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
 import {
   bitString,
@@ -22,7 +22,6 @@ import { OID, type OidName, readOid } from "./oids.ts";
 
 export type KeyType = "ec" | "rsa" | "ed25519";
 export type EcBits = 256 | 384 | 521;
-export type RsaBits = 2048 | 3072 | 4096;
 
 /** What kind of key a CA signs with. */
 export type CaKeySpec =
@@ -377,4 +376,37 @@ export function encodeSignature(method: SignatureScheme, signature: Bytes): Byte
   const out = new Uint8Array(ecdsaLength(signature));
   writeEcdsa(out, 0, signature);
   return out;
+}
+
+/**
+ * The key identifier that Consul derives from a public key: SHA-256 of the DER
+ * SubjectPublicKeyInfo, whole.
+ */
+export function keyIdOf(spki: Bytes): Bytes {
+  return sha256(spki);
+}
+
+/** 160 bits (RFC 7093 §2). */
+const CUT_OCTETS = 20;
+
+/**
+ * Every key identifier that a certificate of a key may carry, in colon hex: SHA-256 of the whole
+ * SubjectPublicKeyInfo (Consul's, and this CA's), SHA-1 of the key's bits (RFC 5280 §4.2.1.2 method
+ * 1; Vault's), SHA-256 of the bits cut to 160 (RFC 7093 §2 method 1; Go since 1.25), and what tools
+ * make of the two SHA-256 otherwise (RFC 7093 §2 method 4).
+ * @param spki DER of a SubjectPublicKeyInfo that was read before. @throws {FormatError} if it is
+ * none
+ */
+export function keyIdsOf(spki: Bytes): readonly string[] {
+  const reader = new DerReader(spki).enter(TAG.sequence);
+  reader.expect(TAG.sequence);
+  const bits = reader.bitString();
+  const [ofKey, ofBits] = [keyIdOf(spki), sha256(bits)];
+  return [
+    ofKey,
+    sha1(bits),
+    ofBits.subarray(0, CUT_OCTETS),
+    ofBits,
+    ofKey.subarray(0, CUT_OCTETS),
+  ].map(colonHex);
 }

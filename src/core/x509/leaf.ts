@@ -4,6 +4,7 @@
  * array of the right size.
  * @module
  */
+
 import type { Bytes } from "../bytes.ts";
 import { type Certificate, KEY_USAGE } from "./certificate.ts";
 import {
@@ -18,14 +19,12 @@ import {
   oidContent,
   sequence,
   TAG,
+  time,
   writeLength,
 } from "./der.ts";
-import { sha256 } from "./digest.ts";
-import { ecdsaLength, type SignatureScheme, writeEcdsa } from "./keys.ts";
+import { ecdsaLength, keyIdOf, type SignatureScheme, writeEcdsa } from "./keys.ts";
 import { OID } from "./oids.ts";
-import type { LeafNames } from "./profile.ts";
-import { SERIAL_LENGTH } from "./serial.ts";
-import { encodeValidity } from "./time.ts";
+import { type LeafNames, SERIAL_LENGTH } from "./profile.ts";
 
 /** What varies from leaf to leaf. */
 export interface LeafFields extends LeafNames {
@@ -49,7 +48,6 @@ export interface LeafDraft {
 }
 
 export interface LeafTemplate {
-  readonly issuer: Certificate;
   readonly scheme: SignatureScheme;
   encode(fields: LeafFields): LeafDraft;
 }
@@ -125,13 +123,12 @@ export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme)
       validity = {
         notBefore: notBefore.getTime(),
         notAfter: notAfter.getTime(),
-        der: encode(encodeValidity(notBefore, notAfter)),
+        der: encode(sequence(time(notBefore), time(notAfter))),
       };
     return validity.der;
   };
 
   return {
-    issuer,
     scheme,
     encode(fields) {
       if (fields.serial.length !== SERIAL_LENGTH)
@@ -188,7 +185,7 @@ export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme)
       put(keyUsage);
       put(FIXED_EXTENSIONS);
       put(SUBJECT_KEY_ID_HEAD);
-      put(sha256(fields.spki));
+      put(keyIdOf(fields.spki));
       put(authorityKeyId);
       open(TAG.sequence, sanBody);
       put(SUBJECT_ALT_NAME_OID);

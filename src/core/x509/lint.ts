@@ -5,7 +5,8 @@
  */
 import { equal, hex } from "../bytes.ts";
 import type { Violation } from "../errors.ts";
-import { type Certificate, KEY_USAGE, keyIdOf } from "./certificate.ts";
+import { type Certificate, KEY_USAGE } from "./certificate.ts";
+import { keyIdOf } from "./keys.ts";
 import { OID } from "./oids.ts";
 import { readAgain } from "./peculiar.ts";
 

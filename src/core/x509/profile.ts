@@ -5,9 +5,11 @@
  */
 import { type Bytes, equal, hex } from "../bytes.ts";
 import { RequestError } from "../errors.ts";
-import { formatSpiffeId, type LeafId } from "../spiffe/kinds.ts";
-import { KEY_USAGE } from "./certificate.ts";
+import type { Random } from "../ports/clock.ts";
+import { formatSpiffeId, type LeafId } from "../spiffe/id.ts";
+import { type Certificate, KEY_USAGE } from "./certificate.ts";
 import type { CertificateRequest } from "./csr.ts";
+import { wholeSecond } from "./der.ts";
 import type { KeyType } from "./keys.ts";
 
 /** Leaves start a minute back, as Consul's do (consul-ca.md §3.1). */
@@ -26,6 +28,53 @@ export function leafKeyUsage(type: KeyType): number {
   return type === "rsa"
     ? KEY_USAGE.digitalSignature | KEY_USAGE.keyEncipherment
     : KEY_USAGE.digitalSignature;
+}
+
+/**
+ * The validity of a leaf: from a minute before `now`, for `ttlMs`, within those of its issuer and of
+ * the active root. Cross-signed certificates do not count.
+ */
+export function leafValidity(
+  issuer: Certificate,
+  root: Certificate,
+  ttlMs: number,
+  now: Date,
+): { notBefore: Date; notAfter: Date } {
+  const start = Math.max(
+    now.getTime() - LEAF_BACKDATE_MS,
+    issuer.notBefore.getTime(),
+    root.notBefore.getTime(),
+  );
+  const end = Math.min(
+    now.getTime() - LEAF_BACKDATE_MS + ttlMs,
+    issuer.notAfter.getTime(),
+    root.notAfter.getTime(),
+  );
+  return { notBefore: wholeSecond(new Date(start)), notAfter: wholeSecond(new Date(end)) };
+}
+
+/** Octets of a serial number: 128 bits, below the 20 octets that RFC 5280 §4.1.2.2 allows. */
+export const SERIAL_LENGTH = 16;
+
+/**
+ * Makes random serial numbers of 16 octets, as positive DER INTEGER content. The top two bits are
+ * 01, so that the number is positive, minimal and always of one length; 126 bits are random, where
+ * the CA/Browser Forum asks for 64. Randomness is taken in blocks, since a call for 16 octets costs
+ * as much as one for 4096.
+ */
+export function createSerials(random: Random): () => Bytes {
+  let pool = new Uint8Array(0) as Bytes;
+  let offset = 0;
+  return () => {
+    if (offset + SERIAL_LENGTH > pool.length) {
+      pool = random.bytes(256 * SERIAL_LENGTH);
+      offset = 0;
+    }
+    const serial = pool.slice(offset, offset + SERIAL_LENGTH);
+    offset += SERIAL_LENGTH;
+    serial[0] = ((serial[0] as number) & 0x3f) | 0x40;
+    return serial;
+  };
 }
 
 /** The subject names of a leaf. */

@@ -6,7 +6,7 @@
  */
 import { type Bytes, equal, utf8 } from "../bytes.ts";
 import { FormatError, type Violation } from "../errors.ts";
-import { formatSpiffeId, trustDomainOf } from "../spiffe/kinds.ts";
+import { formatSpiffeId, trustDomainOf } from "../spiffe/id.ts";
 import { checkName, extensionFault, requiresPolicies } from "./ca-extensions.ts";
 import { type Certificate, type CertificateExtension, KEY_USAGE } from "./certificate.ts";
 import {

@@ -3,15 +3,15 @@
  * still good.
  * @module
  */
-import { base64, colonHex } from "../../core/bytes.ts";
+
+import { base64, colonHex, sha256 } from "../../core/bytes.ts";
 import { denied, requireOwnLeaf } from "../../core/ca/renewal-check.ts";
 import type { Snapshot } from "../../core/ca/snapshot.ts";
 import { FormatError, InvariantError, RequestError } from "../../core/errors.ts";
 import { readPem } from "../../core/pem.ts";
-import { trustDomainOf } from "../../core/spiffe/kinds.ts";
+import { trustDomainOf } from "../../core/spiffe/id.ts";
 import type { CaState } from "../../core/state.ts";
 import { type Certificate, readCertificate } from "../../core/x509/certificate.ts";
-import { sha256 } from "../../core/x509/digest.ts";
 import type { AppOptions, Call, Route } from "../app.ts";
 import { readCsrBody } from "../csr-body.ts";
 import { requireDatacenter } from "../datacenter.ts";

@@ -9,7 +9,7 @@ import type { Caller } from "../../core/acl/authorizer.ts";
 import type { Denial } from "../../core/acl/types.ts";
 import type { IssuedLeaf, LeafSubject, Permit } from "../../core/ca/signer.ts";
 import { DeniedError } from "../../core/errors.ts";
-import type { LeafId } from "../../core/spiffe/kinds.ts";
+import type { LeafId } from "../../core/spiffe/id.ts";
 import type { Answer, AppOptions, Call, Handler, Route } from "../app.ts";
 import { readCsrBody } from "../csr-body.ts";
 import { requireDatacenter } from "../datacenter.ts";

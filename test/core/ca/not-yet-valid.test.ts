@@ -5,9 +5,9 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { leafValidity } from "../../../src/core/ca/snapshot.ts";
 import { ConfigError, NotReadyError } from "../../../src/core/errors.ts";
 import { createIntermediate, generateCaKey } from "../../../src/core/x509/authority.ts";
+import { leafValidity } from "../../../src/core/x509/profile.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
 import { createTestApp } from "../../http/app.ts";

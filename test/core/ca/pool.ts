@@ -17,7 +17,7 @@ import {
   type NewRoot,
   rotate,
 } from "../../../src/core/ca/transitions.ts";
-import { formatSpiffeId, trustDomainOf } from "../../../src/core/spiffe/kinds.ts";
+import { formatSpiffeId, trustDomainOf } from "../../../src/core/spiffe/id.ts";
 import { activeRoot, type CaState, type RootEntry } from "../../../src/core/state.ts";
 import {
   type Authority,
@@ -28,8 +28,7 @@ import {
 import { type Certificate, readCertificate } from "../../../src/core/x509/certificate.ts";
 import { caScheme, sign } from "../../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../../src/core/x509/leaf.ts";
-import { leafKeyUsage } from "../../../src/core/x509/profile.ts";
-import { createSerials } from "../../../src/core/x509/serial.ts";
+import { createSerials, leafKeyUsage } from "../../../src/core/x509/profile.ts";
 import { systemRandom } from "../../fakes/clock.ts";
 import { CLUSTER, HOUR } from "./harness.ts";
 

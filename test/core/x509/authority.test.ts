@@ -18,10 +18,10 @@ import {
 import {
   type Certificate,
   KEY_USAGE,
-  keyIdOf,
   readCertificatePem,
 } from "../../../src/core/x509/certificate.ts";
 import { findPath, isSignedBy } from "../../../src/core/x509/chain.ts";
+import { keyIdOf } from "../../../src/core/x509/keys.ts";
 import { lint } from "../../../src/core/x509/lint.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { openssl } from "../../fakes/ca.ts";

@@ -11,7 +11,6 @@ import {
   type Certificate,
   inForce,
   KEY_USAGE,
-  keyIdOf,
   pemOf,
   readCertificate,
   readCertificatePem,
@@ -28,6 +27,7 @@ import {
   sequence,
   TAG,
 } from "../../../src/core/x509/der.ts";
+import { keyIdOf } from "../../../src/core/x509/keys.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { type Ca, makeCa, makeLeaf } from "./cas.ts";
 import {

@@ -2,6 +2,7 @@
  * Requests that are read, and every reason for which one is refused.
  * @module
  */
+
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { type Bytes, concat, hex, utf8 } from "../../../src/core/bytes.ts";
@@ -17,7 +18,6 @@ import {
   oidContent,
   sequence,
   TAG,
-  unsignedInteger,
 } from "../../../src/core/x509/der.ts";
 import { readPublicKey } from "../../../src/core/x509/keys.ts";
 import { openssl, opensslCsr } from "../../fakes/ca.ts";
@@ -37,6 +37,7 @@ import {
   type SignedRequest,
   signedCsr,
   URI,
+  unsignedInteger,
   uriName,
 } from "./requests.ts";
 

@@ -17,15 +17,14 @@ import {
   SubjectKeyIdentifierExtension,
   X509CertificateGenerator,
 } from "@peculiar/x509";
-import { type Bytes, hex } from "../../../src/core/bytes.ts";
+import { type Bytes, hex, sha256 } from "../../../src/core/bytes.ts";
 import type { Random } from "../../../src/core/ports/clock.ts";
-import { formatSpiffeId, type LeafId } from "../../../src/core/spiffe/kinds.ts";
+import { formatSpiffeId, type LeafId } from "../../../src/core/spiffe/id.ts";
 import {
   type Certificate,
   KEY_USAGE,
   readCertificate,
 } from "../../../src/core/x509/certificate.ts";
-import { sha256 } from "../../../src/core/x509/digest.ts";
 import { caScheme, type HashName } from "../../../src/core/x509/keys.ts";
 import {
   createLeafTemplate,
@@ -33,7 +32,7 @@ import {
   type LeafTemplate,
 } from "../../../src/core/x509/leaf.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
-import { createSerials } from "../../../src/core/x509/serial.ts";
+import { createSerials } from "../../../src/core/x509/profile.ts";
 import { createSeededRandom } from "../../fakes/clock.ts";
 import { CA_KEY_SPECS, type Ca, makeCas, required, SLOW } from "./cas.ts";
 import { PUBLIC_KEYS } from "./requests.ts";

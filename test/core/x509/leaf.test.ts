@@ -21,8 +21,7 @@ import {
 } from "../../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../../src/core/x509/leaf.ts";
 import { lint } from "../../../src/core/x509/lint.ts";
-import { leafKeyUsage } from "../../../src/core/x509/profile.ts";
-import { createSerials, SERIAL_LENGTH } from "../../../src/core/x509/serial.ts";
+import { createSerials, leafKeyUsage, SERIAL_LENGTH } from "../../../src/core/x509/profile.ts";
 import { createSeededRandom, systemRandom } from "../../fakes/clock.ts";
 import {
   CA_KEY_SPECS,

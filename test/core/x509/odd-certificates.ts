@@ -22,7 +22,6 @@ import { type Authority, generateCaKey } from "../../../src/core/x509/authority.
 import {
   type Certificate,
   KEY_USAGE,
-  keyIdOf,
   readCertificate,
 } from "../../../src/core/x509/certificate.ts";
 import {
@@ -37,7 +36,7 @@ import {
   sequence,
   TAG,
 } from "../../../src/core/x509/der.ts";
-import { caHash, caScheme, SCHEMES } from "../../../src/core/x509/keys.ts";
+import { caHash, caScheme, keyIdOf, SCHEMES } from "../../../src/core/x509/keys.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { NOW, YEAR_MS } from "./cas.ts";
 import { publicKey, URI } from "./requests.ts";

@@ -18,7 +18,6 @@ import {
   oidContent,
   sequence,
   TAG,
-  unsignedInteger,
 } from "../../../src/core/x509/der.ts";
 import {
   encodeSignature,
@@ -174,4 +173,14 @@ export async function signedCsr(parts: SignedRequest = {}): Promise<Bytes> {
         ? sequence(algorithmName)
         : sequence(algorithmName, parameters);
   return encode(sequence(info, identifier, bitString(signature)));
+}
+
+/** An INTEGER from big-endian magnitude octets, leading zeros allowed. */
+export function unsignedInteger(magnitude: Uint8Array): DerNode {
+  let start = 0;
+  while (start < magnitude.length - 1 && magnitude[start] === 0) start++;
+  const digits = magnitude.subarray(start);
+  return (digits[0] ?? 0) >= 0x80
+    ? element(TAG.integer, new Uint8Array(1), digits)
+    : element(TAG.integer, digits);
 }

@@ -4,7 +4,6 @@
  */
 import { type Bytes, concat, utf8 } from "../../../src/core/bytes.ts";
 import { certificatePem, writePem } from "../../../src/core/pem.ts";
-import { keyIdOf } from "../../../src/core/x509/certificate.ts";
 import {
   bitString,
   contextConstructed,
@@ -17,15 +16,16 @@ import {
   oidContent,
   sequence,
   TAG,
+  time,
 } from "../../../src/core/x509/der.ts";
 import {
   encodeSignature,
+  keyIdOf,
   SCHEMES,
   type SignatureScheme,
   sign,
 } from "../../../src/core/x509/keys.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
-import { encodeTime } from "../../../src/core/x509/time.ts";
 import { type RootVector, URI } from "./vector.ts";
 
 export const UTF8 = 0x0c;
@@ -114,7 +114,7 @@ export async function make(parts: Parts): Promise<Pick<RootVector, "cert" | "key
       parts.serial ?? integer(7),
       parts.inner ?? scheme.identifier,
       parts.issuer ?? subject,
-      sequence(parts.notBefore ?? encodeTime(NOT_BEFORE), parts.notAfter ?? encodeTime(NOT_AFTER)),
+      sequence(parts.notBefore ?? time(NOT_BEFORE), parts.notAfter ?? time(NOT_AFTER)),
       subject,
       spki,
       ...(parts.uniqueId === undefined ? [] : [parts.uniqueId]),
@@ -312,7 +312,7 @@ const ROOTS: readonly HandRow[] = [
   ],
   [
     "an end before its start",
-    { notBefore: encodeTime(NOT_AFTER), notAfter: encodeTime(NOT_BEFORE) },
+    { notBefore: time(NOT_AFTER), notAfter: time(NOT_BEFORE) },
     "expired on",
   ],
   ["a subject key identifier of its own making", { keyId: utf8("root-1") }, null],
