@@ -10,7 +10,17 @@ import { readdirSync } from "node:fs";
  * Tests that spawn servers run on Bun alone: what they spawn is held to the contract on each
  * runtime by test/runtimes.
  */
-const FOLDERS = ["core", "acl", "consul", "config", "providers", "seal", "store", "telemetry"];
+const FOLDERS = [
+  "core",
+  "acl",
+  "consul",
+  "config",
+  "net",
+  "providers",
+  "seal",
+  "store",
+  "telemetry",
+];
 
 /** What does not run there, and why. */
 const EXCEPTIONS: readonly (readonly [

@@ -6,7 +6,7 @@
  */
 
 import { ConfigError } from "../../src/core/errors.ts";
-import { type AddressRange, isInRange, readRange } from "../../src/net/ip.ts";
+import { type AddressRange, isInRange, isIpAddress, readRange } from "../../src/net/ip.ts";
 import { VaultError } from "./errors.ts";
 
 export interface AllowOptions {
@@ -57,7 +57,7 @@ const inSome = (address: string, ranges: readonly AddressRange[]) =>
 /** The address that a URL's host is, or null where it is a name. */
 export function literalOf(url: URL): string | null {
   const host = url.hostname.replace(/^\[|\]$/g, "");
-  return /^[\d.]+$|:/.test(host) ? host : null;
+  return isIpAddress(host) ? host : null;
 }
 
 export function createAllowList({ hosts, ranges, loopback }: AllowOptions): AllowList {

@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from "valibot";
-import { readRange } from "../net/ip.ts";
+import { isIpAddress, isUnspecifiedAddress } from "../net/ip.ts";
 
 export interface Advertised {
   /** A name, an IPv4 address, or an IPv6 address without brackets. */
@@ -36,16 +36,8 @@ export const advertise = v.pipe(
  * Whether a text is an address, or a name (RFC 1123 section 2.1), and not the unspecified address.
  */
 function isHost(host: string, six: boolean): boolean {
-  const range = readRange(host);
-  // The other spelling of 0.0.0.0 is IPv4 mapped into IPv6 (RFC 4291 section 2.5.5.2).
-  if (six)
-    return (
-      range !== null &&
-      host.includes(":") &&
-      range.base !== 0n &&
-      range.base !== readRange("0.0.0.0")?.base
-    );
-  if (/^[0-9.]+$/.test(host)) return range !== null && host !== "0.0.0.0";
+  if (six) return host.includes(":") && isIpAddress(host) && !isUnspecifiedAddress(host);
+  if (/^[0-9.]+$/.test(host)) return isIpAddress(host) && !isUnspecifiedAddress(host);
   return (
     host.length <= 253 &&
     host

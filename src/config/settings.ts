@@ -6,7 +6,7 @@
 import * as v from "valibot";
 import { ConfigError, type Violation } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
-import { type AddressRange, readRange } from "../net/ip.ts";
+import { type AddressRange, isIpAddress, isLoopbackAddress, readRange } from "../net/ip.ts";
 import { type Advertised, advertise } from "./advertise.ts";
 import { cannotRead } from "./cannot-read.ts";
 import { duration } from "./duration.ts";
@@ -68,7 +68,7 @@ function isHostEntry(entry: string): boolean {
   const match = /^(?:\[([0-9a-f:.]+)\]|[a-z0-9.-]+)(?::\d{1,5})?$/.exec(entry);
   if (match === null) return false;
   const [, six] = match;
-  return six === undefined || (six.includes(":") && readRange(six) !== null);
+  return six === undefined || (six.includes(":") && isIpAddress(six));
 }
 
 /** IPv6 addresses in the one spelling that URLs have them in (WHATWG URL, host serializing). */
@@ -80,11 +80,7 @@ function inUrlForm(entry: string): string {
 /** `127.0.0.1:8200` or `[::1]:8200` in the form of a URL, or null for anything else. */
 function addressWithPort(entry: string): string | null {
   const [, address, port] = /^([\d.]+|\[[0-9a-f:.]+\]):(\d{1,5})$/i.exec(entry) ?? [];
-  if (
-    address === undefined ||
-    port === undefined ||
-    readRange(address.replace(/^\[|\]$/g, "")) === null
-  )
+  if (address === undefined || port === undefined || !isIpAddress(address.replace(/^\[|\]$/g, "")))
     return null;
   const { hostname } = new URL(`http://${address}`);
   return `${hostname}:${port}`;
@@ -564,5 +560,5 @@ export function requireServable(serving: {
 
 /** Whether a host to listen on is loopback. */
 export function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+  return host === "localhost" || host === "::1" || (!host.includes(":") && isLoopbackAddress(host));
 }

@@ -6,6 +6,7 @@
 import * as v from "valibot";
 import type { Bytes } from "../core/bytes.ts";
 import type { ServerNames } from "../core/x509/profile.ts";
+import { ipOctets } from "../net/ip.ts";
 
 export interface TlsSettings {
   /** The certificate that is shown: a file's, or one of our own CA for these names. */
@@ -160,7 +161,7 @@ function serverNames(host: string, given: string | undefined, fault: Fault): Ser
     ...(ANY.includes(host) ? [] : [host.toLowerCase()]),
     ...more,
   ]) {
-    const address = ipBytes(name);
+    const address = ipOctets(name);
     if (address !== null) addresses.set(address.join("."), address);
     else if (DNS_NAME.test(name)) dnsNames.add(name);
     else if (more.includes(name)) return deny(fault);
@@ -178,22 +179,4 @@ function deny(fault: Fault): null {
     `must be at most ${MAX_NAMES} DNS names and IP addresses, separated by commas`,
   );
   return null;
-}
-
-/** The octets of an IP address, or null for anything else. */
-export function ipBytes(text: string): Bytes | null {
-  const v4 = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text)?.slice(1).map(Number);
-  if (v4 !== undefined) return v4.every((octet) => octet < 256) ? Uint8Array.from(v4) : null;
-  // The URL parser knows every form of an IPv6 address and writes the one of RFC 5952.
-  if (!/^[0-9a-f:.]+$/i.test(text) || !text.includes(":") || !URL.canParse(`http://[${text}]`))
-    return null;
-  const [head = "", tail] = new URL(`http://[${text}]`).hostname.slice(1, -1).split("::");
-  const groups = (part: string) =>
-    part === "" ? [] : part.split(":").map((group) => Number.parseInt(group, 16));
-  const [before, after] = [groups(head), groups(tail ?? "")];
-  const all =
-    tail === undefined
-      ? before
-      : [...before, ...Array<number>(8 - before.length - after.length).fill(0), ...after];
-  return Uint8Array.from(all.flatMap((group) => [group >> 8, group & 0xff]));
 }

@@ -9,7 +9,7 @@ import * as v from "valibot";
 import { concat, fromUtf8 } from "../core/bytes.ts";
 import { CaError, ProviderError, RequestError } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
-import { isPublicAddress } from "./ip.ts";
+import { isIpAddress, isPublicAddress } from "./ip.ts";
 
 /** A set of a hundred RSA keys with their certificates has less. */
 const MAX_BYTES = 256 * 1024;
@@ -93,7 +93,7 @@ export function createGuardedFetch({
 
   const addressesOf = async (url: URL, purpose: string): Promise<readonly string[]> => {
     const literal = url.hostname.startsWith("[") ? url.hostname.slice(1, -1) : url.hostname;
-    const addresses = /^[\d.]+$|:/.test(literal) ? [literal] : await resolve(literal);
+    const addresses = isIpAddress(literal) ? [literal] : await resolve(literal);
     if (addresses.length === 0) throw unavailable(purpose, "its host has no address");
     if (!listed(privateHosts, url) && !addresses.every(isPublicAddress))
       throw new ProviderError(

@@ -1,129 +1,120 @@
 /**
- * Which addresses a server may be sent to by anyone who may name a URL: those of the public
- * internet, or of given ranges.
+ * IP addresses and ranges of them: which text is one, and which addresses are loopback or public.
+ * The one file that knows the package ipaddr.js.
  * @module
  */
+import ipaddr from "ipaddr.js";
+
+type Ip = ipaddr.IPv4 | ipaddr.IPv6;
+
+/** The longest text of an address: six groups and an IPv4 of 15 characters (RFC 4291 §2.2). */
+const MAX_LENGTH = 45;
+
+/** IANA's special-purpose ranges of IPv4 that are globally reachable nevertheless (RFC 6890). */
+const PUBLIC_IPV4: readonly string[] = ["unicast", "as112", "amt"];
+
+/** All that is assigned so far (RFC 4291 §2.4). */
+const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR("2000::/3");
+/**
+ * In GLOBAL_UNICAST: IETF protocol assignments such as Teredo and ORCHID (RFC 2928), and
+ * documentation (RFC 3849, RFC 9637, whose /20 is the one range in use of 3ff0::/12).
+ */
+const SPECIAL_IPV6 = ["2001::/23", "2001:db8::/32", "3ff0::/12"].map((range) =>
+  ipaddr.IPv6.parseCIDR(range),
+);
+const SIX_TO_FOUR = ipaddr.IPv6.parseCIDR("2002::/16");
+
+/** Whether a text is an IPv4 or IPv6 address, without brackets, zone or port. */
+export function isIpAddress(text: string): boolean {
+  return parseIp(text) !== null;
+}
+
+/** The 4 or 16 octets of an address; null for any other text. */
+export function ipOctets(text: string): Uint8Array<ArrayBuffer> | null {
+  const address = parseIp(text);
+  return address === null ? null : Uint8Array.from(address.toByteArray());
+}
 
 /**
- * IPv4 blocks that are not globally reachable (IANA's special-purpose registry, RFC 6890),
- * multicast and class E.
+ * Whether a text is an address of the public internet. An IPv4-mapped IPv6 address is not, nor is
+ * a text that is no address.
  */
-const IPV4: readonly (readonly [base: string, bits: number])[] = [
-  ["0.0.0.0", 8],
-  ["10.0.0.0", 8],
-  ["100.64.0.0", 10],
-  ["127.0.0.0", 8],
-  ["169.254.0.0", 16],
-  ["172.16.0.0", 12],
-  ["192.0.0.0", 24],
-  ["192.0.2.0", 24],
-  ["192.88.99.0", 24],
-  ["192.168.0.0", 16],
-  ["198.18.0.0", 15],
-  ["198.51.100.0", 24],
-  ["203.0.113.0", 24],
-  ["224.0.0.0", 3],
-];
-
-/** Where IPv4 lies among IPv6 addresses (RFC 4291 §2.5.5.2). */
-const MAPPED = 0xffffn << 32n;
-
-/** Whether a text is an address of the public internet; false for what is no address at all. */
-export function isPublicAddress(address: string): boolean {
-  const four = readIpv4(address);
-  if (four !== null) return isPublicIpv4(four);
-  const six = readIpv6(address);
-  if (six === null) return false;
-  const [first = 0, second = 0] = six;
-  // 2000::/3 is all that is given out (RFC 4291 §2.4); in it: documentation, Teredo and ORCHID, and
-  // 6to4 with an IPv4 inside.
-  if (
-    first >> 13 !== 1 ||
-    (first === 0x2001 && (second < 0x200 || second === 0xdb8)) ||
-    first >> 4 === 0x3ff
-  )
+export function isPublicAddress(text: string): boolean {
+  const address = parseIp(text);
+  if (address === null) return false;
+  if (address instanceof ipaddr.IPv4) return isPublicIpv4(address);
+  if (!address.match(GLOBAL_UNICAST) || SPECIAL_IPV6.some((range) => address.match(range)))
     return false;
-  return first !== 0x2002 || isPublicIpv4(((second << 16) | (six[2] ?? 0)) >>> 0);
+  // RFC 3056 §2: the IPv4 address follows the prefix.
+  const embedded = () => new ipaddr.IPv4(address.toByteArray().slice(2, 6));
+  return !address.match(SIX_TO_FOUR) || isPublicIpv4(embedded());
 }
 
 /**
- * Whether a text is a loopback address (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3), also
- * IPv4 mapped into IPv6.
+ * Whether a text is a loopback address (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3), IPv4-mapped IPv6
+ * addresses included.
  */
-export function isLoopbackAddress(address: string): boolean {
-  const value = readAddress(address);
-  return value === 1n || (value !== null && value >> 24n === ((MAPPED >> 24n) | 127n));
+export function isLoopbackAddress(text: string): boolean {
+  const address = parseIp(text);
+  if (address === null) return false;
+  const isMapped = address instanceof ipaddr.IPv6 && address.isIPv4MappedAddress();
+  return (isMapped ? address.toIPv4Address() : address).range() === "loopback";
 }
 
-/** A block of addresses, IPv4 as ::ffff:0:0/96. */
+/** Whether a text is `0.0.0.0`, `::`, or the first of them mapped into IPv6. */
+export function isUnspecifiedAddress(text: string): boolean {
+  const address = parseIp(text);
+  return address !== null && ["::", "::ffff:0:0"].includes(mapped(address).toString());
+}
+
+/** A range of addresses, IPv4 as ::ffff:0:0/96. */
 export interface AddressRange {
-  readonly base: bigint;
-  /** Of 128. */
+  readonly base: ipaddr.IPv6;
+  /** Length of the prefix, of 128. */
   readonly bits: number;
 }
 
 /** Reads `ADDRESS` or `ADDRESS/BITS`; null for anything else. */
 export function readRange(text: string): AddressRange | null {
-  const [address = "", length, ...more] = text.split("/");
-  const base = readAddress(address);
-  const width = readIpv4(address) === null ? 128 : 32;
-  if (
-    base === null ||
-    more.length > 0 ||
-    (length !== undefined && !/^(?:0|[1-9]\d{0,2})$/.test(length))
-  )
-    return null;
+  const [, address = "", length] = /^([^/]*)(?:\/(0|[1-9]\d{0,2}))?$/.exec(text) ?? [];
+  const base = parseIp(address);
+  if (base === null) return null;
+  const width = base instanceof ipaddr.IPv4 ? 32 : 128;
   const bits = length === undefined ? width : Number(length);
-  return bits > width ? null : { base, bits: bits + 128 - width };
+  return bits > width ? null : { base: mapped(base), bits: bits + 128 - width };
 }
 
-/** Whether an address is in a block; false for what is no address at all. */
+/** Whether an address is in a range; false for a text that is no address. */
 export function isInRange(address: string, { base, bits }: AddressRange): boolean {
-  const value = readAddress(address);
-  return value !== null && (value ^ base) >> BigInt(128 - bits) === 0n;
-}
-
-function readAddress(text: string): bigint | null {
-  const four = readIpv4(text);
-  if (four !== null) return MAPPED | BigInt(four);
-  return readIpv6(text)?.reduce((value, group) => (value << 16n) | BigInt(group), 0n) ?? null;
-}
-
-function isPublicIpv4(address: number): boolean {
-  return !IPV4.some(([base, bits]) => ((readIpv4(base) ?? 0) ^ address) >>> (32 - bits) === 0);
+  const read = parseIp(address);
+  return read !== null && mapped(read).match(base, bits);
 }
 
 /**
- * Four decimal numbers without leading zeros, as resolvers and URLs give them; null for anything
- * else.
+ * Reads an address. IPv4, on its own or at the end of IPv6, is four decimal numbers without leading
+ * zeros: the other forms of inet_aton(3), such as `127.1`, `0x7f.1` and `2130706433`, which
+ * ipaddr.js takes by default, mean different addresses to different programs. A zone (RFC 4007 §11)
+ * is refused, since it has a meaning on one machine only.
  */
-function readIpv4(text: string): number | null {
-  const parts = text.split(".");
-  if (
-    parts.length !== 4 ||
-    !parts.every((part) => /^(?:0|[1-9]\d{0,2})$/.test(part) && Number(part) < 256)
-  )
-    return null;
-  return parts.reduce((value, part) => value * 256 + Number(part), 0);
+function parseIp(text: string): Ip | null {
+  if (text.length > MAX_LENGTH || text.includes("%")) return null;
+  if (ipaddr.IPv4.isValidFourPartDecimal(text)) return ipaddr.IPv4.parse(text);
+  const start = text.lastIndexOf(":") + 1;
+  const last = text.slice(start);
+  if (start > 0 && ipaddr.IPv4.isValidFourPartDecimal(last)) {
+    // As two groups: ipaddr.js takes `::127.0.0.1` for `::ffff:127.0.0.1`.
+    const [a = 0, b = 0, c = 0, d = 0] = ipaddr.IPv4.parse(last).octets;
+    const groups = [(a << 8) | b, (c << 8) | d].map((group) => group.toString(16));
+    return parseIp(text.slice(0, start) + groups.join(":"));
+  }
+  return !last.includes(".") && ipaddr.IPv6.isValid(text) ? ipaddr.IPv6.parse(text) : null;
 }
 
-/**
- * The eight groups of an IPv6 address without a zone; null for anything else. An IPv4 at the end
- * counts as two groups.
- */
-function readIpv6(text: string): number[] | null {
-  const halves = text.split("::");
-  if (halves.length > 2 || !text.includes(":")) return null;
-  const groups = halves.map((half) => (half === "" ? [] : half.split(":")).flatMap(readGroup));
-  const [head = [], tail = []] = groups;
-  const missing = 8 - head.length - tail.length;
-  if (groups.flat().includes(-1) || (halves.length === 2 ? missing < 1 : missing !== 0))
-    return null;
-  return halves.length === 2 ? [...head, ...new Array<number>(missing).fill(0), ...tail] : head;
+/** RFC 4291 §2.5.5.2. */
+function mapped(address: Ip): ipaddr.IPv6 {
+  return address instanceof ipaddr.IPv4 ? address.toIPv4MappedAddress() : address;
 }
 
-function readGroup(group: string): number[] {
-  const four = readIpv4(group);
-  if (four !== null) return [four >>> 16, four & 0xffff];
-  return [/^[0-9A-Fa-f]{1,4}$/.test(group) ? Number.parseInt(group, 16) : -1];
+function isPublicIpv4(address: ipaddr.IPv4): boolean {
+  return PUBLIC_IPV4.includes(address.range());
 }

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { readSettings } from "../../src/config/settings.ts";
-import { ipBytes, type TlsSettings } from "../../src/config/tls.ts";
+import type { TlsSettings } from "../../src/config/tls.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 
 type Environment = Readonly<Record<string, string>>;
@@ -155,32 +155,4 @@ describe("the settings of TLS", () => {
       assert.equal(found.length, 1, found.join("; "));
       assert.ok(found[0]?.startsWith(says), found.join());
     });
-});
-
-describe("ipBytes()", () => {
-  it("ipBytes() reads addresses, and nothing else", () => {
-    assert.deepEqual([...(ipBytes("10.0.255.1") ?? [])], [10, 0, 255, 1]);
-    assert.deepEqual(
-      [...(ipBytes("2001:db8::ff") ?? [])],
-      [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff],
-    );
-    assert.deepEqual(ipBytes("::"), new Uint8Array(16));
-    assert.deepEqual(
-      [...(ipBytes("1:2:3:4:5:6:7:8") ?? [])].filter((_, i) => i % 2 === 1),
-      [1, 2, 3, 4, 5, 6, 7, 8],
-    );
-    assert.deepEqual([...(ipBytes("::ffff:1.2.3.4") ?? [])].slice(10), [255, 255, 1, 2, 3, 4]);
-    for (const text of [
-      "",
-      "1.2.3",
-      "1.2.3.256",
-      "::1::",
-      "[::1]",
-      "1:2",
-      "a",
-      "::1%lo",
-      "1.2.3.4.5",
-    ])
-      assert.equal(ipBytes(text), null, text);
-  });
 });

@@ -47,6 +47,7 @@ const RULES: readonly Rule[] = [
   { files: "src/store/", ours: ["src/core/", "src/store/"], packages: ["valibot"] },
   { files: "src/seal/", ours: ["src/core/", "src/seal/"], packages: [] },
   { files: "src/consul/", ours: ["src/core/", "src/consul/"], packages: ["valibot"] },
+  { files: "src/net/ip.ts", ours: [], packages: ["ipaddr.js"] },
   { files: "src/net/", ours: ["src/core/", "src/net/"], packages: ["valibot"] },
   {
     files: "src/acl/",
