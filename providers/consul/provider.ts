@@ -8,6 +8,7 @@ import { hex } from "../../src/core/bytes.ts";
 import { ConfigError, FormatError, ProviderError } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import type {
+  CrossSigner,
   Prepared,
   PrepareRequest,
   Provider,
@@ -17,9 +18,9 @@ import type {
   SecondaryRequest,
 } from "../../src/core/ports/provider.ts";
 import type { SealPurpose } from "../../src/core/ports/sealer.ts";
-import type { ConfigMap, ProviderRecord, ProviderState } from "../../src/core/state.ts";
-import { HIDDEN } from "../../src/core/state.ts";
+import { HIDDEN, type ProviderState } from "../../src/core/state.ts";
 import {
+  type Authority,
   type CaKey,
   caCommonName,
   createIntermediate,
@@ -47,7 +48,7 @@ import { readSuppliedRoot, suppliedRootWarnings } from "./supplied-root.ts";
 const NAME = "consul";
 
 /** The built-in provider's type. */
-export const consulProvider: ProviderType = {
+export const consulProvider: ProviderType<ConsulConfig> = {
   name: NAME,
   rootName: "Consul CA Primary Cert",
   secretFields: ["PrivateKey"],
@@ -55,34 +56,38 @@ export const consulProvider: ProviderType = {
   prepare,
   requestIntermediate,
   open,
-  issuerOf: (state) => issuersOf(state)[0] ?? null,
-  rotateObstacle(config) {
-    const { privateKey, rootCert } = parseConsulConfig(config);
+  issuerOf: (state) => issuerChainOf(state)[0] ?? null,
+  rotateObstacle({ privateKey, rootCert }) {
     if (rootCert !== "")
-      return "Cannot rotate: the root was supplied. Supply a new PrivateKey and RootCert by PUT /v1/connect/ca/configuration";
+      return "Cannot rotate: the root was supplied by an operator. Supply a new PrivateKey and RootCert in the CA configuration";
     if (privateKey !== "")
-      return "Cannot rotate: the key was supplied. Supply a new PrivateKey by PUT /v1/connect/ca/configuration";
+      return "Cannot rotate: the root's key was supplied by an operator. Supply a new PrivateKey in the CA configuration";
     return null;
   },
 };
 
-async function prepare(request: PrepareRequest, context: ProviderContext): Promise<Prepared> {
-  const config = parseConsulConfig(request.config);
-  const { previous, now } = request;
+async function prepare(
+  config: ConsulConfig,
+  { previous, fresh, now }: PrepareRequest<ConsulConfig>,
+  context: ProviderContext,
+): Promise<Prepared> {
   if (
     previous !== null &&
-    !request.fresh &&
-    (await stillMeant(config, previous.record.config, previous.root, context, now))
+    !fresh &&
+    (await describesRoot(config, previous.config, previous.root, context, now))
   )
-    return { root: previous.root, state: previous.record.state };
+    return { root: previous.root, state: previous.state };
 
   if (config.privateKey === HIDDEN) {
-    if (previous === null) throw new ConfigError("PrivateKey is kept, but none is stored");
+    if (previous === null)
+      throw new ConfigError(
+        'PrivateKey is "hidden", which keeps the stored key, but none is stored',
+      );
     // The stored key under another certificate.
     const root = await rootFor({ info: previous.root.key }, config, context, now, () =>
-      openKey(previous.record.state, previous.root.key, context),
+      openKey(previous.state, previous.root.key, context),
     );
-    return { root, state: previous.record.state, warnings: suppliedRootWarnings(root) };
+    return { root, state: previous.state, warnings: suppliedRootWarnings(root) };
   }
   const key =
     config.privateKey === ""
@@ -93,18 +98,14 @@ async function prepare(request: PrepareRequest, context: ProviderContext): Promi
   return { root, state, warnings: suppliedRootWarnings(root) };
 }
 
-/**
- * Whether a configuration still means the root that is active: nothing it says of key or root
- * differs.
- */
-async function stillMeant(
+/** Whether a configuration describes the active root: its key and root fields are unchanged. */
+async function describesRoot(
   config: ConsulConfig,
-  stored: ConfigMap | null,
+  before: ConsulConfig,
   root: Certificate,
   context: ProviderContext,
   now: Date,
 ): Promise<boolean> {
-  const before = parseConsulConfig(stored);
   if (config.privateKey === "")
     return (
       before.privateKey === "" &&
@@ -152,11 +153,12 @@ async function rootFor(
 }
 
 async function requestIntermediate(
-  request: SecondaryRequest,
+  { keySpec }: ConsulConfig,
+  _request: SecondaryRequest<ConsulConfig>,
   context: ProviderContext,
 ): Promise<RequestedIntermediate> {
   const { clusterId, random, sealer } = context;
-  const key = await generateCaKey(parseConsulConfig(request.config).keySpec);
+  const key = await generateCaKey(keySpec);
   return {
     csr: await makeCaRequest(
       key,
@@ -172,30 +174,24 @@ async function requestIntermediate(
 }
 
 async function open(
-  record: ProviderRecord,
+  config: ConsulConfig,
+  state: ProviderState,
   root: Certificate,
   context: ProviderContext,
 ): Promise<Provider> {
-  const issuers = issuersOf(record.state);
-  const [issuer = root] = issuers;
-  const privateKey = await openKey(record.state, issuer.key, context);
-  // Leaves are signed with SHA-256 whatever the curve (consul-ca.md §3.5).
+  const issuerChain = issuerChainOf(state);
+  const [issuer = root] = issuerChain;
+  const privateKey = await openKey(state, issuer.key, context);
+  // Consul signs leaves with SHA-256 on every curve (agent/connect/ca/provider_consul.go).
   const scheme = caScheme(issuer.key, "SHA-256");
-  const template = createLeafTemplate(issuer, scheme);
-  const isPrimary = issuer === root;
-  const requirePrimary = () => {
-    if (!isPrimary)
-      throw new ProviderError(
-        "provider_rejected",
-        "the root is the primary datacenter's: it cannot certify anything here",
-      );
-  };
   return {
     issuer,
-    issuers,
-    template,
+    issuerChain,
+    template: createLeafTemplate(issuer, scheme),
     remote: false,
-    canCrossSign: isPrimary,
+    crossSigner:
+      issuer === root ? crossSignerOf(config, { certificate: root, privateKey }, context) : null,
+    external: null,
     async signLeaf(draft) {
       // Straight to WebCrypto: one promise less for every leaf.
       const der = draft.complete(
@@ -204,38 +200,28 @@ async function open(
       const { serial, notBefore, notAfter } = draft.fields;
       return { der, serial, notBefore, notAfter };
     },
-    async crossSign(other, now, until) {
-      requirePrimary();
-      return [
-        await crossSign(
-          other,
-          { certificate: root, privateKey },
-          { now, until, random: context.random },
-        ),
-      ];
-    },
-    async signIntermediate(csr, now) {
-      requirePrimary();
-      const { key } = await readCaRequest(csr, signingUri(context.clusterId));
-      const ttlMs = parseConsulConfig(record.config).intermediateTtlMs;
-      const { clusterId, random } = context;
-      return [
-        await createIntermediate(
-          key,
-          { certificate: root, privateKey },
-          { clusterId, provider: NAME, ttlMs, now, random },
-        ),
-      ];
-    },
     async close() {},
   };
 }
 
-/**
- * From what signs leaves up to below the root; none where the root signs them, as in a primary
- * datacenter.
- */
-function issuersOf({ issuers = "" }: ProviderState): Certificate[] {
+function crossSignerOf(
+  { intermediateTtlMs: ttlMs }: ConsulConfig,
+  root: Authority,
+  { clusterId, random }: ProviderContext,
+): CrossSigner {
+  return {
+    async requirePermission() {},
+    crossSign: async (other, now, until) => [await crossSign(other, root, { now, until, random })],
+    async signIntermediate(csr, now) {
+      const { key } = await readCaRequest(csr, signingUri(clusterId));
+      const options = { clusterId, provider: NAME, ttlMs, now, random };
+      return [await createIntermediate(key, root, options)];
+    },
+  };
+}
+
+/** From the issuer up to below the root; empty in a primary datacenter, whose root signs leaves. */
+function issuerChainOf({ issuers = "" }: ProviderState): Certificate[] {
   try {
     return readPem(issuers).map(({ bytes }) => readCertificate(bytes));
   } catch (error) {

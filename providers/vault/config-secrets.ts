@@ -5,7 +5,7 @@
  */
 import { fromUtf8, utf8 } from "../../src/core/bytes.ts";
 import type { ProviderContext } from "../../src/core/ports/provider.ts";
-import type { ConfigMap, ProviderRecord, ProviderState } from "../../src/core/state.ts";
+import type { ConfigMap, ProviderState } from "../../src/core/state.ts";
 import { parseVaultConfig, type VaultConfig } from "./config.ts";
 import { requireSameDestination, type Secrets, secretsOf, withSecrets } from "./secrets.ts";
 import { readFacts } from "./vault-state.ts";
@@ -25,13 +25,27 @@ async function openSecrets(
   }
 }
 
-/** The configuration of a record, secrets included. @throws {SealError} */
+/** A parsed configuration with the map that it was parsed from, in which secrets may read "hidden". */
+export interface SentVaultConfig extends VaultConfig {
+  readonly sent: ConfigMap;
+}
+
+/** @throws {ConfigError} with every fault */
+export function parseSent(
+  sent: ConfigMap | null,
+  datacenter: "primary" | "secondary" = "primary",
+): SentVaultConfig {
+  return { ...parseVaultConfig(sent, datacenter === "primary"), sent: sent ?? {} };
+}
+
+/** A stored configuration, secrets included. @throws {SealError} */
 export async function configOf(
-  record: ProviderRecord,
+  { sent }: SentVaultConfig,
+  state: ProviderState,
   context: ProviderContext,
 ): Promise<VaultConfig> {
-  const filled = withSecrets(record.config ?? {}, await openSecrets(record.state, context));
-  return parseVaultConfig(filled, readFacts(record.state).root !== null);
+  const filled = withSecrets(sent, await openSecrets(state, context));
+  return parseVaultConfig(filled, readFacts(state).root !== null);
 }
 
 export interface Settled {
@@ -47,14 +61,14 @@ export interface Settled {
  * {SealError}
  */
 export async function settle(
-  sent: ConfigMap | null,
-  previous: ProviderRecord | null,
+  { sent }: SentVaultConfig,
+  previous: { readonly config: SentVaultConfig; readonly state: ProviderState } | null,
   context: ProviderContext,
   primary: boolean,
 ): Promise<Settled> {
   const kept = previous === null ? {} : await openSecrets(previous.state, context);
-  if (previous !== null) requireSameDestination(sent ?? {}, previous.config ?? {}, kept);
-  const filled = withSecrets(sent ?? {}, kept);
+  if (previous !== null) requireSameDestination(sent, previous.config.sent, kept);
+  const filled = withSecrets(sent, kept);
   const [config, secrets] = [parseVaultConfig(filled, primary), secretsOf(filled)];
   if (Object.keys(secrets).length === 0) return { config, sealed: {} };
   const text = JSON.stringify(secrets);

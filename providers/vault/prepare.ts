@@ -6,20 +6,21 @@
 
 import { ConfigError } from "../../src/core/errors.ts";
 import type {
-  Made,
+  ExternalWork,
   Prepared,
   PrepareRequest,
   ProviderContext,
+  Provisioned,
   RenewRequest,
   RequestedIntermediate,
   SecondaryRequest,
 } from "../../src/core/ports/provider.ts";
-import type { ProviderRecord, ProviderState } from "../../src/core/state.ts";
+import type { ProviderState } from "../../src/core/state.ts";
 import type { Certificate } from "../../src/core/x509/certificate.ts";
 import { requireIntermediates } from "../../src/core/x509/intermediate.ts";
 import type { VaultClient } from "./client.ts";
 import type { VaultConfig, VaultConnection } from "./config.ts";
-import { configOf, settle } from "./config-secrets.ts";
+import { configOf, type SentVaultConfig, settle } from "./config-secrets.ts";
 import type { Work } from "./context.ts";
 import { VaultError, type VaultReason } from "./errors.ts";
 import { certify, requestKey, type VaultIntermediate } from "./intermediate.ts";
@@ -85,26 +86,28 @@ const KEEP_FACTOR = 2;
 /** Makes or finds the root and the intermediate that a configuration asks for. */
 export function prepare(
   connect: Connect,
-  request: PrepareRequest,
+  sent: SentVaultConfig,
+  request: PrepareRequest<SentVaultConfig>,
   context: ProviderContext,
 ): Promise<Prepared> {
-  return blamed(prepareIn(connect, request, context));
+  return blamed(prepareIn(connect, sent, request, context));
 }
 
 async function prepareIn(
   connect: Connect,
-  request: PrepareRequest,
+  sent: SentVaultConfig,
+  request: PrepareRequest<SentVaultConfig>,
   context: ProviderContext,
 ): Promise<Prepared> {
   const { previous, now, fresh } = request;
-  const { config, sealed } = await settle(request.config, previous?.record ?? null, context, true);
+  const { config, sealed } = await settle(sent, previous, context, true);
   const warnings: string[] = [];
   return withClient(connect, config.connection, async (client) => {
     const work = workOf(connect, config, request, context, client, warnings);
     requireFiles(client);
     await client.connect();
     const server = await serverOf(client, config);
-    const before = previous === null ? null : await recordOf(previous.record, server, context);
+    const before = previous === null ? null : await recordOf(previous, server, context);
     const { facts } = before ?? { facts: null };
     if (before !== null) requireKeySpec(before.config, config);
     await preflightAll(client, standingNeeds(config, true, client.token));
@@ -127,7 +130,7 @@ async function prepareIn(
       sameMount(before.facts.intermediate.mount, config.intermediate);
     if (found !== null && !isKept) requireRoomFor(config.leafTtlMs, config.intermediate, found);
     await preflightAll(client, [...rootNeeds(config, plan), ...mountNeeds(config, found)]);
-    await request.onRoot(plan.kind === "use" ? plan.root.certificate : null);
+    await request.checkRoot(plan.kind === "use" ? plan.root.certificate : null);
 
     const root = await makeRoot(work, config, plan);
     const same = previous !== null && root.certificate.id === previous.root.id;
@@ -139,7 +142,7 @@ async function prepareIn(
     const made =
       kept === null
         ? await make(work, config, root)
-        : { facts: kept.intermediate, key: previous?.record.state.key ?? null };
+        : { facts: kept.intermediate, key: previous?.state.key ?? null };
     if (kept !== null && config.leafSigning === "vault")
       await ensureRole(
         client,
@@ -164,12 +167,13 @@ async function prepareIn(
 /** Makes a new intermediate under the root that there is. */
 export async function renew(
   connect: Connect,
+  stored: SentVaultConfig,
   request: RenewRequest,
   context: ProviderContext,
-): Promise<Made> {
-  const { record, root, now } = request;
-  const config = await configOf(record, context);
-  const facts = readFacts(record.state);
+): Promise<Provisioned> {
+  const { state, root, now } = request;
+  const config = await configOf(stored, state, context);
+  const facts = readFacts(state);
   const known = { certificate: root, facts: requireRoot(facts), path: facts.path };
   const warnings: string[] = [];
   return withClient(connect, config.connection, async (client) => {
@@ -178,7 +182,7 @@ export async function renew(
       config,
       known,
     );
-    const { secrets } = record.state;
+    const { secrets } = state;
     const litter = litterOf(facts, keptUntil(now, config));
     return {
       state: {
@@ -201,19 +205,21 @@ async function make(work: Work, config: VaultConfig, root: VaultRoot): Promise<V
  */
 export function requestIntermediate(
   connect: Connect,
-  request: SecondaryRequest,
+  sent: SentVaultConfig,
+  request: SecondaryRequest<SentVaultConfig>,
   context: ProviderContext,
 ): Promise<RequestedIntermediate> {
-  return blamed(requestIn(connect, request, context));
+  return blamed(requestIn(connect, sent, request, context));
 }
 
 async function requestIn(
   connect: Connect,
-  request: SecondaryRequest,
+  sent: SentVaultConfig,
+  request: SecondaryRequest<SentVaultConfig>,
   context: ProviderContext,
 ): Promise<RequestedIntermediate> {
   const { previous } = request;
-  const { config, sealed } = await settle(request.config, previous, context, false);
+  const { config, sealed } = await settle(sent, previous, context, false);
   const warnings: string[] = [];
   await withClient(connect, config.connection, async (client) => requireFiles(client));
   const within = <T>(work: (open: Work) => Promise<T>, now = request.now): Promise<T> =>
@@ -290,7 +296,7 @@ function stateOf(
 function workOf(
   connect: Connect,
   config: VaultConfig,
-  { now, onAbandon }: Pick<PrepareRequest, "now" | "onAbandon">,
+  { now, onRollback }: ExternalWork,
   { clusterId, sealer, random }: ProviderContext,
   client: VaultClient,
   warnings: string[],
@@ -301,7 +307,7 @@ function workOf(
     sealer,
     random,
     now,
-    onAbandon: (undo) => onAbandon(() => withClient(connect, config.connection, undo)),
+    onAbandon: (undo) => onRollback(() => withClient(connect, config.connection, undo)),
     warn: (warning) => void warnings.push(warning),
   };
 }
@@ -320,9 +326,14 @@ async function serverOf(client: VaultClient, { connection }: VaultConfig): Promi
 }
 
 /** What was in use before, where it is in the same Vault. */
-async function recordOf(record: ProviderRecord, server: Server, context: ProviderContext) {
-  const facts = readFacts(record.state);
-  return isSameServer(facts, server) ? { config: await configOf(record, context), facts } : null;
+async function recordOf(
+  { config, state }: { readonly config: SentVaultConfig; readonly state: ProviderState },
+  server: Server,
+  context: ProviderContext,
+) {
+  const facts = readFacts(state);
+  if (!isSameServer(facts, server)) return null;
+  return { config: await configOf(config, state, context), facts };
 }
 
 /** Consul's rule and text (vault.md §1.3): a root's key does not change by itself. */

@@ -8,20 +8,22 @@ import { NotReadyError } from "../../src/core/errors.ts";
 import type { Clock } from "../../src/core/ports/clock.ts";
 import type {
   CollectRequest,
+  CrossSigner,
+  ExternalResources,
   Inspection,
   Provider,
   ProviderContext,
   ProviderHealth,
   ProviderType,
 } from "../../src/core/ports/provider.ts";
-import type { ProviderRecord } from "../../src/core/state.ts";
+import type { ProviderState } from "../../src/core/state.ts";
 import type { Certificate } from "../../src/core/x509/certificate.ts";
 import { caHash, caScheme, keyAlgorithm } from "../../src/core/x509/keys.ts";
 import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
 import { type Absence, createAvailability, isObstacle } from "./circuit-breaker.ts";
 import type { IssuerListing, Mount, VaultClient } from "./client.ts";
-import { parseVaultConfig, VAULT_SECRET_FIELDS, type VaultConfig } from "./config.ts";
-import { configOf } from "./config-secrets.ts";
+import { VAULT_SECRET_FIELDS, type VaultConfig } from "./config.ts";
+import { configOf, parseSent, type SentVaultConfig } from "./config-secrets.ts";
 import { crossSignInVault, requireCrossSigning } from "./crosssign.ts";
 import { VaultError } from "./errors.ts";
 import { certifyOther, purposeOf } from "./intermediate.ts";
@@ -41,72 +43,79 @@ export interface VaultProviderOptions {
 }
 
 /** Makes the Vault provider's type. */
-export function createVaultProvider({ connect, clock }: VaultProviderOptions): ProviderType {
+export function createVaultProvider({
+  connect,
+  clock,
+}: VaultProviderOptions): ProviderType<SentVaultConfig> {
   return {
     name: NAME,
     rootName: "Vault CA Primary Cert",
     secretFields: VAULT_SECRET_FIELDS,
-    parse: (config) => parseVaultConfig(config),
-    prepare: (request, context) => prepare(connect, request, context),
-    renew: (request, context) => renew(connect, request, context),
-    requestIntermediate: (request, context) => requestIntermediate(connect, request, context),
-    open: (record, root, context) => open(connect, clock, record, root, context),
+    parse: parseSent,
+    prepare: (config, request, context) => prepare(connect, config, request, context),
+    renew: (config, request, context) => renew(connect, config, request, context),
+    requestIntermediate: (config, request, context) =>
+      requestIntermediate(connect, config, request, context),
+    open: (config, state, root, context) => open(connect, clock, { config, state, root }, context),
     // Whether a root can be rotated here is a question of who made it, which its state knows.
     rotateObstacle: () => null,
     issuerOf: (state) => readFacts(state).intermediate.certificate,
-    collectAt(state) {
-      const dates = readFacts(state).litter.map(({ after }) => after.getTime());
-      return dates.length === 0 ? null : new Date(Math.min(...dates));
-    },
-    collect: (request, context) => collect(connect, request, context),
-    remnant(record, after) {
-      const facts = readFacts(record.state);
-      const litter = litterOf(facts, after);
-      if (litter.length === 0) return null;
-      const { secrets } = record.state;
-      const left = {
-        ...facts,
-        intermediate: { ...facts.intermediate, issuerId: null, keyId: null },
-        litter,
-      };
-      return {
-        ...record,
-        state: { ...(secrets === undefined ? {} : { secrets }), facts: writeFacts(left) },
-      };
+    garbage: {
+      dueAt(state) {
+        const dates = readFacts(state).litter.map(({ after }) => after.getTime());
+        return dates.length === 0 ? null : new Date(Math.min(...dates));
+      },
+      collect: (config, request, context) => collect(connect, config, request, context),
+      garbageOf(state, after) {
+        const facts = readFacts(state);
+        const litter = litterOf(facts, after);
+        if (litter.length === 0) return null;
+        const { secrets } = state;
+        const left = {
+          ...facts,
+          intermediate: { ...facts.intermediate, issuerId: null, keyId: null },
+          litter,
+        };
+        return { ...(secrets === undefined ? {} : { secrets }), facts: writeFacts(left) };
+      },
     },
   };
 }
 
 async function collect(
   connect: Connect,
-  { record, others, now, requireLease }: CollectRequest,
+  stored: SentVaultConfig,
+  { state, others, now, requireLease }: CollectRequest,
   context: ProviderContext,
 ) {
-  const config = await configOf(record, context);
-  const facts = readFacts(record.state);
-  const inUse = others
-    .filter(({ provider }) => provider === NAME)
-    .map(({ state }) => readFacts(state));
+  const config = await configOf(stored, state, context);
+  const facts = readFacts(state);
+  const inUse = others.map(readFacts);
   const litter = await withClient(connect, config.connection, (client) =>
     sweep(client, facts, inUse, { clusterId: context.clusterId, now, beforeEach: requireLease }),
   );
-  return { ...record.state, facts: writeFacts({ ...facts, litter }) };
+  return { ...state, facts: writeFacts({ ...facts, litter }) };
+}
+
+interface Opening {
+  readonly config: SentVaultConfig;
+  readonly state: ProviderState;
+  readonly root: Certificate;
 }
 
 async function open(
   connect: Connect,
   clock: Clock,
-  record: ProviderRecord,
-  root: Certificate,
+  { config: stored, state, root }: Opening,
   context: ProviderContext,
 ): Promise<Provider> {
-  const config = await configOf(record, context);
-  const facts = readFacts(record.state);
+  const config = await configOf(stored, state, context);
+  const facts = readFacts(state);
   const { certificate: issuer, issuerId, mount } = facts.intermediate;
   const client = connect(config.connection);
   const vault = createAvailability(client, clock);
   const scheme = caScheme(issuer.key, "SHA-256");
-  const { key } = record.state;
+  const { key } = state;
   const privateKey =
     key === undefined
       ? null
@@ -168,14 +177,8 @@ async function open(
     return leaf;
   };
 
-  return {
-    issuer,
-    issuers: [issuer, ...facts.path],
-    template: createLeafTemplate(issuer, scheme),
-    remote: privateKey === null,
-    signLeaf,
-    canCrossSign: facts.root !== null,
-    requireCrossSigning: () => use((open) => requireCrossSigning(open, requireRoot(facts))),
+  const crossSigner: CrossSigner = {
+    requirePermission: () => use((open) => requireCrossSigning(open, requireRoot(facts))),
     async crossSign(other, now, until) {
       const own = rootOf(root, facts);
       return use((open) =>
@@ -195,6 +198,9 @@ async function open(
       const own = rootOf(root, facts);
       return use((open) => certifyOther({ ...work, client: open }, config, own, csr));
     },
+  };
+
+  const external: ExternalResources = {
     get health() {
       const { obstacle, notes } = healthOf(vault.absence, client, config, issuer, clock.now());
       const files = fileFaults.map(
@@ -219,6 +225,16 @@ async function open(
       rootGone = isGone ? (rootGone ?? clock.now()) : null;
       return found;
     },
+  };
+
+  return {
+    issuer,
+    issuerChain: [issuer, ...facts.path],
+    template: createLeafTemplate(issuer, scheme),
+    remote: privateKey === null,
+    crossSigner: facts.root === null ? null : crossSigner,
+    external,
+    signLeaf,
     close() {
       if (!closed && inFlight === 0) void end();
       closed = true;

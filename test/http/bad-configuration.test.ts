@@ -184,7 +184,7 @@ describe("bad configurations", () => {
 
   it("PUT /v1/connect/ca/rotate answers 400 while the root is supplied, and says what to send instead", async () => {
     const says =
-      /^Cannot rotate: the root was supplied\. Supply a new PrivateKey and RootCert by PUT \/v1\/connect\/ca\/configuration$/;
+      /^Cannot rotate: the root was supplied by an operator\. Supply a new PrivateKey and RootCert in the CA configuration$/;
     await refuses(server, { method: "PUT", target: "/v1/connect/ca/rotate", body: "" }, 400, says);
   });
 });

@@ -144,8 +144,8 @@ describe("a request that waits for a remote signature", () => {
     let asked = 0;
     const remote = providersWith((type) => ({
       ...type,
-      async open(record, root, context) {
-        const provider = await type.open(record, root, context);
+      async open(...opening) {
+        const provider = await type.open(...opening);
         const signLeaf: typeof provider.signLeaf = async (draft, csr) => {
           asked++;
           await gate;

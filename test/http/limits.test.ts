@@ -235,8 +235,8 @@ describe("the app under limits", () => {
     const gate = Promise.withResolvers<void>();
     const slow = providersWith((type) => ({
       ...type,
-      async open(record, root, context) {
-        const provider = await type.open(record, root, context);
+      async open(...opening) {
+        const provider = await type.open(...opening);
         return {
           ...provider,
           async signLeaf(...args) {

@@ -63,10 +63,11 @@ for (const kind of vaultKinds)
     it("signIntermediate() certifies another datacenter's key, and no other name", async () => {
       const ca = await createVaultCa({ bootstrap: bootstrapIn(vaultConfig(server)) });
       const { active, provider, state } = ca.manager.require();
-      assert.ok(provider !== null);
+      const crossSigner = provider?.crossSigner;
+      assert.ok(crossSigner);
       const key = await generateCaKey({ type: "ec", bits: 384 });
       const uri = signingUri(state.clusterId);
-      const [made] = await provider.signIntermediate(
+      const [made] = await crossSigner.signIntermediate(
         await makeCaRequest(key, "sec.example", uri),
         ca.clock.now(),
       );
@@ -76,7 +77,7 @@ for (const kind of vaultKinds)
       requireOpenssl(pemOf(made), pemOf(active.certificate), ca.clock.now());
       const other = await makeCaRequest(key, "sec.example", "spiffe://elsewhere.consul");
       await assert.rejects(
-        provider.signIntermediate(other, ca.clock.now()),
+        crossSigner.signIntermediate(other, ca.clock.now()),
         /must have the one name/,
       );
       await ca.manager.close();

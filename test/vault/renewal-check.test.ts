@@ -69,7 +69,7 @@ for (const kind of vaultKinds)
       const [now, root] = [ca.clock.now(), active.certificate];
       const key = await generateCaKey({ type: "ec", bits: 256 });
       const request = await makeCaRequest(key, "sec.example", signingUri(state.clusterId));
-      const [theirs] = (await provider?.signIntermediate(request, now)) ?? [];
+      const [theirs] = (await provider?.crossSigner?.signIntermediate(request, now)) ?? [];
       assert.ok(theirs !== undefined);
       const below = await makeLeaf(
         { certificate: theirs, privateKey: key.privateKey },

@@ -9,11 +9,12 @@ import { providers as builtIn } from "../../providers/index.ts";
 import { redact } from "../../src/core/ca/sealed-config.ts";
 import { ConfigError, ProviderError } from "../../src/core/errors.ts";
 import type {
+  Compensation,
+  CrossSigner,
   Provider,
   ProviderContext,
   ProviderType,
   RequestedIntermediate,
-  Undo,
 } from "../../src/core/ports/provider.ts";
 import type { ProviderRecord } from "../../src/core/state.ts";
 import {
@@ -51,22 +52,32 @@ interface Secondary {
   readonly context: ProviderContext;
 }
 
-const undos: Undo[] = [];
+const compensations: Compensation[] = [];
 
 function requestFrom(
   { ca, type, config, context }: Secondary,
   previous: ProviderRecord | null = null,
   now = ca.clock.now(),
 ): Promise<RequestedIntermediate> {
-  undos.length = 0;
+  compensations.length = 0;
+  const parse = (raw: ProviderRecord["config"]) => type.parse(raw, "secondary");
+  const before =
+    previous === null ? null : { config: parse(previous.config), state: previous.state };
   return type.requestIntermediate(
-    { config, previous, now, onAbandon: (undo) => void undos.push(undo) },
+    parse(config),
+    { previous: before, now, onRollback: (one) => void compensations.push(one) },
     context,
   );
 }
 
-async function abandon(): Promise<void> {
-  for (const undo of undos.toReversed()) await undo();
+async function rollBack(): Promise<void> {
+  for (const compensate of compensations.toReversed()) await compensate();
+}
+
+function crossSignerOf(ca: TestCa): CrossSigner {
+  const crossSigner = ca.manager.require().provider?.crossSigner;
+  assert.ok(crossSigner);
+  return crossSigner;
 }
 
 /** Both calls with the primary's between them. @returns the record that would be committed */
@@ -76,9 +87,9 @@ async function follow(
   now?: Date,
 ): Promise<ProviderRecord> {
   const { ca, type, config } = secondary;
-  const { active, provider } = ca.manager.require();
+  const { active } = ca.manager.require();
   const requested = await requestFrom(secondary, previous, now);
-  const answered = (await provider?.signIntermediate(requested.csr, ca.clock.now())) ?? [];
+  const answered = await crossSignerOf(ca).signIntermediate(requested.csr, ca.clock.now());
   // Consul's primaries send the root along.
   const { state } = await requested.accept(
     [...answered, active.certificate],
@@ -106,7 +117,7 @@ async function signed(provider: Provider, ca: TestCa): Promise<string> {
     notAfter: new Date(Math.floor(now / 1000) * 1000 + 72 * HOUR),
   });
   const leaf = readCertificate((await provider.signLeaf(draft, csr)).der);
-  return [leaf, ...provider.issuers].map(pemOf).join("");
+  return [leaf, ...provider.issuerChain].map(pemOf).join("");
 }
 
 /** Leaves are signed under the primary's root, and nothing else is. */
@@ -115,16 +126,16 @@ async function requireSecondary(
   record: ProviderRecord,
 ): Promise<Provider> {
   const root = ca.manager.require().active.certificate;
-  const provider = await type.open(record, root, context);
+  const provider = await type.open(
+    type.parse(record.config, "secondary"),
+    record.state,
+    root,
+    context,
+  );
   requireOpenssl(await signed(provider, ca), pemOf(root), ca.clock.now());
-  assert.ok(provider.issuers.length > 0 && provider.issuers.every(({ id }) => id !== root.id));
-  assert.equal(provider.canCrossSign, false);
-  const isRejected = (error: unknown) =>
-    error instanceof ProviderError && error.code === "provider_rejected";
-  await assert.rejects(provider.crossSign(root, ca.clock.now(), root.notAfter), isRejected);
-  const key = await generateCaKey({ type: "ec", bits: 256 });
-  const csr = await makeCaRequest(key, "third.example", signingUri(context.clusterId));
-  await assert.rejects(provider.signIntermediate(csr, ca.clock.now()), isRejected);
+  const { issuerChain } = provider;
+  assert.ok(issuerChain.length > 0 && issuerChain.every(({ id }) => id !== root.id));
+  assert.equal(provider.crossSigner, null);
   return provider;
 }
 
@@ -158,8 +169,8 @@ describe("a secondary datacenter with the built-in provider", () => {
   it("takes nothing by which its leaves would not verify", async () => {
     const secondary = await start();
     const { ca, context } = secondary;
-    const { active, provider } = ca.manager.require();
-    assert.ok(provider !== null);
+    const { active } = ca.manager.require();
+    const provider = crossSignerOf(ca);
     const now = ca.clock.now();
     const { csr, accept } = await requestFrom(secondary);
     const [good] = (await provider.signIntermediate(csr, now)) as [Certificate];
@@ -197,8 +208,7 @@ describe("a secondary datacenter with the built-in provider", () => {
 
   it("signIntermediate() of the primary certifies no other name, no other domain and no key that is not proved", async () => {
     const { ca, context } = await start();
-    const { provider } = ca.manager.require();
-    assert.ok(provider !== null);
+    const provider = crossSignerOf(ca);
     const key = await generateCaKey({ type: "ec", bits: 256 });
     const now = ca.clock.now();
     const refuses = async (csr: string, says: RegExp) =>
@@ -255,7 +265,10 @@ for (const kind of vaultKinds)
           const secondary = secondaryOf(ca, ca.providers.get("vault"), config);
           const first = await follow(secondary);
           const opened = await requireSecondary(secondary, first);
-          assert.deepEqual(await opened.inspect?.(), { issuerLost: false, rootReplaced: false });
+          assert.deepEqual(await opened.external?.inspect(), {
+            issuerLost: false,
+            rootReplaced: false,
+          });
           assert.equal(opened.remote, mode === "vault");
           await opened.close();
           assert.ok(!JSON.stringify(first).includes(String(config.Token)));
@@ -270,15 +283,18 @@ for (const kind of vaultKinds)
           const list = `${config.IntermediatePKIPath}/issuers?list=true`;
           const count = async () => (await server.call("GET", list)).body?.data?.keys?.length ?? 0;
           assert.equal(await count(), mode === "vault" ? 2 : 0);
-          const due = secondary.type.collectAt?.(second.state) ?? null;
+          const { garbage } = secondary.type;
+          assert.ok(garbage);
+          const due = garbage.dueAt(second.state);
           assert.equal(due === null, mode === "local");
           if (due !== null) {
-            const state = await secondary.type.collect?.(
-              { record: second, others: [], requireLease: () => undefined, now: due },
+            const state = await garbage.collect(
+              secondary.type.parse(second.config, "secondary"),
+              { state: second.state, others: [], requireLease: () => undefined, now: due },
               secondary.context,
             );
             assert.equal(await count(), 1);
-            assert.equal(secondary.type.collectAt?.(state ?? {}) ?? null, null);
+            assert.equal(garbage.dueAt(state), null);
           }
           await ca.manager.close();
         });
@@ -318,7 +334,7 @@ for (const kind of vaultKinds)
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       const secondary = secondaryOf(ca, ca.providers.get("vault"), await configFor());
       const opened = await requireSecondary(secondary, await follow(secondary));
-      assert.equal(opened.issuers.length, 2);
+      assert.equal(opened.issuerChain.length, 2);
       await opened.close();
       await ca.manager.close();
     });
@@ -341,7 +357,7 @@ for (const kind of vaultKinds)
         assert.ok(error.violations.every(({ field }) => !field.includes("sign-intermediate")));
         return true;
       });
-      assert.deepEqual(undos, []);
+      assert.deepEqual(compensations, []);
       assert.deepEqual(await inventory(server), before);
       await ca.manager.close();
     });
@@ -366,7 +382,7 @@ for (const kind of vaultKinds)
             break;
           }
           hits.push(hit);
-          await abandon();
+          await rollBack();
           assert.deepEqual(await inventory(server), empty, `cut at ${hit} leaves something`);
         }
         assert.ok(

@@ -339,7 +339,7 @@ export function createManager(options: ManagerOptions): CaManager {
       const snapshot = require();
       const look = () => lookAt(snapshot.state);
       const { now } = await look();
-      const onAbandon = () => operations.requireHeld(operation);
+      const onRollback = () => operations.requireHeld(operation);
       const next = await planCrossing(snapshot, {
         types: providers,
         sealer,
@@ -347,7 +347,7 @@ export function createManager(options: ManagerOptions): CaManager {
         policy,
         now,
         look,
-        onAbandon,
+        onRollback,
       });
       if (next !== null) await replace("cross", next, snapshot, operation);
       return next !== null;
@@ -634,7 +634,7 @@ export function createManager(options: ManagerOptions): CaManager {
       return (await lookAt(state)).confirmed(spanMs);
     },
     async probe() {
-      await follower.current?.provider?.probe?.();
+      await follower.current?.provider?.external?.probe();
     },
     async follow(signal) {
       await store

@@ -9,7 +9,7 @@ import { NotReadyError } from "../errors.ts";
 import type { Audit, AuditRecord } from "../ports/audit.ts";
 import type { Random } from "../ports/clock.ts";
 import type { Log } from "../ports/log.ts";
-import type { ProviderTypes, Undo } from "../ports/provider.ts";
+import type { Compensation, ProviderTypes } from "../ports/provider.ts";
 import type { Sealer } from "../ports/sealer.ts";
 import type { Expected, Store } from "../ports/store.ts";
 import type { CaState } from "../state.ts";
@@ -73,9 +73,9 @@ export function createChanges(options: ChangesOptions): Changes {
   } = options;
 
   const change: Changes["change"] = async (from, operation, work) => {
-    let undos: readonly Undo[] = [];
+    let undos: readonly Compensation[] = [];
     try {
-      const onAbandon = (undo: Undo) => {
+      const onRollback = (undo: Compensation) => {
         operations.requireHeld(operation);
         undos = [...undos, undo];
       };
@@ -87,7 +87,7 @@ export function createChanges(options: ChangesOptions): Changes {
         policy,
         now,
         look: () => options.lookAt(follower.current?.state ?? null),
-        onAbandon,
+        onRollback,
         ...(serverNames === undefined ? {} : { serverNames }),
       });
       // What is committed is in use, whatever fails afterwards.

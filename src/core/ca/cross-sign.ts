@@ -32,7 +32,7 @@ export async function requireCrossing(
   { now, policy }: ChangeContext,
 ): Promise<void> {
   const { state, active, provider } = snapshot;
-  if (provider === null || !provider.canCrossSign) return;
+  if (!provider?.crossSigner) return;
   if (root?.id === active.id || !inForce(active.certificate, now)) return;
   const by = retiredAt(active, now);
   const isReached = (to: Certificate) =>
@@ -40,7 +40,7 @@ export async function requireCrossing(
     findCrossing(to, by, poolOf(state.roots), to, now, policy) !== undefined;
   if (root !== null && isReached(root)) return;
   try {
-    await provider.requireCrossSigning?.();
+    await provider.crossSigner.requirePermission();
   } catch (reason) {
     if (!(reason instanceof CaError)) throw reason;
     throw isPassing(reason)
@@ -123,7 +123,7 @@ export async function cross(
       reasons.set(target.id, reason);
     }
   }
-  const within = withinBudget(steps, root, provider.issuers, policy);
+  const within = withinBudget(steps, root, provider.issuerChain, policy);
   const kept = force ? within : steps;
   const chain = chainOf(kept);
   const reached = kept.map(({ target }) => target.certificate);
@@ -195,8 +195,10 @@ async function crossBy(
   }
   const record = state.provider.retired[target.id];
   if (record === undefined) throw new ProviderError("provider_rejected", "its key is gone");
-  const provider = await typeOf(context.types, record.provider).open(
-    record,
+  const type = typeOf(context.types, record.provider);
+  const provider = await type.open(
+    type.parse(record.config),
+    record.state,
     target.certificate,
     contextOf(state, context),
   );
@@ -208,14 +210,14 @@ async function crossBy(
 }
 
 async function crossWith(
-  provider: Provider,
+  { crossSigner }: Provider,
   root: Certificate,
   now: Date,
   until: Date,
 ): Promise<readonly Certificate[]> {
-  if (!provider.canCrossSign)
+  if (crossSigner === null)
     throw new ProviderError("provider_rejected", "its provider does not support cross-signing");
-  return provider.crossSign(root, now, until);
+  return crossSigner.crossSign(root, now, until);
 }
 
 /** @param failed why a leaf does not verify under a root, by the root's ID. */

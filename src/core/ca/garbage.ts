@@ -49,8 +49,10 @@ export function withRemnants(
         : new Date(
             Math.max(now.getTime(), pruneAt({ ...root, rotatedOutAt: now }, policy).getTime()),
           );
-    const remnant = typeOf(types, record.provider).remnant?.(record, after) ?? null;
-    return remnant === null ? [] : [[`${PREFIX}${next.commitId}:${id}`, remnant] as const];
+    const left = typeOf(types, record.provider).garbage?.garbageOf(record.state, after) ?? null;
+    return left === null
+      ? []
+      : [[`${PREFIX}${next.commitId}:${id}`, { ...record, state: left }] as const];
   });
   if (remnants.length === 0) return next;
   return {
@@ -65,7 +67,7 @@ export function withRemnants(
 /** When something that was left behind outside may be deleted, or null. */
 export function collectAt(state: CaState, types: ProviderTypes): Date | null {
   const dates = holders(state).flatMap(
-    ([, { provider, state: kept }]) => typeOf(types, provider).collectAt?.(kept) ?? [],
+    ([, { provider, state: kept }]) => typeOf(types, provider).garbage?.dueAt(kept) ?? [],
   );
   return dates.length === 0 ? null : new Date(Math.min(...dates.map(Number)));
 }
@@ -87,13 +89,17 @@ export async function collect(
   const failures: unknown[] = [];
   for (const [key, record] of holders(state)) {
     const type = typeOf(types, record.provider);
-    const due = type.collectAt?.(record.state) ?? null;
-    if (due === null || due > now || type.collect === undefined) continue;
-    const others = [activeRecord(state), ...Object.values(state.provider.retired)].filter(
-      (other) => other.state !== record.state,
-    );
-    const left = await type
-      .collect({ record, others, now, requireLease }, { ...rest, clusterId: state.clusterId })
+    const due = type.garbage?.dueAt(record.state) ?? null;
+    if (due === null || due > now || type.garbage === undefined) continue;
+    const others = [activeRecord(state), ...Object.values(state.provider.retired)]
+      .filter((other) => other.state !== record.state && other.provider === record.provider)
+      .map((other) => other.state);
+    const left = await type.garbage
+      .collect(
+        type.parse(record.config),
+        { state: record.state, others, now, requireLease },
+        { ...rest, clusterId: state.clusterId },
+      )
       .catch((error: unknown) => {
         failures.push(error);
         return null;
@@ -104,7 +110,7 @@ export async function collect(
     return {
       ...state.provider,
       retired:
-        type.collectAt?.(left) == null
+        type.garbage.dueAt(left) === null
           ? retired
           : { ...retired, [key]: { ...record, state: left } },
     };

@@ -8,7 +8,7 @@
 import { ConfigError, ConflictError, InvariantError, NotReadyError } from "../errors.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Log } from "../ports/log.ts";
-import type { Inspection, ProviderHealth, Undo } from "../ports/provider.ts";
+import type { Compensation, Inspection, ProviderHealth } from "../ports/provider.ts";
 import type { Operation, Operations } from "./operation.ts";
 import type { Policy } from "./policy.ts";
 import { reasonOf } from "./replica.ts";
@@ -39,7 +39,7 @@ export interface Upkeep {
    * @param base the commit id of the state that the change was worked out from; null: there was
    * none.
    */
-  abandon(undos: readonly Undo[], base: string | null, operation: Operation): Promise<void>;
+  abandon(undos: readonly Compensation[], base: string | null, operation: Operation): Promise<void>;
   /**
    * Tries again to undo what could not be undone: as a change of its own, and only where nothing
    * was committed since. A later change may have put to use what a failed one had made. It never
@@ -65,7 +65,7 @@ export interface Upkeep {
 const CLOSE_MS = 2000;
 
 interface Leftover {
-  readonly undo: Undo;
+  readonly undo: Compensation;
   readonly base: string | null;
 }
 
@@ -201,7 +201,7 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
 
   const inspect = async (): Promise<void> => {
     inspectedAt = clock.now().getTime();
-    const found: Inspection | undefined = await snapshot()?.provider?.inspect?.();
+    const found: Inspection | undefined = await snapshot()?.provider?.external?.inspect();
     if (found === undefined || !found.rootReplaced) refused = null;
     if (found?.issuerLost) await options.renew();
     if (!found?.rootReplaced) return;
@@ -251,7 +251,7 @@ export function createUpkeep(options: UpkeepOptions): Upkeep {
       over.abort();
     },
     health() {
-      const { obstacle = null, notes: own = [] } = snapshot()?.provider?.health ?? {};
+      const { obstacle = null, notes: own = [] } = snapshot()?.provider?.external?.health ?? {};
       const trouble = (what: string, found: Trouble | null) =>
         found === null ? [] : [`${what} since ${found.since.toISOString()}: ${found.reason}`];
       const notes = [

@@ -11,13 +11,12 @@ import { ConfigError, ConflictError, InvariantError, NotReadyError } from "../er
 import type { Random } from "../ports/clock.ts";
 import type {
   CommonConfig,
+  Compensation,
   Prepared,
-  PrepareRequest,
   Provider,
   ProviderContext,
   ProviderType,
   ProviderTypes,
-  Undo,
 } from "../ports/provider.ts";
 import type { CaState, ConfigMap } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
@@ -27,7 +26,7 @@ import { requireBudget } from "./chain-size.ts";
 import { requireDistinctFields } from "./config-names.ts";
 import { lineOf } from "./cross-chain.ts";
 import { contextOf, cross, requireCrossing } from "./cross-sign.ts";
-import { activeRecord, withRemnants } from "./garbage.ts";
+import { withRemnants } from "./garbage.ts";
 import type { Policy } from "./policy.ts";
 import { redact, requireKept, sameJson } from "./sealed-config.ts";
 import { proveCrossing, proveTemplate, type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
@@ -68,7 +67,7 @@ export interface ChangeContext {
   /** Looks at the store's clock, for what will be deleted and when. @throws {StoreError} */
   readonly look: () => Promise<DeletionTime>;
   /** Takes how to undo what is about to be made outside. */
-  readonly onAbandon: (undo: Undo) => void;
+  readonly onRollback: (compensation: Compensation) => void;
   /** Names of this server's own certificate, which the root must not forbid. @default none */
   readonly serverNames?: ServerNames;
 }
@@ -128,41 +127,25 @@ export async function planConfiguration(
   )
     return null;
   requireIndex(state, request.modifyIndex);
-  const config = configured(() => type.parse(request.config));
-
-  const previous =
-    request.provider === state.config.provider
-      ? {
-          record: {
-            provider: request.provider,
-            config: state.config.config,
-            state: state.provider.active,
-          },
-          root: snapshot.active.certificate,
-        }
-      : null;
-  const asked = { config: request.config, previous, fresh: false };
-  const prepared = await prepareBeside(
-    snapshot,
-    type,
-    asked,
-    request.forceWithoutCrossSigning,
-    context,
-  );
+  const asked = configured(() => type.parse(request.config));
+  const force = request.forceWithoutCrossSigning;
+  const prepared = await prepareBeside(snapshot, type, asked, false, force, context);
+  // What is kept has no secrets in it.
+  const config = sameJson(stored, request.config) ? asked : configured(() => type.parse(stored));
   const next: NewConfig = {
     provider: request.provider,
     config: stored,
-    forceWithoutCrossSigning: request.forceWithoutCrossSigning,
+    forceWithoutCrossSigning: force,
   };
   // The key in use was sent again in full.
   if (
-    previous !== null &&
+    request.provider === state.config.provider &&
     sameJson(stored, state.config.config) &&
-    sameJson(prepared.state, previous.record.state)
+    sameJson(prepared.state, state.provider.active)
   )
     return null;
   if (prepared.root.id !== snapshot.active.id)
-    return planRotation(snapshot, type, prepared, next, next.forceWithoutCrossSigning, context);
+    return planRotation(snapshot, type, prepared, next, config, force, context);
   return {
     ...(await planSameRoot(snapshot, type, prepared, next, config, context)),
     kind: "configure",
@@ -178,7 +161,7 @@ async function planSameRoot(
   config: CommonConfig,
   context: ChangeContext,
 ): Promise<Change> {
-  const provider = await openChecked(type, prepared, next.config, state, context);
+  const provider = await openChecked(type, prepared, config, state, context);
   const changed = changeConfig(
     state,
     newCommitId(context.random),
@@ -208,16 +191,10 @@ export async function planReplacedRoot(
 ): Promise<Change | null> {
   const { state } = snapshot;
   const type = typeOf(context.types, state.config.provider);
-  const previous = { record: activeRecord(state), root: snapshot.active.certificate };
-  const prepared = await prepareBeside(
-    snapshot,
-    type,
-    { config: state.config.config, previous, fresh: false },
-    false,
-    context,
-  );
+  const { config } = snapshot;
+  const prepared = await prepareBeside(snapshot, type, config, false, false, context);
   if (prepared.root.id !== snapshot.active.id)
-    return planRotation(snapshot, type, prepared, state.config, false, context);
+    return planRotation(snapshot, type, prepared, state.config, config, false, context);
   if (sameJson(prepared.state, state.provider.active)) return null;
   return planSameRoot(snapshot, type, prepared, state.config, snapshot.config, context);
 }
@@ -227,19 +204,15 @@ export async function planRenewal(snapshot: Snapshot, context: ChangeContext): P
   const { state, active } = snapshot;
   const type = typeOf(context.types, state.config.provider);
   if (type.renew === undefined) throw new InvariantError("The provider has no issuer to renew");
-  const { now, onAbandon } = context;
+  const { now, onRollback } = context;
   const root = active.certificate;
   const renewed = await type.renew(
-    { record: activeRecord(state), root, now, onAbandon },
+    snapshot.config,
+    { state: state.provider.active, root, now, onRollback },
     contextOf(state, context),
   );
-  const provider = await openChecked(
-    type,
-    { root, ...renewed },
-    state.config.config,
-    state,
-    context,
-  );
+  const made = { root, ...renewed };
+  const provider = await openChecked(type, made, snapshot.config, state, context);
   await requireBegun(provider, root, now);
   const next = renewIssuer(
     state,
@@ -286,37 +259,37 @@ export async function planNewRoot(
 ): Promise<Change> {
   const { state } = snapshot;
   requireIndex(state, request.modifyIndex);
-  const { provider, config } = state.config;
-  const type = typeOf(context.types, provider);
+  const { config } = snapshot;
+  const type = typeOf(context.types, state.config.provider);
   const obstacle = type.rotateObstacle(config);
   if (obstacle !== null) throw new ConfigError(obstacle);
-  const previous = { record: activeRecord(state), root: snapshot.active.certificate };
   const force = request.forceWithoutCrossSigning;
-  const prepared = await prepareBeside(
-    snapshot,
-    type,
-    { config, previous, fresh: true },
-    force,
-    context,
-  );
+  const prepared = await prepareBeside(snapshot, type, config, true, force, context);
   // What stands below an external root was replaced.
   if (prepared.root.id === snapshot.active.id)
-    return planSameRoot(snapshot, type, prepared, state.config, snapshot.config, context);
-  return planRotation(snapshot, type, prepared, state.config, force, context);
+    return planSameRoot(snapshot, type, prepared, state.config, config, context);
+  return planRotation(snapshot, type, prepared, state.config, config, force, context);
 }
 
 /** Makes or finds a root beside what is active, unless the active one may not certify it. */
 function prepareBeside(
   snapshot: Snapshot,
   type: ProviderType,
-  request: Pick<PrepareRequest, "config" | "previous" | "fresh">,
+  config: CommonConfig,
+  fresh: boolean,
   force: boolean,
   context: ChangeContext,
 ): Promise<Prepared> {
-  const { now, onAbandon } = context;
-  const onRoot = async (root: Certificate | null) =>
+  const { now, onRollback } = context;
+  const { state, active } = snapshot;
+  const previous =
+    type.name === state.config.provider
+      ? { config: snapshot.config, state: state.provider.active, root: active.certificate }
+      : null;
+  const checkRoot = async (root: Certificate | null) =>
     force ? undefined : requireCrossing(snapshot, root, context);
-  return type.prepare({ ...request, now, onAbandon, onRoot }, contextOf(snapshot.state, context));
+  const request = { previous, fresh, now, onRollback, checkRoot };
+  return type.prepare(config, request, contextOf(state, context));
 }
 
 async function planRotation(
@@ -324,12 +297,13 @@ async function planRotation(
   type: ProviderType,
   prepared: Prepared,
   config: NewConfig,
+  parsed: CommonConfig,
   force: boolean,
   context: ChangeContext,
 ): Promise<Change> {
   const { state } = snapshot;
   const { now, policy, random } = context;
-  const provider = await openChecked(type, prepared, config.config, state, context);
+  const provider = await openChecked(type, prepared, parsed, state, context);
   await requireBegun(provider, prepared.root, now);
   try {
     const { chain, leftByForce, forceWouldLeave } = await cross(
@@ -345,7 +319,6 @@ async function planRotation(
       ...issuingOf(provider, now),
       state: prepared.state,
     };
-    const parsed = configured(() => type.parse(config.config));
     const rotated = rotate(state, newCommitId(random), {
       config,
       root,
@@ -375,12 +348,13 @@ async function planRotation(
 export async function openChecked(
   type: ProviderType,
   prepared: Prepared,
-  config: ConfigMap | null,
+  config: CommonConfig,
   state: CaState,
   context: ChangeContext,
 ): Promise<Provider> {
   const provider = await type.open(
-    { provider: type.name, config, state: prepared.state },
+    config,
+    prepared.state,
     prepared.root,
     contextOf(state, context),
   );
@@ -420,7 +394,7 @@ async function prove(
   { random, now, serverNames }: ChangeContext,
 ): Promise<void> {
   const [forbidden] = pathConstraintFaults(
-    [...provider.issuers, root],
+    [...provider.issuerChain, root],
     serverNames ?? NO_SERVER_NAMES,
   );
   if (forbidden !== undefined)
@@ -434,8 +408,8 @@ async function prove(
     throw new InvariantError("A leaf signed by the new root does not verify under it");
 }
 
-function issuingOf({ issuer, issuers }: Provider, now: Date): Issuing {
-  return { issuerKeyId: issuer.subjectKeyId as Uint8Array, issuers, now };
+function issuingOf({ issuer, issuerChain }: Provider, now: Date): Issuing {
+  return { issuerKeyId: issuer.subjectKeyId as Uint8Array, issuers: issuerChain, now };
 }
 
 function warningsOf({ warnings = [] }: Pick<Prepared, "warnings">): Pick<Change, "warnings"> {
@@ -460,29 +434,20 @@ export async function planBootstrap(
       `could not initialize provider: unknown CA provider ${JSON.stringify(request.provider)}`,
     );
   configured(() => requireDistinctFields(request.config));
-  const config = configured(() => type.parse(request.config));
-  const { onAbandon } = context;
+  const asked = configured(() => type.parse(request.config));
+  const { onRollback } = context;
   const prepared = await type.prepare(
-    {
-      config: request.config,
-      previous: null,
-      fresh: false,
-      now,
-      onAbandon,
-      onRoot: async () => undefined,
-    },
+    asked,
+    { previous: null, fresh: false, now, onRollback, checkRoot: async () => undefined },
     { clusterId, sealer, random },
   );
   const stored = redact(request.config, type.secretFields);
-  const provider = await type.open(
-    { provider: type.name, config: stored, state: prepared.state },
-    prepared.root,
-    {
-      clusterId,
-      sealer,
-      random,
-    },
-  );
+  const config = sameJson(stored, request.config) ? asked : configured(() => type.parse(stored));
+  const provider = await type.open(config, prepared.state, prepared.root, {
+    clusterId,
+    sealer,
+    random,
+  });
   await requireBegun(provider, prepared.root, now);
   await prove(provider, prepared.root, clusterId, context).catch((error: unknown) => {
     void provider.close();

@@ -122,7 +122,7 @@ export async function planResolution(
   const provider = await openChecked(
     type,
     { root, state: kept.provider.active },
-    kept.config.config,
+    config,
     united,
     context,
   );
@@ -147,7 +147,7 @@ export async function planResolution(
       index,
       config: { ...kept.config, modifyIndex: index },
       roots: united.roots
-        .map((entry) => settled(entry, [...provider.issuers, ...chain], leftByForce))
+        .map((entry) => settled(entry, [...provider.issuerChain, ...chain], leftByForce))
         .map((entry) => ({ ...entry, modifyIndex: index }))
         .toSorted((a, b) => (a.id < b.id ? -1 : 1)),
       provider: {

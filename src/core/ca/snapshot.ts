@@ -67,17 +67,13 @@ export async function loadSnapshot(
 ): Promise<Snapshot> {
   const type = typeOf(types, state.config.provider);
   const active = activeRoot(state);
-  const { provider: name, config } = state.config;
-  const base = snapshotOf(state, type.parse(config), null);
+  const config = type.parse(state.config.config);
+  const base = snapshotOf(state, config, null);
   try {
-    const provider = await type.open(
-      { provider: name, config, state: state.provider.active },
-      active.certificate,
-      {
-        ...context,
-        clusterId: state.clusterId,
-      },
-    );
+    const provider = await type.open(config, state.provider.active, active.certificate, {
+      ...context,
+      clusterId: state.clusterId,
+    });
     if (inForce(provider.issuer, now))
       await proveTemplate(provider.issuer, active.certificate, {
         clusterId: state.clusterId,
@@ -189,7 +185,7 @@ export async function proveCrossing(
   const leaf = readCertificate(
     (await provider.signLeaf(draft, await makeRequest(pair, draft.fields))).der,
   );
-  const sent = [...provider.issuers, ...chain];
+  const sent = [...provider.issuerChain, ...chain];
   const failed = new Map<string, string>();
   for (const target of targets) {
     const path = await findPath(leaf, sent, target, context.now);

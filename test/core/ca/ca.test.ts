@@ -296,9 +296,9 @@ describe("two changes at once", () => {
     const made: string[] = [];
     const makes = (type: ProviderType): ProviderType => ({
       ...type,
-      async prepare(request, context) {
-        const prepared = await type.prepare(request, context);
-        request.onAbandon(async () => {});
+      async prepare(config, request, context) {
+        const prepared = await type.prepare(config, request, context);
+        request.onRollback(async () => {});
         made.push("outside");
         return prepared;
       },

@@ -103,11 +103,15 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
         open: (...args) =>
           step("provider.open", async () => {
             const provider = await type.open(...args);
+            const { crossSigner } = provider;
             return {
               ...provider,
               signLeaf: (...args) => step("provider.signLeaf", () => provider.signLeaf(...args)),
-              crossSign: (...crossing) =>
-                step("provider.crossSign", () => provider.crossSign(...crossing)),
+              crossSigner: crossSigner && {
+                ...crossSigner,
+                crossSign: (...crossing) =>
+                  step("provider.crossSign", () => crossSigner.crossSign(...crossing)),
+              },
             };
           }),
       })),

@@ -125,10 +125,7 @@ export function providersWith(change: (type: ProviderType) => ProviderType): Pro
 /** The built-in provider without the ability to certify another root. */
 export const withoutCrossSigning: ProviderTypes = providersWith((type) => ({
   ...type,
-  open: async (record, root, context) => ({
-    ...(await type.open(record, root, context)),
-    canCrossSign: false,
-  }),
+  open: async (...opening) => ({ ...(await type.open(...opening)), crossSigner: null }),
 }));
 
 /** A leaf and what goes with it, read. */
@@ -230,12 +227,12 @@ export function gatedProviders(): {
   return {
     providers: providersWith((type) => ({
       ...type,
-      async prepare(request, context) {
+      async prepare(...request) {
         const waiting = gate;
         gate = null;
         waiting?.reached.resolve();
         await waiting?.opened.promise;
-        return type.prepare(request, context);
+        return type.prepare(...request);
       },
     })),
     close() {

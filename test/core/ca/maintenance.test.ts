@@ -61,7 +61,8 @@ describe("createUpkeep()", () => {
     const clock = createFakeClock();
     const manager = (await createTestCa({ bootstrap: BOOTSTRAP })).manager;
     let [renewals, looks] = [0, 0];
-    const provider = { ...manager.require().provider, inspect: async () => void looks++ };
+    const external = { inspect: async () => void looks++ };
+    const provider = { ...manager.require().provider, external };
     const upkeep = upkeepOf(clock, {
       policy: { ...DEFAULT_POLICY, inspectMs: 60_000 },
       snapshot: () => ({ ...manager.require(), provider }) as unknown as Snapshot,

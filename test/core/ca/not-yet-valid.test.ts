@@ -97,8 +97,8 @@ describe("a CA that was made while the clock was ahead", () => {
     let ahead = 0;
     const providers = providersWith((type) => ({
       ...type,
-      async open(record, root, context) {
-        const provider = await type.open(record, root, context);
+      async open(...opening) {
+        const provider = await type.open(...opening);
         return {
           ...provider,
           issuer: {

@@ -108,9 +108,9 @@ describe("refresh()", () => {
     let away = true;
     const flaky = providersWith((type) => ({
       ...type,
-      open: async (record, root, context) => {
+      open: async (...opening) => {
         if (away) throw new ProviderError("provider_unavailable", "away");
-        return type.open(record, root, context);
+        return type.open(...opening);
       },
     }));
     const other = await replica(ca, "other", { providers: flaky });

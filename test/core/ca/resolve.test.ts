@@ -47,7 +47,7 @@ async function united(kept: Partial<RootEntry>, other: Partial<RootEntry>): Prom
       policy: DEFAULT_POLICY,
       now,
       look: async () => trusted(now),
-      onAbandon: () => assert.fail("Nothing is made outside here"),
+      onRollback: () => assert.fail("Nothing is made outside here"),
     },
   );
   return (

@@ -113,14 +113,20 @@ describe("rotate()", () => {
       ca,
       csr,
       (to) => to.rotate(NOW),
-      coded("config_invalid", /^Cannot rotate: the root was supplied\. Supply a new/),
+      coded(
+        "config_invalid",
+        /^Cannot rotate: the root was supplied by an operator\. Supply a new PrivateKey and RootCert in the CA configuration/,
+      ),
     );
     await manager.configure(configuration({ PrivateKey: suppliedRoot().key }));
     await requireRefused(
       ca,
       csr,
       (to) => to.rotate(NOW),
-      coded("config_invalid", /^Cannot rotate: the key was supplied\. Supply a new/),
+      coded(
+        "config_invalid",
+        /^Cannot rotate: the root's key was supplied by an operator\. Supply a new PrivateKey in the CA configuration/,
+      ),
     );
   });
 

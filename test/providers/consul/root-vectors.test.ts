@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import type { ConsulConfig } from "../../../providers/consul/config.ts";
 import { CaError } from "../../../src/core/errors.ts";
 import { readCertificatePem } from "../../../src/core/x509/certificate.ts";
 import {
@@ -115,14 +116,11 @@ describe("root vectors", () => {
       // An earlier version: the key is made for its root as it is today, and the root is not looked at.
       const unchecked = providersWith((type) => ({
         ...type,
-        async prepare(request, context) {
-          const config = { ...request.config };
-          const { RootCert: cert } = config;
-          delete config.RootCert;
-          const prepared = await type.prepare({ ...request, config }, context);
-          return typeof cert === "string"
-            ? { ...prepared, root: readCertificatePem(cert) }
-            : prepared;
+        async prepare(config, request, context) {
+          const { rootCert, ...rest } = config as ConsulConfig;
+          const keyOnly: ConsulConfig = { ...rest, rootCert: "" };
+          const prepared = await type.prepare(keyOnly, request, context);
+          return rootCert === "" ? prepared : { ...prepared, root: readCertificatePem(rootCert) };
         },
       }));
       const old = await createTestCa({
