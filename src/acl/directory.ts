@@ -22,7 +22,7 @@ import type {
 } from "../core/acl/types.ts";
 import { StoreError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
-import type { AccessRecollection } from "../core/ports/last-seen.ts";
+import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { AccessStore } from "../core/ports/record-store.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
@@ -58,7 +58,7 @@ export interface DirectoryOptions {
   /** The newest schema of records that every live replica reads. @default by `trust` */
   readonly recordSchema?: () => RecordSchema;
   /** @default null: nothing is kept over a restart */
-  readonly recollection?: AccessRecollection | null;
+  readonly recollection?: AclLastSeenStore | null;
   /** What this replica is called where it stops changes. */
   readonly address?: string;
   readonly clock: Clock;

@@ -8,7 +8,7 @@
 
 import { CaError, SealError, StoreError } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
-import type { AccessRecollection } from "../core/ports/last-seen.ts";
+import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { Changes, Mark, StoredRecord } from "../core/ports/record-store.ts";
 import { type AccessStore, NOTHING_WRITTEN } from "../core/ports/record-store.ts";
@@ -51,7 +51,7 @@ export interface SyncOptions {
   readonly trust: () => AccessRecord | null;
   /** Reads the CA document again, which may be behind. @throws {StoreError} */
   readonly refreshTrust: () => Promise<void>;
-  readonly recollection: AccessRecollection | null;
+  readonly recollection: AclLastSeenStore | null;
   /** What this replica is called in a stop mark. */
   readonly address: string;
   readonly clock: Clock;

@@ -27,7 +27,7 @@ import { leafHorizonMs } from "../core/ca/leaf-horizon.ts";
 import type { Policy } from "../core/ca/policy.ts";
 import { type Audit, type AuditDetail, NOBODY } from "../core/ports/audit.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
-import type { AccessRecollection } from "../core/ports/last-seen.ts";
+import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
 import type { AccessStore } from "../core/ports/record-store.ts";
 import type { Replica } from "../core/ports/replicas.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
@@ -121,7 +121,7 @@ interface AccessParts extends Platform {
   readonly manager: CaManager;
   readonly audit: Audit | null;
   readonly memory: AccessMemory;
-  readonly recollection: AccessRecollection | null;
+  readonly recollection: AclLastSeenStore | null;
   readonly self: Pick<Replica, "address">;
 }
 

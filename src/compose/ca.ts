@@ -10,7 +10,7 @@ import { DEFAULT_POLICY, type Policy } from "../core/ca/policy.ts";
 import { createMemory, type Memory } from "../core/ca/replica-memory.ts";
 import { ConflictError, NotReadyError, ProviderError } from "../core/errors.ts";
 import type { Random } from "../core/ports/clock.ts";
-import type { AccessRecollection, Recollection } from "../core/ports/last-seen.ts";
+import type { AclLastSeenStore, LastSeenStore } from "../core/ports/last-seen.ts";
 import type { Metrics } from "../core/ports/metrics.ts";
 import type { ProviderTypes } from "../core/ports/provider.ts";
 import type { Replica } from "../core/ports/replicas.ts";
@@ -49,8 +49,8 @@ export interface CaParts {
   readonly ports: Ports;
   readonly codec: Codec;
   readonly sealer: Sealer;
-  readonly recollection: Recollection | null;
-  readonly accessRecollection: AccessRecollection | null;
+  readonly recollection: LastSeenStore | null;
+  readonly accessRecollection: AclLastSeenStore | null;
   readonly self: Pick<Replica, "id" | "address">;
   readonly memory: CaMemory;
   /** Null where no one process sees enough to count. */

@@ -4,8 +4,8 @@
  */
 import type { Settings } from "../config/settings.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
+import type { PersistentFile } from "../core/ports/persistent-file.ts";
 import type { FetchKeys, Resolve } from "../net/guarded-fetch.ts";
-import type { Kept } from "../store/last-seen.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import type { RequestLog } from "../telemetry/logger.ts";
 import type { ProcessUsage } from "../telemetry/prometheus.ts";
@@ -17,7 +17,7 @@ export interface DataFolder {
   /** The text of a file; `make` returns the text of a file that does not exist yet. */
   readSecretFile(name: string, make: () => string): string;
   /** A file whose text survives a restart; null if there is no data folder. */
-  persistentFile(name: string): Kept | null;
+  persistentFile(name: string): PersistentFile | null;
 }
 
 /** Files that the operator names in settings. */

@@ -18,7 +18,7 @@ import { readKeks } from "../seal/kek.ts";
 import { hasWrapped } from "../seal/wrapped.ts";
 import type { Backend } from "../store/backend.ts";
 import { createCodec } from "../store/codec.ts";
-import { createAccessRecollection, createRecollection } from "../store/last-seen.ts";
+import { AclLastSeenFile, LastSeenFile } from "../store/last-seen.ts";
 import { createPrometheus } from "../telemetry/prometheus.ts";
 import { VERSION } from "../version.ts";
 import type { Access } from "./access.ts";
@@ -106,13 +106,12 @@ export async function composeOver(
       ? null
       : platform.persistentFile(lastSeenFile(settings.store.kind));
   const types = createProviders({ connect: vaultConnector(settings, platform), clock });
-  const recollection = kept === null ? null : createRecollection(codec, kept);
+  const recollection = kept === null ? null : new LastSeenFile(codec, kept);
   const keptAccess =
     settings.store.kind === "memory"
       ? null
       : platform.persistentFile(`seen-access-${settings.store.kind}.json`);
-  const accessRecollection =
-    keptAccess === null ? null : createAccessRecollection(sealer, keptAccess);
+  const accessRecollection = keptAccess === null ? null : new AclLastSeenFile(sealer, keptAccess);
   const memory = createCaMemory(random);
   const { manager, app, audit, accessControl, report } = await assemble({
     settings,

@@ -5,9 +5,9 @@
  * @module
  */
 import * as v from "valibot";
-import { base64, fromBase64, utf8 } from "../core/bytes.ts";
+import { base64, utf8 } from "../core/bytes.ts";
 import { withDerivedIssuers } from "../core/ca/leaf-issuers.ts";
-import { FormatError, InvariantError, StoreError } from "../core/errors.ts";
+import { InvariantError, StoreError } from "../core/errors.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import type { StateCodec } from "../core/ports/store.ts";
 import {
@@ -18,7 +18,7 @@ import {
   SCHEMAS,
   type Schema,
 } from "../core/state.ts";
-import { type Certificate, readCertificate } from "../core/x509/certificate.ts";
+import { certificate, instant } from "../schemas.ts";
 
 export interface Codec extends StateCodec {
   /** The id of the key-encryption key under which a document has its MAC; it is not checked. */
@@ -26,24 +26,6 @@ export interface Codec extends StateCodec {
 }
 
 const index = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const instant = v.pipe(
-  v.string(),
-  v.isoTimestamp(),
-  v.transform((text) => new Date(text)),
-);
-const certificate = v.pipe(
-  v.string(),
-  v.rawTransform(({ dataset, addIssue, NEVER }): Certificate => {
-    try {
-      const der = fromBase64(dataset.value);
-      if (der !== null) return readCertificate(der);
-    } catch (error) {
-      if (!(error instanceof FormatError)) throw error;
-    }
-    addIssue({ message: "is not a certificate" });
-    return NEVER;
-  }),
-);
 const configMap = v.nullable(v.record(v.string(), v.unknown()));
 const providerState = v.record(v.string(), v.string());
 

@@ -1,86 +1,30 @@
 /**
- * What a replica saw last, in its data folder, in the form of the store: keys sealed, the whole
- * under a MAC.
+ * The last-seen state of a replica in files of its data folder: in the stored form of the state,
+ * with its keys encrypted and a MAC over the whole.
  * @module
  */
 import * as v from "valibot";
-import { utf8 } from "../core/bytes.ts";
+import { type Bytes, utf8 } from "../core/bytes.ts";
 import { SealError, StoreError } from "../core/errors.ts";
-import type { AccessRecollection, Recollection } from "../core/ports/last-seen.ts";
+import type { AclLastSeenStore, LastSeen, LastSeenStore } from "../core/ports/last-seen.ts";
+import type { PersistentFile } from "../core/ports/persistent-file.ts";
+import type { Mark } from "../core/ports/record-store.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
+import { instant } from "../schemas.ts";
 import type { Codec } from "./codec.ts";
 
-/** A text that is kept over a restart. */
-export interface Kept {
-  /** Null where nothing was written yet. @throws {Error} */
-  read(): string | null;
-  /** Replaces it at once and as a whole. @throws {Error} */
-  write(text: string): Promise<void>;
-  /** Where it is, for an operator. */
-  readonly name: string;
-}
-
-/** A file of a version that did not keep `confirmedAt` is read as one of an unknown instant. */
 const Seen = v.pipe(
   v.string(),
   v.parseJson(),
   v.strictObject({
     term: v.number(),
     document: v.string(),
-    confirmedAt: v.optional(
-      v.nullable(
-        v.pipe(
-          v.string(),
-          v.isoTimestamp(),
-          v.transform((text) => new Date(text)),
-        ),
-      ),
-      null,
-    ),
+    // Absent in the files of earlier versions.
+    confirmedAt: v.optional(v.nullable(instant), null),
   }),
 );
 
-export function createRecollection(codec: Codec, kept: Kept): Recollection {
-  return {
-    async load() {
-      const text = kept.read();
-      if (text === null) return null;
-      const seen = v.safeParse(Seen, text);
-      if (!seen.success)
-        throw new StoreError(
-          "state_corrupt",
-          `Cannot trust ${kept.name}, where this replica keeps what it saw last: it is malformed. Remove it to go by the store alone`,
-        );
-      const state = await codec.decode(seen.output.document).catch((error: unknown) => {
-        const says = (reason: string, wayOut: string) =>
-          `Cannot read ${kept.name}, where this replica keeps what it saw last: ${reason}. ${wayOut} to go by the store alone`;
-        if (error instanceof SealError)
-          throw new SealError(
-            error.code,
-            says(error.message, "Give that key too, or remove the file"),
-            { cause: error },
-          );
-        if (error instanceof StoreError)
-          throw new StoreError(error.code, says(error.message, "Remove the file"), {
-            cause: error,
-          });
-        throw error;
-      });
-      return { state, term: seen.output.term, confirmedAt: seen.output.confirmedAt };
-    },
-    async save({ state, term, confirmedAt }) {
-      await kept.write(
-        JSON.stringify({
-          term,
-          document: await codec.encode(state),
-          confirmedAt: confirmedAt?.toISOString() ?? null,
-        }),
-      );
-    },
-  };
-}
-
-const SeenAccess = v.pipe(
+const SeenAcl = v.pipe(
   v.string(),
   v.parseJson(),
   v.strictObject({
@@ -91,51 +35,93 @@ const SeenAccess = v.pipe(
   }),
 );
 
-/**
- * Which write of access control this replica saw last, in its data folder, under a MAC of the
- * key-encryption key.
- */
-export function createAccessRecollection(
-  sealer: Pick<Sealer, "mac" | "verifyMac">,
-  kept: Kept,
-): AccessRecollection {
-  const macInput = (clusterId: string, index: number, tip: string) =>
-    utf8(JSON.stringify(["meshca access seen", 1, clusterId, index, tip]));
-  const unreadable = (reason: string) =>
-    `Cannot trust ${kept.name}, where this replica keeps which access control it saw last: ${reason}`;
-  return {
-    async load(clusterId) {
-      const text = kept.read();
-      if (text === null) return null;
-      const seen = v.safeParse(SeenAccess, text);
-      if (!seen.success)
-        throw new StoreError(
-          "state_corrupt",
-          `${unreadable("it is malformed")}. Remove it to go by the store`,
-        );
-      const { index, tip, mac, clusterId: of } = seen.output;
-      const ours = await sealer.verifyMac(macInput(of, index, tip), mac).catch((error: unknown) => {
-        if (!(error instanceof SealError)) throw error;
-        throw new SealError(
-          error.code,
-          `${unreadable(error.message)}. Give that key too, or remove the file to go by the store`,
-          {
-            cause: error,
-          },
-        );
-      });
-      if (!ours)
-        throw new StoreError(
-          "state_corrupt",
-          `${unreadable("its MAC is wrong")}. Remove it to go by the store`,
-        );
-      return of === clusterId ? { index, tip } : null;
-    },
-    async save(clusterId, { index, tip }) {
-      const mac = await sealer.mac(macInput(clusterId, index, tip));
-      await kept.write(
-        JSON.stringify({ clusterId, index, tip, mac } satisfies v.InferOutput<typeof SeenAccess>),
-      );
-    },
-  };
+/** The last-seen state of the CA. */
+export class LastSeenFile implements LastSeenStore {
+  readonly #codec: Codec;
+  readonly #file: PersistentFile;
+
+  constructor(codec: Codec, file: PersistentFile) {
+    this.#codec = codec;
+    this.#file = file;
+  }
+
+  async load(): Promise<LastSeen | null> {
+    const text = this.#file.read();
+    if (text === null) return null;
+    const what = `the last-seen state in ${this.#file.name}`;
+    const seen = v.safeParse(Seen, text);
+    if (!seen.success) throw corrupt(what, "the file is malformed");
+    const { document, term, confirmedAt } = seen.output;
+    const state = await this.#codec.decode(document).catch((error: unknown) => {
+      throw unreadable(what, error);
+    });
+    return { state, term, confirmedAt };
+  }
+
+  async save({ state, term, confirmedAt }: LastSeen): Promise<void> {
+    await this.#file.write(
+      JSON.stringify({
+        term,
+        document: await this.#codec.encode(state),
+        confirmedAt: confirmedAt?.toISOString() ?? null,
+      }),
+    );
+  }
+}
+
+/** The last write of access control that this replica saw, under a MAC. */
+export class AclLastSeenFile implements AclLastSeenStore {
+  readonly #sealer: Pick<Sealer, "mac" | "verifyMac">;
+  readonly #file: PersistentFile;
+
+  constructor(sealer: Pick<Sealer, "mac" | "verifyMac">, file: PersistentFile) {
+    this.#sealer = sealer;
+    this.#file = file;
+  }
+
+  async load(clusterId: string): Promise<Mark | null> {
+    const text = this.#file.read();
+    if (text === null) return null;
+    const what = `the last-seen write of access control in ${this.#file.name}`;
+    const seen = v.safeParse(SeenAcl, text);
+    if (!seen.success) throw corrupt(what, "the file is malformed");
+    const { mac, ...rest } = seen.output;
+    const valid = await this.#sealer.verifyMac(macInput(rest), mac).catch((error: unknown) => {
+      throw unreadable(what, error);
+    });
+    if (!valid) throw corrupt(what, "its MAC is invalid");
+    const { index, tip } = rest;
+    return rest.clusterId === clusterId ? { index, tip } : null;
+  }
+
+  async save(clusterId: string, { index, tip }: Mark): Promise<void> {
+    const mac = await this.#sealer.mac(macInput({ clusterId, index, tip }));
+    await this.#file.write(
+      JSON.stringify({ clusterId, index, tip, mac } satisfies v.InferOutput<typeof SeenAcl>),
+    );
+  }
+}
+
+function macInput({ clusterId, index, tip }: Mark & { readonly clusterId: string }): Bytes {
+  return utf8(JSON.stringify(["meshca access seen", 1, clusterId, index, tip]));
+}
+
+const text = (what: string, reason: string, wayOut: string) =>
+  `Cannot read ${what}: ${reason}. ${wayOut} to trust the store as it is`;
+
+function corrupt(what: string, reason: string): StoreError {
+  return new StoreError("state_corrupt", text(what, reason, "Remove the file"));
+}
+
+/** Why a file whose form is right cannot be trusted or decrypted, with the way out. */
+function unreadable(what: string, error: unknown): unknown {
+  if (error instanceof SealError) {
+    const wayOut = "Add the key-encryption key, or remove the file";
+    return new SealError(error.code, text(what, error.message, wayOut), { cause: error });
+  }
+  if (error instanceof StoreError)
+    return new StoreError(error.code, text(what, error.message, "Remove the file"), {
+      cause: error,
+    });
+  return error;
 }

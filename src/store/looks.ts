@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { type Look, type Looks, MAX_LOOKS } from "../core/deletion-time.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { LookStore, StoredLooks } from "../core/ports/looks.ts";
-import type { Kept } from "./last-seen.ts";
+import type { PersistentFile } from "../core/ports/persistent-file.ts";
 
 const instant = v.pipe(v.number(), v.finite());
 const Stored = v.pipe(
@@ -52,7 +52,7 @@ export function createMemoryLooks(): LookStore {
  * Looks in a file beside the last-seen state. While the file cannot be used they are remembered in
  * memory.
  */
-export function createFileLooks(kept: Kept, log: Log): LookStore {
+export function createFileLooks(kept: PersistentFile, log: Log): LookStore {
   /** What could not be written. */
   let unwritten: string | null = null;
   let failing = false;

@@ -9,7 +9,7 @@ import { type AuthorizerOptions, createAuthorizer } from "../../src/acl/token-au
 import { makeUuid } from "../../src/acl/tokens.ts";
 import type { Authorizer } from "../../src/core/acl/authorizer.ts";
 import type { Policy, Token } from "../../src/core/acl/types.ts";
-import type { AccessRecollection } from "../../src/core/ports/last-seen.ts";
+import type { AclLastSeenStore } from "../../src/core/ports/last-seen.ts";
 import type { Log } from "../../src/core/ports/log.ts";
 import type { AccessStore } from "../../src/core/ports/record-store.ts";
 import type { Sealer } from "../../src/core/ports/sealer.ts";
@@ -42,7 +42,7 @@ export interface ReplicaOptions {
   readonly sealer?: Sealer;
   readonly store?: AccessStore;
   readonly memory?: DirectoryMemory;
-  readonly recollection?: AccessRecollection;
+  readonly recollection?: AclLastSeenStore;
   readonly log?: Log;
 }
 

@@ -8,7 +8,7 @@ import { after, before, beforeEach, describe, it } from "node:test";
 import { createAdministration } from "../../src/acl/admin.ts";
 import { createDirectoryMemory, type Directory } from "../../src/acl/directory.ts";
 import { ConflictError, NotReadyError, StoreError } from "../../src/core/errors.ts";
-import type { AccessRecollection } from "../../src/core/ports/last-seen.ts";
+import type { AclLastSeenStore } from "../../src/core/ports/last-seen.ts";
 import type { AccessStore, Mark } from "../../src/core/ports/record-store.ts";
 import { systemClock } from "../../src/entry/platform.ts";
 import type { Backend } from "../../src/store/backend.ts";
@@ -447,7 +447,7 @@ describe("the set document", { skip: noRedis }, () => {
     const then = await save(redis);
     await access.addToken();
     let kept: Mark | null = null;
-    const recollection: AccessRecollection = {
+    const recollection: AclLastSeenStore = {
       load: async () => kept,
       save: async (_clusterId, seen) => {
         kept = seen;

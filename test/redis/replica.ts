@@ -8,9 +8,9 @@ import { composeOver, type Meshca, openBackend } from "../../src/compose/process
 import type { Settings } from "../../src/config/settings.ts";
 import type { Clock } from "../../src/core/ports/clock.ts";
 import type { LogFields } from "../../src/core/ports/log.ts";
+import type { PersistentFile } from "../../src/core/ports/persistent-file.ts";
 import { systemClock, systemRandom } from "../../src/entry/platform.ts";
 import { makeKek } from "../../src/seal/kek.ts";
-import type { Kept } from "../../src/store/last-seen.ts";
 import { redisUrl } from "./server.ts";
 
 export const KEK = makeKek();
@@ -97,7 +97,7 @@ export function testPlatform(
     (level: Line["level"]) =>
     (message: string, fields: LogFields = {}) =>
       void lines.push({ level, message, fields });
-  const persistentFile = (name: string): Kept => ({
+  const persistentFile = (name: string): PersistentFile => ({
     name,
     read: () => folder.get(name) ?? null,
     write: async (text) => void folder.set(name, text),

@@ -318,7 +318,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
       ],
     ]);
     const named =
-      /^SealError: Cannot read seen-redis\.json, .* Give that key too, or remove the file to go by the store alone$/;
+      /^SealError: Cannot read the last-seen state in seen-redis\.json: .* is not among those given\. Add the key-encryption key, or remove the file to trust the store as it is$/;
     await assert.rejects(start({ folder: asleep, settings: { kek: KEK } }), named);
   });
 

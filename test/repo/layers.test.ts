@@ -20,6 +20,7 @@ interface Rule {
 
 const RULES: readonly Rule[] = [
   { files: "src/version.ts", ours: ["package.json"], packages: [] },
+  { files: "src/schemas.ts", ours: ["src/core/"], packages: ["valibot"] },
   {
     files: "src/core/x509/peculiar.ts",
     ours: ["src/core/"],
@@ -44,14 +45,18 @@ const RULES: readonly Rule[] = [
     ours: ["src/core/", "src/store/"],
     packages: ["ioredis"],
   },
-  { files: "src/store/", ours: ["src/core/", "src/store/"], packages: ["valibot"] },
+  {
+    files: "src/store/",
+    ours: ["src/core/", "src/schemas.ts", "src/store/"],
+    packages: ["valibot"],
+  },
   { files: "src/seal/", ours: ["src/core/", "src/seal/"], packages: [] },
   { files: "src/consul/", ours: ["src/core/", "src/consul/"], packages: ["valibot"] },
   { files: "src/net/ip.ts", ours: [], packages: ["ipaddr.js"] },
   { files: "src/net/", ours: ["src/core/", "src/net/"], packages: ["valibot"] },
   {
     files: "src/acl/",
-    ours: ["src/core/", "src/consul/", "src/net/", "src/acl/"],
+    ours: ["src/core/", "src/schemas.ts", "src/consul/", "src/net/", "src/acl/"],
     packages: ["jose", "valibot"],
   },
   {
@@ -104,7 +109,13 @@ const RULES: readonly Rule[] = [
   },
   {
     files: "providers/vault/",
-    ours: ["src/core/", "src/net/", "providers/vault/", "providers/common-config.ts"],
+    ours: [
+      "src/core/",
+      "src/schemas.ts",
+      "src/net/",
+      "providers/vault/",
+      "providers/common-config.ts",
+    ],
     packages: ["node-vault", "valibot"],
   },
   {

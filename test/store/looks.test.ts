@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Log } from "../../src/core/ports/log.ts";
-import type { Kept } from "../../src/store/last-seen.ts";
+import type { PersistentFile } from "../../src/core/ports/persistent-file.ts";
 import { createFileLooks } from "../../src/store/looks.ts";
 
 const LOOKS = [{ reached: 1000, since: 2000 }];
@@ -17,7 +17,7 @@ function setup(text: string | null = null) {
   const fail = () => {
     if (file.fails) throw new Error("EROFS");
   };
-  const kept: Kept = {
+  const kept: PersistentFile = {
     name: "/data/looks-sqlite.json",
     read() {
       fail();

@@ -7,7 +7,7 @@
 import { ConflictError, InvariantError, NotReadyError, StoreError } from "../errors.ts";
 import type { Audit, Caller } from "../ports/audit.ts";
 import type { Clock, Random } from "../ports/clock.ts";
-import type { Recollection } from "../ports/last-seen.ts";
+import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { Lease, Leases } from "../ports/lease.ts";
 import type { Log } from "../ports/log.ts";
 import type { LookStore } from "../ports/looks.ts";
@@ -67,7 +67,7 @@ export interface ManagerOptions {
   /** Where looks at the store's clock are remembered. */
   readonly looks: LookStore;
   /** What this replica saw last, or null where nothing is kept beside it. */
-  readonly recollection: Recollection | null;
+  readonly recollection: LastSeenStore | null;
   /** What this replica is called among the others. */
   readonly self: Pick<Replica, "id" | "address">;
   readonly sealer: Sealer;

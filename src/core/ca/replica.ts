@@ -6,7 +6,7 @@
 
 import { CaError, NotReadyError, StoreError } from "../errors.ts";
 import type { Clock, Random } from "../ports/clock.ts";
-import type { Recollection } from "../ports/last-seen.ts";
+import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { Log } from "../ports/log.ts";
 import type { ProviderTypes } from "../ports/provider.ts";
 import type { Replica } from "../ports/replicas.ts";
@@ -22,7 +22,7 @@ import { loadSnapshot, type Snapshot, snapshotOf } from "./snapshot.ts";
 export interface FollowerOptions {
   readonly store: Store;
   readonly standing: Standing;
-  readonly recollection: Recollection | null;
+  readonly recollection: LastSeenStore | null;
   /**
    * How old the kept instant of the last confirmation may be, in milliseconds; null if it is kept
    * with the state only.

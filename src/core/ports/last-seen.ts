@@ -1,13 +1,13 @@
 /**
- * The recollection port: what a replica saw last, kept beside it and not in the store. A store that
- * lost writes, or all of its state, is noticed by it also after a restart.
+ * What this replica saw last in the store, kept outside of the store. With it a replica detects
+ * after a restart that the store lost writes or all of its state.
  * @module
  */
 
 import type { CaState } from "../state.ts";
 import type { Mark } from "./record-store.ts";
 
-export interface Recollected {
+export interface LastSeen {
   readonly state: CaState;
   /** The highest term of the lease `operation` that was seen. */
   readonly term: number;
@@ -17,22 +17,22 @@ export interface Recollected {
   readonly confirmedAt: Date | null;
 }
 
-export interface Recollection {
+export interface LastSeenStore {
   /**
-   * What was kept last, or null.
-   * @throws {StoreError} when it cannot be trusted
+   * @returns null if nothing was saved.
+   * @throws {StoreError} `state_corrupt` for what cannot be trusted
    * @throws {SealError} `kek_unknown`
    */
-  load(): Promise<Recollected | null>;
+  load(): Promise<LastSeen | null>;
   /** @throws {StoreError} */
-  save(seen: Recollected): Promise<void>;
+  save(seen: LastSeen): Promise<void>;
 }
 
-/** The same for access control: which write of its set this replica saw last. */
-export interface AccessRecollection {
+/** The same for access control: the last write of its set that this replica saw. */
+export interface AclLastSeenStore {
   /**
-   * Null if nothing was kept for this cluster.
-   * @throws {StoreError} when it cannot be trusted
+   * @returns null if nothing was saved for this cluster.
+   * @throws {StoreError} `state_corrupt` for what cannot be trusted
    * @throws {SealError} `kek_unknown`
    */
   load(clusterId: string): Promise<Mark | null>;

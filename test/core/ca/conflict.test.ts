@@ -7,7 +7,7 @@ import { before, beforeEach, describe, it } from "node:test";
 import type { CaManager } from "../../../src/core/ca/ca.ts";
 import { regression } from "../../../src/core/ca/rollback-detection.ts";
 import { ConflictError, StoreError } from "../../../src/core/errors.ts";
-import type { Recollected } from "../../../src/core/ports/last-seen.ts";
+import type { LastSeen } from "../../../src/core/ports/last-seen.ts";
 import type { Stored } from "../../../src/core/ports/store.ts";
 import { activeRoot, type CaState } from "../../../src/core/state.ts";
 import type { Certificate } from "../../../src/core/x509/certificate.ts";
@@ -242,10 +242,10 @@ describe("a store that lost writes", () => {
   });
 
   it("start() goes by what was seen before, and never makes another CA in an emptied store", async () => {
-    let kept: Recollected | null = null;
+    let kept: LastSeen | null = null;
     const recollection = {
       load: async () => kept,
-      save: async (seen: Recollected) => {
+      save: async (seen: LastSeen) => {
         kept = seen;
       },
     };

@@ -1,0 +1,30 @@
+/**
+ * Valibot schemas of values that several stored documents have: instants and certificates.
+ * @module
+ */
+import * as v from "valibot";
+import { fromBase64 } from "./core/bytes.ts";
+import { FormatError } from "./core/errors.ts";
+import { type Certificate, readCertificate } from "./core/x509/certificate.ts";
+
+/** An ISO 8601 timestamp, read as a Date. */
+export const instant = v.pipe(
+  v.string(),
+  v.isoTimestamp(),
+  v.transform((text) => new Date(text)),
+);
+
+/** A certificate as base64 of its DER encoding. */
+export const certificate = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset, addIssue, NEVER }): Certificate => {
+    try {
+      const der = fromBase64(dataset.value);
+      if (der !== null) return readCertificate(der);
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error;
+    }
+    addIssue({ message: "is not a certificate" });
+    return NEVER;
+  }),
+);
