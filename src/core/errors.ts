@@ -108,7 +108,6 @@ export type ConflictCode =
   | "cluster_differs"
   | "root_abandoned"
   | "transition_invalid"
-  | "prepared_spent"
   | "budget_exceeded"
   | "name_taken"
   | "set_moved";

@@ -51,7 +51,7 @@ function statusOf(error: CaError): ErrorAnswer["status"] {
   if (error instanceof RequestError) return requestStatus(error.code);
   if (error instanceof DeniedError) return 403;
   if (error instanceof NotReadyError) return 503;
-  if (error instanceof ConflictError) return error.code === "prepared_spent" ? 500 : 409;
+  if (error instanceof ConflictError) return 409;
   if (error instanceof RateLimitedError) return 429;
   if (error instanceof ProviderError) return providerStatus(error.code);
   if (error instanceof StoreError) return storeStatus(error.code);

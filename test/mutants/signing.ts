@@ -27,7 +27,7 @@ export const SIGNING: readonly Mutant[] = [
     ],
     [
       "the canonical ID as what rights are decided on",
-      "uri = formatSpiffeId(named);",
+      "progress.uri = formatSpiffeId(named);",
       "",
       "http/denylist",
     ],
@@ -52,14 +52,14 @@ export const SIGNING: readonly Mutant[] = [
     ],
     [
       "a CA that is not valid yet",
-      "if (certificate.notBefore > now)",
-      "if (certificate.notBefore > certificate.notAfter)",
+      "if (notBefore > now)",
+      "if (notBefore > notAfter)",
       "core/ca/not-yet-valid",
     ],
     [
       "a leaf that ends before it begins",
-      "if (fields.notBefore < fields.notAfter) return fields;",
-      "return fields;",
+      "if (notBefore < notAfter) return;",
+      "return;",
       "core/ca/signer",
     ],
     ["the proof of possession", "await verifyProof(request);", "", "core/ca/signer"],

@@ -24,7 +24,7 @@ import { longestConfirmMs } from "./cross-chain.ts";
 import { DeletionClock } from "./deletion-clock.ts";
 import { collect, collectAt, withRemnants } from "./garbage.ts";
 import { createLeadership } from "./leadership.ts";
-import { createLimiter, type Priority } from "./limiter.ts";
+import { Limiter, type Priority } from "./limiter.ts";
 import { createUpkeep } from "./maintenance.ts";
 import { createOperations, NOTHING_STORED, type OperationName } from "./operation.ts";
 import {
@@ -49,7 +49,7 @@ import { createMemory, type Memory } from "./replica-memory.ts";
 import { choose, planResolution, requireRestorable, requireSameCluster } from "./resolve.ts";
 import { keksInUse, requireKeks, rewrapped } from "./rewrap.ts";
 import { lookFor, type Plan, plan } from "./schedule.ts";
-import { createIssuer, type IssuedLeaf, requireInForce, type SignOptions } from "./signer.ts";
+import { type IssuedLeaf, LeafSigner, requireAbleToSign, type SignOptions } from "./signer.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { prune, recordAccess, reseal } from "./transitions.ts";
 
@@ -194,7 +194,7 @@ export function createManager(options: ManagerOptions): CaManager {
   checkLeaseTimes(policy);
   checkAges(policy);
   const memory = options.memory ?? createMemory();
-  const limiter = createLimiter(clock, policy, memory.limiter);
+  const limiter = new Limiter(clock, policy, memory.limiter);
   const leadership = createLeadership(leases, clock, policy);
   const standing = createStanding(store, options.replicas, clock, policy, memory.standing);
   const deletionClock = new DeletionClock(store, options.looks, clock);
@@ -220,7 +220,7 @@ export function createManager(options: ManagerOptions): CaManager {
       });
     return snapshot;
   };
-  const issue = createIssuer({
+  const signer = new LeafSigner({
     datacenter: options.datacenter,
     serverNames: options.serverNames ?? NO_SERVER_NAMES,
     clock,
@@ -443,7 +443,7 @@ export function createManager(options: ManagerOptions): CaManager {
       requireKeks(follower.current?.state ?? null, sealer);
       await follower.keep();
     },
-    sign: issue,
+    sign: (csr, signOptions) => signer.sign(csr, signOptions),
     requireRoom(priority) {
       try {
         limiter.requireRoom(priority);
@@ -649,7 +649,7 @@ export function createManager(options: ManagerOptions): CaManager {
     obstacle() {
       try {
         const snapshot = require();
-        requireInForce(snapshot, clock.now());
+        requireAbleToSign(snapshot, clock.now());
         return (
           standing.signingObstacle(snapshot.config.leafTtlMs)?.message ?? upkeep.health().obstacle
         );

@@ -1,6 +1,7 @@
 /**
- * How many leaves may be signed: Consul's two limits (consul-ca.md §4.9), and always a bound on
- * what is in flight, so that a flood is answered at once instead of piling up.
+ * Rate and concurrency limits of signing: Consul's two limits (CSRMaxPerSecond and CSRMaxConcurrent
+ * of agent/structs/connect_ca.go), and always a bound on the requests in flight, so that a flood is
+ * refused at once instead of queued.
  * @module
  */
 
@@ -8,144 +9,143 @@ import { RateLimitedError } from "../errors.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { CommonConfig } from "../ports/provider.ts";
 import type { Policy } from "./policy.ts";
-import { createMemory, type LimiterMemory } from "./replica-memory.ts";
+import type { LimiterMemory } from "./replica-memory.ts";
 
 export type Limits = Pick<CommonConfig, "csrMaxPerSecond" | "csrMaxConcurrent">;
 
-/**
- * A renewal is for who had a leaf until now: it goes before a first issue, and part of the room is
- * kept for it.
- */
+/** Renewals go before first issues, and a share of the capacity is reserved for them. */
 export type Priority = "issue" | "renewal";
 
-export interface Limiter {
+type Wake = () => void;
+type ByPriority<T> = Readonly<Record<Priority, T>>;
+
+export class Limiter {
+  readonly #clock: Clock;
+  readonly #memory: LimiterMemory;
+  readonly #maxQueueMs: number;
+  readonly #maxWorking: number;
+  /** How many requests may be in flight when another one arrives. */
+  readonly #maxInFlight: ByPriority<number>;
+  /** For how many milliseconds CSRMaxPerSecond may delay a request. */
+  readonly #maxDelayMs: ByPriority<number>;
+  /** Requests that wait for a place to be processed. */
+  readonly #waitingToWork: ByPriority<Wake[]> = { renewal: [], issue: [] };
+  /** Requests that wait for CSRMaxConcurrent. */
+  readonly #waitingToSign: ByPriority<Wake[]> = { renewal: [], issue: [] };
+  #inFlight = 0;
+  #working = 0;
+  #signing = 0;
+
+  constructor(
+    clock: Clock,
+    policy: Pick<Policy, "maxPendingLeaves" | "maxWorkingLeaves" | "maxQueueMs" | "renewalShare">,
+    memory: LimiterMemory = { nextTokenAt: 0 },
+  ) {
+    const { maxPendingLeaves, maxWorkingLeaves, maxQueueMs, renewalShare } = policy;
+    this.#clock = clock;
+    this.#memory = memory;
+    this.#maxQueueMs = maxQueueMs;
+    this.#maxWorking = maxWorkingLeaves;
+    this.#maxInFlight = {
+      renewal: maxPendingLeaves,
+      issue: Math.max(1, Math.floor(maxPendingLeaves * (1 - renewalShare))),
+    };
+    // Consul's limit is that of a first issue.
+    this.#maxDelayMs = { renewal: maxQueueMs / (1 - renewalShare), issue: maxQueueMs };
+  }
+
+  /** Requests that arrived and did not depart. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
   /**
-   * Looks whether there is room, so that a request is shed before its body is read.
+   * Checks that another request would be accepted, so that one is refused before its body is read.
    * @throws {RateLimitedError}
    */
-  requireRoom(priority: Priority): void;
+  requireRoom(priority: Priority): void {
+    if (this.#inFlight >= this.#maxInFlight[priority]) throw new RateLimitedError(1000);
+  }
+
   /**
-   * Counts a request in, whatever will become of it.
-   * @throws {RateLimitedError} when too many are in flight.
+   * Counts a request as in flight until `depart`.
+   * @throws {RateLimitedError} if too many are in flight.
    */
-  arrive(priority: Priority): void;
-  /** Counts a request out again. */
-  depart(): void;
+  arrive(priority: Priority): void {
+    this.requireRoom(priority);
+    this.#inFlight++;
+  }
+
+  depart(): void {
+    this.#inFlight--;
+  }
+
   /**
-   * Takes a place among those that are worked on, renewals first. Whoever has it gives it back with
-   * `pause`.
-   * @returns null when there is one at once; else a promise of it.
+   * Takes one of the places to be processed, renewals first, until `pause`.
+   * @returns null if a place is free; else a promise of one.
    */
-  work(priority: Priority): Promise<void> | null;
-  pause(): void;
+  work(priority: Priority): Promise<void> | null {
+    if (this.#working < this.#maxWorking) {
+      this.#working++;
+      return null;
+    }
+    return new Promise((resolve) => this.#waitingToWork[priority].push(resolve));
+  }
+
+  pause(): void {
+    // The place is handed over, and stays counted.
+    const next = this.#waitingToWork.renewal.shift() ?? this.#waitingToWork.issue.shift();
+    if (next === undefined) this.#working--;
+    else next();
+  }
+
   /**
-   * Takes a turn under Consul's limits. Whoever has taken one gives it back with `leave`, under the
-   * same limits.
-   * @returns null when the turn is there at once, which is the usual case and must cost nothing;
-   * else a promise of it.
-   * @throws {RateLimitedError} at once or from the promise, when the turn would come too late; then
+   * Takes a turn under Consul's limits, to be given back with `leave` under the same limits.
+   * @returns null if no wait is needed, which is the usual case and must cost nothing; else a
+   * promise of the turn.
+   * @throws {RateLimitedError} at once or from the promise, if the turn would come too late; then
    * there is none to give back.
    */
-  enter(limits: Limits, priority: Priority): Promise<void> | null;
-  leave(limits: Limits): void;
-  /** Requests that arrived and did not depart. */
-  readonly inFlight: number;
-}
+  enter(limits: Limits, priority: Priority): Promise<void> | null {
+    // Consul ignores CSRMaxConcurrent if CSRMaxPerSecond is set (agent/consul/leader_connect_ca.go).
+    if (limits.csrMaxPerSecond !== null) return this.#takeToken(limits.csrMaxPerSecond, priority);
+    if (limits.csrMaxConcurrent !== null) return this.#takePlace(limits.csrMaxConcurrent, priority);
+    return null;
+  }
 
-export function createLimiter(
-  clock: Clock,
-  policy: Pick<Policy, "maxPendingLeaves" | "maxWorkingLeaves" | "maxQueueMs" | "renewalShare">,
-  memory: LimiterMemory = createMemory().limiter,
-): Limiter {
-  let inFlight = 0;
-  let concurrent = 0;
-  let working = 0;
-  const idle: Readonly<Record<Priority, (() => void)[]>> = { renewal: [], issue: [] };
-  /** Those who wait for a place, the first of which is next; renewals before the others. */
-  const waiting: Readonly<Record<Priority, (() => void)[]>> = { renewal: [], issue: [] };
-  const room: Readonly<Record<Priority, number>> = {
-    renewal: policy.maxPendingLeaves,
-    issue: Math.max(1, Math.floor(policy.maxPendingLeaves * (1 - policy.renewalShare))),
-  };
-  /**
-   * Consul's time is that of a first issue; a renewal may wait a little longer, where nobody else
-   * may.
-   */
-  const queueMs: Readonly<Record<Priority, number>> = {
-    renewal: policy.maxQueueMs / (1 - policy.renewalShare),
-    issue: policy.maxQueueMs,
-  };
+  leave(limits: Limits): void {
+    if (limits.csrMaxPerSecond !== null || limits.csrMaxConcurrent === null) return;
+    const next = this.#waitingToSign.renewal.shift() ?? this.#waitingToSign.issue.shift();
+    if (next === undefined) this.#signing--;
+    else next();
+  }
 
-  const takeToken = async (perSecond: number, priority: Priority) => {
-    const now = clock.now().getTime();
-    // The rate may have been raised since, or the clock set back: no debt is longer than what this
-    // rate can cause.
-    memory.nextTokenAt = Math.min(memory.nextTokenAt, now + queueMs.renewal + 1000 / perSecond);
-    const wait = Math.max(0, memory.nextTokenAt - now);
-    if (wait > queueMs[priority]) throw new RateLimitedError(wait);
-    memory.nextTokenAt = Math.max(now, memory.nextTokenAt) + 1000 / perSecond;
-    if (wait > 0) await clock.sleep(wait);
-  };
+  async #takeToken(perSecond: number, priority: Priority): Promise<void> {
+    const now = this.#clock.now().getTime();
+    // The rate may have been raised since, or the clock set back: the wait is at most what this rate
+    // can cause.
+    const latest = now + this.#maxDelayMs.renewal + 1000 / perSecond;
+    const nextTokenAt = Math.min(this.#memory.nextTokenAt, latest);
+    this.#memory.nextTokenAt = nextTokenAt;
+    const wait = Math.max(0, nextTokenAt - now);
+    if (wait > this.#maxDelayMs[priority]) throw new RateLimitedError(wait);
+    this.#memory.nextTokenAt = Math.max(now, nextTokenAt) + 1000 / perSecond;
+    if (wait > 0) await this.#clock.sleep(wait);
+  }
 
-  const takePlace = async (places: number, priority: Priority) => {
-    if (concurrent >= places) {
-      const turn = new AbortController();
-      const wake = () => turn.abort();
-      const queue = waiting[priority];
-      queue.push(wake);
-      await clock.sleep(policy.maxQueueMs, turn.signal);
-      if (!turn.signal.aborted) {
-        queue.splice(queue.indexOf(wake), 1);
-        throw new RateLimitedError(policy.maxQueueMs);
-      }
-      // The place was handed over by whoever left it, and is counted already.
+  async #takePlace(places: number, priority: Priority): Promise<void> {
+    if (this.#signing < places) {
+      this.#signing++;
       return;
     }
-    concurrent++;
-  };
-
-  const leavePlace = () => {
-    const next = waiting.renewal.shift() ?? waiting.issue.shift();
-    if (next === undefined) concurrent--;
-    else next();
-  };
-
-  const requireRoom = (priority: Priority) => {
-    if (inFlight >= room[priority]) throw new RateLimitedError(1000);
-  };
-
-  return {
-    get inFlight() {
-      return inFlight;
-    },
-    requireRoom,
-    arrive(priority) {
-      requireRoom(priority);
-      inFlight++;
-    },
-    depart() {
-      inFlight--;
-    },
-    work(priority) {
-      if (working < policy.maxWorkingLeaves) {
-        working++;
-        return null;
-      }
-      return new Promise((resolve) => idle[priority].push(resolve));
-    },
-    pause() {
-      // The place is handed over, and stays counted.
-      const next = idle.renewal.shift() ?? idle.issue.shift();
-      if (next === undefined) working--;
-      else next();
-    },
-    enter(limits, priority) {
-      // CSRMaxConcurrent counts only where CSRMaxPerSecond is off (consul-ca.md §2.1).
-      if (limits.csrMaxPerSecond !== null) return takeToken(limits.csrMaxPerSecond, priority);
-      return limits.csrMaxConcurrent === null ? null : takePlace(limits.csrMaxConcurrent, priority);
-    },
-    leave(limits) {
-      if (limits.csrMaxPerSecond === null && limits.csrMaxConcurrent !== null) leavePlace();
-    },
-  };
+    const turn = new AbortController();
+    const wake = () => turn.abort();
+    const queue = this.#waitingToSign[priority];
+    queue.push(wake);
+    await this.#clock.sleep(this.#maxQueueMs, turn.signal);
+    // A place that was handed over is counted already.
+    if (turn.signal.aborted) return;
+    queue.splice(queue.indexOf(wake), 1);
+    throw new RateLimitedError(this.#maxQueueMs);
+  }
 }

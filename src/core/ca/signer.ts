@@ -1,16 +1,15 @@
 /**
- * The way of a request: read, checked, prepared, signed. What was checked is what is signed:
- * `prepare` gives a value that can be signed once, and nothing else can be signed.
+ * From a CSR to a leaf: parsed, checked, every field decided, signed by the provider.
  * @module
  */
 
 import { type Bytes, colonHex, equal } from "../bytes.ts";
-import { CaError, ConflictError, InvariantError, NotReadyError, RequestError } from "../errors.ts";
+import { CaError, InvariantError, NotReadyError, RequestError } from "../errors.ts";
 import { certificatePem } from "../pem.ts";
 import { type Audit, type AuditRecord, type Caller, NOBODY } from "../ports/audit.ts";
 import type { Clock, Random } from "../ports/clock.ts";
 import type { Metrics } from "../ports/metrics.ts";
-import type { SignedLeaf } from "../ports/provider.ts";
+import type { Provider } from "../ports/provider.ts";
 import {
   formatSpiffeId,
   type LeafId,
@@ -22,7 +21,7 @@ import {
 import type { RootEntry } from "../state.ts";
 import { type Certificate, pemOf } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
-import { keyIdOf } from "../x509/keys.ts";
+import { keyIdOf, type PublicKeyInfo } from "../x509/keys.ts";
 import type { LeafFields } from "../x509/leaf.ts";
 import {
   createSerials,
@@ -36,13 +35,13 @@ import { issuersOf, lineOf } from "./cross-chain.ts";
 import type { Limiter, Priority } from "./limiter.ts";
 import type { Snapshot } from "./snapshot.ts";
 
-/** A signed leaf, as the edges need it. */
+/** A signed leaf and what is answered of it. */
 export interface IssuedLeaf {
   readonly id: LeafId;
   readonly uri: string;
   /** Colon hex. */
   readonly serialNumber: string;
-  /** The leaf, then all that goes with it, in path order; the root is not among them. */
+  /** The leaf, then its chain in path order, without the root. */
   readonly certificatePem: string;
   readonly notBefore: Date;
   readonly notAfter: Date;
@@ -50,53 +49,26 @@ export interface IssuedLeaf {
   readonly index: number;
 }
 
-/** Who a request would become. */
-export interface LeafSubject {
+/** What a CSR asks for. */
+export interface RequestedLeaf {
   readonly id: LeafId;
-  /** The canonical SPIFFE ID, which the leaf will have. */
+  /** The canonical SPIFFE ID. */
   readonly uri: string;
-  /** DER of the SubjectPublicKeyInfo that the leaf will have. */
+  /** DER of the SubjectPublicKeyInfo. */
   readonly spki: Bytes;
 }
 
 /**
- * Says whether a caller may have an identity. It is asked when the request has been read, again
- * right before the leaf is signed, and once more after a remote signature, since rights may be
- * taken away while a request waits: each time it answers by what is so at that time.
+ * Decides whether the caller is allowed to have a leaf. It is called when the CSR has been read,
+ * again right before the leaf is signed, and once more after a remote signature, since rights may be
+ * revoked while a request waits; each call decides by the rights at that time.
  * @throws {DeniedError}
  */
-export type Permit = (subject: LeafSubject) => void | Promise<void>;
+export type Permit = (leaf: RequestedLeaf) => void | Promise<void>;
 
-/**
- * A leaf whose every field was checked and decided. It can be spent once, and only what it gives is
- * signed.
- */
-class PreparedLeaf {
-  readonly snapshot: Snapshot;
-  readonly id: LeafId;
-  #fields: LeafFields | null;
-
-  constructor(snapshot: Snapshot, id: LeafId, fields: LeafFields) {
-    this.snapshot = snapshot;
-    this.id = id;
-    this.#fields = fields;
-  }
-
-  /** @throws {ConflictError} `prepared_spent` the second time */
-  spend(): LeafFields {
-    const fields = this.#fields;
-    if (fields === null)
-      throw new ConflictError(
-        "prepared_spent",
-        "Cannot sign leaf: what was prepared has been signed already",
-      );
-    this.#fields = null;
-    return fields;
-  }
-}
-
-export interface IssuerOptions {
+interface LeafSignerOptions {
   readonly datacenter: string;
+  /** The DNS and IP names that only this CA's own servers are allowed to have. */
   readonly serverNames: ServerNames;
   readonly clock: Clock;
   readonly random: Random;
@@ -113,139 +85,162 @@ export interface SignOptions {
   /** @default NOBODY */
   readonly caller?: Caller;
   /**
-   * Checks who asks, once the request has its place to work and before it is read; what it costs
-   * counts against the limiter.
+   * Authenticates the caller, once the request has its place to be processed and before the CSR is
+   * read; its cost counts against the limiter.
    * @throws {DeniedError}
-   * @default undefined: the caller is known
+   * @default undefined: the caller is authenticated already
    */
   readonly authenticate?: (snapshot: Snapshot) => Promise<void>;
-  /** @default undefined: everybody may */
+  /** @default undefined: every caller is allowed */
   readonly permit?: Permit | undefined;
 }
 
-export type Issue = (csr: string, options?: SignOptions) => Promise<IssuedLeaf>;
+const NO_OPTIONS: SignOptions = {};
 
-const FIRST_ISSUE: SignOptions = {};
+/** A CSR that passed all checks. */
+interface CheckedRequest {
+  readonly csr: string;
+  readonly key: PublicKeyInfo;
+  readonly leaf: RequestedLeaf;
+  readonly names: LeafNames;
+}
 
-/**
- * Signs requests.
- * @returns a function from one PEM request to its leaf, with the errors of `readCsr`,
- * `verifyProof`, `leafNames` and the limiter.
- */
-export function createIssuer(options: IssuerOptions): Issue {
-  const { clock, metrics, limiter, random, audit } = options;
-  const nextSerial = createSerials(random);
+/** What is known of a request when it fails, for the audit log. */
+interface Progress {
+  /** The SPIFFE ID, canonical once it is valid. */
+  uri: string | null;
+  /** Whether all checks passed. */
+  allowed: boolean;
+}
 
-  /** Decides every field of a leaf for a request whose proof of possession was verified. */
-  const prepare = (
-    request: CertificateRequest,
-    id: LeafId,
-    names: LeafNames,
-    snapshot: Snapshot,
-  ): PreparedLeaf => {
-    const now = clock.now();
-    const { issuer, root } = requireInForce(snapshot, now);
-    const fields = {
-      ...names,
-      ...leafValidity(issuer, root, snapshot.config.leafTtlMs, now),
-      serial: nextSerial(),
-      spki: request.key.spki,
-      keyUsage: leafKeyUsage(request.key.type),
-    };
-    return new PreparedLeaf(snapshot, id, requireLife(fields));
-  };
+/** From a CSR to a leaf: parse, check, decide every field, sign. */
+export class LeafSigner {
+  readonly #options: LeafSignerOptions;
+  readonly #nextSerial: () => Bytes;
 
-  const answer = (
-    { snapshot, id }: PreparedLeaf,
-    { uri }: LeafFields,
-    issued: SignedLeaf,
-  ): IssuedLeaf => ({
-    id,
-    uri,
-    serialNumber: colonHex(issued.serial),
-    certificatePem: certificatePem(issued.der) + chainPemAt(snapshot, clock.now()),
-    notBefore: issued.notBefore,
-    notAfter: issued.notAfter,
-    index: snapshot.state.index,
-  });
+  constructor(options: LeafSignerOptions) {
+    this.#options = options;
+    this.#nextSerial = createSerials(options.random);
+  }
 
-  return async (
-    csr,
-    { priority = "issue", caller = NOBODY, authenticate, permit } = FIRST_ISSUE,
-  ) => {
+  /**
+   * Signs one CSR, in PEM.
+   * @throws {CaError} those of `readCsr`, `parseSpiffeId`, `leafNames`, `verifyProof`, the limiter,
+   * `permit` and the provider.
+   */
+  async sign(csr: string, options: SignOptions = NO_OPTIONS): Promise<IssuedLeaf> {
+    const { clock, limiter, metrics, audit } = this.#options;
     const started = clock.now().getTime();
-    let uri: string | null = null;
-    let decided = false;
+    const progress: Progress = { uri: null, allowed: false };
     try {
-      const snapshot = options.snapshot();
-      limiter.arrive(priority);
-      let working = false;
+      const snapshot = this.#options.snapshot();
+      limiter.arrive(options.priority ?? "issue");
       try {
-        const place = limiter.work(priority);
-        if (place !== null) await place;
-        working = true;
-        if (authenticate !== undefined) await authenticate(snapshot);
-        const request = readCsr(csr);
-        uri = request.uri;
-        requireForeignKey(request, snapshot);
-        const named = parseSpiffeId(request.uri);
-        uri = formatSpiffeId(named);
-        const id = requireLeafId(named, snapshot, options.datacenter);
-        const subject: LeafSubject = { id, uri, spki: request.key.spki };
-        const permitted = permit?.(subject);
-        if (permitted !== undefined) await permitted;
-        const names = leafNames(id, request, options.serverNames);
-        await verifyProof(request);
-        // Only what will be signed counts against Consul's limits (consul-ca.md §4.9).
-        const turn = limiter.enter(snapshot.config, priority);
-        if (turn !== null) {
-          // A request that waits for Consul's limits does not work.
-          working = false;
-          limiter.pause();
-          await turn;
-        }
-        try {
-          const permittedAgain = permit?.(subject);
-          if (permittedAgain !== undefined) await permittedAgain;
-          // Not the snapshot that it began with: the process may have been suspended since, until
-          // that one's root was pruned.
-          const prepared = prepare(request, id, names, options.snapshot());
-          const provider = requireProvider(prepared.snapshot);
-          const fields = prepared.spend();
-          if (audit !== null && !provider.remote)
-            audit.record(allowed(caller, fields, fields.serial));
-          decided = true;
-          const issued = await provider.signLeaf(provider.template.encode(fields), csr);
-          if (provider.remote) {
-            // Nobody was given it until here, and the right to it may have been taken away while it
-            // was signed elsewhere.
-            decided = false;
-            await permit?.(subject);
-            decided = true;
-            // Its serial number is known only now.
-            audit?.record(allowed(caller, fields, issued.serial));
-          }
-          metrics.leafIssued(id.kind, (clock.now().getTime() - started) / 1000);
-          return answer(prepared, fields, issued);
-        } finally {
-          limiter.leave(snapshot.config);
-        }
+        const leaf = await this.#process(csr, snapshot, options, progress);
+        metrics.leafIssued(leaf.id.kind, (clock.now().getTime() - started) / 1000);
+        return leaf;
       } finally {
-        if (working) limiter.pause();
         limiter.depart();
       }
     } catch (error) {
       metrics.leafRefused(error instanceof CaError ? error.code : "internal");
       audit?.refusal(error, (code) => ({
-        caller,
+        caller: options.caller ?? NOBODY,
         action: "sign",
-        subject: uri,
-        outcome: decided ? "failed" : "refused",
+        subject: progress.uri,
+        outcome: progress.allowed ? "failed" : "refused",
         code,
       }));
       throw error;
     }
-  };
+  }
+
+  /** Checks a request, in the places that the limiter gives it, and has it signed. */
+  async #process(
+    csr: string,
+    snapshot: Snapshot,
+    options: SignOptions,
+    progress: Progress,
+  ): Promise<IssuedLeaf> {
+    const { limiter, datacenter, serverNames } = this.#options;
+    const { priority = "issue", authenticate, permit } = options;
+    const place = limiter.work(priority);
+    if (place !== null) await place;
+    let working = true;
+    try {
+      if (authenticate !== undefined) await authenticate(snapshot);
+      const request = readCsr(csr);
+      progress.uri = request.uri;
+      requireKeyIsNotOurs(request, snapshot);
+      const named = parseSpiffeId(request.uri);
+      progress.uri = formatSpiffeId(named);
+      const id = requireLeafId(named, snapshot, datacenter);
+      const leaf: RequestedLeaf = { id, uri: progress.uri, spki: request.key.spki };
+      const permitted = permit?.(leaf);
+      if (permitted !== undefined) await permitted;
+      const names = leafNames(id, request, serverNames);
+      await verifyProof(request);
+      // Only requests that passed all checks count against Consul's limits.
+      const turn = limiter.enter(snapshot.config, priority);
+      if (turn !== null) {
+        // A request that waits for its turn gives back its place to be processed.
+        working = false;
+        limiter.pause();
+        await turn;
+      }
+      try {
+        const permittedAgain = permit?.(leaf);
+        if (permittedAgain !== undefined) await permittedAgain;
+        return await this.#issue({ csr, key: request.key, leaf, names }, options, progress);
+      } finally {
+        limiter.leave(snapshot.config);
+      }
+    } finally {
+      if (working) limiter.pause();
+    }
+  }
+
+  /** Decides every field of the leaf, and has the provider sign it. */
+  async #issue(
+    { csr, key, leaf, names }: CheckedRequest,
+    { caller = NOBODY, permit }: SignOptions,
+    progress: Progress,
+  ): Promise<IssuedLeaf> {
+    const { clock, audit } = this.#options;
+    // Not the snapshot that the request began with: the process may have been suspended since, until
+    // the root of that one was pruned.
+    const snapshot = this.#options.snapshot();
+    const now = clock.now();
+    const { provider, root } = requireAbleToSign(snapshot, now);
+    const fields: LeafFields = {
+      ...names,
+      ...leafValidity(provider.issuer, root, snapshot.config.leafTtlMs, now),
+      serial: this.#nextSerial(),
+      spki: key.spki,
+      keyUsage: leafKeyUsage(key.type),
+    };
+    requireLife(fields);
+    if (!provider.remote) audit?.record(allowed(caller, fields, fields.serial));
+    progress.allowed = true;
+    const signed = await provider.signLeaf(provider.template.encode(fields), csr);
+    if (provider.remote) {
+      // The rights may have been revoked during the remote signature; the leaf is not handed out
+      // then. Its serial number is known only now.
+      progress.allowed = false;
+      await permit?.(leaf);
+      progress.allowed = true;
+      audit?.record(allowed(caller, fields, signed.serial));
+    }
+    return {
+      id: leaf.id,
+      uri: leaf.uri,
+      serialNumber: colonHex(signed.serial),
+      certificatePem: certificatePem(signed.der) + chainPemAt(snapshot, clock.now()),
+      notBefore: signed.notBefore,
+      notAfter: signed.notAfter,
+      index: snapshot.state.index,
+    };
+  }
 }
 
 function allowed(caller: Caller, { uri, spki }: LeafFields, serial: Uint8Array): AuditRecord {
@@ -261,10 +256,11 @@ function allowed(caller: Caller, { uri, spki }: LeafFields, serial: Uint8Array):
 }
 
 /**
- * A leaf with the CA's own key could stand for the CA wherever keys are compared, not certificates.
+ * A leaf with a key of the CA would pass for the CA in programs that compare keys instead of
+ * certificates.
  * @throws {RequestError} `profile_violation`
  */
-function requireForeignKey(
+function requireKeyIsNotOurs(
   { key: { spki } }: CertificateRequest,
   { state, provider }: Snapshot,
 ): void {
@@ -300,20 +296,9 @@ function requireLeafId(id: SpiffeId, snapshot: Snapshot, datacenter: string): Le
   return id;
 }
 
-function requireProvider(snapshot: Snapshot) {
-  if (snapshot.provider === null)
-    throw new NotReadyError(
-      "ca_uninitialized",
-      "CA is uninitialized and unable to sign certificates yet: the signing key cannot be opened",
-      { cause: snapshot.fault },
-    );
-  return snapshot.provider;
-}
-
 /**
- * The PEM of what goes with a leaf at an instant: a cross-signed certificate that has expired, and
- * what follows it, only lengthens a chain for verifiers. It stays in the state until looks at the
- * clock have confirmed that it has expired.
+ * The PEM of a leaf's chain at an instant: without the first expired cross-signed certificate and
+ * what follows it, which would only lengthen the chain for verifiers.
  */
 function chainPemAt({ active, chainPem, chainEndsAt }: Snapshot, now: Date): string {
   if (chainEndsAt === null || now < chainEndsAt) return chainPem;
@@ -323,37 +308,44 @@ function chainPemAt({ active, chainPem, chainEndsAt }: Snapshot, now: Date): str
 }
 
 /**
- * The two certificates outside whose validity nothing is signed.
- * @throws {NotReadyError} `ca_expired`, with Consul's text; `ca_not_valid_yet`
+ * The provider and the active root, if a leaf can be signed with them.
+ * @throws {NotReadyError} `ca_uninitialized` if the signing key could not be opened; `ca_expired`
+ * or `ca_not_valid_yet` if the root or the issuer is outside its validity.
  */
-export function requireInForce(
-  snapshot: Snapshot,
+export function requireAbleToSign(
+  { active, provider, fault }: Snapshot,
   now: Date,
-): { issuer: Certificate; root: Certificate } {
-  const root = snapshot.active.certificate;
-  const { issuer } = requireProvider(snapshot);
-  for (const [what, certificate] of [
+): { provider: Provider; root: Certificate } {
+  if (provider === null)
+    throw new NotReadyError(
+      "ca_uninitialized",
+      "Cannot sign leaf: the signing key of the CA cannot be opened; the roots are still served",
+      { cause: fault },
+    );
+  const root = active.certificate;
+  for (const [name, { notBefore, notAfter }] of [
     ["root", root],
-    ["intermediate", issuer],
+    ["intermediate", provider.issuer],
   ] as const) {
-    if (certificate.notAfter <= now)
+    // Consul's text (agent/consul/leader_connect_ca.go).
+    if (notAfter <= now)
       throw new NotReadyError(
         "ca_expired",
-        `${what} expired: certificate expired, expiration date: ${goTime(certificate.notAfter)} `,
+        `${name} expired: certificate expired, expiration date: ${goTime(notAfter)} `,
       );
-    if (certificate.notBefore > now)
+    if (notBefore > now)
       throw new NotReadyError(
         "ca_not_valid_yet",
-        `Cannot sign leaf: the ${what} is not valid before ${certificate.notBefore.toISOString()}, and the clock here says ${now.toISOString()}. If this clock is right, the ${what} was made while a clock was ahead: rotate, with ForceWithoutCrossSigning if that is refused`,
+        `Cannot sign leaf: the ${name} is not valid before ${notBefore.toISOString()}, and the clock of this server is at ${now.toISOString()}. If this clock is right, the ${name} was made while a clock was ahead: rotate, with ForceWithoutCrossSigning if that is refused`,
       );
   }
-  return { issuer, root };
+  return { provider, root };
 }
 
 /** @throws {InvariantError} for a leaf that could never be valid (RFC 5280 section 4.1.2.5) */
-function requireLife(fields: LeafFields): LeafFields {
-  if (fields.notBefore < fields.notAfter) return fields;
-  throw new InvariantError("Cannot sign leaf: it would end before it begins");
+function requireLife({ notBefore, notAfter }: LeafFields): void {
+  if (notBefore < notAfter) return;
+  throw new InvariantError("Cannot sign leaf: its validity would end before it begins");
 }
 
 /** `2006-01-02 15:04:05 +0000 UTC`, as Go prints an instant. */

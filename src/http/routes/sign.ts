@@ -7,7 +7,7 @@ import { writeJson } from "../../consul/go-json.ts";
 import type { AccessControl } from "../../core/acl/access-control.ts";
 import type { Caller } from "../../core/acl/authorizer.ts";
 import type { Denial } from "../../core/acl/types.ts";
-import type { IssuedLeaf, LeafSubject, Permit } from "../../core/ca/signer.ts";
+import type { IssuedLeaf, Permit, RequestedLeaf } from "../../core/ca/signer.ts";
 import { DeniedError } from "../../core/errors.ts";
 import type { LeafId } from "../../core/spiffe/id.ts";
 import type { Answer, AppOptions, Call, Handler, Route } from "../app.ts";
@@ -63,7 +63,7 @@ export function leafAnswer(call: Call, leaf: IssuedLeaf): Answer {
  */
 function permitOf({ authorized, request }: Call, access: AccessControl | null): Permit | undefined {
   if (authorized === null || access === null) return undefined;
-  const check = (caller: Caller, { id, uri, spki }: LeafSubject) => {
+  const check = (caller: Caller, { id, uri, spki }: RequestedLeaf) => {
     requireIdentity(caller, id);
     requireNotDenied(
       access.administration.denialOf({

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
-import { createLimiter, type Limiter, type Limits } from "../../../src/core/ca/limiter.ts";
+import { Limiter, type Limits } from "../../../src/core/ca/limiter.ts";
 import { RateLimitedError } from "../../../src/core/errors.ts";
 import { createFakeClock, type FakeClock } from "../../fakes/clock.ts";
 
@@ -14,7 +14,7 @@ let limiter: Limiter;
 
 beforeEach(() => {
   clock = createFakeClock();
-  limiter = createLimiter(clock, {
+  limiter = new Limiter(clock, {
     maxPendingLeaves: 10,
     maxWorkingLeaves: 4,
     maxQueueMs: 500,
@@ -73,7 +73,7 @@ const limited = (error: unknown) => {
   return true;
 };
 
-describe("createLimiter() with CSRMaxPerSecond", () => {
+describe("Limiter with CSRMaxPerSecond", () => {
   const limits: Limits = { csrMaxPerSecond: 10, csrMaxConcurrent: null };
 
   it("enter() lets the first through at once and the next when its token is there", async () => {
@@ -163,7 +163,7 @@ describe("createLimiter() with CSRMaxPerSecond", () => {
   });
 });
 
-describe("createLimiter() with CSRMaxConcurrent", () => {
+describe("Limiter with CSRMaxConcurrent", () => {
   const limits: Limits = { csrMaxPerSecond: null, csrMaxConcurrent: 2 };
 
   it("enter() starts no more than so many at once, and the next in order when one ends", async () => {
@@ -230,7 +230,7 @@ describe("createLimiter() with CSRMaxConcurrent", () => {
   });
 });
 
-describe("createLimiter() without limits", () => {
+describe("Limiter without limits", () => {
   it("enter() gives a turn at once, without a promise", () => {
     assert.equal(limiter.enter(NONE, "issue"), null);
     limiter.leave(NONE);
@@ -271,10 +271,10 @@ describe("createLimiter() without limits", () => {
   });
 });
 
-describe("createLimiter() with a share for renewals", () => {
+describe("Limiter with a share for renewals", () => {
   const one: Limits = { csrMaxPerSecond: null, csrMaxConcurrent: 1 };
   beforeEach(() => {
-    limiter = createLimiter(clock, {
+    limiter = new Limiter(clock, {
       maxPendingLeaves: 8,
       maxWorkingLeaves: 2,
       maxQueueMs: 500,

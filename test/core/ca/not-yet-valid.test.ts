@@ -38,7 +38,7 @@ describe("a CA that was made while the clock was ahead", () => {
       const ca = await madeAhead(hours);
       const { notBefore } = ca.manager.require().active.certificate;
       const says = new RegExp(
-        `^Cannot sign leaf: the root is not valid before ${notBefore.toISOString()}, and the clock here says ${ca.clock.now().toISOString()}\\. .*rotate`,
+        `^Cannot sign leaf: the root is not valid before ${notBefore.toISOString()}, and the clock of this server is at ${ca.clock.now().toISOString()}\\. .*rotate`,
       );
       await assert.rejects(ca.manager.sign(csr), notYet(says));
       assert.match(ca.manager.obstacle() ?? "", says);

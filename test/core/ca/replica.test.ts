@@ -115,7 +115,7 @@ describe("refresh()", () => {
     }));
     const other = await replica(ca, "other", { providers: flaky });
     await other.refresh();
-    assert.match(other.obstacle() ?? "", /the signing key cannot be opened/);
+    assert.match(other.obstacle() ?? "", /the signing key of the CA cannot be opened/);
     await assert.rejects(
       other.sign(csr),
       (error: unknown) => error instanceof NotReadyError && error.code === "ca_uninitialized",

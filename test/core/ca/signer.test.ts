@@ -6,9 +6,9 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { createLimiter } from "../../../src/core/ca/limiter.ts";
+import { Limiter } from "../../../src/core/ca/limiter.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
-import { createIssuer } from "../../../src/core/ca/signer.ts";
+import { LeafSigner } from "../../../src/core/ca/signer.ts";
 import type { Snapshot } from "../../../src/core/ca/snapshot.ts";
 import { DeniedError, RateLimitedError, RequestError } from "../../../src/core/errors.ts";
 import type { LeafIssuer } from "../../../src/core/state.ts";
@@ -191,16 +191,16 @@ describe("sign() with a key of the CA", () => {
     const clock = createFakeClock();
     const { manager } = await createTestCa({ bootstrap: BOOTSTRAP, clock });
     const snapshot = change(manager.require());
-    return createIssuer({
+    return new LeafSigner({
       datacenter: "dc1",
       serverNames: NO_SERVER_NAMES,
       clock,
       random: systemRandom,
-      limiter: createLimiter(clock, DEFAULT_POLICY),
+      limiter: new Limiter(clock, DEFAULT_POLICY),
       metrics: noMetrics,
       audit: null,
       snapshot: () => snapshot,
-    })(csr);
+    }).sign(csr);
   }
 
   it("sign() makes no leaf that would end before it begins, whatever the configuration says", async () => {
@@ -210,7 +210,10 @@ describe("sign() with a key of the CA", () => {
           ...snapshot,
           config: { ...snapshot.config, leafTtlMs },
         })),
-        { name: "InvariantError", message: "Cannot sign leaf: it would end before it begins" },
+        {
+          name: "InvariantError",
+          message: "Cannot sign leaf: its validity would end before it begins",
+        },
       );
   });
 
