@@ -1,8 +1,8 @@
 /**
- * The part of the composition root that makes access control.
+ * Access control of one CA: builds it over its store, and loads, records and maintains it.
  * @module
  */
-import { createAdministration, type Leaves } from "../acl/admin.ts";
+import { createAdministration } from "../acl/admin.ts";
 import { SEEN_DENIALS, SeenDenials } from "../acl/denylist-cache.ts";
 import {
   createDirectory,
@@ -19,58 +19,30 @@ import {
 } from "../acl/token-authorizer.ts";
 import { createTokenReviews } from "../acl/token-review.ts";
 import type { Settings } from "../config/settings.ts";
-import type { AccessControl } from "../core/acl/access-control.ts";
-import type { Administration } from "../core/acl/admin.ts";
-import { hex } from "../core/bytes.ts";
+import type { AccessControl, BeforeChange } from "../core/acl/access-control.ts";
 import type { CaManager } from "../core/ca/ca.ts";
 import { leafHorizonMs } from "../core/ca/leaf-horizon.ts";
 import type { Policy } from "../core/ca/policy.ts";
-import { type Audit, type AuditDetail, NOBODY } from "../core/ports/audit.ts";
+import { type Audit, NOBODY } from "../core/ports/audit.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
 import type { AccessStore } from "../core/ports/record-store.ts";
-import type { Replica } from "../core/ports/replicas.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import { trustDomainOf } from "../core/spiffe/id.ts";
 import { SCHEMA } from "../core/state.ts";
-import type { AppOptions } from "../http/app.ts";
+import { BootstrapFiles } from "./bootstrap-files.ts";
 import type { Platform } from "./platform.ts";
 
-/** Consul's name for the file by which an operator who lost all tokens makes a first one again. */
-const BOOTSTRAP_RESET = "acl-bootstrap-reset";
-const BOOTSTRAP_SECRET = "acl-bootstrap-secret";
-
-/** What an operator leaves in the data folder, and finds there, to make a first token. */
-export function bootstrapFiles(
-  { persistentFile }: Platform,
-  { managementToken }: Pick<Settings, "managementToken">,
-): Pick<AppOptions, "bootstrapReset" | "bootstrapSecret" | "managementToken"> {
-  return {
-    managementToken,
-    bootstrapReset() {
-      const text = persistentFile(BOOTSTRAP_RESET)?.read()?.trim() ?? "";
-      return /^\d+$/.test(text) ? Number(text) : null;
-    },
-    bootstrapSecret() {
-      const file = persistentFile(BOOTSTRAP_SECRET);
-      const secret = file?.read()?.trim() ?? "";
-      // An empty file is no secret that a caller could know.
-      return file === null || secret === "" ? null : { secret, file: file.name };
-    },
-  };
-}
-
-/** What access control knows from one request to the next: data alone. */
+/** Access control state that the requests of one isolate share (plain data). */
 export interface AccessMemory {
   readonly directory: DirectoryMemory;
   readonly authorizer: AuthorizerMemory;
   readonly keySets: KeySetMemory;
-  /**
-   * Whether a set is in force, and whether the configured management token was looked for in it.
-   */
+  /** Whether the records are loaded. */
   started: boolean;
+  /** Whether the configured management token was looked for among them. */
   ensured: boolean;
-  /** When all that is stored was checked last, in milliseconds since 1970. */
+  /** When all records were verified last, in milliseconds since 1970. */
   verifiedAt: number;
 }
 
@@ -85,130 +57,247 @@ export function createAccessMemory(random: Random): AccessMemory {
   };
 }
 
-export interface Access {
-  readonly access: AccessControl;
-  /**
-   * Loads what is stored, once there is a CA. What cannot be trusted is no error: `access.state`
-   * says so.
-   * @throws {CaError}
-   */
-  start(): Promise<void>;
-  /**
-   * Records in the CA document what it is to know of access control. For the replica that leads.
-   * @throws {CaError}
-   */
-  record(): Promise<void>;
-  readonly started: boolean;
-  /**
-   * The file with the secret for the first token; null if there was a first token, or if nothing is
-   * loaded.
-   */
-  readonly firstTokenFile: string | null;
-  follow(signal: AbortSignal): Promise<void>;
-  /** Reads what changed, unless the store was asked within that time. @throws {CaError} */
-  freshen(maxAgeMs: number): Promise<void>;
-  /**
-   * Deletes what has expired, and now and then checks all that is stored. For the replica that
-   * leads.
-   * @throws {CaError}
-   */
-  collect(): Promise<void>;
-}
-
-interface AccessParts extends Platform {
+export interface AccessParts {
+  readonly platform: Platform;
+  readonly defaultPolicy: Exclude<Settings["acl"], "off">;
+  readonly policy: Policy;
   readonly store: AccessStore;
   readonly sealer: Sealer;
   readonly manager: CaManager;
   readonly audit: Audit | null;
   readonly memory: AccessMemory;
+  /** The last-seen state of access control; null if it does not survive a restart. */
   readonly recollection: AclLastSeenStore | null;
-  readonly self: Pick<Replica, "address">;
+  /** The address of this replica. */
+  readonly address: string;
 }
 
-/**
- * How often all that is stored is read and checked, in milliseconds: what was changed behind the
- * log of writes shows only so.
- */
+/** How often all records are read and verified, in milliseconds. */
 const VERIFY_MS = 300_000;
-/** How often what is refused is looked at again by those who ask, in milliseconds. */
+/** How long records that cannot be trusted are not read again, in milliseconds. */
 const REFUSED_MS = 1000;
 
-/** Makes access control over a store; it is loaded with `start`. */
-export function createAccess(
-  settings: Settings,
-  defaultPolicy: "allow" | "deny",
-  policy: Policy,
-  parts: AccessParts,
-): Access {
-  const { clock, random, log, sealer, store, manager, audit, memory } = parts;
-  const { datacenter } = settings;
-  const { maxStalenessMs } = policy;
-  const clusterId = () => manager.require().state.clusterId;
-  const directory = createDirectory({
+export class Access {
+  readonly control: AccessControl;
+  readonly #directory: Directory;
+  readonly #denylistCache: SeenDenials;
+  readonly #bootstrapFiles: BootstrapFiles;
+  readonly #settings: Settings;
+  readonly #parts: AccessParts;
+  /** The older replica that was logged last. */
+  #awaitedReplica: string | null = null;
+
+  constructor(settings: Settings, parts: AccessParts) {
+    this.#settings = settings;
+    this.#parts = parts;
+    const { platform } = parts;
+    this.#bootstrapFiles = new BootstrapFiles(platform);
+    this.#directory = createAccessDirectory(parts);
+    this.#denylistCache = new SeenDenials(
+      settings.store.kind === "redis" ? platform.persistentFile(SEEN_DENIALS) : null,
+      platform.log,
+    );
+    this.#directory.subscribe(() => void this.#cacheDenylist());
+    this.control = createAccessControl(this.#directory, this.#denylistCache, settings, parts);
+  }
+
+  /** Whether the records are loaded. */
+  get started(): boolean {
+    return this.#parts.memory.started;
+  }
+
+  /**
+   * The file with the secret for the first token; null if a first token was created, or if the
+   * records are not loaded.
+   */
+  get firstTokenFile(): string | null {
+    return this.started && this.#directory.bootstrap === null
+      ? this.#bootstrapFiles.secretFile
+      : null;
+  }
+
+  /**
+   * Loads the records, once there is a CA. Records that cannot be trusted are no error:
+   * `control.state` names the reason.
+   * @throws {CaError}
+   */
+  async start(): Promise<void> {
+    const { memory, audit } = this.#parts;
+    const { managementToken } = this.#settings;
+    const directory = this.#directory;
+    if (this.#isHeld()) return;
+    if (!memory.started) {
+      // Records that cannot be trusted are read as a whole each time: not for each request.
+      if (directory.state.stopped !== null) await directory.freshen(REFUSED_MS);
+      else await directory.start();
+      this.#createBootstrapSecret();
+      memory.started = directory.state.loaded;
+      await this.#cacheDenylist();
+    }
+    if (!memory.started || memory.ensured || directory.state.stopped !== null) return;
+    if (managementToken !== null)
+      await this.control
+        .administrationFor(recordedAs("initial-management", audit))
+        .ensureInitialManagement(managementToken);
+    memory.ensured = true;
+  }
+
+  /**
+   * Records in the CA document which records belong to it. For the leader.
+   * @throws {CaError}
+   */
+  async recordInCa(): Promise<void> {
+    const { manager } = this.#parts;
+    const directory = this.#directory;
+    const { loaded, stopped } = directory.state;
+    if (!loaded || stopped !== null) return;
+    const recorded = manager.require().state.access;
+    const known = directory.bootstrap?.value.accessorId ?? null;
+    if (recorded !== null && (known === null || recorded.bootstrapAccessorId === known)) return;
+    if (this.#awaitsOlderReplica()) return;
+    await manager.recordAccess(async (before) => {
+      if (before === null) await directory.seal();
+      const { keyId, bootstrap } = directory;
+      const bootstrapAccessorId =
+        bootstrap?.value.accessorId ?? before?.bootstrapAccessorId ?? null;
+      return keyId === null ? null : { keyId, bootstrapAccessorId };
+    });
+  }
+
+  follow(signal: AbortSignal): Promise<void> {
+    return this.#isHeld()
+      ? this.#parts.platform.clock.sleep(REFUSED_MS, signal)
+      : this.#directory.follow(signal);
+  }
+
+  /** Reads what changed, unless the store was read within that time. @throws {CaError} */
+  refreshIfStale(maxAgeMs: number): Promise<void> {
+    return this.#directory.freshen(maxAgeMs);
+  }
+
+  /** Deletes expired records, and verifies all records periodically. For the leader. @throws {CaError} */
+  async collect(): Promise<void> {
+    const { memory, platform, audit, manager } = this.#parts;
+    if (!memory.started) return;
+    const now = platform.clock.now().getTime();
+    if (Math.abs(now - memory.verifiedAt) >= VERIFY_MS) {
+      memory.verifiedAt = now;
+      // Changes that bypassed the log of writes are found only in this way.
+      await this.#directory.verify();
+    }
+    if (this.#directory.state.stopped === null)
+      await this.control
+        .administrationFor(recordedAs("collect", audit))
+        .collect(await manager.confirmedTime());
+  }
+
+  /**
+   * Whether loading waits for an operator: another replica reported that the store lost writes, and
+   * the CA document may be one from before it named access control.
+   */
+  #isHeld(): boolean {
+    const { memory, manager } = this.#parts;
+    return (
+      !memory.started && manager.status.stopped !== null && manager.require().state.access === null
+    );
+  }
+
+  /** Older replicas could not read the CA document, and write records without a set document. */
+  #awaitsOlderReplica(): boolean {
+    const { manager, platform } = this.#parts;
+    const older = manager.status.live.find(({ schema }) => schema < SCHEMA);
+    if (older !== undefined && this.#awaitedReplica !== older.address)
+      platform.log.info(
+        "The MAC over all ACL records is not required yet: a live replica runs an older version of meshca",
+        { replica: older.address },
+      );
+    this.#awaitedReplica = older?.address ?? null;
+    return older !== undefined;
+  }
+
+  /** Also if there was a first token: a bootstrap reset and a decision on a conflict need it too. */
+  #createBootstrapSecret(): void {
+    const { platform } = this.#parts;
+    const { state, bootstrap } = this.#directory;
+    this.#bootstrapFiles.createSecret(platform.random);
+    const file = this.#bootstrapFiles.secretFile;
+    if (file === null || !state.loaded || bootstrap !== null) return;
+    if (this.#settings.managementToken === null)
+      platform.log.info(
+        "No ACL token exists yet: create the first one with PUT /v1/acl/bootstrap and the secret in this file as X-Consul-Token",
+        { file },
+      );
+  }
+
+  async #cacheDenylist(): Promise<void> {
+    if (this.#directory.state.loaded) await this.#denylistCache.keep(this.#directory.denials);
+  }
+}
+
+function createAccessDirectory(parts: AccessParts): Directory {
+  const { platform, store, sealer, manager, memory, recollection, address } = parts;
+  const { clock, random, log } = platform;
+  return createDirectory({
     store,
     sealer,
-    clusterId,
+    clusterId: () => manager.require().state.clusterId,
     trust: () => manager.require().state.access,
     refreshTrust: manager.refresh,
     record: async (next) => void (await manager.recordAccess(async () => next)),
-    recollection: parts.recollection,
-    address: parts.self.address,
+    recollection,
+    address,
     clock,
     random,
     log,
     memory: memory.directory,
   });
-  const hosts = { hosts: settings.jwksHosts, privateHosts: settings.jwksPrivateHosts };
-  const outside = { fetch: parts.fetchKeys, resolve: parts.resolve, ...hosts, clock };
-  const keySets = createKeySets({ ...outside, memory: memory.keySets });
-  const reviews = createTokenReviews(outside);
+}
+
+function createAccessControl(
+  directory: Directory,
+  denylistCache: SeenDenials,
+  settings: Settings,
+  { platform, defaultPolicy, policy, manager, memory }: AccessParts,
+): AccessControl {
+  const { clock, random, fetchKeys: fetch, resolve } = platform;
+  const { datacenter, jwksHosts: hosts, jwksPrivateHosts: privateHosts } = settings;
+  const outgoing = { fetch, resolve, hosts, privateHosts, clock };
+  const keySets = createKeySets({ ...outgoing, memory: memory.keySets });
+  const reviews = createTokenReviews(outgoing);
   const authorizer = createAuthorizer({
     directory,
     defaultPolicy,
     datacenter,
     clock,
     random,
-    maxStalenessMs,
+    maxStalenessMs: policy.maxStalenessMs,
     memory: memory.authorizer,
   });
-  const leaves: Leaves = {
-    scope: () => ({ trustDomain: trustDomainOf(clusterId()), datacenter }),
-    horizonMs: () => leafHorizonMs(manager.require(), policy),
-  };
-  const login = new Login({
-    directory,
-    keySets,
-    reviews,
-    datacenter,
-    clock,
-    random,
-    maxTokens: settings.limits.tokens_per_login,
-  });
-  // An end that is counted from a clock behind the store's would be over too soon, by the store's
-  // clock.
-  const later: Clock = {
-    ...clock,
-    now: () => new Date(clock.now().getTime() + Math.max(0, manager.status.clockOffsetMs)),
-  };
+  const maxTokens = settings.limits.tokensPerLogin;
+  const login = new Login({ directory, keySets, reviews, datacenter, clock, random, maxTokens });
   const administrationOf = (through: Directory) =>
-    createAdministration({ directory: through, clock: later, random, keySets, reviews, leaves });
-  const seenDenials = new SeenDenials(
-    settings.store.kind === "redis" ? parts.persistentFile(SEEN_DENIALS) : null,
-    log,
-  );
-  const keepDenials = () =>
-    directory.state.loaded ? seenDenials.keep(directory.denials) : Promise.resolve();
-  directory.subscribe(() => void keepDenials());
+    createAdministration({
+      directory: through,
+      clock: notBehindStore(clock, manager),
+      random,
+      keySets,
+      reviews,
+      leaves: {
+        scope: () => ({
+          trustDomain: trustDomainOf(manager.require().state.clusterId),
+          datacenter,
+        }),
+        horizonMs: () => leafHorizonMs(manager.require(), policy),
+      },
+    });
   const loaded = administrationOf(directory);
-  const administration: Administration = {
-    ...loaded,
-    denialOf: (subject) =>
-      directory.state.loaded ? loaded.denialOf(subject) : seenDenials.denialOf(subject),
-  };
-  const access: AccessControl = {
+  return {
     defaultPolicy,
     authorize: authorizer.authorize,
-    administration,
+    administration: {
+      ...loaded,
+      denialOf: (subject) => (directory.state.loaded ? loaded : denylistCache).denialOf(subject),
+    },
     administrationFor: (before) => administrationOf(directory.watched(before)),
     login: (request, before) => login.login(request, before),
     logout: (secret, before) => login.logout(secret, before),
@@ -222,61 +311,17 @@ export function createAccess(
     conflict: () => directory.conflict(),
     resolve: (keep, before) => directory.resolve(keep, before),
   };
-  /** The older replica that the log has named. */
-  let awaited: string | null = null;
-  const record = async (): Promise<void> => {
-    const { loaded, stopped } = directory.state;
-    const recorded = manager.require().state.access;
-    const known = directory.bootstrap?.value.accessorId ?? null;
-    if (
-      !loaded ||
-      stopped !== null ||
-      (recorded !== null && (known === null || recorded.bootstrapAccessorId === known))
-    )
-      return;
-    // Older replicas could not read the CA document then, and write records without a set document.
-    const older = manager.status.live.find(({ schema }) => schema < SCHEMA);
-    if (older !== undefined && awaited !== older.address)
-      log.info(
-        "The MAC over all records of access control is not required yet: a live replica runs an older version of meshca",
-        {
-          replica: older.address,
-        },
-      );
-    awaited = older?.address ?? null;
-    if (older !== undefined) return;
-    await manager.recordAccess(async (before) => {
-      if (before === null) await directory.seal();
-      const { keyId, bootstrap } = directory;
-      return keyId === null
-        ? null
-        : {
-            keyId,
-            bootstrapAccessorId: bootstrap?.value.accessorId ?? before?.bootstrapAccessorId ?? null,
-          };
-    });
-  };
-  const makeSecret = () => {
-    const file = parts.persistentFile(BOOTSTRAP_SECRET);
-    if (file === null) return;
-    // Also if there was a first token: an operator who writes the reset index down, or decides on a
-    // set, needs it too.
-    parts.readSecretFile(BOOTSTRAP_SECRET, () => hex(random.bytes(16)));
-    if (directory.state.loaded && directory.bootstrap === null && settings.managementToken === null)
-      log.info(
-        "There is no token yet: PUT /v1/acl/bootstrap with the secret in the data folder as its token",
-        { file: file.name },
-      );
-  };
-  /**
-   * Whether nothing is to be loaded yet: the CA document may be an older one, from before it named
-   * access control. Another replica says that the store lost writes, and an operator has to decide
-   * about the CA first.
-   */
-  const isHeld = () =>
-    !memory.started && manager.status.stopped !== null && manager.require().state.access === null;
-  /** Of what nobody asked for. */
-  const recorded = (action: string) => async (subject: string, detail?: AuditDetail) =>
+}
+
+/** A clock that is not behind the store's: an expiry counted from it is not too early. */
+function notBehindStore(clock: Clock, manager: CaManager): Clock {
+  const now = () => new Date(clock.now().getTime() + Math.max(0, manager.status.clockOffsetMs));
+  return { ...clock, now };
+}
+
+/** Records a change that no caller requested in the audit log. */
+function recordedAs(action: string, audit: Audit | null): BeforeChange {
+  return async (subject, detail) =>
     audit?.beforeChange({
       caller: NOBODY,
       action,
@@ -285,45 +330,4 @@ export function createAccess(
       code: null,
       detail,
     });
-  return {
-    access,
-    get started() {
-      return memory.started;
-    },
-    async start() {
-      if (isHeld()) return;
-      if (!memory.started) {
-        // What is refused is read as a whole each time: not for each request.
-        if (directory.state.stopped !== null) await directory.freshen(REFUSED_MS);
-        else await directory.start();
-        makeSecret();
-        memory.started = directory.state.loaded;
-        await keepDenials();
-      }
-      if (!memory.started || memory.ensured || directory.state.stopped !== null) return;
-      if (settings.managementToken !== null)
-        await access
-          .administrationFor(recorded("initial-management"))
-          .ensureInitialManagement(settings.managementToken);
-      memory.ensured = true;
-    },
-    get firstTokenFile() {
-      return memory.started && directory.bootstrap === null
-        ? (parts.persistentFile(BOOTSTRAP_SECRET)?.name ?? null)
-        : null;
-    },
-    record,
-    follow: (signal) => (isHeld() ? clock.sleep(REFUSED_MS, signal) : directory.follow(signal)),
-    freshen: (maxAgeMs) => directory.freshen(maxAgeMs),
-    async collect() {
-      if (!memory.started) return;
-      const now = clock.now().getTime();
-      if (Math.abs(now - memory.verifiedAt) >= VERIFY_MS) {
-        memory.verifiedAt = now;
-        await directory.verify();
-      }
-      if (directory.state.stopped === null)
-        await access.administrationFor(recorded("collect")).collect(await manager.confirmedTime());
-    },
-  };
 }

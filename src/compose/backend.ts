@@ -1,9 +1,7 @@
 /**
- * The part of the composition root that opens stores: the one that is served, and what a new
- * cluster begins with.
+ * Opens stores: the one that is served, and the one that a new cluster imports its state from.
  * @module
  */
-
 import { cannotRead } from "../config/cannot-read.ts";
 import type { Settings } from "../config/settings.ts";
 import { rewrapped } from "../core/ca/rewrap.ts";
@@ -15,44 +13,40 @@ import type { Backend } from "../store/backend.ts";
 import { type Codec, createCodec } from "../store/codec.ts";
 import { createFileLooks, createMemoryLooks } from "../store/looks.ts";
 import type { Platform } from "./platform.ts";
-import type { KeptKeks } from "./seal.ts";
+import type { Keks } from "./seal.ts";
 
 /**
- * Opens a store. Each is loaded only if it is used, since not every runtime has what it needs.
- * @param keepConnecting a Redis that does not answer is opened all the same, and connected to as
- * soon as it does.
+ * Opens a store. Its implementation is loaded only if it is used, since not every runtime has what
+ * it needs.
+ * @param keepConnecting a Redis that does not answer is opened nevertheless, and connected to as
+ * soon as it answers.
  * @throws {StoreError}
  */
 export async function openBackend(
-  settings: Pick<Settings, "store" | "worker">,
+  { store: settings, worker }: Pick<Settings, "store" | "worker">,
   platform: Platform,
   keepConnecting = false,
 ): Promise<Backend> {
   const { clock, log } = platform;
-  switch (settings.store.kind) {
+  switch (settings.kind) {
     case "memory":
       return (await import("../store/memory/store.ts")).createMemoryBackend(clock);
     case "sqlite": {
-      const kept = platform.persistentFile("looks-sqlite.json");
-      const looks = kept === null ? createMemoryLooks() : createFileLooks(kept, log);
-      return (await import("../store/sqlite/store.ts")).openSqlite(settings.store.path, clock, {
-        shared: settings.worker !== null,
-        looks,
-      });
+      const file = platform.persistentFile("looks-sqlite.json");
+      const looks = file === null ? createMemoryLooks() : createFileLooks(file, log);
+      const { openSqlite } = await import("../store/sqlite/store.ts");
+      return openSqlite(settings.path, clock, { shared: worker !== null, looks });
     }
-    case "redis":
-      return (await import("../store/redis/store.ts")).openRedis({
-        settings: settings.store,
-        clock,
-        log,
-        keepConnecting,
-      });
+    case "redis": {
+      const { openRedis } = await import("../store/redis/store.ts");
+      return openRedis({ settings, clock, log, keepConnecting });
+    }
   }
 }
 
 /**
- * Makes the store ready to be shared by the workers of one server.
- * @returns what gives it back. @throws {StoreError}
+ * Prepares the store for the workers of one server.
+ * @returns a function that releases it. @throws {StoreError}
  */
 export async function claimStore({ store }: Pick<Settings, "store">): Promise<() => void> {
   if (store.kind !== "sqlite") return () => undefined;
@@ -60,39 +54,40 @@ export async function claimStore({ store }: Pick<Settings, "store">): Promise<()
 }
 
 /**
- * The state that a new cluster is to begin with, sealed anew under the keys given here.
- * @param keks what was given; a SQLite CA's own lie beside it.
+ * The state that a new cluster imports, its keys encrypted with this CA's key-encryption keys.
+ * Access control is not imported: its records are no part of the state.
  * @throws {ConfigError} @throws {StoreError} @throws {SealError}
  */
 export async function readSource(
   { kind, path }: NonNullable<Settings["source"]>,
-  keks: KeptKeks,
+  keks: Keks,
   platform: Platform,
 ): Promise<CaState> {
-  const beside = kind === "sqlite" ? readIfThere(platform, path.replace(/[^/]*$/, "kek")) : "";
-  const given = (await readKeks(keks.text)).ids;
-  const others = beside
-    .split(/[\s,]+/)
-    .filter((entry) => entry !== "" && !given.includes(entry.split(":")[0] ?? ""));
-  const sealer = createSealer(
-    await readKeks([keks.text, await keks.open(others.join(","))].join(",")),
-  );
+  const others = kind === "sqlite" ? await keksBeside(path, keks, platform) : "";
+  const sealer = createSealer(await readKeks([keks.text, others].join(",")));
   const codec = createCodec(sealer);
   const state = await (kind === "backup"
     ? readBackup(path, codec, platform)
     : readDatabase(path, codec, platform)
   ).catch((error: unknown) => {
-    // Another replica may be reading the file: the caller tries again.
+    // Another replica may be reading the file: the caller retries.
     if (!(error instanceof StoreError) || error.code === "store_busy") throw error;
-    throw new ConfigError(
-      `MESHCA_IMPORT: cannot use ${JSON.stringify(path)}: ${error.message}`,
-      [],
-      { cause: error },
-    );
+    throw unusable(`cannot use ${JSON.stringify(path)}: ${error.message}`, error);
   });
-  if (state === null) throw new ConfigError(`MESHCA_IMPORT: ${JSON.stringify(path)} holds no CA`);
-  // Access control does not come along: its records are no part of the state.
+  if (state === null) throw unusable(`the database ${JSON.stringify(path)} contains no CA`);
   return { ...state, access: null, provider: await rewrapped(state, sealer) };
+}
+
+/** The key-encryption keys in the folder of a database, without those of an id that is in use. */
+async function keksBeside(path: string, keks: Keks, platform: Platform): Promise<string> {
+  const file = path.replace(/[^/]*$/, "kek");
+  if (!platform.fileExists(file)) return "";
+  const ids = (await readKeks(keks.text)).ids;
+  const others = platform
+    .readFile(file)
+    .split(/[\s,]+/)
+    .filter((entry) => entry !== "" && !ids.includes(entry.split(":")[0] ?? ""));
+  return keks.open(others.join(","));
 }
 
 /** @throws {ConfigError} @throws {StoreError} @throws {SealError} */
@@ -101,25 +96,22 @@ async function readBackup(path: string, codec: Codec, platform: Platform): Promi
   try {
     text = platform.readFile(path);
   } catch (error) {
-    throw new ConfigError(`MESHCA_IMPORT: ${cannotRead(path, error)}`, [], { cause: error });
+    throw unusable(cannotRead(path, error), error);
   }
-  if (text === "") throw new ConfigError(`MESHCA_IMPORT: ${JSON.stringify(path)} is empty`);
+  if (text === "") throw unusable(`the backup ${JSON.stringify(path)} is empty`);
   return codec.decode(text);
 }
 
 /**
- * Null if there is no CA in the database.
- * @throws {ConfigError}
- * @throws {StoreError}
- * @throws {SealError}
+ * @returns null if the database contains no CA.
+ * @throws {ConfigError} @throws {StoreError} @throws {SealError}
  */
 async function readDatabase(
   path: string,
   codec: Codec,
   platform: Platform,
 ): Promise<CaState | null> {
-  if (!platform.fileExists(path))
-    throw new ConfigError(`MESHCA_IMPORT: there is no file ${JSON.stringify(path)}`);
+  if (!platform.fileExists(path)) throw unusable(`there is no file ${JSON.stringify(path)}`);
   const backend = (await import("../store/sqlite/store.ts")).openSqlite(path, platform.clock);
   try {
     return (await backend.open(codec, "import").store.read()).state;
@@ -128,6 +120,6 @@ async function readDatabase(
   }
 }
 
-function readIfThere(platform: Platform, path: string): string {
-  return platform.fileExists(path) ? platform.readFile(path) : "";
+function unusable(reason: string, cause?: unknown): ConfigError {
+  return new ConfigError(`MESHCA_IMPORT: ${reason}`, [], { cause });
 }

@@ -1,6 +1,5 @@
 /**
- * The part of the composition root that makes the CA and its API over ports that are open. It
- * starts nothing.
+ * Builds the CA with its API over open ports. It starts nothing.
  * @module
  */
 import { readRenewalToken } from "../acl/renewal-token.ts";
@@ -10,28 +9,23 @@ import { DEFAULT_POLICY, type Policy } from "../core/ca/policy.ts";
 import { createMemory, type Memory } from "../core/ca/replica-memory.ts";
 import { ConflictError, NotReadyError, ProviderError } from "../core/errors.ts";
 import type { Random } from "../core/ports/clock.ts";
-import type { AclLastSeenStore, LastSeenStore } from "../core/ports/last-seen.ts";
 import type { Metrics } from "../core/ports/metrics.ts";
 import type { ProviderTypes } from "../core/ports/provider.ts";
 import type { Replica } from "../core/ports/replicas.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import { type App, createApp } from "../http/app.ts";
+import { DEFAULT_HTTP_LIMITS, type HttpLimits } from "../http/limits.ts";
 import type { Ports } from "../store/backend.ts";
 import type { Codec } from "../store/codec.ts";
 import { type AuditLog, createAudit } from "../telemetry/audit.ts";
 import type { PrometheusMetrics } from "../telemetry/prometheus.ts";
-import {
-  type Access,
-  type AccessMemory,
-  bootstrapFiles,
-  createAccess,
-  createAccessMemory,
-} from "./access.ts";
-import { httpLimits } from "./limits.ts";
+import { Access, type AccessMemory, createAccessMemory } from "./access.ts";
+import { BootstrapFiles } from "./bootstrap-files.ts";
+import type { LastSeen } from "./last-seen.ts";
 import type { Platform } from "./platform.ts";
 import { type ReadServerCertificate, Report } from "./report.ts";
 
-/** What a CA knows from one request to the next: data alone. */
+/** State that the requests of one isolate share (plain data). */
 export interface CaMemory {
   readonly ca: Memory;
   readonly access: AccessMemory;
@@ -41,23 +35,26 @@ export function createCaMemory(random: Random): CaMemory {
   return { ca: createMemory(), access: createAccessMemory(random) };
 }
 
+/** The open store, and what encrypts and encodes its documents. */
+export interface Storage {
+  readonly ports: Ports;
+  readonly codec: Codec;
+  readonly sealer: Sealer;
+  readonly lastSeen: LastSeen;
+}
+
 export interface CaParts {
   readonly settings: Settings;
   readonly platform: Platform;
   readonly providers: ProviderTypes;
   readonly policy: Policy;
-  readonly ports: Ports;
-  readonly codec: Codec;
-  readonly sealer: Sealer;
-  readonly recollection: LastSeenStore | null;
-  readonly accessRecollection: AclLastSeenStore | null;
+  readonly storage: Storage;
   readonly self: Pick<Replica, "id" | "address">;
   readonly memory: CaMemory;
-  /** Null where no one process sees enough to count. */
+  /** Null if no process sees all requests. */
   readonly metrics: PrometheusMetrics | null;
-  /** The certificate that the server shows. @default none */
-  readonly serverCertificate?: ReadServerCertificate;
-  /** Whether something in front compresses answers. */
+  readonly serverCertificate: ReadServerCertificate;
+  /** Whether a proxy compresses responses. */
   readonly compressed: boolean;
 }
 
@@ -69,97 +66,109 @@ export interface Ca {
   readonly report: Report;
 }
 
-/** consul-ca.md §2.2: what Consul's agent writes where the operator names nothing. */
+/**
+ * The TTLs that Consul's agent configures by default (`DefaultConfig` in agent/config/default.go,
+ * `CAConfiguration` in agent/structs/connect_ca.go).
+ */
 const DEFAULT_CONFIG = { IntermediateCertTTL: "8760h", LeafCertTTL: "72h", RootCertTTL: "87600h" };
-/** How long a start waits for the state that another replica is making. */
+/** How long a start waits for the state that another replica creates, in milliseconds. */
 const START_MS = 20_000;
 
-const UNCOUNTED: Metrics = {
+const NO_METRICS: Metrics = {
   leafIssued: () => undefined,
   leafRefused: () => undefined,
   change: () => undefined,
 };
 
-/** The numbers that the settings have a say in. */
+/** The policy of the CA with these settings. */
 export function policyOf(settings: Settings): Policy {
   return {
     ...DEFAULT_POLICY,
     maxStalenessMs: settings.store.kind === "redis" ? settings.maxStalenessMs : null,
     maxClockSkewMs: settings.maxClockSkewMs,
     maxChainLength: settings.maxChainLength,
-    maxPendingLeaves: settings.limits.signing_queue ?? DEFAULT_POLICY.maxPendingLeaves,
+    maxPendingLeaves: settings.limits.maxPendingLeaves ?? DEFAULT_POLICY.maxPendingLeaves,
   };
 }
 
-/** Makes the CA. @throws {ConfigError} where the audit log cannot be opened */
-export async function assemble(parts: CaParts): Promise<Ca> {
-  const {
-    settings,
-    platform,
-    providers,
-    policy,
-    ports,
-    codec,
-    sealer,
-    self,
-    recollection,
-    memory,
-    metrics,
-  } = parts;
-  const { clock, random, log } = platform;
-  const { serverCertificate = () => null } = parts;
-  const audit =
-    settings.audit === null
+/** Builds the CA. @throws {ConfigError} if the audit log cannot be opened */
+export async function buildCa(parts: CaParts): Promise<Ca> {
+  const { settings, platform, policy, storage, serverCertificate } = parts;
+  const { clock, log } = platform;
+  const audit = await openAudit(settings, platform);
+  const manager = buildManager(parts, audit);
+  const accessControl =
+    settings.acl === "off"
       ? null
-      : createAudit({
-          sink: await platform.openAuditSink(settings.audit),
-          onFailure: settings.auditFailure,
-          clock,
-          log,
+      : new Access(settings, {
+          platform,
+          defaultPolicy: settings.acl,
+          policy,
+          store: storage.ports.access,
+          sealer: storage.sealer,
+          manager,
+          audit,
+          memory: parts.memory.access,
+          recollection: storage.lastSeen.access,
+          address: parts.self.address,
         });
-  const manager = createManager({
-    ...ports,
-    recollection,
+  const report = new Report({ manager, audit, serverCertificate, clock, log });
+  const app = buildApp(parts, { manager, audit, accessControl, report });
+  return { manager, app, audit, accessControl, report };
+}
+
+async function openAudit(
+  { audit, auditFailure: onFailure }: Settings,
+  platform: Platform,
+): Promise<AuditLog | null> {
+  if (audit === null) return null;
+  const { clock, log } = platform;
+  return createAudit({ sink: await platform.openAuditSink(audit), onFailure, clock, log });
+}
+
+function buildManager(parts: CaParts, audit: AuditLog | null): CaManager {
+  const { settings, platform, providers, policy, storage, self, memory, metrics } = parts;
+  const { clock, random, log } = platform;
+  const { bootstrap, tls } = settings;
+  return createManager({
+    ...storage.ports,
+    recollection: storage.lastSeen.ca,
     self,
-    sealer,
+    sealer: storage.sealer,
     providers,
     clock,
     random,
     log,
-    metrics: metrics ?? UNCOUNTED,
+    metrics: metrics ?? NO_METRICS,
     audit,
     datacenter: settings.datacenter,
-    ...(settings.tls?.source.kind === "self" ? { serverNames: settings.tls.source.names } : {}),
+    ...(tls?.source.kind === "self" ? { serverNames: tls.source.names } : {}),
     bootstrap: {
-      clusterId: settings.bootstrap?.clusterId ?? null,
-      provider: settings.bootstrap?.provider ?? "consul",
-      config: { ...DEFAULT_CONFIG, ...settings.bootstrap?.config },
+      clusterId: bootstrap?.clusterId ?? null,
+      provider: bootstrap?.provider ?? "consul",
+      config: { ...DEFAULT_CONFIG, ...bootstrap?.config },
       forceWithoutCrossSigning: false,
     },
     policy,
     memory: memory.ca,
   });
-  const { accessRecollection } = parts;
-  const accessParts = {
-    ...platform,
-    store: ports.access,
-    sealer,
-    manager,
-    audit,
-    memory: memory.access,
-    recollection: accessRecollection,
-    self,
-  };
-  const accessControl =
-    settings.acl === "off" ? null : createAccess(settings, settings.acl, policy, accessParts);
-  const report = new Report({ manager, audit, serverCertificate, clock, log });
+}
+
+function buildApp(
+  { settings, platform, storage, metrics, serverCertificate, compressed }: CaParts,
+  { manager, audit, accessControl, report }: Omit<Ca, "app">,
+): App {
+  const { clock, random, log } = platform;
+  const bootstrapFiles = new BootstrapFiles(platform);
   const app: App = createApp({
     manager,
     facts: () => report.lines(),
-    codec,
+    codec: storage.codec,
     readRenewalToken,
-    access: accessControl?.access ?? null,
-    ...bootstrapFiles(platform, settings),
+    access: accessControl?.control ?? null,
+    managementToken: settings.managementToken,
+    bootstrapReset: () => bootstrapFiles.resetIndex(),
+    bootstrapSecret: () => bootstrapFiles.secret(),
     clock,
     random,
     log,
@@ -170,49 +179,67 @@ export async function assemble(parts: CaParts): Promise<Ca> {
     hosts: settings.hosts,
     limits: httpLimits(settings),
     behindProxy: settings.plainHttp !== null,
-    compressed: parts.compressed,
+    compressed,
     audit,
     renderMetrics:
       metrics === null
         ? null
-        : () => {
-            const { snapshot, signing, status } = manager;
-            const { changeObstacle } = report;
-            const certificate = serverCertificate();
-            return metrics.render({
-              snapshot,
-              signing,
-              status,
+        : () =>
+            metrics.render({
+              snapshot: manager.snapshot,
+              signing: manager.signing,
+              status: manager.status,
               now: clock.now(),
               watchers: app.watchers.count,
               audit,
-              changeObstacle,
-              certificate,
-            });
-          },
+              changeObstacle: report.changeObstacle,
+              certificate: serverCertificate(),
+            }),
     countRequest: metrics?.request ?? (() => undefined),
     countWrongToken: metrics?.wrongToken ?? (() => undefined),
   });
-  return { manager, app, audit, accessControl, report };
+  return app;
+}
+
+const PER_CLIENT = [
+  "connectionsPerClient",
+  "requestsPerClient",
+  "wrongTokensPerClient",
+  "watchersPerClient",
+] as const;
+
+/** The limits of the API: the configured ones over the defaults. */
+function httpLimits({ limits, plainHttp }: Settings): HttpLimits {
+  const { tokensPerLogin: _, maxPendingLeaves: __, idleMs: ___, ...configured } = limits;
+  // All requests through a proxy have the proxy's address.
+  const perClient =
+    plainHttp === null
+      ? {}
+      : Object.fromEntries(PER_CLIENT.map((name) => [name, Number.POSITIVE_INFINITY]));
+  return {
+    ...DEFAULT_HTTP_LIMITS,
+    ...perClient,
+    ...(configured satisfies { readonly [Name in keyof typeof configured]: HttpLimits[Name] }),
+    limitLoopback: PER_CLIENT.some((name) => limits[name] !== undefined),
+  };
 }
 
 /**
- * Makes the first state, or waits for the one that another replica makes.
- * @param first tries to make it. @param last whether it is not called again.
+ * Creates the first state, or waits for the one that another replica creates.
+ * @param create tries to create it; `isLast` is true if it is not called again.
  * @throws {CaError}
  */
-export async function beginState(
+export async function createFirstState(
   manager: CaManager,
   { clock, random }: Platform,
   signal: AbortSignal,
-  first: (last: boolean) => Promise<unknown> = () => manager.tick(),
+  create: (isLast: boolean) => Promise<unknown> = () => manager.tick(),
 ): Promise<void> {
   const until = clock.now().getTime() + START_MS;
   const isLast = () => clock.now().getTime() >= until;
   for (;;) {
-    // Another one holds the lease, or took it over: what it makes, or leaves behind, is waited for.
-    await first(isLast()).catch((error: unknown) => {
-      // A provider that is away is waited for, and after that the tick goes on trying.
+    await create(isLast()).catch((error: unknown) => {
+      // Another replica holds the lease or took it over, or the provider does not answer: retry.
       const isAway = error instanceof ProviderError && error.code === "provider_unavailable";
       if (!(isAway || error instanceof NotReadyError || error instanceof ConflictError))
         throw error;

@@ -1,13 +1,13 @@
 /**
- * The part of the composition root for runtimes where a connection, a timer and a promise belong to
- * one request, and many isolates serve at once: each request has a CA and a connection of its own,
- * over a memory that all of an isolate share. That memory is data alone. Nothing runs between
- * requests.
+ * The composition root of runtimes on which a connection, a timer and a promise belong to one
+ * request and many isolates serve concurrently: each request has its own CA and connection, over
+ * plain data that all requests of an isolate share. Nothing runs between requests.
  * @module
  */
 import { providers } from "../../providers/index.ts";
 import type { WorkerSettings } from "../config/worker.ts";
 import { hex } from "../core/bytes.ts";
+import type { Policy } from "../core/ca/policy.ts";
 import { CaError, NotReadyError, StoreError } from "../core/errors.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import { SCHEMA } from "../core/state.ts";
@@ -16,173 +16,195 @@ import { readKeks } from "../seal/kek.ts";
 import type { Backend } from "../store/backend.ts";
 import { createCodec } from "../store/codec.ts";
 import { createRedisMemory, openRequestRedis } from "../store/redis/request.ts";
-import { assemble, beginState, type Ca, createCaMemory, policyOf } from "./ca.ts";
+import type { RedisSettings } from "../store/redis/settings.ts";
+import {
+  buildCa,
+  type Ca,
+  type CaMemory,
+  createCaMemory,
+  createFirstState,
+  policyOf,
+} from "./ca.ts";
 import type { Platform, RequestEnvironment } from "./platform.ts";
 
-export interface Edge {
+/** The address of all isolates of a deployment, which are one replica. */
+const ADDRESS = "cloudflare-workers";
+/**
+ * How often a blocked query reads changes, in milliseconds, unless another request of the isolate
+ * did; up to a quarter is added as jitter.
+ */
+const FOLLOW_MS = 1000;
+/**
+ * How long after a failure Redis is not asked again, in milliseconds: requests are served from
+ * memory without waiting for it.
+ */
+const COOLDOWN_MS = 1000;
+
+/** The CA of one request. */
+interface RequestCa extends Ca {
+  readonly backend: Backend;
+}
+
+export class Edge {
+  readonly #settings: WorkerSettings;
+  readonly #redis: RedisSettings;
+  readonly #platform: Platform;
+  readonly #policy: Policy & { readonly maxAgeMs: number };
+  readonly #memory: CaMemory;
+  readonly #redisMemory = createRedisMemory();
+  #sealer: Sealer | null = null;
+  /** The last failure of Redis; null once it answered again. */
+  #failure: { readonly at: number; readonly error: StoreError } | null = null;
+
+  constructor(settings: WorkerSettings, platform: Platform) {
+    if (settings.store.kind !== "redis") throw new TypeError("The store of an edge must be Redis");
+    this.#settings = settings;
+    this.#redis = settings.store;
+    this.#platform = platform;
+    this.#policy = { ...policyOf(settings), maxAgeMs: settings.maxAgeMs };
+    this.#memory = createCaMemory(platform.random);
+  }
+
   /**
    * Answers one request.
-   * @param after is handed what goes on behind the answer, and must not be cut off.
-   * @throws {CaError} where there is no CA to ask, and none can be made
+   * @param after takes work that continues after the response and must not be cut off.
+   * @throws {CaError} if there is no CA and none can be created
    */
   fetch(
     request: Request,
     environment: RequestEnvironment,
     after: (work: Promise<unknown>) => void,
-  ): Promise<Response>;
-  /** Does all that is due, if nobody else leads. @throws {CaError} */
-  tick(): Promise<void>;
-}
+  ): Promise<Response> {
+    const work = () => this.#answer(request, environment, after);
+    const { requestId } = environment;
+    // Reading from Redis before the app is called is part of the request, too.
+    return requestId === undefined ? work() : this.#platform.log.inRequest(requestId, work);
+  }
 
-/** What the isolates of a deployment go by among replicas. */
-const ADDRESS = "cloudflare-workers";
-/**
- * How often a blocked query looks for news, in milliseconds, where others of the isolate did not;
- * up to a quarter is jitter.
- */
-const LOOK_MS = 1000;
-/**
- * How soon a Redis that was away is asked again, in milliseconds: until then what there is is
- * served without waiting for it.
- */
-const RETRY_MS = 1000;
-
-/** One request's share. */
-interface Share extends Ca {
-  readonly backend: Backend;
-}
-
-export function composeEdge(settings: WorkerSettings, platform: Platform): Edge {
-  const { store } = settings;
-  if (store.kind !== "redis") throw new TypeError("An edge has its state in Redis");
-  const { clock, random, log } = platform;
-  const policy = { ...policyOf(settings), maxAgeMs: settings.maxAgeMs };
-  const memory = createCaMemory(random);
-  const redisMemory = createRedisMemory();
-  let sealer: Sealer | null = null;
-  /** When Redis did not answer, and what was said of it. */
-  let away: { readonly at: number; readonly error: StoreError } | null = null;
-
-  const open = async (): Promise<Share> => {
-    sealer ??= createSealer(await readKeks(settings.kek ?? ""));
-    const codec = createCodec(sealer);
-    const backend = openRequestRedis({ settings: store, clock, log, memory: redisMemory });
-    const ca = await assemble({
-      settings,
-      platform,
-      providers,
-      policy,
-      ports: backend.open(codec, `${ADDRESS} ${hex(random.bytes(8))}`),
-      codec,
-      sealer,
-      recollection: null,
-      accessRecollection: null,
-      // What others have to know is what the deployment can follow, not how many isolates it has.
-      self: { id: `${ADDRESS}/${SCHEMA}/${sealer.keks.join()}`, address: ADDRESS },
-      memory,
-      metrics: null,
-      compressed: true,
-    });
-    return { ...ca, backend };
-  };
-
-  /** Takes what is stored, unless it was just asked for. @throws {CaError} */
-  const freshen = async ({ manager, accessControl }: Share, signal: AbortSignal): Promise<void> => {
-    if (manager.snapshot === null) {
-      await manager.start();
-      if (manager.snapshot === null) await beginState(manager, platform, signal);
-    } else
-      await Promise.all([
-        manager.freshen(),
-        accessControl?.started === true ? accessControl.freshen(policy.maxAgeMs) : null,
-      ]);
-    if (manager.snapshot !== null) await accessControl?.start();
-  };
-
-  /** The same, without waiting for a Redis that was away a moment ago. @throws {CaError} */
-  const ready = async (share: Share, signal: AbortSignal): Promise<void> => {
-    const since = away === null ? null : clock.now().getTime() - away.at;
-    if (away !== null && since !== null && since >= 0 && since < RETRY_MS) throw away.error;
-    try {
-      await freshen(share, signal);
-      away = null;
-    } catch (error) {
-      if (error instanceof StoreError) away = { at: clock.now().getTime(), error };
-      throw error;
-    }
-  };
-
-  /** Looks for news while a query is blocked. */
-  const look = async (share: Share, signal: AbortSignal): Promise<void> => {
-    for (;;) {
-      await clock.sleep(Math.max(LOOK_MS, policy.maxAgeMs) * (1 + random.fraction() / 4), signal);
-      if (signal.aborted) return;
-      await ready(share, signal).catch(() => undefined);
-    }
-  };
-
-  const tickWith = async ({ manager, accessControl }: Share): Promise<void> => {
-    while ((await manager.tick()).kind !== "wait");
-    if (manager.status.role !== "leader") return;
-    await accessControl?.record();
-    await accessControl?.collect();
-  };
-
-  /** What is left to do behind an answer; it never rejects. */
-  const finish = async (share: Share, changed: boolean): Promise<void> => {
-    if (changed)
-      await tickWith(share).catch((error: unknown) =>
-        log.error("Cannot do what is due", {
-          reason: error instanceof CaError ? error.message : "unknown",
-        }),
-      );
-    // Whoever led, to make the first state or to do what is due, is gone with this request.
-    await share.manager.resign();
-    await share.audit?.close();
-    share.backend.close();
-  };
-
-  const answer: Edge["fetch"] = async (request, environment, after) => {
-    const share = await open();
-    const before = share.manager.snapshot?.state.commitId;
+  async #answer(
+    request: Request,
+    environment: RequestEnvironment,
+    after: (work: Promise<unknown>) => void,
+  ): Promise<Response> {
+    const ca = await this.#open();
+    const before = ca.manager.snapshot?.state.commitId;
     const ended = new AbortController();
     try {
-      const readying = ready(share, ended.signal);
-      // The first state is made also where whoever asked first hangs up.
-      if (share.manager.snapshot === null) after(readying.catch(() => undefined));
-      await readying.catch((error: unknown) => {
-        // What was read last is served for as long as the manager lets it; it says what it thinks
-        // of its age itself.
-        if (
-          !(error instanceof StoreError || error instanceof NotReadyError) ||
-          share.manager.snapshot === null
-        )
-          throw error;
+      const refreshed = this.#refreshUnlessCooling(ca, ended.signal);
+      // The first state is created even if the first caller disconnects.
+      if (ca.manager.snapshot === null) after(refreshed.catch(() => undefined));
+      await refreshed.catch((error: unknown) => {
+        // The shared snapshot is served as long as the CA considers it fresh enough.
+        const isAway = error instanceof StoreError || error instanceof NotReadyError;
+        if (!isAway || ca.manager.snapshot === null) throw error;
       });
-      void look(share, ended.signal);
-      return await share.app.fetch(request, environment);
+      void this.#follow(ca, ended.signal);
+      return await ca.app.fetch(request, environment);
     } finally {
       ended.abort();
       const isRead = request.method === "GET" || request.method === "HEAD";
-      after(finish(share, !isRead && share.manager.snapshot?.state.commitId !== before));
+      after(this.#finish(ca, !isRead && ca.manager.snapshot?.state.commitId !== before));
     }
-  };
+  }
 
-  return {
-    fetch(request, environment, after) {
-      const work = () => answer(request, environment, after);
-      // Also what is read from Redis before the app is asked belongs to the request.
-      const { requestId } = environment;
-      return requestId === undefined ? work() : log.inRequest(requestId, work);
-    },
-    async tick() {
-      const share = await open();
-      try {
-        await ready(share, new AbortController().signal);
-        await tickWith(share);
-      } finally {
-        await finish(share, false);
-      }
-    },
-  };
+  /** Runs due CA maintenance, unless another replica leads. @throws {CaError} */
+  async tick(): Promise<void> {
+    const ca = await this.#open();
+    try {
+      await this.#refreshUnlessCooling(ca, new AbortController().signal);
+      await this.#maintain(ca);
+    } finally {
+      await this.#finish(ca, false);
+    }
+  }
+
+  async #open(): Promise<RequestCa> {
+    const { clock, random, log } = this.#platform;
+    this.#sealer ??= createSealer(await readKeks(this.#settings.kek ?? ""));
+    const sealer = this.#sealer;
+    const codec = createCodec(sealer);
+    const memory = this.#redisMemory;
+    const backend = openRequestRedis({ settings: this.#redis, clock, log, memory });
+    const ports = backend.open(codec, `${ADDRESS} ${hex(random.bytes(8))}`);
+    const ca = await buildCa({
+      settings: this.#settings,
+      platform: this.#platform,
+      providers,
+      policy: this.#policy,
+      storage: { ports, codec, sealer, lastSeen: { ca: null, access: null } },
+      // Other replicas need to know what the deployment can read, not how many isolates it has.
+      self: { id: `${ADDRESS}/${SCHEMA}/${sealer.keks.join()}`, address: ADDRESS },
+      memory: this.#memory,
+      metrics: null,
+      serverCertificate: () => null,
+      compressed: true,
+    });
+    return { ...ca, backend };
+  }
+
+  /** Reads the stored state, unless it was just read. @throws {CaError} */
+  async #refresh({ manager, accessControl }: RequestCa, signal: AbortSignal): Promise<void> {
+    if (manager.snapshot === null) {
+      await manager.start();
+      if (manager.snapshot === null) await createFirstState(manager, this.#platform, signal);
+    } else
+      await Promise.all([
+        manager.freshen(),
+        accessControl?.started === true
+          ? accessControl.refreshIfStale(this.#policy.maxAgeMs)
+          : null,
+      ]);
+    if (manager.snapshot !== null) await accessControl?.start();
+  }
+
+  /** As `#refresh`, but fails at once if Redis failed a moment ago. @throws {CaError} */
+  async #refreshUnlessCooling(ca: RequestCa, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#platform;
+    if (this.#failure !== null) {
+      const since = clock.now().getTime() - this.#failure.at;
+      if (since >= 0 && since < COOLDOWN_MS) throw this.#failure.error;
+    }
+    try {
+      await this.#refresh(ca, signal);
+      this.#failure = null;
+    } catch (error) {
+      if (error instanceof StoreError) this.#failure = { at: clock.now().getTime(), error };
+      throw error;
+    }
+  }
+
+  /** Reads changes while a query is blocked. */
+  async #follow(ca: RequestCa, signal: AbortSignal): Promise<void> {
+    const { clock, random } = this.#platform;
+    const pause = Math.max(FOLLOW_MS, this.#policy.maxAgeMs);
+    for (;;) {
+      await clock.sleep(pause * (1 + random.fraction() / 4), signal);
+      if (signal.aborted) return;
+      await this.#refreshUnlessCooling(ca, signal).catch(() => undefined);
+    }
+  }
+
+  async #maintain({ manager, accessControl }: RequestCa): Promise<void> {
+    while ((await manager.tick()).kind !== "wait");
+    if (manager.status.role !== "leader") return;
+    await accessControl?.recordInCa();
+    await accessControl?.collect();
+  }
+
+  /** Ends the CA of a request; it never rejects. @param changed whether the request changed it. */
+  async #finish(ca: RequestCa, changed: boolean): Promise<void> {
+    if (changed)
+      await this.#maintain(ca).catch((error: unknown) =>
+        this.#platform.log.error(
+          "Failed to run CA maintenance; the next request or cron trigger retries",
+          {
+            reason: error instanceof CaError ? error.message : "unknown",
+          },
+        ),
+      );
+    // The leadership that was taken for this request must not outlive it.
+    await ca.manager.resign();
+    await ca.audit?.close();
+    ca.backend.close();
+  }
 }

@@ -1,6 +1,6 @@
 /**
- * The one composition root: from settings and a platform to a running CA. Nothing else knows both a
- * port and the thing behind it.
+ * The composition root of a process: settings and a platform become a running CA. Only the files of
+ * this folder know both a port and its implementation.
  * @module
  */
 import { createProviders } from "../../providers/index.ts";
@@ -11,68 +11,42 @@ import type { CaManager } from "../core/ca/ca.ts";
 import type { Policy } from "../core/ca/policy.ts";
 import { redact } from "../core/ca/sealed-config.ts";
 import { CaError, StoreError } from "../core/errors.ts";
+import type { ProviderTypes } from "../core/ports/provider.ts";
 import type { CaState } from "../core/state.ts";
-import type { RequestEnvironment } from "../http/app.ts";
 import { createSealer } from "../seal/envelope.ts";
 import { readKeks } from "../seal/kek.ts";
 import { hasWrapped } from "../seal/wrapped.ts";
-import type { Backend } from "../store/backend.ts";
+import type { Backend, Ports } from "../store/backend.ts";
 import { createCodec } from "../store/codec.ts";
-import { AclLastSeenFile, LastSeenFile } from "../store/last-seen.ts";
 import { createPrometheus } from "../telemetry/prometheus.ts";
 import { VERSION } from "../version.ts";
-import type { Access } from "./access.ts";
 import { openBackend, readSource } from "./backend.ts";
-import { assemble, beginState, createCaMemory, policyOf } from "./ca.ts";
-import type { Platform } from "./platform.ts";
+import { BackgroundTasks } from "./background.ts";
+import { buildCa, type Ca, createCaMemory, createFirstState, policyOf } from "./ca.ts";
+import { lastSeenFile, openLastSeen } from "./last-seen.ts";
+import type { Platform, RequestEnvironment } from "./platform.ts";
 import type { ReadServerCertificate } from "./report.ts";
-import { lastSeenFile, readKekText, vaultConnector } from "./seal.ts";
+import { type Keks, readKekText, vaultConnector } from "./seal.ts";
 
 export { claimStore, openBackend } from "./backend.ts";
 
-export interface Meshca {
-  readonly manager: CaManager;
-  /**
-   * The file with the secret for the first token; null if access control is off or there was a
-   * first token.
-   */
-  readonly firstTokenFile: string | null;
-  fetch(request: Request, environment?: RequestEnvironment): Response | Promise<Response>;
-  /** Bootstraps or loads the state. @throws {CaError} when the CA can never start like this. */
-  start(): Promise<void>;
-  /** Does what is due and follows the store, until it is closed. */
-  run(): Promise<void>;
-  /** Answers all who wait, and ends the loops. Requests are still served. */
-  drain(): void;
-  /** Lets the change that runs end, gives back leases and closes the store. */
-  close(): Promise<void>;
-}
-
-/**
- * How often what has expired is deleted, in milliseconds. It counts for nothing from when it
- * expires.
- */
-const COLLECT_MS = 60_000;
-/** How often dates of expiry are compared with the clock, in milliseconds. */
-const EXPIRY_MS = 60_000;
-/** How soon a loop that failed tries again, in milliseconds. */
-const RETRY_MS = 1000;
-
 /**
  * Builds a CA.
+ * @param serverCertificate reads the certificate that the server shows.
  * @throws {ConfigError}
- * @throws {StoreError} `store_unavailable` if a Redis does not answer and no state of it was seen
+ * @throws {StoreError} `store_unavailable` if Redis does not answer and there is no last-seen state
  */
 export async function compose(
   settings: Settings,
   platform: Platform,
   serverCertificate?: ReadServerCertificate,
 ): Promise<Meshca> {
-  // A fault in them is not to wait for a store that is away.
+  // Malformed keys are reported without waiting for a store that does not answer.
   if (settings.kek !== null && !hasWrapped(settings.kek)) await readKeks(settings.kek);
-  const seen =
+  const lastSeen =
     settings.store.kind === "redis" ? platform.persistentFile(lastSeenFile("redis")) : null;
-  const backend = await openBackend(settings, platform, seen !== null && seen.read() !== null);
+  const hasLastSeen = lastSeen !== null && lastSeen.read() !== null;
+  const backend = await openBackend(settings, platform, hasLastSeen);
   try {
     return await composeOver(backend, settings, platform, {}, serverCertificate);
   } catch (error) {
@@ -82,9 +56,9 @@ export async function compose(
 }
 
 /**
- * Builds a CA over a backend that is open.
- * @param serverCertificate reads the certificate that the server shows.
- * @param numbers those of the policy that are to be other than usual.
+ * Builds a CA over an open backend.
+ * @param numbers overrides of the policy.
+ * @param serverCertificate reads the certificate that the server shows. @default without TLS
  * @throws {ConfigError} @throws {StoreError}
  */
 export async function composeOver(
@@ -94,223 +68,174 @@ export async function composeOver(
   numbers: Partial<Policy> = {},
   serverCertificate: ReadServerCertificate = () => null,
 ): Promise<Meshca> {
-  const { clock, random, log } = platform;
+  const { clock, random } = platform;
+  const policy = { ...policyOf(settings), ...numbers };
+  const self = { id: hex(random.bytes(8)), address: ownAddress(settings) };
   const keks = await readKekText(settings, platform);
   const sealer = createSealer(await readKeks(keks.text));
   const codec = createCodec(sealer);
-  const policy = { ...policyOf(settings), ...numbers };
-  const self = { id: hex(random.bytes(8)), address: ownAddress(settings) };
   const ports = backend.open(codec, `${self.address} ${self.id}`);
-  const kept =
-    settings.store.kind === "memory"
-      ? null
-      : platform.persistentFile(lastSeenFile(settings.store.kind));
-  const types = createProviders({ connect: vaultConnector(settings, platform), clock });
-  const recollection = kept === null ? null : new LastSeenFile(codec, kept);
-  const keptAccess =
-    settings.store.kind === "memory"
-      ? null
-      : platform.persistentFile(`seen-access-${settings.store.kind}.json`);
-  const accessRecollection = keptAccess === null ? null : new AclLastSeenFile(sealer, keptAccess);
-  const memory = createCaMemory(random);
-  const { manager, app, audit, accessControl, report } = await assemble({
-    settings,
-    platform,
-    providers: types,
-    policy,
+  const storage = {
     ports,
     codec,
     sealer,
-    recollection,
-    accessRecollection,
+    lastSeen: openLastSeen(settings.store.kind, platform, codec, sealer),
+  };
+  const providers = createProviders({ connect: vaultConnector(settings, platform), clock });
+  const runtime = platform.process?.runtime ?? "unknown";
+  const ca = await buildCa({
+    settings,
+    platform,
+    providers,
+    policy,
+    storage,
     self,
-    memory,
-    metrics: createPrometheus(
-      { version: VERSION, runtime: platform.process?.runtime ?? "unknown" },
-      platform.process?.usage,
-    ),
+    memory: createCaMemory(random),
+    metrics: createPrometheus({ version: VERSION, runtime }, platform.process?.usage),
     serverCertificate,
     compressed: false,
   });
+  return new Meshca({ ca, policy, settings, platform, providers, keks, ports, backend });
+}
 
-  const closing = new AbortController();
+interface MeshcaParts {
+  readonly ca: Ca;
+  readonly policy: Policy;
+  readonly settings: Settings;
+  readonly platform: Platform;
+  readonly providers: ProviderTypes;
+  readonly keks: Keks;
+  readonly ports: Ports;
+  readonly backend: Backend;
+}
+
+/** A composed CA: start, run, drain and close it in this order. */
+export class Meshca {
+  readonly manager: CaManager;
+  readonly #parts: MeshcaParts;
+  readonly #closing = new AbortController();
+
+  constructor(parts: MeshcaParts) {
+    this.#parts = parts;
+    this.manager = parts.ca.manager;
+  }
+
   /**
-   * Repeats `step`, which says how long to wait then, until the CA is closed. A failure is logged
-   * once, and tried again.
+   * The file with the secret for the first token; null if access control is off or a first token
+   * was created.
    */
-  const repeat = async (what: string, step: () => Promise<number>) => {
-    let failing: string | null = null;
-    while (!closing.signal.aborted) {
-      let wait = RETRY_MS;
-      try {
-        wait = await step();
-        if (failing !== null) log.info(`Can ${what} again`);
-        failing = null;
-      } catch (error) {
-        const reason =
-          error instanceof CaError
-            ? error.message
-            : error instanceof Error
-              ? error.name
-              : "unknown";
-        if (reason !== failing) log.error(`Cannot ${what}`, { reason });
-        failing = reason;
-      }
-      if (wait > 0) await clock.sleep(wait, closing.signal);
-    }
-  };
-  /** At least as often as a lease must be renewed, and not in step with the other replicas. */
-  const pace = () => policy.leaderRetryMs * (1 + random.fraction() * (policy.retryJitter - 1));
-  const tick = async () => {
-    const due = await manager.tick();
-    if (due.kind !== "wait") return 0;
-    if (manager.status.role === "leader") await accessControl?.record();
-    return due.until === null
-      ? pace()
-      : Math.max(100, Math.min(pace(), due.until.getTime() - clock.now().getTime()));
-  };
-  const follow = async () => {
-    const before = manager.snapshot;
-    await manager.follow(closing.signal);
-    // A wake-up without news must not become a loop without a pause.
-    return manager.snapshot === before ? 100 : 0;
-  };
-  const heartbeat = async () => {
-    await manager.heartbeat();
-    return policy.heartbeatMs;
-  };
+  get firstTokenFile(): string | null {
+    return this.#parts.ca.accessControl?.firstTokenFile ?? null;
+  }
 
-  const warnOfExpiry = async () => {
-    report.warn();
-    return EXPIRY_MS;
-  };
+  readonly fetch = (
+    request: Request,
+    environment?: RequestEnvironment,
+  ): Response | Promise<Response> => this.#parts.ca.app.fetch(request, environment);
 
-  const probe = async () => {
-    await manager.probe();
-    return policy.heartbeatMs;
-  };
+  /**
+   * Loads the state, or creates the first one, and loads access control.
+   * @throws {CaError} if the CA cannot start with these settings
+   */
+  async start(): Promise<void> {
+    const { settings, platform } = this.#parts;
+    if (settings.ignored.length > 0)
+      platform.log.info("Ignoring keys of the configuration file that have no effect in meshca", {
+        keys: settings.ignored,
+      });
+    if (!settings.connectEnabled) return;
+    await this.manager.start();
+    const isFirst = this.manager.snapshot === null;
+    if (isFirst) await this.#createFirstState();
+    if (this.manager.snapshot === null) return;
+    await this.#startAccess(isFirst);
+    if (!isFirst) this.#warnOfFileDifferences(this.manager.snapshot.state);
+  }
 
-  const collectAccess = async (control: Access) => {
-    if (manager.status.role === "leader") await control.collect();
-    return COLLECT_MS;
-  };
-  const followAccess = async (control: Access) => {
-    if (!control.started && manager.snapshot === null) return RETRY_MS;
-    await control.start();
-    await control.follow(closing.signal);
-    return 0;
-  };
+  /** Runs the background tasks until `drain` is called. */
+  async run(): Promise<void> {
+    const { ca, policy, settings, platform } = this.#parts;
+    if (settings.connectEnabled)
+      await new BackgroundTasks(ca, policy, platform, this.#closing.signal).run();
+  }
 
-  const begin = (): Promise<void> => {
+  /** Answers all blocked queries, and ends the background tasks. Requests are still served. */
+  drain(): void {
+    this.#closing.abort();
+    this.#parts.ca.app.close();
+  }
+
+  /** Waits for the change in progress, releases leases and closes the store. */
+  async close(): Promise<void> {
+    const { ca, ports, backend } = this.#parts;
+    this.drain();
+    await this.manager.close();
+    await ca.audit?.close();
+    await ports.store.close();
+    backend.close();
+  }
+
+  #createFirstState(): Promise<void> {
+    const { settings, platform } = this.#parts;
     const { source } = settings;
-    return beginState(
-      manager,
+    return createFirstState(
+      this.manager,
       platform,
-      closing.signal,
-      source === null ? undefined : (last) => bringIn(source, last),
+      this.#closing.signal,
+      source === null ? undefined : (isLast) => this.#importState(source, isLast),
     );
-  };
-  const bringIn = async (source: NonNullable<Settings["source"]>, last: boolean) => {
+  }
+
+  async #importState(source: NonNullable<Settings["source"]>, isLast: boolean): Promise<unknown> {
+    const { keks, platform } = this.#parts;
     try {
-      return await manager.restore(await readSource(source, keks, platform), {
+      return await this.manager.restore(await readSource(source, keks, platform), {
         forceWithoutCrossSigning: false,
         onlyWhereEmpty: true,
       });
     } catch (error) {
-      // Another replica reads the file at this moment.
-      if (last || !(error instanceof StoreError) || error.code !== "store_busy") throw error;
+      // Another replica reads the file concurrently.
+      if (isLast || !(error instanceof StoreError) || error.code !== "store_busy") throw error;
       return null;
     }
-  };
+  }
 
-  const drain = () => {
-    closing.abort();
-    app.close();
-  };
-
-  return {
-    manager,
-    get firstTokenFile() {
-      return accessControl?.firstTokenFile ?? null;
-    },
-    fetch: app.fetch,
-    async start() {
-      if (settings.ignored.length > 0)
-        log.info("Keys of the configuration file without a meaning here are ignored", {
-          keys: settings.ignored,
+  async #startAccess(isFirst: boolean): Promise<void> {
+    const { ca, platform } = this.#parts;
+    try {
+      await ca.accessControl?.start();
+      if (this.manager.status.role === "leader")
+        await ca.accessControl?.recordInCa().catch((error: unknown) => {
+          // The next maintenance step retries.
+          if (!(error instanceof CaError)) throw error;
         });
-      if (!settings.connectEnabled) return;
-      await manager.start();
-      const first = manager.snapshot === null;
-      if (first) await begin();
-      if (manager.snapshot === null) return;
-      try {
-        await accessControl?.start();
-        if (manager.status.role === "leader")
-          await accessControl?.record().catch((error: unknown) => {
-            // The next tick tries again.
-            if (!(error instanceof CaError)) throw error;
-          });
-      } catch (error) {
-        // Without its records no token can be checked, and nobody knows what is denied; roots need
-        // neither.
-        if (first || !(error instanceof StoreError) || error.code !== "store_unavailable")
-          throw error;
-        log.warn(
-          "The store is away: access control is not loaded, and what needs a token or asks for a leaf is answered with 503",
-          {
-            reason: error.message,
-          },
-        );
-      }
-      if (!first && settings.bootstrap !== null) {
-        const { state } = manager.snapshot;
-        const fields = fileDifferences(
-          settings.bootstrap,
-          state,
-          types.get(state.config.provider)?.secretFields ?? [],
-        );
-        if (fields.length > 0)
-          log.warn(
-            "The configuration file differs from the stored configuration and has no effect: it is used at the first start only",
-            {
-              fields,
-            },
-          );
-      }
-    },
-    async run() {
-      if (!settings.connectEnabled) return;
-      await Promise.all([
-        repeat("do what is due", tick),
-        repeat("follow the store", follow),
-        repeat("tell the other replicas of this one", heartbeat),
-        repeat("look whether the provider is there", probe),
-        repeat("look at what expires", warnOfExpiry),
-        ...(accessControl === null
-          ? []
-          : [
-              repeat("follow access control", () => followAccess(accessControl)),
-              repeat("delete what has expired of access control", () =>
-                collectAccess(accessControl),
-              ),
-            ]),
-      ]);
-    },
-    drain,
-    async close() {
-      drain();
-      await manager.close();
-      await audit?.close();
-      await ports.store.close();
-      backend.close();
-    },
-  };
+    } catch (error) {
+      // Without its records no token can be checked and no denylist is known; roots need neither.
+      if (isFirst || !(error instanceof StoreError) || error.code !== "store_unavailable")
+        throw error;
+      platform.log.warn(
+        "Cannot load ACL records: the store does not answer. Roots are served; requests with a token and requests for leaves are answered with 503 until it answers",
+        { reason: error.message },
+      );
+    }
+  }
+
+  #warnOfFileDifferences(state: CaState): void {
+    const { settings, platform, providers } = this.#parts;
+    if (settings.bootstrap === null) return;
+    const secretFields = providers.get(state.config.provider)?.secretFields ?? [];
+    const fields = fileDifferences(settings.bootstrap, state, secretFields);
+    if (fields.length > 0)
+      platform.log.warn(
+        "The CA configuration of the configuration file differs from the stored one and has no effect: it is used at the first start only",
+        { fields },
+      );
+  }
 }
 
 /**
- * The names of what a configuration file says otherwise than what is stored. A secret is stored as
- * something else than it was sent, so that only its presence can be compared.
+ * The names of the fields in which a configuration file differs from the stored configuration. A
+ * secret is stored in another form than it was sent, so that only its presence is compared.
  */
 function fileDifferences(
   file: NonNullable<Settings["bootstrap"]>,

@@ -11,7 +11,7 @@ import { ConfigError, type Violation } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { readHclFile } from "./hcl-file.ts";
 import { readJsonFile, withoutListsOfOne } from "./json-file.ts";
-import { CONSUL_LIMITS, LIMITS, limitVariable, REQUEST_LIMITS } from "./limits.ts";
+import { CONSUL_LIMITS, LIMIT_KEYS, limitVariable, REQUEST_LIMIT_KEYS } from "./limits.ts";
 
 export interface ConfigFile {
   /** Settings that the file gives, by the name of their environment variable. */
@@ -273,7 +273,7 @@ function readLimits(
       if (path === "limits" && key === "request_limits") {
         if (typeof value !== "object" || value === null || Array.isArray(value))
           fault(`${path}.${key}`, "must be an object");
-        else read(`${path}.${key}`, value as Record<string, unknown>, REQUEST_LIMITS, []);
+        else read(`${path}.${key}`, value as Record<string, unknown>, REQUEST_LIMIT_KEYS, []);
       } else if (foreign.includes(key)) ignored.push(`${path}.${key}`);
       else if (!known.includes(key))
         fault(
@@ -287,8 +287,7 @@ function readLimits(
       else found[limitVariable(key)] = String(value);
     }
   };
-  const own = Object.keys(LIMITS).filter((name) => !REQUEST_LIMITS.some((other) => other === name));
-  read("limits", limits, [...own, "request_limits"], CONSUL_LIMITS);
+  read("limits", limits, [...LIMIT_KEYS, "request_limits"], CONSUL_LIMITS);
   return found;
 }
 

@@ -1,6 +1,7 @@
 /**
- * The limits, by the name that each has in the configuration file, with Consul's names where Consul
- * has them. In the environment each is `MESHCA_LIMITS_` and the name in upper case.
+ * The limits that an operator can configure. Each has one name in meshca and one in the
+ * configuration file, Consul's name if Consul has the limit; in the environment it is
+ * `MESHCA_LIMITS_` and the latter in upper case.
  * @module
  */
 import * as v from "valibot";
@@ -17,57 +18,85 @@ const whole = (min: number, max: number) => {
   );
 };
 
-/** Consul's form of a rate: -1 is none. */
+const RATE = "must be a number of requests a second, or -1 for unlimited";
+/** Consul's form of a rate: -1 is unlimited. */
 const rate = v.pipe(
   v.string(),
-  v.regex(/^(-1|\d{1,9}(\.\d{1,9})?)$/, "must be a number of requests a second, or -1 for any"),
+  v.regex(/^(-1|\d{1,9}(\.\d{1,9})?)$/, RATE),
   v.transform((text) => (text === "-1" ? Number.POSITIVE_INFINITY : Number(text))),
-  v.check((perSecond) => perSecond > 0, "must be a number of requests a second, or -1 for any"),
+  v.check((perSecond) => perSecond > 0, RATE),
 );
 
 const MODES = ["disabled", "permissive", "enforcing"] as const;
 
-/**
- * As the environment gives them; a key that is not there keeps what http/limits.ts or
- * core/ca/policy.ts says.
- */
-export const LIMITS = {
-  // As in Consul, 0 is none.
-  http_max_conns_per_client: v.optional(
+const limit = <Schema extends v.GenericSchema<string, unknown>>(key: string, schema: Schema) => ({
+  key,
+  schema,
+});
+
+/** An absent limit keeps the default of http/limits.ts, core/ca/policy.ts or the server. */
+const LIMITS = {
+  // As in Consul, 0 is unlimited.
+  connectionsPerClient: limit(
+    "http_max_conns_per_client",
     v.pipe(
       whole(0, 1_000_000),
       v.transform((count) => (count === 0 ? Number.POSITIVE_INFINITY : count)),
     ),
   ),
-  requests_per_client: v.optional(whole(1, 1_000_000)),
-  wrong_tokens_per_client: v.optional(whole(1, 1_000_000)),
-  tokens_per_login: v.optional(whole(1, 1_000_000)),
-  watchers_per_client: v.optional(whole(1, 1_000_000)),
-  watchers: v.optional(whole(1, 1_000_000)),
-  signing_queue: v.optional(whole(4, 100_000)),
-  max_url_length: v.optional(whole(256, 16_384)),
+  requestsPerClient: limit("requests_per_client", whole(1, 1_000_000)),
+  wrongTokensPerClient: limit("wrong_tokens_per_client", whole(1, 1_000_000)),
+  tokensPerLogin: limit("tokens_per_login", whole(1, 1_000_000)),
+  watchersPerClient: limit("watchers_per_client", whole(1, 1_000_000)),
+  watchers: limit("watchers", whole(1, 1_000_000)),
+  maxPendingLeaves: limit("signing_queue", whole(4, 100_000)),
+  maxUrlLength: limit("max_url_length", whole(256, 16_384)),
   // Requests are 16 KiB of PEM at most, which is 32 KiB of JSON.
-  max_body_sign: v.optional(whole(1024, 32 * 1024)),
-  max_body_configuration: v.optional(whole(1024, 1024 * 1024)),
-  max_body_backup: v.optional(whole(1024, 1024 * 1024)),
-  body_time: v.optional(duration(100, 600_000, "from 100ms to 10m, for example 10s")),
-  // Bun's own bound is 255 seconds.
-  idle_time: v.optional(duration(1000, 255_000, "from 1s to 255s, for example 30s")),
-  mode: v.optional(v.picklist(MODES, `must be one of ${MODES.join(", ")}`)),
-  read_rate: v.optional(rate),
-  write_rate: v.optional(rate),
+  maxBodySign: limit("max_body_sign", whole(1024, 32 * 1024)),
+  maxBodyConfiguration: limit("max_body_configuration", whole(1024, 1024 * 1024)),
+  maxBodyBackup: limit("max_body_backup", whole(1024, 1024 * 1024)),
+  bodyTimeMs: limit("body_time", duration(100, 600_000, "from 100ms to 10m, for example 10s")),
+  // The largest idleTimeout of Bun.serve is 255 seconds.
+  idleMs: limit("idle_time", duration(1000, 255_000, "from 1s to 255s, for example 30s")),
+  requestMode: limit("mode", v.picklist(MODES, `must be one of ${MODES.join(", ")}`)),
+  readRate: limit("read_rate", rate),
+  writeRate: limit("write_rate", rate),
 };
 export type LimitName = keyof typeof LIMITS;
 
-/** Those that the file has in `limits.request_limits`, as Consul's has. */
-export const REQUEST_LIMITS: readonly LimitName[] = ["mode", "read_rate", "write_rate"];
+export type LimitSettings = {
+  readonly [Name in LimitName]?: v.InferOutput<(typeof LIMITS)[Name]["schema"]>;
+};
 
-export type LimitSettings = { readonly [Name in LimitName]?: v.InferOutput<(typeof LIMITS)[Name]> };
+/** What the limit of a key in the configuration file is called in the environment. */
+export const limitVariable = (key: string): string => `MESHCA_LIMITS_${key.toUpperCase()}`;
 
-/** What a limit is called in the environment. */
-export const limitVariable = (name: string): string => `MESHCA_LIMITS_${name.toUpperCase()}`;
+/** The name of a limit's variable in the environment. */
+export const variableOf = (name: LimitName): string => limitVariable(LIMITS[name].key);
 
-/** Keys of `limits` that Consul has and that mean nothing here. */
+/** The schemas of all limits by their variables. */
+export const LIMIT_ENTRIES = Object.fromEntries(
+  Object.values(LIMITS).map(({ key, schema }) => [limitVariable(key), v.optional(schema)]),
+);
+
+/** The limits among parsed settings. */
+export function limitsOf(settings: Readonly<Record<string, unknown>>): LimitSettings {
+  const given = (Object.keys(LIMITS) as LimitName[])
+    .map((name) => [name, settings[variableOf(name)]])
+    .filter(([, value]) => value !== undefined);
+  // LIMIT_ENTRIES parsed each of them.
+  return Object.fromEntries(given) as LimitSettings;
+}
+
+/** Keys that the configuration file has in `limits.request_limits`, as Consul's. */
+export const REQUEST_LIMIT_KEYS: readonly string[] = ["mode", "read_rate", "write_rate"];
+
+/** Keys that the configuration file has in `limits` itself. */
+export const LIMIT_KEYS: readonly string[] = Object.values(LIMITS)
+  .map(({ key }) => key)
+  .filter((key) => !REQUEST_LIMIT_KEYS.includes(key));
+
+/** Keys of Consul's `limits` that have no meaning here. */
 export const CONSUL_LIMITS: readonly string[] = [
   "https_handshake_timeout",
   "kv_max_value_size",

@@ -12,7 +12,7 @@ import { cannotRead } from "./cannot-read.ts";
 import { duration } from "./duration.ts";
 import { type ConfigFile, readConfigFile } from "./file.ts";
 import { readJsonFile } from "./json-file.ts";
-import { LIMITS, type LimitName, type LimitSettings, limitVariable } from "./limits.ts";
+import { LIMIT_ENTRIES, type LimitSettings, limitsOf } from "./limits.ts";
 import { type NamedFile, namedFiles } from "./named-files.ts";
 import { readStoreUrl, type StoreUrl } from "./store-url.ts";
 import { preferEnvironment, TLS_ENTRIES, type TlsSettings, tlsSettings } from "./tls.ts";
@@ -239,9 +239,7 @@ const Schema = v.object({
     v.picklist(AUDIT_FAILURES, `must be one of ${AUDIT_FAILURES.join(", ")}`),
     "stop-changes",
   ),
-  ...Object.fromEntries(
-    Object.entries(LIMITS).map(([name, schema]) => [limitVariable(name), schema]),
-  ),
+  ...LIMIT_ENTRIES,
 });
 
 /** The names of all variables. */
@@ -498,16 +496,6 @@ function readKekVault(
   }
   fault("MESHCA_KEK_VAULT", "the file must be a JSON object");
   return null;
-}
-
-function limitsOf(settings: object): LimitSettings {
-  const values = new Map(Object.entries(settings));
-  const given = (Object.keys(LIMITS) as LimitName[]).flatMap((name): [LimitName, unknown][] => {
-    const value: unknown = values.get(limitVariable(name));
-    return value === undefined ? [] : [[name, value]];
-  });
-  // Each was checked by its own schema.
-  return Object.fromEntries(given) as LimitSettings;
 }
 
 /** What names files: the store, with its certificates, and the key-encryption keys. */

@@ -6,7 +6,7 @@
 import * as v from "valibot";
 import { ConfigError, type Violation } from "../core/errors.ts";
 import { duration } from "./duration.ts";
-import { LIMITS, type LimitName, limitVariable } from "./limits.ts";
+import { type LimitName, variableOf } from "./limits.ts";
 import { readSettings, type Settings, unknownSettings } from "./settings.ts";
 
 const FILE = "a Worker has no files";
@@ -15,15 +15,15 @@ const CLIENTS = "no isolate sees all requests; use rate limiting rules of the zo
 
 /** Limits of one process, which an isolate is not. */
 const PROCESS_LIMITS: readonly LimitName[] = [
-  "http_max_conns_per_client",
-  "requests_per_client",
-  "watchers_per_client",
+  "connectionsPerClient",
+  "requestsPerClient",
+  "watchersPerClient",
   "watchers",
-  "signing_queue",
-  "idle_time",
-  "mode",
-  "read_rate",
-  "write_rate",
+  "maxPendingLeaves",
+  "idleMs",
+  "requestMode",
+  "readRate",
+  "writeRate",
 ];
 
 /**
@@ -62,10 +62,7 @@ const REFUSED = new Map<string, string>([
     "MESHCA_IMPORT",
     `${FILE}; import with one start of meshca serve on the same Redis, or PUT /v1/connect/ca/backup`,
   ],
-  ...PROCESS_LIMITS.filter((name) => Object.hasOwn(LIMITS, name)).map((name): [string, string] => [
-    limitVariable(name),
-    CLIENTS,
-  ]),
+  ...PROCESS_LIMITS.map((name): [string, string] => [variableOf(name), CLIENTS]),
 ]);
 
 /**

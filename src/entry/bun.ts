@@ -15,11 +15,11 @@ const listenPlain: Listen = async ({ listen, worker, limits }, fetch) => {
     hostname: listen.host,
     port: listen.port,
     reusePort: worker !== null,
-    idleTimeout: Math.ceil((limits.idle_time ?? IDLE_MS) / 1000),
+    idleTimeout: Math.ceil((limits.idleMs ?? IDLE_MS) / 1000),
     maxRequestBodySize: Math.max(
       MAX_BODY,
-      limits.max_body_configuration ?? 0,
-      limits.max_body_backup ?? 0,
+      limits.maxBodyConfiguration ?? 0,
+      limits.maxBodyBackup ?? 0,
     ),
     fetch: (request, runtime) => fetch(request, environmentOf(request, runtime)),
   });

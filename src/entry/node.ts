@@ -12,7 +12,7 @@ import { IDLE_MS, type Listen } from "./tls.ts";
 const CHECK_MS = 1000;
 
 const listenPlain: Listen = async ({ listen, worker, limits }, fetch) => {
-  const idleMs = limits.idle_time ?? IDLE_MS;
+  const idleMs = limits.idleMs ?? IDLE_MS;
   const serving = createServing(
     { ...listen, shared: worker !== null, idleMs, fetch },
     () => undefined,

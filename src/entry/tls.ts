@@ -42,7 +42,7 @@ export function listenWithTls(tls: TlsSettings, platform: Platform): Listen {
       shared: worker !== null,
       client,
       minVersion,
-      idleMs: limits.idle_time ?? IDLE_MS,
+      idleMs: limits.idleMs ?? IDLE_MS,
       fetch,
     });
     const stopping = new AbortController();

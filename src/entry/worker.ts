@@ -3,7 +3,7 @@
  * @module
  */
 import { CONSUL_CONFIG_NAMES } from "../../providers/consul/config.ts";
-import { composeEdge, type Edge } from "../compose/edge.ts";
+import { Edge } from "../compose/edge.ts";
 import { readWorkerSettings } from "../config/worker.ts";
 import { CaError } from "../core/errors.ts";
 import { createWorkerPlatform } from "./worker-platform.ts";
@@ -21,7 +21,7 @@ let edge: Edge | null = null;
 function edgeOf(bindings: Bindings): Edge {
   if (edge !== null) return edge;
   const settings = readWorkerSettings(bindings, CONSUL_CONFIG_NAMES);
-  edge = composeEdge(settings, createWorkerPlatform(settings));
+  edge = new Edge(settings, createWorkerPlatform(settings));
   return edge;
 }
 

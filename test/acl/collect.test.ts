@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
-import { type Access, createAccess, createAccessMemory } from "../../src/compose/access.ts";
+import { Access, createAccessMemory } from "../../src/compose/access.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { createCodec } from "../../src/store/codec.ts";
 import { createTestCa, serviceUri, type TestCa } from "../fakes/ca.ts";
@@ -27,21 +27,23 @@ describe("collect()", () => {
     ca = await createTestCa();
     const { backend, clock, sealer, manager } = ca;
     const ports = backend.open(createCodec(sealer), "test");
-    access = createAccess(testSettings(0), "deny", DEFAULT_POLICY, {
-      ...testPlatform(clock, new Map()),
+    access = new Access(testSettings(0), {
+      platform: testPlatform(clock, new Map()),
+      defaultPolicy: "deny",
+      policy: DEFAULT_POLICY,
       store: ports.access,
       sealer,
       manager,
       audit: null,
       recollection: null,
-      self: { address: "test" },
+      address: "test",
       memory: createAccessMemory(systemRandom),
     });
     await access.start();
   });
 
   const deny = () =>
-    access.access.administration.deny({
+    access.control.administration.deny({
       kind: "spiffe-id",
       value: serviceUri(ca.manager, "web"),
       reason: "",
@@ -52,7 +54,7 @@ describe("collect()", () => {
       await access.collect();
     }
   };
-  const denials = () => access.access.administration.denials().length;
+  const denials = () => access.control.administration.denials().length;
 
   it("collect() deletes a denial an eighth of a leaf life after its end, and not by a clock that is ahead for a moment", async () => {
     const { value } = await deny();
@@ -80,18 +82,20 @@ describe("collect()", () => {
     });
     await manager.refresh();
     await manager.heartbeat();
-    const behind = createAccess(testSettings(0), "deny", DEFAULT_POLICY, {
-      ...testPlatform(clock, new Map()),
+    const behind = new Access(testSettings(0), {
+      platform: testPlatform(clock, new Map()),
+      defaultPolicy: "deny",
+      policy: DEFAULT_POLICY,
       store: backend.open(createCodec(sealer), "behind").access,
       sealer,
       manager,
       audit: null,
       recollection: null,
-      self: { address: "test" },
+      address: "test",
       memory: createAccessMemory(systemRandom),
     });
     await behind.start();
-    const { value } = await behind.access.administration.deny({
+    const { value } = await behind.control.administration.deny({
       kind: "spiffe-id",
       value: serviceUri(manager, "web"),
       reason: "",

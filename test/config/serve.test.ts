@@ -178,7 +178,7 @@ describe("meshca serve", () => {
       });
       assert.equal(
         stderr,
-        `The key-encryption key ${JSON.stringify(join(folder, "kek"))} is missing, and the CA of this data folder cannot be used without it: put the file back from a backup, or name an empty folder in MESHCA_DATA_DIR for a new CA\n`,
+        `The key-encryption key ${JSON.stringify(join(folder, "kek"))} is missing, and the CA of this data folder cannot be used without it: restore the file from a backup, or set MESHCA_DATA_DIR to an empty folder for a new CA\n`,
       );
       assert.deepEqual([code, existsSync(join(folder, "kek"))], [78, false]);
       // Another key is no remedy, and the text says which one is needed.
@@ -221,7 +221,7 @@ describe("meshca serve", () => {
       /^MESHCA_IMPORT: cannot use ".*": Cannot trust the stored state: it is not JSON\n$/,
     );
     writeFileSync(path, "");
-    await refused(path, /^MESHCA_IMPORT: ".*" is empty\n$/);
+    await refused(path, /^MESHCA_IMPORT: the backup ".*" is empty\n$/);
     await refused(
       join(dataDir, "missing"),
       /^MESHCA_IMPORT: cannot read ".*": there is no such file\n$/,

@@ -206,29 +206,29 @@ describe("readSettings()", () => {
         "MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT",
         "50",
         ({ limits }) => limits,
-        { http_max_conns_per_client: 50 },
+        { connectionsPerClient: 50 },
       ],
       [
         "MESHCA_LIMITS_HTTP_MAX_CONNS_PER_CLIENT",
         "0",
         ({ limits }) => limits,
-        { http_max_conns_per_client: Number.POSITIVE_INFINITY },
+        { connectionsPerClient: Number.POSITIVE_INFINITY },
       ],
       [
         "MESHCA_LIMITS_WRONG_TOKENS_PER_CLIENT",
         "7",
         ({ limits }) => limits,
-        { wrong_tokens_per_client: 7 },
+        { wrongTokensPerClient: 7 },
       ],
-      ["MESHCA_LIMITS_BODY_TIME", "2s", ({ limits }) => limits, { body_time: 2000 }],
-      ["MESHCA_LIMITS_MODE", "enforcing", ({ limits }) => limits, { mode: "enforcing" }],
+      ["MESHCA_LIMITS_BODY_TIME", "2s", ({ limits }) => limits, { bodyTimeMs: 2000 }],
+      ["MESHCA_LIMITS_MODE", "enforcing", ({ limits }) => limits, { requestMode: "enforcing" }],
       [
         "MESHCA_LIMITS_READ_RATE",
         "-1",
         ({ limits }) => limits,
-        { read_rate: Number.POSITIVE_INFINITY },
+        { readRate: Number.POSITIVE_INFINITY },
       ],
-      ["MESHCA_LIMITS_WRITE_RATE", "0.5", ({ limits }) => limits, { write_rate: 0.5 }],
+      ["MESHCA_LIMITS_WRITE_RATE", "0.5", ({ limits }) => limits, { writeRate: 0.5 }],
     ];
   for (const [name, value, of, expected] of accepted)
     it(`readSettings() takes ${name}=${value}`, () =>
@@ -364,7 +364,7 @@ describe("readSettings()", () => {
     [
       "MESHCA_LIMITS_READ_RATE",
       "-2",
-      "MESHCA_LIMITS_READ_RATE: must be a number of requests a second, or -1 for any",
+      "MESHCA_LIMITS_READ_RATE: must be a number of requests a second, or -1 for unlimited",
     ],
     [
       "MESHCA_LIMITS_WATCHER",
@@ -663,12 +663,12 @@ describe("limits in the file", () => {
     const read = (environment: Record<string, string>) =>
       readSettings({ ...environment, MESHCA_CONFIG: "c" }, () => JSON.stringify({ limits }), []);
     assert.deepEqual(read({ MESHCA_LIMITS_SIGNING_QUEUE: "32" }).limits, {
-      http_max_conns_per_client: 7,
-      signing_queue: 32,
-      body_time: 3000,
-      mode: "permissive",
-      read_rate: 10,
-      write_rate: Number.POSITIVE_INFINITY,
+      connectionsPerClient: 7,
+      maxPendingLeaves: 32,
+      bodyTimeMs: 3000,
+      requestMode: "permissive",
+      readRate: 10,
+      writeRate: Number.POSITIVE_INFINITY,
     });
     assert.deepEqual(read({}).ignored, ["limits.rpc_rate"]);
   });
