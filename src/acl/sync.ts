@@ -6,7 +6,7 @@
  * @module
  */
 
-import { CaError, SealError, StoreError } from "../core/errors.ts";
+import { reasonOf, SealError, StoreError } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
 import type { Log } from "../core/ports/log.ts";
@@ -433,8 +433,4 @@ export async function readRecord(record: StoredRecord, key: AccessKey): Promise<
     elementOf(record, key),
   ]);
   return { record, content, element };
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown";
 }

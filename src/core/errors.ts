@@ -1,6 +1,6 @@
 /**
- * Every error the CA throws on purpose. No HTTP status and no exit code in here: those are made at
- * the edges. Codes are append-only, since clients and dashboards match on them.
+ * The errors that the CA throws on purpose, each with a code. HTTP and the command line turn codes
+ * into statuses and exit codes. Codes are append-only, since clients and dashboards match on them.
  * @module
  */
 
@@ -14,40 +14,14 @@ export interface Violation {
   readonly reference?: string;
 }
 
-export interface CaErrorOptions {
+interface CaErrorOptions {
   readonly cause?: unknown;
-  /** When trying again may help, in milliseconds from now. */
+  /** In how many milliseconds a retry may succeed. */
   readonly retryAfterMs?: number;
 }
 
-/** Base of all errors thrown on purpose. */
-export abstract class CaError extends Error {
-  abstract readonly code: string;
-  readonly retryAfterMs: number | undefined;
-
-  constructor(message: string, options: CaErrorOptions = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
-    this.name = new.target.name;
-    this.retryAfterMs = options.retryAfterMs;
-  }
-}
-
-/** A configuration that breaks rules; `violations` names all of them. */
-export class ConfigError extends CaError {
-  readonly code = "config_invalid";
-  readonly violations: readonly Violation[];
-
-  constructor(
-    message: string,
-    violations: readonly Violation[] = [],
-    options: CaErrorOptions = {},
-  ) {
-    super(message, options);
-    this.violations = violations;
-  }
-}
-
-export type RequestCode =
+/** The request can never succeed as it is. */
+type RequestCode =
   | "request_malformed"
   | "csr_malformed"
   | "csr_proof_failed"
@@ -58,27 +32,11 @@ export type RequestCode =
   | "media_type_unsupported"
   | "not_found";
 
-/** A request that can never succeed as it is. */
-export class RequestError extends CaError {
-  readonly code: RequestCode;
+/** The caller is not allowed to do this. */
+type DeniedCode = "token_unknown" | "permission_denied" | "denylisted";
 
-  constructor(code: RequestCode, message: string, options: CaErrorOptions = {}) {
-    super(message, options);
-    this.code = code;
-  }
-}
-
-/** The caller may not do this. */
-export class DeniedError extends CaError {
-  readonly code: "token_unknown" | "permission_denied" | "denylisted";
-
-  constructor(code: DeniedError["code"], message: string, options: CaErrorOptions = {}) {
-    super(message, options);
-    this.code = code;
-  }
-}
-
-export type NotReadyCode =
+/** The CA cannot do this now; it may later. */
+type NotReadyCode =
   | "ca_uninitialized"
   | "ca_expired"
   | "ca_not_valid_yet"
@@ -92,17 +50,8 @@ export type NotReadyCode =
   | "outcome_unknown"
   | "audit_unavailable";
 
-/** The CA cannot do this now; it may later. */
-export class NotReadyError extends CaError {
-  readonly code: NotReadyCode;
-
-  constructor(code: NotReadyCode, message: string, options: CaErrorOptions = {}) {
-    super(message, options);
-    this.code = code;
-  }
-}
-
-export type ConflictCode =
+/** The state is not what the caller assumed. */
+type ConflictCode =
   | "index_mismatch"
   | "no_conflict"
   | "cluster_differs"
@@ -112,17 +61,8 @@ export type ConflictCode =
   | "name_taken"
   | "set_moved";
 
-/** The state is not what the caller assumed. */
-export class ConflictError extends CaError {
-  readonly code: ConflictCode;
-
-  constructor(code: ConflictCode, message: string, options: CaErrorOptions = {}) {
-    super(message, options);
-    this.code = code;
-  }
-}
-
-export type RateCode =
+/** Too many requests: to sign, of one client, of all, blocking, or with invalid tokens. */
+type RateCode =
   | "sign_rate_limited"
   | "client_rate_limited"
   | "server_rate_limited"
@@ -130,33 +70,11 @@ export type RateCode =
   | "token_rate_limited"
   | "login_tokens_exceeded";
 
-/** Too many requests: to sign, of one client, of all, blocked, or with tokens that are none. */
-export class RateLimitedError extends CaError {
-  readonly code: RateCode;
+/** A provider is unavailable, refused, or broke its contract. */
+type ProviderCode = "provider_unavailable" | "provider_rejected" | "provider_contract";
 
-  // Consul's text for signing, which its agents match on (consul-ca.md §4.9).
-  constructor(
-    retryAfterMs: number,
-    code: RateCode = "sign_rate_limited",
-    message = "Rate limit reached, try again later",
-    options: CaErrorOptions = {},
-  ) {
-    super(message, { ...options, retryAfterMs });
-    this.code = code;
-  }
-}
-
-/** A provider failed: it is away, it refused, or it broke its contract. */
-export class ProviderError extends CaError {
-  readonly code: "provider_unavailable" | "provider_rejected" | "provider_contract";
-
-  constructor(code: ProviderError["code"], message: string, options: CaErrorOptions = {}) {
-    super(message, options);
-    this.code = code;
-  }
-}
-
-export type StoreCode =
+/** The store failed, or its content cannot be trusted. */
+type StoreCode =
   | "store_unavailable"
   | "store_refused"
   | "store_busy"
@@ -165,34 +83,91 @@ export type StoreCode =
   | "state_regressed"
   | "cluster_mismatch";
 
-/** The store failed, or what it holds cannot be trusted. */
-export class StoreError extends CaError {
-  readonly code: StoreCode;
-
-  constructor(code: StoreCode, message: string, options: CaErrorOptions = {}) {
-    super(message, options);
-    this.code = code;
-  }
-}
-
 /** Something sealed cannot be opened, or nothing can be sealed. */
-export class SealError extends CaError {
-  readonly code: "kek_unknown" | "open_failed";
+type SealCode = "kek_unknown" | "open_failed";
 
-  constructor(code: SealError["code"], message: string, options: CaErrorOptions = {}) {
-    super(message, options);
+/** Every code: `config_invalid` is of a configuration, `invariant` of a bug in meshca. */
+export type ErrorCode =
+  | "config_invalid"
+  | RequestCode
+  | DeniedCode
+  | NotReadyCode
+  | ConflictCode
+  | RateCode
+  | ProviderCode
+  | StoreCode
+  | SealCode
+  | "invariant";
+
+/** Base of all errors thrown on purpose. */
+export abstract class CaError extends Error {
+  readonly code: ErrorCode;
+  readonly retryAfterMs: number | undefined;
+
+  constructor(code: ErrorCode, message: string, options: CaErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
     this.code = code;
+    this.retryAfterMs = options.retryAfterMs;
   }
 }
 
-/** A promise of our own does not hold: a bug in meshca. */
-export class InvariantError extends CaError {
-  readonly code = "invariant";
+/** An error with one of some codes. */
+abstract class Coded<Code extends ErrorCode> extends CaError {
+  declare readonly code: Code;
+
+  constructor(code: Code, message: string, options?: CaErrorOptions) {
+    super(code, message, options);
+  }
+}
+
+export class RequestError extends Coded<RequestCode> {}
+export class DeniedError extends Coded<DeniedCode> {}
+export class NotReadyError extends Coded<NotReadyCode> {}
+export class ConflictError extends Coded<ConflictCode> {}
+export class ProviderError extends Coded<ProviderCode> {}
+export class StoreError extends Coded<StoreCode> {}
+export class SealError extends Coded<SealCode> {}
+
+/** A configuration that breaks rules; `violations` names all of them. */
+export class ConfigError extends Coded<"config_invalid"> {
+  readonly violations: readonly Violation[];
+
+  constructor(message: string, violations: readonly Violation[] = [], options?: CaErrorOptions) {
+    super("config_invalid", message, options);
+    this.violations = violations;
+  }
+}
+
+export class RateLimitedError extends Coded<RateCode> {
+  /** @param message by default Consul's text for signing, which its agents match on. */
+  constructor(
+    retryAfterMs: number,
+    code: RateCode = "sign_rate_limited",
+    message = "Rate limit reached, try again later",
+    options: CaErrorOptions = {},
+  ) {
+    super(code, message, { ...options, retryAfterMs });
+  }
+}
+
+export class InvariantError extends Coded<"invariant"> {
+  constructor(message: string, options?: CaErrorOptions) {
+    super("invariant", message, options);
+  }
 }
 
 /**
- * Input that is not of its format (PEM, DER, a duration). It never leaves core: the reader of the
- * input turns it into the error that fits what the input was.
+ * The reason of a failure for a log: the message of a `CaError`; of any other error, whose message
+ * may contain secrets, its name.
+ */
+export function reasonOf(error: unknown): string {
+  return error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown";
+}
+
+/**
+ * Input that does not have its format (PEM, DER, a duration). The reader of the input turns it into
+ * the error that fits what the input was.
  */
 export class FormatError extends Error {
   override readonly name = "FormatError";

@@ -5,7 +5,7 @@
  * @module
  */
 import type { CaManager } from "../core/ca/ca.ts";
-import { CaError } from "../core/errors.ts";
+import { reasonOf } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
 import { formatSpiffeId, trustDomainOf } from "../core/spiffe/id.ts";
@@ -111,12 +111,7 @@ export function createOwnCertificate({
       } catch (error) {
         failed = { at: now, root: active.id };
         // Consul's texts of expired certificates end with a line.
-        const why =
-          error instanceof CaError
-            ? error.message.trim()
-            : error instanceof Error
-              ? error.name
-              : "unknown";
+        const why = reasonOf(error).trim();
         if (why !== reason) log.error("Cannot renew the certificate for TLS", { reason: why });
         reason = why;
         return false;

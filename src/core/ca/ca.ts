@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ConflictError, InvariantError, NotReadyError, StoreError } from "../errors.ts";
+import { ConflictError, InvariantError, NotReadyError, reasonOf, StoreError } from "../errors.ts";
 import type { Audit, Caller } from "../ports/audit.ts";
 import type { Clock, Random } from "../ports/clock.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
@@ -43,7 +43,7 @@ import {
   type RotationRequest,
 } from "./plan-change.ts";
 import { checkAges, checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./policy.ts";
-import { createFollower, reasonOf } from "./replica.ts";
+import { createFollower } from "./replica.ts";
 import { createStanding, isAway } from "./replica-health.ts";
 import { createMemory, type Memory } from "./replica-memory.ts";
 import { choose, planResolution, requireRestorable, requireSameCluster } from "./resolve.ts";

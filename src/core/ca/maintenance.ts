@@ -5,13 +5,12 @@
  * @module
  */
 
-import { ConfigError, ConflictError, InvariantError, NotReadyError } from "../errors.ts";
+import { ConfigError, ConflictError, InvariantError, NotReadyError, reasonOf } from "../errors.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Log } from "../ports/log.ts";
 import type { Compensation, Inspection, ProviderHealth } from "../ports/provider.ts";
 import type { Operation, Operations } from "./operation.ts";
 import type { Policy } from "./policy.ts";
-import { reasonOf } from "./replica.ts";
 import type { Plan } from "./schedule.ts";
 import type { Snapshot } from "./snapshot.ts";
 

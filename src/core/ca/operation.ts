@@ -4,7 +4,7 @@
  * @module
  */
 
-import { CaError, NotReadyError, StoreError } from "../errors.ts";
+import { CaError, NotReadyError, reasonOf, StoreError } from "../errors.ts";
 import { type Caller, NOBODY } from "../ports/audit.ts";
 import type { Clock, Random } from "../ports/clock.ts";
 import type { Lease, Leases } from "../ports/lease.ts";
@@ -215,12 +215,7 @@ export function createOperations(options: OperationsOptions): Operations {
   const release = (lease: Lease) =>
     leases.release(lease).catch((error: unknown) =>
       log.warn("Cannot release the operation lease", {
-        reason:
-          error instanceof CaError
-            ? error.message
-            : error instanceof Error
-              ? error.name
-              : "unknown",
+        reason: reasonOf(error),
       }),
     );
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { CaError, NotReadyError, StoreError } from "../errors.ts";
+import { NotReadyError, reasonOf, StoreError } from "../errors.ts";
 import type { Clock, Random } from "../ports/clock.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { Log } from "../ports/log.ts";
@@ -290,9 +290,4 @@ export function isSilence(error: unknown): boolean {
     error instanceof StoreError &&
     ["store_unavailable", "store_refused", "store_busy"].includes(error.code)
   );
-}
-
-/** The text of an error of ours; only the kind of any other, whose text may hold anything. */
-export function reasonOf(error: unknown): string {
-  return error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown";
 }
