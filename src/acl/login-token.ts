@@ -16,10 +16,11 @@ import {
 } from "jose";
 import * as v from "valibot";
 import { fromUtf8, hex, sha256, utf8 } from "../core/bytes.ts";
-import { DeniedError, FormatError } from "../core/errors.ts";
+import { FormatError } from "../core/errors.ts";
 import { KUBERNETES_FIELDS, MAX_LEEWAY_MS, type MethodSettings } from "./auth-methods.ts";
+import { loginDenied } from "./errors.ts";
 import type { Fields } from "./selector.ts";
-import type { Reviewed } from "./token-review.ts";
+import type { ReviewedAccount } from "./token-review.ts";
 
 /** Kubernetes' are about 1 KiB; a header line is 8 KiB at most in most servers. */
 export const MAX_LENGTH = 16 * 1024;
@@ -80,21 +81,21 @@ export async function verifyLoginToken(
   getKeySet: GetKeySet | null,
   now: Date,
 ): Promise<LoginToken> {
-  if (jwt.length > MAX_LENGTH) throw denied("it is too long");
+  if (jwt.length > MAX_LENGTH) throw loginDenied("is too long");
   const json = v.safeParse(Payload, textIn(await verifySignature(jwt, settings, getKeySet)));
-  if (!json.success) throw denied("its claims are malformed");
+  if (!json.success) throw loginDenied("has malformed claims");
   const claims = json.output;
   const expiresAt = requireTime(claims, settings, now);
   if (settings.issuer !== null && claims.iss !== settings.issuer)
-    throw denied("it is of another issuer");
+    throw loginDenied("is from another issuer");
   const audiences = audiencesOf(claims);
   if (
     settings.audiences.length > 0 &&
     !audiences.some((audience) => settings.audiences.includes(audience))
   )
-    throw denied("it is for another audience");
+    throw loginDenied("is for another audience");
   if (settings.once && claims.jti === undefined)
-    throw denied("it has no jti, and this auth method takes each token once");
+    throw loginDenied("has no jti, and this auth method accepts each token once");
   const { fields, subject } =
     type === "kubernetes" ? kubernetesLogin(claims) : mappedLogin(claims, settings);
   return {
@@ -134,18 +135,18 @@ const REVIEWED_MS = 24 * 3_600_000;
 export async function reviewLoginToken(
   jwt: string,
   settings: MethodSettings,
-  review: () => Promise<Reviewed>,
+  review: () => Promise<ReviewedAccount>,
   now: Date,
 ): Promise<LoginToken> {
-  if (jwt.length > MAX_LENGTH) throw denied("it is too long");
+  if (jwt.length > MAX_LENGTH) throw loginDenied("is too long");
   const claims = v.safeParse(Claims, claimsOf(jwt));
-  if (!claims.success) throw denied("its claims are malformed");
+  if (!claims.success) throw loginDenied("has malformed claims");
   const { exp, jti } = claims.output;
   const expiresAt =
     exp === undefined ? new Date(now.getTime() + REVIEWED_MS) : new Date(Math.ceil(exp * 1000));
-  if (expiresAt <= now) throw denied("it has expired");
+  if (expiresAt <= now) throw loginDenied("has expired");
   if (settings.once && jti === undefined)
-    throw denied("it has no jti, and this auth method takes each token once");
+    throw loginDenied("has no jti, and this auth method accepts each token once");
   const { name, namespace, uid, subject } = await review();
   return {
     fields: new Map(
@@ -191,7 +192,8 @@ async function verifySignature(
   const options = { algorithms: [...algorithms] };
   try {
     const { alg } = decodeProtectedHeader(jwt);
-    if (alg === undefined || !algorithms.includes(alg)) throw denied("its algorithm is not taken");
+    if (alg === undefined || !algorithms.includes(alg))
+      throw loginDenied("has a signature algorithm that this auth method does not allow");
     if (getKeySet === null) return await verifyByAny(jwt, alg, keys, options);
     const verify = async (missing: boolean) =>
       compactVerify(jwt, createLocalJWKSet(publicKeys(await getKeySet(missing))), options);
@@ -209,7 +211,7 @@ async function verifySignature(
       error instanceof TypeError ||
       error instanceof DOMException
     )
-      throw denied("its signature is not by a key of the issuer");
+      throw loginDenied("is not signed by a key of the issuer");
     throw error;
   }
 }
@@ -239,7 +241,7 @@ async function verifyByAny(
       // Not a key for this algorithm, or not the one that signed.
     }
   }
-  throw denied("its signature is not by a key of the issuer");
+  throw loginDenied("is not signed by a key of the issuer");
 }
 
 /**
@@ -250,7 +252,7 @@ function requireTime({ exp, nbf, iat }: ClaimSet, settings: MethodSettings, now:
   const leeway = settings.clockLeewayMs;
   const at = now.getTime();
   if (exp === undefined && nbf === undefined && iat === undefined)
-    throw denied("it has none of exp, nbf and iat");
+    throw loginDenied("has none of the claims exp, nbf and iat");
   const expires =
     exp === undefined
       ? Math.max(nbf ?? 0, iat ?? 0) * 1000 + settings.expirationLeewayMs
@@ -261,9 +263,9 @@ function requireTime({ exp, nbf, iat }: ClaimSet, settings: MethodSettings, now:
       : iat !== undefined
         ? iat * 1000
         : expires - settings.notBeforeLeewayMs;
-  if (at >= expires + leeway) throw denied("it has expired");
+  if (at >= expires + leeway) throw loginDenied("has expired");
   if (at < begins - leeway || (iat !== undefined && at < iat * 1000 - leeway))
-    throw denied("it is not valid yet");
+    throw loginDenied("is not valid yet");
   return new Date(expires + leeway);
 }
 
@@ -271,7 +273,7 @@ type Presented = Pick<LoginToken, "fields" | "subject">;
 
 function kubernetesLogin(claims: ClaimSet): Presented {
   const read = v.safeParse(Kubernetes, claims);
-  if (!read.success) throw denied("it is no token of a Kubernetes service account");
+  if (!read.success) throw loginDenied("is not a token of a Kubernetes service account");
   const { namespace, serviceaccount, pod } = read.output["kubernetes.io"];
   const values = [serviceaccount.name, namespace, serviceaccount.uid];
   const account = `system:serviceaccount:${namespace}:${serviceaccount.name}`;
@@ -303,7 +305,8 @@ function mappedFields(claims: ClaimSet, settings: MethodSettings): Fields {
     if (found === undefined) continue;
     // Consul: a single value counts as a list of one.
     const values = (Array.isArray(found) ? (found as readonly unknown[]) : [found]).map(textOf);
-    if (values.includes(null)) throw denied(`its claim for list.${name} is no list of texts`);
+    if (values.includes(null))
+      throw loginDenied(`has a claim for list.${name} that is not a list of texts`);
     fields.set(`list.${name}`, values as string[]);
   }
   return fields;
@@ -327,11 +330,4 @@ function find(claims: ClaimSet, name: string): unknown {
     at = (at as Record<string, unknown>)[key];
   }
   return at;
-}
-
-function denied(why: string): DeniedError {
-  return new DeniedError(
-    "permission_denied",
-    `Permission denied: login token is not accepted: ${why}`,
-  );
 }

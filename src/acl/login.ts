@@ -15,7 +15,7 @@ import type {
   Token,
 } from "../core/acl/types.ts";
 import { hex, sha256, utf8 } from "../core/bytes.ts";
-import { DeniedError, RequestError } from "../core/errors.ts";
+import { DeniedError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import {
   type BindingSettings,
@@ -24,6 +24,7 @@ import {
   readSettings,
 } from "./auth-methods.ts";
 import type { Directory } from "./directory.ts";
+import { loginDenied, malformed, unknownToken } from "./errors.ts";
 import type { KeySets } from "./jwks.ts";
 import { isRuleOf, originOf } from "./login-origin.ts";
 import { DEFAULT_MAX_TOKENS, LoginRoom } from "./login-quota.ts";
@@ -101,7 +102,7 @@ export class Login {
     const identities = this.#bind(method, presented.fields);
     // A token without any right would only be there to be stored.
     if (identities.serviceIdentities.length + identities.nodeIdentities.length === 0)
-      throw denied("no binding rule matches it");
+      throw loginDenied("matches no binding rule");
     const login = originOf(method, presented.subject);
     this.#room.require(method, login.subject);
     if (this.#settingsOf(method).once) await this.#claim(presented);
@@ -137,7 +138,7 @@ export class Login {
       presented === null
         ? undefined
         : directory.tokensByHash.get(await directory.hashSecret(presented));
-    if (entry === undefined) throw new DeniedError("token_unknown", "ACL not found");
+    if (entry === undefined) throw unknownToken();
     // Consul's text (agent/consul/auth/token_writer.go).
     if (entry.value.authMethod === null)
       throw new DeniedError(
@@ -194,7 +195,7 @@ export class Login {
       if (!selector(fields)) continue;
       const name = bindName.fill(fields);
       if (name === null || !isIdentityName(name))
-        throw denied("a binding rule gives it no name that a service or node can have");
+        throw loginDenied("gets a name from a binding rule that no service or node can have");
       if (rule.value.bindType === "service")
         services.set(name, { serviceName: name, datacenters: [] });
       else nodes.set(name, { nodeName: name, datacenter });
@@ -210,7 +211,7 @@ export class Login {
   async #claim({ name, deadAt }: LoginToken): Promise<void> {
     if (name === null) return;
     if (!(await this.#options.directory.claim(hex(sha256(utf8(name))), deadAt)))
-      throw denied("it was used before");
+      throw loginDenied("was used before");
   }
 
   /** Writes a token, unless others that were written before leave it no room. */
@@ -251,26 +252,19 @@ export class Login {
 function describe(meta: Readonly<Record<string, string>>): string {
   const entries = Object.entries(meta);
   if (entries.length > MAX_META)
-    throw malformed(`Meta has ${entries.length} entries, at most ${MAX_META} are allowed`);
+    throw malformed(
+      `Cannot log in: Meta has ${entries.length} entries, at most ${MAX_META} are allowed`,
+    );
   for (const [key, value] of entries) {
     if (key === "" || key.length > MAX_META_KEY)
-      throw malformed(`Meta has a key of 0 or more than ${MAX_META_KEY} characters`);
+      throw malformed(
+        `Cannot log in: a key of Meta is empty or longer than ${MAX_META_KEY} characters`,
+      );
     if (value.length > MAX_META_VALUE)
-      throw malformed(`Meta has a value of more than ${MAX_META_VALUE} characters`);
+      throw malformed(`Cannot log in: a value of Meta is longer than ${MAX_META_VALUE} characters`);
   }
   const description = `token created via login${entries.length === 0 ? "" : `: ${JSON.stringify(meta)}`}`;
   if (description.length > MAX_DESCRIPTION)
-    throw malformed(`Meta has more than ${MAX_DESCRIPTION} characters as a whole`);
+    throw malformed(`Cannot log in: Meta is longer than ${MAX_DESCRIPTION} characters in JSON`);
   return description;
-}
-
-function malformed(message: string): RequestError {
-  return new RequestError("request_malformed", `Cannot log in: ${message}`);
-}
-
-function denied(why: string): DeniedError {
-  return new DeniedError(
-    "permission_denied",
-    `Permission denied: login token is not accepted: ${why}`,
-  );
 }

@@ -1,13 +1,13 @@
 /**
- * Renewal by the certificate itself: a JWT signed with a leaf's key, which brings the leaf along
- * (RFC 7515 §4.1.6, `x5c`) and names the request that it is for. Nothing but the CA's state is
- * needed to check it, so that it works at the edge, behind any proxy and while the store is away; a
- * replay gives a certificate for the same key again.
+ * Renewal by the certificate itself: a JWT signed with a leaf's key, which carries the leaf (RFC 7515
+ * §4.1.6, `x5c`) and names the CSR that it is for. The CA's state is enough to check it, so that
+ * renewal works at the edge, behind any proxy and while the store is away; a replay only gives
+ * another certificate for the same key.
  * @module
  */
-import { compactVerify, decodeProtectedHeader, errors, importSPKI } from "jose";
+import { decodeProtectedHeader, errors, importSPKI, type JWTPayload, jwtVerify } from "jose";
 import * as v from "valibot";
-import { fromBase64, fromUtf8 } from "../core/bytes.ts";
+import { fromBase64 } from "../core/bytes.ts";
 import { denied } from "../core/ca/renewal-check.ts";
 import { FormatError } from "../core/errors.ts";
 import { writePem } from "../core/pem.ts";
@@ -15,7 +15,7 @@ import type { RenewalToken } from "../core/ports/renewal-token.ts";
 import { type Certificate, readCertificate } from "../core/x509/certificate.ts";
 import type { PublicKeyInfo } from "../core/x509/keys.ts";
 
-/** A leaf with a chain of 16 KiB (design §8, invariant 8) in base64 twice over, and the claims. */
+/** The largest chain that a leaf has here, 16 KiB, in base64 twice over, and the claims. */
 const MAX_LENGTH = 48 * 1024;
 /** More certificates than a chain within its bounds has. Only the first of them is read. */
 const MAX_CHAIN = 32;
@@ -38,16 +38,10 @@ const Header = v.object({
   alg: v.string(),
   x5c: v.pipe(v.array(v.string()), v.minLength(1), v.maxLength(MAX_CHAIN)),
 });
-const Claims = v.pipe(
-  v.string(),
-  v.parseJson(),
-  v.looseObject({
-    aud: v.union([v.string(), v.array(v.string())]),
-    iat: v.pipe(v.number(), v.finite()),
-    exp: v.optional(v.pipe(v.number(), v.finite())),
-    csr: v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/)),
-  }),
-);
+/** The SHA-256 of a CSR's DER, in base64url. */
+const CsrDigest = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/));
+const CLAIMS =
+  "the proof must have the claims aud, iat and csr, the SHA-256 of the request's DER in base64url";
 
 /**
  * Reads a proof. Of the certificates in it only the leaf is read: what stands above it is known to
@@ -70,20 +64,45 @@ async function verify(
   audience: string,
   now: Date,
 ): Promise<string> {
-  const payload = await payloadOf(jwt, leaf, alg);
-  const claims = v.safeParse(Claims, payload);
-  if (!claims.success)
-    throw denied(
-      "the proof must have the claims aud, iat and csr, the SHA-256 of the request's DER in base64url",
+  let payload: JWTPayload & { readonly csr?: unknown };
+  try {
+    const key = await importSPKI(writePem("PUBLIC KEY", leaf.key.spki), alg);
+    ({ payload } = await jwtVerify(jwt, key, {
+      algorithms: [alg],
+      audience,
+      currentDate: now,
+      maxTokenAge: MAX_AGE,
+      clockTolerance: LEEWAY,
+      requiredClaims: ["aud", "iat", "csr"],
+    }));
+  } catch (error) {
+    throw refusalOf(error, audience);
+  }
+  const csr = v.safeParse(CsrDigest, payload.csr);
+  if (!csr.success) throw denied(CLAIMS);
+  return csr.output;
+}
+
+/** What a caller is told of a proof that does not verify. */
+function refusalOf(error: unknown, audience: string): unknown {
+  if (error instanceof errors.JWTExpired)
+    return denied(
+      error.claim === "iat" ? "the proof is more than 5 minutes old" : "the proof has expired",
     );
-  const { aud, iat, exp, csr } = claims.output;
-  const at = now.getTime() / 1000;
-  if (![aud].flat().includes(audience))
-    throw denied(`the proof is for another audience than ${audience}`);
-  if (iat > at + LEEWAY) throw denied("the proof is from the future");
-  if (iat + MAX_AGE + LEEWAY < at || (exp !== undefined && exp + LEEWAY < at))
-    throw denied("the proof is more than 5 minutes old");
-  return csr;
+  if (error instanceof errors.JWTClaimValidationFailed) {
+    if (error.reason !== "check_failed") return denied(CLAIMS);
+    return denied(
+      error.claim === "aud"
+        ? `the proof is for another audience than ${audience}`
+        : `the proof is from the future, by its claim ${error.claim}`,
+    );
+  }
+  if (error instanceof errors.JWTInvalid) return denied(CLAIMS);
+  return error instanceof errors.JOSEError ||
+    error instanceof TypeError ||
+    error instanceof DOMException
+    ? denied("the proof is not signed with the leaf's key")
+    : error;
 }
 
 function readHeader(jwt: string): v.InferOutput<typeof Header> {
@@ -104,22 +123,6 @@ function certificateOf(text: string): Certificate {
     if (!(error instanceof FormatError)) throw error;
   }
   throw denied("x5c must hold certificates, DER in base64");
-}
-
-async function payloadOf(jwt: string, leaf: Certificate, alg: string): Promise<string> {
-  try {
-    const key = await importSPKI(writePem("PUBLIC KEY", leaf.key.spki), alg);
-    return fromUtf8((await compactVerify(jwt, key, { algorithms: [alg] })).payload);
-  } catch (error) {
-    if (
-      error instanceof errors.JOSEError ||
-      error instanceof TypeError ||
-      error instanceof DOMException ||
-      error instanceof FormatError
-    )
-      throw denied("the proof is not signed with the leaf's key");
-    throw error;
-  }
 }
 
 function kindOf({ type, bits }: PublicKeyInfo): string {

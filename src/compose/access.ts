@@ -10,14 +10,14 @@ import {
   type Directory,
   type DirectoryMemory,
 } from "../acl/directory.ts";
-import { createKeySetMemory, createKeySets, type KeySetMemory } from "../acl/jwks.ts";
+import { createKeySetCache, type KeySetCache, KeySets } from "../acl/jwks.ts";
 import { Login } from "../acl/login.ts";
 import {
   type AuthorizerMemory,
   createAuthorizer,
   createAuthorizerMemory,
 } from "../acl/token-authorizer.ts";
-import { createTokenReviews } from "../acl/token-review.ts";
+import { TokenReviews } from "../acl/token-review.ts";
 import type { Settings } from "../config/settings.ts";
 import type { AccessControl, BeforeChange } from "../core/acl/access-control.ts";
 import type { CaManager } from "../core/ca/ca.ts";
@@ -37,7 +37,7 @@ import type { Platform } from "./platform.ts";
 export interface AccessMemory {
   readonly directory: DirectoryMemory;
   readonly authorizer: AuthorizerMemory;
-  readonly keySets: KeySetMemory;
+  readonly keySets: KeySetCache;
   /** Whether the records are loaded. */
   started: boolean;
   /** Whether the configured management token was looked for among them. */
@@ -50,7 +50,7 @@ export function createAccessMemory(random: Random): AccessMemory {
   return {
     directory: createDirectoryMemory(),
     authorizer: createAuthorizerMemory(random),
-    keySets: createKeySetMemory(),
+    keySets: createKeySetCache(),
     started: false,
     ensured: false,
     verifiedAt: 0,
@@ -262,8 +262,8 @@ function createAccessControl(
   const { clock, random, fetchKeys: fetch, resolve } = platform;
   const { datacenter, jwksHosts: hosts, jwksPrivateHosts: privateHosts } = settings;
   const outgoing = { fetch, resolve, hosts, privateHosts, clock };
-  const keySets = createKeySets({ ...outgoing, memory: memory.keySets });
-  const reviews = createTokenReviews(outgoing);
+  const keySets = new KeySets(outgoing, memory.keySets);
+  const reviews = new TokenReviews(outgoing);
   const authorizer = createAuthorizer({
     directory,
     defaultPolicy,

@@ -5,7 +5,7 @@
 import type { Settings } from "../config/settings.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { PersistentFile } from "../core/ports/persistent-file.ts";
-import type { FetchKeys, Resolve } from "../net/guarded-fetch.ts";
+import type { PinnedFetch, Resolve } from "../net/guarded-fetch.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import type { RequestLog } from "../telemetry/logger.ts";
 import type { ProcessUsage } from "../telemetry/prometheus.ts";
@@ -43,7 +43,7 @@ export interface Platform extends DataFolder, LocalFiles {
   readonly log: RequestLog;
   readonly providerFiles: ProviderFileReader;
   /** Fetches the signing keys of an auth method's issuer. */
-  readonly fetchKeys: FetchKeys;
+  readonly fetchKeys: PinnedFetch;
   /** Resolves a host name. */
   readonly resolve: Resolve;
   /** The runtime and its resource usage, for `/metrics`. @default unknown */

@@ -6,9 +6,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createAdministration } from "../../src/acl/admin.ts";
-import { createKeySets } from "../../src/acl/jwks.ts";
+import { KeySets } from "../../src/acl/jwks.ts";
 import { GLOBAL_MANAGEMENT } from "../../src/acl/rule-index.ts";
-import { createTokenReviews } from "../../src/acl/token-review.ts";
+import { TokenReviews } from "../../src/acl/token-review.ts";
 import { makeUuid } from "../../src/acl/tokens.ts";
 import type { Administration, NewTokenRequest, PolicyRequest } from "../../src/core/acl/admin.ts";
 import { ANONYMOUS } from "../../src/core/acl/authorizer.ts";
@@ -41,7 +41,7 @@ async function setup(): Promise<Setup> {
     privateHosts: [],
     clock,
   };
-  const [keySets, reviews] = [createKeySets(outside), createTokenReviews(outside)];
+  const [keySets, reviews] = [new KeySets(outside), new TokenReviews(outside)];
   const over = (directory: TestAccess["directory"]) =>
     createAdministration({ directory, clock, random: systemRandom, keySets, reviews, leaves });
   return {
@@ -566,7 +566,7 @@ describe("auth methods and binding rules", () => {
       config({ JWKSURL: "https://169.254.169.254/" }),
       /Invalid JWKSURL: host .* is not among/,
     ],
-    ["a URL without TLS", config({ JWKSURL: "http://issuer.example/" }), /not an https URL/],
+    ["a URL without TLS", config({ JWKSURL: "http://issuer.example/" }), /must be an https URL/],
     ["mappings for Kubernetes", { type: "kubernetes" }, /unknown field "ClaimMappings"/],
     [
       "a review without a token",
@@ -602,7 +602,7 @@ describe("auth methods and binding rules", () => {
     [
       "a cluster without TLS",
       kubernetes({ Host: "http://issuer.example" }),
-      /Invalid Host: it is not an https URL/,
+      /Invalid Host: must be an https URL/,
     ],
     [
       "a cluster that is not listed",

@@ -5,20 +5,20 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createKeySets, type JwksOptions, type KeySource } from "../../src/acl/jwks.ts";
+import { KeySets, type KeySource } from "../../src/acl/jwks.ts";
 import { ProviderError, RequestError } from "../../src/core/errors.ts";
-import type { FetchKeys } from "../../src/net/guarded-fetch.ts";
+import type { GuardedFetchOptions, PinnedFetch } from "../../src/net/guarded-fetch.ts";
 import { createFakeClock, passing } from "../fakes/clock.ts";
 
 const SET = { keys: [{ kty: "EC", kid: "a" }] };
 const URL_OK = "https://issuer.example/keys";
 
 function keySets(
-  options: Partial<JwksOptions> & { answer?: () => Response | Promise<Response> } = {},
+  options: Partial<GuardedFetchOptions> & { answer?: () => Response | Promise<Response> } = {},
 ) {
   const clock = createFakeClock();
-  const asked: { url: string; init: Parameters<FetchKeys>[1] }[] = [];
-  const sets = createKeySets({
+  const asked: { url: string; init: Parameters<PinnedFetch>[1] }[] = [];
+  const sets = new KeySets({
     fetch: async (url, init) => {
       asked.push({ url, init });
       return options.answer?.() ?? Response.json(SET);
@@ -42,21 +42,21 @@ const failsWith =
     return true;
   };
 
-describe("createKeySets()", () => {
+describe("new KeySets()", () => {
   const refused: readonly [what: string, url: string, expected: RegExp][] = [
-    ["plain HTTP", "http://issuer.example/keys", /not an https URL/],
-    ["a file", "file:///etc/passwd", /not an https URL/],
-    ["no URL", "issuer.example", /not an https URL/],
+    ["plain HTTP", "http://issuer.example/keys", /must be an https URL/],
+    ["a file", "file:///etc/passwd", /must be an https URL/],
+    ["no URL", "issuer.example", /must be an https URL/],
     ["a host that is not listed", "https://other.example/", /"other\.example" is not among/],
     ["a host that ends like a listed one", "https://evil-issuer.example/", /is not among/],
-    ["a listed host as a user", "https://issuer.example@evil.example/", /has a user/],
+    ["a listed host as a user", "https://issuer.example@evil.example/", /must not have a user/],
     [
       "a port that is not listed",
       "https://issuer.example:444/",
       /"issuer\.example:444" is not among/,
     ],
-    ["a password", "https://a:b@issuer.example/", /has a user, a password/],
-    ["a fragment", "https://issuer.example/#x", /a fragment/],
+    ["a password", "https://a:b@issuer.example/", /must not have a user or password/],
+    ["a fragment", "https://issuer.example/#x", /must not have a fragment/],
     ["loopback by number", "https://127.0.0.1/", /is not among/],
     ["the metadata service", "https://169.254.169.254/latest", /is not among/],
   ];
@@ -83,23 +83,23 @@ describe("createKeySets()", () => {
     [
       "names another issuer",
       { issuer: "https://other.example", jwks_uri: URL_OK },
-      /its configuration names another issuer than/,
+      /the issuer names an issuer other than OIDCDiscoveryURL/,
     ],
     [
       "names the issuer in another spelling",
       { issuer: `${issuer}/`, jwks_uri: URL_OK },
-      /its configuration names another issuer than/,
+      /the issuer names an issuer other than OIDCDiscoveryURL/,
     ],
-    ["names no keys", { issuer }, /it answered no configuration of an OpenID provider/],
+    ["names no keys", { issuer }, /did not respond with a configuration of an OpenID provider/],
     [
       "leads to a host that is not listed",
       { issuer, jwks_uri: "https://other.example/keys" },
-      /leads elsewhere: .*is not among/,
+      /has an unusable URL: .*is not among/,
     ],
     [
       "leads to plain HTTP",
       { issuer, jwks_uri: "http://issuer.example/keys" },
-      /leads elsewhere: .*not an https URL/,
+      /has an unusable URL: .*must be an https URL/,
     ],
   ];
   for (const [what, configuration, expected] of configurations)
@@ -159,13 +159,13 @@ describe("createKeySets()", () => {
     [
       "a redirect",
       () => new Response(null, { status: 302, headers: { Location: "http://169.254.169.254/" } }),
-      /it answered 302/,
+      /responded with status 302/,
     ],
-    ["an error", () => new Response("secret inside", { status: 500 }), /it answered 500/],
-    ["a page", () => new Response("<html>"), /it did not answer with JSON/],
-    ["JSON of another kind", () => Response.json({ keys: "x" }), /it answered no key set/],
-    ["too much", () => new Response("x".repeat(300_000)), /its answer is too long/],
-    ["what is no UTF-8", () => new Response(new Uint8Array([0xff])), /it cannot be reached/],
+    ["an error", () => new Response("secret inside", { status: 500 }), /responded with status 500/],
+    ["a page", () => new Response("<html>"), /did not respond with JSON/],
+    ["JSON of another kind", () => Response.json({ keys: "x" }), /did not respond with a key set/],
+    ["too much", () => new Response("x".repeat(300_000)), /sent a response that is too long/],
+    ["what is no UTF-8", () => new Response(new Uint8Array([0xff])), /did not respond in UTF-8/],
   ];
   for (const [what, answer, expected] of answers)
     it(`get() refuses ${what}, and repeats none of it`, async () => {
@@ -180,7 +180,7 @@ describe("createKeySets()", () => {
     const { sets, clock } = keySets({ answer: () => new Promise<Response>(() => undefined) });
     await assert.rejects(
       passing(clock, sets.get(at(URL_OK), false)),
-      failsWith(ProviderError, /did not answer in time/),
+      failsWith(ProviderError, /did not respond in time/),
     );
   });
 
@@ -214,6 +214,9 @@ describe("createKeySets()", () => {
     clock.advance(3_599_000);
     assert.deepEqual(await sets.get(at(URL_OK), false), SET);
     clock.advance(2_000);
-    await assert.rejects(sets.get(at(URL_OK), false), failsWith(ProviderError, /it answered 503/));
+    await assert.rejects(
+      sets.get(at(URL_OK), false),
+      failsWith(ProviderError, /responded with status 503/),
+    );
   });
 });

@@ -14,7 +14,7 @@ import {
   SignJWT,
   UnsecuredJWT,
 } from "jose";
-import { createKeySets } from "../../src/acl/jwks.ts";
+import { KeySets } from "../../src/acl/jwks.ts";
 import { Login } from "../../src/acl/login.ts";
 import { makeUuid } from "../../src/acl/tokens.ts";
 import type { AuthMethod, BindingRule } from "../../src/core/acl/types.ts";
@@ -100,7 +100,7 @@ describe("Login", () => {
       };
       await directory.write([{ kind: "binding-rule", id, replaces: null, content }]);
     }
-    const keySets = createKeySets({
+    const keySets = new KeySets({
       fetch: async () => Response.json(served),
       resolve: async () => ["93.184.216.34"],
       hosts: ["issuer.example"],
@@ -172,8 +172,14 @@ describe("Login", () => {
     const { enter, jwt } = await setup({ JWKSURL: `${ISSUER}/keys`, JWTValidationPubKeys: [] });
     await enter(await jwt({}, { header: { kid: "ec" } }));
     await enter(await jwt({}, { key: rsa.privateKey, header: { alg: "RS256", kid: "rsa" } }));
-    assert.match(await refusal(enter(await jwt({}, { header: { kid: "none" } }))), /signature/);
-    assert.match(await refusal(enter(await jwt({}, { header: { kid: "rsa" } }))), /signature/);
+    assert.match(
+      await refusal(enter(await jwt({}, { header: { kid: "none" } }))),
+      /is not signed by a key of the issuer/,
+    );
+    assert.match(
+      await refusal(enter(await jwt({}, { header: { kid: "rsa" } }))),
+      /is not signed by a key of the issuer/,
+    );
   });
 
   it("login() refuses tokens whose claims are no text, or nest without end, though the issuer signed them", async () => {
@@ -194,7 +200,7 @@ describe("Login", () => {
     ])
       assert.match(
         await refusal(enter(await signed(payload))),
-        /its claims are malformed|it has none of exp, nbf and iat/,
+        /^Permission denied: login token has (malformed claims|none of the claims exp, nbf and iat)$/,
       );
   });
 
@@ -224,7 +230,7 @@ describe("Login", () => {
         const header = base64url.encode(JSON.stringify({ alg, kid }));
         assert.match(
           await refusal(enter([header, ...rest].join("."))),
-          /its signature is not by a key of the issuer/,
+          /^Permission denied: login token is not signed by a key of the issuer$/,
           kid,
         );
       }
@@ -304,11 +310,11 @@ describe("Login", () => {
     }
     assert.match(
       await refusal(login.login({ authMethod: "k8s", bearerToken: await pod("other"), meta: {} })),
-      /no binding rule/,
+      /matches no binding rule/,
     );
     assert.match(
       await refusal(login.login({ authMethod: "k8s", bearerToken: await jwt(), meta: {} })),
-      /no token of a Kubernetes/,
+      /not a token of a Kubernetes/,
     );
   });
 
@@ -316,10 +322,13 @@ describe("Login", () => {
     const { access, login, jwt, enter } = await setup();
     const bearerToken = await jwt();
     await enter(bearerToken);
-    assert.match(await refusal(enter(bearerToken)), /it was used before/);
+    assert.match(
+      await refusal(enter(bearerToken)),
+      /^Permission denied: login token was used before$/,
+    );
     const other = new Login({
       directory: await access.replica(),
-      keySets: createKeySets({
+      keySets: new KeySets({
         fetch: async () => Response.error(),
         resolve: async () => [],
         hosts: [],
@@ -333,7 +342,7 @@ describe("Login", () => {
     });
     assert.match(
       await refusal(other.login({ authMethod: "m", bearerToken, meta: {} })),
-      /it was used before/,
+      /^Permission denied: login token was used before$/,
     );
     const racing = await jwt();
     const outcomes = await Promise.allSettled(
@@ -348,7 +357,7 @@ describe("Login", () => {
   it("login() does not use a token up that it refuses", async () => {
     const { enter, jwt } = await setup({}, {}, [{ selector: 'value.name == "web"' }]);
     const jti = "same";
-    assert.match(await refusal(enter(await jwt({ jti, sub: "api" }))), /no binding rule/);
+    assert.match(await refusal(enter(await jwt({ jti, sub: "api" }))), /matches no binding rule/);
     await enter(await jwt({ jti }));
   });
 
@@ -363,8 +372,8 @@ describe("Login", () => {
     make: (setup: Setup) => Promise<string> | string,
     expected: RegExp,
   ][] = [
-    ["nothing", () => "", /signature/],
-    ["what is no JWT", () => "a.b.c", /signature/],
+    ["nothing", () => "", /is not signed by a key of the issuer/],
+    ["what is no JWT", () => "a.b.c", /is not signed by a key of the issuer/],
     [
       "alg none (RFC 8725 §3.2)",
       ({ now }) =>
@@ -375,12 +384,12 @@ describe("Login", () => {
           exp: now() + 60,
           jti: "x",
         }).encode(),
-      /algorithm is not taken/,
+      /signature algorithm that this auth method does not allow/,
     ],
     [
       "alg none in capitals",
       async ({ jwt }) => `${base64url.encode('{"alg":"nOnE"}')}.${(await jwt()).split(".")[1]}.`,
-      /algorithm is not taken/,
+      /signature algorithm that this auth method does not allow/,
     ],
     [
       "a public key used as a shared secret (RFC 8725 §2.1)",
@@ -388,7 +397,7 @@ describe("Login", () => {
         new SignJWT({ iss: ISSUER, aud: AUDIENCE, sub: "web", exp: now() + 60, jti: "x" })
           .setProtectedHeader({ alg: "HS256" })
           .sign(new TextEncoder().encode(spki)),
-      /algorithm is not taken/,
+      /signature algorithm that this auth method does not allow/,
     ],
     [
       "an algorithm that is not listed",
@@ -396,9 +405,13 @@ describe("Login", () => {
         generateKeyPair("ES384").then(({ privateKey }) =>
           jwt({}, { key: privateKey, header: { alg: "ES384" } }),
         ),
-      /algorithm is not taken/,
+      /signature algorithm that this auth method does not allow/,
     ],
-    ["another key", ({ jwt }) => jwt({}, { key: stranger.privateKey }), /signature/],
+    [
+      "another key",
+      ({ jwt }) => jwt({}, { key: stranger.privateKey }),
+      /is not signed by a key of the issuer/,
+    ],
     [
       "a key in its own header",
       async ({ jwt }) =>
@@ -409,7 +422,7 @@ describe("Login", () => {
             header: { jwk: (await exportJWK(stranger.publicKey)) as unknown as string },
           },
         ),
-      /signature/,
+      /is not signed by a key of the issuer/,
     ],
     [
       "another payload under the signature",
@@ -417,13 +430,13 @@ describe("Login", () => {
         const [head, , tail] = (await jwt()).split(".");
         return [head, (await jwt({ sub: "api" })).split(".")[1], tail].join(".");
       },
-      /signature/,
+      /is not signed by a key of the issuer/,
     ],
     [
       "a header that must be understood",
       ({ jwt }) =>
         jwt({}, { header: { crit: ["exp"] as unknown as string, exp: "1" } }).catch(() => "x.y.z"),
-      /signature/,
+      /is not signed by a key of the issuer/,
     ],
     ["another issuer", ({ jwt }) => jwt({ iss: "https://other.example" }), /another issuer/],
     ["no issuer", ({ jwt }) => jwt({ iss: undefined }), /another issuer/],
@@ -443,34 +456,46 @@ describe("Login", () => {
     [
       "one without any time",
       ({ jwt }) => jwt({ exp: undefined, iat: undefined }),
-      /none of exp, nbf and iat/,
+      /has none of the claims exp, nbf and iat$/,
     ],
-    ["an end beyond all dates", ({ jwt }) => jwt({ exp: 1e300 }), /claims are malformed/],
+    ["an end beyond all dates", ({ jwt }) => jwt({ exp: 1e300 }), /has malformed claims/],
     [
       "an end that is text",
       ({ jwt }) => jwt({ exp: "9999999999" }).catch(() => "x.y.z"),
       /malformed|signature/,
     ],
     ["one without a jti", ({ jwt }) => jwt({ jti: undefined }), /has no jti/],
-    ["an empty jti", ({ jwt }) => jwt({ jti: "" }), /claims are malformed/],
+    ["an empty jti", ({ jwt }) => jwt({ jti: "" }), /has malformed claims/],
     [
       "a name that no service has",
       ({ jwt }) => jwt({ sub: "Web" }),
-      /no name that a service or node can have/,
+      /login token gets a name from a binding rule that no service or node can have$/,
     ],
     [
       "a name with a slash",
       ({ jwt }) => jwt({ sub: "web/../api" }),
-      /no name that a service or node can have/,
+      /login token gets a name from a binding rule that no service or node can have$/,
     ],
     [
       "no claim for the name",
       ({ jwt }) => jwt({ sub: undefined }),
-      /no name that a service or node can have/,
+      /login token gets a name from a binding rule that no service or node can have$/,
     ],
-    ["a claim that is no text", ({ jwt }) => jwt({ sub: { a: 1 } }), /no name|malformed/],
-    ["a list of other things than text", ({ jwt }) => jwt({ groups: [{}] }), /is no list of texts/],
-    ["too long a token", ({ jwt }) => jwt({ pad: "x".repeat(20_000) }), /it is too long/],
+    [
+      "a claim that is no text",
+      ({ jwt }) => jwt({ sub: { a: 1 } }),
+      /gets a name from a binding rule|malformed/,
+    ],
+    [
+      "a list of other things than text",
+      ({ jwt }) => jwt({ groups: [{}] }),
+      /that is not a list of texts/,
+    ],
+    [
+      "too long a token",
+      ({ jwt }) => jwt({ pad: "x".repeat(20_000) }),
+      /^Permission denied: login token is too long$/,
+    ],
   ];
   for (const [what, make, expected] of bad)
     it(`login() refuses ${what}, writes nothing and repeats nothing`, async () => {
@@ -531,7 +556,7 @@ describe("Login", () => {
       const { access, enter, jwt } = await setup();
       assert.match(
         await refusal(enter(await jwt({ [claim]: value, jti: "j" }))),
-        /its claims are malformed/,
+        /^Permission denied: login token has malformed claims$/,
       );
       assert.equal(access.directory.tokens.size, 0);
       await enter(await jwt({ jti: "j" }));
@@ -563,14 +588,14 @@ describe("Login", () => {
     for (const authMethod of ["second", "anyone"])
       assert.match(
         await refusal(login.login({ authMethod, bearerToken, meta: {} })),
-        /it was used before/,
+        /^Permission denied: login token was used before$/,
         authMethod,
       );
     // A method with a longer leeway takes it for longer: the claim outlasts that.
     access.clock.advance(600_000 + 3_500_000);
     assert.match(
       await refusal(login.login({ authMethod: "anyone", bearerToken, meta: {} })),
-      /it was used before/,
+      /^Permission denied: login token was used before$/,
     );
     // Without an issuer the token stands for itself: the methods need not have the same keys.
     const entry = access.directory.authMethods.get("anyone");
@@ -600,7 +625,7 @@ describe("Login", () => {
     for (const authMethod of ["anyone", "more keys"])
       assert.match(
         await refusal(login.login({ authMethod, bearerToken: nobodys, meta: {} })),
-        /it was used before/,
+        /^Permission denied: login token was used before$/,
         authMethod,
       );
     // Another audience's token is another one, though its jti is the same.
@@ -622,7 +647,7 @@ describe("Login", () => {
       await refusal(
         login.login({ authMethod: "more keys", bearerToken: await jwt({ jti }), meta: {} }),
       ),
-      /it was used before/,
+      /^Permission denied: login token was used before$/,
     );
   });
 
@@ -701,13 +726,17 @@ describe("Login", () => {
       Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`k${i}`, ""])),
       /Meta has 65 entries, at most 64 are allowed/,
     ],
-    ["a long key", { ["k".repeat(129)]: "" }, /Meta has a key of 0 or more than 128 characters/],
-    ["an empty key", { "": "v" }, /Meta has a key of 0 or more than 128 characters/],
-    ["a long value", { k: "v".repeat(513) }, /Meta has a value of more than 512 characters/],
+    [
+      "a long key",
+      { ["k".repeat(129)]: "" },
+      /a key of Meta is empty or longer than 128 characters/,
+    ],
+    ["an empty key", { "": "v" }, /a key of Meta is empty or longer than 128 characters/],
+    ["a long value", { k: "v".repeat(513) }, /a value of Meta is longer than 512 characters/],
     [
       "more than a description holds",
       Object.fromEntries(Array.from({ length: 10 }, (_, i) => [`k${i}`, "v".repeat(500)])),
-      /more than 4096/,
+      /Meta is longer than 4096 characters in JSON/,
     ],
   ];
   for (const [what, meta, says] of metas)

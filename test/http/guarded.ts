@@ -4,9 +4,9 @@
  * @module
  */
 import { createAdministration } from "../../src/acl/admin.ts";
-import { createKeySets } from "../../src/acl/jwks.ts";
+import { KeySets } from "../../src/acl/jwks.ts";
 import { Login } from "../../src/acl/login.ts";
-import { createTokenReviews } from "../../src/acl/token-review.ts";
+import { TokenReviews } from "../../src/acl/token-review.ts";
 import type { AccessControl } from "../../src/core/acl/access-control.ts";
 import { leafHorizonMs } from "../../src/core/ca/leaf-horizon.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
@@ -45,7 +45,7 @@ export async function guarded(ca?: TestCa, overrides: Partial<AppOptions> = {}):
     privateHosts: [],
     clock,
   };
-  const [keySets, reviews] = [createKeySets(outside), createTokenReviews(outside)];
+  const [keySets, reviews] = [new KeySets(outside), new TokenReviews(outside)];
   const administration = createAdministration({
     directory,
     clock,

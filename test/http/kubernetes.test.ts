@@ -168,28 +168,28 @@ describe("an auth method of type kubernetes with Host", () => {
     [
       "a token that Kubernetes does not know",
       { authenticated: false, error: "[invalid bearer token]" },
-      /Kubernetes does not know it/,
+      /is unknown to Kubernetes/,
     ],
-    ["a token without a user", { authenticated: true }, /Kubernetes does not know it/],
+    ["a token without a user", { authenticated: true }, /is unknown to Kubernetes/],
     [
       "a user who is no service account",
       { authenticated: true, user: { username: "alice" } },
-      /no token of a Kubernetes service account/,
+      /is not a token of a Kubernetes service account/,
     ],
     [
       "a node",
       { authenticated: true, user: { username: "system:node:n1" } },
-      /no token of a Kubernetes service account/,
+      /is not a token of a Kubernetes service account/,
     ],
     [
       "a name that leads elsewhere",
       { authenticated: true, user: { username: "system:serviceaccount:..:cart" } },
-      /no token of/,
+      /not a token of/,
     ],
     [
       "a longer name",
       { authenticated: true, user: { username: "system:serviceaccount:shop:cart:x" } },
-      /no token of/,
+      /not a token of/,
     ],
   ];
   for (const [what, said, says] of denials)
@@ -220,7 +220,7 @@ describe("an auth method of type kubernetes with Host", () => {
     refused = false;
     assert.deepEqual(answered, {
       status: 502,
-      text: "Cannot review login token: the host refused the token of the auth method (401)",
+      text: "Cannot review login token: the Kubernetes API server refused the token of the auth method (401)",
     });
   });
 
@@ -278,7 +278,7 @@ describe("an auth method of type kubernetes with Host", () => {
     });
     assert.deepEqual(elsewhere, {
       status: 400,
-      text: 'Invalid Host: host "10.0.0.1:6443" is not among those that this server may ask',
+      text: 'Invalid Host: host "10.0.0.1:6443" is not among the hosts that this server may ask',
     });
     const other = await startIssuer(answer);
     await other.stop();
@@ -295,7 +295,7 @@ describe("an auth method of type kubernetes with Host", () => {
     const before = api.asked.length;
     assert.deepEqual(await service(server, "forged", await jwt()), {
       status: 503,
-      text: "Cannot review login token: it cannot be reached",
+      text: "Cannot review login token: the Kubernetes API server cannot be reached",
     });
     assert.equal(api.asked.length, before);
   });
@@ -343,31 +343,28 @@ describe("an auth method of type jwt with OIDCDiscoveryURL", () => {
       assert.equal((await service(server, "oidc", await jwt(idp.url, "anybody"))).status, 200);
       assert.match(
         (await service(server, "oidc", await jwt("https://other.example"))).text,
-        /it is of another issuer/,
+        /is from another issuer/,
       );
       assert.equal((await service(server, "jwks", await jwt("x", "meshca"))).status, 200);
       assert.match(
         (await service(server, "jwks", await jwt("x", "anybody"))).text,
-        /it is for another audience/,
+        /is for another audience/,
       );
-      assert.match(
-        (await service(server, "jwks", await jwt("x"))).text,
-        /it is for another audience/,
-      );
+      assert.match((await service(server, "jwks", await jwt("x"))).text, /is for another audience/);
 
       // Without its CA, with another issuer, and with keys on a host that is not listed.
       await method("untrusted", { JWKSURL: `${idp.url}/keys` });
       await rule("untrusted");
       assert.deepEqual(await service(server, "untrusted", await jwt("x")), {
         status: 503,
-        text: "Cannot fetch keys: it cannot be reached",
+        text: "Cannot fetch keys: the issuer cannot be reached",
       });
       issuer = "https://other.example";
       await method("lying", { OIDCDiscoveryURL: `${idp.url}/`, OIDCDiscoveryCACert: idp.ca });
       await rule("lying");
       assert.deepEqual(await service(server, "lying", await jwt(`${idp.url}/`)), {
         status: 503,
-        text: "Cannot fetch keys: its configuration names another issuer than OIDCDiscoveryURL",
+        text: "Cannot fetch keys: the issuer names an issuer other than OIDCDiscoveryURL",
       });
       [issuer, keysAt] = [`${idp.url}/`, "https://169.254.169.254/keys"];
       await method("leading-away", {
@@ -377,7 +374,7 @@ describe("an auth method of type jwt with OIDCDiscoveryURL", () => {
       await rule("leading-away");
       assert.deepEqual(await service(server, "leading-away", await jwt(issuer)), {
         status: 502,
-        text: 'Cannot fetch keys: the issuer\'s configuration leads elsewhere: Invalid jwks_uri: host "169.254.169.254" is not among those that this server may ask',
+        text: 'Cannot fetch keys: the issuer\'s configuration has an unusable URL: Invalid jwks_uri: host "169.254.169.254" is not among the hosts that this server may ask',
       });
     } finally {
       await server.stop();
