@@ -327,7 +327,7 @@ export function readSettings(
     fault(
       name,
       near === null
-        ? "is not a setting; README.md lists them, in the section Settings"
+        ? "is not a setting; docs/configuration.md lists all settings"
         : `is not a setting; did you mean ${near}?`,
     );
 

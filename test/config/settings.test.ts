@@ -47,7 +47,7 @@ const LISTEN =
   "MESHCA_LISTEN: must be HOST:PORT, for example 127.0.0.1:8500, with port 0 for a free one";
 const ADVERTISE =
   "MESHCA_ADVERTISE: must be HOST or HOST:PORT that others reach this replica by, with IPv6 in brackets, and not 0.0.0.0 or [::]";
-const UNLISTED = "is not a setting; README.md lists them, in the section Settings";
+const UNLISTED = "is not a setting; docs/configuration.md lists all settings";
 const STALENESS = "MESHCA_MAX_STALENESS: must be a duration from 1s to 24h, for example 5m";
 
 describe("readSettings()", () => {

@@ -1,11 +1,11 @@
 /**
- * The blocks of the READMEs can be pasted into sh and zsh as they are, and the first ones do what
- * the text says.
+ * The shell blocks of README.md and docs/ can be pasted into sh, bash and zsh, and the first ones do
+ * what the text describes.
  * @module
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -15,10 +15,9 @@ import { freePort, noRedis, startRedis, until } from "../redis/server.ts";
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const FILES = [
   "README.md",
-  "src/http/README.md",
-  "src/store/README.md",
-  "providers/vault/README.md",
-  ".github/SECURITY.md",
+  ...readdirSync(join(ROOT, "docs"))
+    .filter((name) => name.endsWith(".md"))
+    .map((name) => `docs/${name}`),
 ];
 const blocksOf = (file: string): string[] =>
   [...readFileSync(join(ROOT, file), "utf8").matchAll(/^```sh\n(.*?)^```$/gms)].map(
@@ -35,9 +34,9 @@ const isInstalled = (shell: string): boolean => {
 };
 const SHELLS = ["sh", "bash", "zsh"].filter(isInstalled);
 
-describe("the READMEs' blocks for a shell", () => {
+describe("shell blocks", () => {
   for (const file of FILES)
-    it(`of ${file} have no comment, no unquoted URL with "?", and a curl that fails with the server's text`, () => {
+    it(`in ${file} have no comment, no unquoted URL with "?", and a curl that fails with the server's text`, () => {
       for (const block of blocksOf(file)) {
         for (const shell of SHELLS) execFileSync(shell, ["-n"], { input: block });
         // An interactive zsh takes `#` for an argument, and `?` for a pattern that matches no file.
@@ -74,10 +73,7 @@ async function paste(
     .replaceAll("localhost:8500", `localhost:${port}`)
     .replaceAll("npm run setup", "true")
     .replaceAll("npm start", `npm --prefix '${ROOT}' --silent --ignore-scripts start`)
-    .replaceAll("node bin/meshca.mjs", `node '${ROOT}bin/meshca.mjs'`)
-    .replaceAll(/-o CA\.pem|-keyout web\.key|--cacert CA\.pem/g, (option) =>
-      option.replace(" ", ` ${folder}/`),
-    );
+    .replaceAll("node bin/meshca.mjs", `node '${ROOT}bin/meshca.mjs'`);
   const env = {
     ...{
       PATH: `${ROOT}node_modules/.bin:${PATH}`,
@@ -123,27 +119,30 @@ async function paste(
 
 const newFolder = () => mkdtempSync(join(tmpdir(), "meshca-readme-"));
 const README = blocksOf("README.md");
-const blockWith = (text: string): string => {
-  const found = README.find((block) => block.includes(text));
-  assert.ok(found !== undefined, `No block has ${text}`);
+const blockWith = (file: string, text: string): string => {
+  const found = blocksOf(file).find((block) => block.includes(text));
+  assert.ok(found !== undefined, `${file} has no block with ${text}`);
   return found;
 };
 
 for (const shell of SHELLS)
-  describe(`README.md in ${shell}`, () => {
-    it("gets the roots, a leaf, a new root and another type of key, with all other fields as they were", {
+  describe(`README.md and docs/ in ${shell}`, () => {
+    it("gets roots and leaves, connects a client to a server with them, rotates and changes the key type", {
       timeout: 120_000,
     }, async () => {
       const [start = "", ...next] = README;
+      const [port, serverPort] = [await freePort(), await freePort()];
       const pasted = [
         `${start.trim()} &\n`,
-        ...next.slice(0, next.findIndex((block) => block.includes("configuration")) + 1),
+        ...next.map((block) => block.replaceAll("8443", String(serverPort))),
+        blockWith("docs/configuration.md", "PrivateKeyBits: 2048"),
       ];
-      const port = await freePort();
       const read = `curl -sS "http://127.0.0.1:${port}/v1/connect/ca/configuration"\n`;
       const output = await paste(shell, [...pasted, read], { port, folder: newFolder() });
       assert.match(output, /"TrustDomain"/);
       assert.match(output, /"CertPEM":/);
+      assert.match(output, /hello URI:spiffe:\/\/\S+\.consul\/ns\/default\/dc\/dc1\/svc\/api$/m);
+      assert.match(output, /"ActiveRootID"/);
       const { Config } = JSON.parse(output.slice(output.lastIndexOf('{"Provider"'))) as {
         Config: Record<string, unknown>;
       };
@@ -154,7 +153,7 @@ for (const shell of SHELLS)
     });
 
     it("serves TLS with a certificate of its own CA", { timeout: 120_000 }, async () => {
-      const output = await paste(shell, [blockWith("MESHCA_TLS=self npm start")], {
+      const output = await paste(shell, [blockWith("docs/tls.md", "MESHCA_TLS=self npm start")], {
         port: await freePort(),
         folder: newFolder(),
       });
@@ -162,7 +161,7 @@ for (const shell of SHELLS)
     });
 
     it("makes a token with access control", { timeout: 120_000 }, async () => {
-      const output = await paste(shell, [blockWith("MESHCA_ACL=deny")], {
+      const output = await paste(shell, [blockWith("docs/access-control.md", "MESHCA_ACL=deny")], {
         port: await freePort(),
         folder: newFolder(),
       });
@@ -175,7 +174,7 @@ for (const shell of SHELLS)
     }, async () => {
       const redis = await startRedis();
       try {
-        const block = blockWith("MESHCA_STORE=redis://").replaceAll(
+        const block = blockWith("docs/operations.md", "MESHCA_STORE=redis://").replaceAll(
           "127.0.0.1:6379",
           `127.0.0.1:${redis.port}`,
         );

@@ -1,6 +1,6 @@
 /**
  * Every recorded request, sent to a server of ours: the answer is what Consul's was, or differs as
- * a row of the table of deviations in src/http/README.md says.
+ * a row of the table of deviations in docs/http-api.md says.
  * @module
  */
 import assert from "node:assert/strict";
@@ -131,7 +131,7 @@ describe("recorded answers of Consul 1.16.6", () => {
     assert.ok(answer !== null, "the connection was closed without an answer");
     assert.equal(answer.header("X-Content-Type-Options"), "nosniff");
     for (const row of deviates)
-      assert.ok(rows.has(row), `src/http/README.md has no deviation ${row}`);
+      assert.ok(rows.has(row), `docs/http-api.md has no deviation ${row}`);
     // Timers may fire a little early.
     const waited = wait > 0 && took >= wait * 1000 - 50;
     const theirs = recorded ?? { status: 0, headers: [], body: "" };

@@ -43,7 +43,7 @@ export interface RecordedCase {
   readonly answer?: Recorded | null;
   /** Whether the recorded answer came only after the wait. */
   readonly blocked?: boolean;
-  /** Rows of the table of deviations in src/http/README.md. */
+  /** Rows of the table of deviations in docs/http-api.md. */
   readonly deviates?: readonly string[];
   /** What differs in our answer. */
   readonly ours?: Partial<Comparable>;

@@ -1,5 +1,5 @@
 /**
- * Every route is in the README, answers OPTIONS and refuses what it does not know; what machines
+ * Every route is in docs/http-api.md, answers OPTIONS and refuses what it does not know; what machines
  * watch us by.
  * @module
  */
@@ -12,7 +12,7 @@ import { createTestApp } from "./app.ts";
 import { tableOf } from "./tables.ts";
 
 describe("routes", () => {
-  it("src/http/README.md has a row for every route and method, and no other", async () => {
+  it("docs/http-api.md has a row for every route and method, and no other", async () => {
     const { app, options } = await createTestApp();
     const routes = routesOf(options, app.watchers).flatMap(({ path, methods }) =>
       Object.keys(methods).map((method) => `${method} ${path}`),
@@ -23,7 +23,7 @@ describe("routes", () => {
     assert.deepEqual(rows.toSorted(), routes.toSorted());
   });
 
-  it("src/http/README.md says what every call needs, and the code asks for it", async () => {
+  it("docs/http-api.md says what every call needs, and the code asks for it", async () => {
     const access = accessThat({ allows: () => true });
     const { app, options } = await createTestApp({ access });
     const words = (need: Need | undefined): string => {
@@ -64,7 +64,7 @@ describe("routes", () => {
       }
   });
 
-  it("src/http/README.md names each deviation once", () => {
+  it("docs/http-api.md names each deviation once", () => {
     const ids = tableOf("Deviations").map(([id = ""]) => id);
     assert.deepEqual(ids, [...new Set(ids)]);
     assert.ok(ids.every((id) => /^[a-z0-9-]+$/.test(id)));

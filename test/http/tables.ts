@@ -1,13 +1,13 @@
 /**
- * Reads the tables of src/http/README.md, which tests hold against the code.
+ * Reads the tables of docs/http-api.md, which tests hold against the code.
  * @module
  */
 import { readFileSync } from "node:fs";
 
 /** The cells of every row of the table under a heading, without its head. */
 export function tableOf(heading: string): string[][] {
-  const readme = readFileSync(new URL("../../src/http/README.md", import.meta.url), "utf8");
-  const [, section = ""] = readme.split(new RegExp(`^## ${heading}$`, "m"));
+  const document = readFileSync(new URL("../../docs/http-api.md", import.meta.url), "utf8");
+  const [, section = ""] = document.split(new RegExp(`^## ${heading}$`, "m"));
   const [body = ""] = section.split(/^## /m);
   return body
     .split("\n")

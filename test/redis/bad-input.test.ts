@@ -131,10 +131,10 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     assert.deepEqual(await redis.admin.keys("*probe*"), []);
   });
 
-  it("is enough with the permissions that the README names", async () => {
+  it("is enough with the permissions that docs/operations.md names", async () => {
     const documented =
       /ACL SETUSER (.*)/.exec(
-        readFileSync(new URL("../../src/store/README.md", import.meta.url), "utf8"),
+        readFileSync(new URL("../../docs/operations.md", import.meta.url), "utf8"),
       )?.[1] ?? "";
     const rules = documented
       .replaceAll("`", "")

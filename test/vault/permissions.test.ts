@@ -13,7 +13,7 @@ import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./s
 
 type Row = readonly [path: string, capabilities: readonly string[]];
 
-/** What README names, for paths R and I. */
+/** The policy in docs/vault.md, for paths R and I. */
 const COMMON: readonly Row[] = [
   ["auth/token/lookup-self", ["read"]],
   ["auth/token/renew-self", ["update"]],
