@@ -180,6 +180,11 @@ const Schemas = {
     ),
   }),
 };
+/** The fields of `Config`, by the type of the auth method. */
+export const CONFIG_FIELDS: Readonly<Record<AuthMethod["type"], readonly string[]>> = {
+  jwt: Object.keys(Schemas.jwt.entries),
+  kubernetes: Object.keys(Schemas.kubernetes.entries),
+};
 type Config = Partial<
   v.InferOutput<typeof Schemas.jwt> & v.InferOutput<typeof Schemas.kubernetes>
 > &
@@ -198,7 +203,7 @@ export function readSettings({
   config,
 }: Pick<AuthMethod, "type" | "config">): MethodSettings {
   const schema: v.GenericSchema<unknown, Config> = Schemas[type];
-  const known = Object.keys(Schemas[type].entries);
+  const known = CONFIG_FIELDS[type];
   const faults = Object.keys(config).flatMap((name) => {
     if (known.includes(name)) return [];
     const near = nearest(name, known);

@@ -1,0 +1,342 @@
+/**
+ * The documents name every setting, limit, field, metric and line of `/readyz` that the code has, and
+ * nothing that it does not have; links resolve, and quoted texts are those of the code. Routes are
+ * compared by test/http/routes.test.ts.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
+import { describe, it } from "node:test";
+import { CONSUL_CONFIG_NAMES, parseConsulConfig } from "../../providers/consul/config.ts";
+import {
+  parseTransitConfig,
+  parseVaultConfig,
+  VAULT_CONFIG_NAMES,
+} from "../../providers/vault/config.ts";
+import { CONFIG_FIELDS } from "../../src/acl/auth-methods.ts";
+import { DEFAULT_MAX_TOKENS } from "../../src/acl/login-quota.ts";
+import { NAMED, WHOLE } from "../../src/acl/rules.ts";
+import { Report } from "../../src/compose/report.ts";
+import { readConfigFile } from "../../src/config/file.ts";
+import { LIMIT_KEYS, limitVariable, REQUEST_LIMIT_KEYS } from "../../src/config/limits.ts";
+import { readSettings, SETTING_NAMES } from "../../src/config/settings.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import type { Audit } from "../../src/core/ports/audit.ts";
+import { SCHEMAS } from "../../src/core/state.ts";
+import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
+import { createPrometheus } from "../../src/telemetry/prometheus.ts";
+import { createTestCa, silentLog } from "../fakes/ca.ts";
+import { accessThat } from "../http/access.ts";
+import { createTestApp } from "../http/app.ts";
+import {
+  anchorsOf,
+  codeIn,
+  linksOf,
+  markdownFiles,
+  proseOf,
+  ROOT,
+  readText,
+  rowsOf,
+  sectionOf,
+} from "./markdown.ts";
+
+const CONFIGURATION = readText("docs/configuration.md");
+const OPERATIONS = readText("docs/operations.md");
+const DOCUMENTS = readdirSync(join(ROOT, "docs"))
+  .filter((name) => name.endsWith(".md"))
+  .map((name) => `docs/${name}`);
+
+const inOrder = (names: Iterable<string>): string[] =>
+  [...names].toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+
+/** The names in the first column of the table under a heading; a cell may hold several. */
+const namesIn = (text: string, heading: string): string[] =>
+  rowsOf(sectionOf(text, heading)).flatMap(([first = ""]) => codeIn(first));
+
+const settingsWith = (environment: Readonly<Record<string, string>>) =>
+  readSettings(environment, (path) => `the file ${path}`, CONSUL_CONFIG_NAMES);
+
+/** The message with which something is refused. */
+function refusalOf(work: () => unknown): string {
+  try {
+    work();
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  return assert.fail("Nothing was refused");
+}
+
+/** The names that a refusal of an unknown one lists. */
+const knownIn = (refusal: string): string[] =>
+  /known are ([A-Za-z_]+(?:, [A-Za-z_]+)*)/.exec(refusal)?.[1]?.split(", ") ?? [];
+
+describe("docs/configuration.md", () => {
+  const entries = [
+    ...sectionOf(CONFIGURATION, "Settings").matchAll(/^- `(MESHCA_\w+)`: (?:`([^`]+)`)?/gm),
+  ];
+  const limitKeys = [...LIMIT_KEYS, ...REQUEST_LIMIT_KEYS];
+  const limitVariables = limitKeys.map(limitVariable);
+  const ofWorkers = [...readText("src/config/worker.ts").matchAll(/MESHCA_[A-Z]\w*/g)]
+    .map(([name]) => name)
+    .filter((name) => !SETTING_NAMES.includes(name));
+  const settings = new Set([
+    ...SETTING_NAMES.filter((name) => !limitVariables.includes(name)),
+    ...ofWorkers,
+  ]);
+
+  it("has an entry for each setting, and no other", () => {
+    assert.deepEqual(inOrder(entries.map(([, name = ""]) => name)), inOrder([...settings]));
+  });
+
+  it("has the default of each setting that has one", () => {
+    const defaults = settingsWith({});
+    for (const [, name = "", value] of entries)
+      if (value !== undefined && !value.includes("<") && !ofWorkers.includes(name))
+        assert.deepEqual(settingsWith({ [name]: value }), defaults, name);
+  });
+
+  it("has each limit with its default, and no other", () => {
+    assert.deepEqual(inOrder(namesIn(CONFIGURATION, "Limits")), inOrder(limitKeys));
+    const defaults: Readonly<Record<string, unknown>> = {
+      ...DEFAULT_HTTP_LIMITS,
+      maxPendingLeaves: DEFAULT_POLICY.maxPendingLeaves,
+      tokensPerLogin: DEFAULT_MAX_TOKENS,
+    };
+    for (const [key = "", value = ""] of rowsOf(sectionOf(CONFIGURATION, "Limits"))) {
+      const variable = limitVariable(codeIn(key)[0] ?? "");
+      const { limits } = settingsWith({ [variable]: value.replaceAll("`", "") });
+      for (const [name, limit] of Object.entries(limits))
+        assert.deepEqual(limit, defaults[name] ?? limit, name);
+      assert.equal(Object.keys(limits).length, 1);
+    }
+  });
+
+  it("has an example of a configuration file that is accepted, without ignored keys", () => {
+    const [, example = ""] = /```hcl\n(.*?)```/s.exec(
+      sectionOf(CONFIGURATION, "Configuration file"),
+    ) ?? [""];
+    const names = [...CONSUL_CONFIG_NAMES, ...VAULT_CONFIG_NAMES];
+    const { ignored, bootstrap, settings: given } = readConfigFile(example, names, "hcl");
+    assert.deepEqual(ignored, []);
+    assert.equal(parseConsulConfig(bootstrap?.config ?? null).leafTtlMs, 24 * 3_600_000);
+    assert.equal(given.MESHCA_LISTEN, "0.0.0.0:8501");
+    assert.equal(given.MESHCA_LIMITS_READ_RATE, "1000");
+  });
+
+  it("has each field of the provider consul with its default, and no other", () => {
+    const common = namesIn(CONFIGURATION, "Fields of both providers");
+    const own = namesIn(CONFIGURATION, "Fields of provider `consul`");
+    assert.deepEqual(inOrder([...common, ...own]), inOrder(CONSUL_CONFIG_NAMES));
+    const rows = rowsOf(sectionOf(CONFIGURATION, "Fields of both providers"));
+    for (const [name = "", value = ""] of rows)
+      if (value !== "")
+        assert.deepEqual(
+          parseConsulConfig({ [codeIn(name)[0] ?? ""]: value.replaceAll("`", "") }),
+          parseConsulConfig({}),
+          name,
+        );
+  });
+
+  it("has each field of the provider vault, and no other", () => {
+    const common = namesIn(CONFIGURATION, "Fields of both providers");
+    const own = namesIn(CONFIGURATION, "Fields of provider `vault`");
+    assert.deepEqual(inOrder([...common, ...own]), inOrder(VAULT_CONFIG_NAMES));
+  });
+
+  it("has each parameter of each auth method of Vault, and no other", () => {
+    const login = (AuthMethod: unknown) =>
+      refusalOf(() =>
+        parseVaultConfig({
+          ...{ Address: "https://vault.example:8200", AuthMethod },
+          ...{ RootPKIPath: "root", IntermediatePKIPath: "intermediate" },
+        }),
+      );
+    const rows = rowsOf(sectionOf(CONFIGURATION, "Vault auth methods"));
+    const types = rows.map(([type = ""]) => codeIn(type)[0] ?? "");
+    const listed = /Type must be one of ([a-z]+(?:, [a-z]+)*)/.exec(login({ Type: "?" }))?.[1];
+    assert.deepEqual(inOrder(types), inOrder(listed?.split(", ") ?? []));
+    for (const [i, [, params = ""]] of rows.entries()) {
+      const names = codeIn(params).filter((name) => /^[a-z_]+$/.test(name));
+      const known = knownIn(login({ Type: types[i], Params: { zzzzzzzzzz: "" } }));
+      assert.deepEqual(inOrder([...new Set(names)]), inOrder(known), types[i] ?? "");
+    }
+  });
+
+  it("has each field of Transit beside those of a connection, and no other", () => {
+    const known = knownIn(refusalOf(() => parseTransitConfig({ Zzzzzzzzzz: "" })));
+    const own = known.filter((name) => !VAULT_CONFIG_NAMES.includes(name));
+    assert.deepEqual(inOrder(namesIn(CONFIGURATION, "Transit")), inOrder(own));
+  });
+
+  it("has each field of each type of auth method, and no other", () => {
+    const { jwt, kubernetes } = CONFIG_FIELDS;
+    const documented = namesIn(CONFIGURATION, "Auth methods");
+    assert.deepEqual(inOrder(documented), inOrder([...new Set([...jwt, ...kubernetes])]));
+    const [, both = "", ofJwt = "", ofKubernetes = ""] = sectionOf(
+      CONFIGURATION,
+      "Auth methods",
+    ).split(/^`Config` of .*:$/m);
+    const fields = (text: string) => rowsOf(text).flatMap(([first = ""]) => codeIn(first));
+    assert.deepEqual(inOrder([...fields(both), ...fields(ofJwt)]), inOrder(jwt));
+    assert.deepEqual(inOrder([...fields(both), ...fields(ofKubernetes)]), inOrder(kubernetes));
+  });
+
+  it("has each resource of a policy, and no other", () => {
+    const expected = [...WHOLE, ...NAMED.flatMap((name) => [name, `${name}_prefix`])];
+    assert.deepEqual(inOrder(namesIn(CONFIGURATION, "Policies")), inOrder(expected));
+  });
+});
+
+describe("docs/storage.md", () => {
+  it("has each schema, and no other", () => {
+    const rows = rowsOf(sectionOf(readText("docs/storage.md"), "Schemas"));
+    assert.deepEqual(
+      rows.map(([schema]) => Number(schema)),
+      SCHEMAS,
+    );
+  });
+});
+
+const CERTIFICATE = {
+  notBefore: new Date(0),
+  notAfter: new Date(86_400_000),
+  fingerprint: "00",
+  emergency: null,
+};
+const FAILING_AUDIT: Audit = {
+  record: () => undefined,
+  beforeChange: async () => undefined,
+  refusal: () => undefined,
+  failure: "ENOSPC",
+  stopsSigning: false,
+  stopsChanges: true,
+  lost: 1,
+  reserveLeft: 1,
+};
+
+describe("docs/operations.md", () => {
+  it("has each metric with its type and its labels, and no other", async () => {
+    const { manager, clock } = await createTestCa();
+    const usage = {
+      ...{ cpuUserSeconds: 1, cpuSystemSeconds: 1, startTime: 1, residentBytes: 1 },
+      ...{ virtualBytes: 1, openFiles: 1, maxFiles: 1 },
+    };
+    const metrics = createPrometheus({ version: "0", runtime: "test" }, () => usage);
+    metrics.leafIssued("service", 1);
+    metrics.leafRefused("csr_malformed");
+    metrics.change("RENEWING", "ok");
+    metrics.request("/healthz", 200, 1);
+    const { snapshot, status } = manager;
+    const { text } = await metrics.render({
+      ...{ snapshot, now: clock.now(), watchers: 0, signing: 0, status },
+      ...{ audit: FAILING_AUDIT, changeObstacle: null, certificate: CERTIFICATE },
+    });
+    const found = [...text.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(([, name = "", type = ""]) => {
+      const sample = new RegExp(`^${name}(?:_count)?\\{(.*?)\\} `, "m").exec(text)?.[1] ?? "";
+      const labels = [...sample.matchAll(/(\w+)="/g)].map(([, label = ""]) => label);
+      return `${name} ${type} ${inOrder(labels).join()}`;
+    });
+    const documented = rowsOf(sectionOf(OPERATIONS, "Metrics")).map(
+      ([name = "", type = "", labels = ""]) =>
+        `${codeIn(name)[0]} ${type} ${inOrder(codeIn(labels)).join()}`,
+    );
+    assert.deepEqual(inOrder(documented), inOrder(found));
+  });
+
+  it("has each line of /readyz, and no other", async () => {
+    const { manager, clock } = await createTestCa();
+    const status = {
+      ...manager.status,
+      ...{ clockAlarm: true, stopped: "a reason", notes: ["a note"] },
+    };
+    const troubled = new Proxy(manager, {
+      get(target, name) {
+        if (name === "status") return status;
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+    const parts = { manager: troubled, audit: FAILING_AUDIT, clock, log: silentLog };
+    const linesWith = (emergency: string | null) =>
+      new Report({ ...parts, serverCertificate: () => ({ ...CERTIFICATE, emergency }) }).lines();
+    const access = accessThat({ allows: () => true });
+    const { fetch } = await createTestApp({
+      ...{ manager: troubled, audit: FAILING_AUDIT },
+      access: { ...access, state: { ...access.state, stopped: "a reason" } },
+      facts: () => [...linesWith(null), ...linesWith("a reason")],
+    });
+    const names = [...(await (await fetch("/readyz")).text()).matchAll(/^(\w+): /gm)];
+    const [table = ""] = sectionOf(OPERATIONS, "readyz").split("The reasons after");
+    assert.deepEqual(
+      inOrder(rowsOf(table).flatMap(([first = ""]) => codeIn(first))),
+      inOrder(new Set(names.map(([, name = ""]) => name))),
+    );
+  });
+
+  it("quotes the texts of /readyz as the code has them", () => {
+    const sources = ["src", "providers"]
+      .flatMap((folder) =>
+        readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
+          .filter((path) => path.endsWith(".ts"))
+          .map((path) => readFileSync(join(ROOT, folder, path), "utf8")),
+      )
+      .join("\n");
+    const [, texts = ""] = sectionOf(OPERATIONS, "readyz").split("The reasons after");
+    const quoted = codeIn(texts.replaceAll(/\s+/g, " ")).filter((code) => code.includes(" "));
+    assert.ok(quoted.length > 20);
+    for (const text of quoted)
+      for (const part of text.split(/<[^>]*>/))
+        assert.ok(sources.includes(part.trim()), `No source has ${JSON.stringify(part.trim())}`);
+  });
+});
+
+describe("all documents", () => {
+  it("have links whose files and anchors exist", () => {
+    const broken: string[] = [];
+    for (const file of markdownFiles())
+      for (const link of linksOf(readText(file))) {
+        if (/^[a-z]+:/.test(link)) continue;
+        const [path = "", anchor] = link.split("#");
+        const target = path === "" ? file : normalize(join(dirname(file), path));
+        const exists = existsSync(join(ROOT, target));
+        const isAnchor =
+          anchor === undefined || (exists && anchorsOf(readText(target)).has(anchor));
+        if (!exists || !isAnchor) broken.push(`${file}: ${link}`);
+      }
+    assert.deepEqual(broken, []);
+  });
+
+  it("name only scripts of package.json", () => {
+    const { scripts } = JSON.parse(readText("package.json")) as { scripts: Record<string, string> };
+    for (const file of markdownFiles())
+      for (const [, name = ""] of readText(file).matchAll(/\bnpm run (?:-\S+ )*([a-z][a-z:-]*)/g))
+        assert.ok(Object.hasOwn(scripts, name), `${file}: npm run ${name}`);
+  });
+
+  it("name only settings that exist", () => {
+    for (const file of ["README.md", ".github/SECURITY.md", ...DOCUMENTS])
+      for (const [name] of readText(file).matchAll(/MESHCA_[A-Z]+(?:_[A-Z]+)*(?!\w)/g))
+        assert.ok(
+          [...SETTING_NAMES, "MESHCA_MAX_AGE", "MESHCA_LIMITS"].includes(name),
+          `${file}: ${name}`,
+        );
+  });
+
+  it("are reachable from README.md", () => {
+    const linked = linksOf(readText("README.md"));
+    assert.deepEqual(
+      DOCUMENTS.filter((file) => !linked.includes(file)),
+      [],
+    );
+  });
+
+  it("in docs/ are wrapped at 100 columns, but for tables, code and links", () => {
+    for (const file of ["README.md", ...DOCUMENTS])
+      for (const line of proseOf(readText(file)).split("\n"))
+        assert.ok(
+          line.length <= 100 || /^\||^`|^ *\S+$/.test(line),
+          `${file}: ${line.length} characters: ${line}`,
+        );
+  });
+});
