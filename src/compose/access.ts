@@ -21,7 +21,7 @@ import { TokenReviews } from "../acl/token-review.ts";
 import type { Settings } from "../config/settings.ts";
 import type { AccessControl, BeforeChange } from "../core/acl/access-control.ts";
 import type { CaManager } from "../core/ca/ca.ts";
-import { leafHorizonMs } from "../core/ca/leaf-horizon.ts";
+import { maxLeafLifeMs } from "../core/ca/leaf-issuers.ts";
 import type { Policy } from "../core/ca/policy.ts";
 import { type Audit, NOBODY } from "../core/ports/audit.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
@@ -287,7 +287,7 @@ function createAccessControl(
           trustDomain: trustDomainOf(manager.require().state.clusterId),
           datacenter,
         }),
-        horizonMs: () => leafHorizonMs(manager.require(), policy),
+        horizonMs: () => maxLeafLifeMs(manager.require(), policy),
       },
     });
   const loaded = administrationOf(directory);

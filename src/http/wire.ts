@@ -5,7 +5,7 @@
  */
 
 import { type Json, sortKeys } from "../consul/go-json.ts";
-import { issuersOf, lineOf } from "../core/ca/cross-chain.ts";
+import { crossChainOf, issuerChainOf } from "../core/ca/cross-chain.ts";
 import type { IssuedLeaf } from "../core/ca/signer.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import { trustDomainOf } from "../core/spiffe/id.ts";
@@ -56,7 +56,7 @@ function rootJson(root: RootEntry): Json {
  * leaves comes last (vault.md §2.12).
  */
 function inConsulsOrder(root: RootEntry): readonly Certificate[] {
-  return [...lineOf(root), ...issuersOf(root).toReversed()];
+  return [...crossChainOf(root), ...issuerChainOf(root).toReversed()];
 }
 
 /** Consul's SerialNumber of a root: the low 64 bits of the certificate's. */

@@ -102,7 +102,7 @@ export async function exampleStates(): Promise<readonly [CaState, CaState, CaSta
       state: { key: "sealed:1:x:CCCC:DDDD" },
     },
     chain: [crossed],
-    leftByForce: [],
+    abandonedRoots: [],
     leafTtlMs: 3_600_000.5,
     now: new Date(now.getTime() + 1),
   });

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { createHash, createPublicKey, X509Certificate } from "node:crypto";
 import { describe, it } from "node:test";
 import type { Token } from "../../src/core/acl/types.ts";
-import { leafHorizonMs } from "../../src/core/ca/leaf-horizon.ts";
+import { maxLeafLifeMs } from "../../src/core/ca/leaf-issuers.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { CaError } from "../../src/core/errors.ts";
 import type { Audit, AuditRecord } from "../../src/core/ports/audit.ts";
@@ -279,7 +279,7 @@ describe("the end of a denial", () => {
   it("leaves room for replicas that did not know of it: staleness, clocks and the queue", async () => {
     const test = await guarded();
     const policy = { ...DEFAULT_POLICY, maxStalenessMs: 300_000 };
-    const horizon = leafHorizonMs(test.manager.require(), policy);
+    const horizon = maxLeafLifeMs(test.manager.require(), policy);
     assert.equal(horizon, 72 * 3_600_000 + 300_000 + 2 * 30_000 + 500 / 0.75 + 60_000);
   });
 

@@ -8,7 +8,7 @@ import { KeySets } from "../../src/acl/jwks.ts";
 import { Login } from "../../src/acl/login.ts";
 import { TokenReviews } from "../../src/acl/token-review.ts";
 import type { AccessControl } from "../../src/core/acl/access-control.ts";
-import { leafHorizonMs } from "../../src/core/ca/leaf-horizon.ts";
+import { maxLeafLifeMs } from "../../src/core/ca/leaf-issuers.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import type { AppOptions } from "../../src/http/app.ts";
 import { createTestAccess, type TestAccess } from "../acl/access.ts";
@@ -36,7 +36,7 @@ export async function guarded(ca?: TestCa, overrides: Partial<AppOptions> = {}):
   const { directory, authorizer, clock } = access;
   const leaves = {
     scope: () => ({ trustDomain: trustDomain(manager), datacenter: "dc1" }),
-    horizonMs: () => leafHorizonMs(manager.require(), DEFAULT_POLICY),
+    horizonMs: () => maxLeafLifeMs(manager.require(), DEFAULT_POLICY),
   };
   const outside = {
     fetch: async () => Response.error(),

@@ -119,7 +119,7 @@ export const SIGNING: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "src/core/ca/leaf-horizon.ts",
+    "src/core/ca/leaf-issuers.ts",
     [
       "leaves of retired roots, which lived longer",
       "Math.max(config.leafTtlMs, ...state.roots.map(({ leafTtlMaxMs }) => leafTtlMaxMs))",

@@ -9,7 +9,7 @@ import { after, before, describe, it } from "node:test";
 import { createAllowList } from "../../providers/vault/egress-allowlist.ts";
 import { createVaultClient } from "../../providers/vault/pki-api.ts";
 import type { Connect } from "../../providers/vault/prepare.ts";
-import { issuersOf } from "../../src/core/ca/cross-chain.ts";
+import { issuerChainOf } from "../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 import { systemClock } from "../../src/entry/platform.ts";
@@ -116,7 +116,7 @@ for (const kind of vaultKinds)
       assert.ok(await ca.manager.configure(toVault({ ...config, Address: byName() })));
       const now = ca.manager.require().active;
       assert.equal(now.id, active.id);
-      assert.deepEqual(issuersOf(now), issuersOf(active));
+      assert.deepEqual(issuerChainOf(now), issuerChainOf(active));
       await signs(ca);
       ca.clock.advance(LEFT_FOR);
       await confirmOver(ca);
@@ -257,11 +257,11 @@ for (const kind of vaultKinds)
         max_lease_ttl: "300h",
         default_lease_ttl: "300h",
       });
-      const [issuer] = issuersOf(ca.manager.require().active);
+      const [issuer] = issuerChainOf(ca.manager.require().active);
       assert.deepEqual(warnings, []);
       ca.clock.advance(365 * 12 * HOUR + HOUR);
       await settle(ca);
-      assert.notEqual(issuersOf(ca.manager.require().active)[0]?.id, issuer?.id);
+      assert.notEqual(issuerChainOf(ca.manager.require().active)[0]?.id, issuer?.id);
       assert.match(
         warnings.join(),
         /The intermediate ends at .*, sooner than IntermediateCertTTL says/,

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { lineOf } from "../../src/core/ca/cross-chain.ts";
+import { crossChainOf } from "../../src/core/ca/cross-chain.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { lint } from "../../src/core/x509/lint.ts";
 import { requireSigning } from "../core/ca/harness.ts";
@@ -27,7 +27,7 @@ const HOUR = 3_600_000;
 /** Checks the one cross-signed certificate of the active root, and a leaf under both roots. */
 async function requireShortCrossing(ca: TestCa): Promise<void> {
   const { active, state } = ca.manager.require();
-  const [crossed] = lineOf(active);
+  const [crossed] = crossChainOf(active);
   const old = state.roots.find(({ status }) => status === "retired");
   assert.ok(crossed !== undefined && old !== undefined);
   const life = (crossed.notAfter.getTime() - ca.clock.now().getTime()) / HOUR;
@@ -74,7 +74,7 @@ for (const kind of vaultKinds)
         const { certificate } = ca.manager.require().active;
         await ca.manager.configure(configuration(of));
         await requireShortCrossing(ca);
-        const [crossed] = lineOf(ca.manager.require().active);
+        const [crossed] = crossChainOf(ca.manager.require().active);
         assert.deepEqual(await lint(crossed ?? assert.fail(), "cross-signed", certificate), []);
         await ca.manager.close();
       });
@@ -85,7 +85,7 @@ for (const kind of vaultKinds)
       await ca.manager.rotate(NOW);
       await requireShortCrossing(ca);
       await ca.manager.configure(toVault(vaultConfig(server)));
-      assert.equal(lineOf(ca.manager.require().active).length, 2);
+      assert.equal(crossChainOf(ca.manager.require().active).length, 2);
       await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
       await ca.manager.close();
     });

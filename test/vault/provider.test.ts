@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { issuersOf } from "../../src/core/ca/cross-chain.ts";
+import { issuerChainOf } from "../../src/core/ca/cross-chain.ts";
 import { generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { lint } from "../../src/core/x509/lint.ts";
@@ -45,14 +45,14 @@ for (const kind of vaultKinds)
         const leaf = await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
         const { state, active } = ca.manager.require();
         assert.equal(active.certificate.uris[0], `spiffe://${state.clusterId}.consul`);
-        assert.equal(issuersOf(active).length, 1);
+        assert.equal(issuerChainOf(active).length, 1);
         const { certificatePem } = await ca.manager.sign(csrOf(ca, "api"));
         const { intermediates } = readSent(certificatePem);
         assert.deepEqual(
           intermediates.map(({ id }) => id),
-          issuersOf(active).map(({ id }) => id),
+          issuerChainOf(active).map(({ id }) => id),
         );
-        assert.ok(leaf.notAfter <= (issuersOf(active)[0]?.notAfter as Date));
+        assert.ok(leaf.notAfter <= (issuerChainOf(active)[0]?.notAfter as Date));
         requireOpenssl(certificatePem, pemOf(active.certificate), ca.clock.now());
         // A given server's token may be a word, such as "root", that the state has for other
         // reasons.

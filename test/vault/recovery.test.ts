@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { parseVaultConfig } from "../../providers/vault/config.ts";
-import { issuersOf } from "../../src/core/ca/cross-chain.ts";
+import { issuerChainOf } from "../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { ConfigError, ProviderError } from "../../src/core/errors.ts";
 import { requireSigning } from "../core/ca/harness.ts";
@@ -32,7 +32,7 @@ import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./s
 const DAY = 86_400_000;
 const ALL = 'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }';
 const POLICY = { ...DEFAULT_POLICY, inspectMs: 0 };
-const issuerOf = (ca: TestCa) => issuersOf(ca.manager.require().active)[0]?.id;
+const issuerOf = (ca: TestCa) => issuerChainOf(ca.manager.require().active)[0]?.id;
 
 for (const kind of vaultKinds)
   describe(`recovery with ${kind}`, { skip: noVault }, () => {
@@ -78,12 +78,12 @@ for (const kind of vaultKinds)
         await server.must("POST", `${RootPKIPath}/config/issuers`, { default: issuer });
       };
       for (const takeUp of [() => settle(ca), () => ca.manager.rotate(NOW)]) {
-        const old = issuersOf(ca.manager.require().active);
+        const old = issuerChainOf(ca.manager.require().active);
         await replace();
         await takeUp();
         const { active } = ca.manager.require();
         assert.equal(active.id, id);
-        const now = issuersOf(active);
+        const now = issuerChainOf(active);
         assert.deepEqual(
           now.map((issuer, i) => issuer.id === old[i]?.id),
           [false, false],
@@ -242,7 +242,7 @@ for (const kind of vaultKinds)
       // By so much Vault's clock may be ahead.
       ca.clock.advance(-20_000);
       const { leaf } = readSent((await ca.manager.sign(csrOf(ca))).certificatePem);
-      const end = issuersOf(ca.manager.require().active)[0]?.notAfter as Date;
+      const end = issuerChainOf(ca.manager.require().active)[0]?.notAfter as Date;
       assert.ok(leaf.notAfter <= end && leaf.notAfter.getTime() > end.getTime() - 120_000);
       assert.deepEqual(ca.manager.status.notes, []);
       await ca.manager.close();
@@ -262,7 +262,7 @@ for (const kind of vaultKinds)
           );
           assert.match(
             error.message,
-            /^The root in use cannot certify another one now: .*token is unknown/,
+            /^The active root cannot certify another one now: .*token is unknown/,
           );
           return true;
         });

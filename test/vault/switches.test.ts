@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { VaultClient } from "../../providers/vault/client.ts";
 import type { Connect } from "../../providers/vault/prepare.ts";
-import { issuersOf } from "../../src/core/ca/cross-chain.ts";
+import { issuerChainOf } from "../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { replica, requireSigning } from "../core/ca/harness.ts";
@@ -110,13 +110,13 @@ for (const kind of vaultKinds)
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       const { id } = ca.manager.require().active;
-      const [first] = issuersOf(ca.manager.require().active);
+      const [first] = issuerChainOf(ca.manager.require().active);
       const leaf = await ca.manager.sign(csrOf(ca));
       assert.ok(
         await ca.manager.configure(toVault({ ...config, Token: "hidden", LeafSigning: "local" })),
       );
       assert.equal(ca.manager.require().active.id, id);
-      assert.notEqual(issuersOf(ca.manager.require().active)[0]?.id, first?.id);
+      assert.notEqual(issuerChainOf(ca.manager.require().active)[0]?.id, first?.id);
       await requireAll(ca);
       requireOpenssl(
         leaf.certificatePem,
@@ -238,7 +238,7 @@ for (const kind of vaultKinds)
       assert.ok(await ca.manager.configure(toVault(config)));
       const { active } = ca.manager.require();
       assert.equal(pemOf(active.certificate).trim(), top.trim());
-      assert.equal(issuersOf(active).length, 2);
+      assert.equal(issuerChainOf(active).length, 2);
       await requireAll(ca);
       await assert.rejects(
         ca.manager.rotate(NOW),
@@ -253,24 +253,24 @@ for (const kind of vaultKinds)
       // Vault's clock stays where it is: where its leaves would be dead by ours, we hold the key.
       const config = vaultConfig(server, { IntermediateCertTTL: "720h", LeafSigning: "local" });
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
-      const [first] = issuersOf(ca.manager.require().active);
+      const [first] = issuerChainOf(ca.manager.require().active);
       ca.clock.advance(14 * DAY);
       assert.equal((await ca.manager.tick()).kind, "wait");
       ca.clock.advance(2 * DAY);
       assert.equal((await ca.manager.tick()).kind, "renew");
-      const [second] = issuersOf(ca.manager.require().active);
+      const [second] = issuerChainOf(ca.manager.require().active);
       assert.notEqual(second?.id, first?.id);
       await ca.manager.close();
 
       const other = vaultConfig(server);
       const again = await createVaultCa({ bootstrap: bootstrapIn(other), policy: LOOKS_EACH_TIME });
-      const [before] = issuersOf(again.manager.require().active);
+      const [before] = issuerChainOf(again.manager.require().active);
       await server.must("DELETE", `sys/mounts/${other.IntermediatePKIPath}`);
       await assert.rejects(again.manager.sign(csrOf(again)));
       assert.match(again.manager.obstacle() ?? "", /Vault.*since/);
       again.clock.advance(2000);
       await again.manager.tick();
-      assert.notEqual(issuersOf(again.manager.require().active)[0]?.id, before?.id);
+      assert.notEqual(issuerChainOf(again.manager.require().active)[0]?.id, before?.id);
       await requireAll(again);
       assert.equal(again.manager.obstacle(), null);
       await again.manager.close();
@@ -315,11 +315,11 @@ for (const kind of vaultKinds)
         });
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config), connect });
       aged = false;
-      const [first] = issuersOf(ca.manager.require().active);
+      const [first] = issuerChainOf(ca.manager.require().active);
       const leaf = await ca.manager.sign(csrOf(ca));
       assert.equal((await ca.manager.tick()).kind, "renew");
       const { active } = ca.manager.require();
-      assert.notEqual(issuersOf(active)[0]?.id, first?.id);
+      assert.notEqual(issuerChainOf(active)[0]?.id, first?.id);
       await requireAll(ca);
       requireOpenssl(leaf.certificatePem, pemOf(active.certificate), ca.clock.now());
       const issuers = async () =>

@@ -1,38 +1,44 @@
 /**
- * How long and how large the chain and the roots answer are, so that a change that would break a
- * TLS stack is refused first.
+ * Length and size of the chain of a leaf, and size of the roots response. A change that would exceed
+ * what TLS libraries accept is refused before it is committed.
  * @module
  */
+import type { DeletionTime } from "../deletion-time.ts";
 import { ConflictError } from "../errors.ts";
 import { activeRoot, type CaState, type RootEntry } from "../state.ts";
 import { type Certificate, pemOf } from "../x509/certificate.ts";
-import { confirmMs, goneAt, issuersOf, pruneAt, reachedBy, rootsToReach } from "./cross-chain.ts";
-import type { ChangeContext } from "./plan-change.ts";
+import {
+  confirmMs,
+  goneAt,
+  issuerChainOf,
+  pruneAt,
+  rootsToReach,
+  segmentsOf,
+} from "./cross-chain.ts";
 import type { Policy } from "./policy.ts";
 import { isDead } from "./transitions.ts";
 
 /**
- * The largest leaf in PEM: RSA-4096 key and signature, and a URI of 1,024 octets; 3,220 characters,
- * with some room.
+ * Octets of the largest leaf in PEM: with an RSA-4096 key and signature and a URI of 1,024 octets it
+ * has 3,220.
  */
 const LEAF_BYTES = 3584;
 
 /**
- * What a root's row takes in JSON beside its certificates: measured at 640 characters with 20-digit
- * numbers.
+ * Octets of a root in the JSON response without its certificates: with 20-digit numbers it has 640.
  */
 const ROW_BYTES = 720;
 
 /**
- * Certificates of a leaf with what goes with it; the root is not counted.
- * @param below certificates that may stand between the issuer and a leaf: one while an intermediate
- * is alive that was signed for another datacenter. @default 0
+ * Certificates in the chain of a leaf: itself counted, the root not.
+ * @param below certificates between the issuer and a leaf: one while an intermediate is alive that
+ * was signed for another datacenter. @default 0
  */
 export function chainLength(intermediates: readonly Certificate[], below = 0): number {
   return 1 + below + intermediates.length;
 }
 
-/** Whether a leaf's chain keeps its bounds. */
+/** Whether the chain of a leaf keeps its bounds. */
 export function chainFits(intermediates: readonly Certificate[], policy: Policy): boolean {
   return (
     chainLength(intermediates) <= policy.maxChainLength &&
@@ -40,8 +46,8 @@ export function chainFits(intermediates: readonly Certificate[], policy: Policy)
   );
 }
 
-/** What of a state is larger than TLS clients take, for an operator; null if nothing is. */
-export function excessOf(state: CaState, policy: Policy): string | null {
+/** Which bound a state exceeds, for an operator; null if none. */
+function excessOf(state: CaState, policy: Policy): string | null {
   const { intermediates } = activeRoot(state);
   const above = (what: string, found: number, bound: number, unit: string) =>
     found > bound ? `${what} would have ${found} ${unit}, and at most ${bound} are allowed` : null;
@@ -53,11 +59,11 @@ export function excessOf(state: CaState, policy: Policy): string | null {
       "certificates",
     ) ??
     above("the chain of a leaf", chainBytes(intermediates), policy.maxChainBytes, "octets") ??
-    above("the roots listing", rootsBytes(state.roots), policy.maxRootsBytes, "octets")
+    above("the roots response", rootsBytes(state.roots), policy.maxRootsBytes, "octets")
   );
 }
 
-/** Octets of a leaf with what goes with it, in PEM. */
+/** Octets of a leaf with its chain, in PEM. */
 export function chainBytes(intermediates: readonly Certificate[]): number {
   return (
     LEAF_BYTES + intermediates.reduce((sum, certificate) => sum + pemOf(certificate).length, 0)
@@ -65,8 +71,8 @@ export function chainBytes(intermediates: readonly Certificate[]): number {
 }
 
 /**
- * Octets of the JSON roots answer, from above: each line end of PEM is two characters there, and
- * indentation counts.
+ * The most octets that the JSON roots response can have: each line end of PEM is two characters in it,
+ * and indentation counts.
  */
 export function rootsBytes(roots: readonly RootEntry[]): number {
   const jsonBytes = (pem: string) => pem.length + pem.split("\n").length + 24;
@@ -80,58 +86,63 @@ export function rootsBytes(roots: readonly RootEntry[]): number {
   );
 }
 
-/** A rotation that was worked out. */
-export interface Rotated {
+interface SizeContext {
+  readonly policy: Policy;
+  /** The store's clock. */
+  readonly now: Date;
+  /** Reads the store's clock, for when roots will be pruned. @throws {StoreError} */
+  readonly look: () => Promise<DeletionTime>;
+}
+
+/** A planned rotation. */
+interface Rotated {
   readonly next: CaState;
   /** ID of the root that it retires, or null. */
   readonly retiring: string | null;
   readonly force: boolean;
   /** IDs of the roots that force abandons. */
-  readonly forceWouldLeave: readonly string[];
+  readonly forceWouldAbandon: readonly string[];
 }
 
 /**
- * Checks the bounds of a chain and of the roots listing before they are committed.
- * @throws {ConflictError} `budget_exceeded`, with the instant from which there is room. A forced
- * change is never refused.
+ * Checks the bounds of the chain and of the roots response before a rotation is committed.
+ * @throws {ConflictError} `budget_exceeded`, with the instant from which the rotation is possible. A
+ * forced rotation is never refused.
  * @throws {StoreError}
  */
-export async function requireBudget(
-  rotated: Rotated,
-  context: Pick<ChangeContext, "policy" | "now" | "look">,
-): Promise<void> {
-  const { next, force, forceWouldLeave } = rotated;
+export async function requireChainSize(rotated: Rotated, context: SizeContext): Promise<void> {
+  const { next, force, forceWouldAbandon } = rotated;
   const excess = excessOf(next, context.policy);
   if (force || excess === null) return;
   const abandons =
-    forceWouldLeave.length === 0
-      ? "ForceWithoutCrossSigning rotates now all the same"
-      : `ForceWithoutCrossSigning rotates now and abandons root ${forceWouldLeave.join(" and root ")}: a client that has no newer root verifies no new leaf then`;
+    forceWouldAbandon.length === 0
+      ? "ForceWithoutCrossSigning rotates now nevertheless"
+      : `ForceWithoutCrossSigning rotates now and abandons root ${forceWouldAbandon.join(" and root ")}: a client without a newer root then rejects every new leaf`;
   const room = await roomFrom(rotated, context);
   if (room === null)
     throw new ConflictError(
       "budget_exceeded",
-      `Cannot rotate: ${excess}, and no root will be pruned that makes room. ${abandons}`,
+      `Cannot rotate: ${excess}, and pruning old roots will not change that. ${abandons}`,
     );
   throw new ConflictError(
     "budget_exceeded",
-    `Cannot rotate: ${excess}, since TLS clients refuse longer ones. It is possible from ${room.at.toISOString()} on, when an old root is pruned. ${abandons}`,
+    `Cannot rotate: ${excess}. The rotation is possible from ${room.at.toISOString()} on, when an old root is pruned. ${abandons}`,
     { retryAfterMs: room.inMs },
   );
 }
 
 /**
- * When enough roots are pruned for a rotation that is refused now. The root that it would have
- * retired signs until it is made, and is pruned by no wait.
+ * When enough roots will have been pruned for a rotation that is refused now. The root that it would
+ * have retired stays active until then, so it is not among the pruned ones.
  */
 async function roomFrom(
   { next, retiring }: Rotated,
-  { policy, now, look }: Pick<ChangeContext, "policy" | "now" | "look">,
+  { policy, now, look }: SizeContext,
 ): Promise<{ at: Date; inMs: number } | null> {
   const time = await look();
   const active = activeRoot(next);
-  const steps = reachedBy(active, rootsToReach(next.roots, now));
-  // What was found over already goes by the first look that found it, which may have been late.
+  const segments = segmentsOf(active, rootsToReach(next.roots, now));
+  // If a reading of the clock was after `pruneAt` already, the first such reading counts.
   const ends = next.roots
     .filter(({ id, status }) => status === "retired" && id !== retiring)
     .map(
@@ -140,14 +151,16 @@ async function roomFrom(
     );
   for (const at of ends.toSorted((a, b) => Number(a) - Number(b))) {
     const isGone = (root: RootEntry) => root.id !== retiring && isDead(root, policy, time.at(at));
-    const line = steps.filter(({ target }) => !isGone(target)).flatMap(({ segment }) => segment);
+    const chain = segments
+      .filter(({ target }) => !isGone(target))
+      .flatMap(({ certificates }) => certificates);
     const roots = next.roots
       .filter((root) => !isGone(root))
       .map((root) =>
-        root === active ? { ...root, intermediates: [...issuersOf(root), ...line] } : root,
+        root === active ? { ...root, intermediates: [...issuerChainOf(root), ...chain] } : root,
       );
     if (excessOf({ ...next, roots }, policy) !== null) continue;
-    // What could be pruned already is pruned at the leader's next turn.
+    // A root that can be pruned already is pruned at the leader's next tick.
     const inMs = at > time.now ? at.getTime() - time.now.getTime() : policy.leaderRetryMs;
     return { at: new Date(time.now.getTime() + inMs), inMs };
   }

@@ -131,7 +131,7 @@ export function createChanges(options: ChangesOptions): Changes {
       provider: state.config.provider,
       root: active.id,
       fields: changedFields(before, state.config.config),
-      leftByForce: change.leftByForce,
+      abandonedRoots: change.abandonedRoots,
       ...requestId,
     });
     for (const warning of change.warnings ?? [])

@@ -1,8 +1,8 @@
 /**
- * Which cross-signed certificates go with a leaf. They form one line: the active root certified by
- * a first retired root, that one by a second, and so on through every root that somebody may still
- * trust alone. Each name stands in it once, since OpenSSL and BoringSSL take the first issuer that
- * fits and never come back to try another.
+ * Which cross-signed certificates are sent with a leaf. They form one cross-chain: the active root
+ * certified by a first retired root, that one by a second, and so on through every root that a
+ * client may still have as its only root. Each name is in it once, since OpenSSL and BoringSSL take
+ * the first issuer that fits and do not backtrack.
  * @module
  */
 import { colonHex } from "../bytes.ts";
@@ -13,10 +13,10 @@ import { wholeSecond } from "../x509/der.ts";
 import type { Policy } from "./policy.ts";
 
 /**
- * The path from what signs leaves under a root up to below it: what stands first among its
- * certificates, unless it signs them itself.
+ * The path from the issuer of leaves up to the root, without the root; empty if the root itself
+ * signs leaves. It is the first part of the root's intermediates.
  */
-export function issuersOf({
+export function issuerChainOf({
   certificate,
   intermediates,
   signingKeyId,
@@ -33,18 +33,21 @@ export function issuersOf({
   );
 }
 
-/** The line of cross-signed certificates of the active root. */
-export function lineOf(root: RootEntry): readonly Certificate[] {
-  return root.intermediates.slice(issuersOf(root).length);
+/** The cross-signed certificates of the active root, in path order: the rest of its intermediates. */
+export function crossChainOf(root: RootEntry): readonly Certificate[] {
+  return root.intermediates.slice(issuerChainOf(root).length);
 }
 
-/** When a retired root is pruned: when no leaf that it signed can still be alive. */
+/** When a retired root can be pruned: when every leaf that it signed has expired. */
 export function pruneAt(root: RootEntry, policy: Policy): Date {
   const since = root.rotatedOutAt ?? root.since;
   return new Date(since.getTime() + policy.pruneFactor * root.leafTtlMaxMs);
 }
 
-/** For how long looks must have found that a root may be pruned, in milliseconds. */
+/**
+ * For how long every reading of the store's clock must have been after `pruneAt` before the root is
+ * pruned, in milliseconds (deletion-time.ts).
+ */
 export function confirmMs(
   { leafTtlMaxMs }: Pick<RootEntry, "leafTtlMaxMs">,
   policy: Policy,
@@ -52,43 +55,40 @@ export function confirmMs(
   return policy.confirmShare * leafTtlMaxMs;
 }
 
-/**
- * When a retired root will be gone, if its leader looks at the clock as usual: pruneAt, and what
- * looks have to confirm.
- */
+/** When a retired root will have been pruned, if a leader reads the clock as usual. */
 export function goneAt(root: RootEntry, policy: Policy): Date {
   return new Date(pruneAt(root, policy).getTime() + 1 + confirmMs(root, policy));
 }
 
-/** The longest of these spans: that of whatever belongs to no one root, in milliseconds. */
+/** The longest `confirmMs`, for what does not belong to one root, in milliseconds. */
 export function longestConfirmMs(roots: readonly RootEntry[], policy: Policy): number {
   return Math.max(0, ...roots.map((root) => confirmMs(root, policy)));
 }
 
-/** The retired roots under each of which, taken alone, a leaf signed now must verify. */
+/** The retired roots under each of which, as the only root of a client, a leaf signed now must verify. */
 export function rootsToReach(roots: readonly RootEntry[], now: Date): RootEntry[] {
   return roots.filter(
     (root) => root.status === "retired" && !root.forcedOut && root.certificate.notAfter > now,
   );
 }
 
-/** Until when somebody may trust a root alone: until it is pruned or ends. */
+/** Until when a client may have a root as its only root: until it is pruned or expires. */
 function neededUntil(root: RootEntry, policy: Policy): number {
   return Math.min(root.certificate.notAfter.getTime(), pruneAt(root, policy).getTime());
 }
 
 /**
- * Until when a cross-signed certificate lives that a root issues: until that root is pruned, plus
- * one largest leaf life, in which what was signed before still carries it. A root that should have
- * been pruned by now counts from now.
+ * When a cross-signed certificate expires that a root issues: one largest leaf life after that root
+ * is pruned, since leaves signed before are sent with it for so long. If the root should have been
+ * pruned by now, the life counts from now.
  */
-export function crossedUntil(by: RootEntry, policy: Policy, now: Date): Date {
+export function crossSignedUntil(by: RootEntry, policy: Policy, now: Date): Date {
   return new Date(Math.max(pruneAt(by, policy).getTime(), now.getTime()) + by.leafTtlMaxMs);
 }
 
 /**
- * How long a cross-signed certificate must live at least to be used: until the root that issued it
- * is not needed any more, and half a largest leaf life from now for as long as that root is
+ * The earliest expiry of a cross-signed certificate that can be used: when the root that issued it
+ * is not needed any more, and at least half a largest leaf life from now while that root is
  * published, however late it is pruned.
  */
 function requiredUntil(by: RootEntry, policy: Policy, now: Date): number {
@@ -99,16 +99,16 @@ function requiredUntil(by: RootEntry, policy: Policy, now: Date): number {
 }
 
 /**
- * The order of the line: what is needed longest comes first. Then every certificate of the line
- * lasts as long as any root behind it is needed, and what is pruned first falls off the end.
- * @param old the line that was in use, whose order is kept where two are needed equally long.
+ * Roots in the order of a cross-chain: those needed longest first. Then every certificate lasts as
+ * long as any root after it is needed, and roots are pruned from the end.
+ * @param old the previous cross-chain, which decides between roots that are needed equally long.
  */
-export function inOrderOfNeed(
+export function byUrgency(
   targets: readonly RootEntry[],
   old: readonly Certificate[],
   policy: Policy,
 ): RootEntry[] {
-  // The root that signed until now issued nothing in its own line: -1, the first.
+  // The root that was active until now issued nothing in its own cross-chain: -1, the first.
   const place = (root: RootEntry) =>
     old.findIndex((certificate) => couldHaveIssued(root.certificate, certificate));
   return targets.toSorted(
@@ -117,32 +117,33 @@ export function inOrderOfNeed(
 }
 
 /**
- * A certificate that there is already for one step of the line.
- * @param tip the root at the end of the line so far, to be certified.
+ * An existing certificate for one step of a cross-chain.
+ * @param end the last root of the chain so far, to be certified.
  * @param by the next root.
  * @param active the root that signs leaves: no step needs to outlast it.
+ * @returns undefined if there is none that lives long enough.
  */
-export function findCrossing(
-  tip: Certificate,
+export function findCrossSigned(
+  end: Certificate,
   by: RootEntry,
   pool: readonly Certificate[],
   active: Certificate,
   now: Date,
   policy: Policy,
 ): Certificate | undefined {
-  // To the whole second, as a certificate ends.
+  // Certificates expire at a whole second.
   const required = Math.min(
     requiredUntil(by, policy, now),
     active.notAfter.getTime(),
-    tip.notAfter.getTime(),
+    end.notAfter.getTime(),
   );
   const until = wholeSecond(new Date(required)).getTime();
-  // Of several that do, the one that ends first: anyone who steals the certified root's key is
-  // trusted through it until then.
+  // The one that expires first: anyone who steals the key of the certified root is trusted through it
+  // until then.
   return pool
     .filter(
       (certificate) =>
-        sameAuthority(certificate, tip) &&
+        sameAuthority(certificate, end) &&
         couldHaveIssued(by.certificate, certificate) &&
         certificate.notBefore <= now &&
         certificate.notAfter > now &&
@@ -151,76 +152,79 @@ export function findCrossing(
     .toSorted((a, b) => a.notAfter.getTime() - b.notAfter.getTime())[0];
 }
 
-/** One root that the line leads to, and the certificates that lead there from the one before. */
-export interface Reached {
+/** The certificates of a cross-chain from one root, its start, to the next one, its target. */
+interface Segment {
   readonly target: RootEntry;
-  readonly tip: Certificate;
-  readonly segment: readonly Certificate[];
+  readonly start: Certificate;
+  readonly certificates: readonly Certificate[];
 }
 
-/** The parts of the active root's line. */
-export function reachedBy(active: RootEntry, targets: readonly RootEntry[]): Reached[] {
-  const reached: Reached[] = [];
-  let tip = active.certificate;
-  let segment: Certificate[] = [];
-  for (const certificate of lineOf(active)) {
-    segment.push(certificate);
+/** The active root's cross-chain, by the roots that it leads to. */
+export function segmentsOf(active: RootEntry, targets: readonly RootEntry[]): Segment[] {
+  const segments: Segment[] = [];
+  let start = active.certificate;
+  let certificates: Certificate[] = [];
+  for (const certificate of crossChainOf(active)) {
+    certificates.push(certificate);
     const target = targets.find((root) => couldHaveIssued(root.certificate, certificate));
     if (target === undefined) continue;
-    reached.push({ target, tip, segment });
-    [tip, segment] = [target.certificate, []];
+    segments.push({ target, start, certificates });
+    [start, certificates] = [target.certificate, []];
   }
-  return reached;
+  return segments;
 }
 
 /**
- * Whether a cross-signed certificate of the active root's line has to be made again: it is missing,
- * or the root that issued it is needed for longer than it lives. A root whose key is gone issues
- * nothing any more.
- * @param now roots that have ended by then need none.
+ * Whether a cross-signed certificate of the active root has to be made: it is missing, or the root
+ * that issued it is needed for longer than it lives, and that root still has its key.
+ * @param now roots that have expired by then need none.
  */
-export function crossesAgain({ roots, provider }: CaState, policy: Policy, now: Date): boolean {
+export function needsCrossSigning(
+  { roots, provider }: CaState,
+  policy: Policy,
+  now: Date,
+): boolean {
   const active = roots.find(({ status }) => status === "active");
-  // Under a root that has ended nothing verifies, whatever it is certified by.
+  // Nothing verifies under an expired root, whatever certifies it.
   if (active === undefined || active.certificate.notAfter <= now) return false;
   const targets = rootsToReach(roots, now);
-  const reached = reachedBy(active, targets);
+  const segments = segmentsOf(active, targets);
   const able = ({ id }: RootEntry) => provider.retired[id] !== undefined;
   const isReached = ({ id, certificate }: RootEntry) =>
-    reached.some(({ target }) => target.id === id) ||
+    segments.some(({ target }) => target.id === id) ||
     [active, ...targets].some(
       (other) => other.id !== id && sameAuthority(other.certificate, certificate),
     );
   if (targets.some((target) => able(target) && !isReached(target))) return true;
-  return reached.some(({ target, tip, segment: [crossed, ...above] }) => {
-    // It cannot outlive what stands on either side of it.
+  return segments.some(({ target, start, certificates: [first, ...above] }) => {
+    // A cross-signed certificate expires no later than the certificates on both sides of it.
     const end = Math.min(
       neededUntil(target, policy),
-      ...[tip, ...above].map(({ notAfter }) => notAfter.getTime()),
+      ...[start, ...above].map(({ notAfter }) => notAfter.getTime()),
     );
-    return crossed !== undefined && crossed.notAfter < wholeSecond(new Date(end)) && able(target);
+    return first !== undefined && first.notAfter < wholeSecond(new Date(end)) && able(target);
   });
 }
 
 /**
- * The part of a line that is still of use: up to the last root that is still needed, and not past
- * one that has ended.
+ * The part of a cross-chain that is still useful: up to the last root that is still needed, and up to
+ * the first expired certificate.
  */
-export function usefulPart(
-  line: readonly Certificate[],
+export function stillUsefulPrefix(
+  chain: readonly Certificate[],
   targets: readonly RootEntry[],
   now: Date,
 ): readonly Certificate[] {
-  const ended = line.findIndex((certificate) => certificate.notAfter <= now);
-  const whole = ended < 0 ? line : line.slice(0, ended);
+  const expired = chain.findIndex((certificate) => certificate.notAfter <= now);
+  const whole = expired < 0 ? chain : chain.slice(0, expired);
   const last = whole.findLastIndex((certificate) =>
     targets.some((target) => couldHaveIssued(target.certificate, certificate)),
   );
   return whole.slice(0, last + 1);
 }
 
-/** Every cross-signed certificate that a state knows, without duplicates. */
-export function poolOf(roots: readonly RootEntry[]): Certificate[] {
+/** Every certificate of a state that may be used in a new cross-chain, without duplicates. */
+export function candidatePool(roots: readonly RootEntry[]): Certificate[] {
   return [
     ...new Map(
       roots
@@ -230,7 +234,7 @@ export function poolOf(roots: readonly RootEntry[]): Certificate[] {
   ];
 }
 
-/** Those of a root's certificates that certify its own key. */
-export function ownCrossings(root: RootEntry): Certificate[] {
+/** The certificates that certify a root's own name and key. */
+export function crossSignedOf(root: RootEntry): Certificate[] {
   return root.intermediates.filter((certificate) => sameAuthority(certificate, root.certificate));
 }

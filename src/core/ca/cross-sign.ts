@@ -1,130 +1,113 @@
 /**
- * Has the roots that are trusted certify another one, so that its leaves verify under all of them.
+ * Cross-signing: has each published root certify a new one, directly or through others, so that
+ * leaves of the new root verify under all of them.
  * @module
  */
 import { CaError, ConfigError, ProviderError } from "../errors.ts";
-import type { Provider, ProviderContext } from "../ports/provider.ts";
+import type { Provider, ProviderContext, ProviderTypes } from "../ports/provider.ts";
 import type { CaState, RootEntry } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { sameAuthority } from "../x509/chain.ts";
 import { chainFits } from "./chain-size.ts";
 import {
-  crossedUntil,
-  findCrossing,
-  inOrderOfNeed,
-  lineOf,
-  poolOf,
+  byUrgency,
+  candidatePool,
+  crossChainOf,
+  crossSignedUntil,
+  findCrossSigned,
   rootsToReach,
 } from "./cross-chain.ts";
-import type { ChangeContext } from "./plan-change.ts";
 import type { Policy } from "./policy.ts";
 import { proveCrossing, type Snapshot, typeOf } from "./snapshot.ts";
 
+export interface CrossSignContext extends Omit<ProviderContext, "clusterId"> {
+  readonly types: ProviderTypes;
+  readonly policy: Policy;
+  /** The store's clock. */
+  readonly now: Date;
+}
+
 /**
- * Looks whether the active root can certify another one, before anything is made outside for that
- * one.
- * @param root null: one that is still to be made.
+ * Checks that the active root can certify another one, before external resources are created for
+ * that one.
+ * @param root null: it does not exist yet.
  * @throws {ConfigError} @throws {ProviderError}
  */
-export async function requireCrossing(
+export async function requireCrossSigning(
   snapshot: Snapshot,
   root: Certificate | null,
-  { now, policy }: ChangeContext,
+  { now, policy }: CrossSignContext,
 ): Promise<void> {
   const { state, active, provider } = snapshot;
   if (!provider?.crossSigner) return;
   if (root?.id === active.id || !inForce(active.certificate, now)) return;
   const by = retiredAt(active, now);
-  const isReached = (to: Certificate) =>
+  const isCertified = (to: Certificate) =>
     sameAuthority(to, active.certificate) ||
-    findCrossing(to, by, poolOf(state.roots), to, now, policy) !== undefined;
-  if (root !== null && isReached(root)) return;
+    findCrossSigned(to, by, candidatePool(state.roots), to, now, policy) !== undefined;
+  if (root !== null && isCertified(root)) return;
   try {
     await provider.crossSigner.requirePermission();
   } catch (reason) {
     if (!(reason instanceof CaError)) throw reason;
-    throw isPassing(reason)
-      ? laterCrossing(reason)
-      : cannotCross([active], new Map([[active.id, reason]]), new Map());
+    throw isTransient(reason)
+      ? transientFailure(reason)
+      : cannotCrossSign([active], new Map([[active.id, reason]]), new Map());
   }
 }
 
-function isPassing(reason: CaError): boolean {
-  return reason instanceof ProviderError && reason.code === "provider_unavailable";
+function isTransient(reason: CaError): boolean {
+  return reason.code === "provider_unavailable";
 }
 
-/** What fails is the provider of the root in use, which may be of the same kind as the next one. */
-function laterCrossing(reason: CaError): ProviderError {
-  const again = reason.retryAfterMs === undefined ? {} : { retryAfterMs: reason.retryAfterMs };
-  const message = `The root in use cannot certify another one now: ${reason.message}`;
-  return new ProviderError("provider_unavailable", message, { cause: reason, ...again });
+/** The active root's provider failed, which may be of the same type as that of the next root. */
+function transientFailure(reason: CaError): ProviderError {
+  const retry = reason.retryAfterMs === undefined ? {} : { retryAfterMs: reason.retryAfterMs };
+  const message = `The active root cannot certify another one now: ${reason.message}`;
+  return new ProviderError("provider_unavailable", message, { cause: reason, ...retry });
 }
 
-interface Crossed {
+interface CrossChain {
+  /** The cross-signed certificates, in path order. */
   readonly chain: readonly Certificate[];
-  readonly leftByForce: readonly string[];
-  /**
-   * IDs of the roots at the end of the chain that force gives up so that the chain keeps its
-   * bounds.
-   */
-  readonly forceWouldLeave: readonly string[];
+  /** IDs of the roots under which leaves of the new root do not verify. Empty without force. */
+  readonly abandonedRoots: readonly string[];
+  /** IDs of the roots that force would abandon for the chain to keep its bounds. */
+  readonly forceWouldAbandon: readonly string[];
 }
 
 /**
- * One step of the line: a root to be reached, and the way there from the step before; empty where
- * it needs none.
+ * One step of a cross-chain: the root that it leads to, and the certificates from the step before to
+ * it; none if a certificate of the same name and key is in the chain already.
  */
 interface Step {
   readonly target: RootEntry;
-  readonly crossing: readonly Certificate[];
+  readonly certificates: readonly Certificate[];
 }
 
 /**
- * Finds or makes the line of cross-signed certificates that a new root needs, and proves that it
- * does its work.
+ * Finds or makes the cross-signed certificates that a root needs to become active, and verifies a
+ * leaf under each published root.
+ * @param force abandons roots that cannot certify it instead of failing.
+ * @throws {ConfigError} if a published root cannot certify it @throws {ProviderError}
  */
-export async function cross(
+export async function buildCrossChain(
   snapshot: Snapshot,
   provider: Provider,
   root: Certificate,
   force: boolean,
-  context: ChangeContext,
-): Promise<Crossed> {
+  context: CrossSignContext,
+): Promise<CrossChain> {
   const { state, active } = snapshot;
   const { now, policy, random } = context;
-  const pool = poolOf(state.roots);
-  // As they will be: the active root retired at this moment. The one rotated to is no target, it is
-  // where the line starts.
+  // As they will be: the active root retired now. The root rotated to is the start of the chain.
   const retiring = state.roots.map((entry) =>
     entry.id === active.id ? retiredAt(entry, now) : entry,
   );
   const targets = rootsToReach(retiring, now).filter(({ id }) => id !== root.id);
-  const reasons = new Map<string, unknown>();
-  const steps: Step[] = [];
-  const passed = [root];
-  for (const target of inOrderOfNeed(targets, lineOf(active), policy)) {
-    const tip = passed.at(-1) as Certificate;
-    try {
-      requireBegun(target, now);
-      const known = passed.some((certificate) => sameAuthority(certificate, target.certificate));
-      const found = known ? undefined : findCrossing(tip, target, pool, root, now, policy);
-      const crossing = known
-        ? []
-        : found === undefined
-          ? await crossBy(target, tip, snapshot, context)
-          : [found];
-      steps.push({ target, crossing });
-      if (crossing.length > 0) passed.push(target.certificate);
-    } catch (reason) {
-      // What may work in a moment is not "cannot", unless an operator says so: what is gone for
-      // good answers the same.
-      if (!(reason instanceof CaError)) throw reason;
-      if (isPassing(reason) && !force) throw laterCrossing(reason);
-      reasons.set(target.id, reason);
-    }
-  }
-  const within = withinBudget(steps, root, provider.issuerChain, policy);
-  const kept = force ? within : steps;
+  const { steps, reasons } = await findOrMakeSteps(targets, snapshot, root, force, context);
+  const fitting = withinChainSize(steps, root, provider.issuerChain, policy);
+  const kept = force ? fitting : steps;
   const chain = chainOf(kept);
   const reached = kept.map(({ target }) => target.certificate);
   const failed = await proveCrossing(provider, root, chain, reached, {
@@ -135,19 +118,64 @@ export async function cross(
   const lost = targets.filter(
     ({ certificate }) => !reached.includes(certificate) || failed.has(certificate.id),
   );
-  if (lost.length > 0 && !force) throw cannotCross(lost, reasons, failed);
-  const forceWouldLeave = steps
-    .filter((step) => !within.includes(step))
-    .map(({ target }) => target.id);
-  return { chain, leftByForce: lost.map(({ id }) => id), forceWouldLeave };
+  if (lost.length > 0 && !force) throw cannotCrossSign(lost, reasons, failed);
+  return {
+    chain,
+    abandonedRoots: lost.map(({ id }) => id),
+    forceWouldAbandon: steps
+      .filter((step) => !fitting.includes(step))
+      .map(({ target }) => target.id),
+  };
 }
 
-/** @throws {ProviderError} for a root under which nothing verifies yet, whatever it certifies */
+/**
+ * The steps of a cross-chain, by urgency.
+ * @returns also why a root cannot be a step, by its ID.
+ * @throws {ProviderError} `provider_unavailable` without force: a retry may succeed.
+ */
+async function findOrMakeSteps(
+  targets: readonly RootEntry[],
+  snapshot: Snapshot,
+  root: Certificate,
+  force: boolean,
+  context: CrossSignContext,
+): Promise<{ steps: Step[]; reasons: Map<string, CaError> }> {
+  const { state, active } = snapshot;
+  const { now, policy } = context;
+  const pool = candidatePool(state.roots);
+  const reasons = new Map<string, CaError>();
+  const steps: Step[] = [];
+  const passed = [root];
+  for (const target of byUrgency(targets, crossChainOf(active), policy)) {
+    const end = passed.at(-1) as Certificate;
+    try {
+      requireBegun(target, now);
+      if (passed.some((certificate) => sameAuthority(certificate, target.certificate))) {
+        steps.push({ target, certificates: [] });
+        continue;
+      }
+      const found = findCrossSigned(end, target, pool, root, now, policy);
+      const certificates =
+        found === undefined ? await crossSignBy(target, end, snapshot, context) : [found];
+      steps.push({ target, certificates });
+      passed.push(target.certificate);
+    } catch (reason) {
+      if (!(reason instanceof CaError)) throw reason;
+      // Under force a root whose provider is unavailable is abandoned, as one whose key is lost: both
+      // answer the same.
+      if (isTransient(reason) && !force) throw transientFailure(reason);
+      reasons.set(target.id, reason);
+    }
+  }
+  return { steps, reasons };
+}
+
+/** @throws {ProviderError} for a root that is not valid yet: nothing verifies under it */
 function requireBegun({ certificate: { notBefore } }: RootEntry, now: Date): void {
   if (notBefore > now)
     throw new ProviderError(
       "provider_rejected",
-      `it is not valid before ${notBefore.toISOString()}, and the clock says ${now.toISOString()}: it was made while a clock was ahead, and no leaf of it verifies now; force abandons it`,
+      `it is not valid before ${notBefore.toISOString()}, and the store's clock is at ${now.toISOString()}: it was made while a clock was ahead, and no leaf of it verifies now; force abandons it`,
     );
 }
 
@@ -157,44 +185,44 @@ function retiredAt(root: RootEntry, now: Date): RootEntry {
 }
 
 function chainOf(steps: readonly Step[]): Certificate[] {
-  return steps.flatMap(({ crossing }) => crossing);
+  return steps.flatMap(({ certificates }) => certificates);
 }
 
-/** The part of a line that keeps its bounds: under force, its end is given up until it does. */
-function withinBudget(
+/** The steps that remain if the end of the chain is cut off until it keeps its bounds. */
+function withinChainSize(
   steps: readonly Step[],
   root: Certificate,
-  issuers: readonly Certificate[],
+  issuerChain: readonly Certificate[],
   policy: Policy,
 ): readonly Step[] {
   let kept = steps;
-  while (kept.length > 0 && !chainFits([...issuers, ...chainOf(kept)], policy))
+  while (kept.length > 0 && !chainFits([...issuerChain, ...chainOf(kept)], policy))
     kept = kept.slice(0, -1);
-  // A root that needs no certificate of its own, since another one that is reached has its name and
+  // A root without a certificate of its own in the chain, since a root that is kept has its name and
   // key, costs nothing.
   const reached = [root, ...kept.map(({ target }) => target.certificate)];
-  const isFree = ({ target, crossing }: Step) =>
-    crossing.length === 0 &&
+  const isFree = ({ target, certificates }: Step) =>
+    certificates.length === 0 &&
     reached.some((certificate) => sameAuthority(certificate, target.certificate));
   return steps.filter((step) => kept.includes(step) || isFree(step));
 }
 
-/** Has a root that is still trusted certify another one. */
-async function crossBy(
+/** Has a published root certify another one. */
+async function crossSignBy(
   target: RootEntry,
   root: Certificate,
   snapshot: Snapshot,
-  context: ChangeContext,
+  context: CrossSignContext,
 ): Promise<readonly Certificate[]> {
   const { state } = snapshot;
   const { now, policy } = context;
-  const until = crossedUntil(target, policy, now);
+  const until = crossSignedUntil(target, policy, now);
   if (target.id === snapshot.active.id) {
     if (snapshot.provider === null) throw snapshot.fault;
-    return crossWith(snapshot.provider, root, now, until);
+    return crossSignWith(snapshot.provider, root, now, until);
   }
   const record = state.provider.retired[target.id];
-  if (record === undefined) throw new ProviderError("provider_rejected", "its key is gone");
+  if (record === undefined) throw new ProviderError("provider_rejected", "its key was destroyed");
   const type = typeOf(context.types, record.provider);
   const provider = await type.open(
     type.parse(record.config),
@@ -203,13 +231,13 @@ async function crossBy(
     contextOf(state, context),
   );
   try {
-    return await crossWith(provider, root, now, until);
+    return await crossSignWith(provider, root, now, until);
   } finally {
     void provider.close();
   }
 }
 
-async function crossWith(
+async function crossSignWith(
   { crossSigner }: Provider,
   root: Certificate,
   now: Date,
@@ -220,17 +248,19 @@ async function crossWith(
   return crossSigner.crossSign(root, now, until);
 }
 
-/** @param failed why a leaf does not verify under a root, by the root's ID. */
-function cannotCross(
+/**
+ * @param reasons why a root cannot certify the new one. @param failed why a leaf of the new root does
+ * not verify under a root. Both by the root's ID.
+ */
+function cannotCrossSign(
   lost: readonly RootEntry[],
-  reasons: ReadonlyMap<string, unknown>,
+  reasons: ReadonlyMap<string, CaError>,
   failed: ReadonlyMap<string, string>,
 ): ConfigError {
   const why = (root: RootEntry) => {
-    const reason = reasons.get(root.id);
     const proof = failed.get(root.certificate.id) ?? "";
     const unproved = `a leaf of the new root would not verify under it${proof === "" ? "" : `: ${proof}`}`;
-    return `root ${root.id}: ${reason instanceof CaError ? reason.message : unproved}`;
+    return `root ${root.id}: ${reasons.get(root.id)?.message ?? unproved}`;
   };
   // Consul's text with its own misspelling, which its users search for, then the reason.
   return new ConfigError(
@@ -239,6 +269,7 @@ function cannotCross(
   );
 }
 
-export function contextOf(state: CaState, context: ChangeContext): ProviderContext {
+/** What a provider of a state needs of a change. */
+export function contextOf(state: CaState, context: CrossSignContext): ProviderContext {
   return { clusterId: state.clusterId, sealer: context.sealer, random: context.random };
 }

@@ -1,6 +1,6 @@
 /**
- * The record of the certificates by which this cluster signed leaves under a root. It decides which
- * leaves are ours, and so which may renew themselves.
+ * The issuers of this cluster's leaves under each root, and for how long a leaf of them can be valid.
+ * The record decides which leaves are ours, and so which may be renewed.
  * @module
  */
 import { colonHex } from "../bytes.ts";
@@ -9,7 +9,9 @@ import type { ProviderTypes } from "../ports/provider.ts";
 import type { CaState, LeafIssuer, ProviderRecord, RootEntry } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { couldHaveIssued } from "../x509/chain.ts";
-import { issuersOf } from "./cross-chain.ts";
+import { issuerChainOf } from "./cross-chain.ts";
+import type { Policy } from "./policy.ts";
+import type { Snapshot } from "./snapshot.ts";
 
 /**
  * After so many of the largest leaf lives no leaf of a replaced issuer is alive. One is the leaf's
@@ -97,7 +99,9 @@ export function withDerivedIssuers(roots: readonly RootWithoutIssuers[]): RootEn
   const known = roots.flatMap((root) => [root.certificate, ...root.intermediates]);
   return roots.map((root) => {
     const issuer =
-      root.status === "active" ? (issuersOf(root)[0] ?? root.certificate) : lastIssuer(root, known);
+      root.status === "active"
+        ? (issuerChainOf(root)[0] ?? root.certificate)
+        : lastIssuer(root, known);
     if (issuer === undefined) return { ...root, leafIssuers: [] };
     const until =
       root.status === "active"
@@ -145,4 +149,26 @@ function lastIssuer(
   return signs(certificate)
     ? certificate
     : known.find((other) => signs(other) && couldHaveIssued(certificate, other));
+}
+
+/** By how much a remotely signed leaf may outlive its request: the signer's clock may be ahead. */
+const REMOTE_EXCESS_MS = 60_000;
+
+/**
+ * In how many milliseconds every leaf has expired that some replica may still sign without knowing
+ * of a change made now. A denylist entry has to outlast it. It is the longest leaf life of the
+ * configuration and of every published root, plus the time for which a replica may sign without an
+ * answer of the store, the skew of two clocks, and the wait of a request in the queue.
+ */
+export function maxLeafLifeMs(
+  { state, config }: Pick<Snapshot, "state" | "config">,
+  policy: Policy,
+): number {
+  const longest = Math.max(
+    config.leafTtlMs,
+    ...state.roots.map(({ leafTtlMaxMs }) => leafTtlMaxMs),
+  );
+  const unaware = Math.max(policy.maxStalenessMs ?? 0, policy.maxAgeMs ?? 0, policy.replicaTtlMs);
+  const queued = policy.maxQueueMs / (1 - policy.renewalShare);
+  return longest + unaware + 2 * policy.maxClockSkewMs + queued + REMOTE_EXCESS_MS;
 }

@@ -22,10 +22,10 @@ import type { CaState, ConfigMap } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { NO_SERVER_NAMES, type ServerNames } from "../x509/profile.ts";
 import { pathConstraintFaults } from "../x509/usable-ca.ts";
-import { requireBudget } from "./chain-size.ts";
+import { requireChainSize } from "./chain-size.ts";
 import { requireDistinctFields } from "./config-names.ts";
-import { lineOf } from "./cross-chain.ts";
-import { contextOf, cross, requireCrossing } from "./cross-sign.ts";
+import { crossChainOf } from "./cross-chain.ts";
+import { buildCrossChain, contextOf, requireCrossSigning } from "./cross-sign.ts";
 import { withRemnants } from "./garbage.ts";
 import type { Policy } from "./policy.ts";
 import { redact, requireKept, sameJson } from "./sealed-config.ts";
@@ -78,7 +78,7 @@ export interface Change {
   /** For the log: what happens, in one word. */
   readonly kind: "bootstrap" | "configure" | "rotate" | "renew" | "resolve" | "restore";
   /** Roots that are left by force. */
-  readonly leftByForce: readonly string[];
+  readonly abandonedRoots: readonly string[];
   /** What an operator should know of how it came out. */
   readonly warnings?: readonly string[];
 }
@@ -173,7 +173,7 @@ async function planSameRoot(
   return {
     snapshot: snapshotOf(changed, config, provider),
     kind: "renew",
-    leftByForce: [],
+    abandonedRoots: [],
     ...warningsOf(prepared),
   };
 }
@@ -223,7 +223,7 @@ export async function planRenewal(snapshot: Snapshot, context: ChangeContext): P
   return {
     snapshot: snapshotOf(next, snapshot.config, provider),
     kind: "renew",
-    leftByForce: [],
+    abandonedRoots: [],
     ...warningsOf(renewed),
   };
 }
@@ -241,9 +241,9 @@ export async function planCrossing(
 ): Promise<CaState | null> {
   const { state, active, provider, fault } = snapshot;
   if (provider === null) throw fault;
-  const { chain } = await cross(snapshot, provider, active.certificate, false, context);
+  const { chain } = await buildCrossChain(snapshot, provider, active.certificate, false, context);
   const ids = (certificates: readonly Certificate[]) => certificates.map(({ id }) => id).join();
-  if (ids(chain) === ids(lineOf(active))) return null;
+  if (ids(chain) === ids(crossChainOf(active))) return null;
   return crossAgain(state, newCommitId(context.random), chain);
 }
 
@@ -287,7 +287,7 @@ function prepareBeside(
       ? { config: snapshot.config, state: state.provider.active, root: active.certificate }
       : null;
   const checkRoot = async (root: Certificate | null) =>
-    force ? undefined : requireCrossing(snapshot, root, context);
+    force ? undefined : requireCrossSigning(snapshot, root, context);
   const request = { previous, fresh, now, onRollback, checkRoot };
   return type.prepare(config, request, contextOf(state, context));
 }
@@ -306,7 +306,7 @@ async function planRotation(
   const provider = await openChecked(type, prepared, parsed, state, context);
   await requireBegun(provider, prepared.root, now);
   try {
-    const { chain, leftByForce, forceWouldLeave } = await cross(
+    const { chain, abandonedRoots, forceWouldAbandon } = await buildCrossChain(
       snapshot,
       provider,
       prepared.root,
@@ -323,19 +323,19 @@ async function planRotation(
       config,
       root,
       chain,
-      leftByForce,
+      abandonedRoots,
       leafTtlMs: parsed.leafTtlMs,
       now,
     });
-    await requireBudget(
-      { next: rotated, retiring: snapshot.active.id, force, forceWouldLeave },
+    await requireChainSize(
+      { next: rotated, retiring: snapshot.active.id, force, forceWouldAbandon },
       context,
     );
     const next = withRemnants(state, rotated, context.types, policy, now);
     return {
       snapshot: snapshotOf(next, parsed, provider),
       kind: "rotate",
-      leftByForce,
+      abandonedRoots,
       ...warningsOf(prepared),
     };
   } catch (error) {
@@ -470,7 +470,7 @@ export async function planBootstrap(
   return {
     snapshot: snapshotOf(state, config, provider),
     kind: "bootstrap",
-    leftByForce: [],
+    abandonedRoots: [],
     ...warningsOf(prepared),
   };
 }

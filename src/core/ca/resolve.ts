@@ -15,9 +15,9 @@ import {
 } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import type { ResolutionRequest } from "./api.ts";
-import { requireBudget } from "./chain-size.ts";
-import { issuersOf } from "./cross-chain.ts";
-import { cross } from "./cross-sign.ts";
+import { requireChainSize } from "./chain-size.ts";
+import { issuerChainOf } from "./cross-chain.ts";
+import { buildCrossChain } from "./cross-sign.ts";
 import { isRemnant, withRemnants } from "./garbage.ts";
 import { replacedIssuers, unitedIssuers, withKeptIssuers } from "./leaf-issuers.ts";
 import {
@@ -128,7 +128,7 @@ export async function planResolution(
   );
   try {
     const base: Snapshot = { ...snapshotOf(united, config, provider) };
-    const { chain, leftByForce, forceWouldLeave } = await cross(
+    const { chain, abandonedRoots, forceWouldAbandon } = await buildCrossChain(
       base,
       provider,
       root,
@@ -147,25 +147,25 @@ export async function planResolution(
       index,
       config: { ...kept.config, modifyIndex: index },
       roots: united.roots
-        .map((entry) => settled(entry, [...provider.issuerChain, ...chain], leftByForce))
+        .map((entry) => settled(entry, [...provider.issuerChain, ...chain], abandonedRoots))
         .map((entry) => ({ ...entry, modifyIndex: index }))
         .toSorted((a, b) => (a.id < b.id ? -1 : 1)),
       provider: {
         active: kept.provider.active,
         retired: Object.fromEntries(
-          Object.entries(united.provider.retired).filter(([id]) => !leftByForce.includes(id)),
+          Object.entries(united.provider.retired).filter(([id]) => !abandonedRoots.includes(id)),
         ),
       },
     };
     // A chain and a listing that are stored like this are no rotation's, however long they are.
     if (isLonger(next, kept)) {
       const retiring = other === null ? null : activeRoot(other).id;
-      await requireBudget({ next, retiring, force, forceWouldLeave }, context);
+      await requireChainSize({ next, retiring, force, forceWouldAbandon }, context);
     }
     return {
       snapshot: snapshotOf(withRemnants(united, next, types, policy, now), config, provider),
       kind: resolution.kind,
-      leftByForce,
+      abandonedRoots,
     };
   } catch (error) {
     void provider.close();
@@ -184,10 +184,10 @@ function isLonger(next: CaState, than: CaState): boolean {
 function settled(
   entry: RootEntry,
   chain: readonly Certificate[],
-  leftByForce: readonly string[],
+  abandonedRoots: readonly string[],
 ): RootEntry {
   if (entry.status === "active") return { ...entry, intermediates: chain };
-  return { ...entry, forcedOut: entry.forcedOut || leftByForce.includes(entry.id) };
+  return { ...entry, forcedOut: entry.forcedOut || abandonedRoots.includes(entry.id) };
 }
 
 /**
@@ -213,7 +213,7 @@ function unite(
     if (root !== active) return both(root, twin, now);
     const leafTtlMaxMs = Math.max(root.leafTtlMaxMs, twin.leafTtlMaxMs);
     const leafIssuers = unitedIssuers(root.leafIssuers, twin.leafIssuers);
-    const issuer = issuersOf(root)[0] ?? root.certificate;
+    const issuer = issuerChainOf(root)[0] ?? root.certificate;
     return {
       ...root,
       leafTtlMaxMs,

@@ -7,10 +7,10 @@ import type { DeletionTime, LookOptions } from "../deletion-time.ts";
 import { activeRoot, type CaState } from "../state.ts";
 import {
   confirmMs,
-  crossesAgain,
-  issuersOf,
-  lineOf,
+  crossChainOf,
+  issuerChainOf,
   longestConfirmMs,
+  needsCrossSigning,
   pruneAt,
 } from "./cross-chain.ts";
 import type { Policy } from "./policy.ts";
@@ -46,7 +46,7 @@ export function plan(
   const renewal = renewAt(state);
   if (renewal !== null && renewal <= time.now) return { kind: "renew" };
   const confirmed = time.confirmed(longestConfirmMs(state.roots, policy));
-  if (crossesAgain(state, policy, time.now)) return { kind: "cross" };
+  if (needsCrossSigning(state, policy, time.now)) return { kind: "cross" };
   if (collectAt !== null && collectAt <= confirmed) return { kind: "collect" };
   const dates = deletions(state, policy, collectAt).map(({ at, spanMs }) =>
     nextLook(at, spanMs, time),
@@ -87,7 +87,7 @@ function deletions(
         at === null ? [] : [{ at, spanMs: confirmMs(root, policy) }],
       ),
     ),
-    ...lineOf(activeRoot(state)).map(({ notAfter }) => ({ at: notAfter, spanMs })),
+    ...crossChainOf(activeRoot(state)).map(({ notAfter }) => ({ at: notAfter, spanMs })),
     ...(collectAt === null ? [] : [{ at: collectAt, spanMs }]),
   ];
 }
@@ -109,7 +109,7 @@ function after(instant: Date): Date {
  * the root signs them itself.
  */
 function renewAt(state: CaState): Date | null {
-  const [issuer] = issuersOf(activeRoot(state));
+  const [issuer] = issuerChainOf(activeRoot(state));
   return issuer === undefined
     ? null
     : new Date((issuer.notBefore.getTime() + issuer.notAfter.getTime()) / 2);

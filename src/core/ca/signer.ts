@@ -31,7 +31,7 @@ import {
   leafValidity,
   type ServerNames,
 } from "../x509/profile.ts";
-import { issuersOf, lineOf } from "./cross-chain.ts";
+import { crossChainOf, issuerChainOf } from "./cross-chain.ts";
 import type { Limiter, Priority } from "./limiter.ts";
 import type { Snapshot } from "./snapshot.ts";
 
@@ -302,9 +302,9 @@ function requireLeafId(id: SpiffeId, snapshot: Snapshot, datacenter: string): Le
  */
 function chainPemAt({ active, chainPem, chainEndsAt }: Snapshot, now: Date): string {
   if (chainEndsAt === null || now < chainEndsAt) return chainPem;
-  const line = lineOf(active);
+  const line = crossChainOf(active);
   const ended = line.findIndex(({ notAfter }) => notAfter <= now);
-  return [...issuersOf(active), ...line.slice(0, ended)].map(pemOf).join("");
+  return [...issuerChainOf(active), ...line.slice(0, ended)].map(pemOf).join("");
 }
 
 /**

@@ -25,7 +25,7 @@ import { lint } from "../x509/lint.ts";
 import { createSerials, leafKeyUsage, leafValidity, NO_SERVER_NAMES } from "../x509/profile.ts";
 import { generateRequestKey, makeRequest } from "../x509/request.ts";
 import { pathConstraintFaults } from "../x509/usable-ca.ts";
-import { lineOf } from "./cross-chain.ts";
+import { crossChainOf } from "./cross-chain.ts";
 
 export interface Snapshot {
   readonly state: CaState;
@@ -93,7 +93,7 @@ export function snapshotOf(
   provider: Provider | null,
 ): Snapshot {
   const active = activeRoot(state);
-  const ends = lineOf(active).map(({ notAfter }) => notAfter.getTime());
+  const ends = crossChainOf(active).map(({ notAfter }) => notAfter.getTime());
   return {
     state,
     active,

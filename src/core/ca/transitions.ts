@@ -20,13 +20,13 @@ import {
 import type { Certificate } from "../x509/certificate.ts";
 import {
   confirmMs,
-  issuersOf,
-  lineOf,
+  crossChainOf,
+  crossSignedOf,
+  issuerChainOf,
   longestConfirmMs,
-  ownCrossings,
   pruneAt,
   rootsToReach,
-  usefulPart,
+  stillUsefulPrefix,
 } from "./cross-chain.ts";
 import { presentIssuer, replacedIssuers, withoutEnded } from "./leaf-issuers.ts";
 import type { Policy } from "./policy.ts";
@@ -123,12 +123,17 @@ function underIssuer(
   const signingKeyId = colonHex(issuerKeyId);
   const ids = (certificates: readonly Certificate[]) => certificates.map(({ id }) => id).join();
   const isSame = (root: RootEntry) =>
-    root.signingKeyId === signingKeyId && ids(issuersOf(root)) === ids(issuers);
+    root.signingKeyId === signingKeyId && ids(issuerChainOf(root)) === ids(issuers);
   if (roots.some((root) => root.status === "active" && isSame(root))) return roots;
   const under = (root: RootEntry): RootEntry => {
     if (root.status !== "active") return root;
     const leafIssuers = replacedIssuers(root, issuers[0] ?? root.certificate, now);
-    return { ...root, signingKeyId, leafIssuers, intermediates: [...issuers, ...lineOf(root)] };
+    return {
+      ...root,
+      signingKeyId,
+      leafIssuers,
+      intermediates: [...issuers, ...crossChainOf(root)],
+    };
   };
   return stamp(roots.map(under), index);
 }
@@ -139,7 +144,7 @@ export interface Rotation {
   /** The line of cross-signed certificates of the new root. */
   readonly chain: readonly Certificate[];
   /** IDs of roots that are left by force. */
-  readonly leftByForce: readonly string[];
+  readonly abandonedRoots: readonly string[];
   readonly leafTtlMs: number;
   readonly now: Date;
 }
@@ -149,7 +154,7 @@ export interface Rotation {
  * again.
  */
 export function rotate(state: CaState, commitId: string, rotation: Rotation): CaState {
-  const { root, now, leftByForce } = rotation;
+  const { root, now, abandonedRoots } = rotation;
   const index = state.index + 1;
   const old = activeRoot(state);
   const listed = state.roots.find(({ id }) => id === root.certificate.id);
@@ -163,7 +168,7 @@ export function rotate(state: CaState, commitId: string, rotation: Rotation): Ca
   const roots = state.roots
     .filter(({ id }) => id !== root.certificate.id)
     .map((entry): RootEntry => {
-      const forcedOut = entry.forcedOut || leftByForce.includes(entry.id);
+      const forcedOut = entry.forcedOut || abandonedRoots.includes(entry.id);
       if (entry !== old) return { ...entry, forcedOut };
       return retire({ ...entry, forcedOut }, now);
     });
@@ -177,7 +182,7 @@ export function rotate(state: CaState, commitId: string, rotation: Rotation): Ca
     state: state.provider.active,
   };
   const retired = Object.entries({ ...kept, [old.id]: record }).filter(
-    ([id]) => !leftByForce.includes(id),
+    ([id]) => !abandonedRoots.includes(id),
   );
   return checked({
     ...after(state, commitId),
@@ -200,7 +205,7 @@ export function retire(root: RootEntry, now: Date): RootEntry {
     status: "retired",
     since: now,
     rotatedOutAt: now,
-    intermediates: ownCrossings(root),
+    intermediates: crossSignedOf(root),
     leafIssuers: replacedIssuers(root, null, now),
   };
 }
@@ -212,7 +217,9 @@ export function crossAgain(
   chain: readonly Certificate[],
 ): CaState {
   const again = (root: RootEntry) =>
-    root.status === "active" ? { ...root, intermediates: [...issuersOf(root), ...chain] } : root;
+    root.status === "active"
+      ? { ...root, intermediates: [...issuerChainOf(root), ...chain] }
+      : root;
   return checked({
     ...after(state, commitId),
     roots: stamp(state.roots.map(again), state.index + 1),
@@ -302,7 +309,10 @@ function chainAt(state: CaState, policy: Policy, time: DeletionTime): readonly C
   const active = activeRoot(state);
   const alive = state.roots.filter((root) => !isDead(root, policy, time));
   const ended = time.confirmed(longestConfirmMs(state.roots, policy));
-  return [...issuersOf(active), ...usefulPart(lineOf(active), rootsToReach(alive, ended), ended)];
+  return [
+    ...issuerChainOf(active),
+    ...stillUsefulPrefix(crossChainOf(active), rootsToReach(alive, ended), ended),
+  ];
 }
 
 function entryOf(

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { lineOf, pruneAt } from "../../../src/core/ca/cross-chain.ts";
+import { crossChainOf, pruneAt } from "../../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import type { RootEntry } from "../../../src/core/state.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
@@ -26,7 +26,7 @@ const csr = webCsr();
 const roots = ({ manager }: TestCa) => manager.require().state.roots;
 const retired = (ca: TestCa) =>
   roots(ca).find(({ status }) => status === "retired") ?? assert.fail();
-const crossings = (ca: TestCa) => lineOf(ca.manager.require().active);
+const crossings = (ca: TestCa) => crossChainOf(ca.manager.require().active);
 const signs = (ca: TestCa) => requireSigning(ca.manager, csr, ca.clock.now());
 
 /** Does what is due, as long as something is. @returns what it was */

@@ -8,15 +8,15 @@ import { before, describe, it } from "node:test";
 import fc from "fast-check";
 import { equal, hex } from "../../../src/core/bytes.ts";
 import {
-  crossedUntil,
-  crossesAgain,
-  findCrossing,
-  inOrderOfNeed,
-  ownCrossings,
-  poolOf,
+  byUrgency,
+  candidatePool,
+  crossSignedOf,
+  crossSignedUntil,
+  findCrossSigned,
+  needsCrossSigning,
   pruneAt,
   rootsToReach,
-  usefulPart,
+  stillUsefulPrefix,
 } from "../../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
 import { prunable, prune } from "../../../src/core/ca/transitions.ts";
@@ -78,38 +78,38 @@ describe("pruneAt()", () => {
   });
 });
 
-describe("inOrderOfNeed()", () => {
-  it("inOrderOfNeed() puts first what is needed longest: by its end and by when it is pruned", () => {
+describe("byUrgency()", () => {
+  it("byUrgency() puts first what is needed longest: by its end and by when it is pruned", () => {
     const long = entry(root(a), { leafTtlMaxMs: 72 * HOUR });
     const short = entry(root(b), { leafTtlMaxMs: 24 * HOUR });
     const ending = entry(root(shortLived), { leafTtlMaxMs: 1000 * HOUR, rotatedOutAt: at(100) });
-    const order = (roots: RootEntry[]) => inOrderOfNeed(roots, [], POLICY).map(({ id }) => id);
+    const order = (roots: RootEntry[]) => byUrgency(roots, [], POLICY).map(({ id }) => id);
     assert.deepEqual(order([short, ending, long]), [ending.id, long.id, short.id]);
     assert.deepEqual(order([{ ...long, rotatedOutAt: at(60) }, ending]), [long.id, ending.id]);
   });
 
-  it("inOrderOfNeed() keeps the order of the line in use among those needed equally long", async () => {
+  it("byUrgency() keeps the order of the line in use among those needed equally long", async () => {
     const [cb, ba] = [await crossed(root(c), root(b)), await crossed(root(b), root(a))];
     const roots = [entry(root(a)), entry(root(b)), entry(root(c))];
     assert.deepEqual(
-      inOrderOfNeed(roots, [cb, ba], POLICY).map(({ id }) => id),
+      byUrgency(roots, [cb, ba], POLICY).map(({ id }) => id),
       [root(c).certificate.id, root(b).certificate.id, root(a).certificate.id],
     );
   });
 });
 
-describe("findCrossing()", () => {
+describe("findCrossSigned()", () => {
   const find = (tip: PoolRoot, by: RootEntry, certificates: readonly Certificate[], now = at(0)) =>
-    findCrossing(tip.certificate, by, certificates, root(b).certificate, now, POLICY);
+    findCrossSigned(tip.certificate, by, certificates, root(b).certificate, now, POLICY);
 
-  it("findCrossing() takes a certificate of the one root by the other, and not the other way round", async () => {
+  it("findCrossSigned() takes a certificate of the one root by the other, and not the other way round", async () => {
     const ba = await crossed(root(b), root(a));
     assert.equal(find(root(b), entry(root(a)), [ba]), ba);
     assert.equal(find(root(a), entry(root(b)), [ba]), undefined);
     assert.equal(find(root(b), entry(root(c)), [ba]), undefined);
   });
 
-  it("findCrossing() takes no certificate that ends before its root is needed no longer, or has not begun", async () => {
+  it("findCrossSigned() takes no certificate that ends before its root is needed no longer, or has not begun", async () => {
     const early = await crossed(root(c), root(a), at(0), at(200));
     const needed = (leafTtlMaxMs: number) =>
       find(root(c), entry(root(a), { leafTtlMaxMs }), [early]);
@@ -127,7 +127,7 @@ describe("findCrossing()", () => {
     );
   });
 
-  it("findCrossing() takes the one that ends first of those that last long enough", async () => {
+  it("findCrossSigned() takes the one that ends first of those that last long enough", async () => {
     const made = await Promise.all(
       [87_000, 10, 300, 50].map((hours) => crossed(root(c), root(a), at(0), at(hours))),
     );
@@ -135,7 +135,7 @@ describe("findCrossing()", () => {
     assert.equal(find(root(c), entry(root(a), { leafTtlMaxMs: 30 * HOUR }), made), made[2]);
   });
 
-  it("findCrossing() takes a certificate that ends with the root that it certifies, since no other could live longer", async () => {
+  it("findCrossSigned() takes a certificate that ends with the root that it certifies, since no other could live longer", async () => {
     const whole = await crossed(root(shortLived), root(a));
     assert.equal(
       find(root(shortLived), entry(root(a), { leafTtlMaxMs: 101 * HOUR }), [whole]),
@@ -144,16 +144,16 @@ describe("findCrossing()", () => {
   });
 });
 
-describe("crossedUntil()", () => {
-  it("crossedUntil() is one largest leaf life after the root that issues is pruned, or after now if that is overdue", () => {
+describe("crossSignedUntil()", () => {
+  it("crossSignedUntil() is one largest leaf life after the root that issues is pruned, or after now if that is overdue", () => {
     const by = entry(root(a), { leafTtlMaxMs: 5 * HOUR, rotatedOutAt: at(3) });
-    assert.deepEqual(crossedUntil(by, POLICY, at(3)), at(18));
-    assert.deepEqual(crossedUntil(by, POLICY, at(13)), at(18));
-    assert.deepEqual(crossedUntil(by, POLICY, at(20)), at(25));
+    assert.deepEqual(crossSignedUntil(by, POLICY, at(3)), at(18));
+    assert.deepEqual(crossSignedUntil(by, POLICY, at(13)), at(18));
+    assert.deepEqual(crossSignedUntil(by, POLICY, at(20)), at(25));
   });
 });
 
-describe("crossesAgain()", () => {
+describe("needsCrossSigning()", () => {
   const TTL = 10 * HOUR;
   /** a was rotated out for b at hour 1: its key is there until it is pruned. */
   const stateWith = async (until: Date, more: Partial<RootEntry> = {}): Promise<CaState> => {
@@ -169,24 +169,24 @@ describe("crossesAgain()", () => {
     return { ...state, roots };
   };
 
-  it("crossesAgain() says no while each lives until the root that issued it is pruned, however late that is", async () => {
+  it("needsCrossSigning() says no while each lives until the root that issued it is pruned, however late that is", async () => {
     for (const until of [21, 31])
       for (const now of [1, 21, 500])
-        assert.equal(crossesAgain(await stateWith(at(until)), POLICY, at(now)), false);
+        assert.equal(needsCrossSigning(await stateWith(at(until)), POLICY, at(now)), false);
   });
-  it("crossesAgain() says yes of one that ends before its root is pruned, and of one that is missing", async () => {
+  it("needsCrossSigning() says yes of one that ends before its root is pruned, and of one that is missing", async () => {
     assert.equal(
-      crossesAgain(await stateWith(at(31), { leafTtlMaxMs: 2 * TTL }), POLICY, at(1)),
+      needsCrossSigning(await stateWith(at(31), { leafTtlMaxMs: 2 * TTL }), POLICY, at(1)),
       true,
     );
-    assert.equal(crossesAgain(await stateWith(at(20)), POLICY, at(1)), true);
+    assert.equal(needsCrossSigning(await stateWith(at(20)), POLICY, at(1)), true);
     const state = await stateWith(at(31));
     const without = { ...state, roots: state.roots.map((one) => ({ ...one, intermediates: [] })) };
-    assert.equal(crossesAgain(without, POLICY, at(2)), true);
+    assert.equal(needsCrossSigning(without, POLICY, at(2)), true);
   });
-  it("crossesAgain() says no for a root that was left, has no key any more or has ended, and for one that ends with it", async () => {
+  it("needsCrossSigning() says no for a root that was left, has no key any more or has ended, and for one that ends with it", async () => {
     assert.equal(
-      crossesAgain(
+      needsCrossSigning(
         await stateWith(at(31), { leafTtlMaxMs: 2 * TTL, forcedOut: true }),
         POLICY,
         at(1),
@@ -195,39 +195,39 @@ describe("crossesAgain()", () => {
     );
     const state = await stateWith(at(31), { leafTtlMaxMs: 2 * TTL });
     assert.equal(
-      crossesAgain({ ...state, provider: { ...state.provider, retired: {} } }, POLICY, at(1)),
+      needsCrossSigning({ ...state, provider: { ...state.provider, retired: {} } }, POLICY, at(1)),
       false,
     );
-    assert.equal(crossesAgain(state, POLICY, root(a).certificate.notAfter), false);
+    assert.equal(needsCrossSigning(state, POLICY, root(a).certificate.notAfter), false);
     const whole = await stateWith(root(a).certificate.notAfter, { leafTtlMaxMs: 90_000 * HOUR });
-    assert.equal(crossesAgain(whole, POLICY, at(1)), false);
+    assert.equal(needsCrossSigning(whole, POLICY, at(1)), false);
   });
 });
 
-describe("usefulPart()", () => {
-  it("usefulPart() ends with the last root that is needed, whatever is needed before it", async () => {
+describe("stillUsefulPrefix()", () => {
+  it("stillUsefulPrefix() ends with the last root that is needed, whatever is needed before it", async () => {
     const [cb, ba] = [await crossed(root(c), root(b)), await crossed(root(b), root(a))];
-    assert.deepEqual(usefulPart([cb, ba], [entry(root(a))], at(0)), [cb, ba]);
-    assert.deepEqual(usefulPart([cb, ba], [entry(root(b))], at(0)), [cb]);
-    assert.deepEqual(usefulPart([cb, ba], [], at(0)), []);
+    assert.deepEqual(stillUsefulPrefix([cb, ba], [entry(root(a))], at(0)), [cb, ba]);
+    assert.deepEqual(stillUsefulPrefix([cb, ba], [entry(root(b))], at(0)), [cb]);
+    assert.deepEqual(stillUsefulPrefix([cb, ba], [], at(0)), []);
   });
 
-  it("usefulPart() ends before what has expired", async () => {
+  it("stillUsefulPrefix() ends before what has expired", async () => {
     const [cs, sa] = [
       await crossed(root(c), root(shortLived)),
       await crossed(root(shortLived), root(a)),
     ];
-    assert.deepEqual(usefulPart([cs, sa], [entry(root(a))], at(199)), [cs, sa]);
-    assert.deepEqual(usefulPart([cs, sa], [entry(root(a))], at(200)), []);
+    assert.deepEqual(stillUsefulPrefix([cs, sa], [entry(root(a))], at(199)), [cs, sa]);
+    assert.deepEqual(stillUsefulPrefix([cs, sa], [entry(root(a))], at(200)), []);
   });
 });
 
-describe("ownCrossings()", () => {
-  it("ownCrossings() keeps the certificates of a root's own key", async () => {
+describe("crossSignedOf()", () => {
+  it("crossSignedOf() keeps the certificates of a root's own key", async () => {
     const [cb, ba] = [await crossed(root(c), root(b)), await crossed(root(b), root(a))];
-    assert.deepEqual(ownCrossings(entry(root(c), { intermediates: [cb, ba] })), [cb]);
+    assert.deepEqual(crossSignedOf(entry(root(c), { intermediates: [cb, ba] })), [cb]);
     assert.deepEqual(
-      poolOf([
+      candidatePool([
         entry(root(c), { intermediates: [cb, ba] }),
         entry(root(b), { intermediates: [ba] }),
       ]),

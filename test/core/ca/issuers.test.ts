@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { colonHex } from "../../../src/core/bytes.ts";
-import { issuersOf, lineOf } from "../../../src/core/ca/cross-chain.ts";
+import { crossChainOf, issuerChainOf } from "../../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { plan } from "../../../src/core/ca/schedule.ts";
 import { redact, requireKept } from "../../../src/core/ca/sealed-config.ts";
@@ -55,7 +55,7 @@ const newRoot = (certificate: Certificate, issuer: Certificate) => ({
 const id = (n: number) => n.toString(16).padStart(32, "0");
 
 describe("issuers below the root", () => {
-  it("issuersOf() finds them before the line of cross-signed certificates, through rotation, renewal and pruning", async () => {
+  it("issuerChainOf() finds them before the line of cross-signed certificates, through rotation, renewal and pruning", async () => {
     const [old, next] = [await rootWithIssuer(), await rootWithIssuer()];
     const first = bootstrap(
       CLUSTER,
@@ -75,14 +75,14 @@ describe("issuers below the root", () => {
       config: CONFIG,
       root,
       chain: [crossed],
-      leftByForce: [],
+      abandonedRoots: [],
       leafTtlMs: HOUR,
       now: NOW,
     });
     const active = (state: CaState) =>
       state.roots.find(({ status }) => status === "active") ?? assert.fail();
-    assert.deepEqual(issuersOf(active(second)), [next.issuer]);
-    assert.deepEqual(lineOf(active(second)), [crossed]);
+    assert.deepEqual(issuerChainOf(active(second)), [next.issuer]);
+    assert.deepEqual(crossChainOf(active(second)), [crossed]);
 
     const renewed = await next.issue();
     const third = renewIssuer(
@@ -91,8 +91,8 @@ describe("issuers below the root", () => {
       { facts: "new" },
       { issuerKeyId: renewed.subjectKeyId as Uint8Array, issuers: [renewed], now: NOW },
     );
-    assert.deepEqual(issuersOf(active(third)), [renewed]);
-    assert.deepEqual(lineOf(active(third)), [crossed]);
+    assert.deepEqual(issuerChainOf(active(third)), [renewed]);
+    assert.deepEqual(crossChainOf(active(third)), [crossed]);
     assert.equal(active(third).signingKeyId, colonHex(renewed.subjectKeyId as Uint8Array));
     assert.equal(active(third).modifyIndex, third.index);
 
@@ -140,7 +140,7 @@ describe("issuers below the root", () => {
       both,
     );
 
-    const rotation = { config: CONFIG, chain: [], leftByForce: [], leafTtlMs: HOUR };
+    const rotation = { config: CONFIG, chain: [], abandonedRoots: [], leafTtlMs: HOUR };
     const third = rotate(second, id(4), {
       ...rotation,
       root: newRoot(next.certificate, next.issuer),

@@ -73,7 +73,7 @@ describe("a CA that was made while the clock was ahead", () => {
     ])
       await assert.rejects(change(), (error: unknown) => {
         assert.ok(error instanceof ConfigError, String(error));
-        const why = `root ${active.id}: it is not valid before ${active.certificate.notBefore.toISOString()}, and the clock says `;
+        const why = `root ${active.id}: it is not valid before ${active.certificate.notBefore.toISOString()}, and the store's clock is at `;
         assert.ok(
           error.message.includes(why) &&
             error.message.includes("it was made while a clock was ahead"),

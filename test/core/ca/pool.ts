@@ -5,9 +5,9 @@
  */
 import { hex } from "../../../src/core/bytes.ts";
 import {
-  findCrossing,
-  inOrderOfNeed,
-  poolOf,
+  byUrgency,
+  candidatePool,
+  findCrossSigned,
   rootsToReach,
 } from "../../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
@@ -145,14 +145,14 @@ export async function rotated(
     (root): RootEntry => (root === old ? { ...root, status: "retired", rotatedOutAt: now } : root),
   );
   const targets = rootsToReach(pretend, now).filter(({ id }) => id !== to.certificate.id);
-  const certificates = poolOf(state.roots);
+  const certificates = candidatePool(state.roots);
   const chain: Certificate[] = [];
-  const leftByForce: string[] = [];
+  const abandonedRoots: string[] = [];
   let tip = to;
-  for (const target of inOrderOfNeed(targets, old.intermediates, DEFAULT_POLICY)) {
+  for (const target of byUrgency(targets, old.intermediates, DEFAULT_POLICY)) {
     const by = pool.find(({ certificate }) => certificate.id === target.id);
     if (by === undefined) throw new TypeError("The target is not of the pool");
-    const known = findCrossing(
+    const known = findCrossSigned(
       tip.certificate,
       target,
       certificates,
@@ -161,7 +161,7 @@ export async function rotated(
       DEFAULT_POLICY,
     );
     if (known === undefined && force) {
-      leftByForce.push(target.id);
+      abandonedRoots.push(target.id);
       continue;
     }
     if (
@@ -177,7 +177,7 @@ export async function rotated(
     config: CONFIG,
     root: newRoot(to),
     chain,
-    leftByForce,
+    abandonedRoots,
     leafTtlMs,
     now,
   });

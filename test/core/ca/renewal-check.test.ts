@@ -102,7 +102,7 @@ describe("requireOwnLeaf()", () => {
       config: CONFIG,
       root: newRoot(root(c)),
       chain: [await crossed(root(c), root(a), at(2))],
-      leftByForce: [root(b).certificate.id],
+      abandonedRoots: [root(b).certificate.id],
       leafTtlMs: TTL,
       now: at(2),
     });
@@ -156,7 +156,7 @@ describe("requireOwnLeaf()", () => {
     const rotation = {
       config: CONFIG,
       chain: [await crossed(root(b), root(a), at(5))],
-      leftByForce: [],
+      abandonedRoots: [],
       leafTtlMs: TTL,
       now: at(5),
     };

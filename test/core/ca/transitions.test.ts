@@ -221,7 +221,7 @@ describe("rotate()", () => {
           config: CONFIG,
           root: newRoot(b),
           chain: [],
-          leftByForce: [],
+          abandonedRoots: [],
           leafTtlMs: HOUR,
           now: at(0),
         }),
