@@ -291,6 +291,24 @@ describe("docs/operations.md", () => {
   });
 });
 
+describe("src/README.md", () => {
+  const text = readText("src/README.md");
+  const index = rowsOf(sectionOf(text, "core/ca by file")).flatMap(([file = ""]) => codeIn(file));
+
+  it("has each file of core/ca, and no other", () => {
+    assert.deepEqual(inOrder(index), inOrder(readdirSync(join(ROOT, "src/core/ca"))));
+  });
+
+  it("names only files and folders that exist", () => {
+    for (const code of codeIn(text.replaceAll(/^```.*?^```$/gms, "").replaceAll(/\s+/g, " ")))
+      if (!index.includes(code) && /^[\w./-]+(?:\/|\.ts|\.md)$/.test(code))
+        assert.ok(
+          existsSync(join(ROOT, "src", code)) || existsSync(join(ROOT, code)),
+          `No file ${code}`,
+        );
+  });
+});
+
 describe("all documents", () => {
   it("have links whose files and anchors exist", () => {
     const broken: string[] = [];
