@@ -13,7 +13,7 @@ import type { Metrics } from "../core/ports/metrics.ts";
 import type { ProviderTypes } from "../core/ports/provider.ts";
 import type { Replica } from "../core/ports/replicas.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
-import { type App, createApp } from "../http/app.ts";
+import { App } from "../http/app.ts";
 import { DEFAULT_HTTP_LIMITS, type HttpLimits } from "../http/limits.ts";
 import type { Ports } from "../store/backend.ts";
 import type { Codec } from "../store/codec.ts";
@@ -160,43 +160,51 @@ function buildApp(
 ): App {
   const { clock, random, log } = platform;
   const bootstrapFiles = new BootstrapFiles(platform);
-  const app: App = createApp({
-    manager,
-    facts: () => report.lines(),
+  const app: App = new App({
+    ca: manager,
+    acl: {
+      control: accessControl?.control ?? null,
+      bootstrapReset: () => bootstrapFiles.resetIndex(),
+      bootstrapSecret: () => bootstrapFiles.secret(),
+      managementToken: settings.managementToken,
+    },
     codec: storage.codec,
     readRenewalToken,
-    access: accessControl?.control ?? null,
-    managementToken: settings.managementToken,
-    bootstrapReset: () => bootstrapFiles.resetIndex(),
-    bootstrapSecret: () => bootstrapFiles.secret(),
-    clock,
-    random,
-    log,
-    inRequest: (requestId, work) => log.inRequest(requestId, work),
-    datacenter: settings.datacenter,
-    connectEnabled: settings.connectEnabled,
-    loopbackOnly: isLoopback(settings.listen.host),
-    hosts: settings.hosts,
+    server: {
+      datacenter: settings.datacenter,
+      connectEnabled: settings.connectEnabled,
+      loopbackOnly: isLoopback(settings.listen.host),
+      hosts: settings.hosts,
+      behindProxy: settings.plainHttp !== null,
+      compressedInFront: compressed,
+    },
     limits: httpLimits(settings),
-    behindProxy: settings.plainHttp !== null,
-    compressed,
+    runtime: {
+      clock,
+      random,
+      log,
+      inRequest: (requestId, work) => log.inRequest(requestId, work),
+    },
+    metrics: {
+      render:
+        metrics === null
+          ? null
+          : () =>
+              metrics.render({
+                snapshot: manager.snapshot,
+                signing: manager.signing,
+                status: manager.status,
+                now: clock.now(),
+                watchers: app.watchers.count,
+                audit,
+                changeObstacle: report.changeObstacle,
+                certificate: serverCertificate(),
+              }),
+      countRequest: metrics?.request ?? (() => undefined),
+      countWrongToken: metrics?.wrongToken ?? (() => undefined),
+    },
     audit,
-    renderMetrics:
-      metrics === null
-        ? null
-        : () =>
-            metrics.render({
-              snapshot: manager.snapshot,
-              signing: manager.signing,
-              status: manager.status,
-              now: clock.now(),
-              watchers: app.watchers.count,
-              audit,
-              changeObstacle: report.changeObstacle,
-              certificate: serverCertificate(),
-            }),
-    countRequest: metrics?.request ?? (() => undefined),
-    countWrongToken: metrics?.wrongToken ?? (() => undefined),
+    details: () => report.lines(),
   });
   return app;
 }

@@ -10,7 +10,7 @@ import type { AuditSink } from "../telemetry/audit.ts";
 import type { RequestLog } from "../telemetry/logger.ts";
 import type { ProcessUsage } from "../telemetry/prometheus.ts";
 
-export type { RequestEnvironment } from "../http/app.ts";
+export type { RequestEnvironment } from "../http/route.ts";
 
 /** The data folder, which only the user of this process can read. */
 export interface DataFolder {

@@ -6,7 +6,7 @@
 
 import { isLoopback, type Settings } from "../config/settings.ts";
 import { NotReadyError, StoreError } from "../core/errors.ts";
-import { isLocal } from "../http/caller.ts";
+import { isLocal } from "../http/client.ts";
 import type { Platform, RequestEnvironment } from "./platform.ts";
 import { compose, type Meshca } from "./process.ts";
 import type { ReadServerCertificate } from "./report.ts";

@@ -1,9 +1,8 @@
 /**
- * Decodes JSON objects as Go decodes them into structs: names in any case, unknown ones refused,
- * type errors in Go's words. valibot holds the shape; Go's words hang on its issues.
+ * Decodes JSON objects as Go's encoding/json decodes them into structs: names in any case, unknown
+ * names refused, type errors with Go's texts.
  * @module
  */
-import * as v from "valibot";
 import { decodeFailed, goKind, type Json } from "./go-json.ts";
 
 export type JsonObject = { readonly [key: string]: Json };
@@ -17,68 +16,70 @@ export const isU64 = (value: Json): value is number | bigint =>
     ? value >= 0n && value < 2n ** 64n
     : typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 
+/** Checks a value that is not null for a field. @throws {RequestError} `request_malformed` */
+export type GoField<T extends Json = Json> = (value: Json) => T;
+
+export type GoFields = Readonly<Record<string, GoField>>;
+
 /**
- * A field of Go's struct: null leaves it as it is, another type is an error that names field and
- * type.
+ * A field of Go's struct.
+ * @param goName,goTypeName of the field, as Go's errors name them.
  * @param faultOf what else is wrong with a value of the right type, or null. @default nothing
  */
-export const goField = <T extends Json>(
+export function goField<T extends Json>(
   goName: string,
   goTypeName: string,
   is: (value: Json) => value is T,
   faultOf: (value: T) => string | null = () => null,
-): v.GenericSchema<unknown, T | null> =>
-  v.pipe(
-    v.unknown(),
-    v.rawTransform<unknown, T | null>(({ dataset, addIssue, NEVER }) => {
-      const value = dataset.value as Json | undefined;
-      if (value === undefined || value === null) return null;
-      if (is(value)) {
-        const message = faultOf(value);
-        if (message === null) return value;
-        addIssue({ message });
-        return NEVER;
-      }
-      // encoding/json adds the literal where a number has the right kind and the wrong range.
+): GoField<T> {
+  return (value) => {
+    if (!is(value)) {
+      // encoding/json adds a number that is out of range.
       const literal = goTypeName === "uint64" && goKind(value) === "number" ? ` ${value}` : "";
-      addIssue({
-        message: `json: cannot unmarshal ${goKind(value)}${literal} into Go struct field .${goName} of type ${goTypeName}`,
-      });
-      return NEVER;
-    }),
-  );
+      throw decodeFailed(
+        `json: cannot unmarshal ${goKind(value)}${literal} into Go struct field .${goName} of type ${goTypeName}`,
+      );
+    }
+    const fault = faultOf(value);
+    if (fault !== null) throw decodeFailed(fault);
+    return value;
+  };
+}
+
+/** The values of a struct's fields; null for one that is missing or null, which Go leaves as it is. */
+export type GoStruct<F extends GoFields> = {
+  readonly [Name in keyof F]: ReturnType<F[Name]> | null;
+};
 
 /**
- * Finds each field by its name in any case and checks it, in the order of the body, since Go
- * reports its first fault.
+ * Decodes an object. Its fields are checked in its own order, since Go reports the first fault.
+ * @param goName of the struct, as Go's errors name it.
+ * @throws {RequestError} `request_malformed`
  */
-export function decodeStruct(
-  fields: Readonly<Record<string, v.GenericSchema>>,
+export function decodeStruct<F extends GoFields>(
+  fields: F,
   body: Json,
   goName: string,
-): Record<string, Json> {
+): GoStruct<F> {
   if (body === null) throw decodeFailed("null where an object belongs");
   if (!isObject(body))
     throw decodeFailed(`json: cannot unmarshal ${goKind(body)} into Go value of type ${goName}`);
-  const named: Record<string, Json> = Object.fromEntries(
-    Object.keys(fields).map((name) => [name, null]),
-  );
+  const names = Object.keys(fields);
+  const decoded = Object.fromEntries<Json>(names.map((name) => [name, null]));
   const seen = new Map<string, string>();
   for (const [key, value] of Object.entries(body)) {
-    const name = Object.keys(fields).find(
-      (candidate) => candidate.toLowerCase() === key.toLowerCase(),
-    );
-    if (name === undefined) throw decodeFailed(`json: unknown field ${JSON.stringify(key)}`);
-    // Go lets the last of two spellings win, which hides one of two values that an operator wrote.
+    const name = names.find((candidate) => candidate.toLowerCase() === key.toLowerCase());
+    const check = name === undefined ? undefined : fields[name];
+    if (name === undefined || check === undefined)
+      throw decodeFailed(`json: unknown field ${JSON.stringify(key)}`);
+    // Go takes the last of two spellings, which hides one of two values that an operator wrote.
     const before = seen.get(name);
     if (before !== undefined)
       throw decodeFailed(
         `json: duplicate key ${JSON.stringify(key)}: ${JSON.stringify(before)} is the same field`,
       );
     seen.set(name, key);
-    const checked = v.safeParse(fields[name] as v.GenericSchema, value);
-    if (!checked.success) throw decodeFailed(checked.issues[0].message);
-    named[name] = value;
+    if (value !== null) decoded[name] = check(value);
   }
-  return named;
+  return decoded as GoStruct<F>;
 }

@@ -1,134 +1,179 @@
 /**
- * Access control in Consul's JSON, both ways (api/acl.go, agent/structs/acl.go).
+ * Access control in Consul's JSON (api/acl.go, agent/structs/acl.go): one struct for each type, which
+ * decodes requests and encodes responses.
  * @module
  */
-import * as v from "valibot";
 import { formatDuration, parseDuration } from "../consul/duration.ts";
 import { decodeFailed, goKind, type Json, writeJson } from "../consul/go-json.ts";
 import {
   decodeStruct,
+  type GoField,
+  type GoFields,
   goField,
   isBoolean,
   isObject,
   isString,
   isU64,
+  type JsonObject,
 } from "../consul/go-struct.ts";
-import type { NewTokenRequest, PolicyRequest } from "../core/acl/admin.ts";
-import type { AuthMethod, BindingRule, Denial, Entry, Policy, Token } from "../core/acl/types.ts";
+import type { NewTokenRequest } from "../core/acl/admin.ts";
+import type {
+  AuthMethod,
+  BindingRule,
+  Denial,
+  Entry,
+  NodeIdentity,
+  Policy,
+  ServiceIdentity,
+  Token,
+} from "../core/acl/types.ts";
 import { base64, sha256, utf8 } from "../core/bytes.ts";
 import { FormatError, type RequestError } from "../core/errors.ts";
 
-/** What Consul shows in place of a secret. */
-const REDACTED = "<hidden>";
+/** A field of a Go struct. */
+interface Field<T> {
+  readonly goName: string;
+  readonly check: GoField;
+  /** @param value null if the field is missing. @throws {RequestError} */
+  decode(value: Json): T;
+  /** Undefined: not written, as Go's omitempty. */
+  encode(value: T): Json | undefined;
+}
 
+function field<T, J extends Json>(
+  goName: string,
+  check: GoField<J>,
+  decode: (value: J | null) => T,
+  encode: (value: T) => Json | undefined,
+): Field<T> {
+  // decodeStruct has checked the value.
+  return { goName, check, decode: (value) => decode(value as J | null), encode };
+}
+
+/** A Go struct and our type of it. */
+class Struct<T extends object> {
+  readonly #goName: string;
+  readonly #fields: readonly (readonly [key: string, field: Field<unknown>])[];
+  readonly #checks: GoFields;
+
+  /**
+   * @param fields in the order in which they are written.
+   * @param ignored fields that are checked and not used.
+   */
+  constructor(
+    goName: string,
+    fields: { readonly [Key in keyof T]-?: Field<T[Key]> },
+    ignored: GoFields = {},
+  ) {
+    this.#goName = goName;
+    this.#fields = Object.entries<Field<unknown>>(fields);
+    const checks = this.#fields.map(([, { goName: name, check }]) => [name, check] as const);
+    this.#checks = { ...Object.fromEntries(checks), ...ignored };
+  }
+
+  /** @throws {RequestError} `request_malformed` with Go's text */
+  decode(body: Json): T {
+    const values = decodeStruct(this.#checks, body, this.#goName);
+    return Object.fromEntries(
+      this.#fields.map(([key, { goName, decode }]) => [key, decode(values[goName] ?? null)]),
+    ) as T;
+  }
+
+  encode(value: T): JsonObject {
+    const written: Record<string, Json> = {};
+    for (const [key, { goName, encode }] of this.#fields) {
+      const json = encode(value[key as keyof T]);
+      if (json !== undefined) written[goName] = json;
+    }
+    return written;
+  }
+}
+
+const any: GoField = (value) => value;
 const isList = (value: Json): value is readonly Json[] => Array.isArray(value);
-const text = (name: string) => goField(name, "string", isString);
-const flag = (name: string) => goField(name, "bool", isBoolean);
+const string = (name: string) => goField(name, "string", isString);
 const list = (name: string) => goField(name, "[]struct", isList);
-const object = (name: string) => goField(name, "map[string]interface {}", isObject);
-const any = v.unknown();
-/**
- * What Go's client sends along because its structs have it, and what means nothing in a request.
- */
-const ECHOED = {
-  Hash: any,
-  CreateTime: any,
-  CreateIndex: goField("CreateIndex", "uint64", isU64),
-  ModifyIndex: goField("ModifyIndex", "uint64", isU64),
-};
-/**
- * Consul Enterprise's: only the one namespace and partition that there are, since rights do not
- * tell others apart.
- */
+
+const text = (name: string) =>
+  field<string, string>(
+    name,
+    string(name),
+    (value) => value ?? "",
+    (value) => value,
+  );
+/** A text that is not written if it is empty. */
+const optionalText = (name: string) =>
+  field<string, string>(
+    name,
+    string(name),
+    (value) => value ?? "",
+    (value) => value || undefined,
+  );
+const textOrNull = (name: string) =>
+  field<string | null, string>(
+    name,
+    string(name),
+    (value) => value || null,
+    (value) => value ?? undefined,
+  );
+const texts = (name: string) =>
+  field<readonly string[], readonly Json[]>(
+    name,
+    list(name),
+    (value) =>
+      (value ?? []).map((item) => {
+        if (typeof item === "string") return item;
+        throw decodeFailed(`json: cannot unmarshal into Go struct field .${name} of type string`);
+      }),
+    (value) => (value.length === 0 ? undefined : value),
+  );
+const structs = <T extends object>(name: string, struct: Struct<T>) =>
+  field<readonly T[], readonly Json[]>(
+    name,
+    list(name),
+    (value) => (value ?? []).map((item) => struct.decode(item)),
+    (value) => (value.length === 0 ? undefined : value.map((item) => struct.encode(item))),
+  );
+const oneOf = <T extends string>(name: string, values: readonly T[], fault: string) =>
+  field<T, string>(
+    name,
+    string(name),
+    (value) => {
+      const known = values.find((candidate) => candidate === value);
+      if (known === undefined) throw decodeFailed(fault);
+      return known;
+    },
+    (value) => value,
+  );
+
+/** Namespaces and partitions are Consul Enterprise's; here there is only the default one. */
 export const onlyDefault = (name: string, what: "Namespaces" | "Partitions") =>
   goField(name, "string", isString, (value) =>
     value === "" || value === "default"
       ? null
       : `Invalid ${name} ${JSON.stringify(value)} - ${what} are a Consul Enterprise feature`,
   );
-const ENTERPRISE = {
+
+/** Fields that Go's client sends since its structs have them, and that requests do not need. */
+const COMMON = {
+  Hash: any,
+  CreateTime: any,
+  CreateIndex: goField("CreateIndex", "uint64", isU64),
+  ModifyIndex: goField("ModifyIndex", "uint64", isU64),
   Namespace: onlyDefault("Namespace", "Namespaces"),
   Partition: onlyDefault("Partition", "Partitions"),
 };
-
-const TokenBody = {
-  AccessorID: text("AccessorID"),
-  SecretID: text("SecretID"),
-  Description: text("Description"),
-  Policies: list("Policies"),
-  Roles: list("Roles"),
-  TemplatedPolicies: list("TemplatedPolicies"),
-  ServiceIdentities: list("ServiceIdentities"),
-  NodeIdentities: list("NodeIdentities"),
-  Local: flag("Local"),
-  AuthMethod: text("AuthMethod"),
-  AuthMethodNamespace: onlyDefault("AuthMethodNamespace", "Namespaces"),
-  ExpirationTTL: any,
-  ExpirationTime: text("ExpirationTime"),
-  ...ECHOED,
-  ...ENTERPRISE,
-};
-const Link = { ID: text("ID"), Name: text("Name") };
-const ServiceIdentityBody = { ServiceName: text("ServiceName"), Datacenters: list("Datacenters") };
-const NodeIdentityBody = { NodeName: text("NodeName"), Datacenter: text("Datacenter") };
-const PolicyBody = {
-  ID: text("ID"),
-  Name: text("Name"),
-  Description: text("Description"),
-  Rules: text("Rules"),
-  Datacenters: list("Datacenters"),
-  ...ECHOED,
-  ...ENTERPRISE,
-};
-const MethodBody = {
-  ID: text("ID"),
-  Name: text("Name"),
-  Type: text("Type"),
-  DisplayName: text("DisplayName"),
-  Description: text("Description"),
-  MaxTokenTTL: any,
-  TokenLocality: text("TokenLocality"),
-  Config: object("Config"),
-  NamespaceRules: goField("NamespaceRules", "[]struct", isList, (rules) =>
-    rules.length === 0
+const unsupported = (name: string) =>
+  goField(name, "[]struct", isList, (value) =>
+    value.length === 0
       ? null
-      : "Invalid NamespaceRules - Namespaces are a Consul Enterprise feature",
-  ),
-  ...ECHOED,
-  ...ENTERPRISE,
-};
-const RuleBody = {
-  ID: text("ID"),
-  Description: text("Description"),
-  AuthMethod: text("AuthMethod"),
-  BindType: text("BindType"),
-  BindName: text("BindName"),
-  BindVars: any,
-  Selector: text("Selector"),
-  ...ECHOED,
-  ...ENTERPRISE,
-};
-
-type Fields<T extends Readonly<Record<string, v.GenericSchema>>> = {
-  readonly [K in keyof T]: v.InferOutput<T[K]>;
-};
-
-/** Decodes a body as Go does. @throws {RequestError} `request_malformed` */
-export function decodeBody<T extends Readonly<Record<string, v.GenericSchema>>>(
-  fields: T,
-  body: Json,
-  goName: string,
-): Fields<T> {
-  return decodeStruct(fields, body, goName) as unknown as Fields<T>;
-}
+      : `${name} are not supported; use Policies, ServiceIdentities or NodeIdentities`,
+  );
 
 /** Decodes Go's map[string]string. @throws {RequestError} `request_malformed` */
-export function decodeTexts(
-  value: { readonly [key: string]: Json } | null,
-  name: string,
-): Record<string, string> {
+export function decodeTexts(value: JsonObject | null, name: string): Record<string, string> {
   const entries = Object.entries(value ?? {}).map(([key, item]) => {
-    // encoding/json leaves a string as it is where null stands.
+    // encoding/json decodes null to the empty string.
     if (item === null) return [key, ""] as const;
     if (typeof item !== "string")
       throw decodeFailed(
@@ -139,20 +184,13 @@ export function decodeTexts(
   return Object.fromEntries(entries);
 }
 
-const strings = (value: readonly Json[] | null, name: string): string[] =>
-  (value ?? []).map((item) => {
-    if (typeof item !== "string")
-      throw decodeFailed(`json: cannot unmarshal into Go struct field .${name} of type string`);
-    return item;
-  });
-
-/** A duration as Go's client writes it: nanoseconds, or text. */
-function durationMs(value: unknown, name: string): number | undefined {
-  if (value === null || value === undefined || value === 0 || value === "") return undefined;
+/** A duration as Go's client writes it, nanoseconds or text, in milliseconds; null if missing. */
+function durationMs(value: Json, name: string): number | null {
+  if (value === null || value === 0 || value === "") return null;
   if (typeof value === "number" || typeof value === "bigint") {
     // Go's time.Duration is an int64 of nanoseconds.
-    if (BigInt.asIntN(64, wholeOf(value, name)) !== wholeOf(value, name))
-      throw notDuration(value, name);
+    if (typeof value === "number" && !Number.isInteger(value)) throw notDuration(value, name);
+    if (BigInt.asIntN(64, BigInt(value)) !== BigInt(value)) throw notDuration(value, name);
     return Number(value) / 1_000_000;
   }
   try {
@@ -163,216 +201,211 @@ function durationMs(value: unknown, name: string): number | undefined {
   throw decodeFailed(`${name} must be a duration`);
 }
 
-function wholeOf(value: number | bigint, name: string): bigint {
-  if (typeof value === "number" && !Number.isInteger(value)) throw notDuration(value, name);
-  return BigInt(value);
-}
-
-/** encoding/json's words for a number that is no int64. */
+/** encoding/json's error for a number that is no int64. */
 function notDuration(value: number | bigint, name: string): RequestError {
   return decodeFailed(
     `json: cannot unmarshal number ${value} into Go struct field .${name} of type time.Duration`,
   );
 }
 
-/** Every repetition has another first character than what follows it. */
+/** Each repetition begins with another character than what follows it, so matching is linear. */
 const RFC3339 = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)$/;
 
-/**
- * Date goes on to the next month behind the last day of one, and to the next day at 24:00; RFC 3339
- * section 5.7 has neither.
- */
+/** Whether day and hour exist (RFC 3339 section 5.7): Date accepts February 30 and 24:00. */
 function isOnCalendar(value: string): boolean {
   const day = value.slice(0, "2006-01-02".length);
   const hour = value.slice(day.length + 1, day.length + 3);
   return hour !== "24" && new Date(`${day}T00:00:00Z`).toISOString().startsWith(day);
 }
 
-function instant(value: string | null, name: string): Date | undefined {
-  if (value === null) return undefined;
+function instant(value: string | null, name: string): Date | null {
+  if (value === null) return null;
   const time = new Date(value);
   if (!RFC3339.test(value) || Number.isNaN(time.getTime()) || !isOnCalendar(value))
     throw decodeFailed(`parsing time ${JSON.stringify(value)} as RFC 3339: ${name}`);
   return time;
 }
 
-/**
- * A token as it is asked for. What is left out is empty, for a new one and for one that is changed.
- */
-export function decodeToken(body: Json): NewTokenRequest {
-  const fields = decodeBody(TokenBody, body, "structs.ACLToken");
-  for (const name of ["Roles", "TemplatedPolicies"] as const)
-    if ((fields[name] ?? []).length > 0)
-      throw decodeFailed(
-        `${name} are not supported; use Policies, ServiceIdentities or NodeIdentities`,
-      );
-  return {
-    accessorId: fields.AccessorID || null,
-    secret: fields.SecretID || null,
-    description: fields.Description ?? "",
-    policies: (fields.Policies ?? []).map((link) => {
-      const { ID, Name } = decodeBody(Link, link, "structs.ACLTokenPolicyLink");
-      return { id: ID ?? "", name: Name ?? "" };
-    }),
-    serviceIdentities: (fields.ServiceIdentities ?? []).map((identity) => {
-      const { ServiceName, Datacenters } = decodeBody(
-        ServiceIdentityBody,
-        identity,
-        "structs.ACLServiceIdentity",
-      );
-      return { serviceName: ServiceName ?? "", datacenters: strings(Datacenters, "Datacenters") };
-    }),
-    nodeIdentities: (fields.NodeIdentities ?? []).map((identity) => {
-      const { NodeName, Datacenter } = decodeBody(
-        NodeIdentityBody,
-        identity,
-        "structs.ACLNodeIdentity",
-      );
-      return { nodeName: NodeName ?? "", datacenter: Datacenter ?? "" };
-    }),
-    local: fields.Local ?? false,
-    expirationTtlMs: durationMs(fields.ExpirationTTL, "ExpirationTTL") ?? null,
-    expirationTime: instant(fields.ExpirationTime, "ExpirationTime") ?? null,
-  };
-}
+const policyLink = new Struct<{ readonly id: string; readonly name: string }>(
+  "structs.ACLTokenPolicyLink",
+  { id: text("ID"), name: text("Name") },
+);
+const serviceIdentity = new Struct<ServiceIdentity>("structs.ACLServiceIdentity", {
+  serviceName: text("ServiceName"),
+  datacenters: texts("Datacenters"),
+});
+const nodeIdentity = new Struct<NodeIdentity>("structs.ACLNodeIdentity", {
+  nodeName: text("NodeName"),
+  datacenter: text("Datacenter"),
+});
 
-export function decodePolicy(body: Json): PolicyRequest & { readonly id: string | null } {
-  const fields = decodeBody(PolicyBody, body, "structs.ACLPolicy");
-  return {
-    id: fields.ID,
-    name: fields.Name ?? "",
-    description: fields.Description ?? "",
-    rules: fields.Rules ?? "",
-    datacenters: strings(fields.Datacenters, "Datacenters"),
-  };
-}
+const token = new Struct<NewTokenRequest & { readonly authMethod: string | null }>(
+  "structs.ACLToken",
+  {
+    accessorId: textOrNull("AccessorID"),
+    secret: textOrNull("SecretID"),
+    description: text("Description"),
+    policies: structs("Policies", policyLink),
+    serviceIdentities: structs("ServiceIdentities", serviceIdentity),
+    nodeIdentities: structs("NodeIdentities", nodeIdentity),
+    local: field<boolean, boolean>(
+      "Local",
+      goField("Local", "bool", isBoolean),
+      (value) => value ?? false,
+      (value) => value,
+    ),
+    authMethod: field<string | null, string>(
+      "AuthMethod",
+      string("AuthMethod"),
+      // Only a login sets it.
+      () => null,
+      (value) => value ?? undefined,
+    ),
+    expirationTtlMs: field<number | null, Json>(
+      "ExpirationTTL",
+      any,
+      (value) => durationMs(value, "ExpirationTTL"),
+      () => undefined,
+    ),
+    expirationTime: field<Date | null, string>(
+      "ExpirationTime",
+      string("ExpirationTime"),
+      (value) => instant(value, "ExpirationTime"),
+      (value) => value?.toISOString(),
+    ),
+  },
+  {
+    Roles: unsupported("Roles"),
+    TemplatedPolicies: unsupported("TemplatedPolicies"),
+    AuthMethodNamespace: onlyDefault("AuthMethodNamespace", "Namespaces"),
+    ...COMMON,
+  },
+);
 
-export function decodeMethod(body: Json): AuthMethod {
-  const fields = decodeBody(MethodBody, body, "structs.ACLAuthMethod");
-  const type = fields.Type ?? "";
-  if (type !== "jwt" && type !== "kubernetes")
-    throw decodeFailed(`Invalid Auth Method: Type should be one of [jwt kubernetes]`);
-  return {
-    name: fields.Name ?? "",
-    type,
-    displayName: fields.DisplayName ?? "",
-    description: fields.Description ?? "",
-    maxTokenTtlMs: durationMs(fields.MaxTokenTTL, "MaxTokenTTL") ?? 0,
-    config: fields.Config ?? {},
-  };
-}
+const policy = new Struct<Policy>(
+  "structs.ACLPolicy",
+  {
+    id: text("ID"),
+    name: text("Name"),
+    description: text("Description"),
+    rules: text("Rules"),
+    datacenters: texts("Datacenters"),
+  },
+  COMMON,
+);
 
-export function decodeRule(body: Json): BindingRule {
-  const fields = decodeBody(RuleBody, body, "structs.ACLBindingRule");
-  const bindType = fields.BindType ?? "";
-  if (bindType !== "service" && bindType !== "node")
-    throw decodeFailed("Invalid Binding Rule: BindType must be service or node");
-  return {
-    id: fields.ID ?? "",
-    description: fields.Description ?? "",
-    authMethod: fields.AuthMethod ?? "",
-    bindType,
-    bindName: fields.BindName ?? "",
-    selector: fields.Selector ?? "",
-  };
-}
+const authMethod = new Struct<Omit<AuthMethod, "id">>(
+  "structs.ACLAuthMethod",
+  {
+    name: text("Name"),
+    type: oneOf(
+      "Type",
+      ["jwt", "kubernetes"],
+      "Invalid Auth Method: Type should be one of [jwt kubernetes]",
+    ),
+    displayName: optionalText("DisplayName"),
+    description: text("Description"),
+    maxTokenTtlMs: field<number, Json>(
+      "MaxTokenTTL",
+      any,
+      (value) => durationMs(value, "MaxTokenTTL") ?? 0,
+      (value) => (value === 0 ? undefined : formatDuration(value)),
+    ),
+    config: field<AuthMethod["config"], JsonObject>(
+      "Config",
+      goField("Config", "map[string]interface {}", isObject),
+      (value) => value ?? {},
+      // It came in as JSON. Issuers, audiences and public keys are not secret.
+      (value) => value as JsonObject,
+    ),
+  },
+  {
+    ID: string("ID"),
+    TokenLocality: string("TokenLocality"),
+    NamespaceRules: goField("NamespaceRules", "[]struct", isList, (rules) =>
+      rules.length === 0
+        ? null
+        : "Invalid NamespaceRules - Namespaces are a Consul Enterprise feature",
+    ),
+    ...COMMON,
+  },
+);
 
-const stamp = ({ createIndex, modifyIndex }: Entry<unknown>) => ({
+const bindingRule = new Struct<BindingRule>(
+  "structs.ACLBindingRule",
+  {
+    id: text("ID"),
+    description: text("Description"),
+    authMethod: text("AuthMethod"),
+    selector: text("Selector"),
+    bindType: oneOf(
+      "BindType",
+      ["service", "node"],
+      "Invalid Binding Rule: BindType must be service or node",
+    ),
+    bindName: text("BindName"),
+  },
+  { BindVars: any, ...COMMON },
+);
+
+export const decodeToken = (body: Json): NewTokenRequest => token.decode(body);
+export const decodePolicy = (body: Json): Policy => policy.decode(body);
+export const decodeMethod = (body: Json): AuthMethod => authMethod.decode(body);
+export const decodeRule = (body: Json): BindingRule => bindingRule.decode(body);
+
+const indexes = ({ createIndex, modifyIndex }: Entry<unknown>) => ({
   CreateIndex: createIndex,
   ModifyIndex: modifyIndex,
 });
 const hash = (content: Json) => base64(sha256(utf8(writeJson(content, false))));
 
 /**
- * @param nameOf the name of a policy by its id.
- * @param secretId shown where the token is made, and never again.
+ * @param nameOf the name of a policy by its id, or null.
+ * @param secret shown only when the token is made, and to its holder.
  */
 export function tokenJson(
   entry: Entry<Token>,
   nameOf: (id: string) => string | null,
-  secretId: string = REDACTED,
-): Json {
+  secret = "<hidden>",
+): JsonObject {
   const { value } = entry;
-  const content = {
-    Description: value.description,
-    ...(value.policies.length === 0
-      ? {}
-      : { Policies: value.policies.map((id) => ({ ID: id, Name: nameOf(id) ?? "" })) }),
-    ...(value.serviceIdentities.length === 0
-      ? {}
-      : {
-          ServiceIdentities: value.serviceIdentities.map(({ serviceName, datacenters }) => ({
-            ServiceName: serviceName,
-            ...(datacenters.length === 0 ? {} : { Datacenters: datacenters }),
-          })),
-        }),
-    ...(value.nodeIdentities.length === 0
-      ? {}
-      : {
-          NodeIdentities: value.nodeIdentities.map(({ nodeName, datacenter }) => ({
-            NodeName: nodeName,
-            Datacenter: datacenter,
-          })),
-        }),
-    Local: value.local,
-    ...(value.authMethod === null ? {} : { AuthMethod: value.authMethod }),
-    ...(value.expirationTime === null
-      ? {}
-      : { ExpirationTime: value.expirationTime.toISOString() }),
-  };
+  const policies = value.policies.map((id) => ({ id, name: nameOf(id) ?? "" }));
+  const { AccessorID, SecretID, ...content } = token.encode({
+    ...value,
+    secret,
+    policies,
+    expirationTtlMs: null,
+  });
   return {
-    ...stamp(entry),
+    ...indexes(entry),
     AccessorID: value.accessorId,
-    SecretID: secretId,
+    SecretID: secret,
     ...content,
     CreateTime: value.createTime.toISOString(),
     Hash: hash(content),
   };
 }
 
-export function policyJson(
-  entry: Entry<Policy>,
-  { rules: withRules }: { readonly rules: boolean },
-): Json {
-  const { id, name, description, rules, datacenters } = entry.value;
-  const content = {
-    Name: name,
-    Description: description,
-    Rules: rules,
-    ...(datacenters.length === 0 ? {} : { Datacenters: datacenters }),
-  };
+/** @param full with the rules, which lists leave out. */
+export function policyJson(entry: Entry<Policy>, full: boolean): Json {
+  const { ID, ...content } = policy.encode(entry.value);
   const { Rules, ...stub } = content;
-  return { ID: id, ...(withRules ? content : stub), Hash: hash(content), ...stamp(entry) };
+  return {
+    ID: entry.value.id,
+    ...(full ? content : stub),
+    Hash: hash(content),
+    ...indexes(entry),
+  };
 }
 
-export function methodJson(
-  entry: Entry<AuthMethod>,
-  { config: withConfig }: { readonly config: boolean },
-): Json {
-  const { name, type, displayName, description, maxTokenTtlMs, config } = entry.value;
-  return {
-    Name: name,
-    Type: type,
-    ...(displayName === "" ? {} : { DisplayName: displayName }),
-    Description: description,
-    ...(maxTokenTtlMs === 0 ? {} : { MaxTokenTTL: formatDuration(maxTokenTtlMs) }),
-    // Issuers, audiences and public keys: there is no secret in it.
-    ...(withConfig ? { Config: config as { readonly [key: string]: Json } } : {}),
-    ...stamp(entry),
-  };
+/** @param full with the configuration, which lists leave out. */
+export function methodJson(entry: Entry<AuthMethod>, full: boolean): Json {
+  const { Config, ...stub } = authMethod.encode(entry.value);
+  return { ...stub, ...(full ? { Config: Config ?? {} } : {}), ...indexes(entry) };
 }
 
 export function ruleJson(entry: Entry<BindingRule>): Json {
-  const { id, description, authMethod, bindType, bindName, selector } = entry.value;
-  return {
-    ID: id,
-    Description: description,
-    AuthMethod: authMethod,
-    Selector: selector,
-    BindType: bindType,
-    BindName: bindName,
-    ...stamp(entry),
-  };
+  return { ...bindingRule.encode(entry.value), ...indexes(entry) };
 }
 
 const DENIAL_FIELDS = {
@@ -381,18 +414,15 @@ const DENIAL_FIELDS = {
   serial: "SerialNumber",
 } as const;
 const DenialBody = {
-  SPIFFEID: text("SPIFFEID"),
-  KeyID: text("KeyID"),
-  SerialNumber: text("SerialNumber"),
-  Reason: text("Reason"),
+  SPIFFEID: string("SPIFFEID"),
+  KeyID: string("KeyID"),
+  SerialNumber: string("SerialNumber"),
+  Reason: string("Reason"),
 };
 
-export function decodeDenial(body: Json): {
-  readonly kind: Denial["kind"];
-  readonly value: string;
-  readonly reason: string;
-} {
-  const fields = decodeBody(DenialBody, body, "denial");
+/** @throws {RequestError} `request_malformed` */
+export function decodeDenial(body: Json): Pick<Denial, "kind" | "value" | "reason"> {
+  const fields = decodeStruct(DenialBody, body, "denial");
   const given = (Object.keys(DENIAL_FIELDS) as Denial["kind"][]).filter(
     (kind) => fields[DENIAL_FIELDS[kind]] !== null,
   );
@@ -412,6 +442,6 @@ export function denialJson(entry: Entry<Denial>): Json {
     Reason: reason,
     CreateTime: createTime.toISOString(),
     ExpirationTime: expirationTime.toISOString(),
-    ...stamp(entry),
+    ...indexes(entry),
   };
 }

@@ -1,48 +1,22 @@
 /**
- * Blocking queries on the roots (consul-ca.md §1.1): who waits, who is woken, who goes away.
+ * Blocking queries on the roots: they wait until the index changes, the wait time is over, the
+ * client disconnects or the server closes.
  * @module
  */
 import type { CaManager } from "../core/ca/ca.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import { RateLimitedError, StoreError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
-import { type Bucket, type HttpLimits, take } from "./limits.ts";
+import { TokenBucket } from "../net/token-bucket.ts";
+import type { HttpLimits } from "./limits.ts";
 import { wireIndex } from "./wire.ts";
 
-/** Waits end at most this much late, so that one timer serves all of them. */
+/** Milliseconds by which a wait may end late, so that one timer serves all. */
 const GRAIN_MS = 10;
-/**
- * Reads of the store by the second that indexes ahead of ours may cause; twice as many may come at
- * once.
- */
+/** Reads of the store by the second that indexes ahead of ours may cause; the burst is double. */
 const READS_PER_SECOND = 50;
-/**
- * So many are answered before other work gets its turn, and before their answers' memory can be
- * used again.
- */
+/** Waiters woken in one turn, so that other requests are served and memory is freed in between. */
 const WAKE_AT_ONCE = 256;
-
-export interface Watchers {
-  readonly count: number;
-  /**
-   * Waits until the roots are newer than `index`, the wait is over, the client goes away or the
-   * server closes.
-   * @param index what the client has. One that we have not reached is not waited for: the store is
-   * read once, for all who
-   *   ask at that time, then the answer is what there is.
-   * @param client from `clientKey`.
-   * @returns what to answer, and whether it is news.
-   * @throws {RateLimitedError} where too many wait already
-   */
-  wait(
-    index: bigint,
-    waitMs: number,
-    gone: AbortSignal,
-    client: string | null,
-  ): Promise<{ snapshot: Snapshot; changed: boolean }>;
-  /** Answers everybody who waits, and nobody waits from then on. */
-  close(): void;
-}
 
 interface Waiter {
   readonly until: number;
@@ -50,149 +24,185 @@ interface Waiter {
 }
 
 /**
- * Reads of the store that anybody can cause by an index that we have not reached. They cost several
- * times a request, so one serves all who came before it began, one runs at a time, and there is a
- * rate.
+ * Reads of the store that any client can cause by an index ahead of ours. They cost several times a
+ * request, so callers share a read that has not begun (single-flight), one runs at a time, and
+ * their rate is limited.
  */
 class ReadsAhead {
-  readonly #options: Pick<WatchersOptions, "manager" | "clock">;
-  readonly #bucket: Bucket;
-  /** The one that has not begun yet. */
+  readonly #ca: Pick<CaManager, "refresh">;
+  readonly #clock: Clock;
+  readonly #bucket: TokenBucket;
+  /** The read that has not begun yet. */
   #next: Promise<void> | null = null;
-  /** Settles when the one that runs is over; it never rejects. */
+  /** Settles when the running read ends; never rejects. */
   #running: Promise<void> = Promise.resolve();
 
-  constructor(options: Pick<WatchersOptions, "manager" | "clock">) {
-    this.#options = options;
-    this.#bucket = { tokens: 2 * READS_PER_SECOND, at: options.clock.now().getTime() };
+  constructor(ca: Pick<CaManager, "refresh">, clock: Clock) {
+    this.#ca = ca;
+    this.#clock = clock;
+    const rate = { perSecond: READS_PER_SECOND, burst: 2 * READS_PER_SECOND };
+    this.#bucket = new TokenBucket(rate, clock.now().getTime());
   }
 
-  /**
-   * Resolves when the store has been read, by a read that began after this call.
-   * @throws {StoreError}
-   */
+  /** Reads the store, beginning after this call. @throws {StoreError} */
   read(): Promise<void> {
     this.#next ??= this.#start();
     return this.#next;
   }
 
   async #start(): Promise<void> {
-    const { manager, clock } = this.#options;
     await this.#running;
-    const wait = take(this.#bucket, clock.now().getTime(), READS_PER_SECOND, 2 * READS_PER_SECOND);
-    if (wait > 0) await clock.sleep(wait);
+    const wait = this.#bucket.take(this.#clock.now().getTime());
+    if (wait > 0) await this.#clock.sleep(wait);
     this.#next = null;
-    const reading = manager.refresh();
+    const reading = this.#ca.refresh();
     this.#running = reading.catch(() => undefined);
     return reading;
   }
 }
 
 export interface WatchersOptions {
-  readonly manager: CaManager;
+  readonly ca: Pick<CaManager, "refresh" | "require" | "subscribe">;
   readonly clock: Clock;
   readonly random: Random;
   readonly limits: Pick<HttpLimits, "watchers" | "watchersPerClient">;
 }
 
-export function createWatchers({ manager, clock, random, limits }: WatchersOptions): Watchers {
-  const perClient = new Map<string, number>();
-  const waiting = new Set<Waiter>();
-  let timer: { readonly until: number; readonly stop: AbortController } | null = null;
-  let closed = false;
-  const ahead = new ReadsAhead({ manager, clock });
-  const indexOf = () => BigInt(wireIndex(manager.require().state));
+export class Watchers {
+  readonly #options: WatchersOptions;
+  readonly #ahead: ReadsAhead;
+  readonly #waiting = new Set<Waiter>();
+  /** Waiting requests by client. */
+  readonly #perClient = new Map<string, number>();
+  readonly #unsubscribe: () => void;
+  #timer: { readonly until: number; readonly stop: AbortController } | null = null;
+  #closed = false;
 
-  const wakeAll = async () => {
-    const all = [...waiting];
-    for (let i = 0; i < all.length; i += WAKE_AT_ONCE) {
-      for (const waiter of all.slice(i, i + WAKE_AT_ONCE)) waiter.wake();
-      await clock.sleep(0);
-    }
-  };
-  const unsubscribe = manager.subscribe(() => void wakeAll());
+  constructor(options: WatchersOptions) {
+    this.#options = options;
+    this.#ahead = new ReadsAhead(options.ca, options.clock);
+    this.#unsubscribe = options.ca.subscribe(() => void this.#wakeAll());
+  }
 
-  /** Sees to it that a timer ends no later than `until`. */
-  const schedule = (until: number) => {
-    if (timer !== null && timer.until <= until) return;
-    timer?.stop.abort();
-    const started = { until, stop: new AbortController() };
-    timer = started;
-    void clock.sleep(until - clock.now().getTime(), started.stop.signal).then(() => {
-      if (timer !== started) return;
-      timer = null;
+  /** Requests that wait. */
+  get count(): number {
+    return this.#waiting.size;
+  }
+
+  /**
+   * Waits until the index of the roots is not `index`.
+   * @param index the client's. For one ahead of ours the store is read once, without waiting.
+   * @param waitMs the longest wait, which jitter lengthens by up to a sixteenth.
+   * @param gone aborts when the client disconnects.
+   * @param client from `clientKey`.
+   * @returns the snapshot, and whether its index is not `index`.
+   * @throws {RateLimitedError} `watchers_exceeded`
+   */
+  async wait(
+    index: bigint,
+    waitMs: number,
+    gone: AbortSignal,
+    client: string | null,
+  ): Promise<{ snapshot: Snapshot; changed: boolean }> {
+    const { ca, clock, random } = this.#options;
+    // Without the store the last snapshot is the answer.
+    if (this.#index() < index)
+      await this.#ahead.read().catch((error: unknown) => {
+        if (!(error instanceof StoreError)) throw error;
+      });
+    // Consul's jitter, so that waits that began together do not end together (agent/consul/rpc.go).
+    const until = clock.now().getTime() + waitMs * (1 + random.fraction() / 16);
+    while (
+      this.#index() === index &&
+      !this.#closed &&
+      !gone.aborted &&
+      clock.now().getTime() < until
+    )
+      await this.#block(until, gone, client);
+    return { snapshot: ca.require(), changed: this.#index() !== index };
+  }
+
+  /** Answers all requests that wait; from then on no request waits. */
+  close(): void {
+    this.#closed = true;
+    this.#unsubscribe();
+    this.#timer?.stop.abort();
+    this.#timer = null;
+    void this.#wakeAll();
+  }
+
+  #index(): bigint {
+    return BigInt(wireIndex(this.#options.ca.require().state));
+  }
+
+  async #block(until: number, gone: AbortSignal, client: string | null): Promise<void> {
+    const leave = this.#enter(client);
+    await new Promise<void>((resolve) => {
+      const waiter: Waiter = {
+        until,
+        wake: () => {
+          if (!this.#waiting.delete(waiter)) return;
+          leave();
+          gone.removeEventListener("abort", waiter.wake);
+          resolve();
+        },
+      };
+      this.#waiting.add(waiter);
+      gone.addEventListener("abort", waiter.wake);
+      this.#schedule(until);
+    });
+  }
+
+  /** Counts a waiting request of a client in. @returns what counts it out. */
+  #enter(client: string | null): () => void {
+    const { watchers, watchersPerClient } = this.#options.limits;
+    if (this.#waiting.size >= watchers)
+      throw new RateLimitedError(
+        1000,
+        "watchers_exceeded",
+        `Cannot wait for a change of the roots: ${watchers} blocking queries are waiting already`,
+      );
+    if (client === null) return () => undefined;
+    const count = this.#perClient.get(client) ?? 0;
+    if (count >= watchersPerClient)
+      throw new RateLimitedError(
+        1000,
+        "watchers_exceeded",
+        `Cannot wait for a change of the roots: ${count} blocking queries of this client are waiting already`,
+      );
+    this.#perClient.set(client, count + 1);
+    return () => {
+      const left = (this.#perClient.get(client) ?? 1) - 1;
+      if (left > 0) this.#perClient.set(client, left);
+      else this.#perClient.delete(client);
+    };
+  }
+
+  /** Lets a timer end at `until` at the latest. */
+  #schedule(until: number): void {
+    if (this.#timer !== null && this.#timer.until <= until) return;
+    this.#timer?.stop.abort();
+    const timer = { until, stop: new AbortController() };
+    this.#timer = timer;
+    const { clock } = this.#options;
+    void clock.sleep(until - clock.now().getTime(), timer.stop.signal).then(() => {
+      if (this.#timer !== timer) return;
+      this.#timer = null;
       const now = clock.now().getTime();
       let next = Number.POSITIVE_INFINITY;
-      for (const waiter of waiting) {
+      for (const waiter of this.#waiting) {
         if (waiter.until <= now) waiter.wake();
         else next = Math.min(next, waiter.until);
       }
-      if (next < Number.POSITIVE_INFINITY) schedule(Math.max(next, now + GRAIN_MS));
+      if (next < Number.POSITIVE_INFINITY) this.#schedule(Math.max(next, now + GRAIN_MS));
     });
-  };
+  }
 
-  /** Counts one in. @returns what counts it out. */
-  const admit = (client: string | null): (() => void) => {
-    if (waiting.size >= limits.watchers)
-      throw new RateLimitedError(
-        1000,
-        "watchers_exceeded",
-        "Cannot wait for a change: too many clients wait already",
-      );
-    if (client === null) return () => undefined;
-    const count = perClient.get(client) ?? 0;
-    if (count >= limits.watchersPerClient)
-      throw new RateLimitedError(
-        1000,
-        "watchers_exceeded",
-        `Cannot wait for a change: ${count} requests of this client wait already`,
-      );
-    perClient.set(client, count + 1);
-    return () => {
-      const left = (perClient.get(client) ?? 1) - 1;
-      if (left > 0) perClient.set(client, left);
-      else perClient.delete(client);
-    };
-  };
-
-  return {
-    get count() {
-      return waiting.size;
-    },
-    async wait(index, waitMs, gone, client) {
-      // Where the store is away, what there is is the answer.
-      if (indexOf() < index)
-        await ahead.read().catch((error: unknown) => {
-          if (!(error instanceof StoreError)) throw error;
-        });
-      // Jitter of up to a sixteenth, so that waits that began together do not end together
-      // (consul-ca.md §1.1).
-      const until = clock.now().getTime() + waitMs * (1 + random.fraction() / 16);
-      while (indexOf() === index && !closed && !gone.aborted && clock.now().getTime() < until) {
-        const leave = admit(client);
-        await new Promise<void>((resolve) => {
-          const waiter: Waiter = {
-            until,
-            wake() {
-              if (!waiting.delete(waiter)) return;
-              leave();
-              gone.removeEventListener("abort", waiter.wake);
-              resolve();
-            },
-          };
-          waiting.add(waiter);
-          gone.addEventListener("abort", waiter.wake);
-          schedule(until);
-        });
-      }
-      return { snapshot: manager.require(), changed: indexOf() !== index };
-    },
-    close() {
-      closed = true;
-      unsubscribe();
-      timer?.stop.abort();
-      timer = null;
-      void wakeAll();
-    },
-  };
+  async #wakeAll(): Promise<void> {
+    const all = [...this.#waiting];
+    for (let i = 0; i < all.length; i += WAKE_AT_ONCE) {
+      for (const waiter of all.slice(i, i + WAKE_AT_ONCE)) waiter.wake();
+      await this.#options.clock.sleep(0);
+    }
+  }
 }

@@ -1,10 +1,7 @@
 /**
- * Decodes the bodies of configuration changes as Go would: names in any case, unknown ones refused,
- * type errors in Go's words (consul-ca.md §1.4). valibot holds the shape; Go's words hang on its
- * issues.
+ * Decodes the bodies of configuration changes and rotations as Consul does.
  * @module
  */
-import * as v from "valibot";
 import { type Json, sortKeys } from "../consul/go-json.ts";
 import {
   decodeStruct,
@@ -32,16 +29,16 @@ const Rotation = {
   ModifyIndex: goField("ModifyIndex", "uint64", isU64),
 };
 
-/** What Go calls the struct that it decodes a configuration into. */
+/** The struct of Consul's CAConfiguration.UnmarshalJSON (agent/structs/connect_ca.go). */
 const GO_STRUCT =
   'struct { ForceWithoutCrossSigningSnake bool "json:\\"force_without_cross_signing\\""; *structs.Alias }';
 
 /** @throws {RequestError} `request_malformed` */
 export function decodeConfiguration(body: Json): ConfigurationRequest {
-  const fields = v.parse(v.object(Configuration), decodeStruct(Configuration, body, GO_STRUCT));
+  const fields = decodeStruct(Configuration, body, GO_STRUCT);
   return {
     provider: fields.Provider ?? "",
-    // Integers beyond a JS number become floats, as they do in Go.
+    // Integers beyond a JS number become floats, as in Go.
     config: fields.Config === null ? null : (sortKeys(fields.Config) as JsonObject),
     state: fields.State,
     forceWithoutCrossSigning:
@@ -52,7 +49,7 @@ export function decodeConfiguration(body: Json): ConfigurationRequest {
 
 /** @throws {RequestError} `request_malformed` */
 export function decodeRotation(body: Json): RotationRequest {
-  const fields = v.parse(v.object(Rotation), decodeStruct(Rotation, body, "rotation"));
+  const fields = decodeStruct(Rotation, body, "rotation");
   return {
     forceWithoutCrossSigning: fields.ForceWithoutCrossSigning ?? false,
     modifyIndex: fields.ModifyIndex === null ? null : BigInt(fields.ModifyIndex),

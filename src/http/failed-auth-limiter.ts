@@ -1,66 +1,61 @@
 /**
- * How many tokens that are none a client may present: guesses, or what was deleted and is still in
- * use. Beyond that they are answered 429. Whoever has a token is served all the same, since many
- * clients may share an address.
+ * Limits requests of one client with an invalid token (a guess, or a deleted token in use): beyond
+ * the limit they are answered 429. Requests with a valid token are not limited, since many clients
+ * may share an address.
  * @module
  */
-
 import { DeniedError, RateLimitedError } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
-import { type Bucket, clientKey, type HttpLimits, take } from "./limits.ts";
+import { TokenBucket } from "../net/token-bucket.ts";
+import { clientKey } from "./client.ts";
+import type { HttpLimits } from "./limits.ts";
 
 const MINUTE_S = 60;
-/**
- * Clients remembered at most: a few megabytes. The one whose first wrong token is longest ago is
- * forgotten then.
- */
+/** Clients remembered at most, a few megabytes; the one remembered first is forgotten first. */
 const MAX_CLIENTS = 10_000;
 
-export interface WrongTokens {
-  /**
-   * Counts a refusal, where it is one of a token that is none.
-   * @returns the error that is to be thrown: the same, or that there were too many.
-   */
-  refused(error: unknown, address: string | undefined): unknown;
-  /** Clients remembered. */
-  readonly clients: number;
-}
-
-export interface WrongTokensOptions {
+export interface FailedAuthLimiterOptions {
   readonly limits: Pick<HttpLimits, "wrongTokensPerClient" | "limitLoopback">;
   readonly clock: Clock;
-  /** Told of each one. */
+  /** Called for each invalid token. */
   readonly countWrongToken: () => void;
 }
 
-export function createWrongTokens({
-  limits,
-  clock,
-  countWrongToken,
-}: WrongTokensOptions): WrongTokens {
-  const { wrongTokensPerClient: most, limitLoopback } = limits;
-  const clients = new Map<string, Bucket>();
-  return {
-    get clients() {
-      return clients.size;
-    },
-    refused(error, address) {
-      if (!(error instanceof DeniedError) || error.code !== "token_unknown") return error;
-      countWrongToken();
-      const key = clientKey(address, limitLoopback);
-      if (key === null || most === Number.POSITIVE_INFINITY) return error;
-      const now = clock.now().getTime();
-      let client = clients.get(key);
-      if (client === undefined) {
-        const [oldest] = clients.size >= MAX_CLIENTS ? clients.keys() : [];
-        if (oldest !== undefined) clients.delete(oldest);
-        client = { tokens: most, at: now };
-        clients.set(key, client);
-      }
-      const wait = take(client, now, most / MINUTE_S, most);
-      if (wait === 0) return error;
-      const message = `Cannot serve request: its token is unknown, as were more than ${most} of this client within a minute`;
-      return new RateLimitedError(wait, "token_rate_limited", message, { cause: error });
-    },
-  };
+export class FailedAuthLimiter {
+  readonly #options: FailedAuthLimiterOptions;
+  readonly #clients = new Map<string, TokenBucket>();
+
+  constructor(options: FailedAuthLimiterOptions) {
+    this.#options = options;
+  }
+
+  /** Clients that are remembered. */
+  get clients(): number {
+    return this.#clients.size;
+  }
+
+  /**
+   * Counts a refusal if its reason is an invalid token.
+   * @returns the error to throw: the given one, or a `RateLimitedError` if the limit is exceeded.
+   */
+  refused(error: unknown, address: string | undefined): unknown {
+    if (!(error instanceof DeniedError) || error.code !== "token_unknown") return error;
+    const { limits, clock, countWrongToken } = this.#options;
+    const limit = limits.wrongTokensPerClient;
+    countWrongToken();
+    const key = clientKey(address, limits.limitLoopback);
+    if (key === null || limit === Number.POSITIVE_INFINITY) return error;
+    const now = clock.now().getTime();
+    let client = this.#clients.get(key);
+    if (client === undefined) {
+      const [oldest] = this.#clients.size >= MAX_CLIENTS ? this.#clients.keys() : [];
+      if (oldest !== undefined) this.#clients.delete(oldest);
+      client = new TokenBucket({ perSecond: limit / MINUTE_S, burst: limit }, now);
+      this.#clients.set(key, client);
+    }
+    const wait = client.take(now);
+    if (wait === 0) return error;
+    const message = `Cannot serve request: its token is invalid, and this client sent more than ${limit} invalid tokens within a minute`;
+    return new RateLimitedError(wait, "token_rate_limited", message, { cause: error });
+  }
 }

@@ -1,23 +1,21 @@
 /**
- * The log of requests that fail on our side. While a store or a provider is away every request
- * fails, and anyone who sends many must not fill the disk with lines: of each kind there is one a
- * second, with the number of those that were left out.
+ * Logs failed requests, at most one line a second for each code and route with the number of
+ * omitted ones: while a store or provider is unavailable every request fails.
  * @module
  */
-
 import { CaError, InvariantError } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
 
-/** Milliseconds from one line of a kind to the next. */
+/** Milliseconds between two lines of a kind. */
 const EVERY_MS = 1000;
-/** Frames of a stack that are logged. */
+/** Frames of a stack trace that are logged. */
 const FRAMES = 5;
 
 export class FailureLog {
   readonly #log: Log;
   readonly #clock: Clock;
-  /** By code and route, of which there are few. */
+  /** The last line of each code and route, of which there are few. */
   readonly #kinds = new Map<string, { at: number; omitted: number }>();
 
   constructor(log: Log, clock: Clock) {
@@ -26,13 +24,13 @@ export class FailureLog {
   }
 
   /**
-   * Logs why a request failed: the text of an error of ours, the kind and stack of any other, whose
-   * text may hold anything.
+   * Logs why a request failed: the text of a `CaError`; name and stack trace of any other error,
+   * whose text may contain secrets.
    */
   add(error: unknown, status: number, path: string, requestId: string): void {
     const known = error instanceof CaError;
     const code = known ? error.code : error instanceof Error ? error.name : "unknown";
-    // An answer that sends its reader to the log must find its line there.
+    // Responses that refer to the log need their line in it.
     const always = !known || error instanceof InvariantError;
     const omitted = always ? 0 : this.#take(`${code} ${path}`);
     if (omitted === null) return;
@@ -47,29 +45,23 @@ export class FailureLog {
     });
   }
 
-  /**
-   * Logs that a request was served though the rate of the server was reached (`request_limits` that
-   * are permissive).
-   */
+  /** Logs a request that exceeds a rate of `request_limits` in permissive mode. */
   overRate(kind: "read" | "write", requestId: string | undefined): void {
     const omitted = this.#take(`rate ${kind}`);
     if (omitted === null) return;
     const more = omitted === 0 ? {} : { omitted };
-    this.#log.warn("A request is above the rate of the server, and is served", {
+    this.#log.warn("Request exceeds the server rate limit (permissive mode)", {
       kind,
       requestId,
       ...more,
     });
   }
 
-  /**
-   * @returns how many of a kind were left out since its last line, or null if this one is left out
-   * too.
-   */
+  /** @returns how many lines of a kind were omitted since its last one, or null to omit this one. */
   #take(kind: string): number | null {
     const now = this.#clock.now().getTime();
     const last = this.#kinds.get(kind);
-    // A clock that was set back lets a line pass.
+    // After the clock was set back a line is logged.
     if (last !== undefined && now >= last.at && now - last.at < EVERY_MS) {
       last.omitted++;
       return null;
@@ -79,7 +71,7 @@ export class FailureLog {
   }
 }
 
-/** The frames of a stack without the message, which may have several lines. */
+/** The frames of a stack trace, without the message, which may have several lines. */
 function framesOf(error: unknown): string[] | undefined {
   if (!(error instanceof Error)) return undefined;
   return (error.stack ?? "")

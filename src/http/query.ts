@@ -1,11 +1,11 @@
 /**
- * The query of a request: Consul's common parameters and their errors (consul-ca.md §1.1).
+ * The query of a request: Consul's common parameters and their errors (agent/http.go).
  * @module
  */
 import { parseDuration } from "../consul/duration.ts";
 import { FormatError, RequestError } from "../core/errors.ts";
 
-/** consul-ca.md §1.1: the wait of a blocking query when none is named, and the longest. */
+/** Consul's default and longest wait of a blocking query (default_query_time, max_query_time). */
 const DEFAULT_WAIT_MS = 300_000;
 const MAX_WAIT_MS = 600_000;
 const MAX_U64 = 2n ** 64n - 1n;
@@ -14,21 +14,27 @@ const MAX_U64_DIGITS = 20;
 export interface QueryOptions {
   readonly params: ReadonlyMap<string, string>;
   readonly pretty: boolean;
-  /** The index that the client has, or null for a plain read. */
+  /** The client's index for a blocking query, or null. */
   readonly index: bigint | null;
   readonly waitMs: number;
 }
 
-/** A query string that Go's parser refuses: answered with an empty body. */
+/** A query that Go's parser refuses; the response has an empty body. */
 export class BadQueryError extends RequestError {
   constructor() {
     super("request_malformed", "");
   }
 }
 
-/**
- * What stands between the first question mark of a URL and its fragment; "" if there is no query.
- */
+/** Another datacenter than this one. */
+export class UnknownDatacenterError extends RequestError {
+  constructor() {
+    // Consul's text.
+    super("request_malformed", "No path to datacenter");
+  }
+}
+
+/** The query of a URL without "?" and fragment; "" if there is none. */
 export function rawQuery(url: string): string {
   const start = url.indexOf("?");
   if (start < 0) return "";
@@ -36,10 +42,7 @@ export function rawQuery(url: string): string {
   return end < 0 ? url.slice(start + 1) : url.slice(start + 1, end);
 }
 
-/**
- * Splits a raw query, the first value of each name winning, as Go's url.Values.Get does.
- * @throws {BadQueryError}
- */
+/** Splits a query; the first value of a name counts, as in Go's url.Values.Get. @throws {BadQueryError} */
 export function parseQuery(raw: string): Map<string, string> {
   const params = new Map<string, string>();
   for (const pair of raw.split("&")) {
@@ -58,10 +61,7 @@ export function parseQuery(raw: string): Map<string, string> {
   return params;
 }
 
-/**
- * Reads the common options.
- * @throws {RequestError} `request_malformed` with Consul's text
- */
+/** Reads the common options. @throws {RequestError} `request_malformed` with Consul's text */
 export function queryOptions(
   params: ReadonlyMap<string, string>,
   cacheControl: string | undefined,
@@ -98,8 +98,14 @@ export function booleanParam(params: ReadonlyMap<string, string>, name: string):
   throw refuse(`The '${name}' query parameter must be a boolean value`);
 }
 
+/** `datacenter` or `dc`, in this order, must name ours. @throws {UnknownDatacenterError} */
+export function requireDatacenter(params: ReadonlyMap<string, string>, ours: string): void {
+  const wanted = params.get("datacenter") || params.get("dc") || ours;
+  if (wanted.toLowerCase() !== ours.toLowerCase()) throw new UnknownDatacenterError();
+}
+
 /**
- * An index for a comparison, by its name in any case; null if there is none.
+ * An index parameter, whose name may be in any case; null if it is missing.
  * @throws {RequestError} `request_malformed`
  */
 export function indexParam(params: ReadonlyMap<string, string>, name: string): bigint | null {
@@ -121,8 +127,7 @@ function readIndex(text: string): bigint {
 }
 
 function parseIndex(text: string): bigint | null {
-  // Making a number of many digits takes the square of their count: leading zeros are all that a
-  // number below 2^64 may have more.
+  // Parsing takes time quadratic in the digits, so only leading zeros may exceed those of 2^64.
   const digits = /^\d+$/.test(text) ? text.replace(/^0+/, "") : null;
   if (digits === null || digits.length > MAX_U64_DIGITS || BigInt(digits) > MAX_U64) return null;
   return BigInt(digits);

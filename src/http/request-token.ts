@@ -1,10 +1,10 @@
 /**
- * The token of a request: in its query, in X-Consul-Token, or as a bearer, in Consul's order.
+ * The token of a request: in the query, X-Consul-Token or as a bearer token, in Consul's order.
  * @module
  */
 import { parseQuery, rawQuery } from "./query.ts";
 
-/** The secret as it was sent, or null. @throws {BadQueryError} */
+/** The secret of a request's token, or null. @throws {BadQueryError} */
 export function secretOf({ url, headers }: Pick<Request, "url" | "headers">): string | null {
   const query = rawQuery(url);
   if (query.includes("token=")) {
@@ -14,7 +14,7 @@ export function secretOf({ url, headers }: Pick<Request, "url" | "headers">): st
   return headers.get("x-consul-token") || bearerOf(headers.get("authorization"));
 }
 
-/** The token of an Authorization header with the scheme Bearer (RFC 6750 section 2.1), or null. */
+/** The token of an Authorization header of scheme Bearer (RFC 6750 section 2.1), or null. */
 export function bearerOf(authorization: string | null): string | null {
   if (authorization === null || authorization.slice(0, SCHEME.length).toLowerCase() !== SCHEME)
     return null;
@@ -22,7 +22,7 @@ export function bearerOf(authorization: string | null): string | null {
 }
 const SCHEME = "bearer ";
 
-/** In a time that tells nothing about where two secrets differ. */
+/** Compares two secrets in a time that does not depend on where they differ. */
 export function sameSecret(a: string, b: string): boolean {
   let different = a.length ^ b.length;
   for (let i = 0; i < b.length; i++)

@@ -1,56 +1,104 @@
 /**
- * Responses: headers that all of them have, bodies with and without compression, and what Consul
- * answers on paths that are no route.
+ * Responses: common headers, bodies with and without compression, and Consul's responses to paths
+ * that are no route.
  * @module
  */
-import { utf8 } from "../core/bytes.ts";
-import type { Answer } from "./app.ts";
-import { takesGzip } from "./shared-body.ts";
+import { parseAccept } from "hono/utils/accept";
+import { type Json, writeJson } from "../consul/go-json.ts";
+import { type Bytes, utf8 } from "../core/bytes.ts";
+import type { Call, ResponseBody, RouteResponse } from "./route.ts";
 
-/** What every answer has, beside the id of its request. */
+/** Headers of every response, besides the id of the request. */
 export const COMMON = { "X-Content-Type-Options": "nosniff" };
-const TEXT = "text/plain; charset=utf-8";
+export const TEXT = "text/plain; charset=utf-8";
+/** Octets from which on Consul compresses a body, about one Ethernet frame (gziphandler). */
+const GZIP_FROM = 1400;
 
-/** Names the request on its answer, by the id that the logs have. */
+/** A body that may be large or requested often: its octets are shared by all its responses. */
+export function compressibleBody(type: string, text: string): ResponseBody {
+  const bytes = utf8(text);
+  let compressed: Promise<Bytes> | undefined;
+  return {
+    type,
+    content: bytes,
+    async gzip() {
+      if (bytes.length < GZIP_FROM) return null;
+      compressed ??= compress(bytes);
+      return compressed;
+    },
+  };
+}
+
+/** A body that is sent once and not compressed: a certificate hardly shrinks. */
+export function plainBody(type: string, text: string): ResponseBody {
+  return { type, content: text, gzip: async () => null };
+}
+
+/** JSON in Go's form, indented if the query has `pretty`. */
+export function json(
+  call: Call,
+  value: Json,
+  rest: Omit<RouteResponse, "body"> = {},
+): RouteResponse {
+  const text = writeJson(value, call.query().pretty);
+  return { ...rest, body: compressibleBody("application/json", text) };
+}
+
+async function compress(bytes: Bytes): Promise<Bytes> {
+  const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/**
+ * Whether an Accept-Encoding header accepts gzip (RFC 9110 section 12.5.3): by its own weight if it
+ * is named, else by that of "*".
+ */
+export function takesGzip(header: string | undefined): boolean {
+  const codings = parseAccept(header ?? "");
+  const weightOf = (name: string) => codings.find(({ type }) => type.toLowerCase() === name)?.q;
+  return (weightOf("gzip") ?? weightOf("*") ?? 0) > 0;
+}
+
+/** Sets the request's id, under which the log has its lines. */
 export function withRequestId(response: Response, requestId: string): Response {
   response.headers.set("X-Request-Id", requestId);
   return response;
 }
 
-/** @param compressed whether something in front compresses answers. */
+/**
+ * Makes the response of a handler.
+ * @param common headers of every response of the route.
+ * @param compressedInFront whether a proxy or platform in front compresses responses.
+ */
 export async function respond(
-  answer: Answer,
+  { status = 200, headers, body, secret = false }: RouteResponse,
   common: Readonly<Record<string, string>>,
   request: Request,
-  compressed: boolean,
+  compressedInFront: boolean,
 ): Promise<Response> {
-  const { status = 200, body: content, secret = false } = answer;
-  const headers = secret
-    ? { ...answer.headers, "Cache-Control": "no-store" }
-    : (answer.headers ?? {});
-  if (content === undefined)
-    return new Response(null, { status, headers: { ...common, ...headers } });
-  const all: Record<string, string> = { "Content-Type": content.type, ...common, ...headers };
-  // What is sent once is not worth compressing.
-  const compressible = typeof content.content !== "string" && !secret && !compressed;
+  const own = secret ? { ...headers, "Cache-Control": "no-store" } : headers;
+  if (body === undefined) return new Response(null, { status, headers: { ...common, ...own } });
+  const all: Record<string, string> = { "Content-Type": body.type, ...common, ...own };
+  const compressible = typeof body.content !== "string" && !secret && !compressedInFront;
   const gzip =
     compressible && takesGzip(request.headers.get("accept-encoding") ?? undefined)
-      ? await content.gzip()
+      ? await body.gzip()
       : null;
-  const sent = gzip ?? content.content;
+  const sent = gzip ?? body.content;
   if (gzip !== null) all["Content-Encoding"] = "gzip";
-  // Only a body that is sent tells its length by itself (RFC 9110 section 8.6).
+  // The runtime derives the length from a body, which a response to HEAD lacks (RFC 9110 §8.6).
   if (request.method === "HEAD")
     all["Content-Length"] = String(typeof sent === "string" ? utf8(sent).length : sent.length);
   return new Response(sent, { status, headers: all });
 }
 
+/** A response in plain text. */
 export function text(
   status: number,
   message: string,
   headers: Readonly<Record<string, string>>,
 ): Response {
-  // The length is named, since an answer to HEAD has it too and no body to tell it from.
+  // Set here, since a response to HEAD has it too and no body to derive it from.
   const bytes = utf8(message);
   return new Response(bytes, {
     status,
@@ -59,12 +107,12 @@ export function text(
 }
 
 /**
- * What Consul answers on a path that it does not know (agent/http.go), and what Go's ServeMux does
- * before that: a path with two slashes in a row is redirected to the one without.
+ * Consul's response to an unknown path (agent/http.go), and that of Go's ServeMux before it: a path
+ * with consecutive slashes is redirected to the path without.
  */
 export function unknownPath(request: Request): Response {
   const { pathname, search } = new URL(request.url);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: a path with them is refused
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: such a path is refused
   if (/%[01][0-9a-f]|%7f|[\u0000-\u001f\u007f]/i.test(pathname))
     return new Response(null, { status: 400, headers: COMMON });
   if (pathname.includes("//"))
@@ -75,7 +123,7 @@ export function unknownPath(request: Request): Response {
   return text(404, message, COMMON);
 }
 
-/** Go's http.Redirect with 301. The body is for GET only. */
+/** Go's http.Redirect with 301; it has a body for GET only. */
 function movedTo(location: string, method: string): Response {
   const headers = { ...COMMON, Location: location };
   if (method !== "GET" && method !== "HEAD") return new Response(null, { status: 301, headers });
@@ -87,7 +135,7 @@ function movedTo(location: string, method: string): Response {
   });
 }
 
-/** As Go's html.EscapeString spells it. */
+/** The entities of Go's html.EscapeString. */
 const HTML = new Map([
   ["&", "&amp;"],
   ["<", "&lt;"],

@@ -1,10 +1,11 @@
 /**
- * The wire form of what the CA knows: Consul's field names, order and texts (consul-ca.md §1.2,
- * §1.3, §1.6). PascalCase lives here alone.
+ * Roots, configuration and leaves in Consul's JSON, with its names and order of fields
+ * (agent/structs/connect_ca.go).
  * @module
  */
 
 import { type Json, sortKeys } from "../consul/go-json.ts";
+import type { JsonObject } from "../consul/go-struct.ts";
 import { crossChainOf, issuerChainOf } from "../core/ca/cross-chain.ts";
 import type { IssuedLeaf } from "../core/ca/signer.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
@@ -15,7 +16,7 @@ import { type Certificate, pemOf } from "../core/x509/certificate.ts";
 /** Consul's names of the key types that a root can have. */
 type WireKeyType = "ec" | "rsa" | "ed25519";
 
-/** X-Consul-Index of the roots: it grows with every change of the roots or the configuration. */
+/** X-Consul-Index of the roots, which every change of roots or configuration increases. */
 export function wireIndex(state: CaState): number {
   return Math.max(state.config.modifyIndex, ...state.roots.map((root) => root.modifyIndex));
 }
@@ -33,7 +34,6 @@ function rootJson(root: RootEntry): Json {
   return {
     ID: root.id,
     Name: root.name,
-    // The low 64 bits; most do not fit a JS number.
     SerialNumber: serialNumber(certificate.serial),
     SigningKeyID: root.signingKeyId,
     ExternalTrustDomain: root.externalTrustDomain,
@@ -42,7 +42,7 @@ function rootJson(root: RootEntry): Json {
     RootCert: pemOf(certificate),
     IntermediateCerts: root.intermediates.length === 0 ? null : inConsulsOrder(root).map(pemOf),
     Active: root.status === "active",
-    // Not in Consul, whose operators are not told.
+    // Not in Consul.
     ...(root.forcedOut ? { Abandoned: true } : {}),
     PrivateKeyType: certificate.key.type satisfies WireKeyType,
     PrivateKeyBits: certificate.key.bits,
@@ -52,19 +52,19 @@ function rootJson(root: RootEntry): Json {
 }
 
 /**
- * Consul puts a cross-signed certificate before those that are there already, so that what signs
- * leaves comes last (vault.md §2.12).
+ * Consul prepends cross-signed certificates, so the leaves' issuer is last
+ * (agent/consul/leader_connect_ca.go).
  */
 function inConsulsOrder(root: RootEntry): readonly Certificate[] {
   return [...crossChainOf(root), ...issuerChainOf(root).toReversed()];
 }
 
-/** Consul's SerialNumber of a root: the low 64 bits of the certificate's. */
+/** Consul's SerialNumber of a root: the low 64 bits of its certificate's. */
 export function serialNumber(serial: Uint8Array): bigint {
   return serial.slice(-8).reduce((value, byte) => (value << 8n) | BigInt(byte), 0n);
 }
 
-/** Every root with its intermediates, in the order of the listing. */
+/** Every root with its intermediates, in the order of the JSON. */
 export function rootsPem({ state }: Snapshot): string {
   return state.roots
     .flatMap((root) => [root.certificate, ...inConsulsOrder(root)])
@@ -72,16 +72,12 @@ export function rootsPem({ state }: Snapshot): string {
     .join("");
 }
 
-export function configurationJson({ state }: Snapshot): Json {
-  return configJson(state);
-}
-
-export function configJson(state: CaState): { readonly [key: string]: Json } {
+export function configurationJson(state: CaState): JsonObject {
   const { provider, config, forceWithoutCrossSigning, createIndex, modifyIndex } = state.config;
   return {
     Provider: provider,
-    // Stored as it came in through readJson.
-    Config: config === null ? null : sortKeys(config as { readonly [key: string]: Json }),
+    // It came in as JSON.
+    Config: config === null ? null : sortKeys(config as JsonObject),
     State: null,
     ForceWithoutCrossSigning: forceWithoutCrossSigning,
     CreateIndex: createIndex,
@@ -114,6 +110,7 @@ function identityJson({ id, uri }: IssuedLeaf): { [key: string]: Json } {
   }
 }
 
+/** RFC 3339 in UTC, in whole seconds. */
 export function rfc3339(instant: Date): string {
   return `${instant.toISOString().slice(0, 19)}Z`;
 }

@@ -262,9 +262,9 @@ describe("docs/operations.md", () => {
       new Report({ ...parts, serverCertificate: () => ({ ...CERTIFICATE, emergency }) }).lines();
     const access = accessThat({ allows: () => true });
     const { fetch } = await createTestApp({
-      ...{ manager: troubled, audit: FAILING_AUDIT },
-      access: { ...access, state: { ...access.state, stopped: "a reason" } },
-      facts: () => [...linesWith(null), ...linesWith("a reason")],
+      ...{ ca: troubled, audit: FAILING_AUDIT },
+      acl: { control: { ...access, state: { ...access.state, stopped: "a reason" } } },
+      details: () => [...linesWith(null), ...linesWith("a reason")],
     });
     const names = [...(await (await fetch("/readyz")).text()).matchAll(/^(\w+): /gm)];
     const [table = ""] = sectionOf(OPERATIONS, "readyz").split("The reasons after");

@@ -418,7 +418,7 @@ function onStore(
       assert.equal((await sign(server, web(server), token.SecretID)).text, "ACL not found");
     });
 
-    it("refuses what is on the deny list, on every replica, until it is taken off", async () => {
+    it("refuses what is on the denylist, on every replica, until it is taken off", async () => {
       const secret = await token('service_prefix "" { policy = "write" }');
       const prefix = `spiffe://${server.trustDomain}/ns/default/dc/dc1/svc`;
       const denied = await json<{ ID: string; ExpirationTime: string }>(
@@ -435,7 +435,7 @@ function onStore(
       const refused = await sign(server, web(server), secret);
       assert.deepEqual(
         [refused.status, refused.text],
-        [403, "Permission denied: this SPIFFE ID is on the deny list"],
+        [403, "Permission denied: this SPIFFE ID is on the denylist"],
       );
       const api = csrOf(server, "/ns/default/dc/dc1/svc/api");
       assert.equal((await sign(server, api, secret)).status, 200);

@@ -4,7 +4,7 @@
  */
 
 import { readRenewalToken } from "../../src/acl/renewal-token.ts";
-import { type App, type AppOptions, createApp } from "../../src/http/app.ts";
+import { App, type AppOptions } from "../../src/http/app.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { createCodec } from "../../src/store/codec.ts";
 import { createTestCa, silentLog, type TestCa } from "../fakes/ca.ts";
@@ -16,39 +16,62 @@ export interface TestApp extends TestCa {
   fetch(target: string, init?: RequestInit): Promise<Response>;
 }
 
-/** Makes an app over a CA that has been started, or over the CA given. */
-export async function createTestApp(
-  overrides: Partial<AppOptions> = {},
-  ca?: TestCa,
-): Promise<TestApp> {
-  const started = ca ?? (await createTestCa());
-  const options: AppOptions = {
-    manager: started.manager,
-    codec: createCodec(started.sealer),
+/** Options of the app that differ from those of a test, group by group. */
+export type Overrides = Partial<Omit<AppOptions, Group>> & {
+  readonly [G in Group]?: Partial<AppOptions[G]>;
+};
+type Group = "acl" | "server" | "limits" | "runtime" | "metrics";
+
+/** The options of an app over a CA. */
+export function appOptions(
+  { manager, clock, sealer }: TestCa,
+  { acl, server, limits, runtime, metrics, ...others }: Overrides = {},
+): AppOptions {
+  return {
+    ca: manager,
+    acl: {
+      control: null,
+      bootstrapReset: () => null,
+      bootstrapSecret: () => null,
+      managementToken: null,
+      ...acl,
+    },
+    codec: createCodec(sealer),
     readRenewalToken,
-    access: null,
-    bootstrapReset: () => null,
-    bootstrapSecret: () => null,
-    managementToken: null,
-    clock: started.clock,
-    random: systemRandom,
-    log: silentLog,
-    inRequest: (_requestId, work) => work(),
-    datacenter: "dc1",
-    connectEnabled: true,
-    loopbackOnly: true,
-    behindProxy: false,
-    compressed: false,
-    hosts: null,
-    limits: DEFAULT_HTTP_LIMITS,
-    facts: () => [],
+    server: {
+      datacenter: "dc1",
+      connectEnabled: true,
+      loopbackOnly: true,
+      hosts: null,
+      behindProxy: false,
+      compressedInFront: false,
+      ...server,
+    },
+    limits: { ...DEFAULT_HTTP_LIMITS, ...limits },
+    runtime: {
+      clock,
+      random: systemRandom,
+      log: silentLog,
+      inRequest: (_requestId, work) => work(),
+      ...runtime,
+    },
+    metrics: {
+      render: async () => ({ type: "text/plain", text: "" }),
+      countRequest: () => undefined,
+      countWrongToken: () => undefined,
+      ...metrics,
+    },
     audit: null,
-    renderMetrics: async () => ({ type: "text/plain", text: "" }),
-    countRequest: () => undefined,
-    countWrongToken: () => undefined,
-    ...overrides,
+    details: () => [],
+    ...others,
   };
-  const app = createApp(options);
+}
+
+/** Makes an app over a CA that has been started, or over the CA given. */
+export async function createTestApp(overrides: Overrides = {}, ca?: TestCa): Promise<TestApp> {
+  const started = ca ?? (await createTestCa());
+  const options = appOptions(started, overrides);
+  const app = new App(options);
   return {
     ...started,
     app,

@@ -8,7 +8,7 @@ import { connect, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { routesOf } from "../../src/http/app.ts";
 import { askFor, craftCsr, csrPem, rsaSpki, signedCsr, uriName } from "../core/x509/requests.ts";
-import { createTestCa, opensslCsr, silentLog } from "../fakes/ca.ts";
+import { createTestCa, opensslCsr } from "../fakes/ca.ts";
 import { accessThat } from "./access.ts";
 import { createTestApp } from "./app.ts";
 import { type ServerProcess, startServer } from "./process.ts";
@@ -72,9 +72,8 @@ describe("attacks", () => {
       },
     });
     const test = await createTestApp({
-      manager: spied,
-      log: silentLog,
-      access: accessThat({ allows: () => true }),
+      ca: spied,
+      acl: { control: accessThat({ allows: () => true }) },
     });
     for (const { path, methods, kind } of routesOf(test.options, test.app.watchers)) {
       for (const method of ["DELETE", "PATCH", "HEAD", "POST", "PUT", "GET"]) {

@@ -276,7 +276,7 @@ describe("MESHCA_AUDIT within a limit of its size", () => {
       const ready = await send(server.port, { method: "GET", target: "/readyz" });
       assert.match(
         ready?.body ?? "",
-        /^audit: cannot be written \(EFBIG\), \d+ octets of the reserve are left for changes$/m,
+        /^audit: cannot be written \(EFBIG\), \d+ octets of reserve left for changes$/m,
       );
       assert.doesNotMatch(ready?.body ?? "", /^changes: not possible/m);
       server.kill("SIGKILL");

@@ -52,18 +52,18 @@ describe("bad input", () => {
     ["null", "null", 400, `Cannot read CSR: the body is not a JSON object; ${FORM}`],
     ["an array", "[]", 400, `Cannot read CSR: the body is not a JSON object; ${FORM}`],
     ["a string", '"x"', 400, `Cannot read CSR: the body is not a JSON object; ${FORM}`],
-    ["no CSR", "{}", 400, `Cannot read CSR: the body has no CSR that is a string; ${FORM}`],
+    ["no CSR", "{}", 400, `Cannot read CSR: the body's CSR is not a string; ${FORM}`],
     [
       "a CSR that is a number",
       '{"CSR":1}',
       400,
-      `Cannot read CSR: the body has no CSR that is a string; ${FORM}`,
+      `Cannot read CSR: the body's CSR is not a string; ${FORM}`,
     ],
     [
       "a CSR that is null",
       '{"CSR":null}',
       400,
-      `Cannot read CSR: the body has no CSR that is a string; ${FORM}`,
+      `Cannot read CSR: the body's CSR is not a string; ${FORM}`,
     ],
     [
       "an unknown field",
@@ -87,7 +87,7 @@ describe("bad input", () => {
       "a CSR whose line ends are lost",
       '{"CSR":"-----BEGIN CERTIFICATE REQUEST-----AAAA-----END CERTIFICATE REQUEST-----"}',
       400,
-      "Cannot read CSR: the line ends of its PEM text are lost; write each of them as \\n in the JSON string",
+      "Cannot read CSR: the line ends of the PEM text are lost; write each of them as \\n in the JSON string",
     ],
     ["an empty CSR", '{"CSR":""}', 400, "Cannot read CSR: no PEM-encoded data found"],
     [

@@ -77,27 +77,27 @@ export function badTexts(uri: string): BadRequest[] {
     {
       name: "PEM on one line",
       csr: csr.replaceAll("\n", ""),
-      says: read(`the line ends of its PEM text are lost; ${WHOLE}`),
+      says: read(`the line ends of the PEM text are lost; ${WHOLE}`),
     },
     {
       name: "PEM with blanks for line ends",
       csr: csr.replaceAll("\n", " "),
-      says: read(`the line ends of its PEM text are lost; ${WHOLE}`),
+      says: read(`the line ends of the PEM text are lost; ${WHOLE}`),
     },
     {
       name: "PEM with line ends spelled out",
       csr: csr.replaceAll("\n", "\\n"),
-      says: read(`the line ends of its PEM text are lost; ${WHOLE}`),
+      says: read(`the line ends of the PEM text are lost; ${WHOLE}`),
     },
     {
       name: "URL-encoded PEM",
       csr: encodeURIComponent(csr),
-      says: read(`it is URL-encoded; ${WHOLE}`),
+      says: read(`the CSR is URL-encoded; ${WHOLE}`),
     },
     {
       name: "PEM from a form",
       csr: new URLSearchParams([["", csr]]).toString(),
-      says: read(`it is URL-encoded; ${WHOLE}`),
+      says: read(`the CSR is URL-encoded; ${WHOLE}`),
     },
     {
       name: "PEM without its END line",

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { CaManager } from "../../src/core/ca/ca.ts";
 import { StoreError } from "../../src/core/errors.ts";
-import { rootsBody } from "../../src/http/shared-body.ts";
+import { rootsBody } from "../../src/http/routes/roots.ts";
 import { createTestCa } from "../fakes/ca.ts";
 import { createTestApp, leafTtl, settle, type TestApp, until } from "./app.ts";
 
@@ -33,7 +33,7 @@ function ask(test: TestApp, target: string, init?: RequestInit) {
 
 /** A test app whose index is above 1, so that there is an older one. */
 async function start(fraction = 0): Promise<TestApp> {
-  const test = await createTestApp({ random: fixed(fraction) });
+  const test = await createTestApp({ runtime: { random: fixed(fraction) } });
   await test.fetch("/v1/connect/ca/configuration", leafTtl("71h"));
   return test;
 }
@@ -114,7 +114,7 @@ for (const path of [ROOTS, AGENT_ROOTS])
           },
         },
       }) as typeof manager;
-      const { fetch, app } = await createTestApp({ manager: counting }, test);
+      const { fetch, app } = await createTestApp({ ca: counting }, test);
       const answer = await fetch(`${path}?index=1000&wait=10s`);
       assert.deepEqual([answer.status, indexOf(answer), reads], [200, 2, 1]);
       assert.equal(app.watchers.count, 0);
@@ -129,7 +129,7 @@ for (const path of [ROOTS, AGENT_ROOTS])
         sealer: test.sealer,
       });
       await other.manager.refresh();
-      const second = await createTestApp({ random: fixed(0) }, other);
+      const second = await createTestApp({ runtime: { random: fixed(0) } }, other);
       await test.fetch("/v1/connect/ca/configuration", leafTtl("70h"));
       assert.equal(indexOf(await second.fetch(path)), 2);
       // Asked for what follows index 3, the second replica reads the store first; then 3 is the
@@ -272,7 +272,7 @@ describe("an index that this replica has not reached", () => {
       await ca.manager.refresh();
     };
     const manager: CaManager = Object.create(ca.manager, { refresh: { value: refresh } });
-    return { test: await createTestApp({ manager }, ca), reads };
+    return { test: await createTestApp({ ca: manager }, ca), reads };
   }
   const AHEAD = `${ROOTS}?index=18446744073709551615`;
 
@@ -314,7 +314,7 @@ describe("an index that this replica has not reached", () => {
       if (++reads === 1) throw new StoreError("store_unavailable", "away");
     };
     const manager: CaManager = Object.create(ca.manager, { refresh: { value: refresh } });
-    const test = await createTestApp({ manager }, ca);
+    const test = await createTestApp({ ca: manager }, ca);
     assert.deepEqual(
       [(await test.fetch(AHEAD)).status, (await test.fetch(AHEAD)).status, reads],
       [200, 200, 2],

@@ -21,7 +21,7 @@ const DENY = "/v1/connect/ca/deny";
 
 const WEB: Partial<Token> = { serviceIdentities: [{ serviceName: "web", datacenters: [] }] };
 const csrOf = (uri: string) => opensslCsr(`URI:${uri}`).csr;
-const DENIED = { status: 403, text: "Permission denied: this SPIFFE ID is on the deny list" };
+const DENIED = { status: 403, text: "Permission denied: this SPIFFE ID is on the denylist" };
 
 describe("a denied identity", () => {
   it("is refused however its URI is spelt, and no leaf is given for any spelling of it", async () => {
@@ -93,7 +93,7 @@ describe("a denied key", () => {
       const made = JSON.parse((await test.call("PUT", DENY, { KeyID: id })).text) as { ID: string };
       assert.deepEqual(
         await test.call("PUT", SIGN, csr),
-        { status: 403, text: "Permission denied: this key is on the deny list" },
+        { status: 403, text: "Permission denied: this key is on the denylist" },
         name,
       );
       await test.call("DELETE", `${DENY}/${made.ID}`, "");
@@ -131,7 +131,7 @@ describe("the key of a leaf that is renewed", () => {
       const made = JSON.parse((await test.call("PUT", DENY, denial)).text) as { ID: string };
       const refused = await renew();
       assert.equal(refused.status, 403, JSON.stringify(denial));
-      assert.match(refused.text, /is on the deny list/);
+      assert.match(refused.text, /is on the denylist/);
       await test.call("DELETE", `${DENY}/${made.ID}`, "");
     }
     assert.equal((await renew()).status, 200);

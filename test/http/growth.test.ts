@@ -19,12 +19,11 @@ import { isOnePem, readPem } from "../../src/core/pem.ts";
 import { splitSpiffeUri } from "../../src/core/spiffe/id.ts";
 import { readCsr } from "../../src/core/x509/csr.ts";
 import { createPlatform } from "../../src/entry/platform.ts";
-import { hostRefusal } from "../../src/http/host.ts";
-import { clientKey } from "../../src/http/limits.ts";
+import { clientKey, hostRefusal } from "../../src/http/client.ts";
 import { parseQuery, queryOptions } from "../../src/http/query.ts";
 import { bodyForm } from "../../src/http/request-body.ts";
 import { bearerOf } from "../../src/http/request-token.ts";
-import { takesGzip } from "../../src/http/shared-body.ts";
+import { takesGzip } from "../../src/http/responses.ts";
 import { tableOf } from "./tables.ts";
 
 const [SMALL, LARGE] = [1024, 16 * 1024];
@@ -123,7 +122,7 @@ describe("a reader of what a client sends takes time that grows no faster than t
     ],
     [
       "Host",
-      (text) => hostRefusal(text, { names: ["a"], loopbackOnly: true }),
+      (text) => hostRefusal(text, { hosts: ["a"], loopbackOnly: true }),
       [(text) => `a${text}`, (text) => `127.0.0.1:${text}x`],
     ],
     [

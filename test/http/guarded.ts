@@ -10,11 +10,10 @@ import { TokenReviews } from "../../src/acl/token-review.ts";
 import type { AccessControl } from "../../src/core/acl/access-control.ts";
 import { maxLeafLifeMs } from "../../src/core/ca/leaf-issuers.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
-import type { AppOptions } from "../../src/http/app.ts";
 import { createTestAccess, type TestAccess } from "../acl/access.ts";
 import { createTestCa, type TestCa, trustDomain } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
-import { createTestApp, type TestApp } from "./app.ts";
+import { createTestApp, type Overrides, type TestApp } from "./app.ts";
 
 export interface Guarded extends TestApp {
   readonly access: TestAccess;
@@ -29,7 +28,10 @@ export interface Guarded extends TestApp {
 }
 
 /** The app over a CA with access control, on one fake clock. */
-export async function guarded(ca?: TestCa, overrides: Partial<AppOptions> = {}): Promise<Guarded> {
+export async function guarded(
+  ca?: TestCa,
+  overrides: Omit<Overrides, "acl"> = {},
+): Promise<Guarded> {
   const started = ca ?? (await createTestCa());
   const { manager } = started;
   const access = await createTestAccess({ clock: started.clock });
@@ -77,7 +79,7 @@ export async function guarded(ca?: TestCa, overrides: Partial<AppOptions> = {}):
     conflict: () => directory.conflict(),
     resolve: (keep, before) => directory.resolve(keep, before),
   };
-  const app = await createTestApp({ access: control, ...overrides }, started);
+  const app = await createTestApp({ ...overrides, acl: { control } }, started);
   const policy = await access.addPolicy(
     'operator = "write" acl = "write" mesh = "write" service_prefix "" { policy = "write" } node_prefix "" { policy = "write" }',
   );

@@ -11,14 +11,10 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { DeniedError, RateLimitedError } from "../../src/core/errors.ts";
-import { createWrongTokens } from "../../src/http/failed-auth-limiter.ts";
-import {
-  clientKey,
-  createGuard,
-  DEFAULT_HTTP_LIMITS,
-  type HttpLimits,
-  take,
-} from "../../src/http/limits.ts";
+import { clientKey } from "../../src/http/client.ts";
+import { FailedAuthLimiter } from "../../src/http/failed-auth-limiter.ts";
+import { DEFAULT_HTTP_LIMITS, type HttpLimits, RateLimiter } from "../../src/http/limits.ts";
+import { TokenBucket } from "../../src/net/token-bucket.ts";
 import { providersWith } from "../core/ca/harness.ts";
 import { createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
@@ -34,12 +30,12 @@ import { put, sign } from "./refusals.ts";
  */
 const SLOW = { timeout: 60_000 };
 
-function guardOf(
+function limiterOf(
   limits: Partial<HttpLimits>,
   clock: FakeClock = createFakeClock(),
   exceeded: string[] = [],
 ) {
-  return createGuard({
+  return new RateLimiter({
     limits: { ...DEFAULT_HTTP_LIMITS, ...limits },
     clock,
     onExceeded: (kind) => exceeded.push(kind),
@@ -53,25 +49,25 @@ const limited = (code: string, retryAfterMs?: number) => (error: unknown) => {
   return true;
 };
 
-describe("createGuard()", () => {
+describe("RateLimiter", () => {
   it("enter() lets a client have so many requests in flight, and each client for itself", () => {
-    const guard = guardOf({ connectionsPerClient: 2 });
-    guard.enter("a", "read");
-    guard.enter("a", "write");
-    assert.throws(() => guard.enter("a", "read"), limited("client_rate_limited", 1000));
-    guard.enter("b", "read");
-    guard.leave("a");
-    guard.enter("a", "read");
-    assert.throws(() => guard.enter("a", "read"), limited("client_rate_limited"));
+    const limiter = limiterOf({ connectionsPerClient: 2 });
+    limiter.enter("a", "read");
+    limiter.enter("a", "write");
+    assert.throws(() => limiter.enter("a", "read"), limited("client_rate_limited", 1000));
+    limiter.enter("b", "read");
+    limiter.leave("a");
+    limiter.enter("a", "read");
+    assert.throws(() => limiter.enter("a", "read"), limited("client_rate_limited"));
   });
 
   it("enter() lets a client send so many a second, as many at once after a pause, and says when to come again", () => {
     const clock = createFakeClock();
-    const guard = guardOf({ requestsPerClient: 10, connectionsPerClient: 1000 }, clock);
+    const limiter = limiterOf({ requestsPerClient: 10, connectionsPerClient: 1000 }, clock);
     const tryMany = (count: number) =>
       Array.from({ length: count }, () => {
         try {
-          guard.enter("a", "read");
+          limiter.enter("a", "read");
           return true;
         } catch (error) {
           limited("client_rate_limited")(error);
@@ -79,69 +75,74 @@ describe("createGuard()", () => {
         }
       }).filter(Boolean).length;
     assert.equal(tryMany(15), 10);
-    assert.throws(() => guard.enter("a", "read"), limited("client_rate_limited", 100));
+    assert.throws(() => limiter.enter("a", "read"), limited("client_rate_limited", 100));
     clock.advance(300);
     assert.equal(tryMany(15), 3);
     clock.advance(60_000);
     assert.equal(tryMany(15), 10);
-    assert.equal(guardOf({}, clock).clients, 0);
+    assert.equal(limiterOf({}, clock).clients, 0);
   });
 
   it("enter() counts whoever has no key for nobody", () => {
-    const guard = guardOf({ requestsPerClient: 1, connectionsPerClient: 1 });
-    for (let i = 0; i < 100; i++) guard.enter(null, "write");
-    assert.equal(guard.clients, 0);
+    const limiter = limiterOf({ requestsPerClient: 1, connectionsPerClient: 1 });
+    for (let i = 0; i < 100; i++) limiter.enter(null, "write");
+    assert.equal(limiter.clients, 0);
   });
 
   it("enter() forgets clients that are silent", () => {
     const clock = createFakeClock();
-    const guard = guardOf({}, clock);
+    const limiter = limiterOf({}, clock);
     const visit = (from: number, to: number) => {
       for (let i = from; i < to; i++) {
-        guard.enter(`client ${i}`, "read");
-        guard.leave(`client ${i}`);
+        limiter.enter(`client ${i}`, "read");
+        limiter.leave(`client ${i}`);
       }
     };
     visit(0, 5000);
     clock.advance(2000);
     visit(5000, 5001);
-    assert.ok(guard.clients < 10, `${guard.clients} are remembered`);
+    assert.ok(limiter.clients < 10, `${limiter.clients} are remembered`);
   });
 
   it("request_limits: enforcing refuses above the rate of the server, reads and writes apart, permissive only tells", () => {
     const exceeded: string[] = [];
     const rates = { readRate: 1, writeRate: 0.1 } as const;
-    const enforcing = guardOf({ ...rates, requestMode: "enforcing" });
+    const enforcing = limiterOf({ ...rates, requestMode: "enforcing" });
     for (let i = 0; i < 10; i++) enforcing.enter(null, "read");
     assert.throws(() => enforcing.enter("a", "read"), limited("server_rate_limited", 1000));
     enforcing.enter("b", "write");
     assert.throws(() => enforcing.enter(null, "write"), limited("server_rate_limited", 10_000));
-    const permissive = guardOf(
+    const permissive = limiterOf(
       { ...rates, requestMode: "permissive" },
       createFakeClock(),
       exceeded,
     );
     for (let i = 0; i < 12; i++) permissive.enter(null, "read");
     assert.deepEqual(exceeded, ["read", "read"]);
-    const disabled = guardOf(rates);
+    const disabled = limiterOf(rates);
     for (let i = 0; i < 100; i++) disabled.enter(null, "write");
   });
 });
 
-describe("take()", () => {
+describe("TokenBucket", () => {
+  const takeAll = (bucket: TokenBucket, now: number) => {
+    let taken = 0;
+    while (bucket.take(now) === 0) taken++;
+    return taken;
+  };
+
   it("take() takes nothing away for a clock that was set back, and refills from there", () => {
-    const bucket = { tokens: 5, at: 100_000 };
-    assert.equal(take(bucket, 40_000, 1, 10), 0);
-    assert.deepEqual(bucket, { tokens: 4, at: 40_000 });
-    assert.equal(take(bucket, 42_000, 1, 10), 0);
-    assert.deepEqual(bucket, { tokens: 5, at: 42_000 });
+    const bucket = new TokenBucket({ perSecond: 1, burst: 10 }, 100_000);
+    for (let i = 0; i < 5; i++) bucket.take(100_000);
+    assert.equal(takeAll(bucket, 40_000), 5);
+    assert.equal(takeAll(bucket, 42_000), 2);
   });
 
-  it("take() fills a bucket no further than its burst, and says when there will be a token", () => {
-    const bucket = { tokens: 0.5, at: 0 };
-    assert.equal(take(bucket, 0, 2, 10), 250);
-    assert.equal(take(bucket, 3_600_000, 2, 10), 0);
-    assert.deepEqual(bucket, { tokens: 9, at: 3_600_000 });
+  it("take() fills a bucket no further than its burst, and returns when there will be a token", () => {
+    const bucket = new TokenBucket({ perSecond: 2, burst: 10 }, 0);
+    assert.equal(takeAll(bucket, 0), 10);
+    assert.equal(bucket.take(250), 250);
+    assert.equal(takeAll(bucket, 3_600_000), 10);
   });
 });
 
@@ -168,7 +169,7 @@ describe("clientKey()", () => {
 describe("the app under limits", () => {
   it("roots, health and metrics are answered whatever a client has sent", async () => {
     const test = await createTestApp({
-      limits: { ...DEFAULT_HTTP_LIMITS, requestsPerClient: 1, limitLoopback: true },
+      limits: { requestsPerClient: 1, limitLoopback: true },
     });
     const ask = (path: string) =>
       test.app.fetch(new Request(`http://127.0.0.1${path}`, { headers: { Host: "127.0.0.1" } }), {
@@ -190,7 +191,7 @@ describe("the app under limits", () => {
 
   it("blocked queries are limited for each client and in all (consul#7527)", async () => {
     const test = await createTestApp({
-      limits: { ...DEFAULT_HTTP_LIMITS, watchersPerClient: 2, watchers: 3 },
+      limits: { watchersPerClient: 2, watchers: 3 },
     });
     const index = (await test.fetch("/v1/connect/ca/roots")).headers.get("x-consul-index");
     const gone = new AbortController();
@@ -207,14 +208,17 @@ describe("the app under limits", () => {
     const third = await watch("10.0.0.1");
     assert.deepEqual(
       [third.status, await third.text()],
-      [429, "Cannot wait for a change: 2 requests of this client wait already"],
+      [
+        429,
+        "Cannot wait for a change of the roots: 2 blocking queries of this client are waiting already",
+      ],
     );
     waiting.push(watch("10.0.0.2"));
     await until(() => test.app.watchers.count === 3);
     const fourth = await watch("10.0.0.3");
     assert.deepEqual(
       [fourth.status, await fourth.text()],
-      [429, "Cannot wait for a change: too many clients wait already"],
+      [429, "Cannot wait for a change of the roots: 3 blocking queries are waiting already"],
     );
     gone.abort();
     for (const response of await Promise.all(waiting)) assert.equal(response.status, 200);
@@ -469,13 +473,17 @@ describe("limits over sockets", () => {
     }));
 });
 
-describe("createWrongTokens()", () => {
+describe("FailedAuthLimiter", () => {
   const wrong = () => new DeniedError("token_unknown", "ACL not found");
   function wrongTokensOf(limit: number, limitLoopback = false) {
     const clock = createFakeClock();
     const counted = { count: 0 };
     const limits = { wrongTokensPerClient: limit, limitLoopback };
-    const tokens = createWrongTokens({ limits, clock, countWrongToken: () => counted.count++ });
+    const tokens = new FailedAuthLimiter({
+      limits,
+      clock,
+      countWrongToken: () => counted.count++,
+    });
     return { clock, counted, tokens };
   }
 
@@ -543,7 +551,7 @@ describe("wrong tokens over a real connection", () => {
           );
           assert.match(
             refused?.body ?? "",
-            /^Cannot serve request: its token is unknown, as were more than 5 of this client within a minute$/,
+            /^Cannot serve request: its token is invalid, and this client sent more than 5 invalid tokens within a minute$/,
           );
           assert.ok(
             Number(refused?.header("Retry-After")) >= 1 &&

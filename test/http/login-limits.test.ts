@@ -7,7 +7,6 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { CaError } from "../../src/core/errors.ts";
 import type { AuditRecord } from "../../src/core/ports/audit.ts";
-import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { type Guarded, guarded } from "./guarded.ts";
 
 const PUBLIC_KEY = `-----BEGIN PUBLIC KEY-----
@@ -37,8 +36,8 @@ async function logIn(
 describe("POST /v1/acl/login", () => {
   it("counts auth methods that are not there as wrong tokens, and answers 429 beyond their limit", async () => {
     let wrong = 0;
-    const limits = { ...DEFAULT_HTTP_LIMITS, wrongTokensPerClient: 3, limitLoopback: true };
-    const test = await guarded(undefined, { limits, countWrongToken: () => wrong++ });
+    const limits = { wrongTokensPerClient: 3, limitLoopback: true };
+    const test = await guarded(undefined, { limits, metrics: { countWrongToken: () => wrong++ } });
     for (const name of ["x", "y", "__proto__"])
       assert.deepEqual(await logIn(test, name), {
         status: 403,

@@ -7,10 +7,10 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { AccessControl } from "../../src/core/acl/access-control.ts";
 import { DeniedError, NotReadyError } from "../../src/core/errors.ts";
-import type { AppOptions, RequestEnvironment } from "../../src/http/app.ts";
+import type { RequestEnvironment } from "../../src/http/route.ts";
 import { createTestCa } from "../fakes/ca.ts";
 import { accessThat } from "./access.ts";
-import { createTestApp } from "./app.ts";
+import { createTestApp, type Overrides } from "./app.ts";
 
 const DETAILS = /^ok\nrole: leader\n/;
 const operators = accessThat({
@@ -19,7 +19,7 @@ const operators = accessThat({
 const nobody = accessThat({ allows: () => false });
 
 async function ask(
-  overrides: Partial<AppOptions>,
+  overrides: Overrides,
   headers: Readonly<Record<string, string>> = {},
   environment: RequestEnvironment = { remoteAddress: "127.0.0.1" },
 ): Promise<string> {
@@ -34,9 +34,17 @@ async function ask(
 describe("GET /readyz with access control", () => {
   it("a caller on this machine, and one with operator:read, see how the replica stands", async () => {
     for (const remoteAddress of ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
-      assert.match(await ask({ access: nobody }, {}, { remoteAddress }), DETAILS, remoteAddress);
+      assert.match(
+        await ask({ acl: { control: nobody } }, {}, { remoteAddress }),
+        DETAILS,
+        remoteAddress,
+      );
     assert.match(
-      await ask({ access: operators, loopbackOnly: false }, {}, { remoteAddress: "10.0.0.1" }),
+      await ask(
+        { acl: { control: operators }, server: { loopbackOnly: false } },
+        {},
+        { remoteAddress: "10.0.0.1" },
+      ),
       DETAILS,
     );
   });
@@ -44,8 +52,18 @@ describe("GET /readyz with access control", () => {
   for (const [what, overrides, headers, remoteAddress] of [
     ["another address", {}, {}, "10.0.0.1"],
     ["no address at all", {}, {}, undefined],
-    ["loopback where more than loopback is served", { loopbackOnly: false }, {}, "127.0.0.1"],
-    ["loopback behind a proxy that is configured", { behindProxy: true }, {}, "127.0.0.1"],
+    [
+      "loopback where more than loopback is served",
+      { server: { loopbackOnly: false } },
+      {},
+      "127.0.0.1",
+    ],
+    [
+      "loopback behind a proxy that is configured",
+      { server: { behindProxy: true } },
+      {},
+      "127.0.0.1",
+    ],
     ...[
       ...[
         "Forwarded",
@@ -68,18 +86,21 @@ describe("GET /readyz with access control", () => {
     ["loopback by nginx without a word of configuration", {}, { Connection: "close" }, "127.0.0.1"],
     [
       "loopback for a name that is served beside loopback's",
-      { hosts: ["ca.example"] },
+      { server: { hosts: ["ca.example"] } },
       { Host: "ca.example" },
       "127.0.0.1",
     ],
   ] as const)
     it(`a caller from ${what} is told ok, and nothing else`, async () => {
-      assert.equal(await ask({ access: nobody, ...overrides }, headers, { remoteAddress }), "ok\n");
+      assert.equal(
+        await ask({ acl: { control: nobody }, ...overrides }, headers, { remoteAddress }),
+        "ok\n",
+      );
     });
 
   it("a caller without rights is told not ready, without the reason", async () => {
     const { app } = await createTestApp(
-      { access: nobody, loopbackOnly: false },
+      { acl: { control: nobody }, server: { loopbackOnly: false } },
       await createTestCa({ started: false }),
     );
     const answer = await app.fetch(new Request("http://127.0.0.1/readyz"), {
@@ -93,28 +114,35 @@ describe("GET /readyz with access control", () => {
 
   it("a token that is not known is refused and counted, so that nobody can try tokens here", async () => {
     let counted = 0;
-    const access = {
+    const control = {
       ...nobody,
       authorize: () => {
         throw new DeniedError("token_unknown", "ACL not found");
       },
     } as AccessControl;
     assert.equal(
-      await ask({ access, countWrongToken: () => counted++ }, { "X-Consul-Token": "guess" }),
+      await ask(
+        { acl: { control }, metrics: { countWrongToken: () => counted++ } },
+        { "X-Consul-Token": "guess" },
+      ),
       "ACL not found",
     );
     assert.equal(counted, 1);
   });
 
   it("it is answered while tokens cannot be read", async () => {
-    const access = {
+    const control = {
       ...nobody,
       authorize: () => {
         throw new NotReadyError("ca_uninitialized", "not read yet");
       },
     } as AccessControl;
     assert.equal(
-      await ask({ access, loopbackOnly: false }, {}, { remoteAddress: "10.0.0.1" }),
+      await ask(
+        { acl: { control }, server: { loopbackOnly: false } },
+        {},
+        { remoteAddress: "10.0.0.1" },
+      ),
       "ok\n",
     );
   });
@@ -122,6 +150,6 @@ describe("GET /readyz with access control", () => {
 
 describe("GET /readyz without access control", () => {
   it("everybody who is served sees how the replica stands", async () => {
-    assert.match(await ask({ access: null }, { "X-Forwarded-For": "10.0.0.1" }), DETAILS);
+    assert.match(await ask({ acl: { control: null } }, { "X-Forwarded-For": "10.0.0.1" }), DETAILS);
   });
 });

@@ -7,12 +7,9 @@ import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
-import { readRenewalToken } from "../../src/acl/renewal-token.ts";
-import { createApp } from "../../src/http/app.ts";
-import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
-import { createCodec } from "../../src/store/codec.ts";
-import { createTestCa, silentLog } from "../fakes/ca.ts";
-import { systemRandom } from "../fakes/clock.ts";
+import { App } from "../../src/http/app.ts";
+import { createTestCa } from "../fakes/ca.ts";
+import { appOptions } from "./app.ts";
 import { makeDataDir, startServer } from "./process.ts";
 import { send } from "./raw.ts";
 import {
@@ -35,32 +32,7 @@ interface Peer {
 
 /** A server that has not got a CA yet: what Consul is without a leader. */
 async function startUninitialized(): Promise<Peer> {
-  const { manager, clock, sealer } = await createTestCa({ started: false });
-  const app = createApp({
-    manager,
-    codec: createCodec(sealer),
-    readRenewalToken,
-    access: null,
-    bootstrapReset: () => null,
-    bootstrapSecret: () => null,
-    managementToken: null,
-    clock,
-    random: systemRandom,
-    log: silentLog,
-    inRequest: (_requestId, work) => work(),
-    datacenter: "dc1",
-    connectEnabled: true,
-    loopbackOnly: true,
-    behindProxy: false,
-    compressed: false,
-    hosts: null,
-    limits: DEFAULT_HTTP_LIMITS,
-    audit: null,
-    facts: () => [],
-    renderMetrics: async () => ({ type: "text/plain", text: "" }),
-    countRequest: () => undefined,
-    countWrongToken: () => undefined,
-  });
+  const app = new App(appOptions(await createTestCa({ started: false })));
   const server = Bun.serve({
     hostname: "127.0.0.1",
     port: 0,

@@ -251,7 +251,7 @@ describe("PUT /v1/connect/ca/renew", () => {
     assert.equal(status, 403, text);
   });
 
-  it("refuses a leaf, a key and an identity on the deny list", async () => {
+  it("refuses a leaf, a key and an identity on the denylist", async () => {
     const admin = { "X-Consul-Token": MANAGEMENT, "Content-Type": "application/json" };
     const web = await holder(server);
     const { csr } = csrFor(server, "web");
@@ -271,7 +271,7 @@ describe("PUT /v1/connect/ca/renew", () => {
       ) as { ID: string };
       const refused = await renew(server, await prove(server, web, { csr }), csr);
       assert.equal(refused.status, 403, JSON.stringify(denial));
-      assert.match(refused.text, /is on the deny list$/);
+      assert.match(refused.text, /is on the denylist$/);
       await fetch(`${server.url}/v1/connect/ca/deny/${made.ID}`, {
         method: "DELETE",
         headers: admin,

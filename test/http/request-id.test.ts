@@ -8,7 +8,6 @@ import { renameSync, rmSync } from "node:fs";
 import { describe, it } from "node:test";
 import type { Log } from "../../src/core/ports/log.ts";
 import { systemClock } from "../../src/entry/system.ts";
-import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { Logger } from "../../src/telemetry/logger.ts";
 import { createTestCa, opensslCsr } from "../fakes/ca.ts";
 import { accessThat } from "./access.ts";
@@ -57,7 +56,7 @@ describe("X-Request-Id", () => {
   for (const [status, target, init] of cases)
     it(`${init?.method ?? "GET"} ${target.slice(0, 40)} with ${status} has one, which the log has too`, async () => {
       const { log, lines } = recorder();
-      const { app } = await createTestApp({ log });
+      const { app } = await createTestApp({ runtime: { log } });
       const headers = { ...init?.headers, Host: "127.0.0.1", "X-Request-Id": "mine" };
       const answer = await app.fetch(
         new Request(`http://127.0.0.1${target}`, { ...init, headers }),
@@ -76,8 +75,8 @@ describe("X-Request-Id", () => {
 
   it("refusals by the name of the host, by rights and by limits have one", async () => {
     const { app } = await createTestApp({
-      access: accessThat({ allows: () => false }),
-      limits: { ...DEFAULT_HTTP_LIMITS, requestsPerClient: 1, limitLoopback: true },
+      acl: { control: accessThat({ allows: () => false }) },
+      limits: { requestsPerClient: 1, limitLoopback: true },
     });
     const ask = (host: string, path: string) =>
       app.fetch(new Request(`http://127.0.0.1${path}`, { headers: { Host: host } }), {
@@ -101,7 +100,10 @@ describe("X-Request-Id", () => {
     const { log, lines } = recorder();
     const ca = await createTestCa({ log });
     const { app } = await createTestApp(
-      { log, renderMetrics: () => Promise.reject(new RangeError("x")) },
+      {
+        runtime: { log },
+        metrics: { render: () => Promise.reject(new RangeError("x")) },
+      },
       ca,
     );
     lines.length = 0;
@@ -134,7 +136,7 @@ describe("X-Request-Id", () => {
       write: (line) => void written.push(JSON.parse(line)),
     });
     let later: Promise<void> = Promise.resolve();
-    const renderMetrics = async () => {
+    const render = async () => {
       await null;
       log.warn("from a provider");
       later = new Promise((resolve) => {
@@ -146,9 +148,8 @@ describe("X-Request-Id", () => {
       return { type: "text/plain", text: "" };
     };
     const { app } = await createTestApp({
-      log,
-      inRequest: (requestId, work) => log.inRequest(requestId, work),
-      renderMetrics,
+      runtime: { log, inRequest: (requestId, work) => log.inRequest(requestId, work) },
+      metrics: { render },
     });
     const ask = async () => {
       const answer = await app.fetch(
@@ -198,7 +199,10 @@ describe("X-Request-Id", () => {
     const { log, lines } = recorder();
     const ca = await createTestCa({ started: false });
     const { app } = await createTestApp(
-      { log, renderMetrics: () => Promise.reject(new RangeError("x")) },
+      {
+        runtime: { log },
+        metrics: { render: () => Promise.reject(new RangeError("x")) },
+      },
       ca,
     );
     const ask = (path: string) =>
@@ -222,13 +226,13 @@ describe("X-Request-Id", () => {
   it("requests above a rate that is only watched have one line a second, with the number of the others", async () => {
     const { log, lines } = recorder();
     const test = await createTestApp({
-      log,
-      limits: { ...DEFAULT_HTTP_LIMITS, requestMode: "permissive", readRate: 0.1 },
+      runtime: { log },
+      limits: { requestMode: "permissive", readRate: 0.1 },
     });
     const ask = () => test.fetch("/v1/connect/ca/configuration");
     const told = () =>
       lines.filter(
-        ({ message }) => message === "A request is above the rate of the server, and is served",
+        ({ message }) => message === "Request exceeds the server rate limit (permissive mode)",
       );
     for (let i = 0; i < 100; i++) assert.equal((await ask()).status, 200);
     test.clock.advance(1000);

@@ -5,7 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type Need, routesOf } from "../../src/http/app.ts";
+import { routesOf } from "../../src/http/app.ts";
+import type { AccessRule } from "../../src/http/route.ts";
 import { createTestCa } from "../fakes/ca.ts";
 import { accessThat } from "./access.ts";
 import { createTestApp } from "./app.ts";
@@ -24,26 +25,22 @@ describe("routes", () => {
   });
 
   it("docs/http-api.md says what every call needs, and the code asks for it", async () => {
-    const access = accessThat({ allows: () => true });
-    const { app, options } = await createTestApp({ access });
-    const words = (need: Need | undefined): string => {
-      if (typeof need === "object") return `${need.resource}:${need.access}`;
+    const control = accessThat({ allows: () => true });
+    const { app, options } = await createTestApp({ acl: { control } });
+    const words = (rule: AccessRule): string => {
+      if (typeof rule === "object") return `${rule.resource}:${rule.access}`;
       return {
         public: "nothing",
         optional: "nothing, or a token",
         token: "a token",
         identity: "what the identity needs",
-      }[need ?? "public"];
+      }[rule];
     };
-    for (const { path, methods, needs } of routesOf(options, app.watchers))
-      assert.deepEqual(
-        Object.keys(needs),
-        Object.keys(methods),
-        `${path} has a method without a need`,
-      );
     const asked = new Map(
-      routesOf(options, app.watchers).flatMap(({ path, needs }) =>
-        Object.entries(needs).map(([method, need]) => [`${method} ${path}`, words(need)] as const),
+      routesOf(options, app.watchers).flatMap(({ path, methods }) =>
+        Object.entries(methods).map(
+          ([method, { access }]) => [`${method} ${path}`, words(access)] as const,
+        ),
       ),
     );
     for (const [methods = "", path = "", need = ""] of tableOf("Routes"))
@@ -53,11 +50,11 @@ describe("routes", () => {
 
   it("every call that needs something is refused to whoever has nothing, before anything is read", async () => {
     const { app, options, fetch } = await createTestApp({
-      access: accessThat({ allows: () => false }),
+      acl: { control: accessThat({ allows: () => false }) },
     });
-    for (const { path, needs } of routesOf(options, app.watchers))
-      for (const [method, need] of Object.entries(needs)) {
-        if (typeof need !== "object") continue;
+    for (const { path, methods } of routesOf(options, app.watchers))
+      for (const [method, { access }] of Object.entries(methods)) {
+        if (typeof access !== "object") continue;
         const refused = await fetch(path, { method, ...(method === "GET" ? {} : { body: "{" }) });
         assert.equal(refused.status, 403, `${method} ${path}`);
         assert.match(await refused.text(), /^Permission denied: /);
@@ -228,7 +225,7 @@ describe("GET /metrics", () => {
   it("GET /metrics answers what the renderer gives, with its media type", async () => {
     const type = "text/plain; version=0.0.4; charset=utf-8";
     const { fetch } = await createTestApp({
-      renderMetrics: async () => ({ type, text: "meshca_up 1\n" }),
+      metrics: { render: async () => ({ type, text: "meshca_up 1\n" }) },
     });
     const answer = await fetch("/metrics");
     assert.deepEqual(
@@ -240,7 +237,7 @@ describe("GET /metrics", () => {
   it("each answered request is counted by its route, never by its path", async () => {
     const counted: [string, number][] = [];
     const { fetch } = await createTestApp({
-      countRequest: (route, status) => counted.push([route, status]),
+      metrics: { countRequest: (route, status) => counted.push([route, status]) },
     });
     await fetch("/v1/connect/ca/roots?index=abc");
     await fetch("/v1/connect/ca/roots");
@@ -262,8 +259,8 @@ describe("an error that is not of the CA", () => {
       warn() {},
       error: (_: string, fields?: Record<string, unknown>) => logged.push(fields ?? {}),
     };
-    const renderMetrics = () => Promise.reject(new RangeError("secret of the renderer"));
-    const { fetch } = await createTestApp({ log, renderMetrics });
+    const render = () => Promise.reject(new RangeError("secret of the renderer"));
+    const { fetch } = await createTestApp({ runtime: { log }, metrics: { render } });
     const answer = await fetch("/metrics");
     const text = await answer.text();
     assert.equal(answer.status, 500);

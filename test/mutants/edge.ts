@@ -17,40 +17,37 @@ export const EDGE: readonly Mutant[] = [
     "return;",
     "http/acl",
   ]),
-  ...guardsOf(
-    "src/http/limits.ts",
-    [
-      "a clock that was set back",
-      "(Math.max(0, now - bucket.at) / 1000)",
-      "((now - bucket.at) / 1000)",
-      "http/limits",
-    ],
-    [
-      "the requests of a client that are in flight",
-      "if (client.inFlight >= limits.connectionsPerClient)",
-      "if (client.inFlight < 0)",
-      "http/limits",
-    ],
-    ["one client for 64 bits of IPv6", '.slice(0, 4).join(":")', '.join(":")', "http/limits"],
-  ),
+  ...guardsOf("src/net/token-bucket.ts", [
+    "a clock that was set back",
+    "(Math.max(0, now - this.#at) / 1000)",
+    "((now - this.#at) / 1000)",
+    "http/limits",
+  ]),
+  ...guardsOf("src/http/limits.ts", [
+    "the requests of a client that are in flight",
+    "if (client.inFlight >= connectionsPerClient)",
+    "if (client.inFlight < 0)",
+    "http/limits",
+  ]),
   ...guardsOf(
     "src/http/failed-auth-limiter.ts",
     ["the bound of wrong tokens", "if (wait === 0) return error;", "return error;", "http/limits"],
     [
       "the bound of clients that are remembered",
-      "if (oldest !== undefined) clients.delete(oldest);",
+      "if (oldest !== undefined) this.#clients.delete(oldest);",
       "",
       "http/limits",
     ],
   ),
   ...guardsOf("src/http/routes/status.ts", [
     "who may see the details of readiness",
-    'options.access === null || authorized?.allows("operator", "read") === true',
-    'options.access !== undefined || authorized?.allows("operator", "read") === true',
+    'control === null || authorized?.allows("operator", "read") === true',
+    'control !== undefined || authorized?.allows("operator", "read") === true',
     "http/readyz",
   ]),
   ...guardsOf(
-    "src/http/caller.ts",
+    "src/http/client.ts",
+    ["one client for 64 bits of IPv6", "[0, 2, 4, 6].map", "[0, 2, 4, 6, 8].map", "http/limits"],
     [
       "headers of a proxy",
       "return ![...headers.keys()].some((name) => FORWARDED.test(name));",
@@ -59,7 +56,7 @@ export const EDGE: readonly Mutant[] = [
     ],
     [
       "a name that is not of loopback",
-      'if (hostRefusal(headers.get("host"), { names: null, loopbackOnly }) !== null) return false;',
+      'if (hostRefusal(headers.get("host"), { hosts: null, loopbackOnly }) !== null) return false;',
       "",
       "http/readyz",
     ],
@@ -70,10 +67,10 @@ export const EDGE: readonly Mutant[] = [
       "http/readyz",
     ],
   ),
-  ...guardsOf("src/http/host.ts", [
+  ...guardsOf("src/http/client.ts", [
     "names that are not served",
-    "return names.includes(name) ? null :",
-    "return names.length > 0 ? null :",
+    "return hosts.includes(name) ? null :",
+    "return hosts.length > 0 ? null :",
     "http/limits",
   ]),
   ...guardsOf(
@@ -84,12 +81,7 @@ export const EDGE: readonly Mutant[] = [
       'if (uri === "") throw denied',
       "http/renew",
     ],
-    [
-      "the denylist at a renewal",
-      "const keys = [spki, leaf.key.spki];",
-      "const keys = [spki];",
-      "http/denylist",
-    ],
+    ["the denylist at a renewal", "keys: [spki, leaf.key.spki],", "keys: [spki],", "http/denylist"],
     [
       "the request that a proof is for",
       "!== hashOf(csr)) throw denied",
@@ -99,7 +91,7 @@ export const EDGE: readonly Mutant[] = [
   ),
   ...guardsOf("src/http/request-body.ts", [
     "the length of a body that is not told",
-    "if (total > maxBytes) throw tooLarge();",
+    "if (total > maxBytes) throw tooLarge(maxBytes);",
     "",
     "http/limits",
   ]),

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createAllowList } from "../../providers/vault/egress-allowlist.ts";
 import { isLoopback } from "../../src/config/settings.ts";
-import { hostRefusal } from "../../src/http/host.ts";
+import { hostRefusal } from "../../src/http/client.ts";
 import {
   ipOctets,
   isInRange,
@@ -125,7 +125,7 @@ describe("Checks of addresses", () => {
     it(`Host ${JSON.stringify(text)} is not a loopback name`, () => {
       if (text === "[::1]") return;
       assert.match(
-        hostRefusal(text, { names: null, loopbackOnly: true }) ?? "",
+        hostRefusal(text, { hosts: null, loopbackOnly: true }) ?? "",
         /not a loopback name/,
       );
     });

@@ -121,7 +121,7 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     assert.equal(ready.status, 200);
     assert.match(
       ready.text,
-      /access_control: changes stopped, what was read before stays in force: the store lost writes: /,
+      /access_control: changes are stopped, the records loaded before stay in force: the store lost writes: /,
     );
     assert.ok(
       linesOf(one.stdout()).some(

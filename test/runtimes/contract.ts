@@ -326,7 +326,7 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     const refused = await ask();
     assert.deepEqual(
       [refused.status, refused.body],
-      [403, "Permission denied: this SPIFFE ID is on the deny list"],
+      [403, "Permission denied: this SPIFFE ID is on the denylist"],
     );
     await json(url(), "DELETE", `/v1/connect/ca/deny/${ID}`);
     assert.equal((await ask()).status, 200);

@@ -52,7 +52,7 @@ for (const kind of vaultKinds)
         Buffer.from(readCertificate(new Uint8Array(leaf.raw)).subjectKeyId ?? []).toString("hex"),
         sha1,
       );
-      const denied = { status: 403, text: "Permission denied: this key is on the deny list" };
+      const denied = { status: 403, text: "Permission denied: this key is on the denylist" };
       for (const id of [sha1, createHash("sha256").update(spki).digest("hex")]) {
         const denial = JSON.parse(
           (await test.call("PUT", "/v1/connect/ca/deny", { KeyID: id })).text,

@@ -1,101 +1,97 @@
 /**
  * GET and PUT /v1/acl/state-conflict: why the stored access control is refused or its changes are
- * stopped, and which set of records goes on.
+ * stopped, and the decision which set of records is kept.
  * @module
  */
 import * as v from "valibot";
-import { decodeFailed, type Json, readJson, writeJson } from "../../consul/go-json.ts";
+import { decodeFailed, type Json } from "../../consul/go-json.ts";
 import type { AccessConflict, AccessControl, AccessSide } from "../../core/acl/access-control.ts";
 import type { Access } from "../../core/acl/authorizer.ts";
 import { DeniedError } from "../../core/errors.ts";
-import type { AppOptions, Call, Route } from "../app.ts";
-import { beforeChangeOf } from "../audited.ts";
-import { type BodyReader, bodyForm } from "../request-body.ts";
+import type { Audit } from "../../core/ports/audit.ts";
+import { aclEndpoint, beforeChangeOf } from "../acl-endpoint.ts";
+import type { BodyReader } from "../request-body.ts";
 import { sameSecret, secretOf } from "../request-token.ts";
-import { body } from "../shared-body.ts";
+import { json } from "../responses.ts";
+import type { Call, Route, RouteResponse } from "../route.ts";
 import { rfc3339 } from "../wire.ts";
 
 const MAX_BODY = 1024;
 
 const Decision = v.strictObject({ Keep: v.picklist(["snapshot", "stored", "nothing"]) });
 
-export function accessConflictRoutes(options: AppOptions, bodies: BodyReader): Route[] {
-  const { access, audit } = options;
-  // Consul's answer where access control is off.
-  const disabled = { status: 401, body: body("text/plain; charset=utf-8", "ACL support disabled") };
-  const report = async (control: AccessControl, call: Call) => {
-    const conflict = await control.conflict();
-    return {
-      body: body(
-        "application/json",
-        writeJson(
-          conflict === null ? { Conflict: false } : conflictJson(conflict),
-          call.query().pretty,
-        ),
-      ),
-    };
+/** Secrets that an operator has besides tokens. */
+export interface AclSecrets {
+  /** The bootstrap secret and the path of its file; null if there is no data folder. */
+  readonly bootstrapSecret: () => { readonly secret: string; readonly file: string } | null;
+  /** The configured initial management token, or null. */
+  readonly managementToken: string | null;
+}
+
+export interface AclConflictRouteOptions extends AclSecrets {
+  readonly control: AccessControl | null;
+  readonly audit: Audit | null;
+  readonly bodies: BodyReader;
+}
+
+export function aclConflictRoutes(options: AclConflictRouteOptions): Route[] {
+  const { control, audit, bodies } = options;
+  const report = async (acl: AccessControl, call: Call): Promise<RouteResponse> => {
+    const conflict = await acl.conflict();
+    return json(call, conflict === null ? { Conflict: false } : conflictJson(conflict));
   };
   return [
     {
       path: "/v1/acl/state-conflict",
-      // The handlers ask: without a set in force no token is known, and an operator must be able to
-      // decide all the same.
-      needs: { GET: "public", PUT: "public" },
       kind: "consul",
       methods: {
-        async GET(call) {
-          if (access === null) return disabled;
-          await requireOperator(access, call, "read", options);
-          return report(access, call);
-        },
-        async PUT(call) {
-          if (access === null) return disabled;
-          await requireOperator(access, call, "write", options);
-          bodyForm(call.header("content-type"));
-          const decision = v.safeParse(
-            Decision,
-            readJson(await bodies.read(call.request, MAX_BODY)),
-          );
+        // Public: while no set of records is loaded no token is valid, and the handlers authorize.
+        GET: aclEndpoint(control, "public", async (call, acl) => {
+          await requireOperator(acl, call, "read", options);
+          return report(acl, call);
+        }),
+        PUT: aclEndpoint(control, "public", async (call, acl) => {
+          await requireOperator(acl, call, "write", options);
+          const decision = v.safeParse(Decision, await bodies.json(call.request, MAX_BODY));
           if (!decision.success)
             throw decodeFailed(
               'the body must be {"Keep": "snapshot"}, {"Keep": "stored"} or {"Keep": "nothing"}',
             );
-          await access.resolve(decision.output.Keep, beforeChangeOf(call, audit));
-          return report(access, call);
-        },
+          await acl.resolve(decision.output.Keep, beforeChangeOf(call, audit));
+          return report(acl, call);
+        }),
       },
     },
   ];
 }
 
 /**
- * A token with the right, as far as tokens are known here; without a set in force the secret of the
- * data folder, or the management token that was configured.
+ * Requires a token with `acl`, or, while no set of records is loaded, the bootstrap secret or the
+ * initial management token.
  * @throws {DeniedError} @throws {NotReadyError}
  */
 async function requireOperator(
-  access: AccessControl,
-  call: Call,
-  need: Access,
-  options: AppOptions,
+  acl: AccessControl,
+  { request }: Call,
+  access: Access,
+  { bootstrapSecret, managementToken }: AclSecrets,
 ): Promise<void> {
-  if (access.state.loaded)
-    return (await access.authorize(secretOf(call.request))).require("acl", need);
-  const given = secretOf(call.request);
-  const file = options.bootstrapSecret();
-  const accepted = [file?.secret ?? null, options.managementToken].filter(
+  const given = secretOf(request);
+  if (acl.state.loaded) return (await acl.authorize(given)).require("acl", access);
+  const file = bootstrapSecret();
+  const accepted = [file?.secret ?? null, managementToken].filter(
     (secret) => secret !== null && secret !== "",
   );
-  // All are compared, so that the time says nothing about which there are.
+  // All are compared, so that the time does not show which ones exist.
   if (accepted.map((secret) => given !== null && sameSecret(given, secret ?? "")).includes(true))
     return;
-  const where =
+  const secrets =
     file === null
       ? "MESHCA_INITIAL_MANAGEMENT_TOKEN"
       : `the secret in ${file.file}, or MESHCA_INITIAL_MANAGEMENT_TOKEN,`;
   throw new DeniedError(
     "permission_denied",
-    `Permission denied: no token is known while access control is not in force here; give ${where} as X-Consul-Token`,
+    `Permission denied: no token is valid while access control is not loaded; send ${secrets} as X-Consul-Token`,
   );
 }
 

@@ -1,236 +1,202 @@
 /**
- * Consul's ACL API: /v1/acl/bootstrap, tokens, policies, auth methods, binding rules, logins.
+ * Consul's ACL API: bootstrap, logins, tokens; policies, auth methods and binding rules are in
+ * acl-crud.ts.
  * @module
  */
-
-import { decodeFailed, type Json, readJson, writeJson } from "../../consul/go-json.ts";
-import { goField, isObject, isString } from "../../consul/go-struct.ts";
+import { type Json, writeJson } from "../../consul/go-json.ts";
+import { decodeStruct, goField, isObject, isString } from "../../consul/go-struct.ts";
 import type { AccessControl } from "../../core/acl/access-control.ts";
-import { ANONYMOUS } from "../../core/acl/authorizer.ts";
-import type { BindingRule, Entry, Token } from "../../core/acl/types.ts";
+import type { Administration } from "../../core/acl/admin.ts";
+import type { Entry, Token } from "../../core/acl/types.ts";
 import { DeniedError, RateLimitedError, RequestError } from "../../core/errors.ts";
-import {
-  decodeBody,
-  decodeMethod,
-  decodePolicy,
-  decodeRule,
-  decodeTexts,
-  decodeToken,
-  methodJson,
-  onlyDefault,
-  policyJson,
-  ruleJson,
-  tokenJson,
-} from "../acl-wire.ts";
-import type { Answer, AppOptions, Call, Handler, Method, Need, Route } from "../app.ts";
-import { beforeChangeOf } from "../audited.ts";
-import { type BodyReader, bodyForm } from "../request-body.ts";
+import type { Audit } from "../../core/ports/audit.ts";
+import { aclEndpoint, beforeChangeOf } from "../acl-endpoint.ts";
+import { decodeTexts, decodeToken, onlyDefault, tokenJson } from "../acl-wire.ts";
+import type { BodyReader } from "../request-body.ts";
 import { sameSecret, secretOf } from "../request-token.ts";
-import { body, plainBody } from "../shared-body.ts";
+import { plainBody } from "../responses.ts";
+import type { AccessRule, Call, Endpoint, Method, Route } from "../route.ts";
+import type { AclSecrets } from "./acl-conflict.ts";
+import {
+  type AclHandler,
+  authMethodRoutes,
+  bindingRuleRoutes,
+  policyRoutes,
+  READ,
+  requireSameKey,
+  WRITE,
+} from "./acl-crud.ts";
 
-/** A policy's rules; Consul's own limit for a request (512 KB) is eight times that. */
+/** An eighth of Consul's limit for a request (512 KB), and enough for the rules of a policy. */
 const MAX_BODY = 64 * 1024;
 
-const READ: Need = { resource: "acl", access: "read" };
-const WRITE: Need = { resource: "acl", access: "write" };
+const Bootstrap = { BootstrapSecret: goField("BootstrapSecret", "string", isString) };
+const Login = {
+  AuthMethod: goField("AuthMethod", "string", isString),
+  BearerToken: goField("BearerToken", "string", isString),
+  Meta: goField("Meta", "map[string]string", isObject),
+  Namespace: onlyDefault("Namespace", "Namespaces"),
+};
 
-/** Access control on behalf of one call. */
-type Control = Pick<AccessControl, "administration" | "login" | "logout">;
-type AclHandler = (call: Call, control: Control) => Promise<Json | Answer> | Json | Answer;
+export interface AclRouteOptions extends AclSecrets {
+  readonly control: AccessControl | null;
+  readonly audit: Audit | null;
+  readonly bodies: BodyReader;
+  /** The index that an operator wrote down to allow another bootstrap, or null. */
+  readonly bootstrapReset: () => number | null;
+}
 
-export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
-  const { access, audit } = options;
-  const json = async (call: Call): Promise<Json> => {
-    bodyForm(call.header("content-type"));
-    return readJson(await bodies.read(call.request, MAX_BODY));
-  };
-  /** A body that may be left out. */
-  const optionalJson = async (call: Call): Promise<Json> => {
-    bodyForm(call.header("content-type"));
-    const sent = await bodies.read(call.request, MAX_BODY);
-    return sent.trim() === "" ? {} : readJson(sent);
-  };
+export function aclRoutes(options: AclRouteOptions): Route[] {
+  const { control, audit, bodies } = options;
+  const endpoint = (
+    access: AccessRule,
+    handle: (call: Call, acl: AccessControl) => Promise<Json> | Json,
+  ): Endpoint =>
+    aclEndpoint(control, access, async (call, acl) => {
+      refuseEnterprise(call);
+      const text = writeJson(await handle(call, acl), call.query().pretty);
+      return { secret: true, body: plainBody("application/json", text) };
+    });
   const route = (
     path: string,
-    methods: Partial<Record<Method, readonly [Need, AclHandler]>>,
-  ): Route => {
-    const entries = Object.entries(methods) as [Method, readonly [Need, AclHandler]][];
-    const handle =
-      (handler: AclHandler): Handler =>
-      async (call) => {
-        // Consul's answer where access control is off.
-        if (access === null)
-          return { status: 401, body: body("text/plain; charset=utf-8", "ACL support disabled") };
-        refuseEnterprise(call);
-        const before = beforeChangeOf(call, audit);
-        const answer = await handler(call, {
-          administration:
-            call.request.method === "GET"
-              ? access.administration
-              : access.administrationFor(before),
-          login: (request) => access.login(request, before),
-          logout: (secret) => access.logout(secret, before),
-        });
-        if (
-          typeof answer === "object" &&
-          answer !== null &&
-          ("status" in answer || "headers" in answer)
-        )
-          return answer as Answer;
-        return {
-          secret: true,
-          body: plainBody("application/json", writeJson(answer as Json, call.query().pretty)),
-        };
-      };
-    return {
-      path,
-      kind: "consul",
-      needs: Object.fromEntries(
-        entries.map(([method, [need]]) => [method, access === null ? "public" : need]),
-      ),
-      methods: Object.fromEntries(
-        entries.map(([method, [, handler]]) => [method, handle(handler)]),
-      ),
-    };
-  };
-  /**
-   * Names the auth method, unless there is none of that name: then the caller has made the text up.
-   */
-  const recordRefusedLogin = (error: unknown, { caller, action }: Call, authMethod: string) => {
-    if (access?.administration.authMethod(authMethod) == null) return;
-    const outcome =
-      error instanceof DeniedError ||
-      error instanceof RequestError ||
-      error instanceof RateLimitedError
-        ? "refused"
-        : "failed";
-    audit?.refusal(error, (code) => ({
-      caller,
-      action,
-      subject: `auth-method/${authMethod}`,
-      outcome,
-      code,
-    }));
-  };
-  const policyName = (control: Control) => (id: string) =>
-    control.administration.policy(id)?.value.name ?? null;
-  const found = <T>(value: T | null, what: string): T => {
-    if (value === null) throw new RequestError("not_found", what);
-    return value;
-  };
-  const requireSame = (inBody: string | null, inPath: string, what: string) => {
-    if (inBody !== null && inBody !== "" && inBody !== inPath)
-      throw decodeFailed(`${what} in URL and payload do not match`);
-  };
+    methods: Partial<Record<Method, readonly [AccessRule, AclHandler]>>,
+  ): Route => ({
+    path,
+    kind: "consul",
+    methods: Object.fromEntries(
+      Object.entries(methods).map(([method, [access, handle]]) => [
+        method,
+        endpoint(access, (call, acl) =>
+          handle(
+            call,
+            method === "GET"
+              ? acl.administration
+              : acl.administrationFor(beforeChangeOf(call, audit)),
+          ),
+        ),
+      ]),
+    ),
+  });
+  const body = (call: Call) => bodies.json(call.request, MAX_BODY);
+  const optionalBody = (call: Call) => bodies.optionalJson(call.request, MAX_BODY);
+  const crud = { route, body };
 
   return [
     route("/v1/acl/bootstrap", {
       PUT: [
         "public",
-        async (call, control) => {
-          const { BootstrapSecret: chosen } = decodeBody(
-            { BootstrapSecret: goField("BootstrapSecret", "string", isString) },
-            await optionalJson(call),
+        async (call, admin) => {
+          const { BootstrapSecret: chosen } = decodeStruct(
+            Bootstrap,
+            await optionalBody(call),
             "bootstrap",
           );
-          const { token, secret: secretId } = await control.administration.bootstrap(
+          const { token, secret } = await admin.bootstrap(
             options.bootstrapReset(),
             chosen || null,
-            () => requireFirstCaller(call, options),
+            () => requireBootstrapSecret(call, options),
           );
-          return { ID: secretId, ...(tokenJson(token, policyName(control), secretId) as object) };
+          return { ID: secret, ...tokenJson(token, policyName(admin), secret) };
         },
       ],
     }),
-    route("/v1/acl/login", {
-      POST: [
-        "public",
-        async (call, control) => {
-          const fields = {
-            AuthMethod: goField("AuthMethod", "string", isString),
-            BearerToken: goField("BearerToken", "string", isString),
-            Meta: goField("Meta", "map[string]string", isObject),
-            Namespace: onlyDefault("Namespace", "Namespaces"),
-          };
-          const { AuthMethod, BearerToken, Meta } = decodeBody(
-            fields,
-            await json(call),
+    {
+      path: "/v1/acl/login",
+      kind: "consul",
+      methods: {
+        POST: endpoint("public", async (call, acl) => {
+          const { AuthMethod, BearerToken, Meta } = decodeStruct(
+            Login,
+            await body(call),
             "structs.ACLLoginParams",
           );
-          const meta = decodeTexts(Meta, "Meta");
-          const request = { authMethod: AuthMethod ?? "", bearerToken: BearerToken ?? "", meta };
+          const authMethod = AuthMethod ?? "";
+          const request = {
+            authMethod,
+            bearerToken: BearerToken ?? "",
+            meta: decodeTexts(Meta, "Meta"),
+          };
           try {
-            const { token, secret: secretId } = await control.login(request);
-            return tokenJson(token, policyName(control), secretId);
+            const { token, secret } = await acl.login(request, beforeChangeOf(call, audit));
+            return tokenJson(token, policyName(acl.administration), secret);
           } catch (error) {
-            recordRefusedLogin(error, call, request.authMethod);
+            // An unknown auth method is any text that the caller chose.
+            if (acl.administration.authMethod(authMethod) !== null)
+              recordRefusedLogin(error, call, authMethod, audit);
             throw error;
           }
-        },
-      ],
-    }),
-    route("/v1/acl/logout", {
-      POST: [
-        "token",
-        async (call, control) => {
-          await control.logout(secretOf(call.request));
+        }),
+      },
+    },
+    {
+      path: "/v1/acl/logout",
+      kind: "consul",
+      methods: {
+        POST: endpoint("token", async (call, acl) => {
+          await acl.logout(secretOf(call.request), beforeChangeOf(call, audit));
           return true;
-        },
-      ],
-    }),
+        }),
+      },
+    },
+    ...tokenRoutes(route, body, optionalBody),
+    ...policyRoutes(crud),
+    ...authMethodRoutes(crud),
+    ...bindingRuleRoutes(crud),
+  ];
+}
+
+function tokenRoutes(
+  route: (
+    path: string,
+    methods: Partial<Record<Method, readonly [AccessRule, AclHandler]>>,
+  ) => Route,
+  body: (call: Call) => Promise<Json>,
+  optionalBody: (call: Call) => Promise<Json>,
+): Route[] {
+  return [
     route("/v1/acl/tokens", {
       GET: [
         READ,
-        (_call, control) =>
-          control.administration.tokens().map((entry) => tokenJson(entry, policyName(control))),
+        (_call, admin) => admin.tokens().map((entry) => tokenJson(entry, policyName(admin))),
       ],
     }),
     route("/v1/acl/token/self", {
       GET: [
         "token",
-        (call, control) => {
-          const accessorId = call.authorized?.accessorId ?? ANONYMOUS.accessorId;
-          if (call.authorized?.anonymous !== false)
-            throw new DeniedError("token_unknown", "ACL not found");
-          return tokenJson(
-            readToken(control, accessorId),
-            policyName(control),
-            secretOf(call.request) ?? undefined,
-          );
+        ({ authorized, request }, admin) => {
+          if (authorized === null || authorized.anonymous) throw tokenUnknown();
+          const entry = readToken(admin, authorized.accessorId);
+          return tokenJson(entry, policyName(admin), secretOf(request) ?? undefined);
         },
       ],
     }),
     route("/v1/acl/token", {
       PUT: [
         WRITE,
-        async (call, control) => {
-          const { token, secret: secretId } = await control.administration.createToken(
-            decodeToken(await json(call)),
-          );
-          return tokenJson(token, policyName(control), secretId);
+        async (call, admin) => {
+          const { token, secret } = await admin.createToken(decodeToken(await body(call)));
+          return tokenJson(token, policyName(admin), secret);
         },
       ],
     }),
     route("/v1/acl/token/:id", {
       GET: [
         READ,
-        (call, control) => tokenJson(readToken(control, call.param("id")), policyName(control)),
+        (call, admin) => tokenJson(readToken(admin, call.param("id")), policyName(admin)),
       ],
       PUT: [
         WRITE,
-        async (call, control) => {
-          const request = decodeToken(await json(call));
-          requireSame(request.accessorId, call.param("id"), "Token AccessorID");
-          return tokenJson(
-            await control.administration.updateToken(call.param("id"), request),
-            policyName(control),
-          );
+        async (call, admin) => {
+          const request = decodeToken(await body(call));
+          requireSameKey(request.accessorId, call.param("id"), "Token AccessorID");
+          const entry = await admin.updateToken(call.param("id"), request);
+          return tokenJson(entry, policyName(admin));
         },
       ],
       DELETE: [
         WRITE,
-        async (call, control) => {
-          await control.administration.deleteToken(call.param("id"));
+        async (call, admin) => {
+          await admin.deleteToken(call.param("id"));
           return true;
         },
       ],
@@ -238,176 +204,55 @@ export function aclRoutes(options: AppOptions, bodies: BodyReader): Route[] {
     route("/v1/acl/token/:id/clone", {
       PUT: [
         WRITE,
-        async (call, control) => {
-          const { description } = decodeToken(await optionalJson(call));
-          const { token, secret: secretId } = await control.administration.cloneToken(
-            call.param("id"),
-            description || null,
-          );
-          return tokenJson(token, policyName(control), secretId);
-        },
-      ],
-    }),
-    route("/v1/acl/policies", {
-      GET: [
-        READ,
-        (_call, control) =>
-          control.administration.policies().map((entry) => policyJson(entry, { rules: false })),
-      ],
-    }),
-    route("/v1/acl/policy", {
-      PUT: [
-        WRITE,
-        async (call, control) => {
-          const { id, ...request } = decodePolicy(await json(call));
-          if (id) throw decodeFailed("Cannot specify the ID when creating a new policy");
-          return policyJson(await control.administration.createPolicy(request), { rules: true });
-        },
-      ],
-    }),
-    route("/v1/acl/policy/name/:name", {
-      GET: [
-        READ,
-        (call, control) =>
-          policyJson(
-            found(
-              control.administration.policyByName(call.param("name")),
-              "Requested policy not found",
-            ),
-            { rules: true },
-          ),
-      ],
-    }),
-    route("/v1/acl/policy/:id", {
-      GET: [
-        READ,
-        (call, control) =>
-          policyJson(
-            found(control.administration.policy(call.param("id")), "Requested policy not found"),
-            { rules: true },
-          ),
-      ],
-      PUT: [
-        WRITE,
-        async (call, control) => {
-          const { id, ...request } = decodePolicy(await json(call));
-          requireSame(id, call.param("id"), "Policy ID");
-          return policyJson(await control.administration.updatePolicy(call.param("id"), request), {
-            rules: true,
-          });
-        },
-      ],
-      DELETE: [
-        WRITE,
-        async (call, control) => {
-          await control.administration.deletePolicy(call.param("id"));
-          return true;
-        },
-      ],
-    }),
-    route("/v1/acl/auth-methods", {
-      GET: [
-        READ,
-        (_call, control) =>
-          control.administration.authMethods().map((entry) => methodJson(entry, { config: false })),
-      ],
-    }),
-    route("/v1/acl/auth-method", {
-      PUT: [
-        WRITE,
-        async (call, control) =>
-          methodJson(
-            await control.administration.createAuthMethod(decodeMethod(await json(call))),
-            { config: true },
-          ),
-      ],
-    }),
-    route("/v1/acl/auth-method/:name", {
-      GET: [
-        READ,
-        (call, control) =>
-          methodJson(
-            found(
-              control.administration.authMethod(call.param("name")),
-              "Requested auth method not found",
-            ),
-            { config: true },
-          ),
-      ],
-      PUT: [
-        WRITE,
-        async (call, control) => {
-          const method = decodeMethod(await json(call));
-          requireSame(method.name, call.param("name"), "Auth Method Name");
-          return methodJson(
-            await control.administration.updateAuthMethod({ ...method, name: call.param("name") }),
-            { config: true },
-          );
-        },
-      ],
-      DELETE: [
-        WRITE,
-        async (call, control) => {
-          await control.administration.deleteAuthMethod(call.param("name"));
-          return true;
-        },
-      ],
-    }),
-    route("/v1/acl/binding-rules", {
-      GET: [
-        READ,
-        (call, control) => rulesOf(control, call.params().get("authmethod") || null).map(ruleJson),
-      ],
-    }),
-    route("/v1/acl/binding-rule", {
-      PUT: [
-        WRITE,
-        async (call, control) =>
-          ruleJson(await control.administration.createBindingRule(decodeRule(await json(call)))),
-      ],
-    }),
-    route("/v1/acl/binding-rule/:id", {
-      GET: [
-        READ,
-        (call, control) =>
-          ruleJson(
-            found(
-              control.administration.bindingRule(call.param("id")),
-              "Requested binding rule not found",
-            ),
-          ),
-      ],
-      PUT: [
-        WRITE,
-        async (call, control) => {
-          const rule = decodeRule(await json(call));
-          requireSame(rule.id, call.param("id"), "Binding Rule ID");
-          return ruleJson(
-            await control.administration.updateBindingRule(
-              call.param("id"),
-              keepMethod(rule, control.administration.bindingRule(rule.id)),
-            ),
-          );
-        },
-      ],
-      DELETE: [
-        WRITE,
-        async (call, control) => {
-          await control.administration.deleteBindingRule(call.param("id"));
-          return true;
+        async (call, admin) => {
+          const { description } = decodeToken(await optionalBody(call));
+          const { token, secret } = await admin.cloneToken(call.param("id"), description || null);
+          return tokenJson(token, policyName(admin), secret);
         },
       ],
     }),
   ];
 }
 
+/** The name of a policy by its id, or null. */
+const policyName = (admin: Administration) => (id: string) => admin.policy(id)?.value.name ?? null;
+
+/** Consul's error for a missing token too. */
+const tokenUnknown = () => new DeniedError("token_unknown", "ACL not found");
+
+/** @throws {DeniedError} `token_unknown` */
+function readToken(admin: Administration, accessorId: string): Entry<Token> {
+  const entry = admin.token(accessorId);
+  if (entry === null) throw tokenUnknown();
+  return entry;
+}
+
+/** Writes the audit record of a refused login with its auth method. */
+function recordRefusedLogin(
+  error: unknown,
+  { caller, action }: Call,
+  authMethod: string,
+  audit: Audit | null,
+): void {
+  const refused =
+    error instanceof DeniedError ||
+    error instanceof RequestError ||
+    error instanceof RateLimitedError;
+  audit?.refusal(error, (code) => ({
+    caller,
+    action,
+    subject: `auth-method/${authMethod}`,
+    outcome: refused ? "refused" : "failed",
+    code,
+  }));
+}
+
 /**
- * The first caller must not take a new server over, and an address says nothing about who calls: a
- * proxy on this machine that nobody declared makes every client look local. The first token always
- * needs the secret that the server wrote into its data folder, as the token of the request.
+ * Requires the secret of the data folder as the request's token, so that no stranger takes a new
+ * server over. The address is no proof: behind an undeclared local proxy every client looks local.
  * @throws {DeniedError} `permission_denied`
  */
-function requireFirstCaller({ request }: Call, { bootstrapSecret }: AppOptions): void {
+function requireBootstrapSecret({ request }: Call, { bootstrapSecret }: AclSecrets): void {
   const expected = bootstrapSecret();
   if (expected === null)
     throw new DeniedError(
@@ -423,44 +268,20 @@ function requireFirstCaller({ request }: Call, { bootstrapSecret }: AppOptions):
 }
 
 /**
- * Other namespaces and partitions, in Consul's order and words (agent/http_ce.go).
- * @throws {RequestError}
+ * Refuses other namespaces and partitions with Consul's texts, in its order (agent/http_ce.go).
+ * @throws {RequestError} `request_malformed`
  */
 function refuseEnterprise(call: Call): void {
-  const refused = (where: string, what: string) =>
+  const refused = (part: string, name: string, what: string) =>
     new RequestError(
       "request_malformed",
-      `Invalid ${where} - ${what} are a Consul Enterprise feature`,
+      `Invalid ${part}: ${JSON.stringify(name)} - ${what} are a Consul Enterprise feature`,
     );
   for (const [header, parameter, what] of [
     ["X-Consul-Namespace", "ns", "Namespaces"],
     ["X-Consul-Partition", "partition", "Partitions"],
   ] as const) {
-    if (call.header(header)) throw refused(`header: ${JSON.stringify(header)}`, what);
-    if (call.params().get(parameter))
-      throw refused(`query parameter: ${JSON.stringify(parameter)}`, what);
+    if (call.header(header)) throw refused("header", header, what);
+    if (call.params().get(parameter)) throw refused("query parameter", parameter, what);
   }
-}
-
-/**
- * Consul says of a token that is not there what it says of one that is unknown.
- * @throws {DeniedError} `token_unknown`
- */
-function readToken({ administration }: Control, accessorId: string): Entry<Token> {
-  const entry = administration.token(accessorId);
-  if (entry === null) throw new DeniedError("token_unknown", "ACL not found");
-  return entry;
-}
-
-function rulesOf({ administration }: Control, authMethod: string | null): Entry<BindingRule>[] {
-  return administration
-    .bindingRules()
-    .filter(({ value }) => authMethod === null || value.authMethod === authMethod);
-}
-
-/** A rule that is changed may leave its method out. */
-function keepMethod(rule: BindingRule, before: Entry<BindingRule> | null): BindingRule {
-  return rule.authMethod === "" && before !== null
-    ? { ...rule, authMethod: before.value.authMethod }
-    : rule;
 }

@@ -1,72 +1,75 @@
 /**
- * GET and PUT /v1/connect/ca/backup: the whole CA as one sealed file, and back.
+ * GET and PUT /v1/connect/ca/backup: the CA as one file with encrypted keys, and restoring it.
  * @module
  */
-
-import { writeJson } from "../../consul/go-json.ts";
+import type { CaManager } from "../../core/ca/ca.ts";
 import { RequestError, SealError, StoreError } from "../../core/errors.ts";
-import type { AppOptions, Route } from "../app.ts";
-import { requireDatacenter } from "../datacenter.ts";
+import type { Audit } from "../../core/ports/audit.ts";
+import type { StateCodec } from "../../core/ports/store.ts";
 import { booleanParam, indexParam } from "../query.ts";
 import type { BodyReader } from "../request-body.ts";
-import { body } from "../shared-body.ts";
+import { compressibleBody, json } from "../responses.ts";
+import type { Route } from "../route.ts";
 import { abandonedHeader } from "./configuration.ts";
 
-export function backupRoutes(
-  { manager, codec, datacenter, limits, audit }: AppOptions,
-  bodies: BodyReader,
-): Route[] {
+export interface BackupRouteOptions {
+  readonly ca: Pick<CaManager, "require" | "restore">;
+  readonly codec: StateCodec;
+  readonly audit: Audit | null;
+  readonly bodies: BodyReader;
+  readonly maxBody: number;
+}
+
+export function backupRoutes({ ca, codec, audit, bodies, maxBody }: BackupRouteOptions): Route[] {
   return [
     {
       path: "/v1/connect/ca/backup",
-      needs: {
-        GET: { resource: "operator", access: "write" },
-        PUT: { resource: "operator", access: "write" },
-      },
       kind: "consul",
+      datacenterBound: true,
       methods: {
-        async GET(call) {
-          requireDatacenter(call.query().params, datacenter);
-          const { state, active } = manager.require();
-          // It leaves the house with every key, sealed as they are: as much as a change.
-          await audit?.beforeChange({
-            caller: call.caller,
-            action: "backup",
-            subject: active.id,
-            outcome: "allowed",
-            code: null,
-          });
-          return {
-            secret: true,
-            headers: {
-              "Content-Disposition": `attachment; filename="meshca-${state.clusterId}-${state.index}.backup"`,
-            },
-            body: body("application/octet-stream", await codec.encode(state)),
-          };
+        GET: {
+          access: { resource: "operator", access: "write" },
+          async handle({ caller }) {
+            const { state, active } = ca.require();
+            // Recorded as a change is, since it contains every key, though encrypted.
+            await audit?.beforeChange({
+              caller,
+              action: "backup",
+              subject: active.id,
+              outcome: "allowed",
+              code: null,
+            });
+            const name = `meshca-${state.clusterId}-${state.index}.backup`;
+            return {
+              secret: true,
+              headers: { "Content-Disposition": `attachment; filename="${name}"` },
+              body: compressibleBody("application/octet-stream", await codec.encode(state)),
+            };
+          },
         },
-        async PUT(call) {
-          const query = call.query();
-          requireDatacenter(query.params, datacenter);
-          const forceWithoutCrossSigning = booleanParam(query.params, "force");
-          const modifyIndex = indexParam(query.params, "ModifyIndex");
-          const sent = await bodies.read(call.request, limits.maxBodyBackup);
-          const state = await codec.decode(sent).catch((error: unknown) => {
-            if (error instanceof StoreError || error instanceof SealError)
-              throw new RequestError("request_malformed", `Cannot read backup: ${error.message}`, {
-                cause: error,
-              });
-            throw error;
-          });
-          const { state: next, active } = await manager.restore(
-            state,
-            { forceWithoutCrossSigning, modifyIndex },
-            call.caller,
-          );
-          const answer = { ActiveRootID: active.id, ModifyIndex: next.config.modifyIndex };
-          return {
-            headers: abandonedHeader(next),
-            body: body("application/json", writeJson(answer, query.pretty)),
-          };
+        PUT: {
+          access: { resource: "operator", access: "write" },
+          async handle(call) {
+            const { params } = call.query();
+            const forceWithoutCrossSigning = booleanParam(params, "force");
+            const modifyIndex = indexParam(params, "ModifyIndex");
+            const sent = await bodies.text(call.request, maxBody);
+            const backup = await codec.decode(sent).catch((error: unknown) => {
+              if (!(error instanceof StoreError || error instanceof SealError)) throw error;
+              const message = `Cannot read backup: ${error.message}`;
+              throw new RequestError("request_malformed", message, { cause: error });
+            });
+            const { state, active } = await ca.restore(
+              backup,
+              { forceWithoutCrossSigning, modifyIndex },
+              call.caller,
+            );
+            return json(
+              call,
+              { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex },
+              { headers: abandonedHeader(state) },
+            );
+          },
         },
       },
     },

@@ -1,66 +1,57 @@
 /**
- * GET and PUT /v1/connect/ca/configuration, PUT /v1/connect/ca/rotate (consul-ca.md §1.3, §1.4).
+ * GET and PUT /v1/connect/ca/configuration, PUT /v1/connect/ca/rotate.
  * @module
  */
-
-import { readJson, writeJson } from "../../consul/go-json.ts";
-import type { ConfigurationRequest, RotationRequest } from "../../core/ca/plan-change.ts";
+import type { CaManager } from "../../core/ca/ca.ts";
 import type { CaState } from "../../core/state.ts";
-import type { AppOptions, Call, Route } from "../app.ts";
 import { decodeConfiguration, decodeRotation } from "../configuration-body.ts";
-import { requireDatacenter } from "../datacenter.ts";
-import { type BodyReader, bodyForm } from "../request-body.ts";
-import { body } from "../shared-body.ts";
+import type { BodyReader } from "../request-body.ts";
+import { json } from "../responses.ts";
+import type { Route } from "../route.ts";
 import { configurationJson } from "../wire.ts";
 
-export function configurationRoutes(options: AppOptions, bodies: BodyReader): Route[] {
-  const { manager, datacenter, limits } = options;
-  const bodyOf = async (call: Call): Promise<string> => {
-    requireDatacenter(call.query().params, datacenter);
-    bodyForm(call.header("content-type"));
-    return bodies.read(call.request, limits.maxBodyConfiguration);
-  };
+export interface ConfigurationRouteOptions {
+  readonly ca: Pick<CaManager, "configure" | "require" | "rotate">;
+  readonly bodies: BodyReader;
+  readonly maxBody: number;
+}
 
+export function configurationRoutes({ ca, bodies, maxBody }: ConfigurationRouteOptions): Route[] {
   return [
     {
       path: "/v1/connect/ca/configuration",
-      needs: {
-        GET: { resource: "operator", access: "read" },
-        PUT: { resource: "operator", access: "write" },
-      },
       kind: "consul",
+      datacenterBound: true,
       methods: {
-        GET(call) {
-          const query = call.query();
-          requireDatacenter(query.params, datacenter);
-          return {
-            body: body(
-              "application/json",
-              writeJson(configurationJson(manager.require()), query.pretty),
-            ),
-          };
+        GET: {
+          access: { resource: "operator", access: "read" },
+          handle: (call) => json(call, configurationJson(ca.require().state)),
         },
-        async PUT(call) {
-          const request: ConfigurationRequest = decodeConfiguration(readJson(await bodyOf(call)));
-          await manager.configure(request, call.caller);
-          return { headers: abandonedHeader(manager.require().state) };
+        PUT: {
+          access: { resource: "operator", access: "write" },
+          async handle({ request, caller }) {
+            await ca.configure(decodeConfiguration(await bodies.json(request, maxBody)), caller);
+            return { headers: abandonedHeader(ca.require().state) };
+          },
         },
       },
     },
     {
       path: "/v1/connect/ca/rotate",
-      needs: { PUT: { resource: "operator", access: "write" } },
       kind: "consul",
+      datacenterBound: true,
       methods: {
-        async PUT(call) {
-          const sent = await bodyOf(call);
-          const request: RotationRequest = decodeRotation(sent.trim() === "" ? {} : readJson(sent));
-          const { state, active } = await manager.rotate(request, call.caller);
-          const answer = { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex };
-          return {
-            headers: abandonedHeader(state),
-            body: body("application/json", writeJson(answer, call.query().pretty)),
-          };
+        PUT: {
+          access: { resource: "operator", access: "write" },
+          async handle(call) {
+            const request = decodeRotation(await bodies.optionalJson(call.request, maxBody));
+            const { state, active } = await ca.rotate(request, call.caller);
+            return json(
+              call,
+              { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex },
+              { headers: abandonedHeader(state) },
+            );
+          },
         },
       },
     },
@@ -68,8 +59,8 @@ export function configurationRoutes(options: AppOptions, bodies: BodyReader): Ro
 }
 
 /**
- * Names the published roots that were abandoned by force, by this change or an earlier one: a
- * client that has no newer root verifies no new leaf. Without one there is no header.
+ * Names the published roots that a forced change abandoned, if there are any: a client that trusts
+ * no newer root cannot verify new leaves.
  */
 export function abandonedHeader({ roots }: CaState): Readonly<Record<string, string>> {
   const ids = roots.filter(({ forcedOut }) => forcedOut).map(({ id }) => id);

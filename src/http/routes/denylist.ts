@@ -1,56 +1,50 @@
 /**
- * GET and PUT /v1/connect/ca/deny, DELETE /v1/connect/ca/deny/:id: what no replica signs for.
+ * GET and PUT /v1/connect/ca/deny, DELETE /v1/connect/ca/deny/:id: the denylist of identities, keys
+ * and leaves.
  * @module
  */
-
-import { type Json, readJson, writeJson } from "../../consul/go-json.ts";
-import type { Administration } from "../../core/acl/admin.ts";
+import type { AccessControl } from "../../core/acl/access-control.ts";
+import type { Audit } from "../../core/ports/audit.ts";
+import { aclEndpoint, beforeChangeOf } from "../acl-endpoint.ts";
 import { decodeDenial, denialJson } from "../acl-wire.ts";
-import type { AppOptions, Call, Need, Route } from "../app.ts";
-import { beforeChangeOf } from "../audited.ts";
-import { type BodyReader, bodyForm } from "../request-body.ts";
-import { body } from "../shared-body.ts";
+import type { BodyReader } from "../request-body.ts";
+import { json } from "../responses.ts";
+import type { AccessRule, Call, Route } from "../route.ts";
 
 const MAX_BODY = 8 * 1024;
-const READ: Need = { resource: "operator", access: "read" };
-const WRITE: Need = { resource: "operator", access: "write" };
+const READ: AccessRule = { resource: "operator", access: "read" };
+const WRITE: AccessRule = { resource: "operator", access: "write" };
 
-export function denyRoutes({ access, audit }: AppOptions, bodies: BodyReader): Route[] {
-  const disabled = {
-    status: 401,
-    body: body("text/plain; charset=utf-8", "ACL support disabled"),
-  } as const;
-  const answer = (call: Call, json: Json) => ({
-    body: body("application/json", writeJson(json, call.query().pretty)),
-  });
-  const withAccess =
-    (work: (call: Call, administration: Administration) => Promise<Json> | Json) =>
-    async (call: Call) => {
-      if (access === null) return disabled;
-      return answer(call, await work(call, access.administrationFor(beforeChangeOf(call, audit))));
-    };
+export interface DenylistRouteOptions {
+  readonly control: AccessControl | null;
+  readonly audit: Audit | null;
+  readonly bodies: BodyReader;
+}
+
+export function denylistRoutes({ control, audit, bodies }: DenylistRouteOptions): Route[] {
+  const adminFor = (acl: AccessControl, call: Call) =>
+    acl.administrationFor(beforeChangeOf(call, audit));
   return [
     {
       path: "/v1/connect/ca/deny",
       kind: "consul",
-      needs: { GET: READ, PUT: WRITE },
       methods: {
-        GET: withAccess((_call, administration) => administration.denials().map(denialJson)),
-        PUT: withAccess(async (call, administration) => {
-          bodyForm(call.header("content-type"));
-          const request = decodeDenial(readJson(await bodies.read(call.request, MAX_BODY)));
-          return denialJson(await administration.deny(request));
+        GET: aclEndpoint(control, READ, (call, { administration }) =>
+          json(call, administration.denials().map(denialJson)),
+        ),
+        PUT: aclEndpoint(control, WRITE, async (call, acl) => {
+          const request = decodeDenial(await bodies.json(call.request, MAX_BODY));
+          return json(call, denialJson(await adminFor(acl, call).deny(request)));
         }),
       },
     },
     {
       path: "/v1/connect/ca/deny/:id",
       kind: "consul",
-      needs: { DELETE: WRITE },
       methods: {
-        DELETE: withAccess(async (call, administration) => {
-          await administration.allow(call.param("id"));
-          return true;
+        DELETE: aclEndpoint(control, WRITE, async (call, acl) => {
+          await adminFor(acl, call).allow(call.param("id"));
+          return json(call, true);
         }),
       },
     },

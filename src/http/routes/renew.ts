@@ -1,112 +1,122 @@
 /**
- * PUT /v1/connect/ca/renew: the same identity again, for whoever proves the key of a leaf that is
- * still good.
+ * PUT /v1/connect/ca/renew: signs another leaf of the same identity for a caller that proves
+ * possession of the key of a valid leaf.
  * @module
  */
-
 import { base64, colonHex, sha256 } from "../../core/bytes.ts";
 import { denied, requireOwnLeaf } from "../../core/ca/renewal-check.ts";
 import type { Snapshot } from "../../core/ca/snapshot.ts";
 import { FormatError, InvariantError, RequestError } from "../../core/errors.ts";
 import { readPem } from "../../core/pem.ts";
+import type { Clock } from "../../core/ports/clock.ts";
+import type { ReadRenewalToken } from "../../core/ports/renewal-token.ts";
 import { trustDomainOf } from "../../core/spiffe/id.ts";
 import type { CaState } from "../../core/state.ts";
 import { type Certificate, readCertificate } from "../../core/x509/certificate.ts";
-import type { AppOptions, Call, Route } from "../app.ts";
-import { readCsrBody } from "../csr-body.ts";
-import { requireDatacenter } from "../datacenter.ts";
-import type { BodyReader } from "../request-body.ts";
 import { bearerOf } from "../request-token.ts";
-import { leafAnswer, requireNotDenied } from "./sign.ts";
+import type { Call, Route } from "../route.ts";
+import { leafResponse, requireNotDenied, type SignRouteOptions } from "./sign.ts";
 
-export function renewRoutes(options: AppOptions, bodies: BodyReader): Route[] {
-  const { manager, access, clock, datacenter, readRenewalToken } = options;
+export interface RenewRouteOptions extends SignRouteOptions {
+  readonly clock: Clock;
+  readonly readRenewalToken: ReadRenewalToken;
+}
 
-  /**
-   * The leaf that the caller has the key of, and its SPIFFE ID. That the leaf is ours is checked
-   * first: then no key that a stranger chose is worked with.
-   * @throws {DeniedError}
-   */
-  const provenLeaf = async (
-    call: Call,
-    csr: string,
-    { state }: Snapshot,
-  ): Promise<{ leaf: Certificate; identity: string }> => {
-    const now = clock.now();
-    const jwt = bearerOf(call.header("authorization") ?? null);
-    if (jwt === null) {
-      const { peerCertificate } = call.environment;
-      if (peerCertificate === undefined)
-        throw denied("send a proof as bearer, or a client certificate");
-      const leaf = readPeer(peerCertificate);
-      return { leaf, identity: await requireOwnLeaf(leaf, state, now) };
-    }
-    const { leaf, verify } = readRenewalToken(jwt);
-    const identity = await requireOwnLeaf(leaf, state, now);
-    if ((await verify(`spiffe://${trustDomainOf(state.clusterId)}`, now)) !== hashOf(csr))
-      throw denied("the proof is for another request");
-    return { leaf, identity };
-  };
+/** A leaf whose key the caller has. */
+interface Proven {
+  readonly leaf: Certificate;
+  readonly identity: string;
+  /** The state that the leaf was checked with. */
+  readonly under: CaState;
+}
 
+export function renewRoutes(options: RenewRouteOptions): Route[] {
+  const { ca, control, bodies, maxBody, clock } = options;
   return [
     {
       path: "/v1/connect/ca/renew",
       kind: "consul",
-      needs: { PUT: "public" },
+      datacenterBound: true,
       methods: {
-        async PUT(call) {
-          requireDatacenter(call.query().params, datacenter);
-          manager.requireRoom("renewal");
-          const csr = await readCsrBody(call.request, bodies, options.limits.maxBodySign);
-          let proven: {
-            readonly leaf: Certificate;
-            readonly identity: string;
-            readonly under: CaState;
-          } | null = null;
-          const renewed = await manager.sign(csr, {
-            priority: "renewal",
-            caller: call.caller,
-            async authenticate(snapshot) {
-              proven = { ...(await provenLeaf(call, csr, snapshot)), under: snapshot.state };
-            },
-            async permit({ uri, spki }) {
-              if (proven === null)
-                throw new InvariantError("A renewal is decided on before its proof was checked");
-              const { leaf, identity, under } = proven;
-              // The leaf's root may have been abandoned while the request waited.
-              const { state } = manager.require();
-              if (state !== under) await requireOwnLeaf(leaf, state, clock.now());
-              const serial = colonHex(leaf.serial);
-              const subjectKeyId = leaf.subjectKeyId === null ? null : colonHex(leaf.subjectKeyId);
-              if (uri !== identity)
-                throw denied("the request is for another identity than the leaf's");
-              // The key that is given up may be the one that was lost.
-              const keys = [spki, leaf.key.spki];
-              requireNotDenied(
-                access?.administration.denialOf({ spiffeId: uri, keys, subjectKeyId, serial }) ??
-                  null,
-              );
-            },
-          });
-          return leafAnswer(call, renewed);
+        PUT: {
+          access: "public",
+          async handle(call) {
+            ca.requireRoom("renewal");
+            const csr = await bodies.csr(call.request, maxBody);
+            let proven: Proven | null = null;
+            const renewed = await ca.sign(csr, {
+              priority: "renewal",
+              caller: call.caller,
+              async authenticate(snapshot) {
+                proven = await provenLeaf(call, csr, snapshot, options);
+              },
+              async permit({ uri, spki }) {
+                if (proven === null)
+                  throw new InvariantError("A renewal was decided before its proof was verified");
+                const { leaf, identity, under } = proven;
+                // The leaf's root may have been abandoned while the request was queued.
+                const { state } = ca.require();
+                if (state !== under) await requireOwnLeaf(leaf, state, clock.now());
+                if (uri !== identity)
+                  throw denied("the request is for another identity than the leaf's");
+                requireNotDenied(
+                  control?.administration.denialOf({
+                    spiffeId: uri,
+                    // The replaced key may be the compromised one.
+                    keys: [spki, leaf.key.spki],
+                    subjectKeyId: leaf.subjectKeyId === null ? null : colonHex(leaf.subjectKeyId),
+                    serial: colonHex(leaf.serial),
+                  }) ?? null,
+                );
+              },
+            });
+            return leafResponse(call, renewed);
+          },
         },
       },
     },
   ];
 }
 
-/** @throws {DeniedError} if it has a form that no leaf of ours has */
+/**
+ * The leaf whose key the caller proves to have: by a JWT, or by a TLS client certificate. That the
+ * leaf is ours is checked before its key is used, so that no key of an attacker's choice is.
+ * @throws {DeniedError} `permission_denied`
+ */
+async function provenLeaf(
+  call: Call,
+  csr: string,
+  { state }: Snapshot,
+  { clock, readRenewalToken }: Pick<RenewRouteOptions, "clock" | "readRenewalToken">,
+): Promise<Proven> {
+  const now = clock.now();
+  const jwt = bearerOf(call.header("authorization") ?? null);
+  if (jwt === null) {
+    const { peerCertificate } = call.environment;
+    if (peerCertificate === undefined)
+      throw denied("send a proof as bearer token, or a client certificate");
+    const leaf = readPeer(peerCertificate);
+    return { leaf, identity: await requireOwnLeaf(leaf, state, now), under: state };
+  }
+  const { leaf, verify } = readRenewalToken(jwt);
+  const identity = await requireOwnLeaf(leaf, state, now);
+  if ((await verify(`spiffe://${trustDomainOf(state.clusterId)}`, now)) !== hashOf(csr))
+    throw denied("the proof is for another request");
+  return { leaf, identity, under: state };
+}
+
+/** @throws {DeniedError} `permission_denied` */
 function readPeer(der: Uint8Array): Certificate {
   try {
     return readCertificate(der);
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
-    throw denied(`the client certificate cannot be read: ${error.message}`);
+    throw denied(`the client certificate cannot be parsed: ${error.message}`);
   }
 }
 
 /**
- * SHA-256 of a request's DER, in base64url without padding.
+ * SHA-256 of a CSR's DER, in base64url without padding.
  * @throws {RequestError} `csr_malformed`
  */
 function hashOf(csr: string): string {

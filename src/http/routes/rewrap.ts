@@ -1,44 +1,45 @@
 /**
- * GET and PUT /v1/connect/ca/rewrap: which key-encryption keys are in use, and sealing everything
- * anew with the first.
+ * GET and PUT /v1/connect/ca/rewrap: which key-encryption keys are in use, and encrypting all keys
+ * again with the first.
  * @module
  */
+import type { AccessControl } from "../../core/acl/access-control.ts";
+import type { CaManager } from "../../core/ca/ca.ts";
+import type { Audit } from "../../core/ports/audit.ts";
+import { beforeChangeOf } from "../acl-endpoint.ts";
+import { json } from "../responses.ts";
+import type { Call, Route, RouteResponse } from "../route.ts";
 
-import { writeJson } from "../../consul/go-json.ts";
-import type { AppOptions, Handler, Route } from "../app.ts";
-import { beforeChangeOf } from "../audited.ts";
-import { requireDatacenter } from "../datacenter.ts";
-import { body } from "../shared-body.ts";
+export interface RewrapRouteOptions {
+  readonly ca: Pick<CaManager, "kekUse" | "rewrap">;
+  readonly control: AccessControl | null;
+  readonly audit: Audit | null;
+}
 
-export function rewrapRoutes({ manager, access, audit, datacenter }: AppOptions): Route[] {
-  const report: Handler = async (call) => {
-    const { current, inUse, live } = await manager.kekUse();
-    const answer = {
+export function rewrapRoutes({ ca, control, audit }: RewrapRouteOptions): Route[] {
+  const report = async (call: Call): Promise<RouteResponse> => {
+    const { current, inUse, live } = await ca.kekUse();
+    return json(call, {
       Current: current,
-      // The tokens' own key is sealed as well.
-      InUse: [...new Set([...inUse, ...(access?.kek ? [access.kek] : [])])],
+      // The key of access control is encrypted too.
+      InUse: [...new Set([...inUse, ...(control?.kek ? [control.kek] : [])])],
       Replicas: live.map(({ address, keks }) => ({ Address: address, KEKs: keks })),
-    };
-    return { body: body("application/json", writeJson(answer, call.query().pretty)) };
+    });
   };
   return [
     {
       path: "/v1/connect/ca/rewrap",
-      needs: {
-        GET: { resource: "operator", access: "read" },
-        PUT: { resource: "operator", access: "write" },
-      },
       kind: "consul",
+      datacenterBound: true,
       methods: {
-        GET(call) {
-          requireDatacenter(call.query().params, datacenter);
-          return report(call);
-        },
-        async PUT(call) {
-          requireDatacenter(call.query().params, datacenter);
-          await manager.rewrap(call.caller);
-          await access?.rewrap(beforeChangeOf(call, audit));
-          return report(call);
+        GET: { access: { resource: "operator", access: "read" }, handle: report },
+        PUT: {
+          access: { resource: "operator", access: "write" },
+          async handle(call) {
+            await ca.rewrap(call.caller);
+            await control?.rewrap(beforeChangeOf(call, audit));
+            return report(call);
+          },
         },
       },
     },

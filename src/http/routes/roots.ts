@@ -1,16 +1,26 @@
 /**
- * GET /v1/connect/ca/roots and GET /v1/agent/connect/ca/roots (consul-ca.md §1.2, §1.5).
+ * GET /v1/connect/ca/roots and GET /v1/agent/connect/ca/roots: the trust bundle, also as a blocking
+ * query.
  * @module
  */
+import { writeJson } from "../../consul/go-json.ts";
+import type { CaManager } from "../../core/ca/ca.ts";
 import type { Snapshot } from "../../core/ca/snapshot.ts";
-import type { Answer, AppOptions, Call, Route } from "../app.ts";
 import type { Watchers } from "../blocking.ts";
-import { requireDatacenter } from "../datacenter.ts";
-import { clientKey } from "../limits.ts";
-import { booleanParam, type QueryOptions } from "../query.ts";
-import { rootsBody } from "../shared-body.ts";
-import { wireIndex } from "../wire.ts";
+import { clientKey } from "../client.ts";
+import { booleanParam, type QueryOptions, requireDatacenter } from "../query.ts";
+import { compressibleBody } from "../responses.ts";
+import type { Call, ResponseBody, Route, RouteResponse } from "../route.ts";
+import { rootsJson, rootsPem, wireIndex } from "../wire.ts";
 
+/**
+ * A shared cache may answer for a second, by which clients see new roots later. Blocking queries
+ * are not cacheable.
+ */
+const CACHEABLE = "public, max-age=1";
+const UNCACHEABLE = "no-store";
+
+/** Consul's query metadata. @param lastContactMs the age of the response without a leader. */
 const meta = (index: number, knownLeader: boolean, lastContactMs = 0) => ({
   "X-Consul-Index": String(index),
   "X-Consul-Knownleader": String(knownLeader),
@@ -18,25 +28,103 @@ const meta = (index: number, knownLeader: boolean, lastContactMs = 0) => ({
   "X-Consul-Query-Backend": "blocking-query",
 });
 
-/**
- * How long a cache in front may answer for us, in seconds: as much as it may add to the time until
- * new roots are seen. What waits for a change is for whoever asked alone.
- */
-const CACHEABLE = "public, max-age=1";
-const UNCACHEABLE = "no-store";
+/** Of the errors of /v1/connect/ca/roots. */
+const ERROR_META = meta(1, false);
 
-/**
- * Weak, since the same roots leave here compressed and not, and with other words on how old they
- * may be.
- */
-const tagOf = ({ state }: Snapshot): string => `W/"${state.commitId}"`;
+export interface RootsRouteOptions {
+  readonly ca: Pick<CaManager, "require" | "status">;
+  readonly watchers: Watchers;
+  readonly datacenter: string;
+  readonly limitLoopback: boolean;
+}
 
-/** Whether a list of If-None-Match names what there is (RFC 9110 §13.1.2, compared weakly). */
-function isKnown(list: string | undefined, tag: string): boolean {
+export function rootsRoutes(options: RootsRouteOptions): Route[] {
+  const { ca, datacenter } = options;
+  /** Consul's agent has its cache filled by the first read, which is a miss. */
+  let warm = false;
+  return [
+    {
+      path: "/v1/connect/ca/roots",
+      kind: "consul",
+      unlimited: true,
+      errorHeaders: ERROR_META,
+      methods: {
+        GET: {
+          access: "public",
+          async handle(call) {
+            const query = call.query();
+            // Consul checks `pem` before the datacenter.
+            const pem = booleanParam(query.params, "pem");
+            requireDatacenter(query.params, datacenter);
+            const { snapshot } = await read(call, query, options);
+            return rootsResponse(snapshot, ca, call, pem ? "pem" : formOf(query));
+          },
+        },
+      },
+    },
+    {
+      path: "/v1/agent/connect/ca/roots",
+      kind: "consul",
+      datacenterBound: true,
+      unlimited: true,
+      methods: {
+        GET: {
+          access: "public",
+          async handle(call) {
+            const query = call.query();
+            const { snapshot, changed } = await read(call, query, options);
+            // The CA itself is the cache. In Consul a wait without a change counts as a miss.
+            const cache = warm && changed ? { "X-Cache": "HIT", Age: "0" } : { "X-Cache": "MISS" };
+            warm = true;
+            return rootsResponse(snapshot, ca, call, formOf(query), cache);
+          },
+        },
+      },
+    },
+  ];
+}
+
+/** The snapshot, for a blocking query once it has another index. @throws {RateLimitedError} */
+async function read(
+  { request, environment }: Call,
+  { index, waitMs }: QueryOptions,
+  { ca, watchers, limitLoopback }: RootsRouteOptions,
+): Promise<{ snapshot: Snapshot; changed: boolean }> {
+  if (index === null) return { snapshot: ca.require(), changed: true };
+  environment.holdOpen?.();
+  const client = clientKey(environment.remoteAddress, limitLoopback);
+  return watchers.wait(index, waitMs, request.signal, client);
+}
+
+function rootsResponse(
+  snapshot: Snapshot,
+  ca: RootsRouteOptions["ca"],
+  call: Call,
+  form: RootsForm,
+  cacheHeaders: Readonly<Record<string, string>> = {},
+): RouteResponse {
+  const { storeAway, stalenessMs } = ca.status;
+  const index = wireIndex(snapshot.state);
+  const blocking = call.query().index !== null;
+  // Weak, since compressed and uncompressed responses share it, as do those of different age.
+  const tag = `W/"${snapshot.state.commitId}"`;
+  const headers = {
+    // Without the store: Consul's metadata of a server without a leader, whose data may be old.
+    ...(storeAway ? meta(index, false, stalenessMs ?? 0) : meta(index, true)),
+    ...cacheHeaders,
+    ETag: tag,
+    "Cache-Control": blocking ? UNCACHEABLE : CACHEABLE,
+  };
+  if (!blocking && matches(call.header("if-none-match"), tag)) return { status: 304, headers };
+  return { headers, body: rootsBody(snapshot, form) };
+}
+
+/** Whether If-None-Match lists a tag (RFC 9110 section 13.1.2, weak comparison). */
+function matches(list: string | undefined, tag: string): boolean {
   if (list === undefined) return false;
   const bare = (text: string) => (text.startsWith("W/") ? text.slice(2) : text);
   const wanted = bare(tag);
-  // Most lists name neither, and are not split.
+  // Splitting a long list costs more than a search.
   if (!list.includes(wanted) && !list.includes("*")) return false;
   return list.split(",").some((entry) => {
     const known = entry.trim();
@@ -44,88 +132,26 @@ function isKnown(list: string | undefined, tag: string): boolean {
   });
 }
 
-interface Asked {
-  readonly query: QueryOptions;
-  readonly call: Call;
-}
+export type RootsForm = "json" | "pretty" | "pem";
 
-export function rootsRoutes(options: AppOptions, watchers: Watchers): Route[] {
-  /** Whether the agent's cache has been asked before: Consul's first read is a miss. */
-  let warm = false;
+const formOf = ({ pretty }: QueryOptions): RootsForm => (pretty ? "pretty" : "json");
 
-  const read = async (
-    { request, environment }: Call,
-    query: QueryOptions,
-  ): Promise<{ snapshot: Snapshot; changed: boolean }> => {
-    if (query.index === null) return { snapshot: options.manager.require(), changed: true };
-    environment.holdOpen?.();
-    return watchers.wait(
-      query.index,
-      query.waitMs,
-      request.signal,
-      clientKey(environment.remoteAddress, options.limits.limitLoopback),
-    );
-  };
-  const answer = (
-    snapshot: Snapshot,
-    pem: boolean,
-    { query, call }: Asked,
-    headers: Record<string, string> = {},
-  ): Answer => {
-    // What Consul says of a server without a leader: the answer may be old, by this much.
-    const { storeAway, stalenessMs } = options.manager.status;
-    const contact = storeAway
-      ? meta(wireIndex(snapshot.state), false, stalenessMs ?? 0)
-      : meta(wireIndex(snapshot.state), true);
-    const tag = tagOf(snapshot);
-    const cache = { ETag: tag, "Cache-Control": query.index === null ? CACHEABLE : UNCACHEABLE };
-    const all = { ...contact, ...headers, ...cache };
-    if (query.index === null && isKnown(call.header("if-none-match"), tag))
-      return { status: 304, headers: all };
-    return {
-      headers: all,
-      body: rootsBody(snapshot, pem ? "pem" : query.pretty ? "pretty" : "json"),
-    };
-  };
+const bodies = new WeakMap<Snapshot, Map<RootsForm, ResponseBody>>();
 
-  return [
-    {
-      path: "/v1/connect/ca/roots",
-      needs: { GET: "public" },
-      kind: "consul",
-      unlimited: true,
-      errorHeaders: meta(1, false),
-      methods: {
-        async GET(call) {
-          const query = call.query();
-          const pem = booleanParam(query.params, "pem");
-          requireDatacenter(query.params, options.datacenter, meta(1, false));
-          return answer((await read(call, query)).snapshot, pem, { query, call });
-        },
-      },
-    },
-    {
-      path: "/v1/agent/connect/ca/roots",
-      needs: { GET: "public" },
-      kind: "consul",
-      unlimited: true,
-      methods: {
-        async GET(call) {
-          const query = call.query();
-          requireDatacenter(query.params, options.datacenter);
-          const { snapshot, changed } = await read(call, query);
-          // Our agent's cache is the CA itself: always fresh. A wait that brought no news counts as
-          // a miss in Consul.
-          const hit = warm && changed;
-          warm = true;
-          return answer(
-            snapshot,
-            false,
-            { query, call },
-            hit ? { "X-Cache": "HIT", Age: "0" } : { "X-Cache": "MISS" },
-          );
-        },
-      },
-    },
-  ];
+/** The body of the roots of a snapshot: made once, and shared by all responses. */
+export function rootsBody(snapshot: Snapshot, form: RootsForm): ResponseBody {
+  let forms = bodies.get(snapshot);
+  if (forms === undefined) {
+    forms = new Map();
+    bodies.set(snapshot, forms);
+  }
+  let body = forms.get(form);
+  if (body === undefined) {
+    body =
+      form === "pem"
+        ? compressibleBody("application/pem-certificate-chain", rootsPem(snapshot))
+        : compressibleBody("application/json", writeJson(rootsJson(snapshot), form === "pretty"));
+    forms.set(form, body);
+  }
+  return body;
 }

@@ -1,72 +1,76 @@
 /**
- * PUT and POST /v1/connect/ca/sign: a request in, a leaf with its chain out.
+ * PUT and POST /v1/connect/ca/sign: signs a leaf for a CSR, and answers it with its chain.
  * @module
  */
-
 import { writeJson } from "../../consul/go-json.ts";
 import type { AccessControl } from "../../core/acl/access-control.ts";
 import type { Caller } from "../../core/acl/authorizer.ts";
 import type { Denial } from "../../core/acl/types.ts";
+import type { CaManager } from "../../core/ca/ca.ts";
 import type { IssuedLeaf, Permit, RequestedLeaf } from "../../core/ca/signer.ts";
 import { DeniedError } from "../../core/errors.ts";
 import type { LeafId } from "../../core/spiffe/id.ts";
-import type { Answer, AppOptions, Call, Handler, Route } from "../app.ts";
-import { readCsrBody } from "../csr-body.ts";
-import { requireDatacenter } from "../datacenter.ts";
 import type { BodyReader } from "../request-body.ts";
 import { secretOf } from "../request-token.ts";
-import { plainBody } from "../shared-body.ts";
+import { plainBody } from "../responses.ts";
+import type { Call, Endpoint, Route, RouteResponse } from "../route.ts";
 import { leafJson } from "../wire.ts";
 
 const PEM_CHAIN = "application/pem-certificate-chain";
 
-export function signRoutes(
-  { manager, datacenter, access, limits }: AppOptions,
-  bodies: BodyReader,
-): Route[] {
-  const sign: Handler = async (call) => {
-    requireDatacenter(call.query().params, datacenter);
-    // A request is shed before anything of it is read: the cheaper that is, the more is left for
-    // the others.
-    manager.requireRoom("issue");
-    const csr = await readCsrBody(call.request, bodies, limits.maxBodySign);
-    return leafAnswer(
-      call,
-      await manager.sign(csr, { caller: call.caller, permit: permitOf(call, access) }),
-    );
+export interface SignRouteOptions {
+  readonly ca: Pick<CaManager, "require" | "requireRoom" | "sign">;
+  readonly control: AccessControl | null;
+  readonly bodies: BodyReader;
+  readonly maxBody: number;
+}
+
+export function signRoutes({ ca, control, bodies, maxBody }: SignRouteOptions): Route[] {
+  const sign: Endpoint = {
+    access: "identity",
+    async handle(call) {
+      // Load is shed before the body is read, when it is cheapest.
+      ca.requireRoom("issue");
+      const csr = await bodies.csr(call.request, maxBody);
+      const permit = permitOf(call, control);
+      return leafResponse(call, await ca.sign(csr, { caller: call.caller, permit }));
+    },
   };
   return [
     {
       path: "/v1/connect/ca/sign",
       kind: "consul",
-      needs: { PUT: "identity", POST: "identity" },
+      datacenterBound: true,
       methods: { PUT: sign, POST: sign },
     },
   ];
 }
 
-/** A leaf in JSON, or in PEM where that is asked for. */
-export function leafAnswer(call: Call, leaf: IssuedLeaf): Answer {
-  const bare = call.header("accept")?.includes(PEM_CHAIN) === true;
+/** A leaf in JSON, or in PEM if the Accept header names its media type. */
+export function leafResponse(call: Call, leaf: IssuedLeaf): RouteResponse {
+  const pem = call.header("accept")?.includes(PEM_CHAIN) === true;
   return {
     headers: { "X-Consul-Index": String(leaf.index), "Cache-Control": "no-store" },
-    body: bare
+    body: pem
       ? plainBody(PEM_CHAIN, leaf.certificatePem)
       : plainBody("application/json", writeJson(leafJson(leaf), call.query().pretty)),
   };
 }
 
 /**
- * Whether a caller may have the identity that it asks for (Consul's
- * agent/consul/leader_connect_ca.go), and it is not on the denylist. The first time by the rights
- * that the request came with, then by those that its token has at that time.
+ * Whether the caller's token allows the identity that it requests (Consul's
+ * agent/consul/leader_connect_ca.go), and the denylist does not refuse it. Asked twice: first by
+ * the rights that the request was authorized with, after the queue by the token's rights then.
  */
-function permitOf({ authorized, request }: Call, access: AccessControl | null): Permit | undefined {
-  if (authorized === null || access === null) return undefined;
+function permitOf(
+  { authorized, request }: Call,
+  control: AccessControl | null,
+): Permit | undefined {
+  if (authorized === null || control === null) return undefined;
   const check = (caller: Caller, { id, uri, spki }: RequestedLeaf) => {
     requireIdentity(caller, id);
     requireNotDenied(
-      access.administration.denialOf({
+      control.administration.denialOf({
         spiffeId: uri,
         keys: [spki],
         subjectKeyId: null,
@@ -80,24 +84,25 @@ function permitOf({ authorized, request }: Call, access: AccessControl | null): 
       asked = true;
       return check(authorized, subject);
     }
-    const caller = access.authorize(secretOf(request));
+    const caller = control.authorize(secretOf(request));
     return caller instanceof Promise
       ? caller.then((found) => check(found, subject))
       : check(caller, subject);
   };
 }
 
+const DENIED = { "spiffe-id": "SPIFFE ID", "key-id": "key", serial: "leaf" } as const;
+
 /** @throws {DeniedError} `denylisted` */
 export function requireNotDenied(denial: Denial | null): void {
   if (denial !== null)
     throw new DeniedError(
       "denylisted",
-      `Permission denied: this ${DENIED[denial.kind]} is on the deny list`,
+      `Permission denied: this ${DENIED[denial.kind]} is on the denylist`,
     );
 }
-const DENIED = { "spiffe-id": "SPIFFE ID", "key-id": "key", serial: "leaf" } as const;
 
-/** @throws {DeniedError} */
+/** @throws {DeniedError} `permission_denied` */
 function requireIdentity(caller: Caller, id: LeafId): void {
   switch (id.kind) {
     case "service":

@@ -1,17 +1,18 @@
 /**
- * GET and PUT /v1/connect/ca/state-conflict: what the store lost, field by field, and which state
- * is kept.
+ * GET and PUT /v1/connect/ca/state-conflict: the difference between the stored state and this
+ * replica's after the store lost writes, and the decision which state is kept.
  * @module
  */
 import * as v from "valibot";
-import { decodeFailed, type Json, readJson, writeJson } from "../../consul/go-json.ts";
+import { decodeFailed, type Json } from "../../consul/go-json.ts";
+import { isObject, type JsonObject } from "../../consul/go-struct.ts";
 import type { StateConflict } from "../../core/ca/api.ts";
+import type { CaManager } from "../../core/ca/ca.ts";
 import type { CaState } from "../../core/state.ts";
-import type { AppOptions, Route } from "../app.ts";
-import { requireDatacenter } from "../datacenter.ts";
-import { type BodyReader, bodyForm } from "../request-body.ts";
-import { body } from "../shared-body.ts";
-import { configJson, rfc3339 } from "../wire.ts";
+import type { BodyReader } from "../request-body.ts";
+import { json } from "../responses.ts";
+import type { Route } from "../route.ts";
+import { configurationJson, rfc3339 } from "../wire.ts";
 
 const MAX_BODY = 1024;
 
@@ -20,55 +21,44 @@ const Decision = v.strictObject({
   ForceWithoutCrossSigning: v.optional(v.boolean(), false),
 });
 
-type JsonObject = { readonly [key: string]: Json };
+export interface StateConflictRouteOptions {
+  readonly ca: Pick<CaManager, "conflict" | "resolve">;
+  readonly bodies: BodyReader;
+}
 
-export function stateConflictRoutes(
-  { manager, datacenter }: AppOptions,
-  bodies: BodyReader,
-): Route[] {
+export function stateConflictRoutes({ ca, bodies }: StateConflictRouteOptions): Route[] {
   return [
     {
       path: "/v1/connect/ca/state-conflict",
-      needs: {
-        GET: { resource: "operator", access: "read" },
-        PUT: { resource: "operator", access: "write" },
-      },
       kind: "consul",
+      datacenterBound: true,
       methods: {
-        async GET(call) {
-          const query = call.query();
-          requireDatacenter(query.params, datacenter);
-          const conflict = await manager.conflict();
-          return {
-            body: body(
-              "application/json",
-              writeJson(
-                conflict === null ? { Conflict: false } : conflictJson(conflict),
-                query.pretty,
-              ),
-            ),
-          };
+        GET: {
+          access: { resource: "operator", access: "read" },
+          async handle(call) {
+            const conflict = await ca.conflict();
+            return json(call, conflict === null ? { Conflict: false } : conflictJson(conflict));
+          },
         },
-        async PUT(call) {
-          const query = call.query();
-          requireDatacenter(query.params, datacenter);
-          bodyForm(call.header("content-type"));
-          const decision = v.safeParse(
-            Decision,
-            readJson(await bodies.read(call.request, MAX_BODY)),
-          );
-          if (!decision.success)
-            throw decodeFailed(
-              'the body must be {"Keep": "snapshot"} or {"Keep": "stored"}, and may have ForceWithoutCrossSigning',
+        PUT: {
+          access: { resource: "operator", access: "write" },
+          async handle(call) {
+            const decision = v.safeParse(Decision, await bodies.json(call.request, MAX_BODY));
+            if (!decision.success)
+              throw decodeFailed(
+                'the body must be {"Keep": "snapshot"} or {"Keep": "stored"}, and may have ForceWithoutCrossSigning',
+              );
+            const { Keep: keep, ForceWithoutCrossSigning: forceWithoutCrossSigning } =
+              decision.output;
+            const { state, active } = await ca.resolve(
+              { keep, forceWithoutCrossSigning },
+              call.caller,
             );
-          const { Keep: keep, ForceWithoutCrossSigning: forceWithoutCrossSigning } =
-            decision.output;
-          const { state, active } = await manager.resolve(
-            { keep, forceWithoutCrossSigning },
-            call.caller,
-          );
-          const answer = { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex };
-          return { body: body("application/json", writeJson(answer, query.pretty)) };
+            return json(call, {
+              ActiveRootID: active.id,
+              ModifyIndex: state.config.modifyIndex,
+            });
+          },
         },
       },
     },
@@ -96,7 +86,7 @@ function sideJson({ state, term }: { readonly state: CaState; readonly term: num
     Index: state.index,
     CommitID: state.commitId,
     Term: term,
-    Configuration: configJson(state),
+    Configuration: configurationJson(state),
     Roots: Object.fromEntries(
       state.roots.map((root) => [
         root.id,
@@ -112,10 +102,8 @@ function sideJson({ state, term }: { readonly state: CaState; readonly term: num
   };
 }
 
-/** The paths of all fields in which two objects differ. */
+/** The paths of all fields that differ. */
 function differences(path: string, a: Json | undefined, b: Json | undefined): string[] {
-  const isObject = (value: Json | undefined): value is JsonObject =>
-    typeof value === "object" && value !== null && !Array.isArray(value);
   if (!isObject(a) || !isObject(b)) return JSON.stringify(a) === JSON.stringify(b) ? [] : [path];
   return [...new Set([...Object.keys(a), ...Object.keys(b)])].flatMap((key) =>
     differences(path === "" ? key : `${path}.${key}`, a[key], b[key]),

@@ -1,149 +1,159 @@
 /**
- * What machines watch us by: GET /v1/status/leader, /v1/status/peers, /healthz, /readyz, /metrics.
+ * Routes for monitoring: GET /v1/status/leader, /v1/status/peers, /healthz, /readyz, /metrics.
  * @module
  */
-
-import { writeJson } from "../../consul/go-json.ts";
+import type { AccessControl } from "../../core/acl/access-control.ts";
 import type { CaManager } from "../../core/ca/ca.ts";
 import type { Audit } from "../../core/ports/audit.ts";
-import type { AppOptions, Call, Route } from "../app.ts";
-import { isLocal } from "../caller.ts";
-import { body } from "../shared-body.ts";
+import { isLocal } from "../client.ts";
+import { compressibleBody, json, TEXT } from "../responses.ts";
+import type { Call, Route } from "../route.ts";
 
 /** Seconds for Retry-After. */
 const RETRY_AFTER = "1";
-const TEXT = "text/plain; charset=utf-8";
 
-export function statusRoutes(options: AppOptions): Route[] {
-  const { manager, access, audit, facts, renderMetrics } = options;
+/** Lines of /readyz, a name and a value each. */
+export type ReadinessDetails = () => readonly (readonly [name: string, value: string])[];
+
+/** Renders the metrics for Prometheus, with their media type. */
+export type RenderMetrics = () => Promise<{ readonly type: string; readonly text: string }>;
+
+export interface StatusRouteOptions {
+  readonly ca: Pick<CaManager, "leader" | "obstacle" | "status">;
+  readonly control: AccessControl | null;
+  readonly audit: Audit | null;
+  readonly details: ReadinessDetails;
+  readonly server: { readonly loopbackOnly: boolean; readonly behindProxy: boolean };
+  /** Null: there is no route /metrics. */
+  readonly renderMetrics: RenderMetrics | null;
+}
+
+export function statusRoutes(options: StatusRouteOptions): Route[] {
+  const { ca, renderMetrics } = options;
   return [
     {
       path: "/v1/status/leader",
-      needs: { GET: "public" },
       kind: "consul",
       methods: {
-        async GET(call) {
-          return {
-            body: body(
-              "application/json",
-              writeJson((await manager.leader()) ?? "", call.query().pretty),
-            ),
-          };
+        GET: {
+          access: "public",
+          handle: async (call) => json(call, (await ca.leader()) ?? ""),
         },
       },
     },
     {
       path: "/v1/status/peers",
-      needs: { GET: "public" },
       kind: "consul",
       methods: {
-        GET: (call) => ({
-          body: body(
-            "application/json",
-            writeJson(
-              manager.status.live.map(({ address }) => address).toSorted(),
-              call.query().pretty,
-            ),
-          ),
-        }),
+        GET: {
+          access: "public",
+          handle: (call) => json(call, ca.status.live.map(({ address }) => address).toSorted()),
+        },
       },
     },
     // Alive: the process answers.
     {
       path: "/healthz",
-      needs: { GET: "public" },
-      kind: "operations",
-      unlimited: true,
-      methods: { GET: () => ({ body: body(TEXT, "ok\n") }) },
-    },
-    // Ready: a leaf can be signed now.
-    {
-      path: "/readyz",
-      needs: { GET: "optional" },
       kind: "operations",
       unlimited: true,
       methods: {
-        GET(call) {
-          const obstacle =
-            manager.obstacle() ??
-            (audit?.stopsSigning === true ? "the audit log cannot be written" : null) ??
-            accessObstacle(access);
-          const [status, headers] =
-            obstacle === null ? [200, {}] : [503, { "Retry-After": RETRY_AFTER }];
-          if (!maySeeDetails(call, options))
-            return {
-              status,
-              headers,
-              body: body(TEXT, obstacle === null ? "ok\n" : "not ready\n"),
-            };
-          const summary = obstacle === null ? "ok" : `Cannot sign: ${obstacle}`;
-          const standing =
-            describe(manager, facts()) +
-            accessLine(access) +
-            (audit === null ? "" : auditLine(audit));
-          return { status, headers, body: body(TEXT, `${summary}\n${standing}`) };
-        },
+        GET: { access: "public", handle: () => ({ body: compressibleBody(TEXT, "ok\n") }) },
       },
     },
+    readyzRoute(options),
     ...(renderMetrics === null ? [] : [metricsRoute(renderMetrics)]),
   ];
 }
 
-/**
- * Names of roots, addresses of replicas and what a provider says are for operators: with access
- * control for callers with operator:read, and for those on this machine.
- */
-function maySeeDetails({ request, environment, authorized }: Call, options: AppOptions): boolean {
-  return (
-    options.access === null ||
-    authorized?.allows("operator", "read") === true ||
-    isLocal(request, environment, options)
-  );
-}
-
-function metricsRoute(renderMetrics: NonNullable<AppOptions["renderMetrics"]>): Route {
+/** Ready: the CA can sign a leaf now. */
+function readyzRoute(options: StatusRouteOptions): Route {
+  const { ca, control, audit } = options;
   return {
-    path: "/metrics",
-    needs: { GET: { resource: "operator", access: "read" } },
+    path: "/readyz",
     kind: "operations",
     unlimited: true,
     methods: {
-      async GET() {
-        const { type, text } = await renderMetrics();
-        return { body: body(type, text) };
+      GET: {
+        access: "optional",
+        handle(call) {
+          const obstacle =
+            ca.obstacle() ??
+            (audit?.stopsSigning === true ? "the audit log cannot be written" : null) ??
+            accessObstacle(control);
+          const [status, headers] =
+            obstacle === null ? [200, {}] : [503, { "Retry-After": RETRY_AFTER }];
+          const text = maySeeDetails(call, options)
+            ? detailedText(obstacle, options)
+            : obstacle === null
+              ? "ok\n"
+              : "not ready\n";
+          return { status, headers, body: compressibleBody(TEXT, text) };
+        },
       },
     },
   };
 }
 
-function auditLine({ failure, lost, reserveLeft }: Audit): string {
-  const reserve =
-    reserveLeft === null ? "" : `, ${reserveLeft} octets of the reserve are left for changes`;
-  const state = failure === null ? "ok" : `cannot be written (${failure})${reserve}`;
-  return `audit: ${state}${lost > 0 ? `, ${lost} records lost` : ""}\n`;
+function metricsRoute(renderMetrics: RenderMetrics): Route {
+  return {
+    path: "/metrics",
+    kind: "operations",
+    unlimited: true,
+    methods: {
+      GET: {
+        access: { resource: "operator", access: "read" },
+        async handle() {
+          const { type, text } = await renderMetrics();
+          return { body: compressibleBody(type, text) };
+        },
+      },
+    },
+  };
 }
 
-/** Why no token is known, or null. */
-function accessObstacle(access: AppOptions["access"]): string | null {
-  if (access === null || access.state.loaded) return null;
-  const { stopped } = access.state;
+/**
+ * Names of roots, addresses of replicas and notes of the provider are for operators: with access
+ * control, for callers with operator:read and for those on this machine.
+ */
+function maySeeDetails(
+  { request, environment, authorized }: Call,
+  { control, server }: StatusRouteOptions,
+): boolean {
+  return (
+    control === null ||
+    authorized?.allows("operator", "read") === true ||
+    isLocal(request, environment, server)
+  );
+}
+
+/** Why no token is valid, or null. */
+function accessObstacle(control: AccessControl | null): string | null {
+  if (control === null || control.state.loaded) return null;
+  const { stopped } = control.state;
   return stopped === null
     ? "access control is not loaded yet"
     : `access control cannot be loaded: ${stopped}`;
 }
 
-function accessLine(access: AppOptions["access"]): string {
-  if (access === null || access.state.stopped === null) return "";
-  const { loaded, stopped } = access.state;
-  const inForce = loaded ? "what was read before stays in force" : "no token is known";
-  return `access_control: changes stopped, ${inForce}: ${stopped}; see /v1/acl/state-conflict\n`;
+function detailedText(
+  obstacle: string | null,
+  { ca, control, audit, details }: StatusRouteOptions,
+): string {
+  const lines = [
+    ...replicaLines(ca.status, details()),
+    ...accessLine(control),
+    ...(audit === null ? [] : [auditLine(audit)]),
+  ];
+  const summary = obstacle === null ? "ok" : `Cannot sign: ${obstacle}`;
+  return [summary, ...lines.map(([name, value]) => `${name}: ${value}`), ""].join("\n");
 }
 
-/** How this replica stands, a line each. */
-function describe({ status }: CaManager, facts: ReturnType<AppOptions["facts"]>): string {
+type Line = readonly [name: string, value: string | number];
+
+function replicaLines(status: CaManager["status"], details: ReturnType<ReadinessDetails>): Line[] {
   const { role, term, index, stalenessMs, clockOffsetMs, clockAlarm, stopped, live, notes } =
     status;
-  const lines: (readonly [string, string | number])[] = [
+  const lines: Line[] = [
     ["role", role],
     ["term", term],
     ["index", index],
@@ -154,14 +164,34 @@ function describe({ status }: CaManager, facts: ReturnType<AppOptions["facts"]>)
   if (clockAlarm)
     lines.push([
       "alarm",
-      "all replicas have another time than the store: its clock is off, and nothing is changed",
+      "the store's clock differs from the clocks of all replicas: changes are stopped until it is set right, signing is not affected",
     ]);
-  lines.push(...facts);
+  lines.push(...details);
   if (stopped !== null)
     lines.push([
       "conflict",
-      `the store lost writes: ${stopped}; see /v1/connect/ca/state-conflict`,
+      `the store lost writes: ${stopped}; changes are stopped until an operator decides with PUT /v1/connect/ca/state-conflict, signing is not affected`,
     ]);
   for (const note of notes) lines.push(["provider", note]);
-  return lines.map(([name, value]) => `${name}: ${value}\n`).join("");
+  return lines;
+}
+
+function accessLine(control: AccessControl | null): Line[] {
+  if (control === null || control.state.stopped === null) return [];
+  const { loaded, stopped } = control.state;
+  const inForce = loaded
+    ? "the records loaded before stay in force"
+    : "no records are loaded and no token is valid";
+  return [
+    [
+      "access_control",
+      `changes are stopped, ${inForce}: ${stopped}; decide with PUT /v1/acl/state-conflict`,
+    ],
+  ];
+}
+
+function auditLine({ failure, lost, reserveLeft }: Audit): Line {
+  const reserve = reserveLeft === null ? "" : `, ${reserveLeft} octets of reserve left for changes`;
+  const state = failure === null ? "ok" : `cannot be written (${failure})${reserve}`;
+  return ["audit", `${state}${lost > 0 ? `, ${lost} records lost` : ""}`];
 }

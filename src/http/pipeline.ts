@@ -1,0 +1,311 @@
+/**
+ * The steps of every request to a route, in order: admit, authenticate, authorize, validate the
+ * query, handle, respond.
+ * @module
+ */
+import type { Context } from "hono";
+import type { Caller as Authorized, Authorizer } from "../core/acl/authorizer.ts";
+import { CaError, DeniedError, NotReadyError } from "../core/errors.ts";
+import type { Audit } from "../core/ports/audit.ts";
+import type { Clock } from "../core/ports/clock.ts";
+import type { Log } from "../core/ports/log.ts";
+import { callerOf, clientKey, hostRefusal, type ServedHosts } from "./client.ts";
+import { errorResponse } from "./errors.ts";
+import { FailedAuthLimiter } from "./failed-auth-limiter.ts";
+import { FailureLog } from "./failure-log.ts";
+import { type HttpLimits, RateLimiter } from "./limits.ts";
+import {
+  BadQueryError,
+  parseQuery,
+  type QueryOptions,
+  queryOptions,
+  rawQuery,
+  requireDatacenter,
+  UnknownDatacenterError,
+} from "./query.ts";
+import { secretOf } from "./request-token.ts";
+import { COMMON, respond, text } from "./responses.ts";
+import type { Call, Endpoint, Method, RequestEnvironment, Route } from "./route.ts";
+
+/** How the server is reached, and by which names. */
+export interface ServerOptions extends ServedHosts {
+  readonly datacenter: string;
+  /** Consul's `connect.enabled`. */
+  readonly connectEnabled: boolean;
+  /** Whether every request comes from a proxy, whose address does not identify the client. */
+  readonly behindProxy: boolean;
+  /** Whether a proxy or platform in front compresses responses. */
+  readonly compressedInFront: boolean;
+}
+
+export interface PipelineOptions {
+  /** Null if access control is off. */
+  readonly authorizer: Authorizer | null;
+  readonly server: ServerOptions;
+  readonly limits: HttpLimits;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Null if there is no audit log. */
+  readonly audit: Audit | null;
+  /** Counts a response, with the seconds that it took. */
+  readonly countRequest: (route: string, status: number, seconds?: number) => void;
+  /** Counts an invalid token. */
+  readonly countWrongToken: () => void;
+}
+
+/** What the app knows of a request before it is routed. */
+export interface Bindings {
+  readonly environment: RequestEnvironment;
+  readonly requestId: string;
+}
+
+type RequestContext = Context<{ Bindings: Bindings }>;
+
+/** A request that matched a route and one of its methods. */
+interface Exchange extends Bindings {
+  readonly request: Request;
+  readonly route: Route;
+  readonly method: Method;
+  readonly endpoint: Endpoint;
+  readonly action: string;
+  /** The client's key for the rate limiter, or null. */
+  readonly client: string | null;
+  readonly caller: ReturnType<typeof callerOf>;
+}
+
+/** Headers of every response of a route by its kind, Consul's spelled as Consul spells them. */
+const HEADERS = {
+  operations: { allow: COMMON, deny: COMMON },
+  consul: {
+    allow: { ...COMMON, Vary: "Accept-Encoding", "X-Consul-Default-Acl-Policy": "allow" },
+    deny: { ...COMMON, Vary: "Accept-Encoding", "X-Consul-Default-Acl-Policy": "deny" },
+  },
+};
+
+export class Pipeline {
+  readonly #options: PipelineOptions;
+  readonly #rateLimiter: RateLimiter;
+  readonly #failedAuth: FailedAuthLimiter;
+  readonly #failures: FailureLog;
+
+  constructor(options: PipelineOptions) {
+    const { limits, clock, log, countWrongToken } = options;
+    const failures = new FailureLog(log, clock);
+    this.#options = options;
+    this.#failures = failures;
+    this.#failedAuth = new FailedAuthLimiter({ limits, clock, countWrongToken });
+    this.#rateLimiter = new RateLimiter({
+      limits,
+      clock,
+      onExceeded: (kind, requestId) => failures.overRate(kind, requestId),
+    });
+  }
+
+  /** Answers a request to a route, and records the response in metrics and log. */
+  async serve(c: RequestContext, route: Route): Promise<Response> {
+    const { clock, authorizer } = this.#options;
+    const started = clock.now().getTime();
+    const began = performance.now();
+    const common = HEADERS[route.kind][authorizer?.defaultPolicy ?? "allow"];
+    const response = await this.#answer(c, route, common);
+    const ms = clock.now().getTime() - started;
+    const seconds = (performance.now() - began) / 1000;
+    this.record(c.req.raw, c.env, route.path, response, { ms, seconds });
+    return response;
+  }
+
+  /** Counts and logs a response. @param path of the route, or "unknown". */
+  record(
+    { method }: Request,
+    { environment, requestId }: Bindings,
+    path: string,
+    { status }: Response,
+    took?: { readonly ms: number; readonly seconds: number },
+  ): void {
+    this.#options.countRequest(path, status, took?.seconds);
+    this.#options.log.debug("Request", {
+      requestId,
+      method,
+      path,
+      status,
+      ms: took?.ms,
+      // Looked up only if the line is written.
+      get address() {
+        return environment.remoteAddress ?? null;
+      },
+    });
+  }
+
+  async #answer(
+    c: RequestContext,
+    route: Route,
+    common: Readonly<Record<string, string>>,
+  ): Promise<Response> {
+    const request = c.req.raw;
+    const refusal = hostRefusal(request.headers.get("host"), this.#options.server);
+    if (refusal !== null) return text(403, refusal, common);
+    // Consul does not serve HEAD.
+    const method =
+      request.method === "HEAD" && route.kind === "operations" ? "GET" : (request.method as Method);
+    const endpoint = route.methods[method];
+    if (endpoint === undefined) return methodRefusal(request, route, common);
+
+    const { environment, requestId } = c.env;
+    const address = route.unlimited === true ? undefined : environment.remoteAddress;
+    const exchange: Exchange = {
+      request,
+      environment,
+      requestId,
+      route,
+      method,
+      endpoint,
+      action: `${request.method} ${route.path}`,
+      client: clientKey(address, this.#options.limits.limitLoopback),
+      caller: callerOf(environment, requestId, address),
+    };
+    let admitted = false;
+    try {
+      admitted = this.#admit(exchange);
+      requireConnect(route, this.#options.server);
+      const authorized = await this.#authenticate(exchange);
+      authorize(endpoint, authorized);
+      const call = callOf(c, exchange, authorized);
+      this.#validateQuery(call, exchange);
+      const response = await endpoint.handle(call);
+      return await respond(response, common, request, this.#options.server.compressedInFront);
+    } catch (error) {
+      return this.#refuse(error, exchange, common);
+    } finally {
+      if (admitted) this.#rateLimiter.leave(exchange.client);
+    }
+  }
+
+  /** @returns whether the request was counted in. @throws {RateLimitedError} */
+  #admit({ route, method, client, requestId }: Exchange): boolean {
+    if (route.unlimited === true) return false;
+    this.#rateLimiter.enter(client, method === "GET" ? "read" : "write", requestId);
+    return true;
+  }
+
+  /**
+   * @returns the caller, or null if the endpoint is public, access control is off, or the endpoint
+   * needs no token and tokens cannot be read.
+   * @throws {DeniedError} `token_unknown` @throws {RateLimitedError} @throws {CaError}
+   */
+  async #authenticate({
+    request,
+    endpoint,
+    environment,
+    caller,
+  }: Exchange): Promise<Authorized | null> {
+    const { authorizer } = this.#options;
+    if (authorizer === null || endpoint.access === "public") return null;
+    try {
+      const found = authorizer.authorize(secretOf(request));
+      // Nearly always known at once; then nothing is awaited.
+      const authorized = found instanceof Promise ? await found : found;
+      if (!authorized.anonymous) caller.accessor = authorized.accessorId;
+      return authorized;
+    } catch (error) {
+      if (endpoint.access === "optional" && !(error instanceof DeniedError)) return null;
+      throw this.#failedAuth.refused(error, environment.remoteAddress);
+    }
+  }
+
+  /** Before a change the query must be valid. @throws {RequestError} */
+  #validateQuery(call: Call, { route, method }: Exchange): void {
+    if (route.datacenterBound === true)
+      requireDatacenter(call.query().params, this.#options.server.datacenter);
+    else if (method !== "GET") call.query();
+  }
+
+  /** Answers an error; records it in the audit log, and in the log if it is a failure of ours. */
+  #refuse(
+    thrown: unknown,
+    { route, method, endpoint, environment, requestId, caller, action }: Exchange,
+    common: Readonly<Record<string, string>>,
+  ): Response {
+    // A public endpoint may check tokens of its own, as a login does.
+    const error =
+      endpoint.access === "public"
+        ? this.#failedAuth.refused(thrown, environment.remoteAddress)
+        : thrown;
+    const { status, body, retryAfter } = errorResponse(error, requestId);
+    const code = error instanceof CaError ? error.code : null;
+    // Failed reads are not recorded, except if the caller has no right to them or no valid token.
+    if (method !== "GET" || error instanceof DeniedError || code === "token_rate_limited")
+      this.#options.audit?.refusal(error, (refused) => ({
+        caller,
+        action,
+        subject: null,
+        outcome: status >= 500 ? "failed" : "refused",
+        code: refused,
+      }));
+    if (status >= 500) this.#failures.add(error, status, route.path, requestId);
+    const headers = {
+      ...common,
+      ...(error instanceof NotReadyError || error instanceof UnknownDatacenterError
+        ? route.errorHeaders
+        : {}),
+      ...(retryAfter === undefined ? {} : { "Retry-After": String(retryAfter) }),
+      // The rest of an unread body would block the connection.
+      ...(code === "too_large" || code === "body_late" ? { Connection: "close" } : {}),
+    };
+    return error instanceof BadQueryError
+      ? new Response(null, { status, headers })
+      : text(status, body, headers);
+  }
+}
+
+/** The response to a method that the route lacks: 200 to OPTIONS, 405 to others. */
+function methodRefusal(
+  request: Request,
+  { methods, kind }: Route,
+  common: Readonly<Record<string, string>>,
+): Response {
+  const head = kind === "operations" && methods.GET !== undefined ? ["HEAD"] : [];
+  const headers = { ...common, Allow: ["OPTIONS", ...Object.keys(methods), ...head].join() };
+  if (request.method === "OPTIONS") return new Response(null, { headers });
+  return text(405, `method ${request.method} not allowed`, headers);
+}
+
+/** @throws {NotReadyError} `ca_disabled` with Consul's text */
+function requireConnect({ kind, path }: Route, { connectEnabled }: ServerOptions): void {
+  if (connectEnabled || kind !== "consul" || !path.includes("/connect/")) return;
+  throw new NotReadyError("ca_disabled", "Connect must be enabled in order to use this endpoint");
+}
+
+/** @throws {DeniedError} `permission_denied` */
+function authorize({ access }: Endpoint, authorized: Authorized | null): void {
+  if (typeof access === "object") authorized?.require(access.resource, access.access);
+}
+
+/** The options of a request without a query. */
+const NO_QUERY = queryOptions(new Map(), undefined);
+
+function callOf(
+  c: RequestContext,
+  { request, environment, caller, action }: Exchange,
+  authorized: Authorized | null,
+): Call {
+  const params = () => parseQuery(rawQuery(request.url));
+  const header = (name: string) => request.headers.get(name) ?? undefined;
+  let query: QueryOptions | undefined;
+  return {
+    request,
+    environment,
+    caller,
+    action,
+    authorized,
+    param: (name) => c.req.param(name) ?? "",
+    params,
+    header,
+    query() {
+      query ??=
+        request.url.includes("?") || request.headers.has("cache-control")
+          ? queryOptions(params(), header("cache-control"))
+          : NO_QUERY;
+      return query;
+    },
+  };
+}
