@@ -92,8 +92,8 @@ export interface RootEntry {
   readonly since: Date;
   /** When it was retired last, by the store's clock; null while active. */
   readonly rotatedOutAt: Date | null;
-  /** Left by force: what trusts it alone does not verify new leaves, and its key is gone. */
-  readonly forcedOut: boolean;
+  /** Given up by force: clients with no other root reject new leaves, and its key is destroyed. */
+  readonly abandoned: boolean;
   /** Key identifier of what signs leaves under this root, in colon hex. */
   readonly signingKeyId: string;
   /**

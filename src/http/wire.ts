@@ -43,7 +43,7 @@ function rootJson(root: RootEntry): Json {
     IntermediateCerts: root.intermediates.length === 0 ? null : inConsulsOrder(root).map(pemOf),
     Active: root.status === "active",
     // Not in Consul.
-    ...(root.forcedOut ? { Abandoned: true } : {}),
+    ...(root.abandoned ? { Abandoned: true } : {}),
     PrivateKeyType: certificate.key.type satisfies WireKeyType,
     PrivateKeyBits: certificate.key.bits,
     CreateIndex: root.createIndex,

@@ -29,7 +29,7 @@ const index = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const configMap = v.nullable(v.record(v.string(), v.unknown()));
 const providerState = v.record(v.string(), v.string());
 
-const root = v.strictObject({
+const rootEntries = {
   id: v.string(),
   name: v.string(),
   certificate,
@@ -43,6 +43,12 @@ const root = v.strictObject({
   externalTrustDomain: v.string(),
   createIndex: index,
   modifyIndex: index,
+};
+
+/** Stored as `forcedOut` since schema 1. */
+const withAbandoned = <T extends { readonly forcedOut: boolean }>({ forcedOut, ...root }: T) => ({
+  ...root,
+  abandoned: forcedOut,
 });
 
 const Body1 = v.strictObject({
@@ -53,7 +59,7 @@ const Body1 = v.strictObject({
     createIndex: index,
     modifyIndex: index,
   }),
-  roots: v.array(root),
+  roots: v.array(v.pipe(v.strictObject(rootEntries), v.transform(withAbandoned))),
   provider: v.strictObject({
     active: providerState,
     retired: v.record(
@@ -76,7 +82,12 @@ const Body3 = v.strictObject({
   access: v.nullable(
     v.strictObject({ keyId: v.string(), bootstrapAccessorId: v.nullable(v.string()) }),
   ),
-  roots: v.array(v.strictObject({ ...root.entries, leafIssuers: v.array(leafIssuer) })),
+  roots: v.array(
+    v.pipe(
+      v.strictObject({ ...rootEntries, leafIssuers: v.array(leafIssuer) }),
+      v.transform(withAbandoned),
+    ),
+  ),
 });
 
 type Contents = Pick<CaState, "ancestors" | "access" | "config" | "roots" | "provider">;
@@ -170,9 +181,10 @@ export function createCodec(sealer: Pick<Sealer, "mac" | "verifyMac">): Codec {
   };
 }
 
-function storedRoot({ leafIssuers, ...root }: RootEntry, schema: Schema) {
+function storedRoot({ leafIssuers, abandoned, ...root }: RootEntry, schema: Schema) {
   return {
     ...root,
+    forcedOut: abandoned,
     certificate: base64(root.certificate.der),
     intermediates: root.intermediates.map(({ der }) => base64(der)),
     ...(schema < 3

@@ -230,7 +230,7 @@ class CertificateKeeper implements Tls {
  * what verifies is a leaf of ours is decided by the record of issuers (renewal-check.ts).
  */
 function trustedPem({ roots }: CaState): string {
-  const trusted = roots.filter(({ forcedOut }) => !forcedOut);
+  const trusted = roots.filter(({ abandoned }) => !abandoned);
   const issuers = trusted.flatMap(({ leafIssuers }) =>
     leafIssuers.map(({ certificate }) => certificate),
   );

@@ -342,7 +342,7 @@ describe("PUT /v1/connect/ca/renew while a request waits for its turn", () => {
     const { status, text } = await waited(async (manager) => {
       const oldest = manager.require().state.roots.find(({ status: is }) => is === "retired")?.id;
       await manager.rotate({ forceWithoutCrossSigning: true, modifyIndex: null });
-      assert.ok(manager.require().state.roots.find(({ id }) => id === oldest)?.forcedOut);
+      assert.ok(manager.require().state.roots.find(({ id }) => id === oldest)?.abandoned);
     });
     assert.equal(status, 403, text);
     assert.match(text, /^Permission denied: cannot renew: the leaf is not of this CA/);

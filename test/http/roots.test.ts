@@ -198,7 +198,7 @@ describe("GET /v1/connect/ca/roots", () => {
     const again = await test.fetch("/v1/connect/ca/rotate", { method: "PUT", body: force });
     for (const answer of [configured, again]) assert.equal(answer.status, 200);
     assert.equal(configured.headers.get("X-Meshca-Abandoned-Roots"), abandoned[0]?.ID);
-    const now = ca.manager.require().state.roots.filter(({ forcedOut }) => forcedOut);
+    const now = ca.manager.require().state.roots.filter(({ abandoned }) => abandoned);
     assert.equal(again.headers.get("X-Meshca-Abandoned-Roots"), now.map(({ id }) => id).join(", "));
     assert.ok(now.length > 1);
     const other = await rotated(1);

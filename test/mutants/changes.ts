@@ -52,8 +52,8 @@ export const CHANGES: readonly Mutant[] = [
     ],
     [
       "a root that was abandoned on one side",
-      "forcedOut: root.forcedOut || twin.forcedOut",
-      "forcedOut: root.forcedOut",
+      "abandoned: root.abandoned || twin.abandoned",
+      "abandoned: root.abandoned",
       "core/ca/resolve",
     ],
     [
@@ -112,7 +112,7 @@ export const CHANGES: readonly Mutant[] = [
     ],
     [
       "roots that were abandoned, to which no path leads",
-      'root.status === "retired" && !root.forcedOut && root',
+      'root.status === "retired" && !root.abandoned && root',
       'root.status === "retired" && root',
       "core/ca/cross-chain",
     ],

@@ -68,7 +68,7 @@ export const SIGNING: readonly Mutant[] = [
     "src/core/ca/renewal-check.ts",
     [
       "roots that were abandoned",
-      "!root.forcedOut && inForce(root.certificate, now)",
+      "!root.abandoned && inForce(root.certificate, now)",
       "inForce(root.certificate, now)",
       "core/ca/renewal-check",
     ],

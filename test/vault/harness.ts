@@ -168,7 +168,7 @@ export async function requireAll(ca: TestCa): Promise<void> {
   const { certificatePem } = await ca.manager.sign(csrOf(ca, "api"));
   readSent(certificatePem);
   for (const root of ca.manager.require().state.roots)
-    if (!root.forcedOut) requireOpenssl(certificatePem, pemOf(root.certificate), ca.clock.now());
+    if (!root.abandoned) requireOpenssl(certificatePem, pemOf(root.certificate), ca.clock.now());
 }
 
 /** Does what is due until nothing is. */

@@ -68,7 +68,7 @@ export function longestConfirmMs(roots: readonly RootEntry[], policy: Policy): n
 /** The retired roots under each of which, as the only root of a client, a leaf signed now must verify. */
 export function rootsToReach(roots: readonly RootEntry[], now: Date): RootEntry[] {
   return roots.filter(
-    (root) => root.status === "retired" && !root.forcedOut && root.certificate.notAfter > now,
+    (root) => root.status === "retired" && !root.abandoned && root.certificate.notAfter > now,
   );
 }
 

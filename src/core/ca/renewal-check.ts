@@ -62,7 +62,7 @@ function issuersFor(leaf: Certificate, { roots }: Pick<CaState, "roots">, now: D
   const ends = ({ certificate, leavesUntil }: LeafIssuer) =>
     Math.min(certificate.notAfter.getTime(), leavesUntil?.getTime() ?? Infinity);
   return roots
-    .filter((root) => !root.forcedOut && inForce(root.certificate, now))
+    .filter((root) => !root.abandoned && inForce(root.certificate, now))
     .flatMap((root) => withoutEnded(root.leafIssuers, now))
     .filter((issuer) => {
       const { certificate } = issuer;

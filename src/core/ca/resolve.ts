@@ -92,7 +92,7 @@ export function requireRestorable(
  */
 function requireNotAbandoned(kept: CaState, other: CaState | null): void {
   const { id } = activeRoot(kept);
-  if (other?.roots.some((root) => root.id === id && root.forcedOut) !== true) return;
+  if (other?.roots.some((root) => root.id === id && root.abandoned) !== true) return;
   throw new ConflictError(
     "root_abandoned",
     `Cannot make root ${id} active: it was abandoned since, as a root whose key may be stolen is. ForceWithoutCrossSigning makes it active all the same`,
@@ -187,7 +187,7 @@ function settled(
   abandonedRoots: readonly string[],
 ): RootEntry {
   if (entry.status === "active") return { ...entry, intermediates: chain };
-  return { ...entry, forcedOut: entry.forcedOut || abandonedRoots.includes(entry.id) };
+  return { ...entry, abandoned: entry.abandoned || abandonedRoots.includes(entry.id) };
 }
 
 /**
@@ -234,7 +234,7 @@ function unite(
     },
     ...kept.provider.retired,
   };
-  const wanted = roots.filter(({ id, forcedOut }) => id !== active.id && !forcedOut);
+  const wanted = roots.filter(({ id, abandoned }) => id !== active.id && !abandoned);
   return {
     ...kept,
     ancestors: ancestorsOf(kept, other),
@@ -264,7 +264,7 @@ function both(root: RootEntry, twin: RootEntry, now: Date): RootEntry {
   return {
     ...root,
     rotatedOutAt: new Date(last),
-    forcedOut: root.forcedOut || twin.forcedOut,
+    abandoned: root.abandoned || twin.abandoned,
     leafTtlMaxMs,
     leafIssuers: replacedIssuers({ leafIssuers, leafTtlMaxMs }, null, now),
     createIndex: Math.min(root.createIndex, twin.createIndex),

@@ -168,9 +168,9 @@ export function rotate(state: CaState, commitId: string, rotation: Rotation): Ca
   const roots = state.roots
     .filter(({ id }) => id !== root.certificate.id)
     .map((entry): RootEntry => {
-      const forcedOut = entry.forcedOut || abandonedRoots.includes(entry.id);
-      if (entry !== old) return { ...entry, forcedOut };
-      return retire({ ...entry, forcedOut }, now);
+      const abandoned = entry.abandoned || abandonedRoots.includes(entry.id);
+      if (entry !== old) return { ...entry, abandoned };
+      return retire({ ...entry, abandoned }, now);
     });
   const issuer = root.issuers?.[0] ?? root.certificate;
   const leafIssuers =
@@ -330,7 +330,7 @@ function entryOf(
     status: "active",
     since: now,
     rotatedOutAt: null,
-    forcedOut: false,
+    abandoned: false,
     signingKeyId: colonHex(root.issuerKeyId),
     leafIssuers: [presentIssuer(root.issuers?.[0] ?? root.certificate)],
     leafTtlMaxMs,

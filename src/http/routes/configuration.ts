@@ -63,6 +63,6 @@ export function configurationRoutes({ ca, bodies, maxBody }: ConfigurationRouteO
  * no newer root cannot verify new leaves.
  */
 export function abandonedHeader({ roots }: CaState): Readonly<Record<string, string>> {
-  const ids = roots.filter(({ forcedOut }) => forcedOut).map(({ id }) => id);
+  const ids = roots.filter(({ abandoned }) => abandoned).map(({ id }) => id);
   return ids.length === 0 ? {} : { "X-Meshca-Abandoned-Roots": ids.join(", ") };
 }

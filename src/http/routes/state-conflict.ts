@@ -93,7 +93,7 @@ function sideJson({ state, term }: { readonly state: CaState; readonly term: num
         {
           Status: root.status,
           RotatedOutAt: root.rotatedOutAt === null ? null : rfc3339(root.rotatedOutAt),
-          LeftByForce: root.forcedOut,
+          LeftByForce: root.abandoned,
           HasKey: root.status === "active" || state.provider.retired[root.id] !== undefined,
           CrossSigned: root.intermediates.map(({ id }) => id),
         },

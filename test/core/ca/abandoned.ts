@@ -51,7 +51,7 @@ export async function abandonedRoot(now: Date): Promise<Abandoned> {
   await manager.configure(configuration({}, { forceWithoutCrossSigning: true }));
   const { roots } = manager.require().state;
   assert.deepEqual(
-    roots.filter(({ forcedOut }) => forcedOut).map(({ id }) => id),
+    roots.filter(({ abandoned }) => abandoned).map(({ id }) => id),
     [active.id],
   );
   assert.equal(roots.length, 3);

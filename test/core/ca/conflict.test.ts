@@ -194,7 +194,7 @@ describe("a store that lost writes", () => {
     const { state } = one.require();
     const root = state.roots.find(({ id }) => id === compromised);
     assert.equal(root?.status, "retired");
-    assert.equal(state.provider.retired[compromised] === undefined, root?.forcedOut);
+    assert.equal(state.provider.retired[compromised] === undefined, root?.abandoned);
     await requireSigning(one, csr, ca.clock.now());
   });
 

@@ -53,7 +53,7 @@ describe("rootsToReach()", () => {
     const roots = [
       entry(root(a)),
       entry(root(b), { status: "active", rotatedOutAt: null }),
-      entry(root(c), { forcedOut: true }),
+      entry(root(c), { abandoned: true }),
       entry(root(shortLived)),
     ];
     const ids = (now: Date) => rootsToReach(roots, now).map(({ id }) => id);
@@ -187,7 +187,7 @@ describe("needsCrossSigning()", () => {
   it("needsCrossSigning() says no for a root that was left, has no key any more or has ended, and for one that ends with it", async () => {
     assert.equal(
       needsCrossSigning(
-        await stateWith(at(31), { leafTtlMaxMs: 2 * TTL, forcedOut: true }),
+        await stateWith(at(31), { leafTtlMaxMs: 2 * TTL, abandoned: true }),
         POLICY,
         at(1),
       ),
@@ -253,7 +253,7 @@ describe("any sequence of rotations", () => {
       "a certificate is there twice",
     );
     for (const target of state.roots)
-      assert.equal(target.forcedOut && state.provider.retired[target.id] !== undefined, false);
+      assert.equal(target.abandoned && state.provider.retired[target.id] !== undefined, false);
     if (active.certificate.notAfter <= now) return;
     // A line: each certifies the root that issued the one before it.
     chain.forEach((certificate, i) => {

@@ -137,7 +137,7 @@ export function readChain(pem: string): { leaf: Certificate; intermediates: Cert
 
 /** The published roots under each of which, taken alone, a leaf signed now must verify. */
 export function rootsInUse(state: CaState, now: Date): RootEntry[] {
-  return state.roots.filter((root) => !root.forcedOut && root.certificate.notAfter > now);
+  return state.roots.filter((root) => !root.abandoned && root.certificate.notAfter > now);
 }
 
 /** Signs a leaf and verifies it under each published root, taken alone. */

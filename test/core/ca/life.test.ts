@@ -232,7 +232,7 @@ describe("the life of a CA", () => {
     await life.until(260);
     assert.equal(life.state.roots.length, 1);
     assert.equal(
-      life.state.roots.some(({ forcedOut }) => forcedOut),
+      life.state.roots.some(({ abandoned }) => abandoned),
       false,
     );
   });

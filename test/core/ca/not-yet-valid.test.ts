@@ -85,7 +85,7 @@ describe("a CA that was made while the clock was ahead", () => {
     await ca.manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
     const { state } = ca.manager.require();
     assert.deepEqual(
-      state.roots.filter(({ forcedOut }) => forcedOut).map(({ id }) => id),
+      state.roots.filter(({ abandoned }) => abandoned).map(({ id }) => id),
       [active.id],
     );
     await requireSigning(ca.manager, csr, ca.clock.now());

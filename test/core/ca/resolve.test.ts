@@ -75,7 +75,7 @@ describe("planResolution()", () => {
     [true, true],
   ] as const)
     it(`planResolution() keeps a root abandoned that either side abandoned: ${kept} and ${other}`, async () => {
-      assert.equal((await united({ forcedOut: kept }, { forcedOut: other })).forcedOut, true);
+      assert.equal((await united({ abandoned: kept }, { abandoned: other })).abandoned, true);
     });
 
   it("planResolution() keeps the longer leaf life, the later retirement and the later end of an issuer's leaves", async () => {

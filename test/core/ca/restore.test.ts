@@ -36,7 +36,7 @@ describe("a backup with a chain that is longer than the bound", () => {
       const { active, state } = manager.require();
       assert.equal(active.id, backup.active.id);
       assert.equal(chainLength(active.intermediates), 5);
-      assert.ok(state.roots.every(({ forcedOut }) => !forcedOut));
+      assert.ok(state.roots.every(({ abandoned }) => !abandoned));
       await requireSigning(manager, webCsr(), clock.now());
       await assert.rejects(manager.rotate(NOW), { code: "budget_exceeded" });
     }

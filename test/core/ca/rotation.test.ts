@@ -209,7 +209,7 @@ describe("force", () => {
       configuration({ PrivateKeyBits: 384 }, { forceWithoutCrossSigning: true }),
     );
     assert.ok(!(ca.backend.document ?? "").includes(sealed), "the old key is still stored");
-    assert.equal(stateOf().roots.find((root) => root.id === id)?.forcedOut, true);
+    assert.equal(stateOf().roots.find((root) => root.id === id)?.abandoned, true);
     assert.deepEqual(stateOf().provider.retired, {});
     assert.deepEqual(activeRoot(stateOf()).intermediates, []);
     assert.equal(stateOf().config.forceWithoutCrossSigning, true);
@@ -237,7 +237,7 @@ describe("force", () => {
     });
     await able.rotate({ ...NOW, forceWithoutCrossSigning: true });
     assert.equal(
-      stateOf(able).roots.some(({ forcedOut }) => forcedOut),
+      stateOf(able).roots.some(({ abandoned }) => abandoned),
       false,
     );
     assert.equal(Object.keys(stateOf(able).provider.retired).length, 1);
@@ -270,7 +270,7 @@ describe("an expired root", () => {
       assert.equal(state.roots.length, 2);
       assert.deepEqual(activeRoot(state).intermediates, []);
       assert.equal(
-        state.roots.some(({ forcedOut }) => forcedOut),
+        state.roots.some(({ abandoned }) => abandoned),
         false,
       );
       await requireSigning(short.manager, csr, short.clock.now());
@@ -336,7 +336,7 @@ describe("the budget", () => {
     await manager.rotate({ ...NOW, forceWithoutCrossSigning: true });
     const { roots, provider } = stateOf();
     assert.deepEqual(
-      roots.filter(({ forcedOut }) => forcedOut).map(({ id }) => id),
+      roots.filter(({ abandoned }) => abandoned).map(({ id }) => id),
       [named],
     );
     assert.equal(provider.retired[named ?? ""], undefined);
@@ -421,10 +421,10 @@ describe("the budget", () => {
     const retired = stateOf()
       .roots.filter(({ status }) => status === "retired")
       .toSorted((a, b) => Number(a.rotatedOutAt) - Number(b.rotatedOutAt));
-    const left = retired.map(({ forcedOut }) => forcedOut);
+    const left = retired.map(({ abandoned }) => abandoned);
     assert.ok(left.includes(true) && left.includes(false));
     assert.ok(left.lastIndexOf(true) < left.indexOf(false), "not the oldest were left");
-    for (const { id, forcedOut } of retired)
-      assert.equal(id in stateOf().provider.retired, !forcedOut);
+    for (const { id, abandoned } of retired)
+      assert.equal(id in stateOf().provider.retired, !abandoned);
   });
 });

@@ -76,7 +76,7 @@ function requireSound(next: CaState, former: CaState | null): void {
   for (const row of next.roots) assert.equal(row.rotatedOutAt === null, row.status === "active");
   for (const id of Object.keys(next.provider.retired))
     assert.ok(
-      next.roots.some((row) => row.id === id && row.status === "retired" && !row.forcedOut),
+      next.roots.some((row) => row.id === id && row.status === "retired" && !row.abandoned),
       "a key is kept for a root that does not need it",
     );
   if (former === null) return;
@@ -182,7 +182,7 @@ describe("rotate()", () => {
     requireSound(next, first);
     assert.deepEqual(next.provider.retired, {});
     assert.deepEqual(
-      [a, b, c].map((root) => rowOf(next, root).forcedOut),
+      [a, b, c].map((root) => rowOf(next, root).abandoned),
       [true, true, false],
     );
     assert.ok(!JSON.stringify(next.provider).includes(`key of ${b.certificate.id}`));
@@ -191,10 +191,10 @@ describe("rotate()", () => {
   it("rotate() does not take back that a root was left by force, until it is active again", async () => {
     const forced = await turn(firstState(a, 9 * HOUR), b, 1, 9, true);
     const next = await turn(forced, c, 2);
-    assert.equal(rowOf(next, a).forcedOut, true);
+    assert.equal(rowOf(next, a).abandoned, true);
     const back = await turn(next, a, 3);
     requireSound(back, next);
-    assert.equal(rowOf(back, a).forcedOut, false);
+    assert.equal(rowOf(back, a).abandoned, false);
   });
 
   it("rotate() keeps with a retired root the certificates of its own key alone", async () => {
