@@ -27,7 +27,7 @@ export async function openBackend(
   platform: Platform,
   keepConnecting = false,
 ): Promise<Backend> {
-  const { clock, log } = platform;
+  const { clock, random, log } = platform;
   switch (settings.kind) {
     case "memory":
       return (await import("../store/memory/store.ts")).createMemoryBackend(clock);
@@ -38,8 +38,8 @@ export async function openBackend(
       return openSqlite(settings.path, clock, { shared: worker !== null, looks });
     }
     case "redis": {
-      const { openRedis } = await import("../store/redis/store.ts");
-      return openRedis({ settings, clock, log, keepConnecting });
+      const { openRedis } = await import("../store/redis/backend.ts");
+      return openRedis({ settings, clock, random, log, keepConnecting });
     }
   }
 }

@@ -15,7 +15,7 @@ import { createSealer } from "../seal/envelope.ts";
 import { readKeks } from "../seal/kek.ts";
 import type { Backend } from "../store/backend.ts";
 import { createCodec } from "../store/codec.ts";
-import { createRedisMemory, openRequestRedis } from "../store/redis/request.ts";
+import { type RedisMemory, RequestRedis } from "../store/redis/request.ts";
 import type { RedisSettings } from "../store/redis/settings.ts";
 import {
   buildCa,
@@ -51,7 +51,7 @@ export class Edge {
   readonly #platform: Platform;
   readonly #policy: Policy & { readonly maxAgeMs: number };
   readonly #memory: CaMemory;
-  readonly #redisMemory = createRedisMemory();
+  readonly #redisMemory: RedisMemory = { checked: false, known: null };
   #sealer: Sealer | null = null;
   /** The last failure of Redis; null once it answered again. */
   #failure: { readonly at: number; readonly error: StoreError } | null = null;
@@ -124,7 +124,7 @@ export class Edge {
     const sealer = this.#sealer;
     const codec = createCodec(sealer);
     const memory = this.#redisMemory;
-    const backend = openRequestRedis({ settings: this.#redis, clock, log, memory });
+    const backend = new RequestRedis({ settings: this.#redis, clock, random, log, memory });
     const ports = backend.open(codec, `${ADDRESS} ${hex(random.bytes(8))}`);
     const ca = await buildCa({
       settings: this.#settings,

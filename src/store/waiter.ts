@@ -1,34 +1,27 @@
 /**
- * Wakes those who watch for a change within one process.
+ * Wakes those in this process who watch for a change.
  * @module
  */
 
-export interface Waiter {
-  /** Wakes everybody who waits. */
-  notify(): void;
-  /** Resolves at the next `notify`, or when `signal` fires. */
-  wait(signal: AbortSignal): Promise<void>;
-}
+export class Waiter {
+  readonly #waiting = new Set<() => void>();
 
-export function createWaiter(): Waiter {
-  const waiting = new Set<() => void>();
-  return {
-    notify() {
-      for (const wake of [...waiting]) wake();
-    },
-    wait(signal) {
-      return new Promise((resolve) => {
-        const wake = () => {
-          waiting.delete(wake);
-          signal.removeEventListener("abort", wake);
-          resolve();
-        };
-        if (signal.aborted) resolve();
-        else {
-          waiting.add(wake);
-          signal.addEventListener("abort", wake);
-        }
-      });
-    },
-  };
+  /** Resolves every promise of `wait`. */
+  notify(): void {
+    for (const wake of [...this.#waiting]) wake();
+  }
+
+  /** Resolves at the next `notify`, or when the signal fires. */
+  wait(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        this.#waiting.delete(wake);
+        signal.removeEventListener("abort", wake);
+        resolve();
+      };
+      if (signal.aborted) return resolve();
+      this.#waiting.add(wake);
+      signal.addEventListener("abort", wake);
+    });
+  }
 }

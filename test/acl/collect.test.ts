@@ -10,6 +10,7 @@ import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { createCodec } from "../../src/store/codec.ts";
 import { createTestCa, serviceUri, type TestCa } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
+import { overriding } from "../fixtures/overriding.ts";
 import { testPlatform, testSettings } from "../redis/replica.ts";
 
 const HOUR = 3_600_000;
@@ -71,10 +72,9 @@ describe("collect()", () => {
   it("deny() counts from the store's clock where the replica's own is behind it", async () => {
     const { manager, backend, sealer, clock } = await createTestCa({
       replicas: { announce: async () => [], leave: async () => undefined },
-      store: {
-        ...ca.backend.open(createCodec(ca.sealer), "test").store,
+      store: overriding(ca.backend.open(createCodec(ca.sealer), "test").store, {
         now: async () => new Date(ca.clock.now().getTime() + 7 * DAY),
-      },
+      }),
       backend: ca.backend,
       clock: ca.clock,
       sealer: ca.sealer,

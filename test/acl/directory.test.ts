@@ -11,6 +11,7 @@ import type { AccessStore, StoredRecord } from "../../src/core/ports/record-stor
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { passing } from "../fakes/clock.ts";
+import { overriding } from "../fixtures/overriding.ts";
 import { createTestAccess } from "./access.ts";
 
 const codeOf = (type: new (...args: never[]) => Error, code: string) => (error: unknown) => {
@@ -77,15 +78,14 @@ describe("createDirectory()", () => {
     const memory = createDirectoryMemory();
     let hold: Promise<void> = Promise.resolve();
     let asked = () => {};
-    const slow: AccessStore = {
-      ...access.store,
+    const slow: AccessStore = overriding(access.store, {
       async read(since) {
         const answer = await access.store.read(since);
         asked();
         await hold;
         return answer;
       },
-    };
+    });
     const [late, prompt] = [
       await access.replica({ memory, store: slow }),
       await access.replica({ memory }),
@@ -116,10 +116,9 @@ describe("createDirectory()", () => {
   it("freshen() asks the store only where that was longer ago than it may be", async () => {
     const access = await createTestAccess();
     let reads = 0;
-    const counted: AccessStore = {
-      ...access.store,
+    const counted: AccessStore = overriding(access.store, {
       read: (since) => access.store.read(since).finally(() => reads++),
-    };
+    });
     const directory = await access.replica({ store: counted });
     reads = 0;
     await directory.freshen(1000);
@@ -267,8 +266,7 @@ describe("createDirectory()", () => {
       const access = await createTestAccess();
       let left = 0;
       const away = () => new StoreError("store_unavailable", "away");
-      const store: AccessStore = {
-        ...access.store,
+      const store: AccessStore = overriding(access.store, {
         async write(changes, tip) {
           if (made) await access.store.write(changes, tip);
           left = failures;
@@ -278,7 +276,7 @@ describe("createDirectory()", () => {
           if (left-- > 0) throw away();
           return access.store.read(since);
         },
-      };
+      });
       const directory = await access.replica({ store });
       const write = directory.write([
         { kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } },
@@ -297,8 +295,7 @@ describe("createDirectory()", () => {
     it("write() waits for a store that goes away right after it answered", async () => {
       const access = await createTestAccess();
       let left = 0;
-      const store: AccessStore = {
-        ...access.store,
+      const store: AccessStore = overriding(access.store, {
         async write(changes, tip) {
           left = 2;
           return access.store.write(changes, tip);
@@ -307,7 +304,7 @@ describe("createDirectory()", () => {
           if (left-- > 0) throw new StoreError("store_unavailable", "away");
           return access.store.read(since);
         },
-      };
+      });
       const directory = await access.replica({ store });
       await passing(
         access.clock,

@@ -19,7 +19,7 @@ import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import type { Backend } from "../../src/store/backend.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis/store.ts";
+import { openRedis } from "../../src/store/redis/backend.ts";
 import { claimSqlite, openSqlite } from "../../src/store/sqlite/store.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
@@ -172,7 +172,13 @@ describeReplicas("SQLite, as workers of one server", false, async () => {
 describeReplicas("Redis", noRedis, async () => {
   const server = await startRedis();
   return {
-    open: () => openRedis({ settings: redisUrl(server.port), clock: systemClock, log: silentLog }),
+    open: () =>
+      openRedis({
+        settings: redisUrl(server.port),
+        clock: systemClock,
+        random: systemRandom,
+        log: silentLog,
+      }),
     end: () => server.stop(),
   };
 });
@@ -183,7 +189,12 @@ describe("replicas over Redis that is away", { skip: noRedis }, () => {
   before(async () => {
     server = await startRedis({ config: ["appendonly yes", "appendfsync always"] });
     group = await startReplicas(() =>
-      openRedis({ settings: redisUrl(server.port), clock: systemClock, log: silentLog }),
+      openRedis({
+        settings: redisUrl(server.port),
+        clock: systemClock,
+        random: systemRandom,
+        log: silentLog,
+      }),
     );
   });
   after(async () => {

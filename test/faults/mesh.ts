@@ -12,7 +12,7 @@ import type { CaState } from "../../src/core/state.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { redisKeys } from "../../src/store/redis/ports.ts";
+import { redisKeys } from "../../src/store/redis/keys.ts";
 import { type RedisServer, redisUrl, until } from "../redis/server.ts";
 import { check, type Violation } from "./check.ts";
 import { type Client, createClient } from "./client.ts";

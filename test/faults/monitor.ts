@@ -5,7 +5,7 @@
  */
 import { connect, type Socket } from "node:net";
 import type { StateCodec } from "../../src/core/ports/store.ts";
-import { redisKeys } from "../../src/store/redis/ports.ts";
+import { redisKeys } from "../../src/store/redis/keys.ts";
 import { type RedisServer, until } from "../redis/server.ts";
 import type { Line, StoreEvent } from "./history.ts";
 

@@ -15,6 +15,7 @@ import { makeDataDir } from "../../src/entry/data-platform.ts";
 import { createPlatform, systemClock } from "../../src/entry/platform.ts";
 import type { Backend } from "../../src/store/backend.ts";
 import { SCRIPTS } from "../../src/store/redis/scripts.ts";
+import { overriding } from "../fixtures/overriding.ts";
 import type { Arm, Command, ReplicaOptions, Report } from "./messages.ts";
 
 const options = JSON.parse(process.argv[2] ?? "") as ReplicaOptions;
@@ -79,14 +80,14 @@ function testBackend(backend: Backend): Backend {
       const commit: typeof store.commit = (next, expected) =>
         store.commit(options.mutation === "no-crossing" ? withoutCrossings(next) : next, expected);
       return {
-        store: gated("store", { ...store, commit }),
+        store: gated("store", overriding(store, { commit })),
         leases: gated("leases", leases),
         replicas: gated("replicas", replicas),
         access,
         looks: gated("looks", looks),
       };
     },
-    close: backend.close,
+    close: () => backend.close(),
   };
 }
 

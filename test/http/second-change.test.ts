@@ -12,6 +12,7 @@ import { createCodec } from "../../src/store/codec.ts";
 import { createMemoryBackend } from "../../src/store/memory/store.ts";
 import { createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { createFakeClock, passing } from "../fakes/clock.ts";
+import { overriding } from "../fixtures/overriding.ts";
 import { createTestApp, leafTtl, type TestApp, until } from "./app.ts";
 import { startServer } from "./process.ts";
 import { send } from "./raw.ts";
@@ -28,7 +29,7 @@ async function startOver(
   const sealer = createSealer(await readKeks(makeKek()));
   const backend = createMemoryBackend(clock);
   const { store, leases } = backend.open(createCodec(sealer), "test");
-  const wrapped: Store = { ...store, commit: (...args) => commit(store, ...args) };
+  const wrapped: Store = overriding(store, { commit: (...args) => commit(store, ...args) });
   return createTestApp({}, await createTestCa({ clock, sealer, backend, store: wrapped, leases }));
 }
 

@@ -30,10 +30,10 @@ export const STORED: readonly Mutant[] = [
     ],
     ["looks that another worker saved", "if (read() !== version) return false;", "", "store/looks"],
   ),
-  ...guardsOf("src/store/redis/wire.ts", [
+  ...guardsOf("src/store/redis/resp.ts", [
     "the end of a bulk string",
-    "return bytes.length < next + length + 2 ? null",
-    "return bytes.length < next + length ? null",
+    'if (this.#end < end + "\\r\\n".length) return INCOMPLETE;',
+    "if (this.#end < end) return INCOMPLETE;",
     "store/redis/wire",
   ]),
   ...guardsOf(

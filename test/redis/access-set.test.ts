@@ -13,10 +13,11 @@ import type { AccessStore, Mark } from "../../src/core/ports/record-store.ts";
 import { systemClock } from "../../src/entry/platform.ts";
 import type { Backend } from "../../src/store/backend.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis/store.ts";
+import { openRedis } from "../../src/store/redis/backend.ts";
 import { createTestAccess } from "../acl/access.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { passing, systemRandom } from "../fakes/clock.ts";
+import { overriding } from "../fixtures/overriding.ts";
 import { noRedis, type RedisServer, redisUrl, startRedis } from "./server.ts";
 
 const codeOf = (type: new (...args: never[]) => Error, code: string) => (error: unknown) => {
@@ -79,7 +80,12 @@ describe("the set document", { skip: noRedis }, () => {
   before(async () => {
     redis = await startRedis();
     const settings = redisUrl(redis.port);
-    backend = await openRedis({ settings, clock: systemClock, log: silentLog });
+    backend = await openRedis({
+      settings,
+      clock: systemClock,
+      random: systemRandom,
+      log: silentLog,
+    });
   });
   beforeEach(() => redis.admin.flushall());
   after(async () => {
@@ -655,14 +661,13 @@ describe("the set document", { skip: noRedis }, () => {
     }
     let [signed, read] = [0, 0];
     const sign = crypto.subtle.sign.bind(crypto.subtle);
-    const store: AccessStore = {
-      ...access.store,
+    const store: AccessStore = overriding(access.store, {
       async read(since) {
         const changes = await access.store.read(since);
         read += changes.records.length;
         return changes;
       },
-    };
+    });
     const other = await access.replica({ store, memory: createDirectoryMemory() });
     read = 0;
     crypto.subtle.sign = (...args: Parameters<typeof sign>) => {

@@ -5,11 +5,11 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { systemClock } from "../../src/entry/platform.ts";
+import { systemClock, systemRandom } from "../../src/entry/platform.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis/store.ts";
+import { openRedis } from "../../src/store/redis/backend.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { KEK } from "./replica.ts";
 import {
@@ -28,6 +28,7 @@ async function comesBack(group: RedisGroup, killed: readonly RedisServer[]): Pro
   const backend = await openRedis({
     settings,
     clock: systemClock,
+    random: systemRandom,
     log: silentLog,
     keepConnecting: true,
   });

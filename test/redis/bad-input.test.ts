@@ -9,9 +9,9 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { systemClock } from "../../src/entry/platform.ts";
+import { systemClock, systemRandom } from "../../src/entry/platform.ts";
+import { openRedis } from "../../src/store/redis/backend.ts";
 import type { RedisSettings } from "../../src/store/redis/settings.ts";
-import { openRedis } from "../../src/store/redis/store.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { startReplica } from "./replica.ts";
 import {
@@ -25,7 +25,7 @@ import {
 } from "./server.ts";
 
 const open = (settings: RedisSettings) =>
-  openRedis({ settings, clock: systemClock, log: silentLog });
+  openRedis({ settings, clock: systemClock, random: systemRandom, log: silentLog });
 
 /** Runs `work` with a server of its own. */
 async function withRedis(

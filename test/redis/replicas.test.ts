@@ -12,7 +12,7 @@ import { systemClock } from "../../src/entry/platform.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis/store.ts";
+import { openRedis } from "../../src/store/redis/backend.ts";
 import { DEFAULT_BOOTSTRAP, noMetrics, opensslCsr, silentLog } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import { KEK, leafTtl, type ReplicaOptions, startReplica, type TestReplica } from "./replica.ts";
@@ -110,6 +110,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     const backend = await openRedis({
       settings: redisUrl(redis.port),
       clock: systemClock,
+      random: systemRandom,
       log: silentLog,
     });
     const leader = (name: string) => {

@@ -4,11 +4,11 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { systemClock } from "../../src/entry/platform.ts";
+import { systemClock, systemRandom } from "../../src/entry/platform.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis/store.ts";
+import { openRedis } from "../../src/store/redis/backend.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { noRedis, type RedisServer, startSentinels, until } from "./server.ts";
 
@@ -20,6 +20,7 @@ describe("a connection through Sentinel", { skip: noRedis }, () => {
     const backend = await openRedis({
       settings: { ...group.url, commandTimeoutMs: 3000 },
       clock: systemClock,
+      random: systemRandom,
       log: silentLog,
     });
     try {

@@ -6,13 +6,13 @@
 import assert from "node:assert/strict";
 import { createServer, connect as dial, type Socket } from "node:net";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
-import { systemClock } from "../../src/entry/platform.ts";
+import { systemClock, systemRandom } from "../../src/entry/platform.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
+import { openRedis } from "../../src/store/redis/backend.ts";
 import { createClient } from "../../src/store/redis/connection.ts";
-import { redisKeys } from "../../src/store/redis/ports.ts";
-import { openRedis } from "../../src/store/redis/store.ts";
+import { redisKeys } from "../../src/store/redis/keys.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { startReplica, type TestReplica } from "./replica.ts";
 import { freePort, noRedis, type RedisServer, redisUrl, startRedis, until } from "./server.ts";
@@ -107,8 +107,13 @@ describe("versions at one Redis", { skip: noRedis }, () => {
   it("a login token is used once, whether a replica of this version or of the one before is asked first", async () => {
     const settings = redisUrl(redis.port);
     const keys = redisKeys(settings.prefix);
-    const backend = await openRedis({ settings, clock: systemClock, log: silentLog });
-    const before = createClient(settings);
+    const backend = await openRedis({
+      settings,
+      clock: systemClock,
+      random: systemRandom,
+      log: silentLog,
+    });
+    const before = createClient(settings, systemRandom);
     try {
       await before.connect();
       const { access } = backend.open(createCodec(createSealer(await readKeks(makeKek()))), "new");
@@ -129,10 +134,10 @@ describe("versions at one Redis", { skip: noRedis }, () => {
     }
   });
 
-  it("a change waits for the copies that are to confirm it, and says where there are fewer", async () => {
+  it("a change waits for the Redis replicas that must acknowledge it, and logs if fewer did", async () => {
     const fewer = (replica: TestReplica) =>
-      replica.lines.filter(({ message }) =>
-        message.startsWith("A change was confirmed by fewer copies"),
+      replica.lines.filter(
+        ({ message }) => message === "Commit acknowledged by fewer Redis replicas than required",
       );
     const copy = await startRedis({ config: [`replicaof 127.0.0.1 ${redis.port}`] });
     try {
@@ -145,7 +150,7 @@ describe("versions at one Redis", { skip: noRedis }, () => {
       assert.equal((await copy.admin.hgetall("{meshca}:state")).index, "2");
       copy.kill("SIGSTOP");
       assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 200);
-      assert.deepEqual(fewer(replica)[0]?.fields, { copies: 0, wanted: 1 });
+      assert.deepEqual(fewer(replica)[0]?.fields, { acknowledged: 0, required: 1 });
       copy.kill("SIGCONT");
     } finally {
       await copy.stop();

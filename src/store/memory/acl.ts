@@ -11,10 +11,10 @@ import {
   type StoredRecord,
 } from "../../core/ports/record-store.ts";
 import { keyConflict, keysOf, requireSet, versionConflict } from "../checks.ts";
-import { createWaiter } from "../waiter.ts";
+import { Waiter } from "../waiter.ts";
 
 export function createMemoryAccess(clock: Clock): AccessStore {
-  const waiter = createWaiter();
+  const waiter = new Waiter();
   const records = new Map<string, StoredRecord>();
   const claims = new Map<string, number>();
   /** What the last writes were called and touched. */

@@ -11,7 +11,7 @@ import type { StopMark } from "../../core/ports/store.ts";
 import type { Backend } from "../backend.ts";
 import { requireExpected } from "../checks.ts";
 import { createMemoryLooks } from "../looks.ts";
-import { createWaiter } from "../waiter.ts";
+import { Waiter } from "../waiter.ts";
 import { createMemoryAccess } from "./acl.ts";
 
 export interface MemoryBackend extends Backend {
@@ -32,7 +32,7 @@ interface Grant {
 const FAR = 10;
 
 export function createMemoryBackend(clock: Clock): MemoryBackend {
-  const waiter = createWaiter();
+  const waiter = new Waiter();
   const grants = new Map<LeaseName, Grant>();
   const announced = new Map<string, { readonly replica: Replica; readonly until: number }>();
   let mark:

@@ -5,16 +5,20 @@
  */
 import * as v from "valibot";
 import { InvariantError, StoreError } from "../../core/errors.ts";
-import type { Clock } from "../../core/ports/clock.ts";
 import {
   type AccessStore,
   CHANGES_KEPT,
+  type Changes,
+  type Mark,
   RECORD_KINDS,
+  type RecordChange,
   type RecordName,
+  type SetChange,
   type StoredRecord,
 } from "../../core/ports/record-store.ts";
 import { accessStopped, keyConflict, setMoved, versionConflict } from "../checks.ts";
-import type { RedisKeys, RunScript } from "./ports.ts";
+import type { RedisCalls } from "./calls.ts";
+import type { ChangePoll } from "./change-poll.ts";
 
 /**
  * Behind the change notice, which may get lost, in milliseconds: with a quarter of jitter still
@@ -29,112 +33,99 @@ const WriteAnswer = v.tuple([
 ]);
 const Name = v.object({ kind: v.picklist(RECORD_KINDS), id: v.string() });
 
-export interface RedisAccessOptions {
-  readonly run: RunScript;
-  readonly keys: RedisKeys;
-  readonly clock: Clock;
-  /** Waits until copies have the write, where that was asked for. */
-  readonly confirm: () => Promise<void>;
-  /** Resolves at the next notice or when the signal fires. */
-  readonly wait: (signal: AbortSignal) => Promise<void>;
+export class RedisRecordStore implements AccessStore {
+  readonly #calls: RedisCalls;
+  readonly #changes: ChangePoll;
+
+  constructor(calls: RedisCalls, changes: ChangePoll) {
+    this.#calls = calls;
+    this.#changes = changes;
+  }
+
+  async read(since: Mark | null): Promise<Changes> {
+    const { access, accessRecords, accessLog } = this.#calls.keys;
+    const have = since === null ? ["", ""] : [String(since.index), since.tip];
+    const [index = "0", tip = "", set = "", stopped = "", form, ...fields] = await this.#calls.run(
+      "accessRead",
+      ReadAnswer,
+      [access, accessRecords, accessLog],
+      [...have, String(CHANGES_KEPT)],
+    );
+    const records: StoredRecord[] = [];
+    const gone: RecordName[] = [];
+    for (let i = 0; i + 1 < fields.length; i += 2) {
+      const [name, text] = [readName(fields[i] as string), fields[i + 1] as string];
+      if (text === "") gone.push(name);
+      else records.push(readRecord(name, text));
+    }
+    const whole = { set: set === "" ? null : set, stopped: stopped === "" ? null : stopped };
+    return { index: Number(index), tip, ...whole, complete: form === "all", records, gone };
+  }
+
+  async write(changes: readonly RecordChange[], tip: string, set?: SetChange): Promise<number> {
+    const { access, accessRecords, accessKeys, accessLog, accessChanged } = this.#calls.keys;
+    const [outcome, number] = await this.#calls.run(
+      "accessWrite",
+      WriteAnswer,
+      [access, accessRecords, accessKeys, accessLog],
+      [
+        ...[tip, accessChanged, String(CHANGES_KEPT)],
+        ...(set === undefined ? ["", "", "", "", ""] : setArguments(set)),
+        ...changes.flatMap(changeArguments),
+      ],
+    );
+    if (outcome === "moved") throw setMoved();
+    if (outcome === "stopped") throw accessStopped();
+    if (outcome !== "done") {
+      const change = changes[Number(number)];
+      if (change === undefined)
+        throw new InvariantError("Redis names a change that was not asked for");
+      throw outcome === "version" ? versionConflict(change) : keyConflict(change);
+    }
+    await this.#calls.awaitReplicas();
+    return Number(number);
+  }
+
+  async stop(mark: string, found: string): Promise<void> {
+    const { access, accessChanged } = this.#calls.keys;
+    await this.#calls.run("accessStop", v.number(), [access], [mark, found, accessChanged]);
+  }
+
+  async claim(id: string, ttlMs: number, until: Date): Promise<boolean> {
+    const keys = [this.#calls.keys.claim(id), this.#calls.keys.accessClaims];
+    const args = [String(Math.max(1, Math.ceil(ttlMs))), id, String(until.getTime())];
+    return (await this.#calls.run("claim", v.number(), keys, args)) === 1;
+  }
+
+  async forgetClaims(until: Date): Promise<void> {
+    const keys = [this.#calls.keys.accessClaims];
+    await this.#calls.run("forgetClaims", v.number(), keys, [String(until.getTime())]);
+  }
+
+  async watch(tip: string, signal: AbortSignal): Promise<void> {
+    let moved = false;
+    while (!moved && !signal.aborted)
+      moved = await this.#changes.within(POLL_MS, signal, async (end) => {
+        // Listens before it reads, so that no write is missed in between.
+        const changed = this.#changes.next(end);
+        const keys = [this.#calls.keys.access];
+        if ((await this.#calls.run("accessTip", v.string(), keys)) !== tip) return true;
+        await changed;
+        return false;
+      });
+  }
 }
 
-export function createRedisAccess({
-  run,
-  keys,
-  clock,
-  confirm,
-  wait,
-}: RedisAccessOptions): AccessStore {
-  return {
-    async read(since) {
-      const have = since === null ? ["", ""] : [String(since.index), since.tip];
-      const answer = await run(
-        "accessRead",
-        ReadAnswer,
-        [keys.access, keys.accessRecords, keys.accessLog],
-        [...have, String(CHANGES_KEPT)],
-      );
-      const [index = "0", tip = "", set = "", stopped = "", form, ...fields] = answer;
-      const records: StoredRecord[] = [];
-      const gone: RecordName[] = [];
-      for (let i = 0; i + 1 < fields.length; i += 2) {
-        const [name, text] = [readName(fields[i] as string), fields[i + 1] as string];
-        if (text === "") gone.push(name);
-        else records.push(readRecord(name, text));
-      }
-      const whole = { set: set === "" ? null : set, stopped: stopped === "" ? null : stopped };
-      return { index: Number(index), tip, ...whole, complete: form === "all", records, gone };
-    },
-    async write(changes, tip, set) {
-      const parts = changes.flatMap(({ kind, id, expected, next }) => [
-        kind,
-        id,
-        String(expected),
-        next === null ? "delete" : "set",
-        next?.key ?? "",
-        next?.document ?? "",
-      ]);
-      const whole =
-        set === undefined
-          ? ["", "", "", "", ""]
-          : [
-              set.document,
-              set.at === null ? "" : String(set.at.index),
-              set.at?.tip ?? "",
-              set.resolves ?? "",
-              String(set.index),
-            ];
-      const [outcome, number] = await run(
-        "accessWrite",
-        WriteAnswer,
-        [keys.access, keys.accessRecords, keys.accessKeys, keys.accessLog],
-        [tip, keys.accessChanged, String(CHANGES_KEPT), ...whole, ...parts],
-      );
-      if (outcome === "moved") throw setMoved();
-      if (outcome === "stopped") throw accessStopped();
-      if (outcome !== "done") {
-        const change = changes[Number(number)];
-        if (change === undefined)
-          throw new InvariantError("Redis names a change that was not asked for");
-        throw outcome === "version" ? versionConflict(change) : keyConflict(change);
-      }
-      await confirm();
-      return Number(number);
-    },
-    async stop(mark, found) {
-      await run("accessStop", v.number(), [keys.access], [mark, found, keys.accessChanged]);
-    },
-    async claim(id, ttlMs, until) {
-      const ttl = Math.max(1, Math.ceil(ttlMs));
-      return (
-        (await run(
-          "claim",
-          v.number(),
-          [keys.claim(id), keys.accessClaims],
-          [String(ttl), id, String(until.getTime())],
-        )) === 1
-      );
-    },
-    async forgetClaims(until) {
-      await run("forgetClaims", v.number(), [keys.accessClaims], [String(until.getTime())]);
-    },
-    async watch(tip, signal) {
-      while (!signal.aborted) {
-        const poll = new AbortController();
-        void clock.sleep(POLL_MS * (1 + Math.random() / 4), poll.signal).then(() => poll.abort());
-        const end = AbortSignal.any([signal, poll.signal]);
-        try {
-          // Listens before it looks, so that nothing happens in between.
-          const changed = wait(end);
-          if ((await run("accessTip", v.string(), [keys.access], [])) !== tip) return;
-          await changed;
-        } finally {
-          poll.abort();
-        }
-      }
-    },
-  };
+/** The arguments of `accessWrite` for a set document. */
+function setArguments({ document, at, resolves, index }: SetChange): readonly string[] {
+  const expected = at === null ? ["", ""] : [String(at.index), at.tip];
+  return [document, ...expected, resolves ?? "", String(index)];
+}
+
+/** The arguments of `accessWrite` for a change of a record. */
+function changeArguments({ kind, id, expected, next }: RecordChange): readonly string[] {
+  const action = next === null ? "delete" : "set";
+  return [kind, id, String(expected), action, next?.key ?? "", next?.document ?? ""];
 }
 
 function readName(field: string): RecordName {

@@ -4,6 +4,7 @@
  * @module
  */
 import { Cluster, Redis } from "ioredis";
+import type { Random } from "../../core/ports/clock.ts";
 import type { RedisSettings } from "./settings.ts";
 
 export type Client = Redis | Cluster;
@@ -13,14 +14,16 @@ export type Client = Redis | Cluster;
  */
 const [FIRST_RETRY_MS, LAST_RETRY_MS] = [50, 3000];
 
-const backoff = (times: number) =>
-  Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(times, 10)) * (0.75 + Math.random() / 4);
+const backoffOf = (random: Pick<Random, "fraction">) => (times: number) =>
+  Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(times, 10)) *
+  (0.75 + random.fraction() / 4);
 
 /**
  * Makes a client that is not connected yet. Nothing is queued while it is not, and nothing is sent
  * a second time.
  */
-export function createClient(settings: RedisSettings): Client {
+export function createClient(settings: RedisSettings, random: Pick<Random, "fraction">): Client {
+  const backoff = backoffOf(random);
   const { username, password, tls } = settings;
   const secure =
     tls === null ? {} : { tls: { ...(tls.ca === null ? {} : { ca: tls.ca }), ...pair(tls) } };
@@ -92,7 +95,8 @@ export function createClient(settings: RedisSettings): Client {
  * looks for the master, it ends for good (`FailoverDetector` closes what has not been opened).
  * @returns what ends that; the client has still to be disconnected.
  */
-export function keepConnecting(client: Client): () => void {
+export function keepConnecting(client: Client, random: Pick<Random, "fraction">): () => void {
+  const backoff = backoffOf(random);
   let timer: ReturnType<typeof setTimeout> | undefined;
   let over = false;
   let times = 0;

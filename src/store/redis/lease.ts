@@ -1,44 +1,57 @@
 /**
- * Leases in Redis. Terms are kept for ever; who holds a lease, and until when by Redis's clock,
- * stands beside the term.
+ * Leases in Redis. Terms are kept for ever; the holder of a lease and its expiry by Redis's clock
+ * are stored with the term.
  * @module
  */
 import * as v from "valibot";
-import type { LeaseName, Leases } from "../../core/ports/lease.ts";
-import type { RedisKeys, RunScript } from "./ports.ts";
+import type { Lease, LeaseName, Leases } from "../../core/ports/lease.ts";
+import type { RedisCalls } from "./calls.ts";
 
-/** @param holder what this replica goes by: its own for each start. */
-export function createRedisLeases(run: RunScript, keys: RedisKeys, holder: string): Leases {
-  const key = (name: LeaseName) => [keys.lease(name)];
+export class RedisLeases implements Leases {
+  readonly #calls: RedisCalls;
+  readonly #holder: string;
   /**
-   * The request of each lease that was not answered: it may have been granted under a term that
-   * nobody was told.
+   * The request of each lease that got no reply: it may have been granted, under a term that no
+   * replica knows.
    */
-  const unanswered = new Map<LeaseName, string>();
-  let asked = 0;
-  return {
-    async acquire(name, ttlMs) {
-      const lost = unanswered.get(name) ?? "";
-      unanswered.delete(name);
-      const request = lost === "" ? String(++asked) : lost;
-      try {
-        const term = Number(
-          await run("acquire", v.string(), key(name), [holder, String(ttlMs), request, lost]),
-        );
-        return term === 0 ? null : { name, term };
-      } catch (error) {
-        unanswered.set(name, request);
-        throw error;
-      }
-    },
-    renew: async ({ name, term }, ttlMs) =>
-      (await run("renew", v.number(), key(name), [holder, String(term), String(ttlMs)])) === 1,
-    async release({ name, term }) {
-      await run("release", v.number(), key(name), [holder, String(term)]);
-    },
-    async holder(name) {
-      const held = await run("holder", v.string(), key(name), []);
-      return held === "" ? null : held;
-    },
-  };
+  readonly #unanswered = new Map<LeaseName, string>();
+  #requests = 0;
+
+  /** @param holder this replica as the holder, another one at each start. */
+  constructor(calls: RedisCalls, holder: string) {
+    this.#calls = calls;
+    this.#holder = holder;
+  }
+
+  async acquire(name: LeaseName, ttlMs: number): Promise<Lease | null> {
+    const lost = this.#unanswered.get(name) ?? "";
+    this.#unanswered.delete(name);
+    const request = lost === "" ? String(++this.#requests) : lost;
+    try {
+      const args = [this.#holder, String(ttlMs), request, lost];
+      const term = Number(await this.#calls.run("acquire", v.string(), this.#key(name), args));
+      return term === 0 ? null : { name, term };
+    } catch (error) {
+      this.#unanswered.set(name, request);
+      throw error;
+    }
+  }
+
+  async renew({ name, term }: Lease, ttlMs: number): Promise<boolean> {
+    const args = [this.#holder, String(term), String(ttlMs)];
+    return (await this.#calls.run("renew", v.number(), this.#key(name), args)) === 1;
+  }
+
+  async release({ name, term }: Lease): Promise<void> {
+    await this.#calls.run("release", v.number(), this.#key(name), [this.#holder, String(term)]);
+  }
+
+  async holder(name: LeaseName): Promise<string | null> {
+    const holder = await this.#calls.run("holder", v.string(), this.#key(name));
+    return holder === "" ? null : holder;
+  }
+
+  #key(name: LeaseName): readonly string[] {
+    return [this.#calls.keys.lease(name)];
+  }
 }

@@ -1,115 +1,111 @@
 /**
- * Redis for one request: a connection that is made when something is asked for, and is gone with
- * the request. On Workers a socket belongs to the request that opened it; another one that waited
- * for its answer would wait for ever.
+ * Redis for one request: a connection that is made at the first call and ends with the request. On
+ * Workers a socket belongs to the request that opened it; another request that waited for a reply
+ * on it would wait for ever.
  * @module
  */
 
-import type { Clock } from "../../core/ports/clock.ts";
+import type { Clock, Random } from "../../core/ports/clock.ts";
 import type { Log } from "../../core/ports/log.ts";
-import type { CaState } from "../../core/state.ts";
-import type { Backend } from "../backend.ts";
-import {
-  checkRedis,
-  createConfirmation,
-  openPorts,
-  type RedisCalls,
-  redisKeys,
-  scriptsOf,
-} from "./ports.ts";
+import type { Backend, Ports } from "../backend.ts";
+import type { Codec } from "../codec.ts";
+import { type CheckMemory, RedisCalls, type RedisConnection } from "./calls.ts";
+import { ChangePoll } from "./change-poll.ts";
+import { redisPorts } from "./ports.ts";
 import type { RedisSettings } from "./settings.ts";
-import { connectWire, type Wire } from "./wire.ts";
+import type { StateMemory } from "./store.ts";
+import { Wire } from "./wire.ts";
 
-/** How often whoever watches looks, in milliseconds: nothing tells of a change here. */
-const LOOK_MS = 1000;
+/** How often a watch reads, in milliseconds: no notice of a change comes here. */
+const WATCH_MS = 1000;
 
-/** What stays over requests: data alone. */
-export interface RedisMemory {
-  /** Whether a Redis was found that can be relied on. */
-  checked: boolean;
-  /** What was read last. */
-  known: { readonly state: CaState; readonly kek: string } | null;
-}
-
-export function createRedisMemory(): RedisMemory {
-  return { checked: false, known: null };
-}
+/** What the requests of an isolate share: plain data. */
+export interface RedisMemory extends CheckMemory, StateMemory {}
 
 export interface RequestRedisOptions {
   readonly settings: RedisSettings;
   readonly clock: Clock;
+  readonly random: Random;
   readonly log: Log;
   readonly memory: RedisMemory;
 }
 
-/**
- * Makes a backend that has no connection yet. Its ports throw StoreError where none can be made.
- */
-export function openRequestRedis({ settings, clock, log, memory }: RequestRedisOptions): Backend {
-  const keys = redisKeys(settings.prefix);
-  let connecting: Promise<Wire> | null = null;
-  let silence: unknown = null;
-  let closed = false;
+/** Its ports throw StoreError if no connection can be made. */
+export class RequestRedis implements Backend {
+  readonly #options: RequestRedisOptions;
+  readonly #connection: RequestConnection;
 
-  const connect = async (): Promise<Wire> => {
+  constructor(options: RequestRedisOptions) {
+    this.#options = options;
+    this.#connection = new RequestConnection(options.settings, options.clock);
+  }
+
+  open(codec: Codec, holder: string): Ports {
+    const { settings, clock, random, log, memory } = this.#options;
+    const calls = new RedisCalls(this.#connection, settings, log, memory);
+    const notices = { wait: (signal: AbortSignal) => clock.sleep(WATCH_MS, signal) };
+    const changes = new ChangePoll(notices, clock, random);
+    return redisPorts({ calls, changes, accessChanges: changes, memory }, codec, holder);
+  }
+
+  close(): void {
+    this.#connection.close();
+  }
+}
+
+class RequestConnection implements RedisConnection {
+  readonly #settings: RedisSettings;
+  readonly #clock: Clock;
+  #connecting: Promise<Wire> | null = null;
+  #connectError: unknown = null;
+  #closed = false;
+
+  constructor(settings: RedisSettings, clock: Clock) {
+    this.#settings = settings;
+    this.#clock = clock;
+  }
+
+  get connectError(): unknown {
+    return this.#connectError;
+  }
+
+  async eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    return (await this.#wire()).send("EVAL", script, String(keys.length), ...keys, ...args);
+  }
+
+  async info(section: string): Promise<unknown> {
+    return (await this.#wire()).send("INFO", section);
+  }
+
+  async wait(replicas: number, ms: number): Promise<unknown> {
+    return (await this.#wire()).send("WAIT", String(replicas), String(ms));
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#connecting?.then((wire) => wire.close()).catch(() => undefined);
+  }
+
+  /** The connection; a new one if the last one ended, as in a blocking query during a restart. */
+  async #wire(): Promise<Wire> {
+    this.#connecting ??= this.#connect();
+    const wire = await this.#connecting;
+    if (!wire.ended || this.#closed) return wire;
+    this.#connecting = this.#connect();
+    return this.#connecting;
+  }
+
+  async #connect(): Promise<Wire> {
     try {
-      const wire = await connectWire(settings, clock);
-      silence = null;
-      if (closed) wire.close();
+      const wire = await Wire.connect(this.#settings, this.#clock);
+      this.#connectError = null;
+      if (this.#closed) wire.close();
       return wire;
     } catch (error) {
-      silence = error;
-      // The next who asks tries again.
-      connecting = null;
+      this.#connectError = error;
+      // The next call tries again.
+      this.#connecting = null;
       throw error;
     }
-  };
-  /**
-   * The connection of this request: another one where the last one ended, as in a query that was
-   * blocked over a restart.
-   */
-  const connected = async (): Promise<Wire> => {
-    connecting ??= connect();
-    const wire = await connecting;
-    if (!wire.ended || closed) return wire;
-    connecting = connect();
-    return connecting;
-  };
-  const calls: RedisCalls = {
-    eval: async (script, names, args) =>
-      (await connected()).send("EVAL", script, String(names.length), ...names, ...args),
-    info: async (section) => (await connected()).send("INFO", section),
-    wait: async (copies, ms) => (await connected()).send("WAIT", String(copies), String(ms)),
-    get silence() {
-      return silence;
-    },
-  };
-  const checked = async (): Promise<void> => {
-    if (!memory.checked) await checkRedis(calls, keys, log);
-    memory.checked = true;
-  };
-  const scripts = scriptsOf(calls);
-  const wait = (signal: AbortSignal) => clock.sleep(LOOK_MS, signal);
-
-  return {
-    open: (codec, holder) =>
-      openPorts({
-        async run(script, answer, names, args) {
-          await checked();
-          return scripts(script, answer, names, args);
-        },
-        keys,
-        codec,
-        clock,
-        confirm: createConfirmation(calls, settings, log),
-        wait,
-        accessWait: wait,
-        holder,
-        memory,
-      }),
-    close() {
-      closed = true;
-      connecting?.then((wire) => wire.close()).catch(() => undefined);
-    },
-  };
+  }
 }

@@ -13,7 +13,7 @@ import {
   type StoredRecord,
 } from "../../core/ports/record-store.ts";
 import { keyConflict, keysOf, requireSet, versionConflict } from "../checks.ts";
-import { createWaiter } from "../waiter.ts";
+import { Waiter } from "../waiter.ts";
 
 /** Tables from version 3 on. */
 export const ACCESS_TABLES = `
@@ -59,7 +59,7 @@ export function createSqliteAccess({
   transaction,
   pollMs,
 }: SqliteAccessOptions): AccessStore {
-  const waiter = createWaiter();
+  const waiter = new Waiter();
   const columns = "kind, id, key, version, create_idx, modify_idx, document";
   const sql = {
     last: db.prepare("SELECT idx, tip FROM access_write ORDER BY idx DESC LIMIT 1"),

@@ -15,7 +15,7 @@ import type { Backend } from "../backend.ts";
 import { requireExpected } from "../checks.ts";
 import { createMemoryLooks } from "../looks.ts";
 import { readReplica } from "../replica-record.ts";
-import { createWaiter } from "../waiter.ts";
+import { Waiter } from "../waiter.ts";
 import { ACCESS_SET_TABLE, ACCESS_TABLES, createSqliteAccess } from "./acl.ts";
 import { createTransaction, sqliteError } from "./transaction.ts";
 
@@ -79,7 +79,7 @@ export function openSqlite(
   { shared = false, looks = createMemoryLooks() }: SqliteOptions = {},
 ): Backend {
   const db = openDatabase(path, shared);
-  const waiter = createWaiter();
+  const waiter = new Waiter();
   const now = () => clock.now().getTime();
 
   const sql = {

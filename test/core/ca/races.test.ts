@@ -13,6 +13,7 @@ import { createCodec } from "../../../src/store/codec.ts";
 import { createMemoryBackend } from "../../../src/store/memory/store.ts";
 import { configuration, createTestCa } from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
+import { overriding } from "../../fixtures/overriding.ts";
 import { BOOTSTRAP, HOUR, replica, webCsr } from "./harness.ts";
 
 const refusedAs = (code: string) => (error: unknown) => {
@@ -71,8 +72,7 @@ describe("a store that was emptied", () => {
     assert.ok(before && after);
     let ports = before;
     const first = await replica(ca, "first", {
-      store: {
-        ...before.store,
+      store: overriding(before.store, {
         read: () => ports.store.read(),
         commit: (next, expected) => ports.store.commit(next, expected),
         async now() {
@@ -81,7 +81,7 @@ describe("a store that was emptied", () => {
           ports = after;
           throw new StoreError("store_unavailable", "Redis is away");
         },
-      },
+      }),
       leases: {
         acquire: (...args) => ports.leases.acquire(...args),
         renew: (...args) => ports.leases.renew(...args),

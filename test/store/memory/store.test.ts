@@ -13,7 +13,7 @@ import type { FakeClock } from "../../fakes/clock.ts";
 function memory(clock: FakeClock): StoreBackend {
   const backend = createMemoryBackend(clock);
   return {
-    open: backend.open,
+    open: (codec, holder) => backend.open(codec, holder),
     document: () => backend.document,
     replace(document) {
       backend.document = document;

@@ -5,11 +5,11 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { StoreError } from "../../../src/core/errors.ts";
-import { systemClock } from "../../../src/entry/platform.ts";
+import { systemClock, systemRandom } from "../../../src/entry/platform.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../../src/seal/kek.ts";
 import { createCodec } from "../../../src/store/codec.ts";
-import { openRedis } from "../../../src/store/redis/store.ts";
+import { openRedis } from "../../../src/store/redis/backend.ts";
 import { silentLog } from "../../fakes/ca.ts";
 import { createProxy } from "../../faults/proxy.ts";
 import { noRedis, type RedisServer, redisUrl, startRedis, until } from "../../redis/server.ts";
@@ -27,11 +27,13 @@ describe("a lease in Redis whose grant was not heard of", { skip: noRedis }, () 
     const backend = await openRedis({
       settings: redisUrl(redis.port),
       clock: systemClock,
+      random: systemRandom,
       log: silentLog,
     });
     const far = await openRedis({
       settings: redisUrl(network.port, { commandTimeoutMs: 200 }),
       clock: systemClock,
+      random: systemRandom,
       log: silentLog,
     });
     try {

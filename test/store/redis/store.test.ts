@@ -5,12 +5,12 @@
 import { after, before, describe } from "node:test";
 import type { Cluster, Redis } from "ioredis";
 import type { RedisUrl } from "../../../src/config/store-url.ts";
-import { systemClock } from "../../../src/entry/platform.ts";
+import { systemClock, systemRandom } from "../../../src/entry/platform.ts";
 import type { Backend } from "../../../src/store/backend.ts";
+import { openRedis } from "../../../src/store/redis/backend.ts";
 import { createClient } from "../../../src/store/redis/connection.ts";
-import { redisKeys } from "../../../src/store/redis/ports.ts";
-import { createRedisMemory, openRequestRedis } from "../../../src/store/redis/request.ts";
-import { openRedis } from "../../../src/store/redis/store.ts";
+import { redisKeys } from "../../../src/store/redis/keys.ts";
+import { RequestRedis } from "../../../src/store/redis/request.ts";
 import { describeLeases } from "../../contracts/lease.ts";
 import { describeLooks } from "../../contracts/looks.ts";
 import { describeAccessStore } from "../../contracts/record-store.ts";
@@ -36,11 +36,11 @@ function redisBackends(
   return async () => {
     const settings = { ...url(), prefix: `test-${++prefixes}` };
     const keys = redisKeys(settings.prefix);
-    const admin: Redis | Cluster = createClient(settings);
+    const admin: Redis | Cluster = createClient(settings, systemRandom);
     await admin.connect();
     const backend = await open(settings);
     return {
-      open: backend.open,
+      open: (codec, holder) => backend.open(codec, holder),
       document: () => admin.hget(keys.state, "document"),
       replace: (document) => admin.hset(keys.state, "document", document),
       time: async () => {
@@ -72,7 +72,8 @@ function redisBackends(
   };
 }
 
-const kept = (settings: RedisUrl) => openRedis({ settings, clock: systemClock, log: silentLog });
+const kept = (settings: RedisUrl) =>
+  openRedis({ settings, clock: systemClock, random: systemRandom, log: silentLog });
 
 function describeOn(
   name: string,
@@ -105,7 +106,13 @@ describeOn(
     return { url: redisUrl(server.port), stop: () => server.stop() };
   },
   async (settings) =>
-    openRequestRedis({ settings, clock: systemClock, log: silentLog, memory: createRedisMemory() }),
+    new RequestRedis({
+      settings,
+      clock: systemClock,
+      random: systemRandom,
+      log: silentLog,
+      memory: { checked: false, known: null },
+    }),
 );
 describeOn("Redis Sentinel", startSentinels);
 describeOn("Redis Cluster", startCluster);

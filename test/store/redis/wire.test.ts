@@ -8,7 +8,7 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 import { describe, it } from "node:test";
 import { systemClock } from "../../../src/entry/platform.ts";
 import type { RedisSettings } from "../../../src/store/redis/settings.ts";
-import { connectWire, type Wire } from "../../../src/store/redis/wire.ts";
+import { Wire } from "../../../src/store/redis/wire.ts";
 
 /** Connects to a server whose side of the connection the test writes. */
 async function connected(
@@ -34,7 +34,7 @@ async function connected(
   };
   const connect = async () => {
     const [wire, [socket]] = await Promise.all([
-      connectWire(settings, systemClock),
+      Wire.connect(settings, systemClock),
       once(server, "connection") as Promise<[Socket]>,
     ]);
     socket.setNoDelay(true);
@@ -68,7 +68,7 @@ const REPLIES: readonly (readonly [what: string, text: string, reply: unknown])[
   ["an array", "*3\r\n$1\r\na\r\n:1\r\n*1\r\n$-1\r\n", ["a", 1, [null]]],
 ];
 
-describe("connectWire()", () => {
+describe("Wire", () => {
   for (const [what, text, reply] of REPLIES)
     it(`send() reads ${what}, wherever the reply is cut into pieces`, () =>
       connected(async (wire, answers, other) => {
@@ -95,12 +95,12 @@ describe("connectWire()", () => {
       assert.equal(await second, "OK");
     }));
 
-  it("send() rejects all that wait where what comes is not Redis's, and the connection is over", () =>
+  it("send() rejects all pending commands if a reply is not RESP2, and the connection is over", () =>
     connected(async (wire, answers) => {
       const waiting = [wire.send("GET", "a"), wire.send("GET", "b")];
       answers.write("HTTP/1.1 400 Bad Request\r\n");
-      for (const one of waiting) await assert.rejects(one, /The answer is not Redis's/);
+      for (const one of waiting) await assert.rejects(one, /The reply is not RESP2/);
       assert.equal(wire.ended, true);
-      await assert.rejects(wire.send("GET", "c"), /The answer is not Redis's/);
+      await assert.rejects(wire.send("GET", "c"), /The reply is not RESP2/);
     }));
 });

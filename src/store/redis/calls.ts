@@ -1,0 +1,148 @@
+/**
+ * Calls to Redis over any connection: scripts, WAIT, and the check that the server is reliable
+ * before the first script runs.
+ * @module
+ */
+import * as v from "valibot";
+import { StoreError } from "../../core/errors.ts";
+import type { Log } from "../../core/ports/log.ts";
+import { redisError } from "./error.ts";
+import { type RedisKeys, redisKeys } from "./keys.ts";
+import { SCRIPTS } from "./scripts.ts";
+import type { RedisSettings } from "./settings.ts";
+
+/** The oldest major version that the tests run on. */
+const OLDEST_REDIS = 7;
+
+/** A connection. It rejects with errors that `redisError` translates. */
+export interface RedisConnection {
+  eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown>;
+  /** INFO of the server, or of every master of a Cluster. */
+  info(section: string): Promise<unknown>;
+  /** WAIT. @returns how many replicas have acknowledged all writes. */
+  wait(replicas: number, ms: number): Promise<unknown>;
+  /** Why connecting failed last; null while connected. */
+  readonly connectError: unknown;
+}
+
+/** Survives the connection: plain data. */
+export interface CheckMemory {
+  /** Whether the server was found reliable. */
+  checked: boolean;
+}
+
+export class RedisCalls {
+  readonly keys: RedisKeys;
+  readonly #connection: RedisConnection;
+  readonly #settings: RedisSettings;
+  readonly #log: Log;
+  readonly #memory: CheckMemory;
+  #checking: Promise<void> | null = null;
+
+  constructor(
+    connection: RedisConnection,
+    settings: RedisSettings,
+    log: Log,
+    memory: CheckMemory = { checked: false },
+  ) {
+    this.keys = redisKeys(settings.prefix);
+    this.#connection = connection;
+    this.#settings = settings;
+    this.#log = log;
+    this.#memory = memory;
+  }
+
+  /** Runs a script, atomically. @throws {StoreError} */
+  async run<T>(
+    script: keyof typeof SCRIPTS,
+    answer: v.GenericSchema<unknown, T>,
+    keys: readonly string[],
+    args: readonly string[] = [],
+  ): Promise<T> {
+    if (!this.#memory.checked) await this.check();
+    return this.#eval(script, answer, keys, args);
+  }
+
+  /**
+   * Checks the server, unless it was found reliable before. Single-flight.
+   * @throws {StoreError} for a Redis that is too old, may evict keys, or does not allow what is
+   * needed
+   */
+  async check(): Promise<void> {
+    if (this.#memory.checked) return;
+    this.#checking ??= this.#check().finally(() => {
+      this.#checking = null;
+    });
+    await this.#checking;
+    this.#memory.checked = true;
+  }
+
+  /**
+   * Waits until as many Redis replicas as the settings require have acknowledged the last write.
+   * The write stands also if they have not.
+   */
+  async awaitReplicas(): Promise<void> {
+    const { waitReplicas, commandTimeoutMs } = this.#settings;
+    if (waitReplicas === 0) return;
+    const acknowledged = Number(
+      await this.#connection.wait(waitReplicas, Math.floor(commandTimeoutMs / 2)).catch(() => 0),
+    );
+    if (acknowledged < waitReplicas)
+      this.#log.warn("Commit acknowledged by fewer Redis replicas than required", {
+        acknowledged,
+        required: waitReplicas,
+      });
+  }
+
+  /** @throws {StoreError} what `call` rejects with, or the reply is malformed */
+  async answer<T>(schema: v.GenericSchema<unknown, T>, call: () => Promise<unknown>): Promise<T> {
+    try {
+      return v.parse(schema, await call());
+    } catch (error) {
+      throw redisError(error, this.#connection.connectError);
+    }
+  }
+
+  #eval<T>(
+    script: keyof typeof SCRIPTS,
+    schema: v.GenericSchema<unknown, T>,
+    keys: readonly string[],
+    args: readonly string[],
+  ): Promise<T> {
+    return this.answer(schema, () => this.#connection.eval(SCRIPTS[script], keys, args));
+  }
+
+  async #check(): Promise<void> {
+    await this.#requireReliable();
+    const { probe, changed } = this.keys;
+    const [command, fault] = await this.#eval("probe", v.array(v.string()), [probe], [changed]);
+    if (command !== undefined)
+      throw redisError(new Error(fault), this.#connection.connectError, command);
+  }
+
+  /** @throws {StoreError} `store_refused` for a Redis that is too old or may evict keys */
+  async #requireReliable(): Promise<void> {
+    const read = async (section: string, name: string): Promise<string[]> => {
+      const text = await this.answer(v.string(), () => this.#connection.info(section));
+      return [...text.matchAll(new RegExp(`^${name}:(.*?)\r?$`, "gm"))].map(
+        ([, value = ""]) => value,
+      );
+    };
+    for (const version of await read("server", "redis_version"))
+      if (Number.parseInt(version, 10) < OLDEST_REDIS)
+        throw new StoreError(
+          "store_refused",
+          `Redis is too old: it is ${version}, meshca needs ${OLDEST_REDIS}.0 or newer`,
+        );
+    for (const policy of await read("memory", "maxmemory_policy"))
+      if (policy !== "noeviction")
+        throw new StoreError(
+          "store_refused",
+          `Redis may evict the CA: its maxmemory-policy is ${policy}; set it to noeviction`,
+        );
+    if ((await read("persistence", "aof_enabled")).includes("0"))
+      this.#log.warn(
+        "Redis has no append-only file: it loses changes when it restarts; set appendonly yes and appendfsync always",
+      );
+  }
+}
