@@ -4,7 +4,7 @@
  * @module
  */
 import type { Policy } from "../core/ca/policy.ts";
-import { CaError } from "../core/errors.ts";
+import { reasonOf } from "../core/errors.ts";
 import type { Access } from "./access.ts";
 import type { Ca } from "./ca.ts";
 import type { Platform } from "./platform.ts";
@@ -116,9 +116,4 @@ export class BackgroundTasks {
       }),
     ];
   }
-}
-
-function reasonOf(error: unknown): string {
-  if (error instanceof CaError) return error.message;
-  return error instanceof Error ? error.name : "unknown";
 }

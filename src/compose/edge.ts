@@ -8,7 +8,7 @@ import { providers } from "../../providers/index.ts";
 import type { WorkerSettings } from "../config/worker.ts";
 import { hex } from "../core/bytes.ts";
 import type { Policy } from "../core/ca/policy.ts";
-import { CaError, NotReadyError, StoreError } from "../core/errors.ts";
+import { NotReadyError, reasonOf, StoreError } from "../core/errors.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import { SCHEMA } from "../core/state.ts";
 import { createSealer } from "../seal/envelope.ts";
@@ -198,7 +198,7 @@ export class Edge {
         this.#platform.log.error(
           "Failed to run CA maintenance; the next request or cron trigger retries",
           {
-            reason: error instanceof CaError ? error.message : "unknown",
+            reason: reasonOf(error),
           },
         ),
       );

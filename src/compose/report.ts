@@ -62,7 +62,7 @@ export class Report {
         : [
             [
               "tls",
-              `self-signed emergency certificate, SHA-256 fingerprint ${certificate.fingerprint}: ${certificate.emergency}`,
+              `self-signed fallback certificate, SHA-256 fingerprint ${certificate.fingerprint}: ${certificate.emergency}`,
             ] as const,
           ]),
     ];

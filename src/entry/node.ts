@@ -4,7 +4,7 @@
  */
 import { createServer } from "node:http";
 import type { Settings } from "../config/settings.ts";
-import { createServing, HEAD_MS } from "../tls/node-server.ts";
+import { HEAD_MS, NodeServing } from "../tls/node-server.ts";
 import { type Served, serveWith } from "./serve.ts";
 import { IDLE_MS, type Listen } from "./tls.ts";
 
@@ -13,7 +13,7 @@ const CHECK_MS = 1000;
 
 const listenPlain: Listen = async ({ listen, worker, limits }, fetch) => {
   const idleMs = limits.idleMs ?? IDLE_MS;
-  const serving = createServing(
+  const serving = new NodeServing(
     { ...listen, shared: worker !== null, idleMs, fetch },
     () => undefined,
   );

@@ -6,8 +6,8 @@ import type { Platform } from "../compose/platform.ts";
 import type { Meshca } from "../compose/process.ts";
 import type { Settings } from "../config/settings.ts";
 import type { TlsSettings } from "../config/tls.ts";
+import { TlsCertificates } from "../tls/certificates.ts";
 import { listenTls } from "../tls/server.ts";
-import { openTls, type Tls } from "../tls/tls.ts";
 import { readRegularFile } from "./regular-file.ts";
 
 /** How long a connection may be silent, blocked queries aside, in milliseconds. */
@@ -16,7 +16,7 @@ export const IDLE_MS = 30_000;
 export interface Listening {
   readonly port: number;
   /** The certificate that is shown; undefined without TLS. */
-  readonly certificates?: Tls;
+  readonly certificates?: TlsCertificates;
   /**
    * Stops accepting.
    * @param now ends what is being answered too, also where it was called without before.
@@ -29,12 +29,7 @@ export type Listen = (settings: Settings, fetch: Meshca["fetch"]) => Promise<Lis
 
 export function listenWithTls(tls: TlsSettings, platform: Platform): Listen {
   return async ({ listen, worker, datacenter, limits }, fetch) => {
-    const certificates = openTls({
-      ...platform,
-      readFile: readRegularFile,
-      settings: tls,
-      datacenter,
-    });
+    const certificates = new TlsCertificates(tls, datacenter, readRegularFile, platform);
     const { clientCa, clientCertificate, minVersion } = tls;
     const client = { clientCa, clientCertificate };
     const server = await listenTls({

@@ -1,6 +1,6 @@
 /**
- * The certificate, key and client CAs of files, which whoever renews them replaces while they are
- * in use. They are read anew every few seconds, so that no way of replacing them goes unnoticed.
+ * The certificate, key and client CA files of TLS, which are replaced while they are in use. They
+ * are read every few seconds, so that a replacement is noticed however it is made.
  * @module
  */
 import { fileReason } from "../config/cannot-read.ts";
@@ -8,109 +8,111 @@ import type { TlsSettings } from "../config/tls.ts";
 import { ConfigError, type Violation } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
-import { dateWarning, type Pair, readCertificates, readPair } from "./pair.ts";
+import { dateWarning, type KeyPair, readCertificates, readKeyPair } from "./key-pair.ts";
 
-/** What came of files; null where a setting names none. */
-export interface Loaded {
-  readonly pair: Pair | null;
+/** What the files contain; null if a setting names none. */
+interface Loaded {
+  readonly pair: KeyPair | null;
+  /** PEM of the CAs that client certificates must come from. */
   readonly clientCa: string | null;
 }
 
-export interface Files {
-  /** The last that could be used. */
-  readonly loaded: Loaded;
-  /**
-   * Reads again. What cannot be used is logged once, and what there was stays.
-   * @returns whether there is something new.
-   */
-  reload(): boolean;
-}
-
-const FIELDS = {
+const SETTINGS = {
   cert: "MESHCA_TLS_CERT_FILE",
   key: "MESHCA_TLS_KEY_FILE",
   ca: "MESHCA_TLS_CLIENT_CA_FILE",
 } as const;
 
-/** Reads the files for the first time. @throws {ConfigError} with every fault */
-export function openFiles(
-  settings: TlsSettings,
-  readFile: (path: string) => string,
-  clock: Clock,
-  log: Log,
-): Files {
-  const { source, clientCa } = settings;
-  const paths = {
-    cert: source.kind === "files" ? source.certFile : null,
-    key: source.kind === "files" ? source.keyFile : null,
-    ca: clientCa?.kind === "file" ? clientCa.path : null,
-  };
+type Part = keyof typeof SETTINGS;
 
-  const read = (): { read: Loaded; faults: Violation[] } => {
+export class TlsFiles {
+  readonly #paths: Readonly<Record<Part, string | null>>;
+  readonly #readFile: (path: string) => string;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  #loaded: Loaded;
+  /** The faults that were logged last. */
+  #logged = "";
+
+  /** Reads the files. @throws {ConfigError} with every fault */
+  constructor(
+    { source, clientCa }: TlsSettings,
+    readFile: (path: string) => string,
+    clock: Clock,
+    log: Log,
+  ) {
+    this.#paths = {
+      cert: source.kind === "files" ? source.certFile : null,
+      key: source.kind === "files" ? source.keyFile : null,
+      ca: clientCa?.kind === "file" ? clientCa.path : null,
+    };
+    this.#readFile = readFile;
+    this.#clock = clock;
+    this.#log = log;
+    const { loaded, faults } = this.#read();
+    if (faults.length > 0)
+      throw new ConfigError(
+        `Cannot start:\n${faults.map(({ message }) => `  ${message}`).join("\n")}`,
+        faults,
+      );
+    this.#loaded = loaded;
+    this.#warnOfDates();
+  }
+
+  /** The files as they were when all of them could be used last. */
+  get loaded(): Loaded {
+    return this.#loaded;
+  }
+
+  /**
+   * Reads the files again. If one cannot be used, that is logged once and the previous contents are
+   * kept. @returns whether the contents changed.
+   */
+  reload(): boolean {
+    const { loaded, faults } = this.#read();
+    const reasons = faults.map(({ message }) => message);
+    if (reasons.length > 0 && reasons.join() !== this.#logged)
+      this.#log.error("Failed to reload TLS files; keeping the previous certificate", { reasons });
+    this.#logged = reasons.join();
+    if (reasons.length > 0 || JSON.stringify(loaded) === JSON.stringify(this.#loaded)) return false;
+    this.#loaded = loaded;
+    this.#warnOfDates();
+    return true;
+  }
+
+  #read(): { loaded: Loaded; faults: Violation[] } {
     const faults: Violation[] = [];
-    const fault = (of: keyof typeof FIELDS, message: string) =>
-      faults.push({
-        code: "config_invalid",
-        field: FIELDS[of],
-        message: `${FIELDS[of]}: ${JSON.stringify(paths[of])} ${message}`,
-      });
-    const text = (of: keyof typeof FIELDS): string | null => {
-      const path = paths[of];
+    const fault = (part: Part, reason: string) => {
+      const field = SETTINGS[part];
+      const message = `${field}: ${JSON.stringify(this.#paths[part])} ${reason}`;
+      faults.push({ code: "config_invalid", field, message });
+    };
+    const text = (part: Part): string | null => {
+      const path = this.#paths[part];
       try {
-        return path === null ? null : readFile(path);
+        return path === null ? null : this.#readFile(path);
       } catch (error) {
         const reason = error instanceof ConfigError ? error.message : fileReason(error);
-        fault(of, `cannot be read${reason === null ? "" : `: ${reason}`}`);
+        fault(part, `cannot be read${reason === null ? "" : `: ${reason}`}`);
         return null;
       }
     };
     const [cert, key, ca] = [text("cert"), text("key"), text("ca")];
-    const pair = cert !== null && key !== null ? readPair(cert, key) : null;
+    const pair = cert !== null && key !== null ? readKeyPair(cert, key) : null;
     if (pair !== null && "of" in pair) fault(pair.of, pair.message);
     const clientCa = ca === null ? null : readCertificates(ca);
     if (clientCa !== null && typeof clientCa !== "string") fault("ca", clientCa.message);
-    return {
-      read: {
-        pair: pair !== null && "of" in pair ? null : pair,
-        clientCa: typeof clientCa === "string" ? clientCa : null,
-      },
-      faults,
+    const loaded = {
+      pair: pair !== null && "of" in pair ? null : pair,
+      clientCa: typeof clientCa === "string" ? clientCa : null,
     };
-  };
+    return { loaded, faults };
+  }
 
-  const warn = ({ pair }: Loaded) => {
-    const warning = pair === null ? null : dateWarning(pair.cert, clock.now());
-    if (warning !== null) log.warn(`The certificate for TLS ${warning}`, { file: paths.cert });
-  };
-
-  const first = read();
-  if (first.faults.length > 0)
-    throw new ConfigError(
-      `Cannot start:\n${first.faults.map(({ message }) => `  ${message}`).join("\n")}`,
-      first.faults,
-    );
-  warn(first.read);
-  let loaded = first.read;
-  let refused = "";
-
-  return {
-    get loaded() {
-      return loaded;
-    },
-    reload() {
-      const { read: next, faults } = read();
-      const reasons = faults.map(({ message }) => message);
-      // Once for each way of being wrong: half of a pair may be there for a moment.
-      if (reasons.length > 0 && reasons.join() !== refused)
-        log.error(
-          "Cannot use the files for TLS as they are now; what was read before stays in use",
-          { reasons },
-        );
-      refused = reasons.join();
-      if (reasons.length > 0 || JSON.stringify(next) === JSON.stringify(loaded)) return false;
-      loaded = next;
-      warn(loaded);
-      return true;
-    },
-  };
+  #warnOfDates(): void {
+    const { pair } = this.#loaded;
+    const warning = pair === null ? null : dateWarning(pair.cert, this.#clock.now());
+    if (warning !== null)
+      this.#log.warn(`The TLS certificate of this server ${warning}`, { file: this.#paths.cert });
+  }
 }

@@ -1,6 +1,6 @@
 /**
- * What Node's servers have in common, with TLS or without: requests become `fetch`, silent
- * connections end, and a server ends when what is being answered has been.
+ * The HTTP connections of a Node server, with TLS or without: passes requests to `fetch`, ends
+ * silent and slow connections, and closes in order.
  * @module
  */
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http";
@@ -14,17 +14,17 @@ import type { Socket } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 
-/** How often connections are looked at whose time is over, in milliseconds. */
+/** How often late connections are ended, in milliseconds. */
 const SWEEP_MS = 1000;
 /**
  * Milliseconds from a new connection, or from the first octet of a later request, until the head of
  * the request is complete.
  */
 export const HEAD_MS = 10_000;
-/** Header lines of a request: as many as Bun's own server takes. */
+/** The most header lines of a request: as many as Bun.serve accepts. */
 export const MAX_HEADERS = 200;
 const TEXT = "text/plain; charset=utf-8";
-/** The host of the URL of a request without one, which HTTP/1.0 has (RFC 1945 section 5.2). */
+/** The host in the URL of an HTTP/1.0 request without a Host header (RFC 1945 section 5.2). */
 const NO_HOST = "localhost";
 
 export interface NodeServerOptions {
@@ -32,12 +32,12 @@ export interface NodeServerOptions {
   readonly port: number;
   /** Whether other processes listen on the same port. */
   readonly shared: boolean;
-  /** Milliseconds that a connection may be silent, blocked queries aside. */
+  /** How long a connection without a blocked query may be silent, in milliseconds. */
   readonly idleMs: number;
   readonly fetch: Fetch;
 }
 
-/** An app, and what it is told of each request. */
+/** Answers a request. */
 export type Fetch = (
   request: Request,
   environment: {
@@ -50,83 +50,166 @@ export type Fetch = (
 export type Incoming = IncomingMessage | Http2ServerRequest;
 export type Outgoing = ServerResponse | Http2ServerResponse;
 
-/** The requests and connections of one server. */
-export interface NodeServing {
-  /** Answers a request. */
-  listener(incoming: Incoming, outgoing: Outgoing): void;
-  /** Counts a connection in, until it closes. @param end ends it once nothing is being answered */
-  track(connection: Socket | ServerHttp2Session, end: () => void): void;
-  /** Answers what came over a connection and is no request, and ends it. */
-  refuseConnection(error: Error & { readonly code?: string }, connection: Socket): void;
-  /** Starts to listen. Rejects when the address is taken. @returns the port */
-  listen(server: Listener): Promise<number>;
-  /**
-   * Ends when what is being answered has been.
-   * @param now does not wait for it, also where it was called without before.
-   */
-  close(server: Listener, now: boolean): Promise<void>;
-}
-
 type Listener = Server | Http2SecureServer;
+type ReadCertificate = (socket: Socket) => Uint8Array | undefined;
 
-/** A connection, by what ends it. */
-interface Connection {
-  /** Requests on their way, and those of them that wait for something. */
-  open: number;
-  held: number;
-  lastActive: number;
-  /** Since when the head of a request has been on its way, or null while none is. */
-  headSince: number | null;
-  /** The answer to the last request, or null before the first. */
-  outgoing: Outgoing | null;
-  /** Octets that had been read when the last request was answered. */
-  readThen: number;
-  /** Octets that were read so far; always 0 if what is read is not requests only, as in HTTP/2. */
-  read(): number;
-  end(): void;
-  destroy(): void;
+/** One client connection. */
+class Connection {
+  readonly #socket: Socket | ServerHttp2Session;
+  /** Ends the connection once no request is in progress. */
+  readonly end: () => void;
+  /** Requests in progress, and those of them that are blocked queries. */
+  open = 0;
+  held = 0;
+  lastActive = performance.now();
+  /** Since when the head of a request is incomplete, or null. */
+  headSince: number | null = this.lastActive;
+  /** The response to the last request, or null before the first. */
+  outgoing: Outgoing | null = null;
+  /** How many octets had been read when the last request was answered. */
+  #readThen = 0;
+
+  constructor(socket: Socket | ServerHttp2Session, end: () => void) {
+    this.#socket = socket;
+    this.end = end;
+    // An error only tells that the client disconnected.
+    socket.on("error", () => this.destroy());
+  }
+
+  begin(outgoing: Outgoing): void {
+    this.open++;
+    this.lastActive = performance.now();
+    this.headSince = null;
+    this.outgoing = outgoing;
+  }
+
+  finish(wasHeld: boolean): void {
+    this.open--;
+    if (wasHeld) this.held--;
+    this.lastActive = performance.now();
+    this.#readThen = this.#read();
+  }
+
+  /** Whether it has been silent for too long, or the head of a request takes too long. */
+  isLate(now: number, idleMs: number): boolean {
+    if (this.open === 0 && this.headSince === null && this.#read() !== this.#readThen)
+      this.headSince = now;
+    const headIsLate = this.headSince !== null && now - this.headSince > Math.min(HEAD_MS, idleMs);
+    return headIsLate || (this.held === 0 && now - this.lastActive > idleMs);
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  /** Octets read so far; 0 for HTTP/2, which also reads other frames than requests. */
+  #read(): number {
+    return "bytesRead" in this.#socket ? this.#socket.bytesRead : 0;
+  }
 }
 
-/**
- * @param certificateOf reads what the client of a connection showed, where it was asked for that
- */
-export function createServing(
-  options: NodeServerOptions,
-  certificateOf: (socket: Socket) => Uint8Array | undefined,
-): NodeServing {
-  const connections = new Map<object, Connection>();
-  let closing = false;
+/** The requests and connections of one server. */
+export class NodeServing {
+  readonly #options: NodeServerOptions;
+  readonly #certificateOf: ReadCertificate;
+  readonly #connections = new Map<object, Connection>();
+  readonly #handle;
+  readonly #sweep: NodeJS.Timeout;
+  #closing = false;
 
-  const answer = async (
-    request: Request,
-    incoming: Incoming,
-    outgoing: Outgoing,
-  ): Promise<Response> => {
-    const connection = connections.get(
-      incoming instanceof Http2ServerRequest
-        ? (incoming.stream.session ?? incoming)
-        : incoming.socket,
+  /** @param certificateOf reads the verified client certificate of a connection. */
+  constructor(options: NodeServerOptions, certificateOf: ReadCertificate) {
+    this.#options = options;
+    this.#certificateOf = certificateOf;
+    this.#handle = getRequestListener(
+      (request, { incoming, outgoing }: { incoming: Incoming; outgoing: Outgoing }) =>
+        this.#answer(request, incoming, outgoing),
+      { overrideGlobalObjects: false, hostname: NO_HOST, errorHandler: unreadable },
     );
-    let held = false;
-    if (connection !== undefined) {
-      connection.open++;
-      connection.lastActive = performance.now();
-      connection.headSince = null;
-      connection.outgoing = outgoing;
-      outgoing.once("close", () => {
-        connection.open--;
-        if (held) connection.held--;
-        connection.lastActive = performance.now();
-        connection.readThen = connection.read();
-        if (closing && connection.open === 0) connection.end();
+    this.#sweep = setInterval(() => {
+      const now = performance.now();
+      for (const connection of this.#connections.values())
+        if (connection.isLate(now, options.idleMs)) connection.destroy();
+    }, SWEEP_MS);
+    this.#sweep.unref();
+  }
+
+  /** Answers a request. */
+  readonly listener = (incoming: Incoming, outgoing: Outgoing): void => {
+    const refusal = headRefusal(incoming);
+    if (refusal === null) void this.#handle(incoming, outgoing);
+    else refuse(incoming, outgoing, refusal);
+  };
+
+  /** Tracks a connection until it closes. @param end ends it once no request is in progress. */
+  track(socket: Socket | ServerHttp2Session, end: () => void): void {
+    this.#connections.set(socket, new Connection(socket, end));
+    socket.once("close", () => this.#connections.delete(socket));
+  }
+
+  /** Answers malformed input of a connection, and ends the connection. */
+  readonly refuseConnection = (error: Error & { readonly code?: string }, socket: Socket): void => {
+    const outgoing = this.#connections.get(socket)?.outgoing;
+    // During a handshake, or in the middle of a response, whose reader would take this for a part
+    // of it.
+    const isAnswering = outgoing?.headersSent === true && !outgoing.writableEnded;
+    if (!this.#connections.has(socket) || isAnswering || !socket.writable) socket.destroy();
+    else socket.end(headOf(STATUS_OF[error.code ?? ""] ?? 400), () => socket.destroy());
+  };
+
+  /** Starts to listen. @returns the port @throws {Error} if the address is in use */
+  async listen(server: Listener): Promise<number> {
+    const { host, port, shared } = this.#options;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once("error", reject);
+        server.listen({ host, port, ...(shared ? { reusePort: true } : {}) }, resolve);
       });
+    } catch (error) {
+      clearInterval(this.#sweep);
+      throw error;
     }
-    const response = await options.fetch(request, {
+    server.on("error", () => undefined);
+    // RFC 9110 section 10.1.1.
+    server.on("checkExpectation", (incoming: Incoming, outgoing: Outgoing) =>
+      refuse(incoming, outgoing, 417),
+    );
+    const address = server.address();
+    return typeof address === "object" && address !== null ? address.port : port;
+  }
+
+  /**
+   * Stops accepting, and resolves when all requests are answered.
+   * @param now ends them instead, also after a call that waits for them.
+   */
+  async close(server: Listener, now: boolean): Promise<void> {
+    this.#closing = true;
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    for (const connection of this.#connections.values())
+      if (now) connection.destroy();
+      else if (connection.open === 0) connection.end();
+    await closed;
+    clearInterval(this.#sweep);
+  }
+
+  async #answer(request: Request, incoming: Incoming, outgoing: Outgoing): Promise<Response> {
+    const isHttp2 = incoming instanceof Http2ServerRequest;
+    const connection = this.#connections.get(
+      isHttp2 ? (incoming.stream.session ?? incoming) : incoming.socket,
+    );
+    const certificateOf = this.#certificateOf;
+    let held = false;
+    connection?.begin(outgoing);
+    outgoing.once("close", () => {
+      connection?.finish(held);
+      if (this.#closing && connection?.open === 0) connection.end();
+    });
+    const response = await this.#options.fetch(request, {
       holdOpen: () => {
         if (connection !== undefined && !held) connection.held++;
         held = true;
       },
-      // Read where they are asked for: not every request needs them.
+      // Getters: not every request needs these.
       get remoteAddress() {
         return incoming.socket.remoteAddress;
       },
@@ -134,94 +217,13 @@ export function createServing(
         return certificateOf(incoming.socket);
       },
     });
-    // RFC 9113 §8.2.2: HTTP/2 has no such header.
-    if (incoming instanceof Http2ServerRequest) response.headers.delete("Connection");
+    // RFC 9113 section 8.2.2: HTTP/2 has no such header.
+    if (isHttp2) response.headers.delete("Connection");
     return outgoing.destroyed ? RESPONSE_ALREADY_SENT : response;
-  };
-  const listener = getRequestListener(
-    (request, { incoming, outgoing }: { incoming: Incoming; outgoing: Outgoing }) =>
-      answer(request, incoming, outgoing),
-    { overrideGlobalObjects: false, hostname: NO_HOST, errorHandler: unreadable },
-  );
-
-  const sweep = setInterval(() => {
-    const now = performance.now();
-    for (const connection of connections.values()) {
-      const { open, held, lastActive, readThen } = connection;
-      if (open === 0 && connection.headSince === null && connection.read() !== readThen)
-        connection.headSince = now;
-      const { headSince } = connection;
-      const isLate = headSince !== null && now - headSince > Math.min(HEAD_MS, options.idleMs);
-      if (isLate || (held === 0 && now - lastActive > options.idleMs)) connection.destroy();
-    }
-  }, SWEEP_MS);
-  sweep.unref();
-
-  return {
-    listener(incoming, outgoing) {
-      const refusal = headRefusal(incoming);
-      if (refusal === null) void listener(incoming, outgoing);
-      else refuse(incoming, outgoing, refusal);
-    },
-    track(connection, end) {
-      const now = performance.now();
-      const read = () => ("bytesRead" in connection ? connection.bytesRead : 0);
-      const destroy = () => void connection.destroy();
-      connections.set(connection, {
-        open: 0,
-        held: 0,
-        lastActive: now,
-        headSince: now,
-        outgoing: null,
-        readThen: 0,
-        read,
-        end,
-        destroy,
-      });
-      connection.once("close", () => connections.delete(connection));
-      // The other side may be gone at any time; what matters is that it is.
-      connection.on("error", () => connection.destroy());
-    },
-    refuseConnection(error, socket) {
-      const outgoing = connections.get(socket)?.outgoing;
-      // Before its handshake has ended, or in the middle of an answer, whose reader would take this
-      // for a part of it.
-      const isAnswering = outgoing?.headersSent === true && !outgoing.writableEnded;
-      if (!connections.has(socket) || isAnswering || !socket.writable) socket.destroy();
-      else socket.end(headOf(STATUS_OF[error.code ?? ""] ?? 400), () => socket.destroy());
-    },
-    async listen(server) {
-      const { host, port, shared } = options;
-      try {
-        await new Promise<void>((resolve, reject) => {
-          server.once("error", reject);
-          server.listen({ host, port, ...(shared ? { reusePort: true } : {}) }, resolve);
-        });
-      } catch (error) {
-        clearInterval(sweep);
-        throw error;
-      }
-      server.on("error", () => undefined);
-      // RFC 9110 section 10.1.1.
-      server.on("checkExpectation", (incoming: Incoming, outgoing: Outgoing) =>
-        refuse(incoming, outgoing, 417),
-      );
-      const address = server.address();
-      return typeof address === "object" && address !== null ? address.port : port;
-    },
-    async close(server, now) {
-      closing = true;
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const { open, end, destroy } of connections.values())
-        if (now) destroy();
-        else if (open === 0) end();
-      await closed;
-      clearInterval(sweep);
-    },
-  };
+  }
 }
 
-/** The status that the head of a request is refused with before an app sees it, or null. */
+/** The status with which a request is refused for its head, or null. */
 function headRefusal(incoming: Incoming): 400 | 431 | null {
   // RFC 6585 section 5. A name and a value each.
   if (incoming.rawHeaders.length > MAX_HEADERS * 2) return 431;
@@ -235,10 +237,7 @@ function headRefusal(incoming: Incoming): 400 | 431 | null {
   return 400;
 }
 
-/**
- * The answer to a request that cannot be made one of fetch, such as one with a Host that is no
- * name.
- */
+/** The response to a request that `fetch` cannot represent, such as one with a malformed Host. */
 function unreadable(): Response {
   return new Response("Cannot read request: its Host or path is malformed", {
     status: 400,
@@ -246,20 +245,20 @@ function unreadable(): Response {
   });
 }
 
-/** What every answer has that an app does not give. */
+/** The headers of all responses that the app does not make. */
 const headersOf = () => ({
   "X-Content-Type-Options": "nosniff",
   "X-Request-Id": crypto.randomUUID(),
 });
 
-/** The status of what Node's parser refuses, by its code; 400 for all others. */
+/** The status for an error of Node's parser, by its code; 400 for all others. */
 const STATUS_OF: Readonly<Record<string, 408 | 413 | 431>> = {
   HPE_HEADER_OVERFLOW: 431,
   HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
   ERR_HTTP_REQUEST_TIMEOUT: 408,
 };
 
-/** The whole of an answer without a body that ends its connection. */
+/** A response without a body that ends its connection. */
 function headOf(status: number): string {
   const headers = { ...headersOf(), Connection: "close", "Content-Length": "0" };
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
@@ -267,8 +266,8 @@ function headOf(status: number): string {
 }
 
 /**
- * Answers before an app sees the request. What else was sent on an HTTP/1.1 connection is not read.
- * @param text in ASCII
+ * Answers a request that the app does not get. The rest of an HTTP/1.1 connection is not read.
+ * @param text ASCII.
  */
 export function refuse(incoming: Incoming, outgoing: Outgoing, status: number, text = ""): void {
   outgoing.statusCode = status;

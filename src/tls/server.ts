@@ -1,27 +1,29 @@
 /**
- * HTTP/1.1 and HTTP/2 over TLS for every server runtime: `node:http2`, since it shows the
- * certificate of a client and takes another of its own while it serves, which the runtimes' own
- * servers do not.
+ * HTTP/1.1 and HTTP/2 over TLS for every server runtime. It uses `node:http2`, because the servers
+ * of the runtimes themselves neither show the certificate of a client nor replace their own
+ * certificate while they serve.
  * @module
  */
-import { createSecureServer, Http2ServerRequest } from "node:http2";
+import { createSecureServer, type Http2SecureServer, Http2ServerRequest } from "node:http2";
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import type { TlsSettings } from "../config/tls.ts";
+import type { KeyPair } from "./key-pair.ts";
 import {
-  createServing,
   HEAD_MS,
+  type Incoming,
   MAX_HEADERS,
   type NodeServerOptions,
+  NodeServing,
+  type Outgoing,
   refuse,
 } from "./node-server.ts";
-import type { Pair } from "./pair.ts";
 
 /** Milliseconds for a handshake. */
 const HANDSHAKE_MS = 10_000;
 const NOT_OURS =
   "Permission denied: the client certificate is not a leaf of this CA, or its root was abandoned";
-/** Requests at once over one connection, as in Go's servers. */
+/** Concurrent requests over one connection, as in Go's servers. */
 const MAX_STREAMS = 250;
 
 export interface TlsServerOptions extends NodeServerOptions {
@@ -29,98 +31,131 @@ export interface TlsServerOptions extends NodeServerOptions {
   readonly minVersion: TlsSettings["minVersion"];
 }
 
-/**
- * Whether a client certificate (DER) that verified by `clientCa` counts, at the time of the call.
- */
+/** Whether a client certificate (DER) that `clientCa` verified is accepted now. */
 export type AcceptsClient = (certificate: Uint8Array) => Promise<boolean>;
 
-export interface TlsServer {
-  readonly port: number;
-  /**
-   * Shows this certificate from the next handshake on; connections stay as they are. Before the
-   * first, handshakes fail.
-   */
-  use(pair: Pair, clientCa: string | null, acceptsClient?: AcceptsClient | null): void;
-  /**
-   * Ends when what is being answered has been.
-   * @param now does not wait for it, also where it was called without before.
-   */
-  close(now: boolean): Promise<void>;
+/** Starts to listen. @throws {Error} if the address is in use */
+export async function listenTls(options: TlsServerOptions): Promise<TlsServer> {
+  const server = new TlsServer(options);
+  await server.listen();
+  return server;
 }
 
-/** Starts to listen. Rejects when the address is taken. */
-export async function listenTls(options: TlsServerOptions): Promise<TlsServer> {
-  const { client, minVersion } = options;
-  const asks = client.clientCa !== null;
-  const secure = {
-    minVersion,
-    requestCert: asks,
-    rejectUnauthorized: asks && client.clientCertificate === "required",
-  } as const;
-  const serving = createServing(options, (socket) => (asks ? peerCertificate(socket) : undefined));
-  let acceptsClient: AcceptsClient | null = null;
-  /**
-   * Whether a request may be answered: TLS verifies a certificate by its path, and not by what the
-   * CA knows of it.
-   */
-  const admits = async (socket: Socket, accepts: AcceptsClient): Promise<boolean> => {
-    const certificate = peerCertificate(socket);
-    return certificate !== undefined && (await accepts(certificate).catch(() => false));
+export class TlsServer {
+  readonly #client: TlsServerOptions["client"];
+  readonly #secure: {
+    readonly minVersion: TlsServerOptions["minVersion"];
+    readonly requestCert: boolean;
+    readonly rejectUnauthorized: boolean;
   };
-  const settings = { maxConcurrentStreams: MAX_STREAMS };
-  // The authority, method, path and scheme are headers in HTTP/2.
-  const limits = { handshakeTimeout: HANDSHAKE_MS, maxHeaderListPairs: MAX_HEADERS + 4, settings };
-  const server = createSecureServer(
-    { allowHTTP1: true, ...limits, ...secure },
-    (incoming, outgoing) => {
-      // RFC 9113 §8.3.1: the authority is HTTP/2's Host, and there must not be two that differ.
-      if (incoming instanceof Http2ServerRequest) {
-        const { host } = incoming.headers;
-        if (host !== undefined && host !== incoming.authority)
-          return refuse(incoming, outgoing, 400);
-        if (host === undefined) incoming.rawHeaders.push("host", incoming.authority);
+  readonly #serving: NodeServing;
+  readonly #server: Http2SecureServer;
+  #acceptsClient: AcceptsClient | null = null;
+  #port = 0;
+
+  constructor(options: TlsServerOptions) {
+    const { client, minVersion } = options;
+    const requestCert = client.clientCa !== null;
+    this.#client = client;
+    this.#secure = {
+      minVersion,
+      requestCert,
+      rejectUnauthorized: requestCert && client.clientCertificate === "required",
+    };
+    this.#serving = new NodeServing(options, (socket) =>
+      requestCert ? peerCertificate(socket) : undefined,
+    );
+    this.#server = createSecureServer(
+      {
+        allowHTTP1: true,
+        handshakeTimeout: HANDSHAKE_MS,
+        // The authority, method, path and scheme are headers in HTTP/2.
+        maxHeaderListPairs: MAX_HEADERS + 4,
+        settings: { maxConcurrentStreams: MAX_STREAMS },
+        ...this.#secure,
+      },
+      (incoming, outgoing) => this.#receive(incoming, outgoing),
+    );
+    // Options of Node's HTTP/1.1 server, which the types of an HTTP/2 server lack.
+    Object.assign(this.#server, {
+      keepAliveTimeout: options.idleMs,
+      headersTimeout: Math.min(options.idleMs, HEAD_MS),
+      requireHostHeader: false,
+    });
+    this.#handleConnections();
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  /** @throws {Error} if the address is in use */
+  async listen(): Promise<void> {
+    this.#port = await this.#serving.listen(this.#server);
+  }
+
+  /**
+   * Shows this certificate from the next handshake on; open connections are kept. Before the first
+   * call, handshakes fail.
+   * @param clientCa PEM of the CAs that client certificates must come from.
+   */
+  use(
+    { cert, key }: KeyPair,
+    clientCa: string | null,
+    acceptsClient: AcceptsClient | null = null,
+  ): void {
+    // Without a list, TLS libraries use the public CAs: never for clients of ours.
+    if (this.#secure.requestCert && clientCa === null)
+      throw new TypeError("There must be CAs for client certificates");
+    const ca = clientCa === null ? {} : { ca: clientCa };
+    this.#server.setSecureContext({ cert, key, ...this.#secure, ...ca });
+    this.#acceptsClient = acceptsClient;
+  }
+
+  /** As `NodeServing.close`. */
+  close(now: boolean): Promise<void> {
+    return this.#serving.close(this.#server, now);
+  }
+
+  #handleConnections(): void {
+    const [server, serving] = [this.#server, this.#serving];
+    server.on("session", (session) => serving.track(session, () => session.close()));
+    server.on("secureConnection", (socket) => {
+      if (socket.alpnProtocol !== "h2") serving.track(socket, () => socket.destroySoon());
+    });
+    // Failed handshakes and broken sessions are ended by Node, and are not logged.
+    for (const event of ["tlsClientError", "sessionError"]) server.on(event, () => undefined);
+    server.on("clientError", serving.refuseConnection);
+  }
+
+  #receive(incoming: Incoming, outgoing: Outgoing): void {
+    // RFC 9113 section 8.3.1: the authority of HTTP/2 replaces Host, and the two must not differ.
+    if (incoming instanceof Http2ServerRequest) {
+      const { host } = incoming.headers;
+      if (host === undefined) incoming.rawHeaders.push("host", incoming.authority);
+      else if (host !== incoming.authority) {
+        refuse(incoming, outgoing, 400);
+        return;
       }
-      if (acceptsClient === null || client.clientCertificate !== "required")
-        return serving.listener(incoming, outgoing);
-      void admits(incoming.socket, acceptsClient).then((isAdmitted) => {
-        if (isAdmitted) serving.listener(incoming, outgoing);
+    }
+    const accepts = this.#acceptsClient;
+    if (accepts === null || this.#client.clientCertificate !== "required")
+      this.#serving.listener(incoming, outgoing);
+    else
+      void isAccepted(incoming.socket, accepts).then((accepted) => {
+        if (accepted) this.#serving.listener(incoming, outgoing);
         else refuse(incoming, outgoing, 403, NOT_OURS);
       });
-    },
-  );
-  // What Node's servers for HTTP/1.1 have, and the type of one for both has not.
-  const bounds = {
-    keepAliveTimeout: options.idleMs,
-    headersTimeout: Math.min(options.idleMs, HEAD_MS),
-  };
-  Object.assign(server, { ...bounds, requireHostHeader: false });
-  server.on("session", (session) => serving.track(session, () => session.close()));
-  server.on("secureConnection", (socket) => {
-    if (socket.alpnProtocol !== "h2") serving.track(socket, () => socket.destroySoon());
-  });
-  // What strangers do to a connection is no news.
-  for (const event of ["tlsClientError", "sessionError"]) server.on(event, () => undefined);
-  server.on("clientError", serving.refuseConnection);
-
-  return {
-    port: await serving.listen(server),
-    use({ cert, key }, clientCa, accepts = null) {
-      // Without a list, TLS libraries take the one of the public web: never for clients of ours.
-      if (asks && clientCa === null)
-        throw new TypeError("There must be CAs for clients' certificates");
-      server.setSecureContext({
-        cert,
-        key,
-        ...secure,
-        ...(clientCa === null ? {} : { ca: clientCa }),
-      });
-      acceptsClient = accepts;
-    },
-    close: (now) => serving.close(server, now),
-  };
+  }
 }
 
-/** DER of the certificate that a client showed, if it was verified. */
+/** TLS verifies the path of a certificate; whether it is our leaf only the CA knows. */
+async function isAccepted(socket: Socket, accepts: AcceptsClient): Promise<boolean> {
+  const certificate = peerCertificate(socket);
+  return certificate !== undefined && (await accepts(certificate).catch(() => false));
+}
+
+/** DER of the client certificate, if TLS verified it. */
 function peerCertificate(socket: Socket): Uint8Array | undefined {
   if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined;
   const { raw } = socket.getPeerCertificate();

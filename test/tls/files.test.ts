@@ -7,7 +7,7 @@ import { describe, it } from "node:test";
 import type { TlsSettings } from "../../src/config/tls.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 import type { LogFields } from "../../src/core/ports/log.ts";
-import { type Files, openFiles } from "../../src/tls/files.ts";
+import { TlsFiles } from "../../src/tls/files.ts";
 import { openssl, silentLog } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";
 import { inNewFolder, selfSigned } from "./harness.ts";
@@ -32,8 +32,12 @@ function open(given: Readonly<Record<string, string>>, now = new Date()) {
     return text;
   };
   for (const [name, text] of disk) if (text === "") disk.delete(name);
-  const files = (): Files =>
-    openFiles(SETTINGS, readFile, createFakeClock(now), { ...silentLog, warn: note, error: note });
+  const files = () =>
+    new TlsFiles(SETTINGS, readFile, createFakeClock(now), {
+      ...silentLog,
+      warn: note,
+      error: note,
+    });
   return { disk, lines, files };
 }
 
@@ -54,7 +58,7 @@ const CERT = 'MESHCA_TLS_CERT_FILE: "cert"';
 const KEY = 'MESHCA_TLS_KEY_FILE: "key"';
 const CA = 'MESHCA_TLS_CLIENT_CA_FILE: "ca"';
 
-describe("openFiles()", () => {
+describe("TlsFiles", () => {
   const refused: readonly (readonly [
     string,
     Readonly<Record<string, string>>,
@@ -65,40 +69,40 @@ describe("openFiles()", () => {
       { cert: "", key: "", ca: "" },
       [CERT, KEY, CA].map((file) => `${file} cannot be read`),
     ],
-    ["a certificate that is none", { cert: "x" }, [`${CERT} holds no certificate in PEM`]],
-    ["a key for a certificate", { cert: ONE.key }, [`${CERT} holds no certificate in PEM`]],
+    ["a certificate that is none", { cert: "x" }, [`${CERT} contains no certificate in PEM`]],
+    ["a key for a certificate", { cert: ONE.key }, [`${CERT} contains no certificate in PEM`]],
     [
       "half a certificate",
       { cert: ONE.cert.slice(0, 300) },
-      [`${CERT} is broken: PEM block CERTIFICATE has no matching END line`],
+      [`${CERT} is malformed: PEM block CERTIFICATE has no matching END line`],
     ],
     [
       "half a chain",
       { cert: ONE.cert + OTHER.cert.slice(0, 300) },
-      [`${CERT} is broken: PEM block CERTIFICATE has no matching END line`],
+      [`${CERT} is malformed: PEM block CERTIFICATE has no matching END line`],
     ],
     [
       "something else under the name of a certificate",
       { cert: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" },
-      [`${CERT} holds something that is no certificate`],
+      [`${CERT} contains an invalid certificate`],
     ],
     [
       "the key of another certificate",
       { key: OTHER.key },
-      [`${KEY} holds another key than the certificate's`],
+      [`${KEY} contains a private key that does not match the certificate`],
     ],
-    ["a certificate for a key", { key: ONE.cert }, [`${KEY} holds no private key in PEM`]],
+    ["a certificate for a key", { key: ONE.cert }, [`${KEY} contains no private key in PEM`]],
     [
       "half a key",
       { key: ONE.key.slice(0, 60) },
-      [`${KEY} is broken: PEM block PRIVATE KEY has no matching END line`],
+      [`${KEY} is malformed: PEM block PRIVATE KEY has no matching END line`],
     ],
     [
       "a broken key",
       { key: "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n" },
-      [`${KEY} holds a private key that cannot be read`],
+      [`${KEY} contains an invalid private key`],
     ],
-    ["client CAs that are none", { ca: "x" }, [`${CA} holds no certificate in PEM`]],
+    ["client CAs that are none", { ca: "x" }, [`${CA} contains no certificate in PEM`]],
     ...(
       [
         ["pkcs8", "-topk8"],
@@ -110,15 +114,15 @@ describe("openFiles()", () => {
           `a key that ${form[0]} encrypted`,
           { key: encrypted(form) },
           [
-            `${KEY} is encrypted, and nobody is there to give its passphrase: decrypt it, for example with openssl pkey`,
+            `${KEY} contains an encrypted private key, and there is no setting for its passphrase: decrypt it, for example with openssl pkey`,
           ],
         ] as const,
     ),
   ];
   for (const [name, given, expected] of refused)
-    it(`openFiles() refuses ${name}`, () => assert.deepEqual(faults(given), expected));
+    it(`TlsFiles refuses ${name}`, () => assert.deepEqual(faults(given), expected));
 
-  it("openFiles() takes a pair in one file, parameters before the key, and text around them", () => {
+  it("TlsFiles takes a pair in one file, parameters before the key, and text around them", () => {
     const key = openssl(["ecparam", "-genkey", "-name", "prime256v1"]);
     assert.match(key, /BEGIN EC PARAMETERS/);
     const cert = inNewFolder(() =>
@@ -134,16 +138,16 @@ describe("openFiles()", () => {
     ["RSA", ["rsa:2048"]],
     ["P-384", ["ec", "-pkeyopt", "ec_paramgen_curve:P-384"]],
   ] as const)
-    it(`openFiles() takes a key for ${name}`, () => {
+    it(`TlsFiles takes a key for ${name}`, () => {
       const pair = selfSigned("x", [...newkey]);
       assert.deepEqual(open(pair as unknown as Record<string, string>).files().loaded.pair, pair);
     });
 
-  it("openFiles() takes a certificate before and after its time, as Consul does, and says so", () => {
+  it("TlsFiles takes a certificate before and after its time, as Consul does, and says so", () => {
     const days = (count: number) => new Date(Date.now() + count * 86_400_000);
     for (const [now, says] of [
-      [days(31), /^The certificate for TLS expired 20/],
-      [days(-1), /^The certificate for TLS is not valid before 20/],
+      [days(31), /^The TLS certificate of this server expired at 20/],
+      [days(-1), /^The TLS certificate of this server is not valid before 20/],
     ] as const) {
       const { lines, files } = open({}, now);
       assert.deepEqual(files().loaded.pair, ONE);

@@ -275,9 +275,13 @@ describe("meshca serve with MESHCA_TLS_CERT_FILE", () => {
         const waiting = held2.request(`${ROOTS}?index=1&wait=600s`);
         assert.equal((await held.get(ROOTS)).serial, serialOf(one));
         writeFileSync(environment.MESHCA_TLS_CERT_FILE, other.cert.slice(0, 100));
-        await until(() => server.stdout().includes("Cannot use the files for TLS"));
+        await until(() =>
+          server.stdout().includes("Failed to reload TLS files; keeping the previous certificate"),
+        );
         writeFileSync(environment.MESHCA_TLS_CERT_FILE, other.cert);
-        await until(() => server.stdout().includes("holds another key"));
+        await until(() =>
+          server.stdout().includes("contains a private key that does not match the certificate"),
+        );
         assert.equal((await get(server.port, ROOTS)).serial, serialOf(one));
         writeFileSync(environment.MESHCA_TLS_KEY_FILE, other.key);
         await until(async () => (await get(server.port, ROOTS)).serial === serialOf(other));
@@ -344,7 +348,7 @@ describe("meshca serve with MESHCA_TLS_CERT_FILE", () => {
       environmentIn(folder, { cert: selfSigned("one").cert, key: selfSigned("other").key });
       assert.match(
         await run(),
-        /MESHCA_TLS_KEY_FILE: ".*" holds another key than the certificate's\n$/,
+        /MESHCA_TLS_KEY_FILE: ".*" contains a private key that does not match the certificate\n$/,
       );
     }));
 

@@ -11,9 +11,9 @@ import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import type { TlsSettings } from "../../src/config/tls.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
+import { TlsCertificates } from "../../src/tls/certificates.ts";
 import type { Fetch } from "../../src/tls/node-server.ts";
 import { listenTls, type TlsServer, type TlsServerOptions } from "../../src/tls/server.ts";
-import { openTls } from "../../src/tls/tls.ts";
 import { abandonedRoot } from "../core/ca/abandoned.ts";
 import { createTestCa, opensslCsr, serviceUri, silentLog, type TestCa } from "../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../fakes/clock.ts";
@@ -244,13 +244,14 @@ describe("listenTls()", () => {
       await new Promise<void>((resolve) => asked.push(resolve));
       return new Response("done");
     };
-    const { port, use, close } = await listen(slow);
-    use(ONE, null);
+    const server = await listen(slow);
+    const { port } = server;
+    server.use(ONE, null);
     const [silent, busy] = [await openHttp1(port), await openHttp1(port)];
     const [silent2, busy2] = [await openHttp2(port), await openHttp2(port)];
     const answers = [busy.get("/"), busy2.request("/")];
     await until(() => asked.length === 2);
-    const closed = close(false);
+    const closed = server.close(false);
     await until(() => silent.socket.destroyed && silent2.session.destroyed);
     for (const answer of asked) answer();
     for (const answer of answers) assert.equal((await answer).body, "done");
@@ -343,7 +344,7 @@ describe("listenTls() with clients' certificates", () => {
       assert.equal((await get(server.port, "/", leaf)).status, 200);
     }));
 
-  it("openTls() accepts leaves of this CA, and none of an abandoned root that an older root had certified", async () => {
+  it("TlsCertificates accepts leaves of this CA, and none of an abandoned root that an older root had certified", async () => {
     const now = new Date();
     const { ca, forge } = await abandonedRoot(now);
     const settings: TlsSettings = {
@@ -352,14 +353,12 @@ describe("listenTls() with clients' certificates", () => {
       clientCertificate: "required",
       minVersion: "TLSv1.3",
     };
-    const given = {
-      readFile: () => assert.fail(),
+    const certificates = new TlsCertificates(settings, "dc1", () => assert.fail(), {
       persistentFile: () => null,
       clock: ca.clock,
       random: systemRandom,
       log: silentLog,
-    };
-    const certificates = openTls({ settings, datacenter: "dc1", ...given });
+    });
     const server = await listen(show, { client: settings });
     try {
       await certificates.open(server);

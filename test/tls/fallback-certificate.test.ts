@@ -12,9 +12,9 @@ import { settingsOf } from "../../src/cli/commands/serve.ts";
 import { compose } from "../../src/compose/process.ts";
 import type { LogFields } from "../../src/core/ports/log.ts";
 import { createPlatform } from "../../src/entry/platform.ts";
-import { EmergencyCertificate, fingerprintOf } from "../../src/tls/emergency.ts";
+import { TlsCertificates } from "../../src/tls/certificates.ts";
+import { FallbackCertificate, fingerprintOf } from "../../src/tls/fallback-certificate.ts";
 import { listenTls, type TlsServer } from "../../src/tls/server.ts";
-import { openTls, type Tls } from "../../src/tls/tls.ts";
 import { createTestCa, silentLog, type TestCa } from "../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../fakes/clock.ts";
 import { linesOf, makeDataDir, startServer } from "../http/process.ts";
@@ -37,7 +37,7 @@ const keptIn = (folder: Map<string, string>) => (name: string) => ({
   write: async (text: string) => void folder.set(name, text),
 });
 
-describe("the emergency certificate for TLS", () => {
+describe("the self-signed fallback certificate of the server", () => {
   const endings: (() => Promise<void>)[] = [];
   afterEach(async () => {
     for (const end of endings.splice(0).toReversed()) await end();
@@ -58,17 +58,17 @@ describe("the emergency certificate for TLS", () => {
       },
       fetch: () => new Response("here"),
     });
-    const tls: Tls = openTls({
-      settings: { ...CLIENT, source: { kind: "self", names: NAMES }, minVersion: "TLSv1.2" },
-      ...{
-        datacenter: "dc1",
+    const tls = new TlsCertificates(
+      { ...CLIENT, source: { kind: "self", names: NAMES }, minVersion: "TLSv1.2" },
+      "dc1",
+      () => "",
+      {
         clock: ca.clock,
         random: systemRandom,
-        readFile: () => "",
         persistentFile: keptIn(folder),
+        log: { ...silentLog, info: note, warn: note, error: note },
       },
-      log: { ...silentLog, info: note, warn: note, error: note },
-    });
+    );
     await tls.open(server);
     const stopping = new AbortController();
     const loop = tls.run(stopping.signal);
@@ -91,7 +91,7 @@ describe("the emergency certificate for TLS", () => {
     assert.equal(tls.shown?.emergency, null);
     assert.deepEqual(
       lines.map(({ message }) => message),
-      ["The certificate for TLS was renewed"],
+      ["Renewed the TLS certificate of this server"],
     );
   });
 
@@ -104,7 +104,9 @@ describe("the emergency certificate for TLS", () => {
     const text = folder.get("tls-emergency.pem") ?? "";
     assert.equal(serial, new X509Certificate(text).serialNumber);
     const line = lines.find(({ message }) =>
-      message.startsWith("Serving TLS with a self-signed emergency certificate"),
+      message.startsWith(
+        "Serving TLS with the self-signed fallback certificate: the CA cannot issue a certificate for its own server",
+      ),
     );
     assert.match(String(line?.fields.reason), /expired.*\S$/);
     assert.equal(line?.fields.fingerprint, fingerprintOf(text));
@@ -189,9 +191,7 @@ describe("the emergency certificate for TLS", () => {
     const folder = new Map<string, string>();
     const clock = createFakeClock(new Date());
     const make = (names = NAMES) =>
-      new EmergencyCertificate({
-        kept: keptIn(folder)("tls-emergency.pem"),
-        names,
+      new FallbackCertificate(keptIn(folder)("tls-emergency.pem"), names, {
         clock,
         random: systemRandom,
         log: silentLog,
@@ -226,16 +226,14 @@ describe("the emergency certificate for TLS", () => {
       warn: (message: string, fields?: LogFields) =>
         void lines.push(`${message}: ${fields?.reason}`),
     };
-    const emergency = new EmergencyCertificate({
-      kept,
-      names: NAMES,
+    const fallback = new FallbackCertificate(kept, NAMES, {
       clock: createFakeClock(new Date()),
       random: systemRandom,
       log,
     });
-    assert.deepEqual(await emergency.pair(), await emergency.pair());
+    assert.deepEqual(await fallback.pair(), await fallback.pair());
     assert.deepEqual(lines, [
-      "Cannot write the emergency certificate into the data folder; it is kept in memory: ENOSPC",
+      "Failed to write the self-signed fallback certificate to the data folder; keeping it in memory: ENOSPC",
     ]);
   });
 

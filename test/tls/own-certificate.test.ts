@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { describe, it } from "node:test";
 import { NotReadyError } from "../../src/core/errors.ts";
-import { createOwnCertificate } from "../../src/tls/own.ts";
+import { OwnCertificate } from "../../src/tls/own-certificate.ts";
 import { configuration, createTestCa, silentLog, trustDomain } from "../fakes/ca.ts";
 
 const NAMES = { dnsNames: ["localhost"], ipAddresses: [Uint8Array.of(127, 0, 0, 1)] };
@@ -19,7 +19,7 @@ async function start() {
   let failing = false;
   const sign: typeof manager.sign = (csr) =>
     failing ? Promise.reject(new NotReadyError("ca_expired", "root expired")) : manager.sign(csr);
-  const own = createOwnCertificate({
+  const own = new OwnCertificate({
     manager: {
       get snapshot() {
         return manager.snapshot;
@@ -38,8 +38,8 @@ async function start() {
   return { ...ca, own, leaf, errors, fail };
 }
 
-describe("createOwnCertificate()", () => {
-  it("createOwnCertificate() gets the identity of a server with its names, and its key", async () => {
+describe("OwnCertificate", () => {
+  it("OwnCertificate gets the identity of a server with its names, and its key", async () => {
     const { own, leaf, manager } = await start();
     assert.deepEqual([own.pair, await own.renew()], [null, true]);
     const uri = `URI:spiffe://${trustDomain(manager)}/agent/server/dc/dc1`;
@@ -47,7 +47,7 @@ describe("createOwnCertificate()", () => {
     assert.ok(leaf().checkPrivateKey(createPrivateKey(own.pair?.key ?? "")));
   });
 
-  it("createOwnCertificate() renews at half of its life, with another key", async () => {
+  it("OwnCertificate renews at half of its life, with another key", async () => {
     const { own, leaf, clock } = await start();
     await own.renew();
     const [first, key] = [leaf().serialNumber, own.pair?.key];
@@ -60,7 +60,7 @@ describe("createOwnCertificate()", () => {
     assert.equal(await own.renew(), false);
   });
 
-  it("createOwnCertificate() renews after a rotation, and not after another change", async () => {
+  it("OwnCertificate renews after a rotation, and not after another change", async () => {
     const { own, leaf, manager } = await start();
     await own.renew();
     await manager.configure(configuration({ LeafCertTTL: "50h" }));
@@ -73,7 +73,7 @@ describe("createOwnCertificate()", () => {
     assert.ok((own.pair?.cert.match(/BEGIN CERTIFICATE/g)?.length ?? 0) > 1);
   });
 
-  it("createOwnCertificate() tries again after a failure, a second later where there is none yet, half a minute where there is", async () => {
+  it("OwnCertificate tries again after a failure, a second later where there is none yet, half a minute where there is", async () => {
     const { own, leaf, clock, errors, fail } = await start();
     fail(true);
     assert.equal(await own.renew(), false);
