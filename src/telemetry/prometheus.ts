@@ -288,7 +288,7 @@ export function createPrometheus(build: Build, usage?: () => ProcessUsage): Prom
   );
   gauge(
     "meshca_tls_emergency",
-    "1 while the server shows its self-signed emergency certificate",
+    "1 while the server shows its self-signed fallback certificate",
     (g, { certificate }) => {
       if (certificate !== null) g.set(certificate.emergency === null ? 0 : 1);
     },

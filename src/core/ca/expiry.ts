@@ -11,7 +11,7 @@ export interface ServerCertificate {
   readonly notAfter: Date;
   /** SHA-256 over its DER, in hexadecimal with colons. */
   readonly fingerprint: string;
-  /** Why it is the self-signed emergency certificate, or null if it is not. */
+  /** Why it is the self-signed fallback certificate, or null if it is not. */
   readonly emergency: string | null;
 }
 
