@@ -20,8 +20,9 @@ const FILES = [
     .map((name) => `docs/${name}`),
 ];
 const blocksOf = (file: string): string[] =>
-  [...readFileSync(join(ROOT, file), "utf8").matchAll(/^```sh\n(.*?)^```$/gms)].map(
-    (match) => match[1] ?? "",
+  // A block in a list is indented as the list is.
+  [...readFileSync(join(ROOT, file), "utf8").matchAll(/^( *)```sh\n(.*?)^\1```$/gms)].map(
+    ([, indent = "", block = ""]) => block.replaceAll(new RegExp(`^${indent}`, "gm"), ""),
   );
 
 const isInstalled = (shell: string): boolean => {
@@ -158,6 +159,15 @@ for (const shell of SHELLS)
         folder: newFolder(),
       });
       assert.match(output, /"TrustDomain"/);
+    });
+
+    it("takes over a root of Consul", { timeout: 120_000 }, async () => {
+      const output = await paste(shell, blocksOf("docs/consul-migration.md"), {
+        port: await freePort(),
+        folder: newFolder(),
+      });
+      assert.match(output, /"TrustDomain": "11111111-2222-3333-4444-555555555555\.consul"/);
+      assert.match(output, /"RootCert": "-----BEGIN CERTIFICATE-----/);
     });
 
     it("makes a token with access control", { timeout: 120_000 }, async () => {
