@@ -251,12 +251,12 @@ export function badKeys(uri: string): BadRequest[] {
     {
       name: "a signature of another key type",
       csr: crafted({ scheme: "rsaSha256" }),
-      says: read("signature algorithm does not fit the ec key"),
+      says: read("its signature algorithm does not fit its ec key"),
     },
     {
       name: "version 3",
       csr: crafted({ version: unsignedInteger(Uint8Array.of(3)) }),
-      says: read("version must be 0"),
+      says: read("its version must be 0"),
     },
   ];
 }
@@ -294,7 +294,7 @@ export function badIdentities(trustDomain: string): BadRequest[] {
       "another kind of name",
       `URI:${web},RID:1.2.3.4`,
       read(
-        "subject alternative name has a registered ID: only URIs, DNS names and IP addresses can be asked for",
+        "its subject alternative name has a registered ID: only URIs, DNS names and IP addresses can be asked for",
       ),
     ),
     ask(
@@ -428,7 +428,7 @@ export function badIdentities(trustDomain: string): BadRequest[] {
     raw(
       "a URI that is not ASCII",
       `${web}\u00e9`,
-      read("subject alternative name is not printable ASCII"),
+      read("its subject alternative name is not printable ASCII"),
     ),
   ];
 }

@@ -1,13 +1,19 @@
 /**
- * Reads a PKCS#10 request (RFC 2986) in one pass. A request gives a public key, asks for an
- * identity, and proves that its sender has the key; nothing else in it has any effect on a
- * certificate.
+ * Reads a PKCS#10 request (RFC 2986) in one pass: its public key, the subject names that it asks for
+ * and its proof of possession. Nothing else in it has an effect on a certificate.
  * @module
  */
 import { type Bytes, equal, fromUtf8 } from "../bytes.ts";
 import { FormatError, RequestError } from "../errors.ts";
 import { readPem } from "../pem.ts";
-import { contextConstructed, contextPrimitive, DerReader, inWords, TAG } from "./der.ts";
+import {
+  contextConstructed,
+  contextPrimitive,
+  DerReader,
+  inWords,
+  oidContent,
+  TAG,
+} from "./der.ts";
 import {
   type PublicKeyInfo,
   readPublicKey,
@@ -15,18 +21,18 @@ import {
   type SignatureScheme,
   verifySignature,
 } from "./keys.ts";
-import { readOid } from "./oids.ts";
+import { OID } from "./oids.ts";
 
 /**
- * The longest URI accepted, in octets (SPIFFE-ID §2.3 allows 2048): a leaf with it keeps its part
- * of the chain's budget.
+ * The longest URI accepted, in octets: SPIFFE-ID §2.3 allows 2048, but the leaf must keep its part of
+ * the size of the chain.
  */
 export const MAX_URI_LENGTH = 1024;
 
 /** The longest request accepted, in characters of PEM. */
 export const MAX_CSR_LENGTH = 16 * 1024;
 
-/** A request whose form, key and subject names were checked; its proof of possession was not. */
+/** A request whose format, key and subject names were checked; its proof of possession was not. */
 export interface CertificateRequest {
   readonly key: PublicKeyInfo;
   /** The one URI subject name. */
@@ -42,9 +48,13 @@ export interface CertificateRequest {
 
 const LABELS = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
 
+const EXTENSION_REQUEST = oidContent(OID.extensionRequest);
+const MICROSOFT_EXTENSION_REQUEST = oidContent(OID.microsoftExtensionRequest);
+const SUBJECT_ALT_NAME = oidContent(OID.subjectAltName);
+
 /**
  * Reads one PEM request.
- * @throws {RequestError} `csr_malformed` (also: a key of a kind that is not accepted), `too_large`.
+ * @throws {RequestError} `csr_malformed`, also for a key of a kind that is not accepted; `too_large`.
  */
 export function readCsr(pem: string): CertificateRequest {
   if (pem.length > MAX_CSR_LENGTH)
@@ -70,7 +80,8 @@ export function readCsr(pem: string): CertificateRequest {
 
 /**
  * Reads one DER request.
- * @throws {FormatError} @throws {RequestError} `csr_malformed` where Consul has a text of its own.
+ * @throws {FormatError} with "it" or "its" for the CSR as subject. @throws {RequestError}
+ * `csr_malformed` if Consul has a text of its own.
  */
 export function readCsrDer(der: Bytes): CertificateRequest {
   const walk: Walk = {
@@ -97,7 +108,7 @@ function readParts(der: Bytes, walk: Walk): CertificateRequest {
   walk.part = "its version";
   // Only version 0 is defined, but many programs write that of a certificate, and OpenSSL, Go and
   // Consul do not look at it.
-  if (info.small() > 2) throw new FormatError("version must be 0");
+  if (info.small() > 2) throw new FormatError("its version must be 0");
   walk.part = "its subject";
   checkName(info.enter(TAG.sequence));
   walk.part = "its public key";
@@ -108,7 +119,7 @@ function readParts(der: Bytes, walk: Walk): CertificateRequest {
   walk.part = "it";
   info.finish();
 
-  // The key before the signature: what kind of key it is decides what is said.
+  // The key before the signature, so that a key of the wrong kind is refused as such.
   walk.part = "its public key";
   const key = readPublicKey(spki);
   walk.part = "its signature algorithm";
@@ -118,7 +129,7 @@ function readParts(der: Bytes, walk: Walk): CertificateRequest {
   walk.part = "it";
   request.finish();
   if (scheme.type !== key.type)
-    throw new FormatError(`signature algorithm does not fit the ${key.type} key`);
+    throw new FormatError(`its signature algorithm does not fit its ${key.type} key`);
   const { uris, dnsNames, ipAddresses, emails } = walk;
   // Consul's texts, which its users search for (agent/consul/leader_connect_ca.go).
   if (uris.length !== 1)
@@ -149,9 +160,9 @@ export async function verifyProof(request: CertificateRequest): Promise<void> {
 }
 
 /**
- * Reads the request of a CA of this trust domain and proves that it has its key. Names it asks for
- * besides are refused.
- * @param uri the trust domain's SPIFFE ID. @throws {RequestError}
+ * Reads the request of a CA of this trust domain, and verifies its proof of possession.
+ * @param uri the trust domain's SPIFFE ID, the only name that the request is allowed to have.
+ * @throws {RequestError}
  */
 export async function readCaRequest(pem: string, uri: string): Promise<CertificateRequest> {
   const request = readCsr(pem);
@@ -169,8 +180,9 @@ export async function readCaRequest(pem: string, uri: string): Promise<Certifica
   return request;
 }
 
-/** What was found in a request so far, and which part of it is being read. */
+/** What was found in a request so far. */
 interface Walk {
+  /** Which part of the request is being read, as the subject of a sentence. */
   part: string;
   readonly uris: string[];
   emails: number;
@@ -181,9 +193,8 @@ interface Walk {
 }
 
 /**
- * Walks a Name (RFC 5280 §4.1.2.4). Its content is not used, so that an empty relative
- * distinguished name, which some tools write for an empty field, does no harm; but it must be a
- * Name.
+ * Checks a Name (RFC 5280 §4.1.2.4). Its content has no effect, so an empty relative distinguished
+ * name is accepted, which some tools write for an empty field.
  */
 function checkName(name: DerReader): void {
   while (!name.done) {
@@ -197,16 +208,17 @@ function checkName(name: DerReader): void {
   }
 }
 
-/**
- * Only extension requests have an effect. Of other attributes nothing but the type is read: some
- * tools write no value.
- */
+/** Reads the extension requests. Other attributes may lack a value, as some tools write them. */
 function readAttributes(attributes: DerReader, walk: Walk): void {
   while (!attributes.done) {
     walk.part = "its list of attributes";
     const attribute = attributes.enter(TAG.sequence);
-    const name = readOid(attribute);
-    if (name !== "extensionRequest" && name !== "microsoftExtensionRequest") continue;
+    attribute.oid();
+    if (
+      !attribute.contentIs(EXTENSION_REQUEST) &&
+      !attribute.contentIs(MICROSOFT_EXTENSION_REQUEST)
+    )
+      continue;
     walk.part = "its extension request";
     if (attribute.done) continue;
     const values = attribute.enter(TAG.set);
@@ -216,17 +228,17 @@ function readAttributes(attributes: DerReader, walk: Walk): void {
 }
 
 /**
- * Reads the one extension that has an effect. OpenSSL and Go take requests with a `critical FALSE`
- * that is spelled out, and with several extension requests: subject names that are asked for twice
- * must be the same.
+ * Reads the subject alternative name. As OpenSSL and Go do, it accepts an explicit `critical FALSE`
+ * and several extension requests, if all ask for the same subject names.
  */
 function readExtensions(extensions: DerReader, walk: Walk): void {
   while (!extensions.done) {
     const extension = extensions.enter(TAG.sequence);
-    const name = readOid(extension);
+    extension.oid();
+    const isSubjectAltName = extension.contentIs(SUBJECT_ALT_NAME);
     if (extension.peek() === TAG.boolean) extension.boolean();
     extension.expect(TAG.octetString);
-    if (name !== "subjectAltName") {
+    if (!isSubjectAltName) {
       extension.finish();
       continue;
     }
@@ -235,9 +247,7 @@ function readExtensions(extensions: DerReader, walk: Walk): void {
     extension.finish();
     if (walk.asked !== null) {
       if (!equal(walk.asked, value))
-        throw new FormatError(
-          "it asks twice for subject alternative names, and not for the same ones",
-        );
+        throw new FormatError("it asks twice for subject alternative names, with different names");
       continue;
     }
     walk.asked = value;
@@ -247,7 +257,7 @@ function readExtensions(extensions: DerReader, walk: Walk): void {
   }
 }
 
-/** GeneralName's choices that are not accepted, by tag (RFC 5280 §4.2.1.6). */
+/** The choices of GeneralName that are not accepted, by tag (RFC 5280 §4.2.1.6). */
 const REFUSED_NAMES: Readonly<Record<number, string>> = {
   [contextConstructed(0)]: "an otherName, for example a Kerberos or a user principal name",
   [contextConstructed(3)]: "an X.400 address",
@@ -259,26 +269,25 @@ const REFUSED_NAMES: Readonly<Record<number, string>> = {
 function readSubjectNames(outer: DerReader, walk: Walk): void {
   const list = outer.enter(TAG.sequence);
   outer.finish();
-  if (list.done) throw new FormatError("subject alternative name is empty");
+  if (list.done) throw new FormatError("its subject alternative name is empty");
   while (!list.done) {
     list.next();
-    // RFC 5280 §4.2.1.6, GeneralName.
     if (list.tag === contextPrimitive(6)) walk.uris.push(ia5(list.content()));
     else if (list.tag === contextPrimitive(2)) walk.dnsNames.push(ia5(list.content()));
     else if (list.tag === contextPrimitive(1)) walk.emails++;
     else if (list.tag === contextPrimitive(7)) walk.ipAddresses.push(list.content());
     else
       throw new FormatError(
-        `subject alternative name has ${REFUSED_NAMES[list.tag] ?? "an entry of an unknown kind"}: only URIs, DNS names and IP addresses can be asked for`,
+        `its subject alternative name has ${REFUSED_NAMES[list.tag] ?? "an entry of an unknown kind"}: only URIs, DNS names and IP addresses can be asked for`,
       );
   }
   if (walk.ipAddresses.some((address) => address.length !== 4 && address.length !== 16))
-    throw new FormatError("IP address in subject alternative name must have 4 or 16 octets");
+    throw new FormatError("an IP address in its subject alternative name must have 4 or 16 octets");
 }
 
 function ia5(content: Bytes): string {
   for (const byte of content)
     if (byte < 0x20 || byte > 0x7e)
-      throw new FormatError("subject alternative name is not printable ASCII");
+      throw new FormatError("its subject alternative name is not printable ASCII");
   return fromUtf8(content);
 }

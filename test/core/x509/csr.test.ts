@@ -281,13 +281,13 @@ describe("readCsr()", () => {
       "a Kerberos or user principal name",
       `${SAN},otherName:1.3.6.1.4.1.311.20.2.3;UTF8:web@EXAMPLE.COM`,
       undefined,
-      "Cannot read CSR: subject alternative name has an otherName, for example a Kerberos or a user principal name: only URIs, DNS names and IP addresses can be asked for",
+      "Cannot read CSR: its subject alternative name has an otherName, for example a Kerberos or a user principal name: only URIs, DNS names and IP addresses can be asked for",
     ],
     [
       "a registered ID",
       `${SAN},RID:1.2.3`,
       undefined,
-      "Cannot read CSR: subject alternative name has a registered ID: only URIs, DNS names and IP addresses can be asked for",
+      "Cannot read CSR: its subject alternative name has a registered ID: only URIs, DNS names and IP addresses can be asked for",
     ],
   ];
   for (const [name, san, newkey, message] of openssled)
@@ -376,7 +376,7 @@ describe("readCsr()", () => {
     [
       "a signature algorithm of another key type",
       { scheme: "rsaSha256" },
-      "signature algorithm does not fit the ec key",
+      "its signature algorithm does not fit its ec key",
     ],
     [
       "an unknown signature algorithm",
@@ -412,7 +412,7 @@ describe("readCsr()", () => {
       },
       "RSA key lacks the NULL parameters of its algorithm, without which Go clients cannot read it",
     ],
-    ["version 3", { version: unsignedInteger(Uint8Array.of(3)) }, "version must be 0"],
+    ["version 3", { version: unsignedInteger(Uint8Array.of(3)) }, "its version must be 0"],
     [
       "a negative version",
       { version: element(TAG.integer, Uint8Array.of(0xff)) },
@@ -426,7 +426,7 @@ describe("readCsr()", () => {
     [
       "two extension requests that differ",
       { attributes: [askFor(uriName(URI)), askFor(uriName(`${URI}x`))] },
-      "it asks twice for subject alternative names, and not for the same ones",
+      "it asks twice for subject alternative names, with different names",
     ],
     [
       "an extension request with two values that differ",
@@ -442,7 +442,7 @@ describe("readCsr()", () => {
           ),
         ],
       },
-      "it asks twice for subject alternative names, and not for the same ones",
+      "it asks twice for subject alternative names, with different names",
     ],
     [
       "two lists of subject names that differ",
@@ -454,7 +454,7 @@ describe("readCsr()", () => {
           ),
         ],
       },
-      "it asks twice for subject alternative names, and not for the same ones",
+      "it asks twice for subject alternative names, with different names",
     ],
     [
       "an extension request of another form",
@@ -484,27 +484,27 @@ describe("readCsr()", () => {
     [
       "an empty list of subject names",
       { attributes: [askFor()] },
-      "subject alternative name is empty",
+      "its subject alternative name is empty",
     ],
     [
       "a NUL in the URI",
       { attributes: [askFor(uriName(`${URI}\u0000x`))] },
-      "subject alternative name is not printable ASCII",
+      "its subject alternative name is not printable ASCII",
     ],
     [
       "UTF-8 in the URI",
       { attributes: [askFor(uriName(`${URI}é`))] },
-      "subject alternative name is not printable ASCII",
+      "its subject alternative name is not printable ASCII",
     ],
     [
       "a byte that is no UTF-8 in the URI",
       { attributes: [askFor(element(contextPrimitive(6), Uint8Array.of(0xff)))] },
-      "subject alternative name is not printable ASCII",
+      "its subject alternative name is not printable ASCII",
     ],
     [
       "an IP address of five octets",
       { attributes: [askFor(uriName(URI), element(contextPrimitive(7), new Uint8Array(5)))] },
-      "IP address in subject alternative name must have 4 or 16 octets",
+      "an IP address in its subject alternative name must have 4 or 16 octets",
     ],
     [
       "a signature with unused bits",
