@@ -188,6 +188,21 @@ describe("docs/configuration.md", () => {
   });
 });
 
+describe("docs/http-api.md", () => {
+  it("has each error code with its status, and no other", () => {
+    const source = readText("src/http/errors.ts");
+    const found = [...source.matchAll(/((?:case "\w+":\s+)+)return (\d+)/g)].flatMap(
+      ([, cases = "", status = ""]) =>
+        [...cases.matchAll(/"(\w+)"/g)].map(([, code]) => `${status} ${code}`),
+    );
+    const documented = rowsOf(sectionOf(readText("docs/http-api.md"), "Error codes")).flatMap(
+      ([status = "", codes = ""]) => codeIn(codes).map((code) => `${status.slice(0, 3)} ${code}`),
+    );
+    assert.ok(found.length > 40);
+    assert.deepEqual(inOrder(documented), inOrder(found));
+  });
+});
+
 describe("docs/storage.md", () => {
   it("has each schema, and no other", () => {
     const rows = rowsOf(sectionOf(readText("docs/storage.md"), "Schemas"));
