@@ -5,20 +5,20 @@
  * @module
  */
 import type {
+  AclPolicy,
   AuthMethod,
   BindingRule,
   Bootstrap,
-  Denial,
+  DenylistEntry,
   Entry,
-  Policy,
   Token,
   Tombstone,
 } from "../core/acl/types.ts";
 import { NotReadyError } from "../core/errors.ts";
 import type { Mark, RecordName, StoredRecord } from "../core/ports/record-store.ts";
 import type { AccessKey } from "./access-key.ts";
+import type { ContentKind, Contents } from "./record-codec.ts";
 import { type AccessStop, changedDigest, nameOf } from "./record-set.ts";
-import type { ContentKind, Contents } from "./records.ts";
 
 export interface StoredToken extends Entry<Token> {
   /** The keyed hash of its secret. */
@@ -29,10 +29,10 @@ export interface StoredToken extends Entry<Token> {
 export interface DirectoryMemory {
   readonly tables: {
     readonly token: Map<string, StoredToken>;
-    readonly policy: Map<string, Entry<Policy>>;
+    readonly policy: Map<string, Entry<AclPolicy>>;
     readonly "auth-method": Map<string, Entry<AuthMethod>>;
     readonly "binding-rule": Map<string, Entry<BindingRule>>;
-    readonly denial: Map<string, Entry<Denial>>;
+    readonly denial: Map<string, Entry<DenylistEntry>>;
     readonly bootstrap: Map<string, Entry<Bootstrap>>;
     readonly tombstone: Map<string, Entry<Tombstone>>;
   };
@@ -62,7 +62,7 @@ export interface DirectoryMemory {
   seenAt: Date;
   revision: number;
   policyRevision: number;
-  denialRevision: number;
+  denylistRevision: number;
   key: { readonly sealed: StoredRecord; readonly opened: AccessKey } | null;
 }
 
@@ -92,7 +92,7 @@ export function createDirectoryMemory(): DirectoryMemory {
     seenAt: new Date(0),
     revision: 0,
     policyRevision: 0,
-    denialRevision: 0,
+    denylistRevision: 0,
     key: null,
   };
 }
@@ -146,7 +146,7 @@ export function dropRecord(memory: DirectoryMemory, { kind, id }: RecordName): v
   if (token !== undefined && byHash.get(token.hash) === token) byHash.delete(token.hash);
   tables[kind].delete(id);
   if (kind === "policy") memory.policyRevision++;
-  if (kind === "denial") memory.denialRevision++;
+  if (kind === "denial") memory.denylistRevision++;
 }
 
 /** Puts a record in, in the place of what was there under its name. */

@@ -4,12 +4,7 @@
  * that anybody has seen.
  * @module
  */
-import type {
-  AccessConflict,
-  AccessSide,
-  BeforeChange,
-  KeptAccess,
-} from "../core/acl/access-control.ts";
+import type { AclConflict, AclResolution, AclSetSummary, BeforeChange } from "../core/acl/ports.ts";
 import { ConflictError, SealError, StoreError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import {
@@ -24,6 +19,7 @@ import type { Sealer } from "../core/ports/sealer.ts";
 import type { AccessRecord } from "../core/state.ts";
 import { type AccessKey, makeAccessKey, openAccessKey } from "./access-key.ts";
 import type { DirectoryMemory, ReadRecord } from "./cache.ts";
+import type { Contents } from "./record-codec.ts";
 import {
   ancestorsOf,
   changedDigest,
@@ -32,7 +28,6 @@ import {
   encodeSet,
   nameOf,
 } from "./record-set.ts";
-import type { Contents } from "./records.ts";
 import { type AccessSync, readRecord } from "./sync.ts";
 import { type AccessWriter, KEY_RECORD, recordsAfter } from "./write.ts";
 
@@ -71,7 +66,7 @@ export class AccessConflicts {
   }
 
   /** What there is to decide, or null. @throws {StoreError} */
-  async report(): Promise<AccessConflict | null> {
+  async report(): Promise<AclConflict | null> {
     const { sync, memory } = this.#options;
     await sync.verify();
     const { refused, stop, mark } = memory;
@@ -94,7 +89,7 @@ export class AccessConflicts {
   }
 
   /** Decides. @throws {ConflictError} `no_conflict` @throws {CaError} */
-  async resolve(keep: KeptAccess, before?: BeforeChange): Promise<void> {
+  async resolve(keep: AclResolution, before?: BeforeChange): Promise<void> {
     const { sync, memory } = this.#options;
     await sync.verify();
     if (memory.refused === null && memory.stop === null)
@@ -280,7 +275,7 @@ function sideOf(
   records: readonly StoredRecord[],
   authentic: boolean,
   faulty: number,
-): AccessSide {
+): AclSetSummary {
   const counts: Record<string, number> = {};
   for (const { kind } of records) counts[kind] = (counts[kind] ?? 0) + 1;
   return { index, tip, authentic, faulty, records: counts };

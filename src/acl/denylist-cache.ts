@@ -5,13 +5,13 @@
  */
 import * as v from "valibot";
 import type { LeafSubject } from "../core/acl/admin.ts";
-import type { Denial, Entry } from "../core/acl/types.ts";
+import type { DenylistEntry, Entry } from "../core/acl/types.ts";
 import { NotReadyError } from "../core/errors.ts";
 import type { Log } from "../core/ports/log.ts";
-import { type DenialIndex, indexDenials } from "./denylist.ts";
+import { type DenylistIndex, indexDenylist } from "./denylist.ts";
 
 /** The file in the data folder. */
-export const SEEN_DENIALS = "seen-denials.json";
+export const DENYLIST_FILE = "seen-denials.json";
 
 /** A text that is kept over a restart. */
 interface Kept {
@@ -43,10 +43,10 @@ const Seen = v.pipe(
 );
 
 /** Denials that outlive a restart. */
-export class SeenDenials {
+export class DenylistCache {
   readonly #kept: Kept | null;
   readonly #log: Log;
-  #index: DenialIndex | null = null;
+  #index: DenylistIndex | null = null;
   #written = "";
   /** Settles when the last write has ended; it never rejects. */
   #writing: Promise<void> = Promise.resolve();
@@ -58,7 +58,7 @@ export class SeenDenials {
   }
 
   /** Keeps what is in force now, one write after the other. It never rejects. */
-  keep(denials: ReadonlyMap<string, Entry<Denial>>): Promise<void> {
+  keep(denials: ReadonlyMap<string, Entry<DenylistEntry>>): Promise<void> {
     const kept = this.#kept;
     if (kept === null) return Promise.resolve();
     this.#writing = this.#writing.then(async () => {
@@ -84,12 +84,12 @@ export class SeenDenials {
    * What denies a leaf, by the file.
    * @throws {NotReadyError} `state_stale` if there is no file, or if it cannot be read
    */
-  denialOf(subject: LeafSubject): Denial | null {
-    this.#index ??= indexDenials(this.#read());
+  entryOf(subject: LeafSubject): DenylistEntry | null {
+    this.#index ??= indexDenylist(this.#read());
     return this.#index(subject)[0] ?? null;
   }
 
-  #read(): readonly Denial[] {
+  #read(): readonly DenylistEntry[] {
     const refuse = () =>
       new NotReadyError(
         "state_stale",

@@ -6,9 +6,8 @@
  */
 
 import type { LeafSubject } from "../core/acl/admin.ts";
-import type { Denial } from "../core/acl/types.ts";
+import type { DenylistEntry } from "../core/acl/types.ts";
 import { hex, sha256, utf8 } from "../core/bytes.ts";
-import { RequestError } from "../core/errors.ts";
 import {
   beginsAnId,
   formatSpiffeId,
@@ -20,9 +19,10 @@ import {
 } from "../core/spiffe/id.ts";
 import { MAX_URI_LENGTH } from "../core/x509/csr.ts";
 import { keyIdsOf } from "../core/x509/keys.ts";
+import { malformed } from "./errors.ts";
 
 /** Whose leaves are denied. */
-export interface DenialScope {
+export interface DenylistScope {
   readonly trustDomain: string;
   readonly datacenter: string;
 }
@@ -46,7 +46,11 @@ const KEY_ID_LENGTHS = [20, 32];
  * @throws {RequestError} `request_malformed`, `spiffe_id_malformed`, `profile_violation` for what
  * no leaf of this CA can have
  */
-export function canonicalDenial(kind: Denial["kind"], value: string, scope: DenialScope): string {
+export function canonicalValue(
+  kind: DenylistEntry["kind"],
+  value: string,
+  scope: DenylistScope,
+): string {
   switch (kind) {
     case "serial":
       return canonicalSerial(value);
@@ -85,7 +89,7 @@ function octetsOf(value: string, what: string): string[] {
   );
 }
 
-function canonicalId(value: string, scope: DenialScope): string {
+function canonicalId(value: string, scope: DenylistScope): string {
   if (value.length > MAX_URI_LENGTH)
     throw malformed(
       `Cannot deny SPIFFE ID: it is longer than the ${MAX_URI_LENGTH} characters of a leaf's`,
@@ -98,7 +102,7 @@ function canonicalId(value: string, scope: DenialScope): string {
   return prefix === null ? canonicalWhole(value, scope) : canonicalPrefix(prefix, scope);
 }
 
-function canonicalWhole(value: string, scope: DenialScope): string {
+function canonicalWhole(value: string, scope: DenylistScope): string {
   const id = parseSpiffeId(withoutDefaultPartition(value));
   if (id.kind === "signing")
     throw malformed(
@@ -109,7 +113,7 @@ function canonicalWhole(value: string, scope: DenialScope): string {
   return formatSpiffeId(id);
 }
 
-function canonicalPrefix(prefix: string, scope: DenialScope): string {
+function canonicalPrefix(prefix: string, scope: DenylistScope): string {
   const { trustDomain, segments } = splitSpiffeUri(
     withoutDefaultPartition(`${prefix}/`).slice(0, -1),
   );
@@ -138,7 +142,7 @@ function withoutDefaultPartition(uri: string): string {
   return uri.replace(/^([^/]*\/\/[^/]*)\/ap\/default\//i, "$1/");
 }
 
-function requireOurs({ trustDomain, datacenter }: DenialScope, ours: DenialScope): void {
+function requireOurs({ trustDomain, datacenter }: DenylistScope, ours: DenylistScope): void {
   if (trustDomain !== ours.trustDomain)
     throw malformed(
       `Cannot deny SPIFFE ID: it is of the trust domain ${trustDomain}, and this CA signs for ${ours.trustDomain} only`,
@@ -150,18 +154,18 @@ function requireOurs({ trustDomain, datacenter }: DenialScope, ours: DenialScope
 }
 
 /** The id of a denial: the same for the same thing. */
-export function denialId(kind: Denial["kind"], value: string): string {
+export function denylistEntryId(kind: DenylistEntry["kind"], value: string): string {
   return hex(sha256(utf8(`${kind} ${value}`))).slice(0, 32);
 }
 
-export type DenialIndex = (subject: LeafSubject) => readonly Denial[];
+export type DenylistIndex = (subject: LeafSubject) => readonly DenylistEntry[];
 
 /**
  * Makes denials ready to be asked: one look-up for each segment of an ID, however many there are. A
  * denial counts until its record is deleted, which waits until looks at the clock have confirmed
  * its end: a clock that is ahead for a moment ends none.
  */
-export function indexDenials(denials: Iterable<Denial>): DenialIndex {
+export function indexDenylist(denials: Iterable<DenylistEntry>): DenylistIndex {
   // Serial numbers were stored with leading zero octets once, and matched nothing.
   const index = new Map(
     [...denials].map((denial) => [`${denial.kind} ${significant(denial)}`, denial]),
@@ -185,13 +189,9 @@ export function indexDenials(denials: Iterable<Denial>): DenialIndex {
   };
 }
 
-function significant({ kind, value }: Pick<Denial, "kind" | "value">): string {
+function significant({ kind, value }: Pick<DenylistEntry, "kind" | "value">): string {
   if (kind !== "serial") return value;
   let start = 0;
   while (value.startsWith("00:", start)) start += 3;
   return value.slice(start);
-}
-
-function malformed(message: string): RequestError {
-  return new RequestError("request_malformed", message);
 }

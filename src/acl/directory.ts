@@ -5,19 +5,14 @@
  * @module
  */
 
+import type { AclConflict, AclResolution, AclState, BeforeChange } from "../core/acl/ports.ts";
 import type {
-  AccessConflict,
-  AccessState,
-  BeforeChange,
-  KeptAccess,
-} from "../core/acl/access-control.ts";
-import type {
+  AclPolicy,
   AuthMethod,
   BindingRule,
   Bootstrap,
-  Denial,
+  DenylistEntry,
   Entry,
-  Policy,
   Tombstone,
 } from "../core/acl/types.ts";
 import { StoreError } from "../core/errors.ts";
@@ -34,7 +29,7 @@ import {
   type StoredToken,
 } from "./cache.ts";
 import { AccessConflicts } from "./conflict.ts";
-import type { RecordSchema } from "./records.ts";
+import type { RecordSchema } from "./record-codec.ts";
 import { AccessSync } from "./sync.ts";
 import { AccessWriter, type Draft } from "./write.ts";
 
@@ -97,7 +92,7 @@ export class Directory {
   get tokensByHash(): ReadonlyMap<string, StoredToken> {
     return this.#memory.byHash;
   }
-  get policies(): ReadonlyMap<string, Entry<Policy>> {
+  get policies(): ReadonlyMap<string, Entry<AclPolicy>> {
     return this.#memory.tables.policy;
   }
   get authMethods(): ReadonlyMap<string, Entry<AuthMethod>> {
@@ -106,7 +101,7 @@ export class Directory {
   get bindingRules(): ReadonlyMap<string, Entry<BindingRule>> {
     return this.#memory.tables["binding-rule"];
   }
-  get denials(): ReadonlyMap<string, Entry<Denial>> {
+  get denylist(): ReadonlyMap<string, Entry<DenylistEntry>> {
     return this.#memory.tables.denial;
   }
   /** What was deleted, by `kind.id`, for as long as its document could be put back. */
@@ -133,8 +128,8 @@ export class Directory {
     return this.#memory.policyRevision;
   }
   /** Grows with every change of a denial. */
-  get denialRevision(): number {
-    return this.#memory.denialRevision;
+  get denylistRevision(): number {
+    return this.#memory.denylistRevision;
   }
   /** The index of the last write that is in force. */
   get index(): number {
@@ -154,7 +149,7 @@ export class Directory {
     return this.#memory.key?.opened.id ?? null;
   }
   /** Whether there is a set that can be trusted, and whether it can be changed. */
-  get state(): AccessState {
+  get state(): AclState {
     const { mark, refused, stop } = this.#memory;
     const stopped =
       refused?.reason ??
@@ -277,12 +272,12 @@ export class Directory {
   }
 
   /** What an operator has to decide, or null. @throws {StoreError} */
-  conflict(): Promise<AccessConflict | null> {
+  conflict(): Promise<AclConflict | null> {
     return this.#parts.conflicts.report();
   }
 
   /** Decides it. @throws {ConflictError} `no_conflict` @throws {CaError} */
-  resolve(keep: KeptAccess, before: BeforeChange | undefined = this.#before): Promise<void> {
+  resolve(keep: AclResolution, before: BeforeChange | undefined = this.#before): Promise<void> {
     return this.#parts.conflicts.resolve(keep, before);
   }
 

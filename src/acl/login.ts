@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { BeforeChange, LoginRequest } from "../core/acl/access-control.ts";
 import type { NewToken } from "../core/acl/admin.ts";
+import type { BeforeChange, LoginRequest } from "../core/acl/ports.ts";
 import type {
   AuthMethod,
   BindingRule,
@@ -31,9 +31,8 @@ import { DEFAULT_MAX_TOKENS, LoginRoom } from "./login-quota.ts";
 import { type LoginToken, reviewLoginToken, verifyLoginToken } from "./login-token.ts";
 import { openSecret } from "./method-secrets.ts";
 import type { Fields } from "./selector.ts";
-import { MAX_DESCRIPTION } from "./token-admin.ts";
 import type { TokenReviews } from "./token-review.ts";
-import { isIdentityName, makeUuid, presentedSecret } from "./tokens.ts";
+import { isIdentityName, MAX_DESCRIPTION, makeUuid, presentedSecret } from "./tokens.ts";
 
 export interface LoginOptions {
   readonly directory: Directory;

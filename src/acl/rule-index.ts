@@ -4,14 +4,14 @@
  * prefix that the rules have, however many there are.
  * @module
  */
-import type { Access, Resource } from "../core/acl/authorizer.ts";
+import type { AccessLevel, Resource } from "../core/acl/authorizer.ts";
 import { LEVELS, type Level, NAMED, type Rule, WHOLE } from "./rules.ts";
 
 /** What rules say: yes, no, or nothing, where the default policy decides. */
 export type Decision = "allow" | "deny" | "default";
 
 export interface CompiledRules {
-  decide(resource: Resource, access: Access, name: string): Decision;
+  decide(resource: Resource, access: AccessLevel, name: string): Decision;
 }
 
 interface Table {

@@ -23,6 +23,7 @@ import {
   putRecord,
   type ReadRecord,
 } from "./cache.ts";
+import { decodeRecord } from "./record-codec.ts";
 import {
   decodeSet,
   decodeStop,
@@ -32,7 +33,6 @@ import {
   type RecordSet,
   setRegression,
 } from "./record-set.ts";
-import { decodeRecord } from "./records.ts";
 
 /**
  * A quiet store is looked at this often, in milliseconds, so that its silence is told from its

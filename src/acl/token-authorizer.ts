@@ -7,13 +7,13 @@
  */
 
 import {
-  type Access,
+  type AccessLevel,
   ANONYMOUS,
+  type Authorization,
   type Authorizer,
-  type Caller,
   type Resource,
 } from "../core/acl/authorizer.ts";
-import type { Entry, Policy, Token } from "../core/acl/types.ts";
+import type { AclPolicy, Entry, Token } from "../core/acl/types.ts";
 import { sha256 } from "../core/bytes.ts";
 import { DeniedError, NotReadyError, StoreError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
@@ -38,7 +38,7 @@ const REMEMBERED = 100_000;
 /** The token of a secret that was seen, and whose it is as of a revision of the directory. */
 interface Known<E extends Entry<Token> = StoredToken> {
   readonly entry: E;
-  readonly caller: Caller;
+  readonly caller: Authorization;
   readonly revision: number;
   readonly policyRevision: number;
 }
@@ -57,7 +57,10 @@ export interface AuthorizerMemory {
    */
   readonly compiled: { revision: number; readonly rules: Map<string, CompiledRules> };
   /** By the id of a policy. */
-  readonly parsed: Map<string, { readonly entry: Entry<Policy>; readonly rules: readonly Rule[] }>;
+  readonly parsed: Map<
+    string,
+    { readonly entry: Entry<AclPolicy>; readonly rules: readonly Rule[] }
+  >;
   readonly digestOf: (secret: string) => string;
 }
 
@@ -159,16 +162,16 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
     const same = before?.entry === entry && before.policyRevision === policyRevision;
     const caller = same
       ? before.caller
-      : makeCaller(entry.value.accessorId, compile(entry.value), defaultPolicy);
+      : makeAuthorization(entry.value.accessorId, compile(entry.value), defaultPolicy);
     return { entry, caller, revision, policyRevision };
   };
 
-  const accept = ({ entry, caller }: Known): Caller => {
+  const accept = ({ entry, caller }: Known): Authorization => {
     if (isExpired(entry.value.expirationTime, clock.now())) throw unknown();
     return caller;
   };
 
-  const lookUp = async (secret: string, digest: string): Promise<Caller> => {
+  const lookUp = async (secret: string, digest: string): Promise<Authorization> => {
     const hash = await directory.hashSecret(secret);
     const found = know(directory.tokensByHash.get(hash));
     const caller = accept(found);
@@ -208,20 +211,20 @@ export function createAuthorizer(options: AuthorizerOptions): Authorizer {
 }
 
 /** It holds on to nothing of the authorizer that made it: it may stay when that is gone. */
-function makeCaller(
+function makeAuthorization(
   accessorId: string,
   rules: CompiledRules,
   defaultPolicy: Authorizer["defaultPolicy"],
-): Caller {
+): Authorization {
   const anonymous = accessorId === ANONYMOUS.accessorId;
   // Most tokens ask for one thing, again and again.
   let last: {
     readonly resource: Resource;
-    readonly access: Access;
+    readonly access: AccessLevel;
     readonly name: string;
     readonly allowed: boolean;
   } | null = null;
-  const allows = (resource: Resource, access: Access, name = "") => {
+  const allows = (resource: Resource, access: AccessLevel, name = "") => {
     if (last !== null && last.name === name && last.resource === resource && last.access === access)
       return last.allowed;
     const decision = rules.decide(resource, access, name);
@@ -288,7 +291,7 @@ function denied(
   accessorId: string,
   anonymous: boolean,
   resource: Resource,
-  access: Access,
+  access: AccessLevel,
   name: string,
 ): DeniedError {
   const whom = anonymous ? "anonymous token" : `token with AccessorID '${accessorId}'`;

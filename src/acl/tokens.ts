@@ -1,6 +1,5 @@
 /**
- * Tokens by themselves: their ids, how long they live, what they may be called. Whoever stores one
- * stores its secret as a keyed hash alone.
+ * Rules for the fields of tokens and other records: ids, lifetimes, names, descriptions.
  * @module
  */
 
@@ -8,19 +7,20 @@ import { formatDuration } from "../consul/duration.ts";
 import { ANONYMOUS } from "../core/acl/authorizer.ts";
 import type { Entry, Token } from "../core/acl/types.ts";
 import { hex } from "../core/bytes.ts";
-import { RequestError } from "../core/errors.ts";
+import { ConflictError } from "../core/errors.ts";
 import type { Random } from "../core/ports/clock.ts";
+import { malformed } from "./errors.ts";
 
 /** RFC 9562 §4, of any version, as Consul takes them. */
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-/** Consul keeps these for what is built in (`ACLReservedPrefix`). */
+/** Consul reserves these for builtin tokens and policies (`ACLReservedPrefix`). */
 const RESERVED = "00000000-0000-0000-0000-0000000000";
 
 /** Consul's `token_min_ttl` and `token_max_ttl` by default. */
-const [MIN_TTL_MS, MAX_TTL_MS] = [60_000, 24 * 3_600_000];
+export const [MIN_TTL_MS, MAX_TTL_MS] = [60_000, 24 * 3_600_000];
 /**
- * Longer ones are no secret of ours, and are not hashed. Consul's are 36 characters; older ones may
- * be longer.
+ * Longer secrets are refused without hashing them. Consul's have 36 characters, those of old versions
+ * may have more.
  */
 export const MAX_SECRET_LENGTH = 128;
 /**
@@ -28,7 +28,10 @@ export const MAX_SECRET_LENGTH = 128;
  */
 const IDENTITY_NAME = /^[a-z0-9](?:[a-z0-9_-]{0,254}[a-z0-9])?$/;
 
-/** The anonymous token where nobody wrote one. */
+/** Consul has no bound; a record is read by every replica. */
+export const MAX_DESCRIPTION = 4096;
+
+/** The anonymous token, unless an operator wrote one. */
 export const ANONYMOUS_TOKEN: Entry<Token> = {
   value: {
     accessorId: ANONYMOUS.accessorId,
@@ -54,14 +57,13 @@ export function makeUuid(random: Random): string {
   return hex(bytes).replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
-/** Whether a text is a UUID in lower case. */
-export function isUuid(text: string): boolean {
+function isUuid(text: string): boolean {
   return UUID.test(text);
 }
 
 /**
- * Checks an id that a caller chose for a new token or policy.
- * @param what names it: `AccessorID`, `SecretID`. The id itself is never repeated.
+ * Checks an id that a caller chose for a new token.
+ * @param what the field, `AccessorID` or `SecretID`. The error does not repeat the id.
  * @throws {RequestError} `request_malformed`
  */
 export function requireNewId(id: string, what: string): void {
@@ -71,16 +73,11 @@ export function requireNewId(id: string, what: string): void {
   if (!isUuid(id)) throw malformed(`Invalid Token: ${what} - not a valid UUID`);
 }
 
-/** Whether an id is of something built in. */
-export function isReserved(id: string): boolean {
-  return id.startsWith(RESERVED);
-}
-
 /**
- * When a new token ends.
- * @param ttlMs from now on, or null.
- * @param time the instant itself, or null.
- * @returns null for a token that does not end.
+ * When a new token expires.
+ * @param ttlMs milliseconds from now, or null.
+ * @param time the instant, or null.
+ * @returns null for a token that does not expire.
  * @throws {RequestError} `request_malformed`
  */
 export function expiryOf(ttlMs: number | null, time: Date | null, now: Date): Date | null {
@@ -93,7 +90,7 @@ export function expiryOf(ttlMs: number | null, time: Date | null, now: Date): Da
   const expiry = fromTtl ?? time;
   if (expiry === null) return null;
   const left = expiry.getTime() - now.getTime();
-  if (Number.isNaN(left)) throw malformed("Token expiration is not an instant");
+  if (Number.isNaN(left)) throw malformed("Invalid Token: ExpirationTime is not a valid time");
   if (left < 0) throw malformed("ExpirationTime cannot be before CreateTime");
   const refused = (bound: string, ms: number) =>
     malformed(
@@ -104,25 +101,33 @@ export function expiryOf(ttlMs: number | null, time: Date | null, now: Date): Da
   return expiry;
 }
 
-/** Whether something that ends, or does not, has ended. */
+/** @param expiry null for what does not expire. */
 export function isExpired(expiry: Date | null, now: Date): boolean {
   return expiry !== null && expiry.getTime() <= now.getTime();
 }
 
-/** Whether a name can be a service's or a node's in an identity. */
+/** Whether a service or node identity can have a name. */
 export function isIdentityName(name: string): boolean {
   return IDENTITY_NAME.test(name);
 }
 
-/**
- * A secret as a request presents it, made comparable; null where it cannot be one. No secret is the
- * anonymous one.
- */
+/** The secret of a request, the anonymous one if it has none; null if it is too long for one. */
 export function presentedSecret(secret: string | null): string | null {
   if (secret === null || secret === "") return ANONYMOUS.secret;
   return secret.length > MAX_SECRET_LENGTH ? null : secret;
 }
 
-function malformed(message: string): RequestError {
-  return new RequestError("request_malformed", message);
+/** @param what whose text it is, `Token`. @throws {RequestError} `request_malformed` */
+export function requireDescription(what: string, text: string, field = "Description"): void {
+  if (text.length > MAX_DESCRIPTION)
+    throw malformed(`Invalid ${what}: ${field} is longer than ${MAX_DESCRIPTION} characters`);
+}
+
+/**
+ * A record that was just written, as it is read back.
+ * @throws {ConflictError} `index_mismatch` if it was deleted concurrently
+ */
+export function requireWritten<T>(what: string, entry: T | undefined): T {
+  if (entry !== undefined) return entry;
+  throw new ConflictError("index_mismatch", `Cannot show ${what}: it was deleted concurrently`);
 }

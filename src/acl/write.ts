@@ -4,7 +4,7 @@
  * that another replica was quicker than is worked out again on what is stored then.
  * @module
  */
-import type { BeforeChange } from "../core/acl/access-control.ts";
+import type { BeforeChange } from "../core/acl/ports.ts";
 import { hex } from "../core/bytes.ts";
 import { ConflictError, NotReadyError, StoreError } from "../core/errors.ts";
 import type { AuditDetail } from "../core/ports/audit.ts";
@@ -21,8 +21,13 @@ import type { Sealer } from "../core/ports/sealer.ts";
 import type { AccessRecord } from "../core/state.ts";
 import { type AccessKey, makeAccessKey, openAccessKey } from "./access-key.ts";
 import { type DirectoryMemory, digestAfter, isSameStamp, requireKey } from "./cache.ts";
+import {
+  type ContentKind,
+  type Contents,
+  encodeRecord,
+  type RecordSchema,
+} from "./record-codec.ts";
 import { ancestorsOf, elementOf, encodeSet, nameOf } from "./record-set.ts";
-import { type ContentKind, type Contents, encodeRecord, type RecordSchema } from "./records.ts";
 import type { AccessSync } from "./sync.ts";
 
 /**

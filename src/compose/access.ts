@@ -2,8 +2,8 @@
  * Access control of one CA: builds it over its store, and loads, records and maintains it.
  * @module
  */
-import { createAdministration } from "../acl/admin.ts";
-import { SEEN_DENIALS, SeenDenials } from "../acl/denylist-cache.ts";
+import { AclRecords } from "../acl/admin.ts";
+import { DENYLIST_FILE, DenylistCache } from "../acl/denylist-cache.ts";
 import {
   createDirectory,
   createDirectoryMemory,
@@ -19,7 +19,7 @@ import {
 } from "../acl/token-authorizer.ts";
 import { TokenReviews } from "../acl/token-review.ts";
 import type { Settings } from "../config/settings.ts";
-import type { AccessControl, BeforeChange } from "../core/acl/access-control.ts";
+import type { Acl, BeforeChange } from "../core/acl/ports.ts";
 import type { CaManager } from "../core/ca/ca.ts";
 import { maxLeafLifeMs } from "../core/ca/leaf-issuers.ts";
 import type { Policy } from "../core/ca/policy.ts";
@@ -78,9 +78,9 @@ const VERIFY_MS = 300_000;
 const REFUSED_MS = 1000;
 
 export class Access {
-  readonly control: AccessControl;
+  readonly control: Acl;
   readonly #directory: Directory;
-  readonly #denylistCache: SeenDenials;
+  readonly #denylistCache: DenylistCache;
   readonly #bootstrapFiles: BootstrapFiles;
   readonly #settings: Settings;
   readonly #parts: AccessParts;
@@ -93,8 +93,8 @@ export class Access {
     const { platform } = parts;
     this.#bootstrapFiles = new BootstrapFiles(platform);
     this.#directory = createAccessDirectory(parts);
-    this.#denylistCache = new SeenDenials(
-      settings.store.kind === "redis" ? platform.persistentFile(SEEN_DENIALS) : null,
+    this.#denylistCache = new DenylistCache(
+      settings.store.kind === "redis" ? platform.persistentFile(DENYLIST_FILE) : null,
       platform.log,
     );
     this.#directory.subscribe(() => void this.#cacheDenylist());
@@ -137,8 +137,8 @@ export class Access {
     if (!memory.started || memory.ensured || directory.state.stopped !== null) return;
     if (managementToken !== null)
       await this.control
-        .administrationFor(recordedAs("initial-management", audit))
-        .ensureInitialManagement(managementToken);
+        .adminFor(recordedAs("initial-management", audit))
+        .tokens.ensureInitialManagement(managementToken);
     memory.ensured = true;
   }
 
@@ -187,7 +187,7 @@ export class Access {
     }
     if (this.#directory.state.stopped === null)
       await this.control
-        .administrationFor(recordedAs("collect", audit))
+        .adminFor(recordedAs("collect", audit))
         .collect(await manager.confirmedTime());
   }
 
@@ -230,7 +230,7 @@ export class Access {
   }
 
   async #cacheDenylist(): Promise<void> {
-    if (this.#directory.state.loaded) await this.#denylistCache.keep(this.#directory.denials);
+    if (this.#directory.state.loaded) await this.#denylistCache.keep(this.#directory.denylist);
   }
 }
 
@@ -255,10 +255,10 @@ function createAccessDirectory(parts: AccessParts): Directory {
 
 function createAccessControl(
   directory: Directory,
-  denylistCache: SeenDenials,
+  denylistCache: DenylistCache,
   settings: Settings,
   { platform, defaultPolicy, policy, manager, memory }: AccessParts,
-): AccessControl {
+): Acl {
   const { clock, random, fetchKeys: fetch, resolve } = platform;
   const { datacenter, jwksHosts: hosts, jwksPrivateHosts: privateHosts } = settings;
   const outgoing = { fetch, resolve, hosts, privateHosts, clock };
@@ -275,8 +275,8 @@ function createAccessControl(
   });
   const maxTokens = settings.limits.tokensPerLogin;
   const login = new Login({ directory, keySets, reviews, datacenter, clock, random, maxTokens });
-  const administrationOf = (through: Directory) =>
-    createAdministration({
+  const adminOver = (through: Directory) =>
+    new AclRecords({
       directory: through,
       clock: notBehindStore(clock, manager),
       random,
@@ -290,15 +290,14 @@ function createAccessControl(
         horizonMs: () => maxLeafLifeMs(manager.require(), policy),
       },
     });
-  const loaded = administrationOf(directory);
+  const admin = adminOver(directory);
   return {
     defaultPolicy,
     authorize: authorizer.authorize,
-    administration: {
-      ...loaded,
-      denialOf: (subject) => (directory.state.loaded ? loaded : denylistCache).denialOf(subject),
-    },
-    administrationFor: (before) => administrationOf(directory.watched(before)),
+    admin,
+    denylistEntryOf: (subject) =>
+      (directory.state.loaded ? admin.denylist : denylistCache).entryOf(subject),
+    adminFor: (before) => adminOver(directory.watched(before)),
     login: (request, before) => login.login(request, before),
     logout: (secret, before) => login.logout(secret, before),
     get kek() {

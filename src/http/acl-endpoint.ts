@@ -2,7 +2,7 @@
  * Endpoints that exist only with access control, and how their changes get into the audit log.
  * @module
  */
-import type { AccessControl, BeforeChange } from "../core/acl/access-control.ts";
+import type { Acl, BeforeChange } from "../core/acl/ports.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import { compressibleBody, TEXT } from "./responses.ts";
 import type { AccessRule, Call, Endpoint, RouteResponse } from "./route.ts";
@@ -15,9 +15,9 @@ const DISABLED: RouteResponse = {
 
 /** @param control null: every call is answered that access control is off. */
 export function aclEndpoint(
-  control: AccessControl | null,
+  control: Acl | null,
   access: AccessRule,
-  handle: (call: Call, control: AccessControl) => Promise<RouteResponse> | RouteResponse,
+  handle: (call: Call, control: Acl) => Promise<RouteResponse> | RouteResponse,
 ): Endpoint {
   return { access, handle: (call) => (control === null ? DISABLED : handle(call, control)) };
 }

@@ -18,12 +18,12 @@ import {
 } from "../consul/go-struct.ts";
 import type { NewTokenRequest } from "../core/acl/admin.ts";
 import type {
+  AclPolicy,
   AuthMethod,
   BindingRule,
-  Denial,
+  DenylistEntry,
   Entry,
   NodeIdentity,
-  Policy,
   ServiceIdentity,
   Token,
 } from "../core/acl/types.ts";
@@ -282,7 +282,7 @@ const token = new Struct<NewTokenRequest & { readonly authMethod: string | null 
   },
 );
 
-const policy = new Struct<Policy>(
+const policy = new Struct<AclPolicy>(
   "structs.ACLPolicy",
   {
     id: text("ID"),
@@ -349,7 +349,7 @@ const bindingRule = new Struct<BindingRule>(
 );
 
 export const decodeToken = (body: Json): NewTokenRequest => token.decode(body);
-export const decodePolicy = (body: Json): Policy => policy.decode(body);
+export const decodePolicy = (body: Json): AclPolicy => policy.decode(body);
 export const decodeMethod = (body: Json): AuthMethod => authMethod.decode(body);
 export const decodeRule = (body: Json): BindingRule => bindingRule.decode(body);
 
@@ -387,7 +387,7 @@ export function tokenJson(
 }
 
 /** @param full with the rules, which lists leave out. */
-export function policyJson(entry: Entry<Policy>, full: boolean): Json {
+export function policyJson(entry: Entry<AclPolicy>, full: boolean): Json {
   const { ID, ...content } = policy.encode(entry.value);
   const { Rules, ...stub } = content;
   return {
@@ -421,9 +421,9 @@ const DenialBody = {
 };
 
 /** @throws {RequestError} `request_malformed` */
-export function decodeDenial(body: Json): Pick<Denial, "kind" | "value" | "reason"> {
+export function decodeDenial(body: Json): Pick<DenylistEntry, "kind" | "value" | "reason"> {
   const fields = decodeStruct(DenialBody, body, "denial");
-  const given = (Object.keys(DENIAL_FIELDS) as Denial["kind"][]).filter(
+  const given = (Object.keys(DENIAL_FIELDS) as DenylistEntry["kind"][]).filter(
     (kind) => fields[DENIAL_FIELDS[kind]] !== null,
   );
   const [kind] = given;
@@ -434,7 +434,7 @@ export function decodeDenial(body: Json): Pick<Denial, "kind" | "value" | "reaso
   return { kind, value: fields[DENIAL_FIELDS[kind]] ?? "", reason: fields.Reason ?? "" };
 }
 
-export function denialJson(entry: Entry<Denial>): Json {
+export function denialJson(entry: Entry<DenylistEntry>): Json {
   const { id, kind, value, reason, createTime, expirationTime } = entry.value;
   return {
     ID: id,

@@ -3,7 +3,7 @@
  * @module
  */
 import { Hono } from "hono";
-import type { AccessControl } from "../core/acl/access-control.ts";
+import type { Acl } from "../core/acl/ports.ts";
 import type { CaManager } from "../core/ca/ca.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
@@ -47,7 +47,7 @@ export interface AppOptions {
 
 export interface AclOptions extends AclSecrets {
   /** Null if access control is off. */
-  readonly control: AccessControl | null;
+  readonly control: Acl | null;
   /** The index that an operator wrote down to allow another bootstrap, or null. */
   readonly bootstrapReset: () => number | null;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Context } from "hono";
-import type { Caller as Authorized, Authorizer } from "../core/acl/authorizer.ts";
+import type { Authorization, Authorizer } from "../core/acl/authorizer.ts";
 import { CaError, DeniedError, NotReadyError } from "../core/errors.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import type { Clock } from "../core/ports/clock.ts";
@@ -197,7 +197,7 @@ export class Pipeline {
     endpoint,
     environment,
     caller,
-  }: Exchange): Promise<Authorized | null> {
+  }: Exchange): Promise<Authorization | null> {
     const { authorizer } = this.#options;
     if (authorizer === null || endpoint.access === "public") return null;
     try {
@@ -276,7 +276,7 @@ function requireConnect({ kind, path }: Route, { connectEnabled }: ServerOptions
 }
 
 /** @throws {DeniedError} `permission_denied` */
-function authorize({ access }: Endpoint, authorized: Authorized | null): void {
+function authorize({ access }: Endpoint, authorized: Authorization | null): void {
   if (typeof access === "object") authorized?.require(access.resource, access.access);
 }
 
@@ -286,7 +286,7 @@ const NO_QUERY = queryOptions(new Map(), undefined);
 function callOf(
   c: RequestContext,
   { request, environment, caller, action }: Exchange,
-  authorized: Authorized | null,
+  authorized: Authorization | null,
 ): Call {
   const params = () => parseQuery(rawQuery(request.url));
   const header = (name: string) => request.headers.get(name) ?? undefined;

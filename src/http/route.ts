@@ -2,7 +2,7 @@
  * What a route is: paths, methods, who may call them and what answers them.
  * @module
  */
-import type { Access, Caller as Authorized } from "../core/acl/authorizer.ts";
+import type { AccessLevel, Authorization } from "../core/acl/authorizer.ts";
 import type { Bytes } from "../core/bytes.ts";
 import type { Caller } from "../core/ports/audit.ts";
 import type { QueryOptions } from "./query.ts";
@@ -35,7 +35,7 @@ export type AccessRule =
   | "optional"
   | "token"
   | "identity"
-  | { readonly resource: "acl" | "operator"; readonly access: Access };
+  | { readonly resource: "acl" | "operator"; readonly access: AccessLevel };
 
 /** One authorized request, as its handler receives it. */
 export interface Call {
@@ -46,7 +46,7 @@ export interface Call {
   /** Method and path of the route, as the audit log names the action. */
   readonly action: string;
   /** The caller's token and its rights; null if the rule is `public` or access control is off. */
-  readonly authorized: Authorized | null;
+  readonly authorized: Authorization | null;
   /** A named segment of the path; "" if the route has no such segment. */
   param(name: string): string;
   /** The query as pairs. @throws {BadQueryError} */

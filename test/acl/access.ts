@@ -4,11 +4,11 @@
  */
 
 import { createDirectory, type Directory, type DirectoryMemory } from "../../src/acl/directory.ts";
-import type { RecordSchema } from "../../src/acl/records.ts";
+import type { RecordSchema } from "../../src/acl/record-codec.ts";
 import { type AuthorizerOptions, createAuthorizer } from "../../src/acl/token-authorizer.ts";
 import { makeUuid } from "../../src/acl/tokens.ts";
 import type { Authorizer } from "../../src/core/acl/authorizer.ts";
-import type { Policy, Token } from "../../src/core/acl/types.ts";
+import type { AclPolicy, Token } from "../../src/core/acl/types.ts";
 import type { AclLastSeenStore } from "../../src/core/ports/last-seen.ts";
 import type { Log } from "../../src/core/ports/log.ts";
 import type { AccessStore } from "../../src/core/ports/record-store.ts";
@@ -33,7 +33,7 @@ export interface TestAccess {
   replica(options?: ReplicaOptions): Promise<Directory>;
   /** Says in the CA document that the set document is required from now on. */
   require(): Promise<void>;
-  addPolicy(rules: string, more?: Partial<Policy>): Promise<Policy>;
+  addPolicy(rules: string, more?: Partial<AclPolicy>): Promise<AclPolicy>;
   /** @returns the token and its secret. */
   addToken(more?: Partial<Token>): Promise<{ token: Token; secret: string }>;
 }
@@ -103,7 +103,7 @@ export async function createTestAccess(
     },
     async addPolicy(rules, more = {}) {
       const id = makeUuid(systemRandom);
-      const policy: Policy = { id, name: id, description: "", rules, datacenters: [], ...more };
+      const policy: AclPolicy = { id, name: id, description: "", rules, datacenters: [], ...more };
       await directory.write([
         { kind: "policy", id, replaces: null, content: policy, key: policy.name },
       ]);

@@ -5,12 +5,12 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createAdministration } from "../../src/acl/admin.ts";
+import { AclRecords } from "../../src/acl/admin.ts";
 import { KeySets } from "../../src/acl/jwks.ts";
 import { GLOBAL_MANAGEMENT } from "../../src/acl/rule-index.ts";
 import { TokenReviews } from "../../src/acl/token-review.ts";
 import { makeUuid } from "../../src/acl/tokens.ts";
-import type { Administration, NewTokenRequest, PolicyRequest } from "../../src/core/acl/admin.ts";
+import type { AclAdmin, NewTokenRequest, PolicyRequest } from "../../src/core/acl/admin.ts";
 import { ANONYMOUS } from "../../src/core/acl/authorizer.ts";
 import type { AuthMethod } from "../../src/core/acl/types.ts";
 import { CaError } from "../../src/core/errors.ts";
@@ -19,9 +19,9 @@ import { selfSigned } from "../tls/harness.ts";
 import { createTestAccess, type TestAccess } from "./access.ts";
 
 interface Setup extends TestAccess {
-  readonly admin: Administration;
-  /** The administration of another replica, which follows by itself before each use. */
-  other(): Promise<Administration>;
+  readonly admin: AclAdmin;
+  /** The admin of another replica, which follows by itself before each use. */
+  other(): Promise<AclAdmin>;
 }
 
 /** Leaves of 48 hours, for `abc.consul` and dc1. */
@@ -43,7 +43,7 @@ async function setup(): Promise<Setup> {
   };
   const [keySets, reviews] = [new KeySets(outside), new TokenReviews(outside)];
   const over = (directory: TestAccess["directory"]) =>
-    createAdministration({ directory, clock, random: systemRandom, keySets, reviews, leaves });
+    new AclRecords({ directory, clock, random: systemRandom, keySets, reviews, leaves });
   return {
     ...access,
     admin: over(access.directory),
@@ -111,13 +111,13 @@ describe("bootstrap()", () => {
   it("bootstrap() makes one token with all rights, once on all replicas", async () => {
     const { admin, other, authorizer } = await setup();
     const replica = await other();
-    const { token, secret } = await admin.bootstrap(null, null, anybody);
+    const { token, secret } = await admin.tokens.bootstrap(null, null, anybody);
     assert.deepEqual(token.value.policies, [GLOBAL_MANAGEMENT.id]);
     const caller = await authorizer.authorize(secret);
     for (const resource of ["acl", "operator", "mesh"] as const)
       assert.equal(caller.allows(resource, "write"), true);
     for (const one of [admin, replica]) {
-      const { code, message } = await refusal(() => one.bootstrap(null, null, anybody));
+      const { code, message } = await refusal(() => one.tokens.bootstrap(null, null, anybody));
       assert.equal(code, "permission_denied");
       assert.equal(
         message,
@@ -129,50 +129,54 @@ describe("bootstrap()", () => {
   it("bootstrap() lets one of many that race win", async () => {
     const { admin, other } = await setup();
     const outcomes = await Promise.allSettled(
-      [admin, await other(), await other()].map((one) => one.bootstrap(null, null, anybody)),
+      [admin, await other(), await other()].map((one) => one.tokens.bootstrap(null, null, anybody)),
     );
     assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
-    assert.equal((await other()).tokens().length, 2);
+    assert.equal((await other()).tokens.list().length, 2);
   });
 
   it("bootstrap() is allowed once more by the reset index, and not by another one", async () => {
     const { admin } = await setup();
-    const { token } = await admin.bootstrap(null, null, anybody);
+    const { token } = await admin.tokens.bootstrap(null, null, anybody);
     for (const index of [0, token.modifyIndex - 1, token.modifyIndex + 1])
       assert.equal(
-        (await refusal(() => admin.bootstrap(index, null, anybody))).code,
+        (await refusal(() => admin.tokens.bootstrap(index, null, anybody))).code,
         "permission_denied",
       );
-    const again = await admin.bootstrap(token.modifyIndex, null, anybody);
+    const again = await admin.tokens.bootstrap(token.modifyIndex, null, anybody);
     assert.notEqual(again.token.value.accessorId, token.value.accessorId);
     assert.equal(
-      (await refusal(() => admin.bootstrap(token.modifyIndex, null, anybody))).code,
+      (await refusal(() => admin.tokens.bootstrap(token.modifyIndex, null, anybody))).code,
       "permission_denied",
     );
   });
 
   it("bootstrap() takes a chosen secret that is a UUID, and refuses another without repeating it", async () => {
     const { admin } = await setup();
-    const { message } = await refusal(() => admin.bootstrap(null, "hunter2hunter2", anybody));
+    const { message } = await refusal(() =>
+      admin.tokens.bootstrap(null, "hunter2hunter2", anybody),
+    );
     assert.ok(!message.includes("hunter2"));
     const secret = makeUuid(systemRandom);
-    assert.equal((await admin.bootstrap(null, secret, anybody)).secret, secret);
+    assert.equal((await admin.tokens.bootstrap(null, secret, anybody)).secret, secret);
   });
 
   it("ensureInitialManagement() makes the token once, whichever replica starts first, and ends bootstrap", async () => {
     const { admin, other, authorizer } = await setup();
     const secret = "an old secret of ours";
     const made = await Promise.all(
-      [admin, await other(), await other()].map((one) => one.ensureInitialManagement(secret)),
+      [admin, await other(), await other()].map((one) =>
+        one.tokens.ensureInitialManagement(secret),
+      ),
     );
     assert.equal(made.filter((first) => first).length, 1);
-    assert.equal(await (await other()).ensureInitialManagement(secret), false);
+    assert.equal(await (await other()).tokens.ensureInitialManagement(secret), false);
     assert.equal(
-      (await refusal(async () => (await other()).bootstrap(null, null, anybody))).code,
+      (await refusal(async () => (await other()).tokens.bootstrap(null, null, anybody))).code,
       "permission_denied",
     );
     assert.equal(
-      (await refusal(() => admin.ensureInitialManagement("anonymous"))).code,
+      (await refusal(() => admin.tokens.ensureInitialManagement("anonymous"))).code,
       "request_malformed",
     );
     assert.equal((await authorizer.authorize(secret)).allows("acl", "write"), true);
@@ -181,10 +185,10 @@ describe("bootstrap()", () => {
 
 describe("tokens", () => {
   it("createToken() makes what is asked for, by ids and names, each once", async () => {
-    const { admin, clock } = await setup();
-    const { value: policy } = await admin.createPolicy(POLICY);
+    const { authorizer, admin, clock } = await setup();
+    const { value: policy } = await admin.policies.create(POLICY);
     const [accessorId, secret] = [makeUuid(systemRandom), makeUuid(systemRandom)];
-    const made = await admin.createToken({
+    const made = await admin.tokens.create({
       ...TOKEN,
       accessorId,
       secret,
@@ -213,11 +217,11 @@ describe("tokens", () => {
       expirationTime: new Date(clock.now().getTime() + 60_000),
       authMethod: null,
     });
-    assert.deepEqual(await admin.tokenOf(secret), admin.token(accessorId));
+    assert.equal((await authorizer.authorize(secret)).accessorId, accessorId);
     clock.advance(60_000);
-    assert.equal(admin.token(accessorId), null);
-    assert.equal(await admin.tokenOf(secret), null);
-    assert.equal(admin.tokens().length, 1);
+    assert.equal(admin.tokens.get(accessorId), null);
+    assert.equal((await refusal(() => authorizer.authorize(secret))).code, "token_unknown");
+    assert.equal(admin.tokens.list().length, 1);
   });
 
   const bad: readonly [what: string, request: Partial<NewTokenRequest>, expected: RegExp][] = [
@@ -278,7 +282,7 @@ describe("tokens", () => {
   for (const [what, request, expected] of bad)
     it(`createToken() refuses ${what}, and writes nothing`, async () => {
       const { admin, directory } = await setup();
-      const { code, message } = await refusal(() => admin.createToken({ ...TOKEN, ...request }));
+      const { code, message } = await refusal(() => admin.tokens.create({ ...TOKEN, ...request }));
       assert.equal(code, "request_malformed");
       assert.match(message, expected);
       assert.equal(directory.tokens.size, 0);
@@ -286,15 +290,15 @@ describe("tokens", () => {
 
   it("createToken() refuses an accessor or a secret that is in use, without repeating the secret", async () => {
     const { admin } = await setup();
-    const { token, secret } = await admin.createToken(TOKEN);
+    const { token, secret } = await admin.tokens.create(TOKEN);
     const byAccessor = await refusal(() =>
-      admin.createToken({ ...TOKEN, accessorId: token.value.accessorId }),
+      admin.tokens.create({ ...TOKEN, accessorId: token.value.accessorId }),
     );
     assert.deepEqual(
       [byAccessor.code, byAccessor.message],
       ["name_taken", "Invalid Token: AccessorID is already in use"],
     );
-    const bySecret = await refusal(() => admin.createToken({ ...TOKEN, secret }));
+    const bySecret = await refusal(() => admin.tokens.create({ ...TOKEN, secret }));
     assert.deepEqual(
       [bySecret.code, bySecret.message],
       ["name_taken", "Invalid Token: SecretID is already in use"],
@@ -303,9 +307,9 @@ describe("tokens", () => {
 
   it("updateToken() changes rights and keeps the secret, the end and the scope", async () => {
     const { admin, authorizer } = await setup();
-    const { token, secret } = await admin.createToken({ ...TOKEN, expirationTtlMs: 60_000 });
+    const { token, secret } = await admin.tokens.create({ ...TOKEN, expirationTtlMs: 60_000 });
     const { accessorId, expirationTime } = token.value;
-    const updated = await admin.updateToken(accessorId, {
+    const updated = await admin.tokens.update(accessorId, {
       ...TOKEN,
       serviceIdentities: [{ serviceName: "web", datacenters: [] }],
     });
@@ -313,11 +317,11 @@ describe("tokens", () => {
     assert.equal(updated.version, 2);
     assert.equal((await authorizer.authorize(secret)).allows("service", "write", "web"), true);
     assert.match(
-      (await refusal(() => admin.updateToken(accessorId, { ...TOKEN, local: true }))).message,
+      (await refusal(() => admin.tokens.update(accessorId, { ...TOKEN, local: true }))).message,
       /Cannot toggle local mode/,
     );
     assert.equal(
-      (await refusal(() => admin.updateToken(makeUuid(systemRandom), TOKEN))).code,
+      (await refusal(() => admin.tokens.update(makeUuid(systemRandom), TOKEN))).code,
       "not_found",
     );
   });
@@ -325,49 +329,49 @@ describe("tokens", () => {
   it("updateToken() gives rights to the anonymous token, which is there from the start and cannot be deleted", async () => {
     const { admin, authorizer } = await setup();
     const nobody = async () => authorizer.authorize(null);
-    assert.equal(admin.tokens()[0]?.value.description, "Anonymous Token");
+    assert.equal(admin.tokens.list()[0]?.value.description, "Anonymous Token");
     for (const name of ["web", "api"]) {
-      await admin.updateToken(ANONYMOUS.accessorId, {
+      await admin.tokens.update(ANONYMOUS.accessorId, {
         ...TOKEN,
         serviceIdentities: [{ serviceName: name, datacenters: [] }],
       });
       assert.equal((await nobody()).allows("service", "write", name), true);
     }
     assert.equal((await nobody()).allows("service", "write", "web"), false);
-    assert.equal(admin.tokens().length, 1);
-    assert.equal((await admin.tokenOf(null))?.value.accessorId, ANONYMOUS.accessorId);
+    assert.equal(admin.tokens.list().length, 1);
+    assert.equal((await authorizer.authorize(null)).accessorId, ANONYMOUS.accessorId);
     assert.match(
-      (await refusal(() => admin.deleteToken(ANONYMOUS.accessorId))).message,
+      (await refusal(() => admin.tokens.delete(ANONYMOUS.accessorId))).message,
       /not permitted on the anonymous token/,
     );
   });
 
   it("cloneToken() makes another secret with the same rights and end", async () => {
     const { admin } = await setup();
-    const { token, secret } = await admin.createToken({
+    const { token, secret } = await admin.tokens.create({
       ...TOKEN,
       description: "one",
       expirationTtlMs: 60_000,
       local: true,
     });
-    const clone = await admin.cloneToken(token.value.accessorId, null);
+    const clone = await admin.tokens.clone(token.value.accessorId, null);
     assert.notEqual(clone.secret, secret);
     assert.notEqual(clone.token.value.accessorId, token.value.accessorId);
     assert.deepEqual({ ...clone.token.value, accessorId: "" }, { ...token.value, accessorId: "" });
     assert.equal(
-      (await admin.cloneToken(token.value.accessorId, "two")).token.value.description,
+      (await admin.tokens.clone(token.value.accessorId, "two")).token.value.description,
       "two",
     );
   });
 
   it("deleteToken() ends a token at once, and is refused for one that is not there", async () => {
     const { admin, authorizer } = await setup();
-    const { token, secret } = await admin.createToken(TOKEN);
+    const { token, secret } = await admin.tokens.create(TOKEN);
     await authorizer.authorize(secret);
-    await admin.deleteToken(token.value.accessorId);
+    await admin.tokens.delete(token.value.accessorId);
     assert.equal((await refusal(() => authorizer.authorize(secret))).code, "token_unknown");
     assert.equal(
-      (await refusal(() => admin.deleteToken(token.value.accessorId))).code,
+      (await refusal(() => admin.tokens.delete(token.value.accessorId))).code,
       "not_found",
     );
   });
@@ -376,16 +380,16 @@ describe("tokens", () => {
 describe("policies", () => {
   it("createPolicy() and updatePolicy() keep what is asked for, and deletePolicy() frees the name", async () => {
     const { admin } = await setup();
-    const { value } = await admin.createPolicy(POLICY);
-    assert.deepEqual(admin.policyByName("ops")?.value, value);
-    const renamed = await admin.updatePolicy(value.id, { ...POLICY, name: "sre" });
+    const { value } = await admin.policies.create(POLICY);
+    assert.deepEqual(admin.policies.getByName("ops")?.value, value);
+    const renamed = await admin.policies.update(value.id, { ...POLICY, name: "sre" });
     assert.deepEqual([renamed.value.name, renamed.version], ["sre", 2]);
-    assert.equal(admin.policyByName("ops"), null);
-    await admin.createPolicy(POLICY);
-    await admin.deletePolicy(value.id);
-    assert.equal(admin.policy(value.id), null);
+    assert.equal(admin.policies.getByName("ops"), null);
+    await admin.policies.create(POLICY);
+    await admin.policies.delete(value.id);
+    assert.equal(admin.policies.get(value.id), null);
     assert.deepEqual(
-      admin.policies().map((entry) => entry.value.name),
+      admin.policies.list().map((entry) => entry.value.name),
       ["global-management", "ops"],
     );
   });
@@ -415,8 +419,8 @@ describe("policies", () => {
   for (const [what, request, code, expected] of bad)
     it(`createPolicy() refuses ${what}`, async () => {
       const { admin } = await setup();
-      await admin.createPolicy(POLICY);
-      const error = await refusal(() => admin.createPolicy({ ...POLICY, ...request }));
+      await admin.policies.create(POLICY);
+      const error = await refusal(() => admin.policies.create({ ...POLICY, ...request }));
       assert.equal(error.code, code);
       assert.match(error.message, expected);
     });
@@ -424,22 +428,22 @@ describe("policies", () => {
   it("createPolicy() refuses a name that another replica has just given", async () => {
     const { admin, other } = await setup();
     const replica = await other();
-    await admin.createPolicy(POLICY);
-    assert.equal((await refusal(() => replica.createPolicy(POLICY))).code, "name_taken");
+    await admin.policies.create(POLICY);
+    assert.equal((await refusal(() => replica.policies.create(POLICY))).code, "name_taken");
   });
 
   it("updatePolicy() and deletePolicy() leave the built-in policy alone, and say what is not there", async () => {
     const { admin } = await setup();
     for (const work of [
-      () => admin.updatePolicy(GLOBAL_MANAGEMENT.id, POLICY),
-      () => admin.deletePolicy(GLOBAL_MANAGEMENT.id),
+      () => admin.policies.update(GLOBAL_MANAGEMENT.id, POLICY),
+      () => admin.policies.delete(GLOBAL_MANAGEMENT.id),
     ])
       assert.match(
         (await refusal(work)).message,
         /builtin global-management policy is not permitted/,
       );
     assert.equal(
-      (await refusal(() => admin.deletePolicy(makeUuid(systemRandom)))).code,
+      (await refusal(() => admin.policies.delete(makeUuid(systemRandom)))).code,
       "not_found",
     );
   });
@@ -448,20 +452,21 @@ describe("policies", () => {
 describe("auth methods and binding rules", () => {
   it("createAuthMethod() and createBindingRule() keep what is asked for", async () => {
     const { admin } = await setup();
-    const method = await admin.createAuthMethod(METHOD);
-    const rule = await admin.createBindingRule(RULE);
+    const method = await admin.authMethods.create(METHOD);
+    const rule = await admin.bindingRules.create(RULE);
     assert.deepEqual(method.value, { ...METHOD, id: method.value.id });
     assert.match(method.value.id ?? "", /^[0-9a-f-]{36}$/);
-    assert.deepEqual(admin.authMethod("m"), method);
-    assert.deepEqual(admin.bindingRules(), [rule]);
-    const updated = await admin.updateBindingRule(rule.value.id, {
+    assert.deepEqual(admin.authMethods.get("m"), method);
+    assert.deepEqual(admin.bindingRules.list(), [rule]);
+    const updated = await admin.bindingRules.update(rule.value.id, {
       ...RULE,
       selector: 'value.name == "x"',
     });
     assert.equal(updated.version, 2);
-    assert.equal((await refusal(() => admin.createAuthMethod(METHOD))).code, "name_taken");
+    assert.equal((await refusal(() => admin.authMethods.create(METHOD))).code, "name_taken");
     assert.equal(
-      (await admin.updateAuthMethod({ ...METHOD, maxTokenTtlMs: 60_000 })).value.maxTokenTtlMs,
+      (await admin.authMethods.update(METHOD.name, { ...METHOD, maxTokenTtlMs: 60_000 })).value
+        .maxTokenTtlMs,
       60_000,
     );
   });
@@ -619,12 +624,12 @@ describe("auth methods and binding rules", () => {
     it(`createAuthMethod() refuses ${what}`, async () => {
       const { admin } = await setup();
       const { code, message } = await refusal(() =>
-        admin.createAuthMethod({ ...METHOD, ...change }),
+        admin.authMethods.create({ ...METHOD, ...change }),
       );
       assert.equal(code, "request_malformed");
       assert.match(message, expected);
       assert.ok(!message.includes("s3cret"));
-      assert.equal(admin.authMethods().length, 0);
+      assert.equal(admin.authMethods.list().length, 0);
     });
 
   const badRules: readonly [
@@ -648,9 +653,9 @@ describe("auth methods and binding rules", () => {
   for (const [what, change, expected] of badRules)
     it(`createBindingRule() refuses ${what}`, async () => {
       const { admin } = await setup();
-      await admin.createAuthMethod(METHOD);
+      await admin.authMethods.create(METHOD);
       const { code, message } = await refusal(() =>
-        admin.createBindingRule({ ...RULE, ...change } as typeof RULE),
+        admin.bindingRules.create({ ...RULE, ...change } as typeof RULE),
       );
       assert.equal(code, "request_malformed");
       assert.match(message, expected);
@@ -658,33 +663,37 @@ describe("auth methods and binding rules", () => {
 
   it("updateAuthMethod() refuses what would break its rules, and another type", async () => {
     const { admin } = await setup();
-    await admin.createAuthMethod(METHOD);
-    await admin.createBindingRule({ ...RULE, selector: 'value.name == "x"' });
+    await admin.authMethods.create(METHOD);
+    await admin.bindingRules.create({ ...RULE, selector: 'value.name == "x"' });
     const without = { ...METHOD, config: { ...METHOD.config, ClaimMappings: {} } };
     assert.match(
-      (await refusal(() => admin.updateAuthMethod(without))).message,
+      (await refusal(() => admin.authMethods.update(METHOD.name, without))).message,
       /Selector is invalid/,
     );
     assert.match(
-      (await refusal(() => admin.updateAuthMethod({ ...METHOD, type: "kubernetes" }))).message,
+      (
+        await refusal(() =>
+          admin.authMethods.update(METHOD.name, { ...METHOD, type: "kubernetes" }),
+        )
+      ).message,
       /Changing an auth method's type/,
     );
   });
 
   it("deleteAuthMethod() takes its rules and its tokens with it", async () => {
     const { admin, addToken, authorizer, directory } = await setup();
-    await admin.createAuthMethod(METHOD);
-    await admin.createAuthMethod({ ...METHOD, name: "n" });
-    await admin.createBindingRule(RULE);
-    const kept = await admin.createBindingRule({ ...RULE, authMethod: "n" });
+    await admin.authMethods.create(METHOD);
+    await admin.authMethods.create({ ...METHOD, name: "n" });
+    await admin.bindingRules.create(RULE);
+    const kept = await admin.bindingRules.create({ ...RULE, authMethod: "n" });
     const made = await Promise.all(
       Array.from({ length: 205 }, () => addToken({ authMethod: "m" })),
     );
     const other = await addToken({ authMethod: "n" });
     await authorizer.authorize(made[0]?.secret ?? null);
-    await admin.deleteAuthMethod("m");
+    await admin.authMethods.delete("m");
     assert.deepEqual([...directory.tokens.keys()], [other.token.accessorId]);
-    assert.deepEqual(admin.bindingRules(), [kept]);
+    assert.deepEqual(admin.bindingRules.list(), [kept]);
     assert.equal(
       (await refusal(() => authorizer.authorize(made[0]?.secret ?? null))).code,
       "token_unknown",

@@ -5,8 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
-import { createAdministration } from "../../src/acl/admin.ts";
-import type { Administration, LeafSubject } from "../../src/core/acl/admin.ts";
+import { AclRecords } from "../../src/acl/admin.ts";
+import type { LeafSubject } from "../../src/core/acl/admin.ts";
 import { DeletionClock } from "../../src/core/ca/deletion-clock.ts";
 import { createMemoryLooks } from "../../src/store/looks.ts";
 import { systemRandom } from "../fakes/clock.ts";
@@ -22,13 +22,13 @@ const SCOPE = { trustDomain: "0f0f0f0f-1111-2222-3333-444444444444.consul", data
 
 describe("records whose time seems to be over", () => {
   let access: TestAccess;
-  let admin: Administration;
+  let admin: AclRecords;
   let looks: DeletionClock;
 
   beforeEach(async () => {
     access = await createTestAccess();
     const { directory, clock } = access;
-    admin = createAdministration({
+    admin = new AclRecords({
       directory,
       clock,
       random: systemRandom,
@@ -73,16 +73,16 @@ describe("records whose time seems to be over", () => {
   });
 
   it("a denial goes on denying while a clock is ahead, and afterwards, until its end is confirmed", async () => {
-    await admin.deny({ kind: "spiffe-id", value: ID, reason: "stolen" });
+    await admin.denylist.add({ kind: "spiffe-id", value: ID, reason: "stolen" });
     await collect();
     access.clock.jump(7 * DAY);
     await live(600_000);
-    assert.equal(admin.denialOf(SUBJECT)?.reason, "stolen");
+    assert.equal(admin.denylist.entryOf(SUBJECT)?.reason, "stolen");
     access.clock.jump(-7 * DAY);
     assert.equal(await live(HOUR + SPAN - 1_200_000), 0);
-    assert.equal(admin.denialOf(SUBJECT)?.reason, "stolen");
+    assert.equal(admin.denylist.entryOf(SUBJECT)?.reason, "stolen");
     assert.equal(await live(HOUR), 1);
-    assert.equal(admin.denialOf(SUBJECT), null);
+    assert.equal(admin.denylist.entryOf(SUBJECT), null);
   });
 
   it("what was claimed once cannot be claimed again because a clock was ahead", async () => {

@@ -44,7 +44,7 @@ describe("collect()", () => {
   });
 
   const deny = () =>
-    access.control.administration.deny({
+    access.control.admin.denylist.add({
       kind: "spiffe-id",
       value: serviceUri(ca.manager, "web"),
       reason: "",
@@ -55,7 +55,7 @@ describe("collect()", () => {
       await access.collect();
     }
   };
-  const denials = () => access.control.administration.denials().length;
+  const denials = () => access.control.admin.denylist.list().length;
 
   it("collect() deletes a denial an eighth of a leaf life after its end, and not by a clock that is ahead for a moment", async () => {
     const { value } = await deny();
@@ -95,7 +95,7 @@ describe("collect()", () => {
       memory: createAccessMemory(systemRandom),
     });
     await behind.start();
-    const { value } = await behind.control.administration.deny({
+    const { value } = await behind.control.admin.denylist.add({
       kind: "spiffe-id",
       value: serviceUri(manager, "web"),
       reason: "",

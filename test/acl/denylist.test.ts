@@ -6,9 +6,9 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, it } from "node:test";
-import { createAdministration } from "../../src/acl/admin.ts";
+import { AclRecords } from "../../src/acl/admin.ts";
 import type { LeafSubject } from "../../src/core/acl/admin.ts";
-import type { Denial } from "../../src/core/acl/types.ts";
+import type { DenylistEntry } from "../../src/core/acl/types.ts";
 import { fromBase64 } from "../../src/core/bytes.ts";
 import { CaError } from "../../src/core/errors.ts";
 import { keyIdsOf } from "../../src/core/x509/keys.ts";
@@ -34,7 +34,7 @@ async function setup() {
   };
   const keySets = { check: () => undefined };
   const over = (directory: typeof access.directory) =>
-    createAdministration({
+    new AclRecords({
       directory,
       clock,
       random: systemRandom,
@@ -80,7 +80,7 @@ describe("keyIdsOf()", () => {
 });
 
 describe("denials", () => {
-  const table: readonly [kind: Denial["kind"], value: string, denied: boolean][] = [
+  const table: readonly [kind: DenylistEntry["kind"], value: string, denied: boolean][] = [
     ["spiffe-id", ID, true],
     ["spiffe-id", "SPIFFE://ABC.Consul/ns/default/dc/dc1/svc/web", true],
     ["spiffe-id", "spiffe://abc.consul/ap/default/ns/default/dc/dc1/svc/web", true],
@@ -113,23 +113,23 @@ describe("denials", () => {
   for (const [kind, value, denied] of table)
     it(`denialOf() ${denied ? "finds" : "does not find"} ${kind} ${value}`, async () => {
       const { admin } = await setup();
-      assert.equal(admin.denialOf(SUBJECT), null);
-      const { value: denial } = await admin.deny({ kind, value, reason: "r" });
-      assert.deepEqual(admin.denialOf(SUBJECT), denied ? denial : null);
-      await admin.allow(denial.id);
-      assert.equal(admin.denialOf(SUBJECT), null);
+      assert.equal(admin.denylist.entryOf(SUBJECT), null);
+      const { value: denial } = await admin.denylist.add({ kind, value, reason: "r" });
+      assert.deepEqual(admin.denylist.entryOf(SUBJECT), denied ? denial : null);
+      await admin.denylist.remove(denial.id);
+      assert.equal(admin.denylist.entryOf(SUBJECT), null);
     });
 
   it("denialOf() finds the serial number of a certificate whose DER begins it with a zero octet", async () => {
     const { admin } = await setup();
-    await admin.deny({ kind: "serial", value: "ab:cd", reason: "" });
-    assert.equal(admin.denialOf({ ...SUBJECT, serial: "00:ab:cd" })?.value, "ab:cd");
+    await admin.denylist.add({ kind: "serial", value: "ab:cd", reason: "" });
+    assert.equal(admin.denylist.entryOf({ ...SUBJECT, serial: "00:ab:cd" })?.value, "ab:cd");
   });
 
   it("denialOf() finds a serial number that an earlier version stored with leading zero octets", async () => {
     const { admin, directory, clock } = await setup();
     const now = clock.now();
-    const content: Denial = {
+    const content: DenylistEntry = {
       id: "d",
       kind: "serial",
       value: "00:00:2c:3d",
@@ -138,7 +138,7 @@ describe("denials", () => {
       expirationTime: now,
     };
     await directory.write([{ kind: "denial", id: "d", replaces: null, content }]);
-    assert.equal(admin.denialOf(SUBJECT)?.id, "d");
+    assert.equal(admin.denylist.entryOf(SUBJECT)?.id, "d");
   });
 
   it("deny() gives one thing one denial, however it is written", async () => {
@@ -156,13 +156,14 @@ describe("denials", () => {
       ["key-id", [SHA1, SHA1.toUpperCase(), SHA1.replaceAll(":", "")]],
     ] as const) {
       const ids = new Set<string>();
-      for (const value of values) ids.add((await admin.deny({ kind, value, reason: "" })).value.id);
+      for (const value of values)
+        ids.add((await admin.denylist.add({ kind, value, reason: "" })).value.id);
       assert.equal(ids.size, 1, kind);
     }
-    assert.equal(admin.denials().length, 3);
+    assert.equal(admin.denylist.list().length, 3);
   });
 
-  const never: readonly [kind: Denial["kind"], value: string, says: RegExp][] = [
+  const never: readonly [kind: DenylistEntry["kind"], value: string, says: RegExp][] = [
     ["spiffe-id", "spiffe://abc.consul/ns/*/dc/dc1/svc/web*", /"\*" may only stand at its end/],
     ["spiffe-id", "spiffe://abc.consul/ns/*/x/*", /"\*" may only stand at its end/],
     [
@@ -231,57 +232,63 @@ describe("denials", () => {
   for (const [kind, value, says] of never)
     it(`deny() refuses ${kind} ${JSON.stringify(value.slice(0, 80))}, which could never match`, async () => {
       const { admin, directory } = await setup();
-      const { code, message } = await refusal(() => admin.deny({ kind, value, reason: "" }));
+      const { code, message } = await refusal(() =>
+        admin.denylist.add({ kind, value, reason: "" }),
+      );
       assert.match(code, /^(request_malformed|spiffe_id_malformed|profile_violation)$/);
       assert.match(message, says);
-      assert.equal(directory.denials.size, 0);
+      assert.equal(directory.denylist.size, 0);
     });
 
   it("deny() replaces a denial of the same thing, which ends when looks at the clock have confirmed its end", async () => {
     const { admin, clock, directory, other } = await setup();
     const replica = await other();
-    const first = await admin.deny({ kind: "key-id", value: SHA1, reason: "one" });
-    const second = await admin.deny({ kind: "key-id", value: SHA1.toUpperCase(), reason: "two" });
+    const first = await admin.denylist.add({ kind: "key-id", value: SHA1, reason: "one" });
+    const second = await admin.denylist.add({
+      kind: "key-id",
+      value: SHA1.toUpperCase(),
+      reason: "two",
+    });
     assert.equal(second.value.id, first.value.id);
-    assert.deepEqual(admin.denials(), [second]);
-    assert.equal(replica.denialOf(SUBJECT), null);
-    assert.equal((await other()).denialOf(SUBJECT)?.reason, "two");
+    assert.deepEqual(admin.denylist.list(), [second]);
+    assert.equal(replica.denylist.entryOf(SUBJECT), null);
+    assert.equal((await other()).denylist.entryOf(SUBJECT)?.reason, "two");
     clock.advance(48 * HOUR - 1);
     const confirmed = clock.now();
     clock.advance(1);
     // The clock alone ends no denial: it may be ahead for a moment.
-    assert.equal(admin.denialOf(SUBJECT)?.reason, "two");
-    assert.deepEqual(admin.denials(), [second]);
+    assert.equal(admin.denylist.entryOf(SUBJECT)?.reason, "two");
+    assert.deepEqual(admin.denylist.list(), [second]);
     assert.equal(await admin.collect(confirmed), 0);
     assert.equal(await admin.collect(clock.now()), 1);
-    assert.equal(admin.denialOf(SUBJECT), null);
-    assert.deepEqual(admin.denials(), []);
-    assert.equal(directory.denials.size, 0);
-    assert.equal((await refusal(() => admin.allow(first.value.id))).code, "not_found");
+    assert.equal(admin.denylist.entryOf(SUBJECT), null);
+    assert.deepEqual(admin.denylist.list(), []);
+    assert.equal(directory.denylist.size, 0);
+    assert.equal((await refusal(() => admin.denylist.remove(first.value.id))).code, "not_found");
   });
 
   it("denialOf() goes on denying if longer leaves turn out to be there after the denial was made", async () => {
     const { admin, clock, life } = await setup();
-    const { value } = await admin.deny({ kind: "spiffe-id", value: ID, reason: "" });
+    const { value } = await admin.denylist.add({ kind: "spiffe-id", value: ID, reason: "" });
     life.horizonMs = 720 * HOUR;
     clock.advance(48 * HOUR);
-    assert.equal(admin.denialOf(SUBJECT)?.id, value.id);
+    assert.equal(admin.denylist.entryOf(SUBJECT)?.id, value.id);
     assert.equal(
-      admin.denials()[0]?.value.expirationTime.getTime(),
+      admin.denylist.list()[0]?.value.expirationTime.getTime(),
       value.createTime.getTime() + 720 * HOUR,
     );
     assert.equal(await admin.collect(clock.now()), 0);
     clock.advance(672 * HOUR);
     assert.equal(await admin.collect(clock.now()), 1);
-    assert.equal(admin.denialOf(SUBJECT), null);
+    assert.equal(admin.denylist.entryOf(SUBJECT), null);
   });
 
   it("denialOf() does not end a denial earlier if leaves become shorter", async () => {
     const { admin, clock, life } = await setup();
-    await admin.deny({ kind: "spiffe-id", value: ID, reason: "" });
+    await admin.denylist.add({ kind: "spiffe-id", value: ID, reason: "" });
     life.horizonMs = HOUR;
     clock.advance(48 * HOUR - 1);
     assert.equal(await admin.collect(clock.now()), 0);
-    assert.ok(admin.denialOf(SUBJECT));
+    assert.ok(admin.denylist.entryOf(SUBJECT));
   });
 });

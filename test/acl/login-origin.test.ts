@@ -4,8 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createAdministration } from "../../src/acl/admin.ts";
-import type { RecordSchema } from "../../src/acl/records.ts";
+import { AclRecords } from "../../src/acl/admin.ts";
+import type { RecordSchema } from "../../src/acl/record-codec.ts";
 import { makeUuid } from "../../src/acl/tokens.ts";
 import type { AuthMethod, BindingRule } from "../../src/core/acl/types.ts";
 import { systemRandom } from "../fakes/clock.ts";
@@ -35,7 +35,7 @@ async function setup(recordSchema: RecordSchema) {
     scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }),
     horizonMs: () => 0,
   };
-  const admin = createAdministration({
+  const admin = new AclRecords({
     directory,
     clock,
     random: systemRandom,
@@ -73,16 +73,15 @@ for (const schema of [1, 2] as const)
   describe(`an auth method that is made again, in records of schema ${schema}`, () => {
     it("does not bring the tokens back that were made through the one before it", async () => {
       const { admin, logIn, loseMethod, isKnown, directory, clock } = await setup(schema);
-      await admin.createAuthMethod(METHOD);
+      await admin.authMethods.create(METHOD);
       const { secret, token } = await logIn();
       assert.equal(await isKnown(secret), true);
       await loseMethod();
       assert.equal(await isKnown(secret), false);
-      await admin.createAuthMethod(METHOD);
+      await admin.authMethods.create(METHOD);
       assert.equal(await isKnown(secret), false);
-      assert.equal(admin.token(token.accessorId), null);
-      assert.equal(await admin.tokenOf(secret), null);
-      assert.ok(!admin.tokens().some(({ value }) => value.accessorId === token.accessorId));
+      assert.equal(admin.tokens.get(token.accessorId), null);
+      assert.ok(!admin.tokens.list().some(({ value }) => value.accessorId === token.accessorId));
       const fresh = await logIn();
       assert.equal(await isKnown(fresh.secret), true);
       assert.equal(await admin.collect(clock.now()), 1);
@@ -91,7 +90,7 @@ for (const schema of [1, 2] as const)
 
     it("does not bring the binding rules back that were made for the one before it", async () => {
       const { admin, loseMethod, directory, clock } = await setup(schema);
-      await admin.createAuthMethod(METHOD);
+      await admin.authMethods.create(METHOD);
       const rule: Omit<BindingRule, "id"> = {
         description: "",
         authMethod: "m",
@@ -99,26 +98,29 @@ for (const schema of [1, 2] as const)
         bindName: "web",
         selector: "",
       };
-      await admin.createBindingRule(rule);
+      await admin.bindingRules.create(rule);
       await loseMethod();
-      await admin.createAuthMethod({ ...METHOD, config: { ...METHOD.config, ClaimMappings: {} } });
+      await admin.authMethods.create({
+        ...METHOD,
+        config: { ...METHOD.config, ClaimMappings: {} },
+      });
       assert.equal(await admin.collect(clock.now()), 1);
       assert.equal(directory.bindingRules.size, 0);
     });
 
     it("keeps its tokens when it is changed", async () => {
       const { admin, logIn, isKnown } = await setup(schema);
-      await admin.createAuthMethod(METHOD);
+      await admin.authMethods.create(METHOD);
       const { secret } = await logIn();
-      await admin.updateAuthMethod({ ...METHOD, description: "changed" });
+      await admin.authMethods.update(METHOD.name, { ...METHOD, description: "changed" });
       assert.equal(await isKnown(secret), true);
     });
 
     it("takes its tokens along when it is deleted", async () => {
       const { admin, logIn, isKnown, directory } = await setup(schema);
-      await admin.createAuthMethod(METHOD);
+      await admin.authMethods.create(METHOD);
       const { secret } = await logIn();
-      await admin.deleteAuthMethod("m");
+      await admin.authMethods.delete("m");
       assert.equal(await isKnown(secret), false);
       assert.equal(directory.tokens.size, 0);
     });
@@ -127,10 +129,10 @@ for (const schema of [1, 2] as const)
 describe("a token of a login that ran while its auth method was made again", () => {
   it("is dead: it names the method that it was made through by id", async () => {
     const { admin, loseMethod, directory, addToken, isKnown } = await setup(2);
-    await admin.createAuthMethod(METHOD);
+    await admin.authMethods.create(METHOD);
     const before = directory.authMethods.get("m");
     await loseMethod();
-    await admin.createAuthMethod(METHOD);
+    await admin.authMethods.create(METHOD);
     const { secret } = await addToken({
       authMethod: "m",
       login: { methodId: before?.value.id ?? null, methodVersion: 1, subject: "s" },
@@ -140,7 +142,7 @@ describe("a token of a login that ran while its auth method was made again", () 
 
   it("is dead if the method's record is of a lower version than the one it was made through", async () => {
     const { admin, directory, addToken, isKnown } = await setup(2);
-    await admin.createAuthMethod(METHOD);
+    await admin.authMethods.create(METHOD);
     const method = directory.authMethods.get("m");
     const login = {
       methodId: method?.value.id ?? null,

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { type AccessKey, makeAccessKey, openAccessKey } from "../../src/acl/access-key.ts";
-import { decodeRecord, encodeRecord, RECORD_SCHEMAS } from "../../src/acl/records.ts";
+import { decodeRecord, encodeRecord, RECORD_SCHEMAS } from "../../src/acl/record-codec.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { systemRandom } from "../fakes/clock.ts";

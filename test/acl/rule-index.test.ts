@@ -12,9 +12,9 @@ import {
   serviceIdentityRules,
 } from "../../src/acl/rule-index.ts";
 import { readRules } from "../../src/acl/rules.ts";
-import type { Access, Resource } from "../../src/core/acl/authorizer.ts";
+import type { AccessLevel, Resource } from "../../src/core/acl/authorizer.ts";
 
-type Asked = readonly [resource: Resource, access: Access, name: string, decision: Decision];
+type Asked = readonly [resource: Resource, access: AccessLevel, name: string, decision: Decision];
 
 describe("compileRules()", () => {
   const tables: readonly [what: string, policies: readonly string[], asked: readonly Asked[]][] = [

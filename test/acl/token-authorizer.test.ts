@@ -7,12 +7,12 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { GLOBAL_MANAGEMENT } from "../../src/acl/rule-index.ts";
 import { makeUuid } from "../../src/acl/tokens.ts";
-import { ANONYMOUS, type Authorizer, type Caller } from "../../src/core/acl/authorizer.ts";
+import { ANONYMOUS, type Authorization, type Authorizer } from "../../src/core/acl/authorizer.ts";
 import { DeniedError, NotReadyError, StoreError } from "../../src/core/errors.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import { createTestAccess } from "./access.ts";
 
-const ask = async (authorizer: Authorizer, secret: string | null): Promise<Caller> =>
+const ask = async (authorizer: Authorizer, secret: string | null): Promise<Authorization> =>
   authorizer.authorize(secret);
 const refusal = async (
   work: () => Promise<unknown>,

@@ -1,16 +1,17 @@
 /**
- * Access control that says yes or no to everything, for tests of what is asked of it.
+ * AccessLevel control that says yes or no to everything, for tests of what is asked of it.
  * @module
  */
-import type { AccessControl } from "../../src/core/acl/access-control.ts";
-import type { Access, Caller, Resource } from "../../src/core/acl/authorizer.ts";
+
+import type { AccessLevel, Authorization, Resource } from "../../src/core/acl/authorizer.ts";
+import type { Acl } from "../../src/core/acl/ports.ts";
 import { DeniedError } from "../../src/core/errors.ts";
 
 /** @param rule what a caller may do. */
 export function accessThat(rule: {
-  allows(resource: Resource, access: Access, name?: string): boolean;
-}): AccessControl {
-  const caller: Caller = {
+  allows(resource: Resource, access: AccessLevel, name?: string): boolean;
+}): Acl {
+  const caller: Authorization = {
     accessorId: "11111111-2222-4333-8444-555555555555",
     anonymous: false,
     allows: rule.allows,
@@ -20,11 +21,13 @@ export function accessThat(rule: {
     },
   };
   const nothing = new Proxy({}, { get: () => () => [] });
+  const admin = new Proxy({}, { get: () => nothing });
   return {
     defaultPolicy: "deny",
     state: { loaded: true, stopped: null, index: 1 },
     authorize: () => caller,
-    administration: nothing,
-    administrationFor: () => nothing,
-  } as unknown as AccessControl;
+    admin,
+    adminFor: () => admin,
+    denylistEntryOf: () => null,
+  } as unknown as Acl;
 }

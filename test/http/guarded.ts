@@ -1,13 +1,13 @@
 /**
- * The app with access control in one process: the real directory, authorizer, administration and
+ * The app with access control in one process: the real directory, authorizer, admin and
  * login, on one fake clock.
  * @module
  */
-import { createAdministration } from "../../src/acl/admin.ts";
+import { AclRecords } from "../../src/acl/admin.ts";
 import { KeySets } from "../../src/acl/jwks.ts";
 import { Login } from "../../src/acl/login.ts";
 import { TokenReviews } from "../../src/acl/token-review.ts";
-import type { AccessControl } from "../../src/core/acl/access-control.ts";
+import type { Acl } from "../../src/core/acl/ports.ts";
 import { maxLeafLifeMs } from "../../src/core/ca/leaf-issuers.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { createTestAccess, type TestAccess } from "../acl/access.ts";
@@ -48,7 +48,7 @@ export async function guarded(
     clock,
   };
   const [keySets, reviews] = [new KeySets(outside), new TokenReviews(outside)];
-  const administration = createAdministration({
+  const admin = new AclRecords({
     directory,
     clock,
     random: systemRandom,
@@ -64,11 +64,12 @@ export async function guarded(
     clock,
     random: systemRandom,
   });
-  const control: AccessControl = {
+  const control: Acl = {
     defaultPolicy: "deny",
     authorize: authorizer.authorize,
-    administration,
-    administrationFor: () => administration,
+    admin,
+    denylistEntryOf: (subject) => admin.denylist.entryOf(subject),
+    adminFor: () => admin,
     login: (request, before) => login.login(request, before),
     logout: (secret, before) => login.logout(secret, before),
     kek: null,

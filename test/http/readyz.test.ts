@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { AccessControl } from "../../src/core/acl/access-control.ts";
+import type { Acl } from "../../src/core/acl/ports.ts";
 import { DeniedError, NotReadyError } from "../../src/core/errors.ts";
 import type { RequestEnvironment } from "../../src/http/route.ts";
 import { createTestCa } from "../fakes/ca.ts";
@@ -119,7 +119,7 @@ describe("GET /readyz with access control", () => {
       authorize: () => {
         throw new DeniedError("token_unknown", "ACL not found");
       },
-    } as AccessControl;
+    } as Acl;
     assert.equal(
       await ask(
         { acl: { control }, metrics: { countWrongToken: () => counted++ } },
@@ -136,7 +136,7 @@ describe("GET /readyz with access control", () => {
       authorize: () => {
         throw new NotReadyError("ca_uninitialized", "not read yet");
       },
-    } as AccessControl;
+    } as Acl;
     assert.equal(
       await ask(
         { acl: { control }, server: { loopbackOnly: false } },

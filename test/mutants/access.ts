@@ -249,10 +249,10 @@ export const ACCESS: readonly Mutant[] = [
       "acl/jwks",
     ],
   ),
-  ...guardsOf("src/acl/admin.ts", [
+  ...guardsOf("src/acl/denylist-records.ts", [
     "a denylist that is not loaded",
-    "      directory.requireLoaded();\n      if (directory.denials.size === 0) return null;",
-    "      if (directory.denials.size === 0) return null;",
+    "this.#directory.requireLoaded();",
+    "",
     "redis/access-set",
   ]),
   ...guardsOf("src/acl/denylist-cache.ts", [

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, it } from "node:test";
-import { createAdministration } from "../../src/acl/admin.ts";
+import { AclRecords } from "../../src/acl/admin.ts";
 import { createDirectoryMemory, type Directory } from "../../src/acl/directory.ts";
 import { ConflictError, NotReadyError, StoreError } from "../../src/core/errors.ts";
 import type { AclLastSeenStore } from "../../src/core/ports/last-seen.ts";
@@ -375,7 +375,7 @@ describe("the set document", { skip: noRedis }, () => {
     await access.directory.resolve("stored");
     const fresh = await access.replica();
     assert.deepEqual(
-      [fresh.state.stopped, fresh.denials.has("d"), fresh.tokens.size, await knows(fresh, secret)],
+      [fresh.state.stopped, fresh.denylist.has("d"), fresh.tokens.size, await knows(fresh, secret)],
       [null, true, 1, true],
     );
   });
@@ -400,10 +400,10 @@ describe("the set document", { skip: noRedis }, () => {
       serial: null,
     };
     await redis.admin.hdel("{meshca}:access", "set");
-    const fresh = createAdministration({ ...options, leaves, directory: await access.replica() });
-    assert.throws(() => fresh.denialOf(subject), codeOf(NotReadyError, "state_stale"));
-    const running = createAdministration({ ...options, leaves, directory: access.directory });
-    assert.equal(running.denialOf(subject), null);
+    const fresh = new AclRecords({ ...options, leaves, directory: await access.replica() });
+    assert.throws(() => fresh.denylist.entryOf(subject), codeOf(NotReadyError, "state_stale"));
+    const running = new AclRecords({ ...options, leaves, directory: access.directory });
+    assert.equal(running.denylist.entryOf(subject), null);
   });
 
   for (const [what, index] of [

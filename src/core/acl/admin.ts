@@ -1,36 +1,38 @@
 /**
- * The administration port: what an operator does to tokens, policies, auth methods, binding rules
- * and denials. The caller has checked that the caller may do it. Reading is from memory and never
- * fails; a change has happened, and this replica knows it, once its promise resolves. Other
- * replicas know it within a second while the store answers.
+ * The administration port: how an operator reads and changes tokens, policies, auth methods, binding
+ * rules and the denylist. Its caller has checked the permission. Reads are from memory and never
+ * fail. When the promise of a change resolves, this replica applies it; other replicas do within a
+ * second while the store is available.
+ *
+ * Every method throws `request_malformed` for an invalid request, `not_found`, `name_taken`, and
+ * `index_mismatch` after a concurrent change of the same record.
  * @module
  */
 
 import type { Bytes } from "../bytes.ts";
 import type {
+  AclPolicy,
   AuthMethod,
   BindingRule,
-  Denial,
+  DenylistEntry,
   Entry,
   NodeIdentity,
-  Policy,
   ServiceIdentity,
   Token,
 } from "./types.ts";
 
-/** A token as it was just made: the secret is nowhere else. */
+/** A new token with its secret, which is stored nowhere. */
 export interface NewToken {
   readonly token: Entry<Token>;
   readonly secret: string;
 }
 
-/** A policy by id or by name. */
+/** A policy by id or, if that is empty, by name. */
 export interface PolicyLink {
   readonly id: string;
   readonly name: string;
 }
 
-/** What a token may do. */
 export interface TokenRequest {
   readonly description: string;
   readonly policies: readonly PolicyLink[];
@@ -42,38 +44,34 @@ export interface TokenRequest {
 export interface NewTokenRequest extends TokenRequest {
   /** Null: a random one. */
   readonly accessorId: string | null;
+  /** Null: a random one. */
   readonly secret: string | null;
   readonly expirationTtlMs: number | null;
   readonly expirationTime: Date | null;
 }
 
-export type PolicyRequest = Omit<Policy, "id">;
+export type PolicyRequest = Omit<AclPolicy, "id">;
 export type BindingRuleRequest = Omit<BindingRule, "id">;
-export type DenialRequest = Pick<Denial, "kind" | "value" | "reason">;
+export type DenylistRequest = Pick<DenylistEntry, "kind" | "value" | "reason">;
 
-/** Whom a leaf is for, as denials name it. */
+/** The leaf that is requested, by everything that a denylist entry can name. */
 export interface LeafSubject {
-  /** Canonical. */
+  /** In canonical form. */
   readonly spiffeId: string;
-  /** DER of each SubjectPublicKeyInfo: of the leaf to be, and of the one that is renewed. */
+  /** DER of each SubjectPublicKeyInfo: of the CSR, and of the leaf that is renewed. */
   readonly keys: readonly Bytes[];
-  /** The subject key identifier of the leaf that is renewed, in colon hex, or null. */
+  /** The subject key identifier of the leaf that is renewed, in hexadecimal with colons, or null. */
   readonly subjectKeyId: string | null;
-  /** The serial number of the leaf that is renewed, in colon hex, or null. */
+  /** The serial number of the leaf that is renewed, in hexadecimal with colons, or null. */
   readonly serial: string | null;
 }
 
-/**
- * Of every method: `request_malformed` for what is asked, `not_found` for what is not there,
- * `name_taken`, `index_mismatch`.
- */
-export interface Administration {
+export interface TokenAdmin {
   /**
-   * The first token with all rights.
-   * @param resetIndex what an operator wrote down to be allowed another time, or null.
-   * @param requireCaller called if there may be one now: throws if the caller is not allowed to
-   * make it.
-   * @throws {DeniedError} `permission_denied` where there was one, with Consul's text
+   * Creates the first token with all permissions.
+   * @param resetIndex the reset index that an operator wrote down to repeat this, or null.
+   * @param requireCaller called if the bootstrap is allowed: throws if the caller is not.
+   * @throws {DeniedError} `permission_denied` after a bootstrap, with Consul's text
    */
   bootstrap(
     resetIndex: number | null,
@@ -81,60 +79,58 @@ export interface Administration {
     requireCaller: () => void,
   ): Promise<NewToken>;
   /**
-   * Makes the token that the configuration names where there is none with this secret.
-   * @returns whether it made one.
+   * Creates the token that the configuration names, unless a token has that secret.
+   * @returns whether it created one.
    */
   ensureInitialManagement(secret: string): Promise<boolean>;
+  list(): readonly Entry<Token>[];
+  get(accessorId: string): Entry<Token> | null;
+  create(request: NewTokenRequest): Promise<NewToken>;
+  update(accessorId: string, request: TokenRequest): Promise<Entry<Token>>;
+  /** @param description null: that of the token that is cloned. */
+  clone(accessorId: string, description: string | null): Promise<NewToken>;
+  delete(accessorId: string): Promise<void>;
+}
 
-  tokens(): readonly Entry<Token>[];
-  token(accessorId: string): Entry<Token> | null;
-  /** The token of a secret that is in force, or null. */
-  tokenOf(secret: string | null): Promise<Entry<Token> | null>;
-  createToken(request: NewTokenRequest): Promise<NewToken>;
-  updateToken(accessorId: string, request: TokenRequest): Promise<Entry<Token>>;
-  cloneToken(accessorId: string, description: string | null): Promise<NewToken>;
-  deleteToken(accessorId: string): Promise<void>;
+/** The administration of one kind of record. */
+export interface RecordAdmin<T, Request> {
+  list(): readonly Entry<T>[];
+  get(id: string): Entry<T> | null;
+  create(request: Request): Promise<Entry<T>>;
+  update(id: string, request: Request): Promise<Entry<T>>;
+  delete(id: string): Promise<void>;
+}
 
-  policies(): readonly Entry<Policy>[];
-  policy(id: string): Entry<Policy> | null;
-  policyByName(name: string): Entry<Policy> | null;
-  createPolicy(request: PolicyRequest): Promise<Entry<Policy>>;
-  updatePolicy(id: string, request: PolicyRequest): Promise<Entry<Policy>>;
-  deletePolicy(id: string): Promise<void>;
+export interface PolicyAdmin extends RecordAdmin<AclPolicy, PolicyRequest> {
+  getByName(name: string): Entry<AclPolicy> | null;
+}
 
-  authMethods(): readonly Entry<AuthMethod>[];
-  authMethod(name: string): Entry<AuthMethod> | null;
-  createAuthMethod(method: AuthMethod): Promise<Entry<AuthMethod>>;
-  updateAuthMethod(method: AuthMethod): Promise<Entry<AuthMethod>>;
-  /** Its binding rules and the tokens that were made through it go with it, as in Consul. */
-  deleteAuthMethod(name: string): Promise<void>;
-
-  bindingRules(): readonly Entry<BindingRule>[];
-  bindingRule(id: string): Entry<BindingRule> | null;
-  createBindingRule(request: BindingRuleRequest): Promise<Entry<BindingRule>>;
-  updateBindingRule(id: string, request: BindingRuleRequest): Promise<Entry<BindingRule>>;
-  deleteBindingRule(id: string): Promise<void>;
-
-  denials(): readonly Entry<Denial>[];
+export interface DenylistAdmin {
+  list(): readonly Entry<DenylistEntry>[];
   /**
-   * Denies until no leaf can be alive that was signed before, or by a replica that did not know of
-   * it yet. The same kind and value again replaces the denial that is there.
+   * Adds an entry, in force until every leaf that was signed before it, or by a replica that did not
+   * know of it yet, has expired. It replaces the entry of the same kind and value.
    */
-  deny(request: DenialRequest): Promise<Entry<Denial>>;
-  allow(id: string): Promise<void>;
-  /**
-   * Why nothing is to be signed for somebody, or null. Costs one look-up for each segment of the ID
-   * and, if keys are denied, three digests for each key.
-   * @throws {NotReadyError} `state_stale` if nothing is loaded
-   */
-  denialOf(subject: LeafSubject): Denial | null;
+  add(request: DenylistRequest): Promise<Entry<DenylistEntry>>;
+  remove(id: string): Promise<void>;
+}
 
+export interface AclAdmin {
+  readonly tokens: TokenAdmin;
+  readonly policies: PolicyAdmin;
   /**
-   * Deletes the tokens and denials that ended at an instant or before it, and the tokens of auth
-   * methods that are gone. For the replica that leads, from time to time. A token's rights end by
-   * the clock; a denial's effect ends here.
+   * Auth methods, by name, without their secrets. Deleting one deletes its binding rules and tokens
+   * as well, as in Consul.
+   */
+  readonly authMethods: RecordAdmin<AuthMethod, AuthMethod>;
+  readonly bindingRules: RecordAdmin<BindingRule, BindingRuleRequest>;
+  readonly denylist: DenylistAdmin;
+  /**
+   * Deletes tokens and denylist entries that expired at an instant or before it, and tokens and
+   * binding rules of deleted auth methods. For the leader, periodically. A token ends by the clock; a
+   * denylist entry is in force until this deletes it.
    * @param until the latest instant that looks at the store's clock have confirmed as past.
-   * @returns how much.
+   * @returns how many records it deleted.
    */
   collect(until: Date): Promise<number>;
 }

@@ -1,35 +1,32 @@
 /**
- * The authorizer port: who calls, and what they may do. Identity comes from the caller's token,
- * never from what it asks for.
+ * The authorizer port: which token a caller has, and what it permits. The caller's identity comes
+ * from its token, never from what it asks for.
  *
- * - `authorize` is called once for each request, with the secret as the request has it, or null
- *   where it has none, which
- *   makes the caller anonymous. It answers at once for a secret that it has seen, without looking
- *   into the store, and
- *   with a promise else. A secret that is unknown, deleted or expired is refused with
- *   `token_unknown`; Consul's text is
- *   `ACL not found`.
- * - What it knows is what the store held at most a second ago while the store answers, and the last
- *   that was seen while
- *   it does not, up to the staleness allowed; then it refuses with `state_stale`.
- * - A `Caller` is what was true when it was made. It is for one request, and not kept.
- * - `require` throws `permission_denied` with Consul's sentence; `allows` is the question alone.
+ * - `authorize` is called once for each request, with the secret of the request, or null for an
+ *   anonymous caller. It returns at once for a secret that it has seen, without reading the store;
+ *   otherwise it returns a promise. It refuses a secret that is unknown, deleted or expired with
+ *   `token_unknown`, whose text is Consul's `ACL not found`.
+ * - It knows what the store held at most a second ago while the store is available, and the last
+ *   state that it saw while the store is away, up to the allowed staleness; then it refuses with
+ *   `state_stale`.
+ * - An `Authorization` is for one request, and not kept: it holds what was true when it was created.
  * @module
  */
 
-export type Access = "read" | "write";
-/** What has names, and what has none. */
+/** What is asked for; Consul's `acl.AccessLevel`. */
+export type AccessLevel = "read" | "write";
+/** What a rule can be about. `acl`, `operator` and `mesh` have no names. */
 export type Resource = "service" | "node" | "agent" | "acl" | "operator" | "mesh";
 
-export interface Caller {
-  /** The public handle of the token. */
+/** What the token of a caller permits. */
+export interface Authorization {
   readonly accessorId: string;
-  /** Nothing was presented, or the anonymous token itself. */
+  /** Whether the request has no token, or the anonymous one. */
   readonly anonymous: boolean;
   /** @param name empty for `acl`, `operator` and `mesh`. */
-  allows(resource: Resource, access: Access, name?: string): boolean;
-  /** @throws {DeniedError} `permission_denied` */
-  require(resource: Resource, access: Access, name?: string): void;
+  allows(resource: Resource, level: AccessLevel, name?: string): boolean;
+  /** @throws {DeniedError} `permission_denied`, with Consul's text */
+  require(resource: Resource, level: AccessLevel, name?: string): void;
 }
 
 export interface Authorizer {
@@ -38,12 +35,12 @@ export interface Authorizer {
    * @throws {NotReadyError} `state_stale`
    * @throws {StoreError} `state_corrupt`, at once or from the promise
    */
-  authorize(secret: string | null): Caller | Promise<Caller>;
-  /** What applies where no rule does. */
+  authorize(secret: string | null): Authorization | Promise<Authorization>;
+  /** What applies if no rule does. */
   readonly defaultPolicy: "allow" | "deny";
 }
 
-/** Consul's anonymous token, which every request without one has. */
+/** Consul's anonymous token, which a request without a token uses. */
 export const ANONYMOUS = {
   accessorId: "00000000-0000-0000-0000-000000000002",
   secret: "anonymous",

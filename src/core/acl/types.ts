@@ -1,6 +1,5 @@
 /**
- * What access control is about: tokens, policies, auth methods, binding rules, denials. How each is
- * kept is ports/record-store.ts's business, how each is shown that of the layer that shows it.
+ * The ACL's records: tokens, policies, auth methods, binding rules, denylist entries.
  * @module
  */
 
@@ -15,37 +14,34 @@ export interface NodeIdentity {
   readonly datacenter: string;
 }
 
-/** A token without its secret, which nobody has but its holder. */
+/** A token without its secret, which is not stored. */
 export interface Token {
   readonly accessorId: string;
   readonly description: string;
-  /** Ids. One that leads nowhere grants nothing. */
+  /** Ids. One of a deleted policy grants nothing. */
   readonly policies: readonly string[];
   readonly serviceIdentities: readonly ServiceIdentity[];
   readonly nodeIdentities: readonly NodeIdentity[];
   readonly local: boolean;
   readonly createTime: Date;
   readonly expirationTime: Date | null;
-  /** The auth method that it was made through, or null. */
+  /** The name of the auth method that created it, or null. */
   readonly authMethod: string | null;
-  /** Of a token that a login made; records of the first schema do not have it. */
+  /** Of a token that a login created; records of schema 1 lack it. */
   readonly login?: LoginOrigin | undefined;
 }
 
-/** Where a token comes from that a login made. */
+/** The login that created a token. */
 export interface LoginOrigin {
-  /**
-   * The id of the auth method, which another one of the same name does not have; null if it had
-   * none.
-   */
+  /** The id of the auth method, which a later one of the same name does not have; null without id. */
   readonly methodId: string | null;
   /** The version of the auth method's record. */
   readonly methodVersion: number;
-  /** Who logged in, as the issuer names them. */
+  /** The subject that logged in, by the name that the issuer gives it. */
   readonly subject: string;
 }
 
-export interface Policy {
+export interface AclPolicy {
   readonly id: string;
   readonly name: string;
   readonly description: string;
@@ -56,20 +52,17 @@ export interface Policy {
 
 export interface AuthMethod {
   readonly name: string;
-  /**
-   * Random, and another one if the method is deleted and made again; records of the first schema do
-   * not have it.
-   */
+  /** Random; a method that is deleted and created again has another. Records of schema 1 lack it. */
   readonly id?: string | undefined;
   readonly type: "jwt" | "kubernetes";
   readonly displayName: string;
   readonly description: string;
   /**
-   * How long a token made through it lives at most, in milliseconds; 0 for as long as the login
-   * token, a day at most.
+   * The longest life of a token that it creates, in milliseconds; 0: that of the login token, at most
+   * a day.
    */
   readonly maxTokenTtlMs: number;
-  /** Its type's own settings, as they were given; checked before they are stored. */
+  /** The settings of its type, as the operator sent them; checked before they are stored. */
   readonly config: Readonly<Record<string, unknown>>;
 }
 
@@ -83,37 +76,34 @@ export interface BindingRule {
   readonly selector: string;
 }
 
-/** What no replica signs for or renews. */
-export interface Denial {
+/** An entry of the denylist: no replica signs or renews a leaf that it names. */
+export interface DenylistEntry {
   readonly id: string;
   readonly kind: "spiffe-id" | "key-id" | "serial";
-  /** Canonical; a SPIFFE ID may end in `/*`. */
+  /** In canonical form; a SPIFFE ID may end in `/*`. */
   readonly value: string;
   readonly reason: string;
   readonly createTime: Date;
-  /** When no leaf can be alive any more that it is about. */
+  /** When every leaf that it names has expired. */
   readonly expirationTime: Date;
 }
 
-/**
- * Whether there was a bootstrap: the accessor that it made. The index of its record is Consul's
- * reset index.
- */
+/** The bootstrap: the token that it created. The index of its record is Consul's reset index. */
 export interface Bootstrap {
   readonly accessorId: string;
 }
 
-/** That a record was deleted, kept for as long as its document could be put back. */
+/** A deleted record, remembered for as long as its document could be put back. */
 export interface Tombstone {
   readonly kind: "token" | "policy" | "auth-method" | "binding-rule" | "denial";
   readonly id: string;
   /** The version of the record that was deleted. */
   readonly version: number;
-  /** When it is not needed any more. */
+  /** When it is no longer needed. */
   readonly expirationTime: Date;
 }
 
-/** What is stored, with where it is in the order of all writes. */
+/** A stored record, with its version and the indexes of the writes that created and changed it. */
 export interface Entry<T> {
   readonly value: T;
   readonly version: number;

@@ -5,8 +5,8 @@
  */
 import * as v from "valibot";
 import { decodeFailed, type Json } from "../../consul/go-json.ts";
-import type { AccessConflict, AccessControl, AccessSide } from "../../core/acl/access-control.ts";
-import type { Access } from "../../core/acl/authorizer.ts";
+import type { AccessLevel } from "../../core/acl/authorizer.ts";
+import type { Acl, AclConflict, AclSetSummary } from "../../core/acl/ports.ts";
 import { DeniedError } from "../../core/errors.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { aclEndpoint, beforeChangeOf } from "../acl-endpoint.ts";
@@ -29,14 +29,14 @@ export interface AclSecrets {
 }
 
 export interface AclConflictRouteOptions extends AclSecrets {
-  readonly control: AccessControl | null;
+  readonly control: Acl | null;
   readonly audit: Audit | null;
   readonly bodies: BodyReader;
 }
 
 export function aclConflictRoutes(options: AclConflictRouteOptions): Route[] {
   const { control, audit, bodies } = options;
-  const report = async (acl: AccessControl, call: Call): Promise<RouteResponse> => {
+  const report = async (acl: Acl, call: Call): Promise<RouteResponse> => {
     const conflict = await acl.conflict();
     return json(call, conflict === null ? { Conflict: false } : conflictJson(conflict));
   };
@@ -71,9 +71,9 @@ export function aclConflictRoutes(options: AclConflictRouteOptions): Route[] {
  * @throws {DeniedError} @throws {NotReadyError}
  */
 async function requireOperator(
-  acl: AccessControl,
+  acl: Acl,
   { request }: Call,
-  access: Access,
+  access: AccessLevel,
   { bootstrapSecret, managementToken }: AclSecrets,
 ): Promise<void> {
   const given = secretOf(request);
@@ -95,7 +95,7 @@ async function requireOperator(
   );
 }
 
-function conflictJson({ reason, by, at, snapshot, stored, differences }: AccessConflict): Json {
+function conflictJson({ reason, by, at, snapshot, stored, differences }: AclConflict): Json {
   return {
     Conflict: true,
     Reason: reason,
@@ -107,6 +107,6 @@ function conflictJson({ reason, by, at, snapshot, stored, differences }: AccessC
   };
 }
 
-function sideJson({ index, authentic, faulty, records }: AccessSide): Json {
+function sideJson({ index, authentic, faulty, records }: AclSetSummary): Json {
   return { Index: index, Authentic: authentic, FaultyRecords: faulty, Records: { ...records } };
 }

@@ -4,8 +4,8 @@
  * @module
  */
 import { decodeFailed, type Json } from "../../consul/go-json.ts";
-import type { Administration } from "../../core/acl/admin.ts";
-import type { AuthMethod, BindingRule, Entry, Policy } from "../../core/acl/types.ts";
+import type { AclAdmin, RecordAdmin } from "../../core/acl/admin.ts";
+import type { AclPolicy, AuthMethod, BindingRule, Entry } from "../../core/acl/types.ts";
 import { RequestError } from "../../core/errors.ts";
 import {
   decodeMethod,
@@ -21,7 +21,7 @@ export const READ: AccessRule = { resource: "acl", access: "read" };
 export const WRITE: AccessRule = { resource: "acl", access: "write" };
 
 /** Answers a call in JSON, with the administration on behalf of the call. */
-export type AclHandler = (call: Call, admin: Administration) => Promise<Json> | Json;
+export type AclHandler = (call: Call, admin: AclAdmin) => Promise<Json> | Json;
 
 /** What crud routes need of the ACL routes. */
 export interface CrudContext {
@@ -45,28 +45,26 @@ interface RecordType<T> {
   readonly decode: (body: Json) => T;
   /** @param full null: in a list. */
   readonly encode: (entry: Entry<T>, full: boolean) => Json;
-  readonly list: (admin: Administration, call: Call) => readonly Entry<T>[];
-  readonly read: (admin: Administration, key: string) => Entry<T> | null;
-  readonly create: (admin: Administration, request: T) => Promise<Entry<T>>;
-  readonly update: (admin: Administration, key: string, request: T) => Promise<Entry<T>>;
-  readonly remove: (admin: Administration, key: string) => Promise<void>;
+  readonly records: (admin: AclAdmin) => RecordAdmin<T, T>;
+  /** Checks a request for a new record. @throws {RequestError} */
+  readonly checkNew?: (request: T) => void;
+  /** Whether a list has a record. */
+  readonly isListed?: (record: T, call: Call) => boolean;
+  /** A request to update a record, with what it may leave out. */
+  readonly complete?: (request: T, stored: T | undefined) => T;
 }
 
-const POLICY: RecordType<Policy> = {
+const POLICY: RecordType<AclPolicy> = {
   path: "policy",
   key: "id",
   keyName: "Policy ID",
   keyOf: ({ id }) => id,
   decode: decodePolicy,
   encode: policyJson,
-  list: (admin) => admin.policies(),
-  read: (admin, id) => admin.policy(id),
-  create(admin, { id, ...request }) {
+  records: ({ policies }) => policies,
+  checkNew({ id }) {
     if (id !== "") throw decodeFailed("Cannot specify the ID when creating a new policy");
-    return admin.createPolicy(request);
   },
-  update: (admin, key, { id, ...request }) => admin.updatePolicy(key, request),
-  remove: (admin, id) => admin.deletePolicy(id),
 };
 
 const AUTH_METHOD: RecordType<AuthMethod> = {
@@ -76,11 +74,7 @@ const AUTH_METHOD: RecordType<AuthMethod> = {
   keyOf: ({ name }) => name,
   decode: decodeMethod,
   encode: methodJson,
-  list: (admin) => admin.authMethods(),
-  read: (admin, name) => admin.authMethod(name),
-  create: (admin, request) => admin.createAuthMethod(request),
-  update: (admin, name, request) => admin.updateAuthMethod({ ...request, name }),
-  remove: (admin, name) => admin.deleteAuthMethod(name),
+  records: ({ authMethods }) => authMethods,
 };
 
 const BINDING_RULE: RecordType<BindingRule> = {
@@ -90,19 +84,16 @@ const BINDING_RULE: RecordType<BindingRule> = {
   keyOf: ({ id }) => id,
   decode: decodeRule,
   encode: ruleJson,
-  list(admin, call) {
-    const authMethod = call.params().get("authmethod") || null;
-    const rules = admin.bindingRules();
-    return rules.filter(({ value }) => authMethod === null || value.authMethod === authMethod);
+  records: ({ bindingRules }) => bindingRules,
+  isListed(rule, call) {
+    const authMethod = call.params().get("authmethod") || rule.authMethod;
+    return rule.authMethod === authMethod;
   },
-  read: (admin, id) => admin.bindingRule(id),
-  create: (admin, request) => admin.createBindingRule(request),
-  update(admin, id, request) {
-    // A rule keeps its auth method if the request has none.
-    const authMethod = request.authMethod || (admin.bindingRule(id)?.value.authMethod ?? "");
-    return admin.updateBindingRule(id, { ...request, authMethod });
-  },
-  remove: (admin, id) => admin.deleteBindingRule(id),
+  // A rule keeps its auth method if the request has none.
+  complete: (request, stored) => ({
+    ...request,
+    authMethod: request.authMethod || (stored?.authMethod ?? ""),
+  }),
 };
 
 export function policyRoutes(context: CrudContext): Route[] {
@@ -111,7 +102,8 @@ export function policyRoutes(context: CrudContext): Route[] {
     context.route("/v1/acl/policy/name/:name", {
       GET: [
         READ,
-        (call, admin) => policyJson(found(admin.policyByName(call.param("name")), "policy"), true),
+        (call, admin) =>
+          policyJson(found(admin.policies.getByName(call.param("name")), "policy"), true),
       ],
     }),
   ];
@@ -128,21 +120,29 @@ function crudRoutes<T>(type: RecordType<T>, { route, body }: CrudContext): Route
     route(`/v1/acl/${plural}`, {
       GET: [
         READ,
-        (call, admin) => type.list(admin, call).map((entry) => type.encode(entry, false)),
+        (call, admin) =>
+          type
+            .records(admin)
+            .list()
+            .filter(({ value }) => type.isListed?.(value, call) ?? true)
+            .map((entry) => type.encode(entry, false)),
       ],
     }),
     route(`/v1/acl/${path}`, {
       PUT: [
         WRITE,
-        async (call, admin) =>
-          type.encode(await type.create(admin, type.decode(await body(call))), true),
+        async (call, admin) => {
+          const request = type.decode(await body(call));
+          type.checkNew?.(request);
+          return type.encode(await type.records(admin).create(request), true);
+        },
       ],
     }),
     route(`/v1/acl/${path}/:${key}`, {
       GET: [
         READ,
         (call, admin) => {
-          const entry = found(type.read(admin, call.param(key)), path.replace("-", " "));
+          const entry = found(type.records(admin).get(call.param(key)), path.replace("-", " "));
           return type.encode(entry, true);
         },
       ],
@@ -150,14 +150,16 @@ function crudRoutes<T>(type: RecordType<T>, { route, body }: CrudContext): Route
         WRITE,
         async (call, admin) => {
           const request = type.decode(await body(call));
-          requireSameKey(type.keyOf(request), call.param(key), type.keyName);
-          return type.encode(await type.update(admin, call.param(key), request), true);
+          const [id, records] = [call.param(key), type.records(admin)];
+          requireSameKey(type.keyOf(request), id, type.keyName);
+          const complete = type.complete?.(request, records.get(id)?.value) ?? request;
+          return type.encode(await records.update(id, complete), true);
         },
       ],
       DELETE: [
         WRITE,
         async (call, admin) => {
-          await type.remove(admin, call.param(key));
+          await type.records(admin).delete(call.param(key));
           return true;
         },
       ],

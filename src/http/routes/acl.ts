@@ -5,8 +5,8 @@
  */
 import { type Json, writeJson } from "../../consul/go-json.ts";
 import { decodeStruct, goField, isObject, isString } from "../../consul/go-struct.ts";
-import type { AccessControl } from "../../core/acl/access-control.ts";
-import type { Administration } from "../../core/acl/admin.ts";
+import type { AclAdmin } from "../../core/acl/admin.ts";
+import type { Acl } from "../../core/acl/ports.ts";
 import type { Entry, Token } from "../../core/acl/types.ts";
 import { DeniedError, RateLimitedError, RequestError } from "../../core/errors.ts";
 import type { Audit } from "../../core/ports/audit.ts";
@@ -39,7 +39,7 @@ const Login = {
 };
 
 export interface AclRouteOptions extends AclSecrets {
-  readonly control: AccessControl | null;
+  readonly control: Acl | null;
   readonly audit: Audit | null;
   readonly bodies: BodyReader;
   /** The index that an operator wrote down to allow another bootstrap, or null. */
@@ -50,7 +50,7 @@ export function aclRoutes(options: AclRouteOptions): Route[] {
   const { control, audit, bodies } = options;
   const endpoint = (
     access: AccessRule,
-    handle: (call: Call, acl: AccessControl) => Promise<Json> | Json,
+    handle: (call: Call, acl: Acl) => Promise<Json> | Json,
   ): Endpoint =>
     aclEndpoint(control, access, async (call, acl) => {
       refuseEnterprise(call);
@@ -67,12 +67,7 @@ export function aclRoutes(options: AclRouteOptions): Route[] {
       Object.entries(methods).map(([method, [access, handle]]) => [
         method,
         endpoint(access, (call, acl) =>
-          handle(
-            call,
-            method === "GET"
-              ? acl.administration
-              : acl.administrationFor(beforeChangeOf(call, audit)),
-          ),
+          handle(call, method === "GET" ? acl.admin : acl.adminFor(beforeChangeOf(call, audit))),
         ),
       ]),
     ),
@@ -91,7 +86,7 @@ export function aclRoutes(options: AclRouteOptions): Route[] {
             await optionalBody(call),
             "bootstrap",
           );
-          const { token, secret } = await admin.bootstrap(
+          const { token, secret } = await admin.tokens.bootstrap(
             options.bootstrapReset(),
             chosen || null,
             () => requireBootstrapSecret(call, options),
@@ -118,10 +113,10 @@ export function aclRoutes(options: AclRouteOptions): Route[] {
           };
           try {
             const { token, secret } = await acl.login(request, beforeChangeOf(call, audit));
-            return tokenJson(token, policyName(acl.administration), secret);
+            return tokenJson(token, policyName(acl.admin), secret);
           } catch (error) {
             // An unknown auth method is any text that the caller chose.
-            if (acl.administration.authMethod(authMethod) !== null)
+            if (acl.admin.authMethods.get(authMethod) !== null)
               recordRefusedLogin(error, call, authMethod, audit);
             throw error;
           }
@@ -157,7 +152,7 @@ function tokenRoutes(
     route("/v1/acl/tokens", {
       GET: [
         READ,
-        (_call, admin) => admin.tokens().map((entry) => tokenJson(entry, policyName(admin))),
+        (_call, admin) => admin.tokens.list().map((entry) => tokenJson(entry, policyName(admin))),
       ],
     }),
     route("/v1/acl/token/self", {
@@ -174,7 +169,7 @@ function tokenRoutes(
       PUT: [
         WRITE,
         async (call, admin) => {
-          const { token, secret } = await admin.createToken(decodeToken(await body(call)));
+          const { token, secret } = await admin.tokens.create(decodeToken(await body(call)));
           return tokenJson(token, policyName(admin), secret);
         },
       ],
@@ -189,14 +184,14 @@ function tokenRoutes(
         async (call, admin) => {
           const request = decodeToken(await body(call));
           requireSameKey(request.accessorId, call.param("id"), "Token AccessorID");
-          const entry = await admin.updateToken(call.param("id"), request);
+          const entry = await admin.tokens.update(call.param("id"), request);
           return tokenJson(entry, policyName(admin));
         },
       ],
       DELETE: [
         WRITE,
         async (call, admin) => {
-          await admin.deleteToken(call.param("id"));
+          await admin.tokens.delete(call.param("id"));
           return true;
         },
       ],
@@ -206,7 +201,7 @@ function tokenRoutes(
         WRITE,
         async (call, admin) => {
           const { description } = decodeToken(await optionalBody(call));
-          const { token, secret } = await admin.cloneToken(call.param("id"), description || null);
+          const { token, secret } = await admin.tokens.clone(call.param("id"), description || null);
           return tokenJson(token, policyName(admin), secret);
         },
       ],
@@ -215,14 +210,14 @@ function tokenRoutes(
 }
 
 /** The name of a policy by its id, or null. */
-const policyName = (admin: Administration) => (id: string) => admin.policy(id)?.value.name ?? null;
+const policyName = (admin: AclAdmin) => (id: string) => admin.policies.get(id)?.value.name ?? null;
 
 /** Consul's error for a missing token too. */
 const tokenUnknown = () => new DeniedError("token_unknown", "ACL not found");
 
 /** @throws {DeniedError} `token_unknown` */
-function readToken(admin: Administration, accessorId: string): Entry<Token> {
-  const entry = admin.token(accessorId);
+function readToken(admin: AclAdmin, accessorId: string): Entry<Token> {
+  const entry = admin.tokens.get(accessorId);
   if (entry === null) throw tokenUnknown();
   return entry;
 }

@@ -3,7 +3,7 @@
  * and leaves.
  * @module
  */
-import type { AccessControl } from "../../core/acl/access-control.ts";
+import type { Acl } from "../../core/acl/ports.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { aclEndpoint, beforeChangeOf } from "../acl-endpoint.ts";
 import { decodeDenial, denialJson } from "../acl-wire.ts";
@@ -16,25 +16,24 @@ const READ: AccessRule = { resource: "operator", access: "read" };
 const WRITE: AccessRule = { resource: "operator", access: "write" };
 
 export interface DenylistRouteOptions {
-  readonly control: AccessControl | null;
+  readonly control: Acl | null;
   readonly audit: Audit | null;
   readonly bodies: BodyReader;
 }
 
 export function denylistRoutes({ control, audit, bodies }: DenylistRouteOptions): Route[] {
-  const adminFor = (acl: AccessControl, call: Call) =>
-    acl.administrationFor(beforeChangeOf(call, audit));
+  const adminFor = (acl: Acl, call: Call) => acl.adminFor(beforeChangeOf(call, audit));
   return [
     {
       path: "/v1/connect/ca/deny",
       kind: "consul",
       methods: {
-        GET: aclEndpoint(control, READ, (call, { administration }) =>
-          json(call, administration.denials().map(denialJson)),
+        GET: aclEndpoint(control, READ, (call, { admin }) =>
+          json(call, admin.denylist.list().map(denialJson)),
         ),
         PUT: aclEndpoint(control, WRITE, async (call, acl) => {
           const request = decodeDenial(await bodies.json(call.request, MAX_BODY));
-          return json(call, denialJson(await adminFor(acl, call).deny(request)));
+          return json(call, denialJson(await adminFor(acl, call).denylist.add(request)));
         }),
       },
     },
@@ -43,7 +42,7 @@ export function denylistRoutes({ control, audit, bodies }: DenylistRouteOptions)
       kind: "consul",
       methods: {
         DELETE: aclEndpoint(control, WRITE, async (call, acl) => {
-          await adminFor(acl, call).allow(call.param("id"));
+          await adminFor(acl, call).denylist.remove(call.param("id"));
           return json(call, true);
         }),
       },

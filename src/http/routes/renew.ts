@@ -60,7 +60,7 @@ export function renewRoutes(options: RenewRouteOptions): Route[] {
                 if (uri !== identity)
                   throw denied("the request is for another identity than the leaf's");
                 requireNotDenied(
-                  control?.administration.denialOf({
+                  control?.denylistEntryOf({
                     spiffeId: uri,
                     // The replaced key may be the compromised one.
                     keys: [spki, leaf.key.spki],

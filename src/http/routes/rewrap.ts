@@ -3,7 +3,7 @@
  * again with the first.
  * @module
  */
-import type { AccessControl } from "../../core/acl/access-control.ts";
+import type { Acl } from "../../core/acl/ports.ts";
 import type { CaManager } from "../../core/ca/ca.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { beforeChangeOf } from "../acl-endpoint.ts";
@@ -12,7 +12,7 @@ import type { Call, Route, RouteResponse } from "../route.ts";
 
 export interface RewrapRouteOptions {
   readonly ca: Pick<CaManager, "kekUse" | "rewrap">;
-  readonly control: AccessControl | null;
+  readonly control: Acl | null;
   readonly audit: Audit | null;
 }
 

@@ -3,9 +3,9 @@
  * @module
  */
 import { writeJson } from "../../consul/go-json.ts";
-import type { AccessControl } from "../../core/acl/access-control.ts";
-import type { Caller } from "../../core/acl/authorizer.ts";
-import type { Denial } from "../../core/acl/types.ts";
+import type { Authorization } from "../../core/acl/authorizer.ts";
+import type { Acl } from "../../core/acl/ports.ts";
+import type { DenylistEntry } from "../../core/acl/types.ts";
 import type { CaManager } from "../../core/ca/ca.ts";
 import type { IssuedLeaf, Permit, RequestedLeaf } from "../../core/ca/signer.ts";
 import { DeniedError } from "../../core/errors.ts";
@@ -20,7 +20,7 @@ const PEM_CHAIN = "application/pem-certificate-chain";
 
 export interface SignRouteOptions {
   readonly ca: Pick<CaManager, "require" | "requireRoom" | "sign">;
-  readonly control: AccessControl | null;
+  readonly control: Acl | null;
   readonly bodies: BodyReader;
   readonly maxBody: number;
 }
@@ -62,15 +62,12 @@ export function leafResponse(call: Call, leaf: IssuedLeaf): RouteResponse {
  * agent/consul/leader_connect_ca.go), and the denylist does not refuse it. Asked twice: first by
  * the rights that the request was authorized with, after the queue by the token's rights then.
  */
-function permitOf(
-  { authorized, request }: Call,
-  control: AccessControl | null,
-): Permit | undefined {
+function permitOf({ authorized, request }: Call, control: Acl | null): Permit | undefined {
   if (authorized === null || control === null) return undefined;
-  const check = (caller: Caller, { id, uri, spki }: RequestedLeaf) => {
+  const check = (caller: Authorization, { id, uri, spki }: RequestedLeaf) => {
     requireIdentity(caller, id);
     requireNotDenied(
-      control.administration.denialOf({
+      control.denylistEntryOf({
         spiffeId: uri,
         keys: [spki],
         subjectKeyId: null,
@@ -94,7 +91,7 @@ function permitOf(
 const DENIED = { "spiffe-id": "SPIFFE ID", "key-id": "key", serial: "leaf" } as const;
 
 /** @throws {DeniedError} `denylisted` */
-export function requireNotDenied(denial: Denial | null): void {
+export function requireNotDenied(denial: DenylistEntry | null): void {
   if (denial !== null)
     throw new DeniedError(
       "denylisted",
@@ -103,7 +100,7 @@ export function requireNotDenied(denial: Denial | null): void {
 }
 
 /** @throws {DeniedError} `permission_denied` */
-function requireIdentity(caller: Caller, id: LeafId): void {
+function requireIdentity(caller: Authorization, id: LeafId): void {
   switch (id.kind) {
     case "service":
       caller.require("service", "write", id.service);

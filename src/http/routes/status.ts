@@ -2,7 +2,7 @@
  * Routes for monitoring: GET /v1/status/leader, /v1/status/peers, /healthz, /readyz, /metrics.
  * @module
  */
-import type { AccessControl } from "../../core/acl/access-control.ts";
+import type { Acl } from "../../core/acl/ports.ts";
 import type { CaManager } from "../../core/ca/ca.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { isLocal } from "../client.ts";
@@ -20,7 +20,7 @@ export type RenderMetrics = () => Promise<{ readonly type: string; readonly text
 
 export interface StatusRouteOptions {
   readonly ca: Pick<CaManager, "leader" | "obstacle" | "status">;
-  readonly control: AccessControl | null;
+  readonly control: Acl | null;
   readonly audit: Audit | null;
   readonly details: ReadinessDetails;
   readonly server: { readonly loopbackOnly: boolean; readonly behindProxy: boolean };
@@ -127,7 +127,7 @@ function maySeeDetails(
 }
 
 /** Why no token is valid, or null. */
-function accessObstacle(control: AccessControl | null): string | null {
+function accessObstacle(control: Acl | null): string | null {
   if (control === null || control.state.loaded) return null;
   const { stopped } = control.state;
   return stopped === null
@@ -176,7 +176,7 @@ function replicaLines(status: CaManager["status"], details: ReturnType<Readiness
   return lines;
 }
 
-function accessLine(control: AccessControl | null): Line[] {
+function accessLine(control: Acl | null): Line[] {
   if (control === null || control.state.stopped === null) return [];
   const { loaded, stopped } = control.state;
   const inForce = loaded

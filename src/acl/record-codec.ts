@@ -7,11 +7,11 @@
  */
 import * as v from "valibot";
 import type {
+  AclPolicy,
   AuthMethod,
   BindingRule,
   Bootstrap,
-  Denial,
-  Policy,
+  DenylistEntry,
   Token,
   Tombstone,
 } from "../core/acl/types.ts";
@@ -26,10 +26,10 @@ import type { AccessKey } from "./access-key.ts";
 export interface Contents {
   bootstrap: Bootstrap;
   token: Token;
-  policy: Policy;
+  policy: AclPolicy;
   "auth-method": AuthMethod;
   "binding-rule": BindingRule;
-  denial: Denial;
+  denial: DenylistEntry;
   tombstone: Tombstone;
 }
 export type ContentKind = keyof Contents;

@@ -1,0 +1,106 @@
+/**
+ * AclAdmin of the denylist, and the question whether it names a leaf.
+ * @module
+ */
+import type { DenylistAdmin, DenylistRequest, LeafSubject } from "../core/acl/admin.ts";
+import type { DenylistEntry, Entry } from "../core/acl/types.ts";
+import type { AuditDetail } from "../core/ports/audit.ts";
+import type { Clock } from "../core/ports/clock.ts";
+import { deletionOf } from "./deletion.ts";
+import {
+  canonicalValue,
+  type DenylistIndex,
+  type DenylistScope,
+  denylistEntryId,
+  indexDenylist,
+} from "./denylist.ts";
+import type { Directory, Draft } from "./directory.ts";
+import { notFound } from "./errors.ts";
+import { isExpired, requireDescription, requireWritten } from "./tokens.ts";
+
+/** What the CA signs, as far as the denylist depends on it. */
+export interface Leaves {
+  scope(): DenylistScope;
+  /** The longest life of a leaf that was signed until now, in milliseconds; it can change. */
+  horizonMs(): number;
+}
+
+export class DenylistRecords implements DenylistAdmin {
+  readonly #directory: Directory;
+  readonly #leaves: Leaves;
+  readonly #clock: Clock;
+  #index: { readonly revision: number; readonly find: DenylistIndex } | null = null;
+
+  constructor(directory: Directory, leaves: Leaves, clock: Clock) {
+    this.#directory = directory;
+    this.#leaves = leaves;
+    this.#clock = clock;
+  }
+
+  list(): readonly Entry<DenylistEntry>[] {
+    const horizonMs = this.#leaves.horizonMs();
+    return [...this.#directory.denylist.values()].map((entry) => ({
+      ...entry,
+      value: { ...entry.value, expirationTime: expiryOf(entry.value, horizonMs) },
+    }));
+  }
+
+  async add(request: DenylistRequest): Promise<Entry<DenylistEntry>> {
+    const value = canonicalValue(request.kind, request.value, this.#leaves.scope());
+    requireDescription("denylist entry", request.reason, "Reason");
+    const id = denylistEntryId(request.kind, value);
+    const createTime = this.#clock.now();
+    const expirationTime = new Date(createTime.getTime() + this.#leaves.horizonMs());
+    const content = { ...request, id, value, createTime, expirationTime };
+    const replaces = this.#directory.denylist.get(id) ?? null;
+    await this.#directory.write([
+      { kind: "denial", id, replaces, content, detail: detailOf(content) },
+    ]);
+    return requireWritten("denylist entry", this.#directory.denylist.get(id));
+  }
+
+  async remove(id: string): Promise<void> {
+    const entry = this.#directory.denylist.get(id);
+    if (entry === undefined) throw notFound("denylist entry", id);
+    await this.#directory.write([
+      { ...deletionOf("denial", id, entry), detail: detailOf(entry.value) },
+    ]);
+  }
+
+  /**
+   * The entry that names a leaf, or null.
+   * @throws {NotReadyError} `state_stale` without records that are trusted: nothing is signed then
+   */
+  entryOf(subject: LeafSubject): DenylistEntry | null {
+    this.#directory.requireLoaded();
+    const { denylist, denylistRevision } = this.#directory;
+    if (denylist.size === 0) return null;
+    if (this.#index?.revision !== denylistRevision) {
+      const find = indexDenylist([...denylist.values()].map(({ value }) => value));
+      this.#index = { revision: denylistRevision, find };
+    }
+    return this.#index.find(subject)[0] ?? null;
+  }
+
+  /** The deletions of all entries that expired at an instant or before it. */
+  expired(until: Date): Draft[] {
+    const { denylist } = this.#directory;
+    if (denylist.size === 0) return [];
+    const horizonMs = this.#leaves.horizonMs();
+    return [...denylist.values()]
+      .filter(({ value }) => isExpired(expiryOf(value, horizonMs), until))
+      .map((entry) => deletionOf("denial", entry.value.id, entry));
+  }
+}
+
+/**
+ * When an entry expires. A root with longer leaves may be published since it was created: by a
+ * restored backup, or by an operator's choice between two states.
+ */
+function expiryOf({ createTime, expirationTime }: DenylistEntry, horizonMs: number): Date {
+  return new Date(Math.max(expirationTime.getTime(), createTime.getTime() + horizonMs));
+}
+
+function detailOf({ kind, value, reason }: DenylistEntry): AuditDetail {
+  return { [kind]: value, reason };
+}
