@@ -21,6 +21,7 @@ import { Report } from "../../src/compose/report.ts";
 import { readConfigFile } from "../../src/config/file.ts";
 import { LIMIT_KEYS, limitVariable, REQUEST_LIMIT_KEYS } from "../../src/config/limits.ts";
 import { readSettings, SETTING_NAMES } from "../../src/config/settings.ts";
+import { readStoreUrl } from "../../src/config/store-url.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import type { Audit } from "../../src/core/ports/audit.ts";
 import { SCHEMAS } from "../../src/core/state.ts";
@@ -110,6 +111,22 @@ describe("docs/configuration.md", () => {
         assert.deepEqual(limit, defaults[name] ?? limit, name);
       assert.equal(Object.keys(limits).length, 1);
     }
+  });
+
+  it("has keys of the configuration file that are read, and all of connect", () => {
+    const keys = namesIn(CONFIGURATION, "Configuration file");
+    /** An object with a value of the wrong type for a key. */
+    const wrong = (key: string): object =>
+      key.split(".").reduceRight<unknown>((value, name) => ({ [name]: value }), 0.5) as object;
+    for (const key of keys) {
+      const refusal = refusalOf(() => readConfigFile(JSON.stringify(wrong(key)), []));
+      assert.ok(refusal.startsWith(`${key}: `) && !refusal.includes("is not a key"), refusal);
+    }
+    const connect = keys.flatMap((key) => /^connect\.(\w+)$/.exec(key)?.[1] ?? []);
+    const known = knownIn(
+      refusalOf(() => readConfigFile(JSON.stringify({ connect: { zzzzzzzzzz: 1 } }), [])),
+    );
+    assert.deepEqual(inOrder(connect), inOrder(known));
   });
 
   it("has an example of a configuration file that is accepted, without ignored keys", () => {
@@ -231,6 +248,24 @@ const FAILING_AUDIT: Audit = {
 };
 
 describe("docs/operations.md", () => {
+  it("has each option of the URL of Redis, and no other", () => {
+    const faults = readStoreUrl("redis://localhost?zzzzzzzzzzzzzz=1", readText);
+    const listed = /[a-z_]+(?:, [a-z_]+)+/.exec(Array.isArray(faults) ? faults.join() : "")?.[0];
+    const rows = rowsOf(sectionOf(OPERATIONS, "Redis")).filter(([first = ""]) =>
+      codeIn(first).every((code) => /^[a-z_]+$/.test(code)),
+    );
+    const documented = rows.flatMap(([first = ""]) => codeIn(first));
+    assert.deepEqual(inOrder(documented), inOrder(listed?.split(", ") ?? []));
+  });
+
+  it("has each field of a line of the audit log, and no other", () => {
+    const [, line = ""] =
+      /JSON\.stringify\(\{\s*kind: "audit",(.*?)\}\)/s.exec(readText("src/telemetry/audit.ts")) ??
+      [];
+    const fields = [...line.matchAll(/^\s*(\w+)(?=[:,])/gm)].map(([, field = ""]) => field);
+    assert.deepEqual(inOrder(namesIn(OPERATIONS, "Audit log")), inOrder(fields));
+  });
+
   it("has each metric with its type and its labels, and no other", async () => {
     const { manager, clock } = await createTestCa();
     const usage = {
