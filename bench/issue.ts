@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as x509 from "@peculiar/x509";
 import { hex } from "../src/core/bytes.ts";
-import type { CaManager } from "../src/core/ca/ca.ts";
+import type { CertificateAuthority } from "../src/core/ca/ca.ts";
 import { LEAF_BACKDATE_MS } from "../src/core/x509/profile.ts";
 import { serve } from "../src/entry/bun.ts";
 import { median } from "./figures.ts";
@@ -56,7 +56,7 @@ const CAS = {
 /** The same work as the leaf path, through @peculiar/x509. */
 async function peculiarLeaf(
   request: BenchRequest,
-  manager: CaManager,
+  manager: CertificateAuthority,
   key: CryptoKey,
   signing: object,
 ): Promise<void> {

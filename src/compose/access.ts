@@ -20,7 +20,7 @@ import {
 import { TokenReviews } from "../acl/token-review.ts";
 import type { Settings } from "../config/settings.ts";
 import type { Acl, BeforeChange } from "../core/acl/ports.ts";
-import type { CaManager } from "../core/ca/ca.ts";
+import type { CertificateAuthority } from "../core/ca/ca.ts";
 import { maxLeafLifeMs } from "../core/ca/leaf-issuers.ts";
 import type { Policy } from "../core/ca/policy.ts";
 import { type Audit, NOBODY } from "../core/ports/audit.ts";
@@ -63,7 +63,7 @@ export interface AccessParts {
   readonly policy: Policy;
   readonly store: AccessStore;
   readonly sealer: Sealer;
-  readonly manager: CaManager;
+  readonly manager: CertificateAuthority;
   readonly audit: Audit | null;
   readonly memory: AccessMemory;
   /** The last-seen state of access control; null if it does not survive a restart. */
@@ -242,7 +242,7 @@ function createAccessDirectory(parts: AccessParts): Directory {
     sealer,
     clusterId: () => manager.require().state.clusterId,
     trust: () => manager.require().state.access,
-    refreshTrust: manager.refresh,
+    refreshTrust: () => manager.refresh(),
     record: async (next) => void (await manager.recordAccess(async () => next)),
     recollection,
     address,
@@ -313,7 +313,7 @@ function createAccessControl(
 }
 
 /** A clock that is not behind the store's: an expiry counted from it is not too early. */
-function notBehindStore(clock: Clock, manager: CaManager): Clock {
+function notBehindStore(clock: Clock, manager: CertificateAuthority): Clock {
   const now = () => new Date(clock.now().getTime() + Math.max(0, manager.status.clockOffsetMs));
   return { ...clock, now };
 }

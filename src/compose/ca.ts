@@ -4,9 +4,9 @@
  */
 import { readRenewalToken } from "../acl/renewal-token.ts";
 import { isLoopback, type Settings } from "../config/settings.ts";
-import { type CaManager, createManager } from "../core/ca/ca.ts";
+import { CertificateAuthority } from "../core/ca/ca.ts";
 import { DEFAULT_POLICY, type Policy } from "../core/ca/policy.ts";
-import { createMemory, type Memory } from "../core/ca/replica-memory.ts";
+import { createReplicaMemory, type ReplicaMemory } from "../core/ca/replica-memory.ts";
 import { ConflictError, NotReadyError, ProviderError } from "../core/errors.ts";
 import type { Random } from "../core/ports/clock.ts";
 import type { Metrics } from "../core/ports/metrics.ts";
@@ -27,12 +27,12 @@ import { type ReadServerCertificate, Report } from "./report.ts";
 
 /** State that the requests of one isolate share (plain data). */
 export interface CaMemory {
-  readonly ca: Memory;
+  readonly ca: ReplicaMemory;
   readonly access: AccessMemory;
 }
 
 export function createCaMemory(random: Random): CaMemory {
-  return { ca: createMemory(), access: createAccessMemory(random) };
+  return { ca: createReplicaMemory(), access: createAccessMemory(random) };
 }
 
 /** The open store, and what encrypts and encodes its documents. */
@@ -59,7 +59,7 @@ export interface CaParts {
 }
 
 export interface Ca {
-  readonly manager: CaManager;
+  readonly manager: CertificateAuthority;
   readonly app: App;
   readonly audit: AuditLog | null;
   readonly accessControl: Access | null;
@@ -126,21 +126,27 @@ async function openAudit(
   return createAudit({ sink: await platform.openAuditSink(audit), onFailure, clock, log });
 }
 
-function buildManager(parts: CaParts, audit: AuditLog | null): CaManager {
+function buildManager(parts: CaParts, audit: AuditLog | null): CertificateAuthority {
   const { settings, platform, providers, policy, storage, self, memory, metrics } = parts;
   const { clock, random, log } = platform;
   const { bootstrap, tls } = settings;
-  return createManager({
-    ...storage.ports,
-    recollection: storage.lastSeen.ca,
+  const { store, leases, replicas, looks } = storage.ports;
+  return new CertificateAuthority({
+    ports: {
+      store,
+      leases,
+      replicas,
+      looks,
+      sealer: storage.sealer,
+      providers,
+      clock,
+      random,
+      log,
+      metrics: metrics ?? NO_METRICS,
+      audit,
+    },
     self,
-    sealer: storage.sealer,
-    providers,
-    clock,
-    random,
-    log,
-    metrics: metrics ?? NO_METRICS,
-    audit,
+    lastSeen: storage.lastSeen.ca,
     datacenter: settings.datacenter,
     ...(tls?.source.kind === "self" ? { serverNames: tls.source.names } : {}),
     bootstrap: {
@@ -238,7 +244,7 @@ function httpLimits({ limits, plainHttp }: Settings): HttpLimits {
  * @throws {CaError}
  */
 export async function createFirstState(
-  manager: CaManager,
+  manager: CertificateAuthority,
   { clock, random }: Platform,
   signal: AbortSignal,
   create: (isLast: boolean) => Promise<unknown> = () => manager.tick(),

@@ -149,7 +149,7 @@ export class Edge {
       if (manager.snapshot === null) await createFirstState(manager, this.#platform, signal);
     } else
       await Promise.all([
-        manager.freshen(),
+        manager.refreshIfStale(),
         accessControl?.started === true
           ? accessControl.refreshIfStale(this.#policy.maxAgeMs)
           : null,

@@ -7,7 +7,7 @@ import { createProviders } from "../../providers/index.ts";
 import { ownAddress } from "../config/advertise.ts";
 import type { Settings } from "../config/settings.ts";
 import { hex } from "../core/bytes.ts";
-import type { CaManager } from "../core/ca/ca.ts";
+import type { CertificateAuthority } from "../core/ca/ca.ts";
 import type { Policy } from "../core/ca/policy.ts";
 import { redact } from "../core/ca/sealed-config.ts";
 import { CaError, StoreError } from "../core/errors.ts";
@@ -111,7 +111,7 @@ interface MeshcaParts {
 
 /** A composed CA: start, run, drain and close it in this order. */
 export class Meshca {
-  readonly manager: CaManager;
+  readonly manager: CertificateAuthority;
   readonly #parts: MeshcaParts;
   readonly #closing = new AbortController();
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { CaManager } from "../core/ca/ca.ts";
+import type { CertificateAuthority } from "../core/ca/ca.ts";
 import {
   type Expiring,
   ExpiryWatch,
@@ -19,7 +19,7 @@ import type { Log } from "../core/ports/log.ts";
 export type ReadServerCertificate = () => ServerCertificate | null;
 
 export interface ReportOptions {
-  readonly manager: Pick<CaManager, "snapshot" | "status">;
+  readonly manager: Pick<CertificateAuthority, "snapshot" | "status">;
   readonly audit: Audit | null;
   readonly serverCertificate: ReadServerCertificate;
   readonly clock: Clock;

@@ -4,7 +4,7 @@
  */
 import { Hono } from "hono";
 import type { Acl } from "../core/acl/ports.ts";
-import type { CaManager } from "../core/ca/ca.ts";
+import type { CertificateAuthority } from "../core/ca/ca.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
@@ -29,7 +29,7 @@ import { stateConflictRoutes } from "./routes/state-conflict.ts";
 import { type ReadinessDetails, type RenderMetrics, statusRoutes } from "./routes/status.ts";
 
 export interface AppOptions {
-  readonly ca: CaManager;
+  readonly ca: CertificateAuthority;
   readonly acl: AclOptions;
   /** Encodes and decodes backups. */
   readonly codec: StateCodec;

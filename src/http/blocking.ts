@@ -3,7 +3,7 @@
  * client disconnects or the server closes.
  * @module
  */
-import type { CaManager } from "../core/ca/ca.ts";
+import type { CertificateAuthority } from "../core/ca/ca.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import { RateLimitedError, StoreError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
@@ -29,7 +29,7 @@ interface Waiter {
  * their rate is limited.
  */
 class ReadsAhead {
-  readonly #ca: Pick<CaManager, "refresh">;
+  readonly #ca: Pick<CertificateAuthority, "refresh">;
   readonly #clock: Clock;
   readonly #bucket: TokenBucket;
   /** The read that has not begun yet. */
@@ -37,7 +37,7 @@ class ReadsAhead {
   /** Settles when the running read ends; never rejects. */
   #running: Promise<void> = Promise.resolve();
 
-  constructor(ca: Pick<CaManager, "refresh">, clock: Clock) {
+  constructor(ca: Pick<CertificateAuthority, "refresh">, clock: Clock) {
     this.#ca = ca;
     this.#clock = clock;
     const rate = { perSecond: READS_PER_SECOND, burst: 2 * READS_PER_SECOND };
@@ -62,7 +62,7 @@ class ReadsAhead {
 }
 
 export interface WatchersOptions {
-  readonly ca: Pick<CaManager, "refresh" | "require" | "subscribe">;
+  readonly ca: Pick<CertificateAuthority, "refresh" | "require" | "subscribe">;
   readonly clock: Clock;
   readonly random: Random;
   readonly limits: Pick<HttpLimits, "watchers" | "watchersPerClient">;

@@ -5,7 +5,7 @@
  */
 import { X509Certificate } from "node:crypto";
 import type { TlsSettings } from "../config/tls.ts";
-import type { CaManager } from "../core/ca/ca.ts";
+import type { CertificateAuthority } from "../core/ca/ca.ts";
 import type { ServerCertificate } from "../core/ca/expiry.ts";
 import { isOwnLeaf } from "../core/ca/renewal-check.ts";
 import { NotReadyError, reasonOf } from "../core/errors.ts";
@@ -45,7 +45,7 @@ export class TlsCertificates {
   readonly #files: TlsFiles;
   readonly #fallback: FallbackCertificate | null;
   #server: TlsServer | null = null;
-  #manager: Pick<CaManager, "snapshot"> | null = null;
+  #manager: Pick<CertificateAuthority, "snapshot"> | null = null;
   #own: OwnCertificate | null = null;
   /** A CA whose key nobody has, for client certificates before our own roots are known. */
   #unusableCa: Promise<KeyPair> | null = null;
@@ -98,7 +98,9 @@ export class TlsCertificates {
   }
 
   /** Uses the certificate and the roots of the CA, which is loaded now. */
-  async start(manager: Pick<CaManager, "snapshot" | "sign" | "subscribe">): Promise<void> {
+  async start(
+    manager: Pick<CertificateAuthority, "snapshot" | "sign" | "subscribe">,
+  ): Promise<void> {
     const { source } = this.#settings;
     const { clock, log } = this.#platform;
     const datacenter = this.#datacenter;

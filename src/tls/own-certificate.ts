@@ -4,7 +4,7 @@
  * process.
  * @module
  */
-import type { CaManager } from "../core/ca/ca.ts";
+import type { CertificateAuthority } from "../core/ca/ca.ts";
 import { reasonOf } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
@@ -20,7 +20,7 @@ import type { KeyPair } from "./key-pair.ts";
 const RETRY_MS = { first: 1000, renewal: 30_000 };
 
 export interface OwnCertificateOptions {
-  readonly manager: Pick<CaManager, "snapshot" | "sign">;
+  readonly manager: Pick<CertificateAuthority, "snapshot" | "sign">;
   readonly datacenter: string;
   readonly names: ServerNames;
   readonly clock: Clock;

@@ -5,9 +5,11 @@
  */
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
+import { providers } from "../../providers/index.ts";
 import { AclRecords } from "../../src/acl/admin.ts";
 import type { LeafSubject } from "../../src/core/acl/admin.ts";
 import { DeletionClock } from "../../src/core/ca/deletion-clock.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { createMemoryLooks } from "../../src/store/looks.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import { createTestAccess, type TestAccess } from "./access.ts";
@@ -36,12 +38,15 @@ describe("records whose time seems to be over", () => {
       reviews: { check() {} },
       leaves: { scope: () => SCOPE, horizonMs: () => HOUR },
     });
-    looks = new DeletionClock({ now: async () => clock.now() }, createMemoryLooks(), clock);
+    looks = new DeletionClock(
+      { store: { now: async () => clock.now() }, looks: createMemoryLooks(), clock, providers },
+      DEFAULT_POLICY,
+    );
   });
 
   /** What the leader does each minute. @returns how much it deleted. */
   const collect = async () =>
-    admin.collect((await looks.look({ deadlines: [], spanMs: SPAN })).confirmed(SPAN));
+    admin.collect((await looks.lookWith({ deadlines: [], spanMs: SPAN })).confirmed(SPAN));
   const live = async (ms: number) => {
     let deleted = 0;
     for (let left = ms; left > 0; left -= 600_000) {

@@ -8,7 +8,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { providers } from "../../providers/index.ts";
-import { type CaManager, createManager, type ManagerOptions } from "../../src/core/ca/ca.ts";
+import { type CaOptions, CertificateAuthority } from "../../src/core/ca/ca.ts";
+import type { CaPorts } from "../../src/core/ca/ca-ports.ts";
 import { longestConfirmMs } from "../../src/core/ca/cross-chain.ts";
 import type { BootstrapConfig, ConfigurationRequest } from "../../src/core/ca/plan-change.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
@@ -31,39 +32,54 @@ export const DEFAULT_BOOTSTRAP: BootstrapConfig = {
 };
 
 export interface TestCa {
-  readonly manager: CaManager;
+  readonly manager: CertificateAuthority;
   readonly clock: FakeClock;
   readonly backend: MemoryBackend;
   readonly sealer: Sealer;
 }
 
+/** The options of a CA and its ports side by side, so that a test replaces one by its name. */
+export type FlatCaOptions = Omit<CaOptions, "ports"> & CaPorts;
+
+type Given = "store" | "leases" | "replicas" | "looks" | "sealer" | "clock";
+
+/** Makes a CA; what is not given is as in most tests. */
+export function createCa(
+  given: Pick<FlatCaOptions, Given> & Partial<FlatCaOptions>,
+): CertificateAuthority {
+  const { store, leases, replicas, looks, sealer, clock, ...rest } = given;
+  const ports = { store, leases, replicas, looks, sealer, clock };
+  const {
+    providers: types = providers,
+    random = systemRandom,
+    log = silentLog,
+    metrics = noMetrics,
+    audit = null,
+    ...options
+  } = rest;
+  return new CertificateAuthority({
+    self: { id: "test", address: "test" },
+    lastSeen: null,
+    datacenter: "dc1",
+    bootstrap: DEFAULT_BOOTSTRAP,
+    ...options,
+    ports: { ...ports, providers: types, random, log, metrics, audit },
+  });
+}
+
 /** Starts a CA. `started: false` leaves the bootstrap to the test. */
 export async function createTestCa(
-  overrides: Partial<ManagerOptions> & {
+  overrides: Partial<FlatCaOptions> & {
     started?: boolean;
     backend?: MemoryBackend;
     clock?: FakeClock;
   } = {},
 ): Promise<TestCa> {
-  const { started = true, ...rest } = overrides;
-  const clock = overrides.clock ?? createFakeClock();
-  const sealer = overrides.sealer ?? createSealer(await readKeks(makeKek()));
-  const backend = overrides.backend ?? createMemoryBackend(clock);
-  const manager = createManager({
-    ...backend.open(createCodec(sealer), "test"),
-    recollection: null,
-    self: { id: "test", address: "test" },
-    sealer,
-    providers,
-    random: systemRandom,
-    log: silentLog,
-    metrics: noMetrics,
-    datacenter: "dc1",
-    bootstrap: DEFAULT_BOOTSTRAP,
-    ...rest,
-    ...(overrides.policy === undefined ? {} : { policy: overrides.policy }),
-    clock,
-  });
+  const { started = true, ...given } = overrides;
+  const { clock = createFakeClock(), sealer = createSealer(await readKeks(makeKek())) } = given;
+  const { backend = createMemoryBackend(clock), ...options } = given;
+  const ports = backend.open(createCodec(sealer), "test");
+  const manager = createCa({ ...ports, ...options, sealer, clock });
   if (started) await manager.tick();
   return { manager, clock, backend, sealer };
 }
@@ -96,12 +112,12 @@ export function configuration(
 }
 
 /** The trust domain of a CA. */
-export function trustDomain(manager: CaManager): string {
+export function trustDomain(manager: CertificateAuthority): string {
   return `${manager.require().state.clusterId}.consul`;
 }
 
 /** The SPIFFE ID of a service in the default namespace of dc1. */
-export function serviceUri(manager: CaManager, service: string): string {
+export function serviceUri(manager: CertificateAuthority, service: string): string {
   return `spiffe://${trustDomain(manager)}/ns/default/dc/dc1/svc/${service}`;
 }
 

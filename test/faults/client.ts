@@ -12,8 +12,8 @@ import type { ReplicaProcess } from "./process.ts";
  * awake ever takes.
  */
 const PATIENCE_MS = 30_000;
-/** What a replica says when it does not know either (operation.ts). */
-const UNKNOWN = /whether the change was made is not known/;
+/** What a replica says when it does not know either (operation-lease.ts). */
+const UNKNOWN = /it is unknown whether the CA was changed/;
 
 export interface Client {
   readonly name: string;

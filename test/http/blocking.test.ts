@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { CaManager } from "../../src/core/ca/ca.ts";
+import type { CertificateAuthority } from "../../src/core/ca/ca.ts";
 import { StoreError } from "../../src/core/errors.ts";
 import { rootsBody } from "../../src/http/routes/roots.ts";
 import { createTestCa } from "../fakes/ca.ts";
@@ -271,7 +271,9 @@ describe("an index that this replica has not reached", () => {
       });
       await ca.manager.refresh();
     };
-    const manager: CaManager = Object.create(ca.manager, { refresh: { value: refresh } });
+    const manager: CertificateAuthority = Object.create(ca.manager, {
+      refresh: { value: refresh },
+    });
     return { test: await createTestApp({ ca: manager }, ca), reads };
   }
   const AHEAD = `${ROOTS}?index=18446744073709551615`;
@@ -313,7 +315,9 @@ describe("an index that this replica has not reached", () => {
     const refresh = async () => {
       if (++reads === 1) throw new StoreError("store_unavailable", "away");
     };
-    const manager: CaManager = Object.create(ca.manager, { refresh: { value: refresh } });
+    const manager: CertificateAuthority = Object.create(ca.manager, {
+      refresh: { value: refresh },
+    });
     const test = await createTestApp({ ca: manager }, ca);
     assert.deepEqual(
       [(await test.fetch(AHEAD)).status, (await test.fetch(AHEAD)).status, reads],

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { createHash, createPrivateKey, createPublicKey, X509Certificate } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import { exportSPKI, generateKeyPair, importPKCS8, SignJWT } from "jose";
-import type { CaManager } from "../../src/core/ca/ca.ts";
+import type { CertificateAuthority } from "../../src/core/ca/ca.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { makeKek } from "../../src/seal/kek.ts";
@@ -311,7 +311,7 @@ describe("PUT /v1/connect/ca/renew", () => {
 
 describe("PUT /v1/connect/ca/renew while a request waits for its turn", () => {
   /** Has the renewal of a leaf of the first root wait, and lets it go on after `meanwhile`. */
-  async function waited(meanwhile: (manager: CaManager) => Promise<unknown>) {
+  async function waited(meanwhile: (manager: CertificateAuthority) => Promise<unknown>) {
     const ca = await createTestCa({ policy: { ...DEFAULT_POLICY, maxChainLength: 2 } });
     const { manager, clock } = ca;
     await manager.configure(configuration({ CSRMaxPerSecond: 4 }));

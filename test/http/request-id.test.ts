@@ -191,7 +191,7 @@ describe("X-Request-Id", () => {
     const line = server
       .stdout()
       .split("\n")
-      .find((written) => written.includes("Cannot keep beside the store what was seen last"));
+      .find((written) => written.includes("Failed to persist the last-seen state"));
     assert.equal((JSON.parse(line ?? "{}") as Line).requestId, id);
   });
 

@@ -15,33 +15,38 @@ export const CHANGES: readonly Mutant[] = [
     ],
     [
       "a comparison of clocks over a long way",
-      "if (after >= before && after - before <= policy.maxClockSkewMs)",
+      "if (after >= before && after - before <= this.#policy.maxClockSkewMs)",
       "if (after >= before)",
       "core/ca/freshness",
     ],
     [
       "half a leaf's life as a bound of staleness",
-      "Math.min(policy.maxStalenessMs, leafTtlMs / 2)",
-      "policy.maxStalenessMs",
+      "Math.min(maxStalenessMs, leafTtlMs / 2)",
+      "maxStalenessMs",
       "core/ca/freshness",
     ],
   ),
   ...guardsOf(
     "src/core/ca/maintenance.ts",
-    ["the backoff of a step that fails", "1000 * 2 ** failures", "2000", "core/ca/maintenance"],
     [
-      "the bound of the backoff",
-      "Math.min(8, failures + 1)",
-      "failures + 1",
+      "the backoff of a step that fails",
+      "1000 * 2 ** this.#failures",
+      "2000",
       "core/ca/maintenance",
     ],
     [
-      "what a failed change made, once another change may use it",
-      "free = leftovers.filter(({ base }) => base === current)",
-      "free = leftovers",
+      "the bound of the backoff",
+      "Math.min(8, this.#failures + 1)",
+      "this.#failures + 1",
       "core/ca/maintenance",
     ],
   ),
+  ...guardsOf("src/core/ca/change.ts", [
+    "what an aborted change created, once another change may use it",
+    "free = this.#leftovers.filter((leftover) => leftover.base === base)",
+    "free = this.#leftovers",
+    "core/ca/maintenance",
+  ]),
   ...guardsOf(
     "src/core/ca/resolve.ts",
     [

@@ -5,15 +5,13 @@
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
-import { providers } from "../../providers/index.ts";
 import { hex } from "../../src/core/bytes.ts";
-import { createManager } from "../../src/core/ca/ca.ts";
 import { systemClock } from "../../src/entry/platform.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
 import { openRedis } from "../../src/store/redis/backend.ts";
-import { DEFAULT_BOOTSTRAP, noMetrics, opensslCsr, silentLog } from "../fakes/ca.ts";
+import { createCa, opensslCsr, silentLog } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import { KEK, leafTtl, type ReplicaOptions, startReplica, type TestReplica } from "./replica.ts";
 import { noRedis, type RedisServer, redisUrl, startRedis, until } from "./server.ts";
@@ -115,22 +113,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     });
     const leader = (name: string) => {
       const ports = backend.open(createCodec(sealer), name);
-      const common = {
-        sealer,
-        providers,
-        clock: systemClock,
-        random: systemRandom,
-        log: silentLog,
-        metrics: noMetrics,
-        datacenter: "dc1",
-      };
-      return createManager({
-        ...ports,
-        ...common,
-        bootstrap: DEFAULT_BOOTSTRAP,
-        recollection: null,
-        self: { id: name, address: name },
-      });
+      return createCa({ ...ports, sealer, clock: systemClock, self: { id: name, address: name } });
     };
     const first = leader("first");
     await first.tick();
@@ -222,15 +205,15 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     assert.equal(refused.status, 503);
     assert.match(
       refused.text,
-      /^Cannot sign leaf: the clock is 45 s ahead of the store's, more than the 30 s allowed; set the clock$/,
+      /^Cannot sign leaf: the clock of this replica is 45 s ahead of the store's, more than the 30 s allowed; set the clock$/,
     );
     assert.match(
       (await wrong.call("PUT", ROTATE)).text,
-      /^Cannot change the CA: the clock is 45 s ahead/,
+      /^Cannot change the CA: the clock of this replica is 45 s ahead/,
     );
     assert.match(
       (await wrong.call("GET", "/readyz")).text,
-      /^Cannot sign: the clock is 45 s ahead/,
+      /^Cannot sign: the clock of this replica is 45 s ahead/,
     );
     assert.equal((await sign(right)).status, 200);
   });
@@ -251,7 +234,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
       assert.match((await replica.call("GET", "/metrics")).text, /^meshca_clock_alarm 1$/m);
       assert.match(
         (await replica.call("PUT", ROTATE)).text,
-        /^Cannot change the CA: the clock is 45 s behind the store's/,
+        /^Cannot change the CA: the clock of this replica is 45 s behind the store's/,
       );
     }
   });
@@ -287,7 +270,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     assert.equal(late.status, 503);
     assert.match(
       late.text,
-      /^Cannot sign leaf: what the store holds could not be taken for more than 60 s \(Cannot trust the stored state: /,
+      /^Cannot sign leaf: the store's answers could not be used for more than 60 s \(Cannot trust the stored state: /,
     );
   });
 

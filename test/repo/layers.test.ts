@@ -284,7 +284,9 @@ describe("layers", () => {
   it("imports are found at all", () => {
     assert.ok(all.length > 50);
     assert.ok(
-      all.find(({ file }) => file === "src/core/ca/ca.ts")?.imports.includes("../ports/store.ts"),
+      all
+        .find(({ file }) => file === "src/core/ca/ca-ports.ts")
+        ?.imports.includes("../ports/store.ts"),
     );
   });
 

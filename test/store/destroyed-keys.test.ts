@@ -7,14 +7,12 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { providers } from "../../providers/index.ts";
-import { createManager } from "../../src/core/ca/ca.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
 import { openSqlite } from "../../src/store/sqlite/store.ts";
-import { confirmOver, DEFAULT_BOOTSTRAP, noMetrics, silentLog } from "../fakes/ca.ts";
-import { createFakeClock, systemRandom } from "../fakes/clock.ts";
+import { confirmOver, createCa } from "../fakes/ca.ts";
+import { createFakeClock } from "../fakes/clock.ts";
 
 describe("a pruned root's key", () => {
   it("commit() leaves nothing of it in the database file or its log", async () => {
@@ -23,21 +21,7 @@ describe("a pruned root's key", () => {
     const clock = createFakeClock();
     const sealer = createSealer(await readKeks(makeKek()));
     const backend = openSqlite(path, clock);
-    const manager = createManager({
-      ...backend.open(createCodec(sealer), "one"),
-      ...{
-        recollection: null,
-        self: { id: "one", address: "one" },
-        sealer,
-        providers,
-        clock,
-        random: systemRandom,
-        log: silentLog,
-        metrics: noMetrics,
-        datacenter: "dc1",
-        bootstrap: DEFAULT_BOOTSTRAP,
-      },
-    });
+    const manager = createCa({ ...backend.open(createCodec(sealer), "one"), sealer, clock });
     const holds = (text: string) =>
       [path, `${path}-wal`].some(
         (file) => existsSync(file) && readFileSync(file, "latin1").includes(text),

@@ -12,7 +12,6 @@ import { createAllowList } from "../../providers/vault/egress-allowlist.ts";
 import { VaultError } from "../../providers/vault/errors.ts";
 import { createVaultClient } from "../../providers/vault/pki-api.ts";
 import type { Connect } from "../../providers/vault/prepare.ts";
-import type { ManagerOptions } from "../../src/core/ca/ca.ts";
 import type { ConfigurationRequest, RotationRequest } from "../../src/core/ca/plan-change.ts";
 import type { Clock } from "../../src/core/ports/clock.ts";
 import type { ProviderTypes } from "../../src/core/ports/provider.ts";
@@ -22,6 +21,7 @@ import { readChain, requireSigning } from "../core/ca/harness.ts";
 import {
   createTestCa,
   DEFAULT_BOOTSTRAP,
+  type FlatCaOptions,
   inFolder,
   openssl,
   opensslCsr,
@@ -47,7 +47,7 @@ export const connectReal: Connect = (connection) =>
     allow: createAllowList({ hosts: [], ranges: [], loopback: true }),
   });
 
-export interface VaultCaOptions extends Partial<Omit<ManagerOptions, "clock">> {
+export interface VaultCaOptions extends Partial<Omit<FlatCaOptions, "clock">> {
   readonly connect?: Connect;
   readonly clock?: FakeClock;
   readonly started?: boolean;

@@ -173,7 +173,7 @@ for (const kind of vaultKinds)
       await settle(ca);
       assert.match(
         ca.manager.status.notes.join("\n"),
-        /what signs leaves cannot be renewed since \d{4}-.*token is unknown/,
+        /the issuer cannot be renewed since \d{4}-.*token is unknown/,
       );
       await ca.manager.close();
     });
@@ -207,7 +207,7 @@ for (const kind of vaultKinds)
       await settle(ca);
       assert.ok(cuts.calls.includes("listIssuers"));
       assert.ok(!cuts.calls.includes("generateIntermediate"));
-      assert.match(ca.manager.status.notes.join(), /is not taken up: .*gone from Vault/);
+      assert.match(ca.manager.status.notes.join(), /is not followed since .*gone from Vault/);
       await ca.manager.close();
     });
 

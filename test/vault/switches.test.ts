@@ -221,7 +221,7 @@ for (const kind of vaultKinds)
       assert.equal(ca.manager.require().active.id, present);
       assert.match(
         ca.manager.status.notes.join(),
-        /another root stands outside since .*ForceWithoutCrossSigning/,
+        /another root took the active one's place outside and is not followed since .*ForceWithoutCrossSigning/,
       );
       await requireAll(ca);
       await ca.manager.rotate({ ...NOW, forceWithoutCrossSigning: true });

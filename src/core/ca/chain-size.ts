@@ -3,10 +3,10 @@
  * what TLS libraries accept is refused before it is committed.
  * @module
  */
-import type { DeletionTime } from "../deletion-time.ts";
 import { ConflictError } from "../errors.ts";
 import { activeRoot, type CaState, type RootEntry } from "../state.ts";
 import { type Certificate, pemOf } from "../x509/certificate.ts";
+import type { ChangeContext } from "./change.ts";
 import {
   confirmMs,
   goneAt,
@@ -86,13 +86,7 @@ export function rootsBytes(roots: readonly RootEntry[]): number {
   );
 }
 
-interface SizeContext {
-  readonly policy: Policy;
-  /** The store's clock. */
-  readonly now: Date;
-  /** Reads the store's clock, for when roots will be pruned. @throws {StoreError} */
-  readonly look: () => Promise<DeletionTime>;
-}
+type SizeContext = Pick<ChangeContext, "policy" | "now" | "look">;
 
 /** A planned rotation. */
 interface Rotated {
@@ -137,9 +131,10 @@ export async function requireChainSize(rotated: Rotated, context: SizeContext): 
  */
 async function roomFrom(
   { next, retiring }: Rotated,
-  { policy, now, look }: SizeContext,
+  change: SizeContext,
 ): Promise<{ at: Date; inMs: number } | null> {
-  const time = await look();
+  const { policy, now } = change;
+  const time = await change.look();
   const active = activeRoot(next);
   const segments = segmentsOf(active, rootsToReach(next.roots, now));
   // If a reading of the clock was after `pruneAt` already, the first such reading counts.

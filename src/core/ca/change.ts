@@ -1,190 +1,452 @@
 /**
- * How the manager makes a change: worked out, recorded, committed, taken into use, and, where it
- * fails, undone outside.
+ * A change of the CA as a unit of work: one at a time under the operation lease, compatible with
+ * every live replica, recorded in the audit log, committed with a known outcome. A change that fails
+ * rolls back what its provider created outside.
  * @module
  */
 
 import type { DeletionTime } from "../deletion-time.ts";
-import { NotReadyError } from "../errors.ts";
-import type { Audit, AuditRecord } from "../ports/audit.ts";
+import { CaError, NotReadyError, reasonOf } from "../errors.ts";
+import { type AuditRecord, type Caller, NOBODY } from "../ports/audit.ts";
 import type { Random } from "../ports/clock.ts";
-import type { Log } from "../ports/log.ts";
-import type { Compensation, ProviderTypes } from "../ports/provider.ts";
-import type { Sealer } from "../ports/sealer.ts";
-import type { Expected, Store } from "../ports/store.ts";
-import type { CaState } from "../state.ts";
+import type {
+  CommonConfig,
+  Compensation,
+  Provider,
+  ProviderContext,
+  ProviderType,
+  ProviderTypes,
+} from "../ports/provider.ts";
+import type { Expected } from "../ports/store.ts";
+import {
+  type CaState,
+  type ConfigMap,
+  type ProviderState,
+  SCHEMAS,
+  type Schema,
+} from "../state.ts";
+import type { Certificate } from "../x509/certificate.ts";
 import type { ServerNames } from "../x509/profile.ts";
-import type { Upkeep } from "./maintenance.ts";
-import type { Operation, Operations } from "./operation.ts";
-import type { Change, ChangeContext } from "./plan-change.ts";
+import type { CaPorts } from "./ca-ports.ts";
+import type { DeletionClock } from "./deletion-clock.ts";
+import { OperationLease } from "./operation-lease.ts";
 import type { Policy } from "./policy.ts";
-import type { Follower } from "./replica.ts";
-import { type Snapshot, snapshotOf, withSchema } from "./snapshot.ts";
+import type { Replica } from "./replica.ts";
+import { type Snapshot, withSchema } from "./snapshot.ts";
 
-export interface ChangesOptions {
-  readonly store: Store;
-  readonly operations: Operations;
-  readonly follower: Follower;
-  readonly providers: ProviderTypes;
-  readonly sealer: Sealer;
-  readonly random: Random;
+/** The kind of change that runs, in Consul's words; RESOLVING is ours. */
+export type OperationName = "INITIALIZING" | "RECONFIGURING" | "RENEWING" | "RESOLVING";
+
+/** A change that is ready to be committed. */
+export interface PlannedChange {
+  /** For the log and the audit log. */
+  readonly kind:
+    | "bootstrap"
+    | "configure"
+    | "rotate"
+    | "renew"
+    | "resolve"
+    | "restore"
+    | "prune"
+    | "collect"
+    | "cross"
+    | "rewrap"
+    | "record-access";
+  readonly snapshot: Snapshot;
+  /** IDs of the roots that force abandons. @default none */
+  readonly abandonedRoots?: readonly string[];
+  /** For the operator. @default none */
+  readonly warnings?: readonly string[];
+}
+
+/** What a first commit expects. */
+export const NOTHING_STORED = { index: 0, commitId: null };
+
+/** A committed or prepared provider state that is to be opened. */
+export interface Opening {
+  readonly config: CommonConfig;
+  readonly state: ProviderState;
+  readonly root: Certificate;
+  readonly clusterId: string;
+}
+
+/** What planning uses of a change. */
+export type ChangeContext = Pick<
+  Change,
+  | "now"
+  | "policy"
+  | "random"
+  | "providers"
+  | "serverNames"
+  | "look"
+  | "contextFor"
+  | "open"
+  | "onRollback"
+>;
+
+type Ports = Omit<CaPorts, "replicas" | "looks">;
+
+interface ChangeParts {
+  readonly ports: Ports;
   readonly policy: Policy;
-  readonly audit: Audit | null;
-  readonly log: Log;
-  readonly serverNames?: ServerNames;
+  readonly replica: Replica;
+  readonly deletionClock: DeletionClock;
+  readonly serverNames: ServerNames;
+  readonly lease: OperationLease;
+  readonly schema: Schema;
+  readonly now: Date;
+  readonly caller: Caller;
+}
+
+/** One change under its lease. */
+export class Change {
+  /** What is stored at the beginning; null before there is a state. */
+  readonly snapshot: Snapshot | null;
+  /** The store's clock at the beginning. */
+  readonly now: Date;
+  readonly caller: Caller;
+  /** The newest schema that every live replica reads. */
+  readonly schema: Schema;
+  readonly policy: Policy;
+  readonly random: Random;
+  readonly providers: ProviderTypes;
+  /** The names in this server's own certificate, which a root must not forbid. */
+  readonly serverNames: ServerNames;
+  readonly #parts: ChangeParts;
+  #compensations: readonly Compensation[] = [];
+  /** Opened providers that are not in use yet. */
+  readonly #candidates = new Set<Provider>();
+
+  constructor(parts: ChangeParts) {
+    this.#parts = parts;
+    this.snapshot = parts.replica.current;
+    this.now = parts.now;
+    this.caller = parts.caller;
+    this.schema = parts.schema;
+    this.policy = parts.policy;
+    this.random = parts.ports.random;
+    this.providers = parts.ports.providers;
+    this.serverNames = parts.serverNames;
+  }
+
+  /** The snapshot of a change that needs one. @throws {NotReadyError} `ca_uninitialized` */
+  require(): Snapshot {
+    return this.snapshot ?? this.#parts.replica.require();
+  }
+
   /** Looks at the store's clock, for what may be deleted of a state. @throws {StoreError} */
-  readonly lookAt: (state: CaState | null) => Promise<DeletionTime>;
-  /** Asked for once a change has failed: it makes changes itself. */
-  readonly upkeep: () => Upkeep;
-}
+  look(state: CaState | null = this.snapshot?.state ?? null): Promise<DeletionTime> {
+    return this.#parts.deletionClock.look(state);
+  }
 
-export interface Changes {
+  contextFor(clusterId: string): ProviderContext {
+    return { clusterId, sealer: this.#parts.ports.sealer, random: this.random };
+  }
+
   /**
-   * Works out a change, commits it and takes it into use. What a change that fails had made outside
-   * is undone.
-   * @returns null where there is nothing to change. @throws {CaError} of every kind
+   * Registers a compensating action before its resource is created outside.
+   * @throws {NotReadyError} `operation_running` if another change may run
    */
-  change(
-    from: Omit<Expected, "term">,
-    operation: Operation,
-    work: (context: ChangeContext) => Promise<Change | null>,
-  ): Promise<Snapshot | null>;
-  /** Commits a state that leaves what signs as it is. @throws {CaError} */
-  replace(
-    kind: "prune" | "collect" | "cross" | "rewrap" | "record-access",
-    next: CaState,
-    snapshot: Snapshot,
-    operation: Operation,
-  ): Promise<void>;
-}
-
-export function createChanges(options: ChangesOptions): Changes {
-  const {
-    store,
-    operations,
-    follower,
-    providers,
-    sealer,
-    random,
-    policy,
-    audit,
-    log,
-    serverNames,
-  } = options;
-
-  const change: Changes["change"] = async (from, operation, work) => {
-    let undos: readonly Compensation[] = [];
-    try {
-      const onRollback = (undo: Compensation) => {
-        operations.requireHeld(operation);
-        undos = [...undos, undo];
-      };
-      const now = await store.now();
-      const planned = await work({
-        types: providers,
-        sealer,
-        random,
-        policy,
-        now,
-        look: () => options.lookAt(follower.current?.state ?? null),
-        onRollback,
-        ...(serverNames === undefined ? {} : { serverNames }),
-      });
-      // What is committed is in use, whatever fails afterwards.
-      const onCommitted = () => {
-        undos = [];
-      };
-      if (planned !== null) return await apply(planned, from, operation, onCommitted);
-    } catch (error) {
-      // Where the outcome is not known, what was made may be in use.
-      if (!(error instanceof NotReadyError && error.code === "outcome_unknown"))
-        await options.upkeep().abandon(undos, from.commitId, operation);
-      throw error;
-    }
-    // What was put right outside, as it should have been, stays so.
-    return null;
+  readonly onRollback = (compensation: Compensation): void => {
+    this.requireLease();
+    this.#compensations = [...this.#compensations, compensation];
   };
 
-  /** Commits a worked-out change and takes it into use. */
-  const apply = async (
-    planned: Change,
-    from: Omit<Expected, "term">,
-    operation: Operation,
-    onCommitted: () => void,
-  ): Promise<Snapshot> => {
-    const change = { ...planned, snapshot: withSchema(planned.snapshot, operation.schema) };
-    const before = follower.current?.state.config.config;
-    try {
-      await audit?.beforeChange(decided(change.kind, change.snapshot.active.id, operation));
-      await operations.commit(change.snapshot.state, from, operation);
-    } catch (error) {
-      void change.snapshot.provider?.close();
-      throw error;
-    }
-    onCommitted();
-    await follower.adopt(change.snapshot);
-    const { state, active } = change.snapshot;
-    const requestId = namedRequest(operation);
-    log.info(`CA changed: ${change.kind}`, {
-      change: change.kind,
+  /** @throws {NotReadyError} `operation_running` if another change may run */
+  readonly requireLease = (): void => this.#parts.lease.requireHeld();
+
+  /** Opens a provider. The change closes it at its end, unless it is committed. */
+  async open(type: ProviderType, opening: Opening): Promise<Provider> {
+    const { config, state, root, clusterId } = opening;
+    const provider = await type.open(config, state, root, this.contextFor(clusterId));
+    this.#candidates.add(provider);
+    return provider;
+  }
+
+  /**
+   * Records the change, commits it and serves it.
+   * @param expected what must be stored now. @default what was stored at the beginning
+   * @throws {ConflictError} @throws {NotReadyError} @throws {StoreError}
+   */
+  async commit(planned: PlannedChange, expected = this.#base()): Promise<Snapshot> {
+    const { ports, lease, replica } = this.#parts;
+    const snapshot = withSchema(planned.snapshot, this.schema);
+    await ports.audit?.beforeChange(this.#record(planned.kind, snapshot.active.id, null));
+    await lease.commit(snapshot.state, expected);
+    // From here on it is in use, whatever fails.
+    this.#compensations = [];
+    if (snapshot.provider !== null) this.#candidates.delete(snapshot.provider);
+    await replica.adopt(snapshot);
+    this.#log({ ...planned, snapshot });
+    return snapshot;
+  }
+
+  /**
+   * Records a change that came to nothing. What its provider repaired outside stays.
+   * @throws {NotReadyError} `audit_unavailable`
+   */
+  recordUnchanged(kind: PlannedChange["kind"]): void {
+    this.#compensations = [];
+    this.#parts.ports.audit?.record(this.#record(kind, this.require().active.id, "unchanged"));
+  }
+
+  /**
+   * Runs compensating actions, the latest first, as long as the lease is held.
+   * @param compensations this change's by default.
+   * @returns those that failed, in the same order; it never rejects.
+   */
+  async rollBack(
+    compensations: readonly Compensation[] = this.#compensations,
+  ): Promise<readonly Compensation[]> {
+    const failed: Compensation[] = [];
+    for (const compensate of compensations.toReversed())
+      try {
+        if (!(await this.#parts.lease.extend()))
+          throw new NotReadyError("operation_running", "another change may run");
+        await compensate();
+      } catch (error) {
+        this.#parts.ports.log.warn(
+          "Failed to roll back provider resources of an aborted change; will retry",
+          { reason: reasonOf(error) },
+        );
+        failed.unshift(compensate);
+      }
+    return failed;
+  }
+
+  /** Closes the providers that were not committed. */
+  close(): void {
+    for (const provider of this.#candidates) void provider.close();
+  }
+
+  #base(): Omit<Expected, "term"> {
+    return this.snapshot?.state ?? NOTHING_STORED;
+  }
+
+  #record(action: string, subject: string, code: string | null): AuditRecord {
+    return { caller: this.caller, action, subject, outcome: "allowed", code };
+  }
+
+  #log({ kind, snapshot, abandonedRoots = [], warnings = [] }: PlannedChange): void {
+    const { log } = this.#parts.ports;
+    const { state, active } = snapshot;
+    const before = this.snapshot?.state;
+    const kept = new Set(state.roots.map(({ id }) => id));
+    const { requestId } = this.caller;
+    const request = requestId === null ? {} : { requestId };
+    log.info(`CA changed: ${kind}`, {
+      change: kind,
       index: state.index,
       provider: state.config.provider,
       root: active.id,
-      fields: changedFields(before, state.config.config),
-      abandonedRoots: change.abandonedRoots,
-      ...requestId,
+      fields: changedFields(before?.config.config, state.config.config),
+      abandonedRoots,
+      pruned: before?.roots.map(({ id }) => id).filter((id) => !kept.has(id)) ?? [],
+      ...request,
     });
-    for (const warning of change.warnings ?? [])
-      log.warn(`CA changed: ${change.kind}, with a warning`, { warning, ...requestId });
-    return change.snapshot;
-  };
-
-  const replace: Changes["replace"] = async (
-    kind,
-    next,
-    { state, config, provider, fault },
-    operation,
-  ) => {
-    const snapshot = withSchema({ ...snapshotOf(next, config, provider), fault }, operation.schema);
-    await audit?.beforeChange(decided(kind, snapshot.active.id, operation));
-    await operations.commit(snapshot.state, state, operation);
-    await follower.adopt(snapshot);
-    const gone = state.roots
-      .filter(({ id }) => !next.roots.some((root) => root.id === id))
-      .map(({ id }) => id);
-    log.info(`CA changed: ${kind}`, {
-      change: kind,
-      index: next.index,
-      pruned: gone,
-      ...namedRequest(operation),
-    });
-  };
-
-  return { change, replace };
+    for (const warning of warnings)
+      log.warn(`CA changed: ${kind}, with a warning`, { warning, ...request });
+  }
 }
 
-/** The record of a change that was decided on. @param subject the root that will be active. */
-export function decided(
-  action: string,
-  subject: string,
-  { caller }: Operation,
-  code: string | null = null,
-): AuditRecord {
-  return { caller, action, subject, outcome: "allowed", code };
+/** What a failed rollback left outside. */
+interface Leftover {
+  readonly compensation: Compensation;
+  /** The commit id of the state that its change began with; null if there was none. */
+  readonly base: string | null;
 }
 
-/**
- * The id of the request that asked for a change, for the log; no field if the CA does it by itself.
- */
-function namedRequest({ caller }: Operation): { readonly requestId?: string } {
-  return caller.requestId === null ? {} : { requestId: caller.requestId };
+/** Runs changes, one at a time. */
+export class ChangeRunner {
+  readonly #ports: Ports;
+  readonly #policy: Policy;
+  readonly #replica: Replica;
+  readonly #deletionClock: DeletionClock;
+  readonly #serverNames: ServerNames;
+  #running: OperationName | null = null;
+  /** Settles when the running change has ended; it never rejects. */
+  #idle: Promise<unknown> = Promise.resolve();
+  #closed = false;
+  #leftovers: readonly Leftover[] = [];
+
+  constructor(
+    ports: Ports,
+    policy: Policy,
+    replica: Replica,
+    deletionClock: DeletionClock,
+    serverNames: ServerNames,
+  ) {
+    this.#ports = ports;
+    this.#policy = policy;
+    this.#replica = replica;
+    this.#deletionClock = deletionClock;
+    this.#serverNames = serverNames;
+  }
+
+  /** Whether a rollback failed that `retryRollback` has to finish. */
+  get mustRollBack(): boolean {
+    return this.#leftovers.length > 0;
+  }
+
+  /**
+   * Runs one change. If `work` throws, what it created outside is rolled back.
+   * @throws {NotReadyError} if it cannot begin, and whatever `work` throws
+   */
+  async run<T>(
+    name: OperationName,
+    caller: Caller,
+    work: (change: Change) => Promise<T>,
+  ): Promise<T> {
+    if (this.#closed)
+      throw new NotReadyError("closing", "The CA is shutting down", { retryAfterMs: 1000 });
+    const done = this.#run(name, caller, work);
+    this.#idle = Promise.allSettled([this.#idle, done]);
+    return done;
+  }
+
+  /**
+   * Retries a failed rollback as a change of its own. If the CA was changed since, that change may
+   * use what was left outside, so that it stays.
+   * @throws {Error} if something is still left
+   */
+  async retryRollback(): Promise<void> {
+    await this.run("RENEWING", NOBODY, async (change) => {
+      const base = change.snapshot?.state.commitId ?? null;
+      const free = this.#leftovers.filter((leftover) => leftover.base === base);
+      const resources = this.#leftovers.length - free.length;
+      if (resources > 0)
+        this.#ports.log.warn(
+          "Keeping provider resources of an aborted change: the CA was changed since and may use them",
+          { resources },
+        );
+      this.#leftovers = free;
+      const failed = await change.rollBack(free.map(({ compensation }) => compensation));
+      this.#leftovers = failed.map((compensation) => ({ compensation, base }));
+      if (failed.length > 0) throw new Error("Provider resources are left");
+    });
+  }
+
+  /** Why a live replica could not follow a change, by the last heartbeat; or null. */
+  incompatibleReplica(): string | null {
+    const least = this.#replica.leastSchema;
+    const kek = this.#ports.sealer.keks[0] as string;
+    for (const { address, keks, schema } of this.#replica.health.live) {
+      if (schema < least)
+        return `replica ${address} runs a version of meshca that reads the stored state up to schema ${schema}, and schema ${least} is in use; stop that replica, or start the newer version there`;
+      if (!keks.includes(kek))
+        return `replica ${address} does not have key-encryption key ${JSON.stringify(kek)}; give it to all replicas, behind the present one, before one of them encrypts with it`;
+    }
+    return null;
+  }
+
+  /** Lets the running change end, and refuses others. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#idle;
+  }
+
+  async #run<T>(
+    name: OperationName,
+    caller: Caller,
+    work: (change: Change) => Promise<T>,
+  ): Promise<T> {
+    if (this.#running !== null) throw busy(this.#running);
+    this.#running = name;
+    let lease: OperationLease | null = null;
+    try {
+      this.#requireClock();
+      lease = await OperationLease.acquire(this.#ports, this.#policy, this.#replica);
+      if (lease === null) throw busy("RECONFIGURING");
+      await this.#replica.refreshUnder(lease.lease, lease.termBefore, name === "RESOLVING");
+      const schema = await this.#requireReplicasCompatible();
+      const result = await this.#runUnder(lease, schema, caller, work);
+      this.#ports.metrics.change(name, "ok");
+      return result;
+    } catch (error) {
+      this.#ports.metrics.change(name, error instanceof CaError ? error.code : "internal");
+      this.#replica.health.writeFailed(error);
+      throw error;
+    } finally {
+      this.#running = null;
+      await lease?.release();
+    }
+  }
+
+  async #runUnder<T>(
+    lease: OperationLease,
+    schema: Schema,
+    caller: Caller,
+    work: (change: Change) => Promise<T>,
+  ): Promise<T> {
+    const change = new Change({
+      ports: this.#ports,
+      policy: this.#policy,
+      replica: this.#replica,
+      deletionClock: this.#deletionClock,
+      serverNames: this.#serverNames,
+      lease,
+      schema,
+      now: await this.#ports.store.now(),
+      caller,
+    });
+    try {
+      return await work(change);
+    } catch (error) {
+      // With an unknown outcome the new resources may be in use.
+      if (!(error instanceof NotReadyError && error.code === "outcome_unknown")) {
+        const base = change.snapshot?.state.commitId ?? null;
+        const failed = await change.rollBack();
+        this.#leftovers = [
+          ...this.#leftovers,
+          ...failed.map((compensation) => ({ compensation, base })),
+        ];
+      }
+      throw error;
+    } finally {
+      change.close();
+    }
+  }
+
+  /** @throws {NotReadyError} `clock_skewed` */
+  #requireClock(): void {
+    const skew = this.#replica.health.changeObstacle();
+    if (skew === null) return;
+    throw new NotReadyError(skew.code, `Cannot change the CA: ${skew.message}`, {
+      retryAfterMs: this.#policy.heartbeatMs,
+    });
+  }
+
+  /**
+   * @returns the newest schema that every live replica reads.
+   * @throws {NotReadyError} `replica_behind` if a live replica could not follow @throws
+   * {NotReadyError} `clock_skewed` @throws {StoreError}
+   */
+  async #requireReplicasCompatible(): Promise<Schema> {
+    await this.#replica.heartbeat();
+    // A failover since the last comparison may have brought another clock, by which every retired
+    // root looks dead.
+    this.#requireClock();
+    const reason = this.incompatibleReplica();
+    if (reason !== null)
+      throw new NotReadyError("replica_behind", `Cannot change the CA: ${reason}`, {
+        retryAfterMs: this.#policy.replicaTtlMs,
+      });
+    const newest = Math.min(...this.#replica.health.live.map(({ schema }) => schema));
+    return SCHEMAS.findLast((schema) => schema <= newest) ?? SCHEMAS[0];
+  }
+}
+
+function busy(running: OperationName): NotReadyError {
+  // Consul's text (agent/consul/leader_connect_ca.go).
+  return new NotReadyError(
+    "operation_running",
+    `CA is already in state ${JSON.stringify(running)}`,
+    { retryAfterMs: 1000 },
+  );
 }
 
 /** The names of the fields in which two configurations differ; never their values. */
-function changedFields(
-  before: Readonly<Record<string, unknown>> | null | undefined,
-  after: Readonly<Record<string, unknown>> | null,
-): string[] {
+function changedFields(before: ConfigMap | null | undefined, after: ConfigMap | null): string[] {
   const [a, b] = [before ?? {}, after ?? {}];
   return [...new Set([...Object.keys(a), ...Object.keys(b)])].filter(
     (key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]),

@@ -4,11 +4,12 @@
  * @module
  */
 import { CaError, ConfigError, ProviderError } from "../errors.ts";
-import type { Provider, ProviderContext, ProviderTypes } from "../ports/provider.ts";
-import type { CaState, RootEntry } from "../state.ts";
+import type { Provider } from "../ports/provider.ts";
+import type { RootEntry } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
 import { sameAuthority } from "../x509/chain.ts";
 import { chainFits } from "./chain-size.ts";
+import type { ChangeContext } from "./change.ts";
 import {
   byUrgency,
   candidatePool,
@@ -20,12 +21,7 @@ import {
 import type { Policy } from "./policy.ts";
 import { proveCrossing, type Snapshot, typeOf } from "./snapshot.ts";
 
-export interface CrossSignContext extends Omit<ProviderContext, "clusterId"> {
-  readonly types: ProviderTypes;
-  readonly policy: Policy;
-  /** The store's clock. */
-  readonly now: Date;
-}
+type CrossSignContext = Pick<ChangeContext, "now" | "policy" | "random" | "providers" | "open">;
 
 /**
  * Checks that the active root can certify another one, before external resources are created for
@@ -223,18 +219,14 @@ async function crossSignBy(
   }
   const record = state.provider.retired[target.id];
   if (record === undefined) throw new ProviderError("provider_rejected", "its key was destroyed");
-  const type = typeOf(context.types, record.provider);
-  const provider = await type.open(
-    type.parse(record.config),
-    record.state,
-    target.certificate,
-    contextOf(state, context),
-  );
-  try {
-    return await crossSignWith(provider, root, now, until);
-  } finally {
-    void provider.close();
-  }
+  const type = typeOf(context.providers, record.provider);
+  const provider = await context.open(type, {
+    config: type.parse(record.config),
+    state: record.state,
+    root: target.certificate,
+    clusterId: state.clusterId,
+  });
+  return crossSignWith(provider, root, now, until);
 }
 
 async function crossSignWith(
@@ -267,9 +259,4 @@ function cannotCrossSign(
     "The current CA Provider does not support cross-signing. You can try again with ForceWithoutCrossSigningSet but this may cause disruption - see documentation for more." +
       ` (${lost.map(why).join("; ")})`,
   );
-}
-
-/** What a provider of a state needs of a change. */
-export function contextOf(state: CaState, context: CrossSignContext): ProviderContext {
-  return { clusterId: state.clusterId, sealer: context.sealer, random: context.random };
 }

@@ -1,5 +1,5 @@
 /**
- * Looks at the store's clock, and remembers the looks by which it is decided what may be deleted.
+ * Looks at the store's clock and remembers the looks by which it is decided what may be deleted.
  * @module
  */
 
@@ -11,37 +11,45 @@ import {
   type Reading,
   reference,
 } from "../deletion-time.ts";
-import type { Clock } from "../ports/clock.ts";
-import type { LookStore } from "../ports/looks.ts";
-import type { Store } from "../ports/store.ts";
+import type { CaState } from "../state.ts";
+import type { CaPorts } from "./ca-ports.ts";
+import { garbageDueAt } from "./garbage.ts";
+import type { Policy } from "./policy.ts";
+import { lookFor } from "./schedule.ts";
 
-/** How often a look is tried again that another replica was faster with. */
+/** How often a look is retried that lost against a concurrent one of another replica. */
 const TRIES = 3;
 
+type Ports = Pick<CaPorts, "looks" | "clock" | "providers"> & {
+  readonly store: Pick<CaPorts["store"], "now">;
+};
+
 export class DeletionClock {
-  readonly #store: Pick<Store, "now">;
-  readonly #looks: LookStore;
-  readonly #clock: Clock;
-  /** What this process compares its next look with. */
+  readonly #ports: Ports;
+  readonly #policy: Policy;
+  /** The reading that this process compares its next one with. */
   #before: Reading | null = null;
 
-  constructor(store: Pick<Store, "now">, looks: LookStore, clock: Clock) {
-    this.#store = store;
-    this.#looks = looks;
-    this.#clock = clock;
+  constructor(ports: Ports, policy: Policy) {
+    this.#ports = ports;
+    this.#policy = policy;
   }
 
-  /**
-   * Looks once. A look that cannot be saved confirms nothing.
-   * @throws {StoreError}
-   */
-  async look(options: LookOptions): Promise<DeletionTime> {
+  /** Looks once, for what may be deleted of a state. @throws {StoreError} */
+  look(state: CaState | null): Promise<DeletionTime> {
+    const due = state === null ? null : garbageDueAt(state, this.#ports.providers);
+    return this.lookWith(lookFor(state, this.#policy, due));
+  }
+
+  /** Looks once. A look that cannot be saved confirms nothing. @throws {StoreError} */
+  async lookWith(options: LookOptions): Promise<DeletionTime> {
+    const { store, looks: remembered, clock } = this.#ports;
     for (let tries = 1; ; tries++) {
-      const { looks, version } = await this.#looks.load();
-      const now = await this.#store.now();
-      const reading = { wallMs: now.getTime(), monotonicMs: this.#clock.monotonicMs?.() ?? null };
+      const { looks, version } = await remembered.load();
+      const now = await store.now();
+      const reading = { wallMs: now.getTime(), monotonicMs: clock.monotonicMs?.() ?? null };
       const next = look(looks, reading, this.#before, options);
-      if (next === looks || (await this.#looks.save(next, version))) {
+      if (next === looks || (await remembered.save(next, version))) {
         this.#before = reference(this.#before, reading);
         return deletionTime(next, now);
       }

@@ -1,28 +1,30 @@
 /**
- * What providers leave behind outside: of a root that is gone a remnant of its record is kept,
- * among the retired ones and under a name that is no root's, until what it names is deleted.
+ * External resources that replaced issuers and pruned roots leave behind. Of a root that is gone the
+ * state keeps what names them, among the retired records and under a key that is no root's ID, until
+ * they are deleted.
  * @module
  */
-import type { CollectRequest, ProviderContext, ProviderTypes } from "../ports/provider.ts";
+import type { ProviderContext, ProviderTypes } from "../ports/provider.ts";
 import type { CaState, ProviderRecord } from "../state.ts";
 import { pruneAt } from "./cross-chain.ts";
 import type { Policy } from "./policy.ts";
 import { typeOf } from "./snapshot.ts";
 
+/** Stored; no root's ID begins like this. */
 const PREFIX = "left:";
 
-/** Whether a key of the retired records names a remnant. */
-export function isRemnant(key: string): boolean {
+/** Whether a key of the retired records names garbage. */
+export function isGarbage(key: string): boolean {
   return key.startsWith(PREFIX);
 }
 
-/** The record of the provider that signs leaves. */
+/** The active provider's record. */
 export function activeRecord({ config, provider }: CaState): ProviderRecord {
   return { provider: config.provider, config: config.config, state: provider.active };
 }
 
-/** A state that follows another, with remnants of the records that it dropped. */
-export function withRemnants(
+/** A state that follows another, with the garbage of the records that it dropped. */
+export function withGarbage(
   before: CaState,
   next: CaState,
   types: ProviderTypes,
@@ -33,72 +35,72 @@ export function withRemnants(
     ([key]) => next.provider.retired[key] === undefined,
   );
   const active = before.roots.find(({ status }) => status === "active");
-  const gone =
+  const isGone =
     active !== undefined && next.roots.find(({ id }) => id === active.id)?.status !== "active";
-  if (gone && next.provider.retired[active.id] === undefined)
+  if (isGone && next.provider.retired[active.id] === undefined)
     dropped.push([active.id, activeRecord(before)]);
-  const remnants = dropped.flatMap(([id, record]) => {
+  const garbage = dropped.flatMap(([id, record]) => {
     const root = next.roots.find((entry) => entry.id === id);
     const was = before.roots.find((entry) => entry.id === id);
     const over = was?.status === "retired" ? pruneAt(was, policy) : now;
-    // The leaves of a root that is still listed, left by force or active again, may be alive until
-    // it would be pruned.
+    // Leaves of a root that is still listed, abandoned or active again, may be alive until it would
+    // be pruned.
     const after =
       root === undefined
         ? new Date(Math.min(now.getTime(), over.getTime()))
         : new Date(
             Math.max(now.getTime(), pruneAt({ ...root, rotatedOutAt: now }, policy).getTime()),
           );
-    const left = typeOf(types, record.provider).garbage?.garbageOf(record.state, after) ?? null;
-    return left === null
+    const state = typeOf(types, record.provider).garbage?.garbageOf(record.state, after) ?? null;
+    return state === null
       ? []
-      : [[`${PREFIX}${next.commitId}:${id}`, { ...record, state: left }] as const];
+      : [[`${PREFIX}${next.commitId}:${id}`, { ...record, state }] as const];
   });
-  if (remnants.length === 0) return next;
-  return {
-    ...next,
-    provider: {
-      ...next.provider,
-      retired: { ...next.provider.retired, ...Object.fromEntries(remnants) },
-    },
-  };
+  if (garbage.length === 0) return next;
+  const retired = { ...next.provider.retired, ...Object.fromEntries(garbage) };
+  return { ...next, provider: { ...next.provider, retired } };
 }
 
-/** When something that was left behind outside may be deleted, or null. */
-export function collectAt(state: CaState, types: ProviderTypes): Date | null {
+/** When the first garbage may be deleted, or null if there is none. */
+export function garbageDueAt(state: CaState, types: ProviderTypes): Date | null {
   const dates = holders(state).flatMap(
     ([, { provider, state: kept }]) => typeOf(types, provider).garbage?.dueAt(kept) ?? [],
   );
   return dates.length === 0 ? null : new Date(Math.min(...dates.map(Number)));
 }
 
-type CollectOptions = Pick<CollectRequest, "now" | "requireLease"> & {
-  readonly types: ProviderTypes;
-};
+/** What collecting uses of a change. */
+interface Collecting {
+  readonly providers: ProviderTypes;
+  contextFor(clusterId: string): ProviderContext;
+  /** Called before each deletion. @throws {NotReadyError} */
+  readonly requireLease: () => void;
+}
 
 /**
- * Deletes outside what may be deleted by now, of one record. One that cannot be looked at holds up
- * no other.
- * @returns the provider states without it, or null where none was due.
+ * Deletes the due garbage of one record. A record whose garbage cannot be deleted delays no other.
+ * @param now the latest instant that is confirmed as past.
+ * @returns the provider states without it, or null if none was due.
  * @throws {ProviderError} @throws {SealError}
  */
-export async function collect(
+export async function collectGarbage(
   state: CaState,
-  { types, now, requireLease, ...rest }: Omit<ProviderContext, "clusterId"> & CollectOptions,
+  now: Date,
+  change: Collecting,
 ): Promise<CaState["provider"] | null> {
   const failures: unknown[] = [];
   for (const [key, record] of holders(state)) {
-    const type = typeOf(types, record.provider);
+    const type = typeOf(change.providers, record.provider);
     const due = type.garbage?.dueAt(record.state) ?? null;
-    if (due === null || due > now || type.garbage === undefined) continue;
+    if (type.garbage === undefined || due === null || due > now) continue;
     const others = [activeRecord(state), ...Object.values(state.provider.retired)]
       .filter((other) => other.state !== record.state && other.provider === record.provider)
       .map((other) => other.state);
     const left = await type.garbage
       .collect(
         type.parse(record.config),
-        { state: record.state, others, now, requireLease },
-        { ...rest, clusterId: state.clusterId },
+        { state: record.state, others, now, requireLease: change.requireLease },
+        change.contextFor(state.clusterId),
       )
       .catch((error: unknown) => {
         failures.push(error);
@@ -106,23 +108,19 @@ export async function collect(
       });
     if (left === null) continue;
     if (key === null) return { ...state.provider, active: left };
-    const { [key]: _done, ...retired } = state.provider.retired;
-    return {
-      ...state.provider,
-      retired:
-        type.garbage.dueAt(left) === null
-          ? retired
-          : { ...retired, [key]: { ...record, state: left } },
-    };
+    const { [key]: _done, ...rest } = state.provider.retired;
+    const retired =
+      type.garbage.dueAt(left) === null ? rest : { ...rest, [key]: { ...record, state: left } };
+    return { ...state.provider, retired };
   }
   if (failures.length > 0) throw failures[0];
   return null;
 }
 
-/** The records that may name something to delete; the active one under null. */
-export function holders(state: CaState): [string | null, ProviderRecord][] {
+/** The records that may have garbage; the active one under null. */
+function holders(state: CaState): [string | null, ProviderRecord][] {
   return [
     [null, activeRecord(state)],
-    ...Object.entries(state.provider.retired).filter(([key]) => isRemnant(key)),
+    ...Object.entries(state.provider.retired).filter(([key]) => isGarbage(key)),
   ];
 }

@@ -1,267 +1,165 @@
 /**
- * The part of the CA's work that concerns what providers keep outside: what a failed change made
- * there is undone, an issuer is renewed, what was left behind is deleted, and what is relied on is
- * looked after.
+ * Retries of the background steps that concern external resources, and the health that an operator
+ * is shown: each step that fails is tried again later, and holds up no other one.
  * @module
  */
 
-import { ConfigError, ConflictError, InvariantError, NotReadyError, reasonOf } from "../errors.ts";
+import { ConfigError, ConflictError, reasonOf } from "../errors.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Log } from "../ports/log.ts";
-import type { Compensation, Inspection, ProviderHealth } from "../ports/provider.ts";
-import type { Operation, Operations } from "./operation.ts";
-import type { Policy } from "./policy.ts";
-import type { Plan } from "./schedule.ts";
-import type { Snapshot } from "./snapshot.ts";
+import type { Provider, ProviderHealth } from "../ports/provider.ts";
+import type { Step } from "./schedule.ts";
 
-export interface UpkeepOptions {
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly policy: Policy;
-  readonly operations: Operations;
-  readonly snapshot: () => Snapshot | null;
-  /**
-   * Takes up another root that stands where the active one stood.
-   * @throws {ConfigError} where that needs force
-   */
-  readonly followRoot: () => Promise<void>;
-  readonly renew: () => Promise<void>;
-  /** Has cross-signed certificates made again. @returns whether there was one to make */
-  readonly cross: () => Promise<boolean>;
-  readonly collect: () => Promise<void>;
-}
-
-export interface Upkeep {
-  /**
-   * Undoes what a change made outside, the latest first, as long as it has its lease. What cannot
-   * be undone now is left for `tidy`. It never rejects.
-   * @param base the commit id of the state that the change was worked out from; null: there was
-   * none.
-   */
-  abandon(undos: readonly Compensation[], base: string | null, operation: Operation): Promise<void>;
-  /**
-   * Tries again to undo what could not be undone: as a change of its own, and only where nothing
-   * was committed since. A later change may have put to use what a failed one had made. It never
-   * rejects.
-   */
-  tidy(): Promise<void>;
-  /**
-   * Does one step, if one is due and the last one that failed is long enough ago.
-   * @returns what it did, or the plan.
-   * @throws {CaError}
-   */
-  step(due: Plan): Promise<Plan>;
-  /**
-   * Ends the provider that signs, and waits a little for what it still does outside. It never
-   * rejects.
-   */
-  close(): Promise<void>;
-  /** How what is outside is doing, with what was found on looking. */
-  health(): ProviderHealth;
-}
-
-/** How long whoever ends waits for what is outside, in milliseconds. */
+/** How long a CA that closes waits for its provider, in milliseconds. */
 const CLOSE_MS = 2000;
 
-interface Leftover {
-  readonly undo: Compensation;
-  readonly base: string | null;
-}
-
-interface Trouble {
+interface Fault {
   readonly reason: string;
   readonly since: Date;
 }
 
-interface Retry {
-  (work: () => Promise<void>): Promise<void>;
-  /** Whether the last failure is long enough ago. */
-  isDue(): boolean;
-}
-
 /**
- * Whether so much time has passed since an instant; also if the clock was ahead then and says
- * nothing about it any more.
+ * A step with exponential backoff: after each failure in a row the pause doubles, from 2 s up to
+ * Consul's 256 s (agent/consul/leader_connect_ca.go).
  */
-function hasPassed(clock: Clock, since: number, ms: number): boolean {
-  return Math.abs(clock.now().getTime() - since) >= ms;
-}
+export class RetriedStep {
+  readonly #clock: Clock;
+  #failures = 0;
+  #failedAt = 0;
+  #waitMs = 0;
+  /** Why it fails, and since when; null after a success. */
+  fault: Fault | null = null;
 
-/**
- * Runs a step; after each failure in a row the next try waits twice as long, up to Consul's 256 s
- * (consul-ca.md §4.8).
- */
-function createRetry(clock: Clock): Retry {
-  let failures = 0;
-  let failedAt = 0;
-  let waitMs = 0;
-  const attempt = async (work: () => Promise<void>): Promise<void> => {
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get isDue(): boolean {
+    return hasPassed(this.#clock, this.#failedAt, this.#waitMs);
+  }
+
+  /** @throws whatever `work` throws */
+  async run(work: () => Promise<unknown>): Promise<void> {
     try {
       await work();
-      [failures, waitMs] = [0, 0];
+      [this.#failures, this.#waitMs, this.fault] = [0, 0, null];
     } catch (error) {
-      failures = Math.min(8, failures + 1);
-      [failedAt, waitMs] = [clock.now().getTime(), 1000 * 2 ** failures];
+      const now = this.#clock.now();
+      this.#failures = Math.min(8, this.#failures + 1);
+      [this.#failedAt, this.#waitMs] = [now.getTime(), 1000 * 2 ** this.#failures];
+      this.fault = { reason: reasonOf(error), since: this.fault?.since ?? now };
       throw error;
     }
-  };
-  return Object.assign(attempt, { isDue: () => hasPassed(clock, failedAt, waitMs) });
+  }
 }
 
-export function createUpkeep(options: UpkeepOptions): Upkeep {
-  const { clock, log, policy, operations, snapshot } = options;
-  let leftovers: readonly Leftover[] = [];
-  let inspectedAt = Number.NEGATIVE_INFINITY;
-  /** Why the root that stands outside was not taken up, and since when. */
-  let refused: Trouble | null = null;
-  /** Why what was left behind cannot be deleted. */
-  let uncollected: Trouble | null = null;
-  /** Why what signs leaves cannot be renewed. */
-  let unrenewed: Trouble | null = null;
-  /** Why a cross-signed certificate that ends too soon cannot be made again. */
-  let uncrossed: Trouble | null = null;
+export class Maintenance {
+  readonly rollback: RetriedStep;
+  readonly renewal: RetriedStep;
+  readonly crossSigning: RetriedStep;
+  readonly collection: RetriedStep;
+  readonly #inspection: RetriedStep;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #inspectMs: number;
+  #inspectedAt = Number.NEGATIVE_INFINITY;
+  /** Why the root that took the active one's place outside is not followed. */
+  #refusedRoot: Fault | null = null;
 
-  /** @returns what is left */
-  const undoAll = async (
-    steps: readonly Leftover[],
-    operation: Operation,
-  ): Promise<readonly Leftover[]> => {
-    const left: Leftover[] = [];
-    for (const step of steps.toReversed())
-      try {
-        if (!(await operations.hold(operation)))
-          throw new NotReadyError("operation_running", "another change may run by now");
-        await step.undo();
-      } catch (error) {
-        log.warn("Cannot undo yet what a change that failed had made outside", {
-          reason: reasonOf(error),
-        });
-        left.unshift(step);
-      }
-    return left;
-  };
+  /** @param inspectMs the pause between two inspections. */
+  constructor(clock: Clock, log: Log, inspectMs: number) {
+    this.#clock = clock;
+    this.#log = log;
+    this.#inspectMs = inspectMs;
+    this.rollback = new RetriedStep(clock);
+    this.renewal = new RetriedStep(clock);
+    this.crossSigning = new RetriedStep(clock);
+    this.collection = new RetriedStep(clock);
+    this.#inspection = new RetriedStep(clock);
+  }
 
-  const [renewing, crossing, collecting, inspecting, undoing] = [1, 2, 3, 4, 5].map(() =>
-    createRetry(clock),
-  ) as [Retry, Retry, Retry, Retry, Retry];
+  /** Forgets the faults of steps that are no longer due. */
+  clearFaults(due: Step["kind"]): void {
+    if (due !== "renew") this.renewal.fault = null;
+    if (due !== "cross") this.crossSigning.fault = null;
+  }
 
   /**
-   * The certificate that there is lasts for some time yet: a failure is said once, and nothing
-   * waits for it.
+   * Tries a step that nothing waits for: a failure is logged once for each reason.
+   * @returns whether it was due and succeeded; it never rejects.
    */
-  const cross = async (): Promise<boolean> => {
+  async attempt(
+    step: RetriedStep,
+    failure: string,
+    work: () => Promise<unknown>,
+  ): Promise<boolean> {
+    if (!step.isDue) return false;
+    const known = step.fault?.reason;
     try {
-      await crossing(async () => {
-        if (!(await options.cross()))
-          throw new InvariantError("No cross-signed certificate is due after all");
-      });
-      uncrossed = null;
+      await step.run(work);
       return true;
-    } catch (error) {
-      const reason = reasonOf(error);
-      if (reason !== uncrossed?.reason)
-        log.warn("Failed to renew a cross-signed certificate; will retry", { reason });
-      uncrossed = { reason, since: uncrossed?.since ?? clock.now() };
+    } catch {
+      if (step.fault !== null && step.fault.reason !== known)
+        this.#log.warn(failure, { reason: step.fault.reason });
       return false;
     }
-  };
+  }
 
-  /** What is left behind harms nobody: a failure is said once, and nothing waits for it. */
-  const collect = async (): Promise<boolean> => {
-    try {
-      await collecting(options.collect);
-      uncollected = null;
-      return true;
-    } catch (error) {
-      const reason = reasonOf(error);
-      if (reason !== uncollected?.reason)
-        log.warn("Cannot delete yet what was left behind outside", { reason });
-      uncollected = { reason, since: uncollected?.since ?? clock.now() };
-      return false;
-    }
-  };
+  get inspectionDue(): boolean {
+    return hasPassed(this.#clock, this.#inspectedAt, this.#inspectMs) && this.#inspection.isDue;
+  }
 
-  /** @throws {Error} where something is left */
-  const undoLeftovers = () =>
-    operations.run("RENEWING", async (operation) => {
-      const current = snapshot()?.state.commitId ?? null;
-      const free = leftovers.filter(({ base }) => base === current);
-      if (free.length < leftovers.length)
-        log.warn(
-          "What a change that failed had made outside stays there: the CA was changed since and may use it",
-          {
-            steps: leftovers.length - free.length,
-          },
-        );
-      leftovers = free;
-      leftovers = await undoAll(free, operation);
-      if (leftovers.length > 0) throw new Error("Something is left");
-    });
+  /** Runs an inspection of what the provider relies on outside. @throws whatever `work` throws */
+  async inspect(work: () => Promise<unknown>): Promise<void> {
+    this.#inspectedAt = this.#clock.now().getTime();
+    await this.#inspection.run(work);
+  }
 
-  const inspect = async (): Promise<void> => {
-    inspectedAt = clock.now().getTime();
-    const found: Inspection | undefined = await snapshot()?.provider?.external?.inspect();
-    if (found === undefined || !found.rootReplaced) refused = null;
-    if (found?.issuerLost) await options.renew();
-    if (!found?.rootReplaced) return;
-    try {
-      await options.followRoot();
-      refused = null;
-    } catch (error) {
-      if (!(error instanceof ConfigError || error instanceof ConflictError)) throw error;
-      refused ??= { reason: error.message, since: clock.now() };
-    }
-  };
+  /**
+   * The root that took the active one's place outside is followed, or there is none (null); or a
+   * change to it is refused.
+   * @throws the error, if it is not a refusal
+   */
+  setRefusedRoot(error: unknown): void {
+    if (error === null) this.#refusedRoot = null;
+    else if (error instanceof ConfigError || error instanceof ConflictError)
+      this.#refusedRoot ??= { reason: error.message, since: this.#clock.now() };
+    else throw error;
+  }
 
-  return {
-    async abandon(undos, base, operation) {
-      const steps = undos.map((undo) => ({ undo, base }));
-      leftovers = [...leftovers, ...(await undoAll(steps, operation))];
-    },
-    async tidy() {
-      if (leftovers.length > 0 && undoing.isDue())
-        await undoing(undoLeftovers).catch(() => undefined);
-    },
-    async step(due) {
-      const now = clock.now();
-      const waiting: Plan =
-        due.kind === "wait"
-          ? due
-          : { kind: "wait", until: new Date(now.getTime() + policy.leaderRetryMs) };
-      if (due.kind !== "renew") unrenewed = null;
-      if (due.kind === "renew" && renewing.isDue()) {
-        await renewing(options.renew).catch((error: unknown) => {
-          unrenewed = { reason: reasonOf(error), since: unrenewed?.since ?? clock.now() };
-          throw error;
-        });
-        unrenewed = null;
-        return due;
-      }
-      if (due.kind !== "cross") uncrossed = null;
-      if (due.kind === "cross" && crossing.isDue() && (await cross())) return due;
-      if (due.kind === "collect" && collecting.isDue() && (await collect())) return due;
-      if (hasPassed(clock, inspectedAt, policy.inspectMs) && inspecting.isDue())
-        await inspecting(inspect);
-      return waiting;
-    },
-    async close() {
-      const over = new AbortController();
-      await Promise.race([snapshot()?.provider?.close(), clock.sleep(CLOSE_MS, over.signal)]);
-      over.abort();
-    },
-    health() {
-      const { obstacle = null, notes: own = [] } = snapshot()?.provider?.external?.health ?? {};
-      const trouble = (what: string, found: Trouble | null) =>
-        found === null ? [] : [`${what} since ${found.since.toISOString()}: ${found.reason}`];
-      const notes = [
-        ...own,
-        ...trouble("what was left behind cannot be deleted", uncollected),
-        ...trouble("what signs leaves cannot be renewed", unrenewed),
-        ...trouble("a cross-signed certificate of a retired root cannot be renewed", uncrossed),
-      ];
-      if (refused === null) return { obstacle, notes };
-      const note = `another root stands outside since ${refused.since.toISOString()} and is not taken up: ${refused.reason}; PUT /v1/connect/ca/rotate with {"ForceWithoutCrossSigning": true} takes it up`;
-      return { obstacle, notes: [...notes, note] };
-    },
-  };
+  /** The health of a provider's external resources, with what the steps found. */
+  health(provider: Provider | null | undefined): ProviderHealth {
+    const { obstacle = null, notes = [] } = provider?.external?.health ?? {};
+    const note = (what: string, fault: Fault | null, hint = "") =>
+      fault === null ? [] : [`${what} since ${fault.since.toISOString()}: ${fault.reason}${hint}`];
+    return {
+      obstacle,
+      notes: [
+        ...notes,
+        ...note("obsolete provider resources cannot be deleted", this.collection.fault),
+        ...note("the issuer cannot be renewed", this.renewal.fault),
+        ...note(
+          "a cross-signed certificate of a retired root cannot be renewed",
+          this.crossSigning.fault,
+        ),
+        ...note(
+          "another root took the active one's place outside and is not followed",
+          this.#refusedRoot,
+          '; PUT /v1/connect/ca/rotate with {"ForceWithoutCrossSigning": true} follows it',
+        ),
+      ],
+    };
+  }
+
+  /** Closes a provider, and waits a little for what it still does outside. It never rejects. */
+  async close(provider: Provider | null | undefined): Promise<void> {
+    const closed = new AbortController();
+    await Promise.race([provider?.close(), this.#clock.sleep(CLOSE_MS, closed.signal)]);
+    closed.abort();
+  }
+}
+
+/** True also if the clock was ahead at `since`: how long ago that was is unknown then. */
+function hasPassed(clock: Clock, since: number, ms: number): boolean {
+  return Math.abs(clock.now().getTime() - since) >= ms;
 }

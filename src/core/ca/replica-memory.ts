@@ -1,38 +1,39 @@
 /**
- * What a replica knows of its CA from one call to the next: data alone, no connection, timer or
- * promise. A process has one for its life. Where each request is served by itself, all requests of
- * an isolate share one, and none waits for another.
+ * Replica state shared across requests: plain data without connections, timers or promises. A
+ * process has one for its life. On Workers all requests of an isolate share one.
  * @module
  */
-import type { Replica } from "../ports/replicas.ts";
+import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import type { Snapshot } from "./snapshot.ts";
 
-export interface FollowerMemory {
+/** What the replica has seen in the store. */
+export interface SeenMemory {
   /** The last snapshot, or null before there is a state. */
   current: Snapshot | null;
-  /** The highest term of the lease `operation` that was seen. */
+  /** The highest term seen of the lease `operation`. */
   term: number;
-  /** Why nothing may be changed until an operator decides, or null. */
+  /** Why changes are stopped until an operator decides, or null. */
   stopped: string | null;
-  /** The commit id that was read last. */
-  found: string | null;
+  lastReadCommitId: string | null;
 }
 
-export interface StandingMemory {
-  /** When the store was asked that confirmed last what is served, in milliseconds since 1970. */
+/** Instants are in milliseconds since 1970, by this replica's clock. */
+export interface HealthMemory {
+  /** When the store was asked that last confirmed the snapshot. */
   confirmedAt: number | null;
-  /** The same for the comparison of clocks and the list of replicas. */
+  /** When the last heartbeat was sent. */
   announcedAt: number | null;
-  live: readonly Replica[];
+  live: readonly LiveReplica[];
   /** How far the store's clock is ahead, in milliseconds. */
   offset: number;
-  doubted: string | null;
-  /** Whether the store did not answer when it was asked last. */
+  /** Why the store's last answer could not be used; null if there was none. */
+  unreadable: string | null;
+  /** Whether the last read got no answer. */
   unanswered: boolean;
-  /** Why the store did not take what was written last, or null. */
+  /** Why the last write failed, or null. */
   unwritten: string | null;
-  /** How often in a row the clocks were apart; the first comparison of all counts twice. */
-  apart: number;
+  /** Consecutive comparisons that found the clock skewed; the very first one counts twice. */
+  skewStrikes: number;
   compared: boolean;
 }
 
@@ -41,25 +42,25 @@ export interface LimiterMemory {
   nextTokenAt: number;
 }
 
-export interface Memory {
-  readonly follower: FollowerMemory;
-  readonly standing: StandingMemory;
+export interface ReplicaMemory {
+  readonly seen: SeenMemory;
+  readonly health: HealthMemory;
   readonly limiter: LimiterMemory;
 }
 
-/** The memory of who has seen nothing yet. */
-export function createMemory(): Memory {
+/** The memory of a replica that has seen nothing yet. */
+export function createReplicaMemory(): ReplicaMemory {
   return {
-    follower: { current: null, term: 0, stopped: null, found: null },
-    standing: {
+    seen: { current: null, term: 0, stopped: null, lastReadCommitId: null },
+    health: {
       confirmedAt: null,
       announcedAt: null,
       live: [],
       offset: 0,
-      doubted: null,
+      unreadable: null,
       unanswered: false,
       unwritten: null,
-      apart: 0,
+      skewStrikes: 0,
       compared: false,
     },
     limiter: { nextTokenAt: 0 },

@@ -1,290 +1,368 @@
 /**
- * What this replica serves and has seen: takes what is stored, as far as it follows what was seen
- * before, and stops all changes where it does not.
+ * This replica of the CA: the snapshot that it serves, its heartbeat, and what it has seen in the
+ * store. It takes a stored state only if that follows what was seen before; else the store lost
+ * writes, and all changes are stopped until an operator decides.
  * @module
  */
 
 import { NotReadyError, reasonOf, StoreError } from "../errors.ts";
-import type { Clock, Random } from "../ports/clock.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
-import type { Log } from "../ports/log.ts";
-import type { ProviderTypes } from "../ports/provider.ts";
-import type { Replica } from "../ports/replicas.ts";
-import type { Sealer } from "../ports/sealer.ts";
-import type { Store } from "../ports/store.ts";
-import type { CaState } from "../state.ts";
+import type { Lease } from "../ports/lease.ts";
+import type { Replica as LiveReplica } from "../ports/replicas.ts";
+import { type CaState, leastSchema, SCHEMA, SCHEMAS, type Schema } from "../state.ts";
+import type { CaPorts } from "./ca-ports.ts";
 import { withKeptIssuers } from "./leaf-issuers.ts";
-import type { Standing } from "./replica-health.ts";
-import { createMemory, type FollowerMemory } from "./replica-memory.ts";
-import { regression } from "./rollback-detection.ts";
+import type { Policy } from "./policy.ts";
+import { isAway, type ReplicaHealth } from "./replica-health.ts";
+import type { SeenMemory } from "./replica-memory.ts";
+import { requireKeks } from "./rewrap.ts";
+import { rollbackOf } from "./rollback-detection.ts";
 import { loadSnapshot, type Snapshot, snapshotOf } from "./snapshot.ts";
 
-export interface FollowerOptions {
-  readonly store: Store;
-  readonly standing: Standing;
-  readonly recollection: LastSeenStore | null;
-  /**
-   * How old the kept instant of the last confirmation may be, in milliseconds; null if it is kept
-   * with the state only.
-   */
-  readonly confirmationMs: number | null;
-  readonly self: Pick<Replica, "address">;
-  readonly providers: ProviderTypes;
-  readonly sealer: Sealer;
-  readonly random: Random;
-  readonly clock: Clock;
-  readonly log: Log;
-  /** @default one that has seen nothing */
-  readonly memory?: FollowerMemory | undefined;
+/**
+ * How old the instant of the last confirmation in the last-seen state may be, in milliseconds; a
+ * tenth of max_staleness if that is less. A replica that starts while the store is away then signs
+ * for at least nine tenths of max_staleness.
+ */
+const MAX_CONFIRMATION_MS = 15_000;
+
+type Ports = Pick<
+  CaPorts,
+  "store" | "replicas" | "providers" | "sealer" | "random" | "clock" | "log"
+>;
+
+export interface ReplicaOptions {
+  /** Its id and address among the live replicas. */
+  readonly self: Pick<LiveReplica, "id" | "address">;
+  /** Null if nothing is kept outside of the store. */
+  readonly lastSeen: LastSeenStore | null;
+  readonly policy: Policy;
 }
 
-export interface Follower {
+export class Replica {
+  readonly health: ReplicaHealth;
+  readonly #ports: Ports;
+  readonly #options: ReplicaOptions;
+  readonly #memory: SeenMemory;
+  readonly #listeners = new Set<(snapshot: Snapshot) => void>();
+  /** The snapshot that the listeners were last called with. */
+  #lastNotified: Snapshot | null;
+  /** Settles when the last-seen state is persisted; it never rejects. */
+  #persisting: Promise<void> = Promise.resolve();
+  /** The confirmation that was last persisted, in milliseconds since 1970. */
+  #persistedConfirmation: number | null = null;
+
+  constructor(ports: Ports, options: ReplicaOptions, health: ReplicaHealth, memory: SeenMemory) {
+    this.#ports = ports;
+    this.#options = options;
+    this.health = health;
+    this.#memory = memory;
+    this.#lastNotified = memory.current;
+  }
+
   /** The last snapshot, or null before there is a state. */
-  readonly current: Snapshot | null;
-  /** The highest term of the lease `operation` that was seen. */
-  readonly term: number;
-  /** Why nothing may be changed until an operator decides, or null. */
-  readonly stopped: string | null;
-  /** @throws {NotReadyError} `ca_uninitialized` */
-  require(): Snapshot;
-  /**
-   * Takes what this replica saw before it was restarted, and when the store confirmed it.
-   * @throws {StoreError}
-   * @throws {SealError}
-   */
-  recollect(): Promise<void>;
-  /** Reads the store and takes what is newer. @throws {StoreError} @throws {SealError} */
-  refresh(): Promise<void>;
-  /** Makes a snapshot the current one, unless a newer one is. */
-  adopt(next: Snapshot): Promise<void>;
-  /** Tells the listeners of a snapshot that somebody else put into the memory. */
-  tell(): void;
-  /** Stops all changes, here and everywhere. @throws {StoreError} */
-  stop(reason: string): Promise<void>;
-  /**
-   * Keeps beside the store what was seen last, under the present key-encryption key; it never
-   * rejects.
-   */
-  keep(): Promise<void>;
-  sawTerm(term: number): void;
-  /** The conflict is over; the highest term that anybody saw is known now. */
-  resolved(term: number): void;
-  /** Calls `listener` with every new snapshot until the returned function is called. */
-  subscribe(listener: (snapshot: Snapshot) => void): () => void;
-}
+  get current(): Snapshot | null {
+    return this.#memory.current;
+  }
 
-export function createFollower(options: FollowerOptions): Follower {
-  const { store, standing, providers, sealer, random, clock, log, self } = options;
-  const memory = options.memory ?? createMemory().follower;
-  const listeners = new Set<(snapshot: Snapshot) => void>();
-  /** The snapshot that the listeners know. */
-  let told = memory.current;
-  /** Settles when what was seen last is kept; it never rejects. */
-  let keeping: Promise<void> = Promise.resolve();
-  /** The confirmation that was kept last, in milliseconds since 1970. */
-  let keptConfirmation: number | null = null;
+  /** The highest term seen of the lease `operation`. */
+  get term(): number {
+    return this.#memory.term;
+  }
 
-  const require = (): Snapshot => {
-    // Consul's text (consul-ca.md §1.2).
-    if (memory.current === null)
+  /** Why changes are stopped until an operator decides, or null. */
+  get stopped(): string | null {
+    return this.#memory.stopped;
+  }
+
+  /** The oldest schema that holds all of the state that must not be lost. */
+  get leastSchema(): Schema {
+    return this.current === null ? SCHEMAS[0] : leastSchema(this.current.state);
+  }
+
+  /** The last snapshot. @throws {NotReadyError} `ca_uninitialized` */
+  require(): Snapshot {
+    // Consul's text (agent/consul/leader_connect_ca.go).
+    if (this.current === null)
       throw new NotReadyError("ca_uninitialized", "CA has not finished initializing", {
         retryAfterMs: 1000,
       });
-    return memory.current;
-  };
-
-  const tell = (): void => {
-    if (memory.current === null || memory.current === told) return;
-    told = memory.current;
-    for (const listener of [...listeners]) listener(told);
-  };
+    return this.current;
+  }
 
   /**
-   * Makes a snapshot the current one, unless something newer is by now: a read, or the answer to a
+   * Loads the last-seen state and refreshes. If a shared store is away, the last-seen state is
+   * served, as it is when the store goes away later.
+   * @throws {CaError} if the CA cannot be served by this replica
+   */
+  async start(): Promise<void> {
+    const { sealer, log } = this.#ports;
+    await this.#loadLastSeen();
+    try {
+      await this.refresh();
+    } catch (error) {
+      if (this.#options.policy.maxStalenessMs === null || this.current === null || !isAway(error))
+        throw error;
+      requireKeks(this.current.state, sealer);
+      log.warn("The store is away: starting from the last-seen state in the data folder", {
+        reason: reasonOf(error),
+        index: this.current.state.index,
+        confirmed: this.health.confirmedAt?.toISOString() ?? null,
+      });
+      return;
+    }
+    requireKeks(this.current?.state ?? null, sealer);
+    // A live replica keeps others from sealing with a key that it lacks. What was sealed before the
+    // heartbeat is checked once more.
+    await this.heartbeat();
+    await this.refresh();
+    requireKeks(this.current?.state ?? null, sealer);
+    await this.#persistLastSeen();
+  }
+
+  /** Announces this replica and reads the live ones. @throws {StoreError} */
+  heartbeat(): Promise<void> {
+    return this.health.heartbeat({
+      ...this.#options.self,
+      keks: this.#ports.sealer.keks,
+      schema: SCHEMA,
+      index: this.current?.state.index ?? 0,
+    });
+  }
+
+  /**
+   * Reads the store and takes what is newer. If it throws, the snapshot stays in use.
+   * @throws {StoreError} @throws {SealError}
+   */
+  async refresh(): Promise<void> {
+    const [memory, health] = [this.#memory, this.health];
+    const asked = this.#ports.clock.now();
+    const seen = { state: memory.current?.state ?? null, term: memory.term };
+    const stored = await this.#ports.store.read().catch((error: unknown) => {
+      // An unusable answer is not silence: staleness is not put down to a store that is away.
+      health.markUnreadable(isSilence(error) ? null : reasonOf(error));
+      health.readFailed(error);
+      throw error;
+    });
+    this.#requireSameCluster(stored.state);
+    memory.lastReadCommitId = stored.state?.commitId ?? null;
+    const rollback = rollbackOf(seen, stored);
+    // Before there is a state no term has fenced anything: an emptied store begins at 0 again.
+    memory.term = memory.current === null ? stored.term : Math.max(memory.term, stored.term);
+    if (rollback !== null) {
+      health.markFresh(asked);
+      return this.#stop(rollback);
+    }
+    if (stored.stopped === null) memory.stopped = null;
+    else memory.stopped ??= "another replica has seen states that the store lost";
+    try {
+      if (stored.state !== null) await this.#take(stored.state);
+    } catch (error) {
+      // Otherwise the snapshot would count as what is stored.
+      health.markUnreadable(reasonOf(error));
+      throw error;
+    }
+    health.markFresh(asked);
+    this.#persistConfirmation();
+  }
+
+  /**
+   * Refreshes, with a heartbeat if one is due, unless the store confirmed the snapshot within
+   * `policy.maxAgeMs`.
+   * @throws {StoreError}
+   */
+  async refreshIfStale(): Promise<void> {
+    if (!this.health.isFresh(this.#options.policy.maxAgeMs ?? 0))
+      await Promise.all([this.refresh(), this.health.heartbeatDue ? this.heartbeat() : null]);
+    // Another request of the isolate may have taken a newer state.
+    this.#notify();
+  }
+
+  /** Waits until the stored state may have changed, and refreshes. @throws {StoreError} */
+  async follow(signal: AbortSignal): Promise<void> {
+    await this.#ports.store
+      .watch(this.current?.state.commitId ?? null, signal)
+      .catch((error: unknown) => {
+        this.health.readFailed(error);
+        throw error;
+      });
+    if (!signal.aborted) await this.refresh();
+  }
+
+  /**
+   * Refreshes at the beginning of a change.
+   * @param lease the change's. @param termBefore the highest term seen when the lease was requested:
+   * a store that lost nothing grants a higher one.
+   * @param mayBeStopped whether the change is the one that ends a stop.
+   * @throws {StoreError} `state_regressed` if changes are stopped
+   */
+  async refreshUnder(lease: Lease, termBefore: number, mayBeStopped: boolean): Promise<void> {
+    const memory = this.#memory;
+    await this.refresh();
+    if (lease.term <= termBefore && memory.current !== null)
+      await this.#stop(`it granted term ${lease.term}, term ${termBefore} was seen`);
+    memory.term = Math.max(memory.term, lease.term);
+    if (memory.stopped === null || mayBeStopped) return;
+    throw new StoreError(
+      "state_regressed",
+      `Cannot change the CA: the store lost writes (${memory.stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
+    );
+  }
+
+  /**
+   * Serves a snapshot from now on, unless a newer one is served by now: a read, or the answer to a
    * commit, may come late.
    */
-  const adopt = async (next: Snapshot): Promise<void> => {
-    const previous = memory.current;
+  async adopt(next: Snapshot): Promise<void> {
+    const previous = this.#memory.current;
     if (previous !== null && next.state.index < previous.state.index) {
       if (next.provider !== previous.provider) void next.provider?.close();
       return;
     }
-    memory.current = next;
+    this.#memory.current = next;
     if (previous?.provider !== next.provider) void previous?.provider?.close();
-    tell();
-    await keep();
-  };
+    this.#notify();
+    await this.#persistLastSeen();
+  }
 
-  /**
-   * Keeps what was seen last, one after the other: two writes at once could leave the older one.
-   */
-  const keep = (): Promise<void> => {
-    keeping = keeping.then(async () => {
-      if (memory.current === null) return;
-      const { confirmedAt } = standing;
-      keptConfirmation = confirmedAt?.getTime() ?? null;
-      await options.recollection
-        ?.save({ state: memory.current.state, term: memory.term, confirmedAt })
-        .catch((error: unknown) =>
-          log.warn("Cannot keep beside the store what was seen last", { reason: reasonOf(error) }),
-        );
-    });
-    return keeping;
-  };
+  /** Ends a stop. @param term the highest term in the stop mark. */
+  resolved(term: number): void {
+    this.#memory.term = Math.max(this.#memory.term, term);
+    this.#memory.stopped = null;
+  }
 
-  /**
-   * Keeps from time to time when the store confirmed what is served: a restart while it is away
-   * counts from then.
-   */
-  const keepConfirmation = (): void => {
-    const { confirmedAt } = standing;
-    if (options.confirmationMs === null || options.recollection === null || confirmedAt === null)
-      return;
-    const age =
-      keptConfirmation === null
-        ? Number.POSITIVE_INFINITY
-        : confirmedAt.getTime() - keptConfirmation;
-    if (age < 0 || age >= options.confirmationMs) void keep();
-  };
+  /** Calls `listener` with every new snapshot until the returned function is called. */
+  subscribe(listener: (snapshot: Snapshot) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
 
-  const refresh = async (): Promise<void> => {
-    // When this throws, what was read last stays in use: it was right, and its keys are still
-    // valid.
-    const [asked, seen] = [
-      clock.now(),
-      { state: memory.current?.state ?? null, term: memory.term },
-    ];
-    const stored = await store.read().catch((error: unknown) => {
-      // An answer that cannot be trusted is not the silence that the staleness would be put down
-      // to.
-      standing.doubt(isSilence(error) ? null : reasonOf(error));
-      standing.failed(error);
-      throw error;
-    });
-    const { state } = stored;
-    if (seen.state !== null && state !== null && state.clusterId !== seen.state.clusterId) {
-      const error = new StoreError(
-        "cluster_mismatch",
-        `The store holds the state of another cluster, ${state.clusterId}; this replica serves ${seen.state.clusterId}, and nothing was changed`,
-      );
-      standing.doubt(error.message);
-      throw error;
-    }
-    memory.found = state?.commitId ?? null;
-    const lost = regression(seen, stored);
-    // Before there is a state no term has fenced anything: a store that was emptied begins anew.
-    memory.term = memory.current === null ? stored.term : Math.max(memory.term, stored.term);
-    if (lost !== null) {
-      standing.confirm(asked);
-      return stop(lost);
-    }
-    if (stored.stopped === null) memory.stopped = null;
-    else memory.stopped ??= "another replica has seen what the store lost";
-    try {
-      if (state !== null) await take(state);
-    } catch (error) {
-      // Otherwise what was seen before would count as what is stored.
-      standing.doubt(reasonOf(error));
-      throw error;
-    }
-    standing.confirm(asked);
-    keepConfirmation();
-  };
+  /** Persists the last-seen state and leaves the live replicas. */
+  async close(): Promise<void> {
+    if (this.#maxConfirmationMs !== null) await this.#persistLastSeen();
+    await this.#ports.replicas.leave(this.#options.self.id).catch(() => undefined);
+  }
 
-  /** Stops all changes, here and everywhere. Signing goes on under what was seen. */
-  const stop = async (reason: string): Promise<void> => {
-    const snapshot = require();
+  /** Null if the confirmation is persisted with the state only. */
+  get #maxConfirmationMs(): number | null {
+    const { maxStalenessMs } = this.#options.policy;
+    return maxStalenessMs === null ? null : Math.min(MAX_CONFIRMATION_MS, maxStalenessMs / 10);
+  }
+
+  #requireSameCluster(stored: CaState | null): void {
+    const seen = this.#memory.current?.state ?? null;
+    if (seen === null || stored === null || stored.clusterId === seen.clusterId) return;
+    const error = new StoreError(
+      "cluster_mismatch",
+      `The store holds the state of another cluster, ${stored.clusterId}; this replica serves ${seen.clusterId}, and nothing was changed`,
+    );
+    this.health.markUnreadable(error.message);
+    throw error;
+  }
+
+  /** Stops changes on all replicas. @throws {StoreError} */
+  async #stop(reason: string): Promise<void> {
+    const { state } = this.require();
+    const memory = this.#memory;
     if (memory.stopped === null)
-      log.error("The store lost writes: changes are stopped until an operator decides", { reason });
+      this.#ports.log.error(
+        "The store lost writes: leaves are signed under the last-seen state, and CA changes are stopped until an operator decides which state is kept; see GET /v1/connect/ca/state-conflict",
+        { reason },
+      );
     memory.stopped = reason;
-    // Also where the mark has this state already: the term that was seen here may be higher.
-    await store.stop({
-      state: snapshot.state,
+    // Also if the mark has this state already: the term seen here may be higher.
+    await this.#ports.store.stop({
+      state,
       term: memory.term,
       reason,
-      by: self.address,
-      found: memory.found,
+      by: this.#options.self.address,
+      found: memory.lastReadCommitId,
     });
-  };
+  }
 
-  /** Takes a state that was read into use, if it is news or its key could not be opened before. */
-  const take = async (state: CaState): Promise<void> => {
-    const known = state.commitId === memory.current?.state.commitId;
-    if (known && memory.current?.fault === null) return;
-    const complete = withKeptIssuers(state, providers);
-    const next =
-      reopened(complete) ??
-      (await loadSnapshot(complete, providers, { sealer, random }, clock.now()));
-    if (next.fault !== null && known) return;
+  /** Adopts a stored state if it is new, or if its key could not be opened before. */
+  async #take(state: CaState): Promise<void> {
+    const isKnown = state.commitId === this.current?.state.commitId;
+    if (isKnown && this.current?.fault === null) return;
+    const complete = withKeptIssuers(state, this.#ports.providers);
+    const next = this.#withOpenProvider(complete) ?? (await this.#load(complete));
+    if (next.fault !== null && isKnown) return;
     if (next.fault !== null)
-      log.error("Cannot open the signing key", {
-        root: next.active.id,
-        reason: reasonOf(next.fault),
-      });
-    await adopt(next);
-  };
+      this.#ports.log.error(
+        "Failed to open the CA's signing key: the roots are served, no leaf is signed; will retry",
+        { root: next.active.id, reason: reasonOf(next.fault) },
+      );
+    await this.adopt(next);
+  }
 
-  /**
-   * A state under whose root and configuration this replica signs already: its key is not opened a
-   * second time.
-   */
-  const reopened = (state: CaState): Snapshot | null => {
-    if (memory.current === null || memory.current.provider === null) return null;
-    const what = ({ config, roots, provider }: CaState) =>
+  #load(state: CaState): Promise<Snapshot> {
+    const { providers, sealer, random, clock } = this.#ports;
+    return loadSnapshot(state, providers, { sealer, random }, clock.now());
+  }
+
+  /** A snapshot with the provider that is open, if the state has the same root and configuration. */
+  #withOpenProvider(state: CaState): Snapshot | null {
+    const { current } = this;
+    if (current === null || current.provider === null) return null;
+    const identity = ({ config, roots, provider }: CaState) =>
       JSON.stringify([
         config.provider,
         config.config,
         roots.find(({ status }) => status === "active")?.id,
         provider.active,
       ]);
-    return what(memory.current.state) === what(state)
-      ? snapshotOf(state, memory.current.config, memory.current.provider)
-      : null;
-  };
+    if (identity(current.state) !== identity(state)) return null;
+    return snapshotOf(state, current.config, current.provider);
+  }
 
-  return {
-    get current() {
-      return memory.current;
-    },
-    get term() {
-      return memory.term;
-    },
-    get stopped() {
-      return memory.stopped;
-    },
-    require,
-    async recollect() {
-      const seen = (await options.recollection?.load()) ?? null;
-      if (seen === null) return;
-      memory.term = seen.term;
-      if (seen.confirmedAt !== null) standing.confirm(seen.confirmedAt);
-      memory.current = await loadSnapshot(
-        withKeptIssuers(seen.state, providers),
-        providers,
-        { sealer, random },
-        clock.now(),
-      );
-    },
-    refresh,
-    adopt,
-    tell,
-    stop,
-    keep,
-    sawTerm(seen) {
-      memory.term = Math.max(memory.term, seen);
-    },
-    resolved(seen) {
-      memory.term = Math.max(memory.term, seen);
-      memory.stopped = null;
-    },
-    subscribe(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-  };
+  /** @throws {StoreError} @throws {SealError} */
+  async #loadLastSeen(): Promise<void> {
+    const seen = (await this.#options.lastSeen?.load()) ?? null;
+    if (seen === null) return;
+    this.#memory.term = seen.term;
+    if (seen.confirmedAt !== null) this.health.markFresh(seen.confirmedAt);
+    this.#memory.current = await this.#load(withKeptIssuers(seen.state, this.#ports.providers));
+  }
+
+  /**
+   * Persists the state, term and confirmation under the present key-encryption key, one write after
+   * the other, since of two concurrent ones the older could win. It never rejects.
+   */
+  #persistLastSeen(): Promise<void> {
+    this.#persisting = this.#persisting.then(async () => {
+      const { current, term } = this.#memory;
+      if (current === null) return;
+      const { confirmedAt } = this.health;
+      this.#persistedConfirmation = confirmedAt?.getTime() ?? null;
+      await this.#options.lastSeen
+        ?.save({ state: current.state, term, confirmedAt })
+        .catch((error: unknown) =>
+          this.#ports.log.warn("Failed to persist the last-seen state", {
+            reason: reasonOf(error),
+          }),
+        );
+    });
+    return this.#persisting;
+  }
+
+  /** Persists the confirmation now and then: a restart while the store is away counts from it. */
+  #persistConfirmation(): void {
+    const { confirmedAt } = this.health;
+    const [limit, persisted] = [this.#maxConfirmationMs, this.#persistedConfirmation];
+    if (limit === null || this.#options.lastSeen === null || confirmedAt === null) return;
+    const age = persisted === null ? Number.POSITIVE_INFINITY : confirmedAt.getTime() - persisted;
+    if (age < 0 || age >= limit) void this.#persistLastSeen();
+  }
+
+  #notify(): void {
+    const { current } = this;
+    if (current === null || current === this.#lastNotified) return;
+    this.#lastNotified = current;
+    for (const listener of [...this.#listeners]) listener(current);
+  }
 }
 
-/** Whether an error only says that the store gave no answer that could be used. */
+/** Whether an error only means that the store gave no usable answer. */
 export function isSilence(error: unknown): boolean {
   return (
     error instanceof StoreError &&

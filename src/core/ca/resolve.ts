@@ -1,7 +1,6 @@
 /**
- * Two states of one CA become one: after a store lost writes, or when a backup is restored. One
- * side is kept; what the other side published stays published as retired until its leaves are dead,
- * since leaves of both are out there.
+ * Merges two states of one CA, after a store lost writes or when a backup is restored. One side is
+ * kept; the roots of the other side stay published as retired until none of their leaves is alive.
  * @module
  */
 import type { DeletionTime } from "../deletion-time.ts";
@@ -16,29 +15,24 @@ import {
 import type { Certificate } from "../x509/certificate.ts";
 import type { ResolutionRequest } from "./api.ts";
 import { requireChainSize } from "./chain-size.ts";
+import type { ChangeContext, PlannedChange } from "./change.ts";
 import { issuerChainOf } from "./cross-chain.ts";
 import { buildCrossChain } from "./cross-sign.ts";
-import { isRemnant, withRemnants } from "./garbage.ts";
+import { isGarbage, withGarbage } from "./garbage.ts";
 import { replacedIssuers, unitedIssuers, withKeptIssuers } from "./leaf-issuers.ts";
-import {
-  type Change,
-  type ChangeContext,
-  configured,
-  newCommitId,
-  openChecked,
-} from "./plan-change.ts";
-import { type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
+import { configured, newCommitId, openProved } from "./plan-change.ts";
+import { snapshotOf, typeOf } from "./snapshot.ts";
 import { isDead, retire } from "./transitions.ts";
 
 export interface Resolution {
   readonly kept: CaState;
-  /** Null where there is nothing else. */
+  /** Null if there is no other state. */
   readonly other: CaState | null;
-  /** The highest index that anybody has seen: the result lands above it. */
+  /** The highest index seen on either side: the result gets the next one. */
   readonly index: number;
   readonly forceWithoutCrossSigning: boolean;
   readonly kind: "resolve" | "restore";
-  /** What may be left out because its time is over. */
+  /** For what may be dropped because it expired. */
   readonly time: DeletionTime;
 }
 
@@ -52,7 +46,7 @@ export function choose(
   if (stored !== null) return [stored, snapshot];
   throw new ConflictError(
     "no_conflict",
-    "Cannot keep what is stored: the store holds no state; keep the snapshot",
+    "Cannot keep the stored state: the store holds none; keep the snapshot",
   );
 }
 
@@ -107,70 +101,62 @@ function requireNotAbandoned(kept: CaState, other: CaState | null): void {
  */
 export async function planResolution(
   resolution: Resolution,
-  context: ChangeContext,
-): Promise<Change> {
+  change: ChangeContext,
+): Promise<PlannedChange> {
   const { forceWithoutCrossSigning: force } = resolution;
-  const { now, policy, random, types } = context;
+  const { now, policy, random, providers: types } = change;
   const kept = withKeptIssuers(resolution.kept, types);
   const other = resolution.other === null ? null : withKeptIssuers(resolution.other, types);
   const index = resolution.index + 1;
   if (!force) requireNotAbandoned(kept, other);
-  const united = unite(kept, other, context, resolution.time);
+  const united = unite(kept, other, change, resolution.time);
   const type = typeOf(types, kept.config.provider);
   const config = configured(() => type.parse(kept.config.config));
-  const root = activeRoot(united).certificate;
-  const provider = await openChecked(
-    type,
-    { root, state: kept.provider.active },
-    config,
-    united,
-    context,
+  const active = activeRoot(united);
+  const root = active.certificate;
+  const prepared = { root, state: kept.provider.active };
+  // What is kept may not be what is in use: its leaves are proved.
+  const provider = await openProved(
+    { state: united, active, provider: null },
+    { type, config, prepared },
+    change,
   );
-  try {
-    const base: Snapshot = { ...snapshotOf(united, config, provider) };
-    const { chain, abandonedRoots, forceWouldAbandon } = await buildCrossChain(
-      base,
-      provider,
-      root,
-      force,
-      context,
-    );
-    const next: CaState = {
-      ...united,
-      // A backup has no records of access control: what is there stays, and an empty store begins
-      // without.
-      access:
-        resolution.kind === "restore"
-          ? (other?.access ?? null)
-          : (kept.access ?? other?.access ?? null),
-      commitId: newCommitId(random),
-      index,
-      config: { ...kept.config, modifyIndex: index },
-      roots: united.roots
-        .map((entry) => settled(entry, [...provider.issuerChain, ...chain], abandonedRoots))
-        .map((entry) => ({ ...entry, modifyIndex: index }))
-        .toSorted((a, b) => (a.id < b.id ? -1 : 1)),
-      provider: {
-        active: kept.provider.active,
-        retired: Object.fromEntries(
-          Object.entries(united.provider.retired).filter(([id]) => !abandonedRoots.includes(id)),
-        ),
-      },
-    };
-    // A chain and a listing that are stored like this are no rotation's, however long they are.
-    if (isLonger(next, kept)) {
-      const retiring = other === null ? null : activeRoot(other).id;
-      await requireChainSize({ next, retiring, force, forceWouldAbandon }, context);
-    }
-    return {
-      snapshot: snapshotOf(withRemnants(united, next, types, policy, now), config, provider),
-      kind: resolution.kind,
-      abandonedRoots,
-    };
-  } catch (error) {
-    void provider.close();
-    throw error;
+  const { chain, abandonedRoots, forceWouldAbandon } = await buildCrossChain(
+    snapshotOf(united, config, provider),
+    provider,
+    root,
+    force,
+    change,
+  );
+  const ownAccess = kept.access ?? other?.access ?? null;
+  const next: CaState = {
+    ...united,
+    // A backup has no ACL records: the present ones stay, and an empty store begins without.
+    access: resolution.kind === "restore" ? (other?.access ?? null) : ownAccess,
+    commitId: newCommitId(random),
+    index,
+    config: { ...kept.config, modifyIndex: index },
+    roots: united.roots
+      .map((entry) => withOutcome(entry, [...provider.issuerChain, ...chain], abandonedRoots))
+      .map((entry) => ({ ...entry, modifyIndex: index }))
+      .toSorted((a, b) => (a.id < b.id ? -1 : 1)),
+    provider: {
+      active: kept.provider.active,
+      retired: Object.fromEntries(
+        Object.entries(united.provider.retired).filter(([id]) => !abandonedRoots.includes(id)),
+      ),
+    },
+  };
+  // A chain and a listing as long as those of the kept state were accepted before.
+  if (isLonger(next, kept)) {
+    const retiring = other === null ? null : activeRoot(other).id;
+    await requireChainSize({ next, retiring, force, forceWouldAbandon }, change);
   }
+  return {
+    kind: resolution.kind,
+    snapshot: snapshotOf(withGarbage(united, next, types, policy, now), config, provider),
+    abandonedRoots,
+  };
 }
 
 /** Whether leaves or the listing of roots become longer than they are in a state. */
@@ -181,7 +167,7 @@ function isLonger(next: CaState, than: CaState): boolean {
   );
 }
 
-function settled(
+function withOutcome(
   entry: RootEntry,
   chain: readonly Certificate[],
   abandonedRoots: readonly string[],
@@ -242,7 +228,7 @@ function unite(
     provider: {
       active: kept.provider.active,
       retired: Object.fromEntries([
-        ...Object.entries(records).filter(([id]) => isRemnant(id)),
+        ...Object.entries(records).filter(([id]) => isGarbage(id)),
         ...wanted.flatMap(({ id }) =>
           records[id] === undefined ? [] : [[id, records[id]] as const],
         ),

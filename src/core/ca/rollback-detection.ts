@@ -1,6 +1,6 @@
 /**
- * Whether what is stored follows what this replica has seen, or the store lost writes: a failover
- * to a copy that had not got them yet, a restart from an older file, an emptied database.
+ * Detects that the store lost writes, by comparing the stored state with what this replica has
+ * seen: a failover to a copy that lagged behind, a restart from an older file, an emptied database.
  * @module
  */
 import type { Stored } from "../ports/store.ts";
@@ -13,8 +13,8 @@ export interface Seen {
   readonly term: number;
 }
 
-/** In what the store went back behind what was seen, in words, or null where it did not. */
-export function regression(seen: Seen, stored: Stored): string | null {
+/** In what the store fell behind what was seen, as the rest of a sentence, or null. */
+export function rollbackOf(seen: Seen, stored: Stored): string | null {
   const { state } = stored;
   // Without a state there is nothing that a lost grant of a lease could endanger, and nothing to
   // put into a stop mark.
@@ -25,13 +25,13 @@ export function regression(seen: Seen, stored: Stored): string | null {
   if (state.index === index && state.commitId !== commitId)
     return `it holds another state under index ${index} than the one that was seen`;
   if (!descends(state, seen.state))
-    return `the state at index ${index} that was seen is not among those that index ${state.index} came from`;
+    return `the state at index ${index} that was seen is no ancestor of the one at index ${state.index}`;
   if (stored.term < seen.term)
-    return `it knows no operation beyond term ${stored.term}, term ${seen.term} was seen`;
+    return `its highest operation term is ${stored.term}, term ${seen.term} was seen`;
   return null;
 }
 
-/** Whether a state came from another one. One that names too few ancestors to tell is taken to. */
+/** Whether a state descends from another one; true if it names too few ancestors to decide. */
 function descends(state: CaState, from: CaState): boolean {
   if (state.commitId === from.commitId || state.ancestors.includes(from.commitId)) return true;
   return state.index - from.index > state.ancestors.length;

@@ -1,6 +1,6 @@
 /**
- * What is due: a pure function of the state and the time. manager.tick() does one step of it at a
- * time, so that a crash between any two steps leaves a state from which the next tick goes on.
+ * What background step is due: a pure function of the state and the time. `tick` of the CA does one
+ * step at a time, so that after a crash between two steps the next tick continues.
  * @module
  */
 import type { DeletionTime, LookOptions } from "../deletion-time.ts";
@@ -16,31 +16,31 @@ import {
 import type { Policy } from "./policy.ts";
 import { prunable } from "./transitions.ts";
 
-export type Plan =
-  /** There is no state: make the first root. */
+export type Step =
+  /** There is no state: create the first root. */
   | { readonly kind: "bootstrap" }
-  /** Drop what nobody can still need. */
+  /** Drop dead roots with their keys, and certificates that are no longer needed. */
   | { readonly kind: "prune" }
-  /** Make a new issuer under the active root. */
+  /** Create a new issuer under the active root. */
   | { readonly kind: "renew" }
-  /** Have a cross-signed certificate made again that is needed for longer than it lives. */
+  /** Renew a cross-signed certificate that is needed for longer than it lives. */
   | { readonly kind: "cross" }
-  /** Delete what was left behind outside. */
+  /** Delete garbage of providers. */
   | { readonly kind: "collect" }
-  /** Nothing is due before `until`; null where nothing will ever be. */
+  /** Nothing is due before `until`; null if nothing will ever be. */
   | { readonly kind: "wait"; readonly until: Date | null };
 
 /**
  * Decides the next step.
  * @param time the store's clock, and what may be deleted by it.
- * @param collectAt when something that was left behind outside may be deleted, or null.
+ * @param collectAt when garbage of a provider may be deleted, or null.
  */
-export function plan(
+export function nextStep(
   state: CaState | null,
   policy: Policy,
   time: DeletionTime,
   collectAt: Date | null = null,
-): Plan {
+): Step {
   if (state === null) return { kind: "bootstrap" };
   if (prunable(state, policy, time)) return { kind: "prune" };
   const renewal = renewAt(state);
@@ -58,13 +58,13 @@ export function plan(
   };
 }
 
-/** What has to be asked of a look at the clock before `plan`. */
+/** The look at the store's clock that `nextStep` needs. */
 export function lookFor(
   state: CaState | null,
   policy: Policy,
   collectAt: Date | null = null,
 ): LookOptions {
-  // Without a state nothing is deleted, and nothing of what was seen before is superseded.
+  // Without a state nothing is deleted, and no earlier look is superseded.
   if (state === null) return { deadlines: [], spanMs: Number.POSITIVE_INFINITY };
   return {
     deadlines: deletions(state, policy, collectAt).map(({ at }) => at.getTime()),
@@ -72,7 +72,7 @@ export function lookFor(
   };
 }
 
-/** After which instants something is deleted, and how long looks have to have found each past. */
+/** The instants after which something is deleted, and for how long looks must confirm each. */
 function deletions(
   state: CaState,
   policy: Policy,
@@ -92,10 +92,7 @@ function deletions(
   ];
 }
 
-/**
- * When to look next: when an instant is past, so that this is noticed, and then when enough looks
- * have found it past.
- */
+/** When to look next: right after an instant, and then once enough looks have confirmed it. */
 function nextLook(at: Date, spanMs: number, time: DeletionTime): Date {
   return at >= time.now ? after(at) : (time.confirmsAt(at, spanMs) ?? after(time.now));
 }
@@ -105,8 +102,8 @@ function after(instant: Date): Date {
 }
 
 /**
- * When what signs leaves is renewed: at half its life, as in Consul (consul-ca.md §4.8); null where
- * the root signs them itself.
+ * When the issuer is renewed: at half its life, as in Consul (agent/consul/leader_connect_ca.go);
+ * null if the root signs leaves itself.
  */
 function renewAt(state: CaState): Date | null {
   const [issuer] = issuerChainOf(activeRoot(state));

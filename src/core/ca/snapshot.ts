@@ -105,6 +105,11 @@ export function snapshotOf(
   };
 }
 
+/** The snapshot of a state that leaves root, issuer and configuration as they are. */
+export function withState({ config, provider, fault }: Snapshot, next: CaState): Snapshot {
+  return { ...snapshotOf(next, config, provider), fault };
+}
+
 /** A snapshot whose state is to be stored in a schema. */
 export function withSchema(snapshot: Snapshot, schema: Schema): Snapshot {
   return { ...snapshot, state: { ...snapshot.state, schema } };

@@ -2,7 +2,7 @@
  * GET and PUT /v1/connect/ca/backup: the CA as one file with encrypted keys, and restoring it.
  * @module
  */
-import type { CaManager } from "../../core/ca/ca.ts";
+import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import { RequestError, SealError, StoreError } from "../../core/errors.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import type { StateCodec } from "../../core/ports/store.ts";
@@ -13,7 +13,7 @@ import type { Route } from "../route.ts";
 import { abandonedHeader } from "./configuration.ts";
 
 export interface BackupRouteOptions {
-  readonly ca: Pick<CaManager, "require" | "restore">;
+  readonly ca: Pick<CertificateAuthority, "require" | "restore">;
   readonly codec: StateCodec;
   readonly audit: Audit | null;
   readonly bodies: BodyReader;

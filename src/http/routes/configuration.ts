@@ -2,7 +2,7 @@
  * GET and PUT /v1/connect/ca/configuration, PUT /v1/connect/ca/rotate.
  * @module
  */
-import type { CaManager } from "../../core/ca/ca.ts";
+import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { CaState } from "../../core/state.ts";
 import { decodeConfiguration, decodeRotation } from "../configuration-body.ts";
 import type { BodyReader } from "../request-body.ts";
@@ -11,7 +11,7 @@ import type { Route } from "../route.ts";
 import { configurationJson } from "../wire.ts";
 
 export interface ConfigurationRouteOptions {
-  readonly ca: Pick<CaManager, "configure" | "require" | "rotate">;
+  readonly ca: Pick<CertificateAuthority, "configure" | "require" | "rotate">;
   readonly bodies: BodyReader;
   readonly maxBody: number;
 }

@@ -4,14 +4,14 @@
  * @module
  */
 import type { Acl } from "../../core/acl/ports.ts";
-import type { CaManager } from "../../core/ca/ca.ts";
+import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { beforeChangeOf } from "../acl-endpoint.ts";
 import { json } from "../responses.ts";
 import type { Call, Route, RouteResponse } from "../route.ts";
 
 export interface RewrapRouteOptions {
-  readonly ca: Pick<CaManager, "kekUse" | "rewrap">;
+  readonly ca: Pick<CertificateAuthority, "kekUse" | "rewrap">;
   readonly control: Acl | null;
   readonly audit: Audit | null;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { writeJson } from "../../consul/go-json.ts";
-import type { CaManager } from "../../core/ca/ca.ts";
+import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { Snapshot } from "../../core/ca/snapshot.ts";
 import type { Watchers } from "../blocking.ts";
 import { clientKey } from "../client.ts";
@@ -32,7 +32,7 @@ const meta = (index: number, knownLeader: boolean, lastContactMs = 0) => ({
 const ERROR_META = meta(1, false);
 
 export interface RootsRouteOptions {
-  readonly ca: Pick<CaManager, "require" | "status">;
+  readonly ca: Pick<CertificateAuthority, "require" | "status">;
   readonly watchers: Watchers;
   readonly datacenter: string;
   readonly limitLoopback: boolean;

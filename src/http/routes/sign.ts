@@ -6,7 +6,7 @@ import { writeJson } from "../../consul/go-json.ts";
 import type { Authorization } from "../../core/acl/authorizer.ts";
 import type { Acl } from "../../core/acl/ports.ts";
 import type { DenylistEntry } from "../../core/acl/types.ts";
-import type { CaManager } from "../../core/ca/ca.ts";
+import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { IssuedLeaf, Permit, RequestedLeaf } from "../../core/ca/signer.ts";
 import { DeniedError } from "../../core/errors.ts";
 import type { LeafId } from "../../core/spiffe/id.ts";
@@ -19,7 +19,7 @@ import { leafJson } from "../wire.ts";
 const PEM_CHAIN = "application/pem-certificate-chain";
 
 export interface SignRouteOptions {
-  readonly ca: Pick<CaManager, "require" | "requireRoom" | "sign">;
+  readonly ca: Pick<CertificateAuthority, "require" | "requireRoom" | "sign">;
   readonly control: Acl | null;
   readonly bodies: BodyReader;
   readonly maxBody: number;

@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { decodeFailed, type Json } from "../../consul/go-json.ts";
 import { isObject, type JsonObject } from "../../consul/go-struct.ts";
 import type { StateConflict } from "../../core/ca/api.ts";
-import type { CaManager } from "../../core/ca/ca.ts";
+import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { CaState } from "../../core/state.ts";
 import type { BodyReader } from "../request-body.ts";
 import { json } from "../responses.ts";
@@ -22,7 +22,7 @@ const Decision = v.strictObject({
 });
 
 export interface StateConflictRouteOptions {
-  readonly ca: Pick<CaManager, "conflict" | "resolve">;
+  readonly ca: Pick<CertificateAuthority, "conflict" | "resolve">;
   readonly bodies: BodyReader;
 }
 

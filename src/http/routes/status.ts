@@ -3,7 +3,7 @@
  * @module
  */
 import type { Acl } from "../../core/acl/ports.ts";
-import type { CaManager } from "../../core/ca/ca.ts";
+import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { isLocal } from "../client.ts";
 import { compressibleBody, json, TEXT } from "../responses.ts";
@@ -19,7 +19,7 @@ export type ReadinessDetails = () => readonly (readonly [name: string, value: st
 export type RenderMetrics = () => Promise<{ readonly type: string; readonly text: string }>;
 
 export interface StatusRouteOptions {
-  readonly ca: Pick<CaManager, "leader" | "obstacle" | "status">;
+  readonly ca: Pick<CertificateAuthority, "leader" | "obstacle" | "status">;
   readonly control: Acl | null;
   readonly audit: Audit | null;
   readonly details: ReadinessDetails;
@@ -150,7 +150,10 @@ function detailedText(
 
 type Line = readonly [name: string, value: string | number];
 
-function replicaLines(status: CaManager["status"], details: ReturnType<ReadinessDetails>): Line[] {
+function replicaLines(
+  status: CertificateAuthority["status"],
+  details: ReturnType<ReadinessDetails>,
+): Line[] {
   const { role, term, index, stalenessMs, clockOffsetMs, clockAlarm, stopped, live, notes } =
     status;
   const lines: Line[] = [

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
 import { providers } from "../../../providers/index.ts";
-import type { CaManager } from "../../../src/core/ca/ca.ts";
+import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
 import {
   type CaError,
   ConfigError,
@@ -33,7 +33,7 @@ const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
 
 let csr: string;
 let ca: TestCa;
-let manager: CaManager;
+let manager: CertificateAuthority;
 
 before(() => {
   csr = webCsr();
@@ -43,7 +43,7 @@ beforeEach(async () => {
   ({ manager } = ca);
 });
 
-const stateOf = (of: CaManager = manager): CaState => of.require().state;
+const stateOf = (of: CertificateAuthority = manager): CaState => of.require().state;
 const indexOf = (state: CaState) => BigInt(state.config.modifyIndex);
 const coded = (code: string, text?: string | RegExp) => (error: CaError) => {
   assert.equal(error.code, code, error.message);
@@ -313,7 +313,7 @@ describe("two changes at once", () => {
     await reached;
     slow.clock.advance(30_000);
     open();
-    await assert.rejects(running, rejected("operation_running", /lease of this change is over/));
+    await assert.rejects(running, rejected("operation_running", /operation lease expired/));
     assert.deepEqual(made, []);
     assert.equal(stateOf(slow.manager).roots.length, 1);
   });

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import type { CaManager } from "../../../src/core/ca/ca.ts";
+import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
 import { chainLength } from "../../../src/core/ca/chain-size.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import type { CaError } from "../../../src/core/errors.ts";
@@ -22,7 +22,7 @@ before(() => {
 });
 
 /** The refusal of a rotation. */
-const refusalOf = (manager: CaManager) =>
+const refusalOf = (manager: CertificateAuthority) =>
   manager.rotate(NOW).then(
     () => assert.fail("it was not refused"),
     (error: CaError) => {
@@ -32,7 +32,10 @@ const refusalOf = (manager: CaManager) =>
   );
 
 /** The instant that a refused rotation names, which Retry-After must agree with. */
-async function refusedUntil(manager: CaManager, { clock }: Pick<TestCa, "clock">): Promise<number> {
+async function refusedUntil(
+  manager: CertificateAuthority,
+  { clock }: Pick<TestCa, "clock">,
+): Promise<number> {
   const { message, retryAfterMs } = await refusalOf(manager);
   const at = new Date(
     /possible from (\S+) on, when an old root is pruned/.exec(message)?.[1] ?? "",
@@ -43,7 +46,7 @@ async function refusedUntil(manager: CaManager, { clock }: Pick<TestCa, "clock">
 
 /** Lets the leader do all that is due until an instant. */
 async function leadUntil(
-  manager: CaManager,
+  manager: CertificateAuthority,
   { clock }: Pick<TestCa, "clock">,
   at: number,
 ): Promise<void> {
@@ -59,7 +62,11 @@ async function leadUntil(
 }
 
 /** Waits for the instant that a refusal names, and rotates. */
-async function rotateAt(manager: CaManager, ca: Pick<TestCa, "clock">, at: number): Promise<void> {
+async function rotateAt(
+  manager: CertificateAuthority,
+  ca: Pick<TestCa, "clock">,
+  at: number,
+): Promise<void> {
   await leadUntil(manager, ca, at - 1);
   await refusalOf(manager);
   await leadUntil(manager, ca, at);

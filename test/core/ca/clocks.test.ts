@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
-import type { CaManager } from "../../../src/core/ca/ca.ts";
+import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
 import { createMemoryLooks } from "../../../src/store/looks.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { BOOTSTRAP, HOUR, replica, requireSigning, webCsr } from "./harness.ts";
@@ -16,11 +16,11 @@ const DAY = 24 * HOUR;
 const [DUE, SPAN] = [144 * HOUR, 9 * HOUR];
 const csr = webCsr();
 
-const roots = (manager: CaManager) => manager.require().state.roots.length;
+const roots = (manager: CertificateAuthority) => manager.require().state.roots.length;
 
 describe("a root whose time seems to be over", () => {
   let ca: TestCa;
-  let manager: CaManager;
+  let manager: CertificateAuthority;
 
   beforeEach(async () => {
     ca = await createTestCa({ bootstrap: BOOTSTRAP });
@@ -29,7 +29,7 @@ describe("a root whose time seems to be over", () => {
   });
 
   /** What a leader does for so long: a look every ten minutes. */
-  const live = async (ms: number, by: CaManager = manager) => {
+  const live = async (ms: number, by: CertificateAuthority = manager) => {
     for (let left = ms; left > 0; left -= 600_000) {
       ca.clock.advance(Math.min(left, 600_000));
       await by.tick();

@@ -4,8 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
-import type { CaManager } from "../../../src/core/ca/ca.ts";
-import { regression } from "../../../src/core/ca/rollback-detection.ts";
+import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
+import { rollbackOf } from "../../../src/core/ca/rollback-detection.ts";
 import { ConflictError, StoreError } from "../../../src/core/errors.ts";
 import type { LastSeen } from "../../../src/core/ports/last-seen.ts";
 import type { Stored } from "../../../src/core/ports/store.ts";
@@ -21,12 +21,12 @@ const KEEP = (keep: "snapshot" | "stored") => ({ keep, forceWithoutCrossSigning:
 
 let csr: string;
 let ca: TestCa;
-let one: CaManager;
-let two: CaManager;
+let one: CertificateAuthority;
+let two: CertificateAuthority;
 
 const stopped = (error: unknown) => error instanceof StoreError && error.code === "state_regressed";
-const active = (manager: CaManager) => manager.require().active.id;
-const ids = (manager: CaManager) => manager.require().state.roots.map(({ id }) => id);
+const active = (manager: CertificateAuthority) => manager.require().active.id;
+const ids = (manager: CertificateAuthority) => manager.require().state.roots.map(({ id }) => id);
 
 /** The store as it was: what was committed since is lost. */
 function lose(document: string | null): void {
@@ -44,7 +44,7 @@ beforeEach(async () => {
 });
 
 async function leafOf(
-  manager: CaManager,
+  manager: CertificateAuthority,
 ): Promise<{ leaf: Certificate; intermediates: Certificate[] }> {
   return readChain((await manager.sign(csr)).certificatePem);
 }
@@ -105,7 +105,7 @@ describe("a store that lost writes", () => {
     await other.manager.refresh();
     assert.match(
       other.manager.status.stopped ?? "",
-      /^the state at index 2 that was seen is not among those that index 3 came from$/,
+      /^the state at index 2 that was seen is no ancestor of the one at index 3$/,
     );
   });
 
@@ -243,17 +243,17 @@ describe("a store that lost writes", () => {
 
   it("start() goes by what was seen before, and never makes another CA in an emptied store", async () => {
     let kept: LastSeen | null = null;
-    const recollection = {
+    const lastSeen = {
       load: async () => kept,
       save: async (seen: LastSeen) => {
         kept = seen;
       },
     };
-    const first = await replica(ca, "first", { recollection });
+    const first = await replica(ca, "first", { lastSeen });
     await first.start();
     await first.rotate(NOW);
     lose(null);
-    const again = await replica(ca, "again", { recollection });
+    const again = await replica(ca, "again", { lastSeen });
     await again.start();
     assert.equal(again.status.stopped, "it holds no state, index 2 was seen");
     ca.clock.advance(31_000);
@@ -277,7 +277,7 @@ describe("a store that lost writes", () => {
   });
 });
 
-describe("regression()", () => {
+describe("rollbackOf()", () => {
   const state = (index: number, commitId: string, ancestors: readonly string[]): CaState => ({
     ...one.require().state,
     index,
@@ -328,8 +328,8 @@ describe("regression()", () => {
     ["a lower term", () => state(3, "c", []), () => stored(state(3, "c", []), 4), true],
   ];
   for (const [what, seen, is, lost] of cases)
-    it(`regression() is ${lost ? "noticed" : "none"}: ${what}`, () =>
-      assert.equal(regression({ state: seen(), term: 5 }, is()) !== null, lost));
+    it(`rollbackOf() is ${lost ? "noticed" : "none"}: ${what}`, () =>
+      assert.equal(rollbackOf({ state: seen(), term: 5 }, is()) !== null, lost));
 
   it("activeRoot() of every side stays one", () =>
     assert.equal(activeRoot(one.require().state).status, "active"));

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import type { CaManager } from "../../../src/core/ca/ca.ts";
+import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
 import { NotReadyError, StoreError } from "../../../src/core/errors.ts";
 import type { Sealer } from "../../../src/core/ports/sealer.ts";
 import { activeRoot, type CaState } from "../../../src/core/state.ts";
@@ -33,7 +33,7 @@ interface Operation {
   readonly name: string;
   /** Brings the CA to where the operation starts; null leaves it without any state. */
   readonly start: ((ca: TestCa) => Promise<unknown>) | null;
-  readonly run: (manager: CaManager) => Promise<unknown>;
+  readonly run: (manager: CertificateAuthority) => Promise<unknown>;
   /** Whether a state is what the operation leads to. */
   readonly done: (state: CaState) => boolean;
 }

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { providers } from "../../../providers/index.ts";
-import type { CaManager, ManagerOptions } from "../../../src/core/ca/ca.ts";
+import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
 import type { BootstrapConfig } from "../../../src/core/ca/plan-change.ts";
 import { CaError } from "../../../src/core/errors.ts";
 import { readPem } from "../../../src/core/pem.ts";
@@ -20,6 +20,7 @@ import { createCodec } from "../../../src/store/codec.ts";
 import {
   createTestCa,
   DEFAULT_BOOTSTRAP,
+  type FlatCaOptions,
   inFolder,
   openssl,
   opensslCsr,
@@ -142,7 +143,7 @@ export function rootsInUse(state: CaState, now: Date): RootEntry[] {
 
 /** Signs a leaf and verifies it under each published root, taken alone. */
 export async function requireSigning(
-  manager: CaManager,
+  manager: CertificateAuthority,
   csr: string,
   now: Date,
 ): Promise<Certificate> {
@@ -177,8 +178,8 @@ export function visible(state: CaState) {
 export async function replica(
   of: TestCa,
   holder: string,
-  overrides: Partial<Omit<ManagerOptions, "clock">> = {},
-): Promise<CaManager> {
+  overrides: Partial<Omit<FlatCaOptions, "clock">> = {},
+): Promise<CertificateAuthority> {
   const { backend, clock, sealer } = of;
   const ports = backend.open(createCodec(overrides.sealer ?? sealer), holder);
   const { manager } = await createTestCa({
@@ -201,7 +202,7 @@ export async function replica(
 export async function requireRefused(
   ca: TestCa,
   csr: string,
-  work: (manager: CaManager) => Promise<unknown>,
+  work: (manager: CertificateAuthority) => Promise<unknown>,
   check: (error: CaError) => void,
 ): Promise<void> {
   const before = ca.backend.document;

@@ -8,7 +8,7 @@ import { describe, it } from "node:test";
 import { colonHex } from "../../../src/core/bytes.ts";
 import { crossChainOf, issuerChainOf } from "../../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
-import { plan } from "../../../src/core/ca/schedule.ts";
+import { nextStep } from "../../../src/core/ca/schedule.ts";
 import { redact, requireKept } from "../../../src/core/ca/sealed-config.ts";
 import {
   bootstrap,
@@ -169,17 +169,17 @@ describe("issuers below the root", () => {
     assert.deepEqual(record(fifth, old.certificate), [[old.issuer, null]]);
   });
 
-  it("plan() renews an issuer once half its life is spent, after pruning and before collecting", async () => {
+  it("nextStep() renews an issuer once half its life is spent, after pruning and before collecting", async () => {
     const { certificate, issuer } = await rootWithIssuer();
     const state = bootstrap(CLUSTER, id(1), CONFIG, newRoot(certificate, issuer), HOUR, NOW);
     const half = (issuer.notBefore.getTime() + issuer.notAfter.getTime()) / 2;
-    assert.deepEqual(plan(state, DEFAULT_POLICY, trusted(new Date(half - 1))), {
+    assert.deepEqual(nextStep(state, DEFAULT_POLICY, trusted(new Date(half - 1))), {
       kind: "wait",
       until: new Date(half + 1),
     });
-    assert.equal(plan(state, DEFAULT_POLICY, trusted(new Date(half))).kind, "renew");
-    assert.equal(plan(state, DEFAULT_POLICY, trusted(new Date(half)), NOW).kind, "renew");
-    assert.equal(plan(state, DEFAULT_POLICY, trusted(new Date(half - 1)), NOW).kind, "collect");
+    assert.equal(nextStep(state, DEFAULT_POLICY, trusted(new Date(half))).kind, "renew");
+    assert.equal(nextStep(state, DEFAULT_POLICY, trusted(new Date(half)), NOW).kind, "renew");
+    assert.equal(nextStep(state, DEFAULT_POLICY, trusted(new Date(half - 1)), NOW).kind, "collect");
     const until = new Date(NOW.getTime() + HOUR / 8);
     const doubted: DeletionTime = {
       now: new Date(NOW.getTime() + 1),
@@ -187,7 +187,7 @@ describe("issuers below the root", () => {
       confirmsAt: () => until,
       at: () => doubted,
     };
-    assert.deepEqual(plan(state, DEFAULT_POLICY, doubted, NOW), { kind: "wait", until });
+    assert.deepEqual(nextStep(state, DEFAULT_POLICY, doubted, NOW), { kind: "wait", until });
   });
 });
 

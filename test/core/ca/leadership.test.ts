@@ -4,8 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createManager } from "../../../src/core/ca/ca.ts";
-import { createLeadership } from "../../../src/core/ca/leadership.ts";
+import { Leadership } from "../../../src/core/ca/leadership.ts";
 import { checkLeaseTimes, DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { StoreError } from "../../../src/core/errors.ts";
 import type { Leases } from "../../../src/core/ports/lease.ts";
@@ -13,8 +12,8 @@ import { createSealer } from "../../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../../src/seal/kek.ts";
 import { createCodec } from "../../../src/store/codec.ts";
 import { createMemoryBackend } from "../../../src/store/memory/store.ts";
-import { createTestCa, DEFAULT_BOOTSTRAP, noMetrics, silentLog } from "../../fakes/ca.ts";
-import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
+import { createCa, createTestCa } from "../../fakes/ca.ts";
+import { createFakeClock } from "../../fakes/clock.ts";
 
 async function setUp() {
   const clock = createFakeClock();
@@ -24,12 +23,11 @@ async function setUp() {
   return {
     clock,
     leases,
-    leadership: (holder: string, of = leases(holder)) =>
-      createLeadership(of, clock, DEFAULT_POLICY),
+    leadership: (holder: string, of = leases(holder)) => new Leadership(of, clock, DEFAULT_POLICY),
   };
 }
 
-describe("createLeadership()", () => {
+describe("Leadership", () => {
   it("lead() lets one lead until it resigns or stays away for longer than the lease", async () => {
     const { clock, leadership } = await setUp();
     const [one, two] = [leadership("one"), leadership("two")];
@@ -54,7 +52,7 @@ describe("createLeadership()", () => {
         return inner.renew(...args);
       },
     };
-    const one = createLeadership(flaky, clock, DEFAULT_POLICY);
+    const one = new Leadership(flaky, clock, DEFAULT_POLICY);
     await one.lead();
     away = true;
     clock.advance(DEFAULT_POLICY.leaderRenewDeadlineMs);
@@ -82,22 +80,8 @@ describe("checkLeaseTimes()", () => {
       const policy = { ...DEFAULT_POLICY, ...wrong };
       assert.throws(() => checkLeaseTimes(policy), RangeError);
       const ports = ca.backend.open(createCodec(ca.sealer), "x");
-      const rest = {
-        sealer: ca.sealer,
-        providers: new Map(),
-        clock: ca.clock,
-        random: systemRandom,
-        log: silentLog,
-        metrics: noMetrics,
-      };
-      const identity = {
-        datacenter: "dc1",
-        bootstrap: DEFAULT_BOOTSTRAP,
-        recollection: null,
-        self: { id: "x", address: "x" },
-      };
       assert.throws(
-        () => createManager({ ...ports, ...rest, ...identity, policy }),
+        () => createCa({ ...ports, sealer: ca.sealer, clock: ca.clock, policy }),
         /^RangeError: Lease times must fall/,
       );
     }

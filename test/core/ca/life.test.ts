@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
-import type { CaManager } from "../../../src/core/ca/ca.ts";
+import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
 import { NotReadyError } from "../../../src/core/errors.ts";
 import { activeRoot, type CaState } from "../../../src/core/state.ts";
 import { type Certificate, inForce } from "../../../src/core/x509/certificate.ts";
@@ -39,13 +39,13 @@ interface Issued {
  */
 class Life {
   readonly ca: TestCa;
-  readonly late: CaManager;
+  readonly late: CertificateAuthority;
   readonly #csr: string;
   #alive: Issued[] = [];
   /** What a peer trusts that last fetched the roots a step ago. */
   #fetched: readonly Certificate[] = [];
 
-  constructor(ca: TestCa, late: CaManager, csr: string) {
+  constructor(ca: TestCa, late: CertificateAuthority, csr: string) {
     [this.ca, this.late, this.#csr] = [ca, late, csr];
   }
 
@@ -118,13 +118,13 @@ class Life {
     return readChain((await this.ca.manager.sign(this.#csr)).certificatePem).intermediates.length;
   }
 
-  async change(work: (manager: CaManager) => Promise<unknown>): Promise<void> {
+  async change(work: (manager: CertificateAuthority) => Promise<unknown>): Promise<void> {
     await work(this.ca.manager);
     await this.check();
   }
 
   /** A change after the end, of which the other replica has to hear before it can sign again. */
-  async recover(work: (manager: CaManager) => Promise<unknown>): Promise<void> {
+  async recover(work: (manager: CertificateAuthority) => Promise<unknown>): Promise<void> {
     await work(this.ca.manager);
     await this.late.refresh();
     await this.check();

@@ -1,50 +1,31 @@
 /**
- * Steps that fail are tried again, later each time, and what a failed change made outside is undone
- * only if nothing can use it.
+ * Steps that fail are retried with backoff, and what an aborted change created outside is rolled
+ * back only if nothing can use it.
  * @module
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createUpkeep, type UpkeepOptions } from "../../../src/core/ca/maintenance.ts";
-import type { Operation, Operations } from "../../../src/core/ca/operation.ts";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
-import type { Snapshot } from "../../../src/core/ca/snapshot.ts";
-import { createTestCa, silentLog } from "../../fakes/ca.ts";
-import { createFakeClock, type FakeClock } from "../../fakes/clock.ts";
-import { BOOTSTRAP } from "./harness.ts";
+import { Maintenance, RetriedStep } from "../../../src/core/ca/maintenance.ts";
+import { ProviderError } from "../../../src/core/errors.ts";
+import { configuration, createTestCa, silentLog } from "../../fakes/ca.ts";
+import { createFakeClock } from "../../fakes/clock.ts";
+import { BOOTSTRAP, providersWith } from "./harness.ts";
 
-const nothing = async () => undefined;
+const MINUTE = 60_000;
+const DAY = 24 * 60 * MINUTE;
+const away = () => Promise.reject(new ProviderError("provider_unavailable", "Vault is away"));
 
-function upkeepOf(clock: FakeClock, overrides: Partial<UpkeepOptions>) {
-  const unused = () => assert.fail("This is not asked for here");
-  return createUpkeep({
-    clock,
-    log: silentLog,
-    // Looks at what is outside are not what is tried here.
-    policy: { ...DEFAULT_POLICY, inspectMs: Number.MAX_SAFE_INTEGER },
-    operations: { hold: unused, run: unused } as unknown as Operations,
-    snapshot: () => null,
-    followRoot: nothing,
-    renew: nothing,
-    cross: async () => true,
-    collect: nothing,
-    ...overrides,
-  });
-}
-
-describe("createUpkeep()", () => {
-  it("step() tries a renewal that fails again after 2, 4, 8 seconds and so on up to 256, and after 2 once it succeeded", async () => {
+describe("RetriedStep", () => {
+  it("is due again 2, 4, 8 seconds and so on up to 256 after each failure in a row, and 2 after a success", async () => {
     const clock = createFakeClock();
+    const step = new RetriedStep(clock);
     let fails = true;
     const tried: number[] = [];
-    const upkeep = upkeepOf(clock, {
-      async renew() {
-        tried.push(clock.now().getTime());
-        if (fails) throw new Error("Vault is away");
-      },
-    });
     const second = async () => {
-      await upkeep.step({ kind: "renew" }).catch(() => undefined);
+      if (step.isDue) {
+        tried.push(clock.now().getTime());
+        await step.run(fails ? away : async () => undefined).catch(() => undefined);
+      }
       clock.advance(1000);
     };
     while (tried.length < 12) await second();
@@ -57,70 +38,89 @@ describe("createUpkeep()", () => {
     assert.deepEqual(pauses().slice(-3), [256, 1, 2]);
   });
 
-  it("step() waits no longer because the clock was days ahead, neither to try again nor to look at what is outside", async () => {
+  it("has the last reason and the first instant of its failures until it succeeds", async () => {
     const clock = createFakeClock();
-    const manager = (await createTestCa({ bootstrap: BOOTSTRAP })).manager;
-    let [renewals, looks] = [0, 0];
-    const external = { inspect: async () => void looks++ };
-    const provider = { ...manager.require().provider, external };
-    const upkeep = upkeepOf(clock, {
-      policy: { ...DEFAULT_POLICY, inspectMs: 60_000 },
-      snapshot: () => ({ ...manager.require(), provider }) as unknown as Snapshot,
-      async renew() {
-        renewals++;
-        throw new Error("Vault is away");
-      },
-    });
-    const step = async () => {
-      await upkeep.step({ kind: "renew" }).catch(() => undefined);
-      await upkeep.step({ kind: "wait", until: null });
-    };
-    clock.jump(7 * 86_400_000);
-    await step();
-    assert.deepEqual([renewals, looks], [1, 1]);
-    await step();
-    assert.deepEqual([renewals, looks], [1, 1], "nothing is due again at once");
-    clock.jump(-7 * 86_400_000);
-    await step();
-    assert.deepEqual([renewals, looks], [2, 2]);
+    const step = new RetriedStep(clock);
+    const since = clock.now();
+    await assert.rejects(step.run(away), /Vault is away/);
+    clock.advance(MINUTE);
+    await assert.rejects(
+      step.run(() => Promise.reject(new TypeError("secret"))),
+      /secret/,
+    );
+    assert.deepEqual(step.fault, { reason: "TypeError", since });
+    await step.run(async () => undefined);
+    assert.equal(step.fault, null);
+  });
+});
+
+describe("Maintenance", () => {
+  it("waits no longer because the clock was days ahead, neither to retry nor to inspect", async () => {
+    const clock = createFakeClock();
+    const maintenance = new Maintenance(clock, silentLog, MINUTE);
+    const due = () => [maintenance.renewal.isDue, maintenance.inspectionDue];
+    clock.jump(7 * DAY);
+    assert.deepEqual(due(), [true, true]);
+    await maintenance.renewal.run(away).catch(() => undefined);
+    await maintenance.inspect(async () => undefined);
+    assert.deepEqual(due(), [false, false]);
+    clock.jump(-7 * DAY);
+    assert.deepEqual(due(), [true, true]);
   });
 
-  it("step() waits for nothing longer where what failed is something else", async () => {
+  it("delays no step because another one failed, and logs a failure once for each reason", async () => {
     const clock = createFakeClock();
-    let collected = 0;
-    const upkeep = upkeepOf(clock, {
-      renew: () => Promise.reject(new Error("Vault is away")),
-      async collect() {
-        collected++;
-      },
-    });
-    await assert.rejects(upkeep.step({ kind: "renew" }), /Vault is away/);
-    await upkeep.step({ kind: "collect" });
-    assert.equal(collected, 1);
+    const warnings: unknown[] = [];
+    const log = { ...silentLog, warn: (...warning: unknown[]) => void warnings.push(warning) };
+    const maintenance = new Maintenance(clock, log, MINUTE);
+    await assert.rejects(maintenance.renewal.run(away), /Vault is away/);
+    const { crossSigning, collection } = maintenance;
+    const cross = (work: () => Promise<unknown>) =>
+      maintenance.attempt(crossSigning, "Failed", work);
+    assert.equal(await cross(away), false);
+    clock.advance(2000);
+    assert.equal(await cross(away), false);
+    assert.deepEqual(warnings, [["Failed", { reason: "Vault is away" }]]);
+    assert.equal(await cross(async () => assert.fail("It is not due")), false);
+    assert.equal(await maintenance.attempt(collection, "Failed", async () => undefined), true);
   });
+});
 
+describe("the rollback of an aborted change", () => {
   for (const changed of [false, true])
-    it(`tidy() ${changed ? "leaves what a failed change made as it is if the CA was changed since" : "undoes what a failed change made"}`, async () => {
-      const { manager, clock } = await createTestCa({ bootstrap: BOOTSTRAP });
-      let snapshot: Snapshot = manager.require();
-      const operation = {} as Operation;
-      let mayUndo = false;
-      const operations = {
-        hold: async () => mayUndo,
-        run: (_name: string, work: (operation: Operation) => Promise<unknown>) => work(operation),
-      } as unknown as Operations;
-      const upkeep = upkeepOf(clock, { operations, snapshot: () => snapshot });
-      let undone = 0;
-      const undo = async () => {
-        undone++;
-      };
-      await upkeep.abandon([undo], snapshot.state.commitId, operation);
-      assert.equal(undone, 0);
-      mayUndo = true;
-      if (changed) snapshot = { ...snapshot, state: { ...snapshot.state, commitId: "another" } };
-      await upkeep.tidy();
-      assert.equal(undone, changed ? 0 : 1);
-      await upkeep.tidy();
-      assert.equal(undone, changed ? 0 : 1);
+    it(`is retried ${changed ? "no more if the CA was changed since, which may use what was created" : "until it succeeds"}`, async () => {
+      let breaks = false;
+      let mayRollBack = false;
+      let tried = 0;
+      let rolledBack = 0;
+      const providers = providersWith((type) => ({
+        ...type,
+        async prepare(config, request, context) {
+          if (!breaks) return type.prepare(config, request, context);
+          request.onRollback(async () => {
+            tried++;
+            if (!mayRollBack) return away();
+            rolledBack++;
+          });
+          throw new ProviderError("provider_rejected", "it cannot be created");
+        },
+      }));
+      const { manager, clock } = await createTestCa({ bootstrap: BOOTSTRAP, providers });
+      breaks = true;
+      await assert.rejects(
+        manager.configure(configuration({ PrivateKeyBits: 384 })),
+        ProviderError,
+      );
+      assert.deepEqual([tried, rolledBack], [1, 0]);
+      breaks = false;
+      await manager.tick();
+      assert.deepEqual([tried, rolledBack], [2, 0]);
+      if (changed) await manager.configure(configuration({ LeafCertTTL: "5h" }));
+      mayRollBack = true;
+      for (let i = 0; i < 3; i++) {
+        clock.advance(5000);
+        await manager.tick();
+      }
+      assert.deepEqual([tried, rolledBack], changed ? [2, 0] : [3, 1]);
     });
 });

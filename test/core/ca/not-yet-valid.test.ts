@@ -113,7 +113,7 @@ describe("a CA that was made while the clock was ahead", () => {
     const document = ca.backend.document;
     await assert.rejects(
       ca.manager.rotate(NOW),
-      notYet(/^Cannot use the new issuer: it is not valid before .*the store's clock says/),
+      notYet(/^Cannot use the new issuer: it is not valid before .*the store's clock is at/),
     );
     assert.equal(ca.backend.document, document);
     ahead = 0;

@@ -6,7 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { CaManager } from "../../../src/core/ca/ca.ts";
+import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { CaError, StoreError } from "../../../src/core/errors.ts";
 import { createCodec } from "../../../src/store/codec.ts";
@@ -27,7 +27,7 @@ describe("a change that races with others", () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     const other = await replica(ca, "other");
     const { store, ...ports } = ca.backend.open(createCodec(ca.sealer), "slow");
-    const slow: CaManager = await replica(ca, "slow", {
+    const slow: CertificateAuthority = await replica(ca, "slow", {
       ...ports,
       store: {
         ...store,
@@ -47,7 +47,7 @@ describe("a change that races with others", () => {
   it("configure() takes the term that its own loop has read meanwhile for no other one", async () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     const { leases } = ca.backend.open(createCodec(ca.sealer), "reader");
-    const reader: CaManager = await replica(ca, "reader", {
+    const reader: CertificateAuthority = await replica(ca, "reader", {
       leases: {
         ...leases,
         // The answer to a read that was sent behind it is handled first.
@@ -107,7 +107,7 @@ describe("what was seen last", () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     let kept: number | null = null;
     const reader = await replica(ca, "reader", {
-      recollection: {
+      lastSeen: {
         load: async () => null,
         async save({ state }) {
           // A MAC takes its time.

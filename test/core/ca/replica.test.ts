@@ -5,9 +5,9 @@
  */
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
-import type { CaManager } from "../../../src/core/ca/ca.ts";
+import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
 import { DEFAULT_POLICY, type Policy } from "../../../src/core/ca/policy.ts";
-import { createMemory } from "../../../src/core/ca/replica-memory.ts";
+import { createReplicaMemory } from "../../../src/core/ca/replica-memory.ts";
 import { NotReadyError, ProviderError } from "../../../src/core/errors.ts";
 import type { CaState } from "../../../src/core/state.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";
@@ -17,7 +17,7 @@ import { BOOTSTRAP, providersWith, replica, requireSigning, visible, webCsr } fr
 
 let csr: string;
 let ca: TestCa;
-let manager: CaManager;
+let manager: CertificateAuthority;
 
 before(() => {
   csr = webCsr();
@@ -27,7 +27,7 @@ beforeEach(async () => {
   ({ manager } = ca);
 });
 
-const stateOf = (of: CaManager = manager): CaState => of.require().state;
+const stateOf = (of: CertificateAuthority = manager): CaState => of.require().state;
 
 describe("follow()", () => {
   it("follow() takes a change of another replica, and every subscriber hears of it", async () => {
@@ -55,16 +55,16 @@ describe("freshen()", () => {
     await other.start();
     await manager.configure(configuration({ PrivateKeyBits: 384 }));
     ca.clock.advance(1000);
-    await other.freshen();
+    await other.refreshIfStale();
     assert.notEqual(stateOf(other).commitId, stateOf().commitId);
     ca.clock.advance(1);
-    await other.freshen();
+    await other.refreshIfStale();
     assert.equal(stateOf(other).commitId, stateOf().commitId);
     await requireSigning(other, csr, ca.clock.now());
   });
 
   it("freshen() tells the subscribers of one of what another one with the same memory took", async () => {
-    const memory = createMemory();
+    const memory = createReplicaMemory();
     const one = await replica(ca, "one", { policy, memory });
     await one.start();
     const two = await replica(ca, "two", { policy, memory });
@@ -75,7 +75,7 @@ describe("freshen()", () => {
         .rotate({ forceWithoutCrossSigning: false, modifyIndex: null })
         .then(({ state }) => state);
       ca.clock.advance(age);
-      await one.freshen();
+      await one.refreshIfStale();
       assert.equal(heard.at(-1), commitId);
     }
     assert.equal(heard.length, 2);

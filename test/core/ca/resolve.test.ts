@@ -9,6 +9,7 @@ import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { planResolution } from "../../../src/core/ca/resolve.ts";
 import { trusted } from "../../../src/core/deletion-time.ts";
 import type { CaState, RootEntry } from "../../../src/core/state.ts";
+import { NO_SERVER_NAMES } from "../../../src/core/x509/profile.ts";
 import { createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { systemRandom } from "../../fakes/clock.ts";
 import { BOOTSTRAP, HOUR } from "./harness.ts";
@@ -31,6 +32,11 @@ const withRetired = (change: Partial<RootEntry>, commitId: string): CaState => (
 
 async function united(kept: Partial<RootEntry>, other: Partial<RootEntry>): Promise<RootEntry> {
   const now = ca.clock.now();
+  const contextFor = (clusterId: string) => ({
+    clusterId,
+    sealer: ca.sealer,
+    random: systemRandom,
+  });
   const { snapshot } = await planResolution(
     {
       kept: withRetired(kept, "one"),
@@ -41,12 +47,15 @@ async function united(kept: Partial<RootEntry>, other: Partial<RootEntry>): Prom
       time: trusted(now),
     },
     {
-      types: providers,
-      sealer: ca.sealer,
+      providers,
+      serverNames: NO_SERVER_NAMES,
       random: systemRandom,
       policy: DEFAULT_POLICY,
       now,
       look: async () => trusted(now),
+      contextFor,
+      open: (type, { config, state, root, clusterId }) =>
+        type.open(config, state, root, contextFor(clusterId)),
       onRollback: () => assert.fail("Nothing is made outside here"),
     },
   );

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
 import { equal } from "../../../src/core/bytes.ts";
-import type { CaManager } from "../../../src/core/ca/ca.ts";
+import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
 import { chainBytes, chainLength, rootsBytes } from "../../../src/core/ca/chain-size.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { type CaError, ConflictError } from "../../../src/core/errors.ts";
@@ -28,7 +28,7 @@ const CROSS_SIGNING =
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
 let csr: string;
 let ca: TestCa;
-let manager: CaManager;
+let manager: CertificateAuthority;
 
 before(() => {
   csr = webCsr();
@@ -38,10 +38,10 @@ beforeEach(async () => {
   ({ manager } = ca);
 });
 
-const stateOf = (of: CaManager = manager): CaState => of.require().state;
+const stateOf = (of: CertificateAuthority = manager): CaState => of.require().state;
 const indexOf = (state: CaState) => BigInt(state.config.modifyIndex);
-const activeId = (of: CaManager = manager) => activeRoot(stateOf(of)).id;
-const signs = (of: CaManager = manager) => requireSigning(of, csr, ca.clock.now());
+const activeId = (of: CertificateAuthority = manager) => activeRoot(stateOf(of)).id;
+const signs = (of: CertificateAuthority = manager) => requireSigning(of, csr, ca.clock.now());
 const coded = (code: string, text?: RegExp) => (error: CaError) => {
   assert.equal(error.code, code, error.message);
   if (text !== undefined) assert.match(error.message, text);
@@ -191,8 +191,8 @@ describe("force", () => {
 
   it("configure() and rotate() are refused in Consul's words where the old root cannot cross-sign, and name it", async () => {
     for (const work of [
-      (to: CaManager) => to.configure(configuration({ PrivateKeyBits: 384 })),
-      (to: CaManager) => to.rotate(NOW),
+      (to: CertificateAuthority) => to.configure(configuration({ PrivateKeyBits: 384 })),
+      (to: CertificateAuthority) => to.rotate(NOW),
     ])
       await requireRefused(ca, csr, work, (error) => {
         coded("config_invalid")(error);
@@ -248,9 +248,9 @@ describe("force", () => {
 describe("an expired root", () => {
   it("rotate() and configure() need neither cross-signature nor force once the old root has expired", async () => {
     for (const work of [
-      (of: CaManager) => of.configure(configuration({ PrivateKeyBits: 384 })),
-      (of: CaManager) => of.rotate(NOW),
-      (of: CaManager) => {
+      (of: CertificateAuthority) => of.configure(configuration({ PrivateKeyBits: 384 })),
+      (of: CertificateAuthority) => of.rotate(NOW),
+      (of: CertificateAuthority) => {
         const { cert, key } = suppliedRoot();
         return of.configure(configuration({ PrivateKey: key, RootCert: cert }));
       },

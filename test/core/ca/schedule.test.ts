@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
-import { lookFor, plan } from "../../../src/core/ca/schedule.ts";
+import { lookFor, nextStep } from "../../../src/core/ca/schedule.ts";
 import { changeConfig, prune } from "../../../src/core/ca/transitions.ts";
 import { trusted } from "../../../src/core/deletion-time.ts";
 import { activeRoot, type CaState } from "../../../src/core/state.ts";
@@ -17,7 +17,7 @@ let pool: PoolRoot[];
 let a: PoolRoot;
 let b: PoolRoot;
 let short: PoolRoot;
-const due = (state: CaState | null, now: Date) => plan(state, POLICY, trusted(now));
+const due = (state: CaState | null, now: Date) => nextStep(state, POLICY, trusted(now));
 const turn = (state: CaState, to: PoolRoot, hours: number, ttlHours = 1) =>
   rotated(state, pool, { to, now: at(hours), leafTtlMs: ttlHours * HOUR });
 /** Freezes all that can be reached; octets cannot be frozen. */
@@ -34,23 +34,23 @@ before(async () => {
   pool = [a, b, short];
 });
 
-describe("plan()", () => {
-  it("plan() bootstraps where there is no state", () => {
+describe("nextStep()", () => {
+  it("nextStep() bootstraps where there is no state", () => {
     assert.deepEqual(due(null, at(0)), { kind: "bootstrap" });
   });
 
-  it("plan() waits for nothing where only one root ever was", () => {
+  it("nextStep() waits for nothing where only one root ever was", () => {
     assert.deepEqual(due(firstState(a, HOUR), at(0)), { kind: "wait", until: null });
     assert.deepEqual(due(firstState(a, HOUR), at(1_000_000)), { kind: "wait", until: null });
   });
 
-  it("plan() prunes a root once no leaf of it can be alive", async () => {
+  it("nextStep() prunes a root once no leaf of it can be alive", async () => {
     const state = await turn(firstState(a, 72 * HOUR), b, 0);
     assert.deepEqual(due(state, at(144)), { kind: "wait", until: after(at(144)) });
     assert.deepEqual(due(state, after(at(144))), { kind: "prune" });
   });
 
-  it("plan() goes by the largest LeafCertTTL that was in force, though a smaller one is now", async () => {
+  it("nextStep() goes by the largest LeafCertTTL that was in force, though a smaller one is now", async () => {
     let state = firstState(a, HOUR);
     state = changeConfig(state, commitId(), CONFIG, {}, 10 * HOUR);
     state = changeConfig(state, commitId(), CONFIG, {}, HOUR);
@@ -59,7 +59,7 @@ describe("plan()", () => {
     assert.equal(due(state, after(at(20))).kind, "prune");
   });
 
-  it("plan() is due exactly when it said that it would be, and has nothing to do after that step", async () => {
+  it("nextStep() is due exactly when it said that it would be, and has nothing to do after that step", async () => {
     let state = await turn(await turn(firstState(a, 72 * HOUR), short, 0, 5), b, 0, 9);
     let steps = 0;
     for (let step = due(state, at(0)); step.kind === "wait" && step.until !== null; ) {
@@ -75,14 +75,14 @@ describe("plan()", () => {
     assert.ok(steps >= 2);
   });
 
-  it("plan() prunes a cross-signed certificate once it has expired", async () => {
+  it("nextStep() prunes a cross-signed certificate once it has expired", async () => {
     const state = await turn(firstState(short, 72 * HOUR), a, 0, 72);
     const { notAfter } = short.certificate;
     assert.deepEqual(due(state, at(0)), { kind: "wait", until: after(notAfter) });
     assert.deepEqual(due(state, after(notAfter)), { kind: "prune" });
   });
 
-  it("plan() changes nothing of a state, whatever is due", async () => {
+  it("nextStep() changes nothing of a state, whatever is due", async () => {
     const state = deeplyFrozen(
       await turn(await turn(firstState(a, 72 * HOUR), short, 0, 5), b, 0, 9),
     );
@@ -91,7 +91,7 @@ describe("plan()", () => {
     for (const hours of [0, 3, 50, 144, 145, 1000, 100_000]) {
       // A write into what is frozen throws.
       kinds.add(due(state, at(hours)).kind);
-      kinds.add(plan(state, POLICY, trusted(at(hours)), at(1)).kind);
+      kinds.add(nextStep(state, POLICY, trusted(at(hours)), at(1)).kind);
       lookFor(state, POLICY, at(1));
       // What octets hold cannot be frozen.
       assert.deepEqual(structuredClone(state), copy, `${hours} hours on`);
@@ -99,7 +99,7 @@ describe("plan()", () => {
     assert.ok(kinds.has("wait") && kinds.has("prune"), [...kinds].join());
   });
 
-  it("plan() counts an absent LeafCertTTL as 72 hours", async () => {
+  it("nextStep() counts an absent LeafCertTTL as 72 hours", async () => {
     const { manager, clock } = await createTestCa({
       bootstrap: {
         clusterId: null,
