@@ -2,7 +2,7 @@
  * Opens stores: the one that is served, and the one that a new cluster imports its state from.
  * @module
  */
-import { cannotRead } from "../config/cannot-read.ts";
+import { cannotRead } from "../config/file-errors.ts";
 import type { Settings } from "../config/settings.ts";
 import { rewrapped } from "../core/ca/rewrap.ts";
 import { ConfigError, StoreError } from "../core/errors.ts";

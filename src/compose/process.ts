@@ -4,7 +4,7 @@
  * @module
  */
 import { createProviders } from "../../providers/index.ts";
-import { ownAddress } from "../config/advertise.ts";
+import { ownAddress } from "../config/addresses.ts";
 import type { Settings } from "../config/settings.ts";
 import { hex } from "../core/bytes.ts";
 import type { CertificateAuthority } from "../core/ca/ca.ts";

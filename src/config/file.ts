@@ -1,25 +1,25 @@
 /**
  * The configuration file, in the form of Consul's own agent: JSON or HCL with `datacenter`,
- * `connect` and a few more. Keys of Consul's agent that mean nothing here are listed and ignored;
- * anything else is a mistake and refused.
+ * `connect` and a few more. Keys of Consul's agent that have no meaning here are listed and ignored;
+ * every other key is refused.
  * @module
  */
 import * as v from "valibot";
 import { CONSUL_AGENT_KEYS } from "../consul/agent-keys.ts";
 import { sameFields, sameFieldText } from "../core/ca/config-names.ts";
-import { ConfigError, type Violation } from "../core/errors.ts";
+import { ConfigError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
-import { readHclFile } from "./hcl-file.ts";
-import { readJsonFile, withoutListsOfOne } from "./json-file.ts";
+import { Faults } from "./faults.ts";
+import { readSyntax, withoutListsOfOne } from "./file-syntax.ts";
 import { CONSUL_LIMITS, LIMIT_KEYS, limitVariable, REQUEST_LIMIT_KEYS } from "./limits.ts";
 
 export interface ConfigFile {
-  /** Settings that the file gives, by the name of their environment variable. */
+  /** The settings in the file, by their environment variables. */
   readonly settings: Readonly<Record<string, string>>;
   readonly connectEnabled: boolean;
-  /** Whether `ports.https` says that TLS is to be served. */
+  /** Whether `ports.https` requests TLS. */
   readonly https: boolean;
-  /** What the first bootstrap uses; null where the file says nothing of it. */
+  /** The CA configuration of the first start; null if the file has none. */
   readonly bootstrap: {
     readonly provider: string;
     readonly config: Readonly<Record<string, unknown>>;
@@ -28,65 +28,66 @@ export interface ConfigFile {
   readonly ignored: readonly string[];
 }
 
-type Fault = (field: string, message: string) => void;
-
-/** valibot counts arrays as objects. */
-const isObject = v.check<unknown, string>((value) => !Array.isArray(value), "must be an object");
+type AddFault = (field: string, reason: string) => void;
 
 const text = (what: string) => v.pipe(v.string(`must be ${what}`), v.nonEmpty(`must be ${what}`));
+const flag = v.optional(v.boolean("must be true or false"));
+
+/** A schema of objects that refuses arrays, which valibot takes for objects. */
+const object = <Schema extends v.GenericSchema>(schema: Schema) =>
+  v.optional(
+    v.pipe(
+      v.unknown(),
+      v.check((value) => !Array.isArray(value), "must be an object"),
+      schema,
+    ),
+  );
+const anyObject = object(v.record(v.string(), v.unknown(), "must be an object"));
 
 const Connect = v.strictObject({
-  enabled: v.optional(v.boolean("must be true or false")),
+  enabled: flag,
   ca_provider: v.optional(text("the name of a provider")),
-  ca_config: v.optional(
-    v.pipe(v.unknown(), isObject, v.record(v.string(), v.unknown(), "must be an object")),
-  ),
+  ca_config: anyObject,
 });
 
 const Acl = v.strictObject({
-  enabled: v.optional(v.boolean("must be true or false")),
+  enabled: flag,
   default_policy: v.optional(v.picklist(["allow", "deny"], "must be allow or deny")),
   down_policy: v.optional(v.string("must be a policy")),
-  enable_token_persistence: v.optional(v.boolean("must be true or false")),
-  enable_token_replication: v.optional(v.boolean("must be true or false")),
-  enable_key_list_policy: v.optional(v.boolean("must be true or false")),
+  enable_token_persistence: flag,
+  enable_token_replication: flag,
+  enable_key_list_policy: flag,
   policy_ttl: v.optional(v.string("must be a duration")),
   role_ttl: v.optional(v.string("must be a duration")),
   token_ttl: v.optional(v.string("must be a duration")),
-  tokens: v.optional(
-    v.pipe(
-      v.unknown(),
-      isObject,
-      v.looseObject(
-        { initial_management: v.optional(v.string("must be a token")) },
-        "must be an object",
-      ),
+  tokens: object(
+    v.looseObject(
+      { initial_management: v.optional(v.string("must be a token")) },
+      "must be an object",
     ),
   ),
 });
 
-const port = v.pipe(
-  v.number("must be a port"),
-  v.integer("must be a port"),
-  // Consul's form of "not at all".
-  v.minValue(-1, "must be a port"),
-  v.maxValue(65535, "must be a port"),
+const PORT = "must be a port";
+/** Consul's -1 disables a port. */
+const port = v.optional(
+  v.pipe(v.number(PORT), v.integer(PORT), v.minValue(-1, PORT), v.maxValue(65535, PORT)),
 );
+const Ports = v.looseObject({ http: port, https: port }, "must be an object");
 
-/**
- * The keys of Consul's `tls` stanzas that mean something here; the others are about its own RPC.
- */
-const Stanza = v.looseObject(
-  {
-    ca_file: v.optional(text("a file")),
-    cert_file: v.optional(text("a file")),
-    key_file: v.optional(text("a file")),
-    tls_min_version: v.optional(v.string("must be a version of TLS")),
-    verify_incoming: v.optional(v.boolean("must be true or false")),
-  },
-  "must be an object",
+/** Consul's other keys of `tls` are about its RPC. */
+const stanza = object(
+  v.looseObject(
+    {
+      ca_file: v.optional(text("a file")),
+      cert_file: v.optional(text("a file")),
+      key_file: v.optional(text("a file")),
+      tls_min_version: v.optional(v.string("must be a version of TLS")),
+      verify_incoming: flag,
+    },
+    "must be an object",
+  ),
 );
-const stanza = v.optional(v.pipe(v.unknown(), isObject, Stanza));
 const Tls = v.looseObject({ defaults: stanza, https: stanza }, 'must be an object or "self"');
 
 const File = v.looseObject({
@@ -94,147 +95,89 @@ const File = v.looseObject({
   data_dir: v.optional(text("a folder")),
   log_level: v.optional(text("a level")),
   client_addr: v.optional(text("an address")),
-  // Not Consul's: where the state is, in the form of MESHCA_STORE.
+  // Not a key of Consul: the store, in the form of MESHCA_STORE.
   store: v.optional(text("the URL of a store")),
-  ports: v.optional(
-    v.pipe(
-      v.unknown(),
-      isObject,
-      v.looseObject({ http: v.optional(port), https: v.optional(port) }, "must be an object"),
-    ),
-  ),
-  // "self" is not Consul's: a certificate of our own CA.
-  tls: v.optional(
-    v.lazy((value) => (value === "self" ? v.literal("self") : v.pipe(v.unknown(), isObject, Tls))),
-  ),
-  connect: v.optional(v.pipe(v.unknown(), isObject, Connect)),
-  acl: v.optional(v.pipe(v.unknown(), isObject, Acl)),
-  limits: v.optional(
-    v.pipe(v.unknown(), isObject, v.record(v.string(), v.unknown(), "must be an object")),
-  ),
+  ports: object(Ports),
+  // "self" is not a value of Consul: a certificate of our own CA.
+  tls: v.optional(v.lazy((value) => (value === "self" ? v.literal("self") : object(Tls)))),
+  connect: object(Connect),
+  acl: object(Acl),
+  limits: anyObject,
 });
+type FileKeys = v.InferOutput<typeof File>;
 
-/**
- * A cluster ID is a UUID in form (consul-ca.md §2.1); its version and variant bits are not looked
- * at (§3.3).
- */
+/** A cluster ID is a UUID in form; its version and variant bits do not matter, as in Consul. */
 const CLUSTER_ID = /^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$/;
 
 /**
  * Reads a configuration file.
  * @param configNames CamelCase names of provider configuration, which a file may write in
  * snake_case.
- * @param form HCL's faults are told with their places.
- * @throws {ConfigError} with every fault
+ * @throws {ConfigError} with every fault; of HCL with their places
  */
 export function readConfigFile(
   content: string,
   configNames: readonly string[],
   form: "json" | "hcl" = "json",
 ): ConfigFile {
-  const read =
-    form === "hcl"
-      ? readHclFile(content)
-      : { json: parseJson(content), places: new Map<string, string>() };
-  const { places } = read;
-  const json = withoutBlockLists(read.json);
-  const faults: Violation[] = [];
-  const fault = (field: string, message: string) => {
-    const place = places.get(field);
-    const where = place === undefined ? field : `${field} (${place})`;
-    faults.push({ code: "config_invalid", field, message: `${where}: ${message}` });
-  };
+  const { json: syntax, places } = readSyntax(content, form);
+  const json = withoutBlockLists(syntax);
+  const faults = new Faults();
+  const fault: AddFault = (field, reason) => faults.add(field, reason, places.get(field));
+  const ignored: string[] = [];
+  const isObject = v.check<unknown, string>((value) => !Array.isArray(value), "must be an object");
   const parsed = v.safeParse(v.pipe(v.unknown(), isObject, File), json);
   for (const issue of parsed.issues ?? []) {
     const path = v.getDotPath(issue) ?? "configuration file";
-    const [section, keys] = path.startsWith("acl.")
-      ? ["acl", Object.keys(Acl.entries)]
-      : ["connect", Object.keys(Connect.entries)];
-    const near =
-      issue.type === "strict_object" ? nearest(path.split(".").at(-1) ?? "", keys) : null;
-    const unknown =
-      near === null
-        ? `is not a key of ${section}; known are ${keys.join(", ")}`
-        : `is not a key of ${section}; did you mean ${near}?`;
-    fault(path, issue.type === "strict_object" ? unknown : issue.message);
+    fault(path, issue.type === "strict_object" ? unknownKey(path) : issue.message);
   }
-  const known = [...Object.keys(File.entries), ...CONSUL_AGENT_KEYS];
-  const ignored: string[] = [];
-  for (const key of Object.keys(typeof json === "object" && json !== null ? json : {})) {
-    if (Object.hasOwn(File.entries, key)) continue;
-    const near = nearest(key, known);
-    if (CONSUL_AGENT_KEYS.includes(key)) ignored.push(key);
-    else
-      fault(
-        key,
-        near === null
-          ? "is not a key of Consul's agent configuration"
-          : `is not a key of Consul's agent configuration; did you mean ${near}?`,
-      );
-  }
-  const {
-    connect,
-    limits,
-    ports,
-    client_addr: address,
-    datacenter,
-    data_dir: dataDir,
-    log_level: logLevel,
-    store,
-    acl,
-    tls,
-  } = parsed.success ? parsed.output : {};
-  const { cluster_id: clusterId = null, ...caConfig } = connect?.ca_config ?? {};
-  if (clusterId !== null && (typeof clusterId !== "string" || !CLUSTER_ID.test(clusterId)))
-    fault("connect.ca_config.cluster_id", "must be a UUID");
-  for (const pair of sameFields(connect?.ca_config ?? {}, "connect.ca_config"))
-    fault(pair[1], sameFieldText(pair));
-  const limitSettings = readLimits(limits ?? {}, ignored, fault);
-  const listened = listenedOn(ports ?? {}, fault);
-  // As with Consul, whose agents use the certificate for more: HTTPS is served where it has a port.
-  const served = tls === "self" || listened.https;
-  const tlsGiven =
-    tls === "self" ? { MESHCA_TLS: "self" } : served && tls !== undefined ? tlsOf(tls, fault) : {};
-  if (faults.length > 0)
-    throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
-
-  const settings: Record<string, string> = { ...limitSettings };
-  if (datacenter !== undefined) settings.MESHCA_DATACENTER = datacenter;
-  if (store !== undefined) settings.MESHCA_STORE = store;
-  if (acl?.enabled === true) settings.MESHCA_ACL = acl.default_policy ?? "allow";
-  if (acl?.enabled === false) settings.MESHCA_ACL = "off";
-  if (acl?.tokens?.initial_management !== undefined)
-    settings.MESHCA_INITIAL_MANAGEMENT_TOKEN = acl.tokens.initial_management;
-  if (dataDir !== undefined) settings.MESHCA_DATA_DIR = dataDir;
-  if (logLevel !== undefined)
-    settings.MESHCA_LOG_LEVEL =
-      logLevel === "trace" || logLevel === "TRACE" ? "debug" : logLevel.replace(/^err$/i, "error");
-  if (address !== undefined || listened.port !== null)
-    settings.MESHCA_LISTEN = `${address ?? "127.0.0.1"}:${listened.port ?? 8500}`;
-  Object.assign(settings, tlsGiven);
-  if (tls !== undefined && !served) ignored.push("tls");
-  const says = connect?.ca_provider !== undefined || connect?.ca_config !== undefined;
+  ignored.push(...ignoredKeys(json, fault));
+  const keys: FileKeys = parsed.success ? parsed.output : {};
+  const bootstrap = readBootstrap(keys.connect, configNames, fault);
+  const limits = readLimits(keys.limits ?? {}, ignored, fault);
+  const listened = readPorts(keys.ports ?? {}, fault);
+  // As Consul, whose agents also use the certificate elsewhere: HTTPS is served if it has a port.
+  const isTlsServed = keys.tls === "self" || listened.https;
+  const tls = isTlsServed ? readTls(keys.tls, fault) : {};
+  if (keys.tls !== undefined && !isTlsServed) ignored.push("tls");
+  if (faults.any) throw new ConfigError(faults.messages.join("; "), faults.violations);
   return {
-    settings,
-    connectEnabled: connect?.enabled ?? true,
+    settings: { ...limits, ...readPlainKeys(keys, listened.port), ...tls },
+    connectEnabled: keys.connect?.enabled ?? true,
     https: listened.https,
-    bootstrap: says
-      ? {
-          provider: connect?.ca_provider ?? "consul",
-          config: Object.fromEntries(
-            Object.entries(caConfig).map(([key, value]) => [camelCase(key, configNames), value]),
-          ),
-          clusterId: clusterId === null ? null : (clusterId as string).toLowerCase(),
-        }
-      : null,
+    bootstrap,
     ignored,
   };
 }
 
-/**
- * The keys that are read, with blocks that are lists of one object. None of them takes a list; what
- * is ignored stays as it is.
- */
+function unknownKey(path: string): string {
+  const [section, keys] = path.startsWith("acl.")
+    ? ["acl", Object.keys(Acl.entries)]
+    : ["connect", Object.keys(Connect.entries)];
+  return `is not a key of ${section}; ${suggestion(path.split(".").at(-1) ?? "", keys)}`;
+}
+
+function suggestion(name: string, known: readonly string[]): string {
+  const near = nearest(name, known);
+  return near === null ? `known are ${known.join(", ")}` : `did you mean ${near}?`;
+}
+
+/** The keys that only Consul's agent has; every other unknown key is a fault. */
+function ignoredKeys(json: unknown, fault: AddFault): string[] {
+  const known = [...Object.keys(File.entries), ...CONSUL_AGENT_KEYS];
+  const others = Object.keys(typeof json === "object" && json !== null ? json : {}).filter(
+    (key) => !Object.hasOwn(File.entries, key),
+  );
+  for (const key of others) {
+    if (CONSUL_AGENT_KEYS.includes(key)) continue;
+    const near = nearest(key, known);
+    const meant = near === null ? "" : `; did you mean ${near}?`;
+    fault(key, `is not a key of Consul's agent configuration${meant}`);
+  }
+  return others.filter((key) => CONSUL_AGENT_KEYS.includes(key));
+}
+
+/** Replaces blocks that are lists of one object in the keys that are read; none of them is a list. */
 function withoutBlockLists(json: unknown): unknown {
   if (typeof json !== "object" || json === null || Array.isArray(json)) return json;
   return Object.fromEntries(
@@ -245,86 +188,108 @@ function withoutBlockLists(json: unknown): unknown {
   );
 }
 
-/** @throws {ConfigError} */
-function parseJson(content: string): unknown {
-  try {
-    return readJsonFile(content);
-  } catch (error) {
-    if (error instanceof ConfigError) throw error;
-    throw new ConfigError("the file is not JSON; a file in HCL has a name that ends in .hcl");
-  }
+function readBootstrap(
+  connect: FileKeys["connect"],
+  configNames: readonly string[],
+  fault: AddFault,
+): ConfigFile["bootstrap"] {
+  const { ca_provider: provider, ca_config: given } = connect ?? {};
+  const { cluster_id: clusterId = null, ...config } = given ?? {};
+  const isClusterId = typeof clusterId === "string" && CLUSTER_ID.test(clusterId);
+  if (clusterId !== null && !isClusterId) fault("connect.ca_config.cluster_id", "must be a UUID");
+  for (const pair of sameFields(given ?? {}, "connect.ca_config"))
+    fault(pair[1], sameFieldText(pair));
+  if (provider === undefined && given === undefined) return null;
+  return {
+    provider: provider ?? "consul",
+    config: Object.fromEntries(
+      Object.entries(config).map(([key, value]) => [camelCase(key, configNames), value]),
+    ),
+    clusterId: isClusterId ? clusterId.toLowerCase() : null,
+  };
 }
 
-/** The limits by the names of their environment variables, which hold their values to the rules. */
+/** The limits by their environment variables, whose schemas check the values. */
 function readLimits(
   limits: Readonly<Record<string, unknown>>,
   ignored: string[],
-  fault: Fault,
+  fault: AddFault,
 ): Record<string, string> {
   const found: Record<string, string> = {};
-  const read = (
-    path: string,
-    object: Readonly<Record<string, unknown>>,
-    known: readonly string[],
-    foreign: readonly string[],
-  ) => {
-    for (const [key, value] of Object.entries(object)) {
-      const near = nearest(key, known);
-      if (path === "limits" && key === "request_limits") {
+  const read = (path: string, given: object, known: readonly string[]) => {
+    for (const [key, value] of Object.entries(given)) {
+      const field = `${path}.${key}`;
+      if (field === "limits.request_limits") {
         if (typeof value !== "object" || value === null || Array.isArray(value))
-          fault(`${path}.${key}`, "must be an object");
-        else read(`${path}.${key}`, value as Record<string, unknown>, REQUEST_LIMIT_KEYS, []);
-      } else if (foreign.includes(key)) ignored.push(`${path}.${key}`);
-      else if (!known.includes(key))
-        fault(
-          `${path}.${key}`,
-          near === null
-            ? `is not a limit; known are ${known.join(", ")}`
-            : `is not a limit; did you mean ${near}?`,
-        );
+          fault(field, "must be an object");
+        else read(field, value, REQUEST_LIMIT_KEYS);
+      } else if (path === "limits" && CONSUL_LIMITS.includes(key)) ignored.push(field);
+      else if (!known.includes(key)) fault(field, `is not a limit; ${suggestion(key, known)}`);
       else if (typeof value !== "string" && typeof value !== "number")
-        fault(`${path}.${key}`, "must be a number or text");
+        fault(field, "must be a number or text");
       else found[limitVariable(key)] = String(value);
     }
   };
-  read("limits", limits, [...LIMIT_KEYS, "request_limits"], CONSUL_LIMITS);
+  read("limits", limits, [...LIMIT_KEYS, "request_limits"]);
   return found;
 }
 
-/** Which port is served. There is one, with TLS or without. */
-function listenedOn(
-  ports: { http?: number | undefined; https?: number | undefined },
-  fault: Fault,
+/** The one port that is served, with TLS or without. */
+function readPorts(
+  { http, https = -1 }: v.InferOutput<typeof Ports>,
+  fault: AddFault,
 ): { port: number | null; https: boolean } {
-  const { http, https = -1 } = ports;
   if (https >= 0 && http !== undefined && http >= 0)
-    fault("ports.http", "is not served beside ports.https: set it to -1");
+    fault("ports.http", "cannot be served together with ports.https: set it to -1");
   if (https < 0 && http === -1)
     fault("ports.http", "cannot be -1 without ports.https: nothing would be served");
   return https >= 0 ? { port: https, https: true } : { port: http ?? null, https: false };
 }
 
-/** Consul's `tls` as settings: what is said for HTTPS counts before what is said for all. */
-function tlsOf(
-  { defaults, https }: v.InferOutput<typeof Tls>,
-  fault: Fault,
-): Record<string, string> {
-  const of = { ...defaults, ...https };
-  const settings: Record<string, string> = {};
-  if (of.cert_file !== undefined) settings.MESHCA_TLS_CERT_FILE = of.cert_file;
-  if (of.key_file !== undefined) settings.MESHCA_TLS_KEY_FILE = of.key_file;
-  if (of.ca_file !== undefined) settings.MESHCA_TLS_CLIENT_CA_FILE = of.ca_file;
-  if (of.verify_incoming === true) settings.MESHCA_TLS_CLIENT_CERT = "required";
-  if (of.tls_min_version !== undefined && of.tls_min_version !== "TLSAUTO") {
-    const version = /^TLSv1_([23])$/.exec(of.tls_min_version)?.[1];
-    if (version === undefined)
-      fault("tls.https.tls_min_version", "must be TLSv1_2 or TLSv1_3: nothing older is served");
-    else settings.MESHCA_TLS_MIN_VERSION = `1.${version}`;
-  }
-  return settings;
+/** Consul's `tls` as settings; keys of `https` override those of `defaults`. */
+function readTls(tls: FileKeys["tls"], fault: AddFault): Record<string, string> {
+  if (tls === "self") return { MESHCA_TLS: "self" };
+  const keys = { ...tls?.defaults, ...tls?.https };
+  const version = /^TLSv1_([23])$/.exec(keys.tls_min_version ?? "")?.[1];
+  const isDefault = keys.tls_min_version === undefined || keys.tls_min_version === "TLSAUTO";
+  if (version === undefined && !isDefault)
+    fault(
+      "tls.https.tls_min_version",
+      "must be TLSv1_2 or TLSv1_3: older versions are not supported",
+    );
+  return defined({
+    MESHCA_TLS_CERT_FILE: keys.cert_file,
+    MESHCA_TLS_KEY_FILE: keys.key_file,
+    MESHCA_TLS_CLIENT_CA_FILE: keys.ca_file,
+    MESHCA_TLS_CLIENT_CERT: keys.verify_incoming === true ? "required" : undefined,
+    MESHCA_TLS_MIN_VERSION: version === undefined ? undefined : `1.${version}`,
+  });
 }
 
-/** `leaf_cert_ttl` as LeafCertTTL; a name that is none stays, and the provider refuses it. */
+function readPlainKeys(keys: FileKeys, port: number | null): Record<string, string> {
+  const { acl, client_addr: address, log_level: level } = keys;
+  const isAclSet = acl?.enabled !== undefined;
+  const isListenSet = address !== undefined || port !== null;
+  return defined({
+    MESHCA_DATACENTER: keys.datacenter,
+    MESHCA_STORE: keys.store,
+    MESHCA_ACL: isAclSet ? (acl.enabled ? (acl.default_policy ?? "allow") : "off") : undefined,
+    MESHCA_INITIAL_MANAGEMENT_TOKEN: acl?.tokens?.initial_management,
+    MESHCA_DATA_DIR: keys.data_dir,
+    MESHCA_LOG_LEVEL: level?.replace(/^(trace|TRACE)$/, "debug").replace(/^err$/i, "error"),
+    MESHCA_LISTEN: isListenSet ? `${address ?? "127.0.0.1"}:${port ?? 8500}` : undefined,
+  });
+}
+
+function defined(settings: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(settings).flatMap(([name, value]) =>
+      value === undefined ? [] : [[name, value]],
+    ),
+  );
+}
+
+/** `leaf_cert_ttl` as LeafCertTTL. An unknown name stays, and the provider refuses it. */
 function camelCase(key: string, names: readonly string[]): string {
   const plain = key.replaceAll("_", "").toLowerCase();
   return names.find((name) => name.toLowerCase() === plain) ?? key;

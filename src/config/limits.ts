@@ -5,27 +5,13 @@
  * @module
  */
 import * as v from "valibot";
-import { duration } from "./duration.ts";
+import { duration, parsed, wholeNumber } from "./values.ts";
 
-const whole = (min: number, max: number) => {
-  const message = `must be a whole number from ${min} to ${max}`;
-  return v.pipe(
-    v.string(),
-    v.regex(/^\d{1,10}$/, message),
-    v.transform(Number),
-    v.minValue(min, message),
-    v.maxValue(max, message),
-  );
-};
-
-const RATE = "must be a number of requests a second, or -1 for unlimited";
 /** Consul's form of a rate: -1 is unlimited. */
-const rate = v.pipe(
-  v.string(),
-  v.regex(/^(-1|\d{1,9}(\.\d{1,9})?)$/, RATE),
-  v.transform((text) => (text === "-1" ? Number.POSITIVE_INFINITY : Number(text))),
-  v.check((perSecond) => perSecond > 0, RATE),
-);
+const rate = parsed((text) => {
+  if (text === "-1") return Number.POSITIVE_INFINITY;
+  return /^\d{1,9}(\.\d{1,9})?$/.test(text) && Number(text) > 0 ? Number(text) : null;
+}, "must be a number of requests a second, or -1 for unlimited");
 
 const MODES = ["disabled", "permissive", "enforcing"] as const;
 
@@ -40,21 +26,21 @@ const LIMITS = {
   connectionsPerClient: limit(
     "http_max_conns_per_client",
     v.pipe(
-      whole(0, 1_000_000),
+      wholeNumber(0, 1_000_000),
       v.transform((count) => (count === 0 ? Number.POSITIVE_INFINITY : count)),
     ),
   ),
-  requestsPerClient: limit("requests_per_client", whole(1, 1_000_000)),
-  wrongTokensPerClient: limit("wrong_tokens_per_client", whole(1, 1_000_000)),
-  tokensPerLogin: limit("tokens_per_login", whole(1, 1_000_000)),
-  watchersPerClient: limit("watchers_per_client", whole(1, 1_000_000)),
-  watchers: limit("watchers", whole(1, 1_000_000)),
-  maxPendingLeaves: limit("signing_queue", whole(4, 100_000)),
-  maxUrlLength: limit("max_url_length", whole(256, 16_384)),
+  requestsPerClient: limit("requests_per_client", wholeNumber(1, 1_000_000)),
+  wrongTokensPerClient: limit("wrong_tokens_per_client", wholeNumber(1, 1_000_000)),
+  tokensPerLogin: limit("tokens_per_login", wholeNumber(1, 1_000_000)),
+  watchersPerClient: limit("watchers_per_client", wholeNumber(1, 1_000_000)),
+  watchers: limit("watchers", wholeNumber(1, 1_000_000)),
+  maxPendingLeaves: limit("signing_queue", wholeNumber(4, 100_000)),
+  maxUrlLength: limit("max_url_length", wholeNumber(256, 16_384)),
   // Requests are 16 KiB of PEM at most, which is 32 KiB of JSON.
-  maxBodySign: limit("max_body_sign", whole(1024, 32 * 1024)),
-  maxBodyConfiguration: limit("max_body_configuration", whole(1024, 1024 * 1024)),
-  maxBodyBackup: limit("max_body_backup", whole(1024, 1024 * 1024)),
+  maxBodySign: limit("max_body_sign", wholeNumber(1024, 32 * 1024)),
+  maxBodyConfiguration: limit("max_body_configuration", wholeNumber(1024, 1024 * 1024)),
+  maxBodyBackup: limit("max_body_backup", wholeNumber(1024, 1024 * 1024)),
   bodyTimeMs: limit("body_time", duration(100, 600_000, "from 100ms to 10m, for example 10s")),
   // The largest idleTimeout of Bun.serve is 255 seconds.
   idleMs: limit("idle_time", duration(1000, 255_000, "from 1s to 255s, for example 30s")),

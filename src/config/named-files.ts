@@ -1,6 +1,6 @@
 /**
- * Files that settings name. A provider's configuration, which an operator may change through the
- * API, must not read them.
+ * The files that settings name. A provider's configuration, which callers of the API can change, must
+ * not read them.
  * @module
  */
 import { foldedName } from "../core/ca/config-names.ts";
@@ -12,7 +12,7 @@ export interface NamedFile {
   readonly path: string;
 }
 
-/** What SQLite, and the claim of a server's workers, add to the name of a database. */
+/** The suffixes of the files beside a database: SQLite's, and those of the workers' claim. */
 const DATABASE_ENDS = ["", "-wal", "-shm", "-journal", "-workers", "-workers-journal"];
 
 /** Fields of the Transit configuration that name secrets of its own login. */

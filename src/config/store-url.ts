@@ -11,11 +11,10 @@
  * @module
  */
 
-import { parseDuration } from "../consul/duration.ts";
-import { FormatError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import type { RedisSettings } from "../store/redis/settings.ts";
-import { cannotRead } from "./cannot-read.ts";
+import { cannotRead } from "./file-errors.ts";
+import { durationWithin } from "./values.ts";
 
 export interface RedisUrl extends RedisSettings {
   readonly kind: "redis";
@@ -106,15 +105,9 @@ export function readStoreUrl(
   };
   const time = (option: Option, byDefault: number): number => {
     const value = options.get(option);
-    if (value === undefined) return byDefault;
-    try {
-      const ms = parseDuration(value);
-      if (ms >= 50 && ms <= 60_000) return ms;
-    } catch (error) {
-      if (!(error instanceof FormatError)) throw error;
-    }
-    faults.push(`${option} must be a duration from 50ms to 1m`);
-    return byDefault;
+    const ms = value === undefined ? byDefault : durationWithin(value, 50, 60_000);
+    if (ms === null) faults.push(`${option} must be a duration from 50ms to 1m`);
+    return ms ?? byDefault;
   };
   const tls = { ca: file("ca"), cert: file("cert"), key: file("key") };
   if (secure === "" && ["ca", "cert", "key"].some((option) => options.has(option as Option)))

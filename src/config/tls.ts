@@ -1,22 +1,21 @@
 /**
- * How the API is served beyond plain HTTP: which certificate is shown, and which ones are asked
- * for.
+ * How the API is served beyond plain HTTP: which certificate the server shows, and which client
+ * certificates it requests.
  * @module
  */
 import * as v from "valibot";
 import type { Bytes } from "../core/bytes.ts";
 import type { ServerNames } from "../core/x509/profile.ts";
 import { ipOctets } from "../net/ip.ts";
+import type { Faults } from "./faults.ts";
+import { fileName } from "./values.ts";
 
 export interface TlsSettings {
-  /** The certificate that is shown: a file's, or one of our own CA for these names. */
+  /** The server's certificate: of files, or of our own CA for these names. */
   readonly source:
     | { readonly kind: "files"; readonly certFile: string; readonly keyFile: string }
     | { readonly kind: "self"; readonly names: ServerNames };
-  /**
-   * Whom clients' certificates must come from: our own roots, those of a file, or null where none
-   * is asked for.
-   */
+  /** The issuers of client certificates: our CA or those of a file; null: none is requested. */
   readonly clientCa:
     | { readonly kind: "self" }
     | { readonly kind: "file"; readonly path: string }
@@ -25,16 +24,17 @@ export interface TlsSettings {
   readonly minVersion: "TLSv1.2" | "TLSv1.3";
 }
 
-const file = v.optional(v.pipe(v.string(), v.nonEmpty("must name a file")));
-
-/** The part of the schema of all settings that TLS is. */
+/** The settings of TLS, as a part of the schema of all settings. */
 export const TLS_ENTRIES = {
+  /** A certificate of our own CA. */
   MESHCA_TLS: v.optional(
     v.picklist(["self"], "must be self; for a certificate of your own set MESHCA_TLS_CERT_FILE"),
   ),
+  /** More names for the certificate of our own CA. */
   MESHCA_TLS_NAMES: v.optional(v.string()),
-  MESHCA_TLS_CERT_FILE: file,
-  MESHCA_TLS_KEY_FILE: file,
+  MESHCA_TLS_CERT_FILE: v.optional(fileName),
+  MESHCA_TLS_KEY_FILE: v.optional(fileName),
+  /** The issuers of client certificates, or self for our own roots. */
   MESHCA_TLS_CLIENT_CA_FILE: v.optional(
     v.pipe(v.string(), v.nonEmpty("must name a file, or be self")),
   ),
@@ -46,96 +46,49 @@ export const TLS_ENTRIES = {
   MESHCA_PLAIN_HTTP: v.optional(
     v.picklist(
       ["behind-proxy"],
-      "must be behind-proxy: that a proxy in front ends TLS is the one reason to serve plain HTTP",
+      'must be "behind-proxy"; plain HTTP is allowed only behind a TLS-terminating proxy',
     ),
   ),
 };
 
-export type TlsGiven = v.InferOutput<ReturnType<typeof v.object<typeof TLS_ENTRIES, undefined>>>;
+type TlsGiven = v.InferOutput<ReturnType<typeof v.object<typeof TLS_ENTRIES, undefined>>>;
 
-type Fault = (field: string, message: string) => void;
-
-/**
- * What is given beside what: a setting of the environment stands for a choice that the file may
- * have made otherwise.
- */
+/** The settings of the file without those that an alternative in the environment replaces. */
 export function preferEnvironment(
   file: Readonly<Record<string, string>>,
   environment: Readonly<Record<string, string | undefined>>,
 ): Readonly<Record<string, string>> {
-  const dropped: readonly string[] =
+  const replaced: readonly string[] =
     environment.MESHCA_TLS !== undefined
       ? ["MESHCA_TLS_CERT_FILE", "MESHCA_TLS_KEY_FILE"]
       : environment.MESHCA_TLS_CERT_FILE !== undefined
         ? ["MESHCA_TLS"]
         : [];
-  return Object.fromEntries(Object.entries(file).filter(([name]) => !dropped.includes(name)));
+  return Object.fromEntries(Object.entries(file).filter(([name]) => !replaced.includes(name)));
 }
 
-export interface Served {
-  /** What is listened on. */
+interface Served {
+  /** The host to listen on. */
   readonly host: string;
   readonly connectEnabled: boolean;
-  /** Whether the file gives a port for HTTPS. */
+  /** Whether the file has a port for HTTPS. */
   readonly https: boolean;
 }
 
-/** Puts the settings together. @returns null for plain HTTP */
-export function tlsSettings(
-  given: TlsGiven,
-  { host, connectEnabled, https }: Served,
-  fault: Fault,
-): TlsSettings | null {
-  const {
-    MESHCA_TLS: self,
-    MESHCA_TLS_CERT_FILE: certFile,
-    MESHCA_TLS_KEY_FILE: keyFile,
-    MESHCA_TLS_CLIENT_CA_FILE: ca,
-  } = given;
-  const files = certFile !== undefined || keyFile !== undefined;
-  const names = serverNames(host, given.MESHCA_TLS_NAMES, fault);
-  if (self === undefined && !files) {
-    for (const name of ["MESHCA_TLS_CLIENT_CA_FILE", "MESHCA_TLS_NAMES"] as const)
-      if (given[name] !== undefined)
-        fault(
-          name,
-          "needs TLS: set MESHCA_TLS_CERT_FILE and MESHCA_TLS_KEY_FILE, or MESHCA_TLS=self",
-        );
-    if (given.MESHCA_TLS_CLIENT_CERT === "required") fault("MESHCA_TLS_CLIENT_CERT", "needs TLS");
-    if (https)
-      fault(
-        "ports.https",
-        'needs a certificate: tls.https.cert_file and tls.https.key_file, or "tls": "self"',
-      );
+/** Puts the settings of TLS together. @returns null for plain HTTP */
+export function tlsSettings(given: TlsGiven, served: Served, faults: Faults): TlsSettings | null {
+  const { MESHCA_TLS_CERT_FILE: certFile, MESHCA_TLS_KEY_FILE: keyFile } = given;
+  const names = serverNames(served.host, given.MESHCA_TLS_NAMES, faults);
+  if (given.MESHCA_TLS === undefined && certFile === undefined && keyFile === undefined) {
+    refuseWithoutTls(given, served, faults);
     return null;
   }
-  if (self !== undefined && files)
-    fault(
-      "MESHCA_TLS",
-      "is given together with MESHCA_TLS_CERT_FILE or MESHCA_TLS_KEY_FILE; give one or the other",
-    );
-  if (files && certFile === undefined)
-    fault("MESHCA_TLS_CERT_FILE", "must be given with MESHCA_TLS_KEY_FILE");
-  if (files && keyFile === undefined)
-    fault("MESHCA_TLS_KEY_FILE", "must be given with MESHCA_TLS_CERT_FILE");
-  if (self === undefined && given.MESHCA_TLS_NAMES !== undefined)
-    fault("MESHCA_TLS_NAMES", "needs MESHCA_TLS=self: a certificate of a file has its own names");
-  if (given.MESHCA_PLAIN_HTTP !== undefined)
-    fault("MESHCA_PLAIN_HTTP", "is given together with TLS; give one of them");
-  if (given.MESHCA_TLS_CLIENT_CERT === "required" && ca === undefined)
-    fault(
-      "MESHCA_TLS_CLIENT_CERT",
-      "can be required only with MESHCA_TLS_CLIENT_CA_FILE, which says whose they must be",
-    );
-  if (!connectEnabled && (self !== undefined || ca === "self"))
-    fault(
-      self === undefined ? "MESHCA_TLS_CLIENT_CA_FILE" : "MESHCA_TLS",
-      "cannot be self where connect is disabled: there is no CA",
-    );
+  refuseContradictions(given, served, faults);
+  const { MESHCA_TLS_CLIENT_CA_FILE: ca } = given;
   return {
     source:
       certFile === undefined || keyFile === undefined
-        ? { kind: "self", names: names ?? { dnsNames: [], ipAddresses: [] } }
+        ? { kind: "self", names }
         : { kind: "files", certFile, keyFile },
     clientCa:
       ca === undefined ? null : ca === "self" ? { kind: "self" } : { kind: "file", path: ca },
@@ -144,39 +97,78 @@ export function tlsSettings(
   };
 }
 
-/** More would make the chain that every client gets longer for nothing. */
+function refuseWithoutTls(given: TlsGiven, { https }: Served, faults: Faults): void {
+  for (const name of ["MESHCA_TLS_CLIENT_CA_FILE", "MESHCA_TLS_NAMES"] as const)
+    if (given[name] !== undefined)
+      faults.add(
+        name,
+        "needs TLS: set MESHCA_TLS_CERT_FILE and MESHCA_TLS_KEY_FILE, or MESHCA_TLS=self",
+      );
+  if (given.MESHCA_TLS_CLIENT_CERT === "required")
+    faults.add("MESHCA_TLS_CLIENT_CERT", "needs TLS");
+  if (https)
+    faults.add(
+      "ports.https",
+      'needs a certificate: tls.https.cert_file and tls.https.key_file, or "tls": "self"',
+    );
+}
+
+function refuseContradictions(given: TlsGiven, { connectEnabled }: Served, faults: Faults): void {
+  const isSelf = given.MESHCA_TLS !== undefined;
+  const hasCert = given.MESHCA_TLS_CERT_FILE !== undefined;
+  const hasKey = given.MESHCA_TLS_KEY_FILE !== undefined;
+  const ca = given.MESHCA_TLS_CLIENT_CA_FILE;
+  if (isSelf && (hasCert || hasKey))
+    faults.add(
+      "MESHCA_TLS",
+      "is given together with MESHCA_TLS_CERT_FILE or MESHCA_TLS_KEY_FILE; give one or the other",
+    );
+  if (hasKey && !hasCert)
+    faults.add("MESHCA_TLS_CERT_FILE", "must be given with MESHCA_TLS_KEY_FILE");
+  if (hasCert && !hasKey)
+    faults.add("MESHCA_TLS_KEY_FILE", "must be given with MESHCA_TLS_CERT_FILE");
+  if (!isSelf && given.MESHCA_TLS_NAMES !== undefined)
+    faults.add(
+      "MESHCA_TLS_NAMES",
+      "needs MESHCA_TLS=self: a certificate of a file has its own names",
+    );
+  if (given.MESHCA_PLAIN_HTTP !== undefined)
+    faults.add("MESHCA_PLAIN_HTTP", "is given together with TLS; give one of them");
+  if (given.MESHCA_TLS_CLIENT_CERT === "required" && ca === undefined)
+    faults.add(
+      "MESHCA_TLS_CLIENT_CERT",
+      "can be required only with MESHCA_TLS_CLIENT_CA_FILE, which names their issuers",
+    );
+  if (!connectEnabled && (isSelf || ca === "self"))
+    faults.add(
+      isSelf ? "MESHCA_TLS" : "MESHCA_TLS_CLIENT_CA_FILE",
+      "cannot be self if connect is disabled: there is no CA",
+    );
+}
+
+/** More would lengthen the chain that every client gets. */
 const MAX_NAMES = 16;
-/** RFC 1034 §3.5, without a name that could be taken for an address. */
+/** RFC 1034 section 3.5, without names that could be taken for an IPv4 address. */
 const DNS_NAME =
   /^(?=.{1,253}$)(?!.*\.\d+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
 
-/** The names of our own certificate: loopback, what is listened on, and those given. */
-function serverNames(host: string, given: string | undefined, fault: Fault): ServerNames | null {
+/** The names of our own certificate: loopback, the host to listen on, and the given ones. */
+function serverNames(host: string, given: string | undefined, faults: Faults): ServerNames {
   const more = given === undefined ? [] : given.split(",").map((name) => name.trim().toLowerCase());
+  const own = ["0.0.0.0", "::"].includes(host) ? [] : [host.toLowerCase()];
   const dnsNames = new Set(["localhost"]);
   const addresses = new Map<string, Bytes>();
-  for (const name of [
-    "127.0.0.1",
-    "::1",
-    ...(ANY.includes(host) ? [] : [host.toLowerCase()]),
-    ...more,
-  ]) {
+  let isValid = more.length <= MAX_NAMES;
+  for (const name of ["127.0.0.1", "::1", ...own, ...more]) {
     const address = ipOctets(name);
     if (address !== null) addresses.set(address.join("."), address);
     else if (DNS_NAME.test(name)) dnsNames.add(name);
-    else if (more.includes(name)) return deny(fault);
+    else if (more.includes(name)) isValid = false;
   }
-  return more.length > MAX_NAMES
-    ? deny(fault)
-    : { dnsNames: [...dnsNames], ipAddresses: [...addresses.values()] };
-}
-
-const ANY = ["0.0.0.0", "::"];
-
-function deny(fault: Fault): null {
-  fault(
-    "MESHCA_TLS_NAMES",
-    `must be at most ${MAX_NAMES} DNS names and IP addresses, separated by commas`,
-  );
-  return null;
+  if (!isValid)
+    faults.add(
+      "MESHCA_TLS_NAMES",
+      `must be at most ${MAX_NAMES} DNS names and IP addresses, separated by commas`,
+    );
+  return { dnsNames: [...dnsNames], ipAddresses: [...addresses.values()] };
 }

@@ -4,7 +4,7 @@
  */
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
-import { fileReason } from "../config/cannot-read.ts";
+import { fileReason } from "../config/file-errors.ts";
 import { ConfigError } from "../core/errors.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { AuditSink } from "../telemetry/audit.ts";

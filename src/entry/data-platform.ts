@@ -24,7 +24,7 @@ import {
 import { rename, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { Platform } from "../compose/platform.ts";
-import { fileReason } from "../config/cannot-read.ts";
+import { fileReason } from "../config/file-errors.ts";
 import type { Settings } from "../config/settings.ts";
 import { ConfigError, StoreError } from "../core/errors.ts";
 

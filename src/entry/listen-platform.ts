@@ -2,7 +2,7 @@
  * What an error says of an address that cannot be listened on.
  * @module
  */
-import { hostPort } from "../config/advertise.ts";
+import { hostPort } from "../config/addresses.ts";
 import { CaError } from "../core/errors.ts";
 
 /** By the codes of the system. */

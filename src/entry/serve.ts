@@ -5,7 +5,7 @@
  */
 import type { Meshca } from "../compose/process.ts";
 import { notYet, Start } from "../compose/start.ts";
-import { hostPort } from "../config/advertise.ts";
+import { hostPort } from "../config/addresses.ts";
 import type { Settings } from "../config/settings.ts";
 import { listenFailed } from "./listen-platform.ts";
 import { createPlatform, type ProcessPlatform, prepareData } from "./platform.ts";

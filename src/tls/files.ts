@@ -3,7 +3,7 @@
  * are read every few seconds, so that a replacement is noticed however it is made.
  * @module
  */
-import { fileReason } from "../config/cannot-read.ts";
+import { fileReason } from "../config/file-errors.ts";
 import type { TlsSettings } from "../config/tls.ts";
 import { ConfigError, type Violation } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";

@@ -297,7 +297,7 @@ describe("readConfigFile()", () => {
     [
       "both ports",
       { ports: { http: 8500, https: 8501 }, tls: "self" },
-      "ports.http: is not served beside ports.https: set it to -1",
+      "ports.http: cannot be served together with ports.https: set it to -1",
     ],
     ["tls as text", { tls: "other" }, "tls: must be an object"],
     [
@@ -308,7 +308,7 @@ describe("readConfigFile()", () => {
     [
       "an old version of TLS",
       { ports: { https: 8501 }, tls: { https: { tls_min_version: "TLSv1_1" } } },
-      "tls.https.tls_min_version: must be TLSv1_2 or TLSv1_3: nothing older is served",
+      "tls.https.tls_min_version: must be TLSv1_2 or TLSv1_3: older versions are not supported",
     ],
     ["a port with a fraction", { ports: { http: 1.5 } }, "ports.http: must be a port"],
     ["a port as text", { ports: { http: "8500" } }, "ports.http: must be a port"],

@@ -7,8 +7,8 @@ import { describe, it } from "node:test";
 import { CONSUL_CONFIG_NAMES } from "../../providers/consul/config.ts";
 import {
   isLoopback,
+  listenRefusal,
   readSettings,
-  requireServable,
   SETTING_NAMES,
   type Settings,
 } from "../../src/config/settings.ts";
@@ -322,7 +322,7 @@ describe("readSettings()", () => {
         [
           "MESHCA_SECRET_DIRS",
           value,
-          "MESHCA_SECRET_DIRS: must be folders from the root on (/etc/meshca/secrets), without . and .., separated by commas",
+          "MESHCA_SECRET_DIRS: must be absolute paths of folders (/etc/meshca/secrets), without . and .., separated by commas",
         ] as const,
     ),
     ...["/proc", "/ok,//sys/x", "/dev/shm"].map(
@@ -330,7 +330,7 @@ describe("readSettings()", () => {
         [
           "MESHCA_SECRET_DIRS",
           value,
-          "MESHCA_SECRET_DIRS: must not have folders of the kernel: no file below /proc, /sys and /dev is read",
+          "MESHCA_SECRET_DIRS: must not include folders below /proc, /sys and /dev: no file of the kernel is read",
         ] as const,
     ),
     ...["127.0.0.1:x", "256.0.0.1:1", "[::1", "[::1]:x"].map(
@@ -580,7 +580,7 @@ describe("readSettings()", () => {
   it("readSettings() asks for a key-encryption key from outside with Redis, as text or in a file, and not both", () => {
     const MESHCA_STORE = "redis://127.0.0.1";
     const [fault = ""] = faults({ MESHCA_STORE });
-    assert.match(fault, /^MESHCA_KEK: must be given with Redis, the same to all replicas: /);
+    assert.match(fault, /^MESHCA_KEK: is required with Redis, the same for all replicas, /);
     assert.equal(read({ MESHCA_STORE, MESHCA_KEK: "a:b" }).kek, "a:b");
     assert.equal(read({ MESHCA_STORE, MESHCA_KEK_FILE: "kek" }, "c:d").kek, "c:d");
     assert.deepEqual(faults({ MESHCA_KEK: "a:b", MESHCA_KEK_FILE: "kek" }, "c:d"), [
@@ -690,27 +690,27 @@ describe("limits in the file", () => {
   });
 });
 
-describe("requireServable()", () => {
+describe("listenRefusal()", () => {
   const tls = { host: "10.0.0.1", tls: true, plainHttp: null, accessControl: true };
 
-  it("requireServable() lets loopback serve anything", () =>
+  it("listenRefusal() lets loopback serve anything", () =>
     assert.equal(
-      requireServable({ host: "::1", tls: false, plainHttp: null, accessControl: false }),
+      listenRefusal({ host: "::1", tls: false, plainHttp: null, accessControl: false }),
       null,
     ));
 
-  it("requireServable() lets TLS with access control serve anywhere, and plain HTTP behind a proxy that is named", () => {
-    assert.equal(requireServable(tls), null);
-    assert.equal(requireServable({ ...tls, tls: false, plainHttp: "behind-proxy" }), null);
+  it("listenRefusal() lets TLS with access control serve anywhere, and plain HTTP behind a proxy that is named", () => {
+    assert.equal(listenRefusal(tls), null);
+    assert.equal(listenRefusal({ ...tls, tls: false, plainHttp: "behind-proxy" }), null);
   });
 
-  it("requireServable() says what is missing beyond loopback", () => {
+  it("listenRefusal() says what is missing beyond loopback", () => {
     assert.match(
-      requireServable({ ...tls, accessControl: false }) ?? "",
+      listenRefusal({ ...tls, accessControl: false }) ?? "",
       /^cannot listen on "10\.0\.0\.1": without access control/,
     );
     assert.match(
-      requireServable({ ...tls, tls: false }) ?? "",
+      listenRefusal({ ...tls, tls: false }) ?? "",
       /^cannot serve plain HTTP on "10\.0\.0\.1": set MESHCA_TLS_CERT_FILE/,
     );
   });

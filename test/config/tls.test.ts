@@ -113,7 +113,7 @@ describe("the settings of TLS", () => {
     [
       "another reason for plain HTTP",
       { MESHCA_PLAIN_HTTP: "yes" },
-      "MESHCA_PLAIN_HTTP: must be behind-proxy: ",
+      'MESHCA_PLAIN_HTTP: must be "behind-proxy"; plain HTTP is allowed only behind a TLS-terminating proxy',
     ],
     [
       "TLS 1.1",
@@ -123,7 +123,7 @@ describe("the settings of TLS", () => {
     [
       "self without a CA",
       { MESHCA_TLS: "self" },
-      "MESHCA_TLS: cannot be self where connect is disabled",
+      "MESHCA_TLS: cannot be self if connect is disabled: there is no CA",
       { connect: { enabled: false } },
     ],
     [

@@ -81,7 +81,7 @@ const RULES: readonly Rule[] = [
   },
   {
     files: "src/tls/",
-    ours: ["src/core/", "src/tls/", "src/config/tls.ts", "src/config/cannot-read.ts"],
+    ours: ["src/core/", "src/tls/", "src/config/tls.ts", "src/config/file-errors.ts"],
     packages: ["node:crypto", "node:tls"],
   },
   {

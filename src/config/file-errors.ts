@@ -1,24 +1,24 @@
 /**
- * What an error says of a file that cannot be read or written.
+ * The reasons why a file cannot be read or written, in words.
  * @module
  */
 
-/** The reasons that an operator can do something about, by the code of the system. */
+/** The reasons that an operator can remedy, by error code. */
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: "there is no such file",
   ENOTDIR: "there is no such file",
   EACCES: "permission denied",
   EPERM: "permission denied",
   EISDIR: "it is a folder",
-  ELOOP: "its links lead in a circle",
-  EEXIST: "something else is there",
+  ELOOP: "its symbolic links form a loop",
+  EEXIST: "another file has this name",
   EROFS: "the file system is read-only",
   ENOSPC: "the disk is full",
-  EDQUOT: "the quota of this user on the disk is used up",
-  EFBIG: "the file would be larger than this process may make it",
+  EDQUOT: "the disk quota of this user is exceeded",
+  EFBIG: "the file would exceed the size limit of this process",
 };
 
-/** The reason of an error of the file system, in words; its code if it has no other, or null. */
+/** The reason of a file system error: words, else its code; null if it is another error. */
 export function fileReason(error: unknown): string | null {
   if (!(error instanceof Error) || !("code" in error) || typeof error.code !== "string")
     return null;

@@ -1,0 +1,46 @@
+/**
+ * Schemas of values that several settings have: durations, whole numbers, names of files.
+ * @module
+ */
+import * as v from "valibot";
+import { parseDuration } from "../consul/duration.ts";
+import { FormatError } from "../core/errors.ts";
+
+/** A text that `parse` reads; it returns null for a text that it cannot read. */
+export const parsed = <T>(parse: (text: string) => T | null, message: string) =>
+  v.pipe(
+    v.string(),
+    v.rawTransform(({ dataset: { value }, addIssue, NEVER }) => {
+      const result = parse(value);
+      if (result !== null) return result;
+      addIssue({ message });
+      return NEVER;
+    }),
+  );
+
+/** Milliseconds of a duration in Go's form; null if it is malformed or out of bounds. */
+export function durationWithin(text: string, min: number, max: number): number | null {
+  try {
+    const ms = parseDuration(text);
+    return ms >= min && ms <= max ? ms : null;
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
+}
+
+/** A duration in milliseconds. @param bounds the bounds in words. */
+export const duration = (min: number, max: number, bounds: string) =>
+  parsed((text) => durationWithin(text, min, max), `must be a duration ${bounds}`);
+
+export const wholeNumber = (min: number, max: number) =>
+  parsed((text) => {
+    const number = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+    return number >= min && number <= max ? number : null;
+  }, `must be a whole number from ${min} to ${max}`);
+
+export const fileName = v.pipe(v.string(), v.nonEmpty("must name a file"));
+
+/** The parts of a text between commas and blanks. */
+export const listOf = (text: string): string[] =>
+  text.split(/[\s,]+/).filter((part) => part !== "");
