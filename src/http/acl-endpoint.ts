@@ -2,9 +2,13 @@
  * Endpoints that exist only with access control, and how their changes get into the audit log.
  * @module
  */
+import { type Json, writeJson } from "../consul/go-json.ts";
+import type { AclAdmin } from "../core/acl/admin.ts";
 import type { Acl, BeforeChange } from "../core/acl/ports.ts";
+import { RequestError } from "../core/errors.ts";
 import type { Audit } from "../core/ports/audit.ts";
-import { compressibleBody, TEXT } from "./responses.ts";
+import type { BodyReader } from "./request-body.ts";
+import { compressibleBody, plainBody, TEXT } from "./responses.ts";
 import type { AccessRule, Call, Endpoint, RouteResponse } from "./route.ts";
 
 /** Consul's response if access control is off. */
@@ -12,6 +16,8 @@ const DISABLED: RouteResponse = {
   status: 401,
   body: compressibleBody(TEXT, "ACL support disabled"),
 };
+/** An eighth of Consul's limit for a request (512 KB), and enough for the rules of a policy. */
+const MAX_BODY = 64 * 1024;
 
 /** @param control null: every call is answered that access control is off. */
 export function aclEndpoint(
@@ -36,4 +42,74 @@ export function beforeChangeOf(
       { caller, action, subject, outcome: "allowed", code: null, detail },
       { mayUseReserve },
     );
+}
+
+/** The answer to a call, in JSON. */
+type AclHandler<T> = (call: Call, acl: T) => Promise<Json> | Json;
+
+export interface AclEndpointOptions {
+  readonly control: Acl | null;
+  readonly audit: Audit | null;
+  readonly bodies: BodyReader;
+}
+
+/** Makes the endpoints of Consul's ACL API, whose responses contain secrets. */
+export class AclEndpoints {
+  readonly #options: AclEndpointOptions;
+
+  constructor(options: AclEndpointOptions) {
+    this.#options = options;
+  }
+
+  endpoint(access: AccessRule, handle: AclHandler<Acl>): Endpoint {
+    return aclEndpoint(this.#options.control, access, async (call, control) => {
+      refuseEnterprise(call);
+      const text = writeJson(await handle(call, control), call.query().pretty);
+      return { secret: true, body: plainBody("application/json", text) };
+    });
+  }
+
+  read(handle: AclHandler<AclAdmin>): Endpoint {
+    return this.endpoint("acl:read", (call, control) => handle(call, control.admin));
+  }
+
+  /** @param access of who may make the change. @default "acl:write" */
+  write(handle: AclHandler<AclAdmin>, access: AccessRule = "acl:write"): Endpoint {
+    return this.endpoint(access, (call, control) =>
+      handle(call, control.adminFor(this.beforeChange(call))),
+    );
+  }
+
+  beforeChange(call: Call): BeforeChange {
+    return beforeChangeOf(call, this.#options.audit);
+  }
+
+  /** @throws {RequestError} */
+  body({ request }: Call): Promise<Json> {
+    return this.#options.bodies.json(request, MAX_BODY);
+  }
+
+  /** A body that may be empty. @throws {RequestError} */
+  optionalBody({ request }: Call): Promise<Json> {
+    return this.#options.bodies.optionalJson(request, MAX_BODY);
+  }
+}
+
+/**
+ * Refuses other namespaces and partitions with Consul's texts, in its order (agent/http_ce.go).
+ * @throws {RequestError} `request_malformed`
+ */
+function refuseEnterprise(call: Call): void {
+  const refused = (part: string, name: string, what: string) =>
+    new RequestError(
+      "request_malformed",
+      `Invalid ${part}: ${JSON.stringify(name)} - ${what} are a Consul Enterprise feature`,
+    );
+  for (const [header, parameter, what] of [
+    ["X-Consul-Namespace", "ns", "Namespaces"],
+    ["X-Consul-Partition", "partition", "Partitions"],
+  ] as const) {
+    if (call.header(header)) throw refused("header", header, what);
+    if (call.params().get(parameter)) throw refused("query parameter", parameter, what);
+  }
 }

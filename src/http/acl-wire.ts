@@ -34,21 +34,24 @@ import { FormatError, type RequestError } from "../core/errors.ts";
 interface Field<T> {
   readonly goName: string;
   readonly check: GoField;
-  /** @param value null if the field is missing. @throws {RequestError} */
+  /** @param value checked; null if the field is missing. @throws {RequestError} */
   decode(value: Json): T;
-  /** Undefined: not written, as Go's omitempty. */
+  /** Undefined: the field is not written. */
   encode(value: T): Json | undefined;
 }
 
-function field<T, J extends Json>(
+/** @param decode,encode between Go's type `J` and ours. */
+const field = <T, J extends Json>(
   goName: string,
   check: GoField<J>,
   decode: (value: J | null) => T,
   encode: (value: T) => Json | undefined,
-): Field<T> {
-  // decodeStruct has checked the value.
-  return { goName, check, decode: (value) => decode(value as J | null), encode };
-}
+): Field<T> => ({ goName, check, decode: (value) => decode(value as J | null), encode });
+
+/** Go's omitempty. */
+const omitEmpty = <T extends string | null | readonly Json[]>(value: T) =>
+  value === null || value.length === 0 ? undefined : value;
+const same = <T extends Json>(value: T) => value;
 
 /** A Go struct and our type of it. */
 class Struct<T extends object> {
@@ -74,9 +77,10 @@ class Struct<T extends object> {
   /** @throws {RequestError} `request_malformed` with Go's text */
   decode(body: Json): T {
     const values = decodeStruct(this.#checks, body, this.#goName);
-    return Object.fromEntries(
-      this.#fields.map(([key, { goName, decode }]) => [key, decode(values[goName] ?? null)]),
-    ) as T;
+    const decoded = this.#fields.map(
+      ([key, { goName, decode }]) => [key, decode(values[goName] ?? null)] as const,
+    );
+    return Object.fromEntries(decoded) as T;
   }
 
   encode(value: T): JsonObject {
@@ -94,57 +98,33 @@ const isList = (value: Json): value is readonly Json[] => Array.isArray(value);
 const string = (name: string) => goField(name, "string", isString);
 const list = (name: string) => goField(name, "[]struct", isList);
 
-const text = (name: string) =>
-  field<string, string>(
-    name,
-    string(name),
-    (value) => value ?? "",
-    (value) => value,
-  );
-/** A text that is not written if it is empty. */
-const optionalText = (name: string) =>
-  field<string, string>(
-    name,
-    string(name),
-    (value) => value ?? "",
-    (value) => value || undefined,
-  );
-const textOrNull = (name: string) =>
-  field<string | null, string>(
-    name,
-    string(name),
-    (value) => value || null,
-    (value) => value ?? undefined,
-  );
+const text = (name: string) => field(name, string(name), (value) => value ?? "", same);
+const optionalText = (name: string) => field(name, string(name), (value) => value ?? "", omitEmpty);
+const textOrNull = (name: string) => field(name, string(name), (value) => value || null, omitEmpty);
 const texts = (name: string) =>
-  field<readonly string[], readonly Json[]>(
-    name,
-    list(name),
-    (value) =>
-      (value ?? []).map((item) => {
-        if (typeof item === "string") return item;
-        throw decodeFailed(`json: cannot unmarshal into Go struct field .${name} of type string`);
-      }),
-    (value) => (value.length === 0 ? undefined : value),
-  );
+  field(name, list(name), (value) => readTexts(value, name), omitEmpty);
 const structs = <T extends object>(name: string, struct: Struct<T>) =>
   field<readonly T[], readonly Json[]>(
     name,
     list(name),
     (value) => (value ?? []).map((item) => struct.decode(item)),
-    (value) => (value.length === 0 ? undefined : value.map((item) => struct.encode(item))),
+    (value) => omitEmpty(value.map((item) => struct.encode(item))),
   );
 const oneOf = <T extends string>(name: string, values: readonly T[], fault: string) =>
-  field<T, string>(
-    name,
-    string(name),
-    (value) => {
-      const known = values.find((candidate) => candidate === value);
-      if (known === undefined) throw decodeFailed(fault);
-      return known;
-    },
-    (value) => value,
-  );
+  field<T, string>(name, string(name), (value) => readOneOf(value, values, fault), same);
+
+function readTexts(value: readonly Json[] | null, name: string): readonly string[] {
+  return (value ?? []).map((item) => {
+    if (typeof item === "string") return item;
+    throw decodeFailed(`json: cannot unmarshal into Go struct field .${name} of type string`);
+  });
+}
+
+function readOneOf<T extends string>(value: string | null, values: readonly T[], fault: string): T {
+  const known = values.find((candidate) => candidate === value);
+  if (known === undefined) throw decodeFailed(fault);
+  return known;
+}
 
 /** Namespaces and partitions are Consul Enterprise's; here there is only the default one. */
 export const onlyDefault = (name: string, what: "Namespaces" | "Partitions") =>
@@ -248,18 +228,13 @@ const token = new Struct<NewTokenRequest & { readonly authMethod: string | null 
     policies: structs("Policies", policyLink),
     serviceIdentities: structs("ServiceIdentities", serviceIdentity),
     nodeIdentities: structs("NodeIdentities", nodeIdentity),
-    local: field<boolean, boolean>(
-      "Local",
-      goField("Local", "bool", isBoolean),
-      (value) => value ?? false,
-      (value) => value,
-    ),
+    local: field("Local", goField("Local", "bool", isBoolean), (value) => value ?? false, same),
+    // Only a login sets it.
     authMethod: field<string | null, string>(
       "AuthMethod",
       string("AuthMethod"),
-      // Only a login sets it.
       () => null,
-      (value) => value ?? undefined,
+      omitEmpty,
     ),
     expirationTtlMs: field<number | null, Json>(
       "ExpirationTTL",

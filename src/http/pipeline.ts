@@ -4,7 +4,7 @@
  * @module
  */
 import type { Context } from "hono";
-import type { Authorization, Authorizer } from "../core/acl/authorizer.ts";
+import type { AccessLevel, Authorization, Authorizer } from "../core/acl/authorizer.ts";
 import { CaError, DeniedError, NotReadyError } from "../core/errors.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import type { Clock } from "../core/ports/clock.ts";
@@ -25,7 +25,7 @@ import {
 } from "./query.ts";
 import { secretOf } from "./request-token.ts";
 import { COMMON, respond, text } from "./responses.ts";
-import type { Call, Endpoint, Method, RequestEnvironment, Route } from "./route.ts";
+import type { AccessRule, Call, Endpoint, Method, RequestEnvironment, Route } from "./route.ts";
 
 /** How the server is reached, and by which names. */
 export interface ServerOptions extends ServedHosts {
@@ -275,9 +275,19 @@ function requireConnect({ kind, path }: Route, { connectEnabled }: ServerOptions
   throw new NotReadyError("ca_disabled", "Connect must be enabled in order to use this endpoint");
 }
 
+/** The rights that an endpoint can need. */
+const RIGHTS: ReadonlyMap<AccessRule, readonly ["acl" | "operator", AccessLevel]> = new Map(
+  (["acl", "operator"] as const).flatMap((resource) =>
+    (["read", "write"] as const).map(
+      (access) => [`${resource}:${access}`, [resource, access]] as const,
+    ),
+  ),
+);
+
 /** @throws {DeniedError} `permission_denied` */
 function authorize({ access }: Endpoint, authorized: Authorization | null): void {
-  if (typeof access === "object") authorized?.require(access.resource, access.access);
+  const right = RIGHTS.get(access);
+  if (right !== undefined) authorized?.require(...right);
 }
 
 /** The options of a request without a query. */

@@ -27,15 +27,11 @@ export type Method = "GET" | "PUT" | "POST" | "DELETE";
 /**
  * Who may call an endpoint. `public`: every caller, whose token is ignored. `optional`: every
  * caller, but a token that is sent must be valid. `token`: a caller with a valid token. `identity`:
- * the handler decides, since the right depends on the body. Otherwise: a permission on a resource
- * that has no names.
+ * the handler decides, since the right depends on the body. Otherwise: a right to a resource that
+ * has no names.
  */
-export type AccessRule =
-  | "public"
-  | "optional"
-  | "token"
-  | "identity"
-  | { readonly resource: "acl" | "operator"; readonly access: AccessLevel };
+export type AccessRule = "public" | "optional" | "token" | "identity" | Right;
+export type Right = `${"acl" | "operator"}:${AccessLevel}`;
 
 /** One authorized request, as its handler receives it. */
 export interface Call {
@@ -95,4 +91,18 @@ export interface Route {
   readonly unlimited?: boolean;
   /** Headers of the responses to errors that Consul answers with its query metadata. */
   readonly errorHeaders?: Readonly<Record<string, string>>;
+}
+
+export function endpoint(access: AccessRule, handle: Endpoint["handle"]): Endpoint {
+  return { access, handle };
+}
+
+/** A route of Consul's API. */
+export function consulRoute(path: string, methods: Route["methods"]): Route {
+  return { path, kind: "consul", methods };
+}
+
+/** A route of the CA, which serves only its own datacenter. */
+export function caRoute(path: string, methods: Route["methods"]): Route {
+  return { path, kind: "consul", datacenterBound: true, methods };
 }

@@ -10,6 +10,7 @@ import { exportSPKI, generateKeyPair, SignJWT } from "jose";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
+import { guarded } from "./guarded.ts";
 import { type ServerProcess, startServer } from "./process.ts";
 
 const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
@@ -581,5 +582,32 @@ describe("the first token", () => {
       await Promise.all([one.stop(), two.stop()]);
       await server.stop();
     }
+  });
+});
+
+describe("PUT /v1/acl/binding-rule/:id", () => {
+  it("keeps the auth method if the body has neither ID nor AuthMethod, as Consul does", async () => {
+    const { publicKey } = await generateKeyPair("ES256", { extractable: true });
+    const test = await guarded();
+    const Config = {
+      BoundAudiences: ["meshca"],
+      JWTValidationPubKeys: [await exportSPKI(publicKey)],
+    };
+    const method = await test.call("PUT", "/v1/acl/auth-method", {
+      Name: "m",
+      Type: "jwt",
+      Config,
+    });
+    assert.equal(method.status, 200, method.text);
+    const rule = { AuthMethod: "m", BindType: "service", BindName: "web" };
+    const made = await test.call("PUT", "/v1/acl/binding-rule", rule);
+    const { ID } = JSON.parse(made.text) as { ID: string };
+    const changed = await test.call("PUT", `/v1/acl/binding-rule/${ID}`, {
+      BindType: "service",
+      BindName: "api",
+    });
+    assert.equal(changed.status, 200, changed.text);
+    const { AuthMethod, BindName } = JSON.parse(changed.text) as Record<string, unknown>;
+    assert.deepEqual([AuthMethod, BindName], ["m", "api"]);
   });
 });

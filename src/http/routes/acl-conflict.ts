@@ -13,7 +13,7 @@ import { aclEndpoint, beforeChangeOf } from "../acl-endpoint.ts";
 import type { BodyReader } from "../request-body.ts";
 import { sameSecret, secretOf } from "../request-token.ts";
 import { json } from "../responses.ts";
-import type { Call, Route, RouteResponse } from "../route.ts";
+import { type Call, consulRoute, type Route, type RouteResponse } from "../route.ts";
 import { rfc3339 } from "../wire.ts";
 
 const MAX_BODY = 1024;
@@ -41,27 +41,23 @@ export function aclConflictRoutes(options: AclConflictRouteOptions): Route[] {
     return json(call, conflict === null ? { Conflict: false } : conflictJson(conflict));
   };
   return [
-    {
-      path: "/v1/acl/state-conflict",
-      kind: "consul",
-      methods: {
-        // Public: while no set of records is loaded no token is valid, and the handlers authorize.
-        GET: aclEndpoint(control, "public", async (call, acl) => {
-          await requireOperator(acl, call, "read", options);
-          return report(acl, call);
-        }),
-        PUT: aclEndpoint(control, "public", async (call, acl) => {
-          await requireOperator(acl, call, "write", options);
-          const decision = v.safeParse(Decision, await bodies.json(call.request, MAX_BODY));
-          if (!decision.success)
-            throw decodeFailed(
-              'the body must be {"Keep": "snapshot"}, {"Keep": "stored"} or {"Keep": "nothing"}',
-            );
-          await acl.resolve(decision.output.Keep, beforeChangeOf(call, audit));
-          return report(acl, call);
-        }),
-      },
-    },
+    consulRoute("/v1/acl/state-conflict", {
+      // Public: while no set of records is loaded no token is valid, and the handlers authorize.
+      GET: aclEndpoint(control, "public", async (call, acl) => {
+        await requireOperator(acl, call, "read", options);
+        return report(acl, call);
+      }),
+      PUT: aclEndpoint(control, "public", async (call, acl) => {
+        await requireOperator(acl, call, "write", options);
+        const decision = v.safeParse(Decision, await bodies.json(call.request, MAX_BODY));
+        if (!decision.success)
+          throw decodeFailed(
+            'the body must be {"Keep": "snapshot"}, {"Keep": "stored"} or {"Keep": "nothing"}',
+          );
+        await acl.resolve(decision.output.Keep, beforeChangeOf(call, audit));
+        return report(acl, call);
+      }),
+    }),
   ];
 }
 

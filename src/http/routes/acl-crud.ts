@@ -7,6 +7,7 @@ import { decodeFailed, type Json } from "../../consul/go-json.ts";
 import type { AclAdmin, RecordAdmin } from "../../core/acl/admin.ts";
 import type { AclPolicy, AuthMethod, BindingRule, Entry } from "../../core/acl/types.ts";
 import { RequestError } from "../../core/errors.ts";
+import type { AclEndpoints } from "../acl-endpoint.ts";
 import {
   decodeMethod,
   decodePolicy,
@@ -15,23 +16,7 @@ import {
   policyJson,
   ruleJson,
 } from "../acl-wire.ts";
-import type { AccessRule, Call, Route } from "../route.ts";
-
-export const READ: AccessRule = { resource: "acl", access: "read" };
-export const WRITE: AccessRule = { resource: "acl", access: "write" };
-
-/** Answers a call in JSON, with the administration on behalf of the call. */
-export type AclHandler = (call: Call, admin: AclAdmin) => Promise<Json> | Json;
-
-/** What crud routes need of the ACL routes. */
-export interface CrudContext {
-  route(
-    path: string,
-    methods: Partial<Record<"GET" | "PUT" | "DELETE", readonly [AccessRule, AclHandler]>>,
-  ): Route;
-  /** The body in JSON. @throws {RequestError} */
-  body(call: Call): Promise<Json>;
-}
+import { type Call, consulRoute, type Route } from "../route.ts";
 
 /** A type of records, of which `T` is what a request has. */
 interface RecordType<T> {
@@ -96,73 +81,54 @@ const BINDING_RULE: RecordType<BindingRule> = {
   }),
 };
 
-export function policyRoutes(context: CrudContext): Route[] {
+/** The routes of policies, auth methods and binding rules. */
+export function recordRoutes(acl: AclEndpoints): Route[] {
   return [
-    ...crudRoutes(POLICY, context),
-    context.route("/v1/acl/policy/name/:name", {
-      GET: [
-        READ,
-        (call, admin) =>
-          policyJson(found(admin.policies.getByName(call.param("name")), "policy"), true),
-      ],
+    ...crudRoutes(POLICY, acl),
+    consulRoute("/v1/acl/policy/name/:name", {
+      GET: acl.read((call, { policies }) =>
+        policyJson(found(policies.getByName(call.param("name")), "policy"), true),
+      ),
     }),
+    ...crudRoutes(AUTH_METHOD, acl),
+    ...crudRoutes(BINDING_RULE, acl),
   ];
 }
 
-export const authMethodRoutes = (context: CrudContext): Route[] => crudRoutes(AUTH_METHOD, context);
-export const bindingRuleRoutes = (context: CrudContext): Route[] =>
-  crudRoutes(BINDING_RULE, context);
-
-function crudRoutes<T>(type: RecordType<T>, { route, body }: CrudContext): Route[] {
+function crudRoutes<T>(type: RecordType<T>, acl: AclEndpoints): Route[] {
   const { path, key } = type;
   const plural = path.endsWith("y") ? `${path.slice(0, -1)}ies` : `${path}s`;
   return [
-    route(`/v1/acl/${plural}`, {
-      GET: [
-        READ,
-        (call, admin) =>
-          type
-            .records(admin)
-            .list()
-            .filter(({ value }) => type.isListed?.(value, call) ?? true)
-            .map((entry) => type.encode(entry, false)),
-      ],
+    consulRoute(`/v1/acl/${plural}`, {
+      GET: acl.read((call, admin) => {
+        const records = type.records(admin).list();
+        const listed = records.filter(({ value }) => type.isListed?.(value, call) ?? true);
+        return listed.map((entry) => type.encode(entry, false));
+      }),
     }),
-    route(`/v1/acl/${path}`, {
-      PUT: [
-        WRITE,
-        async (call, admin) => {
-          const request = type.decode(await body(call));
-          type.checkNew?.(request);
-          return type.encode(await type.records(admin).create(request), true);
-        },
-      ],
+    consulRoute(`/v1/acl/${path}`, {
+      PUT: acl.write(async (call, admin) => {
+        const request = type.decode(await acl.body(call));
+        type.checkNew?.(request);
+        return type.encode(await type.records(admin).create(request), true);
+      }),
     }),
-    route(`/v1/acl/${path}/:${key}`, {
-      GET: [
-        READ,
-        (call, admin) => {
-          const entry = found(type.records(admin).get(call.param(key)), path.replace("-", " "));
-          return type.encode(entry, true);
-        },
-      ],
-      PUT: [
-        WRITE,
-        async (call, admin) => {
-          const request = type.decode(await body(call));
-          const [id, records] = [call.param(key), type.records(admin)];
-          requireSameKey(type.keyOf(request), id, type.keyName);
-          const complete = type.complete?.(request, records.get(id)?.value) ?? request;
-          return type.encode(await records.update(id, complete), true);
-        },
-      ],
-      DELETE: [
-        WRITE,
-        async (call, admin) => {
-          await type.records(admin).delete(call.param(key));
-          return true;
-        },
-      ],
+    consulRoute(`/v1/acl/${path}/:${key}`, {
+      GET: acl.read((call, admin) => {
+        const entry = type.records(admin).get(call.param(key));
+        return type.encode(found(entry, path.replace("-", " ")), true);
+      }),
+      PUT: acl.write(async (call, admin) => {
+        const request = type.decode(await acl.body(call));
+        const [id, records] = [call.param(key), type.records(admin)];
+        requireSameKey(type.keyOf(request), id, type.keyName);
+        const complete = type.complete?.(request, records.get(id)?.value) ?? request;
+        return type.encode(await records.update(id, complete), true);
+      }),
+      DELETE: acl.write(async (call, admin) => {
+        await type.records(admin).delete(call.param(key));
+        return true;
+      }),
     }),
   ];
 }

@@ -3,32 +3,17 @@
  * acl-crud.ts.
  * @module
  */
-import { type Json, writeJson } from "../../consul/go-json.ts";
 import { decodeStruct, goField, isObject, isString } from "../../consul/go-struct.ts";
 import type { AclAdmin } from "../../core/acl/admin.ts";
-import type { Acl } from "../../core/acl/ports.ts";
 import type { Entry, Token } from "../../core/acl/types.ts";
 import { DeniedError, RateLimitedError, RequestError } from "../../core/errors.ts";
 import type { Audit } from "../../core/ports/audit.ts";
-import { aclEndpoint, beforeChangeOf } from "../acl-endpoint.ts";
+import { type AclEndpointOptions, AclEndpoints } from "../acl-endpoint.ts";
 import { decodeTexts, decodeToken, onlyDefault, tokenJson } from "../acl-wire.ts";
-import type { BodyReader } from "../request-body.ts";
 import { sameSecret, secretOf } from "../request-token.ts";
-import { plainBody } from "../responses.ts";
-import type { AccessRule, Call, Endpoint, Method, Route } from "../route.ts";
+import { type Call, consulRoute, type Route } from "../route.ts";
 import type { AclSecrets } from "./acl-conflict.ts";
-import {
-  type AclHandler,
-  authMethodRoutes,
-  bindingRuleRoutes,
-  policyRoutes,
-  READ,
-  requireSameKey,
-  WRITE,
-} from "./acl-crud.ts";
-
-/** An eighth of Consul's limit for a request (512 KB), and enough for the rules of a policy. */
-const MAX_BODY = 64 * 1024;
+import { recordRoutes, requireSameKey } from "./acl-crud.ts";
 
 const Bootstrap = { BootstrapSecret: goField("BootstrapSecret", "string", isString) };
 const Login = {
@@ -38,173 +23,97 @@ const Login = {
   Namespace: onlyDefault("Namespace", "Namespaces"),
 };
 
-export interface AclRouteOptions extends AclSecrets {
-  readonly control: Acl | null;
-  readonly audit: Audit | null;
-  readonly bodies: BodyReader;
+export interface AclRouteOptions extends AclEndpointOptions, AclSecrets {
   /** The index that an operator wrote down to allow another bootstrap, or null. */
   readonly bootstrapReset: () => number | null;
 }
 
 export function aclRoutes(options: AclRouteOptions): Route[] {
-  const { control, audit, bodies } = options;
-  const endpoint = (
-    access: AccessRule,
-    handle: (call: Call, acl: Acl) => Promise<Json> | Json,
-  ): Endpoint =>
-    aclEndpoint(control, access, async (call, acl) => {
-      refuseEnterprise(call);
-      const text = writeJson(await handle(call, acl), call.query().pretty);
-      return { secret: true, body: plainBody("application/json", text) };
-    });
-  const route = (
-    path: string,
-    methods: Partial<Record<Method, readonly [AccessRule, AclHandler]>>,
-  ): Route => ({
-    path,
-    kind: "consul",
-    methods: Object.fromEntries(
-      Object.entries(methods).map(([method, [access, handle]]) => [
-        method,
-        endpoint(access, (call, acl) =>
-          handle(call, method === "GET" ? acl.admin : acl.adminFor(beforeChangeOf(call, audit))),
-        ),
-      ]),
-    ),
-  });
-  const body = (call: Call) => bodies.json(call.request, MAX_BODY);
-  const optionalBody = (call: Call) => bodies.optionalJson(call.request, MAX_BODY);
-  const crud = { route, body };
-
+  const acl = new AclEndpoints(options);
   return [
-    route("/v1/acl/bootstrap", {
-      PUT: [
-        "public",
-        async (call, admin) => {
-          const { BootstrapSecret: chosen } = decodeStruct(
-            Bootstrap,
-            await optionalBody(call),
-            "bootstrap",
-          );
-          const { token, secret } = await admin.tokens.bootstrap(
-            options.bootstrapReset(),
-            chosen || null,
-            () => requireBootstrapSecret(call, options),
-          );
-          return { ID: secret, ...tokenJson(token, policyName(admin), secret) };
-        },
-      ],
+    consulRoute("/v1/acl/bootstrap", {
+      PUT: acl.write(async (call, admin) => {
+        const body = decodeStruct(Bootstrap, await acl.optionalBody(call), "bootstrap");
+        const { token, secret } = await admin.tokens.bootstrap(
+          options.bootstrapReset(),
+          body.BootstrapSecret || null,
+          () => requireBootstrapSecret(call, options),
+        );
+        return { ID: secret, ...tokenJson(token, policyName(admin), secret) };
+      }, "public"),
     }),
-    {
-      path: "/v1/acl/login",
-      kind: "consul",
-      methods: {
-        POST: endpoint("public", async (call, acl) => {
-          const { AuthMethod, BearerToken, Meta } = decodeStruct(
-            Login,
-            await body(call),
-            "structs.ACLLoginParams",
-          );
-          const authMethod = AuthMethod ?? "";
-          const request = {
-            authMethod,
-            bearerToken: BearerToken ?? "",
-            meta: decodeTexts(Meta, "Meta"),
-          };
-          try {
-            const { token, secret } = await acl.login(request, beforeChangeOf(call, audit));
-            return tokenJson(token, policyName(acl.admin), secret);
-          } catch (error) {
-            // An unknown auth method is any text that the caller chose.
-            if (acl.admin.authMethods.get(authMethod) !== null)
-              recordRefusedLogin(error, call, authMethod, audit);
-            throw error;
-          }
-        }),
-      },
-    },
-    {
-      path: "/v1/acl/logout",
-      kind: "consul",
-      methods: {
-        POST: endpoint("token", async (call, acl) => {
-          await acl.logout(secretOf(call.request), beforeChangeOf(call, audit));
-          return true;
-        }),
-      },
-    },
-    ...tokenRoutes(route, body, optionalBody),
-    ...policyRoutes(crud),
-    ...authMethodRoutes(crud),
-    ...bindingRuleRoutes(crud),
+    consulRoute("/v1/acl/login", {
+      POST: acl.endpoint("public", async (call, control) => {
+        const body = decodeStruct(Login, await acl.body(call), "structs.ACLLoginParams");
+        const authMethod = body.AuthMethod ?? "";
+        const request = {
+          authMethod,
+          bearerToken: body.BearerToken ?? "",
+          meta: decodeTexts(body.Meta, "Meta"),
+        };
+        try {
+          const { token, secret } = await control.login(request, acl.beforeChange(call));
+          return tokenJson(token, policyName(control.admin), secret);
+        } catch (error) {
+          // The name of an unknown auth method is any text that the caller chose.
+          if (control.admin.authMethods.get(authMethod) !== null)
+            recordRefusedLogin(error, call, authMethod, options.audit);
+          throw error;
+        }
+      }),
+    }),
+    consulRoute("/v1/acl/logout", {
+      POST: acl.endpoint("token", async (call, control) => {
+        await control.logout(secretOf(call.request), acl.beforeChange(call));
+        return true;
+      }),
+    }),
+    ...tokenRoutes(acl),
+    ...recordRoutes(acl),
   ];
 }
 
-function tokenRoutes(
-  route: (
-    path: string,
-    methods: Partial<Record<Method, readonly [AccessRule, AclHandler]>>,
-  ) => Route,
-  body: (call: Call) => Promise<Json>,
-  optionalBody: (call: Call) => Promise<Json>,
-): Route[] {
+function tokenRoutes(acl: AclEndpoints): Route[] {
   return [
-    route("/v1/acl/tokens", {
-      GET: [
-        READ,
-        (_call, admin) => admin.tokens.list().map((entry) => tokenJson(entry, policyName(admin))),
-      ],
+    consulRoute("/v1/acl/tokens", {
+      GET: acl.read((_call, admin) =>
+        admin.tokens.list().map((entry) => tokenJson(entry, policyName(admin))),
+      ),
     }),
-    route("/v1/acl/token/self", {
-      GET: [
-        "token",
-        ({ authorized, request }, admin) => {
-          if (authorized === null || authorized.anonymous) throw tokenUnknown();
-          const entry = readToken(admin, authorized.accessorId);
-          return tokenJson(entry, policyName(admin), secretOf(request) ?? undefined);
-        },
-      ],
+    consulRoute("/v1/acl/token/self", {
+      GET: acl.endpoint("token", ({ authorized, request }, { admin }) => {
+        if (authorized === null || authorized.anonymous) throw tokenUnknown();
+        const entry = readToken(admin, authorized.accessorId);
+        return tokenJson(entry, policyName(admin), secretOf(request) ?? undefined);
+      }),
     }),
-    route("/v1/acl/token", {
-      PUT: [
-        WRITE,
-        async (call, admin) => {
-          const { token, secret } = await admin.tokens.create(decodeToken(await body(call)));
-          return tokenJson(token, policyName(admin), secret);
-        },
-      ],
+    consulRoute("/v1/acl/token", {
+      PUT: acl.write(async (call, admin) => {
+        const { token, secret } = await admin.tokens.create(decodeToken(await acl.body(call)));
+        return tokenJson(token, policyName(admin), secret);
+      }),
     }),
-    route("/v1/acl/token/:id", {
-      GET: [
-        READ,
-        (call, admin) => tokenJson(readToken(admin, call.param("id")), policyName(admin)),
-      ],
-      PUT: [
-        WRITE,
-        async (call, admin) => {
-          const request = decodeToken(await body(call));
-          requireSameKey(request.accessorId, call.param("id"), "Token AccessorID");
-          const entry = await admin.tokens.update(call.param("id"), request);
-          return tokenJson(entry, policyName(admin));
-        },
-      ],
-      DELETE: [
-        WRITE,
-        async (call, admin) => {
-          await admin.tokens.delete(call.param("id"));
-          return true;
-        },
-      ],
+    consulRoute("/v1/acl/token/:id", {
+      GET: acl.read((call, admin) =>
+        tokenJson(readToken(admin, call.param("id")), policyName(admin)),
+      ),
+      PUT: acl.write(async (call, admin) => {
+        const request = decodeToken(await acl.body(call));
+        requireSameKey(request.accessorId, call.param("id"), "Token AccessorID");
+        const entry = await admin.tokens.update(call.param("id"), request);
+        return tokenJson(entry, policyName(admin));
+      }),
+      DELETE: acl.write(async (call, admin) => {
+        await admin.tokens.delete(call.param("id"));
+        return true;
+      }),
     }),
-    route("/v1/acl/token/:id/clone", {
-      PUT: [
-        WRITE,
-        async (call, admin) => {
-          const { description } = decodeToken(await optionalBody(call));
-          const { token, secret } = await admin.tokens.clone(call.param("id"), description || null);
-          return tokenJson(token, policyName(admin), secret);
-        },
-      ],
+    consulRoute("/v1/acl/token/:id/clone", {
+      PUT: acl.write(async (call, admin) => {
+        const { description } = decodeToken(await acl.optionalBody(call));
+        const { token, secret } = await admin.tokens.clone(call.param("id"), description || null);
+        return tokenJson(token, policyName(admin), secret);
+      }),
     }),
   ];
 }
@@ -260,23 +169,4 @@ function requireBootstrapSecret({ request }: Call, { bootstrapSecret }: AclSecre
     "permission_denied",
     `Permission denied: ACL bootstrap needs the secret in ${expected.file} as its token: CONSUL_HTTP_TOKEN=$(cat ${expected.file}) consul acl bootstrap, or the header X-Consul-Token`,
   );
-}
-
-/**
- * Refuses other namespaces and partitions with Consul's texts, in its order (agent/http_ce.go).
- * @throws {RequestError} `request_malformed`
- */
-function refuseEnterprise(call: Call): void {
-  const refused = (part: string, name: string, what: string) =>
-    new RequestError(
-      "request_malformed",
-      `Invalid ${part}: ${JSON.stringify(name)} - ${what} are a Consul Enterprise feature`,
-    );
-  for (const [header, parameter, what] of [
-    ["X-Consul-Namespace", "ns", "Namespaces"],
-    ["X-Consul-Partition", "partition", "Partitions"],
-  ] as const) {
-    if (call.header(header)) throw refused("header", header, what);
-    if (call.params().get(parameter)) throw refused("query parameter", parameter, what);
-  }
 }

@@ -8,9 +8,9 @@ import type { Audit } from "../../core/ports/audit.ts";
 import type { StateCodec } from "../../core/ports/store.ts";
 import { booleanParam, indexParam } from "../query.ts";
 import type { BodyReader } from "../request-body.ts";
-import { compressibleBody, json } from "../responses.ts";
-import type { Route } from "../route.ts";
-import { abandonedHeader } from "./configuration.ts";
+import { compressibleBody } from "../responses.ts";
+import { caRoute, endpoint, type Route } from "../route.ts";
+import { changeResponse } from "./configuration.ts";
 
 export interface BackupRouteOptions {
   readonly ca: Pick<CertificateAuthority, "require" | "restore">;
@@ -22,56 +22,37 @@ export interface BackupRouteOptions {
 
 export function backupRoutes({ ca, codec, audit, bodies, maxBody }: BackupRouteOptions): Route[] {
   return [
-    {
-      path: "/v1/connect/ca/backup",
-      kind: "consul",
-      datacenterBound: true,
-      methods: {
-        GET: {
-          access: { resource: "operator", access: "write" },
-          async handle({ caller }) {
-            const { state, active } = ca.require();
-            // Recorded as a change is, since it contains every key, though encrypted.
-            await audit?.beforeChange({
-              caller,
-              action: "backup",
-              subject: active.id,
-              outcome: "allowed",
-              code: null,
-            });
-            const name = `meshca-${state.clusterId}-${state.index}.backup`;
-            return {
-              secret: true,
-              headers: { "Content-Disposition": `attachment; filename="${name}"` },
-              body: compressibleBody("application/octet-stream", await codec.encode(state)),
-            };
-          },
-        },
-        PUT: {
-          access: { resource: "operator", access: "write" },
-          async handle(call) {
-            const { params } = call.query();
-            const forceWithoutCrossSigning = booleanParam(params, "force");
-            const modifyIndex = indexParam(params, "ModifyIndex");
-            const sent = await bodies.text(call.request, maxBody);
-            const backup = await codec.decode(sent).catch((error: unknown) => {
-              if (!(error instanceof StoreError || error instanceof SealError)) throw error;
-              const message = `Cannot read backup: ${error.message}`;
-              throw new RequestError("request_malformed", message, { cause: error });
-            });
-            const { state, active } = await ca.restore(
-              backup,
-              { forceWithoutCrossSigning, modifyIndex },
-              call.caller,
-            );
-            return json(
-              call,
-              { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex },
-              { headers: abandonedHeader(state) },
-            );
-          },
-        },
-      },
-    },
+    caRoute("/v1/connect/ca/backup", {
+      GET: endpoint("operator:write", async ({ caller }) => {
+        const { state, active } = ca.require();
+        // Recorded as a change is, since it contains every key, though encrypted.
+        await audit?.beforeChange({
+          caller,
+          action: "backup",
+          subject: active.id,
+          outcome: "allowed",
+          code: null,
+        });
+        const name = `meshca-${state.clusterId}-${state.index}.backup`;
+        return {
+          secret: true,
+          headers: { "Content-Disposition": `attachment; filename="${name}"` },
+          body: compressibleBody("application/octet-stream", await codec.encode(state)),
+        };
+      }),
+      PUT: endpoint("operator:write", async (call) => {
+        const { params } = call.query();
+        const forceWithoutCrossSigning = booleanParam(params, "force");
+        const modifyIndex = indexParam(params, "ModifyIndex");
+        const sent = await bodies.text(call.request, maxBody);
+        const backup = await codec.decode(sent).catch((error: unknown) => {
+          if (!(error instanceof StoreError || error instanceof SealError)) throw error;
+          const message = `Cannot read backup: ${error.message}`;
+          throw new RequestError("request_malformed", message, { cause: error });
+        });
+        const options = { forceWithoutCrossSigning, modifyIndex };
+        return changeResponse(call, await ca.restore(backup, options, call.caller));
+      }),
+    }),
   ];
 }

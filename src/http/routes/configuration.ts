@@ -3,11 +3,12 @@
  * @module
  */
 import type { CertificateAuthority } from "../../core/ca/ca.ts";
+import type { Snapshot } from "../../core/ca/snapshot.ts";
 import type { CaState } from "../../core/state.ts";
 import { decodeConfiguration, decodeRotation } from "../configuration-body.ts";
 import type { BodyReader } from "../request-body.ts";
 import { json } from "../responses.ts";
-import type { Route } from "../route.ts";
+import { type Call, caRoute, endpoint, type Route, type RouteResponse } from "../route.ts";
 import { configurationJson } from "../wire.ts";
 
 export interface ConfigurationRouteOptions {
@@ -18,51 +19,34 @@ export interface ConfigurationRouteOptions {
 
 export function configurationRoutes({ ca, bodies, maxBody }: ConfigurationRouteOptions): Route[] {
   return [
-    {
-      path: "/v1/connect/ca/configuration",
-      kind: "consul",
-      datacenterBound: true,
-      methods: {
-        GET: {
-          access: { resource: "operator", access: "read" },
-          handle: (call) => json(call, configurationJson(ca.require().state)),
-        },
-        PUT: {
-          access: { resource: "operator", access: "write" },
-          async handle({ request, caller }) {
-            await ca.configure(decodeConfiguration(await bodies.json(request, maxBody)), caller);
-            return { headers: abandonedHeader(ca.require().state) };
-          },
-        },
-      },
-    },
-    {
-      path: "/v1/connect/ca/rotate",
-      kind: "consul",
-      datacenterBound: true,
-      methods: {
-        PUT: {
-          access: { resource: "operator", access: "write" },
-          async handle(call) {
-            const request = decodeRotation(await bodies.optionalJson(call.request, maxBody));
-            const { state, active } = await ca.rotate(request, call.caller);
-            return json(
-              call,
-              { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex },
-              { headers: abandonedHeader(state) },
-            );
-          },
-        },
-      },
-    },
+    caRoute("/v1/connect/ca/configuration", {
+      GET: endpoint("operator:read", (call) => json(call, configurationJson(ca.require().state))),
+      PUT: endpoint("operator:write", async ({ request, caller }) => {
+        const change = decodeConfiguration(await bodies.json(request, maxBody));
+        await ca.configure(change, caller);
+        return { headers: abandonedHeader(ca.require().state) };
+      }),
+    }),
+    caRoute("/v1/connect/ca/rotate", {
+      PUT: endpoint("operator:write", async (call) => {
+        const request = decodeRotation(await bodies.optionalJson(call.request, maxBody));
+        return changeResponse(call, await ca.rotate(request, call.caller));
+      }),
+    }),
   ];
+}
+
+/** The response to a change that answers its outcome. */
+export function changeResponse(call: Call, { state, active }: Snapshot): RouteResponse {
+  const outcome = { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex };
+  return json(call, outcome, { headers: abandonedHeader(state) });
 }
 
 /**
  * Names the published roots that a forced change abandoned, if there are any: a client that trusts
  * no newer root cannot verify new leaves.
  */
-export function abandonedHeader({ roots }: CaState): Readonly<Record<string, string>> {
+function abandonedHeader({ roots }: CaState): Readonly<Record<string, string>> {
   const ids = roots.filter(({ abandoned }) => abandoned).map(({ id }) => id);
   return ids.length === 0 ? {} : { "X-Meshca-Abandoned-Roots": ids.join(", ") };
 }

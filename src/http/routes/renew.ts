@@ -14,7 +14,7 @@ import { trustDomainOf } from "../../core/spiffe/id.ts";
 import type { CaState } from "../../core/state.ts";
 import { type Certificate, readCertificate } from "../../core/x509/certificate.ts";
 import { bearerOf } from "../request-token.ts";
-import type { Call, Route } from "../route.ts";
+import { type Call, caRoute, endpoint, type Route } from "../route.ts";
 import { leafResponse, requireNotDenied, type SignRouteOptions } from "./sign.ts";
 
 export interface RenewRouteOptions extends SignRouteOptions {
@@ -32,50 +32,38 @@ interface Proven {
 
 export function renewRoutes(options: RenewRouteOptions): Route[] {
   const { ca, control, bodies, maxBody, clock } = options;
-  return [
-    {
-      path: "/v1/connect/ca/renew",
-      kind: "consul",
-      datacenterBound: true,
-      methods: {
-        PUT: {
-          access: "public",
-          async handle(call) {
-            ca.requireRoom("renewal");
-            const csr = await bodies.csr(call.request, maxBody);
-            let proven: Proven | null = null;
-            const renewed = await ca.sign(csr, {
-              priority: "renewal",
-              caller: call.caller,
-              async authenticate(snapshot) {
-                proven = await provenLeaf(call, csr, snapshot, options);
-              },
-              async permit({ uri, spki }) {
-                if (proven === null)
-                  throw new InvariantError("A renewal was decided before its proof was verified");
-                const { leaf, identity, under } = proven;
-                // The leaf's root may have been abandoned while the request was queued.
-                const { state } = ca.require();
-                if (state !== under) await requireOwnLeaf(leaf, state, clock.now());
-                if (uri !== identity)
-                  throw denied("the request is for another identity than the leaf's");
-                requireNotDenied(
-                  control?.denylistEntryOf({
-                    spiffeId: uri,
-                    // The replaced key may be the compromised one.
-                    keys: [spki, leaf.key.spki],
-                    subjectKeyId: leaf.subjectKeyId === null ? null : colonHex(leaf.subjectKeyId),
-                    serial: colonHex(leaf.serial),
-                  }) ?? null,
-                );
-              },
-            });
-            return leafResponse(call, renewed);
-          },
-        },
+  const renew = endpoint("public", async (call) => {
+    ca.requireRoom("renewal");
+    const csr = await bodies.csr(call.request, maxBody);
+    let proven: Proven | null = null;
+    const renewed = await ca.sign(csr, {
+      priority: "renewal",
+      caller: call.caller,
+      async authenticate(snapshot) {
+        proven = await provenLeaf(call, csr, snapshot, options);
       },
-    },
-  ];
+      async permit({ uri, spki }) {
+        if (proven === null)
+          throw new InvariantError("A renewal was decided before its proof was verified");
+        const { leaf, identity, under } = proven;
+        // The leaf's root may have been abandoned while the request was queued.
+        const { state } = ca.require();
+        if (state !== under) await requireOwnLeaf(leaf, state, clock.now());
+        if (uri !== identity) throw denied("the request is for another identity than the leaf's");
+        requireNotDenied(
+          control?.denylistEntryOf({
+            spiffeId: uri,
+            // The replaced key may be the compromised one.
+            keys: [spki, leaf.key.spki],
+            subjectKeyId: leaf.subjectKeyId === null ? null : colonHex(leaf.subjectKeyId),
+            serial: colonHex(leaf.serial),
+          }) ?? null,
+        );
+      },
+    });
+    return leafResponse(call, renewed);
+  });
+  return [caRoute("/v1/connect/ca/renew", { PUT: renew })];
 }
 
 /**

@@ -8,7 +8,7 @@ import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { beforeChangeOf } from "../acl-endpoint.ts";
 import { json } from "../responses.ts";
-import type { Call, Route, RouteResponse } from "../route.ts";
+import { type Call, caRoute, endpoint, type Route, type RouteResponse } from "../route.ts";
 
 export interface RewrapRouteOptions {
   readonly ca: Pick<CertificateAuthority, "kekUse" | "rewrap">;
@@ -27,21 +27,13 @@ export function rewrapRoutes({ ca, control, audit }: RewrapRouteOptions): Route[
     });
   };
   return [
-    {
-      path: "/v1/connect/ca/rewrap",
-      kind: "consul",
-      datacenterBound: true,
-      methods: {
-        GET: { access: { resource: "operator", access: "read" }, handle: report },
-        PUT: {
-          access: { resource: "operator", access: "write" },
-          async handle(call) {
-            await ca.rewrap(call.caller);
-            await control?.rewrap(beforeChangeOf(call, audit));
-            return report(call);
-          },
-        },
-      },
-    },
+    caRoute("/v1/connect/ca/rewrap", {
+      GET: endpoint("operator:read", report),
+      PUT: endpoint("operator:write", async (call) => {
+        await ca.rewrap(call.caller);
+        await control?.rewrap(beforeChangeOf(call, audit));
+        return report(call);
+      }),
+    }),
   ];
 }

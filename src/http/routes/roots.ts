@@ -10,7 +10,15 @@ import type { Watchers } from "../blocking.ts";
 import { clientKey } from "../client.ts";
 import { booleanParam, type QueryOptions, requireDatacenter } from "../query.ts";
 import { compressibleBody } from "../responses.ts";
-import type { Call, ResponseBody, Route, RouteResponse } from "../route.ts";
+import {
+  type Call,
+  caRoute,
+  consulRoute,
+  endpoint,
+  type ResponseBody,
+  type Route,
+  type RouteResponse,
+} from "../route.ts";
 import { rootsJson, rootsPem, wireIndex } from "../wire.ts";
 
 /**
@@ -42,45 +50,29 @@ export function rootsRoutes(options: RootsRouteOptions): Route[] {
   const { ca, datacenter } = options;
   /** Consul's agent has its cache filled by the first read, which is a miss. */
   let warm = false;
+  const roots = endpoint("public", async (call) => {
+    const query = call.query();
+    // Consul checks `pem` before the datacenter.
+    const pem = booleanParam(query.params, "pem");
+    requireDatacenter(query.params, datacenter);
+    const { snapshot } = await read(call, query, options);
+    return rootsResponse(snapshot, ca, call, pem ? "pem" : formOf(query));
+  });
+  const agentRoots = endpoint("public", async (call) => {
+    const query = call.query();
+    const { snapshot, changed } = await read(call, query, options);
+    // The CA itself is the cache. In Consul a wait without a change counts as a miss.
+    const cache = warm && changed ? { "X-Cache": "HIT", Age: "0" } : { "X-Cache": "MISS" };
+    warm = true;
+    return rootsResponse(snapshot, ca, call, formOf(query), cache);
+  });
   return [
     {
-      path: "/v1/connect/ca/roots",
-      kind: "consul",
+      ...consulRoute("/v1/connect/ca/roots", { GET: roots }),
       unlimited: true,
       errorHeaders: ERROR_META,
-      methods: {
-        GET: {
-          access: "public",
-          async handle(call) {
-            const query = call.query();
-            // Consul checks `pem` before the datacenter.
-            const pem = booleanParam(query.params, "pem");
-            requireDatacenter(query.params, datacenter);
-            const { snapshot } = await read(call, query, options);
-            return rootsResponse(snapshot, ca, call, pem ? "pem" : formOf(query));
-          },
-        },
-      },
     },
-    {
-      path: "/v1/agent/connect/ca/roots",
-      kind: "consul",
-      datacenterBound: true,
-      unlimited: true,
-      methods: {
-        GET: {
-          access: "public",
-          async handle(call) {
-            const query = call.query();
-            const { snapshot, changed } = await read(call, query, options);
-            // The CA itself is the cache. In Consul a wait without a change counts as a miss.
-            const cache = warm && changed ? { "X-Cache": "HIT", Age: "0" } : { "X-Cache": "MISS" };
-            warm = true;
-            return rootsResponse(snapshot, ca, call, formOf(query), cache);
-          },
-        },
-      },
-    },
+    { ...caRoute("/v1/agent/connect/ca/roots", { GET: agentRoots }), unlimited: true },
   ];
 }
 

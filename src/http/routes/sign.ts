@@ -13,7 +13,7 @@ import type { LeafId } from "../../core/spiffe/id.ts";
 import type { BodyReader } from "../request-body.ts";
 import { secretOf } from "../request-token.ts";
 import { plainBody } from "../responses.ts";
-import type { Call, Endpoint, Route, RouteResponse } from "../route.ts";
+import { type Call, caRoute, endpoint, type Route, type RouteResponse } from "../route.ts";
 import { leafJson } from "../wire.ts";
 
 const PEM_CHAIN = "application/pem-certificate-chain";
@@ -26,24 +26,14 @@ export interface SignRouteOptions {
 }
 
 export function signRoutes({ ca, control, bodies, maxBody }: SignRouteOptions): Route[] {
-  const sign: Endpoint = {
-    access: "identity",
-    async handle(call) {
-      // Load is shed before the body is read, when it is cheapest.
-      ca.requireRoom("issue");
-      const csr = await bodies.csr(call.request, maxBody);
-      const permit = permitOf(call, control);
-      return leafResponse(call, await ca.sign(csr, { caller: call.caller, permit }));
-    },
-  };
-  return [
-    {
-      path: "/v1/connect/ca/sign",
-      kind: "consul",
-      datacenterBound: true,
-      methods: { PUT: sign, POST: sign },
-    },
-  ];
+  const sign = endpoint("identity", async (call) => {
+    // Load is shed before the body is read, when it is cheapest.
+    ca.requireRoom("issue");
+    const csr = await bodies.csr(call.request, maxBody);
+    const permit = permitOf(call, control);
+    return leafResponse(call, await ca.sign(csr, { caller: call.caller, permit }));
+  });
+  return [caRoute("/v1/connect/ca/sign", { PUT: sign, POST: sign })];
 }
 
 /** A leaf in JSON, or in PEM if the Accept header names its media type. */

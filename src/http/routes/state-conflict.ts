@@ -11,7 +11,7 @@ import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { CaState } from "../../core/state.ts";
 import type { BodyReader } from "../request-body.ts";
 import { json } from "../responses.ts";
-import type { Route } from "../route.ts";
+import { caRoute, endpoint, type Route } from "../route.ts";
 import { configurationJson, rfc3339 } from "../wire.ts";
 
 const MAX_BODY = 1024;
@@ -28,40 +28,23 @@ export interface StateConflictRouteOptions {
 
 export function stateConflictRoutes({ ca, bodies }: StateConflictRouteOptions): Route[] {
   return [
-    {
-      path: "/v1/connect/ca/state-conflict",
-      kind: "consul",
-      datacenterBound: true,
-      methods: {
-        GET: {
-          access: { resource: "operator", access: "read" },
-          async handle(call) {
-            const conflict = await ca.conflict();
-            return json(call, conflict === null ? { Conflict: false } : conflictJson(conflict));
-          },
-        },
-        PUT: {
-          access: { resource: "operator", access: "write" },
-          async handle(call) {
-            const decision = v.safeParse(Decision, await bodies.json(call.request, MAX_BODY));
-            if (!decision.success)
-              throw decodeFailed(
-                'the body must be {"Keep": "snapshot"} or {"Keep": "stored"}, and may have ForceWithoutCrossSigning',
-              );
-            const { Keep: keep, ForceWithoutCrossSigning: forceWithoutCrossSigning } =
-              decision.output;
-            const { state, active } = await ca.resolve(
-              { keep, forceWithoutCrossSigning },
-              call.caller,
-            );
-            return json(call, {
-              ActiveRootID: active.id,
-              ModifyIndex: state.config.modifyIndex,
-            });
-          },
-        },
-      },
-    },
+    caRoute("/v1/connect/ca/state-conflict", {
+      GET: endpoint("operator:read", async (call) => {
+        const conflict = await ca.conflict();
+        return json(call, conflict === null ? { Conflict: false } : conflictJson(conflict));
+      }),
+      PUT: endpoint("operator:write", async (call) => {
+        const decision = v.safeParse(Decision, await bodies.json(call.request, MAX_BODY));
+        if (!decision.success)
+          throw decodeFailed(
+            'the body must be {"Keep": "snapshot"} or {"Keep": "stored"}, and may have ForceWithoutCrossSigning',
+          );
+        const { Keep: keep, ForceWithoutCrossSigning: forceWithoutCrossSigning } = decision.output;
+        const request = { keep, forceWithoutCrossSigning };
+        const { state, active } = await ca.resolve(request, call.caller);
+        return json(call, { ActiveRootID: active.id, ModifyIndex: state.config.modifyIndex });
+      }),
+    }),
   ];
 }
 

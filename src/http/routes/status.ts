@@ -7,7 +7,7 @@ import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { isLocal } from "../client.ts";
 import { compressibleBody, json, TEXT } from "../responses.ts";
-import type { Call, Route } from "../route.ts";
+import { type Call, consulRoute, type Endpoint, endpoint, type Route } from "../route.ts";
 
 /** Seconds for Retry-After. */
 const RETRY_AFTER = "1";
@@ -30,85 +30,49 @@ export interface StatusRouteOptions {
 
 export function statusRoutes(options: StatusRouteOptions): Route[] {
   const { ca, renderMetrics } = options;
+  const health = endpoint("public", () => ({ body: compressibleBody(TEXT, "ok\n") }));
   return [
-    {
-      path: "/v1/status/leader",
-      kind: "consul",
-      methods: {
-        GET: {
-          access: "public",
-          handle: async (call) => json(call, (await ca.leader()) ?? ""),
-        },
-      },
-    },
-    {
-      path: "/v1/status/peers",
-      kind: "consul",
-      methods: {
-        GET: {
-          access: "public",
-          handle: (call) => json(call, ca.status.live.map(({ address }) => address).toSorted()),
-        },
-      },
-    },
+    consulRoute("/v1/status/leader", {
+      GET: endpoint("public", async (call) => json(call, (await ca.leader()) ?? "")),
+    }),
+    consulRoute("/v1/status/peers", {
+      GET: endpoint("public", (call) =>
+        json(call, ca.status.live.map(({ address }) => address).toSorted()),
+      ),
+    }),
     // Alive: the process answers.
-    {
-      path: "/healthz",
-      kind: "operations",
-      unlimited: true,
-      methods: {
-        GET: { access: "public", handle: () => ({ body: compressibleBody(TEXT, "ok\n") }) },
-      },
-    },
-    readyzRoute(options),
-    ...(renderMetrics === null ? [] : [metricsRoute(renderMetrics)]),
+    operationsRoute("/healthz", health),
+    operationsRoute("/readyz", readiness(options)),
+    ...(renderMetrics === null ? [] : [operationsRoute("/metrics", metrics(renderMetrics))]),
   ];
 }
 
-/** Ready: the CA can sign a leaf now. */
-function readyzRoute(options: StatusRouteOptions): Route {
-  const { ca, control, audit } = options;
-  return {
-    path: "/readyz",
-    kind: "operations",
-    unlimited: true,
-    methods: {
-      GET: {
-        access: "optional",
-        handle(call) {
-          const obstacle =
-            ca.obstacle() ??
-            (audit?.stopsSigning === true ? "the audit log cannot be written" : null) ??
-            accessObstacle(control);
-          const [status, headers] =
-            obstacle === null ? [200, {}] : [503, { "Retry-After": RETRY_AFTER }];
-          const text = maySeeDetails(call, options)
-            ? detailedText(obstacle, options)
-            : obstacle === null
-              ? "ok\n"
-              : "not ready\n";
-          return { status, headers, body: compressibleBody(TEXT, text) };
-        },
-      },
-    },
-  };
+function operationsRoute(path: string, get: Endpoint): Route {
+  return { path, kind: "operations", unlimited: true, methods: { GET: get } };
 }
 
-function metricsRoute(renderMetrics: RenderMetrics): Route {
-  return {
-    path: "/metrics",
-    kind: "operations",
-    unlimited: true,
-    methods: {
-      GET: {
-        access: { resource: "operator", access: "read" },
-        async handle() {
-          const { type, text } = await renderMetrics();
-          return { body: compressibleBody(type, text) };
-        },
-      },
-    },
-  };
+/** Ready: the CA can sign a leaf now. */
+function readiness(options: StatusRouteOptions): Endpoint {
+  const { ca, control, audit } = options;
+  return endpoint("optional", (call) => {
+    const obstacle =
+      ca.obstacle() ??
+      (audit?.stopsSigning === true ? "the audit log cannot be written" : null) ??
+      accessObstacle(control);
+    const summary = obstacle === null ? "ok\n" : "not ready\n";
+    const text = maySeeDetails(call, options) ? detailedText(obstacle, options) : summary;
+    const body = compressibleBody(TEXT, text);
+    return obstacle === null
+      ? { body }
+      : { status: 503, headers: { "Retry-After": RETRY_AFTER }, body };
+  });
+}
+
+function metrics(render: RenderMetrics): Endpoint {
+  return endpoint("operator:read", async () => {
+    const { type, text } = await render();
+    return { body: compressibleBody(type, text) };
+  });
 }
 
 /**
