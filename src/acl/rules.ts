@@ -1,8 +1,7 @@
 /**
- * Consul's policy language: from its text, HCL or JSON, to a list of rules. All that Consul takes
- * is checked; what grants nothing in a CA is then left out. Other than Consul, which skips them,
- * names that are not known are refused: a policy with a slip of the pen must not look like one that
- * is in force.
+ * Reads Consul's policy language, HCL or JSON, into a list of rules. Everything that Consul accepts
+ * is checked; rules that grant nothing in a CA are then left out. Unknown names, which Consul skips,
+ * are refused, so that a policy with a typo does not seem to be in force.
  * @module
  */
 
@@ -19,28 +18,26 @@ import { FormatError, RequestError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 
 /**
- * What a rule grants: the first that is named in several rules for one thing wins (Consul's
- * `takesPrecedenceOver`).
+ * What a rule does (Consul's policy dispositions). Of several rules for the same name the first of
+ * this list wins (Consul's `takesPrecedenceOver`).
  */
-export const LEVELS = ["deny", "write", "read"] as const;
-export type Level = (typeof LEVELS)[number];
+export const DISPOSITIONS = ["deny", "write", "read"] as const;
+export type Disposition = (typeof DISPOSITIONS)[number];
 
-/** What rules of names, and of nothing but themselves, are about here. */
+/** Resources whose rules have names, and those whose rules have none. */
 export const NAMED = ["service", "node", "agent"] as const;
 export const WHOLE = ["acl", "operator", "mesh"] as const;
-export type Named = (typeof NAMED)[number];
-export type Whole = (typeof WHOLE)[number];
 
 export interface Rule {
-  readonly resource: Named | Whole;
+  readonly resource: (typeof NAMED)[number] | (typeof WHOLE)[number];
   /** `whole` for resources without names. */
   readonly match: "exact" | "prefix" | "whole";
   /** Empty for `whole`. */
   readonly name: string;
-  readonly level: Level;
+  readonly disposition: Disposition;
 }
 
-/** Consul's other resources: valid in its policies, without a meaning for a CA. */
+/** Consul's other resources: valid in its policies, and without meaning for a CA. */
 const OTHER_NAMED = ["event", "identity", "key", "query", "session"] as const;
 const OTHER_WHOLE = ["keyring", "peering"] as const;
 
@@ -51,10 +48,10 @@ const NAMED_KINDS = new Map(
 );
 const WHOLE_KINDS: ReadonlySet<string> = new Set([...WHOLE, ...OTHER_WHOLE]);
 const KINDS = [...NAMED_KINDS.keys(), ...WHOLE_KINDS];
-/** Consul Enterprise's, which would narrow or widen what a rule says. */
+/** Of Consul Enterprise: they would narrow or widen a rule. */
 const ENTERPRISE = ["namespace", "namespace_prefix", "partition", "partition_prefix", "sentinel"];
 
-/** More would only tell the same again. */
+/** Faults in one error. */
 const MAX_FAULTS = 10;
 
 /**
@@ -87,16 +84,17 @@ function readItem(item: Item, rules: Rule[], faults: string[]): void {
   const named = NAMED_KINDS.get(kind);
   if (named !== undefined) {
     for (const { name, body, place } of namedBodies(item, kind, add)) {
-      const level = readBody(body, kind, place, add);
-      if (level !== null && isIn(NAMED, named))
-        rules.push({ resource: named, match: kind === named ? "exact" : "prefix", name, level });
+      const disposition = readBody(body, kind, place, add);
+      const match = kind === named ? "exact" : "prefix";
+      if (disposition !== null && isIn(NAMED, named))
+        rules.push({ resource: named, match, name, disposition });
     }
   } else if (!WHOLE_KINDS.has(kind)) add(item, unknownName(kind, KINDS, "resource"));
   else if (item.names.length > 1) add(item, `${kind} has no names; write ${kind} = "read"`);
   else if (item.value !== "") {
-    const level = readLevel(item.value, kind, item, add);
-    if (level !== null && isIn(WHOLE, kind))
-      rules.push({ resource: kind, match: "whole", name: "", level });
+    const disposition = readDisposition(item.value, kind, item, add);
+    if (disposition !== null && isIn(WHOLE, kind))
+      rules.push({ resource: kind, match: "whole", name: "", disposition });
   }
 }
 
@@ -135,17 +133,17 @@ function namedBodies(item: Item, kind: string, add: AddFault): NamedBody[] {
   return [];
 }
 
-/** What a list holds, or the value itself: HCL takes a list of one for its element. */
+/** The elements of a list, or the value itself: HCL takes a list of one for its element. */
 function partsOf(value: Value): readonly Value[] {
   return Array.isArray(value) ? (value as readonly Value[]) : [value];
 }
 
-/** The level in a `{ policy = "…" }`; null where there is none to go by. */
-function readBody(body: Body, kind: string, place: Place, add: AddFault): Level | null {
+/** The disposition in `{ policy = "…" }`; null if it is missing or invalid. */
+function readBody(body: Body, kind: string, place: Place, add: AddFault): Disposition | null {
   const resource = NAMED_KINDS.get(kind);
   const fields =
     resource === "service" || resource === "identity" ? ["policy", "intentions"] : ["policy"];
-  let level: Level | null = null;
+  let disposition: Disposition | null = null;
   let found = false;
   for (const item of body.items) {
     const field = item.names[0]?.text ?? "";
@@ -153,22 +151,27 @@ function readBody(body: Body, kind: string, place: Place, add: AddFault): Level 
       add(item, unknownName(field, fields, "field"));
     else if (field === "policy") {
       found = true;
-      level = readLevel(item.value, kind, item, add);
-    } else if (item.value !== "") readLevel(item.value, `${kind} intentions`, item, add);
+      disposition = readDisposition(item.value, kind, item, add);
+    } else if (item.value !== "") readDisposition(item.value, `${kind} intentions`, item, add);
   }
   if (!found) add(place, `${kind} has no policy`);
-  return level;
+  return disposition;
 }
 
-function readLevel(value: Value, kind: string, place: Place, add: AddFault): Level | null {
-  // Consul knows `list` for keys alone, where it lies below write.
+function readDisposition(
+  value: Value,
+  kind: string,
+  place: Place,
+  add: AddFault,
+): Disposition | null {
+  // Consul has `list` only for keys, between read and write.
   if (value === "list" && (kind === "key" || kind === "key_prefix")) return "read";
-  if (typeof value === "string" && isIn(LEVELS, value)) return value;
-  const near = typeof value === "string" ? nearest(value, LEVELS) : null;
+  if (typeof value === "string" && isIn(DISPOSITIONS, value)) return value;
+  const near = typeof value === "string" ? nearest(value, DISPOSITIONS) : null;
   const hint = near === null ? "expected deny, read or write" : `did you mean ${near}?`;
   add(
     place,
-    `Invalid ${kind} policy: ${typeof value === "string" ? JSON.stringify(value.slice(0, 40)) : "not text"}; ${hint}`,
+    `Invalid ${kind} policy: ${typeof value === "string" ? JSON.stringify(value.slice(0, 40)) : "not a string"}; ${hint}`,
   );
   return null;
 }

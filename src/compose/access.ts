@@ -12,11 +12,7 @@ import {
 } from "../acl/directory.ts";
 import { createKeySetCache, type KeySetCache, KeySets } from "../acl/jwks.ts";
 import { Login } from "../acl/login.ts";
-import {
-  type AuthorizerMemory,
-  createAuthorizer,
-  createAuthorizerMemory,
-} from "../acl/token-authorizer.ts";
+import { createResolverMemory, type ResolverMemory, TokenResolver } from "../acl/token-resolver.ts";
 import { TokenReviews } from "../acl/token-review.ts";
 import type { Settings } from "../config/settings.ts";
 import type { Acl, BeforeChange } from "../core/acl/ports.ts";
@@ -36,7 +32,7 @@ import type { Platform } from "./platform.ts";
 /** Access control state that the requests of one isolate share (plain data). */
 export interface AccessMemory {
   readonly directory: DirectoryMemory;
-  readonly authorizer: AuthorizerMemory;
+  readonly resolver: ResolverMemory;
   readonly keySets: KeySetCache;
   /** Whether the records are loaded. */
   started: boolean;
@@ -49,7 +45,7 @@ export interface AccessMemory {
 export function createAccessMemory(random: Random): AccessMemory {
   return {
     directory: createDirectoryMemory(),
-    authorizer: createAuthorizerMemory(random),
+    resolver: createResolverMemory(random),
     keySets: createKeySetCache(),
     started: false,
     ensured: false,
@@ -264,14 +260,13 @@ function createAccessControl(
   const outgoing = { fetch, resolve, hosts, privateHosts, clock };
   const keySets = new KeySets(outgoing, memory.keySets);
   const reviews = new TokenReviews(outgoing);
-  const authorizer = createAuthorizer({
+  const resolver = new TokenResolver({
     directory,
     defaultPolicy,
     datacenter,
     clock,
-    random,
     maxStalenessMs: policy.maxStalenessMs,
-    memory: memory.authorizer,
+    memory: memory.resolver,
   });
   const maxTokens = settings.limits.tokensPerLogin;
   const login = new Login({ directory, keySets, reviews, datacenter, clock, random, maxTokens });
@@ -293,7 +288,7 @@ function createAccessControl(
   const admin = adminOver(directory);
   return {
     defaultPolicy,
-    authorize: authorizer.authorize,
+    authorize: (secret) => resolver.authorize(secret),
     admin,
     denylistEntryOf: (subject) =>
       (directory.state.loaded ? admin.denylist : denylistCache).entryOf(subject),

@@ -5,7 +5,11 @@
 
 import { createDirectory, type Directory, type DirectoryMemory } from "../../src/acl/directory.ts";
 import type { RecordSchema } from "../../src/acl/record-codec.ts";
-import { type AuthorizerOptions, createAuthorizer } from "../../src/acl/token-authorizer.ts";
+import {
+  createResolverMemory,
+  type ResolverOptions,
+  TokenResolver,
+} from "../../src/acl/token-resolver.ts";
 import { makeUuid } from "../../src/acl/tokens.ts";
 import type { Authorizer } from "../../src/core/acl/authorizer.ts";
 import type { AclPolicy, Token } from "../../src/core/acl/types.ts";
@@ -47,7 +51,7 @@ export interface ReplicaOptions {
 }
 
 export async function createTestAccess(
-  options: Partial<Pick<AuthorizerOptions, "defaultPolicy" | "maxStalenessMs">> & {
+  options: Partial<Pick<ResolverOptions, "defaultPolicy" | "maxStalenessMs">> & {
     keks?: string;
     store?: AccessStore;
     clock?: FakeClock;
@@ -82,12 +86,12 @@ export async function createTestAccess(
     return made;
   };
   const directory = await replica();
-  const authorizer = createAuthorizer({
+  const authorizer = new TokenResolver({
     directory,
     defaultPolicy: options.defaultPolicy ?? "deny",
     datacenter: "dc1",
     clock,
-    random: systemRandom,
+    memory: createResolverMemory(systemRandom),
     maxStalenessMs: options.maxStalenessMs ?? null,
   });
   return {

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { createDirectory, type Directory } from "../../src/acl/directory.ts";
-import { createAuthorizer } from "../../src/acl/token-authorizer.ts";
+import { createResolverMemory, TokenResolver } from "../../src/acl/token-resolver.ts";
 import { makeUuid } from "../../src/acl/tokens.ts";
 import type { Authorizer } from "../../src/core/acl/authorizer.ts";
 import type { Token } from "../../src/core/acl/types.ts";
@@ -62,9 +62,10 @@ async function startReplicas(
     loops.push(loop());
     replicas.push({
       directory,
-      authorizer: createAuthorizer({
+      authorizer: new TokenResolver({
         ...options,
         directory,
+        memory: createResolverMemory(systemRandom),
         defaultPolicy: "deny",
         datacenter: "dc1",
         maxStalenessMs: null,

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import {
-  compileRules,
+  CompiledRules,
   type Decision,
   GLOBAL_MANAGEMENT,
   nodeIdentityRules,
@@ -16,7 +16,7 @@ import type { AccessLevel, Resource } from "../../src/core/acl/authorizer.ts";
 
 type Asked = readonly [resource: Resource, access: AccessLevel, name: string, decision: Decision];
 
-describe("compileRules()", () => {
+describe("CompiledRules", () => {
   const tables: readonly [what: string, policies: readonly string[], asked: readonly Asked[]][] = [
     ["nothing decides nothing", [], [["service", "read", "web", "default"]]],
     [
@@ -113,8 +113,8 @@ describe("compileRules()", () => {
     ],
   ];
   for (const [what, policies, asked] of tables)
-    it(`compileRules(): ${what}`, () => {
-      const acl = compileRules(policies.flatMap((policy) => readRules(policy)));
+    it(`CompiledRules: ${what}`, () => {
+      const acl = new CompiledRules(policies.flatMap((policy) => readRules(policy)));
       for (const [resource, access, name, decision] of asked)
         assert.equal(
           acl.decide(resource, access, name),
@@ -123,18 +123,18 @@ describe("compileRules()", () => {
         );
     });
 
-  it("compileRules() does not depend on the order of rules", () => {
+  it("CompiledRules does not depend on the order of rules", () => {
     const rules = readRules(
       'service "a" { policy = "read" } service "a" { policy = "deny" } service_prefix "" { policy = "write" }',
     );
     for (const order of [rules, rules.toReversed()]) {
-      assert.equal(compileRules(order).decide("service", "read", "a"), "deny");
-      assert.equal(compileRules(order).decide("service", "write", "b"), "allow");
+      assert.equal(new CompiledRules(order).decide("service", "read", "a"), "deny");
+      assert.equal(new CompiledRules(order).decide("service", "write", "b"), "allow");
     }
   });
 
   it("serviceIdentityRules() lets a service write itself and its sidecar, and read all services and nodes", () => {
-    const acl = compileRules(serviceIdentityRules("web"));
+    const acl = new CompiledRules(serviceIdentityRules("web"));
     for (const name of ["web", "web-sidecar-proxy"])
       assert.equal(acl.decide("service", "write", name), "allow");
     for (const name of ["web-1", "web-sidecar-proxy-1", "api"]) {
@@ -147,7 +147,7 @@ describe("compileRules()", () => {
   });
 
   it("nodeIdentityRules() lets a node write itself, and read all services", () => {
-    const acl = compileRules(nodeIdentityRules("n1"));
+    const acl = new CompiledRules(nodeIdentityRules("n1"));
     assert.equal(acl.decide("node", "write", "n1"), "allow");
     assert.equal(acl.decide("node", "read", "n2"), "default");
     assert.equal(acl.decide("service", "read", "web"), "allow");
@@ -155,27 +155,32 @@ describe("compileRules()", () => {
   });
 
   it("GLOBAL_MANAGEMENT grants everything", () => {
-    const acl = compileRules(readRules(GLOBAL_MANAGEMENT.rules));
+    const acl = new CompiledRules(readRules(GLOBAL_MANAGEMENT.rules));
     for (const resource of ["service", "node", "agent", "acl", "operator", "mesh"] as const)
       assert.equal(acl.decide(resource, "write", resource === "service" ? "any" : ""), "allow");
   });
 
   it("decide() costs as much with ten thousand prefixes as with ten", () => {
     const compiled = (count: number) =>
-      compileRules(
+      new CompiledRules(
         Array.from(
           { length: count },
           (_, i) =>
-            ({ resource: "service", match: "prefix", name: `p${i}-`, level: "read" }) as const,
+            ({
+              resource: "service",
+              match: "prefix",
+              name: `p${i}-`,
+              disposition: "read",
+            }) as const,
         ),
       );
     const [few, many] = [compiled(10), compiled(10_000)];
-    const cost = (acl: ReturnType<typeof compileRules>) => {
+    const cost = (acl: CompiledRules) => {
       const started = performance.now();
       for (let i = 0; i < 200_000; i++) acl.decide("service", "write", `p${i % 10}-some-service`);
       return performance.now() - started;
     };
-    const measured = (acl: ReturnType<typeof compileRules>) =>
+    const measured = (acl: CompiledRules) =>
       Math.min(...Array.from({ length: 5 }, () => cost(acl)));
     measured(few);
     const [ten, tenThousand] = [measured(few), measured(many)];

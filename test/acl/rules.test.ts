@@ -8,9 +8,9 @@ import { type Rule, readRules } from "../../src/acl/rules.ts";
 import { MAX_LENGTH, readHcl } from "../../src/consul/hcl.ts";
 import { FormatError, RequestError } from "../../src/core/errors.ts";
 
-const WEB: Rule = { resource: "service", match: "exact", name: "web", level: "write" };
-const ALL: Rule = { resource: "service", match: "prefix", name: "", level: "read" };
-const OPERATOR: Rule = { resource: "operator", match: "whole", name: "", level: "read" };
+const WEB: Rule = { resource: "service", match: "exact", name: "web", disposition: "write" };
+const ALL: Rule = { resource: "service", match: "prefix", name: "", disposition: "read" };
+const OPERATOR: Rule = { resource: "operator", match: "whole", name: "", disposition: "read" };
 
 describe("readRules()", () => {
   const good: readonly [what: string, text: string, rules: readonly Rule[]][] = [
@@ -63,12 +63,12 @@ describe("readRules()", () => {
       "node, agent, acl and mesh",
       'node "n" { policy = "deny" } node_prefix "x-" { policy = "read" } agent "a" { policy = "read" } agent_prefix "b" { policy = "write" } acl = "write" mesh = "deny"',
       [
-        { resource: "node", match: "exact", name: "n", level: "deny" },
-        { resource: "node", match: "prefix", name: "x-", level: "read" },
-        { resource: "agent", match: "exact", name: "a", level: "read" },
-        { resource: "agent", match: "prefix", name: "b", level: "write" },
-        { resource: "acl", match: "whole", name: "", level: "write" },
-        { resource: "mesh", match: "whole", name: "", level: "deny" },
+        { resource: "node", match: "exact", name: "n", disposition: "deny" },
+        { resource: "node", match: "prefix", name: "x-", disposition: "read" },
+        { resource: "agent", match: "exact", name: "a", disposition: "read" },
+        { resource: "agent", match: "prefix", name: "b", disposition: "write" },
+        { resource: "acl", match: "whole", name: "", disposition: "write" },
+        { resource: "mesh", match: "whole", name: "", disposition: "deny" },
       ],
     ],
     [
@@ -98,7 +98,7 @@ describe("readRules()", () => {
       'service "web" { policy = "list" }',
       /Invalid service policy: "list"; expected deny, read or write/,
     ],
-    ["a level that is no text", "operator = true", /Invalid operator policy: not text/],
+    ["a level that is no text", "operator = true", /Invalid operator policy: not a string/],
     ["an empty level of a name", 'service "web" { policy = "" }', /Invalid service policy: ""/],
     [
       "intentions that are not known",

@@ -66,7 +66,7 @@ export async function guarded(
   });
   const control: Acl = {
     defaultPolicy: "deny",
-    authorize: authorizer.authorize,
+    authorize: (secret) => authorizer.authorize(secret),
     admin,
     denylistEntryOf: (subject) => admin.denylist.entryOf(subject),
     adminFor: () => admin,

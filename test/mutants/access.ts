@@ -193,18 +193,18 @@ export const ACCESS: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "src/acl/token-authorizer.ts",
+    "src/acl/token-resolver.ts",
     [
       "a token that was made again with another secret",
-      "entry?.hash !== seen.entry.hash",
+      "entry?.hash !== before.entry.hash",
       "entry === undefined",
-      "acl/token-authorizer",
+      "acl/token-resolver",
     ],
     [
       "tokens, which allowing by default does not open",
-      'defaultPolicy === "allow" && resource !== "acl"',
-      'defaultPolicy === "allow"',
-      "acl/token-authorizer",
+      'this.#defaultPolicy === "allow" && resource !== "acl"',
+      'this.#defaultPolicy === "allow"',
+      "acl/token-resolver",
     ],
   ),
   ...guardsOf(

@@ -30,7 +30,7 @@ const refusal = async (
 };
 const WEB = 'service "web" { policy = "write" }';
 
-describe("createAuthorizer()", () => {
+describe("TokenResolver", () => {
   it("authorize() makes the holder of a secret its token, and the second time without a promise", async () => {
     const access = await createTestAccess();
     const policy = await access.addPolicy(WEB);
