@@ -1,18 +1,18 @@
 /**
- * Whether Vault answers: after a call that found it away, others fail at once for a moment instead
- * of waiting each for itself, and one at a time tries again. Since when and why it is away is what
- * an operator sees.
+ * The circuit breaker of the calls to Vault: after a call that finds Vault unavailable, further
+ * calls fail at once for a second, and one at a time tries again. Since when and why Vault is
+ * unavailable is what an operator sees.
  * @module
  */
 import type { Clock } from "../../src/core/ports/clock.ts";
 import type { VaultClient } from "./client.ts";
-import { VaultError, type VaultReason } from "./errors.ts";
+import { failedBy, VaultError, type VaultReason } from "./errors.ts";
 
-/** How long calls fail at once after one that found Vault away, in milliseconds. */
-const PAUSE_MS = 1000;
+/** How long calls fail at once, in milliseconds. */
+const COOLDOWN_MS = 1000;
 
-/** Those after which the next call would only wait for the same. */
-const AWAY: readonly VaultReason[] = [
+/** Failures after which the next call would only wait for the same one. */
+const UNAVAILABLE: readonly VaultReason[] = [
   "sealed",
   "unreachable",
   "timeout",
@@ -23,116 +23,116 @@ const AWAY: readonly VaultReason[] = [
   "login_refused",
 ];
 
-/**
- * How often it is looked whether Vault takes the token, where nothing else shows it, in
- * milliseconds.
- */
-const TOKEN_MS = 60_000;
+/** How often a probe checks the token, in milliseconds. */
+const TOKEN_CHECK_MS = 60_000;
 
 /**
- * For how long what Vault refused stands for what it would refuse now: without readiness no request
- * would come to show it.
+ * How long a call that Vault refused counts against readiness, in milliseconds: without readiness
+ * no request would come to show that the cause is gone.
  */
 const REFUSED_MS = 15_000;
 
-/** Whether leaves can be expected to fail now. */
-export function isObstacle({ error, at }: Absence, now: Date): boolean {
-  return isAway(error) || now.getTime() - at.getTime() < REFUSED_MS;
-}
-
-function isAway(error: unknown): boolean {
-  return error instanceof VaultError && AWAY.includes(error.reason);
-}
-
-export interface Absence {
+export interface Outage {
   readonly since: Date;
-  /** When it was last met. */
+  /** The last failure. */
   readonly at: Date;
   readonly error: VaultError;
 }
 
-export interface Availability {
-  /** Since when and why calls fail, or null. */
-  readonly absence: Absence | null;
-  /**
-   * Makes a call, unless Vault is known to be away.
-   * @throws {VaultError}
-   * @throws {RateLimitedError}
-   */
-  call<T>(work: () => Promise<T>): Promise<T>;
-  /**
-   * Makes a call that no leaf needs, whatever is known: that Vault is away counts, what it refuses
-   * does not.
-   * @throws {VaultError}
-   * @throws {RateLimitedError}
-   */
-  look<T>(work: () => Promise<T>): Promise<T>;
-  /** Looks whether Vault answers and takes the token. It never rejects. */
-  probe(): Promise<void>;
+/** Whether signing is expected to fail now. */
+export function blocksSigning({ error, at }: Outage, now: Date): boolean {
+  return isUnavailable(error) || now.getTime() - at.getTime() < REFUSED_MS;
 }
 
-export function createAvailability(client: VaultClient, clock: Clock): Availability {
-  let absence: Absence | null = null;
-  let tryAt = 0;
-  let tokenAt = 0;
+function isUnavailable(error: unknown): error is VaultError {
+  return failedBy(error, ...UNAVAILABLE);
+}
 
-  const failed = (error: unknown) => {
-    // What Vault refuses is that one request's affair.
+export class CircuitBreaker {
+  readonly #client: VaultClient;
+  readonly #clock: Clock;
+  #outage: Outage | null = null;
+  #cooldownEndsAt = 0;
+  #tokenCheckedAt = 0;
+
+  constructor(client: VaultClient, clock: Clock) {
+    this.#client = client;
+    this.#clock = clock;
+  }
+
+  /** Since when and why calls fail, or null. */
+  get outage(): Outage | null {
+    return this.#outage;
+  }
+
+  /** Makes a call, except in the cooldown. @throws {VaultError} @throws {RateLimitedError} */
+  async call<T>(work: () => Promise<T>): Promise<T> {
+    const now = this.#clock.now().getTime();
+    if (this.#outage !== null) {
+      if (this.#inCooldown(now)) throw this.#outage.error;
+      // This call tries; others fail at once until it has been tried for that long.
+      this.#cooldownEndsAt = now + COOLDOWN_MS;
+    }
+    try {
+      const result = await work();
+      this.#outage = null;
+      return result;
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
+  }
+
+  /**
+   * Makes a call on which no leaf depends, also in the cooldown. Only that Vault is unavailable
+   * counts, not what it refuses.
+   * @throws {VaultError} @throws {RateLimitedError}
+   */
+  async observe<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (isUnavailable(error)) this.#fail(error);
+      throw error;
+    }
+  }
+
+  /** Checks whether Vault answers and accepts the token. It never rejects. */
+  async probe(): Promise<void> {
+    try {
+      const { initialized, sealed } = await this.#client.health();
+      if (sealed || !initialized)
+        throw new VaultError(
+          "sealed",
+          `Vault is ${initialized ? "sealed; unseal it (vault operator unseal)" : "not initialized; initialize it (vault operator init)"}`,
+          503,
+        );
+      // Only the next call shows that a missing mount or role is there again.
+      if (this.#outage !== null && !isUnavailable(this.#outage.error)) return;
+      const now = this.#clock.now().getTime();
+      if (this.#outage !== null || Math.abs(now - this.#tokenCheckedAt) >= TOKEN_CHECK_MS) {
+        // No leaf depends on what the token is allowed to ask about itself.
+        await this.#client.connect().catch((error: unknown) => {
+          if (isUnavailable(error)) throw error;
+        });
+        this.#tokenCheckedAt = now;
+      }
+      this.#outage = null;
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** An instant further off was set by a clock that has gone back since. */
+  #inCooldown(now: number): boolean {
+    return now < this.#cooldownEndsAt && this.#cooldownEndsAt - now <= COOLDOWN_MS;
+  }
+
+  #fail(error: unknown): void {
+    // A refused request is at fault itself.
     if (!(error instanceof VaultError) || error.reason === "refused") return;
-    absence = { since: absence?.since ?? clock.now(), at: clock.now(), error };
-    if (isAway(error)) tryAt = clock.now().getTime() + PAUSE_MS;
-  };
-
-  return {
-    get absence() {
-      return absence;
-    },
-    async call(work) {
-      const now = clock.now().getTime();
-      // An instant that is further off was set by a clock that has gone back since.
-      if (absence !== null && now < tryAt && tryAt - now <= PAUSE_MS) throw absence.error;
-      // Who comes while this one tries fails at once, as long as it takes to be tried again.
-      if (absence !== null) tryAt = now + PAUSE_MS;
-      try {
-        const result = await work();
-        absence = null;
-        return result;
-      } catch (error) {
-        failed(error);
-        throw error;
-      }
-    },
-    async look(work) {
-      try {
-        return await work();
-      } catch (error) {
-        if (isAway(error)) failed(error);
-        throw error;
-      }
-    },
-    async probe() {
-      try {
-        const { initialized, sealed } = await client.health();
-        if (sealed || !initialized)
-          throw new VaultError(
-            "sealed",
-            `Vault is ${initialized ? "sealed" : "not initialised"}`,
-            503,
-          );
-        // That a mount or a role is missing, only the next call shows.
-        if (absence !== null && !AWAY.includes(absence.error.reason)) return;
-        const now = clock.now().getTime();
-        if (absence !== null || Math.abs(now - tokenAt) >= TOKEN_MS) {
-          // What the token may not ask of itself is no leaf's affair.
-          await client.connect().catch((error: unknown) => {
-            if (isAway(error)) throw error;
-          });
-          tokenAt = now;
-        }
-        absence = null;
-      } catch (error) {
-        failed(error);
-      }
-    },
-  };
+    const at = this.#clock.now();
+    this.#outage = { since: this.#outage?.since ?? at, at, error };
+    if (isUnavailable(error)) this.#cooldownEndsAt = at.getTime() + COOLDOWN_MS;
+  }
 }

@@ -1,262 +1,273 @@
 /**
- * The calls to Vault that meshca makes, typed: what the provider, and sealing with Transit, are
- * written against.
- *
- * All of them log in first where there is no token yet, ask once more where a read found no answer,
- * and throw `VaultError` or `RateLimitedError`. What changes something in Vault is sent once: after
- * `unreachable`, `timeout` or `failing` it may have happened, and the caller looks. Nothing here
- * remembers what Vault said.
+ * A client of Vault: calls by path, with the token that is valid now, the namespace of the call, and
+ * retries of what is idempotent.
  * @module
  */
-import type { CaKeySpec } from "../../src/core/x509/keys.ts";
+import type * as v from "valibot";
+import { hex } from "../../src/core/bytes.ts";
+import type { Log } from "../../src/core/ports/log.ts";
+import type { Mount, VaultConnection } from "./config.ts";
+import { failedBy, quote, responseError, VaultError } from "./errors.ts";
+import { fileFaults } from "./files.ts";
+import { FailedResponse, NodeVault, type Verb } from "./node-vault.ts";
+import { CapabilitiesResponse, HealthResponse, readAs, warningsOf } from "./responses.ts";
+import { type RenewerPlatform, TokenRenewer, type TokenStatus } from "./token-renewer.ts";
+import { Transport, type TransportPlatform, type TransportResponse } from "./transport.ts";
 
-/** Where an engine is mounted. */
-export interface Mount {
-  /** Without a slash at either end. */
-  readonly path: string;
-  /** Absolute; empty: the root namespace. */
-  readonly namespace: string;
-}
+/** Most calls take some milliseconds; a slower Vault is as good as unreachable. */
+const TIMEOUT_MS = 10_000;
+/** The pauses before the retries of an idempotent call, in milliseconds. */
+const RETRIES = [250, 1000];
+const METHODS = { read: "GET", list: "LIST", write: "POST", delete: "DELETE" } as const;
 
-export interface MountInfo {
-  /** `pki` for ours. */
-  readonly type: string;
-  readonly description: string;
-  /** Names this very mount: another one at the same path has another. */
-  readonly accessor: string;
-  /** Absent in servers that do not have it. */
-  readonly uuid: string | null;
-  /** Zero: the system's own limit. */
-  readonly maxLeaseTtlMs: number;
-  readonly defaultLeaseTtlMs: number;
-}
+/** What a client needs from the runtime. */
+export type VaultPlatform = TransportPlatform & RenewerPlatform;
 
-export interface MountRequest {
-  readonly type: "pki" | "transit";
-  readonly description: string;
-  readonly maxLeaseTtlMs: number | null;
-  readonly defaultLeaseTtlMs: number | null;
-}
-
-/** The names in a CA certificate or its request. */
-export interface CaSubject {
-  readonly commonName: string;
-  readonly uriSans: readonly string[];
-  readonly keySpec: CaKeySpec;
-  /** Names the key in Vault, so that what a crash leaves is recognised; null: none. */
-  readonly keyName: string | null;
-  /** Names the issuer; null: none. */
-  readonly issuerName: string | null;
-}
-
-export interface RootRequest extends CaSubject {
-  /** Null: what the mount has as default. */
-  readonly ttlMs: number | null;
-}
-
-/** A certificate that Vault made, with what it said of it. PEM ends with a newline. */
-export interface Issued {
-  readonly certificate: string;
-  /** In Vault's order, the certificate itself not among them. */
-  readonly chain: readonly string[];
-  /** For example that a lifetime was cut. Of operators' interest, without secrets. */
-  readonly warnings: readonly string[];
-}
-
-export interface GeneratedRoot extends Issued {
-  /** Null in Vault before 1.11. */
-  readonly issuerId: string | null;
-  readonly keyId: string | null;
-}
-
-export interface GeneratedRequest {
-  readonly csr: string;
-  /** Null in Vault before 1.11. */
-  readonly keyId: string | null;
-}
-
-export interface SetSigned {
-  /**
-   * Issuer id to the id of its key, which is empty where Vault has none; null in Vault before 1.11.
-   */
-  readonly mapping: Readonly<Record<string, string>> | null;
-  readonly importedIssuers: readonly string[];
-  readonly existingIssuers: readonly string[];
-}
-
-export interface SignIntermediateRequest {
-  readonly csr: string;
-  readonly ttlMs: number;
-  /** Null: no limit is set. */
-  readonly maxPathLength: number | null;
-}
-
-export interface IssuerListing {
-  readonly id: string;
-  readonly name: string;
-  /** Empty: Vault has no key for it. */
-  readonly keyId: string;
-  readonly isDefault: boolean;
-}
-
-export interface Issuer {
-  readonly id: string;
-  readonly name: string;
-  /** Empty: Vault has no key for it. */
-  readonly keyId: string;
-  readonly certificate: string;
-  readonly chain: readonly string[];
-  readonly leafNotAfterBehavior: string;
-  readonly usage: string;
-}
-
-export interface KeyListing {
-  readonly id: string;
-  readonly name: string;
-}
-
-export interface IssuersConfig {
-  /** Empty: there is none. */
-  readonly default: string;
-  readonly defaultFollowsLatest: boolean;
-}
-
-export interface SignLeafRequest {
-  readonly role: string;
-  /** Null: the mount's default issuer. */
-  readonly issuerId: string | null;
-  readonly csr: string;
-  readonly uriSans: readonly string[];
-  /** @default none */
-  readonly dnsNames?: readonly string[];
-  /** As text. @default none */
-  readonly ipAddresses?: readonly string[];
-  readonly ttlMs: number;
+export interface CallOptions {
+  readonly body?: Readonly<Record<string, unknown>>;
+  /** Whether a retry is safe. @default true for `read` and `list` only */
+  readonly idempotent?: boolean;
+  readonly timeoutMs?: number;
 }
 
 export interface Health {
   readonly initialized: boolean;
   readonly sealed: boolean;
-  readonly standby: boolean;
-  readonly version: string;
-  /**
-   * Names this cluster of servers, by whatever address it is asked; null where it does not say, as
-   * while it is sealed.
-   */
+  /** The same by whatever address the cluster is reached; null while it is sealed. */
   readonly clusterId: string | null;
 }
 
-/** What is known of the token. */
-export interface TokenStatus {
-  readonly state: "none" | "valid" | "renewing" | "failing" | "closed";
-  /** False as long as nothing is known. */
-  readonly renewable: boolean;
-  /** Null: it does not expire, or nothing is known yet. */
-  readonly expiresAt: Date | null;
-  readonly renewedAt: Date | null;
-  /** Why the last renewal or login failed, and since when; null where it did not. */
-  readonly failure: { readonly message: string; readonly since: Date } | null;
+/** Logs each warning of Vault once. */
+export class WarningLog {
+  readonly #log: Log;
+  readonly #seen = new Set<string>();
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  report(call: string, response: unknown): void {
+    for (const warning of warningsOf(response)) {
+      // The same warning with another lifetime or time is not a new one.
+      const kind = warning.replace(/\d+/g, "#");
+      if (this.#seen.has(kind) || this.#seen.size >= 1000) continue;
+      this.#seen.add(kind);
+      this.#log.warn("Vault answered with a warning", { call, warning: quote(warning) });
+    }
+  }
 }
 
-/** One role or issuer as Vault has it, by its own names. */
-export type Fields = Readonly<Record<string, unknown>>;
+/**
+ * Logs in at the first call, and renews its token until it is closed. Every call throws `VaultError`
+ * or `RateLimitedError`. A call that changes something is sent once: after `unreachable`, `timeout`
+ * or `failing` it may have had its effect.
+ */
+export class VaultClient {
+  readonly #connection: VaultConnection;
+  readonly #platform: VaultPlatform;
+  readonly #warnings: WarningLog;
+  readonly #transport: Transport;
+  readonly #vault: NodeVault;
+  readonly #renewer: TokenRenewer;
+  #namespacesChecked: Promise<void> | null = null;
 
-export interface VaultClient {
-  /** Logs in, and looks whether the token is one. @throws {VaultError} */
-  connect(): Promise<void>;
-  readonly token: TokenStatus;
-  /**
-   * What is wrong with the files that the configuration names, a line each. They are read for it,
-   * now.
-   */
-  readonly fileFaults: readonly string[];
+  constructor(
+    connection: VaultConnection,
+    platform: VaultPlatform,
+    warnings = new WarningLog(platform.log),
+  ) {
+    this.#connection = connection;
+    this.#platform = platform;
+    this.#warnings = warnings;
+    this.#transport = new Transport(connection, platform);
+    this.#vault = new NodeVault(connection.address, this.#transport);
+    const { namespace, login } = connection;
+    this.#renewer = new TokenRenewer(
+      login,
+      (token, verb, path, body = {}) =>
+        this.#retried(verb === "read", () =>
+          this.#send(token, verb, { path, namespace }, { body }),
+        ),
+      () => this.#transport.reload(),
+      platform,
+    );
+    if (connection.tls.skipVerify)
+      platform.log.warn(
+        "Vault: TLSSkipVerify: the certificate of Vault is not verified; anyone on the path can read the token. Configure CAFile or CAPath in its place",
+        { address: connection.address },
+      );
+  }
 
-  /** Never refused, whatever the token may do; sealed is an answer. */
-  health(): Promise<Health>;
+  get token(): TokenStatus {
+    return this.#renewer.status;
+  }
+
+  /** Why files of the configuration cannot be used, a line each. They are read for it, now. */
+  get fileFaults(): readonly string[] {
+    return fileFaults(this.#connection, this.#platform);
+  }
+
+  /** Logs in and checks the token. @throws {VaultError} */
+  async connect(): Promise<void> {
+    await this.#renewer.get();
+    const { namespace } = this.#connection;
+    await this.#authenticated("read", { path: "auth/token/lookup-self", namespace }, {});
+  }
+
+  /** Needs no token; a sealed Vault answers as well. */
+  async health(): Promise<Health> {
+    const at = { path: "sys/health", namespace: "" };
+    const response = await this.#retried(true, () => this.#send("", "read", at, {}));
+    const { initialized, sealed, cluster_id } = readAs("GET sys/health", HealthResponse, response);
+    return { initialized, sealed, clusterId: cluster_id };
+  }
+
   /**
-   * What the token may do at each path; paths as in policies, without a leading slash.
+   * What the token is allowed to do.
+   * @param paths as in policies, without a leading slash.
    * @returns capabilities by path.
    */
-  capabilities(
+  async capabilities(
     namespace: string,
     paths: readonly string[],
-  ): Promise<ReadonlyMap<string, readonly string[]>>;
+  ): Promise<ReadonlyMap<string, readonly string[]>> {
+    const at = { path: "sys/capabilities-self", namespace };
+    const options = { body: { paths }, idempotent: true };
+    const { data } = await this.call("write", at, CapabilitiesResponse, options);
+    return new Map(Object.entries(data).filter(([path]) => paths.includes(path)));
+  }
 
-  /** Null where nothing is mounted. */
-  readMount(mount: Mount): Promise<MountInfo | null>;
-  /** @throws {VaultError} `refused` where something is mounted there already */
-  enableMount(mount: Mount, request: MountRequest): Promise<void>;
-  /** Deletes an engine with all that is in it. Success where nothing is mounted. */
-  disableMount(mount: Mount): Promise<void>;
+  /** One call. @param at the full path, with its namespace. */
+  async call<T>(
+    verb: Verb,
+    at: Mount,
+    schema: v.GenericSchema<unknown, T>,
+    options: CallOptions = {},
+  ): Promise<T> {
+    const name = `${METHODS[verb]} ${at.path}`;
+    const response = await this.#authenticated(verb, at, options);
+    this.#warnings.report(name, response);
+    return readAs(name, schema, response);
+  }
+
+  /** Revokes the token if a login of ours made it. @throws {VaultError} */
+  revoke(): Promise<void> {
+    return this.#renewer.revoke();
+  }
+
+  /** Ends renewals and closes connections. Running calls end by themselves. */
+  close(): void {
+    this.#renewer.close();
+    this.#transport.close();
+  }
+
+  async #authenticated(verb: Verb, at: Mount, options: CallOptions): Promise<unknown> {
+    const isIdempotent = options.idempotent ?? (verb === "read" || verb === "list");
+    const token = await this.#renewer.get();
+    if (at.namespace !== "") await this.#requireNamespaces(token);
+    const send = (by: string) =>
+      this.#retried(isIdempotent, () => this.#send(by, verb, at, options));
+    try {
+      return await send(token);
+    } catch (error) {
+      // A dead token and one without the right are both denied.
+      if (!failedBy(error, "denied") || !(await this.#renewer.denied(token))) throw error;
+    }
+    return send(await this.#renewer.get());
+  }
+
+  async #retried<T>(isIdempotent: boolean, act: () => Promise<T>): Promise<T> {
+    const { clock, random } = this.#platform;
+    for (const pauseMs of isIdempotent ? RETRIES : [])
+      try {
+        return await act();
+      } catch (error) {
+        if (!isTransient(error)) throw error;
+        await clock.sleep(pauseMs * (1 + random.fraction()));
+      }
+    return act();
+  }
+
+  /** @returns parsed JSON, other text, or null without a body. */
+  async #send(
+    token: string,
+    verb: Verb,
+    { path, namespace }: Mount,
+    { body = {}, timeoutMs = TIMEOUT_MS }: CallOptions,
+  ): Promise<unknown> {
+    const name = `${METHODS[verb]} ${path}`;
+    try {
+      const request = { path, token, namespace, body, timeoutMs };
+      return readBody(name, await this.#vault.send(verb, request));
+    } catch (error) {
+      throw error instanceof FailedResponse ? failureOf(name, error.response) : error;
+    }
+  }
 
   /**
-   * The default issuer's certificate; null where the mount has none.
-   * @throws {VaultError} `mount_missing`, or `denied` for a token without a rule
+   * Vault without namespaces ignores their header: what is meant for one would happen in the root
+   * namespace. It shows by its response for a namespace that cannot exist.
+   * @throws {VaultError} `namespace_missing`
    */
-  readCa(mount: Mount): Promise<string | null>;
-  /** The default issuer's chain as PEM, itself first; null where there is none. */
-  readCaChain(mount: Mount): Promise<string | null>;
-  /**
-   * Adds a root whose key never leaves Vault. It becomes the default issuer only where there was
-   * none.
-   */
-  generateRoot(mount: Mount, request: RootRequest): Promise<GeneratedRoot>;
-  /** Adds a root beside the present one; the default stays. */
-  rotateRoot(mount: Mount, request: RootRequest): Promise<GeneratedRoot>;
-  /** A key that never leaves Vault, and a request for it. */
-  generateIntermediate(
-    mount: Mount,
-    subject: Omit<CaSubject, "issuerName">,
-  ): Promise<GeneratedRequest>;
-  /** Imports what a request of this mount became, with the chain above it. */
-  setSigned(mount: Mount, pem: string): Promise<SetSigned>;
-  /**
-   * Signs a CA certificate with the names of its request.
-   * @param issuerId null: the default issuer.
-   */
-  signIntermediate(
-    mount: Mount,
-    issuerId: string | null,
-    request: SignIntermediateRequest,
-  ): Promise<Issued>;
-  /**
-   * Certifies a self-signed CA certificate by an issuer; serial and lifetime stay. By the path of
-   * the issuer, which needs no sudo, or, with null, by `root/sign-self-issued`, which does.
-   */
-  signSelfIssued(mount: Mount, issuerId: string | null, pem: string): Promise<Issued>;
-  /** @returns PEM */
-  signLeaf(mount: Mount, request: SignLeafRequest): Promise<string>;
+  #requireNamespaces(token: string): Promise<void> {
+    if (this.#namespacesChecked !== null) return this.#namespacesChecked;
+    const namespace = `none-${hex(this.#platform.random.bytes(8))}`;
+    const at = { path: "auth/token/lookup-self", namespace };
+    this.#namespacesChecked = this.#retried(true, () => this.#send(token, "read", at, {})).then(
+      () => {
+        throw new VaultError(
+          "namespace_missing",
+          "Vault: this server has no namespaces and would use the root one; remove the namespaces from the configuration",
+        );
+      },
+      (error: unknown) => {
+        if (failedBy(error, "namespace_missing", "denied", "not_found")) return;
+        this.#namespacesChecked = null;
+        throw error;
+      },
+    );
+    return this.#namespacesChecked;
+  }
+}
 
-  listIssuers(mount: Mount): Promise<readonly IssuerListing[]>;
-  /** By id or name, or `default`; null where there is none. */
-  readIssuer(mount: Mount, ref: string): Promise<Issuer | null>;
-  updateIssuer(mount: Mount, ref: string, fields: Fields): Promise<void>;
-  /** Success where there is none. */
-  deleteIssuer(mount: Mount, ref: string): Promise<void>;
-  listKeys(mount: Mount): Promise<readonly KeyListing[]>;
-  /** Success where there is none. @throws {VaultError} `refused` where an issuer uses it */
-  deleteKey(mount: Mount, ref: string): Promise<void>;
-  readIssuersConfig(mount: Mount): Promise<IssuersConfig>;
-  /** Makes an issuer the default; what else the configuration says stays. */
-  setDefaultIssuer(mount: Mount, issuerId: string): Promise<void>;
-  /** Null where there is none. */
-  readRole(mount: Mount, role: string): Promise<Fields | null>;
-  writeRole(mount: Mount, role: string, fields: Fields): Promise<void>;
-  /** Success where there is none. */
-  deleteRole(mount: Mount, role: string): Promise<void>;
+/** One segment of a path. @throws {VaultError} for anything else */
+export function segment(text: string): string {
+  if (!/^[A-Za-z0-9_.-]+$/.test(text) || /^\.+$/.test(text))
+    throw new VaultError(
+      "refused",
+      `Vault: ${JSON.stringify(text.slice(0, 80))} cannot be part of a path: only letters, digits, "_", "." and "-" are allowed`,
+    );
+  return text;
+}
 
-  /** Decrypts by a Transit key. @returns base64. */
-  transitDecrypt(mount: Mount, key: string, ciphertext: string): Promise<string>;
-  /** Encrypts by a Transit key. @param plaintext base64. @returns `vault:v1:...` */
-  transitEncrypt(mount: Mount, key: string, plaintext: string): Promise<string>;
-  /** Encrypts anew by the key's latest version, inside Vault. */
-  transitRewrap(mount: Mount, key: string, ciphertext: string): Promise<string>;
+/** Whether no response came, or Vault failed internally. Status 501 stays. */
+function isTransient(error: unknown): boolean {
+  return failedBy(error, "unreachable") || (failedBy(error, "failing") && error.status !== 501);
+}
 
-  /**
-   * Revokes the token where a login of ours made it. Best effort: used when a configuration is left
-   * for good.
-   */
-  revoke(): Promise<void>;
-  /** Ends renewals and connections. Calls under way end by themselves. */
-  close(): void;
+function readBody(call: string, response: TransportResponse): unknown {
+  const { status, text, isJson } = response;
+  if (!isJson || text === "") {
+    if (status !== 200 && status !== 204) throw failureOf(call, response);
+    return text === "" ? null : text;
+  }
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new VaultError(
+      "malformed_response",
+      `Vault: ${call}: the response is not JSON; check that the address is Vault's`,
+      status,
+    );
+  }
+}
+
+/** Only Vault's own errors are quoted, and nothing that a proxy in front of it answered. */
+function failureOf(call: string, response: TransportResponse): Error {
+  const { status, isJson, text, retryAfterMs } = response;
+  const body = isJson && text !== "" ? readBody(call, response) : null;
+  const errors: unknown =
+    typeof body === "object" && body !== null && "errors" in body ? body.errors : [];
+  const list = Array.isArray(errors) ? errors.filter((error) => typeof error === "string") : [];
+  return responseError(call, status, list, retryAfterMs);
 }

@@ -19,9 +19,16 @@ import {
   text,
 } from "../common-config.ts";
 import { type AuthMethod, readAuthMethod } from "./auth/method.ts";
-import type { Mount } from "./client.ts";
 
-/** How to reach Vault, and who we are there. */
+/** Where an engine is mounted, or a path below it. */
+export interface Mount {
+  /** Without a slash at either end. */
+  readonly path: string;
+  /** Absolute; empty: the root namespace. */
+  readonly namespace: string;
+}
+
+/** How to reach Vault, and how to log in. */
 export interface VaultConnection {
   /** An origin: scheme, host and port. */
   readonly address: string;

@@ -1,20 +1,49 @@
 /**
- * What every part of a change in Vault needs.
+ * What the steps of a change in Vault share.
  * @module
  */
 import type { Random } from "../../src/core/ports/clock.ts";
 import type { Sealer } from "../../src/core/ports/sealer.ts";
-import type { VaultClient } from "./client.ts";
+import { type VaultPlatform, WarningLog } from "./client.ts";
+import type { VaultConnection } from "./config.ts";
+import { PkiApi } from "./pki-api.ts";
 
-export interface Work {
-  readonly client: VaultClient;
+/** Opens a client; it calls nothing before its first use. */
+export type Connect = (connection: VaultConnection) => PkiApi;
+
+export function createConnect(platform: VaultPlatform): Connect {
+  const warnings = new WarningLog(platform.log);
+  return (connection) => new PkiApi(connection, platform, warnings);
+}
+
+/** Runs work with a client of its own, and revokes the token that it logged in for. */
+export async function withClient<T>(
+  connect: Connect,
+  connection: VaultConnection,
+  work: (api: PkiApi) => Promise<T>,
+): Promise<T> {
+  const api = connect(connection);
+  try {
+    return await work(api);
+  } finally {
+    // One that cannot be revoked expires.
+    await api.revoke().catch(() => undefined);
+    api.close();
+  }
+}
+
+export interface ChangeContext {
+  readonly api: PkiApi;
   readonly clusterId: string;
   readonly sealer: Sealer;
   readonly random: Random;
   /** The store's clock. */
   readonly now: Date;
-  /** Takes how to undo what is about to be made; it is given a client that is open then. */
-  readonly onAbandon: (undo: (client: VaultClient) => Promise<void>) => void;
-  /** What the operator should know of how it came out. */
+  /**
+   * Registers a compensating action before its resource is created. It runs with a client that is
+   * open then.
+   */
+  readonly onRollback: (compensation: (later: PkiApi) => Promise<void>) => void;
+  /** Takes a warning for the operator. */
   readonly warn: (warning: string) => void;
 }

@@ -1,15 +1,14 @@
 /**
- * Which servers may be asked as Vault. A configuration comes from anyone who may write it through
- * the API, and with it go tokens and files of this machine: so a server goes only where its own
- * settings let it go.
+ * The servers to which connections to Vault are allowed. Anyone who may write the configuration
+ * through the API can name an address, to which tokens and files of this machine would go: so only
+ * the settings of this server decide (CWE-918, server-side request forgery).
  * @module
  */
-
 import { ConfigError } from "../../src/core/errors.ts";
 import { type AddressRange, isInRange, isIpAddress, readRange } from "../../src/net/ip.ts";
 import { VaultError } from "./errors.ts";
 
-export interface AllowOptions {
+export interface EgressOptions {
   /** `host` or `host:port`, in lower case. */
   readonly hosts: readonly string[];
   readonly ranges: readonly AddressRange[];
@@ -17,30 +16,22 @@ export interface AllowOptions {
   readonly loopback: boolean;
 }
 
-export interface AllowList {
-  /** Whether a URL may be asked as far as its text tells. @throws {ConfigError} */
-  check(url: URL): void;
-  /**
-   * Whether a URL may be asked at these addresses, all of them.
-   * @throws {VaultError} `not_allowed`
-   */
-  checkAddresses(url: URL, addresses: readonly string[]): void;
+function rangesOf(...texts: readonly string[]): AddressRange[] {
+  return texts.map((text) => {
+    const read = readRange(text);
+    if (read === null) throw new TypeError(`${text} is not an address range`);
+    return read;
+  });
 }
 
-const range = (text: string): AddressRange => {
-  const read = readRange(text);
-  if (read === null) throw new TypeError(`${text} is no range`);
-  return read;
-};
-
-const LOOPBACK = ["127.0.0.0/8", "::1"].map(range);
+const LOOPBACK = rangesOf("127.0.0.0/8", "::1");
 /**
- * What no name of a server stands for: this host, link-local with its metadata services, and
- * multicast.
+ * Addresses to which a name never leads: this host, link-local with the metadata services of
+ * clouds (169.254.169.254, fd00:ec2::254), and multicast.
  */
 const NEVER_BY_NAME = [
   ...LOOPBACK,
-  ...[
+  ...rangesOf(
     "0.0.0.0/8",
     "::",
     "169.254.0.0/16",
@@ -48,61 +39,83 @@ const NEVER_BY_NAME = [
     "fd00:ec2::/32",
     "224.0.0.0/3",
     "ff00::/8",
-  ].map(range),
+  ),
 ];
+const HINT = "list its host or its range of addresses in MESHCA_VAULT_ALLOW";
 
 const inSome = (address: string, ranges: readonly AddressRange[]) =>
-  ranges.some((candidate) => isInRange(address, candidate));
+  ranges.some((range) => isInRange(address, range));
 
-/** The address that a URL's host is, or null where it is a name. */
-export function literalOf(url: URL): string | null {
-  const host = url.hostname.replace(/^\[|\]$/g, "");
+export class EgressAllowlist {
+  readonly #options: EgressOptions;
+
+  constructor(options: EgressOptions) {
+    this.#options = options;
+  }
+
+  /** Checks what the text of a URL shows. @throws {ConfigError} */
+  check(url: URL): void {
+    const { ranges, loopback } = this.#options;
+    const literal = literalAddress(url);
+    const isLocalName = url.hostname === "localhost";
+    const isAllowedName =
+      literal === null && (this.#lists(url) || ranges.length > 0 || (isLocalName && loopback));
+    if (!isAllowedName && (literal === null || !this.#allows(url, literal)))
+      throw new ConfigError(refusal(url, HINT));
+    const maybeLoopback = literal === null ? isLocalName : inSome(literal, LOOPBACK);
+    if (url.protocol !== "https:" && !maybeLoopback)
+      throw new ConfigError(refusal(url, "plain HTTP is allowed to loopback only; use https"));
+  }
+
+  /**
+   * Checks all addresses of the URL's host.
+   * @throws {VaultError} `not_allowed`; `unreachable` if there is none
+   */
+  checkAddresses(url: URL, addresses: readonly string[]): void {
+    if (addresses.length === 0) throw noAddress(url);
+    for (const address of addresses) {
+      if (!this.#allows(url, address))
+        throw new VaultError("not_allowed", refusal(url, `it leads to ${address}; ${HINT}`));
+      if (url.protocol !== "https:" && !inSome(address, LOOPBACK))
+        throw new VaultError(
+          "not_allowed",
+          refusal(url, `it leads to ${address}, and plain HTTP is allowed to loopback only`),
+        );
+    }
+  }
+
+  #lists({ hostname, port, protocol }: URL): boolean {
+    const { hosts } = this.#options;
+    const usualPort = protocol === "https:" ? "443" : "80";
+    return hosts.includes(hostname) || hosts.includes(`${hostname}:${port || usualPort}`);
+  }
+
+  #allows(url: URL, address: string): boolean {
+    const { ranges, loopback } = this.#options;
+    if (inSome(address, ranges)) return true;
+    const isLiteral = literalAddress(url) !== null;
+    // A listed name that leads to loopback was not listed for that, unless it is localhost.
+    if (inSome(address, LOOPBACK))
+      return loopback || (this.#lists(url) && (isLiteral || url.hostname === "localhost"));
+    return this.#lists(url) && (isLiteral || !inSome(address, NEVER_BY_NAME));
+  }
+}
+
+/** The IP address that a URL has as host, without brackets; null if the host is a name. */
+export function literalAddress({ hostname }: URL): string | null {
+  const host = hostname.replace(/^\[|\]$/g, "");
   return isIpAddress(host) ? host : null;
 }
 
-export function createAllowList({ hosts, ranges, loopback }: AllowOptions): AllowList {
-  const listed = (url: URL) =>
-    hosts.includes(url.hostname) ||
-    hosts.includes(`${url.hostname}:${url.port || (url.protocol === "https:" ? "443" : "80")}`);
-  const isAllowed = (url: URL, address: string) => {
-    if (inSome(address, ranges)) return true;
-    // Another name that leads to loopback was not meant when it was listed.
-    if (inSome(address, LOOPBACK))
-      return loopback || (listed(url) && (literalOf(url) !== null || url.hostname === "localhost"));
-    return listed(url) && (literalOf(url) !== null || !inSome(address, NEVER_BY_NAME));
-  };
-  const refused = (url: URL, why: string) =>
-    `Vault's address ${JSON.stringify(url.origin)} is not one that this server may ask: ${why}`;
-  const hint = "name its host or its range of addresses in MESHCA_VAULT_ALLOW";
+export function noAddress({ hostname }: URL, cause?: unknown): VaultError {
+  return new VaultError(
+    "unreachable",
+    `Vault: host ${JSON.stringify(hostname)} has no address; check the name and the resolver`,
+    null,
+    cause,
+  );
+}
 
-  return {
-    check(url) {
-      const literal = literalOf(url);
-      const named =
-        literal === null &&
-        (listed(url) || ranges.length > 0 || (url.hostname === "localhost" && loopback));
-      if (!named && (literal === null || !isAllowed(url, literal)))
-        throw new ConfigError(refused(url, hint));
-      const maybeLoopback =
-        literal === null ? url.hostname === "localhost" : inSome(literal, LOOPBACK);
-      if (url.protocol !== "https:" && !maybeLoopback)
-        throw new ConfigError(refused(url, "plain HTTP is for loopback alone; use https"));
-    },
-    checkAddresses(url, addresses) {
-      if (addresses.length === 0)
-        throw new VaultError(
-          "unreachable",
-          `Vault: host ${JSON.stringify(url.hostname)} has no address`,
-        );
-      for (const address of addresses) {
-        if (!isAllowed(url, address))
-          throw new VaultError("not_allowed", refused(url, `it leads to ${address}; ${hint}`));
-        if (url.protocol !== "https:" && !inSome(address, LOOPBACK))
-          throw new VaultError(
-            "not_allowed",
-            refused(url, `it leads to ${address}, and plain HTTP is for loopback alone`),
-          );
-      }
-    },
-  };
+function refusal(url: URL, why: string): string {
+  return `Vault: address ${JSON.stringify(url.origin)} is not allowed by the settings of this server: ${why}`;
 }

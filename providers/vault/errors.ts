@@ -1,45 +1,45 @@
 /**
- * What can go wrong with Vault, told apart by what helps against it (vault.md §5).
+ * Failures of Vault, told apart by what helps against them.
  * @module
  */
 import { ProviderError, RateLimitedError } from "../../src/core/errors.ts";
 
 export type VaultReason =
-  /** Vault is sealed, or not initialised. */
+  /** Vault is sealed, or not initialized. */
   | "sealed"
   /** No connection: refused, no address, reset. */
   | "unreachable"
-  /** No answer within the time limit. What was asked for may have happened. */
+  /** No response within the time limit. The request may have had its effect. */
   | "timeout"
-  /** Its certificate is not to be trusted, or it does not trust ours. */
+  /** Vault's certificate is not trusted, or Vault does not trust ours. */
   | "tls"
-  /** The address is not one that this server may ask. */
+  /** The settings of this server do not allow the address. */
   | "not_allowed"
-  /** There is no active node, or Vault failed inside (5xx). */
+  /** There is no active node, or Vault failed internally (5xx). */
   | "failing"
-  /** The token is unknown, expired or revoked, and there was no way to log in anew. */
+  /** The token is unknown, expired or revoked, and no login gave another one. */
   | "token_invalid"
   /** A login was refused: wrong credentials, or no such role. */
   | "login_refused"
-  /** The token may not do this. */
+  /** The token's policies do not allow the call. */
   | "denied"
-  /** Nothing is mounted there. */
+  /** Nothing is mounted at the path. */
   | "mount_missing"
-  /** What is mounted there is of another type. */
+  /** An engine of another type is mounted at the path. */
   | "mount_type"
   | "namespace_missing"
   | "role_missing"
   /** There is no such issuer, key or path. */
   | "not_found"
-  /** Vault refuses what was asked as it is (400, 405). */
+  /** Vault refuses the request as it is (400, 405). */
   | "refused"
-  /** An answer that is not of the form it must have. */
-  | "answer";
+  /** A response in an unexpected format. */
+  | "malformed_response";
 
-/** How soon it may help to ask again, in milliseconds. */
+/** When a retry may help, in milliseconds. */
 const RETRY_MS = 5000;
 
-/** Reasons that pass without anybody doing something about the request. */
+/** Reasons that end without a change of the request. */
 const TRANSIENT: readonly VaultReason[] = [
   "sealed",
   "unreachable",
@@ -51,81 +51,94 @@ const TRANSIENT: readonly VaultReason[] = [
 /** A call to Vault that failed. Its message has no token, no key and no body. */
 export class VaultError extends ProviderError {
   readonly reason: VaultReason;
-  /** Vault's status, or null where it gave none. */
+  /** Vault's status, or null without a response. */
   readonly status: number | null;
 
   constructor(reason: VaultReason, message: string, status: number | null = null, cause?: unknown) {
-    const transient = TRANSIENT.includes(reason);
-    super(
-      reason === "answer"
-        ? "provider_contract"
-        : transient
-          ? "provider_unavailable"
-          : "provider_rejected",
-      message,
-      {
-        ...(cause === undefined ? {} : { cause }),
-        ...(transient ? { retryAfterMs: RETRY_MS } : {}),
-      },
-    );
+    const isTransient = TRANSIENT.includes(reason);
+    const rejected = isTransient ? "provider_unavailable" : "provider_rejected";
+    super(reason === "malformed_response" ? "provider_contract" : rejected, message, {
+      ...(cause === undefined ? {} : { cause }),
+      ...(isTransient ? { retryAfterMs: RETRY_MS } : {}),
+    });
     this.reason = reason;
     this.status = status;
   }
 }
 
-/** How long a line of Vault's is quoted. */
+/** Whether an error is one of Vault's with one of the reasons. */
+export function failedBy(error: unknown, ...reasons: readonly VaultReason[]): error is VaultError {
+  return error instanceof VaultError && reasons.includes(error.reason);
+}
+
+/** The result of a call, or null if it fails by one of the reasons. */
+export async function nullIf<T>(call: Promise<T>, ...reasons: VaultReason[]): Promise<T | null> {
+  try {
+    return await call;
+  } catch (error) {
+    if (failedBy(error, ...reasons)) return null;
+    throw error;
+  }
+}
+
+/** The most characters of Vault's text that are quoted. */
 const MAX_QUOTE = 300;
 
+/** Text of Vault's for a log or an error, without what looks like a token or PEM. */
+export function quote(text: string): string {
+  return text
+    .replace(/\s+/g, " ")
+    .trim()
+    .replace(/\b(?:hv[sbr]|[sbr])\.[A-Za-z0-9_-]{20,}/g, "…")
+    .replace(/-----BEGIN[\s\S]*?(?:-----END[^-]*-----|$)/g, "…")
+    .slice(0, MAX_QUOTE);
+}
+
 /**
- * What an answer that is no success means.
- * @param call what was called, for example `POST pki/sign/leaf-cert`.
+ * The meaning of a response that is not a success.
+ * @param call method and path, for example `POST pki/sign/leaf-cert`.
+ * @param errors Vault's own texts.
  */
-export function answerError(
+export function responseError(
   call: string,
   status: number,
   errors: readonly string[],
   retryAfterMs: number | null,
 ): Error {
-  const text = errors.join("; ").replace(/\s+/g, " ").trim();
-  const said =
-    text === ""
-      ? `status ${status}`
-      : `${status} ${JSON.stringify(redact(text).slice(0, MAX_QUOTE))}`;
+  const text = errors.join("; ");
+  const shown = text === "" ? `status ${status}` : `${status} ${JSON.stringify(quote(text))}`;
   const failed = (reason: VaultReason, why: string) =>
     new VaultError(reason, `Vault: ${call}: ${why}`, status);
-  // A quota's answer has no Retry-After by default (vault-observed.md §1).
+  // The response to an exceeded quota has no Retry-After by default.
   if (status === 429)
     return new RateLimitedError(
       retryAfterMs ?? 1000,
       "sign_rate_limited",
-      `Vault: ${call}: its rate limit is reached, try again later`,
+      `Vault: ${call}: the rate limit quota of Vault is exceeded; try again later, or raise the quota`,
     );
-  if (status === 503 && /sealed/i.test(text)) return failed("sealed", "Vault is sealed");
+  if (status === 503 && /sealed/i.test(text))
+    return failed("sealed", "Vault is sealed; unseal it (vault operator unseal)");
   if (status >= 500 || status === 412 || status === 472 || status === 473)
-    return failed("failing", `Vault failed: ${said}`);
+    return failed("failing", `Vault failed: ${shown}; see the log of Vault`);
   if (status === 403)
     return failed(
       "denied",
-      `permission denied: the token's policies do not allow it; or the namespace or the mount does not exist`,
+      "permission denied; the policies of the token do not allow the call, or the namespace or the mount does not exist",
     );
   if (status === 404 && /namespace not found/.test(text))
-    return failed("namespace_missing", "the namespace does not exist");
+    return failed("namespace_missing", "the namespace does not exist; create or correct it");
   if (status === 404 && /no handler for route/.test(text))
-    return failed("mount_missing", "nothing is mounted at this path");
+    return failed(
+      "mount_missing",
+      "nothing is mounted at this path; mount an engine or correct it",
+    );
   if (status === 404 && /unsupported path/.test(text))
     return failed(
       "mount_type",
-      "what is mounted there has no such path: it is of another type or too old",
+      "the engine at this path does not have the call: its type is another, or it is too old",
     );
-  if (status === 404) return failed("not_found", `not found: ${said}`);
-  if (status === 400 && /^unknown role/.test(text))
-    return failed("role_missing", `the role does not exist: ${said}`);
-  return failed("refused", `Vault refuses it: ${said}`);
-}
-
-/** Vault does not quote secrets, but a proxy before it might. */
-function redact(text: string): string {
-  return text
-    .replace(/\b(?:hv[sbr]|[sbr])\.[A-Za-z0-9_-]{20,}/g, "…")
-    .replace(/-----BEGIN[\s\S]*?(?:-----END[^-]*-----|$)/g, "…");
+  if (status === 404) return failed("not_found", `not found: ${shown}`);
+  if (status === 400 && /^unknown role/.test(text.trim()))
+    return failed("role_missing", `the role does not exist: ${shown}`);
+  return failed("refused", `Vault refused the request: ${shown}`);
 }

@@ -1,16 +1,13 @@
 /**
- * The files that a configuration of Vault names, and why one of them cannot be used.
+ * The files that a configuration of Vault names, and why one cannot be used.
  * @module
  */
 import { ConfigError } from "../../src/core/errors.ts";
 import { filesOfMethod } from "./auth/method.ts";
 import type { VaultConnection } from "./config.ts";
 
-/** The most that certificates of a folder may have together, in UTF-16 units. */
-export const MAX_FOLDER_LENGTH = 8 * 1024 * 1024;
-
 /**
- * What reads files.
+ * Reads files of the machine.
  * @throws {ConfigError} if one must not be read
  * @throws {Error} if it cannot be read
  */
@@ -39,16 +36,16 @@ function filesOf({ login, tls }: VaultConnection): Named[] {
   );
 }
 
-/** What is wrong with a file: what its reader says of it, or that it cannot be read. */
+/** Why a file cannot be used. @param field the parameter of the configuration that names it. */
 export function fileFault(field: string, path: string, error: unknown): string {
   return error instanceof ConfigError
     ? `${field}: ${error.message}`
-    : `${field}: cannot read ${JSON.stringify(path)}`;
+    : `${field}: cannot read ${JSON.stringify(path)}; check that it exists and is readable`;
 }
 
 /**
  * Reads every file that a configuration names.
- * @returns what is wrong, a line for each file that cannot be used
+ * @returns a line for each file that cannot be used
  */
 export function fileFaults(connection: VaultConnection, reader: FileReader): string[] {
   return filesOf(connection).flatMap(({ field, path, isFolder }) => {

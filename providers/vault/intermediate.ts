@@ -1,6 +1,6 @@
 /**
- * The intermediate that signs leaves: its key in Vault, pinned by the id of its issuer, or sealed
- * with us.
+ * The intermediate that signs leaves: its key is in Vault, pinned by the id of its issuer, or
+ * sealed with the CA's state.
  * @module
  */
 import { hex } from "../../src/core/bytes.ts";
@@ -13,269 +13,170 @@ import { readCaRequest } from "../../src/core/x509/csr.ts";
 import { intermediateFaults } from "../../src/core/x509/intermediate.ts";
 import { keyIdOf, type PublicKeyInfo } from "../../src/core/x509/keys.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
-import type { Mount, VaultClient } from "./client.ts";
-import type { VaultConfig } from "./config.ts";
-import type { Work } from "./context.ts";
-import { VaultError } from "./errors.ts";
-import {
-  deleteIssuer,
-  deleteMount,
-  descriptionOf,
-  findMount,
-  isOurName,
-  newName,
-} from "./mounts.ts";
-import { ensureRole, roleFields } from "./role.ts";
-import { tooOld, type VaultRoot } from "./root.ts";
-import type { IntermediateFacts } from "./vault-state.ts";
+import type { Mount, VaultConfig } from "./config.ts";
+import type { ChangeContext } from "./context.ts";
+import { failedBy, VaultError } from "./errors.ts";
+import { deleteIssuer, newName } from "./mounts.ts";
+import type { PkiApi } from "./pki-api.ts";
+import type { VaultRoot } from "./root.ts";
 
-export interface VaultIntermediate {
-  readonly facts: IntermediateFacts;
-  /** Sealed, where we hold it. */
-  readonly key: string | null;
-}
-
-/** So much sooner than what is above it an intermediate ends: Vault's clock may be another one. */
+/** How much earlier than its issuers an intermediate expires: Vault's clock may differ. */
 const MARGIN_MS = 60_000;
+/** By how much a lifetime may be shorter than configured without a warning. */
+const TOLERANCE_MS = 3_600_000;
 
-/** A key for an intermediate. */
-export interface Requested {
+/** A key with the request for its certificate. */
+export interface IssuerKey {
   readonly csr: string;
-  readonly key: PublicKeyInfo;
-  /** Puts the key to use once it is certified. @throws {VaultError} @throws {SealError} */
-  finish(work: Work, certificate: Certificate): Promise<VaultIntermediate>;
+  readonly info: PublicKeyInfo;
 }
 
-/** Makes a key for an intermediate, and its request. @throws {ConfigError} @throws {VaultError} */
-export function requestKey(work: Work, config: VaultConfig): Promise<Requested> {
-  return config.leafSigning === "vault" ? requestInVault(work, config) : requestHere(work, config);
+export interface KeyInVault extends IssuerKey {
+  readonly keyId: string;
+  /** The name of the key, and of the issuer to be. */
+  readonly name: string;
 }
 
-/** The key stays in Vault. */
-async function requestInVault(work: Work, config: VaultConfig): Promise<Requested> {
-  const { client, clusterId, random, onAbandon } = work;
-  const mount = config.intermediate;
-  const { accessor, isOurs } = await ensureMount(work, config);
-  await requireUnshared(client, mount, clusterId);
-  const name = newName(clusterId, "int", random);
-  onAbandon((later) => gone(later, mount, () => later.deleteKey(mount, name)));
-  const { csr, keyId } = await client.generateIntermediate(mount, {
+export interface LocalKey extends IssuerKey {
+  readonly privateKey: CryptoKey;
+}
+
+/** @throws {ConfigError} @throws {VaultError} */
+export async function generateKey(
+  { api, clusterId, random, onRollback }: ChangeContext,
+  { keySpec }: VaultConfig,
+  mount: Mount,
+): Promise<KeyInVault> {
+  const name = newName(clusterId, "intermediate", random);
+  onRollback((later) => ifMounted(later, mount, () => later.deleteKey(mount, name)));
+  const uri = signingUri(clusterId);
+  const { csr, keyId } = await api.generateIntermediate(mount, {
     commonName: caCommonName("sec", "vault", clusterId, random),
-    uriSans: [signingUri(clusterId)],
-    keySpec: config.keySpec,
+    uriSans: [uri],
+    keySpec,
     keyName: name,
   });
-  if (keyId === null) throw tooOld();
-  return {
-    csr,
-    key: await keyOf(csr, clusterId),
-    async finish({ client, onAbandon }, certificate) {
-      onAbandon((later) => gone(later, mount, () => deleteByKey(later, mount, keyId)));
-      const issuerId = await importSigned(client, mount, pemOf(certificate), keyId);
-      await client.updateIssuer(mount, issuerId, { issuer_name: name });
-      await ensureRole(client, mount, roleFields(clusterId, config.leafTtlMs), onAbandon);
-      return { facts: { mount, accessor, isOurs, certificate, issuerId, keyId }, key: null };
-    },
-  };
+  return { csr, keyId, name, info: await keyOf(csr, uri) };
 }
 
-/** We hold the key, sealed. */
-async function requestHere({ clusterId, random }: Work, config: VaultConfig): Promise<Requested> {
-  const { info, privateKey } = await generateCaKey(config.keySpec);
-  return {
-    csr: await makeCaRequest(
-      { info, privateKey },
-      caCommonName("sec", "vault", clusterId, random),
-      signingUri(clusterId),
-    ),
-    key: info,
-    async finish({ sealer }, certificate) {
-      const key = await sealer.sealKey(privateKey, purposeOf(info, clusterId));
-      return {
-        facts: {
-          mount: config.intermediate,
-          accessor: null,
-          isOurs: false,
-          certificate,
-          issuerId: null,
-          keyId: null,
-        },
-        key,
-      };
-    },
-  };
+export async function generateLocalKey(
+  { clusterId, random }: ChangeContext,
+  { keySpec }: VaultConfig,
+): Promise<LocalKey> {
+  const key = await generateCaKey(keySpec);
+  const name = caCommonName("sec", "vault", clusterId, random);
+  return { ...key, csr: await makeCaRequest(key, name, signingUri(clusterId)) };
 }
 
-async function keyOf(csr: string, clusterId: string): Promise<PublicKeyInfo> {
+async function keyOf(csr: string, uri: string): Promise<PublicKeyInfo> {
   try {
-    return (await readCaRequest(csr, signingUri(clusterId))).key;
+    return (await readCaRequest(csr, uri)).key;
   } catch (error) {
     if (!(error instanceof RequestError)) throw error;
     throw new VaultError(
-      "answer",
-      `Vault: the request that it made is not what was asked for: ${error.message}`,
+      "malformed_response",
+      `Vault: the certificate request that it generated for an intermediate differs from what was requested: ${error.message}`,
     );
   }
 }
 
-/** Keys are sealed by key identifier, as the built-in provider does. */
-export function purposeOf(info: PublicKeyInfo, clusterId: string): SealPurpose {
-  return { clusterId, purpose: "ca-key", id: hex(keyIdOf(info.spki)) };
-}
-
-async function ensureMount(
-  work: Work,
-  config: VaultConfig,
-): Promise<{ accessor: string | null; isOurs: boolean }> {
-  const { client, clusterId, onAbandon } = work;
-  const mount = config.intermediate;
-  const found = await findMount(client, mount, "IntermediatePKIPath", clusterId);
-  if (found.kind === "unknown") return { accessor: null, isOurs: false };
-  if (found.kind === "pki") return { accessor: found.info.accessor, isOurs: found.isOurs };
-  onAbandon((later) =>
-    deleteMount(later, mount, { clusterId, what: "intermediate", accessor: null }),
-  );
-  const description = descriptionOf(clusterId, "intermediate");
-  await client.enableMount(mount, {
-    type: "pki",
-    description,
-    maxLeaseTtlMs: config.intermediateTtlMs,
-    defaultLeaseTtlMs: null,
-  });
-  const made = await findMount(client, mount, "IntermediatePKIPath", clusterId);
-  return made.kind === "pki"
-    ? { accessor: made.info.accessor, isOurs: true }
-    : { accessor: null, isOurs: false };
+/** Keys are sealed by key identifier, as those of the built-in provider are. */
+export function purposeOf({ spki }: PublicKeyInfo, clusterId: string): SealPurpose {
+  return { clusterId, purpose: "ca-key", id: hex(keyIdOf(spki)) };
 }
 
 /**
- * Two clusters at one mount would share a role, and with it each other's trust domain.
- * @throws {ConfigError}
- */
-async function requireUnshared(
-  client: VaultClient,
-  mount: Mount,
-  clusterId: string,
-): Promise<void> {
-  const other = (await client.listIssuers(mount)).find(
-    ({ name }) => name.startsWith("meshca-") && !isOurName(name, clusterId),
-  );
-  if (other !== undefined)
-    throw new ConfigError(
-      `error configuring provider: IntermediatePKIPath: the mount ${JSON.stringify(mount.path)} has issuers of another cluster's meshca`,
-    );
-}
-
-/**
- * Has the root certify the intermediate of another datacenter.
- * @throws {RequestError}
+ * Has the root certify a request, and checks the result.
+ * @throws {ConfigError} if the root, or a CA above it, is about to expire
  * @throws {VaultError}
  */
-export async function certifyOther(
-  work: Work,
-  config: VaultConfig,
+export async function certifyIntermediate(
+  { api, now, warn, clusterId }: Pick<ChangeContext, "api" | "now" | "warn" | "clusterId">,
+  { intermediateTtlMs }: VaultConfig,
   root: VaultRoot,
-  csr: string,
-): Promise<readonly Certificate[]> {
-  const { key } = await readCaRequest(csr, signingUri(work.clusterId));
-  return [await certify(work, config, root, { csr, key }), ...root.path];
-}
-
-/**
- * Has the root certify a request, and checks what came back.
- * @throws {VaultError} `answer` where it is not what was asked for
- */
-export async function certify(
-  work: Work,
-  config: VaultConfig,
-  root: VaultRoot,
-  { csr, key }: Pick<Requested, "csr" | "key">,
+  { csr, info }: IssuerKey,
 ): Promise<Certificate> {
-  const { client, now, warn, clusterId } = work;
-  const above = [...root.path, root.certificate];
-  const end = Math.min(
-    now.getTime() + config.intermediateTtlMs,
-    ...above.map(({ notAfter }) => notAfter.getTime() - MARGIN_MS),
-  );
+  const issuers = [...root.path, root.certificate];
+  const wantedEnd = now.getTime() + intermediateTtlMs;
+  const end = Math.min(wantedEnd, ...issuers.map(({ notAfter }) => notAfter.getTime() - MARGIN_MS));
   const ttlMs = end - now.getTime();
+  const { mount, issuerId } = root.state;
   if (ttlMs <= 0)
     throw new ConfigError(
-      "The root in Vault, or one above it, ends within a minute: an intermediate cannot be made",
+      `Cannot certify an intermediate: the root in Vault at ${JSON.stringify(mount.path)}, or a CA above it, expires within a minute; generate another root and rotate`,
     );
-  const issued = await client.signIntermediate(root.facts.mount, root.facts.issuerId, {
-    csr,
-    ttlMs,
-    maxPathLength: 0,
-  });
-  const [first] = readPem(issued.certificate);
-  const read = readIt(first?.bytes);
-  const faults = await intermediateFaults(read, key, above[0] as Certificate, clusterId);
+  const pem = await api.signIntermediate(mount, issuerId, csr, ttlMs);
+  const certificate = readIntermediate(pem);
+  const faults = await intermediateFaults(certificate, info, issuers[0] as Certificate, clusterId);
   if (faults.length > 0)
     throw new VaultError(
-      "answer",
-      `Vault: the intermediate that it signed is not what was asked for: ${faults.join("; ")}`,
+      "malformed_response",
+      `Vault: the intermediate that it signed at ${JSON.stringify(mount.path)} differs from what was requested: ${faults.join("; ")}`,
     );
-  if (read.notAfter.getTime() < now.getTime() + config.intermediateTtlMs - 3_600_000)
+  if (certificate.notAfter.getTime() < wantedEnd - TOLERANCE_MS)
     warn(
-      `The intermediate ends at ${read.notAfter.toISOString()}, sooner than IntermediateCertTTL says: Vault's root mount has a lower max_lease_ttl, or its root ends then`,
+      `The intermediate expires at ${certificate.notAfter.toISOString()}, earlier than IntermediateCertTTL requires: the root's mount ${JSON.stringify(mount.path)} in Vault has a lower max_lease_ttl, or its root expires then`,
     );
-  return read;
+  return certificate;
 }
 
-function readIt(der: Uint8Array | undefined): Certificate {
+function readIntermediate(pem: string): Certificate {
   try {
-    if (der !== undefined) return readCertificate(der);
+    const [block] = readPem(pem);
+    if (block !== undefined) return readCertificate(block.bytes);
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
   }
-  throw new VaultError("answer", "Vault: what it signed as intermediate cannot be read");
+  throw new VaultError(
+    "malformed_response",
+    "Vault: the intermediate that it signed is unreadable",
+  );
 }
 
-/** Vault before 1.15 may answer 500 although it imported (vault.md §2.6): so it is looked for. */
-async function importSigned(
-  client: VaultClient,
+/** Imports a certificate next to its key, and names the issuer. @returns its id @throws {VaultError} */
+export async function importIntermediate(
+  { api, onRollback }: ChangeContext,
   mount: Mount,
-  pem: string,
-  keyId: string,
+  { keyId, name }: KeyInVault,
+  certificate: Certificate,
 ): Promise<string> {
+  onRollback((later) => ifMounted(later, mount, () => deleteByKey(later, mount, keyId)));
+  const issuerId = await setSigned(api, mount, pemOf(certificate), keyId);
+  await api.updateIssuer(mount, issuerId, { issuer_name: name });
+  return issuerId;
+}
+
+/** Vault before 1.15 may answer 500 although it imported: so the issuer is looked up. */
+async function setSigned(api: PkiApi, mount: Mount, pem: string, keyId: string): Promise<string> {
   try {
-    const { mapping } = await client.setSigned(mount, pem);
-    if (mapping === null) throw tooOld();
+    const mapping = await api.setSigned(mount, pem);
     const [issuerId] = Object.entries(mapping).find(([, key]) => key === keyId) ?? [];
     if (issuerId !== undefined) return issuerId;
   } catch (error) {
-    const found =
-      error instanceof VaultError && error.reason === "failing"
-        ? await findByKey(client, mount, keyId)
-        : undefined;
+    const found = failedBy(error, "failing") ? await findByKey(api, mount, keyId) : undefined;
     if (found === undefined) throw error;
     return found;
   }
   throw new VaultError(
-    "answer",
-    "Vault: it does not say as what issuer it imported the intermediate",
+    "malformed_response",
+    `Vault: POST ${mount.path}/intermediate/set-signed: the response does not name the issuer of the imported intermediate`,
   );
 }
 
-async function findByKey(
-  client: VaultClient,
-  mount: Mount,
-  keyId: string,
-): Promise<string | undefined> {
-  return (await client.listIssuers(mount)).find((issuer) => issuer.keyId === keyId)?.id;
+async function findByKey(api: PkiApi, mount: Mount, keyId: string): Promise<string | undefined> {
+  return (await api.listIssuers(mount)).find((issuer) => issuer.keyId === keyId)?.id;
 }
 
-async function deleteByKey(client: VaultClient, mount: Mount, keyId: string): Promise<void> {
-  const issuerId = await findByKey(client, mount, keyId);
-  if (issuerId !== undefined) await deleteIssuer(client, mount, issuerId, keyId);
+async function deleteByKey(api: PkiApi, mount: Mount, keyId: string): Promise<void> {
+  const issuerId = await findByKey(api, mount, keyId);
+  if (issuerId !== undefined) await deleteIssuer(api, mount, issuerId, keyId);
 }
 
-/** Undoes something in a mount, unless the mount is gone with all that was in it. */
-async function gone(client: VaultClient, mount: Mount, undo: () => Promise<void>): Promise<void> {
-  if ((await client.readMount(mount).catch(ignoreDenied)) !== null) await undo();
-}
-
-function ignoreDenied(error: unknown): undefined {
-  if (error instanceof VaultError && error.reason === "denied") return undefined;
-  throw error;
+/** Runs a compensating action, unless the mount with all its contents was deleted. */
+async function ifMounted(api: PkiApi, mount: Mount, act: () => Promise<void>): Promise<void> {
+  const info = await api.readMount(mount).catch((error: unknown) => {
+    if (failedBy(error, "denied")) return undefined;
+    throw error;
+  });
+  if (info !== null) await act();
 }

@@ -1,5 +1,5 @@
 /**
- * Leaves that Vault signs: asked for by what was decided, and read back before anybody gets them.
+ * Leaves that Vault signs: requested with the fields that were decided, and checked against them.
  * @module
  */
 import { equal } from "../../src/core/bytes.ts";
@@ -9,14 +9,12 @@ import { isSignedBy } from "../../src/core/x509/chain.ts";
 import type { LeafFields } from "../../src/core/x509/leaf.ts";
 import { lintFields } from "../../src/core/x509/lint.ts";
 import { ipText, LEAF_BACKDATE_MS } from "../../src/core/x509/profile.ts";
-import type { Mount, VaultClient } from "./client.ts";
+import type { Mount } from "./config.ts";
 import { VaultError } from "./errors.ts";
+import type { PkiApi } from "./pki-api.ts";
 import { LEAF_ROLE } from "./role.ts";
 
-/**
- * How far Vault's clock may be from ours before the end of a leaf counts as another one, in
- * milliseconds.
- */
+/** How far Vault's clock may be from ours, in milliseconds. */
 export const CLOCK_MS = 60_000;
 
 export interface LeafIssuer {
@@ -25,19 +23,19 @@ export interface LeafIssuer {
   readonly certificate: Certificate;
 }
 
-/** Has a leaf signed. @throws {VaultError} `answer` where it is not what was asked for */
+/** Has a leaf signed. @throws {VaultError} `malformed_response` if it differs from the request */
 export async function signInVault(
-  client: VaultClient,
+  api: PkiApi,
   issuer: LeafIssuer,
   fields: LeafFields,
   csr: string,
   now: Date,
 ): Promise<Certificate> {
-  // Vault begins a leaf's life where we do not, so its end is what counts.
+  // Vault decides when a leaf's life begins, so only its end is held.
   const begin = Math.max(now.getTime(), fields.notBefore.getTime() + LEAF_BACKDATE_MS / 2);
-  // One second past the issuer's end, by a clock that is another one, and it would be refused.
+  // Vault refuses a leaf that expires after its issuer, by Vault's own clock.
   const end = Math.min(fields.notAfter.getTime(), issuer.certificate.notAfter.getTime() - CLOCK_MS);
-  const pem = await client.signLeaf(issuer.mount, {
+  const pem = await api.signLeaf(issuer.mount, {
     role: LEAF_ROLE,
     issuerId: issuer.issuerId,
     csr,
@@ -52,8 +50,8 @@ export async function signInVault(
     faults.push("its signature is not the issuer's");
   if (faults.length > 0)
     throw new VaultError(
-      "answer",
-      `Vault: the leaf that it signed is not what was asked for: ${faults.join("; ")}`,
+      "malformed_response",
+      `Vault: the leaf that it signed at ${JSON.stringify(issuer.mount.path)} differs from what was requested, and is not issued: ${faults.join("; ")}; check the role ${LEAF_ROLE}`,
     );
   return leaf;
 }
@@ -64,28 +62,28 @@ function readLeaf(pem: string): Certificate {
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
     throw new VaultError(
-      "answer",
-      `Vault: the leaf that it signed cannot be read: ${error.message}`,
+      "malformed_response",
+      `Vault: the leaf that it signed is unreadable: ${error.message}`,
     );
   }
 }
 
-/** In what a leaf differs from what was asked for. */
+/** How a leaf differs from the fields that were requested. */
 export function faultsOf(leaf: Certificate, issuer: Certificate, fields: LeafFields): string[] {
   const faults = lintFields(leaf, "remote-leaf", issuer).map(
     ({ field, message }) => `${field}: ${message}`,
   );
-  if (!equal(leaf.key.spki, fields.spki)) faults.push("its key is another one");
-  if (leaf.uris.join(" ") !== fields.uri) faults.push("its SPIFFE ID is another one");
+  if (!equal(leaf.key.spki, fields.spki)) faults.push("its key differs");
+  if (leaf.uris.join(" ") !== fields.uri) faults.push("its SPIFFE ID differs");
   if (leaf.dnsNames.toSorted().join(" ") !== fields.dnsNames.toSorted().join(" "))
-    faults.push("its DNS names are others");
+    faults.push("its DNS names differ");
   if (
     leaf.ipAddresses.map(ipText).toSorted().join(" ") !==
     fields.ipAddresses.map(ipText).toSorted().join(" ")
   )
-    faults.push("its addresses are others");
+    faults.push("its IP addresses differ");
   if (!leaf.subjectEmpty) faults.push("it has a subject");
   if (leaf.notAfter.getTime() > fields.notAfter.getTime() + CLOCK_MS)
-    faults.push("it lives too long");
+    faults.push("it expires too late");
   return faults;
 }

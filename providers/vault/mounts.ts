@@ -1,20 +1,22 @@
 /**
- * What in Vault is ours: by what we name it after, and by the accessor that it had when we made it.
- * Only what was made by us and is still recognised is ever deleted (vault.md §2.11).
+ * What in Vault is ours: by the names that we give, and by the accessor that a mount had when we
+ * created it. Nothing else is ever deleted.
  * @module
  */
 import { hex } from "../../src/core/bytes.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 import type { Random } from "../../src/core/ports/clock.ts";
-import type { Mount, MountInfo, VaultClient } from "./client.ts";
-import { VaultError } from "./errors.ts";
-import { needOfMount, preflight } from "./preflight.ts";
-import { type Facts, isSameServer, type Litter, sameMount } from "./vault-state.ts";
+import type { Mount } from "./config.ts";
+import { failedBy } from "./errors.ts";
+import type { IssuerListing, MountInfo, PkiApi } from "./pki-api.ts";
 
 const PREFIX = "meshca-";
 
-/** A name for a key or an issuer, by which it is recognised as this cluster's. */
-export function newName(clusterId: string, kind: "root" | "int", random: Random): string {
+export type Purpose = "root" | "intermediate";
+
+/** A new name for a key or an issuer, by which it is recognized as this cluster's. */
+export function newName(clusterId: string, purpose: Purpose, random: Random): string {
+  const kind = purpose === "root" ? "root" : "int";
   return `${PREFIX}${clusterId.slice(0, 8).toLowerCase()}-${kind}-${hex(random.bytes(6))}`;
 }
 
@@ -22,204 +24,125 @@ export function isOurName(name: string, clusterId: string): boolean {
   return name.startsWith(`${PREFIX}${clusterId.slice(0, 8).toLowerCase()}-`);
 }
 
-type Purpose = "root" | "intermediate";
-
-/** What a mount of ours is described as. */
-export function descriptionOf(clusterId: string, what: Purpose): string {
-  return `meshca ${clusterId} ${what}`;
+/** Whether a name was given by the meshca of another cluster. */
+export function isOtherCluster(name: string, clusterId: string): boolean {
+  return name.startsWith(PREFIX) && !isOurName(name, clusterId);
 }
 
-function isOurMount(info: MountInfo, clusterId: string, what: Purpose): boolean {
-  return info.description === descriptionOf(clusterId, what);
+/** The description of a mount of ours. */
+export function descriptionOf(clusterId: string, purpose: Purpose): string {
+  return `meshca ${clusterId} ${purpose}`;
 }
 
-/** What is mounted at a path. `unknown`: something that the token may not read. */
-export type Found =
+/** The default issuer, if neither we made it nor it is the one in use. */
+export function foreignDefault(
+  issuers: readonly IssuerListing[],
+  usedId: string | null,
+  clusterId: string,
+): IssuerListing | null {
+  const current = issuers.find(({ isDefault }) => isDefault);
+  const isForeign =
+    current !== undefined && current.id !== usedId && !isOurName(current.name, clusterId);
+  return isForeign ? current : null;
+}
+
+/** The engine at a path. */
+export type FoundMount =
   | { readonly kind: "none" }
+  /** The token is not allowed to read whether there is one. */
+  | { readonly kind: "denied" }
+  /** There is one, of which the token is not allowed to read more. */
   | { readonly kind: "unknown" }
-  | { readonly kind: "pki"; readonly info: MountInfo; readonly isOurs: boolean };
+  | {
+      readonly kind: "pki";
+      readonly accessor: string;
+      /** Zero: the limit of the server. */
+      readonly maxLeaseTtlMs: number;
+      readonly isOurs: boolean;
+    };
 
 /**
- * Looks what is mounted at a path.
- * @throws {ConfigError} where it is of another type, or another meshca's @throws {VaultError}
+ * Looks which engine is mounted at a path.
+ * @throws {ConfigError} if it is not PKI, or another cluster's @throws {VaultError}
  */
 export async function findMount(
-  client: VaultClient,
+  api: PkiApi,
   mount: Mount,
-  field: "RootPKIPath" | "IntermediatePKIPath",
+  purpose: Purpose,
   clusterId: string,
-): Promise<Found> {
+): Promise<FoundMount> {
   let info: MountInfo | null;
   try {
-    info = await client.readMount(mount);
+    info = await api.readMount(mount);
   } catch (error) {
-    if (!(error instanceof VaultError) || error.reason !== "denied") throw error;
-    return findByCa(client, mount);
+    if (!failedBy(error, "denied")) throw error;
+    return findByCa(api, mount);
   }
   if (info === null) return { kind: "none" };
-  if (info.type !== "pki")
+  const { type, description, accessor, maxLeaseTtlMs } = info;
+  const isOurs = description === descriptionOf(clusterId, purpose);
+  const at = `${purpose === "root" ? "RootPKIPath" : "IntermediatePKIPath"}: the mount ${JSON.stringify(mount.path)}`;
+  if (type !== "pki")
     throw new ConfigError(
-      `error configuring provider: ${field}: what is mounted at ${JSON.stringify(mount.path)} is ${info.type}, not pki`,
+      `error configuring provider: ${at} is of type ${type}, not pki; choose another path`,
     );
-  const what = field === "RootPKIPath" ? "root" : "intermediate";
-  const isOurs = isOurMount(info, clusterId, what);
-  if (info.description.startsWith(`meshca ${clusterId} `) && !isOurs)
+  if (description.startsWith(`meshca ${clusterId} `) && !isOurs)
     throw new ConfigError(
-      `error configuring provider: ${field}: the mount ${JSON.stringify(mount.path)} was made by meshca for another purpose: ${JSON.stringify(info.description)}`,
+      `error configuring provider: ${at} was made by meshca for another purpose (${JSON.stringify(description)}); choose another path`,
     );
-  if (info.description.startsWith("meshca ") && !isOurs)
+  if (description.startsWith("meshca ") && !isOurs)
     throw new ConfigError(
-      `error configuring provider: ${field}: the mount ${JSON.stringify(mount.path)} belongs to another cluster's meshca`,
+      `error configuring provider: ${at} belongs to the meshca of another cluster; choose another path`,
     );
-  return { kind: "pki", info, isOurs };
+  return { kind: "pki", accessor, maxLeaseTtlMs, isOurs };
 }
 
 /**
- * @throws {ConfigError} where the limit of the intermediate's mount would cut leaves short; one
- * that has none of its own has the server's.
+ * The CA of a mount is readable without permission. If nothing is mounted, Vault denies it to a
+ * token without a rule for the path.
  */
-export function requireRoomFor(leafTtlMs: number, { path }: Mount, found: Found): void {
-  if (
-    found.kind !== "pki" ||
-    found.info.maxLeaseTtlMs === 0 ||
-    found.info.maxLeaseTtlMs >= leafTtlMs
-  )
-    return;
-  const [wanted, most] = [leafTtlMs, found.info.maxLeaseTtlMs].map(
-    (ms) => `${Math.ceil(ms / 1000)}s`,
-  );
-  throw new ConfigError(
-    `error configuring provider: LeafCertTTL: ${wanted} is beyond max_lease_ttl of the mount ${JSON.stringify(path)}, which is ${most}; raise it (vault secrets tune -max-lease-ttl=${wanted} ${path}) or configure less`,
-  );
-}
-
-/**
- * Anybody may read the CA of a mount that there is; of one that there is not, without a rule for
- * it, the answer is 403.
- */
-async function findByCa(client: VaultClient, mount: Mount): Promise<Found> {
+async function findByCa(api: PkiApi, mount: Mount): Promise<FoundMount> {
   try {
-    await client.readCa(mount);
+    await api.readCa(mount);
     return { kind: "unknown" };
   } catch (error) {
-    if (!(error instanceof VaultError)) throw error;
-    if (error.reason === "mount_missing") return { kind: "none" };
-    if (error.reason === "denied")
-      await preflight(client, [needOfMount(mount, "", ["read"], "see whether it is mounted")]);
+    if (failedBy(error, "mount_missing")) return { kind: "none" };
+    if (failedBy(error, "denied")) return { kind: "denied" };
     throw error;
   }
 }
 
 /**
- * Deletes a mount of ours. One that is no longer what we made stays.
+ * Deletes a mount of ours. One that was replaced since stays.
  * @param accessor null: whichever it has.
- * @param before may throw.
+ * @param before runs before the deletion; it may throw.
  * @throws {VaultError}
  */
 export async function deleteMount(
-  client: VaultClient,
+  api: PkiApi,
   mount: Mount,
-  {
-    clusterId,
-    what,
-    accessor,
-    before,
-  }: {
-    readonly clusterId: string;
-    readonly what: Purpose;
-    readonly accessor: string | null;
-    readonly before?: () => void;
-  },
+  description: string,
+  accessor: string | null,
+  before: () => void = () => undefined,
 ): Promise<void> {
-  const info = await client.readMount(mount);
-  if (
-    info === null ||
-    !isOurMount(info, clusterId, what) ||
-    (accessor !== null && info.accessor !== accessor)
-  )
-    return;
-  before?.();
-  await client.disableMount(mount);
+  const info = await api.readMount(mount);
+  if (info === null || info.description !== description) return;
+  if (accessor !== null && info.accessor !== accessor) return;
+  before();
+  await api.disableMount(mount);
 }
 
-/** Deletes an issuer and its key. @throws {VaultError} */
+/** Deletes an issuer and its key. Succeeds if the mount is gone. @throws {VaultError} */
 export async function deleteIssuer(
-  client: VaultClient,
+  api: PkiApi,
   mount: Mount,
   issuerId: string,
   keyId: string,
 ): Promise<void> {
   try {
-    await client.deleteIssuer(mount, issuerId);
-    if (keyId !== "") await client.deleteKey(mount, keyId);
+    await api.deleteIssuer(mount, issuerId);
+    if (keyId !== "") await api.deleteKey(mount, keyId);
   } catch (error) {
-    // With the mount all of it is gone.
-    if (!(error instanceof VaultError) || error.reason !== "mount_missing") throw error;
+    if (!failedBy(error, "mount_missing")) throw error;
   }
-}
-
-/**
- * Deletes what may be deleted by now.
- * @param inUse what other records use: a mount that one of them has stays for it to delete.
- * @param beforeEach called before each deletion; it may throw.
- * @returns what is left. @throws {VaultError}
- */
-export async function sweep(
-  client: VaultClient,
-  facts: Facts,
-  inUse: readonly Facts[],
-  {
-    clusterId,
-    now,
-    beforeEach,
-  }: { readonly clusterId: string; readonly now: Date; readonly beforeEach: () => void },
-): Promise<Litter[]> {
-  const left: Litter[] = [];
-  const all = [facts, ...inUse];
-  for (const litter of facts.litter) {
-    const signers = all.filter((other) => signsIn(other, litter, facts));
-    const isUsed =
-      signers.length > 0 ||
-      all.some(
-        ({ root, ...at }) =>
-          root !== null && isSameServer(at, facts) && sameMount(root.mount, litter.mount),
-      );
-    if (litter.after > now) {
-      left.push(litter);
-      continue;
-    }
-    beforeEach();
-    if (!isUsed && litter.accessor !== null)
-      await deleteMount(client, litter.mount, {
-        clusterId,
-        what: "intermediate",
-        accessor: litter.accessor,
-        before: beforeEach,
-      });
-    else if (!all.some(({ intermediate }) => intermediate.issuerId === litter.issuerId)) {
-      await keepDefault(client, litter, signers[0]?.intermediate.issuerId ?? null);
-      beforeEach();
-      await deleteIssuer(client, litter.mount, litter.issuerId, litter.keyId);
-    }
-  }
-  return left;
-}
-
-/** Whether what signs leaves for a record is in the mount of something that is to be deleted. */
-function signsIn({ intermediate, ...at }: Facts, litter: Litter, of: Facts): boolean {
-  if (intermediate.issuerId === null) return false;
-  const isThatMount = intermediate.accessor !== null && intermediate.accessor === litter.accessor;
-  return isThatMount || (isSameServer(at, of) && sameMount(intermediate.mount, litter.mount));
-}
-
-/** A mount whose default issuer is deleted has none: the one that took its place becomes it. */
-async function keepDefault(
-  client: VaultClient,
-  { mount, issuerId }: Litter,
-  current: string | null,
-): Promise<void> {
-  if (current === null) return;
-  const issuers = await client.listIssuers(mount).catch(() => []);
-  if (issuers.some(({ id, isDefault }) => isDefault && id === issuerId))
-    await client.setDefaultIssuer(mount, current);
 }

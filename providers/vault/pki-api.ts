@@ -1,43 +1,29 @@
 /**
- * The client of Vault: each call of the port as a path, a body and the form of its answer.
+ * The calls to Vault's mounts and PKI engines that the provider makes, one method each.
  * @module
  */
 import * as v from "valibot";
-import type {
-  CaSubject,
-  Fields,
-  GeneratedRoot,
-  Issued,
-  Mount,
-  RootRequest,
-  VaultClient,
-} from "./client.ts";
-import { VaultError, type VaultReason } from "./errors.ts";
-import { fileFaults } from "./files.ts";
+import { ConfigError } from "../../src/core/errors.ts";
+import type { CaKeySpec } from "../../src/core/x509/keys.ts";
+import { type CallOptions, segment, VaultClient } from "./client.ts";
+import type { Mount } from "./config.ts";
+import { failedBy, nullIf, VaultError } from "./errors.ts";
+import type { Verb } from "./node-vault.ts";
 import {
-  CapabilitiesAnswer,
-  CertificateAnswer,
-  CiphertextAnswer,
-  FieldsAnswer,
-  HealthAnswer,
-  IssuerAnswer,
-  IssuersAnswer,
-  IssuersConfigAnswer,
-  KeysAnswer,
-  LeafAnswer,
-  MountAnswer,
-  PlaintextAnswer,
-  RequestAnswer,
-  RootAnswer,
-  readAs,
-  SetSignedAnswer,
+  CertificateResponse,
+  FieldsResponse,
+  IssuersConfigResponse,
+  IssuersResponse,
+  MountResponse,
+  RequestResponse,
+  RootResponse,
+  SetSignedResponse,
 } from "./responses.ts";
-import { createSession, type SessionOptions } from "./session.ts";
 
 /** An RSA key of 4096 bits takes seconds, and on a busy server many. */
 const KEY_TIMEOUT_MS = 60_000;
 
-/** What may be set of an issuer. */
+/** Fields of an issuer that an update has to send along, since they would return to their defaults. */
 const ISSUER_FIELDS = [
   "issuer_name",
   "leaf_not_after_behavior",
@@ -51,357 +37,302 @@ const ISSUER_FIELDS = [
   "enable_aia_url_templating",
 ];
 
-/** Makes a client. It logs in at the first call, and renews its token until it is closed. */
-export function createVaultClient(options: SessionOptions): VaultClient {
-  const session = createSession(options);
-  const { namespace: home, tls } = options.connection;
-  if (tls.skipVerify)
-    options.log.warn(
-      "Vault: its certificate is not verified (TLSSkipVerify): whoever stands between can read the token",
-    );
+/** The fields of a role or an issuer, by Vault's names. */
+export type Fields = Readonly<Record<string, unknown>>;
 
-  type Method = Parameters<typeof session.call>[0];
-  const call = async <T>(
-    method: Method,
-    { namespace, path }: Mount,
-    under: string,
-    schema: v.GenericSchema<unknown, T>,
-    body?: Fields,
-    more: { readonly timeoutMs?: number; readonly repeatable?: boolean } = {},
-  ): Promise<T> => {
-    const full = `${path}/${under}`;
-    return readAs(
-      `${method} ${full}`,
-      schema,
-      await session.call(method, full, {
-        namespace,
-        ...(body === undefined ? {} : { body }),
-        ...more,
-      }),
-    );
-  };
-  const act = async (
-    method: "POST" | "DELETE",
-    mount: Mount,
-    under: string,
-    body?: Fields,
-  ): Promise<void> => {
-    await call(method, mount, under, v.unknown(), body);
-  };
-  /** Null instead of an error for these reasons. */
-  const unless = async <T>(
-    reasons: readonly VaultReason[],
-    answer: Promise<T>,
-  ): Promise<T | null> => {
-    try {
-      return await answer;
-    } catch (error) {
-      if (error instanceof VaultError && reasons.includes(error.reason)) return null;
-      throw error;
-    }
-  };
-  const sys = ({ namespace, path }: Mount): { mount: Mount; under: string } => ({
-    mount: { path: "sys", namespace },
-    under: `mounts/${path}`,
-  });
-  const raw = async (mount: Mount, under: string): Promise<string | null> => {
-    const answer = await call("GET", mount, under, v.nullable(v.string("is no text")));
-    if (answer === null || answer.trim() === "") return null;
-    if (!answer.startsWith("-----BEGIN CERTIFICATE-----"))
-      throw new VaultError(
-        "mount_type",
-        `Vault: GET ${mount.path}/${under}: it is no certificate: another type of engine is mounted there`,
-      );
-    return `${answer.trim()}\n`;
-  };
-  const issued = ({ data, warnings }: v.InferOutput<typeof CertificateAnswer>): Issued => ({
-    certificate: data.certificate,
-    chain: data.ca_chain.filter((other) => other !== data.certificate),
-    warnings,
-  });
-  const newRoot = async (
-    mount: Mount,
-    under: string,
-    request: RootRequest,
-  ): Promise<GeneratedRoot> => {
-    const body = {
-      ...subjectOf(request),
-      ...named("issuer_name", request.issuerName),
-      ...(request.ttlMs === null ? {} : { ttl: seconds(request.ttlMs) }),
+export interface MountInfo {
+  /** `pki` for ours. */
+  readonly type: string;
+  readonly description: string;
+  /** Identifies this mount: another one at the same path has another. */
+  readonly accessor: string;
+  /** Zero: the limit of the server. */
+  readonly maxLeaseTtlMs: number;
+}
+
+export interface PkiMountRequest {
+  readonly description: string;
+  readonly maxLeaseTtlMs: number;
+  /** Null: the default of the server. */
+  readonly defaultLeaseTtlMs: number | null;
+}
+
+/** The names in a CA certificate or its request. */
+export interface CaSubject {
+  readonly commonName: string;
+  readonly uriSans: readonly string[];
+  readonly keySpec: CaKeySpec;
+  /** The name of the key in Vault, by which it is recognized after a crash. */
+  readonly keyName: string;
+}
+
+export interface RootRequest extends CaSubject {
+  readonly issuerName: string;
+  readonly ttlMs: number;
+}
+
+export interface IssuerListing {
+  readonly id: string;
+  readonly name: string;
+  /** Empty: Vault has no key for it. */
+  readonly keyId: string;
+  readonly isDefault: boolean;
+}
+
+export interface SignLeafRequest {
+  readonly role: string;
+  readonly issuerId: string;
+  readonly csr: string;
+  readonly uriSans: readonly string[];
+  readonly dnsNames: readonly string[];
+  readonly ipAddresses: readonly string[];
+  readonly ttlMs: number;
+}
+
+/** Certificates and requests are PEM that ends with a newline. */
+export class PkiApi extends VaultClient {
+  /** Null if nothing is mounted. */
+  async readMount(mount: Mount): Promise<MountInfo | null> {
+    // Vault answers 400 for a path at which nothing is mounted.
+    const call = this.call("read", sysMount(mount), MountResponse);
+    const response = await nullIf(call, "refused", "not_found");
+    if (response === null) return null;
+    const { type, description, accessor, config } = response.data;
+    return { type, description, accessor, maxLeaseTtlMs: config.max_lease_ttl * 1000 };
+  }
+
+  /** @throws {VaultError} `refused` if something is mounted already */
+  async enablePki(mount: Mount, request: PkiMountRequest): Promise<void> {
+    const { description, maxLeaseTtlMs, defaultLeaseTtlMs } = request;
+    const config = {
+      max_lease_ttl: seconds(maxLeaseTtlMs),
+      ...(defaultLeaseTtlMs === null ? {} : { default_lease_ttl: seconds(defaultLeaseTtlMs) }),
     };
-    const { data, warnings } = await call("POST", mount, under, RootAnswer, body, {
+    await this.call("write", sysMount(mount), v.unknown(), {
+      body: { type: "pki", description, config },
+    });
+  }
+
+  /** Deletes an engine with all its contents. Succeeds if nothing is mounted. */
+  async disableMount(mount: Mount): Promise<void> {
+    await this.call("delete", sysMount(mount), v.unknown());
+  }
+
+  /**
+   * The default issuer's certificate; null if there is none. It needs no permission.
+   * @throws {VaultError} `mount_missing`, or `denied` for a token without a rule for the path
+   */
+  readCa(mount: Mount): Promise<string | null> {
+    return this.#readPem(mount, "ca/pem");
+  }
+
+  /** The default issuer's chain, its own certificate first; null if there is none. */
+  readCaChain(mount: Mount): Promise<string | null> {
+    return this.#readPem(mount, "ca_chain");
+  }
+
+  /**
+   * Creates a root whose key never leaves Vault.
+   * @param beside whether there is another one, which stays the default.
+   * @throws {ConfigError} from Vault before 1.11
+   */
+  async generateRoot(
+    mount: Mount,
+    request: RootRequest,
+    beside: boolean,
+  ): Promise<{ certificate: string; issuerId: string }> {
+    const path = beside ? "root/rotate/internal" : "root/generate/internal";
+    const { data } = await this.#pki("write", mount, path, RootResponse, {
+      body: {
+        ...subjectOf(request),
+        issuer_name: request.issuerName,
+        ttl: seconds(request.ttlMs),
+      },
       timeoutMs: KEY_TIMEOUT_MS,
     });
-    return {
-      certificate: data.certificate,
-      chain: [],
-      warnings,
-      issuerId: data.issuer_id,
-      keyId: data.key_id,
+    return { certificate: data.certificate, issuerId: data.issuer_id ?? tooOld() };
+  }
+
+  /**
+   * Creates a key that never leaves Vault, and its request.
+   * @throws {ConfigError} from Vault before 1.11
+   */
+  async generateIntermediate(
+    mount: Mount,
+    subject: CaSubject,
+  ): Promise<{ csr: string; keyId: string }> {
+    const path = "intermediate/generate/internal";
+    const { data } = await this.#pki("write", mount, path, RequestResponse, {
+      body: subjectOf(subject),
+      timeoutMs: KEY_TIMEOUT_MS,
+    });
+    return { csr: data.csr, keyId: data.key_id ?? tooOld() };
+  }
+
+  /**
+   * Imports the certificate for a request of this mount.
+   * @returns issuer id to key id, which is empty without a key.
+   * @throws {ConfigError} from Vault before 1.11
+   */
+  async setSigned(mount: Mount, pem: string): Promise<Readonly<Record<string, string>>> {
+    const schema = v.nullable(SetSignedResponse);
+    const response = await this.#pki("write", mount, "intermediate/set-signed", schema, {
+      body: { certificate: pem },
+    });
+    return response?.data.mapping ?? tooOld();
+  }
+
+  /** Signs a CA certificate with the names of its request, below which only leaves are allowed. */
+  async signIntermediate(
+    mount: Mount,
+    issuerId: string,
+    csr: string,
+    ttlMs: number,
+  ): Promise<string> {
+    const path = `issuer/${segment(issuerId)}/sign-intermediate`;
+    // Without use_csr_values the URI of the request is dropped.
+    const body = {
+      csr,
+      use_csr_values: true,
+      format: "pem",
+      ttl: seconds(ttlMs),
+      max_path_length: 0,
     };
-  };
+    return (await this.#pki("write", mount, path, CertificateResponse, { body })).data.certificate;
+  }
 
-  return {
-    async connect() {
-      await session.token.get();
-      await session.call("GET", "auth/token/lookup-self", { namespace: home });
-    },
-    get token() {
-      return session.token.status;
-    },
-    get fileFaults() {
-      return fileFaults(options.connection, options);
-    },
+  /**
+   * Certifies a self-signed CA certificate; its serial number and lifetime stay.
+   * @param issuerId null: the default issuer, which needs the sudo capability.
+   */
+  async signSelfIssued(mount: Mount, issuerId: string | null, pem: string): Promise<string> {
+    const by = issuerId === null ? "root" : `issuer/${segment(issuerId)}`;
+    const path = `${by}/sign-self-issued`;
+    const body = { certificate: pem };
+    return (await this.#pki("write", mount, path, CertificateResponse, { body })).data.certificate;
+  }
 
-    async health() {
-      const answer = await session.call("GET", "sys/health", { namespace: "", anonymous: true });
-      const { cluster_id: clusterId, ...health } = readAs("GET sys/health", HealthAnswer, answer);
-      return { ...health, clusterId };
-    },
-    async capabilities(namespace, paths) {
-      const { data } = await call(
-        "POST",
-        { path: "sys", namespace },
-        "capabilities-self",
-        CapabilitiesAnswer,
-        { paths },
-        { repeatable: true },
-      );
-      return new Map(Object.entries(data).filter(([path]) => paths.includes(path)));
-    },
+  async signLeaf(mount: Mount, request: SignLeafRequest): Promise<string> {
+    const { role, issuerId, csr, uriSans, dnsNames, ipAddresses, ttlMs } = request;
+    const path = `issuer/${segment(issuerId)}/sign/${segment(role)}`;
+    const body = {
+      csr,
+      uri_sans: uriSans.join(","),
+      ...(dnsNames.length === 0 ? {} : { alt_names: dnsNames.join(",") }),
+      ...(ipAddresses.length === 0 ? {} : { ip_sans: ipAddresses.join(",") }),
+      ttl: seconds(ttlMs),
+      format: "pem",
+    };
+    return (await this.#pki("write", mount, path, CertificateResponse, { body })).data.certificate;
+  }
 
-    async readMount(mount) {
-      const { mount: at, under } = sys(mount);
-      // Vault answers 400 for a path that nothing is mounted at.
-      const answer = await unless(["refused", "not_found"], call("GET", at, under, MountAnswer));
-      if (answer === null) return null;
-      const { type, description, accessor, uuid, config } = answer.data;
+  /** It needs no permission if the mount exists. */
+  async listIssuers(mount: Mount): Promise<readonly IssuerListing[]> {
+    // An empty list is answered by 404.
+    const call = this.#pki("list", mount, "issuers", IssuersResponse);
+    const { keys, key_info } = (await nullIf(call, "not_found"))?.data ?? {
+      keys: [],
+      key_info: {},
+    };
+    return keys.map((id) => {
+      const info = key_info[id];
       return {
-        type,
-        description,
-        accessor,
-        uuid,
-        maxLeaseTtlMs: config.max_lease_ttl * 1000,
-        defaultLeaseTtlMs: config.default_lease_ttl * 1000,
+        id,
+        name: info?.issuer_name ?? "",
+        keyId: info?.key_id ?? "",
+        isDefault: info?.is_default ?? false,
       };
-    },
-    async enableMount(mount, { type, description, maxLeaseTtlMs, defaultLeaseTtlMs }) {
-      const { mount: at, under } = sys(mount);
-      const config = {
-        ...span("max_lease_ttl", maxLeaseTtlMs),
-        ...span("default_lease_ttl", defaultLeaseTtlMs),
-      };
-      await act("POST", at, under, { type, description, config });
-    },
-    async disableMount(mount) {
-      const { mount: at, under } = sys(mount);
-      await act("DELETE", at, under);
-    },
+    });
+  }
 
-    readCa: (mount) => raw(mount, "ca/pem"),
-    readCaChain: (mount) => raw(mount, "ca_chain"),
-    generateRoot: (mount, request) => newRoot(mount, "root/generate/internal", request),
-    rotateRoot: (mount, request) => newRoot(mount, "root/rotate/internal", request),
-    async generateIntermediate(mount, subject) {
-      const { data } = await call(
-        "POST",
-        mount,
-        "intermediate/generate/internal",
-        RequestAnswer,
-        subjectOf(subject),
-        {
-          timeoutMs: KEY_TIMEOUT_MS,
-        },
-      );
-      return { csr: data.csr, keyId: data.key_id };
-    },
-    async setSigned(mount, pem) {
-      const answer = await call(
-        "POST",
-        mount,
-        "intermediate/set-signed",
-        v.nullable(SetSignedAnswer),
-        { certificate: pem },
-      );
-      // Vault before 1.11 says nothing.
-      if (answer === null) return { mapping: null, importedIssuers: [], existingIssuers: [] };
-      const {
-        mapping,
-        imported_issuers: importedIssuers,
-        existing_issuers: existingIssuers,
-      } = answer.data;
-      return { mapping, importedIssuers, existingIssuers };
-    },
-    async signIntermediate(mount, issuerId, { csr, ttlMs, maxPathLength }) {
-      const under =
-        issuerId === null
-          ? "root/sign-intermediate"
-          : `issuer/${segment(issuerId)}/sign-intermediate`;
-      // Without use_csr_values the URI of the request is dropped.
-      const body = {
-        csr,
-        use_csr_values: true,
-        format: "pem",
-        ttl: seconds(ttlMs),
-        ...(maxPathLength === null ? {} : { max_path_length: maxPathLength }),
-      };
-      return issued(await call("POST", mount, under, CertificateAnswer, body));
-    },
-    async signSelfIssued(mount, issuerId, pem) {
-      const under =
-        issuerId === null
-          ? "root/sign-self-issued"
-          : `issuer/${segment(issuerId)}/sign-self-issued`;
-      return issued(await call("POST", mount, under, CertificateAnswer, { certificate: pem }));
-    },
-    async signLeaf(
-      mount,
-      { role, issuerId, csr, uriSans, dnsNames = [], ipAddresses = [], ttlMs },
-    ) {
-      const under =
-        issuerId === null
-          ? `sign/${segment(role)}`
-          : `issuer/${segment(issuerId)}/sign/${segment(role)}`;
-      const names = {
-        uri_sans: uriSans.join(","),
-        ...(dnsNames.length === 0 ? {} : { alt_names: dnsNames.join(",") }),
-        ...(ipAddresses.length === 0 ? {} : { ip_sans: ipAddresses.join(",") }),
-      };
-      const body = { csr, ...names, ttl: seconds(ttlMs), format: "pem" };
-      return (await call("POST", mount, under, LeafAnswer, body)).data.certificate;
-    },
+  /** Sets fields of an issuer; the others stay. */
+  async updateIssuer(mount: Mount, ref: string, fields: Fields): Promise<void> {
+    const path = `issuer/${segment(ref)}`;
+    const { data } = await this.#pki("read", mount, path, FieldsResponse);
+    // PATCH, which keeps the others, needs a capability of its own.
+    const kept = ISSUER_FIELDS.map((name) => [name, data[name]] as const).filter(
+      ([, value]) => value !== undefined && value !== null && value !== "",
+    );
+    const body = { ...Object.fromEntries(kept), ...fields };
+    await this.#pki("write", mount, path, v.unknown(), { body });
+  }
 
-    async listIssuers(mount) {
-      // An empty listing is answered as 404.
-      const answer = await unless(["not_found"], call("LIST", mount, "issuers", IssuersAnswer));
-      const { keys, key_info: info } = answer?.data ?? { keys: [], key_info: {} };
-      return keys.map((id) => {
-        const {
-          issuer_name: name = "",
-          key_id: keyId = "",
-          is_default: isDefault = false,
-        } = info[id] ?? {};
-        return { id, name, keyId, isDefault };
-      });
-    },
-    async readIssuer(mount, ref) {
-      const answer = await unlessGone(call("GET", mount, `issuer/${segment(ref)}`, IssuerAnswer));
-      if (answer === null) return null;
-      const { data } = answer;
-      return {
-        id: data.issuer_id,
-        name: data.issuer_name,
-        keyId: data.key_id,
-        certificate: data.certificate,
-        chain: data.ca_chain.filter((other) => other !== data.certificate),
-        leafNotAfterBehavior: data.leaf_not_after_behavior,
-        usage: data.usage,
-      };
-    },
-    async updateIssuer(mount, ref, fields) {
-      const under = `issuer/${segment(ref)}`;
-      const { data } = await call("GET", mount, under, FieldsAnswer);
-      // What is not sent would go back to its default; PATCH needs a capability of its own.
-      const kept = ISSUER_FIELDS.filter(
-        (name) => data[name] !== undefined && data[name] !== null && data[name] !== "",
-      );
-      await act("POST", mount, under, {
-        ...Object.fromEntries(kept.map((name) => [name, data[name]])),
-        ...fields,
-      });
-    },
-    deleteIssuer: async (mount, ref) =>
-      void (await unlessGone(act("DELETE", mount, `issuer/${segment(ref)}`))),
-    async listKeys(mount) {
-      const answer = await unless(["not_found"], call("LIST", mount, "keys", KeysAnswer));
-      const { keys, key_info: info } = answer?.data ?? { keys: [], key_info: {} };
-      return keys.map((id) => ({ id, name: info[id]?.key_name ?? "" }));
-    },
-    deleteKey: async (mount, ref) =>
-      void (await unlessGone(act("DELETE", mount, `key/${segment(ref)}`))),
-    async readIssuersConfig(mount) {
-      const { data } = await call("GET", mount, "config/issuers", IssuersConfigAnswer);
-      return { default: data.default, defaultFollowsLatest: data.default_follows_latest_issuer };
-    },
-    async setDefaultIssuer(mount, issuerId) {
-      const { data } = await call("GET", mount, "config/issuers", IssuersConfigAnswer);
-      await act("POST", mount, "config/issuers", {
-        default_follows_latest_issuer: data.default_follows_latest_issuer,
-        default: issuerId,
-      });
-    },
-    async readRole(mount, role) {
-      const answer = await unless(
-        ["not_found"],
-        call("GET", mount, `roles/${segment(role)}`, FieldsAnswer),
-      );
-      return answer?.data ?? null;
-    },
-    writeRole: (mount, role, fields) => act("POST", mount, `roles/${segment(role)}`, fields),
-    deleteRole: async (mount, role) =>
-      void (await unlessGone(act("DELETE", mount, `roles/${segment(role)}`))),
+  /** Succeeds if it does not exist. */
+  async deleteIssuer(mount: Mount, ref: string): Promise<void> {
+    await this.#delete(mount, `issuer/${segment(ref)}`);
+  }
 
-    async transitDecrypt(mount, key, ciphertext) {
-      const answer = await call(
-        "POST",
-        mount,
-        `decrypt/${segment(key)}`,
-        PlaintextAnswer,
-        { ciphertext },
-        { repeatable: true },
-      );
-      return answer.data.plaintext;
-    },
-    async transitEncrypt(mount, key, plaintext) {
-      const answer = await call(
-        "POST",
-        mount,
-        `encrypt/${segment(key)}`,
-        CiphertextAnswer,
-        { plaintext },
-        { repeatable: true },
-      );
-      return answer.data.ciphertext;
-    },
-    async transitRewrap(mount, key, ciphertext) {
-      const answer = await call(
-        "POST",
-        mount,
-        `rewrap/${segment(key)}`,
-        CiphertextAnswer,
-        { ciphertext },
-        { repeatable: true },
-      );
-      return answer.data.ciphertext;
-    },
+  /** Succeeds if it does not exist. @throws {VaultError} `refused` if an issuer uses it */
+  async deleteKey(mount: Mount, ref: string): Promise<void> {
+    await this.#delete(mount, `key/${segment(ref)}`);
+  }
 
-    revoke: session.token.revoke,
-    close: session.close,
-  };
+  /** Makes an issuer the default; the rest of that configuration stays. */
+  async setDefaultIssuer(mount: Mount, issuerId: string): Promise<void> {
+    const path = "config/issuers";
+    const { data } = await this.#pki("read", mount, path, IssuersConfigResponse);
+    const body = { ...data, default: issuerId };
+    await this.#pki("write", mount, path, v.unknown(), { body });
+  }
 
-  /** What is not there any more; Vault says so in a 404, or in words of a 500. */
-  async function unlessGone<T>(answer: Promise<T>): Promise<T | null> {
+  /** Null if it does not exist. */
+  async readRole(mount: Mount, role: string): Promise<Fields | null> {
+    const call = this.#pki("read", mount, `roles/${segment(role)}`, FieldsResponse);
+    return (await nullIf(call, "not_found"))?.data ?? null;
+  }
+
+  async writeRole(mount: Mount, role: string, body: Fields): Promise<void> {
+    await this.#pki("write", mount, `roles/${segment(role)}`, v.unknown(), { body });
+  }
+
+  /** Succeeds if it does not exist. */
+  async deleteRole(mount: Mount, role: string): Promise<void> {
+    await this.#delete(mount, `roles/${segment(role)}`);
+  }
+
+  #pki<T>(
+    verb: Verb,
+    { path, namespace }: Mount,
+    under: string,
+    schema: v.GenericSchema<unknown, T>,
+    options: CallOptions = {},
+  ): Promise<T> {
+    return this.call(verb, { path: `${path}/${under}`, namespace }, schema, options);
+  }
+
+  /** Vault answers 404 for what does not exist, or 500 with these words. */
+  async #delete(mount: Mount, under: string): Promise<void> {
     try {
-      return await answer;
+      await this.#pki("delete", mount, under, v.unknown());
     } catch (error) {
-      if (
-        error instanceof VaultError &&
-        (error.reason === "not_found" || /unable to find PKI (?:issuer|key)/.test(error.message))
-      )
-        return null;
-      throw error;
+      const isGone =
+        failedBy(error, "not_found") ||
+        (error instanceof VaultError && /unable to find PKI (?:issuer|key)/.test(error.message));
+      if (!isGone) throw error;
     }
+  }
+
+  async #readPem(mount: Mount, under: string): Promise<string | null> {
+    const text = await this.#pki("read", mount, under, v.nullable(v.string()));
+    if (text === null || text.trim() === "") return null;
+    if (!text.startsWith("-----BEGIN CERTIFICATE-----"))
+      throw new VaultError(
+        "mount_type",
+        `Vault: GET ${mount.path}/${under}: the response is not a certificate: the engine at this path is not PKI`,
+      );
+    return `${text.trim()}\n`;
   }
 }
 
-/** One segment of a path. @throws {VaultError} for what would be more */
-function segment(text: string): string {
-  if (!/^[A-Za-z0-9_.-]+$/.test(text) || /^\.+$/.test(text))
-    throw new VaultError(
-      "refused",
-      `Vault: ${JSON.stringify(text.slice(0, 80))} cannot be part of a path`,
-    );
-  return text;
+/** Without ids an issuer cannot be pinned. */
+function tooOld(): never {
+  throw new ConfigError(
+    "error configuring provider: Vault before 1.11 is not supported: the issuers of its PKI engine have no ids; upgrade Vault",
+  );
+}
+
+function sysMount({ path, namespace }: Mount): Mount {
+  return { path: `sys/mounts/${path}`, namespace };
 }
 
 /** Whole seconds, which every version reads alike. */
@@ -409,27 +340,14 @@ function seconds(ms: number): string {
   return `${Math.max(1, Math.floor(ms / 1000))}s`;
 }
 
-function span(name: string, ms: number | null): Fields {
-  return ms === null ? {} : { [name]: seconds(ms) };
-}
-
-function named(field: string, name: string | null): Fields {
-  return name === null ? {} : { [field]: name };
-}
-
-function subjectOf({
-  commonName,
-  uriSans,
-  keySpec,
-  keyName,
-}: Omit<CaSubject, "issuerName">): Fields {
+function subjectOf({ commonName, uriSans, keySpec, keyName }: CaSubject): Fields {
   return {
     common_name: commonName,
     uri_sans: uriSans.join(","),
     key_type: keySpec.type,
     key_bits: keySpec.bits,
-    // Otherwise the name would be taken for a DNS name too.
+    // Otherwise the name would become a DNS name as well.
     exclude_cn_from_sans: true,
-    ...named("key_name", keyName),
+    key_name: keyName,
   };
 }

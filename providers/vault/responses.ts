@@ -1,11 +1,11 @@
 /**
- * What Vault answers, as far as it is used; what more there is, is left alone.
+ * The responses of Vault, as far as they are used.
  * @module
  */
 import * as v from "valibot";
 import { VaultError } from "./errors.ts";
 
-/** Vault trims the line end, without which certificates cannot be put one behind the other. */
+/** Vault trims the line end, without which certificates cannot be concatenated. */
 const pem = v.pipe(
   v.string(),
   v.trim(),
@@ -13,41 +13,30 @@ const pem = v.pipe(
   v.transform((text) => `${text}\n`),
 );
 const list = v.nullish(v.array(v.string()), []);
-const warnings = { warnings: list };
-const optionalId = v.pipe(
-  v.nullish(v.string(), ""),
-  v.transform((id) => (id === "" ? null : id)),
-);
+const id = v.pipe(v.string(), v.nonEmpty());
 const text = v.nullish(v.string(), "");
 const fields = v.record(v.string(), v.unknown());
 
-export const CertificateAnswer = v.object({
-  data: v.object({
-    certificate: pem,
-    ca_chain: v.nullish(v.array(pem), []),
-    issuing_ca: v.nullish(v.string()),
-  }),
-  ...warnings,
+export const CertificateResponse = v.object({ data: v.object({ certificate: pem }) });
+
+/** Vault before 1.11 has no ids. */
+const optionalId = v.pipe(
+  v.nullish(v.string(), ""),
+  v.transform((value) => (value === "" ? null : value)),
+);
+
+export const RootResponse = v.object({
+  data: v.object({ certificate: pem, issuer_id: optionalId }),
 });
 
-export const LeafAnswer = v.object({ data: v.object({ certificate: pem }) });
+export const RequestResponse = v.object({ data: v.object({ csr: pem, key_id: optionalId }) });
 
-export const RootAnswer = v.object({
-  data: v.object({ certificate: pem, issuer_id: optionalId, key_id: optionalId }),
-  ...warnings,
+/** `mapping`: issuer id to the id of its key, which is empty if Vault has none. */
+export const SetSignedResponse = v.object({
+  data: v.object({ mapping: v.nullish(v.record(v.string(), v.string()), null) }),
 });
 
-export const RequestAnswer = v.object({ data: v.object({ csr: pem, key_id: optionalId }) });
-
-export const SetSignedAnswer = v.object({
-  data: v.object({
-    mapping: v.nullish(v.record(v.string(), v.string()), null),
-    imported_issuers: list,
-    existing_issuers: list,
-  }),
-});
-
-export const IssuersAnswer = v.object({
+export const IssuersResponse = v.object({
   data: v.object({
     keys: list,
     key_info: v.nullish(
@@ -60,62 +49,64 @@ export const IssuersAnswer = v.object({
   }),
 });
 
-export const IssuerAnswer = v.object({
-  data: v.object({
-    issuer_id: v.string(),
-    issuer_name: text,
-    key_id: text,
-    certificate: pem,
-    ca_chain: v.nullish(v.array(pem), []),
-    leaf_not_after_behavior: text,
-    usage: text,
-  }),
+export const FieldsResponse = v.object({ data: fields });
+
+export const IssuersConfigResponse = v.object({
+  data: v.object({ default_follows_latest_issuer: v.nullish(v.boolean(), false) }),
 });
 
-export const KeysAnswer = v.object({
-  data: v.object({
-    keys: list,
-    key_info: v.nullish(v.record(v.string(), v.object({ key_name: text })), {}),
-  }),
-});
-
-export const IssuersConfigAnswer = v.object({
-  data: v.object({ default: text, default_follows_latest_issuer: v.nullish(v.boolean(), false) }),
-});
-
-export const FieldsAnswer = v.object({ data: fields });
-
-export const MountAnswer = v.object({
+export const MountResponse = v.object({
   data: v.object({
     type: v.string(),
     description: text,
     accessor: v.string(),
-    uuid: optionalId,
-    config: v.object({ max_lease_ttl: v.number(), default_lease_ttl: v.number() }),
+    config: v.object({ max_lease_ttl: v.number() }),
   }),
 });
 
-export const CapabilitiesAnswer = v.object({ data: v.record(v.string(), v.array(v.string())) });
+export const CapabilitiesResponse = v.object({ data: v.record(v.string(), v.array(v.string())) });
 
-export const HealthAnswer = v.object({
+export const HealthResponse = v.object({
   initialized: v.boolean(),
   sealed: v.boolean(),
-  standby: v.boolean(),
-  version: text,
   cluster_id: optionalId,
 });
 
-export const PlaintextAnswer = v.object({ data: v.object({ plaintext: v.string() }) });
+export const PlaintextResponse = v.object({ data: v.object({ plaintext: v.string() }) });
 
-export const CiphertextAnswer = v.object({ data: v.object({ ciphertext: v.string() }) });
+export const CiphertextResponse = v.object({ data: v.object({ ciphertext: v.string() }) });
 
-/** @throws {VaultError} `answer`, naming the field and nothing of what it holds */
-export function readAs<T>(call: string, schema: v.GenericSchema<unknown, T>, answer: unknown): T {
-  const result = v.safeParse(schema, answer);
+export const LoginResponse = v.object({
+  auth: v.object({ client_token: id, lease_duration: v.number(), renewable: v.boolean() }),
+});
+
+export const LookupResponse = v.object({
+  data: v.object({
+    ttl: v.number(),
+    creation_ttl: v.nullish(v.number(), 0),
+    period: v.nullish(v.number(), 0),
+    renewable: v.optional(v.boolean(), false),
+    expire_time: v.nullish(v.string()),
+  }),
+});
+
+/**
+ * Reads a response.
+ * @param call method and path.
+ * @throws {VaultError} `malformed_response`, naming the field and nothing of what it holds
+ */
+export function readAs<T>(call: string, schema: v.GenericSchema<unknown, T>, response: unknown): T {
+  const result = v.safeParse(schema, response);
   if (result.success) return result.output;
-  const field = v.getDotPath(result.issues[0]) ?? "the whole";
+  const field = v.getDotPath(result.issues[0]);
   throw new VaultError(
-    "answer",
-    `Vault: ${call}: its answer is not of the form it must have, at ${field}`,
+    "malformed_response",
+    `Vault: ${call}: unexpected response format${field === null ? "" : ` at ${field}`}; check that the address is Vault's and the mount of the right type`,
   );
+}
+
+/** Vault's warnings of a response. */
+export function warningsOf(response: unknown): readonly string[] {
+  const result = v.safeParse(v.object({ warnings: v.array(v.string()) }), response);
+  return result.success ? result.output.warnings : [];
 }

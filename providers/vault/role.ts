@@ -1,15 +1,16 @@
 /**
- * The role by which Vault signs leaves. It leaves a request no say: names come with the call, usage
- * and life from the role.
+ * The role by which Vault signs leaves. The request decides nothing but the key: names come with the
+ * call, usages and lifetime from the role.
  * @module
  */
 import { trustDomainOf } from "../../src/core/spiffe/id.ts";
-import type { Fields, Mount, VaultClient } from "./client.ts";
+import type { Mount } from "./config.ts";
+import type { Fields, PkiApi } from "./pki-api.ts";
 
-/** Consul's name for it (vault.md §2.7). */
+/** Consul's name for it (agent/connect/ca/provider_vault.go). */
 export const LEAF_ROLE = "leaf-cert";
 
-/** The fields that must be as they are; whatever else a role has, an operator may set. */
+/** The fields that the provider requires; others may be set by an operator. */
 export function roleFields(clusterId: string, leafTtlMs: number): Fields {
   return {
     allow_any_name: true,
@@ -30,38 +31,37 @@ export function roleFields(clusterId: string, leafTtlMs: number): Fields {
     ext_key_usage: [],
     basic_constraints_valid_for_non_ca: true,
     max_ttl: Math.ceil(leafTtlMs / 1000),
-    // Half a million stored leaves a day brought a Vault down (consul#4475).
+    // Half a million stored leaves a day brought a Vault down (hashicorp/consul#4475).
     no_store: true,
     generate_lease: false,
   };
 }
 
 /**
- * Makes the role what it must be; one that is so already is not written.
- * @param onAbandon takes how to make it what it was. @throws {VaultError}
+ * Writes the role if a field differs.
+ * @param onRollback takes the action that restores the role. @throws {VaultError}
  */
 export async function ensureRole(
-  client: VaultClient,
+  api: PkiApi,
   mount: Mount,
   fields: Fields,
-  onAbandon: (undo: (client: VaultClient) => Promise<void>) => void,
+  onRollback: (compensation: (later: PkiApi) => Promise<void>) => void,
 ): Promise<void> {
-  const before = await client.readRole(mount, LEAF_ROLE);
-  if (
+  const before = await api.readRole(mount, LEAF_ROLE);
+  const isSame =
     before !== null &&
-    Object.entries(fields).every(([name, value]) => isSame(before[name], value))
-  )
-    return;
-  onAbandon((later) =>
+    Object.entries(fields).every(([name, value]) => isSameValue(before[name], value));
+  if (isSame) return;
+  onRollback((later) =>
     before === null
       ? later.deleteRole(mount, LEAF_ROLE)
       : later.writeRole(mount, LEAF_ROLE, before),
   );
-  await client.writeRole(mount, LEAF_ROLE, fields);
+  await api.writeRole(mount, LEAF_ROLE, fields);
 }
 
-/** A server leaves out what it does not know, and writes an empty list as null or as one. */
-function isSame(found: unknown, wanted: unknown): boolean {
+/** A server omits fields that it does not know, and writes an empty list as null or as a list. */
+function isSameValue(found: unknown, wanted: unknown): boolean {
   const plain = (value: unknown) =>
     JSON.stringify(Array.isArray(value) && value.length === 0 ? null : (value ?? null));
   return plain(found) === plain(wanted);

@@ -2,59 +2,67 @@
  * Wraps keys by Vault's Transit engine, with a key that never leaves it.
  * @module
  */
-import type { Mount, VaultClient } from "./client.ts";
-import { VaultError } from "./errors.ts";
+import { segment, type VaultClient } from "./client.ts";
+import type { Mount } from "./config.ts";
+import { failedBy, nullIf, VaultError } from "./errors.ts";
+import { CiphertextResponse, PlaintextResponse } from "./responses.ts";
+
+type Action = "encrypt" | "decrypt" | "rewrap";
 
 /** Keys are base64, wrapped ones `vault:vN:BASE64`. */
-export interface TransitWrapper {
-  wrap(key: string): Promise<string>;
-  unwrap(wrapped: string): Promise<string>;
-  /** Null where the token may not. */
-  rewrap(wrapped: string): Promise<string | null>;
-}
+export class TransitWrapper {
+  readonly #client: VaultClient;
+  readonly #mount: Mount;
+  readonly #key: string;
 
-/** @param key the name of the Transit key. */
-export function createTransitWrapper(
-  client: VaultClient,
-  mount: Mount,
-  key: string,
-): TransitWrapper {
-  const named = `Transit key ${JSON.stringify(key)} at ${JSON.stringify(mount.path)}`;
-  /** Says what to do where Vault's own words do not. */
-  const explained = async <T>(act: "encrypt" | "decrypt", answer: Promise<T>): Promise<T> => {
+  /** @param key the name of the Transit key. @throws {VaultError} if it cannot be part of a path */
+  constructor(client: VaultClient, mount: Mount, key: string) {
+    this.#client = client;
+    this.#mount = mount;
+    this.#key = segment(key);
+  }
+
+  /** @throws {VaultError} @throws {RateLimitedError} */
+  async wrap(plaintext: string): Promise<string> {
+    const options = { body: { plaintext }, idempotent: true };
+    const call = this.#client.call("write", this.#at("encrypt"), CiphertextResponse, options);
+    return (await this.#explained("encrypt", call)).data.ciphertext;
+  }
+
+  /** @throws {VaultError} @throws {RateLimitedError} */
+  async unwrap(ciphertext: string): Promise<string> {
+    const options = { body: { ciphertext }, idempotent: true };
+    const call = this.#client.call("write", this.#at("decrypt"), PlaintextResponse, options);
+    return (await this.#explained("decrypt", call)).data.plaintext;
+  }
+
+  /** Wraps by the key's latest version. @returns null if the token is not allowed to. */
+  async rewrap(ciphertext: string): Promise<string | null> {
+    const options = { body: { ciphertext }, idempotent: true };
+    const call = this.#client.call("write", this.#at("rewrap"), CiphertextResponse, options);
+    return (await nullIf(call, "denied"))?.data.ciphertext ?? null;
+  }
+
+  #at(action: Action): Mount {
+    const { path, namespace } = this.#mount;
+    return { path: `${path}/${action}/${this.#key}`, namespace };
+  }
+
+  /** Adds the name of the key, and the policy that is missing. */
+  async #explained<T>(action: Action, call: Promise<T>): Promise<T> {
     try {
-      return await answer;
+      return await call;
     } catch (error) {
-      if (!(error instanceof VaultError)) throw error;
-      if (error.reason === "denied")
-        throw new VaultError(
-          "denied",
-          `${named} cannot be used: permission denied. Add to the token's policy:\npath "${mount.path}/${act}/${key}" {\n  capabilities = ["update"]\n}`,
-          error.status,
-        );
-      if (
-        error.reason === "mount_missing" ||
-        error.reason === "not_found" ||
-        error.reason === "refused"
-      )
-        throw new VaultError(
-          error.reason,
-          `${named} cannot be used: ${error.message.replace(/^Vault: /, "")}`,
-          error.status,
-        );
-      throw error;
+      if (!failedBy(error, "denied", "mount_missing", "not_found", "refused")) throw error;
+      const why =
+        error.reason === "denied"
+          ? `permission denied. Add to the policy of the token:\npath "${this.#at(action).path}" {\n  capabilities = ["update"]\n}`
+          : error.message.replace(/^Vault: /, "");
+      throw new VaultError(
+        error.reason,
+        `Transit key ${JSON.stringify(this.#key)} at ${JSON.stringify(this.#mount.path)} cannot ${action}: ${why}`,
+        error.status,
+      );
     }
-  };
-  return {
-    wrap: (plain) => explained("encrypt", client.transitEncrypt(mount, key, plain)),
-    unwrap: (wrapped) => explained("decrypt", client.transitDecrypt(mount, key, wrapped)),
-    async rewrap(wrapped) {
-      try {
-        return await client.transitRewrap(mount, key, wrapped);
-      } catch (error) {
-        if (error instanceof VaultError && error.reason === "denied") return null;
-        throw error;
-      }
-    },
-  };
+  }
 }

@@ -1,7 +1,7 @@
 /**
- * What the provider keeps in the CA's state: which issuers in Vault are ours to use, what we made
- * there, and what is to be deleted later. Secrets of the configuration and the key of an
- * intermediate that we hold are sealed beside it.
+ * The provider's part of the CA's state: which issuers in Vault are ours to use, what we created
+ * there, and what is to be deleted later. Secrets of the configuration and the key of a local
+ * intermediate are sealed next to it.
  * @module
  */
 import * as v from "valibot";
@@ -9,7 +9,7 @@ import { base64, fromBase64 } from "../../src/core/bytes.ts";
 import { FormatError, ProviderError } from "../../src/core/errors.ts";
 import type { ProviderState } from "../../src/core/state.ts";
 import { type Certificate, readCertificate } from "../../src/core/x509/certificate.ts";
-import type { Mount } from "./client.ts";
+import type { Mount } from "./config.ts";
 
 const mount = v.object({ path: v.string(), namespace: v.string() });
 
@@ -33,90 +33,92 @@ const instant = v.pipe(
   v.transform((text) => new Date(text)),
 );
 
-/** Names this very mount. Null where the token may not read it. */
+/** Identifies one mount, also after another one has taken its path. */
 const accessor = v.nullable(v.string());
 
-const Litter = v.object({
+const SupersededIssuer = v.object({
   mount,
-  /** The mount goes with its issuer where nothing else is in use there; null: it is not ours. */
+  /** Of a mount of ours, which is deleted with its last issuer; null: the mount stays. */
   accessor,
   issuerId: v.string(),
   keyId: v.string(),
+  /** When it may be deleted. */
   after: instant,
 });
 
-const Facts = v.object({
+const Stored = v.object({
   address: v.string(),
-  /**
-   * Vault's own id of its cluster, which one address or another leads to; null: it does not say.
-   */
+  /** The id of Vault's cluster, the same by whatever address it is reached; null if unknown. */
   cluster: v.nullable(v.string()),
   /** Null in a secondary datacenter: the primary has it. */
   root: v.nullable(
     v.object({
       mount,
-      /** The issuer in Vault that certifies for us, whatever the mount's default is. */
+      /** The issuer that certifies for us, whatever the default of the mount is. */
       issuerId: v.string(),
       /** Whether we generated it. */
       isOurs: v.boolean(),
     }),
   ),
-  /** From what certified the intermediate up to below the root; empty where that is the root. */
+  /** From the issuer of the intermediate up to below the root; empty if that is the root. */
   path: v.array(certificate),
   intermediate: v.object({
     mount,
+    /** Null if the token is not allowed to read it. */
     accessor,
     /** Whether we mounted it. */
     isOurs: v.boolean(),
     certificate,
-    /** Null where we hold the key. */
+    /** Null if we hold the key. */
     issuerId: v.nullable(v.string()),
     keyId: v.nullable(v.string()),
   }),
-  litter: v.array(Litter),
+  litter: v.array(SupersededIssuer),
 });
 
-export type Facts = v.InferOutput<typeof Facts>;
-/** Which Vault it is. */
-export type Server = Pick<Facts, "address" | "cluster">;
-export type RootFacts = NonNullable<Facts["root"]>;
-export type IntermediateFacts = Facts["intermediate"];
-/** Something in Vault that is to be deleted, not before `after`. */
-export type Litter = v.InferOutput<typeof Litter>;
+type Stored = v.InferOutput<typeof Stored>;
+export type SupersededIssuer = v.InferOutput<typeof SupersededIssuer>;
+export type VaultState = Omit<Stored, "litter"> & {
+  readonly superseded: readonly SupersededIssuer[];
+};
+/** Identifies a Vault. */
+export type Server = Pick<VaultState, "address" | "cluster">;
+export type RootState = NonNullable<VaultState["root"]>;
+export type IntermediateState = VaultState["intermediate"];
 
 /** @throws {ProviderError} `provider_contract` */
-export function readFacts(state: ProviderState): Facts {
-  const read = v.safeParse(v.pipe(v.string(), v.parseJson(), Facts), state.facts);
+export function readState({ facts }: ProviderState): VaultState {
+  const read = v.safeParse(v.pipe(v.string(), v.parseJson(), Stored), facts);
   if (!read.success)
     throw new ProviderError(
       "provider_contract",
-      "Vault: what was kept of it in the CA's state cannot be read",
+      "Vault: the provider's part of the CA's state cannot be read; restore the state from a backup",
     );
-  return read.output;
+  const { litter: superseded, ...state } = read.output;
+  return { ...state, superseded };
 }
 
-export function writeFacts(facts: Facts): string {
-  return JSON.stringify({
-    ...facts,
-    path: facts.path.map(({ der }) => base64(der)),
-    intermediate: {
-      ...facts.intermediate,
-      certificate: base64(facts.intermediate.certificate.der),
-    },
-  });
+/** @returns the `facts` of a `ProviderState`. */
+export function writeState({ superseded: litter, ...state }: VaultState): string {
+  const path = state.path.map(({ der }) => base64(der));
+  const intermediate = {
+    ...state.intermediate,
+    certificate: base64(state.intermediate.certificate.der),
+  };
+  return JSON.stringify({ ...state, path, intermediate, litter });
 }
 
 /** @throws {ProviderError} `provider_rejected` in a secondary datacenter */
-export function requireRoot({ root }: Facts): RootFacts {
+export function requireRoot({ root }: VaultState): RootState {
   if (root === null)
     throw new ProviderError(
       "provider_rejected",
-      "the root is the primary datacenter's: it cannot certify anything here",
+      "Vault: the root belongs to the primary datacenter, so nothing can be certified here; use the primary",
     );
   return root;
 }
 
-/** Whether two are one Vault, by whatever names it goes. */
+/** Whether both are one Vault, by whatever addresses. */
 export function isSameServer(a: Server, b: Server): boolean {
   return a.address === b.address || (a.cluster !== null && a.cluster === b.cluster);
 }
@@ -125,12 +127,13 @@ export function sameMount(a: Mount, b: Mount): boolean {
   return a.path === b.path && a.namespace === b.namespace;
 }
 
-/** What a set of facts leaves in Vault once nothing of it is in use. */
-export function litterOf({ intermediate, litter }: Facts, after: Date): Litter[] {
+/** What a state leaves in Vault once another one replaces it. */
+export function supersededBy(
+  { intermediate, superseded }: VaultState,
+  after: Date,
+): readonly SupersededIssuer[] {
   const { mount, accessor, isOurs, issuerId, keyId } = intermediate;
-  if (issuerId === null) return litter;
-  return [
-    ...litter,
-    { mount, accessor: isOurs ? accessor : null, issuerId, keyId: keyId ?? "", after },
-  ];
+  if (issuerId === null) return superseded;
+  const issuer = { mount, accessor: isOurs ? accessor : null, issuerId, keyId: keyId ?? "", after };
+  return [...superseded, issuer];
 }

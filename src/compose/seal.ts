@@ -3,11 +3,11 @@
  * they are wrapped. It also makes the clients of Vault.
  * @module
  */
-import type { VaultClient } from "../../providers/vault/client.ts";
-import { parseTransitConfig, type VaultConnection } from "../../providers/vault/config.ts";
-import { createAllowList } from "../../providers/vault/egress-allowlist.ts";
-import { createVaultClient } from "../../providers/vault/pki-api.ts";
-import { createTransitWrapper } from "../../providers/vault/transit.ts";
+import { VaultClient, type VaultPlatform } from "../../providers/vault/client.ts";
+import { parseTransitConfig } from "../../providers/vault/config.ts";
+import { type Connect, createConnect } from "../../providers/vault/context.ts";
+import { EgressAllowlist } from "../../providers/vault/egress-allowlist.ts";
+import { TransitWrapper } from "../../providers/vault/transit.ts";
 import { isLoopback, type Settings } from "../config/settings.ts";
 import { ConfigError } from "../core/errors.ts";
 import { makeKek } from "../seal/kek.ts";
@@ -32,36 +32,27 @@ export interface Keks {
 }
 
 /** Makes clients of Vault for the provider, which may connect and read as the settings allow. */
-export function vaultConnector(
-  settings: Settings,
-  platform: Platform,
-): (connection: VaultConnection) => VaultClient {
+export function vaultConnector(settings: Settings, platform: Platform): Connect {
   // With access control, a caller who may change the configuration is not the user of this machine.
   const loopback = settings.acl === "off" && isLoopback(settings.listen.host);
-  return (connection) =>
-    vaultClient(connection, settings, loopback, platform.providerFiles, platform);
+  return createConnect(vaultPlatform(settings, loopback, platform.providerFiles, platform));
 }
 
-function vaultClient(
-  connection: VaultConnection,
+function vaultPlatform(
   { vaultAllow }: Settings,
   loopback: boolean,
   files: ProviderFileReader,
   { clock, random, log, resolve }: Platform,
-): VaultClient {
-  const readFile = (path: string) => files.readFile(path);
-  const listFolder = (path: string) => files.listFolder(path);
-  const allow = createAllowList({ ...vaultAllow, loopback });
-  return createVaultClient({
+): VaultPlatform {
+  return {
     clock,
-    readFile,
-    listFolder,
-    resolve,
-    allow,
-    connection,
     random,
     log,
-  });
+    resolve,
+    readFile: (path) => files.readFile(path),
+    listFolder: (path) => files.listFolder(path),
+    allow: new EgressAllowlist({ ...vaultAllow, loopback }),
+  };
 }
 
 /**
@@ -159,9 +150,9 @@ async function withTransit<T>(
   const { connection, mount, key } = parseTransitConfig(kekVault);
   // The operator of this machine wrote the file that names this Vault: it may name loopback and any
   // file.
-  const client = vaultClient(connection, settings, true, platform, platform);
+  const client = new VaultClient(connection, vaultPlatform(settings, true, platform, platform));
   try {
-    const result = await use(createTransitWrapper(client, mount, key));
+    const result = await use(new TransitWrapper(client, mount, key));
     await client
       .revoke()
       .catch(() =>

@@ -45,7 +45,7 @@ export const PROVIDERS: readonly Mutant[] = [
     "core/x509/usable-ca",
   ]),
   ...guardsOf(
-    "providers/vault/secrets.ts",
+    "providers/vault/config-secrets.ts",
     ["a hidden secret for another address", '["Address", address],', "", "providers/vault/config"],
     [
       "a hidden secret for another mount of the login",
@@ -77,8 +77,8 @@ export const PROVIDERS: readonly Mutant[] = [
     "providers/vault/egress-allowlist.ts",
     [
       "addresses that no name stands for",
-      "return listed(url) && (literalOf(url) !== null || !inSome(address, NEVER_BY_NAME));",
-      "return listed(url);",
+      "return this.#lists(url) && (isLiteral || !inSome(address, NEVER_BY_NAME));",
+      "return this.#lists(url);",
       "providers/vault/egress-allowlist",
     ],
     [
@@ -95,8 +95,8 @@ export const PROVIDERS: readonly Mutant[] = [
     ],
     [
       "another name that leads to loopback",
-      'return loopback || (listed(url) && (literalOf(url) !== null || url.hostname === "localhost"));',
-      "return loopback || listed(url);",
+      'return loopback || (this.#lists(url) && (isLiteral || url.hostname === "localhost"));',
+      "return loopback || this.#lists(url);",
       "providers/vault/egress-allowlist",
     ],
   ),

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createAllowList } from "../../providers/vault/egress-allowlist.ts";
+import { EgressAllowlist } from "../../providers/vault/egress-allowlist.ts";
 import { isLoopback } from "../../src/config/settings.ts";
 import { hostRefusal } from "../../src/http/client.ts";
 import {
@@ -116,7 +116,7 @@ describe("isUnspecifiedAddress()", () => {
 });
 
 describe("Checks of addresses", () => {
-  const vault = createAllowList({
+  const vault = new EgressAllowlist({
     hosts: ["vault.example"],
     ranges: [readRange("127.0.0.0/8") ?? []].flat(),
     loopback: true,

@@ -102,21 +102,20 @@ const RULES: readonly Rule[] = [
   },
   // Sockets of its own: fetch cannot be told where to connect to, and the files of a TLS connection
   // differ by configuration.
-  {
-    files: "providers/vault/transport.ts",
-    ours: ["src/core/", "providers/vault/"],
+  ...["transport", "tls-agent"].map((name) => ({
+    files: `providers/vault/${name}.ts`,
+    ours: ["src/core/", "src/net/", "providers/vault/"],
     packages: ["node:http", "node:https"],
+  })),
+  {
+    files: "providers/vault/node-vault.ts",
+    ours: ["providers/vault/"],
+    packages: ["node-vault"],
   },
   {
     files: "providers/vault/",
-    ours: [
-      "src/core/",
-      "src/schemas.ts",
-      "src/net/",
-      "providers/vault/",
-      "providers/common-config.ts",
-    ],
-    packages: ["node-vault", "valibot"],
+    ours: ["src/core/", "src/net/", "providers/vault/", "providers/common-config.ts"],
+    packages: ["valibot"],
   },
   {
     files: "src/compose/",

@@ -188,7 +188,7 @@ describe("files of a Vault configuration", { skip: noOwnVault }, () => {
       assert.equal(status, 400, text);
       assert.match(
         text,
-        /is not one that this server may ask: name its host or its range of addresses in MESHCA_VAULT_ALLOW/,
+        /^error configuring provider: Vault: address "http:\/\/127\.0\.0\.1:\d+" is not allowed by the settings of this server: list its host or its range of addresses in MESHCA_VAULT_ALLOW$/,
       );
     } finally {
       await server.stop();

@@ -7,11 +7,11 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createProviders } from "../../providers/index.ts";
-import type { VaultClient } from "../../providers/vault/client.ts";
-import { createAllowList } from "../../providers/vault/egress-allowlist.ts";
+import type { VaultPlatform } from "../../providers/vault/client.ts";
+import { type Connect, createConnect } from "../../providers/vault/context.ts";
+import { EgressAllowlist } from "../../providers/vault/egress-allowlist.ts";
 import { VaultError } from "../../providers/vault/errors.ts";
-import { createVaultClient } from "../../providers/vault/pki-api.ts";
-import type { Connect } from "../../providers/vault/prepare.ts";
+import type { PkiApi } from "../../providers/vault/pki-api.ts";
 import type { ConfigurationRequest, RotationRequest } from "../../src/core/ca/plan-change.ts";
 import type { Clock } from "../../src/core/ports/clock.ts";
 import type { ProviderTypes } from "../../src/core/ports/provider.ts";
@@ -32,10 +32,11 @@ import {
 import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts";
 import type { VaultServer } from "./server.ts";
 
-/** A client of our own, with everything real but the log. */
-export const connectReal: Connect = (connection) =>
-  createVaultClient({
-    connection,
+/**
+ * Clients with a real platform but the log, of a server without files that may connect to loopback.
+ */
+export function connectWith(more: Partial<VaultPlatform> = {}): Connect {
+  return createConnect({
     clock: systemClock,
     random: systemRandom,
     log: silentLog,
@@ -44,8 +45,12 @@ export const connectReal: Connect = (connection) =>
     },
     listFolder: () => [],
     resolve: async () => [],
-    allow: createAllowList({ hosts: [], ranges: [], loopback: true }),
+    allow: new EgressAllowlist({ hosts: [], ranges: [], loopback: true }),
+    ...more,
   });
+}
+
+export const connectReal = connectWith();
 
 export interface VaultCaOptions extends Partial<Omit<FlatCaOptions, "clock">> {
   readonly connect?: Connect;
@@ -217,9 +222,10 @@ export function cutting(inner: Connect = connectReal): Cutting {
     connect(connection) {
       const client = inner(connection);
       return new Proxy(client, {
-        get(target, name: keyof VaultClient) {
+        get(target, name: keyof PkiApi) {
           const value = target[name];
-          if (typeof value !== "function" || name === "close") return value;
+          if (typeof value !== "function") return value;
+          if (name === "close") return value.bind(target);
           return (...args: unknown[]) =>
             cut(name, () => (value as (...args: unknown[]) => unknown).apply(target, args));
         },

@@ -5,8 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import type { VaultClient } from "../../providers/vault/client.ts";
-import type { Connect } from "../../providers/vault/prepare.ts";
+import type { Connect } from "../../providers/vault/context.ts";
+import type { PkiApi } from "../../providers/vault/pki-api.ts";
 import { issuerChainOf } from "../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
@@ -293,9 +293,12 @@ for (const kind of vaultKinds)
       let aged = true;
       const connect: Connect = (connection) =>
         new Proxy(connectReal(connection), {
-          get(target, name: keyof VaultClient) {
-            if (name !== "signIntermediate" || !aged) return Reflect.get(target, name);
-            const sign: VaultClient["signIntermediate"] = async (mount, issuerId, { csr }) => {
+          get(target, name: keyof PkiApi) {
+            if (name !== "signIntermediate" || !aged) {
+              const value: unknown = Reflect.get(target, name, target);
+              return typeof value === "function" ? value.bind(target) : value;
+            }
+            const sign: PkiApi["signIntermediate"] = async (mount, issuerId, csr) => {
               const body = {
                 csr,
                 use_csr_values: true,
@@ -308,7 +311,7 @@ for (const kind of vaultKinds)
                 `${mount.path}/issuer/${issuerId}/sign-intermediate`,
                 body,
               );
-              return { certificate: data.certificate, chain: [], warnings: [] };
+              return data.certificate;
             };
             return sign;
           },

@@ -162,7 +162,7 @@ describe("key-encryption keys wrapped by Transit", { skip: noOwnVault }, () => {
       "a key that is not there",
       `path "transit/*" { capabilities = ["update"] }`,
       { TransitKey: "other" },
-      /Transit key "other" at "transit" cannot be used/,
+      /^Transit key "other" at "transit" cannot encrypt: permission denied\. Add to the policy of the token:\npath "transit\/encrypt\/other"/,
     ],
     [
       "a token that may not",

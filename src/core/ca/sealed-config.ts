@@ -28,7 +28,7 @@ function behind(key: string, paths: Paths): string[] {
  * A configuration with every secret that is there replaced.
  * @param replace takes the path as it is spelled, and the value, which is neither empty nor null.
  */
-function mapSecrets(
+export function mapSecrets(
   config: ConfigMap,
   paths: Paths,
   replace: (name: string, value: unknown) => unknown,

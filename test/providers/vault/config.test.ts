@@ -15,7 +15,7 @@ import {
   requireSameDestination,
   secretsOf,
   withSecrets,
-} from "../../../providers/vault/secrets.ts";
+} from "../../../providers/vault/config-secrets.ts";
 import { readConfigFile } from "../../../src/config/file.ts";
 import { redact } from "../../../src/core/ca/sealed-config.ts";
 import { ConfigError } from "../../../src/core/errors.ts";

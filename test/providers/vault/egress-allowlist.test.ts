@@ -4,11 +4,11 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type AllowOptions, createAllowList } from "../../../providers/vault/egress-allowlist.ts";
+import { EgressAllowlist, type EgressOptions } from "../../../providers/vault/egress-allowlist.ts";
 import { isInRange, readRange } from "../../../src/net/ip.ts";
 
-const list = (entries: Partial<AllowOptions> & { readonly blocks?: readonly string[] }) =>
-  createAllowList({
+const list = (entries: Partial<EgressOptions> & { readonly blocks?: readonly string[] }) =>
+  new EgressAllowlist({
     hosts: entries.hosts ?? [],
     ranges: (entries.blocks ?? []).map((block) => {
       const range = readRange(block);
@@ -61,7 +61,7 @@ describe("readRange()", () => {
     it(`refuses ${JSON.stringify(bad)}`, () => assert.equal(readRange(bad), null));
 });
 
-describe("createAllowList()", () => {
+describe("EgressAllowlist", () => {
   it("lets nothing through where nothing is listed", () => {
     for (const [url, address] of [
       ["https://vault.example.com", "93.184.216.34"],
@@ -125,7 +125,7 @@ describe("createAllowList()", () => {
 
   it("refuses plain HTTP beyond loopback by the URL, and by every address that its host leads to", () => {
     const allow = list({ hosts: ["vault.internal", "localhost"], blocks: ["10.1.0.0/16"] });
-    const why = /plain HTTP is for loopback alone/;
+    const why = /plain HTTP is allowed to loopback only/;
     for (const url of ["http://vault.internal", "http://10.1.2.3:8200"])
       assert.throws(() => allow.check(new URL(url)), why, url);
     // A name says nothing yet of where it leads.
@@ -134,7 +134,7 @@ describe("createAllowList()", () => {
     for (const addresses of [["10.1.2.3"], ["127.0.0.1", "10.1.2.3"]])
       assert.throws(() => allow.checkAddresses(new URL("http://localhost"), addresses), {
         reason: "not_allowed",
-        message: /it leads to 10\.1\.2\.3, and plain HTTP is for loopback alone/,
+        message: /it leads to 10\.1\.2\.3, and plain HTTP is allowed to loopback only/,
       });
   });
 

@@ -8,9 +8,14 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import type { Mount, RootRequest, VaultClient } from "../../../providers/vault/client.ts";
+import type { Mount } from "../../../providers/vault/config.ts";
 import { VaultError } from "../../../providers/vault/errors.ts";
-import { missing, need, needOfMount, preflight } from "../../../providers/vault/preflight.ts";
+import {
+  missingPermissions,
+  permission,
+  requirePermissions,
+} from "../../../providers/vault/permissions.ts";
+import type { PkiApi, RootRequest } from "../../../providers/vault/pki-api.ts";
 import { ConfigError, RateLimitedError } from "../../../src/core/errors.ts";
 import { until } from "../../redis/server.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "../server.ts";
@@ -21,8 +26,8 @@ const ROOT: RootRequest = {
   commonName: "pri-test.vault.ca.11111111.consul",
   uriSans: ["spiffe://11111111-2222-3333-4444-555555555555.consul"],
   keySpec: { type: "ec", bits: 256 },
-  keyName: null,
-  issuerName: null,
+  keyName: "mesh-root-key",
+  issuerName: "mesh-root",
   ttlMs: 24 * HOUR,
 };
 
@@ -35,7 +40,7 @@ async function reason(act: Promise<unknown>): Promise<string> {
 for (const kind of vaultKinds)
   describe(`the client of Vault with ${kind}`, { skip: noVault }, () => {
     let server: VaultServer;
-    let client: VaultClient;
+    let client: PkiApi;
     let folder: string;
     const log = logged();
     before(
@@ -52,8 +57,7 @@ for (const kind of vaultKinds)
       if (folder !== undefined) rmSync(folder, { recursive: true });
     });
     const enable = async (mount: Mount) =>
-      client.enableMount(mount, {
-        type: "pki",
+      client.enablePki(mount, {
         description: "test",
         maxLeaseTtlMs: 48 * HOUR,
         defaultLeaseTtlMs: null,
@@ -71,7 +75,7 @@ for (const kind of vaultKinds)
       assert.equal(await reason(enable(mount)), "refused");
       assert.equal(await client.readCa(mount), null);
       assert.equal(await client.readCaChain(mount), null);
-      assert.deepEqual([await client.listIssuers(mount), await client.listKeys(mount)], [[], []]);
+      assert.deepEqual(await client.listIssuers(mount), []);
       await client.disableMount(mount);
       await client.disableMount(mount);
       assert.equal(await reason(client.readCa(mount)), "mount_missing");
@@ -80,38 +84,38 @@ for (const kind of vaultKinds)
     it("makes a root and an intermediate, signs a request, certifies another root, and cleans up", async () => {
       const [root, int] = [freshMount("root"), freshMount("int")];
       await Promise.all([enable(root), enable(int)]);
-      const made = await client.generateRoot(root, { ...ROOT, issuerName: "first" });
+      const made = await client.generateRoot(root, ROOT, false);
       assert.equal(await client.readCa(root), made.certificate);
       const { csr, keyId } = await client.generateIntermediate(int, {
         ...ROOT,
         keyName: "mesh-key",
       });
-      assert.ok(keyId !== null);
-      const signed = await client.signIntermediate(root, made.issuerId, {
-        csr,
-        ttlMs: 12 * HOUR,
-        maxPathLength: 0,
-      });
-      const long = await client.signIntermediate(root, null, {
-        csr,
-        ttlMs: 200 * HOUR,
-        maxPathLength: null,
-      });
-      assert.ok(long.warnings.some((warning) => /longer than permitted/.test(warning)));
-      const { mapping } = await client.setSigned(int, signed.certificate + made.certificate);
-      const [issuerId = ""] = Object.entries(mapping ?? {}).find(([, key]) => key === keyId) ?? [];
-      assert.equal((await client.readIssuer(int, issuerId))?.certificate, signed.certificate);
+      const signed = await client.signIntermediate(root, made.issuerId, csr, 12 * HOUR);
+      for (const hours of [200, 201])
+        await client.signIntermediate(root, made.issuerId, csr, hours * HOUR);
+      const cut = log.lines.filter((line) => /longer than permitted/.test(line));
+      assert.equal(cut.length, 1, "a warning of Vault is logged once");
+      assert.match(cut[0] ?? "", /^Vault answered with a warning \{"call":"POST (?:root|int)-/);
+      const mapping = await client.setSigned(int, signed + made.certificate);
+      const [issuerId = ""] = Object.entries(mapping).find(([, key]) => key === keyId) ?? [];
+      const issuerAt = async (ref: string) =>
+        (await server.must("GET", `${int.path}/issuer/${ref}`)).data;
+      assert.equal((await issuerAt(issuerId)).certificate.trim(), signed.trim());
+      const keysOf = async () => (await server.call("GET", `${int.path}/keys?list=true`)).body.data;
       assert.deepEqual(
-        (await client.listKeys(int)).map(({ id, name }) => [id, name]),
+        Object.entries((await keysOf()).key_info).map(([id, info]) => [
+          id,
+          (info as { key_name: string }).key_name,
+        ]),
         [[keyId, "mesh-key"]],
       );
       assert.equal((await client.listIssuers(int)).length, 2);
 
-      await client.updateIssuer(int, issuerId, { issuer_name: "mesh" });
       await client.updateIssuer(int, issuerId, { leaf_not_after_behavior: "truncate" });
-      const issuer = await client.readIssuer(int, "mesh");
+      await client.updateIssuer(int, issuerId, { issuer_name: "mesh" });
+      const issuer = await issuerAt("mesh");
       assert.deepEqual(
-        [issuer?.id, issuer?.name, issuer?.leafNotAfterBehavior],
+        [issuer.issuer_id, issuer.issuer_name, issuer.leaf_not_after_behavior],
         [issuerId, "mesh", "truncate"],
       );
 
@@ -136,35 +140,32 @@ for (const kind of vaultKinds)
         no_store: true,
       });
       assert.equal((await client.readRole(int, "leaf"))?.no_store, true);
-      for (const by of [issuerId, null]) {
-        const certificate = await client.signLeaf(int, { ...leaf, issuerId: by });
-        assert.match(
-          certificate,
-          /^-----BEGIN CERTIFICATE-----\n[\s\S]*-----END CERTIFICATE-----\n$/,
-        );
-      }
+      assert.match(
+        await client.signLeaf(int, leaf),
+        /^-----BEGIN CERTIFICATE-----\n[\s\S]*-----END CERTIFICATE-----\n$/,
+      );
       assert.equal(await reason(client.signLeaf(int, { ...leaf, csr: "garbage" })), "refused");
       assert.equal(
         await reason(client.signLeaf(int, { ...leaf, role: "../../sys/seal" })),
         "refused",
       );
 
-      const other = await client.rotateRoot(root, ROOT);
-      assert.equal((await client.readIssuersConfig(root)).default, made.issuerId);
+      const names = { keyName: "other-key", issuerName: "other" };
+      const other = await client.generateRoot(root, { ...ROOT, ...names }, true);
+      const defaultOf = async () => (await client.listIssuers(root)).find((each) => each.isDefault);
+      assert.equal((await defaultOf())?.id, made.issuerId);
       for (const by of [made.issuerId, null])
-        assert.match(
-          (await client.signSelfIssued(root, by, other.certificate)).certificate,
-          /CERTIFICATE/,
-        );
-      await client.setDefaultIssuer(root, other.issuerId ?? "");
+        assert.match(await client.signSelfIssued(root, by, other.certificate), /CERTIFICATE/);
+      await client.setDefaultIssuer(root, other.issuerId);
+      assert.equal((await defaultOf())?.id, other.issuerId);
       assert.equal(await client.readCa(root), other.certificate);
 
       await client.deleteIssuer(int, issuerId);
       await client.deleteKey(int, keyId);
       await client.deleteIssuer(int, issuerId);
       await client.deleteKey(int, keyId);
-      assert.equal(await client.readIssuer(int, issuerId), null);
-      assert.deepEqual(await client.listKeys(int), []);
+      assert.ok((await client.listIssuers(int)).every(({ id }) => id !== issuerId));
+      assert.equal((await keysOf())?.keys ?? null, null);
       await Promise.all([client.disableMount(root), client.disableMount(int)]);
     });
 
@@ -172,7 +173,7 @@ for (const kind of vaultKinds)
       const mount = freshMount();
       await enable(mount);
       const bad = openClient({ Address: server.address, Token: "hvs.PlantedTokenThatIsUnknown" });
-      const error = await failure(bad.readIssuersConfig(mount));
+      const error = await failure(bad.readRole(mount, "leaf"));
       assert.ok(error instanceof VaultError);
       assert.deepEqual(
         [error.reason, error.code, error.retryAfterMs],
@@ -184,7 +185,7 @@ for (const kind of vaultKinds)
         Address: server.address,
         Token: await server.tokenWith(policy, { no_default_policy: true }),
       });
-      const silent = await failure(mute.readIssuersConfig(mount));
+      const silent = await failure(mute.readRole(mount, "leaf"));
       assert.ok(silent instanceof VaultError);
       assert.equal(silent.reason, "denied");
       assert.match(silent.message, /auth\/token\/lookup-self/);
@@ -194,23 +195,23 @@ for (const kind of vaultKinds)
         Token: await server.tokenWith(`path "other/*" { capabilities = ["read"] }`),
       });
       await poor.connect();
-      assert.equal(await reason(poor.readIssuersConfig(mount)), "denied");
+      assert.equal(await reason(poor.readRole(mount, "leaf")), "denied");
       // Seen valid, then revoked.
       const dying = await server.tokenWith(`path "${mount.path}/*" { capabilities = ["read"] }`);
       const revoked = openClient({ Address: server.address, Token: dying });
-      await revoked.readIssuersConfig(mount);
+      await revoked.readRole(mount, "leaf");
       await server.must("POST", "auth/token/revoke", { token: dying });
-      const dead = await failure(revoked.readIssuersConfig(mount));
+      const dead = await failure(revoked.readRole(mount, "leaf"));
       assert.ok(dead instanceof VaultError);
       assert.deepEqual(
         [dead.reason, dead.code, dead.retryAfterMs],
         ["token_invalid", "provider_unavailable", 5000],
       );
-      assert.equal(revoked.token.state, "failing");
+      assert.match(revoked.token.failure?.message ?? "", /unknown, expired or revoked/);
       assert.equal(await reason(client.readCa({ path: "cubbyhole", namespace: "" })), "not_found");
       assert.equal(
-        await reason(client.generateRoot({ path: "cubbyhole", namespace: "" }, ROOT)),
-        "answer",
+        await reason(client.generateRoot({ path: "cubbyhole", namespace: "" }, ROOT, false)),
+        "malformed_response",
       );
       for (const each of [bad, poor, revoked]) each.close();
       await client.disableMount(mount);
@@ -223,12 +224,17 @@ for (const kind of vaultKinds)
       );
       const poor = openClient({ Address: server.address, Token: token });
       const needs = [
-        needOfMount(mount, "", ["create", "update"], "mount the engine"),
-        need(mount, "issuer/+", ["read", "delete"], "clean up"),
-        need(mount, "root/sign-self-issued", ["sudo", "update"], "certify another root"),
+        permission(
+          { path: "sys/mounts", namespace: "" },
+          mount.path,
+          ["create", "update"],
+          "mount the engine",
+        ),
+        permission(mount, "issuer/+", ["read", "delete"], "clean up"),
+        permission(mount, "root/sign-self-issued", ["sudo", "update"], "certify another root"),
       ];
-      assert.deepEqual(await missing(client, needs), []);
-      const error = await failure(preflight(poor, needs));
+      assert.deepEqual(await missingPermissions(client, needs), []);
+      const error = await failure(requirePermissions(poor, needs));
       assert.ok(error instanceof ConfigError);
       assert.deepEqual(
         error.violations.map(({ field }) => field),
@@ -245,7 +251,7 @@ for (const kind of vaultKinds)
         Address: server.address,
         Token: await server.tokenWith(policy),
       });
-      assert.deepEqual(await missing(rich, needs), []);
+      assert.deepEqual(await missingPermissions(rich, needs), []);
       poor.close();
       rich.close();
     });
@@ -277,13 +283,15 @@ for (const kind of vaultKinds)
       assert.ok(!refused.message.includes("Planted"));
       writeFileSync(secretFile, `${secret.secret_id}\n`);
       await by.connect();
-      const first = by.token.renewedAt?.getTime() ?? 0;
-      assert.equal(by.token.state, "valid");
+      const expiry = () => by.token.expiresAt?.getTime() ?? 0;
+      const first = expiry();
+      assert.equal(by.token.failure, null);
       // Beyond the maximum of the first token's life.
-      await until(() => (by.token.renewedAt?.getTime() ?? 0) > first + 4000);
+      await until(() => expiry() > first + 4000);
       await by.capabilities("", ["sys/health"]);
       by.close();
-      assert.equal(by.token.state, "closed");
+      await until(() => expiry() < Date.now());
+      assert.equal(await reason(by.capabilities("", ["sys/health"])), "unreachable");
       assert.ok(!lines.lines.join().includes(secret.secret_id));
 
       await server.must("POST", `sys/auth/${userpass}`, { type: "userpass" });
@@ -319,8 +327,8 @@ for (const kind of vaultKinds)
         Token: await server.tokenWith(policy, { period: "2s" }),
       });
       await periodic.connect();
-      const began = periodic.token.renewedAt?.getTime() ?? 0;
-      await until(() => (periodic.token.renewedAt?.getTime() ?? 0) > began + 4000);
+      const began = periodic.token.expiresAt?.getTime() ?? 0;
+      await until(() => (periodic.token.expiresAt?.getTime() ?? 0) > began + 4000);
       await periodic.readMount(freshMount()).catch((error: unknown) => assert.fail(String(error)));
       periodic.close();
       const lines = logged();
@@ -332,8 +340,12 @@ for (const kind of vaultKinds)
         lines,
       );
       await fixed.connect();
-      await until(() => lines.lines.some((line) => /cannot be renewed and will expire/.test(line)));
-      await until(() => fixed.token.state === "failing");
+      await until(() =>
+        lines.lines.some((line) =>
+          /^Vault: the token is not renewable and will expire; configure another one/.test(line),
+        ),
+      );
+      await until(() => fixed.token.failure !== null);
       assert.equal(await reason(fixed.readMount(freshMount())), "token_invalid");
       fixed.close();
     });
@@ -374,7 +386,7 @@ for (const kind of vaultKinds)
       const quota = `sys/quotas/rate-limit/${mount.path}`;
       await server.must("POST", quota, { rate: 1, path: mount.path });
       const results = await Promise.allSettled(
-        [1, 2, 3, 4].map(() => client.readIssuersConfig(mount)),
+        [1, 2, 3, 4].map(() => client.readRole(mount, "leaf")),
       );
       const limited = results.flatMap((result) =>
         result.status === "rejected" ? [result.reason] : [],
@@ -392,7 +404,7 @@ for (const kind of vaultKinds)
       const mount = freshMount();
       await enable(mount);
       await server.seal();
-      const error = await failure(client.readIssuersConfig(mount));
+      const error = await failure(client.readRole(mount, "leaf"));
       assert.ok(error instanceof VaultError);
       assert.deepEqual(
         [error.reason, error.code, error.retryAfterMs],
@@ -400,15 +412,15 @@ for (const kind of vaultKinds)
       );
       assert.equal((await client.health()).sealed, true);
       await server.unseal();
-      await client.readIssuersConfig(mount);
+      await client.readRole(mount, "leaf");
       await server.suspend();
-      assert.equal(await reason(client.readIssuersConfig(mount)), "timeout");
+      assert.equal(await reason(client.readRole(mount, "leaf")), "timeout");
       server.kill("SIGCONT");
-      await client.readIssuersConfig(mount);
+      await client.readRole(mount, "leaf");
       server.kill("SIGKILL");
-      assert.equal(await reason(client.readIssuersConfig(mount)), "unreachable");
+      assert.equal(await reason(client.readRole(mount, "leaf")), "unreachable");
       await server.restart();
       // Another root token, nothing mounted.
-      assert.equal(await reason(client.readIssuersConfig(mount)), "token_invalid");
+      assert.equal(await reason(client.readRole(mount, "leaf")), "token_invalid");
     });
   });

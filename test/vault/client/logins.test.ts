@@ -11,8 +11,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { exportSPKI, generateKeyPair, type JWTPayload, SignJWT } from "jose";
-import type { VaultClient } from "../../../providers/vault/client.ts";
 import { VaultError } from "../../../providers/vault/errors.ts";
+import type { PkiApi } from "../../../providers/vault/pki-api.ts";
 import type { ConfigMap } from "../../../src/core/state.ts";
 import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "../server.ts";
 import { failure, freshMount, logged, openClient, vaultPlatform } from "./open.ts";
@@ -31,7 +31,7 @@ for (const kind of KINDS)
   describe(`TLS and logins with ${kind}`, { skip: noOwnVault }, () => {
     let folder: string;
     let server: VaultServer;
-    const clients: VaultClient[] = [];
+    const clients: PkiApi[] = [];
     const file = (name: string) => join(folder, name);
     const read = (name: string) => readFileSync(file(name), "utf8");
     const open = (config: ConfigMap, names: Record<string, readonly string[]> = {}) => {

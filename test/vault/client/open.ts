@@ -3,11 +3,10 @@
  * @module
  */
 import { readdirSync, readFileSync } from "node:fs";
-import type { Mount, VaultClient } from "../../../providers/vault/client.ts";
-import { parseVaultConfig } from "../../../providers/vault/config.ts";
-import { createAllowList } from "../../../providers/vault/egress-allowlist.ts";
-import { createVaultClient } from "../../../providers/vault/pki-api.ts";
-import type { VaultPlatform } from "../../../providers/vault/transport.ts";
+import { type Mount, parseVaultConfig } from "../../../providers/vault/config.ts";
+import { EgressAllowlist } from "../../../providers/vault/egress-allowlist.ts";
+import { PkiApi } from "../../../providers/vault/pki-api.ts";
+import type { TransportPlatform } from "../../../providers/vault/transport.ts";
 import type { Log, LogFields } from "../../../src/core/ports/log.ts";
 import type { ConfigMap } from "../../../src/core/state.ts";
 import { systemClock, systemRandom } from "../../../src/entry/platform.ts";
@@ -28,14 +27,14 @@ export function logged(): Logged {
 /** The platform of a server that may ask loopback, whatever name leads there in `names`. */
 export function vaultPlatform(
   names: Readonly<Record<string, readonly string[]>> = {},
-): VaultPlatform {
+): TransportPlatform {
   const ranges = ["127.0.0.1", "::1"].flatMap((text) => readRange(text) ?? []);
   return {
     clock: systemClock,
     readFile: (path) => readFileSync(path, "utf8"),
     listFolder: (path) => readdirSync(path),
     resolve: async (host) => names[host] ?? [],
-    allow: createAllowList({ hosts: Object.keys(names), ranges, loopback: false }),
+    allow: new EgressAllowlist({ hosts: Object.keys(names), ranges, loopback: false }),
   };
 }
 
@@ -43,14 +42,14 @@ export function vaultPlatform(
 export function openClient(
   config: ConfigMap,
   log: Log = logged(),
-  platform: VaultPlatform = vaultPlatform(),
-): VaultClient {
+  platform: TransportPlatform = vaultPlatform(),
+): PkiApi {
   const { connection } = parseVaultConfig({
     RootPKIPath: "unused-root",
     IntermediatePKIPath: "unused-int",
     ...config,
   });
-  return createVaultClient({ ...platform, connection, random: systemRandom, log });
+  return new PkiApi(connection, { ...platform, random: systemRandom, log });
 }
 
 /** A mount that no other test has. */

@@ -14,7 +14,7 @@ import { after, describe, it } from "node:test";
 import { createServer as createTls } from "node:tls";
 import { parseVaultConfig } from "../../../providers/vault/config.ts";
 import { VaultError } from "../../../providers/vault/errors.ts";
-import { createTransport, type TransportRequest } from "../../../providers/vault/transport.ts";
+import { Transport, type TransportRequest } from "../../../providers/vault/transport.ts";
 import { systemClock } from "../../../src/entry/platform.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 import { failure, openClient, vaultPlatform } from "./open.ts";
@@ -59,7 +59,7 @@ function transportTo(
     IntermediatePKIPath: "b",
     ...files,
   });
-  return createTransport(connection, platform);
+  return new Transport(connection, platform);
 }
 
 const get = (url: string, more: Partial<TransportRequest> = {}): TransportRequest => ({
@@ -78,7 +78,7 @@ async function reason(act: Promise<unknown>): Promise<string> {
   return error.reason;
 }
 
-describe("createTransport()", () => {
+describe("Transport", () => {
   it("gives up on a socket that never answers, and on an answer that never ends", async () => {
     const silent = await listening(createServer(() => undefined));
     const dripping = await web((_request, response) => {
@@ -116,7 +116,10 @@ describe("createTransport()", () => {
   it("stops reading an answer that is too long", async () => {
     const port = await web((_request, response) => response.end(Buffer.alloc(9 * 1024 * 1024, 32)));
     const address = `http://127.0.0.1:${port}`;
-    assert.equal(await reason(transportTo(address).send(get(`${address}/v1/x`))), "answer");
+    assert.equal(
+      await reason(transportTo(address).send(get(`${address}/v1/x`))),
+      "malformed_response",
+    );
   });
 
   it("follows a 307 with method and body to a server that may be asked", async () => {
@@ -160,10 +163,10 @@ describe("createTransport()", () => {
       [307, "http://169.254.169.254/latest/meta-data", "not_allowed"],
       [307, "https://127.0.0.1/", "not_allowed"],
       [307, `http://user:pass@127.0.0.1:${other}/`, "not_allowed"],
-      [307, undefined, "answer"],
-      [301, `http://127.0.0.2:${other}/`, "answer"],
-      [302, `http://127.0.0.2:${other}/`, "answer"],
-      [308, `http://127.0.0.2:${other}/`, "answer"],
+      [307, undefined, "malformed_response"],
+      [301, `http://127.0.0.2:${other}/`, "malformed_response"],
+      [302, `http://127.0.0.2:${other}/`, "malformed_response"],
+      [308, `http://127.0.0.2:${other}/`, "malformed_response"],
     ];
     for (const [status, location, expected] of cases) {
       const address = `http://127.0.0.1:${await to(status, location)}`;
@@ -180,7 +183,7 @@ describe("createTransport()", () => {
       await reason(
         transportTo(`http://127.0.0.1:${loop}`).send(get(`http://127.0.0.1:${loop}/v1/x`)),
       ),
-      "answer",
+      "malformed_response",
     );
     assert.equal(reached, 0);
   });
@@ -348,9 +351,9 @@ describe("the client of Vault", () => {
     });
     const client = openClient({ Address: `http://127.0.0.1:${port}`, Token: TOKEN });
     const mount = { path: "pki", namespace: "" };
-    assert.equal(await reason(client.readIssuersConfig(mount)), "failing");
+    assert.equal(await reason(client.listIssuers(mount)), "failing");
     assert.equal(await reason(client.setSigned(mount, "x")), "failing");
-    assert.equal(count.get("GET /v1/pki/config/issuers"), 3);
+    assert.equal(count.get("GET /v1/pki/issuers?list=1"), 3);
     assert.equal(count.get("POST /v1/pki/intermediate/set-signed"), 1);
     client.close();
   });
@@ -360,7 +363,7 @@ describe("the client of Vault", () => {
       "null",
       "[]",
       '{"data":{}}',
-      `{"data":{"default":["${TOKEN}"]}}`,
+      `{"data":{"keys":["${TOKEN}", 1]}}`,
       "not json",
       "",
     ]) {
@@ -370,10 +373,9 @@ describe("the client of Vault", () => {
         response.end(isLookup ? '{"data":{"ttl":0,"renewable":false,"expire_time":null}}' : body);
       });
       const client = openClient({ Address: `http://127.0.0.1:${port}`, Token: TOKEN });
-      const asked = client.readIssuersConfig({ path: "pki", namespace: "" });
-      if (body === '{"data":{}}')
-        assert.deepEqual(await asked, { default: "", defaultFollowsLatest: false });
-      else assert.equal(await reason(asked), "answer", body);
+      const asked = client.listIssuers({ path: "pki", namespace: "" });
+      if (body === '{"data":{}}') assert.deepEqual(await asked, []);
+      else assert.equal(await reason(asked), "malformed_response", body);
       client.close();
     }
   });
