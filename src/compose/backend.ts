@@ -11,7 +11,7 @@ import { createSealer } from "../seal/envelope.ts";
 import { readKeks } from "../seal/kek.ts";
 import type { Backend } from "../store/backend.ts";
 import { type Codec, createCodec } from "../store/codec.ts";
-import { createFileLooks, createMemoryLooks } from "../store/looks.ts";
+import { FileLooks, MemoryLooks } from "../store/looks.ts";
 import type { Platform } from "./platform.ts";
 import type { Keks } from "./seal.ts";
 
@@ -30,11 +30,11 @@ export async function openBackend(
   const { clock, random, log } = platform;
   switch (settings.kind) {
     case "memory":
-      return (await import("../store/memory/store.ts")).createMemoryBackend(clock);
+      return new (await import("../store/memory/store.ts")).MemoryBackend(clock);
     case "sqlite": {
       const file = platform.persistentFile("looks-sqlite.json");
-      const looks = file === null ? createMemoryLooks() : createFileLooks(file, log);
-      const { openSqlite } = await import("../store/sqlite/store.ts");
+      const looks = file === null ? new MemoryLooks() : new FileLooks(file, log);
+      const { openSqlite } = await import("../store/sqlite/backend.ts");
       return openSqlite(settings.path, clock, { shared: worker !== null, looks });
     }
     case "redis": {
@@ -50,7 +50,7 @@ export async function openBackend(
  */
 export async function claimStore({ store }: Pick<Settings, "store">): Promise<() => void> {
   if (store.kind !== "sqlite") return () => undefined;
-  return (await import("../store/sqlite/store.ts")).claimSqlite(store.path);
+  return (await import("../store/sqlite/backend.ts")).claimSqlite(store.path);
 }
 
 /**
@@ -112,7 +112,7 @@ async function readDatabase(
   platform: Platform,
 ): Promise<CaState | null> {
   if (!platform.fileExists(path)) throw unusable(`there is no file ${JSON.stringify(path)}`);
-  const backend = (await import("../store/sqlite/store.ts")).openSqlite(path, platform.clock);
+  const backend = (await import("../store/sqlite/backend.ts")).openSqlite(path, platform.clock);
   try {
     return (await backend.open(codec, "import").store.read()).state;
   } finally {

@@ -1,6 +1,6 @@
 /**
- * Looks at the clock in their stored form, `[[reached, since], …]` in JSON, and where a store of
- * one machine keeps them.
+ * Looks at the clock in their stored form, `[[reached, since], …]` in JSON, and the stores of one
+ * machine for them.
  * @module
  */
 import * as v from "valibot";
@@ -10,7 +10,7 @@ import type { LookStore, StoredLooks } from "../core/ports/looks.ts";
 import type { PersistentFile } from "../core/ports/persistent-file.ts";
 
 const instant = v.pipe(v.number(), v.finite());
-const Stored = v.pipe(
+const StoredText = v.pipe(
   v.string(),
   v.parseJson(),
   v.pipe(v.array(v.tuple([instant, instant])), v.maxLength(MAX_LOOKS)),
@@ -25,9 +25,9 @@ function isAfter(before: Look | undefined, { reached, since }: Look): boolean {
   return before !== undefined && reached > before.reached && since > before.since;
 }
 
-/** The looks in a text; none if it is empty or not ours, so that every span begins again. */
+/** The looks in a text; no looks if it is empty or malformed, so that every span begins again. */
 export function readLooks(text: string): StoredLooks {
-  const read = v.safeParse(Stored, text);
+  const read = v.safeParse(StoredText, text);
   return { looks: read.success ? read.output : [], version: text };
 }
 
@@ -36,60 +36,68 @@ export function writeLooks(looks: Looks): string {
 }
 
 /** Looks that end with the process. */
-export function createMemoryLooks(): LookStore {
-  let text = "";
-  return {
-    load: async () => readLooks(text),
-    async save(looks, version) {
-      if (text !== version) return false;
-      text = writeLooks(looks);
-      return true;
-    },
-  };
+export class MemoryLooks implements LookStore {
+  #text = "";
+
+  async load(): Promise<StoredLooks> {
+    return readLooks(this.#text);
+  }
+
+  async save(looks: Looks, version: string): Promise<boolean> {
+    if (this.#text !== version) return false;
+    this.#text = writeLooks(looks);
+    return true;
+  }
 }
 
-/**
- * Looks in a file beside the last-seen state. While the file cannot be used they are remembered in
- * memory.
- */
-export function createFileLooks(kept: PersistentFile, log: Log): LookStore {
+/** Looks in a file of the data folder, and in memory while the file cannot be used. */
+export class FileLooks implements LookStore {
+  readonly #file: PersistentFile;
+  readonly #log: Log;
   /** What could not be written. */
-  let unwritten: string | null = null;
-  let failing = false;
-  const failed = (error: unknown) => {
-    if (!failing)
-      log.warn(
-        "Failed to use the file with the looks at the clock; they are lost with this process",
-        {
-          file: kept.name,
-          reason: error instanceof Error ? error.name : "unknown",
-        },
-      );
-    failing = true;
-  };
-  const read = (): string => {
-    if (unwritten !== null) return unwritten;
+  #unwritten: string | null = null;
+  #failing = false;
+
+  constructor(file: PersistentFile, log: Log) {
+    this.#file = file;
+    this.#log = log;
+  }
+
+  async load(): Promise<StoredLooks> {
+    return readLooks(this.#read());
+  }
+
+  async save(looks: Looks, version: string): Promise<boolean> {
+    if (this.#read() !== version) return false;
+    const text = writeLooks(looks);
     try {
-      return kept.read() ?? "";
+      await this.#file.write(text);
+      this.#unwritten = null;
+      this.#failing = false;
     } catch (error) {
-      failed(error);
+      this.#warn(error);
+      this.#unwritten = text;
+    }
+    return true;
+  }
+
+  #read(): string {
+    if (this.#unwritten !== null) return this.#unwritten;
+    try {
+      return this.#file.read() ?? "";
+    } catch (error) {
+      this.#warn(error);
       return "";
     }
-  };
-  return {
-    load: async () => readLooks(read()),
-    async save(looks, version) {
-      if (read() !== version) return false;
-      const text = writeLooks(looks);
-      try {
-        await kept.write(text);
-        unwritten = null;
-        failing = false;
-      } catch (error) {
-        failed(error);
-        unwritten = text;
-      }
-      return true;
-    },
-  };
+  }
+
+  #warn(error: unknown): void {
+    const reason = error instanceof Error ? error.name : "unknown";
+    if (!this.#failing)
+      this.#log.warn(
+        "Failed to use the file with the looks at the clock; they are lost with this process",
+        { file: this.#file.name, reason },
+      );
+    this.#failing = true;
+  }
 }

@@ -21,7 +21,7 @@ import type { AccessRecord } from "../../src/core/state.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { createMemoryBackend } from "../../src/store/memory/store.ts";
+import { MemoryBackend } from "../../src/store/memory/store.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts";
 
@@ -61,8 +61,7 @@ export async function createTestAccess(
 ): Promise<TestAccess> {
   const clock = options.clock ?? createFakeClock();
   const sealer = createSealer(await readKeks(options.keks ?? makeKek()));
-  const store =
-    options.store ?? createMemoryBackend(clock).open(createCodec(sealer), "test").access;
+  const store = options.store ?? new MemoryBackend(clock).open(createCodec(sealer), "test").access;
   /** What the CA document says of access control. */
   let trust: AccessRecord | null = null;
   const replica: TestAccess["replica"] = async (other = {}) => {

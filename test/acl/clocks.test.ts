@@ -10,7 +10,7 @@ import { AclRecords } from "../../src/acl/admin.ts";
 import type { LeafSubject } from "../../src/core/acl/admin.ts";
 import { DeletionClock } from "../../src/core/ca/deletion-clock.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
-import { createMemoryLooks } from "../../src/store/looks.ts";
+import { MemoryLooks } from "../../src/store/looks.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import { createTestAccess, type TestAccess } from "./access.ts";
 
@@ -39,7 +39,7 @@ describe("records whose time seems to be over", () => {
       leaves: { scope: () => SCOPE, horizonMs: () => HOUR },
     });
     looks = new DeletionClock(
-      { store: { now: async () => clock.now() }, looks: createMemoryLooks(), clock, providers },
+      { store: { now: async () => clock.now() }, looks: new MemoryLooks(), clock, providers },
       DEFAULT_POLICY,
     );
   });

@@ -134,7 +134,7 @@ describe("createDirectory()", () => {
     assert.equal(reads, 2);
   });
 
-  it("write() refuses what was changed meanwhile, and knows the change then", async () => {
+  it("write() refuses what was changed concurrently, and knows the change then", async () => {
     const access = await createTestAccess();
     const other = await access.replica();
     const policy = await access.addPolicy('operator = "read"');

@@ -20,7 +20,7 @@ import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import type { Backend } from "../../src/store/backend.ts";
 import { createCodec } from "../../src/store/codec.ts";
 import { openRedis } from "../../src/store/redis/backend.ts";
-import { claimSqlite, openSqlite } from "../../src/store/sqlite/store.ts";
+import { claimSqlite, openSqlite } from "../../src/store/sqlite/backend.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
 import { noRedis, type RedisServer, redisUrl, startRedis, until } from "../redis/server.ts";

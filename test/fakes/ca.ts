@@ -19,7 +19,7 @@ import type { Sealer } from "../../src/core/ports/sealer.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { createMemoryBackend, type MemoryBackend } from "../../src/store/memory/store.ts";
+import { MemoryBackend } from "../../src/store/memory/store.ts";
 import { createFakeClock, type FakeClock, systemRandom } from "./clock.ts";
 
 export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
@@ -77,7 +77,7 @@ export async function createTestCa(
 ): Promise<TestCa> {
   const { started = true, ...given } = overrides;
   const { clock = createFakeClock(), sealer = createSealer(await readKeks(makeKek())) } = given;
-  const { backend = createMemoryBackend(clock), ...options } = given;
+  const { backend = new MemoryBackend(clock), ...options } = given;
   const ports = backend.open(createCodec(sealer), "test");
   const manager = createCa({ ...ports, ...options, sealer, clock });
   if (started) await manager.tick();

@@ -9,7 +9,7 @@ import type { Store } from "../../src/core/ports/store.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { createMemoryBackend } from "../../src/store/memory/store.ts";
+import { MemoryBackend } from "../../src/store/memory/store.ts";
 import { createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { createFakeClock, passing } from "../fakes/clock.ts";
 import { overriding } from "../fixtures/overriding.ts";
@@ -27,7 +27,7 @@ async function startOver(
 ): Promise<TestApp> {
   const clock = createFakeClock();
   const sealer = createSealer(await readKeks(makeKek()));
-  const backend = createMemoryBackend(clock);
+  const backend = new MemoryBackend(clock);
   const { store, leases } = backend.open(createCodec(sealer), "test");
   const wrapped: Store = overriding(store, { commit: (...args) => commit(store, ...args) });
   return createTestApp({}, await createTestCa({ clock, sealer, backend, store: wrapped, leases }));

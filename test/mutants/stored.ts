@@ -28,7 +28,12 @@ export const STORED: readonly Mutant[] = [
       "true",
       "store/looks",
     ],
-    ["looks that another worker saved", "if (read() !== version) return false;", "", "store/looks"],
+    [
+      "looks that another worker saved",
+      "if (this.#read() !== version) return false;",
+      "",
+      "store/looks",
+    ],
   ),
   ...guardsOf("src/store/redis/resp.ts", [
     "the end of a bulk string",

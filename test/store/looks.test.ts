@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Log } from "../../src/core/ports/log.ts";
 import type { PersistentFile } from "../../src/core/ports/persistent-file.ts";
-import { createFileLooks } from "../../src/store/looks.ts";
+import { FileLooks } from "../../src/store/looks.ts";
 
 const LOOKS = [{ reached: 1000, since: 2000 }];
 
@@ -29,11 +29,11 @@ function setup(text: string | null = null) {
     },
   };
   const log: Log = { debug() {}, info() {}, warn: (message) => lines.push(message), error() {} };
-  return { file, lines, open: () => createFileLooks(kept, log) };
+  return { file, lines, open: () => new FileLooks(kept, log) };
 }
 
-describe("createFileLooks()", () => {
-  it("createFileLooks() goes on with what a process before it saved", async () => {
+describe("FileLooks", () => {
+  it("FileLooks goes on with what a process before it saved", async () => {
     const { file, open } = setup();
     const before = open();
     assert.equal(await before.save(LOOKS, (await before.load()).version), true);

@@ -9,10 +9,10 @@ import type { Ports } from "../backend.ts";
 import type { Codec } from "../codec.ts";
 import { readLooks, writeLooks } from "../looks.ts";
 import { readReplica } from "../replica-record.ts";
-import { RedisRecordStore } from "./acl.ts";
 import type { RedisCalls } from "./calls.ts";
 import type { ChangePoll } from "./change-poll.ts";
 import { RedisLeases } from "./lease.ts";
+import { RedisRecordStore } from "./record-store.ts";
 import { RedisStore, type StateMemory } from "./store.ts";
 
 export interface RedisParts {

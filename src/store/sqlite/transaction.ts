@@ -3,6 +3,7 @@
  * @module
  */
 import type { DatabaseSync } from "node:sqlite";
+import * as v from "valibot";
 import { CaError, StoreError } from "../../core/errors.ts";
 
 /**
@@ -29,6 +30,11 @@ export function createTransaction(db: DatabaseSync, path: string): Transaction {
       throw error instanceof CaError ? error : sqliteError(error, path);
     }
   };
+}
+
+/** A row by its schema; null if there is no row, for which runtimes give null or undefined. */
+export function optionalRow<T>(schema: v.GenericSchema<unknown, T>, row: unknown): T | null {
+  return row === undefined || row === null ? null : v.parse(schema, row);
 }
 
 /**

@@ -6,7 +6,8 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
-import { createMemoryLooks } from "../../../src/store/looks.ts";
+import type { LookStore } from "../../../src/core/ports/looks.ts";
+import { MemoryLooks } from "../../../src/store/looks.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { BOOTSTRAP, HOUR, replica, requireSigning, webCsr } from "./harness.ts";
 
@@ -120,18 +121,22 @@ describe("a root whose time seems to be over", () => {
   });
 
   it("is kept by a look that another replica was always faster with", async () => {
-    const seen = createMemoryLooks();
-    const looks = { ...seen };
+    const seen = new MemoryLooks();
+    let isLate = false;
+    const looks: LookStore = {
+      load: () => seen.load(),
+      save: async (next, version) => !isLate && seen.save(next, version),
+    };
     const late = await replica(ca, "late", { looks });
     await late.refresh();
     await manager.resign();
     ca.clock.advance(DUE + 1);
     await late.tick();
     // What it knows would confirm the root's end; what the others have found since it cannot know.
-    looks.save = async () => false;
+    isLate = true;
     await live(2 * SPAN, late);
     assert.equal(roots(late), 2);
-    looks.save = seen.save;
+    isLate = false;
     await late.tick();
     assert.equal(roots(late), 1);
   });

@@ -14,6 +14,7 @@ import type { Certificate } from "../../../src/core/x509/certificate.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
 import { createCodec } from "../../../src/store/codec.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
+import { overriding } from "../../fixtures/overriding.ts";
 import { BOOTSTRAP, readChain, replica, requireSigning, rootsInUse, webCsr } from "./harness.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
@@ -219,10 +220,9 @@ describe("a store that lost writes", () => {
     await two.refresh();
     // A grant that led to no commit, which the other replica knows nothing of.
     const { store } = ca.backend.open(createCodec(ca.sealer), "two");
-    const forgetful = {
-      ...store,
+    const forgetful = overriding(store, {
       read: async () => ({ ...(await store.read()), term: (await store.read()).term - 1 }),
-    };
+    });
     const behind = await replica(ca, "behind", { store: forgetful });
     await behind.refresh();
     const seen = two.status.term;

@@ -11,13 +11,14 @@ import type { Leases } from "../../../src/core/ports/lease.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../../src/seal/kek.ts";
 import { createCodec } from "../../../src/store/codec.ts";
-import { createMemoryBackend } from "../../../src/store/memory/store.ts";
+import { MemoryBackend } from "../../../src/store/memory/store.ts";
 import { createCa, createTestCa } from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
+import { overriding } from "../../fixtures/overriding.ts";
 
 async function setUp() {
   const clock = createFakeClock();
-  const backend = createMemoryBackend(clock);
+  const backend = new MemoryBackend(clock);
   const codec = createCodec(createSealer(await readKeks(makeKek())));
   const leases = (holder: string): Leases => backend.open(codec, holder).leases;
   return {
@@ -45,13 +46,12 @@ describe("Leadership", () => {
     const { clock, leases } = await setUp();
     let away = false;
     const inner = leases("one");
-    const flaky: Leases = {
-      ...inner,
+    const flaky: Leases = overriding(inner, {
       renew: async (...args) => {
         if (away) throw new StoreError("store_unavailable", "away");
         return inner.renew(...args);
       },
-    };
+    });
     const one = new Leadership(flaky, clock, DEFAULT_POLICY);
     await one.lead();
     away = true;

@@ -10,7 +10,7 @@ import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { CaError, StoreError } from "../../../src/core/errors.ts";
 import { createCodec } from "../../../src/store/codec.ts";
-import { createMemoryBackend } from "../../../src/store/memory/store.ts";
+import { MemoryBackend } from "../../../src/store/memory/store.ts";
 import { configuration, createTestCa } from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 import { overriding } from "../../fixtures/overriding.ts";
@@ -29,8 +29,7 @@ describe("a change that races with others", () => {
     const { store, ...ports } = ca.backend.open(createCodec(ca.sealer), "slow");
     const slow: CertificateAuthority = await replica(ca, "slow", {
       ...ports,
-      store: {
-        ...store,
+      store: overriding(store, {
         // The answer comes late: the lease is over, and another change was made and read meanwhile.
         async commit(next, expected) {
           await store.commit(next, expected);
@@ -38,7 +37,7 @@ describe("a change that races with others", () => {
           await other.configure(configuration({ LeafCertTTL: "6h" }));
           await slow.refresh();
         },
-      },
+      }),
     });
     await slow.configure(configuration({ LeafCertTTL: "5h" }));
     assert.equal(slow.require().state.commitId, other.require().state.commitId);
@@ -48,15 +47,14 @@ describe("a change that races with others", () => {
     const ca = await createTestCa({ bootstrap: BOOTSTRAP });
     const { leases } = ca.backend.open(createCodec(ca.sealer), "reader");
     const reader: CertificateAuthority = await replica(ca, "reader", {
-      leases: {
-        ...leases,
+      leases: overriding(leases, {
         // The answer to a read that was sent behind it is handled first.
         async acquire(name, ttlMs) {
           const lease = await leases.acquire(name, ttlMs);
           if (name === "operation") await reader.refresh();
           return lease;
         },
-      },
+      }),
     });
     assert.equal(await reader.configure(configuration({ LeafCertTTL: "5h" })), true);
     assert.equal(reader.status.stopped, null);
@@ -66,7 +64,7 @@ describe("a change that races with others", () => {
 describe("a store that was emptied", () => {
   it("tick() makes the first state where only the grant of a lease was lost", async () => {
     const ca = await createTestCa({ started: false });
-    const [before, after] = [ca.backend, createMemoryBackend(ca.clock)].map((backend) =>
+    const [before, after] = [ca.backend, new MemoryBackend(ca.clock)].map((backend) =>
       backend.open(createCodec(ca.sealer), "first"),
     );
     assert.ok(before && after);
@@ -136,12 +134,12 @@ describe("what was seen last", () => {
 describe("a clock that jumps", () => {
   it("tick() prunes nothing by a store's clock that jumped since it was last compared", async () => {
     const clock = createFakeClock();
-    const backend = createMemoryBackend(clock);
+    const backend = new MemoryBackend(clock);
     const ca = await createTestCa({ bootstrap: BOOTSTRAP, clock, backend });
     const { store } = backend.open(createCodec(ca.sealer), "test");
     let ahead = 0;
     const failedOver = await replica(ca, "test", {
-      store: { ...store, now: async () => new Date(clock.now().getTime() + ahead) },
+      store: overriding(store, { now: async () => new Date(clock.now().getTime() + ahead) }),
     });
     await failedOver.heartbeat();
     await failedOver.rotate({ forceWithoutCrossSigning: false, modifyIndex: null });

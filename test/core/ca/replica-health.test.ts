@@ -7,6 +7,7 @@ import { describe, it } from "node:test";
 import { ConflictError, StoreError } from "../../../src/core/errors.ts";
 import { createCodec } from "../../../src/store/codec.ts";
 import { configuration, createTestCa } from "../../fakes/ca.ts";
+import { overriding } from "../../fixtures/overriding.ts";
 import { BOOTSTRAP, replica } from "./harness.ts";
 
 const FULL = 'Cannot use the SQLite file "/data/meshca.db": the disk is full';
@@ -21,8 +22,10 @@ describe("status", () => {
     };
     const { leases, replicas } = ca.backend.open(createCodec(ca.sealer), "other");
     return replica(ca, "other", {
-      leases: { ...leases, acquire: (...args) => written(() => leases.acquire(...args)) },
-      replicas: { ...replicas, announce: (...args) => written(() => replicas.announce(...args)) },
+      leases: overriding(leases, { acquire: (...args) => written(() => leases.acquire(...args)) }),
+      replicas: overriding(replicas, {
+        announce: (...args) => written(() => replicas.announce(...args)),
+      }),
     });
   }
 

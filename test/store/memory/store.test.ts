@@ -2,7 +2,7 @@
  * The reference store under both contracts.
  * @module
  */
-import { createMemoryBackend } from "../../../src/store/memory/store.ts";
+import { MemoryBackend } from "../../../src/store/memory/store.ts";
 import { describeLeases } from "../../contracts/lease.ts";
 import { describeLooks } from "../../contracts/looks.ts";
 import { describeAccessStore } from "../../contracts/record-store.ts";
@@ -11,7 +11,7 @@ import { describeStore, type StoreBackend } from "../../contracts/store.ts";
 import type { FakeClock } from "../../fakes/clock.ts";
 
 function memory(clock: FakeClock): StoreBackend {
-  const backend = createMemoryBackend(clock);
+  const backend = new MemoryBackend(clock);
   return {
     open: (codec, holder) => backend.open(codec, holder),
     document: () => backend.document,

@@ -11,7 +11,7 @@ import type { CaState } from "../../../src/core/state.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";
 import { readKeks } from "../../../src/seal/kek.ts";
 import { createCodec } from "../../../src/store/codec.ts";
-import { openSqlite } from "../../../src/store/sqlite/store.ts";
+import { openSqlite } from "../../../src/store/sqlite/backend.ts";
 import { exampleStates, expectedOf } from "../../contracts/store.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 

@@ -15,7 +15,7 @@ import { createSealer } from "../../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../../src/seal/kek.ts";
 import type { Backend } from "../../../src/store/backend.ts";
 import { type Codec, createCodec } from "../../../src/store/codec.ts";
-import { claimSqlite, openSqlite } from "../../../src/store/sqlite/store.ts";
+import { claimSqlite, openSqlite } from "../../../src/store/sqlite/backend.ts";
 import { describeLeases } from "../../contracts/lease.ts";
 import { describeLooks } from "../../contracts/looks.ts";
 import { describeAccessStore } from "../../contracts/record-store.ts";

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, describe, it } from "node:test";
 import { ConflictError, StoreError } from "../../../src/core/errors.ts";
-import { openSqlite } from "../../../src/store/sqlite/store.ts";
+import { openSqlite } from "../../../src/store/sqlite/backend.ts";
 import { createTransaction, sqliteError } from "../../../src/store/sqlite/transaction.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 

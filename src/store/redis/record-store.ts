@@ -16,7 +16,7 @@ import {
   type SetChange,
   type StoredRecord,
 } from "../../core/ports/record-store.ts";
-import { accessStopped, keyConflict, setMoved, versionConflict } from "../checks.ts";
+import { accessStopped, keyConflict, setMoved, versionConflict } from "../record-checks.ts";
 import type { RedisCalls } from "./calls.ts";
 import type { ChangePoll } from "./change-poll.ts";
 

@@ -1,0 +1,105 @@
+/**
+ * The embedded store: one SQLite file. Every commit is on disk before it is answered (WAL with
+ * synchronous=FULL). The file is locked while it is open, so that no second process can serve from
+ * it; only the workers of one server share it, and read each other's commits by a poll.
+ * @module
+ */
+import type { DatabaseSync } from "node:sqlite";
+import * as v from "valibot";
+import type { Clock } from "../../core/ports/clock.ts";
+import type { LookStore } from "../../core/ports/looks.ts";
+import type { Replicas } from "../../core/ports/replicas.ts";
+import type { Backend, Ports } from "../backend.ts";
+import type { Codec } from "../codec.ts";
+import { MemoryLooks } from "../looks.ts";
+import { readReplica } from "../replica-record.ts";
+import { Waiter } from "../waiter.ts";
+import { openDatabase } from "./database.ts";
+import { LeaseTable, SqliteLeases } from "./lease.ts";
+import { SqliteRecordStore } from "./record-store.ts";
+import { type SqliteParts, SqliteStore } from "./store.ts";
+import { createTransaction } from "./transaction.ts";
+
+export { claimSqlite } from "./database.ts";
+
+/** How soon a worker sees what another one committed, in milliseconds. */
+const POLL_MS = 50;
+
+const ReplicaRow = v.object({ replica: v.string() });
+
+export interface SqliteOptions {
+  /** Whether workers of one server have the file open together; the server claimed it for them. */
+  readonly shared?: boolean;
+  /** @default in memory */
+  readonly looks?: LookStore;
+}
+
+/** Opens or creates a database file. @throws {StoreError} as `openDatabase` */
+export function openSqlite(path: string, clock: Clock, options: SqliteOptions = {}): Backend {
+  const { shared = false, looks = new MemoryLooks() } = options;
+  const db = openDatabase(path, shared);
+  const transaction = createTransaction(db, path);
+  return new SqliteBackend({ db, transaction, clock, pollMs: shared ? POLL_MS : null }, looks);
+}
+
+class SqliteBackend implements Backend {
+  readonly #parts: SqliteParts;
+  readonly #looks: LookStore;
+  readonly #leases: LeaseTable;
+  readonly #replicas: Replicas;
+  readonly #access: SqliteRecordStore;
+  readonly #waiter = new Waiter();
+
+  constructor(parts: SqliteParts, looks: LookStore) {
+    this.#parts = parts;
+    this.#looks = looks;
+    this.#leases = new LeaseTable(parts.db);
+    this.#replicas = sqliteReplicas(parts);
+    this.#access = new SqliteRecordStore(parts);
+  }
+
+  open(codec: Codec, holder: string): Ports {
+    const { transaction, clock } = this.#parts;
+    return {
+      store: new SqliteStore(this.#parts, this.#leases, codec, this.#waiter),
+      leases: new SqliteLeases(this.#leases, transaction, clock, holder),
+      replicas: this.#replicas,
+      access: this.#access,
+      looks: this.#looks,
+    };
+  }
+
+  close(): void {
+    this.#parts.db.close();
+  }
+}
+
+function sqliteReplicas({ db, transaction, clock }: SqliteParts): Replicas {
+  const sql = replicaStatements(db);
+  return {
+    async announce(self, ttlMs) {
+      const nowMs = clock.now().getTime();
+      const rows = transaction(() => {
+        sql.announce.run(self.id, JSON.stringify(self), nowMs + ttlMs);
+        sql.forget.run(nowMs, ttlMs);
+        return sql.all.all().map((row) => v.parse(ReplicaRow, row).replica);
+      });
+      return rows.flatMap(readReplica);
+    },
+    async leave(id) {
+      transaction(() => sql.leave.run(id));
+    },
+  };
+}
+
+function replicaStatements(db: DatabaseSync) {
+  return {
+    announce: db.prepare(
+      "INSERT OR REPLACE INTO replica (id, replica, expires_at) VALUES (?, ?, ?)",
+    ),
+    leave: db.prepare("DELETE FROM replica WHERE id = ?"),
+    // What expired, and what expires so far off that the clock has been set back since.
+    forget: db.prepare("DELETE FROM replica WHERE expires_at <= ?1 OR expires_at > ?1 + 10 * ?2"),
+    all: db.prepare("SELECT replica FROM replica ORDER BY id"),
+  };
+}
