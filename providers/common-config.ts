@@ -129,8 +129,7 @@ export function readCommon(
   const type = fields.PrivateKeyType || "ec";
   const bits = fields.PrivateKeyBits || 256;
   const refuse = (broken: boolean, name: string, message: string) => {
-    if (broken)
-      faults.push({ code: "config_invalid", field: name, message, reference: "consul-ca.md §2.3" });
+    if (broken) faults.push({ field: name, message });
   };
   refuse(
     rootTtlMs < intermediateTtlMs,
@@ -200,7 +199,6 @@ export function decodeConfig<T extends v.ObjectEntries>(
       const near = nearest(key.replaceAll("_", ""), names);
       const hint = near === null ? `known are ${names.join(", ")}` : `did you mean ${near}?`;
       unknown.push({
-        code: "config_unknown",
         field: key,
         message: `unknown key ${JSON.stringify(key)} in Config, ${hint}`,
       });
@@ -212,7 +210,7 @@ export function decodeConfig<T extends v.ObjectEntries>(
   if (result.success) return result.output;
   const faults = result.issues.map((issue): Violation => {
     const name = v.getDotPath(issue) ?? "";
-    return { code: "config_invalid", field: name, message: issue.message.replace("{field}", name) };
+    return { field: name, message: issue.message.replace("{field}", name) };
   });
   // mapstructure's form.
   const list = faults.map(({ message }) => `* ${message}`).join("\n");

@@ -47,10 +47,8 @@ export function parseConsulConfig(config: ConfigMap | null): ConsulConfig {
   const faults: Violation[] = [];
   if (rootCert !== "" && privateKey === "")
     faults.push({
-      code: "config_invalid",
       field: "RootCert",
       message: "must provide a private key when providing a root cert",
-      reference: "consul-ca.md §2.3",
     });
   const common = readCommon(fields, faults);
   if (faults.length > 0)

@@ -314,8 +314,7 @@ function snakeless(config: ConfigMap, names: readonly string[]): ConfigMap {
 
 function refuser(faults: Violation[]): Refuse {
   return (broken, name, message) => {
-    if (broken)
-      faults.push({ code: "config_invalid", field: name, message, reference: "vault.md §1" });
+    if (broken) faults.push({ field: name, message });
   };
 }
 

@@ -210,7 +210,7 @@ function permissionError(
   const violations = missing.map(({ namespace, path, capabilities, purpose }): Violation => {
     const where = namespace === "" ? "" : ` in namespace ${JSON.stringify(namespace)}`;
     const message = `${capabilities.join(", ")} on ${JSON.stringify(path)}${where} to ${purpose}`;
-    return { code: "vault_permission_missing", field: path, message };
+    return { field: path, message };
   });
   const list = violations.map(({ message }) => message).join("; ");
   return new ConfigError(

@@ -267,7 +267,7 @@ function requireSameKeySpec(before: VaultConfig, { keySpec, root }: VaultConfig)
   const message = "the mount of the root stays, and with it the root's key";
   throw new ConfigError(
     `cannot update the ${field} field without choosing a new PKI mount for the root CA`,
-    [{ code: "config_invalid", field, message }],
+    [{ field, message }],
   );
 }
 

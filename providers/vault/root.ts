@@ -3,7 +3,7 @@
  * @module
  */
 import { equal } from "../../src/core/bytes.ts";
-import { ConfigError, FormatError, type Violation } from "../../src/core/errors.ts";
+import { ConfigError, FormatError } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import { signingUri } from "../../src/core/x509/authority.ts";
 import { type Certificate, inForce, readCertificate } from "../../src/core/x509/certificate.ts";
@@ -119,16 +119,15 @@ function readChain(mount: Mount, pem: string): Certificate[] {
 
 /** @throws {ConfigError} with everything for which a verifier would refuse leaves below the path */
 function requireUsable(mount: Mount, clusterId: string, path: readonly Certificate[]): void {
-  const all = path.flatMap((certificate, i): Violation[] => {
+  const all = path.flatMap((certificate, i) => {
     // Below each are those before it, and the intermediate that signs leaves.
     const casBelow = path.length === 1 ? CAS_BELOW_ROOT : i + 1;
     const issuer = path[i + 1] ?? certificate;
-    return caFaults(certificate, { clusterId, issuer, casBelow }).map((fault) => ({
-      ...fault,
-      message: `${placeOf(i, path)} ${fault.message}`,
-    }));
+    return caFaults(certificate, { clusterId, issuer, casBelow }).map(
+      (fault) => `${placeOf(i, path)} ${fault}`,
+    );
   });
-  if (all.length > 0) throw unusable(mount, all.map(({ message }) => message).join("; "), all);
+  if (all.length > 0) throw unusable(mount, all.join("; "));
 }
 
 /** What a certificate of a path is called in a text. */
@@ -144,13 +143,8 @@ function validityFault({ notBefore, notAfter }: Certificate, now: Date): string 
     : `expired on ${notAfter.toISOString()}`;
 }
 
-function unusable(
-  { path }: Mount,
-  why: string,
-  violations: readonly Violation[] = [],
-): ConfigError {
+function unusable({ path }: Mount, why: string): ConfigError {
   return new ConfigError(
     `error configuring provider: RootPKIPath: the root at ${JSON.stringify(path)} cannot be used: ${why}`,
-    violations,
   );
 }

@@ -10,7 +10,7 @@ export class Faults {
   /** @param field the setting or key. @param place its place in a file, if that is known. */
   add(field: string, reason: string, place?: string): void {
     const where = place === undefined ? field : `${field} (${place})`;
-    this.violations.push({ code: "config_invalid", field, message: `${where}: ${reason}` });
+    this.violations.push({ field, message: `${where}: ${reason}` });
   }
 
   has(field: string): boolean {

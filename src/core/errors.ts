@@ -4,14 +4,12 @@
  * @module
  */
 
-/** One broken rule, as a checker that can find several of them reports it. */
+/** One fault of a configuration. */
 export interface Violation {
-  readonly code: string;
-  /** What the rule is about: a configuration field, a certificate field. */
+  /** The name of the field, setting or path. */
   readonly field: string;
+  /** A sentence that names it. */
   readonly message: string;
-  /** Where the rule comes from, for example `RFC 5280 §4.1.2.2`. */
-  readonly reference?: string;
 }
 
 interface CaErrorOptions {

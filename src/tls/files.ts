@@ -85,7 +85,7 @@ export class TlsFiles {
     const fault = (part: Part, reason: string) => {
       const field = SETTINGS[part];
       const message = `${field}: ${JSON.stringify(this.#paths[part])} ${reason}`;
-      faults.push({ code: "config_invalid", field, message });
+      faults.push({ field, message });
     };
     const text = (part: Part): string | null => {
       const path = this.#paths[part];

@@ -282,7 +282,7 @@ export function badRoots(trustDomain: string): BadConfiguration[] {
     ),
     made(
       "a root that may not sign certificates",
-      /RootCert may not sign certificates: its key usage lacks keyCertSign/,
+      /RootCert is not allowed to sign certificates: its key usage lacks keyCertSign/,
       without("keyUsage", "keyUsage=critical,digitalSignature"),
     ),
     made(
@@ -292,7 +292,7 @@ export function badRoots(trustDomain: string): BadConfiguration[] {
     ),
     made(
       "a root with a path length",
-      /^RootCert has a path length constraint of \d+, and 6 CA certificates must have room below it, since it cross-signs the roots/,
+      /^RootCert has a path length constraint of \d+, and 6 CA certificates must be allowed below it, since it cross-signs the roots/,
       without("basicConstraints", "basicConstraints=critical,CA:TRUE,pathlen:0"),
     ),
     made(

@@ -158,7 +158,7 @@ describe("a root above Vault", { skip: noOwnVault }, () => {
     [
       "a path length of 1",
       { root: withPathLength(1), issuer: CA },
-      /the root above it has a path length constraint of 1, and 2 CA certificates must have room below it/,
+      /the root above it has a path length constraint of 1, and 2 CA certificates must be allowed below it/,
     ],
     [
       "an issuer whose authority key identifier is of another key",

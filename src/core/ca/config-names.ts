@@ -48,7 +48,6 @@ export function requireDistinctFields(config: unknown): void {
   if (same.length === 0) return;
   const violations = same.map(
     (pair): Violation => ({
-      code: "config_duplicate",
       field: pair[1],
       message: sameFieldText(pair),
     }),

@@ -10,7 +10,7 @@ import type { Random } from "../ports/clock.ts";
 import type { CommonConfig, Prepared, Provider, ProviderType } from "../ports/provider.ts";
 import type { CaState, ConfigMap } from "../state.ts";
 import { type Certificate, inForce } from "../x509/certificate.ts";
-import { pathConstraintFaults } from "../x509/usable-ca.ts";
+import { pathConstraintFaults } from "../x509/constraint-faults.ts";
 import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
 import { requireDistinctFields } from "./config-names.ts";

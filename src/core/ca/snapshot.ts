@@ -19,12 +19,12 @@ import { activeRoot, type CaState, type RootEntry, type Schema } from "../state.
 import { generateCaKey } from "../x509/authority.ts";
 import { type Certificate, inForce, pemOf, readCertificate } from "../x509/certificate.ts";
 import { findPath } from "../x509/chain.ts";
+import { pathConstraintFaults } from "../x509/constraint-faults.ts";
 import { caScheme, type PublicKeyInfo, readPublicKey, sign } from "../x509/keys.ts";
 import { createLeafTemplate, type LeafFields } from "../x509/leaf.ts";
 import { lint } from "../x509/lint.ts";
 import { createSerials, leafKeyUsage, leafValidity, NO_SERVER_NAMES } from "../x509/profile.ts";
 import { generateRequestKey, makeRequest } from "../x509/request.ts";
-import { pathConstraintFaults } from "../x509/usable-ca.ts";
 import { crossChainOf } from "./cross-chain.ts";
 
 export interface Snapshot {
@@ -164,9 +164,7 @@ export async function proveTemplate(
   );
   const violations = await lint(leaf, "leaf", issuer);
   if (violations.length > 0)
-    throw new InvariantError(
-      `Leaf template of the issuer breaks rules: ${violations.map(({ field, message }) => `${field}: ${message}`).join("; ")}`,
-    );
+    throw new InvariantError(`Leaf template of the issuer breaks rules: ${violations.join("; ")}`);
   if ((await findPath(leaf, [], standIn, context.now)) === null)
     throw new InvariantError("Leaf template does not chain to its issuer");
 }

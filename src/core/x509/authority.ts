@@ -269,9 +269,7 @@ async function finish(
     throw new InvariantError(
       `Cannot issue ${kind} certificate: its subject is not the one that was asked for`,
     );
-  const violations = (await lint(certificate, kind, issuer ?? certificate)).map(
-    ({ field, message }) => `${field}: ${message}`,
-  );
+  const violations = await lint(certificate, kind, issuer ?? certificate);
   if (violations.length > 0)
     throw new InvariantError(`Cannot issue ${kind} certificate: ${violations.join("; ")}`);
   return certificate;

@@ -20,9 +20,7 @@ export async function intermediateFaults(
   issuer: Certificate,
   clusterId: string,
 ): Promise<string[]> {
-  const faults = (await lint(certificate, "intermediate", issuer)).map(
-    ({ field, message }) => `${field}: ${message}`,
-  );
+  const faults = await lint(certificate, "intermediate", issuer);
   if (!equal(certificate.key.spki, key.spki))
     faults.push("subjectPublicKeyInfo: Must be the one of the request");
   if (!certificate.uris.includes(signingUri(clusterId)))

@@ -343,23 +343,14 @@ describe("lint()", () => {
     it(`lint() finds ${breaks} in a ${kind} certificate`, async () => {
       const [certificate, issuer] = await make(kind, odd);
       const found = await lint(certificate, kind, issuer);
-      assert.ok(
-        found.some((violation) => violation.field === field && violation.message === message),
-        JSON.stringify(found),
-      );
-      for (const { code, reference } of found) {
-        assert.equal(code, "lint");
-        assert.notEqual(reference, undefined);
-      }
+      assert.ok(found.includes(`${field}: ${message}`), JSON.stringify(found));
     });
   it("lint() finds an issuer without a name and one without a subject key identifier", async () => {
     const nameless = await makeOddCa(null, {
       subject: "",
       extensions: { keyUsage: usage(CA_USAGE), subjectKey: null },
     });
-    const found = (await lint(await makeOdd(nameless), "leaf", nameless.certificate)).map(
-      ({ field, message }) => `${field}: ${message}`,
-    );
+    const found = await lint(await makeOdd(nameless), "leaf", nameless.certificate);
     assert.ok(found.includes("issuer: Must not be empty"));
     assert.ok(
       found.includes("authorityKeyIdentifier: Must be the issuer's subject key identifier"),
@@ -368,12 +359,7 @@ describe("lint()", () => {
   it("lint() finds a serial number of zero", async () => {
     const leaf = await makeLeaf(ca, { serial: new Uint8Array(16).fill(1) });
     const found = await lint({ ...leaf, serial: new Uint8Array(1) }, "leaf", ca.certificate);
-    assert.deepEqual(found[0], {
-      code: "lint",
-      field: "serialNumber",
-      message: "Must be positive and at most 20 octets",
-      reference: "RFC 5280 §4.1.2.2",
-    });
+    assert.equal(found[0], "serialNumber: Must be positive and at most 20 octets");
   });
 
   const misread: readonly (readonly [
@@ -392,11 +378,6 @@ describe("lint()", () => {
     it(`lint() finds a ${field} that a second reader reads otherwise`, async () => {
       const leaf = await makeLeaf(ca);
       const found = await lint({ ...leaf, ...change(leaf) }, "leaf", ca.certificate);
-      assert.ok(
-        found.some(
-          (violation) =>
-            violation.field === field && violation.message === "Two readers disagree on it",
-        ),
-      );
+      assert.ok(found.includes(`${field}: Two readers disagree on it`));
     });
 });

@@ -599,7 +599,7 @@ const ROOTS: readonly HandRow[] = [
         },
       ],
     },
-    "which a CA must not have",
+    "which a CA is not allowed to have",
   ],
   [
     "a subject alternative name with an IP address of five octets",

@@ -1,0 +1,143 @@
+/**
+ * Whether name constraints (RFC 5280 §4.2.1.10) of a CA certificate allow the certificates that this
+ * CA issues below it.
+ * @module
+ */
+import { utf8 } from "../bytes.ts";
+import { FormatError } from "../errors.ts";
+import { formatSpiffeId, trustDomainOf } from "../spiffe/id.ts";
+import type { Certificate, CertificateExtension } from "./certificate.ts";
+import { DerError, element, encode, oid, oidContent, sequence, TAG } from "./der.ts";
+import {
+  constrainsUris,
+  excludesUnusual,
+  forbiddenBy,
+  hasUnusualKind,
+  isUnreadableByJava,
+  type NameConstraints,
+  type NamesBelow,
+  readNameConstraints,
+} from "./name-constraints.ts";
+import { OID } from "./oids.ts";
+
+/**
+ * Finds what in the name constraints of a CA makes verifiers refuse leaves below it.
+ * @returns each fault as the predicate of a sentence whose subject is the certificate.
+ */
+export function constraintFaults(
+  { value, critical }: CertificateExtension,
+  clusterId: string,
+): string[] {
+  const refused = (what: string) => `has name constraints that ${what}`;
+  let constraints: NameConstraints;
+  try {
+    constraints = readNameConstraints(value);
+  } catch (error) {
+    if (error instanceof DerError) return [refused(`cannot be read: a part ${error.predicate}`)];
+    if (error instanceof FormatError) return [refused(error.message)];
+    throw error;
+  }
+  const faults = forbiddenBy(constraints, namesBelow(clusterId)).map((what) =>
+    refused(`${what}, which certificates below it have`),
+  );
+  if (critical && hasUnusualKind(constraints))
+    faults.push(
+      refused("are critical and speak of directory names or other names that Go does not process"),
+    );
+  if (critical && isUnreadableByJava(constraints))
+    faults.push(
+      refused(
+        "are critical and have a name that Java does not read: a URI constraint must be a host, without scheme and port",
+      ),
+    );
+  return faults;
+}
+
+/** The names in certificates of this CA: leaves of services, agents and gateways, CA certificates. */
+function namesBelow(clusterId: string): NamesBelow {
+  const trustDomain = trustDomainOf(clusterId);
+  return {
+    uris: [formatSpiffeId({ kind: "signing", trustDomain })],
+    // As in `dnsNamesFor` and LOOPBACK of profile.ts; any datacenter's name stands below the same
+    // domains.
+    dnsNames: ["localhost", `server.dc1.peering.${trustDomain}`],
+    ipAddresses: [
+      Uint8Array.of(127, 0, 0, 1),
+      Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1),
+    ],
+    // As `caCommonName` makes them, whatever the letters that are random.
+    subjects: [
+      encode(
+        sequence(
+          element(
+            TAG.set,
+            sequence(
+              oid(oidContent(OID.commonName)),
+              element(TAG.utf8String, utf8("pri-root.ca.consul")),
+            ),
+          ),
+        ),
+      ),
+    ],
+  };
+}
+
+/**
+ * Which verifiers refuse leaves below name constraints that have no faults.
+ * @returns each as the predicate of a sentence whose subject is the certificate.
+ */
+export function constraintWarnings(extensions: readonly CertificateExtension[]): string[] {
+  const constraints = constraintsAmong(extensions);
+  const warnings: string[] = [];
+  if (constraints !== null && constrainsUris(constraints))
+    warnings.push(
+      "has name constraints on URIs or directory names, which rustls does not process: it refuses every leaf below it",
+    );
+  if (constraints !== null && excludesUnusual(constraints))
+    warnings.push(
+      "has name constraints that exclude other names than DNS names, IP and e-mail addresses, for which GnuTLS refuses every leaf",
+    );
+  return warnings;
+}
+
+/**
+ * Finds name constraints in a path that forbid a name below them (RFC 5280 §6.1.3 b and c).
+ * @param path leaf first, root last, as `findPath` returns it.
+ * @param more names of other leaves of the issuer, which are checked as those of the leaf are.
+ * @returns each fault as a sentence.
+ */
+export function pathConstraintFaults(
+  path: readonly Certificate[],
+  more: Pick<NamesBelow, "dnsNames" | "ipAddresses">,
+): string[] {
+  return path.flatMap((certificate, i) => {
+    const constraints = constraintsAmong(certificate.extensions);
+    if (constraints === null) return [];
+    const below = path.slice(0, i);
+    const names: NamesBelow = {
+      uris: below.flatMap(({ uris }) => uris),
+      dnsNames: [...below.flatMap(({ dnsNames }) => dnsNames), ...more.dnsNames],
+      ipAddresses: [...below.flatMap(({ ipAddresses }) => ipAddresses), ...more.ipAddresses],
+      subjects: below.map(({ subject }) => subject),
+    };
+    return forbiddenBy(constraints, names).map(
+      (what) =>
+        `name constraints of ${i === path.length - 1 ? "the root" : "a certificate below the root"} ${what}`,
+    );
+  });
+}
+
+/**
+ * @returns null if there are no name constraints, or ones that cannot be read: roots with such ones
+ * may be in use since an earlier version.
+ */
+function constraintsAmong(extensions: readonly CertificateExtension[]): NameConstraints | null {
+  const extension = extensions.find((each) => each.oid === OID.nameConstraints);
+  if (extension === undefined) return null;
+  try {
+    return readNameConstraints(extension.value);
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
+}
