@@ -153,7 +153,7 @@ for (const kind of vaultKinds)
           assert.match(error.message, /update/);
           return true;
         });
-        for (const made of ["enableMount", "generateRoot", "generateIntermediate"])
+        for (const made of ["enablePki", "generateRoot", "generateIntermediate"])
           assert.ok(!cuts.calls.includes(made), made);
       }
       assert.deepEqual(await inventory(server), before);

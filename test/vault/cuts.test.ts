@@ -59,13 +59,13 @@ const SWITCHES: readonly Switch[] = [
     name: "built-in to Vault",
     from: () => null,
     ready: configuring((servers) => toVault(inVault(servers))),
-    calls: ["enableMount", "generateRoot", "signIntermediate", "setSigned", "writeRole"],
+    calls: ["enablePki", "generateRoot", "signIntermediate", "setSigned", "writeRole"],
   },
   {
     name: "built-in to Vault with LeafSigning local",
     from: () => null,
     ready: configuring((servers) => toVault(local(servers))),
-    calls: ["enableMount", "generateRoot", "signIntermediate"],
+    calls: ["enablePki", "generateRoot", "signIntermediate"],
   },
   {
     name: "built-in to below an external root",
@@ -75,7 +75,7 @@ const SWITCHES: readonly Switch[] = [
       await importBelowExternal(server, config);
       return ({ manager }) => manager.configure(toVault(config));
     },
-    calls: ["readCaChain", "enableMount", "signIntermediate", "setSigned", "writeRole"],
+    calls: ["readCaChain", "enablePki", "signIntermediate", "setSigned", "writeRole"],
   },
   {
     name: "Vault to built-in",
@@ -88,7 +88,7 @@ const SWITCHES: readonly Switch[] = [
     from: inVault,
     ready: configuring((servers) => toVault(inVault(servers))),
     calls: [
-      "enableMount",
+      "enablePki",
       "generateRoot",
       "signIntermediate",
       "setSigned",
@@ -101,7 +101,7 @@ const SWITCHES: readonly Switch[] = [
     from: inVault,
     ready: configuring(({ other }) => toVault(vaultConfig(other))),
     calls: [
-      "enableMount",
+      "enablePki",
       "generateRoot",
       "signIntermediate",
       "setSigned",
@@ -119,7 +119,7 @@ const SWITCHES: readonly Switch[] = [
     name: "local to Vault",
     from: local,
     ready: configuring((_, from) => toVault({ ...from, Token: "hidden", LeafSigning: "vault" })),
-    calls: ["enableMount", "generateIntermediate", "signIntermediate", "setSigned", "writeRole"],
+    calls: ["enablePki", "generateIntermediate", "signIntermediate", "setSigned", "writeRole"],
   },
   {
     name: "a root to one that an operator generates beside it",
@@ -150,7 +150,7 @@ const SWITCHES: readonly Switch[] = [
       ({ manager }) =>
         manager.rotate(NOW),
     calls: [
-      "rotateRoot",
+      "generateRoot",
       "generateIntermediate",
       "signIntermediate",
       "setSigned",
