@@ -247,3 +247,8 @@ export function sortKeys(value: Json): Json {
   );
   return Object.fromEntries(entries.map(([key, item]) => [key, sortKeys(item)]));
 }
+
+/** An instant as Go writes a time.Time in UTC of whole seconds (RFC 3339). */
+export function rfc3339(instant: Date): string {
+  return `${instant.toISOString().slice(0, 19)}Z`;
+}

@@ -47,22 +47,20 @@ export function beforeChangeOf(
 /** The answer to a call, in JSON. */
 type AclHandler<T> = (call: Call, acl: T) => Promise<Json> | Json;
 
-export interface AclEndpointOptions {
-  readonly control: Acl | null;
-  readonly audit: Audit | null;
-  readonly bodies: BodyReader;
-}
-
 /** Makes the endpoints of Consul's ACL API, whose responses contain secrets. */
 export class AclEndpoints {
-  readonly #options: AclEndpointOptions;
+  readonly #control: Acl | null;
+  readonly #audit: Audit | null;
+  readonly #bodies: BodyReader;
 
-  constructor(options: AclEndpointOptions) {
-    this.#options = options;
+  constructor(control: Acl | null, audit: Audit | null, bodies: BodyReader) {
+    this.#control = control;
+    this.#audit = audit;
+    this.#bodies = bodies;
   }
 
   endpoint(access: AccessRule, handle: AclHandler<Acl>): Endpoint {
-    return aclEndpoint(this.#options.control, access, async (call, control) => {
+    return aclEndpoint(this.#control, access, async (call, control) => {
       refuseEnterprise(call);
       const text = writeJson(await handle(call, control), call.query().pretty);
       return { secret: true, body: plainBody("application/json", text) };
@@ -81,17 +79,17 @@ export class AclEndpoints {
   }
 
   beforeChange(call: Call): BeforeChange {
-    return beforeChangeOf(call, this.#options.audit);
+    return beforeChangeOf(call, this.#audit);
   }
 
   /** @throws {RequestError} */
   body({ request }: Call): Promise<Json> {
-    return this.#options.bodies.json(request, MAX_BODY);
+    return this.#bodies.json(request, MAX_BODY);
   }
 
   /** A body that may be empty. @throws {RequestError} */
   optionalBody({ request }: Call): Promise<Json> {
-    return this.#options.bodies.optionalJson(request, MAX_BODY);
+    return this.#bodies.optionalJson(request, MAX_BODY);
   }
 }
 

@@ -3,21 +3,14 @@
  * @module
  */
 import { Hono } from "hono";
-import type { Acl } from "../core/acl/ports.ts";
-import type { CertificateAuthority } from "../core/ca/ca.ts";
-import type { Audit } from "../core/ports/audit.ts";
-import type { Clock, Random } from "../core/ports/clock.ts";
-import type { Log } from "../core/ports/log.ts";
-import type { ReadRenewalToken } from "../core/ports/renewal-token.ts";
-import type { StateCodec } from "../core/ports/store.ts";
 import { Watchers } from "./blocking.ts";
-import type { HttpLimits } from "./limits.ts";
-import { type Bindings, Pipeline, type ServerOptions } from "./pipeline.ts";
+import type { AppOptions } from "./options.ts";
+import { type Bindings, Pipeline } from "./pipeline.ts";
 import { BodyReader } from "./request-body.ts";
 import { COMMON, text, unknownPath, withRequestId } from "./responses.ts";
 import type { RequestEnvironment, Route } from "./route.ts";
 import { aclRoutes } from "./routes/acl.ts";
-import { type AclSecrets, aclConflictRoutes } from "./routes/acl-conflict.ts";
+import { aclConflictRoutes } from "./routes/acl-conflict.ts";
 import { backupRoutes } from "./routes/backup.ts";
 import { configurationRoutes } from "./routes/configuration.ts";
 import { denylistRoutes } from "./routes/denylist.ts";
@@ -26,55 +19,11 @@ import { rewrapRoutes } from "./routes/rewrap.ts";
 import { rootsRoutes } from "./routes/roots.ts";
 import { signRoutes } from "./routes/sign.ts";
 import { stateConflictRoutes } from "./routes/state-conflict.ts";
-import { type ReadinessDetails, type RenderMetrics, statusRoutes } from "./routes/status.ts";
-
-export interface AppOptions {
-  readonly ca: CertificateAuthority;
-  readonly acl: AclOptions;
-  /** Encodes and decodes backups. */
-  readonly codec: StateCodec;
-  /** Verifies proofs of possession of renewals. */
-  readonly readRenewalToken: ReadRenewalToken;
-  readonly server: ServerOptions;
-  readonly limits: HttpLimits;
-  readonly runtime: RuntimeOptions;
-  readonly metrics: MetricsOptions;
-  /** Null if there is no audit log. */
-  readonly audit: Audit | null;
-  /** Lines of /readyz about the server, besides those about the replica. */
-  readonly details: ReadinessDetails;
-}
-
-export interface AclOptions extends AclSecrets {
-  /** Null if access control is off. */
-  readonly control: Acl | null;
-  /** The index that an operator wrote down to allow another bootstrap, or null. */
-  readonly bootstrapReset: () => number | null;
-}
-
-export interface RuntimeOptions {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
-  /** Runs the work of a request, so that all its log lines have its id. */
-  readonly inRequest: <T>(requestId: string, work: () => T) => T;
-}
-
-export interface MetricsOptions {
-  /** Null if there is no route /metrics. */
-  readonly render: RenderMetrics | null;
-  /** Counts a response, with the seconds that it took. */
-  readonly countRequest: (route: string, status: number, seconds?: number) => void;
-  /** Counts an invalid token. */
-  readonly countWrongToken: () => void;
-}
+import { statusRoutes } from "./routes/status.ts";
 
 /** Every route of the server. */
-export function routesOf(
-  { ca, acl, codec, readRenewalToken, server, limits, runtime, metrics, ...rest }: AppOptions,
-  watchers: Watchers,
-): Route[] {
-  const { audit, details } = rest;
+export function routesOf(options: AppOptions, watchers: Watchers): Route[] {
+  const { ca, acl, codec, readRenewalToken, server, limits, runtime, audit } = options;
   const { control } = acl;
   const { datacenter } = server;
   const { maxBodySign, maxBodyConfiguration, maxBodyBackup, limitLoopback } = limits;
@@ -89,9 +38,16 @@ export function routesOf(
     ...stateConflictRoutes({ ca, bodies }),
     ...backupRoutes({ ca, codec, audit, bodies, maxBody: maxBodyBackup }),
     ...denylistRoutes({ control, audit, bodies }),
-    ...aclRoutes({ ...acl, audit, bodies }),
-    ...aclConflictRoutes({ ...acl, audit, bodies }),
-    ...statusRoutes({ ca, control, audit, details, server, renderMetrics: metrics.render }),
+    ...aclRoutes({ acl, audit, bodies }),
+    ...aclConflictRoutes({ acl, audit, bodies }),
+    ...statusRoutes({
+      ca,
+      control,
+      audit,
+      server,
+      details: options.details,
+      renderMetrics: options.metrics.render,
+    }),
   ];
 }
 
@@ -103,22 +59,12 @@ export class App {
   readonly #hono = new Hono<{ Bindings: Bindings }>({ strict: true });
 
   constructor(options: AppOptions) {
-    const { ca, acl, server, limits, audit, metrics, runtime } = options;
-    const { clock, random, log } = runtime;
+    const { ca, limits, runtime } = options;
+    const { clock, random } = runtime;
+    const pipeline = new Pipeline(options);
     this.#options = options;
-    this.watchers = new Watchers({ ca, clock, random, limits });
-    const { countRequest, countWrongToken } = metrics;
-    const pipeline = new Pipeline({
-      authorizer: acl.control,
-      server,
-      limits,
-      clock,
-      log,
-      audit,
-      countRequest,
-      countWrongToken,
-    });
     this.#pipeline = pipeline;
+    this.watchers = new Watchers({ ca, clock, random, limits });
     for (const route of routesOf(options, this.watchers))
       this.#hono.all(route.path, (c) => pipeline.serve(c, route));
     this.#hono.notFound((c) => this.#unrouted(c.req.raw, c.env, unknownPath(c.req.raw)));
@@ -158,7 +104,10 @@ export class App {
 }
 
 /** The refusal of a request before it is routed, or null. */
-function requestRefusal({ url, headers }: Request, { maxUrlLength }: HttpLimits): Response | null {
+function requestRefusal(
+  { url, headers }: Request,
+  { maxUrlLength }: AppOptions["limits"],
+): Response | null {
   // The router would read the target of a CONNECT as a path.
   if (!url.startsWith("http")) return text(400, "Request must have a Host and a path", COMMON);
   const closing = { ...COMMON, Connection: "close" };

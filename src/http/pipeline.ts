@@ -4,16 +4,14 @@
  * @module
  */
 import type { Context } from "hono";
-import type { AccessLevel, Authorization, Authorizer } from "../core/acl/authorizer.ts";
+import type { AccessLevel, Authorization } from "../core/acl/authorizer.ts";
 import { CaError, DeniedError, NotReadyError } from "../core/errors.ts";
-import type { Audit } from "../core/ports/audit.ts";
-import type { Clock } from "../core/ports/clock.ts";
-import type { Log } from "../core/ports/log.ts";
-import { callerOf, clientKey, hostRefusal, type ServedHosts } from "./client.ts";
+import { callerOf, clientKey, hostRefusal } from "./client.ts";
 import { errorResponse } from "./errors.ts";
 import { FailedAuthLimiter } from "./failed-auth-limiter.ts";
 import { FailureLog } from "./failure-log.ts";
-import { type HttpLimits, RateLimiter } from "./limits.ts";
+import { RateLimiter } from "./limits.ts";
+import type { AppOptions, ServerOptions } from "./options.ts";
 import {
   BadQueryError,
   parseQuery,
@@ -24,34 +22,13 @@ import {
   UnknownDatacenterError,
 } from "./query.ts";
 import { secretOf } from "./request-token.ts";
-import { COMMON, respond, text } from "./responses.ts";
+import { HEADERS, respond, text } from "./responses.ts";
 import type { AccessRule, Call, Endpoint, Method, RequestEnvironment, Route } from "./route.ts";
 
-/** How the server is reached, and by which names. */
-export interface ServerOptions extends ServedHosts {
-  readonly datacenter: string;
-  /** Consul's `connect.enabled`. */
-  readonly connectEnabled: boolean;
-  /** Whether every request comes from a proxy, whose address does not identify the client. */
-  readonly behindProxy: boolean;
-  /** Whether a proxy or platform in front compresses responses. */
-  readonly compressedInFront: boolean;
-}
-
-export interface PipelineOptions {
-  /** Null if access control is off. */
-  readonly authorizer: Authorizer | null;
-  readonly server: ServerOptions;
-  readonly limits: HttpLimits;
-  readonly clock: Clock;
-  readonly log: Log;
-  /** Null if there is no audit log. */
-  readonly audit: Audit | null;
-  /** Counts a response, with the seconds that it took. */
-  readonly countRequest: (route: string, status: number, seconds?: number) => void;
-  /** Counts an invalid token. */
-  readonly countWrongToken: () => void;
-}
+export type PipelineOptions = Pick<
+  AppOptions,
+  "acl" | "audit" | "limits" | "metrics" | "runtime" | "server"
+>;
 
 /** What the app knows of a request before it is routed. */
 export interface Bindings {
@@ -73,15 +50,6 @@ interface Exchange extends Bindings {
   readonly caller: ReturnType<typeof callerOf>;
 }
 
-/** Headers of every response of a route by its kind, Consul's spelled as Consul spells them. */
-const HEADERS = {
-  operations: { allow: COMMON, deny: COMMON },
-  consul: {
-    allow: { ...COMMON, Vary: "Accept-Encoding", "X-Consul-Default-Acl-Policy": "allow" },
-    deny: { ...COMMON, Vary: "Accept-Encoding", "X-Consul-Default-Acl-Policy": "deny" },
-  },
-};
-
 export class Pipeline {
   readonly #options: PipelineOptions;
   readonly #rateLimiter: RateLimiter;
@@ -89,11 +57,16 @@ export class Pipeline {
   readonly #failures: FailureLog;
 
   constructor(options: PipelineOptions) {
-    const { limits, clock, log, countWrongToken } = options;
+    const { limits, runtime, metrics } = options;
+    const { clock, log } = runtime;
     const failures = new FailureLog(log, clock);
     this.#options = options;
     this.#failures = failures;
-    this.#failedAuth = new FailedAuthLimiter({ limits, clock, countWrongToken });
+    this.#failedAuth = new FailedAuthLimiter({
+      limits,
+      clock,
+      countWrongToken: () => metrics.countWrongToken(),
+    });
     this.#rateLimiter = new RateLimiter({
       limits,
       clock,
@@ -103,10 +76,11 @@ export class Pipeline {
 
   /** Answers a request to a route, and records the response in metrics and log. */
   async serve(c: RequestContext, route: Route): Promise<Response> {
-    const { clock, authorizer } = this.#options;
+    const { runtime, acl } = this.#options;
+    const { clock } = runtime;
     const started = clock.now().getTime();
     const began = performance.now();
-    const common = HEADERS[route.kind][authorizer?.defaultPolicy ?? "allow"];
+    const common = HEADERS[route.kind][acl.control?.defaultPolicy ?? "allow"];
     const response = await this.#answer(c, route, common);
     const ms = clock.now().getTime() - started;
     const seconds = (performance.now() - began) / 1000;
@@ -122,8 +96,8 @@ export class Pipeline {
     { status }: Response,
     took?: { readonly ms: number; readonly seconds: number },
   ): void {
-    this.#options.countRequest(path, status, took?.seconds);
-    this.#options.log.debug("Request", {
+    this.#options.metrics.countRequest(path, status, took?.seconds);
+    this.#options.runtime.log.debug("Request", {
       requestId,
       method,
       path,
@@ -198,10 +172,10 @@ export class Pipeline {
     environment,
     caller,
   }: Exchange): Promise<Authorization | null> {
-    const { authorizer } = this.#options;
-    if (authorizer === null || endpoint.access === "public") return null;
+    const { control } = this.#options.acl;
+    if (control === null || endpoint.access === "public") return null;
     try {
-      const found = authorizer.authorize(secretOf(request));
+      const found = control.authorize(secretOf(request));
       // Nearly always known at once; then nothing is awaited.
       const authorized = found instanceof Promise ? await found : found;
       if (!authorized.anonymous) caller.accessor = authorized.accessorId;
@@ -212,11 +186,12 @@ export class Pipeline {
     }
   }
 
-  /** Before a change the query must be valid. @throws {RequestError} */
+  /** A change needs a valid query, a CA route also ours as datacenter. @throws {RequestError} */
   #validateQuery(call: Call, { route, method }: Exchange): void {
-    if (route.datacenterBound === true)
-      requireDatacenter(call.query().params, this.#options.server.datacenter);
-    else if (method !== "GET") call.query();
+    if (method === "GET" && route.datacenterBound !== true) return;
+    const { params } = call.query();
+    if (route.datacenterBound === true && params.size > 0)
+      requireDatacenter(params, this.#options.server.datacenter);
   }
 
   /** Answers an error; records it in the audit log, and in the log if it is a failure of ours. */

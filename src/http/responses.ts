@@ -10,6 +10,15 @@ import type { Call, ResponseBody, RouteResponse } from "./route.ts";
 
 /** Headers of every response, besides the id of the request. */
 export const COMMON = { "X-Content-Type-Options": "nosniff" };
+/** Headers of every response of a route by its kind, Consul's spelled as Consul spells them. */
+export const HEADERS = {
+  operations: { allow: COMMON, deny: COMMON },
+  consul: {
+    allow: { ...COMMON, Vary: "Accept-Encoding", "X-Consul-Default-Acl-Policy": "allow" },
+    deny: { ...COMMON, Vary: "Accept-Encoding", "X-Consul-Default-Acl-Policy": "deny" },
+  },
+};
+
 export const TEXT = "text/plain; charset=utf-8";
 /** Octets from which on Consul compresses a body, about one Ethernet frame (gziphandler). */
 const GZIP_FROM = 1400;

@@ -1,13 +1,12 @@
 /**
- * Roots, configuration and leaves in Consul's JSON, with its names and order of fields
+ * Roots and configuration in Consul's JSON, with its names and order of fields
  * (agent/structs/connect_ca.go).
  * @module
  */
 
-import { type Json, sortKeys } from "../consul/go-json.ts";
+import { type Json, rfc3339, sortKeys } from "../consul/go-json.ts";
 import type { JsonObject } from "../consul/go-struct.ts";
 import { crossChainOf, issuerChainOf } from "../core/ca/cross-chain.ts";
-import type { IssuedLeaf } from "../core/ca/signer.ts";
 import type { Snapshot } from "../core/ca/snapshot.ts";
 import { trustDomainOf } from "../core/spiffe/id.ts";
 import type { CaState, RootEntry } from "../core/state.ts";
@@ -83,34 +82,4 @@ export function configurationJson(state: CaState): JsonObject {
     CreateIndex: createIndex,
     ModifyIndex: modifyIndex,
   };
-}
-
-export function leafJson(leaf: IssuedLeaf): Json {
-  return {
-    SerialNumber: leaf.serialNumber,
-    CertPEM: leaf.certificatePem,
-    ...identityJson(leaf),
-    ValidAfter: rfc3339(leaf.notBefore),
-    ValidBefore: rfc3339(leaf.notAfter),
-    CreateIndex: leaf.index,
-    ModifyIndex: leaf.index,
-  };
-}
-
-function identityJson({ id, uri }: IssuedLeaf): { [key: string]: Json } {
-  switch (id.kind) {
-    case "service":
-      return { Service: id.service, ServiceURI: uri };
-    case "agent":
-      return { Agent: id.node, AgentURI: uri };
-    case "server":
-      return { ServerURI: uri };
-    case "mesh-gateway":
-      return { Kind: "mesh-gateway", KindURI: uri };
-  }
-}
-
-/** RFC 3339 in UTC, in whole seconds. */
-export function rfc3339(instant: Date): string {
-  return `${instant.toISOString().slice(0, 19)}Z`;
 }

@@ -4,8 +4,9 @@
  */
 
 import { readRenewalToken } from "../../src/acl/renewal-token.ts";
-import { App, type AppOptions } from "../../src/http/app.ts";
+import { App } from "../../src/http/app.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
+import type { AppOptions } from "../../src/http/options.ts";
 import { createCodec } from "../../src/store/codec.ts";
 import { createTestCa, silentLog, type TestCa } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";

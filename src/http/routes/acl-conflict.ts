@@ -4,38 +4,34 @@
  * @module
  */
 import * as v from "valibot";
-import { decodeFailed, type Json } from "../../consul/go-json.ts";
+import { decodeFailed, type Json, rfc3339 } from "../../consul/go-json.ts";
 import type { AccessLevel } from "../../core/acl/authorizer.ts";
 import type { Acl, AclConflict, AclSetSummary } from "../../core/acl/ports.ts";
 import { DeniedError } from "../../core/errors.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { aclEndpoint, beforeChangeOf } from "../acl-endpoint.ts";
+import type { AclOptions } from "../options.ts";
 import type { BodyReader } from "../request-body.ts";
 import { sameSecret, secretOf } from "../request-token.ts";
 import { json } from "../responses.ts";
 import { type Call, consulRoute, type Route, type RouteResponse } from "../route.ts";
-import { rfc3339 } from "../wire.ts";
 
 const MAX_BODY = 1024;
 
 const Decision = v.strictObject({ Keep: v.picklist(["snapshot", "stored", "nothing"]) });
 
-/** Secrets that an operator has besides tokens. */
-export interface AclSecrets {
-  /** The bootstrap secret and the path of its file; null if there is no data folder. */
-  readonly bootstrapSecret: () => { readonly secret: string; readonly file: string } | null;
-  /** The configured initial management token, or null. */
-  readonly managementToken: string | null;
-}
-
-export interface AclConflictRouteOptions extends AclSecrets {
-  readonly control: Acl | null;
+export interface AclConflictRouteOptions {
+  readonly acl: Pick<AclOptions, "bootstrapSecret" | "control" | "managementToken">;
   readonly audit: Audit | null;
   readonly bodies: BodyReader;
 }
 
-export function aclConflictRoutes(options: AclConflictRouteOptions): Route[] {
-  const { control, audit, bodies } = options;
+export function aclConflictRoutes({
+  acl: options,
+  audit,
+  bodies,
+}: AclConflictRouteOptions): Route[] {
+  const { control } = options;
   const report = async (acl: Acl, call: Call): Promise<RouteResponse> => {
     const conflict = await acl.conflict();
     return json(call, conflict === null ? { Conflict: false } : conflictJson(conflict));
@@ -70,7 +66,7 @@ async function requireOperator(
   acl: Acl,
   { request }: Call,
   access: AccessLevel,
-  { bootstrapSecret, managementToken }: AclSecrets,
+  { bootstrapSecret, managementToken }: AclConflictRouteOptions["acl"],
 ): Promise<void> {
   const given = secretOf(request);
   if (acl.state.loaded) return (await acl.authorize(given)).require("acl", access);

@@ -8,11 +8,12 @@ import type { AclAdmin } from "../../core/acl/admin.ts";
 import type { Entry, Token } from "../../core/acl/types.ts";
 import { DeniedError, RateLimitedError, RequestError } from "../../core/errors.ts";
 import type { Audit } from "../../core/ports/audit.ts";
-import { type AclEndpointOptions, AclEndpoints } from "../acl-endpoint.ts";
+import { AclEndpoints } from "../acl-endpoint.ts";
 import { decodeTexts, decodeToken, onlyDefault, tokenJson } from "../acl-wire.ts";
+import type { AclOptions } from "../options.ts";
+import type { BodyReader } from "../request-body.ts";
 import { sameSecret, secretOf } from "../request-token.ts";
 import { type Call, consulRoute, type Route } from "../route.ts";
-import type { AclSecrets } from "./acl-conflict.ts";
 import { recordRoutes, requireSameKey } from "./acl-crud.ts";
 
 const Bootstrap = { BootstrapSecret: goField("BootstrapSecret", "string", isString) };
@@ -23,13 +24,14 @@ const Login = {
   Namespace: onlyDefault("Namespace", "Namespaces"),
 };
 
-export interface AclRouteOptions extends AclEndpointOptions, AclSecrets {
-  /** The index that an operator wrote down to allow another bootstrap, or null. */
-  readonly bootstrapReset: () => number | null;
+export interface AclRouteOptions {
+  readonly acl: Pick<AclOptions, "bootstrapReset" | "bootstrapSecret" | "control">;
+  readonly audit: Audit | null;
+  readonly bodies: BodyReader;
 }
 
-export function aclRoutes(options: AclRouteOptions): Route[] {
-  const acl = new AclEndpoints(options);
+export function aclRoutes({ acl: options, audit, bodies }: AclRouteOptions): Route[] {
+  const acl = new AclEndpoints(options.control, audit, bodies);
   return [
     consulRoute("/v1/acl/bootstrap", {
       PUT: acl.write(async (call, admin) => {
@@ -57,7 +59,7 @@ export function aclRoutes(options: AclRouteOptions): Route[] {
         } catch (error) {
           // The name of an unknown auth method is any text that the caller chose.
           if (control.admin.authMethods.get(authMethod) !== null)
-            recordRefusedLogin(error, call, authMethod, options.audit);
+            recordRefusedLogin(error, call, authMethod, audit);
           throw error;
         }
       }),
@@ -156,7 +158,10 @@ function recordRefusedLogin(
  * server over. The address is no proof: behind an undeclared local proxy every client looks local.
  * @throws {DeniedError} `permission_denied`
  */
-function requireBootstrapSecret({ request }: Call, { bootstrapSecret }: AclSecrets): void {
+function requireBootstrapSecret(
+  { request }: Call,
+  { bootstrapSecret }: Pick<AclOptions, "bootstrapSecret">,
+): void {
   const expected = bootstrapSecret();
   if (expected === null)
     throw new DeniedError(

@@ -2,7 +2,7 @@
  * PUT and POST /v1/connect/ca/sign: signs a leaf for a CSR, and answers it with its chain.
  * @module
  */
-import { writeJson } from "../../consul/go-json.ts";
+import { type Json, rfc3339, writeJson } from "../../consul/go-json.ts";
 import type { Authorization } from "../../core/acl/authorizer.ts";
 import type { Acl } from "../../core/acl/ports.ts";
 import type { DenylistEntry } from "../../core/acl/types.ts";
@@ -14,7 +14,6 @@ import type { BodyReader } from "../request-body.ts";
 import { secretOf } from "../request-token.ts";
 import { plainBody } from "../responses.ts";
 import { type Call, caRoute, endpoint, type Route, type RouteResponse } from "../route.ts";
-import { leafJson } from "../wire.ts";
 
 const PEM_CHAIN = "application/pem-certificate-chain";
 
@@ -104,5 +103,31 @@ function requireIdentity(caller: Authorization, id: LeafId): void {
     case "server":
       caller.require("acl", "write");
       break;
+  }
+}
+
+/** A leaf in Consul's JSON (IssuedCert in agent/structs/connect_ca.go). */
+function leafJson(leaf: IssuedLeaf): Json {
+  return {
+    SerialNumber: leaf.serialNumber,
+    CertPEM: leaf.certificatePem,
+    ...identityJson(leaf),
+    ValidAfter: rfc3339(leaf.notBefore),
+    ValidBefore: rfc3339(leaf.notAfter),
+    CreateIndex: leaf.index,
+    ModifyIndex: leaf.index,
+  };
+}
+
+function identityJson({ id, uri }: IssuedLeaf): { [key: string]: Json } {
+  switch (id.kind) {
+    case "service":
+      return { Service: id.service, ServiceURI: uri };
+    case "agent":
+      return { Agent: id.node, AgentURI: uri };
+    case "server":
+      return { ServerURI: uri };
+    case "mesh-gateway":
+      return { Kind: "mesh-gateway", KindURI: uri };
   }
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from "valibot";
-import { decodeFailed, type Json } from "../../consul/go-json.ts";
+import { decodeFailed, type Json, rfc3339 } from "../../consul/go-json.ts";
 import { isObject, type JsonObject } from "../../consul/go-struct.ts";
 import type { StateConflict } from "../../core/ca/api.ts";
 import type { CertificateAuthority } from "../../core/ca/ca.ts";
@@ -12,7 +12,7 @@ import type { CaState } from "../../core/state.ts";
 import type { BodyReader } from "../request-body.ts";
 import { json } from "../responses.ts";
 import { caRoute, endpoint, type Route } from "../route.ts";
-import { configurationJson, rfc3339 } from "../wire.ts";
+import { configurationJson } from "../wire.ts";
 
 const MAX_BODY = 1024;
 

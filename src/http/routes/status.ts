@@ -6,26 +6,20 @@ import type { Acl } from "../../core/acl/ports.ts";
 import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { isLocal } from "../client.ts";
+import type { AppOptions, MetricsOptions, ServerOptions } from "../options.ts";
 import { compressibleBody, json, TEXT } from "../responses.ts";
 import { type Call, consulRoute, type Endpoint, endpoint, type Route } from "../route.ts";
 
 /** Seconds for Retry-After. */
 const RETRY_AFTER = "1";
 
-/** Lines of /readyz, a name and a value each. */
-export type ReadinessDetails = () => readonly (readonly [name: string, value: string])[];
-
-/** Renders the metrics for Prometheus, with their media type. */
-export type RenderMetrics = () => Promise<{ readonly type: string; readonly text: string }>;
-
 export interface StatusRouteOptions {
   readonly ca: Pick<CertificateAuthority, "leader" | "obstacle" | "status">;
   readonly control: Acl | null;
   readonly audit: Audit | null;
-  readonly details: ReadinessDetails;
-  readonly server: { readonly loopbackOnly: boolean; readonly behindProxy: boolean };
-  /** Null: there is no route /metrics. */
-  readonly renderMetrics: RenderMetrics | null;
+  readonly details: AppOptions["details"];
+  readonly server: Pick<ServerOptions, "behindProxy" | "loopbackOnly">;
+  readonly renderMetrics: MetricsOptions["render"];
 }
 
 export function statusRoutes(options: StatusRouteOptions): Route[] {
@@ -68,7 +62,7 @@ function readiness(options: StatusRouteOptions): Endpoint {
   });
 }
 
-function metrics(render: RenderMetrics): Endpoint {
+function metrics(render: NonNullable<MetricsOptions["render"]>): Endpoint {
   return endpoint("operator:read", async () => {
     const { type, text } = await render();
     return { body: compressibleBody(type, text) };
@@ -116,7 +110,7 @@ type Line = readonly [name: string, value: string | number];
 
 function replicaLines(
   status: CertificateAuthority["status"],
-  details: ReturnType<ReadinessDetails>,
+  details: ReturnType<AppOptions["details"]>,
 ): Line[] {
   const { role, term, index, stalenessMs, clockOffsetMs, clockAlarm, stopped, live, notes } =
     status;
