@@ -6,7 +6,7 @@
  */
 import * as v from "valibot";
 import { formatDuration, parseDuration } from "../src/consul/duration.ts";
-import { foldedName } from "../src/core/ca/config-names.ts";
+import { foldedName } from "../src/core/ca/config-fields.ts";
 import { ConfigError, FormatError, type Violation } from "../src/core/errors.ts";
 import { nearest } from "../src/core/nearest.ts";
 import type { CommonConfig } from "../src/core/ports/provider.ts";

@@ -56,6 +56,7 @@ export const consulProvider: ProviderType<ConsulConfig> = {
   prepare,
   requestIntermediate,
   open,
+  opensAlike: (before, after) => before.intermediateTtlMs === after.intermediateTtlMs,
   issuerOf: (state) => issuerChainOf(state)[0] ?? null,
   rotateObstacle({ privateKey, rootCert }) {
     if (rootCert !== "")
@@ -128,7 +129,7 @@ async function supplied(pem: string): Promise<CaKey> {
   try {
     return await readPrivateKey(pem);
   } catch (error) {
-    // Consul's text without the key that it prints (consul-ca.md Q-10).
+    // Consul's text, without the key that Consul prints in it (agent/connect/parsing.go).
     if (error instanceof FormatError)
       throw new ConfigError(
         `error generating CA root certificate: error generating CA: error parsing private key: ${error.message}`,

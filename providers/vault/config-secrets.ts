@@ -5,8 +5,7 @@
  * @module
  */
 import { fromUtf8, utf8 } from "../../src/core/bytes.ts";
-import { foldedName } from "../../src/core/ca/config-names.ts";
-import { mapSecrets } from "../../src/core/ca/sealed-config.ts";
+import { foldedName, mapSecrets } from "../../src/core/ca/config-fields.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 import type { ProviderContext } from "../../src/core/ports/provider.ts";
 import { type ConfigMap, HIDDEN, type ProviderState } from "../../src/core/state.ts";

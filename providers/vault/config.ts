@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from "valibot";
-import { requireDistinctFields } from "../../src/core/ca/config-names.ts";
+import { requireDistinctFields } from "../../src/core/ca/config-fields.ts";
 import { ConfigError, type Violation } from "../../src/core/errors.ts";
 import type { CommonConfig } from "../../src/core/ports/provider.ts";
 import type { ConfigMap } from "../../src/core/state.ts";

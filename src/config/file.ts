@@ -6,7 +6,7 @@
  */
 import * as v from "valibot";
 import { CONSUL_AGENT_KEYS } from "../consul/agent-keys.ts";
-import { sameFields, sameFieldText } from "../core/ca/config-names.ts";
+import { sameFields, sameFieldText } from "../core/ca/config-fields.ts";
 import { ConfigError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { Faults } from "./faults.ts";

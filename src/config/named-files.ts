@@ -3,7 +3,7 @@
  * not read them.
  * @module
  */
-import { foldedName } from "../core/ca/config-names.ts";
+import { foldedName } from "../core/ca/config-fields.ts";
 import type { StoreUrl } from "./store-url.ts";
 
 /** A file, and the setting that names it. */

@@ -81,7 +81,7 @@ export const CHANGES: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "src/core/ca/rollback-detection.ts",
+    "src/core/ca/replica.ts",
     [
       "another state under the same index",
       "if (state.index === index && state.commitId !== commitId)",
@@ -149,11 +149,11 @@ export const CHANGES: readonly Mutant[] = [
     "time.now > pruneAt(root, policy)",
     "core/ca/clocks",
   ]),
-  ...guardsOf("src/core/ca/config-names.ts", [
+  ...guardsOf("src/core/ca/config-fields.ts", [
     "two spellings of one field",
     "if (same.length === 0) return;",
     "if (same.length >= 0) return;",
-    "core/ca/config-names",
+    "core/ca/config-fields",
   ]),
   ...guardsOf(
     "src/core/deletion-time.ts",
@@ -177,7 +177,7 @@ export const CHANGES: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "src/core/ca/sealed-config.ts",
+    "src/core/ca/config-fields.ts",
     [
       "a hidden secret for another provider",
       "if (request.provider !== stored.provider)",

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { providers as builtIn } from "../../providers/index.ts";
-import { redact } from "../../src/core/ca/sealed-config.ts";
+import { redact } from "../../src/core/ca/config-fields.ts";
 import { ConfigError, ProviderError } from "../../src/core/errors.ts";
 import type {
   Compensation,

@@ -13,11 +13,10 @@ import { type Certificate, inForce } from "../x509/certificate.ts";
 import { pathConstraintFaults } from "../x509/constraint-faults.ts";
 import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
-import { requireDistinctFields } from "./config-names.ts";
+import { redact, requireDistinctFields, requireKept, sameJson } from "./config-fields.ts";
 import { crossChainOf } from "./cross-chain.ts";
 import { buildCrossChain, requireCrossSigning } from "./cross-sign.ts";
 import { withGarbage } from "./garbage.ts";
-import { redact, requireKept, sameJson } from "./sealed-config.ts";
 import {
   proveCrossing,
   proveTemplate,
@@ -216,7 +215,7 @@ export async function planRenewal(
     change.contextFor(state.clusterId),
   );
   const prepared = { root, ...renewed };
-  const provider = await openProved(snapshot, { type, config, prepared }, change);
+  const provider = await openProved(state.clusterId, { type, config, prepared }, change);
   requireValid(provider, root, now);
   const next = renewIssuer(
     state,
@@ -254,7 +253,7 @@ async function planSameRoot(
   change: ChangeContext,
 ): Promise<PlannedChange> {
   const { config, stored, prepared } = candidate;
-  const provider = await openProved(snapshot, candidate, change);
+  const provider = await providerFor(snapshot, candidate, change);
   const next = changeConfig(
     snapshot.state,
     newCommitId(change.random),
@@ -276,7 +275,7 @@ async function planRotation(
   const { state, active } = snapshot;
   const { now, policy, random } = change;
   const { type, config, stored, prepared } = candidate;
-  const provider = await openProved(snapshot, candidate, change);
+  const provider = await openProved(state.clusterId, candidate, change);
   requireValid(provider, prepared.root, now);
   const { chain, abandonedRoots, forceWouldAbandon } = await buildCrossChain(
     snapshot,
@@ -322,24 +321,43 @@ function prepareBeside(
   return type.prepare(config, request, change.contextFor(state.clusterId));
 }
 
-/** Opens what was prepared, and proves that its leaves will be well formed and verify. */
-export async function openProved(
-  { state, active, provider: before }: Pick<Snapshot, "state" | "active" | "provider">,
-  { type, config, prepared }: Pick<Candidate, "type" | "config" | "prepared">,
+/**
+ * The provider of what was prepared: the one in use if that signs alike, else one that is opened and
+ * proved to sign leaves that are well formed and verify.
+ */
+async function providerFor(
+  snapshot: Snapshot,
+  candidate: Pick<Candidate, "type" | "config" | "prepared">,
   change: ChangeContext,
 ): Promise<Provider> {
+  const { state, active, provider: present } = snapshot;
+  const { type, config, prepared } = candidate;
   const { clusterId } = state;
   const { root } = prepared;
-  const provider = await change.open(type, { config, state: prepared.state, root, clusterId });
-  requireNamesPermitted(provider, root, change);
-  // A key in use here signs as before. What signs elsewhere may have been set up differently.
-  const isInUse =
-    before !== null &&
-    !provider.remote &&
+  const isSameKey =
+    present !== null &&
     root.id === active.id &&
     type.name === state.config.provider &&
     sameJson(prepared.state, state.provider.active);
-  if (!isInUse) await proveLeaves(provider, root, clusterId, change);
+  if (!isSameKey) return openProved(clusterId, candidate, change);
+  requireNamesPermitted(present, root, change);
+  if (type.opensAlike?.(snapshot.config, config)) return present;
+  const provider = await change.open(type, { config, state: prepared.state, root, clusterId });
+  // A key that is held here signs as before. What signs elsewhere may have been set up differently.
+  if (provider.remote) await proveLeaves(provider, root, clusterId, change);
+  return provider;
+}
+
+/** Opens what was prepared, and proves that its leaves will be well formed and verify. */
+export async function openProved(
+  clusterId: string,
+  { type, config, prepared }: Pick<Candidate, "type" | "config" | "prepared">,
+  change: ChangeContext,
+): Promise<Provider> {
+  const { root, state } = prepared;
+  const provider = await change.open(type, { config, state, root, clusterId });
+  requireNamesPermitted(provider, root, change);
+  await proveLeaves(provider, root, clusterId, change);
   return provider;
 }
 

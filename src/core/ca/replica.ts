@@ -9,6 +9,7 @@ import { NotReadyError, reasonOf, StoreError } from "../errors.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { Lease } from "../ports/lease.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
+import type { Stored } from "../ports/store.ts";
 import { type CaState, leastSchema, SCHEMA, SCHEMAS, type Schema } from "../state.ts";
 import type { CaPorts } from "./ca-ports.ts";
 import { withKeptIssuers } from "./leaf-issuers.ts";
@@ -16,7 +17,6 @@ import type { Policy } from "./policy.ts";
 import { isAway, type ReplicaHealth } from "./replica-health.ts";
 import type { SeenMemory } from "./replica-memory.ts";
 import { requireKeks } from "./rewrap.ts";
-import { rollbackOf } from "./rollback-detection.ts";
 import { loadSnapshot, type Snapshot, snapshotOf } from "./snapshot.ts";
 
 /**
@@ -363,9 +363,44 @@ export class Replica {
 }
 
 /** Whether an error only means that the store gave no usable answer. */
-export function isSilence(error: unknown): boolean {
+function isSilence(error: unknown): boolean {
   return (
     error instanceof StoreError &&
     ["store_unavailable", "store_refused", "store_busy"].includes(error.code)
   );
+}
+
+/** What a replica has seen in the store. */
+interface Seen {
+  readonly state: CaState | null;
+  /** The highest term of the lease `operation`. */
+  readonly term: number;
+}
+
+/**
+ * Detects that the store lost writes: a failover to a copy that lagged behind, a restart from an
+ * older file, an emptied database.
+ * @returns in what the store fell behind what was seen, as the rest of a sentence, or null
+ */
+export function rollbackOf(seen: Seen, stored: Stored): string | null {
+  const { state } = stored;
+  // Without a state there is nothing that a lost grant of a lease could endanger, and nothing to
+  // put into a stop mark.
+  if (seen.state === null) return null;
+  const { index, commitId } = seen.state;
+  if (state === null) return `it holds no state, index ${index} was seen`;
+  if (state.index < index) return `it is at index ${state.index}, index ${index} was seen`;
+  if (state.index === index && state.commitId !== commitId)
+    return `it holds another state under index ${index} than the one that was seen`;
+  if (!descends(state, seen.state))
+    return `the state at index ${index} that was seen is no ancestor of the one at index ${state.index}`;
+  if (stored.term < seen.term)
+    return `its highest operation term is ${stored.term}, term ${seen.term} was seen`;
+  return null;
+}
+
+/** Whether a state descends from another one; true if it names too few ancestors to decide. */
+function descends(state: CaState, from: CaState): boolean {
+  if (state.commitId === from.commitId || state.ancestors.includes(from.commitId)) return true;
+  return state.index - from.index > state.ancestors.length;
 }

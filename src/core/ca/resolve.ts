@@ -112,15 +112,9 @@ export async function planResolution(
   const united = unite(kept, other, change, resolution.time);
   const type = typeOf(types, kept.config.provider);
   const config = configured(() => type.parse(kept.config.config));
-  const active = activeRoot(united);
-  const root = active.certificate;
+  const root = activeRoot(united).certificate;
   const prepared = { root, state: kept.provider.active };
-  // What is kept may not be what is in use: its leaves are proved.
-  const provider = await openProved(
-    { state: united, active, provider: null },
-    { type, config, prepared },
-    change,
-  );
+  const provider = await openProved(united.clusterId, { type, config, prepared }, change);
   const { chain, abandonedRoots, forceWouldAbandon } = await buildCrossChain(
     snapshotOf(united, config, provider),
     provider,

@@ -249,6 +249,11 @@ export interface ProviderType<C extends CommonConfig = CommonConfig> {
     root: Certificate,
     context: ProviderContext,
   ): Promise<Provider>;
+  /**
+   * Whether a provider that was opened with one configuration, for the same root and state, signs as
+   * one opened with the other. Absent: it never does.
+   */
+  opensAlike?(before: C, after: C): boolean;
   /** Why "rotate now" cannot create a new root from this configuration, or null. */
   rotateObstacle(config: C): string | null;
   /**

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
 import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
-import { rollbackOf } from "../../../src/core/ca/rollback-detection.ts";
+import { rollbackOf } from "../../../src/core/ca/replica.ts";
 import { ConflictError, StoreError } from "../../../src/core/errors.ts";
 import type { LastSeen } from "../../../src/core/ports/last-seen.ts";
 import type { Stored } from "../../../src/core/ports/store.ts";

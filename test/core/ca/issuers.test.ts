@@ -6,10 +6,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { colonHex } from "../../../src/core/bytes.ts";
+import { redact, requireKept } from "../../../src/core/ca/config-fields.ts";
 import { crossChainOf, issuerChainOf } from "../../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { nextStep } from "../../../src/core/ca/schedule.ts";
-import { redact, requireKept } from "../../../src/core/ca/sealed-config.ts";
 import {
   bootstrap,
   changeConfig,

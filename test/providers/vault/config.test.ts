@@ -17,7 +17,7 @@ import {
   withSecrets,
 } from "../../../providers/vault/config-secrets.ts";
 import { readConfigFile } from "../../../src/config/file.ts";
-import { redact } from "../../../src/core/ca/sealed-config.ts";
+import { redact } from "../../../src/core/ca/config-fields.ts";
 import { ConfigError } from "../../../src/core/errors.ts";
 import type { ConfigMap } from "../../../src/core/state.ts";
 

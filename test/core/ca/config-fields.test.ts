@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { requireDistinctFields, sameFields } from "../../../src/core/ca/config-names.ts";
+import { requireDistinctFields, sameFields } from "../../../src/core/ca/config-fields.ts";
 import { ConfigError } from "../../../src/core/errors.ts";
 
 describe("requireDistinctFields()", () => {
