@@ -1,5 +1,5 @@
 /**
- * What an error is to a shell: one line and an exit code.
+ * An error for a shell: one line and an exit code of sysexits.h.
  * @module
  */
 import {
@@ -14,34 +14,37 @@ import {
   SealError,
   StoreError,
 } from "../core/errors.ts";
+import { ListenError } from "../entry/listen-error.ts";
 
-/** sysexits.h, as style has it for each kind of error. */
+/** sysexits.h: EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG. */
+export const EXIT = {
+  usage: 64,
+  data: 65,
+  unavailable: 69,
+  software: 70,
+  temporary: 75,
+  permission: 77,
+  config: 78,
+} as const;
+
 export function exitCode(error: unknown): number {
-  // Keys that do not fit are a fault of the settings.
-  if (error instanceof ConfigError || error instanceof SealError) return 78;
-  if (error instanceof RequestError) return 65;
-  if (error instanceof DeniedError) return 77;
+  // Keys that do not decrypt are a fault of the settings.
+  if (error instanceof ConfigError || error instanceof SealError) return EXIT.config;
+  if (error instanceof RequestError) return EXIT.data;
+  if (error instanceof DeniedError) return EXIT.permission;
   if (
     error instanceof NotReadyError ||
     error instanceof ConflictError ||
     error instanceof RateLimitedError
   )
-    return 75;
-  if (error instanceof ProviderError || error instanceof StoreError) return 69;
-  return isListenError(error) ? 69 : 70;
+    return EXIT.temporary;
+  if (error instanceof ProviderError || error instanceof StoreError || error instanceof ListenError)
+    return EXIT.unavailable;
+  return EXIT.software;
 }
 
-/** Whether it is of an address that cannot be listened on, which listen-platform.ts words. */
-function isListenError(error: unknown): boolean {
-  return error instanceof Error && error.message.startsWith("Cannot listen ");
-}
-
-/**
- * The text for a person. An error that is not ours comes from the runtime: its text is all there
- * is.
- */
+/** The text of an error. An error of the runtime has no better text than its own. */
 export function describe(error: unknown): string {
-  if (error instanceof CaError) return error.message;
-  if (!(error instanceof Error)) return "Cannot start";
-  return isListenError(error) ? error.message : `Cannot start: ${error.message}`;
+  if (error instanceof CaError || error instanceof ListenError) return error.message;
+  return error instanceof Error ? `Cannot start: ${error.message}` : "Cannot start";
 }

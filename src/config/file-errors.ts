@@ -18,11 +18,16 @@ const REASONS: Readonly<Record<string, string>> = {
   EFBIG: "the file would exceed the size limit of this process",
 };
 
+/** The code of an error of the system, or null. */
+export function errorCode(error: unknown): string | null {
+  const hasCode = error instanceof Error && "code" in error && typeof error.code === "string";
+  return hasCode ? (error.code as string) : null;
+}
+
 /** The reason of a file system error: words, else its code; null if it is another error. */
 export function fileReason(error: unknown): string | null {
-  if (!(error instanceof Error) || !("code" in error) || typeof error.code !== "string")
-    return null;
-  return REASONS[error.code] ?? error.code;
+  const code = errorCode(error);
+  return code === null ? null : (REASONS[code] ?? code);
 }
 
 /** The path, and why it cannot be read. */

@@ -1,21 +1,20 @@
 /**
- * The file of the audit log, and the reserve beside it.
+ * The file of the audit log, and the file that reserves disk space for it.
  * @module
  */
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
-import { fileReason } from "../config/file-errors.ts";
+import { errorCode, fileReason } from "../config/file-errors.ts";
 import { ConfigError } from "../core/errors.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
 import { AuditReserve, RESERVE_LENGTH, type ReserveFile } from "../telemetry/audit-reserve.ts";
 
 /**
- * Opens an audit log to append to it, made for its owner only if it is not there, and its reserve,
- * `PATH.reserve`.
- * @param worker the number of this process among those that append to the same log, each with a
- * reserve of its own; or null.
- * @throws {ConfigError} if the log cannot be opened. A reserve that cannot be made is a warning.
+ * Opens an audit log for appending, and its reserve, `PATH.reserve`. New files are private.
+ * @param worker the number of this process among the workers that append to the same log, each with
+ * its own reserve; or null.
+ * @throws {ConfigError} if the log cannot be opened. A reserve that cannot be created is logged.
  */
 export async function openAuditFile(
   path: string,
@@ -29,23 +28,17 @@ export async function openAuditFile(
       { cause: error },
     );
   });
-  // A pipe or a device has no disk of its own to be full.
+  // Only a regular file can run out of disk space.
   const reserve = (await file.stat()).isFile()
     ? await openReserve(`${path}.reserve${worker === null ? "" : `-${worker}`}`, log)
     : null;
   return {
     write: async (bytes) => (await file.write(bytes)).bytesWritten,
-    // What is no plain file, a pipe or a device, cannot be synced, and needs not.
+    // A pipe or a device cannot be synced, and need not be.
     sync: () =>
       file.datasync().catch((error: unknown) => {
-        if (
-          !(
-            error instanceof Error &&
-            "code" in error &&
-            (error.code === "EINVAL" || error.code === "ENOTSUP")
-          )
-        )
-          throw error;
+        const code = errorCode(error);
+        if (code !== "EINVAL" && code !== "ENOTSUP") throw error;
       }),
     close: () => file.close(),
     reserve,
@@ -54,7 +47,7 @@ export async function openAuditFile(
 
 async function openReserve(path: string, log: Log): Promise<AuditReserve | null> {
   try {
-    // A link in its place would have another file overwritten.
+    // Following a link would overwrite another file.
     const file = await open(
       path,
       constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW,
@@ -68,16 +61,16 @@ async function openReserve(path: string, log: Log): Promise<AuditReserve | null>
       throw error;
     }
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
+    const code = errorCode(error) ?? "unknown";
     log.warn(
-      "Cannot make the reserve of the audit log; changes are refused while the log cannot be written",
+      "Cannot create the reserve of the audit log: changes are refused whenever the log cannot be written",
       { path, code },
     );
     return null;
   }
 }
 
-/** Writes what is missing of the reserve, so that its blocks are allocated. */
+/** Writes the missing part of the reserve, so that its blocks are allocated. */
 async function allocate(file: FileHandle): Promise<void> {
   const stat = await file.stat();
   if (!stat.isFile())
@@ -87,7 +80,7 @@ async function allocate(file: FileHandle): Promise<void> {
     await writeAll(file, stat.size, AuditReserve.blank().subarray(stat.size));
     await file.sync();
   } catch (error) {
-    // What was written of it would take the room that the log itself needs.
+    // A partial reserve would take space that the log itself needs.
     await file.truncate(stat.size);
     throw error;
   }

@@ -20,6 +20,7 @@ import {
 import { dirname, join, resolve } from "node:path";
 import type { NamedFile } from "../config/named-files.ts";
 import { ConfigError } from "../core/errors.ts";
+import { isFolder } from "./private-file-platform.ts";
 
 /** The largest file that is read: the CA bundles of distributions have a quarter of it. */
 const MAX_BYTES = 1024 * 1024;
@@ -232,14 +233,6 @@ function isSame(a: Identity, b: Identity): boolean {
 function isSameFile(opened: Identity, path: string): boolean {
   const other = identityOf(path);
   return other !== null && isSame(opened, other);
-}
-
-function isFolder(path: string): boolean {
-  try {
-    return statSync(path).isDirectory();
-  } catch {
-    return false;
-  }
 }
 
 /** Files of a folder, at any depth. None if it cannot be read. */

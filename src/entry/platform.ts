@@ -1,5 +1,5 @@
 /**
- * What the server runtimes have in common: the system's clock, randomness, files and standard
+ * The platform of a process on Bun, Node and Deno: clock, randomness, files, network and standard
  * output.
  * @module
  */
@@ -15,11 +15,10 @@ import type { AuditSink } from "../telemetry/audit.ts";
 import { Logger } from "../telemetry/logger.ts";
 import type { ProcessUsage } from "../telemetry/prometheus.ts";
 import { openAuditFile } from "./audit-platform.ts";
-import { persistentFile, readSecretFile } from "./data-platform.ts";
 import { ProviderFiles } from "./files-platform.ts";
+import { persistentFile, readSecretFile } from "./private-file-platform.ts";
 import { processClock as systemClock, systemRandom } from "./system.ts";
 
-export { prepareData } from "./data-platform.ts";
 export { systemClock, systemRandom };
 
 const stdoutSink: AuditSink = {
@@ -67,10 +66,7 @@ export function createPlatform(settings: Settings): ProcessPlatform {
   };
 }
 
-/**
- * One request over TLS, to one of the addresses that were checked, whatever its name resolves to by
- * then.
- */
+/** One request over TLS to a checked address, whatever the host resolves to by then. */
 const fetchKeys: Platform["fetchKeys"] = (url, { addresses, method, headers, body, ca, signal }) =>
   new Promise((resolve, reject) => {
     const [address = ""] = addresses;
@@ -107,10 +103,7 @@ function runtimeText(): string {
   return bun !== undefined ? `bun ${bun}` : deno !== undefined ? `deno ${deno}` : `node ${node}`;
 }
 
-/**
- * What this process uses. What the runtime or the system does not tell, or does not allow to read,
- * is left out.
- */
+/** The resource usage of this process, without what the runtime or system does not report. */
 function processUsage(): ProcessUsage {
   const tried = <T>(read: () => T): T | undefined => {
     try {
@@ -120,8 +113,7 @@ function processUsage(): ProcessUsage {
     }
   };
   const cpu = tried(() => process.cpuUsage());
-  // proc(5): the 23rd field of stat is the size of virtual memory; the name in the second may have
-  // blanks.
+  // proc(5): field 23 of stat is the size of virtual memory; field 2, a name, may contain blanks.
   const stat = tried(() => readFileSync("/proc/self/stat", "utf8").split(") ").at(-1)?.split(" "));
   const limit = tried(
     () => /^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1],

@@ -1,12 +1,12 @@
 /**
- * Which server runtime this is, whether meshca runs on it, and the entry for it.
+ * Detects the server runtime, requires a supported version, and serves by its entry.
  * @module
  */
 import type { Settings } from "../config/settings.ts";
 import { ConfigError } from "../core/errors.ts";
 import type { Served } from "./serve.ts";
 
-/** The least versions with all that is used, and how to come by a newer one. */
+/** The oldest supported versions, and how to get a newer one. */
 const RUNTIMES = {
   bun: { name: "Bun", least: [1, 3], way: "npm start brings Bun 1.4.5" },
   deno: { name: "Deno", least: [2, 9], way: "npm run start:deno brings Deno 2.9.6" },
@@ -17,9 +17,9 @@ const RUNTIMES = {
 export type RuntimeId = keyof typeof RUNTIMES;
 
 /**
- * The runtime that has these versions. Bun and Deno name a version of Node beside their own.
- * @param versions as `process.versions`
- * @throws {ConfigError} naming the runtime and the way out, where it is too old
+ * The runtime. Bun and Deno report a version of Node, too.
+ * @param versions `process.versions`.
+ * @throws {ConfigError} if it is too old, with what to do
  */
 export function runtimeOf(versions: Readonly<Record<string, string | undefined>>): RuntimeId {
   const id: RuntimeId =
@@ -34,17 +34,12 @@ export function runtimeOf(versions: Readonly<Record<string, string | undefined>>
   return id;
 }
 
-/**
- * Starts serving by the runtime's own server.
- * @throws {CaError}
- * @throws {Error} when the address is taken
- */
+/** Starts serving. @throws {CaError} @throws {Error} if the address is in use */
 export async function serve(settings: Settings): Promise<Served> {
   switch (runtimeOf(process.versions)) {
     case "bun":
       return (await import("./bun.ts")).serve(settings);
     case "deno":
-      return (await import("./deno.ts")).serve(settings);
     case "node":
       return (await import("./node.ts")).serve(settings);
   }

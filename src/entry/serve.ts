@@ -1,35 +1,31 @@
 /**
- * What serving is on every server runtime: listens with TLS or without, makes the CA ready, and
- * ends in order.
+ * Serves on every server runtime: listens with TLS or without, starts the CA, and closes in order.
  * @module
  */
 import type { Meshca } from "../compose/process.ts";
 import { notYet, Start } from "../compose/start.ts";
 import { hostPort } from "../config/addresses.ts";
 import type { Settings } from "../config/settings.ts";
-import { listenFailed } from "./listen-platform.ts";
-import { createPlatform, type ProcessPlatform, prepareData } from "./platform.ts";
-import { stopInTime } from "./stop.ts";
-import { type Listen, listenWithTls } from "./tls.ts";
+import { prepareData } from "./data-platform.ts";
+import { type Listen, listenWithTls, stopInTime } from "./listen.ts";
+import { listenFailed } from "./listen-error.ts";
+import { createPlatform, type ProcessPlatform } from "./platform.ts";
 
 export interface Served {
-  /** Where it listens, `host:port`. */
+  /** The address that it listens on, `host:port`. */
   readonly listen: string;
   readonly url: string;
   readonly platform: ProcessPlatform;
-  /**
-   * Resolves once the CA answers. Rejects with a CaError if it cannot start like this, or if it is
-   * closed before.
-   */
+  /** Resolves once the CA answers. Rejects with a CaError if it cannot start, or is closed before. */
   readonly ready: Promise<Meshca>;
-  /** Reads the files for TLS now. */
+  /** Reads the TLS files now. */
   reload(): void;
-  /** Stops accepting, answers watchers, finishes what is being signed. */
+  /** Stops accepting, answers blocked queries, and finishes requests in progress. */
   close(): Promise<void>;
 }
 
 /**
- * Starts to listen and to make the CA ready.
+ * Starts to listen, and starts the CA.
  * @param listenPlain the runtime's own server.
  * @throws {CaError}
  * @throws {Error} if the address is in use
@@ -38,25 +34,18 @@ export async function serveWith(listenPlain: Listen, settings: Settings): Promis
   prepareData(settings);
   const platform = createPlatform(settings);
   const closing = new AbortController();
-  // Listens first, so that the CA knows its own address, also if the system chose the port, and is
-  // watched from the start.
-  const start: { current: Start | null } = { current: null };
-  const server = await (settings.tls === null
-    ? listenPlain
-    : listenWithTls(settings.tls, platform))(
+  // Listens first: the CA needs its own address, even if the system chose the port, and health
+  // checks are answered from the start.
+  let start: Start | null = null;
+  const listenOn = settings.tls === null ? listenPlain : listenWithTls(settings.tls, platform);
+  const server = await listenOn(
     settings,
-    (request, environment) => start.current?.fetch(request, environment ?? {}) ?? notYet(),
-  ).catch(listenFailed(settings.listen));
+    (request, environment = {}) => start?.fetch(request, environment) ?? notYet(),
+  ).catch((error: unknown) => listenFailed(settings.listen, error));
+  const { certificates } = server;
   const listen = { host: settings.listen.host, port: server.port };
-  start.current = new Start(
-    { ...settings, listen },
-    platform,
-    () => server.certificates?.shown ?? null,
-  );
-  const ready = start.current.run(
-    async ({ manager }) => server.certificates?.start(manager),
-    closing.signal,
-  );
+  start = new Start({ ...settings, listen }, platform, () => certificates?.shown ?? null);
+  const ready = start.run(async ({ manager }) => certificates?.start(manager), closing.signal);
   const running = ready.then((meshca) => meshca.run());
   running.catch(() => undefined);
   const address = hostPort(listen.host, listen.port);
@@ -65,7 +54,7 @@ export async function serveWith(listenPlain: Listen, settings: Settings): Promis
     url: `${settings.tls === null ? "http" : "https"}://${address}`,
     platform,
     ready,
-    reload: () => server.certificates?.reload(),
+    reload: () => certificates?.reload(),
     async close() {
       const stopped = stopInTime(server);
       closing.abort();

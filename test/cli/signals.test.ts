@@ -225,7 +225,7 @@ describe("a terminal", () => {
         await until(isThere);
         // A worker that is still starting has no handler for the signal.
         await until(() =>
-          output.includes(command.includes("--workers") ? '"workers":2' : '"message":"Ready"'),
+          output.includes(command.includes("--workers") ? " workers=2" : " Ready url="),
         );
         await promisify(execFile)("pkill", ["-HUP", "-s", String(session), "-f", " serve"]);
         await until(() => output.includes("after SIGHUP"));

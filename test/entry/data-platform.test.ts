@@ -22,13 +22,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { ConfigError, StoreError } from "../../src/core/errors.ts";
+import { makeDataDir, prepareData } from "../../src/entry/data-platform.ts";
 import {
-  makeDataDir,
   persistentFile,
-  prepareData,
   readPrivate,
   readSecretFile,
-} from "../../src/entry/data-platform.ts";
+} from "../../src/entry/private-file-platform.ts";
 
 describe("the data folder", () => {
   let top: string;
@@ -90,7 +89,7 @@ describe("the data folder", () => {
       const text = refusal(() => makeDataDir(path));
       assert.match(
         text,
-        /^MESHCA_DATA_DIR: ".*" can be written by other users \(mode \d{4}\): run chmod 700 on it, or name a folder below it/,
+        /^MESHCA_DATA_DIR: ".*" can be written by other users \(mode \d{4}\): run chmod 700 on it, or name a new folder below it/,
       );
       assert.ok(text.includes(JSON.stringify(path)));
       assert.equal(mode(path), permissions.toString(8));

@@ -1,5 +1,5 @@
 /**
- * Serves over TLS, in the same way on every server runtime.
+ * Listening servers: what each has in common, and the one over TLS of every runtime.
  * @module
  */
 import type { Platform } from "../compose/platform.ts";
@@ -10,21 +10,23 @@ import { TlsCertificates } from "../tls/certificates.ts";
 import { listenTls } from "../tls/server.ts";
 import { readRegularFile } from "./regular-file.ts";
 
-/** How long a connection may be silent, blocked queries aside, in milliseconds. */
+/** How long a connection without a blocked query may be silent, in milliseconds. */
 export const IDLE_MS = 30_000;
+/** How long requests in progress may take when the server stops, in milliseconds. */
+const CLOSE_MS = 5000;
 
 export interface Listening {
   readonly port: number;
-  /** The certificate that is shown; undefined without TLS. */
+  /** Undefined without TLS. */
   readonly certificates?: TlsCertificates;
   /**
-   * Stops accepting.
-   * @param now ends what is being answered too, also where it was called without before.
+   * Stops accepting, and resolves when all requests are answered.
+   * @param now ends them instead, also after a call that waits for them.
    */
   stop(now: boolean): Promise<void>;
 }
 
-/** Listens where the settings say. Rejects when the address is taken. */
+/** Listens on the address of the settings. @throws {Error} if it is in use */
 export type Listen = (settings: Settings, fetch: Meshca["fetch"]) => Promise<Listening>;
 
 export function listenWithTls(tls: TlsSettings, platform: Platform): Listen {
@@ -58,4 +60,14 @@ export function listenWithTls(tls: TlsSettings, platform: Platform): Listen {
       },
     };
   };
+}
+
+/** Stops accepting, and ends requests that are not answered in time. */
+export async function stopInTime(server: Listening): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(() => resolve(server.stop(true)), CLOSE_MS);
+  });
+  await Promise.race([server.stop(false), late]);
+  clearTimeout(timer);
 }
