@@ -17,7 +17,7 @@ import { App } from "../http/app.ts";
 import { DEFAULT_HTTP_LIMITS, type HttpLimits } from "../http/limits.ts";
 import type { Ports } from "../store/backend.ts";
 import type { Codec } from "../store/codec.ts";
-import { type AuditLog, createAudit } from "../telemetry/audit.ts";
+import { AuditLog } from "../telemetry/audit.ts";
 import type { PrometheusMetrics } from "../telemetry/prometheus.ts";
 import { Access, type AccessMemory, createAccessMemory } from "./access.ts";
 import { BootstrapFiles } from "./bootstrap-files.ts";
@@ -123,7 +123,7 @@ async function openAudit(
 ): Promise<AuditLog | null> {
   if (audit === null) return null;
   const { clock, log } = platform;
-  return createAudit({ sink: await platform.openAuditSink(audit), onFailure, clock, log });
+  return new AuditLog({ sink: await platform.openAuditSink(audit), onFailure, clock, log });
 }
 
 function buildManager(parts: CaParts, audit: AuditLog | null): CertificateAuthority {
@@ -206,8 +206,8 @@ function buildApp(
                 changeObstacle: report.changeObstacle,
                 certificate: serverCertificate(),
               }),
-      countRequest: metrics?.request ?? (() => undefined),
-      countWrongToken: metrics?.wrongToken ?? (() => undefined),
+      countRequest: (...request) => metrics?.request(...request),
+      countWrongToken: () => metrics?.wrongToken(),
     },
     audit,
     details: () => report.lines(),

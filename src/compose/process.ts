@@ -18,7 +18,7 @@ import { readKeks } from "../seal/kek.ts";
 import { hasWrapped } from "../seal/wrapped.ts";
 import type { Backend, Ports } from "../store/backend.ts";
 import { createCodec } from "../store/codec.ts";
-import { createPrometheus } from "../telemetry/prometheus.ts";
+import { PrometheusMetrics } from "../telemetry/prometheus.ts";
 import { VERSION } from "../version.ts";
 import { openBackend, readSource } from "./backend.ts";
 import { BackgroundTasks } from "./background.ts";
@@ -91,7 +91,7 @@ export async function composeOver(
     storage,
     self,
     memory: createCaMemory(random),
-    metrics: createPrometheus({ version: VERSION, runtime }, platform.process?.usage),
+    metrics: new PrometheusMetrics({ version: VERSION, runtime }, platform.process?.usage),
     serverCertificate,
     compressed: false,
   });

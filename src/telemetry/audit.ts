@@ -39,215 +39,258 @@ export interface AuditOptions {
   readonly log: Log;
 }
 
-export interface AuditLog extends Audit {
-  /** Writes what is left, if that is possible. */
-  close(): Promise<void>;
-}
-
 /** How long a record of a leaf may wait to be written: what a crash may lose. */
 const FLUSH_MS = 100;
 /** So many characters are written without waiting for that. */
 const FLUSH_AT = 64 * 1024;
-/**
- * While nothing can be written, records up to so many characters wait in memory; the rest is
- * counted.
- */
-const KEEP = 8 * 1024 * 1024;
+/** While nothing can be written, so many characters of records wait in memory; others are lost. */
+const MAX_QUEUED = 8 * 1024 * 1024;
 const RETRY_MS = 1000;
 /** Octets that the line of a change may have: a reserve with less left counts as full. */
 const MAX_LINE = 4096;
 
-export function createAudit({ sink, onFailure, clock, log }: AuditOptions): AuditLog {
-  let queued: string[] = [];
-  let queuedLength = 0;
-  let lost = 0;
-  let lostTold = 0;
+export class AuditLog implements Audit {
+  readonly #options: AuditOptions;
+  readonly #closing = new AbortController();
+  readonly #tally: RefusalTally;
+  /** Errors that are recorded, since several callers see one error. */
+  readonly #recorded = new WeakSet<object>();
+  #queued: string[] = [];
+  #queuedLength = 0;
   /** What was taken from the queue and is not written yet. */
-  let pending: Uint8Array = new Uint8Array();
-  let failure: string | null = null;
-  let running: Promise<void> | null = null;
-  let scheduled = false;
-  let [taken, written] = [0, 0];
-  let closed = false;
-  const told = new WeakSet<object>();
-  const closing = new AbortController();
-  const { reserve } = sink;
+  #pending: Uint8Array = new Uint8Array();
+  /** How many lines were queued, and how many of them were written. */
+  #taken = 0;
+  #written = 0;
+  /** How many records were given up, and how many of them the log has a line about. */
+  #lost = 0;
+  #lostRecorded = 0;
+  #failure: string | null = null;
+  #draining: Promise<void> | null = null;
+  #scheduled = false;
+  #closed = false;
   /** The lines that an earlier process left in the reserve are read before anything is written. */
-  let reserveState: "unread" | "ready" | "unusable" = reserve === null ? "unusable" : "unread";
+  #reserveState: "unread" | "ready" | "unusable";
 
-  /** Queues a line. @param always also if too many wait already. @returns the line */
-  const enqueueLine = (line: string, always: boolean): boolean => {
-    if (queuedLength > KEEP && !always) return false;
-    queued.push(line);
-    queuedLength += line.length;
-    taken++;
-    if (failure !== null) return true;
-    if (queuedLength >= FLUSH_AT) void flush();
-    else schedule(FLUSH_MS);
+  constructor(options: AuditOptions) {
+    this.#options = options;
+    this.#tally = new RefusalTally(options.clock, this.#closing.signal, (record, count) =>
+      this.#enqueue(record, count),
+    );
+    this.#reserveState = this.#reserve === null ? "unusable" : "unread";
+    if (this.#reserve !== null) void this.#flush();
+  }
+
+  get failure(): string | null {
+    return this.#failure;
+  }
+
+  get stopsChanges(): boolean {
+    if (this.#failure === null || this.#options.onFailure === "go-on") return false;
+    const left = this.#reserveState === "ready" ? (this.#reserve?.left ?? 0) : 0;
+    return left < MAX_LINE;
+  }
+
+  get stopsSigning(): boolean {
+    return this.#failure !== null && this.#options.onFailure === "stop-all";
+  }
+
+  get lost(): number {
+    return this.#lost;
+  }
+
+  get reserveLeft(): number | null {
+    return this.#reserveState === "unusable" ? null : (this.#reserve?.left ?? null);
+  }
+
+  record(record: AuditRecord): void {
+    if (this.stopsSigning) throw this.#unavailable("sign leaf");
+    this.#enqueue(record);
+  }
+
+  async beforeChange(record: AuditRecord, { mayUseReserve = true } = {}): Promise<void> {
+    const line = lineOf(record, this.#options.clock.now());
+    const queued = this.#enqueueLine(line, false);
+    if ((queued && (await this.#commit())) || this.#options.onFailure === "go-on") {
+      if (!queued) this.#lost++;
+      return;
+    }
+    const reserved = mayUseReserve && (await this.#appendToReserve(line));
+    // What is in the reserve goes to the log as well once that can be written.
+    if (reserved && !queued) this.#enqueueLine(line, true);
+    if (!reserved) throw this.#unavailable("change the CA");
+  }
+
+  refusal(error: unknown, make: (code: string) => AuditRecord): void {
+    if (typeof error === "object" && error !== null) {
+      if (this.#recorded.has(error)) return;
+      this.#recorded.add(error);
+    }
+    const code = error instanceof CaError ? error.code : "internal";
+    this.#tally.add(error, code, make);
+  }
+
+  /** Writes what is left, if that is possible. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#closing.abort();
+    // The tally adds its last lines first.
+    await Promise.resolve();
+    if (this.#queued.length > 0 || this.#pending.length > 0) await this.#commit();
+    await this.#reserve?.close().catch(() => undefined);
+    await this.#options.sink.close().catch(() => undefined);
+  }
+
+  get #reserve(): AuditReserve | null {
+    return this.#options.sink.reserve;
+  }
+
+  #enqueue(record: AuditRecord, count?: number): void {
+    const line = lineOf(record, this.#options.clock.now(), count);
+    if (!this.#enqueueLine(line, false)) this.#lost++;
+  }
+
+  /** @param always also if too many lines wait already. @returns whether the line is queued. */
+  #enqueueLine(line: string, always: boolean): boolean {
+    if (this.#queuedLength > MAX_QUEUED && !always) return false;
+    this.#queued.push(line);
+    this.#queuedLength += line.length;
+    this.#taken++;
+    if (this.#failure !== null) return true;
+    if (this.#queuedLength >= FLUSH_AT) void this.#flush();
+    else this.#schedule(FLUSH_MS);
     return true;
-  };
-  const enqueue = (record: AuditRecord, count?: number) => {
-    if (!enqueueLine(lineOf(record, clock.now(), count), false)) lost++;
-  };
-  const tally = new RefusalTally(clock, closing.signal, enqueue);
+  }
 
-  const schedule = (ms: number) => {
-    if (scheduled) return;
-    scheduled = true;
-    void clock.sleep(ms, closing.signal).then(() => {
-      scheduled = false;
-      return flush();
+  #schedule(ms: number): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    void this.#options.clock.sleep(ms, this.#closing.signal).then(() => {
+      this.#scheduled = false;
+      return this.#flush();
     });
-  };
+  }
 
-  const fail = (error: unknown) => {
-    const code = codeOf(error);
-    if (failure === null) log.error("Cannot write the audit log", { code, stops: onFailure });
-    failure = code;
-    if (!closed) schedule(RETRY_MS);
-  };
+  /** Writes all that waits. Single-flight; it never rejects. */
+  #flush(): Promise<void> {
+    this.#draining ??= this.#drain().finally(() => {
+      this.#draining = null;
+    });
+    return this.#draining;
+  }
 
-  const recover = async () => {
+  async #drain(): Promise<void> {
     try {
-      pending = (await reserve?.recover()) ?? new Uint8Array();
-      reserveState = "ready";
-      if (pending.length > 0)
+      if (this.#reserveState === "unread") await this.#recover();
+      await this.#writeAll();
+      if (this.#reserve?.used === true) {
+        await this.#options.sink.sync();
+        await this.#reserve.clear();
+      }
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
+    if (this.#failure !== null) this.#resume();
+  }
+
+  async #writeAll(): Promise<void> {
+    const { sink } = this.#options;
+    while (this.#pending.length > 0 || this.#queued.length > 0) {
+      if (this.#pending.length === 0) {
+        this.#pending = utf8(this.#queued.join(""));
+        [this.#queued, this.#queuedLength] = [[], 0];
+      }
+      const upTo = this.#taken - this.#queued.length;
+      while (this.#pending.length > 0)
+        this.#pending = this.#pending.subarray(await sink.write(this.#pending));
+      this.#written = upTo;
+    }
+  }
+
+  /** Writes everything queued up to now. @returns whether it would outlive a crash. */
+  async #commit(): Promise<boolean> {
+    const upTo = this.#taken;
+    while (this.#written < upTo) {
+      await this.#flush();
+      if (this.#failure !== null) return false;
+    }
+    try {
+      await this.#options.sink.sync();
+    } catch (error) {
+      this.#fail(error);
+    }
+    return this.#failure === null;
+  }
+
+  /** Queues the lines that an earlier process left in the reserve. */
+  async #recover(): Promise<void> {
+    const { log } = this.#options;
+    try {
+      this.#pending = (await this.#reserve?.recover()) ?? new Uint8Array();
+      this.#reserveState = "ready";
+      if (this.#pending.length > 0)
         log.info("Appending audit records of changes from the reserve to the audit log");
     } catch (error) {
-      reserveState = "unusable";
-      log.error("Cannot read the reserve of the audit log", { code: codeOf(error) });
+      this.#reserveState = "unusable";
+      log.error("Failed to read the reserve of the audit log", { code: codeOf(error) });
     }
-  };
+  }
 
-  const drain = async () => {
+  /** Writes a line to the reserve. @returns whether it would outlive a crash. */
+  async #appendToReserve(line: string): Promise<boolean> {
+    if (this.#reserve === null || this.#reserveState !== "ready") return false;
     try {
-      if (reserveState === "unread") await recover();
-      while (pending.length > 0 || queued.length > 0) {
-        if (pending.length === 0) {
-          pending = utf8(queued.join(""));
-          [queued, queuedLength] = [[], 0];
-        }
-        const upTo = taken - queued.length;
-        while (pending.length > 0) pending = pending.subarray(await sink.write(pending));
-        written = upTo;
-      }
-      if (reserve?.used === true) {
-        await sink.sync();
-        await reserve.clear();
-      }
+      return await this.#reserve.append(utf8(line));
     } catch (error) {
-      return fail(error);
-    }
-    if (failure === null) return;
-    failure = null;
-    log.info("Can write the audit log again", { lost: lost - lostTold });
-    if (lost > lostTold)
-      enqueue(
-        { caller: NOBODY, action: "audit", subject: null, outcome: "failed", code: "records_lost" },
-        lost - lostTold,
-      );
-    lostTold = lost;
-  };
-
-  const flush = (): Promise<void> => {
-    running ??= drain().finally(() => {
-      running = null;
-    });
-    return running;
-  };
-
-  /** Writes everything up to now. @returns whether it would outlive a crash. */
-  const commit = async (): Promise<boolean> => {
-    const upTo = taken;
-    while (written < upTo) {
-      await flush();
-      if (failure !== null) return false;
-    }
-    try {
-      await sink.sync();
-    } catch (error) {
-      fail(error);
-    }
-    return failure === null;
-  };
-
-  const unavailable = (what: string) =>
-    new NotReadyError(
-      "audit_unavailable",
-      `Cannot ${what}: the audit log cannot be written (${failure})`,
-      { retryAfterMs: RETRY_MS },
-    );
-
-  /**
-   * Writes a line that is queued, or was given up, to the reserve.
-   * @returns whether it would outlive a crash.
-   */
-  const appendToReserve = async (line: string): Promise<boolean> => {
-    if (reserve === null || reserveState !== "ready") return false;
-    try {
-      return await reserve.append(utf8(line));
-    } catch (error) {
-      log.error("Cannot write the reserve of the audit log", { code: codeOf(error) });
+      const code = codeOf(error);
+      this.#options.log.error("Failed to write the reserve of the audit log", { code });
       return false;
     }
-  };
+  }
 
-  if (reserve !== null) void flush();
-  return {
-    get failure() {
-      return failure;
-    },
-    get stopsChanges() {
-      return (
-        failure !== null &&
-        onFailure !== "go-on" &&
-        (reserve === null || reserveState !== "ready" || reserve.left < MAX_LINE)
-      );
-    },
-    get stopsSigning() {
-      return failure !== null && onFailure === "stop-all";
-    },
-    get lost() {
-      return lost;
-    },
-    get reserveLeft() {
-      return reserveState === "unusable" ? null : (reserve?.left ?? null);
-    },
-    record(record) {
-      if (failure !== null && onFailure === "stop-all") throw unavailable("sign leaf");
-      enqueue(record);
-    },
-    async beforeChange(record, { mayUseReserve = true } = {}) {
-      const line = lineOf(record, clock.now());
-      const kept = enqueueLine(line, false);
-      if ((kept && (await commit())) || onFailure === "go-on") {
-        if (!kept) lost++;
-        return;
-      }
-      const reserved = mayUseReserve && (await appendToReserve(line));
-      // What is in the reserve goes to the log as well once that can be written.
-      if (reserved && !kept) enqueueLine(line, true);
-      if (!reserved) throw unavailable("change the CA");
-    },
-    refusal(error, make) {
-      if (typeof error === "object" && error !== null) {
-        if (told.has(error)) return;
-        told.add(error);
-      }
-      const code = error instanceof CaError ? error.code : "internal";
-      tally.add(error, code, make);
-    },
-    async close() {
-      closed = true;
-      closing.abort();
-      // Whoever slept has said what was left to say.
-      await Promise.resolve();
-      if (queued.length > 0 || pending.length > 0) await commit();
-      await reserve?.close().catch(() => undefined);
-      await sink.close().catch(() => undefined);
-    },
-  };
+  #fail(error: unknown): void {
+    const { log, onFailure } = this.#options;
+    const code = codeOf(error);
+    if (this.#failure === null) log.error(FAILURES[onFailure], { code, stops: onFailure });
+    this.#failure = code;
+    if (!this.#closed) this.#schedule(RETRY_MS);
+  }
+
+  /** The log can be written again. */
+  #resume(): void {
+    this.#failure = null;
+    const lost = this.#lost - this.#lostRecorded;
+    this.#options.log.info("The audit log can be written again", { lost });
+    if (lost > 0) this.#enqueue(RECORDS_LOST, lost);
+    this.#lostRecorded = this.#lost;
+  }
+
+  #unavailable(what: string): NotReadyError {
+    return new NotReadyError(
+      "audit_unavailable",
+      `Cannot ${what}: the audit log cannot be written (${this.#failure})`,
+      { retryAfterMs: RETRY_MS },
+    );
+  }
 }
+
+/** What is logged when the audit log cannot be written, by what the operator chose for it. */
+const FAILURES: Readonly<Record<AuditFailure, string>> = {
+  "stop-changes":
+    "Failed to write the audit log: signing goes on, changes only while the reserve has room; will retry",
+  "stop-all":
+    "Failed to write the audit log: signing stops, changes go on only while the reserve has room; will retry",
+  "go-on": "Failed to write the audit log: signing and changes go on without records; will retry",
+};
+
+const RECORDS_LOST: AuditRecord = {
+  caller: NOBODY,
+  action: "audit",
+  subject: null,
+  outcome: "failed",
+  code: "records_lost",
+};
 
 /** A record as a line of the log. @param count how many more of its kind it stands for */
 function lineOf(

@@ -9,7 +9,7 @@ import type { Snapshot } from "../core/ca/snapshot.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import type { Metrics } from "../core/ports/metrics.ts";
 
-/** How things are when the metrics are asked for. */
+/** What the gauges are computed from when the metrics are read. */
 export interface Observed {
   readonly snapshot: Snapshot | null;
   readonly now: Date;
@@ -19,42 +19,16 @@ export interface Observed {
   readonly audit: Pick<Audit, "failure" | "lost"> | null;
   /** Why the CA cannot be changed, or null. */
   readonly changeObstacle: string | null;
-  /** The certificate that the server shows; null without TLS. */
+  /** The certificate that the server presents; null without TLS. */
   readonly certificate: ServerCertificate | null;
 }
 
-export interface PrometheusMetrics extends Metrics {
-  /** @param seconds from its arrival to its answer, blocked queries included. */
-  request(route: string, status: number, seconds?: number): void;
-  /** A token that is none was presented. */
-  wrongToken(): void;
-  /** Writes the counters, and gauges of what is handed in. */
-  render(observed: Observed): Promise<{ type: string; text: string }>;
-}
-
-/**
- * The series of a counter for some label values, looked up by name: prom-client sorts and hashes
- * labels at each call.
- */
-function childrenOf(): (counter: Counter, ...labels: string[]) => Counter.Internal {
-  const children = new Map<Counter, Map<string, Counter.Internal>>();
-  return (counter, ...labels) => {
-    const ofCounter = children.get(counter) ?? new Map<string, Counter.Internal>();
-    children.set(counter, ofCounter);
-    const key = labels.join(" ");
-    const found = ofCounter.get(key) ?? counter.labels(...labels);
-    ofCounter.set(key, found);
-    return found;
-  };
-}
-
-/** What process this is. */
 export interface Build {
   readonly version: string;
   readonly runtime: string;
 }
 
-/** What the process uses; what the system does not tell is left out. */
+/** What the process uses; what the system does not report is left out. */
 export interface ProcessUsage {
   readonly cpuUserSeconds?: number;
   readonly cpuSystemSeconds?: number;
@@ -68,10 +42,10 @@ export interface ProcessUsage {
 
 /** The series of a process by the names that Prometheus's own clients use. */
 const PROCESS_SERIES: readonly (readonly [
-  string,
-  "counter" | "gauge",
-  string,
-  (usage: ProcessUsage) => number | undefined,
+  name: string,
+  kind: "counter" | "gauge",
+  help: string,
+  read: (usage: ProcessUsage) => number | undefined,
 ])[] = [
   [
     "process_cpu_user_seconds_total",
@@ -116,225 +90,247 @@ const PROCESS_SERIES: readonly (readonly [
   ["process_max_fds", "gauge", "Open file descriptors at most", ({ maxFiles }) => maxFiles],
 ];
 
-/**
- * Adds the series of the process, without those of prom-client's default metrics that cost while
- * nobody asks.
- */
+const secondsUntil = (instant: Date, now: Date) => (instant.getTime() - now.getTime()) / 1000;
+const flag = (on: boolean) => (on ? 1 : 0);
+
+/** Gauges with one series; without a value it is 0. */
+const GAUGES: readonly (readonly [
+  name: string,
+  help: string,
+  read: (observed: Observed) => number | null,
+])[] = [
+  ["meshca_watchers", "Blocked queries that wait", ({ watchers }) => watchers],
+  ["meshca_signing", "Signing requests in flight", ({ signing }) => signing],
+  ["meshca_index", "Index of the state in use", ({ snapshot }) => snapshot?.state.index ?? 0],
+  ["meshca_leader", "1 if this replica leads", ({ status }) => flag(status.role === "leader")],
+  [
+    "meshca_operation_term",
+    "Highest term of the operation lease seen",
+    ({ status }) => status.term,
+  ],
+  ["meshca_replicas", "Replicas alive", ({ status }) => status.live.length],
+  [
+    "meshca_staleness_seconds",
+    "Seconds since the store last confirmed the stored state",
+    ({ status }) => (status.stalenessMs === null ? null : status.stalenessMs / 1000),
+  ],
+  [
+    "meshca_clock_offset_seconds",
+    "Seconds that the store's clock is ahead of this one",
+    ({ status }) => status.clockOffsetMs / 1000,
+  ],
+  [
+    "meshca_clock_alarm",
+    "1 if all replicas have another time than the store",
+    ({ status }) => flag(status.clockAlarm),
+  ],
+  [
+    "meshca_changes_stopped",
+    "1 while the store has lost writes and no operator has decided",
+    ({ status }) => flag(status.stopped !== null),
+  ],
+  [
+    "meshca_audit_failing",
+    "1 while the audit log cannot be written",
+    ({ audit }) => (audit === null ? null : flag(audit.failure !== null)),
+  ],
+  [
+    "meshca_changes_possible",
+    "1 while the CA can be changed",
+    ({ changeObstacle }) => flag(changeObstacle === null),
+  ],
+  [
+    "meshca_store_away_seconds",
+    "Seconds since the store last answered, 0 while it answers",
+    ({ status: { storeAway, confirmedAt }, now }) => {
+      if (!storeAway) return 0;
+      return confirmedAt === null ? null : -secondsUntil(confirmedAt, now);
+    },
+  ],
+  [
+    "meshca_tls_expiry_seconds",
+    "Seconds until the certificate that the server presents expires",
+    ({ certificate, now }) =>
+      certificate === null ? null : secondsUntil(certificate.notAfter, now),
+  ],
+  [
+    "meshca_tls_emergency",
+    "1 while the server presents its self-signed emergency certificate",
+    ({ certificate }) => (certificate === null ? null : flag(certificate.emergency !== null)),
+  ],
+  [
+    "meshca_issuer_expiry_seconds",
+    "Seconds until the issuer expires",
+    ({ snapshot, now }) => {
+      const issuer = snapshot?.provider?.issuer;
+      return issuer === undefined ? null : secondsUntil(issuer.notAfter, now);
+    },
+  ],
+];
+
+/** Adds the series of the process, without the default metrics of prom-client that poll. */
 function addProcess(registry: Registry, usage: () => ProcessUsage): void {
+  const registers = [registry];
   for (const [name, kind, help, read] of PROCESS_SERIES) {
-    // A series that the system does not tell is not there, rather than 0.
+    // A series that the system does not report is absent, rather than 0.
     if (read(usage()) === undefined) continue;
-    if (kind === "gauge")
-      new Gauge({
-        name,
-        help,
-        registers: [registry],
-        collect() {
-          this.set(read(usage()) ?? 0);
-        },
-      });
-    else
-      new Counter({
-        name,
-        help,
-        registers: [registry],
-        collect() {
-          this.reset();
-          this.inc(read(usage()) ?? 0);
-        },
-      });
+    const value = () => read(usage()) ?? 0;
+    if (kind === "gauge") addGauge({ name, help, registers }, (gauge) => gauge.set(value()));
+    else addCounter({ name, help, registers }, value);
   }
 }
 
-/** @param usage reads what the process uses. */
-export function createPrometheus(build: Build, usage?: () => ProcessUsage): PrometheusMetrics {
-  const registry = new Registry();
-  const registers = [registry];
-  const child = childrenOf();
-  if (usage !== undefined) addProcess(registry, usage);
-  let observed: Observed | null = null;
+type Options = { readonly name: string; readonly help: string; readonly registers: Registry[] };
 
-  const issued = new Counter({
-    name: "meshca_leaf_issued_total",
-    help: "Leaves signed, by kind of identity",
-    labelNames: ["kind"],
-    registers,
+/** A gauge that is set each time when the metrics are read. */
+function addGauge(options: Options & { labelNames?: string[] }, set: (gauge: Gauge) => void): void {
+  new Gauge({
+    ...options,
+    collect() {
+      this.reset();
+      set(this);
+    },
   });
-  const refused = new Counter({
-    name: "meshca_leaf_refused_total",
-    help: "Signing requests refused, by error code",
-    labelNames: ["code"],
-    registers,
+}
+
+/** A counter that is kept elsewhere. */
+function addCounter(options: Options, read: () => number): void {
+  new Counter({
+    ...options,
+    collect() {
+      this.reset();
+      this.inc(read());
+    },
   });
-  const latency = new Histogram({
+}
+
+/** A counter whose series are looked up by text: prom-client sorts and hashes labels each time. */
+class LabelledCounter {
+  readonly #counter: Counter;
+  readonly #series = new Map<string, Counter.Internal>();
+
+  constructor(options: Options, labelNames: string[]) {
+    this.#counter = new Counter({ ...options, labelNames });
+  }
+
+  /** @param labels the values, in the order of the names. */
+  inc(...labels: string[]): void {
+    const key = labels.join(" ");
+    const series = this.#series.get(key) ?? this.#counter.labels(...labels);
+    this.#series.set(key, series);
+    series.inc();
+  }
+}
+
+export class PrometheusMetrics implements Metrics {
+  readonly #registry = new Registry();
+  readonly #issued = this.#counter(
+    "meshca_leaf_issued_total",
+    "Leaves signed, by kind of identity",
+    ["kind"],
+  );
+  readonly #refused = this.#counter(
+    "meshca_leaf_refused_total",
+    "Signing requests refused, by error code",
+    ["code"],
+  );
+  readonly #latency = new Histogram({
     name: "meshca_leaf_sign_seconds",
     help: "Time from a complete request to its leaf",
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5],
-    registers,
+    registers: [this.#registry],
   });
-  const changes = new Counter({
-    name: "meshca_changes_total",
-    help: "Changes of the CA tried",
-    labelNames: ["operation", "outcome"],
-    registers,
-  });
-  const requests = new Counter({
-    name: "meshca_http_requests_total",
-    help: "Requests answered",
-    labelNames: ["route", "status"],
-    registers,
-  });
-  const duration = new Histogram({
+  readonly #changes = this.#counter("meshca_changes_total", "Changes of the CA tried", [
+    "operation",
+    "outcome",
+  ]);
+  readonly #requests = this.#counter("meshca_http_requests_total", "Requests answered", [
+    "route",
+    "status",
+  ]);
+  readonly #duration = new Histogram({
     name: "meshca_http_request_seconds",
-    help: "Time from a request to its answer by route, blocked queries included",
+    help: "Time from a request to its response by route, blocked queries included",
     labelNames: ["route"],
     buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60],
-    registers,
+    registers: [this.#registry],
   });
-  /** The series of a route, looked up by name. */
-  const durationOf = new Map<string, Histogram.Internal<string>>();
-  const durations = (route: string): Histogram.Internal<string> => {
-    const found = durationOf.get(route) ?? duration.labels(route);
-    durationOf.set(route, found);
-    return found;
-  };
-  const wrongTokens = new Counter({
-    name: "meshca_wrong_tokens_total",
-    help: "Tokens presented that are unknown",
-    registers,
-  });
-  const gauge = (
-    name: string,
-    help: string,
-    read: (gauge: Gauge, now: Observed) => void,
-    labelNames: string[] = [],
-  ) =>
-    new Gauge({
-      name,
-      help,
-      labelNames,
-      registers,
-      collect() {
-        this.reset();
-        if (observed !== null) read(this, observed);
+  readonly #wrongTokens = this.#counter(
+    "meshca_wrong_tokens_total",
+    "Tokens presented that are unknown",
+  );
+  /** Series of `#duration` by route, as in LabelledCounter. */
+  readonly #durations = new Map<string, Histogram.Internal<string>>();
+  #observed: Observed | null = null;
+
+  /** @param usage reads what the process uses. */
+  constructor(build: Build, usage?: () => ProcessUsage) {
+    const registers = [this.#registry];
+    if (usage !== undefined) addProcess(this.#registry, usage);
+    for (const [name, help, read] of GAUGES)
+      addGauge({ name, help, registers }, (gauge) => {
+        const value = this.#observed === null ? null : read(this.#observed);
+        if (value !== null) gauge.set(value);
+      });
+    addCounter(
+      { name: "meshca_audit_lost", help: "Audit records given up since the start", registers },
+      () => this.#observed?.audit?.lost ?? 0,
+    );
+    addGauge(
+      {
+        name: "meshca_root_expiry_seconds",
+        help: "Seconds until a root expires",
+        labelNames: ["id", "status"],
+        registers,
       },
-    });
+      (gauge) => {
+        const { snapshot = null, now = new Date(0) } = this.#observed ?? {};
+        for (const { id, status, certificate } of snapshot?.state.roots ?? [])
+          gauge.set({ id, status }, secondsUntil(certificate.notAfter, now));
+      },
+    );
+    new Gauge({
+      name: "meshca_build_info",
+      help: "1, with the version and the runtime",
+      labelNames: ["version", "runtime"],
+      registers,
+    }).set({ ...build }, 1);
+  }
 
-  gauge("meshca_watchers", "Blocked queries that wait", (g, { watchers }) => g.set(watchers));
-  gauge("meshca_signing", "Signing requests in flight", (g, { signing }) => g.set(signing));
-  gauge("meshca_index", "Index of the state in use", (g, { snapshot }) =>
-    g.set(snapshot?.state.index ?? 0),
-  );
-  gauge("meshca_leader", "1 where this replica leads", (g, { status }) =>
-    g.set(status.role === "leader" ? 1 : 0),
-  );
-  gauge("meshca_operation_term", "Highest term of the operation lease seen", (g, { status }) =>
-    g.set(status.term),
-  );
-  gauge("meshca_replicas", "Replicas alive", (g, { status }) => g.set(status.live.length));
-  gauge(
-    "meshca_staleness_seconds",
-    "Seconds since the store last said what is stored",
-    (g, { status }) => {
-      const { stalenessMs } = status;
-      if (stalenessMs !== null) g.set(stalenessMs / 1000);
-    },
-  );
-  gauge(
-    "meshca_clock_offset_seconds",
-    "Seconds that the store's clock is ahead of this one",
-    (g, { status }) => g.set(status.clockOffsetMs / 1000),
-  );
-  gauge(
-    "meshca_clock_alarm",
-    "1 where all replicas have another time than the store",
-    (g, { status }) => g.set(status.clockAlarm ? 1 : 0),
-  );
-  gauge(
-    "meshca_changes_stopped",
-    "1 while the store has lost writes and no operator has decided",
-    (g, { status }) => g.set(status.stopped === null ? 0 : 1),
-  );
-  gauge("meshca_audit_failing", "1 while the audit log cannot be written", (g, { audit }) => {
-    if (audit !== null) g.set(audit.failure === null ? 0 : 1);
-  });
-  new Counter({
-    name: "meshca_audit_lost",
-    help: "Audit records given up since the start",
-    registers,
-    collect() {
-      this.reset();
-      this.inc(observed?.audit?.lost ?? 0);
-    },
-  });
-  gauge("meshca_changes_possible", "1 while the CA can be changed", (g, { changeObstacle }) =>
-    g.set(changeObstacle === null ? 1 : 0),
-  );
-  gauge(
-    "meshca_store_away_seconds",
-    "Seconds since the store last answered, 0 while it answers",
-    (g, { status, now }) => {
-      const { storeAway, confirmedAt } = status;
-      if (!storeAway) g.set(0);
-      else if (confirmedAt !== null) g.set((now.getTime() - confirmedAt.getTime()) / 1000);
-    },
-  );
-  gauge(
-    "meshca_tls_expiry_seconds",
-    "Seconds until the certificate expires that the server shows",
-    (g, { certificate, now }) => {
-      if (certificate !== null) g.set((certificate.notAfter.getTime() - now.getTime()) / 1000);
-    },
-  );
-  gauge(
-    "meshca_tls_emergency",
-    "1 while the server shows its self-signed fallback certificate",
-    (g, { certificate }) => {
-      if (certificate !== null) g.set(certificate.emergency === null ? 0 : 1);
-    },
-  );
-  new Gauge({
-    name: "meshca_build_info",
-    help: "1, with the version and the runtime",
-    labelNames: ["version", "runtime"],
-    registers,
-  }).set(build, 1);
-  gauge(
-    "meshca_root_expiry_seconds",
-    "Seconds until a root expires",
-    (g, { snapshot, now }) => {
-      for (const root of snapshot?.state.roots ?? [])
-        g.set(
-          { id: root.id, status: root.status },
-          (root.certificate.notAfter.getTime() - now.getTime()) / 1000,
-        );
-    },
-    ["id", "status"],
-  );
-  gauge(
-    "meshca_issuer_expiry_seconds",
-    "Seconds until what signs leaves expires",
-    (g, { snapshot, now }) => {
-      const issuer = snapshot?.provider?.issuer;
-      if (issuer !== undefined) g.set((issuer.notAfter.getTime() - now.getTime()) / 1000);
-    },
-  );
+  leafIssued(kind: string, seconds: number): void {
+    this.#issued.inc(kind);
+    this.#latency.observe(seconds);
+  }
 
-  return {
-    leafIssued(kind, seconds) {
-      child(issued, kind).inc();
-      latency.observe(seconds);
-    },
-    leafRefused: (code) => child(refused, code).inc(),
-    change: (operation, outcome) => changes.inc({ operation, outcome }),
-    request(route, status, seconds) {
-      child(requests, route, String(status)).inc();
-      if (seconds !== undefined) durations(route).observe(seconds);
-    },
-    wrongToken: () => wrongTokens.inc(),
-    async render(what) {
-      observed = what;
-      return { type: registry.contentType, text: await registry.metrics() };
-    },
-  };
+  leafRefused(code: string): void {
+    this.#refused.inc(code);
+  }
+
+  change(operation: string, outcome: string): void {
+    this.#changes.inc(operation, outcome);
+  }
+
+  /** @param seconds from the request to its response, blocked queries included. */
+  request(route: string, status: number, seconds?: number): void {
+    this.#requests.inc(route, String(status));
+    if (seconds === undefined) return;
+    const series = this.#durations.get(route) ?? this.#duration.labels(route);
+    this.#durations.set(route, series);
+    series.observe(seconds);
+  }
+
+  /** Counts a request with an unknown token. */
+  wrongToken(): void {
+    this.#wrongTokens.inc();
+  }
+
+  /** The metrics as text; the gauges are computed from `observed`. */
+  async render(observed: Observed): Promise<{ type: string; text: string }> {
+    this.#observed = observed;
+    return { type: this.#registry.contentType, text: await this.#registry.metrics() };
+  }
+
+  #counter(name: string, help: string, labelNames: string[] = []): LabelledCounter {
+    return new LabelledCounter({ name, help, registers: [this.#registry] }, labelNames);
+  }
 }

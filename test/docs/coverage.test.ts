@@ -26,7 +26,7 @@ import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import type { Audit } from "../../src/core/ports/audit.ts";
 import { SCHEMAS } from "../../src/core/state.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
-import { createPrometheus } from "../../src/telemetry/prometheus.ts";
+import { PrometheusMetrics } from "../../src/telemetry/prometheus.ts";
 import { createTestCa, silentLog } from "../fakes/ca.ts";
 import { accessThat } from "../http/access.ts";
 import { createTestApp } from "../http/app.ts";
@@ -272,7 +272,7 @@ describe("docs/operations.md", () => {
       ...{ cpuUserSeconds: 1, cpuSystemSeconds: 1, startTime: 1, residentBytes: 1 },
       ...{ virtualBytes: 1, openFiles: 1, maxFiles: 1 },
     };
-    const metrics = createPrometheus({ version: "0", runtime: "test" }, () => usage);
+    const metrics = new PrometheusMetrics({ version: "0", runtime: "test" }, () => usage);
     metrics.leafIssued("service", 1);
     metrics.leafRefused("csr_malformed");
     metrics.change("RENEWING", "ok");

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 import { DeniedError, NotReadyError, RateLimitedError } from "../../src/core/errors.ts";
 import { type AuditRecord, NOBODY } from "../../src/core/ports/audit.ts";
-import { type AuditFailure, type AuditLog, createAudit } from "../../src/telemetry/audit.ts";
+import { type AuditFailure, AuditLog } from "../../src/telemetry/audit.ts";
 import {
   AuditReserve,
   RESERVE_LENGTH,
@@ -56,7 +56,7 @@ function start(
     },
     close: async () => undefined,
   };
-  return createAudit({ sink, onFailure, clock, log: silentLog });
+  return new AuditLog({ sink, onFailure, clock, log: silentLog });
 }
 
 const leaf = (subject: string): AuditRecord => ({
@@ -77,7 +77,7 @@ beforeEach(() => {
   disk = { text: "", syncs: 0, room: Number.POSITIVE_INFINITY };
 });
 
-describe("createAudit()", () => {
+describe("AuditLog", () => {
   it("record() writes a line for each leaf within 100 ms, in order and without waiting for it", async () => {
     const audit = start();
     audit.record({
@@ -250,7 +250,7 @@ describe("createAudit()", () => {
   });
 });
 
-describe("createAudit() on a full disk", () => {
+describe("AuditLog on a full disk", () => {
   it("stop-changes: beforeChange() throws, record() does not, and both work again when there is room", async () => {
     const audit = start();
     disk.room = 10;
