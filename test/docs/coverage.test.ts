@@ -14,6 +14,8 @@ import {
   parseVaultConfig,
   VAULT_CONFIG_NAMES,
 } from "../../providers/vault/config.ts";
+import { permissionsOf } from "../../providers/vault/permissions.ts";
+import type { Step } from "../../providers/vault/plan.ts";
 import { CONFIG_FIELDS } from "../../src/acl/auth-methods.ts";
 import { DEFAULT_MAX_TOKENS } from "../../src/acl/login-quota.ts";
 import { NAMED, WHOLE } from "../../src/acl/rules.ts";
@@ -220,6 +222,52 @@ describe("docs/http-api.md", () => {
   });
 });
 
+describe("docs/vault.md", () => {
+  it("has the policy that the steps of a change need, and no other path", () => {
+    const [root, intermediate] = ["mesh-root", "mesh-int"].map((path) => ({ path, namespace: "" }));
+    assert.ok(root !== undefined && intermediate !== undefined);
+    const steps: Step[] = [
+      { kind: "lookup-token", namespace: "" },
+      { kind: "renew-token", namespace: "" },
+      { kind: "read-mount", mount: root },
+      { kind: "mount-pki", mount: root, purpose: "root" },
+      { kind: "generate-root", mount: root, beside: false },
+      { kind: "generate-root", mount: root, beside: true },
+      { kind: "certify-intermediate", mount: root },
+      { kind: "cross-sign", mount: root, issuerId: "+" },
+      { kind: "read-mount", mount: intermediate },
+      { kind: "mount-pki", mount: intermediate, purpose: "intermediate" },
+      { kind: "generate-key", mount: intermediate },
+      { kind: "import-intermediate", mount: intermediate, accessor: null, isOurs: true },
+      { kind: "ensure-role", mount: intermediate },
+      { kind: "sign-leaves", mount: intermediate },
+      { kind: "delete-superseded", mount: intermediate },
+    ];
+    const needed = new Map<string, Set<string>>([["sys/capabilities-self", new Set(["update"])]]);
+    for (const { path, capabilities } of steps.flatMap(permissionsOf))
+      needed.set(path, new Set([...(needed.get(path) ?? []), ...capabilities]));
+    const [, policy = ""] =
+      /```hcl\n(.*?)```/s.exec(sectionOf(readText("docs/vault.md"), "Policy")) ?? [];
+    const documented = new Map(
+      [...policy.matchAll(/^path "([^"]+)" +\{ capabilities = \[(.*)\] \}$/gm)].map(
+        ([, path = "", list = ""]) => [
+          path,
+          // Beyond the needs of the code: a policy for mounts usually grants "create" with "update".
+          new Set(
+            list
+              .replaceAll('"', "")
+              .split(", ")
+              .filter((name) => name !== "create"),
+          ),
+        ],
+      ),
+    );
+    assert.deepEqual(inOrder(documented.keys()), inOrder(needed.keys()));
+    for (const [path, capabilities] of needed)
+      assert.deepEqual(documented.get(path), capabilities, path);
+  });
+});
+
 describe("docs/storage.md", () => {
   it("has each schema, and no other", () => {
     const rows = rowsOf(sectionOf(readText("docs/storage.md"), "Schemas"));
@@ -335,27 +383,35 @@ describe("docs/operations.md", () => {
     const [, texts = ""] = sectionOf(OPERATIONS, "readyz").split("The reasons after");
     const quoted = codeIn(texts.replaceAll(/\s+/g, " ")).filter((code) => code.includes(" "));
     assert.ok(quoted.length > 20);
-    for (const text of quoted)
-      for (const part of text.split(/<[^>]*>/))
-        assert.ok(sources.includes(part.trim()), `No source has ${JSON.stringify(part.trim())}`);
+    const parts = quoted.flatMap((text) => text.split(/<[^>]*>/).map((part) => part.trim()));
+    assert.deepEqual(
+      parts.filter((part) => !sources.includes(part)),
+      [],
+    );
   });
 });
 
 describe("src/README.md", () => {
   const text = readText("src/README.md");
-  const index = rowsOf(sectionOf(text, "core/ca by file")).flatMap(([file = ""]) => codeIn(file));
+  const index = [...sectionOf(text, "core/ca by file").matchAll(/^- `([^`]+)`: /gm)].map(
+    ([, file = ""]) => file,
+  );
 
   it("has each file of core/ca, and no other", () => {
     assert.deepEqual(inOrder(index), inOrder(readdirSync(join(ROOT, "src/core/ca"))));
   });
 
   it("names only files and folders that exist", () => {
-    for (const code of codeIn(text.replaceAll(/^```.*?^```$/gms, "").replaceAll(/\s+/g, " ")))
-      if (!index.includes(code) && /^[\w./-]+(?:\/|\.ts|\.md)$/.test(code))
-        assert.ok(
-          existsSync(join(ROOT, "src", code)) || existsSync(join(ROOT, code)),
-          `No file ${code}`,
-        );
+    const named = codeIn(proseOf(text)).filter((code) => /^[\w./-]+(?:\/|\.ts|\.md)$/.test(code));
+    assert.deepEqual(
+      named.filter(
+        (path) =>
+          !index.includes(path) &&
+          !existsSync(join(ROOT, "src", path)) &&
+          !existsSync(join(ROOT, path)),
+      ),
+      [],
+    );
   });
 });
 
