@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import { Session } from "node:inspector/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { createTestApp, leafTtl } from "../test/http/app.ts";
+import { createTestApp, leafTtl } from "../test/fixtures/app.ts";
 import { makeRequests } from "./requests.ts";
 
 const ROOT = pathToFileURL(`${join(import.meta.dirname, "..")}/`).href;

@@ -383,12 +383,12 @@ export function ruleJson(entry: Entry<BindingRule>): Json {
   return { ...bindingRule.encode(entry.value), ...indexes(entry) };
 }
 
-const DENIAL_FIELDS = {
+const DENYLIST_FIELDS = {
   "spiffe-id": "SPIFFEID",
   "key-id": "KeyID",
   serial: "SerialNumber",
 } as const;
-const DenialBody = {
+const DenylistBody = {
   SPIFFEID: string("SPIFFEID"),
   KeyID: string("KeyID"),
   SerialNumber: string("SerialNumber"),
@@ -396,24 +396,24 @@ const DenialBody = {
 };
 
 /** @throws {RequestError} `request_malformed` */
-export function decodeDenial(body: Json): Pick<DenylistEntry, "kind" | "value" | "reason"> {
-  const fields = decodeStruct(DenialBody, body, "denial");
-  const given = (Object.keys(DENIAL_FIELDS) as DenylistEntry["kind"][]).filter(
-    (kind) => fields[DENIAL_FIELDS[kind]] !== null,
+export function decodeDenylistEntry(body: Json): Pick<DenylistEntry, "kind" | "value" | "reason"> {
+  const fields = decodeStruct(DenylistBody, body, "denylist entry");
+  const given = (Object.keys(DENYLIST_FIELDS) as DenylistEntry["kind"][]).filter(
+    (kind) => fields[DENYLIST_FIELDS[kind]] !== null,
   );
   const [kind] = given;
   if (kind === undefined || given.length > 1)
     throw decodeFailed(
       "the body must have one of SPIFFEID, KeyID and SerialNumber, and may have Reason",
     );
-  return { kind, value: fields[DENIAL_FIELDS[kind]] ?? "", reason: fields.Reason ?? "" };
+  return { kind, value: fields[DENYLIST_FIELDS[kind]] ?? "", reason: fields.Reason ?? "" };
 }
 
-export function denialJson(entry: Entry<DenylistEntry>): Json {
+export function denylistEntryJson(entry: Entry<DenylistEntry>): Json {
   const { id, kind, value, reason, createTime, expirationTime } = entry.value;
   return {
     ID: id,
-    [DENIAL_FIELDS[kind]]: value,
+    [DENYLIST_FIELDS[kind]]: value,
     Reason: reason,
     CreateTime: createTime.toISOString(),
     ExpirationTime: expirationTime.toISOString(),

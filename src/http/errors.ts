@@ -2,33 +2,7 @@
  * From an error to an HTTP response: status, body and Retry-After.
  * @module
  */
-import {
-  CaError,
-  type ConfigError,
-  type ConflictError,
-  type DeniedError,
-  type InvariantError,
-  type NotReadyError,
-  type ProviderError,
-  type RateLimitedError,
-  type RequestError,
-  type SealError,
-  type StoreError,
-} from "../core/errors.ts";
-
-/** Every code of a `CaError`. */
-type ErrorCode = (
-  | ConfigError
-  | ConflictError
-  | DeniedError
-  | InvariantError
-  | NotReadyError
-  | ProviderError
-  | RateLimitedError
-  | RequestError
-  | SealError
-  | StoreError
-)["code"];
+import { CaError, type ErrorCode } from "../core/errors.ts";
 
 export interface ErrorResponse {
   readonly status: 400 | 403 | 404 | 409 | 413 | 415 | 429 | 500 | 502 | 503;
@@ -43,7 +17,7 @@ export interface ErrorResponse {
  */
 export function errorResponse(error: unknown, requestId: string): ErrorResponse {
   const known = error instanceof CaError ? error : null;
-  const code = known === null ? "invariant" : (known.code as ErrorCode);
+  const code = known === null ? "invariant" : known.code;
   const retryAfterMs = known?.retryAfterMs;
   return {
     status: statusOf(code),

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { startServer } from "../http/process.ts";
+import { startServer } from "../fixtures/process.ts";
 import { freePort, until } from "../redis/server.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));

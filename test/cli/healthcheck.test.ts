@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import { createServer, type Server } from "node:net";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { makeDataDir, startServer } from "../http/process.ts";
+import { makeDataDir, startServer } from "../fixtures/process.ts";
 import { freePort } from "../redis/server.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
 

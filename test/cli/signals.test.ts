@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { linesOf, makeDataDir, startServer } from "../http/process.ts";
+import { linesOf, makeDataDir, startServer } from "../fixtures/process.ts";
 import { freePort, until } from "../redis/server.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
 import { get, inNewFolder, selfSigned } from "../tls/harness.ts";

@@ -11,10 +11,10 @@ import { after, beforeEach, describe, it } from "node:test";
 import { STORE_FORMS } from "../../src/config/store-url.ts";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
-import { makeDataDir, runServer, startServer } from "../http/process.ts";
-import { type RawAnswer, send } from "../http/raw.ts";
-import { put, sign } from "../http/refusals.ts";
-import { makeRoot } from "../http/supplied-root.ts";
+import { makeDataDir, runServer, startServer } from "../fixtures/process.ts";
+import { type RawAnswer, send } from "../fixtures/raw.ts";
+import { put, sign } from "../fixtures/refusals.ts";
+import { makeRoot } from "../fixtures/supplied-root.ts";
 
 const ROOTS = { method: "GET", target: "/v1/connect/ca/roots" };
 const CONFIGURATION = { method: "GET", target: "/v1/connect/ca/configuration" };

@@ -7,7 +7,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
-import { runServer, type ServerProcess, startServer } from "../http/process.ts";
+import { runServer, type ServerProcess, startServer } from "../fixtures/process.ts";
 import { noRedis, startRedis, until } from "../redis/server.ts";
 
 /** Processes that a process started. */

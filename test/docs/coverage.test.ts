@@ -30,8 +30,8 @@ import { SCHEMAS } from "../../src/core/state.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";
 import { PrometheusMetrics } from "../../src/telemetry/prometheus.ts";
 import { createTestCa, silentLog } from "../fakes/ca.ts";
-import { accessThat } from "../http/access.ts";
-import { createTestApp } from "../http/app.ts";
+import { accessThat } from "../fixtures/access.ts";
+import { createTestApp } from "../fixtures/app.ts";
 import {
   anchorsOf,
   codeIn,

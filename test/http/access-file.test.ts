@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { describe, it } from "node:test";
-import { makeDataDir, type ServerProcess, startServer } from "./process.ts";
+import { makeDataDir, type ServerProcess, startServer } from "../fixtures/process.ts";
 
 const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
 

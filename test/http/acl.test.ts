@@ -9,9 +9,9 @@ import { after, before, describe, it } from "node:test";
 import { exportSPKI, generateKeyPair, SignJWT } from "jose";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
+import { guarded } from "../fixtures/guarded.ts";
+import { type ServerProcess, startServer } from "../fixtures/process.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
-import { guarded } from "./guarded.ts";
-import { type ServerProcess, startServer } from "./process.ts";
 
 const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
 const KEK = makeKek();
@@ -104,7 +104,7 @@ function onStore(
       );
     });
 
-    it("lets everybody read the roots, and nobody else do anything without a token", async () => {
+    it("serves the roots without a token, and nothing else", async () => {
       for (const path of [
         "/v1/connect/ca/roots",
         "/v1/connect/ca/roots?pem=true",
@@ -353,7 +353,7 @@ function onStore(
       assert.equal((await call(server, "GET", "/v1/connect/ca/configuration", null)).status, 403);
     });
 
-    it("is bootstrapped already where a management token is configured", async () => {
+    it("is bootstrapped already if a management token is configured", async () => {
       const again = await call(server, "PUT", "/v1/acl/bootstrap", null);
       assert.equal(again.status, 403);
       assert.match(
@@ -419,7 +419,7 @@ function onStore(
       assert.equal((await sign(server, web(server), token.SecretID)).text, "ACL not found");
     });
 
-    it("refuses what is on the denylist, on every replica, until it is taken off", async () => {
+    it("refuses an identity on the denylist, on every replica, until its entry is removed", async () => {
       const secret = await token('service_prefix "" { policy = "write" }');
       const prefix = `spiffe://${server.trustDomain}/ns/default/dc/dc1/svc`;
       const denied = await json<{ ID: string; ExpirationTime: string }>(
@@ -531,7 +531,7 @@ describe("the first token", () => {
       }
     });
 
-  it("is not to be had with the secret before it is the token, and the secret is no token itself", async () => {
+  it("is refused if the secret is in the body only, and the secret is not a valid token itself", async () => {
     const server = await startServer({ MESHCA_ACL: "deny" });
     try {
       const secret = await bootstrapSecret(server);
@@ -543,7 +543,7 @@ describe("the first token", () => {
     }
   });
 
-  it("is not there where access control is off, and everything is allowed", async () => {
+  it("does not exist if access control is off, and everything is allowed", async () => {
     const server = await startServer();
     try {
       for (const [method, path] of [

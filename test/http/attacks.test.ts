@@ -9,11 +9,11 @@ import { after, before, describe, it } from "node:test";
 import { routesOf } from "../../src/http/app.ts";
 import { askFor, craftCsr, csrPem, rsaSpki, signedCsr, uriName } from "../core/x509/requests.ts";
 import { createTestCa, opensslCsr } from "../fakes/ca.ts";
-import { accessThat } from "./access.ts";
-import { createTestApp } from "./app.ts";
-import { type ServerProcess, startServer } from "./process.ts";
-import { send } from "./raw.ts";
-import { refuses, sign } from "./refusals.ts";
+import { accessThat } from "../fixtures/access.ts";
+import { createTestApp } from "../fixtures/app.ts";
+import { type ServerProcess, startServer } from "../fixtures/process.ts";
+import { send } from "../fixtures/raw.ts";
+import { refuses, sign } from "../fixtures/refusals.ts";
 
 const HOST = "Host: localhost\r\n";
 
@@ -171,7 +171,7 @@ describe("attacks", () => {
     ],
   ];
   for (const [path, says] of paths)
-    it(`GHSA-m69r-9g56-7mv8: another way to write a path is no SPIFFE ID of ours: ${JSON.stringify(path)}`, async () => {
+    it(`GHSA-m69r-9g56-7mv8: another spelling of a path is refused as SPIFFE ID: ${JSON.stringify(path)}`, async () => {
       const written = `spiffe://${server.trustDomain}${path}`;
       await refuses(
         server,
@@ -181,7 +181,7 @@ describe("attacks", () => {
       );
     });
 
-  it("GHSA-m69r-9g56-7mv8: two URI names are refused, also where both are the same", async () => {
+  it("GHSA-m69r-9g56-7mv8: two URI names are refused, also if both are the same", async () => {
     for (const other of [uri, uri.replace("web", "api")])
       for (const asked of [opensslCsr(`URI:${uri},URI:${other}`).csr, await signedFor(uri, other)])
         await refuses(server, sign(asked), 400, "CSR SAN contains an invalid number of URIs: 2");
@@ -292,7 +292,7 @@ describe("attacks", () => {
       );
     });
 
-  it("RFC 9112 §6.3: a length that is sent twice is refused even where both agree, and counts against no other limit", async () => {
+  it("RFC 9112 §6.3: a length that is sent twice is refused even if both agree", async () => {
     const answer = await raw(server.port, put("Content-Length: 5\r\nContent-Length: 5", "hello"));
     assert.match(answer.text, /^HTTP\/1\.1 400 [\s\S]*Content-Length must be one number/);
   });
@@ -354,7 +354,7 @@ describe("attacks", () => {
     assert.doesNotMatch(stdout.replaceAll("\n", ""), /[^\u0020-\u007e]/);
   });
 
-  it("CVE-2023-29409: RSA keys with huge exponents by the thousand are refused, and others are served meanwhile", async () => {
+  it("CVE-2023-29409: RSA keys with huge exponents by the thousand are refused, and others are served concurrently", async () => {
     const exponents = [
       Array.from({ length: 256 }, () => 0xff),
       Array.from({ length: 8 }, () => 0xff),
@@ -407,7 +407,7 @@ describe("attacks", () => {
     assert.ok(median < 500, `a leaf took ${median} ms`);
   });
 
-  it("x509-and-threats.md §2, connections: 10,000 idle ones leave the server to others", async () => {
+  it("10,000 idle connections leave the server to others", async () => {
     // Fewer where neither process may have so many files open.
     const files = Number(
       /^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1],

@@ -10,9 +10,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { opensslCsr } from "../fakes/ca.ts";
-import { type Command, type ServerProcess, startServer } from "./process.ts";
-import { send } from "./raw.ts";
-import { put, sign } from "./refusals.ts";
+import { type Command, type ServerProcess, startServer } from "../fixtures/process.ts";
+import { send } from "../fixtures/raw.ts";
+import { put, sign } from "../fixtures/refusals.ts";
 
 const csrOf = (server: ServerProcess, service = "web") =>
   opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/${service}`).csr;
@@ -224,7 +224,7 @@ describe("MESHCA_AUDIT with access control", () => {
       assert.ok(!text.includes(secret) && !text.includes(MANAGEMENT));
     }));
 
-  it("changes of access control answer 503 and change nothing where the line cannot be written", () =>
+  it("changes of access control answer 503 and change nothing if the record cannot be written", () =>
     inFolderAsync(async (dataDir) => {
       await (await startServer({ ...ACL, MESHCA_DATA_DIR: dataDir })).stop();
       const server = await startServer({
@@ -295,7 +295,7 @@ describe("MESHCA_AUDIT within a limit of its size", () => {
       assert.equal(readFileSync(`${path}.reserve`, "utf8").trim(), "");
     }));
 
-  it("a link in the place of the reserve is not followed, and the start says so", () =>
+  it("a symbolic link in place of the reserve is not followed, and the start fails with that reason", () =>
     inFolderAsync(async (folder) => {
       const [path, other] = [join(folder, "audit.jsonl"), join(folder, "other")];
       writeFileSync(other, "precious");
@@ -372,7 +372,7 @@ describe("MESHCA_AUDIT on a full disk", () => {
       assert.equal((await send(server.port, sign(csrOf(server))))?.status, 200);
     }));
 
-  it("a reserve for which there is no room takes none, so that the log itself can be written", () => {
+  it("a reserve without room on the disk takes none, so that the log itself can be written", () => {
     const folder = mkdtempSync(join(tmpdir(), "meshca-reserve-"));
     try {
       const path = join(folder, "audit.jsonl");

@@ -15,9 +15,9 @@ import { makeKek } from "../../src/seal/kek.ts";
 import { abandonedRoot } from "../core/ca/abandoned.ts";
 import { readChain } from "../core/ca/harness.ts";
 import { opensslCsr } from "../fakes/ca.ts";
+import { createTestApp } from "../fixtures/app.ts";
+import { type ServerProcess, startServer } from "../fixtures/process.ts";
 import { noRedis, type RedisServer, startRedis } from "../redis/server.ts";
-import { createTestApp } from "./app.ts";
-import { type ServerProcess, startServer } from "./process.ts";
 
 interface WireRoots {
   readonly ActiveRootID: string;
@@ -228,7 +228,7 @@ describe("backup and restore", () => {
     },
   );
 
-  it("PUT /v1/connect/ca/backup refuses what is no backup of ours, and changes nothing", async () => {
+  it("PUT /v1/connect/ca/backup refuses a file that is not a backup of this CA, and changes nothing", async () => {
     const server = await startServer({ MESHCA_KEK: KEK });
     try {
       const file = (await call(server, "GET", BACKUP)).text;
@@ -264,7 +264,7 @@ describe("backup and restore", () => {
     }
   });
 
-  it("MESHCA_IMPORT=sqlite:PATH takes a CA from one machine over into Redis, sealed anew", {
+  it("MESHCA_IMPORT=sqlite:PATH imports a CA from SQLite into Redis, and encrypts its keys again", {
     skip: noRedis,
   }, async () => {
     const data = mkdtempSync(join(folder, "data-"));
@@ -309,7 +309,7 @@ describe("backup and restore", () => {
 });
 
 describe("a backup from before its root was abandoned", () => {
-  it("is put back only by force, and says why", async () => {
+  it("is restored only by force, and the refusal names the reason", async () => {
     const { ca, backup } = await abandonedRoot(new Date());
     const test = await createTestApp({}, ca);
     const file = await test.options.codec.encode(backup);

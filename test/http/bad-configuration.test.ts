@@ -5,11 +5,11 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import { type ServerProcess, startServer } from "../fixtures/process.ts";
+import { send } from "../fixtures/raw.ts";
+import { put, refuses } from "../fixtures/refusals.ts";
+import { makeRoot } from "../fixtures/supplied-root.ts";
 import { BAD_VALUES, type BadConfiguration, badRoots } from "./bad-configurations.ts";
-import { type ServerProcess, startServer } from "./process.ts";
-import { send } from "./raw.ts";
-import { put, refuses } from "./refusals.ts";
-import { makeRoot } from "./supplied-root.ts";
 
 describe("bad configurations", () => {
   let server: ServerProcess;
@@ -154,7 +154,7 @@ describe("bad configurations", () => {
     });
   });
 
-  it("PUT /v1/connect/ca/configuration answers 409 to a stale ModifyIndex, also where it would rotate", async () => {
+  it("PUT /v1/connect/ca/configuration answers 409 to a stale ModifyIndex, also if it would rotate", async () => {
     const { key, certificate } = makeRoot(server.trustDomain);
     for (const Config of [
       { LeafCertTTL: "60h" },
@@ -182,7 +182,7 @@ describe("bad configurations", () => {
     assert.equal((listed?.body ?? "").match(/"ID":/g)?.length, 2);
   });
 
-  it("PUT /v1/connect/ca/rotate answers 400 while the root is supplied, and says what to send instead", async () => {
+  it("PUT /v1/connect/ca/rotate answers 400 while the root is supplied, and names the request to send instead", async () => {
     const says =
       /^Cannot rotate: the root was supplied by an operator\. Supply a new PrivateKey and RootCert in the CA configuration$/;
     await refuses(server, { method: "PUT", target: "/v1/connect/ca/rotate", body: "" }, 400, says);

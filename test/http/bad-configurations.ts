@@ -3,7 +3,7 @@
  * @module
  */
 import { openssl } from "../fakes/ca.ts";
-import { makeRoot, rootExtensions, type SuppliedRootOptions } from "./supplied-root.ts";
+import { makeRoot, rootExtensions, type SuppliedRootOptions } from "../fixtures/supplied-root.ts";
 
 export interface BadConfiguration {
   readonly name: string;

@@ -5,11 +5,11 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { opensslCsr } from "../fakes/ca.ts";
-import { createTestApp, until } from "./app.ts";
+import { createTestApp, until } from "../fixtures/app.ts";
+import { type ServerProcess, startServer } from "../fixtures/process.ts";
+import { type RawRequest, send } from "../fixtures/raw.ts";
+import { put, refuses, sign } from "../fixtures/refusals.ts";
 import { type BadRequest, badIdentities, badKeys, badTexts } from "./bad-requests.ts";
-import { type ServerProcess, startServer } from "./process.ts";
-import { type RawRequest, send } from "./raw.ts";
-import { put, refuses, sign } from "./refusals.ts";
 
 const SIGN = "/v1/connect/ca/sign";
 const CONFIGURATION = "/v1/connect/ca/configuration";

@@ -8,7 +8,7 @@ import type { CertificateAuthority } from "../../src/core/ca/ca.ts";
 import { StoreError } from "../../src/core/errors.ts";
 import { rootsBody } from "../../src/http/routes/roots.ts";
 import { createTestCa } from "../fakes/ca.ts";
-import { createTestApp, leafTtl, settle, type TestApp, until } from "./app.ts";
+import { createTestApp, leafTtl, settle, type TestApp, until } from "../fixtures/app.ts";
 
 const ROOTS = "/v1/connect/ca/roots";
 const AGENT_ROOTS = "/v1/agent/connect/ca/roots";
@@ -68,7 +68,7 @@ for (const path of [ROOTS, AGENT_ROOTS])
       assert.equal(test.app.watchers.count, 0);
     });
 
-    it(`GET ${path} is woken by a change of LeafCertTTL alone, with an identical body and a higher index`, async () => {
+    it(`GET ${path} is woken by a change of only LeafCertTTL, with an identical body and a higher index`, async () => {
       const test = await start();
       const before = await (await test.fetch(path)).text();
       const asked = ask(test, `${path}?index=2&wait=10s`);
@@ -140,7 +140,7 @@ for (const path of [ROOTS, AGENT_ROOTS])
       assert.equal(indexOf(await asked), 3);
     });
 
-    it(`GET ${path} waits 300 s where no wait is named, and 600 s at most`, async () => {
+    it(`GET ${path} waits 300 s by default, and 600 s at most`, async () => {
       for (const [query, seconds] of [
         ["index=2", 300],
         ["index=2&wait=0s", 300],
@@ -180,7 +180,7 @@ for (const path of [ROOTS, AGENT_ROOTS])
       await until(() => test.app.watchers.count === 0);
     });
 
-    it(`GET ${path} is answered when the server closes, and nobody waits from then on`, async () => {
+    it(`GET ${path} is answered when the server closes, and no request waits from then on`, async () => {
       const test = await start();
       const asked = [1, 2, 3].map(() => ask(test, `${path}?index=2`));
       await until(() => test.app.watchers.count === 3);
@@ -245,7 +245,7 @@ describe("X-Cache and Age of GET /v1/agent/connect/ca/roots", () => {
     assert.deepEqual(cacheOf(await test.fetch(AGENT_ROOTS)), ["HIT", "0"]);
   });
 
-  it("GET /v1/agent/connect/ca/roots misses where a wait brought no news, and hits where it did", async () => {
+  it("GET /v1/agent/connect/ca/roots misses if a wait ended without a change, and hits if it ended with one", async () => {
     const test = await start();
     await test.fetch(AGENT_ROOTS);
     const quiet = ask(test, `${AGENT_ROOTS}?index=2&wait=1s`);
@@ -297,7 +297,7 @@ describe("an index that this replica has not reached", () => {
     assert.equal(reads.length, 2);
   });
 
-  it("is looked for 50 times a second at most, whoever asks", async () => {
+  it("is read 50 times a second at most, for all clients together", async () => {
     const { test, reads } = await counted(false);
     for (let i = 0; i < 100; i++) await test.fetch(AHEAD);
     assert.equal(reads.length, 100);

@@ -6,8 +6,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { trustDomain } from "../fakes/ca.ts";
-import { createTestApp, leafTtl, type TestApp } from "./app.ts";
-import { makeRoot } from "./supplied-root.ts";
+import { createTestApp, leafTtl, type TestApp } from "../fixtures/app.ts";
+import { makeRoot } from "../fixtures/supplied-root.ts";
 
 const CONFIGURATION = "/v1/connect/ca/configuration";
 
@@ -93,7 +93,7 @@ describe("PUT /v1/connect/ca/configuration", () => {
     assert.deepEqual((await read(test)).Config, { privatekey: "hidden" });
   });
 
-  it("PUT /v1/connect/ca/configuration compares ModifyIndex, where it is not 0", async () => {
+  it("PUT /v1/connect/ca/configuration compares ModifyIndex if it is not 0", async () => {
     const test = await createTestApp();
     for (const [index, expected] of [
       [1, OK],
@@ -110,7 +110,7 @@ describe("PUT /v1/connect/ca/configuration", () => {
     assert.equal((await read(test)).ModifyIndex, 4);
   });
 
-  it("PUT /v1/connect/ca/configuration rotates where the key changes, and only there", async () => {
+  it("PUT /v1/connect/ca/configuration rotates if the key changes, and only then", async () => {
     const test = await createTestApp();
     for (const [Config, rotates] of [
       [{ LeafCertTTL: "50h" }, false],

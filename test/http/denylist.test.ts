@@ -13,8 +13,8 @@ import { CaError } from "../../src/core/errors.ts";
 import type { Audit, AuditRecord } from "../../src/core/ports/audit.ts";
 import { providersWith } from "../core/ca/harness.ts";
 import { configuration, createTestCa, opensslCsr, serviceUri, trustDomain } from "../fakes/ca.ts";
-import { settle } from "./app.ts";
-import { type Guarded, guarded } from "./guarded.ts";
+import { settle } from "../fixtures/app.ts";
+import { type Guarded, guarded } from "../fixtures/guarded.ts";
 
 const SIGN = "/v1/connect/ca/sign";
 const DENY = "/v1/connect/ca/deny";
@@ -139,7 +139,7 @@ describe("the key of a leaf that is renewed", () => {
 });
 
 describe("a request that waits for a remote signature", () => {
-  it("is given no leaf if its identity was denied meanwhile, and the audit log says so", async () => {
+  it("is given no leaf if its identity was put on the denylist while it waited, and the audit log has the refusal", async () => {
     let gate = Promise.resolve();
     let asked = 0;
     const remote = providersWith((type) => ({

@@ -13,12 +13,12 @@ import { exportSPKI, generateKeyPair, importPKCS8, SignJWT } from "jose";
 import { routesOf } from "../../src/http/app.ts";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
+import { createTestApp } from "../fixtures/app.ts";
+import { createSearch } from "../fixtures/planted.ts";
+import { type ServerProcess, startServer } from "../fixtures/process.ts";
+import { makeRoot } from "../fixtures/supplied-root.ts";
 import { noRedis, type RedisServer, startRedis } from "../redis/server.ts";
-import { createTestApp } from "./app.ts";
 import { type Credentials, exchange, faultOf, requestsFrom, type Seed } from "./generated.ts";
-import { createSearch } from "./planted.ts";
-import { type ServerProcess, startServer } from "./process.ts";
-import { makeRoot } from "./supplied-root.ts";
 
 const SECONDS = Number(process.env.MESHCA_GENERATED_SECONDS ?? 60);
 const SEED = Number(process.env.MESHCA_SEED ?? Math.trunc(Math.random() * 2 ** 31));

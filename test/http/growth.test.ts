@@ -24,7 +24,7 @@ import { parseQuery, queryOptions } from "../../src/http/query.ts";
 import { bodyForm } from "../../src/http/request-body.ts";
 import { bearerOf } from "../../src/http/request-token.ts";
 import { takesGzip } from "../../src/http/responses.ts";
-import { tableOf } from "./tables.ts";
+import { tableOf } from "../fixtures/tables.ts";
 
 const [SMALL, LARGE] = [1024, 16 * 1024];
 /**

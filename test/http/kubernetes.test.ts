@@ -6,8 +6,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
-import { type Asked, type IssuerServer, startIssuer } from "./issuer-server.ts";
-import { type ServerProcess, startServer } from "./process.ts";
+import { type Asked, type IssuerServer, startIssuer } from "../fixtures/issuer-server.ts";
+import { type ServerProcess, startServer } from "../fixtures/process.ts";
 
 const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
 /** The token of the auth method: the form of a JWT, and a text that is searched for. */

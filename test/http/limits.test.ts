@@ -18,11 +18,11 @@ import { TokenBucket } from "../../src/net/token-bucket.ts";
 import { providersWith } from "../core/ca/harness.ts";
 import { createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
+import { createTestApp, settle, until } from "../fixtures/app.ts";
+import { type ServerProcess, startServer } from "../fixtures/process.ts";
+import { send } from "../fixtures/raw.ts";
+import { put, sign } from "../fixtures/refusals.ts";
 import { inNewFolder } from "../tls/harness.ts";
-import { createTestApp, settle, until } from "./app.ts";
-import { type ServerProcess, startServer } from "./process.ts";
-import { send } from "./raw.ts";
-import { put, sign } from "./refusals.ts";
 
 /**
  * Tests that wait for a real server's own time limits: longer than the 5 s that a runner gives a
@@ -61,7 +61,7 @@ describe("RateLimiter", () => {
     assert.throws(() => limiter.enter("a", "read"), limited("client_rate_limited"));
   });
 
-  it("enter() lets a client send so many a second, as many at once after a pause, and says when to come again", () => {
+  it("enter() lets a client send so many a second, as many at once after a pause, and tells when to retry", () => {
     const clock = createFakeClock();
     const limiter = limiterOf({ requestsPerClient: 10, connectionsPerClient: 1000 }, clock);
     const tryMany = (count: number) =>
@@ -83,7 +83,7 @@ describe("RateLimiter", () => {
     assert.equal(limiterOf({}, clock).clients, 0);
   });
 
-  it("enter() counts whoever has no key for nobody", () => {
+  it("enter() does not limit a client without a key", () => {
     const limiter = limiterOf({ requestsPerClient: 1, connectionsPerClient: 1 });
     for (let i = 0; i < 100; i++) limiter.enter(null, "write");
     assert.equal(limiter.clients, 0);
@@ -104,7 +104,7 @@ describe("RateLimiter", () => {
     assert.ok(limiter.clients < 10, `${limiter.clients} are remembered`);
   });
 
-  it("request_limits: enforcing refuses above the rate of the server, reads and writes apart, permissive only tells", () => {
+  it("request_limits: enforcing refuses above the rate of the server, reads and writes apart, permissive only logs", () => {
     const exceeded: string[] = [];
     const rates = { readRate: 1, writeRate: 0.1 } as const;
     const enforcing = limiterOf({ ...rates, requestMode: "enforcing" });
@@ -235,7 +235,7 @@ describe("the app under limits", () => {
     again.abort();
   });
 
-  it("signing sheds with 429 and Retry-After before it reads the body, and roots are answered meanwhile (consul#12593)", async () => {
+  it("signing sheds with 429 and Retry-After before it reads the body, and roots are answered concurrently (consul#12593)", async () => {
     const gate = Promise.withResolvers<void>();
     const slow = providersWith((type) => ({
       ...type,
@@ -325,7 +325,7 @@ describe("limits over sockets", () => {
       assert.equal(await get("/v1/connect/ca/roots", many), 431);
     }));
 
-  it("each kind of route has its own MESHCA_LIMITS_MAX_BODY_*, also where the length is not told", () =>
+  it("each kind of route has its own MESHCA_LIMITS_MAX_BODY_*, also without a Content-Length", () =>
     withServer(
       {
         MESHCA_LIMITS_MAX_BODY_SIGN: "2048",
@@ -443,7 +443,7 @@ describe("limits over sockets", () => {
     }),
   );
 
-  it("MESHCA_HOSTS are the names that a Host may have, beside those of loopback while only that is served", () =>
+  it("MESHCA_HOSTS are the names that a Host may have, besides loopback names while only loopback is served", () =>
     withServer({ MESHCA_HOSTS: "ca.example.com,[fd00::1]" }, async ({ port }) => {
       const status = async (host: string) =>
         (
@@ -500,7 +500,7 @@ describe("FailedAuthLimiter", () => {
     assert.equal(counted.count, 9);
   });
 
-  it("refused() counts tokens that are none alone, and on loopback only where a limit is set", () => {
+  it("refused() counts only invalid tokens, and on loopback only if a limit is configured", () => {
     const { counted, tokens } = wrongTokensOf(1);
     const denied = new DeniedError("permission_denied", "Permission denied");
     for (let i = 0; i < 10; i++) {
@@ -522,7 +522,7 @@ describe("FailedAuthLimiter", () => {
   });
 });
 
-describe("wrong tokens over a real connection", () => {
+describe("invalid tokens over a real connection", () => {
   it(
     "a client that guesses is answered 429, while its own tokens, the roots and its neighbours are served",
     SLOW,

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { CaError } from "../../src/core/errors.ts";
 import type { AuditRecord } from "../../src/core/ports/audit.ts";
-import { type Guarded, guarded } from "./guarded.ts";
+import { type Guarded, guarded } from "../fixtures/guarded.ts";
 
 const PUBLIC_KEY = `-----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==

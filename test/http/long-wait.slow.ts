@@ -5,8 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { startServer } from "./process.ts";
-import { send } from "./raw.ts";
+import { startServer } from "../fixtures/process.ts";
+import { send } from "../fixtures/raw.ts";
 
 const WAIT_SECONDS = 300;
 

@@ -10,8 +10,8 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { createTestCa, DEFAULT_BOOTSTRAP, inFolder, openssl } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";
-import { createTestApp, type TestApp } from "./app.ts";
-import { startServer } from "./process.ts";
+import { createTestApp, type TestApp } from "../fixtures/app.ts";
+import { startServer } from "../fixtures/process.ts";
 
 const FOLDER = new URL("../vectors/odd-inputs/", import.meta.url).pathname;
 const CLUSTER = "262f6727-279e-c207-929c-87453c396ef6";

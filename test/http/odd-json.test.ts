@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { opensslCsr, serviceUri } from "../fakes/ca.ts";
-import { type Guarded, guarded } from "./guarded.ts";
+import { type Guarded, guarded } from "../fixtures/guarded.ts";
 
 const PUBLIC_KEY = `-----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==
@@ -224,7 +224,7 @@ describe("odd JSON", () => {
   };
 
   for (const [method, path, body] of BODIES)
-    it(`${method} ${path().replace(/\/(?=$|\/)/g, "/:id")} ${Object.keys(body() as object)[0]} answers none with 500, at any place of its body`, async () => {
+    it(`${method} ${path().replace(/\/(?=$|\/)/g, "/:id")} ${Object.keys(body() as object)[0]} never answers 500, at any place of its body`, async () => {
       for (const place of places(body())) {
         const text = JSON.stringify(place);
         for (const odd of ODD)
@@ -238,7 +238,7 @@ describe("odd JSON", () => {
         assert.equal((await test.call("GET", list, undefined)).status, 200, list);
     });
 
-  it("PUT /v1/connect/ca/sign and renew answer none with 500", async () => {
+  it("PUT /v1/connect/ca/sign and renew never answer 500", async () => {
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
     for (const path of ["/v1/connect/ca/sign", "/v1/connect/ca/renew"])
       for (const place of places({ CSR: csr }))
@@ -315,7 +315,7 @@ describe("odd JSON", () => {
       for (const odd of ODD.slice(0, 24)) await send(method, path, odd);
   });
 
-  it("POST /v1/acl/login answers 400 in Go's words to a Meta that is no map of texts", async () => {
+  it("POST /v1/acl/login answers 400 in Go's words to a Meta that is not a map of texts", async () => {
     for (const [odd, kind] of [
       ['{"toString":null}', "object"],
       ["[1]", "array"],

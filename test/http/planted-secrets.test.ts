@@ -14,12 +14,12 @@ import { exportSPKI, generateKeyPair, importPKCS8, SignJWT } from "jose";
 import { routesOf } from "../../src/http/app.ts";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
+import { createTestApp } from "../fixtures/app.ts";
+import { createSearch, type Search } from "../fixtures/planted.ts";
+import { makeDataDir, runServer, type ServerProcess, startServer } from "../fixtures/process.ts";
+import { makeRoot } from "../fixtures/supplied-root.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
 import { selfSigned } from "../tls/harness.ts";
-import { createTestApp } from "./app.ts";
-import { createSearch, type Search } from "./planted.ts";
-import { makeDataDir, runServer, type ServerProcess, startServer } from "./process.ts";
-import { makeRoot } from "./supplied-root.ts";
 
 /** With characters that URLs, JSON and form data write otherwise. */
 const marked = (name: string): string => `planted/${name}+${crypto.randomUUID()}="&%`;
@@ -540,7 +540,9 @@ describe("secrets are write-only", () => {
     scenario.requireClean(["answer", "log", "metrics", "redis"]);
   });
 
-  it("a start that fails says why without what it was given", { skip: noRedis }, async () => {
+  it("a start that fails logs the reason without the secrets that it was given", {
+    skip: noRedis,
+  }, async () => {
     const scenario = new Scenario();
     const secret = marked("setting");
     scenario.secrets.plant("a setting", secret);

@@ -4,8 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createSearch } from "./planted.ts";
-import { leaksOf } from "./process.ts";
+import { createSearch } from "../fixtures/planted.ts";
+import { leaksOf } from "../fixtures/process.ts";
 
 const SECRET = 'planted+"s3cret"/=\\{&}';
 
@@ -41,7 +41,7 @@ describe("createSearch()", () => {
       assert.match(search.leaks().join(), /^secret as .+ in answer$/);
     });
 
-  it("finds octets among octets, and says which exceptions were none", () => {
+  it("finds octets among octets, and lists exceptions that were not needed", () => {
     const search = createSearch();
     const key = crypto.getRandomValues(new Uint8Array(32));
     search.plant("key", key, ["file kek", "file other"]);

@@ -9,8 +9,8 @@ import type { Acl } from "../../src/core/acl/ports.ts";
 import { DeniedError, NotReadyError } from "../../src/core/errors.ts";
 import type { RequestEnvironment } from "../../src/http/route.ts";
 import { createTestCa } from "../fakes/ca.ts";
-import { accessThat } from "./access.ts";
-import { createTestApp, type Overrides } from "./app.ts";
+import { accessThat } from "../fixtures/access.ts";
+import { createTestApp, type Overrides } from "../fixtures/app.ts";
 
 const DETAILS = /^ok\nrole: leader\n/;
 const operators = accessThat({
@@ -32,7 +32,7 @@ async function ask(
 }
 
 describe("GET /readyz with access control", () => {
-  it("a caller on this machine, and one with operator:read, see how the replica stands", async () => {
+  it("a caller on this machine, and one with operator:read, see the details of the replica", async () => {
     for (const remoteAddress of ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
       assert.match(
         await ask({ acl: { control: nobody } }, {}, { remoteAddress }),
@@ -53,7 +53,7 @@ describe("GET /readyz with access control", () => {
     ["another address", {}, {}, "10.0.0.1"],
     ["no address at all", {}, {}, undefined],
     [
-      "loopback where more than loopback is served",
+      "loopback while more than loopback is served",
       { server: { loopbackOnly: false } },
       {},
       "127.0.0.1",
@@ -83,22 +83,22 @@ describe("GET /readyz with access control", () => {
         "CDN-Loop",
       ],
     ].map((name) => [`loopback with ${name}`, {}, { [name]: "x" }, "127.0.0.1"] as const),
-    ["loopback by nginx without a word of configuration", {}, { Connection: "close" }, "127.0.0.1"],
+    ["loopback by nginx in its default configuration", {}, { Connection: "close" }, "127.0.0.1"],
     [
-      "loopback for a name that is served beside loopback's",
+      "loopback for a name that is served besides loopback names",
       { server: { hosts: ["ca.example"] } },
       { Host: "ca.example" },
       "127.0.0.1",
     ],
   ] as const)
-    it(`a caller from ${what} is told ok, and nothing else`, async () => {
+    it(`a caller from ${what} gets ok, and no details`, async () => {
       assert.equal(
         await ask({ acl: { control: nobody }, ...overrides }, headers, { remoteAddress }),
         "ok\n",
       );
     });
 
-  it("a caller without rights is told not ready, without the reason", async () => {
+  it("a caller without rights gets not ready, without the reason", async () => {
     const { app } = await createTestApp(
       { acl: { control: nobody }, server: { loopbackOnly: false } },
       await createTestCa({ started: false }),
@@ -112,7 +112,7 @@ describe("GET /readyz with access control", () => {
     );
   });
 
-  it("a token that is not known is refused and counted, so that nobody can try tokens here", async () => {
+  it("an invalid token is refused and counted, so that tokens cannot be guessed here", async () => {
     let counted = 0;
     const control = {
       ...nobody,
@@ -149,7 +149,7 @@ describe("GET /readyz with access control", () => {
 });
 
 describe("GET /readyz without access control", () => {
-  it("everybody who is served sees how the replica stands", async () => {
+  it("every caller sees the details of the replica", async () => {
     assert.match(await ask({ acl: { control: null } }, { "X-Forwarded-For": "10.0.0.1" }), DETAILS);
   });
 });

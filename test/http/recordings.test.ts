@@ -9,9 +9,11 @@ import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { App } from "../../src/http/app.ts";
 import { createTestCa } from "../fakes/ca.ts";
-import { appOptions } from "./app.ts";
-import { makeDataDir, startServer } from "./process.ts";
-import { send } from "./raw.ts";
+import { appOptions } from "../fixtures/app.ts";
+import { makeDataDir, startServer } from "../fixtures/process.ts";
+import { send } from "../fixtures/raw.ts";
+import { makeRoot } from "../fixtures/supplied-root.ts";
+import { tableOf } from "../fixtures/tables.ts";
 import {
   comparable,
   expected,
@@ -19,8 +21,6 @@ import {
   type RecordedCase,
   type RecordedGroup,
 } from "./recordings.ts";
-import { makeRoot } from "./supplied-root.ts";
-import { tableOf } from "./tables.ts";
 
 const rows = new Set(tableOf("Deviations").map(([id = ""]) => id));
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { readFileSync } from "node:fs";
-import type { RawAnswer } from "./raw.ts";
+import type { RawAnswer } from "../fixtures/raw.ts";
 
 export interface Recorded {
   readonly status: number;

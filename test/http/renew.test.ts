@@ -12,9 +12,9 @@ import { pemOf } from "../../src/core/x509/certificate.ts";
 import { makeKek } from "../../src/seal/kek.ts";
 import { abandonedRoot } from "../core/ca/abandoned.ts";
 import { configuration, createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
+import { createTestApp } from "../fixtures/app.ts";
+import { type ServerProcess, startServer } from "../fixtures/process.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
-import { createTestApp } from "./app.ts";
-import { type ServerProcess, startServer } from "./process.ts";
 
 const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
 const RENEW = "/v1/connect/ca/renew";
@@ -101,7 +101,7 @@ describe("PUT /v1/connect/ca/renew", () => {
   });
   after(() => server?.stop());
 
-  it("gives whoever proves the key of a leaf the same identity for a new key, without a token", async () => {
+  it("gives a caller that proves possession of a leaf's key the same identity for a new key, without a token", async () => {
     const web = await holder(server);
     const next = csrFor(server, "web");
     const { status, text } = await renew(
@@ -134,7 +134,7 @@ describe("PUT /v1/connect/ca/renew", () => {
       assert.equal(status, 200, text);
     });
 
-  it("gives a certificate for the same key again where a proof is replayed, and for no other", async () => {
+  it("gives a certificate for the same key if a proof is replayed, and for no other key", async () => {
     const web = await holder(server);
     const [mine, theirs] = [csrFor(server, "web"), csrFor(server, "web")];
     const jwt = await prove(server, web, { csr: mine.csr });
@@ -339,7 +339,7 @@ describe("PUT /v1/connect/ca/renew while a request waits for its turn", () => {
     return { status: answer.status, text: await answer.text() };
   }
 
-  it("refuses it if the leaf's root was abandoned meanwhile", async () => {
+  it("refuses it if the leaf's root was abandoned while it waited", async () => {
     const { status, text } = await waited(async (manager) => {
       const oldest = manager.require().state.roots.find(({ status: is }) => is === "retired")?.id;
       await manager.rotate({ forceWithoutCrossSigning: true, modifyIndex: null });
@@ -349,7 +349,7 @@ describe("PUT /v1/connect/ca/renew while a request waits for its turn", () => {
     assert.match(text, /^Permission denied: cannot renew: the leaf is not of this CA/);
   });
 
-  it("gives a leaf if another change was made meanwhile", async () => {
+  it("gives a leaf if another change was made while it waited", async () => {
     const { status, text } = await waited((manager) =>
       manager.configure(configuration({ LeafCertTTL: "24h" })),
     );

@@ -10,10 +10,10 @@ import type { Log } from "../../src/core/ports/log.ts";
 import { systemClock } from "../../src/entry/system.ts";
 import { Logger } from "../../src/telemetry/logger.ts";
 import { createTestCa, opensslCsr } from "../fakes/ca.ts";
-import { accessThat } from "./access.ts";
-import { createTestApp, leafTtl } from "./app.ts";
-import { makeDataDir, startServer } from "./process.ts";
-import { send } from "./raw.ts";
+import { accessThat } from "../fixtures/access.ts";
+import { createTestApp, leafTtl } from "../fixtures/app.ts";
+import { makeDataDir, startServer } from "../fixtures/process.ts";
+import { send } from "../fixtures/raw.ts";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
@@ -128,7 +128,7 @@ describe("X-Request-Id", () => {
     );
   });
 
-  it("lines that stores, providers and what they start write within a request have it, and others have none", async () => {
+  it("log lines of stores, providers and tasks that a request starts have its id, and others have none", async () => {
     const written: Line[] = [];
     const log = new Logger({
       level: "info",
@@ -223,7 +223,7 @@ describe("X-Request-Id", () => {
     assert.equal(failed().length, 7);
   });
 
-  it("requests above a rate that is only watched have one line a second, with the number of the others", async () => {
+  it("requests above a rate in permissive mode have one line a second, with the number of the others", async () => {
     const { log, lines } = recorder();
     const test = await createTestApp({
       runtime: { log },

@@ -7,9 +7,9 @@ import { X509Certificate } from "node:crypto";
 import { describe, it } from "node:test";
 import { gunzipSync } from "node:zlib";
 import { abandonedRoot } from "../core/ca/abandoned.ts";
-import { createTestApp, type TestApp, until } from "./app.ts";
-import { startServer } from "./process.ts";
-import { send } from "./raw.ts";
+import { createTestApp, type TestApp, until } from "../fixtures/app.ts";
+import { startServer } from "../fixtures/process.ts";
+import { send } from "../fixtures/raw.ts";
 
 const ROOTS = "/v1/connect/ca/roots";
 
@@ -75,7 +75,7 @@ describe("GET /v1/connect/ca/roots", () => {
     );
   });
 
-  it("GET /v1/connect/ca/roots lets a cache answer for a second, and says by commit id whether there is news", async () => {
+  it("GET /v1/connect/ca/roots is cacheable for a second, and has the commit id as its ETag", async () => {
     const test = await createTestApp();
     for (const path of [ROOTS, `${ROOTS}?pem=true`, "/v1/agent/connect/ca/roots"]) {
       const first = await test.fetch(path);
@@ -137,7 +137,7 @@ describe("GET /v1/connect/ca/roots", () => {
     }
   });
 
-  it("GET /v1/connect/ca/roots does not compress what is short", async () => {
+  it("GET /v1/connect/ca/roots does not compress a short body", async () => {
     const test = await createTestApp();
     const headers = { "Accept-Encoding": "gzip" };
     assert.equal(

@@ -8,9 +8,9 @@ import { describe, it } from "node:test";
 import { routesOf } from "../../src/http/app.ts";
 import type { AccessRule } from "../../src/http/route.ts";
 import { createTestCa } from "../fakes/ca.ts";
-import { accessThat } from "./access.ts";
-import { createTestApp } from "./app.ts";
-import { tableOf } from "./tables.ts";
+import { accessThat } from "../fixtures/access.ts";
+import { createTestApp } from "../fixtures/app.ts";
+import { tableOf } from "../fixtures/tables.ts";
 
 describe("routes", () => {
   it("docs/http-api.md has a row for every route and method, and no other", async () => {
@@ -24,7 +24,7 @@ describe("routes", () => {
     assert.deepEqual(rows.toSorted(), routes.toSorted());
   });
 
-  it("docs/http-api.md says what every call needs, and the code asks for it", async () => {
+  it("docs/http-api.md has the access rule of every route", async () => {
     const control = accessThat({ allows: () => true });
     const { app, options } = await createTestApp({ acl: { control } });
     const words = (rule: AccessRule): string => {
@@ -48,7 +48,7 @@ describe("routes", () => {
         assert.equal(asked.get(`${method} ${path}`), need, `${method} ${path}`);
   });
 
-  it("every call that needs something is refused to whoever has nothing, before anything is read", async () => {
+  it("every call that needs a right is refused without it, before its body is read", async () => {
     const { app, options, fetch } = await createTestApp({
       acl: { control: accessThat({ allows: () => false }) },
     });
@@ -149,7 +149,7 @@ describe("routes", () => {
       );
     });
 
-  it("HEAD is answered as GET without the body where machines watch us", async () => {
+  it("HEAD is answered as GET without the body on routes for monitoring", async () => {
     const { fetch } = await createTestApp();
     for (const path of ["/healthz", "/readyz", "/metrics"]) {
       const [head, get] = [await fetch(path, { method: "HEAD" }), await fetch(path)];
@@ -170,7 +170,7 @@ describe("GET /v1/status/leader", () => {
     assert.deepEqual([answer.status, await answer.text()], [200, '"test"']);
   });
 
-  it("GET /v1/status/leader answers the empty string where nobody leads", async () => {
+  it("GET /v1/status/leader answers the empty string without a leader", async () => {
     const { fetch } = await createTestApp({}, await createTestCa({ started: false }));
     const answer = await fetch("/v1/status/leader");
     assert.deepEqual([answer.status, await answer.text()], [200, '""']);
@@ -222,7 +222,7 @@ describe("GET /healthz and GET /readyz", () => {
 });
 
 describe("GET /metrics", () => {
-  it("GET /metrics answers what the renderer gives, with its media type", async () => {
+  it("GET /metrics answers the text of the renderer, with its media type", async () => {
     const type = "text/plain; version=0.0.4; charset=utf-8";
     const { fetch } = await createTestApp({
       metrics: { render: async () => ({ type, text: "meshca_up 1\n" }) },

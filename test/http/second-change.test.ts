@@ -12,11 +12,11 @@ import { createCodec } from "../../src/store/codec.ts";
 import { MemoryBackend } from "../../src/store/memory/store.ts";
 import { createTestCa, opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { createFakeClock, passing } from "../fakes/clock.ts";
+import { createTestApp, leafTtl, type TestApp, until } from "../fixtures/app.ts";
 import { overriding } from "../fixtures/overriding.ts";
-import { createTestApp, leafTtl, type TestApp, until } from "./app.ts";
-import { startServer } from "./process.ts";
-import { send } from "./raw.ts";
-import { put } from "./refusals.ts";
+import { startServer } from "../fixtures/process.ts";
+import { send } from "../fixtures/raw.ts";
+import { put } from "../fixtures/refusals.ts";
 
 const CONFIGURATION = "/v1/connect/ca/configuration";
 const BUSY = 'CA is already in state "RECONFIGURING"';
@@ -144,7 +144,7 @@ describe("a change whose store fails", () => {
   const lost = () =>
     new StoreError("store_unavailable", "Cannot write the state: the store is away");
 
-  it("PUT /v1/connect/ca/configuration answers 503 where the commit failed, and the old state stays in use", async () => {
+  it("PUT /v1/connect/ca/configuration answers 503 if the commit failed, and the old state stays in use", async () => {
     let failing = false;
     const test = await startOver(async (inner, ...args) => {
       if (failing) throw lost();
@@ -172,7 +172,7 @@ describe("a change whose store fails", () => {
     assert.equal((await test.fetch(CONFIGURATION, leafTtl("71h"))).status, 200);
   });
 
-  it("PUT /v1/connect/ca/configuration answers 200 where the commit succeeded and its answer was lost", async () => {
+  it("PUT /v1/connect/ca/configuration answers 200 if the commit succeeded and its response was lost", async () => {
     let losing = false;
     const test = await startOver(async (inner, ...args) => {
       await inner.commit(...args);

@@ -17,7 +17,7 @@ import {
   trustDomain,
 } from "../fakes/ca.ts";
 import type { FakeClock } from "../fakes/clock.ts";
-import { createTestApp, type TestApp } from "./app.ts";
+import { createTestApp, type TestApp } from "../fixtures/app.ts";
 
 const SIGN = "/v1/connect/ca/sign";
 /** The media types of a body that is not named JSON. */
@@ -207,7 +207,7 @@ describe("PUT /v1/connect/ca/sign", () => {
       );
     });
 
-  it("PUT /v1/connect/ca/sign takes JSON, PEM of every accepted media type and none, and POST as well", async () => {
+  it("PUT /v1/connect/ca/sign takes JSON, PEM of every accepted media type and without one, and POST as well", async () => {
     const test = await start();
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
     for (const type of TYPES) {
@@ -224,7 +224,7 @@ describe("PUT /v1/connect/ca/sign", () => {
     assert.equal((await leafOf(await test.fetch(SIGN, json))).Service, "web");
   });
 
-  it("PUT /v1/connect/ca/sign takes DER, and base64 of it on one line or on several, of every accepted media type and none", async () => {
+  it("PUT /v1/connect/ca/sign takes DER, and base64 of it on one line or on several, of every accepted media type and without one", async () => {
     const test = await start();
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
     const base64 = csr.split("\n").slice(1, -2);
@@ -295,7 +295,7 @@ describe("PUT /v1/connect/ca/sign", () => {
     }
   });
 
-  it("PUT /v1/connect/ca/sign answers the chain alone where application/pem-certificate-chain is asked for", async () => {
+  it("PUT /v1/connect/ca/sign answers only the chain if Accept has application/pem-certificate-chain", async () => {
     const test = await start();
     const { csr } = opensslCsr(`URI:${serviceUri(test.manager, "web")}`);
     const response = await post(test, csr, {

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
-import { startServer } from "../http/process.ts";
+import { startServer } from "../fixtures/process.ts";
 
 /** Why this cannot run here, or false. With CI=true nothing is skipped. */
 const noGo: string | false = (() => {

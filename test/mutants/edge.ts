@@ -162,8 +162,8 @@ export const EDGE: readonly Mutant[] = [
     ],
     [
       "the denylist",
-      "if (denial !== null) throw new DeniedError",
-      "if (denial === undefined) throw new DeniedError",
+      "if (entry !== null) throw new DeniedError",
+      "if (entry === undefined) throw new DeniedError",
       "http/denylist",
     ],
   ),

@@ -8,7 +8,7 @@ import { rmSync } from "node:fs";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
-import { linesOf, makeDataDir, type ServerProcess, startServer } from "../http/process.ts";
+import { linesOf, makeDataDir, type ServerProcess, startServer } from "../fixtures/process.ts";
 import { noRedis, type RedisServer, startRedis, until } from "./server.ts";
 
 const MANAGEMENT = "11111111-2222-4333-8444-555555555555";

@@ -9,7 +9,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, it } from "node:test";
 import { opensslCsr } from "../fakes/ca.ts";
-import { linesOf, makeDataDir, runServer, startServer } from "../http/process.ts";
+import { linesOf, makeDataDir, runServer, startServer } from "../fixtures/process.ts";
 import { KEK, type ReplicaOptions, startReplica, type TestReplica } from "./replica.ts";
 import { freePort, noRedis, type RedisServer, startRedis, until } from "./server.ts";
 

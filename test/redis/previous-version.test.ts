@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
-import { ROOT, runServer, type ServerProcess, startServer } from "../http/process.ts";
+import { ROOT, runServer, type ServerProcess, startServer } from "../fixtures/process.ts";
 import { noRedis, type RedisServer, startRedis, until } from "./server.ts";
 
 /** The last commit that knows schema 2 of the state and the first one of records. */

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { inFolder, openssl, opensslCsr } from "../fakes/ca.ts";
-import { type RawAnswer, type RawRequest, send } from "../http/raw.ts";
+import { type RawAnswer, type RawRequest, send } from "../fixtures/raw.ts";
 
 export const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
 /** Access control is on: a Worker serves with nothing else. */

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
-import { makeDataDir, runServer } from "../http/process.ts";
+import { makeDataDir, runServer } from "../fixtures/process.ts";
 import { noRedis, type RedisServer, startRedis } from "../redis/server.ts";
 import { roots, SETTINGS } from "./client.ts";
 import { itKeepsTheContract } from "./contract.ts";

@@ -10,7 +10,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
-import { makeDataDir } from "../http/process.ts";
+import { makeDataDir } from "../fixtures/process.ts";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
 import { json, type Leaf, leaf, roots, SETTINGS, verifies } from "./client.ts";
 import { COMMANDS, type Running, TARGETS } from "./targets.ts";

@@ -8,7 +8,7 @@ import { rmSync } from "node:fs";
 import { connect as connectTcp, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { connect as connectTls } from "node:tls";
-import { makeDataDir, type ServerProcess, startServer } from "../http/process.ts";
+import { makeDataDir, type ServerProcess, startServer } from "../fixtures/process.ts";
 import { COMMANDS } from "./targets.ts";
 
 /**

@@ -5,7 +5,7 @@
  */
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { type Command, makeDataDir, startServer } from "../http/process.ts";
+import { type Command, makeDataDir, startServer } from "../fixtures/process.ts";
 import { buildWorker, startWorker } from "./workerd.ts";
 
 const BIN = join(import.meta.dirname, "../../node_modules/.bin");

@@ -15,7 +15,7 @@ import {
 } from "../../src/telemetry/audit-reserve.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { createFakeClock, type FakeClock } from "../fakes/clock.ts";
-import { settle } from "../http/app.ts";
+import { settle } from "../fixtures/app.ts";
 
 class DiskFull extends Error {
   readonly code = "ENOSPC";

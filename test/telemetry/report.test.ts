@@ -8,7 +8,7 @@ import { Report } from "../../src/compose/report.ts";
 import type { Audit } from "../../src/core/ports/audit.ts";
 import type { LogFields } from "../../src/core/ports/log.ts";
 import { createTestCa, silentLog } from "../fakes/ca.ts";
-import { startServer } from "../http/process.ts";
+import { startServer } from "../fixtures/process.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
 
 const DAY = 86_400_000;

@@ -17,7 +17,7 @@ import { FallbackCertificate, fingerprintOf } from "../../src/tls/fallback-certi
 import { listenTls, type TlsServer } from "../../src/tls/server.ts";
 import { createTestCa, silentLog, type TestCa } from "../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../fakes/clock.ts";
-import { linesOf, makeDataDir, startServer } from "../http/process.ts";
+import { linesOf, makeDataDir, startServer } from "../fixtures/process.ts";
 import { until } from "../redis/server.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
 import { get, inNewFolder, opensslHandshake } from "./harness.ts";

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { startServer } from "../http/process.ts";
+import { startServer } from "../fixtures/process.ts";
 import { openHttp1, openHttp2 } from "./harness.ts";
 
 const WAIT_SECONDS = 300;

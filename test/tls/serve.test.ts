@@ -10,7 +10,7 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { opensslCsr } from "../fakes/ca.ts";
-import { makeDataDir, runServer, type ServerProcess, startServer } from "../http/process.ts";
+import { makeDataDir, runServer, type ServerProcess, startServer } from "../fixtures/process.ts";
 import { until } from "../redis/server.ts";
 import {
   get,

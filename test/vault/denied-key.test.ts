@@ -8,7 +8,7 @@ import { createHash, createPublicKey, X509Certificate } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import { readCertificate } from "../../src/core/x509/certificate.ts";
 import { opensslCsr, serviceUri } from "../fakes/ca.ts";
-import { guarded } from "../http/guarded.ts";
+import { guarded } from "../fixtures/guarded.ts";
 import { bootstrapIn, createVaultCa, vaultConfig } from "./harness.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
 

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { rootsInUse } from "../core/ca/harness.ts";
 import { inFolder, openssl, opensslCsr, serviceUri } from "../fakes/ca.ts";
-import { type ServerProcess, startServer } from "../http/process.ts";
+import { type ServerProcess, startServer } from "../fixtures/process.ts";
 import { startVerifiers } from "../verifiers/x509/verifiers.ts";
 import { createVaultCa, readSent, toVault, vaultConfig } from "./harness.ts";
 import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "./server.ts";

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { opensslCsr, serviceUri } from "../fakes/ca.ts";
-import { createTestApp, type TestApp } from "../http/app.ts";
+import { createTestApp, type TestApp } from "../fixtures/app.ts";
 import { VAULT_KINDS } from "../servers/build.ts";
 import { bootstrapIn, createVaultCa, inventory, toVault, vaultConfig } from "./harness.ts";
 import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "./server.ts";

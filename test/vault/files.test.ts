@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { opensslCsr } from "../fakes/ca.ts";
-import { type ServerProcess, startServer } from "../http/process.ts";
+import { type ServerProcess, startServer } from "../fixtures/process.ts";
 import { vaultConfig } from "./harness.ts";
 import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "./server.ts";
 

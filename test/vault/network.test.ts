@@ -17,7 +17,7 @@ import { systemClock } from "../../src/entry/platform.ts";
 import { readRange } from "../../src/net/ip.ts";
 import { opensslCsr, serviceUri } from "../fakes/ca.ts";
 import type { FakeClock } from "../fakes/clock.ts";
-import { createTestApp, type TestApp } from "../http/app.ts";
+import { createTestApp, type TestApp } from "../fixtures/app.ts";
 import { VAULT_KINDS } from "../servers/build.ts";
 import { makePki } from "./client/pki.ts";
 import {

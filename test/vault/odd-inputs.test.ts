@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
-import { type ServerProcess, startServer } from "../http/process.ts";
+import { type ServerProcess, startServer } from "../fixtures/process.ts";
 import { vaultConfig } from "./harness.ts";
 import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
 

@@ -11,7 +11,7 @@ import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { ConfigError, ProviderError } from "../../src/core/errors.ts";
 import { requireSigning } from "../core/ca/harness.ts";
 import { configuration, type TestCa } from "../fakes/ca.ts";
-import { createTestApp } from "../http/app.ts";
+import { createTestApp } from "../fixtures/app.ts";
 import {
   bootstrapIn,
   connectReal,

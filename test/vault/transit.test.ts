@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
 import { hasWrapped, openWrapped } from "../../src/seal/wrapped.ts";
-import { makeDataDir, runServer, startServer } from "../http/process.ts";
+import { makeDataDir, runServer, startServer } from "../fixtures/process.ts";
 import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "./server.ts";
 
 const POLICY = `

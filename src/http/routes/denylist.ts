@@ -6,7 +6,7 @@
 import type { Acl } from "../../core/acl/ports.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { aclEndpoint, beforeChangeOf } from "../acl-endpoint.ts";
-import { decodeDenial, denialJson } from "../acl-wire.ts";
+import { decodeDenylistEntry, denylistEntryJson } from "../acl-wire.ts";
 import type { BodyReader } from "../request-body.ts";
 import { json } from "../responses.ts";
 import { type Call, consulRoute, type Route } from "../route.ts";
@@ -24,11 +24,11 @@ export function denylistRoutes({ control, audit, bodies }: DenylistRouteOptions)
   return [
     consulRoute("/v1/connect/ca/deny", {
       GET: aclEndpoint(control, "operator:read", (call, { admin }) =>
-        json(call, admin.denylist.list().map(denialJson)),
+        json(call, admin.denylist.list().map(denylistEntryJson)),
       ),
       PUT: aclEndpoint(control, "operator:write", async (call, acl) => {
-        const request = decodeDenial(await bodies.json(call.request, MAX_BODY));
-        return json(call, denialJson(await adminFor(acl, call).denylist.add(request)));
+        const request = decodeDenylistEntry(await bodies.json(call.request, MAX_BODY));
+        return json(call, denylistEntryJson(await adminFor(acl, call).denylist.add(request)));
       }),
     }),
     consulRoute("/v1/connect/ca/deny/:id", {

@@ -15,7 +15,7 @@ import type { CaState } from "../../core/state.ts";
 import { type Certificate, readCertificate } from "../../core/x509/certificate.ts";
 import { bearerOf } from "../request-token.ts";
 import { type Call, caRoute, endpoint, type Route } from "../route.ts";
-import { leafResponse, requireNotDenied, type SignRouteOptions } from "./sign.ts";
+import { leafResponse, requireNotDenylisted, type SignRouteOptions } from "./sign.ts";
 
 export interface RenewRouteOptions extends SignRouteOptions {
   readonly clock: Clock;
@@ -50,7 +50,7 @@ export function renewRoutes(options: RenewRouteOptions): Route[] {
         const { state } = ca.require();
         if (state !== under) await requireOwnLeaf(leaf, state, clock.now());
         if (uri !== identity) throw denied("the request is for another identity than the leaf's");
-        requireNotDenied(
+        requireNotDenylisted(
           control?.denylistEntryOf({
             spiffeId: uri,
             // The replaced key may be the compromised one.

@@ -55,7 +55,7 @@ function permitOf({ authorized, request }: Call, control: Acl | null): Permit | 
   if (authorized === null || control === null) return undefined;
   const check = (caller: Authorization, { id, uri, spki }: RequestedLeaf) => {
     requireIdentity(caller, id);
-    requireNotDenied(
+    requireNotDenylisted(
       control.denylistEntryOf({
         spiffeId: uri,
         keys: [spki],
@@ -77,14 +77,14 @@ function permitOf({ authorized, request }: Call, control: Acl | null): Permit | 
   };
 }
 
-const DENIED = { "spiffe-id": "SPIFFE ID", "key-id": "key", serial: "leaf" } as const;
+const DENYLISTED = { "spiffe-id": "SPIFFE ID", "key-id": "key", serial: "leaf" } as const;
 
 /** @throws {DeniedError} `denylisted` */
-export function requireNotDenied(denial: DenylistEntry | null): void {
-  if (denial !== null)
+export function requireNotDenylisted(entry: DenylistEntry | null): void {
+  if (entry !== null)
     throw new DeniedError(
       "denylisted",
-      `Permission denied: this ${DENIED[denial.kind]} is on the denylist`,
+      `Permission denied: this ${DENYLISTED[entry.kind]} is on the denylist`,
     );
 }
 

@@ -10,7 +10,7 @@ import { createIntermediate, generateCaKey } from "../../../src/core/x509/author
 import { leafValidity } from "../../../src/core/x509/profile.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
-import { createTestApp } from "../../http/app.ts";
+import { createTestApp } from "../../fixtures/app.ts";
 import { BOOTSTRAP, HOUR, providersWith, requireSigning, webCsr } from "./harness.ts";
 import { makeRoot } from "./pool.ts";
 
