@@ -16,7 +16,7 @@ import { join } from "node:path";
 import * as x509 from "@peculiar/x509";
 import { hex } from "../src/core/bytes.ts";
 import type { CertificateAuthority } from "../src/core/ca/ca.ts";
-import { LEAF_BACKDATE_MS } from "../src/core/x509/profile.ts";
+import { LEAF_BACKDATE_MS } from "../src/core/x509/leaf.ts";
 import { serve } from "../src/entry/bun.ts";
 import { median } from "./figures.ts";
 import { startGenerator } from "./generator.ts";

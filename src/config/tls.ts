@@ -5,7 +5,7 @@
  */
 import * as v from "valibot";
 import type { Bytes } from "../core/bytes.ts";
-import type { ServerNames } from "../core/x509/profile.ts";
+import type { ServerNames } from "../core/x509/leaf.ts";
 import { ipOctets } from "../net/ip.ts";
 import type { Faults } from "./faults.ts";
 import { fileName } from "./values.ts";

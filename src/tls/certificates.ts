@@ -14,7 +14,7 @@ import type { Log } from "../core/ports/log.ts";
 import type { PersistentFile } from "../core/ports/persistent-file.ts";
 import type { CaState } from "../core/state.ts";
 import { pemOf, readCertificate } from "../core/x509/certificate.ts";
-import { NO_SERVER_NAMES } from "../core/x509/profile.ts";
+import { NO_SERVER_NAMES } from "../core/x509/leaf.ts";
 import {
   FALLBACK_FILE,
   FallbackCertificate,

@@ -21,9 +21,9 @@ import {
   wholeSecond,
 } from "../core/x509/der.ts";
 import { caScheme } from "../core/x509/keys.ts";
+import { createSerials, ipText, type ServerNames } from "../core/x509/leaf.ts";
 import { OID } from "../core/x509/oids.ts";
 import { makeCertificate } from "../core/x509/peculiar.ts";
-import { createSerials, ipText, type ServerNames } from "../core/x509/profile.ts";
 import { privateKeyPem } from "../core/x509/request.ts";
 import { type KeyPair, readKeyPair } from "./key-pair.ts";
 

@@ -9,7 +9,7 @@ import { reasonOf } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
 import { formatSpiffeId, trustDomainOf } from "../core/spiffe/id.ts";
-import type { ServerNames } from "../core/x509/profile.ts";
+import type { ServerNames } from "../core/x509/leaf.ts";
 import { generateRequestKey, makeRequest, privateKeyPem } from "../core/x509/request.ts";
 import type { KeyPair } from "./key-pair.ts";
 

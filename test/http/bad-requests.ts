@@ -300,17 +300,17 @@ export function badIdentities(trustDomain: string): BadRequest[] {
     ask(
       "a DNS name",
       `URI:${web},DNS:google.com`,
-      `Cannot sign leaf for "${web}": it may not have the DNS name "google.com"`,
+      `Cannot sign leaf for "${web}": it is not allowed to have the DNS name "google.com"`,
     ),
     ask(
       "the DNS name of a server, for a service",
       `URI:${web},DNS:server.dc1.peering.${trustDomain}`,
-      /it may not have the DNS name "server\.dc1\.peering\./,
+      /it is not allowed to have the DNS name "server\.dc1\.peering\./,
     ),
     ask(
       "an IP address",
       `URI:${web},IP:8.8.8.8`,
-      `Cannot sign leaf for "${web}": it may not have the IP address 8.8.8.8`,
+      `Cannot sign leaf for "${web}": it is not allowed to have the IP address 8.8.8.8`,
     ),
     ask(
       "another trust domain",

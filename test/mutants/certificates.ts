@@ -141,7 +141,7 @@ export const CERTIFICATES: readonly Mutant[] = [
       "core/x509/csr",
     ],
   ),
-  ...guardsOf("src/core/x509/profile.ts", [
+  ...guardsOf("src/core/x509/leaf.ts", [
     "IP addresses that an identity may not have",
     "if (!allowedIps.some((allowed) => equal(allowed, address)))",
     "if (allowedIps.length < 0)",

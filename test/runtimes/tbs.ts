@@ -15,8 +15,7 @@ import {
   keyIdOf,
   readPublicKey,
 } from "../../src/core/x509/keys.ts";
-import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
-import { createSerials, leafKeyUsage } from "../../src/core/x509/profile.ts";
+import { createLeafTemplate, createSerials, leafKeyUsage } from "../../src/core/x509/leaf.ts";
 
 /** A key pair, both halves in base64 of their DER. */
 export interface KeyVector {

@@ -25,7 +25,7 @@ import {
 } from "../../src/core/x509/authority.ts";
 import { type Certificate, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
 import { readCsr } from "../../src/core/x509/csr.ts";
-import { createSerials, leafKeyUsage } from "../../src/core/x509/profile.ts";
+import { createSerials, leafKeyUsage } from "../../src/core/x509/leaf.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
 import { createTestCa, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";

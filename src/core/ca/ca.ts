@@ -10,7 +10,7 @@ import { type Caller, NOBODY } from "../ports/audit.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import { type AccessRecord, type CaState, SCHEMA } from "../state.ts";
-import { NO_SERVER_NAMES, type ServerNames } from "../x509/profile.ts";
+import { NO_SERVER_NAMES, type ServerNames } from "../x509/leaf.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./api.ts";
 import type { CaPorts } from "./ca-ports.ts";
 import { ChangeRunner, NOTHING_STORED } from "./change.ts";

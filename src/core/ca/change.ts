@@ -26,7 +26,7 @@ import {
   type Schema,
 } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
-import type { ServerNames } from "../x509/profile.ts";
+import type { ServerNames } from "../x509/leaf.ts";
 import type { CaPorts } from "./ca-ports.ts";
 import type { DeletionClock } from "./deletion-clock.ts";
 import { OperationLease } from "./operation-lease.ts";

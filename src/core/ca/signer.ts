@@ -22,15 +22,15 @@ import type { RootEntry } from "../state.ts";
 import { type Certificate, pemOf } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
 import { keyIdOf, type PublicKeyInfo } from "../x509/keys.ts";
-import type { LeafFields } from "../x509/leaf.ts";
 import {
   createSerials,
+  type LeafFields,
   type LeafNames,
   leafKeyUsage,
   leafNames,
   leafValidity,
   type ServerNames,
-} from "../x509/profile.ts";
+} from "../x509/leaf.ts";
 import { crossChainOf, issuerChainOf } from "./cross-chain.ts";
 import type { Limiter, Priority } from "./limiter.ts";
 import type { Snapshot } from "./snapshot.ts";

@@ -21,9 +21,15 @@ import { type Certificate, inForce, pemOf, readCertificate } from "../x509/certi
 import { findPath } from "../x509/chain.ts";
 import { pathConstraintFaults } from "../x509/constraint-faults.ts";
 import { caScheme, type PublicKeyInfo, readPublicKey, sign } from "../x509/keys.ts";
-import { createLeafTemplate, type LeafFields } from "../x509/leaf.ts";
+import {
+  createLeafTemplate,
+  createSerials,
+  type LeafFields,
+  leafKeyUsage,
+  leafValidity,
+  NO_SERVER_NAMES,
+} from "../x509/leaf.ts";
 import { lint } from "../x509/lint.ts";
-import { createSerials, leafKeyUsage, leafValidity, NO_SERVER_NAMES } from "../x509/profile.ts";
 import { generateRequestKey, makeRequest } from "../x509/request.ts";
 import { crossChainOf } from "./cross-chain.ts";
 

@@ -7,7 +7,7 @@ import { type Bytes, equal } from "../bytes.ts";
 import { InvariantError } from "../errors.ts";
 import type { Random } from "../ports/clock.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/id.ts";
-import { type Certificate, readCertificate } from "./certificate.ts";
+import { type Certificate, KEY_USAGE, readCertificate } from "./certificate.ts";
 import { wholeSecond } from "./der.ts";
 import {
   type CaKeySpec,
@@ -19,9 +19,18 @@ import {
   type PublicKeyInfo,
   readPublicKey,
 } from "./keys.ts";
+import { createSerials } from "./leaf.ts";
 import { type CertificateKind, lint } from "./lint.ts";
 import { type CertificateSpec, type ExtensionSpec, makeCertificate } from "./peculiar.ts";
-import { CA_BACKDATE_MS, CA_KEY_USAGE, createSerials } from "./profile.ts";
+
+/**
+ * CA certificates are valid from an hour before they are made, so that verifiers whose clock is behind
+ * accept them at once.
+ */
+const CA_BACKDATE_MS = 3_600_000;
+
+/** CA certificates sign certificates and revocation lists only (RFC 5280 §4.2.1.3). */
+const CA_KEY_USAGE = KEY_USAGE.keyCertSign | KEY_USAGE.cRLSign;
 
 /** A key that certifies, with its public half read. */
 export interface CaKey {

@@ -1,6 +1,6 @@
 /**
- * Reads a certificate (RFC 5280 §4.1) into what the CA decides on. Names and the signed part are
- * kept as the octets they came in, since issuer and subject match by octets.
+ * Reads a certificate (RFC 5280 §4.1). Names and the signed part are kept as the octets that were
+ * read, since issuer and subject match by octets.
  * @module
  */
 import { type Bytes, colonHex, fromUtf8, sha1 } from "../bytes.ts";
@@ -33,7 +33,7 @@ export interface Certificate {
   readonly serial: Bytes;
   readonly issuer: Bytes;
   readonly subject: Bytes;
-  /** Whether the subject names nobody: it has no attribute. */
+  /** Whether the subject has no attribute. */
   readonly subjectEmpty: boolean;
   readonly notBefore: Date;
   readonly notAfter: Date;
@@ -41,9 +41,9 @@ export interface Certificate {
   readonly extensions: readonly CertificateExtension[];
   readonly isCa: boolean;
   readonly pathLength: number | null;
-  /** Bits as in KEY_USAGE, or null where the extension is missing. */
+  /** Bits as in KEY_USAGE, or null if the extension is missing. */
   readonly keyUsage: number | null;
-  /** Dotted object identifiers, or null where the extension is missing. */
+  /** Dotted object identifiers, or null if the extension is missing. */
   readonly extKeyUsage: readonly string[] | null;
   readonly subjectKeyId: Bytes | null;
   readonly authorityKeyId: Bytes | null;
@@ -62,20 +62,27 @@ export function pemOf(certificate: Certificate): string {
 
 /**
  * Reads one DER certificate. Copies the input.
- * @throws {FormatError} naming the part that is at fault
+ * @throws {FormatError} with "it" or "its" for the certificate as subject
  */
 export function readCertificate(input: Uint8Array): Certificate {
-  const walk: Walk = { part: "it" };
+  const walk: Walk = { part: "it", extension: null };
   try {
     return readParts(new Uint8Array(input), walk);
   } catch (error) {
-    throw inWords(walk.part, error);
+    throw inWords(partOf(walk), error);
   }
 }
 
-/** Which part of a certificate is being read, as the subject of a sentence. */
+/** Which part of a certificate is being read. */
 interface Walk {
+  /** As the subject of a sentence. */
   part: string;
+  /** The object identifier of the extension that is being interpreted, or null. */
+  extension: string | null;
+}
+
+function partOf({ part, extension }: Walk): string {
+  return extension === null ? part : `its extension ${extensionText(extension)}`;
 }
 
 function readParts(der: Bytes, walk: Walk): Certificate {
@@ -188,10 +195,7 @@ function readDotted(reader: DerReader): string {
   return arcs.join(".");
 }
 
-/**
- * The same for numbers that are larger than a Number holds exactly, such as the UUIDs below 2.25
- * (X.667).
- */
+/** The same for numbers above 2^53, such as the UUIDs below 2.25 (X.667). */
 function wideDotted(content: Bytes): string {
   const arcs: bigint[] = [];
   let value = 0n;
@@ -215,7 +219,7 @@ function readExtensions(list: DerReader, extensions: CertificateExtension[]): vo
     const value = extension.content();
     extension.finish();
     if (extensions.some((other) => other.oid === oid))
-      throw new FormatError(`extension ${extensionText(oid)} appears twice`);
+      throw new FormatError(`its extension ${extensionText(oid)} appears twice`);
     extensions.push({ oid, critical, value });
   }
 }
@@ -235,99 +239,99 @@ type Interpreted = Pick<
 
 function interpret(extensions: readonly CertificateExtension[], walk: Walk): Interpreted {
   const open = (oid: string): DerReader | null => {
-    walk.part = `its extension ${extensionText(oid)}`;
+    walk.extension = oid;
     const found = extensions.find((extension) => extension.oid === oid);
     return found === undefined ? null : new DerReader(found.value);
   };
+  return {
+    ...readBasicConstraints(open(OID.basicConstraints)),
+    keyUsage: readKeyUsage(open(OID.keyUsage)),
+    extKeyUsage: readExtKeyUsage(open(OID.extKeyUsage)),
+    subjectKeyId: readSubjectKeyId(open(OID.subjectKeyIdentifier)),
+    authorityKeyId: readAuthorityKeyId(open(OID.authorityKeyIdentifier)),
+    ...readSubjectNames(open(OID.subjectAltName), walk),
+  };
+}
+
+/** Reads a list that is all of an extension's value. */
+function wholeList(value: DerReader): DerReader {
+  const list = value.enter(TAG.sequence);
+  value.finish();
+  return list;
+}
+
+function readBasicConstraints(value: DerReader | null): Pick<Certificate, "isCa" | "pathLength"> {
+  if (value === null) return { isCa: false, pathLength: null };
+  const fields = wholeList(value);
+  const isCa = fields.peek() === TAG.boolean && fields.boolean();
+  const pathLength = fields.done ? null : fields.small();
+  fields.finish();
+  return { isCa, pathLength };
+}
+
+function readKeyUsage(value: DerReader | null): number | null {
+  if (value === null) return null;
+  value.expect(TAG.bitString);
+  value.finish();
+  const [unused = 8, ...octets] = value.content();
+  if (unused > 7) throw new FormatError("its key usage is not a bit string");
+  let usage = 0;
+  // RFC 5280 §4.2.1.3 names nine bits; bits after them have no meaning.
+  for (const [octet, byte] of octets.slice(0, 2).entries())
+    for (let bit = 0; bit < 8; bit++) if (byte & (0x80 >> bit)) usage |= 1 << (8 * octet + bit);
+  return usage;
+}
+
+function readExtKeyUsage(value: DerReader | null): string[] | null {
+  if (value === null) return null;
+  const list = wholeList(value);
+  const purposes: string[] = [];
+  while (!list.done) purposes.push(readDotted(list));
+  return purposes;
+}
+
+function readSubjectKeyId(value: DerReader | null): Bytes | null {
+  if (value === null) return null;
+  value.expect(TAG.octetString);
+  value.finish();
+  return value.content();
+}
+
+function readAuthorityKeyId(value: DerReader | null): Bytes | null {
+  if (value === null) return null;
+  const fields = wholeList(value);
+  let keyId: Bytes | null = null;
+  while (!fields.done) {
+    fields.next();
+    if (fields.tag === contextPrimitive(0)) keyId = fields.content();
+  }
+  return keyId;
+}
+
+function readSubjectNames(
+  value: DerReader | null,
+  walk: Walk,
+): Pick<Certificate, "uris" | "dnsNames" | "ipAddresses"> {
+  const names = { uris: [] as string[], dnsNames: [] as string[], ipAddresses: [] as Bytes[] };
+  if (value === null) return names;
   const text = (content: Bytes): string => {
     try {
       return fromUtf8(content);
     } catch {
-      throw new FormatError(`${walk.part} has a name that is not text`);
+      throw new FormatError(`${partOf(walk)} has a name that is not text`);
     }
   };
-  const whole = <T>(reader: DerReader, value: T): T => {
-    reader.finish();
-    return value;
-  };
-
-  const basic = open(OID.basicConstraints);
-  let isCa = false;
-  let pathLength: number | null = null;
-  if (basic !== null) {
-    const fields = basic.enter(TAG.sequence);
-    basic.finish();
-    isCa = fields.peek() === TAG.boolean && fields.boolean();
-    if (!fields.done) pathLength = fields.small();
-    fields.finish();
+  const list = wholeList(value);
+  while (!list.done) {
+    list.next();
+    if (list.tag === contextPrimitive(6)) names.uris.push(text(list.content()));
+    else if (list.tag === contextPrimitive(2)) names.dnsNames.push(text(list.content()));
+    else if (list.tag === contextPrimitive(7)) names.ipAddresses.push(list.content());
   }
-
-  const usage = open(OID.keyUsage);
-  let keyUsage: number | null = null;
-  if (usage !== null) {
-    usage.expect(TAG.bitString);
-    usage.finish();
-    const [unused = 8, ...octets] = usage.content();
-    if (unused > 7) throw new FormatError("its key usage is not a bit string");
-    keyUsage = 0;
-    // RFC 5280 §4.2.1.3 names nine bits; what comes behind them has no meaning.
-    for (const [octet, byte] of octets.slice(0, 2).entries())
-      for (let bit = 0; bit < 8; bit++)
-        if (byte & (0x80 >> bit)) keyUsage |= 1 << (8 * octet + bit);
-  }
-
-  const purposes = open(OID.extKeyUsage);
-  let extKeyUsage: string[] | null = null;
-  if (purposes !== null) {
-    const list = purposes.enter(TAG.sequence);
-    purposes.finish();
-    extKeyUsage = [];
-    while (!list.done) extKeyUsage.push(readDotted(list));
-  }
-
-  const subjectKey = open(OID.subjectKeyIdentifier);
-  subjectKey?.expect(TAG.octetString);
-  const subjectKeyId = subjectKey === null ? null : whole(subjectKey, subjectKey.content());
-
-  const authorityKey = open(OID.authorityKeyIdentifier);
-  let authorityKeyId: Bytes | null = null;
-  if (authorityKey !== null) {
-    const fields = authorityKey.enter(TAG.sequence);
-    authorityKey.finish();
-    while (!fields.done) {
-      fields.next();
-      if (fields.tag === contextPrimitive(0)) authorityKeyId = fields.content();
-    }
-  }
-
-  const uris: string[] = [];
-  const dnsNames: string[] = [];
-  const ipAddresses: Bytes[] = [];
-  const names = open(OID.subjectAltName);
-  if (names !== null) {
-    const list = names.enter(TAG.sequence);
-    names.finish();
-    while (!list.done) {
-      list.next();
-      if (list.tag === contextPrimitive(6)) uris.push(text(list.content()));
-      else if (list.tag === contextPrimitive(2)) dnsNames.push(text(list.content()));
-      else if (list.tag === contextPrimitive(7)) ipAddresses.push(list.content());
-    }
-  }
-  return {
-    isCa,
-    pathLength,
-    keyUsage,
-    extKeyUsage,
-    subjectKeyId,
-    authorityKeyId,
-    uris,
-    dnsNames,
-    ipAddresses,
-  };
+  return names;
 }
 
-/** Whether the certificate is in force at an instant; NotAfter is inclusive (RFC 5280 §4.1.2.5). */
+/** Whether a certificate is valid at an instant; notAfter is inclusive (RFC 5280 §4.1.2.5). */
 export function inForce(
   certificate: Pick<Certificate, "notBefore" | "notAfter">,
   at: Date,

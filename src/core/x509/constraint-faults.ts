@@ -58,7 +58,7 @@ function namesBelow(clusterId: string): NamesBelow {
   const trustDomain = trustDomainOf(clusterId);
   return {
     uris: [formatSpiffeId({ kind: "signing", trustDomain })],
-    // As in `dnsNamesFor` and LOOPBACK of profile.ts; any datacenter's name stands below the same
+    // As in `dnsNamesFor` and LOOPBACK of leaf.ts; the names of any datacenter are below the same
     // domains.
     dnsNames: ["localhost", `server.dc1.peering.${trustDomain}`],
     ipAddresses: [

@@ -1,12 +1,16 @@
 /**
- * Encodes leaves. This is the hot path: all that an issuer's leaves share is encoded once, in its
- * template; for each leaf every length is computed first, and then each field written once, into an
- * array of the right size.
+ * Leaves: which names, key usage, validity and serial number each gets, and their encoding. A request
+ * only gives a public key and asks for an identity. The encoding is the hot path: all that an
+ * issuer's leaves share is encoded once, in its template; for each leaf every length is computed
+ * first, and then each field written once.
  * @module
  */
-
-import type { Bytes } from "../bytes.ts";
+import { type Bytes, equal, hex } from "../bytes.ts";
+import { RequestError } from "../errors.ts";
+import type { Random } from "../ports/clock.ts";
+import { formatSpiffeId, type LeafId } from "../spiffe/id.ts";
 import { type Certificate, KEY_USAGE } from "./certificate.ts";
+import type { CertificateRequest } from "./csr.ts";
 import {
   contextConstructed,
   contextPrimitive,
@@ -20,13 +24,145 @@ import {
   sequence,
   TAG,
   time,
+  wholeSecond,
   writeLength,
 } from "./der.ts";
-import { ecdsaLength, keyIdOf, type SignatureScheme, writeEcdsa } from "./keys.ts";
+import { ecdsaLength, type KeyType, keyIdOf, type SignatureScheme, writeEcdsa } from "./keys.ts";
 import { OID } from "./oids.ts";
-import { type LeafNames, SERIAL_LENGTH } from "./profile.ts";
 
-/** What varies from leaf to leaf. */
+/** Leaves are valid from a minute before they are signed (Consul's agent/connect/ca/provider_consul.go). */
+export const LEAF_BACKDATE_MS = 60_000;
+/** No keyEncipherment for an EC key (RFC 8813 §3); RSA key exchange needs it (RFC 5246 §7.4.2). */
+export function leafKeyUsage(type: KeyType): number {
+  return type === "rsa"
+    ? KEY_USAGE.digitalSignature | KEY_USAGE.keyEncipherment
+    : KEY_USAGE.digitalSignature;
+}
+
+/**
+ * The validity of a leaf: from a minute before `now`, for `ttlMs`, within those of its issuer and of
+ * the active root. Cross-signed certificates do not count.
+ */
+export function leafValidity(
+  issuer: Certificate,
+  root: Certificate,
+  ttlMs: number,
+  now: Date,
+): { notBefore: Date; notAfter: Date } {
+  const start = Math.max(
+    now.getTime() - LEAF_BACKDATE_MS,
+    issuer.notBefore.getTime(),
+    root.notBefore.getTime(),
+  );
+  const end = Math.min(
+    now.getTime() - LEAF_BACKDATE_MS + ttlMs,
+    issuer.notAfter.getTime(),
+    root.notAfter.getTime(),
+  );
+  return { notBefore: wholeSecond(new Date(start)), notAfter: wholeSecond(new Date(end)) };
+}
+
+/** Octets of a serial number: 128 bits, below the 20 octets that RFC 5280 §4.1.2.2 allows. */
+export const SERIAL_LENGTH = 16;
+
+/**
+ * Makes random serial numbers (RFC 5280 §4.1.2.2) of 16 octets, as DER INTEGER content. The top two
+ * bits are 01, so that each is positive, minimal and of the same length; the other 126 bits are
+ * random, of which the CA/Browser Forum's baseline requirements (§7.1) ask for 64. Randomness is
+ * taken in blocks, since a call for 16 octets costs as much as one for 4096.
+ */
+export function createSerials(random: Random): () => Bytes {
+  let pool = new Uint8Array(0) as Bytes;
+  let offset = 0;
+  return () => {
+    if (offset + SERIAL_LENGTH > pool.length) {
+      pool = random.bytes(256 * SERIAL_LENGTH);
+      offset = 0;
+    }
+    const serial = pool.slice(offset, offset + SERIAL_LENGTH);
+    offset += SERIAL_LENGTH;
+    serial[0] = ((serial[0] as number) & 0x3f) | 0x40;
+    return serial;
+  };
+}
+
+/** The subject names of a leaf. */
+export interface LeafNames {
+  /** The canonical SPIFFE ID. */
+  readonly uri: string;
+  readonly dnsNames: readonly string[];
+  readonly ipAddresses: readonly Bytes[];
+}
+
+/** The DNS and IP names of this CA's servers, which only their own identity is allowed to have. */
+export type ServerNames = Omit<LeafNames, "uri">;
+export const NO_SERVER_NAMES: ServerNames = { dnsNames: [], ipAddresses: [] };
+
+const LOOPBACK = [
+  Uint8Array.of(127, 0, 0, 1),
+  Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1),
+];
+
+/**
+ * The subject names of a leaf: its SPIFFE ID, and the DNS and IP names that the request asks for, if
+ * the identity is allowed to have them. Consul copies all names of the request; its agents, servers
+ * and gateways ask for these.
+ * @param server names that only the identity of a server is allowed to have besides Consul's own.
+ * @throws {RequestError} `profile_violation` with the first name that is not allowed.
+ */
+export function leafNames(
+  id: LeafId,
+  request: CertificateRequest,
+  server: ServerNames = NO_SERVER_NAMES,
+): LeafNames {
+  const uri = formatSpiffeId(id);
+  if (request.dnsNames.length === 0 && request.ipAddresses.length === 0)
+    return { uri, dnsNames: [], ipAddresses: [] };
+  const allowedDns =
+    id.kind === "server" ? [...dnsNamesFor(id), ...server.dnsNames] : dnsNamesFor(id);
+  const allowedIps =
+    id.kind === "agent" ? LOOPBACK : id.kind === "server" ? server.ipAddresses : [];
+  const dnsNames = [...new Set(request.dnsNames.map((name) => name.toLowerCase()))];
+  for (const name of dnsNames)
+    if (!allowedDns.includes(name))
+      throw new RequestError(
+        "profile_violation",
+        `Cannot sign leaf for ${JSON.stringify(uri)}: it is not allowed to have the DNS name ${JSON.stringify(name)}`,
+      );
+  for (const address of request.ipAddresses)
+    if (!allowedIps.some((allowed) => equal(allowed, address)))
+      throw new RequestError(
+        "profile_violation",
+        `Cannot sign leaf for ${JSON.stringify(uri)}: it is not allowed to have the IP address ${ipText(address)}`,
+      );
+  return {
+    uri,
+    dnsNames,
+    ipAddresses: allowedIps.filter((allowed) =>
+      request.ipAddresses.some((address) => equal(allowed, address)),
+    ),
+  };
+}
+
+/** The DNS names in requests of Consul's agents, servers and gateways (agent/connect/csr.go, agent/auto-config). */
+function dnsNamesFor(id: LeafId): readonly string[] {
+  switch (id.kind) {
+    case "service":
+      return [];
+    case "agent":
+      return ["localhost"];
+    case "mesh-gateway":
+    case "server":
+      return [`server.${id.datacenter}.peering.${id.trustDomain}`.toLowerCase()];
+  }
+}
+
+/** Dotted for IPv4, groups without abbreviation for IPv6. */
+export function ipText(address: Bytes): string {
+  return address.length === 4 ? address.join(".") : (hex(address).match(/.{4}/g) ?? []).join(":");
+}
+
+/** The fields that differ from leaf to leaf. */
 export interface LeafFields extends LeafNames {
   /** SERIAL_LENGTH octets, positive. */
   readonly serial: Bytes;
@@ -239,7 +375,7 @@ function namesLength({ dnsNames, ipAddresses, uri }: LeafNames): number {
 }
 
 /**
- * Writes the content of GeneralNames in Go's order: DNS, IP, URI (consul-ca.md §3.1).
+ * Writes the content of GeneralNames in Go's order: DNS, IP, URI (as Consul's leaves have them).
  * @returns the offset behind it.
  */
 function writeNames(

@@ -8,8 +8,8 @@ import { type Bytes, equal } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
 import { checkRareName } from "./ca-extensions.ts";
 import { contextConstructed, contextPrimitive, DerReader, TAG } from "./der.ts";
+import { ipText } from "./leaf.ts";
 import { comparableParts, emailsIn, relativeNames, type SubjectEmail } from "./names.ts";
-import { ipText } from "./profile.ts";
 
 /** Names in certificates below a CA. */
 export interface NamesBelow {

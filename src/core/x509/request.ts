@@ -28,8 +28,8 @@ import {
   type SignatureScheme,
   sign,
 } from "./keys.ts";
+import type { LeafNames } from "./leaf.ts";
 import { OID } from "./oids.ts";
-import type { LeafNames } from "./profile.ts";
 
 /**
  * A pair for ECDSA on P-256, which every TLS client has. The private half can be exported, since a

@@ -10,7 +10,7 @@ import { NotReadyError } from "../../../src/core/errors.ts";
 import { activeRoot, type CaState } from "../../../src/core/state.ts";
 import { type Certificate, inForce } from "../../../src/core/x509/certificate.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
-import { LEAF_BACKDATE_MS } from "../../../src/core/x509/profile.ts";
+import { LEAF_BACKDATE_MS } from "../../../src/core/x509/leaf.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 import {

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ConfigError, NotReadyError } from "../../../src/core/errors.ts";
 import { createIntermediate, generateCaKey } from "../../../src/core/x509/authority.ts";
-import { leafValidity } from "../../../src/core/x509/profile.ts";
+import { leafValidity } from "../../../src/core/x509/leaf.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
 import { createTestApp } from "../../fixtures/app.ts";

@@ -27,8 +27,7 @@ import {
 } from "../../../src/core/x509/authority.ts";
 import { type Certificate, readCertificate } from "../../../src/core/x509/certificate.ts";
 import { caScheme, sign } from "../../../src/core/x509/keys.ts";
-import { createLeafTemplate } from "../../../src/core/x509/leaf.ts";
-import { createSerials, leafKeyUsage } from "../../../src/core/x509/profile.ts";
+import { createLeafTemplate, createSerials, leafKeyUsage } from "../../../src/core/x509/leaf.ts";
 import { systemRandom } from "../../fakes/clock.ts";
 import { CLUSTER, HOUR } from "./harness.ts";
 

@@ -9,7 +9,7 @@ import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { planResolution } from "../../../src/core/ca/resolve.ts";
 import { trusted } from "../../../src/core/deletion-time.ts";
 import type { CaState, RootEntry } from "../../../src/core/state.ts";
-import { NO_SERVER_NAMES } from "../../../src/core/x509/profile.ts";
+import { NO_SERVER_NAMES } from "../../../src/core/x509/leaf.ts";
 import { createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { systemRandom } from "../../fakes/clock.ts";
 import { BOOTSTRAP, HOUR } from "./harness.ts";

@@ -14,7 +14,7 @@ import { DeniedError, RateLimitedError, RequestError } from "../../../src/core/e
 import type { LeafIssuer } from "../../../src/core/state.ts";
 import { createIntermediate } from "../../../src/core/x509/authority.ts";
 import { readPublicKey } from "../../../src/core/x509/keys.ts";
-import { NO_SERVER_NAMES } from "../../../src/core/x509/profile.ts";
+import { NO_SERVER_NAMES } from "../../../src/core/x509/leaf.ts";
 import { generateRequestKey, makeRequest } from "../../../src/core/x509/request.ts";
 import {
   configuration,
@@ -98,7 +98,7 @@ describe("sign()", () => {
       const uri = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`;
       await assert.rejects(manager.sign(opensslCsr(`URI:${uri},${name}`).csr), {
         code: "profile_violation",
-        message: `Cannot sign leaf for ${JSON.stringify(uri)}: it may not have ${what}`,
+        message: `Cannot sign leaf for ${JSON.stringify(uri)}: it is not allowed to have ${what}`,
       });
     });
 

@@ -12,8 +12,12 @@ import {
 } from "../../../src/core/x509/authority.ts";
 import { type Certificate, pemOf, readCertificate } from "../../../src/core/x509/certificate.ts";
 import { type CaKeySpec, caScheme, sign } from "../../../src/core/x509/keys.ts";
-import { createLeafTemplate, type LeafFields } from "../../../src/core/x509/leaf.ts";
-import { createSerials, leafKeyUsage } from "../../../src/core/x509/profile.ts";
+import {
+  createLeafTemplate,
+  createSerials,
+  type LeafFields,
+  leafKeyUsage,
+} from "../../../src/core/x509/leaf.ts";
 import { inFolder, openssl } from "../../fakes/ca.ts";
 import { createFakeClock, systemRandom } from "../../fakes/clock.ts";
 import { publicKey, URI } from "./requests.ts";

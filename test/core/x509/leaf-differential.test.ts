@@ -28,11 +28,11 @@ import {
 import { caScheme, type HashName } from "../../../src/core/x509/keys.ts";
 import {
   createLeafTemplate,
+  createSerials,
   type LeafFields,
   type LeafTemplate,
 } from "../../../src/core/x509/leaf.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
-import { createSerials } from "../../../src/core/x509/profile.ts";
 import { createSeededRandom } from "../../fakes/clock.ts";
 import { CA_KEY_SPECS, type Ca, makeCas, required, SLOW } from "./cas.ts";
 import { PUBLIC_KEYS } from "./requests.ts";

@@ -19,9 +19,13 @@ import {
   caScheme as schemeFor,
   sign,
 } from "../../../src/core/x509/keys.ts";
-import { createLeafTemplate } from "../../../src/core/x509/leaf.ts";
+import {
+  createLeafTemplate,
+  createSerials,
+  leafKeyUsage,
+  SERIAL_LENGTH,
+} from "../../../src/core/x509/leaf.ts";
 import { lint } from "../../../src/core/x509/lint.ts";
-import { createSerials, leafKeyUsage, SERIAL_LENGTH } from "../../../src/core/x509/profile.ts";
 import { createSeededRandom, systemRandom } from "../../fakes/clock.ts";
 import {
   CA_KEY_SPECS,

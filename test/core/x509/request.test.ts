@@ -7,7 +7,7 @@ import { X509Certificate } from "node:crypto";
 import { describe, it } from "node:test";
 import { RequestError } from "../../../src/core/errors.ts";
 import { readCsr, verifyProof } from "../../../src/core/x509/csr.ts";
-import type { ServerNames } from "../../../src/core/x509/profile.ts";
+import type { ServerNames } from "../../../src/core/x509/leaf.ts";
 import { generateRequestKey, makeRequest, privateKeyPem } from "../../../src/core/x509/request.ts";
 import { createTestCa, openssl, opensslCsr, trustDomain } from "../../fakes/ca.ts";
 
