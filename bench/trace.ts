@@ -48,6 +48,8 @@ async function entered(): Promise<Map<string, number>> {
 
 for (const [name, work] of Object.entries(works)) {
   for (let i = 0; i < WARM_UP; i++) await work(i);
+  // As a replica does that follows the store.
+  await manager.refresh();
   await entered();
   await work(WARM_UP);
   const files = await entered();

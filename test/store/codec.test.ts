@@ -33,6 +33,26 @@ describe("codec", () => {
     assert.deepEqual(await recode(state), state);
   });
 
+  it("verifies and parses an unchanged document once, and one that differs again", async () => {
+    const sealer = createSealer(await readKeks(makeKek()));
+    let verified = 0;
+    const counting = createCodec({
+      mac: (...args) => sealer.mac(...args),
+      verifyMac: (...args) => {
+        verified++;
+        return sealer.verifyMac(...args);
+      },
+    });
+    const document = await counting.encode(await rotatedState());
+    const first = await counting.decode(document);
+    assert.equal(await counting.decode(document), first);
+    assert.equal(verified, 1);
+    const forged = document.replace('"index":', '"index":1');
+    await assert.rejects(counting.decode(forged), /MAC/);
+    assert.equal(await counting.decode(document), first);
+    assert.equal(verified, 2);
+  });
+
   it("derives the issuers of an older schema: the active root's own, and a retired root's for as long as a leaf of it can live", async () => {
     const state = await rotatedState();
     for (const schema of SCHEMAS.filter((older) => older < SCHEMA)) {
