@@ -5,7 +5,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { issuerChainOf } from "../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { ConfigError } from "../../src/core/errors.ts";
@@ -28,7 +28,7 @@ import {
   toVault,
   vaultConfig,
 } from "./harness.ts";
-import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+import { enableApprole, noVault, useVault, vaultKinds } from "./server.ts";
 
 const HOUR = 3_600_000;
 const LEFT_FOR = 2 * 72 * HOUR + 1000;
@@ -79,14 +79,7 @@ async function settle(ca: TestCa): Promise<void> {
 
 for (const kind of vaultKinds)
   describe(`changes in ${kind}`, { skip: noVault }, () => {
-    let server: VaultServer;
-    before(
-      async () => {
-        server = await startVault({ kind });
-      },
-      { timeout: BUILD_MS },
-    );
-    after(() => server.stop());
+    const server = useVault({ kind });
 
     const byName = () => server.address.replace("127.0.0.1", "localhost");
     const issuersAt = async (path: unknown): Promise<number> =>
@@ -257,18 +250,17 @@ for (const kind of vaultKinds)
 
     it("the token of a login does not outlive the provider that it was for", async () => {
       const config = vaultConfig(server);
-      const at = `approle-${config.RootPKIPath}`;
-      await server.must("POST", `sys/auth/${at}`, { type: "approle" });
-      await server.must("PUT", `sys/policies/acl/${at}`, {
+      const name = `approle-${config.RootPKIPath}`;
+      await server.must("PUT", `sys/policies/acl/${name}`, {
         policy:
           'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }',
       });
-      await server.must("POST", `auth/${at}/role/mesh`, { token_policies: [at], token_ttl: "1h" });
-      const { data: role } = await server.must("GET", `auth/${at}/role/mesh/role-id`);
-      const { data: secret } = await server.must("POST", `auth/${at}/role/mesh/secret-id`, {});
+      const { MountPath, ...Params } = await enableApprole(server, {
+        token_policies: [name],
+        token_ttl: "1h",
+      });
       const { Token: _, ...rest } = config;
-      const Params = { role_id: role.role_id, secret_id: secret.secret_id };
-      const login = { ...rest, AuthMethod: { Type: "approle", MountPath: at, Params } };
+      const login = { ...rest, AuthMethod: { Type: "approle", MountPath, Params } };
       const tokens = async () =>
         (await server.must("GET", "auth/token/accessors?list=true")).data.keys.length as number;
       const before = await tokens();

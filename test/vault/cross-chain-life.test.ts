@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { crossChainOf } from "../../src/core/ca/cross-chain.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { lint } from "../../src/core/x509/lint.ts";
@@ -20,7 +20,7 @@ import {
   toVault,
   vaultConfig,
 } from "./harness.ts";
-import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+import { noVault, useVault, vaultKinds } from "./server.ts";
 
 const HOUR = 3_600_000;
 
@@ -42,14 +42,7 @@ async function requireShortCrossing(ca: TestCa): Promise<void> {
 
 for (const kind of vaultKinds)
   describe(`cross-signed certificates by ${kind}`, { skip: noVault }, () => {
-    let server: VaultServer;
-    before(
-      async () => {
-        server = await startVault({ kind });
-      },
-      { timeout: BUILD_MS },
-    );
-    after(() => server.stop());
+    const server = useVault({ kind });
 
     for (const [by, of] of [
       [

@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import type { ConfigurationRequest } from "../../src/core/ca/plan-change.ts";
 import { configuration, type TestCa } from "../fakes/ca.ts";
 import {
@@ -21,7 +21,7 @@ import {
   toVault,
   vaultConfig,
 } from "./harness.ts";
-import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+import { noVault, useVault, type VaultServer, vaultKinds } from "./server.ts";
 
 const MINUTE = 60_000;
 
@@ -161,15 +161,8 @@ const SWITCHES: readonly Switch[] = [
 
 for (const kind of vaultKinds)
   describe(`cuts with ${kind}`, { skip: noVault }, () => {
-    let server: VaultServer;
-    let other: VaultServer;
-    before(
-      async () => {
-        [server, other] = await Promise.all([startVault({ kind }), startVault({ kind })]);
-      },
-      { timeout: BUILD_MS },
-    );
-    after(() => Promise.all([server.stop(), other.stop()]));
+    const server = useVault({ kind });
+    const other = useVault({ kind });
     const inventories = () => Promise.all([inventory(server), inventory(other)]);
 
     for (const { name, from, ready, calls } of SWITCHES)

@@ -5,23 +5,16 @@
  */
 import assert from "node:assert/strict";
 import { createHash, createPublicKey, X509Certificate } from "node:crypto";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { readCertificate } from "../../src/core/x509/certificate.ts";
 import { opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { guarded } from "../fixtures/guarded.ts";
 import { bootstrapIn, createVaultCa, vaultConfig } from "./harness.ts";
-import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+import { noVault, useVault, vaultKinds } from "./server.ts";
 
 for (const kind of vaultKinds)
   describe(`a leaf signed by ${kind}`, { skip: noVault }, () => {
-    let server: VaultServer;
-    before(
-      async () => {
-        server = await startVault({ kind });
-      },
-      { timeout: BUILD_MS },
-    );
-    after(() => server.stop());
+    const server = useVault({ kind });
 
     it("does not renew, and its key gets no leaf, when its key is denied by SHA-1 or by SHA-256", async () => {
       const test = await guarded(

@@ -5,12 +5,12 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { createTestApp, type TestApp } from "../fixtures/app.ts";
 import { VAULT_KINDS } from "../servers/build.ts";
 import { bootstrapIn, createVaultCa, inventory, toVault, vaultConfig } from "./harness.ts";
-import { BUILD_MS, noOwnVault, startVault, type VaultServer } from "./server.ts";
+import { noOwnVault, useVault, type VaultServer } from "./server.ts";
 
 interface Failure {
   readonly name: string;
@@ -73,14 +73,7 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
 
 for (const kind of VAULT_KINDS)
   describe(`failures of ${kind}`, { skip: noOwnVault }, () => {
-    let server: VaultServer;
-    before(
-      async () => {
-        server = await startVault({ kind });
-      },
-      { timeout: BUILD_MS },
-    );
-    after(() => server.stop());
+    const server = useVault({ kind });
 
     const start = async (more: Readonly<Record<string, unknown>> = {}) => {
       const config = vaultConfig(server, more);

@@ -4,12 +4,12 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { ConfigError } from "../../src/core/errors.ts";
 import { requireSigning } from "../core/ca/harness.ts";
 import { opensslCsr, serviceUri } from "../fakes/ca.ts";
 import { createVaultCa, inventory, toVault, vaultConfig } from "./harness.ts";
-import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+import { noVault, useVault, vaultKinds } from "./server.ts";
 
 type Row = readonly [path: string, capabilities: readonly string[]];
 
@@ -71,14 +71,7 @@ const MODES: readonly Mode[] = [
 
 for (const kind of vaultKinds)
   describe(`permissions in ${kind}`, { skip: noVault }, () => {
-    let server: VaultServer;
-    before(
-      async () => {
-        server = await startVault({ kind });
-      },
-      { timeout: BUILD_MS },
-    );
-    after(() => server.stop());
+    const server = useVault({ kind });
 
     for (const mode of MODES)
       it(`${mode.name}: every row is needed, and together they are enough`, {

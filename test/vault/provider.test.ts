@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { issuerChainOf } from "../../src/core/ca/cross-chain.ts";
 import { generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
@@ -22,20 +22,13 @@ import {
   toVault,
   vaultConfig,
 } from "./harness.ts";
-import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+import { noVault, useVault, vaultKinds } from "./server.ts";
 
 const HOUR = 3_600_000;
 
 for (const kind of vaultKinds)
   describe(`the root in ${kind}`, { skip: noVault }, () => {
-    let server: VaultServer;
-    before(
-      async () => {
-        server = await startVault({ kind });
-      },
-      { timeout: BUILD_MS },
-    );
-    after(() => server.stop());
+    const server = useVault({ kind });
 
     for (const mode of ["vault", "local"] as const)
       it(`bootstrap makes root and intermediate, and leaves are signed with LeafSigning ${mode}`, async () => {

@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { parseVaultConfig } from "../../providers/vault/config.ts";
 import { issuerChainOf } from "../../src/core/ca/cross-chain.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
@@ -27,7 +27,7 @@ import {
   toVault,
   vaultConfig,
 } from "./harness.ts";
-import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+import { enableApprole, noVault, useVault, vaultKinds } from "./server.ts";
 
 const DAY = 86_400_000;
 const ALL = 'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }';
@@ -36,14 +36,7 @@ const issuerOf = (ca: TestCa) => issuerChainOf(ca.manager.require().active)[0]?.
 
 for (const kind of vaultKinds)
   describe(`recovery with ${kind}`, { skip: noVault }, () => {
-    let server: VaultServer;
-    before(
-      async () => {
-        server = await startVault({ kind });
-      },
-      { timeout: BUILD_MS },
-    );
-    after(() => server.stop());
+    const server = useVault({ kind });
 
     it("another intermediate of the same external root is taken up by itself, and by rotate()", async () => {
       const config = vaultConfig(server);
@@ -290,21 +283,17 @@ for (const kind of vaultKinds)
 
     it("a login whose token may not be renewed is enough", async () => {
       const config = vaultConfig(server);
-      const at = `approle-${config.RootPKIPath}`;
-      await server.must("POST", `sys/auth/${at}`, { type: "approle" });
+      const name = `approle-${config.RootPKIPath}`;
       const policy = `${ALL}\npath "auth/token/renew-self" { capabilities = ["deny"] }`;
-      await server.must("PUT", `sys/policies/acl/${at}`, { policy });
-      await server.must("POST", `auth/${at}/role/mesh`, {
-        token_policies: [at],
+      await server.must("PUT", `sys/policies/acl/${name}`, { policy });
+      const { MountPath, ...Params } = await enableApprole(server, {
+        token_policies: [name],
         token_no_default_policy: true,
         token_ttl: "1h",
       });
-      const { data: role } = await server.must("GET", `auth/${at}/role/mesh/role-id`);
-      const { data: secret } = await server.must("POST", `auth/${at}/role/mesh/secret-id`, {});
       const { Token: _, ...rest } = config;
-      const Params = { role_id: role.role_id, secret_id: secret.secret_id };
       const ca = await createVaultCa({
-        bootstrap: bootstrapIn({ ...rest, AuthMethod: { Type: "approle", MountPath: at, Params } }),
+        bootstrap: bootstrapIn({ ...rest, AuthMethod: { Type: "approle", MountPath, Params } }),
       });
       await requireSigning(ca.manager, csrOf(ca), ca.clock.now());
       await ca.manager.close();

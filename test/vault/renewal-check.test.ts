@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { withKeptIssuers } from "../../src/core/ca/leaf-issuers.ts";
 import { isOwnLeaf } from "../../src/core/ca/renewal-check.ts";
 import { generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
@@ -16,7 +16,7 @@ import { readChain } from "../core/ca/harness.ts";
 import { makeLeaf } from "../core/ca/pool.ts";
 import { serviceUri, type TestCa } from "../fakes/ca.ts";
 import { bootstrapIn, createVaultCa, csrOf, NOW, toVault, vaultConfig } from "./harness.ts";
-import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+import { noVault, useVault, vaultKinds } from "./server.ts";
 
 const isOurs = (ca: TestCa, leaf: Certificate, state = ca.manager.require().state) =>
   isOwnLeaf(leaf, state, ca.clock.now());
@@ -25,14 +25,7 @@ const signed = async (ca: TestCa) =>
 
 for (const kind of vaultKinds)
   describe(`leaves of ours with the root in ${kind}`, { skip: noVault }, () => {
-    let server: VaultServer;
-    before(
-      async () => {
-        server = await startVault({ kind });
-      },
-      { timeout: BUILD_MS },
-    );
-    after(() => server.stop());
+    const server = useVault({ kind });
 
     it("are those of each issuer that signed for us, through new issuers and roots, and as an older schema stored it", async () => {
       const config = vaultConfig(server);

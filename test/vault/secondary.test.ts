@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { providers as builtIn } from "../../providers/index.ts";
 import { redact } from "../../src/core/ca/config-fields.ts";
 import { ConfigError, ProviderError } from "../../src/core/errors.ts";
@@ -39,7 +39,7 @@ import {
   requireOpenssl,
   vaultConfig,
 } from "./harness.ts";
-import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+import { noVault, useVault, vaultKinds } from "./server.ts";
 
 const HOUR = 3_600_000;
 type Config = Readonly<Record<string, unknown>>;
@@ -232,14 +232,7 @@ describe("a secondary datacenter with the built-in provider", () => {
 
 for (const kind of vaultKinds)
   describe(`secondary datacenters with ${kind}`, { skip: noVault }, () => {
-    let server: VaultServer;
-    before(
-      async () => {
-        server = await startVault({ kind });
-      },
-      { timeout: BUILD_MS },
-    );
-    after(() => server.stop());
+    const server = useVault({ kind });
 
     /** A secondary's token has no right at any root's mount. */
     const configFor = async (more: Config = {}): Promise<Config> => {

@@ -8,6 +8,7 @@ import { type ChildProcess, execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { after, before } from "node:test";
 import { freePort, startProgram, until } from "../redis/server.ts";
 import { VAULT_KINDS, type VaultKind, vaultProgram } from "../servers/build.ts";
 
@@ -108,6 +109,45 @@ export interface VaultServerOptions {
   readonly durable?: boolean;
   /** TLS with these PEM files; clients may show a certificate. */
   readonly tls?: { readonly ca: string; readonly cert: string; readonly key: string };
+}
+
+/**
+ * A server for the tests of a suite: its hooks start and stop it.
+ * @returns its properties, to be read by tests and later hooks only
+ */
+export function useVault(options: VaultServerOptions): VaultServer {
+  let server: VaultServer | undefined;
+  before(
+    async () => {
+      server = await startVault(options);
+    },
+    { timeout: BUILD_MS },
+  );
+  after(() => server?.stop());
+  return new Proxy({} as VaultServer, {
+    get(_, name: keyof VaultServer) {
+      if (server === undefined) throw new Error("The server is not started yet");
+      return server[name];
+    },
+  });
+}
+
+/**
+ * Enables approle logins on a server, with one role.
+ * @param fields of the role.
+ * @returns the mount, and what logs in.
+ */
+export async function enableApprole(
+  server: VaultServer,
+  fields: Readonly<Record<string, unknown>>,
+): Promise<{ MountPath: string; role_id: string; secret_id: string }> {
+  const MountPath = `approle-${crypto.randomUUID().slice(0, 8)}`;
+  await server.must("POST", `sys/auth/${MountPath}`, { type: "approle" });
+  const path = `auth/${MountPath}/role/mesh`;
+  await server.must("POST", path, fields);
+  const { role_id } = (await server.must("GET", `${path}/role-id`)).data;
+  const { secret_id } = (await server.must("POST", `${path}/secret-id`, {})).data;
+  return { MountPath, role_id, secret_id };
 }
 
 /** Starts a server, initialised and unsealed. Give the hook that calls it BUILD_MS. */

@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import type { Connect } from "../../providers/vault/context.ts";
 import type { PkiApi } from "../../providers/vault/pki-api.ts";
 import { issuerChainOf } from "../../src/core/ca/cross-chain.ts";
@@ -28,7 +28,7 @@ import {
   toVault,
   vaultConfig,
 } from "./harness.ts";
-import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "./server.ts";
+import { noVault, startVault, useVault, vaultKinds } from "./server.ts";
 
 const LOOKS_EACH_TIME = { ...DEFAULT_POLICY, inspectMs: 0 };
 const DAY = 86_400_000;
@@ -36,14 +36,7 @@ const LEFT_FOR = 2 * 72 * 3_600_000 + 1000;
 
 for (const kind of vaultKinds)
   describe(`switches with ${kind}`, { skip: noVault }, () => {
-    let server: VaultServer;
-    before(
-      async () => {
-        server = await startVault({ kind });
-      },
-      { timeout: BUILD_MS },
-    );
-    after(() => server.stop());
+    const server = useVault({ kind });
 
     it("a Vault that is gone for good is left under force alone", async () => {
       const cuts = cutting();

@@ -18,7 +18,14 @@ import {
 import type { PkiApi, RootRequest } from "../../../providers/vault/pki-api.ts";
 import { ConfigError, RateLimitedError } from "../../../src/core/errors.ts";
 import { until } from "../../redis/server.ts";
-import { BUILD_MS, noVault, startVault, type VaultServer, vaultKinds } from "../server.ts";
+import {
+  BUILD_MS,
+  enableApprole,
+  noVault,
+  startVault,
+  type VaultServer,
+  vaultKinds,
+} from "../server.ts";
 import { failure, freshMount, logged, openClient } from "./open.ts";
 
 const HOUR = 3_600_000;
@@ -257,20 +264,14 @@ for (const kind of vaultKinds)
     });
 
     it("logs in by approle and userpass, reads their files at each login, and logs in anew before the end", async () => {
-      const [approle, userpass] = [freshMount("approle").path, freshMount("userpass").path];
-      await server.must("POST", `sys/auth/${approle}`, { type: "approle" });
-      await server.must("POST", `auth/${approle}/role/mesh`, {
-        token_ttl: "2s",
-        token_max_ttl: "3s",
-      });
-      const { data: role } = await server.must("GET", `auth/${approle}/role/mesh/role-id`);
-      const { data: secret } = await server.must("POST", `auth/${approle}/role/mesh/secret-id`, {});
+      const userpass = freshMount("userpass").path;
+      const approle = await enableApprole(server, { token_ttl: "2s", token_max_ttl: "3s" });
       const [roleFile, secretFile] = [join(folder, "role"), join(folder, "secret")];
-      writeFileSync(roleFile, `${role.role_id}\n`);
+      writeFileSync(roleFile, `${approle.role_id}\n`);
       writeFileSync(secretFile, "PlantedWrongSecret\n");
       const files = {
         Type: "approle",
-        MountPath: approle,
+        MountPath: approle.MountPath,
         Params: { role_id_file_path: roleFile, secret_id_file_path: secretFile },
       };
       const lines = logged();
@@ -281,7 +282,7 @@ for (const kind of vaultKinds)
         String(refused),
       );
       assert.ok(!refused.message.includes("Planted"));
-      writeFileSync(secretFile, `${secret.secret_id}\n`);
+      writeFileSync(secretFile, `${approle.secret_id}\n`);
       await by.connect();
       const expiry = () => by.token.expiresAt?.getTime() ?? 0;
       const first = expiry();
@@ -292,7 +293,7 @@ for (const kind of vaultKinds)
       by.close();
       await until(() => expiry() < Date.now());
       assert.equal(await reason(by.capabilities("", ["sys/health"])), "unreachable");
-      assert.ok(!lines.lines.join().includes(secret.secret_id));
+      assert.ok(!lines.lines.join().includes(approle.secret_id));
 
       await server.must("POST", `sys/auth/${userpass}`, { type: "userpass" });
       await server.must("POST", `auth/${userpass}/users/mesh`, { password: "PlantedPassword" });
