@@ -1,7 +1,7 @@
 /**
- * What the configurations of all providers have in common, as Consul defines it (consul-ca.md §2),
- * with its messages. It is decoded as weakly as Consul does: names in any case, numbers and
- * booleans as text, a bare number as nanoseconds.
+ * The fields that the configurations of all providers share, with Consul's rules and texts
+ * (agent/structs/connect_ca.go, CommonCAProviderConfig). As in Consul, names have any case, numbers
+ * and booleans may be text, and a number as duration is in nanoseconds.
  * @module
  */
 import * as v from "valibot";
@@ -104,9 +104,9 @@ export const COMMON_FIELDS = {
 };
 
 /**
- * Fields that Consul 1.16 puts into a configuration and takes no notice of, whatever the provider:
- * an option without effect that old guides name, and the cluster's id of the agent's file
- * (agent/agent.go). They are accepted, shown again, and ignored.
+ * Fields that Consul 1.16 puts into the configuration of every provider and ignores: an option
+ * without effect that old guides name, and the cluster's id of the agent's file (agent/agent.go).
+ * They are accepted, shown, and ignored.
  */
 export const IGNORED_FIELDS = {
   RotationPeriod: v.optional(v.unknown()),
@@ -173,7 +173,7 @@ export function readCommon(
 }
 
 /**
- * Finds each field by its name in any case, refuses names that are none, and decodes.
+ * Finds each field by its name in any case, refuses unknown names, and decodes.
  * @throws {ConfigError} with every fault
  */
 export function decodeConfig<T extends v.ObjectEntries>(
@@ -184,8 +184,7 @@ export function decodeConfig<T extends v.ObjectEntries>(
   const found: Record<string, unknown> = {};
   const unknown: Violation[] = [];
   for (const [key, value] of Object.entries(config)) {
-    // Consul's agent hands on what it does not know in the file's own spelling: rotation_period,
-    // cluster_id.
+    // Consul's agent passes fields that it does not know as the file has them: rotation_period.
     const isIgnored = (candidate: string) =>
       Object.hasOwn(IGNORED_FIELDS, candidate) && foldedName(candidate) === foldedName(key);
     const name = names.find(

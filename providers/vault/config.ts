@@ -1,6 +1,6 @@
 /**
- * The configuration of the Vault provider, as Consul defines it (vault.md §1), and of any other use
- * of Vault.
+ * The configuration of the Vault provider, as Consul defines it (agent/connect/ca/provider_vault.go,
+ * ParseVaultCAConfig), and of Vault Transit.
  * @module
  */
 import * as v from "valibot";
@@ -36,10 +36,7 @@ export interface VaultConnection {
     | { readonly kind: "token"; readonly token: string }
     | { readonly kind: "file"; readonly path: string }
     | { readonly kind: "method"; readonly method: AuthMethod };
-  /**
-   * Where logins happen, and mounts without a namespace of their own are; empty: the root
-   * namespace.
-   */
+  /** The namespace of the login, and of mounts without one; empty: the root namespace. */
   readonly namespace: string;
   readonly tls: {
     readonly caFile: string;
@@ -53,11 +50,11 @@ export interface VaultConnection {
 
 export interface VaultConfig extends CommonConfig {
   readonly connection: VaultConnection;
-  /** Null in a secondary datacenter that has none. */
+  /** Null in a secondary datacenter without one. */
   readonly root: Mount | null;
   readonly intermediate: Mount;
   readonly keySpec: CaKeySpec;
-  /** Whether Vault signs each leaf, or an intermediate whose key we hold. */
+  /** Whether Vault signs each leaf, or an intermediate whose key is here. */
   readonly leafSigning: "vault" | "local";
 }
 
@@ -94,10 +91,10 @@ const TransitFields = v.object({
   TransitKey: field(text),
 });
 
-/** Files write these names in snake_case. */
+/** The fields, which configuration files name in snake_case. */
 export const VAULT_CONFIG_NAMES: readonly string[] = Object.keys(Fields.entries);
 
-/** What is never shown again: fields of the configuration, by the path to them. */
+/** The fields that are never shown, by the path to them. */
 export const VAULT_SECRET_FIELDS: readonly string[] = [
   "Token",
   ...["role_id", "secret_id", "jwt", "password"].map((name) => `AuthMethod.Params.${name}`),
@@ -107,7 +104,7 @@ type Refuse = (broken: boolean, name: string, message: string) => void;
 
 /**
  * Reads a configuration.
- * @param primary whether this datacenter has the root, so that there must be a mount for it.
+ * @param primary whether this datacenter has the root, so that its mount is required.
  * @throws {ConfigError} with every fault
  */
 export function parseVaultConfig(config: ConfigMap | null, primary = true): VaultConfig {
@@ -117,9 +114,8 @@ export function parseVaultConfig(config: ConfigMap | null, primary = true): Vaul
   const connection = readConnection(fields, faults);
   const { namespace } = connection;
   const mount = (path: string | undefined, own: string | undefined, name: string): Mount => ({
-    path: readPath(path ?? "", `${name}Path`, refuse),
-    namespace:
-      own === undefined || own === "" ? namespace : readNamespace(own, `${name}Namespace`, refuse),
+    path: readMountPath(path ?? "", `${name}Path`, refuse),
+    namespace: own ? readPath(own, `${name}Namespace`, refuse) : namespace,
   });
   const root = mount(fields.RootPKIPath, fields.RootPKINamespace, "RootPKI");
   const intermediate = mount(
@@ -167,14 +163,14 @@ export interface TransitConfig {
   readonly key: string;
 }
 
-/** Reads where key-encryption keys are wrapped. @throws {ConfigError} with every fault */
+/** Reads the configuration of Vault Transit. @throws {ConfigError} with every fault */
 export function parseTransitConfig(config: ConfigMap): TransitConfig {
   requireDistinctFields(config);
   const fields = decodeConfig(TransitFields, snakeless(config, Object.keys(TransitFields.entries)));
   const faults: Violation[] = [];
   const refuse = refuser(faults);
   const connection = readConnection(fields, faults);
-  const path = readPath(fields.TransitPath ?? "transit", "TransitPath", refuse);
+  const path = readMountPath(fields.TransitPath ?? "transit", "TransitPath", refuse);
   const key = fields.TransitKey ?? "";
   refuse(
     !/^[A-Za-z0-9_.-]+$/.test(key),
@@ -215,12 +211,12 @@ function readConnection(
   return {
     address: readAddress(fields.Address ?? "", refuse),
     login,
-    namespace: readNamespace(fields.Namespace ?? "", "Namespace", refuse),
+    namespace: readPath(fields.Namespace ?? "", "Namespace", refuse),
     tls,
   };
 }
 
-/** Exactly one way to have a token. */
+/** Exactly one of a token, its file and an auth method. */
 function readLogin(
   fields: v.InferOutput<typeof ConnectionFields>,
   faults: Violation[],
@@ -237,7 +233,7 @@ function readLogin(
       ? "only one of Vault token or Vault auth method can be provided, but not both"
       : "only one of Token, TokenFile and AuthMethod can be provided",
   );
-  // What goes into a header.
+  // It becomes a header.
   refuse(
     !/^[\x21-\x7e]*$/.test(token),
     "Token",
@@ -269,19 +265,9 @@ function readAddress(text: string, refuse: Refuse): string {
   return url.origin;
 }
 
-const SEGMENT = /^[A-Za-z0-9_.~@:-]+$/;
-
-/** A mount's path without slashes at its ends. */
-function readPath(path: string, name: string, refuse: Refuse): string {
-  const plain = path.replace(/^\/|\/$/g, "");
-  const good = plain
-    .split("/")
-    .every((part) => SEGMENT.test(part) && part !== "." && part !== "..");
-  refuse(
-    plain !== "" && !good,
-    name,
-    `${name} must be segments of letters, digits, -, _, ., ~, @ and : between single slashes`,
-  );
+/** The path of a mount, without slashes at its ends. */
+function readMountPath(path: string, name: string, refuse: Refuse): string {
+  const plain = readPath(path, name, refuse);
   refuse(
     /^(?:sys|auth|identity|cubbyhole)(?:\/|$)/.test(plain),
     name,
@@ -290,18 +276,19 @@ function readPath(path: string, name: string, refuse: Refuse): string {
   return plain;
 }
 
-function readNamespace(namespace: string, name: string, refuse: Refuse): string {
-  const plain = namespace.replace(/^\/|\/$/g, "");
-  const good = plain.split("/").every((part) => SEGMENT.test(part));
+/** A path or a namespace, without slashes at its ends. */
+function readPath(path: string, name: string, refuse: Refuse): string {
+  const plain = path.replace(/^\/|\/$/g, "");
+  const isValid = plain.split("/").every((part) => /^(?!\.\.?$)[A-Za-z0-9_.~@:-]+$/.test(part));
   refuse(
-    plain !== "" && !good,
+    plain !== "" && !isValid,
     name,
     `${name} must be segments of letters, digits, -, _, ., ~, @ and : between single slashes`,
   );
   return plain;
 }
 
-/** Names in snake_case as they are otherwise: what a file has, and what people copy from it. */
+/** Replaces field names in snake_case, which configuration files have, by their usual form. */
 function snakeless(config: ConfigMap, names: readonly string[]): ConfigMap {
   const known = (key: string) =>
     names.find(

@@ -14,12 +14,7 @@ import {
 } from "../../src/core/x509/certificate.ts";
 import { couldHaveIssued, isSignedBy, sameAuthority } from "../../src/core/x509/chain.ts";
 import { failedBy, nullIf, VaultError } from "./errors.ts";
-import {
-  missingPermissions,
-  permission,
-  permissionsOf,
-  requirePermissions,
-} from "./permissions.ts";
+import { missingPermissions, permissionsOf, requirePermissions } from "./permissions.ts";
 import type { IssuerListing, PkiApi } from "./pki-api.ts";
 import type { VaultRoot } from "./root.ts";
 import type { RootState } from "./vault-state.ts";
@@ -64,9 +59,7 @@ export async function crossSignInVault(
 export async function requireCrossSigning(api: PkiApi, root: RootState): Promise<void> {
   requireIssuer(await api.listIssuers(root.mount), root);
   const own = permissionsOf({ kind: "cross-sign", ...root });
-  const byMount = own.map(({ purpose }) =>
-    permission(root.mount, "root/sign-self-issued", ["sudo", "update"], purpose),
-  );
+  const byMount = permissionsOf({ kind: "cross-sign", ...root, issuerId: null });
   try {
     if ((await missingPermissions(api, own)).length === 0) return;
     if ((await missingPermissions(api, byMount)).length > 0) await requirePermissions(api, own);

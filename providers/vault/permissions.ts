@@ -6,7 +6,6 @@
  */
 import { ConfigError, type Violation } from "../../src/core/errors.ts";
 import type { VaultClient } from "./client.ts";
-import type { Mount } from "./config.ts";
 import { failedBy } from "./errors.ts";
 import type { Step } from "./plan.ts";
 import { LEAF_ROLE } from "./role.ts";
@@ -22,26 +21,22 @@ export interface Permission {
   readonly purpose: string;
 }
 
-/** @param under a path in the engine. */
-export function permission(
-  { namespace, path }: Mount,
-  under: string,
-  capabilities: readonly Capability[],
-  purpose: string,
-): Permission {
-  return { namespace, path: `${path}/${under}`, capabilities, purpose };
-}
-
-function mountPermission(
-  { namespace, path }: Mount,
-  capabilities: readonly Capability[],
-  purpose: string,
-): Permission {
-  return { namespace, path: `sys/mounts/${path}`, capabilities, purpose };
-}
+/** A path below `M`, the mount of a step; capabilities; the purpose. */
+type Row = readonly [path: string, capabilities: readonly Capability[], purpose: string];
 
 /** What a step needs, its compensating actions included. */
 export function permissionsOf(step: Step): Permission[] {
+  const mount = "mount" in step ? step.mount.path : "";
+  const { namespace } = "mount" in step ? step.mount : { namespace: "", ...step };
+  return rowsOf(step).map(([path, capabilities, purpose]) => ({
+    namespace,
+    path: path.replace(/\bM\b/, () => mount),
+    capabilities,
+    purpose,
+  }));
+}
+
+function rowsOf(step: Step): Row[] {
   switch (step.kind) {
     case "use-root":
     case "keep-intermediate":
@@ -49,88 +44,53 @@ export function permissionsOf(step: Step): Permission[] {
     case "seal-local-key":
       return [];
     case "lookup-token":
-      return [
-        {
-          namespace: step.namespace,
-          path: "auth/token/lookup-self",
-          capabilities: ["read"],
-          purpose: "read when the token expires",
-        },
-      ];
+      return [["auth/token/lookup-self", ["read"], "read when the token expires"]];
     case "renew-token":
-      return [
-        {
-          namespace: step.namespace,
-          path: "auth/token/renew-self",
-          capabilities: ["update"],
-          purpose: "renew the token",
-        },
-      ];
+      return [["auth/token/renew-self", ["update"], "renew the token"]];
     case "read-mount":
-      return [mountPermission(step.mount, ["read"], "read whether an engine is mounted")];
+      return [["sys/mounts/M", ["read"], "read whether an engine is mounted"]];
     case "mount-pki": {
       const purpose = `mount the PKI engine of the ${step.purpose}, and delete it when it is no longer used`;
-      return [mountPermission(step.mount, ["read", "update", "delete"], purpose)];
+      return [["sys/mounts/M", ["read", "update", "delete"], purpose]];
     }
-    case "generate-root": {
-      const path = step.beside ? "root/rotate/internal" : "root/generate/internal";
-      const rollback = "delete the root if the change fails";
+    case "generate-root":
       return [
-        permission(step.mount, path, ["update"], "generate the root"),
-        permission(step.mount, "issuer/+", ["delete"], rollback),
-        permission(step.mount, "key/+", ["delete"], rollback),
+        [`M/root/${step.beside ? "rotate" : "generate"}/internal`, ["update"], "generate the root"],
+        ["M/issuer/+", ["delete"], "delete the root if the change fails"],
+        ["M/key/+", ["delete"], "delete the key of the root if the change fails"],
       ];
-    }
-    case "certify-intermediate": {
-      const path = "issuer/+/sign-intermediate";
-      return [permission(step.mount, path, ["update"], "certify an intermediate by the root")];
-    }
-    case "generate-key": {
-      const path = "intermediate/generate/internal";
-      return [permission(step.mount, path, ["update"], "generate the key of an intermediate")];
-    }
+    case "certify-intermediate":
+      return [["M/issuer/+/sign-intermediate", ["update"], "certify an intermediate by the root"]];
+    case "generate-key":
+      return [
+        ["M/intermediate/generate/internal", ["update"], "generate the key of an intermediate"],
+        ["M/key/+", ["delete"], "delete the key of an intermediate when it is superseded"],
+      ];
     case "import-intermediate":
       return [
-        permission(
-          step.mount,
-          "intermediate/set-signed",
-          ["update"],
-          "import the certificate of an intermediate",
-        ),
-        permission(
-          step.mount,
-          "issuer/+",
+        ["M/intermediate/set-signed", ["update"], "import the certificate of an intermediate"],
+        [
+          "M/issuer/+",
           ["read", "update", "delete"],
           "name an intermediate, and delete it when it is superseded",
-        ),
+        ],
       ];
-    case "ensure-role": {
-      const capabilities = ["read", "update", "delete"] as const;
-      return [
-        permission(step.mount, `roles/${LEAF_ROLE}`, capabilities, "write the role of leaves"),
-      ];
-    }
+    case "ensure-role":
+      return [[`M/roles/${LEAF_ROLE}`, ["read", "update", "delete"], "write the role of leaves"]];
     case "sign-leaves":
-      return [permission(step.mount, `issuer/+/sign/${LEAF_ROLE}`, ["update"], "sign leaves")];
-    case "delete-superseded":
-      return [
-        permission(
-          step.mount,
-          "key/+",
-          ["delete"],
-          "delete the key of an intermediate when it is superseded",
-        ),
-        permission(
-          step.mount,
-          "config/issuers",
-          ["read", "update"],
-          "keep a default issuer when a superseded one is deleted",
-        ),
-      ];
-    case "cross-sign": {
-      const path = `issuer/${step.issuerId}/sign-self-issued`;
-      return [permission(step.mount, path, ["update"], "certify the new root by the old one")];
+      return [[`M/issuer/+/sign/${LEAF_ROLE}`, ["update"], "sign leaves"]];
+    case "delete-superseded": {
+      const purpose = "keep a default issuer when a superseded one is deleted";
+      return [["M/config/issuers", ["read", "update"], purpose]];
     }
+    case "cross-sign":
+      return [
+        [
+          `M/${step.issuerId === null ? "root" : `issuer/${step.issuerId}`}/sign-self-issued`,
+          step.issuerId === null ? ["sudo", "update"] : ["update"],
+          "certify the new root by the old one",
+        ],
+      ];
   }
 }
 

@@ -198,7 +198,7 @@ export class PkiApi extends VaultClient {
       ttl: seconds(ttlMs),
       max_path_length: 0,
     };
-    return (await this.#pki("write", mount, path, CertificateResponse, { body })).data.certificate;
+    return this.#certificate(mount, path, body);
   }
 
   /**
@@ -206,10 +206,8 @@ export class PkiApi extends VaultClient {
    * @param issuerId null: the default issuer, which needs the sudo capability.
    */
   async signSelfIssued(mount: Mount, issuerId: string | null, pem: string): Promise<string> {
-    const by = issuerId === null ? "root" : `issuer/${segment(issuerId)}`;
-    const path = `${by}/sign-self-issued`;
-    const body = { certificate: pem };
-    return (await this.#pki("write", mount, path, CertificateResponse, { body })).data.certificate;
+    const path = `${issuerId === null ? "root" : `issuer/${segment(issuerId)}`}/sign-self-issued`;
+    return this.#certificate(mount, path, { certificate: pem });
   }
 
   async signLeaf(mount: Mount, request: SignLeafRequest): Promise<string> {
@@ -223,25 +221,17 @@ export class PkiApi extends VaultClient {
       ttl: seconds(ttlMs),
       format: "pem",
     };
-    return (await this.#pki("write", mount, path, CertificateResponse, { body })).data.certificate;
+    return this.#certificate(mount, path, body);
   }
 
   /** It needs no permission if the mount exists. */
   async listIssuers(mount: Mount): Promise<readonly IssuerListing[]> {
     // An empty list is answered by 404.
     const call = this.#pki("list", mount, "issuers", IssuersResponse);
-    const { keys, key_info } = (await nullIf(call, "not_found"))?.data ?? {
-      keys: [],
-      key_info: {},
-    };
-    return keys.map((id) => {
-      const info = key_info[id];
-      return {
-        id,
-        name: info?.issuer_name ?? "",
-        keyId: info?.key_id ?? "",
-        isDefault: info?.is_default ?? false,
-      };
+    const data = (await nullIf(call, "not_found"))?.data;
+    return (data?.keys ?? []).map((id) => {
+      const { issuer_name, key_id, is_default = false } = data?.key_info[id] ?? {};
+      return { id, name: issuer_name ?? "", keyId: key_id ?? "", isDefault: is_default };
     });
   }
 
@@ -298,6 +288,11 @@ export class PkiApi extends VaultClient {
     options: CallOptions = {},
   ): Promise<T> {
     return this.call(verb, { path: `${path}/${under}`, namespace }, schema, options);
+  }
+
+  async #certificate(mount: Mount, under: string, body: Fields): Promise<string> {
+    const { data } = await this.#pki("write", mount, under, CertificateResponse, { body });
+    return data.certificate;
   }
 
   /** Vault answers 404 for what does not exist, or 500 with these words. */

@@ -45,7 +45,8 @@ export type StandingStep =
   | { readonly kind: "renew-token"; readonly namespace: string }
   | { readonly kind: "sign-leaves"; readonly mount: Mount }
   | { readonly kind: "delete-superseded"; readonly mount: Mount }
-  | { readonly kind: "cross-sign"; readonly mount: Mount; readonly issuerId: string };
+  /** @param issuerId null: by the path of the mount, for its default issuer. */
+  | { readonly kind: "cross-sign"; readonly mount: Mount; readonly issuerId: string | null };
 
 export type Step = ChangeStep | StandingStep;
 

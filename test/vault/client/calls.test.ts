@@ -12,7 +12,7 @@ import type { Mount } from "../../../providers/vault/config.ts";
 import { VaultError } from "../../../providers/vault/errors.ts";
 import {
   missingPermissions,
-  permission,
+  type Permission,
   requirePermissions,
 } from "../../../providers/vault/permissions.ts";
 import type { PkiApi, RootRequest } from "../../../providers/vault/pki-api.ts";
@@ -230,16 +230,13 @@ for (const kind of vaultKinds)
         `path "${mount.path}/issuer/+" { capabilities = ["read"] }`,
       );
       const poor = openClient({ Address: server.address, Token: token });
-      const needs = [
-        permission(
-          { path: "sys/mounts", namespace: "" },
-          mount.path,
-          ["create", "update"],
-          "mount the engine",
-        ),
-        permission(mount, "issuer/+", ["read", "delete"], "clean up"),
-        permission(mount, "root/sign-self-issued", ["sudo", "update"], "certify another root"),
-      ];
+      const needs: Permission[] = (
+        [
+          [`sys/mounts/${mount.path}`, ["create", "update"], "mount the engine"],
+          [`${mount.path}/issuer/+`, ["read", "delete"], "clean up"],
+          [`${mount.path}/root/sign-self-issued`, ["sudo", "update"], "certify another root"],
+        ] as const
+      ).map(([path, capabilities, purpose]) => ({ namespace: "", path, capabilities, purpose }));
       assert.deepEqual(await missingPermissions(client, needs), []);
       const error = await failure(requirePermissions(poor, needs));
       assert.ok(error instanceof ConfigError);
