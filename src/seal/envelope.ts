@@ -1,11 +1,11 @@
 /**
- * Envelope encryption: each secret has a data key of its own, which a key-encryption key wraps.
- * Both layers are AES-256-GCM; what the secret is sealed for is additional data of the inner one,
- * the key-encryption key's id of the outer one.
+ * Envelope encryption: each secret is encrypted with a data key of its own, and the data key with a
+ * key-encryption key. Both layers are AES-256-GCM; the purpose of the secret is additional data of
+ * the inner one, the id of the key-encryption key that of the outer one.
  *
- * Sealed text: `sealed:1:<kek id>:<wrapped data key>:<secret>`, each part base64 of a 12-octet
- * nonce and ciphertext. A random nonce is safe here, since a data key encrypts once (NIST SP
- * 800-38D §8.2.2).
+ * Stored text: `sealed:1:<kek id>:<encrypted data key>:<encrypted secret>`, each part base64 of a
+ * 12-octet nonce and the ciphertext. A random nonce is safe here, since a data key encrypts once
+ * (NIST SP 800-38D §8.2.2).
  * @module
  */
 import { type Bytes, base64, concat, fromBase64, utf8 } from "../core/bytes.ts";
@@ -22,160 +22,154 @@ interface Parts {
   readonly secret: Bytes;
 }
 
-/** Makes the sealer over a ring of key-encryption keys. */
+/** Encrypts and decrypts with a ring of key-encryption keys. */
 export function createSealer(ring: KekRing): Sealer {
-  const split = (sealed: string): Parts => {
-    const [id = "", wrapped = "", secret = "", ...more] = sealed.startsWith(PREFIX)
+  return new EnvelopeSealer(ring);
+}
+
+class EnvelopeSealer implements Sealer {
+  readonly #ring: KekRing;
+
+  constructor(ring: KekRing) {
+    this.#ring = ring;
+  }
+
+  get keks(): readonly string[] {
+    return this.#ring.ids;
+  }
+
+  sealKey(key: CryptoKey, purpose: SealPurpose): Promise<string> {
+    return this.#seal("wrapKey", (dataKey, nonce) =>
+      crypto.subtle.wrapKey("pkcs8", key, dataKey, gcm(nonce, additionalData(purpose))),
+    );
+  }
+
+  openKey(sealed: string, purpose: SealPurpose, type: SealedKeyAlgorithm): Promise<CryptoKey> {
+    return this.#open(sealed, purpose, "unwrapKey", (dataKey, secret) => {
+      const algorithm = gcm(secret, additionalData(purpose));
+      const key = secret.subarray(NONCE);
+      return crypto.subtle.unwrapKey("pkcs8", key, dataKey, algorithm, type, false, ["sign"]);
+    });
+  }
+
+  sealSecret(secret: Bytes, purpose: SealPurpose): Promise<string> {
+    return this.#seal("encrypt", (dataKey, nonce) =>
+      crypto.subtle.encrypt(gcm(nonce, additionalData(purpose)), dataKey, secret),
+    );
+  }
+
+  openSecret(sealed: string, purpose: SealPurpose): Promise<Bytes> {
+    return this.#open(sealed, purpose, "decrypt", async (dataKey, secret) => {
+      const algorithm = gcm(secret, additionalData(purpose));
+      return new Uint8Array(
+        await crypto.subtle.decrypt(algorithm, dataKey, secret.subarray(NONCE)),
+      );
+    });
+  }
+
+  kekOf(sealed: string): string | null {
+    return sealed.startsWith(PREFIX) ? (sealed.slice(PREFIX.length).split(":")[0] ?? "") : null;
+  }
+
+  async rewrap(sealed: string): Promise<string> {
+    const parts = this.#split(sealed);
+    const raw = await decryptDataKey(parts);
+    const wrapped = await this.#encryptDataKey(raw);
+    raw.fill(0);
+    return `${PREFIX}${wrapped}:${base64(parts.secret)}`;
+  }
+
+  async mac(bytes: Bytes): Promise<string> {
+    const { id, mac } = this.#ring.current;
+    return `${id}:${base64(new Uint8Array(await crypto.subtle.sign("HMAC", mac, bytes)))}`;
+  }
+
+  async verifyMac(bytes: Bytes, mac: string): Promise<boolean> {
+    const [id = "", value = "", ...more] = mac.split(":");
+    const key = this.#ring.get(id)?.mac;
+    const signature = fromBase64(value);
+    if (id === "" || more.length > 0 || signature === null) return false;
+    if (key === undefined) throw unknownKek("Cannot verify a MAC of the stored state", id);
+    return crypto.subtle.verify("HMAC", key, signature, bytes);
+  }
+
+  /** @throws {SealError} */
+  #split(sealed: string): Parts {
+    const [id = "", wrappedText = "", secretText = "", ...more] = sealed.startsWith(PREFIX)
       ? sealed.slice(PREFIX.length).split(":")
       : [];
-    const parts = { wrapped: fromBase64(wrapped), secret: fromBase64(secret) };
-    if (
-      parts.wrapped === null ||
-      parts.secret === null ||
-      parts.secret.length <= NONCE ||
-      more.length > 0
-    )
-      throw new SealError("open_failed", "Cannot open sealed key: it is malformed");
-    const kek = ring.get(id);
-    if (kek === undefined)
-      throw new SealError(
-        "kek_unknown",
-        `Cannot open sealed key: key-encryption key ${JSON.stringify(id)} is not among those given`,
-      );
-    return { kek, wrapped: parts.wrapped, secret: parts.secret };
-  };
+    const [wrapped, secret] = [fromBase64(wrappedText), fromBase64(secretText)];
+    if (wrapped === null || secret === null || secret.length <= NONCE || more.length > 0)
+      throw undecryptable("its stored text is malformed");
+    const kek = this.#ring.get(id);
+    if (kek === undefined) throw unknownKek("Cannot decrypt a stored key", id);
+    return { kek, wrapped, secret };
+  }
 
-  const openDataKey = async ({ kek, wrapped }: Parts): Promise<Bytes> => {
-    try {
-      return new Uint8Array(
-        await crypto.subtle.decrypt(
-          gcm(wrapped, utf8(kek.id)),
-          kek.wrapping,
-          wrapped.subarray(NONCE),
-        ),
-      );
-    } catch {
-      throw new SealError(
-        "open_failed",
-        `Cannot open sealed key: key-encryption key ${JSON.stringify(kek.id)} is not the one that sealed it`,
-      );
-    }
-  };
-
-  const wrapDataKey = async (raw: Bytes): Promise<string> => {
-    const kek = ring.current;
-    const nonce = crypto.getRandomValues(new Uint8Array(NONCE));
-    const wrapped = await crypto.subtle.encrypt(gcm(nonce, utf8(kek.id)), kek.wrapping, raw);
-    return `${kek.id}:${base64(concat(nonce, new Uint8Array(wrapped)))}`;
-  };
-
-  /** Seals with a data key of its own; `seal` uses it once. */
-  const sealWith = async (
+  /** Encrypts with a new data key; `seal` uses it once. */
+  async #seal(
     usage: "wrapKey" | "encrypt",
     seal: (dataKey: CryptoKey, nonce: Bytes) => Promise<ArrayBuffer>,
-  ): Promise<string> => {
+  ): Promise<string> {
     const raw = crypto.getRandomValues(new Uint8Array(32));
     const nonce = crypto.getRandomValues(new Uint8Array(NONCE));
     const dataKey = await crypto.subtle.importKey("raw", raw, "AES-GCM", false, [usage]);
     const secret = await seal(dataKey, nonce);
-    const wrapped = await wrapDataKey(raw);
+    const wrapped = await this.#encryptDataKey(raw);
     raw.fill(0);
     return `${PREFIX}${wrapped}:${base64(concat(nonce, new Uint8Array(secret)))}`;
-  };
+  }
 
-  /** Opens with the data key; `open` gets the nonce with the secret behind it. */
-  const openWith = async <T>(
+  /** Decrypts with the data key; `open` takes the nonce followed by the ciphertext. */
+  async #open<T>(
     sealed: string,
     { purpose, id }: SealPurpose,
     usage: "unwrapKey" | "decrypt",
     open: (dataKey: CryptoKey, secret: Bytes) => Promise<T>,
-  ): Promise<T> => {
-    const parts = split(sealed);
-    const raw = await openDataKey(parts);
+  ): Promise<T> {
+    const parts = this.#split(sealed);
+    const raw = await decryptDataKey(parts);
     try {
-      return await open(
-        await crypto.subtle.importKey("raw", raw, "AES-GCM", false, [usage]),
-        parts.secret,
-      );
+      const dataKey = await crypto.subtle.importKey("raw", raw, "AES-GCM", false, [usage]);
+      return await open(dataKey, parts.secret);
     } catch {
-      throw new SealError(
-        "open_failed",
-        `Cannot open sealed key: it was not sealed for ${purpose} ${id} of this cluster`,
-      );
+      throw undecryptable(`it was not encrypted as ${purpose} ${id} of this cluster`);
     } finally {
       raw.fill(0);
     }
-  };
+  }
 
-  return {
-    sealKey: (key, purpose) =>
-      sealWith("wrapKey", (dataKey, nonce) =>
-        crypto.subtle.wrapKey("pkcs8", key, dataKey, gcm(nonce, additionalData(purpose))),
-      ),
-    openKey: (sealed: string, purpose: SealPurpose, algorithm: SealedKeyAlgorithm) =>
-      openWith(sealed, purpose, "unwrapKey", (dataKey, secret) =>
-        crypto.subtle.unwrapKey(
-          "pkcs8",
-          secret.subarray(NONCE),
-          dataKey,
-          gcm(secret, additionalData(purpose)),
-          algorithm,
-          false,
-          ["sign"],
-        ),
-      ),
-    sealSecret: (secret, purpose) =>
-      sealWith("encrypt", (dataKey, nonce) =>
-        crypto.subtle.encrypt(gcm(nonce, additionalData(purpose)), dataKey, secret),
-      ),
-    openSecret: (sealed, purpose) =>
-      openWith(
-        sealed,
-        purpose,
-        "decrypt",
-        async (dataKey, secret) =>
-          new Uint8Array(
-            await crypto.subtle.decrypt(
-              gcm(secret, additionalData(purpose)),
-              dataKey,
-              secret.subarray(NONCE),
-            ),
-          ),
-      ),
-    keks: ring.ids,
-    kekOf(sealed) {
-      return sealed.startsWith(PREFIX) ? (sealed.slice(PREFIX.length).split(":")[0] ?? "") : null;
-    },
-    async rewrap(sealed) {
-      const parts = split(sealed);
-      const raw = await openDataKey(parts);
-      const wrapped = await wrapDataKey(raw);
-      raw.fill(0);
-      return `${PREFIX}${wrapped}:${base64(parts.secret)}`;
-    },
-    async mac(bytes) {
-      return `${ring.current.id}:${base64(new Uint8Array(await crypto.subtle.sign("HMAC", ring.current.mac, bytes)))}`;
-    },
-    async verifyMac(bytes, mac) {
-      const [id = "", value = "", ...more] = mac.split(":");
-      const key = ring.get(id)?.mac;
-      const signature = fromBase64(value);
-      if (id === "" || more.length > 0) return false;
-      if (key === undefined && signature !== null)
-        throw new SealError(
-          "kek_unknown",
-          `Cannot check the stored state: key-encryption key ${JSON.stringify(id)} is not among those given`,
-        );
-      return (
-        key !== undefined &&
-        signature !== null &&
-        crypto.subtle.verify("HMAC", key, signature, bytes)
-      );
-    },
-  };
+  async #encryptDataKey(raw: Bytes): Promise<string> {
+    const { id, wrapping } = this.#ring.current;
+    const nonce = crypto.getRandomValues(new Uint8Array(NONCE));
+    const wrapped = await crypto.subtle.encrypt(gcm(nonce, utf8(id)), wrapping, raw);
+    return `${id}:${base64(concat(nonce, new Uint8Array(wrapped)))}`;
+  }
 }
 
-/** Parameters with the nonce that stands at the head of `data`. */
+/** The data key; the caller overwrites it. @throws {SealError} `open_failed` */
+async function decryptDataKey({ kek, wrapped }: Parts): Promise<Bytes> {
+  const algorithm = gcm(wrapped, utf8(kek.id));
+  try {
+    return new Uint8Array(
+      await crypto.subtle.decrypt(algorithm, kek.wrapping, wrapped.subarray(NONCE)),
+    );
+  } catch {
+    const id = JSON.stringify(kek.id);
+    throw undecryptable(`key-encryption key ${id} is not the one that encrypted it`);
+  }
+}
+
+function undecryptable(reason: string): SealError {
+  return new SealError("open_failed", `Cannot decrypt a stored key: ${reason}`);
+}
+
+function unknownKek(action: string, id: string): SealError {
+  const name = JSON.stringify(id);
+  return new SealError("kek_unknown", `${action}: key-encryption key ${name} is not configured`);
+}
+
+/** Parameters with the nonce at the head of `data`. */
 function gcm(data: Bytes, additional: Bytes): AesGcmParams {
   return { name: "AES-GCM", iv: data.subarray(0, NONCE), additionalData: additional };
 }

@@ -1,6 +1,6 @@
 /**
- * Key-encryption keys: reads them from text, and derives from each what wraps data keys and what
- * makes MACs.
+ * Key-encryption keys: reads them from text, and derives from each one key that encrypts data keys
+ * and one for MACs.
  * @module
  */
 import { type Bytes, base64, fromBase64, utf8 } from "../core/bytes.ts";
@@ -11,13 +11,13 @@ const KEK_LENGTH = 32;
 
 export interface Kek {
   readonly id: string;
-  /** Wraps data keys (AES-256-GCM). */
+  /** Encrypts data keys (AES-256-GCM). */
   readonly wrapping: CryptoKey;
   /** Makes MACs of state documents (HMAC-SHA-256). */
   readonly mac: CryptoKey;
 }
 
-/** Key-encryption keys by id. The first one seals; the others open what they sealed before. */
+/** Key-encryption keys by id. The first one encrypts; all decrypt. */
 export interface KekRing {
   readonly current: Kek;
   /** The current one's first. */

@@ -168,13 +168,15 @@ export function createCodec(sealer: Pick<Sealer, "mac" | "verifyMac">): Codec {
           `Cannot read the stored state: it has schema ${outer.schema}, this version of meshca knows up to ${SCHEMA}; start the newer version that wrote it`,
         );
       const read = v.safeParse(Document, outer);
-      if (!read.success) throw corrupt("it is not a document of this schema");
+      if (!read.success) throw corrupt("its document does not have the fields of a state document");
       const { schema, clusterId, commitId, index, body, mac } = read.output;
       if (!(await sealer.verifyMac(macInput(schema, clusterId, commitId, index, body), mac)))
-        throw corrupt("its MAC is wrong");
+        throw corrupt("the MAC of its document is invalid");
       const inner = v.safeParse(upcasts[schema], parseJson(body));
       if (!inner.success)
-        throw corrupt(`its body is malformed at ${v.getDotPath(inner.issues[0]) ?? "the top"}`);
+        throw corrupt(
+          `the body of its document is malformed at ${v.getDotPath(inner.issues[0]) ?? "the top"}`,
+        );
       const state = { schema, clusterId, commitId, index, ...inner.output };
       last = { document, state };
       return state;
@@ -211,7 +213,7 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw corrupt("it is not JSON");
+    throw corrupt("its document is not JSON");
   }
 }
 

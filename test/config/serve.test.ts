@@ -189,7 +189,7 @@ describe("meshca serve", () => {
       });
       assert.equal(other.code, 78);
       assert.ok(
-        other.stderr.includes(`key-encryption key "${key.split(":")[0]}" is not among those given`),
+        other.stderr.includes(`key-encryption key "${key.split(":")[0]}" is not configured`),
         other.stderr,
       );
       writeFileSync(join(folder, "kek"), key, { mode: 0o600 });
@@ -218,7 +218,7 @@ describe("meshca serve", () => {
     writeFileSync(path, "hello\n");
     await refused(
       path,
-      /^MESHCA_IMPORT: cannot use ".*": Cannot trust the stored state: it is not JSON\n$/,
+      /^MESHCA_IMPORT: cannot use ".*": Cannot trust the stored state: its document is not JSON\n$/,
     );
     writeFileSync(path, "");
     await refused(path, /^MESHCA_IMPORT: the backup ".*" is empty\n$/);

@@ -234,12 +234,16 @@ describe("backup and restore", () => {
       const file = (await call(server, "GET", BACKUP)).text;
       const before = (await call(server, "GET", "/v1/connect/ca/roots")).text;
       const bad: readonly (readonly [string, number, RegExp])[] = [
-        ["", 400, /^Cannot read backup: .* it is not JSON$/],
-        ["{}", 400, /^Cannot read backup: .* it is not a document of this schema$/],
+        ["", 400, /^Cannot read backup: .* its document is not JSON$/],
+        [
+          "{}",
+          400,
+          /^Cannot read backup: .* its document does not have the fields of a state document$/,
+        ],
         [
           file.replace('\\"retired\\":{}', '\\"retired\\":{ }'),
           400,
-          /^Cannot read backup: .* its MAC is wrong$/,
+          /^Cannot read backup: .* the MAC of its document is invalid$/,
         ],
         [
           file.replace(/"schema":3/, '"schema":99'),

@@ -57,8 +57,8 @@ export const STORED: readonly Mutant[] = [
     ],
     [
       "the MAC key of the id that a MAC names",
-      "const key = ring.get(id)?.mac;",
-      "const key = ring.get(id) && ring.current.mac;",
+      "const key = this.#ring.get(id)?.mac;",
+      "const key = this.#ring.get(id) && this.#ring.current.mac;",
       "seal/envelope",
     ],
     [

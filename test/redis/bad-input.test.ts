@@ -263,7 +263,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     [
       "a state that is none",
       (admin) => admin.hset("{meshca}:state", { index: "1", commit: "a", document: "diary" }),
-      /^StoreError: Cannot trust the stored state: it is not JSON$/,
+      /^StoreError: Cannot trust the stored state: its document is not JSON$/,
     ],
     [
       "a state of a newer schema",
@@ -311,10 +311,16 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
       commit: "f".repeat(32),
       document: forged,
     });
-    await assert.rejects(replica.meshca.manager.refresh(), /its MAC is wrong/);
+    await assert.rejects(
+      replica.meshca.manager.refresh(),
+      /Cannot trust the stored state: the MAC of its document is invalid/,
+    );
     assert.equal((await replica.call("GET", "/v1/connect/ca/roots")).text, roots);
     assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 500);
-    await assert.rejects(startReplica({ port: redis.port }), /its MAC is wrong/);
+    await assert.rejects(
+      startReplica({ port: redis.port }),
+      /Cannot trust the stored state: the MAC of its document is invalid/,
+    );
     await replica.close();
     await redis.admin.flushall();
   });

@@ -302,7 +302,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
       ],
     ]);
     const named =
-      /^SealError: Cannot read the last-seen state in seen-redis\.json: .* is not among those given\. Add the key-encryption key, or remove the file to trust the store as it is$/;
+      /^SealError: Cannot read the last-seen state in seen-redis\.json: .* is not configured\. Add the key-encryption key, or remove the file to trust the store as it is$/;
     await assert.rejects(start({ folder: asleep, settings: { kek: KEK } }), named);
   });
 
@@ -311,11 +311,11 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     const id = KEK.split(":")[0];
     await assert.rejects(
       start({ settings: { kek: makeKek() } }),
-      new RegExp(`key-encryption key "${id}" is not among those given`),
+      new RegExp(`key-encryption key "${id}" is not configured`),
     );
     await assert.rejects(
       start({ settings: { kek: `${id}:${makeKek().split(":")[1]}` } }),
-      /its MAC is wrong/,
+      /the MAC of its document is invalid/,
     );
     const document = (await redis.admin.hget("{meshca}:state", "document")) ?? "";
     const key = hex(new TextEncoder().encode("PRIVATE KEY"));
@@ -349,7 +349,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     await until(() => index(both) === 3);
     for (const replica of [ahead, both]) assert.equal((await sign(replica)).status, 200);
     // Whoever lacks it is told so at the start, by name.
-    await assert.rejects(start(), new RegExp(`"${newId}" is not among those given`));
+    await assert.rejects(start(), new RegExp(`"${newId}" is not configured`));
     const fresh = await start({ settings: { kek: next } });
     assert.equal((await fresh.call("PUT", ROTATE)).status, 200);
     assert.equal(

@@ -112,7 +112,7 @@ describe("codec", () => {
     );
     await assert.rejects(
       codec.decode(JSON.stringify({ ...document, schema: 2 })),
-      /its MAC is wrong/,
+      /the MAC of its document is invalid/,
     );
   });
 });

@@ -37,7 +37,8 @@ describe("openWrapped()", () => {
   it("refuses a key of another length, and a wrapped one with nothing to open it, without repeating either", async () => {
     await assert.rejects(
       openWrapped("new:vault:v1:QUJD", wrapper),
-      (error: Error) => /not of 32 octets/.test(error.message) && !error.message.includes("QUJD"),
+      (error: Error) =>
+        /does not have 32 octets/.test(error.message) && !error.message.includes("QUJD"),
     );
     await assert.rejects(
       openWrapped("new:vault:v1:QUJD", null),
