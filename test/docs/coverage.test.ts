@@ -372,7 +372,7 @@ describe("docs/operations.md", () => {
     );
   });
 
-  it("quotes the texts of /readyz as the code has them", () => {
+  it("quotes the texts of /readyz and of alarms as the code has them", () => {
     const sources = ["src", "providers"]
       .flatMap((folder) =>
         readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
@@ -380,10 +380,12 @@ describe("docs/operations.md", () => {
           .map((path) => readFileSync(join(ROOT, folder, path), "utf8")),
       )
       .join("\n");
-    const [, texts = ""] = sectionOf(OPERATIONS, "readyz").split("The reasons after");
-    const quoted = codeIn(texts.replaceAll(/\s+/g, " ")).filter((code) => code.includes(" "));
-    assert.ok(quoted.length > 20);
-    const parts = quoted.flatMap((text) => text.split(/<[^>]*>/).map((part) => part.trim()));
+    const [, reasons = ""] = sectionOf(OPERATIONS, "readyz").split("The reasons after");
+    const quoted = [reasons, sectionOf(OPERATIONS, "Alarms")].map((texts) =>
+      codeIn(texts.replaceAll(/\s+/g, " ")).filter((code) => code.includes(" ")),
+    );
+    assert.ok(quoted.every((texts) => texts.length > 15));
+    const parts = quoted.flat().flatMap((text) => text.split(/<[^>]*>/).map((part) => part.trim()));
     assert.deepEqual(
       parts.filter((part) => !sources.includes(part)),
       [],
