@@ -7,14 +7,14 @@ import type { Clock, Random } from "../core/ports/clock.ts";
 import { AuthMethodRecords, BindingRuleRecords, type IssuerChecks } from "./auth-method-records.ts";
 import { deleteInBatches, deletionOf } from "./deletion.ts";
 import { DenylistRecords, type Leaves } from "./denylist-records.ts";
-import type { Directory } from "./directory.ts";
 import { isOrphaned, isRuleOf } from "./login-origin.ts";
 import { PolicyRecords } from "./policy-records.ts";
+import type { AclReplica } from "./replica.ts";
 import { TokenRecords } from "./token-records.ts";
 import { isExpired } from "./tokens.ts";
 
 export interface AclRecordsOptions extends IssuerChecks {
-  readonly directory: Directory;
+  readonly replica: AclReplica;
   readonly clock: Clock;
   readonly random: Random;
   readonly leaves: Leaves;
@@ -26,19 +26,19 @@ export class AclRecords implements AclAdmin {
   readonly authMethods: AuthMethodRecords;
   readonly bindingRules: BindingRuleRecords;
   readonly denylist: DenylistRecords;
-  readonly #directory: Directory;
+  readonly #replica: AclReplica;
 
-  constructor({ directory, clock, random, leaves, ...issuers }: AclRecordsOptions) {
-    this.#directory = directory;
-    this.policies = new PolicyRecords(directory, random);
-    this.tokens = new TokenRecords(directory, this.policies, clock, random);
-    this.authMethods = new AuthMethodRecords(directory, random, issuers);
-    this.bindingRules = new BindingRuleRecords(directory, random);
-    this.denylist = new DenylistRecords(directory, leaves, clock);
+  constructor({ replica, clock, random, leaves, ...issuers }: AclRecordsOptions) {
+    this.#replica = replica;
+    this.policies = new PolicyRecords(replica, random);
+    this.tokens = new TokenRecords(replica, this.policies, clock, random);
+    this.authMethods = new AuthMethodRecords(replica, random, issuers);
+    this.bindingRules = new BindingRuleRecords(replica, random);
+    this.denylist = new DenylistRecords(replica, leaves, clock);
   }
 
   async collect(until: Date): Promise<number> {
-    const { tokens, bindingRules, authMethods } = this.#directory;
+    const { tokens, bindingRules, authMethods } = this.#replica;
     const methodOf = (name: string | null) => authMethods.get(name ?? "");
     const expired = this.denylist.expired(until);
     const deadTokens = [...tokens.values()].filter(
@@ -50,8 +50,8 @@ export class AclRecords implements AclAdmin {
       const method = methodOf(rule.value.authMethod);
       return method === undefined || !isRuleOf(rule, method);
     });
-    await this.#directory.forgetClaims(until);
-    return deleteInBatches(this.#directory, [
+    await this.#replica.forgetClaims(until);
+    return deleteInBatches(this.#replica, [
       ...deadTokens.map((entry) => deletionOf("token", entry.value.accessorId, entry)),
       ...deadRules.map((entry) => deletionOf("binding-rule", entry.value.id, entry)),
       ...expired,

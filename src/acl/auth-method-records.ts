@@ -9,11 +9,11 @@ import { ConflictError } from "../core/errors.ts";
 import type { Random } from "../core/ports/clock.ts";
 import { readBinding, readSettings } from "./auth-methods.ts";
 import { deleteInBatches, deletionOf } from "./deletion.ts";
-import type { Directory } from "./directory.ts";
 import { malformed, notFound } from "./errors.ts";
 import type { KeySets } from "./jwks.ts";
 import { isRuleOf } from "./login-origin.ts";
 import { exposed, hideSecrets, sealMethod } from "./method-secrets.ts";
+import type { AclReplica } from "./replica.ts";
 import type { TokenReviews } from "./token-review.ts";
 import { MAX_TTL_MS, MIN_TTL_MS, makeUuid, requireDescription, requireWritten } from "./tokens.ts";
 
@@ -27,27 +27,27 @@ export interface IssuerChecks {
 }
 
 export class AuthMethodRecords implements RecordAdmin<AuthMethod, AuthMethod> {
-  readonly #directory: Directory;
+  readonly #replica: AclReplica;
   readonly #random: Random;
   readonly #issuers: IssuerChecks;
 
-  constructor(directory: Directory, random: Random, issuers: IssuerChecks) {
-    this.#directory = directory;
+  constructor(replica: AclReplica, random: Random, issuers: IssuerChecks) {
+    this.#replica = replica;
     this.#random = random;
     this.#issuers = issuers;
   }
 
   list(): readonly Entry<AuthMethod>[] {
-    return [...this.#directory.authMethods.values()].map(withoutSecret);
+    return [...this.#replica.authMethods.values()].map(withoutSecret);
   }
 
   get(name: string): Entry<AuthMethod> | null {
-    const entry = this.#directory.authMethods.get(name);
+    const entry = this.#replica.authMethods.get(name);
     return entry === undefined ? null : withoutSecret(entry);
   }
 
   async create(method: AuthMethod): Promise<Entry<AuthMethod>> {
-    if (this.#directory.authMethods.has(method.name))
+    if (this.#replica.authMethods.has(method.name))
       throw new ConflictError(
         "name_taken",
         `Invalid Auth Method: auth method ${JSON.stringify(method.name)} already exists`,
@@ -67,16 +67,16 @@ export class AuthMethodRecords implements RecordAdmin<AuthMethod, AuthMethod> {
 
   async delete(name: string): Promise<void> {
     const method = this.#require(name);
-    await this.#directory.write([
+    await this.#replica.write([
       deletionOf("auth-method", name, method),
       ...this.#rulesOf(name).map((rule) => deletionOf("binding-rule", rule.value.id, rule)),
     ]);
     // Its tokens are refused from here on. The leader deletes those of concurrent logins.
-    const tokens = [...this.#directory.tokens.values()].filter(
+    const tokens = [...this.#replica.tokens.values()].filter(
       ({ value }) => value.authMethod === name,
     );
     await deleteInBatches(
-      this.#directory,
+      this.#replica,
       tokens.map((entry) => deletionOf("token", entry.value.accessorId, entry)),
     );
   }
@@ -84,10 +84,10 @@ export class AuthMethodRecords implements RecordAdmin<AuthMethod, AuthMethod> {
   async #write(method: AuthMethod, replaces: Entry<AuthMethod> | null): Promise<Entry<AuthMethod>> {
     this.#check(method, replaces);
     const before = replaces?.value ?? null;
-    const content = await sealMethod(method, before, this.#directory, this.#random);
+    const content = await sealMethod(method, before, this.#replica, this.#random);
     const { name } = content;
-    await this.#directory.write([{ kind: "auth-method", id: name, replaces, content }]);
-    return withoutSecret(requireWritten("auth method", this.#directory.authMethods.get(name)));
+    await this.#replica.write([{ kind: "auth-method", id: name, replaces, content }]);
+    return withoutSecret(requireWritten("auth method", this.#replica.authMethods.get(name)));
   }
 
   #check(method: AuthMethod, before: Entry<AuthMethod> | null): void {
@@ -114,33 +114,33 @@ export class AuthMethodRecords implements RecordAdmin<AuthMethod, AuthMethod> {
 
   /** The rules that name a method, those of an earlier method of that name included. */
   #rulesOf(name: string): Entry<BindingRule>[] {
-    return [...this.#directory.bindingRules.values()].filter(
+    return [...this.#replica.bindingRules.values()].filter(
       ({ value }) => value.authMethod === name,
     );
   }
 
   #require(name: string): Entry<AuthMethod> {
-    const entry = this.#directory.authMethods.get(name);
+    const entry = this.#replica.authMethods.get(name);
     if (entry === undefined) throw notFound("auth method", name);
     return entry;
   }
 }
 
 export class BindingRuleRecords implements RecordAdmin<BindingRule, BindingRuleRequest> {
-  readonly #directory: Directory;
+  readonly #replica: AclReplica;
   readonly #random: Random;
 
-  constructor(directory: Directory, random: Random) {
-    this.#directory = directory;
+  constructor(replica: AclReplica, random: Random) {
+    this.#replica = replica;
     this.#random = random;
   }
 
   list(): readonly Entry<BindingRule>[] {
-    return [...this.#directory.bindingRules.values()];
+    return [...this.#replica.bindingRules.values()];
   }
 
   get(id: string): Entry<BindingRule> | null {
-    return this.#directory.bindingRules.get(id) ?? null;
+    return this.#replica.bindingRules.get(id) ?? null;
   }
 
   async create(request: BindingRuleRequest): Promise<Entry<BindingRule>> {
@@ -155,7 +155,7 @@ export class BindingRuleRecords implements RecordAdmin<BindingRule, BindingRuleR
   }
 
   async delete(id: string): Promise<void> {
-    await this.#directory.write([deletionOf("binding-rule", id, this.#require(id))]);
+    await this.#replica.write([deletionOf("binding-rule", id, this.#require(id))]);
   }
 
   async #write(
@@ -163,7 +163,7 @@ export class BindingRuleRecords implements RecordAdmin<BindingRule, BindingRuleR
     request: BindingRuleRequest,
     replaces: Entry<BindingRule> | null,
   ): Promise<Entry<BindingRule>> {
-    const method = this.#directory.authMethods.get(request.authMethod);
+    const method = this.#replica.authMethods.get(request.authMethod);
     if (method === undefined)
       throw malformed(
         `Invalid Binding Rule: cannot find auth method ${JSON.stringify(request.authMethod)}`,
@@ -171,7 +171,7 @@ export class BindingRuleRecords implements RecordAdmin<BindingRule, BindingRuleR
     requireDescription("Binding Rule", request.description);
     readBinding(request, readSettings(method.value));
     const content = { ...request, id };
-    await this.#directory.write([{ kind: "binding-rule", id, replaces, content }]);
+    await this.#replica.write([{ kind: "binding-rule", id, replaces, content }]);
     return requireWritten("binding rule", this.get(id) ?? undefined);
   }
 

@@ -1,7 +1,5 @@
 /**
- * What a replica knows of access control, in memory: every record that it has read and trusts,
- * ready to be asked. Data, and how a record is put in and taken out; who reads the store, and what
- * is trusted, is sync.ts's business.
+ * The ACL records of a replica in cache: data, and how a record is put in and taken out.
  * @module
  */
 import type {
@@ -16,17 +14,18 @@ import type {
 } from "../core/acl/types.ts";
 import { NotReadyError } from "../core/errors.ts";
 import type { Mark, RecordName, StoredRecord } from "../core/ports/record-store.ts";
-import type { AccessKey } from "./access-key.ts";
+import type { AclKey } from "./acl-key.ts";
 import type { ContentKind, Contents } from "./record-codec.ts";
-import { type AccessStop, changedDigest, nameOf } from "./record-set.ts";
+import { changedDigest, nameOf, type StopMark } from "./record-set.ts";
 
 export interface StoredToken extends Entry<Token> {
   /** The keyed hash of its secret. */
   readonly hash: string;
 }
 
-/** What a directory knows: data only, so that those who serve one request each can share it. */
-export interface DirectoryMemory {
+/** Data only, so that the requests of an isolate can share it. */
+export interface AclCache {
+  /** The records with a valid MAC, by kind and id. */
   readonly tables: {
     readonly token: Map<string, StoredToken>;
     readonly policy: Map<string, Entry<AclPolicy>>;
@@ -36,37 +35,37 @@ export interface DirectoryMemory {
     readonly bootstrap: Map<string, Entry<Bootstrap>>;
     readonly tombstone: Map<string, Entry<Tombstone>>;
   };
+  /** Tokens by the hash of their secret. */
   readonly byHash: Map<string, StoredToken>;
+  /** Names of records with an invalid MAC. */
   readonly faulty: Set<string>;
-  /**
-   * Documents as they are stored, to find a write of ours again, and not to check twice what is the
-   * same.
-   */
+  /** All records as they are stored, by name: to find a write again, and to skip unchanged ones. */
   readonly documents: Map<string, StoredRecord>;
-  /** What each document adds to the digest. */
+  /** What each record adds to the digest of the set, by name. */
   readonly elements: Map<string, bigint>;
   digest: bigint;
-  /** The last write that is in force here; null before there is one. */
+  /** The last write that is in force; null before there is one. */
   mark: Mark | null;
-  /** The set document of that write as it is stored, and the writes that it came from. */
+  /** The set document of that write, and the writes that precede it. */
   set: string | null;
   ancestors: readonly Mark[];
   /** The latest write that this replica, or another one by its stop mark, has seen. */
   seen: Mark | null;
-  /** Why what is stored is refused, and its tip where there is one; null while it is in force. */
+  /** Why the stored set is refused, and its tip if it has one; null while it is in force. */
   refused: { readonly reason: string; readonly tip: string | null } | null;
-  /** The stop mark as it is stored, and what it says: null if it is not ours. */
-  stop: { readonly text: string; readonly mark: AccessStop | null } | null;
-  /** When the store was asked for what is known, and when it had answered. */
+  /** The stored stop mark, and its content: null if its MAC is invalid. */
+  stop: { readonly text: string; readonly mark: StopMark | null } | null;
+  /** When the last read of the store began, and when it ended. */
   askedAt: Date;
   seenAt: Date;
+  /** Grow with every change of any record, of a policy, of the denylist. */
   revision: number;
   policyRevision: number;
   denylistRevision: number;
-  key: { readonly sealed: StoredRecord; readonly opened: AccessKey } | null;
+  key: { readonly sealed: StoredRecord; readonly opened: AclKey } | null;
 }
 
-export function createDirectoryMemory(): DirectoryMemory {
+export function createAclCache(): AclCache {
   return {
     tables: {
       token: new Map(),
@@ -97,28 +96,28 @@ export function createDirectoryMemory(): DirectoryMemory {
   };
 }
 
-/** A record that was read: its content, null if it is not ours, and what it adds to the digest. */
+/** A record that was read: its content, null if its MAC is invalid, and its part of the digest. */
 export interface ReadRecord {
   readonly record: StoredRecord;
   readonly content: Contents[ContentKind] | null;
   readonly element: bigint;
 }
 
-/** Whether two stored records are the same in all that is stored of them. */
+/** Whether two stored records are equal. */
 export function isSameRecord(a: StoredRecord, b: StoredRecord | undefined): boolean {
   return isSameStamp(a, b) && a.createIndex === b?.createIndex && a.modifyIndex === b.modifyIndex;
 }
 
 type Stamp = Pick<StoredRecord, "version" | "key" | "document">;
 
-/** Whether two are the same in all that a record's MAC covers, if they have one name. */
+/** Whether two records of one name are equal in everything that the MAC covers. */
 export function isSameStamp(a: Stamp, b: Stamp | undefined): boolean {
   return a.version === b?.version && a.key === b.key && a.document === b.document;
 }
 
 /** The digest of a set after records of it were replaced and removed. */
 export function digestAfter(
-  { digest, elements }: Pick<DirectoryMemory, "digest" | "elements">,
+  { digest, elements }: Pick<AclCache, "digest" | "elements">,
   put: readonly { readonly name: string; readonly element: bigint }[],
   gone: readonly string[],
 ): bigint {
@@ -133,55 +132,61 @@ export function digestAfter(
 }
 
 /** Takes a record out. */
-export function dropRecord(memory: DirectoryMemory, { kind, id }: RecordName): void {
-  const { tables, byHash } = memory;
+export function dropRecord(cache: AclCache, { kind, id }: RecordName): void {
+  const { tables, byHash } = cache;
   const name = nameOf({ kind, id });
-  memory.revision++;
-  memory.digest = changedDigest(memory.digest, [memory.elements.get(name) ?? 0n], []);
-  memory.elements.delete(name);
-  memory.documents.delete(name);
-  memory.faulty.delete(name);
+  cache.revision++;
+  cache.digest = changedDigest(cache.digest, [cache.elements.get(name) ?? 0n], []);
+  cache.elements.delete(name);
+  cache.documents.delete(name);
+  cache.faulty.delete(name);
   if (kind === "access-key") return;
   const token = kind === "token" ? tables.token.get(id) : undefined;
   if (token !== undefined && byHash.get(token.hash) === token) byHash.delete(token.hash);
   tables[kind].delete(id);
-  if (kind === "policy") memory.policyRevision++;
-  if (kind === "denial") memory.denylistRevision++;
+  if (kind === "policy") cache.policyRevision++;
+  if (kind === "denial") cache.denylistRevision++;
 }
 
-/** Puts a record in, in the place of what was there under its name. */
-export function putRecord(memory: DirectoryMemory, { record, content, element }: ReadRecord): void {
+/** Puts a record in, in the place of the one of its name. */
+export function putRecord(cache: AclCache, { record, content, element }: ReadRecord): void {
   const { kind, id, version, createIndex, modifyIndex } = record;
   const name = nameOf(record);
-  dropRecord(memory, record);
-  memory.documents.set(name, record);
-  memory.elements.set(name, element);
-  memory.digest = changedDigest(memory.digest, [], [element]);
+  dropRecord(cache, record);
+  cache.documents.set(name, record);
+  cache.elements.set(name, element);
+  cache.digest = changedDigest(cache.digest, [], [element]);
   if (kind === "access-key") return;
   if (content === null) {
-    memory.faulty.add(name);
+    cache.faulty.add(name);
     return;
   }
   const entry = { value: content, version, createIndex, modifyIndex };
-  if (kind !== "token") (memory.tables[kind] as Map<string, Entry<unknown>>).set(id, entry);
+  if (kind !== "token") (cache.tables[kind] as Map<string, Entry<unknown>>).set(id, entry);
   else {
     const token = { ...(entry as Entry<Token>), hash: record.key ?? "" };
-    memory.tables.token.set(id, token);
-    memory.byHash.set(token.hash, token);
+    cache.tables.token.set(id, token);
+    cache.byHash.set(token.hash, token);
   }
 }
 
+/** Why nothing can be changed until an operator decides, or null. */
+export function stopReason({ refused, stop }: Pick<AclCache, "refused" | "stop">): string | null {
+  if (refused !== null) return refused.reason;
+  return stop === null ? null : (stop.mark?.reason ?? "the stored stop mark has an invalid MAC");
+}
+
 /**
- * The opened access key.
- * @throws {NotReadyError} `state_stale` before there is one, or a set that can be trusted
+ * The decrypted ACL key.
+ * @throws {NotReadyError} `state_stale` before there is one, or without records that are trusted
  */
-export function requireKey({ key, refused, mark }: DirectoryMemory): AccessKey {
+export function requireKey({ key, refused, mark }: AclCache): AclKey {
   if (key !== null && mark !== null) return key.opened;
+  if (refused === null)
+    throw new NotReadyError("state_stale", "The ACL is not loaded yet", { retryAfterMs: 1000 });
   throw new NotReadyError(
     "state_stale",
-    refused === null
-      ? "Access control is not loaded yet"
-      : `Access control cannot be loaded: ${refused.reason}; see GET /v1/acl/state-conflict`,
-    { retryAfterMs: refused === null ? 1000 : 10_000 },
+    `The ACL cannot be loaded: ${refused.reason}; see GET /v1/acl/state-conflict`,
+    { retryAfterMs: 10_000 },
   );
 }

@@ -1,24 +1,19 @@
 /**
- * What an operator decides when the stored access control is refused, or changes of it are stopped:
- * which set goes on. Whatever is decided replaces all that is stored, and lands above every write
- * that anybody has seen.
+ * What an operator decides when the stored ACL is refused or its changes are stopped: which set of
+ * records is kept. That set replaces all stored records, at an index above every write that was seen.
  * @module
  */
 import type { AclConflict, AclResolution, AclSetSummary, BeforeChange } from "../core/acl/ports.ts";
 import { ConflictError, SealError, StoreError } from "../core/errors.ts";
-import type { Clock, Random } from "../core/ports/clock.ts";
 import {
-  type AccessStore,
   type Changes,
   type Mark,
   NOTHING_WRITTEN,
   type RecordChange,
   type StoredRecord,
 } from "../core/ports/record-store.ts";
-import type { Sealer } from "../core/ports/sealer.ts";
-import type { AccessRecord } from "../core/state.ts";
-import { type AccessKey, makeAccessKey, openAccessKey } from "./access-key.ts";
-import type { DirectoryMemory, ReadRecord } from "./cache.ts";
+import { type AclKey, createAclKey, openAclKey } from "./acl-key.ts";
+import { type ReadRecord, stopReason } from "./cache.ts";
 import type { Contents } from "./record-codec.ts";
 import {
   ancestorsOf,
@@ -28,54 +23,45 @@ import {
   encodeSet,
   nameOf,
 } from "./record-set.ts";
-import { type AccessSync, readRecord } from "./sync.ts";
-import { type AccessWriter, KEY_RECORD, recordsAfter } from "./write.ts";
+import { type AclSync, readRecord } from "./sync.ts";
+import { type AclWriter, type AclWriterOptions, KEY_RECORD, recordsAfter } from "./write.ts";
 
-/** Names of records that differ, in what an operator is shown. */
+/** How many names of differing records a report has. */
 const MAX_DIFFERENCES = 1000;
 
-export interface ConflictOptions {
-  readonly store: AccessStore;
-  readonly sync: AccessSync;
-  readonly writer: AccessWriter;
-  readonly sealer: Sealer;
-  readonly clusterId: () => string;
-  readonly trust: () => AccessRecord | null;
-  /** Commits what the CA document says of access control. @throws {CaError} */
-  readonly record: (next: AccessRecord) => Promise<void>;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly memory: DirectoryMemory;
-}
-
-/** What is stored, as far as it can be read. */
+/** The stored records, as far as they can be read. */
 interface Found {
   readonly changes: Changes | null;
-  readonly key: AccessKey | null;
-  /** The records that are ours, tombstones among them. */
+  readonly key: AclKey | null;
+  /** Those with a valid MAC, tombstones included. */
   readonly records: readonly ReadRecord[];
   readonly ancestors: readonly Mark[];
   readonly authentic: boolean;
 }
 
-export class AccessConflicts {
-  readonly #options: ConflictOptions;
+export class AclConflicts {
+  readonly #options: AclWriterOptions;
+  readonly #sync: AclSync;
+  readonly #writer: AclWriter;
 
-  constructor(options: ConflictOptions) {
+  constructor(options: AclWriterOptions, sync: AclSync, writer: AclWriter) {
     this.#options = options;
+    this.#sync = sync;
+    this.#writer = writer;
   }
 
   /** What there is to decide, or null. @throws {StoreError} */
   async report(): Promise<AclConflict | null> {
-    const { sync, memory } = this.#options;
-    await sync.verify();
-    const { refused, stop, mark } = memory;
-    if (refused === null && stop === null) return null;
+    const { cache } = this.#options;
+    await this.#sync.verify();
+    const { stop, mark } = cache;
+    const reason = stopReason(cache);
+    if (reason === null) return null;
     const { changes, records, authentic } = await this.#find();
-    const mine = mark === null ? null : [...memory.documents.values()];
+    const mine = mark === null ? null : [...cache.documents.values()];
     const theirs = changes === null ? null : changes.records;
     return {
-      reason: refused?.reason ?? stop?.mark?.reason ?? "the stored stop mark is not ours",
+      reason,
       by: stop?.mark?.by ?? null,
       at: stop?.mark?.at ?? null,
       snapshot: mark === null || mine === null ? null : sideOf(mark, mine, true, 0),
@@ -90,12 +76,12 @@ export class AccessConflicts {
 
   /** Decides. @throws {ConflictError} `no_conflict` @throws {CaError} */
   async resolve(keep: AclResolution, before?: BeforeChange): Promise<void> {
-    const { sync, memory } = this.#options;
-    await sync.verify();
-    if (memory.refused === null && memory.stop === null)
+    const { cache, ca } = this.#options;
+    await this.#sync.verify();
+    if (stopReason(cache) === null)
       throw new ConflictError(
         "no_conflict",
-        "There is no conflict to resolve: the stored access control is in force",
+        "There is no ACL conflict to resolve: the stored ACL is in force",
       );
     const found = await this.#find();
     const plan =
@@ -106,14 +92,14 @@ export class AccessConflicts {
           : this.#nothing();
     const { key, records, began } = await plan;
     await before?.(`state-conflict/${keep}`);
-    if (began !== null) await this.#options.record(began);
+    if (began !== null) await ca.record(began);
     await this.#replace(records, key, found);
-    memory.stop = null;
-    await sync.verify();
+    cache.stop = null;
+    await this.#sync.verify();
   }
 
   async #find(): Promise<Found> {
-    const { store, memory, sealer, clusterId } = this.#options;
+    const { store, cache, sealer, ca } = this.#options;
     const nothing = { changes: null, key: null, records: [], ancestors: [], authentic: false };
     let changes: Changes;
     try {
@@ -124,15 +110,13 @@ export class AccessConflicts {
     }
     const sealed =
       changes.records.find(({ kind }) => kind === "access-key")?.document ??
-      memory.key?.sealed.document;
+      cache.key?.sealed.document;
     const opened =
       sealed === undefined
         ? null
-        : await openAccessKey(sealed, sealer, clusterId()).catch(notASeal);
+        : await openAclKey(sealed, sealer, ca.clusterId()).catch(notASeal);
     const key =
-      opened !== null && opened.id === this.#options.trust()?.keyId
-        ? opened
-        : (memory.key?.opened ?? null);
+      opened !== null && opened.id === ca.acl()?.keyId ? opened : (cache.key?.opened ?? null);
     if (key === null) return { ...nothing, changes };
     const read = await Promise.all(changes.records.map((record) => readRecord(record, key)));
     const digest = changedDigest(
@@ -150,54 +134,54 @@ export class AccessConflicts {
   }
 
   async #snapshot() {
-    const { memory } = this.#options;
-    const key = memory.key?.opened;
-    if (memory.mark === null || key === undefined)
+    const { cache } = this.#options;
+    const key = cache.key?.opened;
+    if (cache.mark === null || key === undefined)
       throw new ConflictError(
         "no_conflict",
-        "Cannot keep the snapshot: this replica has none; ask another replica, or keep what is stored",
+        "Cannot keep the snapshot of the ACL: this replica has none; ask another replica, or keep what is stored",
       );
-    const ours = [...memory.documents.values()].filter(
-      (record) => !memory.faulty.has(nameOf(record)),
+    const ours = [...cache.documents.values()].filter(
+      (record) => !cache.faulty.has(nameOf(record)),
     );
     return { key, records: ours, began: null };
   }
 
   /**
-   * What is stored, without what was deleted as far as anybody knows, and with the denials that it
-   * lost: rights that were taken away stay so.
+   * The stored records, without those of which this replica or the store has a tombstone, and with
+   * the denylist entries that the store lost: what was revoked stays revoked.
    */
   async #stored({ changes, key, records: found }: Found) {
-    const { memory, clock } = this.#options;
+    const { cache, clock } = this.#options;
     if (changes === null || key === null || changes.records.length === 0)
       throw new ConflictError(
         "no_conflict",
-        "Cannot keep what is stored: the store holds no access control that can be read; keep the snapshot, or nothing",
+        "Cannot keep the stored ACL: the store has no ACL records that can be read; keep the snapshot, or nothing",
       );
     const records = new Map(found.map(({ record }) => [nameOf(record), record]));
-    const sealed = memory.key?.sealed;
+    const sealed = cache.key?.sealed;
     if (!found.some(({ record }) => record.kind === "access-key") && sealed !== undefined)
       records.set(nameOf(sealed), sealed);
     const now = clock.now();
     const remembered =
-      memory.mark === null
+      cache.mark === null
         ? []
-        : [...memory.documents.values()].filter(({ kind }) => kind === "tombstone");
+        : [...cache.documents.values()].filter(({ kind }) => kind === "tombstone");
     for (const record of remembered)
       records.set(nameOf(record), newer(record, records.get(nameOf(record))));
     const stones = [
       ...found.flatMap(({ record, content }) =>
         record.kind === "tombstone" ? [content as Contents["tombstone"]] : [],
       ),
-      ...[...memory.tables.tombstone.values()].map(({ value }) => value),
+      ...[...cache.tables.tombstone.values()].map(({ value }) => value),
     ];
     for (const stone of stones) {
       const record = records.get(nameOf(stone));
       if (record !== undefined && record.version <= stone.version) records.delete(nameOf(stone));
     }
     const deleted = new Set(stones.map(nameOf));
-    for (const [id, { value }] of memory.tables.denial) {
-      const [name, lost] = [`denial/${id}`, memory.documents.get(`denial/${id}`)];
+    for (const [id, { value }] of cache.tables.denial) {
+      const [name, lost] = [`denial/${id}`, cache.documents.get(`denial/${id}`)];
       if (
         lost !== undefined &&
         !records.has(name) &&
@@ -209,19 +193,16 @@ export class AccessConflicts {
     return { key, records: [...records.values()], began: null };
   }
 
-  /**
-   * Access control begins again, with another key and no record: for when no replica has a set, and
-   * what is stored is lost.
-   */
+  /** An empty ACL with a new key: for when no replica has records, and the stored ones are lost. */
   async #nothing() {
-    const { memory, sealer, clusterId, random } = this.#options;
-    if (memory.mark !== null)
+    const { cache, sealer, ca, random } = this.#options;
+    if (cache.mark !== null)
       throw new ConflictError(
         "no_conflict",
-        "Cannot keep nothing: this replica has a snapshot; keep that, or what is stored",
+        "Cannot start an empty ACL: this replica has a snapshot; keep that, or what is stored",
       );
-    const document = await makeAccessKey(sealer, clusterId(), random);
-    const key = await openAccessKey(document, sealer, clusterId());
+    const document = await createAclKey(sealer, ca.clusterId(), random);
+    const key = await openAclKey(document, sealer, ca.clusterId());
     const record: StoredRecord = {
       ...KEY_RECORD,
       version: 1,
@@ -233,22 +214,22 @@ export class AccessConflicts {
     return { key, records: [record], began: { keyId: key.id, bootstrapAccessorId: null } };
   }
 
-  /** Replaces all that is stored by these records, at the versions that they have. */
+  /** Replaces all stored records by these, at the versions that they have. */
   async #replace(
     records: readonly StoredRecord[],
-    key: AccessKey,
+    key: AclKey,
     { changes, ancestors, authentic }: Found,
   ): Promise<void> {
-    const { store, memory, writer } = this.#options;
-    // An index that is not under a MAC may be anything.
+    const { store, cache } = this.#options;
+    // An index without a MAC is not trusted.
     const known = [
-      memory.seen,
-      memory.stop?.mark ?? null,
-      memory.mark,
+      cache.seen,
+      cache.stop?.mark ?? null,
+      cache.mark,
       authentic ? changes : null,
     ].filter((one) => one !== null);
     const index = Math.max(NOTHING_WRITTEN.index, ...known.map((one) => one.index)) + 1;
-    const tip = writer.newTip();
+    const tip = this.#writer.newTip();
     const written = records.map(
       ({ kind, id, version, key: unique, document }): RecordChange => ({
         kind,
@@ -260,7 +241,7 @@ export class AccessConflicts {
     const elements = await Promise.all(
       recordsAfter(written, index, new Map()).map((record) => elementOf(record, key)),
     );
-    const set = { index, tip, ancestors: ancestorsOf(...known, ...memory.ancestors, ...ancestors) };
+    const set = { index, tip, ancestors: ancestorsOf(...known, ...cache.ancestors, ...ancestors) };
     const document = await encodeSet(set, changedDigest(0n, [], elements), key);
     await store.write(written, tip, { at: null, index, document, resolves: null });
   }
@@ -297,7 +278,7 @@ function differences(mine: readonly StoredRecord[], theirs: readonly StoredRecor
     .toSorted((x, y) => (x < y ? -1 : 1));
 }
 
-/** A key that cannot be opened is none; another error is one. */
+/** Null for a key that cannot be decrypted. */
 function notASeal(error: unknown): null {
   if (error instanceof SealError) return null;
   throw error;

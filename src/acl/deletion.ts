@@ -3,7 +3,8 @@
  * @module
  */
 import { ConflictError } from "../core/errors.ts";
-import type { Directory, Draft } from "./directory.ts";
+import type { AclReplica } from "./replica.ts";
+import type { Draft } from "./write.ts";
 
 /**
  * Deletions in one write: a record's name has about 50 octets, and a write of 100 does not hold up
@@ -24,14 +25,14 @@ export function deletionOf(
  * @returns how many it deleted.
  */
 export async function deleteInBatches(
-  directory: Directory,
+  replica: AclReplica,
   drafts: readonly Draft[],
 ): Promise<number> {
   let count = 0;
   for (let start = 0; start < drafts.length; start += BATCH) {
     const batch = drafts.slice(start, start + BATCH);
     try {
-      await directory.write(batch);
+      await replica.write(batch);
       count += batch.length;
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error;

@@ -14,9 +14,10 @@ import {
   denylistEntryId,
   indexDenylist,
 } from "./denylist.ts";
-import type { Directory, Draft } from "./directory.ts";
 import { notFound } from "./errors.ts";
+import type { AclReplica } from "./replica.ts";
 import { isExpired, requireDescription, requireWritten } from "./tokens.ts";
+import type { Draft } from "./write.ts";
 
 /** What the CA signs, as far as the denylist depends on it. */
 export interface Leaves {
@@ -26,20 +27,20 @@ export interface Leaves {
 }
 
 export class DenylistRecords implements DenylistAdmin {
-  readonly #directory: Directory;
+  readonly #replica: AclReplica;
   readonly #leaves: Leaves;
   readonly #clock: Clock;
   #index: { readonly revision: number; readonly find: DenylistIndex } | null = null;
 
-  constructor(directory: Directory, leaves: Leaves, clock: Clock) {
-    this.#directory = directory;
+  constructor(replica: AclReplica, leaves: Leaves, clock: Clock) {
+    this.#replica = replica;
     this.#leaves = leaves;
     this.#clock = clock;
   }
 
   list(): readonly Entry<DenylistEntry>[] {
     const horizonMs = this.#leaves.horizonMs();
-    return [...this.#directory.denylist.values()].map((entry) => ({
+    return [...this.#replica.denylist.values()].map((entry) => ({
       ...entry,
       value: { ...entry.value, expirationTime: expiryOf(entry.value, horizonMs) },
     }));
@@ -52,17 +53,17 @@ export class DenylistRecords implements DenylistAdmin {
     const createTime = this.#clock.now();
     const expirationTime = new Date(createTime.getTime() + this.#leaves.horizonMs());
     const content = { ...request, id, value, createTime, expirationTime };
-    const replaces = this.#directory.denylist.get(id) ?? null;
-    await this.#directory.write([
+    const replaces = this.#replica.denylist.get(id) ?? null;
+    await this.#replica.write([
       { kind: "denial", id, replaces, content, detail: detailOf(content) },
     ]);
-    return requireWritten("denylist entry", this.#directory.denylist.get(id));
+    return requireWritten("denylist entry", this.#replica.denylist.get(id));
   }
 
   async remove(id: string): Promise<void> {
-    const entry = this.#directory.denylist.get(id);
+    const entry = this.#replica.denylist.get(id);
     if (entry === undefined) throw notFound("denylist entry", id);
-    await this.#directory.write([
+    await this.#replica.write([
       { ...deletionOf("denial", id, entry), detail: detailOf(entry.value) },
     ]);
   }
@@ -72,8 +73,8 @@ export class DenylistRecords implements DenylistAdmin {
    * @throws {NotReadyError} `state_stale` without records that are trusted: nothing is signed then
    */
   entryOf(subject: LeafSubject): DenylistEntry | null {
-    this.#directory.requireLoaded();
-    const { denylist, denylistRevision } = this.#directory;
+    this.#replica.requireLoaded();
+    const { denylist, denylistRevision } = this.#replica;
     if (denylist.size === 0) return null;
     if (this.#index?.revision !== denylistRevision) {
       const find = indexDenylist([...denylist.values()].map(({ value }) => value));
@@ -84,7 +85,7 @@ export class DenylistRecords implements DenylistAdmin {
 
   /** The deletions of all entries that expired at an instant or before it. */
   expired(until: Date): Draft[] {
-    const { denylist } = this.#directory;
+    const { denylist } = this.#replica;
     if (denylist.size === 0) return [];
     const horizonMs = this.#leaves.horizonMs();
     return [...denylist.values()]

@@ -6,8 +6,8 @@
 import type { AuthMethod, Entry, Token } from "../core/acl/types.ts";
 import { RateLimitedError } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
-import type { Directory } from "./directory.ts";
 import { isOrphaned } from "./login-origin.ts";
+import type { AclReplica } from "./replica.ts";
 import { isExpired } from "./tokens.ts";
 
 /** By default: a pod or a person has some, and logs out of those that are done with. */
@@ -16,11 +16,11 @@ export const DEFAULT_MAX_TOKENS = 100;
 const [MIN_RETRY_MS, MAX_RETRY_MS] = [1000, 24 * 3_600_000];
 
 export class LoginRoom {
-  readonly #tokens: Directory["tokens"];
+  readonly #tokens: AclReplica["tokens"];
   readonly #clock: Clock;
   readonly #most: number;
 
-  constructor({ tokens }: Pick<Directory, "tokens">, clock: Clock, most: number) {
+  constructor({ tokens }: Pick<AclReplica, "tokens">, clock: Clock, most: number) {
     this.#tokens = tokens;
     this.#clock = clock;
     this.#most = most;

@@ -23,19 +23,19 @@ import {
   readBinding,
   readSettings,
 } from "./auth-methods.ts";
-import type { Directory } from "./directory.ts";
 import { loginDenied, malformed, unknownToken } from "./errors.ts";
 import type { KeySets } from "./jwks.ts";
 import { isRuleOf, originOf } from "./login-origin.ts";
 import { DEFAULT_MAX_TOKENS, LoginRoom } from "./login-quota.ts";
 import { type LoginToken, reviewLoginToken, verifyLoginToken } from "./login-token.ts";
 import { openSecret } from "./method-secrets.ts";
+import type { AclReplica } from "./replica.ts";
 import type { Fields } from "./selector.ts";
 import type { TokenReviews } from "./token-review.ts";
 import { isIdentityName, MAX_DESCRIPTION, makeUuid, presentedSecret } from "./tokens.ts";
 
 export interface LoginOptions {
-  readonly directory: Directory;
+  readonly replica: AclReplica;
   readonly keySets: KeySets;
   readonly reviews: Pick<TokenReviews, "review">;
   readonly datacenter: string;
@@ -72,7 +72,7 @@ export class Login {
   constructor(options: LoginOptions) {
     this.#options = options;
     this.#room = new LoginRoom(
-      options.directory,
+      options.replica,
       options.clock,
       options.maxTokens ?? DEFAULT_MAX_TOKENS,
     );
@@ -88,9 +88,9 @@ export class Login {
     { authMethod, bearerToken, meta }: LoginRequest,
     before?: BeforeChange,
   ): Promise<NewToken> {
-    const { directory, clock, random } = this.#options;
+    const { replica, clock, random } = this.#options;
     const description = describe(meta);
-    const method = directory.authMethods.get(authMethod);
+    const method = replica.authMethods.get(authMethod);
     // Consul's text (agent/consul/acl_endpoint.go).
     if (method === undefined)
       throw new DeniedError(
@@ -131,12 +131,12 @@ export class Login {
    * @throws {StoreError}
    */
   async logout(secret: string | null, before?: BeforeChange): Promise<void> {
-    const { directory } = this.#options;
+    const { replica } = this.#options;
     const presented = presentedSecret(secret);
     const entry =
       presented === null
         ? undefined
-        : directory.tokensByHash.get(await directory.hashSecret(presented));
+        : replica.tokensByHash.get(await replica.hashSecret(presented));
     if (entry === undefined) throw unknownToken();
     // Consul's text (agent/consul/auth/token_writer.go).
     if (entry.value.authMethod === null)
@@ -148,7 +148,7 @@ export class Login {
       "auth-method": entry.value.authMethod,
       ...(entry.value.login && { subject: entry.value.login.subject }),
     };
-    await directory.write(
+    await replica.write(
       [{ kind: "token", id: entry.value.accessorId, replaces: entry, content: null, detail }],
       before,
     );
@@ -170,11 +170,11 @@ export class Login {
 
   /** What a login token shows, once it is known to be good. */
   #present(jwt: string, method: Entry<AuthMethod>): Promise<LoginToken> {
-    const { directory, keySets, reviews, clock } = this.#options;
+    const { replica, keySets, reviews, clock } = this.#options;
     const read = this.#settingsOf(method);
     const { keySource, review, audiences } = read;
     if (review !== null) {
-      const open = () => openSecret(method.value, review.token, directory);
+      const open = () => openSecret(method.value, review.token, replica);
       const ask = async () => reviews.review({ ...review, token: await open() }, jwt, audiences);
       return reviewLoginToken(jwt, read, ask, clock.now());
     }
@@ -185,10 +185,10 @@ export class Login {
 
   /** The identities that the rules of a method give to a login. */
   #bind(method: Entry<AuthMethod>, fields: Fields): Identities {
-    const { directory, datacenter } = this.#options;
+    const { replica, datacenter } = this.#options;
     const services = new Map<string, ServiceIdentity>();
     const nodes = new Map<string, NodeIdentity>();
-    for (const rule of directory.bindingRules.values()) {
+    for (const rule of replica.bindingRules.values()) {
       if (!isRuleOf(rule, method)) continue;
       const { selector, bindName } = this.#bindingOf(rule, this.#settingsOf(method));
       if (!selector(fields)) continue;
@@ -209,7 +209,7 @@ export class Login {
    */
   async #claim({ name, deadAt }: LoginToken): Promise<void> {
     if (name === null) return;
-    if (!(await this.#options.directory.claim(hex(sha256(utf8(name))), deadAt)))
+    if (!(await this.#options.replica.claim(hex(sha256(utf8(name))), deadAt)))
       throw loginDenied("was used before");
   }
 
@@ -220,29 +220,29 @@ export class Login {
     subject: string,
     before: BeforeChange | undefined,
   ): Promise<NewToken> {
-    const { directory, random } = this.#options;
+    const { replica, random } = this.#options;
     this.#room.require(method, subject);
     const [secret, id] = [makeUuid(random), token.accessorId];
-    const key = await directory.hashSecret(secret);
+    const key = await replica.hashSecret(secret);
     const detail = { "auth-method": method.value.name, subject };
-    await directory.write(
+    await replica.write(
       [{ kind: "token", id, replaces: null, content: token, key, detail }],
       before,
     );
-    const entry = directory.tokens.get(id);
+    const entry = replica.tokens.get(id);
     if (entry === undefined)
       return {
         token: {
           value: token,
           version: 1,
-          createIndex: directory.index,
-          modifyIndex: directory.index,
+          createIndex: replica.index,
+          modifyIndex: replica.index,
         },
         secret,
       };
     const refusal = this.#room.refusal(method, subject, entry);
     if (refusal === null) return { token: entry, secret };
-    await directory.write([{ kind: "token", id, replaces: entry, content: null, detail }], before);
+    await replica.write([{ kind: "token", id, replaces: entry, content: null, detail }], before);
     throw refusal;
   }
 }

@@ -8,7 +8,7 @@ import type { AuthMethod } from "../core/acl/types.ts";
 import { RequestError } from "../core/errors.ts";
 import type { Random } from "../core/ports/clock.ts";
 import { HIDDEN } from "../core/state.ts";
-import type { Directory } from "./directory.ts";
+import type { AclReplica } from "./replica.ts";
 
 /** The field that is secret, and those that say where it goes. */
 const SECRET = "ServiceAccountJWT";
@@ -41,14 +41,14 @@ function isSealed(value: unknown): value is SealedText {
 export async function sealMethod(
   method: AuthMethod,
   before: AuthMethod | null,
-  directory: Directory,
+  replica: AclReplica,
   random: Random,
 ): Promise<AuthMethod> {
   const secret = method.config[SECRET];
   if (secret === HIDDEN)
     return { ...method, config: { ...method.config, [SECRET]: keptSecret(method, before) } };
   if (typeof secret !== "string" || secret === "") return method;
-  const sealed = await directory.sealText(secret, contextOf(method), random);
+  const sealed = await replica.sealText(secret, contextOf(method), random);
   return { ...method, config: { ...method.config, [SECRET]: { sealed } satisfies SealedText } };
 }
 
@@ -84,9 +84,9 @@ export function exposed(method: AuthMethod, before: AuthMethod | null): Config {
 export async function openSecret(
   method: AuthMethod,
   token: string | SealedText,
-  directory: Directory,
+  replica: AclReplica,
 ): Promise<string> {
-  return typeof token === "string" ? token : directory.openText(token.sealed, contextOf(method));
+  return typeof token === "string" ? token : replica.openText(token.sealed, contextOf(method));
 }
 
 /** A configuration as it is shown. */

@@ -6,8 +6,8 @@ import type { PolicyAdmin, PolicyRequest } from "../core/acl/admin.ts";
 import type { AclPolicy, Entry } from "../core/acl/types.ts";
 import { ConflictError } from "../core/errors.ts";
 import type { Random } from "../core/ports/clock.ts";
-import type { Directory } from "./directory.ts";
 import { malformed, notFound } from "./errors.ts";
+import type { AclReplica } from "./replica.ts";
 import { GLOBAL_MANAGEMENT } from "./rule-index.ts";
 import { readRules } from "./rules.ts";
 import { makeUuid, requireDescription, requireWritten } from "./tokens.ts";
@@ -24,20 +24,20 @@ const BUILTIN: Entry<AclPolicy> = {
 };
 
 export class PolicyRecords implements PolicyAdmin {
-  readonly #directory: Directory;
+  readonly #replica: AclReplica;
   readonly #random: Random;
 
-  constructor(directory: Directory, random: Random) {
-    this.#directory = directory;
+  constructor(replica: AclReplica, random: Random) {
+    this.#replica = replica;
     this.#random = random;
   }
 
   list(): readonly Entry<AclPolicy>[] {
-    return [BUILTIN, ...this.#directory.policies.values()];
+    return [BUILTIN, ...this.#replica.policies.values()];
   }
 
   get(id: string): Entry<AclPolicy> | null {
-    return id === BUILTIN.value.id ? BUILTIN : (this.#directory.policies.get(id) ?? null);
+    return id === BUILTIN.value.id ? BUILTIN : (this.#replica.policies.get(id) ?? null);
   }
 
   getByName(name: string): Entry<AclPolicy> | null {
@@ -54,7 +54,7 @@ export class PolicyRecords implements PolicyAdmin {
 
   async delete(id: string): Promise<void> {
     const replaces = this.#requireChangeable(id);
-    await this.#directory.write([{ kind: "policy", id, replaces, content: null }]);
+    await this.#replica.write([{ kind: "policy", id, replaces, content: null }]);
   }
 
   async #write(
@@ -76,8 +76,8 @@ export class PolicyRecords implements PolicyAdmin {
         `Invalid Policy: A Policy with Name ${JSON.stringify(name)} already exists`,
       );
     const content = { ...request, id };
-    await this.#directory.write([{ kind: "policy", id, replaces, content, key: name }]);
-    return requireWritten("policy", this.#directory.policies.get(id));
+    await this.#replica.write([{ kind: "policy", id, replaces, content, key: name }]);
+    return requireWritten("policy", this.#replica.policies.get(id));
   }
 
   #requireChangeable(id: string): Entry<AclPolicy> {

@@ -17,7 +17,7 @@ import type {
 } from "../core/acl/types.ts";
 import { utf8 } from "../core/bytes.ts";
 import type { RecordKind, StoredRecord } from "../core/ports/record-store.ts";
-import type { AccessKey } from "./access-key.ts";
+import type { AclKey } from "./acl-key.ts";
 
 /**
  * What a kind of record holds. The access key is no such record: it is sealed, and read before all
@@ -145,7 +145,7 @@ export interface Identity {
 export async function encodeRecord<K extends ContentKind>(
   identity: Identity & { readonly kind: K },
   content: Contents[K],
-  key: AccessKey,
+  key: AclKey,
   schema: RecordSchema = RECORD_SCHEMAS[0],
 ): Promise<string> {
   const added: readonly PropertyKey[] = schema < 2 ? ADDED_IN_2[identity.kind] : [];
@@ -161,7 +161,7 @@ export async function encodeRecord<K extends ContentKind>(
  */
 export async function decodeRecord<K extends ContentKind>(
   record: StoredRecord & { readonly kind: K },
-  key: AccessKey,
+  key: AclKey,
 ): Promise<Contents[K] | null> {
   const document = v.safeParse(Document, record.document);
   if (!document.success) return null;

@@ -14,7 +14,7 @@
 import * as v from "valibot";
 import { utf8 } from "../core/bytes.ts";
 import type { Mark, RecordName, StoredRecord } from "../core/ports/record-store.ts";
-import type { AccessKey } from "./access-key.ts";
+import type { AclKey } from "./acl-key.ts";
 
 const MODULUS = 1n << 256n;
 /**
@@ -26,7 +26,7 @@ export const MAX_ANCESTORS = 64;
 export const nameOf = ({ kind, id }: RecordName): string => `${kind}/${id}`;
 
 /** What a record adds to the digest: all that is stored of it. */
-export function elementOf(record: StoredRecord, key: AccessKey): Promise<bigint> {
+export function elementOf(record: StoredRecord, key: AclKey): Promise<bigint> {
   const { kind, id, version, key: unique, document, createIndex, modifyIndex } = record;
   return key.element(
     utf8(
@@ -66,7 +66,7 @@ export interface RecordSet extends Mark {
  * That a replica has seen a write which the store lost, or a set that it cannot trust: nobody
  * changes anything then.
  */
-export interface AccessStop extends Mark {
+export interface StopMark extends Mark {
   /** In words, for an operator. */
   readonly reason: string;
   /** The replica that noticed. */
@@ -116,7 +116,7 @@ const stopInput = (index: number, tip: string, reason: string, by: string, at: n
   utf8(JSON.stringify(["meshca access stop", 1, index, tip, reason, by, at]));
 
 /** The document of a set with that digest. */
-export async function encodeSet(set: RecordSet, digest: bigint, key: AccessKey): Promise<string> {
+export async function encodeSet(set: RecordSet, digest: bigint, key: AclKey): Promise<string> {
   const { index, tip } = set;
   const ancestors = set.ancestors.map((one) => ({ index: one.index, tip: one.tip }));
   const mac = await key.mac(setInput(set, digest));
@@ -132,7 +132,7 @@ export async function encodeSet(set: RecordSet, digest: bigint, key: AccessKey):
 export async function decodeSet(
   document: string,
   digest: bigint,
-  key: AccessKey,
+  key: AclKey,
 ): Promise<{ readonly set: RecordSet; readonly authentic: boolean } | null> {
   const read = v.safeParse(SetDocument, document);
   if (!read.success) return null;
@@ -141,8 +141,8 @@ export async function decodeSet(
 }
 
 export async function encodeStop(
-  { index, tip, reason, by, at }: AccessStop,
-  key: AccessKey,
+  { index, tip, reason, by, at }: StopMark,
+  key: AclKey,
 ): Promise<string> {
   const time = at.getTime();
   const mac = await key.mac(stopInput(index, tip, reason, by, time));
@@ -158,7 +158,7 @@ export async function encodeStop(
 }
 
 /** What a stop mark says; null if it is not ours. */
-export async function decodeStop(document: string, key: AccessKey): Promise<AccessStop | null> {
+export async function decodeStop(document: string, key: AclKey): Promise<StopMark | null> {
   const read = v.safeParse(StopDocument, document);
   if (!read.success) return null;
   const { index, tip, reason, by, at, mac } = read.output;

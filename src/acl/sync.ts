@@ -1,8 +1,8 @@
 /**
- * Follows the store of access control: reads what changed, decides whether it can be trusted, and
- * takes it into the cache as a whole or not at all. Once the CA document says that access control
- * has a set document, a set without a right one, or one that does not follow what was seen, is
- * refused: what was in force stays in force, and changes stop everywhere.
+ * Keeps the cache in sync with the ACL store: reads the changes, decides whether the set is trusted,
+ * and applies all of it or nothing. Once the CA document records the ACL, a set without a valid set
+ * document, or one that does not follow the last one seen, is refused: the set in force stays in
+ * force, and changes stop on all replicas.
  * @module
  */
 
@@ -13,10 +13,10 @@ import type { Log } from "../core/ports/log.ts";
 import type { Changes, Mark, StoredRecord } from "../core/ports/record-store.ts";
 import { type AccessStore, NOTHING_WRITTEN } from "../core/ports/record-store.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
-import type { AccessRecord } from "../core/state.ts";
-import { type AccessKey, openAccessKey } from "./access-key.ts";
+import { type AclKey, openAclKey } from "./acl-key.ts";
+import type { CaDocument } from "./ca-document.ts";
 import {
-  type DirectoryMemory,
+  type AclCache,
   digestAfter,
   dropRecord,
   isSameRecord,
@@ -34,64 +34,55 @@ import {
   setRegression,
 } from "./record-set.ts";
 
-/**
- * A quiet store is looked at this often, in milliseconds, so that its silence is told from its
- * absence.
- */
+/** How often a store without changes is read, in milliseconds: this shows that it is available. */
 const QUIET_MS = 10_000;
 
-export interface SyncOptions {
+export interface AclSyncOptions {
   readonly store: AccessStore;
   readonly sealer: Sealer;
-  /** Asked for once there is a state. */
-  readonly clusterId: () => string;
-  /**
-   * What the CA document says of access control; null as long as the set document is not required.
-   */
-  readonly trust: () => AccessRecord | null;
-  /** Reads the CA document again, which may be behind. @throws {StoreError} */
-  readonly refreshTrust: () => Promise<void>;
-  readonly recollection: AclLastSeenStore | null;
-  /** What this replica is called in a stop mark. */
+  readonly ca: CaDocument;
+  readonly lastSeen: AclLastSeenStore | null;
+  /** The name of this replica in a stop mark. */
   readonly address: string;
   readonly clock: Clock;
   readonly log: Log;
-  readonly memory: DirectoryMemory;
+  readonly cache: AclCache;
+  /** Called after each change. */
+  readonly onChange: () => void;
 }
 
-type Opened = NonNullable<DirectoryMemory["key"]>;
-/** What a read came to: the parts to apply, or why it is refused. */
+type Opened = NonNullable<AclCache["key"]>;
+/** The set document of what was read, or why that is refused. */
 type Verdict = { readonly refused: string } | { readonly set: RecordSet | null };
 
-export class AccessSync {
-  readonly #options: SyncOptions;
-  readonly #memory: DirectoryMemory;
-  readonly #listeners = new Set<() => void>();
+export class AclSync {
+  readonly #options: AclSyncOptions;
+  readonly #cache: AclCache;
   #running: Promise<void> = Promise.resolve();
   #queued: Promise<void> | null = null;
   #saving: Promise<void> | null = null;
-  #recollected = false;
+  #isLoaded = false;
 
-  constructor(options: SyncOptions) {
+  constructor(options: AclSyncOptions) {
     this.#options = options;
-    this.#memory = options.memory;
+    this.#cache = options.cache;
   }
 
   /**
-   * Takes what this replica saw before it was restarted.
+   * Loads the last write that this replica saw before its restart.
    * @throws {StoreError}
    * @throws {SealError}
    */
-  async recollect(): Promise<void> {
-    const { recollection, clusterId } = this.#options;
-    if (this.#recollected) return;
-    const seen = (await recollection?.load(clusterId())) ?? null;
-    this.#recollected = true;
-    if (seen !== null && seen.index > (this.#memory.seen?.index ?? 0)) this.#memory.seen = seen;
+  async loadLastSeen(): Promise<void> {
+    const { lastSeen, ca } = this.#options;
+    if (this.#isLoaded) return;
+    const seen = (await lastSeen?.load(ca.clusterId())) ?? null;
+    this.#isLoaded = true;
+    if (seen !== null && seen.index > (this.#cache.seen?.index ?? 0)) this.#cache.seen = seen;
   }
 
   /**
-   * Reads what changed: one read at a time, and all who ask while one runs share the next.
+   * Reads the changes. Reads run one at a time; all callers during one share the next.
    * @throws {StoreError}
    * @throws {SealError}
    */
@@ -107,7 +98,7 @@ export class AccessSync {
   }
 
   /**
-   * Reads and checks everything that is stored, as a replica that starts does.
+   * Reads and verifies all records, as at the start.
    * @throws {StoreError}
    * @throws {SealError}
    */
@@ -118,19 +109,18 @@ export class AccessSync {
   }
 
   /**
-   * Waits until something may have changed, and reads it.
+   * Waits until there may be changes, and reads them.
    * @throws {StoreError}
    * @throws {SealError}
    */
   async follow(signal: AbortSignal): Promise<void> {
     const { clock, store } = this.#options;
-    const { refused, mark } = this.#memory;
+    const { refused, mark } = this.#cache;
     const quiet = new AbortController();
     void clock.sleep(QUIET_MS, quiet.signal).then(() => quiet.abort());
     const either = AbortSignal.any([signal, quiet.signal]);
     try {
-      // What is refused is looked at again when something is written; what cannot even be read,
-      // after a while.
+      // A refused set is read again after a write; one that cannot be read, after a while.
       if (refused !== null && refused.tip === null) await clock.sleep(QUIET_MS, either);
       else await store.watch(refused?.tip ?? (mark ?? NOTHING_WRITTEN).tip, either);
     } finally {
@@ -139,22 +129,17 @@ export class AccessSync {
     if (!signal.aborted) await this.refresh();
   }
 
-  subscribe(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
-  /** Keeps which write was seen last, under the present key-encryption key; it never rejects. */
-  keep(): Promise<void> {
-    const { recollection, clusterId, log } = this.#options;
-    if (recollection === null) return Promise.resolve();
-    // One at a time: what is seen while it is written down is written after that, once.
+  /** Persists the last write seen, under the current key-encryption key. It never rejects. */
+  persistLastSeen(): Promise<void> {
+    const { lastSeen, ca, log } = this.#options;
+    if (lastSeen === null) return Promise.resolve();
+    // One at a time: what is seen during a save is saved after it, once.
     this.#saving ??= Promise.resolve().then(async () => {
-      for (let kept: Mark | null = null; kept !== this.#memory.seen; ) {
-        kept = this.#memory.seen;
-        if (kept !== null)
-          await recollection.save(clusterId(), kept).catch((error: unknown) =>
-            log.warn("Failed to persist which access control was seen last", {
+      for (let saved: Mark | null = null; saved !== this.#cache.seen; ) {
+        saved = this.#cache.seen;
+        if (saved !== null)
+          await lastSeen.save(ca.clusterId(), saved).catch((error: unknown) =>
+            log.warn("Failed to persist the last-seen state of the ACL", {
               reason: reasonOf(error),
             }),
           );
@@ -166,15 +151,15 @@ export class AccessSync {
 
   async #read(everything: boolean): Promise<void> {
     const { store, clock } = this.#options;
-    const memory = this.#memory;
-    const [before, asked] = [memory.mark, clock.now()];
-    const since = everything || memory.refused !== null ? null : before;
+    const cache = this.#cache;
+    const [before, asked] = [cache.mark, clock.now()];
+    const since = everything || cache.refused !== null ? null : before;
     let changes: Changes;
     try {
       changes = await store.read(since);
     } catch (error) {
       if (
-        this.#options.trust() === null ||
+        this.#options.ca.acl() === null ||
         !(error instanceof StoreError) ||
         error.code !== "state_corrupt"
       )
@@ -182,11 +167,11 @@ export class AccessSync {
       return this.#refuse(error.message, null, asked);
     }
     const fresh = changes.records.filter(
-      (record) => !isSameRecord(record, memory.documents.get(nameOf(record))),
+      (record) => !isSameRecord(record, cache.documents.get(nameOf(record))),
     );
     const kept = new Set(changes.records.map(nameOf));
     const gone = changes.complete
-      ? [...memory.documents.values()].filter((record) => !kept.has(nameOf(record)))
+      ? [...cache.documents.values()].filter((record) => !kept.has(nameOf(record)))
       : changes.gone;
     const key = await this.#keyOf(changes);
     if (typeof key === "string")
@@ -195,159 +180,150 @@ export class AccessSync {
       key === null ? [] : await Promise.all(fresh.map((record) => readRecord(record, key.opened)));
     const stop = key === null ? null : await this.#stopOf(changes, key.opened);
     const digest = digestAfter(
-      memory,
+      cache,
       read.map(({ record, element }) => ({ name: nameOf(record), element })),
       gone.map(nameOf),
     );
     const verdict = await this.#judge(changes, digest, key?.opened ?? null, stop?.mark ?? null);
-    if (memory.mark !== before) {
-      // Another one who shares the memory has read concurrently. What was asked for later is newer
-      // than this; else it is read again.
-      if (memory.askedAt > asked) return;
+    if (cache.mark !== before) {
+      // Another request that shares the cache has read concurrently. A read that began later is
+      // newer than this one; otherwise this one is repeated.
+      if (cache.askedAt > asked) return;
       return this.#read(everything);
     }
     if ("refused" in verdict) {
       if (!changes.complete) return this.#read(true);
-      memory.key ??= key;
+      cache.key ??= key;
       return this.#refuse(verdict.refused, changes, asked);
     }
-    // No await from here on: a caller sees all of it or nothing.
-    memory.key = key;
-    for (const name of gone) dropRecord(memory, name);
+    // No await from here on: a caller sees all of the changes or none.
+    cache.key = key;
+    for (const name of gone) dropRecord(cache, name);
     for (const one of read) this.#put(one);
-    this.#took(changes, verdict.set, stop, before, asked, everything);
+    this.#apply(changes, verdict.set, stop, before, asked, everything);
   }
 
   #put(read: ReadRecord): void {
-    putRecord(this.#memory, read);
+    putRecord(this.#cache, read);
     if (read.content === null && read.record.kind !== "access-key")
-      this.#options.log.error("Ignoring a record of access control whose MAC is invalid", {
+      this.#options.log.error("Ignoring ACL record with an invalid MAC", {
         record: nameOf(read.record),
       });
   }
 
-  #took(
+  #apply(
     changes: Changes,
     set: RecordSet | null,
-    stop: DirectoryMemory["stop"],
+    stop: AclCache["stop"],
     before: Mark | null,
     asked: Date,
     everything: boolean,
   ): void {
-    const { log, clock, trust } = this.#options;
-    const memory = this.#memory;
-    memory.mark = { index: changes.index, tip: changes.tip };
-    memory.set = changes.set;
-    memory.ancestors = set?.ancestors ?? [];
-    this.#stopped(stop);
-    [memory.askedAt, memory.seenAt] = [asked, clock.now()];
-    if (memory.refused !== null) log.info("The stored access control is in force again");
+    const { log, clock, ca, onChange } = this.#options;
+    const cache = this.#cache;
+    cache.mark = { index: changes.index, tip: changes.tip };
+    cache.set = changes.set;
+    cache.ancestors = set?.ancestors ?? [];
+    this.#setStop(stop);
+    [cache.askedAt, cache.seenAt] = [asked, clock.now()];
+    if (cache.refused !== null)
+      log.info("The stored ACL is trusted again: it is in force, and changes are possible");
     else if (before !== null && before.index > 0 && changes.complete && !everything)
-      log.warn(
-        "Access control was read as a whole: this replica was far behind, or the store lost writes",
-        {
-          from: before.index,
-          to: memory.mark.index,
-        },
-      );
-    memory.refused = null;
-    if (trust() !== null && memory.seen?.tip !== memory.mark.tip) {
-      memory.seen = memory.mark;
-      void this.keep();
+      log.warn("Read all ACL records: this replica was far behind, or the store lost writes", {
+        from: before.index,
+        to: cache.mark.index,
+      });
+    cache.refused = null;
+    if (ca.acl() !== null && cache.seen?.tip !== cache.mark.tip) {
+      cache.seen = cache.mark;
+      void this.persistLastSeen();
     }
-    if (before?.tip !== memory.mark.tip) for (const listener of [...this.#listeners]) listener();
+    if (before?.tip !== cache.mark.tip) onChange();
   }
 
-  #stopped(stop: DirectoryMemory["stop"]): void {
-    const memory = this.#memory;
-    if (stop !== null && stop.text !== memory.stop?.text)
+  #setStop(stop: AclCache["stop"]): void {
+    const cache = this.#cache;
+    if (stop !== null && stop.text !== cache.stop?.text)
       this.#options.log.error(
-        "Changes of access control are stopped until an operator decides; see GET /v1/acl/state-conflict",
-        {
-          reason: stop.mark?.reason ?? "the stored stop mark is not ours",
-        },
+        "ACL changes are stopped on all replicas until an operator decides with PUT /v1/acl/state-conflict; authorization and signing go on at replicas with an ACL in force",
+        { reason: stop.mark?.reason ?? "the stored stop mark has an invalid MAC" },
       );
-    memory.stop = stop;
+    cache.stop = stop;
   }
 
   /**
-   * The access key among what was read, before all that depends on it; why it cannot be trusted, in
-   * words.
+   * The ACL key among the records that were read; a reason if it is not trusted.
    * @throws {SealError}
    */
   async #keyOf({ records, gone, complete }: Changes): Promise<Opened | null | string> {
-    const { sealer, clusterId, trust } = this.#options;
-    const { key } = this.#memory;
+    const { sealer, ca } = this.#options;
+    const { key } = this.#cache;
     const stored = records.find(({ kind }) => kind === "access-key");
     const lost =
       stored === undefined &&
       (complete
         ? records.length > 0 || key !== null
         : gone.some(({ kind }) => kind === "access-key"));
-    if (stored === undefined && trust() === null) {
+    if (stored === undefined && ca.acl() === null) {
       if (lost)
-        throw new StoreError(
-          "state_corrupt",
-          "Cannot trust the stored access control: its key is gone",
-        );
+        throw new StoreError("state_corrupt", "Cannot trust the stored ACL: its key is missing");
       return key;
     }
     if (stored === undefined) {
       if (complete && records.length === 0)
-        return "the store holds no access control, and the CA document names one";
-      return lost ? "its key is gone" : key;
+        return "the store has no ACL records, but the CA document names an ACL key";
+      return lost ? "the ACL key is missing" : key;
     }
     if (stored.document === key?.sealed.document)
       return this.#named({ sealed: stored, opened: key.opened });
     try {
       return await this.#named({
         sealed: stored,
-        opened: await openAccessKey(stored.document, sealer, clusterId()),
+        opened: await openAclKey(stored.document, sealer, ca.clusterId()),
       });
     } catch (error) {
-      if (trust() === null || !(error instanceof SealError) || error.code === "kek_unknown")
+      if (ca.acl() === null || !(error instanceof SealError) || error.code === "kek_unknown")
         throw error;
-      return `its key cannot be opened: ${error.message}`;
+      return `the ACL key cannot be decrypted: ${error.message}`;
     }
   }
 
   /** The key, if it is the one that the CA document names. */
   async #named(key: Opened): Promise<Opened | string> {
     const isNamed = () => {
-      const trust = this.#options.trust();
-      return trust === null || trust.keyId === key.opened.id;
+      const recorded = this.#options.ca.acl();
+      return recorded === null || recorded.keyId === key.opened.id;
     };
     if (isNamed()) return key;
-    await this.#options.refreshTrust().catch(() => undefined);
-    return isNamed() ? key : "its key is not the one that the CA document names";
+    await this.#options.ca.refresh().catch(() => undefined);
+    return isNamed() ? key : "the ACL key is not the one that the CA document names";
   }
 
-  async #stopOf({ stopped }: Changes, key: AccessKey): Promise<DirectoryMemory["stop"]> {
+  async #stopOf({ stopped }: Changes, key: AclKey): Promise<AclCache["stop"]> {
     if (stopped === null) return null;
-    return stopped === this.#memory.stop?.text
-      ? this.#memory.stop
+    return stopped === this.#cache.stop?.text
+      ? this.#cache.stop
       : { text: stopped, mark: await decodeStop(stopped, key) };
   }
 
-  /** Whether a set is to be taken, and what its document says. */
+  /** Whether a set is trusted. */
   async #judge(
     changes: Changes,
     digest: bigint,
-    key: AccessKey | null,
+    key: AclKey | null,
     stop: Mark | null,
   ): Promise<Verdict> {
-    const memory = this.#memory;
-    const required = this.#options.trust() !== null;
+    const cache = this.#cache;
+    const required = this.#options.ca.acl() !== null;
     if (key === null) return { set: null };
     const known =
       !changes.complete &&
-      memory.refused === null &&
-      changes.tip === memory.mark?.tip &&
-      changes.set === memory.set;
-    // Nothing was written since it was judged; a stop mark by another replica may say that more was
-    // seen.
+      cache.refused === null &&
+      changes.tip === cache.mark?.tip &&
+      changes.set === cache.set;
+    // Nothing was written since the last time; a stop mark of another replica may have seen more.
     const decoded = known
-      ? { set: { ...memory.mark, ancestors: memory.ancestors } as RecordSet, authentic: true }
+      ? { set: { ...cache.mark, ancestors: cache.ancestors } as RecordSet, authentic: true }
       : changes.set === null
         ? null
         : await decodeSet(changes.set, digest, key);
@@ -356,18 +332,18 @@ export class AccessSync {
     if (!required)
       return { set: decoded !== null && isOfThis && decoded.authentic ? decoded.set : null };
     if (changes.set === null)
-      return { refused: "its set document is gone, and the CA document says that there is one" };
-    if (decoded === null) return { refused: "its set document is malformed" };
+      return { refused: "the set document is missing, and the CA document requires one" };
+    if (decoded === null) return { refused: "the set document is malformed" };
     if (!isOfThis)
       return {
-        refused: `its set document is about the write at index ${decoded.set.index}, and the last write is at index ${index}`,
+        refused: `the set document is of the write at index ${decoded.set.index}, but the last write is at index ${index}`,
       };
     if (!decoded.authentic)
       return {
         refused:
-          "the MAC over all records is wrong: some were changed, added or removed by somebody else, or put back",
+          "the MAC over all records is invalid: records were changed, added, removed or put back by someone without the ACL key",
       };
-    const seen = [memory.seen, stop]
+    const seen = [cache.seen, stop]
       .filter((one) => one !== null)
       .toSorted((a, b) => b.index - a.index);
     for (const one of seen) {
@@ -377,56 +353,56 @@ export class AccessSync {
     return { set: decoded.set };
   }
 
-  /** Leaves in force what is, and stops all changes, here and everywhere. */
+  /** Keeps the set that is in force, and stops changes on all replicas. */
   async #refuse(reason: string, changes: Changes | null, asked: Date): Promise<void> {
     const { log, clock } = this.#options;
-    const memory = this.#memory;
-    const isNews = memory.refused?.reason !== reason;
-    memory.refused = { reason, tip: changes?.tip ?? null };
-    memory.askedAt = asked;
-    if (isNews)
+    const cache = this.#cache;
+    const isNew = cache.refused?.reason !== reason;
+    cache.refused = { reason, tip: changes?.tip ?? null };
+    cache.askedAt = asked;
+    if (isNew)
       log.error(
-        memory.mark === null
-          ? "Refusing the stored access control: requests that need a token are answered 503 until an operator decides; see GET /v1/acl/state-conflict"
-          : "Refusing the stored access control: what was read before stays in force, and changes are stopped until an operator decides; see GET /v1/acl/state-conflict",
+        cache.mark === null
+          ? "Refusing the stored ACL: requests that need a token get status 503 until an operator decides with PUT /v1/acl/state-conflict"
+          : "Refusing the stored ACL: tokens and signing go on by the ACL that was read before; ACL changes are stopped until an operator decides with PUT /v1/acl/state-conflict",
         { reason },
       );
-    const key = memory.key?.opened;
-    if (changes !== null && key !== undefined) this.#stopped(await this.#stopOf(changes, key));
-    if (memory.mark === null) return;
-    // Who is behind what another replica has seen may lack a right that was taken away: it goes on
-    // no longer than without a store.
-    if ((memory.stop?.mark?.index ?? 0) <= memory.mark.index) memory.seenAt = clock.now();
+    const key = cache.key?.opened;
+    if (changes !== null && key !== undefined) this.#setStop(await this.#stopOf(changes, key));
+    if (cache.mark === null) return;
+    // A replica that is behind what another one has seen may lack a revocation: it goes on no
+    // longer than without a store.
+    if ((cache.stop?.mark?.index ?? 0) <= cache.mark.index) cache.seenAt = clock.now();
     if (changes !== null && key !== undefined)
-      await this.#stopAll(reason, changes, memory.mark, key);
+      await this.#stopAll(reason, changes, cache.mark, key);
   }
 
-  /** Sets the stop mark, unless one is there that knows as much. */
+  /** Sets the stop mark, unless there is one of the same or a later write. */
   async #stopAll(
     reason: string,
     { tip, stopped }: Changes,
     seen: Mark,
-    key: AccessKey,
+    key: AclKey,
   ): Promise<void> {
     const { store, address, clock, log } = this.#options;
-    const memory = this.#memory;
-    const there = memory.stop?.mark ?? null;
+    const cache = this.#cache;
+    const there = cache.stop?.mark ?? null;
     if (stopped !== null && there !== null && there.index >= seen.index) return;
     const mark = { index: seen.index, tip: seen.tip, reason, by: address, at: clock.now() };
     const text = await encodeStop(mark, key);
     try {
       await store.stop(text, tip);
-      memory.stop = { text, mark };
+      cache.stop = { text, mark };
     } catch (error) {
-      log.warn("Failed to stop changes of access control on other replicas; will retry", {
+      log.warn("Failed to stop ACL changes on other replicas; will retry", {
         reason: reasonOf(error),
       });
     }
   }
 }
 
-/** Decodes a record, and works out what it adds to the digest. */
-export async function readRecord(record: StoredRecord, key: AccessKey): Promise<ReadRecord> {
+/** Decodes a record, and computes its part of the digest. */
+export async function readRecord(record: StoredRecord, key: AclKey): Promise<ReadRecord> {
   const { kind } = record;
   const [content, element] = await Promise.all([
     kind === "access-key" ? null : decodeRecord({ ...record, kind }, key),

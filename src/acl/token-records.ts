@@ -14,9 +14,9 @@ import { ANONYMOUS } from "../core/acl/authorizer.ts";
 import type { Entry, NodeIdentity, ServiceIdentity, Token } from "../core/acl/types.ts";
 import { ConflictError, DeniedError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
-import type { Directory, Draft } from "./directory.ts";
 import { malformed, notFound } from "./errors.ts";
 import { isOrphaned } from "./login-origin.ts";
+import type { AclReplica } from "./replica.ts";
 import { GLOBAL_MANAGEMENT } from "./rule-index.ts";
 import {
   ANONYMOUS_TOKEN,
@@ -29,18 +29,19 @@ import {
   requireNewId,
   requireWritten,
 } from "./tokens.ts";
+import type { Draft } from "./write.ts";
 
 /** Policies and identities of one token: more belong into a policy. */
 const MAX_LINKS = 256;
 
 export class TokenRecords implements TokenAdmin {
-  readonly #directory: Directory;
+  readonly #replica: AclReplica;
   readonly #policies: PolicyAdmin;
   readonly #clock: Clock;
   readonly #random: Random;
 
-  constructor(directory: Directory, policies: PolicyAdmin, clock: Clock, random: Random) {
-    this.#directory = directory;
+  constructor(replica: AclReplica, policies: PolicyAdmin, clock: Clock, random: Random) {
+    this.#replica = replica;
     this.#policies = policies;
     this.#clock = clock;
     this.#random = random;
@@ -51,15 +52,15 @@ export class TokenRecords implements TokenAdmin {
     chosen: string | null,
     requireCaller: () => void,
   ): Promise<NewToken> {
-    const directory = this.#directory;
-    await directory.refresh();
-    directory.requireLoaded();
-    const before = directory.bootstrap;
+    const replica = this.#replica;
+    await replica.refresh();
+    replica.requireLoaded();
+    const before = replica.bootstrap;
     if (before !== null && before.modifyIndex !== resetIndex)
       throw bootstrapRefused(before.modifyIndex);
     // The CA document names a first token whose record is lost.
-    if (before === null && directory.recordedBootstrap !== null && directory.index !== resetIndex)
-      throw bootstrapRefused(directory.index);
+    if (before === null && replica.recordedBootstrap !== null && replica.index !== resetIndex)
+      throw bootstrapRefused(replica.index);
     requireCaller();
     if (chosen !== null) requireNewId(chosen, "SecretID");
     const content = this.#managementToken("Bootstrap Token (Global Management)");
@@ -69,7 +70,7 @@ export class TokenRecords implements TokenAdmin {
       ]);
     } catch (error) {
       if (error instanceof ConflictError && error.code === "index_mismatch")
-        throw bootstrapRefused(directory.bootstrap?.modifyIndex ?? 0);
+        throw bootstrapRefused(replica.bootstrap?.modifyIndex ?? 0);
       throw error;
     }
   }
@@ -83,10 +84,10 @@ export class TokenRecords implements TokenAdmin {
         `The initial management token is longer than ${MAX_SECRET_LENGTH} characters`,
       );
     const exists = async () =>
-      this.#directory.tokensByHash.has(await this.#directory.hashSecret(secret));
+      this.#replica.tokensByHash.has(await this.#replica.hashSecret(secret));
     if (await exists()) return false;
     const content = this.#managementToken("Initial Management Token");
-    const first = this.#directory.bootstrap === null ? [bootstrapDraft(content, null)] : [];
+    const first = this.#replica.bootstrap === null ? [bootstrapDraft(content, null)] : [];
     try {
       await this.#insert(content, secret, first);
       return true;
@@ -98,14 +99,14 @@ export class TokenRecords implements TokenAdmin {
   }
 
   list(): readonly Entry<Token>[] {
-    const { tokens } = this.#directory;
+    const { tokens } = this.#replica;
     const implicit = tokens.has(ANONYMOUS.accessorId) ? [] : [ANONYMOUS_TOKEN];
     return [...implicit, ...tokens.values()].filter((entry) => this.#isLive(entry));
   }
 
   get(accessorId: string): Entry<Token> | null {
     const entry =
-      this.#directory.tokens.get(accessorId) ??
+      this.#replica.tokens.get(accessorId) ??
       (accessorId === ANONYMOUS.accessorId ? ANONYMOUS_TOKEN : null);
     return entry !== null && this.#isLive(entry) ? entry : null;
   }
@@ -134,9 +135,9 @@ export class TokenRecords implements TokenAdmin {
     const { value } = this.#require(accessorId);
     const content = { ...value, ...this.#contentOf(request) };
     if (content.local !== value.local) throw malformed(`Cannot toggle local mode of ${accessorId}`);
-    const replaces = this.#directory.tokens.get(accessorId) ?? null;
-    const key = replaces?.hash ?? (await this.#directory.hashSecret(ANONYMOUS.secret));
-    await this.#directory.write([{ kind: "token", id: accessorId, replaces, content, key }]);
+    const replaces = this.#replica.tokens.get(accessorId) ?? null;
+    const key = replaces?.hash ?? (await this.#replica.hashSecret(ANONYMOUS.secret));
+    await this.#replica.write([{ kind: "token", id: accessorId, replaces, content, key }]);
     return this.#written(accessorId);
   }
 
@@ -157,13 +158,13 @@ export class TokenRecords implements TokenAdmin {
   async delete(accessorId: string): Promise<void> {
     if (accessorId === ANONYMOUS.accessorId)
       throw malformed("Delete operation not permitted on the anonymous token");
-    const replaces = this.#directory.tokens.get(accessorId);
+    const replaces = this.#replica.tokens.get(accessorId);
     if (replaces === undefined) throw notFound("token", accessorId);
-    await this.#directory.write([{ kind: "token", id: accessorId, replaces, content: null }]);
+    await this.#replica.write([{ kind: "token", id: accessorId, replaces, content: null }]);
   }
 
   #isLive(entry: Entry<Token>): boolean {
-    const method = this.#directory.authMethods.get(entry.value.authMethod ?? "");
+    const method = this.#replica.authMethods.get(entry.value.authMethod ?? "");
     return !isExpired(entry.value.expirationTime, this.#clock.now()) && !isOrphaned(entry, method);
   }
 
@@ -174,13 +175,13 @@ export class TokenRecords implements TokenAdmin {
   }
 
   #written(accessorId: string): Entry<Token> {
-    return requireWritten("token", this.#directory.tokens.get(accessorId));
+    return requireWritten("token", this.#replica.tokens.get(accessorId));
   }
 
   async #insert(content: Token, secret: string, more: readonly Draft[] = []): Promise<NewToken> {
-    const key = await this.#directory.hashSecret(secret);
+    const key = await this.#replica.hashSecret(secret);
     const draft = { kind: "token", id: content.accessorId, replaces: null, content, key } as const;
-    await this.#directory.write([draft, ...more]);
+    await this.#replica.write([draft, ...more]);
     return { token: this.#written(content.accessorId), secret };
   }
 

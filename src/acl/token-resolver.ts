@@ -17,9 +17,10 @@ import type { AclPolicy, Entry, Token } from "../core/acl/types.ts";
 import { sha256 } from "../core/bytes.ts";
 import { DeniedError, NotReadyError, StoreError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
-import type { Directory, StoredToken } from "./directory.ts";
+import type { StoredToken } from "./cache.ts";
 import { unknownToken } from "./errors.ts";
 import { isOrphaned } from "./login-origin.ts";
+import type { AclReplica } from "./replica.ts";
 import {
   CompiledRules,
   GLOBAL_MANAGEMENT,
@@ -69,7 +70,7 @@ export function createResolverMemory(random: Random): ResolverMemory {
 }
 
 export interface ResolverOptions {
-  readonly directory: Directory;
+  readonly replica: AclReplica;
   readonly defaultPolicy: "allow" | "deny";
   readonly datacenter: string;
   readonly clock: Clock;
@@ -80,7 +81,7 @@ export interface ResolverOptions {
 
 export class TokenResolver implements Authorizer {
   readonly defaultPolicy: "allow" | "deny";
-  readonly #directory: Directory;
+  readonly #replica: AclReplica;
   readonly #datacenter: string;
   readonly #clock: Clock;
   readonly #maxStalenessMs: number | null;
@@ -88,7 +89,7 @@ export class TokenResolver implements Authorizer {
 
   constructor(options: ResolverOptions) {
     this.defaultPolicy = options.defaultPolicy;
-    this.#directory = options.directory;
+    this.#replica = options.replica;
     this.#datacenter = options.datacenter;
     this.#clock = options.clock;
     this.#maxStalenessMs = options.maxStalenessMs;
@@ -100,14 +101,14 @@ export class TokenResolver implements Authorizer {
     const presented = presentedSecret(secret);
     if (presented === null) throw unknownToken();
     if (presented === ANONYMOUS.secret) return this.#anonymous();
-    const directory = this.#directory;
+    const replica = this.#replica;
     const { resolved, digestOf } = this.#memory;
     const digest = digestOf(presented);
     const before = resolved.get(digest);
     // Nearly always nothing has changed, and then nothing else is looked at.
-    if (before?.revision === directory.revision) return this.#accept(before);
+    if (before?.revision === replica.revision) return this.#accept(before);
     const entry =
-      before === undefined ? undefined : directory.tokens.get(before.entry.value.accessorId);
+      before === undefined ? undefined : replica.tokens.get(before.entry.value.accessorId);
     resolved.delete(digest);
     // A token that was deleted may have been created again with another secret.
     if (before === undefined || entry?.hash !== before.entry.hash)
@@ -118,10 +119,10 @@ export class TokenResolver implements Authorizer {
   }
 
   #requireFresh(): void {
-    this.#directory.requireLoaded();
+    this.#replica.requireLoaded();
     if (this.#maxStalenessMs === null) return;
     // After a clock was set back by more, the age is unknown.
-    const ageMs = Math.abs(this.#clock.now().getTime() - this.#directory.seenAt.getTime());
+    const ageMs = Math.abs(this.#clock.now().getTime() - this.#replica.seenAt.getTime());
     if (ageMs > this.#maxStalenessMs)
       throw new NotReadyError(
         "state_stale",
@@ -132,8 +133,8 @@ export class TokenResolver implements Authorizer {
 
   #anonymous(): Authorization {
     const memory = this.#memory;
-    if (memory.anonymous?.revision !== this.#directory.revision) {
-      const entry = this.#directory.tokens.get(ANONYMOUS.accessorId) ?? ANONYMOUS_TOKEN;
+    if (memory.anonymous?.revision !== this.#replica.revision) {
+      const entry = this.#replica.tokens.get(ANONYMOUS.accessorId) ?? ANONYMOUS_TOKEN;
       memory.anonymous = this.#resolve(entry, memory.anonymous);
     }
     return memory.anonymous.authorization;
@@ -141,8 +142,8 @@ export class TokenResolver implements Authorizer {
 
   async #lookUp(secret: string, digest: string): Promise<Authorization> {
     const { resolved } = this.#memory;
-    const hash = await this.#directory.hashSecret(secret);
-    const now = this.#resolve(this.#directory.tokensByHash.get(hash), null);
+    const hash = await this.#replica.hashSecret(secret);
+    const now = this.#resolve(this.#replica.tokensByHash.get(hash), null);
     const authorization = this.#accept(now);
     if (resolved.size >= MAX_RESOLVED) resolved.clear();
     resolved.set(digest, now);
@@ -156,7 +157,7 @@ export class TokenResolver implements Authorizer {
 
   /** @param before what the same secret resolved to before, which may still hold. */
   #resolve<E extends Entry<Token>>(entry: E | undefined, before: Resolved<E> | null): Resolved<E> {
-    const { revision, policyRevision, authMethods } = this.#directory;
+    const { revision, policyRevision, authMethods } = this.#replica;
     // The tokens of a deleted auth method are void at once and for good.
     if (entry === undefined || isOrphaned(entry, authMethods.get(entry.value.authMethod ?? "")))
       throw unknownToken();
@@ -170,7 +171,7 @@ export class TokenResolver implements Authorizer {
 
   #compile({ policies, serviceIdentities, nodeIdentities }: Token): CompiledRules {
     const { compiled } = this.#memory;
-    const { policyRevision } = this.#directory;
+    const { policyRevision } = this.#replica;
     if (compiled.revision !== policyRevision || compiled.rules.size >= MAX_RESOLVED) {
       compiled.revision = policyRevision;
       compiled.rules.clear();
@@ -194,12 +195,12 @@ export class TokenResolver implements Authorizer {
   #rulesOf(policyId: string): readonly Rule[] {
     if (policyId === GLOBAL_MANAGEMENT.id) return readRules(GLOBAL_MANAGEMENT.rules);
     const { parsed } = this.#memory;
-    if (this.#directory.faulty.has(`policy/${policyId}`))
+    if (this.#replica.faulty.has(`policy/${policyId}`))
       throw new StoreError(
         "state_corrupt",
         "Cannot authorize: the record of a policy of this token has an invalid MAC",
       );
-    const entry = this.#directory.policies.get(policyId);
+    const entry = this.#replica.policies.get(policyId);
     // Consul: a link to a deleted policy grants nothing.
     if (entry === undefined) parsed.delete(policyId);
     if (entry === undefined || !this.#isHere(entry.value.datacenters)) return [];

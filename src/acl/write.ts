@@ -1,7 +1,7 @@
 /**
- * Writes access control: drafts become records and tombstones under a set document, sent once, and
- * read back. Writes of one replica go one after the other, those that wait together as one; a write
- * that another replica was quicker than is worked out again on what is stored then.
+ * Writes ACL records: drafts become records and tombstones under a set document, which are sent once
+ * and read back. The writes of a replica run one at a time, those that wait together as one; a write
+ * that follows another replica's is prepared again on the records of that time.
  * @module
  */
 import type { BeforeChange } from "../core/acl/ports.ts";
@@ -18,89 +18,80 @@ import {
   type StoredRecord,
 } from "../core/ports/record-store.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
-import type { AccessRecord } from "../core/state.ts";
-import { type AccessKey, makeAccessKey, openAccessKey } from "./access-key.ts";
-import { type DirectoryMemory, digestAfter, isSameStamp, requireKey } from "./cache.ts";
-import {
-  type ContentKind,
-  type Contents,
-  encodeRecord,
-  type RecordSchema,
-} from "./record-codec.ts";
+import { type AclKey, createAclKey, openAclKey } from "./acl-key.ts";
+import type { CaDocument } from "./ca-document.ts";
+import { type AclCache, digestAfter, isSameStamp, requireKey, stopReason } from "./cache.ts";
+import { type ContentKind, type Contents, encodeRecord } from "./record-codec.ts";
 import { ancestorsOf, elementOf, encodeSet, nameOf } from "./record-set.ts";
-import type { AccessSync } from "./sync.ts";
+import type { AclSync } from "./sync.ts";
 
 /**
- * How often, and how long between, a write without an answer is looked for, in milliseconds: what a
- * failover of Redis takes.
+ * How often a write without a response is looked for, and the time between two looks in
+ * milliseconds: as long as a failover of Redis takes.
  */
 const [LOOKS, BETWEEN_MS] = [5, 1000];
-/**
- * How often a write is sent that other replicas were quicker than. Of all who race one always wins.
- */
+/** How often a write is prepared after another replica's. Of concurrent writes one always wins. */
 const MAX_TRIES = 40;
-/** From this try on it waits before it tries again, up to so long, in milliseconds. */
+/** The try from which on it waits before the next one, and for how long at most in milliseconds. */
 const [EAGER_TRIES, MAX_PAUSE_MS] = [16, 50];
 /**
- * How long a deleted record without an end of its own is remembered, in milliseconds: longer than a
- * backup of the store is of use.
+ * How long a deleted record without expiry is remembered, in milliseconds: longer than a backup of
+ * the store is useful.
  */
 const TOMBSTONE_MS = 30 * 24 * 3_600_000;
 
-/** Records in writes that go together: a write of so many blocks no store for long. */
+/** Records in writes that are sent as one: a write of so many does not hold up a store for long. */
 const MAX_BATCH = 200;
 
-/** The record that holds the access key. */
+/** The record of the ACL key. */
 export const KEY_RECORD: RecordName = { kind: "access-key", id: "current" };
 
-/** One thing to write. */
+/** A record that is to be written. */
 export interface Draft<K extends ContentKind = ContentKind> {
   readonly kind: K;
   readonly id: string;
-  /** What is replaced or deleted, or null for a new one. */
+  /** The record that is replaced or deleted; null for a new one. */
   readonly replaces: { readonly version: number } | null;
   /** Null deletes. */
   readonly content: Contents[K] | null;
-  /** A token's hash, a policy's name, and null for the rest. */
+  /** The hash of a token, the name of a policy; null for other kinds. */
   readonly key?: string | null;
-  /** What the audit log says of it besides its name. */
+  /** Further fields for the audit log. */
   readonly detail?: AuditDetail;
 }
 
-export interface WriterOptions {
+export interface AclWriterOptions {
   readonly store: AccessStore;
-  readonly sync: AccessSync;
   readonly sealer: Sealer;
-  /** Asked for once there is a state. */
-  readonly clusterId: () => string;
-  readonly trust: () => AccessRecord | null;
-  readonly recordSchema: () => RecordSchema;
+  readonly ca: CaDocument;
   readonly clock: Clock;
   readonly random: Random;
-  readonly memory: DirectoryMemory;
+  readonly cache: AclCache;
 }
 
-export class AccessWriter {
-  readonly #options: WriterOptions;
-  readonly #memory: DirectoryMemory;
+export class AclWriter {
+  readonly #options: AclWriterOptions;
+  readonly #sync: AclSync;
+  readonly #cache: AclCache;
   readonly #waiting: Waiting[] = [];
   #running = false;
 
-  constructor(options: WriterOptions) {
+  constructor(options: AclWriterOptions, sync: AclSync) {
     this.#options = options;
-    this.#memory = options.memory;
+    this.#sync = sync;
+    this.#cache = options.cache;
   }
 
   /**
-   * Writes all or none, and reads it back.
-   * @param before awaited once, when it is known what is written.
-   * @throws {ConflictError} `index_mismatch`, `name_taken` @throws {NotReadyError}
-   * `outcome_unknown`, `state_stale`,
-   *   `operation_running` if other replicas write all the time @throws {StoreError}
-   *   `state_regressed` while changes are stopped
+   * Writes all drafts or none, and reads them back.
+   * @param before awaited once, before anything is sent.
+   * @throws {ConflictError} `index_mismatch`, `name_taken`
+   * @throws {NotReadyError} `outcome_unknown`, `state_stale`, `operation_running` if other replicas
+   * write all the time
+   * @throws {StoreError} `state_regressed` while changes are stopped
    */
   async write(drafts: readonly Draft[], before?: BeforeChange): Promise<void> {
-    const key = requireKey(this.#memory);
+    const key = requireKey(this.#cache);
     this.#requireWritable();
     const changes = await this.#changesOf(drafts, key);
     const details = drafts.flatMap(({ detail }) => (detail === undefined ? [] : [detail]));
@@ -111,11 +102,11 @@ export class AccessWriter {
     await this.#inTurn(changes, key);
   }
 
-  /** Makes the access key, unless another replica is first. @throws {StoreError} */
-  async makeKey(): Promise<void> {
-    const { sealer, clusterId, random } = this.#options;
-    const document = await makeAccessKey(sealer, clusterId(), random);
-    const key = await openAccessKey(document, sealer, clusterId());
+  /** Creates the ACL key, unless another replica is first. @throws {StoreError} */
+  async createKey(): Promise<void> {
+    const { sealer, ca, random } = this.#options;
+    const document = await createAclKey(sealer, ca.clusterId(), random);
+    const key = await openAclKey(document, sealer, ca.clusterId());
     try {
       await this.#inTurn([{ ...KEY_RECORD, expected: 0, next: { key: null, document } }], key);
     } catch (error) {
@@ -124,41 +115,41 @@ export class AccessWriter {
   }
 
   /**
-   * Makes the set document be about what is stored, and changes nothing else.
+   * Writes a set document for the stored records, and changes nothing else.
    * @throws as `write` does
    */
-  async seal(): Promise<void> {
-    const key = requireKey(this.#memory);
+  async writeSetDocument(): Promise<void> {
+    const key = requireKey(this.#cache);
     await this.#inTurn([], key);
   }
 
   /**
-   * Seals the access key again with the current key-encryption key.
+   * Encrypts the ACL key with the current key-encryption key.
    * @returns whether anything changed.
    * @throws {CaError}
    */
   async rewrap(before?: BeforeChange): Promise<boolean> {
-    const { sealer, sync } = this.#options;
-    await sync.refresh();
-    const key = requireKey(this.#memory);
-    const sealed = this.#memory.key?.sealed;
+    const { sealer } = this.#options;
+    await this.#sync.refresh();
+    const key = requireKey(this.#cache);
+    const sealed = this.#cache.key?.sealed;
     if (sealed === undefined || sealer.kekOf(sealed.document) === sealer.keks[0]) return false;
     this.#requireWritable();
     await before?.(nameOf(KEY_RECORD));
     const next = { key: null, document: await sealer.rewrap(sealed.document) };
     await this.#inTurn([{ ...KEY_RECORD, expected: sealed.version, next }], key);
-    // What is kept in the data folder needs the old key-encryption key no longer either.
-    await sync.keep();
+    // So that the last-seen state no longer needs the old key-encryption key either.
+    await this.#sync.persistLastSeen();
     return true;
   }
 
-  /** A name for a write. */
+  /** A random name for a write. */
   newTip(): string {
     return hex(this.#options.random.bytes(16));
   }
 
-  /** Sends changes when it is their turn. */
-  #inTurn(changes: readonly RecordChange[], key: AccessKey): Promise<void> {
+  /** Sends changes after those that wait already. */
+  #inTurn(changes: readonly RecordChange[], key: AclKey): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ changes, key, resolve, reject });
       if (!this.#running) void this.#run();
@@ -169,16 +160,15 @@ export class AccessWriter {
     this.#running = true;
     for (let batch = takeBatch(this.#waiting); batch.length > 0; batch = takeBatch(this.#waiting)) {
       const refused = await this.#sendAll(batch);
-      // Which of them it is that cannot be made shows one by one.
+      // Sent one by one, only the changes that conflict fail.
       if (refused && batch.length > 1) for (const one of batch) await this.#sendAll([one]);
     }
     this.#running = false;
   }
 
   /**
-   * Sends what goes together.
-   * @returns whether the records conflict; then nothing of it was written, and of several nobody
-   * was told.
+   * Sends a batch as one write.
+   * @returns whether records conflict. Then nothing is written, and a batch of several stays open.
    */
   async #sendAll(batch: readonly Waiting[]): Promise<boolean> {
     const [first] = batch;
@@ -199,17 +189,16 @@ export class AccessWriter {
 
   /** @throws {StoreError} `state_regressed` while an operator has to decide */
   #requireWritable(): void {
-    const { refused, stop } = this.#memory;
-    if (this.#options.trust() === null || (refused === null && stop === null)) return;
-    const reason = refused?.reason ?? stop?.mark?.reason ?? "the stored stop mark is not ours";
+    const reason = stopReason(this.#cache);
+    if (this.#options.ca.acl() === null || reason === null) return;
     throw new StoreError(
       "state_regressed",
-      `Cannot change access control: ${reason}; changes are stopped until an operator decides, see GET /v1/acl/state-conflict`,
+      `Cannot change the ACL: ${reason}; changes are stopped until an operator decides, see GET /v1/acl/state-conflict`,
     );
   }
 
-  async #changesOf(drafts: readonly Draft[], key: AccessKey): Promise<RecordChange[]> {
-    const schema = this.#options.recordSchema();
+  async #changesOf(drafts: readonly Draft[], key: AclKey): Promise<RecordChange[]> {
+    const schema = this.#options.ca.recordSchema();
     const all = [...drafts, ...drafts.flatMap((draft) => this.#tombstoneOf(draft))];
     return Promise.all(
       all.map(
@@ -228,21 +217,21 @@ export class AccessWriter {
     );
   }
 
-  /** What is remembered of a record that is deleted, and forgotten of one that is made again. */
+  /** The tombstone of a deleted record; its deletion if the record is created again. */
   #tombstoneOf({ kind, id, replaces, content }: Draft): Draft<"tombstone">[] {
-    // Older versions of meshca read no tombstone.
-    if (this.#options.trust() === null || kind === "tombstone" || kind === "bootstrap") return [];
+    // Older versions of meshca do not read tombstones.
+    if (this.#options.ca.acl() === null || kind === "tombstone" || kind === "bootstrap") return [];
     const name = `${kind}.${id}`;
-    const before = this.#memory.tables.tombstone.get(name) ?? null;
+    const before = this.#cache.tables.tombstone.get(name) ?? null;
     if (content !== null)
       return replaces === null && before !== null
         ? [{ kind: "tombstone", id: name, replaces: before, content: null }]
         : [];
     const now = this.#options.clock.now();
     const entry =
-      kind === "token" || kind === "denial" ? this.#memory.tables[kind].get(id) : undefined;
+      kind === "token" || kind === "denial" ? this.#cache.tables[kind].get(id) : undefined;
     const expirationTime = entry?.value.expirationTime ?? new Date(now.getTime() + TOMBSTONE_MS);
-    // A record that has expired is of no use to an attacker who puts it back.
+    // An expired record is useless to an attacker who puts it back.
     if (expirationTime <= now || replaces === null) return [];
     return [
       {
@@ -254,54 +243,49 @@ export class AccessWriter {
     ];
   }
 
-  /** Sends a write until it is the next one after what is known here, and reads it back. */
-  async #send(changes: readonly RecordChange[], key: AccessKey): Promise<void> {
-    const { store, sync, clock, random } = this.#options;
+  /** Sends a write until it directly follows the write known here, and reads it back. */
+  async #send(changes: readonly RecordChange[], key: AclKey): Promise<void> {
+    const { store, clock, random } = this.#options;
     for (let tries = 1; ; tries++) {
       this.#requireWritable();
-      const [tip, set] = [this.newTip(), this.#memory];
-      const whole = await this.#setAfter(changes, tip, key, set);
+      const tip = this.newTip();
+      const set = await this.#setAfter(changes, tip, key);
       try {
-        await store.write(changes, tip, whole);
+        await store.write(changes, tip, set);
         return await this.#readBack(changes, null);
       } catch (error) {
         if (error instanceof StoreError && error.code !== "state_regressed")
           return this.#readBack(changes, error);
-        if (error instanceof ConflictError || error instanceof StoreError) await sync.refresh();
+        if (error instanceof ConflictError || error instanceof StoreError)
+          await this.#sync.refresh();
         if (!(error instanceof ConflictError) || error.code !== "set_moved") throw error;
       }
       if (tries === MAX_TRIES)
         throw new NotReadyError(
           "operation_running",
-          "Other replicas change access control all the time; try again",
-          {
-            retryAfterMs: 1000,
-          },
+          "Cannot change the ACL: other replicas change it all the time; try again",
+          { retryAfterMs: 1000 },
         );
       if (tries >= EAGER_TRIES) await clock.sleep(MAX_PAUSE_MS * random.fraction());
     }
   }
 
-  /** The set document of a write after what is known here. */
-  async #setAfter(
-    changes: readonly RecordChange[],
-    tip: string,
-    key: AccessKey,
-    memory: DirectoryMemory,
-  ): Promise<SetChange> {
-    // All that is known is taken before anything is awaited.
-    const at = memory.mark ?? NOTHING_WRITTEN;
+  /** The set document of a write that follows the one known here. */
+  async #setAfter(changes: readonly RecordChange[], tip: string, key: AclKey): Promise<SetChange> {
+    // Everything is read from the cache before the first await.
+    const cache = this.#cache;
+    const at = cache.mark ?? NOTHING_WRITTEN;
     const [index, resolves] = [
       at.index + 1,
-      this.#options.trust() === null ? (memory.stop?.text ?? null) : null,
+      this.#options.ca.acl() === null ? (cache.stop?.text ?? null) : null,
     ];
-    const ancestors = ancestorsOf(at, ...memory.ancestors);
-    const { digest, elements } = memory;
+    const ancestors = ancestorsOf(at, ...cache.ancestors);
+    const { digest, elements } = cache;
     const known = {
       digest,
       elements: new Map(changes.flatMap((change) => entryOf(elements, nameOf(change)))),
     };
-    const records = recordsAfter(changes, index, memory.documents);
+    const records = recordsAfter(changes, index, cache.documents);
     const put = await Promise.all(
       records.map(async (record) => ({
         name: nameOf(record),
@@ -313,34 +297,33 @@ export class AccessWriter {
     return { at, index, document, resolves };
   }
 
-  /** Reads a write back. If there was no answer, what is stored tells whether it was made. */
+  /**
+   * Reads a write back.
+   * @param silence the error of the store if it did not respond: then the records show the outcome.
+   */
   async #readBack(changes: readonly RecordChange[], silence: StoreError | null): Promise<void> {
-    const { sync, clock } = this.#options;
+    const { clock } = this.#options;
     for (let looks = 0; looks < LOOKS; looks++) {
       if (looks > 0) await clock.sleep(BETWEEN_MS);
-      const seen = await sync.refresh().then(
+      const seen = await this.#sync.refresh().then(
         () => true,
         () => false,
       );
       if (seen && (silence === null || this.#holds(changes))) return;
-      // The store answers, and the write is not there: it cannot be accepted any more once another
-      // one was.
+      // The store responds without the write, which it may still accept until another write.
       if (seen) break;
     }
     throw new NotReadyError(
       "outcome_unknown",
-      "The store did not say whether the change was made; look before you try again",
-      {
-        cause: silence,
-        retryAfterMs: BETWEEN_MS,
-      },
+      "The ACL store did not respond to the change, whose outcome is unknown; read the record before you repeat the change",
+      { cause: silence, retryAfterMs: BETWEEN_MS },
     );
   }
 
-  /** Whether what is stored is what these changes make. */
+  /** Whether the records are as these changes make them. */
   #holds(changes: readonly RecordChange[]): boolean {
     return changes.every((change) => {
-      const stored = this.#memory.documents.get(nameOf(change));
+      const stored = this.#cache.documents.get(nameOf(change));
       return change.next === null
         ? stored === undefined
         : isSameStamp({ ...change.next, version: change.expected + 1 }, stored);
@@ -348,17 +331,17 @@ export class AccessWriter {
   }
 }
 
-/** Changes that wait for their turn. */
+/** Changes that wait to be sent. */
 interface Waiting {
   readonly changes: readonly RecordChange[];
-  readonly key: AccessKey;
+  readonly key: AclKey;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
 
 /**
- * Takes those who may go together from the front of a queue: no record and no key is in two of
- * them.
+ * Takes the changes that can be sent as one write from the front of a queue: those in which no
+ * record and no key occurs twice.
  */
 function takeBatch(waiting: Waiting[]): Waiting[] {
   const [taken, batch] = [new Set<string>(), [] as Waiting[]];
@@ -384,7 +367,7 @@ function entryOf<V>(map: ReadonlyMap<string, V>, name: string): [string, V][] {
   return value === undefined ? [] : [[name, value]];
 }
 
-/** The records that changes make, as the store will hold them. */
+/** The records that changes make, as the store will have them. */
 export function recordsAfter(
   changes: readonly RecordChange[],
   index: number,

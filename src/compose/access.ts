@@ -3,15 +3,11 @@
  * @module
  */
 import { AclRecords } from "../acl/admin.ts";
+import { type AclCache, createAclCache } from "../acl/cache.ts";
 import { DENYLIST_FILE, DenylistCache } from "../acl/denylist-cache.ts";
-import {
-  createDirectory,
-  createDirectoryMemory,
-  type Directory,
-  type DirectoryMemory,
-} from "../acl/directory.ts";
 import { createKeySetCache, type KeySetCache, KeySets } from "../acl/jwks.ts";
 import { Login } from "../acl/login.ts";
+import { type AclReplica, createAclReplica } from "../acl/replica.ts";
 import { createResolverMemory, type ResolverMemory, TokenResolver } from "../acl/token-resolver.ts";
 import { TokenReviews } from "../acl/token-review.ts";
 import type { Settings } from "../config/settings.ts";
@@ -31,7 +27,7 @@ import type { Platform } from "./platform.ts";
 
 /** Access control state that the requests of one isolate share (plain data). */
 export interface AccessMemory {
-  readonly directory: DirectoryMemory;
+  readonly records: AclCache;
   readonly resolver: ResolverMemory;
   readonly keySets: KeySetCache;
   /** Whether the records are loaded. */
@@ -44,7 +40,7 @@ export interface AccessMemory {
 
 export function createAccessMemory(random: Random): AccessMemory {
   return {
-    directory: createDirectoryMemory(),
+    records: createAclCache(),
     resolver: createResolverMemory(random),
     keySets: createKeySetCache(),
     started: false,
@@ -75,7 +71,7 @@ const REFUSED_MS = 1000;
 
 export class Access {
   readonly control: Acl;
-  readonly #directory: Directory;
+  readonly #replica: AclReplica;
   readonly #denylistCache: DenylistCache;
   readonly #bootstrapFiles: BootstrapFiles;
   readonly #settings: Settings;
@@ -88,13 +84,12 @@ export class Access {
     this.#parts = parts;
     const { platform } = parts;
     this.#bootstrapFiles = new BootstrapFiles(platform);
-    this.#directory = createAccessDirectory(parts);
+    this.#replica = createReplica(parts, () => void this.#cacheDenylist());
     this.#denylistCache = new DenylistCache(
       settings.store.kind === "redis" ? platform.persistentFile(DENYLIST_FILE) : null,
       platform.log,
     );
-    this.#directory.subscribe(() => void this.#cacheDenylist());
-    this.control = createAccessControl(this.#directory, this.#denylistCache, settings, parts);
+    this.control = createAccessControl(this.#replica, this.#denylistCache, settings, parts);
   }
 
   /** Whether the records are loaded. */
@@ -107,7 +102,7 @@ export class Access {
    * records are not loaded.
    */
   get firstTokenFile(): string | null {
-    return this.started && this.#directory.bootstrap === null
+    return this.started && this.#replica.bootstrap === null
       ? this.#bootstrapFiles.secretFile
       : null;
   }
@@ -120,17 +115,17 @@ export class Access {
   async start(): Promise<void> {
     const { memory, audit } = this.#parts;
     const { managementToken } = this.#settings;
-    const directory = this.#directory;
+    const replica = this.#replica;
     if (this.#isHeld()) return;
     if (!memory.started) {
       // Records that cannot be trusted are read as a whole each time: not for each request.
-      if (directory.state.stopped !== null) await directory.freshen(REFUSED_MS);
-      else await directory.start();
+      if (replica.state.stopped !== null) await replica.refreshIfStale(REFUSED_MS);
+      else await replica.start();
       this.#createBootstrapSecret();
-      memory.started = directory.state.loaded;
+      memory.started = replica.state.loaded;
       await this.#cacheDenylist();
     }
-    if (!memory.started || memory.ensured || directory.state.stopped !== null) return;
+    if (!memory.started || memory.ensured || replica.state.stopped !== null) return;
     if (managementToken !== null)
       await this.control
         .adminFor(recordedAs("initial-management", audit))
@@ -144,16 +139,16 @@ export class Access {
    */
   async recordInCa(): Promise<void> {
     const { manager } = this.#parts;
-    const directory = this.#directory;
-    const { loaded, stopped } = directory.state;
+    const replica = this.#replica;
+    const { loaded, stopped } = replica.state;
     if (!loaded || stopped !== null) return;
     const recorded = manager.require().state.access;
-    const known = directory.bootstrap?.value.accessorId ?? null;
+    const known = replica.bootstrap?.value.accessorId ?? null;
     if (recorded !== null && (known === null || recorded.bootstrapAccessorId === known)) return;
     if (this.#awaitsOlderReplica()) return;
     await manager.recordAccess(async (before) => {
-      if (before === null) await directory.seal();
-      const { keyId, bootstrap } = directory;
+      if (before === null) await replica.writeSetDocument();
+      const { keyId, bootstrap } = replica;
       const bootstrapAccessorId =
         bootstrap?.value.accessorId ?? before?.bootstrapAccessorId ?? null;
       return keyId === null ? null : { keyId, bootstrapAccessorId };
@@ -163,12 +158,12 @@ export class Access {
   follow(signal: AbortSignal): Promise<void> {
     return this.#isHeld()
       ? this.#parts.platform.clock.sleep(REFUSED_MS, signal)
-      : this.#directory.follow(signal);
+      : this.#replica.follow(signal);
   }
 
   /** Reads what changed, unless the store was read within that time. @throws {CaError} */
   refreshIfStale(maxAgeMs: number): Promise<void> {
-    return this.#directory.freshen(maxAgeMs);
+    return this.#replica.refreshIfStale(maxAgeMs);
   }
 
   /** Deletes expired records, and verifies all records periodically. For the leader. @throws {CaError} */
@@ -179,9 +174,9 @@ export class Access {
     if (Math.abs(now - memory.verifiedAt) >= VERIFY_MS) {
       memory.verifiedAt = now;
       // Changes that bypassed the log of writes are found only in this way.
-      await this.#directory.verify();
+      await this.#replica.verify();
     }
-    if (this.#directory.state.stopped === null)
+    if (this.#replica.state.stopped === null)
       await this.control
         .adminFor(recordedAs("collect", audit))
         .collect(await manager.confirmedTime());
@@ -214,7 +209,7 @@ export class Access {
   /** Also if there was a first token: a bootstrap reset and a decision on a conflict need it too. */
   #createBootstrapSecret(): void {
     const { platform } = this.#parts;
-    const { state, bootstrap } = this.#directory;
+    const { state, bootstrap } = this.#replica;
     this.#bootstrapFiles.createSecret(platform.random);
     const file = this.#bootstrapFiles.secretFile;
     if (file === null || !state.loaded || bootstrap !== null) return;
@@ -226,31 +221,35 @@ export class Access {
   }
 
   async #cacheDenylist(): Promise<void> {
-    if (this.#directory.state.loaded) await this.#denylistCache.keep(this.#directory.denylist);
+    if (this.#replica.state.loaded) await this.#denylistCache.keep(this.#replica.denylist);
   }
 }
 
-function createAccessDirectory(parts: AccessParts): Directory {
+function createReplica(parts: AccessParts, onChange: () => void): AclReplica {
   const { platform, store, sealer, manager, memory, recollection, address } = parts;
   const { clock, random, log } = platform;
-  return createDirectory({
+  return createAclReplica({
     store,
     sealer,
-    clusterId: () => manager.require().state.clusterId,
-    trust: () => manager.require().state.access,
-    refreshTrust: () => manager.refresh(),
-    record: async (next) => void (await manager.recordAccess(async () => next)),
-    recollection,
+    ca: {
+      clusterId: () => manager.require().state.clusterId,
+      acl: () => manager.require().state.access,
+      refresh: () => manager.refresh(),
+      record: async (next) => void (await manager.recordAccess(async () => next)),
+      recordSchema: () => (manager.require().state.access === null ? 1 : 2),
+    },
+    lastSeen: recollection,
     address,
     clock,
     random,
     log,
-    memory: memory.directory,
+    cache: memory.records,
+    onChange,
   });
 }
 
 function createAccessControl(
-  directory: Directory,
+  replica: AclReplica,
   denylistCache: DenylistCache,
   settings: Settings,
   { platform, defaultPolicy, policy, manager, memory }: AccessParts,
@@ -261,7 +260,7 @@ function createAccessControl(
   const keySets = new KeySets(outgoing, memory.keySets);
   const reviews = new TokenReviews(outgoing);
   const resolver = new TokenResolver({
-    directory,
+    replica,
     defaultPolicy,
     datacenter,
     clock,
@@ -269,10 +268,10 @@ function createAccessControl(
     memory: memory.resolver,
   });
   const maxTokens = settings.limits.tokensPerLogin;
-  const login = new Login({ directory, keySets, reviews, datacenter, clock, random, maxTokens });
-  const adminOver = (through: Directory) =>
+  const login = new Login({ replica, keySets, reviews, datacenter, clock, random, maxTokens });
+  const adminOver = (through: AclReplica) =>
     new AclRecords({
-      directory: through,
+      replica: through,
       clock: notBehindStore(clock, manager),
       random,
       keySets,
@@ -285,25 +284,25 @@ function createAccessControl(
         horizonMs: () => maxLeafLifeMs(manager.require(), policy),
       },
     });
-  const admin = adminOver(directory);
+  const admin = adminOver(replica);
   return {
     defaultPolicy,
     authorize: (secret) => resolver.authorize(secret),
     admin,
     denylistEntryOf: (subject) =>
-      (directory.state.loaded ? admin.denylist : denylistCache).entryOf(subject),
-    adminFor: (before) => adminOver(directory.watched(before)),
+      (replica.state.loaded ? admin.denylist : denylistCache).entryOf(subject),
+    adminFor: (before) => adminOver(replica.withBeforeChange(before)),
     login: (request, before) => login.login(request, before),
     logout: (secret, before) => login.logout(secret, before),
     get kek() {
-      return directory.kek;
+      return replica.kek;
     },
-    rewrap: (before) => directory.rewrap(before),
+    rewrap: (before) => replica.rewrap(before),
     get state() {
-      return directory.state;
+      return replica.state;
     },
-    conflict: () => directory.conflict(),
-    resolve: (keep, before) => directory.resolve(keep, before),
+    conflict: () => replica.conflict(),
+    resolve: (keep, before) => replica.resolve(keep, before),
   };
 }
 

@@ -3,8 +3,9 @@
  * @module
  */
 
-import { createDirectory, type Directory, type DirectoryMemory } from "../../src/acl/directory.ts";
+import { type AclCache, createAclCache } from "../../src/acl/cache.ts";
 import type { RecordSchema } from "../../src/acl/record-codec.ts";
+import { type AclReplica, createAclReplica } from "../../src/acl/replica.ts";
 import {
   createResolverMemory,
   type ResolverOptions,
@@ -31,10 +32,10 @@ export interface TestAccess {
   readonly store: AccessStore;
   readonly clock: FakeClock;
   readonly sealer: Sealer;
-  readonly directory: Directory;
+  readonly directory: AclReplica;
   readonly authorizer: Authorizer;
   /** Another replica over the same store. */
-  replica(options?: ReplicaOptions): Promise<Directory>;
+  replica(options?: ReplicaOptions): Promise<AclReplica>;
   /** Says in the CA document that the set document is required from now on. */
   require(): Promise<void>;
   addPolicy(rules: string, more?: Partial<AclPolicy>): Promise<AclPolicy>;
@@ -45,8 +46,8 @@ export interface TestAccess {
 export interface ReplicaOptions {
   readonly sealer?: Sealer;
   readonly store?: AccessStore;
-  readonly memory?: DirectoryMemory;
-  readonly recollection?: AclLastSeenStore;
+  readonly cache?: AclCache;
+  readonly lastSeen?: AclLastSeenStore;
   readonly log?: Log;
 }
 
@@ -65,28 +66,32 @@ export async function createTestAccess(
   /** What the CA document says of access control. */
   let trust: AccessRecord | null = null;
   const replica: TestAccess["replica"] = async (other = {}) => {
-    const made = createDirectory({
+    const made = createAclReplica({
       store: other.store ?? store,
       sealer: other.sealer ?? sealer,
-      clusterId: () => CLUSTER,
-      recordSchema: () => options.recordSchema ?? 2,
+      ca: {
+        clusterId: () => CLUSTER,
+        recordSchema: () => options.recordSchema ?? 2,
+        acl: () => trust,
+        refresh: async () => undefined,
+        record: async (next) => {
+          trust = next;
+        },
+      },
       clock,
       random: systemRandom,
       log: other.log ?? silentLog,
-      memory: other.memory,
-      recollection: other.recollection ?? null,
+      cache: other.cache ?? createAclCache(),
+      lastSeen: other.lastSeen ?? null,
+      onChange: () => undefined,
       address: "127.0.0.1:8500",
-      trust: () => trust,
-      record: async (next) => {
-        trust = next;
-      },
     });
     await made.start();
     return made;
   };
   const directory = await replica();
   const authorizer = new TokenResolver({
-    directory,
+    replica: directory,
     defaultPolicy: options.defaultPolicy ?? "deny",
     datacenter: "dc1",
     clock,
@@ -101,7 +106,7 @@ export async function createTestAccess(
     authorizer,
     replica,
     async require() {
-      await directory.seal();
+      await directory.writeSetDocument();
       trust = { keyId: directory.keyId ?? "", bootstrapAccessorId: null };
     },
     async addPolicy(rules, more = {}) {

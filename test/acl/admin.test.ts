@@ -43,7 +43,7 @@ async function setup(): Promise<Setup> {
   };
   const [keySets, reviews] = [new KeySets(outside), new TokenReviews(outside)];
   const over = (directory: TestAccess["directory"]) =>
-    new AclRecords({ directory, clock, random: systemRandom, keySets, reviews, leaves });
+    new AclRecords({ replica: directory, clock, random: systemRandom, keySets, reviews, leaves });
   return {
     ...access,
     admin: over(access.directory),

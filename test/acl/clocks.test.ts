@@ -31,7 +31,7 @@ describe("records whose time seems to be over", () => {
     access = await createTestAccess();
     const { directory, clock } = access;
     admin = new AclRecords({
-      directory,
+      replica: directory,
       clock,
       random: systemRandom,
       keySets: { check() {} },

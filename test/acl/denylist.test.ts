@@ -35,7 +35,7 @@ async function setup() {
   const keySets = { check: () => undefined };
   const over = (directory: typeof access.directory) =>
     new AclRecords({
-      directory,
+      replica: directory,
       clock,
       random: systemRandom,
       keySets,

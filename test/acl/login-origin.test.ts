@@ -36,7 +36,7 @@ async function setup(recordSchema: RecordSchema) {
     horizonMs: () => 0,
   };
   const admin = new AclRecords({
-    directory,
+    replica: directory,
     clock,
     random: systemRandom,
     keySets: { check: () => undefined },

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { StoredToken } from "../../src/acl/directory.ts";
+import type { StoredToken } from "../../src/acl/cache.ts";
 import { LoginRoom } from "../../src/acl/login-quota.ts";
 import type { AuthMethod, Entry, Token } from "../../src/core/acl/types.ts";
 import { RateLimitedError } from "../../src/core/errors.ts";

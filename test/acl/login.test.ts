@@ -108,7 +108,7 @@ describe("Login", () => {
       clock,
     });
     const login = new Login({
-      directory,
+      replica: directory,
       keySets,
       reviews: {} as never,
       datacenter: "dc1",
@@ -327,7 +327,7 @@ describe("Login", () => {
       /^Permission denied: login token was used before$/,
     );
     const other = new Login({
-      directory: await access.replica(),
+      replica: await access.replica(),
       keySets: new KeySets({
         fetch: async () => Response.error(),
         resolve: async () => [],
@@ -672,7 +672,7 @@ describe("Login", () => {
         },
       });
     const replicas = [access.directory, await access.replica()].map(
-      (directory) => new Login({ ...options, directory }),
+      (directory) => new Login({ ...options, replica: directory }),
     );
     return { access, pod, replicas: replicas as [Login, Login] };
   };

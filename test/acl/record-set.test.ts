@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import { type AccessKey, makeAccessKey, openAccessKey } from "../../src/acl/access-key.ts";
+import { type AclKey, createAclKey, openAclKey } from "../../src/acl/acl-key.ts";
 import {
   ancestorsOf,
   changedDigest,
@@ -34,12 +34,12 @@ const RECORD: StoredRecord = {
 };
 const SET: RecordSet = { index: 3, tip: "c", ancestors: [{ index: 2, tip: "b" }] };
 
-let key: AccessKey;
-let other: AccessKey;
+let key: AclKey;
+let other: AclKey;
 before(async () => {
   const sealer = createSealer(await readKeks(makeKek()));
   const make = async () =>
-    openAccessKey(await makeAccessKey(sealer, CLUSTER, systemRandom), sealer, CLUSTER);
+    openAclKey(await createAclKey(sealer, CLUSTER, systemRandom), sealer, CLUSTER);
   [key, other] = [await make(), await make()];
 });
 

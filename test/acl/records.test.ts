@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import { type AccessKey, makeAccessKey, openAccessKey } from "../../src/acl/access-key.ts";
+import { type AclKey, createAclKey, openAclKey } from "../../src/acl/acl-key.ts";
 import { decodeRecord, encodeRecord, RECORD_SCHEMAS } from "../../src/acl/record-codec.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
@@ -12,10 +12,10 @@ import { systemRandom } from "../fakes/clock.ts";
 import { CLUSTER } from "./access.ts";
 
 describe("the record codec", () => {
-  let key: AccessKey;
+  let key: AclKey;
   before(async () => {
     const sealer = createSealer(await readKeks(makeKek()));
-    key = await openAccessKey(await makeAccessKey(sealer, CLUSTER, systemRandom), sealer, CLUSTER);
+    key = await openAclKey(await createAclKey(sealer, CLUSTER, systemRandom), sealer, CLUSTER);
   });
 
   const name = { kind: "policy", id: "p", version: 1, key: "ops" } as const;

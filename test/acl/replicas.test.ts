@@ -8,7 +8,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { createDirectory, type Directory } from "../../src/acl/directory.ts";
+import { createAclCache } from "../../src/acl/cache.ts";
+import { type AclReplica, createAclReplica } from "../../src/acl/replica.ts";
 import { createResolverMemory, TokenResolver } from "../../src/acl/token-resolver.ts";
 import { makeUuid } from "../../src/acl/tokens.ts";
 import type { Authorizer } from "../../src/core/acl/authorizer.ts";
@@ -27,7 +28,7 @@ import { noRedis, type RedisServer, redisUrl, startRedis, until } from "../redis
 import { CLUSTER } from "./access.ts";
 
 interface Replica {
-  readonly directory: Directory;
+  readonly directory: AclReplica;
   readonly authorizer: Authorizer;
 }
 
@@ -45,11 +46,21 @@ async function startReplicas(
     backends.push(backend);
     const { access } = backend.open(createCodec(sealer), `replica ${i}`);
     const options = { clock: systemClock, random: systemRandom };
-    const directory = createDirectory({
+    const directory = createAclReplica({
       ...options,
       store: access,
       sealer,
-      clusterId: () => CLUSTER,
+      ca: {
+        clusterId: () => CLUSTER,
+        acl: () => null,
+        refresh: async () => undefined,
+        record: async () => undefined,
+        recordSchema: () => 1,
+      },
+      lastSeen: null,
+      address: "",
+      cache: createAclCache(),
+      onChange: () => undefined,
       log: silentLog,
     });
     await directory.start();
@@ -64,7 +75,7 @@ async function startReplicas(
       directory,
       authorizer: new TokenResolver({
         ...options,
-        directory,
+        replica: directory,
         memory: createResolverMemory(systemRandom),
         defaultPolicy: "deny",
         datacenter: "dc1",

@@ -66,7 +66,7 @@ describe("a SQLite file with another access control than was written", () => {
       assert.equal(ready.status, 503);
       assert.match(
         ready.text,
-        /access control cannot be loaded: the MAC over all records is wrong/,
+        /access control cannot be loaded: the MAC over all records is invalid/,
       );
       assert.equal(
         (await call(third, "PUT", "/v1/acl/state-conflict", MANAGEMENT, { Keep: "stored" })).status,

@@ -82,9 +82,9 @@ export const ACCESS: readonly Mutant[] = [
     ],
     [
       "the key that the CA document names",
-      "return trust === null || trust.keyId === key.opened.id;",
+      "return recorded === null || recorded.keyId === key.opened.id;",
       "return true;",
-      "acl/directory",
+      "acl/replica",
     ],
     [
       "a set document that is gone",
@@ -251,7 +251,7 @@ export const ACCESS: readonly Mutant[] = [
   ),
   ...guardsOf("src/acl/denylist-records.ts", [
     "a denylist that is not loaded",
-    "this.#directory.requireLoaded();",
+    "this.#replica.requireLoaded();",
     "",
     "redis/access-set",
   ]),

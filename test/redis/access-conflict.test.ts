@@ -106,7 +106,9 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
   };
   const stopped = (server: ServerProcess) =>
     until(async () =>
-      (await call(server, "GET", "/readyz", null)).text.includes("access_control: changes stopped"),
+      (await call(server, "GET", "/readyz", null)).text.includes(
+        "access_control: changes are stopped",
+      ),
     );
 
   it("is not taken: a token that was deleted stays dead, also on a server that starts, until an operator decides", async () => {
@@ -127,7 +129,7 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
       linesOf(one.stdout()).some(
         ({ level, message }) =>
           String(level).toLowerCase() === "error" &&
-          /^Refusing the stored access control/.test(String(message)),
+          /^Refusing the stored ACL/.test(String(message)),
       ),
     );
     assert.deepEqual(
@@ -138,7 +140,7 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     assert.equal(refused.status, 503);
     assert.match(
       refused.text,
-      /^Cannot change access control: the store lost writes.*see GET \/v1\/acl\/state-conflict$/,
+      /^Cannot change the ACL: the store lost writes.*see GET \/v1\/acl\/state-conflict$/,
     );
     const two = await start();
     assert.equal((await call(two, "GET", "/v1/connect/ca/roots", null)).status, 200);

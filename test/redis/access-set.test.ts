@@ -6,7 +6,8 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { AclRecords } from "../../src/acl/admin.ts";
-import { createDirectoryMemory, type Directory } from "../../src/acl/directory.ts";
+import { createAclCache } from "../../src/acl/cache.ts";
+import type { AclReplica } from "../../src/acl/replica.ts";
 import { ConflictError, NotReadyError, StoreError } from "../../src/core/errors.ts";
 import type { AclLastSeenStore } from "../../src/core/ports/last-seen.ts";
 import type { AccessStore, Mark } from "../../src/core/ports/record-store.ts";
@@ -62,10 +63,10 @@ const isA = (kind: string) => (name: string) => name.startsWith(`${kind}/`);
 const isNot = (kind: string) => (name: string) => !isA(kind)(name);
 
 /** Takes a secret at a replica. */
-async function knows(directory: Directory, secret: string): Promise<boolean> {
+async function knows(directory: AclReplica, secret: string): Promise<boolean> {
   return directory.tokensByHash.has(await directory.hashSecret(secret));
 }
-const remove = (directory: Directory, accessorId: string) => {
+const remove = (directory: AclReplica, accessorId: string) => {
   const entry = directory.tokens.get(accessorId);
   assert.ok(entry !== undefined);
   return directory.write([{ kind: "token", id: accessorId, replaces: entry, content: null }]);
@@ -118,7 +119,7 @@ describe("the set document", { skip: noRedis }, () => {
     const set = JSON.parse(then.access.set ?? "") as object;
     return JSON.stringify({ ...set, index: Number(access.index), tip: access.tip });
   };
-  const MAC = /the MAC over all records is wrong/;
+  const MAC = /the MAC over all records is invalid/;
   const attacks: readonly [
     what: string,
     reason: RegExp,
@@ -181,17 +182,17 @@ describe("the set document", { skip: noRedis }, () => {
     ],
     [
       "the set document is removed",
-      /its set document is gone/,
+      /the set document is missing/,
       (now) => ({ ...now, access: pick(now.access, (name) => name !== "set") }),
     ],
     [
       "the set document is garbage",
-      /its set document is malformed/,
+      /the set document is malformed/,
       (now) => ({ ...now, access: { ...now.access, set: "{" } }),
     ],
     [
       "an older set document is put beside the newer records",
-      /its set document is about the write at index \d+, and the last write is at index/,
+      /the set document is of the write at index \d+, but the last write is at index/,
       (now, then) => ({ ...now, access: { ...now.access, set: then.access.set ?? "" } }),
     ],
     [
@@ -201,7 +202,7 @@ describe("the set document", { skip: noRedis }, () => {
     ],
     [
       "all is taken away but the key",
-      /its set document is gone/,
+      /the set document is missing/,
       (now) => ({
         ...EMPTY,
         access: pick(now.access, (name) => name !== "set"),
@@ -210,10 +211,10 @@ describe("the set document", { skip: noRedis }, () => {
     ],
     [
       "the key is taken away",
-      /its key is gone/,
+      /the ACL key is missing/,
       (now) => ({ ...now, records: pick(now.records, isNot("access-key")) }),
     ],
-    ["all is taken away", /the store holds no access control/, () => EMPTY],
+    ["all is taken away", /the store has no ACL records/, () => EMPTY],
     [
       "all is rolled back",
       /the store lost writes: it is at index \d+, index \d+ was seen/,
@@ -221,7 +222,7 @@ describe("the set document", { skip: noRedis }, () => {
     ],
     [
       "all is rolled back under the last index and tip",
-      /its set document is about the write at index/,
+      /the set document is of the write at index/,
       (now, then) => ({
         ...then,
         access: { ...then.access, index: now.access.index ?? "", tip: now.access.tip ?? "" },
@@ -259,7 +260,10 @@ describe("the set document", { skip: noRedis }, () => {
       assert.equal(await knows(access.directory, secret), false);
       assert.equal(access.directory.policies.get(policy.id)?.value.rules, "");
       await assert.rejects(access.addToken(), codeOf(StoreError, "state_regressed"));
-      await assert.rejects(access.directory.seal(), codeOf(StoreError, "state_regressed"));
+      await assert.rejects(
+        access.directory.writeSetDocument(),
+        codeOf(StoreError, "state_regressed"),
+      );
       // One that starts has no set that it may take: also of the store that was rolled back, since
       // the other one said so.
       const fresh = await access.replica();
@@ -297,7 +301,7 @@ describe("the set document", { skip: noRedis }, () => {
     await access.directory.refresh();
     assert.match(
       access.directory.state.stopped ?? "",
-      /its set document is about the write at index 4, and the last write is at index 5/,
+      /the set document is of the write at index 4, but the last write is at index 5/,
     );
     assert.equal(await knows(access.directory, secret), false);
   });
@@ -400,9 +404,9 @@ describe("the set document", { skip: noRedis }, () => {
       serial: null,
     };
     await redis.admin.hdel("{meshca}:access", "set");
-    const fresh = new AclRecords({ ...options, leaves, directory: await access.replica() });
+    const fresh = new AclRecords({ ...options, leaves, replica: await access.replica() });
     assert.throws(() => fresh.denylist.entryOf(subject), codeOf(NotReadyError, "state_stale"));
-    const running = new AclRecords({ ...options, leaves, directory: access.directory });
+    const running = new AclRecords({ ...options, leaves, replica: access.directory });
     assert.equal(running.denylist.entryOf(subject), null);
   });
 
@@ -459,10 +463,10 @@ describe("the set document", { skip: noRedis }, () => {
         kept = seen;
       },
     };
-    await access.replica({ recollection });
+    await access.replica({ lastSeen: recollection });
     assert.equal((kept as Mark | null)?.index, access.directory.index);
     await put(redis, then);
-    const restarted = await access.replica({ recollection });
+    const restarted = await access.replica({ lastSeen: recollection });
     assert.equal(restarted.state.loaded, false);
     assert.match(restarted.state.stopped ?? "", /the store lost writes/);
   });
@@ -533,7 +537,7 @@ describe("the set document", { skip: noRedis }, () => {
     const access = await createTestAccess();
     await access.require();
     const replicas = await Promise.all(Array.from({ length: 6 }, () => access.replica()));
-    const write = (directory: Directory, id: string) =>
+    const write = (directory: AclReplica, id: string) =>
       directory.write([
         {
           kind: "policy",
@@ -632,7 +636,7 @@ describe("the set document", { skip: noRedis }, () => {
     const fresh = await access.replica();
     assert.deepEqual(
       [fresh.state.loaded, fresh.state.stopped, await knows(fresh, secret)],
-      [true, "the stored stop mark is not ours", true],
+      [true, "the stored stop mark has an invalid MAC", true],
     );
     await assert.rejects(access.addToken(), codeOf(StoreError, "state_regressed"));
     await access.directory.refresh();
@@ -668,7 +672,7 @@ describe("the set document", { skip: noRedis }, () => {
         return changes;
       },
     });
-    const other = await access.replica({ store, memory: createDirectoryMemory() });
+    const other = await access.replica({ store, cache: createAclCache() });
     read = 0;
     crypto.subtle.sign = (...args: Parameters<typeof sign>) => {
       signed++;

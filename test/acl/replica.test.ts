@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createDirectoryMemory } from "../../src/acl/directory.ts";
+import { createAclCache } from "../../src/acl/cache.ts";
 import { ConflictError, NotReadyError, SealError, StoreError } from "../../src/core/errors.ts";
 import type { AccessStore, StoredRecord } from "../../src/core/ports/record-store.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
@@ -36,7 +36,7 @@ async function tamper(
     await store.write([{ kind, id, expected: v, next: { key, document } }], `tip-${id}-${v}`);
 }
 
-describe("createDirectory()", () => {
+describe("AclReplica", () => {
   it("start() makes one access key, whoever of several replicas comes first", async () => {
     const access = await createTestAccess();
     const replicas = await Promise.all([access.replica(), access.replica(), access.replica()]);
@@ -75,7 +75,7 @@ describe("createDirectory()", () => {
 
   it("a read that was asked for before another one, and comes after it, does not bring back what was deleted meanwhile", async () => {
     const access = await createTestAccess();
-    const memory = createDirectoryMemory();
+    const memory = createAclCache();
     let hold: Promise<void> = Promise.resolve();
     let asked = () => {};
     const slow: AccessStore = overriding(access.store, {
@@ -87,8 +87,8 @@ describe("createDirectory()", () => {
       },
     });
     const [late, prompt] = [
-      await access.replica({ memory, store: slow }),
-      await access.replica({ memory }),
+      await access.replica({ cache: memory, store: slow }),
+      await access.replica({ cache: memory }),
     ];
     const { token } = await access.addToken();
     let release = () => {};
@@ -113,7 +113,7 @@ describe("createDirectory()", () => {
     assert.equal(memory.mark?.index, access.directory.index);
   });
 
-  it("freshen() asks the store only where that was longer ago than it may be", async () => {
+  it("refreshIfStale() asks the store only where that was longer ago than it may be", async () => {
     const access = await createTestAccess();
     let reads = 0;
     const counted: AccessStore = overriding(access.store, {
@@ -121,16 +121,16 @@ describe("createDirectory()", () => {
     });
     const directory = await access.replica({ store: counted });
     reads = 0;
-    await directory.freshen(1000);
+    await directory.refreshIfStale(1000);
     access.clock.advance(1000);
-    await directory.freshen(1000);
+    await directory.refreshIfStale(1000);
     assert.equal(reads, 0);
     access.clock.advance(1);
-    await directory.freshen(1000);
+    await directory.refreshIfStale(1000);
     assert.equal(reads, 1);
     // A clock that was set back says nothing about how old it is.
     access.clock.advance(-5000);
-    await directory.freshen(1000);
+    await directory.refreshIfStale(1000);
     assert.equal(reads, 2);
   });
 
@@ -227,7 +227,7 @@ describe("createDirectory()", () => {
     const replica = await ours.replica({ store: theirs.store });
     assert.deepEqual(
       [replica.state.loaded, replica.state.stopped, replica.tokens.size],
-      [false, "its key is not the one that the CA document names", 0],
+      [false, "the ACL key is not the one that the CA document names", 0],
     );
     const same = await theirs.replica();
     assert.deepEqual(
