@@ -8,11 +8,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
 import { startServer } from "../fixtures/process.ts";
+import { ROOT } from "../fixtures/root.ts";
 import { freePort, until } from "../redis/server.ts";
-
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
 /**
  * Runs a server with a terminal as its output, by util-linux's script(1), and shows `work` what it

@@ -6,12 +6,11 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createServer, type Server } from "node:net";
 import { describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
 import { makeDataDir, startServer } from "../fixtures/process.ts";
+import { ROOT } from "../fixtures/root.ts";
 import { freePort } from "../redis/server.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
 
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 type Environment = Readonly<Record<string, string>>;
 
 function healthcheck(

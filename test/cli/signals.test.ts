@@ -9,14 +9,12 @@ import { X509Certificate } from "node:crypto";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { linesOf, makeDataDir, startServer } from "../fixtures/process.ts";
+import { ROOT } from "../fixtures/root.ts";
 import { freePort, until } from "../redis/server.ts";
 import { COMMANDS } from "../runtimes/targets.ts";
 import { get, inNewFolder, selfSigned } from "../tls/harness.ts";
-
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
 describe("SIGHUP", () => {
   for (const name of ["bun", "node", "deno"] as const)

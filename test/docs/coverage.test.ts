@@ -32,13 +32,13 @@ import { PrometheusMetrics } from "../../src/telemetry/prometheus.ts";
 import { createTestCa, silentLog } from "../fakes/ca.ts";
 import { accessThat } from "../fixtures/access.ts";
 import { createTestApp } from "../fixtures/app.ts";
+import { ROOT } from "../fixtures/root.ts";
 import {
   anchorsOf,
   codeIn,
   linksOf,
   markdownFiles,
   proseOf,
-  ROOT,
   readText,
   rowsOf,
   sectionOf,

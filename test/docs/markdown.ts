@@ -5,9 +5,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-
-export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+import { ROOT } from "../fixtures/root.ts";
 
 /** The text of a file, by its path from the root of the repository. */
 export function readText(path: string): string {

@@ -9,10 +9,9 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
+import { ROOT } from "../fixtures/root.ts";
 import { freePort, noRedis, startRedis, until } from "../redis/server.ts";
 
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const FILES = [
   "README.md",
   ...readdirSync(join(ROOT, "docs"))

@@ -4,11 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { join } from "node:path";
 import { describe, it } from "node:test";
 import { runtimeOf } from "../../src/entry/runtime.ts";
-
-const ROOT = join(import.meta.dirname, "../..");
+import { ROOT } from "../fixtures/root.ts";
 
 describe("runtimeOf", () => {
   it("runtimeOf() knows Bun, Deno and Node by their versions", () => {

@@ -5,7 +5,7 @@
  */
 import { opensslCsr } from "../fakes/ca.ts";
 import type { Change, Recorder, RootsRead } from "./history.ts";
-import type { ReplicaProcess } from "./process.ts";
+import type { ReplicaProcess } from "./replica-process.ts";
 
 /**
  * A change that has no answer by then has none, in milliseconds: longer than a replica that is

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { after, before, describe } from "node:test";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
 import { changeUntilMade, createMesh } from "./mesh.ts";
-import type { ReplicaProcess } from "./process.ts";
+import type { ReplicaProcess } from "./replica-process.ts";
 import { itWithSeeds } from "./seeds.ts";
 
 const HOUR = 3_600_000;

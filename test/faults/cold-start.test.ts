@@ -8,7 +8,7 @@ import { after, before, describe, it } from "node:test";
 import { noRedis, type RedisServer, startRedis } from "../redis/server.ts";
 import { createMesh } from "./mesh.ts";
 import type { Arm } from "./messages.ts";
-import type { ReplicaProcess } from "./process.ts";
+import type { ReplicaProcess } from "./replica-process.ts";
 import { itWithSeeds } from "./seeds.ts";
 
 const COMMIT: Arm = { scope: "any", moment: "before", port: "store.commit", call: 1 };

@@ -8,7 +8,7 @@ import { after, before, describe } from "node:test";
 import { noRedis, type RedisServer, startRedis, until } from "../redis/server.ts";
 import type { Client } from "./client.ts";
 import { changeUntilMade, createMesh, type Mesh } from "./mesh.ts";
-import type { ReplicaProcess } from "./process.ts";
+import type { ReplicaProcess } from "./replica-process.ts";
 import { type Choices, itWithSeeds } from "./seeds.ts";
 
 /** More than a rotation makes calls. */

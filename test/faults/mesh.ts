@@ -19,7 +19,7 @@ import { type Client, createClient } from "./client.ts";
 import { type Change, createRecorder, type History } from "./history.ts";
 import type { Arm, Mutation, ReplicaOptions } from "./messages.ts";
 import { createMonitor, type Monitor } from "./monitor.ts";
-import { agreed, type ReplicaProcess, startReplica } from "./process.ts";
+import { agreed, type ReplicaProcess, startReplica } from "./replica-process.ts";
 
 /**
  * Short, so that a lease that nobody gives back is not waited for long; their order is what the

@@ -9,8 +9,8 @@ import { loseMaster, noRedis, type RedisServer, startRedis, until } from "../red
 import type { Violation } from "./check.ts";
 import { changeUntil, createMesh, type Mesh } from "./mesh.ts";
 import type { Mutation } from "./messages.ts";
-import type { ReplicaProcess } from "./process.ts";
 import { createProxy } from "./proxy.ts";
+import type { ReplicaProcess } from "./replica-process.ts";
 
 type Rules = readonly Violation["rule"][];
 

@@ -7,8 +7,8 @@ import assert from "node:assert/strict";
 import { after, before, describe } from "node:test";
 import { noRedis, type RedisServer, startRedis } from "../redis/server.ts";
 import { changeUntil, changeUntilMade, createMesh, type Mesh } from "./mesh.ts";
-import type { ReplicaProcess } from "./process.ts";
 import { createProxy, type Network } from "./proxy.ts";
+import type { ReplicaProcess } from "./replica-process.ts";
 import { itWithSeeds } from "./seeds.ts";
 
 /** The schedule decides, not the seed. */

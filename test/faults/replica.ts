@@ -7,7 +7,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import type { Platform } from "../../src/compose/platform.ts";
 import { composeOver, type Meshca, openBackend } from "../../src/compose/process.ts";
-import type { Settings } from "../../src/config/settings.ts";
 import { CaError } from "../../src/core/errors.ts";
 import type { Log } from "../../src/core/ports/log.ts";
 import type { CaState } from "../../src/core/state.ts";
@@ -16,6 +15,7 @@ import { createPlatform, systemClock } from "../../src/entry/platform.ts";
 import type { Backend } from "../../src/store/backend.ts";
 import { SCRIPTS } from "../../src/store/redis/scripts.ts";
 import { overriding } from "../fixtures/overriding.ts";
+import { settingsWith } from "../fixtures/settings.ts";
 import type { Arm, Command, ReplicaOptions, Report } from "./messages.ts";
 
 const options = JSON.parse(process.argv[2] ?? "") as ReplicaOptions;
@@ -108,38 +108,16 @@ const server = Bun.serve({
   fetch: (request) =>
     change.run(true, () => meshca?.fetch(request) ?? new Response(null, { status: 503 })),
 });
-const settings: Settings = {
+const settings = settingsWith({
   listen: { host: "127.0.0.1", port: server.port ?? 0 },
-  advertised: null,
   dataDir: options.dataDir,
   store: options.store,
   kek: options.kek,
-  kekVault: null,
-  vaultAllow: { hosts: [], ranges: [] },
-  secretDirs: [],
-  namedFiles: [],
-  acl: "off",
-  managementToken: null,
-  jwksHosts: [],
-  jwksPrivateHosts: [],
-  tls: null,
-  plainHttp: null,
-  hosts: null,
-  limits: {},
-  audit: null,
-  auditFailure: "stop-changes",
-  source: null,
   maxStalenessMs: options.maxStalenessMs,
-  maxClockSkewMs: 30_000,
-  // More rotations than an operator makes in one drain window.
+  // More rotations than an operator makes while a leaf lives.
   maxChainLength: 32,
-  datacenter: "dc1",
   logLevel: "error",
-  connectEnabled: true,
-  bootstrap: null,
-  ignored: [],
-  worker: null,
-};
+});
 makeDataDir(settings.dataDir);
 const platform: Platform = {
   ...createPlatform(settings),

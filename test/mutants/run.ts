@@ -19,11 +19,10 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
-import { fileURLToPath } from "node:url";
+import { ROOT } from "../fixtures/root.ts";
 import type { Mutant } from "./mutant.ts";
 import { MUTANTS } from "./table.ts";
 
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 /**
  * How long one test file may take, in milliseconds: the slowest one named takes a minute on two
  * busy cores.

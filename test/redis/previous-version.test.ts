@@ -11,7 +11,8 @@ import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
 import { opensslCsr } from "../fakes/ca.ts";
-import { ROOT, runServer, type ServerProcess, startServer } from "../fixtures/process.ts";
+import { runServer, type ServerProcess, startServer } from "../fixtures/process.ts";
+import { ROOT } from "../fixtures/root.ts";
 import { noRedis, type RedisServer, startRedis, until } from "./server.ts";
 
 /** The last commit that knows schema 2 of the state and the first one of records. */

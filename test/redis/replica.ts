@@ -11,6 +11,7 @@ import type { LogFields } from "../../src/core/ports/log.ts";
 import type { PersistentFile } from "../../src/core/ports/persistent-file.ts";
 import { systemClock, systemRandom } from "../../src/entry/platform.ts";
 import { makeKek } from "../../src/seal/kek.ts";
+import { settingsWith } from "../fixtures/settings.ts";
 import { redisUrl } from "./server.ts";
 
 export const KEK = makeKek();
@@ -53,38 +54,15 @@ let addresses = 0;
 
 /** Settings of a replica over the Redis on a port of loopback. */
 export function testSettings(port: number, overrides: Partial<Settings> = {}): Settings {
-  return {
+  return settingsWith({
     listen: { host: "127.0.0.1", port: 10_000 + ++addresses },
-    advertised: null,
-    tls: null,
-    plainHttp: null,
     dataDir: "/nowhere",
     store: redisUrl(port),
     kek: KEK,
-    kekVault: null,
-    vaultAllow: { hosts: [], ranges: [] },
-    secretDirs: [],
-    namedFiles: [],
-    acl: "off",
-    managementToken: null,
-    jwksHosts: [],
-    jwksPrivateHosts: [],
-    source: null,
-    maxStalenessMs: 300_000,
-    maxClockSkewMs: 30_000,
+    // More rotations than an operator makes while a leaf lives.
     maxChainLength: 32,
-    datacenter: "dc1",
-    logLevel: "info",
-    connectEnabled: true,
-    hosts: null,
-    limits: {},
-    audit: null,
-    auditFailure: "stop-changes",
-    bootstrap: null,
-    ignored: [],
-    worker: null,
     ...overrides,
-  };
+  });
 }
 
 /** What a process with a data folder has, the folder being a map. */

@@ -6,8 +6,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { describe, it } from "node:test";
-
-const ROOT = join(import.meta.dirname, "../..");
+import { ROOT } from "../fixtures/root.ts";
 
 interface Rule {
   /** The files it is for, by how their path begins; the first rule that fits counts. */
