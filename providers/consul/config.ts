@@ -1,5 +1,5 @@
 /**
- * The configuration of the built-in provider, as Consul defines it (consul-ca.md §2), with its
+ * The configuration of the built-in provider, as Consul defines it (agent/structs/connect_ca.go), with its
  * messages.
  * @module
  */

@@ -6,8 +6,8 @@
 import type { Certificate } from "./x509/certificate.ts";
 
 /**
- * The newest schema that this code reads and writes. A change of what is stored makes it grow, with
- * an upcast in the codec.
+ * The newest schema that this code reads and writes. A change of the stored form needs a new one,
+ * with an upcast in the codec.
  */
 export const SCHEMA = 3;
 
@@ -45,7 +45,7 @@ export type ProviderState = Readonly<Record<string, string>>;
 export interface CaConfig {
   /** The provider's wire name. */
   readonly provider: string;
-  /** Null where the operator sent none. */
+  /** Null if the operator sent none. */
   readonly config: ConfigMap | null;
   /** As last sent; it has no effect on later changes. */
   readonly forceWithoutCrossSigning: boolean;
@@ -94,7 +94,7 @@ export interface RootEntry {
   readonly rotatedOutAt: Date | null;
   /** Given up by force: clients with no other root reject new leaves, and its key is destroyed. */
   readonly abandoned: boolean;
-  /** Key identifier of what signs leaves under this root, in colon hex. */
+  /** The issuer's key identifier under this root, in colon hex. */
   readonly signingKeyId: string;
   /**
    * The certificates by which this cluster signed leaves under this root, the latest first, until
@@ -121,7 +121,7 @@ export interface CaState {
   readonly schema: Schema;
   readonly clusterId: string;
   /**
-   * 128 random bits in hex: names this state even where an index exists twice after lost writes.
+   * 128 random bits in hex: identifies this state even if an index exists twice after lost writes.
    */
   readonly commitId: string;
   /** Grows by one with every commit; ModifyIndex on the wire. */
@@ -142,7 +142,7 @@ export interface CaState {
   };
 }
 
-/** The active root. @throws {TypeError} when there is none, which no committed state allows. */
+/** The active root. @throws {TypeError} if there is none, which no committed state allows. */
 export function activeRoot(state: CaState): RootEntry {
   const active = state.roots.find((root) => root.status === "active");
   if (active === undefined) throw new TypeError("State has no active root");

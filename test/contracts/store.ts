@@ -80,19 +80,17 @@ export async function exampleStates(): Promise<readonly [CaState, CaState, CaSta
     Empty: "",
   };
   const newConfig = { provider: "consul", config: null, forceWithoutCrossSigning: false };
-  const first = bootstrap(
-    CLUSTER,
-    "a".repeat(32),
-    newConfig,
-    {
+  const first = bootstrap(CLUSTER, "a".repeat(32), {
+    config: newConfig,
+    root: {
       name: "Root",
       certificate: a,
       issuerKeyId: keyA.info.spki.slice(0, 20),
       state: { key: "sealed:1:x:AAAA:BBBB" },
     },
-    3_600_000,
+    leafTtlMs: 3_600_000,
     now,
-  );
+  });
   const second = rotate(first, "b".repeat(32), {
     config: { ...newConfig, config, forceWithoutCrossSigning: true },
     root: {
@@ -106,7 +104,11 @@ export async function exampleStates(): Promise<readonly [CaState, CaState, CaSta
     leafTtlMs: 3_600_000.5,
     now: new Date(now.getTime() + 1),
   });
-  const third = changeConfig(second, "c".repeat(32), newConfig, second.provider.active, 7_200_000);
+  const third = changeConfig(second, "c".repeat(32), {
+    config: newConfig,
+    provider: second.provider.active,
+    leafTtlMs: 7_200_000,
+  });
   return [first, second, third];
 }
 

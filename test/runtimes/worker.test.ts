@@ -299,7 +299,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
         const answer = await call(ROOTS, { isolate });
         assert.match(
           await answer.text(),
-          /^meshca on Cloudflare Workers: Cannot serve: the stored CA is of the provider "vault", and this replica has consul alone; serve it with meshca on Bun, Node or Deno, or change to another provider there\n$/,
+          /^meshca on Cloudflare Workers: Cannot serve: the stored CA uses the provider "vault", and this replica has only consul; serve it on a runtime that has the provider, or change the provider there\n$/,
         );
         assert.equal(answer.headers.get("cache-control"), "no-store");
       }

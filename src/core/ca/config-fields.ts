@@ -34,7 +34,7 @@ export function sameFields(value: unknown, path = ""): SameField[] {
   return found;
 }
 
-/** What an error says of a field that is named twice. */
+/** The text of an error about a field that is given twice. */
 export function sameFieldText([first, second]: SameField): string {
   return `${JSON.stringify(first)} and ${JSON.stringify(second)} are the same field: give one of them`;
 }
@@ -65,7 +65,7 @@ type Paths = readonly string[];
 const isMap = (value: unknown): value is ConfigMap =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** The paths that lead on from a key, without it; an empty one where the key itself is secret. */
+/** The rests of the paths that begin with a key; an empty one if the key itself is secret. */
 function behind(key: string, paths: Paths): string[] {
   return paths.flatMap((path) => {
     const [first, ...rest] = path.split(".");
@@ -128,7 +128,7 @@ export function requireKept(
 }
 
 /**
- * Whether two JSON values are equal, keys in any order, types included (consul-ca.md §4.5, step 5).
+ * Whether two JSON values are equal, keys in any order, types included (agent/consul/leader_connect_ca.go).
  */
 export function sameJson(a: unknown, b: unknown): boolean {
   if (a === b) return true;

@@ -1,5 +1,5 @@
 /**
- * What expires next: roots, the issuer of leaves, and the certificate that the server itself shows.
+ * Warnings before the active root, the issuer and the server certificate expire.
  * @module
  */
 import type { Certificate } from "../x509/certificate.ts";
@@ -18,7 +18,7 @@ export interface ServerCertificate {
 /** Something that expires. */
 export interface Expiring {
   readonly what: "root" | "issuer" | "server certificate";
-  /** What tells it apart: the SHA-1 id of a CA certificate, or a fingerprint. */
+  /** The SHA-1 ID of a CA certificate, or the fingerprint of the server certificate. */
   readonly id: string;
   readonly notBefore: Date;
   readonly notAfter: Date;
@@ -82,7 +82,7 @@ export class ExpiryWatch {
   /** The last threshold that was warned of, by what expires. */
   readonly #warned = new Map<string, WarningDays>();
 
-  /** @returns what has come nearer than at the last call. What is gone since is forgotten. */
+  /** @returns a warning for each certificate that has passed a new threshold since the last call. */
   check(expiring: readonly Expiring[], now: Date): ExpiryWarning[] {
     const keyOf = ({ what, id }: Expiring) => `${what} ${id}`;
     const present = new Set(expiring.map(keyOf));

@@ -102,14 +102,12 @@ export async function planBootstrap(
   requireValid(provider, root, now);
   requireNamesPermitted(provider, root, change);
   await proveLeaves(provider, root, clusterId, change);
-  const next = bootstrap(
-    clusterId,
-    newCommitId(random),
-    stored,
-    newRoot(type, prepared, provider, now),
-    config.leafTtlMs,
+  const next = bootstrap(clusterId, newCommitId(random), {
+    config: stored,
+    root: newRoot(type, prepared, provider, now),
+    leafTtlMs: config.leafTtlMs,
     now,
-  );
+  });
   return {
     kind: "bootstrap",
     snapshot: snapshotOf(next, config, provider),
@@ -254,14 +252,12 @@ async function planSameRoot(
 ): Promise<PlannedChange> {
   const { config, stored, prepared } = candidate;
   const provider = await providerFor(snapshot, candidate, change);
-  const next = changeConfig(
-    snapshot.state,
-    newCommitId(change.random),
-    stored,
-    prepared.state,
-    config.leafTtlMs,
-    issuingOf(provider, change.now),
-  );
+  const next = changeConfig(snapshot.state, newCommitId(change.random), {
+    config: stored,
+    provider: prepared.state,
+    leafTtlMs: config.leafTtlMs,
+    issuing: issuingOf(provider, change.now),
+  });
   return { kind: "renew", snapshot: snapshotOf(next, config, provider), ...warningsOf(prepared) };
 }
 

@@ -50,7 +50,7 @@ export function choose(
   );
 }
 
-/** @throws {ConflictError} `cluster_differs` where a backup is not of the CA that there is */
+/** @throws {ConflictError} `cluster_differs` if a backup is not of the present CA */
 export function requireSameCluster(backup: CaState, present: CaState | null): void {
   if (present !== null && present.clusterId !== backup.clusterId)
     throw new ConflictError(
@@ -95,7 +95,7 @@ function requireNotAbandoned(kept: CaState, other: CaState | null): void {
 
 /**
  * Works out the state that follows both.
- * @throws {ConfigError} where the kept root cannot be reached from another one that is published,
+ * @throws {ConfigError} if the kept root cannot be certified by another one that is published,
  * without force
  * @throws {SealError} @throws {ProviderError} @throws {ConflictError}
  */
@@ -200,7 +200,7 @@ function unite(
       leafIssuers: replacedIssuers({ leafIssuers, leafTtlMaxMs }, issuer, now),
     };
   });
-  // Not by the clock alone, which may be ahead for a moment.
+  // By confirmed time: the clock may be ahead for a moment.
   const added = [...theirs.values()]
     .map((root) => retiredSince(root, now))
     .filter((root) => !isDead(root, policy, time));

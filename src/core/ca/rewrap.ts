@@ -1,5 +1,5 @@
 /**
- * Which key-encryption keys a state needs, and sealing all of it anew with the current one.
+ * Which key-encryption keys a state needs, and encrypting all of it under the current one.
  * @module
  */
 import { SealError } from "../errors.ts";
@@ -13,7 +13,7 @@ function sealedStates(state: CaState): ProviderState[] {
   ];
 }
 
-/** Ids of the key-encryption keys that the sealed text in a state was made with. */
+/** IDs of the key-encryption keys that encrypted something in a state. */
 export function keksInUse(state: CaState, sealer: Pick<Sealer, "kekOf">): string[] {
   const ids = sealedStates(state).flatMap((sealed) =>
     Object.values(sealed).map((text) => sealer.kekOf(text)),
@@ -21,16 +21,16 @@ export function keksInUse(state: CaState, sealer: Pick<Sealer, "kekOf">): string
   return [...new Set(ids)].filter((id) => id !== null);
 }
 
-/** The sealed parts of a state, each under the current key-encryption key. @throws {SealError} */
+/** The provider states, encrypted under the current key-encryption key. @throws {SealError} */
 export async function rewrapped(state: CaState, sealer: Sealer): Promise<CaState["provider"]> {
-  const anew = async (text: string) => {
+  const rewrapText = async (text: string) => {
     const kek = sealer.kekOf(text);
     return kek === null || kek === sealer.keks[0] ? text : sealer.rewrap(text);
   };
   const renew = async (sealed: ProviderState): Promise<ProviderState> =>
     Object.fromEntries(
       await Promise.all(
-        Object.entries(sealed).map(async ([key, text]) => [key, await anew(text)] as const),
+        Object.entries(sealed).map(async ([key, text]) => [key, await rewrapText(text)] as const),
       ),
     );
   const [active, ...retired] = await Promise.all([
@@ -43,10 +43,7 @@ export async function rewrapped(state: CaState, sealer: Sealer): Promise<CaState
   return { active, retired: Object.fromEntries(records) };
 }
 
-/**
- * @throws {SealError} `kek_unknown` naming every key-encryption key that is in use and was not
- * given
- */
+/** @throws {SealError} `kek_unknown` naming every key-encryption key that is in use and missing */
 export function requireKeks(state: CaState | null, sealer: Sealer): void {
   const missing =
     state === null ? [] : keksInUse(state, sealer).filter((id) => !sealer.keks.includes(id));

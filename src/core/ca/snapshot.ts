@@ -1,7 +1,7 @@
 /**
- * A committed state made ready to serve: its provider opened, its leaf template proved, its chain
- * written out. A new state gets a new snapshot; a leaf is signed under the one that is current when
- * its fields are decided.
+ * A state that is ready to serve: its provider opened, its leaf template proved, its chain in PEM.
+ * A snapshot never changes; a leaf is signed under the one that is current when its fields are
+ * decided.
  * @module
  */
 
@@ -37,11 +37,11 @@ export interface Snapshot {
   readonly state: CaState;
   readonly active: RootEntry;
   readonly config: CommonConfig;
-  /** Null where it could not be opened: then the roots are served and nothing is signed. */
+  /** Null if it could not be opened: then the roots are served and no leaf is signed. */
   readonly provider: Provider | null;
-  /** Why there is no provider. */
+  /** Why the provider could not be opened; null otherwise. */
   readonly fault: unknown;
-  /** The PEM of all that goes with a leaf. Self-signed certificates are not among it. */
+  /** The certificates sent with a leaf, in PEM; self-signed ones are not among them. */
   readonly chainPem: string;
   /** When the first of the cross-signed certificates among them expires; null if there is none. */
   readonly chainEndsAt: Date | null;
@@ -49,14 +49,14 @@ export interface Snapshot {
 
 /**
  * The type of a provider by its wire name.
- * @throws {ProviderError} when this replica does not have what a stored state names.
+ * @throws {ProviderError} if this replica does not have that type
  */
 export function typeOf(types: ProviderTypes, name: string): ProviderType {
   const type = types.get(name);
   if (type === undefined)
     throw new ProviderError(
       "provider_unavailable",
-      `Cannot serve: the stored CA is of the provider ${JSON.stringify(name)}, and this replica has ${[...types.keys()].join()} alone; serve it with meshca on Bun, Node or Deno, or change to another provider there`,
+      `Cannot serve: the stored CA uses the provider ${JSON.stringify(name)}, and this replica has only ${[...types.keys()].join()}; serve it on a runtime that has the provider, or change the provider there`,
     );
   return type;
 }
@@ -121,7 +121,7 @@ export function withSchema(snapshot: Snapshot, schema: Schema): Snapshot {
   return { ...snapshot, state: { ...snapshot.state, schema } };
 }
 
-/** The fields of a leaf that is made to be checked and dropped. */
+/** The fields of a leaf that is checked and thrown away. */
 function probeFields(
   key: PublicKeyInfo,
   issuer: Certificate,
@@ -176,10 +176,10 @@ export async function proveTemplate(
 }
 
 /**
- * Proves, before a new root becomes active, that a leaf signed by it verifies under every root that
- * somebody may trust alone. The leaf has a throw-away key and is dropped.
- * @returns of each root under which it does not verify, by its ID, the reason as the rest of a
- * sentence; empty if it is not known.
+ * Proves, before a new root becomes active, that a leaf signed by it verifies under each of the
+ * targets, by itself. The leaf has a throw-away key and is thrown away.
+ * @returns the reason for each root under which it does not verify, by its ID, as the rest of a
+ * sentence; empty if the reason is unknown.
  */
 export async function proveCrossing(
   provider: Provider,

@@ -1,6 +1,6 @@
 /**
  * Every change of the state, as pure functions from one state to the next. A write stamps one new
- * index on what it changed; the root rows share one, as in Consul (consul-ca.md §1.2).
+ * index on what it changed; all root rows share one, as in Consul (agent/consul/state/connect_ca.go).
  * @module
  */
 import { colonHex } from "../bytes.ts";
@@ -42,9 +42,9 @@ export interface NewConfig {
 export interface NewRoot {
   readonly name: string;
   readonly certificate: Certificate;
-  /** Key identifier of what signs leaves. */
+  /** The issuer's key identifier. */
   readonly issuerKeyId: Uint8Array;
-  /** From what signs leaves up to below the root. @default none: the root does */
+  /** From the issuer up to below the root. @default none: the root signs leaves itself */
   readonly issuers?: readonly Certificate[];
   readonly state: ProviderState;
 }
@@ -55,14 +55,13 @@ export interface Issuing extends Pick<NewRoot, "issuerKeyId" | "issuers"> {
   readonly now: Date;
 }
 
+/** The first state of a CA. */
 export function bootstrap(
   clusterId: string,
   commitId: string,
-  config: NewConfig,
-  root: NewRoot,
-  leafTtlMs: number,
-  now: Date,
+  first: Pick<Rotation, "config" | "root" | "leafTtlMs" | "now">,
 ): CaState {
+  const { config, root, leafTtlMs, now } = first;
   const index = 1;
   return checked({
     schema: SCHEMA,
@@ -77,15 +76,17 @@ export function bootstrap(
   });
 }
 
+export interface ConfigChange {
+  readonly config: NewConfig;
+  readonly provider: ProviderState;
+  readonly leafTtlMs: number;
+  /** @default null: the issuer stays */
+  readonly issuing?: Issuing | null;
+}
+
 /** A change of configuration that leaves the root as it is. */
-export function changeConfig(
-  state: CaState,
-  commitId: string,
-  config: NewConfig,
-  provider: ProviderState,
-  leafTtlMs: number,
-  issuing: Issuing | null = null,
-): CaState {
+export function changeConfig(state: CaState, commitId: string, change: ConfigChange): CaState {
+  const { config, provider, leafTtlMs, issuing = null } = change;
   const index = state.index + 1;
   const roots = state.roots.map((root) =>
     root.status === "active"
@@ -114,7 +115,7 @@ export function renewIssuer(
   });
 }
 
-/** The rows with what signs leaves under the active root; all are stamped where that is new. */
+/** The rows with the issuer of the active root; all of them are stamped if it is a new one. */
 function underIssuer(
   roots: readonly RootEntry[],
   { issuerKeyId, issuers = [], now }: Issuing,
@@ -141,18 +142,15 @@ function underIssuer(
 export interface Rotation {
   readonly config: NewConfig;
   readonly root: NewRoot;
-  /** The line of cross-signed certificates of the new root. */
+  /** The cross-signed certificates of the new root, in path order. */
   readonly chain: readonly Certificate[];
-  /** IDs of roots that are left by force. */
+  /** IDs of the roots that force abandons. */
   readonly abandonedRoots: readonly string[];
   readonly leafTtlMs: number;
   readonly now: Date;
 }
 
-/**
- * A new root becomes active and the old one is retired. A root that is still listed becomes active
- * again.
- */
+/** A new root, or one that is still listed, becomes active and the old one is retired. */
 export function rotate(state: CaState, commitId: string, rotation: Rotation): CaState {
   const { root, now, abandonedRoots } = rotation;
   const index = state.index + 1;
@@ -210,7 +208,7 @@ export function retire(root: RootEntry, now: Date): RootEntry {
   };
 }
 
-/** Other cross-signed certificates for the active root. @param chain the whole line. */
+/** New cross-signed certificates of the active root. @param chain all of them, in path order. */
 export function crossAgain(
   state: CaState,
   commitId: string,
@@ -239,8 +237,8 @@ export function prunable(state: CaState, policy: Policy, time: DeletionTime): bo
 }
 
 /**
- * Drops dead roots with their keys, cross-signed certificates that have expired or lead nowhere
- * needed, and the record of issuers of which no leaf is alive. The rows are stamped if a client can
+ * Drops dead roots with their keys, cross-signed certificates that have expired or lead to no root
+ * that is needed, and the record of issuers without a live leaf. The rows are stamped if a client can
  * see the difference.
  */
 export function prune(
@@ -282,14 +280,12 @@ function liveIssuers(root: RootEntry, policy: Policy, time: DeletionTime): reado
   return withoutEnded(root.leafIssuers, time.confirmed(confirmMs(root, policy)));
 }
 
-/**
- * Replaces sealed provider states by ones that are sealed anew; nothing a client can see changes.
- */
+/** Replaces the provider states; nothing that a client can see changes. */
 export function reseal(state: CaState, commitId: string, provider: CaState["provider"]): CaState {
   return checked({ ...after(state, commitId), provider });
 }
 
-/** Records what is known of access control; nothing a client can see changes. */
+/** Replaces the record about access control; nothing that a client can see changes. */
 export function recordAccess(state: CaState, commitId: string, access: AccessRecord): CaState {
   return checked({ ...after(state, commitId), access });
 }
@@ -304,7 +300,7 @@ export function isDead(root: RootEntry, policy: Policy, time: DeletionTime): boo
   );
 }
 
-/** The part of the active root's chain that is still of use. */
+/** The certificates of the active root that are still needed. */
 function chainAt(state: CaState, policy: Policy, time: DeletionTime): readonly Certificate[] {
   const active = activeRoot(state);
   const alive = state.roots.filter((root) => !isDead(root, policy, time));
@@ -347,7 +343,7 @@ function stamp(roots: readonly RootEntry[], index: number): RootEntry[] {
     .toSorted((a, b) => (a.id < b.id ? -1 : 1));
 }
 
-/** What every state has new when it follows another. */
+/** The fields that are new in every state that follows another. */
 function after(state: CaState, commitId: string): CaState {
   return {
     ...state,

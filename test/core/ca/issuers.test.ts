@@ -57,14 +57,12 @@ const id = (n: number) => n.toString(16).padStart(32, "0");
 describe("issuers below the root", () => {
   it("issuerChainOf() finds them before the line of cross-signed certificates, through rotation, renewal and pruning", async () => {
     const [old, next] = [await rootWithIssuer(), await rootWithIssuer()];
-    const first = bootstrap(
-      CLUSTER,
-      id(1),
-      CONFIG,
-      newRoot(old.certificate, old.issuer),
-      HOUR,
-      NOW,
-    );
+    const first = bootstrap(CLUSTER, id(1), {
+      config: CONFIG,
+      root: newRoot(old.certificate, old.issuer),
+      leafTtlMs: HOUR,
+      now: NOW,
+    });
     const crossed = await crossSign(next.certificate, old.authority, {
       now: NOW,
       random: systemRandom,
@@ -109,14 +107,12 @@ describe("issuers below the root", () => {
         .find((root) => root.id === of)
         ?.leafIssuers.map(({ certificate, leavesUntil }) => [certificate, leavesUntil]);
     const at = (hours: number) => new Date(NOW.getTime() + hours * HOUR);
-    const first = bootstrap(
-      CLUSTER,
-      id(1),
-      CONFIG,
-      newRoot(old.certificate, old.issuer),
-      HOUR,
-      NOW,
-    );
+    const first = bootstrap(CLUSTER, id(1), {
+      config: CONFIG,
+      root: newRoot(old.certificate, old.issuer),
+      leafTtlMs: HOUR,
+      now: NOW,
+    });
     assert.deepEqual(record(first, old.certificate), [[old.issuer, null]]);
     assert.equal(
       first.roots[0]?.leafIssuers[0]?.keyId,
@@ -136,7 +132,10 @@ describe("issuers below the root", () => {
     ];
     assert.deepEqual(record(second, old.certificate), both);
     assert.deepEqual(
-      record(changeConfig(second, id(3), CONFIG, {}, HOUR, issuing), old.certificate),
+      record(
+        changeConfig(second, id(3), { config: CONFIG, provider: {}, leafTtlMs: HOUR, issuing }),
+        old.certificate,
+      ),
       both,
     );
 
@@ -171,7 +170,12 @@ describe("issuers below the root", () => {
 
   it("nextStep() renews an issuer once half its life is spent, after pruning and before collecting", async () => {
     const { certificate, issuer } = await rootWithIssuer();
-    const state = bootstrap(CLUSTER, id(1), CONFIG, newRoot(certificate, issuer), HOUR, NOW);
+    const state = bootstrap(CLUSTER, id(1), {
+      config: CONFIG,
+      root: newRoot(certificate, issuer),
+      leafTtlMs: HOUR,
+      now: NOW,
+    });
     const half = (issuer.notBefore.getTime() + issuer.notAfter.getTime()) / 2;
     assert.deepEqual(nextStep(state, DEFAULT_POLICY, trusted(new Date(half - 1))), {
       kind: "wait",

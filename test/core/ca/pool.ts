@@ -119,7 +119,7 @@ export function newRoot({ certificate }: PoolRoot): NewRoot {
 }
 
 export function firstState(root: PoolRoot, leafTtlMs: number, now: Date = START): CaState {
-  return bootstrap(CLUSTER, commitId(), CONFIG, newRoot(root), leafTtlMs, now);
+  return bootstrap(CLUSTER, commitId(), { config: CONFIG, root: newRoot(root), leafTtlMs, now });
 }
 
 export interface Turn {

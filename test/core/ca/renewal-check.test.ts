@@ -135,7 +135,12 @@ describe("requireOwnLeaf()", () => {
 
   it("takes a leaf of an issuer that was renewed since, until no leaf of it can be alive", async () => {
     const [first, second] = [await intermediateOf(root(a)), await intermediateOf(root(a))];
-    const state = bootstrap(CLUSTER, commitId(), CONFIG, below(root(a), first), TTL, at(0));
+    const state = bootstrap(CLUSTER, commitId(), {
+      config: CONFIG,
+      root: below(root(a), first),
+      leafTtlMs: TTL,
+      now: at(0),
+    });
     const issuing = {
       issuerKeyId: second.certificate.subjectKeyId as Uint8Array,
       issuers: [second.certificate],
@@ -152,7 +157,12 @@ describe("requireOwnLeaf()", () => {
 
   it("takes a leaf of a retired root's issuer, which no published certificate shows any more", async () => {
     const issuer = await intermediateOf(root(a));
-    const state = bootstrap(CLUSTER, commitId(), CONFIG, below(root(a), issuer), TTL, at(0));
+    const state = bootstrap(CLUSTER, commitId(), {
+      config: CONFIG,
+      root: below(root(a), issuer),
+      leafTtlMs: TTL,
+      now: at(0),
+    });
     const rotation = {
       config: CONFIG,
       chain: [await crossed(root(b), root(a), at(5))],
@@ -171,7 +181,12 @@ describe("requireOwnLeaf()", () => {
 
   it("refuses a leaf below an intermediate that the root signed for somebody else, and one of a root whose leaves an intermediate signs", async () => {
     const [ours, theirs] = [await intermediateOf(root(a)), await intermediateOf(root(a))];
-    const state = bootstrap(CLUSTER, commitId(), CONFIG, below(root(a), ours), TTL, at(0));
+    const state = bootstrap(CLUSTER, commitId(), {
+      config: CONFIG,
+      root: below(root(a), ours),
+      leafTtlMs: TTL,
+      now: at(0),
+    });
     const foreign = await leafOf(theirs, at(1));
     assert.notEqual(
       await findPath(foreign, [theirs.certificate], root(a).certificate, at(1)),

@@ -52,8 +52,8 @@ describe("nextStep()", () => {
 
   it("nextStep() goes by the largest LeafCertTTL that was in force, though a smaller one is now", async () => {
     let state = firstState(a, HOUR);
-    state = changeConfig(state, commitId(), CONFIG, {}, 10 * HOUR);
-    state = changeConfig(state, commitId(), CONFIG, {}, HOUR);
+    state = changeConfig(state, commitId(), { config: CONFIG, provider: {}, leafTtlMs: 10 * HOUR });
+    state = changeConfig(state, commitId(), { config: CONFIG, provider: {}, leafTtlMs: HOUR });
     state = await turn(state, b, 0);
     assert.equal(due(state, at(20)).kind, "wait");
     assert.equal(due(state, after(at(20))).kind, "prune");

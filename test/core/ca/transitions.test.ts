@@ -104,13 +104,11 @@ describe("bootstrap()", () => {
 describe("changeConfig()", () => {
   it("changeConfig() moves the configuration's index and no root's", () => {
     const state = firstState(a, HOUR);
-    const next = changeConfig(
-      state,
-      commitId(),
-      { ...CONFIG, config: { LeafCertTTL: "2h" } },
-      { key: "k" },
-      2 * HOUR,
-    );
+    const next = changeConfig(state, commitId(), {
+      config: { ...CONFIG, config: { LeafCertTTL: "2h" } },
+      provider: { key: "k" },
+      leafTtlMs: 2 * HOUR,
+    });
     requireSound(next, state);
     assert.deepEqual([next.config.modifyIndex, activeRoot(next).modifyIndex], [2, 1]);
     assert.deepEqual(next.provider.active, { key: "k" });
@@ -123,14 +121,22 @@ describe("changeConfig()", () => {
       [9, 9],
       [1, 9],
     ] as const) {
-      state = changeConfig(state, commitId(), CONFIG, {}, ttl * HOUR);
+      state = changeConfig(state, commitId(), {
+        config: CONFIG,
+        provider: {},
+        leafTtlMs: ttl * HOUR,
+      });
       assert.equal(activeRoot(state).leafTtlMaxMs, largest * HOUR);
     }
   });
 
   it("changeConfig() leaves the largest LeafCertTTL of retired roots alone", async () => {
     const state = await turn(firstState(a, 5 * HOUR), b, 1);
-    const next = changeConfig(state, commitId(), CONFIG, {}, 50 * HOUR);
+    const next = changeConfig(state, commitId(), {
+      config: CONFIG,
+      provider: {},
+      leafTtlMs: 50 * HOUR,
+    });
     assert.equal(rowOf(next, a).leafTtlMaxMs, 5 * HOUR);
     assert.equal(rowOf(next, b).leafTtlMaxMs, 50 * HOUR);
   });

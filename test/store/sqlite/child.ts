@@ -27,13 +27,11 @@ async function commitForEver(path: string, kek: string): Promise<void> {
     const next: CaState =
       state === null
         ? (await exampleStates())[0]
-        : changeConfig(
-            state,
-            (state.index + 1).toString(16).padStart(32, "0"),
-            state.config,
-            state.provider.active,
-            1,
-          );
+        : changeConfig(state, (state.index + 1).toString(16).padStart(32, "0"), {
+            config: state.config,
+            provider: state.provider.active,
+            leafTtlMs: 1,
+          });
     await store.commit(next, expectedOf(state, lease.term));
     state = next;
     process.stdout.write(`${next.index}\n`);
