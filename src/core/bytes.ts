@@ -22,7 +22,7 @@ export function fromUtf8(bytes: Uint8Array): string {
   try {
     return decoder.decode(bytes);
   } catch {
-    throw new FormatError("text is not UTF-8");
+    throw new FormatError("the text is not UTF-8");
   }
 }
 
@@ -42,7 +42,7 @@ export function colonHex(bytes: Uint8Array): string {
   return text;
 }
 
-/** What newer runtimes have and the compiler's library does not know yet (ECMAScript 2026). */
+/** Methods of ECMAScript 2026, which newer runtimes have and the compiler's library lacks. */
 interface NativeBase64 {
   toBase64?(): string;
 }
@@ -60,8 +60,8 @@ export function base64(bytes: Uint8Array & NativeBase64): string {
 }
 
 /**
- * Decodes standard base64 (RFC 4648 §4) with padding; white space is skipped. Returns null where
- * the text is not base64.
+ * Decodes standard base64 (RFC 4648 §4) with padding; white space is skipped.
+ * @returns null if the text is not base64.
  */
 export function fromBase64(text: string): Bytes | null {
   const native = (Uint8Array as NativeBase64Constructor).fromBase64;
@@ -71,8 +71,7 @@ export function fromBase64(text: string): Bytes | null {
     const binary = atob(compact);
     const bytes = new Uint8Array(binary.length);
     for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
-    // atob forgives missing padding and stray bits in the last character; base64 has one form for
-    // each byte string.
+    // atob accepts missing padding and unused bits in the last character, this reader does not.
     return base64(bytes) === compact ? bytes : null;
   } catch {
     return null;

@@ -1,11 +1,11 @@
 /**
- * The name that somebody probably meant.
+ * The known name that a misspelled one most resembles, for "did you mean".
  * @module
  */
 
 /**
- * The candidate with the fewest edits from `name`, in any case; null when it would take more than a
- * third of its letters.
+ * The candidate with the fewest edits from `name`, ignoring case; null if that is more than a third of
+ * its letters.
  */
 export function nearest(name: string, candidates: readonly string[]): string | null {
   let best: { candidate: string; edits: number } | null = null;

@@ -1,5 +1,5 @@
 /**
- * PEM (RFC 7468): one strict reader and one writer for every certificate, request and key.
+ * PEM (RFC 7468): a strict reader and a writer for certificates, requests and keys.
  * @module
  */
 import { type Bytes, base64, fromBase64 } from "./bytes.ts";
@@ -8,7 +8,7 @@ import { FormatError } from "./errors.ts";
 export interface PemBlock {
   /** The words of the BEGIN line, for example `CERTIFICATE`. */
   readonly label: string;
-  /** Empty where there are headers: what they head is not read. */
+  /** Empty if there are headers: the body is not read then. */
   readonly bytes: Bytes;
   /** Whether the block has RFC 1421 headers, as encrypted keys of old OpenSSL have. */
   readonly hasHeaders: boolean;
@@ -17,8 +17,8 @@ export interface PemBlock {
 const BEGIN = /^\uFEFF?-----BEGIN ([A-Z0-9][A-Z0-9 ]*)-----[ \t]*$/gm;
 
 /**
- * Reads every PEM block of a text. Text outside of blocks is skipped, as RFC 7468 §2 and Go do, and
- * a byte order mark before the first one, which Windows editors write.
+ * Reads every PEM block of a text. Text between blocks is skipped, as by RFC 7468 §2 and Go, and so is
+ * a byte order mark, which Windows editors write.
  * @throws {FormatError} on a block without its END line, with another label there, or with a body
  * that is not base64.
  */
@@ -48,20 +48,17 @@ export function readPem(text: string): PemBlock[] {
   return blocks;
 }
 
-/**
- * A BEGIN line with its body behind it: what is left when a shell or a form has joined the lines,
- * or escaped them twice.
- */
+/** A BEGIN line and its body on one line: a shell or a form joined the lines, or escaped them twice. */
 const JOINED = /-----BEGIN [A-Z0-9 ]{1,64}----- ?[A-Za-z0-9+/\\]/;
 
-/** Why a text has no PEM block: in Consul's words, or if its line ends are lost. */
+/** Why a text has no PEM block: Consul's text, or that its line ends are lost. */
 export function noPemReason(text: string): string {
   return JOINED.test(text)
     ? "the line ends of its PEM text are lost; write each as \\n in JSON"
     : "no PEM-encoded data found";
 }
 
-/** Whether a text is one PEM block and nothing else but white space. */
+/** Whether a text is exactly one PEM block, with white space around it. */
 export function isOnePem(text: string): boolean {
   return /^\s*-----BEGIN ([A-Z0-9 ]+)-----[^-]*-----END \1-----\s*$/.test(text);
 }

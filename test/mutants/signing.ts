@@ -74,7 +74,7 @@ export const SIGNING: readonly Mutant[] = [
     ],
     [
       "the end of an issuer's leaves",
-      "leaf.notAfter.getTime() > ends(issuer)",
+      "leaf.notAfter.getTime() > latestExpiry(issuer)",
       "false",
       "core/ca/renewal-check",
     ],

@@ -190,11 +190,15 @@ describe("a secondary datacenter with the built-in provider", () => {
       { ...options, ttlMs: 100 * HOUR },
     );
     const cases: [readonly Certificate[], Date, RegExp][] = [
-      [[], now, /there is none/],
+      [[], now, /the answer has no certificate/],
       [await provider.signIntermediate(other.csr, now), now, /the one of the request/],
       [[active.certificate], now, /pathLen|the one of the request/],
-      [[byStranger, stranger], now, /no path to the root/],
-      [[good], new Date(good.notAfter.getTime() + 1000), /no path to the root/],
+      [[byStranger, stranger], now, /no path of valid certificates leads from it to the root/],
+      [
+        [good],
+        new Date(good.notAfter.getTime() + 1000),
+        /no path of valid certificates leads from it to the root/,
+      ],
     ];
     for (const [answered, at, says] of cases)
       await assert.rejects(accept(answered, active.certificate, at), (error: unknown) => {

@@ -14,14 +14,14 @@ import type { Policy } from "./policy.ts";
 import type { Snapshot } from "./snapshot.ts";
 
 /**
- * After so many of the largest leaf lives no leaf of a replaced issuer is alive. One is the leaf's
- * own; a replica that has not yet read of the replacement signs for up to max_staleness, which is
- * at most half of one (policy.ts).
+ * After this many times the largest leaf life every leaf of a replaced issuer has expired: one for
+ * the leaf itself; a replica that has not read of the replacement yet signs for up to
+ * `maxStalenessMs`, at most half of one (policy.ts).
  */
 const LEAF_LIVES = 2;
 
 /**
- * The record of the certificate that signs leaves now.
+ * The record of the present issuer.
  * @param certificate with a subject key identifier.
  */
 export function presentIssuer(certificate: Certificate): LeafIssuer {
@@ -32,10 +32,7 @@ export function presentIssuer(certificate: Certificate): LeafIssuer {
   };
 }
 
-/**
- * Until when a leaf of an issuer can be alive that signed its last one at `since`, by the store's
- * clock.
- */
+/** When every leaf of an issuer has expired that signed the last one at `since`, by the store's clock. */
 function leavesUntil(certificate: Certificate, leafTtlMaxMs: number, since: Date): Date {
   return new Date(
     Math.min(since.getTime() + LEAF_LIVES * leafTtlMaxMs, certificate.notAfter.getTime()),
@@ -44,8 +41,7 @@ function leavesUntil(certificate: Certificate, leafTtlMaxMs: number, since: Date
 
 /**
  * The record after the present issuer was replaced.
- * @param next the certificate that signs leaves from now on; null: none does, since the root was
- * retired.
+ * @param next the new issuer; null if the root was retired.
  * @param now the store's clock.
  */
 export function replacedIssuers(
@@ -59,13 +55,13 @@ export function replacedIssuers(
       ...issuer,
       leavesUntil: issuer.leavesUntil ?? leavesUntil(issuer.certificate, root.leafTtlMaxMs, now),
     }));
-  // One whose time is over stays until a prune: this clock may be ahead for a moment.
+  // Issuers whose leaves have expired stay until a prune: this clock may be ahead for a moment.
   return [...(next === null ? [] : [presentIssuer(next)]), ...earlier];
 }
 
 /**
- * The issuers of which a leaf can be alive.
- * @param confirmed an instant that looks at the store's clock confirmed as past.
+ * The issuers of which a leaf can still be valid.
+ * @param confirmed an instant that is past by all readings of the store's clock (deletion-time.ts).
  */
 export function withoutEnded(
   issuers: readonly LeafIssuer[],
@@ -74,7 +70,7 @@ export function withoutEnded(
   return issuers.filter(({ leavesUntil: until }) => until === null || until >= confirmed);
 }
 
-/** The records of one root in two states as one: of each issuer the later end. */
+/** Merges the records of one root in two states: of each issuer the later end. */
 export function unitedIssuers(
   one: readonly LeafIssuer[],
   other: readonly LeafIssuer[],
@@ -85,15 +81,15 @@ export function unitedIssuers(
   return [...united.values()].toReversed();
 }
 
-/** The schema from which on the record is stored. */
+/** The first schema that stores the record. */
 const RECORDED_FROM = 3;
 
-/** A root as schemas 1 and 2 store it. */
-export type RootWithoutIssuers = Omit<RootEntry, "leafIssuers">;
+/** A root of schemas 1 and 2. */
+type RootWithoutIssuers = Omit<RootEntry, "leafIssuers">;
 
 /**
- * The roots of a state that was stored without the record: of each root the issuer that signed
- * last, as far as its certificate is among those of the state. Earlier ones are not known any more.
+ * The roots of a state that was stored without the record: of each root the last issuer, if the state
+ * has its certificate. Earlier issuers are unknown.
  */
 export function withDerivedIssuers(roots: readonly RootWithoutIssuers[]): RootEntry[] {
   const known = roots.flatMap((root) => [root.certificate, ...root.intermediates]);
@@ -112,8 +108,8 @@ export function withDerivedIssuers(roots: readonly RootWithoutIssuers[]): RootEn
 }
 
 /**
- * Completes what was derived of a state that was stored without the record, by what providers keep
- * of retired roots: the certificate of an intermediate stands there alone.
+ * Completes the derived record of a state that was stored without one: only the provider's state of a
+ * retired root has the certificate of its intermediate.
  */
 export function withKeptIssuers(state: CaState, types: ProviderTypes): CaState {
   if (state.schema >= RECORDED_FROM) return state;
@@ -133,13 +129,13 @@ function keptIssuer({ provider, state }: ProviderRecord, types: ProviderTypes): 
   try {
     return types.get(provider)?.issuerOf?.(state) ?? null;
   } catch (error) {
-    // A leaf of that root asks for a token then; nothing else depends on it.
+    // A leaf of that root then needs a token for its renewal; nothing else depends on it.
     if (error instanceof ProviderError) return null;
     throw error;
   }
 }
 
-/** The certificate with the key by which a retired root's leaves were signed last. */
+/** The last issuer of a retired root. */
 function lastIssuer(
   { certificate, signingKeyId }: RootWithoutIssuers,
   known: readonly Certificate[],

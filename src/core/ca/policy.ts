@@ -1,27 +1,27 @@
 /**
- * The numbers that the CA's decisions rest on, each with its source.
+ * The durations, limits and sizes of the CA, each with its source.
  * @module
  */
 
 export interface Policy {
   /**
-   * A retired root is pruned after this many times the largest leaf life: Consul's 2 (consul-ca.md
-   * §4.7).
+   * A retired root is pruned after this many times the largest leaf life: Consul's 2
+   * (agent/consul/leader_connect.go, pruneCARoots).
    */
   readonly pruneFactor: number;
   /**
-   * The share of the largest leaf life for which every look at the clock must have found that
-   * something's time is over before it is deleted (deletion-time.ts): long against a clock that was
-   * wrong for a moment, short against what a root is kept for anyway.
+   * For this share of the largest leaf life every reading of the clock must have been past a deadline
+   * before anything is deleted (deletion-time.ts): long compared with a clock that is wrong for a
+   * moment, short compared with how long a root is kept.
    */
   readonly confirmShare: number;
   /**
-   * At most so long for records of access control, in milliseconds: Consul's `token_max_ttl` of 24
-   * h. A token that is over is in every replica's memory until it is deleted.
+   * The most of that for ACL records, in milliseconds: 24 h, as Consul's default limit of a token's
+   * life. An expired token is in the memory of every replica until it is deleted.
    */
   readonly maxRecordConfirmMs: number;
   /**
-   * Certificates that a leaf is sent with at most, itself counted and the root not. JDK servers
+   * The most certificates in the chain of a leaf: itself counted, the root not. JDK servers
    * accept 8 of a client (jdk.tls.server.maxInboundCertificateChainLength), JDK clients 10 of a
    * server (jdk.tls.client.maxInboundCertificateChainLength), both also if every root is trusted;
    * rustls-webpki 6 intermediates (MAX_SUB_CA_COUNT), mbed TLS 8
@@ -29,65 +29,65 @@ export interface Policy {
    */
   readonly maxChainLength: number;
   /**
-   * A leaf with its chain, in PEM: what TLS stacks take in one handshake without trouble (design
-   * §8, invariant 8).
+   * The most octets of a leaf with its chain, in PEM: within the first flight that TLS libraries
+   * accept by default.
    */
   readonly maxChainBytes: number;
-  /** The answer to a roots request (design §8, invariant 8). */
+  /** The most octets of the roots response. */
   readonly maxRootsBytes: number;
   /** How long an operation may hold its lease without renewing it. */
   readonly operationLeaseMs: number;
   /** How long a change waits for another one to end before it is refused. */
   readonly operationWaitMs: number;
   /**
-   * How long the outcome of a commit without an answer is looked for before the caller is told that
-   * it is unknown.
+   * For how long the outcome of a commit without an answer is checked before it is reported as
+   * unknown.
    */
   readonly settleMs: number;
-  /** How long a leader that died is waited for. */
+  /** The life of the leader's lease: how long another replica waits after a leader died. */
   readonly leaderLeaseMs: number;
-  /** A leader that could not renew its lease for so long stops leading. */
+  /** A leader stops leading if it could not renew its lease for this long. */
   readonly leaderRenewDeadlineMs: number;
-  /** How often the lease is renewed, or tried for. */
+  /** How often the lease is renewed, or requested. */
   readonly leaderRetryMs: number;
   /**
-   * `leaderRetryMs` is lengthened by a random factor of up to this, so that replicas do not try
-   * together.
+   * `leaderRetryMs` is multiplied by a random factor of up to this, so that replicas do not try at the
+   * same time.
    */
   readonly retryJitter: number;
-  /** How often a replica says that it lives, and for how long it then counts as alive. */
+  /** How often a replica sends a heartbeat, and for how long it then counts as live. */
   readonly heartbeatMs: number;
   readonly replicaTtlMs: number;
   /**
-   * For how long leaves are signed without an answer of the store, at most half of the leaves'
-   * life; null for a store within this machine. A leaf signed just before its root was retired
-   * elsewhere then ends before that root is pruned.
+   * For how long leaves are signed without an answer of the store, at most half of a leaf's life;
+   * null for a store on this machine. A leaf signed just before its root was retired by another
+   * replica then expires before that root is pruned.
    */
   readonly maxStalenessMs: number | null;
   /**
-   * For how long what the store confirmed is served without asking it again; null where the store
-   * tells of changes by itself. A replica that serves so may miss a change for this long, and
-   * counts for it as a replica that the store does not reach.
+   * For how long a snapshot is served before the store is read again; null if the store notifies of
+   * changes. A change may be missed for this long, as by a replica without a connection to the
+   * store.
    */
   readonly maxAgeMs: number | null;
-  /** How often the leader looks whether what a provider relies on outside is still there. */
+  /** How often the leader inspects the external resources of a provider. */
   readonly inspectMs: number;
-  /** How far the clock may be from the store's. */
+  /** The most that the clock may differ from the store's. */
   readonly maxClockSkewMs: number;
-  /** Signing requests in flight at most; more are shed with 429. */
+  /** The most signing requests in flight; further ones are refused as rate limited. */
   readonly maxPendingLeaves: number;
   /**
-   * Signing requests that are worked on at once; the others wait. Twice what keeps two cores busy:
-   * with more, whatever else is asked for has to wait until a turn of the event loop has gone
-   * through all of them.
+   * The most signing requests that are processed concurrently; the others wait. Twice what keeps two
+   * cores busy: with more, every other request waits until a turn of the event loop is through all
+   * of them.
    */
   readonly maxWorkingLeaves: number;
   /**
-   * The share of what is in flight, and of what waits for its turn, that renewals alone may take:
-   * who has a leaf keeps it (consul#12593).
+   * The share of requests in flight, and of waiting ones, that is reserved for renewals, so that
+   * workloads keep their leaves (hashicorp/consul#12593).
    */
   readonly renewalShare: number;
-  /** How long a signing request may wait for its turn: Consul's 500 ms (consul-ca.md §4.9). */
+  /** The longest wait of a signing request for its turn: Consul's 500 ms (agent/consul/connect_ca_endpoint.go, csrLimitWait). */
   readonly maxQueueMs: number;
 }
 
@@ -118,9 +118,9 @@ export const DEFAULT_POLICY: Policy = {
 };
 
 /**
- * Lease > renew deadline > retry x jitter, as client-go's leader election has it: a leader notices
- * that it lost the lease before another one can have it, and tries more than once before it gives
- * up.
+ * Checks that lease > renew deadline > retry x jitter, as in the leader election of Kubernetes'
+ * client-go: a leader notices that it lost the lease before another replica can have it, and tries
+ * more than once before it stops leading.
  * @throws {RangeError}
  */
 export function checkLeaseTimes({
@@ -136,20 +136,20 @@ export function checkLeaseTimes({
   )
     return;
   throw new RangeError(
-    `Lease times must fall: lease ${leaderLeaseMs} ms > renew deadline ${leaderRenewDeadlineMs} ms > retry ${leaderRetryMs} ms x jitter ${retryJitter}`,
+    `The lease times must decrease: lease ${leaderLeaseMs} ms > renew deadline ${leaderRenewDeadlineMs} ms > retry ${leaderRetryMs} ms x jitter ${retryJitter}`,
   );
 }
 
 /**
- * Who serves what it read up to `maxAgeMs` ago signs under a root that may have been retired since.
- * That is within what is allowed to who cannot reach the store at all, `maxStalenessMs` and half of
- * a leaf's life at most, and pruning waits for `pruneFactor` whole lives after that: no step of a
- * rotation comes near it.
+ * Checks that `maxAgeMs` is at most `maxStalenessMs`. A replica that serves a snapshot of up to
+ * `maxAgeMs` ago may sign under a root that was retired since; that is within what a replica without
+ * a connection to the store is allowed, and a root is pruned only `pruneFactor` leaf lives after it
+ * was retired.
  * @throws {RangeError}
  */
 export function checkAges({ maxAgeMs, maxStalenessMs }: Policy): void {
   if (maxAgeMs === null || (maxStalenessMs !== null && maxAgeMs <= maxStalenessMs)) return;
   throw new RangeError(
-    `What is served may not be older than what may be signed under: age ${maxAgeMs} ms <= staleness ${maxStalenessMs} ms`,
+    `The age of a served snapshot must be at most the staleness for signing: age ${maxAgeMs} ms <= staleness ${maxStalenessMs} ms`,
   );
 }

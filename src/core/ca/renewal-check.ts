@@ -1,6 +1,6 @@
 /**
- * Whether a certificate is a leaf of ours that is still good: it lets its holder renew it, and
- * counts as a client certificate of this CA.
+ * Whether a certificate is a valid leaf of this CA: its holder may renew it, and it counts as a client
+ * certificate.
  * @module
  */
 import { equal } from "../bytes.ts";
@@ -11,11 +11,10 @@ import { couldHaveIssued, isSignedBy } from "../x509/chain.ts";
 import { withoutEnded } from "./leaf-issuers.ts";
 
 /**
- * Checks that a leaf was signed by an issuer that this cluster itself signed leaves with, under a
- * root that is published and not abandoned. The CA's own record of these issuers decides, and no
- * certificate that the leaf's holder sends along: neither a cross-signed certificate nor an
- * intermediate of somebody else leads to a root. Issuers are found by name and key identifier
- * first, so that one signature is verified, and none for a leaf that names no issuer of ours.
+ * Checks that a leaf was signed by a recorded issuer of this cluster, under a root that is published
+ * and not abandoned. Only the record decides; certificates that the leaf's holder sends along, such
+ * as cross-signed ones or intermediates of other CAs, are not used. Issuers are found by name and key
+ * identifier, so that at most one signature per key is verified.
  * @param now by this replica's clock.
  * @returns its SPIFFE ID.
  * @throws {DeniedError} `permission_denied`
@@ -35,7 +34,7 @@ export async function requireOwnLeaf(
   );
 }
 
-/** Whether a certificate is a leaf of ours, as `requireOwnLeaf` decides. */
+/** Whether `requireOwnLeaf` accepts a certificate. */
 export async function isOwnLeaf(
   leaf: Certificate,
   state: Pick<CaState, "roots">,
@@ -50,23 +49,22 @@ export async function isOwnLeaf(
   }
 }
 
-/**
- * The recorded issuers whose name and key identifier a leaf has, while a leaf of them can be alive.
- */
+/** The recorded issuers with the name and key identifier of a leaf's issuer, while it can be valid. */
 function issuersFor(leaf: Certificate, { roots }: Pick<CaState, "roots">, now: Date): LeafIssuer[] {
   const { authorityKeyId } = leaf;
-  // RFC 5280 §4.2.1.1 requires it, and every leaf that we sign has it.
+  // RFC 5280 §4.2.1.1 requires it, and every leaf of this CA has it.
   if (authorityKeyId === null) return [];
-  // A leaf that ends later than any that the issuer signed for us was made by somebody else who has
-  // its key now.
-  const ends = ({ certificate, leavesUntil }: LeafIssuer) =>
+  // A leaf that expires later than all that the issuer signed here was made by another holder of its
+  // key.
+  const latestExpiry = ({ certificate, leavesUntil }: LeafIssuer) =>
     Math.min(certificate.notAfter.getTime(), leavesUntil?.getTime() ?? Infinity);
   return roots
     .filter((root) => !root.abandoned && inForce(root.certificate, now))
     .flatMap((root) => withoutEnded(root.leafIssuers, now))
     .filter((issuer) => {
       const { certificate } = issuer;
-      if (!inForce(certificate, now) || leaf.notAfter.getTime() > ends(issuer)) return false;
+      if (!inForce(certificate, now) || leaf.notAfter.getTime() > latestExpiry(issuer))
+        return false;
       return (
         couldHaveIssued(certificate, leaf) &&
         certificate.subjectKeyId !== null &&
@@ -81,7 +79,7 @@ function issuersFor(leaf: Certificate, { roots }: Pick<CaState, "roots">, now: D
     );
 }
 
-/** What a proof that does not hold is told. */
+/** @param why a clause that names its subject. */
 export function denied(why: string): DeniedError {
   return new DeniedError("permission_denied", `Permission denied: cannot renew: ${why}`);
 }

@@ -9,15 +9,9 @@ import { RequestError } from "../errors.ts";
 const MAX_LENGTH = 2048;
 const MAX_TRUST_DOMAIN = 255;
 
-/**
- * SPIFFE-ID §2.1 has lower case only; upper case is lowered, since hosts do not differ by case (RFC
- * 3986 §3.2.2).
- */
+/** SPIFFE-ID §2.1 has lower case only; upper case is lowered, as in hosts (RFC 3986 §3.2.2). */
 const HOST = /^[A-Za-z0-9._-]+$/;
-/**
- * RFC 3986 §3.3: what the path of any URI may have. What is not of SPIFFE's is refused segment by
- * segment.
- */
+/** The characters of any URI's path (RFC 3986 §3.3). Each segment is checked against SPIFFE-ID later. */
 const PATH = /^[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$/;
 /** SPIFFE-ID §2.2: letters, digits, dots, dashes and underscores; no percent-encoding. */
 const SEGMENT = /^[A-Za-z0-9._-]+$/;
@@ -25,12 +19,12 @@ const SEGMENT = /^[A-Za-z0-9._-]+$/;
 interface SpiffeUri {
   /** Lower case (SPIFFE-ID §2.1). */
   readonly trustDomain: string;
-  /** Path segments as they stand. Empty for a trust domain's own ID. */
+  /** Path segments, unchecked. Empty for a trust domain's own ID. */
   readonly segments: readonly string[];
 }
 
 /**
- * Splits a SPIFFE ID. Its segments are still to be checked with `requireSegment`.
+ * Splits a SPIFFE ID into trust domain and segments, which `requireSegment` has to check.
  * @throws {RequestError} `spiffe_id_malformed`
  */
 export function splitSpiffeUri(uri: string): SpiffeUri {
@@ -57,7 +51,7 @@ export function splitSpiffeUri(uri: string): SpiffeUri {
   return { trustDomain: host.toLowerCase(), segments: path === "" ? [] : path.slice(1).split("/") };
 }
 
-/** The error for a URI that is none of the known forms, with Consul's text. */
+/** The error for a URI of an unknown format, with Consul's text. */
 function unexpected(uri: string): RequestError {
   return malformed(`SPIFFE ID is not in the expected format: ${uri.slice(0, MAX_LENGTH)}`);
 }
@@ -75,10 +69,10 @@ export function requireSegment(segment: string, what: string): string {
 }
 
 /**
- * What keeps a name out of a SPIFFE ID's path, as the end of a sentence about the name; null if
- * nothing does.
+ * Why a name cannot be a segment of a SPIFFE ID, as the predicate of a sentence whose subject is the
+ * name; null if it can.
  */
-export function segmentFault(segment: string): string | null {
+function segmentFault(segment: string): string | null {
   if (segment === "") return "is empty, which a segment of a SPIFFE ID must not be";
   if (segment === "." || segment === "..")
     return "is a dot segment, which a SPIFFE ID must not have";
@@ -117,7 +111,7 @@ interface ServerId extends InDatacenter {
   readonly kind: "server";
 }
 
-/** A trust domain's own ID, which its CA certificates carry. */
+/** The ID of a trust domain itself, which its CA certificates have. */
 interface SigningId {
   readonly kind: "signing";
   readonly trustDomain: string;
@@ -127,16 +121,13 @@ interface SigningId {
 export type LeafId = ServiceId | AgentId | MeshGatewayId | ServerId;
 export type SpiffeId = LeafId | SigningId;
 
-/**
- * Consul's default admin partition, which an ID does not name, and its default namespace, which an
- * ID names.
- */
+/** Consul's default admin partition, which an ID omits, and default namespace, which an ID names. */
 const DEFAULT_PARTITION = "default";
 const DEFAULT_NAMESPACE = "default";
 
 /**
- * Reads a SPIFFE ID of any kind. Scheme and trust domain may be in any case; everything else must
- * be as `formatSpiffeId` writes it.
+ * Parses a SPIFFE ID of any kind. Scheme and trust domain may be in any case; everything else must be
+ * as `formatSpiffeId` writes it.
  * @throws {RequestError} `spiffe_id_malformed`
  */
 export function parseSpiffeId(uri: string): SpiffeId {
@@ -175,10 +166,7 @@ export function parseSpiffeId(uri: string): SpiffeId {
   throw unexpected(uri);
 }
 
-/**
- * A partition that an ID names: Consul lowers its case and leaves the default one out, so other
- * spellings are not canonical.
- */
+/** Checks a partition for the canonical spelling: Consul lowers its case and omits the default one. */
 function requirePartition(segment: string): string {
   const partition = requireSegment(segment, "admin partition");
   if (partition !== partition.toLowerCase())
@@ -191,8 +179,8 @@ function requirePartition(segment: string): string {
 }
 
 /**
- * Refuses the identities of Consul Enterprise: rights do not tell namespaces and partitions apart
- * here, so that a right to one would be a right to all.
+ * Refuses identities of Consul Enterprise: rights here do not distinguish namespaces and partitions,
+ * so a right to one would be a right to all.
  * @throws {RequestError} `profile_violation`, with Consul's texts
  * (agent/consul/leader_connect_ca_ce.go).
  */
@@ -213,7 +201,7 @@ export function requireDefaultScope(id: LeafId): void {
     );
 }
 
-/** The fixed words of a path; null where a name stands. */
+/** The fixed words of a path; null in place of a name. */
 type Pattern = readonly (string | null)[];
 const SERVICE: Pattern = ["ns", null, "dc", null, "svc", null];
 const AGENT: Pattern = ["agent", "client", "dc", null, "id", null];
@@ -237,10 +225,7 @@ function matches(path: readonly string[], pattern: Pattern): boolean {
   return true;
 }
 
-/**
- * Writes a SPIFFE ID in its one canonical form: lower-case trust domain, the default partition left
- * out.
- */
+/** Writes a SPIFFE ID in canonical form: lower-case trust domain, without the default partition. */
 export function formatSpiffeId(id: SpiffeId): string {
   const root = `spiffe://${id.trustDomain}`;
   if (id.kind === "signing") return root;

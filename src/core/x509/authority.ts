@@ -32,7 +32,7 @@ const CA_BACKDATE_MS = 3_600_000;
 /** CA certificates sign certificates and revocation lists only (RFC 5280 §4.2.1.3). */
 const CA_KEY_USAGE = KEY_USAGE.keyCertSign | KEY_USAGE.cRLSign;
 
-/** A key that certifies, with its public half read. */
+/** The key of a CA. */
 export interface CaKey {
   readonly privateKey: CryptoKey;
   readonly info: PublicKeyInfo;
@@ -44,10 +44,7 @@ export interface Authority {
   readonly privateKey: CryptoKey;
 }
 
-/**
- * Makes a CA key. It is extractable, since it has yet to be sealed; the code that seals it opens it
- * as non-extractable.
- */
+/** Generates a CA key. It is extractable so that it can be sealed; once opened again it is not. */
 export async function generateCaKey(spec: CaKeySpec): Promise<CaKey> {
   const algorithm = { ...keyAlgorithm(spec, caHash(spec)) };
   const parameters =
@@ -64,7 +61,7 @@ export async function generateCaKey(spec: CaKeySpec): Promise<CaKey> {
   };
 }
 
-export interface CaCertificateOptions {
+interface CaCertificateOptions {
   readonly now: Date;
   readonly random: Random;
 }
@@ -72,7 +69,7 @@ export interface CaCertificateOptions {
 /**
  * Makes a self-signed root.
  * @param ttlMs how long it lives from now on, in milliseconds.
- * @param provider the provider's wire name, which is part of the common name (consul-ca.md §3.2).
+ * @param provider the provider's wire name, which is part of the common name (Consul's agent/connect/common_names.go).
  */
 export async function createRoot(
   key: CaKey,
@@ -105,15 +102,15 @@ export async function createRoot(
 }
 
 export interface CrossSignOptions extends CaCertificateOptions {
-  /** Until when the certificate can be needed; it ends sooner if one of the two roots does. */
+  /** The latest expiry; the certificate expires sooner if one of the two roots does. */
   readonly until: Date;
 }
 
 /**
- * Certifies a root by another one: the same subject and key, and of its extensions what a path
- * needs (RFC 5280 §6.1), written anew. Nothing else is copied: it would stand in every chain, and a
- * constraint of the root would bind those who do not even trust it. The algorithm follows the key
- * that signs, not the certificate that is signed.
+ * Certifies a root by another one: with the same subject and key, and new extensions, those that path
+ * validation needs (RFC 5280 §6.1). Nothing else is copied: it would be in every chain, and a
+ * constraint of the root would bind clients that do not trust that root. The signature algorithm
+ * follows the key that signs.
  * @param root not expired, with a subject key identifier. @param by not expired, with a subject key
  * identifier.
  */
@@ -135,10 +132,9 @@ export async function crossSign(
 }
 
 /**
- * Makes what a CA elsewhere is to certify in place of a root, if it takes the validity and the
- * extensions from what it is handed: a self-issued certificate of the root's name and key with the
- * validity that the result is to have. Its signature is by a key that is thrown away, of the kind
- * that `by` has, and is not the root's: it must not be taken for a root.
+ * Makes the input of an external CA that is to certify a root and copies validity and extensions from
+ * its input: a self-issued certificate with the root's name and key and the validity of the result.
+ * It is signed with a throw-away key of the kind that `by` has, so it is not a valid root.
  * @param root not expired. @param by the certificate whose key is to sign; not expired.
  * @throws {InvariantError}
  */
@@ -147,7 +143,7 @@ export async function crossSignTemplate(
   by: Certificate,
   options: CrossSignOptions,
 ): Promise<Certificate> {
-  // A key of that kind makes a signature of the algorithm that is to be in the result.
+  // Its signature algorithm is that of the result.
   const signer = await generateCaKey(
     by.key.type === "rsa" ? { type: "rsa", bits: 2048 } : { type: "ec", bits: ecBits(by.key) },
   );
@@ -182,9 +178,9 @@ function crossExtensions(root: Certificate, by: Certificate): readonly Extension
 }
 
 /**
- * From when both roots are valid: the clock by which it is made does not matter, so that one that
- * is ahead makes no certificate which is not valid yet. @throws {InvariantError} if no instant is
- * left
+ * Starts when both roots are valid, whatever the clock is, so that a clock that is ahead makes no
+ * certificate that is not valid yet.
+ * @throws {InvariantError} if the roots are never valid together
  */
 function crossValidity(
   root: Certificate,
@@ -196,12 +192,14 @@ function crossValidity(
     new Date(Math.min(root.notAfter.getTime(), by.notAfter.getTime(), until.getTime())),
   );
   if (notBefore > notAfter)
-    throw new InvariantError("Cannot cross-sign: the certificate would end before it begins");
+    throw new InvariantError(
+      "Cannot cross-sign: the validity of the certificate would end before it begins",
+    );
   return { notBefore, notAfter };
 }
 
 /**
- * Makes an intermediate for a public key: a CA whose certificates can be leaves alone.
+ * Makes an intermediate for a public key: a CA below which only leaves are allowed.
  * @param ttlMs how long it lives from now on, in milliseconds; it never outlives `by`.
  */
 export function createIntermediate(
@@ -235,15 +233,14 @@ export function createIntermediate(
   });
 }
 
-/** The SPIFFE ID that every CA certificate of a cluster carries. */
+/** The SPIFFE ID of every CA certificate of a cluster. */
 export function signingUri(clusterId: string): string {
   return formatSpiffeId({ kind: "signing", trustDomain: trustDomainOf(clusterId) });
 }
 
 /**
- * `pri-<uid>.<provider>.ca.<first 8 of the cluster ID>.consul` (consul-ca.md §3.2). The uid, 40
- * random bits, makes the name of every CA certificate unique, without which verifiers with many
- * roots try each of them.
+ * `pri-<uid>.<provider>.ca.<first 8 of the cluster ID>.consul` (Consul's agent/connect/common_names.go). The uid, 40
+ * random bits, makes the name of every CA certificate unique; else verifiers would try each root.
  */
 export function caCommonName(
   prefix: "pri" | "sec",
@@ -272,11 +269,10 @@ async function finish(
   spec: CertificateSpec,
 ): Promise<Certificate> {
   const certificate = readCertificate(await makeCertificate(spec));
-  // What is copied must be the same octets: names match by octets, and a library that encodes them
-  // again may change them.
+  // Names match by octets, and a library that encodes a name again may change them.
   if (spec.subject instanceof Uint8Array && !equal(certificate.subject, spec.subject))
     throw new InvariantError(
-      `Cannot issue ${kind} certificate: its subject is not the one that was asked for`,
+      `Cannot issue ${kind} certificate: its subject differs from the requested one`,
     );
   const violations = await lint(certificate, kind, issuer ?? certificate);
   if (violations.length > 0)

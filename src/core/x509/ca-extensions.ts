@@ -1,6 +1,6 @@
 /**
- * The form of extensions that nothing here interprets, but that verifiers read: Go and OpenSSL
- * refuse a certificate if one of them is malformed, wherever it stands in a path.
+ * Whether extensions are well formed that only verifiers read: Go and OpenSSL refuse every
+ * certificate of a path in which one of them is malformed.
  * @module
  */
 import { type Bytes, hex } from "../bytes.ts";
@@ -40,9 +40,8 @@ const CHECKS: ReadonlyMap<string, Check> = new Map<string, Check>([
 ]);
 
 /**
- * Looks for what keeps a verifier from reading an extension. The value of an extension without a
- * rule in CHECKS is not read.
- * @returns the rest of a sentence that the extension is the subject of, or null.
+ * Why a verifier cannot read an extension. One without a rule in CHECKS is not read.
+ * @returns the predicate of a sentence whose subject is the extension, or null.
  */
 export function extensionFault({ oid, value }: CertificateExtension): string | null {
   const check = CHECKS.get(oid);
@@ -65,13 +64,13 @@ function each(list: DerReader, read: (list: DerReader) => void): void {
   while (!list.done) read(list);
 }
 
-/** Reads an object identifier that Go's reader must take. */
+/** Reads an object identifier that Go can read. */
 function readOidOfGo(list: DerReader): void {
   list.oid();
   if (list.oidIsWide) throw new FormatError(`has a value that Go does not read: ${WIDE_OID}`);
 }
 
-/** X.690 §11.2: bits that are not used are zero. */
+/** X.690 §11.2: unused bits are zero. */
 function checkBits(value: DerReader): void {
   value.expect(TAG.bitString);
   requireBits(value.content());
@@ -88,7 +87,7 @@ function checkNames(value: DerReader): void {
   each(value.enter(TAG.sequence), checkName);
 }
 
-/** Reads a GeneralName (RFC 5280 §4.2.1.6), of whatever kind. @throws {FormatError} */
+/** Reads a GeneralName (RFC 5280 §4.2.1.6) of any kind. @throws {FormatError} */
 export function checkName(list: DerReader): void {
   list.next();
   switch (list.tag) {
@@ -111,9 +110,8 @@ export function checkName(list: DerReader): void {
 }
 
 /**
- * Checks the form of a GeneralName of one of the kinds that are rare: OpenSSL reads no certificate
- * in which one is malformed.
- * @param list which has read the name last. @throws {FormatError}
+ * Checks a GeneralName of a rare kind: OpenSSL reads no certificate in which one is malformed.
+ * @param list the reader, positioned after the name. @throws {FormatError}
  */
 export function checkRareName(list: DerReader): void {
   switch (list.tag) {
@@ -149,7 +147,7 @@ export function checkRareName(list: DerReader): void {
   }
 }
 
-/** @param name which has read a part of an EDIPartyName last: one string. */
+/** @param name the reader, positioned after a part of an EDIPartyName: one string. */
 function checkPartyName(name: DerReader): void {
   const part = name.inside();
   part.next();
@@ -274,10 +272,7 @@ function requireNumber(content: Bytes): void {
   if (content.length > 4) throw new FormatError("has a number that is too large");
 }
 
-/**
- * Whether policy constraints demand that certificates below have a policy, which leaves do not
- * have.
- */
+/** Whether policy constraints require a policy of certificates below, which leaves do not have. */
 export function requiresPolicies({ value }: CertificateExtension): boolean {
   return readPolicyConstraints(new DerReader(value)).requiresExplicit;
 }

@@ -1,7 +1,6 @@
 /**
- * Verifies a leaf against one root taken alone, the way a TLS peer that has fetched nothing else
- * would. Stricter than a peer, not laxer: it proves that what we are about to sign will be
- * accepted.
+ * Verifies a leaf against a single root, as a TLS peer with only that root does. It is stricter than
+ * TLS libraries, so a chain that it accepts is accepted by all of them.
  * @module
  */
 import { equal } from "../bytes.ts";
@@ -9,8 +8,8 @@ import { type Certificate, inForce, KEY_USAGE } from "./certificate.ts";
 import { verifySignature } from "./keys.ts";
 
 /**
- * Whether `issuer`'s names, key identifier, CA flag and usage let it have issued `subject`; the
- * signature is not looked at.
+ * Whether name, key identifier, CA flag and key usage of `issuer` fit those of a certificate that it
+ * issued; the signature is not verified.
  */
 export function couldHaveIssued(issuer: Certificate, subject: Certificate): boolean {
   if (!equal(issuer.subject, subject.issuer)) return false;
@@ -34,12 +33,11 @@ export function sameAuthority(a: Certificate, b: Certificate): boolean {
 }
 
 /**
- * Walks from a leaf to a root as OpenSSL and BoringSSL do: the trusted root where it fits, else the
- * first certificate in order that fits, and never back to try another. Where this finds a path,
- * verifiers that do come back find one too.
- * @param intermediates what the leaf's holder sends along, in order.
+ * Finds the path from a leaf to a root as OpenSSL and BoringSSL do: the trusted root if it fits, else
+ * the first certificate that fits, without backtracking. Verifiers that backtrack find a path too.
+ * @param intermediates the certificates sent with the leaf, in order.
  * @param at the instant at which every certificate of the path must be in force.
- * @returns the path, leaf first, root last, or null where the walk ends elsewhere.
+ * @returns the path, leaf first, root last, or null if there is none.
  */
 export async function findPath(
   leaf: Certificate,
@@ -53,7 +51,7 @@ export async function findPath(
   for (;;) {
     const last = path.at(-1) as Certificate;
     const trusted = couldHaveIssued(root, last);
-    // No authority twice, through whichever of its certificates.
+    // No authority twice, by any of its certificates.
     const issuer = trusted
       ? root
       : usable.find(
@@ -61,8 +59,8 @@ export async function findPath(
             couldHaveIssued(candidate, last) &&
             !path.some((passed) => sameAuthority(passed, candidate)),
         );
-    // RFC 5280 §4.2.1.9: pathLenConstraint counts the intermediates below; self-issued ones are not
-    // left out here.
+    // RFC 5280 §4.2.1.9: pathLenConstraint counts the intermediates below; here self-issued ones count
+    // too.
     if (issuer === undefined || (issuer.pathLength !== null && issuer.pathLength < path.length - 1))
       return null;
     if (!(await isSignedBy(last, issuer))) return null;

@@ -1,7 +1,7 @@
 /**
- * DER (ITU-T X.690): a strict reader over one buffer, and a writer that computes every length first
- * and then writes each byte once. Only what certificates, requests and keys need; nothing here
- * knows what it reads.
+ * DER (ITU-T X.690), as far as certificates, requests and keys need it: a strict reader over one
+ * buffer, and a writer that computes every length first and then writes each octet once. They share
+ * the tags, lengths and times, so they are one file.
  * @module
  */
 import { type Bytes, fromUtf8, utf8 } from "../bytes.ts";
@@ -28,7 +28,7 @@ export const contextPrimitive = (number: number): number => 0x80 | number;
 /** `[number]` constructed, context-specific. */
 export const contextConstructed = (number: number): number => 0xa0 | number;
 
-/** No certificate or request nests deeper; a bomb does. */
+/** Certificates and requests nest less deep; a limit against stack exhaustion. */
 const MAX_DEPTH = 16;
 
 /** A fault of an encoding. */
@@ -52,9 +52,9 @@ export function inWords(subject: string, error: unknown): unknown {
 }
 
 /**
- * A cursor over the content of one constructed element. Offsets are into the shared buffer. What is
- * handed out is a copy: for some hundred octets that is cheaper than a view, for which engines
- * first have to move a small array's memory.
+ * A cursor over the content of one constructed element. Offsets are into the shared buffer. Returned
+ * octets are copies: up to some hundred octets a copy is cheaper than a view, for which engines first
+ * move a small array's memory.
  */
 export class DerReader {
   readonly #bytes: Bytes;
@@ -126,7 +126,7 @@ export class DerReader {
   }
 
   /**
-   * Steps over the next element when it has this tag, and says whether it had.
+   * Steps over the next element if it has this tag. @returns whether it had.
    * @throws {FormatError}
    */
   optional(tag: number): boolean {

@@ -1,6 +1,5 @@
 /**
- * Checks of what certifies a key that is to sign leaves: of ours, and of what a primary datacenter
- * answered.
+ * Checks of intermediates: those of this CA's issuers, and those that a primary datacenter returned.
  * @module
  */
 import { equal } from "../bytes.ts";
@@ -11,9 +10,7 @@ import { couldHaveIssued, findPath, isSignedBy } from "./chain.ts";
 import type { PublicKeyInfo } from "./keys.ts";
 import { lint } from "./lint.ts";
 
-/**
- * In what a certificate is not an intermediate of this trust domain for a key, made by an issuer.
- */
+/** Why a certificate is not an intermediate of this trust domain for a key, by an issuer. */
 export async function intermediateFaults(
   certificate: Certificate,
   key: PublicKeyInfo,
@@ -30,10 +27,10 @@ export async function intermediateFaults(
 }
 
 /**
- * Reads the way from a key up to below a root out of what a primary datacenter answered, which may
- * have self-signed certificates and others that lead elsewhere among it.
+ * Finds the path from a key to below a root among the certificates that a primary datacenter
+ * returned, which may contain self-signed and unrelated certificates.
  * @param answered the certificate of the key first.
- * @returns in path order. @throws {ProviderError} `provider_contract` where leaves under it would
+ * @returns the path, in order. @throws {ProviderError} `provider_contract` if leaves under it would
  * not verify
  */
 export async function requireIntermediates(
@@ -49,16 +46,16 @@ export async function requireIntermediates(
       `Cannot take the intermediate that the primary datacenter signed: ${why}`,
     );
   const [first, ...above] = answered;
-  if (first === undefined) throw refuse("there is none");
+  if (first === undefined) throw refuse("the answer has no certificate");
   const path = await findPath(
     first,
     above.filter((certificate) => !couldHaveIssued(certificate, certificate)),
     root,
     now,
   );
-  if (path === null) throw refuse("there is no path to the root from it in which all is in force");
+  if (path === null) throw refuse("no path of valid certificates leads from it to the root");
   const faults = await intermediateFaults(first, key, path[1] as Certificate, clusterId);
-  // A leaf comes below, so that one more may stand under each than findPath() allowed (RFC 5280
+  // A leaf is below them, so each must allow one certificate more than in findPath() (RFC 5280
   // §4.2.1.9).
   if (path.some(({ pathLength }, below) => pathLength !== null && pathLength < below))
     faults.push("basicConstraints: No certificate of the path may have a pathLen that forbids it");

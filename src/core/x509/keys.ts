@@ -28,7 +28,7 @@ export type CaKeySpec =
   | { readonly type: "ec"; readonly bits: EcBits }
   | { readonly type: "rsa"; readonly bits: 2048 | 4096 };
 
-/** A public key that was found to be of an accepted kind. */
+/** A public key of an accepted kind. */
 export interface PublicKeyInfo {
   readonly type: KeyType;
   /** Curve or modulus size; 256 for Ed25519. */
@@ -53,10 +53,7 @@ const CURVES: Readonly<Record<string, { bits: EcBits; point: number }>> = {
   p521: { bits: 521, point: 133 },
 };
 const RSA_BITS: readonly number[] = [2048, 3072, 4096];
-/**
- * e = 65537, the one exponent accepted: any other is either weak or slow to verify
- * (x509-and-threats.md §2).
- */
+/** e = 65537, the only exponent accepted, as in the CA/Browser Forum's practice: small ones are weak, large ones slow to verify. */
 const RSA_EXPONENT = Uint8Array.of(1, 0, 1);
 
 function scheme(type: KeyType, hash: HashName | null, name: OidName): SignatureScheme {
@@ -105,8 +102,7 @@ const REFUSED: readonly (readonly [dotted: string, name: string])[] = [
  * Reads an AlgorithmIdentifier of a signature. Parameters of ECDSA may be NULL, as the JDK up to 15
  * writes them, and those of RSA may be absent, as PKI.js writes them (RFC 4055 §5: both must be
  * accepted). Ed25519 has none (RFC 8410 §3).
- * @returns the scheme, with `identifier` as it was read; one of SCHEMES itself where that is
- * spelled as it should be.
+ * @returns the scheme, with `identifier` as it was read.
  * @throws {FormatError} for an algorithm that is not accepted, with its name.
  */
 export function readScheme(reader: DerReader): SignatureScheme {
@@ -123,7 +119,7 @@ export function readScheme(reader: DerReader): SignatureScheme {
         fields.optional(TAG.null) &&
         fields.contentStart === fields.contentEnd);
     if (!isSpelled || !fields.done)
-      throw new FormatError("signature algorithm has parameters that it must not have");
+      throw new FormatError("signature algorithm has parameters that it is not allowed to have");
     return { ...known, identifier };
   }
   const refused = REFUSED.find(([dotted]) => fields.contentIs(oidContent(dotted)));
@@ -132,7 +128,7 @@ export function readScheme(reader: DerReader): SignatureScheme {
   );
 }
 
-/** EC keys of one curve differ in their point alone: what stands before it, its 04 included. */
+/** The octets before the coordinates of an EC key, by curve, with the 04 of an uncompressed point. */
 const EC_HEADS = Object.entries(CURVES).map(([name, { bits, point }]) => {
   const algorithm = sequence(
     oid(oidContent(OID.ecPublicKey)),
@@ -146,7 +142,7 @@ const EC_HEADS = Object.entries(CURVES).map(([name, { bits, point }]) => {
  * Reads a SubjectPublicKeyInfo and checks that its key is of an accepted kind: EC P-256, P-384,
  * P-521 with an uncompressed point, RSA 2048, 3072, 4096 with e = 65537, or Ed25519. Whether the
  * point lies on its curve is checked when the key is imported.
- * @throws {FormatError} saying what the key is and what is accepted.
+ * @throws {FormatError} with the kinds that are accepted.
  */
 export function readPublicKey(spki: Bytes): PublicKeyInfo {
   for (const { bits, length, head } of EC_HEADS)
@@ -166,7 +162,7 @@ export function readPublicKey(spki: Bytes): PublicKeyInfo {
     );
   }
   if (name === "rsaEncryption") {
-    // RFC 3279 §2.3.1; a leaf with the key as it is would be one that Go cannot read.
+    // RFC 3279 §2.3.1; Go could not read a leaf with this key.
     if (
       !algorithm.optional(TAG.null) ||
       algorithm.contentEnd !== algorithm.contentStart ||
@@ -205,7 +201,7 @@ const EC_ALGORITHMS: Readonly<Record<EcBits, EcKeyImportParams>> = {
   521: { name: "ECDSA", namedCurve: "P-521" },
 };
 
-/** What WebCrypto needs to import or make a key that signs or verifies with this scheme's hash. */
+/** WebCrypto's algorithm to import or generate a key that signs or verifies with a hash. */
 export function keyAlgorithm(
   key: { type: KeyType; bits: number },
   hash: HashName | null,
@@ -252,7 +248,7 @@ function ecdsaHalf(bits: number): number {
  * length.
  * @throws {FormatError} when it is not DER, or r or s do not fit the curve.
  */
-export function ecdsaFromDer(signature: Bytes, bits: number): Bytes {
+function ecdsaFromDer(signature: Bytes, bits: number): Bytes {
   const half = ecdsaHalf(bits);
   const outer = new DerReader(signature);
   const values = outer.enter(TAG.sequence);
@@ -299,7 +295,7 @@ export function writeEcdsa(out: Uint8Array, offset: number, signature: Bytes): v
   );
 }
 
-/** Where a number that is written from `start` to `end` begins, leading zeros skipped. */
+/** The offset of the first octet of a number between `start` and `end` that is not a leading zero. */
 function firstDigit(bytes: Bytes, start: number, end: number): number {
   let at = start;
   while (at < end - 1 && bytes[at] === 0) at++;
@@ -333,9 +329,8 @@ function writeInteger(
 
 /**
  * Verifies a signature with a key that was read before.
- * @returns false for a wrong signature, one that is not even well formed or of another type of key,
- * and for a key that
- *   is no point of its curve.
+ * @returns false for a signature that is wrong, malformed or of another type of key, and for a key
+ * that is not a point of its curve.
  */
 export async function verifySignature(
   key: PublicKeyInfo,
@@ -353,9 +348,7 @@ export async function verifySignature(
   }
 }
 
-/**
- * An EC key goes in as its point, which is cheaper to read than the SubjectPublicKeyInfo around it.
- */
+/** An EC key is imported as its point, which is cheaper than as a SubjectPublicKeyInfo. */
 function importPublicKey(key: PublicKeyInfo, hash: HashName | null): Promise<CryptoKey> {
   const algorithm = keyAlgorithm(key, hash);
   if (key.type !== "ec") return crypto.subtle.importKey("spki", key.spki, algorithm, false, VERIFY);
@@ -392,10 +385,9 @@ const CUT_OCTETS = 20;
 /**
  * Every key identifier that a certificate of a key may carry, in colon hex: SHA-256 of the whole
  * SubjectPublicKeyInfo (Consul's, and this CA's), SHA-1 of the key's bits (RFC 5280 §4.2.1.2 method
- * 1; Vault's), SHA-256 of the bits cut to 160 (RFC 7093 §2 method 1; Go since 1.25), and what tools
- * make of the two SHA-256 otherwise (RFC 7093 §2 method 4).
- * @param spki DER of a SubjectPublicKeyInfo that was read before. @throws {FormatError} if it is
- * none
+ * 1; Vault's), SHA-256 of the bits cut to 160 (RFC 7093 §2 method 1; Go since 1.25), and the other
+ * cuts of the two SHA-256 that tools use (RFC 7093 §2 method 4).
+ * @param spki DER of a SubjectPublicKeyInfo. @throws {FormatError} if it is malformed
  */
 export function keyIdsOf(spki: Bytes): readonly string[] {
   const reader = new DerReader(spki).enter(TAG.sequence);

@@ -144,7 +144,7 @@ export function leafNames(
   };
 }
 
-/** The DNS names in requests of Consul's agents, servers and gateways (agent/connect/csr.go, agent/auto-config). */
+/** The DNS names in requests of Consul's agents, servers and gateways (agent/auto-config/tls.go, agent/connect/uri_server.go). */
 function dnsNamesFor(id: LeafId): readonly string[] {
   switch (id.kind) {
     case "service":
@@ -173,9 +173,8 @@ export interface LeafFields extends LeafNames {
   readonly keyUsage: number;
 }
 
-/** A leaf that lacks its signature. */
+/** A leaf without its signature. */
 export interface LeafDraft {
-  /** What it was made of. */
   readonly fields: LeafFields;
   /** The TBSCertificate, to be signed. */
   readonly signed: Bytes;
@@ -195,10 +194,7 @@ function extension(dotted: string, critical: boolean, value: DerNode): DerNode {
   return sequence(oid(oidContent(dotted)), ...flag, octetString(value));
 }
 
-/**
- * The named bits that a leaf may have all lie in the first octet; trailing zero bits are not
- * encoded (X.690 §11.2.2).
- */
+/** All bits of a leaf are in the first octet; trailing zero bits are not encoded (X.690 §11.2.2). */
 function keyUsageExtension(usage: number): Bytes {
   const octet = usage & KEY_USAGE.keyEncipherment ? 0xa0 : 0x80;
   const unused = octet === 0xa0 ? 5 : 7;
@@ -212,10 +208,7 @@ const KEY_USAGE_SIGN_AND_ENCIPHER = keyUsageExtension(
   KEY_USAGE.digitalSignature | KEY_USAGE.keyEncipherment,
 );
 
-/**
- * Extended key usage (client, then server, as in Consul) and basic constraints (not a CA), which no
- * leaf varies.
- */
+/** The constant extensions: extended key usage (client, server, as in Consul), basic constraints. */
 const FIXED_EXTENSIONS = encode(
   sequence(
     extension(
@@ -235,9 +228,8 @@ const CRITICAL = encode(element(TAG.boolean, Uint8Array.of(0xff)));
 const EMPTY_SUBJECT = encode(sequence());
 
 /**
- * Prepares all that leaves of one issuer share.
- * @param issuer has a subject key identifier; without one there is no authority key identifier to
- * write.
+ * Encodes once what all leaves of an issuer share.
+ * @param issuer one with a subject key identifier, which is the leaves' authority key identifier.
  */
 export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme): LeafTemplate {
   if (issuer.subjectKeyId === null) throw new TypeError("Issuer has no subject key identifier");
@@ -254,7 +246,7 @@ export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme)
   let validity: { notBefore: number; notAfter: number; der: Bytes } | undefined;
 
   const validityOf = (notBefore: Date, notAfter: Date): Bytes => {
-    // Leaves come by the thousand in a second, and certificates hold whole seconds.
+    // Certificates hold whole seconds, so thousands of leaves have the same validity.
     if (validity?.notBefore !== notBefore.getTime() || validity.notAfter !== notAfter.getTime())
       validity = {
         notBefore: notBefore.getTime(),
@@ -354,7 +346,7 @@ function complete(signed: Bytes, scheme: SignatureScheme, signature: Bytes): Byt
   out.set(scheme.identifier, at);
   at += scheme.identifier.length;
   out[at] = TAG.bitString;
-  // One octet more: how many bits of the last one are unused, which is none.
+  // One octet more, 0: how many bits of the last octet are unused.
   at = writeLength(out, at + 1, signatureLength + 1) + 1;
   if (scheme.type === "ec") writeEcdsa(out, at, signature);
   else out.set(signature, at);
@@ -363,10 +355,7 @@ function complete(signed: Bytes, scheme: SignatureScheme, signature: Bytes): Byt
 
 const nameLength = (length: number): number => 1 + lengthSize(length) + length;
 
-/**
- * Octets of the content of GeneralNames. All names are ASCII: SPIFFE IDs are percent-encoded, DNS
- * names checked.
- */
+/** Octets of the content of GeneralNames. All names are ASCII, as `readCsr` checked. */
 function namesLength({ dnsNames, ipAddresses, uri }: LeafNames): number {
   let length = nameLength(uri.length);
   for (const name of dnsNames) length += nameLength(name.length);
@@ -375,7 +364,7 @@ function namesLength({ dnsNames, ipAddresses, uri }: LeafNames): number {
 }
 
 /**
- * Writes the content of GeneralNames in Go's order: DNS, IP, URI (as Consul's leaves have them).
+ * Writes the content of GeneralNames in the order of Go, as in Consul's leaves: DNS, IP, URI.
  * @returns the offset behind it.
  */
 function writeNames(

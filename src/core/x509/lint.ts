@@ -132,7 +132,7 @@ function leafRules(certificate: Certificate, kind: "leaf" | "remote-leaf", deman
     /^spiffe:\/\/[^/]+\/./.test(uris[0] ?? ""),
     "subjectAltName: Must be a SPIFFE ID with a path",
   );
-  // Consul's agent/connect/generate.go (KeyId).
+  // Consul's agent/connect/parsing.go (KeyId).
   demand(
     kind === "remote-leaf" || (subjectKeyId !== null && equal(subjectKeyId, keyIdOf(key.spki))),
     "subjectKeyIdentifier: Must be the SHA-256 of the public key",

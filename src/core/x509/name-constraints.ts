@@ -1,7 +1,6 @@
 /**
- * Name constraints (RFC 5280 §4.2.1.10) against the names that this CA puts into certificates. A
- * constraint that forbids none of them does no harm, critical or not; one that forbids one makes
- * every leaf useless. If verifiers differ, the strictest of OpenSSL, Go and Java counts.
+ * Reads name constraints (RFC 5280 §4.2.1.10) and matches names with them. If verifiers differ, the
+ * strictest of OpenSSL, Go and Java counts.
  * @module
  */
 import { type Bytes, equal } from "../bytes.ts";
@@ -16,7 +15,7 @@ export interface NamesBelow {
   readonly uris: readonly string[];
   readonly dnsNames: readonly string[];
   readonly ipAddresses: readonly Bytes[];
-  /** Names in DER; an empty one is bound by nothing. */
+  /** Names in DER; constraints do not apply to an empty one. */
   readonly subjects: readonly Bytes[];
 }
 
@@ -27,7 +26,7 @@ export interface NameConstraints {
 
 type Kind = "email" | "dns" | "directory" | "uri" | "ip" | "other";
 
-/** A GeneralSubtree: a base, without minimum and maximum, which must not be used. */
+/** A GeneralSubtree: its base; minimum and maximum are not allowed. */
 interface Subtree {
   readonly kind: Kind;
   /** For email, dns and uri. */
@@ -47,7 +46,7 @@ const KINDS: ReadonlyMap<number, Kind> = new Map([
 /**
  * Reads the extension's value as strictly as Go does, which refuses a certificate whose constraints
  * it cannot read.
- * @throws {FormatError} with the rest of a sentence that the constraints are the subject of
+ * @throws {FormatError} with the predicate of a sentence whose subject is the constraints
  */
 export function readNameConstraints(value: Bytes): NameConstraints {
   const outer = new DerReader(value);
@@ -74,13 +73,13 @@ function readSubtrees(list: DerReader): Subtree[] {
       !subtree.optional(contextPrimitive(0)) ||
       (subtree.content().length === 1 && subtree.content()[0] === 0);
     if (!isMinimumZero || !subtree.done)
-      throw new FormatError("have a minimum or maximum distance, which must not be used");
+      throw new FormatError("have a minimum or maximum distance, which is not allowed");
     found.push({ kind, octets, text: textOf(kind, octets) });
   }
   return found;
 }
 
-/** @param subtree which has read its base last. */
+/** @param subtree the reader, positioned after the base. */
 function requireForm(subtree: DerReader): void {
   try {
     checkRareName(subtree);
@@ -110,10 +109,7 @@ function textOf(kind: Kind, octets: Bytes): string {
   return text.toLowerCase();
 }
 
-/**
- * Go reads no constraint on URIs that is an IP address; one of IPv6 has colons and no brackets to
- * be one.
- */
+/** Go refuses a constraint on URIs that is an IP address; for IPv6: with colons, without brackets. */
 const IPV4 = /^\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}$|:.*:[0-9a-fA-F:.]*$/;
 
 /** A local part as Go reads it (crypto/x509, parseRFC2821Mailbox), and a host. */
@@ -126,7 +122,7 @@ function isMailbox(text: string): boolean {
   return isLocal && host !== "" && isDomain(host);
 }
 
-/** An empty text stands for every name; a period at the front for what is below a domain. */
+/** An empty text matches every name; a leading period the names below a domain. */
 function isDomainOrHost(text: string): boolean {
   return isDomain(text.startsWith(".") ? text.slice(1) : text) && text !== ".";
 }
@@ -147,8 +143,8 @@ function requireMask(octets: Bytes): void {
 }
 
 /**
- * Which names below are forbidden.
- * @returns for each, the rest of a sentence that the constraints are the subject of.
+ * Which names the constraints forbid.
+ * @returns for each, the predicate of a sentence whose subject is the constraints.
  */
 export function forbiddenBy({ permitted, excluded }: NameConstraints, below: NamesBelow): string[] {
   const faults: string[] = [];
@@ -198,15 +194,13 @@ export function forbiddenBy({ permitted, excluded }: NameConstraints, below: Nam
 
 type Match<T> = (subtree: Subtree, name: T) => boolean;
 
-/**
- * RFC 5280 §4.2.1.10: a host is that host; only one with a leading period has subdomains within.
- */
+/** RFC 5280 §4.2.1.10: a host matches only itself; with a leading period it matches subdomains. */
 function isUriWithin({ text }: Subtree, uri: string): boolean {
   const host = hostOf(uri);
   return text.startsWith(".") ? host.endsWith(text) && host.length > text.length : host === text;
 }
 
-/** As Go does it, where a host has its subdomains within it, and an empty one has everything. */
+/** As Go matches: a host matches its subdomains too, and an empty one matches everything. */
 function isUriBelow(subtree: Subtree, uri: string): boolean {
   return isDnsWithin(subtree, hostOf(uri));
 }
@@ -236,7 +230,7 @@ function isEmailWithin({ text }: Subtree, email: SubjectEmail): boolean {
   return text.startsWith(".") ? host.endsWith(text) : host === text;
 }
 
-/** One that cannot be compared is refused by any constraint on e-mail addresses. */
+/** OpenSSL refuses an address that it cannot compare, whatever the constraint on e-mail addresses. */
 function isEmailPermitted(subtree: Subtree, email: SubjectEmail): boolean {
   return email.isComparable && isEmailWithin(subtree, email);
 }
@@ -253,8 +247,8 @@ function isIpWithin({ octets }: Subtree, address: Bytes): boolean {
 }
 
 /**
- * Whether Java cannot read a constraint (sun.security.x509, URIName and RFC822Name), and so no
- * certificate in which the extension is critical.
+ * Whether Java cannot read a constraint (sun.security.x509, URIName and RFC822Name), so that it
+ * refuses the certificate if the extension is critical.
  */
 export function isUnreadableByJava({ permitted, excluded }: NameConstraints): boolean {
   const isHost = (text: string) =>
@@ -266,7 +260,7 @@ export function isUnreadableByJava({ permitted, excluded }: NameConstraints): bo
   );
 }
 
-/** Whether Go leaves a constraint unhandled, and so refuses an extension that is critical. */
+/** Whether Go does not handle a constraint, so that it refuses the extension if it is critical. */
 export function hasUnusualKind({ permitted, excluded }: NameConstraints): boolean {
   return [...permitted, ...excluded].some(({ kind }) => kind === "directory" || kind === "other");
 }
@@ -282,7 +276,7 @@ export function constrainsUris({ permitted, excluded }: NameConstraints): boolea
   );
 }
 
-/** Whether names of a kind that GnuTLS does not read are excluded: it refuses all that is below. */
+/** Whether names of a kind that GnuTLS does not read are excluded: it refuses every leaf below. */
 export function excludesUnusual({ excluded }: NameConstraints): boolean {
   return excluded.some(({ kind }) => kind === "uri" || kind === "directory" || kind === "other");
 }

@@ -1,6 +1,6 @@
 /**
- * Names of certificates (RFC 5280 §4.1.2.4) as verifiers read them. Leaves carry the subject of
- * their issuer octet by octet, so that one verifier that cannot decode it refuses all of them.
+ * Names of certificates (RFC 5280 §4.1.2.4) as verifiers read them. Leaves contain the subject of their
+ * issuer, so a verifier that cannot decode it refuses all of them.
  * @module
  */
 import { type Bytes, equal, fromUtf8, hex } from "../bytes.ts";
@@ -12,7 +12,7 @@ import { DerError, DerReader, encode, oidContent, sequence, TAG } from "./der.ts
  */
 const PRINTABLE = /^[A-Za-z0-9 '()+,\-./:=?*&]*$/;
 
-/** By tag, what is wrong with a string's content, or null. Go reads these types and no other. */
+/** By tag, the fault of a string's content, or null. Go reads only these types. */
 const STRINGS: ReadonlyMap<number, (content: Bytes) => string | null> = new Map<
   number,
   (content: Bytes) => string | null
@@ -30,7 +30,7 @@ const STRINGS: ReadonlyMap<number, (content: Bytes) => string | null> = new Map<
     (content) =>
       PRINTABLE.test(latin1(content))
         ? null
-        : "a PrintableString with a character that it must not have, such as _ or @",
+        : "a PrintableString with a character that it is not allowed to have, such as _ or @",
   ],
   [0x14, () => null],
   [
@@ -76,10 +76,10 @@ function isBmp(content: Bytes): boolean {
 }
 
 /**
- * Looks for what keeps a verifier from decoding a Name.
+ * Why a verifier cannot decode a Name.
  * @param name in DER.
- * @returns the rest of a sentence of which the name is the subject, such as
- * `has a PrintableString ...`, or null.
+ * @returns the predicate of a sentence whose subject is the name, such as `has an empty value`, or
+ * null.
  */
 export function nameFault(name: Bytes): string | null {
   try {
@@ -101,7 +101,7 @@ export function nameFault(name: Bytes): string | null {
   }
 }
 
-/** What is wrong with an object identifier of which `oidIsWide` holds. */
+/** The fault of an object identifier if `oidIsWide`. */
 export const WIDE_OID = "its object identifier has a number of 2^31 or more";
 
 /** Types of a value that OpenSSL reads in a Name (B_ASN1_PRINTABLE of asn1.h, and UTF8String). */
@@ -118,9 +118,9 @@ const TYPES_OF_OPENSSL: readonly number[] = [
 ];
 
 /**
- * Looks for what keeps OpenSSL from decoding a Name inside of an extension. Other verifiers do not
- * read it, so that less is demanded of it than of a subject.
- * @param name in DER. @returns the rest of a sentence of which the name is the subject, or null.
+ * Why OpenSSL cannot decode a Name in an extension. Other verifiers do not read it, so the rules are
+ * laxer than for a subject.
+ * @param name in DER. @returns the predicate of a sentence whose subject is the name, or null.
  */
 export function embeddedNameFault(name: Bytes): string | null {
   try {
@@ -173,8 +173,8 @@ export function relativeNames(name: Bytes): Bytes[] {
 }
 
 /**
- * The parts of a Name in a form in which equal ones are the same text, whatever their type of
- * string, case and white space, as RFC 5280 §7.1 and OpenSSL compare them. @throws {DerError}
+ * The parts of a Name as texts that are the same if the parts are equal by RFC 5280 §7.1 and OpenSSL:
+ * string type, case and white space do not count. @throws {DerError}
  */
 export function comparableParts(name: Bytes): string[] {
   return relativeNames(name).map((relative) =>
@@ -202,8 +202,8 @@ function textOf(tag: number, content: Bytes): string {
 export interface SubjectEmail {
   readonly text: string;
   /**
-   * Whether OpenSSL compares it with constraints, rather than to refuse it: an IA5String with an
-   * `@` (nc_email).
+   * Whether OpenSSL compares it with constraints instead of refusing it: an IA5String with an `@`
+   * (nc_email).
    */
   readonly isComparable: boolean;
 }

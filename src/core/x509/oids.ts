@@ -38,7 +38,7 @@ export const OID = {
   extensionRequest: "1.2.840.113549.1.9.14",
   // Microsoft's older form of it, which certreq wrote and OpenSSL reads as well
   microsoftExtensionRequest: "1.3.6.1.4.1.311.2.1.14",
-  // RFC 5280 §4.2, in extensions of CA certificates alone
+  // RFC 5280 §4.2, only in CA certificates
   issuerAltName: "2.5.29.18",
   crlDistributionPoints: "2.5.29.31",
   certificatePolicies: "2.5.29.32",
@@ -76,7 +76,7 @@ export function readOid(reader: DerReader): OidName | undefined {
   return undefined;
 }
 
-/** What extensions are called in texts for operators (RFC 5280 §4.2). */
+/** The names of extensions in texts (RFC 5280 §4.2). */
 const EXTENSION_NAMES: Readonly<Partial<Record<OidName, string>>> = {
   subjectKeyIdentifier: "subject key identifier",
   keyUsage: "key usage",
@@ -100,7 +100,7 @@ const EXTENSION_NAMES: Readonly<Partial<Record<OidName, string>>> = {
   netscapeCertType: "Netscape certificate type",
 };
 
-/** An extension for a text: its identifier, with its name where it has one in RFC 5280. */
+/** An extension in a text: its identifier, with its name if it has one. */
 export function extensionText(dotted: string): string {
   const name = Object.entries(EXTENSION_NAMES).find(([key]) => OID[key as OidName] === dotted)?.[1];
   return name === undefined ? dotted : `${dotted} (${name})`;

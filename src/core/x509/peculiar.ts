@@ -1,13 +1,13 @@
 /**
- * The one file that knows @peculiar/x509: makes CA certificates, and reads any certificate a second
- * time for lint.ts. It is off the hot path; a certificate through it costs milliseconds.
+ * The only file that uses @peculiar/x509: makes CA certificates, and reads certificates a second time
+ * for lint.ts. Each takes milliseconds, so the hot path does not use it.
  * @module
  */
 import type { Extension, Name } from "@peculiar/x509";
 import { type Bytes, hex } from "../bytes.ts";
 import type { SignatureScheme } from "./keys.ts";
 
-/** An extension to write: one by meaning, or one copied from another certificate as it stands. */
+/** An extension to write: by its fields, or as raw octets. */
 export type ExtensionSpec =
   | { readonly kind: "ca"; readonly pathLength: number | null }
   | { readonly kind: "keyUsage"; readonly bits: number }
@@ -24,7 +24,7 @@ export type ExtensionSpec =
 export interface CertificateSpec {
   /** Big-endian octets of a positive number. */
   readonly serial: Bytes;
-  /** A common name, or a DER Name to be copied as it stands. */
+  /** A common name, or a DER Name that is copied. */
   readonly issuer: string | Bytes;
   readonly subject: string | Bytes;
   readonly notBefore: Date;
@@ -35,10 +35,7 @@ export interface CertificateSpec {
   readonly scheme: SignatureScheme;
 }
 
-/**
- * Loaded at the first use: it is most of what there is to load, and nothing on the way of a request
- * needs it.
- */
+/** Loaded at the first use: it is large, and no request needs it. */
 const load = async () => {
   await import("reflect-metadata");
   return import("@peculiar/x509");
@@ -86,7 +83,7 @@ export async function makeCertificate(spec: CertificateSpec): Promise<Bytes> {
 }
 
 /** The fields of a certificate as @peculiar/x509 reads them: a second opinion on certificate.ts. */
-export interface SecondReading {
+interface SecondReading {
   readonly serial: string;
   readonly notBefore: Date;
   readonly notAfter: Date;

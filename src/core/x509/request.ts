@@ -1,6 +1,6 @@
 /**
- * Writes PKCS#10 requests (RFC 2986): for the one identity that a server of ours asks its own CA
- * for, and for an intermediate that another CA certifies.
+ * Writes PKCS#10 requests (RFC 2986): for the certificate of this CA's own server, and for an
+ * intermediate that another CA certifies.
  * @module
  */
 import { type Bytes, utf8 } from "../bytes.ts";
@@ -31,10 +31,7 @@ import {
 import type { LeafNames } from "./leaf.ts";
 import { OID } from "./oids.ts";
 
-/**
- * A pair for ECDSA on P-256, which every TLS client has. The private half can be exported, since a
- * TLS library needs it.
- */
+/** Generates a key pair on P-256, which every TLS client supports. It is extractable for TLS libraries. */
 export async function generateRequestKey(): Promise<CryptoKeyPair> {
   return (await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, [
     "sign",

@@ -82,7 +82,7 @@ describe("checkLeaseTimes()", () => {
       const ports = ca.backend.open(createCodec(ca.sealer), "x");
       assert.throws(
         () => createCa({ ...ports, sealer: ca.sealer, clock: ca.clock, policy }),
-        /^RangeError: Lease times must fall/,
+        /^RangeError: The lease times must decrease/,
       );
     }
   });

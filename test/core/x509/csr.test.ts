@@ -386,7 +386,7 @@ describe("readCsr()", () => {
     [
       "an ECDSA algorithm with the parameters of another",
       { identifier: encode(sequence(named("ecdsaSha256"), named("p256"))) },
-      "signature algorithm has parameters that it must not have",
+      "signature algorithm has parameters that it is not allowed to have",
     ],
     [
       "an RSA algorithm with a NULL that is not empty",
@@ -394,7 +394,7 @@ describe("readCsr()", () => {
         spki: publicKey("RSA 2048"),
         identifier: encode(sequence(named("rsaSha256"), element(TAG.null, off))),
       },
-      "signature algorithm has parameters that it must not have",
+      "signature algorithm has parameters that it is not allowed to have",
     ],
     [
       "an Ed25519 algorithm with a NULL parameter",
@@ -402,7 +402,7 @@ describe("readCsr()", () => {
         spki: publicKey("Ed25519"),
         identifier: encode(sequence(named("ed25519"), element(TAG.null))),
       },
-      "signature algorithm has parameters that it must not have",
+      "signature algorithm has parameters that it is not allowed to have",
     ],
     [
       "an RSA key whose algorithm has no NULL",

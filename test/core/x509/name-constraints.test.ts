@@ -164,7 +164,7 @@ describe("readNameConstraints()", () => {
       [1, 0],
     ] as const)
       assert.throws(() => within(element(contextPrimitive(tag), Uint8Array.of(value))), {
-        message: "have a minimum or maximum distance, which must not be used",
+        message: "have a minimum or maximum distance, which is not allowed",
       });
   });
 });
