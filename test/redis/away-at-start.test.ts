@@ -61,7 +61,7 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     assert.equal((await sign(replica)).status, 200);
     const refused = await replica.call("PUT", ROTATE);
     assert.equal(refused.status, 503);
-    assert.match(refused.text, /Redis is away/);
+    assert.match(refused.text, /Redis is unavailable/);
     const ready = await replica.call("GET", "/readyz");
     assert.equal(ready.status, 200, ready.text);
     // At once, and not only after the time in which a heartbeat is due.
@@ -254,7 +254,7 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
       fetch(`http://127.0.0.1:${listen}${path}`, { method }).catch(() => null);
     await until(async () => (await call("/healthz"))?.status === 200);
     assert.equal((await call("/healthz", "HEAD"))?.status, 200);
-    const waiting = `The CA is not ready: waiting for the store: Redis is away: ECONNREFUSED (MESHCA_STORE: 127.0.0.1:${port})\n`;
+    const waiting = `The CA is not ready: waiting for the store: Redis is unavailable: ECONNREFUSED (MESHCA_STORE: 127.0.0.1:${port})\n`;
     await until(async () => (await (await call("/readyz"))?.text()) === waiting);
     for (const [path, method] of [
       ["/readyz"],
@@ -335,11 +335,11 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     const { port } = web.address() as AddressInfo;
     assert.equal(
       await run(`redis://127.0.0.1:${port}`),
-      `69 What MESHCA_STORE names does not speak Redis's protocol (MESHCA_STORE: 127.0.0.1:${port})`,
+      `69 The server of MESHCA_STORE does not speak the protocol of Redis (MESHCA_STORE: 127.0.0.1:${port})`,
     );
     assert.match(
       await run(`redis+cluster://:secret@127.0.0.1:${redis.port}`),
-      /^69 What MESHCA_STORE names is no Redis Cluster/,
+      /^69 The Redis of MESHCA_STORE is not a Cluster/,
     );
   });
 });

@@ -53,14 +53,14 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
 
   it("is refused where nobody listens", async () => {
     const url = redisUrl(await freePort(), { connectTimeoutMs: 500 });
-    await assert.rejects(open(url), refusal("is away: ECONNREFUSED"));
+    await assert.rejects(open(url), refusal("is unavailable: ECONNREFUSED"));
     await assert.rejects(
       open({ ...url, mode: "cluster" }),
-      refusal("is away: no node of the cluster is reachable"),
+      refusal("is unavailable: no node of the cluster is reachable"),
     );
     await assert.rejects(
       open({ ...url, mode: "sentinel", master: "mesh" }),
-      refusal("is away: no sentinel is reachable, or none knows the master"),
+      refusal("is unavailable: no sentinel is reachable, or none knows the master"),
     );
   });
 
@@ -68,11 +68,11 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     await withRedis({ config: ["requirepass secret"] }, async ({ port }) => {
       await assert.rejects(
         open(redisUrl(port)),
-        refusal("(is away: it )?refused the user or the password"),
+        refusal("(is unavailable: it )?refused the user or the password"),
       );
       await assert.rejects(
         open(redisUrl(port, { password: "wrong" })),
-        refusal("(is away: it )?refused the user or the password"),
+        refusal("(is unavailable: it )?refused the user or the password"),
       );
       (await open(redisUrl(port, { password: "secret" }))).close();
     });
@@ -94,7 +94,9 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
       const url = redisUrl(redis.port, { username: "ca", password: "secret" });
       await assert.rejects(
         open(url),
-        refusal(`does not allow the user to run ${command.toUpperCase()}; its ACL must`),
+        refusal(
+          `does not allow the user to run ${command.toUpperCase()}; allow it in the ACL of Redis`,
+        ),
       );
     });
 
@@ -112,12 +114,16 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     );
     await assert.rejects(
       open(url),
-      refusal("does not allow the user to access the keys of meshca's prefix; its ACL must"),
+      refusal(
+        "does not allow the user to access the keys of meshca's prefix; allow it in the ACL of Redis",
+      ),
     );
     await redis.admin.call("ACL", "SETUSER", "narrow", "~{meshca}:*");
     await assert.rejects(
       open(url),
-      refusal("does not allow the user to access the channel of meshca's prefix; its ACL must"),
+      refusal(
+        "does not allow the user to access the channel of meshca's prefix; allow it in the ACL of Redis",
+      ),
     );
     await redis.admin.call("ACL", "SETUSER", "narrow", "&{meshca}:*");
     (await open(url)).close();
@@ -156,7 +162,9 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
       await until(async () => /master_link_status:up/.test(await admin.info("replication")));
       await assert.rejects(
         open(redisUrl(port)),
-        refusal(String.raw`is read-only here: it is a replica\. Name the master, or use Sentinel`),
+        refusal(
+          String.raw`is read-only because it is a replica; connect to the master, or use Sentinel`,
+        ),
       );
     });
   });
@@ -237,13 +245,13 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
         (await open(redisUrl(port, { tls: { ca, cert, key: pem }, db: 3 }))).close();
         await assert.rejects(
           open(redisUrl(port, { tls: { ca: null, cert, key: pem } })),
-          /^StoreError: Redis is away: /,
+          /^StoreError: Redis is unavailable: /,
         );
         await assert.rejects(
           open(redisUrl(port, { tls: { ca, cert: null, key: null } })),
-          /^StoreError: Redis is away/,
+          /^StoreError: Redis is unavailable/,
         );
-        await assert.rejects(open(redisUrl(port)), /^StoreError: Redis is away/);
+        await assert.rejects(open(redisUrl(port)), /^StoreError: Redis is unavailable/);
       });
     } finally {
       rmSync(folder, { recursive: true });

@@ -137,7 +137,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     redis.kill("SIGKILL");
     await until(async () => (await replica.call("PUT", ROTATE)).status === 503);
     const refused = await replica.call("PUT", ROTATE);
-    assert.match(refused.text, /^Redis is away: /);
+    assert.match(refused.text, /^Redis is unavailable: /);
     assert.ok(Number(refused.headers.get("retry-after")) >= 1);
     assert.equal((await watching).status, 200);
     assert.equal((await sign(replica)).status, 200);

@@ -268,7 +268,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.equal(signed.status, 200);
     const change = await call("/v1/connect/ca/rotate", { method: "PUT" });
     assert.equal(change.status, 503);
-    assert.match(await change.text(), /Redis is away/);
+    assert.match(await change.text(), /Redis is unavailable/);
     assert.ok(Number(change.headers.get("retry-after")) > 0);
     await redis.restart();
     await until(
@@ -320,7 +320,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     try {
       const answer = await fetch(`${cold.urls[0]}${ROOTS}`);
       assert.equal(answer.status, 503);
-      assert.match(await answer.text(), /^meshca on Cloudflare Workers: Redis is away/);
+      assert.match(await answer.text(), /^meshca on Cloudflare Workers: Redis is unavailable/);
       assert.equal(answer.headers.get("cache-control"), "no-store");
     } finally {
       await cold.stop();
@@ -380,7 +380,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
         texts[1] ?? "",
         /^meshca on Cloudflare Workers: Redis refused the user or the password/,
       );
-      assert.match(texts[2] ?? "", /^meshca on Cloudflare Workers: Redis is away/);
+      assert.match(texts[2] ?? "", /^meshca on Cloudflare Workers: Redis is unavailable/);
       assert.doesNotMatch(texts.join(), /right|wrong@/);
     } finally {
       await trusting.stop();

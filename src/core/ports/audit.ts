@@ -1,25 +1,20 @@
 /**
- * The audit log, as those who decide see it: one record for each decision, written before its
- * effect.
+ * The audit log: one record for each decision, written before its effect.
  *
  * - A leaf: `record` is called when everything about it is decided and before it is signed. The
- *   record may still be in
- *   memory when the leaf is answered; a crash may lose the last moments of such records.
+ *   record may still be in memory when the leaf is answered; a crash may lose the last of them.
  * - A change of what is stored: `beforeChange` is awaited before the commit. Once it has resolved,
- *   the record outlives a
- *   crash. Where it throws, nothing may be changed.
- * - A refusal: `refusal` is called with the error by everybody who sees it pass; the first call
- *   counts, since it is made
- *   where most is known.
+ *   the record survives a crash. If it throws, nothing may be changed.
+ * - A refusal: `refusal` is called with the error by each layer that the error passes. The first
+ *   call counts, since the innermost layer knows most.
  *
- * A record says who, from where, what and with which outcome: names, identifiers and codes, never a
- * secret, a body or a text of an error. What happens where records cannot be written is for the
- * operator to choose, and for the implementation to do: it throws `audit_unavailable`, or it does
- * not.
+ * A record has the caller, its address, the action and the outcome: names, identifiers and codes,
+ * never a secret, a body or the text of an error. If records cannot be written, the implementation
+ * throws `audit_unavailable` or goes on, as the operator chose.
  * @module
  */
 
-/** Who asked. The CA itself, doing what is due, has none of the three. */
+/** The caller. All fields are null for the background work of the CA. */
 export interface Caller {
   /** The public handle of a token, never its secret; null without one. */
   readonly accessor: string | null;
@@ -32,21 +27,18 @@ export const NOBODY: Caller = { accessor: null, address: null, requestId: null }
 
 export interface AuditRecord {
   readonly caller: Caller;
-  /** `sign`, the kind of a change, or the method and path of a call that did not come that far. */
+  /** `sign`, the kind of a change, or the method and path of a request refused before that. */
   readonly action: string;
   /** The SPIFFE ID of a leaf, the ID of a root, or null. */
   readonly subject: string | null;
-  /** `failed`: it was allowed, and then could not be done. */
+  /** `failed`: it was allowed, but could not be done. */
   readonly outcome: "allowed" | "refused" | "failed";
-  /** The code of the error, or what else there is to say of the outcome in one word. */
+  /** The code of the error, or another word for the outcome. */
   readonly code: string | null;
   /** Of a leaf, in colon hex. */
   readonly serial?: string;
   readonly keyId?: string;
-  /**
-   * What else names the subject: of a denial what it is about and why, of a login its auth method
-   * and who logged in.
-   */
+  /** More about the subject: what a denial matches and why, the auth method of a login. */
   readonly detail?: AuditDetail | undefined;
 }
 
@@ -54,25 +46,24 @@ export interface AuditRecord {
 export type AuditDetail = Readonly<Record<string, string>>;
 
 export interface Audit {
-  /** @throws {NotReadyError} `audit_unavailable` where signing must stop */
+  /** @throws {NotReadyError} `audit_unavailable` if signing must stop */
   record(record: AuditRecord): void;
   /**
-   * @param options.mayUseReserve whether the record may take of the room that is kept for a full
-   * disk, true unless given.
-   *   False for what callers without a token of an operator can do as often as they like.
-   * @throws {NotReadyError} `audit_unavailable` where changes must stop
+   * @param options.mayUseReserve whether the record may use the reserve for a full disk (true
+   * unless given). False for what callers without an operator's token can repeat at will.
+   * @throws {NotReadyError} `audit_unavailable` if changes must stop
    */
   beforeChange(record: AuditRecord, options?: { readonly mayUseReserve?: boolean }): Promise<void>;
-  /** Never throws. `make` is called only where the record is written. */
+  /** Never throws. `make` is called only if the record is written. */
   refusal(error: unknown, make: (code: string) => AuditRecord): void;
-  /** Why records cannot be written at the moment, or null. */
+  /** The code of the error for which records cannot be written now, or null. */
   readonly failure: string | null;
-  /** Whether no leaf is signed because of it. */
+  /** Whether signing stops because of `failure`. */
   readonly stopsSigning: boolean;
-  /** Whether nothing is changed because of it. */
+  /** Whether changes stop because of `failure`. */
   readonly stopsChanges: boolean;
-  /** Records that were given up because too many waited to be written. */
+  /** How many records were lost because too many waited to be written. */
   readonly lost: number;
-  /** Octets of the reserve for records of changes that are free; null without a reserve. */
+  /** Free octets of the reserve for records of changes; null without a reserve. */
   readonly reserveLeft: number | null;
 }

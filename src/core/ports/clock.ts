@@ -1,5 +1,5 @@
 /**
- * Time and randomness as ports, so that nothing in core depends on the moment or on luck.
+ * Time and randomness as ports, so that nothing in core depends on the clock or on chance.
  * @module
  */
 import type { Bytes } from "../bytes.ts";
@@ -7,21 +7,18 @@ import type { Bytes } from "../bytes.ts";
 export interface Clock {
   /** The current instant. */
   now(): Date;
-  /**
-   * Waits for `ms` milliseconds, or less when `signal` fires first.
-   * @returns once the time is over or the signal has fired; never rejects.
-   */
+  /** Resolves after `ms` milliseconds, or when `signal` fires. Never rejects. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
   /**
-   * Milliseconds since an instant that stays the same for the life of the process, by a clock that
-   * nobody sets. Absent if the runtime has none that goes on from one request to the next.
+   * Milliseconds of a monotonic clock since an instant that is fixed for the life of the process.
+   * Absent if the runtime has no such clock that runs on between requests.
    */
   monotonicMs?(): number;
 }
 
 export interface Random {
-  /** `length` bytes from a cryptographically secure source. The caller may keep and change them. */
+  /** `length` bytes of a cryptographically secure source, which the caller may change. */
   bytes(length: number): Bytes;
-  /** A uniform number in [0, 1), for jitter alone. */
+  /** A uniform number in [0, 1), only for jitter. */
   fraction(): number;
 }

@@ -1,20 +1,15 @@
 /**
- * The lease port: who may try. A lease never makes a write right; its term does, compared by the
- * store with the write. One contract suite, test/contracts/lease.ts, holds every implementation.
+ * The lease port: which replica may try. A lease by itself does not permit a write; its term does,
+ * which the store compares with each write. test/contracts/lease.ts tests every implementation.
  *
- * - `leader` decides which replica runs the periodic tick; losing it costs nothing but a duplicate
- *   try.
- * - `operation` serialises whatever has effects outside of the store.
+ * - `leader` decides which replica runs the periodic tick; two leaders only try the same twice.
+ * - `operation` serialises everything with effects outside of the store.
  * - `acquire` grants a free or expired lease with a term above every term granted for that name
- *   before, across
- *   restarts too; it answers null where another holder has it. A holder that acquires what it has
- *   gets null as well. A
- *   lease that ends much further off than the time that is asked for counts as expired: the store's
- *   clock has gone back
- *   since it was granted, and its holder, if alive, would have renewed it since (`isOff`).
- * - `renew` lengthens the lease when this holder still has it under this term, and says whether it
- *   did.
- * - `release` gives it back when this holder still has it under this term; otherwise it does
+ *   before, also across restarts. It returns null if a holder has the lease, including the caller.
+ *   A lease that expires much further off than the TTL counts as expired: the store's clock was set
+ *   back since it was granted, and a live holder would have renewed it (`isOff`).
+ * - `renew` extends the lease if this holder still has it under this term, and returns whether.
+ * - `release` gives the lease back if this holder still has it under this term; else it does
  *   nothing.
  * @module
  */
@@ -22,15 +17,16 @@
 export type LeaseName = "leader" | "operation";
 
 /**
- * What a lease may end further off than twice the time that is asked for, in milliseconds: a clock
- * that is merely adjusted frees none.
+ * How much further off than twice the TTL a lease may expire, in milliseconds: adjusting a clock by
+ * less frees no lease.
  */
 export const LEASE_SLACK_MS = 60_000;
 
 /**
- * Whether a lease was granted by a clock that was further ahead than it may last.
- * @param expiresMs its end, @param nowMs the store's clock, both in milliseconds since 1970. @param
- * ttlMs the time asked for.
+ * Whether a lease was granted before the clock was set back.
+ * @param expiresMs the lease's expiry, in milliseconds since 1970.
+ * @param nowMs the store's clock, in milliseconds since 1970.
+ * @param ttlMs the TTL that is asked for.
  */
 export function isOff(expiresMs: number, nowMs: number, ttlMs: number): boolean {
   return expiresMs - nowMs > 2 * ttlMs + LEASE_SLACK_MS;
@@ -48,9 +44,6 @@ export interface Leases {
   renew(lease: Lease, ttlMs: number): Promise<boolean>;
   /** @throws {StoreError} */
   release(lease: Lease): Promise<void>;
-  /**
-   * The name that the present holder of a lease goes by, or null where it is free.
-   * @throws {StoreError}
-   */
+  /** The name of the holder of a lease; null if it is free. @throws {StoreError} */
   holder(name: LeaseName): Promise<string | null>;
 }

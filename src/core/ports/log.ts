@@ -1,6 +1,5 @@
 /**
- * What core has to say to an operator. Values must be names, numbers and identifiers: never a key,
- * a token or PEM.
+ * The log for operators. Values are names, numbers and identifiers: never a key, a token or PEM.
  * @module
  */
 

@@ -1,12 +1,11 @@
 /**
- * The looks port: where the looks at the clock are remembered by which deletion-time.ts decides,
- * over a restart and, if several replicas share a store, for whichever of them leads next. They are
- * no secret and need no MAC: anyone who forges them can shorten the span, but nothing is deleted
- * before the clock says that its time is over.
+ * The looks port: stores the looks at the clock by which deletion-time.ts decides, over a restart
+ * and, if several replicas share a store, for the next leader. Looks are not secret and need no
+ * MAC: forging them can shorten the span, but nothing is deleted before it has expired by the clock.
  *
- * - `load` gives what was saved last, and no looks if there is nothing or it cannot be read.
- * - `save` replaces exactly what `load` gave, by its version, in one step; else it changes nothing
- *   and answers false.
+ * - `load` returns what was saved last; no looks if nothing was saved or it cannot be read.
+ * - `save` replaces exactly what `load` returned, by its version, atomically; else it changes
+ *   nothing and returns false.
  * @module
  */
 import type { Looks } from "../deletion-time.ts";

@@ -1,6 +1,5 @@
 /**
- * What core counts. Labels come from fixed sets only, so that no caller can make the number of
- * series grow.
+ * What core counts. Labels have fixed sets of values, so that no caller can add series.
  * @module
  */
 

@@ -1,49 +1,34 @@
 /**
- * The access store port: where tokens, policies, auth methods, binding rules and denials live, one
- * record each. It knows names, versions and opaque documents; what is in a document, and that
- * nobody but us wrote it, is the caller's business. One contract suite,
- * test/contracts/record-store.ts, holds every implementation.
+ * The record store port: tokens, policies, auth methods, binding rules and denials, one record
+ * each. It knows names, versions and opaque documents; their content and authenticity are up to the
+ * caller. test/contracts/record-store.ts tests every implementation.
  *
- * - `read` gives what changed since a mark in one consistent look, and the mark to go on from.
- *   Where the store cannot
- *   tell what changed, because there is no mark, because it was too long ago, or because the store
- *   lost writes, it gives
- *   everything and says so with `complete`.
- * - `write` makes all changes in one atomic step, or none. It is refused with `index_mismatch` when
- *   a record is not at
- *   the version that is expected, and with `name_taken` when another record of its kind has the key
- *   that one asks for.
- *   All are compared before anything is written. A write changes each record once; a key that it
- *   gives up is free for
- *   another one of its records.
- *   With `set`, the write is refused with `set_moved` unless the last write is the one that the
- *   caller knows, and with
- *   `state_regressed` unless the stop mark is the one that the caller knows. The records are
- *   compared first. The set
- *   document is replaced, and the stop mark cleared, in the same step as the records. A set
- *   document that replaces all is
- *   for what an operator decided on: nothing is compared, and all records that were stored are
- *   dropped first, whatever they
- *   look like. Without `set` it is the write of a
- *   version that knows no set document: that stays as it is, and is not about this write.
- *   A write is never sent twice. When `write` throws a StoreError the outcome is unknown; the
- *   caller reads the records
- *   back. A write that is still on its way then is held off by the versions, once another one has
- *   changed them.
- * - `stop` sets the stop mark, unless another write was made since the caller read. It stays until
- *   a write resolves it.
- * - `claim` is true once for each id, for whichever replica asks first. It keeps the id, with its
- *   end `ttlMs` from now on
- *   by the store's clock but not before `until`, until `forgetClaims` deletes it: no store lets it
- *   expire by itself, since a
- *   clock that is ahead for a moment would end it. When it throws, the id may be claimed.
- * - `forgetClaims` deletes the claims that ended at an instant or before it.
- * - `watch` resolves when what is stored may differ from the mark, or `signal` fires. It may
- *   resolve for no reason; it
- *   never stays silent about a change for longer than a second while the store answers.
- * - Every write has an index, one above the one before, and a tip: a random name, by which writes
- *   that were lost and
- *   written over are told apart.
+ * - Every write has an index, one above the one before, and a tip: a random name, which tells a
+ *   write from one that the store lost and wrote over.
+ * - `read` returns what changed since a mark, as one consistent read, and the mark to go on from.
+ *   It returns everything, with `complete` set, if the store does not know what changed: without a
+ *   mark, after more than CHANGES_KEPT writes, or if the store lost writes.
+ * - `write` makes all changes in one atomic step, or none. It throws `index_mismatch` if a record is
+ *   not at the expected version, and `name_taken` if another record of its kind has the key. All are
+ *   compared before anything is written. A write changes each record once; a key that one record
+ *   gives up is free for another one of the same write.
+ *   With `set`, it throws `set_moved` if the last write is not the one that the caller knows, and
+ *   `state_regressed` if the stop mark is not the one that the caller knows, after the records were
+ *   compared. The set document is replaced and the stop mark cleared in the same step. A `set` whose
+ *   `at` is null is an operator's decision: nothing is compared, and all stored records are deleted
+ *   first. Without `set`, as versions write that know no set document, the set document stays.
+ *   A write is never sent twice. If `write` throws a StoreError, the outcome is unknown and the
+ *   caller reads the records back; a write that still arrives later fails on the versions once
+ *   another write has changed them.
+ * - `stop` sets the stop mark, unless another write was made since the caller read. It stays until a
+ *   write resolves it.
+ * - `claim` returns true once for each id, to the first replica that asks. The claim expires after
+ *   `ttlMs` by the store's clock, but not before `until`, and is kept until `forgetClaims` deletes
+ *   it: a store must not expire it by itself, since a clock that is ahead for a moment would. If it
+ *   throws, the id may be claimed.
+ * - `forgetClaims` deletes the claims that expired at an instant or before it.
+ * - `watch` resolves when what is stored may differ from the mark, or `signal` fires. It may resolve
+ *   without a change. While the store answers, it resolves within a second of a change.
  * @module
  */
 
@@ -60,8 +45,8 @@ export const RECORD_KINDS = [
 export type RecordKind = (typeof RECORD_KINDS)[number];
 
 /**
- * How far back `read` can tell what changed, in writes. A replica follows within a second; a burst
- * of logins is hundreds.
+ * For how many writes `read` knows what changed. A replica reads within a second; a burst of logins
+ * is hundreds of writes.
  */
 export const CHANGES_KEPT = 1000;
 
@@ -72,30 +57,24 @@ export interface RecordName {
 }
 
 export interface StoredRecord extends RecordName {
-  /**
-   * 1 for a new record, one more with each change. A record that is deleted and made again begins
-   * anew.
-   */
+  /** 1 for a new record, one more with each change; 1 again after the record was deleted. */
   readonly version: number;
-  /**
-   * What no other record of the kind has, or null: a policy's name, a token's hash. As free of form
-   * as an id.
-   */
+  /** Unique among the records of the kind, or null: a policy's name, a token's hash. */
   readonly key: string | null;
   readonly document: string;
-  /** Indexes of the writes that made it and that changed it last. */
+  /** Indexes of the writes that created the record and that changed it last. */
   readonly createIndex: number;
   readonly modifyIndex: number;
 }
 
 export interface RecordChange extends RecordName {
-  /** The version that is stored, or was if all is replaced; 0 for none. */
+  /** The version that is stored, or was if all is replaced; 0 if there is no record. */
   readonly expected: number;
   /** Null deletes. */
   readonly next: { readonly key: string | null; readonly document: string } | null;
 }
 
-/** Where a reader is. */
+/** The last write that a reader knows. */
 export interface Mark {
   readonly index: number;
   readonly tip: string;
@@ -105,10 +84,10 @@ export interface Mark {
 export const NOTHING_WRITTEN: Mark = { index: 0, tip: "" };
 
 export interface Changes extends Mark {
-  /** Whether `records` are all that there are; whatever is not among them is gone then. */
+  /** Whether `records` are all records; others were deleted. */
   readonly complete: boolean;
   readonly records: readonly StoredRecord[];
-  /** What was deleted since; empty when `complete`. */
+  /** The records deleted since; empty if `complete`. */
   readonly gone: readonly RecordName[];
   /** The set document of the last write that had one, or null. */
   readonly set: string | null;
@@ -116,14 +95,14 @@ export interface Changes extends Mark {
   readonly stopped: string | null;
 }
 
-/** What a write says of the whole set of records. */
+/** The set document of a write: what it states about all records. */
 export interface SetChange {
   /** The last write that the caller knows; null replaces all that is stored. */
   readonly at: Mark | null;
-  /** The index that this write gets, above every one that was seen. */
+  /** The index of this write, above every one that was seen. */
   readonly index: number;
   readonly document: string;
-  /** The stop mark that the caller knows, and that this write clears; null for none. */
+  /** The stop mark that this write clears; null if the caller knows of no mark. */
   readonly resolves: string | null;
 }
 
@@ -133,13 +112,13 @@ export interface AccessStore {
   /**
    * @param tip a random name for this write.
    * @returns the index of the write.
-   * @throws {ConflictError} `index_mismatch`, `name_taken`, `set_moved` @throws {StoreError}
-   * `state_regressed` and others
+   * @throws {ConflictError} `index_mismatch`, `name_taken`, `set_moved`
+   * @throws {StoreError} `state_regressed` and others
    */
   write(changes: readonly RecordChange[], tip: string, set?: SetChange): Promise<number>;
   /** @param found the tip of the last write that the caller has read. @throws {StoreError} */
   stop(mark: string, found: string): Promise<void>;
-  /** @param until the end by the caller's clock. @throws {StoreError} */
+  /** @param until the earliest expiry, by the caller's clock. @throws {StoreError} */
   claim(id: string, ttlMs: number, until: Date): Promise<boolean>;
   /** @param until by the store's clock. @throws {StoreError} */
   forgetClaims(until: Date): Promise<void>;

@@ -1,22 +1,20 @@
 /**
- * The replicas port: who else serves this CA. It decides nothing about what is true; it only keeps
- * a change from being made that a replica alive could not follow, and tells an operator who is
- * there.
+ * The replicas port: the live replicas of a CA. It prevents changes that a live replica could not
+ * read, and shows the replicas to an operator; no write depends on it.
  *
- * - `announce` says that this replica lives, for `ttlMs` from now on by the store's clock, and
- *   gives all that live, this
- *   one among them.
- * - `leave` takes this replica off the list.
+ * - `announce` is the heartbeat: this replica counts as live for `ttlMs` by the store's clock. It
+ *   returns all live replicas, including this one.
+ * - `leave` removes a replica from the list.
  * @module
  */
 
-/** What a replica says of itself. */
+/** The heartbeat of a replica. */
 export interface Replica {
-  /** Its own for each start of a process. */
+  /** Another one at each start of a process. */
   readonly id: string;
-  /** `host:port` where it listens. */
+  /** The `host:port` on which it listens. */
   readonly address: string;
-  /** Ids of the key-encryption keys that it has, the one that it seals with first. */
+  /** Ids of its key-encryption keys, the one that it encrypts with first. */
   readonly keks: readonly string[];
   /** The newest schema of the state that it reads. */
   readonly schema: number;

@@ -1,55 +1,39 @@
 /**
- * The store port: where the state lives. One contract suite, test/contracts/store.ts, holds every
- * implementation.
+ * The store port: the state of the CA. test/contracts/store.ts tests every implementation.
  *
- * - `read` gives what is stored in one consistent look. It throws `state_corrupt` for a document
- *   whose MAC is wrong and
- *   `schema_unknown` for one of a newer schema, and leaves the document as it is.
- * - `commit` replaces the state at once and as a whole, or not at all. It is refused with
- *   `index_mismatch` when the
- *   stored index or commit id is not the expected one, with `lease_lost` when the term is below the
- *   highest one granted
- *   for the lease `operation`, and with `state_regressed` when the term is above it (the store
- *   forgot a grant) or a stop
- *   mark is set that the commit does not resolve. All are compared in the same atomic step as the
- *   write. A write is never
- *   sent twice. When `commit` throws a StoreError the outcome is unknown until a term above the
- *   caller's has been granted,
- *   which keeps a write that is still on its way from being accepted, and the commit id has been
- *   read back.
- *   Once it has returned, no crash of this process loses the state.
- * - `stop` sets the stop mark: the store lost writes that this replica has seen, and until an
- *   operator decides no commit
- *   is accepted. Where a mark is set already, the state with the higher index and the higher term
- *   stay in it. Nothing
- *   happens where the stored commit id is not the one that was found lacking: what was lost may be
- *   back by now.
- * - `watch` resolves when the stored commit id may differ from `commitId`, or `signal` fires. It
- *   may resolve for no
- *   reason; it never stays silent about a change for longer than the implementation's poll
- *   interval.
- * - `now` is the store's clock. Every instant that decides something is taken from it, never from a
- *   replica's.
+ * - `read` returns what is stored as one consistent read. It throws `state_corrupt` for a document
+ *   with an invalid MAC and `schema_unknown` for one of a newer schema, and leaves it unchanged.
+ * - `commit` replaces the state atomically. It throws `index_mismatch` if the stored index or commit
+ *   id is not the expected one, `lease_lost` if the term is below the highest one granted for the
+ *   lease `operation`, and `state_regressed` if the term is above it (the store lost a grant) or a
+ *   stop mark is set that the commit does not resolve. All are compared in the same atomic step as
+ *   the write. A write is never sent twice. If `commit` throws a StoreError, the outcome is unknown
+ *   until a higher term was granted, under which a write that is still on its way is refused, and
+ *   the commit id was read back. Once it has resolved, no crash of this process loses the state.
+ * - `stop` sets the stop mark: the store lost writes that this replica has seen, and no commit is
+ *   accepted until an operator decides. If a mark is set already, the higher index with its state
+ *   and the higher term stay. Nothing happens if the stored commit id is not `found` any more: the
+ *   lost writes may be back.
+ * - `watch` resolves when the stored commit id may differ from `commitId`, or `signal` fires. It may
+ *   resolve without a change; it resolves at the latest after the implementation's poll interval.
+ * - `now` is the store's clock, by which all expiry is decided, never by a replica's.
  * @module
  */
 import type { CaState } from "../state.ts";
 
-/** What is stored, in one consistent look. */
+/** What is stored, as one consistent read. */
 export interface Stored {
-  /** The last committed state, or null where there never was one. */
+  /** The last committed state; null before the first commit. */
   readonly state: CaState | null;
   /** The highest term granted for the lease `operation`; 0 before the first. */
   readonly term: number;
-  /** The commit id of the state in the stop mark, or null where none is set. */
+  /** The commit id of the state in the stop mark; null if no mark is set. */
   readonly stopped: string | null;
-  /**
-   * The id of the key-encryption key under which the state has its MAC, or null where there is no
-   * state.
-   */
+  /** The id of the key-encryption key of the state's MAC; null if there is no state. */
   readonly kek: string | null;
 }
 
-/** A state as text that can be kept anywhere: keys sealed, the whole under a MAC. */
+/** A state as text for any store: its keys encrypted, with a MAC over the whole. */
 export interface StateCodec {
   encode(state: CaState): Promise<string>;
   /** @throws {StoreError} `state_corrupt`, `schema_unknown` @throws {SealError} `kek_unknown` */
@@ -57,34 +41,34 @@ export interface StateCodec {
 }
 
 export interface Expected {
-  /** 0 where nothing is stored. */
+  /** 0 if nothing is stored. */
   readonly index: number;
-  /** Null where nothing is stored. */
+  /** Null if nothing is stored. */
   readonly commitId: string | null;
   /** The term of the lease `operation` under which the caller works. */
   readonly term: number;
   /**
-   * The commit id of the state in the stop mark that this commit takes away. None: there must be no
-   * mark.
+   * The commit id of the state in the stop mark that this commit removes; without it there must be
+   * no mark.
    */
   readonly resolves?: string;
 }
 
-/** Why all changes are stopped: a replica has seen a state that the store lost. */
+/** Why all changes are stopped: a replica saw a state that the store lost. */
 export interface StopMark {
-  /** What was seen. */
+  /** The state that was lost. */
   readonly state: CaState;
   /** The highest term of the lease `operation` that was seen. */
   readonly term: number;
-  /** In words, for an operator. */
+  /** A text for an operator. */
   readonly reason: string;
-  /** The replica that noticed. */
+  /** The replica that detected it. */
   readonly by: string;
 }
 
-/** A stop mark as it is set. */
+/** A stop mark to set. */
 export interface NewStopMark extends StopMark {
-  /** The commit id that was stored when it was noticed; null where nothing was. */
+  /** The commit id that was stored when it was detected; null if nothing was. */
   readonly found: string | null;
 }
 
@@ -100,7 +84,7 @@ export interface Store {
   /** @throws {StoreError} */
   stop(mark: NewStopMark): Promise<void>;
   /**
-   * The stop mark, with when it was set by the store's clock, or null.
+   * The stop mark, with the time when it was set by the store's clock; null if no mark is set.
    * @throws {StoreError}
    * @throws {SealError}
    */

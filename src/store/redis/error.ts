@@ -1,23 +1,21 @@
 /**
- * What Redis answered, or that it did not, in our terms.
+ * Errors of Redis, of ioredis and of connections as errors of ours.
  * @module
  */
 import { StoreError } from "../../core/errors.ts";
 
-/**
- * What Redis cannot do now and may do again without a change of the settings: a start waits for it.
- */
+/** What Redis cannot do now, but may later without a change of settings: a start waits for it. */
 const unable = (text: string, cause: unknown) =>
   new StoreError("store_unavailable", text, { cause, retryAfterMs: 5000 });
 const refused = (text: string, cause: unknown) =>
   new StoreError("store_refused", text, { cause, retryAfterMs: 5000 });
 
 /**
- * Redis's answer, or its silence, in our terms.
- * @param silence why there is no connection, as far as it is known.
- * @param tried the command that a script was about to run, where that is known.
+ * An error as one of ours.
+ * @param connectError why connecting failed last; null while connected.
+ * @param tried the command that a script was about to run, if that is known.
  */
-export function redisError(error: unknown, silence: unknown, tried?: string): StoreError {
+export function redisError(error: unknown, connectError: unknown, tried?: string): StoreError {
   if (error instanceof StoreError) return error;
   const text = error instanceof Error ? error.message : "";
   const command = /permissions to run the '([^']+)' command/.exec(text)?.[1]?.toUpperCase();
@@ -26,11 +24,14 @@ export function redisError(error: unknown, silence: unknown, tried?: string): St
     : undefined;
   const denied = command ?? script;
   if (denied !== undefined)
-    return refused(`Redis does not allow the user to run ${denied}; its ACL must`, error);
+    return refused(
+      `Redis does not allow the user to run ${denied}; allow it in the ACL of Redis`,
+      error,
+    );
   if (/(permissions to|script can't) (access|publish).*(key|channel)/i.test(text)) {
     const what = /channel/i.test(text) ? "channel" : "keys";
     return refused(
-      `Redis does not allow the user to access the ${what} of meshca's prefix; its ACL must`,
+      `Redis does not allow the user to access the ${what} of meshca's prefix; allow it in the ACL of Redis`,
       error,
     );
   }
@@ -38,7 +39,7 @@ export function redisError(error: unknown, silence: unknown, tried?: string): St
     return refused("Redis refused the user or the password", error);
   if (/\bREADONLY\b/.test(text))
     return refused(
-      "Redis is read-only here: it is a replica. Name the master, or use Sentinel",
+      "Redis is read-only because it is a replica; connect to the master, or use Sentinel",
       error,
     );
   if (/\bOOM\b/.test(text)) return unable("Redis is out of memory: maxmemory is reached", error);
@@ -59,36 +60,45 @@ export function redisError(error: unknown, silence: unknown, tried?: string): St
       "Redis does not know a command that meshca needs: it is too old, or has it renamed",
       error,
     );
-  // What made the connection fail may be a refusal, which no waiting ends.
-  const refusal = refusalOf(silence);
+  // Connecting may have failed by a refusal, which retrying does not end.
+  const refusal = refusalOf(connectError);
   if (refusal !== null) return refused(refusal, error);
   const known = /\b(LOADING|CLUSTERDOWN|MASTERDOWN|TRYAGAIN)\b/.exec(text)?.[1];
   const why =
-    known ?? reasonOf(silence) ?? (/timed out/i.test(text) ? "it did not answer in time" : null);
-  return new StoreError("store_unavailable", `Redis is away${why === null ? "" : `: ${why}`}`, {
-    cause: error,
-    retryAfterMs: 3000,
-  });
+    known ??
+    reasonOf(connectError) ??
+    (/timed out/i.test(text) ? "Redis did not answer in time" : null);
+  return new StoreError(
+    "store_unavailable",
+    `Redis is unavailable${why === null ? "" : `: ${why}`}`,
+    {
+      cause: error,
+      retryAfterMs: 3000,
+    },
+  );
 }
 
-/** Why a connection is refused for good, by the text of Redis, of ioredis or of the TLS library. */
+/** Refusals that retrying does not end, by the text of Redis, ioredis or the TLS library. */
 const REFUSALS: readonly (readonly [RegExp, string])[] = [
   [/WRONGPASS|NOAUTH|invalid password/i, "Redis refused the user or the password"],
-  [/Protocol error|Unknown RESP type/i, "What MESHCA_STORE names does not speak Redis's protocol"],
+  [
+    /Protocol error|Unknown RESP type/i,
+    "The server of MESHCA_STORE does not speak the protocol of Redis",
+  ],
   [
     /cluster support disabled/i,
-    "What MESHCA_STORE names is no Redis Cluster: its cluster support is disabled",
+    "The Redis of MESHCA_STORE is not a Cluster: its cluster support is disabled",
   ],
   [
     /wrong version number|packet length too long/i,
-    "What MESHCA_STORE names does not speak TLS; use redis:// or the port for TLS",
+    "The server of MESHCA_STORE does not speak TLS; use redis:// or the port for TLS",
   ],
 ];
 
-/** What is refused for good, in our words; null for an error that may pass. */
+/** The text for a permanent refusal; null for an error that may be transient. */
 export function refusalOf(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
-  // A Cluster says why no node would do beside its own text.
+  // A Cluster has the error of the last node it tried as well.
   const node =
     "lastNodeError" in error && error.lastNodeError instanceof Error
       ? error.lastNodeError.message
@@ -106,11 +116,11 @@ function reasonOf(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
   if ("code" in error && typeof error.code === "string") return error.code;
   if (/NOPERM/.test(error.message))
-    return `it does not allow ${/'([^']+)' command/.exec(error.message)?.[1]?.toUpperCase() ?? "a command"}`;
+    return `Redis does not allow ${/'([^']+)' command/.exec(error.message)?.[1]?.toUpperCase() ?? "a command"}`;
   if (/sentinels are unreachable/i.test(error.message))
     return "no sentinel is reachable, or none knows the master";
   if (/slots cache|startup nodes/i.test(error.message))
     return "no node of the cluster is reachable";
-  if (/certificate|TLS|SSL/i.test(error.message)) return "its certificate is not trusted";
+  if (/certificate|TLS|SSL/i.test(error.message)) return "the certificate of Redis is not trusted";
   return /timed? ?out/i.test(error.message) ? "ETIMEDOUT" : null;
 }
