@@ -19,14 +19,14 @@ import { fromUtf8, hex, sha256, utf8 } from "../core/bytes.ts";
 import { FormatError } from "../core/errors.ts";
 import { KUBERNETES_FIELDS, MAX_LEEWAY_MS, type MethodSettings } from "./auth-methods.ts";
 import { loginDenied } from "./errors.ts";
-import type { Fields } from "./selector.ts";
+import type { LoginFields } from "./selector.ts";
 import type { ReviewedAccount } from "./token-review.ts";
 
 /** Kubernetes' are about 1 KiB; a header line is 8 KiB at most in most servers. */
 export const MAX_LENGTH = 16 * 1024;
 
 export interface LoginToken {
-  readonly fields: Fields;
+  readonly fields: LoginFields;
   /**
    * Who it is for: the subject, of a Kubernetes token with its pod; without one what the fields
    * say.
@@ -294,7 +294,7 @@ function mappedLogin(claims: ClaimSet, settings: MethodSettings): Presented {
   };
 }
 
-function mappedFields(claims: ClaimSet, settings: MethodSettings): Fields {
+function mappedFields(claims: ClaimSet, settings: MethodSettings): LoginFields {
   const fields = new Map<string, string | readonly string[]>();
   for (const [claim, name] of settings.claims) {
     const value = textOf(find(claims, claim));

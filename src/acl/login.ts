@@ -30,7 +30,7 @@ import { DEFAULT_MAX_TOKENS, LoginRoom } from "./login-quota.ts";
 import { type LoginToken, reviewLoginToken, verifyLoginToken } from "./login-token.ts";
 import { openSecret } from "./method-secrets.ts";
 import type { AclReplica } from "./replica.ts";
-import type { Fields } from "./selector.ts";
+import type { LoginFields } from "./selector.ts";
 import type { TokenReviews } from "./token-review.ts";
 import { isIdentityName, MAX_DESCRIPTION, makeUuid, presentedSecret } from "./tokens.ts";
 
@@ -184,7 +184,7 @@ export class Login {
   }
 
   /** The identities that the rules of a method give to a login. */
-  #bind(method: Entry<AuthMethod>, fields: Fields): Identities {
+  #bind(method: Entry<AuthMethod>, fields: LoginFields): Identities {
     const { replica, datacenter } = this.#options;
     const services = new Map<string, ServiceIdentity>();
     const nodes = new Map<string, NodeIdentity>();

@@ -1,33 +1,32 @@
 /**
- * Selectors and names of binding rules: Consul's expressions (go-bexpr's grammar.peg) and templates
- * (HIL) in their simple form. What is left out is refused: `any` and `all` of a list, and
- * everything in a template but a variable.
+ * Selectors and name templates of binding rules: the simple form of Consul's expressions (go-bexpr's
+ * grammar.peg) and templates (HIL). `any` and `all` of a list are refused, and in a template all
+ * expressions but a variable.
  * @module
  */
 import { FormatError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { compileRegexp, MAX_TEXT } from "./regexp.ts";
 
-/**
- * What a login shows of itself: texts and lists of texts by name, such as `value.name` and
- * `list.groups`.
- */
-export type Fields = ReadonlyMap<string, string | readonly string[]>;
+/** The fields of a login: strings and lists of strings by name, such as `value.name`, `list.groups`. */
+export type LoginFields = ReadonlyMap<string, string | readonly string[]>;
 
-/** Whether a login is selected. A field that it does not have selects nothing. */
-export type Selector = (fields: Fields) => boolean;
+/** Whether a login is selected. A comparison of a field that it lacks selects nothing. */
+export type Selector = (fields: LoginFields) => boolean;
 
-/** An expression of fifty comparisons is as long. */
+/** As long as fifty comparisons. */
 const MAX_LENGTH = 4096;
+/** Longer names are refused when they are used (Consul's `ServiceIdentityNameMaxLength`). */
+const MAX_TEMPLATE = 256;
 const MAX_DEPTH = 16;
 
-interface Token {
+interface Lexeme {
   readonly kind: "word" | "text" | "number" | "sign" | "end";
   readonly text: string;
   readonly at: number;
 }
 
-/** Thrown where a field is not there; it is no error of the expression. */
+/** Thrown if a login lacks a field, which is not an error of the expression. */
 const MISSING = Symbol("missing field");
 
 /**
@@ -37,7 +36,8 @@ const MISSING = Symbol("missing field");
  */
 export function readSelector(text: string, known: ReadonlyMap<string, "text" | "list">): Selector {
   if (text.trim() === "") return () => true;
-  if (text.length > MAX_LENGTH) throw new FormatError(`it is longer than ${MAX_LENGTH} characters`);
+  if (text.length > MAX_LENGTH)
+    throw new FormatError(`the selector is longer than ${MAX_LENGTH} characters`);
   const selector = new SelectorReader(scan(text), known).read();
   return (fields) => {
     try {
@@ -54,16 +54,16 @@ interface Field {
   readonly name: string;
   readonly list: boolean;
   /** Throws MISSING if a login does not have it. */
-  get(fields: Fields): string | readonly string[];
+  get(fields: LoginFields): string | readonly string[];
 }
 
 class SelectorReader {
-  readonly #tokens: readonly Token[];
+  readonly #tokens: readonly Lexeme[];
   readonly #known: ReadonlyMap<string, "text" | "list">;
   #at = 0;
 
   /** @param tokens the last of which is the end. */
-  constructor(tokens: readonly Token[], known: ReadonlyMap<string, "text" | "list">) {
+  constructor(tokens: readonly Lexeme[], known: ReadonlyMap<string, "text" | "list">) {
     this.#tokens = tokens;
     this.#known = known;
   }
@@ -76,11 +76,11 @@ class SelectorReader {
     return selector;
   }
 
-  #peek(offset = 0): Token {
-    return this.#tokens[Math.min(this.#at + offset, this.#tokens.length - 1)] as Token;
+  #peek(offset = 0): Lexeme {
+    return this.#tokens[Math.min(this.#at + offset, this.#tokens.length - 1)] as Lexeme;
   }
 
-  #next(): Token {
+  #next(): Lexeme {
     const token = this.#peek();
     this.#at++;
     return token;
@@ -125,8 +125,7 @@ class SelectorReader {
 
   #comparison(): Selector {
     const first = this.#next();
-    // A value before `in`, quoted or not; a text that is not one is a field in the form of a JSON
-    // pointer.
+    // A value before `in`, quoted or not; elsewhere a quoted text is a field as a JSON pointer.
     if (
       isWord(this.#peek(), "in") ||
       (isWord(this.#peek(), "not") && isWord(this.#peek(1), "in"))
@@ -161,7 +160,7 @@ class SelectorReader {
     return (fields) => (field.get(fields) === wanted) === (operator.text === "==");
   }
 
-  #field(token: Token): Field {
+  #field(token: Lexeme): Field {
     const name = this.#fieldName(token);
     const kind = this.#known.get(name);
     if (kind === undefined) {
@@ -183,7 +182,7 @@ class SelectorReader {
   }
 
   /** `value.name`, `value["name"]` or `"/value/name"`, as one name. */
-  #fieldName(token: Token): string {
+  #fieldName(token: Lexeme): string {
     if (token.kind === "text" && token.text.startsWith("/"))
       return token.text
         .slice(1)
@@ -203,15 +202,12 @@ class SelectorReader {
 }
 
 /** go-bexpr takes a word or a number for a text. */
-function textOf(token: Token): string {
+function textOf(token: Lexeme): string {
   if (token.kind === "text" || token.kind === "word" || token.kind === "number") return token.text;
-  throw fault(
-    token,
-    "expected a value; one that is not a word or a number stands in double quotes",
-  );
+  throw fault(token, "expected a value; all but words and numbers are in double quotes");
 }
 
-function isOperator({ kind, text }: Token, negated: boolean): boolean {
+function isOperator({ kind, text }: Lexeme, negated: boolean): boolean {
   if (kind === "word" && text === "matches") return true;
   return !negated && kind === "sign" && (text === "==" || text === "!=");
 }
@@ -220,17 +216,17 @@ function contains({ get }: Field, wanted: string, negated: boolean): Selector {
   return (fields) => get(fields).includes(wanted) !== negated;
 }
 
-function matches({ get }: Field, token: Token, negated: boolean): Selector {
+function matches({ get }: Field, token: Lexeme, negated: boolean): Selector {
   const compiled = compile(token);
   return (fields) => {
     const found = get(fields);
-    // What is longer than any name is not looked at, and selects nothing, whatever is said of it.
+    // A text that is longer than any name selects nothing, negated or not.
     if (typeof found !== "string" || found.length > MAX_TEXT) throw MISSING;
     return compiled(found) !== negated;
   };
 }
 
-function compile(token: Token): (text: string) => boolean {
+function compile(token: Lexeme): (text: string) => boolean {
   const pattern = textOf(token);
   try {
     return compileRegexp(pattern);
@@ -240,14 +236,14 @@ function compile(token: Token): (text: string) => boolean {
 }
 
 /**
- * Blanks, texts in double quotes or backticks, words, numbers, signs: no two begin alike. A word
- * may have what names of services have.
+ * Blanks, texts in double quotes or backticks, words, numbers, signs: no two begin alike. A word has
+ * the characters of service names.
  */
 const TOKEN =
   /(\s+)|"((?:[^"\\\n]|\\["\\])*)"|`([^`]*)`|([A-Za-z_][A-Za-z0-9_./-]*)|(-?\d+(?:\.\d+)?)|(==|!=|[()[\]])/y;
 
-function scan(text: string): Token[] {
-  const tokens: Token[] = [];
+function scan(text: string): Lexeme[] {
+  const tokens: Lexeme[] = [];
   for (let at = 0; at < text.length; at = TOKEN.lastIndex) {
     TOKEN.lastIndex = at;
     const match = TOKEN.exec(text);
@@ -264,7 +260,7 @@ function scan(text: string): Token[] {
   return tokens;
 }
 
-function isWord(token: Token | undefined, word: string): boolean {
+function isWord(token: Lexeme | undefined, word: string): boolean {
   return token?.kind === "word" && token.text === word;
 }
 
@@ -275,18 +271,18 @@ function fault({ at }: { readonly at: number }, message: string): FormatError {
 /** Consul's `BindName`: text with `${…}` for variables. */
 export interface Template {
   readonly variables: readonly string[];
-  /** Null where a variable is not there, or is a list. */
-  fill(fields: Fields): string | null;
+  /** Null if a variable is missing or a list. */
+  fill(fields: LoginFields): string | null;
 }
 
 /** Reads a template. @throws {FormatError} */
 export function readTemplate(text: string): Template {
-  // Longer names are refused wherever they are used (Consul's ServiceIdentityNameMaxLength).
-  if (text === "" || text.length > 256)
-    throw new FormatError("it is empty, or longer than 256 characters");
+  if (text === "") throw new FormatError("the template is empty");
+  if (text.length > MAX_TEMPLATE)
+    throw new FormatError(`the template is longer than ${MAX_TEMPLATE} characters`);
   const parts = [...text.matchAll(/([^$]+)|\$\{\s*([A-Za-z_][A-Za-z0-9_.-]*)\s*\}/gy)];
   if (parts.reduce((length, [whole]) => length + whole.length, 0) !== text.length)
-    throw new FormatError("it has something else than text and variables");
+    throw new FormatError('the template has a "$" that does not begin a variable');
   return {
     variables: parts.flatMap(([, , variable]) => (variable === undefined ? [] : [variable])),
     fill(fields) {

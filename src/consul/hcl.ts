@@ -1,8 +1,7 @@
 /**
- * A strict reader of HCL's simple form and of JSON, to one tree with the place of every name. It is
- * our own, since the kept parsers that were found on npm run Go as WebAssembly or GopherJS.
- *
- * What is left out of HCL 1 is refused, never guessed at: interpolation, and lists of pairs.
+ * A strict reader of the simple form of HCL 1 and of JSON, into one tree with the place of each name.
+ * The maintained parsers on npm are Go compiled to WebAssembly. Interpolation and lists of pairs are
+ * refused.
  * @module
  */
 import { FormatError } from "../core/errors.ts";
@@ -45,12 +44,12 @@ type Kind =
   | "]"
   | ",";
 
-interface Token extends Place {
+interface Lexeme extends Place {
   readonly kind: Kind;
   readonly text: string;
 }
 
-/** `12:5`, as errors name a place. */
+/** A place as errors name it. */
 export function placeOf({ line, column }: Place): string {
   return `line ${line}, column ${column}`;
 }
@@ -61,31 +60,66 @@ export function isBody(value: Value): value is Body {
 }
 
 /**
- * Reads a text: JSON where it begins with a brace, as Consul decides it, else HCL.
- * @param secretive whether errors repeat nothing of the text but names, since it may hold secrets.
+ * Reads a text: JSON if it begins with a brace, as Consul does, otherwise HCL.
+ * @param secretive whether errors quote nothing but names, since the text may have secrets.
  * @throws {FormatError} with the place
  */
 export function readHcl(text: string, secretive = false): Body {
-  if (text.length > MAX_LENGTH) throw new FormatError(`it is longer than ${MAX_LENGTH} characters`);
+  if (text.length > MAX_LENGTH)
+    throw new FormatError(`the text is longer than ${MAX_LENGTH} characters`);
   const json = /^\s*\{/.test(text);
-  const tokens = scan(text, json);
-  let at = 0;
-  const peek = (): Token => tokens[at] as Token;
-  const next = (): Token => tokens[at++] as Token;
-  const describe = (token: Token) => (secretive && QUIET[token.kind]) || quote(token);
-  const expect = (kind: Kind): Token => {
-    const token = next();
-    if (token.kind !== kind)
-      throw fault(token, `found ${describe(token)}, expected ${JSON.stringify(kind)}`);
-    return token;
-  };
-  const deeper = (depth: number) => {
-    if (depth >= MAX_DEPTH) throw fault(peek(), `nesting is deeper than ${MAX_DEPTH}`);
-    return depth + 1;
-  };
+  return new HclReader(scan(text, json), json, secretive).read();
+}
 
-  const value = (depth: number): Value => {
-    const token = next();
+class HclReader {
+  readonly #tokens: readonly Lexeme[];
+  readonly #json: boolean;
+  readonly #secretive: boolean;
+  #at = 0;
+
+  constructor(tokens: readonly Lexeme[], json: boolean, secretive: boolean) {
+    this.#tokens = tokens;
+    this.#json = json;
+    this.#secretive = secretive;
+  }
+
+  read(): Body {
+    if (!this.#json) return this.#body(0, "end");
+    this.#expect("{");
+    const whole = this.#members(1);
+    this.#expect("end");
+    return whole;
+  }
+
+  #peek(): Lexeme {
+    return this.#tokens[this.#at] as Lexeme;
+  }
+
+  #next(): Lexeme {
+    return this.#tokens[this.#at++] as Lexeme;
+  }
+
+  #describe(token: Lexeme): string {
+    return (this.#secretive && QUIET[token.kind]) || quote(token);
+  }
+
+  #found(token: Lexeme, expected: string): FormatError {
+    return fault(token, `found ${this.#describe(token)}, expected ${expected}`);
+  }
+
+  #expect(kind: Kind): Lexeme {
+    const token = this.#next();
+    if (token.kind !== kind) throw this.#found(token, JSON.stringify(kind));
+    return token;
+  }
+
+  #deeper(depth: number): number {
+    if (depth >= MAX_DEPTH) throw fault(this.#peek(), `nesting is deeper than ${MAX_DEPTH}`);
+    return depth + 1;
+  }
+
+  #value(depth: number): Value {
+    const token = this.#next();
     switch (token.kind) {
       case "string":
       case "heredoc":
@@ -94,87 +128,78 @@ export function readHcl(text: string, secretive = false): Body {
         return Number(token.text);
       case "word":
         if (token.text === "true" || token.text === "false") return token.text === "true";
-        if (json && token.text === "null") return null;
-        throw fault(
-          token,
-          `found ${describe(token)}, expected a value; text stands in double quotes`,
-        );
+        if (this.#json && token.text === "null") return null;
+        throw this.#found(token, "a value; strings are in double quotes");
       case "[":
-        return list(deeper(depth));
+        return this.#list(this.#deeper(depth));
       case "{":
-        return json ? members(deeper(depth)) : body(deeper(depth), "}");
+        return this.#json
+          ? this.#members(this.#deeper(depth))
+          : this.#body(this.#deeper(depth), "}");
       default:
-        throw fault(token, `found ${describe(token)}, expected a value`);
+        throw this.#found(token, "a value");
     }
-  };
+  }
 
-  const list = (depth: number): Value[] => {
+  #list(depth: number): Value[] {
     const values: Value[] = [];
-    while (peek().kind !== "]") {
-      values.push(value(depth));
-      if (peek().kind !== ",") break;
-      const comma = next();
-      if (json && peek().kind === "]") throw fault(comma, "nothing follows the comma");
+    while (this.#peek().kind !== "]") {
+      values.push(this.#value(depth));
+      if (this.#peek().kind !== ",") break;
+      const comma = this.#next();
+      if (this.#json && this.#peek().kind === "]")
+        throw fault(comma, "a JSON list must not end with a comma");
     }
-    expect("]");
+    this.#expect("]");
     return values;
-  };
+  }
 
   /** The members of a JSON object, up to its brace. */
-  const members = (depth: number): Body => {
+  #members(depth: number): Body {
     const items: Item[] = [];
-    if (peek().kind !== "}")
+    if (this.#peek().kind !== "}")
       for (;;) {
-        const name = expect("string");
-        expect(":");
-        items.push({ ...placed(name), names: [name], value: value(depth), assigned: true });
-        if (peek().kind !== ",") break;
-        next();
+        const name = this.#expect("string");
+        this.#expect(":");
+        items.push({ ...placed(name), names: [name], value: this.#value(depth), assigned: true });
+        if (this.#peek().kind !== ",") break;
+        this.#next();
       }
-    expect("}");
+    this.#expect("}");
     requireOnce(items);
     return { items };
-  };
+  }
 
   /** The items of an HCL body, up to its end. */
-  const body = (depth: number, end: "}" | "end"): Body => {
+  #body(depth: number, end: "}" | "end"): Body {
     const items: Item[] = [];
-    while (peek().kind !== end) {
-      const names: Token[] = [];
-      while (peek().kind === "word" || peek().kind === "string") names.push(next());
+    while (this.#peek().kind !== end) {
+      const names: Lexeme[] = [];
+      while (this.#peek().kind === "word" || this.#peek().kind === "string")
+        names.push(this.#next());
       const first = names[0];
-      if (first === undefined) throw fault(peek(), `found ${describe(peek())}, expected a name`);
-      const assigned = peek().kind === "=";
+      if (first === undefined) throw this.#found(this.#peek(), "a name");
+      const assigned = this.#peek().kind === "=";
       if (assigned) {
-        if (names.length > 1) throw fault(peek(), "a value is given to one name");
-        next();
-      } else if (peek().kind !== "{")
-        throw fault(
-          peek(),
-          `found ${describe(peek())}, expected "=" or "{" after ${describe(first)}`,
-        );
-      items.push({ ...placed(first), names, value: value(depth), assigned });
-      if (peek().kind === ",") next();
+        if (names.length > 1) throw fault(this.#peek(), 'there must be one name before "="');
+        this.#next();
+      } else if (this.#peek().kind !== "{")
+        throw this.#found(this.#peek(), `"=" or "{" after ${this.#describe(first)}`);
+      items.push({ ...placed(first), names, value: this.#value(depth), assigned });
+      if (this.#peek().kind === ",") this.#next();
     }
-    next();
+    this.#next();
     requireOnce(items);
     return { items };
-  };
-
-  if (!json) return body(0, "end");
-  expect("{");
-  const whole = members(1);
-  expect("end");
-  return whole;
+  }
 }
 
-/** What is assigned is assigned once, in JSON too; blocks may stand several times. */
+/** A name is assigned once, in JSON too; blocks can repeat it. */
 function requireOnce(items: readonly Item[]): void {
   const seen = new Set<string>();
   for (const item of items) {
     const name = item.names[0]?.text ?? "";
-    if (item.assigned && seen.has(name))
-      throw fault(item, `${JSON.stringify(name)} was set already`);
+    if (item.assigned && seen.has(name)) throw fault(item, `${JSON.stringify(name)} is set twice`);
     if (item.assigned) seen.add(name);
   }
 }
@@ -183,15 +208,15 @@ function placed({ line, column }: Place): Place {
   return { line, column };
 }
 
-/** What a value is called that is not repeated. */
+/** How errors name a value without quoting it. */
 const QUIET: Readonly<Partial<Record<Kind, string>>> = {
   word: "a word",
-  string: "a text",
-  heredoc: "a here document",
+  string: "a string",
+  heredoc: "a heredoc",
   number: "a number",
 };
 
-function quote(token: Token): string {
+function quote(token: Lexeme): string {
   return token.kind === "end"
     ? "the end"
     : JSON.stringify(token.text.length > 40 ? `${token.text.slice(0, 40)}…` : token.text);
@@ -201,7 +226,7 @@ function fault(place: Place, message: string): FormatError {
   return new FormatError(`${placeOf(place)}: ${message}`);
 }
 
-/** The first line of a here document. */
+/** The first line of a heredoc. */
 const HEREDOC = /<<(-?)([A-Za-z0-9_]+)\r?\n/y;
 
 /**
@@ -211,8 +236,8 @@ const HEREDOC = /<<(-?)([A-Za-z0-9_]+)\r?\n/y;
 const TOKEN =
   /([ \t\r]+)|(\n)|(#[^\n]*|\/\/[^\n]*)|(\/\*)|(")|(-?\d+(?:\.\d+)?)|([A-Za-z_][A-Za-z0-9_.-]*)|([=:{}[\],])/y;
 
-function scan(text: string, json: boolean): Token[] {
-  const tokens: Token[] = [];
+function scan(text: string, json: boolean): Lexeme[] {
+  const tokens: Lexeme[] = [];
   let [line, lineStart, at] = [1, 0, 0];
   while (at < text.length) {
     const place = { line, column: at - lineStart + 1 };
@@ -232,7 +257,7 @@ function scan(text: string, json: boolean): Token[] {
     if (newline !== undefined) [line, lineStart] = [line + 1, at];
     else if (open !== undefined) {
       const close = text.indexOf("*/", at);
-      if (close < 0) throw fault(place, "the comment does not end");
+      if (close < 0) throw fault(place, "the comment is not closed");
       for (
         let end = text.indexOf("\n", at);
         end >= 0 && end < close;
@@ -271,7 +296,7 @@ function readHeredoc(text: string, at: number, place: Place): Heredoc {
   if (opening === "")
     throw fault(
       place,
-      "a here document begins with << or <<-, a mark of letters and digits, and the end of the line",
+      "a heredoc must begin with << or <<-, a marker of letters and digits, and the end of the line",
     );
   const start = at + opening.length;
   let lines = 1;
@@ -290,7 +315,7 @@ function readHeredoc(text: string, at: number, place: Place): Heredoc {
     }
     from = end + 1;
   }
-  throw fault(place, "the here document does not end: its last line has the mark alone");
+  throw fault(place, "the heredoc is not closed: its last line must be the marker");
 }
 
 /** Takes the indentation away from every line, unless one of them lacks it. */
@@ -301,7 +326,7 @@ function unindent(body: string, indent: string): string {
     : body;
 }
 
-/** Where the closing quote of a string is. */
+/** The index of the closing quote of a string. */
 function endOfString(text: string, start: number, place: Place): number {
   for (let at = start; at < text.length; at++) {
     const char = text[at];
@@ -309,9 +334,9 @@ function endOfString(text: string, start: number, place: Place): number {
     else if (char === '"') return at;
     else if (char === "\n") break;
     else if (char === "$" && text[at + 1] === "{")
-      throw fault(place, "interpolation is not available here");
+      throw fault(place, "interpolation is not supported");
   }
-  throw fault(place, "the string does not end on its line");
+  throw fault(place, "the string is not closed on its line");
 }
 
 /** HCL's escapes are among JSON's. */
@@ -319,6 +344,11 @@ function unquote(quoted: string, place: Place): string {
   try {
     return JSON.parse(quoted) as string;
   } catch {
-    throw fault(place, "the string has an escape that is not known, or a control character");
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+    const isControl = /[\x00-\x1f]/.test(quoted);
+    throw fault(
+      place,
+      isControl ? "the string has a control character" : "the string has an unknown escape",
+    );
   }
 }

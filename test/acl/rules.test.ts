@@ -142,7 +142,7 @@ describe("readRules()", () => {
     [
       "a value for a name",
       'service "web" = "read"',
-      /line 1, column 15: a value is given to one name/,
+      /line 1, column 15: there must be one name before "="/,
     ],
     [
       "a name for what has none",
@@ -152,25 +152,25 @@ describe("readRules()", () => {
     [
       "a value twice",
       'operator = "read"\noperator = "write"',
-      /line 2, column 1: "operator" was set already/,
+      /line 2, column 1: "operator" is set twice/,
     ],
     [
       "a policy twice",
       'service "web" { policy = "read" policy = "write" }',
-      /line 1, column 33: "policy" was set already/,
+      /line 1, column 33: "policy" is set twice/,
     ],
     [
       "a JSON key twice",
       '{"service":{"web":{"policy":"read"},"web":{"policy":"write"}}}',
-      /line 1, column 37: "web" was set already/,
+      /line 1, column 37: "web" is set twice/,
     ],
     ["a string that does not end", 'service "web { policy = "read" }', /line 1/],
     [
       "a string over lines",
       'service "we\nb" { policy = "read" }',
-      /line 1, column 9: the string does not end on its line/,
+      /line 1, column 9: the string is not closed on its line/,
     ],
-    ["a comment that does not end", '/* a\n"', /line 1, column 1: the comment does not end/],
+    ["a comment that does not end", '/* a\n"', /line 1, column 1: the comment is not closed/],
     [
       "a block that does not end",
       'service "web" { policy = "read"',
@@ -184,22 +184,22 @@ describe("readRules()", () => {
     [
       "text without quotes",
       "operator = read",
-      /line 1, column 12: found "read", expected a value; text stands in double quotes/,
+      /line 1, column 12: found "read", expected a value; strings are in double quotes/,
     ],
     [
       "interpolation",
       'service "$'.concat('{x}" { policy = "read" }'),
-      /interpolation is not available here/,
+      /interpolation is not supported/,
     ],
     [
-      "a here document that does not end",
+      "a heredoc that does not end",
       "operator = <<EOF\nread\n EO",
-      /line 1, column 12: the here document does not end/,
+      /line 1, column 12: the heredoc is not closed/,
     ],
     [
       "an escape that is not known",
       'service "\\x" { policy = "read" }',
-      /has an escape that is not known/,
+      /has an unknown escape/,
     ],
     ["a control character", 'service "a\u0001" { policy = "read" }', /a control character/],
     ["a colon in HCL", 'operator: "read"', /found ":", expected "=" or "\{" after "operator"/],
@@ -208,7 +208,7 @@ describe("readRules()", () => {
     ["a comma at the end of JSON", '{"operator":"read",}', /found "}", expected "string"/],
     ["more after JSON", '{"operator":"read"} x', /found "x", expected "end"/],
     ["deep nesting", "a = ".concat("[".repeat(100), "]".repeat(100)), /nesting is deeper than 8/],
-    ["too much text", "#".repeat(MAX_LENGTH + 1), /it is longer than 131072 characters/],
+    ["too much text", "#".repeat(MAX_LENGTH + 1), /the text is longer than 131072 characters/],
     ["a byte order mark", '\ufeffoperator = "read"', /line 1, column 1: unexpected/],
     [
       "several faults at once",

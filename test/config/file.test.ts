@@ -404,7 +404,7 @@ describe("readConfigFile() of HCL", () => {
     assert.deepEqual(readHcl(""), read({}));
   });
 
-  it("readConfigFile() reads here documents, as in a certificate of the first configuration", () => {
+  it("readConfigFile() reads heredocs, as in a certificate of the first configuration", () => {
     const pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     const hcl = `connect {\n  ca_config {\n    root_cert = <<EOF\n${pem}EOF\n    private_key = <<-KEY\n      k\n      KEY\n  }\n}\ndatacenter = "dc9"\n`;
     const { bootstrap, settings } = readHcl(hcl);
@@ -423,7 +423,7 @@ describe("readConfigFile() of HCL", () => {
     [
       "a value set twice",
       'datacenter = "a"\ndatacenter = "b"',
-      'the file is not HCL: line 2, column 1: "datacenter" was set already',
+      'the file is not HCL: line 2, column 1: "datacenter" is set twice',
     ],
     [
       "a block written twice",
@@ -431,22 +431,22 @@ describe("readConfigFile() of HCL", () => {
       'the file is not HCL: line 2, column 1: "connect" was set already, at line 1, column 1',
     ],
     [
-      "a here document without an end",
+      "a heredoc without an end",
       "datacenter = <<EOF\na\nEOFX",
-      "the file is not HCL: line 1, column 14: the here document does not end: its last line has the mark alone",
+      "the file is not HCL: line 1, column 14: the heredoc is not closed: its last line must be the marker",
     ],
     [
-      "a here document without a mark",
+      "a heredoc without a mark",
       "datacenter = << EOF\na\nEOF",
-      "the file is not HCL: line 1, column 14: a here document begins with << or <<-, a mark of letters and digits, and the end of the line",
+      "the file is not HCL: line 1, column 14: a heredoc must begin with << or <<-, a marker of letters and digits, and the end of the line",
     ],
     [
-      "a here document as a name",
+      "a heredoc as a name",
       "<<EOF\na\nEOF\n = 1",
-      "the file is not HCL: line 1, column 1: found a here document, expected a name",
+      "the file is not HCL: line 1, column 1: found a heredoc, expected a name",
     ],
     [
-      "what follows a here document",
+      "what follows a heredoc",
       "datacenter = <<EOF\na\nEOF\n}",
       'the file is not HCL: line 4, column 1: found "}", expected a name',
     ],

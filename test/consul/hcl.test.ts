@@ -47,9 +47,9 @@ describe("readHcl()", () => {
     ],
   ];
   for (const [what, text, value] of values)
-    it(`reads a here document with ${what}`, () => assert.equal(firstValue(text), value));
+    it(`reads a heredoc with ${what}`, () => assert.equal(firstValue(text), value));
 
-  it("reads on behind a here document, with the right places", () => {
+  it("reads on behind a heredoc, with the right places", () => {
     const { items } = readHcl('a = <<EOF\n1\n2\nEOF\nb = [<<X\nc\nX\n, "d"]\n e = 1');
     assert.deepEqual(
       items.map(({ names, line, column }) => [names[0]?.text, line, column]),
@@ -63,26 +63,26 @@ describe("readHcl()", () => {
   });
 
   const refused: readonly (readonly [what: string, text: string, says: RegExp])[] = [
-    ["without an end", "a = <<EOF\nb\n", /line 1, column 5: the here document does not end/],
-    ["without a mark", "a = <<\nb\n\n", /line 1, column 5: a here document begins with/],
-    ["with a mark in quotes", 'a = <<"EOF"\nb\nEOF\n', /a here document begins with/],
-    ["with more on its first line", "a = <<EOF b\nEOF\n", /a here document begins with/],
+    ["without an end", "a = <<EOF\nb\n", /line 1, column 5: the heredoc is not closed/],
+    ["without a mark", "a = <<\nb\n\n", /line 1, column 5: a heredoc must begin with/],
+    ["with a mark in quotes", 'a = <<"EOF"\nb\nEOF\n', /a heredoc must begin with/],
+    ["with more on its first line", "a = <<EOF b\nEOF\n", /a heredoc must begin with/],
     ["in JSON", '{"a": <<EOF\nb\nEOF\n}', /line 1, column 7: unexpected "<"/],
     ["as a name", "<<EOF\na\nEOF\n = 1", /expected a name/],
   ];
   for (const [what, text, says] of refused)
-    it(`refuses a here document ${what}`, () =>
+    it(`refuses a heredoc ${what}`, () =>
       assert.throws(
         () => readHcl(text),
         (error: unknown) => error instanceof FormatError && says.test(error.message),
       ));
 
-  it("repeats nothing of a here document in an error of a file that may hold secrets", () => {
+  it("repeats nothing of a heredoc in an error of a file that may hold secrets", () => {
     assert.throws(
       () => readHcl("a <<EOF\nsecret\nEOF\n", true),
       (error: unknown) =>
         error instanceof FormatError &&
-        /found a here document/.test(error.message) &&
+        /found a heredoc/.test(error.message) &&
         !error.message.includes("secret"),
     );
   });
