@@ -1,6 +1,6 @@
 /**
- * The denylist as this replica saw it last, kept in its data folder: a replica that starts while
- * the store is away renews leaves without tokens, and must not renew what it knew to be denied.
+ * The last denylist that this replica saw, in its data folder. A replica that starts while the store
+ * is away renews leaves without tokens, and must not renew those that were on the denylist.
  * @module
  */
 import * as v from "valibot";
@@ -9,12 +9,13 @@ import type { DenylistEntry, Entry } from "../core/acl/types.ts";
 import { NotReadyError } from "../core/errors.ts";
 import type { Log } from "../core/ports/log.ts";
 import { type DenylistIndex, indexDenylist } from "./denylist.ts";
+import { DenylistEntrySchema } from "./record-codec.ts";
 
 /** The file in the data folder. */
 export const DENYLIST_FILE = "seen-denials.json";
 
-/** A text that is kept over a restart. */
-interface Kept {
+/** A text that outlives a restart. */
+interface PersistentText {
   /** Null if nothing was written yet. @throws {Error} */
   read(): string | null;
   /** Replaces it as a whole. @throws {Error} */
@@ -22,58 +23,37 @@ interface Kept {
   readonly name: string;
 }
 
-const instant = v.pipe(
-  v.string(),
-  v.isoTimestamp(),
-  v.transform((text) => new Date(text)),
-);
-const Seen = v.pipe(
-  v.string(),
-  v.parseJson(),
-  v.array(
-    v.strictObject({
-      id: v.string(),
-      kind: v.picklist(["spiffe-id", "key-id", "serial"]),
-      value: v.string(),
-      reason: v.string(),
-      createTime: instant,
-      expirationTime: instant,
-    }),
-  ),
-);
+const Entries = v.pipe(v.string(), v.parseJson(), v.array(DenylistEntrySchema));
 
-/** Denials that outlive a restart. */
 export class DenylistCache {
-  readonly #kept: Kept | null;
+  readonly #file: PersistentText | null;
   readonly #log: Log;
   #index: DenylistIndex | null = null;
   #written = "";
   /** Settles when the last write has ended; it never rejects. */
   #writing: Promise<void> = Promise.resolve();
 
-  /** @param kept null if there is nothing to keep them in. */
-  constructor(kept: Kept | null, log: Log) {
-    this.#kept = kept;
+  /** @param file null: nothing survives a restart. */
+  constructor(file: PersistentText | null, log: Log) {
+    this.#file = file;
     this.#log = log;
   }
 
-  /** Keeps what is in force now, one write after the other. It never rejects. */
-  keep(denials: ReadonlyMap<string, Entry<DenylistEntry>>): Promise<void> {
-    const kept = this.#kept;
-    if (kept === null) return Promise.resolve();
+  /** Persists the denylist that is in force, one write after the other. It never rejects. */
+  save(denylist: ReadonlyMap<string, Entry<DenylistEntry>>): Promise<void> {
+    const file = this.#file;
+    if (file === null) return Promise.resolve();
     this.#writing = this.#writing.then(async () => {
-      const text = JSON.stringify([...denials.values()].map(({ value }) => value));
+      const text = JSON.stringify([...denylist.values()].map(({ value }) => value));
       if (text === this.#written) return;
       try {
-        await kept.write(text);
+        await file.write(text);
         this.#written = text;
       } catch (error) {
+        const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown";
         this.#log.warn(
-          "Failed to persist the denylist; a restart while the store is away would not know it",
-          {
-            file: kept.name,
-            reason: error instanceof Error && "code" in error ? String(error.code) : "unknown",
-          },
+          "Failed to persist the denylist: after a restart without the store, renewals by proof go by the last one that was persisted",
+          { file: file.name, reason },
         );
       }
     });
@@ -81,7 +61,7 @@ export class DenylistCache {
   }
 
   /**
-   * What denies a leaf, by the file.
+   * The entry of the persisted denylist that names a leaf, or null.
    * @throws {NotReadyError} `state_stale` if there is no file, or if it cannot be read
    */
   entryOf(subject: LeafSubject): DenylistEntry | null {
@@ -90,24 +70,24 @@ export class DenylistCache {
   }
 
   #read(): readonly DenylistEntry[] {
-    const refuse = () =>
-      new NotReadyError(
-        "state_stale",
-        "Cannot renew: the denylist is not loaded, and there is no copy of it in the data folder that can be read",
-        {
-          retryAfterMs: 3000,
-        },
-      );
     let text: string | null;
     try {
-      text = this.#kept?.read() ?? null;
+      text = this.#file?.read() ?? null;
     } catch {
-      throw refuse();
+      throw unreadable();
     }
-    // Written as soon as a denylist is loaded, an empty one too: without it anything may be denied.
-    if (text === null) throw refuse();
-    const seen = v.safeParse(Seen, text);
-    if (!seen.success) throw refuse();
-    return seen.output;
+    // It is written as soon as a denylist is loaded, also an empty one.
+    if (text === null) throw unreadable();
+    const entries = v.safeParse(Entries, text);
+    if (!entries.success) throw unreadable();
+    return entries.output;
   }
+}
+
+function unreadable(): NotReadyError {
+  return new NotReadyError(
+    "state_stale",
+    "Cannot renew: the denylist is not loaded, and the data folder has no copy of it that can be read",
+    { retryAfterMs: 3000 },
+  );
 }

@@ -1,18 +1,15 @@
 /**
- * Which auth method a token was made through, and for whom. A method's name may be given again;
- * tokens and binding rules of the method that had it before are not the new one's.
+ * Which auth method a token or binding rule belongs to. A new method can have the name of a deleted
+ * one, and must not get its tokens and rules.
  * @module
  */
 import type { AuthMethod, BindingRule, Entry, LoginOrigin, Token } from "../core/acl/types.ts";
 import { hex, sha256, utf8 } from "../core/bytes.ts";
 
-/**
- * Longer subjects are known by their digest: a subject is stored with every token, and stands in
- * the audit log.
- */
+/** Longer subjects are replaced by their digest: each token and the audit log has the subject. */
 const MAX_SUBJECT = 256;
 
-/** Where a token comes from that a login through a method makes now. */
+/** The origin of a token that a login through a method creates. */
 export function originOf(method: Entry<AuthMethod>, subject: string): LoginOrigin {
   return {
     methodId: method.value.id ?? null,
@@ -22,23 +19,23 @@ export function originOf(method: Entry<AuthMethod>, subject: string): LoginOrigi
 }
 
 /**
- * Whether a token outlived the auth method that it was made through.
- * @param method the one that has the name now.
+ * Whether the auth method that created a token was deleted.
+ * @param method the one of that name now.
  */
 export function isOrphaned(
   { value: token, createIndex }: Entry<Token>,
   method: Entry<AuthMethod> | undefined,
 ): boolean {
   if (token.authMethod === null) return false;
-  // The order of all writes tells, too: no token is older than its method.
+  // No token is older than its method.
   if (method === undefined || createIndex < method.createIndex) return true;
   const { login } = token;
   if (login === undefined || login.methodId === null) return false;
-  // Versions only grow while a method has its id.
+  // The version of a method only grows while it has its id.
   return login.methodId !== method.value.id || method.version < login.methodVersion;
 }
 
-/** Whether a binding rule is of the method that has its method's name now. */
+/** Whether a binding rule belongs to the method of that name now, not to a deleted one. */
 export function isRuleOf(rule: Entry<BindingRule>, method: Entry<AuthMethod>): boolean {
   return rule.value.authMethod === method.value.name && rule.createIndex >= method.createIndex;
 }

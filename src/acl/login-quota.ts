@@ -1,6 +1,6 @@
 /**
- * How many live tokens one subject of an auth method may have: a workload that logs in again and
- * again does not fill the store, nor the memory of every replica.
+ * The limit of live tokens of one subject of an auth method: a workload that logs in repeatedly must
+ * not fill the store and the memory of every replica.
  * @module
  */
 import type { AuthMethod, Entry, Token } from "../core/acl/types.ts";
@@ -10,32 +10,32 @@ import { isOrphaned } from "./login-origin.ts";
 import type { AclReplica } from "./replica.ts";
 import { isExpired } from "./tokens.ts";
 
-/** By default: a pod or a person has some, and logs out of those that are done with. */
+/** A pod or a person has a few, and logs out of those that it no longer needs. */
 export const DEFAULT_MAX_TOKENS = 100;
-/** How soon and how late a client is told to come again, in milliseconds. */
+/** Bounds of Retry-After, in milliseconds. */
 const [MIN_RETRY_MS, MAX_RETRY_MS] = [1000, 24 * 3_600_000];
 
-export class LoginRoom {
+export class LoginQuota {
   readonly #tokens: AclReplica["tokens"];
   readonly #clock: Clock;
-  readonly #most: number;
+  readonly #limit: number;
 
-  constructor({ tokens }: Pick<AclReplica, "tokens">, clock: Clock, most: number) {
+  constructor({ tokens }: Pick<AclReplica, "tokens">, clock: Clock, limit: number) {
     this.#tokens = tokens;
     this.#clock = clock;
-    this.#most = most;
+    this.#limit = limit;
   }
 
-  /** @throws {RateLimitedError} `login_tokens_exceeded` if there is no room for another token */
+  /** @throws {RateLimitedError} `login_tokens_exceeded` if another token exceeds the limit */
   require(method: Entry<AuthMethod>, subject: string): void {
     const live = this.#liveTokens(method, subject);
-    if (live.length >= this.#most) throw this.#exceeded(live);
+    if (live.length >= this.#limit) throw this.#exceeded(live);
   }
 
   /**
-   * Why a token that was written has no room, or null. Logins that ran at the same time did not see
-   * each other: the order of their writes decides on every replica alike, and in one write the
-   * accessor.
+   * The error if a token that was written exceeds the limit, or null. Concurrent logins do not see
+   * each other's tokens: the order of their writes decides, and within one write the accessor, so
+   * that every replica decides alike.
    */
   refusal(
     method: Entry<AuthMethod>,
@@ -47,7 +47,7 @@ export class LoginRoom {
         other.createIndex < createIndex ||
         (other.createIndex === createIndex && other.value.accessorId < value.accessorId),
     );
-    return earlier.length < this.#most ? null : this.#exceeded(earlier);
+    return earlier.length < this.#limit ? null : this.#exceeded(earlier);
   }
 
   #liveTokens(method: Entry<AuthMethod>, subject: string): Entry<Token>[] {
@@ -72,7 +72,7 @@ export class LoginRoom {
     return new RateLimitedError(
       retryMs,
       "login_tokens_exceeded",
-      `Cannot log in: ${this.#most} tokens of this subject are live; log out of those that are not needed, or wait until one expires`,
+      `Cannot log in: this subject has ${this.#limit} live tokens, the limit; log out of unused tokens, or wait until one expires`,
     );
   }
 }

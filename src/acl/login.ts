@@ -26,7 +26,7 @@ import {
 import { loginDenied, malformed, unknownToken } from "./errors.ts";
 import type { KeySets } from "./jwks.ts";
 import { isRuleOf, originOf } from "./login-origin.ts";
-import { DEFAULT_MAX_TOKENS, LoginRoom } from "./login-quota.ts";
+import { DEFAULT_MAX_TOKENS, LoginQuota } from "./login-quota.ts";
 import { type LoginToken, reviewLoginToken, verifyLoginToken } from "./login-token.ts";
 import { openSecret } from "./method-secrets.ts";
 import type { AclReplica } from "./replica.ts";
@@ -61,7 +61,7 @@ type Identities = Pick<Token, "serviceIdentities" | "nodeIdentities">;
 
 export class Login {
   readonly #options: LoginOptions;
-  readonly #room: LoginRoom;
+  readonly #quota: LoginQuota;
   // An entry is replaced by every change of it.
   readonly #settings = new WeakMap<Entry<AuthMethod>, MethodSettings>();
   readonly #bindings = new WeakMap<
@@ -71,7 +71,7 @@ export class Login {
 
   constructor(options: LoginOptions) {
     this.#options = options;
-    this.#room = new LoginRoom(
+    this.#quota = new LoginQuota(
       options.replica,
       options.clock,
       options.maxTokens ?? DEFAULT_MAX_TOKENS,
@@ -103,7 +103,7 @@ export class Login {
     if (identities.serviceIdentities.length + identities.nodeIdentities.length === 0)
       throw loginDenied("matches no binding rule");
     const login = originOf(method, presented.subject);
-    this.#room.require(method, login.subject);
+    this.#quota.require(method, login.subject);
     if (this.#settingsOf(method).once) await this.#claim(presented);
     const { name, maxTokenTtlMs } = method.value;
     const now = clock.now();
@@ -221,7 +221,7 @@ export class Login {
     before: BeforeChange | undefined,
   ): Promise<NewToken> {
     const { replica, random } = this.#options;
-    this.#room.require(method, subject);
+    this.#quota.require(method, subject);
     const [secret, id] = [makeUuid(random), token.accessorId];
     const key = await replica.hashSecret(secret);
     const detail = { "auth-method": method.value.name, subject };
@@ -240,7 +240,7 @@ export class Login {
         },
         secret,
       };
-    const refusal = this.#room.refusal(method, subject, entry);
+    const refusal = this.#quota.refusal(method, subject, entry);
     if (refusal === null) return { token: entry, secret };
     await replica.write([{ kind: "token", id, replaces: entry, content: null, detail }], before);
     throw refusal;

@@ -1,7 +1,7 @@
 /**
- * The secret of an auth method: the token with which Kubernetes is asked. It is stored sealed under
- * the access key, bound to where it goes, and shown as `hidden`; sent back as that, it stays what
- * it was as long as it goes to the same place.
+ * The secret of an auth method: the service account token for Kubernetes' TokenReview. It is stored
+ * encrypted under the ACL key, bound to the method, Host and CACert, and shown as `hidden`; an
+ * operator who sends `hidden` back keeps it, unless one of these changes.
  * @module
  */
 import type { AuthMethod } from "../core/acl/types.ts";
@@ -10,7 +10,7 @@ import type { Random } from "../core/ports/clock.ts";
 import { HIDDEN } from "../core/state.ts";
 import type { AclReplica } from "./replica.ts";
 
-/** The field that is secret, and those that say where it goes. */
+/** The secret field, and those that name its receiver. */
 const SECRET = "ServiceAccountJWT";
 const TARGET = ["Host", "CACert"] as const;
 
@@ -20,7 +20,7 @@ export interface SealedText {
 
 type Config = AuthMethod["config"];
 
-/** What sealed text is bound to. */
+/** What the encryption of the secret is bound to. */
 function contextOf({ name, config }: Pick<AuthMethod, "name" | "config">): string {
   return JSON.stringify([name, SECRET, ...TARGET.map((field) => config[field] ?? null)]);
 }
@@ -35,7 +35,7 @@ function isSealed(value: unknown): value is SealedText {
 }
 
 /**
- * Seals what an operator sent. Its settings have been read, with `exposed`.
+ * Encrypts the secret of a method that an operator sent, after `exposed` has checked it.
  * @param before the method that it replaces, or null.
  */
 export async function sealMethod(
@@ -56,7 +56,7 @@ export async function sealMethod(
 function keptSecret(method: AuthMethod, before: AuthMethod | null): SealedText {
   const kept = before?.config[SECRET];
   if (before === null || !isSealed(kept))
-    throw malformed(`${SECRET} is "${HIDDEN}", and none is stored`);
+    throw malformed(`${SECRET} is "${HIDDEN}", but no ${SECRET} is stored; send it`);
   const moved = TARGET.filter((field) => method.config[field] !== before.config[field]);
   if (moved.length > 0)
     throw malformed(`${SECRET} is "${HIDDEN}", but ${moved.join(" and ")} changed: send it again`);
@@ -64,12 +64,12 @@ function keptSecret(method: AuthMethod, before: AuthMethod | null): SealedText {
 }
 
 /**
- * The configuration as an operator sent it, to be read: `hidden` stands for what is stored.
+ * The configuration that an operator sent, with the stored secret instead of `hidden`.
  * @throws {RequestError}
  */
 export function exposed(method: AuthMethod, before: AuthMethod | null): Config {
   const secret = method.config[SECRET];
-  // Only text comes from outside; sealed text is ours.
+  // An operator sends text; only the store has it encrypted.
   if (secret !== undefined && typeof secret !== "string")
     throw malformed(`${SECRET} must be a JWT`);
   return secret === HIDDEN
@@ -78,8 +78,8 @@ export function exposed(method: AuthMethod, before: AuthMethod | null): Config {
 }
 
 /**
- * Opens the secret of a method.
- * @throws {StoreError} `state_corrupt` if it was sealed for another place
+ * Decrypts the secret of a method.
+ * @throws {StoreError} `state_corrupt` if it was encrypted for another receiver
  */
 export async function openSecret(
   method: AuthMethod,
@@ -89,7 +89,7 @@ export async function openSecret(
   return typeof token === "string" ? token : replica.openText(token.sealed, contextOf(method));
 }
 
-/** A configuration as it is shown. */
+/** A configuration without its secret. */
 export function hideSecrets(config: Config): Config {
   return config[SECRET] === undefined || config[SECRET] === ""
     ? config

@@ -1,8 +1,7 @@
 /**
- * The stored form of access control's records: JSON under a MAC over the record's kind, id, version
- * and key, so that anyone who can write the store can neither make a record nor change one, nor put
- * one in another's place. That it does not delete records either, nor put back an older one, is the
- * business of the set document (record-set.ts).
+ * The stored form of ACL records: JSON under a MAC over the record's kind, id, version and key, so
+ * that someone who can write the store can neither create nor change a record, nor move one to
+ * another name. The set document (record-set.ts) detects deleted and older records.
  * @module
  */
 import * as v from "valibot";
@@ -19,10 +18,7 @@ import { utf8 } from "../core/bytes.ts";
 import type { RecordKind, StoredRecord } from "../core/ports/record-store.ts";
 import type { AclKey } from "./acl-key.ts";
 
-/**
- * What a kind of record holds. The access key is no such record: it is sealed, and read before all
- * others.
- */
+/** The content of each kind of record but the ACL key, which is encrypted and read first. */
 export interface Contents {
   bootstrap: Bootstrap;
   token: Token;
@@ -35,11 +31,21 @@ export interface Contents {
 export type ContentKind = keyof Contents;
 
 const texts = v.array(v.string());
+/** An instant in JSON, as Date.toJSON writes it. */
 const instant = v.pipe(
   v.string(),
   v.isoTimestamp(),
   v.transform((text) => new Date(text)),
 );
+
+export const DenylistEntrySchema = v.strictObject({
+  id: v.string(),
+  kind: v.picklist(["spiffe-id", "key-id", "serial"]),
+  value: v.string(),
+  reason: v.string(),
+  createTime: instant,
+  expirationTime: instant,
+});
 
 const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[K]> } = {
   bootstrap: v.strictObject({ accessorId: v.string() }),
@@ -85,14 +91,7 @@ const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[
     bindName: v.string(),
     selector: v.string(),
   }),
-  denial: v.strictObject({
-    id: v.string(),
-    kind: v.picklist(["spiffe-id", "key-id", "serial"]),
-    value: v.string(),
-    reason: v.string(),
-    createTime: instant,
-    expirationTime: instant,
-  }),
+  denial: DenylistEntrySchema,
   tombstone: v.strictObject({
     kind: v.picklist(["token", "policy", "auth-method", "binding-rule", "denial"]),
     id: v.string(),
@@ -102,17 +101,13 @@ const SCHEMAS: { readonly [K in ContentKind]: v.GenericSchema<unknown, Contents[
 };
 
 /**
- * Every schema of a record that this code reads, the oldest first. A newer one is written only once
- * every live replica reads it: the first one until the CA document has an access part
- * (`CaState.access`), which never goes away again.
+ * The schemas of records that this version reads, the oldest first. Schema 2 is written once every
+ * live replica reads it: when the CA document records the ACL (`CaState.access`), which it keeps.
  */
 export const RECORD_SCHEMAS = [1, 2] as const;
 export type RecordSchema = (typeof RECORD_SCHEMAS)[number];
 
-/**
- * What the second schema adds to each kind: left out of what is written in the first one, and
- * optional when it is read.
- */
+/** The fields that schema 2 adds: not written in schema 1, and optional when they are read. */
 const ADDED_IN_2: { readonly [K in ContentKind]: readonly (keyof Contents[K])[] } = {
   bootstrap: [],
   token: ["login"],
@@ -130,8 +125,8 @@ const Document = v.pipe(
 );
 const Json = v.pipe(v.string(), v.parseJson());
 
-/** What a record is, as its MAC covers it. */
-export interface Identity {
+/** The part of a record's name and version that its MAC covers. */
+interface Identity {
   readonly kind: RecordKind;
   readonly id: string;
   readonly version: number;
@@ -139,7 +134,7 @@ export interface Identity {
 }
 
 /**
- * The document of a record that is to be written.
+ * The document of a record.
  * @param schema the newest one that every live replica reads.
  */
 export async function encodeRecord<K extends ContentKind>(
@@ -156,9 +151,7 @@ export async function encodeRecord<K extends ContentKind>(
   return JSON.stringify({ schema, body, mac } satisfies v.InferOutput<typeof Document>);
 }
 
-/**
- * What a stored record holds; null if its MAC is wrong, or if it has no schema that is known here.
- */
+/** The content of a stored record; null if its MAC is invalid or its schema unknown. */
 export async function decodeRecord<K extends ContentKind>(
   record: StoredRecord & { readonly kind: K },
   key: AclKey,

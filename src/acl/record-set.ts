@@ -1,14 +1,12 @@
 /**
- * The set document: one MAC over all records of access control. A record's own MAC keeps it from
- * being made or changed by others; this one keeps records from being removed, and older ones from
- * being put back.
+ * The set document: one MAC over all ACL records. It detects records that were removed and older ones
+ * that were put back, as a record's own MAC detects one that was forged or changed.
  *
- * It covers the index and the tip of the write that it is about, the writes before that, and a
- * digest of all records: the sum, modulo 2^256, of an HMAC of each, which a write changes by what
- * it changes (MSet-Add-Hash: Clarke, Devadas, van Dijk, Gassend and Suh, "Incremental Multiset Hash
- * Functions", ASIACRYPT 2003). The digest itself is never stored: the sums would tell the HMAC of
- * each record, from which another set with the same sum could be looked for. Anyone who has read
- * all records has it.
+ * It covers the index and tip of its write, the writes before that, and a digest of all records: the
+ * sum, modulo 2^256, of an HMAC of each, which a write updates by the records that it changes
+ * (MSet-Add-Hash: Clarke, Devadas, van Dijk, Gassend and Suh, "Incremental Multiset Hash Functions",
+ * ASIACRYPT 2003). The digest is not stored: differences of sums reveal the HMACs of records, from
+ * which another set with the same sum could be computed. A reader of all records computes it.
  * @module
  */
 import * as v from "valibot";
@@ -17,15 +15,12 @@ import type { Mark, RecordName, StoredRecord } from "../core/ports/record-store.
 import type { AclKey } from "./acl-key.ts";
 
 const MODULUS = 1n << 256n;
-/**
- * As many as the CA document names: more writes than are made between two looks of a replica that
- * follows.
- */
+/** More writes than there are between two reads of a replica; as many as the CA document names. */
 export const MAX_ANCESTORS = 64;
 
 export const nameOf = ({ kind, id }: RecordName): string => `${kind}/${id}`;
 
-/** What a record adds to the digest: all that is stored of it. */
+/** What a record adds to the digest. */
 export function elementOf(record: StoredRecord, key: AclKey): Promise<bigint> {
   const { kind, id, version, key: unique, document, createIndex, modifyIndex } = record;
   return key.element(
@@ -44,7 +39,7 @@ export function elementOf(record: StoredRecord, key: AclKey): Promise<bigint> {
   );
 }
 
-/** A digest after a change. */
+/** A digest after records were removed and added. */
 export function changedDigest(
   digest: bigint,
   removed: readonly bigint[],
@@ -56,20 +51,19 @@ export function changedDigest(
   return ((next % MODULUS) + MODULUS) % MODULUS;
 }
 
-/** What a set document says, besides what its MAC covers. */
+/** The content of a set document. */
 export interface RecordSet extends Mark {
-  /** Writes that it came from, the latest first, at most MAX_ANCESTORS. */
+  /** The writes before it, the latest first, at most MAX_ANCESTORS. */
   readonly ancestors: readonly Mark[];
 }
 
 /**
- * That a replica has seen a write which the store lost, or a set that it cannot trust: nobody
- * changes anything then.
+ * The stop mark of a replica that has seen a write which the store lost, or a set that it does not
+ * trust: no replica changes the ACL while there is one.
  */
 export interface StopMark extends Mark {
-  /** In words, for an operator. */
   readonly reason: string;
-  /** The replica that noticed. */
+  /** The replica that set it. */
   readonly by: string;
   readonly at: Date;
 }
@@ -115,7 +109,7 @@ const setInput = ({ index, tip, ancestors }: RecordSet, digest: bigint) =>
 const stopInput = (index: number, tip: string, reason: string, by: string, at: number) =>
   utf8(JSON.stringify(["meshca access stop", 1, index, tip, reason, by, at]));
 
-/** The document of a set with that digest. */
+/** The set document of a set with that digest. */
 export async function encodeSet(set: RecordSet, digest: bigint, key: AclKey): Promise<string> {
   const { index, tip } = set;
   const ancestors = set.ancestors.map((one) => ({ index: one.index, tip: one.tip }));
@@ -125,10 +119,7 @@ export async function encodeSet(set: RecordSet, digest: bigint, key: AclKey): Pr
   >);
 }
 
-/**
- * What a set document says; null if it is malformed. `authentic`: whether it is about a set with
- * that digest.
- */
+/** Reads a set document; null if it is malformed. `authentic`: whether its MAC fits the digest. */
 export async function decodeSet(
   document: string,
   digest: bigint,
@@ -157,7 +148,7 @@ export async function encodeStop(
   } satisfies v.InferOutput<typeof StopDocument>);
 }
 
-/** What a stop mark says; null if it is not ours. */
+/** Reads a stop mark; null if it is malformed or its MAC is invalid. */
 export async function decodeStop(document: string, key: AclKey): Promise<StopMark | null> {
   const read = v.safeParse(StopDocument, document);
   if (!read.success) return null;
@@ -168,27 +159,28 @@ export async function decodeStop(document: string, key: AclKey): Promise<StopMar
 }
 
 /**
- * In what a set does not follow a write that was seen, in words, or null. One that names too few
- * ancestors to tell does.
+ * Why a set does not follow a write that was seen, or null. A set whose ancestors do not go back that
+ * far is taken to follow it.
  */
 export function setRegression(set: RecordSet, seen: Mark | null): string | null {
   if (seen === null || (set.index === seen.index && set.tip === seen.tip)) return null;
-  if (set.index < seen.index) return `it is at index ${set.index}, index ${seen.index} was seen`;
+  if (set.index < seen.index)
+    return `the stored set is at index ${set.index}, but index ${seen.index} was seen`;
   if (set.index === seen.index)
-    return `it has another write under index ${set.index} than the one that was seen`;
+    return `the stored set has another write at index ${set.index} than the one that was seen`;
   const then = set.ancestors.filter(({ index }) => index === seen.index);
   if (then.length === 0) {
     const oldest = Math.min(...set.ancestors.map(({ index }) => index));
     return oldest < seen.index
-      ? `index ${seen.index} that was seen is not among the writes that index ${set.index} came from`
+      ? `the write at index ${seen.index} that was seen is not an ancestor of the stored set at index ${set.index}`
       : null;
   }
   return then.some(({ tip }) => tip === seen.tip)
     ? null
-    : `it has another write under index ${seen.index} than the one that was seen, and index ${set.index} came from that`;
+    : `the stored set at index ${set.index} has another ancestor at index ${seen.index} than the write that was seen`;
 }
 
-/** The ancestors of a write that follows all of these, the latest first, each once. */
+/** The ancestors of a write that follows all of these, the latest first, without repetition. */
 export function ancestorsOf(...marks: readonly Mark[]): Mark[] {
   const unique = new Map(
     marks

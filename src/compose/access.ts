@@ -221,7 +221,7 @@ export class Access {
   }
 
   async #cacheDenylist(): Promise<void> {
-    if (this.#replica.state.loaded) await this.#denylistCache.keep(this.#replica.denylist);
+    if (this.#replica.state.loaded) await this.#denylistCache.save(this.#replica.denylist);
   }
 }
 

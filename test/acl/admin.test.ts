@@ -602,7 +602,7 @@ describe("auth methods and binding rules", () => {
     [
       "a hidden token that is not stored",
       kubernetes({ ServiceAccountJWT: "hidden" }),
-      /none is stored/,
+      /no ServiceAccountJWT is stored; send it$/,
     ],
     [
       "a cluster without TLS",

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { StoredToken } from "../../src/acl/cache.ts";
-import { LoginRoom } from "../../src/acl/login-quota.ts";
+import { LoginQuota } from "../../src/acl/login-quota.ts";
 import type { AuthMethod, Entry, Token } from "../../src/core/acl/types.ts";
 import { RateLimitedError } from "../../src/core/errors.ts";
 import { createFakeClock } from "../fakes/clock.ts";
@@ -51,7 +51,7 @@ function roomOf(most: number) {
     tokens.set(accessorId, entry);
     return entry;
   };
-  return { clock, token, room: new LoginRoom({ tokens }, clock, most) };
+  return { clock, token, room: new LoginQuota({ tokens }, clock, most) };
 }
 
 const full = (error: unknown) => {
@@ -59,11 +59,11 @@ const full = (error: unknown) => {
     error instanceof RateLimitedError && error.code === "login_tokens_exceeded",
     String(error),
   );
-  assert.match(error.message, /^Cannot log in: 2 tokens of this subject are live;/);
+  assert.match(error.message, /^Cannot log in: this subject has 2 live tokens, the limit;/);
   return true;
 };
 
-describe("LoginRoom", () => {
+describe("LoginQuota", () => {
   it("require() refuses another login of a subject that has as many live tokens as it may, before anything is written", () => {
     const { clock, token, room } = roomOf(2);
     token("a", 2);

@@ -693,7 +693,7 @@ describe("Login", () => {
       name: "RateLimitedError",
       code: "login_tokens_exceeded",
       message:
-        "Cannot log in: 3 tokens of this subject are live; log out of those that are not needed, or wait until one expires",
+        "Cannot log in: this subject has 3 live tokens, the limit; log out of unused tokens, or wait until one expires",
       retryAfterMs: 660_000,
     });
     // Another pod of the same account has room of its own.

@@ -146,24 +146,24 @@ describe("setRegression()", () => {
       mark(3, "c"),
       null,
     ],
-    ["the set is older", SET, mark(4, "d"), /^it is at index 3, index 4 was seen$/],
+    ["the set is older", SET, mark(4, "d"), /^the stored set is at index 3, but index 4 was seen$/],
     [
       "another write has the index",
       SET,
       mark(3, "x"),
-      /^it has another write under index 3 than the one that was seen$/,
+      /^the stored set has another write at index 3 than the one that was seen$/,
     ],
     [
       "another write came before",
       SET,
       mark(2, "x"),
-      /^it has another write under index 2 .* and index 3 came from that$/,
+      /^the stored set at index 3 has another ancestor at index 2 than the write that was seen$/,
     ],
     [
       "the index that was seen is left out",
       { ...SET, index: 9, ancestors: [mark(8, "h"), mark(2, "b")] },
       mark(5, "e"),
-      /^index 5 that was seen is not among the writes that index 9 came from$/,
+      /^the write at index 5 that was seen is not an ancestor of the stored set at index 9$/,
     ],
   ];
   for (const [what, set, seen, lost] of cases)

@@ -196,11 +196,7 @@ describe("readRules()", () => {
       "operator = <<EOF\nread\n EO",
       /line 1, column 12: the heredoc is not closed/,
     ],
-    [
-      "an escape that is not known",
-      'service "\\x" { policy = "read" }',
-      /has an unknown escape/,
-    ],
+    ["an escape that is not known", 'service "\\x" { policy = "read" }', /has an unknown escape/],
     ["a control character", 'service "a\u0001" { policy = "read" }', /a control character/],
     ["a colon in HCL", 'operator: "read"', /found ":", expected "=" or "\{" after "operator"/],
     ["a comment in JSON", "{ # x\n}", /line 1, column 3: JSON has no comments/],

@@ -160,7 +160,7 @@ describe("an auth method of type kubernetes with Host", () => {
     ]);
     assert.match(
       answers.find((one) => one.status === 429)?.text ?? "",
-      /^Cannot log in: 5 tokens of this subject are live/,
+      /^Cannot log in: this subject has 5 live tokens/,
     );
   });
 
@@ -265,7 +265,7 @@ describe("an auth method of type kubernetes with Host", () => {
       });
     assert.deepEqual(await change("new", {}), {
       status: 400,
-      text: 'Invalid auth method config: ServiceAccountJWT is "hidden", and none is stored',
+      text: 'Invalid auth method config: ServiceAccountJWT is "hidden", but no ServiceAccountJWT is stored; send it',
     });
     assert.equal((await change("k8s", { ServiceAccountJWT: { sealed: "AAAA" } })).status, 400);
   });

@@ -124,13 +124,13 @@ export const ACCESS: readonly Mutant[] = [
     "src/acl/login-quota.ts",
     [
       "the bound of a subject's tokens",
-      "if (live.length >= this.#most) throw",
+      "if (live.length >= this.#limit) throw",
       "if (live.length < 0) throw",
       "acl/login-quota",
     ],
     [
       "the bound among logins that ran at once",
-      "return earlier.length < this.#most ? null",
+      "return earlier.length < this.#limit ? null",
       "return earlier.length >= 0 ? null",
       "acl/login-quota",
     ],
@@ -257,7 +257,7 @@ export const ACCESS: readonly Mutant[] = [
   ]),
   ...guardsOf("src/acl/denylist-cache.ts", [
     "a denylist that was never kept",
-    "if (text === null) throw refuse();",
+    "if (text === null) throw unreadable();",
     "if (text === null) return [];",
     "redis/away-at-start",
   ]),

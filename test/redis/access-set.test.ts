@@ -217,7 +217,7 @@ describe("the set document", { skip: noRedis }, () => {
     ["all is taken away", /the store has no ACL records/, () => EMPTY],
     [
       "all is rolled back",
-      /the store lost writes: it is at index \d+, index \d+ was seen/,
+      /the store lost writes: the stored set is at index \d+, but index \d+ was seen/,
       (_now, then) => then,
     ],
     [
@@ -329,7 +329,7 @@ describe("the set document", { skip: noRedis }, () => {
     await access.directory.refresh();
     assert.match(
       access.directory.state.stopped ?? "",
-      /the store lost writes: it has another write under index \d+ than the one that was seen/,
+      /the store lost writes: the stored set at index \d+ has another ancestor at index \d+ than the write that was seen/,
     );
     assert.equal(access.directory.tokens.size, 0);
     // It stops the other one, too.
