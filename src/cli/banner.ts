@@ -1,19 +1,18 @@
 /**
- * What a person at a terminal reads once the server is ready: where it is, and commands that work
- * in its present state.
+ * What a terminal shows when the server is ready: its URL, and commands that work in its state.
  * @module
  */
 import type { Meshca } from "../compose/process.ts";
 import type { Settings } from "../config/settings.ts";
 import { trustDomainOf } from "../core/spiffe/id.ts";
 
-export interface BannerOptions {
+interface BannerOptions {
   readonly url: string;
   readonly meshca: Pick<Meshca, "manager" | "firstTokenFile">;
   readonly settings: Pick<Settings, "datacenter" | "acl" | "tls" | "managementToken">;
 }
 
-/** The text, with its line ends. */
+/** The text, with its line breaks. */
 export function banner({ url: listening, meshca, settings }: BannerOptions): string {
   const { snapshot, status } = meshca.manager;
   const listens = `meshca listens on ${listening}`;
@@ -46,15 +45,12 @@ export function banner({ url: listening, meshca, settings }: BannerOptions): str
   return `${paragraphs.join("\n\n")}\n\n`;
 }
 
-/**
- * The URL of a server that listens on every address, by the loopback address that its own
- * certificate has.
- */
+/** The URL with a loopback address if the server listens on all addresses. */
 function reachable(url: string): string {
   return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:");
 }
 
-/** How a caller comes by a token, if one is needed. */
+/** How to get a token, if one is needed. */
 function tokenParagraphs(
   curl: string,
   url: string,

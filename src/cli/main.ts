@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { healthcheckCommand } from "./commands/healthcheck.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { MAX_WORKERS, workersCommand } from "./commands/workers.ts";
+import { EXIT } from "./output.ts";
 
 const USAGE = `Usage: meshca serve [--workers N]
        meshca healthcheck
@@ -16,7 +17,7 @@ const USAGE = `Usage: meshca serve [--workers N]
 
 `;
 
-/** Serves as the arguments say. @returns the exit code, or null where they make no sense */
+/** Serves with these arguments. @returns the exit code, or null if they are invalid */
 async function serve(args: readonly string[]): Promise<number | null> {
   let options: { workers?: string | undefined; worker?: string | undefined };
   try {
@@ -28,7 +29,7 @@ async function serve(args: readonly string[]): Promise<number | null> {
     return null;
   }
   const number = (text: string) => (/^\d{1,2}$/.test(text) ? Number(text) : -1);
-  // `--worker` is how workers are started, not for people.
+  // `--worker` is for processes that `workersCommand` starts.
   if (options.worker !== undefined) return serveCommand(number(options.worker));
   if (options.workers === undefined) return serveCommand();
   const count = number(options.workers);
@@ -46,6 +47,5 @@ if (code !== null) process.exitCode = code;
 else {
   const asked = command === "help" || command === "--help" || command === "-h";
   (asked ? process.stdout : process.stderr).write(USAGE);
-  // sysexits.h: EX_USAGE.
-  process.exitCode = asked ? 0 : 64;
+  process.exitCode = asked ? 0 : EXIT.usage;
 }

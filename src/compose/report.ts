@@ -1,9 +1,7 @@
 /**
- * The part of the composition root that tells an operator how things are: the lines of `/readyz`,
- * and warnings of what expires in the log.
+ * The state of a running CA for an operator: the lines of `/readyz`, and warnings of expiry in the log.
  * @module
  */
-
 import type { CertificateAuthority } from "../core/ca/ca.ts";
 import {
   type Expiring,
@@ -18,7 +16,7 @@ import type { Log } from "../core/ports/log.ts";
 /** Reads the certificate that the server shows; null without TLS. */
 export type ReadServerCertificate = () => ServerCertificate | null;
 
-export interface ReportOptions {
+interface ReportOptions {
   readonly manager: Pick<CertificateAuthority, "snapshot" | "status">;
   readonly audit: Audit | null;
   readonly serverCertificate: ReadServerCertificate;
@@ -26,7 +24,6 @@ export interface ReportOptions {
   readonly log: Log;
 }
 
-/** What an operator is told of a running CA. */
 export class Report {
   readonly #options: ReportOptions;
   readonly #watch = new ExpiryWatch();
@@ -44,7 +41,7 @@ export class Report {
     );
   }
 
-  /** Facts for `/readyz`, a name and a value each. */
+  /** The lines of `/readyz`, each a name and a value. */
   lines(): readonly (readonly [name: string, value: string])[] {
     const { manager, serverCertificate } = this.#options;
     const { storeAway, confirmedAt } = manager.status;
@@ -57,18 +54,11 @@ export class Report {
         `${NAMES[what]}_expires`,
         notAfter.toISOString(),
       ]),
-      ...(certificate === null || certificate.emergency === null
-        ? []
-        : [
-            [
-              "tls",
-              `self-signed fallback certificate, SHA-256 fingerprint ${certificate.fingerprint}: ${certificate.emergency}`,
-            ] as const,
-          ]),
+      ...(certificate === null ? [] : fallbackLines(certificate)),
     ];
   }
 
-  /** Logs what has come nearer to its expiry than 30, 7 or 1 days, once each. */
+  /** Logs what expires within 30, 7 and 1 days or has expired, once each. */
   warn(): void {
     const { clock, log } = this.#options;
     for (const { what, id, notAfter, days } of this.#watch.check(this.#expiring(), clock.now())) {
@@ -88,13 +78,20 @@ export class Report {
   }
 }
 
+function fallbackLines({ emergency, fingerprint }: ServerCertificate): [string, string][] {
+  if (emergency === null) return [];
+  return [
+    ["tls", `self-signed fallback certificate, SHA-256 fingerprint ${fingerprint}: ${emergency}`],
+  ];
+}
+
 const NAMES = { root: "root", issuer: "issuer", "server certificate": "tls" } as const;
 
-/** What an operator can do. */
+/** What an operator can do about an expiry. */
 const REMEDIES = {
   root: "rotate it with PUT /v1/connect/ca/rotate",
   issuer:
-    "it is renewed at half of its life, so see /readyz why it was not, or rotate with PUT /v1/connect/ca/rotate",
+    "it should have been renewed at half of its lifetime; see /readyz for the reason, or rotate with PUT /v1/connect/ca/rotate",
   "server certificate":
-    "replace the files of MESHCA_TLS_CERT_FILE and MESHCA_TLS_KEY_FILE, or see /readyz why it was not renewed",
+    "replace the files of MESHCA_TLS_CERT_FILE and MESHCA_TLS_KEY_FILE, or with MESHCA_TLS=self see /readyz why it was not renewed",
 } as const;

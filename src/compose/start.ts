@@ -1,9 +1,8 @@
 /**
- * The part of the composition root that starts a CA behind a server that listens already: what is
- * answered before it is ready, and how it waits for a store that does not answer.
+ * Starts a CA behind a server that listens already: what is answered before the CA is ready, and how
+ * it waits for a store that does not answer.
  * @module
  */
-
 import { isLoopback, type Settings } from "../config/settings.ts";
 import { NotReadyError, StoreError } from "../core/errors.ts";
 import { isLocal } from "../http/client.ts";
@@ -11,30 +10,23 @@ import type { Platform, RequestEnvironment } from "./platform.ts";
 import { compose, type Meshca } from "./process.ts";
 import type { ReadServerCertificate } from "./report.ts";
 
-/**
- * How long after a failed attempt the store is asked again, in milliseconds: from the first number
- * up to the second.
- */
+/** The delays before the first and the last retries of a store, in milliseconds. */
 const [FIRST_RETRY_MS, LAST_RETRY_MS] = [250, 3000];
-/** What Retry-After says, in seconds. */
+/** The value of Retry-After, in seconds. */
 const RETRY_AFTER = 3;
 
-/**
- * The answer between the first moment at which a server listens, and the one at which the start
- * begins.
- */
+/** The response while the server listens and the start has not begun. */
 export function notYet(): Response {
   const headers = { "Retry-After": String(RETRY_AFTER), "X-Request-Id": crypto.randomUUID() };
   return new Response("The CA is not ready: starting\n", { status: 503, headers });
 }
 
-/** A CA that is being started. */
 export class Start {
   readonly #settings: Settings;
   readonly #platform: Platform;
   readonly #serverCertificate: ReadServerCertificate;
   #meshca: Meshca | null = null;
-  /** What is waited for, or null. */
+  /** Why the store does not answer, or null. */
   #reason: string | null = null;
 
   constructor(settings: Settings, platform: Platform, serverCertificate: ReadServerCertificate) {
@@ -43,16 +35,16 @@ export class Start {
     this.#platform = platform;
   }
 
-  /** Answers by the CA once it is ready. Before that `/healthz` is 200 and everything else 503. */
+  /** Until the CA is ready, `/healthz` is answered with 200 and every other request with 503. */
   fetch(request: Request, environment: RequestEnvironment): Response | Promise<Response> {
     return this.#meshca?.fetch(request, environment) ?? this.#unavailable(request, environment);
   }
 
   /**
-   * Makes the CA ready. A Redis that does not answer is waited for, unless this replica has a
-   * last-seen state of it.
+   * Starts the CA. It waits for a Redis that does not answer, unless this replica has a last-seen
+   * state.
    * @param prepare the last step before requests reach the CA.
-   * @throws {CaError} if it cannot start like this, or if `signal` fires first
+   * @throws {CaError} if the CA cannot start, or if `signal` fires first
    */
   async run(prepare: (meshca: Meshca) => Promise<void>, signal: AbortSignal): Promise<Meshca> {
     const { clock, random, log } = this.#platform;
@@ -71,7 +63,7 @@ export class Start {
           throw error;
         if (this.#reason !== error.message)
           log.warn(
-            "Waiting for the store: nothing is served until it answers, since this replica has not seen a state of it",
+            "Waiting for the store: only /healthz is served until it answers, because this replica has no last-seen state",
             {
               reason: error.message,
             },
@@ -84,7 +76,7 @@ export class Start {
 
   async #attempt(prepare: (meshca: Meshca) => Promise<void>, signal: AbortSignal): Promise<Meshca> {
     const meshca = await compose(this.#settings, this.#platform, this.#serverCertificate);
-    // A start that waits for the state that another replica makes ends with the process.
+    // A start that waits for the state of another replica ends with the process.
     const drain = () => meshca.drain();
     signal.addEventListener("abort", drain, { once: true });
     try {
@@ -112,11 +104,11 @@ export class Start {
         headers: { ...headers, ...more },
       });
     const isRead = request.method === "GET" || request.method === "HEAD";
-    // HTTP/1.0 without a Host has a path only on some runtimes.
+    // On some runtimes the URL of an HTTP/1.0 request without a Host is a path.
     const url = request.url.startsWith("/") ? `http://localhost${request.url}` : request.url;
     if (isRead && URL.canParse(url) && new URL(url).pathname === "/healthz")
       return answer(200, "ok\n");
-    // Which store is waited for, and why it does not answer, is for callers on this machine.
+    // The store and its failure are shown to callers on this machine only.
     const { acl, plainHttp, listen } = this.#settings;
     const serving = { loopbackOnly: isLoopback(listen.host), behindProxy: plainHttp !== null };
     const mayKnow = acl === "off" || isLocal(request, environment, serving);

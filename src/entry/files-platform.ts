@@ -1,7 +1,7 @@
 /**
- * The files of this machine that a provider's configuration may name: tokens, secrets of logins,
- * certificates and keys. A caller with `operator:write` chooses the path and the server that a
- * token is sent to, so a path is read only if the operator of this machine listed its folder.
+ * The files that a provider's configuration may name: tokens, login secrets, certificates and keys. A
+ * caller with `operator:write` chooses both the path and the server that a token is sent to, so that
+ * only files in folders that the operator of this machine listed are read.
  * @module
  */
 import {
@@ -22,19 +22,19 @@ import type { NamedFile } from "../config/named-files.ts";
 import { ConfigError } from "../core/errors.ts";
 import { isFolder } from "./private-file-platform.ts";
 
-/** The largest file that is read: the CA bundles of distributions have a quarter of it. */
+/** The largest file that is read, in octets: four times the CA bundle of a distribution. */
 const MAX_BYTES = 1024 * 1024;
-/** The most names that are taken from a folder of certificates. */
+/** The most files of a folder of certificates. */
 const MAX_NAMES = 500;
-/** What the kernel shows of processes, devices and itself. */
+/** File systems of the kernel: processes, devices and settings. */
 const NEVER = ["/proc", "/sys", "/dev"];
 
 export interface ProviderFilesOptions {
-  /** Folders whose files may be read, each at any depth. */
+  /** Folders whose files may be read, at any depth. */
   readonly folders: readonly string[];
-  /** Files that settings name: never read, whatever is listed. */
+  /** Files that settings name: never read, even in a listed folder. */
   readonly named: readonly NamedFile[];
-  /** Nothing below it is ever read. */
+  /** Never read, even in a listed folder. */
   readonly dataDir: string;
 }
 
@@ -52,14 +52,12 @@ export class ProviderFiles {
   }
 
   /**
-   * Reads a file that a configuration names, without waiting for a writer.
-   * @returns its text. @throws {ConfigError} if it must not be read, and what to do @throws {Error}
-   * if it cannot be read
+   * The text of a file that a configuration names.
+   * @throws {ConfigError} if it must not be read, with what to do @throws {Error} if it cannot be read
    */
   readFile(path: string): string {
     const real = this.#resolve(path);
-    // O_NONBLOCK is not honoured by every runtime: a FIFO that is opened without it stops the
-    // server.
+    // Not every runtime honours O_NONBLOCK: opening a FIFO without it would block the server.
     if (!lstatSync(real).isFile()) throw refused(path, "is not a regular file");
     const descriptor = openSync(
       real,
@@ -70,7 +68,7 @@ export class ProviderFiles {
       if (!opened.isFile()) throw refused(path, "is not a regular file");
       if (opened.size > BigInt(MAX_BYTES)) throw refused(path, `is larger than ${MAX_BYTES} bytes`);
       this.#requireOpened(path, descriptor, opened);
-      // A bundle may have a comment in another encoding.
+      // A bundle may have comments in another encoding.
       return new TextDecoder().decode(readAll(path, descriptor));
     } finally {
       closeSync(descriptor);
@@ -90,17 +88,17 @@ export class ProviderFiles {
     return names;
   }
 
-  /** Where a path leads, which must be in a listed folder and nowhere that is never read. */
+  /** The path without links, if it may be read. */
   #resolve(path: string): string {
     const spelled = resolve(path);
     if (path.includes("\0")) throw refused(path.replaceAll("\0", "\\0"), "has a NUL in it");
-    // Before it is looked whether it is there: links below /proc tell of the process.
+    // Before any look-up: links below /proc disclose facts about the process.
     requireNotKernel(path, spelled);
     let real: string;
     try {
       real = realpathSync.native(spelled);
     } catch (error) {
-      // Whether a file is there is not shown outside of the folders.
+      // The existence of files outside of the folders is not disclosed.
       if (!this.#isListed(spelled) && !this.#isSpelledBelow(spelled))
         throw outside(path, dirname(spelled));
       throw error;
@@ -111,14 +109,14 @@ export class ProviderFiles {
 
   /** @throws {ConfigError} if a resolved path must not be read */
   #require(path: string, real: string): void {
-    // First what no list of folders allows, so that nobody is advised to list it.
+    // First the folders that are never read, so that the text does not advise to list them.
     requireNotKernel(path, real);
     if (this.#isBelowData(real))
-      throw refused(path, "is below the data folder, of which nothing is read");
+      throw refused(path, "is below the data folder, which is never read");
     if (!this.#isListed(real)) throw outside(path, this.#folderToList(resolve(path), real));
   }
 
-  /** By identity, whatever the name is: mounted elsewhere, or spelled in another case. */
+  /** By identity: it may be mounted elsewhere, or its name may differ in case. */
   #isBelowData(real: string): boolean {
     const data = identityOf(this.#dataDir);
     if (data === null) return false;
@@ -129,18 +127,14 @@ export class ProviderFiles {
     }
   }
 
-  /**
-   * Checks the file that was opened, since what a path leads to may have changed after it was
-   * resolved.
-   * @throws {ConfigError}
-   */
+  /** Checks the opened file again, since links may have changed after the path was resolved. @throws {ConfigError} */
   #requireOpened(path: string, descriptor: number, opened: BigIntStats): void {
     for (const { setting, path: other } of this.#named)
       if (isSameFile(opened, other)) throw refused(path, `is the file that ${setting} names`);
     for (const name of filesBelow(this.#dataDir))
       if (isSameFile(opened, name)) throw refused(path, "is a file of the data folder");
-    // A file system of the kernel that is mounted elsewhere has the same device. A /dev without one
-    // of its own has that of the root.
+    // A file system of the kernel has the same device wherever it is mounted. A /dev that is not
+    // mounted has the device of the root.
     const top = identityOf("/");
     for (const folder of NEVER) {
       const kernel = identityOf(folder);
@@ -150,10 +144,7 @@ export class ProviderFiles {
     this.#require(path, pathOf(descriptor) ?? this.#resolveAgain(path, opened));
   }
 
-  /**
-   * Without a system that tells the path of a descriptor: the path must lead to the opened file,
-   * again.
-   */
+  /** Without /proc: resolves the path again, and requires that it leads to the opened file. */
   #resolveAgain(path: string, opened: Identity): string {
     const real = this.#resolve(path);
     const now = lstatSync(real, { bigint: true });
@@ -161,10 +152,7 @@ export class ProviderFiles {
     return real;
   }
 
-  /**
-   * The folder as it was named, if the file is below it once both are resolved: what a link leads
-   * to may have another name every day.
-   */
+  /** The folder to list: as it was named if possible, since the target of a link may change often. */
   #folderToList(spelled: string, real: string): string {
     const folder = realOf(dirname(spelled));
     return folder !== null && isBelow(real, folder) && !this.#isSpelledBelow(spelled)
@@ -172,7 +160,7 @@ export class ProviderFiles {
       : dirname(real);
   }
 
-  /** Whether a path has the name of a listed folder before it, wherever it leads. */
+  /** Whether the path begins with a listed folder, before links are resolved. */
   #isSpelledBelow(spelled: string): boolean {
     return this.#folders.some((folder) => isBelow(spelled, resolve(folder)));
   }
@@ -181,7 +169,7 @@ export class ProviderFiles {
   #isListed(path: string): boolean {
     return this.#folders.some((folder) => {
       const real = realOf(folder);
-      // A link to the root would list every file.
+      // A link to the root would permit every file.
       return real !== null && real !== "/" && isBelow(path, real);
     });
   }
@@ -202,7 +190,7 @@ function requireNotKernel(path: string, real: string): void {
   const folder = NEVER.find(
     (never) => isBelow(real, never) || isBelow(real, realOf(never) ?? never),
   );
-  if (folder !== undefined) throw refused(path, `is below ${folder}, of which nothing is read`);
+  if (folder !== undefined) throw refused(path, `is below ${folder}, which is never read`);
 }
 
 function isBelow(path: string, folder: string): boolean {
@@ -235,7 +223,7 @@ function isSameFile(opened: Identity, path: string): boolean {
   return other !== null && isSame(opened, other);
 }
 
-/** Files of a folder, at any depth. None if it cannot be read. */
+/** The files of a folder at any depth; none if it cannot be read. */
 function filesBelow(folder: string): string[] {
   try {
     return readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) =>
@@ -246,7 +234,7 @@ function filesBelow(folder: string): string[] {
   }
 }
 
-/** The path of an opened file where the system tells it, else null. */
+/** The path of an opened file; null without /proc. */
 function pathOf(descriptor: number): string | null {
   try {
     return readlinkSync(`/proc/self/fd/${descriptor}`);
@@ -255,7 +243,7 @@ function pathOf(descriptor: number): string | null {
   }
 }
 
-/** @throws {ConfigError} if the file grew past the bound since */
+/** @throws {ConfigError} if the file has grown beyond the bound */
 function readAll(path: string, descriptor: number): Uint8Array {
   const bytes = new Uint8Array(MAX_BYTES + 1);
   let length = 0;

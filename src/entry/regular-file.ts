@@ -1,23 +1,21 @@
 /**
- * Reads files that are read again and again while the server runs, so that none of them can stop
- * it.
+ * Reads files that are read periodically while the server runs, so that none can block it.
  * @module
  */
 import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { ConfigError } from "../core/errors.ts";
 
-/** More than any chain of certificates has, in octets. */
+/** The largest file, in octets: more than any chain of certificates. */
 const MAX_BYTES = 1024 * 1024;
 
 /**
- * The text of a regular file; links are followed. A FIFO would be waited for, and a device has no
- * end.
- * @throws {ConfigError} if it is another kind of file, or too large @throws {Error} with a `code`
- * if it cannot be read
+ * The text of a regular file; links are followed. Reading a FIFO would block, and a device has no end.
+ * @throws {ConfigError} if it is another kind of file, or too large
+ * @throws {Error} with a `code` if it cannot be read
  */
 export function readRegularFile(path: string): string {
   const refuse = (reason: string) => new ConfigError(reason);
-  // Not every runtime honours O_NONBLOCK: looked at before it is opened, and once more after.
+  // Not every runtime honours O_NONBLOCK: checked before the file is opened, and again after.
   if (statSync(path).isDirectory()) throw refuse("it is a folder");
   if (!statSync(path).isFile()) throw refuse("it is not a regular file");
   const descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);

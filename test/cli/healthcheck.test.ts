@@ -67,7 +67,7 @@ describe("meshca healthcheck", () => {
       }
       assert.deepEqual(await healthcheck(given), {
         code: 1,
-        stderr: `Not healthy: 127.0.0.1:${port} cannot be asked: ECONNREFUSED\n`,
+        stderr: `Not healthy: 127.0.0.1:${port} cannot be reached: ECONNREFUSED\n`,
       });
     });
 
@@ -118,7 +118,7 @@ describe("meshca healthcheck", () => {
     assert.deepEqual(await healthcheck({ MESHCA_LISTEN: "127.0.0.1:0" }), {
       code: 1,
       stderr:
-        "Not healthy: MESHCA_LISTEN has port 0: the system chose the port, which is not known here\n",
+        "Not healthy: MESHCA_LISTEN has port 0: the port that the system chose is not known to this command\n",
     });
   });
 });

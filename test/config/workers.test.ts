@@ -125,7 +125,7 @@ describe("meshca serve --workers", () => {
     assert.equal(refused.code, 78);
     assert.match(
       refused.stderr,
-      /^Cannot start workers: each would have a CA of its own in memory/,
+      /^Cannot start workers with MESHCA_STORE=memory: each worker would have its own CA/,
     );
   });
 

@@ -106,10 +106,10 @@ describe("files of a Vault configuration", { skip: noOwnVault }, () => {
           /is the file that MESHCA_INITIAL_MANAGEMENT_TOKEN_FILE names/,
         ],
         [{ TokenFile: join(listed, "audit.log") }, /is the file that MESHCA_AUDIT names/],
-        [{ TokenFile: "/proc/self/environ" }, /is below \/proc, of which nothing is read/],
+        [{ TokenFile: "/proc/self/environ" }, /is below \/proc, which is never read/],
         [
           { TokenFile: join(top, "data", "meshca.db") },
-          /is below the data folder, of which nothing is read/,
+          /is below the data folder, which is never read/,
         ],
         [{ TokenFile: join(listed, "fifo") }, /is not a regular file/],
         [{ TokenFile: unlisted }, hint],

@@ -14,26 +14,22 @@ import { VERSION } from "../../version.ts";
 import { banner } from "../banner.ts";
 import { describe, exitCode } from "../output.ts";
 
-/** Milliseconds for a process that has closed everything to end by itself. */
+/** How long a process that closed everything may take to end, in milliseconds. */
 const LINGER_MS = 100;
 
-/** What the environment says. @throws {ConfigError} */
+/** The settings of this environment. @throws {ConfigError} */
 export function settingsOf(environment: NodeJS.ProcessEnv): Settings {
   return readSettings(environment, (path) => readFileSync(path, "utf8"), [
     ...new Set([...CONSUL_CONFIG_NAMES, ...VAULT_CONFIG_NAMES]),
   ]);
 }
 
-/**
- * Serves by itself, or as one of the workers of a server.
- * @param worker the number among the workers, or null.
- * @returns the exit code
- */
+/** Serves. @param worker its number among the workers, or null. @returns the exit code */
 export async function serveCommand(worker: number | null = null): Promise<number> {
   let served: Served | null = null;
   try {
     const settings = { ...settingsOf(process.env), worker };
-    // Before anything else, so that a stop during the start is not lost.
+    // First, so that a stop during the start is not lost.
     const stopped = stopAsked(worker !== null);
     let hangUp: () => void = () => undefined;
     process.on("SIGHUP", () => hangUp());
@@ -66,31 +62,30 @@ export async function serveCommand(worker: number | null = null): Promise<number
   }
   await served.close();
   served.platform.log.info("Stopped");
-  // What a client holds open may still hold the process.
+  // An open connection may keep the process alive.
   setTimeout(() => process.exit(), LINGER_MS).unref();
   if (worker !== null) process.disconnect?.();
   return 0;
 }
 
 /**
- * Resolves, with the reason, when the process is to end: by a signal, with its terminal, and a
- * worker with its server.
+ * Resolves with the reason when the process must end: a signal, its terminal was closed, or the server
+ * of this worker ended.
  */
 export function stopAsked(isWorker = false): Promise<string> {
   return new Promise((stop) => {
-    // SIGHUP has two senders: an operator, and the system when the terminal that shows the log is
-    // closed.
+    // SIGHUP comes from an operator, or from the system when the terminal of the log is closed.
     if (process.stdout.isTTY === true && hasTerminal())
       process.on("SIGHUP", () => {
         if (!hasTerminal()) stop("the terminal was closed");
       });
     process.once("SIGINT", () => stop("SIGINT"));
     process.once("SIGTERM", () => stop("SIGTERM"));
-    if (isWorker) process.once("disconnect", () => stop("the server of this worker is gone"));
+    if (isWorker) process.once("disconnect", () => stop("the server of this worker ended"));
   });
 }
 
-/** Whether this process has a controlling terminal that is open (tty(4)). */
+/** Whether the controlling terminal of this process is open (tty(4)). */
 function hasTerminal(): boolean {
   try {
     closeSync(openSync("/dev/tty", "r"));
@@ -100,7 +95,7 @@ function hasTerminal(): boolean {
   }
 }
 
-/** Where the state is, without a user, a password or a key. */
+/** The store without user, password and keys. */
 export function describeStore(store: Settings["store"]): string {
   if (store.kind === "memory") return "memory";
   if (store.kind === "sqlite") return `sqlite:${store.path}`;
@@ -108,7 +103,7 @@ export function describeStore(store: Settings["store"]): string {
   return `redis ${mode}${store.nodes.map(({ host, port }) => `${host}:${port}`).join(",")} (prefix ${store.prefix})`;
 }
 
-/** The CA that is served, and why it cannot sign, if it cannot. */
+/** The CA, and why it cannot sign if it cannot. */
 function stateFields(
   { manager }: Meshca,
   { connectEnabled }: Settings,
@@ -125,7 +120,7 @@ function stateFields(
 
 const workerField = (worker: number | null) => (worker === null ? {} : { worker });
 
-/** Names of settings that take effect at a restart only are logged; their values may be secrets. */
+/** Logs the names of changed settings that need a restart; their values may be secrets. */
 function reloader(before: Settings, { platform: { log }, reload }: Served): () => void {
   return () => {
     reload();
@@ -142,7 +137,7 @@ function reloader(before: Settings, { platform: { log }, reload }: Served): () =
       });
     } catch (error) {
       log.error(
-        "Cannot re-read the settings after SIGHUP; the present ones stay in use, TLS files were re-read",
+        "Failed to reload the settings after SIGHUP; keeping the previous settings. The TLS files were reloaded",
         {
           reason: describe(error),
         },

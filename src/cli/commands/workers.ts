@@ -1,26 +1,27 @@
 /**
- * `meshca serve --workers N`: several processes behind one port, each an ordinary replica. This one
- * serves nothing itself: it starts the workers, starts one again that ended, and ends them all.
+ * `meshca serve --workers N`: several processes behind one port, each an ordinary replica. This
+ * process only starts, restarts and stops them.
  * @module
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { claimStore } from "../../compose/process.ts";
+import { hostPort } from "../../config/addresses.ts";
 import { ConfigError } from "../../core/errors.ts";
 import { prepareData } from "../../entry/data-platform.ts";
 import { createPlatform } from "../../entry/platform.ts";
 import { runtimeOf } from "../../entry/runtime.ts";
 import { VERSION } from "../../version.ts";
-import { describe, exitCode } from "../output.ts";
+import { describe, EXIT, exitCode } from "../output.ts";
 import { describeStore, settingsOf, stopAsked } from "./serve.ts";
 
-/** More than any machine has cores that one process would leave idle. */
+/** More than any machine has cores. */
 export const MAX_WORKERS = 64;
-/** How long a worker that ended is left alone before it is started again, in milliseconds. */
+/** The delay before a worker that ended is started again, in milliseconds. */
 const RESTART_MS = 1000;
 
 interface Ready {
-  /** Where it listens, `host:port`. */
+  /** The address that it listens on, `host:port`. */
   readonly listen: string;
   readonly url: string;
   readonly greeting: string;
@@ -30,18 +31,15 @@ interface Ready {
 export async function workersCommand(count: number): Promise<number> {
   const children = new Set<ChildProcess>();
   const stopped = stopAsked();
-  /**
-   * Workers that listen. One that is still starting has no handler for the signal, and reads
-   * everything in a moment.
-   */
+  /** Workers that listen. One that is still starting has no handler for SIGHUP, and needs none. */
   const reloadable = new Set<ChildProcess>();
   process.on("SIGHUP", () => {
     for (const child of reloadable) child.kill("SIGHUP");
   });
   let stopping = false;
-  let giveBack: () => void = () => undefined;
+  let release: () => void = () => undefined;
 
-  /** Starts a worker. @returns once it listens, or the exit code of one that did not. */
+  /** Starts a worker. Resolves when it listens, or with the exit code of one that failed. */
   const start = (worker: number, listen: string): Promise<Ready | number> =>
     new Promise((resolve) => {
       const main = fileURLToPath(new URL("../main.ts", import.meta.url));
@@ -58,33 +56,30 @@ export async function workersCommand(count: number): Promise<number> {
       child.once("exit", (code) => {
         children.delete(child);
         reloadable.delete(child);
-        if (!ready) resolve(code ?? 70);
+        if (!ready) resolve(code ?? EXIT.software);
         if (!stopping && ready)
           setTimeout(() => void (stopping || start(worker, listen)), RESTART_MS);
       });
     });
 
   try {
-    // Deno starts processes with all permissions, and shares a port behind an unstable flag alone.
+    // Deno starts processes with all permissions, and shares ports only with an unstable flag.
     if (runtimeOf(process.versions) === "deno")
       throw new ConfigError(
-        "Cannot start workers on Deno: serve without --workers, several replicas with Redis, or on Bun or Node",
+        "Cannot start workers on Deno: serve without --workers, run several replicas with Redis, or use Bun or Node",
       );
     const settings = settingsOf(process.env);
     if (settings.store.kind === "memory")
       throw new ConfigError(
-        "Cannot start workers: each would have a CA of its own in memory; set MESHCA_STORE to sqlite:PATH or redis://...",
+        "Cannot start workers with MESHCA_STORE=memory: each worker would have its own CA; set MESHCA_STORE to sqlite:PATH or redis://...",
       );
     prepareData(settings);
     const { log } = createPlatform(settings);
-    giveBack = await claimStore(settings);
+    release = await claimStore(settings);
     const { host, port } = settings.listen;
-    // The first one finds a free port, where that is asked for.
-    // A stop while they start is not waited for: a worker may wait for its store.
-    const first = await Promise.race([
-      start(0, `${host.includes(":") ? `[${host}]` : host}:${port}`),
-      stopped.then(() => 0),
-    ]);
+    // The first worker finds a free port if the port is 0. A stop does not wait for workers that
+    // start: they may be waiting for their store.
+    const first = await Promise.race([start(0, hostPort(host, port)), stopped.then(() => 0)]);
     if (typeof first === "number") return first;
     const starting = Promise.all(
       Array.from({ length: count - 1 }, (_, i) => start(i + 1, first.listen)),
@@ -111,6 +106,6 @@ export async function workersCommand(count: number): Promise<number> {
     );
     for (const child of children) child.kill("SIGTERM");
     await Promise.all(ended);
-    giveBack();
+    release();
   }
 }
