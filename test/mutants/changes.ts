@@ -41,12 +41,28 @@ export const CHANGES: readonly Mutant[] = [
       "core/ca/maintenance",
     ],
   ),
-  ...guardsOf("src/core/ca/change.ts", [
-    "what an aborted change created, once another change may use it",
-    "free = this.#leftovers.filter((leftover) => leftover.base === base)",
-    "free = this.#leftovers",
-    "core/ca/maintenance",
-  ]),
+  ...guardsOf(
+    "src/core/ca/change.ts",
+    [
+      "what an aborted change created, once another change may use it",
+      "free = this.#leftovers.filter((leftover) => leftover.base === base)",
+      "free = this.#leftovers",
+      "core/ca/maintenance",
+    ],
+    [
+      "the order of a rollback",
+      "of compensations.toReversed()",
+      "of compensations",
+      "core/ca/change",
+    ],
+    [
+      "what a change with an unknown outcome created",
+      'if (!(error instanceof NotReadyError && error.code === "outcome_unknown")) {',
+      "if (error instanceof Error) {",
+      "core/ca/change",
+    ],
+    ["a new provider that is not committed", "      change.close();\n", "", "core/ca/change"],
+  ),
   ...guardsOf(
     "src/core/ca/resolve.ts",
     [

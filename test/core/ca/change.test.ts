@@ -1,0 +1,155 @@
+/**
+ * A change as a unit of work: which providers it opens and closes, and what it rolls back.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { ConflictError, ProviderError, StoreError } from "../../../src/core/errors.ts";
+import type { Store } from "../../../src/core/ports/store.ts";
+import { createCodec } from "../../../src/store/codec.ts";
+import { configuration, createTestCa } from "../../fakes/ca.ts";
+import { passing } from "../../fakes/clock.ts";
+import { BOOTSTRAP, opensslKey, providersWith, replica } from "./harness.ts";
+
+const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
+
+/** The built-in provider; counts how often it was opened and closed. */
+function countingProviders() {
+  const counts = { opened: 0, closed: 0 };
+  const providers = providersWith((type) => ({
+    ...type,
+    async open(...opening) {
+      counts.opened++;
+      const provider = await type.open(...opening);
+      return {
+        ...provider,
+        async close() {
+          counts.closed++;
+          await provider.close();
+        },
+      };
+    },
+  }));
+  return { counts, providers };
+}
+
+/** A store whose methods can be replaced one by one. */
+const parts = (store: Store): Store => ({
+  read: () => store.read(),
+  now: () => store.now(),
+  stop: (mark) => store.stop(mark),
+  stopMark: () => store.stopMark(),
+  watch: (commitId, signal) => store.watch(commitId, signal),
+  close: () => store.close(),
+  commit: (next, expected) => store.commit(next, expected),
+});
+
+describe("the providers of a change", () => {
+  it("stay as they are if only LeafCertTTL changes, and are opened again if the built-in one signs otherwise", async () => {
+    const { counts, providers } = countingProviders();
+    const { manager } = await createTestCa({ bootstrap: BOOTSTRAP, providers });
+    assert.deepEqual(counts, { opened: 1, closed: 0 });
+    await manager.configure(configuration({ LeafCertTTL: "5h" }));
+    assert.deepEqual(counts, { opened: 1, closed: 0 });
+    assert.equal(manager.require().config.leafTtlMs, 5 * 3_600_000);
+    await manager.configure(configuration({ LeafCertTTL: "5h", IntermediateCertTTL: "100h" }));
+    assert.deepEqual(counts, { opened: 2, closed: 1 });
+  });
+
+  it("are closed with the change: those of retired roots, and a new one that is not committed", async () => {
+    const { counts, providers } = countingProviders();
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP, providers });
+    await ca.manager.rotate(NOW);
+    assert.deepEqual(counts, { opened: 2, closed: 1 });
+    // The third root is also certified by the first one, whose provider is opened for that.
+    await ca.manager.rotate(NOW);
+    assert.equal(counts.opened - counts.closed, 1);
+
+    const other = countingProviders();
+    const { store } = ca.backend.open(createCodec(ca.sealer), "other");
+    const refusing: Store = {
+      ...parts(store),
+      commit: () =>
+        Promise.reject(new ConflictError("index_mismatch", "Another change came first")),
+    };
+    const refused = await replica(ca, "other", { providers: other.providers, store: refusing });
+    await refused.refresh();
+    assert.deepEqual(other.counts, { opened: 1, closed: 0 });
+    await assert.rejects(refused.rotate(NOW), /Another change came first/);
+    assert.equal(other.counts.opened - other.counts.closed, 1);
+    await refused.close();
+    assert.equal(other.counts.opened, other.counts.closed);
+  });
+});
+
+describe("an aborted change", () => {
+  /** A CA whose next `prepare` registers two compensating actions, and then goes on as `after` does. */
+  async function setUp(after: () => void, store?: (of: Store) => Partial<Store>) {
+    const rolledBack: string[] = [];
+    let creates = false;
+    const providers = providersWith((type) => ({
+      ...type,
+      async prepare(config, request, context) {
+        if (creates) {
+          request.onRollback(async () => void rolledBack.push("mount"));
+          request.onRollback(async () => void rolledBack.push("key"));
+          after();
+        }
+        return type.prepare(config, request, context);
+      },
+    }));
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP, providers });
+    const ports = ca.backend.open(createCodec(ca.sealer), "other");
+    const manager = await replica(ca, "other", {
+      providers,
+      ...(store === undefined ? {} : { store: { ...parts(ports.store), ...store(ports.store) } }),
+    });
+    await manager.refresh();
+    creates = true;
+    return { ca, manager, rolledBack };
+  }
+
+  it("rolls back what its provider created, the latest first", async () => {
+    const { manager, rolledBack } = await setUp(() => {
+      throw new ProviderError("provider_rejected", "the key cannot be created");
+    });
+    await assert.rejects(manager.rotate(NOW), /the key cannot be created/);
+    assert.deepEqual(rolledBack, ["key", "mount"]);
+  });
+
+  it("is not rolled back while the outcome of its commit is unknown", async () => {
+    let away = false;
+    const failing = async <T>(call: () => Promise<T>): Promise<T> => {
+      if (away) throw new StoreError("store_unavailable", "away");
+      return call();
+    };
+    const { ca, manager, rolledBack } = await setUp(
+      () => undefined,
+      (store) => ({
+        read: () => failing(() => store.read()),
+        async commit(next, expected) {
+          away = true;
+          await store.commit(next, expected);
+          throw new StoreError("store_unavailable", "the answer was lost");
+        },
+      }),
+    );
+    const running = manager.rotate(NOW);
+    const outcome = assert.rejects(running, { code: "outcome_unknown" });
+    while (!away) await new Promise((resolve) => setImmediate(resolve));
+    await passing(ca.clock, outcome);
+    assert.deepEqual(rolledBack, []);
+    away = false;
+    await manager.refresh();
+    assert.equal(manager.require().state.roots.length, 2);
+  });
+
+  it("keeps what its provider repaired outside if nothing has to be committed", async () => {
+    let prepared = 0;
+    const { manager, rolledBack } = await setUp(() => void prepared++);
+    const PrivateKey = opensslKey();
+    assert.equal(await manager.configure(configuration({ PrivateKey })), true);
+    assert.equal(await manager.configure(configuration({ PrivateKey })), false);
+    assert.deepEqual([prepared, rolledBack], [2, []]);
+  });
+});
