@@ -1,6 +1,6 @@
 /**
- * JSON as Go reads and writes it, since Consul's clients see Go's texts and forms: errors worded by
- * encoding/json, integers that a JS number cannot hold kept as bigint, `<`, `>` and `&` escaped.
+ * JSON as Go's encoding/json reads and writes it, since Consul's clients see its texts and forms:
+ * its errors, integers beyond a JS number as bigint, `<`, `>` and `&` escaped.
  * @module
  */
 import { RequestError } from "../core/errors.ts";
@@ -14,23 +14,21 @@ export type Json =
   | readonly Json[]
   | { readonly [key: string]: Json };
 
-/** No body that we read nests deeper; a bomb does. */
+/** Levels of nesting, more than any body needs: deeper JSON would exhaust the stack. */
 const MAX_DEPTH = 64;
-/** Keys and items of a whole text: ten times what the widest body that we read has. */
+/** Keys and items of a whole text: ten times those of the largest body. */
 const MAX_ITEMS = 2000;
 
 /**
- * Reads the first JSON value of a text; what follows it is ignored, as Go's Decoder does. A key
- * that comes twice in an object is refused: which of the two counts is what readers of JSON
- * disagree on (RFC 8259 §4).
+ * Reads the first JSON value of a text and ignores the rest, as Go's Decoder does. A repeated key of
+ * an object is refused, since readers disagree on which value counts (RFC 8259 section 4).
  * @throws {RequestError} `request_malformed` with Go's text
  */
 export function readJson(text: string): Json {
-  const parser = new Parser(text);
-  return parser.value(0);
+  return new Parser(text).value(0);
 }
 
-/** The error of a body that is no JSON of the form wanted, with Consul's prefix. */
+/** The error of a body that cannot be decoded, with Consul's prefix. */
 export function decodeFailed(reason: string): RequestError {
   return new RequestError("request_malformed", `Request decode failed: ${reason}`);
 }
@@ -38,7 +36,7 @@ export function decodeFailed(reason: string): RequestError {
 class Parser {
   readonly #text: string;
   #at = 0;
-  #items = 0;
+  #itemCount = 0;
 
   constructor(text: string) {
     this.#text = text;
@@ -58,7 +56,7 @@ class Parser {
     throw this.#unexpected("looking for beginning of value");
   }
 
-  /** The next character that is no white space; undefined at the end. */
+  /** Skips white space. @returns the next character; undefined at the end. */
   #skip(): string | undefined {
     while (" \t\r\n".includes(this.#text[this.#at] ?? "x")) this.#at++;
     return this.#text[this.#at];
@@ -73,17 +71,12 @@ class Parser {
   }
 
   #count(): void {
-    if (++this.#items > MAX_ITEMS) throw decodeFailed(`more than ${MAX_ITEMS} keys and items`);
+    if (++this.#itemCount > MAX_ITEMS) throw decodeFailed(`more than ${MAX_ITEMS} keys and items`);
   }
 
   #object(depth: number): Json {
     const entries = new Map<string, Json>();
-    this.#at++;
-    if (this.#skip() === "}") {
-      this.#at++;
-      return {};
-    }
-    while (true) {
+    this.#items("}", "after object key:value pair", () => {
       if (this.#skip() !== '"')
         throw this.#unexpected("looking for beginning of object key string");
       this.#count();
@@ -93,28 +86,30 @@ class Parser {
       if (this.#skip() !== ":") throw this.#unexpected("after object key");
       this.#at++;
       entries.set(key, this.value(depth + 1));
-      const next = this.#skip();
-      if (next !== "," && next !== "}") throw this.#unexpected("after object key:value pair");
-      this.#at++;
-      if (next === "}") break;
-    }
+    });
     return Object.fromEntries(entries);
   }
 
   #array(depth: number): Json {
     const items: Json[] = [];
-    this.#at++;
-    if (this.#skip() === "]") {
-      this.#at++;
-      return items;
-    }
-    while (true) {
+    this.#items("]", "after array element", () => {
       this.#count();
       items.push(this.value(depth + 1));
-      const next = this.#skip();
-      if (next !== "," && next !== "]") throw this.#unexpected("after array element");
+    });
+    return items;
+  }
+
+  /** Reads the items of an object or array, separated by commas, and what closes it. */
+  #items(close: "}" | "]", where: string, readItem: () => void): void {
+    this.#at++;
+    if (this.#skip() === close) {
       this.#at++;
-      if (next === "]") return items;
+      return;
+    }
+    for (let next: string | undefined; next !== close; this.#at++) {
+      readItem();
+      next = this.#skip();
+      if (next !== "," && next !== close) throw this.#unexpected(where);
     }
   }
 
@@ -146,33 +141,26 @@ class Parser {
           throw this.#unexpected("in \\u hexadecimal character escape");
     }
     this.#at++;
-    // Checked to be a JSON string.
+    // It was checked above to be a JSON string.
     return JSON.parse(this.#text.slice(start, this.#at)) as string;
   }
 
   #number(): number | bigint {
     const start = this.#at;
-    const digits = () => {
-      while (/^[0-9]$/.test(this.#text[this.#at] ?? "")) this.#at++;
-    };
-    const oneDigit = (where: string) => {
-      if (!/^[0-9]$/.test(this.#text[this.#at] ?? "")) throw this.#unexpected(where);
-      digits();
-    };
     if (this.#text[this.#at] === "-") this.#at++;
     if (this.#text[this.#at] === "0") this.#at++;
-    else oneDigit("in numeric literal");
+    else this.#digits("in numeric literal");
     let integer = true;
     if (this.#text[this.#at] === ".") {
       integer = false;
       this.#at++;
-      oneDigit("after decimal point in numeric literal");
+      this.#digits("after decimal point in numeric literal");
     }
     if (/^[eE]$/.test(this.#text[this.#at] ?? "")) {
       integer = false;
       this.#at++;
       if (/^[+-]$/.test(this.#text[this.#at] ?? "")) this.#at++;
-      oneDigit("in exponent of numeric literal");
+      this.#digits("in exponent of numeric literal");
     }
     const literal = this.#text.slice(start, this.#at);
     const value = Number(literal);
@@ -182,9 +170,16 @@ class Parser {
       );
     return integer && !Number.isSafeInteger(value) ? BigInt(literal) : value;
   }
+
+  /** Reads one digit or more. */
+  #digits(where: string): void {
+    const start = this.#at;
+    while (/^[0-9]$/.test(this.#text[this.#at] ?? "")) this.#at++;
+    if (this.#at === start) throw this.#unexpected(where);
+  }
 }
 
-/** What Go calls the type of a JSON value in its errors. */
+/** The name of the type of a JSON value in Go's errors. */
 export function goKind(value: Json): string {
   if (Array.isArray(value)) return "array";
   if (typeof value === "bigint") return "number";
@@ -192,10 +187,7 @@ export function goKind(value: Json): string {
   return value === null ? "null" : typeof value;
 }
 
-/**
- * Writes JSON as Go does: objects in the order of their keys here, 4 spaces and a final newline
- * when pretty.
- */
+/** Writes JSON as Go does; pretty, with an indentation of 4 spaces and a final newline. */
 export function writeJson(value: Json, pretty: boolean): string {
   return pretty ? `${encode(value, "\n")}\n` : encode(value, null);
 }
@@ -213,7 +205,7 @@ function encodeString(text: string): string {
     : quoted;
 }
 
-/** @param line the line end with the indentation of this level, or null for compact. */
+/** @param line the line end and indentation of this level; null: compact. */
 function encode(value: Json, line: string | null): string {
   if (typeof value === "string") return encodeString(value);
   if (typeof value !== "object" || value === null)
@@ -235,7 +227,7 @@ function encode(value: Json, line: string | null): string {
 }
 
 /**
- * A copy with the keys of every object in order, as Go writes maps. Integers beyond a JS number
+ * A copy in which the keys of every object are sorted, as Go writes maps. Integers beyond a JS number
  * become floats, as in Go.
  */
 export function sortKeys(value: Json): Json {

@@ -61,14 +61,15 @@ describe("attacks", () => {
     const reached: string[] = [];
     const { manager } = await createTestCa();
     const spied = new Proxy(manager, {
-      get(target, name, receiver) {
+      get(target, name) {
         if (
           ["sign", "configure", "rotate", "rewrap", "resolve", "restore", "requireRoom"].includes(
             String(name),
           )
         )
           reached.push(String(name));
-        return Reflect.get(target, name, receiver) as unknown;
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === "function" ? value.bind(target) : value;
       },
     });
     const test = await createTestApp({

@@ -4,11 +4,11 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { CertificateAuthority } from "../../src/core/ca/ca.ts";
 import { StoreError } from "../../src/core/errors.ts";
 import { rootsBody } from "../../src/http/routes/roots.ts";
 import { createTestCa } from "../fakes/ca.ts";
 import { createTestApp, leafTtl, settle, type TestApp, until } from "../fixtures/app.ts";
+import { overriding } from "../fixtures/overriding.ts";
 
 const ROOTS = "/v1/connect/ca/roots";
 const AGENT_ROOTS = "/v1/agent/connect/ca/roots";
@@ -106,14 +106,12 @@ for (const path of [ROOTS, AGENT_ROOTS])
       const test = await start();
       const { manager } = test;
       let reads = 0;
-      const counting = Object.create(manager, {
-        refresh: {
-          value: () => {
-            reads++;
-            return manager.refresh();
-          },
+      const counting = overriding(manager, {
+        refresh() {
+          reads++;
+          return manager.refresh();
         },
-      }) as typeof manager;
+      });
       const { fetch, app } = await createTestApp({ ca: counting }, test);
       const answer = await fetch(`${path}?index=1000&wait=10s`);
       assert.deepEqual([answer.status, indexOf(answer), reads], [200, 2, 1]);
@@ -271,9 +269,7 @@ describe("an index that this replica has not reached", () => {
       });
       await ca.manager.refresh();
     };
-    const manager: CertificateAuthority = Object.create(ca.manager, {
-      refresh: { value: refresh },
-    });
+    const manager = overriding(ca.manager, { refresh });
     return { test: await createTestApp({ ca: manager }, ca), reads };
   }
   const AHEAD = `${ROOTS}?index=18446744073709551615`;
@@ -315,9 +311,7 @@ describe("an index that this replica has not reached", () => {
     const refresh = async () => {
       if (++reads === 1) throw new StoreError("store_unavailable", "away");
     };
-    const manager: CertificateAuthority = Object.create(ca.manager, {
-      refresh: { value: refresh },
-    });
+    const manager = overriding(ca.manager, { refresh });
     const test = await createTestApp({ ca: manager }, ca);
     assert.deepEqual(
       [(await test.fetch(AHEAD)).status, (await test.fetch(AHEAD)).status, reads],
