@@ -115,51 +115,75 @@ export const IGNORED_FIELDS = {
 
 const Common = v.object(COMMON_FIELDS);
 
+/** Collects every fault of a configuration. */
+export class Faults {
+  readonly #violations: Violation[] = [];
+
+  refuse(broken: boolean, field: string, message: string): void {
+    if (broken) this.#violations.push({ field, message });
+  }
+
+  /** @throws {ConfigError} with every fault */
+  throwIfAny(): void {
+    const text = this.#violations.map(({ message }) => message).join("; ");
+    if (text !== "") throw new ConfigError(text, this.#violations);
+  }
+}
+
 /**
  * The common fields with their defaults, held to Consul's rules.
  * @param faults gets what breaks them, in Consul's order and words.
  */
 export function readCommon(
   fields: v.InferOutput<typeof Common>,
-  faults: Violation[],
+  faults: Faults,
 ): CommonConfig & { readonly keySpec: CaKeySpec } {
   const leafTtlMs = fields.LeafCertTTL ?? 72 * HOUR;
   const intermediateTtlMs = fields.IntermediateCertTTL ?? 8760 * HOUR;
   const rootTtlMs = fields.RootCertTTL ?? 87_600 * HOUR;
   const type = fields.PrivateKeyType || "ec";
   const bits = fields.PrivateKeyBits || 256;
-  const refuse = (broken: boolean, name: string, message: string) => {
-    if (broken) faults.push({ field: name, message });
-  };
-  refuse(
+  faults.refuse(
     rootTtlMs < intermediateTtlMs,
     "RootCertTTL",
     `root cert TTL is set and is not greater than intermediate cert ttl. root cert ttl: ${formatDuration(rootTtlMs)}, intermediate cert ttl: ${formatDuration(intermediateTtlMs)}`,
   );
-  refuse(leafTtlMs < HOUR, "LeafCertTTL", "leaf cert TTL must be greater or equal than 1h0m0s");
-  refuse(leafTtlMs > 8760 * HOUR, "LeafCertTTL", "leaf cert TTL must be less than 8760h0m0s");
+  faults.refuse(
+    leafTtlMs < HOUR,
+    "LeafCertTTL",
+    "leaf cert TTL must be greater or equal than 1h0m0s",
+  );
+  faults.refuse(
+    leafTtlMs > 8760 * HOUR,
+    "LeafCertTTL",
+    "leaf cert TTL must be less than 8760h0m0s",
+  );
   if (intermediateTtlMs < 3 * HOUR)
-    refuse(true, "IntermediateCertTTL", "Intermediate Cert TTL must be greater or equal than 3h");
+    faults.refuse(
+      true,
+      "IntermediateCertTTL",
+      "Intermediate Cert TTL must be greater or equal than 3h",
+    );
   else
-    refuse(
+    faults.refuse(
       intermediateTtlMs < 3 * leafTtlMs,
       "IntermediateCertTTL",
       `Intermediate Cert TTL must be greater or equal than 3 * LeafCertTTL (>=${formatDuration(3 * leafTtlMs)}).`,
     );
   // No WebCrypto has P-224.
   if (type === "ec")
-    refuse(
+    faults.refuse(
       ![256, 384, 521].includes(bits),
       "PrivateKeyBits",
       "EC key length must be one of (256, 384, 521) bits",
     );
   else if (type === "rsa")
-    refuse(
+    faults.refuse(
       ![2048, 4096].includes(bits),
       "PrivateKeyBits",
       "RSA key length must be 2048 or 4096 bits",
     );
-  else refuse(true, "PrivateKeyType", "private key type must be either 'ec' or 'rsa'");
+  else faults.refuse(true, "PrivateKeyType", "private key type must be either 'ec' or 'rsa'");
   const perSecond = fields.CSRMaxPerSecond ?? 0;
   const concurrent = fields.CSRMaxConcurrent ?? 0;
   return {

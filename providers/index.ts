@@ -4,7 +4,8 @@
  */
 import type { ProviderTypes } from "../src/core/ports/provider.ts";
 import { consulProvider } from "./consul/provider.ts";
-import { createVaultProvider, type VaultProviderOptions } from "./vault/provider.ts";
+import type { VaultProviderOptions } from "./vault/context.ts";
+import { createVaultProvider } from "./vault/provider.ts";
 
 /** What needs nothing of its surroundings. */
 export const providers: ProviderTypes = new Map([[consulProvider.name, consulProvider]]);

@@ -1,16 +1,16 @@
 /**
- * The configuration of the built-in provider, as Consul defines it (agent/structs/connect_ca.go), with its
- * messages.
+ * The configuration of the built-in provider, with Consul's rules and texts
+ * (agent/structs/connect_ca.go).
  * @module
  */
 import * as v from "valibot";
-import { ConfigError, type Violation } from "../../src/core/errors.ts";
 import type { CommonConfig } from "../../src/core/ports/provider.ts";
 import type { ConfigMap } from "../../src/core/state.ts";
 import type { CaKeySpec } from "../../src/core/x509/keys.ts";
 import {
   COMMON_FIELDS,
   decodeConfig,
+  Faults,
   field,
   IGNORED_FIELDS,
   readCommon,
@@ -44,14 +44,13 @@ export function parseConsulConfig(config: ConfigMap | null): ConsulConfig {
   const fields = decodeConfig(Fields, config ?? {});
   const privateKey = fields.PrivateKey ?? "";
   const rootCert = fields.RootCert ?? "";
-  const faults: Violation[] = [];
-  if (rootCert !== "" && privateKey === "")
-    faults.push({
-      field: "RootCert",
-      message: "must provide a private key when providing a root cert",
-    });
+  const faults = new Faults();
+  faults.refuse(
+    rootCert !== "" && privateKey === "",
+    "RootCert",
+    "must provide a private key when providing a root cert",
+  );
   const common = readCommon(fields, faults);
-  if (faults.length > 0)
-    throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
+  faults.throwIfAny();
   return { ...common, privateKey, rootCert };
 }

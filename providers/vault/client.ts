@@ -11,6 +11,7 @@ import { failedBy, quote, responseError, VaultError } from "./errors.ts";
 import { fileFaults } from "./files.ts";
 import { FailedResponse, NodeVault, type Verb } from "./node-vault.ts";
 import { CapabilitiesResponse, HealthResponse, readAs, warningsOf } from "./responses.ts";
+import { type CallWith, TokenApi } from "./token-api.ts";
 import { type RenewerPlatform, TokenRenewer, type TokenStatus } from "./token-renewer.ts";
 import { Transport, type TransportPlatform, type TransportResponse } from "./transport.ts";
 
@@ -82,15 +83,10 @@ export class VaultClient {
     this.#transport = new Transport(connection, platform);
     this.#vault = new NodeVault(connection.address, this.#transport);
     const { namespace, login } = connection;
-    this.#renewer = new TokenRenewer(
-      login,
-      (token, verb, path, body = {}) =>
-        this.#retried(verb === "read", () =>
-          this.#send(token, verb, { path, namespace }, { body }),
-        ),
-      () => this.#transport.reload(),
-      platform,
-    );
+    const call: CallWith = (token, verb, path, body = {}) =>
+      this.#retried(verb === "read", () => this.#send(token, verb, { path, namespace }, { body }));
+    const tokens = new TokenApi(login, call, () => this.#transport.reload(), platform);
+    this.#renewer = new TokenRenewer(tokens, platform);
     if (connection.tls.skipVerify)
       platform.log.warn(
         "Vault: TLSSkipVerify: the certificate of Vault is not verified; anyone on the path can read the token. Configure CAFile or CAPath in its place",

@@ -21,7 +21,7 @@ export interface SentVaultConfig extends VaultConfig {
 }
 
 /** A configuration with its secrets, and the part of the provider's state that keeps them. */
-export interface ResolvedConfig {
+interface ResolvedConfig {
   readonly config: VaultConfig;
   /** `secrets`, sealed; empty without secrets. */
   readonly sealed: ProviderState;

@@ -5,7 +5,6 @@
  */
 import * as v from "valibot";
 import { requireDistinctFields } from "../../src/core/ca/config-fields.ts";
-import { ConfigError, type Violation } from "../../src/core/errors.ts";
 import type { CommonConfig } from "../../src/core/ports/provider.ts";
 import type { ConfigMap } from "../../src/core/state.ts";
 import type { CaKeySpec } from "../../src/core/x509/keys.ts";
@@ -13,6 +12,7 @@ import {
   bool,
   COMMON_FIELDS,
   decodeConfig,
+  Faults,
   field,
   IGNORED_FIELDS,
   readCommon,
@@ -100,8 +100,6 @@ export const VAULT_SECRET_FIELDS: readonly string[] = [
   ...["role_id", "secret_id", "jwt", "password"].map((name) => `AuthMethod.Params.${name}`),
 ];
 
-type Refuse = (broken: boolean, name: string, message: string) => void;
-
 /**
  * Reads a configuration.
  * @param primary whether this datacenter has the root, so that its mount is required.
@@ -109,13 +107,12 @@ type Refuse = (broken: boolean, name: string, message: string) => void;
  */
 export function parseVaultConfig(config: ConfigMap | null, primary = true): VaultConfig {
   const fields = decodeConfig(Fields, snakeless(config ?? {}, VAULT_CONFIG_NAMES));
-  const faults: Violation[] = [];
-  const refuse = refuser(faults);
+  const faults = new Faults();
   const connection = readConnection(fields, faults);
   const { namespace } = connection;
   const mount = (path: string | undefined, own: string | undefined, name: string): Mount => ({
-    path: readMountPath(path ?? "", `${name}Path`, refuse),
-    namespace: own ? readPath(own, `${name}Namespace`, refuse) : namespace,
+    path: readMountPath(path ?? "", `${name}Path`, faults),
+    namespace: own ? readPath(own, `${name}Namespace`, faults) : namespace,
   });
   const root = mount(fields.RootPKIPath, fields.RootPKINamespace, "RootPKI");
   const intermediate = mount(
@@ -123,17 +120,17 @@ export function parseVaultConfig(config: ConfigMap | null, primary = true): Vaul
     fields.IntermediatePKINamespace,
     "IntermediatePKI",
   );
-  refuse(
+  faults.refuse(
     primary && root.path === "",
     "RootPKIPath",
     "must provide a valid path to a root PKI backend",
   );
-  refuse(
+  faults.refuse(
     intermediate.path === "",
     "IntermediatePKIPath",
     "must provide a valid path for the intermediate PKI backend",
   );
-  refuse(
+  faults.refuse(
     intermediate.path !== "" &&
       root.path === intermediate.path &&
       root.namespace === intermediate.namespace,
@@ -141,13 +138,13 @@ export function parseVaultConfig(config: ConfigMap | null, primary = true): Vaul
     "must not be the root's own path: leaves would be signed by the root's mount",
   );
   const leafSigning = fields.LeafSigning ?? "";
-  refuse(
+  faults.refuse(
     !["", "vault", "local"].includes(leafSigning),
     "LeafSigning",
     'LeafSigning must be "vault" or "local"',
   );
   const common = readCommon(fields, faults);
-  throwAll(faults);
+  faults.throwIfAny();
   return {
     ...common,
     connection,
@@ -157,7 +154,7 @@ export function parseVaultConfig(config: ConfigMap | null, primary = true): Vaul
   };
 }
 
-export interface TransitConfig {
+interface TransitConfig {
   readonly connection: VaultConnection;
   readonly mount: Mount;
   readonly key: string;
@@ -167,25 +164,23 @@ export interface TransitConfig {
 export function parseTransitConfig(config: ConfigMap): TransitConfig {
   requireDistinctFields(config);
   const fields = decodeConfig(TransitFields, snakeless(config, Object.keys(TransitFields.entries)));
-  const faults: Violation[] = [];
-  const refuse = refuser(faults);
+  const faults = new Faults();
   const connection = readConnection(fields, faults);
-  const path = readMountPath(fields.TransitPath ?? "transit", "TransitPath", refuse);
+  const path = readMountPath(fields.TransitPath ?? "transit", "TransitPath", faults);
   const key = fields.TransitKey ?? "";
-  refuse(
+  faults.refuse(
     !/^[A-Za-z0-9_.-]+$/.test(key),
     "TransitKey",
     "must name a key of the Transit engine, of letters, digits, _, - and .",
   );
-  throwAll(faults);
+  faults.throwIfAny();
   return { connection, mount: { path, namespace: connection.namespace }, key };
 }
 
 function readConnection(
   fields: v.InferOutput<typeof ConnectionFields>,
-  faults: Violation[],
+  faults: Faults,
 ): VaultConnection {
-  const refuse = refuser(faults);
   const tls = {
     caFile: fields.CAFile ?? "",
     caPath: fields.CAPath ?? "",
@@ -194,24 +189,28 @@ function readConnection(
     serverName: fields.TLSServerName ?? "",
     skipVerify: fields.TLSSkipVerify ?? false,
   };
-  refuse(
+  faults.refuse(
     (tls.certFile === "") !== (tls.keyFile === ""),
     "CertFile",
     "CertFile and KeyFile go together",
   );
-  refuse(tls.caFile !== "" && tls.caPath !== "", "CAPath", "CAFile and CAPath exclude each other");
-  refuse(
+  faults.refuse(
+    tls.caFile !== "" && tls.caPath !== "",
+    "CAPath",
+    "CAFile and CAPath exclude each other",
+  );
+  faults.refuse(
     !/^[A-Za-z0-9_.:-]*$/.test(tls.serverName),
     "TLSServerName",
     "TLSServerName must be a host name",
   );
   const login = readLogin(fields, faults);
   if (login.kind === "method" && login.method.type === "cert")
-    refuse(tls.certFile === "", "CertFile", "AuthMethod cert needs CertFile and KeyFile");
+    faults.refuse(tls.certFile === "", "CertFile", "AuthMethod cert needs CertFile and KeyFile");
   return {
-    address: readAddress(fields.Address ?? "", refuse),
+    address: readAddress(fields.Address ?? "", faults),
     login,
-    namespace: readPath(fields.Namespace ?? "", "Namespace", refuse),
+    namespace: readPath(fields.Namespace ?? "", "Namespace", faults),
     tls,
   };
 }
@@ -219,14 +218,17 @@ function readConnection(
 /** Exactly one of a token, its file and an auth method. */
 function readLogin(
   fields: v.InferOutput<typeof ConnectionFields>,
-  faults: Violation[],
+  faults: Faults,
 ): VaultConnection["login"] {
-  const refuse = refuser(faults);
   const { Token: token = "", TokenFile: file = "", AuthMethod: method } = fields;
   const hasMethod = method !== undefined && method !== null;
   const given = [token !== "", file !== "", hasMethod].filter(Boolean).length;
-  refuse(given === 0, "Token", "must provide a Vault token or configure a Vault auth method");
-  refuse(
+  faults.refuse(
+    given === 0,
+    "Token",
+    "must provide a Vault token or configure a Vault auth method",
+  );
+  faults.refuse(
     given > 1,
     "Token",
     token !== "" && hasMethod
@@ -234,26 +236,26 @@ function readLogin(
       : "only one of Token, TokenFile and AuthMethod can be provided",
   );
   // It becomes a header.
-  refuse(
+  faults.refuse(
     !/^[\x21-\x7e]*$/.test(token),
     "Token",
     "Token must be printable characters without blanks",
   );
-  if (hasMethod) return { kind: "method", method: readAuthMethod(method, refuse) };
+  if (hasMethod) return { kind: "method", method: readAuthMethod(method, faults) };
   return file === "" ? { kind: "token", token } : { kind: "file", path: file };
 }
 
-function readAddress(text: string, refuse: Refuse): string {
+function readAddress(text: string, faults: Faults): string {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || (url.protocol !== "https:" && url.protocol !== "http:")) {
-    refuse(
+    faults.refuse(
       true,
       "Address",
       "Address must be a URL of Vault, for example https://vault.example.com:8200",
     );
     return "";
   }
-  refuse(
+  faults.refuse(
     url.username !== "" ||
       url.password !== "" ||
       url.hash !== "" ||
@@ -266,9 +268,9 @@ function readAddress(text: string, refuse: Refuse): string {
 }
 
 /** The path of a mount, without slashes at its ends. */
-function readMountPath(path: string, name: string, refuse: Refuse): string {
-  const plain = readPath(path, name, refuse);
-  refuse(
+function readMountPath(path: string, name: string, faults: Faults): string {
+  const plain = readPath(path, name, faults);
+  faults.refuse(
     /^(?:sys|auth|identity|cubbyhole)(?:\/|$)/.test(plain),
     name,
     `${name} must not be one of Vault's own paths`,
@@ -277,10 +279,10 @@ function readMountPath(path: string, name: string, refuse: Refuse): string {
 }
 
 /** A path or a namespace, without slashes at its ends. */
-function readPath(path: string, name: string, refuse: Refuse): string {
+function readPath(path: string, name: string, faults: Faults): string {
   const plain = path.replace(/^\/|\/$/g, "");
   const isValid = plain.split("/").every((part) => /^(?!\.\.?$)[A-Za-z0-9_.~@:-]+$/.test(part));
-  refuse(
+  faults.refuse(
     plain !== "" && !isValid,
     name,
     `${name} must be segments of letters, digits, -, _, ., ~, @ and : between single slashes`,
@@ -297,15 +299,4 @@ function snakeless(config: ConfigMap, names: readonly string[]): ConfigMap {
   return Object.fromEntries(
     Object.entries(config).map(([key, value]) => [known(key) ?? key, value]),
   );
-}
-
-function refuser(faults: Violation[]): Refuse {
-  return (broken, name, message) => {
-    if (broken) faults.push({ field: name, message });
-  };
-}
-
-function throwAll(faults: readonly Violation[]): void {
-  if (faults.length > 0)
-    throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
 }

@@ -2,7 +2,7 @@
  * What the steps of a change in Vault share.
  * @module
  */
-import type { Random } from "../../src/core/ports/clock.ts";
+import type { Clock, Random } from "../../src/core/ports/clock.ts";
 import type { Sealer } from "../../src/core/ports/sealer.ts";
 import { type VaultPlatform, WarningLog } from "./client.ts";
 import type { VaultConnection } from "./config.ts";
@@ -10,6 +10,11 @@ import { PkiApi } from "./pki-api.ts";
 
 /** Opens a client; it calls nothing before its first use. */
 export type Connect = (connection: VaultConnection) => PkiApi;
+
+export interface VaultProviderOptions {
+  readonly connect: Connect;
+  readonly clock: Clock;
+}
 
 export function createConnect(platform: VaultPlatform): Connect {
   const warnings = new WarningLog(platform.log);

@@ -3,19 +3,14 @@
  * the mount's.
  * @module
  */
-import { FormatError, ProviderError } from "../../src/core/errors.ts";
-import { readPem } from "../../src/core/pem.ts";
+import { ProviderError } from "../../src/core/errors.ts";
 import { type CrossSignOptions, crossSignTemplate } from "../../src/core/x509/authority.ts";
-import {
-  type Certificate,
-  inForce,
-  pemOf,
-  readCertificate,
-} from "../../src/core/x509/certificate.ts";
+import { type Certificate, inForce, pemOf } from "../../src/core/x509/certificate.ts";
 import { couldHaveIssued, isSignedBy, sameAuthority } from "../../src/core/x509/chain.ts";
 import { failedBy, nullIf, VaultError } from "./errors.ts";
 import { missingPermissions, permissionsOf, requirePermissions } from "./permissions.ts";
 import type { IssuerListing, PkiApi } from "./pki-api.ts";
+import { readFirst } from "./responses.ts";
 import type { VaultRoot } from "./root.ts";
 import type { RootState } from "./vault-state.ts";
 
@@ -38,7 +33,7 @@ export async function crossSignInVault(
   // that it is self-issued, and does not verify its signature (builtin/logical/pki/path_root.go,
   // pathIssuerSignSelfIssued): the root itself would give the root's lifetime.
   const template = await crossSignTemplate(root, issuer, options);
-  const crossed = readCross(await sign(api, state, pemOf(template)));
+  const crossed = readFirst(await sign(api, state, pemOf(template)), "cross-signed certificate");
   const fits =
     sameAuthority(crossed, root) &&
     couldHaveIssued(issuer, crossed) &&
@@ -96,17 +91,4 @@ async function sign(api: PkiApi, root: RootState, pem: string): Promise<string> 
     await requirePermissions(api, permissionsOf({ kind: "cross-sign", ...root }));
     throw error;
   }
-}
-
-function readCross(pem: string): Certificate {
-  try {
-    const [block] = readPem(pem);
-    if (block !== undefined) return readCertificate(block.bytes);
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-  }
-  throw new VaultError(
-    "malformed_response",
-    "Vault: the cross-signed certificate that it signed is unreadable",
-  );
 }

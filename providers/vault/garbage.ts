@@ -6,7 +6,7 @@ import { deleteIssuer, deleteMount, descriptionOf } from "./mounts.ts";
 import type { PkiApi } from "./pki-api.ts";
 import { isSameServer, type SupersededIssuer, sameMount, type VaultState } from "./vault-state.ts";
 
-export interface Collection {
+interface Collection {
   readonly clusterId: string;
   /** What is due after it stays. */
   readonly now: Date;

@@ -60,7 +60,7 @@ export async function identifyServer(api: PkiApi, { connection }: VaultConfig): 
 }
 
 /** Whether what an opened provider relies on is there. */
-export interface Presence {
+interface Presence {
   /** Another root took the place of the one in use. */
   readonly rootReplaced: boolean;
   readonly rootLost: boolean;

@@ -4,11 +4,10 @@
  * @module
  */
 import { hex } from "../../src/core/bytes.ts";
-import { ConfigError, FormatError, RequestError } from "../../src/core/errors.ts";
-import { readPem } from "../../src/core/pem.ts";
+import { ConfigError, RequestError } from "../../src/core/errors.ts";
 import type { SealPurpose } from "../../src/core/ports/sealer.ts";
 import { caCommonName, generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
-import { type Certificate, pemOf, readCertificate } from "../../src/core/x509/certificate.ts";
+import { type Certificate, pemOf } from "../../src/core/x509/certificate.ts";
 import { readCaRequest } from "../../src/core/x509/csr.ts";
 import { intermediateFaults } from "../../src/core/x509/intermediate.ts";
 import { keyIdOf, type PublicKeyInfo } from "../../src/core/x509/keys.ts";
@@ -18,6 +17,7 @@ import type { ChangeContext } from "./context.ts";
 import { failedBy, VaultError } from "./errors.ts";
 import { deleteIssuer, newName } from "./mounts.ts";
 import type { PkiApi } from "./pki-api.ts";
+import { readFirst } from "./responses.ts";
 import type { VaultRoot } from "./root.ts";
 
 /** How much earlier than its issuers an intermediate expires: Vault's clock may differ. */
@@ -26,7 +26,7 @@ const MARGIN_MS = 60_000;
 const TOLERANCE_MS = 3_600_000;
 
 /** A key with the request for its certificate. */
-export interface IssuerKey {
+interface IssuerKey {
   readonly csr: string;
   readonly info: PublicKeyInfo;
 }
@@ -106,7 +106,7 @@ export async function certifyIntermediate(
       `Cannot certify an intermediate: the root in Vault at ${JSON.stringify(mount.path)}, or a CA above it, expires within a minute; generate another root and rotate`,
     );
   const pem = await api.signIntermediate(mount, issuerId, csr, ttlMs);
-  const certificate = readIntermediate(pem);
+  const certificate = readFirst(pem, "intermediate");
   const faults = await intermediateFaults(certificate, info, issuers[0] as Certificate, clusterId);
   if (faults.length > 0)
     throw new VaultError(
@@ -118,19 +118,6 @@ export async function certifyIntermediate(
       `The intermediate expires at ${certificate.notAfter.toISOString()}, earlier than IntermediateCertTTL requires: the root's mount ${JSON.stringify(mount.path)} in Vault has a lower max_lease_ttl, or its root expires then`,
     );
   return certificate;
-}
-
-function readIntermediate(pem: string): Certificate {
-  try {
-    const [block] = readPem(pem);
-    if (block !== undefined) return readCertificate(block.bytes);
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-  }
-  throw new VaultError(
-    "malformed_response",
-    "Vault: the intermediate that it signed is unreadable",
-  );
 }
 
 /** Imports a certificate next to its key, and names the issuer. @returns its id @throws {VaultError} */

@@ -8,7 +8,7 @@ import type { Transport, TransportResponse } from "./transport.ts";
 
 export type Verb = "read" | "list" | "write" | "delete";
 
-export interface NodeVaultRequest {
+interface NodeVaultRequest {
   readonly path: string;
   /** Empty: without one. */
   readonly token: string;

@@ -4,7 +4,6 @@
  * @module
  */
 import { NotReadyError } from "../../src/core/errors.ts";
-import type { Clock } from "../../src/core/ports/clock.ts";
 import type {
   CrossSigner,
   ExternalResources,
@@ -23,7 +22,7 @@ import { createLeafTemplate, type LeafDraft, type LeafTemplate } from "../../src
 import { CircuitBreaker } from "./circuit-breaker.ts";
 import type { VaultConfig } from "./config.ts";
 import { openConfig, type SentVaultConfig } from "./config-secrets.ts";
-import { type Connect, withClient } from "./context.ts";
+import { type VaultProviderOptions, withClient } from "./context.ts";
 import { crossSignInVault, requireCrossSigning } from "./cross-sign.ts";
 import { failedBy } from "./errors.ts";
 import { type Findings, healthOf } from "./health.ts";
@@ -35,14 +34,9 @@ import { ensureRole, roleFields } from "./role.ts";
 import type { VaultRoot } from "./root.ts";
 import { readState, requireRoot, type VaultState } from "./vault-state.ts";
 
-export interface OpenOptions {
-  readonly connect: Connect;
-  readonly clock: Clock;
-}
-
 /** Opens a committed state; it calls nothing outside. @throws {SealError} @throws {ProviderError} */
 export async function openProvider(
-  options: OpenOptions,
+  options: VaultProviderOptions,
   stored: SentVaultConfig,
   state: ProviderState,
   root: Certificate,
@@ -62,7 +56,7 @@ export async function openProvider(
   return new OpenedProvider({ ...options, config, state: vault, root, privateKey, context });
 }
 
-interface Opened extends OpenOptions {
+interface Opened extends VaultProviderOptions {
   readonly config: VaultConfig;
   readonly state: VaultState;
   readonly root: Certificate;

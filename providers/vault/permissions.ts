@@ -10,7 +10,7 @@ import { failedBy } from "./errors.ts";
 import type { Step } from "./plan.ts";
 import { LEAF_ROLE } from "./role.ts";
 
-export type Capability = "create" | "read" | "update" | "delete" | "list" | "sudo";
+type Capability = "create" | "read" | "update" | "delete" | "list" | "sudo";
 
 export interface Permission {
   readonly namespace: string;

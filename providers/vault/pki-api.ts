@@ -50,7 +50,7 @@ export interface MountInfo {
   readonly maxLeaseTtlMs: number;
 }
 
-export interface PkiMountRequest {
+interface PkiMountRequest {
   readonly description: string;
   readonly maxLeaseTtlMs: number;
   /** Null: the default of the server. */
@@ -58,7 +58,7 @@ export interface PkiMountRequest {
 }
 
 /** The names in a CA certificate or its request. */
-export interface CaSubject {
+interface CaSubject {
   readonly commonName: string;
   readonly uriSans: readonly string[];
   readonly keySpec: CaKeySpec;
@@ -79,7 +79,7 @@ export interface IssuerListing {
   readonly isDefault: boolean;
 }
 
-export interface SignLeafRequest {
+interface SignLeafRequest {
   readonly role: string;
   readonly issuerId: string;
   readonly csr: string;

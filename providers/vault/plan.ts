@@ -40,7 +40,7 @@ export type ChangeStep =
   | { readonly kind: "ensure-role"; readonly mount: Mount };
 
 /** What is done while a configuration is in use, and needs permissions as the steps of a change do. */
-export type StandingStep =
+type StandingStep =
   | { readonly kind: "lookup-token"; readonly namespace: string }
   | { readonly kind: "renew-token"; readonly namespace: string }
   | { readonly kind: "sign-leaves"; readonly mount: Mount }
@@ -77,7 +77,7 @@ export interface Found {
   readonly intermediate: FoundEngine | null;
 }
 
-export interface PlanOptions {
+interface PlanOptions {
   readonly clusterId: string;
   /** The store's clock. */
   readonly now: Date;

@@ -3,7 +3,6 @@
  * here by an intermediate whose key is sealed with the CA's state.
  * @module
  */
-import type { Clock } from "../../src/core/ports/clock.ts";
 import type {
   CollectRequest,
   GarbageCollector,
@@ -14,22 +13,14 @@ import type { ProviderState } from "../../src/core/state.ts";
 import { prepare, renew, requestIntermediate } from "./change.ts";
 import { VAULT_SECRET_FIELDS } from "./config.ts";
 import { openConfig, parseSent, type SentVaultConfig } from "./config-secrets.ts";
-import { type Connect, withClient } from "./context.ts";
+import { type Connect, type VaultProviderOptions, withClient } from "./context.ts";
 import { collectGarbage } from "./garbage.ts";
 import { openProvider } from "./opened.ts";
 import { readState, supersededBy, writeState } from "./vault-state.ts";
 
-export interface VaultProviderOptions {
-  /** Opens a client; it calls nothing before its first use. */
-  readonly connect: Connect;
-  readonly clock: Clock;
-}
-
 /** Makes the Vault provider's type. */
-export function createVaultProvider({
-  connect,
-  clock,
-}: VaultProviderOptions): ProviderType<SentVaultConfig> {
+export function createVaultProvider(options: VaultProviderOptions): ProviderType<SentVaultConfig> {
+  const { connect } = options;
   return {
     name: "vault",
     rootName: "Vault CA Primary Cert",
@@ -39,8 +30,7 @@ export function createVaultProvider({
     renew: (config, request, context) => renew(connect, config, request, context),
     requestIntermediate: (config, request, context) =>
       requestIntermediate(connect, config, request, context),
-    open: (config, state, root, context) =>
-      openProvider({ connect, clock }, config, state, root, context),
+    open: (config, state, root, context) => openProvider(options, config, state, root, context),
     // Whether a root can be rotated depends on who made it, which only its state shows.
     rotateObstacle: () => null,
     issuerOf: (state) => readState(state).intermediate.certificate,

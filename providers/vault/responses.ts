@@ -3,6 +3,9 @@
  * @module
  */
 import * as v from "valibot";
+import { FormatError } from "../../src/core/errors.ts";
+import { readPem } from "../../src/core/pem.ts";
+import { type Certificate, readCertificate } from "../../src/core/x509/certificate.ts";
 import { VaultError } from "./errors.ts";
 
 /** Vault trims the line end, without which certificates cannot be concatenated. */
@@ -103,6 +106,17 @@ export function readAs<T>(call: string, schema: v.GenericSchema<unknown, T>, res
     "malformed_response",
     `Vault: ${call}: unexpected response format${field === null ? "" : ` at ${field}`}; check that the address is Vault's and the mount of the right type`,
   );
+}
+
+/** The first certificate of a PEM that Vault signed. @param what is signed. @throws {VaultError} */
+export function readFirst(pem: string, what: string): Certificate {
+  try {
+    const [block] = readPem(pem);
+    if (block !== undefined) return readCertificate(block.bytes);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+  }
+  throw new VaultError("malformed_response", `Vault: the ${what} that it signed is unreadable`);
 }
 
 /** Vault's warnings of a response. */

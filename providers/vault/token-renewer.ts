@@ -6,10 +6,8 @@
 import { reasonOf } from "../../src/core/errors.ts";
 import type { Clock, Random } from "../../src/core/ports/clock.ts";
 import type { Log } from "../../src/core/ports/log.ts";
-import { loginRequest, readSecret } from "./auth/method.ts";
-import type { VaultConnection } from "./config.ts";
 import { failedBy, VaultError } from "./errors.ts";
-import { LoginResponse, LookupResponse, readAs } from "./responses.ts";
+import type { Held, Leased, TokenApi } from "./token-api.ts";
 
 /** The part of a lease's remaining life after which it is renewed (Vault's api/lifetime_watcher.go). */
 const RENEW_AT = 2 / 3;
@@ -19,22 +17,6 @@ const BACKOFF_MS = 1000;
 const MAX_BACKOFF_MS = 60_000;
 /** Longer waits are split: timers hold 32 bits of milliseconds. */
 const MAX_SLEEP_MS = 86_400_000;
-
-/** A token that Vault accepts. */
-export type Held =
-  /** It does not expire, as a root token. */
-  | { readonly kind: "permanent"; readonly token: string; readonly renewable: boolean }
-  | {
-      readonly kind: "leased";
-      readonly token: string;
-      readonly renewable: boolean;
-      /** Milliseconds since 1970. */
-      readonly expiresAt: number;
-      /** What a renewal asks for. */
-      readonly leaseMs: number;
-    };
-
-type Leased = Extract<Held, { kind: "leased" }>;
 
 /**
  * When a token is renewed next, and how.
@@ -58,14 +40,6 @@ export function isCut(before: Leased, renewed: Leased, now: number): boolean {
   return renewed.expiresAt - now < before.leaseMs / 2;
 }
 
-/** One call with a token, or without. */
-export type CallWith = (
-  token: string,
-  verb: "read" | "write",
-  path: string,
-  body?: Readonly<Record<string, unknown>>,
-) => Promise<unknown>;
-
 /** What is known of the token. */
 export interface TokenStatus {
   /** False before the first login. */
@@ -80,13 +54,10 @@ export interface RenewerPlatform {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  readFile(path: string): string;
 }
 
 export class TokenRenewer {
-  readonly #login: VaultConnection["login"];
-  readonly #call: CallWith;
-  readonly #beforeLogin: () => void;
+  readonly #api: TokenApi;
   readonly #platform: RenewerPlatform;
   readonly #closing = new AbortController();
   #held: Held | null = null;
@@ -97,16 +68,8 @@ export class TokenRenewer {
   #checking: { readonly token: string; readonly result: Promise<boolean> } | null = null;
   #isRenewing = false;
 
-  /** @param beforeLogin runs before each login, which may need other files than the last one. */
-  constructor(
-    login: VaultConnection["login"],
-    call: CallWith,
-    beforeLogin: () => void,
-    platform: RenewerPlatform,
-  ) {
-    this.#login = login;
-    this.#call = call;
-    this.#beforeLogin = beforeLogin;
+  constructor(api: TokenApi, platform: RenewerPlatform) {
+    this.#api = api;
     this.#platform = platform;
   }
 
@@ -122,8 +85,8 @@ export class TokenRenewer {
   /** The token to use now. @throws {VaultError} if there is none and a login fails */
   async get(): Promise<string> {
     const held = this.#held;
-    const isUsable = held !== null && !(this.#isExpired(held) && this.#canLogIn);
-    return isUsable ? held.token : (await this.#acquire(() => this.#logIn())).token;
+    const isUsable = held !== null && !(this.#isExpired(held) && this.#api.canLogIn);
+    return isUsable ? held.token : (await this.#acquire(() => this.#api.logIn())).token;
   }
 
   /**
@@ -143,16 +106,11 @@ export class TokenRenewer {
   /** Revokes the token if a login of ours made it. @throws {VaultError} */
   async revoke(): Promise<void> {
     const held = this.#held;
-    if (this.#login.kind === "method" && held !== null && !this.#isExpired(held))
-      await this.#call(held.token, "write", "auth/token/revoke-self", {});
+    if (held !== null && !this.#isExpired(held)) await this.#api.revoke(held.token);
   }
 
   close(): void {
     this.#closing.abort();
-  }
-
-  get #canLogIn(): boolean {
-    return this.#login.kind !== "token";
   }
 
   #now(): number {
@@ -189,94 +147,21 @@ export class TokenRenewer {
     this.#failure = { message: reasonOf(error), since };
   }
 
-  async #logIn(): Promise<Held> {
-    const { readFile } = this.#platform;
-    const login = this.#login;
-    if (login.kind === "token") return this.#lookup(login.token);
-    this.#beforeLogin();
-    if (login.kind === "file") {
-      const token = readSecret(login.path, readFile);
-      if (!/^[\x21-\x7e]+$/.test(token))
-        throw new VaultError(
-          "login_refused",
-          `Vault: cannot log in: the file ${JSON.stringify(login.path)} of TokenFile has no token; write one into it`,
-        );
-      return this.#lookup(token);
-    }
-    const { type, mountPath } = login.method;
-    const { path, body } = loginRequest(login.method, readFile);
-    const asked = this.#now();
-    const response = await this.#call("", "write", path, body).catch((error: unknown) => {
-      throw loginError(error, type, mountPath);
-    });
-    const {
-      client_token: token,
-      lease_duration: seconds,
-      renewable,
-    } = readAs(`POST ${path}`, LoginResponse, response).auth;
-    // A token that does not expire has a lease of zero.
-    if (seconds === 0) return { kind: "permanent", token, renewable };
-    const leaseMs = seconds * 1000;
-    return { kind: "leased", token, renewable, expiresAt: asked + leaseMs, leaseMs };
-  }
-
-  async #lookup(token: string): Promise<Held> {
-    const response = await this.#lookupSelf(token);
-    const { ttl, creation_ttl, period, renewable, expire_time } = readAs(
-      "GET auth/token/lookup-self",
-      LookupResponse,
-      response,
-    ).data;
-    // The ttl of a token that expires within a second is 0 as well.
-    if (expire_time === null || expire_time === undefined)
-      return { kind: "permanent", token, renewable };
-    const leftMs = Math.max(ttl, 0) * 1000;
-    // A renewal asks for what the token was made for, not for what is left of that.
-    const leaseMs = Math.max(leftMs, 1000 * (period === 0 ? creation_ttl : period));
-    return { kind: "leased", token, renewable, expiresAt: this.#now() + leftMs, leaseMs };
-  }
-
-  /**
-   * Vault denies a dead token, and one without a right to look itself up, alike: the latter can ask
-   * for its capabilities.
-   * @throws {VaultError} `token_invalid` if it is dead
-   */
-  async #lookupSelf(token: string): Promise<unknown> {
-    const path = "auth/token/lookup-self";
-    try {
-      return await this.#call(token, "read", path);
-    } catch (error) {
-      if (!failedBy(error, "denied")) throw error;
-      await this.#call(token, "write", "sys/capabilities-self", { paths: [path] }).catch(
-        (other: unknown) => {
-          throw failedBy(other, "denied")
-            ? new VaultError(
-                "token_invalid",
-                "Vault: the token is unknown, expired or revoked; configure another one",
-                403,
-              )
-            : other;
-        },
-      );
-      throw error;
-    }
-  }
-
   async #replaceIfDead(token: string): Promise<boolean> {
     if (this.#held !== null && this.#held.token !== token) return true;
     try {
-      await this.#lookupSelf(token);
+      await this.#api.lookupSelf(token);
       return false;
     } catch (error) {
       // Alive, without a right to look itself up.
       if (failedBy(error, "denied")) return false;
       if (!failedBy(error, "token_invalid")) throw error;
-      if (!this.#canLogIn) {
+      if (!this.#api.canLogIn) {
         this.#fail(error);
         throw error;
       }
     }
-    return (await this.#acquire(() => this.#logIn())).token !== token;
+    return (await this.#acquire(() => this.#api.logIn())).token !== token;
   }
 
   async #keepRenewed(): Promise<void> {
@@ -291,7 +176,7 @@ export class TokenRenewer {
       await this.#sleepUntil(next.at);
       // A login after a denied call has replaced it.
       if (this.#closing.signal.aborted || this.#held !== held) continue;
-      if (next.by === "replace" && !this.#canLogIn && !warned) {
+      if (next.by === "replace" && !this.#api.canLogIn && !warned) {
         warned = true;
         log.warn("Vault: the token is not renewable and will expire; configure another one", {
           expires: new Date(held.expiresAt).toISOString(),
@@ -305,7 +190,7 @@ export class TokenRenewer {
           expires: new Date(held.expiresAt).toISOString(),
           reason: reasonOf(error),
         });
-        if (!this.#canLogIn && (await this.#isDead(error, held.token))) break;
+        if (!this.#api.canLogIn && (await this.#isDead(error, held.token))) break;
       }
       // A pause also if the lease is nearly over: its last seconds must not become a loop.
       const retry = this.#failure === null ? 0 : backoff * random.fraction();
@@ -316,37 +201,22 @@ export class TokenRenewer {
   }
 
   async #extend(held: Leased): Promise<Held> {
-    const replace = () => (this.#canLogIn ? this.#logIn() : this.#lookup(held.token));
+    const replace = () => (this.#api.canLogIn ? this.#api.logIn() : this.#api.lookup(held.token));
     if (!held.renewable) return replace();
     let renewed: Leased;
     try {
-      renewed = await this.#renew(held);
+      renewed = await this.#api.renew(held);
     } catch (error) {
-      if (failedBy(error, "denied", "refused") && this.#canLogIn) return this.#logIn();
+      if (failedBy(error, "denied", "refused") && this.#api.canLogIn) return this.#api.logIn();
       throw error;
     }
-    return this.#canLogIn && isCut(held, renewed, this.#now()) ? this.#logIn() : renewed;
-  }
-
-  async #renew(held: Leased): Promise<Leased> {
-    const path = "auth/token/renew-self";
-    const asked = this.#now();
-    const increment = `${Math.max(1, Math.round(held.leaseMs / 1000))}s`;
-    const response = await this.#call(held.token, "write", path, { increment });
-    const { lease_duration, renewable } = readAs(`POST ${path}`, LoginResponse, response).auth;
-    const leaseMs = lease_duration * 1000;
-    return {
-      ...held,
-      renewable,
-      expiresAt: asked + leaseMs,
-      leaseMs: Math.max(held.leaseMs, leaseMs),
-    };
+    return this.#api.canLogIn && isCut(held, renewed, this.#now()) ? this.#api.logIn() : renewed;
   }
 
   /** Whether a renewal failed because the token is dead, and not for want of a right. */
   async #isDead(error: unknown, token: string): Promise<boolean> {
     if (!failedBy(error, "denied")) return failedBy(error, "token_invalid");
-    return this.#lookupSelf(token).then(
+    return this.#api.lookupSelf(token).then(
       () => false,
       (other: unknown) => failedBy(other, "token_invalid"),
     );
@@ -359,22 +229,4 @@ export class TokenRenewer {
       await this.#platform.clock.sleep(Math.max(0, ms), signal);
     }
   }
-}
-
-function loginError(error: unknown, type: string, mountPath: string): unknown {
-  const isRefusal = failedBy(
-    error,
-    "refused",
-    "denied",
-    "not_found",
-    "mount_missing",
-    "mount_type",
-    "role_missing",
-  );
-  if (!isRefusal) return error;
-  return new VaultError(
-    "login_refused",
-    `Vault: cannot log in by ${type} at ${JSON.stringify(`auth/${mountPath}`)}: ${error.reason === "denied" ? "permission denied" : error.message.replace(/^Vault: /, "")}; check AuthMethod and its role in Vault`,
-    error.status,
-  );
 }

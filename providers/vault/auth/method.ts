@@ -6,6 +6,7 @@
 import * as v from "valibot";
 import { ConfigError } from "../../../src/core/errors.ts";
 import { nearest } from "../../../src/core/nearest.ts";
+import type { Faults } from "../../common-config.ts";
 import { VaultError } from "../errors.ts";
 
 const string = v.string("must be text");
@@ -65,12 +66,9 @@ export interface AuthMethod {
 const isMap = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** Reads `AuthMethod`. @param refuse takes each fault, without any value in it. */
-export function readAuthMethod(
-  value: unknown,
-  refuse: (broken: boolean, name: string, message: string) => void,
-): AuthMethod {
-  const fault = (message: string) => refuse(true, "AuthMethod", `AuthMethod: ${message}`);
+/** Reads `AuthMethod`. @param faults takes each fault, without any value in it. */
+export function readAuthMethod(value: unknown, faults: Faults): AuthMethod {
+  const fault = (message: string) => faults.refuse(true, "AuthMethod", `AuthMethod: ${message}`);
   const none: AuthMethod = { type: "cert", mountPath: "cert", params: {} };
   if (!isMap(value)) {
     fault("must be an object with Type, MountPath and Params");

@@ -4,7 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type Held, isCut, nextRenewal } from "../../../providers/vault/token-renewer.ts";
+import type { Held } from "../../../providers/vault/token-api.ts";
+import { isCut, nextRenewal } from "../../../providers/vault/token-renewer.ts";
 
 const leased = (expiresAt: number, renewable = true) =>
   ({ kind: "leased", token: "t", renewable, expiresAt, leaseMs: 60_000 }) as const satisfies Held;
