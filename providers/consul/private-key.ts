@@ -34,7 +34,7 @@ type SuppliedKeySpec =
  * Reads a private key of a kind that a CA may have. Text around it is skipped (RFC 7468 §2), and so
  * is an EC PARAMETERS block, which `openssl ecparam -genkey` writes before it.
  * @returns the key, extractable, since it has yet to be sealed.
- * @throws {FormatError} with Consul's texts where it has some, and never with the key
+ * @throws {FormatError} in Consul's words if Consul has a text for the fault, never with the key
  */
 export async function readPrivateKey(pem: string): Promise<CaKey> {
   const blocks = readPem(pem);

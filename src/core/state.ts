@@ -75,7 +75,7 @@ export interface AccessRecord {
   readonly bootstrapAccessorId: string | null;
 }
 
-export type RootStatus = "active" | "retired";
+type RootStatus = "active" | "retired";
 
 export interface RootEntry {
   /** SHA-1 of the DER in colon hex. */
@@ -147,6 +147,11 @@ export function activeRoot(state: CaState): RootEntry {
   const active = state.roots.find((root) => root.status === "active");
   if (active === undefined) throw new TypeError("State has no active root");
   return active;
+}
+
+/** The active provider's record. */
+export function activeRecord({ config, provider }: CaState): ProviderRecord {
+  return { provider: config.provider, config: config.config, state: provider.active };
 }
 
 /** The oldest schema that holds all of a state that must not be lost. */

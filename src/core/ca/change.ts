@@ -35,7 +35,7 @@ import type { Replica } from "./replica.ts";
 import { type Snapshot, withSchema } from "./snapshot.ts";
 
 /** The kind of change that runs, in Consul's words; RESOLVING is ours. */
-export type OperationName = "INITIALIZING" | "RECONFIGURING" | "RENEWING" | "RESOLVING";
+type OperationName = "INITIALIZING" | "RECONFIGURING" | "RENEWING" | "RESOLVING";
 
 /** A change that is ready to be committed. */
 export interface PlannedChange {
@@ -63,7 +63,7 @@ export interface PlannedChange {
 export const NOTHING_STORED = { index: 0, commitId: null };
 
 /** A committed or prepared provider state that is to be opened. */
-export interface Opening {
+interface Opening {
   readonly config: CommonConfig;
   readonly state: ProviderState;
   readonly root: Certificate;

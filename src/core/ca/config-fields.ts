@@ -12,7 +12,7 @@ export function foldedName(name: string): string {
 }
 
 /** Two spellings of one field in the same object, as paths from the top. */
-export type SameField = readonly [first: string, second: string];
+type SameField = readonly [first: string, second: string];
 
 /**
  * Finds fields that a configuration names twice, at every level, inside lists too.

@@ -25,12 +25,12 @@ export interface Expiring {
 }
 
 /** An expiry that an operator has to be warned of. */
-export interface ExpiryWarning extends Expiring {
+interface ExpiryWarning extends Expiring {
   /** Days left at most; 0 if it has expired. */
   readonly days: WarningDays;
 }
 
-export type WarningDays = 30 | 7 | 1 | 0;
+type WarningDays = 30 | 7 | 1 | 0;
 
 const DAY_MS = 86_400_000;
 /** Days before an expiry at which an operator is warned. */
@@ -62,9 +62,9 @@ function validityOf({ notBefore, notAfter }: Pick<Certificate, "notBefore" | "no
 }
 
 /**
- * How near an expiry is. Within the first half of a life nothing is near: what is renewed by itself
- * is renewed at half of its life, so that a short-lived certificate that is renewed in time warns
- * of nothing.
+ * How near an expiry is. In the first half of its life no certificate is near it: automatic renewal
+ * happens at half of the life, so that a short-lived certificate that is renewed in time causes no
+ * warning.
  * @returns the smallest number of days that contains it, 0 if it has expired, or null
  */
 export function warningDays(

@@ -5,7 +5,7 @@
  * @module
  */
 import type { ProviderContext, ProviderTypes } from "../ports/provider.ts";
-import type { CaState, ProviderRecord } from "../state.ts";
+import { activeRecord, type CaState, type ProviderRecord } from "../state.ts";
 import { pruneAt } from "./cross-chain.ts";
 import type { Policy } from "./policy.ts";
 import { typeOf } from "./snapshot.ts";
@@ -16,11 +16,6 @@ const PREFIX = "left:";
 /** Whether a key of the retired records names garbage. */
 export function isGarbage(key: string): boolean {
   return key.startsWith(PREFIX);
-}
-
-/** The active provider's record. */
-export function activeRecord({ config, provider }: CaState): ProviderRecord {
-  return { provider: config.provider, config: config.config, state: provider.active };
 }
 
 /** A state that follows another, with the garbage of the records that it dropped. */

@@ -6,6 +6,7 @@
 import type { DeletionTime } from "../deletion-time.ts";
 import { ConflictError } from "../errors.ts";
 import {
+  activeRecord,
   activeRoot,
   type CaState,
   MAX_ANCESTORS,
@@ -24,7 +25,7 @@ import { configured, newCommitId, openProved } from "./plan-change.ts";
 import { snapshotOf, typeOf } from "./snapshot.ts";
 import { isDead, retire } from "./transitions.ts";
 
-export interface Resolution {
+interface Resolution {
   readonly kept: CaState;
   /** Null if there is no other state. */
   readonly other: CaState | null;
@@ -207,11 +208,7 @@ function unite(
   const roots = [...mine, ...added];
   const records: Record<string, ProviderRecord> = {
     ...other.provider.retired,
-    [activeRoot(other).id]: {
-      provider: other.config.provider,
-      config: other.config.config,
-      state: other.provider.active,
-    },
+    [activeRoot(other).id]: activeRecord(other),
     ...kept.provider.retired,
   };
   const wanted = roots.filter(({ id, abandoned }) => id !== active.id && !abandoned);

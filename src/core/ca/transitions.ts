@@ -8,6 +8,7 @@ import type { DeletionTime } from "../deletion-time.ts";
 import { InvariantError } from "../errors.ts";
 import {
   type AccessRecord,
+  activeRecord,
   activeRoot,
   type CaState,
   type ConfigMap,
@@ -76,7 +77,7 @@ export function bootstrap(
   });
 }
 
-export interface ConfigChange {
+interface ConfigChange {
   readonly config: NewConfig;
   readonly provider: ProviderState;
   readonly leafTtlMs: number;
@@ -174,12 +175,7 @@ export function rotate(state: CaState, commitId: string, rotation: Rotation): Ca
   const leafIssuers =
     listed === undefined ? fresh.leafIssuers : replacedIssuers(listed, issuer, now);
   const { [root.certificate.id]: _revived, ...kept } = state.provider.retired;
-  const record = {
-    provider: state.config.provider,
-    config: state.config.config,
-    state: state.provider.active,
-  };
-  const retired = Object.entries({ ...kept, [old.id]: record }).filter(
+  const retired = Object.entries({ ...kept, [old.id]: activeRecord(state) }).filter(
     ([id]) => !abandonedRoots.includes(id),
   );
   return checked({
