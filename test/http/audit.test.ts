@@ -295,7 +295,7 @@ describe("MESHCA_AUDIT within a limit of its size", () => {
       assert.equal(readFileSync(`${path}.reserve`, "utf8").trim(), "");
     }));
 
-  it("a symbolic link in place of the reserve is not followed, and the start fails with that reason", () =>
+  it("a symbolic link in place of the reserve is not followed, and the log has the reason", () =>
     inFolderAsync(async (folder) => {
       const [path, other] = [join(folder, "audit.jsonl"), join(folder, "other")];
       writeFileSync(other, "precious");
@@ -304,7 +304,7 @@ describe("MESHCA_AUDIT within a limit of its size", () => {
       const { stdout } = await server.stop();
       assert.match(
         stdout,
-        /"Cannot make the reserve of the audit log; changes are refused while the log cannot be written".*ELOOP/,
+        /"Cannot create the reserve of the audit log: changes are refused whenever the log cannot be written".*ELOOP/,
       );
       assert.equal(readFileSync(other, "utf8"), "precious");
     }));
@@ -386,7 +386,10 @@ describe("MESHCA_AUDIT on a full disk", () => {
       const output = execFileSync("sh", ["-c", limited, process.execPath, script], {
         encoding: "utf8",
       });
-      assert.match(output, /^Cannot make the reserve of the audit log; .*\nnull\n$/);
+      assert.match(
+        output,
+        /^Cannot create the reserve of the audit log: changes are refused whenever the log cannot be written\nnull\n$/,
+      );
       assert.equal(statSync(`${path}.reserve`).size, 0);
     } finally {
       rmSync(folder, { recursive: true, force: true });
