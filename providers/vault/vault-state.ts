@@ -5,33 +5,13 @@
  * @module
  */
 import * as v from "valibot";
-import { base64, fromBase64 } from "../../src/core/bytes.ts";
-import { FormatError, ProviderError } from "../../src/core/errors.ts";
+import { base64 } from "../../src/core/bytes.ts";
+import { ProviderError } from "../../src/core/errors.ts";
 import type { ProviderState } from "../../src/core/state.ts";
-import { type Certificate, readCertificate } from "../../src/core/x509/certificate.ts";
+import { certificate, instant } from "../../src/schemas.ts";
 import type { Mount } from "./config.ts";
 
 const mount = v.object({ path: v.string(), namespace: v.string() });
-
-const certificate = v.pipe(
-  v.string(),
-  v.rawTransform(({ dataset, addIssue, NEVER }): Certificate => {
-    try {
-      const der = fromBase64(dataset.value);
-      if (der !== null) return readCertificate(der);
-    } catch (error) {
-      if (!(error instanceof FormatError)) throw error;
-    }
-    addIssue({ message: "is not a certificate" });
-    return NEVER;
-  }),
-);
-
-const instant = v.pipe(
-  v.string(),
-  v.isoTimestamp(),
-  v.transform((text) => new Date(text)),
-);
 
 /** Identifies one mount, also after another one has taken its path. */
 const accessor = v.nullable(v.string());

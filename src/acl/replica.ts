@@ -18,7 +18,7 @@ import { StoreError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
 import type { Log } from "../core/ports/log.ts";
-import type { AccessStore } from "../core/ports/record-store.ts";
+import type { RecordStore } from "../core/ports/record-store.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import type { CaDocument } from "./ca-document.ts";
 import { type AclCache, requireKey, type StoredToken, stopReason } from "./cache.ts";
@@ -27,7 +27,7 @@ import { AclSync } from "./sync.ts";
 import { AclWriter, type Draft } from "./write.ts";
 
 export interface AclReplicaOptions {
-  readonly store: AccessStore;
+  readonly store: RecordStore;
   readonly sealer: Sealer;
   readonly ca: CaDocument;
   /** Null: the last-seen state does not survive a restart. */

@@ -11,7 +11,7 @@ import type { Clock } from "../core/ports/clock.ts";
 import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { Changes, Mark, StoredRecord } from "../core/ports/record-store.ts";
-import { type AccessStore, NOTHING_WRITTEN } from "../core/ports/record-store.ts";
+import { NOTHING_WRITTEN, type RecordStore } from "../core/ports/record-store.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import { type AclKey, openAclKey } from "./acl-key.ts";
 import type { CaDocument } from "./ca-document.ts";
@@ -38,7 +38,7 @@ import {
 const QUIET_MS = 10_000;
 
 export interface AclSyncOptions {
-  readonly store: AccessStore;
+  readonly store: RecordStore;
   readonly sealer: Sealer;
   readonly ca: CaDocument;
   readonly lastSeen: AclLastSeenStore | null;

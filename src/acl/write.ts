@@ -10,10 +10,10 @@ import { ConflictError, NotReadyError, StoreError } from "../core/errors.ts";
 import type { AuditDetail } from "../core/ports/audit.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import {
-  type AccessStore,
   NOTHING_WRITTEN,
   type RecordChange,
   type RecordName,
+  type RecordStore,
   type SetChange,
   type StoredRecord,
 } from "../core/ports/record-store.ts";
@@ -61,7 +61,7 @@ export interface Draft<K extends ContentKind = ContentKind> {
 }
 
 export interface AclWriterOptions {
-  readonly store: AccessStore;
+  readonly store: RecordStore;
   readonly sealer: Sealer;
   readonly ca: CaDocument;
   readonly clock: Clock;

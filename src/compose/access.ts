@@ -18,7 +18,7 @@ import type { Policy } from "../core/ca/policy.ts";
 import { type Audit, NOBODY } from "../core/ports/audit.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
-import type { AccessStore } from "../core/ports/record-store.ts";
+import type { RecordStore } from "../core/ports/record-store.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import { trustDomainOf } from "../core/spiffe/id.ts";
 import { SCHEMA } from "../core/state.ts";
@@ -53,7 +53,7 @@ export interface AccessParts {
   readonly platform: Platform;
   readonly defaultPolicy: Exclude<Settings["acl"], "off">;
   readonly policy: Policy;
-  readonly store: AccessStore;
+  readonly store: RecordStore;
   readonly sealer: Sealer;
   readonly manager: CertificateAuthority;
   readonly audit: Audit | null;

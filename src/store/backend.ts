@@ -5,7 +5,7 @@
 
 import type { Leases } from "../core/ports/lease.ts";
 import type { LookStore } from "../core/ports/looks.ts";
-import type { AccessStore } from "../core/ports/record-store.ts";
+import type { RecordStore } from "../core/ports/record-store.ts";
 import type { Replicas } from "../core/ports/replicas.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { Codec } from "./codec.ts";
@@ -15,7 +15,7 @@ export interface Ports {
   readonly store: Store;
   readonly leases: Leases;
   readonly replicas: Replicas;
-  readonly access: AccessStore;
+  readonly access: RecordStore;
   readonly looks: LookStore;
 }
 

@@ -126,66 +126,78 @@ const Document = v.strictObject({
   mac: v.string(),
 });
 
-/** Makes the codec over the sealer, which has the MAC keys. */
-export function createCodec(sealer: Pick<Sealer, "mac" | "verifyMac">): Codec {
+/** A document of a schema above those known here. */
+const NewerDocument = v.object({ schema: v.pipe(v.number(), v.gtValue(SCHEMA)) });
+
+type Macs = Pick<Sealer, "mac" | "verifyMac">;
+
+/** @param sealer has the MAC keys. */
+export function createCodec(sealer: Macs): Codec {
+  return new DocumentCodec(sealer);
+}
+
+class DocumentCodec implements Codec {
+  readonly #sealer: Macs;
   /** The last document that was decoded: replicas read an unchanged one again and again. */
-  let last: { readonly document: string; readonly state: CaState } | null = null;
-  return {
-    async encode(state) {
-      const { schema, clusterId, commitId, index, ancestors, access, config, roots, provider } =
-        state;
-      if (schema < leastSchema(state))
-        throw new InvariantError(`Schema ${schema} cannot hold this state`);
-      const body = JSON.stringify({
-        ...(schema < 2 ? {} : { ancestors }),
-        ...(schema < 3 ? {} : { access }),
-        config,
-        roots: roots.map((entry) => storedRoot(entry, schema)),
-        provider,
-      });
-      const mac = await sealer.mac(macInput(schema, clusterId, commitId, index, body));
-      return JSON.stringify({
-        schema,
-        clusterId,
-        commitId,
-        index,
-        body,
-        mac,
-      } satisfies v.InferInput<typeof Document>);
-    },
-    async decode(document) {
-      if (document === last?.document) return last.state;
-      const outer = parseJson(document);
-      if (
-        typeof outer === "object" &&
-        outer !== null &&
-        "schema" in outer &&
-        typeof outer.schema === "number" &&
-        outer.schema > SCHEMA
-      )
-        throw new StoreError(
-          "schema_unknown",
-          `Cannot read the stored state: it has schema ${outer.schema}, this version of meshca knows up to ${SCHEMA}; start the newer version that wrote it`,
-        );
-      const read = v.safeParse(Document, outer);
-      if (!read.success) throw corrupt("its document does not have the fields of a state document");
-      const { schema, clusterId, commitId, index, body, mac } = read.output;
-      if (!(await sealer.verifyMac(macInput(schema, clusterId, commitId, index, body), mac)))
-        throw corrupt("the MAC of its document is invalid");
-      const inner = v.safeParse(upcasts[schema], parseJson(body));
-      if (!inner.success)
-        throw corrupt(
-          `the body of its document is malformed at ${v.getDotPath(inner.issues[0]) ?? "the top"}`,
-        );
-      const state = { schema, clusterId, commitId, index, ...inner.output };
-      last = { document, state };
-      return state;
-    },
-    kekOf(document) {
-      const outer = v.safeParse(v.object({ mac: v.string() }), parseJson(document));
-      return outer.success ? (outer.output.mac.split(":")[0] ?? "") : "";
-    },
-  };
+  #last: { readonly document: string; readonly state: CaState } | null = null;
+
+  constructor(sealer: Macs) {
+    this.#sealer = sealer;
+  }
+
+  async encode(state: CaState): Promise<string> {
+    const { schema, clusterId, commitId, index, ancestors, access, config, roots, provider } =
+      state;
+    if (schema < leastSchema(state))
+      throw new InvariantError(`Schema ${schema} cannot hold this state`);
+    const body = JSON.stringify({
+      ...(schema < 2 ? {} : { ancestors }),
+      ...(schema < 3 ? {} : { access }),
+      config,
+      roots: roots.map((entry) => storedRoot(entry, schema)),
+      provider,
+    });
+    const mac = await this.#sealer.mac(macInput(schema, clusterId, commitId, index, body));
+    const document: v.InferInput<typeof Document> = {
+      schema,
+      clusterId,
+      commitId,
+      index,
+      body,
+      mac,
+    };
+    return JSON.stringify(document);
+  }
+
+  async decode(document: string): Promise<CaState> {
+    if (document === this.#last?.document) return this.#last.state;
+    const outer = parseJson(document);
+    const newer = v.safeParse(NewerDocument, outer);
+    if (newer.success)
+      throw new StoreError(
+        "schema_unknown",
+        `Cannot read the stored state: it has schema ${newer.output.schema}, this version of meshca knows up to ${SCHEMA}; start the newer version that wrote it`,
+      );
+    const read = v.safeParse(Document, outer);
+    if (!read.success) throw corrupt("its document does not have the fields of a state document");
+    const { schema, clusterId, commitId, index, body, mac } = read.output;
+    const input = macInput(schema, clusterId, commitId, index, body);
+    if (!(await this.#sealer.verifyMac(input, mac)))
+      throw corrupt("the MAC of its document is invalid");
+    const inner = v.safeParse(upcasts[schema], parseJson(body));
+    if (!inner.success) {
+      const path = v.getDotPath(inner.issues[0]) ?? "the top";
+      throw corrupt(`the body of its document is malformed at ${path}`);
+    }
+    const state = { schema, clusterId, commitId, index, ...inner.output };
+    this.#last = { document, state };
+    return state;
+  }
+
+  kekOf(document: string): string {
+    const outer = v.safeParse(v.object({ mac: v.string() }), parseJson(document));
+    return outer.success ? (outer.output.mac.split(":")[0] ?? "") : "";
+  }
 }
 
 function storedRoot({ leafIssuers, abandoned, ...root }: RootEntry, schema: Schema) {

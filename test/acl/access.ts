@@ -16,7 +16,7 @@ import type { Authorizer } from "../../src/core/acl/authorizer.ts";
 import type { AclPolicy, Token } from "../../src/core/acl/types.ts";
 import type { AclLastSeenStore } from "../../src/core/ports/last-seen.ts";
 import type { Log } from "../../src/core/ports/log.ts";
-import type { AccessStore } from "../../src/core/ports/record-store.ts";
+import type { RecordStore } from "../../src/core/ports/record-store.ts";
 import type { Sealer } from "../../src/core/ports/sealer.ts";
 import type { AccessRecord } from "../../src/core/state.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
@@ -29,7 +29,7 @@ import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts
 export const CLUSTER = "0f0f0f0f-1111-2222-3333-444444444444";
 
 export interface TestAccess {
-  readonly store: AccessStore;
+  readonly store: RecordStore;
   readonly clock: FakeClock;
   readonly sealer: Sealer;
   readonly directory: AclReplica;
@@ -45,7 +45,7 @@ export interface TestAccess {
 
 export interface ReplicaOptions {
   readonly sealer?: Sealer;
-  readonly store?: AccessStore;
+  readonly store?: RecordStore;
   readonly cache?: AclCache;
   readonly lastSeen?: AclLastSeenStore;
   readonly log?: Log;
@@ -54,7 +54,7 @@ export interface ReplicaOptions {
 export async function createTestAccess(
   options: Partial<Pick<ResolverOptions, "defaultPolicy" | "maxStalenessMs">> & {
     keks?: string;
-    store?: AccessStore;
+    store?: RecordStore;
     clock?: FakeClock;
     /** @default the newest */
     recordSchema?: RecordSchema;

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createAclCache } from "../../src/acl/cache.ts";
 import { ConflictError, NotReadyError, SealError, StoreError } from "../../src/core/errors.ts";
-import type { AccessStore, StoredRecord } from "../../src/core/ports/record-store.ts";
+import type { RecordStore, StoredRecord } from "../../src/core/ports/record-store.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { passing } from "../fakes/clock.ts";
@@ -22,7 +22,7 @@ const codeOf = (type: new (...args: never[]) => Error, code: string) => (error: 
 
 /** Writes a record behind the directory's back. */
 async function tamper(
-  store: AccessStore,
+  store: RecordStore,
   record: StoredRecord,
   change: Partial<StoredRecord>,
 ): Promise<void> {
@@ -78,7 +78,7 @@ describe("AclReplica", () => {
     const memory = createAclCache();
     let hold: Promise<void> = Promise.resolve();
     let asked = () => {};
-    const slow: AccessStore = overriding(access.store, {
+    const slow: RecordStore = overriding(access.store, {
       async read(since) {
         const answer = await access.store.read(since);
         asked();
@@ -116,7 +116,7 @@ describe("AclReplica", () => {
   it("refreshIfStale() asks the store only where that was longer ago than it may be", async () => {
     const access = await createTestAccess();
     let reads = 0;
-    const counted: AccessStore = overriding(access.store, {
+    const counted: RecordStore = overriding(access.store, {
       read: (since) => access.store.read(since).finally(() => reads++),
     });
     const directory = await access.replica({ store: counted });
@@ -266,7 +266,7 @@ describe("AclReplica", () => {
       const access = await createTestAccess();
       let left = 0;
       const away = () => new StoreError("store_unavailable", "away");
-      const store: AccessStore = overriding(access.store, {
+      const store: RecordStore = overriding(access.store, {
         async write(changes, tip) {
           if (made) await access.store.write(changes, tip);
           left = failures;
@@ -295,7 +295,7 @@ describe("AclReplica", () => {
     it("write() waits for a store that goes away right after it answered", async () => {
       const access = await createTestAccess();
       let left = 0;
-      const store: AccessStore = overriding(access.store, {
+      const store: RecordStore = overriding(access.store, {
         async write(changes, tip) {
           left = 2;
           return access.store.write(changes, tip);

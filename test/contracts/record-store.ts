@@ -7,13 +7,13 @@ import assert from "node:assert/strict";
 import { afterEach, before, beforeEach, describe, it } from "node:test";
 import { ConflictError, StoreError } from "../../src/core/errors.ts";
 import {
-  type AccessStore,
   CHANGES_KEPT,
   type Changes,
   type Mark,
   NOTHING_WRITTEN,
   type RecordChange,
   type RecordKind,
+  type RecordStore,
 } from "../../src/core/ports/record-store.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
@@ -57,8 +57,8 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
   describe(`${name} access store`, () => {
     let codec: Codec;
     let backend: StoreBackend;
-    let one: AccessStore;
-    let two: AccessStore;
+    let one: RecordStore;
+    let two: RecordStore;
 
     before(async () => {
       codec = createCodec(createSealer(await readKeks(makeKek())));

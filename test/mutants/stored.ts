@@ -9,7 +9,7 @@ export const STORED: readonly Mutant[] = [
     "src/store/codec.ts",
     [
       "the MAC of a stored state",
-      "if (!(await sealer.verifyMac(macInput(schema, clusterId, commitId, index, body), mac)))",
+      "if (!(await this.#sealer.verifyMac(input, mac)))",
       'if (mac === "")',
       "core/ca/replica",
     ],

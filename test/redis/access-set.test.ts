@@ -10,7 +10,7 @@ import { createAclCache } from "../../src/acl/cache.ts";
 import type { AclReplica } from "../../src/acl/replica.ts";
 import { ConflictError, NotReadyError, StoreError } from "../../src/core/errors.ts";
 import type { AclLastSeenStore } from "../../src/core/ports/last-seen.ts";
-import type { AccessStore, Mark } from "../../src/core/ports/record-store.ts";
+import type { Mark, RecordStore } from "../../src/core/ports/record-store.ts";
 import { systemClock } from "../../src/entry/platform.ts";
 import type { Backend } from "../../src/store/backend.ts";
 import { createCodec } from "../../src/store/codec.ts";
@@ -665,7 +665,7 @@ describe("the set document", { skip: noRedis }, () => {
     }
     let [signed, read] = [0, 0];
     const sign = crypto.subtle.sign.bind(crypto.subtle);
-    const store: AccessStore = overriding(access.store, {
+    const store: RecordStore = overriding(access.store, {
       async read(since) {
         const changes = await access.store.read(since);
         read += changes.records.length;

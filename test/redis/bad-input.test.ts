@@ -162,9 +162,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
       await until(async () => /master_link_status:up/.test(await admin.info("replication")));
       await assert.rejects(
         open(redisUrl(port)),
-        refusal(
-          String.raw`is read-only because it is a replica; connect to the master, or use Sentinel`,
-        ),
+        refusal("is read-only because it is a replica; connect to the master, or use Sentinel"),
       );
     });
   });

@@ -113,7 +113,13 @@ const RULES: readonly Rule[] = [
   },
   {
     files: "providers/vault/",
-    ours: ["src/core/", "src/net/", "providers/vault/", "providers/common-config.ts"],
+    ours: [
+      "src/core/",
+      "src/schemas.ts",
+      "src/net/",
+      "providers/vault/",
+      "providers/common-config.ts",
+    ],
     packages: ["valibot"],
   },
   {

@@ -234,14 +234,14 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     const text = await nothing.text();
     assert.equal(nothing.status, 503);
     assert.match(text, /^meshca on Cloudflare Workers: /);
-    assert.match(text, /MESHCA_STORE: is missing: .*wrangler secret put MESHCA_STORE/);
-    assert.match(text, /MESHCA_KEK: is missing: .*wrangler secret put MESHCA_KEK/);
+    assert.match(text, /MESHCA_STORE: is required: .*wrangler secret put MESHCA_STORE/);
+    assert.match(text, /MESHCA_KEK: is required: .*wrangler secret put MESHCA_KEK/);
     assert.match(
       text,
-      /MESHCA_INITIAL_MANAGEMENT_TOKEN: is missing: .*wrangler secret put MESHCA_INITIAL_MANAGEMENT_TOKEN/,
+      /MESHCA_INITIAL_MANAGEMENT_TOKEN: is required: .*wrangler secret put MESHCA_INITIAL_MANAGEMENT_TOKEN/,
     );
     const noKek = await (await call(ROOTS, { isolate: 3 })).text();
-    assert.match(noKek, /MESHCA_KEK: is missing/);
+    assert.match(noKek, /MESHCA_KEK: is required/);
     assert.doesNotMatch(noKek, /MESHCA_STORE/);
   });
 
@@ -252,7 +252,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     for (const [name, why] of [
       ["MESHCA_ACL", "cannot be off"],
       ["MESHCA_STORE", "must be redis:// or rediss:// of one server"],
-      ["MESHCA_TLS", "has no meaning in a Worker: Cloudflare ends TLS"],
+      ["MESHCA_TLS", "has no meaning in a Worker: Cloudflare terminates TLS"],
       ["MESHCA_DATA_DIR", "has no meaning in a Worker: a Worker has no files"],
       ["MESHCA_AUDIT", "must be off or stdout"],
       ["MESHCA_LIMITS_WATCHERS", "has no meaning in a Worker: no isolate sees all requests"],

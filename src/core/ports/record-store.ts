@@ -106,7 +106,7 @@ export interface SetChange {
   readonly resolves: string | null;
 }
 
-export interface AccessStore {
+export interface RecordStore {
   /** @param since null for everything. @throws {StoreError} */
   read(since: Mark | null): Promise<Changes>;
   /**

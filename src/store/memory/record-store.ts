@@ -5,12 +5,12 @@
 
 import type { Clock } from "../../core/ports/clock.ts";
 import {
-  type AccessStore,
   CHANGES_KEPT,
   type Changes,
   type Mark,
   type RecordChange,
   type RecordName,
+  type RecordStore,
   type SetChange,
   type StoredRecord,
 } from "../../core/ports/record-store.ts";
@@ -19,7 +19,7 @@ import { Waiter } from "../waiter.ts";
 
 const keyOf = ({ kind, id }: RecordName) => `${kind}/${id}`;
 
-export class MemoryRecordStore implements AccessStore {
+export class MemoryRecordStore implements RecordStore {
   readonly #clock: Clock;
   readonly #waiter = new Waiter();
   #records = new Map<string, StoredRecord>();

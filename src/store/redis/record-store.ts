@@ -6,13 +6,13 @@
 import * as v from "valibot";
 import { InvariantError, StoreError } from "../../core/errors.ts";
 import {
-  type AccessStore,
   CHANGES_KEPT,
   type Changes,
   type Mark,
   RECORD_KINDS,
   type RecordChange,
   type RecordName,
+  type RecordStore,
   type SetChange,
   type StoredRecord,
 } from "../../core/ports/record-store.ts";
@@ -33,7 +33,7 @@ const WriteAnswer = v.tuple([
 ]);
 const Name = v.object({ kind: v.picklist(RECORD_KINDS), id: v.string() });
 
-export class RedisRecordStore implements AccessStore {
+export class RedisRecordStore implements RecordStore {
   readonly #calls: RedisCalls;
   readonly #changes: ChangePoll;
 

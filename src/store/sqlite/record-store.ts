@@ -6,13 +6,13 @@
 import type { DatabaseSync } from "node:sqlite";
 import * as v from "valibot";
 import {
-  type AccessStore,
   CHANGES_KEPT,
   type Changes,
   type Mark,
   NOTHING_WRITTEN,
   RECORD_KINDS,
   type RecordChange,
+  type RecordStore,
   type SetChange,
 } from "../../core/ports/record-store.ts";
 import { changesOf, type Records, requireSet, requireVersions } from "../record-checks.ts";
@@ -57,7 +57,7 @@ const RecordRow = v.pipe(
   })),
 );
 
-export class SqliteRecordStore implements AccessStore {
+export class SqliteRecordStore implements RecordStore {
   readonly #parts: SqliteParts;
   readonly #sql: ReturnType<typeof statements>;
   readonly #waiter = new Waiter();
