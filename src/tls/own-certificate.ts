@@ -9,8 +9,9 @@ import { reasonOf } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
 import { formatSpiffeId, trustDomainOf } from "../core/spiffe/id.ts";
+import { generateCaKey } from "../core/x509/authority.ts";
 import type { ServerNames } from "../core/x509/leaf.ts";
-import { generateRequestKey, makeRequest, privateKeyPem } from "../core/x509/request.ts";
+import { makeRequest, privateKeyPem } from "../core/x509/request.ts";
 import type { KeyPair } from "./key-pair.ts";
 
 /**
@@ -83,7 +84,7 @@ export class OwnCertificate {
   /** @throws {Error} */
   async #request(trustDomain: string, root: string): Promise<void> {
     const { manager, datacenter, names, log } = this.#options;
-    const key = await generateRequestKey();
+    const key = await generateCaKey({ type: "ec", bits: 256 });
     const uri = formatSpiffeId({ kind: "server", trustDomain, datacenter });
     const csr = await makeRequest(key, { uri, ...names });
     const leaf = await manager.sign(csr, { priority: "renewal" });

@@ -20,7 +20,7 @@ import { generateCaKey } from "../x509/authority.ts";
 import { type Certificate, inForce, pemOf, readCertificate } from "../x509/certificate.ts";
 import { findPath } from "../x509/chain.ts";
 import { pathConstraintFaults } from "../x509/constraint-faults.ts";
-import { caScheme, type PublicKeyInfo, readPublicKey, sign } from "../x509/keys.ts";
+import { caScheme, type PublicKeyInfo, sign } from "../x509/keys.ts";
 import {
   createLeafTemplate,
   createSerials,
@@ -30,7 +30,7 @@ import {
   NO_SERVER_NAMES,
 } from "../x509/leaf.ts";
 import { lint } from "../x509/lint.ts";
-import { generateRequestKey, makeRequest } from "../x509/request.ts";
+import { makeRequest } from "../x509/request.ts";
 import { crossChainOf } from "./cross-chain.ts";
 
 export interface Snapshot {
@@ -188,11 +188,10 @@ export async function proveCrossing(
   targets: readonly Certificate[],
   context: ProbeContext,
 ): Promise<ReadonlyMap<string, string>> {
-  const pair = await generateRequestKey();
-  const key = readPublicKey(new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey)));
-  const draft = provider.template.encode(probeFields(key, provider.issuer, root, context));
+  const key = await generateCaKey({ type: "ec", bits: 256 });
+  const draft = provider.template.encode(probeFields(key.info, provider.issuer, root, context));
   const leaf = readCertificate(
-    (await provider.signLeaf(draft, await makeRequest(pair, draft.fields))).der,
+    (await provider.signLeaf(draft, await makeRequest(key, draft.fields))).der,
   );
   const sent = [...provider.issuerChain, ...chain];
   const failed = new Map<string, string>();

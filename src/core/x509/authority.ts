@@ -32,7 +32,7 @@ const CA_BACKDATE_MS = 3_600_000;
 /** CA certificates sign certificates and revocation lists only (RFC 5280 §4.2.1.3). */
 const CA_KEY_USAGE = KEY_USAGE.keyCertSign | KEY_USAGE.cRLSign;
 
-/** The key of a CA. */
+/** A key pair: of a CA, of its server, or of a leaf that is made to be verified. */
 export interface CaKey {
   readonly privateKey: CryptoKey;
   readonly info: PublicKeyInfo;
@@ -44,7 +44,7 @@ export interface Authority {
   readonly privateKey: CryptoKey;
 }
 
-/** Generates a CA key. It is extractable so that it can be sealed; once opened again it is not. */
+/** Generates a key. It is extractable so that it can be sealed, or given to a TLS library. */
 export async function generateCaKey(spec: CaKeySpec): Promise<CaKey> {
   const algorithm = { ...keyAlgorithm(spec, caHash(spec)) };
   const parameters =
@@ -94,7 +94,7 @@ export async function createRoot(
       { kind: "ca", pathLength: null },
       { kind: "subjectKeyId", id: keyId },
       { kind: "authorityKeyId", id: keyId },
-      { kind: "uri", uri: signingUri(clusterId), critical: false },
+      { kind: "uri", uri: signingUri(clusterId) },
     ],
     signingKey: key.privateKey,
     scheme: caScheme(key.info, caHash(key.info)),
@@ -171,9 +171,7 @@ function crossExtensions(root: Certificate, by: Certificate): readonly Extension
     { kind: "ca", pathLength: null },
     { kind: "subjectKeyId", id: root.subjectKeyId as Bytes },
     { kind: "authorityKeyId", id: by.subjectKeyId as Bytes },
-    ...(uri === undefined
-      ? []
-      : ([{ kind: "uri", uri: uri.toLowerCase(), critical: false }] as const)),
+    ...(uri === undefined ? [] : ([{ kind: "uri", uri: uri.toLowerCase() }] as const)),
   ];
 }
 
@@ -226,7 +224,7 @@ export function createIntermediate(
       { kind: "ca", pathLength: 0 },
       { kind: "subjectKeyId", id: keyIdOf(key.spki) },
       { kind: "authorityKeyId", id: by.certificate.subjectKeyId as Bytes },
-      { kind: "uri", uri: signingUri(clusterId), critical: false },
+      { kind: "uri", uri: signingUri(clusterId) },
     ],
     signingKey: by.privateKey,
     scheme: caScheme(by.certificate.key, "SHA-256"),

@@ -3,11 +3,10 @@
  * CA issues below it.
  * @module
  */
-import { utf8 } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/id.ts";
 import type { Certificate, CertificateExtension } from "./certificate.ts";
-import { DerError, element, encode, oid, oidContent, sequence, TAG } from "./der.ts";
+import { DerError, encode } from "./der.ts";
 import {
   constrainsUris,
   excludesUnusual,
@@ -18,6 +17,7 @@ import {
   type NamesBelow,
   readNameConstraints,
 } from "./name-constraints.ts";
+import { nameOf } from "./names.ts";
 import { OID } from "./oids.ts";
 
 /**
@@ -66,19 +66,7 @@ function namesBelow(clusterId: string): NamesBelow {
       Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1),
     ],
     // As `caCommonName` makes them, whatever the letters that are random.
-    subjects: [
-      encode(
-        sequence(
-          element(
-            TAG.set,
-            sequence(
-              oid(oidContent(OID.commonName)),
-              element(TAG.utf8String, utf8("pri-root.ca.consul")),
-            ),
-          ),
-        ),
-      ),
-    ],
+    subjects: [encode(nameOf("pri-root.ca.consul"))],
   };
 }
 

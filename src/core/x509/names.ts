@@ -3,8 +3,19 @@
  * issuer, so a verifier that cannot decode it refuses all of them.
  * @module
  */
-import { type Bytes, equal, fromUtf8, hex } from "../bytes.ts";
-import { DerError, DerReader, encode, oidContent, sequence, TAG } from "./der.ts";
+import { type Bytes, equal, fromUtf8, hex, utf8 } from "../bytes.ts";
+import {
+  DerError,
+  type DerNode,
+  DerReader,
+  element,
+  encode,
+  oid,
+  oidContent,
+  sequence,
+  TAG,
+} from "./der.ts";
+import { OID } from "./oids.ts";
 
 /**
  * PrintableString as Go reads it (crypto/x509, isPrintable): X.680 §41.4, with `*` and `&`, which
@@ -137,6 +148,12 @@ export function embeddedNameFault(name: Bytes): string | null {
   }
 }
 
+/** A Name with one common name, as a UTF8String. */
+export function nameOf(commonName: string): DerNode {
+  const attribute = sequence(oid(COMMON_NAME), element(TAG.utf8String, utf8(commonName)));
+  return sequence(element(TAG.set, attribute));
+}
+
 interface Attribute {
   readonly type: Bytes;
   readonly typeIsWide: boolean;
@@ -221,4 +238,5 @@ export function emailsIn(name: Bytes): SubjectEmail[] {
     });
 }
 
+const COMMON_NAME = oidContent(OID.commonName);
 const EMAIL_ADDRESS = oidContent("1.2.840.113549.1.9.1");

@@ -7,13 +7,13 @@ import type { Extension, Name } from "@peculiar/x509";
 import { type Bytes, hex } from "../bytes.ts";
 import type { SignatureScheme } from "./keys.ts";
 
-/** An extension to write: by its fields, or as raw octets. */
+/** An extension to write: by its fields, a URI not critical, or as raw octets. */
 export type ExtensionSpec =
   | { readonly kind: "ca"; readonly pathLength: number | null }
   | { readonly kind: "keyUsage"; readonly bits: number }
   | { readonly kind: "subjectKeyId"; readonly id: Bytes }
   | { readonly kind: "authorityKeyId"; readonly id: Bytes }
-  | { readonly kind: "uri"; readonly uri: string; readonly critical: boolean }
+  | { readonly kind: "uri"; readonly uri: string }
   | {
       readonly kind: "raw";
       readonly oid: string;
@@ -56,10 +56,7 @@ function extension(x509: Peculiar, spec: ExtensionSpec): Extension {
     case "authorityKeyId":
       return new x509.AuthorityKeyIdentifierExtension(hex(spec.id));
     case "uri":
-      return new x509.SubjectAlternativeNameExtension(
-        [{ type: "url", value: spec.uri }],
-        spec.critical,
-      );
+      return new x509.SubjectAlternativeNameExtension([{ type: "url", value: spec.uri }], false);
     case "raw":
       return new x509.Extension(spec.oid, spec.critical, spec.value);
   }

@@ -19,66 +19,27 @@ import {
   sequence,
   TAG,
 } from "./der.ts";
-import {
-  caHash,
-  caScheme,
-  encodeSignature,
-  readPublicKey,
-  SCHEMES,
-  type SignatureScheme,
-  sign,
-} from "./keys.ts";
+import { caHash, caScheme, encodeSignature, sign } from "./keys.ts";
 import type { LeafNames } from "./leaf.ts";
+import { nameOf } from "./names.ts";
 import { OID } from "./oids.ts";
 
-/** Generates a key pair on P-256, which every TLS client supports. It is extractable for TLS libraries. */
-export async function generateRequestKey(): Promise<CryptoKeyPair> {
-  return (await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, [
-    "sign",
-    "verify",
-  ])) as CryptoKeyPair;
+/** Makes a request for `names`, without a subject. @returns PEM */
+export function makeRequest(key: CaKey, names: LeafNames): Promise<string> {
+  return request(key, sequence(), names);
 }
 
-/** Makes a request for `names`, signed with a P-256 key. @returns PEM */
-export async function makeRequest(
-  { privateKey, publicKey }: CryptoKeyPair,
-  names: LeafNames,
-): Promise<string> {
-  const { spki } = readPublicKey(new Uint8Array(await crypto.subtle.exportKey("spki", publicKey)));
-  return request(spki, sequence(), names, privateKey, SCHEMES.ecdsaSha256 as SignatureScheme);
-}
-
-/**
- * Makes a request of a CA for its own certificate, with its name and its SPIFFE ID.
- * @returns PEM
- */
-export function makeCaRequest(
-  { privateKey, info }: CaKey,
-  commonName: string,
-  uri: string,
-): Promise<string> {
-  const name = sequence(
-    element(
-      TAG.set,
-      sequence(oid(oidContent(OID.commonName)), element(TAG.utf8String, utf8(commonName))),
-    ),
-  );
-  return request(
-    info.spki,
-    name,
-    { uri, dnsNames: [], ipAddresses: [] },
-    privateKey,
-    caScheme(info, caHash(info)),
-  );
+/** Makes the request of a CA, with its name and SPIFFE ID. @returns PEM */
+export function makeCaRequest(key: CaKey, commonName: string, uri: string): Promise<string> {
+  return request(key, nameOf(commonName), { uri, dnsNames: [], ipAddresses: [] });
 }
 
 async function request(
-  spki: Bytes,
+  { privateKey, info: key }: CaKey,
   subject: DerNode,
   names: LeafNames,
-  privateKey: CryptoKey,
-  scheme: SignatureScheme,
 ): Promise<string> {
+  const scheme = caScheme(key, caHash(key));
   const alternatives = sequence(
     element(contextPrimitive(6), utf8(names.uri)),
     ...names.dnsNames.map((name) => element(contextPrimitive(2), utf8(name))),
@@ -90,7 +51,7 @@ async function request(
   const attribute = sequence(oid(oidContent(OID.extensionRequest)), element(TAG.set, extensions));
   const version = element(TAG.integer, Uint8Array.of(0));
   const info: Bytes = encode(
-    sequence(version, subject, spki, element(contextConstructed(0), attribute)),
+    sequence(version, subject, key.spki, element(contextConstructed(0), attribute)),
   );
   const signature = encodeSignature(scheme, await sign(privateKey, scheme, info));
   return writePem(

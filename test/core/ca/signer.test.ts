@@ -12,10 +12,9 @@ import { LeafSigner } from "../../../src/core/ca/signer.ts";
 import type { Snapshot } from "../../../src/core/ca/snapshot.ts";
 import { DeniedError, RateLimitedError, RequestError } from "../../../src/core/errors.ts";
 import type { LeafIssuer } from "../../../src/core/state.ts";
-import { createIntermediate } from "../../../src/core/x509/authority.ts";
-import { readPublicKey } from "../../../src/core/x509/keys.ts";
+import { createIntermediate, generateCaKey } from "../../../src/core/x509/authority.ts";
 import { NO_SERVER_NAMES } from "../../../src/core/x509/leaf.ts";
-import { generateRequestKey, makeRequest } from "../../../src/core/x509/request.ts";
+import { makeRequest } from "../../../src/core/x509/request.ts";
 import {
   configuration,
   confirmOver,
@@ -170,10 +169,7 @@ describe("sign() with a key of the CA", () => {
 
   /** A request whose key is that of an intermediate, and the intermediate. */
   async function intermediateKey() {
-    const key = await generateRequestKey();
-    const info = readPublicKey(
-      new Uint8Array(await crypto.subtle.exportKey("spki", key.publicKey)),
-    );
+    const key = await generateCaKey({ type: "ec", bits: 256 });
     const options = {
       clusterId: TRUST_DOMAIN,
       provider: "vault",
@@ -181,7 +177,7 @@ describe("sign() with a key of the CA", () => {
       random: systemRandom,
       ttlMs: 50 * HOUR,
     };
-    const certificate = await createIntermediate(info, await makeRoot(100), options);
+    const certificate = await createIntermediate(key.info, await makeRoot(100), options);
     const uri = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/web`;
     return { csr: await makeRequest(key, { uri, dnsNames: [], ipAddresses: [] }), certificate };
   }

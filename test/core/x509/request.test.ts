@@ -6,9 +6,10 @@ import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { describe, it } from "node:test";
 import { RequestError } from "../../../src/core/errors.ts";
+import { generateCaKey } from "../../../src/core/x509/authority.ts";
 import { readCsr, verifyProof } from "../../../src/core/x509/csr.ts";
 import type { ServerNames } from "../../../src/core/x509/leaf.ts";
-import { generateRequestKey, makeRequest, privateKeyPem } from "../../../src/core/x509/request.ts";
+import { makeRequest, privateKeyPem } from "../../../src/core/x509/request.ts";
 import { createTestCa, openssl, opensslCsr, trustDomain } from "../../fakes/ca.ts";
 
 const NAMES: ServerNames = {
@@ -19,7 +20,7 @@ const URI = "spiffe://a.consul/agent/server/dc/dc1";
 
 describe("makeRequest()", () => {
   it("makeRequest() writes what readCsr() reads and openssl verifies", async () => {
-    const key = await generateRequestKey();
+    const key = await generateCaKey({ type: "ec", bits: 256 });
     const pem = await makeRequest(key, { uri: URI, ...NAMES });
     const request = readCsr(pem);
     await verifyProof(request);
