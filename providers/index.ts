@@ -1,5 +1,5 @@
 /**
- * Every provider that there is, by wire name.
+ * The providers, by wire name.
  * @module
  */
 import type { ProviderTypes } from "../src/core/ports/provider.ts";
@@ -7,10 +7,10 @@ import { consulProvider } from "./consul/provider.ts";
 import type { VaultProviderOptions } from "./vault/context.ts";
 import { createVaultProvider } from "./vault/provider.ts";
 
-/** What needs nothing of its surroundings. */
+/** Those that need nothing from the runtime. */
 export const providers: ProviderTypes = new Map([[consulProvider.name, consulProvider]]);
 
-/** All of them. */
+/** All providers. */
 export function createProviders(vault: VaultProviderOptions): ProviderTypes {
   const vaultProvider = createVaultProvider(vault);
   return new Map([...providers, [vaultProvider.name, vaultProvider]]);

@@ -1,5 +1,5 @@
 /**
- * Failures of Vault, told apart by what helps against them.
+ * Failures of Vault, by what an operator can do about them.
  * @module
  */
 import { ProviderError, RateLimitedError } from "../../src/core/errors.ts";

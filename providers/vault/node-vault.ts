@@ -1,6 +1,6 @@
 /**
  * The package node-vault, over a transport of our own: it makes the URL of a path and the headers
- * of a token and a namespace, sends each verb by its method, and tells success from failure.
+ * of a token and a namespace, sends each verb by its method, and distinguishes success from failure.
  * @module
  */
 import nodeVault from "node-vault";

@@ -169,7 +169,7 @@ class OpenedProvider implements Provider, CrossSigner, ExternalResources {
     return this.#ended.promise;
   }
 
-  /** Signs a leaf; creates the role, once, if somebody deleted it. */
+  /** Signs a leaf; creates the role, once, if it was deleted. */
   async #signInVault(
     api: PkiApi,
     issuer: LeafIssuer,

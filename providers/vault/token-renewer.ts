@@ -22,7 +22,7 @@ const MAX_SLEEP_MS = 86_400_000;
  * When a token is renewed next, and how.
  * @param fraction of [0, 1), for jitter.
  * @returns null if never; `replace` if renewal is not possible: by a login, or else by a lookup that
- * finds whether somebody else extended it.
+ * finds whether an operator extended it.
  */
 export function nextRenewal(
   held: Held,

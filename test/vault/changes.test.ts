@@ -122,7 +122,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("a token that may not certify the next root is named before anything is made", async () => {
+    it("a missing permission to certify the next root is named before anything is created", async () => {
       const config = vaultConfig(server);
       const cuts = cutting();
       const token = await server.tokenWith(policyOf(config));
@@ -160,7 +160,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("a root whose issuer somebody deleted is told of, and is left by force", async () => {
+    it("a root whose issuer was deleted is reported, and is abandoned by force", async () => {
       const config = vaultConfig(server);
       const Token = await server.tokenWith(
         policyOf(config, [["R/root/rotate/internal", '"update"']]),
@@ -193,7 +193,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("leaves that a limit in Vault cuts short are told of, and a mount with too low a limit is refused", async () => {
+    it("leaves that a limit in Vault cuts short are reported, and a mount with too low a limit is refused", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       const role = `${config.IntermediatePKIPath}/roles/leaf-cert`;
@@ -223,7 +223,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("what a renewal is warned of is logged", async () => {
+    it("the warnings of a renewal are logged", async () => {
       const config = vaultConfig(server, { LeafSigning: "local" });
       const warnings: string[] = [];
       const log = {

@@ -118,7 +118,7 @@ describe("a root above Vault", { skip: noOwnVault }, () => {
     return [answer.status, await answer.text()];
   };
 
-  it("is asked of Vault alone: a server at Address that answers something else is answered with 400", async () => {
+  it("is required of Vault only: a server at Address that answers something else is answered with 400", async () => {
     const other = createServer((_request, answer) =>
       answer.setHeader("Content-Type", "application/json").end('{"data":{}}'),
     );

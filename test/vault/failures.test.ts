@@ -128,14 +128,14 @@ for (const kind of VAULT_KINDS)
         await local.ca.manager.close();
       });
 
-    it("a role that was deleted is made anew, and the request that met it is answered", async () => {
+    it("a deleted role is created again, and the request that found it missing succeeds", async () => {
       const { ca, app, csr, int } = await start();
       await server.must("DELETE", `${int}/roles/leaf-cert`);
       assert.equal((await sign(app, csr)).status, 200);
       await ca.manager.close();
     });
 
-    it("a token that was revoked: 503, and readiness says so until another one is configured", async () => {
+    it("a revoked token: 503, and /readyz names it until another one is configured", async () => {
       const token = await server.tokenWith(
         'path "*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }',
       );

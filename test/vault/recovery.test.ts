@@ -87,7 +87,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("an issuer that somebody deleted is made anew while requests come in", async () => {
+    it("a deleted issuer is created again while requests come in", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       await ca.manager.tick();
@@ -128,7 +128,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("a token that may not look itself up any more is no obstacle", async () => {
+    it("a token that is no longer allowed to look itself up does not stop signing", async () => {
       const token = await server.tokenWith(ALL);
       const ca = await createVaultCa({
         bootstrap: bootstrapIn(vaultConfig(server, { Token: token })),
@@ -146,7 +146,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("LeafSigning local tells of a token that is dead, and of a renewal that fails", async () => {
+    it("LeafSigning local reports a dead token, and a renewal that fails", async () => {
       const token = await server.tokenWith(ALL);
       const ca = await createVaultCa({
         bootstrap: bootstrapIn(vaultConfig(server, { Token: token, LeafSigning: "local" })),
@@ -244,7 +244,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("an old token that is dead is told from the new one", async () => {
+    it("a dead old token is distinguished from the new one", async () => {
       const token = await server.tokenWith(ALL);
       const ca = await createVaultCa({
         bootstrap: bootstrapIn(vaultConfig(server, { Token: token })),
@@ -265,7 +265,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("a token that may not ask what it may do certifies the next root if it may", async () => {
+    it("a token that is not allowed to read its capabilities certifies the next root if it is allowed to", async () => {
       const config = vaultConfig(server);
       const token = await server.tokenWith(ALL);
       const ca = await createVaultCa({ bootstrap: bootstrapIn({ ...config, Token: token }) });
@@ -281,7 +281,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("a login whose token may not be renewed is enough", async () => {
+    it("a login whose token is not allowed to renew itself is enough", async () => {
       const config = vaultConfig(server);
       const name = `approle-${config.RootPKIPath}`;
       const policy = `${ALL}\npath "auth/token/renew-self" { capabilities = ["deny"] }`;
@@ -299,7 +299,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("a role that somebody changed is put right by the same configuration, and stays so", async () => {
+    it("a changed role is restored by the same configuration, and stays so", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       const role = `${config.IntermediatePKIPath}/roles/leaf-cert`;

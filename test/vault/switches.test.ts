@@ -38,7 +38,7 @@ for (const kind of vaultKinds)
   describe(`switches with ${kind}`, { skip: noVault }, () => {
     const server = useVault({ kind });
 
-    it("a Vault that is gone for good is left under force alone", async () => {
+    it("a Vault that is gone for good is left only by force", async () => {
       const cuts = cutting();
       const ca = await createVaultCa({
         connect: cuts.connect,
@@ -161,7 +161,7 @@ for (const kind of vaultKinds)
       }
     });
 
-    it("a root that we made is rotated in its mount; an adopted one is not, and says what to do in Vault", async () => {
+    it("a root that we made is rotated in its mount; an adopted one is not, and the error names what to do in Vault", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       const old = ca.manager.require().active.id;
@@ -192,7 +192,7 @@ for (const kind of vaultKinds)
       await second.manager.close();
     });
 
-    it("another root that is generated in Vault is taken up where the old one certifies it, and waits for force otherwise", async () => {
+    it("another root that is generated in Vault is adopted if the old one certifies it, and waits for force otherwise", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config), policy: LOOKS_EACH_TIME });
       const old = ca.manager.require().active.id;
@@ -242,7 +242,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("an intermediate is renewed at half its life, and one that was deleted is made anew", async () => {
+    it("an intermediate is renewed at half its life, and a deleted one is created again", async () => {
       // Vault's clock stays where it is: where its leaves would be dead by ours, we hold the key.
       const config = vaultConfig(server, { IntermediateCertTTL: "720h", LeafSigning: "local" });
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });

@@ -101,7 +101,7 @@ describe("key-encryption keys wrapped by Transit", { skip: noOwnVault }, () => {
     }
   });
 
-  it("are wrapped anew once the Transit key has a newer version, and stay the same keys", async () => {
+  it("are rewrapped once the Transit key has a newer version, and stay the same keys", async () => {
     const settings = await environment();
     const first = await startServer(settings);
     const { ActiveRootID: id } = await roots(first.url);
@@ -122,7 +122,7 @@ describe("key-encryption keys wrapped by Transit", { skip: noOwnVault }, () => {
     await vault.must("POST", "transit/keys/mesh/config", { min_decryption_version: 1 });
   });
 
-  it("may be given wrapped, as a data key that nobody has seen", async () => {
+  it("may be given wrapped, as a data key that was never shown", async () => {
     const { data } = await vault.must("POST", "transit/datakey/wrapped/mesh", { bits: 256 });
     const settings = {
       ...(await environment()),

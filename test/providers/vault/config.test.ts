@@ -142,7 +142,7 @@ describe("parseVaultConfig()", () => {
     });
   });
 
-  it("needs a root path in the primary datacenter alone", () => {
+  it("requires a root path in the primary datacenter only", () => {
     const config = { ...GOOD, RootPKIPath: "" };
     assert.match(refusal(config).message, /must provide a valid path to a root PKI backend/);
     assert.equal(parseVaultConfig(config, false).root, null);

@@ -62,7 +62,7 @@ describe("readRange()", () => {
 });
 
 describe("EgressAllowlist", () => {
-  it("lets nothing through where nothing is listed", () => {
+  it("allows nothing if nothing is listed", () => {
     for (const [url, address] of [
       ["https://vault.example.com", "93.184.216.34"],
       ["https://10.0.0.1", "10.0.0.1"],
@@ -89,7 +89,7 @@ describe("EgressAllowlist", () => {
     assert.ok(!allowed(allow, "https://10.0.0.1", ["10.0.0.1"]));
   });
 
-  it("lets loopback through that is listed, by its address or as localhost, at the listed port alone", () => {
+  it("allows listed loopback, by its address or as localhost, at the listed port only", () => {
     const allow = list({ hosts: ["127.0.0.1:8200", "[::1]:8200", "localhost", "vault.internal"] });
     assert.ok(allowed(allow, "http://127.0.0.1:8200", ["127.0.0.1"]));
     assert.ok(allowed(allow, "http://[::1]:8200", ["::1"]));

@@ -31,7 +31,7 @@ describe("nextRenewal()", () => {
 });
 
 describe("isCut()", () => {
-  it("tells a renewal that the token's maximum life cut to less than half", () => {
+  it("finds a renewal that the token's maximum life cut to less than half", () => {
     assert.equal(isCut(leased(0), leased(31_000), 1000), false);
     assert.equal(isCut(leased(0), leased(30_999), 1000), true);
   });

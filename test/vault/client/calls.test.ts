@@ -176,7 +176,7 @@ for (const kind of vaultKinds)
       await Promise.all([client.disableMount(root), client.disableMount(int)]);
     });
 
-    it("tells a token that is unknown from one that may not, and a mount of another type", async () => {
+    it("distinguishes an unknown token, a token without the permission, and a mount of another type", async () => {
       const mount = freshMount();
       await enable(mount);
       const bad = openClient({ Address: server.address, Token: "hvs.PlantedTokenThatIsUnknown" });
@@ -260,7 +260,7 @@ for (const kind of vaultKinds)
       rich.close();
     });
 
-    it("logs in by approle and userpass, reads their files at each login, and logs in anew before the end", async () => {
+    it("logs in by approle and userpass, reads their files at each login, and logs in again before the token expires", async () => {
       const userpass = freshMount("userpass").path;
       const approle = await enableApprole(server, { token_ttl: "2s", token_max_ttl: "3s" });
       const [roleFile, secretFile] = [join(folder, "role"), join(folder, "secret")];
@@ -318,7 +318,7 @@ for (const kind of vaultKinds)
       wrong.close();
     });
 
-    it("renews a token that lives for two seconds, and says when one cannot be renewed", async () => {
+    it("renews a token that lives for two seconds, and logs that one is not renewable", async () => {
       const policy = `path "sys/mounts/*" { capabilities = ["read"] }`;
       const periodic = openClient({
         Address: server.address,
@@ -361,7 +361,7 @@ for (const kind of vaultKinds)
       by.close();
     });
 
-    it("uses a namespace, and refuses one where the server would take no notice of it", {
+    it("uses a namespace, and refuses one that the server would ignore", {
       skip: kind === "given",
     }, async () => {
       const name = `ns-${crypto.randomUUID().slice(0, 8)}`;
@@ -396,7 +396,7 @@ for (const kind of vaultKinds)
       await client.disableMount(mount);
     });
 
-    it("says sealed, away and slow, and goes on by itself afterwards", {
+    it("reports a sealed, an unreachable and a slow server, and goes on by itself afterwards", {
       skip: kind === "given",
     }, async () => {
       const mount = freshMount();

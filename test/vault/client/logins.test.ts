@@ -85,7 +85,7 @@ for (const kind of KINDS)
       );
     });
 
-    it("reads the file of a CA anew after a failure", async () => {
+    it("reads the file of a CA again after a failure", async () => {
       writeFileSync(file("moving.pem"), read("b-ca.pem"));
       const client = open({ TokenFile: file("token"), CAFile: file("moving.pem") });
       writeFileSync(file("token"), server.token);
@@ -94,7 +94,7 @@ for (const kind of KINDS)
       await client.connect();
     });
 
-    it("logs in by its own certificate, and not by a stranger's", async () => {
+    it("logs in by its own certificate, and not by one of another CA", async () => {
       const mount = freshMount("cert").path;
       await server.must("POST", `sys/auth/${mount}`, { type: "cert" });
       await server.must("POST", `auth/${mount}/certs/mesh`, { certificate: read("a-ca.pem") });
@@ -108,7 +108,7 @@ for (const kind of KINDS)
       assert.equal(await reason(by("b").connect()), "login_refused");
     });
 
-    it("logs in by a signed token, read anew at each login", async () => {
+    it("logs in by a signed token, read again at each login", async () => {
       const mount = freshMount("jwt").path;
       const { publicKey, privateKey } = await generateKeyPair("ES256", { extractable: true });
       await server.must("POST", `sys/auth/${mount}`, { type: "jwt" });
@@ -206,7 +206,7 @@ for (const kind of KINDS)
 
     // The other server is built without it.
     const withDirectory = kind === "openbao" ? it : () => undefined;
-    withDirectory("logs in by a directory, with a password read anew at each login", async () => {
+    withDirectory("logs in by LDAP, with a password read again at each login", async () => {
       const sockets = new Set<Socket>();
       const directory = createTcp((socket) => {
         sockets.add(socket);

@@ -97,7 +97,7 @@ describe("Transport", () => {
     }
   });
 
-  it("says unreachable of a port that nobody has, and of a name without an address", async () => {
+  it("reports a closed port, and a name without an address, as unreachable", async () => {
     const server = createServer();
     const port = await listening(server);
     await new Promise((resolve) => server.close(resolve));
@@ -188,7 +188,7 @@ describe("Transport", () => {
     assert.equal(reached, 0);
   });
 
-  it("asks no name that leads to an address it may not ask, also where it led elsewhere before", async () => {
+  it("connects to no name that leads to an address that is not allowed, also if it led elsewhere before", async () => {
     let reached = 0;
     const port = await web((_request, response) => {
       reached++;
