@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * Runs the command on this Node itself, and says so where it is one that cannot.
+ * Runs the command on this Node, or reports that its version is not supported.
  * @module
  */
 if (process.features.typescript) await import("../src/cli/main.ts");

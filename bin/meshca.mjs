@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * Starts the command under the Bun that is installed beside it.
+ * Runs the command on the Bun that is installed with it.
  * @module
  */
 import { spawn } from "node:child_process";

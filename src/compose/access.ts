@@ -49,7 +49,7 @@ export function createAccessMemory(random: Random): AccessMemory {
   };
 }
 
-export interface AccessParts {
+interface AccessParts {
   readonly platform: Platform;
   readonly defaultPolicy: Exclude<Settings["acl"], "off">;
   readonly policy: Policy;

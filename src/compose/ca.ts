@@ -36,14 +36,14 @@ export function createCaMemory(random: Random): CaMemory {
 }
 
 /** The open store, and what encrypts and encodes its documents. */
-export interface Storage {
+interface Storage {
   readonly ports: Ports;
   readonly codec: Codec;
   readonly sealer: Sealer;
   readonly lastSeen: LastSeen;
 }
 
-export interface CaParts {
+interface CaParts {
   readonly settings: Settings;
   readonly platform: Platform;
   readonly providers: ProviderTypes;

@@ -21,7 +21,7 @@ export interface DataFolder {
 }
 
 /** Files that the operator names in settings. */
-export interface LocalFiles {
+interface LocalFiles {
   /** The text of a file. @throws {Error} */
   readFile(path: string): string;
   /** The names of the entries of a folder. @throws {Error} */

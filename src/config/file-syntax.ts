@@ -5,7 +5,7 @@
 import { type Body, type Item, isBody, placeOf, readHcl, type Value } from "../consul/hcl.ts";
 import { ConfigError, FormatError } from "../core/errors.ts";
 
-export interface FileContent {
+interface FileContent {
   readonly json: unknown;
   /** The line and column of each key by its path, `connect.ca_config.leaf_cert_ttl`; of HCL only. */
   readonly places: ReadonlyMap<string, string>;

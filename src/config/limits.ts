@@ -50,7 +50,7 @@ const LIMITS = {
 };
 export type LimitName = keyof typeof LIMITS;
 
-export type LimitSettings = {
+type LimitSettings = {
   readonly [Name in LimitName]?: v.InferOutput<(typeof LIMITS)[Name]["schema"]>;
 };
 

@@ -1,13 +1,11 @@
 /**
- * Where the state is kept, as one URL: `sqlite:PATH`, `memory:`, or Redis in one of its three
- * forms.
+ * The URL of a store: `sqlite:PATH`, `memory:`, or Redis in one of its three forms.
  *
  *     redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?OPTIONS]
  *     redis+sentinel://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]...]/MASTER[/DB][?OPTIONS]
  *     redis+cluster://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]...][?OPTIONS]
  *
- * `rediss` instead of `redis` is TLS. Nothing of a URL is repeated in a fault, since it may hold a
- * password.
+ * `rediss` instead of `redis` is TLS. A fault quotes nothing of a URL, which may have a password.
  * @module
  */
 
@@ -40,12 +38,16 @@ const OPTIONS = [
   "sentinel_password",
 ] as const;
 type Option = (typeof OPTIONS)[number];
+type Mode = RedisUrl["mode"];
 
-/** Redis's, and Sentinel's. */
+/** The default ports of Redis and Sentinel. */
 const PORTS = { single: 6379, cluster: 6379, sentinel: 26379 } as const;
 
+const URL_FORM =
+  /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/?#]*)@)?([^@/?#]+)(\/[^?#]*)?(?:\?([^#]*))?$/;
+
 /**
- * Reads a store's URL.
+ * Reads the URL of a store.
  * @param readFile reads a PEM file that the URL names.
  * @returns the store, or every fault in words.
  */
@@ -55,17 +57,46 @@ export function readStoreUrl(
 ): StoreUrl | readonly string[] {
   if (text === "memory:") return { kind: "memory" };
   if (/^sqlite:./.test(text)) return { kind: "sqlite", path: text.slice("sqlite:".length) };
-  const match =
-    /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^@/?#]*)@)?([^@/?#]+)(\/[^?#]*)?(?:\?([^#]*))?$/.exec(
-      text,
-    );
+  const match = URL_FORM.exec(text);
   if (match === null) return [STORE_FORMS];
-  const [, secure, form, userinfo, hosts = "", path = "", query] = match;
-  const mode = (form ?? "single") as RedisUrl["mode"];
+  const [, secure, form, userinfo = "", hosts = "", path = "", query = ""] = match;
+  const mode = (form ?? "single") as Mode;
   const faults: string[] = [];
-  const user = /^([^:]*)(?::(.*))?$/s.exec(userinfo ?? "");
-  const options = readOptions(query ?? "", faults);
+  const options = readOptions(query, faults);
+  const nodes = readNodes(hosts, mode, faults);
+  const { master, db } = readPath(path, mode, faults);
+  const tls = readTls(options, secure !== "", readFile, faults);
+  const prefix = options.get("prefix") ?? "meshca";
+  if (!/^[A-Za-z0-9_.:-]{1,64}$/.test(prefix))
+    faults.push("prefix must be 1 to 64 letters, digits, or any of _ . : -");
+  const wait = options.get("wait") ?? "0";
+  if (!/^\d$/.test(wait)) faults.push("wait must be a number of replicas, 0 to 9");
+  if (mode === "cluster" && wait !== "0") faults.push("wait is not supported by a Cluster");
+  if (mode !== "sentinel" && (options.has("sentinel_user") || options.has("sentinel_password")))
+    faults.push("sentinel_user and sentinel_password need redis+sentinel://");
+  const connectTimeoutMs = readTimeout("connect_timeout", 5000, options, faults);
+  const commandTimeoutMs = readTimeout("command_timeout", 2000, options, faults);
+  const [, user, password] = /^([^:]*)(?::(.*))?$/s.exec(userinfo) ?? [];
+  const redis: RedisUrl = {
+    kind: "redis",
+    mode,
+    nodes,
+    master,
+    username: decoded(user, faults),
+    password: decoded(password, faults),
+    sentinelUsername: options.get("sentinel_user") ?? null,
+    sentinelPassword: options.get("sentinel_password") ?? null,
+    db,
+    tls,
+    prefix,
+    connectTimeoutMs,
+    commandTimeoutMs,
+    waitReplicas: Number(wait),
+  };
+  return faults.length > 0 ? faults : redis;
+}
 
+function readNodes(hosts: string, mode: Mode, faults: string[]): RedisUrl["nodes"] {
   const nodes = hosts.split(",").map((host) => {
     const parts = /^(\[[0-9a-fA-F:.]+\]|[^:[\]]+)(?::(\d{1,5}))?$/.exec(host);
     const port = Number(parts?.[2] ?? PORTS[mode]);
@@ -75,7 +106,10 @@ export function readStoreUrl(
   });
   if (mode === "single" && nodes.length > 1)
     faults.push("several hosts need redis+sentinel:// or redis+cluster://");
+  return nodes;
+}
 
+function readPath(path: string, mode: Mode, faults: string[]) {
   const segments = path
     .split("/")
     .slice(1)
@@ -85,14 +119,20 @@ export function readStoreUrl(
     faults.push(
       "redis+sentinel:// must name the master that the sentinels know: redis+sentinel://HOST:26379/MASTER",
     );
-  const db =
-    segments[0] === undefined || segments[0] === ""
-      ? 0
-      : Number(/^\d{1,4}$/.test(segments[0]) ? segments[0] : Number.NaN);
-  if (Number.isNaN(db) || segments.length > 1)
-    faults.push("the path must be the number of a database");
+  const [number = "", ...rest] = segments;
+  const isNumber = number === "" || /^\d{1,4}$/.test(number);
+  if (!isNumber || rest.length > 0) faults.push("the path must be the number of a database");
+  const db = Number(isNumber ? number : Number.NaN);
   if (mode === "cluster" && db !== 0) faults.push("a Cluster has no database numbers");
+  return { master, db };
+}
 
+function readTls(
+  options: ReadonlyMap<Option, string>,
+  secure: boolean,
+  readFile: (path: string) => string,
+  faults: string[],
+): RedisUrl["tls"] {
   const file = (option: Option): string | null => {
     const name = options.get(option);
     if (name === undefined) return null;
@@ -103,44 +143,23 @@ export function readStoreUrl(
       return null;
     }
   };
-  const time = (option: Option, byDefault: number): number => {
-    const value = options.get(option);
-    const ms = value === undefined ? byDefault : durationWithin(value, 50, 60_000);
-    if (ms === null) faults.push(`${option} must be a duration from 50ms to 1m`);
-    return ms ?? byDefault;
-  };
   const tls = { ca: file("ca"), cert: file("cert"), key: file("key") };
-  if (secure === "" && ["ca", "cert", "key"].some((option) => options.has(option as Option)))
+  if (!secure && (options.has("ca") || options.has("cert") || options.has("key")))
     faults.push("ca, cert and key need rediss://");
   if (options.has("cert") !== options.has("key")) faults.push("cert and key belong together");
-  const prefix = options.get("prefix") ?? "meshca";
-  if (!/^[A-Za-z0-9_.:-]{1,64}$/.test(prefix))
-    faults.push("prefix must be 1 to 64 letters, digits, or any of _ . : -");
-  const wait = options.get("wait") ?? "0";
-  if (!/^\d$/.test(wait)) faults.push("wait must be a number of replicas, 0 to 9");
-  if (mode === "cluster" && wait !== "0") faults.push("wait is not to be had with a Cluster");
-  if (mode !== "sentinel" && (options.has("sentinel_user") || options.has("sentinel_password")))
-    faults.push("sentinel_user and sentinel_password need redis+sentinel://");
-  const connectTimeoutMs = time("connect_timeout", 5000);
-  const commandTimeoutMs = time("command_timeout", 2000);
-  const [username, password] = [user?.[1], user?.[2]].map((part) => decoded(part, faults));
-  if (faults.length > 0) return faults;
-  return {
-    kind: "redis",
-    mode,
-    nodes,
-    master,
-    username: username ?? null,
-    password: password ?? null,
-    sentinelUsername: options.get("sentinel_user") ?? null,
-    sentinelPassword: options.get("sentinel_password") ?? null,
-    db,
-    tls: secure === "" ? null : tls,
-    prefix,
-    connectTimeoutMs,
-    commandTimeoutMs,
-    waitReplicas: Number(wait),
-  };
+  return secure ? tls : null;
+}
+
+function readTimeout(
+  option: Option,
+  byDefault: number,
+  options: ReadonlyMap<Option, string>,
+  faults: string[],
+): number {
+  const value = options.get(option);
+  const ms = value === undefined ? byDefault : durationWithin(value, 50, 60_000);
+  if (ms === null) faults.push(`${option} must be a duration from 50ms to 1m`);
+  return ms ?? byDefault;
 }
 
 function readOptions(query: string, faults: string[]): Map<Option, string> {
@@ -153,20 +172,20 @@ function readOptions(query: string, faults: string[]): Map<Option, string> {
     else
       faults.push(
         near === null
-          ? `an option is none of ${OPTIONS.join(", ")}`
+          ? `an option is unknown; known are ${OPTIONS.join(", ")}`
           : `an option is unknown; did you mean ${near}?`,
       );
   }
   return options;
 }
 
-/** A percent-encoded part; an empty one counts as none. */
+/** A percent-encoded part; null if it is empty. */
 function decoded(part: string | undefined, faults: string[]): string | null {
   if (part === undefined || part === "") return null;
   try {
     return decodeURIComponent(part);
   } catch {
-    faults.push("user and password must be percent-encoded where they hold special characters");
+    faults.push("user and password must be percent-encoded if they have special characters");
     return null;
   }
 }

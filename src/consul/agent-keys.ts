@@ -1,6 +1,6 @@
 /**
- * Top-level keys of Consul's agent configuration that mean nothing to a CA. A file that an agent
- * uses may hold them.
+ * Top-level keys of Consul's agent configuration that have no meaning for a CA; the file of an agent
+ * may have them.
  * @module
  */
 

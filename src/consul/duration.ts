@@ -25,7 +25,7 @@ const UNIT = /[^\d.]*/y;
 /**
  * Parses a duration such as `72h`, `1h30m`, `1.5s`, `-1h` or `0`.
  * @returns milliseconds, with a fraction for what is shorter than one.
- * @throws {FormatError} where Go's time.ParseDuration fails, with its text.
+ * @throws {FormatError} if Go's time.ParseDuration fails, with its text.
  */
 export function parseDuration(text: string): number {
   const quoted = JSON.stringify(text);
@@ -34,7 +34,7 @@ export function parseDuration(text: string): number {
   let at = sign === "" ? 0 : 1;
   if (at + 1 === text.length && text[at] === "0") return 0;
   if (at === text.length) throw invalid();
-  /** What matches from here on, maybe nothing, which is passed. */
+  /** Consumes the match at the current position, which may be empty. */
   const take = (pattern: RegExp): string => {
     pattern.lastIndex = at;
     const taken = pattern.exec(text)?.[0] ?? "";
@@ -55,14 +55,14 @@ export function parseDuration(text: string): number {
     const unit = UNITS.get(name);
     if (unit === undefined)
       throw new FormatError(`time: unknown unit ${JSON.stringify(name)} in duration ${quoted}`);
-    // What is below a nanosecond is cut off, as in Go; no unit has more than 13 digits.
+    // Fractions of a nanosecond are cut off, as in Go; no unit has more than 13 digits.
     const digits = fraction.slice(0, 18);
     total +=
       BigInt(integer === "" ? 0 : integer.slice(0, 40)) * unit +
       (BigInt(`0${digits}`) * unit) / 10n ** BigInt(digits.length);
   }
   if (total > (sign === "-" ? MAX_NS + 1n : MAX_NS)) throw invalid();
-  // Split, since nanoseconds of some months do not fit a number.
+  // Split, because nanoseconds of some months exceed the integers of a number.
   const ms = Number(total / 1_000_000n) + Number(total % 1_000_000n) / 1e6;
   return sign === "-" && ms > 0 ? -ms : ms;
 }

@@ -29,7 +29,7 @@ const MAX_NAMES = 500;
 /** File systems of the kernel: processes, devices and settings. */
 const NEVER = ["/proc", "/sys", "/dev"];
 
-export interface ProviderFilesOptions {
+interface ProviderFilesOptions {
   /** Folders whose files may be read, at any depth. */
   readonly folders: readonly string[];
   /** Files that settings name: never read, even in a listed folder. */

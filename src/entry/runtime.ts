@@ -14,7 +14,7 @@ const RUNTIMES = {
   node: { name: "Node", least: [24, 0], way: "npm run start:node brings Node 24.21.0" },
 } as const;
 
-export type RuntimeId = keyof typeof RUNTIMES;
+type RuntimeId = keyof typeof RUNTIMES;
 
 /**
  * The runtime. Bun and Deno report a version of Node, too.

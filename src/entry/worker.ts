@@ -50,7 +50,7 @@ export default {
       const answer = edgeOf(bindings).fetch(request, environment, (work) =>
         context.waitUntil(work),
       );
-      // A change goes on where its caller hangs up.
+      // A change continues if its caller disconnects.
       if (request.method !== "GET") context.waitUntil(answer.catch(() => undefined));
       return await answer;
     } catch (error) {

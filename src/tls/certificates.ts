@@ -30,7 +30,7 @@ import type { TlsServer } from "./server.ts";
 const POLL_MS = 2000;
 
 /** What this folder needs of the platform. */
-export interface TlsPlatform {
+interface TlsPlatform {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;

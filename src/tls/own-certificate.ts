@@ -20,7 +20,7 @@ import type { KeyPair } from "./key-pair.ts";
  */
 const RETRY_MS = { first: 1000, renewal: 30_000 };
 
-export interface OwnCertificateOptions {
+interface OwnCertificateOptions {
   readonly manager: Pick<CertificateAuthority, "snapshot" | "sign">;
   readonly datacenter: string;
   readonly names: ServerNames;

@@ -32,7 +32,7 @@ export interface TlsServerOptions extends NodeServerOptions {
 }
 
 /** Whether a client certificate (DER) that `clientCa` verified is accepted now. */
-export type AcceptsClient = (certificate: Uint8Array) => Promise<boolean>;
+type AcceptsClient = (certificate: Uint8Array) => Promise<boolean>;
 
 /** Starts to listen. @throws {Error} if the address is in use */
 export async function listenTls(options: TlsServerOptions): Promise<TlsServer> {

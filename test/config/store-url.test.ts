@@ -95,11 +95,11 @@ describe("readStoreUrl()", () => {
       "redis+sentinel:// must name the master that the sentinels know: redis+sentinel://HOST:26379/MASTER",
     ],
     ["redis+cluster://a/1", "a Cluster has no database numbers"],
-    ["redis+cluster://a?wait=1", "wait is not to be had with a Cluster"],
+    ["redis+cluster://a?wait=1", "wait is not supported by a Cluster"],
     ["redis://a?prefixx=1", "an option is unknown; did you mean prefix?"],
     [
       "redis://a?completely=1",
-      "an option is none of prefix, ca, cert, key, connect_timeout, command_timeout, wait, sentinel_user, sentinel_password",
+      "an option is unknown; known are prefix, ca, cert, key, connect_timeout, command_timeout, wait, sentinel_user, sentinel_password",
     ],
     ["redis://a?prefix=", "prefix must not be empty"],
     ["redis://a?prefix={x}", "prefix must be 1 to 64 letters, digits, or any of _ . : -"],
@@ -113,10 +113,7 @@ describe("readStoreUrl()", () => {
     ["rediss://a?cert=/a", "cert and key belong together"],
     ["rediss://a?ca=/no", 'ca: cannot read "/no"'],
     ["redis://a?sentinel_user=x", "sentinel_user and sentinel_password need redis+sentinel://"],
-    [
-      "redis://%zz@a",
-      "user and password must be percent-encoded where they hold special characters",
-    ],
+    ["redis://%zz@a", "user and password must be percent-encoded if they have special characters"],
   ];
   for (const [text, ...faults] of refused)
     it(`readStoreUrl() refuses ${text}`, () => assert.deepEqual(read(text), faults));
