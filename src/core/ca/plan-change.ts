@@ -127,7 +127,7 @@ export async function planConfiguration(
 ): Promise<PlannedChange | null> {
   const { state } = snapshot;
   const type = requireType(request.provider, change);
-  // Consul's text (agent/consul/leader_connect_ca.go).
+  // Consul's text.
   if (request.state !== null && Object.keys(request.state).length > 0)
     throw new ConfigError(
       "Provider State is read-only. It must be omitted or identical to the current value",

@@ -82,7 +82,7 @@ export class Replica {
 
   /** The last snapshot. @throws {NotReadyError} `ca_uninitialized` */
   require(): Snapshot {
-    // Consul's text (agent/consul/leader_connect_ca.go).
+    // Consul's text (agent/consul/server_connect.go).
     if (this.current === null)
       throw new NotReadyError("ca_uninitialized", "CA has not finished initializing", {
         retryAfterMs: 1000,
