@@ -47,7 +47,7 @@ export function goField<T extends Json>(
 }
 
 /** The values of a struct's fields; null for one that is missing or null, which Go leaves as it is. */
-export type GoStruct<F extends GoFields> = {
+type GoStruct<F extends GoFields> = {
   readonly [Name in keyof F]: ReturnType<F[Name]> | null;
 };
 

@@ -61,7 +61,7 @@ class ReadsAhead {
   }
 }
 
-export interface WatchersOptions {
+interface WatchersOptions {
   readonly ca: Pick<CertificateAuthority, "refresh" | "require" | "subscribe">;
   readonly clock: Clock;
   readonly random: Random;

@@ -4,7 +4,7 @@
  */
 import { CaError, type ErrorCode } from "../core/errors.ts";
 
-export interface ErrorResponse {
+interface ErrorResponse {
   readonly status: 400 | 403 | 404 | 409 | 413 | 415 | 429 | 500 | 502 | 503;
   readonly body: string;
   /** Retry-After in seconds, if trying again may help. */

@@ -14,7 +14,7 @@ const MINUTE_S = 60;
 /** Clients remembered at most, a few megabytes; the one remembered first is forgotten first. */
 const MAX_CLIENTS = 10_000;
 
-export interface FailedAuthLimiterOptions {
+interface FailedAuthLimiterOptions {
   readonly limits: Pick<HttpLimits, "wrongTokensPerClient" | "limitLoopback">;
   readonly clock: Clock;
   /** Called for each invalid token. */

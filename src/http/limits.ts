@@ -80,7 +80,7 @@ interface Client {
   inFlight: number;
 }
 
-export interface RateLimiterOptions {
+interface RateLimiterOptions {
   readonly limits: HttpLimits;
   readonly clock: Clock;
   /** Called for each request that exceeds a rate in permissive mode. */

@@ -40,7 +40,7 @@ export interface AclOptions {
   readonly managementToken: string | null;
 }
 
-export interface RuntimeOptions {
+interface RuntimeOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;

@@ -25,7 +25,7 @@ import { secretOf } from "./request-token.ts";
 import { HEADERS, respond, text } from "./responses.ts";
 import type { AccessRule, Call, Endpoint, Method, RequestEnvironment, Route } from "./route.ts";
 
-export type PipelineOptions = Pick<
+type PipelineOptions = Pick<
   AppOptions,
   "acl" | "audit" | "limits" | "metrics" | "runtime" | "server"
 >;

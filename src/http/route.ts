@@ -31,7 +31,7 @@ export type Method = "GET" | "PUT" | "POST" | "DELETE";
  * has no names.
  */
 export type AccessRule = "public" | "optional" | "token" | "identity" | Right;
-export type Right = `${"acl" | "operator"}:${AccessLevel}`;
+type Right = `${"acl" | "operator"}:${AccessLevel}`;
 
 /** One authorized request, as its handler receives it. */
 export interface Call {

@@ -88,7 +88,7 @@ describe("exceptions", () => {
           stderr,
           excepted(name, "no workers")
             ? /^Cannot start workers on Deno: /
-            : /^Cannot start workers: each would have/,
+            : /^Cannot start workers with MESHCA_STORE=memory: each worker would have its own CA; set MESHCA_STORE to /,
         );
       } finally {
         rmSync(dataDir, { recursive: true, force: true });

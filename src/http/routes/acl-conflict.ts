@@ -20,7 +20,7 @@ const MAX_BODY = 1024;
 
 const Decision = v.strictObject({ Keep: v.picklist(["snapshot", "stored", "nothing"]) });
 
-export interface AclConflictRouteOptions {
+interface AclConflictRouteOptions {
   readonly acl: Pick<AclOptions, "bootstrapSecret" | "control" | "managementToken">;
   readonly audit: Audit | null;
   readonly bodies: BodyReader;

@@ -24,7 +24,7 @@ const Login = {
   Namespace: onlyDefault("Namespace", "Namespaces"),
 };
 
-export interface AclRouteOptions {
+interface AclRouteOptions {
   readonly acl: Pick<AclOptions, "bootstrapReset" | "bootstrapSecret" | "control">;
   readonly audit: Audit | null;
   readonly bodies: BodyReader;

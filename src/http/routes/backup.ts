@@ -12,7 +12,7 @@ import { compressibleBody } from "../responses.ts";
 import { caRoute, endpoint, type Route } from "../route.ts";
 import { changeResponse } from "./configuration.ts";
 
-export interface BackupRouteOptions {
+interface BackupRouteOptions {
   readonly ca: Pick<CertificateAuthority, "require" | "restore">;
   readonly codec: StateCodec;
   readonly audit: Audit | null;

@@ -11,7 +11,7 @@ import { json } from "../responses.ts";
 import { type Call, caRoute, endpoint, type Route, type RouteResponse } from "../route.ts";
 import { configurationJson } from "../wire.ts";
 
-export interface ConfigurationRouteOptions {
+interface ConfigurationRouteOptions {
   readonly ca: Pick<CertificateAuthority, "configure" | "require" | "rotate">;
   readonly bodies: BodyReader;
   readonly maxBody: number;

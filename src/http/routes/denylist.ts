@@ -13,7 +13,7 @@ import { type Call, consulRoute, type Route } from "../route.ts";
 
 const MAX_BODY = 8 * 1024;
 
-export interface DenylistRouteOptions {
+interface DenylistRouteOptions {
   readonly control: Acl | null;
   readonly audit: Audit | null;
   readonly bodies: BodyReader;

@@ -17,7 +17,7 @@ import { bearerOf } from "../request-token.ts";
 import { type Call, caRoute, endpoint, type Route } from "../route.ts";
 import { leafResponse, requireNotDenylisted, type SignRouteOptions } from "./sign.ts";
 
-export interface RenewRouteOptions extends SignRouteOptions {
+interface RenewRouteOptions extends SignRouteOptions {
   readonly clock: Clock;
   readonly readRenewalToken: ReadRenewalToken;
 }

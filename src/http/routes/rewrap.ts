@@ -10,7 +10,7 @@ import { beforeChangeOf } from "../acl-endpoint.ts";
 import { json } from "../responses.ts";
 import { type Call, caRoute, endpoint, type Route, type RouteResponse } from "../route.ts";
 
-export interface RewrapRouteOptions {
+interface RewrapRouteOptions {
   readonly ca: Pick<CertificateAuthority, "kekUse" | "rewrap">;
   readonly control: Acl | null;
   readonly audit: Audit | null;

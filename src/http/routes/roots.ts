@@ -39,7 +39,7 @@ const meta = (index: number, knownLeader: boolean, lastContactMs = 0) => ({
 /** Of the errors of /v1/connect/ca/roots. */
 const ERROR_META = meta(1, false);
 
-export interface RootsRouteOptions {
+interface RootsRouteOptions {
   readonly ca: Pick<CertificateAuthority, "require" | "status">;
   readonly watchers: Watchers;
   readonly datacenter: string;
@@ -124,7 +124,7 @@ function matches(list: string | undefined, tag: string): boolean {
   });
 }
 
-export type RootsForm = "json" | "pretty" | "pem";
+type RootsForm = "json" | "pretty" | "pem";
 
 const formOf = ({ pretty }: QueryOptions): RootsForm => (pretty ? "pretty" : "json");
 

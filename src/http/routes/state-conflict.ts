@@ -21,7 +21,7 @@ const Decision = v.strictObject({
   ForceWithoutCrossSigning: v.optional(v.boolean(), false),
 });
 
-export interface StateConflictRouteOptions {
+interface StateConflictRouteOptions {
   readonly ca: Pick<CertificateAuthority, "conflict" | "resolve">;
   readonly bodies: BodyReader;
 }

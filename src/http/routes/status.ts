@@ -13,7 +13,7 @@ import { type Call, consulRoute, type Endpoint, endpoint, type Route } from "../
 /** Seconds for Retry-After. */
 const RETRY_AFTER = "1";
 
-export interface StatusRouteOptions {
+interface StatusRouteOptions {
   readonly ca: Pick<CertificateAuthority, "leader" | "obstacle" | "status">;
   readonly control: Acl | null;
   readonly audit: Audit | null;
