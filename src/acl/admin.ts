@@ -13,7 +13,7 @@ import type { AclReplica } from "./replica.ts";
 import { TokenRecords } from "./token-records.ts";
 import { isExpired } from "./tokens.ts";
 
-export interface AclRecordsOptions extends IssuerChecks {
+interface AclRecordsOptions extends IssuerChecks {
   readonly replica: AclReplica;
   readonly clock: Clock;
   readonly random: Random;

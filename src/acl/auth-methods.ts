@@ -1,27 +1,21 @@
 /**
- * Auth methods: what their settings may be, and which fields a login through one has. The names are
- * Consul's; a method of type `kubernetes` either asks the cluster's TokenReview, as Consul's does,
- * or checks tokens by the cluster's key set.
+ * Auth methods: their settings, and the fields that a login through one has. The names are Consul's.
+ * A method of type `kubernetes` either asks the cluster's TokenReview, as in Consul, or checks tokens
+ * with the cluster's key set.
  * @module
  */
 import * as v from "valibot";
 import { parseDuration } from "../consul/duration.ts";
-import type { AuthMethod, BindingRule } from "../core/acl/types.ts";
-import type { Bytes } from "../core/bytes.ts";
-import { FormatError, RequestError } from "../core/errors.ts";
+import type { AuthMethod } from "../core/acl/types.ts";
+import { FormatError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
-import { isOnePem, readPem } from "../core/pem.ts";
-import { DerReader, TAG } from "../core/x509/der.ts";
+import { malformed } from "./errors.ts";
 import type { KeySource } from "./jwks.ts";
 import type { SealedText } from "./method-secrets.ts";
-import { readSelector, readTemplate, type Selector, type Template } from "./selector.ts";
-import { isIdentityName } from "./tokens.ts";
+import { certificates, publicKey } from "./pem-schema.ts";
 
-/**
- * Signatures by a private key. `none` and HS* are not among them: a public key must never become a
- * shared secret.
- */
-export const ALGORITHMS = [
+/** Without `none` and HS*: a public key must never be used as a shared secret (RFC 8725 §2.1). */
+const ALGORITHMS = [
   "RS256",
   "RS384",
   "RS512",
@@ -34,25 +28,22 @@ export const ALGORITHMS = [
   "EdDSA",
 ] as const;
 
-/** Consul's leeways by default: for clocks, and for instants that a token does not have. */
+/** Consul's default leeways: for clocks, and for times that a token lacks. */
 const [CLOCK_LEEWAY_MS, MISSING_LEEWAY_MS] = [60_000, 150_000];
-/** More than any clock is off. */
+/** More than clocks differ. */
 export const MAX_LEEWAY_MS = 3_600_000;
-/** Keys of an issuer that changes them; and fields that a rule may want. */
+/** Keys of an issuer that rotates them; fields that rules use. */
 const [MAX_KEYS, MAX_MAPPINGS] = [32, 64];
 
 export interface MethodSettings {
   readonly algorithms: readonly string[];
-  /** Null: any issuer, which the keys alone decide then. */
+  /** Null: any issuer with one of the keys. */
   readonly issuer: string | null;
   /** Empty: any audience, as in Consul. */
   readonly audiences: readonly string[];
   /** Where keys come from, or null. */
   readonly keySource: KeySource | null;
-  /**
-   * Where Kubernetes reviews tokens, with the sealed token that asks; null if they are checked by
-   * keys.
-   */
+  /** Where Kubernetes reviews tokens; null if they are checked with keys. */
   readonly review: {
     readonly host: string;
     readonly ca: string;
@@ -66,18 +57,13 @@ export interface MethodSettings {
   readonly clockLeewayMs: number;
   readonly expirationLeewayMs: number;
   readonly notBeforeLeewayMs: number;
-  /** Whether a login token is taken once only, by its `jti`. */
+  /** Whether a login token is accepted once only, by its `jti`. */
   readonly once: boolean;
   /** The fields that a login has. */
   readonly fields: ReadonlyMap<string, "text" | "list">;
 }
 
 const texts = v.array(v.string());
-/** Read back, an auth method shows its keys: what is not public must not become one. */
-const publicKey = v.pipe(
-  v.string(),
-  v.check(isPublicPem, "must be a public key or a certificate in PEM, and nothing else"),
-);
 /** Go reads a number as nanoseconds. Consul: zero means the default, a negative one none at all. */
 const leeway = (byDefault: number) =>
   v.optional(
@@ -88,7 +74,7 @@ const leeway = (byDefault: number) =>
           const ms =
             typeof dataset.value === "number" ? dataset.value / 1e6 : parseDuration(dataset.value);
           if (ms <= MAX_LEEWAY_MS) return ms < 0 ? 0 : ms || byDefault;
-          addIssue({ message: "is more than an hour" });
+          addIssue({ message: "is longer than an hour" });
         } catch (error) {
           if (!(error instanceof FormatError)) throw error;
           addIssue({ message: error.message });
@@ -100,8 +86,8 @@ const leeway = (byDefault: number) =>
   );
 const FIELD_NAME = /^[A-Za-z0-9_]{1,64}$/;
 /**
- * From claims to names of fields. valibot's records leave out keys such as `constructor`, which a
- * claim may be called.
+ * From claims to names of fields. It is no v.record, which drops keys such as `constructor`, which a
+ * claim can have.
  */
 const mappings = v.optional(
   v.pipe(
@@ -112,7 +98,8 @@ const mappings = v.optional(
         addIssue({ message: "must be an object" });
       else {
         const entries = Object.entries(value);
-        if (entries.length > MAX_MAPPINGS) addIssue({ message: "has too many entries" });
+        if (entries.length > MAX_MAPPINGS)
+          addIssue({ message: `has more than ${MAX_MAPPINGS} entries` });
         else if (
           entries.every(
             (entry): entry is [string, string] =>
@@ -120,7 +107,10 @@ const mappings = v.optional(
           )
         )
           return new Map(entries);
-        else addIssue({ message: "has a name that is not letters, digits and _" });
+        else
+          addIssue({
+            message: "has a field name with other characters than letters, digits and _",
+          });
       }
       return NEVER;
     }),
@@ -128,15 +118,15 @@ const mappings = v.optional(
   {},
 );
 
-const certificates = v.optional(
-  v.pipe(v.string(), v.check(isCertificates, "must be certificates in PEM, and nothing else")),
-  "",
-);
-
 const Keys = {
   JWTSupportedAlgs: v.optional(
     v.pipe(
-      v.array(v.picklist(ALGORITHMS, "has an algorithm that is not taken")),
+      v.array(
+        v.picklist(
+          ALGORITHMS,
+          `has an algorithm that is not supported; supported are ${ALGORITHMS.join(", ")}`,
+        ),
+      ),
       v.minLength(1, "is empty"),
     ),
     ["RS256"],
@@ -146,11 +136,11 @@ const Keys = {
   JWKSURL: v.optional(v.string(), ""),
   JWKSCACert: certificates,
   JWTValidationPubKeys: v.optional(
-    v.pipe(v.array(publicKey), v.maxLength(MAX_KEYS, "has too many keys")),
+    v.pipe(v.array(publicKey), v.maxLength(MAX_KEYS, `has more than ${MAX_KEYS} keys`)),
     [],
   ),
   ClockSkewLeeway: leeway(CLOCK_LEEWAY_MS),
-  /** Ours. */
+  /** Not in Consul. */
   OneTime: v.optional(v.boolean()),
 };
 const Schemas = {
@@ -167,7 +157,7 @@ const Schemas = {
     ...Keys,
     Host: v.optional(v.string(), ""),
     CACert: certificates,
-    /** As an operator gives it, and sealed as it is stored. */
+    /** Text from an operator, encrypted in the store. */
     ServiceAccountJWT: v.optional(
       v.union(
         [
@@ -222,7 +212,7 @@ export function readSettings({
   const result = read.success ? read.output : null;
   if (result !== null) faults.push(...contradictions(type, result));
   if (faults.length > 0 || result === null)
-    throw new RequestError("request_malformed", `Invalid auth method config: ${faults.join("; ")}`);
+    throw malformed(`Invalid auth method config: ${faults.join("; ")}`);
   const claims = result.ClaimMappings ?? new Map<string, string>();
   const listClaims = result.ListClaimMappings ?? new Map<string, string>();
   const fields = new Map<string, "text" | "list">([
@@ -245,7 +235,7 @@ export function readSettings({
     clockLeewayMs: result.ClockSkewLeeway,
     expirationLeewayMs: result.ExpirationLeeway ?? MISSING_LEEWAY_MS,
     notBeforeLeewayMs: result.NotBeforeLeeway ?? MISSING_LEEWAY_MS,
-    // A pod presents one token again and again until it is about to end.
+    // A pod presents one token repeatedly until shortly before it expires.
     once: result.OneTime ?? type === "jwt",
     fields,
   };
@@ -263,7 +253,7 @@ function keySourceOf({
     : null;
 }
 
-/** What settings do not go together. */
+/** Settings that contradict each other. */
 function contradictions(type: AuthMethod["type"], config: Config): string[] {
   const faults: string[] = [];
   const given = (name: keyof Config) =>
@@ -287,7 +277,7 @@ function contradictions(type: AuthMethod["type"], config: Config): string[] {
     ["CACert", "Host"],
     ["ServiceAccountJWT", "Host"],
   ] as const)
-    if (given(needs) && !given(other)) faults.push(`${needs} goes with ${other}, which is not set`);
+    if (given(needs) && !given(other)) faults.push(`${needs} requires ${other}, which is not set`);
   if (given("Host"))
     for (const name of ["CACert", "ServiceAccountJWT"] as const)
       if (!given(name)) faults.push(`${name} is required with Host`);
@@ -296,87 +286,13 @@ function contradictions(type: AuthMethod["type"], config: Config): string[] {
     config.BoundIssuer !== "" &&
     config.BoundIssuer !== config.OIDCDiscoveryURL
   )
-    faults.push("BoundIssuer must be OIDCDiscoveryURL, which is the issuer, or be left out");
+    faults.push(
+      "BoundIssuer must be equal to OIDCDiscoveryURL, which is the issuer, or be left out",
+    );
   return faults;
 }
 
-/** The form of a JWT in its compact form (RFC 7519 §3). */
+/** The compact serialization of a JWT (RFC 7519 §3). */
 function isJwt(text: string): boolean {
   return text === "" || /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/.test(text);
-}
-
-function isCertificates(text: string): boolean {
-  if (text === "") return true;
-  try {
-    const blocks = readPem(text);
-    for (const { bytes } of blocks) requireCertificateForm(bytes);
-    return blocks.length > 0 && blocks.every(({ label }) => label === "CERTIFICATE");
-  } catch (error) {
-    if (error instanceof FormatError) return false;
-    throw error;
-  }
-}
-
-/**
- * RFC 5280 section 4.1: what is signed, the algorithm, the signature. What TLS takes of it is up to
- * TLS.
- * @throws {FormatError}
- */
-function requireCertificateForm(der: Bytes): void {
-  const outer = new DerReader(der);
-  const certificate = outer.enter(TAG.sequence);
-  outer.finish();
-  certificate.expect(TAG.sequence);
-  certificate.expect(TAG.sequence);
-  certificate.bitString();
-  certificate.finish();
-}
-
-function isPublicPem(text: string): boolean {
-  try {
-    return (
-      isOnePem(text) &&
-      readPem(text).every(({ label }) => label === "PUBLIC KEY" || label === "CERTIFICATE")
-    );
-  } catch (error) {
-    if (error instanceof FormatError) return false;
-    throw error;
-  }
-}
-
-export interface BindingSettings {
-  readonly selector: Selector;
-  readonly bindName: Template;
-}
-
-/**
- * Reads a binding rule against the fields of its method.
- * @throws {RequestError} `request_malformed`
- */
-export function readBinding(
-  rule: Pick<BindingRule, "bindName" | "selector">,
-  { fields }: Pick<MethodSettings, "fields">,
-): BindingSettings {
-  const malformed = (what: string, why: string) =>
-    new RequestError("request_malformed", `Invalid Binding Rule: ${what}: ${why}`);
-  const read = <T>(what: string, work: () => T): T => {
-    try {
-      return work();
-    } catch (error) {
-      throw error instanceof FormatError ? malformed(what, error.message) : error;
-    }
-  };
-  const selector = read("Selector is invalid", () => readSelector(rule.selector, fields));
-  const bindName = read("BindName is invalid", () => readTemplate(rule.bindName));
-  for (const variable of bindName.variables) {
-    if (fields.get(variable) !== "text")
-      throw malformed("BindName is invalid", `unknown variable ${JSON.stringify(variable)}`);
-  }
-  const sample = bindName.fill(new Map([...fields.keys()].map((name) => [name, "fake"])));
-  if (sample === null || !isIdentityName(sample))
-    throw malformed(
-      "BindName is invalid",
-      "only lowercase alphanumeric characters, '-' and '_' are allowed around variables",
-    );
-  return { selector, bindName };
 }

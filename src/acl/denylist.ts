@@ -1,7 +1,6 @@
 /**
- * The denylist: SPIFFE IDs, whole or up to a trailing `*`, keys and serial numbers that nothing is
- * signed for, each in one form. What could never match is refused, since an operator would rely on
- * it.
+ * The denylist: SPIFFE IDs, whole or with a trailing `*`, keys and serial numbers, each in canonical
+ * form. A value that no leaf can have is refused, since an operator would rely on it.
  * @module
  */
 
@@ -21,7 +20,7 @@ import { MAX_URI_LENGTH } from "../core/x509/csr.ts";
 import { keyIdsOf } from "../core/x509/keys.ts";
 import { malformed } from "./errors.ts";
 
-/** Whose leaves are denied. */
+/** The trust domain and datacenter of this CA. */
 export interface DenylistScope {
   readonly trustDomain: string;
   readonly datacenter: string;
@@ -41,10 +40,10 @@ const MAX_SERIAL = 20;
 const KEY_ID_LENGTHS = [20, 32];
 
 /**
- * The one form of what is denied. Case of hexadecimal digits, scheme and trust domain, colons,
- * leading zero octets of a serial number and the default partition are not told apart.
- * @throws {RequestError} `request_malformed`, `spiffe_id_malformed`, `profile_violation` for what
- * no leaf of this CA can have
+ * The canonical form of a value: without differences in the case of hexadecimal digits, scheme and
+ * trust domain, in colons, leading zero octets of a serial number, and the default partition.
+ * @throws {RequestError} `request_malformed`, `spiffe_id_malformed`, `profile_violation` for a value
+ * that no leaf of this CA can have
  */
 export function canonicalValue(
   kind: DenylistEntry["kind"],
@@ -153,7 +152,7 @@ function requireOurs({ trustDomain, datacenter }: DenylistScope, ours: DenylistS
     );
 }
 
-/** The id of a denial: the same for the same thing. */
+/** The id of an entry, derived from its kind and value. */
 export function denylistEntryId(kind: DenylistEntry["kind"], value: string): string {
   return hex(sha256(utf8(`${kind} ${value}`))).slice(0, 32);
 }
@@ -161,14 +160,13 @@ export function denylistEntryId(kind: DenylistEntry["kind"], value: string): str
 export type DenylistIndex = (subject: LeafSubject) => readonly DenylistEntry[];
 
 /**
- * Makes denials ready to be asked: one look-up for each segment of an ID, however many there are. A
- * denial counts until its record is deleted, which waits until looks at the clock have confirmed
- * its end: a clock that is ahead for a moment ends none.
+ * Indexes entries for one look-up per segment of a SPIFFE ID. An entry applies until its record is
+ * deleted, after several looks at the clock: a clock that is ahead for a moment ends none.
  */
-export function indexDenylist(denials: Iterable<DenylistEntry>): DenylistIndex {
-  // Serial numbers were stored with leading zero octets once, and matched nothing.
+export function indexDenylist(entries: Iterable<DenylistEntry>): DenylistIndex {
+  // Old versions stored serial numbers with leading zero octets, which matched nothing.
   const index = new Map(
-    [...denials].map((denial) => [`${denial.kind} ${significant(denial)}`, denial]),
+    [...entries].map((entry) => [`${entry.kind} ${significant(entry)}`, entry]),
   );
   const aboutKeys = [...index.values()].some(({ kind }) => kind === "key-id");
   return ({ spiffeId, keys, subjectKeyId, serial }) => {

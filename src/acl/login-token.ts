@@ -1,6 +1,7 @@
 /**
- * Login tokens: a JWT's signature, its claims by the clock that is handed in, and the fields that
- * it shows. No I/O but what is handed in.
+ * Verification of login tokens: the signature of a JWT, its claims, and the fields of the login. The
+ * rules for times are Consul's, which derives a missing exp or nbf from the other claims, as
+ * jose's `jwtVerify` does not.
  * @module
  */
 import {
@@ -23,29 +24,23 @@ import type { LoginFields } from "./selector.ts";
 import type { ReviewedAccount } from "./token-review.ts";
 
 /** Kubernetes' are about 1 KiB; a header line is 8 KiB at most in most servers. */
-export const MAX_LENGTH = 16 * 1024;
+const MAX_LENGTH = 16 * 1024;
 
 export interface LoginToken {
   readonly fields: LoginFields;
-  /**
-   * Who it is for: the subject, of a Kubernetes token with its pod; without one what the fields
-   * say.
-   */
+  /** The subject, of a Kubernetes token with its pod; without subject the fields in JSON. */
   readonly subject: string;
   readonly expiresAt: Date;
-  /**
-   * Names the token whichever method takes it: issuer, audiences and `jti`. Null if it has no
-   * `jti`.
-   */
+  /** Identifies the token in all auth methods: issuer, audiences and `jti`; null without `jti`. */
   readonly name: string | null;
-  /** When no auth method can take it any more, whatever its leeways are. */
+  /** When no auth method accepts it any more, with the largest leeways. */
   readonly deadAt: Date;
 }
 
-/** Gives the key set of an issuer; `missing` where the last one lacks a key. */
-export type GetKeySet = (missing: boolean) => Promise<JSONWebKeySet>;
+/** @param missing whether the last key set lacks a key. @returns the key set of the issuer */
+type GetKeySet = (missing: boolean) => Promise<JSONWebKeySet>;
 
-/** NumericDate (RFC 7519 §2). What is after the year 9999 is no date that is meant. */
+/** NumericDate (RFC 7519 §2), up to the year 9999. */
 const LAST_SECOND = 253_402_300_799;
 const seconds = v.optional(v.pipe(v.number(), v.finite(), v.minValue(0), v.maxValue(LAST_SECOND)));
 const Claims = v.looseObject({
@@ -70,8 +65,8 @@ const Payload = v.pipe(v.string(), v.parseJson(), Claims);
 type ClaimSet = v.InferOutput<typeof Claims>;
 
 /**
- * Checks a login token.
- * @throws {DeniedError} `permission_denied` with what is wrong, never with anything of the token
+ * Verifies a login token.
+ * @throws {DeniedError} `permission_denied`, whose text has nothing of the token
  * @throws {CaError} of `getKeySet`
  */
 export async function verifyLoginToken(
@@ -107,30 +102,28 @@ export async function verifyLoginToken(
   };
 }
 
-/**
- * Without an issuer a token stands for itself, by the digest of what is signed: methods need not
- * have its keys alike.
- */
+/** Without issuer the digest of the signed part identifies a token: methods can have other keys. */
 function nameOf(jwt: string, { iss, jti }: ClaimSet, audiences: readonly string[]): string | null {
   if (jti === undefined) return null;
   const issuer = iss ?? { signed: hex(sha256(utf8(jwt.slice(0, jwt.lastIndexOf("."))))) };
   return JSON.stringify([issuer, audiences.toSorted(), jti]);
 }
 
-/** Every leeway of a method is bounded. */
+/** MAX_LEEWAY_MS bounds every leeway of a method. */
 function deathOf({ exp, nbf, iat }: ClaimSet): Date {
   const end = exp === undefined ? Math.max(nbf ?? 0, iat ?? 0) * 1000 + MAX_LEEWAY_MS : exp * 1000;
   return new Date(Math.ceil(end) + MAX_LEEWAY_MS);
 }
 
-/** How long a token that Kubernetes has reviewed and that names no end is taken for good. */
+/** How long a token without exp that Kubernetes has reviewed is valid, in milliseconds. */
 const REVIEWED_MS = 24 * 3_600_000;
 
 /**
- * Checks a login token that Kubernetes is to review: that it can be one, so that it is not asked
- * about others.
- * @param review asks Kubernetes. @throws {DeniedError} `permission_denied` @throws {CaError} of
- * `review`
+ * Verifies a login token by Kubernetes' TokenReview. Malformed and expired tokens are refused without
+ * a review.
+ * @param review requests the review.
+ * @throws {DeniedError} `permission_denied`
+ * @throws {CaError} of `review`
  */
 export async function reviewLoginToken(
   jwt: string,
@@ -159,7 +152,7 @@ export async function reviewLoginToken(
   };
 }
 
-/** The claims of a JWT whose signature somebody else checks; null if it is no JWT. */
+/** The claims of a JWT, unverified; null if it is malformed. */
 function claimsOf(jwt: string): unknown {
   try {
     return decodeJwt(jwt);
@@ -205,7 +198,7 @@ async function verifySignature(
       return (await verify(true)).payload;
     }
   } catch (error) {
-    // WebCrypto throws a DOMException for a key of the issuer that is none.
+    // WebCrypto throws a DOMException for an invalid key of the issuer.
     if (
       error instanceof errors.JOSEError ||
       error instanceof TypeError ||
@@ -216,9 +209,7 @@ async function verifySignature(
   }
 }
 
-/**
- * Keys without a secret part: an issuer that publishes one, or a shared secret, has no key there.
- */
+/** The public keys of a set: keys with a secret part and shared secrets are left out. */
 function publicKeys({ keys }: JSONWebKeySet): JSONWebKeySet {
   return {
     keys: keys.filter(({ kty, d, k }) => kty !== "oct" && d === undefined && k === undefined),
@@ -245,8 +236,8 @@ async function verifyByAny(
 }
 
 /**
- * Consul's rules for time: a token needs one of exp, nbf and iat; what is missing follows from the
- * others.
+ * Consul's rules for times: a token needs one of exp, nbf and iat, from which the missing ones follow.
+ * @returns when it expires, with the leeway.
  */
 function requireTime({ exp, nbf, iat }: ClaimSet, settings: MethodSettings, now: Date): Date {
   const leeway = settings.clockLeewayMs;
@@ -279,7 +270,7 @@ function kubernetesLogin(claims: ClaimSet): Presented {
   const account = `system:serviceaccount:${namespace}:${serviceaccount.name}`;
   return {
     fields: new Map(KUBERNETES_FIELDS.map((name, i) => [name, values[i] as string])),
-    // Pods of one account are many, and each has a token of its own.
+    // Each pod of a service account has a token of its own.
     subject: pod === undefined ? account : `${account} pod ${pod.name} ${pod.uid}`,
   };
 }

@@ -17,12 +17,8 @@ import type {
 import { hex, sha256, utf8 } from "../core/bytes.ts";
 import { DeniedError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
-import {
-  type BindingSettings,
-  type MethodSettings,
-  readBinding,
-  readSettings,
-} from "./auth-methods.ts";
+import { type MethodSettings, readSettings } from "./auth-methods.ts";
+import { type BindingSettings, readBinding } from "./binding.ts";
 import { loginDenied, malformed, unknownToken } from "./errors.ts";
 import type { KeySets } from "./jwks.ts";
 import { isRuleOf, originOf } from "./login-origin.ts";
@@ -34,7 +30,7 @@ import type { LoginFields } from "./selector.ts";
 import type { TokenReviews } from "./token-review.ts";
 import { isIdentityName, MAX_DESCRIPTION, makeUuid, presentedSecret } from "./tokens.ts";
 
-export interface LoginOptions {
+interface LoginOptions {
   readonly replica: AclReplica;
   readonly keySets: KeySets;
   readonly reviews: Pick<TokenReviews, "review">;

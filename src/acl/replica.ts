@@ -26,7 +26,7 @@ import { AclConflicts } from "./conflict.ts";
 import { AclSync } from "./sync.ts";
 import { AclWriter, type Draft } from "./write.ts";
 
-export interface AclReplicaOptions {
+interface AclReplicaOptions {
   readonly store: RecordStore;
   readonly sealer: Sealer;
   readonly ca: CaDocument;

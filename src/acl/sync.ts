@@ -37,7 +37,7 @@ import {
 /** How often a store without changes is read, in milliseconds: this shows that it is available. */
 const QUIET_MS = 10_000;
 
-export interface AclSyncOptions {
+interface AclSyncOptions {
   readonly store: RecordStore;
   readonly sealer: Sealer;
   readonly ca: CaDocument;

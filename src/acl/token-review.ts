@@ -16,7 +16,7 @@ const SERVICE_NAME = "consul.hashicorp.com/service-name";
 const NAME = /^[a-z0-9][a-z0-9.-]{0,252}$/;
 
 /** Where a review is asked for. */
-export interface ReviewApi {
+interface ReviewApi {
   readonly host: string;
   /** PEM of the API server's CA. */
   readonly ca: string;

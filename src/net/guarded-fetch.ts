@@ -49,7 +49,7 @@ export interface GuardedFetchOptions {
   readonly clock: Clock;
 }
 
-export interface GuardedRequest {
+interface GuardedRequest {
   /** As `check` returned it. */
   readonly url: URL;
   /** PEM of the CA certificates to trust; null for those that the runtime trusts. */

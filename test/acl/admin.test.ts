@@ -509,7 +509,7 @@ describe("auth methods and binding rules", () => {
         OIDCDiscoveryURL: "https://issuer.example",
         BoundIssuer: "https://other.example",
       }),
-      /BoundIssuer must be OIDCDiscoveryURL/,
+      /BoundIssuer must be equal to OIDCDiscoveryURL/,
     ],
     [
       "an issuer on another host",
@@ -519,7 +519,7 @@ describe("auth methods and binding rules", () => {
     [
       "a CA without what it is for",
       config({ OIDCDiscoveryCACert: CERTIFICATE }),
-      /OIDCDiscoveryCACert goes with OIDCDiscoveryURL/,
+      /OIDCDiscoveryCACert requires OIDCDiscoveryURL, which is not set/,
     ],
     ...[
       "garbage",
@@ -552,19 +552,31 @@ describe("auth methods and binding rules", () => {
       config({ JWKSURL: "", JWTValidationPubKeys: [BOTH_KEYS] }),
       NOT_PUBLIC,
     ],
-    ["alg none", config({ JWTSupportedAlgs: ["RS256", "none"] }), /algorithm that is not taken/],
-    ["a shared secret", config({ JWTSupportedAlgs: ["HS256"] }), /algorithm that is not taken/],
+    [
+      "alg none",
+      config({ JWTSupportedAlgs: ["RS256", "none"] }),
+      /algorithm that is not supported; supported are RS256/,
+    ],
+    [
+      "a shared secret",
+      config({ JWTSupportedAlgs: ["HS256"] }),
+      /algorithm that is not supported; supported are RS256/,
+    ],
     ["no algorithm", config({ JWTSupportedAlgs: [] }), /JWTSupportedAlgs is empty/],
     [
       "a leeway that is no duration",
       config({ ClockSkewLeeway: "soon" }),
       /ClockSkewLeeway time: invalid duration/,
     ],
-    ["a leeway of a day", config({ ClockSkewLeeway: "24h" }), /is more than an hour/],
+    [
+      "a leeway of a day",
+      config({ ClockSkewLeeway: "24h" }),
+      /ClockSkewLeeway is longer than an hour/,
+    ],
     [
       "a mapping to a name with a dot",
       config({ ClaimMappings: { sub: "a.b" } }),
-      /not letters, digits and _/,
+      /has a field name with other characters than letters, digits and _/,
     ],
     [
       "a URL to another host",
@@ -582,7 +594,7 @@ describe("auth methods and binding rules", () => {
     [
       "a token without a host",
       kubernetes({ Host: "" }),
-      /ServiceAccountJWT goes with Host, which is not set/,
+      /ServiceAccountJWT requires Host, which is not set/,
     ],
     [
       "a review beside keys",
