@@ -7,6 +7,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { claimStore } from "../../compose/process.ts";
 import { hostPort } from "../../config/addresses.ts";
+import type { Settings } from "../../config/settings.ts";
 import { ConfigError } from "../../core/errors.ts";
 import { prepareData } from "../../entry/data-platform.ts";
 import { createPlatform } from "../../entry/platform.ts";
@@ -27,72 +28,34 @@ interface Ready {
   readonly greeting: string;
 }
 
-/** @returns the exit code */
+/** Serves with workers. @returns the exit code */
 export async function workersCommand(count: number): Promise<number> {
-  const children = new Set<ChildProcess>();
   const stopped = stopAsked();
-  /** Workers that listen. One that is still starting has no handler for SIGHUP, and needs none. */
-  const reloadable = new Set<ChildProcess>();
-  process.on("SIGHUP", () => {
-    for (const child of reloadable) child.kill("SIGHUP");
-  });
-  let stopping = false;
+  const workers = new Workers();
+  process.on("SIGHUP", () => workers.reload());
   let release: () => void = () => undefined;
-
-  /** Starts a worker. Resolves when it listens, or with the exit code of one that failed. */
-  const start = (worker: number, listen: string): Promise<Ready | number> =>
-    new Promise((resolve) => {
-      const main = fileURLToPath(new URL("../main.ts", import.meta.url));
-      const child = fork(main, ["serve", "--worker", String(worker)], {
-        env: { ...process.env, MESHCA_LISTEN: listen },
-      });
-      children.add(child);
-      let ready = false;
-      child.once("message", (message) => {
-        ready = true;
-        reloadable.add(child);
-        resolve(message as Ready);
-      });
-      child.once("exit", (code) => {
-        children.delete(child);
-        reloadable.delete(child);
-        if (!ready) resolve(code ?? EXIT.software);
-        if (!stopping && ready)
-          setTimeout(() => void (stopping || start(worker, listen)), RESTART_MS);
-      });
-    });
-
   try {
-    // Deno starts processes with all permissions, and shares ports only with an unstable flag.
-    if (runtimeOf(process.versions) === "deno")
-      throw new ConfigError(
-        "Cannot start workers on Deno: serve without --workers, run several replicas with Redis, or use Bun or Node",
-      );
     const settings = settingsOf(process.env);
-    if (settings.store.kind === "memory")
-      throw new ConfigError(
-        "Cannot start workers with MESHCA_STORE=memory: each worker would have its own CA; set MESHCA_STORE to sqlite:PATH or redis://...",
-      );
+    requireWorkers(settings);
     prepareData(settings);
     const { log } = createPlatform(settings);
     release = await claimStore(settings);
     const { host, port } = settings.listen;
     // The first worker finds a free port if the port is 0. A stop does not wait for workers that
     // start: they may be waiting for their store.
-    const first = await Promise.race([start(0, hostPort(host, port)), stopped.then(() => 0)]);
+    const first = await Promise.race([
+      workers.start(0, hostPort(host, port)),
+      stopped.then(() => 0),
+    ]);
     if (typeof first === "number") return first;
     const starting = Promise.all(
-      Array.from({ length: count - 1 }, (_, i) => start(i + 1, first.listen)),
+      Array.from({ length: count - 1 }, (_, i) => workers.start(i + 1, first.listen)),
     );
     const others = await Promise.race([starting, stopped.then(() => [])]);
     const failed = others.find((other) => typeof other === "number");
     if (typeof failed === "number") return failed;
-    log.info("Ready", {
-      url: first.url,
-      version: VERSION,
-      store: describeStore(settings.store),
-      workers: count,
-    });
+    const store = describeStore(settings.store);
+    log.info("Ready", { url: first.url, version: VERSION, store, workers: count });
     if (process.stdout.isTTY) process.stdout.write(`${first.greeting}${count} workers\n`);
     log.info("Stopping", { reason: await stopped, workers: count });
     return 0;
@@ -100,12 +63,63 @@ export async function workersCommand(count: number): Promise<number> {
     process.stderr.write(`${describe(error)}\n`);
     return exitCode(error);
   } finally {
-    stopping = true;
-    const ended = [...children].map(
+    await workers.stop();
+    release();
+  }
+}
+
+/** @throws {ConfigError} if several processes cannot serve with these settings */
+function requireWorkers({ store }: Settings): void {
+  // Deno starts processes with all permissions, and shares ports only with an unstable flag.
+  if (runtimeOf(process.versions) === "deno")
+    throw new ConfigError(
+      "Cannot start workers on Deno: serve without --workers, run several replicas with Redis, or use Bun or Node",
+    );
+  if (store.kind === "memory")
+    throw new ConfigError(
+      "Cannot start workers with MESHCA_STORE=memory: each worker would have its own CA; set MESHCA_STORE to sqlite:PATH or redis://...",
+    );
+}
+
+class Workers {
+  readonly #children = new Set<ChildProcess>();
+  /** Those that listen. One that is still starting has no handler for SIGHUP, and needs none. */
+  readonly #listening = new Set<ChildProcess>();
+  #stopping = false;
+
+  /** Starts a worker. Resolves when it listens, or with the exit code of one that failed. */
+  start(worker: number, listen: string): Promise<Ready | number> {
+    const { promise, resolve } = Promise.withResolvers<Ready | number>();
+    const main = fileURLToPath(new URL("../main.ts", import.meta.url));
+    const child = fork(main, ["serve", "--worker", String(worker)], {
+      env: { ...process.env, MESHCA_LISTEN: listen },
+    });
+    this.#children.add(child);
+    child.once("message", (message) => {
+      this.#listening.add(child);
+      resolve(message as Ready);
+    });
+    child.once("exit", (code) => {
+      this.#children.delete(child);
+      const wasListening = this.#listening.delete(child);
+      if (!wasListening) resolve(code ?? EXIT.software);
+      else if (!this.#stopping)
+        setTimeout(() => void (this.#stopping || this.start(worker, listen)), RESTART_MS);
+    });
+    return promise;
+  }
+
+  reload(): void {
+    for (const child of this.#listening) child.kill("SIGHUP");
+  }
+
+  /** Ends all workers, and waits for them. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    const ended = [...this.#children].map(
       (child) => new Promise((resolve) => child.once("exit", resolve)),
     );
-    for (const child of children) child.kill("SIGTERM");
+    for (const child of this.#children) child.kill("SIGTERM");
     await Promise.all(ended);
-    release();
   }
 }
