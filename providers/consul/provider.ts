@@ -39,7 +39,7 @@ import {
   keyIdOf,
   type PublicKeyInfo,
 } from "../../src/core/x509/keys.ts";
-import { createLeafTemplate } from "../../src/core/x509/leaf.ts";
+import { LeafTemplate } from "../../src/core/x509/leaf.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
 import { type ConsulConfig, parseConsulConfig } from "./config.ts";
 import { readPrivateKey } from "./private-key.ts";
@@ -188,7 +188,7 @@ async function open(
   return {
     issuer,
     issuerChain,
-    template: createLeafTemplate(issuer, scheme),
+    template: new LeafTemplate(issuer, scheme),
     remote: false,
     crossSigner:
       issuer === root ? crossSignerOf(config, { certificate: root, privateKey }, context) : null,

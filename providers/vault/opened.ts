@@ -18,7 +18,7 @@ import { signingUri } from "../../src/core/x509/authority.ts";
 import type { Certificate } from "../../src/core/x509/certificate.ts";
 import { readCaRequest } from "../../src/core/x509/csr.ts";
 import { caHash, caScheme, keyAlgorithm, type SignatureScheme } from "../../src/core/x509/keys.ts";
-import { createLeafTemplate, type LeafDraft, type LeafTemplate } from "../../src/core/x509/leaf.ts";
+import { type LeafDraft, LeafTemplate } from "../../src/core/x509/leaf.ts";
 import { CircuitBreaker } from "./circuit-breaker.ts";
 import type { VaultConfig } from "./config.ts";
 import { openConfig, type SentVaultConfig } from "./config-secrets.ts";
@@ -87,7 +87,7 @@ class OpenedProvider implements Provider, CrossSigner, ExternalResources {
     this.issuer = state.intermediate.certificate;
     this.issuerChain = [this.issuer, ...state.path];
     this.#scheme = caScheme(this.issuer.key, "SHA-256");
-    this.template = createLeafTemplate(this.issuer, this.#scheme);
+    this.template = new LeafTemplate(this.issuer, this.#scheme);
     this.remote = privateKey === null;
     this.crossSigner = state.root === null ? null : this;
     this.#api = connect(config.connection);

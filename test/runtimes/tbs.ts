@@ -15,7 +15,7 @@ import {
   keyIdOf,
   readPublicKey,
 } from "../../src/core/x509/keys.ts";
-import { createLeafTemplate, createSerials, leafKeyUsage } from "../../src/core/x509/leaf.ts";
+import { createSerials, LeafTemplate, leafKeyUsage } from "../../src/core/x509/leaf.ts";
 
 /** A key pair, both halves in base64 of their DER. */
 export interface KeyVector {
@@ -74,7 +74,7 @@ export async function toBeSigned(
       const key = readPublicKey(bytesOf(leaf.spki));
       note(
         `leaf on ${leaf.name} under ${name}`,
-        createLeafTemplate(certificate, scheme).encode({
+        new LeafTemplate(certificate, scheme).encode({
           serial: createSerials(randomOf(at + 100))(),
           notBefore: NOW,
           notAfter: new Date(NOW.getTime() + 72 * 3_600_000),

@@ -22,9 +22,9 @@ import { findPath } from "../x509/chain.ts";
 import { pathConstraintFaults } from "../x509/constraint-faults.ts";
 import { caScheme, type PublicKeyInfo, sign } from "../x509/keys.ts";
 import {
-  createLeafTemplate,
   createSerials,
   type LeafFields,
+  LeafTemplate,
   leafKeyUsage,
   leafValidity,
   NO_SERVER_NAMES,
@@ -163,7 +163,7 @@ export async function proveTemplate(
 ): Promise<void> {
   const key = await generateCaKey({ type: "ec", bits: 256 });
   const standIn: Certificate = { ...issuer, key: key.info };
-  const template = createLeafTemplate(standIn, caScheme(key.info, "SHA-256"));
+  const template = new LeafTemplate(standIn, caScheme(key.info, "SHA-256"));
   const draft = template.encode(probeFields(key.info, issuer, root, context));
   const leaf = readCertificate(
     draft.complete(await sign(key.privateKey, template.scheme, draft.signed)),

@@ -5,7 +5,7 @@
  * first, and then each field written once.
  * @module
  */
-import { type Bytes, equal, hex } from "../bytes.ts";
+import { type Bytes, concat, equal, hex } from "../bytes.ts";
 import { RequestError } from "../errors.ts";
 import type { Random } from "../ports/clock.ts";
 import { formatSpiffeId, type LeafId } from "../spiffe/id.ts";
@@ -182,11 +182,6 @@ export interface LeafDraft {
   complete(signature: Bytes): Bytes;
 }
 
-export interface LeafTemplate {
-  readonly scheme: SignatureScheme;
-  encode(fields: LeafFields): LeafDraft;
-}
-
 const VERSION_3 = encode(element(contextConstructed(0), element(TAG.integer, Uint8Array.of(2))));
 
 function extension(dotted: string, critical: boolean, value: DerNode): DerNode {
@@ -227,108 +222,107 @@ const SUBJECT_ALT_NAME_OID = encode(oid(oidContent(OID.subjectAltName)));
 const CRITICAL = encode(element(TAG.boolean, Uint8Array.of(0xff)));
 const EMPTY_SUBJECT = encode(sequence());
 
-/**
- * Encodes once what all leaves of an issuer share.
- * @param issuer one with a subject key identifier, which is the leaves' authority key identifier.
- */
-export function createLeafTemplate(issuer: Certificate, scheme: SignatureScheme): LeafTemplate {
-  if (issuer.subjectKeyId === null) throw new TypeError("Issuer has no subject key identifier");
-  const authorityKeyId = encode(
-    extension(
-      OID.authorityKeyIdentifier,
-      false,
-      sequence(element(contextPrimitive(0), issuer.subjectKeyId)),
-    ),
-  );
-  const identifierAndIssuer = encode(sequence(scheme.identifier, issuer.subject)).subarray(
-    -(scheme.identifier.length + issuer.subject.length),
-  );
-  let validity: { notBefore: number; notAfter: number; der: Bytes } | undefined;
+/** What all leaves of an issuer share, encoded once. */
+export class LeafTemplate {
+  readonly scheme: SignatureScheme;
+  readonly #authorityKeyId: Bytes;
+  readonly #identifierAndIssuer: Bytes;
+  #validity: { notBefore: number; notAfter: number; der: Bytes } | undefined;
 
-  const validityOf = (notBefore: Date, notAfter: Date): Bytes => {
+  /** @param issuer one with a subject key identifier, which is the leaves' authority key identifier. */
+  constructor(issuer: Certificate, scheme: SignatureScheme) {
+    if (issuer.subjectKeyId === null) throw new TypeError("Issuer has no subject key identifier");
+    this.scheme = scheme;
+    this.#authorityKeyId = encode(
+      extension(
+        OID.authorityKeyIdentifier,
+        false,
+        sequence(element(contextPrimitive(0), issuer.subjectKeyId)),
+      ),
+    );
+    this.#identifierAndIssuer = concat(scheme.identifier, issuer.subject);
+  }
+
+  /** Encodes a leaf without its signature. @throws {RangeError} for a serial of another length */
+  encode(fields: LeafFields): LeafDraft {
+    if (fields.serial.length !== SERIAL_LENGTH)
+      throw new RangeError(`Serial must have ${SERIAL_LENGTH} octets`);
+    const keyUsage =
+      fields.keyUsage & KEY_USAGE.keyEncipherment ? KEY_USAGE_SIGN_AND_ENCIPHER : KEY_USAGE_SIGN;
+    const dates = this.#validityOf(fields.notBefore, fields.notAfter);
+    const namesBody = namesLength(fields);
+    const sanValue = 1 + lengthSize(namesBody) + namesBody;
+    const sanBody =
+      SUBJECT_ALT_NAME_OID.length + CRITICAL.length + 1 + lengthSize(sanValue) + sanValue;
+    const extensionsBody =
+      keyUsage.length +
+      FIXED_EXTENSIONS.length +
+      SUBJECT_KEY_ID_HEAD.length +
+      32 +
+      this.#authorityKeyId.length +
+      1 +
+      lengthSize(sanBody) +
+      sanBody;
+    const extensions = 1 + lengthSize(extensionsBody) + extensionsBody;
+    const body =
+      VERSION_3.length +
+      2 +
+      SERIAL_LENGTH +
+      this.#identifierAndIssuer.length +
+      dates.length +
+      EMPTY_SUBJECT.length +
+      fields.spki.length +
+      1 +
+      lengthSize(extensions) +
+      extensions;
+    const out = new Uint8Array(1 + lengthSize(body) + body);
+
+    let at = 0;
+    const put = (bytes: Uint8Array) => {
+      out.set(bytes, at);
+      at += bytes.length;
+    };
+    const open = (tag: number, length: number) => {
+      out[at] = tag;
+      at = writeLength(out, at + 1, length);
+    };
+    open(TAG.sequence, body);
+    put(VERSION_3);
+    open(TAG.integer, SERIAL_LENGTH);
+    put(fields.serial);
+    put(this.#identifierAndIssuer);
+    put(dates);
+    put(EMPTY_SUBJECT);
+    put(fields.spki);
+    open(contextConstructed(3), extensions);
+    open(TAG.sequence, extensionsBody);
+    put(keyUsage);
+    put(FIXED_EXTENSIONS);
+    put(SUBJECT_KEY_ID_HEAD);
+    put(keyIdOf(fields.spki));
+    put(this.#authorityKeyId);
+    open(TAG.sequence, sanBody);
+    put(SUBJECT_ALT_NAME_OID);
+    put(CRITICAL);
+    open(TAG.octetString, sanValue);
+    open(TAG.sequence, namesBody);
+    at = writeNames(out, at, fields);
+
+    const { scheme } = this;
+    return { fields, signed: out, complete: (signature) => complete(out, scheme, signature) };
+  }
+
+  #validityOf(notBefore: Date, notAfter: Date): Bytes {
+    const [from, to] = [notBefore.getTime(), notAfter.getTime()];
     // Certificates hold whole seconds, so thousands of leaves have the same validity.
-    if (validity?.notBefore !== notBefore.getTime() || validity.notAfter !== notAfter.getTime())
-      validity = {
-        notBefore: notBefore.getTime(),
-        notAfter: notAfter.getTime(),
+    if (this.#validity?.notBefore !== from || this.#validity.notAfter !== to)
+      this.#validity = {
+        notBefore: from,
+        notAfter: to,
         der: encode(sequence(time(notBefore), time(notAfter))),
       };
-    return validity.der;
-  };
-
-  return {
-    scheme,
-    encode(fields) {
-      if (fields.serial.length !== SERIAL_LENGTH)
-        throw new RangeError(`Serial must have ${SERIAL_LENGTH} octets`);
-      const keyUsage =
-        fields.keyUsage & KEY_USAGE.keyEncipherment ? KEY_USAGE_SIGN_AND_ENCIPHER : KEY_USAGE_SIGN;
-      const dates = validityOf(fields.notBefore, fields.notAfter);
-      const namesBody = namesLength(fields);
-      const sanValue = 1 + lengthSize(namesBody) + namesBody;
-      const sanBody =
-        SUBJECT_ALT_NAME_OID.length + CRITICAL.length + 1 + lengthSize(sanValue) + sanValue;
-      const extensionsBody =
-        keyUsage.length +
-        FIXED_EXTENSIONS.length +
-        SUBJECT_KEY_ID_HEAD.length +
-        32 +
-        authorityKeyId.length +
-        1 +
-        lengthSize(sanBody) +
-        sanBody;
-      const extensions = 1 + lengthSize(extensionsBody) + extensionsBody;
-      const body =
-        VERSION_3.length +
-        2 +
-        SERIAL_LENGTH +
-        identifierAndIssuer.length +
-        dates.length +
-        EMPTY_SUBJECT.length +
-        fields.spki.length +
-        1 +
-        lengthSize(extensions) +
-        extensions;
-      const out = new Uint8Array(1 + lengthSize(body) + body);
-
-      let at = 0;
-      const put = (bytes: Uint8Array) => {
-        out.set(bytes, at);
-        at += bytes.length;
-      };
-      const open = (tag: number, length: number) => {
-        out[at] = tag;
-        at = writeLength(out, at + 1, length);
-      };
-      open(TAG.sequence, body);
-      put(VERSION_3);
-      open(TAG.integer, SERIAL_LENGTH);
-      put(fields.serial);
-      put(identifierAndIssuer);
-      put(dates);
-      put(EMPTY_SUBJECT);
-      put(fields.spki);
-      open(contextConstructed(3), extensions);
-      open(TAG.sequence, extensionsBody);
-      put(keyUsage);
-      put(FIXED_EXTENSIONS);
-      put(SUBJECT_KEY_ID_HEAD);
-      put(keyIdOf(fields.spki));
-      put(authorityKeyId);
-      open(TAG.sequence, sanBody);
-      put(SUBJECT_ALT_NAME_OID);
-      put(CRITICAL);
-      open(TAG.octetString, sanValue);
-      open(TAG.sequence, namesBody);
-      at = writeNames(out, at, fields);
-
-      return {
-        fields,
-        signed: out,
-        complete: (signature) => complete(out, scheme, signature),
-      };
-    },
-  };
+    return this.#validity.der;
+  }
 }
 
 /**

@@ -27,7 +27,7 @@ import {
 } from "../../../src/core/x509/authority.ts";
 import { type Certificate, readCertificate } from "../../../src/core/x509/certificate.ts";
 import { caScheme, sign } from "../../../src/core/x509/keys.ts";
-import { createLeafTemplate, createSerials, leafKeyUsage } from "../../../src/core/x509/leaf.ts";
+import { createSerials, LeafTemplate, leafKeyUsage } from "../../../src/core/x509/leaf.ts";
 import { systemRandom } from "../../fakes/clock.ts";
 import { CLUSTER, HOUR } from "./harness.ts";
 
@@ -71,7 +71,7 @@ export async function makeLeaf(
   notAfter: Date,
 ): Promise<Certificate> {
   const { key } = certificate;
-  const template = createLeafTemplate(certificate, caScheme(key, "SHA-256"));
+  const template = new LeafTemplate(certificate, caScheme(key, "SHA-256"));
   const draft = template.encode({
     uri: formatSpiffeId({ kind: "server", trustDomain: trustDomainOf(CLUSTER), datacenter: "dc1" }),
     dnsNames: [],

@@ -13,9 +13,9 @@ import {
 import { type Certificate, pemOf, readCertificate } from "../../../src/core/x509/certificate.ts";
 import { type CaKeySpec, caScheme, sign } from "../../../src/core/x509/keys.ts";
 import {
-  createLeafTemplate,
   createSerials,
   type LeafFields,
+  LeafTemplate,
   leafKeyUsage,
 } from "../../../src/core/x509/leaf.ts";
 import { inFolder, openssl } from "../../fakes/ca.ts";
@@ -95,7 +95,7 @@ export async function makeLeaf(
   more: Partial<LeafFields> = {},
 ): Promise<Certificate> {
   const scheme = caScheme(by.certificate.key, "SHA-256");
-  const draft = createLeafTemplate(by.certificate, scheme).encode(leafFields(more));
+  const draft = new LeafTemplate(by.certificate, scheme).encode(leafFields(more));
   return readCertificate(draft.complete(await sign(by.privateKey, scheme, draft.signed)));
 }
 

@@ -26,12 +26,7 @@ import {
   readCertificate,
 } from "../../../src/core/x509/certificate.ts";
 import { caScheme, type HashName } from "../../../src/core/x509/keys.ts";
-import {
-  createLeafTemplate,
-  createSerials,
-  type LeafFields,
-  type LeafTemplate,
-} from "../../../src/core/x509/leaf.ts";
+import { createSerials, type LeafFields, LeafTemplate } from "../../../src/core/x509/leaf.ts";
 import { OID } from "../../../src/core/x509/oids.ts";
 import { createSeededRandom } from "../../fakes/clock.ts";
 import { CA_KEY_SPECS, type Ca, makeCas, required, SLOW } from "./cas.ts";
@@ -141,7 +136,7 @@ describe("LeafTemplate.encode()", () => {
       SLOW,
       async () => {
         const issuer = required(cas, name).certificate;
-        const templates = HASHES.map((hash) => createLeafTemplate(issuer, caScheme(spec, hash)));
+        const templates = HASHES.map((hash) => new LeafTemplate(issuer, caScheme(spec, hash)));
         const random = createSeededRandom(spec.bits);
         const serials = createSerials(random);
         // The length of a WebCrypto signature, which alone is looked at when it is put into DER.

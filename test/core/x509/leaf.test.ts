@@ -20,8 +20,8 @@ import {
   sign,
 } from "../../../src/core/x509/keys.ts";
 import {
-  createLeafTemplate,
   createSerials,
+  LeafTemplate,
   leafKeyUsage,
   SERIAL_LENGTH,
 } from "../../../src/core/x509/leaf.ts";
@@ -104,7 +104,7 @@ describe("LeafDraft.complete()", () => {
     );
   });
   it("LeafDraft.complete() writes signatures of every length", () => {
-    const template = createLeafTemplate(
+    const template = new LeafTemplate(
       required(cas, "RSA 2048").certificate,
       schemeFor({ type: "rsa" }, "SHA-256"),
     );
@@ -159,7 +159,7 @@ describe("LeafTemplate.encode()", () => {
       );
     });
   it("LeafTemplate.encode() writes another validity when only one of its ends has changed", async () => {
-    const template = createLeafTemplate(
+    const template = new LeafTemplate(
       required(cas, "EC 256").certificate,
       schemeFor({ type: "ec" }, "SHA-256"),
     );
@@ -187,7 +187,7 @@ describe("LeafTemplate.encode()", () => {
     assert.equal(leaf.notBefore.getTime(), NOW.getTime());
   });
   it("LeafTemplate.encode() gives drafts that do not share their octets", () => {
-    const template = createLeafTemplate(
+    const template = new LeafTemplate(
       required(cas, "EC 256").certificate,
       schemeFor({ type: "ec" }, "SHA-256"),
     );
@@ -199,7 +199,7 @@ describe("LeafTemplate.encode()", () => {
   });
   for (const length of [0, 15, 17, 20])
     it(`LeafTemplate.encode() refuses a serial of ${length} octets`, () => {
-      const template = createLeafTemplate(
+      const template = new LeafTemplate(
         required(cas, "EC 256").certificate,
         schemeFor({ type: "ec" }, "SHA-256"),
       );
@@ -208,12 +208,9 @@ describe("LeafTemplate.encode()", () => {
         RangeError,
       );
     });
-  it("createLeafTemplate() refuses an issuer without a subject key identifier", () => {
+  it("new LeafTemplate() refuses an issuer without a subject key identifier", () => {
     const issuer = { ...required(cas, "EC 256").certificate, subjectKeyId: null };
-    assert.throws(
-      () => createLeafTemplate(issuer, schemeFor({ type: "ec" }, "SHA-256")),
-      TypeError,
-    );
+    assert.throws(() => new LeafTemplate(issuer, schemeFor({ type: "ec" }, "SHA-256")), TypeError);
   });
 });
 
