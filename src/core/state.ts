@@ -37,8 +37,7 @@ export type ConfigMap = Readonly<Record<string, unknown>>;
 export const HIDDEN = "hidden";
 
 /**
- * What a provider keeps. Every value that is secret is sealed text (ports/sealer.ts); the manager never
- * looks inside.
+ * The state of a provider, opaque to the CA. Every secret value is encrypted text (ports/sealer.ts).
  */
 export type ProviderState = Readonly<Record<string, string>>;
 

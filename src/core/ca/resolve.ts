@@ -184,10 +184,10 @@ function unite(
   if (other === null) return { ...kept, ancestors: ancestorsOf(kept, null) };
   const active = activeRoot(kept);
   const theirs = new Map(other.roots.map((root) => [root.id, root]));
-  // What the other side has pruned already would be published again, and its key trusted.
+  // A root that the other side has pruned must not be published, and its key trusted, again.
   const isPruned = (root: RootEntry) => !theirs.has(root.id) && isDead(root, policy, time);
-  const standing = kept.roots.filter((root) => !isPruned(root));
-  const mine = standing.map((root) => {
+  const unpruned = kept.roots.filter((root) => !isPruned(root));
+  const mine = unpruned.map((root) => {
     const twin = theirs.get(root.id);
     theirs.delete(root.id);
     if (twin === undefined) return root;

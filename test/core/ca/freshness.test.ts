@@ -1,5 +1,5 @@
 /**
- * How long a replica goes on by what it read last, and which comparisons of clocks it believes.
+ * For how long the last confirmed snapshot counts as fresh, and which comparisons of clocks count.
  * @module
  */
 import assert from "node:assert/strict";

@@ -1,5 +1,5 @@
 /**
- * What a replica says of its store: away, or there and not to be written.
+ * The status of a replica whose store is away, or refuses writes.
  * @module
  */
 import assert from "node:assert/strict";
