@@ -85,8 +85,8 @@ export function look(
   const next: Look[] = [];
   const add = (seen: Look) => {
     const last = next.at(-1);
-    // Of two that say the same the older one counts; of two of one age the one that reached
-    // further.
+    // Of two looks with the same `reached` the older one counts; of two of one age the one that
+    // reached further.
     if (last?.reached === seen.reached) return;
     if (last?.since === seen.since) next.pop();
     next.push(seen);

@@ -1,5 +1,5 @@
 /**
- * What every kind of store gives to the composition root.
+ * The interface of every kind of store for the composition root.
  * @module
  */
 
@@ -10,7 +10,7 @@ import type { Replicas } from "../core/ports/replicas.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { Codec } from "./codec.ts";
 
-/** What one replica gets. */
+/** The ports of one replica. */
 export interface Ports {
   readonly store: Store;
   readonly leases: Leases;
@@ -20,7 +20,7 @@ export interface Ports {
 }
 
 export interface Backend {
-  /** @param holder what this replica goes by as the holder of a lease: its own for each start. */
+  /** @param holder this replica as the holder of a lease, another one at each start. */
   open(codec: Codec, holder: string): Ports;
   close(): void;
 }

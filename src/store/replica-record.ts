@@ -1,6 +1,6 @@
 /**
- * The stored form of what a replica says of itself: JSON, read back through a schema, since anybody
- * may have written it.
+ * The stored form of a replica's heartbeat: JSON, validated when it is read, since other programs
+ * can write it.
  * @module
  */
 import * as v from "valibot";
@@ -19,7 +19,7 @@ const Announced = v.pipe(
   }),
 );
 
-/** The replica in a text, in a list of its own; an empty one where the text is none of ours. */
+/** The replica in a text, as a list of one; an empty list if the text is malformed. */
 export function readReplica(text: string): Replica[] {
   const result = v.safeParse(Announced, text);
   return result.success ? [result.output] : [];

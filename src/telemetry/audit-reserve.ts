@@ -1,20 +1,17 @@
 /**
- * Room for the audit records of changes on a full disk: a file beside the log whose blocks are
- * allocated while there is room for them. It is overwritten in place, so that nothing else that
- * fills the disk can take the room.
+ * The reserve of the audit log for records of changes on a full disk: a file next to the log whose
+ * blocks are allocated in advance. It is overwritten in place, so that nothing else that fills the
+ * disk can take its blocks.
  * @module
  */
 import { concat } from "../core/bytes.ts";
 
 /** Octets of a reserve: records of some 2,500 changes. */
 export const RESERVE_LENGTH = 1024 * 1024;
-/**
- * What stands where no record is: the end of an empty line, so that the file is always lines of
- * JSON.
- */
+/** Fills the unused part: line ends, so that the file always consists of lines. */
 const BLANK = 0x0a;
 
-/** The file of a reserve, with `RESERVE_LENGTH` octets that were all written once. */
+/** The file of a reserve: `RESERVE_LENGTH` octets, all written once. */
 export interface ReserveFile {
   /** All of its octets. @throws {Error} */
   read(): Promise<Uint8Array>;
@@ -54,7 +51,7 @@ export class AuditReserve {
     return this.#end > 0;
   }
 
-  /** How many octets there is room for. */
+  /** How many octets are free. */
   get left(): number {
     return RESERVE_LENGTH - this.#end;
   }

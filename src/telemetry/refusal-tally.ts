@@ -1,6 +1,6 @@
 /**
- * Refusals come by the thousand from callers that need no right to send them. This bounds the lines
- * that they make in the audit log: what is counted here is written once a second, with its number.
+ * Bounds the lines of refusals in the audit log, since callers without any right can cause
+ * thousands: repeated refusals are counted, and their number is written once a second.
  * @module
  */
 
@@ -10,10 +10,7 @@ import type { Clock } from "../core/ports/clock.ts";
 
 /** Milliseconds in which refusals of the same kind are counted together. */
 const TALLY_MS = 1000;
-/**
- * Refusals of one token with one code that are written in full within that time. Nobody is behind
- * more of them in earnest.
- */
+/** Refusals of one token with one code that are written in full within that time. */
 const FULL_LINES = 10;
 
 interface Tally {
@@ -54,7 +51,7 @@ export class RefusalTally {
     }
     const record = make(code);
     const { accessor, requestId } = record.caller;
-    // What the CA does by itself is no request, and there is little of it.
+    // Background work of the CA has no request, and is rarely refused.
     if (requestId === null) this.#write(record);
     else if (accessor === null) this.#count(`anonymous ${code}`, 1, () => record);
     else this.#count(`${accessor} ${code}`, FULL_LINES, () => record);
@@ -71,7 +68,7 @@ export class RefusalTally {
       return;
     }
     const first = make();
-    // The getters of a caller may have nothing to say any more once its request is over.
+    // The getters of a caller may return nothing once its request is over.
     const { accessor } = first.caller;
     this.#write(first);
     const begun: Tally = { written: 1, counted: 0 };
@@ -80,7 +77,7 @@ export class RefusalTally {
       this.#tallies.delete(key);
       if (begun.counted === 0) return;
       const { action, outcome, code } = first;
-      // Those that are counted differ in everything but this.
+      // The refusals that were counted have only these fields in common.
       this.#write(
         {
           caller: { ...NOBODY, accessor: key.startsWith("limit ") ? null : accessor },

@@ -53,11 +53,11 @@ return out`,
 
   /**
    * KEYS access, records, keys, log. ARGV tip, channel, how many writes the log keeps; the set
-   * document or '', and where there is one the index and tip of the last write and the stop mark
+   * document or '', and with a document the index and tip of the last write and the stop mark
    * that are expected, or all '' to replace whatever is stored, and the index of this write; then
    * for each change: kind, id, expected version, 'set' or 'delete', key or '', document. Answers
    * {'done', index}, {'version', number of the change}, {'key', number of the change}, {'moved',
-   * ''} or {'stopped', ''}; anything was written in the first case alone.
+   * ''} or {'stopped', ''}; only 'done' has written anything.
    */
   accessWrite: `${PRELUDE}
 local FIRST = 9
@@ -129,9 +129,9 @@ return 1`,
   accessTip: `return redis.call('HGET', KEYS[1], 'tip') or ''`,
 
   /**
-   * KEYS claim, claims. ARGV milliseconds, id, the earliest end in milliseconds since 1970. Answers
-   * 1 for the first who asks. The key by itself is what older versions look at; Redis drops it by
-   * its clock, which may be ahead for a moment, so that the hash decides.
+   * KEYS claim, claims. ARGV milliseconds, id, the earliest expiry in milliseconds since 1970.
+   * Answers 1 to the first request. Only older versions read the key; Redis expires it by its
+   * clock, which may be ahead for a moment, so that the hash decides.
    */
   claim: `${PRELUDE}
 if redis.call('HGET', KEYS[2], ARGV[2]) or not redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 0 end
@@ -139,7 +139,7 @@ local t = redis.call('TIME')
 redis.call('HSET', KEYS[2], ARGV[2], text(math.max(t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[1]), tonumber(ARGV[3]))))
 return 1`,
 
-  /** KEYS claims. ARGV milliseconds since 1970. Deletes what ended by then. Answers how many. */
+  /** KEYS claims. ARGV milliseconds since 1970. Deletes claims expired by then. Answers how many. */
   forgetClaims: `
 local all, count = redis.call('HGETALL', KEYS[1]), 0
 for i = 1, #all, 2 do

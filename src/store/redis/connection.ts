@@ -37,8 +37,8 @@ export function createClient(settings: RedisSettings, random: Pick<Random, "frac
     lazyConnect: true,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
-    // Without a queue ioredis subscribes again too early; whoever subscribes does it when the
-    // connection is ready.
+    // Without a queue ioredis subscribes again too early; backend.ts subscribes when the connection
+    // is ready.
     autoResubscribe: false,
     maxRetriesPerRequest: 0,
     connectTimeout: settings.connectTimeoutMs,
@@ -78,9 +78,9 @@ export function createClient(settings: RedisSettings, random: Pick<Random, "frac
         : { sentinelTLS: secure.tls, enableTLSForSentinelMode: true }),
       retryStrategy: backoff,
       sentinelRetryStrategy: backoff,
-      // Else one that takes connections and says nothing is waited for without an end.
+      // Else a sentinel that accepts connections and never answers is waited for without end.
       sentinelCommandTimeout: settings.commandTimeoutMs,
-      // A master that was cut off does not know that it is none any more; the sentinels do.
+      // A master that was cut off does not know that it was replaced; the sentinels do.
       failoverDetector: true,
       // The one that was a master answers so once it knows. Reconnects, without sending the command
       // again.
@@ -91,9 +91,9 @@ export function createClient(settings: RedisSettings, random: Pick<Random, "frac
 }
 
 /**
- * Has a client connect again where ioredis gives up: when Sentinel tells of a failover while it
- * looks for the master, it ends for good (`FailoverDetector` closes what has not been opened).
- * @returns what ends that; the client has still to be disconnected.
+ * Reconnects a client when ioredis gives up: if Sentinel reports a failover while the client looks
+ * for the master, it ends (`FailoverDetector` closes what has not been opened).
+ * @returns stops reconnecting; the client has still to be disconnected.
  */
 export function keepConnecting(client: Client, random: Pick<Random, "fraction">): () => void {
   const backoff = backoffOf(random);
@@ -108,7 +108,7 @@ export function keepConnecting(client: Client, random: Pick<Random, "fraction">)
     timer = setTimeout(() => void client.connect().catch(() => undefined), backoff(times++));
   };
   client.on("end", connectAgain);
-  // What gave up before this was called has told nobody.
+  // The event of a client that gave up before was missed.
   if (client.status === "end") connectAgain();
   return () => {
     over = true;

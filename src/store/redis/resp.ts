@@ -71,7 +71,7 @@ export class ReplyReader {
     this.#end += chunk.length;
   }
 
-  /** The next value that is no array with items; such an array is opened. */
+  /** The next value. An array with items is opened, and its first item is the value. */
   #value(): unknown {
     if (this.#bulk !== null) return this.#bulkString(this.#bulk);
     const line = this.#line();

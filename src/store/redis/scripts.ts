@@ -1,7 +1,7 @@
 /**
- * The Lua scripts: all that reads and writes more than one thing in Redis, each one atomic.
- * Arguments come in as text, answers are arrays of text and integers. Keys are named by redis-keys
- * in README.md.
+ * The Lua scripts: everything that reads or writes in Redis, each one atomic. Arguments are text,
+ * answers are text, integers and arrays of them. The keys are those of keys.ts; what they hold is
+ * in ../README.md.
  * @module
  */
 import { LEASE_SLACK_MS } from "../../core/ports/lease.ts";
@@ -18,8 +18,8 @@ export const SCRIPTS = {
 
   /**
    * KEYS state, lease:operation, stop. ARGV the commit id that the caller has the state of, or ''.
-   * Answers {index, commit id, term, commit id in the stop mark, document or '' where the caller
-   * has it}.
+   * Answers {index, commit id, term, commit id in the stop mark, document or '' if the caller has
+   * it}.
    */
   read: `
 local state = redis.call('HMGET', KEYS[1], 'index', 'commit')
@@ -31,7 +31,7 @@ return {state[1] or '0', commit, redis.call('HGET', KEYS[2], 'term') or '0', red
   /**
    * KEYS state, lease:operation, stop. ARGV next index, next commit id, document; expected index,
    * commit id, term, commit id in the stop mark; the channel. Answers {index, commit id, term,
-   * commit id in the stop mark} as they were: the write was made where they are the expected ones.
+   * commit id in the stop mark} as they were: the write was made if they are the expected ones.
    */
   commit: `
 local state = redis.call('HMGET', KEYS[1], 'index', 'commit')
@@ -51,7 +51,7 @@ return {index, commit, term, stop}`,
 
   /**
    * KEYS stop, state. ARGV index, commit id, term, document, reason, by; the channel; the commit id
-   * that must be stored. Answers 1 where the mark is another one now.
+   * that must be stored. Answers 1 if the mark was replaced.
    */
   stop: `${PRELUDE}
 if (redis.call('HGET', KEYS[2], 'commit') or '') ~= ARGV[8] then return 0 end
@@ -75,10 +75,10 @@ return {}`,
   now: `${PRELUDE} return text(now())`,
 
   /**
-   * KEYS lease. ARGV holder, milliseconds, the number of the holder's request, that of its last one
-   * where it was not answered or ''. Answers the term, or 0 where it is held. What that last one
-   * was granted is free: nobody acts under it. So is what ends so far off that this clock has gone
-   * back since it was granted (isOff of core/ports/lease.ts).
+   * KEYS lease. ARGV holder, milliseconds, the number of the holder's request, that of its last
+   * request if it got no answer or ''. Answers the term, or 0 if the lease is held. A lease that the
+   * last request was granted is free, since its holder does not know its term. So is one that
+   * expires so far off that the clock was set back since (isOff in core/ports/lease.ts).
    */
   acquire: `${PRELUDE}
 local lease = redis.call('HMGET', KEYS[1], 'holder', 'term', 'expires', 'request')
@@ -90,8 +90,7 @@ redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'term', term, 'expires', text(now
 return term`,
 
   /**
-   * KEYS lease. ARGV holder, term, milliseconds. Answers 1 where it was the holder's under that
-   * term.
+   * KEYS lease. ARGV holder, term, milliseconds. Answers 1 if the holder had it under that term.
    */
   renew: `${PRELUDE}
 local lease = redis.call('HMGET', KEYS[1], 'holder', 'term', 'expires')
@@ -112,9 +111,9 @@ if lease[1] and lease[1] ~= '' and tonumber(lease[2]) > now() then return lease[
 return ''`,
 
   /**
-   * KEYS replicas. ARGV id, what it says of itself, milliseconds. Answers what each replica alive
-   * says. What was said later than now was said by a clock that has gone back since: a replica that
-   * is alive says so again.
+   * KEYS replicas. ARGV id, heartbeat, milliseconds. Answers the heartbeat of each live replica. A
+   * heartbeat from the future was sent before the clock was set back, and is deleted: a live replica
+   * sends another one.
    */
   announce: `${PRELUDE}
 local time = now()
@@ -129,11 +128,11 @@ return live`,
   /** KEYS replicas. ARGV id. */
   leave: `redis.call('HDEL', KEYS[1], ARGV[1]) return 0`,
 
-  /** KEYS looks. Answers what is remembered of looks at the clock, or ''. */
+  /** KEYS looks. Answers the stored looks at the clock, or ''. */
   looks: `return redis.call('HGET', KEYS[1], 'looks') or ''`,
 
   /**
-   * KEYS looks. ARGV what must be remembered now or '', what is to be. Answers 1 if it was written.
+   * KEYS looks. ARGV the expected looks or '', the next ones. Answers 1 if they were written.
    */
   saveLooks: `
 if (redis.call('HGET', KEYS[1], 'looks') or '') ~= ARGV[1] then return 0 end
@@ -141,8 +140,8 @@ redis.call('HSET', KEYS[1], 'looks', ARGV[2])
 return 1`,
 
   /**
-   * KEYS probe. ARGV the channel. Tries every command that the others use, since a script that may
-   * not run one does not say which. Answers {} or {command, error}.
+   * KEYS probe. ARGV the channel. Tries every command of the other scripts, since Redis does not
+   * name the command that a script is not allowed to run. Answers {} or {command, error}.
    */
   probe: `
 local tries = {

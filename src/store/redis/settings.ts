@@ -1,6 +1,5 @@
 /**
- * What has to be known to reach Redis, as configuration reads it and the store uses it. Types
- * alone: no client.
+ * The settings of Redis, as src/config reads and the store uses them. Only types: no client.
  * @module
  */
 
@@ -23,6 +22,6 @@ export interface RedisSettings {
   readonly prefix: string;
   readonly connectTimeoutMs: number;
   readonly commandTimeoutMs: number;
-  /** Copies that must confirm a commit before it is answered. */
+  /** How many Redis replicas should acknowledge a commit before it is answered. */
   readonly waitReplicas: number;
 }

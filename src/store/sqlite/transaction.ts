@@ -1,5 +1,5 @@
 /**
- * Transactions on a SQLite file, and SQLite's errors in our terms, each with the path of the file.
+ * Transactions on a SQLite file, and errors of SQLite as errors of ours, with the path of the file.
  * @module
  */
 import type { DatabaseSync } from "node:sqlite";
@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { CaError, StoreError } from "../../core/errors.ts";
 
 /**
- * Runs a step that sees and changes the file alone.
+ * Runs a step in isolation from other connections.
  * @throws {StoreError} if SQLite fails,
  * @throws what the step throws
  */
@@ -45,7 +45,7 @@ function rollBack(db: DatabaseSync): void {
   try {
     db.exec("ROLLBACK");
   } catch {
-    // Without a transaction there is nothing to roll back; else the next BEGIN fails, and says so.
+    // There was no transaction any more; else the next BEGIN fails.
   }
 }
 
