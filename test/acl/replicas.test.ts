@@ -20,10 +20,10 @@ import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import type { Backend } from "../../src/store/backend.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis/backend.ts";
 import { claimSqlite, openSqlite } from "../../src/store/sqlite/backend.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { systemRandom } from "../fakes/clock.ts";
+import { openTestRedis } from "../fixtures/redis.ts";
 import { noRedis, type RedisServer, redisUrl, startRedis, until } from "../redis/server.ts";
 import { CLUSTER } from "./access.ts";
 
@@ -184,13 +184,7 @@ describeReplicas("SQLite, as workers of one server", false, async () => {
 describeReplicas("Redis", noRedis, async () => {
   const server = await startRedis();
   return {
-    open: () =>
-      openRedis({
-        settings: redisUrl(server.port),
-        clock: systemClock,
-        random: systemRandom,
-        log: silentLog,
-      }),
+    open: () => openTestRedis(redisUrl(server.port)),
     end: () => server.stop(),
   };
 });
@@ -200,14 +194,7 @@ describe("replicas over Redis that is away", { skip: noRedis }, () => {
   let group: Awaited<ReturnType<typeof startReplicas>>;
   before(async () => {
     server = await startRedis({ config: ["appendonly yes", "appendfsync always"] });
-    group = await startReplicas(() =>
-      openRedis({
-        settings: redisUrl(server.port),
-        clock: systemClock,
-        random: systemRandom,
-        log: silentLog,
-      }),
-    );
+    group = await startReplicas(() => openTestRedis(redisUrl(server.port)));
   });
   after(async () => {
     await group.stop();

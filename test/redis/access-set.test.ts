@@ -11,14 +11,12 @@ import type { AclReplica } from "../../src/acl/replica.ts";
 import { ConflictError, NotReadyError, StoreError } from "../../src/core/errors.ts";
 import type { AclLastSeenStore } from "../../src/core/ports/last-seen.ts";
 import type { Mark, RecordStore } from "../../src/core/ports/record-store.ts";
-import { systemClock } from "../../src/entry/platform.ts";
 import type { Backend } from "../../src/store/backend.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis/backend.ts";
 import { createTestAccess } from "../acl/access.ts";
-import { silentLog } from "../fakes/ca.ts";
 import { passing, systemRandom } from "../fakes/clock.ts";
 import { overriding } from "../fixtures/overriding.ts";
+import { openTestRedis } from "../fixtures/redis.ts";
 import { noRedis, type RedisServer, redisUrl, startRedis } from "./server.ts";
 
 const codeOf = (type: new (...args: never[]) => Error, code: string) => (error: unknown) => {
@@ -81,12 +79,7 @@ describe("the set document", { skip: noRedis }, () => {
   before(async () => {
     redis = await startRedis();
     const settings = redisUrl(redis.port);
-    backend = await openRedis({
-      settings,
-      clock: systemClock,
-      random: systemRandom,
-      log: silentLog,
-    });
+    backend = await openTestRedis(settings);
   });
   beforeEach(() => redis.admin.flushall());
   after(async () => {

@@ -5,12 +5,10 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { systemClock, systemRandom } from "../../src/entry/platform.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis/backend.ts";
-import { silentLog } from "../fakes/ca.ts";
+import { openTestRedis } from "../fixtures/redis.ts";
 import { KEK } from "./replica.ts";
 import {
   noRedis,
@@ -25,13 +23,7 @@ import {
 async function comesBack(group: RedisGroup, killed: readonly RedisServer[]): Promise<void> {
   for (const server of killed) server.kill("SIGKILL");
   const settings = { ...group.url, connectTimeoutMs: 500 };
-  const backend = await openRedis({
-    settings,
-    clock: systemClock,
-    random: systemRandom,
-    log: silentLog,
-    keepConnecting: true,
-  });
+  const backend = await openTestRedis(settings, { keepConnecting: true });
   try {
     const { store } = backend.open(createCodec(createSealer(await readKeks(KEK))), "test");
     await assert.rejects(store.now(), { code: "store_unavailable" });

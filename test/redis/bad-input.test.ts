@@ -9,10 +9,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { systemClock, systemRandom } from "../../src/entry/platform.ts";
-import { openRedis } from "../../src/store/redis/backend.ts";
 import type { RedisSettings } from "../../src/store/redis/settings.ts";
-import { silentLog } from "../fakes/ca.ts";
+import { openTestRedis } from "../fixtures/redis.ts";
 import { startReplica } from "./replica.ts";
 import {
   freePort,
@@ -24,8 +22,7 @@ import {
   until,
 } from "./server.ts";
 
-const open = (settings: RedisSettings) =>
-  openRedis({ settings, clock: systemClock, random: systemRandom, log: silentLog });
+const open = (settings: RedisSettings) => openTestRedis(settings);
 
 /** Runs `work` with a server of its own. */
 async function withRedis(

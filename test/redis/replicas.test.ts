@@ -10,9 +10,8 @@ import { systemClock } from "../../src/entry/platform.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis/backend.ts";
-import { createCa, opensslCsr, silentLog } from "../fakes/ca.ts";
-import { systemRandom } from "../fakes/clock.ts";
+import { createCa, opensslCsr } from "../fakes/ca.ts";
+import { openTestRedis } from "../fixtures/redis.ts";
 import { KEK, leafTtl, type ReplicaOptions, startReplica, type TestReplica } from "./replica.ts";
 import { noRedis, type RedisServer, redisUrl, startRedis, until } from "./server.ts";
 
@@ -105,12 +104,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
 
   it("write nothing when the leader changes, a thousand times", async () => {
     const sealer = createSealer(await readKeks(KEK));
-    const backend = await openRedis({
-      settings: redisUrl(redis.port),
-      clock: systemClock,
-      random: systemRandom,
-      log: silentLog,
-    });
+    const backend = await openTestRedis(redisUrl(redis.port));
     const leader = (name: string) => {
       const ports = backend.open(createCodec(sealer), name);
       return createCa({ ...ports, sealer, clock: systemClock, self: { id: name, address: name } });

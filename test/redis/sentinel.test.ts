@@ -4,12 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { systemClock, systemRandom } from "../../src/entry/platform.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis/backend.ts";
-import { silentLog } from "../fakes/ca.ts";
+import { openTestRedis } from "../fixtures/redis.ts";
 import { noRedis, type RedisServer, startSentinels, until } from "./server.ts";
 
 describe("a connection through Sentinel", { skip: noRedis }, () => {
@@ -17,12 +15,7 @@ describe("a connection through Sentinel", { skip: noRedis }, () => {
     const group = await startSentinels();
     const [master, copy] = group.servers as [RedisServer, RedisServer];
     const [silent, other] = group.sentinels as [RedisServer, RedisServer];
-    const backend = await openRedis({
-      settings: { ...group.url, commandTimeoutMs: 3000 },
-      clock: systemClock,
-      random: systemRandom,
-      log: silentLog,
-    });
+    const backend = await openTestRedis({ ...group.url, commandTimeoutMs: 3000 });
     try {
       const { store } = backend.open(createCodec(createSealer(await readKeks(makeKek()))), "test");
       const reads = () =>

@@ -6,14 +6,13 @@
 import assert from "node:assert/strict";
 import { createServer, connect as dial, type Socket } from "node:net";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
-import { systemClock, systemRandom } from "../../src/entry/platform.ts";
+import { systemRandom } from "../../src/entry/platform.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
-import { openRedis } from "../../src/store/redis/backend.ts";
 import { createClient } from "../../src/store/redis/connection.ts";
 import { redisKeys } from "../../src/store/redis/keys.ts";
-import { silentLog } from "../fakes/ca.ts";
+import { openTestRedis } from "../fixtures/redis.ts";
 import { startReplica, type TestReplica } from "./replica.ts";
 import { freePort, noRedis, type RedisServer, redisUrl, startRedis, until } from "./server.ts";
 
@@ -107,12 +106,7 @@ describe("versions at one Redis", { skip: noRedis }, () => {
   it("a login token is used once, whether a replica of this version or of the one before is asked first", async () => {
     const settings = redisUrl(redis.port);
     const keys = redisKeys(settings.prefix);
-    const backend = await openRedis({
-      settings,
-      clock: systemClock,
-      random: systemRandom,
-      log: silentLog,
-    });
+    const backend = await openTestRedis(settings);
     const before = createClient(settings, systemRandom);
     try {
       await before.connect();

@@ -5,13 +5,11 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { StoreError } from "../../../src/core/errors.ts";
-import { systemClock, systemRandom } from "../../../src/entry/platform.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../../src/seal/kek.ts";
 import { createCodec } from "../../../src/store/codec.ts";
-import { openRedis } from "../../../src/store/redis/backend.ts";
-import { silentLog } from "../../fakes/ca.ts";
 import { createProxy } from "../../faults/proxy.ts";
+import { openTestRedis } from "../../fixtures/redis.ts";
 import { noRedis, type RedisServer, redisUrl, startRedis, until } from "../../redis/server.ts";
 
 describe("a lease in Redis whose grant was not heard of", { skip: noRedis }, () => {
@@ -24,18 +22,8 @@ describe("a lease in Redis whose grant was not heard of", { skip: noRedis }, () 
   it("is granted again to whoever asked, and to nobody else", async () => {
     const codec = createCodec(createSealer(await readKeks(makeKek())));
     const network = await createProxy(redis.port);
-    const backend = await openRedis({
-      settings: redisUrl(redis.port),
-      clock: systemClock,
-      random: systemRandom,
-      log: silentLog,
-    });
-    const far = await openRedis({
-      settings: redisUrl(network.port, { commandTimeoutMs: 200 }),
-      clock: systemClock,
-      random: systemRandom,
-      log: silentLog,
-    });
+    const backend = await openTestRedis(redisUrl(redis.port));
+    const far = await openTestRedis(redisUrl(network.port, { commandTimeoutMs: 200 }));
     try {
       const [one, two] = [far.open(codec, "one").leases, backend.open(codec, "two").leases];
       // There in time, and back too late.

@@ -7,7 +7,6 @@ import type { Cluster, Redis } from "ioredis";
 import type { RedisUrl } from "../../../src/config/store-url.ts";
 import { systemClock, systemRandom } from "../../../src/entry/platform.ts";
 import type { Backend } from "../../../src/store/backend.ts";
-import { openRedis } from "../../../src/store/redis/backend.ts";
 import { createClient } from "../../../src/store/redis/connection.ts";
 import { redisKeys } from "../../../src/store/redis/keys.ts";
 import { RequestRedis } from "../../../src/store/redis/request.ts";
@@ -17,6 +16,7 @@ import { describeAccessStore } from "../../contracts/record-store.ts";
 import { describeReplicas } from "../../contracts/replicas.ts";
 import { describeStore, type MakeBackend } from "../../contracts/store.ts";
 import { silentLog } from "../../fakes/ca.ts";
+import { openTestRedis } from "../../fixtures/redis.ts";
 import {
   noRedis,
   type RedisGroup,
@@ -72,8 +72,7 @@ function redisBackends(
   };
 }
 
-const kept = (settings: RedisUrl) =>
-  openRedis({ settings, clock: systemClock, random: systemRandom, log: silentLog });
+const kept = (settings: RedisUrl) => openTestRedis(settings);
 
 function describeOn(
   name: string,

@@ -7,8 +7,8 @@ import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { describe, it } from "node:test";
 import { systemClock } from "../../../src/entry/platform.ts";
-import type { RedisSettings } from "../../../src/store/redis/settings.ts";
 import { Wire } from "../../../src/store/redis/wire.ts";
+import { redisUrl } from "../../redis/server.ts";
 
 /** Connects to a server whose side of the connection the test writes. */
 async function connected(
@@ -17,21 +17,7 @@ async function connected(
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
-  const settings: RedisSettings = {
-    mode: "single",
-    nodes: [{ host: "127.0.0.1", port }],
-    master: null,
-    username: null,
-    password: null,
-    sentinelUsername: null,
-    sentinelPassword: null,
-    db: 0,
-    tls: null,
-    prefix: "",
-    connectTimeoutMs: 10_000,
-    commandTimeoutMs: 10_000,
-    waitReplicas: 0,
-  };
+  const settings = redisUrl(port, { connectTimeoutMs: 10_000, commandTimeoutMs: 10_000 });
   const connect = async () => {
     const [wire, [socket]] = await Promise.all([
       Wire.connect(settings, systemClock),
