@@ -32,7 +32,7 @@ export interface AuditSink {
 
 export type AuditFailure = "stop-changes" | "stop-all" | "go-on";
 
-export interface AuditOptions {
+interface AuditOptions {
   readonly sink: AuditSink;
   readonly onFailure: AuditFailure;
   readonly clock: Clock;

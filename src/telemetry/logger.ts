@@ -12,7 +12,7 @@ import { escapeUnsafe } from "./escape.ts";
 const LEVELS = { debug: "DEBUG", info: "INFO", warning: "WARN", error: "ERROR" } as const;
 const ORDER = Object.values(LEVELS);
 
-export type LogLevel = keyof typeof LEVELS;
+type LogLevel = keyof typeof LEVELS;
 type LevelName = (typeof ORDER)[number];
 
 /** A log that adds the id of a request to each line that the request's code writes. */

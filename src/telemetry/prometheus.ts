@@ -10,7 +10,7 @@ import type { Audit } from "../core/ports/audit.ts";
 import type { Metrics } from "../core/ports/metrics.ts";
 
 /** What the gauges are computed from when the metrics are read. */
-export interface Observed {
+interface Observed {
   readonly snapshot: Snapshot | null;
   readonly now: Date;
   readonly watchers: number;

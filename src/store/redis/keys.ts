@@ -1,6 +1,6 @@
 /**
  * The keys and channels of a CA in Redis. All have one hash tag, so that the same scripts run on a
- * Cluster. What each of them holds is in ../README.md.
+ * Cluster. What each of them holds is in docs/storage.md.
  * @module
  */
 import type { LeaseName } from "../../core/ports/lease.ts";

@@ -15,7 +15,7 @@ import { RedisLeases } from "./lease.ts";
 import { RedisRecordStore } from "./record-store.ts";
 import { RedisStore, type StateMemory } from "./store.ts";
 
-export interface RedisParts {
+interface RedisParts {
   readonly calls: RedisCalls;
   /** Changes of the state, and of access control. */
   readonly changes: ChangePoll;

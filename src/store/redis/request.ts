@@ -22,7 +22,7 @@ const WATCH_MS = 1000;
 /** What the requests of an isolate share: plain data. */
 export interface RedisMemory extends CheckMemory, StateMemory {}
 
-export interface RequestRedisOptions {
+interface RequestRedisOptions {
   readonly settings: RedisSettings;
   readonly clock: Clock;
   readonly random: Random;

@@ -1,7 +1,7 @@
 /**
  * The Lua scripts: everything that reads or writes in Redis, each one atomic. Arguments are text,
  * answers are text, integers and arrays of them. The keys are those of keys.ts; what they hold is
- * in ../README.md.
+ * in docs/storage.md.
  * @module
  */
 import { LEASE_SLACK_MS } from "../../core/ports/lease.ts";

@@ -27,7 +27,7 @@ const POLL_MS = 50;
 
 const ReplicaRow = v.object({ replica: v.string() });
 
-export interface SqliteOptions {
+interface SqliteOptions {
   /** Whether workers of one server have the file open together; the server claimed it for them. */
   readonly shared?: boolean;
   /** @default in memory */
