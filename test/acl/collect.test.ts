@@ -5,7 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
-import { Access, createAccessMemory } from "../../src/compose/access.ts";
+import { Access } from "../../src/compose/access.ts";
+import { createAccessMemory } from "../../src/compose/access-control.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import { createCodec } from "../../src/store/codec.ts";
 import { createTestCa, serviceUri, type TestCa } from "../fakes/ca.ts";
