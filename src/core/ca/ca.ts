@@ -523,8 +523,9 @@ export class CertificateAuthority {
   /** Lets the running change end and refuses others, releases leases, and closes the provider. */
   async close(): Promise<void> {
     await this.#changes.close();
-    await this.#leadership.resign();
     await this.#replica.close();
+    await this.#leadership.resign();
+    await this.#replica.leave();
     await this.#maintenance.close(this.snapshot?.provider);
   }
 

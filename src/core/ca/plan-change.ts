@@ -336,6 +336,8 @@ async function providerFor(
     type.name === state.config.provider &&
     sameJson(prepared.state, state.provider.active);
   if (!isSameKey) return openProved(clusterId, candidate, change);
+  // The server may have a new name since this root became active.
+  requireNamesPermitted(present, root, change);
   if (type.opensAlike?.(snapshot.config, config)) return present;
   const provider = await change.open(type, { config, state: prepared.state, root, clusterId });
   // A key that is held here signs as before. What signs elsewhere may have been set up differently.

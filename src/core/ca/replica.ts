@@ -237,9 +237,13 @@ export class Replica {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Persists the last-seen state and leaves the live replicas. */
+  /** Persists the last confirmation of the last-seen state; it never rejects. */
   async close(): Promise<void> {
     if (this.#maxConfirmationMs !== null) await this.#persistLastSeen();
+  }
+
+  /** Leaves the live replicas; it never rejects. */
+  async leave(): Promise<void> {
     await this.#ports.replicas.leave(this.#options.self.id).catch(() => undefined);
   }
 

@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
 import { providers } from "../../../providers/index.ts";
 import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import {
   type CaError,
   ConfigError,
@@ -15,8 +16,10 @@ import {
 } from "../../../src/core/errors.ts";
 import type { ProviderType } from "../../../src/core/ports/provider.ts";
 import { activeRoot, type CaState } from "../../../src/core/state.ts";
-import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
+import { createCodec } from "../../../src/store/codec.ts";
+import { configuration, createCa, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { passing } from "../../fakes/clock.ts";
+import { overriding } from "../../fixtures/overriding.ts";
 import {
   BOOTSTRAP,
   CLUSTER,
@@ -345,6 +348,38 @@ describe("two changes at once", () => {
 });
 
 describe("close()", () => {
+  it("close() persists the last-seen state before it releases the leader lease and leaves", async () => {
+    const effects: string[] = [];
+    const { backend, clock, sealer } = await createTestCa({ started: false });
+    const { leases, replicas, ...ports } = backend.open(createCodec(sealer), "one");
+    const one = createCa({
+      ...ports,
+      sealer,
+      clock,
+      policy: { ...DEFAULT_POLICY, maxStalenessMs: 60_000 },
+      leases: overriding(leases, {
+        async release(lease) {
+          effects.push(`release ${lease.name}`);
+          await leases.release(lease);
+        },
+      }),
+      replicas: overriding(replicas, {
+        async leave(id) {
+          effects.push("leave");
+          await replicas.leave(id);
+        },
+      }),
+      lastSeen: {
+        load: async () => null,
+        save: async () => void effects.push("persist"),
+      },
+    });
+    await one.tick();
+    effects.length = 0;
+    await passing(clock, one.close());
+    assert.deepEqual(effects, ["persist", "release leader", "leave"]);
+  });
+
   it("close() waits for a provider, and not for one that hangs", async () => {
     for (const hangs of [false, true]) {
       const ended: string[] = [];

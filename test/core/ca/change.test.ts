@@ -9,7 +9,14 @@ import type { Store } from "../../../src/core/ports/store.ts";
 import { createCodec } from "../../../src/store/codec.ts";
 import { configuration, createTestCa } from "../../fakes/ca.ts";
 import { passing } from "../../fakes/clock.ts";
-import { BOOTSTRAP, opensslKey, providersWith, replica } from "./harness.ts";
+import {
+  BOOTSTRAP,
+  GOOD_EXTENSIONS,
+  opensslKey,
+  providersWith,
+  replica,
+  suppliedRoot,
+} from "./harness.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
 
@@ -79,6 +86,26 @@ describe("the providers of a change", () => {
     assert.equal(other.counts.opened - other.counts.closed, 1);
     await refused.close();
     assert.equal(other.counts.opened, other.counts.closed);
+  });
+});
+
+describe("a change that keeps root and key", () => {
+  it("is refused if the root forbids a name that the server has got since", async () => {
+    const { cert, key } = suppliedRoot({
+      extensions: [...GOOD_EXTENSIONS, "nameConstraints=critical,excluded;DNS:forbidden.example"],
+    });
+    const config = { RootCert: cert, PrivateKey: key };
+    const ca = await createTestCa({ bootstrap: { ...BOOTSTRAP, config } });
+    const forbidden = { dnsNames: ["ca.forbidden.example"], ipAddresses: [] };
+    const renamed = await replica(ca, "renamed", { serverNames: forbidden });
+    await renamed.refresh();
+    const shorter = configuration({ ...config, PrivateKey: "hidden", LeafCertTTL: "5h" });
+    await assert.rejects(renamed.configure(shorter), {
+      code: "config_invalid",
+      message:
+        /^The root cannot be used: .*ca\.forbidden\.example, which the certificate of this server has$/,
+    });
+    assert.equal(await ca.manager.configure(shorter), true);
   });
 });
 
