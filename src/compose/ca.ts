@@ -14,6 +14,7 @@ import type { ProviderTypes } from "../core/ports/provider.ts";
 import type { Replica } from "../core/ports/replicas.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import { App } from "../http/app.ts";
+import { HINTS } from "../http/hints.ts";
 import { DEFAULT_HTTP_LIMITS, type HttpLimits } from "../http/limits.ts";
 import type { Ports } from "../store/backend.ts";
 import type { Codec } from "../store/codec.ts";
@@ -145,6 +146,7 @@ function buildManager(parts: CaParts, audit: AuditLog | null): CertificateAuthor
       log,
       metrics: metrics ?? NO_METRICS,
       audit,
+      hints: HINTS,
     },
     self,
     lastSeen: storage.lastSeen.ca,

@@ -16,6 +16,7 @@ import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
 import type { Log } from "../../src/core/ports/log.ts";
 import type { Metrics } from "../../src/core/ports/metrics.ts";
 import type { Sealer } from "../../src/core/ports/sealer.ts";
+import { HINTS } from "../../src/http/hints.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import { createCodec } from "../../src/store/codec.ts";
@@ -55,6 +56,7 @@ export function createCa(
     log = silentLog,
     metrics = noMetrics,
     audit = null,
+    hints = HINTS,
     ...options
   } = rest;
   return new CertificateAuthority({
@@ -63,7 +65,7 @@ export function createCa(
     datacenter: "dc1",
     bootstrap: DEFAULT_BOOTSTRAP,
     ...options,
-    ports: { ...ports, providers: types, random, log, metrics, audit },
+    ports: { ...ports, providers: types, random, log, metrics, audit, hints },
   });
 }
 

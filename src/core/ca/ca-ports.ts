@@ -26,4 +26,20 @@ export interface CaPorts {
   readonly metrics: Metrics;
   /** Null if nothing is recorded. */
   readonly audit: Audit | null;
+  readonly hints: Hints;
+}
+
+/**
+ * What an operator can do, in the words of the edge, which name its routes and settings. Each ends
+ * an error text, an alarm or a note, after a semicolon.
+ */
+export interface Hints {
+  /** How both states of a state conflict are shown. */
+  readonly showConflict: string;
+  /** How a state conflict is resolved. */
+  readonly resolveConflict: string;
+  /** How a root is followed that took the active one's place outside. */
+  readonly followRoot: string;
+  /** How a backup of another cluster is used. */
+  readonly importBackup: string;
 }

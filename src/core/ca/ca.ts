@@ -84,7 +84,7 @@ export class CertificateAuthority {
     const { serverNames = NO_SERVER_NAMES, memory = createReplicaMemory() } = options;
     checkLeaseTimes(policy);
     checkAges(policy);
-    const { leases, clock, random, log, metrics, audit } = ports;
+    const { leases, clock, random, metrics, audit } = ports;
     this.#ports = ports;
     this.#policy = policy;
     this.#bootstrapConfig = options.bootstrap;
@@ -99,7 +99,7 @@ export class CertificateAuthority {
       this.#deletionClock,
       serverNames,
     );
-    this.#maintenance = new Maintenance(clock, log, policy.inspectMs);
+    this.#maintenance = new Maintenance(ports, policy.inspectMs);
     this.#limiter = new Limiter(clock, policy, memory.limiter);
     this.#signer = new LeafSigner({
       datacenter,
@@ -271,7 +271,7 @@ export class CertificateAuthority {
     return this.#changes.run("RECONFIGURING", caller, async (change) => {
       if (onlyWhereEmpty && change.snapshot !== null) return change.snapshot;
       const other = change.snapshot?.state ?? null;
-      requireSameCluster(backup, other);
+      requireSameCluster(backup, other, this.#ports.hints);
       requireRestorable(backup, other, modifyIndex);
       const index = Math.max(backup.index, other?.index ?? 0);
       const time = await change.look(other);
@@ -550,7 +550,7 @@ export class CertificateAuthority {
     }
     if (health.unwritten !== null) return `the last write to the store failed: ${health.unwritten}`;
     if (stopped !== null)
-      return `the store lost writes (${stopped}); decide with PUT /v1/connect/ca/state-conflict`;
+      return `the store lost writes (${stopped}); ${this.#ports.hints.resolveConflict}`;
     if (current === null) return "the CA has not finished initializing";
     return this.#changes.incompatibleReplica();
   }

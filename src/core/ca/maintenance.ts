@@ -6,8 +6,8 @@
 
 import { ConfigError, ConflictError, reasonOf } from "../errors.ts";
 import type { Clock } from "../ports/clock.ts";
-import type { Log } from "../ports/log.ts";
 import type { Provider, ProviderHealth } from "../ports/provider.ts";
+import type { CaPorts } from "./ca-ports.ts";
 import type { Step } from "./schedule.ts";
 
 /** How long a CA that closes waits for its provider, in milliseconds. */
@@ -59,17 +59,16 @@ export class Maintenance {
   readonly crossSigning: RetriedStep;
   readonly collection: RetriedStep;
   readonly #inspection: RetriedStep;
-  readonly #clock: Clock;
-  readonly #log: Log;
+  readonly #ports: Pick<CaPorts, "clock" | "log" | "hints">;
   readonly #inspectMs: number;
   #inspectedAt = Number.NEGATIVE_INFINITY;
   /** Why the root that took the active one's place outside is not followed. */
   #refusedRoot: Fault | null = null;
 
   /** @param inspectMs the pause between two inspections. */
-  constructor(clock: Clock, log: Log, inspectMs: number) {
-    this.#clock = clock;
-    this.#log = log;
+  constructor(ports: Pick<CaPorts, "clock" | "log" | "hints">, inspectMs: number) {
+    const { clock } = ports;
+    this.#ports = ports;
     this.#inspectMs = inspectMs;
     this.rollback = new RetriedStep(clock);
     this.renewal = new RetriedStep(clock);
@@ -100,18 +99,20 @@ export class Maintenance {
       return true;
     } catch {
       if (step.fault !== null && step.fault.reason !== known)
-        this.#log.warn(failure, { reason: step.fault.reason });
+        this.#ports.log.warn(failure, { reason: step.fault.reason });
       return false;
     }
   }
 
   get inspectionDue(): boolean {
-    return hasPassed(this.#clock, this.#inspectedAt, this.#inspectMs) && this.#inspection.isDue;
+    return (
+      hasPassed(this.#ports.clock, this.#inspectedAt, this.#inspectMs) && this.#inspection.isDue
+    );
   }
 
   /** Runs an inspection of what the provider relies on outside. @throws whatever `work` throws */
   async inspect(work: () => Promise<unknown>): Promise<void> {
-    this.#inspectedAt = this.#clock.now().getTime();
+    this.#inspectedAt = this.#ports.clock.now().getTime();
     await this.#inspection.run(work);
   }
 
@@ -123,7 +124,7 @@ export class Maintenance {
   setRefusedRoot(error: unknown): void {
     if (error === null) this.#refusedRoot = null;
     else if (error instanceof ConfigError || error instanceof ConflictError)
-      this.#refusedRoot ??= { reason: error.message, since: this.#clock.now() };
+      this.#refusedRoot ??= { reason: error.message, since: this.#ports.clock.now() };
     else throw error;
   }
 
@@ -145,7 +146,7 @@ export class Maintenance {
         ...note(
           "another root took the active one's place outside and is not followed",
           this.#refusedRoot,
-          '; PUT /v1/connect/ca/rotate with {"ForceWithoutCrossSigning": true} follows it',
+          `; ${this.#ports.hints.followRoot}`,
         ),
       ],
     };
@@ -154,7 +155,7 @@ export class Maintenance {
   /** Closes a provider, and waits a little for what it still does outside. It never rejects. */
   async close(provider: Provider | null | undefined): Promise<void> {
     const closed = new AbortController();
-    await Promise.race([provider?.close(), this.#clock.sleep(CLOSE_MS, closed.signal)]);
+    await Promise.race([provider?.close(), this.#ports.clock.sleep(CLOSE_MS, closed.signal)]);
     closed.abort();
   }
 }

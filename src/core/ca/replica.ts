@@ -28,7 +28,7 @@ const MAX_CONFIRMATION_MS = 15_000;
 
 type Ports = Pick<
   CaPorts,
-  "store" | "replicas" | "providers" | "sealer" | "random" | "clock" | "log"
+  "store" | "replicas" | "providers" | "sealer" | "random" | "clock" | "log" | "hints"
 >;
 
 export interface ReplicaOptions {
@@ -205,7 +205,7 @@ export class Replica {
     if (memory.stopped === null || mayBeStopped) return;
     throw new StoreError(
       "state_regressed",
-      `Cannot change the CA: the store lost writes (${memory.stopped}), and an operator has to decide which state is kept; see GET /v1/connect/ca/state-conflict`,
+      `Cannot change the CA: the store lost writes (${memory.stopped}), and an operator has to decide which state is kept; ${this.#ports.hints.showConflict}`,
     );
   }
 
@@ -267,15 +267,16 @@ export class Replica {
   /** Stops changes on all replicas. @throws {StoreError} */
   async #stop(reason: string): Promise<void> {
     const { state } = this.require();
+    const { store, log, hints } = this.#ports;
     const memory = this.#memory;
     if (memory.stopped === null)
-      this.#ports.log.error(
-        "The store lost writes: leaves are signed under the last-seen state, and CA changes are stopped until an operator decides which state is kept; see GET /v1/connect/ca/state-conflict",
+      log.error(
+        `The store lost writes: leaves are signed under the last-seen state, and CA changes are stopped until an operator decides which state is kept; ${hints.showConflict}`,
         { reason },
       );
     memory.stopped = reason;
     // Also if the mark has this state already: the term seen here may be higher.
-    await this.#ports.store.stop({
+    await store.stop({
       state,
       term: memory.term,
       reason,

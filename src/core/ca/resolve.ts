@@ -15,6 +15,7 @@ import {
 } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import type { ResolutionRequest } from "./api.ts";
+import type { Hints } from "./ca-ports.ts";
 import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
 import { issuerChainOf } from "./cross-chain.ts";
@@ -52,11 +53,15 @@ export function choose(
 }
 
 /** @throws {ConflictError} `cluster_differs` if a backup is not of the present CA */
-export function requireSameCluster(backup: CaState, present: CaState | null): void {
+export function requireSameCluster(
+  backup: CaState,
+  present: CaState | null,
+  { importBackup }: Hints,
+): void {
   if (present !== null && present.clusterId !== backup.clusterId)
     throw new ConflictError(
       "cluster_differs",
-      `Cannot restore: the backup is of cluster ${backup.clusterId}, this is ${present.clusterId}; start on an empty store with MESHCA_IMPORT instead`,
+      `Cannot restore: the backup is of cluster ${backup.clusterId}, this is ${present.clusterId}; ${importBackup}`,
     );
 }
 

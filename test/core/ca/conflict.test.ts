@@ -12,8 +12,9 @@ import type { Stored } from "../../../src/core/ports/store.ts";
 import { activeRoot, type CaState } from "../../../src/core/state.ts";
 import type { Certificate } from "../../../src/core/x509/certificate.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
+import { HINTS } from "../../../src/http/hints.ts";
 import { createCodec } from "../../../src/store/codec.ts";
-import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
+import { configuration, createTestCa, silentLog, type TestCa } from "../../fakes/ca.ts";
 import { overriding } from "../../fixtures/overriding.ts";
 import { BOOTSTRAP, readChain, replica, requireSigning, rootsInUse, webCsr } from "./harness.ts";
 
@@ -85,6 +86,28 @@ describe("a store that lost writes", () => {
       [conflict?.snapshot.state.index, conflict?.stored.state?.index, conflict?.by],
       [2, 1, "test"],
     );
+  });
+
+  it("refresh() logs an alarm, and it, refusals and the status end with the words of the edge", async () => {
+    const alarms: string[] = [];
+    const before = ca.backend.document;
+    const three = await replica(ca, "three", {
+      log: { ...silentLog, error: (text) => void alarms.push(text) },
+      hints: { ...HINTS, showConflict: "look there", resolveConflict: "decide there" },
+    });
+    await three.rotate(NOW);
+    lose(before);
+    await three.refresh();
+    await three.refresh();
+    assert.deepEqual(alarms, [
+      "The store lost writes: leaves are signed under the last-seen state, and CA changes are stopped until an operator decides which state is kept; look there",
+    ]);
+    const reason = "it is at index 1, index 2 was seen";
+    assert.equal(three.status.changeObstacle, `the store lost writes (${reason}); decide there`);
+    await assert.rejects(three.rotate(NOW), {
+      code: "state_regressed",
+      message: `Cannot change the CA: the store lost writes (${reason}), and an operator has to decide which state is kept; look there`,
+    });
   });
 
   it("refresh() notices another state under the same index, and a state whose ancestors are others", async () => {

@@ -6,7 +6,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Maintenance, RetriedStep } from "../../../src/core/ca/maintenance.ts";
-import { ProviderError } from "../../../src/core/errors.ts";
+import { ConfigError, ProviderError } from "../../../src/core/errors.ts";
+import { HINTS } from "../../../src/http/hints.ts";
 import { configuration, createTestCa, silentLog } from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 import { BOOTSTRAP, providersWith } from "./harness.ts";
@@ -57,7 +58,7 @@ describe("RetriedStep", () => {
 describe("Maintenance", () => {
   it("waits no longer because the clock was days ahead, neither to retry nor to inspect", async () => {
     const clock = createFakeClock();
-    const maintenance = new Maintenance(clock, silentLog, MINUTE);
+    const maintenance = new Maintenance({ clock, log: silentLog, hints: HINTS }, MINUTE);
     const due = () => [maintenance.renewal.isDue, maintenance.inspectionDue];
     clock.jump(7 * DAY);
     assert.deepEqual(due(), [true, true]);
@@ -72,7 +73,7 @@ describe("Maintenance", () => {
     const clock = createFakeClock();
     const warnings: unknown[] = [];
     const log = { ...silentLog, warn: (...warning: unknown[]) => void warnings.push(warning) };
-    const maintenance = new Maintenance(clock, log, MINUTE);
+    const maintenance = new Maintenance({ clock, log, hints: HINTS }, MINUTE);
     await assert.rejects(maintenance.renewal.run(away), /Vault is away/);
     const { crossSigning, collection } = maintenance;
     const cross = (work: () => Promise<unknown>) =>
@@ -83,6 +84,19 @@ describe("Maintenance", () => {
     assert.deepEqual(warnings, [["Failed", { reason: "Vault is away" }]]);
     assert.equal(await cross(async () => assert.fail("It is not due")), false);
     assert.equal(await maintenance.attempt(collection, "Failed", async () => undefined), true);
+  });
+
+  it("ends the note about a replaced root with the words of the edge", () => {
+    const clock = createFakeClock();
+    const hints = { ...HINTS, followRoot: "force follows it" };
+    const maintenance = new Maintenance({ clock, log: silentLog, hints }, MINUTE);
+    const since = clock.now().toISOString();
+    maintenance.setRefusedRoot(new ConfigError("it cannot be cross-signed"));
+    assert.deepEqual(maintenance.health(null).notes, [
+      `another root took the active one's place outside and is not followed since ${since}: it cannot be cross-signed; force follows it`,
+    ]);
+    maintenance.setRefusedRoot(null);
+    assert.deepEqual(maintenance.health(null).notes, []);
   });
 });
 
