@@ -128,7 +128,7 @@ export const Schema = v.object({
    * The most certificates of a leaf with its chain, without the root. At least a leaf, its issuer
    * and one cross-signed certificate; at most what a renewal token may have.
    */
-  MESHCA_MAX_CHAIN_LENGTH: v.optional(wholeNumber(3, 32), "7"),
+  MESHCA_MAX_CHAIN_LENGTH: v.optional(wholeNumber(3, 32, 2), "7"),
   MESHCA_DATACENTER: v.optional(datacenter, "dc1"),
   MESHCA_LOG_LEVEL: v.optional(logLevel, "info"),
   /** The names that a Host header may have. @default any; on loopback its own names */

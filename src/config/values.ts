@@ -33,9 +33,10 @@ export function durationWithin(text: string, min: number, max: number): number |
 export const duration = (min: number, max: number, bounds: string) =>
   parsed((text) => durationWithin(text, min, max), `must be a duration ${bounds}`);
 
-export const wholeNumber = (min: number, max: number) =>
+/** @param digits the most digits, with leading zeros. */
+export const wholeNumber = (min: number, max: number, digits = 10) =>
   parsed((text) => {
-    const number = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+    const number = /^\d+$/.test(text) && text.length <= digits ? Number(text) : Number.NaN;
     return number >= min && number <= max ? number : null;
   }, `must be a whole number from ${min} to ${max}`);
 

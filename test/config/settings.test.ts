@@ -277,7 +277,7 @@ describe("readSettings()", () => {
       (value) =>
         ["MESHCA_IMPORT", value, "MESHCA_IMPORT: must be sqlite:PATH or backup:PATH"] as const,
     ),
-    ...["2", "33", "7.0", "-7", "seven", "100"].map(
+    ...["2", "33", "7.0", "-7", "seven", "100", "007"].map(
       (value) =>
         [
           "MESHCA_MAX_CHAIN_LENGTH",

@@ -7,8 +7,9 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { makeKek } from "../../src/seal/kek.ts";
-import { runServer, type ServerProcess, startServer } from "../fixtures/process.ts";
+import { makeDataDir, runServer, type ServerProcess, startServer } from "../fixtures/process.ts";
 import { noRedis, startRedis, until } from "../redis/server.ts";
+import { COMMANDS } from "../runtimes/targets.ts";
 
 /** Processes that a process started. */
 function childrenOf(pid: number): number[] {
@@ -127,6 +128,13 @@ describe("meshca serve --workers", () => {
       refused.stderr,
       /^Cannot start workers with MESHCA_STORE=memory: each worker would have its own CA/,
     );
+  });
+
+  it("refuses Deno before it reads any setting", async () => {
+    const [dataDir, faulty] = [makeDataDir(), { MESHCA_LISTEN: "nowhere" }];
+    const refused = await runServer(faulty, ["--workers", "2"], COMMANDS.deno(dataDir));
+    assert.equal(refused.code, 78);
+    assert.match(refused.stderr, /^Cannot start workers on Deno: serve without --workers/);
   });
 
   it("prints what it can be told", () => {

@@ -35,8 +35,9 @@ export async function workersCommand(count: number): Promise<number> {
   process.on("SIGHUP", () => workers.reload());
   let release: () => void = () => undefined;
   try {
+    requireNotDeno();
     const settings = settingsOf(process.env);
-    requireWorkers(settings);
+    requireSharedStore(settings);
     prepareData(settings);
     const { log } = createPlatform(settings);
     release = await claimStore(settings);
@@ -68,13 +69,19 @@ export async function workersCommand(count: number): Promise<number> {
   }
 }
 
-/** @throws {ConfigError} if several processes cannot serve with these settings */
-function requireWorkers({ store }: Settings): void {
-  // Deno starts processes with all permissions, and shares ports only with an unstable flag.
+/**
+ * Deno starts processes with all permissions, and shares ports only with an unstable flag.
+ * @throws {ConfigError}
+ */
+function requireNotDeno(): void {
   if (runtimeOf(process.versions) === "deno")
     throw new ConfigError(
       "Cannot start workers on Deno: serve without --workers, run several replicas with Redis, or use Bun or Node",
     );
+}
+
+/** @throws {ConfigError} */
+function requireSharedStore({ store }: Settings): void {
   if (store.kind === "memory")
     throw new ConfigError(
       "Cannot start workers with MESHCA_STORE=memory: each worker would have its own CA; set MESHCA_STORE to sqlite:PATH or redis://...",
