@@ -8,15 +8,15 @@ import {
   decodeStruct,
   type GoField,
   type GoFields,
-  goField,
-  isString,
+  goString,
+  goStructs,
   type JsonObject,
 } from "./go-struct.ts";
 
 /** A field of a Go struct. */
 interface Field<T> {
   readonly goName: string;
-  readonly check: GoField;
+  readonly schema: GoField;
   /** @param value checked; null if the field is missing. @throws {RequestError} */
   decode(value: Json): T;
   /** Undefined: the field is not written. */
@@ -26,10 +26,15 @@ interface Field<T> {
 /** @param decode,encode between Go's type `J` and ours. */
 export const field = <T, J extends Json>(
   goName: string,
-  check: GoField<J>,
+  schemaOf: (goName: string) => GoField<J>,
   decode: (value: J | null) => T,
   encode: (value: T) => Json | undefined,
-): Field<T> => ({ goName, check, decode: (value) => decode(value as J | null), encode });
+): Field<T> => ({
+  goName,
+  schema: schemaOf(goName),
+  decode: (value) => decode(value as J | null),
+  encode,
+});
 
 /** Go's omitempty. */
 export const omitEmpty = <T extends string | null | readonly Json[]>(value: T) =>
@@ -40,7 +45,7 @@ export const same = <T extends Json>(value: T) => value;
 export class Struct<T extends object> {
   readonly #goName: string;
   readonly #fields: readonly (readonly [key: string, field: Field<unknown>])[];
-  readonly #checks: GoFields;
+  readonly #schemas: GoFields;
 
   /**
    * @param fields in the order in which they are written.
@@ -53,13 +58,13 @@ export class Struct<T extends object> {
   ) {
     this.#goName = goName;
     this.#fields = Object.entries<Field<unknown>>(fields);
-    const checks = this.#fields.map(([, { goName: name, check }]) => [name, check] as const);
-    this.#checks = { ...Object.fromEntries(checks), ...ignored };
+    const schemas = this.#fields.map(([, { goName: name, schema }]) => [name, schema] as const);
+    this.#schemas = { ...Object.fromEntries(schemas), ...ignored };
   }
 
   /** @throws {RequestError} `request_malformed` with Go's text */
   decode(body: Json): T {
-    const values = decodeStruct(this.#checks, body, this.#goName);
+    const values = decodeStruct(this.#schemas, body, this.#goName);
     const decoded = this.#fields.map(
       ([key, { goName, decode }]) => [key, decode(values[goName] ?? null)] as const,
     );
@@ -76,33 +81,31 @@ export class Struct<T extends object> {
   }
 }
 
-export const any: GoField = (value) => value;
-export const isList = (value: Json): value is readonly Json[] => Array.isArray(value);
-export const string = (name: string) => goField(name, "string", isString);
-const list = (name: string) => goField(name, "[]struct", isList);
-
-export const text = (name: string) => field(name, string(name), (value) => value ?? "", same);
+export const text = (name: string) => field(name, goString, (value) => value ?? "", same);
 export const optionalText = (name: string) =>
-  field(name, string(name), (value) => value ?? "", omitEmpty);
+  field(name, goString, (value) => value ?? "", omitEmpty);
 export const textOrNull = (name: string) =>
-  field(name, string(name), (value) => value || null, omitEmpty);
+  field(name, goString, (value) => value || null, omitEmpty);
 export const texts = (name: string) =>
-  field(name, list(name), (value) => readTexts(value, name), omitEmpty);
+  field<readonly string[], readonly Json[]>(
+    name,
+    goStructs,
+    (value) => (value ?? []).map((item) => readText(item, name)),
+    omitEmpty,
+  );
 export const structs = <T extends object>(name: string, struct: Struct<T>) =>
   field<readonly T[], readonly Json[]>(
     name,
-    list(name),
+    goStructs,
     (value) => (value ?? []).map((item) => struct.decode(item)),
     (value) => omitEmpty(value.map((item) => struct.encode(item))),
   );
 export const oneOf = <T extends string>(name: string, values: readonly T[], fault: string) =>
-  field<T, string>(name, string(name), (value) => readOneOf(value, values, fault), same);
+  field<T, string>(name, goString, (value) => readOneOf(value, values, fault), same);
 
-function readTexts(value: readonly Json[] | null, name: string): readonly string[] {
-  return (value ?? []).map((item) => {
-    if (typeof item === "string") return item;
-    throw decodeFailed(`json: cannot unmarshal into Go struct field .${name} of type string`);
-  });
+function readText(item: Json, name: string): string {
+  if (typeof item === "string") return item;
+  throw decodeFailed(`json: cannot unmarshal into Go struct field .${name} of type string`);
 }
 
 function readOneOf<T extends string>(value: string | null, values: readonly T[], fault: string): T {

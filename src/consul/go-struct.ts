@@ -3,52 +3,47 @@
  * names refused, type errors with Go's texts.
  * @module
  */
+import * as v from "valibot";
 import { decodeFailed, goKind, type Json } from "./go-json.ts";
 
 export type JsonObject = { readonly [key: string]: Json };
 
 export const isObject = (value: unknown): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
-export const isString = (value: Json): value is string => typeof value === "string";
-export const isBoolean = (value: Json): value is boolean => typeof value === "boolean";
-export const isU64 = (value: Json): value is number | bigint =>
+
+const isU64 = (value: unknown) =>
   typeof value === "bigint"
     ? value >= 0n && value < 2n ** 64n
     : typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 
-/** Checks a value that is not null for a field. @throws {RequestError} `request_malformed` */
-export type GoField<T extends Json = Json> = (value: Json) => T;
-
+/** Checks the value of a field that is not null. */
+export type GoField<T extends Json = Json> = v.GenericSchema<unknown, T>;
 export type GoFields = Readonly<Record<string, GoField>>;
 
-/**
- * A field of Go's struct.
- * @param goName,goTypeName of the field, as Go's errors name them.
- * @param faultOf what else is wrong with a value of the right type, or null. @default nothing
- */
-export function goField<T extends Json>(
-  goName: string,
-  goTypeName: string,
-  is: (value: Json) => value is T,
-  faultOf: (value: T) => string | null = () => null,
-): GoField<T> {
-  return (value) => {
-    if (!is(value)) {
-      // encoding/json adds a number that is out of range.
-      const literal = goTypeName === "uint64" && goKind(value) === "number" ? ` ${value}` : "";
-      throw decodeFailed(
-        `json: cannot unmarshal ${goKind(value)}${literal} into Go struct field .${goName} of type ${goTypeName}`,
-      );
-    }
-    const fault = faultOf(value);
-    if (fault !== null) throw decodeFailed(fault);
-    return value;
+/** encoding/json's error for a value of another type. */
+function typeError(goName: string, goTypeName: string) {
+  return ({ input }: { readonly input: unknown }) => {
+    const kind = goKind(input as Json);
+    // encoding/json adds a number that is out of range.
+    const literal = goTypeName === "uint64" && kind === "number" ? ` ${input}` : "";
+    return `json: cannot unmarshal ${kind}${literal} into Go struct field .${goName} of type ${goTypeName}`;
   };
 }
 
+// Fields by their type. Each takes the name of the field as Go's errors have it.
+export const goAny = () => v.custom<Json>(() => true);
+export const goString = (name: string) => v.string(typeError(name, "string"));
+export const goBool = (name: string) => v.boolean(typeError(name, "bool"));
+export const goUint64 = (name: string) =>
+  v.custom<number | bigint>(isU64, typeError(name, "uint64"));
+export const goStructs = (name: string) =>
+  v.custom<readonly Json[]>(Array.isArray, typeError(name, "[]struct"));
+export const goMap = (name: string, type = "map[string]interface {}") =>
+  v.custom<JsonObject>(isObject, typeError(name, type));
+
 /** The values of a struct's fields; null for one that is missing or null, which Go leaves as it is. */
 type GoStruct<F extends GoFields> = {
-  readonly [Name in keyof F]: ReturnType<F[Name]> | null;
+  readonly [Name in keyof F]: v.InferOutput<F[Name]> | null;
 };
 
 /**
@@ -69,8 +64,8 @@ export function decodeStruct<F extends GoFields>(
   const seen = new Map<string, string>();
   for (const [key, value] of Object.entries(body)) {
     const name = names.find((candidate) => candidate.toLowerCase() === key.toLowerCase());
-    const check = name === undefined ? undefined : fields[name];
-    if (name === undefined || check === undefined)
+    const schema = name === undefined ? undefined : fields[name];
+    if (name === undefined || schema === undefined)
       throw decodeFailed(`json: unknown field ${JSON.stringify(key)}`);
     // Go takes the last of two spellings, which hides one of two values that an operator wrote.
     const before = seen.get(name);
@@ -79,7 +74,10 @@ export function decodeStruct<F extends GoFields>(
         `json: duplicate key ${JSON.stringify(key)}: ${JSON.stringify(before)} is the same field`,
       );
     seen.set(name, key);
-    if (value !== null) decoded[name] = check(value);
+    if (value === null) continue;
+    const checked = v.safeParse(schema, value);
+    if (!checked.success) throw decodeFailed(checked.issues[0].message);
+    decoded[name] = checked.output;
   }
   return decoded as GoStruct<F>;
 }

@@ -3,17 +3,15 @@
  * decodes requests and encodes responses.
  * @module
  */
+import * as v from "valibot";
 import { formatDuration, parseDuration } from "../consul/duration.ts";
 import {
-  any,
   field,
-  isList,
   omitEmpty,
   oneOf,
   optionalText,
   Struct,
   same,
-  string,
   structs,
   text,
   textOrNull,
@@ -22,11 +20,12 @@ import {
 import { decodeFailed, goKind, type Json, writeJson } from "../consul/go-json.ts";
 import {
   decodeStruct,
-  goField,
-  isBoolean,
-  isObject,
-  isString,
-  isU64,
+  goAny,
+  goBool,
+  goMap,
+  goString,
+  goStructs,
+  goUint64,
   type JsonObject,
 } from "../consul/go-struct.ts";
 import type { NewTokenRequest } from "../core/acl/admin.ts";
@@ -45,26 +44,36 @@ import { FormatError, type RequestError } from "../core/errors.ts";
 
 /** Namespaces and partitions are Consul Enterprise's; here there is only the default one. */
 export const onlyDefault = (name: string, what: "Namespaces" | "Partitions") =>
-  goField(name, "string", isString, (value) =>
-    value === "" || value === "default"
-      ? null
-      : `Invalid ${name} ${JSON.stringify(value)} - ${what} are a Consul Enterprise feature`,
+  v.pipe(
+    goString(name),
+    v.check(
+      (value) => value === "" || value === "default",
+      ({ input }) =>
+        `Invalid ${name} ${JSON.stringify(input)} - ${what} are a Consul Enterprise feature`,
+    ),
   );
 
 /** Fields that Go's client sends since its structs have them, and that requests do not need. */
 const COMMON = {
-  Hash: any,
-  CreateTime: any,
-  CreateIndex: goField("CreateIndex", "uint64", isU64),
-  ModifyIndex: goField("ModifyIndex", "uint64", isU64),
+  Hash: goAny(),
+  CreateTime: goAny(),
+  CreateIndex: goUint64("CreateIndex"),
+  ModifyIndex: goUint64("ModifyIndex"),
   Namespace: onlyDefault("Namespace", "Namespaces"),
   Partition: onlyDefault("Partition", "Partitions"),
 };
+/** A list that must be empty. */
 const unsupported = (name: string) =>
-  goField(name, "[]struct", isList, (value) =>
-    value.length === 0
-      ? null
-      : `${name} are not supported; use Policies, ServiceIdentities or NodeIdentities`,
+  field<null, readonly Json[]>(
+    name,
+    goStructs,
+    (value) => {
+      if (value === null || value.length === 0) return null;
+      throw decodeFailed(
+        `${name} are not supported; use Policies, ServiceIdentities or NodeIdentities`,
+      );
+    },
+    () => undefined,
   );
 
 /** Decodes Go's map[string]string. @throws {RequestError} `request_malformed` */
@@ -136,39 +145,41 @@ const nodeIdentity = new Struct<NodeIdentity>("structs.ACLNodeIdentity", {
   datacenter: text("Datacenter"),
 });
 
-const token = new Struct<NewTokenRequest & { readonly authMethod: string | null }>(
+interface TokenBody extends NewTokenRequest {
+  readonly authMethod: string | null;
+  readonly roles: null;
+  readonly templatedPolicies: null;
+}
+
+const token = new Struct<TokenBody>(
   "structs.ACLToken",
   {
+    // Decoded first: of several faults, these are reported only after those of Go.
+    roles: unsupported("Roles"),
+    templatedPolicies: unsupported("TemplatedPolicies"),
     accessorId: textOrNull("AccessorID"),
     secret: textOrNull("SecretID"),
     description: text("Description"),
     policies: structs("Policies", policyLink),
     serviceIdentities: structs("ServiceIdentities", serviceIdentity),
     nodeIdentities: structs("NodeIdentities", nodeIdentity),
-    local: field("Local", goField("Local", "bool", isBoolean), (value) => value ?? false, same),
+    local: field("Local", goBool, (value) => value ?? false, same),
     // Only a login sets it.
-    authMethod: field<string | null, string>(
-      "AuthMethod",
-      string("AuthMethod"),
-      () => null,
-      omitEmpty,
-    ),
+    authMethod: field<string | null, string>("AuthMethod", goString, () => null, omitEmpty),
     expirationTtlMs: field<number | null, Json>(
       "ExpirationTTL",
-      any,
+      goAny,
       (value) => durationMs(value, "ExpirationTTL"),
       () => undefined,
     ),
     expirationTime: field<Date | null, string>(
       "ExpirationTime",
-      string("ExpirationTime"),
+      goString,
       (value) => instant(value, "ExpirationTime"),
       (value) => value?.toISOString(),
     ),
   },
   {
-    Roles: unsupported("Roles"),
-    TemplatedPolicies: unsupported("TemplatedPolicies"),
     AuthMethodNamespace: onlyDefault("AuthMethodNamespace", "Namespaces"),
     ...COMMON,
   },
@@ -199,25 +210,27 @@ const authMethod = new Struct<Omit<AuthMethod, "id">>(
     description: text("Description"),
     maxTokenTtlMs: field<number, Json>(
       "MaxTokenTTL",
-      any,
+      goAny,
       (value) => durationMs(value, "MaxTokenTTL") ?? 0,
       (value) => (value === 0 ? undefined : formatDuration(value)),
     ),
     config: field<AuthMethod["config"], JsonObject>(
       "Config",
-      goField("Config", "map[string]interface {}", isObject),
+      goMap,
       (value) => value ?? {},
       // It came in as JSON. Issuers, audiences and public keys are not secret.
       (value) => value as JsonObject,
     ),
   },
   {
-    ID: string("ID"),
-    TokenLocality: string("TokenLocality"),
-    NamespaceRules: goField("NamespaceRules", "[]struct", isList, (rules) =>
-      rules.length === 0
-        ? null
-        : "Invalid NamespaceRules - Namespaces are a Consul Enterprise feature",
+    ID: goString("ID"),
+    TokenLocality: goString("TokenLocality"),
+    NamespaceRules: v.pipe(
+      goStructs("NamespaceRules"),
+      v.check(
+        (rules) => rules.length === 0,
+        "Invalid NamespaceRules - Namespaces are a Consul Enterprise feature",
+      ),
     ),
     ...COMMON,
   },
@@ -237,7 +250,7 @@ const bindingRule = new Struct<BindingRule>(
     ),
     bindName: text("BindName"),
   },
-  { BindVars: any, ...COMMON },
+  { BindVars: goAny(), ...COMMON },
 );
 
 export const decodeToken = (body: Json): NewTokenRequest => token.decode(body);
@@ -267,6 +280,8 @@ export function tokenJson(
     secret,
     policies,
     expirationTtlMs: null,
+    roles: null,
+    templatedPolicies: null,
   });
   return {
     ...indexes(entry),
@@ -306,10 +321,10 @@ const DENYLIST_FIELDS = {
   serial: "SerialNumber",
 } as const;
 const DenylistBody = {
-  SPIFFEID: string("SPIFFEID"),
-  KeyID: string("KeyID"),
-  SerialNumber: string("SerialNumber"),
-  Reason: string("Reason"),
+  SPIFFEID: goString("SPIFFEID"),
+  KeyID: goString("KeyID"),
+  SerialNumber: goString("SerialNumber"),
+  Reason: goString("Reason"),
 };
 
 /** @throws {RequestError} `request_malformed` */

@@ -74,7 +74,9 @@ export function clientKey(address: string | undefined, limitLoopback: boolean): 
       ? address.slice("::ffff:".length)
       : address;
   if (!limitLoopback && (plain === "::1" || plain.startsWith("127."))) return null;
-  const octets = plain.includes(":") ? ipOctets(plain) : null;
+  // The zone of a link-local address (RFC 4007 section 11) is not part of it.
+  const [zoneless = ""] = plain.split("%", 1);
+  const octets = plain.includes(":") ? ipOctets(zoneless) : null;
   if (octets === null) return plain;
   const { buffer } = octets;
   return [0, 2, 4, 6].map((at) => new DataView(buffer).getUint16(at).toString(16)).join(":");

@@ -5,28 +5,27 @@
 import { type Json, sortKeys } from "../consul/go-json.ts";
 import {
   decodeStruct,
-  goField,
-  isBoolean,
-  isObject,
-  isString,
-  isU64,
+  goBool,
+  goMap,
+  goString,
+  goUint64,
   type JsonObject,
 } from "../consul/go-struct.ts";
 import type { ConfigurationRequest, RotationRequest } from "../core/ca/plan-change.ts";
 
 const Configuration = {
-  Provider: goField("Alias.Provider", "string", isString),
-  Config: goField("Alias.Config", "map[string]interface {}", isObject),
-  State: goField("Alias.State", "map[string]string", isObject),
-  ForceWithoutCrossSigning: goField("Alias.ForceWithoutCrossSigning", "bool", isBoolean),
-  force_without_cross_signing: goField("force_without_cross_signing", "bool", isBoolean),
-  CreateIndex: goField("Alias.RaftIndex.CreateIndex", "uint64", isU64),
-  ModifyIndex: goField("Alias.RaftIndex.ModifyIndex", "uint64", isU64),
+  Provider: goString("Alias.Provider"),
+  Config: goMap("Alias.Config"),
+  State: goMap("Alias.State", "map[string]string"),
+  ForceWithoutCrossSigning: goBool("Alias.ForceWithoutCrossSigning"),
+  force_without_cross_signing: goBool("force_without_cross_signing"),
+  CreateIndex: goUint64("Alias.RaftIndex.CreateIndex"),
+  ModifyIndex: goUint64("Alias.RaftIndex.ModifyIndex"),
 };
 
 const Rotation = {
-  ForceWithoutCrossSigning: goField("ForceWithoutCrossSigning", "bool", isBoolean),
-  ModifyIndex: goField("ModifyIndex", "uint64", isU64),
+  ForceWithoutCrossSigning: goBool("ForceWithoutCrossSigning"),
+  ModifyIndex: goUint64("ModifyIndex"),
 };
 
 /** The struct of Consul's CAConfiguration.UnmarshalJSON (agent/structs/connect_ca.go). */

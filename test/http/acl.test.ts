@@ -611,3 +611,24 @@ describe("PUT /v1/acl/binding-rule/:id", () => {
     assert.deepEqual([AuthMethod, BindName], ["m", "api"]);
   });
 });
+
+describe("PUT /v1/acl/token", () => {
+  it("reports a type error before roles and templated policies, which are not supported", async () => {
+    const test = await guarded();
+    const unsupported = (name: string) =>
+      `Request decode failed: ${name} are not supported; use Policies, ServiceIdentities or NodeIdentities`;
+    const typeError =
+      "Request decode failed: json: cannot unmarshal number into Go struct field .Local of type bool";
+    for (const [body, fault] of [
+      [{ Roles: [{ ID: "x" }], Local: 5 }, typeError],
+      [{ TemplatedPolicies: [{}], Local: 5 }, typeError],
+      [{ Policies: [{ ID: 5 }], TemplatedPolicies: [{}], Roles: [{}] }, unsupported("Roles")],
+      [{ Policies: [{ ID: 5 }], TemplatedPolicies: [{}] }, unsupported("TemplatedPolicies")],
+    ] as const)
+      assert.deepEqual((await test.call("PUT", "/v1/acl/token", body)).text, fault);
+    const allowed = { Description: "a", Roles: [], TemplatedPolicies: null };
+    const made = await test.call("PUT", "/v1/acl/token", allowed);
+    assert.equal(made.status, 200, made.text);
+    assert.doesNotMatch(made.text, /Roles|TemplatedPolicies/);
+  });
+});

@@ -160,6 +160,8 @@ describe("clientKey()", () => {
     ["2001:db8::6", false, "2001:db8:0:0"],
     ["::1", true, "0:0:0:0"],
     ["fe80::", false, "fe80:0:0:0"],
+    ["fe80::1%eth0", false, "fe80:0:0:0"],
+    ["fe80::2%eth0", false, "fe80:0:0:0"],
   ];
   for (const [address, loopback, key] of cases)
     it(`clientKey(${address}, ${loopback}) is ${key}`, () =>

@@ -3,7 +3,7 @@
  * acl-crud.ts.
  * @module
  */
-import { decodeStruct, goField, isObject, isString } from "../../consul/go-struct.ts";
+import { decodeStruct, goMap, goString } from "../../consul/go-struct.ts";
 import type { AclAdmin } from "../../core/acl/admin.ts";
 import type { Entry, Token } from "../../core/acl/types.ts";
 import { DeniedError, RateLimitedError, RequestError } from "../../core/errors.ts";
@@ -16,11 +16,11 @@ import { sameSecret, secretOf } from "../request-token.ts";
 import { type Call, consulRoute, type Route } from "../route.ts";
 import { recordRoutes, requireSameKey } from "./acl-crud.ts";
 
-const Bootstrap = { BootstrapSecret: goField("BootstrapSecret", "string", isString) };
+const Bootstrap = { BootstrapSecret: goString("BootstrapSecret") };
 const Login = {
-  AuthMethod: goField("AuthMethod", "string", isString),
-  BearerToken: goField("BearerToken", "string", isString),
-  Meta: goField("Meta", "map[string]string", isObject),
+  AuthMethod: goString("AuthMethod"),
+  BearerToken: goString("BearerToken"),
+  Meta: goMap("Meta", "map[string]string"),
   Namespace: onlyDefault("Namespace", "Namespaces"),
 };
 
