@@ -4,10 +4,11 @@
  */
 import type { Settings } from "../config/settings.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
+import type { Log } from "../core/ports/log.ts";
 import type { PersistentFile } from "../core/ports/persistent-file.ts";
 import type { PinnedFetch, Resolve } from "../net/guarded-fetch.ts";
 import type { AuditSink } from "../telemetry/audit.ts";
-import type { RequestLog } from "../telemetry/logger.ts";
+import type { Logger } from "../telemetry/logger.ts";
 import type { ProcessUsage } from "../telemetry/prometheus.ts";
 
 export type { RequestEnvironment } from "../http/route.ts";
@@ -40,7 +41,7 @@ export interface ProviderFileReader {
 export interface Platform extends DataFolder, LocalFiles {
   readonly clock: Clock;
   readonly random: Random;
-  readonly log: RequestLog;
+  readonly log: Log & Pick<Logger, "inRequest">;
   readonly providerFiles: ProviderFileReader;
   /** Fetches the signing keys of an auth method's issuer. */
   readonly fetchKeys: PinnedFetch;

@@ -15,15 +15,6 @@ const ORDER = Object.values(LEVELS);
 type LogLevel = keyof typeof LEVELS;
 type LevelName = (typeof ORDER)[number];
 
-/** A log that adds the id of a request to each line that the request's code writes. */
-export interface RequestLog extends Log {
-  /**
-   * Runs the work of a request: every line that it writes has `requestId`, however deep in a store
-   * or a provider it is written.
-   */
-  inRequest<T>(requestId: string, work: () => T): T;
-}
-
 export interface LoggerOptions {
   /** The least severe level that is written. */
   readonly level: LogLevel;
@@ -36,7 +27,7 @@ export interface LoggerOptions {
 
 type Entry = Readonly<Record<string, unknown>>;
 
-export class Logger implements RequestLog {
+export class Logger implements Log {
   /** Null in a Worker without `nodejs_compat`, which has no AsyncLocalStorage: no line has an id. */
   readonly #requests: AsyncLocalStorage<string> | null = createStorage();
   readonly #options: LoggerOptions;
@@ -51,6 +42,10 @@ export class Logger implements RequestLog {
     this.#least = ORDER.indexOf(LEVELS[level]);
   }
 
+  /**
+   * Runs the work of a request: every line that it writes has `requestId`, however deep in a store
+   * or a provider it is written.
+   */
   inRequest<T>(requestId: string, work: () => T): T {
     return this.#requests === null ? work() : this.#requests.run(requestId, work);
   }
@@ -75,19 +70,28 @@ export class Logger implements RequestLog {
     if (ORDER.indexOf(level) < this.#least) return;
     const { clock, write, format } = this.#options;
     const requestId = this.#requests?.getStore();
-    const entry: Entry = {
+    const head: Entry = {
       "@timestamp": clock.now().toISOString(),
       level,
       message,
       logger: "meshca",
       ...(requestId === undefined ? {} : { requestId }),
-      ...fields,
     };
     try {
-      write(format === "text" ? textLine(entry) : `${JSON.stringify(entry)}\n`);
+      write(`${escapeUnsafe(encode(format, head, fields))}\n`);
     } catch {
       // What is logged must not fail because the log cannot be written.
     }
+  }
+}
+
+/** A line without its end; without the fields if one of them cannot be encoded. */
+function encode(format: LoggerOptions["format"], head: Entry, fields: LogFields): string {
+  const form = format === "text" ? textOf : (entry: Entry) => JSON.stringify(entry);
+  try {
+    return form({ ...head, ...fields });
+  } catch {
+    return form(head);
   }
 }
 
@@ -102,11 +106,11 @@ function createStorage(): AsyncLocalStorage<string> | null {
 }
 
 /** `TIME LEVEL message name=value …`; values with blanks or control characters are quoted. */
-function textLine({ "@timestamp": time, level, message, logger: _, ...fields }: Entry): string {
+function textOf({ "@timestamp": time, level, message, logger: _, ...fields }: Entry): string {
   const pairs = Object.entries(fields)
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => ` ${name}=${textValue(value)}`);
-  return `${escapeUnsafe(`${time} ${String(level).padEnd(5)} ${message}${pairs.join("")}`)}\n`;
+  return `${time} ${String(level).padEnd(5)} ${message}${pairs.join("")}`;
 }
 
 function textValue(value: unknown): string {

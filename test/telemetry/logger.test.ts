@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import type { LogFields } from "../../src/core/ports/log.ts";
 import { Logger, type LoggerOptions } from "../../src/telemetry/logger.ts";
 
 const TIME = "2026-11-27T04:05:06.007Z";
@@ -108,6 +109,26 @@ describe("Logger", () => {
     assert.deepEqual(lines, [
       `${TIME} WARN  Lost \\u202e\\u000aconnection requestId=r1 redis=127.0.0.1:6379 reason="it is \\u001b[2Jaway" list=["a"]\n`,
     ]);
+  });
+
+  it("escapes in JSON too what a terminal would act on, and JSON reads the same text", () => {
+    const { log, lines } = loggerTo();
+    const text = "it is \u009b2Jaway\u0085\u2028\u202e\u007f";
+    log.warn(text, { text });
+    const escaped = "it is \\u009b2Jaway\\u0085\\u2028\\u202e\\u007f";
+    const [line = ""] = lines;
+    assert.ok(line.includes(`"message":"${escaped}"`), line);
+    assert.ok(line.includes(`"text":"${escaped}"`), line);
+    assert.equal((JSON.parse(line) as { text: string }).text, text);
+  });
+
+  it("writes a line without its fields if they cannot be encoded", () => {
+    const fields: Record<string, unknown> = { count: 1n };
+    for (const format of ["json", "text"] as const) {
+      const { log, lines } = loggerTo({ format });
+      log.error("Alarm", fields as LogFields);
+      assert.match(lines[0] ?? "no line", /Alarm/);
+    }
   });
 
   it("does not fail what is logged when the line cannot be written", () => {
