@@ -83,17 +83,19 @@ export class ReplyReader {
       case "-":
         return new Error(text);
       case ":":
-        return Number(text);
-      case "$":
-        return Number(text) < 0 ? null : this.#bulkString(Number(text));
+        return integer(text);
+      case "$": {
+        const length = integer(text);
+        return length < 0 ? null : this.#bulkString(length);
+      }
       case "*": {
-        const length = Number(text);
+        const length = integer(text);
         if (length <= 0) return length < 0 ? null : [];
         this.#open.push({ length, items: [] });
         return this.#value();
       }
       default:
-        throw new TypeError("The reply is not RESP2");
+        throw notResp();
     }
   }
 
@@ -128,4 +130,13 @@ export class ReplyReader {
     }
     return item;
   }
+}
+
+function integer(text: string): number {
+  if (!/^[+-]?\d+$/.test(text)) throw notResp();
+  return Number(text);
+}
+
+function notResp(): TypeError {
+  return new TypeError("The reply is not RESP2");
 }

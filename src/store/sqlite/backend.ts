@@ -78,8 +78,8 @@ function sqliteReplicas({ db, transaction, clock }: SqliteParts): Replicas {
   const sql = replicaStatements(db);
   return {
     async announce(self, ttlMs) {
-      const nowMs = clock.now().getTime();
       const rows = transaction(() => {
+        const nowMs = clock.now().getTime();
         sql.announce.run(self.id, JSON.stringify(self), nowMs + ttlMs);
         sql.forget.run(nowMs, ttlMs);
         return sql.all.all().map((row) => v.parse(ReplicaRow, row).replica);

@@ -79,6 +79,13 @@ describe("ReplyReader", () => {
     assert.deepEqual(found.next(), { done: false, value: "OK" });
     assert.throws(() => found.next(), new TypeError("The reply is not RESP2"));
   });
+
+  for (const line of ["$x", "$", "$1.5", "$1e1", "*x", "*", "*0x1", ":", ":one"])
+    it(`refuses ${JSON.stringify(line)}, in which a number should be`, () => {
+      const reader = new ReplyReader();
+      const found = reader.read(new TextEncoder().encode(`${line}\r\n+OK\r\n`));
+      assert.throws(() => found.next(), new TypeError("The reply is not RESP2"));
+    });
 });
 
 describe("encodeCommand()", () => {
