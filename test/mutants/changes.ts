@@ -26,6 +26,18 @@ export const CHANGES: readonly Mutant[] = [
       "core/ca/freshness",
     ],
   ),
+  ...guardsOf("src/core/ca/plan-change.ts", [
+    "a new name of the server that the root forbids",
+    "requireNamesPermitted(present, root, change);",
+    "",
+    "core/ca/change",
+  ]),
+  ...guardsOf("src/core/ca/replica.ts", [
+    "the open provider of a state that was read before its commit was answered",
+    "(next.state.commitId === previous.state.commitId && previous.fault === null)",
+    "false",
+    "core/ca/change",
+  ]),
   ...guardsOf(
     "src/core/ca/maintenance.ts",
     [

@@ -210,14 +210,19 @@ export class Replica {
   }
 
   /**
-   * Serves a snapshot from now on, unless a newer one is served by now: a read, or the answer to a
-   * commit, may come late.
+   * Serves a snapshot from now on, unless a newer one, or one of the same state, is served by now: a
+   * read, or the answer to a commit, may come late.
    */
   async adopt(next: Snapshot): Promise<void> {
     const previous = this.#memory.current;
-    if (previous !== null && next.state.index < previous.state.index) {
+    // Of the same state the served one has replaced, and closed, the provider before.
+    const isLate =
+      previous !== null &&
+      (next.state.index < previous.state.index ||
+        (next.state.commitId === previous.state.commitId && previous.fault === null));
+    if (isLate) {
       if (next.provider !== previous.provider) void next.provider?.close();
-      return;
+      return this.#persisting;
     }
     this.#memory.current = next;
     if (previous?.provider !== next.provider) void previous?.provider?.close();

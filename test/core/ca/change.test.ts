@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ConflictError, ProviderError, StoreError } from "../../../src/core/errors.ts";
+import type { Provider } from "../../../src/core/ports/provider.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { createCodec } from "../../../src/store/codec.ts";
 import { configuration, createTestCa } from "../../fakes/ca.ts";
@@ -90,6 +91,35 @@ describe("the providers of a change", () => {
 });
 
 describe("a change that keeps root and key", () => {
+  it("serves an open provider, also if its commit is read before it is answered", async () => {
+    const closed = new Set<Provider["template"]>();
+    const providers = providersWith((type) => ({
+      ...type,
+      async open(...opening) {
+        const provider = await type.open(...opening);
+        return { ...provider, close: async () => void closed.add(provider.template) };
+      },
+    }));
+    const ca = await createTestCa({ bootstrap: BOOTSTRAP });
+    const ports = ca.backend.open(createCodec(ca.sealer), "other");
+    const other = await replica(ca, "other", {
+      providers,
+      store: {
+        ...parts(ports.store),
+        async commit(next, expected) {
+          await ports.store.commit(next, expected);
+          await other.refresh();
+        },
+      },
+    });
+    await other.refresh();
+    const isOpen = () => !closed.has((other.require().provider as Provider).template);
+    await other.configure(configuration({ LeafCertTTL: "5h" }));
+    assert.deepEqual([isOpen(), other.require().config.leafTtlMs], [true, 5 * 3_600_000]);
+    await other.configure(configuration({ LeafCertTTL: "5h", PrivateKeyBits: 384 }));
+    assert.deepEqual([isOpen(), closed.size], [true, 3]);
+  });
+
   it("is refused if the root forbids a name that the server has got since", async () => {
     const { cert, key } = suppliedRoot({
       extensions: [...GOOD_EXTENSIONS, "nameConstraints=critical,excluded;DNS:forbidden.example"],
