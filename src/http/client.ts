@@ -5,7 +5,7 @@
  * @module
  */
 import type { Caller } from "../core/ports/audit.ts";
-import { ipOctets, isLoopbackAddress } from "../net/ip.ts";
+import { ipv6Network, isLoopbackAddress } from "../net/ip.ts";
 import type { RequestEnvironment } from "./route.ts";
 
 export interface ServedHosts {
@@ -63,8 +63,7 @@ export function isLocal(
 }
 
 /**
- * The key that rate limits count a client by: its address, of an IPv6 one the first 64 bits, which
- * one host has to itself (RFC 4291 section 2.5.1).
+ * The key that rate limits count a client by: its address, of an IPv6 one the first 64 bits.
  * @returns null if no limit of a single client applies.
  */
 export function clientKey(address: string | undefined, limitLoopback: boolean): string | null {
@@ -74,12 +73,10 @@ export function clientKey(address: string | undefined, limitLoopback: boolean): 
       ? address.slice("::ffff:".length)
       : address;
   if (!limitLoopback && (plain === "::1" || plain.startsWith("127."))) return null;
+  if (!plain.includes(":")) return plain;
   // The zone of a link-local address (RFC 4007 section 11) is not part of it.
   const [zoneless = ""] = plain.split("%", 1);
-  const octets = plain.includes(":") ? ipOctets(zoneless) : null;
-  if (octets === null) return plain;
-  const { buffer } = octets;
-  return [0, 2, 4, 6].map((at) => new DataView(buffer).getUint16(at).toString(16)).join(":");
+  return ipv6Network(zoneless) ?? plain;
 }
 
 /**

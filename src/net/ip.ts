@@ -10,6 +10,13 @@ type Ip = ipaddr.IPv4 | ipaddr.IPv6;
 /** The longest text of an address: six groups and an IPv4 of 15 characters (RFC 4291 §2.2). */
 const MAX_LENGTH = 45;
 
+/** As `isValidFourPartDecimal`, which creates an error for each name that a Host header has. */
+const FOUR_PART_DECIMAL = /^(?:0|[1-9]\d{0,2})(?:\.(?:0|[1-9]\d{0,2})){3}$/;
+
+/** RFC 1122 §3.2.1.3, RFC 4291 §2.5.3, and the first mapped into IPv6. */
+const LOOPBACK_IPV4 = ipaddr.IPv4.parseCIDR("127.0.0.0/8");
+const LOOPBACK_IPV6 = ["::1/128", "::ffff:7f00:0/104"].map((range) => ipaddr.IPv6.parseCIDR(range));
+
 /** IANA's special-purpose ranges of IPv4 that are globally reachable nevertheless (RFC 6890). */
 const PUBLIC_IPV4: readonly string[] = ["unicast", "as112", "amt"];
 
@@ -36,6 +43,16 @@ export function ipOctets(text: string): Uint8Array<ArrayBuffer> | null {
 }
 
 /**
+ * The first 64 bits of an IPv6 address, which one host has to itself (RFC 4291 §2.5.1), as four groups
+ * in hexadecimal; null for any other text.
+ */
+export function ipv6Network(text: string): string | null {
+  const address = parseIp(text);
+  if (!(address instanceof ipaddr.IPv6)) return null;
+  return [0, 1, 2, 3].map((i) => (address.parts[i] ?? 0).toString(16)).join(":");
+}
+
+/**
  * Whether a text is an address of the public internet. An IPv4-mapped IPv6 address is not, nor is
  * a text that is no address.
  */
@@ -50,15 +67,12 @@ export function isPublicAddress(text: string): boolean {
   return !address.match(SIX_TO_FOUR) || isPublicIpv4(embedded());
 }
 
-/**
- * Whether a text is a loopback address (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3), IPv4-mapped IPv6
- * addresses included.
- */
+/** Whether a text is a loopback address, IPv4-mapped IPv6 addresses included. */
 export function isLoopbackAddress(text: string): boolean {
   const address = parseIp(text);
-  if (address === null) return false;
-  const isMapped = address instanceof ipaddr.IPv6 && address.isIPv4MappedAddress();
-  return (isMapped ? address.toIPv4Address() : address).range() === "loopback";
+  return address instanceof ipaddr.IPv4
+    ? address.match(LOOPBACK_IPV4)
+    : address !== null && LOOPBACK_IPV6.some((range) => address.match(range));
 }
 
 /** Whether a text is `0.0.0.0`, `::`, or the first of them mapped into IPv6. */
@@ -97,17 +111,33 @@ export function isInRange(address: string, { base, bits }: AddressRange): boolea
  * is refused, since it has a meaning on one machine only.
  */
 function parseIp(text: string): Ip | null {
-  if (text.length > MAX_LENGTH || text.includes("%")) return null;
-  if (ipaddr.IPv4.isValidFourPartDecimal(text)) return ipaddr.IPv4.parse(text);
+  if (text.length > MAX_LENGTH) return null;
   const start = text.lastIndexOf(":") + 1;
   const last = text.slice(start);
-  if (start > 0 && ipaddr.IPv4.isValidFourPartDecimal(last)) {
-    // As two groups: ipaddr.js takes `::127.0.0.1` for `::ffff:127.0.0.1`.
-    const [a = 0, b = 0, c = 0, d = 0] = ipaddr.IPv4.parse(last).octets;
-    const groups = [(a << 8) | b, (c << 8) | d].map((group) => group.toString(16));
-    return parseIp(text.slice(0, start) + groups.join(":"));
+  if (!last.includes(".")) return start === 0 ? null : parseIpv6(text);
+  const ipv4 = parseIpv4(last);
+  if (ipv4 === null || start === 0) return ipv4;
+  // As two groups: ipaddr.js takes `::127.0.0.1` for `::ffff:127.0.0.1`.
+  const [a = 0, b = 0, c = 0, d = 0] = ipv4.octets;
+  const groups = [(a << 8) | b, (c << 8) | d].map((group) => group.toString(16));
+  return parseIpv6(text.slice(0, start) + groups.join(":"));
+}
+
+function parseIpv4(text: string): ipaddr.IPv4 | null {
+  return FOUR_PART_DECIMAL.test(text) ? valid(() => ipaddr.IPv4.parse(text)) : null;
+}
+
+function parseIpv6(text: string): ipaddr.IPv6 | null {
+  return text.includes("%") ? null : valid(() => ipaddr.IPv6.parse(text));
+}
+
+/** Null instead of an error. ipaddr.js's `isValid` parses as well: an address would be read twice. */
+function valid<T>(parse: () => T): T | null {
+  try {
+    return parse();
+  } catch {
+    return null;
   }
-  return !last.includes(".") && ipaddr.IPv6.isValid(text) ? ipaddr.IPv6.parse(text) : null;
 }
 
 /** RFC 4291 §2.5.5.2. */
