@@ -41,7 +41,7 @@ const Header = v.object({
 /** The SHA-256 of a CSR's DER, in base64url. */
 const CsrDigest = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/));
 const CLAIMS =
-  "the proof must have the claims aud, iat and csr, the SHA-256 of the request's DER in base64url";
+  "the proof must have the claims aud, iat and csr, the SHA-256 of the request's DER in base64url; iat, nbf and exp must be numbers";
 
 /**
  * Reads a proof. Of the certificates in it only the leaf is read: what stands above it is known to
@@ -94,7 +94,7 @@ function refusalOf(error: unknown, audience: string): unknown {
     return denied(
       error.claim === "aud"
         ? `the proof is for another audience than ${audience}`
-        : `the proof is from the future, by its claim ${error.claim}`,
+        : `the proof is from the future by its claim ${error.claim}: compare the clocks of the client and this server`,
     );
   }
   if (error instanceof errors.JWTInvalid) return denied(CLAIMS);
