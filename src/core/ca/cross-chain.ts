@@ -124,12 +124,11 @@ export function byUrgency(
  * @returns undefined if there is none that lives long enough.
  */
 export function findCrossSigned(
+  pool: readonly Certificate[],
   end: Certificate,
   by: RootEntry,
-  pool: readonly Certificate[],
   active: Certificate,
-  now: Date,
-  policy: Policy,
+  { now, policy }: { readonly now: Date; readonly policy: Policy },
 ): Certificate | undefined {
   // Certificates expire at a whole second.
   const required = Math.min(

@@ -32,22 +32,23 @@ type CrossSignContext = Pick<ChangeContext, "now" | "policy" | "random" | "provi
 export async function requireCrossSigning(
   snapshot: Snapshot,
   root: Certificate | null,
-  { now, policy }: CrossSignContext,
+  context: CrossSignContext,
 ): Promise<void> {
+  const { now } = context;
   const { state, active, provider } = snapshot;
   if (!provider?.crossSigner) return;
   if (root?.id === active.id || !inForce(active.certificate, now)) return;
   const by = retiredAt(active, now);
   const isCertified = (to: Certificate) =>
     sameAuthority(to, active.certificate) ||
-    findCrossSigned(to, by, candidatePool(state.roots), to, now, policy) !== undefined;
+    findCrossSigned(candidatePool(state.roots), to, by, to, context) !== undefined;
   if (root !== null && isCertified(root)) return;
   try {
     await provider.crossSigner.requirePermission();
   } catch (reason) {
     if (!(reason instanceof CaError)) throw reason;
     throw isTransient(reason)
-      ? transientFailure(reason)
+      ? transientFailure(active, reason)
       : cannotCrossSign([active], new Map([[active.id, reason]]), new Map());
   }
 }
@@ -56,10 +57,10 @@ function isTransient(reason: CaError): boolean {
   return reason.code === "provider_unavailable";
 }
 
-/** The active root's provider failed, which may be of the same type as that of the next root. */
-function transientFailure(reason: CaError): ProviderError {
+/** The provider of a published root failed, which may be of the same type as that of the next root. */
+function transientFailure({ id }: RootEntry, reason: CaError): ProviderError {
   const retry = reason.retryAfterMs === undefined ? {} : { retryAfterMs: reason.retryAfterMs };
-  const message = `The active root cannot certify another one now: ${reason.message}`;
+  const message = `Root ${id} cannot certify another one now: ${reason.message}`;
   return new ProviderError("provider_unavailable", message, { cause: reason, ...retry });
 }
 
@@ -150,7 +151,7 @@ async function findOrMakeSteps(
         steps.push({ target, certificates: [] });
         continue;
       }
-      const found = findCrossSigned(end, target, pool, root, now, policy);
+      const found = findCrossSigned(pool, end, target, root, context);
       const certificates =
         found === undefined ? await crossSignBy(target, end, snapshot, context) : [found];
       steps.push({ target, certificates });
@@ -159,7 +160,7 @@ async function findOrMakeSteps(
       if (!(reason instanceof CaError)) throw reason;
       // Under force a root whose provider is unavailable is abandoned, as one whose key is lost: both
       // answer the same.
-      if (isTransient(reason) && !force) throw transientFailure(reason);
+      if (isTransient(reason) && !force) throw transientFailure(target, reason);
       reasons.set(target.id, reason);
     }
   }

@@ -100,7 +100,10 @@ describe("byUrgency()", () => {
 
 describe("findCrossSigned()", () => {
   const find = (tip: PoolRoot, by: RootEntry, certificates: readonly Certificate[], now = at(0)) =>
-    findCrossSigned(tip.certificate, by, certificates, root(b).certificate, now, POLICY);
+    findCrossSigned(certificates, tip.certificate, by, root(b).certificate, {
+      now,
+      policy: POLICY,
+    });
 
   it("findCrossSigned() takes a certificate of the one root by the other, and not the other way round", async () => {
     const ba = await crossed(root(b), root(a));

@@ -151,14 +151,10 @@ export async function rotated(
   for (const target of byUrgency(targets, old.intermediates, DEFAULT_POLICY)) {
     const by = pool.find(({ certificate }) => certificate.id === target.id);
     if (by === undefined) throw new TypeError("The target is not of the pool");
-    const known = findCrossSigned(
-      tip.certificate,
-      target,
-      certificates,
-      to.certificate,
+    const known = findCrossSigned(certificates, tip.certificate, target, to.certificate, {
       now,
-      DEFAULT_POLICY,
-    );
+      policy: DEFAULT_POLICY,
+    });
     if (known === undefined && force) {
       abandonedRoots.push(target.id);
       continue;
