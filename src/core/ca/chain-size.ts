@@ -29,13 +29,9 @@ const LEAF_BYTES = 3584;
  */
 const ROW_BYTES = 720;
 
-/**
- * Certificates in the chain of a leaf: itself counted, the root not.
- * @param below certificates between the issuer and a leaf: one while an intermediate is alive that
- * was signed for another datacenter. @default 0
- */
-export function chainLength(intermediates: readonly Certificate[], below = 0): number {
-  return 1 + below + intermediates.length;
+/** Certificates in the chain of a leaf: itself counted, the root not. */
+export function chainLength(intermediates: readonly Certificate[]): number {
+  return 1 + intermediates.length;
 }
 
 /** Whether the chain of a leaf keeps its bounds. */
