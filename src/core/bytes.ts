@@ -26,6 +26,13 @@ export function fromUtf8(bytes: Uint8Array): string {
   }
 }
 
+/** Decodes each octet as one character (ISO 8859-1). */
+export function latin1(bytes: Uint8Array): string {
+  let text = "";
+  for (const byte of bytes) text += String.fromCharCode(byte);
+  return text;
+}
+
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
 
 /** Lower-case hexadecimal without separators. */

@@ -170,3 +170,13 @@ export function reasonOf(error: unknown): string {
 export class FormatError extends Error {
   override readonly name = "FormatError";
 }
+
+/** What a reader returns, or null if it throws a FormatError. */
+export function readOrNull<T>(read: () => T): T | null {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
+}

@@ -4,7 +4,7 @@
  * the tags, lengths and times, so they are one file.
  * @module
  */
-import { type Bytes, fromUtf8, utf8 } from "../bytes.ts";
+import { type Bytes, latin1, utf8 } from "../bytes.ts";
 import { FormatError } from "../errors.ts";
 
 export const TAG = {
@@ -234,7 +234,7 @@ export class DerReader {
     const long = this.tag === TAG.generalizedTime;
     if (!long && this.tag !== TAG.utcTime)
       throw new DerError("is neither UTCTime nor GeneralizedTime (RFC 5280 §4.1.2.5)");
-    const text = fromUtf8(this.content());
+    const text = latin1(this.content());
     if (!(long ? /^\d{14}Z$/ : /^\d{12}Z$/).test(text))
       throw new DerError("is not in whole seconds of UTC (RFC 5280 §4.1.2.5)");
     // RFC 5280 §4.1.2.5.1: two-digit years from 50 on are 19YY.

@@ -267,32 +267,25 @@ function ecdsaFromDer(signature: Bytes, bits: number): Bytes {
 
 /** Octets of an ECDSA signature in DER, from WebCrypto's form. */
 export function ecdsaLength(signature: Bytes): number {
+  const content = ecdsaContentLength(signature);
+  return 1 + lengthSize(content) + content;
+}
+
+function ecdsaContentLength(signature: Bytes): number {
   const half = signature.length / 2;
-  const content =
+  return (
     4 +
     integerLength(signature, firstDigit(signature, 0, half), half) +
-    integerLength(signature, firstDigit(signature, half, 2 * half), 2 * half);
-  return 1 + lengthSize(content) + content;
+    integerLength(signature, firstDigit(signature, half, 2 * half), 2 * half)
+  );
 }
 
 /** Writes an ECDSA signature from WebCrypto's form as DER at `offset`. */
 export function writeEcdsa(out: Uint8Array, offset: number, signature: Bytes): void {
   const half = signature.length / 2;
-  const [r, s] = [firstDigit(signature, 0, half), firstDigit(signature, half, 2 * half)];
-  const [rLength, sLength] = [
-    integerLength(signature, r, half),
-    integerLength(signature, s, 2 * half),
-  ];
   out[offset] = TAG.sequence;
-  const at = writeLength(out, offset + 1, 4 + rLength + sLength);
-  writeInteger(
-    out,
-    writeInteger(out, at, signature, r, half, rLength),
-    signature,
-    s,
-    2 * half,
-    sLength,
-  );
+  const at = writeLength(out, offset + 1, ecdsaContentLength(signature));
+  writeInteger(out, writeInteger(out, at, signature, 0, half), signature, half, 2 * half);
 }
 
 /** The offset of the first octet of a number between `start` and `end` that is not a leading zero. */
@@ -310,19 +303,21 @@ function integerLength(bytes: Bytes, start: number, end: number): number {
   return end - start + ((bytes[start] as number) >= 0x80 ? 1 : 0);
 }
 
+/** Writes the number between `start` and `end`. @returns the offset behind it. */
 function writeInteger(
   out: Uint8Array,
   offset: number,
   bytes: Bytes,
   start: number,
   end: number,
-  length: number,
 ): number {
+  const first = firstDigit(bytes, start, end);
+  const length = integerLength(bytes, first, end);
   out[offset] = TAG.integer;
   out[offset + 1] = length;
   out[offset + 2] = 0;
   const next = offset + 2 + length;
-  for (let from = end - 1, to = next - 1; from >= start; from--, to--)
+  for (let from = end - 1, to = next - 1; from >= first; from--, to--)
     out[to] = bytes[from] as number;
   return next;
 }

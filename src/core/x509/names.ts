@@ -3,7 +3,8 @@
  * issuer, so a verifier that cannot decode it refuses all of them.
  * @module
  */
-import { type Bytes, equal, fromUtf8, hex, utf8 } from "../bytes.ts";
+import { type Bytes, equal, fromUtf8, hex, latin1, utf8 } from "../bytes.ts";
+import { readOrNull } from "../errors.ts";
 import {
   DerError,
   type DerNode,
@@ -58,18 +59,7 @@ const STRINGS: ReadonlyMap<number, (content: Bytes) => string | null> = new Map<
 ]);
 
 function isUtf8(content: Bytes): boolean {
-  try {
-    fromUtf8(content);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function latin1(content: Bytes): string {
-  let text = "";
-  for (const octet of content) text += String.fromCharCode(octet);
-  return text;
+  return readOrNull(() => fromUtf8(content)) !== null;
 }
 
 /**

@@ -132,7 +132,26 @@ describe("DerReader", () => {
   const boolean: Read = (reader) => reader.boolean();
   const readOid: Read = (reader) => reader.oid();
   const readBits: Read = (reader) => reader.bitString();
+  const time: Read = (reader) => reader.time();
   const refused: readonly (readonly [name: string, read: Read, der: string, message: string])[] = [
+    [
+      "DerReader.time() refuses octets that are not ASCII",
+      time,
+      `170d${"ff".repeat(13)}`,
+      "DER is not in whole seconds of UTC (RFC 5280 §4.1.2.5)",
+    ],
+    [
+      "DerReader.time() refuses another type",
+      time,
+      "020101",
+      "DER is neither UTCTime nor GeneralizedTime (RFC 5280 §4.1.2.5)",
+    ],
+    [
+      "DerReader.time() refuses 30 February",
+      time,
+      `170d${hex(new TextEncoder().encode("260230000000Z"))}`,
+      "DER has a time that is not a date",
+    ],
     ["DerReader.unsigned() refuses an empty INTEGER", unsigned, "0200", "DER has an empty number"],
     ["DerReader.unsigned() refuses -1", unsigned, "0201ff", "DER is negative"],
     ["DerReader.unsigned() refuses -128", unsigned, "020180", "DER is negative"],
