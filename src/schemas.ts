@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import { fromBase64 } from "./core/bytes.ts";
-import { FormatError } from "./core/errors.ts";
+import { readOrNull } from "./core/errors.ts";
 import { type Certificate, readCertificate } from "./core/x509/certificate.ts";
 
 /** An ISO 8601 timestamp, read as a Date. */
@@ -18,12 +18,9 @@ export const instant = v.pipe(
 export const certificate = v.pipe(
   v.string(),
   v.rawTransform(({ dataset, addIssue, NEVER }): Certificate => {
-    try {
-      const der = fromBase64(dataset.value);
-      if (der !== null) return readCertificate(der);
-    } catch (error) {
-      if (!(error instanceof FormatError)) throw error;
-    }
+    const der = fromBase64(dataset.value);
+    const read = der === null ? null : readOrNull(() => readCertificate(der));
+    if (read !== null) return read;
     addIssue({ message: "is not a certificate" });
     return NEVER;
   }),

@@ -5,7 +5,7 @@
  * @module
  */
 import { hex } from "../../src/core/bytes.ts";
-import { ConfigError, FormatError, ProviderError } from "../../src/core/errors.ts";
+import { ConfigError, FormatError, ProviderError, readOrNull } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import type {
   CrossSigner,
@@ -223,15 +223,12 @@ function crossSignerOf(
 
 /** From the issuer up to below the root; empty in a primary datacenter, whose root signs leaves. */
 function issuerChainOf({ issuers = "" }: ProviderState): Certificate[] {
-  try {
-    return readPem(issuers).map(({ bytes }) => readCertificate(bytes));
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-    throw new ProviderError(
-      "provider_contract",
-      "The intermediates in the CA's state cannot be read",
-    );
-  }
+  const chain = readOrNull(() => readPem(issuers).map(({ bytes }) => readCertificate(bytes)));
+  if (chain !== null) return chain;
+  throw new ProviderError(
+    "provider_contract",
+    "The intermediates in the CA's state cannot be read",
+  );
 }
 
 async function openKey(

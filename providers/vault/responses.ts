@@ -3,7 +3,7 @@
  * @module
  */
 import * as v from "valibot";
-import { FormatError } from "../../src/core/errors.ts";
+import { readOrNull } from "../../src/core/errors.ts";
 import { readPem } from "../../src/core/pem.ts";
 import { type Certificate, readCertificate } from "../../src/core/x509/certificate.ts";
 import { VaultError } from "./errors.ts";
@@ -110,12 +110,11 @@ export function readAs<T>(call: string, schema: v.GenericSchema<unknown, T>, res
 
 /** The first certificate of a PEM that Vault signed. @param what is signed. @throws {VaultError} */
 export function readFirst(pem: string, what: string): Certificate {
-  try {
+  const first = readOrNull(() => {
     const [block] = readPem(pem);
-    if (block !== undefined) return readCertificate(block.bytes);
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-  }
+    return block === undefined ? null : readCertificate(block.bytes);
+  });
+  if (first !== null) return first;
   throw new VaultError("malformed_response", `Vault: the ${what} that it signed is unreadable`);
 }
 

@@ -17,7 +17,7 @@ import {
 } from "jose";
 import * as v from "valibot";
 import { fromUtf8, hex, sha256, utf8 } from "../core/bytes.ts";
-import { FormatError } from "../core/errors.ts";
+import { readOrNull } from "../core/errors.ts";
 import { KUBERNETES_FIELDS, MAX_LEEWAY_MS, type MethodSettings } from "./auth-methods.ts";
 import { loginDenied } from "./errors.ts";
 import type { LoginFields } from "./selector.ts";
@@ -77,7 +77,11 @@ export async function verifyLoginToken(
   now: Date,
 ): Promise<LoginToken> {
   if (jwt.length > MAX_LENGTH) throw loginDenied("is too long");
-  const json = v.safeParse(Payload, textIn(await verifySignature(jwt, settings, getKeySet)));
+  const payload = await verifySignature(jwt, settings, getKeySet);
+  const json = v.safeParse(
+    Payload,
+    readOrNull(() => fromUtf8(payload)),
+  );
   if (!json.success) throw loginDenied("has malformed claims");
   const claims = json.output;
   const expiresAt = requireTime(claims, settings, now);
@@ -164,16 +168,6 @@ function claimsOf(jwt: string): unknown {
 
 function audiencesOf({ aud }: ClaimSet): readonly string[] {
   return typeof aud === "string" ? [aud] : (aud ?? []);
-}
-
-/** Text in UTF-8, or null. */
-function textIn(bytes: Uint8Array): string | null {
-  try {
-    return fromUtf8(bytes);
-  } catch (error) {
-    if (error instanceof FormatError) return null;
-    throw error;
-  }
 }
 
 /** @returns the payload */

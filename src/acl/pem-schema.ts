@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import type { Bytes } from "../core/bytes.ts";
-import { FormatError } from "../core/errors.ts";
+import { readOrNull } from "../core/errors.ts";
 import { isOnePem, readPem } from "../core/pem.ts";
 import { DerReader, TAG } from "../core/x509/der.ts";
 
@@ -21,14 +21,12 @@ export const certificates = v.optional(
 
 function isCertificates(text: string): boolean {
   if (text === "") return true;
-  try {
-    const blocks = readPem(text);
-    for (const { bytes } of blocks) requireCertificateForm(bytes);
-    return blocks.length > 0 && blocks.every(({ label }) => label === "CERTIFICATE");
-  } catch (error) {
-    if (error instanceof FormatError) return false;
-    throw error;
-  }
+  const blocks = readOrNull(() => {
+    const read = readPem(text);
+    for (const { bytes } of read) requireCertificateForm(bytes);
+    return read;
+  });
+  return !!blocks?.length && blocks.every(({ label }) => label === "CERTIFICATE");
 }
 
 /** Checks the outer form (RFC 5280 §4.1): TBSCertificate, algorithm, signature. @throws {FormatError} */
@@ -43,13 +41,6 @@ function requireCertificateForm(der: Bytes): void {
 }
 
 function isPublicPem(text: string): boolean {
-  try {
-    return (
-      isOnePem(text) &&
-      readPem(text).every(({ label }) => label === "PUBLIC KEY" || label === "CERTIFICATE")
-    );
-  } catch (error) {
-    if (error instanceof FormatError) return false;
-    throw error;
-  }
+  const blocks = isOnePem(text) ? readOrNull(() => readPem(text)) : null;
+  return blocks?.every(({ label }) => label === "PUBLIC KEY" || label === "CERTIFICATE") ?? false;
 }

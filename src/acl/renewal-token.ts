@@ -9,7 +9,7 @@ import { decodeProtectedHeader, errors, importSPKI, type JWTPayload, jwtVerify }
 import * as v from "valibot";
 import { fromBase64 } from "../core/bytes.ts";
 import { denied } from "../core/ca/renewal-check.ts";
-import { FormatError } from "../core/errors.ts";
+import { readOrNull } from "../core/errors.ts";
 import { writePem } from "../core/pem.ts";
 import type { RenewalToken } from "../core/ports/renewal-token.ts";
 import { type Certificate, readCertificate } from "../core/x509/certificate.ts";
@@ -116,12 +116,9 @@ function readHeader(jwt: string): v.InferOutput<typeof Header> {
 }
 
 function certificateOf(text: string): Certificate {
-  try {
-    const der = fromBase64(text);
-    if (der !== null) return readCertificate(der);
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-  }
+  const der = fromBase64(text);
+  const certificate = der === null ? null : readOrNull(() => readCertificate(der));
+  if (certificate !== null) return certificate;
   throw denied("x5c must hold certificates, DER in base64");
 }
 

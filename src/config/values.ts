@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import { parseDuration } from "../consul/duration.ts";
-import { FormatError } from "../core/errors.ts";
+import { readOrNull } from "../core/errors.ts";
 
 /** A text that `parse` reads; it returns null for a text that it cannot read. */
 export const parsed = <T>(parse: (text: string) => T | null, message: string) =>
@@ -20,13 +20,8 @@ export const parsed = <T>(parse: (text: string) => T | null, message: string) =>
 
 /** Milliseconds of a duration in Go's form; null if it is malformed or out of bounds. */
 export function durationWithin(text: string, min: number, max: number): number | null {
-  try {
-    const ms = parseDuration(text);
-    return ms >= min && ms <= max ? ms : null;
-  } catch (error) {
-    if (error instanceof FormatError) return null;
-    throw error;
-  }
+  const ms = readOrNull(() => parseDuration(text));
+  return ms !== null && ms >= min && ms <= max ? ms : null;
 }
 
 /** A duration in milliseconds. @param bounds the bounds in words. */

@@ -40,7 +40,7 @@ import type {
   Token,
 } from "../core/acl/types.ts";
 import { base64, sha256, utf8 } from "../core/bytes.ts";
-import { FormatError, type RequestError } from "../core/errors.ts";
+import { type RequestError, readOrNull } from "../core/errors.ts";
 
 /** Namespaces and partitions are Consul Enterprise's; here there is only the default one. */
 export const onlyDefault = (name: string, what: "Namespaces" | "Partitions") =>
@@ -99,12 +99,9 @@ function durationMs(value: Json, name: string): number | null {
     if (BigInt.asIntN(64, BigInt(value)) !== BigInt(value)) throw notDuration(value, name);
     return Number(value) / 1_000_000;
   }
-  try {
-    if (typeof value === "string") return parseDuration(value);
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-  }
-  throw decodeFailed(`${name} must be a duration`);
+  const ms = typeof value === "string" ? readOrNull(() => parseDuration(value)) : null;
+  if (ms === null) throw decodeFailed(`${name} must be a duration`);
+  return ms;
 }
 
 /** encoding/json's error for a number that is no int64. */

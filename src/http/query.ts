@@ -3,7 +3,7 @@
  * @module
  */
 import { parseDuration } from "../consul/duration.ts";
-import { FormatError, RequestError } from "../core/errors.ts";
+import { RequestError, readOrNull } from "../core/errors.ts";
 
 /** Consul's default and longest wait of a blocking query (default_query_time, max_query_time). */
 const DEFAULT_WAIT_MS = 300_000;
@@ -134,12 +134,9 @@ function parseIndex(text: string): bigint | null {
 }
 
 function goDuration(text: string, message: string): number {
-  try {
-    return parseDuration(text);
-  } catch (error) {
-    if (error instanceof FormatError) throw refuse(message);
-    throw error;
-  }
+  const ms = readOrNull(() => parseDuration(text));
+  if (ms === null) throw refuse(message);
+  return ms;
 }
 
 function requireCacheControl(header: string | undefined): void {

@@ -63,21 +63,15 @@ function unexpected(uri: string): RequestError {
  * @throws {RequestError} `spiffe_id_malformed`
  */
 export function requireSegment(segment: string, what: string): string {
-  const fault = segmentFault(segment);
-  if (fault !== null) throw malformed(`Invalid ${what}: ${JSON.stringify(segment)} ${fault}`);
-  return segment;
-}
-
-/**
- * Why a name cannot be a segment of a SPIFFE ID, as the predicate of a sentence whose subject is the
- * name; null if it can.
- */
-function segmentFault(segment: string): string | null {
-  if (segment === "") return "is empty, which a segment of a SPIFFE ID must not be";
+  const refuse = (fault: string) =>
+    malformed(`Invalid ${what}: ${JSON.stringify(segment)} ${fault}`);
+  if (segment === "") throw refuse("is empty, which a segment of a SPIFFE ID must not be");
   if (segment === "." || segment === "..")
-    return "is a dot segment, which a SPIFFE ID must not have";
-  if (SEGMENT.test(segment)) return null;
-  return "has a character that a SPIFFE ID cannot carry; only letters, digits, '.', '-' and '_' are allowed";
+    throw refuse("is a dot segment, which a SPIFFE ID must not have");
+  if (SEGMENT.test(segment)) return segment;
+  throw refuse(
+    "has a character that a SPIFFE ID cannot carry; only letters, digits, '.', '-' and '_' are allowed",
+  );
 }
 
 function malformed(message: string): RequestError {

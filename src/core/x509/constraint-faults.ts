@@ -3,7 +3,7 @@
  * CA issues below it.
  * @module
  */
-import { FormatError } from "../errors.ts";
+import { FormatError, readOrNull } from "../errors.ts";
 import { formatSpiffeId, trustDomainOf } from "../spiffe/id.ts";
 import type { Certificate, CertificateExtension } from "./certificate.ts";
 import { DerError, encode } from "./der.ts";
@@ -121,11 +121,5 @@ export function pathConstraintFaults(
  */
 function constraintsAmong(extensions: readonly CertificateExtension[]): NameConstraints | null {
   const extension = extensions.find((each) => each.oid === OID.nameConstraints);
-  if (extension === undefined) return null;
-  try {
-    return readNameConstraints(extension.value);
-  } catch (error) {
-    if (error instanceof FormatError) return null;
-    throw error;
-  }
+  return extension === undefined ? null : readOrNull(() => readNameConstraints(extension.value));
 }

@@ -5,7 +5,7 @@
  * @module
  */
 import { type Bytes, equal } from "../bytes.ts";
-import { FormatError } from "../errors.ts";
+import { readOrNull } from "../errors.ts";
 import { checkName, extensionFault, requiresPolicies } from "./ca-extensions.ts";
 import { type Certificate, type CertificateExtension, KEY_USAGE } from "./certificate.ts";
 import { constraintFaults, constraintWarnings } from "./constraint-faults.ts";
@@ -127,7 +127,7 @@ function keyIdFaults(certificate: Certificate, issuer: Certificate): string[] {
     faults.push("has no subject key identifier");
   const extension = extensions.find(({ oid }) => oid === OID.authorityKeyIdentifier);
   if (extension === undefined) return isRoot ? faults : [...faults, NO_KEY_ID];
-  const found = readAuthorityKeyId(extension.value);
+  const found = readOrNull(() => readAuthorityKeyId(extension.value));
   if (found === null)
     return [
       ...faults,
@@ -152,13 +152,9 @@ function keyIdFaults(certificate: Certificate, issuer: Certificate): string[] {
 /** Whether two names are equal for OpenSSL (X509_NAME_cmp): case, white space and string type do not count. */
 function isSameName(name: Bytes, other: Bytes): boolean {
   if (equal(name, other)) return true;
-  try {
-    const [parts, others] = [comparableParts(name), comparableParts(other)];
-    return parts.length === others.length && parts.every((part, i) => part === others[i]);
-  } catch (error) {
-    if (error instanceof FormatError) return false;
-    throw error;
-  }
+  const [parts, others] = [name, other].map((each) => readOrNull(() => comparableParts(each)));
+  if (!parts || !others) return false;
+  return parts.length === others.length && parts.every((part, i) => part === others[i]);
 }
 
 interface AuthorityKeyId {
@@ -169,28 +165,23 @@ interface AuthorityKeyId {
   readonly serial: Bytes | null;
 }
 
-/** RFC 5280 §4.2.1.1. @returns null if it is malformed. */
-function readAuthorityKeyId(value: Bytes): AuthorityKeyId | null {
-  try {
-    const fields = new DerReader(value).enter(TAG.sequence);
-    const keyId = fields.optional(contextPrimitive(0)) ? fields.content() : null;
-    let issuerName: Bytes | null = null;
-    if (fields.optional(contextConstructed(1))) {
-      const names = fields.inside();
-      while (!names.done) {
-        checkName(names);
-        if (names.tag === contextConstructed(4)) issuerName ??= names.content();
-      }
+/** RFC 5280 §4.2.1.1. @throws {FormatError} */
+function readAuthorityKeyId(value: Bytes): AuthorityKeyId {
+  const fields = new DerReader(value).enter(TAG.sequence);
+  const keyId = fields.optional(contextPrimitive(0)) ? fields.content() : null;
+  let issuerName: Bytes | null = null;
+  if (fields.optional(contextConstructed(1))) {
+    const names = fields.inside();
+    while (!names.done) {
+      checkName(names);
+      if (names.tag === contextConstructed(4)) issuerName ??= names.content();
     }
-    const serial = fields.optional(contextPrimitive(2))
-      ? new DerReader(encode(element(TAG.integer, fields.content()))).unsigned()
-      : null;
-    fields.finish();
-    return { keyId, issuerName, serial };
-  } catch (error) {
-    if (error instanceof FormatError) return null;
-    throw error;
   }
+  const serial = fields.optional(contextPrimitive(2))
+    ? new DerReader(encode(element(TAG.integer, fields.content()))).unsigned()
+    : null;
+  fields.finish();
+  return { keyId, issuerName, serial };
 }
 
 function extensionFaults(

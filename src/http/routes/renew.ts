@@ -6,7 +6,7 @@
 import { base64, colonHex, sha256 } from "../../core/bytes.ts";
 import { denied, requireOwnLeaf } from "../../core/ca/renewal-check.ts";
 import type { Snapshot } from "../../core/ca/snapshot.ts";
-import { FormatError, InvariantError, RequestError } from "../../core/errors.ts";
+import { FormatError, InvariantError, RequestError, readOrNull } from "../../core/errors.ts";
 import { readPem } from "../../core/pem.ts";
 import type { Clock } from "../../core/ports/clock.ts";
 import type { ReadRenewalToken } from "../../core/ports/renewal-token.ts";
@@ -108,15 +108,8 @@ function readPeer(der: Uint8Array): Certificate {
  * @throws {RequestError} `csr_malformed`
  */
 function hashOf(csr: string): string {
-  try {
-    const [block] = readPem(csr);
-    if (block !== undefined)
-      return base64(sha256(block.bytes))
-        .replaceAll("+", "-")
-        .replaceAll("/", "_")
-        .replace(/=+$/, "");
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error;
-  }
-  throw new RequestError("csr_malformed", "Cannot read CSR: it is not PEM");
+  const [block] = readOrNull(() => readPem(csr)) ?? [];
+  if (block === undefined)
+    throw new RequestError("csr_malformed", "Cannot read CSR: it is not PEM");
+  return base64(sha256(block.bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
