@@ -14,7 +14,7 @@ import type { Settings } from "../config/settings.ts";
 import type { Acl } from "../core/acl/ports.ts";
 import type { CertificateAuthority } from "../core/ca/ca.ts";
 import { maxLeafLifeMs } from "../core/ca/leaf-issuers.ts";
-import type { Policy } from "../core/ca/policy.ts";
+import type { Policy } from "../core/ca/timing-and-limits.ts";
 import type { Audit } from "../core/ports/audit.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import type { AclLastSeenStore } from "../core/ports/last-seen.ts";

@@ -10,8 +10,8 @@ import type { CaState } from "../core/state.ts";
 import { createSealer } from "../seal/envelope.ts";
 import { readKeks } from "../seal/kek.ts";
 import type { Backend } from "../store/backend.ts";
-import { type Codec, createCodec } from "../store/codec.ts";
 import { FileLooks, MemoryLooks } from "../store/looks.ts";
+import { type Codec, createCodec } from "../store/state-document.ts";
 import type { Platform } from "./platform.ts";
 import type { Keks } from "./seal.ts";
 

@@ -3,7 +3,7 @@
  * store, heartbeats, probes, expiry warnings and the maintenance of access control.
  * @module
  */
-import type { Policy } from "../core/ca/policy.ts";
+import type { Policy } from "../core/ca/timing-and-limits.ts";
 import { reasonOf } from "../core/errors.ts";
 import type { Access } from "./access.ts";
 import type { Ca } from "./ca.ts";

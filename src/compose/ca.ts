@@ -5,8 +5,8 @@
 import { readRenewalToken } from "../acl/renewal-token.ts";
 import { isLoopback, type Settings } from "../config/settings.ts";
 import { CertificateAuthority } from "../core/ca/ca.ts";
-import { DEFAULT_POLICY, type Policy } from "../core/ca/policy.ts";
 import { createReplicaMemory, type ReplicaMemory } from "../core/ca/replica-memory.ts";
+import { DEFAULT_POLICY, type Policy } from "../core/ca/timing-and-limits.ts";
 import { ConflictError, NotReadyError, ProviderError } from "../core/errors.ts";
 import type { Random } from "../core/ports/clock.ts";
 import type { Metrics } from "../core/ports/metrics.ts";
@@ -17,7 +17,7 @@ import { App } from "../http/app.ts";
 import { HINTS } from "../http/hints.ts";
 import { DEFAULT_HTTP_LIMITS, type HttpLimits } from "../http/limits.ts";
 import type { Ports } from "../store/backend.ts";
-import type { Codec } from "../store/codec.ts";
+import type { Codec } from "../store/state-document.ts";
 import { AuditLog } from "../telemetry/audit.ts";
 import type { PrometheusMetrics } from "../telemetry/prometheus.ts";
 import { Access } from "./access.ts";

@@ -5,8 +5,8 @@
 import type { Settings } from "../config/settings.ts";
 import type { AclLastSeenStore, LastSeenStore } from "../core/ports/last-seen.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
-import type { Codec } from "../store/codec.ts";
 import { AclLastSeenFile, LastSeenFile } from "../store/last-seen.ts";
+import type { Codec } from "../store/state-document.ts";
 import type { DataFolder } from "./platform.ts";
 
 type StoreKind = Settings["store"]["kind"];

@@ -20,7 +20,7 @@ const limit = <Schema extends v.GenericSchema<string, unknown>>(key: string, sch
   schema,
 });
 
-/** An absent limit keeps the default of http/limits.ts, core/ca/policy.ts or the server. */
+/** An absent limit keeps the default of http/limits.ts, core/ca/timing-and-limits.ts or the server. */
 const LIMITS = {
   // As in Consul, 0 is unlimited.
   connectionsPerClient: limit(

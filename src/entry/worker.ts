@@ -3,7 +3,7 @@
  * @module
  */
 import { CONSUL_CONFIG_NAMES } from "../../providers/consul/config.ts";
-import { Edge } from "../compose/edge.ts";
+import { Edge } from "../compose/worker.ts";
 import { readWorkerSettings } from "../config/worker.ts";
 import { CaError } from "../core/errors.ts";
 import { createWorkerPlatform } from "./worker-platform.ts";

@@ -8,7 +8,7 @@ import type { LookStore } from "../core/ports/looks.ts";
 import type { RecordStore } from "../core/ports/record-store.ts";
 import type { Replicas } from "../core/ports/replicas.ts";
 import type { Store } from "../core/ports/store.ts";
-import type { Codec } from "./codec.ts";
+import type { Codec } from "./state-document.ts";
 
 /** The ports of one replica. */
 export interface Ports {

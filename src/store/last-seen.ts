@@ -11,7 +11,7 @@ import type { PersistentFile } from "../core/ports/persistent-file.ts";
 import type { Mark } from "../core/ports/record-store.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import { instant } from "../schemas.ts";
-import type { Codec } from "./codec.ts";
+import type { Codec } from "./state-document.ts";
 
 const Seen = v.pipe(
   v.string(),

@@ -21,8 +21,8 @@ import type { Sealer } from "../../src/core/ports/sealer.ts";
 import type { AccessRecord } from "../../src/core/state.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
-import { createCodec } from "../../src/store/codec.ts";
 import { MemoryBackend } from "../../src/store/memory/store.ts";
+import { createCodec } from "../../src/store/state-document.ts";
 import { silentLog } from "../fakes/ca.ts";
 import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts";
 

@@ -7,7 +7,7 @@ import { afterEach, before, beforeEach, describe, it } from "node:test";
 import type { LookStore } from "../../src/core/ports/looks.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
-import { type Codec, createCodec } from "../../src/store/codec.ts";
+import { type Codec, createCodec } from "../../src/store/state-document.ts";
 import { createFakeClock } from "../fakes/clock.ts";
 import type { MakeBackend, StoreBackend } from "./store.ts";
 

@@ -17,7 +17,7 @@ import {
 } from "../../src/core/ports/record-store.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
-import { type Codec, createCodec } from "../../src/store/codec.ts";
+import { type Codec, createCodec } from "../../src/store/state-document.ts";
 import { createFakeClock } from "../fakes/clock.ts";
 import type { MakeBackend, StoreBackend } from "./store.ts";
 

@@ -14,7 +14,7 @@ import { createRoot, crossSign, generateCaKey } from "../../src/core/x509/author
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
 import type { Ports } from "../../src/store/backend.ts";
-import { type Codec, createCodec } from "../../src/store/codec.ts";
+import { type Codec, createCodec } from "../../src/store/state-document.ts";
 import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts";
 
 /** One place where state is stored, shared by all that is opened on it. */

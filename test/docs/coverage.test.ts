@@ -24,7 +24,7 @@ import { readConfigFile } from "../../src/config/file.ts";
 import { LIMIT_KEYS, limitVariable, REQUEST_LIMIT_KEYS } from "../../src/config/limits.ts";
 import { readSettings, SETTING_NAMES } from "../../src/config/settings.ts";
 import { readStoreUrl } from "../../src/config/store-url.ts";
-import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import type { Audit } from "../../src/core/ports/audit.ts";
 import { SCHEMAS } from "../../src/core/state.ts";
 import { DEFAULT_HTTP_LIMITS } from "../../src/http/limits.ts";

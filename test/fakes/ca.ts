@@ -3,6 +3,7 @@
  * provider.
  * @module
  */
+
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,17 +11,17 @@ import { join } from "node:path";
 import { providers } from "../../providers/index.ts";
 import { type CaOptions, CertificateAuthority } from "../../src/core/ca/ca.ts";
 import type { CaPorts } from "../../src/core/ca/ca-ports.ts";
-import { longestConfirmMs } from "../../src/core/ca/cross-chain.ts";
 import type { BootstrapConfig, ConfigurationRequest } from "../../src/core/ca/plan-change.ts";
-import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { longestConfirmMs } from "../../src/core/ca/root-removal.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import type { Log } from "../../src/core/ports/log.ts";
 import type { Metrics } from "../../src/core/ports/metrics.ts";
 import type { Sealer } from "../../src/core/ports/sealer.ts";
 import { HINTS } from "../../src/http/hints.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
-import { createCodec } from "../../src/store/codec.ts";
 import { MemoryBackend } from "../../src/store/memory/store.ts";
+import { createCodec } from "../../src/store/state-document.ts";
 import { createFakeClock, type FakeClock, systemRandom } from "./clock.ts";
 
 export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };

@@ -3,7 +3,7 @@
  * @module
  */
 import type { RedisUrl } from "../../src/config/store-url.ts";
-import type { Policy } from "../../src/core/ca/policy.ts";
+import type { Policy } from "../../src/core/ca/timing-and-limits.ts";
 
 /** A fault put into the code, to see that the checker notices it. */
 export type Mutation =

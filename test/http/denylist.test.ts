@@ -8,7 +8,7 @@ import { createHash, createPublicKey, X509Certificate } from "node:crypto";
 import { describe, it } from "node:test";
 import type { Token } from "../../src/core/acl/types.ts";
 import { maxLeafLifeMs } from "../../src/core/ca/leaf-issuers.ts";
-import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import { CaError } from "../../src/core/errors.ts";
 import type { Audit, AuditRecord } from "../../src/core/ports/audit.ts";
 import { providersWith } from "../core/ca/harness.ts";

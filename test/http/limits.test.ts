@@ -9,7 +9,7 @@ import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import { DeniedError, RateLimitedError } from "../../src/core/errors.ts";
 import { clientKey } from "../../src/http/client.ts";
 import { FailedAuthLimiter } from "../../src/http/failed-auth-limiter.ts";

@@ -7,7 +7,7 @@ import { createHash, createPrivateKey, createPublicKey, X509Certificate } from "
 import { after, before, describe, it } from "node:test";
 import { exportSPKI, generateKeyPair, importPKCS8, SignJWT } from "jose";
 import type { CertificateAuthority } from "../../src/core/ca/ca.ts";
-import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { makeKek } from "../../src/seal/kek.ts";
 import { abandonedRoot } from "../core/ca/abandoned.ts";

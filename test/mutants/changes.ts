@@ -171,7 +171,7 @@ export const CHANGES: readonly Mutant[] = [
       "core/ca/chain-size",
     ],
   ),
-  ...guardsOf("src/core/ca/transitions.ts", [
+  ...guardsOf("src/core/ca/root-removal.ts", [
     "looks that confirm the end of a root",
     "time.confirmed(confirmMs(root, policy)) > pruneAt(root, policy)",
     "time.now > pruneAt(root, policy)",

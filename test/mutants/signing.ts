@@ -37,19 +37,6 @@ export const SIGNING: readonly Mutant[] = [
       "",
       "http/denylist",
     ],
-    ["the default partition and namespace", "  requireDefaultScope(id);\n", "", "core/ca/signer"],
-    [
-      "the datacenter of an identity",
-      "if (id.datacenter !== datacenter)",
-      "if (id.datacenter === null)",
-      "core/ca/signer",
-    ],
-    [
-      "the trust domain of an identity",
-      "if (id.trustDomain !== trustDomain)",
-      "if (id.trustDomain === null)",
-      "core/ca/signer",
-    ],
     [
       "a CA that is not valid yet",
       "if (notBefore > now)",
@@ -63,6 +50,22 @@ export const SIGNING: readonly Mutant[] = [
       "core/ca/signer",
     ],
     ["the proof of possession", "await verifyProof(request);", "", "core/ca/signer"],
+  ),
+  ...guardsOf(
+    "src/core/ca/leaf-identity.ts",
+    ["the default partition and namespace", "  requireDefaultScope(id);\n", "", "core/ca/signer"],
+    [
+      "the datacenter of an identity",
+      "if (id.datacenter !== datacenter)",
+      "if (id.datacenter === null)",
+      "core/ca/signer",
+    ],
+    [
+      "the trust domain of an identity",
+      "if (id.trustDomain !== trustDomain)",
+      "if (id.trustDomain === null)",
+      "core/ca/signer",
+    ],
   ),
   ...guardsOf(
     "src/core/ca/renewal-check.ts",

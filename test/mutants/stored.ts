@@ -6,7 +6,7 @@ import { guardsOf, type Mutant } from "./mutant.ts";
 
 export const STORED: readonly Mutant[] = [
   ...guardsOf(
-    "src/store/codec.ts",
+    "src/store/state-document.ts",
     [
       "the MAC of a stored state",
       "if (!(await this.#sealer.verifyMac(input, mac)))",
@@ -17,7 +17,7 @@ export const STORED: readonly Mutant[] = [
       "a schema that would lose what was recorded",
       "if (schema < leastSchema(state))",
       "if (schema < 0)",
-      "store/codec",
+      "store/state-document",
     ],
   ),
   ...guardsOf(

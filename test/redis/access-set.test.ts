@@ -12,7 +12,7 @@ import { ConflictError, NotReadyError, StoreError } from "../../src/core/errors.
 import type { AclLastSeenStore } from "../../src/core/ports/last-seen.ts";
 import type { Mark, RecordStore } from "../../src/core/ports/record-store.ts";
 import type { Backend } from "../../src/store/backend.ts";
-import { createCodec } from "../../src/store/codec.ts";
+import { createCodec } from "../../src/store/state-document.ts";
 import { createTestAccess } from "../acl/access.ts";
 import { passing, systemRandom } from "../fakes/clock.ts";
 import { overriding } from "../fixtures/overriding.ts";

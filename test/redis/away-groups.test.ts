@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { readKeks } from "../../src/seal/kek.ts";
-import { createCodec } from "../../src/store/codec.ts";
+import { createCodec } from "../../src/store/state-document.ts";
 import { openTestRedis } from "../fixtures/redis.ts";
 import { KEK } from "./replica.ts";
 import {

@@ -9,7 +9,7 @@ import { hex } from "../../src/core/bytes.ts";
 import { systemClock } from "../../src/entry/platform.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
-import { createCodec } from "../../src/store/codec.ts";
+import { createCodec } from "../../src/store/state-document.ts";
 import { createCa, opensslCsr } from "../fakes/ca.ts";
 import { openTestRedis } from "../fixtures/redis.ts";
 import { KEK, leafTtl, type ReplicaOptions, startReplica, type TestReplica } from "./replica.ts";

@@ -144,7 +144,7 @@ const RULES: readonly Rule[] = [
   {
     files: "src/entry/worker.ts",
     ours: [
-      "src/compose/edge.ts",
+      "src/compose/worker.ts",
       "src/config/worker.ts",
       "src/core/errors.ts",
       "src/entry/worker-platform.ts",

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { configuration, createTestCa, opensslCsr, serviceUri, type TestCa } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";

@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { confirmOver, createTestCa, trustDomain } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";

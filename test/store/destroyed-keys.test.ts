@@ -9,8 +9,8 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
-import { createCodec } from "../../src/store/codec.ts";
 import { openSqlite } from "../../src/store/sqlite/backend.ts";
+import { createCodec } from "../../src/store/state-document.ts";
 import { confirmOver, createCa } from "../fakes/ca.ts";
 import { createFakeClock } from "../fakes/clock.ts";
 

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { issuerChainOf } from "../../src/core/ca/cross-chain.ts";
-import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 import { requireSigning } from "../core/ca/harness.ts";
 import {

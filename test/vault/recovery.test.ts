@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { parseVaultConfig } from "../../providers/vault/config.ts";
 import { issuerChainOf } from "../../src/core/ca/cross-chain.ts";
-import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import { ConfigError, ProviderError } from "../../src/core/errors.ts";
 import { requireSigning } from "../core/ca/harness.ts";
 import { configuration, type TestCa } from "../fakes/ca.ts";

@@ -11,7 +11,7 @@ import { generateCaKey, signingUri } from "../../src/core/x509/authority.ts";
 import { type Certificate, readCertificatePem } from "../../src/core/x509/certificate.ts";
 import { findPath } from "../../src/core/x509/chain.ts";
 import { makeCaRequest } from "../../src/core/x509/request.ts";
-import { createCodec } from "../../src/store/codec.ts";
+import { createCodec } from "../../src/store/state-document.ts";
 import { readChain } from "../core/ca/harness.ts";
 import { makeLeaf } from "../core/ca/pool.ts";
 import { serviceUri, type TestCa } from "../fakes/ca.ts";

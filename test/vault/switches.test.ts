@@ -8,7 +8,7 @@ import { describe, it } from "node:test";
 import type { Connect } from "../../providers/vault/context.ts";
 import type { PkiApi } from "../../providers/vault/pki-api.ts";
 import { issuerChainOf } from "../../src/core/ca/cross-chain.ts";
-import { DEFAULT_POLICY } from "../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import { pemOf } from "../../src/core/x509/certificate.ts";
 import { replica, requireSigning } from "../core/ca/harness.ts";
 import { configuration, confirmOver } from "../fakes/ca.ts";

@@ -14,8 +14,7 @@ import { NO_SERVER_NAMES, type ServerNames } from "../x509/leaf.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./api.ts";
 import type { CaPorts } from "./ca-ports.ts";
 import { ChangeRunner, NOTHING_STORED } from "./change.ts";
-import { longestConfirmMs } from "./cross-chain.ts";
-import { DeletionClock } from "./deletion-clock.ts";
+import { DeletionClock } from "./deletion-looks.ts";
 import { collectGarbage, garbageDueAt, withGarbage } from "./garbage.ts";
 import { Leadership } from "./leadership.ts";
 import { Limiter, type Priority } from "./limiter.ts";
@@ -33,15 +32,16 @@ import {
   planReplacedRoot,
   type RotationRequest,
 } from "./plan-change.ts";
-import { checkAges, checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { Replica } from "./replica.ts";
 import { ReplicaHealth } from "./replica-health.ts";
 import { createReplicaMemory, type ReplicaMemory } from "./replica-memory.ts";
 import { choose, planResolution, requireRestorable, requireSameCluster } from "./resolve.ts";
 import { keksInUse, rewrapped } from "./rewrap.ts";
+import { longestConfirmMs } from "./root-removal.ts";
 import { nextStep, type Step } from "./schedule.ts";
 import { type IssuedLeaf, LeafSigner, requireAbleToSign, type SignOptions } from "./signer.ts";
 import { type Snapshot, withState } from "./snapshot.ts";
+import { checkAges, checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./timing-and-limits.ts";
 import { prune, recordAccess, reseal } from "./transitions.ts";
 
 export interface CaOptions {

@@ -3,20 +3,14 @@
  * what TLS libraries accept is refused before it is committed.
  * @module
  */
+
 import { ConflictError } from "../errors.ts";
 import { activeRoot, type CaState, type RootEntry } from "../state.ts";
 import { type Certificate, pemOf } from "../x509/certificate.ts";
 import type { ChangeContext } from "./change.ts";
-import {
-  confirmMs,
-  goneAt,
-  issuerChainOf,
-  pruneAt,
-  rootsToReach,
-  segmentsOf,
-} from "./cross-chain.ts";
-import type { Policy } from "./policy.ts";
-import { isDead } from "./transitions.ts";
+import { issuerChainOf, rootsToReach, segmentsOf } from "./cross-chain.ts";
+import { confirmMs, goneAt, isDead, pruneAt } from "./root-removal.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 /**
  * Octets of the largest leaf in PEM: with an RSA-4096 key and signature and a URI of 1,024 octets it

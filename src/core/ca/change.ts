@@ -28,11 +28,11 @@ import {
 import type { Certificate } from "../x509/certificate.ts";
 import type { ServerNames } from "../x509/leaf.ts";
 import type { CaPorts } from "./ca-ports.ts";
-import type { DeletionClock } from "./deletion-clock.ts";
+import type { DeletionClock } from "./deletion-looks.ts";
 import { OperationLease } from "./operation-lease.ts";
-import type { Policy } from "./policy.ts";
 import type { Replica } from "./replica.ts";
 import { type Snapshot, withSchema } from "./snapshot.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 /** The kind of change that runs, in Consul's words; RESOLVING is ours. */
 type OperationName = "INITIALIZING" | "RECONFIGURING" | "RENEWING" | "RESOLVING";

@@ -5,12 +5,14 @@
  * the first issuer that fits and do not backtrack.
  * @module
  */
+
 import { colonHex } from "../bytes.ts";
 import type { CaState, RootEntry } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import { couldHaveIssued, sameAuthority } from "../x509/chain.ts";
 import { wholeSecond } from "../x509/der.ts";
-import type { Policy } from "./policy.ts";
+import { pruneAt } from "./root-removal.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 /**
  * The path from the issuer of leaves up to the root, without the root; empty if the root itself
@@ -36,33 +38,6 @@ export function issuerChainOf({
 /** The cross-signed certificates of the active root, in path order: the rest of its intermediates. */
 export function crossChainOf(root: RootEntry): readonly Certificate[] {
   return root.intermediates.slice(issuerChainOf(root).length);
-}
-
-/** When a retired root can be pruned: when every leaf that it signed has expired. */
-export function pruneAt(root: RootEntry, policy: Policy): Date {
-  const since = root.rotatedOutAt ?? root.since;
-  return new Date(since.getTime() + policy.pruneFactor * root.leafTtlMaxMs);
-}
-
-/**
- * For how long every reading of the store's clock must have been after `pruneAt` before the root is
- * pruned, in milliseconds (deletion-time.ts).
- */
-export function confirmMs(
-  { leafTtlMaxMs }: Pick<RootEntry, "leafTtlMaxMs">,
-  policy: Policy,
-): number {
-  return policy.confirmShare * leafTtlMaxMs;
-}
-
-/** When a retired root will have been pruned, if a leader reads the clock as usual. */
-export function goneAt(root: RootEntry, policy: Policy): Date {
-  return new Date(pruneAt(root, policy).getTime() + 1 + confirmMs(root, policy));
-}
-
-/** The longest `confirmMs`, for what does not belong to one root, in milliseconds. */
-export function longestConfirmMs(roots: readonly RootEntry[], policy: Policy): number {
-  return Math.max(0, ...roots.map((root) => confirmMs(root, policy)));
 }
 
 /** The retired roots under each of which, as the only root of a client, a leaf signed now must verify. */
@@ -103,7 +78,7 @@ function requiredUntil(by: RootEntry, policy: Policy, now: Date): number {
  * long as any root after it is needed, and roots are pruned from the end.
  * @param old the previous cross-chain, which decides between roots that are needed equally long.
  */
-export function byUrgency(
+export function neededLongestFirst(
   targets: readonly RootEntry[],
   old: readonly Certificate[],
   policy: Policy,

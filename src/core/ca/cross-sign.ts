@@ -11,15 +11,15 @@ import { sameAuthority } from "../x509/chain.ts";
 import { chainFits } from "./chain-size.ts";
 import type { ChangeContext } from "./change.ts";
 import {
-  byUrgency,
   candidatePool,
   crossChainOf,
   crossSignedUntil,
   findCrossSigned,
+  neededLongestFirst,
   rootsToReach,
 } from "./cross-chain.ts";
-import type { Policy } from "./policy.ts";
 import { proveCrossing, type Snapshot, typeOf } from "./snapshot.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 type CrossSignContext = Pick<ChangeContext, "now" | "policy" | "random" | "providers" | "open">;
 
@@ -143,7 +143,7 @@ async function findOrMakeSteps(
   const reasons = new Map<string, CaError>();
   const steps: Step[] = [];
   const passed = [root];
-  for (const target of byUrgency(targets, crossChainOf(active), policy)) {
+  for (const target of neededLongestFirst(targets, crossChainOf(active), policy)) {
     const end = passed.at(-1) as Certificate;
     try {
       requireBegun(target, now);

@@ -4,11 +4,12 @@
  * they are deleted.
  * @module
  */
+
 import type { ProviderContext, ProviderTypes } from "../ports/provider.ts";
 import { activeRecord, type CaState, type ProviderRecord } from "../state.ts";
-import { pruneAt } from "./cross-chain.ts";
-import type { Policy } from "./policy.ts";
+import { pruneAt } from "./root-removal.ts";
 import { typeOf } from "./snapshot.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 /** Stored; no root's ID begins like this. */
 const PREFIX = "left:";

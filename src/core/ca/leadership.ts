@@ -5,7 +5,7 @@
  */
 import type { Clock } from "../ports/clock.ts";
 import type { Lease, Leases } from "../ports/lease.ts";
-import type { Policy } from "./policy.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 export class Leadership {
   readonly #leases: Leases;

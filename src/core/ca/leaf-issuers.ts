@@ -10,8 +10,8 @@ import type { CaState, LeafIssuer, ProviderRecord, RootEntry } from "../state.ts
 import type { Certificate } from "../x509/certificate.ts";
 import { couldHaveIssued } from "../x509/chain.ts";
 import { issuerChainOf } from "./cross-chain.ts";
-import type { Policy } from "./policy.ts";
 import type { Snapshot } from "./snapshot.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 /**
  * After this many times the largest leaf life every leaf of a replaced issuer has expired: one for

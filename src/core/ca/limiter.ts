@@ -8,8 +8,8 @@
 import { RateLimitedError } from "../errors.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { CommonConfig } from "../ports/provider.ts";
-import type { Policy } from "./policy.ts";
 import type { LimiterMemory } from "./replica-memory.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 export type Limits = Pick<CommonConfig, "csrMaxPerSecond" | "csrMaxConcurrent">;
 

@@ -9,8 +9,8 @@ import type { Lease } from "../ports/lease.ts";
 import type { Expected } from "../ports/store.ts";
 import type { CaState } from "../state.ts";
 import type { CaPorts } from "./ca-ports.ts";
-import type { Policy } from "./policy.ts";
 import type { Replica } from "./replica.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 type Ports = Pick<CaPorts, "store" | "leases" | "clock" | "random" | "log">;
 

@@ -6,8 +6,8 @@
 import { NotReadyError, StoreError } from "../errors.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
 import type { CaPorts } from "./ca-ports.ts";
-import type { Policy } from "./policy.ts";
 import type { HealthMemory } from "./replica-memory.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 type Ports = Pick<CaPorts, "replicas" | "clock"> & {
   readonly store: Pick<CaPorts["store"], "now">;

@@ -13,11 +13,11 @@ import type { Stored } from "../ports/store.ts";
 import { type CaState, leastSchema, SCHEMA, SCHEMAS, type Schema } from "../state.ts";
 import type { CaPorts } from "./ca-ports.ts";
 import { withKeptIssuers } from "./leaf-issuers.ts";
-import type { Policy } from "./policy.ts";
 import { isAway, type ReplicaHealth } from "./replica-health.ts";
 import type { SeenMemory } from "./replica-memory.ts";
 import { requireKeks } from "./rewrap.ts";
 import { loadSnapshot, type Snapshot, snapshotOf } from "./snapshot.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 /**
  * How old the instant of the last confirmation in the last-seen state may be, in milliseconds; a

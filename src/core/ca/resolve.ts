@@ -3,6 +3,7 @@
  * kept; the roots of the other side stay published as retired until none of their leaves is alive.
  * @module
  */
+
 import type { DeletionTime } from "../deletion-time.ts";
 import { ConflictError } from "../errors.ts";
 import {
@@ -23,8 +24,9 @@ import { buildCrossChain } from "./cross-sign.ts";
 import { isGarbage, withGarbage } from "./garbage.ts";
 import { replacedIssuers, unitedIssuers, withKeptIssuers } from "./leaf-issuers.ts";
 import { configured, newCommitId, openProved } from "./plan-change.ts";
+import { isDead } from "./root-removal.ts";
 import { snapshotOf, typeOf } from "./snapshot.ts";
-import { isDead, retire } from "./transitions.ts";
+import { retire } from "./transitions.ts";
 
 interface Resolution {
   readonly kept: CaState;

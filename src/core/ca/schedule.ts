@@ -3,17 +3,12 @@
  * step at a time, so that after a crash between two steps the next tick continues.
  * @module
  */
+
 import type { DeletionTime, LookOptions } from "../deletion-time.ts";
 import { activeRoot, type CaState } from "../state.ts";
-import {
-  confirmMs,
-  crossChainOf,
-  issuerChainOf,
-  longestConfirmMs,
-  needsCrossSigning,
-  pruneAt,
-} from "./cross-chain.ts";
-import type { Policy } from "./policy.ts";
+import { crossChainOf, issuerChainOf, needsCrossSigning } from "./cross-chain.ts";
+import { confirmMs, longestConfirmMs, pruneAt } from "./root-removal.ts";
+import type { Policy } from "./timing-and-limits.ts";
 import { prunable } from "./transitions.ts";
 
 export type Step =

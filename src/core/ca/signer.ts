@@ -10,14 +10,7 @@ import { type Audit, type AuditRecord, type Caller, NOBODY } from "../ports/audi
 import type { Clock, Random } from "../ports/clock.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { Provider } from "../ports/provider.ts";
-import {
-  formatSpiffeId,
-  type LeafId,
-  parseSpiffeId,
-  requireDefaultScope,
-  type SpiffeId,
-  trustDomainOf,
-} from "../spiffe/id.ts";
+import { formatSpiffeId, type LeafId, parseSpiffeId } from "../spiffe/id.ts";
 import type { RootEntry } from "../state.ts";
 import { type Certificate, pemOf } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
@@ -32,6 +25,7 @@ import {
   type ServerNames,
 } from "../x509/leaf.ts";
 import { crossChainOf, issuerChainOf } from "./cross-chain.ts";
+import { requireLeafId } from "./leaf-identity.ts";
 import type { Limiter, Priority } from "./limiter.ts";
 import type { Snapshot } from "./snapshot.ts";
 
@@ -174,7 +168,7 @@ export class LeafSigner {
       requireKeyIsNotOurs(request, snapshot);
       const named = parseSpiffeId(request.uri);
       progress.uri = formatSpiffeId(named);
-      const id = requireLeafId(named, snapshot, datacenter);
+      const id = requireLeafId(named, snapshot.state.clusterId, datacenter);
       const leaf: RequestedLeaf = { id, uri: progress.uri, spki: request.key.spki };
       const permitted = permit?.(leaf);
       if (permitted !== undefined) await permitted;
@@ -272,28 +266,6 @@ function requireKeyIsNotOurs(
       "profile_violation",
       "Cannot accept CSR: its public key is one of the CA's own",
     );
-}
-
-function requireLeafId(id: SpiffeId, snapshot: Snapshot, datacenter: string): LeafId {
-  // Consul's texts, in its order (agent/consul/leader_connect_ca.go).
-  if (id.kind === "signing")
-    throw new RequestError(
-      "spiffe_id_malformed",
-      "SPIFFE ID in CSR must be a service, mesh-gateway, or agent ID",
-    );
-  requireDefaultScope(id);
-  const trustDomain = trustDomainOf(snapshot.state.clusterId);
-  if (id.datacenter !== datacenter)
-    throw new RequestError(
-      "profile_violation",
-      `SPIFFE ID in CSR from a different datacenter: ${id.datacenter}, we are ${datacenter}`,
-    );
-  if (id.trustDomain !== trustDomain)
-    throw new RequestError(
-      "profile_violation",
-      `SPIFFE ID in CSR from a different trust domain: ${id.trustDomain}, we are ${trustDomain}`,
-    );
-  return id;
 }
 
 /**

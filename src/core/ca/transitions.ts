@@ -3,6 +3,7 @@
  * index on what it changed; all root rows share one, as in Consul (agent/consul/state/connect_ca.go).
  * @module
  */
+
 import { colonHex } from "../bytes.ts";
 import type { DeletionTime } from "../deletion-time.ts";
 import { InvariantError } from "../errors.ts";
@@ -20,17 +21,15 @@ import {
 } from "../state.ts";
 import type { Certificate } from "../x509/certificate.ts";
 import {
-  confirmMs,
   crossChainOf,
   crossSignedOf,
   issuerChainOf,
-  longestConfirmMs,
-  pruneAt,
   rootsToReach,
   stillUsefulPrefix,
 } from "./cross-chain.ts";
 import { presentIssuer, replacedIssuers, withoutEnded } from "./leaf-issuers.ts";
-import type { Policy } from "./policy.ts";
+import { confirmMs, isDead, longestConfirmMs } from "./root-removal.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 /** A configuration to be stored, secrets replaced by HIDDEN. */
 export interface NewConfig {
@@ -284,16 +283,6 @@ export function reseal(state: CaState, commitId: string, provider: CaState["prov
 /** Replaces the record about access control; nothing that a client can see changes. */
 export function recordAccess(state: CaState, commitId: string, access: AccessRecord): CaState {
   return checked({ ...after(state, commitId), access });
-}
-
-/**
- * Whether a root is retired and no leaf that it signed can still be alive, as looks at the clock
- * have confirmed.
- */
-export function isDead(root: RootEntry, policy: Policy, time: DeletionTime): boolean {
-  return (
-    root.status === "retired" && time.confirmed(confirmMs(root, policy)) > pruneAt(root, policy)
-  );
 }
 
 /** The certificates of the active root that are still needed. */

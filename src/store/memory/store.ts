@@ -10,8 +10,8 @@ import type { Expected, NewStopMark, Store, Stored } from "../../core/ports/stor
 import type { CaState } from "../../core/state.ts";
 import type { Backend, Ports } from "../backend.ts";
 import { requireExpected } from "../checks.ts";
-import type { Codec } from "../codec.ts";
 import { MemoryLooks } from "../looks.ts";
+import type { Codec } from "../state-document.ts";
 import { Waiter } from "../waiter.ts";
 import { type Grants, MemoryLeases } from "./lease.ts";
 import { MemoryRecordStore } from "./record-store.ts";

@@ -8,7 +8,7 @@ import { StoreError } from "../../core/errors.ts";
 import type { Clock, Random } from "../../core/ports/clock.ts";
 import type { Log } from "../../core/ports/log.ts";
 import type { Backend, Ports } from "../backend.ts";
-import type { Codec } from "../codec.ts";
+import type { Codec } from "../state-document.ts";
 import { Waiter } from "../waiter.ts";
 import { RedisCalls, type RedisConnection } from "./calls.ts";
 import { ChangePoll } from "./change-poll.ts";

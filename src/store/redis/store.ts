@@ -8,7 +8,7 @@ import { StoreError } from "../../core/errors.ts";
 import type { Expected, NewStopMark, Store, Stored } from "../../core/ports/store.ts";
 import type { CaState } from "../../core/state.ts";
 import { requireExpected } from "../checks.ts";
-import type { Codec } from "../codec.ts";
+import type { Codec } from "../state-document.ts";
 import type { RedisCalls } from "./calls.ts";
 import type { ChangePoll } from "./change-poll.ts";
 

@@ -10,7 +10,7 @@ import type { Clock } from "../../core/ports/clock.ts";
 import type { Expected, NewStopMark, Store, Stored } from "../../core/ports/store.ts";
 import type { CaState } from "../../core/state.ts";
 import { requireExpected } from "../checks.ts";
-import type { Codec } from "../codec.ts";
+import type { Codec } from "../state-document.ts";
 import type { Waiter } from "../waiter.ts";
 import type { LeaseTable } from "./lease.ts";
 import { optionalRow, type Transaction } from "./transaction.ts";

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import type { CaState } from "../../../src/core/state.ts";
 import { pemOf } from "../../../src/core/x509/certificate.ts";
 import { configuration, createTestCa, inFolder, openssl, type TestCa } from "../../fakes/ca.ts";

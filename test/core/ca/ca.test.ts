@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
 import { providers } from "../../../providers/index.ts";
 import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import {
   type CaError,
   ConfigError,
@@ -16,7 +16,7 @@ import {
 } from "../../../src/core/errors.ts";
 import type { ProviderType } from "../../../src/core/ports/provider.ts";
 import { activeRoot, type CaState } from "../../../src/core/state.ts";
-import { createCodec } from "../../../src/store/codec.ts";
+import { createCodec } from "../../../src/store/state-document.ts";
 import { configuration, createCa, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import { passing } from "../../fakes/clock.ts";
 import { overriding } from "../../fixtures/overriding.ts";

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
 import { chainLength } from "../../../src/core/ca/chain-size.ts";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import type { CaError } from "../../../src/core/errors.ts";
 import { activeRoot } from "../../../src/core/state.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";

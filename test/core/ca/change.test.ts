@@ -7,7 +7,7 @@ import { describe, it } from "node:test";
 import { ConflictError, ProviderError, StoreError } from "../../../src/core/errors.ts";
 import type { Provider } from "../../../src/core/ports/provider.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
-import { createCodec } from "../../../src/store/codec.ts";
+import { createCodec } from "../../../src/store/state-document.ts";
 import { configuration, createTestCa } from "../../fakes/ca.ts";
 import { passing } from "../../fakes/clock.ts";
 import {

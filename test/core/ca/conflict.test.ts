@@ -13,7 +13,7 @@ import { activeRoot, type CaState } from "../../../src/core/state.ts";
 import type { Certificate } from "../../../src/core/x509/certificate.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
 import { HINTS } from "../../../src/http/hints.ts";
-import { createCodec } from "../../../src/store/codec.ts";
+import { createCodec } from "../../../src/store/state-document.ts";
 import { configuration, createTestCa, silentLog, type TestCa } from "../../fakes/ca.ts";
 import { overriding } from "../../fixtures/overriding.ts";
 import { BOOTSTRAP, readChain, replica, requireSigning, rootsInUse, webCsr } from "./harness.ts";

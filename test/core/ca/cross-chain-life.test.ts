@@ -3,13 +3,15 @@
  * the two roots.
  * @module
  */
+
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { crossChainOf, pruneAt } from "../../../src/core/ca/cross-chain.ts";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { crossChainOf } from "../../../src/core/ca/cross-chain.ts";
+import { pruneAt } from "../../../src/core/ca/root-removal.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import type { RootEntry } from "../../../src/core/state.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
-import { createCodec } from "../../../src/store/codec.ts";
+import { createCodec } from "../../../src/store/state-document.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";
 import {
   BOOTSTRAP,

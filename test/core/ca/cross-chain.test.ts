@@ -3,22 +3,23 @@
  * sequence of rotations.
  * @module
  */
+
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import fc from "fast-check";
 import { equal, hex } from "../../../src/core/bytes.ts";
 import {
-  byUrgency,
   candidatePool,
   crossSignedOf,
   crossSignedUntil,
   findCrossSigned,
+  neededLongestFirst,
   needsCrossSigning,
-  pruneAt,
   rootsToReach,
   stillUsefulPrefix,
 } from "../../../src/core/ca/cross-chain.ts";
-import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
+import { pruneAt } from "../../../src/core/ca/root-removal.ts";
+import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import { prunable, prune } from "../../../src/core/ca/transitions.ts";
 import { trusted } from "../../../src/core/deletion-time.ts";
 import { activeRoot, type CaState, type RootEntry } from "../../../src/core/state.ts";
@@ -78,21 +79,21 @@ describe("pruneAt()", () => {
   });
 });
 
-describe("byUrgency()", () => {
-  it("byUrgency() puts first what is needed longest: by its end and by when it is pruned", () => {
+describe("neededLongestFirst()", () => {
+  it("neededLongestFirst() puts first what is needed longest: by its end and by when it is pruned", () => {
     const long = entry(root(a), { leafTtlMaxMs: 72 * HOUR });
     const short = entry(root(b), { leafTtlMaxMs: 24 * HOUR });
     const ending = entry(root(shortLived), { leafTtlMaxMs: 1000 * HOUR, rotatedOutAt: at(100) });
-    const order = (roots: RootEntry[]) => byUrgency(roots, [], POLICY).map(({ id }) => id);
+    const order = (roots: RootEntry[]) => neededLongestFirst(roots, [], POLICY).map(({ id }) => id);
     assert.deepEqual(order([short, ending, long]), [ending.id, long.id, short.id]);
     assert.deepEqual(order([{ ...long, rotatedOutAt: at(60) }, ending]), [long.id, ending.id]);
   });
 
-  it("byUrgency() keeps the order of the line in use among those needed equally long", async () => {
+  it("neededLongestFirst() keeps the order of the line in use among those needed equally long", async () => {
     const [cb, ba] = [await crossed(root(c), root(b)), await crossed(root(b), root(a))];
     const roots = [entry(root(a)), entry(root(b)), entry(root(c))];
     assert.deepEqual(
-      byUrgency(roots, [cb, ba], POLICY).map(({ id }) => id),
+      neededLongestFirst(roots, [cb, ba], POLICY).map(({ id }) => id),
       [root(c).certificate.id, root(b).certificate.id, root(a).certificate.id],
     );
   });

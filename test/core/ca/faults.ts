@@ -7,8 +7,8 @@ import { StoreError } from "../../../src/core/errors.ts";
 import type { ProviderTypes } from "../../../src/core/ports/provider.ts";
 import type { Sealer } from "../../../src/core/ports/sealer.ts";
 import type { Ports } from "../../../src/store/backend.ts";
-import { createCodec } from "../../../src/store/codec.ts";
 import type { MemoryBackend } from "../../../src/store/memory/store.ts";
+import { createCodec } from "../../../src/store/state-document.ts";
 import { providersWith } from "./harness.ts";
 
 /**

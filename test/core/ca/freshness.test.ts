@@ -4,9 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { ReplicaHealth } from "../../../src/core/ca/replica-health.ts";
 import { createReplicaMemory } from "../../../src/core/ca/replica-memory.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import type { Replica } from "../../../src/core/ports/replicas.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 import { HOUR } from "./harness.ts";

@@ -16,7 +16,7 @@ import type { CaState, RootEntry } from "../../../src/core/state.ts";
 import { activeRoot } from "../../../src/core/state.ts";
 import { type Certificate, readCertificate } from "../../../src/core/x509/certificate.ts";
 import { findPath } from "../../../src/core/x509/chain.ts";
-import { createCodec } from "../../../src/store/codec.ts";
+import { createCodec } from "../../../src/store/state-document.ts";
 import {
   createTestCa,
   DEFAULT_BOOTSTRAP,

@@ -8,8 +8,8 @@ import { describe, it } from "node:test";
 import { colonHex } from "../../../src/core/bytes.ts";
 import { redact, requireKept } from "../../../src/core/ca/config-fields.ts";
 import { crossChainOf, issuerChainOf } from "../../../src/core/ca/cross-chain.ts";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { nextStep } from "../../../src/core/ca/schedule.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import {
   bootstrap,
   changeConfig,

@@ -5,13 +5,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Leadership } from "../../../src/core/ca/leadership.ts";
-import { checkLeaseTimes, DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { checkLeaseTimes, DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import { StoreError } from "../../../src/core/errors.ts";
 import type { Leases } from "../../../src/core/ports/lease.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../../src/seal/kek.ts";
-import { createCodec } from "../../../src/store/codec.ts";
 import { MemoryBackend } from "../../../src/store/memory/store.ts";
+import { createCodec } from "../../../src/store/state-document.ts";
 import { createCa, createTestCa } from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 import { overriding } from "../../fixtures/overriding.ts";

@@ -5,12 +5,12 @@
  */
 import { hex } from "../../../src/core/bytes.ts";
 import {
-  byUrgency,
   candidatePool,
   findCrossSigned,
+  neededLongestFirst,
   rootsToReach,
 } from "../../../src/core/ca/cross-chain.ts";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import {
   bootstrap,
   type NewConfig,
@@ -148,7 +148,7 @@ export async function rotated(
   const chain: Certificate[] = [];
   const abandonedRoots: string[] = [];
   let tip = to;
-  for (const target of byUrgency(targets, old.intermediates, DEFAULT_POLICY)) {
+  for (const target of neededLongestFirst(targets, old.intermediates, DEFAULT_POLICY)) {
     const by = pool.find(({ certificate }) => certificate.id === target.id);
     if (by === undefined) throw new TypeError("The target is not of the pool");
     const known = findCrossSigned(certificates, tip.certificate, target, to.certificate, {

@@ -7,10 +7,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import { CaError, StoreError } from "../../../src/core/errors.ts";
-import { createCodec } from "../../../src/store/codec.ts";
 import { MemoryBackend } from "../../../src/store/memory/store.ts";
+import { createCodec } from "../../../src/store/state-document.ts";
 import { configuration, createTestCa } from "../../fakes/ca.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 import { overriding } from "../../fixtures/overriding.ts";

@@ -5,8 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { isOwnLeaf, requireOwnLeaf } from "../../../src/core/ca/renewal-check.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import { bootstrap, prune, renewIssuer, rotate } from "../../../src/core/ca/transitions.ts";
 import { trusted } from "../../../src/core/deletion-time.ts";
 import { DeniedError } from "../../../src/core/errors.ts";

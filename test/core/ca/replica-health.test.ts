@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ConflictError, StoreError } from "../../../src/core/errors.ts";
-import { createCodec } from "../../../src/store/codec.ts";
+import { createCodec } from "../../../src/store/state-document.ts";
 import { configuration, createTestCa } from "../../fakes/ca.ts";
 import { overriding } from "../../fixtures/overriding.ts";
 import { BOOTSTRAP, replica } from "./harness.ts";

@@ -6,8 +6,8 @@
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, it } from "node:test";
 import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
-import { DEFAULT_POLICY, type Policy } from "../../../src/core/ca/policy.ts";
 import { createReplicaMemory } from "../../../src/core/ca/replica-memory.ts";
+import { DEFAULT_POLICY, type Policy } from "../../../src/core/ca/timing-and-limits.ts";
 import { NotReadyError, ProviderError } from "../../../src/core/errors.ts";
 import type { CaState } from "../../../src/core/state.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";

@@ -5,8 +5,8 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 import { providers } from "../../../providers/index.ts";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
 import { planResolution } from "../../../src/core/ca/resolve.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import { trusted } from "../../../src/core/deletion-time.ts";
 import type { CaState, RootEntry } from "../../../src/core/state.ts";
 import { NO_SERVER_NAMES } from "../../../src/core/x509/leaf.ts";

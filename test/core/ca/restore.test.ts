@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { chainLength } from "../../../src/core/ca/chain-size.ts";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import type { TestCa } from "../../fakes/ca.ts";
 import { confirmOver, createTestCa } from "../../fakes/ca.ts";
 import { BOOTSTRAP, HOUR, replica, requireSigning, webCsr } from "./harness.ts";

@@ -8,7 +8,7 @@ import { before, beforeEach, describe, it } from "node:test";
 import { equal } from "../../../src/core/bytes.ts";
 import type { CertificateAuthority } from "../../../src/core/ca/ca.ts";
 import { chainBytes, chainLength, rootsBytes } from "../../../src/core/ca/chain-size.ts";
-import { DEFAULT_POLICY } from "../../../src/core/ca/policy.ts";
+import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import { type CaError, ConflictError } from "../../../src/core/errors.ts";
 import { activeRoot, type CaState } from "../../../src/core/state.ts";
 import { configuration, createTestCa, type TestCa } from "../../fakes/ca.ts";

@@ -4,8 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
 import { lookFor, nextStep } from "../../../src/core/ca/schedule.ts";
+import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/timing-and-limits.ts";
 import { changeConfig, prune } from "../../../src/core/ca/transitions.ts";
 import { trusted } from "../../../src/core/deletion-time.ts";
 import { activeRoot, type CaState } from "../../../src/core/state.ts";

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { NotReadyError } from "../../../src/core/errors.ts";
 import type { AccessRecord, CaState } from "../../../src/core/state.ts";
-import { createCodec } from "../../../src/store/codec.ts";
+import { createCodec } from "../../../src/store/state-document.ts";
 import { createTestCa, type TestCa } from "../../fakes/ca.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };

@@ -2,18 +2,12 @@
  * The pure changes of the state: what each touches, and what it leaves alone.
  * @module
  */
+
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
-import { pruneAt } from "../../../src/core/ca/cross-chain.ts";
-import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/policy.ts";
-import {
-  changeConfig,
-  isDead,
-  prunable,
-  prune,
-  reseal,
-  rotate,
-} from "../../../src/core/ca/transitions.ts";
+import { isDead, pruneAt } from "../../../src/core/ca/root-removal.ts";
+import { DEFAULT_POLICY as POLICY } from "../../../src/core/ca/timing-and-limits.ts";
+import { changeConfig, prunable, prune, reseal, rotate } from "../../../src/core/ca/transitions.ts";
 import { type DeletionTime, trusted } from "../../../src/core/deletion-time.ts";
 import { InvariantError } from "../../../src/core/errors.ts";
 import { activeRoot, type CaState, type RootEntry } from "../../../src/core/state.ts";

@@ -7,7 +7,7 @@ import { after, before, describe, it } from "node:test";
 import { StoreError } from "../../../src/core/errors.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../../src/seal/kek.ts";
-import { createCodec } from "../../../src/store/codec.ts";
+import { createCodec } from "../../../src/store/state-document.ts";
 import { createProxy } from "../../faults/proxy.ts";
 import { openTestRedis } from "../../fixtures/redis.ts";
 import { noRedis, type RedisServer, redisUrl, startRedis, until } from "../../redis/server.ts";

@@ -10,8 +10,8 @@ import { StoreError } from "../../../src/core/errors.ts";
 import type { CaState } from "../../../src/core/state.ts";
 import { createSealer } from "../../../src/seal/envelope.ts";
 import { readKeks } from "../../../src/seal/kek.ts";
-import { createCodec } from "../../../src/store/codec.ts";
 import { openSqlite } from "../../../src/store/sqlite/backend.ts";
+import { createCodec } from "../../../src/store/state-document.ts";
 import { exampleStates, expectedOf } from "../../contracts/store.ts";
 import { createFakeClock } from "../../fakes/clock.ts";
 

@@ -7,16 +7,16 @@
 import { providers } from "../../providers/index.ts";
 import type { WorkerSettings } from "../config/worker.ts";
 import { hex } from "../core/bytes.ts";
-import type { Policy } from "../core/ca/policy.ts";
+import type { Policy } from "../core/ca/timing-and-limits.ts";
 import { NotReadyError, reasonOf, StoreError } from "../core/errors.ts";
 import type { Sealer } from "../core/ports/sealer.ts";
 import { SCHEMA } from "../core/state.ts";
 import { createSealer } from "../seal/envelope.ts";
 import { readKeks } from "../seal/kek.ts";
 import type { Backend } from "../store/backend.ts";
-import { createCodec } from "../store/codec.ts";
 import { type RedisMemory, RequestRedis } from "../store/redis/request.ts";
 import type { RedisSettings } from "../store/redis/settings.ts";
+import { createCodec } from "../store/state-document.ts";
 import {
   buildCa,
   type Ca,

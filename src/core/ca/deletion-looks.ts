@@ -14,8 +14,8 @@ import {
 import type { CaState } from "../state.ts";
 import type { CaPorts } from "./ca-ports.ts";
 import { garbageDueAt } from "./garbage.ts";
-import type { Policy } from "./policy.ts";
 import { lookFor } from "./schedule.ts";
+import type { Policy } from "./timing-and-limits.ts";
 
 /** How often a look is retried that lost against a concurrent one of another replica. */
 const TRIES = 3;

@@ -8,7 +8,7 @@ import { describe, it } from "node:test";
 import { type CaState, SCHEMA, SCHEMAS } from "../../src/core/state.ts";
 import { createSealer } from "../../src/seal/envelope.ts";
 import { makeKek, readKeks } from "../../src/seal/kek.ts";
-import { createCodec } from "../../src/store/codec.ts";
+import { createCodec } from "../../src/store/state-document.ts";
 import { createTestCa } from "../fakes/ca.ts";
 
 const NOW = { forceWithoutCrossSigning: false, modifyIndex: null };
