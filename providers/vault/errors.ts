@@ -66,6 +66,24 @@ export class VaultError extends ProviderError {
   }
 }
 
+/** For callers of leaves, if the text of a failure may name servers or files of the machine. */
+const FOR_CALLERS: Partial<Record<VaultReason, string>> = {
+  unreachable: "Vault cannot be reached",
+  timeout: "Vault does not answer in time",
+  tls: "TLS cannot be established with Vault",
+  not_allowed: "Vault's address or a file is not allowed",
+  login_refused: "Login to Vault failed",
+};
+
+/** A failure as a caller of leaves may see it; the log gets its own text. */
+export function forCaller(error: unknown): unknown {
+  const text = error instanceof VaultError ? FOR_CALLERS[error.reason] : undefined;
+  if (!(error instanceof VaultError) || text === undefined) return error;
+  const { code, retryAfterMs, message } = error;
+  const options = { cause: error, retryAfterMs, logged: message };
+  return new ProviderError(code, `${text}; the server's log has the details`, options);
+}
+
 /** Whether an error is one of Vault's with one of the reasons. */
 export function failedBy(error: unknown, ...reasons: readonly VaultReason[]): error is VaultError {
   return error instanceof VaultError && reasons.includes(error.reason);

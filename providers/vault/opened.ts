@@ -24,7 +24,7 @@ import type { VaultConfig } from "./config.ts";
 import { openConfig, type SentVaultConfig } from "./config-secrets.ts";
 import { type VaultProviderOptions, withClient } from "./context.ts";
 import { crossSignInVault, requireCrossSigning } from "./cross-sign.ts";
-import { failedBy } from "./errors.ts";
+import { failedBy, forCaller } from "./errors.ts";
 import { type Findings, healthOf } from "./health.ts";
 import { inspectPresence } from "./inspect.ts";
 import { certifyIntermediate, purposeOf } from "./intermediate.ts";
@@ -108,9 +108,11 @@ class OpenedProvider implements Provider, CrossSigner, ExternalResources {
         "CA is uninitialized: the root was abandoned, and signs no leaves",
       );
     const issuer = { mount, issuerId, certificate };
-    const leaf = await this.#breaker.call(() =>
-      this.#use((api) => this.#signInVault(api, issuer, draft, csr)),
-    );
+    const leaf = await this.#breaker
+      .call(() => this.#use((api) => this.#signInVault(api, issuer, draft, csr)))
+      .catch((error: unknown) => {
+        throw forCaller(error);
+      });
     const isCut = leaf.notAfter.getTime() < draft.fields.notAfter.getTime() - 2 * CLOCK_MS;
     this.#note({ cutSince: isCut ? (this.#findings.cutSince ?? clock.now()) : null });
     return leaf;

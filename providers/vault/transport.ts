@@ -110,7 +110,7 @@ export class Transport {
       else if (response.status >= 300 && response.status < 400)
         throw new VaultError(
           "malformed_response",
-          `Vault at ${url.origin} answered a redirect of status ${response.status}, which is not followed; configure the address that it leads to`,
+          `Vault answered a redirect of status ${response.status}, which is not followed; configure the address that it leads to`,
           response.status,
         );
       else return response;
@@ -170,7 +170,7 @@ function redirectTarget(from: URL, location: string | null, hops: number): URL {
   if (target === null || hops >= MAX_REDIRECTS)
     throw new VaultError(
       "malformed_response",
-      `Vault at ${from.origin} answered a redirect that leads nowhere; check the api_addr of its nodes`,
+      "Vault answered a redirect that leads nowhere; check the api_addr of its nodes",
       307,
     );
   if (target.protocol !== from.protocol || target.username !== "" || target.password !== "")
@@ -216,19 +216,19 @@ function send(
     ...(isTls && serverName !== "" ? { servername: serverName } : {}),
   };
   const request = (isTls ? https : http).request(url, options, (response) => {
-    readResponse(response, url.origin).then(resolve, reject);
+    readResponse(response).then(resolve, reject);
   });
   request.on("error", reject);
   request.end(body ?? undefined);
   return promise;
 }
 
-async function readResponse(response: http.IncomingMessage, origin: string): Promise<RawResponse> {
+async function readResponse(response: http.IncomingMessage): Promise<RawResponse> {
   const text = await readText(response as AsyncIterable<Uint8Array>, MAX_BYTES, () => {
     response.destroy();
     return new VaultError(
       "malformed_response",
-      `Vault at ${origin} answered more than ${MAX_BYTES} octets; check that the address is Vault's`,
+      `Vault answered more than ${MAX_BYTES} octets; check that the address is Vault's`,
     );
   });
   const { "retry-after": after, location = null, "content-type": type = "" } = response.headers;
@@ -257,7 +257,7 @@ function transportError(error: unknown, origin: string): Error {
   if (error instanceof FormatError)
     return new VaultError(
       "malformed_response",
-      `Vault at ${origin} answered text that is not UTF-8`,
+      "Vault answered text that is not UTF-8; check that the address is Vault's",
     );
   const code = codeOf(error);
   return TLS_CODE.test(code)

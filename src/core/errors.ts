@@ -15,7 +15,9 @@ export interface Violation {
 interface CaErrorOptions {
   readonly cause?: unknown;
   /** In how many milliseconds a retry may succeed. */
-  readonly retryAfterMs?: number;
+  readonly retryAfterMs?: number | undefined;
+  /** @default the message */
+  readonly logged?: string;
 }
 
 /** The request can never succeed as it is. */
@@ -101,12 +103,15 @@ export type ErrorCode =
 export abstract class CaError extends Error {
   readonly code: ErrorCode;
   readonly retryAfterMs: number | undefined;
+  /** The message for a log: it may name internal servers, of which the caller must not learn. */
+  readonly logged: string;
 
   constructor(code: ErrorCode, message: string, options: CaErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = new.target.name;
     this.code = code;
     this.retryAfterMs = options.retryAfterMs;
+    this.logged = options.logged ?? message;
   }
 }
 
@@ -156,11 +161,11 @@ export class InvariantError extends Coded<"invariant"> {
 }
 
 /**
- * The reason of a failure for a log: the message of a `CaError`; of any other error, whose message
+ * The reason of a failure for a log: that of a `CaError`; of any other error, whose message
  * may contain secrets, its name.
  */
 export function reasonOf(error: unknown): string {
-  return error instanceof CaError ? error.message : error instanceof Error ? error.name : "unknown";
+  return error instanceof CaError ? error.logged : error instanceof Error ? error.name : "unknown";
 }
 
 /**

@@ -39,7 +39,7 @@ export class FailureLog {
       path,
       status,
       code,
-      reason: known ? error.message : undefined,
+      reason: known ? error.logged : undefined,
       stack: known ? undefined : framesOf(error),
       omitted: omitted === 0 ? undefined : omitted,
     });

@@ -15,7 +15,7 @@ import { after, before, describe, it } from "node:test";
 import { EgressAllowlist } from "../../providers/vault/egress-allowlist.ts";
 import { systemClock } from "../../src/entry/platform.ts";
 import { readRange } from "../../src/net/ip.ts";
-import { opensslCsr, serviceUri } from "../fakes/ca.ts";
+import { opensslCsr, serviceUri, silentLog } from "../fakes/ca.ts";
 import type { FakeClock } from "../fakes/clock.ts";
 import { createTestApp, type TestApp } from "../fixtures/app.ts";
 import { VAULT_KINDS } from "../servers/build.ts";
@@ -46,25 +46,40 @@ interface Case {
   /** Answer of a signing request meanwhile. */
   readonly status: number;
   readonly says: RegExp;
+  /** What the log has and readiness shows to operators; signing callers learn no server's name. */
+  readonly logged: RegExp;
 }
 
 const CASES: readonly Case[] = [
-  { trouble: "name", status: 503, says: /host \\?"vault\.test\\?" has no address/ },
+  {
+    trouble: "name",
+    status: 503,
+    says: /^Vault cannot be reached; the server's log has the details$/,
+    logged: /host \\?"vault\.test\\?" has no address/,
+  },
   {
     trouble: "certificate",
     status: 502,
-    says: /TLS cannot be established with https:\/\/vault\.test:\d+/,
+    says: /^TLS cannot be established with Vault; the server's log has the details$/,
+    logged: /TLS cannot be established with https:\/\/vault\.test:\d+/,
   },
-  { trouble: "html", status: 503, says: /Vault failed: status 502/ },
+  {
+    trouble: "html",
+    status: 503,
+    says: /Vault failed: status 502/,
+    logged: /Vault failed: status 502/,
+  },
   {
     trouble: "elsewhere",
     status: 502,
-    says: /192\.0\.2\.1:8200.*is not allowed by the settings of this server.*MESHCA_VAULT_ALLOW/,
+    says: /^Vault's address or a file is not allowed; the server's log has the details$/,
+    logged: /192\.0\.2\.1:8200.*is not allowed by the settings of this server.*MESHCA_VAULT_ALLOW/,
   },
   {
     trouble: "another status",
     status: 500,
     says: /a redirect of status 302, which is not followed/,
+    logged: /a redirect of status 302, which is not followed/,
   },
 ];
 
@@ -144,7 +159,13 @@ for (const kind of VAULT_KINDS)
         connect: connectBy(clock),
       });
       const { csr } = opensslCsr(`URI:${serviceUri(ca.manager, "web")}`);
-      return { ca, csr, clock, app: await createTestApp({}, ca) };
+      const logged: string[] = [];
+      const log = {
+        ...silentLog,
+        error: (_message: string, { reason }: Readonly<Record<string, unknown>> = {}) =>
+          void logged.push(String(reason)),
+      };
+      return { ca, csr, clock, logged, app: await createTestApp({ runtime: { log } }, ca) };
     };
     const untilReady = async (app: TestApp, step: () => Promise<void>) => {
       const deadline = performance.now() + 20_000;
@@ -172,11 +193,11 @@ for (const kind of VAULT_KINDS)
       rmSync(folder, { recursive: true, force: true });
     });
 
-    for (const { trouble: kindOf, status, says } of CASES)
+    for (const { trouble: kindOf, status, says, logged: wanted } of CASES)
       it(`trouble with ${kindOf}: ${status}, and by itself well again`, {
         timeout: 60_000,
       }, async () => {
-        const { ca, csr, clock, app } = await start();
+        const { ca, csr, clock, logged, app } = await start();
         assert.equal((await sign(app, csr)).status, 200);
         try {
           trouble = kindOf;
@@ -186,11 +207,14 @@ for (const kind of VAULT_KINDS)
           const text = await answer.text();
           assert.equal(answer.status, status, text);
           assert.match(text, says);
-          assert.ok(!text.includes("<html>"));
+          assert.doesNotMatch(text, /<html>|vault\.test|192\.0\.2\.1|127\.0\.0\.1|:\d{4}/);
+          assert.match(logged.join("\n"), wanted);
           assert.equal(answer.headers.has("Retry-After"), status === 503);
           const ready = await app.fetch("/readyz");
           assert.equal(ready.status, 503);
-          assert.match(await ready.text(), /since \d{4}-/);
+          const details = await ready.text();
+          assert.match(details, /since \d{4}-/);
+          assert.match(details, wanted);
         } finally {
           trouble = "none";
         }
@@ -228,9 +252,21 @@ for (const kind of VAULT_KINDS)
         const [before, root] = [await inventory(durable), ca.manager.require().active.id];
         durable.kill("SIGKILL");
         const answer = await sign(app, csr);
-        assert.equal(answer.status, 503, await answer.text());
+        assert.equal(answer.status, 503);
+        assert.equal(
+          await answer.text(),
+          "Vault cannot be reached; the server's log has the details",
+        );
         assert.ok(answer.headers.has("Retry-After"));
-        assert.match(await (await app.fetch("/readyz")).text(), /cannot be reached.*since \d{4}-/);
+        const details = await (await app.fetch("/readyz")).text();
+        assert.match(details, /cannot be reached at http:\/\/127\.0\.0\.1:\d+ .*since \d{4}-/);
+        const config = { ...vaultConfig(durable), LeafCertTTL: "73h" };
+        const change = await app.fetch("/v1/connect/ca/configuration", {
+          method: "PUT",
+          body: JSON.stringify({ Provider: "vault", Config: config }),
+        });
+        assert.equal(change.status, 503);
+        assert.match(await change.text(), /cannot be reached at http:\/\/127\.0\.0\.1:\d+ /);
         await durable.restart();
         await untilReady(app, async () => {
           ca.clock.advance(2000);
