@@ -56,13 +56,13 @@ const CAS = {
 /** The same work as the leaf path, through @peculiar/x509. */
 async function peculiarLeaf(
   request: BenchRequest,
-  manager: CertificateAuthority,
+  authority: CertificateAuthority,
   key: CryptoKey,
   signing: object,
 ): Promise<void> {
   const csr = new x509.Pkcs10CertificateRequest(request.pem);
   if (!(await csr.verify())) throw new TypeError("Proof of possession fails");
-  const issuer = new x509.X509Certificate(manager.require().active.certificate.der);
+  const issuer = new x509.X509Certificate(authority.require().active.certificate.der);
   const now = Date.now();
   const names = csr.extensions.find(
     (extension) => extension instanceof x509.SubjectAlternativeNameExtension,
@@ -102,7 +102,7 @@ process.exit();
 async function measure(name: string, ca: (typeof CAS)[keyof typeof CAS]): Promise<void> {
   const here = mkdtempSync(join(folder, "ca-"));
   const served = await serve(benchSettings(here, ca.config));
-  const { manager } = await served.ready;
+  const { ca: authority } = await served.ready;
   const requests = await makeRequests();
   const server = await startServer(here, { ...ca.config, cluster_id: CLUSTER });
   const generator = startGenerator(server.port, writeBodies(here, requests));
@@ -127,7 +127,7 @@ async function measure(name: string, ca: (typeof CAS)[keyof typeof CAS]): Promis
     await crypto.subtle.verify(verifying, imported, signature, signed);
     await crypto.subtle.sign(ca.sign, key, leaf);
   };
-  const ours = (i: number) => manager.sign(pick(requests, i).pem);
+  const ours = (i: number) => authority.sign(pick(requests, i).pem);
   const load = async () => {
     const { count, errors, seconds } = await generator.run({
       connections: CONNECTIONS,
@@ -142,7 +142,7 @@ async function measure(name: string, ca: (typeof CAS)[keyof typeof CAS]): Promis
     if (round >= WARM_UP) results.push(result);
   }
   // Last, since what it leaves to be collected would slow the others.
-  const peculiar = await rate((i) => peculiarLeaf(pick(requests, i), manager, key, ca.sign));
+  const peculiar = await rate((i) => peculiarLeaf(pick(requests, i), authority, key, ca.sign));
   const of = (column: keyof (typeof results)[number]) =>
     median(results.map((result) => result[column]));
   const share = (column: keyof (typeof results)[number]) =>

@@ -17,7 +17,7 @@ const P256 = { name: "ECDSA", namedCurve: "P-256" };
 const SHA256 = { name: "ECDSA", hash: "SHA-256" };
 
 const served = await serve(benchSettings("/nowhere"));
-const { manager } = await served.ready;
+const { ca: authority } = await served.ready;
 const requests = await makeRequests();
 const { privateKey } = (await crypto.subtle.generateKey(P256, false, [
   "sign",
@@ -39,7 +39,7 @@ const works: Readonly<Record<string, (i: number) => Promise<unknown>>> = {
     verify("sha256", signed, { key, dsaEncoding: "ieee-p1363" }, signature);
     sign("sha256", leaf, { key: nodeKey, dsaEncoding: "ieee-p1363" });
   },
-  process: (i) => manager.sign(pick(requests, i).pem),
+  process: (i) => authority.sign(pick(requests, i).pem),
 };
 
 console.log(`port ${new URL(served.url).port}`);

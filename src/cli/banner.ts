@@ -8,13 +8,13 @@ import { trustDomainOf } from "../core/spiffe/id.ts";
 
 interface BannerOptions {
   readonly url: string;
-  readonly meshca: Pick<Meshca, "manager" | "firstTokenFile">;
+  readonly meshca: Pick<Meshca, "ca" | "firstTokenFile">;
   readonly settings: Pick<Settings, "datacenter" | "acl" | "tls" | "managementToken">;
 }
 
 /** The text, with its line breaks. */
 export function banner({ url: listening, meshca, settings }: BannerOptions): string {
-  const { snapshot, status } = meshca.manager;
+  const { snapshot, status } = meshca.ca;
   const listens = `meshca listens on ${listening}`;
   const url = reachable(listening);
   if (snapshot === null)
@@ -26,7 +26,7 @@ export function banner({ url: listening, meshca, settings }: BannerOptions): str
     `curl -sS${isOwn ? "k" : ""}`,
   ];
   const paragraphs = [`${listens}\ntrust domain ${trustDomain}`];
-  const obstacle = meshca.manager.obstacle();
+  const obstacle = meshca.ca.obstacle();
   if (obstacle !== null)
     paragraphs.push(`No leaf can be signed now: ${obstacle}\n  ${unverified} "${url}/readyz"`);
   else {

@@ -53,7 +53,7 @@ export interface AccessParts {
   readonly policy: Policy;
   readonly store: RecordStore;
   readonly sealer: Sealer;
-  readonly manager: CertificateAuthority;
+  readonly ca: CertificateAuthority;
   readonly audit: Audit | null;
   readonly memory: AccessMemory;
   /** The last-seen state of access control; null if it does not survive a restart. */
@@ -63,17 +63,17 @@ export interface AccessParts {
 }
 
 export function createReplica(parts: AccessParts, onChange: () => void): AclReplica {
-  const { platform, store, sealer, manager, memory, recollection, address } = parts;
+  const { platform, store, sealer, ca, memory, recollection, address } = parts;
   const { clock, random, log } = platform;
   return createAclReplica({
     store,
     sealer,
     ca: {
-      clusterId: () => manager.require().state.clusterId,
-      acl: () => manager.require().state.access,
-      refresh: () => manager.refresh(),
-      record: async (next) => void (await manager.recordAccess(async () => next)),
-      recordSchema: () => (manager.require().state.access === null ? 1 : 2),
+      clusterId: () => ca.require().state.clusterId,
+      acl: () => ca.require().state.access,
+      refresh: () => ca.refresh(),
+      record: async (next) => void (await ca.recordAccess(async () => next)),
+      recordSchema: () => (ca.require().state.access === null ? 1 : 2),
     },
     lastSeen: recollection,
     address,
@@ -89,7 +89,7 @@ export function createAccessControl(
   replica: AclReplica,
   denylistCache: DenylistCache,
   settings: Settings,
-  { platform, defaultPolicy, policy, manager, memory }: AccessParts,
+  { platform, defaultPolicy, policy, ca, memory }: AccessParts,
 ): Acl {
   const { clock, random, fetchKeys: fetch, resolve } = platform;
   const { datacenter, jwksHosts: hosts, jwksPrivateHosts: privateHosts } = settings;
@@ -109,16 +109,16 @@ export function createAccessControl(
   const adminOver = (through: AclReplica) =>
     new AclRecords({
       replica: through,
-      clock: notBehindStore(clock, manager),
+      clock: notBehindStore(clock, ca),
       random,
       keySets,
       reviews,
       leaves: {
         scope: () => ({
-          trustDomain: trustDomainOf(manager.require().state.clusterId),
+          trustDomain: trustDomainOf(ca.require().state.clusterId),
           datacenter,
         }),
-        horizonMs: () => maxLeafLifeMs(manager.require(), policy),
+        horizonMs: () => maxLeafLifeMs(ca.require(), policy),
       },
     });
   const admin = adminOver(replica);
@@ -144,7 +144,7 @@ export function createAccessControl(
 }
 
 /** A clock that is not behind the store's: an expiry counted from it is not too early. */
-function notBehindStore(clock: Clock, manager: CertificateAuthority): Clock {
-  const now = () => new Date(clock.now().getTime() + Math.max(0, manager.status.clockOffsetMs));
+function notBehindStore(clock: Clock, ca: CertificateAuthority): Clock {
+  const now = () => new Date(clock.now().getTime() + Math.max(0, ca.status.clockOffsetMs));
   return { ...clock, now };
 }

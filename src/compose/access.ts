@@ -85,15 +85,15 @@ export class Access {
    * @throws {CaError}
    */
   async recordInCa(): Promise<void> {
-    const { manager } = this.#parts;
+    const { ca } = this.#parts;
     const replica = this.#replica;
     const { loaded, stopped } = replica.state;
     if (!loaded || stopped !== null) return;
-    const recorded = manager.require().state.access;
+    const recorded = ca.require().state.access;
     const known = replica.bootstrap?.value.accessorId ?? null;
     if (recorded !== null && (known === null || recorded.bootstrapAccessorId === known)) return;
     if (this.#awaitsOlderReplica()) return;
-    await manager.recordAccess(async (before) => {
+    await ca.recordAccess(async (before) => {
       if (before === null) await replica.writeSetDocument();
       const { keyId, bootstrap } = replica;
       const bootstrapAccessorId =
@@ -115,7 +115,7 @@ export class Access {
 
   /** Deletes expired records, and verifies all records periodically. For the leader. @throws {CaError} */
   async collect(): Promise<void> {
-    const { memory, platform, audit, manager } = this.#parts;
+    const { memory, platform, audit, ca } = this.#parts;
     if (!memory.started) return;
     const now = platform.clock.now().getTime();
     if (Math.abs(now - memory.verifiedAt) >= VERIFY_MS) {
@@ -124,9 +124,7 @@ export class Access {
       await this.#replica.verify();
     }
     if (this.#replica.state.stopped === null)
-      await this.control
-        .adminFor(recordedAs("collect", audit))
-        .collect(await manager.confirmedTime());
+      await this.control.adminFor(recordedAs("collect", audit)).collect(await ca.confirmedTime());
   }
 
   /**
@@ -134,16 +132,14 @@ export class Access {
    * the CA document may be one from before it named access control.
    */
   #isHeld(): boolean {
-    const { memory, manager } = this.#parts;
-    return (
-      !memory.started && manager.status.stopped !== null && manager.require().state.access === null
-    );
+    const { memory, ca } = this.#parts;
+    return !memory.started && ca.status.stopped !== null && ca.require().state.access === null;
   }
 
   /** Older replicas could not read the CA document, and write records without a set document. */
   #awaitsOlderReplica(): boolean {
-    const { manager, platform } = this.#parts;
-    const older = manager.status.live.find(({ schema }) => schema < SCHEMA);
+    const { ca, platform } = this.#parts;
+    const older = ca.status.live.find(({ schema }) => schema < SCHEMA);
     if (older !== undefined && this.#awaitedReplica !== older.address)
       platform.log.info(
         "The MAC over all ACL records is not required yet: a live replica runs an older version of meshca",

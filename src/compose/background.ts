@@ -6,7 +6,7 @@
 import type { Policy } from "../core/ca/timing-and-limits.ts";
 import { reasonOf } from "../core/errors.ts";
 import type { Access } from "./access.ts";
-import type { Ca } from "./ca.ts";
+import type { Service } from "./ca.ts";
 import type { Platform } from "./platform.ts";
 
 /** How often expired ACL records are deleted, in milliseconds: they have no effect before that. */
@@ -22,14 +22,14 @@ const MIN_PAUSE_MS = 100;
 type Task = () => Promise<number>;
 
 export class BackgroundTasks {
-  readonly #ca: Ca;
+  readonly #service: Service;
   readonly #policy: Policy;
   readonly #platform: Platform;
   readonly #signal: AbortSignal;
 
   /** @param signal ends all tasks. */
-  constructor(ca: Ca, policy: Policy, platform: Platform, signal: AbortSignal) {
-    this.#ca = ca;
+  constructor(service: Service, policy: Policy, platform: Platform, signal: AbortSignal) {
+    this.#service = service;
     this.#policy = policy;
     this.#platform = platform;
     this.#signal = signal;
@@ -37,17 +37,17 @@ export class BackgroundTasks {
 
   /** Runs all tasks until the signal fires. */
   async run(): Promise<void> {
-    const { manager, report, accessControl } = this.#ca;
+    const { ca, report, accessControl } = this.#service;
     const { heartbeatMs } = this.#policy;
     await Promise.all([
       this.#repeat("run CA maintenance", () => this.#maintain()),
       this.#repeat("follow the CA state in the store", () => this.#follow()),
       this.#repeat("send heartbeat", async () => {
-        await manager.heartbeat();
+        await ca.heartbeat();
         return heartbeatMs;
       }),
       this.#repeat("probe the CA provider", async () => {
-        await manager.probe();
+        await ca.probe();
         return heartbeatMs;
       }),
       this.#repeat("check certificates for expiry", async () => {
@@ -78,10 +78,10 @@ export class BackgroundTasks {
   }
 
   async #maintain(): Promise<number> {
-    const { manager, accessControl } = this.#ca;
-    const due = await manager.tick();
+    const { ca, accessControl } = this.#service;
+    const due = await ca.tick();
     if (due.kind !== "wait") return 0;
-    if (manager.status.role === "leader") await accessControl?.recordInCa();
+    if (ca.status.role === "leader") await accessControl?.recordInCa();
     const pause = this.#leasePause();
     if (due.until === null) return pause;
     const untilDue = due.until.getTime() - this.#platform.clock.now().getTime();
@@ -95,23 +95,23 @@ export class BackgroundTasks {
   }
 
   async #follow(): Promise<number> {
-    const { manager } = this.#ca;
-    const before = manager.snapshot;
-    await manager.follow(this.#signal);
-    return manager.snapshot === before ? MIN_PAUSE_MS : 0;
+    const { ca } = this.#service;
+    const before = ca.snapshot;
+    await ca.follow(this.#signal);
+    return ca.snapshot === before ? MIN_PAUSE_MS : 0;
   }
 
   #accessTasks(access: Access): Promise<void>[] {
-    const { manager } = this.#ca;
+    const { ca } = this.#service;
     return [
       this.#repeat("follow ACL records in the store", async () => {
-        if (!access.started && manager.snapshot === null) return RETRY_MS;
+        if (!access.started && ca.snapshot === null) return RETRY_MS;
         await access.start();
         await access.follow(this.#signal);
         return 0;
       }),
       this.#repeat("delete expired ACL records", async () => {
-        if (manager.status.role === "leader") await access.collect();
+        if (ca.status.role === "leader") await access.collect();
         return COLLECT_MS;
       }),
     ];

@@ -45,7 +45,7 @@ interface Storage {
   readonly lastSeen: LastSeen;
 }
 
-interface CaParts {
+interface ServiceParts {
   readonly settings: Settings;
   readonly platform: Platform;
   readonly providers: ProviderTypes;
@@ -60,8 +60,8 @@ interface CaParts {
   readonly compressed: boolean;
 }
 
-export interface Ca {
-  readonly manager: CertificateAuthority;
+export interface Service {
+  readonly ca: CertificateAuthority;
   readonly app: App;
   readonly audit: AuditLog | null;
   readonly accessControl: Access | null;
@@ -94,11 +94,11 @@ export function policyOf(settings: Settings): Policy {
 }
 
 /** Builds the CA. @throws {ConfigError} if the audit log cannot be opened */
-export async function buildCa(parts: CaParts): Promise<Ca> {
+export async function buildService(parts: ServiceParts): Promise<Service> {
   const { settings, platform, policy, storage, serverCertificate } = parts;
   const { clock, log } = platform;
   const audit = await openAudit(settings, platform);
-  const manager = buildManager(parts, audit);
+  const ca = createCa(parts, audit);
   const accessControl =
     settings.acl === "off"
       ? null
@@ -108,15 +108,15 @@ export async function buildCa(parts: CaParts): Promise<Ca> {
           policy,
           store: storage.ports.access,
           sealer: storage.sealer,
-          manager,
+          ca,
           audit,
           memory: parts.memory.access,
           recollection: storage.lastSeen.access,
           address: parts.self.address,
         });
-  const report = new Report({ manager, audit, serverCertificate, clock, log });
-  const app = buildApp(parts, { manager, audit, accessControl, report });
-  return { manager, app, audit, accessControl, report };
+  const report = new Report({ ca, audit, serverCertificate, clock, log });
+  const app = buildApp(parts, { ca, audit, accessControl, report });
+  return { ca, app, audit, accessControl, report };
 }
 
 async function openAudit(
@@ -128,7 +128,7 @@ async function openAudit(
   return new AuditLog({ sink: await platform.openAuditSink(audit), onFailure, clock, log });
 }
 
-function buildManager(parts: CaParts, audit: AuditLog | null): CertificateAuthority {
+function createCa(parts: ServiceParts, audit: AuditLog | null): CertificateAuthority {
   const { settings, platform, providers, policy, storage, self, memory, metrics } = parts;
   const { clock, random, log } = platform;
   const { bootstrap, tls } = settings;
@@ -164,13 +164,13 @@ function buildManager(parts: CaParts, audit: AuditLog | null): CertificateAuthor
 }
 
 function buildApp(
-  { settings, platform, storage, metrics, serverCertificate, compressed }: CaParts,
-  { manager, audit, accessControl, report }: Omit<Ca, "app">,
+  { settings, platform, storage, metrics, serverCertificate, compressed }: ServiceParts,
+  { ca, audit, accessControl, report }: Omit<Service, "app">,
 ): App {
   const { clock, random, log } = platform;
   const bootstrapFiles = new BootstrapFiles(platform);
   const app: App = new App({
-    ca: manager,
+    ca,
     acl: {
       control: accessControl?.control ?? null,
       bootstrapReset: () => bootstrapFiles.resetIndex(),
@@ -200,9 +200,9 @@ function buildApp(
           ? null
           : () =>
               metrics.render({
-                snapshot: manager.snapshot,
-                signing: manager.signing,
-                status: manager.status,
+                snapshot: ca.snapshot,
+                signing: ca.signing,
+                status: ca.status,
                 now: clock.now(),
                 watchers: app.watchers.count,
                 audit,
@@ -247,10 +247,10 @@ function httpLimits({ limits, plainHttp }: Settings): HttpLimits {
  * @throws {CaError}
  */
 export async function createFirstState(
-  manager: CertificateAuthority,
+  ca: CertificateAuthority,
   { clock, random }: Platform,
   signal: AbortSignal,
-  create: (isLast: boolean) => Promise<unknown> = () => manager.tick(),
+  create: (isLast: boolean) => Promise<unknown> = () => ca.tick(),
 ): Promise<void> {
   const until = clock.now().getTime() + START_MS;
   const isLast = () => clock.now().getTime() >= until;
@@ -261,8 +261,8 @@ export async function createFirstState(
       if (!(isAway || error instanceof NotReadyError || error instanceof ConflictError))
         throw error;
     });
-    if (manager.snapshot !== null || manager.status.stopped !== null || isLast()) return;
+    if (ca.snapshot !== null || ca.status.stopped !== null || isLast()) return;
     await clock.sleep(100 * (1 + random.fraction()), signal);
-    await manager.refresh();
+    await ca.refresh();
   }
 }

@@ -22,7 +22,7 @@ import { PrometheusMetrics } from "../telemetry/prometheus.ts";
 import { VERSION } from "../version.ts";
 import { openBackend, readSource } from "./backend.ts";
 import { BackgroundTasks } from "./background.ts";
-import { buildCa, type Ca, createCaMemory, createFirstState, policyOf } from "./ca.ts";
+import { buildService, createCaMemory, createFirstState, policyOf, type Service } from "./ca.ts";
 import { lastSeenFile, openLastSeen } from "./last-seen.ts";
 import type { Platform, RequestEnvironment } from "./platform.ts";
 import type { ReadServerCertificate } from "./report.ts";
@@ -83,7 +83,7 @@ export async function composeOver(
   };
   const providers = createProviders({ connect: vaultConnector(settings, platform), clock });
   const runtime = platform.process?.runtime ?? "unknown";
-  const ca = await buildCa({
+  const service = await buildService({
     settings,
     platform,
     providers,
@@ -95,11 +95,11 @@ export async function composeOver(
     serverCertificate,
     compressed: false,
   });
-  return new Meshca({ ca, policy, settings, platform, providers, keks, ports, backend });
+  return new Meshca({ service, policy, settings, platform, providers, keks, ports, backend });
 }
 
 interface MeshcaParts {
-  readonly ca: Ca;
+  readonly service: Service;
   readonly policy: Policy;
   readonly settings: Settings;
   readonly platform: Platform;
@@ -111,13 +111,13 @@ interface MeshcaParts {
 
 /** A composed CA: start, run, drain and close it in this order. */
 export class Meshca {
-  readonly manager: CertificateAuthority;
+  readonly ca: CertificateAuthority;
   readonly #parts: MeshcaParts;
   readonly #closing = new AbortController();
 
   constructor(parts: MeshcaParts) {
     this.#parts = parts;
-    this.manager = parts.ca.manager;
+    this.ca = parts.service.ca;
   }
 
   /**
@@ -125,13 +125,13 @@ export class Meshca {
    * was created.
    */
   get firstTokenFile(): string | null {
-    return this.#parts.ca.accessControl?.firstTokenFile ?? null;
+    return this.#parts.service.accessControl?.firstTokenFile ?? null;
   }
 
   readonly fetch = (
     request: Request,
     environment?: RequestEnvironment,
-  ): Response | Promise<Response> => this.#parts.ca.app.fetch(request, environment);
+  ): Response | Promise<Response> => this.#parts.service.app.fetch(request, environment);
 
   /**
    * Loads the state, or creates the first one, and loads access control.
@@ -144,33 +144,33 @@ export class Meshca {
         keys: settings.ignored,
       });
     if (!settings.connectEnabled) return;
-    await this.manager.start();
-    const isFirst = this.manager.snapshot === null;
+    await this.ca.start();
+    const isFirst = this.ca.snapshot === null;
     if (isFirst) await this.#createFirstState();
-    if (this.manager.snapshot === null) return;
+    if (this.ca.snapshot === null) return;
     await this.#startAccess(isFirst);
-    if (!isFirst) this.#warnOfFileDifferences(this.manager.snapshot.state);
+    if (!isFirst) this.#warnOfFileDifferences(this.ca.snapshot.state);
   }
 
   /** Runs the background tasks until `drain` is called. */
   async run(): Promise<void> {
-    const { ca, policy, settings, platform } = this.#parts;
+    const { service, policy, settings, platform } = this.#parts;
     if (settings.connectEnabled)
-      await new BackgroundTasks(ca, policy, platform, this.#closing.signal).run();
+      await new BackgroundTasks(service, policy, platform, this.#closing.signal).run();
   }
 
   /** Answers all blocked queries, and ends the background tasks. Requests are still served. */
   drain(): void {
     this.#closing.abort();
-    this.#parts.ca.app.close();
+    this.#parts.service.app.close();
   }
 
   /** Waits for the change in progress, releases leases and closes the store. */
   async close(): Promise<void> {
-    const { ca, ports, backend } = this.#parts;
+    const { service, ports, backend } = this.#parts;
     this.drain();
-    await this.manager.close();
-    await ca.audit?.close();
+    await this.ca.close();
+    await service.audit?.close();
     await ports.store.close();
     backend.close();
   }
@@ -179,7 +179,7 @@ export class Meshca {
     const { settings, platform } = this.#parts;
     const { source } = settings;
     return createFirstState(
-      this.manager,
+      this.ca,
       platform,
       this.#closing.signal,
       source === null ? undefined : (isLast) => this.#importState(source, isLast),
@@ -189,7 +189,7 @@ export class Meshca {
   async #importState(source: NonNullable<Settings["source"]>, isLast: boolean): Promise<unknown> {
     const { keks, platform } = this.#parts;
     try {
-      return await this.manager.restore(await readSource(source, keks, platform), {
+      return await this.ca.restore(await readSource(source, keks, platform), {
         forceWithoutCrossSigning: false,
         onlyWhereEmpty: true,
       });
@@ -201,11 +201,11 @@ export class Meshca {
   }
 
   async #startAccess(isFirst: boolean): Promise<void> {
-    const { ca, platform } = this.#parts;
+    const { service, platform } = this.#parts;
     try {
-      await ca.accessControl?.start();
-      if (this.manager.status.role === "leader")
-        await ca.accessControl?.recordInCa().catch((error: unknown) => {
+      await service.accessControl?.start();
+      if (this.ca.status.role === "leader")
+        await service.accessControl?.recordInCa().catch((error: unknown) => {
           // The next maintenance step retries.
           if (!(error instanceof CaError)) throw error;
         });

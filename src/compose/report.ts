@@ -17,7 +17,7 @@ import type { Log } from "../core/ports/log.ts";
 export type ReadServerCertificate = () => ServerCertificate | null;
 
 interface ReportOptions {
-  readonly manager: Pick<CertificateAuthority, "snapshot" | "status">;
+  readonly ca: Pick<CertificateAuthority, "snapshot" | "status">;
   readonly audit: Audit | null;
   readonly serverCertificate: ReadServerCertificate;
   readonly clock: Clock;
@@ -34,17 +34,17 @@ export class Report {
 
   /** Why the CA cannot be changed now, or null. */
   get changeObstacle(): string | null {
-    const { manager, audit } = this.#options;
+    const { ca, audit } = this.#options;
     return (
-      manager.status.changeObstacle ??
+      ca.status.changeObstacle ??
       (audit?.stopsChanges === true ? `the audit log cannot be written (${audit.failure})` : null)
     );
   }
 
   /** The lines of `/readyz`, each a name and a value. */
   lines(): readonly (readonly [name: string, value: string])[] {
-    const { manager, serverCertificate } = this.#options;
-    const { storeAway, confirmedAt } = manager.status;
+    const { ca, serverCertificate } = this.#options;
+    const { storeAway, confirmedAt } = ca.status;
     const certificate = serverCertificate();
     const obstacle = this.changeObstacle;
     return [
@@ -73,15 +73,15 @@ export class Report {
   }
 
   #expiring(): Expiring[] {
-    const { manager, serverCertificate } = this.#options;
-    return expiringOf(manager.snapshot, serverCertificate());
+    const { ca, serverCertificate } = this.#options;
+    return expiringOf(ca.snapshot, serverCertificate());
   }
 }
 
-function fallbackLines({ emergency, fingerprint }: ServerCertificate): [string, string][] {
-  if (emergency === null) return [];
+function fallbackLines({ fallback, fingerprint }: ServerCertificate): [string, string][] {
+  if (fallback === null) return [];
   return [
-    ["tls", `self-signed fallback certificate, SHA-256 fingerprint ${fingerprint}: ${emergency}`],
+    ["tls", `self-signed fallback certificate, SHA-256 fingerprint ${fingerprint}: ${fallback}`],
   ];
 }
 

@@ -18,12 +18,12 @@ import { type RedisMemory, RequestRedis } from "../store/redis/request.ts";
 import type { RedisSettings } from "../store/redis/settings.ts";
 import { createCodec } from "../store/state-document.ts";
 import {
-  buildCa,
-  type Ca,
+  buildService,
   type CaMemory,
   createCaMemory,
   createFirstState,
   policyOf,
+  type Service,
 } from "./ca.ts";
 import type { Platform, RequestEnvironment } from "./platform.ts";
 
@@ -41,7 +41,7 @@ const FOLLOW_MS = 1000;
 const COOLDOWN_MS = 1000;
 
 /** The CA of one request. */
-interface RequestCa extends Ca {
+interface RequestService extends Service {
   readonly backend: Backend;
 }
 
@@ -86,39 +86,39 @@ export class Edge {
     environment: RequestEnvironment,
     after: (work: Promise<unknown>) => void,
   ): Promise<Response> {
-    const ca = await this.#open();
-    const before = ca.manager.snapshot?.state.commitId;
+    const service = await this.#open();
+    const before = service.ca.snapshot?.state.commitId;
     const ended = new AbortController();
     try {
-      const refreshed = this.#refreshUnlessCooling(ca, ended.signal);
+      const refreshed = this.#refreshUnlessCooling(service, ended.signal);
       // The first state is created even if the first caller disconnects.
-      if (ca.manager.snapshot === null) after(refreshed.catch(() => undefined));
+      if (service.ca.snapshot === null) after(refreshed.catch(() => undefined));
       await refreshed.catch((error: unknown) => {
         // The shared snapshot is served as long as the CA considers it fresh enough.
         const isAway = error instanceof StoreError || error instanceof NotReadyError;
-        if (!isAway || ca.manager.snapshot === null) throw error;
+        if (!isAway || service.ca.snapshot === null) throw error;
       });
-      void this.#follow(ca, ended.signal);
-      return await ca.app.fetch(request, environment);
+      void this.#follow(service, ended.signal);
+      return await service.app.fetch(request, environment);
     } finally {
       ended.abort();
       const isRead = request.method === "GET" || request.method === "HEAD";
-      after(this.#finish(ca, !isRead && ca.manager.snapshot?.state.commitId !== before));
+      after(this.#finish(service, !isRead && service.ca.snapshot?.state.commitId !== before));
     }
   }
 
   /** Runs due CA maintenance, unless another replica leads. @throws {CaError} */
   async tick(): Promise<void> {
-    const ca = await this.#open();
+    const service = await this.#open();
     try {
-      await this.#refreshUnlessCooling(ca, new AbortController().signal);
-      await this.#maintain(ca);
+      await this.#refreshUnlessCooling(service, new AbortController().signal);
+      await this.#maintain(service);
     } finally {
-      await this.#finish(ca, false);
+      await this.#finish(service, false);
     }
   }
 
-  async #open(): Promise<RequestCa> {
+  async #open(): Promise<RequestService> {
     const { clock, random, log } = this.#platform;
     this.#sealer ??= createSealer(await readKeks(this.#settings.kek ?? ""));
     const sealer = this.#sealer;
@@ -126,7 +126,7 @@ export class Edge {
     const memory = this.#redisMemory;
     const backend = new RequestRedis({ settings: this.#redis, clock, random, log, memory });
     const ports = backend.open(codec, `${ADDRESS} ${hex(random.bytes(8))}`);
-    const ca = await buildCa({
+    const service = await buildService({
       settings: this.#settings,
       platform: this.#platform,
       providers,
@@ -139,33 +139,33 @@ export class Edge {
       serverCertificate: () => null,
       compressed: true,
     });
-    return { ...ca, backend };
+    return { ...service, backend };
   }
 
   /** Reads the stored state, unless it was just read. @throws {CaError} */
-  async #refresh({ manager, accessControl }: RequestCa, signal: AbortSignal): Promise<void> {
-    if (manager.snapshot === null) {
-      await manager.start();
-      if (manager.snapshot === null) await createFirstState(manager, this.#platform, signal);
+  async #refresh({ ca, accessControl }: RequestService, signal: AbortSignal): Promise<void> {
+    if (ca.snapshot === null) {
+      await ca.start();
+      if (ca.snapshot === null) await createFirstState(ca, this.#platform, signal);
     } else
       await Promise.all([
-        manager.refreshIfStale(),
+        ca.refreshIfStale(),
         accessControl?.started === true
           ? accessControl.refreshIfStale(this.#policy.maxAgeMs)
           : null,
       ]);
-    if (manager.snapshot !== null) await accessControl?.start();
+    if (ca.snapshot !== null) await accessControl?.start();
   }
 
   /** As `#refresh`, but fails at once if Redis failed a moment ago. @throws {CaError} */
-  async #refreshUnlessCooling(ca: RequestCa, signal: AbortSignal): Promise<void> {
+  async #refreshUnlessCooling(service: RequestService, signal: AbortSignal): Promise<void> {
     const { clock } = this.#platform;
     if (this.#failure !== null) {
       const since = clock.now().getTime() - this.#failure.at;
       if (since >= 0 && since < COOLDOWN_MS) throw this.#failure.error;
     }
     try {
-      await this.#refresh(ca, signal);
+      await this.#refresh(service, signal);
       this.#failure = null;
     } catch (error) {
       if (error instanceof StoreError) this.#failure = { at: clock.now().getTime(), error };
@@ -174,27 +174,27 @@ export class Edge {
   }
 
   /** Reads changes while a query is blocked. */
-  async #follow(ca: RequestCa, signal: AbortSignal): Promise<void> {
+  async #follow(service: RequestService, signal: AbortSignal): Promise<void> {
     const { clock, random } = this.#platform;
     const pause = Math.max(FOLLOW_MS, this.#policy.maxAgeMs);
     for (;;) {
       await clock.sleep(pause * (1 + random.fraction() / 4), signal);
       if (signal.aborted) return;
-      await this.#refreshUnlessCooling(ca, signal).catch(() => undefined);
+      await this.#refreshUnlessCooling(service, signal).catch(() => undefined);
     }
   }
 
-  async #maintain({ manager, accessControl }: RequestCa): Promise<void> {
-    while ((await manager.tick()).kind !== "wait");
-    if (manager.status.role !== "leader") return;
+  async #maintain({ ca, accessControl }: RequestService): Promise<void> {
+    while ((await ca.tick()).kind !== "wait");
+    if (ca.status.role !== "leader") return;
     await accessControl?.recordInCa();
     await accessControl?.collect();
   }
 
   /** Ends the CA of a request; it never rejects. @param changed whether the request changed it. */
-  async #finish(ca: RequestCa, changed: boolean): Promise<void> {
+  async #finish(service: RequestService, changed: boolean): Promise<void> {
     if (changed)
-      await this.#maintain(ca).catch((error: unknown) =>
+      await this.#maintain(service).catch((error: unknown) =>
         this.#platform.log.error(
           "Failed to run CA maintenance; the next request or cron trigger retries",
           {
@@ -203,8 +203,8 @@ export class Edge {
         ),
       );
     // The leadership that was taken for this request must not outlive it.
-    await ca.manager.resign();
-    await ca.audit?.close();
-    ca.backend.close();
+    await service.ca.resign();
+    await service.audit?.close();
+    service.backend.close();
   }
 }

@@ -45,7 +45,7 @@ export async function serveWith(listenPlain: Listen, settings: Settings): Promis
   const { certificates } = server;
   const listen = { host: settings.listen.host, port: server.port };
   start = new Start({ ...settings, listen }, platform, () => certificates?.shown ?? null);
-  const ready = start.run(async ({ manager }) => certificates?.start(manager), closing.signal);
+  const ready = start.run(async ({ ca }) => certificates?.start(ca), closing.signal);
   const running = ready.then((meshca) => meshca.run());
   running.catch(() => undefined);
   const address = hostPort(listen.host, listen.port);

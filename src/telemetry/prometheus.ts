@@ -155,8 +155,8 @@ const GAUGES: readonly (readonly [
   ],
   [
     "meshca_tls_emergency",
-    "1 while the server presents its self-signed emergency certificate",
-    ({ certificate }) => (certificate === null ? null : flag(certificate.emergency !== null)),
+    "1 while the server presents its self-signed fallback certificate",
+    ({ certificate }) => (certificate === null ? null : flag(certificate.fallback !== null)),
   ],
   [
     "meshca_issuer_expiry_seconds",

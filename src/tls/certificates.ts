@@ -45,7 +45,7 @@ export class TlsCertificates {
   readonly #files: TlsFiles;
   readonly #fallback: FallbackCertificate | null;
   #server: TlsServer | null = null;
-  #manager: Pick<CertificateAuthority, "snapshot"> | null = null;
+  #ca: Pick<CertificateAuthority, "snapshot"> | null = null;
   #own: OwnCertificate | null = null;
   /** A CA whose key nobody has, for client certificates before our own roots are known. */
   #unusableCa: Promise<KeyPair> | null = null;
@@ -98,16 +98,14 @@ export class TlsCertificates {
   }
 
   /** Uses the certificate and the roots of the CA, which is loaded now. */
-  async start(
-    manager: Pick<CertificateAuthority, "snapshot" | "sign" | "subscribe">,
-  ): Promise<void> {
+  async start(ca: Pick<CertificateAuthority, "snapshot" | "sign" | "subscribe">): Promise<void> {
     const { source } = this.#settings;
     const { clock, log } = this.#platform;
     const datacenter = this.#datacenter;
-    this.#manager = manager;
+    this.#ca = ca;
     if (source.kind === "self")
-      this.#own = new OwnCertificate({ manager, datacenter, names: source.names, clock, log });
-    this.#unsubscribe = manager.subscribe(() => this.reload());
+      this.#own = new OwnCertificate({ ca, datacenter, names: source.names, clock, log });
+    this.#unsubscribe = ca.subscribe(() => this.reload());
     await this.#update();
     this.#logFallback();
   }
@@ -166,7 +164,7 @@ export class TlsCertificates {
       notBefore: new Date(validFrom),
       notAfter: new Date(validTo),
       fingerprint: fingerprintOf(pair.cert),
-      emergency: issued === null ? (this.#own?.reason ?? "the CA is not loaded yet") : null,
+      fallback: issued === null ? (this.#own?.reason ?? "the CA is not loaded yet") : null,
     };
   }
 
@@ -175,7 +173,7 @@ export class TlsCertificates {
     const { clientCa } = this.#settings;
     if (clientCa === null) return null;
     if (clientCa.kind === "file") return this.#files.loaded.clientCa;
-    const state = this.#manager?.snapshot?.state;
+    const state = this.#ca?.snapshot?.state;
     const trusted = state === undefined ? "" : trustedPem(state);
     if (trusted !== "") return trusted;
     this.#unusableCa ??= makeFallback(NO_SERVER_NAMES, this.#platform);
@@ -184,7 +182,7 @@ export class TlsCertificates {
 
   /** Whether a client certificate (DER) that TLS verified is a leaf of this CA. */
   readonly #isOurs = async (der: Uint8Array): Promise<boolean> => {
-    const state = this.#manager?.snapshot?.state;
+    const state = this.#ca?.snapshot?.state;
     if (state === undefined)
       throw new NotReadyError("ca_uninitialized", "The CA is not loaded yet");
     return isOwnLeaf(readCertificate(new Uint8Array(der)), state, this.#platform.clock.now());
@@ -193,10 +191,10 @@ export class TlsCertificates {
   #logFallback(): void {
     const shown = this.#shown;
     const before = this.#logged;
-    this.#logged = shown?.emergency ?? null;
+    this.#logged = shown?.fallback ?? null;
     if (shown === null || before === this.#logged) return;
     const { log } = this.#platform;
-    if (shown.emergency === null) {
+    if (shown.fallback === null) {
       log.info(
         "Serving TLS with a certificate of this CA again, and no longer with the self-signed fallback certificate",
       );
@@ -206,7 +204,7 @@ export class TlsCertificates {
     log.error(
       "Serving TLS with the self-signed fallback certificate: the CA cannot issue a certificate for its own server",
       {
-        reason: shown.emergency,
+        reason: shown.fallback,
         fingerprint: shown.fingerprint,
         ...(file === null ? {} : { file }),
       },

@@ -21,7 +21,7 @@ import type { KeyPair } from "./key-pair.ts";
 const RETRY_MS = { first: 1000, renewal: 30_000 };
 
 interface OwnCertificateOptions {
-  readonly manager: Pick<CertificateAuthority, "snapshot" | "sign">;
+  readonly ca: Pick<CertificateAuthority, "snapshot" | "sign">;
   readonly datacenter: string;
   readonly names: ServerNames;
   readonly clock: Clock;
@@ -61,10 +61,10 @@ export class OwnCertificate {
    * or at once if the root changed. @returns whether there is a new certificate.
    */
   async renew(): Promise<boolean> {
-    const { manager, clock, log } = this.#options;
+    const { ca, clock, log } = this.#options;
     const now = clock.now().getTime();
-    if (manager.snapshot === null) return false;
-    const { state, active } = manager.snapshot;
+    if (ca.snapshot === null) return false;
+    const { state, active } = ca.snapshot;
     if (!this.#isDue(active.id, now)) return false;
     try {
       await this.#request(trustDomainOf(state.clusterId), active.id);
@@ -83,11 +83,11 @@ export class OwnCertificate {
 
   /** @throws {Error} */
   async #request(trustDomain: string, root: string): Promise<void> {
-    const { manager, datacenter, names, log } = this.#options;
+    const { ca, datacenter, names, log } = this.#options;
     const key = await generateCaKey({ type: "ec", bits: 256 });
     const uri = formatSpiffeId({ kind: "server", trustDomain, datacenter });
     const csr = await makeRequest(key, { uri, ...names });
-    const leaf = await manager.sign(csr, { priority: "renewal" });
+    const leaf = await ca.sign(csr, { priority: "renewal" });
     // A rotation during the request is noticed at the next call.
     this.#held = {
       pair: { cert: leaf.certificatePem, key: await privateKeyPem(key.privateKey) },

@@ -282,7 +282,7 @@ const CERTIFICATE = {
   notBefore: new Date(0),
   notAfter: new Date(86_400_000),
   fingerprint: "00",
-  emergency: null,
+  fallback: null,
 };
 const FAILING_AUDIT: Audit = {
   record: () => undefined,
@@ -355,9 +355,9 @@ describe("docs/operations.md", () => {
         return typeof value === "function" ? value.bind(target) : value;
       },
     });
-    const parts = { manager: troubled, audit: FAILING_AUDIT, clock, log: silentLog };
-    const linesWith = (emergency: string | null) =>
-      new Report({ ...parts, serverCertificate: () => ({ ...CERTIFICATE, emergency }) }).lines();
+    const parts = { ca: troubled, audit: FAILING_AUDIT, clock, log: silentLog };
+    const linesWith = (fallback: string | null) =>
+      new Report({ ...parts, serverCertificate: () => ({ ...CERTIFICATE, fallback }) }).lines();
     const access = accessThat({ allows: () => true });
     const { fetch } = await createTestApp({
       ...{ ca: troubled, audit: FAILING_AUDIT },

@@ -138,12 +138,12 @@ try {
     options.policy,
   );
   const adopted = () => {
-    const { snapshot } = composed.manager;
+    const { snapshot } = composed.ca;
     if (snapshot === null) return;
     const { state, active } = snapshot;
     report({ kind: "adopted", index: state.index, commit: state.commitId, active: active.id });
   };
-  composed.manager.subscribe(adopted);
+  composed.ca.subscribe(adopted);
   await composed.start();
   adopted();
   meshca = composed;

@@ -31,7 +31,7 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
   };
   const sign = (replica: TestReplica, token?: string) => {
     const { csr } = opensslCsr(
-      `URI:spiffe://${replica.meshca.manager.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`,
+      `URI:spiffe://${replica.meshca.ca.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`,
     );
     return replica.call("PUT", "/v1/connect/ca/sign", csr, token);
   };
@@ -75,7 +75,7 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     );
     await redis.restart();
     await until(async () => (await replica.call("PUT", ROTATE)).status === 200);
-    assert.equal(replica.meshca.manager.snapshot?.state.index, 2);
+    assert.equal(replica.meshca.ca.snapshot?.state.index, 2);
     await until(async () =>
       /^store: ok\nchanges: possible$/m.test((await replica.call("GET", "/readyz")).text),
     );
@@ -131,10 +131,10 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
       Date.parse((JSON.parse(folder.get(SEEN) ?? "{}") as { confirmedAt: string }).confirmedAt);
     const first = instant();
     replica.clock.aheadMs = 14_000;
-    await replica.meshca.manager.refresh();
+    await replica.meshca.ca.refresh();
     assert.equal(instant(), first);
     replica.clock.aheadMs = 16_000;
-    await replica.meshca.manager.refresh();
+    await replica.meshca.ca.refresh();
     await until(() => instant() >= first + 15_000);
   });
 
@@ -191,7 +191,7 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     endings.push(redis.stop);
     const folder = new Map<string, string>();
     const before = await startReplica({ port: redis.port, folder, settings });
-    const domain = `${before.meshca.manager.require().state.clusterId}.consul`;
+    const domain = `${before.meshca.ca.require().state.clusterId}.consul`;
     const csrOf = (name: string) =>
       opensslCsr(`URI:spiffe://${domain}/ns/default/dc/dc1/svc/${name}`).csr;
     const leafOf = async (name: string) => {

@@ -315,7 +315,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
       document: forged,
     });
     await assert.rejects(
-      replica.meshca.manager.refresh(),
+      replica.meshca.ca.refresh(),
       /Cannot trust the stored state: the MAC of its document is invalid/,
     );
     assert.equal((await replica.call("GET", "/v1/connect/ca/roots")).text, roots);

@@ -31,11 +31,11 @@ describe("replicas over Redis", { skip: noRedis }, () => {
   };
   const sign = (replica: TestReplica) => {
     const { csr } = opensslCsr(
-      `URI:spiffe://${replica.meshca.manager.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`,
+      `URI:spiffe://${replica.meshca.ca.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`,
     );
     return replica.call("PUT", "/v1/connect/ca/sign", csr);
   };
-  const index = (replica: TestReplica) => replica.meshca.manager.snapshot?.state.index;
+  const index = (replica: TestReplica) => replica.meshca.ca.snapshot?.state.index;
 
   before(async () => {
     redis = await startRedis();
@@ -65,7 +65,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     );
     const leader = JSON.parse((await a.call("GET", "/v1/status/leader")).text) as string;
     await until(
-      () => replicas.filter(({ meshca }) => meshca.manager.status.role === "leader").length === 1,
+      () => replicas.filter(({ meshca }) => meshca.ca.status.role === "leader").length === 1,
     );
     assert.match(leader, /^127\.0\.0\.1:\d+$/);
     assert.ok(peers.length > 0);
@@ -86,15 +86,15 @@ describe("replicas over Redis", { skip: noRedis }, () => {
 
   it("sign without asking Redis anything", async () => {
     const replica = await start({ running: false });
-    await replica.meshca.manager.start();
-    await replica.meshca.manager.tick();
+    await replica.meshca.ca.start();
+    await replica.meshca.ca.tick();
     const calls = async () =>
       [...(await redis.admin.info("commandstats")).matchAll(/^cmdstat_(\S+?):calls=(\d+)/gm)]
         .filter(([, name]) => name !== "info")
         .map(([line]) => line)
         .join();
     const { csr } = opensslCsr(
-      `URI:spiffe://${replica.meshca.manager.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`,
+      `URI:spiffe://${replica.meshca.ca.require().state.clusterId}.consul/ns/default/dc/dc1/svc/web`,
     );
     const before = await calls();
     for (let i = 0; i < 200; i++)
@@ -157,7 +157,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     replica.clock.aheadMs = 0;
     await redis.restart();
     // It came back empty: nobody makes another CA, and leaves are signed.
-    await until(async () => replica.meshca.manager.status.stopped !== null);
+    await until(async () => replica.meshca.ca.status.stopped !== null);
     assert.equal((await sign(replica)).status, 200);
   });
 
@@ -171,7 +171,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     await redis.admin.flushall();
     const again = await start({ folder });
     const other = await start();
-    assert.equal(other.meshca.manager.snapshot, null);
+    assert.equal(other.meshca.ca.snapshot, null);
     assert.equal((await again.call("GET", ROOTS)).text, before);
     assert.equal((await sign(again)).status, 200);
     assert.equal((await again.call("PUT", ROTATE)).status, 503);
@@ -194,7 +194,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
   it("refuse to sign while their clock is off, and say by how much", async () => {
     const right = await start();
     const wrong = await start({ aheadMs: 45_000 });
-    await until(() => wrong.meshca.manager.status.live.length === 2);
+    await until(() => wrong.meshca.ca.status.live.length === 2);
     const refused = await sign(wrong);
     assert.equal(refused.status, 503);
     assert.match(
@@ -215,11 +215,11 @@ describe("replicas over Redis", { skip: noRedis }, () => {
   it("alarm and go on signing where they agree with each other against Redis, and change nothing", async () => {
     const [a, b] = [await start(), await start()];
     for (const { clock } of [a, b]) clock.aheadMs = -45_000;
-    for (const { meshca } of [a, b]) await meshca.manager.heartbeat();
-    await a.meshca.manager.heartbeat();
+    for (const { meshca } of [a, b]) await meshca.ca.heartbeat();
+    await a.meshca.ca.heartbeat();
     for (const replica of [a, b]) {
       // The last answer of the store is from before the clock was set back.
-      await replica.meshca.manager.refresh();
+      await replica.meshca.ca.refresh();
       assert.equal((await sign(replica)).status, 200);
       assert.match(
         (await replica.call("GET", "/readyz")).text,
@@ -235,7 +235,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
 
   it("go on signing where Redis's clock went back, though a replica that is gone said later that it lives", async () => {
     const [a, b] = [await start(), await start()];
-    const dead = { ...a.meshca.manager.status.live[0], id: "dead", clockOffsetMs: 0 };
+    const dead = { ...a.meshca.ca.status.live[0], id: "dead", clockOffsetMs: 0 };
     // As by a clock that is an hour ahead of the one that is asked now.
     await redis.admin.hset(
       "{meshca}:replicas",
@@ -244,13 +244,13 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     );
     for (const { clock } of [a, b]) clock.aheadMs = 45_000;
     // The first that compares its clock stands alone until the other has.
-    await a.meshca.manager.heartbeat();
-    await a.meshca.manager.refresh();
+    await a.meshca.ca.heartbeat();
+    await a.meshca.ca.refresh();
     assert.equal((await sign(a)).status, 200);
-    await b.meshca.manager.heartbeat();
-    await a.meshca.manager.heartbeat();
+    await b.meshca.ca.heartbeat();
+    await a.meshca.ca.heartbeat();
     for (const replica of [a, b]) {
-      await replica.meshca.manager.refresh();
+      await replica.meshca.ca.refresh();
       assert.equal((await sign(replica)).status, 200);
     }
   });
@@ -258,7 +258,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
   it("say what they cannot take, once they have signed for as long as they may without the store", async () => {
     const replica = await start({ settings: { maxStalenessMs: 60_000 } });
     await redis.admin.hset("{meshca}:state", { commit: "f".repeat(32), document: "{}" });
-    await assert.rejects(replica.meshca.manager.refresh(), /Cannot trust the stored state/);
+    await assert.rejects(replica.meshca.ca.refresh(), /Cannot trust the stored state/);
     replica.clock.aheadMs = 61_000;
     const late = await sign(replica);
     assert.equal(late.status, 503);

@@ -30,7 +30,7 @@ describe("versions at one Redis", { skip: noRedis }, () => {
 
   /** Has a replica stand among the living that reads a schema and no newer one. */
   const announceOlder = async ({ meshca }: TestReplica, schema: number) => {
-    const older = { ...meshca.manager.status.live[0], id: "older", address: "127.0.0.1:1", schema };
+    const older = { ...meshca.ca.status.live[0], id: "older", address: "127.0.0.1:1", schema };
     await redis.admin.hset(
       "{meshca}:replicas",
       "older",
@@ -55,9 +55,9 @@ describe("versions at one Redis", { skip: noRedis }, () => {
       assert.equal((await replica.call("PUT", "/v1/connect/ca/rotate")).status, 200);
       assert.equal(await schema(), old);
       const other = await start();
-      assert.equal(other.meshca.manager.snapshot?.state.index, 2);
+      assert.equal(other.meshca.ca.snapshot?.state.index, 2);
       // What the older schema does not hold is worked out again.
-      const issuers = other.meshca.manager.snapshot?.state.roots.map(({ status, leafIssuers }) => [
+      const issuers = other.meshca.ca.snapshot?.state.roots.map(({ status, leafIssuers }) => [
         status,
         leafIssuers.length,
       ]);
@@ -68,8 +68,8 @@ describe("versions at one Redis", { skip: noRedis }, () => {
       await redis.admin.hdel("{meshca}:replicas", "older");
       assert.equal((await other.call("PUT", "/v1/connect/ca/rotate")).status, 200);
       assert.equal(await schema(), 3);
-      await until(() => replica.meshca.manager.snapshot?.state.index === 3);
-      assert.equal(replica.meshca.manager.status.stopped, null);
+      await until(() => replica.meshca.ca.snapshot?.state.index === 3);
+      assert.equal(replica.meshca.ca.status.stopped, null);
     });
 
   it("a Redis that is too old is refused, and says which it is", async () => {

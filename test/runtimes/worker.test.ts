@@ -216,8 +216,8 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
       );
       assert.equal((await call("/v1/connect/ca/rotate", { method: "PUT" })).status, 200);
       const rotated = await activeRoot(0);
-      await until(() => server.meshca.manager.require().active.id === rotated);
-      const { active } = await server.meshca.manager.rotate({
+      await until(() => server.meshca.ca.require().active.id === rotated);
+      const { active } = await server.meshca.ca.rotate({
         forceWithoutCrossSigning: false,
         modifyIndex: null,
       });

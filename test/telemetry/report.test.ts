@@ -31,7 +31,7 @@ async function report(audit: Audit | null = null) {
     ...ca,
     lines,
     report: new Report({
-      manager: ca.manager,
+      ca: ca.manager,
       audit,
       serverCertificate: () => null,
       clock: ca.clock,

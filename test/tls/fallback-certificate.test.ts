@@ -85,10 +85,10 @@ describe("the self-signed fallback certificate of the server", () => {
   it("is shown before the CA is loaded, and gives way to one of the CA without a pause", async () => {
     const ca = await serverCa();
     const { tls, port, lines } = await open(ca);
-    assert.equal(tls.shown?.emergency, "the CA is not loaded yet");
+    assert.equal(tls.shown?.fallback, "the CA is not loaded yet");
     assert.equal((await get(port, "/")).body, "here");
     await tls.start(ca.manager);
-    assert.equal(tls.shown?.emergency, null);
+    assert.equal(tls.shown?.fallback, null);
     assert.deepEqual(
       lines.map(({ message }) => message),
       ["Renewed the TLS certificate of this server"],
@@ -126,7 +126,7 @@ describe("the self-signed fallback certificate of the server", () => {
     const before = (await get(port, "/")).serial;
     // The clock stands still: only the change itself can wake the loop.
     await ca.manager.rotate(FORCE);
-    await until(() => tls.shown?.emergency === null);
+    await until(() => tls.shown?.fallback === null);
     assert.notEqual((await get(port, "/")).serial, before);
   });
 
@@ -138,9 +138,9 @@ describe("the self-signed fallback certificate of the server", () => {
     // Half of the leaf's life is over and the root has expired: the renewal fails, and is due again
     // in 30 s.
     ca.clock.advance(11 * YEAR);
-    await until(() => tls.shown?.emergency !== null);
+    await until(() => tls.shown?.fallback !== null);
     await ca.manager.rotate(FORCE);
-    await until(() => tls.shown?.emergency === null);
+    await until(() => tls.shown?.fallback === null);
     assert.notEqual(tls.shown?.fingerprint, first);
   });
 
@@ -153,10 +153,10 @@ describe("the self-signed fallback certificate of the server", () => {
     ca.clock.advance(10 * YEAR - 10 * hour);
     await until(() => tls.shown?.fingerprint !== first);
     const last = tls.shown?.fingerprint;
-    assert.equal(tls.shown?.emergency, null);
+    assert.equal(tls.shown?.fallback, null);
     ca.clock.advance(11 * hour);
     await until(() => tls.shown?.fingerprint !== last);
-    assert.match(tls.shown?.emergency ?? "", /expired/);
+    assert.match(tls.shown?.fallback ?? "", /expired/);
   });
 
   it("gives way again when a clock that was far ahead is right again", async () => {
@@ -172,7 +172,7 @@ describe("the self-signed fallback certificate of the server", () => {
     ahead = 0;
     tls.reload();
     await until(
-      () => tls.shown?.emergency === null && (tls.shown?.notBefore ?? new Date()) <= ca.clock.now(),
+      () => tls.shown?.fallback === null && (tls.shown?.notBefore ?? new Date()) <= ca.clock.now(),
     );
   });
 

@@ -20,7 +20,7 @@ async function start() {
   const sign: typeof manager.sign = (csr) =>
     failing ? Promise.reject(new NotReadyError("ca_expired", "root expired")) : manager.sign(csr);
   const own = new OwnCertificate({
-    manager: {
+    ca: {
       get snapshot() {
         return manager.snapshot;
       },

@@ -105,11 +105,11 @@ export function describeStore(store: Settings["store"]): string {
 
 /** The CA, and why it cannot sign if it cannot. */
 function stateFields(
-  { manager }: Meshca,
+  { ca }: Meshca,
   { connectEnabled }: Settings,
 ): Readonly<Record<string, string | number>> {
-  const state = manager.snapshot?.state;
-  const obstacle = connectEnabled ? manager.obstacle() : "connect is disabled";
+  const state = ca.snapshot?.state;
+  const obstacle = connectEnabled ? ca.obstacle() : "connect is disabled";
   return {
     ...(state === undefined
       ? {}

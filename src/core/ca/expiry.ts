@@ -12,7 +12,7 @@ export interface ServerCertificate {
   /** SHA-256 over its DER, in hexadecimal with colons. */
   readonly fingerprint: string;
   /** Why it is the self-signed fallback certificate, or null if it is not. */
-  readonly emergency: string | null;
+  readonly fallback: string | null;
 }
 
 /** Something that expires. */
@@ -52,7 +52,7 @@ export function expiringOf(
     if (issuer !== undefined)
       expiring.push({ what: "issuer", id: issuer.id, ...validityOf(issuer) });
   }
-  if (server !== null && server.emergency === null)
+  if (server !== null && server.fallback === null)
     expiring.push({ what: "server certificate", id: server.fingerprint, ...validityOf(server) });
   return expiring;
 }

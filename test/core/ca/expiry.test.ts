@@ -75,15 +75,15 @@ describe("ExpiryWatch", () => {
 });
 
 describe("expiringOf()", () => {
-  it("expiringOf() names root, issuer and the server's certificate, and no emergency certificate", async () => {
+  it("expiringOf() names root, issuer and the server's certificate, and no fallback certificate", async () => {
     const { manager } = await createTestCa();
-    const server = { notBefore: at(0), notAfter: at(3), fingerprint: "AA", emergency: null };
+    const server = { notBefore: at(0), notAfter: at(3), fingerprint: "AA", fallback: null };
     const names = (certificate: typeof server | null) =>
       expiringOf(manager.snapshot, certificate).map(({ what }) => what);
     assert.deepEqual(names(server), ["root", "issuer", "server certificate"]);
     assert.deepEqual(names(null), ["root", "issuer"]);
     assert.deepEqual(
-      expiringOf(null, { ...server, emergency: "why" }).map(({ what }) => what),
+      expiringOf(null, { ...server, fallback: "why" }).map(({ what }) => what),
       [],
     );
   });
