@@ -10,10 +10,10 @@ import type { Expected, NewStopMark, Store, Stored } from "../../core/ports/stor
 import type { CaState } from "../../core/state.ts";
 import type { Backend, Ports } from "../backend.ts";
 import { requireExpected } from "../checks.ts";
+import { type Grants, TableLeases, termOf } from "../leases.ts";
 import { MemoryLooks } from "../looks.ts";
 import type { Codec } from "../state-document.ts";
 import { Waiter } from "../waiter.ts";
-import { type Grants, MemoryLeases } from "./lease.ts";
 import { MemoryRecordStore } from "./record-store.ts";
 
 /**
@@ -68,9 +68,10 @@ export class MemoryBackend implements Backend {
   }
 
   open(codec: Codec, holder: string): Ports {
+    const { grants, clock } = this.#shared;
     return {
       store: new MemoryStore(this.#shared, codec),
-      leases: new MemoryLeases(this.#shared.grants, this.#shared.clock, holder),
+      leases: new TableLeases(grants, (step) => step(), clock, holder),
       replicas: this.#replicas,
       access: this.#access,
       looks: this.#looks,
@@ -148,7 +149,7 @@ class MemoryStore implements Store {
     const outer = v.safeParse(Position, document);
     const { index, commitId } = outer.success ? outer.output : { index: 0, commitId: null };
     const stopped = mark?.commitId ?? null;
-    return { index, commitId, term: grants.get("operation")?.term ?? 0, stopped };
+    return { index, commitId, term: termOf(grants, "operation"), stopped };
   }
 }
 

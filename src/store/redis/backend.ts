@@ -42,7 +42,7 @@ export async function openRedis(options: RedisOptions): Promise<Backend> {
   return redis;
 }
 
-class ProcessRedis implements Backend {
+class ProcessRedis implements Backend, RedisConnection {
   readonly #options: RedisOptions;
   readonly #client: Client;
   readonly #subscriber: Client;
@@ -63,7 +63,7 @@ class ProcessRedis implements Backend {
       .join(", ");
     this.#client = createClient(settings, random);
     this.#subscriber = createClient(settings, random);
-    this.#calls = new RedisCalls(this.#connection(), settings, log);
+    this.#calls = new RedisCalls(this, settings, log);
     this.#listen();
   }
 
@@ -112,17 +112,23 @@ class ProcessRedis implements Backend {
     return redisPorts(parts, codec, holder);
   }
 
-  #connection(): RedisConnection {
+  get connectError(): unknown {
+    return this.#connectError;
+  }
+
+  eval(script: string, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    return this.#client.eval(script, keys.length, ...keys, ...args);
+  }
+
+  /** INFO of the server, or of every master of a Cluster. */
+  async info(section: string): Promise<string> {
     const client = this.#client;
-    const connectError = () => this.#connectError;
-    return {
-      eval: (script, keys, args) => client.eval(script, keys.length, ...keys, ...args),
-      info: (section) => infoOf(client, section),
-      wait: (replicas, ms) => client.wait(replicas, ms),
-      get connectError() {
-        return connectError();
-      },
-    };
+    if (!("nodes" in client)) return client.info(section);
+    return (await Promise.all(client.nodes("master").map((node) => node.info(section)))).join("\n");
+  }
+
+  wait(replicas: number, ms: number): Promise<unknown> {
+    return this.#client.wait(replicas, ms);
   }
 
   /** Follows what ioredis reports of both connections. */
@@ -180,10 +186,4 @@ class ProcessRedis implements Backend {
       connected.abort();
     }
   }
-}
-
-/** INFO of the server, or of every master of a Cluster. */
-async function infoOf(client: Client, section: string): Promise<string> {
-  if (!("nodes" in client)) return client.info(section);
-  return (await Promise.all(client.nodes("master").map((node) => node.info(section)))).join("\n");
 }

@@ -31,38 +31,27 @@ interface RequestRedisOptions {
 }
 
 /** Its ports throw StoreError if no connection can be made. */
-export class RequestRedis implements Backend {
+export class RequestRedis implements Backend, RedisConnection {
   readonly #options: RequestRedisOptions;
-  readonly #connection: RequestConnection;
+  #connecting: Promise<Wire> | null = null;
+  #connectError: unknown = null;
+  #closed = false;
 
   constructor(options: RequestRedisOptions) {
     this.#options = options;
-    this.#connection = new RequestConnection(options.settings, options.clock);
   }
 
   open(codec: Codec, holder: string): Ports {
     const { settings, clock, random, log, memory } = this.#options;
-    const calls = new RedisCalls(this.#connection, settings, log, memory);
+    const calls = new RedisCalls(this, settings, log, memory);
     const notices = { wait: (signal: AbortSignal) => clock.sleep(WATCH_MS, signal) };
     const changes = new ChangePoll(notices, clock, random);
     return redisPorts({ calls, changes, accessChanges: changes, memory }, codec, holder);
   }
 
   close(): void {
-    this.#connection.close();
-  }
-}
-
-class RequestConnection implements RedisConnection {
-  readonly #settings: RedisSettings;
-  readonly #clock: Clock;
-  #connecting: Promise<Wire> | null = null;
-  #connectError: unknown = null;
-  #closed = false;
-
-  constructor(settings: RedisSettings, clock: Clock) {
-    this.#settings = settings;
-    this.#clock = clock;
+    this.#closed = true;
+    this.#connecting?.then((wire) => wire.close()).catch(() => undefined);
   }
 
   get connectError(): unknown {
@@ -81,11 +70,6 @@ class RequestConnection implements RedisConnection {
     return (await this.#wire()).send("WAIT", String(replicas), String(ms));
   }
 
-  close(): void {
-    this.#closed = true;
-    this.#connecting?.then((wire) => wire.close()).catch(() => undefined);
-  }
-
   /** The connection; a new one if the last one ended, as in a blocking query during a restart. */
   async #wire(): Promise<Wire> {
     this.#connecting ??= this.#connect();
@@ -96,8 +80,9 @@ class RequestConnection implements RedisConnection {
   }
 
   async #connect(): Promise<Wire> {
+    const { settings, clock } = this.#options;
     try {
-      const wire = await Wire.connect(this.#settings, this.#clock);
+      const wire = await Wire.connect(settings, clock);
       this.#connectError = null;
       if (this.#closed) wire.close();
       return wire;

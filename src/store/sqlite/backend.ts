@@ -10,12 +10,13 @@ import type { Clock } from "../../core/ports/clock.ts";
 import type { LookStore } from "../../core/ports/looks.ts";
 import type { Replicas } from "../../core/ports/replicas.ts";
 import type { Backend, Ports } from "../backend.ts";
+import { type Grants, TableLeases } from "../leases.ts";
 import { MemoryLooks } from "../looks.ts";
 import { readReplica } from "../replica-record.ts";
 import type { Codec } from "../state-document.ts";
 import { Waiter } from "../waiter.ts";
 import { openDatabase } from "./database.ts";
-import { LeaseTable, SqliteLeases } from "./lease.ts";
+import { sqliteGrants } from "./grants.ts";
 import { SqliteRecordStore } from "./record-store.ts";
 import { type SqliteParts, SqliteStore } from "./store.ts";
 import { createTransaction } from "./transaction.ts";
@@ -45,7 +46,7 @@ export function openSqlite(path: string, clock: Clock, options: SqliteOptions = 
 class SqliteBackend implements Backend {
   readonly #parts: SqliteParts;
   readonly #looks: LookStore;
-  readonly #leases: LeaseTable;
+  readonly #grants: Grants;
   readonly #replicas: Replicas;
   readonly #access: SqliteRecordStore;
   readonly #waiter = new Waiter();
@@ -53,7 +54,7 @@ class SqliteBackend implements Backend {
   constructor(parts: SqliteParts, looks: LookStore) {
     this.#parts = parts;
     this.#looks = looks;
-    this.#leases = new LeaseTable(parts.db);
+    this.#grants = sqliteGrants(parts.db);
     this.#replicas = sqliteReplicas(parts);
     this.#access = new SqliteRecordStore(parts);
   }
@@ -61,8 +62,8 @@ class SqliteBackend implements Backend {
   open(codec: Codec, holder: string): Ports {
     const { transaction, clock } = this.#parts;
     return {
-      store: new SqliteStore(this.#parts, this.#leases, codec, this.#waiter),
-      leases: new SqliteLeases(this.#leases, transaction, clock, holder),
+      store: new SqliteStore(this.#parts, this.#grants, codec, this.#waiter),
+      leases: new TableLeases(this.#grants, transaction, clock, holder),
       replicas: this.#replicas,
       access: this.#access,
       looks: this.#looks,

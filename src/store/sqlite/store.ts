@@ -10,9 +10,9 @@ import type { Clock } from "../../core/ports/clock.ts";
 import type { Expected, NewStopMark, Store, Stored } from "../../core/ports/store.ts";
 import type { CaState } from "../../core/state.ts";
 import { requireExpected } from "../checks.ts";
+import { type Grants, termOf } from "../leases.ts";
 import type { Codec } from "../state-document.ts";
 import type { Waiter } from "../waiter.ts";
-import type { LeaseTable } from "./lease.ts";
 import { optionalRow, type Transaction } from "./transaction.ts";
 
 /** Grows with every transaction of another connection. */
@@ -38,15 +38,15 @@ export interface SqliteParts {
 
 export class SqliteStore implements Store {
   readonly #parts: SqliteParts;
-  readonly #leases: LeaseTable;
+  readonly #grants: Grants;
   readonly #codec: Codec;
   readonly #waiter: Waiter;
   readonly #sql: ReturnType<typeof statements>;
 
   /** @param waiter notified of each commit by this process. */
-  constructor(parts: SqliteParts, leases: LeaseTable, codec: Codec, waiter: Waiter) {
+  constructor(parts: SqliteParts, grants: Grants, codec: Codec, waiter: Waiter) {
     this.#parts = parts;
-    this.#leases = leases;
+    this.#grants = grants;
     this.#codec = codec;
     this.#waiter = waiter;
     this.#sql = statements(parts.db);
@@ -55,7 +55,7 @@ export class SqliteStore implements Store {
   async read(): Promise<Stored> {
     const { row, term, stopped } = this.#parts.transaction(() => ({
       row: this.#state(),
-      term: this.#leases.term("operation"),
+      term: termOf(this.#grants, "operation"),
       stopped: this.#mark()?.commit_id ?? null,
     }));
     if (row === null) return { state: null, term, stopped, kek: null };
@@ -72,14 +72,15 @@ export class SqliteStore implements Store {
   async commit(next: CaState, expected: Expected): Promise<void> {
     const document = await this.#codec.encode(next);
     this.#parts.transaction(() => {
-      const [state, mark, term] = [this.#state(), this.#mark(), this.#leases.term("operation")];
+      const [state, mark, term] = [this.#state(), this.#mark(), termOf(this.#grants, "operation")];
       const [index, commitId] = [state?.idx ?? 0, state?.commit_id ?? null];
       requireExpected({ index, commitId, term, stopped: mark?.commit_id ?? null }, expected);
       this.#sql.write.run(next.index, next.commitId, document);
       if (mark === null) return;
       this.#sql.clearMark.run();
       // A replica that saw a higher term would take the store for one that lost writes.
-      if (mark.term > term) this.#leases.grant({ name: "operation", term: mark.term }, null, 0);
+      if (mark.term > term)
+        this.#grants.set("operation", { holder: null, term: mark.term, expiresMs: 0 });
     });
     this.#emptyLog();
     this.#waiter.notify();
