@@ -1,7 +1,6 @@
 /**
- * Checks a root that an operator supplies, against all for which a verifier would refuse its
- * leaves. Every fault is named at once, before anything changes; none of them can be forced, since
- * nobody could use the result.
+ * Checks a root that an operator supplies for all faults for which a verifier rejects its leaves.
+ * They are reported together, before anything changes, and force accepts none of them.
  * @module
  */
 import { equal } from "../../src/core/bytes.ts";

@@ -97,8 +97,8 @@ export interface RootEntry {
   readonly signingKeyId: string;
   /**
    * The certificates by which this cluster signed leaves under this root, the latest first, until
-   * no leaf of them can be alive: the root itself or an intermediate. Never one that was certified
-   * for somebody else.
+   * no leaf of them can be alive: the root itself or an intermediate. Never the issuer of another
+   * datacenter.
    */
   readonly leafIssuers: readonly LeafIssuer[];
   /** The largest LeafCertTTL in force since it first was active, in milliseconds. */
@@ -126,8 +126,8 @@ export interface CaState {
   /** Grows by one with every commit; ModifyIndex on the wire. */
   readonly index: number;
   /**
-   * Commit ids of the states that it came from, the latest first, at most MAX_ANCESTORS: anyone who
-   * has seen one of them knows that nothing was lost since. Empty in schema 1.
+   * Commit ids of the states that it came from, the latest first, at most MAX_ANCESTORS: a replica
+   * that has seen one of them knows that no write was lost since. Empty in schema 1.
    */
   readonly ancestors: readonly string[];
   /** Null before access control wrote it, and in schemas below 3. */

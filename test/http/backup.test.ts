@@ -323,7 +323,7 @@ describe("a backup from before its root was abandoned", () => {
     assert.equal(refused.status, 409);
     assert.match(
       await refused.text(),
-      /^Cannot make root [0-9a-f:]+ active: it was abandoned since, .*ForceWithoutCrossSigning/,
+      /^Cannot make root [0-9a-f:]+ active: a forced rotation abandoned it since, as is done if a key may be stolen\. ForceWithoutCrossSigning makes it active nevertheless$/,
     );
     assert.equal(ca.backend.document, before);
     const forced = await put("?force=true");

@@ -265,7 +265,7 @@ export class CertificateAuthority {
     });
   }
 
-  /** Makes a backup of this CA, or in an empty store of any, the present state. */
+  /** Makes a backup the present state: one of this CA, or of any CA if the store is empty. */
   restore(backup: CaState, options: RestoreOptions, caller: Caller = NOBODY): Promise<Snapshot> {
     const { forceWithoutCrossSigning, modifyIndex = null, onlyWhereEmpty = false } = options;
     return this.#changes.run("RECONFIGURING", caller, async (change) => {
@@ -321,7 +321,7 @@ export class CertificateAuthority {
       return { kind: "wait", until };
     await this.#replica.refresh();
     const state = this.snapshot?.state ?? null;
-    // Looks also confirm while changes are stopped, so that no span begins again afterwards.
+    // Also while changes are stopped: the looks then confirm deadlines as at any other time.
     const time = await this.#deletionClock.look(state);
     if (this.#replica.stopped !== null) return { kind: "wait", until };
     const garbageAt = state === null ? null : garbageDueAt(state, providers);
@@ -431,7 +431,7 @@ export class CertificateAuthority {
     });
   }
 
-  /** Looks whether the issuer and the root exist outside, and repairs what does not. */
+  /** Inspects the provider's issuer and root: a lost issuer is renewed, another root followed. */
   async #inspect(): Promise<void> {
     const found = await this.snapshot?.provider?.external?.inspect();
     if (!found?.rootReplaced) this.#maintenance.setRefusedRoot(null);
@@ -511,7 +511,7 @@ export class CertificateAuthority {
 
   /** The address of the leader, or null. @throws {StoreError} */
   async leader(): Promise<string | null> {
-    // The holder of a lease is an address and, after a space, what tells two starts apart.
+    // The holder of a lease is an address and, after a space, an id of the process.
     return (await this.#ports.leases.holder("leader"))?.split(" ")[0] ?? null;
   }
 

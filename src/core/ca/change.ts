@@ -56,7 +56,7 @@ export interface PlannedChange {
   /** IDs of the roots that force abandons. @default none */
   readonly abandonedRoots?: readonly string[];
   /** For the operator. @default none */
-  readonly warnings?: readonly string[];
+  readonly warnings?: readonly string[] | undefined;
 }
 
 /** What a first commit expects. */
@@ -182,7 +182,7 @@ export class Change {
   }
 
   /**
-   * Records a change that came to nothing. What its provider repaired outside stays.
+   * Records a change that has no effect on the state. Resources that its provider repaired stay.
    * @throws {NotReadyError} `audit_unavailable`
    */
   recordUnchanged(kind: PlannedChange["kind"]): void {
@@ -249,7 +249,7 @@ export class Change {
   }
 }
 
-/** What a failed rollback left outside. */
+/** A compensating action that failed. */
 interface Leftover {
   readonly compensation: Compensation;
   /** The commit id of the state that its change began with; null if there was none. */
@@ -305,9 +305,9 @@ export class ChangeRunner {
   }
 
   /**
-   * Retries a failed rollback as a change of its own. If the CA was changed since, that change may
-   * use what was left outside, so that it stays.
-   * @throws {Error} if something is still left
+   * Retries a failed rollback as a change of its own. Resources of a change before the last commit
+   * stay, because that commit may use them.
+   * @throws {Error} if a compensating action failed again
    */
   async retryRollback(): Promise<void> {
     await this.run("RENEWING", NOBODY, async (change) => {
@@ -334,7 +334,7 @@ export class ChangeRunner {
       if (schema < least)
         return `replica ${address} runs a version of meshca that reads the stored state up to schema ${schema}, and schema ${least} is in use; stop that replica, or start the newer version there`;
       if (!keks.includes(kek))
-        return `replica ${address} does not have key-encryption key ${JSON.stringify(kek)}; give it to all replicas, behind the present one, before one of them encrypts with it`;
+        return `replica ${address} does not have key-encryption key ${JSON.stringify(kek)}; add the key to every replica, after its present one, before any replica encrypts with it`;
     }
     return null;
   }

@@ -86,7 +86,7 @@ export class ExpiryWatch {
   check(expiring: readonly Expiring[], now: Date): ExpiryWarning[] {
     const keyOf = ({ what, id }: Expiring) => `${what} ${id}`;
     const present = new Set(expiring.map(keyOf));
-    // What is both is warned of once.
+    // A root that signs leaves itself is warned of once.
     const roots = new Set(expiring.filter(({ what }) => what === "root").map(({ id }) => id));
     for (const key of this.#warned.keys()) if (!present.has(key)) this.#warned.delete(key);
     return expiring.flatMap((one) => {

@@ -57,7 +57,7 @@ export function withGarbage(
   return { ...next, provider: { ...next.provider, retired } };
 }
 
-/** When the first garbage may be deleted, or null if there is none. */
+/** When the first garbage may be deleted; null without garbage. */
 export function garbageDueAt(state: CaState, types: ProviderTypes): Date | null {
   const dates = holders(state).flatMap(
     ([, { provider, state: kept }]) => typeOf(types, provider).garbage?.dueAt(kept) ?? [],

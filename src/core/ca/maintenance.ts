@@ -84,7 +84,7 @@ export class Maintenance {
   }
 
   /**
-   * Tries a step that nothing waits for: a failure is logged once for each reason.
+   * Tries a step whose failure stops nothing; it is logged once for each reason.
    * @returns whether it was due and succeeded; it never rejects.
    */
   async attempt(
@@ -110,15 +110,15 @@ export class Maintenance {
     );
   }
 
-  /** Runs an inspection of what the provider relies on outside. @throws whatever `work` throws */
+  /** Runs an inspection of the provider's external resources. @throws whatever `work` throws */
   async inspect(work: () => Promise<unknown>): Promise<void> {
     this.#inspectedAt = this.#ports.clock.now().getTime();
     await this.#inspection.run(work);
   }
 
   /**
-   * The root that took the active one's place outside is followed, or there is none (null); or a
-   * change to it is refused.
+   * Records why the root that took the active one's place outside is not followed.
+   * @param error null if it is followed, or if there is no such root.
    * @throws the error, if it is not a refusal
    */
   setRefusedRoot(error: unknown): void {
@@ -152,7 +152,7 @@ export class Maintenance {
     };
   }
 
-  /** Closes a provider, and waits a little for what it still does outside. It never rejects. */
+  /** Closes a provider, and waits up to `CLOSE_MS` until it has ended. It never rejects. */
   async close(provider: Provider | null | undefined): Promise<void> {
     const closed = new AbortController();
     await Promise.race([provider?.close(), this.#ports.clock.sleep(CLOSE_MS, closed.signal)]);

@@ -63,7 +63,7 @@ interface Target {
   readonly config: CommonConfig;
 }
 
-/** A root, prepared beside the active one or the active one itself, with its configuration. */
+/** The root that a configuration describes, new or the active one, with that configuration. */
 interface Candidate extends Target {
   /** The configuration to be stored. */
   readonly stored: NewConfig;
@@ -111,7 +111,7 @@ export async function planBootstrap(
   return {
     kind: "bootstrap",
     snapshot: snapshotOf(next, config, provider),
-    ...warningsOf(prepared),
+    warnings: prepared.warnings,
   };
 }
 
@@ -142,12 +142,7 @@ export async function planConfiguration(
 
   const sent = configured(() => type.parse(request.config));
   const force = request.forceWithoutCrossSigning;
-  const prepared = await prepareBeside(
-    snapshot,
-    { type, config: sent },
-    { fresh: false, force },
-    change,
-  );
+  const prepared = await prepare(snapshot, { type, config: sent }, { fresh: false, force }, change);
   // The secrets in use were sent again in full.
   if (isSame && sameJson(prepared.state, state.provider.active)) return null;
   const candidate = { type, prepared, ...withoutSecrets(type, sent, request) };
@@ -170,7 +165,7 @@ export async function planNewRoot(
   const { type, config } = activeTarget(snapshot, change);
   const obstacle = type.rotateObstacle(config);
   if (obstacle !== null) throw new ConfigError(obstacle);
-  const prepared = await prepareBeside(snapshot, { type, config }, { fresh: true, force }, change);
+  const prepared = await prepare(snapshot, { type, config }, { fresh: true, force }, change);
   const candidate = { type, config, stored: snapshot.state.config, prepared };
   // Below an external root only the issuers are new.
   if (prepared.root.id === snapshot.active.id) return planSameRoot(snapshot, candidate, change);
@@ -189,7 +184,7 @@ export async function planReplacedRoot(
 ): Promise<PlannedChange | null> {
   const { state } = snapshot;
   const target = activeTarget(snapshot, change);
-  const prepared = await prepareBeside(snapshot, target, { fresh: false, force: false }, change);
+  const prepared = await prepare(snapshot, target, { fresh: false, force: false }, change);
   const candidate = { ...target, stored: state.config, prepared };
   if (prepared.root.id !== snapshot.active.id)
     return planRotation(snapshot, candidate, false, change);
@@ -221,7 +216,11 @@ export async function planRenewal(
     renewed.state,
     issuingOf(provider, now),
   );
-  return { kind: "renew", snapshot: snapshotOf(next, config, provider), ...warningsOf(renewed) };
+  return {
+    kind: "renew",
+    snapshot: snapshotOf(next, config, provider),
+    warnings: renewed.warnings,
+  };
 }
 
 /**
@@ -258,7 +257,11 @@ async function planSameRoot(
     leafTtlMs: config.leafTtlMs,
     issuing: issuingOf(provider, change.now),
   });
-  return { kind: "renew", snapshot: snapshotOf(next, config, provider), ...warningsOf(prepared) };
+  return {
+    kind: "renew",
+    snapshot: snapshotOf(next, config, provider),
+    warnings: prepared.warnings,
+  };
 }
 
 /** Another root becomes active, certified by those that are still trusted. */
@@ -294,12 +297,15 @@ async function planRotation(
     kind: "rotate",
     snapshot: snapshotOf(next, config, provider),
     abandonedRoots,
-    ...warningsOf(prepared),
+    warnings: prepared.warnings,
   };
 }
 
-/** Creates or finds a root beside the active one, unless that one is not allowed to certify it. */
-function prepareBeside(
+/**
+ * Creates or finds the root that a configuration describes. The active one stays in use.
+ * @throws {ConfigError} without force, if the active root is not allowed to certify it
+ */
+function prepare(
   snapshot: Snapshot,
   { type, config }: Target,
   { fresh, force }: { readonly fresh: boolean; readonly force: boolean },
@@ -449,10 +455,6 @@ function newRoot(type: ProviderType, prepared: Prepared, provider: Provider, now
 
 function issuingOf({ issuer, issuerChain }: Provider, now: Date): Issuing {
   return { issuerKeyId: issuer.subjectKeyId as Uint8Array, issuers: issuerChain, now };
-}
-
-function warningsOf({ warnings = [] }: Pick<Prepared, "warnings">) {
-  return warnings.length === 0 ? {} : { warnings };
 }
 
 /** Consul's prefix for a configuration that its provider refuses. */

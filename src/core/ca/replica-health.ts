@@ -84,7 +84,7 @@ export class ReplicaHealth {
     });
     const after = this.#now();
     // The store read its clock somewhere in between, so that the offset is wrong by half of the
-    // round trip at most; a long one says nothing.
+    // round trip at most; after a long one it is ignored.
     if (after >= before && after - before <= this.#policy.maxClockSkewMs) {
       memory.offset = stored.getTime() - (before + after) / 2;
       memory.skewStrikes = this.#isSkewed() ? memory.skewStrikes + (memory.compared ? 1 : 2) : 0;

@@ -97,7 +97,7 @@ function requireNotAbandoned(kept: CaState, other: CaState | null): void {
   if (other?.roots.some((root) => root.id === id && root.abandoned) !== true) return;
   throw new ConflictError(
     "root_abandoned",
-    `Cannot make root ${id} active: it was abandoned since, as a root whose key may be stolen is. ForceWithoutCrossSigning makes it active all the same`,
+    `Cannot make root ${id} active: a forced rotation abandoned it since, as is done if a key may be stolen. ForceWithoutCrossSigning makes it active nevertheless`,
   );
 }
 
@@ -237,7 +237,7 @@ function unite(
 
 /** A root that both sides have, retired in the kept one. */
 function both(root: RootEntry, twin: RootEntry, now: Date): RootEntry {
-  // Where the other side still signed by it, its leaves are as young as now.
+  // If the other side still signed by it, its latest leaves are from now.
   const last = Math.max(
     ...[root.rotatedOutAt, retiredSince(twin, now).rotatedOutAt].map(
       (date) => date?.getTime() ?? 0,
@@ -259,7 +259,7 @@ function retiredSince(root: RootEntry, now: Date): RootEntry {
   return root.status === "retired" ? root : retire(root, now);
 }
 
-/** The newest of both sides in turn, so that a replica of either side finds what it has seen. */
+/** The newest of both sides in turn, so that a replica of either side finds the state it has seen. */
 function ancestorsOf(kept: CaState, other: CaState | null): string[] {
   const [mine, theirs] = [
     [kept.commitId, ...kept.ancestors],

@@ -54,6 +54,6 @@ export function requireKeks(state: CaState | null, sealer: Sealer): void {
   ];
   throw new SealError(
     "kek_unknown",
-    `Cannot start: keys of the CA are sealed with ${names}, which ${are} not among those given`,
+    `Cannot start: keys of the CA are encrypted with ${names}, which ${are} not configured`,
   );
 }

@@ -152,8 +152,8 @@ interface ProbeContext {
 
 /**
  * Checks an issuer's leaf template once: a leaf of it goes through lint, both readers and the chain
- * check. A throw-away key stands in for the issuer's, so that the real one never signs what was not
- * checked.
+ * check. A throw-away key stands in for the issuer's, so that the real one never signs an
+ * unchecked leaf.
  * @throws {InvariantError}
  */
 export async function proveTemplate(

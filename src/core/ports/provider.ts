@@ -4,10 +4,10 @@
  *
  * `ProviderType.parse` reads a configuration without any effect and refuses all its faults at once.
  * The result `C` is opaque to the CA, which passes it back to the same type only. `prepare` creates
- * or finds the root that the configuration asks for, *beside* the active one, and returns the
- * provider's new state; it never writes the store. Before it creates anything outside it registers a
- * compensating action with `onRollback`: if the change fails before its commit, the CA runs all of
- * them, the latest first, and retries those that fail. `open` turns a committed state into an object
+ * or finds the root that the configuration describes, while the active one stays in use, and returns
+ * the provider's new state; it never writes the store. Before it creates an external resource it
+ * registers a compensating action with `onRollback`: if the change fails before its commit, the CA
+ * runs all of them, the latest first, and retries those that fail. `open` turns a committed state into an object
  * that signs; it calls nothing outside, so that a restart neither needs nor changes anything there.
  *
  * The CA calls `prepare`, `requestIntermediate`, `renew` and `collect` under the operation lease
@@ -169,7 +169,7 @@ export interface CrossSigner {
   signIntermediate(csr: string, now: Date): Promise<readonly Certificate[]>;
 }
 
-/** What an opened provider relies on outside. */
+/** The external resources that an opened provider needs. */
 export interface ExternalResources {
   readonly health: ProviderHealth;
   /** Updates `health`; called every few seconds. It never rejects. */
@@ -192,7 +192,7 @@ export interface Inspection {
   readonly rootReplaced: boolean;
 }
 
-/** Deletes what replaced issuers and roots leave behind outside, which provider states name. */
+/** Deletes external resources of replaced issuers and roots, which provider states name. */
 export interface GarbageCollector<C> {
   /** When the first of a state's garbage may be deleted; null if it names none. */
   dueAt(state: ProviderState): Date | null;
@@ -276,7 +276,7 @@ export interface ProviderType<C extends CommonConfig = CommonConfig> {
    * schema in which the CA did not record it itself. @throws {ProviderError}
    */
   issuerOf?(state: ProviderState): Certificate | null;
-  /** Absent if this provider never leaves anything behind outside. */
+  /** Absent if this provider creates no external resources. */
   readonly garbage?: GarbageCollector<C>;
 }
 
