@@ -40,8 +40,8 @@ export const PROVIDERS: readonly Mutant[] = [
   ),
   ...guardsOf("src/core/x509/usable-ca.ts", [
     "a serial number of more than 20 octets",
-    "demand(serial.length <= 20,",
-    "demand(serial.length > 0,",
+    "[serial.length <= 20,",
+    "[serial.length > 0,",
     "core/x509/usable-ca",
   ]),
   ...guardsOf(

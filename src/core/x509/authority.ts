@@ -61,24 +61,21 @@ export async function generateCaKey(spec: CaKeySpec): Promise<CaKey> {
   };
 }
 
-interface CaCertificateOptions {
+interface Making {
   readonly now: Date;
   readonly random: Random;
 }
 
-/**
- * Makes a self-signed root.
- * @param ttlMs how long it lives from now on, in milliseconds.
- * @param provider the provider's wire name, which is part of the common name (Consul's agent/connect/common_names.go).
- */
-export async function createRoot(
-  key: CaKey,
-  options: CaCertificateOptions & {
-    readonly clusterId: string;
-    readonly provider: string;
-    readonly ttlMs: number;
-  },
-): Promise<Certificate> {
+interface CaCertificateOptions extends Making {
+  readonly clusterId: string;
+  /** The provider's wire name, which is part of the common name (Consul's agent/connect/common_names.go). */
+  readonly provider: string;
+  /** How long the certificate lives from now on, in milliseconds. */
+  readonly ttlMs: number;
+}
+
+/** Makes a self-signed root. */
+export async function createRoot(key: CaKey, options: CaCertificateOptions): Promise<Certificate> {
   const { now, random, clusterId, provider } = options;
   const commonName = caCommonName("pri", provider, clusterId, random);
   const keyId = keyIdOf(key.info.spki);
@@ -89,19 +86,13 @@ export async function createRoot(
     notBefore: wholeSecond(new Date(now.getTime() - CA_BACKDATE_MS)),
     notAfter: wholeSecond(new Date(now.getTime() + options.ttlMs)),
     spki: key.info.spki,
-    extensions: [
-      { kind: "keyUsage", bits: CA_KEY_USAGE },
-      { kind: "ca", pathLength: null },
-      { kind: "subjectKeyId", id: keyId },
-      { kind: "authorityKeyId", id: keyId },
-      { kind: "uri", uri: signingUri(clusterId) },
-    ],
+    extensions: caExtensions(null, keyId, keyId, signingUri(clusterId)),
     signingKey: key.privateKey,
     scheme: caScheme(key.info, caHash(key.info)),
   });
 }
 
-export interface CrossSignOptions extends CaCertificateOptions {
+export interface CrossSignOptions extends Making {
   /** The latest expiry; the certificate expires sooner if one of the two roots does. */
   readonly until: Date;
 }
@@ -166,12 +157,26 @@ function ecBits({ bits }: PublicKeyInfo): EcBits {
 
 function crossExtensions(root: Certificate, by: Certificate): readonly ExtensionSpec[] {
   const uri = root.uris.find((each) => /^spiffe:\/\/[^/?#]+$/i.test(each));
+  return caExtensions(
+    null,
+    root.subjectKeyId as Bytes,
+    by.subjectKeyId as Bytes,
+    uri?.toLowerCase(),
+  );
+}
+
+function caExtensions(
+  pathLength: number | null,
+  subjectKeyId: Bytes,
+  authorityKeyId: Bytes,
+  uri: string | undefined,
+): readonly ExtensionSpec[] {
   return [
     { kind: "keyUsage", bits: CA_KEY_USAGE },
-    { kind: "ca", pathLength: null },
-    { kind: "subjectKeyId", id: root.subjectKeyId as Bytes },
-    { kind: "authorityKeyId", id: by.subjectKeyId as Bytes },
-    ...(uri === undefined ? [] : ([{ kind: "uri", uri: uri.toLowerCase() }] as const)),
+    { kind: "ca", pathLength },
+    { kind: "subjectKeyId", id: subjectKeyId },
+    { kind: "authorityKeyId", id: authorityKeyId },
+    ...(uri === undefined ? [] : ([{ kind: "uri", uri }] as const)),
   ];
 }
 
@@ -197,17 +202,13 @@ function crossValidity(
 }
 
 /**
- * Makes an intermediate for a public key: a CA below which only leaves are allowed.
- * @param ttlMs how long it lives from now on, in milliseconds; it never outlives `by`.
+ * Makes an intermediate for a public key: a CA below which only leaves are allowed. It never outlives
+ * `by`.
  */
 export function createIntermediate(
   key: PublicKeyInfo,
   by: Authority,
-  options: CaCertificateOptions & {
-    readonly clusterId: string;
-    readonly provider: string;
-    readonly ttlMs: number;
-  },
+  options: CaCertificateOptions,
 ): Promise<Certificate> {
   const { now, random, clusterId, provider } = options;
   return finish("intermediate", by.certificate, {
@@ -219,13 +220,12 @@ export function createIntermediate(
       new Date(Math.min(now.getTime() + options.ttlMs, by.certificate.notAfter.getTime())),
     ),
     spki: key.spki,
-    extensions: [
-      { kind: "keyUsage", bits: CA_KEY_USAGE },
-      { kind: "ca", pathLength: 0 },
-      { kind: "subjectKeyId", id: keyIdOf(key.spki) },
-      { kind: "authorityKeyId", id: by.certificate.subjectKeyId as Bytes },
-      { kind: "uri", uri: signingUri(clusterId) },
-    ],
+    extensions: caExtensions(
+      0,
+      keyIdOf(key.spki),
+      by.certificate.subjectKeyId as Bytes,
+      signingUri(clusterId),
+    ),
     signingKey: by.privateKey,
     scheme: caScheme(by.certificate.key, "SHA-256"),
   });

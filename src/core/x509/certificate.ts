@@ -224,20 +224,7 @@ function readExtensions(list: DerReader, extensions: CertificateExtension[]): vo
   }
 }
 
-type Interpreted = Pick<
-  Certificate,
-  | "isCa"
-  | "pathLength"
-  | "keyUsage"
-  | "extKeyUsage"
-  | "subjectKeyId"
-  | "authorityKeyId"
-  | "uris"
-  | "dnsNames"
-  | "ipAddresses"
->;
-
-function interpret(extensions: readonly CertificateExtension[], walk: Walk): Interpreted {
+function interpret(extensions: readonly CertificateExtension[], walk: Walk) {
   const open = (oid: string): DerReader | null => {
     walk.extension = oid;
     const found = extensions.find((extension) => extension.oid === oid);

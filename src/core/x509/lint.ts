@@ -34,17 +34,17 @@ export function lintFields(
   kind: CertificateKind,
   issuer: Certificate,
 ): string[] {
-  const faults: string[] = [];
-  const demand: Demand = (holds, fault) => {
-    if (!holds) faults.push(fault);
-  };
-  commonRules(certificate, kind, issuer, demand);
-  if (kind === "leaf" || kind === "remote-leaf") leafRules(certificate, kind, demand);
-  else caRules(certificate, kind, demand);
-  return faults;
+  const rules = [
+    ...commonRules(certificate, kind, issuer),
+    ...(kind === "leaf" || kind === "remote-leaf"
+      ? leafRules(certificate, kind)
+      : caRules(certificate, kind)),
+  ];
+  return rules.filter(([holds]) => !holds).map(([, fault]) => fault);
 }
 
-type Demand = (holds: boolean, fault: string) => void;
+/** Whether a rule holds, and the fault if it does not. */
+type Rule = readonly [holds: boolean, fault: string];
 
 function isCritical({ extensions }: Certificate, wanted: string): boolean {
   return extensions.find(({ oid }) => oid === wanted)?.critical === true;
@@ -55,104 +55,102 @@ function mayLackUri({ uris }: Certificate, kind: CertificateKind): boolean {
   return kind === "cross-signed" && uris.length === 0;
 }
 
-function commonRules(
-  certificate: Certificate,
-  kind: CertificateKind,
-  issuer: Certificate,
-  demand: Demand,
-): void {
+function commonRules(certificate: Certificate, kind: CertificateKind, issuer: Certificate): Rule[] {
   const { serial, notBefore, notAfter, subjectKeyId, authorityKeyId, uris } = certificate;
-  // RFC 5280 §4.1.2.2.
-  demand(
-    serial.length <= 20 && serial.some((byte) => byte !== 0),
-    "serialNumber: Must be positive and at most 20 octets",
-  );
-  // RFC 5280 §4.1.2.4.
-  demand(equal(certificate.issuer, issuer.subject), "issuer: Must be the issuer's subject");
-  demand(!issuer.subjectEmpty, "issuer: Must not be empty");
-  // RFC 5280 §4.1.2.5.
-  demand(notBefore <= notAfter, "validity: Must not end before it starts");
-  demand(notAfter <= issuer.notAfter, "validity: Must not outlive its issuer");
-  demand(
-    // Vault dates an intermediate 30 seconds back, which may be before the start of a new root.
-    // Verifiers check each validity separately.
-    notBefore >= issuer.notBefore || kind === "root" || kind === "intermediate",
-    "validity: Must not start before its issuer",
-  );
-  // RFC 5280 §4.2.1.3 and §4.2.1.9.
-  demand(isCritical(certificate, OID.keyUsage), "keyUsage: Must be present and critical");
-  demand(
-    isCritical(certificate, OID.basicConstraints),
-    "basicConstraints: Must be present and critical",
-  );
-  // RFC 5280 §4.2.1.1 and §4.2.1.2.
-  demand(subjectKeyId !== null, "subjectKeyIdentifier: Must be present");
-  demand(
-    authorityKeyId === null
-      ? kind === "root"
-      : issuer.subjectKeyId !== null && equal(authorityKeyId, issuer.subjectKeyId),
-    "authorityKeyIdentifier: Must be the issuer's subject key identifier",
-  );
-  // SPIFFE X509-SVID §2.
-  demand(
-    mayLackUri(certificate, kind) || uris.length === 1,
-    "subjectAltName: Must have exactly one URI",
-  );
+  return [
+    // RFC 5280 §4.1.2.2.
+    [
+      serial.length <= 20 && serial.some((byte) => byte !== 0),
+      "serialNumber: Must be positive and at most 20 octets",
+    ],
+    // RFC 5280 §4.1.2.4.
+    [equal(certificate.issuer, issuer.subject), "issuer: Must be the issuer's subject"],
+    [!issuer.subjectEmpty, "issuer: Must not be empty"],
+    // RFC 5280 §4.1.2.5.
+    [notBefore <= notAfter, "validity: Must not end before it starts"],
+    [notAfter <= issuer.notAfter, "validity: Must not outlive its issuer"],
+    [
+      // Vault dates an intermediate 30 seconds back, which may be before the start of a new root.
+      // Verifiers check each validity separately.
+      notBefore >= issuer.notBefore || kind === "root" || kind === "intermediate",
+      "validity: Must not start before its issuer",
+    ],
+    // RFC 5280 §4.2.1.3 and §4.2.1.9.
+    [isCritical(certificate, OID.keyUsage), "keyUsage: Must be present and critical"],
+    [
+      isCritical(certificate, OID.basicConstraints),
+      "basicConstraints: Must be present and critical",
+    ],
+    // RFC 5280 §4.2.1.1 and §4.2.1.2.
+    [subjectKeyId !== null, "subjectKeyIdentifier: Must be present"],
+    [
+      authorityKeyId === null
+        ? kind === "root"
+        : issuer.subjectKeyId !== null && equal(authorityKeyId, issuer.subjectKeyId),
+      "authorityKeyIdentifier: Must be the issuer's subject key identifier",
+    ],
+    // SPIFFE X509-SVID §2.
+    [
+      mayLackUri(certificate, kind) || uris.length === 1,
+      "subjectAltName: Must have exactly one URI",
+    ],
+  ];
 }
 
-function leafRules(certificate: Certificate, kind: "leaf" | "remote-leaf", demand: Demand): void {
+function leafRules(certificate: Certificate, kind: "leaf" | "remote-leaf"): Rule[] {
   const { extKeyUsage, key, subjectKeyId, uris } = certificate;
   const usage = certificate.keyUsage ?? 0;
-  // SPIFFE X509-SVID §4.1.
-  demand(!certificate.isCa, "basicConstraints: Must not be a CA");
-  // SPIFFE X509-SVID §4.3.
-  demand((usage & KEY_USAGE.digitalSignature) !== 0, "keyUsage: Must have digitalSignature");
-  demand(
-    (usage & (KEY_USAGE.keyCertSign | KEY_USAGE.cRLSign)) === 0,
-    "keyUsage: Must not sign certificates",
-  );
-  // RFC 8813 §3.
-  demand(
-    key.type === "rsa" || (usage & KEY_USAGE.keyEncipherment) === 0,
-    "keyUsage: Must not have keyEncipherment with this key",
-  );
-  // SPIFFE X509-SVID §4.4.
-  demand(
-    (kind === "leaf" ? extKeyUsage : extKeyUsage?.toSorted().reverse())?.join() ===
-      `${OID.clientAuth},${OID.serverAuth}`,
-    "extKeyUsage: Must be clientAuth and serverAuth",
-  );
-  // RFC 5280 §4.2.1.6.
-  demand(
-    !certificate.subjectEmpty || isCritical(certificate, OID.subjectAltName),
-    "subjectAltName: Must be critical with an empty subject",
-  );
-  // SPIFFE X509-SVID §2.
-  demand(
-    /^spiffe:\/\/[^/]+\/./.test(uris[0] ?? ""),
-    "subjectAltName: Must be a SPIFFE ID with a path",
-  );
-  // Consul's agent/connect/parsing.go (KeyId).
-  demand(
-    kind === "remote-leaf" || (subjectKeyId !== null && equal(subjectKeyId, keyIdOf(key.spki))),
-    "subjectKeyIdentifier: Must be the SHA-256 of the public key",
-  );
+  return [
+    // SPIFFE X509-SVID §4.1.
+    [!certificate.isCa, "basicConstraints: Must not be a CA"],
+    // SPIFFE X509-SVID §4.3.
+    [(usage & KEY_USAGE.digitalSignature) !== 0, "keyUsage: Must have digitalSignature"],
+    [
+      (usage & (KEY_USAGE.keyCertSign | KEY_USAGE.cRLSign)) === 0,
+      "keyUsage: Must not sign certificates",
+    ],
+    // RFC 8813 §3.
+    [
+      key.type === "rsa" || (usage & KEY_USAGE.keyEncipherment) === 0,
+      "keyUsage: Must not have keyEncipherment with this key",
+    ],
+    // SPIFFE X509-SVID §4.4.
+    [
+      (kind === "leaf" ? extKeyUsage : extKeyUsage?.toSorted().reverse())?.join() ===
+        `${OID.clientAuth},${OID.serverAuth}`,
+      "extKeyUsage: Must be clientAuth and serverAuth",
+    ],
+    // RFC 5280 §4.2.1.6.
+    [
+      !certificate.subjectEmpty || isCritical(certificate, OID.subjectAltName),
+      "subjectAltName: Must be critical with an empty subject",
+    ],
+    // SPIFFE X509-SVID §2.
+    [/^spiffe:\/\/[^/]+\/./.test(uris[0] ?? ""), "subjectAltName: Must be a SPIFFE ID with a path"],
+    // Consul's agent/connect/parsing.go (KeyId).
+    [
+      kind === "remote-leaf" || (subjectKeyId !== null && equal(subjectKeyId, keyIdOf(key.spki))),
+      "subjectKeyIdentifier: Must be the SHA-256 of the public key",
+    ],
+  ];
 }
 
-function caRules(certificate: Certificate, kind: CertificateKind, demand: Demand): void {
+function caRules(certificate: Certificate, kind: CertificateKind): Rule[] {
   const { isCa, keyUsage, pathLength, subjectEmpty, uris } = certificate;
-  // RFC 5280 §4.2.1.9, §4.1.2.6 and §4.2.1.3.
-  demand(isCa, "basicConstraints: Must be a CA");
-  demand(!subjectEmpty, "subject: Must not be empty");
-  demand(((keyUsage ?? 0) & KEY_USAGE.keyCertSign) !== 0, "keyUsage: Must have keyCertSign");
-  // SPIFFE X509-SVID §2.
-  demand(
-    mayLackUri(certificate, kind) || /^spiffe:\/\/[^/]+$/.test(uris[0] ?? ""),
-    "subjectAltName: Must be the trust domain's SPIFFE ID",
-  );
-  // As Consul's agent/connect/ca/provider_consul.go sets it. A root can be cross-signed.
-  demand(kind !== "intermediate" || pathLength === 0, "basicConstraints: Must have pathLen 0");
-  demand(kind === "intermediate" || pathLength === null, "basicConstraints: Must have no pathLen");
+  return [
+    // RFC 5280 §4.2.1.9, §4.1.2.6 and §4.2.1.3.
+    [isCa, "basicConstraints: Must be a CA"],
+    [!subjectEmpty, "subject: Must not be empty"],
+    [((keyUsage ?? 0) & KEY_USAGE.keyCertSign) !== 0, "keyUsage: Must have keyCertSign"],
+    // SPIFFE X509-SVID §2.
+    [
+      mayLackUri(certificate, kind) || /^spiffe:\/\/[^/]+$/.test(uris[0] ?? ""),
+      "subjectAltName: Must be the trust domain's SPIFFE ID",
+    ],
+    // As Consul's agent/connect/ca/provider_consul.go sets it. A root can be cross-signed.
+    [kind !== "intermediate" || pathLength === 0, "basicConstraints: Must have pathLen 0"],
+    [kind === "intermediate" || pathLength === null, "basicConstraints: Must have no pathLen"],
+  ];
 }
 
 /** What certificate.ts read must be what @peculiar/x509 reads. */

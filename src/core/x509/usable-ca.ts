@@ -70,39 +70,37 @@ function basicFaults(
   { isCa, keyUsage, extKeyUsage, pathLength, serial, extensions }: Certificate,
   { casBelow }: CaUse,
 ): string[] {
-  const faults: string[] = [];
-  const demand = (holds: boolean, fault: string) => {
-    if (!holds) faults.push(fault);
-  };
-  // RFC 5280 §4.2.1.9.
-  demand(isCa, "is not a CA certificate");
-  demand(
-    !isCa || extensions.some(({ oid, critical }) => critical && oid === OID.basicConstraints),
-    "has basic constraints that are not critical, so that OpenSSL with -x509_strict and Python refuse every leaf below it: make it again with basicConstraints=critical,CA:TRUE",
-  );
-  // RFC 5280 §4.2.1.3.
-  demand(
-    keyUsage === null || (keyUsage & KEY_USAGE.keyCertSign) !== 0,
-    "is not allowed to sign certificates: its key usage lacks keyCertSign",
-  );
-  demand(
-    keyUsage !== null,
-    "has no key usage: make it again with keyUsage=critical,keyCertSign,cRLSign",
-  );
-  // RFC 5280 §4.2.1.12.
-  demand(
-    extKeyUsage === null ||
-      [OID.clientAuth, OID.serverAuth].every((purpose) => extKeyUsage.includes(purpose)),
-    "has an extended key usage without clientAuth and serverAuth, which its leaves need (OpenSSL does not take anyExtendedKeyUsage for them): make it again without extended key usage",
-  );
-  // RFC 5280 §4.2.1.9.
-  demand(
-    pathLength === null || pathLength >= casBelow,
-    `has a path length constraint of ${pathLength}, and ${casBelow} CA certificates must be allowed below it${casBelow === CAS_BELOW_ROOT ? ", since it cross-signs the roots that follow it" : ""}: make it again without, or with a larger one`,
-  );
-  // RFC 5280 §4.1.2.2.
-  demand(serial.length <= 20, "has a serial number of more than 20 octets");
-  return faults;
+  const rules: readonly (readonly [holds: boolean, fault: string])[] = [
+    // RFC 5280 §4.2.1.9.
+    [isCa, "is not a CA certificate"],
+    [
+      !isCa || extensions.some(({ oid, critical }) => critical && oid === OID.basicConstraints),
+      "has basic constraints that are not critical, so that OpenSSL with -x509_strict and Python refuse every leaf below it: make it again with basicConstraints=critical,CA:TRUE",
+    ],
+    // RFC 5280 §4.2.1.3.
+    [
+      keyUsage === null || (keyUsage & KEY_USAGE.keyCertSign) !== 0,
+      "is not allowed to sign certificates: its key usage lacks keyCertSign",
+    ],
+    [
+      keyUsage !== null,
+      "has no key usage: make it again with keyUsage=critical,keyCertSign,cRLSign",
+    ],
+    // RFC 5280 §4.2.1.12.
+    [
+      extKeyUsage === null ||
+        [OID.clientAuth, OID.serverAuth].every((purpose) => extKeyUsage.includes(purpose)),
+      "has an extended key usage without clientAuth and serverAuth, which its leaves need (OpenSSL does not take anyExtendedKeyUsage for them): make it again without extended key usage",
+    ],
+    // RFC 5280 §4.2.1.9.
+    [
+      pathLength === null || pathLength >= casBelow,
+      `has a path length constraint of ${pathLength}, and ${casBelow} CA certificates must be allowed below it${casBelow === CAS_BELOW_ROOT ? ", since it cross-signs the roots that follow it" : ""}: make it again without, or with a larger one`,
+    ],
+    // RFC 5280 §4.1.2.2.
+    [serial.length <= 20, "has a serial number of more than 20 octets"],
+  ];
+  return rules.filter(([holds]) => !holds).map(([, fault]) => fault);
 }
 
 /** RFC 5280 §4.1.2.4 and §4.1.2.6. Leaves have this subject as their issuer. */
