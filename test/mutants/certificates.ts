@@ -16,8 +16,8 @@ export const CERTIFICATES: readonly Mutant[] = [
     ],
     [
       "characters that SPIFFE does not have",
-      "if (SEGMENT.test(segment)) return null;",
-      "return null;",
+      "if (SEGMENT.test(segment)) return segment;",
+      "return segment;",
       "core/spiffe/id",
     ],
   ),

@@ -154,8 +154,8 @@ export const CHANGES: readonly Mutant[] = [
     "src/core/ca/chain-size.ts",
     [
       "the leaf among the certificates of a chain",
-      "return 1 + below + intermediates.length;",
-      "return below + intermediates.length;",
+      "return 1 + intermediates.length;",
+      "return intermediates.length;",
       "core/ca/chain-size",
     ],
     [

@@ -98,13 +98,16 @@ export function withDerivedIssuers(roots: readonly RootWithoutIssuers[]): RootEn
       root.status === "active"
         ? (issuerChainOf(root)[0] ?? root.certificate)
         : lastIssuer(root, known);
-    if (issuer === undefined) return { ...root, leafIssuers: [] };
-    const until =
-      root.status === "active"
-        ? null
-        : leavesUntil(issuer, root.leafTtlMaxMs, root.rotatedOutAt ?? root.since);
-    return { ...root, leafIssuers: [{ ...presentIssuer(issuer), leavesUntil: until }] };
+    return issuer === undefined ? { ...root, leafIssuers: [] } : withLastIssuer(root, issuer);
   });
+}
+
+function withLastIssuer(root: RootWithoutIssuers, issuer: Certificate): RootEntry {
+  const until =
+    root.status === "active"
+      ? null
+      : leavesUntil(issuer, root.leafTtlMaxMs, root.rotatedOutAt ?? root.since);
+  return { ...root, leafIssuers: [{ ...presentIssuer(issuer), leavesUntil: until }] };
 }
 
 /**
@@ -119,8 +122,7 @@ export function withKeptIssuers(state: CaState, types: ProviderTypes): CaState {
       return root;
     const certificate = keptIssuer(record, types);
     if (certificate === null || presentIssuer(certificate).keyId !== root.signingKeyId) return root;
-    const until = leavesUntil(certificate, root.leafTtlMaxMs, root.rotatedOutAt ?? root.since);
-    return { ...root, leafIssuers: [{ ...presentIssuer(certificate), leavesUntil: until }] };
+    return withLastIssuer(root, certificate);
   });
   return { ...state, roots };
 }
