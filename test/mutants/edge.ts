@@ -17,6 +17,12 @@ export const EDGE: readonly Mutant[] = [
     "return;",
     "http/acl",
   ]),
+  ...guardsOf("src/net/ip.ts", [
+    "one client for 64 bits of IPv6",
+    "return [0, 1, 2, 3].map",
+    "return [0, 1, 2, 3, 4].map",
+    "http/limits",
+  ]),
   ...guardsOf("src/net/token-bucket.ts", [
     "a clock that was set back",
     "(Math.max(0, now - this.#at) / 1000)",
@@ -47,7 +53,6 @@ export const EDGE: readonly Mutant[] = [
   ]),
   ...guardsOf(
     "src/http/client.ts",
-    ["one client for 64 bits of IPv6", "[0, 2, 4, 6].map", "[0, 2, 4, 6, 8].map", "http/limits"],
     [
       "headers of a proxy",
       "return ![...headers.keys()].some((name) => FORWARDED.test(name));",
