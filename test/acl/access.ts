@@ -1,5 +1,5 @@
 /**
- * Access control in one process over the memory store: the real directory, sealer and authorizer.
+ * Access control in one process over the memory store: the real ACL replica, sealer and authorizer.
  * @module
  */
 
@@ -32,10 +32,10 @@ export interface TestAccess {
   readonly store: RecordStore;
   readonly clock: FakeClock;
   readonly sealer: Sealer;
-  readonly directory: AclReplica;
+  readonly replica: AclReplica;
   readonly authorizer: Authorizer;
   /** Another replica over the same store. */
-  replica(options?: ReplicaOptions): Promise<AclReplica>;
+  addReplica(options?: ReplicaOptions): Promise<AclReplica>;
   /** Says in the CA document that the set document is required from now on. */
   require(): Promise<void>;
   addPolicy(rules: string, more?: Partial<AclPolicy>): Promise<AclPolicy>;
@@ -65,7 +65,7 @@ export async function createTestAccess(
   const store = options.store ?? new MemoryBackend(clock).open(createCodec(sealer), "test").access;
   /** What the CA document says of access control. */
   let trust: AccessRecord | null = null;
-  const replica: TestAccess["replica"] = async (other = {}) => {
+  const addReplica: TestAccess["addReplica"] = async (other = {}) => {
     const made = createAclReplica({
       store: other.store ?? store,
       sealer: other.sealer ?? sealer,
@@ -89,9 +89,9 @@ export async function createTestAccess(
     await made.start();
     return made;
   };
-  const directory = await replica();
+  const replica = await addReplica();
   const authorizer = new TokenResolver({
-    replica: directory,
+    replica,
     defaultPolicy: options.defaultPolicy ?? "deny",
     datacenter: "dc1",
     clock,
@@ -102,17 +102,17 @@ export async function createTestAccess(
     store,
     clock,
     sealer,
-    directory,
-    authorizer,
     replica,
+    authorizer,
+    addReplica,
     async require() {
-      await directory.writeSetDocument();
-      trust = { keyId: directory.keyId ?? "", bootstrapAccessorId: null };
+      await replica.writeSetDocument();
+      trust = { keyId: replica.keyId ?? "", bootstrapAccessorId: null };
     },
     async addPolicy(rules, more = {}) {
       const id = makeUuid(systemRandom);
       const policy: AclPolicy = { id, name: id, description: "", rules, datacenters: [], ...more };
-      await directory.write([
+      await replica.write([
         { kind: "policy", id, replaces: null, content: policy, key: policy.name },
       ]);
       return policy;
@@ -131,8 +131,8 @@ export async function createTestAccess(
         authMethod: null,
         ...more,
       };
-      const key = await directory.hashSecret(secret);
-      await directory.write([
+      const key = await replica.hashSecret(secret);
+      await replica.write([
         { kind: "token", id: token.accessorId, replaces: null, content: token, key },
       ]);
       return { token, secret };

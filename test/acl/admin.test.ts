@@ -42,12 +42,12 @@ async function setup(): Promise<Setup> {
     clock,
   };
   const [keySets, reviews] = [new KeySets(outside), new TokenReviews(outside)];
-  const over = (directory: TestAccess["directory"]) =>
-    new AclRecords({ replica: directory, clock, random: systemRandom, keySets, reviews, leaves });
+  const over = (replica: TestAccess["replica"]) =>
+    new AclRecords({ replica, clock, random: systemRandom, keySets, reviews, leaves });
   return {
     ...access,
-    admin: over(access.directory),
-    other: async () => over(await access.replica()),
+    admin: over(access.replica),
+    other: async () => over(await access.addReplica()),
   };
 }
 
@@ -281,11 +281,11 @@ describe("tokens", () => {
   ];
   for (const [what, request, expected] of bad)
     it(`createToken() refuses ${what}, and writes nothing`, async () => {
-      const { admin, directory } = await setup();
+      const { admin, replica } = await setup();
       const { code, message } = await refusal(() => admin.tokens.create({ ...TOKEN, ...request }));
       assert.equal(code, "request_malformed");
       assert.match(message, expected);
-      assert.equal(directory.tokens.size, 0);
+      assert.equal(replica.tokens.size, 0);
     });
 
   it("createToken() refuses an accessor or a secret that is in use, without repeating the secret", async () => {
@@ -693,7 +693,7 @@ describe("auth methods and binding rules", () => {
   });
 
   it("deleteAuthMethod() takes its rules and its tokens with it", async () => {
-    const { admin, addToken, authorizer, directory } = await setup();
+    const { admin, addToken, authorizer, replica } = await setup();
     await admin.authMethods.create(METHOD);
     await admin.authMethods.create({ ...METHOD, name: "n" });
     await admin.bindingRules.create(RULE);
@@ -704,7 +704,7 @@ describe("auth methods and binding rules", () => {
     const other = await addToken({ authMethod: "n" });
     await authorizer.authorize(made[0]?.secret ?? null);
     await admin.authMethods.delete("m");
-    assert.deepEqual([...directory.tokens.keys()], [other.token.accessorId]);
+    assert.deepEqual([...replica.tokens.keys()], [other.token.accessorId]);
     assert.deepEqual(admin.bindingRules.list(), [kept]);
     assert.equal(
       (await refusal(() => authorizer.authorize(made[0]?.secret ?? null))).code,
@@ -713,17 +713,17 @@ describe("auth methods and binding rules", () => {
   });
 
   it("authorize() refuses a token whose auth method is gone, before it is collected", async () => {
-    const { admin, addToken, authorizer, directory } = await setup();
+    const { admin, addToken, authorizer, replica } = await setup();
     const { secret } = await addToken({ authMethod: "gone" });
     assert.equal((await refusal(() => authorizer.authorize(secret))).code, "token_unknown");
     assert.equal(await admin.collect(new Date(0)), 1);
-    assert.equal(directory.tokens.size, 0);
+    assert.equal(replica.tokens.size, 0);
   });
 });
 
 describe("collect()", () => {
   it("collect() deletes what has expired, however much, and nothing else", async () => {
-    const { admin, addToken, clock, directory } = await setup();
+    const { admin, addToken, clock, replica } = await setup();
     const kept = await addToken();
     await Promise.all(
       Array.from({ length: 250 }, () =>
@@ -733,6 +733,6 @@ describe("collect()", () => {
     assert.equal(await admin.collect(clock.now()), 0);
     clock.advance(1000);
     assert.equal(await admin.collect(clock.now()), 250);
-    assert.deepEqual([...directory.tokens.keys()], [kept.token.accessorId]);
+    assert.deepEqual([...replica.tokens.keys()], [kept.token.accessorId]);
   });
 });

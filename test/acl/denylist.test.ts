@@ -33,9 +33,9 @@ async function setup() {
     horizonMs: () => life.horizonMs,
   };
   const keySets = { check: () => undefined };
-  const over = (directory: typeof access.directory) =>
+  const over = (replica: typeof access.replica) =>
     new AclRecords({
-      replica: directory,
+      replica,
       clock,
       random: systemRandom,
       keySets,
@@ -45,8 +45,8 @@ async function setup() {
   return {
     ...access,
     life,
-    admin: over(access.directory),
-    other: async () => over(await access.replica()),
+    admin: over(access.replica),
+    other: async () => over(await access.addReplica()),
   };
 }
 
@@ -127,7 +127,7 @@ describe("denials", () => {
   });
 
   it("denialOf() finds a serial number that an earlier version stored with leading zero octets", async () => {
-    const { admin, directory, clock } = await setup();
+    const { admin, replica, clock } = await setup();
     const now = clock.now();
     const content: DenylistEntry = {
       id: "d",
@@ -137,7 +137,7 @@ describe("denials", () => {
       createTime: now,
       expirationTime: now,
     };
-    await directory.write([{ kind: "denial", id: "d", replaces: null, content }]);
+    await replica.write([{ kind: "denial", id: "d", replaces: null, content }]);
     assert.equal(admin.denylist.entryOf(SUBJECT)?.id, "d");
   });
 
@@ -231,18 +231,18 @@ describe("denials", () => {
   ];
   for (const [kind, value, says] of never)
     it(`deny() refuses ${kind} ${JSON.stringify(value.slice(0, 80))}, which could never match`, async () => {
-      const { admin, directory } = await setup();
+      const { admin, replica } = await setup();
       const { code, message } = await refusal(() =>
         admin.denylist.add({ kind, value, reason: "" }),
       );
       assert.match(code, /^(request_malformed|spiffe_id_malformed|profile_violation)$/);
       assert.match(message, says);
-      assert.equal(directory.denylist.size, 0);
+      assert.equal(replica.denylist.size, 0);
     });
 
   it("deny() replaces a denial of the same thing, which ends when looks at the clock have confirmed its end", async () => {
-    const { admin, clock, directory, other } = await setup();
-    const replica = await other();
+    const { admin, clock, replica, other } = await setup();
+    const elsewhere = await other();
     const first = await admin.denylist.add({ kind: "key-id", value: SHA1, reason: "one" });
     const second = await admin.denylist.add({
       kind: "key-id",
@@ -251,7 +251,7 @@ describe("denials", () => {
     });
     assert.equal(second.value.id, first.value.id);
     assert.deepEqual(admin.denylist.list(), [second]);
-    assert.equal(replica.denylist.entryOf(SUBJECT), null);
+    assert.equal(elsewhere.denylist.entryOf(SUBJECT), null);
     assert.equal((await other()).denylist.entryOf(SUBJECT)?.reason, "two");
     clock.advance(48 * HOUR - 1);
     const confirmed = clock.now();
@@ -263,7 +263,7 @@ describe("denials", () => {
     assert.equal(await admin.collect(clock.now()), 1);
     assert.equal(admin.denylist.entryOf(SUBJECT), null);
     assert.deepEqual(admin.denylist.list(), []);
-    assert.equal(directory.denylist.size, 0);
+    assert.equal(replica.denylist.size, 0);
     assert.equal((await refusal(() => admin.denylist.remove(first.value.id))).code, "not_found");
   });
 

@@ -30,13 +30,13 @@ const METHOD: AuthMethod = {
 
 async function setup(recordSchema: RecordSchema) {
   const access = await createTestAccess({ recordSchema });
-  const { directory, clock } = access;
+  const { replica, clock } = access;
   const leaves = {
     scope: () => ({ trustDomain: "abc.consul", datacenter: "dc1" }),
     horizonMs: () => 0,
   };
   const admin = new AclRecords({
-    replica: directory,
+    replica,
     clock,
     random: systemRandom,
     keySets: { check: () => undefined },
@@ -45,7 +45,7 @@ async function setup(recordSchema: RecordSchema) {
   });
   /** A token as a login makes it. */
   const logIn = async () => {
-    const method = directory.authMethods.get("m");
+    const method = replica.authMethods.get("m");
     assert.ok(method);
     return access.addToken({
       authMethod: "m",
@@ -55,8 +55,8 @@ async function setup(recordSchema: RecordSchema) {
   };
   /** Deletes the method alone, as a replica that dies in the middle leaves it. */
   const loseMethod = async () => {
-    const replaces = directory.authMethods.get("m") ?? null;
-    await directory.write([{ kind: "auth-method", id: "m", replaces, content: null }]);
+    const replaces = replica.authMethods.get("m") ?? null;
+    await replica.write([{ kind: "auth-method", id: "m", replaces, content: null }]);
   };
   const isKnown = async (secret: string) => {
     try {
@@ -72,7 +72,7 @@ async function setup(recordSchema: RecordSchema) {
 for (const schema of [1, 2] as const)
   describe(`an auth method that is made again, in records of schema ${schema}`, () => {
     it("does not bring the tokens back that were made through the one before it", async () => {
-      const { admin, logIn, loseMethod, isKnown, directory, clock } = await setup(schema);
+      const { admin, logIn, loseMethod, isKnown, replica, clock } = await setup(schema);
       await admin.authMethods.create(METHOD);
       const { secret, token } = await logIn();
       assert.equal(await isKnown(secret), true);
@@ -85,11 +85,11 @@ for (const schema of [1, 2] as const)
       const fresh = await logIn();
       assert.equal(await isKnown(fresh.secret), true);
       assert.equal(await admin.collect(clock.now()), 1);
-      assert.deepEqual([...directory.tokens.keys()], [fresh.token.accessorId]);
+      assert.deepEqual([...replica.tokens.keys()], [fresh.token.accessorId]);
     });
 
     it("does not bring the binding rules back that were made for the one before it", async () => {
-      const { admin, loseMethod, directory, clock } = await setup(schema);
+      const { admin, loseMethod, replica, clock } = await setup(schema);
       await admin.authMethods.create(METHOD);
       const rule: Omit<BindingRule, "id"> = {
         description: "",
@@ -105,7 +105,7 @@ for (const schema of [1, 2] as const)
         config: { ...METHOD.config, ClaimMappings: {} },
       });
       assert.equal(await admin.collect(clock.now()), 1);
-      assert.equal(directory.bindingRules.size, 0);
+      assert.equal(replica.bindingRules.size, 0);
     });
 
     it("keeps its tokens when it is changed", async () => {
@@ -117,20 +117,20 @@ for (const schema of [1, 2] as const)
     });
 
     it("takes its tokens along when it is deleted", async () => {
-      const { admin, logIn, isKnown, directory } = await setup(schema);
+      const { admin, logIn, isKnown, replica } = await setup(schema);
       await admin.authMethods.create(METHOD);
       const { secret } = await logIn();
       await admin.authMethods.delete("m");
       assert.equal(await isKnown(secret), false);
-      assert.equal(directory.tokens.size, 0);
+      assert.equal(replica.tokens.size, 0);
     });
   });
 
 describe("a token of a login that ran while its auth method was made again", () => {
   it("is dead: it names the method that it was made through by id", async () => {
-    const { admin, loseMethod, directory, addToken, isKnown } = await setup(2);
+    const { admin, loseMethod, replica, addToken, isKnown } = await setup(2);
     await admin.authMethods.create(METHOD);
-    const before = directory.authMethods.get("m");
+    const before = replica.authMethods.get("m");
     await loseMethod();
     await admin.authMethods.create(METHOD);
     const { secret } = await addToken({
@@ -141,9 +141,9 @@ describe("a token of a login that ran while its auth method was made again", () 
   });
 
   it("is dead if the method's record is of a lower version than the one it was made through", async () => {
-    const { admin, directory, addToken, isKnown } = await setup(2);
+    const { admin, replica, addToken, isKnown } = await setup(2);
     await admin.authMethods.create(METHOD);
-    const method = directory.authMethods.get("m");
+    const method = replica.authMethods.get("m");
     const login = {
       methodId: method?.value.id ?? null,
       methodVersion: 2,

@@ -65,7 +65,7 @@ describe("Login", () => {
     rules: Partial<BindingRule>[] = [{}],
   ): Promise<Setup> {
     const access = await createTestAccess();
-    const { directory, clock } = access;
+    const { replica, clock } = access;
     const method: AuthMethod = {
       name: "m",
       type: "jwt",
@@ -84,7 +84,7 @@ describe("Login", () => {
       },
       ...more,
     };
-    await directory.write([
+    await replica.write([
       { kind: "auth-method", id: method.name, replaces: null, content: method },
     ]);
     for (const rule of rules) {
@@ -98,7 +98,7 @@ describe("Login", () => {
         selector: "",
         ...rule,
       };
-      await directory.write([{ kind: "binding-rule", id, replaces: null, content }]);
+      await replica.write([{ kind: "binding-rule", id, replaces: null, content }]);
     }
     const keySets = new KeySets({
       fetch: async () => Response.json(served),
@@ -108,7 +108,7 @@ describe("Login", () => {
       clock,
     });
     const login = new Login({
-      replica: directory,
+      replica,
       keySets,
       reviews: {} as never,
       datacenter: "dc1",
@@ -157,7 +157,7 @@ describe("Login", () => {
     const caller = await access.authorizer.authorize(secret);
     assert.equal(caller.allows("service", "write", "web"), true);
     assert.equal(caller.allows("service", "write", "api"), false);
-    assert.ok(!JSON.stringify([...access.directory.tokens.values()]).includes(secret));
+    assert.ok(!JSON.stringify([...access.replica.tokens.values()]).includes(secret));
   });
 
   it("login() makes a token that lives as long as its method says", async () => {
@@ -274,8 +274,8 @@ describe("Login", () => {
     const id = makeUuid(systemRandom);
     const bindName = VARIABLE.replace("value.name", "serviceaccount.name");
     const selector = 'serviceaccount.namespace == "shop"';
-    await access.directory.write([{ kind: "auth-method", id: "k8s", replaces: null, content }]);
-    await access.directory.write([
+    await access.replica.write([{ kind: "auth-method", id: "k8s", replaces: null, content }]);
+    await access.replica.write([
       {
         kind: "binding-rule",
         id,
@@ -327,7 +327,7 @@ describe("Login", () => {
       /^Permission denied: login token was used before$/,
     );
     const other = new Login({
-      replica: await access.replica(),
+      replica: await access.addReplica(),
       keySets: new KeySets({
         fetch: async () => Response.error(),
         resolve: async () => [],
@@ -505,7 +505,7 @@ describe("Login", () => {
       assert.match(message, expected);
       for (const part of bearerToken.split("."))
         assert.ok(part.length < 8 || !message.includes(part));
-      assert.equal(made.access.directory.tokens.size, 0);
+      assert.equal(made.access.replica.tokens.size, 0);
     });
 
   it("login() counts time as Consul does where a token lacks exp or nbf", async () => {
@@ -558,20 +558,20 @@ describe("Login", () => {
         await refusal(enter(await jwt({ [claim]: value, jti: "j" }))),
         /^Permission denied: login token has malformed claims$/,
       );
-      assert.equal(access.directory.tokens.size, 0);
+      assert.equal(access.replica.tokens.size, 0);
       await enter(await jwt({ jti: "j" }));
     });
 
   it("login() takes a token once for its issuer and audience, whichever of their methods is asked", async () => {
     const { access, login, jwt } = await setup();
-    const method = access.directory.authMethods.get("m");
+    const method = access.replica.authMethods.get("m");
     assert.ok(method);
     for (const [name, config] of [
       ["second", {}],
       ["anyone", { BoundIssuer: "", ClockSkewLeeway: "1h" }],
     ] as const) {
       const content = { ...method.value, name, config: { ...method.value.config, ...config } };
-      await access.directory.write([{ kind: "auth-method", id: name, replaces: null, content }]);
+      await access.replica.write([{ kind: "auth-method", id: name, replaces: null, content }]);
       const id = makeUuid(systemRandom);
       const rule = {
         id,
@@ -581,7 +581,7 @@ describe("Login", () => {
         bindName: VARIABLE,
         selector: "",
       } as const;
-      await access.directory.write([{ kind: "binding-rule", id, replaces: null, content: rule }]);
+      await access.replica.write([{ kind: "binding-rule", id, replaces: null, content: rule }]);
     }
     const bearerToken = await jwt();
     await login.login({ authMethod: "m", bearerToken, meta: {} });
@@ -598,7 +598,7 @@ describe("Login", () => {
       /^Permission denied: login token was used before$/,
     );
     // Without an issuer the token stands for itself: the methods need not have the same keys.
-    const entry = access.directory.authMethods.get("anyone");
+    const entry = access.replica.authMethods.get("anyone");
     assert.ok(entry);
     const { JWTValidationPubKeys } = method.value.config;
     const keys = [...(JWTValidationPubKeys as string[]), await exportSPKI(rsa.publicKey)];
@@ -607,7 +607,7 @@ describe("Login", () => {
       name: "more keys",
       config: { ...entry.value.config, JWTValidationPubKeys: keys },
     };
-    await access.directory.write([
+    await access.replica.write([
       { kind: "auth-method", id: "more keys", replaces: null, content: more },
     ]);
     const id = makeUuid(systemRandom);
@@ -619,7 +619,7 @@ describe("Login", () => {
       bindName: VARIABLE,
       selector: "",
     } as const;
-    await access.directory.write([{ kind: "binding-rule", id, replaces: null, content: rule }]);
+    await access.replica.write([{ kind: "binding-rule", id, replaces: null, content: rule }]);
     const nobodys = await jwt({ iss: undefined });
     await login.login({ authMethod: "anyone", bearerToken: nobodys, meta: {} });
     for (const authMethod of ["anyone", "more keys"])
@@ -671,8 +671,8 @@ describe("Login", () => {
           pod: { name: "cart-1", uid },
         },
       });
-    const replicas = [access.directory, await access.replica()].map(
-      (directory) => new Login({ ...options, replica: directory }),
+    const replicas = [access.replica, await access.addReplica()].map(
+      (replica) => new Login({ ...options, replica }),
     );
     return { access, pod, replicas: replicas as [Login, Login] };
   };
@@ -713,9 +713,9 @@ describe("Login", () => {
         (replicas[i % 2] as Login).login({ authMethod: "m", bearerToken, meta: {} }),
       ),
     );
-    await access.directory.refresh();
+    await access.replica.refresh();
     assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 5);
-    assert.equal(access.directory.tokens.size, 5);
+    assert.equal(access.replica.tokens.size, 5);
     for (const outcome of outcomes)
       if (outcome.status === "rejected") assert.equal(outcome.reason.code, "login_tokens_exceeded");
   });
@@ -750,7 +750,7 @@ describe("Login", () => {
           return error.code === "request_malformed";
         },
       );
-      assert.equal(access.directory.tokens.size, 0);
+      assert.equal(access.replica.tokens.size, 0);
       await login.login({ authMethod: "m", bearerToken, meta: { pod: "a" } });
     });
 
@@ -774,7 +774,7 @@ describe("Login", () => {
     assert.match(await refusal(login.logout(made.secret)), /token wasn't created via login/);
     assert.match(await refusal(login.logout(null)), /ACL not found/);
     await login.logout(secret);
-    assert.equal(access.directory.tokens.has(token.value.accessorId), false);
+    assert.equal(access.replica.tokens.has(token.value.accessorId), false);
     assert.match(await refusal(login.logout(secret)), /ACL not found/);
   });
 });

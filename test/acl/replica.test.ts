@@ -1,5 +1,5 @@
 /**
- * The directory: what a replica takes from the store, what it refuses, and what it makes of a
+ * The ACL replica: what it takes from the store, what it refuses, and what it makes of a
  * missing answer.
  * @module
  */
@@ -20,7 +20,7 @@ const codeOf = (type: new (...args: never[]) => Error, code: string) => (error: 
   return true;
 };
 
-/** Writes a record behind the directory's back. */
+/** Writes a record in the store, past the replica. */
 async function tamper(
   store: RecordStore,
   record: StoredRecord,
@@ -39,9 +39,13 @@ async function tamper(
 describe("AclReplica", () => {
   it("start() makes one access key, whoever of several replicas comes first", async () => {
     const access = await createTestAccess();
-    const replicas = await Promise.all([access.replica(), access.replica(), access.replica()]);
+    const replicas = await Promise.all([
+      access.addReplica(),
+      access.addReplica(),
+      access.addReplica(),
+    ]);
     const hashes = await Promise.all(
-      [access.directory, ...replicas].map((directory) => directory.hashSecret("secret")),
+      [access.replica, ...replicas].map((replica) => replica.hashSecret("secret")),
     );
     assert.equal(new Set(hashes).size, 1);
     assert.equal((await access.store.read(null)).records.length, 1);
@@ -49,25 +53,25 @@ describe("AclReplica", () => {
 
   it("follow() takes what another replica wrote, changed and deleted", async () => {
     const access = await createTestAccess();
-    const other = await access.replica();
+    const other = await access.addReplica();
     const follow = () => other.follow(AbortSignal.timeout(5000));
     const { token } = await access.addToken({ description: "one" });
     await follow();
     assert.deepEqual(
       other.tokens.get(token.accessorId),
-      access.directory.tokens.get(token.accessorId),
+      access.replica.tokens.get(token.accessorId),
     );
-    const entry = access.directory.tokens.get(token.accessorId);
+    const entry = access.replica.tokens.get(token.accessorId);
     assert.ok(entry !== undefined);
     const draft = { kind: "token", id: token.accessorId, replaces: entry } as const;
-    await access.directory.write([
+    await access.replica.write([
       { ...draft, content: { ...token, description: "two" }, key: entry.hash },
     ]);
     await follow();
     assert.equal(other.tokens.get(token.accessorId)?.value.description, "two");
-    const second = access.directory.tokens.get(token.accessorId);
+    const second = access.replica.tokens.get(token.accessorId);
     assert.ok(second !== undefined);
-    await access.directory.write([{ ...draft, replaces: second, content: null }]);
+    await access.replica.write([{ ...draft, replaces: second, content: null }]);
     await follow();
     assert.equal(other.tokens.size, 0);
     assert.equal(other.tokensByHash.size, 0);
@@ -87,8 +91,8 @@ describe("AclReplica", () => {
       },
     });
     const [late, prompt] = [
-      await access.replica({ cache: memory, store: slow }),
-      await access.replica({ cache: memory }),
+      await access.addReplica({ cache: memory, store: slow }),
+      await access.addReplica({ cache: memory }),
     ];
     const { token } = await access.addToken();
     let release = () => {};
@@ -100,9 +104,9 @@ describe("AclReplica", () => {
     });
     const refreshed = late.refresh();
     await reading;
-    const entry = access.directory.tokens.get(token.accessorId);
+    const entry = access.replica.tokens.get(token.accessorId);
     assert.ok(entry !== undefined);
-    await access.directory.write([
+    await access.replica.write([
       { kind: "token", id: token.accessorId, replaces: entry, content: null },
     ]);
     access.clock.advance(1);
@@ -110,7 +114,7 @@ describe("AclReplica", () => {
     release();
     await refreshed;
     assert.equal(late.tokens.size, 0);
-    assert.equal(memory.mark?.index, access.directory.index);
+    assert.equal(memory.mark?.index, access.replica.index);
   });
 
   it("refreshIfStale() asks the store only where that was longer ago than it may be", async () => {
@@ -119,30 +123,30 @@ describe("AclReplica", () => {
     const counted: RecordStore = overriding(access.store, {
       read: (since) => access.store.read(since).finally(() => reads++),
     });
-    const directory = await access.replica({ store: counted });
+    const replica = await access.addReplica({ store: counted });
     reads = 0;
-    await directory.refreshIfStale(1000);
+    await replica.refreshIfStale(1000);
     access.clock.advance(1000);
-    await directory.refreshIfStale(1000);
+    await replica.refreshIfStale(1000);
     assert.equal(reads, 0);
     access.clock.advance(1);
-    await directory.refreshIfStale(1000);
+    await replica.refreshIfStale(1000);
     assert.equal(reads, 1);
     // A clock that was set back says nothing about how old it is.
     access.clock.advance(-5000);
-    await directory.refreshIfStale(1000);
+    await replica.refreshIfStale(1000);
     assert.equal(reads, 2);
   });
 
   it("write() refuses what was changed concurrently, and knows the change then", async () => {
     const access = await createTestAccess();
-    const other = await access.replica();
+    const other = await access.addReplica();
     const policy = await access.addPolicy('operator = "read"');
     await other.refresh();
-    const replaces = access.directory.policies.get(policy.id);
+    const replaces = access.replica.policies.get(policy.id);
     assert.ok(replaces !== undefined);
     const draft = { kind: "policy", id: policy.id, key: policy.name, replaces } as const;
-    await access.directory.write([{ ...draft, content: { ...policy, description: "ours" } }]);
+    await access.replica.write([{ ...draft, content: { ...policy, description: "ours" } }]);
     await assert.rejects(
       other.write([{ ...draft, content: { ...policy, description: "theirs" } }]),
       codeOf(ConflictError, "index_mismatch"),
@@ -189,11 +193,11 @@ describe("AclReplica", () => {
       assert.ok(one !== undefined && two !== undefined);
       await access.store.write([{ kind: "token", id: one.id, expected: 1, next: null }], "away");
       await tamper(access.store, one, change(one, two));
-      for (const directory of [access.directory, await access.replica()]) {
-        await directory.refresh();
-        assert.deepEqual([...directory.tokens.keys()], [kept.accessorId]);
-        assert.equal(directory.policies.size, 0);
-        assert.equal(directory.faulty.size, 1);
+      for (const replica of [access.replica, await access.addReplica()]) {
+        await replica.refresh();
+        assert.deepEqual([...replica.tokens.keys()], [kept.accessorId]);
+        assert.equal(replica.policies.size, 0);
+        assert.equal(replica.faulty.size, 1);
       }
     });
 
@@ -206,15 +210,15 @@ describe("AclReplica", () => {
       [{ kind: "access-key", id: key.id, expected: key.version, next: null }],
       "gone",
     );
-    await assert.rejects(access.directory.refresh(), codeOf(StoreError, "state_corrupt"));
-    await assert.rejects(access.replica(), codeOf(StoreError, "state_corrupt"));
-    assert.ok(access.directory.tokens.has(token.accessorId));
+    await assert.rejects(access.replica.refresh(), codeOf(StoreError, "state_corrupt"));
+    await assert.rejects(access.addReplica(), codeOf(StoreError, "state_corrupt"));
+    assert.ok(access.replica.tokens.has(token.accessorId));
   });
 
   it("start() refuses records whose key belongs to another cluster or key-encryption key", async () => {
     const access = await createTestAccess();
     await assert.rejects(
-      access.replica({ sealer: createSealer(await readKeks(makeKek())) }),
+      access.addReplica({ sealer: createSealer(await readKeks(makeKek())) }),
       codeOf(SealError, "kek_unknown"),
     );
   });
@@ -224,12 +228,12 @@ describe("AclReplica", () => {
     const [ours, theirs] = [await createTestAccess({ keks }), await createTestAccess({ keks })];
     const { secret } = await theirs.addToken();
     for (const access of [ours, theirs]) await access.require();
-    const replica = await ours.replica({ store: theirs.store });
+    const replica = await ours.addReplica({ store: theirs.store });
     assert.deepEqual(
       [replica.state.loaded, replica.state.stopped, replica.tokens.size],
       [false, "the ACL key is not the one that the CA document names", 0],
     );
-    const same = await theirs.replica();
+    const same = await theirs.addReplica();
     assert.deepEqual(
       [same.state.loaded, same.state.stopped, same.tokensByHash.has(await same.hashSecret(secret))],
       [true, null, true],
@@ -240,14 +244,16 @@ describe("AclReplica", () => {
     const [old, fresh] = [makeKek(), makeKek()];
     const access = await createTestAccess({ keks: old });
     const { secret, token } = await access.addToken();
-    const both = await access.replica({ sealer: createSealer(await readKeks(`${fresh},${old}`)) });
+    const both = await access.addReplica({
+      sealer: createSealer(await readKeks(`${fresh},${old}`)),
+    });
     const before = (await access.store.read(null)).index;
     assert.equal(both.kek, old.split(":")[0]);
     assert.equal(await both.rewrap(), true);
     assert.equal(await both.rewrap(), false);
     assert.equal(both.kek, fresh.split(":")[0]);
     assert.equal((await access.store.read(null)).index, before + 1);
-    const later = await access.replica({ sealer: createSealer(await readKeks(fresh)) });
+    const later = await access.addReplica({ sealer: createSealer(await readKeks(fresh)) });
     assert.equal(
       later.tokensByHash.get(await later.hashSecret(secret))?.value.accessorId,
       token.accessorId,
@@ -277,18 +283,18 @@ describe("AclReplica", () => {
           return access.store.read(since);
         },
       });
-      const directory = await access.replica({ store });
-      const write = directory.write([
+      const replica = await access.addReplica({ store });
+      const write = replica.write([
         { kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } },
       ]);
-      return { directory, write: passing(access.clock, write) };
+      return { replica, write: passing(access.clock, write) };
     };
 
     it("write() succeeds where the record is there when the store answers again", async () => {
       for (const failures of [0, 2]) {
-        const { directory, write } = await lost(true, failures);
+        const { replica, write } = await lost(true, failures);
         await write;
-        assert.equal(directory.bootstrap?.value.accessorId, "a");
+        assert.equal(replica.bootstrap?.value.accessorId, "a");
       }
     });
 
@@ -305,14 +311,14 @@ describe("AclReplica", () => {
           return access.store.read(since);
         },
       });
-      const directory = await access.replica({ store });
+      const replica = await access.addReplica({ store });
       await passing(
         access.clock,
-        directory.write([
+        replica.write([
           { kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } },
         ]),
       );
-      assert.equal(directory.bootstrap?.value.accessorId, "a");
+      assert.equal(replica.bootstrap?.value.accessorId, "a");
     });
 
     it("write() says that the outcome is unknown where it is not there, or the store stays away", async () => {

@@ -28,7 +28,7 @@ import { noRedis, type RedisServer, redisUrl, startRedis, until } from "../redis
 import { CLUSTER } from "./access.ts";
 
 interface Replica {
-  readonly directory: AclReplica;
+  readonly replica: AclReplica;
   readonly authorizer: Authorizer;
 }
 
@@ -46,7 +46,7 @@ async function startReplicas(
     backends.push(backend);
     const { access } = backend.open(createCodec(sealer), `replica ${i}`);
     const options = { clock: systemClock, random: systemRandom };
-    const directory = createAclReplica({
+    const replica = createAclReplica({
       ...options,
       store: access,
       sealer,
@@ -63,19 +63,19 @@ async function startReplicas(
       onChange: () => undefined,
       log: silentLog,
     });
-    await directory.start();
+    await replica.start();
     const loop = async () => {
       while (!closing.signal.aborted)
-        await directory
+        await replica
           .follow(closing.signal)
           .catch(() => new Promise((resolve) => setTimeout(resolve, 100)));
     };
     loops.push(loop());
     replicas.push({
-      directory,
+      replica,
       authorizer: new TokenResolver({
         ...options,
-        replica: directory,
+        replica,
         memory: createResolverMemory(systemRandom),
         defaultPolicy: "deny",
         datacenter: "dc1",
@@ -93,7 +93,7 @@ async function startReplicas(
   };
 }
 
-async function addToken({ directory }: Replica): Promise<{ token: Token; secret: string }> {
+async function addToken({ replica }: Replica): Promise<{ token: Token; secret: string }> {
   const [accessorId, secret] = [makeUuid(systemRandom), makeUuid(systemRandom)];
   const token: Token = {
     accessorId,
@@ -106,13 +106,13 @@ async function addToken({ directory }: Replica): Promise<{ token: Token; secret:
     expirationTime: null,
     authMethod: null,
   };
-  await directory.write([
+  await replica.write([
     {
       kind: "token",
       id: accessorId,
       replaces: null,
       content: token,
-      key: await directory.hashSecret(secret),
+      key: await replica.hashSecret(secret),
     },
   ]);
   return { token, secret };
@@ -158,9 +158,9 @@ function describeReplicas(
       };
       await within(true);
       const last = others.at(-1) as Replica;
-      const entry = last.directory.tokens.get(token.accessorId);
+      const entry = last.replica.tokens.get(token.accessorId);
       assert.ok(entry !== undefined);
-      await last.directory.write([
+      await last.replica.write([
         { kind: "token", id: token.accessorId, replaces: entry, content: null },
       ]);
       await within(false);
@@ -206,14 +206,14 @@ describe("replicas over Redis that is away", { skip: noRedis }, () => {
     const { secret } = await addToken(first);
     await until(() => isKnown(second, secret));
     server.kill("SIGKILL");
-    await until(async () => (await first.directory.refresh().catch(() => null)) === null);
+    await until(async () => (await first.replica.refresh().catch(() => null)) === null);
     assert.equal(await isKnown(first, secret), true);
     assert.equal(await isKnown(second, secret), true);
     await server.restart();
     const later = await until(async () => (await addToken(first).catch(() => null)) !== null).then(
-      () => first.directory.index,
+      () => first.replica.index,
     );
-    await until(() => second.directory.index >= later);
+    await until(() => second.replica.index >= later);
     assert.equal(await isKnown(second, secret), true);
     // Nothing that would tell a token's secret is in Redis.
     const dump = JSON.stringify(await server.admin.hgetall("{meshca}:access:records"));

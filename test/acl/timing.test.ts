@@ -63,13 +63,13 @@ describe("token guessing (CWE-208)", () => {
   it("authorize() takes as long for a guess that is nearly a token as for any other", {
     timeout: 60_000,
   }, async () => {
-    const { authorizer, directory, addToken } = await createTestAccess();
+    const { authorizer, replica, addToken } = await createTestAccess();
     for (let n = 0; n < TOKENS; n++) {
       const { token } = await addToken();
-      const entry = directory.tokens.get(token.accessorId);
+      const entry = replica.tokens.get(token.accessorId);
       assert.ok(entry);
-      const key = await directory.hashSecret(`${PREFIX}${ending(n)}`);
-      await directory.write([
+      const key = await replica.hashSecret(`${PREFIX}${ending(n)}`);
+      await replica.write([
         { kind: "token", id: token.accessorId, replaces: entry, content: token, key },
       ]);
     }

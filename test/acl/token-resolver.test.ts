@@ -68,11 +68,11 @@ describe("TokenResolver", () => {
     const access = await createTestAccess();
     const { token, secret } = await access.addToken();
     await ask(access.authorizer, secret);
-    const entry = access.directory.tokens.get(token.accessorId);
+    const entry = access.replica.tokens.get(token.accessorId);
     assert.ok(entry !== undefined);
     const other = makeUuid(systemRandom);
-    const key = await access.directory.hashSecret(other);
-    await access.directory.write([
+    const key = await access.replica.hashSecret(other);
+    await access.replica.write([
       { kind: "token", id: token.accessorId, replaces: entry, content: token, key },
     ]);
     const { code, message } = await refusal(() => ask(access.authorizer, secret));
@@ -94,13 +94,13 @@ describe("TokenResolver", () => {
 
   it("authorize() follows a token that is changed, deleted or made again with another secret", async () => {
     const access = await createTestAccess();
-    const { directory, authorizer } = access;
+    const { replica, authorizer } = access;
     const policy = await access.addPolicy(WEB);
     const { token, secret } = await access.addToken();
-    const entry = () => directory.tokens.get(token.accessorId);
+    const entry = () => replica.tokens.get(token.accessorId);
     assert.equal((await ask(authorizer, secret)).allows("service", "write", "web"), false);
     const draft = { kind: "token", id: token.accessorId } as const;
-    await directory.write([
+    await replica.write([
       {
         ...draft,
         replaces: entry() ?? null,
@@ -109,7 +109,7 @@ describe("TokenResolver", () => {
       },
     ]);
     assert.equal((await ask(authorizer, secret)).allows("service", "write", "web"), true);
-    await directory.write([{ ...draft, replaces: entry() ?? null, content: null }]);
+    await replica.write([{ ...draft, replaces: entry() ?? null, content: null }]);
     assert.equal((await refusal(() => ask(authorizer, secret))).code, "token_unknown");
     const again = await access.addToken({ accessorId: token.accessorId });
     assert.equal((await refusal(() => ask(authorizer, secret))).code, "token_unknown");
@@ -118,14 +118,14 @@ describe("TokenResolver", () => {
 
   it("authorize() follows a policy that is changed or deleted", async () => {
     const access = await createTestAccess();
-    const { directory, authorizer } = access;
+    const { replica, authorizer } = access;
     const policy = await access.addPolicy(WEB);
     const { secret } = await access.addToken({ policies: [policy.id] });
     const may = async () => (await ask(authorizer, secret)).allows("service", "write", "web");
     assert.equal(await may(), true);
     const draft = { kind: "policy", id: policy.id, key: policy.name } as const;
-    const entry = () => directory.policies.get(policy.id) ?? null;
-    await directory.write([
+    const entry = () => replica.policies.get(policy.id) ?? null;
+    await replica.write([
       {
         ...draft,
         replaces: entry(),
@@ -133,9 +133,9 @@ describe("TokenResolver", () => {
       },
     ]);
     assert.equal(await may(), false);
-    await directory.write([{ ...draft, replaces: entry(), content: policy }]);
+    await replica.write([{ ...draft, replaces: entry(), content: policy }]);
     assert.equal(await may(), true);
-    await directory.write([{ ...draft, replaces: entry(), content: null }]);
+    await replica.write([{ ...draft, replaces: entry(), content: null }]);
     assert.equal(await may(), false);
   });
 
@@ -221,7 +221,7 @@ describe("TokenResolver", () => {
       [{ kind: "policy", id: policy.id, expected: 1, next: { key: policy.name, document: "{}" } }],
       "tampered",
     );
-    await access.directory.refresh();
+    await access.replica.refresh();
     assert.equal((await refusal(() => ask(access.authorizer, secret))).code, "state_corrupt");
   });
 
@@ -232,7 +232,7 @@ describe("TokenResolver", () => {
     await ask(access.authorizer, secret);
     access.clock.advance(1);
     assert.equal((await refusal(() => ask(access.authorizer, secret))).code, "state_stale");
-    await access.directory.refresh();
+    await access.replica.refresh();
     await ask(access.authorizer, secret);
   });
 
@@ -240,13 +240,13 @@ describe("TokenResolver", () => {
     const access = await createTestAccess({ maxStalenessMs: 1000 });
     const { secret } = await access.addToken();
     access.clock.advance(7 * 86_400_000);
-    await access.directory.refresh();
+    await access.replica.refresh();
     await ask(access.authorizer, secret);
     access.clock.advance(-1000);
     await ask(access.authorizer, secret);
     access.clock.advance(-7 * 86_400_000);
     assert.equal((await refusal(() => ask(access.authorizer, secret))).code, "state_stale");
-    await access.directory.refresh();
+    await access.replica.refresh();
     await ask(access.authorizer, secret);
   });
 

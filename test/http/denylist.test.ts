@@ -215,11 +215,11 @@ describe("a request that waits for its turn", () => {
 
   it("is refused if its token was deleted while it waited", async () => {
     const { test, second } = await waiting(webToken);
-    const entry = [...test.access.directory.tokens.values()].find(
+    const entry = [...test.access.replica.tokens.values()].find(
       ({ value }) => value.serviceIdentities.length > 0,
     );
     assert.ok(entry);
-    await test.access.directory.write([
+    await test.access.replica.write([
       { kind: "token", id: entry.value.accessorId, replaces: entry, content: null },
     ]);
     test.clock.advance(1000);
@@ -228,7 +228,7 @@ describe("a request that waits for its turn", () => {
 
   it("is refused if its token lost the right while it waited", async () => {
     const { test, second } = await waiting(webToken);
-    const entry = [...test.access.directory.tokens.values()].find(
+    const entry = [...test.access.replica.tokens.values()].find(
       ({ value }) => value.serviceIdentities.length > 0,
     );
     assert.ok(entry);
@@ -236,7 +236,7 @@ describe("a request that waits for its turn", () => {
       ...entry.value,
       serviceIdentities: [{ serviceName: "api", datacenters: [] }],
     };
-    await test.access.directory.write([
+    await test.access.replica.write([
       { kind: "token", id: entry.value.accessorId, replaces: entry, content, key: entry.hash },
     ]);
     test.clock.advance(1000);

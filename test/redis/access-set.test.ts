@@ -61,13 +61,13 @@ const isA = (kind: string) => (name: string) => name.startsWith(`${kind}/`);
 const isNot = (kind: string) => (name: string) => !isA(kind)(name);
 
 /** Takes a secret at a replica. */
-async function knows(directory: AclReplica, secret: string): Promise<boolean> {
-  return directory.tokensByHash.has(await directory.hashSecret(secret));
+async function knows(replica: AclReplica, secret: string): Promise<boolean> {
+  return replica.tokensByHash.has(await replica.hashSecret(secret));
 }
-const remove = (directory: AclReplica, accessorId: string) => {
-  const entry = directory.tokens.get(accessorId);
+const remove = (replica: AclReplica, accessorId: string) => {
+  const entry = replica.tokens.get(accessorId);
   assert.ok(entry !== undefined);
-  return directory.write([{ kind: "token", id: accessorId, replaces: entry, content: null }]);
+  return replica.write([{ kind: "token", id: accessorId, replaces: entry, content: null }]);
 };
 describe("the set document", { skip: noRedis }, () => {
   let redis: RedisServer;
@@ -89,7 +89,7 @@ describe("the set document", { skip: noRedis }, () => {
 
   it("follows every write of every replica, and is not asked for before the CA document says so", async () => {
     const access = await createTestAccess();
-    const other = await access.replica();
+    const other = await access.addReplica();
     const { token } = await access.addToken();
     await other.refresh();
     await remove(other, token.accessorId);
@@ -97,10 +97,10 @@ describe("the set document", { skip: noRedis }, () => {
     const { token: kept } = await access.addToken();
     await other.refresh();
     await remove(other, kept.accessorId);
-    const fresh = await access.replica();
-    for (const directory of [access.directory, other, fresh]) {
-      await directory.refresh();
-      assert.deepEqual(directory.state, {
+    const fresh = await access.addReplica();
+    for (const replica of [access.replica, other, fresh]) {
+      await replica.refresh();
+      assert.deepEqual(replica.state, {
         loaded: true,
         stopped: null,
         index: (await access.store.read(null)).index,
@@ -226,15 +226,15 @@ describe("the set document", { skip: noRedis }, () => {
     it(`is refused whole where ${what}: what was in force stays, and changes stop`, async () => {
       const access = await make();
       const policy = await access.addPolicy('operator = "write"', { name: "ops" });
-      await access.directory.write([
+      await access.replica.write([
         { kind: "bootstrap", id: "bootstrap", replaces: null, content: { accessorId: "a" } },
       ]);
       await access.require();
       const { token, secret } = await access.addToken();
       const { secret: good } = await access.addToken();
       const then = await save(redis);
-      const entry = access.directory.policies.get(policy.id);
-      await access.directory.write([
+      const entry = access.replica.policies.get(policy.id);
+      await access.replica.write([
         {
           kind: "policy",
           id: policy.id,
@@ -243,38 +243,38 @@ describe("the set document", { skip: noRedis }, () => {
           content: { ...policy, rules: "" },
         },
       ]);
-      await remove(access.directory, token.accessorId);
+      await remove(access.replica, token.accessorId);
       await put(redis, forge(await save(redis), then));
       // A replica that runs: it looks at everything, as it does from time to time.
-      await access.directory.verify();
-      assert.match(access.directory.state.stopped ?? "", reason);
-      assert.equal(access.directory.state.loaded, true);
-      assert.equal(await knows(access.directory, good), true);
-      assert.equal(await knows(access.directory, secret), false);
-      assert.equal(access.directory.policies.get(policy.id)?.value.rules, "");
+      await access.replica.verify();
+      assert.match(access.replica.state.stopped ?? "", reason);
+      assert.equal(access.replica.state.loaded, true);
+      assert.equal(await knows(access.replica, good), true);
+      assert.equal(await knows(access.replica, secret), false);
+      assert.equal(access.replica.policies.get(policy.id)?.value.rules, "");
       await assert.rejects(access.addToken(), codeOf(StoreError, "state_regressed"));
       await assert.rejects(
-        access.directory.writeSetDocument(),
+        access.replica.writeSetDocument(),
         codeOf(StoreError, "state_regressed"),
       );
       // One that starts has no set that it may take: also of the store that was rolled back, since
       // the other one said so.
-      const fresh = await access.replica();
+      const fresh = await access.addReplica();
       assert.equal(fresh.state.loaded, false);
       assert.match(fresh.state.stopped ?? "", reason);
       await assert.rejects(fresh.hashSecret(secret), codeOf(NotReadyError, "state_stale"));
       await assert.rejects(fresh.write([]), codeOf(NotReadyError, "state_stale"));
       assert.throws(() => fresh.requireLoaded(), codeOf(NotReadyError, "state_stale"));
       // The operator keeps what this replica has, and everybody takes it.
-      await access.directory.resolve("snapshot");
-      assert.equal(access.directory.state.stopped, null);
+      await access.replica.resolve("snapshot");
+      assert.equal(access.replica.state.stopped, null);
       await fresh.start();
-      for (const directory of [access.directory, fresh, await access.replica()]) {
-        assert.deepEqual([directory.state.loaded, directory.state.stopped], [true, null]);
-        assert.equal(await knows(directory, good), true);
-        assert.equal(await knows(directory, secret), false);
-        assert.equal(directory.policies.get(policy.id)?.value.rules, "");
-        assert.equal(directory.faulty.size, 0);
+      for (const replica of [access.replica, fresh, await access.addReplica()]) {
+        assert.deepEqual([replica.state.loaded, replica.state.stopped], [true, null]);
+        assert.equal(await knows(replica, good), true);
+        assert.equal(await knows(replica, secret), false);
+        assert.equal(replica.policies.get(policy.id)?.value.rules, "");
+        assert.equal(replica.faulty.size, 0);
       }
       await access.addToken();
     });
@@ -285,27 +285,27 @@ describe("the set document", { skip: noRedis }, () => {
     const { token, secret } = await access.addToken();
     const old = (await access.store.read(null)).records.find(({ kind }) => kind === "token");
     assert.ok(old !== undefined);
-    await remove(access.directory, token.accessorId);
+    await remove(access.replica, token.accessorId);
     // As an older version of meshca would write it, or somebody who copies what it did.
     await access.store.write(
       [{ kind: "token", id: old.id, expected: 0, next: { key: old.key, document: old.document } }],
       "by hand",
     );
-    await access.directory.refresh();
+    await access.replica.refresh();
     assert.match(
-      access.directory.state.stopped ?? "",
+      access.replica.state.stopped ?? "",
       /the set document is of the write at index 4, but the last write is at index 5/,
     );
-    assert.equal(await knows(access.directory, secret), false);
+    assert.equal(await knows(access.replica, secret), false);
   });
 
   it("is not taken from a store that lost writes and went on, by a replica that saw what was lost", async () => {
     const access = await make();
     await access.require();
     const { token } = await access.addToken();
-    const other = await access.replica();
+    const other = await access.addReplica();
     const before = await save(redis);
-    await remove(access.directory, token.accessorId);
+    await remove(access.replica, token.accessorId);
     await put(redis, before);
     // The other one did not see the deletion, and goes on.
     await other.refresh();
@@ -319,12 +319,12 @@ describe("the set document", { skip: noRedis }, () => {
           content: { id: `p${i}`, name: `p${i}`, description: "", rules: "", datacenters: [] },
         },
       ]);
-    await access.directory.refresh();
+    await access.replica.refresh();
     assert.match(
-      access.directory.state.stopped ?? "",
+      access.replica.state.stopped ?? "",
       /the store lost writes: the stored set at index \d+ has another ancestor at index \d+ than the write that was seen/,
     );
-    assert.equal(access.directory.tokens.size, 0);
+    assert.equal(access.replica.tokens.size, 0);
     // It stops the other one, too.
     await other.refresh();
     assert.match(other.state.stopped ?? "", /store lost writes/);
@@ -335,11 +335,11 @@ describe("the set document", { skip: noRedis }, () => {
       codeOf(StoreError, "state_regressed"),
     );
     // Keeping what is stored does not bring back what was deleted.
-    await access.directory.resolve("stored");
-    for (const directory of [access.directory, other, await access.replica()]) {
-      await directory.refresh();
+    await access.replica.resolve("stored");
+    for (const replica of [access.replica, other, await access.addReplica()]) {
+      await replica.refresh();
       assert.deepEqual(
-        [directory.state.stopped, directory.tokens.size, directory.policies.size],
+        [replica.state.stopped, replica.tokens.size, replica.policies.size],
         [null, 0, 5],
       );
     }
@@ -359,18 +359,18 @@ describe("the set document", { skip: noRedis }, () => {
       createTime,
       expirationTime: new Date(createTime.getTime() + 60_000),
     } as const;
-    await access.directory.write([{ kind: "denial", id: "d", replaces: null, content: denial }]);
+    await access.replica.write([{ kind: "denial", id: "d", replaces: null, content: denial }]);
     const [token] = Object.values(pick(before.records, isA("token")));
     await put(redis, { ...before, records: { ...before.records, "token/forged": token ?? "" } });
-    await access.directory.verify();
-    const conflict = await access.directory.conflict();
+    await access.replica.verify();
+    const conflict = await access.replica.conflict();
     assert.deepEqual(conflict?.differences, ["denial/d", "token/forged"]);
     assert.deepEqual(
       [conflict.snapshot?.authentic, conflict.stored?.authentic, conflict.stored?.faulty],
       [true, false, 1],
     );
-    await access.directory.resolve("stored");
-    const fresh = await access.replica();
+    await access.replica.resolve("stored");
+    const fresh = await access.addReplica();
     assert.deepEqual(
       [fresh.state.stopped, fresh.denylist.has("d"), fresh.tokens.size, await knows(fresh, secret)],
       [null, true, 1, true],
@@ -397,9 +397,9 @@ describe("the set document", { skip: noRedis }, () => {
       serial: null,
     };
     await redis.admin.hdel("{meshca}:access", "set");
-    const fresh = new AclRecords({ ...options, leaves, replica: await access.replica() });
+    const fresh = new AclRecords({ ...options, leaves, replica: await access.addReplica() });
     assert.throws(() => fresh.denylist.entryOf(subject), codeOf(NotReadyError, "state_stale"));
-    const running = new AclRecords({ ...options, leaves, replica: access.directory });
+    const running = new AclRecords({ ...options, leaves, replica: access.replica });
     assert.equal(running.denylist.entryOf(subject), null);
   });
 
@@ -413,11 +413,11 @@ describe("the set document", { skip: noRedis }, () => {
       await access.require();
       const { secret } = await access.addToken();
       await redis.admin.hset("{meshca}:access", "index", index, "tip", "x");
-      await access.directory.refresh();
-      assert.notEqual(access.directory.state.stopped, null);
-      await access.directory.resolve("snapshot");
+      await access.replica.refresh();
+      assert.notEqual(access.replica.state.stopped, null);
+      await access.replica.resolve("snapshot");
       await access.addToken();
-      const fresh = await access.replica();
+      const fresh = await access.addReplica();
       assert.deepEqual(
         [fresh.state.loaded, fresh.state.stopped, await knows(fresh, secret)],
         [true, null, true],
@@ -429,9 +429,9 @@ describe("the set document", { skip: noRedis }, () => {
     await access.require();
     const { secret } = await access.addToken();
     await put(redis, EMPTY);
-    await access.directory.verify();
-    await assert.rejects(access.directory.resolve("nothing"), codeOf(ConflictError, "no_conflict"));
-    const fresh = await access.replica();
+    await access.replica.verify();
+    await assert.rejects(access.replica.resolve("nothing"), codeOf(ConflictError, "no_conflict"));
+    const fresh = await access.addReplica();
     await assert.rejects(fresh.resolve("snapshot"), codeOf(ConflictError, "no_conflict"));
     await assert.rejects(fresh.resolve("stored"), codeOf(ConflictError, "no_conflict"));
     await fresh.resolve("nothing");
@@ -456,10 +456,10 @@ describe("the set document", { skip: noRedis }, () => {
         kept = seen;
       },
     };
-    await access.replica({ lastSeen: recollection });
-    assert.equal((kept as Mark | null)?.index, access.directory.index);
+    await access.addReplica({ lastSeen: recollection });
+    assert.equal((kept as Mark | null)?.index, access.replica.index);
     await put(redis, then);
-    const restarted = await access.replica({ lastSeen: recollection });
+    const restarted = await access.addReplica({ lastSeen: recollection });
     assert.equal(restarted.state.loaded, false);
     assert.match(restarted.state.stopped ?? "", /the store lost writes/);
   });
@@ -472,9 +472,9 @@ describe("the set document", { skip: noRedis }, () => {
     await put(redis, { ...content, access: { ...content.access, set: "x" } });
     for (let i = 0; i < 20; i++) {
       access.clock.advance(60_000);
-      await access.directory.refresh();
+      await access.replica.refresh();
     }
-    assert.ok(access.clock.now().getTime() - access.directory.seenAt.getTime() <= 60_000);
+    assert.ok(access.clock.now().getTime() - access.replica.seenAt.getTime() <= 60_000);
     assert.ok(await access.authorizer.authorize(secret));
   });
 
@@ -482,36 +482,36 @@ describe("the set document", { skip: noRedis }, () => {
     const access = await make();
     await access.require();
     const { token } = await access.addToken();
-    const [behind, then] = [await access.replica(), await save(redis)];
-    await remove(access.directory, token.accessorId);
+    const [behind, then] = [await access.addReplica(), await save(redis)];
+    await remove(access.replica, token.accessorId);
     await put(redis, then);
-    await access.directory.refresh();
+    await access.replica.refresh();
     const confirmed = access.clock.now().getTime();
     access.clock.advance(60_000);
-    for (const directory of [access.directory, behind]) await directory.refresh();
+    for (const replica of [access.replica, behind]) await replica.refresh();
     assert.match(behind.state.stopped ?? "", /the store lost writes/);
     assert.equal(behind.seenAt.getTime(), confirmed);
-    assert.equal(access.directory.seenAt.getTime(), confirmed + 60_000);
+    assert.equal(access.replica.seenAt.getTime(), confirmed + 60_000);
   });
 
   it("keeps a tombstone of what was deleted until it would have expired, and none of what is made again", async () => {
     const access = await createTestAccess();
     await access.addToken();
     const { token: before } = await access.addToken();
-    await remove(access.directory, before.accessorId);
-    assert.equal(access.directory.tombstones.size, 0);
+    await remove(access.replica, before.accessorId);
+    assert.equal(access.replica.tombstones.size, 0);
     await access.require();
     const end = new Date(access.clock.now().getTime() + 3_600_000);
     const { token } = await access.addToken({ expirationTime: end });
-    const entry = access.directory.tokens.get(token.accessorId);
-    await remove(access.directory, token.accessorId);
+    const entry = access.replica.tokens.get(token.accessorId);
+    await remove(access.replica, token.accessorId);
     const stone = { kind: "token", id: token.accessorId, version: 1, expirationTime: end };
-    assert.deepEqual(access.directory.tombstones.get(`token.${token.accessorId}`)?.value, stone);
+    assert.deepEqual(access.replica.tombstones.get(`token.${token.accessorId}`)?.value, stone);
     assert.deepEqual(
-      (await access.replica()).tombstones.get(`token.${token.accessorId}`)?.value,
+      (await access.addReplica()).tombstones.get(`token.${token.accessorId}`)?.value,
       stone,
     );
-    await access.directory.write([
+    await access.replica.write([
       {
         kind: "token",
         id: token.accessorId,
@@ -520,18 +520,18 @@ describe("the set document", { skip: noRedis }, () => {
         key: entry?.hash ?? "",
       },
     ]);
-    assert.equal(access.directory.tombstones.size, 0);
+    assert.equal(access.replica.tombstones.size, 0);
     access.clock.advance(3_600_001);
-    await remove(access.directory, token.accessorId);
-    assert.equal(access.directory.tombstones.size, 0);
+    await remove(access.replica, token.accessorId);
+    assert.equal(access.replica.tombstones.size, 0);
   });
 
   it("lets the writes of many replicas at once all succeed", async () => {
     const access = await createTestAccess();
     await access.require();
-    const replicas = await Promise.all(Array.from({ length: 6 }, () => access.replica()));
-    const write = (directory: AclReplica, id: string) =>
-      directory.write([
+    const replicas = await Promise.all(Array.from({ length: 6 }, () => access.addReplica()));
+    const write = (replica: AclReplica, id: string) =>
+      replica.write([
         {
           kind: "policy",
           id,
@@ -543,12 +543,12 @@ describe("the set document", { skip: noRedis }, () => {
     await passing(
       access.clock,
       Promise.all(
-        replicas.flatMap((directory, i) =>
-          Array.from({ length: 5 }, (_, j) => write(directory, `p${i}-${j}`)),
+        replicas.flatMap((replica, i) =>
+          Array.from({ length: 5 }, (_, j) => write(replica, `p${i}-${j}`)),
         ),
       ),
     );
-    const fresh = await access.replica();
+    const fresh = await access.addReplica();
     assert.deepEqual([fresh.policies.size, fresh.state.stopped], [30, null]);
   });
 
@@ -556,7 +556,7 @@ describe("the set document", { skip: noRedis }, () => {
     const access = await createTestAccess();
     await access.require();
     const write = (id: string, name: string) =>
-      access.directory.write([
+      access.replica.write([
         {
           kind: "policy",
           id,
@@ -566,7 +566,7 @@ describe("the set document", { skip: noRedis }, () => {
         },
       ]);
     await write("taken", "taken");
-    const before = access.directory.index;
+    const before = access.replica.index;
     const outcomes = await Promise.allSettled([
       write("a", "a"),
       write("b", "b"),
@@ -581,20 +581,20 @@ describe("the set document", { skip: noRedis }, () => {
     // Of two that make the same record either may come first: their documents are made at the same
     // time.
     assert.deepEqual(codes.slice(3).toSorted(), ["done", "index_mismatch"]);
-    assert.deepEqual(new Set(access.directory.policies.keys()), new Set(["a", "b", "d", "taken"]));
+    assert.deepEqual(new Set(access.replica.policies.keys()), new Set(["a", "b", "d", "taken"]));
     await Promise.all(Array.from({ length: 50 }, (_, i) => write(`p${i}`, `p${i}`)));
-    assert.ok(access.directory.index - before <= 6, "they did not go together");
-    assert.equal((await access.replica()).state.stopped, null);
+    assert.ok(access.replica.index - before <= 6, "they did not go together");
+    assert.equal((await access.addReplica()).state.stopped, null);
   });
 
   it("refuses a write of which the records themselves were changed, however often the set moves", async () => {
     const access = await createTestAccess();
     await access.require();
-    const other = await access.replica();
+    const other = await access.addReplica();
     const policy = await access.addPolicy("", { name: "ops" });
     await other.refresh();
     const entry = other.policies.get(policy.id) ?? null;
-    await access.directory.write([
+    await access.replica.write([
       {
         kind: "policy",
         id: policy.id,
@@ -626,14 +626,14 @@ describe("the set document", { skip: noRedis }, () => {
       JSON.stringify({ schema: 1, index: 999, tip: "x", reason: "", by: "", at: 0, mac: "" }),
       (await access.store.read(null)).tip,
     );
-    const fresh = await access.replica();
+    const fresh = await access.addReplica();
     assert.deepEqual(
       [fresh.state.loaded, fresh.state.stopped, await knows(fresh, secret)],
       [true, "the stored stop mark has an invalid MAC", true],
     );
     await assert.rejects(access.addToken(), codeOf(StoreError, "state_regressed"));
-    await access.directory.refresh();
-    await access.directory.resolve("stored");
+    await access.replica.refresh();
+    await access.replica.resolve("stored");
     await access.addToken();
   });
 
@@ -654,7 +654,7 @@ describe("the set document", { skip: noRedis }, () => {
           selector: "",
         },
       }));
-      await access.directory.write(drafts);
+      await access.replica.write(drafts);
     }
     let [signed, read] = [0, 0];
     const sign = crypto.subtle.sign.bind(crypto.subtle);
@@ -665,7 +665,7 @@ describe("the set document", { skip: noRedis }, () => {
         return changes;
       },
     });
-    const other = await access.replica({ store, cache: createAclCache() });
+    const other = await access.addReplica({ store, cache: createAclCache() });
     read = 0;
     crypto.subtle.sign = (...args: Parameters<typeof sign>) => {
       signed++;
@@ -693,9 +693,9 @@ describe("the set document", { skip: noRedis }, () => {
     await access.require();
     const { token, secret } = await access.addToken();
     const saved = await save(redis);
-    await remove(access.directory, token.accessorId);
+    await remove(access.replica, token.accessorId);
     await put(redis, saved);
-    await access.directory.refresh();
+    await access.replica.refresh();
     await assert.rejects(async () => access.authorizer.authorize(secret), denied);
   });
 });
