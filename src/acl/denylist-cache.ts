@@ -6,27 +6,19 @@
 import * as v from "valibot";
 import type { LeafSubject } from "../core/acl/admin.ts";
 import type { DenylistEntry, Entry } from "../core/acl/types.ts";
-import { NotReadyError } from "../core/errors.ts";
+import { NotReadyError, reasonOf } from "../core/errors.ts";
 import type { Log } from "../core/ports/log.ts";
+import type { PersistentFile } from "../core/ports/persistent-file.ts";
 import { type DenylistIndex, indexDenylist } from "./denylist.ts";
 import { DenylistEntrySchema } from "./record-codec.ts";
 
 /** The file in the data folder. */
 export const DENYLIST_FILE = "seen-denials.json";
 
-/** A text that outlives a restart. */
-interface PersistentText {
-  /** Null if nothing was written yet. @throws {Error} */
-  read(): string | null;
-  /** Replaces it as a whole. @throws {Error} */
-  write(text: string): Promise<void>;
-  readonly name: string;
-}
-
 const Entries = v.pipe(v.string(), v.parseJson(), v.array(DenylistEntrySchema));
 
 export class DenylistCache {
-  readonly #file: PersistentText | null;
+  readonly #file: PersistentFile | null;
   readonly #log: Log;
   #index: DenylistIndex | null = null;
   #written = "";
@@ -34,7 +26,7 @@ export class DenylistCache {
   #writing: Promise<void> = Promise.resolve();
 
   /** @param file null: nothing survives a restart. */
-  constructor(file: PersistentText | null, log: Log) {
+  constructor(file: PersistentFile | null, log: Log) {
     this.#file = file;
     this.#log = log;
   }
@@ -50,10 +42,9 @@ export class DenylistCache {
         await file.write(text);
         this.#written = text;
       } catch (error) {
-        const reason = error instanceof Error && "code" in error ? String(error.code) : "unknown";
         this.#log.warn(
           "Failed to persist the denylist: after a restart without the store, renewals by proof go by the last one that was persisted",
-          { file: file.name, reason },
+          { file: file.name, reason: reasonOf(error) },
         );
       }
     });

@@ -57,10 +57,6 @@ export function makeUuid(random: Random): string {
   return hex(bytes).replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
-function isUuid(text: string): boolean {
-  return UUID.test(text);
-}
-
 /**
  * Checks an id that a caller chose for a new token.
  * @param what the field, `AccessorID` or `SecretID`. The error does not repeat the id.
@@ -70,7 +66,7 @@ export function requireNewId(id: string, what: string): void {
   // Consul's texts (agent/consul/auth/token_writer.go).
   if (id.startsWith(RESERVED))
     throw malformed(`Invalid Token: ${what} - UUIDs with the prefix "${RESERVED}" are reserved`);
-  if (!isUuid(id)) throw malformed(`Invalid Token: ${what} - not a valid UUID`);
+  if (!UUID.test(id)) throw malformed(`Invalid Token: ${what} - not a valid UUID`);
 }
 
 /**
