@@ -15,32 +15,13 @@ import type {
   Tombstone,
 } from "../core/acl/types.ts";
 import { StoreError } from "../core/errors.ts";
-import type { Clock, Random } from "../core/ports/clock.ts";
-import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
-import type { Log } from "../core/ports/log.ts";
-import type { RecordStore } from "../core/ports/record-store.ts";
-import type { Sealer } from "../core/ports/sealer.ts";
-import type { CaDocument } from "./ca-document.ts";
+import type { Random } from "../core/ports/clock.ts";
 import { type AclCache, requireKey, type StoredToken, stopReason } from "./cache.ts";
 import { AclConflicts } from "./conflict.ts";
-import { AclSync } from "./sync.ts";
-import { AclWriter, type Draft } from "./write.ts";
+import { AclSync, type AclSyncOptions } from "./sync.ts";
+import { AclWriter, type AclWriterOptions, type Draft } from "./write.ts";
 
-interface AclReplicaOptions {
-  readonly store: RecordStore;
-  readonly sealer: Sealer;
-  readonly ca: CaDocument;
-  /** Null: the last-seen state does not survive a restart. */
-  readonly lastSeen: AclLastSeenStore | null;
-  /** The name of this replica in a stop mark. */
-  readonly address: string;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
-  readonly cache: AclCache;
-  /** Called after each change. */
-  readonly onChange: () => void;
-}
+type AclReplicaOptions = AclSyncOptions & AclWriterOptions;
 
 interface Parts {
   readonly options: AclReplicaOptions;

@@ -1,20 +1,16 @@
 /**
- * Keeps the cache in sync with the ACL store: reads the changes, decides whether the set is trusted,
- * and applies all of it or nothing. Once the CA document records the ACL, a set without a valid set
- * document, or one that does not follow the last one seen, is refused: the set in force stays in
- * force, and changes stop on all replicas.
+ * Keeps the cache in sync with the ACL store: reads the changes, and applies all of them or nothing. A
+ * set that is not trusted is refused: the set in force stays in force, and changes stop on all
+ * replicas.
  * @module
  */
-
-import { reasonOf, SealError, StoreError } from "../core/errors.ts";
+import { reasonOf, StoreError } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { Changes, Mark, StoredRecord } from "../core/ports/record-store.ts";
 import { NOTHING_WRITTEN, type RecordStore } from "../core/ports/record-store.ts";
-import type { Sealer } from "../core/ports/sealer.ts";
-import { type AclKey, openAclKey } from "./acl-key.ts";
-import type { CaDocument } from "./ca-document.ts";
+import type { AclKey } from "./acl-key.ts";
 import {
   type AclCache,
   digestAfter,
@@ -24,40 +20,28 @@ import {
   type ReadRecord,
 } from "./cache.ts";
 import { decodeRecord } from "./record-codec.ts";
-import {
-  decodeSet,
-  decodeStop,
-  elementOf,
-  encodeStop,
-  nameOf,
-  type RecordSet,
-  setRegression,
-} from "./record-set.ts";
+import { elementOf, encodeStop, nameOf, type RecordSet } from "./record-set.ts";
+import { AclTrust, type TrustOptions } from "./trust.ts";
 
 /** How often a store without changes is read, in milliseconds: this shows that it is available. */
 const QUIET_MS = 10_000;
 
-interface AclSyncOptions {
+export interface AclSyncOptions extends TrustOptions {
   readonly store: RecordStore;
-  readonly sealer: Sealer;
-  readonly ca: CaDocument;
+  /** Null: the last-seen state does not survive a restart. */
   readonly lastSeen: AclLastSeenStore | null;
   /** The name of this replica in a stop mark. */
   readonly address: string;
   readonly clock: Clock;
   readonly log: Log;
-  readonly cache: AclCache;
   /** Called after each change. */
   readonly onChange: () => void;
 }
 
-type Opened = NonNullable<AclCache["key"]>;
-/** The set document of what was read, or why that is refused. */
-type Verdict = { readonly refused: string } | { readonly set: RecordSet | null };
-
 export class AclSync {
   readonly #options: AclSyncOptions;
   readonly #cache: AclCache;
+  readonly #trust: AclTrust;
   #running: Promise<void> = Promise.resolve();
   #queued: Promise<void> | null = null;
   #saving: Promise<void> | null = null;
@@ -66,6 +50,7 @@ export class AclSync {
   constructor(options: AclSyncOptions) {
     this.#options = options;
     this.#cache = options.cache;
+    this.#trust = new AclTrust(options);
   }
 
   /**
@@ -173,18 +158,23 @@ export class AclSync {
     const gone = changes.complete
       ? [...cache.documents.values()].filter((record) => !kept.has(nameOf(record)))
       : changes.gone;
-    const key = await this.#keyOf(changes);
+    const key = await this.#trust.keyOf(changes);
     if (typeof key === "string")
       return changes.complete ? this.#refuse(key, changes, asked) : this.#read(true);
     const read =
       key === null ? [] : await Promise.all(fresh.map((record) => readRecord(record, key.opened)));
-    const stop = key === null ? null : await this.#stopOf(changes, key.opened);
+    const stop = key === null ? null : await this.#trust.stopOf(changes, key.opened);
     const digest = digestAfter(
       cache,
       read.map(({ record, element }) => ({ name: nameOf(record), element })),
       gone.map(nameOf),
     );
-    const verdict = await this.#judge(changes, digest, key?.opened ?? null, stop?.mark ?? null);
+    const verdict = await this.#trust.judge(
+      changes,
+      digest,
+      key?.opened ?? null,
+      stop?.mark ?? null,
+    );
     if (cache.mark !== before) {
       // Another request that shares the cache has read concurrently. A read that began later is
       // newer than this one; otherwise this one is repeated.
@@ -251,108 +241,6 @@ export class AclSync {
     cache.stop = stop;
   }
 
-  /**
-   * The ACL key among the records that were read; a reason if it is not trusted.
-   * @throws {SealError}
-   */
-  async #keyOf({ records, gone, complete }: Changes): Promise<Opened | null | string> {
-    const { sealer, ca } = this.#options;
-    const { key } = this.#cache;
-    const stored = records.find(({ kind }) => kind === "access-key");
-    const lost =
-      stored === undefined &&
-      (complete
-        ? records.length > 0 || key !== null
-        : gone.some(({ kind }) => kind === "access-key"));
-    if (stored === undefined && ca.acl() === null) {
-      if (lost)
-        throw new StoreError("state_corrupt", "Cannot trust the stored ACL: its key is missing");
-      return key;
-    }
-    if (stored === undefined) {
-      if (complete && records.length === 0)
-        return "the store has no ACL records, but the CA document names an ACL key";
-      return lost ? "the ACL key is missing" : key;
-    }
-    if (stored.document === key?.sealed.document)
-      return this.#named({ sealed: stored, opened: key.opened });
-    try {
-      return await this.#named({
-        sealed: stored,
-        opened: await openAclKey(stored.document, sealer, ca.clusterId()),
-      });
-    } catch (error) {
-      if (ca.acl() === null || !(error instanceof SealError) || error.code === "kek_unknown")
-        throw error;
-      return `the ACL key cannot be decrypted: ${error.message}`;
-    }
-  }
-
-  /** The key, if it is the one that the CA document names. */
-  async #named(key: Opened): Promise<Opened | string> {
-    const isNamed = () => {
-      const recorded = this.#options.ca.acl();
-      return recorded === null || recorded.keyId === key.opened.id;
-    };
-    if (isNamed()) return key;
-    await this.#options.ca.refresh().catch(() => undefined);
-    return isNamed() ? key : "the ACL key is not the one that the CA document names";
-  }
-
-  async #stopOf({ stopped }: Changes, key: AclKey): Promise<AclCache["stop"]> {
-    if (stopped === null) return null;
-    return stopped === this.#cache.stop?.text
-      ? this.#cache.stop
-      : { text: stopped, mark: await decodeStop(stopped, key) };
-  }
-
-  /** Whether a set is trusted. */
-  async #judge(
-    changes: Changes,
-    digest: bigint,
-    key: AclKey | null,
-    stop: Mark | null,
-  ): Promise<Verdict> {
-    const cache = this.#cache;
-    const required = this.#options.ca.acl() !== null;
-    if (key === null) return { set: null };
-    const known =
-      !changes.complete &&
-      cache.refused === null &&
-      changes.tip === cache.mark?.tip &&
-      changes.set === cache.set;
-    // Nothing was written since the last time; a stop mark of another replica may have seen more.
-    const decoded = known
-      ? { set: { ...cache.mark, ancestors: cache.ancestors } as RecordSet, authentic: true }
-      : changes.set === null
-        ? null
-        : await decodeSet(changes.set, digest, key);
-    const { index, tip } = changes;
-    const isOfThis = decoded?.set.index === index && decoded.set.tip === tip;
-    if (!required)
-      return { set: decoded !== null && isOfThis && decoded.authentic ? decoded.set : null };
-    if (changes.set === null)
-      return { refused: "the set document is missing, and the CA document requires one" };
-    if (decoded === null) return { refused: "the set document is malformed" };
-    if (!isOfThis)
-      return {
-        refused: `the set document is of the write at index ${decoded.set.index}, but the last write is at index ${index}`,
-      };
-    if (!decoded.authentic)
-      return {
-        refused:
-          "the MAC over all records is invalid: records were changed, added, removed or put back by someone without the ACL key",
-      };
-    const seen = [cache.seen, stop]
-      .filter((one) => one !== null)
-      .toSorted((a, b) => b.index - a.index);
-    for (const one of seen) {
-      const lost = setRegression(decoded.set, one);
-      if (lost !== null) return { refused: `the store lost writes: ${lost}` };
-    }
-    return { set: decoded.set };
-  }
-
   /** Keeps the set that is in force, and stops changes on all replicas. */
   async #refuse(reason: string, changes: Changes | null, asked: Date): Promise<void> {
     const { log, clock } = this.#options;
@@ -368,7 +256,8 @@ export class AclSync {
         { reason },
       );
     const key = cache.key?.opened;
-    if (changes !== null && key !== undefined) this.#setStop(await this.#stopOf(changes, key));
+    if (changes !== null && key !== undefined)
+      this.#setStop(await this.#trust.stopOf(changes, key));
     if (cache.mark === null) return;
     // A replica that is behind what another one has seen may lack a revocation: it goes on no
     // longer than without a store.

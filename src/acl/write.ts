@@ -1,7 +1,7 @@
 /**
  * Writes ACL records: drafts become records and tombstones under a set document, which are sent once
- * and read back. The writes of a replica run one at a time, those that wait together as one; a write
- * that follows another replica's is prepared again on the records of that time.
+ * and read back. A write that follows another replica's is prepared again on the records of that
+ * time.
  * @module
  */
 import type { BeforeChange } from "../core/acl/ports.ts";
@@ -24,6 +24,7 @@ import { type AclCache, digestAfter, isSameStamp, requireKey, stopReason } from 
 import { type ContentKind, type Contents, encodeRecord } from "./record-codec.ts";
 import { ancestorsOf, elementOf, encodeSet, nameOf } from "./record-set.ts";
 import type { AclSync } from "./sync.ts";
+import { WriteQueue } from "./write-queue.ts";
 
 /**
  * How often a write without a response is looked for, and the time between two looks in
@@ -39,9 +40,6 @@ const [EAGER_TRIES, MAX_PAUSE_MS] = [16, 50];
  * the store is useful.
  */
 const TOMBSTONE_MS = 30 * 24 * 3_600_000;
-
-/** Records in writes that are sent as one: a write of so many does not hold up a store for long. */
-const MAX_BATCH = 200;
 
 /** The record of the ACL key. */
 export const KEY_RECORD: RecordName = { kind: "access-key", id: "current" };
@@ -73,8 +71,7 @@ export class AclWriter {
   readonly #options: AclWriterOptions;
   readonly #sync: AclSync;
   readonly #cache: AclCache;
-  readonly #waiting: Waiting[] = [];
-  #running = false;
+  readonly #queue = new WriteQueue((changes, key) => this.#send(changes, key));
 
   constructor(options: AclWriterOptions, sync: AclSync) {
     this.#options = options;
@@ -99,7 +96,7 @@ export class AclWriter {
       drafts.map(nameOf).join(" "),
       details.length === 0 ? undefined : Object.assign({}, ...details),
     );
-    await this.#inTurn(changes, key);
+    await this.#queue.add(changes, key);
   }
 
   /** Creates the ACL key, unless another replica is first. @throws {StoreError} */
@@ -108,7 +105,7 @@ export class AclWriter {
     const document = await createAclKey(sealer, ca.clusterId(), random);
     const key = await openAclKey(document, sealer, ca.clusterId());
     try {
-      await this.#inTurn([{ ...KEY_RECORD, expected: 0, next: { key: null, document } }], key);
+      await this.#queue.add([{ ...KEY_RECORD, expected: 0, next: { key: null, document } }], key);
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error;
     }
@@ -120,7 +117,7 @@ export class AclWriter {
    */
   async writeSetDocument(): Promise<void> {
     const key = requireKey(this.#cache);
-    await this.#inTurn([], key);
+    await this.#queue.add([], key);
   }
 
   /**
@@ -137,7 +134,7 @@ export class AclWriter {
     this.#requireWritable();
     await before?.(nameOf(KEY_RECORD));
     const next = { key: null, document: await sealer.rewrap(sealed.document) };
-    await this.#inTurn([{ ...KEY_RECORD, expected: sealed.version, next }], key);
+    await this.#queue.add([{ ...KEY_RECORD, expected: sealed.version, next }], key);
     // So that the last-seen state no longer needs the old key-encryption key either.
     await this.#sync.persistLastSeen();
     return true;
@@ -146,45 +143,6 @@ export class AclWriter {
   /** A random name for a write. */
   newTip(): string {
     return hex(this.#options.random.bytes(16));
-  }
-
-  /** Sends changes after those that wait already. */
-  #inTurn(changes: readonly RecordChange[], key: AclKey): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ changes, key, resolve, reject });
-      if (!this.#running) void this.#run();
-    });
-  }
-
-  async #run(): Promise<void> {
-    this.#running = true;
-    for (let batch = takeBatch(this.#waiting); batch.length > 0; batch = takeBatch(this.#waiting)) {
-      const refused = await this.#sendAll(batch);
-      // Sent one by one, only the changes that conflict fail.
-      if (refused && batch.length > 1) for (const one of batch) await this.#sendAll([one]);
-    }
-    this.#running = false;
-  }
-
-  /**
-   * Sends a batch as one write.
-   * @returns whether records conflict. Then nothing is written, and a batch of several stays open.
-   */
-  async #sendAll(batch: readonly Waiting[]): Promise<boolean> {
-    const [first] = batch;
-    if (first === undefined) return false;
-    try {
-      await this.#send(
-        batch.flatMap(({ changes }) => changes),
-        first.key,
-      );
-      for (const { resolve } of batch) resolve();
-      return false;
-    } catch (error) {
-      const refused = error instanceof ConflictError;
-      if (!refused || batch.length === 1) for (const { reject } of batch) reject(error);
-      return refused;
-    }
   }
 
   /** @throws {StoreError} `state_regressed` while an operator has to decide */
@@ -329,37 +287,6 @@ export class AclWriter {
         : isSameStamp({ ...change.next, version: change.expected + 1 }, stored);
     });
   }
-}
-
-/** Changes that wait to be sent. */
-interface Waiting {
-  readonly changes: readonly RecordChange[];
-  readonly key: AclKey;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/**
- * Takes the changes that can be sent as one write from the front of a queue: those in which no
- * record and no key occurs twice.
- */
-function takeBatch(waiting: Waiting[]): Waiting[] {
-  const [taken, batch] = [new Set<string>(), [] as Waiting[]];
-  for (const one of waiting) {
-    const names = one.changes.flatMap(({ kind, id, next }) => [
-      `${kind}/${id}`,
-      ...(next?.key ? [`${kind} ${next.key}`] : []),
-    ]);
-    const goes =
-      one.key === waiting[0]?.key &&
-      taken.size + names.length <= MAX_BATCH &&
-      !names.some((name) => taken.has(name));
-    if (batch.length > 0 && !goes) break;
-    batch.push(one);
-    for (const name of names) taken.add(name);
-  }
-  waiting.splice(0, batch.length);
-  return batch;
 }
 
 function entryOf<V>(map: ReadonlyMap<string, V>, name: string): [string, V][] {

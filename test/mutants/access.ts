@@ -67,7 +67,7 @@ export const ACCESS: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "src/acl/sync.ts",
+    "src/acl/trust.ts",
     [
       "the MAC over all records",
       "if (!decoded.authentic)",
