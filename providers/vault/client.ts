@@ -9,7 +9,7 @@ import type { Log } from "../../src/core/ports/log.ts";
 import type { Mount, VaultConnection } from "./config.ts";
 import { failedBy, quote, responseError, VaultError } from "./errors.ts";
 import { fileFaults } from "./files.ts";
-import { FailedResponse, NodeVault, type Verb } from "./node-vault.ts";
+import { NodeVault, type Verb } from "./node-vault.ts";
 import { CapabilitiesResponse, HealthResponse, readAs, warningsOf } from "./responses.ts";
 import { type CallWith, TokenApi } from "./token-api.ts";
 import { type RenewerPlatform, TokenRenewer, type TokenStatus } from "./token-renewer.ts";
@@ -191,13 +191,8 @@ export class VaultClient {
     { path, namespace }: Mount,
     { body = {}, timeoutMs = TIMEOUT_MS }: CallOptions,
   ): Promise<unknown> {
-    const name = `${METHODS[verb]} ${path}`;
-    try {
-      const request = { path, token, namespace, body, timeoutMs };
-      return readBody(name, await this.#vault.send(verb, request));
-    } catch (error) {
-      throw error instanceof FailedResponse ? failureOf(name, error.response) : error;
-    }
+    const request = { path, token, namespace, body, timeoutMs };
+    return readBody(`${METHODS[verb]} ${path}`, await this.#vault.send(verb, request));
   }
 
   /**
@@ -241,12 +236,21 @@ function isTransient(error: unknown): boolean {
   return failedBy(error, "unreachable") || (failedBy(error, "failing") && error.status !== 501);
 }
 
+/** @throws {VaultError} @throws {RateLimitedError} for a response that is not a success */
 function readBody(call: string, response: TransportResponse): unknown {
-  const { status, text, isJson } = response;
-  if (!isJson || text === "") {
-    if (status !== 200 && status !== 204) throw failureOf(call, response);
-    return text === "" ? null : text;
-  }
+  const { status, text, isJson, retryAfterMs } = response;
+  const body = isJson && text !== "" ? parseJson(call, status, text) : text || null;
+  const fields = typeof body === "object" && body !== null ? body : {};
+  // The status of sys/health shows the state of Vault, with the same fields for each.
+  const isHealth = call === "GET sys/health" && body === fields;
+  if (status === 200 || status === 204 || isHealth) return body;
+  // Only Vault's own errors are quoted, and nothing that a proxy in front of it answered.
+  const errors: unknown = "errors" in fields ? fields.errors : [];
+  const list = Array.isArray(errors) ? errors.filter((error) => typeof error === "string") : [];
+  throw responseError(call, status, list, retryAfterMs);
+}
+
+function parseJson(call: string, status: number, text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
@@ -256,14 +260,4 @@ function readBody(call: string, response: TransportResponse): unknown {
       status,
     );
   }
-}
-
-/** Only Vault's own errors are quoted, and nothing that a proxy in front of it answered. */
-function failureOf(call: string, response: TransportResponse): Error {
-  const { status, isJson, text, retryAfterMs } = response;
-  const body = isJson && text !== "" ? readBody(call, response) : null;
-  const errors: unknown =
-    typeof body === "object" && body !== null && "errors" in body ? body.errors : [];
-  const list = Array.isArray(errors) ? errors.filter((error) => typeof error === "string") : [];
-  return responseError(call, status, list, retryAfterMs);
 }

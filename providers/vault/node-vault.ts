@@ -1,6 +1,6 @@
 /**
  * The package node-vault, over a transport of our own: it makes the URL of a path and the headers
- * of a token and a namespace, sends each verb by its method, and distinguishes success from failure.
+ * of a token and a namespace, and sends each verb by its method.
  * @module
  */
 import nodeVault from "node-vault";
@@ -32,11 +32,9 @@ export class NodeVault {
 
   /** @param address an origin: scheme, host and port. */
   constructor(address: string, transport: Transport) {
-    const send = async ({ uri, method, headers, json, timeoutMs }: Outgoing) => {
+    const send = ({ uri, method, headers, json, timeoutMs }: Outgoing) => {
       const body = json === undefined ? null : JSON.stringify(json);
-      const response = await transport.send({ url: uri, method, headers, body, timeoutMs });
-      const request = { path: new URL(uri).pathname };
-      return { statusCode: response.status, body: response, request };
+      return transport.send({ url: uri, method, headers, body, timeoutMs });
     };
     const options = {
       endpoint: address,
@@ -48,15 +46,14 @@ export class NodeVault {
       "request-promise": { defaults: () => send },
     };
     this.#vault = nodeVault(options as unknown as nodeVault.VaultOptions);
-    // What it took from the environment.
-    Object.assign(this.#vault, { token: "", namespace: "", pathPrefix: "" });
+    // What it took from the environment, and its reading of statuses, which takes every path that
+    // contains "sys/health" for that of the health.
+    const handleVaultResponse = (response: TransportResponse) => response;
+    Object.assign(this.#vault, { token: "", namespace: "", pathPrefix: "", handleVaultResponse });
   }
 
-  /**
-   * @returns the response of a success, and of `sys/health` whatever its status.
-   * @throws {FailedResponse} @throws what the transport throws
-   */
-  async send(verb: Verb, request: NodeVaultRequest): Promise<TransportResponse> {
+  /** @returns the response, whatever its status. @throws what the transport throws */
+  send(verb: Verb, request: NodeVaultRequest): Promise<TransportResponse> {
     const { path, token, namespace, body, timeoutMs } = request;
     const headers = {
       "X-Vault-Request": "true",
@@ -64,24 +61,8 @@ export class NodeVault {
       ...(namespace === "" ? {} : { "X-Vault-Namespace": namespace }),
     };
     const options = { headers, timeoutMs };
-    try {
-      return await (verb === "write"
-        ? this.#vault.write(path, body, options)
-        : this.#vault[verb](path, options));
-    } catch (error) {
-      throw error instanceof Error && "response" in error
-        ? new FailedResponse((error.response as { readonly body: TransportResponse }).body)
-        : error;
-    }
-  }
-}
-
-/** A response with a status other than 200 and 204. */
-export class FailedResponse extends Error {
-  readonly response: TransportResponse;
-
-  constructor(response: TransportResponse) {
-    super(`Status ${response.status}`);
-    this.response = response;
+    return verb === "write"
+      ? this.#vault.write(path, body, options)
+      : this.#vault[verb](path, options);
   }
 }

@@ -358,6 +358,22 @@ describe("the client of Vault", () => {
     client.close();
   });
 
+  it("takes a refusal below a mount whose name ends with sys/health for a refusal", async () => {
+    const port = await web((request, response) => {
+      const isLookup = request.url === "/v1/auth/token/lookup-self";
+      response.writeHead(isLookup ? 200 : 403, { "Content-Type": "application/json" });
+      response.end(
+        isLookup
+          ? '{"data":{"ttl":0,"renewable":false,"expire_time":null}}'
+          : '{"errors":["permission denied"]}',
+      );
+    });
+    const client = openClient({ Address: `http://127.0.0.1:${port}`, Token: TOKEN });
+    const mount = { path: "mesh-sys/health", namespace: "" };
+    assert.equal(await reason(client.writeRole(mount, "leaf-cert", {})), "denied");
+    client.close();
+  });
+
   it("refuses answers that are not of the form they must have, without quoting them", async () => {
     for (const body of [
       "null",
