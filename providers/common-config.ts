@@ -15,78 +15,69 @@ import type { CaKeySpec } from "../src/core/x509/keys.ts";
 
 const HOUR = 3_600_000;
 
-/** mapstructure's weak decoding of a JSON value, with its messages. */
-const duration = v.rawTransform<unknown, number | undefined>(
-  ({ dataset: { value }, addIssue, NEVER }) => {
-    if (value === null) return undefined;
-    try {
-      if (typeof value === "string") return parseDuration(value);
-    } catch (error) {
-      if (!(error instanceof FormatError)) throw error;
-      addIssue({ message: `error decoding '{field}': ${error.message}` });
+/**
+ * mapstructure's weak decoding of a JSON value, with its messages; null counts as absent.
+ * @param decode gets the value, and a function that takes a fault and gives what it has to return.
+ */
+const decoder = <T>(decode: (value: unknown, fault: (message: string) => never) => T) =>
+  v.rawTransform<unknown, T | undefined>(({ dataset: { value }, addIssue, NEVER }) => {
+    const fault = (message: string) => {
+      addIssue({ message });
       return NEVER;
-    }
-    // Go's time.Duration is a number of nanoseconds.
-    if (typeof value === "number") return value / 1e6;
-    if (typeof value === "boolean") return value ? 1e-6 : 0;
-    addIssue({
-      message: `'{field}' expected type 'time.Duration', got unconvertible type '${goType(value)}', value: '${goValue(value)}'`,
-    });
-    return NEVER;
-  },
-);
-
-const number = (goName: "int" | "float", parser: string) =>
-  v.rawTransform<unknown, number | undefined>(({ dataset: { value }, addIssue, NEVER }) => {
-    if (value === null) return undefined;
-    if (typeof value === "number") return goName === "int" ? Math.trunc(value) : value;
-    if (typeof value === "boolean") return value ? 1 : 0;
-    if (typeof value === "string") {
-      const text = value.trim();
-      if (goName === "int" ? /^[+-]?\d+$/.test(text) : text !== "" && Number.isFinite(Number(text)))
-        return Number(text);
-      addIssue({
-        message: `cannot parse '{field}' as ${goName}: strconv.${parser}: parsing ${JSON.stringify(value)}: invalid syntax`,
-      });
-      return NEVER;
-    }
-    addIssue({
-      message: `'{field}' expected type '${goName === "int" ? "int" : "float32"}', got unconvertible type '${goType(value)}', value: '${goValue(value)}'`,
-    });
-    return NEVER;
+    };
+    return value === null ? undefined : decode(value, fault);
   });
 
-export const text = v.rawTransform<unknown, string | undefined>(
-  ({ dataset: { value }, addIssue, NEVER }) => {
-    if (value === null) return undefined;
-    if (typeof value === "string") return value;
-    if (typeof value === "number") return String(value);
-    if (typeof value === "boolean") return value ? "1" : "0";
-    // The value itself may be a secret.
-    addIssue({
-      message: `'{field}' expected type 'string', got unconvertible type '${goType(value)}'`,
-    });
-    return NEVER;
-  },
-);
+const unconvertible = (type: string, value: unknown) =>
+  `'{field}' expected type '${type}', got unconvertible type '${goType(value)}'`;
 
-export const bool = v.rawTransform<unknown, boolean | undefined>(
-  ({ dataset: { value }, addIssue, NEVER }) => {
-    if (value === null) return undefined;
-    if (typeof value === "boolean") return value;
-    if (typeof value === "number") return value !== 0;
-    // strconv.ParseBool, and mapstructure's empty text.
-    if (typeof value === "string" && /^(?:1|t|T|TRUE|true|True)$/.test(value)) return true;
-    if (typeof value === "string" && /^(?:0|f|F|FALSE|false|False|)$/.test(value)) return false;
-    addIssue({
-      message:
-        typeof value === "string"
-          ? `cannot parse '{field}' as bool: strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`
-          : `'{field}' expected type 'bool', got unconvertible type '${goType(value)}'`,
-    });
-    return NEVER;
-  },
-);
+const syntaxError = (type: string, parser: string, value: string) =>
+  `cannot parse '{field}' as ${type}: strconv.${parser}: parsing ${JSON.stringify(value)}: invalid syntax`;
+
+const duration = decoder<number>((value, fault) => {
+  try {
+    if (typeof value === "string") return parseDuration(value);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    return fault(`error decoding '{field}': ${error.message}`);
+  }
+  // Go's time.Duration is a number of nanoseconds.
+  if (typeof value === "number") return value / 1e6;
+  if (typeof value === "boolean") return value ? 1e-6 : 0;
+  return fault(`${unconvertible("time.Duration", value)}, value: '${goValue(value)}'`);
+});
+
+const number = (goName: "int" | "float", parser: string) =>
+  decoder<number>((value, fault) => {
+    if (typeof value === "number") return goName === "int" ? Math.trunc(value) : value;
+    if (typeof value === "boolean") return value ? 1 : 0;
+    if (typeof value !== "string") {
+      const type = goName === "int" ? "int" : "float32";
+      return fault(`${unconvertible(type, value)}, value: '${goValue(value)}'`);
+    }
+    const text = value.trim();
+    const isNumber =
+      goName === "int" ? /^[+-]?\d+$/.test(text) : text !== "" && Number.isFinite(Number(text));
+    return isNumber ? Number(text) : fault(syntaxError(goName, parser, value));
+  });
+
+export const text = decoder<string>((value, fault) => {
+  if (typeof value === "string") return value;
+  if (typeof value === "number") return String(value);
+  if (typeof value === "boolean") return value ? "1" : "0";
+  // The value itself may be a secret.
+  return fault(unconvertible("string", value));
+});
+
+export const bool = decoder<boolean>((value, fault) => {
+  if (typeof value === "boolean") return value;
+  if (typeof value === "number") return value !== 0;
+  if (typeof value !== "string") return fault(unconvertible("bool", value));
+  // strconv.ParseBool, and mapstructure's empty text.
+  if (/^(?:1|t|T|TRUE|true|True)$/.test(value)) return true;
+  if (/^(?:0|f|F|FALSE|false|False|)$/.test(value)) return false;
+  return fault(syntaxError("bool", "ParseBool", value));
+});
 
 /** A field that may be absent, decoded by one of the above. */
 export const field = <T>(decode: v.GenericSchema<unknown, T> | v.RawTransformAction<unknown, T>) =>

@@ -2,9 +2,11 @@
  * Wraps keys by Vault's Transit engine, with a key that never leaves it.
  * @module
  */
+import type * as v from "valibot";
 import { segment, type VaultClient } from "./client.ts";
 import type { Mount } from "./config.ts";
 import { failedBy, nullIf, VaultError } from "./errors.ts";
+import type { Fields } from "./pki-api.ts";
 import { CiphertextResponse, PlaintextResponse } from "./responses.ts";
 
 type Action = "encrypt" | "decrypt" | "rewrap";
@@ -24,28 +26,30 @@ export class TransitWrapper {
 
   /** @throws {VaultError} @throws {RateLimitedError} */
   async wrap(plaintext: string): Promise<string> {
-    const options = { body: { plaintext }, idempotent: true };
-    const call = this.#client.call("write", this.#at("encrypt"), CiphertextResponse, options);
+    const call = this.#call("encrypt", { plaintext }, CiphertextResponse);
     return (await this.#explained("encrypt", call)).data.ciphertext;
   }
 
   /** @throws {VaultError} @throws {RateLimitedError} */
   async unwrap(ciphertext: string): Promise<string> {
-    const options = { body: { ciphertext }, idempotent: true };
-    const call = this.#client.call("write", this.#at("decrypt"), PlaintextResponse, options);
+    const call = this.#call("decrypt", { ciphertext }, PlaintextResponse);
     return (await this.#explained("decrypt", call)).data.plaintext;
   }
 
   /** Wraps by the key's latest version. @returns null if the token is not allowed to. */
   async rewrap(ciphertext: string): Promise<string | null> {
-    const options = { body: { ciphertext }, idempotent: true };
-    const call = this.#client.call("write", this.#at("rewrap"), CiphertextResponse, options);
+    const call = this.#call("rewrap", { ciphertext }, CiphertextResponse);
     return (await nullIf(call, "denied"))?.data.ciphertext ?? null;
   }
 
-  #at(action: Action): Mount {
-    const { path, namespace } = this.#mount;
-    return { path: `${path}/${action}/${this.#key}`, namespace };
+  #call<T>(action: Action, body: Fields, schema: v.GenericSchema<unknown, T>): Promise<T> {
+    const { namespace } = this.#mount;
+    const at = { path: this.#pathOf(action), namespace };
+    return this.#client.call("write", at, schema, { body, idempotent: true });
+  }
+
+  #pathOf(action: Action): string {
+    return `${this.#mount.path}/${action}/${this.#key}`;
   }
 
   /** Adds the name of the key, and the policy that is missing. */
@@ -56,7 +60,7 @@ export class TransitWrapper {
       if (!failedBy(error, "denied", "mount_missing", "not_found", "refused")) throw error;
       const why =
         error.reason === "denied"
-          ? `permission denied. Add to the policy of the token:\npath "${this.#at(action).path}" {\n  capabilities = ["update"]\n}`
+          ? `permission denied. Add to the policy of the token:\npath "${this.#pathOf(action)}" {\n  capabilities = ["update"]\n}`
           : error.message.replace(/^Vault: /, "");
       throw new VaultError(
         error.reason,

@@ -106,6 +106,20 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
+    it("a change after the intermediate's mount was deleted creates mount and intermediate again", async () => {
+      const config = vaultConfig(server);
+      const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
+      const { active } = ca.manager.require();
+      await server.must("DELETE", `sys/mounts/${config.IntermediatePKIPath}`);
+      assert.ok(await ca.manager.configure(toVault({ ...config, LeafCertTTL: "71h" })));
+      const now = ca.manager.require().active;
+      assert.equal(now.id, active.id);
+      assert.notDeepEqual(issuerChainOf(now), issuerChainOf(active));
+      assert.equal(await issuersAt(config.IntermediatePKIPath), 1);
+      await signs(ca);
+      await ca.manager.close();
+    });
+
     it("a mount that is in use by another name of the server is not taken for left behind", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ connect: connectByName, bootstrap: bootstrapIn(config) });
