@@ -40,143 +40,101 @@ export interface ProcessUsage {
   readonly maxFiles?: number;
 }
 
-/** The series of a process by the names that Prometheus's own clients use. */
-const PROCESS_SERIES: readonly (readonly [
-  name: string,
-  kind: "counter" | "gauge",
-  help: string,
-  read: (usage: ProcessUsage) => number | undefined,
-])[] = [
-  [
-    "process_cpu_user_seconds_total",
-    "counter",
-    "User CPU time in seconds",
-    ({ cpuUserSeconds }) => cpuUserSeconds,
-  ],
-  [
-    "process_cpu_system_seconds_total",
-    "counter",
-    "System CPU time in seconds",
-    ({ cpuSystemSeconds }) => cpuSystemSeconds,
-  ],
-  [
-    "process_cpu_seconds_total",
-    "counter",
-    "User and system CPU time in seconds",
-    ({ cpuUserSeconds, cpuSystemSeconds }) =>
-      cpuUserSeconds === undefined || cpuSystemSeconds === undefined
-        ? undefined
-        : cpuUserSeconds + cpuSystemSeconds,
-  ],
-  [
-    "process_start_time_seconds",
-    "gauge",
+/**
+ * The series of a process by the names that Prometheus's own clients use. Names that end in `_total`
+ * are counters.
+ */
+const PROCESS_SERIES: Readonly<
+  Record<string, readonly [help: string, read: (usage: ProcessUsage) => number | undefined]>
+> = {
+  process_cpu_user_seconds_total: ["User CPU time in seconds", (use) => use.cpuUserSeconds],
+  process_cpu_system_seconds_total: ["System CPU time in seconds", (use) => use.cpuSystemSeconds],
+  process_cpu_seconds_total: ["User and system CPU time in seconds", cpuSeconds],
+  process_start_time_seconds: [
     "Start of the process, in seconds since 1970",
-    ({ startTime }) => startTime,
+    (use) => use.startTime,
   ],
-  [
-    "process_resident_memory_bytes",
-    "gauge",
-    "Resident memory in octets",
-    ({ residentBytes }) => residentBytes,
-  ],
-  [
-    "process_virtual_memory_bytes",
-    "gauge",
-    "Virtual memory in octets",
-    ({ virtualBytes }) => virtualBytes,
-  ],
-  ["process_open_fds", "gauge", "Open file descriptors", ({ openFiles }) => openFiles],
-  ["process_max_fds", "gauge", "Open file descriptors at most", ({ maxFiles }) => maxFiles],
-];
+  process_resident_memory_bytes: ["Resident memory in octets", (use) => use.residentBytes],
+  process_virtual_memory_bytes: ["Virtual memory in octets", (use) => use.virtualBytes],
+  process_open_fds: ["Open file descriptors", (use) => use.openFiles],
+  process_max_fds: ["Open file descriptors at most", (use) => use.maxFiles],
+};
+
+function cpuSeconds({ cpuUserSeconds: user, cpuSystemSeconds: system }: ProcessUsage) {
+  return user === undefined || system === undefined ? undefined : user + system;
+}
 
 const secondsUntil = (instant: Date, now: Date) => (instant.getTime() - now.getTime()) / 1000;
 const flag = (on: boolean) => (on ? 1 : 0);
 
 /** Gauges with one series; without a value it is 0. */
-const GAUGES: readonly (readonly [
-  name: string,
-  help: string,
-  read: (observed: Observed) => number | null,
-])[] = [
-  ["meshca_watchers", "Blocked queries that wait", ({ watchers }) => watchers],
-  ["meshca_signing", "Signing requests in flight", ({ signing }) => signing],
-  ["meshca_index", "Index of the state in use", ({ snapshot }) => snapshot?.state.index ?? 0],
-  ["meshca_leader", "1 if this replica leads", ({ status }) => flag(status.role === "leader")],
-  [
-    "meshca_operation_term",
-    "Highest term of the operation lease seen",
-    ({ status }) => status.term,
-  ],
-  ["meshca_replicas", "Replicas alive", ({ status }) => status.live.length],
-  [
-    "meshca_staleness_seconds",
+const GAUGES: Readonly<
+  Record<string, readonly [help: string, read: (observed: Observed) => number | null]>
+> = {
+  meshca_watchers: ["Blocked queries that wait", ({ watchers }) => watchers],
+  meshca_signing: ["Signing requests in flight", ({ signing }) => signing],
+  meshca_index: ["Index of the state in use", ({ snapshot }) => snapshot?.state.index ?? 0],
+  meshca_leader: ["1 if this replica leads", ({ status }) => flag(status.role === "leader")],
+  meshca_operation_term: ["Highest term of the operation lease seen", ({ status }) => status.term],
+  meshca_replicas: ["Replicas alive", ({ status }) => status.live.length],
+  meshca_staleness_seconds: [
     "Seconds since the store last confirmed the stored state",
     ({ status }) => (status.stalenessMs === null ? null : status.stalenessMs / 1000),
   ],
-  [
-    "meshca_clock_offset_seconds",
+  meshca_clock_offset_seconds: [
     "Seconds that the store's clock is ahead of this one",
     ({ status }) => status.clockOffsetMs / 1000,
   ],
-  [
-    "meshca_clock_alarm",
+  meshca_clock_alarm: [
     "1 if all replicas have another time than the store",
     ({ status }) => flag(status.clockAlarm),
   ],
-  [
-    "meshca_changes_stopped",
+  meshca_changes_stopped: [
     "1 while the store has lost writes and no operator has decided",
     ({ status }) => flag(status.stopped !== null),
   ],
-  [
-    "meshca_audit_failing",
+  meshca_audit_failing: [
     "1 while the audit log cannot be written",
     ({ audit }) => (audit === null ? null : flag(audit.failure !== null)),
   ],
-  [
-    "meshca_changes_possible",
+  meshca_changes_possible: [
     "1 while the CA can be changed",
     ({ changeObstacle }) => flag(changeObstacle === null),
   ],
-  [
-    "meshca_store_away_seconds",
+  meshca_store_away_seconds: [
     "Seconds since the store last answered, 0 while it answers",
     ({ status: { storeAway, confirmedAt }, now }) => {
       if (!storeAway) return 0;
       return confirmedAt === null ? null : -secondsUntil(confirmedAt, now);
     },
   ],
-  [
-    "meshca_tls_expiry_seconds",
+  meshca_tls_expiry_seconds: [
     "Seconds until the certificate that the server presents expires",
     ({ certificate, now }) =>
       certificate === null ? null : secondsUntil(certificate.notAfter, now),
   ],
-  [
-    "meshca_tls_emergency",
+  meshca_tls_emergency: [
     "1 while the server presents its self-signed fallback certificate",
     ({ certificate }) => (certificate === null ? null : flag(certificate.fallback !== null)),
   ],
-  [
-    "meshca_issuer_expiry_seconds",
+  meshca_issuer_expiry_seconds: [
     "Seconds until the issuer expires",
     ({ snapshot, now }) => {
       const issuer = snapshot?.provider?.issuer;
       return issuer === undefined ? null : secondsUntil(issuer.notAfter, now);
     },
   ],
-];
+};
 
 /** Adds the series of the process, without the default metrics of prom-client that poll. */
 function addProcess(registry: Registry, usage: () => ProcessUsage): void {
   const registers = [registry];
-  for (const [name, kind, help, read] of PROCESS_SERIES) {
+  for (const [name, [help, read]] of Object.entries(PROCESS_SERIES)) {
     // A series that the system does not report is absent, rather than 0.
     if (read(usage()) === undefined) continue;
     const value = () => read(usage()) ?? 0;
-    if (kind === "gauge") addGauge({ name, help, registers }, (gauge) => gauge.set(value()));
-    else addCounter({ name, help, registers }, value);
+    if (name.endsWith("_total")) addCounter({ name, help, registers }, value);
+    else addGauge({ name, help, registers }, (gauge) => gauge.set(value()));
   }
 }
 
@@ -267,7 +225,7 @@ export class PrometheusMetrics implements Metrics {
   constructor(build: Build, usage?: () => ProcessUsage) {
     const registers = [this.#registry];
     if (usage !== undefined) addProcess(this.#registry, usage);
-    for (const [name, help, read] of GAUGES)
+    for (const [name, [help, read]] of Object.entries(GAUGES))
       addGauge({ name, help, registers }, (gauge) => {
         const value = this.#observed === null ? null : read(this.#observed);
         if (value !== null) gauge.set(value);
