@@ -16,6 +16,7 @@ import type {
 } from "../core/acl/types.ts";
 import { utf8 } from "../core/bytes.ts";
 import type { RecordKind, StoredRecord } from "../core/ports/record-store.ts";
+import { instant } from "../schemas.ts";
 import type { AclKey } from "./acl-key.ts";
 
 /** The content of each kind of record but the ACL key, which is encrypted and read first. */
@@ -31,12 +32,6 @@ export interface Contents {
 export type ContentKind = keyof Contents;
 
 const texts = v.array(v.string());
-/** An instant in JSON, as Date.toJSON writes it. */
-const instant = v.pipe(
-  v.string(),
-  v.isoTimestamp(),
-  v.transform((text) => new Date(text)),
-);
 
 export const DenylistEntrySchema = v.strictObject({
   id: v.string(),

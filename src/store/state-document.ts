@@ -96,26 +96,15 @@ type Contents = Pick<CaState, "ancestors" | "access" | "config" | "roots" | "pro
 const upcasts = {
   1: v.pipe(
     Body1,
-    v.transform(
-      (body): Contents => ({
-        ...body,
-        ancestors: [],
-        access: null,
-        roots: withDerivedIssuers(body.roots),
-      }),
-    ),
+    v.transform((body) => fromSchema2({ ...body, ancestors: [] })),
   ),
-  2: v.pipe(
-    Body2,
-    v.transform(
-      (body): Contents => ({ ...body, access: null, roots: withDerivedIssuers(body.roots) }),
-    ),
-  ),
-  3: v.pipe(
-    Body3,
-    v.transform((body): Contents => body),
-  ),
-} as const satisfies Record<Schema, unknown>;
+  2: v.pipe(Body2, v.transform(fromSchema2)),
+  3: Body3,
+} as const satisfies Record<Schema, v.GenericSchema<unknown, Contents>>;
+
+function fromSchema2(body: v.InferOutput<typeof Body2>): Contents {
+  return { ...body, access: null, roots: withDerivedIssuers(body.roots) };
+}
 
 const Document = v.strictObject({
   schema: v.picklist(SCHEMAS),
@@ -158,15 +147,8 @@ class DocumentCodec implements Codec {
       provider,
     });
     const mac = await this.#sealer.mac(macInput(schema, clusterId, commitId, index, body));
-    const document: v.InferInput<typeof Document> = {
-      schema,
-      clusterId,
-      commitId,
-      index,
-      body,
-      mac,
-    };
-    return JSON.stringify(document);
+    const head = { schema, clusterId, commitId, index };
+    return JSON.stringify({ ...head, body, mac } satisfies v.InferInput<typeof Document>);
   }
 
   async decode(document: string): Promise<CaState> {
