@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ConflictError, InvariantError, NotReadyError, reasonOf } from "../errors.ts";
+import { ConflictError, NotReadyError, reasonOf } from "../errors.ts";
 import { type Caller, NOBODY } from "../ports/audit.ts";
 import type { LastSeenStore } from "../ports/last-seen.ts";
 import type { Replica as LiveReplica } from "../ports/replicas.ts";
@@ -13,9 +13,9 @@ import { type AccessRecord, type CaState, SCHEMA } from "../state.ts";
 import { NO_SERVER_NAMES, type ServerNames } from "../x509/leaf.ts";
 import type { KekUse, ResolutionRequest, RestoreOptions, StateConflict, Status } from "./api.ts";
 import type { CaPorts } from "./ca-ports.ts";
-import { ChangeRunner, NOTHING_STORED } from "./change.ts";
+import { type ChangeContext, ChangeRunner, NOTHING_STORED, type PlannedChange } from "./change.ts";
 import { DeletionClock } from "./deletion-looks.ts";
-import { collectGarbage, garbageDueAt, withGarbage } from "./garbage.ts";
+import { garbageDueAt } from "./garbage.ts";
 import { Leadership } from "./leadership.ts";
 import { Limiter, type Priority } from "./limiter.ts";
 import { Maintenance } from "./maintenance.ts";
@@ -26,12 +26,11 @@ import {
   newCommitId,
   planBootstrap,
   planConfiguration,
-  planCrossing,
   planNewRoot,
-  planRenewal,
   planReplacedRoot,
   type RotationRequest,
 } from "./plan-change.ts";
+import { planCollection, planCrossing, planPrune, planRenewal } from "./plan-maintenance.ts";
 import { Replica } from "./replica.ts";
 import { ReplicaHealth } from "./replica-health.ts";
 import { createReplicaMemory, type ReplicaMemory } from "./replica-memory.ts";
@@ -42,7 +41,7 @@ import { nextStep, type Step } from "./schedule.ts";
 import { type IssuedLeaf, LeafSigner, requireAbleToSign, type SignOptions } from "./signer.ts";
 import { type Snapshot, withState } from "./snapshot.ts";
 import { checkAges, checkLeaseTimes, DEFAULT_POLICY, type Policy } from "./timing-and-limits.ts";
-import { prune, recordAccess, reseal } from "./transitions.ts";
+import { recordAccess, reseal } from "./transitions.ts";
 
 export interface CaOptions {
   readonly ports: CaPorts;
@@ -327,7 +326,7 @@ export class CertificateAuthority {
     const garbageAt = state === null ? null : garbageDueAt(state, providers);
     const due = nextStep(state, this.#policy, time, garbageAt);
     if (due.kind === "bootstrap") await this.#bootstrap();
-    else if (due.kind === "prune") await this.#prune();
+    else if (due.kind === "prune") await this.#apply(planPrune);
     else return this.#maintain(due);
     return due;
   }
@@ -340,14 +339,14 @@ export class CertificateAuthority {
     switch (due.kind) {
       case "renew":
         if (!maintenance.renewal.isDue) break;
-        await maintenance.renewal.run(() => this.#renewIssuer());
+        await maintenance.renewal.run(() => this.#apply(planRenewal));
         return due;
       case "cross":
         if (
           await maintenance.attempt(
             maintenance.crossSigning,
             "Failed to renew a cross-signed certificate; will retry",
-            () => this.#crossAgain(),
+            () => this.#apply(planCrossing),
           )
         )
           return due;
@@ -357,7 +356,7 @@ export class CertificateAuthority {
           await maintenance.attempt(
             maintenance.collection,
             "Failed to delete obsolete provider resources; will retry",
-            () => this.#collect(),
+            () => this.#apply(planCollection),
           )
         )
           return due;
@@ -378,56 +377,13 @@ export class CertificateAuthority {
     });
   }
 
-  /** Creates a new issuer under the active root. */
-  #renewIssuer(): Promise<Snapshot> {
-    return this.#changes.run("RENEWING", NOBODY, async (change) =>
-      change.commit(await planRenewal(change.require(), change)),
-    );
-  }
-
-  /** Follows another root that took the active one's place outside, if that needs no force. */
-  #followReplacedRoot(): Promise<void> {
+  /** Runs a change by which the CA maintains itself. @param plan returns null if none is due. */
+  #apply(
+    plan: (snapshot: Snapshot, change: ChangeContext) => Promise<PlannedChange | null>,
+  ): Promise<void> {
     return this.#changes.run("RENEWING", NOBODY, async (change) => {
-      const planned = await planReplacedRoot(change.require(), change);
+      const planned = await plan(change.require(), change);
       if (planned !== null) await change.commit(planned);
-    });
-  }
-
-  /** Renews cross-signed certificates that are needed for longer than they live. */
-  #crossAgain(): Promise<void> {
-    return this.#changes.run("RENEWING", NOBODY, async (change) => {
-      const planned = await planCrossing(change.require(), change);
-      if (planned === null)
-        throw new InvariantError("No cross-signed certificate is due after all");
-      await change.commit(planned);
-    });
-  }
-
-  /** Drops dead roots with their keys, and certificates that are no longer needed. */
-  #prune(): Promise<void> {
-    return this.#changes.run("RENEWING", NOBODY, async (change) => {
-      const snapshot = change.require();
-      const { state } = snapshot;
-      const { policy, providers, random } = change;
-      const time = await change.look();
-      if (nextStep(state, policy, time).kind !== "prune") return;
-      const pruned = prune(state, newCommitId(random), policy, time);
-      const next = withGarbage(state, pruned, providers, policy, time.now);
-      await change.commit({ kind: "prune", snapshot: withState(snapshot, next) });
-    });
-  }
-
-  /** Deletes garbage of providers. */
-  #collect(): Promise<void> {
-    return this.#changes.run("RENEWING", NOBODY, async (change) => {
-      const snapshot = change.require();
-      const { state } = snapshot;
-      const time = await change.look();
-      const past = time.confirmed(longestConfirmMs(state.roots, change.policy));
-      const collected = await collectGarbage(state, past, change);
-      if (collected === null) return;
-      const next = reseal(state, newCommitId(change.random), collected);
-      await change.commit({ kind: "collect", snapshot: withState(snapshot, next) });
     });
   }
 
@@ -435,9 +391,9 @@ export class CertificateAuthority {
   async #inspect(): Promise<void> {
     const found = await this.snapshot?.provider?.external?.inspect();
     if (!found?.rootReplaced) this.#maintenance.setRefusedRoot(null);
-    if (found?.issuerLost) await this.#renewIssuer();
+    if (found?.issuerLost) await this.#apply(planRenewal);
     if (!found?.rootReplaced) return;
-    await this.#followReplacedRoot().then(
+    await this.#apply(planReplacedRoot).then(
       () => this.#maintenance.setRefusedRoot(null),
       (error: unknown) => this.#maintenance.setRefusedRoot(error),
     );

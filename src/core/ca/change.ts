@@ -82,6 +82,7 @@ export type ChangeContext = Pick<
   | "contextFor"
   | "open"
   | "onRollback"
+  | "requireLease"
 >;
 
 type Ports = Omit<CaPorts, "replicas" | "looks">;

@@ -1,6 +1,6 @@
 /**
- * Plans a change of configuration, root or issuer: from the present state and a request to the next
- * state, proved and within its size limits. Nothing is in use until the result is committed.
+ * Plans a change of configuration or root: from the present state and a request to the next state,
+ * proved and within its size limits. Nothing is in use until the result is committed.
  * @module
  */
 
@@ -14,25 +14,15 @@ import { pathConstraintFaults } from "../x509/constraint-faults.ts";
 import { requireChainSize } from "./chain-size.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
 import { redact, requireDistinctFields, requireKept, sameJson } from "./config-fields.ts";
-import { crossChainOf } from "./cross-chain.ts";
 import { buildCrossChain, requireCrossSigning } from "./cross-sign.ts";
 import { withGarbage } from "./garbage.ts";
-import {
-  proveCrossing,
-  proveTemplate,
-  type Snapshot,
-  snapshotOf,
-  typeOf,
-  withState,
-} from "./snapshot.ts";
+import { proveCrossing, proveTemplate, type Snapshot, snapshotOf, typeOf } from "./snapshot.ts";
 import {
   bootstrap,
   changeConfig,
-  crossAgain,
   type Issuing,
   type NewConfig,
   type NewRoot,
-  renewIssuer,
   rotate,
 } from "./transitions.ts";
 
@@ -192,57 +182,6 @@ export async function planReplacedRoot(
   return planSameRoot(snapshot, candidate, change);
 }
 
-/** Plans a new issuer under the active root. @throws {SealError} @throws {ProviderError} */
-export async function planRenewal(
-  snapshot: Snapshot,
-  change: ChangeContext,
-): Promise<PlannedChange> {
-  const { state, active } = snapshot;
-  const { type, config } = activeTarget(snapshot, change);
-  if (type.renew === undefined) throw new InvariantError("The provider has no issuer to renew");
-  const { now, onRollback } = change;
-  const root = active.certificate;
-  const renewed = await type.renew(
-    config,
-    { state: state.provider.active, root, now, onRollback },
-    change.contextFor(state.clusterId),
-  );
-  const prepared = { root, ...renewed };
-  const provider = await openProved(state.clusterId, { type, config, prepared }, change);
-  requireValid(provider, root, now);
-  const next = renewIssuer(
-    state,
-    newCommitId(change.random),
-    renewed.state,
-    issuingOf(provider, now),
-  );
-  return {
-    kind: "renew",
-    snapshot: snapshotOf(next, config, provider),
-    warnings: renewed.warnings,
-  };
-}
-
-/**
- * Plans new cross-signed certificates for the active root, if one of them expires before it is no
- * longer needed.
- * @returns null if all of them stay.
- * @throws {ConfigError} if a root cannot certify it any more @throws {ProviderError} @throws
- * {SealError}
- */
-export async function planCrossing(
-  snapshot: Snapshot,
-  change: ChangeContext,
-): Promise<PlannedChange | null> {
-  const { state, active, provider, fault } = snapshot;
-  if (provider === null) throw fault;
-  const { chain } = await buildCrossChain(snapshot, provider, active.certificate, false, change);
-  const ids = (certificates: readonly Certificate[]) => certificates.map(({ id }) => id).join();
-  if (ids(chain) === ids(crossChainOf(active))) return null;
-  const next = crossAgain(state, newCommitId(change.random), chain);
-  return { kind: "cross", snapshot: withState(snapshot, next) };
-}
-
 /** The active root stays; its issuer may be another. */
 async function planSameRoot(
   snapshot: Snapshot,
@@ -397,7 +336,7 @@ async function proveLeaves(
  * store's.
  * @throws {NotReadyError} `ca_not_valid_yet`
  */
-function requireValid({ issuer }: Provider, root: Certificate, now: Date): void {
+export function requireValid({ issuer }: Provider, root: Certificate, now: Date): void {
   const later = [root, issuer].find(({ notBefore }) => notBefore > now);
   if (later === undefined) return;
   const what = later === root ? "root" : "issuer";
@@ -428,7 +367,7 @@ function requireIndex(state: CaState, modifyIndex: bigint | null): void {
     throw new ConflictError("index_mismatch", "ModifyIndex did not match existing");
 }
 
-function activeTarget({ state, config }: Snapshot, { providers }: ChangeContext): Target {
+export function activeTarget({ state, config }: Snapshot, { providers }: ChangeContext): Target {
   return { type: typeOf(providers, state.config.provider), config };
 }
 
@@ -453,7 +392,7 @@ function newRoot(type: ProviderType, prepared: Prepared, provider: Provider, now
   return { name: type.rootName, certificate, ...issuingOf(provider, now), state };
 }
 
-function issuingOf({ issuer, issuerChain }: Provider, now: Date): Issuing {
+export function issuingOf({ issuer, issuerChain }: Provider, now: Date): Issuing {
   return { issuerKeyId: issuer.subjectKeyId as Uint8Array, issuers: issuerChain, now };
 }
 

@@ -56,6 +56,7 @@ async function united(kept: Partial<RootEntry>, other: Partial<RootEntry>): Prom
       contextFor,
       open: (type, { config, state, root, clusterId }) =>
         type.open(config, state, root, contextFor(clusterId)),
+      requireLease() {},
       onRollback: () => assert.fail("Nothing is made outside here"),
     },
   );
