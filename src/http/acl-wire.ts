@@ -5,29 +5,8 @@
  */
 import * as v from "valibot";
 import { formatDuration, parseDuration } from "../consul/duration.ts";
-import {
-  field,
-  omitEmpty,
-  oneOf,
-  optionalText,
-  Struct,
-  same,
-  structs,
-  text,
-  textOrNull,
-  texts,
-} from "../consul/go-codec.ts";
 import { decodeFailed, goKind, type Json, writeJson } from "../consul/go-json.ts";
-import {
-  decodeStruct,
-  goAny,
-  goBool,
-  goMap,
-  goString,
-  goStructs,
-  goUint64,
-  type JsonObject,
-} from "../consul/go-struct.ts";
+import * as go from "../consul/go-struct.ts";
 import type { NewTokenRequest } from "../core/acl/admin.ts";
 import type {
   AclPolicy,
@@ -45,7 +24,7 @@ import { type RequestError, readOrNull } from "../core/errors.ts";
 /** Namespaces and partitions are Consul Enterprise's; here there is only the default one. */
 export const onlyDefault = (name: string, what: "Namespaces" | "Partitions") =>
   v.pipe(
-    goString(name),
+    go.string(name),
     v.check(
       (value) => value === "" || value === "default",
       ({ input }) =>
@@ -55,18 +34,18 @@ export const onlyDefault = (name: string, what: "Namespaces" | "Partitions") =>
 
 /** Fields that Go's client sends since its structs have them, and that requests do not need. */
 const COMMON = {
-  Hash: goAny(),
-  CreateTime: goAny(),
-  CreateIndex: goUint64("CreateIndex"),
-  ModifyIndex: goUint64("ModifyIndex"),
+  Hash: go.any(),
+  CreateTime: go.any(),
+  CreateIndex: go.uint64("CreateIndex"),
+  ModifyIndex: go.uint64("ModifyIndex"),
   Namespace: onlyDefault("Namespace", "Namespaces"),
   Partition: onlyDefault("Partition", "Partitions"),
 };
 /** A list that must be empty. */
 const unsupported = (name: string) =>
-  field<null, readonly Json[]>(
+  go.field<null, readonly Json[]>(
     name,
-    goStructs,
+    go.list,
     (value) => {
       if (value === null || value.length === 0) return null;
       throw decodeFailed(
@@ -77,7 +56,7 @@ const unsupported = (name: string) =>
   );
 
 /** Decodes Go's map[string]string. @throws {RequestError} `request_malformed` */
-export function decodeTexts(value: JsonObject | null, name: string): Record<string, string> {
+export function decodeTexts(value: go.JsonObject | null, name: string): Record<string, string> {
   const entries = Object.entries(value ?? {}).map(([key, item]) => {
     // encoding/json decodes null to the empty string.
     if (item === null) return [key, ""] as const;
@@ -129,17 +108,17 @@ function instant(value: string | null, name: string): Date | null {
   return time;
 }
 
-const policyLink = new Struct<{ readonly id: string; readonly name: string }>(
+const policyLink = new go.Struct<{ readonly id: string; readonly name: string }>(
   "structs.ACLTokenPolicyLink",
-  { id: text("ID"), name: text("Name") },
+  { id: go.text("ID"), name: go.text("Name") },
 );
-const serviceIdentity = new Struct<ServiceIdentity>("structs.ACLServiceIdentity", {
-  serviceName: text("ServiceName"),
-  datacenters: texts("Datacenters"),
+const serviceIdentity = new go.Struct<ServiceIdentity>("structs.ACLServiceIdentity", {
+  serviceName: go.text("ServiceName"),
+  datacenters: go.texts("Datacenters"),
 });
-const nodeIdentity = new Struct<NodeIdentity>("structs.ACLNodeIdentity", {
-  nodeName: text("NodeName"),
-  datacenter: text("Datacenter"),
+const nodeIdentity = new go.Struct<NodeIdentity>("structs.ACLNodeIdentity", {
+  nodeName: go.text("NodeName"),
+  datacenter: go.text("Datacenter"),
 });
 
 interface TokenBody extends NewTokenRequest {
@@ -148,30 +127,30 @@ interface TokenBody extends NewTokenRequest {
   readonly templatedPolicies: null;
 }
 
-const token = new Struct<TokenBody>(
+const token = new go.Struct<TokenBody>(
   "structs.ACLToken",
   {
     // Decoded first: of several faults, these are reported only after those of Go.
     roles: unsupported("Roles"),
     templatedPolicies: unsupported("TemplatedPolicies"),
-    accessorId: textOrNull("AccessorID"),
-    secret: textOrNull("SecretID"),
-    description: text("Description"),
-    policies: structs("Policies", policyLink),
-    serviceIdentities: structs("ServiceIdentities", serviceIdentity),
-    nodeIdentities: structs("NodeIdentities", nodeIdentity),
-    local: field("Local", goBool, (value) => value ?? false, same),
+    accessorId: go.textOrNull("AccessorID"),
+    secret: go.textOrNull("SecretID"),
+    description: go.text("Description"),
+    policies: go.structs("Policies", policyLink),
+    serviceIdentities: go.structs("ServiceIdentities", serviceIdentity),
+    nodeIdentities: go.structs("NodeIdentities", nodeIdentity),
+    local: go.field("Local", go.bool, (value) => value ?? false, go.same),
     // Only a login sets it.
-    authMethod: field<string | null, string>("AuthMethod", goString, () => null, omitEmpty),
-    expirationTtlMs: field<number | null, Json>(
+    authMethod: go.field<string | null, string>("AuthMethod", go.string, () => null, go.omitEmpty),
+    expirationTtlMs: go.field<number | null, Json>(
       "ExpirationTTL",
-      goAny,
+      go.any,
       (value) => durationMs(value, "ExpirationTTL"),
       () => undefined,
     ),
-    expirationTime: field<Date | null, string>(
+    expirationTime: go.field<Date | null, string>(
       "ExpirationTime",
-      goString,
+      go.string,
       (value) => instant(value, "ExpirationTime"),
       (value) => value?.toISOString(),
     ),
@@ -182,48 +161,48 @@ const token = new Struct<TokenBody>(
   },
 );
 
-const policy = new Struct<AclPolicy>(
+const policy = new go.Struct<AclPolicy>(
   "structs.ACLPolicy",
   {
-    id: text("ID"),
-    name: text("Name"),
-    description: text("Description"),
-    rules: text("Rules"),
-    datacenters: texts("Datacenters"),
+    id: go.text("ID"),
+    name: go.text("Name"),
+    description: go.text("Description"),
+    rules: go.text("Rules"),
+    datacenters: go.texts("Datacenters"),
   },
   COMMON,
 );
 
-const authMethod = new Struct<Omit<AuthMethod, "id">>(
+const authMethod = new go.Struct<Omit<AuthMethod, "id">>(
   "structs.ACLAuthMethod",
   {
-    name: text("Name"),
-    type: oneOf(
+    name: go.text("Name"),
+    type: go.oneOf(
       "Type",
       ["jwt", "kubernetes"],
       "Invalid Auth Method: Type should be one of [jwt kubernetes]",
     ),
-    displayName: optionalText("DisplayName"),
-    description: text("Description"),
-    maxTokenTtlMs: field<number, Json>(
+    displayName: go.optionalText("DisplayName"),
+    description: go.text("Description"),
+    maxTokenTtlMs: go.field<number, Json>(
       "MaxTokenTTL",
-      goAny,
+      go.any,
       (value) => durationMs(value, "MaxTokenTTL") ?? 0,
       (value) => (value === 0 ? undefined : formatDuration(value)),
     ),
-    config: field<AuthMethod["config"], JsonObject>(
+    config: go.field<AuthMethod["config"], go.JsonObject>(
       "Config",
-      goMap,
+      go.map,
       (value) => value ?? {},
       // It came in as JSON. Issuers, audiences and public keys are not secret.
-      (value) => value as JsonObject,
+      (value) => value as go.JsonObject,
     ),
   },
   {
-    ID: goString("ID"),
-    TokenLocality: goString("TokenLocality"),
+    ID: go.string("ID"),
+    TokenLocality: go.string("TokenLocality"),
     NamespaceRules: v.pipe(
-      goStructs("NamespaceRules"),
+      go.list("NamespaceRules"),
       v.check(
         (rules) => rules.length === 0,
         "Invalid NamespaceRules - Namespaces are a Consul Enterprise feature",
@@ -233,21 +212,21 @@ const authMethod = new Struct<Omit<AuthMethod, "id">>(
   },
 );
 
-const bindingRule = new Struct<BindingRule>(
+const bindingRule = new go.Struct<BindingRule>(
   "structs.ACLBindingRule",
   {
-    id: text("ID"),
-    description: text("Description"),
-    authMethod: text("AuthMethod"),
-    selector: text("Selector"),
-    bindType: oneOf(
+    id: go.text("ID"),
+    description: go.text("Description"),
+    authMethod: go.text("AuthMethod"),
+    selector: go.text("Selector"),
+    bindType: go.oneOf(
       "BindType",
       ["service", "node"],
       "Invalid Binding Rule: BindType must be service or node",
     ),
-    bindName: text("BindName"),
+    bindName: go.text("BindName"),
   },
-  { BindVars: goAny(), ...COMMON },
+  { BindVars: go.any(), ...COMMON },
 );
 
 export const decodeToken = (body: Json): NewTokenRequest => token.decode(body);
@@ -269,7 +248,7 @@ export function tokenJson(
   entry: Entry<Token>,
   nameOf: (id: string) => string | null,
   secret = "<hidden>",
-): JsonObject {
+): go.JsonObject {
   const { value } = entry;
   const policies = value.policies.map((id) => ({ id, name: nameOf(id) ?? "" }));
   const { AccessorID, SecretID, ...content } = token.encode({
@@ -318,15 +297,15 @@ const DENYLIST_FIELDS = {
   serial: "SerialNumber",
 } as const;
 const DenylistBody = {
-  SPIFFEID: goString("SPIFFEID"),
-  KeyID: goString("KeyID"),
-  SerialNumber: goString("SerialNumber"),
-  Reason: goString("Reason"),
+  SPIFFEID: go.string("SPIFFEID"),
+  KeyID: go.string("KeyID"),
+  SerialNumber: go.string("SerialNumber"),
+  Reason: go.string("Reason"),
 };
 
 /** @throws {RequestError} `request_malformed` */
 export function decodeDenylistEntry(body: Json): Pick<DenylistEntry, "kind" | "value" | "reason"> {
-  const fields = decodeStruct(DenylistBody, body, "denylist entry");
+  const fields = go.decodeStruct(DenylistBody, body, "denylist entry");
   const given = (Object.keys(DENYLIST_FIELDS) as DenylistEntry["kind"][]).filter(
     (kind) => fields[DENYLIST_FIELDS[kind]] !== null,
   );

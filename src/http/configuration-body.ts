@@ -3,29 +3,22 @@
  * @module
  */
 import { type Json, sortKeys } from "../consul/go-json.ts";
-import {
-  decodeStruct,
-  goBool,
-  goMap,
-  goString,
-  goUint64,
-  type JsonObject,
-} from "../consul/go-struct.ts";
+import * as go from "../consul/go-struct.ts";
 import type { ConfigurationRequest, RotationRequest } from "../core/ca/plan-change.ts";
 
 const Configuration = {
-  Provider: goString("Alias.Provider"),
-  Config: goMap("Alias.Config"),
-  State: goMap("Alias.State", "map[string]string"),
-  ForceWithoutCrossSigning: goBool("Alias.ForceWithoutCrossSigning"),
-  force_without_cross_signing: goBool("force_without_cross_signing"),
-  CreateIndex: goUint64("Alias.RaftIndex.CreateIndex"),
-  ModifyIndex: goUint64("Alias.RaftIndex.ModifyIndex"),
+  Provider: go.string("Alias.Provider"),
+  Config: go.map("Alias.Config"),
+  State: go.map("Alias.State", "map[string]string"),
+  ForceWithoutCrossSigning: go.bool("Alias.ForceWithoutCrossSigning"),
+  force_without_cross_signing: go.bool("force_without_cross_signing"),
+  CreateIndex: go.uint64("Alias.RaftIndex.CreateIndex"),
+  ModifyIndex: go.uint64("Alias.RaftIndex.ModifyIndex"),
 };
 
 const Rotation = {
-  ForceWithoutCrossSigning: goBool("ForceWithoutCrossSigning"),
-  ModifyIndex: goUint64("ModifyIndex"),
+  ForceWithoutCrossSigning: go.bool("ForceWithoutCrossSigning"),
+  ModifyIndex: go.uint64("ModifyIndex"),
 };
 
 /** The struct of Consul's CAConfiguration.UnmarshalJSON (agent/structs/connect_ca.go). */
@@ -34,11 +27,11 @@ const GO_STRUCT =
 
 /** @throws {RequestError} `request_malformed` */
 export function decodeConfiguration(body: Json): ConfigurationRequest {
-  const fields = decodeStruct(Configuration, body, GO_STRUCT);
+  const fields = go.decodeStruct(Configuration, body, GO_STRUCT);
   return {
     provider: fields.Provider ?? "",
     // Integers beyond a JS number become floats, as in Go.
-    config: fields.Config === null ? null : (sortKeys(fields.Config) as JsonObject),
+    config: fields.Config === null ? null : (sortKeys(fields.Config) as go.JsonObject),
     state: fields.State,
     forceWithoutCrossSigning:
       (fields.ForceWithoutCrossSigning ?? false) || (fields.force_without_cross_signing ?? false),
@@ -48,7 +41,7 @@ export function decodeConfiguration(body: Json): ConfigurationRequest {
 
 /** @throws {RequestError} `request_malformed` */
 export function decodeRotation(body: Json): RotationRequest {
-  const fields = decodeStruct(Rotation, body, "rotation");
+  const fields = go.decodeStruct(Rotation, body, "rotation");
   return {
     forceWithoutCrossSigning: fields.ForceWithoutCrossSigning ?? false,
     modifyIndex: fields.ModifyIndex === null ? null : BigInt(fields.ModifyIndex),

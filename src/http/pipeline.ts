@@ -23,7 +23,7 @@ import {
 } from "./query.ts";
 import { secretOf } from "./request-token.ts";
 import { HEADERS, respond, text } from "./responses.ts";
-import type { AccessRule, Call, Endpoint, Method, RequestEnvironment, Route } from "./route.ts";
+import type { Call, Endpoint, Method, RequestEnvironment, Route } from "./route.ts";
 
 type PipelineOptions = Pick<
   AppOptions,
@@ -139,9 +139,12 @@ export class Pipeline {
       client: clientKey(address, this.#options.limits.limitLoopback),
       caller: callerOf(environment, requestId, address),
     };
+    const limited = route.unlimited !== true;
     let admitted = false;
     try {
-      admitted = this.#admit(exchange);
+      if (limited)
+        this.#rateLimiter.enter(exchange.client, method === "GET" ? "read" : "write", requestId);
+      admitted = limited;
       requireConnect(route, this.#options.server);
       const { control } = this.#options.acl;
       const isOpen = control === null || endpoint.access === "public";
@@ -163,13 +166,6 @@ export class Pipeline {
     const refusal = hostRefusal(host, this.#options.server);
     if (refusal === null) this.#servedHost = host;
     return refusal;
-  }
-
-  /** @returns whether the request was counted in. @throws {RateLimitedError} */
-  #admit({ route, method, client, requestId }: Exchange): boolean {
-    if (route.unlimited === true) return false;
-    this.#rateLimiter.enter(client, method === "GET" ? "read" : "write", requestId);
-    return true;
   }
 
   /**
@@ -254,19 +250,11 @@ function requireConnect({ kind, path }: Route, { connectEnabled }: ServerOptions
   throw new NotReadyError("ca_disabled", "Connect must be enabled in order to use this endpoint");
 }
 
-/** The rights that an endpoint can need. */
-const RIGHTS: ReadonlyMap<AccessRule, readonly ["acl" | "operator", AccessLevel]> = new Map(
-  (["acl", "operator"] as const).flatMap((resource) =>
-    (["read", "write"] as const).map(
-      (access) => [`${resource}:${access}`, [resource, access]] as const,
-    ),
-  ),
-);
-
 /** @throws {DeniedError} `permission_denied` */
 function authorize({ access }: Endpoint, authorized: Authorization | null): void {
-  const right = RIGHTS.get(access);
-  if (right !== undefined) authorized?.require(...right);
+  if (authorized === null || !access.includes(":")) return;
+  const [resource, level] = access.split(":") as ["acl" | "operator", AccessLevel];
+  authorized.require(resource, level);
 }
 
 /** The options of a request without a query. */

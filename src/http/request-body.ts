@@ -61,26 +61,30 @@ export class BodyReader {
     this.#timeMs = timeMs;
   }
 
-  /**
-   * A body as text.
-   * @throws {RequestError} `too_large`, `body_late`, `request_malformed` if it is incomplete
-   */
-  text(request: Request, maxBytes: number): Promise<string> {
-    return this.#read(
-      request,
-      maxBytes,
-      () => request.text(),
-      (bytes) => new TextDecoder().decode(bytes),
-    );
+  /** A body as text. @throws {RequestError} as `bytes` */
+  async text(request: Request, maxBytes: number): Promise<string> {
+    return new TextDecoder().decode(await this.bytes(request, maxBytes));
   }
 
-  /** A body as octets. @throws {RequestError} as `text` */
-  bytes(request: Request, maxBytes: number): Promise<Bytes> {
-    return this.#read(
-      request,
-      maxBytes,
-      async () => new Uint8Array(await request.arrayBuffer()),
-      (bytes) => bytes,
+  /**
+   * A body as octets.
+   * @throws {RequestError} `too_large`, `body_late`, `request_malformed` if it is incomplete
+   */
+  async bytes(request: Request, maxBytes: number): Promise<Bytes> {
+    const length = request.headers.get("content-length");
+    // The runtime joins repeated lengths, which a server may refuse (RFC 9112 section 6.3).
+    if (length !== null && Number.isNaN(Number(length)))
+      throw new RequestError(
+        "request_malformed",
+        "Cannot read body: Content-Length must be one number",
+      );
+    if (length !== null && Number(length) > maxBytes) throw tooLarge(maxBytes);
+    if (length === "0" || (length === null && request.body === null)) return new Uint8Array();
+    return this.#withinTime(
+      // The runtime reads no more than Content-Length; without one the octets are counted.
+      length === null
+        ? readStream(request.body as ReadableStream<Uint8Array>, maxBytes)
+        : request.arrayBuffer().then((buffer) => new Uint8Array(buffer)),
     );
   }
 
@@ -118,31 +122,7 @@ export class BodyReader {
     return csrOfText(text, "send the file as it is, with curl --data-binary @FILE in place of -d");
   }
 
-  /**
-   * @param whole reads a body with a Content-Length, of which the runtime reads no more than that.
-   * @param of takes a body whose octets were counted here.
-   */
-  async #read<T>(
-    request: Request,
-    maxBytes: number,
-    whole: () => Promise<T>,
-    of: (bytes: Bytes) => T,
-  ): Promise<T> {
-    const length = request.headers.get("content-length");
-    // The runtime joins repeated lengths, which a server may refuse (RFC 9112 section 6.3).
-    if (length !== null && Number.isNaN(Number(length)))
-      throw new RequestError(
-        "request_malformed",
-        "Cannot read body: Content-Length must be one number",
-      );
-    if (length !== null && Number(length) > maxBytes) throw tooLarge(maxBytes);
-    if (length === "0" || (length === null && request.body === null)) return of(new Uint8Array());
-    if (length !== null) return this.#withinTime(whole());
-    const stream = request.body as ReadableStream<Uint8Array>;
-    return of(await this.#withinTime(readStream(stream, maxBytes)));
-  }
-
-  async #withinTime<T>(read: Promise<T>): Promise<T> {
+  async #withinTime(read: Promise<Bytes>): Promise<Bytes> {
     const { promise: late, reject } = Promise.withResolvers<never>();
     const seconds = this.#timeMs / 1000;
     const body: Incoming = {

@@ -3,7 +3,7 @@
  * acl-crud.ts.
  * @module
  */
-import { decodeStruct, goMap, goString } from "../../consul/go-struct.ts";
+import * as go from "../../consul/go-struct.ts";
 import type { AclAdmin } from "../../core/acl/admin.ts";
 import type { Entry, Token } from "../../core/acl/types.ts";
 import { DeniedError, RateLimitedError, RequestError } from "../../core/errors.ts";
@@ -16,11 +16,11 @@ import { sameSecret, secretOf } from "../request-token.ts";
 import { type Call, consulRoute, type Route } from "../route.ts";
 import { recordRoutes, requireSameKey } from "./acl-crud.ts";
 
-const Bootstrap = { BootstrapSecret: goString("BootstrapSecret") };
+const Bootstrap = { BootstrapSecret: go.string("BootstrapSecret") };
 const Login = {
-  AuthMethod: goString("AuthMethod"),
-  BearerToken: goString("BearerToken"),
-  Meta: goMap("Meta", "map[string]string"),
+  AuthMethod: go.string("AuthMethod"),
+  BearerToken: go.string("BearerToken"),
+  Meta: go.map("Meta", "map[string]string"),
   Namespace: onlyDefault("Namespace", "Namespaces"),
 };
 
@@ -35,7 +35,7 @@ export function aclRoutes({ acl: options, audit, bodies }: AclRouteOptions): Rou
   return [
     consulRoute("/v1/acl/bootstrap", {
       PUT: acl.write(async (call, admin) => {
-        const body = decodeStruct(Bootstrap, await acl.optionalBody(call), "bootstrap");
+        const body = go.decodeStruct(Bootstrap, await acl.optionalBody(call), "bootstrap");
         const { token, secret } = await admin.tokens.bootstrap(
           options.bootstrapReset(),
           body.BootstrapSecret || null,
@@ -46,7 +46,7 @@ export function aclRoutes({ acl: options, audit, bodies }: AclRouteOptions): Rou
     }),
     consulRoute("/v1/acl/login", {
       POST: acl.endpoint("public", async (call, control) => {
-        const body = decodeStruct(Login, await acl.body(call), "structs.ACLLoginParams");
+        const body = go.decodeStruct(Login, await acl.body(call), "structs.ACLLoginParams");
         const authMethod = body.AuthMethod ?? "";
         const request = {
           authMethod,
