@@ -58,7 +58,7 @@ export async function readSuppliedRoot(
   const wanted = signingUri(clusterId);
   demand(
     uris.length === 1 && uris[0]?.toLowerCase() === wanted,
-    `RootCert must have exactly the URI ${wanted} in its subject alternative name, it has ${uris.length === 0 ? "none" : uris.join(", ")}`,
+    `RootCert must have exactly the URI ${wanted} in its subject alternative name; it has ${uris.length === 0 ? "none" : uris.join(", ")}`,
   );
   // If the names differ, that is the fault.
   if (equal(root.issuer, root.subject))

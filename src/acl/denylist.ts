@@ -63,18 +63,23 @@ export function canonicalValue(
 function canonicalSerial(value: string): string {
   const octets = octetsOf(value, "serial number");
   const first = octets.findIndex((octet) => octet !== "00");
-  if (first < 0) throw malformed("Cannot deny serial number: it is zero, which no certificate has");
+  if (first < 0)
+    throw malformed(
+      "Cannot add serial number to the denylist: it is zero, which no certificate has",
+    );
   const significant = octets.slice(first);
   if (significant.length > MAX_SERIAL)
-    throw malformed(`Cannot deny serial number: it has more than ${MAX_SERIAL} octets`);
+    throw malformed(
+      `Cannot add serial number to the denylist: it has more than ${MAX_SERIAL} octets`,
+    );
   return significant.join(":");
 }
 
 function canonicalKeyId(value: string): string {
-  const octets = octetsOf(value, "key");
+  const octets = octetsOf(value, "key identifier");
   if (!KEY_ID_LENGTHS.includes(octets.length))
     throw malformed(
-      `Cannot deny key: a key identifier has 20 octets (SHA-1) or 32 (SHA-256), this one has ${octets.length}`,
+      `Cannot add key to the denylist: a key identifier has 20 octets (SHA-1) or 32 (SHA-256), this one has ${octets.length}`,
     );
   return octets.join(":");
 }
@@ -84,19 +89,19 @@ function octetsOf(value: string, what: string): string[] {
   if (COLON_PAIRS.test(text)) return text.split(":");
   if (PAIRS.test(text)) return text.match(/../g) ?? [];
   throw malformed(
-    `Cannot deny ${what}: it must be octets of two hexadecimal digits each, such as 0a:1b or 0a1b`,
+    `Cannot add ${what} to the denylist: it must be octets of two hexadecimal digits each, such as 0a:1b or 0a1b`,
   );
 }
 
 function canonicalId(value: string, scope: DenylistScope): string {
   if (value.length > MAX_URI_LENGTH)
     throw malformed(
-      `Cannot deny SPIFFE ID: it is longer than the ${MAX_URI_LENGTH} characters of a leaf's`,
+      `Cannot add SPIFFE ID to the denylist: it is longer than the ${MAX_URI_LENGTH} characters of a leaf's`,
     );
   const prefix = value.endsWith("/*") ? value.slice(0, -2) : null;
   if ((prefix ?? value).includes("*"))
     throw malformed(
-      'Cannot deny SPIFFE ID: "*" may only stand at its end, for whole segments: .../svc/*',
+      'Cannot add SPIFFE ID to the denylist: "*" may only stand at its end, for whole segments: .../svc/*',
     );
   return prefix === null ? canonicalWhole(value, scope) : canonicalPrefix(prefix, scope);
 }
@@ -105,7 +110,7 @@ function canonicalWhole(value: string, scope: DenylistScope): string {
   const id = parseSpiffeId(withoutDefaultPartition(value));
   if (id.kind === "signing")
     throw malformed(
-      "Cannot deny SPIFFE ID: it is the CA's own, which no leaf has; its leaves end in /*",
+      "Cannot add SPIFFE ID to the denylist: it is the CA's own, which no leaf has; its leaves end in /*",
     );
   requireOurs(id, scope);
   requireDefaultScope(id);
@@ -119,7 +124,7 @@ function canonicalPrefix(prefix: string, scope: DenylistScope): string {
   const path = segments.map((segment) => requireSegment(segment, "segment"));
   if (!beginsAnId(path))
     throw malformed(
-      `Cannot deny SPIFFE ID: no identity begins with ${JSON.stringify(`/${path.join("/")}/`)}`,
+      `Cannot add SPIFFE ID to the denylist: no identity begins with ${JSON.stringify(`/${path.join("/")}/`)}`,
     );
   // Namespace and datacenter stand at the same place in every kind of ID that has them.
   const [kind, namespace = "default", , datacenter = scope.datacenter] = path;
@@ -144,11 +149,11 @@ function withoutDefaultPartition(uri: string): string {
 function requireOurs({ trustDomain, datacenter }: DenylistScope, ours: DenylistScope): void {
   if (trustDomain !== ours.trustDomain)
     throw malformed(
-      `Cannot deny SPIFFE ID: it is of the trust domain ${trustDomain}, and this CA signs for ${ours.trustDomain} only`,
+      `Cannot add SPIFFE ID to the denylist: it is of the trust domain ${trustDomain}, and this CA signs for ${ours.trustDomain} only`,
     );
   if (datacenter !== ours.datacenter)
     throw malformed(
-      `Cannot deny SPIFFE ID: it is of the datacenter ${datacenter}, and this CA signs for ${ours.datacenter} only`,
+      `Cannot add SPIFFE ID to the denylist: it is of the datacenter ${datacenter}, and this CA signs for ${ours.datacenter} only`,
     );
 }
 

@@ -59,7 +59,7 @@ export class KeySets {
 
   constructor(options: GuardedFetchOptions, cache: KeySetCache = createKeySetCache()) {
     this.#options = options;
-    this.#fetch = new GuardedFetch(options, "fetch keys", "the issuer");
+    this.#fetch = new GuardedFetch(options, "fetch the auth method's keys", "the issuer");
     this.#cache = cache;
   }
 
@@ -136,7 +136,7 @@ export class KeySets {
       if (!(error instanceof RequestError)) throw error;
       throw new ProviderError(
         "provider_rejected",
-        `Cannot fetch keys: the issuer's configuration has an unusable URL: ${error.message}`,
+        `Cannot fetch the auth method's keys: the issuer's configuration has an unusable URL: ${error.message}`,
       );
     }
   }

@@ -165,7 +165,7 @@ export async function decodeStop(document: string, key: AclKey): Promise<StopMar
 export function setRegression(set: RecordSet, seen: Mark | null): string | null {
   if (seen === null || (set.index === seen.index && set.tip === seen.tip)) return null;
   if (set.index < seen.index)
-    return `the stored set is at index ${set.index}, but index ${seen.index} was seen`;
+    return `the stored ACL is at index ${set.index}, but index ${seen.index} was seen`;
   if (set.index === seen.index)
     return `the stored set has another write at index ${set.index} than the one that was seen`;
   const then = set.ancestors.filter(({ index }) => index === seen.index);

@@ -235,7 +235,7 @@ export class AclSync {
     const cache = this.#cache;
     if (stop !== null && stop.text !== cache.stop?.text)
       this.#options.log.error(
-        "ACL changes are stopped on all replicas until an operator decides with PUT /v1/acl/state-conflict; authorization and signing go on at replicas with an ACL in force",
+        "ACL changes are stopped on all replicas until an operator decides with PUT /v1/acl/state-conflict; each replica that has loaded the ACL goes on authorizing and signing (/readyz shows whether this one has)",
         { reason: stop.mark?.reason ?? "the stored stop mark has an invalid MAC" },
       );
     cache.stop = stop;

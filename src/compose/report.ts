@@ -89,7 +89,7 @@ const NAMES = { root: "root", issuer: "issuer", "server certificate": "tls" } as
 
 /** What an operator can do about an expiry. */
 const REMEDIES = {
-  root: "rotate it with PUT /v1/connect/ca/rotate",
+  root: "without a valid root no leaf can be signed; rotate it with PUT /v1/connect/ca/rotate",
   issuer:
     "it should have been renewed at half of its lifetime; see /readyz for the reason, or rotate with PUT /v1/connect/ca/rotate",
   "server certificate":

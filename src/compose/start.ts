@@ -51,7 +51,7 @@ export class Start {
     for (let wait = FIRST_RETRY_MS; !signal.aborted; wait = Math.min(LAST_RETRY_MS, 2 * wait))
       try {
         const meshca = await this.#attempt(prepare, signal);
-        if (this.#reason !== null) log.info("The store answers");
+        if (this.#reason !== null) log.info("The store responds again; starting");
         this.#meshca = meshca;
         return meshca;
       } catch (error) {

@@ -142,7 +142,7 @@ function refuseContradictions(given: TlsGiven, { connectEnabled }: Served, fault
   if (!connectEnabled && (isSelf || ca === "self"))
     faults.add(
       isSelf ? "MESHCA_TLS" : "MESHCA_TLS_CLIENT_CA_FILE",
-      "cannot be self if connect is disabled: there is no CA",
+      'cannot be "self" while connect.enabled is false: there is no CA to issue the certificate',
     );
 }
 

@@ -146,7 +146,7 @@ describe("setRegression()", () => {
       mark(3, "c"),
       null,
     ],
-    ["the set is older", SET, mark(4, "d"), /^the stored set is at index 3, but index 4 was seen$/],
+    ["the set is older", SET, mark(4, "d"), /^the stored ACL is at index 3, but index 4 was seen$/],
     [
       "another write has the index",
       SET,

@@ -449,7 +449,7 @@ describe("meshca serve", () => {
     }
     assert.match(
       stdout,
-      /"message":"CA changed: rotate".*"fields":\[[^\]]*"PrivateKey","RootCert"\]/,
+      /"message":"CA changed: rotated the root".*"fields":\[[^\]]*"PrivateKey","RootCert"\]/,
     );
     assert.ok(!stdout.includes("-----BEGIN"), "PEM shows");
     for (const pem of [

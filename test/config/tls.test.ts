@@ -123,7 +123,7 @@ describe("the settings of TLS", () => {
     [
       "self without a CA",
       { MESHCA_TLS: "self" },
-      "MESHCA_TLS: cannot be self if connect is disabled: there is no CA",
+      'MESHCA_TLS: cannot be "self" while connect.enabled is false: there is no CA to issue the certificate',
       { connect: { enabled: false } },
     ],
     [

@@ -128,7 +128,7 @@ describe("attacks", () => {
   });
 
   const ENCODED =
-    "SPIFFE ID must not be percent-encoded: URI; a path segment has letters, digits, '.', '-' and '_'";
+    "SPIFFE ID must not be percent-encoded: \"URI\"; a path segment has letters, digits, '.', '-' and '_'";
   const UNKNOWN = "SPIFFE ID is not in the expected format: URI";
   const NOT_ASCII = "Cannot read CSR: its subject alternative name is not printable ASCII";
   const DOTS = "is a dot segment, which a SPIFFE ID must not have";

@@ -302,12 +302,12 @@ export function badRoots(trustDomain: string): BadConfiguration[] {
     ),
     made(
       "a root without a URI",
-      `RootCert must have exactly the URI spiffe://${trustDomain} in its subject alternative name, it has none`,
+      `RootCert must have exactly the URI spiffe://${trustDomain} in its subject alternative name; it has none`,
       without("subjectAltName"),
     ),
     made(
       "a root of another trust domain",
-      `RootCert must have exactly the URI spiffe://${trustDomain} in its subject alternative name, it has spiffe://${other}`,
+      `RootCert must have exactly the URI spiffe://${trustDomain} in its subject alternative name; it has spiffe://${other}`,
       without("subjectAltName", `subjectAltName=URI:spiffe://${other}`),
     ),
     made(

@@ -344,7 +344,7 @@ export function badIdentities(trustDomain: string): BadRequest[] {
       raw(
         `the service ${service}`,
         id(`/ns/default/dc/dc1/svc/${service}`),
-        `SPIFFE ID must not be percent-encoded: ${id(`/ns/default/dc/dc1/svc/${service}`)}; a path segment has letters, digits, '.', '-' and '_'`,
+        `SPIFFE ID must not be percent-encoded: "${id(`/ns/default/dc/dc1/svc/${service}`)}"; a path segment has letters, digits, '.', '-' and '_'`,
       ),
     ),
     raw(

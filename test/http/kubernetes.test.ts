@@ -357,14 +357,14 @@ describe("an auth method of type jwt with OIDCDiscoveryURL", () => {
       await rule("untrusted");
       assert.deepEqual(await service(server, "untrusted", await jwt("x")), {
         status: 503,
-        text: "Cannot fetch keys: the issuer cannot be reached",
+        text: "Cannot fetch the auth method's keys: the issuer cannot be reached",
       });
       issuer = "https://other.example";
       await method("lying", { OIDCDiscoveryURL: `${idp.url}/`, OIDCDiscoveryCACert: idp.ca });
       await rule("lying");
       assert.deepEqual(await service(server, "lying", await jwt(`${idp.url}/`)), {
         status: 503,
-        text: "Cannot fetch keys: the issuer names an issuer other than OIDCDiscoveryURL",
+        text: "Cannot fetch the auth method's keys: the issuer names an issuer other than OIDCDiscoveryURL",
       });
       [issuer, keysAt] = [`${idp.url}/`, "https://169.254.169.254/keys"];
       await method("leading-away", {
@@ -374,7 +374,7 @@ describe("an auth method of type jwt with OIDCDiscoveryURL", () => {
       await rule("leading-away");
       assert.deepEqual(await service(server, "leading-away", await jwt(issuer)), {
         status: 502,
-        text: 'Cannot fetch keys: the issuer\'s configuration has an unusable URL: Invalid jwks_uri: host "169.254.169.254" is not among the hosts that this server may ask',
+        text: "Cannot fetch the auth method's keys: the issuer's configuration has an unusable URL: Invalid jwks_uri: host \"169.254.169.254\" is not among the hosts that this server may ask",
       });
     } finally {
       await server.stop();

@@ -114,7 +114,7 @@ describe("X-Request-Id", () => {
       }),
     );
     assert.equal(changed.status, 200);
-    const made = lines.filter(({ message }) => message === "CA changed: rotate");
+    const made = lines.filter(({ message }) => message === "CA changed: rotated the root");
     assert.deepEqual(
       made.map(({ requestId }) => requestId),
       [changed.headers.get("x-request-id")],

@@ -210,7 +210,7 @@ describe("the set document", { skip: noRedis }, () => {
     ["all is taken away", /the store has no ACL records/, () => EMPTY],
     [
       "all is rolled back",
-      /the store lost writes: the stored set is at index \d+, but index \d+ was seen/,
+      /the store lost writes: the stored ACL is at index \d+, but index \d+ was seen/,
       (_now, then) => then,
     ],
     [

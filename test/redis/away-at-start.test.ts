@@ -275,8 +275,10 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     assert.deepEqual(
       linesOf(server.stdout())
         .map(({ message }) => message)
-        .filter((message) => ["Listening", "The store answers", "Ready"].includes(String(message))),
-      ["Listening", "The store answers", "Ready"],
+        .filter((message) =>
+          ["Listening", "The store responds again; starting", "Ready"].includes(String(message)),
+        ),
+      ["Listening", "The store responds again; starting", "Ready"],
     );
     assert.equal(
       linesOf(server.stdout()).filter(({ message }) =>

@@ -205,7 +205,10 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     for (const secret of [TOKEN, KEK.split(":")[1] ?? KEK])
       assert.ok(!worker.output().includes(secret));
     // The first request makes the CA, before its route is looked for.
-    assert.match(worker.output(), /"message":"CA changed: bootstrap".*"requestId":"[0-9a-f-]{36}"/);
+    assert.match(
+      worker.output(),
+      /"message":"CA changed: created the first root".*"requestId":"[0-9a-f-]{36}"/,
+    );
   });
 
   it("shares a CA with servers: each sees what the other one changes, and who is alive", async () => {

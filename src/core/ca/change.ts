@@ -59,6 +59,21 @@ export interface PlannedChange {
   readonly warnings?: readonly string[] | undefined;
 }
 
+/** What each kind of change did, for the log. */
+const DESCRIPTIONS: Readonly<Record<PlannedChange["kind"], string>> = {
+  bootstrap: "created the first root",
+  configure: "changed the configuration",
+  rotate: "rotated the root",
+  renew: "renewed the issuer of leaves",
+  resolve: "resolved a state conflict",
+  restore: "restored a backup",
+  prune: "removed roots and certificates that no leaf needs",
+  collect: "deleted obsolete provider resources",
+  cross: "renewed a cross-signed certificate",
+  rewrap: "encrypted all keys with the current key-encryption key",
+  "record-access": "recorded that the ACL is set up",
+};
+
 /** What a first commit expects. */
 export const NOTHING_STORED = { index: 0, commitId: null };
 
@@ -235,7 +250,7 @@ export class Change {
     const kept = new Set(state.roots.map(({ id }) => id));
     const { requestId } = this.caller;
     const request = requestId === null ? {} : { requestId };
-    log.info(`CA changed: ${kind}`, {
+    log.info(`CA changed: ${DESCRIPTIONS[kind]}`, {
       change: kind,
       index: state.index,
       provider: state.config.provider,
@@ -246,7 +261,7 @@ export class Change {
       ...request,
     });
     for (const warning of warnings)
-      log.warn(`CA changed: ${kind}, with a warning`, { warning, ...request });
+      log.warn(`CA changed: ${DESCRIPTIONS[kind]}, with a warning`, { warning, ...request });
   }
 }
 

@@ -46,7 +46,7 @@ export function splitSpiffeUri(uri: string): SpiffeUri {
     throw malformed(`SPIFFE ID has a trust domain of more than ${MAX_TRUST_DOMAIN} characters`);
   if (path.includes("%"))
     throw malformed(
-      `SPIFFE ID must not be percent-encoded: ${uri}; a path segment has letters, digits, '.', '-' and '_'`,
+      `SPIFFE ID must not be percent-encoded: "${uri}"; a path segment has letters, digits, '.', '-' and '_'`,
     );
   return { trustDomain: host.toLowerCase(), segments: path === "" ? [] : path.slice(1).split("/") };
 }

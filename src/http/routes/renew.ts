@@ -82,7 +82,9 @@ async function provenLeaf(
   if (jwt === null) {
     const { peerCertificate } = call.environment;
     if (peerCertificate === undefined)
-      throw denied("send a proof as bearer token, or a client certificate");
+      throw denied(
+        "the request has no proof of the leaf's key; send a JWT signed with that key as bearer token, or use the leaf as TLS client certificate",
+      );
     const leaf = readPeer(peerCertificate);
     return { leaf, identity: await requireOwnLeaf(leaf, state, now), under: state };
   }

@@ -142,7 +142,10 @@ class ProcessRedis implements Backend, RedisConnection {
       });
     this.#client.on("close", () => {
       if (this.#connected)
-        log.warn("Lost the connection to Redis; reconnecting", { redis: this.#hosts });
+        log.warn(
+          "Lost the connection to Redis; reconnecting. Signing goes on from memory, changes fail",
+          { redis: this.#hosts },
+        );
       this.#connected = false;
     });
     this.#client.on("ready", () => {

@@ -103,7 +103,7 @@ describe("splitSpiffeUri()", () => {
       assert.throws(
         () => splitSpiffeUri(uri),
         malformed(
-          `SPIFFE ID must not be percent-encoded: ${uri}; a path segment has letters, digits, '.', '-' and '_'`,
+          `SPIFFE ID must not be percent-encoded: "${uri}"; a path segment has letters, digits, '.', '-' and '_'`,
         ),
       );
     });
