@@ -1,150 +1,182 @@
 /**
- * Builds access control over the store of its records.
+ * Access control of one CA: loads, records and maintains it.
  * @module
  */
-import { AclRecords } from "../acl/admin.ts";
-import { type AclCache, createAclCache } from "../acl/cache.ts";
-import type { DenylistCache } from "../acl/denylist-cache.ts";
-import { createKeySetCache, type KeySetCache, KeySets } from "../acl/jwks.ts";
-import { Login } from "../acl/login.ts";
-import { type AclReplica, createAclReplica } from "../acl/replica.ts";
-import { createResolverMemory, type ResolverMemory, TokenResolver } from "../acl/token-resolver.ts";
-import { TokenReviews } from "../acl/token-review.ts";
+import { DENYLIST_FILE, DenylistCache } from "../acl/denylist-cache.ts";
+import type { AclReplica } from "../acl/replica.ts";
 import type { Settings } from "../config/settings.ts";
-import type { Acl } from "../core/acl/ports.ts";
-import type { CertificateAuthority } from "../core/ca/ca.ts";
-import { maxLeafLifeMs } from "../core/ca/leaf-issuers.ts";
-import type { Policy } from "../core/ca/timing-and-limits.ts";
-import type { Audit } from "../core/ports/audit.ts";
-import type { Clock, Random } from "../core/ports/clock.ts";
-import type { AclLastSeenStore } from "../core/ports/last-seen.ts";
-import type { RecordStore } from "../core/ports/record-store.ts";
-import type { Sealer } from "../core/ports/sealer.ts";
-import { trustDomainOf } from "../core/spiffe/id.ts";
-import type { Platform } from "./platform.ts";
+import type { Acl, BeforeChange } from "../core/acl/ports.ts";
+import { type Audit, NOBODY } from "../core/ports/audit.ts";
+import { SCHEMA } from "../core/state.ts";
+import { type AclParts, createAcl, createReplica } from "./acl.ts";
+import { BootstrapFiles } from "./bootstrap-files.ts";
 
-/** Access control state that the requests of one isolate share (plain data). */
-export interface AccessMemory {
-  readonly records: AclCache;
-  readonly resolver: ResolverMemory;
-  readonly keySets: KeySetCache;
+/** How often all records are read and verified, in milliseconds. */
+const VERIFY_MS = 300_000;
+/** How long records that cannot be trusted are not read again, in milliseconds. */
+const REFUSED_MS = 1000;
+
+export class AccessControl {
+  readonly control: Acl;
+  readonly #replica: AclReplica;
+  readonly #denylistCache: DenylistCache;
+  readonly #bootstrapFiles: BootstrapFiles;
+  readonly #settings: Settings;
+  readonly #parts: AclParts;
+  /** The older replica that was logged last. */
+  #awaitedReplica: string | null = null;
+
+  constructor(settings: Settings, parts: AclParts) {
+    this.#settings = settings;
+    this.#parts = parts;
+    const { platform } = parts;
+    this.#bootstrapFiles = new BootstrapFiles(platform);
+    this.#replica = createReplica(parts, () => void this.#cacheDenylist());
+    this.#denylistCache = new DenylistCache(
+      settings.store.kind === "redis" ? platform.persistentFile(DENYLIST_FILE) : null,
+      platform.log,
+    );
+    this.control = createAcl(this.#replica, this.#denylistCache, settings, parts);
+  }
+
   /** Whether the records are loaded. */
-  started: boolean;
-  /** Whether the configured management token was looked for among them. */
-  ensured: boolean;
-  /** When all records were verified last, in milliseconds since 1970. */
-  verifiedAt: number;
-}
+  get started(): boolean {
+    return this.#parts.memory.started;
+  }
 
-export function createAccessMemory(random: Random): AccessMemory {
-  return {
-    records: createAclCache(),
-    resolver: createResolverMemory(random),
-    keySets: createKeySetCache(),
-    started: false,
-    ensured: false,
-    verifiedAt: 0,
-  };
-}
+  /**
+   * The file with the secret for the first token; null if a first token was created, or if the
+   * records are not loaded.
+   */
+  get firstTokenFile(): string | null {
+    return this.started && this.#replica.bootstrap === null
+      ? this.#bootstrapFiles.secretFile
+      : null;
+  }
 
-export interface AccessParts {
-  readonly platform: Platform;
-  readonly defaultPolicy: Exclude<Settings["acl"], "off">;
-  readonly policy: Policy;
-  readonly store: RecordStore;
-  readonly sealer: Sealer;
-  readonly ca: CertificateAuthority;
-  readonly audit: Audit | null;
-  readonly memory: AccessMemory;
-  /** The last-seen state of access control; null if it does not survive a restart. */
-  readonly recollection: AclLastSeenStore | null;
-  /** The address of this replica. */
-  readonly address: string;
-}
+  /**
+   * Loads the records, once there is a CA. Records that cannot be trusted are no error:
+   * `control.state` names the reason.
+   * @throws {CaError}
+   */
+  async start(): Promise<void> {
+    const { memory, audit } = this.#parts;
+    const { managementToken } = this.#settings;
+    const replica = this.#replica;
+    if (this.#isHeld()) return;
+    if (!memory.started) {
+      // Records that cannot be trusted are read as a whole each time: not for each request.
+      if (replica.state.stopped !== null) await replica.refreshIfStale(REFUSED_MS);
+      else await replica.start();
+      this.#createBootstrapSecret();
+      memory.started = replica.state.loaded;
+      await this.#cacheDenylist();
+    }
+    if (!memory.started || memory.ensured || replica.state.stopped !== null) return;
+    if (managementToken !== null)
+      await this.control
+        .adminFor(recordedAs("initial-management", audit))
+        .tokens.ensureInitialManagement(managementToken);
+    memory.ensured = true;
+  }
 
-export function createReplica(parts: AccessParts, onChange: () => void): AclReplica {
-  const { platform, store, sealer, ca, memory, recollection, address } = parts;
-  const { clock, random, log } = platform;
-  return createAclReplica({
-    store,
-    sealer,
-    ca: {
-      clusterId: () => ca.require().state.clusterId,
-      acl: () => ca.require().state.access,
-      refresh: () => ca.refresh(),
-      record: async (next) => void (await ca.recordAccess(async () => next)),
-      recordSchema: () => (ca.require().state.access === null ? 1 : 2),
-    },
-    lastSeen: recollection,
-    address,
-    clock,
-    random,
-    log,
-    cache: memory.records,
-    onChange,
-  });
-}
-
-export function createAccessControl(
-  replica: AclReplica,
-  denylistCache: DenylistCache,
-  settings: Settings,
-  { platform, defaultPolicy, policy, ca, memory }: AccessParts,
-): Acl {
-  const { clock, random, fetchKeys: fetch, resolve } = platform;
-  const { datacenter, jwksHosts: hosts, jwksPrivateHosts: privateHosts } = settings;
-  const outgoing = { fetch, resolve, hosts, privateHosts, clock };
-  const keySets = new KeySets(outgoing, memory.keySets);
-  const reviews = new TokenReviews(outgoing);
-  const resolver = new TokenResolver({
-    replica,
-    defaultPolicy,
-    datacenter,
-    clock,
-    maxStalenessMs: policy.maxStalenessMs,
-    memory: memory.resolver,
-  });
-  const maxTokens = settings.limits.tokensPerLogin;
-  const login = new Login({ replica, keySets, reviews, datacenter, clock, random, maxTokens });
-  const adminOver = (through: AclReplica) =>
-    new AclRecords({
-      replica: through,
-      clock: notBehindStore(clock, ca),
-      random,
-      keySets,
-      reviews,
-      leaves: {
-        scope: () => ({
-          trustDomain: trustDomainOf(ca.require().state.clusterId),
-          datacenter,
-        }),
-        horizonMs: () => maxLeafLifeMs(ca.require(), policy),
-      },
+  /**
+   * Records in the CA document which records belong to it. For the leader.
+   * @throws {CaError}
+   */
+  async recordInCa(): Promise<void> {
+    const { ca } = this.#parts;
+    const replica = this.#replica;
+    const { loaded, stopped } = replica.state;
+    if (!loaded || stopped !== null) return;
+    const recorded = ca.require().state.access;
+    const known = replica.bootstrap?.value.accessorId ?? null;
+    if (recorded !== null && (known === null || recorded.bootstrapAccessorId === known)) return;
+    if (this.#awaitsOlderReplica()) return;
+    await ca.recordAccess(async (before) => {
+      if (before === null) await replica.writeSetDocument();
+      const { keyId, bootstrap } = replica;
+      const bootstrapAccessorId =
+        bootstrap?.value.accessorId ?? before?.bootstrapAccessorId ?? null;
+      return keyId === null ? null : { keyId, bootstrapAccessorId };
     });
-  const admin = adminOver(replica);
-  return {
-    defaultPolicy,
-    authorize: (secret) => resolver.authorize(secret),
-    admin,
-    denylistEntryOf: (subject) =>
-      (replica.state.loaded ? admin.denylist : denylistCache).entryOf(subject),
-    adminFor: (before) => adminOver(replica.withBeforeChange(before)),
-    login: (request, before) => login.login(request, before),
-    logout: (secret, before) => login.logout(secret, before),
-    get kek() {
-      return replica.kek;
-    },
-    rewrap: (before) => replica.rewrap(before),
-    get state() {
-      return replica.state;
-    },
-    conflict: () => replica.conflict(),
-    resolve: (keep, before) => replica.resolve(keep, before),
-  };
+  }
+
+  follow(signal: AbortSignal): Promise<void> {
+    return this.#isHeld()
+      ? this.#parts.platform.clock.sleep(REFUSED_MS, signal)
+      : this.#replica.follow(signal);
+  }
+
+  /** Reads what changed, unless the store was read within that time. @throws {CaError} */
+  refreshIfStale(maxAgeMs: number): Promise<void> {
+    return this.#replica.refreshIfStale(maxAgeMs);
+  }
+
+  /** Deletes expired records, and verifies all records periodically. For the leader. @throws {CaError} */
+  async collect(): Promise<void> {
+    const { memory, platform, audit, ca } = this.#parts;
+    if (!memory.started) return;
+    const now = platform.clock.now().getTime();
+    if (Math.abs(now - memory.verifiedAt) >= VERIFY_MS) {
+      memory.verifiedAt = now;
+      // Changes that bypassed the log of writes are found only in this way.
+      await this.#replica.verify();
+    }
+    if (this.#replica.state.stopped === null)
+      await this.control.adminFor(recordedAs("collect", audit)).collect(await ca.confirmedTime());
+  }
+
+  /**
+   * Whether loading waits for an operator: another replica reported that the store lost writes, and
+   * the CA document may be one from before it named access control.
+   */
+  #isHeld(): boolean {
+    const { memory, ca } = this.#parts;
+    return !memory.started && ca.status.stopped !== null && ca.require().state.access === null;
+  }
+
+  /** Older replicas could not read the CA document, and write records without a set document. */
+  #awaitsOlderReplica(): boolean {
+    const { ca, platform } = this.#parts;
+    const older = ca.status.live.find(({ schema }) => schema < SCHEMA);
+    if (older !== undefined && this.#awaitedReplica !== older.address)
+      platform.log.info(
+        "The MAC over all ACL records is not required yet: a live replica runs an older version of meshca",
+        { replica: older.address },
+      );
+    this.#awaitedReplica = older?.address ?? null;
+    return older !== undefined;
+  }
+
+  /** Also if there was a first token: a bootstrap reset and a decision on a conflict need it too. */
+  #createBootstrapSecret(): void {
+    const { platform } = this.#parts;
+    const { state, bootstrap } = this.#replica;
+    this.#bootstrapFiles.createSecret(platform.random);
+    const file = this.#bootstrapFiles.secretFile;
+    if (file === null || !state.loaded || bootstrap !== null) return;
+    if (this.#settings.managementToken === null)
+      platform.log.info(
+        "No ACL token exists yet: create the first one with PUT /v1/acl/bootstrap and the secret in this file as X-Consul-Token",
+        { file },
+      );
+  }
+
+  async #cacheDenylist(): Promise<void> {
+    if (this.#replica.state.loaded) await this.#denylistCache.save(this.#replica.denylist);
+  }
 }
 
-/** A clock that is not behind the store's: an expiry counted from it is not too early. */
-function notBehindStore(clock: Clock, ca: CertificateAuthority): Clock {
-  const now = () => new Date(clock.now().getTime() + Math.max(0, ca.status.clockOffsetMs));
-  return { ...clock, now };
+/** Records a change that no caller requested in the audit log. */
+function recordedAs(action: string, audit: Audit | null): BeforeChange {
+  return async (subject, detail) =>
+    audit?.beforeChange({
+      caller: NOBODY,
+      action,
+      subject,
+      outcome: "allowed",
+      code: null,
+      detail,
+    });
 }

@@ -5,7 +5,7 @@
  */
 import type { Policy } from "../core/ca/timing-and-limits.ts";
 import { reasonOf } from "../core/errors.ts";
-import type { Access } from "./access.ts";
+import type { AccessControl } from "./access-control.ts";
 import type { Service } from "./ca.ts";
 import type { Platform } from "./platform.ts";
 
@@ -101,7 +101,7 @@ export class BackgroundTasks {
     return ca.snapshot === before ? MIN_PAUSE_MS : 0;
   }
 
-  #accessTasks(access: Access): Promise<void>[] {
+  #accessTasks(access: AccessControl): Promise<void>[] {
     const { ca } = this.#service;
     return [
       this.#repeat("follow ACL records in the store", async () => {

@@ -20,8 +20,8 @@ import type { Ports } from "../store/backend.ts";
 import type { Codec } from "../store/state-document.ts";
 import { AuditLog } from "../telemetry/audit.ts";
 import type { PrometheusMetrics } from "../telemetry/prometheus.ts";
-import { Access } from "./access.ts";
-import { type AccessMemory, createAccessMemory } from "./access-control.ts";
+import { AccessControl } from "./access-control.ts";
+import { type AclMemory, createAclMemory } from "./acl.ts";
 import { BootstrapFiles } from "./bootstrap-files.ts";
 import type { LastSeen } from "./last-seen.ts";
 import type { Platform } from "./platform.ts";
@@ -30,11 +30,11 @@ import { type ReadServerCertificate, Report } from "./report.ts";
 /** State that the requests of one isolate share (plain data). */
 export interface CaMemory {
   readonly ca: ReplicaMemory;
-  readonly access: AccessMemory;
+  readonly access: AclMemory;
 }
 
 export function createCaMemory(random: Random): CaMemory {
-  return { ca: createReplicaMemory(), access: createAccessMemory(random) };
+  return { ca: createReplicaMemory(), access: createAclMemory(random) };
 }
 
 /** The open store, and what encrypts and encodes its documents. */
@@ -64,7 +64,7 @@ export interface Service {
   readonly ca: CertificateAuthority;
   readonly app: App;
   readonly audit: AuditLog | null;
-  readonly accessControl: Access | null;
+  readonly accessControl: AccessControl | null;
   readonly report: Report;
 }
 
@@ -102,7 +102,7 @@ export async function buildService(parts: ServiceParts): Promise<Service> {
   const accessControl =
     settings.acl === "off"
       ? null
-      : new Access(settings, {
+      : new AccessControl(settings, {
           platform,
           defaultPolicy: settings.acl,
           policy,
@@ -111,7 +111,7 @@ export async function buildService(parts: ServiceParts): Promise<Service> {
           ca,
           audit,
           memory: parts.memory.access,
-          recollection: storage.lastSeen.access,
+          lastSeen: storage.lastSeen.access,
           address: parts.self.address,
         });
   const report = new Report({ ca, audit, serverCertificate, clock, log });

@@ -5,8 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
-import { Access } from "../../src/compose/access.ts";
-import { createAccessMemory } from "../../src/compose/access-control.ts";
+import { AccessControl } from "../../src/compose/access-control.ts";
+import { createAclMemory } from "../../src/compose/acl.ts";
 import { DEFAULT_POLICY } from "../../src/core/ca/timing-and-limits.ts";
 import { createCodec } from "../../src/store/state-document.ts";
 import { createTestCa, serviceUri, type TestCa } from "../fakes/ca.ts";
@@ -23,13 +23,13 @@ const SPAN = 9 * HOUR;
 
 describe("collect()", () => {
   let ca: TestCa;
-  let access: Access;
+  let access: AccessControl;
 
   beforeEach(async () => {
     ca = await createTestCa();
     const { backend, clock, sealer, manager } = ca;
     const ports = backend.open(createCodec(sealer), "test");
-    access = new Access(testSettings(0), {
+    access = new AccessControl(testSettings(0), {
       platform: testPlatform(clock, new Map()),
       defaultPolicy: "deny",
       policy: DEFAULT_POLICY,
@@ -37,9 +37,9 @@ describe("collect()", () => {
       sealer,
       ca: manager,
       audit: null,
-      recollection: null,
+      lastSeen: null,
       address: "test",
-      memory: createAccessMemory(systemRandom),
+      memory: createAclMemory(systemRandom),
     });
     await access.start();
   });
@@ -83,7 +83,7 @@ describe("collect()", () => {
     });
     await manager.refresh();
     await manager.heartbeat();
-    const behind = new Access(testSettings(0), {
+    const behind = new AccessControl(testSettings(0), {
       platform: testPlatform(clock, new Map()),
       defaultPolicy: "deny",
       policy: DEFAULT_POLICY,
@@ -91,9 +91,9 @@ describe("collect()", () => {
       sealer,
       ca: manager,
       audit: null,
-      recollection: null,
+      lastSeen: null,
       address: "test",
-      memory: createAccessMemory(systemRandom),
+      memory: createAclMemory(systemRandom),
     });
     await behind.start();
     const { value } = await behind.control.admin.denylist.add({
