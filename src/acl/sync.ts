@@ -217,7 +217,11 @@ export class AclSync {
     this.#setStop(stop);
     [cache.askedAt, cache.seenAt] = [asked, clock.now()];
     if (cache.refused !== null)
-      log.info("The stored ACL is trusted again: it is in force, and changes are possible");
+      log.info(
+        stop === null
+          ? "The stored ACL is trusted again and in force; ACL changes are possible"
+          : "The stored ACL is trusted again and in force; ACL changes stay stopped until an operator decides with PUT /v1/acl/state-conflict",
+      );
     else if (before !== null && before.index > 0 && changes.complete && !everything)
       log.warn("Read all ACL records: this replica was far behind, or the store lost writes", {
         from: before.index,

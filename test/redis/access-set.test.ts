@@ -10,10 +10,12 @@ import { createAclCache } from "../../src/acl/cache.ts";
 import type { AclReplica } from "../../src/acl/replica.ts";
 import { ConflictError, NotReadyError, StoreError } from "../../src/core/errors.ts";
 import type { AclLastSeenStore } from "../../src/core/ports/last-seen.ts";
+import type { Log } from "../../src/core/ports/log.ts";
 import type { Mark, RecordStore } from "../../src/core/ports/record-store.ts";
 import type { Backend } from "../../src/store/backend.ts";
 import { createCodec } from "../../src/store/state-document.ts";
 import { createTestAccess } from "../acl/access.ts";
+import { silentLog } from "../fakes/ca.ts";
 import { passing, systemRandom } from "../fakes/clock.ts";
 import { overriding } from "../fixtures/overriding.ts";
 import { openTestRedis } from "../fixtures/redis.ts";
@@ -297,6 +299,31 @@ describe("the set document", { skip: noRedis }, () => {
       /the set document is of the write at index 4, but the last write is at index 5/,
     );
     assert.equal(await knows(access.replica, secret), false);
+  });
+
+  it("is in force again once it is valid again, and the log says whether changes are possible", async () => {
+    const access = await make();
+    await access.require();
+    const infos: string[] = [];
+    const log: Log = { ...silentLog, info: (message) => void infos.push(message) };
+    const replica = await access.addReplica({ log });
+    const valid = await save(redis);
+    const emptied = { ...valid, records: {} };
+    await put(redis, emptied);
+    await replica.verify();
+    // The records are put back, beside the stop mark that this replica has set.
+    await put(redis, { ...valid, access: (await save(redis)).access });
+    await replica.verify();
+    assert.notEqual(replica.state.stopped, null);
+    await put(redis, emptied);
+    await replica.verify();
+    await put(redis, valid);
+    await replica.verify();
+    assert.equal(replica.state.stopped, null);
+    assert.deepEqual(infos, [
+      "The stored ACL is trusted again and in force; ACL changes stay stopped until an operator decides with PUT /v1/acl/state-conflict",
+      "The stored ACL is trusted again and in force; ACL changes are possible",
+    ]);
   });
 
   it("is not taken from a store that lost writes and went on, by a replica that saw what was lost", async () => {
