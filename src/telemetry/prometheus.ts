@@ -162,22 +162,15 @@ function addCounter(options: Options, read: () => number): void {
   });
 }
 
-/** A counter whose series are looked up by text: prom-client sorts and hashes labels each time. */
-class LabelledCounter {
-  readonly #counter: Counter;
-  readonly #series = new Map<string, Counter.Internal>();
-
-  constructor(options: Options, labelNames: string[]) {
-    this.#counter = new Counter({ ...options, labelNames });
-  }
-
-  /** @param labels the values, in the order of the names. */
-  inc(...labels: string[]): void {
-    const key = labels.join(" ");
-    const series = this.#series.get(key) ?? this.#counter.labels(...labels);
-    this.#series.set(key, series);
-    series.inc();
-  }
+/** Looks series up by the text of their labels: prom-client sorts and hashes labels each time. */
+function cached<T>(metric: { labels(...values: string[]): T }): (...values: string[]) => T {
+  const known = new Map<string, T>();
+  return (...values) => {
+    const key = values.join(" ");
+    const series = known.get(key) ?? metric.labels(...values);
+    known.set(key, series);
+    return series;
+  };
 }
 
 export class PrometheusMetrics implements Metrics {
@@ -206,19 +199,19 @@ export class PrometheusMetrics implements Metrics {
     "route",
     "status",
   ]);
-  readonly #duration = new Histogram({
-    name: "meshca_http_request_seconds",
-    help: "Time from a request to its response by route, blocked queries included",
-    labelNames: ["route"],
-    buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60],
-    registers: [this.#registry],
-  });
+  readonly #duration = cached(
+    new Histogram({
+      name: "meshca_http_request_seconds",
+      help: "Time from a request to its response by route, blocked queries included",
+      labelNames: ["route"],
+      buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60],
+      registers: [this.#registry],
+    }),
+  );
   readonly #wrongTokens = this.#counter(
     "meshca_wrong_tokens_total",
     "Tokens presented that are unknown",
   );
-  /** Series of `#duration` by route, as in LabelledCounter. */
-  readonly #durations = new Map<string, Histogram.Internal<string>>();
   #observed: Observed | null = null;
 
   /** @param usage reads what the process uses. */
@@ -256,30 +249,27 @@ export class PrometheusMetrics implements Metrics {
   }
 
   leafIssued(kind: string, seconds: number): void {
-    this.#issued.inc(kind);
+    this.#issued(kind).inc();
     this.#latency.observe(seconds);
   }
 
   leafRefused(code: string): void {
-    this.#refused.inc(code);
+    this.#refused(code).inc();
   }
 
   change(operation: string, outcome: string): void {
-    this.#changes.inc(operation, outcome);
+    this.#changes(operation, outcome).inc();
   }
 
   /** @param seconds from the request to its response, blocked queries included. */
   request(route: string, status: number, seconds?: number): void {
-    this.#requests.inc(route, String(status));
-    if (seconds === undefined) return;
-    const series = this.#durations.get(route) ?? this.#duration.labels(route);
-    this.#durations.set(route, series);
-    series.observe(seconds);
+    this.#requests(route, String(status)).inc();
+    if (seconds !== undefined) this.#duration(route).observe(seconds);
   }
 
   /** Counts a request with an unknown token. */
   wrongToken(): void {
-    this.#wrongTokens.inc();
+    this.#wrongTokens().inc();
   }
 
   /** The metrics as text; the gauges are computed from `observed`. */
@@ -288,7 +278,8 @@ export class PrometheusMetrics implements Metrics {
     return { type: this.#registry.contentType, text: await this.#registry.metrics() };
   }
 
-  #counter(name: string, help: string, labelNames: string[] = []): LabelledCounter {
-    return new LabelledCounter({ name, help, registers: [this.#registry] }, labelNames);
+  /** A counter's series by the values of its labels, in the order of the names. */
+  #counter(name: string, help: string, labelNames: string[] = []) {
+    return cached(new Counter({ name, help, labelNames, registers: [this.#registry] }));
   }
 }
