@@ -4,11 +4,37 @@
  */
 import { StoreError } from "../../core/errors.ts";
 
+const RETRY_MS = 5000;
+
 /** What Redis cannot do now, but may later without a change of settings: a start waits for it. */
 const unable = (text: string, cause: unknown) =>
-  new StoreError("store_unavailable", text, { cause, retryAfterMs: 5000 });
+  new StoreError("store_unavailable", text, { cause, retryAfterMs: RETRY_MS });
 const refused = (text: string, cause: unknown) =>
-  new StoreError("store_refused", text, { cause, retryAfterMs: 5000 });
+  new StoreError("store_refused", text, { cause, retryAfterMs: RETRY_MS });
+const corrupt = (text: string, cause: unknown) => new StoreError("state_corrupt", text, { cause });
+
+/** Errors of Redis by their text. */
+const REPLIES: readonly (readonly [RegExp, typeof refused, string])[] = [
+  [/\b(WRONGPASS|NOAUTH|invalid password)\b/, refused, "Redis refused the user or the password"],
+  [
+    /\bREADONLY\b/,
+    refused,
+    "Redis is read-only because it is a replica; connect to the master, or use Sentinel",
+  ],
+  [/\bOOM\b/, unable, "Redis is out of memory: maxmemory is reached"],
+  [/\bMISCONF\b/, unable, "Redis cannot write to its disk and refuses changes (MISCONF)"],
+  [/\bNOREPLICAS\b/, unable, "Redis has fewer replicas than min-replicas-to-write asks for"],
+  [
+    /\bWRONGTYPE\b/,
+    corrupt,
+    "A key under meshca's prefix in Redis has another type: another program uses the prefix",
+  ],
+  [
+    /unknown command/i,
+    refused,
+    "Redis does not know a command that meshca needs: it is too old, or has it renamed",
+  ],
+];
 
 /**
  * An error as one of ours.
@@ -35,46 +61,19 @@ export function redisError(error: unknown, connectError: unknown, tried?: string
       error,
     );
   }
-  if (/\b(WRONGPASS|NOAUTH|invalid password)\b/.test(text))
-    return refused("Redis refused the user or the password", error);
-  if (/\bREADONLY\b/.test(text))
-    return refused(
-      "Redis is read-only because it is a replica; connect to the master, or use Sentinel",
-      error,
-    );
-  if (/\bOOM\b/.test(text)) return unable("Redis is out of memory: maxmemory is reached", error);
-  if (/\bMISCONF\b/.test(text))
-    return unable("Redis cannot write to its disk and refuses changes (MISCONF)", error);
-  if (/\bNOREPLICAS\b/.test(text))
-    return unable("Redis has fewer replicas than min-replicas-to-write asks for", error);
-  if (/\bWRONGTYPE\b/.test(text))
-    return new StoreError(
-      "state_corrupt",
-      "A key under meshca's prefix in Redis has another type: another program uses the prefix",
-      {
-        cause: error,
-      },
-    );
-  if (/unknown command/i.test(text))
-    return refused(
-      "Redis does not know a command that meshca needs: it is too old, or has it renamed",
-      error,
-    );
+  const [, make, words] = REPLIES.find(([pattern]) => pattern.test(text)) ?? [];
+  if (make !== undefined && words !== undefined) return make(words, error);
   // Connecting may have failed by a refusal, which retrying does not end.
   const refusal = refusalOf(connectError);
   if (refusal !== null) return refused(refusal, error);
-  const known = /\b(LOADING|CLUSTERDOWN|MASTERDOWN|TRYAGAIN)\b/.exec(text)?.[1];
   const why =
-    known ??
+    /\b(LOADING|CLUSTERDOWN|MASTERDOWN|TRYAGAIN)\b/.exec(text)?.[1] ??
     reasonOf(connectError) ??
     (/timed out/i.test(text) ? "Redis did not answer in time" : null);
   return new StoreError(
     "store_unavailable",
     `Redis is unavailable${why === null ? "" : `: ${why}`}`,
-    {
-      cause: error,
-      retryAfterMs: 3000,
-    },
+    { cause: error, retryAfterMs: 3000 },
   );
 }
 
