@@ -51,6 +51,12 @@ export const EDGE: readonly Mutant[] = [
     'control !== undefined || authorized?.allows("operator", "read") === true',
     "http/readyz",
   ]),
+  ...guardsOf("src/net/ip.ts", [
+    "one client for 64 bits of IPv6",
+    "[0, 1, 2, 3].map",
+    "[0, 1, 2, 3, 4].map",
+    "http/limits",
+  ]),
   ...guardsOf(
     "src/http/client.ts",
     [
