@@ -112,7 +112,7 @@ function readChain(mount: Mount, pem: string): Certificate[] {
     return [...new Map(read.map((each) => [each.id, each])).values()];
   } catch (error) {
     if (error instanceof FormatError)
-      throw unusable(mount, `its chain cannot be read: ${error.message}`);
+      throw unusable(mount, `a certificate of its chain cannot be read: ${error.message}`);
     throw error;
   }
 }

@@ -150,7 +150,7 @@ export function badTexts(uri: string): BadRequest[] {
     {
       name: "octets after the DER",
       csr: csrPem(Uint8Array.of(...der, 0)),
-      says: read("it has more in it than belongs there"),
+      says: read("it has trailing data"),
     },
     {
       name: "a length that is not minimal",

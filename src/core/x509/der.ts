@@ -179,7 +179,7 @@ export class DerReader {
 
   /** @throws {FormatError} when anything is left. */
   finish(): void {
-    if (!this.done) throw new DerError("has more in it than belongs there");
+    if (!this.done) throw new DerError("has trailing data");
   }
 
   /**

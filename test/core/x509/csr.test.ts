@@ -549,7 +549,7 @@ describe("readCsr()", () => {
     [
       "a DER with a byte too many",
       (text) => csrPem(concat(derOf(text), new Uint8Array(1))),
-      "it has more in it than belongs there",
+      "it has trailing data",
     ],
     [
       "an element behind the signature",
@@ -558,7 +558,7 @@ describe("readCsr()", () => {
         outer.expect(TAG.sequence);
         return csrPem(encode(sequence(outer.content(), element(TAG.null))));
       },
-      "it has more in it than belongs there",
+      "it has trailing data",
     ],
     ["a DER of one byte", () => csrPem(Uint8Array.of(0x30)), "it ends too early"],
     [

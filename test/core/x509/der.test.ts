@@ -89,7 +89,7 @@ describe("DerReader", () => {
   it("DerReader.finish() refuses trailing bytes", () => {
     const reader = new DerReader(bytes("050000"));
     reader.expect(TAG.null);
-    assert.throws(() => reader.finish(), format("DER has more in it than belongs there"));
+    assert.throws(() => reader.finish(), format("DER has trailing data"));
   });
   it("DerReader.expect() tells a wrong tag from a missing element", () => {
     assert.throws(

@@ -638,7 +638,7 @@ const ROOTS: readonly HandRow[] = [
   [
     "octets behind its end",
     { change: (der) => concat(der, Uint8Array.of(0)) },
-    "it has more in it than belongs there",
+    "it has trailing data",
   ],
   ["an end that is cut off", { change: (der) => der.slice(0, -1) }, "it ends too early"],
 ];
