@@ -31,9 +31,7 @@ function isCertificates(text: string): boolean {
 
 /** Checks the outer form (RFC 5280 §4.1): TBSCertificate, algorithm, signature. @throws {FormatError} */
 function requireCertificateForm(der: Bytes): void {
-  const outer = new DerReader(der);
-  const certificate = outer.enter(TAG.sequence);
-  outer.finish();
+  const certificate = new DerReader(der).enterLast(TAG.sequence);
   certificate.expect(TAG.sequence);
   certificate.expect(TAG.sequence);
   certificate.bitString();

@@ -86,9 +86,7 @@ function partOf({ part, extension }: Walk): string {
 }
 
 function readParts(der: Bytes, walk: Walk): Certificate {
-  const outer = new DerReader(der);
-  const certificate = outer.enter(TAG.sequence);
-  outer.finish();
+  const certificate = new DerReader(der).enterLast(TAG.sequence);
   const body = certificate.enter(TAG.sequence);
   const signed = certificate.element();
   walk.part = "its signature algorithm";
@@ -130,9 +128,7 @@ function readParts(der: Bytes, walk: Walk): Certificate {
   const extensions: CertificateExtension[] = [];
   walk.part = "its list of extensions";
   if (body.optional(contextConstructed(3))) {
-    const wrapper = body.inside();
-    readExtensions(wrapper.enter(TAG.sequence), extensions);
-    wrapper.finish();
+    readExtensions(body.inside().enterLast(TAG.sequence), extensions);
   }
   walk.part = "it";
   body.finish();
@@ -240,16 +236,9 @@ function interpret(extensions: readonly CertificateExtension[], walk: Walk) {
   };
 }
 
-/** Reads a list that is all of an extension's value. */
-function wholeList(value: DerReader): DerReader {
-  const list = value.enter(TAG.sequence);
-  value.finish();
-  return list;
-}
-
 function readBasicConstraints(value: DerReader | null): Pick<Certificate, "isCa" | "pathLength"> {
   if (value === null) return { isCa: false, pathLength: null };
-  const fields = wholeList(value);
+  const fields = value.enterLast(TAG.sequence);
   const isCa = fields.peek() === TAG.boolean && fields.boolean();
   const pathLength = fields.done ? null : fields.small();
   fields.finish();
@@ -271,7 +260,7 @@ function readKeyUsage(value: DerReader | null): number | null {
 
 function readExtKeyUsage(value: DerReader | null): string[] | null {
   if (value === null) return null;
-  const list = wholeList(value);
+  const list = value.enterLast(TAG.sequence);
   const purposes: string[] = [];
   while (!list.done) purposes.push(readDotted(list));
   return purposes;
@@ -286,7 +275,7 @@ function readSubjectKeyId(value: DerReader | null): Bytes | null {
 
 function readAuthorityKeyId(value: DerReader | null): Bytes | null {
   if (value === null) return null;
-  const fields = wholeList(value);
+  const fields = value.enterLast(TAG.sequence);
   let keyId: Bytes | null = null;
   while (!fields.done) {
     fields.next();
@@ -308,7 +297,7 @@ function readSubjectNames(
       throw new FormatError(`${partOf(walk)} has a name that is not text`);
     }
   };
-  const list = wholeList(value);
+  const list = value.enterLast(TAG.sequence);
   while (!list.done) {
     list.next();
     if (list.tag === contextPrimitive(6)) names.uris.push(text(list.content()));

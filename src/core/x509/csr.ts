@@ -100,9 +100,7 @@ export function readCsrDer(der: Bytes): CertificateRequest {
 }
 
 function readParts(der: Bytes, walk: Walk): CertificateRequest {
-  const outer = new DerReader(der);
-  const request = outer.enter(TAG.sequence);
-  outer.finish();
+  const request = new DerReader(der).enterLast(TAG.sequence);
   const info = request.enter(TAG.sequence);
   const signed = request.element();
   walk.part = "its version";
@@ -221,8 +219,7 @@ function readAttributes(attributes: DerReader, walk: Walk): void {
       continue;
     walk.part = "its extension request";
     if (attribute.done) continue;
-    const values = attribute.enter(TAG.set);
-    attribute.finish();
+    const values = attribute.enterLast(TAG.set);
     while (!values.done) readExtensions(values.enter(TAG.sequence), walk);
   }
 }

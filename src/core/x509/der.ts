@@ -144,6 +144,13 @@ export class DerReader {
     return this.inside();
   }
 
+  /** As `enter`, of the last element: nothing is allowed to follow it. @throws {FormatError} */
+  enterLast(tag: number): DerReader {
+    const content = this.enter(tag);
+    this.finish();
+    return content;
+  }
+
   /** Reads the content of the element read last. @throws {FormatError} when that is too deep. */
   inside(): DerReader {
     return new DerReader(this.#bytes, this.contentStart, this.contentEnd, this.#depth + 1);

@@ -147,9 +147,7 @@ const EC_HEADS = Object.entries(CURVES).map(([name, { bits, point }]) => {
 export function readPublicKey(spki: Bytes): PublicKeyInfo {
   for (const { bits, length, head } of EC_HEADS)
     if (spki.length === length && startsWith(spki, head)) return { type: "ec", bits, spki };
-  const outer = new DerReader(spki);
-  const info = outer.enter(TAG.sequence);
-  outer.finish();
+  const info = new DerReader(spki).enterLast(TAG.sequence);
   const algorithm = info.enter(TAG.sequence);
   const name = readOid(algorithm);
   if (name === "ecPublicKey") {
@@ -171,10 +169,9 @@ export function readPublicKey(spki: Bytes): PublicKeyInfo {
       throw new FormatError(
         "RSA key lacks the NULL parameters of its algorithm, without which Go clients cannot read it",
       );
-    const outerKey = new DerReader(info.bitString());
+    const encoded = info.bitString();
     info.finish();
-    const key = outerKey.enter(TAG.sequence);
-    outerKey.finish();
+    const key = new DerReader(encoded).enterLast(TAG.sequence);
     const modulus = key.unsigned();
     const exponent = key.unsigned();
     key.finish();
@@ -250,9 +247,7 @@ function ecdsaHalf(bits: number): number {
  */
 function ecdsaFromDer(signature: Bytes, bits: number): Bytes {
   const half = ecdsaHalf(bits);
-  const outer = new DerReader(signature);
-  const values = outer.enter(TAG.sequence);
-  outer.finish();
+  const values = new DerReader(signature).enterLast(TAG.sequence);
   const out = new Uint8Array(2 * half);
   for (const end of [half, 2 * half]) {
     values.expectUnsigned();

@@ -49,9 +49,7 @@ const KINDS: ReadonlyMap<number, Kind> = new Map([
  * @throws {FormatError} with the predicate of a sentence whose subject is the constraints
  */
 export function readNameConstraints(value: Bytes): NameConstraints {
-  const outer = new DerReader(value);
-  const fields = outer.enter(TAG.sequence);
-  outer.finish();
+  const fields = new DerReader(value).enterLast(TAG.sequence);
   const permitted = fields.optional(contextConstructed(0)) ? readSubtrees(fields.inside()) : [];
   const excluded = fields.optional(contextConstructed(1)) ? readSubtrees(fields.inside()) : [];
   fields.finish();

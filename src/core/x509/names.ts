@@ -168,9 +168,7 @@ function* attributesOf(name: Bytes): Generator<Attribute> {
 
 /** The relative distinguished names of a Name, each in DER. @throws {DerError} */
 export function relativeNames(name: Bytes): Bytes[] {
-  const outer = new DerReader(name);
-  const list = outer.enter(TAG.sequence);
-  outer.finish();
+  const list = new DerReader(name).enterLast(TAG.sequence);
   const found: Bytes[] = [];
   while (!list.done) {
     list.expect(TAG.set);
