@@ -16,26 +16,6 @@ export interface FileReader {
   listFolder(path: string): readonly string[];
 }
 
-interface Named {
-  readonly field: string;
-  readonly path: string;
-  readonly isFolder: boolean;
-}
-
-function filesOf({ login, tls }: VaultConnection): Named[] {
-  const files: [field: string, path: string][] = [
-    ["TokenFile", login.kind === "file" ? login.path : ""],
-    ...(login.kind === "method" ? filesOfMethod(login.method) : []),
-    ["CAFile", tls.caFile],
-    ["CertFile", tls.certFile],
-    ["KeyFile", tls.keyFile],
-  ];
-  const named = files.map(([field, path]): Named => ({ field, path, isFolder: false }));
-  return [...named, { field: "CAPath", path: tls.caPath, isFolder: true }].filter(
-    ({ path }) => path !== "",
-  );
-}
-
 /** Why a file cannot be used. @param field the parameter of the configuration that names it. */
 export function fileFault(field: string, path: string, error: unknown): string {
   return error instanceof ConfigError
@@ -47,11 +27,23 @@ export function fileFault(field: string, path: string, error: unknown): string {
  * Reads every file that a configuration names.
  * @returns a line for each file that cannot be used
  */
-export function fileFaults(connection: VaultConnection, reader: FileReader): string[] {
-  return filesOf(connection).flatMap(({ field, path, isFolder }) => {
+export function fileFaults({ login, tls }: VaultConnection, reader: FileReader): string[] {
+  const readFile = (path: string) => void reader.readFile(path);
+  const readFolder = (path: string) => {
+    for (const name of reader.listFolder(path)) reader.readFile(`${path}/${name}`);
+  };
+  const files: [field: string, path: string][] = [
+    ["TokenFile", login.kind === "file" ? login.path : ""],
+    ...(login.kind === "method" ? filesOfMethod(login.method) : []),
+    ["CAFile", tls.caFile],
+    ["CertFile", tls.certFile],
+    ["KeyFile", tls.keyFile],
+    ["CAPath", tls.caPath],
+  ];
+  return files.flatMap(([field, path]) => {
+    if (path === "") return [];
     try {
-      if (isFolder) for (const name of reader.listFolder(path)) reader.readFile(`${path}/${name}`);
-      else reader.readFile(path);
+      (field === "CAPath" ? readFolder : readFile)(path);
       return [];
     } catch (error) {
       return [fileFault(field, path, error)];

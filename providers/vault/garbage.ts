@@ -2,16 +2,61 @@
  * Deletes superseded issuers, and mounts of ours without a use.
  * @module
  */
+import type {
+  CollectRequest,
+  GarbageCollector,
+  ProviderContext,
+} from "../../src/core/ports/provider.ts";
+import type { ProviderState } from "../../src/core/state.ts";
+import { openConfig, type SentVaultConfig } from "./config-secrets.ts";
+import { type Connect, withClient } from "./context.ts";
 import { deleteIssuer, deleteMount, descriptionOf } from "./mounts.ts";
 import type { PkiApi } from "./pki-api.ts";
-import { isSameServer, type SupersededIssuer, sameMount, type VaultState } from "./vault-state.ts";
+import {
+  isSameServer,
+  readState,
+  type SupersededIssuer,
+  sameMount,
+  supersededBy,
+  type VaultState,
+  writeState,
+} from "./vault-state.ts";
 
-interface Collection {
-  readonly clusterId: string;
-  /** What is due after it stays. */
-  readonly now: Date;
-  /** Called before each deletion; it may throw. */
-  readonly requireLease: () => void;
+/** Deletes what states leave in Vault. */
+export function garbageCollector(connect: Connect): GarbageCollector<SentVaultConfig> {
+  return {
+    dueAt(state) {
+      const dates = readState(state).superseded.map(({ after }) => after.getTime());
+      return dates.length === 0 ? null : new Date(Math.min(...dates));
+    },
+    collect: (config, request, context) => collect(connect, config, request, context),
+    garbageOf(state, after) {
+      const vault = readState(state);
+      const superseded = supersededBy(vault, after);
+      if (superseded.length === 0) return null;
+      const intermediate = { ...vault.intermediate, issuerId: null, keyId: null };
+      const { secrets } = state;
+      return {
+        ...(secrets === undefined ? {} : { secrets }),
+        facts: writeState({ ...vault, intermediate, superseded }),
+      };
+    },
+  };
+}
+
+async function collect(
+  connect: Connect,
+  stored: SentVaultConfig,
+  request: CollectRequest,
+  context: ProviderContext,
+): Promise<ProviderState> {
+  const { state, others } = request;
+  const config = await openConfig(stored, state, context);
+  const vault = readState(state);
+  const superseded = await withClient(connect, config.connection, (api) =>
+    deleteDue(api, vault, others.map(readState), { ...request, clusterId: context.clusterId }),
+  );
+  return { ...state, facts: writeState({ ...vault, superseded }) };
 }
 
 /**
@@ -19,11 +64,15 @@ interface Collection {
  * @param others the other states: a mount that one of them uses stays for it to delete.
  * @returns what is left. @throws {VaultError}
  */
-export async function collectGarbage(
+async function deleteDue(
   api: PkiApi,
   state: VaultState,
   others: readonly VaultState[],
-  { clusterId, now, requireLease }: Collection,
+  {
+    clusterId,
+    now,
+    requireLease,
+  }: Pick<CollectRequest, "now" | "requireLease"> & { readonly clusterId: string },
 ): Promise<SupersededIssuer[]> {
   const states = [state, ...others];
   const description = descriptionOf(clusterId, "intermediate");

@@ -2,6 +2,7 @@
  * What is in Vault before a change. Nothing here changes anything.
  * @module
  */
+import type { Inspection } from "../../src/core/ports/provider.ts";
 import type { Mount, VaultConfig } from "./config.ts";
 import type { ChangeContext } from "./context.ts";
 import { failedBy, nullIf } from "./errors.ts";
@@ -59,20 +60,12 @@ export async function identifyServer(api: PkiApi, { connection }: VaultConfig): 
   return { address, cluster: health?.clusterId ?? null };
 }
 
-/** Whether what an opened provider relies on is there. */
-interface Presence {
-  /** Another root took the place of the one in use. */
-  readonly rootReplaced: boolean;
-  readonly rootLost: boolean;
-  readonly issuerLost: boolean;
-}
-
-/** @throws {VaultError} */
+/** Whether root and issuer of an opened provider exist, and no other root took the place of its. */
 export async function inspectPresence(
   api: PkiApi,
   { root, intermediate }: VaultState,
   clusterId: string,
-): Promise<Presence> {
+): Promise<Inspection & { readonly rootLost: boolean }> {
   const issuers = root === null ? [] : await issuersOf(api, root.mount);
   return {
     rootReplaced: foreignDefault(issuers, root?.issuerId ?? null, clusterId) !== null,

@@ -157,12 +157,12 @@ class OpenedProvider implements Provider, CrossSigner, ExternalResources {
 
   async inspect(): Promise<Inspection> {
     const { state, context, clock } = this.#opened;
-    const { rootLost, rootReplaced, issuerLost } = await this.#breaker.observe(() =>
+    const { rootLost, ...inspection } = await this.#breaker.observe(() =>
       this.#use((api) => inspectPresence(api, state, context.clusterId)),
     );
     const { rootLostSince } = this.#findings;
     this.#note({ rootLostSince: rootLost ? (rootLostSince ?? clock.now()) : null });
-    return { issuerLost, rootReplaced };
+    return inspection;
   }
 
   close(): Promise<void> {

@@ -3,20 +3,14 @@
  * here by an intermediate whose key is sealed with the CA's state.
  * @module
  */
-import type {
-  CollectRequest,
-  GarbageCollector,
-  ProviderContext,
-  ProviderType,
-} from "../../src/core/ports/provider.ts";
-import type { ProviderState } from "../../src/core/state.ts";
+import type { ProviderType } from "../../src/core/ports/provider.ts";
 import { prepare, renew, requestIntermediate } from "./change.ts";
 import { VAULT_SECRET_FIELDS } from "./config.ts";
-import { openConfig, parseSent, type SentVaultConfig } from "./config-secrets.ts";
-import { type Connect, type VaultProviderOptions, withClient } from "./context.ts";
-import { collectGarbage } from "./garbage.ts";
+import { parseSent, type SentVaultConfig } from "./config-secrets.ts";
+import type { VaultProviderOptions } from "./context.ts";
+import { garbageCollector } from "./garbage.ts";
 import { openProvider } from "./opened.ts";
-import { readState, supersededBy, writeState } from "./vault-state.ts";
+import { readState } from "./vault-state.ts";
 
 /** Makes the Vault provider's type. */
 export function createVaultProvider(options: VaultProviderOptions): ProviderType<SentVaultConfig> {
@@ -36,40 +30,4 @@ export function createVaultProvider(options: VaultProviderOptions): ProviderType
     issuerOf: (state) => readState(state).intermediate.certificate,
     garbage: garbageCollector(connect),
   };
-}
-
-function garbageCollector(connect: Connect): GarbageCollector<SentVaultConfig> {
-  return {
-    dueAt(state) {
-      const dates = readState(state).superseded.map(({ after }) => after.getTime());
-      return dates.length === 0 ? null : new Date(Math.min(...dates));
-    },
-    collect: (config, request, context) => collect(connect, config, request, context),
-    garbageOf(state, after) {
-      const vault = readState(state);
-      const superseded = supersededBy(vault, after);
-      if (superseded.length === 0) return null;
-      const intermediate = { ...vault.intermediate, issuerId: null, keyId: null };
-      const { secrets } = state;
-      return {
-        ...(secrets === undefined ? {} : { secrets }),
-        facts: writeState({ ...vault, intermediate, superseded }),
-      };
-    },
-  };
-}
-
-async function collect(
-  connect: Connect,
-  stored: SentVaultConfig,
-  { state, others, now, requireLease }: CollectRequest,
-  context: ProviderContext,
-): Promise<ProviderState> {
-  const config = await openConfig(stored, state, context);
-  const vault = readState(state);
-  const options = { clusterId: context.clusterId, now, requireLease };
-  const superseded = await withClient(connect, config.connection, (api) =>
-    collectGarbage(api, vault, others.map(readState), options),
-  );
-  return { ...state, facts: writeState({ ...vault, superseded }) };
 }

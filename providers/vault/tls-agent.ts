@@ -17,7 +17,7 @@ const REREAD_MS = 10_000;
 const MAX_FOLDER_LENGTH = 8 * 1024 * 1024;
 const CONNECTIONS = { keepAlive: true, maxSockets: 64 };
 
-export type Agent = http.Agent | https.Agent;
+type Agent = http.Agent | https.Agent;
 
 export class TlsAgent {
   readonly #isTls: boolean;
@@ -80,7 +80,7 @@ export class TlsAgent {
     if (caPath === "") return [];
     const found: string[] = [];
     let length = 0;
-    for (const name of this.#list(caPath)) {
+    for (const name of usable("CAPath", caPath, () => this.#files.listFolder(caPath))) {
       const text = this.#read("CAPath", `${caPath}/${name}`);
       length += text.length;
       if (length > MAX_FOLDER_LENGTH)
@@ -94,25 +94,18 @@ export class TlsAgent {
   }
 
   #read(field: string, path: string): string {
-    try {
-      return this.#files.readFile(path);
-    } catch (error) {
-      throw fileError(field, path, error);
-    }
-  }
-
-  #list(path: string): readonly string[] {
-    try {
-      return this.#files.listFolder(path);
-    } catch (error) {
-      throw fileError("CAPath", path, error);
-    }
+    return usable(field, path, () => this.#files.readFile(path));
   }
 }
 
-function fileError(field: string, path: string, error: unknown): VaultError {
-  const reason = error instanceof ConfigError ? "not_allowed" : "tls";
-  return new VaultError(reason, `Vault: ${fileFault(field, path, error)}`, null, error);
+/** What `read` gives of a file or folder. @throws {VaultError} */
+function usable<T>(field: string, path: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    const reason = error instanceof ConfigError ? "not_allowed" : "tls";
+    throw new VaultError(reason, `Vault: ${fileFault(field, path, error)}`, null, error);
+  }
 }
 
 /** Lets running requests end, and closes idle connections. */

@@ -12,7 +12,7 @@ import type { VaultConnection } from "./config.ts";
 import { type EgressAllowlist, literalAddress, noAddress } from "./egress-allowlist.ts";
 import { VaultError } from "./errors.ts";
 import type { FileReader } from "./files.ts";
-import { type Agent, TlsAgent } from "./tls-agent.ts";
+import { TlsAgent } from "./tls-agent.ts";
 
 /** A listing of some thousand issuers has less. */
 const MAX_BYTES = 8 * 1024 * 1024;
@@ -72,20 +72,17 @@ export class Transport {
   /** @throws {VaultError} `unreachable`, `timeout`, `tls`, `not_allowed`, `malformed_response` */
   async send(request: TransportRequest): Promise<TransportResponse> {
     const { clock } = this.#platform;
+    const { timeoutMs } = request;
+    const { origin } = new URL(request.url);
     const late = () =>
       new VaultError(
         "timeout",
-        `Vault did not answer within ${request.timeoutMs / 1000} s at ${new URL(request.url).origin}; check the server and its load`,
+        `Vault did not answer within ${timeoutMs / 1000} s at ${origin}; check the server and its load`,
       );
     try {
-      return await withinTime(
-        clock,
-        request.timeoutMs,
-        (signal) => this.#follow(request, signal),
-        late,
-      );
+      return await withinTime(clock, timeoutMs, (signal) => this.#follow(request, signal), late);
     } catch (error) {
-      throw transportError(error, new URL(request.url).origin);
+      throw transportError(error, origin);
     }
   }
 
@@ -154,15 +151,39 @@ export class Transport {
     return this.#sendTo(url, addresses.at(-1) as string, request, signal);
   }
 
+  /** Sends to the address, whatever the URL's name resolves to by now. */
   #sendTo(
     url: URL,
     address: string,
-    request: TransportRequest,
+    { method, headers, body }: TransportRequest,
     signal: AbortSignal,
   ): Promise<RawResponse> {
-    const agent = this.#agent.current();
-    return send(url, address, request, { agent, signal, serverName: this.#serverName });
+    const { promise, resolve, reject } = Promise.withResolvers<RawResponse>();
+    const family = address.includes(":") ? 6 : 4;
+    const isTls = url.protocol === "https:";
+    const options: https.RequestOptions = {
+      method,
+      headers: body === null ? { ...headers } : { ...headers, ...headersOf(body) },
+      agent: this.#agent.current(),
+      signal,
+      lookup: (_host, { all }, found) => {
+        if (all) found(null, [{ address, family }]);
+        else found(null, address, family);
+      },
+      ...(isTls && this.#serverName !== "" ? { servername: this.#serverName } : {}),
+    };
+    const request = (isTls ? https : http).request(url, options, (response) => {
+      readResponse(response).then(resolve, reject);
+    });
+    request.on("error", reject);
+    request.end(body ?? undefined);
+    return promise;
   }
+}
+
+function headersOf(body: string): Record<string, string> {
+  const length = new TextEncoder().encode(body).length;
+  return { "Content-Type": "application/json", "Content-Length": String(length) };
 }
 
 function redirectTarget(from: URL, location: string | null, hops: number): URL {
@@ -180,47 +201,6 @@ function redirectTarget(from: URL, location: string | null, hops: number): URL {
       307,
     );
   return target;
-}
-
-/** Sends to the address, whatever the URL's name resolves to by now. */
-function send(
-  url: URL,
-  address: string,
-  { method, headers, body }: TransportRequest,
-  {
-    agent,
-    signal,
-    serverName,
-  }: { readonly agent: Agent; readonly signal: AbortSignal; readonly serverName: string },
-): Promise<RawResponse> {
-  const { promise, resolve, reject } = Promise.withResolvers<RawResponse>();
-  const family = address.includes(":") ? 6 : 4;
-  const lookup: NonNullable<http.RequestOptions["lookup"]> = (_host, { all }, found) => {
-    if (all) found(null, [{ address, family }]);
-    else found(null, address, family);
-  };
-  const isTls = url.protocol === "https:";
-  const bodyHeaders =
-    body === null
-      ? {}
-      : {
-          "Content-Type": "application/json",
-          "Content-Length": String(new TextEncoder().encode(body).length),
-        };
-  const options: https.RequestOptions = {
-    method,
-    headers: { ...headers, ...bodyHeaders },
-    agent,
-    signal,
-    lookup,
-    ...(isTls && serverName !== "" ? { servername: serverName } : {}),
-  };
-  const request = (isTls ? https : http).request(url, options, (response) => {
-    readResponse(response).then(resolve, reject);
-  });
-  request.on("error", reject);
-  request.end(body ?? undefined);
-  return promise;
 }
 
 async function readResponse(response: http.IncomingMessage): Promise<RawResponse> {
