@@ -3,12 +3,14 @@
  * @module
  */
 import { readRenewalToken } from "../acl/renewal-token.ts";
-import { isLoopback, type Settings } from "../config/settings.ts";
+import { isLoopback } from "../config/addresses.ts";
+import type { Settings } from "../config/settings.ts";
 import { CertificateAuthority } from "../core/ca/ca.ts";
 import { createReplicaMemory, type ReplicaMemory } from "../core/ca/replica-memory.ts";
 import { DEFAULT_POLICY, type Policy } from "../core/ca/timing-and-limits.ts";
 import { ConflictError, NotReadyError, ProviderError } from "../core/errors.ts";
 import type { Random } from "../core/ports/clock.ts";
+import type { AclLastSeenStore, LastSeenStore } from "../core/ports/last-seen.ts";
 import type { Metrics } from "../core/ports/metrics.ts";
 import type { ProviderTypes } from "../core/ports/provider.ts";
 import type { Replica } from "../core/ports/replicas.ts";
@@ -23,7 +25,6 @@ import type { PrometheusMetrics } from "../telemetry/prometheus.ts";
 import { AccessControl } from "./access-control.ts";
 import { type AclMemory, createAclMemory } from "./acl.ts";
 import { BootstrapFiles } from "./bootstrap-files.ts";
-import type { LastSeen } from "./last-seen.ts";
 import type { Platform } from "./platform.ts";
 import { type ReadServerCertificate, Report } from "./report.ts";
 
@@ -38,11 +39,15 @@ export function createCaMemory(random: Random): CaMemory {
 }
 
 /** The open store, and what encrypts and encodes its documents. */
-interface Storage {
+export interface Storage {
   readonly ports: Ports;
   readonly codec: Codec;
   readonly sealer: Sealer;
-  readonly lastSeen: LastSeen;
+  /** The last-seen state; null if it does not survive a restart. */
+  readonly lastSeen: {
+    readonly ca: LastSeenStore | null;
+    readonly access: AclLastSeenStore | null;
+  };
 }
 
 interface ServiceParts {

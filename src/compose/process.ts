@@ -12,23 +12,29 @@ import { redact } from "../core/ca/config-fields.ts";
 import type { Policy } from "../core/ca/timing-and-limits.ts";
 import { CaError, StoreError } from "../core/errors.ts";
 import type { ProviderTypes } from "../core/ports/provider.ts";
+import type { Sealer } from "../core/ports/sealer.ts";
 import type { CaState } from "../core/state.ts";
 import { createSealer } from "../seal/envelope.ts";
 import { readKeks } from "../seal/kek.ts";
 import { hasWrapped } from "../seal/wrapped.ts";
 import type { Backend, Ports } from "../store/backend.ts";
-import { createCodec } from "../store/state-document.ts";
+import { AclLastSeenFile, LastSeenFile } from "../store/last-seen.ts";
+import { type Codec, createCodec } from "../store/state-document.ts";
 import { PrometheusMetrics } from "../telemetry/prometheus.ts";
 import { VERSION } from "../version.ts";
 import { openBackend, readSource } from "./backend.ts";
 import { BackgroundTasks } from "./background.ts";
-import { buildService, createCaMemory, createFirstState, policyOf, type Service } from "./ca.ts";
-import { lastSeenFile, openLastSeen } from "./last-seen.ts";
-import type { Platform, RequestEnvironment } from "./platform.ts";
+import {
+  buildService,
+  createCaMemory,
+  createFirstState,
+  policyOf,
+  type Service,
+  type Storage,
+} from "./ca.ts";
+import type { DataFolder, Platform, RequestEnvironment } from "./platform.ts";
 import type { ReadServerCertificate } from "./report.ts";
-import { type Keks, readKekText, vaultConnector } from "./seal.ts";
-
-export { claimStore, openBackend } from "./backend.ts";
+import { type Keks, lastSeenFile, readKekText, vaultConnector } from "./seal.ts";
 
 /**
  * Builds a CA.
@@ -96,6 +102,21 @@ export async function composeOver(
     compressed: false,
   });
   return new Meshca({ service, policy, settings, platform, providers, keks, ports, backend });
+}
+
+/** Each is null if it does not survive a restart. */
+function openLastSeen(
+  kind: Settings["store"]["kind"],
+  data: DataFolder,
+  codec: Codec,
+  sealer: Sealer,
+): Storage["lastSeen"] {
+  const fileOf = (name: string) => (kind === "memory" ? null : data.persistentFile(name));
+  const [ca, access] = [fileOf(lastSeenFile(kind)), fileOf(`seen-access-${kind}.json`)];
+  return {
+    ca: ca === null ? null : new LastSeenFile(codec, ca),
+    access: access === null ? null : new AclLastSeenFile(sealer, access),
+  };
 }
 
 interface MeshcaParts {

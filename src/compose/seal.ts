@@ -8,7 +8,8 @@ import { parseTransitConfig } from "../../providers/vault/config.ts";
 import { type Connect, createConnect } from "../../providers/vault/context.ts";
 import { EgressAllowlist } from "../../providers/vault/egress-allowlist.ts";
 import { TransitWrapper } from "../../providers/vault/transit.ts";
-import { isLoopback, type Settings } from "../config/settings.ts";
+import { isLoopback } from "../config/addresses.ts";
+import type { Settings } from "../config/settings.ts";
 import { ConfigError } from "../core/errors.ts";
 import { makeKek } from "../seal/kek.ts";
 import {
@@ -18,11 +19,13 @@ import {
   openWrapped,
   renewWrapped,
 } from "../seal/wrapped.ts";
-import { lastSeenFile } from "./last-seen.ts";
 import type { Platform, ProviderFileReader } from "./platform.ts";
 
 /** The file in the data folder with the key-encryption keys of an embedded store. */
 const FILE = "kek";
+
+/** The file in the data folder with the last-seen state of the CA. */
+export const lastSeenFile = (kind: Settings["store"]["kind"]): string => `seen-${kind}.json`;
 
 export interface Keks {
   /** Unwrapped keys in the form that `readKeks` reads. */

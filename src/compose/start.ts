@@ -3,7 +3,8 @@
  * it waits for a store that does not answer.
  * @module
  */
-import { isLoopback, type Settings } from "../config/settings.ts";
+import { isLoopback } from "../config/addresses.ts";
+import type { Settings } from "../config/settings.ts";
 import { NotReadyError, StoreError } from "../core/errors.ts";
 import { isLocal } from "../http/client.ts";
 import type { Platform, RequestEnvironment } from "./platform.ts";

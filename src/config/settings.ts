@@ -17,9 +17,6 @@ import { managementToken, Schema, SETTING_NAMES } from "./schema.ts";
 import { readStoreUrl, type StoreUrl } from "./store-url.ts";
 import { preferEnvironment, type TlsSettings, tlsSettings } from "./tls.ts";
 
-export { isLoopback } from "./addresses.ts";
-export { SETTING_NAMES } from "./schema.ts";
-
 type Given = Readonly<Record<string, string | undefined>>;
 type ReadFile = (path: string) => string;
 

@@ -3,9 +3,10 @@
  * are read every few seconds, so that a replacement is noticed however it is made.
  * @module
  */
+import { Faults } from "../config/faults.ts";
 import { fileReason } from "../config/file-errors.ts";
 import type { TlsSettings } from "../config/tls.ts";
-import { ConfigError, type Violation } from "../core/errors.ts";
+import { ConfigError } from "../core/errors.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Log } from "../core/ports/log.ts";
 import { dateWarning, type KeyPair, readCertificates, readKeyPair } from "./key-pair.ts";
@@ -50,11 +51,7 @@ export class TlsFiles {
     this.#clock = clock;
     this.#log = log;
     const { loaded, faults } = this.#read();
-    if (faults.length > 0)
-      throw new ConfigError(
-        `Cannot start:\n${faults.map(({ message }) => `  ${message}`).join("\n")}`,
-        faults,
-      );
+    if (faults.any) throw faults.error("Cannot start");
     this.#loaded = loaded;
     this.#warnOfDates();
   }
@@ -70,7 +67,7 @@ export class TlsFiles {
    */
   reload(): boolean {
     const { loaded, faults } = this.#read();
-    const reasons = faults.map(({ message }) => message);
+    const reasons = faults.messages;
     if (reasons.length > 0 && reasons.join() !== this.#logged)
       this.#log.error("Failed to reload TLS files; keeping the previous certificate", { reasons });
     this.#logged = reasons.join();
@@ -80,13 +77,10 @@ export class TlsFiles {
     return true;
   }
 
-  #read(): { loaded: Loaded; faults: Violation[] } {
-    const faults: Violation[] = [];
-    const fault = (part: Part, reason: string) => {
-      const field = SETTINGS[part];
-      const message = `${field}: ${JSON.stringify(this.#paths[part])} ${reason}`;
-      faults.push({ field, message });
-    };
+  #read(): { loaded: Loaded; faults: Faults } {
+    const faults = new Faults();
+    const fault = (part: Part, reason: string) =>
+      faults.add(SETTINGS[part], `${JSON.stringify(this.#paths[part])} ${reason}`);
     const text = (part: Part): string | null => {
       const path = this.#paths[part];
       try {

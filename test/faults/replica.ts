@@ -5,8 +5,9 @@
  * @module
  */
 import { AsyncLocalStorage } from "node:async_hooks";
+import { openBackend } from "../../src/compose/backend.ts";
 import type { Platform } from "../../src/compose/platform.ts";
-import { composeOver, type Meshca, openBackend } from "../../src/compose/process.ts";
+import { composeOver, type Meshca } from "../../src/compose/process.ts";
 import { CaError } from "../../src/core/errors.ts";
 import type { Log } from "../../src/core/ports/log.ts";
 import type { CaState } from "../../src/core/state.ts";

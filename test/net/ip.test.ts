@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { EgressAllowlist } from "../../providers/vault/egress-allowlist.ts";
-import { isLoopback } from "../../src/config/settings.ts";
+import { isLoopback } from "../../src/config/addresses.ts";
 import { hostRefusal } from "../../src/http/client.ts";
 import {
   ipOctets,

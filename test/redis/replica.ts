@@ -3,8 +3,10 @@
  * of its own, on a clock that may be set wrong.
  * @module
  */
+
+import { openBackend } from "../../src/compose/backend.ts";
 import type { Platform } from "../../src/compose/platform.ts";
-import { composeOver, type Meshca, openBackend } from "../../src/compose/process.ts";
+import { composeOver, type Meshca } from "../../src/compose/process.ts";
 import type { Settings } from "../../src/config/settings.ts";
 import type { Clock } from "../../src/core/ports/clock.ts";
 import type { LogFields } from "../../src/core/ports/log.ts";

@@ -80,7 +80,13 @@ const RULES: readonly Rule[] = [
   },
   {
     files: "src/tls/",
-    ours: ["src/core/", "src/tls/", "src/config/tls.ts", "src/config/file-errors.ts"],
+    ours: [
+      "src/core/",
+      "src/tls/",
+      "src/config/tls.ts",
+      "src/config/faults.ts",
+      "src/config/file-errors.ts",
+    ],
     packages: ["node:crypto", "node:tls"],
   },
   {
@@ -178,6 +184,7 @@ const RULES: readonly Rule[] = [
     files: "src/cli/",
     ours: [
       "src/entry/",
+      "src/compose/backend.ts",
       "src/compose/process.ts",
       "src/version.ts",
       "src/config/",

@@ -312,7 +312,7 @@ describe("meshca serve with MESHCA_TLS_CERT_FILE", () => {
             ["it is not a regular file", () => symlinkSync("/dev/zero", file)],
             ["it is larger than 1048576 octets", () => writeFileSync(file, "x".repeat(2_000_000))],
             ["there is no such file", () => symlinkSync(`${file}-gone`, file)],
-            ["its links lead in a circle", () => symlinkSync(file, file)],
+            ["its symbolic links form a loop", () => symlinkSync(file, file)],
           ];
           for (const [reason, make] of odd) {
             rmSync(file, { recursive: true, force: true });

@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { claimStore } from "../../compose/process.ts";
+import { claimStore } from "../../compose/backend.ts";
 import { hostPort } from "../../config/addresses.ts";
 import type { Settings } from "../../config/settings.ts";
 import { ConfigError } from "../../core/errors.ts";
