@@ -72,7 +72,8 @@ describe("Report", () => {
       subject.warn();
       return lines.splice(0).map(({ level, message }) => `${level} ${message}`);
     });
-    const todo = "rotate it with PUT /v1/connect/ca/rotate";
+    const todo =
+      "without a valid root no leaf can be signed; rotate it with PUT /v1/connect/ca/rotate";
     // The root lives for 3650 days: 50, 27, 21 and 19 are left.
     assert.deepEqual(passed, [[], [`warn The root expires within 30 days: ${todo}`], [], []]);
     for (const [days, expected] of [
