@@ -91,13 +91,13 @@ export class CertificateAuthority {
     this.#replica = new Replica(ports, { self, lastSeen, policy }, health, memory.seen);
     this.#leadership = new Leadership(leases, clock, policy);
     this.#deletionClock = new DeletionClock(ports, policy);
-    this.#changes = new ChangeRunner(
+    this.#changes = new ChangeRunner({
       ports,
       policy,
-      this.#replica,
-      this.#deletionClock,
+      replica: this.#replica,
+      deletionClock: this.#deletionClock,
       serverNames,
-    );
+    });
     this.#maintenance = new Maintenance(ports, policy.inspectMs);
     this.#limiter = new Limiter(clock, policy, memory.limiter);
     this.#signer = new LeafSigner({

@@ -100,19 +100,20 @@ export type ChangeContext = Pick<
   | "requireLease"
 >;
 
-type Ports = Omit<CaPorts, "replicas" | "looks">;
-
-interface ChangeParts {
-  readonly ports: Ports;
+/** What all changes of a CA share. */
+interface ChangeSetup {
+  readonly ports: Omit<CaPorts, "replicas" | "looks">;
   readonly policy: Policy;
   readonly replica: Replica;
   readonly deletionClock: DeletionClock;
   readonly serverNames: ServerNames;
-  readonly lease: OperationLease;
-  readonly schema: Schema;
-  readonly now: Date;
-  readonly caller: Caller;
 }
+
+/** With what a change begins. */
+type Beginning = Pick<Change, "now" | "schema"> & {
+  readonly lease: OperationLease;
+  readonly caller: Caller;
+};
 
 /** One change under its lease. */
 export class Change {
@@ -120,7 +121,6 @@ export class Change {
   readonly snapshot: Snapshot | null;
   /** The store's clock at the beginning. */
   readonly now: Date;
-  readonly caller: Caller;
   /** The newest schema that every live replica reads. */
   readonly schema: Schema;
   readonly policy: Policy;
@@ -128,35 +128,38 @@ export class Change {
   readonly providers: ProviderTypes;
   /** The names in this server's own certificate, which a root must not forbid. */
   readonly serverNames: ServerNames;
-  readonly #parts: ChangeParts;
+  readonly #setup: ChangeSetup;
+  readonly #lease: OperationLease;
+  readonly #caller: Caller;
   #compensations: readonly Compensation[] = [];
   /** Opened providers that are not in use yet. */
   readonly #candidates = new Set<Provider>();
 
-  constructor(parts: ChangeParts) {
-    this.#parts = parts;
-    this.snapshot = parts.replica.current;
-    this.now = parts.now;
-    this.caller = parts.caller;
-    this.schema = parts.schema;
-    this.policy = parts.policy;
-    this.random = parts.ports.random;
-    this.providers = parts.ports.providers;
-    this.serverNames = parts.serverNames;
+  constructor(setup: ChangeSetup, { now, schema, lease, caller }: Beginning) {
+    this.snapshot = setup.replica.current;
+    this.now = now;
+    this.schema = schema;
+    this.policy = setup.policy;
+    this.random = setup.ports.random;
+    this.providers = setup.ports.providers;
+    this.serverNames = setup.serverNames;
+    this.#setup = setup;
+    this.#lease = lease;
+    this.#caller = caller;
   }
 
   /** The snapshot of a change that needs one. @throws {NotReadyError} `ca_uninitialized` */
   require(): Snapshot {
-    return this.snapshot ?? this.#parts.replica.require();
+    return this.snapshot ?? this.#setup.replica.require();
   }
 
   /** Looks at the store's clock, for what may be deleted of a state. @throws {StoreError} */
   look(state: CaState | null = this.snapshot?.state ?? null): Promise<DeletionTime> {
-    return this.#parts.deletionClock.look(state);
+    return this.#setup.deletionClock.look(state);
   }
 
   contextFor(clusterId: string): ProviderContext {
-    return { clusterId, sealer: this.#parts.ports.sealer, random: this.random };
+    return { clusterId, sealer: this.#setup.ports.sealer, random: this.random };
   }
 
   /**
@@ -169,7 +172,7 @@ export class Change {
   };
 
   /** @throws {NotReadyError} `operation_running` if another change may run */
-  readonly requireLease = (): void => this.#parts.lease.requireHeld();
+  readonly requireLease = (): void => this.#lease.requireHeld();
 
   /** Opens a provider. The change closes it at its end, unless it is committed. */
   async open(type: ProviderType, opening: Opening): Promise<Provider> {
@@ -185,10 +188,10 @@ export class Change {
    * @throws {ConflictError} @throws {NotReadyError} @throws {StoreError}
    */
   async commit(planned: PlannedChange, expected = this.#base()): Promise<Snapshot> {
-    const { ports, lease, replica } = this.#parts;
+    const { ports, replica } = this.#setup;
     const snapshot = withSchema(planned.snapshot, this.schema);
     await ports.audit?.beforeChange(this.#record(planned.kind, snapshot.active.id, null));
-    await lease.commit(snapshot.state, expected);
+    await this.#lease.commit(snapshot.state, expected);
     // From here on it is in use, whatever fails.
     this.#compensations = [];
     if (snapshot.provider !== null) this.#candidates.delete(snapshot.provider);
@@ -203,7 +206,7 @@ export class Change {
    */
   recordUnchanged(kind: PlannedChange["kind"]): void {
     this.#compensations = [];
-    this.#parts.ports.audit?.record(this.#record(kind, this.require().active.id, "unchanged"));
+    this.#setup.ports.audit?.record(this.#record(kind, this.require().active.id, "unchanged"));
   }
 
   /**
@@ -217,11 +220,11 @@ export class Change {
     const failed: Compensation[] = [];
     for (const compensate of compensations.toReversed())
       try {
-        if (!(await this.#parts.lease.extend()))
+        if (!(await this.#lease.extend()))
           throw new NotReadyError("operation_running", "another change may run");
         await compensate();
       } catch (error) {
-        this.#parts.ports.log.warn(
+        this.#setup.ports.log.warn(
           "Failed to roll back provider resources of an aborted change; will retry",
           { reason: reasonOf(error) },
         );
@@ -240,15 +243,15 @@ export class Change {
   }
 
   #record(action: string, subject: string, code: string | null): AuditRecord {
-    return { caller: this.caller, action, subject, outcome: "allowed", code };
+    return { caller: this.#caller, action, subject, outcome: "allowed", code };
   }
 
   #log({ kind, snapshot, abandonedRoots = [], warnings = [] }: PlannedChange): void {
-    const { log } = this.#parts.ports;
+    const { log } = this.#setup.ports;
     const { state, active } = snapshot;
     const before = this.snapshot?.state;
     const kept = new Set(state.roots.map(({ id }) => id));
-    const { requestId } = this.caller;
+    const { requestId } = this.#caller;
     const request = requestId === null ? {} : { requestId };
     log.info(`CA changed: ${DESCRIPTIONS[kind]}`, {
       change: kind,
@@ -274,29 +277,15 @@ interface Leftover {
 
 /** Runs changes, one at a time. */
 export class ChangeRunner {
-  readonly #ports: Ports;
-  readonly #policy: Policy;
-  readonly #replica: Replica;
-  readonly #deletionClock: DeletionClock;
-  readonly #serverNames: ServerNames;
+  readonly #setup: ChangeSetup;
   #running: OperationName | null = null;
   /** Settles when the running change has ended; it never rejects. */
   #idle: Promise<unknown> = Promise.resolve();
   #closed = false;
   #leftovers: readonly Leftover[] = [];
 
-  constructor(
-    ports: Ports,
-    policy: Policy,
-    replica: Replica,
-    deletionClock: DeletionClock,
-    serverNames: ServerNames,
-  ) {
-    this.#ports = ports;
-    this.#policy = policy;
-    this.#replica = replica;
-    this.#deletionClock = deletionClock;
-    this.#serverNames = serverNames;
+  constructor(setup: ChangeSetup) {
+    this.#setup = setup;
   }
 
   /** Whether a rollback failed that `retryRollback` has to finish. */
@@ -331,7 +320,7 @@ export class ChangeRunner {
       const free = this.#leftovers.filter((leftover) => leftover.base === base);
       const resources = this.#leftovers.length - free.length;
       if (resources > 0)
-        this.#ports.log.warn(
+        this.#setup.ports.log.warn(
           "Keeping provider resources of an aborted change: the CA was changed since and may use them",
           { resources },
         );
@@ -344,9 +333,9 @@ export class ChangeRunner {
 
   /** Why a live replica could not follow a change, by the last heartbeat; or null. */
   incompatibleReplica(): string | null {
-    const least = this.#replica.leastSchema;
-    const kek = this.#ports.sealer.keks[0] as string;
-    for (const { address, keks, schema } of this.#replica.health.live) {
+    const least = this.#setup.replica.leastSchema;
+    const kek = this.#setup.ports.sealer.keks[0] as string;
+    for (const { address, keks, schema } of this.#setup.replica.health.live) {
       if (schema < least)
         return `replica ${address} runs a version of meshca that reads the stored state up to schema ${schema}, and schema ${least} is in use; stop that replica, or start the newer version there`;
       if (!keks.includes(kek))
@@ -368,19 +357,20 @@ export class ChangeRunner {
   ): Promise<T> {
     if (this.#running !== null) throw busy(this.#running);
     this.#running = name;
+    const { ports, policy, replica } = this.#setup;
     let lease: OperationLease | null = null;
     try {
       this.#requireClock();
-      lease = await OperationLease.acquire(this.#ports, this.#policy, this.#replica);
+      lease = await OperationLease.acquire(ports, policy, replica);
       if (lease === null) throw busy("RECONFIGURING");
-      await this.#replica.refreshUnder(lease.lease, lease.termBefore, name === "RESOLVING");
+      await replica.refreshUnder(lease.lease, lease.termBefore, name === "RESOLVING");
       const schema = await this.#requireReplicasCompatible();
       const result = await this.#runUnder(lease, schema, caller, work);
-      this.#ports.metrics.change(name, "ok");
+      ports.metrics.change(name, "ok");
       return result;
     } catch (error) {
-      this.#ports.metrics.change(name, error instanceof CaError ? error.code : "internal");
-      this.#replica.health.writeFailed(error);
+      ports.metrics.change(name, error instanceof CaError ? error.code : "internal");
+      replica.health.writeFailed(error);
       throw error;
     } finally {
       this.#running = null;
@@ -394,17 +384,8 @@ export class ChangeRunner {
     caller: Caller,
     work: (change: Change) => Promise<T>,
   ): Promise<T> {
-    const change = new Change({
-      ports: this.#ports,
-      policy: this.#policy,
-      replica: this.#replica,
-      deletionClock: this.#deletionClock,
-      serverNames: this.#serverNames,
-      lease,
-      schema,
-      now: await this.#ports.store.now(),
-      caller,
-    });
+    const now = await this.#setup.ports.store.now();
+    const change = new Change(this.#setup, { now, schema, lease, caller });
     try {
       return await work(change);
     } catch (error) {
@@ -425,10 +406,10 @@ export class ChangeRunner {
 
   /** @throws {NotReadyError} `clock_skewed` */
   #requireClock(): void {
-    const skew = this.#replica.health.changeObstacle();
+    const skew = this.#setup.replica.health.changeObstacle();
     if (skew === null) return;
     throw new NotReadyError(skew.code, `Cannot change the CA: ${skew.message}`, {
-      retryAfterMs: this.#policy.heartbeatMs,
+      retryAfterMs: this.#setup.policy.heartbeatMs,
     });
   }
 
@@ -438,16 +419,16 @@ export class ChangeRunner {
    * {NotReadyError} `clock_skewed` @throws {StoreError}
    */
   async #requireReplicasCompatible(): Promise<Schema> {
-    await this.#replica.heartbeat();
+    await this.#setup.replica.heartbeat();
     // A failover since the last comparison may have brought another clock, by which every retired
     // root looks dead.
     this.#requireClock();
     const reason = this.incompatibleReplica();
     if (reason !== null)
       throw new NotReadyError("replica_behind", `Cannot change the CA: ${reason}`, {
-        retryAfterMs: this.#policy.replicaTtlMs,
+        retryAfterMs: this.#setup.policy.replicaTtlMs,
       });
-    const newest = Math.min(...this.#replica.health.live.map(({ schema }) => schema));
+    const newest = Math.min(...this.#setup.replica.health.live.map(({ schema }) => schema));
     return SCHEMAS.findLast((schema) => schema <= newest) ?? SCHEMAS[0];
   }
 }

@@ -78,8 +78,8 @@ export async function planBootstrap(
 ): Promise<PlannedChange> {
   const { now, random, onRollback } = change;
   const type = requireType(request.provider, change);
-  configured(() => requireDistinctFields(request.config));
-  const sent = configured(() => type.parse(request.config));
+  wrapConfigError(() => requireDistinctFields(request.config));
+  const sent = wrapConfigError(() => type.parse(request.config));
   const checkRoot = async () => undefined;
   const prepared = await type.prepare(
     sent,
@@ -122,15 +122,16 @@ export async function planConfiguration(
     throw new ConfigError(
       "Provider State is read-only. It must be omitted or identical to the current value",
     );
-  configured(() => requireDistinctFields(request.config));
+  wrapConfigError(() => requireDistinctFields(request.config));
   requireKept(request, state.config, type.secretFields);
   const redacted = redact(request.config, type.secretFields);
   const isSame =
     request.provider === state.config.provider && sameJson(redacted, state.config.config);
+  // No field has changed, and no secret was sent.
   if (isSame && sameJson(redacted, request.config)) return null;
   requireIndex(state, request.modifyIndex);
 
-  const sent = configured(() => type.parse(request.config));
+  const sent = wrapConfigError(() => type.parse(request.config));
   const force = request.forceWithoutCrossSigning;
   const prepared = await prepare(snapshot, { type, config: sent }, { fresh: false, force }, change);
   // The secrets in use were sent again in full.
@@ -382,7 +383,7 @@ function withoutSecrets(
 ): Pick<Candidate, "config" | "stored"> {
   const redacted = redact(raw, type.secretFields);
   return {
-    config: sameJson(redacted, raw) ? sent : configured(() => type.parse(redacted)),
+    config: sameJson(redacted, raw) ? sent : wrapConfigError(() => type.parse(redacted)),
     stored: { provider, config: redacted, forceWithoutCrossSigning },
   };
 }
@@ -396,8 +397,8 @@ export function issuingOf({ issuer, issuerChain }: Provider, now: Date): Issuing
   return { issuerKeyId: issuer.subjectKeyId as Uint8Array, issuers: issuerChain, now };
 }
 
-/** Consul's prefix for a configuration that its provider refuses. */
-export function configured<T>(parse: () => T): T {
+/** Runs `parse`; a `ConfigError` of it gets Consul's prefix (agent/consul/leader_connect_ca.go). */
+export function wrapConfigError<T>(parse: () => T): T {
   try {
     return parse();
   } catch (error) {

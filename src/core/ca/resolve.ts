@@ -23,7 +23,7 @@ import { issuerChainOf } from "./cross-chain.ts";
 import { buildCrossChain } from "./cross-sign.ts";
 import { isGarbage, withGarbage } from "./garbage.ts";
 import { replacedIssuers, unitedIssuers, withKeptIssuers } from "./leaf-issuers.ts";
-import { configured, newCommitId, openProved } from "./plan-change.ts";
+import { newCommitId, openProved, wrapConfigError } from "./plan-change.ts";
 import { isDead } from "./root-removal.ts";
 import { snapshotOf, typeOf } from "./snapshot.ts";
 import { retire } from "./transitions.ts";
@@ -119,7 +119,7 @@ export async function planResolution(
   if (!force) requireNotAbandoned(kept, other);
   const united = unite(kept, other, change, resolution.time);
   const type = typeOf(types, kept.config.provider);
-  const config = configured(() => type.parse(kept.config.config));
+  const config = wrapConfigError(() => type.parse(kept.config.config));
   const root = activeRoot(united).certificate;
   const prepared = { root, state: kept.provider.active };
   const provider = await openProved(united.clusterId, { type, config, prepared }, change);
