@@ -5,6 +5,7 @@
  */
 import * as v from "valibot";
 import { type Look, type Looks, MAX_LOOKS } from "../core/deletion-time.ts";
+import { reasonOf } from "../core/errors.ts";
 import type { Log } from "../core/ports/log.ts";
 import type { LookStore, StoredLooks } from "../core/ports/looks.ts";
 import type { PersistentFile } from "../core/ports/persistent-file.ts";
@@ -92,11 +93,10 @@ export class FileLooks implements LookStore {
   }
 
   #warn(error: unknown): void {
-    const reason = error instanceof Error ? error.name : "unknown";
     if (!this.#failing)
       this.#log.warn(
-        "Failed to use the file with the looks at the clock; they are lost with this process",
-        { file: this.#file.name, reason },
+        "Failed to use the file of clock readings: they stay in memory, and a restart delays the deletion of retired roots and denylist entries",
+        { file: this.#file.name, reason: reasonOf(error) },
       );
     this.#failing = true;
   }

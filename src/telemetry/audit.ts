@@ -233,7 +233,11 @@ export class AuditLog implements Audit {
         log.info("Appending audit records of changes from the reserve to the audit log");
     } catch (error) {
       this.#reserveState = "unusable";
-      log.error("Failed to read the reserve of the audit log", { code: codeOf(error) });
+      const code = codeOf(error);
+      log.error(
+        "Failed to read the reserve of the audit log: changes are refused whenever the log cannot be written",
+        { code },
+      );
     }
   }
 
@@ -244,7 +248,10 @@ export class AuditLog implements Audit {
       return await this.#reserve.append(utf8(line));
     } catch (error) {
       const code = codeOf(error);
-      this.#options.log.error("Failed to write the reserve of the audit log", { code });
+      this.#options.log.error(
+        "Failed to write the reserve of the audit log: the change is refused",
+        { code },
+      );
       return false;
     }
   }

@@ -37,41 +37,26 @@ interface StoredMark extends Omit<NewStopMark, "state" | "found"> {
 }
 
 /** What all holders share. */
-interface Shared {
-  readonly clock: Clock;
-  readonly grants: Grants;
-  readonly waiter: Waiter;
-  document: string | null;
-  mark: StoredMark | null;
-}
-
 export class MemoryBackend implements Backend {
-  readonly #shared: Shared;
+  readonly clock: Clock;
+  readonly grants: Grants = new Map();
+  readonly waiter = new Waiter();
+  document: string | null = null;
+  mark: StoredMark | null = null;
   readonly #replicas: Replicas;
   readonly #access: MemoryRecordStore;
   readonly #looks = new MemoryLooks();
 
   constructor(clock: Clock) {
-    const waiter = new Waiter();
-    this.#shared = { clock, grants: new Map(), waiter, document: null, mark: null };
+    this.clock = clock;
     this.#replicas = memoryReplicas(clock);
     this.#access = new MemoryRecordStore(clock);
   }
 
-  /** What is stored, for tests that tamper with it. */
-  get document(): string | null {
-    return this.#shared.document;
-  }
-
-  set document(document: string | null) {
-    this.#shared.document = document;
-  }
-
   open(codec: Codec, holder: string): Ports {
-    const { grants, clock } = this.#shared;
     return {
-      store: new MemoryStore(this.#shared, codec),
-      leases: new TableLeases(grants, (step) => step(), clock, holder),
+      store: new MemoryStore(this, codec),
+      leases: new TableLeases(this.grants, (step) => step(), this.clock, holder),
       replicas: this.#replicas,
       access: this.#access,
       looks: this.#looks,
@@ -82,10 +67,10 @@ export class MemoryBackend implements Backend {
 }
 
 class MemoryStore implements Store {
-  readonly #shared: Shared;
+  readonly #shared: MemoryBackend;
   readonly #codec: Codec;
 
-  constructor(shared: Shared, codec: Codec) {
+  constructor(shared: MemoryBackend, codec: Codec) {
     this.#shared = shared;
     this.#codec = codec;
   }
