@@ -202,7 +202,9 @@ function csrOfJson(text: string): string {
       `the body has an unknown key ${JSON.stringify(unknown.slice(0, 64))}; ${JSON_FORM}`,
     );
   if (keys.length > 1) throw malformed(`the body has the key CSR more than once; ${JSON_FORM}`);
-  const value = body[keys[0] ?? ""];
+  const [key] = keys;
+  if (key === undefined) throw malformed(`the body has no CSR; ${JSON_FORM}`);
+  const value = body[key];
   if (typeof value !== "string") throw malformed(`the body's CSR is not a string; ${JSON_FORM}`);
   return csrOfText(value, "write each of them as \\n in the JSON string");
 }

@@ -52,7 +52,7 @@ describe("bad input", () => {
     ["null", "null", 400, `Cannot read CSR: the body is not a JSON object; ${FORM}`],
     ["an array", "[]", 400, `Cannot read CSR: the body is not a JSON object; ${FORM}`],
     ["a string", '"x"', 400, `Cannot read CSR: the body is not a JSON object; ${FORM}`],
-    ["no CSR", "{}", 400, `Cannot read CSR: the body's CSR is not a string; ${FORM}`],
+    ["no CSR", "{}", 400, `Cannot read CSR: the body has no CSR; ${FORM}`],
     [
       "a CSR that is a number",
       '{"CSR":1}',

@@ -463,6 +463,7 @@ describe("limits over sockets", () => {
         "localhost",
       ])
         assert.equal(await status(host), 200, host);
+      // Also a second time: only a Host that is allowed is remembered.
       for (const host of [
         "example.com",
         "x.ca.example.com",
@@ -471,7 +472,7 @@ describe("limits over sockets", () => {
         "fd00::1",
         "",
       ])
-        assert.notEqual(await status(host), 200, host);
+        for (let i = 0; i < 2; i++) assert.notEqual(await status(host), 200, host);
     }));
 });
 

@@ -84,6 +84,12 @@ export const EDGE: readonly Mutant[] = [
     "return hosts.length > 0 ? null :",
     "http/limits",
   ]),
+  ...guardsOf("src/http/pipeline.ts", [
+    "only an allowed Host is remembered",
+    "if (refusal === null) this.#servedHost = host;",
+    "this.#servedHost = host;",
+    "http/limits",
+  ]),
   ...guardsOf(
     "src/http/routes/renew.ts",
     [
