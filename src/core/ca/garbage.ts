@@ -87,26 +87,24 @@ export async function collectGarbage(
   const failures: unknown[] = [];
   for (const [key, record] of holders(state)) {
     const type = typeOf(change.providers, record.provider);
-    const due = type.garbage?.dueAt(record.state) ?? null;
-    if (type.garbage === undefined || due === null || due > now) continue;
+    const { garbage } = type;
+    const due = garbage?.dueAt(record.state) ?? null;
+    if (garbage === undefined || due === null || due > now) continue;
     const others = [activeRecord(state), ...Object.values(state.provider.retired)]
       .filter((other) => other.state !== record.state && other.provider === record.provider)
       .map((other) => other.state);
-    const left = await type.garbage
-      .collect(
-        type.parse(record.config),
-        { state: record.state, others, now, requireLease: change.requireLease },
-        change.contextFor(state.clusterId),
-      )
-      .catch((error: unknown) => {
-        failures.push(error);
-        return null;
-      });
+    const request = { state: record.state, others, now, requireLease: change.requireLease };
+    const collect = async () =>
+      garbage.collect(type.parse(record.config), request, change.contextFor(state.clusterId));
+    const left = await collect().catch((error: unknown) => {
+      failures.push(error);
+      return null;
+    });
     if (left === null) continue;
     if (key === null) return { ...state.provider, active: left };
     const { [key]: _done, ...rest } = state.provider.retired;
     const retired =
-      type.garbage.dueAt(left) === null ? rest : { ...rest, [key]: { ...record, state: left } };
+      garbage.dueAt(left) === null ? rest : { ...rest, [key]: { ...record, state: left } };
     return { ...state.provider, retired };
   }
   if (failures.length > 0) throw failures[0];
