@@ -108,7 +108,7 @@ const RULE = {
 const anybody = () => undefined;
 
 describe("bootstrap()", () => {
-  it("bootstrap() makes one token with all rights, once on all replicas", async () => {
+  it("bootstrap() creates one management token, once for all replicas", async () => {
     const { admin, other, authorizer } = await setup();
     const replica = await other();
     const { token, secret } = await admin.tokens.bootstrap(null, null, anybody);
@@ -126,7 +126,7 @@ describe("bootstrap()", () => {
     }
   });
 
-  it("bootstrap() lets one of many that race win", async () => {
+  it("bootstrap() succeeds for one of several concurrent callers", async () => {
     const { admin, other } = await setup();
     const outcomes = await Promise.allSettled(
       [admin, await other(), await other()].map((one) => one.tokens.bootstrap(null, null, anybody)),
@@ -135,7 +135,7 @@ describe("bootstrap()", () => {
     assert.equal((await other()).tokens.list().length, 2);
   });
 
-  it("bootstrap() is allowed once more by the reset index, and not by another one", async () => {
+  it("bootstrap() is allowed again with the reset index only", async () => {
     const { admin } = await setup();
     const { token } = await admin.tokens.bootstrap(null, null, anybody);
     for (const index of [0, token.modifyIndex - 1, token.modifyIndex + 1])
@@ -151,7 +151,7 @@ describe("bootstrap()", () => {
     );
   });
 
-  it("bootstrap() takes a chosen secret that is a UUID, and refuses another without repeating it", async () => {
+  it("bootstrap() accepts a chosen secret that is a UUID, and refuses another without quoting it", async () => {
     const { admin } = await setup();
     const { message } = await refusal(() =>
       admin.tokens.bootstrap(null, "hunter2hunter2", anybody),
@@ -161,7 +161,7 @@ describe("bootstrap()", () => {
     assert.equal((await admin.tokens.bootstrap(null, secret, anybody)).secret, secret);
   });
 
-  it("ensureInitialManagement() makes the token once, whichever replica starts first, and ends bootstrap", async () => {
+  it("ensureInitialManagement() creates the token once for all replicas, and ends bootstrap", async () => {
     const { admin, other, authorizer } = await setup();
     const secret = "an old secret of ours";
     const made = await Promise.all(
@@ -184,7 +184,7 @@ describe("bootstrap()", () => {
 });
 
 describe("tokens", () => {
-  it("createToken() makes what is asked for, by ids and names, each once", async () => {
+  it("tokens.create() resolves policies by id and name, without duplicates", async () => {
     const { authorizer, admin, clock } = await setup();
     const { value: policy } = await admin.policies.create(POLICY);
     const [accessorId, secret] = [makeUuid(systemRandom), makeUuid(systemRandom)];
@@ -288,7 +288,7 @@ describe("tokens", () => {
       assert.equal(replica.tokens.size, 0);
     });
 
-  it("createToken() refuses an accessor or a secret that is in use, without repeating the secret", async () => {
+  it("tokens.create() refuses an accessor or secret in use, without quoting the secret", async () => {
     const { admin } = await setup();
     const { token, secret } = await admin.tokens.create(TOKEN);
     const byAccessor = await refusal(() =>
@@ -305,7 +305,7 @@ describe("tokens", () => {
     );
   });
 
-  it("updateToken() changes rights and keeps the secret, the end and the scope", async () => {
+  it("tokens.update() changes permissions and keeps secret, expiry and scope", async () => {
     const { admin, authorizer } = await setup();
     const { token, secret } = await admin.tokens.create({ ...TOKEN, expirationTtlMs: 60_000 });
     const { accessorId, expirationTime } = token.value;
@@ -326,7 +326,7 @@ describe("tokens", () => {
     );
   });
 
-  it("updateToken() gives rights to the anonymous token, which is there from the start and cannot be deleted", async () => {
+  it("tokens.update() changes the anonymous token, which always exists and cannot be deleted", async () => {
     const { admin, authorizer } = await setup();
     const nobody = async () => authorizer.authorize(null);
     assert.equal(admin.tokens.list()[0]?.value.description, "Anonymous Token");
@@ -346,7 +346,7 @@ describe("tokens", () => {
     );
   });
 
-  it("cloneToken() makes another secret with the same rights and end", async () => {
+  it("tokens.clone() creates another secret with the same permissions and expiry", async () => {
     const { admin } = await setup();
     const { token, secret } = await admin.tokens.create({
       ...TOKEN,
@@ -364,7 +364,7 @@ describe("tokens", () => {
     );
   });
 
-  it("deleteToken() ends a token at once, and is refused for one that is not there", async () => {
+  it("tokens.delete() revokes a token at once, and refuses an unknown one", async () => {
     const { admin, authorizer } = await setup();
     const { token, secret } = await admin.tokens.create(TOKEN);
     await authorizer.authorize(secret);
@@ -378,7 +378,7 @@ describe("tokens", () => {
 });
 
 describe("policies", () => {
-  it("createPolicy() and updatePolicy() keep what is asked for, and deletePolicy() frees the name", async () => {
+  it("policies.create() and update() store the request, and delete() frees the name", async () => {
     const { admin } = await setup();
     const { value } = await admin.policies.create(POLICY);
     assert.deepEqual(admin.policies.getByName("ops")?.value, value);
@@ -425,14 +425,14 @@ describe("policies", () => {
       assert.match(error.message, expected);
     });
 
-  it("createPolicy() refuses a name that another replica has just given", async () => {
+  it("policies.create() refuses a name that another replica has just taken", async () => {
     const { admin, other } = await setup();
     const replica = await other();
     await admin.policies.create(POLICY);
     assert.equal((await refusal(() => replica.policies.create(POLICY))).code, "name_taken");
   });
 
-  it("updatePolicy() and deletePolicy() leave the built-in policy alone, and say what is not there", async () => {
+  it("policies.update() and delete() refuse the builtin policy and an unknown one", async () => {
     const { admin } = await setup();
     for (const work of [
       () => admin.policies.update(GLOBAL_MANAGEMENT.id, POLICY),
@@ -450,7 +450,7 @@ describe("policies", () => {
 });
 
 describe("auth methods and binding rules", () => {
-  it("createAuthMethod() and createBindingRule() keep what is asked for", async () => {
+  it("authMethods.create() and bindingRules.create() store the request", async () => {
     const { admin } = await setup();
     const method = await admin.authMethods.create(METHOD);
     const rule = await admin.bindingRules.create(RULE);
@@ -673,7 +673,7 @@ describe("auth methods and binding rules", () => {
       assert.match(message, expected);
     });
 
-  it("updateAuthMethod() refuses what would break its rules, and another type", async () => {
+  it("authMethods.update() refuses a change that breaks its binding rules, and another type", async () => {
     const { admin } = await setup();
     await admin.authMethods.create(METHOD);
     await admin.bindingRules.create({ ...RULE, selector: 'value.name == "x"' });
@@ -692,7 +692,7 @@ describe("auth methods and binding rules", () => {
     );
   });
 
-  it("deleteAuthMethod() takes its rules and its tokens with it", async () => {
+  it("authMethods.delete() deletes its binding rules and tokens", async () => {
     const { admin, addToken, authorizer, replica } = await setup();
     await admin.authMethods.create(METHOD);
     await admin.authMethods.create({ ...METHOD, name: "n" });
@@ -712,7 +712,7 @@ describe("auth methods and binding rules", () => {
     );
   });
 
-  it("authorize() refuses a token whose auth method is gone, before it is collected", async () => {
+  it("authorize() refuses a token of a deleted auth method before it is collected", async () => {
     const { admin, addToken, authorizer, replica } = await setup();
     const { secret } = await addToken({ authMethod: "gone" });
     assert.equal((await refusal(() => authorizer.authorize(secret))).code, "token_unknown");
@@ -722,7 +722,7 @@ describe("auth methods and binding rules", () => {
 });
 
 describe("collect()", () => {
-  it("collect() deletes what has expired, however much, and nothing else", async () => {
+  it("collect() deletes all expired records and nothing else", async () => {
     const { admin, addToken, clock, replica } = await setup();
     const kept = await addToken();
     await Promise.all(

@@ -62,7 +62,7 @@ describe("records whose time seems to be over", () => {
       () => false,
     );
 
-  it("a token is refused by a clock that is past its end, and good again when the clock is right", async () => {
+  it("a token is refused while a clock is past its expiry, and accepted once the clock is right", async () => {
     const { secret } = await access.addToken({ expirationTime: inAnHour() });
     await collect();
     access.clock.jump(7 * DAY);
@@ -77,7 +77,7 @@ describe("records whose time seems to be over", () => {
     assert.equal(access.replica.tokens.size, 0);
   });
 
-  it("a denial goes on denying while a clock is ahead, and afterwards, until its end is confirmed", async () => {
+  it("a denylist entry applies while a clock is ahead and afterwards, until its expiry is confirmed", async () => {
     await admin.denylist.add({ kind: "spiffe-id", value: ID, reason: "stolen" });
     await collect();
     access.clock.jump(7 * DAY);
@@ -90,7 +90,7 @@ describe("records whose time seems to be over", () => {
     assert.equal(admin.denylist.entryOf(SUBJECT), null);
   });
 
-  it("what was claimed once cannot be claimed again because a clock was ahead", async () => {
+  it("an id cannot be claimed again because a clock was ahead", async () => {
     const { replica } = access;
     assert.equal(await replica.claim("a jti", new Date(access.clock.now().getTime() + HOUR)), true);
     await collect();

@@ -58,7 +58,7 @@ describe("collect()", () => {
   };
   const denials = () => access.control.admin.denylist.list().length;
 
-  it("collect() deletes a denial an eighth of a leaf life after its end, and not by a clock that is ahead for a moment", async () => {
+  it("collect() deletes a denylist entry an eighth of a leaf life after its expiry, not by a clock that is ahead for a moment", async () => {
     const { value } = await deny();
     await access.collect();
     ca.clock.jump(30 * DAY);
@@ -70,7 +70,7 @@ describe("collect()", () => {
     assert.equal(denials(), 0);
   });
 
-  it("deny() counts from the store's clock where the replica's own is behind it", async () => {
+  it("add() counts from the store's clock if the replica's own is behind it", async () => {
     const { manager, backend, sealer, clock } = await createTestCa({
       replicas: { announce: async () => [], leave: async () => undefined },
       store: overriding(ca.backend.open(createCodec(ca.sealer), "test").store, {

@@ -64,7 +64,7 @@ const ID = "spiffe://abc.consul/ns/default/dc/dc1/svc/web";
 const SUBJECT: LeafSubject = { spiffeId: ID, keys: [SPKI], subjectKeyId: GIVEN, serial: "2c:3d" };
 
 describe("keyIdsOf()", () => {
-  it("keyIdsOf() gives SHA-256 of the key, SHA-1 of its bits, and their SHA-256 cut to 160 bits, as openssl counts them", () => {
+  it("keyIdsOf() returns SHA-256 of the key, SHA-1 of its bits, and their SHA-256 cut to 160 bits, as openssl computes them", () => {
     // openssl pkey -pubin -outform DER | openssl sha256; ... | tail -c 65 | openssl sha1; ... |
     // openssl sha256
     const colons = (text: string) => (text.match(/../g) ?? []).join(":");
@@ -120,13 +120,13 @@ describe("denials", () => {
       assert.equal(admin.denylist.entryOf(SUBJECT), null);
     });
 
-  it("denialOf() finds the serial number of a certificate whose DER begins it with a zero octet", async () => {
+  it("entryOf() finds a serial number that begins with a zero octet in DER", async () => {
     const { admin } = await setup();
     await admin.denylist.add({ kind: "serial", value: "ab:cd", reason: "" });
     assert.equal(admin.denylist.entryOf({ ...SUBJECT, serial: "00:ab:cd" })?.value, "ab:cd");
   });
 
-  it("denialOf() finds a serial number that an earlier version stored with leading zero octets", async () => {
+  it("entryOf() finds a serial number that an earlier version stored with leading zero octets", async () => {
     const { admin, replica, clock } = await setup();
     const now = clock.now();
     const content: DenylistEntry = {
@@ -141,7 +141,7 @@ describe("denials", () => {
     assert.equal(admin.denylist.entryOf(SUBJECT)?.id, "d");
   });
 
-  it("deny() gives one thing one denial, however it is written", async () => {
+  it("add() creates one entry for all spellings of a value", async () => {
     const { admin } = await setup();
     for (const [kind, values] of [
       [
@@ -240,7 +240,7 @@ describe("denials", () => {
       assert.equal(replica.denylist.size, 0);
     });
 
-  it("deny() replaces a denial of the same thing, which ends when looks at the clock have confirmed its end", async () => {
+  it("add() replaces the entry of the same value, which is deleted once its expiry is confirmed", async () => {
     const { admin, clock, replica, other } = await setup();
     const elsewhere = await other();
     const first = await admin.denylist.add({ kind: "key-id", value: SHA1, reason: "one" });
@@ -267,7 +267,7 @@ describe("denials", () => {
     assert.equal((await refusal(() => admin.denylist.remove(first.value.id))).code, "not_found");
   });
 
-  it("denialOf() goes on denying if longer leaves turn out to be there after the denial was made", async () => {
+  it("entryOf() finds an entry for longer if leaves become longer after it was created", async () => {
     const { admin, clock, life } = await setup();
     const { value } = await admin.denylist.add({ kind: "spiffe-id", value: ID, reason: "" });
     life.horizonMs = 720 * HOUR;
@@ -283,7 +283,7 @@ describe("denials", () => {
     assert.equal(admin.denylist.entryOf(SUBJECT), null);
   });
 
-  it("denialOf() does not end a denial earlier if leaves become shorter", async () => {
+  it("entryOf() finds an entry no shorter if leaves become shorter", async () => {
     const { admin, clock, life } = await setup();
     await admin.denylist.add({ kind: "spiffe-id", value: ID, reason: "" });
     life.horizonMs = HOUR;

@@ -66,7 +66,7 @@ describe("new KeySets()", () => {
     return keySets({ answer: () => Response.json(answers.shift()) });
   };
 
-  it("get() asks an issuer for its configuration, and takes the keys from where that says", async () => {
+  it("get() fetches the keys from the URL in the issuer's configuration", async () => {
     const { sets, asked } = found({ issuer, jwks_uri: URL_OK });
     assert.deepEqual(await sets.get({ url: issuer, discovery: true, ca: null }, false), SET);
     assert.deepEqual(
@@ -141,14 +141,14 @@ describe("new KeySets()", () => {
       assert.equal(asked.length, 0);
     });
 
-  it("get() reads a loopback in decimal as what it is", () => {
+  it("check() reads a loopback address in decimal as a loopback address", () => {
     assert.throws(
       () => keySets().sets.check(at("https://2130706433/")),
       failsWith(RequestError, /"127\.0\.0\.1" is not among/),
     );
   });
 
-  it("get() asks a host that is listed as private, at the addresses that were checked", async () => {
+  it("get() connects to a host that is listed as private at the checked addresses", async () => {
     const { sets, asked } = keySets({ resolve: async () => ["10.0.0.7"] });
     assert.deepEqual(await sets.get(at("https://inside.example/keys"), false), SET);
     assert.deepEqual(asked[0]?.init.addresses, ["10.0.0.7"]);
@@ -176,7 +176,7 @@ describe("new KeySets()", () => {
       );
     });
 
-  it("get() gives up on a host that does not answer in time", async () => {
+  it("get() aborts if the host does not respond in time", async () => {
     const { sets, clock } = keySets({ answer: () => new Promise<Response>(() => undefined) });
     await assert.rejects(
       passing(clock, sets.get(at(URL_OK), false)),
@@ -184,7 +184,7 @@ describe("new KeySets()", () => {
     );
   });
 
-  it("get() asks once for all who want the keys, and again when they are old", async () => {
+  it("get() fetches once for concurrent callers, and again when the keys are stale", async () => {
     const { sets, clock, asked } = keySets();
     await Promise.all([sets.get(at(URL_OK), false), sets.get(at(URL_OK), false)]);
     await sets.get(at(URL_OK), false);
@@ -194,7 +194,7 @@ describe("new KeySets()", () => {
     assert.equal(asked.length, 2);
   });
 
-  it("get() asks again for a missing key, but not more often than twice a minute", async () => {
+  it("get() fetches again for a missing key, at most twice a minute", async () => {
     const { sets, clock, asked } = keySets();
     await sets.get(at(URL_OK), false);
     for (let i = 0; i < 5; i++) await sets.get(at(URL_OK), true);
@@ -204,7 +204,7 @@ describe("new KeySets()", () => {
     assert.equal(asked.length, 2);
   });
 
-  it("get() goes on with the last keys for an hour while the issuer is away", async () => {
+  it("get() returns the last keys for an hour while the issuer is unavailable", async () => {
     let up = true;
     const { sets, clock } = keySets({
       answer: () => (up ? Response.json(SET) : new Response(null, { status: 503 })),

@@ -71,7 +71,7 @@ async function setup(recordSchema: RecordSchema) {
 
 for (const schema of [1, 2] as const)
   describe(`an auth method that is made again, in records of schema ${schema}`, () => {
-    it("does not bring the tokens back that were made through the one before it", async () => {
+    it("does not revive the tokens of an earlier method of its name", async () => {
       const { admin, logIn, loseMethod, isKnown, replica, clock } = await setup(schema);
       await admin.authMethods.create(METHOD);
       const { secret, token } = await logIn();
@@ -88,7 +88,7 @@ for (const schema of [1, 2] as const)
       assert.deepEqual([...replica.tokens.keys()], [fresh.token.accessorId]);
     });
 
-    it("does not bring the binding rules back that were made for the one before it", async () => {
+    it("does not revive the binding rules of an earlier method of its name", async () => {
       const { admin, loseMethod, replica, clock } = await setup(schema);
       await admin.authMethods.create(METHOD);
       const rule: Omit<BindingRule, "id"> = {
@@ -116,7 +116,7 @@ for (const schema of [1, 2] as const)
       assert.equal(await isKnown(secret), true);
     });
 
-    it("takes its tokens along when it is deleted", async () => {
+    it("loses its tokens when it is deleted", async () => {
       const { admin, logIn, isKnown, replica } = await setup(schema);
       await admin.authMethods.create(METHOD);
       const { secret } = await logIn();
@@ -127,7 +127,7 @@ for (const schema of [1, 2] as const)
   });
 
 describe("a token of a login that ran while its auth method was made again", () => {
-  it("is dead: it names the method that it was made through by id", async () => {
+  it("is dead: it has the id of the method that created it", async () => {
     const { admin, loseMethod, replica, addToken, isKnown } = await setup(2);
     await admin.authMethods.create(METHOD);
     const before = replica.authMethods.get("m");
@@ -140,7 +140,7 @@ describe("a token of a login that ran while its auth method was made again", () 
     assert.equal(await isKnown(secret), false);
   });
 
-  it("is dead if the method's record is of a lower version than the one it was made through", async () => {
+  it("is dead if the method's record has a lower version than when the token was created", async () => {
     const { admin, replica, addToken, isKnown } = await setup(2);
     await admin.authMethods.create(METHOD);
     const method = replica.authMethods.get("m");

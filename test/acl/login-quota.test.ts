@@ -64,7 +64,7 @@ const full = (error: unknown) => {
 };
 
 describe("LoginQuota", () => {
-  it("require() refuses another login of a subject that has as many live tokens as it may, before anything is written", () => {
+  it("require() refuses another login of a subject at its limit of live tokens", () => {
     const { clock, token, room } = roomOf(2);
     token("a", 2);
     room.require(METHOD, SUBJECT);
@@ -75,7 +75,7 @@ describe("LoginQuota", () => {
     room.require(METHOD, SUBJECT);
   });
 
-  it("require() counts no token of another method, of the one that had the name before, or of no login", () => {
+  it("require() does not count tokens of another method, of an earlier one of that name, or of no login", () => {
     const { token, room } = roomOf(2);
     token("a", 2, { authMethod: "other" });
     token("b", 3, { login: { methodId: "before", methodVersion: 1, subject: SUBJECT } });
@@ -85,7 +85,7 @@ describe("LoginQuota", () => {
     room.require(METHOD, SUBJECT);
   });
 
-  it("refusal() lets those stay that were written first, and in one write those whose accessor comes first", () => {
+  it("refusal() keeps the tokens written first, and of one write those with the lower accessor", () => {
     const { token, room } = roomOf(2);
     const [first, last, second, third] = [
       token("z", 2),

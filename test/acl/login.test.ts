@@ -146,7 +146,7 @@ describe("Login", () => {
     throw new assert.AssertionError({ message: "it was not refused" });
   };
 
-  it("login() makes a token with the service identity of its rule, which ends with the login token", async () => {
+  it("login() creates a token with the service identity of its rule, which expires with the login token", async () => {
     const { access, enter, jwt, now } = await setup();
     const { token, secret } = await enter(await jwt());
     assert.deepEqual(token.value.serviceIdentities, [{ serviceName: "web", datacenters: [] }]);
@@ -160,7 +160,7 @@ describe("Login", () => {
     assert.ok(!JSON.stringify([...access.replica.tokens.values()]).includes(secret));
   });
 
-  it("login() makes a token that lives as long as its method says", async () => {
+  it("login() creates a token with the method's TTL", async () => {
     const { enter, jwt, now } = await setup({}, { maxTokenTtlMs: 120_000 });
     assert.equal(
       (await enter(await jwt())).token.value.expirationTime?.getTime(),
@@ -168,7 +168,7 @@ describe("Login", () => {
     );
   });
 
-  it("login() takes keys by URL, by their kid", async () => {
+  it("login() uses keys from a URL, by their kid", async () => {
     const { enter, jwt } = await setup({ JWKSURL: `${ISSUER}/keys`, JWTValidationPubKeys: [] });
     await enter(await jwt({}, { header: { kid: "ec" } }));
     await enter(await jwt({}, { key: rsa.privateKey, header: { alg: "RS256", kid: "rsa" } }));
@@ -182,7 +182,7 @@ describe("Login", () => {
     );
   });
 
-  it("login() refuses tokens whose claims are no text, or nest without end, though the issuer signed them", async () => {
+  it("login() refuses signed tokens with claims that are not strings or too deeply nested", async () => {
     const { enter } = await setup({ JWKSURL: `${ISSUER}/keys`, JWTValidationPubKeys: [] });
     const signed = (payload: Uint8Array) =>
       new CompactSign(payload).setProtectedHeader({ alg: "ES256", kid: "ec" }).sign(ec.privateKey);
@@ -204,7 +204,7 @@ describe("Login", () => {
       );
   });
 
-  it("login() refuses a token that names a key of the issuer which is none", async () => {
+  it("login() refuses a token that names an invalid key of the issuer", async () => {
     const { x, ...half } = await exportJWK(ec.publicKey);
     const broken = [
       { ...half, kid: "off-curve", x, y: x },
@@ -239,7 +239,7 @@ describe("Login", () => {
     }
   });
 
-  it("login() goes by selectors, and gives every identity that matches", async () => {
+  it("login() evaluates selectors, and gives every identity that matches", async () => {
     const { enter, jwt } = await setup({}, {}, [
       { selector: '"ops" in list.groups', bindName: "ops" },
       { selector: 'value.name == "web" and value.deep == "7"' },
@@ -255,7 +255,7 @@ describe("Login", () => {
     assert.deepEqual(token.value.nodeIdentities, [{ nodeName: "n-web", datacenter: "dc1" }]);
   });
 
-  it("login() takes a Kubernetes service account's token, again and again", async () => {
+  it("login() accepts a Kubernetes service account token repeatedly", async () => {
     const config = {
       JWTSupportedAlgs: ["ES256"],
       BoundIssuer: ISSUER,
@@ -318,7 +318,7 @@ describe("Login", () => {
     );
   });
 
-  it("login() takes a token once, whichever replica is asked, and another one of the same holder", async () => {
+  it("login() accepts a login token once on all replicas, and another one of the same subject", async () => {
     const { access, login, jwt, enter } = await setup();
     const bearerToken = await jwt();
     await enter(bearerToken);
@@ -354,14 +354,14 @@ describe("Login", () => {
     await enter(await jwt());
   });
 
-  it("login() does not use a token up that it refuses", async () => {
+  it("login() does not claim a login token that it refuses", async () => {
     const { enter, jwt } = await setup({}, {}, [{ selector: 'value.name == "web"' }]);
     const jti = "same";
     assert.match(await refusal(enter(await jwt({ jti, sub: "api" }))), /matches no binding rule/);
     await enter(await jwt({ jti }));
   });
 
-  it("login() refuses an auth method that is not there", async () => {
+  it("login() refuses an unknown auth method", async () => {
     const { enter, jwt } = await setup();
     for (const name of ["x", "__proto__"])
       assert.match(await refusal(enter(await jwt(), name)), /^ACL not found: auth method /);
@@ -508,7 +508,7 @@ describe("Login", () => {
       assert.equal(made.access.replica.tokens.size, 0);
     });
 
-  it("login() counts time as Consul does where a token lacks exp or nbf", async () => {
+  it("login() derives a missing exp or nbf as Consul does", async () => {
     const { access, enter, jwt, now } = await setup({
       ExpirationLeeway: "10s",
       NotBeforeLeeway: "10s",
@@ -562,7 +562,7 @@ describe("Login", () => {
       await enter(await jwt({ jti: "j" }));
     });
 
-  it("login() takes a token once for its issuer and audience, whichever of their methods is asked", async () => {
+  it("login() accepts a login token once for its issuer and audience, by any auth method", async () => {
     const { access, login, jwt } = await setup();
     const method = access.replica.authMethods.get("m");
     assert.ok(method);
@@ -683,7 +683,7 @@ describe("Login", () => {
     JWTValidationPubKeys: [spki],
   });
 
-  it("login() makes so many live tokens for one subject and no more, until one ends or is logged out", async () => {
+  it("login() limits the live tokens of one subject until one expires or is logged out", async () => {
     const { access, pod, replicas } = await kubernetes(3);
     const [login] = replicas;
     const enter = async (uid: string) =>
@@ -705,7 +705,7 @@ describe("Login", () => {
     await enter("a");
   });
 
-  it("login() makes no more than that when many are made at once, on several replicas", async () => {
+  it("login() keeps the limit for concurrent logins on several replicas", async () => {
     const { access, pod, replicas } = await kubernetes(5);
     const bearerToken = await pod("a");
     const outcomes = await Promise.allSettled(
@@ -754,7 +754,7 @@ describe("Login", () => {
       await login.login({ authMethod: "m", bearerToken, meta: { pod: "a" } });
     });
 
-  it("login() tells the audit log the method and the subject, and logout() too", async () => {
+  it("login() and logout() audit the method and the subject", async () => {
     const { login, jwt } = await setup();
     const told: unknown[] = [];
     const before = async (subject: string, detail?: unknown) => void told.push([subject, detail]);
@@ -767,7 +767,7 @@ describe("Login", () => {
     assert.deepEqual(told, [line, line]);
   });
 
-  it("logout() deletes a token that a login made, and no other", async () => {
+  it("logout() deletes only tokens that a login created", async () => {
     const { access, login, enter, jwt } = await setup();
     const { token, secret } = await enter(await jwt());
     const made = await access.addToken();

@@ -64,12 +64,12 @@ describe("elementOf()", () => {
       assert.equal(one, await elementOf({ ...RECORD }, key));
     });
 
-  it("elementOf() is another one under another key", async () =>
+  it("elementOf() differs under another key", async () =>
     assert.notEqual(await elementOf(RECORD, key), await elementOf(RECORD, other)));
 });
 
 describe("changedDigest()", () => {
-  it("changedDigest() is the same in whatever order records come and go, and never negative", () => {
+  it("changedDigest() does not depend on the order of changes, and is never negative", () => {
     const digest = changedDigest(changedDigest(0n, [], [5n, 7n]), [5n], [1n << 255n, 1n << 255n]);
     assert.equal(digest, 7n);
     assert.equal(changedDigest(0n, [1n], [1n]), 0n);
@@ -78,7 +78,7 @@ describe("changedDigest()", () => {
 });
 
 describe("decodeSet()", () => {
-  it("decodeSet() takes a set for authentic only with the digest, the key, the write and the ancestors that it was made for", async () => {
+  it("decodeSet() is authentic only for the same digest, key, write and ancestors", async () => {
     const document = await encodeSet(SET, 42n, key);
     assert.deepEqual(await decodeSet(document, 42n, key), { set: SET, authentic: true });
     const authentic = async (text: string, digest = 42n, by = key) =>
@@ -112,7 +112,7 @@ describe("decodeSet()", () => {
 });
 
 describe("decodeStop()", () => {
-  it("decodeStop() takes a stop mark that is ours, and none in which anything was changed", async () => {
+  it("decodeStop() returns a stop mark with a valid MAC, and null for a changed one", async () => {
     const stop = { index: 3, tip: "c", reason: "lost", by: "one", at: new Date(1_780_000_000_000) };
     const document = await encodeStop(stop, key);
     assert.deepEqual(await decodeStop(document, key), stop);
@@ -175,7 +175,7 @@ describe("setRegression()", () => {
 });
 
 describe("ancestorsOf()", () => {
-  it("ancestorsOf() names each write once, the latest first, and no more than are kept", () => {
+  it("ancestorsOf() returns each write once, the latest first, up to the limit", () => {
     const marks = Array.from({ length: MAX_ANCESTORS + 10 }, (_, i) => ({
       index: i,
       tip: `t${i}`,

@@ -28,7 +28,7 @@ describe("the record codec", () => {
   };
   const stored = (document: string) => ({ ...name, document, createIndex: 1, modifyIndex: 1 });
 
-  it("reads what it writes in every schema, and says in which one it is", async () => {
+  it("reads what it writes in every schema", async () => {
     for (const schema of RECORD_SCHEMAS) {
       const document = await encodeRecord(name, policy, key, schema);
       assert.equal((JSON.parse(document) as { schema: number }).schema, schema);
@@ -36,7 +36,7 @@ describe("the record codec", () => {
     }
   });
 
-  it("writes the first schema as long as nobody says that every replica reads another one", async () => {
+  it("writes the first schema until every replica reads the second", async () => {
     assert.equal(
       (JSON.parse(await encodeRecord(name, policy, key)) as { schema: number }).schema,
       1,

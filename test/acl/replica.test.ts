@@ -37,7 +37,7 @@ async function tamper(
 }
 
 describe("AclReplica", () => {
-  it("start() makes one access key, whoever of several replicas comes first", async () => {
+  it("start() creates one ACL key for concurrently starting replicas", async () => {
     const access = await createTestAccess();
     const replicas = await Promise.all([
       access.addReplica(),
@@ -51,7 +51,7 @@ describe("AclReplica", () => {
     assert.equal((await access.store.read(null)).records.length, 1);
   });
 
-  it("follow() takes what another replica wrote, changed and deleted", async () => {
+  it("follow() applies what another replica created, changed and deleted", async () => {
     const access = await createTestAccess();
     const other = await access.addReplica();
     const follow = () => other.follow(AbortSignal.timeout(5000));
@@ -77,7 +77,7 @@ describe("AclReplica", () => {
     assert.equal(other.tokensByHash.size, 0);
   });
 
-  it("a read that was asked for before another one, and comes after it, does not bring back what was deleted meanwhile", async () => {
+  it("a read that began earlier but ends later does not bring back a record that was deleted concurrently", async () => {
     const access = await createTestAccess();
     const memory = createAclCache();
     let hold: Promise<void> = Promise.resolve();
@@ -117,7 +117,7 @@ describe("AclReplica", () => {
     assert.equal(memory.mark?.index, access.replica.index);
   });
 
-  it("refreshIfStale() asks the store only where that was longer ago than it may be", async () => {
+  it("refreshIfStale() reads the store only if the last read is older than allowed", async () => {
     const access = await createTestAccess();
     let reads = 0;
     const counted: RecordStore = overriding(access.store, {
@@ -138,7 +138,7 @@ describe("AclReplica", () => {
     assert.equal(reads, 2);
   });
 
-  it("write() refuses what was changed concurrently, and knows the change then", async () => {
+  it("write() refuses a record that was changed concurrently, and has read the change then", async () => {
     const access = await createTestAccess();
     const other = await access.addReplica();
     const policy = await access.addPolicy('operator = "read"');
@@ -201,7 +201,7 @@ describe("AclReplica", () => {
       }
     });
 
-  it("refresh() does not take a token back out of what it said of a store that lost its key", async () => {
+  it("refresh() keeps the records in force if the store has lost the ACL key", async () => {
     const access = await createTestAccess();
     const { token } = await access.addToken();
     const key = (await access.store.read(null)).records.find(({ kind }) => kind === "access-key");
@@ -223,7 +223,7 @@ describe("AclReplica", () => {
     );
   });
 
-  it("start() refuses another access control whose key is not the one that the CA document names, though all in it is in order", async () => {
+  it("start() refuses an otherwise valid ACL whose key is not the one that the CA document names", async () => {
     const keks = makeKek();
     const [ours, theirs] = [await createTestAccess({ keks }), await createTestAccess({ keks })];
     const { secret } = await theirs.addToken();
@@ -240,7 +240,7 @@ describe("AclReplica", () => {
     );
   });
 
-  it("rewrap() seals one record anew; tokens stay as they are, and the old key-encryption key is not needed any more", async () => {
+  it("rewrap() changes one record and no token, and the old key-encryption key is no longer needed", async () => {
     const [old, fresh] = [makeKek(), makeKek()];
     const access = await createTestAccess({ keks: old });
     const { secret, token } = await access.addToken();
@@ -260,7 +260,7 @@ describe("AclReplica", () => {
     );
   });
 
-  it("no record holds a secret, nor the access key unsealed", async () => {
+  it("no record contains a secret or the ACL key in the clear", async () => {
     const access = await createTestAccess();
     const { secret } = await access.addToken();
     const text = JSON.stringify((await access.store.read(null)).records);
@@ -290,7 +290,7 @@ describe("AclReplica", () => {
       return { replica, write: passing(access.clock, write) };
     };
 
-    it("write() succeeds where the record is there when the store answers again", async () => {
+    it("write() succeeds if the record is stored when the store responds again", async () => {
       for (const failures of [0, 2]) {
         const { replica, write } = await lost(true, failures);
         await write;
@@ -298,7 +298,7 @@ describe("AclReplica", () => {
       }
     });
 
-    it("write() waits for a store that goes away right after it answered", async () => {
+    it("write() waits for a store that becomes unavailable right after its response", async () => {
       const access = await createTestAccess();
       let left = 0;
       const store: RecordStore = overriding(access.store, {
@@ -321,7 +321,7 @@ describe("AclReplica", () => {
       assert.equal(replica.bootstrap?.value.accessorId, "a");
     });
 
-    it("write() says that the outcome is unknown where it is not there, or the store stays away", async () => {
+    it("write() fails with outcome_unknown if the record is missing or the store stays unavailable", async () => {
       for (const [made, failures] of [
         [false, 0],
         [true, 100],

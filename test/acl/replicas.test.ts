@@ -144,7 +144,7 @@ function describeReplicas(
       await made.end();
     });
 
-    it("a new token is known, and a deleted one refused, at every replica within a second", async () => {
+    it("a new token is accepted and a deleted one refused by every replica within a second", async () => {
       const [first, ...others] = group.replicas as [Replica, ...Replica[]];
       const { token, secret } = await addToken(first);
       const within = async (known: boolean) => {
@@ -201,7 +201,7 @@ describe("replicas over Redis that is away", { skip: noRedis }, () => {
     await server.stop();
   });
 
-  it("replicas go on by what they saw last, and follow again once it is back", async () => {
+  it("replicas use the last records while the store is away, and follow again once it is back", async () => {
     const [first, second] = group.replicas as [Replica, Replica];
     const { secret } = await addToken(first);
     await until(() => isKnown(second, secret));

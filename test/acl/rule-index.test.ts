@@ -123,7 +123,7 @@ describe("CompiledRules", () => {
         );
     });
 
-  it("CompiledRules does not depend on the order of rules", () => {
+  it("decide() does not depend on the order of rules", () => {
     const rules = readRules(
       'service "a" { policy = "read" } service "a" { policy = "deny" } service_prefix "" { policy = "write" }',
     );
@@ -133,7 +133,7 @@ describe("CompiledRules", () => {
     }
   });
 
-  it("serviceIdentityRules() lets a service write itself and its sidecar, and read all services and nodes", () => {
+  it("serviceIdentityRules() grants write for the service and its sidecar, and read for all services and nodes", () => {
     const acl = new CompiledRules(serviceIdentityRules("web"));
     for (const name of ["web", "web-sidecar-proxy"])
       assert.equal(acl.decide("service", "write", name), "allow");
@@ -146,7 +146,7 @@ describe("CompiledRules", () => {
     assert.equal(acl.decide("agent", "read", "n"), "default");
   });
 
-  it("nodeIdentityRules() lets a node write itself, and read all services", () => {
+  it("nodeIdentityRules() grants write for the node, and read for all services", () => {
     const acl = new CompiledRules(nodeIdentityRules("n1"));
     assert.equal(acl.decide("node", "write", "n1"), "allow");
     assert.equal(acl.decide("node", "read", "n2"), "default");
@@ -160,7 +160,7 @@ describe("CompiledRules", () => {
       assert.equal(acl.decide(resource, "write", resource === "service" ? "any" : ""), "allow");
   });
 
-  it("decide() costs as much with ten thousand prefixes as with ten", () => {
+  it("decide() costs the same with ten thousand prefixes as with ten", () => {
     const compiled = (count: number) =>
       new CompiledRules(
         Array.from(

@@ -167,7 +167,7 @@ describe("readSelector()", () => {
 const variable = (name: string) => ["$", "{", name, "}"].join("");
 
 describe("readTemplate()", () => {
-  it("fill() puts variables in, and gives nothing where one is not there or a list", () => {
+  it("fill() substitutes variables, and returns null if one is missing or a list", () => {
     const fill = (text: string) => readTemplate(text).fill(FIELDS);
     assert.equal(fill("web"), "web");
     assert.equal(fill(variable("value.name")), "web");

@@ -60,7 +60,7 @@ function shareLonger([a, b]: readonly [number[], number[]]): number {
 }
 
 describe("token guessing (CWE-208)", () => {
-  it("authorize() takes as long for a guess that is nearly a token as for any other", {
+  it("authorize() takes as long for a guess that is nearly a secret as for any other", {
     timeout: 60_000,
   }, async () => {
     const { authorizer, replica, addToken } = await createTestAccess();

@@ -31,7 +31,7 @@ const refusal = async (
 const WEB = 'service "web" { policy = "write" }';
 
 describe("TokenResolver", () => {
-  it("authorize() makes the holder of a secret its token, and the second time without a promise", async () => {
+  it("authorize() resolves a secret to its token, the second time without a promise", async () => {
     const access = await createTestAccess();
     const policy = await access.addPolicy(WEB);
     const { token, secret } = await access.addToken({ policies: [policy.id] });
@@ -46,7 +46,7 @@ describe("TokenResolver", () => {
     assert.equal(second.allows("service", "write", "api"), false);
   });
 
-  it("authorize() refuses every secret that is no token's in the same words", async () => {
+  it("authorize() refuses every unknown secret with the same text", async () => {
     const access = await createTestAccess();
     const { token, secret } = await access.addToken();
     await ask(access.authorizer, secret);
@@ -64,7 +64,7 @@ describe("TokenResolver", () => {
     }
   });
 
-  it("authorize() forgets a secret that it has seen once its token has another one", async () => {
+  it("authorize() refuses a secret it has seen once its token has another one", async () => {
     const access = await createTestAccess();
     const { token, secret } = await access.addToken();
     await ask(access.authorizer, secret);
@@ -80,7 +80,7 @@ describe("TokenResolver", () => {
     assert.equal((await ask(access.authorizer, other)).accessorId, token.accessorId);
   });
 
-  it("authorize() makes a caller without a secret anonymous, with the rights of the anonymous token", async () => {
+  it("authorize() gives a caller without a secret the anonymous token", async () => {
     const access = await createTestAccess();
     for (const secret of [null, "", "anonymous"]) {
       const caller = await ask(access.authorizer, secret);
@@ -92,7 +92,7 @@ describe("TokenResolver", () => {
     assert.equal((await ask(access.authorizer, null)).allows("service", "read", "web"), true);
   });
 
-  it("authorize() follows a token that is changed, deleted or made again with another secret", async () => {
+  it("authorize() follows a token that is changed, deleted or created again with another secret", async () => {
     const access = await createTestAccess();
     const { replica, authorizer } = access;
     const policy = await access.addPolicy(WEB);
@@ -139,7 +139,7 @@ describe("TokenResolver", () => {
     assert.equal(await may(), false);
   });
 
-  it("authorize() ends a token at its very instant, seen before or not", async () => {
+  it("authorize() refuses a token from its expiry on, seen before or not", async () => {
     const access = await createTestAccess();
     const { secret } = await access.addToken({
       expirationTime: new Date(access.clock.now().getTime() + 1000),
@@ -151,7 +151,7 @@ describe("TokenResolver", () => {
     assert.equal((await refusal(() => ask(access.authorizer, secret))).message, "ACL not found");
   });
 
-  it("allows() counts identities and policies of this datacenter alone", async () => {
+  it("allows() counts only identities and policies of this datacenter", async () => {
     const access = await createTestAccess();
     const elsewhere = await access.addPolicy('operator = "write"', { datacenters: ["dc2"] });
     const here = await access.addPolicy('mesh = "write"', { datacenters: ["dc1", "dc2"] });
@@ -179,7 +179,7 @@ describe("TokenResolver", () => {
       assert.equal(caller.allows(resource, "write", name), expected, `${resource} ${name}`);
   });
 
-  it("allows() grants everything to the built-in policy, and to nobody by the default policy what is about tokens", async () => {
+  it("allows() grants everything to the builtin policy, and acl permissions never by the default policy", async () => {
     const manager = await createTestAccess();
     const { secret } = await manager.addToken({ policies: [GLOBAL_MANAGEMENT.id] });
     assert.equal((await ask(manager.authorizer, secret)).allows("acl", "write"), true);
@@ -190,7 +190,7 @@ describe("TokenResolver", () => {
     assert.equal(caller.allows("acl", "read"), false);
   });
 
-  it("require() refuses in Consul's sentences", async () => {
+  it("require() refuses with Consul's texts", async () => {
     const access = await createTestAccess();
     const { token, secret } = await access.addToken();
     const [nobody, holder] = [
@@ -212,7 +212,7 @@ describe("TokenResolver", () => {
     );
   });
 
-  it("authorize() refuses a token whose policy was tampered with, since that may have denied something", async () => {
+  it("authorize() refuses a token with a policy that was tampered with, since it may have denied something", async () => {
     const access = await createTestAccess();
     const policy = await access.addPolicy(WEB);
     const { secret } = await access.addToken({ policies: [policy.id] });
@@ -225,7 +225,7 @@ describe("TokenResolver", () => {
     assert.equal((await refusal(() => ask(access.authorizer, secret))).code, "state_corrupt");
   });
 
-  it("authorize() goes on for as long as staleness is allowed, and no longer", async () => {
+  it("authorize() works until the allowed staleness is exceeded", async () => {
     const access = await createTestAccess({ maxStalenessMs: 1000 });
     const { secret } = await access.addToken();
     access.clock.advance(1000);
@@ -236,7 +236,7 @@ describe("TokenResolver", () => {
     await ask(access.authorizer, secret);
   });
 
-  it("authorize() does not go on for days because the clock was ahead when the store answered last", async () => {
+  it("authorize() does not exceed the allowed staleness after a clock was ahead", async () => {
     const access = await createTestAccess({ maxStalenessMs: 1000 });
     const { secret } = await access.addToken();
     access.clock.advance(7 * 86_400_000);
@@ -250,7 +250,7 @@ describe("TokenResolver", () => {
     await ask(access.authorizer, secret);
   });
 
-  it("authorize() costs a leaf next to nothing once a secret was seen", async () => {
+  it("authorize() costs a leaf little once a secret was seen", async () => {
     const access = await createTestAccess();
     const policies = await Promise.all(
       Array.from({ length: 10 }, (_, i) =>

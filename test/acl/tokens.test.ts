@@ -24,14 +24,14 @@ const refused = (expected: RegExp) => (error: unknown) => {
 };
 
 describe("tokens", () => {
-  it("makeUuid() makes UUIDs of version 4, new each time", () => {
+  it("makeUuid() returns a random UUID of version 4", () => {
     const made = new Set(Array.from({ length: 1000 }, () => makeUuid(systemRandom)));
     assert.equal(made.size, 1000);
     for (const uuid of made)
       assert.match(uuid, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   });
 
-  it("requireNewId() takes UUIDs of any version in lower case, and nothing else", () => {
+  it("requireNewId() accepts only UUIDs in lower case, of any version", () => {
     requireNewId("12345678-1234-1234-1234-123456789abc", "SecretID");
     for (const text of [
       "",
@@ -43,7 +43,7 @@ describe("tokens", () => {
       assert.throws(() => requireNewId(text, "SecretID"), /not a valid UUID/, text);
   });
 
-  it("requireNewId() refuses what is no UUID or reserved, without repeating it", () => {
+  it("requireNewId() refuses a malformed or reserved id without quoting it", () => {
     requireNewId(makeUuid(systemRandom), "SecretID");
     for (const [id, expected] of [
       ["hunter2-hunter2", /^Invalid Token: SecretID - not a valid UUID$/],
@@ -58,7 +58,7 @@ describe("tokens", () => {
       );
   });
 
-  it("expiryOf() gives the end of a token, or null for one without", () => {
+  it("expiryOf() returns the expiry of a token, or null if it does not expire", () => {
     assert.equal(expiryOf(null, null, NOW), null);
     assert.equal(expiryOf(0, null, NOW), null);
     assert.deepEqual(expiryOf(60_000, null, NOW), after(60_000));
@@ -89,13 +89,13 @@ describe("tokens", () => {
       assert.throws(() => expiryOf(ttlMs, time, NOW), refused(expected));
     });
 
-  it("isExpired() ends a token at its very instant", () => {
+  it("isExpired() is true from the instant of expiry on", () => {
     assert.equal(isExpired(null, NOW), false);
     assert.equal(isExpired(after(1), NOW), false);
     assert.equal(isExpired(after(0), NOW), true);
   });
 
-  it("isIdentityName() takes Consul's names and no others", () => {
+  it("isIdentityName() accepts only the names that Consul accepts", () => {
     for (const name of ["a", "web", "web-1", "a_b", "0", "a".repeat(256)])
       assert.ok(isIdentityName(name), name);
     for (const name of [
@@ -114,7 +114,7 @@ describe("tokens", () => {
       assert.ok(!isIdentityName(name), name);
   });
 
-  it("presentedSecret() takes no secret for the anonymous one, and none that is too long", () => {
+  it("presentedSecret() returns the anonymous secret for a missing one, and null for one that is too long", () => {
     assert.equal(presentedSecret(null), "anonymous");
     assert.equal(presentedSecret(""), "anonymous");
     assert.equal(presentedSecret("x".repeat(128)), "x".repeat(128));

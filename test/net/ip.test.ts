@@ -64,7 +64,7 @@ describe("isIpAddress()", () => {
 });
 
 describe("ipOctets()", () => {
-  it("gives the octets of an address", () => {
+  it("returns the octets of an address", () => {
     assert.deepEqual([...(ipOctets("10.0.255.1") ?? [])], [10, 0, 255, 1]);
     assert.deepEqual(
       [...(ipOctets("2001:db8::ff") ?? [])],

@@ -25,7 +25,7 @@ interface Token {
   readonly SecretID: string;
 }
 
-describe("a Redis that holds another access control than was seen", { skip: noRedis }, () => {
+describe("a Redis with another ACL than was seen", { skip: noRedis }, () => {
   let redis: RedisServer;
   let environment: Record<string, string>;
   const open: ServerProcess[] = [];
@@ -111,7 +111,7 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
       ),
     );
 
-  it("is not taken: a token that was deleted stays dead, also on a server that starts, until an operator decides", async () => {
+  it("is refused: a deleted token stays deleted, also on a server that starts, until an operator decides", async () => {
     const one = await start();
     await required();
     const [gone, kept] = [await makeToken(one), await makeToken(one)];
@@ -181,7 +181,7 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     await until(async () => (await sign(one, made.SecretID)).status === 200);
   });
 
-  it("is not taken by a server that was restarted, whose data folder remembers what it saw", async () => {
+  it("is refused after a restart by the last-seen state in the data folder", async () => {
     const one = await start();
     await required();
     const { SecretID } = await makeToken(one);
@@ -210,7 +210,7 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     assert.equal((await sign(again, SecretID)).status, 200);
   });
 
-  it("is not taken by a server that starts where all was put back to before the MAC was required", async () => {
+  it("is refused by a server that starts on a store that was put back to before the MAC was required", async () => {
     // A replica of an older version, as far as the others can tell.
     const older = {
       id: "older",
@@ -252,7 +252,7 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     assert.equal((await sign(two, made.SecretID)).status, 200);
   });
 
-  it("is decided on with the secret of the data folder where no server has a set in force, and access control begins again", async () => {
+  it("is resolved with the secret of the data folder if no server has a set in force, and an empty ACL starts", async () => {
     const one = await start();
     await required();
     const { SecretID } = await makeToken(one);
@@ -284,7 +284,7 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     assert.equal((await sign(other, fresh)).status, 200);
   });
 
-  it("is put right with the CA's state where Redis was emptied", async () => {
+  it("is restored with the CA's state after Redis was emptied", async () => {
     const one = await start();
     await required();
     const { SecretID } = await makeToken(one);
@@ -310,7 +310,7 @@ describe("a Redis that holds another access control than was seen", { skip: noRe
     assert.equal((await sign(other, SecretID)).status, 200);
   });
 
-  it("is none where a new Redis begins with another CA or its backup: access control begins without records, and with a MAC", async () => {
+  it("does not exist for a new Redis with an imported CA: the ACL starts empty, under a MAC", async () => {
     const dataDir = makeDataDir();
     const { MESHCA_STORE = "", MESHCA_KEK: _, ...rest } = environment;
     const embedded = await startServer({ ...rest, MESHCA_DATA_DIR: dataDir });

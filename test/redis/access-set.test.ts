@@ -89,7 +89,7 @@ describe("the set document", { skip: noRedis }, () => {
     await redis?.stop();
   });
 
-  it("follows every write of every replica, and is not asked for before the CA document says so", async () => {
+  it("covers every write of every replica, and is not required before the CA document names it", async () => {
     const access = await createTestAccess();
     const other = await access.addReplica();
     const { token } = await access.addToken();
@@ -281,7 +281,7 @@ describe("the set document", { skip: noRedis }, () => {
       await access.addToken();
     });
 
-  it("is refused by a replica that reads only what changed, as by one that reads everything", async () => {
+  it("is refused by a replica that reads only changes as by one that reads everything", async () => {
     const access = await make();
     await access.require();
     const { token, secret } = await access.addToken();
@@ -326,7 +326,7 @@ describe("the set document", { skip: noRedis }, () => {
     ]);
   });
 
-  it("is not taken from a store that lost writes and went on, by a replica that saw what was lost", async () => {
+  it("is refused by a replica that saw writes which the store lost before it went on", async () => {
     const access = await make();
     await access.require();
     const { token } = await access.addToken();
@@ -372,7 +372,7 @@ describe("the set document", { skip: noRedis }, () => {
     }
   });
 
-  it("lets an operator keep what is stored, with the denials that it lost and without what is not ours", async () => {
+  it("lets an operator keep the stored records, with lost denylist entries and without invalid ones", async () => {
     const access = await make();
     await access.require();
     const { secret } = await access.addToken();
@@ -404,7 +404,7 @@ describe("the set document", { skip: noRedis }, () => {
     );
   });
 
-  it("is asked for denials, so that nothing is renewed by a replica that does not know what is denied", async () => {
+  it("is required for renewals, so that no replica renews without knowing the denylist", async () => {
     const access = await make();
     await access.require();
     const options = {
@@ -451,7 +451,7 @@ describe("the set document", { skip: noRedis }, () => {
       );
     });
 
-  it("lets access control begin with nothing only where no set is in force", async () => {
+  it("lets an operator start an empty ACL only if no set is in force", async () => {
     const access = await make();
     await access.require();
     const { secret } = await access.addToken();
@@ -471,7 +471,7 @@ describe("the set document", { skip: noRedis }, () => {
     await assert.rejects(fresh.resolve("stored"), codeOf(ConflictError, "no_conflict"));
   });
 
-  it("is compared with what this replica saw before it was restarted", async () => {
+  it("is compared with the last-seen state after a restart", async () => {
     const access = await make();
     await access.require();
     const then = await save(redis);
@@ -491,7 +491,7 @@ describe("the set document", { skip: noRedis }, () => {
     assert.match(restarted.state.stopped ?? "", /the store lost writes/);
   });
 
-  it("stays in force while what is stored is refused, however long an operator takes", async () => {
+  it("stays in force while the stored set is refused, for any time", async () => {
     const access = await make();
     await access.require();
     const { secret } = await access.addToken({ policies: [] });
@@ -505,7 +505,7 @@ describe("the set document", { skip: noRedis }, () => {
     assert.ok(await access.authorizer.authorize(secret));
   });
 
-  it("does not stay in force for ever at a replica that is behind what another one has seen", async () => {
+  it("does not stay in force beyond the allowed staleness at a replica that is behind another one", async () => {
     const access = await make();
     await access.require();
     const { token } = await access.addToken();
@@ -521,7 +521,7 @@ describe("the set document", { skip: noRedis }, () => {
     assert.equal(access.replica.seenAt.getTime(), confirmed + 60_000);
   });
 
-  it("keeps a tombstone of what was deleted until it would have expired, and none of what is made again", async () => {
+  it("keeps the tombstone of a deleted record until the record would have expired, and none of one that is created again", async () => {
     const access = await createTestAccess();
     await access.addToken();
     const { token: before } = await access.addToken();
@@ -553,7 +553,7 @@ describe("the set document", { skip: noRedis }, () => {
     assert.equal(access.replica.tombstones.size, 0);
   });
 
-  it("lets the writes of many replicas at once all succeed", async () => {
+  it("lets concurrent writes of many replicas all succeed", async () => {
     const access = await createTestAccess();
     await access.require();
     const replicas = await Promise.all(Array.from({ length: 6 }, () => access.addReplica()));
@@ -579,7 +579,7 @@ describe("the set document", { skip: noRedis }, () => {
     assert.deepEqual([fresh.policies.size, fresh.state.stopped], [30, null]);
   });
 
-  it("tells each of many writes that went together what became of it", async () => {
+  it("gives each write of a batch its own outcome", async () => {
     const access = await createTestAccess();
     await access.require();
     const write = (id: string, name: string) =>
@@ -614,7 +614,7 @@ describe("the set document", { skip: noRedis }, () => {
     assert.equal((await access.addReplica()).state.stopped, null);
   });
 
-  it("refuses a write of which the records themselves were changed, however often the set moves", async () => {
+  it("refuses a write whose records were changed, however often the set moves", async () => {
     const access = await createTestAccess();
     await access.require();
     const other = await access.addReplica();
@@ -645,7 +645,7 @@ describe("the set document", { skip: noRedis }, () => {
     assert.equal(other.policies.get(policy.id)?.value.description, "first");
   });
 
-  it("is not forged by a stop mark that is not ours, which stops changes and no more", async () => {
+  it("stays in force with a stop mark of an invalid MAC, which only stops changes", async () => {
     const access = await createTestAccess();
     await access.require();
     const { secret } = await access.addToken();
@@ -664,7 +664,7 @@ describe("the set document", { skip: noRedis }, () => {
     await access.addToken();
   });
 
-  it("is worked out from what a write changes, however many records there are", async () => {
+  it("is computed from the changes of a write, for any number of records", async () => {
     const access = await createTestAccess();
     await access.require();
     for (let i = 0; i < 3; i++) {
@@ -715,7 +715,7 @@ describe("the set document", { skip: noRedis }, () => {
     assert.ok(signed <= 5, `${signed} MACs`);
   });
 
-  it("does not take a secret of a token that was revoked, at any replica, whatever is written to the store", async () => {
+  it("does not accept the secret of a revoked token on any replica, whatever is written to the store", async () => {
     const access = await make();
     await access.require();
     const { token, secret } = await access.addToken();
