@@ -1,6 +1,6 @@
 /**
- * Logging in: from a login token to a token of our own with the identities that binding rules give
- * it, and back.
+ * Login and logout: exchanges a login token for an ACL token with the identities that binding rules
+ * give it, and deletes that token.
  * @module
  */
 
@@ -41,11 +41,9 @@ interface LoginOptions {
   readonly maxTokens?: number | undefined;
 }
 
-/** Consul's bound for the name of an auth method; a longer one is not repeated whole. */
+/** Consul's bound for the name of an auth method; of a longer one errors quote the beginning. */
 const MAX_NAME = 128;
-/**
- * Consul's `token_max_ttl` by default: how long a token lives at most if its method does not say.
- */
+/** Consul's default `token_max_ttl`: the longest life of a token if its method has no MaxTokenTTL. */
 const DEFAULT_MAX_TTL_MS = 24 * 3_600_000;
 /**
  * Consul's bounds for metadata (`metaMaxKeyPairs`, `metaKeyMaxLength`, `metaValueMaxLength` in
@@ -58,7 +56,7 @@ type Identities = Pick<Token, "serviceIdentities" | "nodeIdentities">;
 export class Login {
   readonly #options: LoginOptions;
   readonly #quota: LoginQuota;
-  // An entry is replaced by every change of it.
+  /** By entries, which each change of a record replaces. */
   readonly #settings = new WeakMap<Entry<AuthMethod>, MethodSettings>();
   readonly #bindings = new WeakMap<
     Entry<BindingRule>,
@@ -75,10 +73,13 @@ export class Login {
   }
 
   /**
-   * @returns the new token and its secret, which is nowhere else.
-   * @throws {DeniedError} @throws {RequestError} @throws {RateLimitedError} `login_tokens_exceeded`
+   * @returns the new token and its secret, which is stored nowhere.
+   * @throws {DeniedError}
+   * @throws {RequestError}
+   * @throws {RateLimitedError} `login_tokens_exceeded`
    * @throws {NotReadyError}
-   * @throws {ProviderError} if keys or a review cannot be had @throws {StoreError}
+   * @throws {ProviderError} if the keys of the issuer or a review are not available
+   * @throws {StoreError}
    */
   async login(
     { authMethod, bearerToken, meta }: LoginRequest,
@@ -93,9 +94,9 @@ export class Login {
         "token_unknown",
         `ACL not found: auth method ${JSON.stringify(authMethod.slice(0, MAX_NAME))} not found`,
       );
-    const presented = await this.#present(bearerToken, method);
+    const presented = await this.#verify(bearerToken, method);
     const identities = this.#bind(method, presented.fields);
-    // A token without any right would only be there to be stored.
+    // A token without identities grants nothing.
     if (identities.serviceIdentities.length + identities.nodeIdentities.length === 0)
       throw loginDenied("matches no binding rule");
     const login = originOf(method, presented.subject);
@@ -121,7 +122,7 @@ export class Login {
   }
 
   /**
-   * Deletes the token that a login made.
+   * Deletes the token that a login created.
    * @throws {DeniedError}
    * @throws {NotReadyError}
    * @throws {StoreError}
@@ -164,8 +165,8 @@ export class Login {
     return binding;
   }
 
-  /** What a login token shows, once it is known to be good. */
-  #present(jwt: string, method: Entry<AuthMethod>): Promise<LoginToken> {
+  /** Verifies a login token. @throws {DeniedError} @throws {CaError} of the issuer or the store */
+  #verify(jwt: string, method: Entry<AuthMethod>): Promise<LoginToken> {
     const { replica, keySets, reviews, clock } = this.#options;
     const read = this.#settingsOf(method);
     const { keySource, review, audiences } = read;
@@ -179,7 +180,7 @@ export class Login {
     return verifyLoginToken(jwt, method.value.type, read, getKeySet, clock.now());
   }
 
-  /** The identities that the rules of a method give to a login. */
+  /** The identities that the binding rules of a method give to a login. @throws {DeniedError} */
   #bind(method: Entry<AuthMethod>, fields: LoginFields): Identities {
     const { replica, datacenter } = this.#options;
     const services = new Map<string, ServiceIdentity>();
@@ -199,7 +200,7 @@ export class Login {
   }
 
   /**
-   * Takes a login token that counts once.
+   * Claims a login token that is accepted once.
    * @throws {DeniedError} the second time
    * @throws {StoreError}
    */
@@ -209,7 +210,7 @@ export class Login {
       throw loginDenied("was used before");
   }
 
-  /** Writes a token, unless others that were written before leave it no room. */
+  /** Writes a token, and deletes it again if tokens that were written before exhaust the limit. */
   async #insert(
     token: Token,
     method: Entry<AuthMethod>,
@@ -243,7 +244,7 @@ export class Login {
   }
 }
 
-/** What a token shows of a login. @throws {RequestError} `request_malformed` */
+/** The description of a login's token. @throws {RequestError} `request_malformed` */
 function describe(meta: Readonly<Record<string, string>>): string {
   const entries = Object.entries(meta);
   if (entries.length > MAX_META)

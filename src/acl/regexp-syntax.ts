@@ -1,26 +1,26 @@
 /**
- * Go's regular expressions (golang.org/s/re2syntax) read into a tree. What Go refuses is refused
- * with its text; of what it takes, `\C` is left out.
+ * Parser of Go's regular expressions (golang.org/s/re2syntax). What Go refuses is refused with its
+ * text; in addition `\C` is refused.
  * @module
  */
 import { FormatError } from "../core/errors.ts";
 
 /** Whether a code point is one of a set. */
 export type CharTest = (codePoint: number) => boolean;
-/** A place in the text, without a character: Go's `^`, `$`, `\A`, `\z`, `\b`, `\B`. */
-export type Place =
+/** A zero-width assertion: Go's `^`, `$`, `\A`, `\z`, `\b`, `\B`. */
+export type Assertion =
   | "text-start"
   | "text-end"
   | "line-start"
   | "line-end"
-  | "word-edge"
-  | "no-word-edge";
+  | "word-boundary"
+  | "no-word-boundary";
 
 export type Node =
   | { readonly kind: "char"; readonly test: CharTest }
-  | { readonly kind: "place"; readonly place: Place }
-  | { readonly kind: "all"; readonly parts: readonly Node[] }
-  | { readonly kind: "any"; readonly parts: readonly Node[] }
+  | { readonly kind: "assertion"; readonly assertion: Assertion }
+  | { readonly kind: "concatenation"; readonly parts: readonly Node[] }
+  | { readonly kind: "alternation"; readonly parts: readonly Node[] }
   /** `max` null: any number. */
   | {
       readonly kind: "repeat";
@@ -44,7 +44,7 @@ interface Flags {
 const SPACE = "\\t\\n\\f\\r ";
 const WORD = "0-9A-Za-z_";
 const PERL: Readonly<Record<string, string>> = { d: "0-9", s: SPACE, w: WORD };
-/** What Go calls ASCII classes. */
+/** Go's ASCII classes. */
 const POSIX: ReadonlyMap<string, string> = new Map([
   ["alnum", "0-9A-Za-z"],
   ["alpha", "A-Za-z"],
@@ -69,11 +69,11 @@ const CONTROLS: ReadonlyMap<string, number> = new Map([
   ["t", 0x09],
   ["v", 0x0b],
 ]);
-const PLACES: ReadonlyMap<string, Place> = new Map([
+const ASSERTIONS: ReadonlyMap<string, Assertion> = new Map([
   ["A", "text-start"],
   ["z", "text-end"],
-  ["b", "word-edge"],
-  ["B", "no-word-edge"],
+  ["b", "word-boundary"],
+  ["B", "no-word-boundary"],
 ]);
 
 /** Reads an expression. @throws {FormatError} with Go's text */
@@ -82,7 +82,7 @@ export function readRegexp(pattern: string): Node {
 }
 
 class RegexpReader {
-  /** By code point, as Go reads it. */
+  /** One element a code point, as in Go. */
   readonly #chars: readonly string[];
   #at = 0;
 
@@ -100,7 +100,7 @@ class RegexpReader {
     return this.#chars[this.#at + offset];
   }
 
-  /** Steps over a text if it is what follows. */
+  /** Consumes a text if it is next. */
   #takes(text: string): boolean {
     for (let i = 0; i < text.length; i++) if (this.#peek(i) !== text[i]) return false;
     this.#at += text.length;
@@ -144,14 +144,13 @@ class RegexpReader {
       } else parts.push(...this.#atom(flags));
     }
     const all = branches.map(
-      (parts): Node => (parts.length === 1 ? (parts[0] as Node) : { kind: "all", parts }),
+      (parts): Node => (parts.length === 1 ? (parts[0] as Node) : { kind: "concatenation", parts }),
     );
-    return all.length === 1 ? (all[0] as Node) : { kind: "any", parts: all };
+    return all.length === 1 ? (all[0] as Node) : { kind: "alternation", parts: all };
   }
 
   /**
-   * `*`, `+`, `?`, `{n,m}`, with a `?` for the fewest, which makes no difference to whether there
-   * is a match.
+   * `*`, `+`, `?`, `{n,m}`. A following `?` (non-greedy) does not change whether there is a match.
    */
   #repetition(): { min: number; max: number | null } | null {
     const start = this.#at;
@@ -171,7 +170,7 @@ class RegexpReader {
     return bounds;
   }
 
-  /** `{n}`, `{n,}` or `{n,m}`; anything else after a brace is text. */
+  /** `{n}`, `{n,}` or `{n,m}`; any other brace is a literal. */
   #count(): { min: number; max: number | null } | null {
     const start = this.#at++;
     const min = this.#number();
@@ -188,7 +187,7 @@ class RegexpReader {
     const start = this.#at;
     while (/^[0-9]$/.test(this.#peek() ?? "")) this.#at++;
     const digits = this.#since(start);
-    // Go reads no number with leading zeros.
+    // Go does not allow leading zeros.
     if (digits === "" || (digits.length > 1 && digits.startsWith("0"))) return null;
     return digits.length > 8 ? Number.MAX_SAFE_INTEGER : Number(digits);
   }
@@ -221,7 +220,7 @@ class RegexpReader {
       throw fault("invalid named capture", this.#chars.slice(start).join(""));
   }
 
-  /** The letters of `(?flags)` and `(?flags:`, up to what ends them. */
+  /** The letters of `(?flags)` and `(?flags:`, without the end. */
   #flags(outer: Flags, start: number): Flags {
     let { fold, multiLine, dotAll } = outer;
     let [on, some] = [true, false];
@@ -232,7 +231,7 @@ class RegexpReader {
       else if (char === "s") dotAll = on;
       else if (char === "-" && on) [on, some] = [false, false];
       else if (char === ":" || char === ")") {
-        // A minus is followed by what it switches off.
+        // A minus needs a flag after it.
         if (on || some) return { fold, multiLine, dotAll };
         throw this.#perl(start);
       } else if (char !== "U") throw this.#perl(start);
@@ -254,17 +253,18 @@ class RegexpReader {
     if (char === ".")
       return [{ kind: "char", test: (codePoint) => flags.dotAll || codePoint !== NEWLINE }];
     if (char === "^")
-      return [{ kind: "place", place: flags.multiLine ? "line-start" : "text-start" }];
-    if (char === "$") return [{ kind: "place", place: flags.multiLine ? "line-end" : "text-end" }];
+      return [{ kind: "assertion", assertion: flags.multiLine ? "line-start" : "text-start" }];
+    if (char === "$")
+      return [{ kind: "assertion", assertion: flags.multiLine ? "line-end" : "text-end" }];
     return [literal(char, flags)];
   }
 
   #escape(flags: Flags): Node[] {
     const name = this.#peek();
-    const place = PLACES.get(name ?? "");
-    if (place !== undefined) {
+    const assertion = ASSERTIONS.get(name ?? "");
+    if (assertion !== undefined) {
       this.#at++;
-      return [{ kind: "place", place }];
+      return [{ kind: "assertion", assertion }];
     }
     if (this.#takes("Q")) {
       const parts: Node[] = [];
@@ -280,7 +280,7 @@ class RegexpReader {
   }
 
   /**
-   * `\d`, `\pL` and their like, after the backslash; null for anything else.
+   * A class such as `\d` or `\pL`, after the backslash; null for anything else.
    * @throws {FormatError}
    */
   #namedSet({ fold }: Flags): CharTest | null {
@@ -317,7 +317,7 @@ class RegexpReader {
     if (control !== undefined) return control;
     if (char === "x") return this.#hexadecimal(start);
     if (/^[0-7]$/.test(char)) {
-      // One digit that is not zero would refer to a group.
+      // A single digit but zero would be a backreference.
       if (char !== "0" && !/^[0-7]$/.test(this.#peek() ?? ""))
         throw fault("invalid escape sequence", this.#since(start));
       let value = Number(char);
@@ -339,7 +339,7 @@ class RegexpReader {
       ? digits !== "" && this.#takes("}") && value <= 0x10ffff
       : digits.length === 2;
     if (!whole) {
-      // Go repeats the character that is no digit.
+      // Go's text quotes the character that is not a digit.
       this.#at = Math.min(this.#at + 1, this.#chars.length);
       throw fault("invalid escape sequence", this.#since(start));
     }
@@ -405,18 +405,13 @@ function rangeOf(low: number, high: number, { fold }: Flags): CharTest {
   return setOf(`[\\u{${low.toString(16)}}-\\u{${high.toString(16)}}]`, true);
 }
 
-/**
- * A set that JavaScript knows. Its expression has one character, so that there is nothing to go
- * back over.
- */
+/** A class of JavaScript's regular expressions: with one character they cannot backtrack. */
 function setOf(set: string, fold: boolean): CharTest {
   const expression = new RegExp(`^${set}$`, fold ? "iu" : "u");
   return (codePoint) => expression.test(String.fromCodePoint(codePoint));
 }
 
-/**
- * A general category or a script, by the names that Go and JavaScript share; null for another one.
- */
+/** A Unicode general category or script, by its name in Go and JavaScript; null if unknown. */
 function unicodeSet(name: string, fold: boolean): CharTest | null {
   if (name === "Any") return () => true;
   if (!/^[A-Z][A-Za-z_]*$/.test(name)) return null;

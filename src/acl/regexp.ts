@@ -1,28 +1,25 @@
 /**
- * Regular expressions that anyone who may write binding rules gives, matched in time that grows
- * with the expression times the text whatever they are: all places of the expression are followed
- * through the text at once (Thompson's construction), so that there is no going back.
+ * Go's regular expressions in linear time: the expressions come from anyone who may write binding
+ * rules, so they are matched without backtracking (Thompson's construction, simulated as a set of
+ * states: Pike's VM), in time proportional to the expression times the text.
  * @module
  */
 import { FormatError } from "../core/errors.ts";
-import { type CharTest, type Node, type Place, readRegexp } from "./regexp-syntax.ts";
+import { type Assertion, type CharTest, type Node, readRegexp } from "./regexp-syntax.ts";
 
-/** A selector of a claim is some dozen characters. */
+/** In characters; selectors of claims have some dozen. */
 const MAX_PATTERN = 1024;
-/**
- * Steps of a compiled expression: with a text of MAX_TEXT it takes some tenths of a second at
- * worst.
- */
-const MAX_STEPS = 500;
-/** Characters of a text that is matched; claims are shorter. */
+/** Instructions of a program: with a text of MAX_TEXT they take some tenths of a second at worst. */
+const MAX_INSTRUCTIONS = 500;
+/** The longest text that is matched, in characters; claims are shorter. */
 export const MAX_TEXT = 2048;
 
-type Step =
+type Instruction =
   | { readonly kind: "char"; readonly test: CharTest }
-  | { readonly kind: "place"; readonly place: Place }
-  /** Goes on at several steps. */
-  | { readonly kind: "fork"; readonly to: number[] }
-  | { readonly kind: "end" };
+  | { readonly kind: "assertion"; readonly assertion: Assertion }
+  /** Continues at several instructions. */
+  | { readonly kind: "split"; readonly to: number[] }
+  | { readonly kind: "match" };
 
 /**
  * Compiles an expression in Go's syntax.
@@ -33,100 +30,94 @@ type Step =
 export function compileRegexp(pattern: string): (text: string) => boolean {
   if (pattern.length > MAX_PATTERN)
     throw new FormatError(`regular expression is longer than ${MAX_PATTERN} characters`);
-  const steps: Step[] = [];
-  write(readRegexp(pattern), steps);
-  add(steps, { kind: "end" });
-  const places = new Map<CharTest, number>();
-  const testOf = steps.map((step) => {
-    if (step.kind !== "char") return 0;
-    const place = places.get(step.test) ?? places.size;
-    places.set(step.test, place);
-    return place;
+  const instructions: Instruction[] = [];
+  emit(readRegexp(pattern), instructions);
+  add(instructions, { kind: "match" });
+  const indexes = new Map<CharTest, number>();
+  const testOf = instructions.map((instruction) => {
+    if (instruction.kind !== "char") return 0;
+    const index = indexes.get(instruction.test) ?? indexes.size;
+    indexes.set(instruction.test, index);
+    return index;
   });
-  const program: Program = { steps, tests: [...places.keys()], testOf };
+  const program: Program = { instructions, tests: [...indexes.keys()], testOf };
   return (text) => {
     if (text.length > MAX_TEXT) throw new RangeError(`Text is longer than ${MAX_TEXT} characters`);
     return matches(program, text);
   };
 }
 
-/**
- * A compiled expression. A repetition repeats steps, and not their tests, of which one can be as
- * long as the expression.
- */
+/** A compiled expression. A repetition repeats instructions that share their tests. */
 interface Program {
-  readonly steps: readonly Step[];
-  /** Each once. */
+  readonly instructions: readonly Instruction[];
   readonly tests: readonly CharTest[];
-  /** The place of a step's test among them. */
+  /** By instruction, the index of its test. */
   readonly testOf: readonly number[];
 }
 
-function add(steps: Step[], step: Step): void {
-  if (steps.length >= MAX_STEPS) throw new FormatError("regular expression is too large");
-  steps.push(step);
+function add(instructions: Instruction[], instruction: Instruction): void {
+  if (instructions.length >= MAX_INSTRUCTIONS)
+    throw new FormatError("regular expression is too large");
+  instructions.push(instruction);
 }
 
-function fork(steps: Step[], ...to: number[]): number[] {
-  add(steps, { kind: "fork", to });
+function split(instructions: Instruction[], ...to: number[]): number[] {
+  add(instructions, { kind: "split", to });
   return to;
 }
 
-/** Writes the steps of a node; whatever comes after it follows. */
-function write(node: Node, steps: Step[]): void {
+/** Appends the instructions of a node. */
+function emit(node: Node, instructions: Instruction[]): void {
   switch (node.kind) {
     case "char":
-    case "place":
-      add(steps, node);
+    case "assertion":
+      add(instructions, node);
       break;
-    case "all":
-      for (const part of node.parts) write(part, steps);
+    case "concatenation":
+      for (const part of node.parts) emit(part, instructions);
       break;
-    case "any": {
-      const starts = fork(steps);
+    case "alternation": {
+      const starts = split(instructions);
       const ends: number[][] = [];
       for (const part of node.parts) {
-        starts.push(steps.length);
-        write(part, steps);
-        ends.push(fork(steps));
+        starts.push(instructions.length);
+        emit(part, instructions);
+        ends.push(split(instructions));
       }
-      for (const end of ends) end.push(steps.length);
+      for (const end of ends) end.push(instructions.length);
       break;
     }
     case "repeat": {
       for (let i = 0; i < node.min; i++) {
-        const before = steps.length;
-        write(node.part, steps);
-        // What is empty is as empty a thousand times.
-        if (steps.length === before) break;
+        const before = instructions.length;
+        emit(node.part, instructions);
+        // A repeated empty expression stays empty.
+        if (instructions.length === before) break;
       }
       if (node.max === null) {
-        const start = steps.length;
-        const choice = fork(steps, start + 1);
-        write(node.part, steps);
-        fork(steps, start);
-        choice.push(steps.length);
+        const start = instructions.length;
+        const choice = split(instructions, start + 1);
+        emit(node.part, instructions);
+        split(instructions, start);
+        choice.push(instructions.length);
       } else {
         const choices: number[][] = [];
         for (let i = node.min; i < node.max; i++) {
-          choices.push(fork(steps, steps.length + 1));
-          write(node.part, steps);
+          choices.push(split(instructions, instructions.length + 1));
+          emit(node.part, instructions);
         }
-        for (const choice of choices) choice.push(steps.length);
+        for (const choice of choices) choice.push(instructions.length);
       }
       break;
     }
   }
 }
 
-function matches({ steps, tests, testOf }: Program, text: string): boolean {
+function matches({ instructions, tests, testOf }: Program, text: string): boolean {
   const chars = Array.from(text, (char) => char.codePointAt(0) as number);
-  /** At which place of the text each step was reached last. */
-  const reached = new Int32Array(steps.length).fill(-1);
-  /**
-   * For which place of the text each test was made last, and its outcome: all steps are asked about
-   * the same character.
-   */
+  /** By instruction, the index in the text at which it was reached last. */
+  const reached = new Int32Array(instructions.length).fill(-1);
+  /** By test, the index in the text for which it was made last, and its outcome. */
   const testedAt = new Int32Array(tests.length).fill(-1);
   const outcomes = new Uint8Array(tests.length);
   const holds = (test: number, at: number): boolean => {
@@ -144,11 +135,11 @@ function matches({ steps, tests, testOf }: Program, text: string): boolean {
     for (let index = open.pop(); index !== undefined; index = open.pop()) {
       if (reached[index] === at) continue;
       reached[index] = at;
-      const step = steps[index] as Step;
-      if (step.kind === "end") return true;
-      if (step.kind === "fork") open.push(...step.to);
-      else if (step.kind === "place") {
-        if (isAt(step.place, chars, at)) open.push(index + 1);
+      const instruction = instructions[index] as Instruction;
+      if (instruction.kind === "match") return true;
+      if (instruction.kind === "split") open.push(...instruction.to);
+      else if (instruction.kind === "assertion") {
+        if (holdsAt(instruction.assertion, chars, at)) open.push(index + 1);
       } else if (at < chars.length && holds(testOf[index] as number, at)) next.push(index + 1);
     }
     waiting = next;
@@ -156,8 +147,8 @@ function matches({ steps, tests, testOf }: Program, text: string): boolean {
   return false;
 }
 
-function isAt(place: Place, chars: readonly number[], at: number): boolean {
-  switch (place) {
+function holdsAt(assertion: Assertion, chars: readonly number[], at: number): boolean {
+  switch (assertion) {
     case "text-start":
       return at === 0;
     case "text-end":
@@ -166,9 +157,9 @@ function isAt(place: Place, chars: readonly number[], at: number): boolean {
       return at === 0 || chars[at - 1] === 0x0a;
     case "line-end":
       return at === chars.length || chars[at] === 0x0a;
-    case "word-edge":
+    case "word-boundary":
       return isWord(chars[at - 1]) !== isWord(chars[at]);
-    case "no-word-edge":
+    case "no-word-boundary":
       return isWord(chars[at - 1]) === isWord(chars[at]);
   }
 }
