@@ -82,7 +82,7 @@ export class AclLastSeenFile implements AclLastSeenStore {
   async load(clusterId: string): Promise<Mark | null> {
     const text = this.#file.read();
     if (text === null) return null;
-    const what = `the last-seen write of access control in ${this.#file.name}`;
+    const what = `the last-seen write of the ACL in ${this.#file.name}`;
     const seen = v.safeParse(SeenAcl, text);
     if (!seen.success) throw corrupt(what, "the file is malformed");
     const { mac, ...rest } = seen.output;

@@ -87,13 +87,13 @@ export function keyConflict({ kind }: RecordName): ConflictError {
 export function setMoved(): ConflictError {
   return new ConflictError(
     "set_moved",
-    "Cannot change access control: another write was made since it was read",
+    "Cannot change the ACL: another write was made since it was read",
   );
 }
 
 export function accessStopped(): StoreError {
   return new StoreError(
     "state_regressed",
-    "Cannot change access control: changes are stopped until an operator decides; see GET /v1/acl/state-conflict",
+    "Cannot change the ACL: changes are stopped until an operator decides; see GET /v1/acl/state-conflict",
   );
 }

@@ -150,8 +150,5 @@ function readRecord(name: RecordName, text: string): StoredRecord {
 }
 
 function corrupt(): StoreError {
-  return new StoreError(
-    "state_corrupt",
-    "Cannot trust the stored access control: a record is malformed",
-  );
+  return new StoreError("state_corrupt", "Cannot trust the stored ACL: a record is malformed");
 }

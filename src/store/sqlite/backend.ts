@@ -9,11 +9,10 @@ import * as v from "valibot";
 import type { Clock } from "../../core/ports/clock.ts";
 import type { LookStore } from "../../core/ports/looks.ts";
 import type { Replicas } from "../../core/ports/replicas.ts";
-import type { Backend, Ports } from "../backend.ts";
-import { type Grants, TableLeases } from "../leases.ts";
+import type { Backend } from "../backend.ts";
+import { TableLeases } from "../leases.ts";
 import { MemoryLooks } from "../looks.ts";
 import { readReplica } from "../replica-record.ts";
-import type { Codec } from "../state-document.ts";
 import { Waiter } from "../waiter.ts";
 import { openDatabase } from "./database.ts";
 import { sqliteGrants } from "./grants.ts";
@@ -40,39 +39,19 @@ export function openSqlite(path: string, clock: Clock, options: SqliteOptions = 
   const { shared = false, looks = new MemoryLooks() } = options;
   const db = openDatabase(path, shared);
   const transaction = createTransaction(db, path);
-  return new SqliteBackend({ db, transaction, clock, pollMs: shared ? POLL_MS : null }, looks);
-}
-
-class SqliteBackend implements Backend {
-  readonly #parts: SqliteParts;
-  readonly #looks: LookStore;
-  readonly #grants: Grants;
-  readonly #replicas: Replicas;
-  readonly #access: SqliteRecordStore;
-  readonly #waiter = new Waiter();
-
-  constructor(parts: SqliteParts, looks: LookStore) {
-    this.#parts = parts;
-    this.#looks = looks;
-    this.#grants = sqliteGrants(parts.db);
-    this.#replicas = sqliteReplicas(parts);
-    this.#access = new SqliteRecordStore(parts);
-  }
-
-  open(codec: Codec, holder: string): Ports {
-    const { transaction, clock } = this.#parts;
-    return {
-      store: new SqliteStore(this.#parts, this.#grants, codec, this.#waiter),
-      leases: new TableLeases(this.#grants, transaction, clock, holder),
-      replicas: this.#replicas,
-      access: this.#access,
-      looks: this.#looks,
-    };
-  }
-
-  close(): void {
-    this.#parts.db.close();
-  }
+  const parts: SqliteParts = { db, transaction, clock, pollMs: shared ? POLL_MS : null };
+  const [grants, waiter] = [sqliteGrants(db), new Waiter()];
+  const [replicas, access] = [sqliteReplicas(parts), new SqliteRecordStore(parts)];
+  return {
+    open: (codec, holder) => ({
+      store: new SqliteStore(parts, grants, codec, waiter),
+      leases: new TableLeases(grants, transaction, clock, holder),
+      replicas,
+      access,
+      looks,
+    }),
+    close: () => db.close(),
+  };
 }
 
 function sqliteReplicas({ db, transaction, clock }: SqliteParts): Replicas {
