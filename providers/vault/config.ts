@@ -135,7 +135,7 @@ export function parseVaultConfig(config: ConfigMap | null, primary = true): Vaul
       root.path === intermediate.path &&
       root.namespace === intermediate.namespace,
     "IntermediatePKIPath",
-    "must not be the root's own path: leaves would be signed by the root's mount",
+    "IntermediatePKIPath must not be the path of the root's mount, which would sign leaves itself",
   );
   const leafSigning = fields.LeafSigning ?? "";
   faults.refuse(
@@ -171,7 +171,7 @@ export function parseTransitConfig(config: ConfigMap): TransitConfig {
   faults.refuse(
     !/^[A-Za-z0-9_.-]+$/.test(key),
     "TransitKey",
-    "must name a key of the Transit engine, of letters, digits, _, - and .",
+    "TransitKey must be the name of a key of the Transit engine: letters, digits, _, - and .",
   );
   faults.throwIfAny();
   return { connection, mount: { path, namespace: connection.namespace }, key };

@@ -166,7 +166,10 @@ for (const kind of VAULT_KINDS)
       const cases: [Record<string, unknown>, RegExp][] = [
         [{ Token: "s.unknown" }, /token is unknown|Vault/],
         [{ PrivateKeyType: "rsa", PrivateKeyBits: 2048 }, /cannot update the PrivateKeyType field/],
-        [{ RootPKIPath: config.IntermediatePKIPath }, /must not be the root's own path/],
+        [
+          { RootPKIPath: config.IntermediatePKIPath },
+          /IntermediatePKIPath must not be the path of the root's mount/,
+        ],
         [{ AuthMethod: { Type: "approle" } }, /but not both/],
         [
           { Address: "http://192.0.2.1:8200" },

@@ -200,7 +200,7 @@ describe("parseVaultConfig()", () => {
     [
       "the same path twice",
       { ...GOOD, IntermediatePKIPath: "/pki-root" },
-      /must not be the root's own path/,
+      /^IntermediatePKIPath must not be the path of the root's mount, which would sign leaves itself$/,
     ],
     ["an address that is none", { ...GOOD, Address: "" }, /Address must be a URL/],
     [
@@ -341,8 +341,11 @@ describe("parseTransitConfig()", () => {
       () => parseTransitConfig({ ...base, TransitKey: "k", RootPKIPath: "x" }),
       /unknown key "RootPKIPath"/,
     );
-    assert.throws(() => parseTransitConfig({ ...base, TransitKey: "a/b" }), /must name a key/);
-    assert.throws(() => parseTransitConfig(base), /must name a key/);
+    assert.throws(
+      () => parseTransitConfig({ ...base, TransitKey: "a/b" }),
+      /: TransitKey must be the name of a key/,
+    );
+    assert.throws(() => parseTransitConfig(base), /: TransitKey must be the name of a key/);
   });
 });
 
