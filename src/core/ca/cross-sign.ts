@@ -211,34 +211,32 @@ async function crossSignBy(
   snapshot: Snapshot,
   context: CrossSignContext,
 ): Promise<readonly Certificate[]> {
-  const { state } = snapshot;
+  const { crossSigner } = await openProviderOf(target, snapshot, context);
+  if (crossSigner === null)
+    throw new ProviderError("provider_rejected", "its provider does not support cross-signing");
   const { now, policy } = context;
-  const until = crossSignedUntil(target, policy, now);
-  if (target.id === snapshot.active.id) {
+  return crossSigner.crossSign(root, now, crossSignedUntil(target, policy, now));
+}
+
+async function openProviderOf(
+  target: RootEntry,
+  snapshot: Snapshot,
+  context: CrossSignContext,
+): Promise<Provider> {
+  const { state, active } = snapshot;
+  if (target.id === active.id) {
     if (snapshot.provider === null) throw snapshot.fault;
-    return crossSignWith(snapshot.provider, root, now, until);
+    return snapshot.provider;
   }
   const record = state.provider.retired[target.id];
   if (record === undefined) throw new ProviderError("provider_rejected", "its key was destroyed");
   const type = typeOf(context.providers, record.provider);
-  const provider = await context.open(type, {
+  return context.open(type, {
     config: type.parse(record.config),
     state: record.state,
     root: target.certificate,
     clusterId: state.clusterId,
   });
-  return crossSignWith(provider, root, now, until);
-}
-
-async function crossSignWith(
-  { crossSigner }: Provider,
-  root: Certificate,
-  now: Date,
-  until: Date,
-): Promise<readonly Certificate[]> {
-  if (crossSigner === null)
-    throw new ProviderError("provider_rejected", "its provider does not support cross-signing");
-  return crossSigner.crossSign(root, now, until);
 }
 
 /**
