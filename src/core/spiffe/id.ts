@@ -83,37 +83,21 @@ interface InDatacenter {
   readonly datacenter: string;
 }
 
-interface ServiceId extends InDatacenter {
-  readonly kind: "service";
-  readonly partition: string;
-  readonly namespace: string;
-  readonly service: string;
-}
-
-interface AgentId extends InDatacenter {
-  readonly kind: "agent";
-  readonly partition: string;
-  readonly node: string;
-}
-
-interface MeshGatewayId extends InDatacenter {
-  readonly kind: "mesh-gateway";
-  readonly partition: string;
-}
-
-interface ServerId extends InDatacenter {
-  readonly kind: "server";
-}
-
-/** The ID of a trust domain itself, which its CA certificates have. */
-interface SigningId {
-  readonly kind: "signing";
-  readonly trustDomain: string;
-}
-
 /** An identity that a leaf can have. */
-export type LeafId = ServiceId | AgentId | MeshGatewayId | ServerId;
-export type SpiffeId = LeafId | SigningId;
+export type LeafId = InDatacenter &
+  (
+    | {
+        readonly kind: "service";
+        readonly partition: string;
+        readonly namespace: string;
+        readonly service: string;
+      }
+    | { readonly kind: "agent"; readonly partition: string; readonly node: string }
+    | { readonly kind: "mesh-gateway"; readonly partition: string }
+    | { readonly kind: "server" }
+  );
+/** `signing` is the ID of a trust domain itself, which its CA certificates have. */
+export type SpiffeId = LeafId | { readonly kind: "signing"; readonly trustDomain: string };
 
 /** Consul's default admin partition, which an ID omits, and default namespace, which an ID names. */
 const DEFAULT_PARTITION = "default";
