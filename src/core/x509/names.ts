@@ -24,11 +24,11 @@ import { OID } from "./oids.ts";
  */
 const PRINTABLE = /^[A-Za-z0-9 '()+,\-./:=?*&]*$/;
 
-/** By tag, the fault of a string's content, or null. Go reads only these types. */
-const STRINGS: ReadonlyMap<number, (content: Bytes) => string | null> = new Map<
-  number,
-  (content: Bytes) => string | null
->([
+/** The fault of a string's content, or null. */
+type CheckString = (content: Bytes) => string | null;
+
+/** By tag. Go reads only these types. */
+const STRINGS: ReadonlyMap<number, CheckString> = new Map<number, CheckString>([
   [0x0c, (content) => (isUtf8(content) ? null : "a UTF8String that is not UTF-8")],
   [
     0x12,

@@ -79,19 +79,11 @@ export async function makeCertificate(spec: CertificateSpec): Promise<Bytes> {
   return new Uint8Array(certificate.rawData);
 }
 
-/** The fields of a certificate as @peculiar/x509 reads them: a second opinion on certificate.ts. */
-interface SecondReading {
-  readonly serial: string;
-  readonly notBefore: Date;
-  readonly notAfter: Date;
-  readonly spki: Bytes;
-  readonly isCa: boolean;
-  readonly extensionOids: readonly string[];
-  readonly uris: readonly string[];
-}
-
-/** Reads a DER certificate. @throws whatever @peculiar/x509 throws on what it cannot read. */
-export async function readAgain(der: Bytes): Promise<SecondReading> {
+/**
+ * Reads the fields of a DER certificate: a second opinion on certificate.ts.
+ * @throws whatever @peculiar/x509 throws on what it cannot read.
+ */
+export async function readAgain(der: Bytes) {
   const x509 = await load();
   const certificate = new x509.X509Certificate(der);
   const names = certificate.getExtension(x509.SubjectAlternativeNameExtension);

@@ -155,16 +155,11 @@ function isSameName(name: Bytes, other: Bytes): boolean {
   return parts.length === others.length && parts.every((part, i) => part === others[i]);
 }
 
-interface AuthorityKeyId {
-  readonly keyId: Bytes | null;
-  /** The Name among authorityCertIssuer. */
-  readonly issuerName: Bytes | null;
-  /** The magnitude, as in Certificate. */
-  readonly serial: Bytes | null;
-}
-
-/** RFC 5280 §4.2.1.1. @throws {FormatError} */
-function readAuthorityKeyId(value: Bytes): AuthorityKeyId {
+/**
+ * Reads an authority key identifier (RFC 5280 §4.2.1.1): the Name among authorityCertIssuer, and the
+ * magnitude of the serial number. @throws {FormatError}
+ */
+function readAuthorityKeyId(value: Bytes) {
   const fields = new DerReader(value).enter(TAG.sequence);
   const keyId = fields.optional(contextPrimitive(0)) ? fields.content() : null;
   let issuerName: Bytes | null = null;
