@@ -4,12 +4,13 @@
  * @module
  */
 import { equal } from "../../src/core/bytes.ts";
-import { ConfigError, FormatError, type Violation } from "../../src/core/errors.ts";
+import { ConfigError, FormatError } from "../../src/core/errors.ts";
 import { type CaKey, signingUri } from "../../src/core/x509/authority.ts";
 import { type Certificate, readCertificatePem } from "../../src/core/x509/certificate.ts";
 import { isSignedBy } from "../../src/core/x509/chain.ts";
 import type { PublicKeyInfo } from "../../src/core/x509/keys.ts";
 import { CAS_BELOW_ROOT, caFaults, caWarnings } from "../../src/core/x509/usable-ca.ts";
+import { Faults } from "../common-config.ts";
 
 /**
  * Reads and checks a supplied root.
@@ -33,10 +34,9 @@ export async function readSuppliedRoot(
       throw new ConfigError(`error parsing root certificate: ${error.message}`);
     throw error;
   }
-  const faults: Violation[] = [];
-  const demand = (holds: boolean, message: string, field = "RootCert") => {
-    if (!holds) faults.push({ field, message });
-  };
+  const faults = new Faults();
+  const demand = (holds: boolean, message: string, field = "RootCert") =>
+    faults.refuse(!holds, field, message);
   const { uris, key: rootKey } = root;
   demand(equal(rootKey.spki, key.info.spki), "PrivateKey is not the key of RootCert", "PrivateKey");
   for (const fault of caFaults(root, {
@@ -63,8 +63,7 @@ export async function readSuppliedRoot(
   // If the names differ, that is the fault.
   if (equal(root.issuer, root.subject))
     demand(await isSignedBy(root, root), "RootCert is not signed by its own key");
-  if (faults.length > 0)
-    throw new ConfigError(faults.map(({ message }) => message).join("; "), faults);
+  faults.throwIfAny();
   return root;
 }
 

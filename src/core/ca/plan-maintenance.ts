@@ -5,7 +5,6 @@
  */
 
 import { InvariantError } from "../errors.ts";
-import type { Certificate } from "../x509/certificate.ts";
 import type { ChangeContext, PlannedChange } from "./change.ts";
 import { crossChainOf } from "./cross-chain.ts";
 import { buildCrossChain } from "./cross-sign.ts";
@@ -14,7 +13,7 @@ import { activeTarget, issuingOf, newCommitId, openProved, requireValid } from "
 import { longestConfirmMs } from "./root-removal.ts";
 import { nextStep } from "./schedule.ts";
 import { type Snapshot, snapshotOf, withState } from "./snapshot.ts";
-import { crossAgain, prune, renewIssuer, reseal } from "./transitions.ts";
+import { areSame, crossAgain, prune, renewIssuer, reseal } from "./transitions.ts";
 
 /** Plans a new issuer under the active root. @throws {SealError} @throws {ProviderError} */
 export async function planRenewal(
@@ -56,8 +55,7 @@ export async function planCrossing(
   const { state, active, provider, fault } = snapshot;
   if (provider === null) throw fault;
   const { chain } = await buildCrossChain(snapshot, provider, active.certificate, false, change);
-  const ids = (certificates: readonly Certificate[]) => certificates.map(({ id }) => id).join();
-  if (ids(chain) === ids(crossChainOf(active)))
+  if (areSame(chain, crossChainOf(active)))
     throw new InvariantError("No cross-signed certificate is due after all");
   const next = crossAgain(state, newCommitId(change.random), chain);
   return { kind: "cross", snapshot: withState(snapshot, next) };

@@ -26,7 +26,7 @@ import { replacedIssuers, unitedIssuers, withKeptIssuers } from "./leaf-issuers.
 import { newCommitId, openProved, wrapConfigError } from "./plan-change.ts";
 import { isDead } from "./root-removal.ts";
 import { snapshotOf, typeOf } from "./snapshot.ts";
-import { retire } from "./transitions.ts";
+import { retire, stamp } from "./transitions.ts";
 
 interface Resolution {
   readonly kept: CaState;
@@ -138,10 +138,12 @@ export async function planResolution(
     commitId: newCommitId(random),
     index,
     config: { ...kept.config, modifyIndex: index },
-    roots: united.roots
-      .map((entry) => withOutcome(entry, [...provider.issuerChain, ...chain], abandonedRoots))
-      .map((entry) => ({ ...entry, modifyIndex: index }))
-      .toSorted((a, b) => (a.id < b.id ? -1 : 1)),
+    roots: stamp(
+      united.roots.map((entry) =>
+        withOutcome(entry, [...provider.issuerChain, ...chain], abandonedRoots),
+      ),
+      index,
+    ),
     provider: {
       active: kept.provider.active,
       retired: Object.fromEntries(

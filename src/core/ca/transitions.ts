@@ -122,9 +122,8 @@ function underIssuer(
   index: number,
 ): readonly RootEntry[] {
   const signingKeyId = colonHex(issuerKeyId);
-  const ids = (certificates: readonly Certificate[]) => certificates.map(({ id }) => id).join();
   const isSame = (root: RootEntry) =>
-    root.signingKeyId === signingKeyId && ids(issuerChainOf(root)) === ids(issuers);
+    root.signingKeyId === signingKeyId && areSame(issuerChainOf(root), issuers);
   if (roots.some((root) => root.status === "active" && isSame(root))) return roots;
   const under = (root: RootEntry): RootEntry => {
     if (root.status !== "active") return root;
@@ -322,10 +321,15 @@ function entryOf(
 }
 
 /** Rows in order of their IDs, which is Consul's order, all with the index of this write. */
-function stamp(roots: readonly RootEntry[], index: number): RootEntry[] {
+export function stamp(roots: readonly RootEntry[], index: number): RootEntry[] {
   return roots
     .map((root) => ({ ...root, modifyIndex: index }))
     .toSorted((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+/** Whether two lists have the same certificates in the same order. */
+export function areSame(a: readonly Certificate[], b: readonly Certificate[]): boolean {
+  return a.length === b.length && a.every(({ id }, i) => id === b[i]?.id);
 }
 
 /** The fields that are new in every state that follows another. */
