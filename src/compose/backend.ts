@@ -12,8 +12,8 @@ import { readKeks } from "../seal/kek.ts";
 import type { Backend } from "../store/backend.ts";
 import { FileLooks, MemoryLooks } from "../store/looks.ts";
 import { type Codec, createCodec } from "../store/state-document.ts";
+import type { Keks } from "./key-encryption-keys.ts";
 import type { Platform } from "./platform.ts";
-import type { Keks } from "./seal.ts";
 
 /**
  * Opens a store. Its implementation is loaded only if it is used, since not every runtime has what

@@ -18,7 +18,7 @@ import { createSealer } from "../seal/envelope.ts";
 import { readKeks } from "../seal/kek.ts";
 import { hasWrapped } from "../seal/wrapped.ts";
 import type { Backend, Ports } from "../store/backend.ts";
-import { AclLastSeenFile, LastSeenFile } from "../store/last-seen.ts";
+import { AclLastSeenFile, LastSeenFile } from "../store/last-seen-file.ts";
 import { type Codec, createCodec } from "../store/state-document.ts";
 import { PrometheusMetrics } from "../telemetry/prometheus.ts";
 import { VERSION } from "../version.ts";
@@ -32,9 +32,9 @@ import {
   type Service,
   type Storage,
 } from "./ca.ts";
+import { type Keks, lastSeenFile, readKekText, vaultConnector } from "./key-encryption-keys.ts";
 import type { DataFolder, Platform, RequestEnvironment } from "./platform.ts";
 import type { ReadServerCertificate } from "./report.ts";
-import { type Keks, lastSeenFile, readKekText, vaultConnector } from "./seal.ts";
 
 /**
  * Builds a CA.

@@ -8,8 +8,8 @@ import type { Snapshot } from "../core/ca/snapshot.ts";
 import { RateLimitedError, StoreError } from "../core/errors.ts";
 import type { Clock, Random } from "../core/ports/clock.ts";
 import { TokenBucket } from "../net/token-bucket.ts";
+import { wireIndex } from "./ca-json.ts";
 import type { HttpLimits } from "./limits.ts";
-import { wireIndex } from "./wire.ts";
 
 /** Milliseconds by which a wait may end late, so that one timer serves all. */
 const GRAIN_MS = 10;

@@ -4,7 +4,7 @@
  * @module
  */
 import type { CaState } from "../../src/core/state.ts";
-import { wireIndex } from "../../src/http/wire.ts";
+import { wireIndex } from "../../src/http/ca-json.ts";
 import type { Change, History, Line, StoreEvent } from "./history.ts";
 import { brokenPairs } from "./pairs.ts";
 

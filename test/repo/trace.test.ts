@@ -15,13 +15,16 @@ const MOST: readonly (readonly [request: string, files: number])[] = [
 
 let traces: readonly string[];
 
-before(() => {
-  const printed = execFileSync("node_modules/.bin/node", ["bench/trace.ts"], {
-    cwd: ROOT,
-    encoding: "utf8",
-  });
-  traces = printed.trim().split("\n\n");
-});
+before(
+  () => {
+    const printed = execFileSync("node_modules/.bin/node", ["bench/trace.ts"], {
+      cwd: ROOT,
+      encoding: "utf8",
+    });
+    traces = printed.trim().split("\n\n");
+  },
+  { timeout: 60_000 },
+);
 
 describe("bench/trace.ts", () => {
   for (const [request, most] of MOST)

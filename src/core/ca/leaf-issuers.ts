@@ -16,7 +16,7 @@ import type { Policy } from "./timing-and-limits.ts";
 /**
  * After this many times the largest leaf life every leaf of a replaced issuer has expired: one for
  * the leaf itself; a replica that has not read of the replacement yet signs for up to
- * `maxStalenessMs`, at most half of one (policy.ts).
+ * `maxStalenessMs`, at most half of one (timing-and-limits.ts).
  */
 const LEAF_LIVES = 2;
 

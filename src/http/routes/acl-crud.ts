@@ -15,7 +15,7 @@ import {
   methodJson,
   policyJson,
   ruleJson,
-} from "../acl-wire.ts";
+} from "../acl-json.ts";
 import { type Call, consulRoute, type Route } from "../route.ts";
 
 /** A type of records, of which `T` is what a request has. */

@@ -9,7 +9,7 @@ import type { Entry, Token } from "../../core/acl/types.ts";
 import { DeniedError, RateLimitedError, RequestError } from "../../core/errors.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { AclEndpoints } from "../acl-endpoint.ts";
-import { decodeTexts, decodeToken, onlyDefault, tokenJson } from "../acl-wire.ts";
+import { decodeTexts, decodeToken, onlyDefault, tokenJson } from "../acl-json.ts";
 import type { AclOptions } from "../options.ts";
 import type { BodyReader } from "../request-body.ts";
 import { sameSecret, secretOf } from "../request-token.ts";

@@ -5,11 +5,11 @@
 import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { Snapshot } from "../../core/ca/snapshot.ts";
 import type { CaState } from "../../core/state.ts";
+import { configurationJson } from "../ca-json.ts";
 import { decodeConfiguration, decodeRotation } from "../configuration-body.ts";
 import type { BodyReader } from "../request-body.ts";
 import { json } from "../responses.ts";
 import { type Call, caRoute, endpoint, type Route, type RouteResponse } from "../route.ts";
-import { configurationJson } from "../wire.ts";
 
 interface ConfigurationRouteOptions {
   readonly ca: Pick<CertificateAuthority, "configure" | "require" | "rotate">;

@@ -6,7 +6,7 @@
 import type { Acl } from "../../core/acl/ports.ts";
 import type { Audit } from "../../core/ports/audit.ts";
 import { aclEndpoint, beforeChangeOf } from "../acl-endpoint.ts";
-import { decodeDenylistEntry, denylistEntryJson } from "../acl-wire.ts";
+import { decodeDenylistEntry, denylistEntryJson } from "../acl-json.ts";
 import type { BodyReader } from "../request-body.ts";
 import { json } from "../responses.ts";
 import { type Call, consulRoute, type Route } from "../route.ts";

@@ -7,6 +7,7 @@ import { writeJson } from "../../consul/go-json.ts";
 import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { Snapshot } from "../../core/ca/snapshot.ts";
 import type { Watchers } from "../blocking.ts";
+import { rootsJson, rootsPem, wireIndex } from "../ca-json.ts";
 import { clientKey } from "../client.ts";
 import { booleanParam, type QueryOptions, requireDatacenter } from "../query.ts";
 import { compressibleBody } from "../responses.ts";
@@ -19,7 +20,6 @@ import {
   type Route,
   type RouteResponse,
 } from "../route.ts";
-import { rootsJson, rootsPem, wireIndex } from "../wire.ts";
 
 /**
  * A shared cache may answer for a second, by which clients see new roots later. Blocking queries

@@ -9,10 +9,10 @@ import { isObject, type JsonObject } from "../../consul/go-struct.ts";
 import type { StateConflict } from "../../core/ca/api.ts";
 import type { CertificateAuthority } from "../../core/ca/ca.ts";
 import type { CaState } from "../../core/state.ts";
+import { configurationJson } from "../ca-json.ts";
 import type { BodyReader } from "../request-body.ts";
 import { json } from "../responses.ts";
 import { caRoute, endpoint, type Route } from "../route.ts";
-import { configurationJson } from "../wire.ts";
 
 const MAX_BODY = 1024;
 

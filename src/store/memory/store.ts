@@ -9,7 +9,7 @@ import type { Replica, Replicas } from "../../core/ports/replicas.ts";
 import type { Expected, NewStopMark, Store, Stored } from "../../core/ports/store.ts";
 import type { CaState } from "../../core/state.ts";
 import type { Backend, Ports } from "../backend.ts";
-import { requireExpected } from "../checks.ts";
+import { requireExpected } from "../commit-check.ts";
 import { type Grants, TableLeases, termOf } from "../leases.ts";
 import { MemoryLooks } from "../looks.ts";
 import type { Codec } from "../state-document.ts";

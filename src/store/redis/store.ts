@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { StoreError } from "../../core/errors.ts";
 import type { Expected, NewStopMark, Store, Stored } from "../../core/ports/store.ts";
 import type { CaState } from "../../core/state.ts";
-import { requireExpected } from "../checks.ts";
+import { requireExpected } from "../commit-check.ts";
 import type { Codec } from "../state-document.ts";
 import type { RedisCalls } from "./calls.ts";
 import type { ChangePoll } from "./change-poll.ts";

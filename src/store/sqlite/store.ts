@@ -9,7 +9,7 @@ import { StoreError } from "../../core/errors.ts";
 import type { Clock } from "../../core/ports/clock.ts";
 import type { Expected, NewStopMark, Store, Stored } from "../../core/ports/store.ts";
 import type { CaState } from "../../core/state.ts";
-import { requireExpected } from "../checks.ts";
+import { requireExpected } from "../commit-check.ts";
 import { type Grants, termOf } from "../leases.ts";
 import type { Codec } from "../state-document.ts";
 import type { Waiter } from "../waiter.ts";
