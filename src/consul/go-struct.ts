@@ -17,8 +17,8 @@ const isU64 = (value: unknown) =>
     : typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 
 /** Checks the value of a field that is not null. */
-export type Schema<T extends Json = Json> = v.GenericSchema<unknown, T>;
-export type Schemas = Readonly<Record<string, Schema>>;
+type Schema<T extends Json = Json> = v.GenericSchema<unknown, T>;
+type Schemas = Readonly<Record<string, Schema>>;
 
 /** encoding/json's error for a value of another type. */
 function typeError(goName: string, goTypeName: string) {

@@ -49,11 +49,10 @@ export class FailureLog {
   overRate(kind: "read" | "write", requestId: string | undefined): void {
     const omitted = this.#take(`rate ${kind}`);
     if (omitted === null) return;
-    const more = omitted === 0 ? {} : { omitted };
     this.#log.warn("Request exceeds the server rate limit (permissive mode)", {
       kind,
       requestId,
-      ...more,
+      omitted: omitted === 0 ? undefined : omitted,
     });
   }
 

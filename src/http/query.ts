@@ -81,7 +81,7 @@ export function queryOptions(
   const wait = params.get("wait") ?? "";
   const waitMs = wait === "" ? 0 : goDuration(wait, "Invalid wait time");
   const index = params.get("index") ?? "";
-  const known = index === "" ? 0n : readIndex(index);
+  const known = index === "" ? 0n : parseIndex(index, "Invalid index");
   return {
     params,
     pretty: params.has("pretty"),
@@ -113,23 +113,15 @@ export function indexParam(params: ReadonlyMap<string, string>, name: string): b
   if (given.length > 1) throw refuse(`The '${name}' query parameter is given twice`);
   const [value] = given;
   if (value === undefined) return null;
-  const index = parseIndex(value[1]);
-  if (index === null)
-    throw refuse(`The '${name}' query parameter must be a whole number below 2^64`);
-  return index;
+  return parseIndex(value[1], `The '${name}' query parameter must be a whole number below 2^64`);
 }
 
 /** Go's strconv.ParseUint with 64 bits. @throws {RequestError} `request_malformed` */
-function readIndex(text: string): bigint {
-  const index = parseIndex(text);
-  if (index === null) throw refuse("Invalid index");
-  return index;
-}
-
-function parseIndex(text: string): bigint | null {
+function parseIndex(text: string, message: string): bigint {
   // Parsing takes time quadratic in the digits, so only leading zeros may exceed those of 2^64.
   const digits = /^\d+$/.test(text) ? text.replace(/^0+/, "") : null;
-  if (digits === null || digits.length > MAX_U64_DIGITS || BigInt(digits) > MAX_U64) return null;
+  if (digits === null || digits.length > MAX_U64_DIGITS || BigInt(digits) > MAX_U64)
+    throw refuse(message);
   return BigInt(digits);
 }
 

@@ -27,8 +27,8 @@ const MEDIA_TYPES: Readonly<Record<string, "json" | "csr" | "raw">> = {
  * The form of a body by its media type; "raw" without one.
  * @throws {RequestError} `media_type_unsupported`
  */
-export function bodyForm(contentType: string | undefined): "json" | "csr" | "raw" {
-  if (contentType === undefined || contentType === "") return "raw";
+export function bodyForm(contentType: string | null): "json" | "csr" | "raw" {
+  if (contentType === null || contentType === "") return "raw";
   const essence = (contentType.split(";")[0] ?? "").trim().toLowerCase();
   const form = Object.hasOwn(MEDIA_TYPES, essence) ? MEDIA_TYPES[essence] : undefined;
   if (form === undefined)
@@ -37,10 +37,6 @@ export function bodyForm(contentType: string | undefined): "json" | "csr" | "raw
       `Cannot read body: media type ${JSON.stringify(essence)} is not one of ${Object.keys(MEDIA_TYPES).join(", ")}`,
     );
   return form;
-}
-
-function formOf({ headers }: Request): "json" | "csr" | "raw" {
-  return bodyForm(headers.get("content-type") ?? undefined);
 }
 
 interface Incoming {
@@ -90,13 +86,13 @@ export class BodyReader {
 
   /** A body in JSON. @throws {RequestError} as `text`, `media_type_unsupported` */
   async json(request: Request, maxBytes: number): Promise<Json> {
-    formOf(request);
+    bodyForm(request.headers.get("content-type"));
     return readJson(await this.text(request, maxBytes));
   }
 
   /** A body in JSON, `{}` if it is empty. @throws {RequestError} as `json` */
   async optionalJson(request: Request, maxBytes: number): Promise<Json> {
-    formOf(request);
+    bodyForm(request.headers.get("content-type"));
     const text = await this.text(request, maxBytes);
     return text.trim() === "" ? {} : readJson(text);
   }
@@ -108,7 +104,7 @@ export class BodyReader {
    * @throws {RequestError} as `json`, `csr_malformed`
    */
   async csr(request: Request, maxBytes: number): Promise<string> {
-    const form = formOf(request);
+    const form = bodyForm(request.headers.get("content-type"));
     const maxRaw = Math.min(maxBytes, MAX_CSR_LENGTH);
     // In JSON each line end takes two characters. Only the media type of CSRs excludes JSON.
     const bytes = await this.bytes(request, form === "csr" ? maxRaw : maxBytes);
