@@ -80,7 +80,7 @@ const AUDIT_FAILURES = ["stop-changes", "stop-all", "go-on"] as const;
 const datacenter = v.pipe(
   v.string(),
   v.toLowerCase(),
-  v.regex(/^[a-z0-9_-]{1,64}$/, "must be letters, digits, - and _"),
+  v.regex(/^[a-z0-9_-]{1,64}$/, "must be 1 to 64 letters, digits, - and _"),
 );
 
 export const Schema = v.object({

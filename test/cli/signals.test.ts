@@ -60,7 +60,12 @@ describe("SIGHUP", () => {
         };
         pair(one);
         write("info", "dc1");
-        const server = await startServer({ MESHCA_CONFIG: config, MESHCA_LISTEN: "127.0.0.1:0" });
+        const server = await startServer({
+          MESHCA_CONFIG: config,
+          MESHCA_LISTEN: "127.0.0.1:0",
+          // Its parsed form must be comparable: BigInts once made every SIGHUP fail.
+          MESHCA_VAULT_ALLOW: "vault.example,10.0.0.0/8",
+        });
         try {
           const last = () =>
             linesOf(server.stdout()).findLast(({ message }) =>

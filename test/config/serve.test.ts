@@ -364,7 +364,7 @@ describe("meshca serve", () => {
     assert.equal(bodyOf(await send(second.port, CONFIGURATION)), before);
     assert.match(
       second.stdout(),
-      /"level":"WARN".*has no effect: it is used at the first start only.*"fields":\["LeafCertTTL","cluster_id"\]/,
+      /"level":"WARN".*is ignored: it differs from the stored one, and is used at the first start only.*"fields":\["LeafCertTTL","cluster_id"\]/,
     );
     await second.stop();
   });

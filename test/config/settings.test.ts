@@ -294,7 +294,7 @@ describe("readSettings()", () => {
         [
           "MESHCA_DATACENTER",
           value,
-          "MESHCA_DATACENTER: must be letters, digits, - and _",
+          "MESHCA_DATACENTER: must be 1 to 64 letters, digits, - and _",
         ] as const,
     ),
     ...["trace", "loud"].map(
@@ -619,7 +619,7 @@ describe("readSettings()", () => {
 
   it("readSettings() holds values of the file to the same rules", () => {
     assert.deepEqual(faults({ MESHCA_CONFIG: "meshca.json" }, { datacenter: "a b" }), [
-      "MESHCA_DATACENTER: must be letters, digits, - and _",
+      "MESHCA_DATACENTER: must be 1 to 64 letters, digits, - and _",
     ]);
   });
 });
