@@ -14,7 +14,7 @@ import { formatSpiffeId, type LeafId, parseSpiffeId } from "../spiffe/id.ts";
 import type { RootEntry } from "../state.ts";
 import { type Certificate, pemOf } from "../x509/certificate.ts";
 import { type CertificateRequest, readCsr, verifyProof } from "../x509/csr.ts";
-import { keyIdOf, type PublicKeyInfo } from "../x509/keys.ts";
+import { type KeyType, keyIdOf } from "../x509/keys.ts";
 import {
   createSerials,
   type LeafFields,
@@ -91,10 +91,10 @@ export interface SignOptions {
 
 const NO_OPTIONS: SignOptions = {};
 
-/** A CSR that passed all checks. */
+/** A CSR that passed all checks. The leaf is made of nothing else. */
 interface CheckedRequest {
   readonly csr: string;
-  readonly key: PublicKeyInfo;
+  readonly keyType: KeyType;
   readonly leaf: RequestedLeaf;
   readonly names: LeafNames;
 }
@@ -185,7 +185,8 @@ export class LeafSigner {
       try {
         const permittedAgain = permit?.(leaf);
         if (permittedAgain !== undefined) await permittedAgain;
-        return await this.#issue({ csr, key: request.key, leaf, names }, options, progress);
+        const checked = { csr, keyType: request.key.type, leaf, names };
+        return await this.#issue(checked, options, progress);
       } finally {
         limiter.leave(snapshot.config);
       }
@@ -196,7 +197,7 @@ export class LeafSigner {
 
   /** Decides every field of the leaf, and has the provider sign it. */
   async #issue(
-    { csr, key, leaf, names }: CheckedRequest,
+    { csr, keyType, leaf, names }: CheckedRequest,
     { caller = NOBODY, permit }: SignOptions,
     progress: Progress,
   ): Promise<IssuedLeaf> {
@@ -210,8 +211,8 @@ export class LeafSigner {
       ...names,
       ...leafValidity(provider.issuer, root, snapshot.config.leafTtlMs, now),
       serial: this.#nextSerial(),
-      spki: key.spki,
-      keyUsage: leafKeyUsage(key.type),
+      spki: leaf.spki,
+      keyUsage: leafKeyUsage(keyType),
     };
     requireLife(fields);
     if (!provider.remote) audit?.record(allowed(caller, fields, fields.serial));
