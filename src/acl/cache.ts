@@ -111,24 +111,8 @@ export function isSameRecord(a: StoredRecord, b: StoredRecord | undefined): bool
 type Stamp = Pick<StoredRecord, "version" | "key" | "document">;
 
 /** Whether two records of one name are equal in everything that the MAC covers. */
-export function isSameStamp(a: Stamp, b: Stamp | undefined): boolean {
-  return a.version === b?.version && a.key === b.key && a.document === b.document;
-}
-
-/** The digest of a set after records of it were replaced and removed. */
-export function digestAfter(
-  { digest, elements }: Pick<AclCache, "digest" | "elements">,
-  put: readonly { readonly name: string; readonly element: bigint }[],
-  gone: readonly string[],
-): bigint {
-  const replaced = [...put.map(({ name }) => name), ...gone].map(
-    (name) => elements.get(name) ?? 0n,
-  );
-  return changedDigest(
-    digest,
-    replaced,
-    put.map(({ element }) => element),
-  );
+export function isSameStamp(a: Stamp | undefined, b: Stamp | undefined): boolean {
+  return a?.version === b?.version && a?.key === b?.key && a?.document === b?.document;
 }
 
 /** Takes a record out. */

@@ -13,7 +13,7 @@ import {
   type StoredRecord,
 } from "../core/ports/record-store.ts";
 import { type AclKey, createAclKey, openAclKey } from "./acl-key.ts";
-import { type ReadRecord, stopReason } from "./cache.ts";
+import { isSameStamp, type ReadRecord, stopReason } from "./cache.ts";
 import type { Contents } from "./record-codec.ts";
 import {
   ancestorsOf,
@@ -58,19 +58,15 @@ export class AclConflicts {
     const reason = stopReason(cache);
     if (reason === null) return null;
     const { changes, records, authentic } = await this.#find();
-    const mine = mark === null ? null : [...cache.documents.values()];
-    const theirs = changes === null ? null : changes.records;
+    const ours = [...cache.documents.values()];
+    const theirs = changes?.records ?? [];
     return {
       reason,
       by: stop?.mark?.by ?? null,
       at: stop?.mark?.at ?? null,
-      snapshot: mark === null || mine === null ? null : sideOf(mark, mine, true, 0),
-      stored:
-        changes === null || theirs === null
-          ? null
-          : sideOf(changes, theirs, authentic, theirs.length - records.length),
-      differences:
-        mine === null || theirs === null ? [] : differences(mine, theirs).slice(0, MAX_DIFFERENCES),
+      snapshot: mark && summaryOf(mark, ours, true, 0),
+      stored: changes && summaryOf(changes, theirs, authentic, theirs.length - records.length),
+      differences: mark && changes ? differingNames(ours, theirs).slice(0, MAX_DIFFERENCES) : [],
     };
   }
 
@@ -251,7 +247,7 @@ function newer(record: StoredRecord, other: StoredRecord | undefined): StoredRec
   return other !== undefined && other.version > record.version ? other : record;
 }
 
-function sideOf(
+function summaryOf(
   { index, tip }: Mark,
   records: readonly StoredRecord[],
   authentic: boolean,
@@ -263,18 +259,13 @@ function sideOf(
 }
 
 /** The names of records that differ. */
-function differences(mine: readonly StoredRecord[], theirs: readonly StoredRecord[]): string[] {
-  const [a, b] = [mine, theirs].map(
-    (side) =>
-      new Map(
-        side.map((record) => [
-          nameOf(record),
-          `${record.version} ${record.key} ${record.document}`,
-        ]),
-      ),
+function differingNames(ours: readonly StoredRecord[], theirs: readonly StoredRecord[]): string[] {
+  const [a, b] = [ours, theirs].map(
+    (side) => new Map(side.map((record) => [nameOf(record), record])),
   );
-  return [...new Set([...(a?.keys() ?? []), ...(b?.keys() ?? [])])]
-    .filter((name) => a?.get(name) !== b?.get(name))
+  const names = new Set([...ours, ...theirs].map(nameOf));
+  return [...names]
+    .filter((name) => !isSameStamp(a?.get(name), b?.get(name)))
     .toSorted((x, y) => (x < y ? -1 : 1));
 }
 

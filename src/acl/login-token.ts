@@ -146,9 +146,7 @@ export async function reviewLoginToken(
     throw loginDenied("has no jti, and this auth method accepts each token once");
   const { name, namespace, uid, subject } = await review();
   return {
-    fields: new Map(
-      KUBERNETES_FIELDS.map((field, i) => [field, [name, namespace, uid][i] as string]),
-    ),
+    fields: kubernetesFields(name, namespace, uid),
     subject,
     expiresAt,
     name: nameOf(jwt, claims.output, audiencesOf(claims.output)),
@@ -260,13 +258,17 @@ function kubernetesLogin(claims: ClaimSet): Presented {
   const read = v.safeParse(Kubernetes, claims);
   if (!read.success) throw loginDenied("is not a token of a Kubernetes service account");
   const { namespace, serviceaccount, pod } = read.output["kubernetes.io"];
-  const values = [serviceaccount.name, namespace, serviceaccount.uid];
-  const account = `system:serviceaccount:${namespace}:${serviceaccount.name}`;
+  const { name, uid } = serviceaccount;
+  const account = `system:serviceaccount:${namespace}:${name}`;
   return {
-    fields: new Map(KUBERNETES_FIELDS.map((name, i) => [name, values[i] as string])),
+    fields: kubernetesFields(name, namespace, uid),
     // Each pod of a service account has a token of its own.
     subject: pod === undefined ? account : `${account} pod ${pod.name} ${pod.uid}`,
   };
+}
+
+function kubernetesFields(...values: [name: string, namespace: string, uid: string]): LoginFields {
+  return new Map(KUBERNETES_FIELDS.map((field, i) => [field, values[i] as string]));
 }
 
 function mappedLogin(claims: ClaimSet, settings: MethodSettings): Presented {

@@ -70,29 +70,16 @@ export interface StopMark extends Mark {
 
 const index = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const mark = v.strictObject({ index, tip: v.string() });
+const common = { schema: v.literal(1), index, tip: v.string(), mac: v.string() };
 const SetDocument = v.pipe(
   v.string(),
   v.parseJson(),
-  v.strictObject({
-    schema: v.literal(1),
-    index,
-    tip: v.string(),
-    ancestors: v.array(mark),
-    mac: v.string(),
-  }),
+  v.strictObject({ ...common, ancestors: v.array(mark) }),
 );
 const StopDocument = v.pipe(
   v.string(),
   v.parseJson(),
-  v.strictObject({
-    schema: v.literal(1),
-    index,
-    tip: v.string(),
-    reason: v.string(),
-    by: v.string(),
-    at: v.number(),
-    mac: v.string(),
-  }),
+  v.strictObject({ ...common, reason: v.string(), by: v.string(), at: v.number() }),
 );
 
 const setInput = ({ index, tip, ancestors }: RecordSet, digest: bigint) =>

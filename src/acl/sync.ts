@@ -11,16 +11,9 @@ import type { Log } from "../core/ports/log.ts";
 import type { Changes, Mark, StoredRecord } from "../core/ports/record-store.ts";
 import { NOTHING_WRITTEN, type RecordStore } from "../core/ports/record-store.ts";
 import type { AclKey } from "./acl-key.ts";
-import {
-  type AclCache,
-  digestAfter,
-  dropRecord,
-  isSameRecord,
-  putRecord,
-  type ReadRecord,
-} from "./cache.ts";
+import { type AclCache, dropRecord, isSameRecord, putRecord, type ReadRecord } from "./cache.ts";
 import { decodeRecord } from "./record-codec.ts";
-import { elementOf, encodeStop, nameOf, type RecordSet } from "./record-set.ts";
+import { changedDigest, elementOf, encodeStop, nameOf, type RecordSet } from "./record-set.ts";
 import { AclTrust, type TrustOptions } from "./trust.ts";
 
 /** How often a store without changes is read, in milliseconds: this shows that it is available. */
@@ -164,11 +157,9 @@ export class AclSync {
     const read =
       key === null ? [] : await Promise.all(fresh.map((record) => readRecord(record, key.opened)));
     const stop = key === null ? null : await this.#trust.stopOf(changes, key.opened);
-    const digest = digestAfter(
-      cache,
-      read.map(({ record, element }) => ({ name: nameOf(record), element })),
-      gone.map(nameOf),
-    );
+    const replaced = [...fresh, ...gone].map((record) => cache.elements.get(nameOf(record)) ?? 0n);
+    const added = read.map(({ element }) => element);
+    const digest = changedDigest(cache.digest, replaced, added);
     const verdict = await this.#trust.judge(
       changes,
       digest,
@@ -190,7 +181,7 @@ export class AclSync {
     cache.key = key;
     for (const name of gone) dropRecord(cache, name);
     for (const one of read) this.#put(one);
-    this.#apply(changes, verdict.set, stop, before, asked, everything);
+    this.#apply(changes, verdict.set, stop, since, asked);
   }
 
   #put(read: ReadRecord): void {
@@ -205,12 +196,12 @@ export class AclSync {
     changes: Changes,
     set: RecordSet | null,
     stop: AclCache["stop"],
-    before: Mark | null,
+    since: Mark | null,
     asked: Date,
-    everything: boolean,
   ): void {
     const { log, clock, ca, onChange } = this.#options;
     const cache = this.#cache;
+    const before = cache.mark;
     cache.mark = { index: changes.index, tip: changes.tip };
     cache.set = changes.set;
     cache.ancestors = set?.ancestors ?? [];
@@ -222,9 +213,9 @@ export class AclSync {
           ? "The stored ACL is trusted again and in force; ACL changes are possible"
           : "The stored ACL is trusted again and in force; ACL changes stay stopped until an operator decides with PUT /v1/acl/state-conflict",
       );
-    else if (before !== null && before.index > 0 && changes.complete && !everything)
+    else if (since !== null && since.index > 0 && changes.complete)
       log.warn("Read all ACL records: this replica was far behind, or the store lost writes", {
-        from: before.index,
+        from: since.index,
         to: cache.mark.index,
       });
     cache.refused = null;

@@ -20,9 +20,9 @@ import {
 import type { Sealer } from "../core/ports/sealer.ts";
 import { type AclKey, createAclKey, openAclKey } from "./acl-key.ts";
 import type { CaDocument } from "./ca-document.ts";
-import { type AclCache, digestAfter, isSameStamp, requireKey, stopReason } from "./cache.ts";
+import { type AclCache, isSameStamp, requireKey, stopReason } from "./cache.ts";
 import { type ContentKind, type Contents, encodeRecord } from "./record-codec.ts";
-import { ancestorsOf, elementOf, encodeSet, nameOf } from "./record-set.ts";
+import { ancestorsOf, changedDigest, elementOf, encodeSet, nameOf } from "./record-set.ts";
 import type { AclSync } from "./sync.ts";
 import { WriteQueue } from "./write-queue.ts";
 
@@ -239,19 +239,11 @@ export class AclWriter {
     ];
     const ancestors = ancestorsOf(at, ...cache.ancestors);
     const { digest, elements } = cache;
-    const known = {
-      digest,
-      elements: new Map(changes.flatMap((change) => entryOf(elements, nameOf(change)))),
-    };
+    const removed = changes.map((change) => elements.get(nameOf(change)) ?? 0n);
     const records = recordsAfter(changes, index, cache.documents);
-    const put = await Promise.all(
-      records.map(async (record) => ({
-        name: nameOf(record),
-        element: await elementOf(record, key),
-      })),
-    );
-    const gone = changes.filter(({ next }) => next === null).map(nameOf);
-    const document = await encodeSet({ index, tip, ancestors }, digestAfter(known, put, gone), key);
+    const added = await Promise.all(records.map((record) => elementOf(record, key)));
+    const after = changedDigest(digest, removed, added);
+    const document = await encodeSet({ index, tip, ancestors }, after, key);
     return { at, index, document, resolves };
   }
 
@@ -287,11 +279,6 @@ export class AclWriter {
         : isSameStamp({ ...change.next, version: change.expected + 1 }, stored);
     });
   }
-}
-
-function entryOf<V>(map: ReadonlyMap<string, V>, name: string): [string, V][] {
-  const value = map.get(name);
-  return value === undefined ? [] : [[name, value]];
 }
 
 /** The records that changes make, as the store will have them. */
