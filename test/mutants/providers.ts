@@ -73,6 +73,12 @@ export const PROVIDERS: readonly Mutant[] = [
     ],
     ["a hidden secret with another user name", "    ...params,\n", "", "providers/vault/config"],
   ),
+  ...guardsOf("providers/vault/errors.ts", [
+    "names of servers in the response to a caller of leaves",
+    "text === undefined) return error;",
+    "text !== null) return error;",
+    "providers/vault/errors",
+  ]),
   ...guardsOf(
     "providers/vault/egress-allowlist.ts",
     [
