@@ -1,5 +1,5 @@
 /**
- * Configurations that must be refused, each with what the refusal says.
+ * Configurations that must be refused, each with the text of its refusal.
  * @module
  */
 import { openssl } from "../fakes/ca.ts";

@@ -1,5 +1,5 @@
 /**
- * Bad requests to a real server: the status, a message that says what to do, and nothing changed.
+ * Bad requests to a real server: the status, a message with the remedy, and nothing changed.
  * @module
  */
 import assert from "node:assert/strict";

@@ -1,5 +1,5 @@
 /**
- * Signing requests that must be refused, each with what the refusal says.
+ * Signing requests that must be refused, each with the text of its refusal.
  * @module
  */
 

@@ -1,6 +1,6 @@
 /**
- * Whom GET /readyz shows more than whether leaves can be signed: names of roots, addresses of
- * replicas and what a provider says are for operators.
+ * Who sees more of GET /readyz than whether leaves can be signed: names of roots, addresses of
+ * replicas and notes of the provider are for operators.
  * @module
  */
 import assert from "node:assert/strict";

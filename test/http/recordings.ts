@@ -20,12 +20,10 @@ export interface Recorded {
 /** An answer as it is compared. */
 export interface Comparable {
   readonly status: number;
-  /** By name in its spelling; null where there is none. */
+  /** By name in its spelling; null if the response lacks it. */
   readonly headers: Readonly<Record<string, string | null>>;
   readonly body: string;
-  /**
-   * Whether it came only after the wait that the request asked for; false where it asked for none.
-   */
+  /** Whether it came only after the wait that the request asked for. */
   readonly blocked: boolean;
 }
 
