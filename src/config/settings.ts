@@ -221,15 +221,15 @@ function readManagementToken(given: Given, readFile: ReadFile, faults: Faults): 
 function readKekVault(given: Given, readFile: ReadFile, faults: Faults): Derived["kekVault"] {
   const text = readNamed("MESHCA_KEK_VAULT", given, readFile, faults);
   if (text === null) return null;
+  let reason = "the file must be a JSON object";
   try {
     const json = readJsonFile(text);
     if (typeof json === "object" && json !== null && !Array.isArray(json))
       return json as Record<string, unknown>;
-    faults.add("MESHCA_KEK_VAULT", "the file must be a JSON object");
   } catch (error) {
-    const isKnown = error instanceof ConfigError;
-    faults.add("MESHCA_KEK_VAULT", isKnown ? error.message : "the file must be a JSON object");
+    if (error instanceof ConfigError) reason = error.message;
   }
+  faults.add("MESHCA_KEK_VAULT", reason);
   return null;
 }
 

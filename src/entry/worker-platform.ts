@@ -38,8 +38,7 @@ export function createWorkerPlatform({ logLevel }: Pick<Settings, "logLevel">): 
     listFolder: noFile,
     fileExists: () => false,
     providerFiles: { readFile: noFile, listFolder: noFile },
-    // The runtime connects by name alone, and to nothing within Cloudflare's or anybody's private
-    // network.
+    // The runtime connects by name only, and never to an address of a private network.
     async fetchKeys(url, { ca, addresses: _, ...init }) {
       if (ca !== null)
         throw new ProviderError(
