@@ -293,7 +293,7 @@ function mappedFields(claims: ClaimSet, settings: MethodSettings): LoginFields {
     // Consul: a single value counts as a list of one.
     const values = (Array.isArray(found) ? (found as readonly unknown[]) : [found]).map(textOf);
     if (values.includes(null))
-      throw loginDenied(`has a claim for list.${name} that is not a list of texts`);
+      throw loginDenied(`has a claim for list.${name} that is not a list of strings`);
     fields.set(`list.${name}`, values as string[]);
   }
   return fields;

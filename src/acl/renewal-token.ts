@@ -83,7 +83,7 @@ async function verify(
   return csr.output;
 }
 
-/** What a caller is told of a proof that does not verify. */
+/** The refusal of a proof that does not verify; any other error as it is. */
 function refusalOf(error: unknown, audience: string): unknown {
   if (error instanceof errors.JWTExpired)
     return denied(

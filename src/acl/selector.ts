@@ -193,7 +193,7 @@ class SelectorReader {
     let name = token.text;
     while (this.#takes("[")) {
       const index = this.#next();
-      if (index.kind !== "text") throw fault(index, "expected a text in quotes");
+      if (index.kind !== "text") throw fault(index, "expected a string in quotes");
       name += `.${index.text}`;
       this.#expect("]");
     }

@@ -90,7 +90,7 @@ export class GuardedFetch {
     if (url.hash !== "") throw refused("must not have a fragment");
     if (!isListed(hosts, url) && !isListed(privateHosts, url))
       throw refused(
-        `host ${JSON.stringify(url.host)} is not among the hosts that this server may ask`,
+        `host ${JSON.stringify(url.host)} is not among the hosts that this server may ask: add it to MESHCA_JWKS_HOSTS`,
       );
     return url;
   }

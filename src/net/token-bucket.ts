@@ -21,7 +21,7 @@ export class TokenBucket {
     this.#at = now;
   }
 
-  /** Takes a token. @returns 0, or the milliseconds until there is one if there is none now. */
+  /** Takes a token. @returns 0, or the milliseconds until the next one if the bucket is empty. */
   take(now: number): number {
     const { perSecond, burst } = this.#rate;
     // A clock that was set back refills nothing.

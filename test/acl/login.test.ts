@@ -489,7 +489,7 @@ describe("Login", () => {
     [
       "a list of other things than text",
       ({ jwt }) => jwt({ groups: [{}] }),
-      /that is not a list of texts/,
+      /that is not a list of strings/,
     ],
     [
       "too long a token",

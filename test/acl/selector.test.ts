@@ -129,7 +129,7 @@ describe("readSelector()", () => {
       /expected contains, matches or in/,
     ],
     ["any of a list", 'any list.groups as g { g == "x" }', /unknown field "any"|unexpected/],
-    ["an index that is no text", "value[name] == web", /expected a text in quotes/],
+    ["an index that is no text", "value[name] == web", /expected a string in quotes/],
     ["an index that does not end", 'value["name" == web', /expected "\]"/],
     ["a pointer to what is not there", '"/value/nmae" == web', /unknown field "value.nmae"/],
     ["a list compared as text", 'list.groups == "ops"', /list.groups is a list; use contains/],

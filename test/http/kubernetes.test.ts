@@ -278,7 +278,7 @@ describe("an auth method of type kubernetes with Host", () => {
     });
     assert.deepEqual(elsewhere, {
       status: 400,
-      text: 'Invalid Host: host "10.0.0.1:6443" is not among the hosts that this server may ask',
+      text: 'Invalid Host: host "10.0.0.1:6443" is not among the hosts that this server may ask: add it to MESHCA_JWKS_HOSTS',
     });
     const other = await startIssuer(answer);
     await other.stop();
@@ -374,7 +374,7 @@ describe("an auth method of type jwt with OIDCDiscoveryURL", () => {
       await rule("leading-away");
       assert.deepEqual(await service(server, "leading-away", await jwt(issuer)), {
         status: 502,
-        text: "Cannot fetch the auth method's keys: the issuer's configuration has an unusable URL: Invalid jwks_uri: host \"169.254.169.254\" is not among the hosts that this server may ask",
+        text: "Cannot fetch the auth method's keys: the issuer's configuration has an unusable URL: Invalid jwks_uri: host \"169.254.169.254\" is not among the hosts that this server may ask: add it to MESHCA_JWKS_HOSTS",
       });
     } finally {
       await server.stop();
