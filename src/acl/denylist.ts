@@ -110,7 +110,7 @@ function canonicalWhole(value: string, scope: DenylistScope): string {
   const id = parseSpiffeId(withoutDefaultPartition(value));
   if (id.kind === "signing")
     throw malformed(
-      "Cannot add SPIFFE ID to the denylist: it is the CA's own, which no leaf has; its leaves end in /*",
+      "Cannot add SPIFFE ID to the denylist: it is the ID of the CA itself, which no leaf has; to deny every leaf of the trust domain end in /*",
     );
   requireOurs(id, scope);
   requireDefaultScope(id);

@@ -18,7 +18,7 @@ export function readSyntax(content: string, form: "json" | "hcl"): FileContent {
     return { json: readJsonFile(content), places: new Map() };
   } catch (error) {
     if (error instanceof ConfigError) throw error;
-    throw new ConfigError("the file is not JSON; a file in HCL has a name that ends in .hcl");
+    throw new ConfigError("invalid JSON; a file in HCL has a name that ends in .hcl");
   }
 }
 
@@ -45,7 +45,7 @@ function readHclFile(content: string): FileContent {
       const whole = join(path, name);
       if (members.has(name) || (deeper.has(name) && rest.length === 0))
         throw new FormatError(
-          `${placeOf(item)}: ${JSON.stringify(name)} was set already, at ${places.get(whole)}`,
+          `${placeOf(item)}: ${JSON.stringify(name)} is set twice, first at ${places.get(whole)}`,
         );
       if (!places.has(whole)) places.set(whole, placeOf(item));
       if (rest.length === 0) members.set(name, plain(item.value, whole));
@@ -59,8 +59,7 @@ function readHclFile(content: string): FileContent {
   try {
     return { json: object(readHcl(content, true), ""), places };
   } catch (error) {
-    if (error instanceof FormatError)
-      throw new ConfigError(`the file is not HCL: ${error.message}`);
+    if (error instanceof FormatError) throw new ConfigError(`invalid HCL: ${error.message}`);
     throw error;
   }
 }

@@ -125,10 +125,11 @@ export function readConfigFile(
   const faults = new Faults();
   const fault: AddFault = (field, reason) => faults.add(field, reason, places.get(field));
   const ignored: string[] = [];
-  const isObject = v.check<unknown, string>((value) => !Array.isArray(value), "must be an object");
-  const parsed = v.safeParse(v.pipe(v.unknown(), isObject, File), json);
+  if (typeof json !== "object" || json === null || Array.isArray(json))
+    throw new ConfigError("the configuration must be an object at its top level");
+  const parsed = v.safeParse(File, json);
   for (const issue of parsed.issues ?? []) {
-    const path = v.getDotPath(issue) ?? "configuration file";
+    const path = v.getDotPath(issue) ?? "";
     fault(path, issue.type === "strict_object" ? unknownKey(path) : issue.message);
   }
   ignored.push(...ignoredKeys(json, fault));

@@ -172,7 +172,9 @@ function readFileSettings(
     else
       faults.add(
         "MESHCA_CONFIG",
-        error instanceof ConfigError ? error.message : cannotRead(path, error),
+        error instanceof ConfigError
+          ? `${JSON.stringify(path)}: ${error.message}`
+          : cannotRead(path, error),
       );
     return undefined;
   }

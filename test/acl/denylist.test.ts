@@ -189,7 +189,7 @@ describe("denials", () => {
       "spiffe://abc.consul:443/ns/default/dc/dc1/svc/web",
       /not in the expected format/,
     ],
-    ["spiffe-id", "spiffe://abc.consul", /it is the CA's own/],
+    ["spiffe-id", "spiffe://abc.consul", /it is the ID of the CA itself/],
     [
       "spiffe-id",
       "spiffe://other.consul/ns/default/dc/dc1/svc/web",

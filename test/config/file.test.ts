@@ -239,9 +239,9 @@ describe("readConfigFile()", () => {
     [
       "text that is no JSON",
       "datacenter = 1",
-      "the file is not JSON; a file in HCL has a name that ends in .hcl",
+      "invalid JSON; a file in HCL has a name that ends in .hcl",
     ],
-    ["an empty file", "", "the file is not JSON; a file in HCL has a name that ends in .hcl"],
+    ["an empty file", "", "invalid JSON; a file in HCL has a name that ends in .hcl"],
     [
       "a misspelt key",
       { datacentre: "x" },
@@ -418,37 +418,37 @@ describe("readConfigFile() of HCL", () => {
     [
       "what is not closed",
       "connect {\n  enabled = true",
-      "the file is not HCL: line 2, column 17: found the end, expected a name",
+      "invalid HCL: line 2, column 17: found the end, expected a name",
     ],
     [
       "a value set twice",
       'datacenter = "a"\ndatacenter = "b"',
-      'the file is not HCL: line 2, column 1: "datacenter" is set twice',
+      'invalid HCL: line 2, column 1: "datacenter" is set twice',
     ],
     [
       "a block written twice",
       "connect { enabled = true }\nconnect { enabled = false }",
-      'the file is not HCL: line 2, column 1: "connect" was set already, at line 1, column 1',
+      'invalid HCL: line 2, column 1: "connect" is set twice, first at line 1, column 1',
     ],
     [
       "a heredoc without an end",
       "datacenter = <<EOF\na\nEOFX",
-      "the file is not HCL: line 1, column 14: the heredoc is not closed: its last line must be the marker",
+      "invalid HCL: line 1, column 14: the heredoc is not closed: its last line must be the marker",
     ],
     [
       "a heredoc without a mark",
       "datacenter = << EOF\na\nEOF",
-      "the file is not HCL: line 1, column 14: a heredoc must begin with << or <<-, a marker of letters and digits, and the end of the line",
+      "invalid HCL: line 1, column 14: a heredoc must begin with << or <<-, a marker of letters and digits, and the end of the line",
     ],
     [
       "a heredoc as a name",
       "<<EOF\na\nEOF\n = 1",
-      "the file is not HCL: line 1, column 1: found a heredoc, expected a name",
+      "invalid HCL: line 1, column 1: found a heredoc, expected a name",
     ],
     [
       "what follows a heredoc",
       "datacenter = <<EOF\na\nEOF\n}",
-      'the file is not HCL: line 4, column 1: found "}", expected a name',
+      'invalid HCL: line 4, column 1: found "}", expected a name',
     ],
     [
       "a key with a slip",
@@ -478,7 +478,7 @@ describe("readConfigFile() of HCL", () => {
       `a = [ "x" "${secret}" ]`,
       `a = { 1 = ${secret}`,
     ]) {
-      assert.match(refusal(text), /^the file is not HCL: line 1, column \d+: /);
+      assert.match(refusal(text), /^invalid HCL: line 1, column \d+: /);
       assert.doesNotMatch(refusal(text), /b19c2f1e/);
     }
   });

@@ -639,10 +639,10 @@ describe("the form of the file", () => {
     const hcl = 'datacenter = "dc2"';
     assert.equal(readSettings({ MESHCA_CONFIG: "meshca.hcl" }, () => hcl, []).datacenter, "dc2");
     assert.deepEqual(messages("meshca.json", hcl), [
-      "MESHCA_CONFIG: the file is not JSON; a file in HCL has a name that ends in .hcl",
+      'MESHCA_CONFIG: "meshca.json": invalid JSON; a file in HCL has a name that ends in .hcl',
     ]);
     assert.deepEqual(messages("meshca.hcl", `${hcl}\n}`), [
-      'MESHCA_CONFIG: the file is not HCL: line 2, column 1: found "}", expected a name',
+      'MESHCA_CONFIG: "meshca.hcl": invalid HCL: line 2, column 1: found "}", expected a name',
     ]);
   });
 });

@@ -170,7 +170,7 @@ export function badTexts(uri: string): BadRequest[] {
     {
       name: "SEQUENCEs nested without end",
       csr: csrPem(nested()),
-      says: /^Cannot read CSR: its version has a field of the wrong type$/,
+      says: /^Cannot read CSR: its version has the wrong ASN.1 type$/,
     },
   ];
 }

@@ -121,7 +121,7 @@ export class DerReader {
   /** Steps over the next element, which must have this tag. @throws {FormatError} */
   expect(tag: number): void {
     if (this.#position >= this.#end || this.#bytes[this.#position] !== tag)
-      throw new DerError(this.done ? "ends too early" : "has a field of the wrong type");
+      throw new DerError(this.done ? "ends too early" : "has the wrong ASN.1 type");
     this.next();
   }
 

@@ -421,7 +421,7 @@ describe("readCsr()", () => {
     [
       "a subject that is no Name",
       { subject: sequence(element(TAG.null)) },
-      "its subject has a field of the wrong type",
+      "its subject has the wrong ASN.1 type",
     ],
     [
       "two extension requests that differ",
@@ -459,7 +459,7 @@ describe("readCsr()", () => {
     [
       "an extension request of another form",
       { attributes: [sequence(named("extensionRequest"), element(TAG.set, element(TAG.null)))] },
-      "its extension request has a field of the wrong type",
+      "its extension request has the wrong ASN.1 type",
     ],
     [
       "subject names that are cut off",

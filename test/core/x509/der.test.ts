@@ -94,7 +94,7 @@ describe("DerReader", () => {
   it("DerReader.expect() tells a wrong tag from a missing element", () => {
     assert.throws(
       () => new DerReader(bytes("0500")).expect(TAG.integer),
-      format("DER has a field of the wrong type"),
+      format("DER has the wrong ASN.1 type"),
     );
     assert.throws(() => new DerReader(bytes("")).expect(TAG.integer), format("DER ends too early"));
     assert.throws(() => new DerReader(bytes("")).expect(0), FormatError);
@@ -177,7 +177,7 @@ describe("DerReader", () => {
       "DerReader.unsigned() refuses another tag",
       unsigned,
       "0a0101",
-      "DER has a field of the wrong type",
+      "DER has the wrong ASN.1 type",
     ],
     [
       "DerReader.small() refuses 2^31",
@@ -250,7 +250,7 @@ describe("DerReader", () => {
       "DerReader.bitString() refuses the constructed form",
       readBits,
       "23040302" + "00aa",
-      "DER has a field of the wrong type",
+      "DER has the wrong ASN.1 type",
     ],
   ];
   for (const [name, read, der, message] of refused)
