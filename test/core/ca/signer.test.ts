@@ -10,7 +10,12 @@ import { Limiter } from "../../../src/core/ca/limiter.ts";
 import { LeafSigner } from "../../../src/core/ca/signer.ts";
 import type { Snapshot } from "../../../src/core/ca/snapshot.ts";
 import { DEFAULT_POLICY } from "../../../src/core/ca/timing-and-limits.ts";
-import { DeniedError, RateLimitedError, RequestError } from "../../../src/core/errors.ts";
+import {
+  DeniedError,
+  ProviderError,
+  RateLimitedError,
+  RequestError,
+} from "../../../src/core/errors.ts";
 import type { LeafIssuer } from "../../../src/core/state.ts";
 import { createIntermediate, generateCaKey } from "../../../src/core/x509/authority.ts";
 import { NO_SERVER_NAMES } from "../../../src/core/x509/leaf.ts";
@@ -198,6 +203,20 @@ describe("sign() with a key of the CA", () => {
       snapshot: () => snapshot,
     }).sign(csr);
   }
+
+  it("sign() names what is wrong and what still works if the signing key cannot be opened", async () => {
+    const fault = new ProviderError("provider_unavailable", "Vault is sealed");
+    await assert.rejects(
+      signUnder(webCsr(), (snapshot) => ({ ...snapshot, provider: null, fault })),
+      {
+        name: "NotReadyError",
+        code: "ca_uninitialized",
+        message:
+          "Cannot sign leaf: the signing key of the CA cannot be opened; the roots are still served",
+        cause: fault,
+      },
+    );
+  });
 
   it("sign() makes no leaf that would end before it begins, whatever the configuration says", async () => {
     for (const leafTtlMs of [0, -1000])
