@@ -17,7 +17,7 @@ import type { CaState } from "../core/state.ts";
 import { createSealer } from "../seal/envelope.ts";
 import { readKeks } from "../seal/kek.ts";
 import { hasWrapped } from "../seal/wrapped.ts";
-import type { Backend, Ports } from "../store/backend.ts";
+import type { Backend } from "../store/backend.ts";
 import { AclLastSeenFile, LastSeenFile } from "../store/last-seen-file.ts";
 import { type Codec, createCodec } from "../store/state-document.ts";
 import { PrometheusMetrics } from "../telemetry/prometheus.ts";
@@ -101,7 +101,7 @@ export async function composeOver(
     serverCertificate,
     compressed: false,
   });
-  return new Meshca({ service, policy, settings, platform, providers, keks, ports, backend });
+  return new Meshca({ service, policy, settings, platform, providers, keks, backend });
 }
 
 /** Each is null if it does not survive a restart. */
@@ -126,7 +126,6 @@ interface MeshcaParts {
   readonly platform: Platform;
   readonly providers: ProviderTypes;
   readonly keks: Keks;
-  readonly ports: Ports;
   readonly backend: Backend;
 }
 
@@ -188,11 +187,10 @@ export class Meshca {
 
   /** Waits for the change in progress, releases leases and closes the store. */
   async close(): Promise<void> {
-    const { service, ports, backend } = this.#parts;
+    const { service, backend } = this.#parts;
     this.drain();
     await this.ca.close();
     await service.audit?.close();
-    await ports.store.close();
     backend.close();
   }
 

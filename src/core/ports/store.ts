@@ -92,6 +92,4 @@ export interface Store {
   watch(commitId: string | null, signal: AbortSignal): Promise<void>;
   /** @throws {StoreError} */
   now(): Promise<Date>;
-  /** Ends this instance; the stored state stays. */
-  close(): Promise<void>;
 }

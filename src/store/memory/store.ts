@@ -126,8 +126,6 @@ class MemoryStore implements Store {
     return this.#shared.clock.now();
   }
 
-  async close(): Promise<void> {}
-
   /** Index and commit id of the document, as far as it is one, with term and stop mark. */
   #position() {
     const { document, grants, mark } = this.#shared;

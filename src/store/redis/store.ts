@@ -118,8 +118,6 @@ export class RedisStore implements Store {
     return new Date(Number(await this.#calls.run("now", v.string(), [this.#calls.keys.state])));
   }
 
-  async close(): Promise<void> {}
-
   /** @param known the commit id whose document the caller has. */
   #read(known = ""): Promise<v.InferOutput<typeof ReadAnswer>> {
     return this.#calls.run("read", ReadAnswer, this.#keys, [known]);

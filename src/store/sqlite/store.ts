@@ -129,8 +129,6 @@ export class SqliteStore implements Store {
     return this.#parts.clock.now();
   }
 
-  async close(): Promise<void> {}
-
   #state() {
     return optionalRow(StateRow, this.#sql.state.get());
   }

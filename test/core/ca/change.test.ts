@@ -48,7 +48,6 @@ const parts = (store: Store): Store => ({
   stop: (mark) => store.stop(mark),
   stopMark: () => store.stopMark(),
   watch: (commitId, signal) => store.watch(commitId, signal),
-  close: () => store.close(),
   commit: (next, expected) => store.commit(next, expected),
 });
 

@@ -81,7 +81,6 @@ export function createFaults(backend: MemoryBackend, inner: Sealer, holder: stri
         stopMark: () => step("store.stopMark", () => store.stopMark()),
         watch: (...args) => store.watch(...args),
         now: () => step("store.now", () => store.now()),
-        close: () => store.close(),
       },
       looks: {
         load: () => step("looks.load", () => looks.load()),
