@@ -23,7 +23,7 @@ interface Observed {
   readonly certificate: ServerCertificate | null;
 }
 
-export interface Build {
+interface Build {
   readonly version: string;
   readonly runtime: string;
 }
