@@ -11,6 +11,62 @@ interface ErrorResponse {
   readonly retryAfter: number | undefined;
 }
 
+/** The status of each error code, which the compiler requires to be complete. */
+export const STATUSES: Readonly<Record<ErrorCode, ErrorResponse["status"]>> = {
+  config_invalid: 400,
+  request_malformed: 400,
+  csr_malformed: 400,
+  csr_proof_failed: 400,
+  spiffe_id_malformed: 400,
+  profile_violation: 400,
+  body_late: 400,
+  token_unknown: 403,
+  permission_denied: 403,
+  denylisted: 403,
+  not_found: 404,
+  index_mismatch: 409,
+  no_conflict: 409,
+  cluster_differs: 409,
+  root_abandoned: 409,
+  transition_invalid: 409,
+  budget_exceeded: 409,
+  name_taken: 409,
+  set_moved: 409,
+  too_large: 413,
+  media_type_unsupported: 415,
+  sign_rate_limited: 429,
+  client_rate_limited: 429,
+  server_rate_limited: 429,
+  watchers_exceeded: 429,
+  token_rate_limited: 429,
+  login_tokens_exceeded: 429,
+  provider_rejected: 502,
+  ca_uninitialized: 503,
+  ca_expired: 503,
+  ca_not_valid_yet: 503,
+  ca_disabled: 503,
+  operation_running: 503,
+  lease_lost: 503,
+  closing: 503,
+  state_stale: 503,
+  clock_skewed: 503,
+  replica_behind: 503,
+  outcome_unknown: 503,
+  audit_unavailable: 503,
+  provider_unavailable: 503,
+  store_unavailable: 503,
+  store_refused: 503,
+  store_busy: 503,
+  state_regressed: 503,
+  provider_contract: 500,
+  state_corrupt: 500,
+  schema_unknown: 500,
+  cluster_mismatch: 500,
+  kek_unknown: 500,
+  open_failed: 500,
+  invariant: 500,
+};
+
 /**
  * The response to an error. One that is not a `CaError`, or a bug of meshca, gets a generic body:
  * its text may contain secrets.
@@ -20,7 +76,7 @@ export function errorResponse(error: unknown, requestId: string): ErrorResponse 
   const code = known === null ? "invariant" : known.code;
   const retryAfterMs = known?.retryAfterMs;
   return {
-    status: statusOf(code),
+    status: STATUSES[code],
     body:
       known === null || code === "invariant"
         ? `Internal error; the server's log has the reason under request ${requestId}`
@@ -28,75 +84,4 @@ export function errorResponse(error: unknown, requestId: string): ErrorResponse 
     retryAfter:
       retryAfterMs === undefined ? undefined : Math.max(1, Math.ceil(retryAfterMs / 1000)),
   };
-}
-
-/** The compiler requires a case for each code. */
-function statusOf(code: ErrorCode): ErrorResponse["status"] {
-  switch (code) {
-    case "config_invalid":
-    case "request_malformed":
-    case "csr_malformed":
-    case "csr_proof_failed":
-    case "spiffe_id_malformed":
-    case "profile_violation":
-    case "body_late":
-      return 400;
-    case "token_unknown":
-    case "permission_denied":
-    case "denylisted":
-      return 403;
-    case "not_found":
-      return 404;
-    case "index_mismatch":
-    case "no_conflict":
-    case "cluster_differs":
-    case "root_abandoned":
-    case "transition_invalid":
-    case "budget_exceeded":
-    case "name_taken":
-    case "set_moved":
-      return 409;
-    case "too_large":
-      return 413;
-    case "media_type_unsupported":
-      return 415;
-    case "sign_rate_limited":
-    case "client_rate_limited":
-    case "server_rate_limited":
-    case "watchers_exceeded":
-    case "token_rate_limited":
-    case "login_tokens_exceeded":
-      return 429;
-    case "provider_rejected":
-      return 502;
-    case "ca_uninitialized":
-    case "ca_expired":
-    case "ca_not_valid_yet":
-    case "ca_disabled":
-    case "operation_running":
-    case "lease_lost":
-    case "closing":
-    case "state_stale":
-    case "clock_skewed":
-    case "replica_behind":
-    case "outcome_unknown":
-    case "audit_unavailable":
-    case "provider_unavailable":
-    case "store_unavailable":
-    case "store_refused":
-    case "store_busy":
-    case "state_regressed":
-      return 503;
-    case "provider_contract":
-    case "state_corrupt":
-    case "schema_unknown":
-    case "cluster_mismatch":
-    case "kek_unknown":
-    case "open_failed":
-    case "invariant":
-      return 500;
-    default:
-      code satisfies never;
-      return 500;
-  }
 }
