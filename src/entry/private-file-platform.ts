@@ -53,7 +53,7 @@ export function requireOwner(
   if (user !== null && uid !== user && uid !== 0)
     throw unusable(
       path,
-      `belongs to user ${uid}, and meshca runs as user ${user}: run chown ${user} on it`,
+      `belongs to user ${uid}, and meshca runs as user ${user}: run chown ${user} on it, or set ${setting} to a path of that user`,
       { setting },
     );
 }

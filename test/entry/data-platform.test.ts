@@ -112,7 +112,7 @@ describe("the data folder", () => {
     assert.match(
       refusal(() => makeDataDir(path, owner + 1)),
       new RegExp(
-        `belongs to user ${owner}, and meshca runs as user ${owner + 1}: run chown ${owner + 1} on it`,
+        `belongs to user ${owner}, and meshca runs as user ${owner + 1}: run chown ${owner + 1} on it, or set MESHCA_DATA_DIR to a path of that user`,
       ),
     );
     makeDataDir(path, owner);
