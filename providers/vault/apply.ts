@@ -17,6 +17,7 @@ import {
   type KeyInVault,
   type LocalKey,
   purposeOf,
+  TOLERANCE_MS,
 } from "./intermediate.ts";
 import {
   deleteIssuer,
@@ -32,9 +33,6 @@ import type { ChangeStep } from "./plan.ts";
 import { ensureRole, roleFields } from "./role.ts";
 import type { VaultRoot } from "./root.ts";
 import type { IntermediateState } from "./vault-state.ts";
-
-/** By how much a lifetime may be shorter than configured without a warning. */
-const TOLERANCE_MS = 3_600_000;
 
 /** What the steps so far have given. */
 export interface Progress {
@@ -168,7 +166,7 @@ async function generateRoot(
   onRollback((later) => deleteNamed(later, mount, name));
   const request = {
     commonName: caCommonName("pri", "vault", clusterId, random),
-    uriSans: [signingUri(clusterId)],
+    uri: signingUri(clusterId),
     keySpec,
     keyName: name,
     issuerName: name,

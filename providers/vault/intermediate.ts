@@ -23,7 +23,7 @@ import type { VaultRoot } from "./root.ts";
 /** How much earlier than its issuers an intermediate expires: Vault's clock may differ. */
 const MARGIN_MS = 60_000;
 /** By how much a lifetime may be shorter than configured without a warning. */
-const TOLERANCE_MS = 3_600_000;
+export const TOLERANCE_MS = 3_600_000;
 
 /** A key with the request for its certificate. */
 interface IssuerKey {
@@ -52,7 +52,7 @@ export async function generateKey(
   const uri = signingUri(clusterId);
   const { csr, keyId } = await api.generateIntermediate(mount, {
     commonName: caCommonName("sec", "vault", clusterId, random),
-    uriSans: [uri],
+    uri,
     keySpec,
     keyName: name,
   });

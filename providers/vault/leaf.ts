@@ -38,7 +38,7 @@ export async function signInVault(
     role: LEAF_ROLE,
     issuerId: issuer.issuerId,
     csr,
-    uriSans: [fields.uri],
+    uri: fields.uri,
     dnsNames: fields.dnsNames,
     ipAddresses: fields.ipAddresses.map(ipText),
     ttlMs: end - begin,

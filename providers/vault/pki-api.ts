@@ -60,7 +60,7 @@ interface PkiMountRequest {
 /** The names in a CA certificate or its request. */
 interface CaSubject {
   readonly commonName: string;
-  readonly uriSans: readonly string[];
+  readonly uri: string;
   readonly keySpec: CaKeySpec;
   /** The name of the key in Vault, by which it is recognized after a crash. */
   readonly keyName: string;
@@ -83,7 +83,7 @@ interface SignLeafRequest {
   readonly role: string;
   readonly issuerId: string;
   readonly csr: string;
-  readonly uriSans: readonly string[];
+  readonly uri: string;
   readonly dnsNames: readonly string[];
   readonly ipAddresses: readonly string[];
   readonly ttlMs: number;
@@ -211,11 +211,11 @@ export class PkiApi extends VaultClient {
   }
 
   async signLeaf(mount: Mount, request: SignLeafRequest): Promise<string> {
-    const { role, issuerId, csr, uriSans, dnsNames, ipAddresses, ttlMs } = request;
+    const { role, issuerId, csr, uri, dnsNames, ipAddresses, ttlMs } = request;
     const path = `issuer/${segment(issuerId)}/sign/${segment(role)}`;
     const body = {
       csr,
-      uri_sans: uriSans.join(","),
+      uri_sans: uri,
       ...(dnsNames.length === 0 ? {} : { alt_names: dnsNames.join(",") }),
       ...(ipAddresses.length === 0 ? {} : { ip_sans: ipAddresses.join(",") }),
       ttl: seconds(ttlMs),
@@ -335,10 +335,10 @@ function seconds(ms: number): string {
   return `${Math.max(1, Math.floor(ms / 1000))}s`;
 }
 
-function subjectOf({ commonName, uriSans, keySpec, keyName }: CaSubject): Fields {
+function subjectOf({ commonName, uri, keySpec, keyName }: CaSubject): Fields {
   return {
     common_name: commonName,
-    uri_sans: uriSans.join(","),
+    uri_sans: uri,
     key_type: keySpec.type,
     key_bits: keySpec.bits,
     // Otherwise the name would become a DNS name as well.

@@ -31,7 +31,7 @@ import { failure, freshMount, logged, openClient } from "./open.ts";
 const HOUR = 3_600_000;
 const ROOT: RootRequest = {
   commonName: "pri-test.vault.ca.11111111.consul",
-  uriSans: ["spiffe://11111111-2222-3333-4444-555555555555.consul"],
+  uri: "spiffe://11111111-2222-3333-4444-555555555555.consul",
   keySpec: { type: "ec", bits: 256 },
   keyName: "mesh-root-key",
   issuerName: "mesh-root",
@@ -131,7 +131,7 @@ for (const kind of vaultKinds)
         role: "leaf",
         issuerId,
         csr,
-        uriSans: ["spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/web"],
+        uri: "spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/web",
         dnsNames: [],
         ipAddresses: [],
         ttlMs: HOUR,
