@@ -158,17 +158,17 @@ function serverNames(host: string, given: string | undefined, faults: Faults): S
   const own = ["0.0.0.0", "::"].includes(host) ? [] : [host.toLowerCase()];
   const dnsNames = new Set(["localhost"]);
   const addresses = new Map<string, Bytes>();
-  let isValid = more.length <= MAX_NAMES;
+  let invalid: string | null = null;
   for (const name of ["127.0.0.1", "::1", ...own, ...more]) {
     const address = ipOctets(name);
     if (address !== null) addresses.set(address.join("."), address);
     else if (DNS_NAME.test(name)) dnsNames.add(name);
-    else if (more.includes(name)) isValid = false;
+    else if (more.includes(name)) invalid ??= JSON.stringify(name.slice(0, 60));
   }
-  if (!isValid)
+  if (more.length > MAX_NAMES || invalid !== null)
     faults.add(
       "MESHCA_TLS_NAMES",
-      `must be at most ${MAX_NAMES} DNS names and IP addresses, separated by commas`,
+      `must be at most ${MAX_NAMES} DNS names and IP addresses, separated by commas${invalid === null ? "" : `; ${invalid} is not one`}`,
     );
   return { dnsNames: [...dnsNames], ipAddresses: [...addresses.values()] };
 }

@@ -145,7 +145,9 @@ describe("the settings of TLS", () => {
         [
           `the names ${names}`,
           { MESHCA_TLS: "self", MESHCA_TLS_NAMES: names },
-          "MESHCA_TLS_NAMES: must be at most 16 ",
+          names.split(",").length > 16
+            ? "MESHCA_TLS_NAMES: must be at most 16 "
+            : 'MESHCA_TLS_NAMES: must be at most 16 DNS names and IP addresses, separated by commas; "',
         ] as const,
     ),
   ];
