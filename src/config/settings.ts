@@ -13,7 +13,7 @@ import { cannotRead } from "./file-errors.ts";
 import { readJsonFile } from "./file-syntax.ts";
 import { limitsOf } from "./limits.ts";
 import { namedFiles } from "./named-files.ts";
-import { managementToken, Schema, SETTING_NAMES } from "./schema.ts";
+import { managementToken, Schema, SETTING_NAMES } from "./settings-schema.ts";
 import { readStoreUrl, type StoreUrl } from "./store-url.ts";
 import { preferEnvironment, type TlsSettings, tlsSettings } from "./tls.ts";
 

@@ -6,8 +6,8 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { CONSUL_CONFIG_NAMES } from "../../providers/consul/config.ts";
 import { isLoopback } from "../../src/config/addresses.ts";
-import { SETTING_NAMES } from "../../src/config/schema.ts";
 import { listenRefusal, readSettings, type Settings } from "../../src/config/settings.ts";
+import { SETTING_NAMES } from "../../src/config/settings-schema.ts";
 import { STORE_FORMS } from "../../src/config/store-url.ts";
 import { ConfigError } from "../../src/core/errors.ts";
 

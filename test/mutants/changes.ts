@@ -54,10 +54,10 @@ export const CHANGES: readonly Mutant[] = [
     ],
   ),
   ...guardsOf(
-    "src/core/ca/change.ts",
+    "src/core/ca/rollback.ts",
     [
       "what an aborted change created, once another change may use it",
-      "free = this.#leftovers.filter((leftover) => leftover.base === base)",
+      "free = this.#leftovers.filter(({ base }) => base === context.base)",
       "free = this.#leftovers",
       "core/ca/maintenance",
     ],
@@ -67,10 +67,13 @@ export const CHANGES: readonly Mutant[] = [
       "of compensations",
       "core/ca/change",
     ],
+  ),
+  ...guardsOf(
+    "src/core/ca/change.ts",
     [
       "what a change with an unknown outcome created",
-      'if (!(error instanceof NotReadyError && error.code === "outcome_unknown")) {',
-      "if (error instanceof Error) {",
+      'if (!(error instanceof NotReadyError && error.code === "outcome_unknown"))',
+      "if (error instanceof Error)",
       "core/ca/change",
     ],
     ["a new provider that is not committed", "      change.close();\n", "", "core/ca/change"],

@@ -6,7 +6,7 @@
  */
 
 import type { DeletionTime } from "../deletion-time.ts";
-import { CaError, NotReadyError, reasonOf } from "../errors.ts";
+import { CaError, NotReadyError } from "../errors.ts";
 import { type AuditRecord, type Caller, NOBODY } from "../ports/audit.ts";
 import type { Random } from "../ports/clock.ts";
 import type {
@@ -31,6 +31,7 @@ import type { CaPorts } from "./ca-ports.ts";
 import type { DeletionClock } from "./deletion-looks.ts";
 import { OperationLease } from "./operation-lease.ts";
 import type { Replica } from "./replica.ts";
+import { Rollback } from "./rollback.ts";
 import { type Snapshot, withSchema } from "./snapshot.ts";
 import type { Policy } from "./timing-and-limits.ts";
 
@@ -171,6 +172,19 @@ export class Change {
     this.#compensations = [...this.#compensations, compensation];
   };
 
+  /** The registered compensating actions, in the order of their registration. */
+  get compensations(): readonly Compensation[] {
+    return this.#compensations;
+  }
+
+  /** The commit id of the state that the change began with; null if there was none. */
+  get base(): string | null {
+    return this.snapshot?.state.commitId ?? null;
+  }
+
+  /** @returns false if the lease expired, so that another change may run. */
+  readonly extendLease = (): Promise<boolean> => this.#lease.extend();
+
   /** @throws {NotReadyError} `operation_running` if another change may run */
   readonly requireLease = (): void => this.#lease.requireHeld();
 
@@ -209,30 +223,6 @@ export class Change {
     this.#setup.ports.audit?.record(this.#record(kind, this.require().active.id, "unchanged"));
   }
 
-  /**
-   * Runs compensating actions, the latest first, as long as the lease is held.
-   * @param compensations this change's by default.
-   * @returns those that failed, in the same order; it never rejects.
-   */
-  async rollBack(
-    compensations: readonly Compensation[] = this.#compensations,
-  ): Promise<readonly Compensation[]> {
-    const failed: Compensation[] = [];
-    for (const compensate of compensations.toReversed())
-      try {
-        if (!(await this.#lease.extend()))
-          throw new NotReadyError("operation_running", "another change may run");
-        await compensate();
-      } catch (error) {
-        this.#setup.ports.log.warn(
-          "Failed to roll back provider resources of an aborted change; will retry",
-          { reason: reasonOf(error) },
-        );
-        failed.unshift(compensate);
-      }
-    return failed;
-  }
-
   /** Closes the providers that were not committed. */
   close(): void {
     for (const provider of this.#candidates) void provider.close();
@@ -268,13 +258,6 @@ export class Change {
   }
 }
 
-/** A compensating action that failed. */
-interface Leftover {
-  readonly compensation: Compensation;
-  /** The commit id of the state that its change began with; null if there was none. */
-  readonly base: string | null;
-}
-
 /** Runs changes, one at a time. */
 export class ChangeRunner {
   readonly #setup: ChangeSetup;
@@ -282,15 +265,16 @@ export class ChangeRunner {
   /** Settles when the running change has ended; it never rejects. */
   #idle: Promise<unknown> = Promise.resolve();
   #closed = false;
-  #leftovers: readonly Leftover[] = [];
+  readonly #rollback: Rollback;
 
   constructor(setup: ChangeSetup) {
     this.#setup = setup;
+    this.#rollback = new Rollback(setup.ports.log);
   }
 
   /** Whether a rollback failed that `retryRollback` has to finish. */
   get mustRollBack(): boolean {
-    return this.#leftovers.length > 0;
+    return this.#rollback.isIncomplete;
   }
 
   /**
@@ -309,26 +293,9 @@ export class ChangeRunner {
     return done;
   }
 
-  /**
-   * Retries a failed rollback as a change of its own. Resources of a change before the last commit
-   * stay, because that commit may use them.
-   * @throws {Error} if a compensating action failed again
-   */
+  /** Retries a failed rollback as a change of its own. @throws {Error} if it failed again */
   async retryRollback(): Promise<void> {
-    await this.run("RENEWING", NOBODY, async (change) => {
-      const base = change.snapshot?.state.commitId ?? null;
-      const free = this.#leftovers.filter((leftover) => leftover.base === base);
-      const resources = this.#leftovers.length - free.length;
-      if (resources > 0)
-        this.#setup.ports.log.warn(
-          "Keeping provider resources of an aborted change: the CA was changed since and may use them",
-          { resources },
-        );
-      this.#leftovers = free;
-      const failed = await change.rollBack(free.map(({ compensation }) => compensation));
-      this.#leftovers = failed.map((compensation) => ({ compensation, base }));
-      if (failed.length > 0) throw new Error("Provider resources are left");
-    });
+    await this.run("RENEWING", NOBODY, (change) => this.#rollback.retry(change));
   }
 
   /** Why a live replica could not follow a change, by the last heartbeat; or null. */
@@ -390,14 +357,8 @@ export class ChangeRunner {
       return await work(change);
     } catch (error) {
       // With an unknown outcome the new resources may be in use.
-      if (!(error instanceof NotReadyError && error.code === "outcome_unknown")) {
-        const base = change.snapshot?.state.commitId ?? null;
-        const failed = await change.rollBack();
-        this.#leftovers = [
-          ...this.#leftovers,
-          ...failed.map((compensation) => ({ compensation, base })),
-        ];
-      }
+      if (!(error instanceof NotReadyError && error.code === "outcome_unknown"))
+        await this.#rollback.run(change.compensations, change);
       throw error;
     } finally {
       change.close();

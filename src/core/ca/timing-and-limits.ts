@@ -37,7 +37,7 @@ export const DEFAULT_POLICY = {
   maxRootsBytes: 64 * 1024,
   /** How long an operation may hold its lease without renewing it. */
   operationLeaseMs: 30_000,
-  /** How long a change waits for another one to end before it is refused. */
+  /** How long a change waits for one of another replica to end before it is refused. */
   operationWaitMs: 3000,
   /**
    * For how long the outcome of a commit without an answer is checked before it is reported as
