@@ -21,7 +21,7 @@ export interface Generator {
 
 /**
  * @param bodies a file with a JSON array of the PEM requests to send in turn, each with a token
- * where it is `{pem, token}`.
+ * if it is `{pem, token}`.
  */
 export function startGenerator(port: string, bodies: string): Generator {
   const child = Bun.spawn(

@@ -1,6 +1,7 @@
 /**
  * What access control costs: CPU of the server process per leaf, denied by default with 10,000
- * tokens and 1,000 policies, beside a server without it; in one run, in turn, on the same cores.
+ * tokens and 1,000 policies, compared with a server without it; in one run, in turn, on the same
+ * cores.
  * @module
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";

@@ -1,9 +1,9 @@
 /**
- * How fast leaves are signed, beside what the crypto alone allows: in one run, in turn, on the same
- * cores.
+ * How fast leaves are signed, compared with what the crypto itself allows: in one run, in turn, on
+ * the same cores.
  *
  * - raw: import the request's key, verify its signature, sign as many octets as a leaf has;
- *   WebCrypto alone, 16 in flight
+ *   WebCrypto only, 16 in flight
  * - in process: the whole way of a request, 16 in flight
  * - http: the whole service, the load generator in another process on the same cores
  * - peculiar: the same work through @peculiar/x509

@@ -1,5 +1,5 @@
 /**
- * What Linux says of a process: proc(5).
+ * Linux's figures of a process: proc(5).
  * @module
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";

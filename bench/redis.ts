@@ -1,11 +1,11 @@
 /**
- * What sharing the state through Redis costs: beside SQLite in one run, in turn, on the same cores.
- * Redis syncs every write to the disk.
+ * What sharing the state through Redis costs: compared with SQLite in one run, in turn, on the same
+ * cores. Redis syncs every write to the disk.
  *
  * - leaves: CPU of the server process per leaf, in one process and with two workers; how
  *   connections spread over them
- * - changes: changes of the configuration one after the other, beside what Redis and its disk alone
- *   allow
+ * - changes: changes of the configuration one after the other, compared with what Redis and its
+ *   disk allow
  * - watchers: from a change on one replica to the answers of those who watch the others
  * @module
  */

@@ -1,6 +1,6 @@
 /**
  * A CA in memory on the runtime that runs this. Prints its port, then for each line on standard
- * input the rate of what the line names: `raw`, what WebCrypto alone allows; `node`, the same
+ * input the rate of what the line names: `raw`, what WebCrypto itself allows; `node`, the same
  * through node:crypto; `process`, whole leaves.
  * @module
  */

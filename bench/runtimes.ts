@@ -1,6 +1,6 @@
 /**
- * How fast each runtime signs, beside what its own crypto allows: in turn, in one process of it, on
- * the same cores.
+ * How fast each runtime signs, compared with what its own crypto allows: in turn, in one process of
+ * it, on the same cores.
  *
  * The servers have their state in memory and no access control. The Worker is the deployed one in
  * workerd, with Redis and access control, without which it does not serve; it has no way to sign
@@ -41,7 +41,7 @@ const WARM_UP = 2;
 
 interface Round {
   readonly raw: number;
-  /** Null where there is no such way. */
+  /** Null if there is no such way. */
   readonly node: number | null;
   readonly process: number | null;
   readonly http: number;

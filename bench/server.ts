@@ -1,5 +1,5 @@
 /**
- * A server process to measure, and what the system says of it.
+ * A server process to measure, and the system's figures of it.
  * @module
  */
 import { writeFileSync } from "node:fs";

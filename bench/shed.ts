@@ -1,7 +1,7 @@
 /**
  * What is left of the service under twice the load that it can bear: leaves a second that are
- * signed, beside the highest rate, and how soon the roots are answered meanwhile. The load is open:
- * requests are due at even times, whatever the answers do.
+ * signed, compared with the highest rate, and how soon the roots are answered concurrently. The
+ * load is open: requests are due at even times, whatever the answers do.
  * @module
  */
 import { mkdtempSync, rmSync } from "node:fs";
@@ -13,9 +13,9 @@ import { startServer } from "./server.ts";
 
 const ROUNDS = 5;
 const SECONDS = 4;
-/** So many requests of an open load can be under way; the rest counts from when it was due. */
+/** So many requests of an open load can be in flight; the others count from when they were due. */
 const CONNECTIONS = 1024;
-/** How often the roots are asked for meanwhile, on one connection. */
+/** How often the roots are requested concurrently, on one connection. */
 const ROOTS_EVERY_MS = 10;
 
 const folder = mkdtempSync(join(tmpdir(), "meshca-bench-"));
@@ -26,7 +26,7 @@ const quantile = (values: readonly number[], share: number): number =>
     Math.min(values.length - 1, Math.floor(values.length * share))
   ] ?? 0;
 
-/** Asks for the roots until it is told to stop. @returns how long each took, in milliseconds */
+/** Requests the roots until the signal aborts. @returns how long each took, in milliseconds */
 async function askRoots(port: string, stop: { stopped: boolean }): Promise<number[]> {
   const took: number[] = [];
   while (!stop.stopped) {

@@ -32,7 +32,7 @@ const data = (place: number) => (socket: Socket<unknown>, chunk: Buffer) => {
   left.set(socket, remaining);
   if (remaining > 0) return;
   answeredAt[place]?.push(performance.timeOrigin + performance.now());
-  // Keeps the connections, as clients do, until it is told to go.
+  // Keeps the connections, as clients do, until the process is stopped.
   if (++answered === total) console.log(JSON.stringify({ errors, answeredAt }));
 };
 

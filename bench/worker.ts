@@ -1,6 +1,6 @@
 /**
  * What a leaf costs on Workers: CPU of the workerd process by leaf, over HTTP, with access control
- * on and a real Redis; and what an isolate costs to start, beside one that does nothing.
+ * on and a real Redis; and what an isolate costs to start, compared with one that does nothing.
  *
  *     npm run bench:worker
  *

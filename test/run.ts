@@ -1,6 +1,6 @@
 /**
- * Runs the test suite and closes with its count. What takes minutes runs beside it, some with
- * MESHCA_SLOW=1 and in CI alone. With CI=true a skipped test fails the run: there every server that
+ * Runs the test suite and closes with its count. What takes minutes runs concurrently, some with
+ * MESHCA_SLOW=1 and in CI only. With CI=true a skipped test fails the run: there every server that
  * a test may need has been brought up.
  * @module
  */
@@ -14,7 +14,7 @@ const filesIn = (pattern: string) =>
     .toSorted((a, b) => a.localeCompare(b));
 const slow = ci || process.env.MESHCA_SLOW === "1" ? filesIn("test/**/*.slow.ts") : [];
 
-/** Of a failure, when it is told again at the end. */
+/** The part of a failure that is repeated at the end. */
 const MAX_LINES = 40;
 
 /** Runs bun's test runner and counts by its last lines. */

@@ -7,7 +7,7 @@
 import { readdirSync } from "node:fs";
 
 /**
- * Tests that spawn servers run on Bun alone: what they spawn is held to the contract on each
+ * Tests that spawn servers run on Bun only: what they spawn is held to the contract on each
  * runtime by test/runtimes.
  */
 const FOLDERS = [
@@ -33,7 +33,11 @@ const EXCEPTIONS: readonly (readonly [
     "core/x509/leaf-differential.test.ts",
     "two minutes of @peculiar/x509, which is the same JavaScript on each runtime",
   ],
-  ["all", "acl/timing.test.ts", "compares times, which the files that run beside it there disturb"],
+  [
+    "all",
+    "acl/timing.test.ts",
+    "compares times, which the files that run concurrently there disturb",
+  ],
   ["all", "config/serve.test.ts", "spawns servers"],
   ["all", "config/workers.test.ts", "spawns servers"],
   ["all", "acl/replicas.test.ts", "spawns servers"],

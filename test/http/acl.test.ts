@@ -183,7 +183,7 @@ function onStore(
       assert.ok(!server.stdout().includes(secret), "a token is in the log");
     });
 
-    it("makes, shows, changes, clones and ends tokens and policies, and shows a secret once", async () => {
+    it("creates, reads, updates, clones and deletes tokens and policies, and shows a secret once", async () => {
       const { ID } = await policy("operators", 'operator = "write"');
       const made = await json<Token>(server, "PUT", "/v1/acl/token", MANAGEMENT, {
         Description: "one",
@@ -244,7 +244,7 @@ function onStore(
       assert.equal((await call(server, "GET", `/v1/acl/policy/${ID}`, MANAGEMENT)).status, 404);
     });
 
-    it("refuses what makes no sense, by name, and changes nothing", async () => {
+    it("refuses invalid fields, by name, and changes nothing", async () => {
       const before = (await call(server, "GET", "/v1/acl/tokens", MANAGEMENT)).text;
       const refused: readonly (readonly [string, string, unknown, number, RegExp])[] = [
         [
@@ -469,7 +469,7 @@ const bootstrapSecret = async ({ dataDir }: ServerProcess) =>
   (await Bun.file(`${dataDir}/acl-bootstrap-secret`).text()).trim();
 
 describe("the first token", () => {
-  it("goes to who has the secret in the data folder, once, and again if the operator wrote the reset index down", async () => {
+  it("goes to the caller with the secret in the data folder, once, and again if the operator wrote the reset index down", async () => {
     const server = await startServer({ MESHCA_ACL: "deny" });
     try {
       const secret = await bootstrapSecret(server);
@@ -483,7 +483,7 @@ describe("the first token", () => {
       await Bun.write(`${server.dataDir}/acl-bootstrap-reset`, `${Number(index) + 1}\n`);
       assert.match((await call(server, "PUT", "/v1/acl/bootstrap", secret)).text, /reset index/);
       await Bun.write(`${server.dataDir}/acl-bootstrap-reset`, `${index}\n`);
-      // A reset opens it to no one else.
+      // A reset allows no other caller.
       assert.match(
         (await call(server, "PUT", "/v1/acl/bootstrap", null)).text,
         /needs the secret in /,

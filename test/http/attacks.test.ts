@@ -1,5 +1,5 @@
 /**
- * Attacks on a real server over bare sockets, each with where it is known from.
+ * Attacks on a real server over bare sockets, each with its source.
  * @module
  */
 import assert from "node:assert/strict";
@@ -261,7 +261,7 @@ describe("attacks", () => {
     ],
     ["a bare LF behind the request line", `GET /v1/connect/ca/roots HTTP/1.1\n${HOST}\r\n`],
     ["a bare LF in the head", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}X: a\nY: b\r\n\r\n`],
-    ["bare LFs alone", "GET /v1/connect/ca/roots HTTP/1.1\nHost: localhost\n\n"],
+    ["bare LFs only", "GET /v1/connect/ca/roots HTTP/1.1\nHost: localhost\n\n"],
     ["a bare CR in the head", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}X: a\rY: b\r\n\r\n`],
     ["NUL in a header", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}X: a\0b\r\n\r\n`],
     ["a header without a colon", `GET /v1/connect/ca/roots HTTP/1.1\r\n${HOST}X\r\n\r\n`],
@@ -403,13 +403,13 @@ describe("attacks", () => {
         "Cannot read CSR: RSA key must have the public exponent 65537",
       ],
     );
-    assert.ok((counts.get(400) ?? 0) > 100, `only ${counts.get(400)} were refused meanwhile`);
+    assert.ok((counts.get(400) ?? 0) > 100, `only ${counts.get(400)} were refused concurrently`);
     const median = took.toSorted((a, b) => a - b)[20] ?? 0;
     assert.ok(median < 500, `a leaf took ${median} ms`);
   });
 
   it("10,000 idle connections leave the server to others", async () => {
-    // Fewer where neither process may have so many files open.
+    // Fewer if either process is not allowed so many open files.
     const files = Number(
       /^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1],
     );

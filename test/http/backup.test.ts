@@ -49,7 +49,7 @@ const roots = async (server: ServerProcess) =>
 const rotate = async (server: ServerProcess) =>
   assert.equal((await call(server, "PUT", "/v1/connect/ca/rotate")).status, 200);
 
-/** Signs a leaf, which must verify under each published root taken alone. @returns its chain */
+/** Signs a leaf, which must verify under each published root by itself. @returns its chain */
 async function sign(server: ServerProcess): Promise<string> {
   const { TrustDomain, Roots } = await roots(server);
   const { csr } = opensslCsr(`URI:spiffe://${TrustDomain}/ns/default/dc/dc1/svc/web`);
@@ -125,7 +125,7 @@ describe("backup and restore", () => {
         assert.ok(now.Roots.some(({ ID }) => ID === between[1]));
         for (const { ID } of then.Roots) assert.ok(now.Roots.some((root) => root.ID === ID));
         await sign(server);
-        // What was signed since verifies before whoever has the roots that are published now.
+        // What was signed since verifies for a peer with the roots that are published now.
         const found = await Promise.all(
           now.Roots.map(({ RootCert }) => verifies(between[0], RootCert)),
         );

@@ -150,7 +150,7 @@ export const BAD_VALUES: readonly BadConfiguration[] = [
     says: configured(`unknown key "Address" in Config, ${KNOWN}`),
   },
   {
-    name: "a kept key where none is stored",
+    name: "a kept key if none is stored",
     config: { PrivateKey: "hidden" },
     says: /PrivateKey is "hidden", .* none is stored: send the value itself$/,
   },

@@ -274,7 +274,7 @@ describe("an index that this replica has not reached", () => {
   }
   const AHEAD = `${ROOTS}?index=18446744073709551615`;
 
-  it("is looked for by one read of the store for all who ask at that time, and by another for who comes later", async () => {
+  it("is looked for by one read of the store for all concurrent requests, and by another for later ones", async () => {
     const { test, reads } = await counted(true);
     const first = Array.from({ length: 200 }, () => ask(test, AHEAD));
     await until(() => reads.length === 1);

@@ -245,7 +245,7 @@ describe("a request that waits for its turn", () => {
     assert.match(text, /lacks permission 'service:write' on "web"/);
   });
 
-  it("is signed if nothing was taken away", async () => {
+  it("is signed if no right was revoked", async () => {
     const { test, second } = await waiting(webToken);
     test.clock.advance(1000);
     const { status, text } = await second;

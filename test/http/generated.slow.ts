@@ -2,7 +2,7 @@
  * Requests that are made up by the thousand against a real server with access control over Redis:
  * none brings it down, makes it hang, fail or leak, and none that is refused changes what is
  * stored. For a minute, or for MESHCA_GENERATED_SECONDS; MESHCA_SEED repeats a run. `npm test` runs
- * it with MESHCA_SLOW=1 and in CI alone.
+ * it with MESHCA_SLOW=1 and in CI only.
  * @module
  */
 import assert from "node:assert/strict";
@@ -207,8 +207,8 @@ const storedIn = async ({ admin }: RedisServer): Promise<string> =>
     await admin.hmget("{meshca}:access", "index", "tip"),
   ]);
 
-describe("requests that are made up", () => {
-  it(`none of those made in ${SECONDS} s fails, hangs, leaks, or changes anything where it is refused`, {
+describe("generated requests", () => {
+  it(`none of those made in ${SECONDS} s fails, hangs, leaks, or changes anything if it is refused`, {
     skip: noRedis,
     timeout: (SECONDS + 120) * 1000,
   }, async () => {

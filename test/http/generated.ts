@@ -34,8 +34,8 @@ const HANG_MS = 20_000;
 
 /**
  * Sends octets, and reads until the server closes.
- * @returns null where it closed without an answer.
- * @throws where it hangs
+ * @returns null if it closed without an answer.
+ * @throws if it hangs
  */
 export function exchange(port: number, { head, body }: Made): Promise<Received | null> {
   return new Promise((resolve, reject) => {
@@ -56,8 +56,8 @@ export function exchange(port: number, { head, body }: Made): Promise<Received |
     });
     socket.on("data", (chunk: Buffer) => {
       chunks.push(chunk);
-      // What stays open after its answer was not asked to be closed in a way that the server
-      // understood.
+      // A connection that stays open after its answer was not asked to be closed in a way that the
+      // server understood.
       if (isComplete(finalOf(chunks))) finish();
     });
     socket.on("end", finish);
@@ -157,7 +157,7 @@ const oddValue = fc.oneof(
   ),
 );
 
-/** One change of a JSON text, or the text where it is none. */
+/** One change of a JSON text, or the text itself if it is not JSON. */
 const jsonChange = fc.record({ at: fc.nat(), how: fc.nat(4), key: odd, value: oddValue });
 function changeJson(
   text: string,
@@ -288,8 +288,8 @@ const headChange = fc.oneof(
 );
 
 /**
- * What a client may present: nothing, a token that may do everything, one that may do little, and
- * what is none.
+ * What a client may present: nothing, a token with all rights, one with few rights, and
+ * an invalid one.
  */
 export type Credentials = readonly Readonly<Record<string, string>>[];
 

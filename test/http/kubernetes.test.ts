@@ -50,7 +50,7 @@ describe("an auth method of type kubernetes with Host", () => {
   let api: IssuerServer;
   let server: ServerProcess;
   let key: CryptoKeyPair;
-  /** What the API server says of the next token. */
+  /** The API server's response for the next token. */
   let status: unknown;
   let refused = false;
 
@@ -200,7 +200,7 @@ describe("an auth method of type kubernetes with Host", () => {
       assert.match(answered.text, says);
     });
 
-  it("does not ask Kubernetes about what is no JWT or has expired", async () => {
+  it("does not send Kubernetes a token that is no JWT or has expired", async () => {
     const before = api.asked.length;
     for (const bearer of [
       "",
@@ -214,7 +214,7 @@ describe("an auth method of type kubernetes with Host", () => {
     assert.equal(api.asked.length, before);
   });
 
-  it("answers 502 and says so if Kubernetes refuses the token of the auth method", async () => {
+  it("answers 502 with the reason if Kubernetes refuses the token of the auth method", async () => {
     refused = true;
     const answered = await service(server, "k8s", await jwt());
     refused = false;

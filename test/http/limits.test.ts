@@ -1,5 +1,5 @@
 /**
- * Limits: what one client and all of them may ask for, on a clock that is told the time and over
+ * Limits: what one client and all of them may ask for, on a clock that the test sets and over
  * real sockets.
  * @module
  */
@@ -61,7 +61,7 @@ describe("RateLimiter", () => {
     assert.throws(() => limiter.enter("a", "read"), limited("client_rate_limited"));
   });
 
-  it("enter() lets a client send so many a second, as many at once after a pause, and tells when to retry", () => {
+  it("enter() lets a client send so many a second, as many at once after a pause, and returns when to retry", () => {
     const clock = createFakeClock();
     const limiter = limiterOf({ requestsPerClient: 10, connectionsPerClient: 1000 }, clock);
     const tryMany = (count: number) =>
@@ -284,7 +284,7 @@ describe("the app under limits", () => {
   });
 });
 
-/** A connection that says what the test says, with what came back and when it was closed. */
+/** A connection that sends the test's octets, with what came back and when it was closed. */
 async function open(
   port: number,
 ): Promise<{ socket: Socket; text(): string; closed: Promise<number> }> {
@@ -416,7 +416,7 @@ describe("limits over sockets", () => {
   );
 
   it(
-    "slow-loris: a head that drips is cut off within 15 s, others are served meanwhile",
+    "slow-loris: a head that drips is cut off within 15 s, others are served concurrently",
     SLOW,
     () =>
       withServer({}, async (server) => {

@@ -34,7 +34,7 @@ async function logIn(
 }
 
 describe("POST /v1/acl/login", () => {
-  it("counts auth methods that are not there as wrong tokens, and answers 429 beyond their limit", async () => {
+  it("counts unknown auth methods as invalid tokens, and answers 429 beyond their limit", async () => {
     let wrong = 0;
     const limits = { wrongTokensPerClient: 3, limitLoopback: true };
     const test = await guarded(undefined, { limits, metrics: { countWrongToken: () => wrong++ } });

@@ -85,7 +85,7 @@ const ROOTS: readonly (readonly [file: string, what: string, refusal: RegExp | n
     "name constraints on DNS names only, of consul tls ca create",
     null,
   ],
-  ["root-eku-any.json", "anyExtendedKeyUsage alone", /extended key usage/i],
+  ["root-eku-any.json", "anyExtendedKeyUsage only", /extended key usage/i],
   [
     "root-renewed-aki-serial.json",
     "an authority key identifier that names the serial before a renewal",

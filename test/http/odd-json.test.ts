@@ -209,7 +209,10 @@ describe("odd JSON", () => {
     ids.rule = (await made("/v1/acl/binding-rule", RULE)).ID;
   });
 
-  /** Says what was sent where an answer is a fault of the server. A Vault that is away is none. */
+  /**
+   * Reports what was sent if the response is a server error. An unavailable Vault does not count as
+   * one.
+   */
   const send = async (method: string, path: string, text: string) => {
     const answer = await test.call(method, path, text);
     assert.ok(
@@ -335,7 +338,7 @@ describe("odd JSON", () => {
       );
   });
 
-  it("PUT /v1/acl/token answers 400 to a time to live that no Go duration holds, and makes no token without end", async () => {
+  it("PUT /v1/acl/token answers 400 to an ExpirationTTL beyond a Go duration, and creates no token without expiry", async () => {
     const before = (await test.call("GET", "/v1/acl/tokens", undefined)).text;
     for (const ttl of ["1e30", "1e19", "9223372036854775808", "-1e30", "0.5", '"9999999999h"']) {
       const { status, text } = await test.call("PUT", "/v1/acl/token", `{"ExpirationTTL":${ttl}}`);

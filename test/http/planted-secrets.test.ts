@@ -75,7 +75,7 @@ class Scenario {
 
   /**
    * A call that must work.
-   * @param secret what in its answer is a secret: it is in that answer alone, uncompressed and not
+   * @param secret what in its answer is a secret: it is only in that answer, uncompressed and not
    * to be kept.
    * @param shown how the names of other answers begin that show it.
    */
@@ -314,7 +314,7 @@ async function doEverything(
     "/v1/connect/ca/deny",
     json({ SPIFFEID: `spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/bad`, Reason: "lost" }),
   );
-  // Keys where none may be: they are refused, and not repeated.
+  // Keys in places that allow none: they are refused, and not repeated.
   const wrong = { ...Config, JWTValidationPubKeys: [root.key] };
   assert.equal(
     (

@@ -130,7 +130,7 @@ describe("GET /readyz with access control", () => {
     assert.equal(counted, 1);
   });
 
-  it("it is answered while tokens cannot be read", async () => {
+  it("readiness is answered while tokens cannot be read", async () => {
     const control = {
       ...nobody,
       authorize: () => {

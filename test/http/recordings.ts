@@ -179,7 +179,7 @@ function normalHeaders(headers: Recorded["headers"]): Record<string, string> {
     ([name, value]) => name.toLowerCase() === "content-length" && value === "0",
   );
   // On every answer, on refusals and on roots: the rows "extra-headers" and "cache-headers" of the
-  // deviations, checked where answers are compared.
+  // deviations, checked when answers are compared.
   const theirs = headers.filter(([name]) => !EXTRA_HEADERS.includes(name));
   const normal = theirs.map(([name, value]): [string, string] => {
     if (name === "Date") return [name, "<date>"];

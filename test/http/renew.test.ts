@@ -149,7 +149,7 @@ describe("PUT /v1/connect/ca/renew", () => {
     );
   });
 
-  it("refuses every proof that does not hold", async () => {
+  it("refuses every invalid proof", async () => {
     const web = await holder(server);
     const other = await startServer(ACL);
     const stranger = await holder(other);
@@ -213,7 +213,7 @@ describe("PUT /v1/connect/ca/renew", () => {
         /must be a JWT with the leaf in x5c/,
       ],
       [
-        "a certificate that is none",
+        "an invalid certificate",
         await prove(server, web, { csr, header: { x5c: ["AAAA"] } }),
         csr,
         /x5c must hold certificates/,
@@ -227,7 +227,7 @@ describe("PUT /v1/connect/ca/renew", () => {
     }
     assert.deepEqual(wrong, []);
     assert.equal((await put(server, RENEW, csr, {})).status, 403);
-    // A kid says nothing: the leaf in x5c does.
+    // A kid is ignored: the leaf in x5c counts.
     const { status } = await renew(
       server,
       await prove(server, web, { csr, header: { kid: "someone-else" } }),
@@ -310,8 +310,8 @@ describe("PUT /v1/connect/ca/renew", () => {
 });
 
 describe("PUT /v1/connect/ca/renew while a request waits for its turn", () => {
-  /** Has the renewal of a leaf of the first root wait, and lets it go on after `meanwhile`. */
-  async function waited(meanwhile: (manager: CertificateAuthority) => Promise<unknown>) {
+  /** Has the renewal of a leaf of the first root wait, and lets it go on after `between`. */
+  async function waited(between: (manager: CertificateAuthority) => Promise<unknown>) {
     const ca = await createTestCa({ policy: { ...DEFAULT_POLICY, maxChainLength: 2 } });
     const { manager, clock } = ca;
     await manager.configure(configuration({ CSRMaxPerSecond: 4 }));
@@ -333,7 +333,7 @@ describe("PUT /v1/connect/ca/renew while a request waits for its turn", () => {
     });
     // The timer of bodies, and the renewal in its queue.
     await until(() => clock.sleepers === before + 2);
-    await meanwhile(manager);
+    await between(manager);
     clock.advance(1000);
     const answer = await renewed;
     return { status: answer.status, text: await answer.text() };

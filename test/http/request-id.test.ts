@@ -158,7 +158,7 @@ describe("X-Request-Id", () => {
       await later;
       return answer.headers.get("x-request-id");
     };
-    // A level that is set anew keeps it.
+    // A level that is set again keeps it.
     log.setLevel("warning");
     const ids = [await ask(), await ask()];
     log.warn("by itself");
@@ -174,7 +174,7 @@ describe("X-Request-Id", () => {
     );
   });
 
-  it("a server's line about what failed deep inside has it", async () => {
+  it("the log line of an internal failure has it", async () => {
     const dataDir = makeDataDir();
     const server = await startServer({ MESHCA_DATA_DIR: dataDir });
     let id: string | undefined;

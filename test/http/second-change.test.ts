@@ -1,5 +1,6 @@
 /**
- * Changes that meet: one at a time, the other told to come again; and changes whose store fails.
+ * Changes that meet: one at a time, the other answered with Retry-After; and changes whose store
+ * fails.
  * @module
  */
 import assert from "node:assert/strict";

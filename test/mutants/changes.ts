@@ -1,5 +1,5 @@
 /**
- * Guards of security: changes of the CA, and what is deleted or made again by the clock.
+ * Guards of security: changes of the CA, and scheduled deletion and renewal.
  * @module
  */
 import { guardsOf, type Mutant } from "./mutant.ts";

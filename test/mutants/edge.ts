@@ -107,7 +107,7 @@ export const EDGE: readonly Mutant[] = [
     ],
   ),
   ...guardsOf("src/http/request-body.ts", [
-    "the length of a body that is not told",
+    "the length of a body without Content-Length",
     "if (total > maxBytes) throw tooLarge(maxBytes);",
     "",
     "http/limits",

@@ -1,5 +1,5 @@
 /**
- * Guards of security: what is stored and sealed.
+ * Guards of security: stored and encrypted data.
  * @module
  */
 import { guardsOf, type Mutant } from "./mutant.ts";

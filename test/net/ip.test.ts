@@ -50,7 +50,7 @@ describe("isIpAddress()", () => {
   for (const text of ["10.0.255.1", "::", "::1", "2001:DB8::ff", "1:2:3:4:5:6:7:8", "::1.2.3.4"])
     it(`takes ${text}`, () => assert.ok(isIpAddress(text)));
   for (const text of [...ATON, ...ODD_IPV6, "", "a", "1.2.3.256", "1.2.3.4.5", "1.2.3.4/8"])
-    it(`refuses ${JSON.stringify(text)}, and so do all other questions`, () => {
+    it(`refuses ${JSON.stringify(text)}, and so do all other checks`, () => {
       assert.ok(!isIpAddress(text));
       assert.equal(ipOctets(text), null);
       assert.ok(!isPublicAddress(text));

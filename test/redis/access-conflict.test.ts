@@ -1,6 +1,6 @@
 /**
  * Access control in a Redis that somebody else writes, that lost writes or was emptied: what
- * servers answer meanwhile, and how an operator decides, over HTTP.
+ * servers answer in between, and how an operator decides, over HTTP.
  * @module
  */
 import assert from "node:assert/strict";

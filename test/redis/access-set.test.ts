@@ -186,7 +186,7 @@ describe("the set document", { skip: noRedis }, () => {
       (now) => ({ ...now, access: { ...now.access, set: "{" } }),
     ],
     [
-      "an older set document is put beside the newer records",
+      "an older set document is put next to the newer records",
       /the set document is of the write at index \d+, but the last write is at index/,
       (now, then) => ({ ...now, access: { ...now.access, set: then.access.set ?? "" } }),
     ],
@@ -225,7 +225,7 @@ describe("the set document", { skip: noRedis }, () => {
     ],
   ];
   for (const [what, reason, forge] of attacks)
-    it(`is refused whole where ${what}: what was in force stays, and changes stop`, async () => {
+    it(`is refused whole if ${what}: the set in force stays, and changes stop`, async () => {
       const access = await make();
       const policy = await access.addPolicy('operator = "write"', { name: "ops" });
       await access.replica.write([
@@ -311,7 +311,7 @@ describe("the set document", { skip: noRedis }, () => {
     const emptied = { ...valid, records: {} };
     await put(redis, emptied);
     await replica.verify();
-    // The records are put back, beside the stop mark that this replica has set.
+    // The records are put back, next to the stop mark that this replica has set.
     await put(redis, { ...valid, access: (await save(redis)).access });
     await replica.verify();
     assert.notEqual(replica.state.stopped, null);
@@ -435,7 +435,7 @@ describe("the set document", { skip: noRedis }, () => {
     ["beyond all numbers", "99999999999999999999"],
     ["negative", "-5"],
   ] as const)
-    it(`is put right where the stored index is ${what}`, async () => {
+    it(`is corrected if the stored index is ${what}`, async () => {
       const access = await make();
       await access.require();
       const { secret } = await access.addToken();
@@ -477,16 +477,16 @@ describe("the set document", { skip: noRedis }, () => {
     const then = await save(redis);
     await access.addToken();
     let kept: Mark | null = null;
-    const recollection: AclLastSeenStore = {
+    const lastSeen: AclLastSeenStore = {
       load: async () => kept,
       save: async (_clusterId, seen) => {
         kept = seen;
       },
     };
-    await access.addReplica({ lastSeen: recollection });
+    await access.addReplica({ lastSeen });
     assert.equal((kept as Mark | null)?.index, access.replica.index);
     await put(redis, then);
-    const restarted = await access.addReplica({ lastSeen: recollection });
+    const restarted = await access.addReplica({ lastSeen });
     assert.equal(restarted.state.loaded, false);
     assert.match(restarted.state.stopped ?? "", /the store lost writes/);
   });

@@ -1,6 +1,6 @@
 /**
  * A replica that starts while Redis is away: it serves its last-seen state as a running replica
- * would, or waits and says so. What no waiting can mend ends the start.
+ * would, or waits and says so. An error that waiting cannot repair ends the start.
  * @module
  */
 import assert from "node:assert/strict";
@@ -121,7 +121,7 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     );
   });
 
-  it("keeps from time to time when the store confirmed the state, so that a kill costs at most 15 s", async () => {
+  it("persists periodically when the store confirmed the state, so that a kill costs at most 15 s", async () => {
     const redis = await startRedis();
     endings.push(redis.stop);
     const folder = new Map<string, string>();
@@ -172,7 +172,7 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     assert.equal((await sign(replica)).status, 503);
   });
 
-  it("answers 503 to what needs a token, and serves roots without one", async () => {
+  it("answers 503 to requests that need a token, and serves roots without one", async () => {
     const settings = { acl: "deny", managementToken: TOKEN } as const;
     const { redis, folder } = await lost(settings);
     const replica = await start({ port: redis.port, folder, settings });
@@ -185,7 +185,7 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     await until(async () => (await sign(replica, TOKEN)).status === 200);
   });
 
-  it("renews by a leaf's own key, and not what it knew to be denied", async () => {
+  it("renews by a leaf's own key, and refuses an identity on the denylist of its last-seen state", async () => {
     const settings = { acl: "deny", managementToken: TOKEN } as const;
     const redis = await startRedis({ config: ["appendonly yes", "appendfsync always"] });
     endings.push(redis.stop);
@@ -314,7 +314,7 @@ describe("a replica that starts while Redis is away", { skip: noRedis }, () => {
     assert.match(String(await ended), /The server ended with 0 instead of listening: $/);
   });
 
-  it("ends with a clear error for a wrong password, and for what is no Redis", {
+  it("ends with a clear error for a wrong password, and for a server other than Redis", {
     timeout: 60_000,
   }, async () => {
     const redis = await startRedis({ config: ["requirepass secret"] });

@@ -37,7 +37,7 @@ async function withRedis(
   }
 }
 
-/** What a start says of a Redis, with where it is. @param says a regular expression. */
+/** The error text of a start with a Redis, with its URL. @param says a regular expression. */
 const refusal = (says: string): RegExp =>
   new RegExp(String.raw`^StoreError: Redis ${says} \(MESHCA_STORE: 127\.0\.0\.1:\d+\)$`);
 
@@ -48,7 +48,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
   });
   after(() => redis?.stop());
 
-  it("is refused where nobody listens", async () => {
+  it("is refused if nothing listens on its port", async () => {
     const url = redisUrl(await freePort(), { connectTimeoutMs: 500 });
     await assert.rejects(open(url), refusal("is unavailable: ECONNREFUSED"));
     await assert.rejects(
@@ -61,7 +61,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     );
   });
 
-  it("is refused where it wants a password, or another one", async () => {
+  it("is refused if it requires a password, or another one", async () => {
     await withRedis({ config: ["requirepass secret"] }, async ({ port }) => {
       await assert.rejects(
         open(redisUrl(port)),
@@ -76,7 +76,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
   });
 
   for (const command of ["eval", "info", "set", "hset", "publish", "hgetall", "time", "subscribe"])
-    it(`is refused where the user may not run ${command}, by name`, async () => {
+    it(`is refused if the user is not allowed to run ${command}, by name`, async () => {
       await redis.admin.call(
         "ACL",
         "SETUSER",
@@ -97,7 +97,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
       );
     });
 
-  it("is refused where the user may not use the keys or the channel", async () => {
+  it("is refused if the user is not allowed to use the keys or the channel", async () => {
     const url = redisUrl(redis.port, { username: "narrow", password: "secret" });
     await redis.admin.call(
       "ACL",
@@ -126,7 +126,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     (await open(url)).close();
   });
 
-  it("is probed by many replicas at once, and nothing is left of it", async () => {
+  it("is probed by many replicas at once, and no probe key is left", async () => {
     const backends = await Promise.all(
       Array.from({ length: 16 }, () => open(redisUrl(redis.port))),
     );
@@ -154,7 +154,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     await redis.admin.flushall();
   });
 
-  it("is refused where it is a read-only replica", async () => {
+  it("is refused if it is a read-only replica", async () => {
     await withRedis({ config: [`replicaof 127.0.0.1 ${redis.port}`] }, async ({ port, admin }) => {
       await until(async () => /master_link_status:up/.test(await admin.info("replication")));
       await assert.rejects(
@@ -164,7 +164,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     });
   });
 
-  it("is refused where its memory is full", async () => {
+  it("is refused if its memory is full", async () => {
     await withRedis({ config: ["maxmemory 400kb"] }, async ({ port }) => {
       await assert.rejects(open(redisUrl(port)), refusal("is out of memory: maxmemory is reached"));
     });
@@ -180,7 +180,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
       });
     });
 
-  it("says so at each change where its memory gets full later, and nothing is changed", async () => {
+  it("fails each change with the reason once its memory is full, and nothing is changed", async () => {
     await withRedis({}, async ({ port, admin }) => {
       const replica = await startReplica({ port });
       const before = await admin.hgetall("{meshca}:state");
@@ -197,7 +197,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
     });
   });
 
-  it("is spoken to over TLS with a CA and a client certificate, and refused without them", async () => {
+  it("is reached over TLS with a CA and a client certificate, and refused without them", async () => {
     const folder = mkdtempSync(join(tmpdir(), "meshca-tls-"));
     const file = (name: string) => join(folder, name);
     const openssl = (...args: string[]) => execFileSync("openssl", args, { stdio: "ignore" });
@@ -264,7 +264,7 @@ describe("a Redis that cannot be relied on", { skip: noRedis }, () => {
       /^StoreError: A key under meshca's prefix in Redis has another type: another program uses the prefix$/,
     ],
     [
-      "a state that is none",
+      "an invalid state",
       (admin) => admin.hset("{meshca}:state", { index: "1", commit: "a", document: "diary" }),
       /^StoreError: Cannot trust the stored state: its document is not JSON$/,
     ],

@@ -125,7 +125,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     backend.close();
   });
 
-  it("go on signing while Redis is away, up to the staleness allowed, and refuse changes at once", async () => {
+  it("go on signing while Redis is unavailable, up to the staleness allowed, and refuse changes at once", async () => {
     const replica = await start({ settings: { maxStalenessMs: 60_000 } });
     const watching = replica.call("GET", `${ROOTS}?index=1&wait=500ms`);
     redis.kill("SIGKILL");
@@ -161,7 +161,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     assert.equal((await sign(replica)).status, 200);
   });
 
-  it("never make another CA on an emptied Redis, and put back what they have seen when told to", async () => {
+  it("never make another CA on an emptied Redis, and restore the last-seen state on an operator's request", async () => {
     const folder = new Map<string, string>();
     const first = await start({ folder });
     assert.equal((await first.call("PUT", ROTATE)).status, 200);
@@ -212,7 +212,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     assert.equal((await sign(right)).status, 200);
   });
 
-  it("alarm and go on signing where they agree with each other against Redis, and change nothing", async () => {
+  it("alarm and go on signing if they agree with each other against Redis, and change nothing", async () => {
     const [a, b] = [await start(), await start()];
     for (const { clock } of [a, b]) clock.aheadMs = -45_000;
     for (const { meshca } of [a, b]) await meshca.ca.heartbeat();
@@ -233,7 +233,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     }
   });
 
-  it("go on signing where Redis's clock went back, though a replica that is gone said later that it lives", async () => {
+  it("go on signing if Redis's clock went back, though a stopped replica's heartbeat is later", async () => {
     const [a, b] = [await start(), await start()];
     const dead = { ...a.meshca.ca.status.live[0], id: "dead", clockOffsetMs: 0 };
     // As by a clock that is an hour ahead of the one that is asked now.
@@ -243,7 +243,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
       `${Date.now() + 3_610_000} 10000 ${JSON.stringify(dead)}`,
     );
     for (const { clock } of [a, b]) clock.aheadMs = 45_000;
-    // The first that compares its clock stands alone until the other has.
+    // The first that compares its clock has no peer that agrees until the other has compared too.
     await a.meshca.ca.heartbeat();
     await a.meshca.ca.refresh();
     assert.equal((await sign(a)).status, 200);
@@ -255,7 +255,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     }
   });
 
-  it("say what they cannot take, once they have signed for as long as they may without the store", async () => {
+  it("log which state they refuse, once they have signed for max_staleness without the store", async () => {
     const replica = await start({ settings: { maxStalenessMs: 60_000 } });
     await redis.admin.hset("{meshca}:state", { commit: "f".repeat(32), document: "{}" });
     await assert.rejects(replica.meshca.ca.refresh(), /Cannot trust the stored state/);
@@ -268,7 +268,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     );
   });
 
-  it("start with the new key alone after a rewrap that another replica made, once they were restarted with both", async () => {
+  it("start with the new key only after a rewrap by another replica, once they were restarted with both", async () => {
     const next = makeKek();
     const folder = new Map<string, string>();
     const restart = async (before: TestReplica | null, kek: string) => {
@@ -285,7 +285,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     await until(() => index(both) === 2);
     const fresh = await restart(both, next);
     assert.equal((await sign(fresh)).status, 200);
-    // One that slept through it all is told which file it is.
+    // One that slept through it all gets the file's name.
     const asleep = new Map([
       [
         "seen-redis.json",
@@ -316,7 +316,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     assert.ok(!document.includes("PRIVATE KEY") && !document.includes(key));
   });
 
-  it("seal everything anew while they run, once every one of them has the new key", async () => {
+  it("encrypt everything again while they run, once every one of them has the new key", async () => {
     const next = makeKek();
     const [oldId, newId] = [KEK, next].map((text) => text.split(":")[0] ?? "") as [string, string];
     const behind = await start();
@@ -342,7 +342,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     assert.deepEqual([done.Current, done.InUse], [newId, [newId]]);
     await until(() => index(both) === 3);
     for (const replica of [ahead, both]) assert.equal((await sign(replica)).status, 200);
-    // Whoever lacks it is told so at the start, by name.
+    // A replica that lacks it fails to start, with the key's name.
     await assert.rejects(start(), new RegExp(`"${newId}" is not configured`));
     const fresh = await start({ settings: { kek: next } });
     assert.equal((await fresh.call("PUT", ROTATE)).status, 200);
@@ -354,7 +354,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     assert.ok(oldId !== newId);
   });
 
-  it("fail to start by name where a key in use is not given, though the state's own is", async () => {
+  it("fail to start with the name of a missing key in use, though the state's own is given", async () => {
     const next = makeKek();
     const first = await start({ settings: { kek: `${next},${KEK}` } });
     await first.close();

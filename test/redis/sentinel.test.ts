@@ -11,7 +11,7 @@ import { openTestRedis } from "../fixtures/redis.ts";
 import { noRedis, type RedisServer, startSentinels, until } from "./server.ts";
 
 describe("a connection through Sentinel", { skip: noRedis }, () => {
-  it("comes back after a failover in the middle of its look for a master, with a sentinel that says nothing", async () => {
+  it("comes back after a failover during its search for a master, with a sentinel that does not respond", async () => {
     const group = await startSentinels();
     const [master, copy] = group.servers as [RedisServer, RedisServer];
     const [silent, other] = group.sentinels as [RedisServer, RedisServer];

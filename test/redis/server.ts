@@ -164,8 +164,8 @@ export interface RedisGroup {
 
 /**
  * A master, a replica of it, and three sentinels that agree soon that a master is gone.
- * @param times how long a master must be silent, and for how long sentinels leave a replica alone
- * that has lost it.
+ * @param times how long a master must be silent, and for how long sentinels do not reconfigure a
+ * replica that has lost it.
  */
 export async function startSentinels(
   config: readonly string[] = [],

@@ -22,7 +22,7 @@ export interface Roots {
 
 export interface Leaf {
   readonly name: string;
-  /** PEM of the leaf alone. */
+  /** PEM of the leaf only. */
   readonly own: string;
   /** PEM of what is presented with it. */
   readonly chain: string;

@@ -43,7 +43,7 @@ interface Presented {
   readonly length: number;
   readonly chain: string;
   readonly key: string;
-  /** Each published root alone. */
+  /** Each published root by itself. */
   readonly each: readonly string[];
   /** All of them. */
   readonly all: string;
@@ -186,7 +186,7 @@ describe("chains after several rotations within the drain window", () => {
   });
 });
 
-/** What each library says of a chain that leads to no trusted root. */
+/** The error of each library for a chain that leads to no trusted root. */
 const UNTRUSTED: Readonly<Record<Library, RegExp>> = {
   JDK: /unable to find valid certification path/,
   rustls: /UnknownIssuer/,

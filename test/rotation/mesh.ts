@@ -53,7 +53,7 @@ export interface Recorded {
 }
 
 export interface Mesh {
-  /** Every root that was active, each taken alone, the oldest first. */
+  /** Every root that was active, each by itself, the oldest first. */
   readonly anchors: readonly Roots[];
   /** Leaves on record, the oldest first, one for each kind of key at a time. */
   readonly leaves: readonly { readonly leaf: Leaf; readonly generation: number }[];
@@ -157,7 +157,7 @@ export async function createMesh(ca: CaProcess, peers: Peers): Promise<Mesh> {
   };
 
   /**
-   * Who meets whom: a leaf before each set ever fetched, and before each root alone that was there
+   * Who meets whom: a leaf before each set ever fetched, and before each single root that was there
    * when it was signed.
    */
   const meetings = (): Holding[] =>

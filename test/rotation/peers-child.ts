@@ -81,7 +81,7 @@ function contextOf({ leaf, roots: set }: Side): SecureContext {
 }
 
 /**
- * What a socket says about this handshake: who the other side is, and whether it was a full one.
+ * What a socket shows of this handshake: the peer's identity, and whether it was a full one.
  */
 function describe(socket: TLSSocket): string {
   const { serialNumber = "", subjectaltname = "" } = socket.getPeerCertificate();
@@ -142,7 +142,7 @@ function attempt(
       servername: `${far.leaf}.${far.roots}.peer`,
       secureContext: contextOf(near),
       rejectUnauthorized: true,
-      // A SPIFFE leaf has no DNS name: `describe` tells who it is.
+      // A SPIFFE leaf has no DNS name: `describe` returns its identity.
       checkServerIdentity: () => undefined,
     });
     let from = 0;

@@ -1,6 +1,6 @@
 /**
  * Rotation under traffic: through ten rotations no TLS handshake fails between peers that fetch
- * leaves and roots whenever they like, and the same handshakes do fail where something that
+ * leaves and roots whenever they like, and the same handshakes do fail if something that
  * rotation rests on is taken away.
  * @module
  */
@@ -173,8 +173,8 @@ async function rotateTenTimes(ca: CaProcess, mesh: Mesh): Promise<void> {
     total += counts.handshakes;
     leavesDuring += counts.leavesDuring;
     console.log(
-      `${walked.join(" -> ")} in ${Math.round(took)} ms: ${counts.handshakes} handshakes, ${counts.during} of them meanwhile, 0 failed; ` +
-        `${counts.leaves} leaves (${counts.leavesDuring} meanwhile) and ${counts.fetches} times roots fetched`,
+      `${walked.join(" -> ")} in ${Math.round(took)} ms: ${counts.handshakes} handshakes, ${counts.during} of them during rotations, 0 failed; ` +
+        `${counts.leaves} leaves (${counts.leavesDuring} during rotations) and ${counts.fetches} times roots fetched`,
     );
   }
   assert.equal(new Set(roots.map(({ rootId }) => rootId)).size, 11);
@@ -190,8 +190,8 @@ async function rotateTenTimes(ca: CaProcess, mesh: Mesh): Promise<void> {
 }
 
 /**
- * A last word from openssl: the newest leaves, one for each kind of key, under each root taken
- * alone.
+ * Has openssl verify the newest leaves, one for each kind of key, under each root taken
+ * by itself.
  */
 async function verifyNewestUnderEachRoot(mesh: Mesh): Promise<void> {
   const newest = mesh.leaves.slice(-SUBJECT_KEYS.length).map(({ leaf }) => leaf);
@@ -205,7 +205,7 @@ async function verifyNewestUnderEachRoot(mesh: Mesh): Promise<void> {
     for (const anchor of mesh.anchors)
       assert.equal(await opensslVerify(write("root.pem", anchor.ca.join("")), chain, own), null);
     console.log(
-      `the last chain, of ${newest[0]?.chain.length} octets, verifies under each of ${mesh.anchors.length} roots alone`,
+      `the last chain, of ${newest[0]?.chain.length} octets, verifies under each of ${mesh.anchors.length} roots by itself`,
     );
   });
 }

@@ -1,5 +1,5 @@
 /**
- * A client of one server under test: what it sends is what the test says, and chains are checked by
+ * A client of one server under test: it sends what the test gives it, and chains are checked by
  * OpenSSL.
  * @module
  */
@@ -102,7 +102,7 @@ export async function leaf(
   return { chain: answer.body, key };
 }
 
-/** Verifies a chain with OpenSSL under one root alone. @throws where it does not hold */
+/** Verifies a chain with OpenSSL under one root only. @throws if it does not verify */
 export function verifies(chain: string, root: string): void {
   inFolder((folder) => {
     const [leafFile, rootFile] = [join(folder, "leaf.pem"), join(folder, "root.pem")];

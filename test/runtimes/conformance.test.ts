@@ -63,7 +63,7 @@ for (const target of TARGETS)
     });
 
 describe("exceptions", () => {
-  it("each is of a target that there is, with its reason", () => {
+  it("each names an existing target, with its reason", () => {
     for (const { target, why } of EXCEPTIONS)
       assert.ok(TARGETS.some(({ name }) => name === target) && why.length > 20, target);
   });

@@ -122,8 +122,8 @@ const REFUSALS: readonly (readonly [string, string, string, Call, number, RegExp
   ],
   ["a method that a route does not have", "DELETE", ROOTS, {}, 405, /method DELETE not allowed/],
   ["a path that there is not", "GET", "/v1/connect/ca/nothing", {}, 404, /Invalid URL path/],
-  ["an index that is none", "GET", `${ROOTS}?index=x`, {}, 400, /index/],
-  ["a wait that is none", "GET", `${ROOTS}?index=1&wait=x`, {}, 400, /wait/],
+  ["an invalid index", "GET", `${ROOTS}?index=x`, {}, 400, /index/],
+  ["an invalid wait", "GET", `${ROOTS}?index=1&wait=x`, {}, 400, /wait/],
   ["a token that there is not", "GET", CONFIGURATION, { token: UNKNOWN }, 403, /ACL not found/],
   [
     "nobody who reads the configuration",
@@ -207,7 +207,7 @@ export function itKeepsTheContract(name: string, url: () => string): void {
   });
 
   for (const [type, bits] of CA_KEYS)
-    it(`changes to a root on ${type} ${bits}: leaves of before and after verify under each root alone`, async () => {
+    it(`changes to a root on ${type} ${bits}: leaves of before and after verify under each root by itself`, async () => {
       const old = await leaf(url(), "web");
       const before = await roots(url());
       const Config = { LeafCertTTL: "24h", PrivateKeyType: type, PrivateKeyBits: bits };
@@ -254,7 +254,7 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     });
   }
 
-  it("signs for whom a token may be, and for nobody else", async () => {
+  it("signs for the identities that a token grants, and for no other", async () => {
     const { SecretID, AccessorID } = await json<{ SecretID: string; AccessorID: string }>(
       url(),
       "PUT",
@@ -280,7 +280,7 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     assert.equal((await ask("web", SecretID)).status, 403);
   });
 
-  it("renews a leaf for whoever proves its key, without a token", async () => {
+  it("renews a leaf for a caller that proves possession of its key, without a token", async () => {
     const { chain, key } = await leaf(url(), "web");
     const { TrustDomain } = await roots(url());
     const next = opensslCsr(`URI:${web(TrustDomain)}`);
@@ -316,7 +316,7 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     assert.equal((await renew("spiffe://somewhere.else")).status, 403);
   });
 
-  it("signs nothing for an identity that is denied, until that is taken back", async () => {
+  it("signs nothing for an identity on the denylist, until its entry is removed", async () => {
     const { TrustDomain } = await roots(url());
     const uri = serviceUri(TrustDomain, "denied");
     const ask = () => call(url(), "PUT", SIGN, { body: opensslCsr(`URI:${uri}`).csr });
@@ -332,7 +332,7 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     assert.equal((await ask()).status, 200);
   });
 
-  it("says that it is alive, that it is ready, who leads, and what it counts", async () => {
+  it("reports health, readiness, its leader and its metrics", async () => {
     assert.equal((await call(url(), "GET", "/healthz", { token: null })).status, 200);
     const ready = await call(url(), "GET", "/readyz", { token: null });
     assert.equal(ready.status, 200, ready.body);
@@ -345,7 +345,7 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     assert.equal((await call(url(), "GET", "/v1/status/leader", { token: null })).status, 200);
   });
 
-  it("names every request on its answer, and takes no name from a client", async () => {
+  it("sends an X-Request-Id with every response, and takes none from a client", async () => {
     const ids = [];
     for (const target of [ROOTS, "/healthz", "/nosuch", CONFIGURATION, `${ROOTS}?index=x`]) {
       const answer = await call(url(), "GET", target, {
@@ -358,7 +358,7 @@ export function itKeepsTheContract(name: string, url: () => string): void {
     assert.equal(new Set(ids).size, ids.length);
   });
 
-  it("answers HEAD without a body where machines watch it, and refuses it elsewhere as Consul does", async () => {
+  it("answers HEAD without a body on routes for monitoring, and refuses it elsewhere as Consul does", async () => {
     for (const target of ["/healthz", "/readyz"]) {
       const [head, get] = [
         await call(url(), "HEAD", target, { token: null }),

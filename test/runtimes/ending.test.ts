@@ -15,10 +15,10 @@ import { ROOTS, SIGN } from "./client.ts";
 import { COMMANDS } from "./targets.ts";
 
 const NAMES = ["bun", "node", "deno"] as const;
-/** For what is being answered when it is told to end, in milliseconds. */
+/** For requests in flight on SIGTERM, in milliseconds. */
 const CLOSE_MS = 5000;
 
-/** A connection on which `text` was sent. It goes on being open for whatever comes. */
+/** A connection on which `text` was sent. It stays open for any response. */
 async function open({ port }: ServerProcess, text: string): Promise<Socket> {
   const socket = connect(port, "127.0.0.1").on("error", () => undefined);
   await once(socket, "connect");
@@ -27,7 +27,7 @@ async function open({ port }: ServerProcess, text: string): Promise<Socket> {
 }
 
 /**
- * Runs a server and tells it to end while `hold` holds it.
+ * Runs a server and sends it SIGTERM while `hold` holds it.
  * @returns how long it took, in milliseconds
  */
 async function end(
@@ -50,7 +50,7 @@ async function end(
 
 describe("meshca serve on SIGTERM", () => {
   for (const name of NAMES)
-    it(`answers who waits on ${name}, and does not wait for silent connections`, async () => {
+    it(`answers waiting clients on ${name}, and does not wait for silent connections`, async () => {
       const answers: ReturnType<typeof send>[] = [];
       const sockets: Socket[] = [];
       const ms = await end(name, async (server) => {

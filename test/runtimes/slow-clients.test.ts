@@ -51,7 +51,7 @@ after(async () => {
   }
 });
 
-/** A connection; `tcp` has no handshake where there is one. */
+/** A connection; `tcp` does no handshake even if the server expects one. */
 function open({ secure, server }: Peer, protocol: "tcp" | "http/1.1" | "h2"): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const { port } = server;

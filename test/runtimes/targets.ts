@@ -117,7 +117,7 @@ export const EXCEPTIONS = [
   {
     target: "deno",
     what: "no workers",
-    why: "Deno starts processes with all permissions, and shares a port behind an unstable flag alone",
+    why: "Deno starts processes with all permissions, and shares a port behind an unstable flag only",
   },
   {
     target: "workers",
@@ -127,7 +127,7 @@ export const EXCEPTIONS = [
   {
     target: "workers",
     what: "no metrics",
-    why: "an isolate sees a part of the requests alone, and is gone before anybody asks",
+    why: "an isolate sees only a part of the requests, and has ended before it is scraped",
   },
 ] as const;
 

@@ -1,6 +1,6 @@
 /**
  * What the core makes of given keys at a given time with given chance: the bytes to be signed of
- * one certificate of each kind and key. Knows Web APIs alone, as the core does, so that every
+ * one certificate of each kind and key. Uses Web APIs only, as the core does, so that every
  * runtime can run it.
  * @module
  */

@@ -92,7 +92,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.equal(new Set(leaves.map(({ CertPEM }) => CertPEM)).size, 50);
   });
 
-  it("signs from what it has, without a question to Redis while that is fresh", async () => {
+  it("signs from its snapshot, without a command to Redis while that is fresh", async () => {
     const csr = await csrFor("web");
     const questions = async () =>
       Number(/cmdstat_eval:calls=(\d+)/.exec(await redis.admin.info("commandstats"))?.[1] ?? 0);
@@ -107,7 +107,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.ok(counts.includes(0), `every leaf was asked for: ${counts.join()}`);
   });
 
-  it("refuses who has no token, and one that was deleted within a second, in every isolate", async () => {
+  it("refuses a caller without a token, and a deleted token within a second, in every isolate", async () => {
     const csr = await csrFor("web");
     assert.equal(
       (await call("/v1/connect/ca/sign", { method: "PUT", body: csr, token: null })).status,
@@ -134,7 +134,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     );
   });
 
-  it("sees a rotation of another isolate within a second or so, and wakes who waits for it there and here", async () => {
+  it("sees a rotation of another isolate within a second or so, and wakes waiting clients of both", async () => {
     const before = await activeRoot(1);
     const index = (await call(ROOTS, { isolate: 1 })).headers.get("x-consul-index");
     const waiting = [0, 1].map((isolate) => call(`${ROOTS}?index=${index}&wait=20s`, { isolate }));
@@ -157,7 +157,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     assert.ok(performance.now() - started >= 1950);
   });
 
-  it("leaves no connection behind: not after an answer, and not where who waited has hung up", async () => {
+  it("leaves no connection behind: not after an answer, and not if a waiting client has hung up", async () => {
     const clients = async () =>
       String(await redis.admin.client("LIST"))
         .trim()
@@ -232,7 +232,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     }
   });
 
-  it("answers 503 with what to set where it is not configured", async () => {
+  it("answers 503 with what to set if it is not configured", async () => {
     const nothing = await call(ROOTS, { isolate: 2 });
     const text = await nothing.text();
     assert.equal(nothing.status, 503);
@@ -279,7 +279,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     );
   });
 
-  it("says what to do where servers have moved the CA to Vault, which no Worker has, and serves again once it is back", {
+  it("says what to do if servers have moved the CA to Vault, which Workers do not support, and serves again once it is back", {
     skip: noOwnVault,
   }, async () => {
     const vault = await startVault({ kind: "openbao" });
@@ -315,7 +315,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     }
   });
 
-  it("says that Redis is away, and why, where it has seen no CA yet", async () => {
+  it("reports that Redis is unavailable, and why, if it has seen no CA yet", async () => {
     const cold = await startWorker({
       bundle,
       isolates: [{ ...bindings, MESHCA_STORE: "redis://127.0.0.1:1?connect_timeout=1s" }],
@@ -330,7 +330,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     }
   });
 
-  it("reaches Redis over TLS, as a user, and says where it is not trusted or refused", async () => {
+  it("reaches Redis over TLS, as a user, and reports if it is not trusted or refused", async () => {
     const folder = mkdtempSync(join(tmpdir(), "meshca-tls-"));
     const file = (name: string) => join(folder, name);
     const common = [
@@ -393,7 +393,7 @@ describe("Cloudflare Workers", { skip: noRedis }, () => {
     }
   });
 
-  it("names the runtime and the way out where Node's compatibility is missing", async () => {
+  it("names the runtime and the setting if Node's compatibility is missing", async () => {
     const bare = await startWorker({ bundle, isolates: [bindings], flags: [], date: "2024-01-01" });
     try {
       const answer = await fetch(`${bare.urls[0]}${ROOTS}`);

@@ -113,7 +113,7 @@ describe("createSealer()", () => {
     ["fields that join to the same text", { clusterId: "cluster,", purpose: "ca-key", id: "abcd" }],
     ["fields in another place", { clusterId: "ca-key", purpose: "cluster", id: "abcd" }],
   ] as const)
-    it(`openKey() refuses a key sealed for ${what}`, async () => {
+    it(`openKey() refuses a key encrypted for ${what}`, async () => {
       await assert.rejects(old.openKey(sealed, purpose, EC), refusedWith("open_failed"));
     });
 
@@ -144,7 +144,7 @@ describe("createSealer()", () => {
     }
   });
 
-  it("openKey() refuses text with a part too many", async () => {
+  it("openKey() refuses text with an additional part", async () => {
     await assert.rejects(old.openKey(`${sealed}:AAAA`, PURPOSE, EC), refusedWith("open_failed"));
   });
 
@@ -171,7 +171,7 @@ describe("createSealer()", () => {
     await assert.rejects(impostor.openKey(sealed, PURPOSE, EC), refusedWith("open_failed"));
   });
 
-  it("openKey() refuses an algorithm that the key is not of", async () => {
+  it("openKey() refuses an algorithm other than the key's", async () => {
     for (const algorithm of [
       { name: "ECDSA", namedCurve: "P-384" },
       { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" },
@@ -179,14 +179,14 @@ describe("createSealer()", () => {
       await assert.rejects(old.openKey(sealed, PURPOSE, algorithm), refusedWith("open_failed"));
   });
 
-  it("kekOf() names the key-encryption key of a text, and none of text that is not sealed", async () => {
+  it("kekOf() names the key-encryption key of a text, and returns null for text that is not encrypted", async () => {
     assert.equal(old.kekOf(sealed), old.keks[0]);
     assert.equal(both.kekOf(sealed), both.keks[1]);
     assert.equal(both.kekOf(await both.sealKey(privateKey, PURPOSE)), both.keks[0]);
     assert.equal(both.kekOf("not sealed at all"), null);
   });
 
-  it("rewrap() makes text that the new key-encryption key alone opens, for the same purpose", async () => {
+  it("rewrap() makes text that only the new key-encryption key decrypts, for the same purpose", async () => {
     const rewrapped = await both.rewrap(sealed);
     assert.equal(both.kekOf(rewrapped), both.keks[0]);
     assert.equal(rewrapped.split(":")[4], sealed.split(":")[4], "the secret itself was not opened");
@@ -223,7 +223,7 @@ describe("createSealer()", () => {
     await assert.rejects(old.verifyMac(bytes, await both.mac(bytes)), refusedWith("kek_unknown"));
   });
 
-  it("verifyMac() says no to a MAC of one key under the id of another", async () => {
+  it("verifyMac() rejects a MAC of one key under the id of another", async () => {
     const bytes = utf8("a document");
     const [, value = ""] = (await old.mac(bytes)).split(":");
     const [id = ""] = (await fresh.mac(bytes)).split(":");
@@ -244,7 +244,7 @@ describe("sealSecret()", () => {
   const secret = utf8("a secret of the access store");
   const [oldText, newText] = [makeKek(), makeKek()];
 
-  it("openSecret() gives a secret back for its purpose alone, and under the key it was sealed with", async () => {
+  it("openSecret() decrypts a secret for its purpose only, and with the key it was encrypted with", async () => {
     const sealer = createSealer(await readKeks(oldText));
     const sealed = await sealer.sealSecret(secret, PURPOSE);
     assert.deepEqual(await sealer.openSecret(sealed, PURPOSE), secret);
@@ -261,7 +261,7 @@ describe("sealSecret()", () => {
     assert.ok(!sealed.includes(base64(secret).slice(0, 16)));
   });
 
-  it("rewrap() keeps a secret that is sealed anew", async () => {
+  it("rewrap() keeps a secret that is encrypted again", async () => {
     const sealed = await createSealer(await readKeks(oldText)).sealSecret(secret, PURPOSE);
     const again = await createSealer(await readKeks(`${newText},${oldText}`)).rewrap(sealed);
     assert.deepEqual(
@@ -270,7 +270,7 @@ describe("sealSecret()", () => {
     );
   });
 
-  it("openKey() does not open what is no key, nor openSecret() what is one, for another purpose", async () => {
+  it("openKey() does not decrypt a secret, nor openSecret() a key, for another purpose", async () => {
     const sealer = createSealer(await readKeks(oldText));
     await assert.rejects(
       sealer.openKey(await sealer.sealSecret(secret, PURPOSE), PURPOSE, EC),

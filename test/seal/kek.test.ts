@@ -25,7 +25,7 @@ async function refusal(text: string): Promise<string> {
 describe("readKeks()", () => {
   const bad: readonly [why: string, text: string, expected: RegExp][] = [
     ["nothing", "", /there is no key/],
-    ["white space alone", " \n\t,, ", /there is no key/],
+    ["white space only", " \n\t,, ", /there is no key/],
     ["a key without an id", KEY, /entry 1 is not ID:BASE64/],
     ["an empty id", `:${KEY}`, /entry 1 is not ID:BASE64/],
     ["an id with a colon, which sealed text is split at", `a:b:${KEY}`, /entry 1 is not ID:BASE64/],

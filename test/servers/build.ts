@@ -1,7 +1,7 @@
 /**
  * Builds the servers of Vault's API that tests run against, once a machine, into a cache folder
- * outside the tree: `bun test/servers/build.ts`. Minutes where nothing of it was built before; a
- * change of their sources builds anew.
+ * outside the tree: `bun test/servers/build.ts`. Minutes if nothing of it was built before; a
+ * change of their sources builds again.
  * @module
  */
 import { execFile } from "node:child_process";
@@ -15,15 +15,15 @@ export type VaultKind = "openbao" | "vault";
 
 export const VAULT_KINDS: readonly VaultKind[] = ["openbao", "vault"];
 
-/** What a linker is told besides: OpenBao does not start without a version. */
+/** Additional linker flags: OpenBao does not start without a version. */
 const LINKER_FLAGS: Readonly<Record<VaultKind, string>> = {
   openbao: "-s -w -X github.com/openbao/openbao/version.fullVersion=2.4.0",
   vault: "-s -w",
 };
 
 /**
- * The program of a server, built where it is not there yet.
- * @throws {Error} where it cannot be built
+ * The program of a server, built if it does not exist yet.
+ * @throws {Error} if it cannot be built
  */
 export async function vaultProgram(kind: VaultKind): Promise<string> {
   const source = join(import.meta.dirname, kind);

@@ -147,7 +147,7 @@ describe("AuditLog", () => {
     for (const [i, text] of evil.entries()) assert.equal(lines()[i]?.subject, text);
   });
 
-  it("refusal() writes an error once, with its code, whoever tells of it", async () => {
+  it("refusal() writes an error once, with its code, whichever caller reports it", async () => {
     const audit = start();
     const error = new DeniedError("permission_denied", "a text with a secret");
     const make = (action: string) => (code: string) =>
@@ -222,7 +222,7 @@ describe("AuditLog", () => {
     }
   });
 
-  it("refusal() writes every one of what the CA does by itself", async () => {
+  it("refusal() writes every refusal of the CA's own operations", async () => {
     const audit = start();
     for (let i = 0; i < 20; i++) refuse(audit, { caller: NOBODY });
     await audit.close();
@@ -266,7 +266,7 @@ describe("AuditLog on a full disk", () => {
     await settle();
     assert.equal(audit.failure, null);
     await audit.beforeChange(leaf("three"));
-    // A line that was half written goes on where it stopped.
+    // A line that was half written is continued at that octet.
     assert.deepEqual(
       lines().map(({ subject }) => subject),
       ["one", "two", "three"],
@@ -389,7 +389,7 @@ describe("AuditLog on a full disk", () => {
     assert.deepEqual([audit.failure, audit.stopsSigning], ["ENOSPC", false]);
   });
 
-  it("what waits in memory is bounded, and what was lost is said", async () => {
+  it("the queue in memory is bounded, and the log has the number of lost lines", async () => {
     const audit = start();
     disk.room = 0;
     for (let i = 0; i < 50_000; i++) audit.record(leaf("x".repeat(200)));

@@ -69,7 +69,7 @@ describe("TlsFiles", () => {
       { cert: "", key: "", ca: "" },
       [CERT, KEY, CA].map((file) => `${file} cannot be read`),
     ],
-    ["a certificate that is none", { cert: "x" }, [`${CERT} contains no certificate in PEM`]],
+    ["an invalid certificate", { cert: "x" }, [`${CERT} contains no certificate in PEM`]],
     ["a key for a certificate", { cert: ONE.key }, [`${CERT} contains no certificate in PEM`]],
     [
       "half a certificate",

@@ -69,7 +69,7 @@ export interface TlsAnswer {
 
 /**
  * One HTTP/1.1 request over a connection of its own; the answer is read to its end. Rejects when
- * there is none.
+ * there is no answer.
  */
 export async function get(
   port: number,
@@ -176,7 +176,7 @@ export function openHttp2(port: number, options: ConnectionOptions = {}): Promis
 }
 
 /**
- * A handshake by openssl, which fails where the certificate does not verify under `ca`.
+ * A handshake by openssl, which fails if the certificate does not verify under `ca`.
  * @returns the serial that was shown
  */
 export function opensslHandshake(

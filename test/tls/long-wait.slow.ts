@@ -1,6 +1,6 @@
 /**
  * A blocked query outlives every idle timeout of the server for TLS too. It takes five minutes, so
- * `npm test` runs it with MESHCA_SLOW=1 and in CI alone, beside the other tests.
+ * `npm test` runs it with MESHCA_SLOW=1 and in CI only, concurrently with the other tests.
  * @module
  */
 import assert from "node:assert/strict";

@@ -73,7 +73,7 @@ describe("OwnCertificate", () => {
     assert.ok((own.pair?.cert.match(/BEGIN CERTIFICATE/g)?.length ?? 0) > 1);
   });
 
-  it("OwnCertificate tries again after a failure, a second later where there is none yet, half a minute where there is", async () => {
+  it("OwnCertificate tries again after a failure, a second later if there is no certificate yet, else half a minute later", async () => {
     const { own, leaf, clock, errors, fail } = await start();
     fail(true);
     assert.equal(await own.renew(), false);

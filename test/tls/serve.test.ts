@@ -104,7 +104,7 @@ describe("meshca serve with MESHCA_TLS=self", () => {
     () =>
       serving({ MESHCA_TLS: "self" }, ({ port }) =>
         inNewFolder(async (folder) => {
-          /** The roots as they were fetched at some moment, and each alone. */
+          /** The roots as they were fetched at some moment, and each by itself. */
           const files: string[] = [];
           const note = async () => {
             const roots = (await rootsAt(port)).map(({ RootCert }) => RootCert);
@@ -197,7 +197,7 @@ describe("meshca serve with MESHCA_TLS=self", () => {
       await until(async () => (await watchers()) === 0);
     }));
 
-  it("answers waiting watchers when it is told to end", async () => {
+  it("answers waiting watchers on SIGTERM", async () => {
     const server = await startServer({ MESHCA_TLS: "self" });
     const one = await openHttp1(server.port);
     const two = await openHttp2(server.port);
@@ -329,7 +329,7 @@ describe("meshca serve with MESHCA_TLS_CERT_FILE", () => {
       }),
   );
 
-  it("ends with 78 where the files cannot be used, and names each", () =>
+  it("ends with 78 if the files cannot be used, and names each", () =>
     inNewFolder(async (folder) => {
       const environment = environmentIn(folder, {});
       const run = async () => {

@@ -75,7 +75,7 @@ async function served(
 }
 
 describe("listenTls()", () => {
-  it("listenTls() speaks HTTP/1.1 and HTTP/2, and tells the app the same of both", () =>
+  it("listenTls() speaks HTTP/1.1 and HTTP/2, and passes the app the same of both", () =>
     served(async ({ port }) => {
       const { status, body } = await get(port, "/a?b");
       assert.deepEqual(
@@ -131,7 +131,7 @@ describe("listenTls()", () => {
         }),
       ));
 
-  it("listenTls() takes TLS 1.2 and 1.3, and 1.3 alone where that is asked for", async () => {
+  it("listenTls() takes TLS 1.2 and 1.3, and only 1.3 if configured", async () => {
     const only = (version: "TLSv1.2" | "TLSv1.3") => ({ minVersion: version, maxVersion: version });
     await served(async ({ port }) => {
       assert.equal((await get(port, "/", only("TLSv1.2"))).status, 200);
@@ -164,7 +164,7 @@ describe("listenTls()", () => {
         assert.equal((await get(port, "/")).status, 200);
       }));
 
-  it("listenTls() answers 400 to what is no HTTP, and ends the connection", () =>
+  it("listenTls() answers 400 to octets that are not HTTP, and ends the connection", () =>
     served(async ({ port }) => {
       for (const text of [
         "GARBAGE\r\n\r\n",
@@ -238,7 +238,7 @@ describe("listenTls()", () => {
       two.session.destroy();
     }));
 
-  it("close() answers what was asked before, and ends silent connections", async () => {
+  it("close() answers requests in flight, and ends silent connections", async () => {
     const asked: (() => void)[] = [];
     const slow: Fetch = async () => {
       await new Promise<void>((resolve) => asked.push(resolve));
@@ -314,14 +314,14 @@ describe("listenTls() with clients' certificates", () => {
       assert.deepEqual(await peers(server.port, expired), [null, null]);
     }));
 
-  it("listenTls() has no connection without a certificate that verifies, where it is required", () =>
+  it("listenTls() refuses a connection without a certificate that verifies, if one is required", () =>
     asking("required", async ({ port }) => {
       const uri = `URI:${serviceUri(ca.manager, "web")}`;
       assert.deepEqual(await peers(port, await leafOf(ca)), [uri, uri]);
       for (const made of [{}, OTHER, await leafOf(old)]) await assert.rejects(get(port, "/", made));
     }));
 
-  it("listenTls() answers 403 to a certificate that verifies and is not accepted, where it is required", () =>
+  it("listenTls() answers 403 to a certificate that verifies and is not accepted, if one is required", () =>
     asking("required", async (server) => {
       const leaf = await leafOf(ca);
       for (const accepts of [async () => false, () => Promise.reject(new Error("unreadable"))]) {

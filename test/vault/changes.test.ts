@@ -1,5 +1,5 @@
 /**
- * What changes in Vault beside us, and what a change of ours looks at first: another name of the
+ * Concurrent changes in Vault, and what a change of ours reads first: another name of the
  * same server, an issuer or a limit that somebody else changed, a right that the old root's token
  * lacks.
  * @module
@@ -85,7 +85,7 @@ for (const kind of vaultKinds)
     const issuersAt = async (path: unknown): Promise<number> =>
       ((await inventory(server)) as Record<string, { issuers: number }>)[`${path}/`]?.issuers ?? 0;
 
-    it("another name of the same server keeps root and issuer, and what was left is deleted by that name", async () => {
+    it("another name of the same server keeps root and issuer, and obsolete objects are deleted by that name", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ connect: connectByName, bootstrap: bootstrapIn(config) });
       assert.ok(await ca.manager.configure(toVault({ ...config, LeafSigning: "local" })));
@@ -120,7 +120,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("a mount that is in use by another name of the server is not taken for left behind", async () => {
+    it("a mount that is in use by another name of the server is not taken for an obsolete one", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ connect: connectByName, bootstrap: bootstrapIn(config) });
       const { RootPKIPath } = vaultConfig(server);

@@ -122,7 +122,7 @@ const SWITCHES: readonly Switch[] = [
     calls: ["enablePki", "generateIntermediate", "signIntermediate", "setSigned", "writeRole"],
   },
   {
-    name: "a root to one that an operator generates beside it",
+    name: "a root to one that an operator generates next to it",
     from: inVault,
     async ready({ server }, from) {
       await generateAnother(server, from);
@@ -143,7 +143,7 @@ const SWITCHES: readonly Switch[] = [
     ],
   },
   {
-    name: "a root to one that we make beside it",
+    name: "a root to one that we make next to it",
     from: inVault,
     ready:
       async () =>
@@ -220,7 +220,7 @@ for (const kind of vaultKinds)
           await ca.manager.close();
         });
 
-    it("what a switch made before Vault went away is not undone once a second try has put it to use", {
+    it("objects of a switch made before Vault became unavailable are not rolled back once a retry uses them", {
       timeout: 240_000,
     }, async () => {
       const cuts = cutting();

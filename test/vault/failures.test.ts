@@ -1,5 +1,5 @@
 /**
- * What happens over HTTP when Vault fails: each failure has its own answer, readiness says since
+ * What happens over HTTP when Vault fails: each failure has its own answer, readiness reports since
  * when and why, and all is well by itself when Vault is back. Where meshca holds the intermediate's
  * key, signing never notices.
  * @module
@@ -14,11 +14,11 @@ import { noOwnVault, useVault, type VaultServer } from "./server.ts";
 
 interface Failure {
   readonly name: string;
-  /** Answer of a signing request meanwhile. */
+  /** Answer of a concurrent signing request. */
   readonly status: number;
   readonly says: RegExp;
   readonly retryAfter: boolean;
-  /** Whether readiness says so, with `probe` or the request that failed. */
+  /** Whether readiness reports it, with `probe` or the request that failed. */
   readonly unready: boolean;
   begin(server: VaultServer, paths: Paths): Promise<unknown>;
   end(server: VaultServer, paths: Paths): Promise<unknown>;
@@ -89,7 +89,7 @@ for (const kind of VAULT_KINDS)
     };
 
     for (const failure of FAILURES)
-      it(`${failure.name}: ${failure.status}, and by itself well again`, {
+      it(`${failure.name}: ${failure.status}, and recovers by itself`, {
         timeout: 90_000,
       }, async () => {
         const { ca, app, csr, int } = await start();

@@ -1,5 +1,5 @@
 /**
- * A CA whose root is in a real Vault: the real manager, sealer, provider and client over the memory
+ * A CA whose root is in a real Vault: the real CA, sealer, provider and client over the memory
  * store.
  * @module
  */
@@ -139,7 +139,7 @@ export function readSent(pem: string) {
   return chain;
 }
 
-/** Has openssl verify a leaf with what goes with it under one root. @throws where it does not */
+/** Has openssl verify a leaf with what goes with it under one root. @throws if it does not */
 export function requireOpenssl(pem: string, root: string, at: Date): void {
   inFolder((folder) => {
     const file = (name: string, text: string) => {

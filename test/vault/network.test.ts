@@ -1,7 +1,7 @@
 /**
  * What lies between meshca and Vault fails: names, certificates, proxies, redirects, and the
- * server's own end. Each has its own answer over HTTP, readiness says since when and why, and all
- * is well by itself when it is over.
+ * server's own end. Each has its own answer over HTTP, readiness reports since when and why, and
+ * all is well by itself when it is over.
  * @module
  */
 import assert from "node:assert/strict";
@@ -43,7 +43,7 @@ type Trouble =
 
 interface Case {
   readonly trouble: Trouble;
-  /** Answer of a signing request meanwhile. */
+  /** Answer of a concurrent signing request. */
   readonly status: number;
   readonly says: RegExp;
   /** What the log has and readiness shows to operators; signing callers learn no server's name. */
@@ -194,14 +194,14 @@ for (const kind of VAULT_KINDS)
     });
 
     for (const { trouble: kindOf, status, says, logged: wanted } of CASES)
-      it(`trouble with ${kindOf}: ${status}, and by itself well again`, {
+      it(`trouble with ${kindOf}: ${status}, and recovers by itself`, {
         timeout: 60_000,
       }, async () => {
         const { ca, csr, clock, logged, app } = await start();
         assert.equal((await sign(app, csr)).status, 200);
         try {
           trouble = kindOf;
-          // Names and files are read anew.
+          // Names and files are read again.
           clock.advance(11_000);
           const answer = await sign(app, csr);
           const text = await answer.text();
@@ -221,14 +221,14 @@ for (const kind of VAULT_KINDS)
         await untilReady(app, async () => {
           clock.advance(6000);
           await ca.manager.probe();
-          // Of what only a call shows, the next one tells.
+          // A failure that only a call shows is reported by the next call.
           await sign(app, csr);
         });
         assert.equal((await sign(app, csr)).status, 200);
         await ca.manager.close();
       });
 
-    it("a redirect of a standby to an active node that may be asked is followed", async () => {
+    it("a redirect of a standby to an active node on the egress allowlist is followed", async () => {
       const { ca, csr, app } = await start();
       trouble = "to Vault";
       try {

@@ -1,5 +1,5 @@
 /**
- * What gets lost or worn out in Vault is noticed in time, is told of, and is made good without a
+ * What gets lost or expires in Vault is noticed in time, is logged, and is repaired without a
  * request that would show it.
  * @module
  */
@@ -105,7 +105,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("readiness comes back without a request once what Vault refused is some seconds old", async () => {
+    it("readiness recovers without a request some seconds after a refusal by Vault", async () => {
       const token = await server.tokenWith(ALL);
       const config = vaultConfig(server, { Token: token });
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
@@ -185,7 +185,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("a root that can certify nothing any more costs nothing at each look", async () => {
+    it("a root that can certify nothing any more causes no requests at each maintenance", async () => {
       const cuts = cutting();
       const config = vaultConfig(server);
       const ca = await createVaultCa({
@@ -207,7 +207,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("an adopted root that is gone is left by a forced rotation", async () => {
+    it("an adopted root that was deleted is replaced by a forced rotation", async () => {
       const config = vaultConfig(server);
       await server.must("POST", `sys/mounts/${config.RootPKIPath}`, {
         type: "pki",
@@ -224,7 +224,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("leaves up to the end of what signs them are not refused for a second", async () => {
+    it("leaves up to the expiry of their issuer are not refused for a second", async () => {
       const config = vaultConfig(server);
       await server.must("POST", `sys/mounts/${config.RootPKIPath}`, {
         type: "pki",
@@ -310,7 +310,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("a token is renewed by what it was made for, not by what was left of that", {
+    it("a token is renewed by its full TTL, not by its remaining TTL", {
       timeout: 30_000,
     }, async () => {
       const { auth } = await server.must("POST", "auth/token/create", {

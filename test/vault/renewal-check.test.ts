@@ -1,5 +1,5 @@
 /**
- * Which leaves are ours where Vault has the root: those of the issuers that signed for us, earlier
+ * Which leaves are ours if Vault has the root: those of the issuers that signed for us, earlier
  * ones and those of a retired root too, and none that hangs below the same root by other ways.
  * @module
  */
@@ -55,7 +55,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("are none below an intermediate for another datacenter, nor what the root itself or its mount signs for others", async () => {
+    it("do not include leaves below an intermediate for another datacenter, nor certificates that the root or its mount signs for others", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       const { active, provider, state } = ca.manager.require();

@@ -166,7 +166,7 @@ describe("a secondary datacenter with the built-in provider", () => {
     }
   });
 
-  it("takes nothing by which its leaves would not verify", async () => {
+  it("refuses a certificate under which its leaves would not verify", async () => {
     const secondary = await start();
     const { ca, context } = secondary;
     const { active } = ca.manager.require();
@@ -256,7 +256,7 @@ for (const kind of vaultKinds)
 
     for (const [name, primary] of Object.entries(primaries))
       for (const mode of ["vault", "local"])
-        it(`LeafSigning ${mode} under a primary in ${name}, renewed, and what was replaced is deleted`, async () => {
+        it(`LeafSigning ${mode} under a primary in ${name}, renewed, and replaced issuers are deleted`, async () => {
           const ca = await primary();
           const config = await configFor({ LeafSigning: mode });
           const secondary = secondaryOf(ca, ca.providers.get("vault"), config);
@@ -303,7 +303,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("what stands between the primary and an external root goes with each leaf", async () => {
+    it("intermediates between the primary and an external root are sent with each leaf", async () => {
       const [above, config] = [vaultConfig(server), vaultConfig(server)];
       for (const path of [above.RootPKIPath, config.RootPKIPath])
         await server.must("POST", `sys/mounts/${path}`, {
@@ -336,7 +336,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("a token without the rights is refused by path and capability, and nothing is made", async () => {
+    it("a token without the rights is refused by path and capability, and nothing is created", async () => {
       const ca = await createVaultCa();
       const before = await inventory(server);
       const config: Config = {

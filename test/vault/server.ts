@@ -14,7 +14,7 @@ import { VAULT_KINDS, type VaultKind, vaultProgram } from "../servers/build.ts";
 
 export type { VaultKind };
 
-/** The server that VAULT_ADDR names. It is not ours to seal, stop or start again. */
+/** The server that VAULT_ADDR names. Tests must not seal, stop or restart it. */
 const given = process.env.VAULT_ADDR ?? "";
 
 /**
@@ -26,7 +26,10 @@ export const noVault: string | false = (() => {
   return withoutGo();
 })();
 
-/** The same for tests that seal, stop or start the server, and those of what one kind alone has. */
+/**
+ * The same for tests that seal, stop or start the server, and those of features that only one kind
+ * has.
+ */
 export const noOwnVault: string | false = (() => {
   if (process.env.CI === "true") return false;
   return withoutGo();
@@ -49,7 +52,7 @@ export const BUILD_MS = 1_200_000;
 
 export interface VaultAnswer {
   readonly status: number;
-  /** The parsed JSON, the text where it is none, null where there is no body. */
+  /** The parsed JSON, the text if it is not JSON, null if there is no body. */
   // biome-ignore lint/suspicious/noExplicitAny: tests read any field of a server's response
   readonly body: any;
 }
@@ -74,7 +77,7 @@ export interface VaultServer {
   /**
    * The same, for what must succeed.
    * @returns the body.
-   * @throws where the status is not 200 or 204
+   * @throws if the status is not 200 or 204
    */
   must(
     method: string,
@@ -242,7 +245,7 @@ async function startOwn({
 
   const unseal = async () => {
     await talk.must("PUT", "sys/unseal", { key });
-    // A server that is alone takes a moment to become the active one.
+    // A single server takes a moment to become the active one.
     await until(async () => (await talk.call("GET", "sys/health")).status === 200);
   };
   const begin = async () => {

@@ -38,7 +38,7 @@ for (const kind of vaultKinds)
   describe(`switches with ${kind}`, { skip: noVault }, () => {
     const server = useVault({ kind });
 
-    it("a Vault that is gone for good is left only by force", async () => {
+    it("a Vault that is lost for good is abandoned only by force", async () => {
       const cuts = cutting();
       const ca = await createVaultCa({
         connect: cuts.connect,
@@ -55,7 +55,9 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("what was left in a Vault that is gone holds up no other", { timeout: 60_000 }, async () => {
+    it("obsolete objects in a lost Vault delay no other deletion", {
+      timeout: 60_000,
+    }, async () => {
       const gone = await startVault({ kind });
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(vaultConfig(gone)) });
@@ -192,7 +194,7 @@ for (const kind of vaultKinds)
       await second.manager.close();
     });
 
-    it("another root that is generated in Vault is adopted if the old one certifies it, and waits for force otherwise", async () => {
+    it("another root that is generated in Vault is adopted if the old one certifies it, and only by force otherwise", async () => {
       const config = vaultConfig(server);
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config), policy: LOOKS_EACH_TIME });
       const old = ca.manager.require().active.id;
@@ -223,7 +225,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("an external root above Vault is what peers trust, and the way up goes with each leaf", async () => {
+    it("peers trust an external root above Vault, and its issuer chain is sent with each leaf", async () => {
       const config = vaultConfig(server);
       const top = await importBelowExternal(server, config);
 
@@ -243,7 +245,7 @@ for (const kind of vaultKinds)
     });
 
     it("an intermediate is renewed at half its life, and a deleted one is created again", async () => {
-      // Vault's clock stays where it is: where its leaves would be dead by ours, we hold the key.
+      // Vault's clock does not move: if its leaves would be dead by ours, we hold the key.
       const config = vaultConfig(server, { IntermediateCertTTL: "720h", LeafSigning: "local" });
       const ca = await createVaultCa({ bootstrap: bootstrapIn(config) });
       const [first] = issuerChainOf(ca.manager.require().active);
@@ -328,7 +330,7 @@ for (const kind of vaultKinds)
       await ca.manager.close();
     });
 
-    it("200 restarts and leader changes make no call that changes anything", {
+    it("200 restarts and leader changes make no call that changes Vault", {
       timeout: 240_000,
     }, async () => {
       const cuts = cutting();

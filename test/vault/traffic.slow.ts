@@ -48,7 +48,7 @@ for (const kind of vaultKinds)
           const { ActiveRootID } = await ca.roots();
           await generateAnother(other, c);
           const isTaken = async () => (await ca.roots()).ActiveRootID !== ActiveRootID;
-          // Nobody tells meshca: it looks once a minute, and `until` waits for half of one.
+          // meshca is not notified: it polls once a minute, and `until` waits for half of one.
           await until(isTaken)
             .catch(() => until(isTaken))
             .catch(() => until(isTaken));
@@ -76,7 +76,7 @@ for (const kind of vaultKinds)
           assert.equal(ids.at(-1) !== ids.at(-2), isNew, name);
           assert.ok(counts.handshakes >= HANDSHAKES && counts.during > 0, name);
           console.log(
-            `${name}: ${counts.handshakes} handshakes, ${counts.during} of them meanwhile, 0 failed; ${counts.leaves} leaves`,
+            `${name}: ${counts.handshakes} handshakes, ${counts.during} of them during changes, 0 failed; ${counts.leaves} leaves`,
           );
         }
       } finally {

@@ -24,7 +24,7 @@ describe("openWrapped()", () => {
     rewrap: async () => null,
   };
 
-  it("opens what is wrapped and leaves the rest", async () => {
+  it("unwraps wrapped keys and returns the others unchanged", async () => {
     const plain = makeKek();
     const [, key = ""] = plain.split(":");
     assert.equal(
@@ -77,7 +77,7 @@ describe("key-encryption keys wrapped by Transit", { skip: noOwnVault }, () => {
   const roots = async (url: string): Promise<{ ActiveRootID: string }> =>
     (await fetch(`${url}/v1/connect/ca/roots`)).json() as never;
 
-  it("lie wrapped in the data folder, open at the start, and need no Vault after it", async () => {
+  it("are stored wrapped in the data folder, are unwrapped at the start, and need no Vault after it", async () => {
     const settings = await environment();
     const server = await startServer(settings);
     assert.match(kek(), /^[\w-]+:vault:v1:[A-Za-z0-9+/=]+$/);
@@ -135,7 +135,7 @@ describe("key-encryption keys wrapped by Transit", { skip: noOwnVault }, () => {
     await server.stop();
   });
 
-  it("seal from now on where one lay in the open before", async () => {
+  it("are wrapped from now on if one was stored in plaintext before", async () => {
     const open = await startServer({ MESHCA_DATA_DIR: dataDir });
     const { ActiveRootID: id } = await roots(open.url);
     await open.stop();

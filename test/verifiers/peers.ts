@@ -1,6 +1,6 @@
 /**
  * TLS peers on the libraries that verify chains elsewhere: built once a machine into a cache folder
- * outside of the tree by `bun test/verifiers/peers.ts`, each from one source beside this file.
+ * outside of the tree by `bun test/verifiers/peers.ts`, each from one source next to this file.
  *
  * A peer is run as `PROGRAM CHAIN KEY ROOTS...`, all files in PEM. By each root set it verifies the
  * chain in a real handshake with itself, first as a client, then as a server, with the default
@@ -33,7 +33,7 @@ export type Role = "client" | "server";
 export type Verdict = Readonly<Record<Role, string | null>>;
 
 interface Build {
-  /** Its source, a file or a folder beside this file. */
+  /** Its source, a file or a folder next to this file. */
   readonly source: string;
   /** What must be there to build and run it, as a command that succeeds. */
   readonly needs: readonly [command: string, ...args: string[]];

@@ -1,6 +1,7 @@
 /**
- * Roots as the usual tools make them, and odd ones made by hand: each is refused with its reason, or taken, and then leaves verify
- * under every published root by OpenSSL, Go and the JDK, before and after the next rotation.
+ * Roots as the usual tools make them, and odd ones made by hand: each is refused with its reason,
+ * or taken, and then leaves verify under every published root by OpenSSL, Go and the JDK, before
+ * and after the next rotation.
  * @module
  */
 import assert from "node:assert/strict";
@@ -40,7 +41,10 @@ describe("root vectors", () => {
 
   const start = () => createTestCa({ bootstrap: BOOTSTRAP, clock: createFakeClock(NOW) });
 
-  /** Signs a leaf, and asks every verifier about it under every published root, taken alone. @returns the leaf's answer. */
+  /**
+   * Signs a leaf, and asks every verifier about it under every published root by itself.
+   * @returns the leaf's answer.
+   */
   const requireVerified = async ({ manager, clock }: TestCa, pem: string): Promise<void> => {
     const { leaf, intermediates } = readChain(pem);
     const chain = intermediates.map(({ der }) => der);
@@ -113,7 +117,8 @@ describe("root vectors", () => {
     async () => {
       const faulty = VECTORS.find(({ name }) => name === "an extended key usage for anything");
       assert.ok(faulty);
-      // An earlier version: the key is made for its root as it is today, and the root is not looked at.
+      // An earlier version: the key is made for its root as it is today, and the root is not looked
+      // at.
       const unchecked = providersWith((type) => ({
         ...type,
         async prepare(config, request, context) {

@@ -64,7 +64,7 @@ async function refused(root: SuppliedRoot, ...texts: readonly RegExp[]): Promise
 }
 
 /**
- * A key whose curve stands in the EC PARAMETERS before it alone (RFC 5915 §3: parameters are
+ * A key whose curve is only in the EC PARAMETERS before it (RFC 5915 §3: parameters are
  * optional).
  */
 function sec1WithoutCurve(pem: string): string {
@@ -110,7 +110,7 @@ async function taken(root: SuppliedRoot): Promise<void> {
 }
 
 describe("a supplied root", () => {
-  it("configure() takes a root made by openssl, keeps its key hidden and sealed, and signs under it", async () => {
+  it("configure() takes a root made by openssl, keeps its key hidden and encrypted, and signs under it", async () => {
     await taken(good);
     const { document } = ca.backend;
     assert.deepEqual(ca.manager.require().state.config.config, {
@@ -126,7 +126,7 @@ describe("a supplied root", () => {
     await requireSigning(other, csr, ca.clock.now());
   });
 
-  it("configure() leaves root and chain as they are where the hidden key is sent back as it was read", async () => {
+  it("configure() leaves root and chain as they are if the hidden key is sent back as it was read", async () => {
     await taken(good);
     const { state } = ca.manager.require();
     const read = { ...state.config.config };
@@ -200,7 +200,7 @@ describe("a supplied root", () => {
     }
   });
 
-  it("configure() takes a key alone and makes the root for it", async () => {
+  it("configure() takes a key without a root and makes the root for it", async () => {
     const key = opensslKey();
     await ca.manager.configure(configuration({ PrivateKey: key }));
     assert.deepEqual(ca.manager.require().state.config.config, { PrivateKey: "hidden" });
@@ -209,7 +209,7 @@ describe("a supplied root", () => {
     assert.equal(ca.manager.require().state.roots.length, 2);
   });
 
-  it("configure() refuses a hidden key where none is stored", async () => {
+  it("configure() refuses a hidden key if none is stored", async () => {
     await refused({ cert: good.cert, key: "hidden" }, /PrivateKey is "hidden".*none is stored/);
   });
 
@@ -435,7 +435,7 @@ describe("a supplied root", () => {
       /exactly one PEM block, without certificates/,
     ],
     [
-      "the parameters of a key alone",
+      "the parameters of a key only",
       () => ({ cert: good.cert, key: openssl(["ecparam", "-name", "prime256v1"]) }),
       /there is no private key, only EC PARAMETERS/,
     ],
@@ -584,7 +584,7 @@ describe("a supplied root with name constraints", () => {
   });
 });
 
-describe("what Consul gets wrong", () => {
+describe("known defects of Consul", () => {
   it("configure() with a stale ModifyIndex and another TTL leaves signing alive", async () => {
     await requireRefused(
       ca,
@@ -609,7 +609,7 @@ describe("what Consul gets wrong", () => {
     await requireSigning(ca.manager, csr, ca.clock.now());
   });
 
-  it("configure() goes from a supplied root to a generated one without leaving it behind", async () => {
+  it("configure() goes from a supplied root to a generated one, which becomes active", async () => {
     await taken(good);
     await ca.manager.configure(configuration({}));
     assert.equal(ca.manager.require().state.roots.length, 3);

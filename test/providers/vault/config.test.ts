@@ -44,7 +44,7 @@ function refusal(config: ConfigMap, primary = true): ConfigError {
 }
 
 describe("parseVaultConfig()", () => {
-  it("fills in what is not given", () => {
+  it("fills in defaults", () => {
     const config = parseVaultConfig(GOOD);
     assert.equal(config.connection.address, "https://vault.example.com:8200");
     assert.deepEqual(config.root, { path: "pki-root", namespace: "" });
@@ -55,7 +55,7 @@ describe("parseVaultConfig()", () => {
     assert.equal(config.rootTtlMs, 87_600 * 3_600_000);
   });
 
-  it("takes no notice of what Consul puts into a configuration without any effect", () => {
+  it("ignores the fields that Consul adds to a configuration without any effect", () => {
     const usual = parseVaultConfig(GOOD);
     for (const more of [
       { RotationPeriod: "2160h" },
@@ -202,7 +202,7 @@ describe("parseVaultConfig()", () => {
       { ...GOOD, IntermediatePKIPath: "/pki-root" },
       /^IntermediatePKIPath must not be the path of the root's mount, which would sign leaves itself$/,
     ],
-    ["an address that is none", { ...GOOD, Address: "" }, /Address must be a URL/],
+    ["an invalid address", { ...GOOD, Address: "" }, /Address must be a URL/],
     [
       "an address of another scheme",
       { ...GOOD, Address: "unix:///run/vault.sock" },
@@ -235,7 +235,7 @@ describe("parseVaultConfig()", () => {
       /Namespace must be segments/,
     ],
     [
-      "a mode of signing that is none",
+      "an invalid signing mode",
       { ...GOOD, LeafSigning: "remote" },
       /LeafSigning must be "vault" or "local"/,
     ],
@@ -260,7 +260,7 @@ describe("parseVaultConfig()", () => {
       /EC key length must be one of/,
     ],
     [
-      "a bool that is none",
+      "an invalid boolean",
       { ...GOOD, TLSSkipVerify: "perhaps" },
       /cannot parse 'TLSSkipVerify' as bool/,
     ],
@@ -335,7 +335,7 @@ describe("parseTransitConfig()", () => {
     );
   });
 
-  it("refuses what is of the provider, and a key that is none", () => {
+  it("refuses fields of the provider, and an invalid key", () => {
     const base = { Address: "http://127.0.0.1:8200", Token: "t" };
     assert.throws(
       () => parseTransitConfig({ ...base, TransitKey: "k", RootPKIPath: "x" }),
@@ -524,7 +524,7 @@ describe("secrets of a configuration", () => {
     );
   });
 
-  it("are sealed when they are numbers, as they are decoded", () => {
+  it("are encrypted if they are numbers, as they are decoded", () => {
     assert.deepEqual(secretsOf({ ...rest, Token: 12345 }), { Token: "12345" });
   });
 });

@@ -128,7 +128,7 @@ describe("EgressAllowlist", () => {
     const why = /plain HTTP is allowed to loopback only/;
     for (const url of ["http://vault.internal", "http://10.1.2.3:8200"])
       assert.throws(() => allow.check(new URL(url)), why, url);
-    // A name says nothing yet of where it leads.
+    // The addresses of a name are not known before it is resolved.
     allow.check(new URL("http://localhost"));
     allow.checkAddresses(new URL("http://localhost"), ["127.0.0.1"]);
     for (const addresses of [["10.1.2.3"], ["127.0.0.1", "10.1.2.3"]])

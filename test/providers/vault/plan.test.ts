@@ -197,7 +197,7 @@ describe("planVault()", () => {
     );
   });
 
-  it("creates another root beside ours when one is wanted, and refuses beside an operator's", () => {
+  it("creates another root next to ours when one is wanted, and refuses next to an operator's", () => {
     const steps = plan(inUse, {}, true);
     assert.deepEqual(steps[0], { kind: "generate-root", mount: ROOT, beside: true });
     assert.ok(!kinds(steps).includes("keep-intermediate"));

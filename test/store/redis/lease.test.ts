@@ -12,14 +12,14 @@ import { createProxy } from "../../faults/proxy.ts";
 import { openTestRedis } from "../../fixtures/redis.ts";
 import { noRedis, type RedisServer, redisUrl, startRedis, until } from "../../redis/server.ts";
 
-describe("a lease in Redis whose grant was not heard of", { skip: noRedis }, () => {
+describe("a lease in Redis whose grant got no response", { skip: noRedis }, () => {
   let redis: RedisServer;
   before(async () => {
     redis = await startRedis();
   });
   after(() => redis.stop());
 
-  it("is granted again to whoever asked, and to nobody else", async () => {
+  it("is granted again to the same caller, and to no other", async () => {
     const codec = createCodec(createSealer(await readKeks(makeKek())));
     const network = await createProxy(redis.port);
     const backend = await openTestRedis(redisUrl(redis.port));

@@ -1,5 +1,5 @@
 /**
- * The client's calls against each real server: what they give back, and how each failure is told
+ * The client's calls against each real server: what they return, and how each failure is reported
  * from the others.
  * @module
  */
@@ -70,7 +70,7 @@ for (const kind of vaultKinds)
         defaultLeaseTtlMs: null,
       });
 
-    it("mounts, looks at and deletes an engine", async () => {
+    it("mounts, reads and deletes an engine", async () => {
       const mount = freshMount();
       assert.equal(await client.readMount(mount), null);
       await enable(mount);
@@ -88,7 +88,7 @@ for (const kind of vaultKinds)
       assert.equal(await reason(client.readCa(mount)), "mount_missing");
     });
 
-    it("makes a root and an intermediate, signs a request, certifies another root, and cleans up", async () => {
+    it("creates a root and an intermediate, signs a CSR, cross-signs another root, and cleans up", async () => {
       const [root, int] = [freshMount("root"), freshMount("int")];
       await Promise.all([enable(root), enable(int)]);
       const made = await client.generateRoot(root, ROOT, false);
@@ -186,7 +186,7 @@ for (const kind of vaultKinds)
         [error.reason, error.code, error.retryAfterMs],
         ["token_invalid", "provider_unavailable", 5000],
       );
-      // One that may not even look itself up is told from a dead one.
+      // A token that is not allowed to look itself up is distinguished from a dead one.
       const policy = 'path "sys/capabilities-self" { capabilities = ["update"] }';
       const mute = openClient({
         Address: server.address,
@@ -348,7 +348,7 @@ for (const kind of vaultKinds)
       fixed.close();
     });
 
-    it("takes a token from a file, and the next one where that one was revoked", async () => {
+    it("takes a token from a file, and reads the next one if that one was revoked", async () => {
       const path = join(folder, "token");
       const policy = `path "sys/mounts/*" { capabilities = ["read"] }`;
       const [one, two] = [await server.tokenWith(policy), await server.tokenWith(policy)];
@@ -396,7 +396,7 @@ for (const kind of vaultKinds)
       await client.disableMount(mount);
     });
 
-    it("reports a sealed, an unreachable and a slow server, and goes on by itself afterwards", {
+    it("reports a sealed, an unreachable and a slow server, and recovers by itself afterwards", {
       skip: kind === "given",
     }, async () => {
       const mount = freshMount();

@@ -1,5 +1,5 @@
 /**
- * TLS to Vault, and the ways to log in that need something beside it: a client certificate, a
+ * TLS to Vault, and the ways to log in that need another server or file: a client certificate, a
  * signed token, a cluster.
  * @module
  */

@@ -57,7 +57,7 @@ export function freshMount(name = "pki", namespace = ""): Mount {
   return { path: `${name}-${crypto.randomUUID().slice(0, 8)}`, namespace };
 }
 
-/** Of a rejection, what it is. @throws where there is none */
+/** @returns the reason of a rejection. @throws if the promise resolves */
 export async function failure(act: Promise<unknown>): Promise<Error> {
   try {
     await act;

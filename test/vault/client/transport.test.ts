@@ -233,7 +233,7 @@ describe("Transport", () => {
       const [arrived, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
       const ends: Promise<unknown>[] = [];
       const read = (name: string) => readFileSync(join(folder, name));
-      // It says whose certificate it was shown, which Bun's server of HTTPS cannot.
+      // It reports which client certificate it received, which Bun's HTTPS server cannot.
       const server = createTls(
         {
           cert: read("a-server.pem"),
@@ -334,7 +334,7 @@ describe("the client of Vault", () => {
     assert.equal(foreign, 0);
   });
 
-  it("asks again what has no effect, and never what has one", async () => {
+  it("repeats read requests, and never a request with an effect", async () => {
     const count = new Map<string, number>();
     const port = await web((request, response) => {
       const call = `${request.method} ${request.url}`;
@@ -374,7 +374,7 @@ describe("the client of Vault", () => {
     client.close();
   });
 
-  it("refuses answers that are not of the form they must have, without quoting them", async () => {
+  it("refuses responses of an unexpected format, without quoting them", async () => {
     for (const body of [
       "null",
       "[]",

@@ -1,6 +1,6 @@
 /**
- * Roots as the usual tools make them: OpenSSL, GnuTLS's certtool, the JDK's keytool, cfssl, easy-rsa, and Consul's and
- * smallstep's own code. Run by make.ts alone, where the tools are installed.
+ * Roots as the usual tools make them: OpenSSL, GnuTLS's certtool, the JDK's keytool, cfssl,
+ * easy-rsa, and Consul's and smallstep's own code. Run by make.ts only, if the tools are installed.
  * @module
  */
 import { execFileSync } from "node:child_process";
@@ -397,7 +397,10 @@ const OPENSSL: readonly (readonly [name: string, root: OpensslRoot, refused: str
   ["a negative serial number", { args: ["-set_serial", "-5"] }, "serial number is negative"],
 ];
 
-/** As easy-rsa and many guides do it: the renewed certificate still names the serial number of the one before. */
+/**
+ * As easy-rsa and many guides do it: the renewed certificate still names the serial number of the
+ * one before.
+ */
 function renewedWithSerial(): Made {
   const { key } = openssl({ lines: withLines("authorityKeyIdentifier=keyid,issuer:always") });
   run("openssl", [

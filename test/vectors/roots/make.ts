@@ -1,6 +1,7 @@
 /**
- * Makes the vectors of supplied roots anew: `bun test/vectors/roots/make.ts`. It needs openssl, certtool (gnutls-bin), keytool (a
- * JDK), easy-rsa, cfssl (golang-cfssl) and Go; the tests need none of them, since what was made is committed.
+ * Makes the vectors of supplied roots again: `bun test/vectors/roots/make.ts`. It needs openssl,
+ * certtool (gnutls-bin), keytool (a JDK), easy-rsa, cfssl (golang-cfssl) and Go; the tests need
+ * none of them, since what was made is committed.
  * @module
  */
 import { writeFileSync } from "node:fs";
