@@ -1,5 +1,5 @@
 /**
- * Figures of what was measured.
+ * Statistics of measurements.
  * @module
  */
 

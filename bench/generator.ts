@@ -1,5 +1,5 @@
 /**
- * Starts the load generator of load.ts and speaks with it.
+ * Starts the load generator of load.ts and exchanges messages with it.
  * @module
  */
 import { join } from "node:path";

@@ -6,7 +6,7 @@
  *   connections spread over them
  * - changes: changes of the configuration one after the other, compared with what Redis and its
  *   disk allow
- * - watchers: from a change on one replica to the answers of those who watch the others
+ * - watchers: from a change on one replica to the answers of the watchers of the others
  * @module
  */
 import { mkdtempSync, rmSync } from "node:fs";
@@ -86,7 +86,7 @@ async function stop(...servers: readonly BenchServer[]): Promise<void> {
   await Promise.all(servers.map((server) => server.stop()));
 }
 
-/** Scripts that Redis has run so far: whatever meshca asks of it. */
+/** Scripts that Redis has run so far: every request of meshca is one. */
 async function scriptsRun(): Promise<number> {
   return Number(/cmdstat_eval:calls=(\d+)/.exec(await redis.admin.info("commandstats"))?.[1] ?? 0);
 }

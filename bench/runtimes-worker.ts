@@ -1,6 +1,6 @@
 /**
  * What WebCrypto itself allows in workerd: a leaf's share of it as often as the request's body
- * says. It is timed by who asks, since no clock moves in a Worker that computes.
+ * says. The client times it, since no clock moves in a Worker that computes.
  * @module
  */
 

@@ -1,5 +1,5 @@
 /**
- * Starts the watchers of watchers.ts and changes what they watch.
+ * Starts the watchers of watchers.ts and changes the roots that they watch.
  * @module
  */
 import { join } from "node:path";
@@ -67,8 +67,8 @@ export async function untilWaiting(ports: readonly string[], count: number): Pro
 }
 
 /**
- * When a change was sent and when it was answered. Some see it before the one who asked for it has
- * the answer.
+ * When a change was sent and when it was answered. Some see it before the client that requested it
+ * has the answer.
  */
 export interface Changed {
   readonly sentAt: number;

@@ -1,6 +1,6 @@
 /**
- * Access control over HTTP, on every store: who may do what, in Consul's JSON, from the first token
- * to the last login.
+ * Access control over HTTP, on every store: which caller has which rights, in Consul's JSON, from
+ * the first token to the last login.
  * @module
  */
 import assert from "node:assert/strict";

@@ -277,7 +277,7 @@ describe("attacks", () => {
       "another Host than in the target",
       "GET http://localhost/v1/connect/ca/roots HTTP/1.1\r\nHost: evil\r\n\r\n",
     ],
-    ["a method that nobody knows", `BREW /v1/connect/ca/roots HTTP/1.1\r\n${HOST}\r\n`],
+    ["an unknown method", `BREW /v1/connect/ca/roots HTTP/1.1\r\n${HOST}\r\n`],
     ["a method in small letters", `get /v1/connect/ca/roots HTTP/1.1\r\n${HOST}\r\n`],
     ["TRACE", `TRACE /v1/connect/ca/roots HTTP/1.1\r\n${HOST}\r\n`],
     ["CONNECT", `CONNECT localhost:8500 HTTP/1.1\r\n${HOST}\r\n`],

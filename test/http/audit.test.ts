@@ -1,5 +1,5 @@
 /**
- * The audit log of a real server: a line for each decision, before its effect; what stops where it
+ * The audit log of a real server: a line for each decision, before its effect; what stops if it
  * cannot be written.
  * @module
  */
@@ -24,7 +24,7 @@ const parse = (text: string): Line[] =>
     .filter((line) => line.includes('"kind":"audit"'))
     .map((line) => JSON.parse(line) as Line);
 
-/** Runs a server with an audit file. @returns what is in the file at the end. */
+/** Runs a server with an audit file. @returns the file's content at the end. */
 async function audited(
   work: (server: ServerProcess, lines: () => Line[]) => Promise<void>,
 ): Promise<Line[]> {

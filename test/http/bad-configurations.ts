@@ -159,7 +159,7 @@ export const BAD_VALUES: readonly BadConfiguration[] = [
 const KEY =
   "error generating CA root certificate: error generating CA: error parsing private key: ";
 
-/** Keys and roots that nobody could use, for a trust domain. */
+/** Unusable keys and roots, for a trust domain. */
 export function badRoots(trustDomain: string): BadConfiguration[] {
   const good = makeRoot(trustDomain);
   const second = makeRoot(trustDomain);
@@ -191,7 +191,7 @@ export function badRoots(trustDomain: string): BadConfiguration[] {
     good.certificate.slice(forgedAt + 1);
   return [
     {
-      name: "a key that is no PEM",
+      name: "a key that is not PEM",
       config: { PrivateKey: "abc" },
       says: `${KEY}no PEM-encoded data found`,
     },
@@ -261,7 +261,7 @@ export function badRoots(trustDomain: string): BadConfiguration[] {
       says: decoded("'PrivateKey' expected type 'string', got unconvertible type '[]interface {}'"),
     },
     {
-      name: "a root that is no PEM",
+      name: "a root that is not PEM",
       config: config(good.key, "abc"),
       says: /^error parsing root certificate: /,
     },
@@ -276,7 +276,7 @@ export function badRoots(trustDomain: string): BadConfiguration[] {
       says: "PrivateKey is not the key of RootCert",
     },
     made(
-      "a root that is no CA",
+      "a root that is not a CA",
       /RootCert is not a CA certificate/,
       without("basicConstraints", "basicConstraints=critical,CA:FALSE"),
     ),

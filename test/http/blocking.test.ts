@@ -1,5 +1,5 @@
 /**
- * Blocking queries on the roots: who waits for how long, who is woken, who is forgotten.
+ * Blocking queries on the roots: how long a watcher waits, when it is woken, when it is forgotten.
  * @module
  */
 import assert from "node:assert/strict";

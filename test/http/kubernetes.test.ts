@@ -172,7 +172,7 @@ describe("an auth method of type kubernetes with Host", () => {
     ],
     ["a token without a user", { authenticated: true }, /is unknown to Kubernetes/],
     [
-      "a user who is no service account",
+      "a user that is not a service account",
       { authenticated: true, user: { username: "alice" } },
       /is not a token of a Kubernetes service account/,
     ],

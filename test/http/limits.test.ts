@@ -1,6 +1,5 @@
 /**
- * Limits: what one client and all of them may ask for, on a clock that the test sets and over
- * real sockets.
+ * Limits of one client and of all together, on a clock that the test sets and over real sockets.
  * @module
  */
 import assert from "node:assert/strict";

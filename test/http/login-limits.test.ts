@@ -1,6 +1,6 @@
 /**
- * Logins of somebody who makes things up: auth methods that are not there count as wrong tokens,
- * and the audit log names the method of a login that is refused.
+ * Logins with invented values: unknown auth methods count as invalid tokens, and the audit log
+ * names the method of a login that is refused.
  * @module
  */
 import assert from "node:assert/strict";

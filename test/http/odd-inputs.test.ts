@@ -100,7 +100,7 @@ const ROOTS: readonly (readonly [file: string, what: string, refusal: RegExp | n
   ["root-bad-utf8-forced.json", "a UTF8String that is not UTF-8, with force", /UTF-?8/i],
   [
     "root-malformed-policies.json",
-    "a malformed extension that nothing interprets",
+    "a malformed extension that no verifier interprets",
     /certificate policies|certificatePolicies|policies/i,
   ],
   ["root-pkcs12-bag-attributes.json", "text of openssl pkcs12 -nokeys before the PEM block", null],

@@ -46,7 +46,7 @@ interface Sent {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** Everything that a server gave, and what must not be in it. */
+/** All output of a server, and the secrets that must not be in it. */
 class Scenario {
   readonly secrets: Search = createSearch();
   /** What is public, to see that the search sees. */

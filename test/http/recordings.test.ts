@@ -30,7 +30,7 @@ interface Peer {
   stop(): Promise<unknown>;
 }
 
-/** A server that has not got a CA yet: what Consul is without a leader. */
+/** A server without a CA yet: the counterpart of a Consul without a leader. */
 async function startUninitialized(): Promise<Peer> {
   const app = new App(appOptions(await createTestCa({ started: false })));
   const server = Bun.serve({

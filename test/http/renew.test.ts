@@ -23,7 +23,7 @@ const ACL = { MESHCA_ACL: "deny", MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT };
 interface Holder {
   readonly key: CryptoKey;
   readonly pem: string;
-  /** DER in base64: the leaf, then what goes with it. */
+  /** DER in base64: the leaf, then its intermediates. */
   readonly x5c: readonly string[];
 }
 
@@ -41,7 +41,7 @@ const P256 = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
 const csrFor = (server: ServerProcess, service: string, newkey: readonly string[] = P256) =>
   opensslCsr(`URI:spiffe://${server.trustDomain}/ns/default/dc/dc1/svc/${service}`, newkey);
 
-/** Somebody who has a leaf of the server. */
+/** A holder of a leaf of the server. */
 async function holder(
   server: ServerProcess,
   service = "web",
@@ -310,7 +310,7 @@ describe("PUT /v1/connect/ca/renew", () => {
 });
 
 describe("PUT /v1/connect/ca/renew while a request waits for its turn", () => {
-  /** Has the renewal of a leaf of the first root wait, and lets it go on after `between`. */
+  /** Has the renewal of a leaf of the first root wait, and continues it after `between`. */
   async function waited(between: (manager: CertificateAuthority) => Promise<unknown>) {
     const ca = await createTestCa({ policy: { ...DEFAULT_POLICY, maxChainLength: 2 } });
     const { manager, clock } = ca;
@@ -410,7 +410,7 @@ describe("PUT /v1/connect/ca/renew with a leaf of an abandoned root", () => {
     );
     const own = opensslCsr(`URI:spiffe://${trustDomain}/ns/default/dc/dc1/svc/web`);
     const { certificatePem } = await ca.manager.sign(own.csr);
-    // The leaf is enough: what stands above it is known.
+    // The leaf is enough: its issuers are known.
     const [leaf = ""] = certificatePem.split(/(?<=-----END CERTIFICATE-----\n)/);
     for (const cert of [certificatePem, leaf, leaf + forged.cert])
       assert.equal((await renewWith({ ...own, cert }, ""))[0], 200);

@@ -19,7 +19,7 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 type Line = Readonly<Record<string, unknown>>;
 
-/** A log that keeps what it is given. */
+/** A log that records its lines. */
 function recorder(): { readonly log: Log; readonly lines: Line[] } {
   const lines: Line[] = [];
   const write = (message: string, fields = {}) => void lines.push({ message, ...fields });

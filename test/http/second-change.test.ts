@@ -34,7 +34,7 @@ async function startOver(
   return createTestApp({}, await createTestCa({ clock, sealer, backend, store: wrapped, leases }));
 }
 
-/** An app whose second commit waits until it is let go. */
+/** An app whose second commit waits until it is released. */
 async function startHeld() {
   let letGo = () => {};
   const held = new Promise<void>((resolve) => {

@@ -32,7 +32,7 @@ export const ACCESS: readonly Mutant[] = [
       "acl/denylist",
     ],
     [
-      "denials of whole segments",
+      "denylist entries of whole segments",
       "at >= 0; at = spiffeId",
       "at < 0; at = spiffeId",
       "acl/denylist",
@@ -41,7 +41,7 @@ export const ACCESS: readonly Mutant[] = [
   ...guardsOf(
     "src/acl/record-set.ts",
     [
-      "a set that is older than what was seen",
+      "a set older than the last-seen one",
       "if (set.index < seen.index)",
       "if (set.index < 0)",
       "acl/record-set",
@@ -87,7 +87,7 @@ export const ACCESS: readonly Mutant[] = [
       "acl/replica",
     ],
     [
-      "a set document that is gone",
+      "a missing set document",
       "if (changes.set === null) return { refused:",
       "if (changes.set === null) return { set: null };\n    if (decoded === null) return { refused:",
       "redis/access-set",
@@ -156,7 +156,7 @@ export const ACCESS: readonly Mutant[] = [
       "acl/login",
     ],
     [
-      "an end that is no date",
+      "an expiry that is not a date",
       "v.maxValue(LAST_SECOND)",
       "v.maxValue(Number.MAX_VALUE)",
       "acl/login",
@@ -210,13 +210,13 @@ export const ACCESS: readonly Mutant[] = [
   ...guardsOf(
     "src/net/guarded-fetch.ts",
     [
-      "addresses that are not public",
+      "addresses other than public ones",
       "!addresses.every(isPublicAddress)",
       "addresses.length === 0",
       "acl/jwks",
     ],
     [
-      "hosts that are not listed",
+      "hosts not on the allowlist",
       "if (!isListed(hosts, url) && !isListed(privateHosts, url))",
       'if (url.host === "")',
       "acl/jwks",

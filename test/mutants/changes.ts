@@ -14,7 +14,7 @@ export const CHANGES: readonly Mutant[] = [
       "core/ca/freshness",
     ],
     [
-      "a comparison of clocks over a long way",
+      "a comparison of clocks over a long round trip",
       "if (after >= before && after - before <= this.#policy.maxClockSkewMs)",
       "if (after >= before)",
       "core/ca/freshness",
@@ -56,7 +56,7 @@ export const CHANGES: readonly Mutant[] = [
   ...guardsOf(
     "src/core/ca/rollback.ts",
     [
-      "what an aborted change created, once another change may use it",
+      "resources of an aborted change, once another change may use them",
       "free = this.#leftovers.filter(({ base }) => base === context.base)",
       "free = this.#leftovers",
       "core/ca/maintenance",
@@ -71,7 +71,7 @@ export const CHANGES: readonly Mutant[] = [
   ...guardsOf(
     "src/core/ca/change.ts",
     [
-      "what a change with an unknown outcome created",
+      "resources of a change with an unknown outcome",
       'if (!(error instanceof NotReadyError && error.code === "outcome_unknown"))',
       "if (error instanceof Error)",
       "core/ca/change",
@@ -147,7 +147,7 @@ export const CHANGES: readonly Mutant[] = [
       "core/ca/cross-chain",
     ],
     [
-      "roots that were abandoned, to which no path leads",
+      "abandoned roots without a path to the active root",
       'root.status === "retired" && !root.abandoned && root',
       'root.status === "retired" && root',
       "core/ca/cross-chain",

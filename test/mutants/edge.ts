@@ -46,7 +46,7 @@ export const EDGE: readonly Mutant[] = [
     ],
   ),
   ...guardsOf("src/http/routes/status.ts", [
-    "who may see the details of readiness",
+    "the right to see the details of readiness",
     'control === null || authorized?.allows("operator", "read") === true',
     'control !== undefined || authorized?.allows("operator", "read") === true',
     "http/readyz",
@@ -79,7 +79,7 @@ export const EDGE: readonly Mutant[] = [
     ],
   ),
   ...guardsOf("src/http/client.ts", [
-    "names that are not served",
+    "unknown server names",
     "return hosts.includes(name) ? null :",
     "return hosts.length > 0 ? null :",
     "http/limits",
@@ -148,7 +148,7 @@ export const EDGE: readonly Mutant[] = [
       "tls/fallback-certificate",
     ],
     [
-      "a fallback certificate that is no CA",
+      "a fallback certificate without CA rights",
       "raw(OID.basicConstraints, true, encode(sequence()))",
       "raw(OID.basicConstraints, true, Uint8Array.of(0x30, 3, 1, 1, 0xff))",
       "tls/fallback-certificate",

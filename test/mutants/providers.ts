@@ -82,7 +82,7 @@ export const PROVIDERS: readonly Mutant[] = [
   ...guardsOf(
     "providers/vault/egress-allowlist.ts",
     [
-      "addresses that no name stands for",
+      "addresses that no name may resolve to",
       "return this.#lists(url) && (isLiteral || !inSome(address, NEVER_BY_NAME));",
       "return this.#lists(url);",
       "providers/vault/egress-allowlist",
@@ -109,7 +109,7 @@ export const PROVIDERS: readonly Mutant[] = [
   ...guardsOf(
     "src/entry/files-platform.ts",
     [
-      "folders that are not listed",
+      "folders not on the allowlist",
       "if (!this.#isListed(real)) throw outside(path, this.#folderToList(resolve(path), real));",
       "",
       "entry/files-platform",
@@ -133,7 +133,7 @@ export const PROVIDERS: readonly Mutant[] = [
       "entry/files-platform",
     ],
     [
-      "what is not a regular file",
+      "files other than regular files",
       "if (!lstatSync(real).isFile()) throw",
       'if (real === "") throw',
       "entry/files-platform",

@@ -163,7 +163,7 @@ const wanted = options.filter((option) => !option.startsWith("--"));
 const chosen = MUTANTS.filter(
   (mutant) => wanted.length === 0 || wanted.some((text) => titleOf(mutant).includes(text)),
 );
-// Every entry is checked, whichever are run: a table that has rotted is found at once.
+// Every entry is checked, whichever are run: an outdated table is found at once.
 const faults = MUTANTS.flatMap((mutant) => {
   const fault = faultOf(mutant);
   return fault === null ? [] : [`${titleOf(mutant)}: ${fault}`];
@@ -189,7 +189,7 @@ const files = [...new Set(chosen.flatMap(({ tests }) => tests))];
 console.log(`${files.length} test files without any change, then ${chosen.length} changes`);
 await share(files, workspaces, async (file, workspace) => {
   let result = await workspace.run(file);
-  // Some compare times, which what else runs here may disturb.
+  // Some compare times, which concurrent tests may disturb.
   if (result.outcome !== "passed") result = await workspace.run(file);
   if (result.outcome !== "passed")
     faults.push([`${file} ${result.outcome} without any change`, ...result.failed].join("\n"));

@@ -26,7 +26,7 @@ export const SIGNING: readonly Mutant[] = [
       "core/ca/signer",
     ],
     [
-      "the canonical ID as what rights are decided on",
+      "authorization by the canonical ID",
       "progress.uri = formatSpiffeId(named);",
       "",
       "http/denylist",

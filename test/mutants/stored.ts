@@ -14,7 +14,7 @@ export const STORED: readonly Mutant[] = [
       "core/ca/replica",
     ],
     [
-      "a schema that would lose what was recorded",
+      "a schema that would lose stored fields",
       "if (schema < leastSchema(state))",
       "if (schema < 0)",
       "store/state-document",
@@ -23,7 +23,7 @@ export const STORED: readonly Mutant[] = [
   ...guardsOf(
     "src/store/looks.ts",
     [
-      "looks that are not in order",
+      "looks out of order",
       "reached > before.reached && since > before.since",
       "true",
       "store/looks",
@@ -44,7 +44,7 @@ export const STORED: readonly Mutant[] = [
   ...guardsOf(
     "src/seal/envelope.ts",
     [
-      "what a secret is sealed for",
+      "the purpose of an encrypted secret",
       'JSON.stringify(["meshca", 1, clusterId, purpose, id])',
       'JSON.stringify(["meshca", 1, clusterId])',
       "seal/envelope",

@@ -1,6 +1,6 @@
 /**
- * IP addresses: what is one, and what every check makes of the forms of inet_aton(3), which other
- * programs take for addresses.
+ * IP addresses: the accepted forms, and the result of every check for the forms of inet_aton(3),
+ * which other programs take for addresses.
  * @module
  */
 import assert from "node:assert/strict";

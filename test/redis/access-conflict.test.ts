@@ -1,6 +1,6 @@
 /**
- * Access control in a Redis that somebody else writes, that lost writes or was emptied: what
- * servers answer in between, and how an operator decides, over HTTP.
+ * Access control in a Redis with foreign writes, lost writes or no data: what servers answer in
+ * between, and how an operator decides, over HTTP.
  * @module
  */
 import assert from "node:assert/strict";
@@ -149,7 +149,7 @@ describe("a Redis with another ACL than was seen", { skip: noRedis }, () => {
     const notReady = await call(two, "GET", "/readyz", null);
     assert.equal(notReady.status, 503);
     assert.match(notReady.text, /access control cannot be loaded: the store lost writes/);
-    // An operator looks at both.
+    // An operator reads both.
     for (const secret of [null, gone.SecretID, "x"]) {
       assert.equal((await call(two, "GET", CONFLICT, secret)).status, 403);
       assert.equal((await call(two, "PUT", CONFLICT, secret, { Keep: "stored" })).status, 403);
@@ -203,7 +203,7 @@ describe("a Redis with another ACL than was seen", { skip: noRedis }, () => {
       /access control cannot be loaded: the store lost writes/,
     );
     assert.equal((await sign(again, SecretID)).status, 503);
-    // The operator knows of a failover, and goes on with what there is.
+    // The operator knows of a failover, and keeps the stored state.
     assert.deepEqual(await json(again, "PUT", CONFLICT, MANAGEMENT, { Keep: "stored" }), {
       Conflict: false,
     });

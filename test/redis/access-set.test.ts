@@ -1,6 +1,6 @@
 /**
- * The set document: what a replica refuses of a store that somebody else wrote, or that lost
- * writes, and how an operator decides.
+ * The set document: what a replica refuses of a store with foreign writes, or that lost writes, and
+ * how an operator decides.
  * @module
  */
 import assert from "node:assert/strict";
@@ -49,7 +49,7 @@ async function save(redis: RedisServer): Promise<Content> {
   ) as Content;
 }
 
-/** Puts content in the place of what is stored, as who can write Redis may. */
+/** Replaces the stored content, as an attacker with write access to Redis can. */
 async function put(redis: RedisServer, content: Content): Promise<void> {
   for (const [name, key] of entries) {
     await redis.admin.del(key);
@@ -247,7 +247,7 @@ describe("the set document", { skip: noRedis }, () => {
       ]);
       await remove(access.replica, token.accessorId);
       await put(redis, forge(await save(redis), then));
-      // A replica that runs: it looks at everything, as it does from time to time.
+      // A running replica reads everything, as it does periodically.
       await access.replica.verify();
       assert.match(access.replica.state.stopped ?? "", reason);
       assert.equal(access.replica.state.loaded, true);
@@ -267,7 +267,7 @@ describe("the set document", { skip: noRedis }, () => {
       await assert.rejects(fresh.hashSecret(secret), codeOf(NotReadyError, "state_stale"));
       await assert.rejects(fresh.write([]), codeOf(NotReadyError, "state_stale"));
       assert.throws(() => fresh.requireLoaded(), codeOf(NotReadyError, "state_stale"));
-      // The operator keeps what this replica has, and everybody takes it.
+      // The operator keeps this replica's set, and all replicas accept it.
       await access.replica.resolve("snapshot");
       assert.equal(access.replica.state.stopped, null);
       await fresh.start();
@@ -288,7 +288,7 @@ describe("the set document", { skip: noRedis }, () => {
     const old = (await access.store.read(null)).records.find(({ kind }) => kind === "token");
     assert.ok(old !== undefined);
     await remove(access.replica, token.accessorId);
-    // As an older version of meshca would write it, or somebody who copies what it did.
+    // As an older version of meshca would write it, or an attacker who replays its writes.
     await access.store.write(
       [{ kind: "token", id: old.id, expected: 0, next: { key: old.key, document: old.document } }],
       "by hand",
@@ -334,7 +334,7 @@ describe("the set document", { skip: noRedis }, () => {
     const before = await save(redis);
     await remove(access.replica, token.accessorId);
     await put(redis, before);
-    // The other one did not see the deletion, and goes on.
+    // The other one did not see the deletion, and continues.
     await other.refresh();
     for (let i = 0; i < 5; i++)
       await other.write([
@@ -361,7 +361,7 @@ describe("the set document", { skip: noRedis }, () => {
       ]),
       codeOf(StoreError, "state_regressed"),
     );
-    // Keeping what is stored does not bring back what was deleted.
+    // Keeping the stored records does not restore deleted ones.
     await access.replica.resolve("stored");
     for (const replica of [access.replica, other, await access.addReplica()]) {
       await replica.refresh();

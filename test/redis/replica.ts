@@ -48,7 +48,7 @@ export interface ReplicaOptions {
   readonly aheadMs?: number;
   /** What is kept over a restart, by name: hand in the same map again. */
   readonly folder?: Map<string, string>;
-  /** False: nothing runs by itself, and nothing is started. */
+  /** False: no background task runs, and the server is not started. */
   readonly running?: boolean;
 }
 

@@ -136,7 +136,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
     assert.equal((await watching).status, 200);
     assert.equal((await sign(replica)).status, 200);
     assert.equal((await replica.call("GET", "/readyz")).status, 200);
-    // An index that this replica has not got: what there is is the answer.
+    // An index that this replica has not reached: it answers its current state.
     assert.equal((await replica.call("GET", `${ROOTS}?index=99`)).status, 200);
 
     replica.clock.aheadMs = 61_000;
@@ -156,7 +156,7 @@ describe("replicas over Redis", { skip: noRedis }, () => {
 
     replica.clock.aheadMs = 0;
     await redis.restart();
-    // It came back empty: nobody makes another CA, and leaves are signed.
+    // It came back empty: no replica makes another CA, and leaves are signed.
     await until(async () => replica.meshca.ca.status.stopped !== null);
     assert.equal((await sign(replica)).status, 200);
   });

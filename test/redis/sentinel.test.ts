@@ -1,5 +1,5 @@
 /**
- * A replica finds the new master whatever its own look for one ran into.
+ * A replica finds the new master whatever error its search for one met.
  * @module
  */
 import assert from "node:assert/strict";

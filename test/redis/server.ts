@@ -35,7 +35,7 @@ export interface RedisServer {
   stop(): Promise<void>;
 }
 
-/** A port that nobody has. */
+/** A free port. */
 export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -44,7 +44,7 @@ export async function freePort(): Promise<number> {
   return typeof address === "object" && address !== null ? address.port : 0;
 }
 
-/** Starts a program that ends with this process, whatever becomes of the test. */
+/** Starts a program that ends with this process, whatever the outcome of the test. */
 export function startProgram(program: string, args: readonly string[]): ChildProcess {
   const child = spawn(program, args, { stdio: "ignore" });
   const kill = () => child.kill("SIGKILL");
@@ -58,7 +58,7 @@ export interface RedisServerOptions {
   readonly config?: readonly string[];
   readonly program?: "redis-server" | "redis-sentinel";
   readonly port?: number;
-  /** TLS instead of plain TCP: how the test's own connection speaks it. */
+  /** TLS instead of plain TCP: the options of the test's own connection. */
   readonly tls?: { readonly ca: string; readonly cert: string; readonly key: string };
 }
 

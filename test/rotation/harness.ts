@@ -24,7 +24,7 @@ export interface Leaf {
   readonly name: string;
   /** PEM of the leaf only. */
   readonly own: string;
-  /** PEM of what is presented with it. */
+  /** PEM of the intermediates presented with it. */
   readonly chain: string;
   readonly key: string;
   readonly uri: string;

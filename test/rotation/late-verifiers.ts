@@ -19,7 +19,7 @@ export interface LateVerifiers {
   readonly counts: { readonly asked: number; readonly runs: number; readonly distinct: number };
   /** Notes that a verifier, `BEHIND_MS` behind, has this leaf presented now. */
   note(leaf: Leaf, roots: Roots): void;
-  /** Verifies what was noted. @returns what openssl said of failures. */
+  /** Verifies the recorded chains. @returns openssl's text of failures. */
   settle(): Promise<string[]>;
   close(): void;
 }
@@ -75,7 +75,7 @@ export function createLateVerifiers(): LateVerifiers {
 
 /**
  * Has openssl verify leaves that share a chain, by a clock that stands at `at`.
- * @returns what it said of failures, or null.
+ * @returns its text of failures, or null.
  */
 export function opensslVerify(
   roots: string,

@@ -18,7 +18,7 @@ import {
 } from "./harness.ts";
 import { createLateVerifiers } from "./late-verifiers.ts";
 
-/** Handshakes of what is on record at once. */
+/** Concurrent handshakes of recorded leaves and roots. */
 const LANES = 32;
 /** As many handshakes at once there are in living traffic. */
 const LIVING_PEERS = 12;
@@ -157,8 +157,8 @@ export async function createMesh(ca: CaProcess, peers: Peers): Promise<Mesh> {
   };
 
   /**
-   * Who meets whom: a leaf before each set ever fetched, and before each single root that was there
-   * when it was signed.
+   * The pairs of peers: a leaf before each set ever fetched, and before each single root that was
+   * there when it was signed.
    */
   const meetings = (): Holding[] =>
     leaves.flatMap(({ leaf, generation }) =>
@@ -169,8 +169,8 @@ export async function createMesh(ca: CaProcess, peers: Peers): Promise<Mesh> {
     );
 
   /**
-   * Handshakes of what is on record, so that each meeting takes place once on the server's side and
-   * once on the client's.
+   * Handshakes of recorded leaves and roots, so that each meeting takes place once on the server's
+   * side and once on the client's.
    */
   const recordedTraffic = async (least: number) => {
     const all = meetings();

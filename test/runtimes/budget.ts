@@ -1,7 +1,7 @@
 /**
- * What the Worker's bundle may weigh, and what in it weighs how much.
+ * The size limit of the Worker's bundle, and the size of each of its parts.
  *
- *     bun test/runtimes/budget.ts    # records what it weighs now
+ *     bun test/runtimes/budget.ts    # records its size now
  *
  * @module
  */

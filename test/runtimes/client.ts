@@ -10,7 +10,7 @@ import { inFolder, openssl, opensslCsr } from "../fakes/ca.ts";
 import { type RawAnswer, type RawRequest, send } from "../fixtures/raw.ts";
 
 export const MANAGEMENT = "11111111-2222-4333-8444-555555555555";
-/** Access control is on: a Worker serves with nothing else. */
+/** Access control is on: a Worker does not serve without it. */
 export const SETTINGS = {
   MESHCA_ACL: "deny",
   MESHCA_INITIAL_MANAGEMENT_TOKEN: MANAGEMENT,
@@ -81,7 +81,7 @@ export const serviceUri = (trustDomain: string, service: string) =>
   `spiffe://${trustDomain}/ns/default/dc/dc1/svc/${service}`;
 
 export interface Leaf {
-  /** PEM of the leaf and what goes with it. */
+  /** PEM of the leaf and its intermediates. */
   readonly chain: string;
   readonly key: string;
 }

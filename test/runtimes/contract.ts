@@ -1,6 +1,6 @@
 /**
- * The HTTP contract, black-box: what holds of a server whatever it runs on and wherever its state
- * is.
+ * The HTTP contract, black-box: the behaviour of a server on every runtime and with every
+ * store.
  * @module
  */
 import assert from "node:assert/strict";
@@ -40,7 +40,7 @@ const CA_KEYS: readonly (readonly [string, number])[] = [
   ["ec", 256],
 ];
 const web = (trustDomain: string) => serviceUri(trustDomain, "web");
-/** Tables of requests that are refused, by what is wrong with them. */
+/** Tables of requests that are refused, by their fault. */
 const TABLES: readonly (readonly [string, (trustDomain: string) => BadRequest[]])[] = [
   ["form", (trustDomain) => badTexts(web(trustDomain))],
   ["key", (trustDomain) => badKeys(web(trustDomain))],
@@ -126,15 +126,29 @@ const REFUSALS: readonly (readonly [string, string, string, Call, number, RegExp
   ["an invalid wait", "GET", `${ROOTS}?index=1&wait=x`, {}, 400, /wait/],
   ["a token that there is not", "GET", CONFIGURATION, { token: UNKNOWN }, 403, /ACL not found/],
   [
-    "nobody who reads the configuration",
+    "a read of the configuration without a token",
     "GET",
     CONFIGURATION,
     { token: null },
     403,
     /Permission denied/,
   ],
-  ["nobody who rotates", "PUT", "/v1/connect/ca/rotate", { token: null }, 403, /Permission denied/],
-  ["nobody who reads the metrics", "GET", "/metrics", { token: null }, 403, /Permission denied/],
+  [
+    "a rotation without a token",
+    "PUT",
+    "/v1/connect/ca/rotate",
+    { token: null },
+    403,
+    /Permission denied/,
+  ],
+  [
+    "a read of the metrics without a token",
+    "GET",
+    "/metrics",
+    { token: null },
+    403,
+    /Permission denied/,
+  ],
 ];
 
 /** @param name of the target. @param url of the server, once it runs. */

@@ -1,6 +1,6 @@
 /**
- * How a server ends, the same on every server runtime: what is being answered is answered, and
- * nobody can hold it up.
+ * How a server ends, the same on every server runtime: requests in flight are answered, and no
+ * client can delay it.
  * @module
  */
 import assert from "node:assert/strict";

@@ -1,6 +1,6 @@
 /**
- * What ends a connection that gives nothing, or gives it too slowly, on every server runtime, with
- * TLS and without: nobody holds a connection that asks for nothing.
+ * Timeouts of a connection that sends nothing, or sends too slowly, on every server runtime, with
+ * TLS and without: no client keeps a connection without a request.
  * @module
  */
 import assert from "node:assert/strict";
@@ -196,7 +196,7 @@ describe("the head of a request", () => {
   });
 
   for (const [name, sent, status] of [
-    ["that is no HTTP", "GARBAGE\r\n\r\n", 400],
+    ["that is not HTTP", "GARBAGE\r\n\r\n", 400],
     ["with an unknown method", "FOO / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400],
     ["without a Host", "GET / HTTP/1.1\r\n\r\n", 400],
     [

@@ -71,7 +71,7 @@ export interface RunningWorker {
   readonly pid: number;
   /** What it has written so far. */
   output(): string;
-  /** Fires the cron trigger of an isolate. @returns what became of it */
+  /** Fires the cron trigger of an isolate. @returns its outcome */
   cron(isolate: number): Promise<string>;
   stop(): Promise<void>;
 }
@@ -199,7 +199,7 @@ function cpuMs(pid: number): number {
 
 /**
  * Milliseconds of CPU that an isolate takes to start, parsing and compiling included, more than one
- * that does nothing: the least of some runs, since whatever else runs here only adds to it.
+ * that does nothing: the least of some runs, since other processes only add to it.
  */
 export async function startupCpuMs(bundle: Bundle): Promise<number> {
   const [runs, isolates] = [10, 4];

@@ -1,5 +1,5 @@
 /**
- * Reading key-encryption keys: what is taken, what is refused, and that no message repeats a key.
+ * Reading key-encryption keys: accepted and refused texts, and that no message repeats a key.
  * @module
  */
 import assert from "node:assert/strict";

@@ -1,6 +1,6 @@
 /**
- * The audit log's writer: when lines are written, what stops where they cannot be, and what a line
- * can hold.
+ * The audit log's writer: when lines are written, what stops if they cannot be, and what a line can
+ * hold.
  * @module
  */
 import assert from "node:assert/strict";

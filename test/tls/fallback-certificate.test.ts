@@ -183,7 +183,7 @@ describe("the self-signed fallback certificate of the server", () => {
       const file = join(folder, "pinned.pem");
       writeFileSync(file, kept.get("tls-emergency.pem") ?? "");
       assert.match(await opensslHandshake(port, file), /^serial=/);
-      // Whoever pins it trusts one server, and nobody whom that could sign for.
+      // A client that pins it trusts one server, and no certificate signed by its key.
       assert.equal(new X509Certificate(kept.get("tls-emergency.pem") ?? "").ca, false);
     }));
 
@@ -203,7 +203,7 @@ describe("the self-signed fallback certificate of the server", () => {
     folder.set("tls-emergency.pem", first.cert);
     const second = await make().pair();
     assert.notEqual(second.cert, first.cert);
-    // The other worker follows what stands in the file.
+    // The other worker uses the file's certificate.
     assert.deepEqual(await one.pair(), second);
     clock.advance(366 * 86_400_000);
     const third = await one.pair();

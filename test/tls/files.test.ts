@@ -102,7 +102,7 @@ describe("TlsFiles", () => {
       { key: "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n" },
       [`${KEY} contains an invalid private key`],
     ],
-    ["client CAs that are none", { ca: "x" }, [`${CA} contains no certificate in PEM`]],
+    ["invalid client CAs", { ca: "x" }, [`${CA} contains no certificate in PEM`]],
     ...(
       [
         ["pkcs8", "-topk8"],

@@ -1,5 +1,5 @@
 /**
- * Certificates by openssl, and clients that show what they saw of a server's.
+ * Certificates by openssl, and clients that return the server certificate they received.
  * @module
  */
 import { execFile } from "node:child_process";

@@ -1,5 +1,5 @@
 /**
- * The certificate of our own CA: what is in it, and when there is another.
+ * The server certificate from its own CA: its content, and when it is renewed.
  * @module
  */
 import assert from "node:assert/strict";

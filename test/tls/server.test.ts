@@ -32,7 +32,7 @@ const ONE = selfSigned("one");
 const OTHER = selfSigned("other");
 const serialOf = ({ cert }: Made): string => new X509Certificate(cert).serialNumber;
 
-/** An app that shows what it is given. */
+/** An app that returns the request it receives. */
 const show: Fetch = async (request, { peerCertificate }) => {
   const { pathname } = new URL(request.url);
   if (pathname === "/nothing") return new Response(null, { status: 204 });

@@ -1,6 +1,6 @@
 /**
- * Cross-signed certificates that Vault makes: they end when nobody can need them, whatever kinds of
- * keys the two roots have.
+ * Cross-signed certificates that Vault makes: they expire when no leaf can need them, whatever
+ * kinds of keys the two roots have.
  * @module
  */
 import assert from "node:assert/strict";

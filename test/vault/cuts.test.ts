@@ -1,5 +1,5 @@
 /**
- * Switches to, from and within Vault that fail half-way: wherever it is, what signs goes on and
+ * Switches to, from and within Vault that fail half-way: at whichever call, signing goes on and
  * nothing is left, and the next try does its work.
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Roots above Vault as operators bring them: what no leaf could verify under is refused with the
- * certificate and the reason, never with 500, and nothing is made in Vault.
+ * Roots above Vault as operators bring them: an issuer under which no leaf could verify is refused
+ * with the certificate and the reason, never with 500, and nothing is created in Vault.
  * @module
  */
 import assert from "node:assert/strict";
@@ -144,7 +144,7 @@ describe("a root above Vault", { skip: noOwnVault }, () => {
         "no path length, with a certificate in between",
         { root: CA, middle: withPathLength(2), issuer: CA },
       ],
-      ["an extension that nobody knows", { root: [...CA, "1.2.3.4.5=DER:0500"], issuer: CA }],
+      ["an unknown extension", { root: [...CA, "1.2.3.4.5=DER:0500"], issuer: CA }],
     ] as const)
       it(`is taken with ${name}, with LeafSigning ${LeafSigning}`, async () => {
         assert.deepEqual(await configure(bundle(chain), LeafSigning), [200, ""]);
@@ -211,7 +211,7 @@ describe("a root above Vault", { skip: noOwnVault }, () => {
       /the root above it has the malformed extension 2\.5\.29\.32 \(certificate policies\), which is empty/,
     ],
     [
-      "a critical extension that nobody knows",
+      "an unknown critical extension",
       { root: replaced("1.2.3.4.5=critical,DER:0500"), issuer: CA },
       /the root above it has the critical extension 1\.2\.3\.4\.5/,
     ],

@@ -1,7 +1,7 @@
 /**
  * What happens over HTTP when Vault fails: each failure has its own answer, readiness reports since
- * when and why, and all is well by itself when Vault is back. Where meshca holds the intermediate's
- * key, signing never notices.
+ * when and why, and the server recovers by itself when Vault is back. If meshca holds the
+ * intermediate's key, signing never notices.
  * @module
  */
 import assert from "node:assert/strict";

@@ -108,7 +108,7 @@ export function bootstrapIn(config: Readonly<Record<string, unknown>>) {
   return { ...DEFAULT_BOOTSTRAP, provider: "vault", config };
 }
 
-/** Rotates whatever was changed since. */
+/** Rotates, whatever change was made since. */
 export const NOW: RotationRequest = { forceWithoutCrossSigning: false, modifyIndex: null };
 
 /**
@@ -139,7 +139,7 @@ export function readSent(pem: string) {
   return chain;
 }
 
-/** Has openssl verify a leaf with what goes with it under one root. @throws if it does not */
+/** Has openssl verify a leaf with its intermediates under one root. @throws if it does not */
 export function requireOpenssl(pem: string, root: string, at: Date): void {
   inFolder((folder) => {
     const file = (name: string, text: string) => {
@@ -176,7 +176,7 @@ export async function requireAll(ca: TestCa): Promise<void> {
     if (!root.abandoned) requireOpenssl(certificatePem, pemOf(root.certificate), ca.clock.now());
 }
 
-/** Does what is due until nothing is. */
+/** Runs due maintenance until none is left. */
 export async function settle(ca: TestCa): Promise<void> {
   for (let i = 0; i < 20; i++) {
     ca.clock.advance(1000);

@@ -1,7 +1,7 @@
 /**
  * What lies between meshca and Vault fails: names, certificates, proxies, redirects, and the
  * server's own end. Each has its own answer over HTTP, readiness reports since when and why, and
- * all is well by itself when it is over.
+ * the server recovers by itself afterwards.
  * @module
  */
 import assert from "node:assert/strict";

@@ -113,7 +113,7 @@ for (const kind of vaultKinds)
           const [path, [capability]] = missing;
           assert.ok(error instanceof ConfigError, `${path} is not needed: ${error}`);
           assert.ok(error.message.includes(real(path)), `${path}: ${error.message}`);
-          // The token's own path is met before what it may do is looked at.
+          // The token's own path is checked before its capabilities are read.
           if (path !== "auth/token/lookup-self")
             assert.ok(
               error.message.includes(

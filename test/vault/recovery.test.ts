@@ -94,7 +94,7 @@ for (const kind of vaultKinds)
       const lost = issuerOf(ca);
       const { data } = await server.must("GET", `${config.IntermediatePKIPath}/issuers?list=true`);
       await server.must("DELETE", `${config.IntermediatePKIPath}/issuer/${data.keys[0]}`);
-      // Ten requests a second; the leader looks after what it relies on once a minute.
+      // Ten requests a second; the leader checks its Vault resources once a minute.
       for (let tenths = 0; tenths < 900 && issuerOf(ca) === lost; tenths++) {
         ca.clock.advance(100);
         await ca.manager.sign(csr(ca)).catch(() => undefined);

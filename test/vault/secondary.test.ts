@@ -1,5 +1,5 @@
 /**
- * A secondary datacenter's calls through the provider port: what signs leaves there is made by its
+ * A secondary datacenter's calls through the provider port: the leaf issuer there is made by its
  * own provider and certified by the primary's, whichever of the two is in Vault.
  * @module
  */
@@ -99,7 +99,7 @@ async function follow(
   return { provider: type.name, config: redact(config, type.secretFields), state };
 }
 
-/** A leaf with what goes with it, as PEM. */
+/** A leaf with its intermediates, as PEM. */
 async function signed(provider: Provider, ca: TestCa): Promise<string> {
   const { csr } = opensslCsr(`URI:${serviceUri(ca.manager, "web").replace("/dc1/", "/dc2/")}`);
   const { key, uri } = readCsr(csr);

@@ -138,7 +138,7 @@ export function useVault(options: VaultServerOptions): VaultServer {
 /**
  * Enables approle logins on a server, with one role.
  * @param fields of the role.
- * @returns the mount, and what logs in.
+ * @returns the mount, and the credentials.
  */
 export async function enableApprole(
   server: VaultServer,

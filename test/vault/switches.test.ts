@@ -1,6 +1,6 @@
 /**
- * Switches to, from and within Vault: every root stays in reach, and what is left is deleted when
- * nobody needs it any more.
+ * Switches to, from and within Vault: every root keeps a path, and obsolete objects are deleted
+ * when no leaf needs them any more.
  * @module
  */
 import assert from "node:assert/strict";

@@ -1,6 +1,6 @@
 /**
- * Roots and keys that an operator supplies: what is taken, and that all else is refused with every
- * fault named, no secret repeated and nothing changed.
+ * Roots and keys that an operator supplies: valid ones are accepted, and all others are refused
+ * with every fault named, no secret repeated and nothing changed.
  * @module
  */
 import assert from "node:assert/strict";
@@ -52,7 +52,7 @@ async function refused(root: SuppliedRoot, ...texts: readonly RegExp[]): Promise
     for (const line of `${root.key}\n${root.cert}`.split("\n"))
       assert.ok(
         line.length < 20 || line.startsWith("-----") || !all.includes(line),
-        "the message repeats what was supplied",
+        "the message repeats the supplied text",
       );
   };
   await requireRefused(
@@ -228,7 +228,7 @@ describe("a supplied root", () => {
       /PrivateKey is not the key of RootCert/,
     ],
     [
-      "a root that is no CA",
+      "a root that is not a CA",
       () =>
         suppliedRoot({ extensions: extensions(["basic"], ["basicConstraints=critical,CA:FALSE"]) }),
       /not a CA/,
@@ -348,7 +348,7 @@ describe("a supplied root", () => {
       /first PEM-block should be CERTIFICATE type/,
     ],
     [
-      "a certificate that is no PEM",
+      "a certificate that is not PEM",
       () => ({ cert: "not PEM at all", key: good.key }),
       /no PEM-encoded data found/,
     ],
@@ -410,7 +410,7 @@ describe("a supplied root", () => {
       /error parsing private key: the line ends of its PEM text are lost/,
     ],
     [
-      "a key that is no PEM",
+      "a key that is not PEM",
       () => ({ cert: good.cert, key: "very secret words of mine" }),
       /no PEM-encoded data found/,
     ],

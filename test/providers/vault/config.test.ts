@@ -1,6 +1,6 @@
 /**
- * The Vault provider's configuration: what is taken, what is refused and in which words, and which
- * fields are secret.
+ * The Vault provider's configuration: accepted fields, refusals with their texts, and which fields
+ * are secret.
  * @module
  */
 import assert from "node:assert/strict";
@@ -265,7 +265,7 @@ describe("parseVaultConfig()", () => {
       /cannot parse 'TLSSkipVerify' as bool/,
     ],
     ["half a client certificate", { ...GOOD, KeyFile: "/k" }, /CertFile and KeyFile go together/],
-    ["a method that is no object", method("approle"), /AuthMethod: must be an object/],
+    ["a method that is not an object", method("approle"), /AuthMethod: must be an object/],
     ["the method token", method({ Type: "token" }), /use Token or TokenFile/],
     [
       "a method that there is not",
@@ -303,7 +303,7 @@ describe("parseVaultConfig()", () => {
       /Params.username must be letters/,
     ],
     [
-      "a parameter that is no text",
+      "a parameter that is not a string",
       method({ Type: "approle", Params: { role_id: [SECRET] } }),
       /Params.role_id must be text/,
     ],

@@ -1,5 +1,5 @@
 /**
- * What a caller of leaves learns of a failure of Vault, and what the log has.
+ * The texts of a Vault failure for a caller and for the log.
  * @module
  */
 import assert from "node:assert/strict";

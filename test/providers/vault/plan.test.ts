@@ -1,6 +1,6 @@
 /**
- * The plan of a change in Vault, without a server: which steps follow from what was found, in which
- * order, what is refused, and which permissions the steps need.
+ * The plan of a change in Vault, without a server: which steps follow from the state found, in
+ * which order, what is refused, and which permissions the steps need.
  * @module
  */
 import assert from "node:assert/strict";
@@ -270,7 +270,7 @@ describe("planVault()", () => {
 });
 
 describe("planIntermediate()", () => {
-  it("has what the standing steps need, so that a renewal finds its permissions checked", () => {
+  it("has the permissions that the standing steps need, so that a renewal finds its permissions checked", () => {
     for (const LeafSigning of ["vault", "local"]) {
       const config = configOf({ LeafSigning });
       const engine: FoundEngine | null =

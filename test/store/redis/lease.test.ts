@@ -1,5 +1,5 @@
 /**
- * A lease whose grant nobody heard of.
+ * A lease whose grant got no response.
  * @module
  */
 import assert from "node:assert/strict";
@@ -33,7 +33,7 @@ describe("a lease in Redis whose grant got no response", { skip: noRedis }, () =
         async () => (await redis.admin.hget("{meshca}:lease:operation", "holder")) === "one",
       );
       assert.equal(await two.acquire("operation", 60_000), null);
-      // Another start under the same name knows of no request.
+      // Another start under the same name has no pending request.
       assert.equal(await backend.open(codec, "one").leases.acquire("operation", 60_000), null);
       network.delay(0);
       await until(() => one.holder("operation").then(Boolean, () => false));

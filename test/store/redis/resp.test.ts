@@ -1,5 +1,5 @@
 /**
- * The reader of Redis's replies: what it costs, counted in octets.
+ * The reader of Redis's replies: its cost, counted in octets.
  * @module
  */
 import assert from "node:assert/strict";

@@ -36,7 +36,7 @@ const newPath = () => join(folder, `${++files}.db`);
 function sqlite(clock: FakeClock): StoreBackend {
   const path = newPath();
   let backend: Backend = openSqlite(path, clock);
-  /** The file is locked while it is open, so it is let go of for a moment. */
+  /** The file is locked while it is open, so it is closed for a moment. */
   const aside = <T>(work: (db: DatabaseSync) => T): T => {
     backend.close();
     const db = new DatabaseSync(path);
