@@ -63,7 +63,7 @@ export async function createTestAccess(
   const clock = options.clock ?? createFakeClock();
   const sealer = createSealer(await readKeks(options.keks ?? makeKek()));
   const store = options.store ?? new MemoryBackend(clock).open(createCodec(sealer), "test").access;
-  /** What the CA document says of access control. */
+  /** The record of access control in the CA document. */
   let trust: AccessRecord | null = null;
   const addReplica: TestAccess["addReplica"] = async (other = {}) => {
     const made = createAclReplica({

@@ -1,6 +1,6 @@
 /**
- * What an operator does: bootstrap, tokens, policies, auth methods, binding rules, denials, and
- * what is refused.
+ * Operations of an operator: bootstrap, tokens, policies, auth methods, binding rules, denylist, and
+ * requests that are refused.
  * @module
  */
 import assert from "node:assert/strict";
@@ -104,7 +104,7 @@ const RULE = {
   selector: "",
 } as const;
 
-/** Who calls is not what is tested here. */
+/** The caller does not matter to these tests. */
 const anybody = () => undefined;
 
 describe("bootstrap()", () => {
@@ -499,7 +499,7 @@ describe("auth methods and binding rules", () => {
       config({ BoundIssuers: "x" }),
       /unknown field "BoundIssuers"; did you mean BoundIssuer\?/,
     ],
-    ["an issuer beside a key set", config({ OIDCDiscoveryURL: "https://issuer.example" }), SOURCES],
+    ["an issuer and a key set", config({ OIDCDiscoveryURL: "https://issuer.example" }), SOURCES],
     ["no keys", config({ JWKSURL: "" }), SOURCES],
     ["two kinds of keys", config({ JWTValidationPubKeys: [PUBLIC_KEY] }), SOURCES],
     [
@@ -597,7 +597,7 @@ describe("auth methods and binding rules", () => {
       /ServiceAccountJWT requires Host, which is not set/,
     ],
     [
-      "a review beside keys",
+      "a token review and keys",
       kubernetes({ JWKSURL: "https://issuer.example/keys" }),
       /exactly one of 'Host', 'JWTValidationPubKeys', or 'JWKSURL'/,
     ],

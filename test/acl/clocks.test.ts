@@ -1,6 +1,6 @@
 /**
- * What becomes of access control while a clock is wrong: rights end by the clock, and nothing is
- * deleted by it alone.
+ * Access control while a clock is wrong: rights expire by the clock, and nothing is deleted by the
+ * clock only.
  * @module
  */
 import assert from "node:assert/strict";
@@ -22,7 +22,7 @@ const ID = "spiffe://0f0f0f0f-1111-2222-3333-444444444444.consul/ns/default/dc/d
 const SUBJECT: LeafSubject = { spiffeId: ID, keys: [], subjectKeyId: null, serial: null };
 const SCOPE = { trustDomain: "0f0f0f0f-1111-2222-3333-444444444444.consul", datacenter: "dc1" };
 
-describe("records whose time seems to be over", () => {
+describe("records that seem to be expired", () => {
   let access: TestAccess;
   let admin: AclRecords;
   let looks: DeletionClock;

@@ -1,5 +1,5 @@
 /**
- * What the replica that leads deletes of access control, as it is composed: by looks at the store's
+ * Garbage collection of access control by the leader, as it is composed: by looks at the store's
  * clock.
  * @module
  */

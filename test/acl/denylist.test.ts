@@ -1,6 +1,6 @@
 /**
- * The denylist: what denials match, how they may be written, what is refused because it could never
- * match, and when they end.
+ * The denylist: which leaves entries match, which spellings are accepted, which entries are refused
+ * because they could never match, and when entries expire.
  * @module
  */
 import assert from "node:assert/strict";
@@ -79,7 +79,7 @@ describe("keyIdsOf()", () => {
   });
 });
 
-describe("denials", () => {
+describe("denylist entries", () => {
   const table: readonly [kind: DenylistEntry["kind"], value: string, denied: boolean][] = [
     ["spiffe-id", ID, true],
     ["spiffe-id", "SPIFFE://ABC.Consul/ns/default/dc/dc1/svc/web", true],
@@ -111,7 +111,7 @@ describe("denials", () => {
     ["serial", "2c:3e", false],
   ];
   for (const [kind, value, denied] of table)
-    it(`denialOf() ${denied ? "finds" : "does not find"} ${kind} ${value}`, async () => {
+    it(`entryOf() ${denied ? "finds" : "does not find"} ${kind} ${value}`, async () => {
       const { admin } = await setup();
       assert.equal(admin.denylist.entryOf(SUBJECT), null);
       const { value: denial } = await admin.denylist.add({ kind, value, reason: "r" });
@@ -230,7 +230,7 @@ describe("denials", () => {
     ["serial", "01".repeat(21), /more than 20 octets/],
   ];
   for (const [kind, value, says] of never)
-    it(`deny() refuses ${kind} ${JSON.stringify(value.slice(0, 80))}, which could never match`, async () => {
+    it(`add() refuses ${kind} ${JSON.stringify(value.slice(0, 80))}, which could never match`, async () => {
       const { admin, replica } = await setup();
       const { code, message } = await refusal(() =>
         admin.denylist.add({ kind, value, reason: "" }),
@@ -256,7 +256,7 @@ describe("denials", () => {
     clock.advance(48 * HOUR - 1);
     const confirmed = clock.now();
     clock.advance(1);
-    // The clock alone ends no denial: it may be ahead for a moment.
+    // The clock by itself does not end an entry: it may be ahead for a moment.
     assert.equal(admin.denylist.entryOf(SUBJECT)?.reason, "two");
     assert.deepEqual(admin.denylist.list(), [second]);
     assert.equal(await admin.collect(confirmed), 0);

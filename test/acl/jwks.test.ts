@@ -1,5 +1,5 @@
 /**
- * Key sets by URL: where a server may be sent, and where not (server-side request forgery,
+ * Key sets by URL: which hosts a server may connect to (server-side request forgery,
  * CWE-918).
  * @module
  */
@@ -103,7 +103,7 @@ describe("new KeySets()", () => {
     ],
   ];
   for (const [what, configuration, expected] of configurations)
-    it(`get() takes no keys of an issuer whose configuration ${what}, and asks for none`, async () => {
+    it(`get() takes no keys of an issuer whose configuration ${what}, and requests none`, async () => {
       const { sets, asked } = found(configuration);
       await assert.rejects(
         sets.get({ url: issuer, discovery: true, ca: null }, false),
@@ -113,7 +113,7 @@ describe("new KeySets()", () => {
     });
 
   for (const [what, url, expected] of refused)
-    it(`get() refuses ${what}, and asks nobody`, async () => {
+    it(`get() refuses ${what}, and sends no request`, async () => {
       const { sets, asked } = keySets();
       assert.throws(() => sets.check(at(url)), failsWith(RequestError, expected));
       await assert.rejects(sets.get(at(url), false), failsWith(RequestError, expected));
@@ -132,7 +132,7 @@ describe("new KeySets()", () => {
     ["a listed address that is private", "https://10.0.0.1/", []],
     ["a listed IPv6 address that is private", "https://[fd00::1]/", []],
   ] as const)
-    it(`get() refuses ${what}, and connects to nobody`, async () => {
+    it(`get() refuses ${what}, and opens no connection`, async () => {
       const { sets, asked } = keySets({ resolve: async () => addresses });
       await assert.rejects(
         sets.get(at(url), false),

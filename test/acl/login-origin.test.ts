@@ -1,5 +1,5 @@
 /**
- * Auth methods that are deleted and made again under the same name: what was theirs stays dead.
+ * Auth methods that are deleted and created again: tokens and rules of the earlier one stay invalid.
  * @module
  */
 import assert from "node:assert/strict";
@@ -53,7 +53,7 @@ async function setup(recordSchema: RecordSchema) {
       serviceIdentities: [{ serviceName: "web", datacenters: [] }],
     });
   };
-  /** Deletes the method alone, as a replica that dies in the middle leaves it. */
+  /** Deletes only the method, as a replica does that dies in the middle. */
   const loseMethod = async () => {
     const replaces = replica.authMethods.get("m") ?? null;
     await replica.write([{ kind: "auth-method", id: "m", replaces, content: null }]);
@@ -70,7 +70,7 @@ async function setup(recordSchema: RecordSchema) {
 }
 
 for (const schema of [1, 2] as const)
-  describe(`an auth method that is made again, in records of schema ${schema}`, () => {
+  describe(`an auth method that is created again, in records of schema ${schema}`, () => {
     it("does not revive the tokens of an earlier method of its name", async () => {
       const { admin, logIn, loseMethod, isKnown, replica, clock } = await setup(schema);
       await admin.authMethods.create(METHOD);
@@ -126,8 +126,8 @@ for (const schema of [1, 2] as const)
     });
   });
 
-describe("a token of a login that ran while its auth method was made again", () => {
-  it("is dead: it has the id of the method that created it", async () => {
+describe("a token of a login that ran while its auth method was created again", () => {
+  it("is invalid: it has the id of the method that created it", async () => {
     const { admin, loseMethod, replica, addToken, isKnown } = await setup(2);
     await admin.authMethods.create(METHOD);
     const before = replica.authMethods.get("m");
@@ -140,7 +140,7 @@ describe("a token of a login that ran while its auth method was made again", () 
     assert.equal(await isKnown(secret), false);
   });
 
-  it("is dead if the method's record has a lower version than when the token was created", async () => {
+  it("is invalid if the method's record has a lower version than when the token was created", async () => {
     const { admin, replica, addToken, isKnown } = await setup(2);
     await admin.authMethods.create(METHOD);
     const method = replica.authMethods.get("m");

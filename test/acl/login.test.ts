@@ -1,6 +1,6 @@
 /**
- * Logging in with JWTs and Kubernetes' tokens: what is taken, what it gives, and every way that it
- * must not work.
+ * Logins with JWTs and Kubernetes service account tokens: what is accepted, the token created, and
+ * every login that must be refused.
  * @module
  */
 import assert from "node:assert/strict";
@@ -532,7 +532,7 @@ describe("Login", () => {
     ["ends far in the future", { exp: 4_102_444_800 }],
     ["has no end", { exp: undefined }],
   ] as const)
-    it(`login() makes a token that ends within a day for one that ${what}, if the method says nothing`, async () => {
+    it(`login() makes a token that ends within a day for one that ${what}, if the method sets no TTL`, async () => {
       const { enter, jwt, now } = await setup({ ExpirationLeeway: "1h" });
       const { token } = await enter(await jwt(claims));
       assert.ok(
@@ -552,7 +552,7 @@ describe("Login", () => {
     ["iat", 9e15],
     ["iat", -1e300],
   ] as const)
-    it(`login() refuses a token whose ${claim} is ${value}, which is no date, and claims nothing for it`, async () => {
+    it(`login() refuses a token whose ${claim} is ${value}, which is not a date, and claims nothing for it`, async () => {
       const { access, enter, jwt } = await setup();
       assert.match(
         await refusal(enter(await jwt({ [claim]: value, jti: "j" }))),
@@ -591,7 +591,7 @@ describe("Login", () => {
         /^Permission denied: login token was used before$/,
         authMethod,
       );
-    // A method with a longer leeway takes it for longer: the claim outlasts that.
+    // A method with a longer leeway accepts it for longer: the claim outlasts that.
     access.clock.advance(600_000 + 3_500_000);
     assert.match(
       await refusal(login.login({ authMethod: "anyone", bearerToken, meta: {} })),
@@ -696,7 +696,7 @@ describe("Login", () => {
         "Cannot log in: this subject has 3 live tokens, the limit; log out of unused tokens, or wait until one expires",
       retryAfterMs: 660_000,
     });
-    // Another pod of the same account has room of its own.
+    // Another pod of the same account has its own limit.
     await enter("b");
     await login.logout(made[0]?.secret ?? null);
     await enter("a");

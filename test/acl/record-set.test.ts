@@ -1,5 +1,5 @@
 /**
- * The set document of access control: what its MAC covers, and which set follows one that was seen.
+ * The set document of access control: what its MAC covers, and which sets are successors of another.
  * @module
  */
 import assert from "node:assert/strict";
@@ -55,7 +55,7 @@ describe("elementOf()", () => {
     { modifyIndex: 2 },
   ];
   for (const change of changes)
-    it(`elementOf() is another one for ${JSON.stringify(change)}`, async () => {
+    it(`elementOf() differs for ${JSON.stringify(change)}`, async () => {
       const [one, two] = [
         await elementOf(RECORD, key),
         await elementOf({ ...RECORD, ...change }, key),
@@ -107,7 +107,7 @@ describe("decodeSet()", () => {
     '{"schema":2,"index":1,"tip":"a","ancestors":[],"mac":""}',
     '{"schema":1,"index":-1}',
   ])
-    it(`decodeSet() takes ${JSON.stringify(text)} for malformed`, async () =>
+    it(`decodeSet() returns null for the malformed ${JSON.stringify(text)}`, async () =>
       assert.equal(await decodeSet(text, 0n, key), null));
 });
 
@@ -167,7 +167,7 @@ describe("setRegression()", () => {
     ],
   ];
   for (const [what, set, seen, lost] of cases)
-    it(`setRegression() ${lost === null ? "finds nothing" : "says what was lost"} where ${what}`, () => {
+    it(`setRegression() ${lost === null ? "returns null" : "returns what was lost"} if ${what}`, () => {
       const found = setRegression(set, seen);
       if (lost === null) assert.equal(found, null);
       else assert.match(found ?? "", lost);

@@ -1,5 +1,5 @@
 /**
- * Go's regular expressions without going back. The table is what Go 1.26's regexp says.
+ * Go's regular expressions without backtracking. The table holds the results of Go 1.26's regexp.
  * @module
  */
 import assert from "node:assert/strict";
@@ -83,7 +83,7 @@ const REFUSED: readonly (readonly [pattern: string, says: string])[] = [
 
 describe("compileRegexp()", () => {
   for (const [pattern, text, expected] of MATCHES)
-    it(`compileRegexp() says ${expected} for ${JSON.stringify(pattern)} and ${JSON.stringify(text)}`, () => {
+    it(`compileRegexp() returns ${expected} for ${JSON.stringify(pattern)} and ${JSON.stringify(text)}`, () => {
       assert.equal(compileRegexp(pattern)(text), expected);
     });
 
@@ -131,7 +131,7 @@ describe("compileRegexp()", () => {
     "(a?){50}a{50}$",
     "^(([a-z])+.)+[A-Z]([a-z])+$",
   ])
-    it(`compileRegexp() matches ${pattern} in time that grows with the text, where going back would take for ever`, () => {
+    it(`compileRegexp() matches ${pattern} in time that grows with the text, if backtracking would take exponential time`, () => {
       const matches = compileRegexp(pattern);
       matches("a".repeat(100));
       const started = performance.now();
@@ -140,7 +140,7 @@ describe("compileRegexp()", () => {
     });
 
   for (const flags of ["", "(?i)"])
-    it(`compileRegexp() asks a long class that is repeated with ${flags || "no flags"} once for each character`, () => {
+    it(`compileRegexp() evaluates a long class that is repeated with ${flags || "no flags"} once for each character`, () => {
       const ranges = Array.from(
         { length: 160 },
         (_, i) => `${String.fromCodePoint(0x400 + 2 * i)}-${String.fromCodePoint(0x401 + 2 * i)}`,
@@ -149,7 +149,7 @@ describe("compileRegexp()", () => {
       const started = performance.now();
       assert.equal(matches("z".repeat(MAX_TEXT)), false);
       assert.equal(matches(`${"z".repeat(1000)}b`), true);
-      // Asked at each step it took 3 s, and 30 s with the flag.
+      // Evaluated at each step it took 3 s, and 30 s with the flag.
       assert.ok(performance.now() - started < 1200);
     });
 

@@ -1,6 +1,6 @@
 /**
- * The ACL replica: what it takes from the store, what it refuses, and what it makes of a
- * missing answer.
+ * The ACL replica: which records it accepts from the store, which it refuses, and how it handles a
+ * missing response.
  * @module
  */
 import assert from "node:assert/strict";
@@ -132,7 +132,7 @@ describe("AclReplica", () => {
     access.clock.advance(1);
     await replica.refreshIfStale(1000);
     assert.equal(reads, 1);
-    // A clock that was set back says nothing about how old it is.
+    // If the clock was set back, the age of the records is unknown.
     access.clock.advance(-5000);
     await replica.refreshIfStale(1000);
     assert.equal(reads, 2);
@@ -267,7 +267,7 @@ describe("AclReplica", () => {
     assert.ok(!text.includes(secret) && !text.includes(secret.replaceAll("-", "")));
   });
 
-  describe("a write without an answer", () => {
+  describe("a write without a response", () => {
     const lost = async (made: boolean, failures: number) => {
       const access = await createTestAccess();
       let left = 0;

@@ -1,6 +1,6 @@
 /**
- * Replicas over a store that they share: what one of them changes the others go by within a second,
- * and they go on by what they saw last while the store is away.
+ * Replicas over a shared store: a change on one of them applies on the others within a second,
+ * and they go on with the last records while the store is unavailable.
  * @module
  */
 import assert from "node:assert/strict";
@@ -189,7 +189,7 @@ describeReplicas("Redis", noRedis, async () => {
   };
 });
 
-describe("replicas over Redis that is away", { skip: noRedis }, () => {
+describe("replicas over an unavailable Redis", { skip: noRedis }, () => {
   let server: RedisServer;
   let group: Awaited<ReturnType<typeof startReplicas>>;
   before(async () => {
@@ -201,7 +201,7 @@ describe("replicas over Redis that is away", { skip: noRedis }, () => {
     await server.stop();
   });
 
-  it("replicas use the last records while the store is away, and follow again once it is back", async () => {
+  it("replicas use the last records while the store is unavailable, and follow again afterwards", async () => {
     const [first, second] = group.replicas as [Replica, Replica];
     const { secret } = await addToken(first);
     await until(() => isKnown(second, secret));
@@ -215,7 +215,7 @@ describe("replicas over Redis that is away", { skip: noRedis }, () => {
     );
     await until(() => second.replica.index >= later);
     assert.equal(await isKnown(second, secret), true);
-    // Nothing that would tell a token's secret is in Redis.
+    // Redis contains nothing that reveals a token's secret.
     const dump = JSON.stringify(await server.admin.hgetall("{meshca}:access:records"));
     assert.ok(dump.includes("access-key/current") && !dump.includes(secret));
   });

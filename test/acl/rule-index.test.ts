@@ -1,5 +1,5 @@
 /**
- * Compiled rules: which of several counts, Consul's identities, and that asking is cheap.
+ * Compiled rules: precedence, Consul's identities, and the cost of a decision.
  * @module
  */
 import assert from "node:assert/strict";

@@ -1,5 +1,5 @@
 /**
- * Consul's policy language: what is read, and what is refused with which words.
+ * Consul's policy language: rules that are accepted, and rules that are refused with which texts.
  * @module
  */
 import assert from "node:assert/strict";
@@ -15,7 +15,7 @@ const OPERATOR: Rule = { resource: "operator", match: "whole", name: "", disposi
 describe("readRules()", () => {
   const good: readonly [what: string, text: string, rules: readonly Rule[]][] = [
     ["nothing", "", []],
-    ["comments alone", "# a\n// b\n/* c\n d */", []],
+    ["only comments", "# a\n// b\n/* c\n d */", []],
     ["a block", 'service "web" { policy = "write" }', [WEB]],
     ["a block over lines", 'service "web" {\n\tpolicy = "write"\r\n}\n', [WEB]],
     ["quoted names", '"service" "web" { "policy" = "write" }', [WEB]],

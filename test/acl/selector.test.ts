@@ -86,14 +86,14 @@ describe("readSelector()", () => {
     ['value.absent not matches "x"', false],
     ['value.long matches "x"', false],
     ['value.long not matches "y"', false],
-    // What is not there selects nothing, whatever is said of it.
+    // A missing claim selects nothing, whatever the operator.
     ['value.absent == "x"', false],
     ['value.absent != "x"', false],
     ['not value.absent == "x"', false],
     ["value.absent is empty", false],
   ];
   for (const [selector, selected] of table)
-    it(`readSelector() says ${selected} for ${selector === "" ? "nothing" : selector}`, () => {
+    it(`readSelector() returns ${selected} for ${selector === "" ? "nothing" : selector}`, () => {
       assert.equal(readSelector(selector, KNOWN)(FIELDS), selected);
     });
 

@@ -1,7 +1,7 @@
 /**
- * How long the check of a token takes says nothing of what a guess has in common with a token that
- * is there: by the distribution of many checks, which tells one that compares from the first
- * character on.
+ * The time of a token check does not depend on how many characters a guess shares with an existing
+ * token. Measured by the distribution of many checks, which does find a check that compares from the
+ * first character on.
  * @module
  */
 import assert from "node:assert/strict";
@@ -104,6 +104,6 @@ describe("token guessing (CWE-208)", () => {
         }),
       ),
     );
-    assert.ok(share > 0.75, `it was found in ${share} of all pairs alone`);
+    assert.ok(share > 0.75, `it was found in only ${share} of all pairs`);
   });
 });

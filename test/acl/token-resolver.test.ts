@@ -1,6 +1,6 @@
 /**
- * The authorizer: who a secret makes the caller, what follows of a change at once, and Consul's
- * words for a refusal.
+ * The authorizer: the caller of a secret, changes that apply at once, and Consul's
+ * texts for a refusal.
  * @module
  */
 import assert from "node:assert/strict";

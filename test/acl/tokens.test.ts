@@ -1,5 +1,5 @@
 /**
- * Tokens by themselves: ids, expiry, names.
+ * Fields of tokens: ids, expiry, names.
  * @module
  */
 import assert from "node:assert/strict";

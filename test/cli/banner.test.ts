@@ -1,5 +1,5 @@
 /**
- * What a person at a terminal is shown, and that the commands in it work as they are pasted.
+ * The banner that a terminal shows, whose commands work as they are pasted.
  * @module
  */
 import assert from "node:assert/strict";
@@ -92,7 +92,7 @@ describe("the banner", () => {
       });
     });
 
-  it("has no URL that a shell takes for a pattern", () =>
+  it("has no URL that a shell expands as a pattern", () =>
     onTerminal({ MESHCA_TLS: "self", MESHCA_ACL: "deny", MESHCA_LISTEN: "[::1]:0" }, (output) => {
       const commands = output.split("\n").filter((line) => line.startsWith("  "));
       assert.equal(commands.length, 3);

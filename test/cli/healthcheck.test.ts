@@ -1,5 +1,5 @@
 /**
- * `meshca healthcheck` asks the server that the same settings describe, whatever it speaks.
+ * `meshca healthcheck` checks the server of the same settings, over HTTP or TLS.
  * @module
  */
 import assert from "node:assert/strict";
@@ -87,7 +87,7 @@ describe("meshca healthcheck", () => {
       }
     });
 
-  it("is 1 for a server that takes connections and says nothing, within three seconds", {
+  it("is 1 for a server that accepts connections and does not respond, within three seconds", {
     timeout: 60_000,
   }, async () => {
     const silent: Server = createServer(() => undefined);

@@ -1,5 +1,5 @@
 /**
- * Signals as an operator and a supervisor send them: SIGHUP re-reads and ends nothing, SIGTERM ends
+ * Signals of an operator and a supervisor: SIGHUP reloads and ends no process, SIGTERM ends
  * the server, also through npm and a shell.
  * @module
  */
@@ -82,7 +82,7 @@ describe("SIGHUP", () => {
               new X509Certificate(other.cert).serialNumber,
           );
           await until(() => server.stdout().includes('"level":"DEBUG"'));
-          // What cannot be used changes nothing.
+          // A file that cannot be used changes nothing.
           writeFileSync(cert_file, "x");
           writeFileSync(config, "{");
           process.kill(server.pid, "SIGHUP");
@@ -97,7 +97,7 @@ describe("SIGHUP", () => {
       }),
   );
 
-  it("ends no worker that is still starting", { timeout: 60_000 }, async () => {
+  it("does not end a worker that is still starting", { timeout: 60_000 }, async () => {
     const starting = startServer({}, ["--workers", "2"]);
     const parent = async (): Promise<number> => {
       const { stdout } = await promisify(execFile)("pgrep", [
@@ -155,7 +155,7 @@ describe("SIGTERM", () => {
     ["bin/meshca.mjs", "node bin/meshca.mjs serve"],
   ] as const;
   for (const [name, command] of scripts)
-    it(`to what runs ${name} leaves no server behind`, { timeout: 60_000 }, async () => {
+    it(`to the process of ${name} leaves no server running`, { timeout: 60_000 }, async () => {
       const [port, dataDir] = [await freePort(), makeDataDir()];
       const { PATH = "", HOME = "" } = process.env;
       const env = {
@@ -185,7 +185,7 @@ describe("SIGTERM", () => {
         try {
           process.kill(-(child.pid ?? 0), "SIGKILL");
         } catch {
-          // All of the group are gone, as they should be.
+          // All processes of the group have ended, as they should.
         }
         rmSync(dataDir, { recursive: true, force: true });
       }

@@ -1,5 +1,5 @@
 /**
- * The configuration file: Consul's agent form, what of it counts, what is ignored, what is refused.
+ * The configuration file: Consul's agent form, which keys apply, which are ignored or refused.
  * @module
  */
 import assert from "node:assert/strict";
@@ -66,7 +66,7 @@ describe("readConfigFile()", () => {
     });
   });
 
-  it("readConfigFile() says nothing where the file says nothing", () => {
+  it("readConfigFile() returns no setting for a file without keys", () => {
     assert.deepEqual(read({}), {
       settings: {},
       connectEnabled: true,
@@ -78,7 +78,7 @@ describe("readConfigFile()", () => {
     assert.equal(read({ connect: {} }).bootstrap, null);
   });
 
-  it("readConfigFile() ignores every key of Consul's agent that means nothing here, and names it", () => {
+  it("readConfigFile() ignores every key of Consul's agent that does not apply to meshca, and names it", () => {
     const file = Object.fromEntries(CONSUL_AGENT_KEYS.map((key) => [key, "x"]));
     assert.deepEqual(read(file).ignored, CONSUL_AGENT_KEYS);
   });
@@ -124,13 +124,13 @@ describe("readConfigFile()", () => {
       assert.equal(read({ log_level: level }).settings.MESHCA_LOG_LEVEL, ours);
   });
 
-  it("readConfigFile() takes the address and the port alone", () => {
+  it("readConfigFile() takes the address without the port, and the port without the address", () => {
     assert.equal(read({ client_addr: "127.0.0.2" }).settings.MESHCA_LISTEN, "127.0.0.2:8500");
     assert.equal(read({ ports: { http: 0 } }).settings.MESHCA_LISTEN, "127.0.0.1:0");
     assert.equal(read({ ports: { dns: 8600 } }).settings.MESHCA_LISTEN, undefined);
   });
 
-  it("readConfigFile() takes Consul's certificates where HTTPS has a port, those for HTTPS before those for all", () => {
+  it("readConfigFile() takes Consul's certificates if HTTPS has a port, those for HTTPS before those for all", () => {
     const tls = {
       defaults: {
         ca_file: "ca.pem",
@@ -159,7 +159,7 @@ describe("readConfigFile()", () => {
     assert.equal(optional.settings.MESHCA_TLS_CLIENT_CERT, undefined);
   });
 
-  it("readConfigFile() ignores Consul's certificates where HTTPS has no port, as Consul does", () => {
+  it("readConfigFile() ignores Consul's certificates if HTTPS has no port, as Consul does", () => {
     const { settings, https, ignored } = read({
       tls: { defaults: { cert_file: "a", tls_min_version: "TLSv1_0" } },
     });
@@ -336,7 +336,7 @@ describe("readConfigFile()", () => {
     ["a number", "1"],
     ["text", '"x"'],
   ] as const)
-    it(`readConfigFile() refuses a file that is ${name}, which is no object`, () =>
+    it(`readConfigFile() refuses a file that is ${name}, not an object`, () =>
       assert.ok(faults(file).length > 0));
 
   it("readConfigFile() names every fault at once", () => {
@@ -462,7 +462,7 @@ describe("readConfigFile() of HCL", () => {
     ],
     ["a wrong type", "ports { http = true }", "ports.http (line 1, column 9): must be a port"],
     [
-      "a limit that is none",
+      "an invalid limit",
       "limits {\n watcher = 1 }",
       "limits.watcher (line 2, column 2): is not a limit; did you mean watchers?",
     ],
@@ -483,7 +483,7 @@ describe("readConfigFile() of HCL", () => {
     }
   });
 
-  it("readConfigFile() takes no name for more than a name", () => {
+  it("readConfigFile() gives names of Object.prototype no meaning", () => {
     assert.match(
       refusal("__proto__ { connect { enabled = false } }"),
       /^__proto__ \(line 1, column 1\): is not a key/,

@@ -1,6 +1,6 @@
 /**
- * The server as an operator meets it: what it refuses to start with, how it ends, what it
- * remembers, what it logs.
+ * The server as an operator uses it: when it refuses to start, how it exits, what it
+ * keeps over a restart, what it logs.
  * @module
  */
 import assert from "node:assert/strict";
@@ -21,7 +21,7 @@ const CONFIGURATION = { method: "GET", target: "/v1/connect/ca/configuration" };
 const CLUSTER_ID = "11111111-2222-3333-4444-555555555555";
 const LISTEN = { MESHCA_LISTEN: "127.0.0.1:0" };
 
-/** Puts a file where a folder would have to be. */
+/** Creates a file at the path of a required folder. */
 function prepared(folder: string): Record<string, never> {
   writeFileSync(join(folder, "file"), "");
   return {};
@@ -49,7 +49,7 @@ describe("meshca serve", () => {
     return answer?.body ?? "";
   };
 
-  it("meshca serve ends with 78 and every fault on standard error", async () => {
+  it("meshca serve exits with 78 and prints every fault on standard error", async () => {
     const environment = {
       MESHCA_LISTEN: "x",
       MESHCA_STORE: "redis:",
@@ -68,7 +68,7 @@ describe("meshca serve", () => {
   });
 
   for (const host of ["0.0.0.0", "[::]", "10.255.255.1"])
-    it(`meshca serve ends with 78 where it would listen on ${host}, which is not loopback, without access control or TLS`, async () => {
+    it(`meshca serve exits with 78 if it would listen on ${host}, which is not loopback, without access control or TLS`, async () => {
       const environment = { MESHCA_LISTEN: `${host}:0`, MESHCA_DATA_DIR: dataDir };
       const open = await runServer({ ...environment, MESHCA_ACL: "off" });
       assert.deepEqual([open.code, open.stdout], [78, ""], open.stderr);
@@ -84,7 +84,7 @@ describe("meshca serve", () => {
       );
     });
 
-  it("meshca serve ends with 78 where the configuration of the first start is refused, and says why", async () => {
+  it("meshca serve exits with 78 and the reason if the configuration of the first start is refused", async () => {
     const file = { connect: { ca_config: { leaf_cert_ttl: "30m", private_key_bits: 224 } } };
     const { code, stderr } = await runServer({ ...LISTEN, ...withFile(file) });
     assert.equal(code, 78);
@@ -94,7 +94,7 @@ describe("meshca serve", () => {
     );
   });
 
-  it("meshca serve ends with 78 where key-encryption keys are malformed, without showing them", async () => {
+  it("meshca serve exits with 78 if key-encryption keys are malformed, without printing them", async () => {
     const { code, stderr } = await runServer({
       ...LISTEN,
       MESHCA_DATA_DIR: dataDir,
@@ -108,7 +108,7 @@ describe("meshca serve", () => {
     assert.ok(!stderr.includes("c2VjcmV0"));
   });
 
-  it("meshca serve says what to do where its address is taken", async () => {
+  it("meshca serve prints what to do if its address is in use", async () => {
     const server = await startServer();
     try {
       const { code, stderr } = await runServer({
@@ -125,7 +125,7 @@ describe("meshca serve", () => {
     }
   });
 
-  it("meshca serve names the address that this machine does not have, and the folder that cannot be made", async () => {
+  it("meshca serve names the address that this machine does not have, and the folder that cannot be created", async () => {
     const elsewhere = await runServer({
       MESHCA_LISTEN: "127.0.0.1:0",
       MESHCA_DATA_DIR: join(dataDir, "file", "below"),
@@ -163,7 +163,7 @@ describe("meshca serve", () => {
     }
   });
 
-  it("meshca serve makes no other key-encryption key for a CA whose own is missing, and says what to do", {
+  it("meshca serve creates no other key-encryption key for a CA whose key is missing, and prints what to do", {
     timeout: 60_000,
   }, async () => {
     const folder = makeDataDir();
@@ -181,7 +181,7 @@ describe("meshca serve", () => {
         `The key-encryption key ${JSON.stringify(join(folder, "kek"))} is missing, and the CA of this data folder cannot be used without it: restore the file from a backup, or set MESHCA_DATA_DIR to an empty folder for a new CA\n`,
       );
       assert.deepEqual([code, existsSync(join(folder, "kek"))], [78, false]);
-      // Another key is no remedy, and the text says which one is needed.
+      // Another key does not help, and the text names the one that is needed.
       const other = await runServer({
         MESHCA_LISTEN: "127.0.0.1:0",
         MESHCA_DATA_DIR: folder,
@@ -235,7 +235,7 @@ describe("meshca serve", () => {
     );
   });
 
-  it("meshca serve looks at the key-encryption keys that it is given before it waits for a Redis", async () => {
+  it("meshca serve checks the key-encryption keys before it waits for Redis", async () => {
     const { code, stderr } = await runServer({
       ...LISTEN,
       MESHCA_DATA_DIR: dataDir,
@@ -264,7 +264,7 @@ describe("meshca serve", () => {
   });
 
   for (const signal of ["SIGTERM", "SIGINT"] as const)
-    it(`meshca serve answers waiting watchers on ${signal} and ends with 0`, async () => {
+    it(`meshca serve answers waiting watchers on ${signal} and exits with 0`, async () => {
       const server = await startServer();
       const waiting = Array.from({ length: 5 }, () =>
         send(server.port, { ...ROOTS, target: `${ROOTS.target}?index=1&wait=600s` }),
@@ -306,7 +306,7 @@ describe("meshca serve", () => {
       }
     });
 
-  it("meshca serve refuses a data folder that another process serves from, and that one goes on", async () => {
+  it("meshca serve refuses a data folder that another process uses, and that one goes on", async () => {
     const first = await startServer({ MESHCA_DATA_DIR: dataDir });
     try {
       const { code, stderr } = await runServer({ ...LISTEN, MESHCA_DATA_DIR: dataDir });
@@ -318,7 +318,7 @@ describe("meshca serve", () => {
     }
   });
 
-  it("meshca serve keeps its data folder and every file in it from others", async () => {
+  it("meshca serve makes its data folder and every file in it inaccessible to other users", async () => {
     const server = await startServer({ MESHCA_DATA_DIR: dataDir });
     try {
       assert.equal(statSync(dataDir).mode & 0o777, 0o700);
@@ -330,7 +330,7 @@ describe("meshca serve", () => {
     }
   });
 
-  it("meshca serve does not start over a state that it has no key for, and leaves it as it is", async () => {
+  it("meshca serve does not start with a state that it has no key for, and leaves it unchanged", async () => {
     await (await startServer({ MESHCA_DATA_DIR: dataDir })).stop();
     const kek = join(dataDir, "kek");
     const right = readFileSync(kek);
@@ -388,7 +388,7 @@ describe("meshca serve", () => {
     }
   });
 
-  it("meshca serve answers 503 with Consul's text on every route of the CA where connect is disabled", async () => {
+  it("meshca serve answers 503 with Consul's text on every route of the CA if connect is disabled", async () => {
     const server = await startServer(withFile({ connect: { enabled: false } }));
     try {
       assert.match(server.stdout(), /"message":"Ready".*"obstacle":"connect is disabled"/);
@@ -466,7 +466,7 @@ describe("meshca serve", () => {
   });
 });
 
-describe("what a replica calls itself", () => {
+describe("the name of a replica", () => {
   for (const [listen, advertise, wanted] of [
     ["[::1]:0", undefined, /^\[::1\]:\d+$/],
     ["127.0.0.1:0", undefined, /^127\.0\.0\.1:\d+$/],
@@ -474,7 +474,7 @@ describe("what a replica calls itself", () => {
     ["127.0.0.1:0", "ca-1.example.com", /^ca-1\.example\.com:\d+$/],
     ["127.0.0.1:0", "[fd00::1]", /^\[fd00::1\]:\d+$/],
   ] as const)
-    it(`it is ${wanted} where it listens on ${listen} and MESHCA_ADVERTISE is ${advertise ?? "not given"}`, async () => {
+    it(`it is ${wanted} if it listens on ${listen} and MESHCA_ADVERTISE is ${advertise ?? "not given"}`, async () => {
       const settings = {
         MESHCA_STORE: "memory:",
         MESHCA_LISTEN: listen,
@@ -502,7 +502,7 @@ describe("meshca", () => {
       { encoding: "utf8" },
     );
 
-  it("meshca without a command it knows prints its usage and ends with 64", () => {
+  it("meshca without a known command prints its usage and exits with 64", () => {
     for (const args of [[], ["server"], ["serve", "--port", "1"]]) {
       const { status, stdout, stderr } = meshca(...args);
       assert.deepEqual([status, stdout], [64, ""], args.join(" "));
@@ -510,7 +510,7 @@ describe("meshca", () => {
     }
   });
 
-  it("meshca help prints its usage and ends with 0", () => {
+  it("meshca help prints its usage and exits with 0", () => {
     for (const command of ["help", "--help", "-h"]) {
       const { status, stdout } = meshca(command);
       assert.equal(status, 0);

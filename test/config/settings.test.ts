@@ -1,5 +1,5 @@
 /**
- * Settings: where each comes from, which values are refused, and that every fault is named at once.
+ * Settings: the source of each, which values are refused, and that all faults are named at once.
  * @module
  */
 import assert from "node:assert/strict";
@@ -47,7 +47,7 @@ const UNLISTED = "is not a setting; docs/configuration.md lists all settings";
 const STALENESS = "MESHCA_MAX_STALENESS: must be a duration from 1s to 24h, for example 5m";
 
 describe("readSettings()", () => {
-  it("readSettings() reads IPv6 hosts that auth methods may ask in the spelling that URLs have", () => {
+  it("readSettings() reads IPv6 hosts that auth methods may contact in the spelling of URLs", () => {
     const { jwksHosts, jwksPrivateHosts } = read({
       MESHCA_JWKS_HOSTS: "[2001:DB8:0::1], issuer.example:8443",
       MESHCA_JWKS_PRIVATE_HOSTS: "[fd00:0:0:0::a]:6443,10.96.0.1:443",
@@ -378,7 +378,7 @@ describe("readSettings()", () => {
       assert.deepEqual(found, [says]);
     });
 
-  it("readSettings() takes an empty variable as one that is not given, whichever it is", () => {
+  it("readSettings() treats any empty variable as not set", () => {
     const usual = read({});
     assert.ok(SETTING_NAMES.length > 40);
     for (const name of SETTING_NAMES) assert.deepEqual(read({ [name]: "" }), usual, name);
@@ -459,10 +459,10 @@ describe("readSettings()", () => {
     ],
   ];
   for (const [name, environment, fault, file] of single)
-    it(`readSettings() names one fault for ${name}, and none that follows from it`, () =>
+    it(`readSettings() names one fault for ${name}, and no consequential fault`, () =>
       assert.deepEqual(faults(environment, file), [fault]));
 
-  it("readSettings() says why a file cannot be read", () => {
+  it("readSettings() gives the reason why a file cannot be read", () => {
     const failing = (code: string) => () => {
       throw Object.assign(new Error(`${code}: secret details`), { code });
     };
@@ -510,7 +510,7 @@ describe("readSettings()", () => {
     );
   });
 
-  it("readSettings() lists the files that settings name, with what lies beside them", () => {
+  it("readSettings() lists the files that settings name, with the files next to them", () => {
     const environment = {
       MESHCA_CONFIG: "/c.json",
       MESHCA_KEK_FILE: "/kek",
@@ -573,7 +573,7 @@ describe("readSettings()", () => {
       );
   });
 
-  it("readSettings() asks for a key-encryption key from outside with Redis, as text or in a file, and not both", () => {
+  it("readSettings() requires an external key-encryption key with Redis, as text or in a file, and not both", () => {
     const MESHCA_STORE = "redis://127.0.0.1";
     const [fault = ""] = faults({ MESHCA_STORE });
     assert.match(fault, /^MESHCA_KEK: is required with Redis, the same for all replicas, /);
@@ -584,7 +584,7 @@ describe("readSettings()", () => {
     ]);
   });
 
-  it("readSettings() takes the store from the file where the environment names none", () => {
+  it("readSettings() takes the store from the file if the environment names none", () => {
     const file = { store: "redis://127.0.0.1:7/3" };
     const { store } = read({ MESHCA_CONFIG: "meshca.json", MESHCA_KEK: "a:b" }, file);
     assert.ok(store.kind === "redis" && store.db === 3 && store.nodes[0]?.port === 7);
@@ -617,7 +617,7 @@ describe("readSettings()", () => {
     assert.deepEqual(fromFile.store, { kind: "sqlite", path: "/from/file/meshca.db" });
   });
 
-  it("readSettings() holds values of the file to the same rules", () => {
+  it("readSettings() applies the same rules to values of the file", () => {
     assert.deepEqual(faults({ MESHCA_CONFIG: "meshca.json" }, { datacenter: "a b" }), [
       "MESHCA_DATACENTER: must be 1 to 64 letters, digits, - and _",
     ]);
@@ -635,7 +635,7 @@ describe("the form of the file", () => {
     }
   };
 
-  it("readSettings() reads HCL where the file's name ends in .hcl, and JSON else", () => {
+  it("readSettings() reads HCL if the file's name ends in .hcl, and JSON otherwise", () => {
     const hcl = 'datacenter = "dc2"';
     assert.equal(readSettings({ MESHCA_CONFIG: "meshca.hcl" }, () => hcl, []).datacenter, "dc2");
     assert.deepEqual(messages("meshca.json", hcl), [
@@ -689,18 +689,18 @@ describe("limits in the file", () => {
 describe("listenRefusal()", () => {
   const tls = { host: "10.0.0.1", tls: true, plainHttp: null, accessControl: true };
 
-  it("listenRefusal() lets loopback serve anything", () =>
+  it("listenRefusal() allows everything on loopback", () =>
     assert.equal(
       listenRefusal({ host: "::1", tls: false, plainHttp: null, accessControl: false }),
       null,
     ));
 
-  it("listenRefusal() lets TLS with access control serve anywhere, and plain HTTP behind a proxy that is named", () => {
+  it("listenRefusal() allows TLS with access control on any address, and plain HTTP with behind-proxy", () => {
     assert.equal(listenRefusal(tls), null);
     assert.equal(listenRefusal({ ...tls, tls: false, plainHttp: "behind-proxy" }), null);
   });
 
-  it("listenRefusal() says what is missing beyond loopback", () => {
+  it("listenRefusal() names what is missing for an address beyond loopback", () => {
     assert.match(
       listenRefusal({ ...tls, accessControl: false }) ?? "",
       /^cannot listen on "10\.0\.0\.1": without access control/,
@@ -713,7 +713,7 @@ describe("listenRefusal()", () => {
 });
 
 describe("isLoopback()", () => {
-  it("isLoopback() knows loopback from everything else", () => {
+  it("isLoopback() is true for loopback addresses only", () => {
     for (const host of ["localhost", "::1", "127.0.0.1", "127.255.255.255"])
       assert.ok(isLoopback(host), host);
     for (const host of [

@@ -1,5 +1,5 @@
 /**
- * The URL of a store: every form, every fault, and that nothing of it is repeated.
+ * The URL of a store: every form, every fault, and that faults repeat nothing of it.
  * @module
  */
 import assert from "node:assert/strict";
@@ -78,7 +78,7 @@ describe("readStoreUrl()", () => {
     it(`readStoreUrl() takes ${text}`, () =>
       assert.deepEqual(read(text), { ...DEFAULTS, ...differs }));
 
-  it("readStoreUrl() takes the stores that are no Redis", () => {
+  it("readStoreUrl() accepts the stores other than Redis", () => {
     assert.deepEqual(read("memory:"), { kind: "memory" });
     assert.deepEqual(read("sqlite:a b.db"), { kind: "sqlite", path: "a b.db" });
   });

@@ -1,5 +1,5 @@
 /**
- * The settings of TLS: what belongs together, and which names a certificate of our own has.
+ * The settings of TLS: which ones belong together, and which names a certificate of our own has.
  * @module
  */
 import assert from "node:assert/strict";
@@ -37,7 +37,7 @@ function namesOf(environment: Environment): { dnsNames: readonly string[]; ips: 
 describe("the settings of TLS", () => {
   it("are plain HTTP by default", () => assert.equal(read({}), null));
 
-  it("take a pair of files, and whom clients' certificates must come from", () => {
+  it("take a pair of files, and the CAs of client certificates", () => {
     assert.deepEqual(
       read({ ...FILES, MESHCA_TLS_CLIENT_CA_FILE: "ca.pem", MESHCA_TLS_MIN_VERSION: "1.3" }),
       {
@@ -55,7 +55,7 @@ describe("the settings of TLS", () => {
     assert.deepEqual([self?.clientCa, self?.clientCertificate], [{ kind: "self" }, "required"]);
   });
 
-  it("give our own certificate loopback's names, what is listened on, and those that are given", () => {
+  it("give our own certificate loopback's names, the listening address, and the configured names", () => {
     const loopback = ["127.0.0.1", `${"0.".repeat(15)}1`];
     assert.deepEqual(namesOf({}), { dnsNames: ["localhost"], ips: loopback });
     assert.deepEqual(namesOf({ MESHCA_LISTEN: "127.0.0.2:1" }).ips, [...loopback, "127.0.0.2"]);
@@ -65,7 +65,7 @@ describe("the settings of TLS", () => {
     });
   });
 
-  it("prefer what the environment chooses to what the file chooses", () => {
+  it("prefer the environment to the file", () => {
     const file = { ports: { https: 8501 }, tls: { https: { cert_file: "c", key_file: "k" } } };
     assert.equal(read({}, file)?.source.kind, "files");
     assert.equal(read({ MESHCA_TLS: "self" }, file)?.source.kind, "self");
@@ -96,7 +96,7 @@ describe("the settings of TLS", () => {
     ],
     ["names over plain HTTP", { MESHCA_TLS_NAMES: "a" }, "MESHCA_TLS_NAMES: needs TLS: "],
     [
-      "names beside files",
+      "names together with files",
       { ...FILES, MESHCA_TLS_NAMES: "a" },
       "MESHCA_TLS_NAMES: needs MESHCA_TLS=self",
     ],

@@ -1,5 +1,5 @@
 /**
- * The settings of a Worker: what it takes, and what it refuses.
+ * The settings of a Worker: which values are accepted, and which are refused.
  * @module
  */
 import assert from "node:assert/strict";
@@ -25,7 +25,7 @@ function faults(bindings: Readonly<Record<string, unknown>>): Map<string, string
 }
 
 describe("readWorkerSettings()", () => {
-  it("readWorkerSettings() reads bindings by the schema of the environment, denies by default, and looks at no others", () => {
+  it("readWorkerSettings() reads bindings by the schema of the environment, denies by default, and reads no others", () => {
     const settings = readWorkerSettings(
       { ...NEEDED, MESHCA_DATACENTER: "DC2", ASSETS: { fetch: () => null }, OTHER: "x" },
       [],
@@ -69,7 +69,7 @@ describe("readWorkerSettings()", () => {
       assert.match(found.get(name) ?? "", says);
     });
 
-  it("readWorkerSettings() takes an empty binding as one that is not given", () => {
+  it("readWorkerSettings() treats an empty binding as not set", () => {
     const empty = {
       MESHCA_CONFIG: "",
       MESHCA_LISTEN: "",
@@ -86,7 +86,7 @@ describe("readWorkerSettings()", () => {
   });
 
   for (const name of Object.keys(NEEDED))
-    it(`readWorkerSettings() names one fault where ${name} is misspelt or of another kind, and not that it is missing`, () => {
+    it(`readWorkerSettings() names one fault if ${name} is misspelt or of another kind, and does not call it missing`, () => {
       const { [name]: value, ...rest } = NEEDED as Record<string, string>;
       assert.deepEqual([...faults({ ...rest, [`${name}S`]: value }).keys()], [`${name}S`]);
       const found = faults({ ...rest, [name]: { fetch: () => null } });
@@ -94,7 +94,7 @@ describe("readWorkerSettings()", () => {
       assert.match(found.get(name) ?? "", /another kind of binding/);
     });
 
-  it("readWorkerSettings() refuses to serve what is older than what may be signed under", () => {
+  it("readWorkerSettings() refuses a staleness limit for reads above the one for signing", () => {
     const found = faults({ ...NEEDED, MESHCA_MAX_AGE: "2s", MESHCA_MAX_STALENESS: "1s" });
     assert.match(found.get("MESHCA_MAX_AGE") ?? "", /must not be above MESHCA_MAX_STALENESS/);
   });

@@ -1,5 +1,5 @@
 /**
- * `meshca serve --workers N`: several processes that are one server to everybody else.
+ * `meshca serve --workers N`: several processes that act as one server.
  * @module
  */
 import assert from "node:assert/strict";
@@ -38,7 +38,7 @@ async function serveTogether(environment: Readonly<Record<string, string>>): Pro
       (JSON.parse((await ask(server, "/v1/status/peers")).text) as string[]).length;
     await until(async () => (await ids()) === 2);
     assert.equal((await ask(server, "/v1/connect/ca/rotate", "PUT")).status, 200);
-    // Each worker's own count of requests tells them apart; all of them have the new root soon.
+    // Workers are distinguished by their counts of requests; all of them have the new root soon.
     await until(async () => {
       const answers = await Promise.all(Array.from({ length: 20 }, () => ask(server, "/metrics")));
       return answers.every(({ text }) => /^meshca_index 2$/m.test(text));
@@ -60,12 +60,12 @@ async function serveTogether(environment: Readonly<Record<string, string>>): Pro
 
 describe("meshca serve --workers", () => {
   it(
-    "serves one SQLite CA with two processes, and starts one again that ended",
+    "serves one SQLite CA with two processes, and restarts one that ended",
     { timeout: 60_000 },
     () => serveTogether({}),
   );
 
-  it("serves one Redis CA with two processes, and starts one again that ended", {
+  it("serves one Redis CA with two processes, and restarts one that ended", {
     skip: noRedis,
     timeout: 60_000,
   }, async () => {
@@ -111,7 +111,7 @@ describe("meshca serve --workers", () => {
     await until(() => !workers.some(alive));
   });
 
-  it("refuses a number of workers that makes no sense, and memory:", async () => {
+  it("refuses an invalid number of workers, and memory:", async () => {
     for (const args of [
       ["--workers", "0"],
       ["--workers", "65"],
@@ -137,7 +137,7 @@ describe("meshca serve --workers", () => {
     assert.match(refused.stderr, /^Cannot start workers on Deno: serve without --workers/);
   });
 
-  it("prints what it can be told", () => {
+  it("prints its usage", () => {
     assert.match(
       execFileSync(process.execPath, ["src/cli/main.ts", "help"], { encoding: "utf8" }),
       /--workers N {3}N processes/,

@@ -20,7 +20,7 @@ function goError(text: string): string {
   throw new Error(`${text} was read`);
 }
 
-/** Malformed JSON and what Go's encoding/json says of it. */
+/** Malformed JSON and the error of Go's encoding/json. */
 const GO_ERRORS: readonly (readonly [string, string])[] = [
   ["", "EOF"],
   [" \t\r\n", "EOF"],
@@ -71,7 +71,7 @@ const GO_ERRORS: readonly (readonly [string, string])[] = [
 
 describe("readJson()", () => {
   for (const [text, message] of GO_ERRORS)
-    it(`readJson() refuses ${JSON.stringify(text)} as Go does: ${message}`, () =>
+    it(`readJson() refuses ${JSON.stringify(text)} with Go's text: ${message}`, () =>
       assert.equal(goError(text), message));
 
   it("readJson() ignores what follows the first value, as Go's Decoder does", () => {
@@ -98,7 +98,7 @@ describe("readJson()", () => {
     assert.equal(readJson('"\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00"'), '"\\/\b\f\n\r\té😀');
   });
 
-  it("readJson() refuses a key that comes twice in an object, however it is written", () => {
+  it("readJson() refuses a key that occurs twice in an object, with or without escapes", () => {
     for (const text of [
       '{"a":1,"a":2}',
       '{"a":1,"b":{},"a":1}',
@@ -110,7 +110,7 @@ describe("readJson()", () => {
     assert.deepEqual(readJson('[{"a":1},{"a":2,"A":3}]'), [{ a: 1 }, { a: 2, A: 3 }]);
   });
 
-  it("readJson() refuses what has more than 2,000 keys and items in all, and takes that many", () => {
+  it("readJson() refuses a text of more than 2,000 keys and items in total, and accepts 2,000", () => {
     const list = (count: number) => `[${Array.from({ length: count }, () => "0").join()}]`;
     const object = (count: number) =>
       `{${Array.from({ length: count }, (_, i) => `"${i}":0`).join()}}`;
@@ -120,7 +120,7 @@ describe("readJson()", () => {
     for (const text of [list(2000), object(2000)]) assert.doesNotThrow(() => readJson(text));
   });
 
-  it("readJson() makes a plain value of a key that JavaScript knows", () => {
+  it("readJson() reads a key with a meaning in JavaScript as a plain key", () => {
     const read = readJson('{"__proto__":{"polluted":true},"constructor":1}') as {
       readonly [key: string]: Json;
     };
@@ -129,7 +129,7 @@ describe("readJson()", () => {
     assert.equal("polluted" in read, false);
   });
 
-  it("readJson() refuses what nests too deeply, however deeply", () => {
+  it("readJson() refuses a text that nests too deeply, at any depth", () => {
     for (const depth of [66, 10_000, 1_000_000])
       for (const open of ["[", '{"a":'])
         assert.equal(goError(open.repeat(depth)), "exceeded max depth", `${depth} of ${open}`);

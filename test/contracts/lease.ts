@@ -1,5 +1,5 @@
 /**
- * What every implementation of leases must do, sentence by sentence of src/core/ports/lease.ts.
+ * Contract of every implementation of leases, sentence by sentence of src/core/ports/lease.ts.
  * @module
  */
 import assert from "node:assert/strict";
@@ -39,27 +39,27 @@ export function describeLeases(name: string, makeBackend: MakeBackend): void {
       return got;
     };
 
-    it("acquire() grants a free lease and answers null while another holder has it", async () => {
+    it("acquire() grants a free lease and returns null while another holder has it", async () => {
       for (const lease of NAMES) {
         await granted(one, lease);
         assert.equal(await two.acquire(lease, TTL), null);
       }
     });
 
-    it("acquire() answers null to a holder that has it already", async () => {
+    it("acquire() returns null to a holder that has it already", async () => {
       await granted(one);
       assert.equal(await one.acquire("operation", TTL), null);
       assert.equal(await backend.open(codec, "one").leases.acquire("operation", TTL), null);
     });
 
-    it("acquire() keeps the two names apart", async () => {
+    it("acquire() keeps the two leases independent", async () => {
       await granted(one, "leader");
       await granted(two, "operation");
       assert.equal(await one.holder("leader"), "one");
       assert.equal(await one.holder("operation"), "two");
     });
 
-    it("acquire() grants an expired lease, exactly at its end by the store's clock", async () => {
+    it("acquire() grants an expired lease, from the instant of expiry by the store's clock", async () => {
       await granted(one);
       await backend.elapse(TTL - backend.grainMs);
       assert.equal(await two.acquire("operation", TTL), null);
@@ -67,7 +67,7 @@ export function describeLeases(name: string, makeBackend: MakeBackend): void {
       await granted(two);
     });
 
-    it("acquire() grants a lease that a clock granted which was days ahead, and the one before has it no more", async () => {
+    it("acquire() grants a lease granted by a clock days ahead, and the former holder loses it", async () => {
       for (const lease of NAMES) {
         const before = await granted(one, lease);
         await backend.elapse(-7 * 86_400_000);
@@ -79,20 +79,20 @@ export function describeLeases(name: string, makeBackend: MakeBackend): void {
       }
     });
 
-    it("acquire() leaves a lease with its holder if the clock went back by less than it lasts", async () => {
+    it("acquire() leaves a lease with its holder if the clock went back by less than its TTL", async () => {
       const lease = await granted(one);
       await backend.elapse(-TTL + backend.grainMs);
       assert.equal(await two.acquire("operation", TTL), null);
       assert.equal(await one.renew(lease, TTL), true);
     });
 
-    it("acquire() lets one of many that race win, and only one", async () => {
+    it("acquire() succeeds for exactly one of many concurrent callers", async () => {
       const all = Array.from({ length: 8 }, (_, i) => backend.open(codec, `holder ${i}`).leases);
       const got = await Promise.all(all.map((leases) => leases.acquire("operation", TTL)));
       assert.equal(got.filter((lease) => lease !== null).length, 1);
     });
 
-    it("acquire() gives terms that only grow, after release and after expiry", async () => {
+    it("acquire() returns terms that only grow, after release and after expiry", async () => {
       const terms: number[] = [];
       for (let i = 0; i < 6; i++) {
         const leases = i % 3 === 0 ? two : one;
@@ -105,7 +105,7 @@ export function describeLeases(name: string, makeBackend: MakeBackend): void {
         assert.ok(i === 0 ? term > 0 : term > (terms[i - 1] ?? 0), `terms: ${terms.join()}`);
     });
 
-    it("renew() lengthens the lease of its holder from now on", async () => {
+    it("renew() extends the lease of its holder, counted from now", async () => {
       const lease = await granted(one);
       await backend.elapse(TTL - backend.grainMs);
       assert.equal(await one.renew(lease, TTL), true);
@@ -116,7 +116,7 @@ export function describeLeases(name: string, makeBackend: MakeBackend): void {
       assert.ok(next.term > lease.term);
     });
 
-    it("renew() says no to another holder, whatever term it names", async () => {
+    it("renew() is false for another holder, whatever term it names", async () => {
       const lease = await granted(one);
       assert.equal(await two.renew(lease, 10 * TTL), false);
       assert.equal(await two.renew({ ...lease, term: lease.term + 1 }, 10 * TTL), false);
@@ -124,7 +124,7 @@ export function describeLeases(name: string, makeBackend: MakeBackend): void {
       await granted(two);
     });
 
-    it("renew() says no after expiry, after release, and under a former term", async () => {
+    it("renew() is false after expiry, after release, and under a former term", async () => {
       const first = await granted(one);
       await backend.elapse(TTL);
       assert.equal(await one.renew(first, TTL), false);
@@ -156,14 +156,14 @@ export function describeLeases(name: string, makeBackend: MakeBackend): void {
       assert.equal(await one.holder("operation"), "two");
     });
 
-    it("release() may be repeated", async () => {
+    it("release() is idempotent", async () => {
       const lease = await granted(one);
       await one.release(lease);
       await one.release(lease);
       await granted(two);
     });
 
-    it("holder() names who has the lease, until it expires", async () => {
+    it("holder() names the holder of the lease, until it expires", async () => {
       assert.equal(await one.holder("leader"), null);
       await granted(one, "leader");
       assert.equal(await one.holder("leader"), "one");

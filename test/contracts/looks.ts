@@ -1,5 +1,5 @@
 /**
- * What every store of looks at the clock must do, sentence by sentence of src/core/ports/looks.ts.
+ * Contract of every store of looks at the clock, sentence by sentence of src/core/ports/looks.ts.
  * @module
  */
 import assert from "node:assert/strict";
@@ -34,7 +34,7 @@ export function describeLooks(name: string, makeBackend: MakeBackend): void {
     });
     afterEach(() => backend.close());
 
-    it("load() gives no looks before the first save, and then what any replica saved", async () => {
+    it("load() returns no looks before the first save, and then the looks that any replica saved", async () => {
       const before = await one.load();
       assert.deepEqual(before.looks, []);
       assert.equal(await one.save(LOOKS, before.version), true);
@@ -43,7 +43,7 @@ export function describeLooks(name: string, makeBackend: MakeBackend): void {
       assert.deepEqual((await one.load()).looks, []);
     });
 
-    it("save() changes nothing if something else was saved since", async () => {
+    it("save() changes nothing if other looks were saved since", async () => {
       const [mine, theirs] = [await one.load(), await two.load()];
       assert.equal(await one.save(LOOKS, mine.version), true);
       assert.equal(await two.save([], theirs.version), false);

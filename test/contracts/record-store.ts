@@ -1,5 +1,5 @@
 /**
- * What every implementation of the access store must do, sentence by sentence of
+ * Contract of every implementation of the record store, sentence by sentence of
  * src/core/ports/record-store.ts.
  * @module
  */
@@ -54,7 +54,7 @@ const markOf = ({ index, tip }: Mark): Mark => ({ index, tip });
 
 /** Runs the contract on fresh backends. */
 export function describeAccessStore(name: string, makeBackend: MakeBackend): void {
-  describe(`${name} access store`, () => {
+  describe(`${name} record store`, () => {
     let codec: Codec;
     let backend: StoreBackend;
     let one: RecordStore;
@@ -70,7 +70,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
     });
     afterEach(() => backend.close());
 
-    it("read() gives nothing, and all of it, before the first write", async () => {
+    it("read() returns no records before the first write, complete only without a mark", async () => {
       assert.deepEqual(await one.read(null), {
         ...NOTHING_WRITTEN,
         set: null,
@@ -89,7 +89,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       });
     });
 
-    it("read() gives records as they were written, whatever is in a document", async () => {
+    it("read() returns records as they were written, whatever their documents contain", async () => {
       const document = JSON.stringify({
         text: 'é\u2028\n"\\ \u0000 {} ',
         long: "x".repeat(100_000),
@@ -133,7 +133,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       );
     });
 
-    it("read() gives what changed since a mark, each once and as it is now, and what is gone", async () => {
+    it("read() returns changes since a mark, each record once in its present form, and deletions", async () => {
       await one.write(
         [
           set("token", "kept", 0, "k"),
@@ -172,7 +172,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       });
     });
 
-    it("read() gives everything for a mark that is not of this store's past", async () => {
+    it("read() returns everything for a mark that this store never gave", async () => {
       for (let i = 1; i <= 3; i++) await one.write([set("token", `t${i}`, 0, "")], newTip());
       const { index, tip } = await one.read(null);
       for (const mark of [
@@ -188,7 +188,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       }
     });
 
-    it("read() gives everything where a mark is further back than changes are kept", async () => {
+    it("read() returns everything for a mark older than the kept changes", async () => {
       await one.write([set("token", "first", 0, ""), set("policy", "p", 0, "0")], newTip());
       const old = markOf(await one.read(null));
       await one.write([remove("token", "first", 1)], newTip());
@@ -201,7 +201,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       assert.deepEqual([all.complete, ids(all), all.gone], [true, ["policy/p"], []]);
     });
 
-    it("write() is refused where a record is not at the expected version, and then nothing of it is written", async () => {
+    it("write() is refused if a record is not at the expected version, and then writes nothing", async () => {
       await one.write([set("token", "a", 0, "1"), set("token", "b", 0, "1")], newTip());
       const before = await one.read(null);
       for (const wrong of [
@@ -226,7 +226,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       assert.deepEqual(ids(await one.read(null)), ["policy/a"]);
     });
 
-    it("write() is refused for a key that another record of the kind has, and then nothing of it is written", async () => {
+    it("write() is refused for a key that another record of the kind has, and then writes nothing", async () => {
       await one.write(
         [set("policy", "a", 0, "", "name-a"), set("policy", "b", 0, "", "name-b")],
         newTip(),
@@ -244,7 +244,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       await two.write([set("policy", "a", 1, "again", "name-a")], newTip());
     });
 
-    it("write() frees the key of what is renamed or deleted", async () => {
+    it("write() frees the key of a renamed or deleted record", async () => {
       await one.write([set("policy", "a", 0, "", "first")], newTip());
       await one.write([set("policy", "a", 1, "", "second")], newTip());
       await one.write([set("policy", "b", 0, "", "first")], newTip());
@@ -258,7 +258,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       );
     });
 
-    it("write() begins anew with a record that was deleted", async () => {
+    it("write() creates a deleted record again from version 1", async () => {
       await one.write([set("token", "a", 0, "1")], newTip());
       await one.write([set("token", "a", 1, "2")], newTip());
       await one.write([remove("token", "a", 2)], newTip());
@@ -267,7 +267,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       assert.deepEqual([record?.version, record?.createIndex, record?.document], [1, index, "3"]);
     });
 
-    it("write() lets one of many that race win, and only one", async () => {
+    it("write() succeeds for exactly one of many concurrent writers", async () => {
       const all = Array.from({ length: 8 }, (_, i) => backend.open(codec, `holder ${i}`).access);
       const outcomes = await Promise.allSettled(
         all.map((access, i) =>
@@ -280,7 +280,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       assert.equal((await one.read(null)).records.length, 1);
     });
 
-    it("write() lets a record have a key that another one gives up in the same write, and no two records one key", async () => {
+    it("write() gives a record a key that another one releases in the same write, and refuses one key for two records", async () => {
       await one.write(
         [set("policy", "a", 0, "", "ops"), set("policy", "b", 0, "", "dev")],
         newTip(),
@@ -308,7 +308,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       );
     });
 
-    it("write() replaces the set document with the records, where the last write is the one that is known", async () => {
+    it("write() replaces the set document with the records if the last write is the expected one", async () => {
       const whole = (at: Mark, document: string, more = {}) => ({
         at,
         index: at.index + 1,
@@ -327,7 +327,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
           two.write([set("token", "b", 0, "1")], newTip(), whole(at, "set 2")),
           refusedWith("set_moved"),
         );
-      // What is wrong with the records is said first: asking again would not help.
+      // A fault in the records is reported first: repeating the write would not help.
       await assert.rejects(
         two.write([set("token", "a", 0, "x")], newTip(), whole(NOTHING_WRITTEN, "x")),
         refusedWith("index_mismatch"),
@@ -345,7 +345,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       });
     });
 
-    it("write() lands where it is told to, above a store that lost writes, and changes can still be told from before", async () => {
+    it("write() lands at the index it names, above a store that lost writes, and later reads still return changes only", async () => {
       await one.write([set("token", "a", 0, "1")], "first");
       const at = markOf(await one.read(null));
       const jump = { at, index: 7, document: "set 7", resolves: null };
@@ -360,7 +360,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       assert.deepEqual(ids(await one.read({ index: 7, tip: "seventh" })), ["token/c"]);
     });
 
-    it("write() without a set document leaves the one there is as it is, which is then not about the last write", async () => {
+    it("write() without a set document leaves the stored one unchanged, which then does not match the last write", async () => {
       await one.write([], "first", {
         at: NOTHING_WRITTEN,
         index: 1,
@@ -372,7 +372,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       assert.deepEqual([index, tip, document], [2, "second", "set 1"]);
     });
 
-    it("write() lets one of many that race with one set document win, and only one", async () => {
+    it("write() succeeds for exactly one of many concurrent writers of one set document", async () => {
       const all = Array.from({ length: 8 }, (_, i) => backend.open(codec, `holder ${i}`).access);
       const outcomes = await Promise.allSettled(
         all.map((access, i) =>
@@ -390,7 +390,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       assert.equal((await one.read(null)).records.length, 1);
     });
 
-    it("write() replaces all that is stored where it is told to, whatever versions and keys there were", async () => {
+    it("write() replaces all records if asked to, whatever versions and keys were stored", async () => {
       await one.write(
         [
           set("token", "a", 0, "1", "k"),
@@ -421,7 +421,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       );
     });
 
-    it("stop() keeps writes with a set document away until one resolves it", async () => {
+    it("stop() refuses writes with a set document until one resolves it", async () => {
       await one.write([], "first", {
         at: NOTHING_WRITTEN,
         index: 1,
@@ -454,7 +454,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       );
     });
 
-    it("claim() is true once for each id, for one of all who ask", async () => {
+    it("claim() is true once for each id, for one of all callers", async () => {
       const asked = await Promise.all(
         [one, two, one, two].map((access) => access.claim("a", TTL, AT_ONCE)),
       );
@@ -463,11 +463,11 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       assert.equal(await two.claim("b", TTL, AT_ONCE), false);
     });
 
-    it("claim() does not end before the instant by the caller's clock, which may differ from the store's", async () => {
+    it("claim() does not expire before the instant by the caller's clock, which may differ from the store's", async () => {
       const until = new Date(Date.now() + 1000 * 86_400_000);
       assert.equal(await one.claim("a", 1, until), true);
       await one.forgetClaims(new Date(until.getTime() - 1));
-      // In Redis a key for earlier versions stands beside it, which ends by Redis's own clock.
+      // In Redis a key for earlier versions is stored next to it and expires by Redis's own clock.
       const keyEnded = () => new Promise((resolve) => setTimeout(resolve, 50));
       await keyEnded();
       assert.equal(await two.claim("a", 1, AT_ONCE), false);
@@ -476,7 +476,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       assert.equal(await two.claim("a", 1, AT_ONCE), true);
     });
 
-    it("claim() is held beyond its end, until it is forgotten", async () => {
+    it("claim() stays claimed after its expiry, until it is forgotten", async () => {
       assert.equal(await one.claim("a", 1, AT_ONCE), true);
       await backend.elapse(50);
       await new Promise((resolve) => setTimeout(resolve, 50));
@@ -485,7 +485,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       assert.equal(await two.claim("a", 1, AT_ONCE), true);
     });
 
-    it("forgetClaims() forgets what ended by an instant, and nothing else", async () => {
+    it("forgetClaims() forgets claims that expired by an instant, and no others", async () => {
       const now = (await backend.open(codec, "clock").store.now()).getTime();
       await one.claim("short", 1, AT_ONCE);
       await one.claim("long", 3_600_000, AT_ONCE);
@@ -503,13 +503,13 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       );
     });
 
-    it("watch() resolves at once where the tip is another one", async () => {
+    it("watch() resolves at once if the tip differs", async () => {
       await one.write([set("token", "a", 0, "")], "now");
       await two.watch("before", AbortSignal.timeout(10_000));
       await two.watch("", AbortSignal.timeout(10_000));
     });
 
-    it("watch() resolves within a second of a write by anybody", async () => {
+    it("watch() resolves within a second of a write by any instance", async () => {
       await one.write([set("token", "a", 0, "")], "first");
       const signal = AbortSignal.timeout(10_000);
       const watching = [one, two].map((access) => access.watch("first", signal));
@@ -522,7 +522,7 @@ export function describeAccessStore(name: string, makeBackend: MakeBackend): voi
       assert.equal((await one.read(null)).tip, "second");
     });
 
-    it("watch() resolves when its signal fires", async () => {
+    it("watch() resolves when its signal aborts", async () => {
       const { tip } = await one.read(null);
       const stop = new AbortController();
       const watching = one.watch(tip, stop.signal);

@@ -1,5 +1,5 @@
 /**
- * What every implementation of the list of replicas must do, sentence by sentence of
+ * Contract of every implementation of the list of replicas, sentence by sentence of
  * src/core/ports/replicas.ts.
  * @module
  */
@@ -45,7 +45,7 @@ export function describeReplicas(name: string, makeBackend: MakeBackend): void {
 
     const ids = (live: readonly Replica[]) => live.map(({ id }) => id).toSorted();
 
-    it("announce() gives all that live, as they said it, the caller among them", async () => {
+    it("announce() returns all live replicas as they announced themselves, the caller included", async () => {
       assert.deepEqual(await one.announce(exampleReplica("a"), TTL), [exampleReplica("a")]);
       const live = await two.announce(exampleReplica("b"), TTL);
       assert.deepEqual(
@@ -54,13 +54,13 @@ export function describeReplicas(name: string, makeBackend: MakeBackend): void {
       );
     });
 
-    it("announce() takes what a replica says last", async () => {
+    it("announce() keeps the last announcement of a replica", async () => {
       await one.announce(exampleReplica("a"), TTL);
       const later = { ...exampleReplica("a"), keks: ["new"], index: 8 };
       assert.deepEqual(await one.announce(later, TTL), [later]);
     });
 
-    it("announce() forgets whoever has not spoken for as long as it said", async () => {
+    it("announce() drops a replica whose announcement has expired", async () => {
       await one.announce(exampleReplica("a"), TTL);
       await two.announce(exampleReplica("b"), 3 * TTL);
       await backend.elapse(TTL - backend.grainMs);
@@ -69,14 +69,14 @@ export function describeReplicas(name: string, makeBackend: MakeBackend): void {
       assert.deepEqual(ids(await one.announce(exampleReplica("c"), TTL)), ["b", "c"]);
     });
 
-    it("announce() forgets who spoke by a clock that was days ahead, and not since", async () => {
+    it("announce() drops a replica that announced itself by a clock days ahead, and not since", async () => {
       await one.announce(exampleReplica("a"), TTL);
       await backend.elapse(-7 * 86_400_000);
       assert.deepEqual(ids(await two.announce(exampleReplica("b"), TTL)), ["b"]);
       assert.deepEqual(ids(await one.announce(exampleReplica("a"), TTL)), ["a", "b"]);
     });
 
-    it("leave() takes one off, and may be repeated", async () => {
+    it("leave() removes a replica, and is idempotent", async () => {
       await one.announce(exampleReplica("a"), TTL);
       await two.announce(exampleReplica("b"), TTL);
       await two.leave("b");

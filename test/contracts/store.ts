@@ -1,5 +1,5 @@
 /**
- * What every store must do, sentence by sentence of src/core/ports/store.ts.
+ * Contract of every store, sentence by sentence of src/core/ports/store.ts.
  * @module
  */
 import assert from "node:assert/strict";
@@ -17,20 +17,20 @@ import type { Ports } from "../../src/store/backend.ts";
 import { type Codec, createCodec } from "../../src/store/state-document.ts";
 import { createFakeClock, type FakeClock, systemRandom } from "../fakes/clock.ts";
 
-/** One place where state is stored, shared by all that is opened on it. */
+/** One place of storage, shared by all instances opened on it. */
 export interface StoreBackend {
   open(codec: Codec, holder: string): Ports;
   /** The stored document as it is, or null. */
   document(): Promise<string | null> | string | null;
   /**
-   * Replaces the stored document behind the store's back. What was opened before is not used again.
+   * Replaces the stored document without the store. Instances opened before are not used again.
    */
   replace(document: string): Promise<unknown> | unknown;
   /** The store's clock. */
   time(): Promise<Date>;
   /** Lets leases and announcements become older by `ms`. */
   elapse(ms: number): Promise<unknown> | unknown;
-  /** How exactly the passing of time can be told here, in milliseconds. */
+  /** The precision at which elapsed time can be measured here, in milliseconds. */
   readonly grainMs: number;
   close(): Promise<unknown> | unknown;
 }
@@ -159,12 +159,12 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       return granted;
     };
 
-    it("read() gives null where there never was a state", async () => {
+    it("read() returns null if no state was ever stored", async () => {
       assert.equal((await store.read()).state, null);
       assert.equal(await backend.document(), null);
     });
 
-    it("read() gives the committed state back, roots, dates, certificates and configuration alike", async () => {
+    it("read() returns the committed state with its roots, dates, certificates and configuration", async () => {
       const granted = await term();
       for (const [i, state] of states.entries()) {
         await store.commit(state, expectedOf(states[i - 1] ?? null, granted));
@@ -218,7 +218,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       assert.equal((await store.read()).state, null);
     });
 
-    it("commit() refuses a term below the highest granted, even where that lease was released or has expired", async () => {
+    it("commit() refuses a term below the highest granted, even if that lease was released or has expired", async () => {
       const first = await leases.acquire("operation", TTL);
       assert.ok(first !== null);
       await backend.elapse(TTL);
@@ -234,7 +234,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       await store.commit(states[0], expectedOf(null, second.term));
     });
 
-    it("commit() takes a write of the highest term after its lease has expired, while nobody else was granted one", async () => {
+    it("commit() accepts a write of the highest term after its lease has expired, until another term is granted", async () => {
       const granted = await term();
       await backend.elapse(5 * TTL);
       await store.commit(states[0], expectedOf(null, granted));
@@ -250,7 +250,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       await store.commit(states[0], expectedOf(null, granted));
     });
 
-    it("commit() lets one of many that race win, and only one", async () => {
+    it("commit() succeeds for exactly one of many concurrent writers", async () => {
       const granted = await commitStates(1);
       const next = states[1];
       const rivals = Array.from({ length: 8 }, (_, i) => ({
@@ -269,7 +269,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
         if (outcome.status === "rejected") refusedWith("index_mismatch")(outcome.reason);
     });
 
-    it("commit() refuses a term that was never granted here: the store forgot it", async () => {
+    it("commit() refuses a term that this store never granted or has lost", async () => {
       const granted = await commitStates(1);
       await assert.rejects(
         store.commit(states[1], expectedOf(states[0], granted + 1)),
@@ -278,7 +278,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       assert.deepEqual((await store.read()).state, states[0]);
     });
 
-    it("read() gives the highest term granted for operation, and the key-encryption key of the MAC", async () => {
+    it("read() returns the highest term granted for operation, and the key-encryption key of the MAC", async () => {
       assert.deepEqual(await store.read(), { state: null, term: 0, stopped: null, kek: null });
       const granted = await commitStates(1);
       await leases.acquire("leader", TTL);
@@ -293,7 +293,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       assert.equal((await store.read()).term, next?.term);
     });
 
-    it("stop() keeps everybody from committing until a commit resolves the mark", async () => {
+    it("stop() refuses every commit until one resolves the mark", async () => {
       const granted = await commitStates(1);
       assert.equal(await store.stopMark(), null);
       const before = await backend.time();
@@ -366,7 +366,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       assert.equal(next?.term, granted + 8);
     });
 
-    it("stop() sets no mark where something else is stored than what was found lacking", async () => {
+    it("stop() sets no mark if the stored state is not the one that was found to lack writes", async () => {
       const granted = await commitStates(2);
       for (const found of [states[0].commitId, null])
         await store.stop({
@@ -387,7 +387,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       assert.equal((await store.read()).stopped, states[2].commitId);
     });
 
-    it("watch() wakes whoever waits when a stop mark is set", async () => {
+    it("watch() wakes all waiting callers when a stop mark is set", async () => {
       const granted = await commitStates(1);
       const waiting = backend
         .open(codec, "two")
@@ -402,7 +402,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       await waiting;
     });
 
-    it("read() gives a state of the schema before back as it was, and commit() writes it", async () => {
+    it("read() returns a state of the previous schema unchanged, and commit() writes it", async () => {
       const granted = await term();
       const old: CaState = { ...states[0], schema: 1 };
       await store.commit(old, expectedOf(null, granted));
@@ -413,14 +413,14 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       assert.deepEqual((await reopened.read()).state, states[1]);
     });
 
-    it("watch() resolves at once where the caller is behind", async () => {
+    it("watch() resolves at once if the caller is behind", async () => {
       await commitStates(2);
       const never = new AbortController().signal;
       await store.watch(null, never);
       await store.watch(states[0].commitId, never);
     });
 
-    it("watch() wakes everybody who waits when another holder commits", async () => {
+    it("watch() wakes all waiting callers when another holder commits", async () => {
       const granted = await term();
       const never = new AbortController().signal;
       const other = backend.open(codec, "two").store;
@@ -450,7 +450,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       await waiting;
     });
 
-    it("watch() resolves when its signal fires, or has fired", async () => {
+    it("watch() resolves when its signal aborts, or has aborted", async () => {
       const stop = new AbortController();
       const waiting = store.watch(null, stop.signal);
       stop.abort();
@@ -473,7 +473,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       }
     });
 
-    it("read() refuses a document whose MAC is wrong, whatever was changed, and leaves it as it is", async () => {
+    it("read() refuses a document with a wrong MAC, whichever part was changed, and leaves it unchanged", async () => {
       await commitStates(2);
       const original = JSON.parse((await backend.document()) ?? "") as Record<string, unknown>;
       const body = original.body as string;
@@ -512,7 +512,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
           JSON.stringify(text),
         );
         const document = await backend.document();
-        // Deno's node:sqlite shows a text as far as its first NUL.
+        // Deno's node:sqlite returns a text up to its first NUL.
         if (process.versions.deno === undefined || document !== text.split("\0")[0])
           assert.equal(document, text);
       }
@@ -528,7 +528,7 @@ export function describeStore(name: string, makeBackend: MakeBackend): void {
       assert.equal(await backend.document(), document);
     });
 
-    it("read() refuses a document of a newer schema and leaves it as it is", async () => {
+    it("read() refuses a document of a newer schema and leaves it unchanged", async () => {
       await commitStates(1);
       const document = JSON.stringify({ schema: SCHEMA + 1, anything: "else" });
       await backend.replace(document);

@@ -184,7 +184,7 @@ describe("docs/configuration.md", () => {
     }
   });
 
-  it("has each field of Transit beside those of a connection, and no other", () => {
+  it("has each field of Transit in addition to those of a connection, and no other", () => {
     const known = knownIn(refusalOf(() => parseTransitConfig({ Zzzzzzzzzz: "" })));
     const own = known.filter((name) => !VAULT_CONFIG_NAMES.includes(name));
     assert.deepEqual(inOrder(namesIn(CONFIGURATION, "Transit")), inOrder(own));

@@ -1,6 +1,6 @@
 /**
- * The data folder and its files on a real file system: modes, owners, links, and what is said of
- * one that cannot be used.
+ * The data folder and its files on a real file system: modes, owners, links, and the errors for a
+ * folder or file that cannot be used.
  * @module
  */
 import assert from "node:assert/strict";
@@ -59,13 +59,13 @@ describe("the data folder", () => {
     rmSync(top, { recursive: true, force: true });
   });
 
-  it("makeDataDir() makes the folder, and those above it, for this user only", () => {
+  it("makeDataDir() creates the folder and its parents for this user only", () => {
     makeDataDir(at("a/b/c"));
     assert.deepEqual([mode(at("a")), mode(at("a/b/c"))], ["700", "700"]);
     makeDataDir(at("a/b/c"));
   });
 
-  it("makeDataDir() takes a folder that its group may read, and one of its own that others may enter, which it closes", () => {
+  it("makeDataDir() accepts a folder that its group may read, and one of its own that others may enter, whose mode it restricts", () => {
     const group = fresh(0o750);
     makeDataDir(group);
     assert.equal(mode(group), "750");
@@ -83,7 +83,7 @@ describe("the data folder", () => {
     assert.equal(mode(open), "700");
   });
 
-  it("makeDataDir() refuses a folder that others may write into, or that has files of others, and changes nothing", () => {
+  it("makeDataDir() refuses a folder that others may write into, or that has files of other users, and changes nothing", () => {
     for (const permissions of [0o777, 0o770, 0o1777, 0o702]) {
       const path = fresh(permissions);
       const text = refusal(() => makeDataDir(path));
@@ -103,10 +103,10 @@ describe("the data folder", () => {
     assert.equal(mode(foreign), "755");
   });
 
-  it("makeDataDir() refuses a folder of another user, a link, a file, and a place where none can be made", () => {
+  it("makeDataDir() refuses a folder of another user, a link, a file, and a path at which no folder can be created", () => {
     const path = fresh();
     const { uid } = lstatSync(path);
-    // What root owns is taken by everybody, so root gives the folder away first.
+    // Files of root are accepted from every user, so root changes the owner of the folder first.
     const owner = uid === 0 ? 12_345 : uid;
     if (uid === 0) chownSync(path, owner, -1);
     assert.match(
@@ -153,7 +153,7 @@ describe("the data folder", () => {
     );
   });
 
-  it("readSecretFile() makes a file for this user only, once, and leaves no draft", () => {
+  it("readSecretFile() creates a file for this user only, once, and leaves no temporary file", () => {
     const folder = fresh();
     const path = join(folder, "kek");
     assert.equal(
@@ -172,7 +172,7 @@ describe("the data folder", () => {
     );
   });
 
-  it("readSecretFile() refuses a link, a file that others may read, a folder and a FIFO, and says what to do", () => {
+  it("readSecretFile() refuses a link, a file that others may read, a folder and a FIFO, and names the remedy", () => {
     const folder = fresh();
     const path = (name: string) => join(folder, name);
     writeFileSync(path("open"), "secret", { mode: 0o644 });
@@ -203,7 +203,7 @@ describe("the data folder", () => {
     );
   });
 
-  it("persistentFile() reads what an operator put there, but no link and nothing that others may write", async () => {
+  it("persistentFile() reads a file of the operator, but no link and no file that others may write", async () => {
     const folder = fresh();
     const kept = persistentFile(folder, "seen.json");
     assert.ok(kept !== null);
@@ -233,7 +233,7 @@ describe("the data folder", () => {
     assert.equal(readPrivate(at("absent")), null);
   });
 
-  it("persistentFile() names the path and the reason of a file that cannot be written, and leaves no draft", async () => {
+  it("persistentFile() names the path and the reason of a file that cannot be written, and leaves no temporary file", async () => {
     const folder = fresh();
     mkdirSync(join(folder, "taken"));
     writeFileSync(join(folder, "taken/x"), "");
@@ -248,7 +248,7 @@ describe("the data folder", () => {
     assert.deepEqual(readdirSync(folder), ["taken"]);
   });
 
-  it("prepareData() makes a database elsewhere for this user only, closes one that is open, and follows no link", () => {
+  it("prepareData() creates a database elsewhere for this user only, restricts the mode of an existing one, and follows no link", () => {
     const folder = fresh(0o755);
     const dataDir = fresh();
     const prepare = (name: string) =>

@@ -91,7 +91,7 @@ describe("ProviderFiles", () => {
     );
   });
 
-  it("refuses what is in no listed folder, and names the folder to list", () => {
+  it("refuses a file in no listed folder, and names the folder to list", () => {
     const hint = (path: string, folder: string) =>
       `${JSON.stringify(path)} is in no folder that MESHCA_SECRET_DIRS lists: add ${JSON.stringify(folder)} to MESHCA_SECRET_DIRS, or move the file`;
     const outside = at("elsewhere/secret");
@@ -123,14 +123,14 @@ describe("ProviderFiles", () => {
       assert.match(refusal(at("listed", name)), /add ".*\/elsewhere" to MESHCA_SECRET_DIRS/, name);
   });
 
-  it("says of a file that is not there that it cannot be read, only within a listed folder", () => {
+  it("reports a missing file as unreadable, only within a listed folder", () => {
     assert.throws(
       () => files.readFile(at("listed/absent")),
       (error: unknown) => !(error instanceof ConfigError),
     );
   });
 
-  it("refuses /proc, /sys and /dev, even if they are listed, and does not say where their links lead", () => {
+  it("refuses /proc, /sys and /dev, even if they are listed, and does not reveal the targets of their links", () => {
     const all = new ProviderFiles({
       folders: ["/proc", "/sys", "/dev", top],
       named: [],
@@ -153,7 +153,7 @@ describe("ProviderFiles", () => {
       assert.match(refusal(path, all), /is below \/proc/);
   });
 
-  it("advises nobody to list the folder that a link leads to, if nothing of it is ever read", () => {
+  it("does not advise to list the target folder of a link, if files there are never read", () => {
     symlinkSync("/proc/self/environ", at("listed/to-environ"));
     symlinkSync("/dev/null", at("elsewhere/null"));
     symlinkSync(at("data"), at("listed/to-data"));
@@ -172,7 +172,7 @@ describe("ProviderFiles", () => {
       );
   });
 
-  it("takes no link to the root for a listed folder", () => {
+  it("does not accept a link to the root as a listed folder", () => {
     symlinkSync("/", at("everything"));
     const reader = new ProviderFiles({
       folders: [at("everything"), "/"],
@@ -202,7 +202,7 @@ describe("ProviderFiles", () => {
     assert.match(refusal(at("listed/kek")), /is the file that MESHCA_KEK_FILE names/);
   });
 
-  it("refuses what is not a regular file without waiting for it", async () => {
+  it("refuses an irregular file without waiting for it", async () => {
     execFileSync("mkfifo", [at("listed/fifo")]);
     const socket = createServer().listen(at("listed/socket"));
     await new Promise((resolve) => socket.once("listening", resolve));
@@ -237,7 +237,7 @@ describe("ProviderFiles", () => {
     assert.throws(() => files.listFolder(at("listed/many")), /has more than 500 files/);
   });
 
-  it("never reads what a link is changed to between the check and the read", async () => {
+  it("never reads the new target of a link that is changed between the check and the read", async () => {
     mkdirSync(at("listed/turn"));
     writeFileSync(at("listed/turn/good"), "good");
     writeFileSync(at("elsewhere/good"), "evil");

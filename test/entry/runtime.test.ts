@@ -1,5 +1,5 @@
 /**
- * Which runtimes meshca starts on, and what it says on the others.
+ * Which runtimes meshca starts on, and its error on the others.
  * @module
  */
 import assert from "node:assert/strict";
@@ -9,7 +9,7 @@ import { runtimeOf } from "../../src/entry/runtime.ts";
 import { ROOT } from "../fixtures/root.ts";
 
 describe("runtimeOf", () => {
-  it("runtimeOf() knows Bun, Deno and Node by their versions", () => {
+  it("runtimeOf() recognizes Bun, Deno and Node by their versions", () => {
     assert.equal(runtimeOf({ bun: "1.3.0", node: "24.3.0" }), "bun");
     assert.equal(runtimeOf({ deno: "2.9.0", node: "24.2.0" }), "deno");
     assert.equal(runtimeOf({ node: "24.0.0" }), "node");
@@ -30,11 +30,11 @@ describe("runtimeOf", () => {
       "Cannot run on Node 22.19.0: it must be Node 24.0 or newer; npm run start:node brings Node 24.21.0",
     ],
   ] as const)
-    it(`runtimeOf() refuses ${message.slice("Cannot run on ".length, message.indexOf(":"))}, and says how to come by a newer one`, () => {
+    it(`runtimeOf() refuses ${message.slice("Cannot run on ".length, message.indexOf(":"))}, and names the way to get a newer one`, () => {
       assert.throws(() => runtimeOf(versions), { name: "ConfigError", message });
     });
 
-  it("meshca on a Node that does not run TypeScript ends with 78 and says so", () => {
+  it("meshca on a Node that does not run TypeScript exits with 78 and an error", () => {
     const { status, stdout, stderr } = spawnSync(
       "node_modules/.bin/node",
       ["--no-strip-types", "bin/meshca-node.mjs", "serve"],
@@ -50,7 +50,7 @@ describe("runtimeOf", () => {
     );
   });
 
-  it("a message names the version that is installed", async () => {
+  it("the error names the installed version", async () => {
     const { default: manifest } = await import("../../package.json", { with: { type: "json" } });
     const { node, deno } = manifest.devDependencies;
     for (const versions of [{ bun: "0" }, { deno: "0" }, { node: "0" }])

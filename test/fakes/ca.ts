@@ -1,6 +1,6 @@
 /**
- * A CA in one process over the memory store and a fake clock: the real manager, sealer, codec and
- * provider.
+ * A CA in one process over the memory store and a fake clock: the real CertificateAuthority, sealer,
+ * codec and provider.
  * @module
  */
 
@@ -45,7 +45,7 @@ export type FlatCaOptions = Omit<CaOptions, "ports"> & CaPorts;
 
 type Given = "store" | "leases" | "replicas" | "looks" | "sealer" | "clock";
 
-/** Makes a CA; what is not given is as in most tests. */
+/** Makes a CA; options that are missing get the defaults of most tests. */
 export function createCa(
   given: Pick<FlatCaOptions, Given> & Partial<FlatCaOptions>,
 ): CertificateAuthority {
@@ -88,8 +88,8 @@ export async function createTestCa(
 }
 
 /**
- * Lets looks at the clock confirm whatever is over: a first look now, and as much time as must pass
- * before another look may delete it.
+ * Lets looks at the clock confirm all that has expired: a first look now, and the span that must
+ * pass before another look may delete it.
  */
 export async function confirmOver({
   manager,

@@ -1,5 +1,5 @@
 /**
- * Time and randomness for tests: a clock that moves when it is told to, and the real one.
+ * Time and randomness for tests: a clock that the test moves, and the real one.
  * @module
  */
 import type { Clock, Random } from "../../src/core/ports/clock.ts";

@@ -94,9 +94,9 @@ describe("check()", () => {
     };
   });
 
-  it("finds nothing where nothing is wrong", () => breaks({}));
+  it("finds nothing in a correct history", () => breaks({}));
 
-  it("finds two active roots, stored and answered", async () => {
+  it("finds two active roots, in the store and in a response", async () => {
     const [first, second, third] = states;
     const two: CaState = {
       ...third,
@@ -130,7 +130,7 @@ describe("check()", () => {
     assert.ok((await rules({ ...line(events) })).includes("index-back"));
   });
 
-  it("finds a write under a term that is over", async () => {
+  it("finds a write under a superseded term", async () => {
     const [first, second, third] = states;
     await breaks(
       line([grant(1), grant(2), write(first, 1), write(second, 2), write(third, 2)]),
@@ -143,7 +143,7 @@ describe("check()", () => {
     );
   });
 
-  it("finds a write while changes are stopped, and none where the write resolves it", async () => {
+  it("finds a write while changes are stopped, and none if the write resolves it", async () => {
     const [first, second, third] = states;
     const mark: StoreEvent = { kind: "mark", state: third };
     await breaks(
@@ -162,7 +162,7 @@ describe("check()", () => {
     );
   });
 
-  it("finds a replica that serves what nobody stored, or goes back", async () => {
+  it("finds a replica that serves a state that was never stored, or goes back", async () => {
     const [first, second, third] = states;
     await breaks({ adoptions: adoptions(first, third, second) }, "adopted-back");
     await breaks(
@@ -171,7 +171,7 @@ describe("check()", () => {
     );
   });
 
-  it("finds answers that go back, are of no state, or are older than the replica's own change", async () => {
+  it("finds responses that go back, match no state, or are older than the replica's own change", async () => {
     const [first, , third] = states;
     const { reads } = good;
     await breaks({ reads: [...reads, read(first, 41)] }, "read-back", "read-after-change");
@@ -214,7 +214,7 @@ describe("check()", () => {
     await breaks({ leaves: [...good.leaves.slice(0, 2), bare] }, "pair-fails");
   });
 
-  it("finds roots without the one of a leaf that is alive", async () => {
+  it("finds a root list without the root of an unexpired leaf", async () => {
     const [first, second, third] = states;
     const pruned: CaState = {
       ...third,

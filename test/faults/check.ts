@@ -1,6 +1,5 @@
 /**
- * What must hold of a history, as pure functions from a history to everything that does not:
- * design.md, section 8.
+ * The invariants of a history, as pure functions from a history to its violations.
  * @module
  */
 import type { CaState } from "../../src/core/state.ts";

@@ -12,14 +12,14 @@ import type { ReplicaProcess } from "./replica-process.ts";
  * awake ever takes.
  */
 const PATIENCE_MS = 30_000;
-/** What a replica says when it does not know either (operation-lease.ts). */
+/** The text of a replica that does not know the outcome either (operation-lease.ts). */
 const UNKNOWN = /it is unknown whether the CA was changed/;
 
 export interface Client {
   readonly name: string;
-  /** @returns null where there was no answer. */
+  /** @returns null if there was no response. */
   roots(replica: ReplicaProcess): Promise<RootsRead | null>;
-  /** @returns the status, or null where there was no answer. */
+  /** @returns the status, or null if there was no response. */
   sign(replica: ReplicaProcess): Promise<number | null>;
   rotate(replica: ReplicaProcess): Promise<Change>;
   /**
@@ -27,7 +27,7 @@ export interface Client {
    * @param index the index that must be the present one, or null.
    */
   configure(replica: ReplicaProcess, index?: number | null): Promise<Change>;
-  /** Whether a replica reports that the store lost writes; null where it does not know. */
+  /** Whether a replica reports that the store lost writes; null if it does not know. */
   conflict(replica: ReplicaProcess): Promise<boolean | null>;
   /** Keeps one of the two states. @returns whether that was done. */
   resolve(replica: ReplicaProcess, keep: "snapshot" | "stored"): Promise<boolean>;
@@ -44,7 +44,7 @@ interface WireRoots {
 }
 
 let clients = 0;
-/** Seconds over 72 hours, so that each change asks for something that nobody else does. */
+/** Seconds over 72 hours, so that each change asks for a unique TTL. */
 let lives = 0;
 let csr: { readonly trustDomain: string; readonly text: string } | null = null;
 
@@ -77,7 +77,7 @@ export function createClient(recorder: Recorder): Client {
     const begin = performance.now();
     try {
       const signal = AbortSignal.timeout(PATIENCE_MS);
-      // A connection of its own: one that is kept says nothing about a process that was killed.
+      // A new connection: a kept one would not show that a process was killed.
       const response = await fetch(`${replica.url}/v1/connect/ca/${path}`, {
         method,
         signal,

@@ -1,6 +1,6 @@
 /**
- * Clocks an hour apart: who is off neither signs nor changes, unless everybody is, and then it is
- * the store's that is.
+ * Clocks an hour apart: a replica with a wrong clock neither signs nor changes; if all replicas
+ * agree, the store's clock is the wrong one.
  * @module
  */
 import assert from "node:assert/strict";
@@ -35,7 +35,7 @@ describe("clocks an hour apart", { skip: noRedis }, () => {
           for (const replica of [late, early]) {
             assert.equal(await one.sign(replica), 503);
             assert.equal((await one.rotate(replica)).outcome, "refused");
-            // What is stored it serves all the same.
+            // It still serves the stored state.
             assert.notEqual(await two.roots(replica), null);
           }
           await one.sign(right);
@@ -63,7 +63,7 @@ describe("clocks an hour apart", { skip: noRedis }, () => {
         const clockOffsetMs = choices.pick([-HOUR, HOUR]);
         const both = await Promise.all([1, 2].map(() => mesh.start({ clockOffsetMs })));
         for (const replica of both) {
-          // The one that was killed counts as alive for a while.
+          // The killed replica counts as alive for a while.
           await until(async () => (await client.sign(replica)) === 200);
           assert.equal((await client.rotate(replica)).outcome, "refused");
         }

@@ -1,6 +1,6 @@
 /**
- * Eight replicas start at once on an empty Redis: one CA comes of it, whoever of them dies on the
- * way.
+ * Eight replicas start at once on an empty Redis: they create one CA, whichever of them dies in
+ * between.
  * @module
  */
 import assert from "node:assert/strict";

@@ -1,13 +1,13 @@
 /**
- * The record of one run: what clients asked and were answered, what replicas took into use, and
- * what each Redis accepted, in its order. check.ts says what must hold of it.
+ * The record of one run: requests and responses of clients, states that replicas took into use, and
+ * writes that each Redis accepted, in their order. check.ts has its invariants.
  * @module
  */
 import type { CaState } from "../../src/core/state.ts";
 
-/** Something that one Redis accepted, or what it held when it was first looked at. */
+/** A write that one Redis accepted, or its contents when it was first read. */
 export type StoreEvent =
-  /** What was there when the record began, or after a time in which nobody looked. */
+  /** The contents when the record began, or after a time without a monitor. */
   | {
       readonly kind: "found";
       readonly state: CaState | null;
@@ -15,7 +15,7 @@ export type StoreEvent =
       readonly granted: number;
     }
   | { readonly kind: "write"; readonly state: CaState; readonly term: number }
-  /** A term of the lease `operation`; the holder is empty where a term was only raised. */
+  /** A term of the lease `operation`; the holder is empty if a term was only raised. */
   | { readonly kind: "grant"; readonly term: number; readonly holder: string }
   | { readonly kind: "mark"; readonly state: CaState }
   | { readonly kind: "unmark" };
@@ -63,7 +63,7 @@ export interface Change extends Span {
    * the new root.
    */
   readonly asked: { readonly leafTtl: string } | { readonly rootId: string | null };
-  /** `unknown` where the answer is missing, or says so itself. */
+  /** `unknown` if the response is missing, or reports an unknown outcome. */
   readonly outcome: "made" | "refused" | "unknown";
   readonly answer: string;
 }

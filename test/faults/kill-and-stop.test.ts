@@ -1,5 +1,5 @@
 /**
- * A replica dies, or is stopped for longer than its lease and wakes, at every call of a port during
+ * A replica is killed, or stopped for longer than its lease and resumed, at every port call of
  * a rotation that it makes, and at any call while it leads.
  * @module
  */
@@ -77,22 +77,22 @@ describe("kill -9 and SIGSTOP", { skip: noRedis }, () => {
   );
 });
 
-/** Kills or stops a replica where it waits, has the others make a change, and brings it back. */
+/** Kills or stops a waiting replica, has the others make a change, and brings it back. */
 async function strike(
   mesh: Mesh,
   target: ReplicaProcess,
   client: Client,
   choices: Choices,
-  meanwhile = async (): Promise<void> => undefined,
+  between = async (): Promise<void> => undefined,
 ): Promise<void> {
   const kill = choices.below(2) === 0;
   if (kill) await target.kill();
   else target.pause();
-  // Asked of a replica that is stopped, answered when it wakes.
+  // Sent to a stopped replica, answered when it resumes.
   const asked = kill ? [] : [client.sign(target), client.roots(target)];
   target.go();
   await changeUntilMade(mesh, (replica) => client.configure(replica));
-  await meanwhile();
+  await between();
   await mesh.traffic(choices.pick);
   if (kill) await mesh.startAgain(target);
   else target.wake();

@@ -43,7 +43,7 @@ export interface StartOptions {
   readonly mutation?: Mutation | null;
   readonly policy?: Partial<Policy>;
   readonly commandTimeoutMs?: number;
-  /** Where it is to wait while it starts, and what is done then. */
+  /** The call at which it waits while it starts, and the action of the test then. */
   readonly arm?: Arm;
   readonly onHeld?: (replica: ReplicaProcess) => void;
 }
@@ -54,7 +54,7 @@ export interface Mesh {
   readonly awake: readonly ReplicaProcess[];
   readonly monitors: readonly Monitor[];
   start(options?: StartOptions): Promise<ReplicaProcess>;
-  /** Starts a replica again where one was killed, on its data folder. */
+  /** Starts a killed replica again, on its data folder. */
   startAgain(replica: ReplicaProcess): Promise<ReplicaProcess>;
   client(): Client;
   /** Every client fetches roots and a leaf from one of the replicas that are awake. */
@@ -68,7 +68,7 @@ export interface Mesh {
    * poll would hide that it does not.
    */
   heard(servers?: readonly RedisServer[]): Promise<void>;
-  /** Lets everybody fetch everything once more. @returns what must not be. */
+  /** Lets all clients fetch everything once more. @returns the violations. */
   verdict(options?: {
     readonly lossy?: boolean;
     readonly server?: RedisServer;
@@ -108,7 +108,7 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
         replicas.add(replica);
         return replica;
       } catch (error) {
-        // Whoever runs it starts it again where Redis did not answer in time.
+        // A supervisor would restart it if Redis did not answer in time.
         if (tries === STARTS || !String(error).includes("store_unavailable")) throw error;
       }
     }
@@ -141,7 +141,7 @@ export async function createMesh(servers: readonly RedisServer[], url?: RedisUrl
     judged = true;
     return found;
   };
-  /** What the replicas said last, for whoever looks into a failure. */
+  /** The last output of the replicas, for the analysis of a failure. */
   const tell = () => {
     for (const { name, adopted, log } of replicas) console.log(name, adopted, log.slice(-10));
   };

@@ -1,5 +1,5 @@
 /**
- * What a test and its replicas say to each other over IPC, and what a replica is started with.
+ * The IPC messages between a test and its replicas, and the options of a replica.
  * @module
  */
 import type { RedisUrl } from "../../src/config/store-url.ts";
@@ -49,7 +49,7 @@ export type Command =
 export type Report =
   | { readonly kind: "listening"; readonly url: string }
   | { readonly kind: "failed"; readonly reason: string }
-  /** It waits at this call until it is told to go on. */
+  /** It waits at this call until the test lets it go on. */
   | { readonly kind: "held"; readonly port: string }
   | {
       readonly kind: "adopted";

@@ -87,7 +87,7 @@ export async function createMonitor(
     });
     opened.write("MONITOR\r\n");
     await ready.promise;
-    // What is written meanwhile stands before what is found, and is the same.
+    // Concurrent writes are recorded before the keys found, and are the same.
     events.push(...(await found()).map((event) => Promise.resolve(event)));
   };
   await attach();
@@ -97,7 +97,7 @@ export async function createMonitor(
     attach,
     async line() {
       const wanted = ++marker;
-      // One that was killed has said all that it will.
+      // A killed server sends nothing more.
       if (socket?.readyState === "open") {
         await server.admin.echo(`${prefix} ${wanted}`);
         await until(() => seen >= wanted || socket?.readyState !== "open");

@@ -1,6 +1,6 @@
 /**
- * The checker notices what would break if the code forgot something: each schedule is right with
- * the code as it is, and caught with the fault put into it.
+ * The checker notices faults put into the code: each schedule passes with
+ * the code as it is, and fails with the fault.
  * @module
  */
 import assert from "node:assert/strict";

@@ -1,5 +1,5 @@
 /**
- * Two operators change the configuration at once, by whichever replica.
+ * Two operators change the configuration at once, through any replicas.
  * @module
  */
 import assert from "node:assert/strict";

@@ -28,7 +28,7 @@ export interface Network {
   close(): void;
 }
 
-/** What only the commit script says (scripts.ts). */
+/** A text that only the commit script contains (scripts.ts). */
 const COMMIT = "'term', ARGV[6], 'document'";
 /** Its answer: index, commit id, term, commit id in the stop mark. */
 const COMMIT_ANSWER = /\*4\r\n\$\d+\r\n\d+\r\n\$(32|0)\r\n/;
@@ -41,7 +41,7 @@ interface Pair {
   silent: boolean;
   /** What was received since a commit whose answer is to be cut. */
   answer: string | null;
-  /** The end of what was sent, in which a script may begin. */
+  /** The end of the octets sent, in which a script may begin. */
   sent: string;
 }
 

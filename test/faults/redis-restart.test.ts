@@ -1,6 +1,6 @@
 /**
- * Redis dies in the middle of a change and is started again on its append-only file: nothing that
- * was acknowledged is lost, and every replica comes back by itself.
+ * Redis is killed during a change and started again on its append-only file: nothing that
+ * was acknowledged is lost, and every replica recovers by itself.
  * @module
  */
 import assert from "node:assert/strict";
@@ -33,7 +33,7 @@ describe("kill -9 of Redis", { skip: noRedis }, () => {
         if (together) target.go();
         redis.kill("SIGKILL");
         if (!together) target.go();
-        // Leaves are signed from what was read last.
+        // Leaves are signed from the last snapshot.
         for (const replica of mesh.awake) assert.equal(await two.sign(replica), 200);
         await redis.restart();
         await mesh.monitors[0]?.attach();

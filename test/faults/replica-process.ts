@@ -1,5 +1,5 @@
 /**
- * A replica as a process that its test holds, kills, stops and wakes.
+ * A replica as a process that its test pauses, kills, stops and resumes.
  * @module
  */
 import { type ChildProcess, fork } from "node:child_process";
@@ -14,7 +14,7 @@ export interface ReplicaProcess {
   readonly name: string;
   readonly url: string;
   readonly options: ReplicaOptions;
-  /** The state in use, as far as it was told. */
+  /** The state in use, as last reported by the process. */
   readonly adopted: {
     readonly index: number;
     readonly commit: string;
@@ -27,7 +27,7 @@ export interface ReplicaProcess {
   /** Has it wait at a call. Resolves with the call once it waits there. */
   arm(arm: Partial<Arm>): Promise<string>;
   disarm(): void;
-  /** Lets it go on from where it waits. */
+  /** Lets it go on from the call at which it waits. */
   go(): void;
   /** SIGKILL. Resolves when it has ended. */
   kill(): Promise<void>;
@@ -41,7 +41,7 @@ let started = 0;
 
 /**
  * Starts a replica and waits until it serves.
- * @param onHeld called when it waits where `options.arm` says, before it serves.
+ * @param onHeld called when it waits at the call that `options.arm` names, before it serves.
  * @throws when it ends instead
  */
 export async function startReplica(
@@ -80,7 +80,7 @@ export async function startReplica(
       recorder.adoptions.push({ replica: name, index: report.index, commitId: report.commit });
     }
   });
-  // To one that was killed there is nothing to say.
+  // A killed process takes no messages.
   const send = (command: Command) => void (child.connected && child.send(command));
   const replica: ReplicaProcess = {
     name,

@@ -22,7 +22,7 @@ import type { Arm, Command, ReplicaOptions, Report } from "./messages.ts";
 const options = JSON.parse(process.argv[2] ?? "") as ReplicaOptions;
 const report = (what: Report) => void process.send?.(what);
 
-/** Set within what a request over HTTP does. */
+/** Set within the handling of an HTTP request. */
 const change = new AsyncLocalStorage<true>();
 let armed: Arm | null = options.arm;
 let calls = 0;
@@ -33,7 +33,7 @@ process.on("message", (command: Command) => {
   else if (command.kind === "disarm") armed = null;
   else go();
 });
-// A replica whose test is gone ends.
+// A replica whose test has ended exits.
 process.on("disconnect", () => process.exit());
 
 /** Waits here if this is the call that was asked for. */
@@ -64,7 +64,7 @@ function gated<T extends object>(name: string, port: T): T {
   });
 }
 
-/** The state as it would be had nobody thought of cross-signing. */
+/** The state without its cross-signed certificates. */
 function withoutCrossings(state: CaState): CaState {
   return { ...state, roots: state.roots.map((root) => ({ ...root, intermediates: [] })) };
 }

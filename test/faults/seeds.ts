@@ -37,7 +37,7 @@ const first = given === undefined ? Math.floor(Math.random() * 2 ** 31) : Number
 
 /** So many rounds run at once: most of their time is spent waiting for leases to end. */
 const LANES = 4;
-/** Rounds that nobody has begun yet, in the order of their tests. */
+/** Rounds that have not begun yet, in the order of their tests. */
 const waiting: (() => Promise<void>)[] = [];
 let busy = 0;
 

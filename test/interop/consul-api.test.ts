@@ -29,7 +29,7 @@ describe("Consul's Go API client", { skip: noGo }, () => {
   });
   after(() => rmSync(folder, { recursive: true }));
 
-  it("bootstraps, makes policies, tokens and logins, and is refused where it should be", {
+  it("bootstraps, creates policies, tokens and logins, and gets the expected refusals", {
     timeout: 300_000,
   }, async () => {
     const run = promisify(execFile);

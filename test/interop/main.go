@@ -1,5 +1,5 @@
 // Consul's own API client against a meshca that has access control on: it makes the first token, policies, tokens and
-// logins, and is refused where it should be. Prints a line for each thing that held, and ends with 1 at the first that did not.
+// logins, and checks refusals. Prints a line for each check that holds, and exits with 1 at the first that does not.
 package main
 
 import (
